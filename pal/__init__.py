@@ -1,0 +1,42 @@
+"""PAL: reward models that differ from person to person.
+
+Each user has an ideal point, a convex mix of K prototypes that all users share; a response is worth how
+near it lies to that point in a space learned on top of a frozen encoder. `fit` learns prototypes and the
+weights of the users seen, `adapt` locates a new user from a handful of comparisons with all else frozen.
+
+Names are loaded on first use (PEP 562), so `import pal` costs milliseconds and imports no torch.
+"""
+
+_HOMES = {
+    "Comparisons": "pal.comparisons",
+    "Embeddings": "pal.comparisons",
+    "Questions": "pal.comparisons",
+    "FitConfig": "pal.config",
+    "HeadConfig": "pal.config",
+    "preset": "pal.config",
+    "PalError": "pal.errors",
+    "Fitted": "pal.fit",
+    "fit": "pal.fit",
+    "FixedIdealPoints": "pal.heads",
+    "PromptedIdealPoints": "pal.heads",
+    "make_head": "pal.heads",
+    "Prior": "pal.adapt",
+    "adapt": "pal.adapt",
+    "solve_weights": "pal.adapt",
+    "RewardModel": "pal.model",
+}
+
+__all__ = list(_HOMES)
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'pal' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,256 @@
+"""What a head is and how it is fitted: every choice a named option, and the presets that combine them.
+
+Where the two PAL texts and the authors' released code differ or are silent, the choice is an option here.
+This module imports no torch, so that a pipeline can check its parameters in a moment.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from pal.errors import PalError
+
+
+def _number(value: Any) -> Any:
+    """Read 5e-3 as a number: YAML 1.1 makes it a string where YAML 1.2 does not."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[Number, Field(ge=0, lt=1)]
+
+
+class Config(BaseModel):
+    """A frozen set of options; an unknown name or a wrong value is an error that names it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+    @classmethod
+    def of(cls, **options: Any) -> Self:
+        """Make a config from options.
+
+        Raises:
+            PalError: Naming the first option that is unknown or not allowed.
+        """
+        try:
+            return cls(**options)
+        except ValidationError as error:
+            raise PalError(explain(error)) from None
+
+
+class HeadConfig(Config):
+    """The shape of a reward head."""
+
+    model: Literal["A", "B"] = Field(
+        "B", description="A: fixed ideal points. B: ideal points that are functions of the prompt."
+    )
+    K: int = Field(3, ge=1, description="Prototypes shared by all users; 1 gives everyone the same reward.")
+    latent: int = Field(16, ge=1, description="Width of the preference space.")
+    inputs: Literal["response", "prompt_and_response"] = Field(
+        "response",
+        description="Model A: f reads the response alone, or prompt and response side by side.",
+    )
+    hidden_layers: int = Field(1, ge=0, description="Hidden layers of f and of each g_k; 0 is one matrix.")
+    hidden: int = Field(16, ge=1, description="Width of the hidden layers.")
+    activation: Literal["relu", "gelu"] = Field("relu", description="Non-linearity of the hidden layers.")
+    bias: bool = Field(True, description="Whether the layers have biases.")
+    skip: bool = Field(
+        True,
+        description="Whether a skip runs past the hidden layers: the identity where widths agree, else linear.",
+    )
+    dropout: Share = Field(0.0, description="Share of hidden units dropped in training.")
+    dropout_first: bool = Field(
+        False,
+        description="Dropout before the activation, as in the authors' code, in place of after it.",
+    )
+    distance: Literal["squared", "l2"] = Field(
+        "squared", description="Model A: squared Euclidean distance, or its root."
+    )
+    prototypes: Literal["latent", "input", "projected"] = Field(
+        "latent",
+        description=(
+            "Model A: prototypes are mixed in the preference space (latent: a = Pw), "
+            "before f (input: a = f(Pw)), or after f (projected: a = f(P)w)."
+        ),
+    )
+    similarity: Literal["cosine", "inner"] = Field(
+        "cosine", description="Model B: cosine of response and ideal point, or their inner product."
+    )
+    normalise: Literal["mixed", "each"] = Field(
+        "each",
+        description=(
+            "Model B, cosine: bring the mixed ideal point to unit length, or each prototype before mixing, "
+            "which keeps the reward linear in the weights."
+        ),
+    )
+    scale: Positive = Field(10.0, description="Model B, cosine: what the cosine is multiplied by, at first.")
+    learn_scale: bool = Field(False, description="Whether that scale is learned (kept at most 100).")
+
+
+class FitConfig(Config):
+    """How a head is fitted to the comparisons of the users seen."""
+
+    objective: Literal["pal", "mixture"] = Field(
+        "pal",
+        description=(
+            "pal: the paper's loss per comparison, free simplex weights per user. mixture: each user a latent "
+            "class over points of the simplex, whose posterior gives the weights."
+        ),
+    )
+    grid_points: int = Field(
+        40,
+        ge=0,
+        description=(
+            "mixture: users stand at points of the finest regular grid of the simplex with at most so many; "
+            "0: at the prototypes alone, one prototype per user, which identifies K."
+        ),
+    )
+    loss: Literal["logistic", "hinge"] = Field("logistic", description="Loss of a margin; mixture: logistic.")
+    optimiser: Literal["adamw", "adam"] = Field(
+        "adamw", description="AdamW (decoupled decay) or Adam (decay as L2, as in the paper)."
+    )
+    learning_rate: Positive = Field(5e-3, description="Learning rate of f, g_k and the scale.")
+    weight_decay: Annotated[Number, Field(ge=0)] = Field(1e-2, description="Weight decay of f and g_k.")
+    weights_learning_rate: Positive = Field(
+        0.3, description="Learning rate of the users' weights and of model A's prototypes."
+    )
+    schedule: Literal["one_cycle", "constant"] = Field(
+        "one_cycle", description="Learning rates over the run: one cycle up and down, or constant."
+    )
+    epochs: int = Field(10, ge=1, description="Passes over the comparisons.")
+    batch_size: int = Field(
+        1024,
+        ge=0,
+        description="Comparisons a step (mixture: whole users with about as many); 0 takes all.",
+    )
+    anneal: Annotated[Number, Field(ge=0, le=1)] = Field(
+        0.4, description="mixture: share of the run over which the inverse temperature rises to 1."
+    )
+    start_answers: Positive = Field(
+        2.0,
+        description="mixture: how many of a user's answers count at the start; in the end all do.",
+    )
+    validate_every: int = Field(1, ge=1, description="Epochs between looks at the validation comparisons.")
+    patience: int = Field(0, ge=0, description="Looks without a better one before stopping; 0: never.")
+    restarts: int = Field(
+        1, ge=1, description="Fits from different starts; the one of lowest training loss is kept."
+    )
+
+    @model_validator(mode="after")
+    def _needs_a_likelihood(self) -> Self:
+        if self.objective == "mixture" and self.loss != "logistic":
+            raise ValueError("loss must be 'logistic' with objective 'mixture', got 'hinge'")
+        return self
+
+
+def explain(error: ValidationError) -> str:
+    """Put a validation error's first complaint into one sentence: which option, what is allowed, what came."""
+    first = error.errors(include_url=False)[0]
+    name = ".".join(map(str, first["loc"])) or error.title
+    kind, context, got = first["type"], first.get("ctx", {}), first["input"]
+    if kind == "extra_forbidden":
+        return f"{name} is not a known option, got {got!r}; see the names in {error.title}"
+    if kind == "missing":
+        return f"{name} is missing; every option must be set"
+    if kind == "value_error":
+        return str(context["error"])
+    allowed = {
+        "literal_error": lambda: f"one of {context['expected'].replace(' or ', ', ')}",
+        "greater_than_equal": lambda: f"at least {context['ge']:g}",
+        "greater_than": lambda: f"above {context['gt']:g}",
+        "less_than_equal": lambda: f"at most {context['le']:g}",
+        "less_than": lambda: f"below {context['lt']:g}",
+    }.get(kind, lambda: first["msg"].removeprefix("Input should be ").removeprefix("a valid "))
+    return f"{name} must be {allowed()}, got {got!r}"
+
+
+# Options that differ from the defaults above, by preset and model. `paper` is what the text states (D4, D6, D8,
+# D13, D14); where it is silent (batch size, the toy's loss) the authors' code decides. `ours` was found on
+# validation comparisons of the simulation and of Persona alone.
+_PRESETS: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {
+    ("ours", "A"): (
+        {"hidden_layers": 0, "bias": False},
+        {
+            "learning_rate": 0.02,
+            "weights_learning_rate": 0.1,
+            "weight_decay": 0.0,
+            "epochs": 100,
+            "batch_size": 1000,
+            "validate_every": 10,
+        },
+    ),
+    ("ours", "B"): (
+        {"dropout": 0.3},
+        {
+            "objective": "mixture",
+            "epochs": 300,
+            "batch_size": 200_000,
+            "validate_every": 25,
+            "restarts": 2,
+        },
+    ),
+    ("paper", "A"): (
+        {"hidden_layers": 0, "bias": False, "distance": "l2", "prototypes": "input"},
+        {
+            "loss": "hinge",
+            "optimiser": "adam",
+            "learning_rate": 5e-4,
+            "weight_decay": 1e-3,
+            "weights_learning_rate": 5e-3,
+            "schedule": "constant",
+            "epochs": 1000,
+            "validate_every": 10,
+        },
+    ),
+    ("paper", "B"): (
+        {
+            "dropout": 0.5,
+            "dropout_first": True,
+            "normalise": "mixed",
+            "scale": 1 / 0.07,
+            "learn_scale": True,
+        },
+        {
+            "optimiser": "adam",
+            "learning_rate": 1e-4,
+            "weight_decay": 1e-2,
+            "weights_learning_rate": 5e-3,
+            "schedule": "constant",
+            "epochs": 10,
+            "batch_size": 256,
+        },
+    ),
+}
+
+
+def preset(
+    name: Literal["ours", "paper"],
+    model: Literal["A", "B"],
+    *,
+    head: dict[str, Any] | None = None,
+    fit: dict[str, Any] | None = None,
+) -> tuple[HeadConfig, FitConfig]:
+    """The options of a preset, with some set otherwise.
+
+    Args:
+        name: `paper`, the text's hyper-parameters, or `ours`.
+        model: A or B.
+        head: Options of `HeadConfig` that differ from the preset.
+        fit: Options of `FitConfig` that differ from the preset.
+
+    Raises:
+        PalError: If the preset or an option is unknown, or a value not allowed.
+    """
+    if (name, model) not in _PRESETS:
+        raise PalError(f"preset must be one of ours, paper and model A or B, got {name!r} and {model!r}")
+    head_options, fit_options = _PRESETS[name, model]
+    return (
+        HeadConfig.of(**{"model": model, **head_options, **(head or {})}),
+        FitConfig.of(**{**fit_options, **(fit or {})}),
+    )

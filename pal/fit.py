@@ -1,0 +1,274 @@
+"""Fitting: learn the shared head and the weights of the users seen.
+
+Embeddings stay on the device and batches are gathered by row number; what does not depend on the user is
+computed once per distinct question of a batch. Randomness comes from the seed alone.
+
+Shapes used in this module:
+    n       comparisons
+    users   seen users
+    K       prototypes
+"""
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass, field
+from math import isfinite
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pal.comparisons import Comparisons, Embeddings, distinct_rows
+from pal.config import FitConfig, HeadConfig
+from pal.errors import PalError
+from pal.heads import FixedIdealPoints, Head, make_head
+from pal.losses import LOSSES, expected_loss
+from pal.objectives import FixedWeights, Mixture, Objective, PerComparison
+
+Progress = Callable[[int, float], None]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What fitting leaves behind.
+
+    Args:
+        head: The shared part, in evaluation mode.
+        weights: One row of the simplex per seen user.
+        train_loss: Mean loss over the training comparisons, dropout off.
+        history: One entry per look at the validation comparisons: epoch, loss, and val_loss and
+            val_accuracy where there are any.
+    """
+
+    head: Head
+    weights: Float[Tensor, "users K"]
+    train_loss: float
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def fit(
+    embeddings: Embeddings,
+    train: Comparisons,
+    *,
+    n_users: int,
+    head: HeadConfig,
+    config: FitConfig,
+    val: Comparisons | None = None,
+    weights: Float[Tensor, "users K"] | None = None,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Fitted:
+    """Fit a head and its users' weights; the best epoch on `val` is kept, of restarts the best.
+
+    Args:
+        embeddings: Frozen-encoder outputs that the comparisons point into.
+        train: Comparisons of the seen users.
+        n_users: Seen users; rows of the weights table.
+        head: The head's shape.
+        config: How to fit.
+        val: Comparisons that choose the epoch; None keeps the last.
+        weights: Weights to hold fixed, as for users whose group is known; None learns them.
+        device: Where to compute.
+        seed: Makes everything random; the same seed gives the same result on the same machine.
+        progress: Called after each epoch with its number and its mean loss.
+
+    Raises:
+        PalError: If there is nothing to train on, K exceeds the users, or the loss is not finite.
+    """
+    if not len(train):
+        raise PalError("train must hold at least one comparison, got none")
+    if n_users < head.K and weights is None:
+        raise PalError(f"K must be at most the number of seen users, {n_users}, got {head.K}; lower K")
+    embeddings, train = embeddings.to(device), train.to(device)
+    val = val.to(device) if val is not None and len(val) else None
+    fits = [
+        _fit_once(embeddings, train, val, n_users, head, config, weights, device, seed + restart, progress)
+        for restart in range(config.restarts)
+    ]
+    return min(fits, key=lambda fitted: fitted.train_loss)
+
+
+def _fit_once(
+    embeddings: Embeddings,
+    train: Comparisons,
+    val: Comparisons | None,
+    n_users: int,
+    head_config: HeadConfig,
+    config: FitConfig,
+    weights: Tensor | None,
+    device: torch.device | str,
+    seed: int,
+    progress: Progress | None,
+) -> Fitted:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = make_head(
+            head_config,
+            prompt_dim=embeddings.prompts.shape[1],
+            response_dim=embeddings.responses.shape[1],
+        ).to(device)
+        objective = _objective(embeddings, train, n_users, head_config, config, weights).to(device)
+        history = _descend(head, objective, embeddings, val, config, progress)
+    head.eval()
+    with torch.inference_mode():
+        final = objective.weights(head)
+        loss = mean_loss(head, final, embeddings, train, config)
+    return Fitted(head.requires_grad_(requires_grad=False), final.clone(), loss, history)
+
+
+def _objective(
+    embeddings: Embeddings,
+    train: Comparisons,
+    n_users: int,
+    head: HeadConfig,
+    config: FitConfig,
+    weights: Tensor | None,
+) -> Objective:
+    if head.K == 1:
+        weights = torch.ones(n_users, 1)
+    if weights is not None:
+        return FixedWeights(embeddings, train, config, weights)
+    kind = Mixture if config.objective == "mixture" else PerComparison
+    return kind(embeddings, train, config, n_users, head.K)
+
+
+def _descend(
+    head: Head,
+    objective: Objective,
+    embeddings: Embeddings,
+    val: Comparisons | None,
+    config: FitConfig,
+    progress: Progress | None,
+) -> list[dict[str, float]]:
+    """Run the epochs, and leave head and objective as they were at the best look."""
+    optimiser = _optimiser(head, objective, config)
+    total = config.epochs * objective.n_batches
+    schedule = _schedule(optimiser, config, total)
+    history: list[dict[str, float]] = []
+    best, best_state, looks_since = None, None, 0
+    for epoch in range(1, config.epochs + 1):
+        loss = _epoch(head, objective, optimiser, schedule, epoch, config)
+        if progress is not None:
+            progress(epoch, loss)
+        if epoch % config.validate_every and epoch < config.epochs:
+            continue
+        look = {"epoch": float(epoch), "loss": loss}
+        history.append(look)
+        if val is None:
+            continue
+        look |= _validate(head, objective, embeddings, val, config)
+        score = (look["val_accuracy"], -look["val_loss"])
+        looks_since += 1
+        if best is None or score > best:
+            best, looks_since = score, 0
+            best_state = deepcopy((head.state_dict(), objective.state_dict()))
+        if config.patience and looks_since >= config.patience:
+            break
+    if best_state is not None:
+        head.load_state_dict(best_state[0])
+        objective.load_state_dict(best_state[1])
+    return history
+
+
+def _epoch(
+    head: Head,
+    objective: Objective,
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler | None,
+    epoch: int,
+    config: FitConfig,
+) -> float:
+    head.train()
+    total, count = torch.zeros((), device=objective.device), 0
+    for number, batch in enumerate(objective.batches()):
+        done = (epoch - 1 + number / objective.n_batches) / config.epochs
+        loss = objective.loss(head, batch, done)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        if schedule is not None:
+            schedule.step()
+        total += loss.detach()
+        count += 1
+    mean = (total / count).item()
+    if not isfinite(mean):
+        raise PalError(f"the loss became {mean} in epoch {epoch}; lower learning_rate")
+    return mean
+
+
+def _optimiser(head: Head, objective: Objective, config: FitConfig) -> torch.optim.Optimizer:
+    """Fused: over these few dozen small tensors the plain one takes ten times as long."""
+    shared, mixing = [], list(objective.parameters())
+    for name, parameter in head.named_parameters():
+        fast = isinstance(head, FixedIdealPoints) and name == "prototypes"
+        (mixing if fast else shared).append(parameter)
+    groups = [
+        {"params": shared, "lr": config.learning_rate, "weight_decay": config.weight_decay},
+        {"params": mixing, "lr": config.weights_learning_rate, "weight_decay": 0.0},
+    ]
+    kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
+    return kind([group for group in groups if group["params"]], fused=True)
+
+
+def _schedule(
+    optimiser: torch.optim.Optimizer, config: FitConfig, total: int
+) -> torch.optim.lr_scheduler.LRScheduler | None:
+    if config.schedule == "constant":
+        return None
+    peaks = [group["lr"] for group in optimiser.param_groups]
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, peaks, total_steps=max(total, 2), cycle_momentum=False
+    )
+
+
+def _validate(
+    head: Head, objective: Objective, embeddings: Embeddings, val: Comparisons, config: FitConfig
+) -> dict[str, float]:
+    head.eval()
+    with torch.inference_mode():
+        margin = margins(head, objective.weights(head), embeddings, val)
+        loss = expected_loss(LOSSES[config.loss], margin, val.label).mean()
+        right = (margin > 0).float() + 0.5 * (margin == 0).float()
+    return {"val_loss": loss.item(), "val_accuracy": right.mean().item()}
+
+
+def mean_loss(
+    head: Head,
+    weights: Float[Tensor, "users K"],
+    embeddings: Embeddings,
+    comparisons: Comparisons,
+    config: FitConfig,
+) -> float:
+    """Mean loss of comparisons under given weights."""
+    margin = margins(head, weights, embeddings, comparisons)
+    return expected_loss(LOSSES[config.loss], margin, comparisons.label).mean().item()
+
+
+def margins(
+    head: Head, weights: Float[Tensor, "users K"], embeddings: Embeddings, comparisons: Comparisons
+) -> Float[Tensor, " n"]:
+    """Reward of the chosen response less that of the rejected one, for each comparison's user.
+
+    Args:
+        head: A head in evaluation mode.
+        weights: The table that `comparisons.user` points into.
+        embeddings: What the comparisons' questions point into.
+        comparisons: The answers; only the questions that they ask are read.
+    """
+    parts = [
+        head.margin(read.index_select(0, place), weights.index_select(0, block.user)) * block.sign
+        for block, read, place in read_blocks(head, embeddings, comparisons)
+    ]
+    return torch.cat(parts) if parts else comparisons.sign
+
+
+def read_blocks(
+    head: Head, embeddings: Embeddings, comparisons: Comparisons, size: int = 1 << 18
+) -> Iterator[tuple[Comparisons, Tensor, Tensor]]:
+    """Comparisons in blocks of bounded size, each with its distinct questions as the head reads them."""
+    for start in range(0, len(comparisons), size):
+        rows = torch.arange(start, min(start + size, len(comparisons)), device=comparisons.user.device)
+        block = comparisons[rows]
+        asked, place = distinct_rows(block.question, len(comparisons.questions))
+        yield block, head.read(embeddings, comparisons.questions[asked]), place

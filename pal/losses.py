@@ -1,0 +1,59 @@
+"""Pairwise losses: how bad is a margin, the chosen response's reward less the rejected one's.
+
+Shapes used in this module:
+    ...     any shape; margins and labels alike
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+Loss = Callable[[Tensor], Tensor]
+
+
+def logistic(margin: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Negative log-likelihood under Bradley-Terry: -log sigmoid(margin) (PAL, eq. 1 with h the sigmoid).
+
+    Args:
+        margin: Reward of the chosen response less that of the rejected one, for one user.
+
+    Returns:
+        Losses in nats, never negative; log 2 at margin 0.
+    """
+    return functional.softplus(-margin)
+
+
+def hinge(margin: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Linear below a margin of one, nothing above: max(0, 1 - margin).
+
+    Args:
+        margin: Reward of the chosen response less that of the rejected one, for one user.
+
+    Returns:
+        Losses, never negative; 1 at margin 0.
+    """
+    return torch.relu(1 - margin)
+
+
+LOSSES: dict[str, Loss] = {"logistic": logistic, "hinge": hinge}
+
+
+def expected_loss(
+    loss: Loss, margin: Float[Tensor, "*n"], label: Float[Tensor, "*n"] | None
+) -> Float[Tensor, "*n"]:
+    """Average a loss over who was in truth preferred.
+
+    Args:
+        loss: A member of `LOSSES`.
+        margin: Margins in favour of the chosen response.
+        label: P(chosen is preferred), in [0, 1]; 0.5 is a tie. None stands for all ones.
+
+    Returns:
+        label * loss(margin) + (1 - label) * loss(-margin).
+    """
+    if label is None:
+        return loss(margin)
+    return label * loss(margin) + (1 - label) * loss(-margin)

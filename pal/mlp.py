@@ -1,0 +1,75 @@
+"""Stacked multi-layer perceptrons: several maps of one input, computed as one.
+
+Shapes used in this module:
+    rows    inputs mapped together
+    dim     width of an input
+    stack   maps side by side: 1 for f, K for the prototypes' functions g_k
+    latent  width of an output
+"""
+
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pal.config import HeadConfig
+
+ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
+
+
+class StackedMLP(nn.Module):
+    """`stack` perceptrons of the same shape on the same input.
+
+    The first layers of all members, and their skips, are one matrix product: a small head spends its time in
+    calls, not in arithmetic.
+
+    Args:
+        dim: Width of the input.
+        stack: Number of members.
+        config: `latent`, `hidden_layers`, `hidden`, `activation`, `bias`, `skip` and dropout are read.
+    """
+
+    def __init__(self, dim: int, stack: int, config: HeadConfig) -> None:
+        super().__init__()
+        self.stack, self.latent = stack, config.latent
+        self.hidden = config.hidden if config.hidden_layers else 0
+        self.identity = bool(config.skip and self.hidden and dim == config.latent)
+        linear_skip = config.skip and self.hidden and not self.identity
+        self.skip_width = config.latent if linear_skip or not self.hidden else 0
+        self.first = nn.Linear(dim, stack * (self.hidden + self.skip_width), bias=config.bias)
+        widths = [config.hidden] * config.hidden_layers + [config.latent]
+        self.later = nn.ModuleList(BatchedLinear(stack, a, b, bias=config.bias) for a, b in pairwise(widths))
+        drop, activate = nn.Dropout(config.dropout), ACTIVATIONS[config.activation]()
+        self.bend = nn.Sequential(*((drop, activate) if config.dropout_first else (activate, drop)))
+
+    def forward(self, x: Float[Tensor, "rows dim"]) -> Float[Tensor, "stack rows latent"]:
+        """Map each row by every member."""
+        first = self.first(x)
+        if not self.hidden:
+            return first.view(len(x), self.stack, self.latent).transpose(0, 1)
+        h = first[:, : self.stack * self.hidden].reshape(len(x), self.stack, self.hidden).transpose(0, 1)
+        for layer in self.later:
+            h = layer(self.bend(h))
+        if self.identity:
+            return h + x
+        if self.skip_width:
+            skip = first[:, self.stack * self.hidden :].reshape(len(x), self.stack, self.latent)
+            return h + skip.transpose(0, 1)
+        return h
+
+
+class BatchedLinear(nn.Module):
+    """`stack` linear layers, each on its own input, initialised as `torch.nn.Linear` is."""
+
+    def __init__(self, stack: int, dim: int, out: int, *, bias: bool) -> None:
+        super().__init__()
+        bound = dim**-0.5
+        self.weight = nn.Parameter(torch.empty(stack, dim, out).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(stack, 1, out).uniform_(-bound, bound)) if bias else None
+
+    def forward(self, x: Float[Tensor, "stack rows dim"]) -> Float[Tensor, "stack rows out"]:
+        """Map member s's rows by member s's matrix."""
+        if self.bias is None:
+            return x @ self.weight
+        return torch.baddbmm(self.bias, x, self.weight)

@@ -1,0 +1,208 @@
+"""What fitting descends on: the paper's loss per comparison, or each user as a latent class.
+
+An objective owns what it knows of the users (free weights, class shares, or nothing), cuts the comparisons
+into batches, and turns a batch into a loss.
+
+Shapes used in this module:
+    n       comparisons
+    users   seen users
+    K       prototypes
+    points  points of the simplex
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from itertools import combinations, pairwise
+from math import comb
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from typing_extensions import override
+
+from pal.comparisons import Comparisons, Embeddings, distinct_rows
+from pal.config import FitConfig
+from pal.heads import Head
+from pal.losses import LOSSES, expected_loss
+
+
+class Objective(nn.Module, ABC):
+    """A loss over batches of the training comparisons, and the users' weights that go with it."""
+
+    def __init__(self, embeddings: Embeddings, train: Comparisons, config: FitConfig) -> None:
+        super().__init__()
+        self.embeddings, self.train_set, self.config = embeddings, train, config
+        self.batch_size = min(config.batch_size or len(train), len(train))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the comparisons lie."""
+        return self.train_set.user.device
+
+    @property
+    def n_batches(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self.train_set) // self.batch_size)
+
+    def batches(self) -> Iterator[Comparisons]:
+        """One epoch: every comparison once, in a new random order."""
+        order = torch.randperm(len(self.train_set)).to(self.device)
+        shuffled = self.train_set[order] if self.n_batches > 1 else self.train_set
+        for start in range(0, len(shuffled), self.batch_size):
+            yield _slice(shuffled, start, start + self.batch_size)
+
+    @abstractmethod
+    def loss(self, head: Head, batch: Comparisons, done: float) -> Float[Tensor, ""]:
+        """Mean loss of a batch; `done` is the share of the run behind us."""
+
+    @abstractmethod
+    def weights(self, head: Head) -> Float[Tensor, "users K"]:
+        """The users' weights as they stand."""
+
+
+class PerComparison(Objective):
+    """The paper's objective: mean loss over comparisons, free simplex weights per user (PAL, section 2.3).
+
+    The logits start at zero with a little noise (D16): everyone an even mix.
+    """
+
+    def __init__(
+        self, embeddings: Embeddings, train: Comparisons, config: FitConfig, n_users: int, K: int
+    ) -> None:
+        super().__init__(embeddings, train, config)
+        self.logits = nn.Parameter(0.01 * torch.randn(n_users, K))
+
+    @override
+    def loss(self, head: Head, batch: Comparisons, done: float) -> Float[Tensor, ""]:
+        return _pairwise_loss(self, head, batch, self._weights_of(batch.user))
+
+    def _weights_of(self, user: Int[Tensor, " n"]) -> Float[Tensor, "n K"]:
+        if len(self.logits) <= len(user):  # softmax whichever is fewer: users or rows
+            return torch.softmax(self.logits, 1).index_select(0, user)
+        return torch.softmax(self.logits.index_select(0, user), 1)
+
+    @override
+    def weights(self, head: Head) -> Float[Tensor, "users K"]:
+        return torch.softmax(self.logits, 1).detach()
+
+
+class FixedWeights(Objective):
+    """The paper's objective with the users' weights given: one prototype for all, or known groups."""
+
+    def __init__(
+        self,
+        embeddings: Embeddings,
+        train: Comparisons,
+        config: FitConfig,
+        weights: Float[Tensor, "users K"],
+    ) -> None:
+        super().__init__(embeddings, train, config)
+        self.register_buffer("given", weights)
+
+    @override
+    def loss(self, head: Head, batch: Comparisons, done: float) -> Float[Tensor, ""]:
+        return _pairwise_loss(self, head, batch, self.given.index_select(0, batch.user))
+
+    @override
+    def weights(self, head: Head) -> Float[Tensor, "users K"]:
+        return self.given
+
+
+class Mixture(Objective):
+    """Each user is a latent class over points p of the simplex: -log sum_p pi_p prod_j sigmoid(margin_j(p)).
+
+    The class shares pi follow the posteriors, and a user's weights are the posterior mean of the points. An
+    inverse temperature rises to 1 over the first part of the run (annealed EM), so that early, arbitrary
+    prototypes do not claim users for good. With few answers a user this is what reaches the bound of a
+    learner who knows the prototypes, where a point estimate of free weights falls far below it.
+    """
+
+    def __init__(
+        self, embeddings: Embeddings, train: Comparisons, config: FitConfig, n_users: int, K: int
+    ) -> None:
+        super().__init__(embeddings, train, config)
+        points = simplex_grid(K, config.grid_points)
+        self.register_buffer("points", points)
+        self.register_buffer("log_share", torch.full((len(points),), -float(len(points))).log_softmax(0))
+        self.n_users = n_users
+        self.start = min(1.0, config.start_answers * n_users / len(train))
+        self.by_user = train[torch.argsort(train.user, stable=True)]
+        counts = torch.bincount(train.user, minlength=n_users)
+        self.counts, self.starts = counts, counts.cumsum(0) - counts
+
+    @override
+    def batches(self) -> Iterator[Comparisons]:
+        """One epoch: every user once with all answers, in a new random order."""
+        if self.batch_size == len(self.train_set):
+            yield self.by_user
+            return
+        order = torch.randperm(self.n_users).to(self.device)
+        block = (self.counts[order].cumsum(0) - 1).clamp_min(0) // self.batch_size
+        for number in range(self.n_batches):
+            users = order[block == number]
+            counts = self.counts[users]
+            if int(counts.sum()):
+                within = torch.arange(int(counts.sum()), device=self.device)
+                within -= (counts.cumsum(0) - counts).repeat_interleave(counts)
+                yield self.by_user[self.starts[users].repeat_interleave(counts) + within]
+
+    @override
+    def loss(self, head: Head, batch: Comparisons, done: float) -> Float[Tensor, ""]:
+        config, start = self.config, self.start
+        heat = 1.0 if done >= config.anneal else start + (1 - start) * done / config.anneal
+        users, place = distinct_rows(batch.user, self.n_users)
+        likelihood = self._log_likelihoods(head, batch, place, len(users))
+        joint = self.log_share + heat * likelihood
+        if done >= config.anneal:  # shares that move while classes form let one class take everyone
+            self._follow(joint.detach(), len(users) / self.n_users)
+        return -torch.logsumexp(joint, 1).sum() / (heat * len(batch))
+
+    def _follow(self, joint: Float[Tensor, "u points"], share: float) -> None:
+        """Move the class shares towards the mean posterior, by the share of the users just seen."""
+        mean = torch.softmax(joint, 1).mean(0).clamp_min(1e-6)
+        shares = (1 - share) * self.log_share.exp() + share * mean / mean.sum()
+        self.log_share.copy_(shares.log())
+
+    def _log_likelihoods(
+        self, head: Head, batch: Comparisons, place: Int[Tensor, " n"], n_users: int
+    ) -> Float[Tensor, "u points"]:
+        asked, question = distinct_rows(batch.question, len(batch.questions))
+        at = head.margins_at(head.read(self.embeddings, batch.questions[asked]), self.points)
+        margin = at.index_select(0, question) * batch.sign[:, None]
+        label = None if batch.label is None else batch.label[:, None]
+        losses = expected_loss(LOSSES[self.config.loss], margin, label)
+        return losses.new_zeros(n_users, len(self.points)).index_add(0, place, -losses)
+
+    @override
+    def weights(self, head: Head) -> Float[Tensor, "users K"]:
+        batch = self.by_user
+        likelihood = self._log_likelihoods(head, batch, batch.user, self.n_users).detach()
+        return torch.softmax(self.log_share + likelihood, 1) @ self.points
+
+
+def simplex_grid(K: int, max_points: int) -> Float[Tensor, "points K"]:
+    """The finest regular grid of the simplex with at most so many points, and its corners in any case."""
+    steps = 1
+    while K > 1 and comb(steps + K, K - 1) <= max_points:
+        steps += 1
+    # Stars and bars: K - 1 bars among steps + K - 1 places; the gaps between bars are the coordinates.
+    rows = []
+    for bars in combinations(range(steps + K - 1), K - 1):
+        edges = (-1, *bars, steps + K - 1)
+        rows.append([b - a - 1 for a, b in pairwise(edges)])
+    return torch.tensor(rows, dtype=torch.float32) / steps
+
+
+def _pairwise_loss(
+    objective: Objective, head: Head, batch: Comparisons, weights: Float[Tensor, "n K"]
+) -> Float[Tensor, ""]:
+    asked, place = distinct_rows(batch.question, len(batch.questions))
+    read = head.read(objective.embeddings, batch.questions[asked])
+    margin = head.margin(read.index_select(0, place), weights) * batch.sign
+    return expected_loss(LOSSES[objective.config.loss], margin, batch.label).mean()
+
+
+def _slice(comparisons: Comparisons, start: int, stop: int) -> Comparisons:
+    label = None if comparisons.label is None else comparisons.label[start:stop]
+    c = comparisons
+    return Comparisons(c.user[start:stop], c.question[start:stop], c.sign[start:stop], label, c.questions)
