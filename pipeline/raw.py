@@ -1,0 +1,113 @@
+"""Raw files: pinned by their sha256 in a small manifest, their bytes in the store, shared by all datasets."""
+
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import layout
+from pipeline.errors import PipelineError
+from pipeline.files import new_file, read_json, sha256_of, write_json
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """One raw file.
+
+    Args:
+        name: Its name within the dataset.
+        sha256: What its bytes must hash to.
+        size: Bytes.
+    """
+
+    name: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What download leaves in place of the bytes: where they came from, and which they are.
+
+    Args:
+        source: The words of params.yaml that chose them.
+        revision: The hub's commit that they were taken from; None elsewhere.
+        files: The files, in the order to read them in.
+    """
+
+    source: str
+    revision: str | None
+    files: list[RawFile]
+
+
+def find_files(source: str, what: str, suffixes: tuple[str, ...]) -> list[Path]:
+    """The files behind a FOLDER or FILE in params.yaml, in the order of their names.
+
+    Args:
+        source: The path as written, absolute or relative to the repository.
+        what: The parameter that holds it, for messages.
+        suffixes: Endings of the files to take from a folder, and allowed for a file.
+
+    Raises:
+        PipelineError: If there is no such path, or no such file in it.
+    """
+    path = layout.project_root() / Path(source).expanduser()
+    if path.is_file():
+        if path.suffix not in suffixes:
+            raise PipelineError(f"{what} must be a {', '.join(suffixes)} file, got {source!r}")
+        return [path]
+    if not path.is_dir():
+        raise PipelineError(f"{what} must be an existing file or folder, got {source!r}, looked for at {path}")
+    found = sorted(file for file in path.iterdir() if file.suffix in suffixes and file.is_file())
+    if not found:
+        raise PipelineError(f"{what} must hold {', '.join(suffixes)} files, got {source!r}, which has none")
+    return found
+
+
+def keep(path: Path, name: str | None = None) -> RawFile:
+    """Bring a file's bytes into the store, if they are not there, and say which they are."""
+    sha256 = sha256_of(path)
+    home = _home(sha256)
+    if not home.exists():
+        with new_file(home) as temporary:
+            shutil.copyfile(path, temporary)
+            if sha256_of(temporary) != sha256:
+                raise PipelineError(f"{path} changed while it was being copied; run the stage again")
+    return RawFile(name or path.name, sha256, path.stat().st_size)
+
+
+def stored(file: RawFile, dataset: str) -> Path:
+    """Where the store holds a raw file, its hash checked.
+
+    Raises:
+        PipelineError: If it is not there or damaged.
+    """
+    home = _home(file.sha256)
+    again = f"run `dvc repro -f -s download@{dataset}`"
+    if not home.exists():
+        raise PipelineError(f"the raw file {file.name} of {dataset} is not in the store {layout.store()}; {again}")
+    if sha256_of(home) != file.sha256:
+        home.unlink()
+        raise PipelineError(f"the raw file {file.name} of {dataset} was damaged in the store; {again}")
+    return home
+
+
+def write_manifest(dataset: str, manifest: Manifest) -> None:
+    """Write what download found."""
+    write_json(layout.raw(dataset), asdict(manifest))
+
+
+def read_manifest(dataset: str) -> Manifest:
+    """Read what download found."""
+    values: dict[str, Any] = read_json(layout.raw(dataset), f"download@{dataset}")
+    return Manifest(values["source"], values["revision"], [RawFile(**file) for file in values["files"]])
+
+
+def _home(sha256: str) -> Path:
+    return layout.store() / "raw" / sha256[:2] / sha256
+
+
+def is_offline() -> bool:
+    """Whether the hub must not be asked, as its own client understands it."""
+    return os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "ON", "YES", "TRUE"}
