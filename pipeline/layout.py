@@ -5,6 +5,7 @@ from pathlib import Path
 
 PARAMS = Path("params.yaml")
 SAMPLES = Path("data/sample")
+CODE = Path("data/code")
 REPORT = Path("data/report/report.html")
 
 

@@ -212,9 +212,7 @@ class Params(Config):
                 f"head.{dataset}.model in {layout.PARAMS} must be one of 'A', 'B', got {model!r}"
             )
         try:
-            return preset(
-                getattr(self.preset, dataset), model, head={**head, "K": self.model.K}, fit=fit
-            )
+            return preset(getattr(self.preset, dataset), model, head={**head, "K": self.model.K}, fit=fit)
         except PalError as error:
             section = "head" if str(error).split()[0] in HeadConfig.model_fields else "train"
             raise PipelineError(f"{section}.{dataset}.{error} (in {layout.PARAMS})") from None
@@ -227,7 +225,9 @@ def _options(section: str, dataset: str, options: dict[str, Any], config: type[C
             raise PipelineError(_unknown(f"{section}.{dataset}.{name}", known))
     for name in known:
         if name not in options:
-            raise PipelineError(f"{section}.{dataset}.{name} is missing in {layout.PARAMS}; set it, if only to null")
+            raise PipelineError(
+                f"{section}.{dataset}.{name} is missing in {layout.PARAMS}; set it, if only to null"
+            )
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -240,7 +240,9 @@ def load() -> Params:
     import yaml
 
     try:
-        values = yaml.load(layout.PARAMS.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        values = yaml.load(
+            layout.PARAMS.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        )
     except FileNotFoundError:
         raise PipelineError(f"{layout.PARAMS} is missing; run this in the repository's root") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -262,7 +264,9 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return _unknown(".".join(where), _keys_beside(where))
     if where == ["datasets"] and first["type"] == "too_short":
-        return f"datasets in {layout.PARAMS} must name at least one of {', '.join(DATASETS)}, got an empty list"
+        return (
+            f"datasets in {layout.PARAMS} must name at least one of {', '.join(DATASETS)}, got an empty list"
+        )
     return f"{explain(error)} (in {layout.PARAMS})"
 
 

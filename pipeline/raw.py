@@ -58,7 +58,9 @@ def find_files(source: str, what: str, suffixes: tuple[str, ...]) -> list[Path]:
             raise PipelineError(f"{what} must be a {', '.join(suffixes)} file, got {source!r}")
         return [path]
     if not path.is_dir():
-        raise PipelineError(f"{what} must be an existing file or folder, got {source!r}, looked for at {path}")
+        raise PipelineError(
+            f"{what} must be an existing file or folder, got {source!r}, looked for at {path}"
+        )
     found = sorted(file for file in path.iterdir() if file.suffix in suffixes and file.is_file())
     if not found:
         raise PipelineError(f"{what} must hold {', '.join(suffixes)} files, got {source!r}, which has none")
@@ -86,7 +88,9 @@ def stored(file: RawFile, dataset: str) -> Path:
     home = _home(file.sha256)
     again = f"run `dvc repro -f -s download@{dataset}`"
     if not home.exists():
-        raise PipelineError(f"the raw file {file.name} of {dataset} is not in the store {layout.store()}; {again}")
+        raise PipelineError(
+            f"the raw file {file.name} of {dataset} is not in the store {layout.store()}; {again}"
+        )
     if sha256_of(home) != file.sha256:
         home.unlink()
         raise PipelineError(f"the raw file {file.name} of {dataset} was damaged in the store; {again}")

@@ -1,0 +1,138 @@
+"""The command line: one command per stage, in the pipeline's order, and `results`.
+
+python -m pipeline train persona
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from pipeline.errors import PipelineError
+
+app = typer.Typer(
+    help="PAL's stages, as dvc.yaml runs them. They read params.yaml, and run without DVC too.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+Dataset = Annotated[str, typer.Argument(help="simulated, persona or own.")]
+
+
+@app.command()
+def check() -> None:
+    """Hold params.yaml to what is allowed, and fingerprint the sources."""
+    from pipeline import check
+
+    check.main()
+
+
+@app.command()
+def code() -> None:
+    """Fingerprint the code that each stage runs."""
+    from pipeline import code
+
+    code.main()
+
+
+@app.command()
+def download(dataset: Dataset) -> None:
+    """Bring raw files into the store, pinned by their hashes."""
+    from pipeline import download
+
+    download.main(_known(dataset))
+
+
+@app.command()
+def prepare(dataset: Dataset) -> None:
+    """Turn raw files into items and pairs."""
+    from pipeline import prepare
+
+    prepare.main(_known(dataset))
+
+
+@app.command()
+def recolour(dataset: Dataset) -> None:
+    """Give images their colour filters; text and vectors pass."""
+    from pipeline import recolour
+
+    recolour.main(_known(dataset))
+
+
+@app.command()
+def split(dataset: Dataset) -> None:
+    """Mark users seen or unseen, pairs train, adapt, val or test."""
+    from pipeline import split
+
+    split.main(_known(dataset))
+
+
+@app.command()
+def encode(dataset: Dataset) -> None:
+    """Embed every item once with the frozen encoder."""
+    from pipeline import encode
+
+    encode.main(_known(dataset))
+
+
+@app.command()
+def train(dataset: Dataset) -> None:
+    """Fit the head, and the baselines beside it."""
+    from pipeline import train
+
+    train.main(_known(dataset))
+
+
+@app.command()
+def evaluate(dataset: Dataset) -> None:
+    """Measure accuracy on seen and on unseen users."""
+    from pipeline import evaluate
+
+    evaluate.main(_known(dataset))
+
+
+@app.command()
+def report() -> None:
+    """Write the report, one HTML page that opens offline."""
+    from pipeline import report
+
+    report.main()
+
+
+STAGES = tuple(command.callback.__name__ for command in app.registered_commands if command.callback)
+
+
+@app.command()
+def results() -> None:
+    """Print the accuracies as a table, and the report's path."""
+    from pipeline import results
+
+    results.main()
+
+
+def _known(dataset: str) -> str:
+    from pipeline.params import DATASETS
+
+    if dataset not in DATASETS:
+        raise PipelineError(f"dataset must be one of {', '.join(DATASETS)}, got {dataset!r}")
+    return dataset
+
+
+def main() -> None:
+    """Run a command; what a user can mend is one sentence and exit code 1."""
+    try:
+        app()
+    except PipelineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:
+        from pal.errors import PalError
+
+        if not isinstance(error, PalError):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""check: hold params.yaml to what is allowed, and fingerprint what the sources name now.
+
+The one stage that runs every time. DVC compares only the keys that a stage names, so a mistyped one would
+rerun nothing and be seen by nobody; and it cannot see a user's folder change outside the repository.
+"""
+
+from typing import Any
+
+from pipeline import datasets, layout, params
+from pipeline.files import new_folder, sha256_of, write_json
+
+
+def main() -> None:
+    """Check all parameters, look into every chosen dataset's source, write one fingerprint each."""
+    values = params.load()
+    prints = {name: _fingerprint(datasets.of(name).find(values)) for name in values.datasets}
+    with new_folder(layout.fingerprint("any").parent) as folder:
+        for name, print_ in prints.items():
+            write_json(folder / f"{name}.json", print_)
+
+
+def _fingerprint(found: datasets.Found) -> dict[str, Any]:
+    if found.check is not None:
+        found.check()
+    files = {name: sha256_of(path) for name, path in found.paths.items()}
+    return {"source": found.source, "remote": found.remote, "sha256": files}

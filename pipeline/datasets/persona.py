@@ -1,0 +1,229 @@
+"""Anthropic's Persona statements as a study: simulated people answer yes or no, each after one persona.
+
+A person of persona P answers yes to a statement that agrees with P, and no to every other statement: those
+that disagree with P, and all those of other personas (PAL, E.5, D24). A share of the statements is kept out
+of training altogether, so that accuracy on statements never seen can be told from accuracy on statements
+that training knows through other people (D25).
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import layout, tables
+from pipeline.datasets import Found
+from pipeline.errors import PipelineError, shorten
+from pipeline.params import Params, PreparePersona
+
+if TYPE_CHECKING:
+    import numpy as np
+
+KEYS = ("question", "statement", "answer_matching_behavior", "answer_not_matching_behavior")
+ANSWERS = {" Yes": True, " No": False}
+
+# Anthropic's own files, as published; whatever the hub or a mirror sends under these names is held to them.
+PUBLISHED_SHA256 = {
+    "interest-in-art.jsonl": ("e1dff1d0c0a10b29f525ced37b76c1bcb4974dfab36f6e64abcbfcaeeb021e07"),
+    "interest-in-literature.jsonl": ("8b551e8279535e0505a599fe19504590acf529218b33a29e4da3d73f1fcc10a9"),
+    "interest-in-math.jsonl": ("f835b449fb0cb1ba7642778899273be1f634ad93f661af5dbde5629432e1f254"),
+    "interest-in-music.jsonl": ("0decabf189570e74301793c10ce4f745a130e7426c8252c46d18e4875d9a8468"),
+    "interest-in-science.jsonl": ("c26039164631a3554db75a11904057af26c1b173228947c077f0a05c9dafa0ed"),
+    "interest-in-sports.jsonl": ("891f2e676ed4de885e7973cfc4bcfebe7a1c3e6f2c30daa6496005b0fdebdeac"),
+}
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement: the persona that it is about, and whether that persona agrees with it."""
+
+    persona: str
+    question: str
+    statement: str
+    agrees: bool
+
+
+def find(params: Params) -> Found:
+    """The sample's files, a folder's, or what to fetch from the hub.
+
+    Raises:
+        PipelineError: If a persona's file is missing or cannot be read.
+    """
+    names = [f"interest-in-{persona}.jsonl" for persona in params.prepare.persona.personas]
+    if params.source.persona == "hub":
+        remote = {
+            "repo": params.hub.persona_repo,
+            "revision": params.hub.persona_revision,
+            "files": [f"persona/{name}" for name in names],
+            "sha256": {n: PUBLISHED_SHA256[n] for n in names if n in PUBLISHED_SHA256},
+        }
+        return Found(f"hub: {params.hub.persona_repo} at {params.hub.persona_revision}", remote=remote)
+    if params.source.persona == "sample":
+        folder, words = layout.SAMPLES / "persona", "sample: statements that come with this project"
+    else:
+        folder = layout.project_root() / Path(params.source.persona).expanduser()
+        words = f"folder: {params.source.persona}"
+    if not folder.is_dir():
+        raise PipelineError(
+            f"source.persona in {layout.PARAMS} must be sample, hub or an existing folder, "
+            f"got {params.source.persona!r}, looked for at {folder}"
+        )
+    for name in names:
+        if not (folder / name).is_file():
+            there = ", ".join(
+                sorted(file.stem.removeprefix("interest-in-") for file in folder.glob("*.jsonl"))
+            )
+            raise PipelineError(
+                f"prepare.persona.personas in {layout.PARAMS} must name personas of source.persona "
+                f"{params.source.persona!r}, got one without a file {name}; there are: {there or 'none'}"
+            )
+    paths = {name: folder / name for name in names}
+    return Found(words, paths, check=lambda: [read(name, path) for name, path in paths.items()] and None)
+
+
+def read(name: str, path: Path) -> list[Statement]:
+    """Read one persona's file.
+
+    Raises:
+        PipelineError: Naming the first line that is not a statement in Anthropic's schema.
+    """
+    persona = name.removeprefix("interest-in-").removesuffix(".jsonl")
+    try:
+        lines = path.read_bytes().decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise PipelineError(
+            f"{name} must be UTF-8, got byte {error.object[error.start]:#04x} at {error.start}"
+        ) from None
+    statements = [_statement(f"{name}, line {i + 1},", persona, line) for i, line in enumerate(lines)]
+    if not statements:
+        raise PipelineError(f"{name} must hold one JSON object a line, got an empty file")
+    return statements
+
+
+def _statement(where: str, persona: str, line: str) -> Statement:
+    try:
+        row: dict[str, Any] = json.loads(line)
+    except ValueError:
+        raise PipelineError(
+            f"{where} must be a JSON object, got {shorten(line)}; is the file cut short?"
+        ) from None
+    if not isinstance(row, dict):
+        raise PipelineError(f"{where} must be a JSON object, got {shorten(row)}")
+    for key in KEYS:
+        if not isinstance(row.get(key), str) or not row[key].strip():
+            raise PipelineError(f"{where} must have a text {key!r}, got {shorten(row.get(key))}")
+    if row["answer_matching_behavior"] not in ANSWERS:
+        raise PipelineError(
+            f"{where} answer_matching_behavior must be ' Yes' or ' No', got {row['answer_matching_behavior']!r}"
+        )
+    agrees = ANSWERS[row["answer_matching_behavior"]]
+    return Statement(persona, row["question"], row["statement"], agrees)
+
+
+def prepare(params: Params, files: dict[str, Path], out: Path) -> dict[str, int]:
+    """Draw who is asked what, and answer as each person's persona would."""
+    import numpy as np
+
+    knobs = params.prepare.persona
+    statements = [s for name, path in files.items() for s in read(name, path)]
+    rng = np.random.default_rng(params.prepare.seed)
+    known, new = divide(rng, statements, knobs)
+    _check_enough(knobs, len(known), len(new))
+    prompts = [s.question if knobs.prompt == "question" else s.statement for s in statements]
+    tables.write_table(out / tables.ITEMS, tables.text_items([*prompts, "Yes", "No"]), tables.items_schema())
+    n_pairs = _write_pairs(rng, knobs, statements, prompts, known, new, out)
+    return {"read": n_pairs, "kept": n_pairs, "dropped": 0, "statements": len(statements)}
+
+
+def divide(
+    rng: "np.random.Generator", statements: list[Statement], knobs: PreparePersona
+) -> tuple["np.ndarray", "np.ndarray"]:
+    """Rows of the statements that training may use, and of those kept out of it.
+
+    Statements that differ in case alone stay on one side: the encoder reads them alike.
+    """
+    import numpy as np
+
+    folded = np.array([s.statement.casefold().strip() for s in statements])
+    distinct, home = np.unique(folded, return_inverse=True)
+    n_new = round(knobs.new_statements * len(distinct))
+    is_new = np.zeros(len(distinct), dtype=bool)
+    is_new[rng.permutation(len(distinct))[:n_new]] = True
+    return np.flatnonzero(~is_new[home]), np.flatnonzero(is_new[home])
+
+
+def _check_enough(knobs: PreparePersona, n_known: int, n_new: int) -> None:
+    """Questions are drawn without replacement, so there must be enough of them (D27)."""
+    asked = max(knobs.train_pairs, knobs.adapt_pairs) + knobs.val_pairs + knobs.test_pairs
+    if asked > n_known:
+        raise PipelineError(
+            f"prepare.persona asks each user {asked} questions (train_pairs or adapt_pairs, val_pairs and test_pairs) "
+            f"without replacement, but there are {n_known} statements for training; lower them or add personas"
+        )
+    if knobs.new_test_pairs > n_new:
+        raise PipelineError(
+            f"prepare.persona.new_test_pairs must be at most {n_new}, the statements kept out of training, "
+            f"got {knobs.new_test_pairs}; lower it or raise prepare.persona.new_statements"
+        )
+
+
+def _write_pairs(
+    rng: "np.random.Generator",
+    knobs: PreparePersona,
+    statements: list[Statement],
+    prompts: list[str],
+    known: "np.ndarray",
+    new: "np.ndarray",
+    out: Path,
+) -> int:
+    import numpy as np
+    import polars as pl
+
+    persona = np.array([knobs.personas.index(s.persona) for s in statements])
+    agrees = np.array([s.agrees for s in statements])
+    prompt_ids = np.array([tables.text_id(prompt) for prompt in prompts])
+    yes, no = tables.text_id("Yes"), tables.text_id("No")
+    frames = []
+    for users, per_group, first in (
+        ("seen", knobs.users_per_group, "train"),
+        ("unseen", knobs.unseen_users_per_group, "adapt"),
+    ):
+        n_first = knobs.train_pairs if first == "train" else knobs.adapt_pairs
+        plan = {first: n_first, "val": knobs.val_pairs, "test": knobs.test_pairs}
+        group = np.repeat(np.arange(len(knobs.personas)), per_group)
+        asked = np.concatenate(
+            [
+                draw(rng, known, len(group), sum(plan.values())),
+                draw(rng, new, len(group), knobs.new_test_pairs),
+            ],
+            1,
+        )
+        split = [name for name, count in plan.items() for _ in range(count)] + ["test"] * knobs.new_test_pairs
+        says_yes = (agrees[asked] & (persona[asked] == group[:, None])).ravel()
+        frames.append(
+            pl.DataFrame(
+                {
+                    "user_id": np.repeat(_user_ids(users, knobs.personas, per_group), asked.shape[1]),
+                    "prompt": prompt_ids[asked.ravel()],
+                    "chosen": np.where(says_yes, yes, no),
+                    "rejected": np.where(says_yes, no, yes),
+                    "group": np.repeat(np.array(knobs.personas)[group], asked.shape[1]),
+                    "users": users,
+                    "split": np.tile(np.array(split), len(group)),
+                }
+            )
+        )
+    frame = pl.concat(frames).with_columns(pair_id=pl.int_range(pl.len()), label=pl.lit(1.0))
+    tables.write_table(out / tables.PAIRS, frame, tables.pairs_schema())
+    return len(frame)
+
+
+def draw(rng: "np.random.Generator", pool: "np.ndarray", n_users: int, count: int) -> "np.ndarray":
+    """(n_users, count) members of the pool, for each user without replacement."""
+    import numpy as np
+
+    return np.stack([rng.choice(pool, count, replace=False, shuffle=True) for _ in range(n_users)])
+
+
+def _user_ids(users: str, personas: list[str], per_group: int) -> list[str]:
+    return [f"{users}-{persona}-{i:05d}" for persona in personas for i in range(per_group)]

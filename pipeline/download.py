@@ -1,0 +1,64 @@
+"""download: bring raw files into the store, and leave a manifest of which they are.
+
+What is pinned is the sha256 of every file; the bytes lie outside the repository, once for all datasets.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline import datasets, params, raw
+from pipeline.datasets import Found
+from pipeline.errors import PipelineError
+
+
+def main(dataset: str) -> None:
+    """Fetch one dataset's raw files."""
+    values = params.load()
+    found = datasets.of(dataset).find(values)
+    if found.remote is not None:
+        manifest = from_hub(found, found.remote)
+    else:
+        files = [raw.keep(path, name) for name, path in with_progress(found.paths.items(), len(found.paths))]
+        manifest = raw.Manifest(found.source, None, files)
+    raw.write_manifest(dataset, manifest)
+    print(f"download@{dataset}: {len(manifest.files)} files, {sum(f.size for f in manifest.files):,} bytes")
+
+
+def with_progress(files: Any, total: int) -> Any:
+    """A progress bar over files."""
+    from tqdm import tqdm
+
+    return tqdm(files, total=total, desc="download", unit="file", disable=not total)
+
+
+def from_hub(found: Found, remote: dict[str, Any]) -> raw.Manifest:
+    """Download files of a pinned revision from the Hugging Face hub.
+
+    Raises:
+        PipelineError: If the hub cannot be reached or has no such file, or a file's bytes are not the
+            published ones.
+    """
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    repo = remote["repo"]
+    try:
+        revision = HfApi().dataset_info(repo, revision=remote["revision"]).sha
+        paths = {
+            Path(name).name: Path(hf_hub_download(repo, name, repo_type="dataset", revision=revision))
+            for name in with_progress(remote["files"], len(remote["files"]))
+        }
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise PipelineError(
+            f"{repo} at {remote['revision']} could not be downloaded ({reason}); check the network, or set "
+            "source.persona to a folder of the files or to sample"
+        ) from None
+    files = [raw.keep(path, name) for name, path in paths.items()]
+    for file in files:
+        published = remote["sha256"].get(file.name)
+        if published and file.sha256 != published:
+            raise PipelineError(
+                f"{file.name} of {repo} must have the published sha256 {published}, got {file.sha256}"
+            )
+    return raw.Manifest(found.source, revision, files)

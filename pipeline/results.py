@@ -1,0 +1,25 @@
+"""results: the accuracies in the terminal, and where the report lies."""
+
+from typing import Any
+
+from pipeline import layout, params
+from pipeline.files import read_json
+
+
+def main() -> None:
+    """Print one table per dataset."""
+    for dataset in params.load().datasets:
+        found = read_json(layout.metrics(dataset), f"evaluate@{dataset}")
+        print(f"\n{dataset}")
+        for name, value in flatten(found):
+            shown = f"{value:9.4f}" if name.endswith("_p") else f"{100 * value:8.2f} %"
+            print(f"  {name:<34} {shown}")
+    print(f"\nreport: {layout.REPORT}")
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    """Nested metrics as dotted names and values, as `dvc metrics show` names them."""
+    rows: list[tuple[str, float]] = []
+    for key, value in tree.items():
+        rows += flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+    return rows

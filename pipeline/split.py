@@ -1,0 +1,212 @@
+"""split: mark users seen or unseen, and their pairs train, adapt, val or test.
+
+Everything later reads a pair's place from here. A pair is never in two places, no user is in both halves,
+and what could not be placed is counted.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from pipeline import layout, params, tables
+from pipeline.errors import PipelineError
+from pipeline.files import new_folder, sha256_of, write_json
+from pipeline.params import SplitShares
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def main(dataset: str) -> None:
+    """Split one dataset."""
+    values = params.load()
+    shares = getattr(values.split, dataset)
+    columns = ["pair_id", "user_id", "prompt", "chosen", "rejected", "users", "split"]
+    path = layout.recoloured(dataset) / tables.PAIRS
+    pairs = tables.read_table(path, f"recolour@{dataset}", columns)
+    if isinstance(shares, SplitShares):
+        placed = draw_places(pairs, shares, values.split.seed)
+    else:
+        placed = declared_places(pairs, dataset)
+    splits = mark_items(pairs, placed)
+    report = leakage(pairs, splits)
+    check_places(splits, dataset)
+    with new_folder(layout.splits(dataset)) as out:
+        tables.write_table(out / tables.SPLITS, splits, tables.splits_schema())
+        counts = {"read": len(pairs), "kept": len(splits), "dropped": len(pairs) - len(splits)}
+        users = {"users_dropped": pairs["user_id"].n_unique() - _users_of(pairs, splits)}
+        write_json(
+            out / "manifest.json",
+            {
+                "counts": {**counts, **users},
+                "places": _places(splits),
+                "leakage": report,
+                "sha256": {tables.SPLITS: sha256_of(out / tables.SPLITS)},
+            },
+        )
+    _tell(dataset, counts["dropped"], users["users_dropped"], splits)
+
+
+def declared_places(pairs: "pl.DataFrame", dataset: str) -> "pl.DataFrame":
+    """Places as prepare or the user's own `split` column say.
+
+    Raises:
+        PipelineError: If a pair has none.
+    """
+    missing = pairs.filter(pairs["split"].is_null() | pairs["users"].is_null())
+    if len(missing):
+        raise PipelineError(
+            f"split.{dataset} is as_prepared, but {len(missing):,} of {len(pairs):,} pairs name no split; "
+            "give the data a `split` column, or set split.own to shares"
+        )
+    return pairs.select("pair_id", "users", "split")
+
+
+def draw_places(pairs: "pl.DataFrame", shares: SplitShares, seed: int) -> "pl.DataFrame":
+    """Places by shares: whole users are kept unseen, whole prompts are kept new, the rest per user.
+
+    Raises:
+        PipelineError: If too few users are left to keep some unseen.
+    """
+    import numpy as np
+    import polars as pl
+
+    rng = np.random.default_rng(seed)
+    counts = pairs.group_by("user_id").len().filter(pl.col("len") >= shares.min_pairs)
+    users = counts["user_id"].cast(pl.String).sort().to_numpy()
+    n_unseen = round(shares.unseen_users * len(users))
+    if not 1 <= n_unseen < len(users):
+        raise PipelineError(
+            f"split.own.unseen_users must leave at least one user seen and one unseen, got {shares.unseen_users} "
+            f"of {len(users)} users with at least {shares.min_pairs} pairs; add users or change the share"
+        )
+    unseen = set(rng.permutation(users)[:n_unseen])
+    prompts = pairs["prompt"].cast(pl.String).drop_nulls().unique().sort().to_numpy()
+    new = set(rng.permutation(prompts)[: round(shares.new_prompts * len(prompts))])
+    frame = pairs.select("pair_id", pl.col("user_id", "prompt").cast(pl.String)).filter(
+        pl.col("user_id").is_in(users.tolist())
+    )
+    frame = frame.with_columns(
+        draw=pl.Series(rng.permutation(len(frame))),
+        users=pl.when(pl.col("user_id").is_in(list(unseen))).then(pl.lit("unseen")).otherwise(pl.lit("seen")),
+        new=pl.col("prompt").is_in(list(new)).fill_null(value=False),
+    )
+    return pl.concat([_place_seen(frame, shares), _place_unseen(frame, shares)]).sort("pair_id")
+
+
+def _place_seen(frame: "pl.DataFrame", shares: SplitShares) -> "pl.DataFrame":
+    """Pairs on new prompts are tested on; of the others test and val take their shares, training the rest.
+
+    A user left without a training pair is dropped.
+    """
+    import polars as pl
+
+    frame = frame.filter(pl.col("users") == "seen").with_columns(
+        place=pl.col("draw").rank("ordinal").over("user_id", "new") - 1,
+        n=pl.len().over("user_id", "new"),
+    )
+    n_test = pl.max_horizontal((pl.col("n") * shares.test).round(), (pl.col("n") > 1).cast(pl.Int64))
+    n_val = pl.min_horizontal((pl.col("n") * shares.val).round(), pl.col("n") - n_test - 1)
+    split = (
+        pl.when(pl.col("new") | (pl.col("place") < n_test))
+        .then(pl.lit("test"))
+        .when(pl.col("place") < n_test + n_val)
+        .then(pl.lit("val"))
+        .otherwise(pl.lit("train"))
+    )
+    frame = frame.with_columns(split=split)
+    trained = (pl.col("split") == "train").any().over("user_id")
+    return frame.filter(trained).select("pair_id", "users", "split")
+
+
+def _place_unseen(frame: "pl.DataFrame", shares: SplitShares) -> "pl.DataFrame":
+    """A share of an unseen user's pairs to adapt from, at least one and not all; the rest is tested on."""
+    import polars as pl
+
+    frame = frame.filter(pl.col("users") == "unseen").with_columns(
+        # Pairs on new prompts come last, so that they are tested on.
+        place=(pl.col("draw") + pl.col("new") * len(frame)).rank("ordinal").over("user_id") - 1,
+        n=pl.len().over("user_id"),
+    )
+    n_adapt = (pl.col("n") * shares.adapt).round().clip(1, pl.col("n") - 1)
+    split = pl.when(pl.col("place") < n_adapt).then(pl.lit("adapt")).otherwise(pl.lit("test"))
+    return frame.with_columns(split=split).select("pair_id", "users", "split")
+
+
+def mark_items(pairs: "pl.DataFrame", placed: "pl.DataFrame") -> "pl.DataFrame":
+    """Say of each pair whether training knows its prompt or, where there are no prompts, both responses."""
+    import polars as pl
+
+    frame = placed.join(pairs, on="pair_id", suffix="_declared").with_columns(
+        pl.col("prompt", "chosen", "rejected").cast(pl.String)
+    )
+    train = frame.filter(pl.col("split") == "train")
+    if frame["prompt"].null_count() < len(frame):
+        known = pl.col("prompt").is_in(train["prompt"].unique().to_list())
+    else:
+        items = pl.concat([train["chosen"], train["rejected"]]).unique().to_list()
+        known = pl.col("chosen").is_in(items) & pl.col("rejected").is_in(items)
+    word = pl.when(known).then(pl.lit("known")).otherwise(pl.lit("new"))
+    return frame.with_columns(items=word).select("pair_id", "users", "split", "items").sort("pair_id")
+
+
+def check_places(splits: "pl.DataFrame", dataset: str) -> None:
+    """Hold the split to what training and evaluation need.
+
+    Raises:
+        PipelineError: If there is nothing to train on, to test on, or no unseen user.
+    """
+    places = {(users, split) for users, split in splits.select("users", "split").unique().iter_rows()}
+    for users, split in (("seen", "train"), ("seen", "test"), ("unseen", "adapt"), ("unseen", "test")):
+        if (users, split) not in places:
+            raise PipelineError(
+                f"the split of {dataset} must have {split} pairs of {users} users, got none; "
+                f"add data or change split.{dataset} in {layout.PARAMS}"
+            )
+
+
+def leakage(pairs: "pl.DataFrame", splits: "pl.DataFrame") -> dict[str, int]:
+    """What test shares with train: the same answer of one user, the same question, prompts, items, users."""
+    import polars as pl
+
+    frame = pairs.select("pair_id", pl.col("user_id", "prompt", "chosen", "rejected").cast(pl.String)).join(
+        splits.select("pair_id", "split"), on="pair_id"
+    )
+    frame = frame.with_columns(
+        question=pl.concat_str(
+            pl.col("prompt").fill_null(""),
+            pl.min_horizontal("chosen", "rejected"),
+            pl.max_horizontal("chosen", "rejected"),
+            separator="|",
+        )
+    ).with_columns(answered=pl.concat_str("user_id", "question", separator="|"))
+    train, test = frame.filter(pl.col("split") == "train"), frame.filter(pl.col("split") == "test")
+
+    def shared(column: str) -> int:
+        return test[column].drop_nulls().unique().is_in(train[column].drop_nulls().unique().to_list()).sum()
+
+    items = [pl.concat([half["chosen"], half["rejected"]]).unique() for half in (train, test)]
+    return {
+        "answers_in_train_and_test": shared("answered"),
+        "questions_in_train_and_test": shared("question"),
+        "prompts_in_train_and_test": shared("prompt"),
+        "responses_in_train_and_test": int(items[1].is_in(items[0].to_list()).sum()),
+        "users_in_train_and_test": shared("user_id"),
+    }
+
+
+def _places(splits: "pl.DataFrame") -> dict[str, int]:
+    groups = splits.group_by("users", "split", "items").len().sort("users", "split", "items")
+    return {f"{users}.{split}.{items}": count for users, split, items, count in groups.iter_rows()}
+
+
+def _users_of(pairs: "pl.DataFrame", splits: "pl.DataFrame") -> int:
+    return pairs.join(splits.select("pair_id"), on="pair_id", how="semi")["user_id"].n_unique()
+
+
+def _tell(dataset: str, dropped: int, users_dropped: int, splits: "pl.DataFrame") -> None:
+    counts: dict[str, Any] = {f"{k.replace('.', ' ')}": v for k, v in _places(splits).items()}
+    print(f"split@{dataset}: " + ", ".join(f"{v:,} {k}" for k, v in counts.items()))
+    if dropped:
+        print(
+            f"split@{dataset}: {dropped:,} pairs of {users_dropped:,} users with too few pairs were dropped "
+            "(split.own.min_pairs)"
+        )

@@ -1,0 +1,113 @@
+"""train: fit the head on the seen users, and beside it the models that it is compared with.
+
+model    the head that params.yaml asks for
+k1       the same with one prototype: one reward for everyone
+oracle   where the true groups are known: one prototype per group, everyone's group given
+"""
+
+from dataclasses import asdict
+
+import torch
+
+from pal.config import FitConfig, HeadConfig
+from pal.fit import Fitted, fit
+from pal.model import RewardModel
+from pipeline import layout, params, study
+from pipeline.devices import pick
+from pipeline.errors import PipelineError
+from pipeline.files import new_folder, write_csv
+from pipeline.study import Study
+
+CONTROLS = ("k1", "oracle")
+
+
+def main(dataset: str) -> None:
+    """Fit one dataset's models."""
+    values = params.load()
+    head, config = values.configs(dataset)
+    data = study.load(dataset)
+    n_users = data.n_users("seen")
+    if head.K > n_users:
+        raise PipelineError(
+            f"model.K in {layout.PARAMS} must be at most {n_users}, the seen users of {dataset}, got {head.K}"
+        )
+    device = pick(values.train.device, "train.device")
+    with new_folder(layout.models(dataset)) as folder:
+        fitted = _fit(data, "model", head, config, None, device, values.train.seed)
+        _save(data, fitted, config, folder / "model")
+        for name in CONTROLS:
+            weights = control_weights(data, name)
+            if weights is None:
+                continue
+            shape = head.model_copy(update={"K": weights.shape[1]})
+            control = _fit(data, name, shape, config, weights, device, values.train.seed)
+            _save(data, control, config, folder / name)
+    write_csv(layout.plot("training", dataset), _history(fitted))
+
+
+def control_weights(data: Study, name: str) -> torch.Tensor | None:
+    """The weights that a control's users are given; None where it cannot be had."""
+    if name == "k1":
+        return torch.ones(data.n_users("seen"), 1)
+    return group_weights(data, "seen")
+
+
+def group_weights(data: Study, users: str) -> torch.Tensor | None:
+    """One prototype per true group: each user at the own group's; None where groups are not known."""
+    if data.groups is None:
+        return None
+    names = sorted(set(data.groups["seen"]))
+    rows = [names.index(group) if group in names else -1 for group in data.groups[users]]
+    if min(rows) < 0:
+        return None
+    return torch.eye(len(names))[torch.tensor(rows)]
+
+
+def _fit(
+    data: Study,
+    name: str,
+    head: HeadConfig,
+    config: FitConfig,
+    weights: torch.Tensor | None,
+    device: str,
+    seed: int,
+) -> Fitted:
+    from tqdm import tqdm
+
+    with tqdm(total=config.epochs * config.restarts, desc=f"train {name}", unit="epoch") as bar:
+
+        def progress(epoch: int, loss: float) -> None:
+            bar.update()
+            bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+
+        return fit(
+            data.embeddings,
+            data.select("seen", "train"),
+            n_users=data.n_users("seen"),
+            head=head,
+            config=config,
+            val=data.select("seen", "val"),
+            weights=weights,
+            device=device,
+            seed=seed,
+            progress=progress,
+        )
+
+
+def _save(data: Study, fitted: Fitted, config: FitConfig, folder: "layout.Path") -> None:
+    RewardModel.of(
+        fitted, data.embeddings, user_ids=data.user_ids["seen"], fit_config=config, encoder=asdict(data.embedder)
+    ).save(folder)
+
+
+def _history(fitted: Fitted) -> list[dict[str, float | int | str]]:
+    """One row per look at the validation comparisons, for the training curve."""
+    return [
+        {
+            "epoch": int(look["epoch"]),
+            "loss": round(look["loss"], 6),
+            "val_loss": round(look["val_loss"], 6) if "val_loss" in look else "",
+            "val_accuracy": round(look["val_accuracy"], 6) if "val_accuracy" in look else "",
+        }
+        for look in fitted.history
+    ]
