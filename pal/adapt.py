@@ -15,7 +15,7 @@ Shapes used in this module:
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings
@@ -44,17 +44,23 @@ class Prior:
     def of(cls, weights: Float[Tensor, "users K"], *, max_points: int = MAX_POINTS) -> "Prior":
         """The empirical distribution of users' weights, brought to at most `max_points` points.
 
-        Where users stand at more places than that, places are merged by k-means, started from the place of
-        most users and then, each time, the place farthest from those taken. No randomness.
+        Users who stand within a thousandth of each other, far less than a handful of comparisons can tell
+        apart, share a point; where that leaves too many, k-means merges them, started from the place of most
+        users and then, each time, the place farthest from those taken. No randomness. A point is the mean of
+        its users' weights, so that the prior's mean is exactly theirs.
+
+        Raises:
+            PalError: If there are no users.
         """
-        # A thousandth is far below what a handful of comparisons can tell apart.
-        places, home = torch.unique((weights * 1000).round() / 1000, dim=0, return_inverse=True)
-        count = torch.bincount(home, minlength=len(places)).to(weights.dtype)
-        if len(places) <= max_points:
-            points, mass = places, count
-        else:
-            points, mass = _merge(places, count, max_points)
-        return cls(points / points.sum(1, keepdim=True), mass / mass.sum())
+        if not len(weights):
+            raise PalError("weights must hold at least one user, got none; a prior is where users stand")
+        exact = weights.double()
+        places, home = torch.unique((exact * 1000).round(), dim=0, return_inverse=True)
+        if len(places) > max_points:
+            home = _merged(places, torch.bincount(home).double(), max_points)[home]
+        count = torch.bincount(home).double()
+        points = exact.new_zeros(len(count), exact.shape[1]).index_add(0, home, exact) / count[:, None]
+        return cls((points / points.sum(1, keepdim=True)).float(), (count / count.sum()).float())
 
     @property
     def mean(self) -> Float[Tensor, " K"]:
@@ -66,10 +72,13 @@ class Prior:
         return torch.softmax(self.mass.log() + log_likelihood, 1) @ self.points
 
 
-def _merge(
+def _merged(
     places: Float[Tensor, "places K"], count: Float[Tensor, " places"], n: int, rounds: int = 25
-) -> tuple[Float[Tensor, "n K"], Float[Tensor, " n"]]:
-    """Weighted k-means. Written out, since a library's runs in threads whose sums differ from run to run."""
+) -> Int[Tensor, " places"]:
+    """Weighted k-means: which of at most `n` groups each place belongs to.
+
+    Written out, since a library's runs in threads whose sums differ from run to run.
+    """
     centres = places[count.argmax()][None]
     nearest = (places - centres[0]).square().sum(1)
     for _ in range(n - 1):
@@ -79,10 +88,9 @@ def _merge(
         home = torch.cdist(places, centres).argmin(1)
         mass = count.new_zeros(n).index_add(0, home, count)
         sums = torch.zeros_like(centres).index_add(0, home, places * count[:, None])
-        centres = torch.where(mass[:, None] > 0, sums / mass.clamp_min(1e-12)[:, None], centres)
+        centres = torch.where(mass[:, None] > 0, sums / mass.clamp_min(1)[:, None], centres)
     home = torch.cdist(places, centres).argmin(1)
-    mass = count.new_zeros(n).index_add(0, home, count)
-    return centres[mass > 0], mass[mass > 0]
+    return torch.unique(home, return_inverse=True)[1]
 
 
 def comparison_log_likelihoods(
@@ -128,11 +136,15 @@ def adapt(
         n_users: Users to locate.
         config: How the head was fitted; its loss is read.
 
+    Raises:
+        PalError: If a row number points outside its table.
+
     Returns:
         Posterior mean weights; a user without comparisons gets the prior's mean, the zero-shot weights.
     """
+    comparisons.check(embeddings, n_users=n_users, needs_prompts=head.needs_prompts)
     loss = "logistic" if config is None else config.loss
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference_mode: what leaves it could never be fitted with again
         each = comparison_log_likelihoods(head, prior, embeddings, comparisons, loss)
         total = each.new_zeros(n_users, each.shape[1]).index_add(0, comparisons.user, each)
         return prior.weights(total)
@@ -144,12 +156,14 @@ def solve_weights(
     *,
     n_users: int,
     tolerance: float = 1e-5,
-    max_rounds: int = 40,
+    max_rounds: int = 200,
 ) -> tuple[Float[Tensor, "users K"], Float[Tensor, " users"]]:
-    """Maximum-likelihood weights on the simplex, for heads whose margins are linear in them; all users at once.
+    """Maximum-likelihood weights on the simplex, where margins are linear in them; all users at once.
 
     Minimises the mean of log(1 + exp(-margins @ w)) per user over w >= 0, sum w = 1 by a primal-dual
-    interior-point method: Newton steps on the perturbed optimality conditions, a K x K system per user.
+    interior-point method (Waechter and Biegler 2006, section 2): Newton steps, a K x K system per user, cut
+    back until the barrier function falls, and a barrier that is lowered once it is minimised. A user's
+    weights do not depend on which others are solved for beside.
 
     Args:
         margins: Each comparison's margin in favour of the chosen response at each prototype
@@ -168,46 +182,133 @@ def solve_weights(
     if not bool(torch.isfinite(margins).all()):
         raise PalError("margins must be finite, got NaN or infinity; check the embeddings")
     K = margins.shape[1]
-    margins = margins.double()
-    share = (1 / torch.bincount(user, minlength=n_users).double()).index_select(0, user)
-    w = margins.new_full((n_users, K), 1 / K)
+    answers = _Answers.of(margins.double(), user, n_users)
+    w = answers.margins.new_full((n_users, K), 1 / K)
     z = torch.ones_like(w)
-    residual = torch.full_like(w[:, 0], float("inf"))
+    barrier = torch.full_like(w[:, :1], 0.1)
+    result, residual = w.clone(), torch.zeros_like(w[:, 0])
+    left = torch.arange(n_users, device=w.device)
     for _ in range(max_rounds):
-        gradient, hessian = _derivatives(margins, share, user, w)
-        residual = _kkt_residual(w, gradient)
-        if bool((residual <= tolerance).all()):
+        gradient, hessian = answers.derivatives(w)
+        result[left], residual[left] = w, _kkt_residual(w, gradient)
+        going = residual[left] > tolerance
+        if not bool(going.any()):
             break
-        w, z = _newton_step(w, z, gradient, hessian)
-    return w.float(), residual.float()
+        if not bool(going.all()):
+            left, w, z, barrier = left[going], w[going], z[going], barrier[going]
+            gradient, hessian, answers = gradient[going], hessian[going], answers.of_users(going)
+        barrier = _lowered(barrier, w, z, gradient)
+        w, z = _newton_step(answers, barrier, w, z, gradient, hessian)
+    return result.float(), residual.float()
 
 
-def _derivatives(
-    margins: Float[Tensor, "n K"], share: Float[Tensor, " n"], user: Int[Tensor, " n"], w: Tensor
-) -> tuple[Float[Tensor, "users K"], Float[Tensor, "users K K"]]:
-    miss = torch.sigmoid(-(margins * w.index_select(0, user)).sum(1))
-    gradient = torch.zeros_like(w).index_add(0, user, -(share * miss)[:, None] * margins)
-    curved = (share * miss * (1 - miss))[:, None] * margins
-    outer = (curved[:, :, None] * margins[:, None, :]).flatten(1)
-    K = w.shape[1]
-    return gradient, w.new_zeros(len(w), K * K).index_add(0, user, outer).view(-1, K, K)
+@dataclass(frozen=True)
+class _Answers:
+    """Signed margins of many users' comparisons, and the loss that they make of weights.
+
+    Args:
+        margins: In favour of the chosen response, at each prototype.
+        user: Whose comparison it is.
+        share: One over the number of that user's comparisons.
+        n_users: Users in all.
+    """
+
+    margins: Float[Tensor, "n K"]
+    user: Int[Tensor, " n"]
+    share: Float[Tensor, " n"]
+    n_users: int
+
+    @classmethod
+    def of(cls, margins: Float[Tensor, "n K"], user: Int[Tensor, " n"], n_users: int) -> "_Answers":
+        count = torch.bincount(user, minlength=n_users).to(margins.dtype)
+        return cls(margins, user, 1 / count.index_select(0, user), n_users)
+
+    def of_users(self, keep: Bool[Tensor, " users"]) -> "_Answers":
+        """Only these users' answers, users numbered anew."""
+        rows = keep.index_select(0, self.user)
+        number = keep.cumsum(0) - 1
+        return _Answers(self.margins[rows], number[self.user[rows]], self.share[rows], int(keep.sum()))
+
+    def loss(self, w: Float[Tensor, "users K"]) -> Float[Tensor, " users"]:
+        """Each user's mean logistic loss."""
+        each = LOSSES["logistic"]((self.margins * w.index_select(0, self.user)).sum(1))
+        return w.new_zeros(self.n_users).index_add(0, self.user, self.share * each)
+
+    def derivatives(
+        self, w: Float[Tensor, "users K"]
+    ) -> tuple[Float[Tensor, "users K"], Float[Tensor, "users K K"]]:
+        """Gradients and Hessians of the users' losses, summed in one pass."""
+        margins, K = self.margins, w.shape[1]
+        miss = torch.sigmoid(-(margins * w.index_select(0, self.user)).sum(1))
+        curved = (self.share * miss * (1 - miss))[:, None] * margins
+        outer = (curved[:, :, None] * margins[:, None, :]).flatten(1)
+        each = torch.cat([-(self.share * miss)[:, None] * margins, outer], 1)
+        total = w.new_zeros(self.n_users, K + K * K).index_add(0, self.user, each)
+        return total[:, :K], total[:, K:].view(-1, K, K)
 
 
-def _newton_step(w: Tensor, z: Tensor, gradient: Tensor, hessian: Tensor) -> tuple[Tensor, Tensor]:
-    """One primal-dual step towards a tenth of the present complementarity, kept inside the cone."""
-    K = w.shape[1]
-    target = 0.1 * (w * z).sum(1, keepdim=True) / K
-    matrix = hessian + torch.diag_embed(z / w)
-    sides = torch.stack([target / w - gradient, torch.ones_like(w)], 2)
+def _lowered(
+    barrier: Float[Tensor, "users 1"],
+    w: Float[Tensor, "users K"],
+    z: Float[Tensor, "users K"],
+    gradient: Float[Tensor, "users K"],
+) -> Float[Tensor, "users 1"]:
+    """Lower the barrier of users who have as good as reached its minimum."""
+    slope = gradient - z
+    off = torch.maximum((slope - slope.mean(1, keepdim=True)).abs(), (w * z - barrier).abs())
+    near = off.amax(1, keepdim=True) <= 10 * barrier
+    return torch.where(near, torch.minimum(0.2 * barrier, barrier**1.5).clamp_min(1e-13), barrier)
+
+
+def _newton_step(
+    answers: _Answers,
+    barrier: Float[Tensor, "users 1"],
+    w: Float[Tensor, "users K"],
+    z: Float[Tensor, "users K"],
+    gradient: Float[Tensor, "users K"],
+    hessian: Float[Tensor, "users K K"],
+) -> tuple[Float[Tensor, "users K"], Float[Tensor, "users K"]]:
+    """One primal-dual step, kept inside the cone and cut back until the barrier function falls."""
+    # Curvature along (1, ..., 1) changes no step that keeps the sum, and keeps the matrix far from singular.
+    curvature = hessian.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
+    matrix = hessian + curvature + torch.diag_embed(z / w + 1e-13 * curvature[:, 0])
+    sides = torch.stack([barrier / w - gradient, torch.ones_like(w)], 2)
     along, across = torch.linalg.solve(matrix, sides).unbind(2)
     # The multiplier of sum w = 1 is chosen so that the step keeps the sum.
     step = along - across * (along.sum(1) / across.sum(1))[:, None]
-    dz = target / w - z - z / w * step
-    w = w + _longest(w, step) * step
-    return w / w.sum(1, keepdim=True), z + _longest(z, dz) * dz
+    dz = barrier / w - z - z / w * step
+    w = _descended(answers, barrier, w, _longest(w, step) * step, gradient)
+    z = z + _longest(z, dz) * dz
+    # Kept near what the barrier implies, z cannot lead the next step astray.
+    implied = barrier / w
+    return w, torch.minimum(torch.maximum(z, implied / 1e10), implied * 1e10)
 
 
-def _longest(x: Tensor, step: Tensor) -> Tensor:
+def _descended(
+    answers: _Answers,
+    barrier: Float[Tensor, "users 1"],
+    w: Float[Tensor, "users K"],
+    step: Float[Tensor, "users K"],
+    gradient: Float[Tensor, "users K"],
+) -> Float[Tensor, "users K"]:
+    """Each user's step, halved until it lowers loss - barrier * sum(log w) as its slope promises (Armijo)."""
+
+    def height(at: Float[Tensor, "users K"]) -> Float[Tensor, " users"]:
+        return answers.loss(at) - barrier[:, 0] * at.log().sum(1)
+
+    here, slope = height(w), ((gradient - barrier / w) * step).sum(1)
+    slack = 1e-13 * (1 + here.abs())  # what rounding may hide
+    share = torch.ones_like(here)
+    for _ in range(40):
+        short = height(w + share[:, None] * step) > here + 1e-4 * share * slope + slack
+        if not bool(short.any()):
+            break
+        share = torch.where(short, share / 2, share)
+    new = w + share[:, None] * step
+    return new / new.sum(1, keepdim=True)
+
+
+def _longest(x: Float[Tensor, "users K"], step: Float[Tensor, "users K"]) -> Float[Tensor, "users 1"]:
     """The longest share of a step, at most 1, that keeps each row positive with a little to spare."""
     ratio = torch.where(step < 0, -x / step, torch.inf).amin(1, keepdim=True)
     return (0.995 * ratio).clamp(max=1.0)
