@@ -28,7 +28,7 @@ _HOMES = {
     "PromptedIdealPoints": "pal.heads",
     "make_head": "pal.heads",
     "Prior": "pal.adapt",
-    "solve_weights": "pal.adapt",
+    "solve_weights": "pal.simplex",
     "RewardModel": "pal.model",
 }
 
