@@ -4,10 +4,18 @@ Each user has an ideal point, a convex mix of K prototypes that all users share;
 near it lies to that point in a space learned on top of a frozen encoder. `fit` learns prototypes and the
 weights of the users seen, `adapt` locates a new user from a handful of comparisons with all else frozen.
 
-Names are loaded on first use (PEP 562), so `import pal` costs milliseconds and imports no torch.
+Names are loaded on first use (PEP 562), so `import pal` costs milliseconds and imports no torch. The two
+functions are imported from the modules of their names, `from pal.fit import fit`: as an attribute of the
+package, a name can only be one of the two.
 """
 
 _HOMES = {
+    "Judged": "pal.accuracy",
+    "balanced_accuracy": "pal.accuracy",
+    "bootstrap_interval": "pal.accuracy",
+    "calibrate": "pal.accuracy",
+    "paired_test": "pal.accuracy",
+    "worst_decile": "pal.accuracy",
     "Comparisons": "pal.comparisons",
     "Embeddings": "pal.comparisons",
     "Questions": "pal.comparisons",
@@ -16,13 +24,11 @@ _HOMES = {
     "preset": "pal.config",
     "PalError": "pal.errors",
     "Fitted": "pal.fit",
-    "fit": "pal.fit",
     "FixedIdealPoints": "pal.heads",
     "PromptedIdealPoints": "pal.heads",
     "make_head": "pal.heads",
     "Prior": "pal.adapt",
-    "adapt": "pal.adapt",
-    "solve_weights": "pal.adapt",
+    "solve_weights": "pal.simplex",
     "RewardModel": "pal.model",
 }
 

@@ -2,8 +2,7 @@
 
 The prior is where the seen users' weights lie, as at most 128 points of the simplex with masses. A user's
 log-likelihoods at these points simply add up over comparisons, so one comparison more, or merging two
-histories, is exact. `solve_weights` is the other road where margins are linear in the weights: the convex
-maximum-likelihood problem on the simplex, solved to optimality.
+histories, is exact. `pal.simplex.solve_weights` is the other road where margins are linear in the weights.
 
 Shapes used in this module:
     n       comparisons
@@ -44,17 +43,23 @@ class Prior:
     def of(cls, weights: Float[Tensor, "users K"], *, max_points: int = MAX_POINTS) -> "Prior":
         """The empirical distribution of users' weights, brought to at most `max_points` points.
 
-        Where users stand at more places than that, places are merged by k-means, started from the place of
-        most users and then, each time, the place farthest from those taken. No randomness.
+        Users who stand within a thousandth of each other, far less than a handful of comparisons can tell
+        apart, share a point; where that leaves too many, k-means merges them, started from the place of most
+        users and then, each time, the place farthest from those taken. No randomness. A point is the mean of
+        its users' weights, so that the prior's mean is exactly theirs.
+
+        Raises:
+            PalError: If there are no users.
         """
-        # A thousandth is far below what a handful of comparisons can tell apart.
-        places, home = torch.unique((weights * 1000).round() / 1000, dim=0, return_inverse=True)
-        count = torch.bincount(home, minlength=len(places)).to(weights.dtype)
-        if len(places) <= max_points:
-            points, mass = places, count
-        else:
-            points, mass = _merge(places, count, max_points)
-        return cls(points / points.sum(1, keepdim=True), mass / mass.sum())
+        if not len(weights):
+            raise PalError("weights must hold at least one user, got none; a prior is where users stand")
+        exact = weights.double()
+        places, home = torch.unique((exact * 1000).round(), dim=0, return_inverse=True)
+        if len(places) > max_points:
+            home = _merged(places, torch.bincount(home).double(), max_points)[home]
+        count = torch.bincount(home).double()
+        points = exact.new_zeros(len(count), exact.shape[1]).index_add(0, home, exact) / count[:, None]
+        return cls((points / points.sum(1, keepdim=True)).float(), (count / count.sum()).float())
 
     @property
     def mean(self) -> Float[Tensor, " K"]:
@@ -66,10 +71,13 @@ class Prior:
         return torch.softmax(self.mass.log() + log_likelihood, 1) @ self.points
 
 
-def _merge(
+def _merged(
     places: Float[Tensor, "places K"], count: Float[Tensor, " places"], n: int, rounds: int = 25
-) -> tuple[Float[Tensor, "n K"], Float[Tensor, " n"]]:
-    """Weighted k-means. Written out, since a library's runs in threads whose sums differ from run to run."""
+) -> Int[Tensor, " places"]:
+    """Weighted k-means: which of at most `n` groups each place belongs to.
+
+    Written out, since a library's runs in threads whose sums differ from run to run.
+    """
     centres = places[count.argmax()][None]
     nearest = (places - centres[0]).square().sum(1)
     for _ in range(n - 1):
@@ -79,10 +87,9 @@ def _merge(
         home = torch.cdist(places, centres).argmin(1)
         mass = count.new_zeros(n).index_add(0, home, count)
         sums = torch.zeros_like(centres).index_add(0, home, places * count[:, None])
-        centres = torch.where(mass[:, None] > 0, sums / mass.clamp_min(1e-12)[:, None], centres)
+        centres = torch.where(mass[:, None] > 0, sums / mass.clamp_min(1)[:, None], centres)
     home = torch.cdist(places, centres).argmin(1)
-    mass = count.new_zeros(n).index_add(0, home, count)
-    return centres[mass > 0], mass[mass > 0]
+    return torch.unique(home, return_inverse=True)[1]
 
 
 def comparison_log_likelihoods(
@@ -128,99 +135,15 @@ def adapt(
         n_users: Users to locate.
         config: How the head was fitted; its loss is read.
 
+    Raises:
+        PalError: If a row number points outside its table.
+
     Returns:
         Posterior mean weights; a user without comparisons gets the prior's mean, the zero-shot weights.
     """
+    comparisons.check(embeddings, n_users=n_users, needs_prompts=head.needs_prompts)
     loss = "logistic" if config is None else config.loss
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference_mode: what leaves it could never be fitted with again
         each = comparison_log_likelihoods(head, prior, embeddings, comparisons, loss)
         total = each.new_zeros(n_users, each.shape[1]).index_add(0, comparisons.user, each)
         return prior.weights(total)
-
-
-def solve_weights(
-    margins: Float[Tensor, "n K"],
-    user: Int[Tensor, " n"],
-    *,
-    n_users: int,
-    tolerance: float = 1e-5,
-    max_rounds: int = 40,
-) -> tuple[Float[Tensor, "users K"], Float[Tensor, " users"]]:
-    """Maximum-likelihood weights on the simplex, for heads whose margins are linear in them; all users at once.
-
-    Minimises the mean of log(1 + exp(-margins @ w)) per user over w >= 0, sum w = 1 by a primal-dual
-    interior-point method: Newton steps on the perturbed optimality conditions, a K x K system per user.
-
-    Args:
-        margins: Each comparison's margin in favour of the chosen response at each prototype
-            (`Head.prototype_margins` times the sign).
-        user: Whose comparison it is, from 0 to `n_users` - 1.
-        n_users: Users to solve for; one without comparisons gets even weights.
-        tolerance: Largest KKT residual to stop at.
-        max_rounds: Newton steps at most.
-
-    Returns:
-        Weights, and each user's KKT residual: the largest move that a projected unit gradient step makes.
-
-    Raises:
-        PalError: If a margin is not finite.
-    """
-    if not bool(torch.isfinite(margins).all()):
-        raise PalError("margins must be finite, got NaN or infinity; check the embeddings")
-    K = margins.shape[1]
-    margins = margins.double()
-    share = (1 / torch.bincount(user, minlength=n_users).double()).index_select(0, user)
-    w = margins.new_full((n_users, K), 1 / K)
-    z = torch.ones_like(w)
-    residual = torch.full_like(w[:, 0], float("inf"))
-    for _ in range(max_rounds):
-        gradient, hessian = _derivatives(margins, share, user, w)
-        residual = _kkt_residual(w, gradient)
-        if bool((residual <= tolerance).all()):
-            break
-        w, z = _newton_step(w, z, gradient, hessian)
-    return w.float(), residual.float()
-
-
-def _derivatives(
-    margins: Float[Tensor, "n K"], share: Float[Tensor, " n"], user: Int[Tensor, " n"], w: Tensor
-) -> tuple[Float[Tensor, "users K"], Float[Tensor, "users K K"]]:
-    miss = torch.sigmoid(-(margins * w.index_select(0, user)).sum(1))
-    gradient = torch.zeros_like(w).index_add(0, user, -(share * miss)[:, None] * margins)
-    curved = (share * miss * (1 - miss))[:, None] * margins
-    outer = (curved[:, :, None] * margins[:, None, :]).flatten(1)
-    K = w.shape[1]
-    return gradient, w.new_zeros(len(w), K * K).index_add(0, user, outer).view(-1, K, K)
-
-
-def _newton_step(w: Tensor, z: Tensor, gradient: Tensor, hessian: Tensor) -> tuple[Tensor, Tensor]:
-    """One primal-dual step towards a tenth of the present complementarity, kept inside the cone."""
-    K = w.shape[1]
-    target = 0.1 * (w * z).sum(1, keepdim=True) / K
-    matrix = hessian + torch.diag_embed(z / w)
-    sides = torch.stack([target / w - gradient, torch.ones_like(w)], 2)
-    along, across = torch.linalg.solve(matrix, sides).unbind(2)
-    # The multiplier of sum w = 1 is chosen so that the step keeps the sum.
-    step = along - across * (along.sum(1) / across.sum(1))[:, None]
-    dz = target / w - z - z / w * step
-    w = w + _longest(w, step) * step
-    return w / w.sum(1, keepdim=True), z + _longest(z, dz) * dz
-
-
-def _longest(x: Tensor, step: Tensor) -> Tensor:
-    """The longest share of a step, at most 1, that keeps each row positive with a little to spare."""
-    ratio = torch.where(step < 0, -x / step, torch.inf).amin(1, keepdim=True)
-    return (0.995 * ratio).clamp(max=1.0)
-
-
-def _kkt_residual(w: Tensor, gradient: Tensor) -> Float[Tensor, " users"]:
-    return (w - project_to_simplex(w - gradient)).abs().amax(1)
-
-
-def project_to_simplex(x: Float[Tensor, "n K"]) -> Float[Tensor, "n K"]:
-    """The nearest point of the simplex to each row (Held, Wolfe and Crowder 1974)."""
-    ordered = x.sort(1, descending=True).values
-    excess = ordered.cumsum(1) - 1
-    count = torch.arange(1, x.shape[1] + 1, device=x.device, dtype=x.dtype)
-    last = ((ordered - excess / count) > 0).sum(1, keepdim=True) - 1
-    return (x - excess.gather(1, last) / (last + 1)).clamp_min(0)

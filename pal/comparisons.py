@@ -94,16 +94,19 @@ class Comparisons:
             label: P(chosen is preferred), in [0, 1]; None where it is always 1.
 
         Raises:
-            PalError: If a comparison's chosen and rejected response are the same, or a label is not in [0, 1].
+            PalError: If a comparison's chosen and rejected response are the same, or a label is not in
+                [0, 1].
         """
         same = (chosen == rejected).nonzero()
         if len(same):
             raise PalError(
-                f"chosen and rejected must differ, got the same response in comparison {same[0].item()}; drop such rows"
+                "chosen and rejected must differ, got the same response in comparison "
+                f"{same[0].item()}; drop such rows"
             )
         if label is not None and not bool(((label >= 0) & (label <= 1)).all()):
             raise PalError("label must lie in [0, 1]; 1 is chosen preferred, 0.5 a tie")
-        prompt = torch.full_like(chosen, -1) if prompt is None else prompt
+        user, chosen, rejected = user.long(), chosen.long(), rejected.long()  # products of int32 overflow
+        prompt = torch.full_like(chosen, -1) if prompt is None else prompt.long()
         first, second = torch.minimum(chosen, rejected), torch.maximum(chosen, rejected)
         questions, question = _distinct_triples(prompt, first, second)
         sign = torch.where(chosen < rejected, 1.0, -1.0)
@@ -118,6 +121,24 @@ class Comparisons:
         label = None if self.label is None else self.label[rows]
         return Comparisons(self.user[rows], self.question[rows], self.sign[rows], label, self.questions)
 
+    def check(self, embeddings: Embeddings, *, n_users: int, needs_prompts: bool) -> None:
+        """Make sure that every row number points at something: on a GPU a wrong one ends the process.
+
+        Args:
+            embeddings: What the questions are to point into.
+            n_users: Length of the weights table that `user` points into.
+            needs_prompts: Whether a question without a prompt cannot be read.
+
+        Raises:
+            PalError: Naming the rows that point outside their table.
+        """
+        q = self.questions
+        _check_range("user", self.user, n_users)
+        _check_range("first", q.first, len(embeddings.responses))
+        _check_range("second", q.second, len(embeddings.responses))
+        if needs_prompts:
+            _check_range("prompt", q.prompt, len(embeddings.prompts))
+
     def to(self, device: torch.device | str) -> "Comparisons":
         """The same comparisons on another device."""
         q = self.questions
@@ -128,10 +149,19 @@ class Comparisons:
         )
 
 
+def _check_range(name: str, rows: Int[Tensor, " rows"], stop: int) -> None:
+    outside = rows[(rows < 0) | (rows >= stop)]
+    if len(outside):
+        raise PalError(
+            f"{name} must hold row numbers in [0, {stop}), got {outside[0].item()}; "
+            "check which table it was numbered for"
+        )
+
+
 def _distinct_triples(
     prompt: Int[Tensor, " n"], first: Int[Tensor, " n"], second: Int[Tensor, " n"]
 ) -> tuple[Questions, Int[Tensor, " n"]]:
-    """Distinct (prompt, first, second) rows and each row's place; two sorts of single numbers, not of triples."""
+    """Distinct (prompt, first, second) rows and each row's place, by two sorts of single numbers."""
     if not len(first):
         return Questions(prompt, first, second), prompt
     width = int(second.max()) + 1

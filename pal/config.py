@@ -4,7 +4,7 @@ Where the two PAL texts and the authors' released code differ or are silent, the
 This module imports no torch, so that a pipeline can check its parameters in a moment.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -21,9 +21,10 @@ def _number(value: Any) -> Any:
     return value
 
 
-Number = Annotated[float, BeforeValidator(_number)]
-Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Positive = Annotated[Number, Field(gt=0)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
+Some = TypeVar("Some", bound="Config")  # not typing.Self, which the shape checks in tests cannot read
 
 
 class Config(BaseModel):
@@ -32,7 +33,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
 
     @classmethod
-    def of(cls, **options: Any) -> Self:
+    def of(cls: type[Some], /, **options: Any) -> Some:
         """Make a config from options.
 
         Raises:
@@ -62,7 +63,7 @@ class HeadConfig(Config):
     bias: bool = Field(True, description="Whether the layers have biases.")
     skip: bool = Field(
         True,
-        description="Whether a skip runs past the hidden layers: the identity where widths agree, else linear.",
+        description="Whether a skip passes the hidden layers: the identity where widths agree, else linear.",
     )
     dropout: Share = Field(0.0, description="Share of hidden units dropped in training.")
     dropout_first: bool = Field(
@@ -99,8 +100,8 @@ class FitConfig(Config):
     objective: Literal["pal", "mixture"] = Field(
         "pal",
         description=(
-            "pal: the paper's loss per comparison, free simplex weights per user. mixture: each user a latent "
-            "class over points of the simplex, whose posterior gives the weights."
+            "pal: the paper's loss per comparison, free simplex weights per user. mixture: each user a "
+            "latent class over points of the simplex, whose posterior gives the weights."
         ),
     )
     grid_points: int = Field(
@@ -143,14 +144,14 @@ class FitConfig(Config):
     )
 
     @model_validator(mode="after")
-    def _needs_a_likelihood(self) -> Self:
+    def _needs_a_likelihood(self) -> "FitConfig":
         if self.objective == "mixture" and self.loss != "logistic":
             raise ValueError("loss must be 'logistic' with objective 'mixture', got 'hinge'")
         return self
 
 
 def explain(error: ValidationError) -> str:
-    """Put a validation error's first complaint into one sentence: which option, what is allowed, what came."""
+    """Put a validation error's first complaint into a sentence: which option, what is allowed, what came."""
     first = error.errors(include_url=False)[0]
     name = ".".join(map(str, first["loc"])) or error.title
     kind, context, got = first["type"], first.get("ctx", {}), first["input"]
@@ -166,13 +167,16 @@ def explain(error: ValidationError) -> str:
         "greater_than": lambda: f"above {context['gt']:g}",
         "less_than_equal": lambda: f"at most {context['le']:g}",
         "less_than": lambda: f"below {context['lt']:g}",
-    }.get(kind, lambda: first["msg"].removeprefix("Input should be ").removeprefix("a valid "))
+        "int_type": lambda: "a whole number",
+        "float_type": lambda: "a number",
+        "bool_type": lambda: "true or false",
+    }.get(kind, lambda: first["msg"].removeprefix("Input should be "))
     return f"{name} must be {allowed()}, got {got!r}"
 
 
-# Options that differ from the defaults above, by preset and model. `paper` is what the text states (D4, D6, D8,
-# D13, D14); where it is silent (batch size, the toy's loss) the authors' code decides. `ours` was found on
-# validation comparisons of the simulation and of Persona alone.
+# Options that differ from the defaults above, by preset and model. `paper` is what the text states (D4, D6,
+# D8, D13, D14); where it is silent (batch size, the toy's loss) the authors' code decides. `ours` was found
+# on validation comparisons of the simulation and of Persona alone.
 _PRESETS: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {
     ("ours", "A"): (
         {"hidden_layers": 0, "bias": False},

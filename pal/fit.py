@@ -74,12 +74,16 @@ def fit(
         progress: Called after each epoch with its number and its mean loss.
 
     Raises:
-        PalError: If there is nothing to train on, K exceeds the users, or the loss is not finite.
+        PalError: If there is nothing to train on, K exceeds the users, weights have another shape, rows
+            point nowhere, or the loss is not finite.
     """
     if not len(train):
         raise PalError("train must hold at least one comparison, got none")
     if n_users < head.K and weights is None:
         raise PalError(f"K must be at most the number of seen users, {n_users}, got {head.K}; lower K")
+    if weights is not None and weights.shape != (n_users, head.K):
+        shape = tuple(weights.shape)
+        raise PalError(f"weights must have the shape (n_users, K) = {(n_users, head.K)}, got {shape}")
     embeddings, train = embeddings.to(device), train.to(device)
     val = val.to(device) if val is not None and len(val) else None
     fits = [
@@ -108,12 +112,15 @@ def _fit_once(
             prompt_dim=embeddings.prompts.shape[1],
             response_dim=embeddings.responses.shape[1],
         ).to(device)
+        for comparisons in (train, val):
+            if comparisons is not None:
+                comparisons.check(embeddings, n_users=n_users, needs_prompts=head.needs_prompts)
         objective = _objective(embeddings, train, n_users, head_config, config, weights).to(device)
         history = _descend(head, objective, embeddings, val, config, progress)
     head.eval()
     with torch.inference_mode():
         final = objective.weights(head)
-        loss = mean_loss(head, final, embeddings, train, config)
+        loss = _finite(mean_loss(head, final, embeddings, train, config), config.epochs)
     return Fitted(head.requires_grad_(requires_grad=False), final.clone(), loss, history)
 
 
@@ -191,10 +198,15 @@ def _epoch(
             schedule.step()
         total += loss.detach()
         count += 1
-    mean = (total / count).item()
-    if not isfinite(mean):
-        raise PalError(f"the loss became {mean} in epoch {epoch}; lower learning_rate")
-    return mean
+    return _finite((total / count).item(), epoch)
+
+
+def _finite(loss: float, epoch: int) -> float:
+    if not isfinite(loss):
+        raise PalError(
+            f"the loss became {loss} in epoch {epoch}; lower learning_rate, or look for NaN in the embeddings"
+        )
+    return loss
 
 
 def _optimiser(head: Head, objective: Objective, config: FitConfig) -> torch.optim.Optimizer:

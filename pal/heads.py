@@ -40,6 +40,11 @@ class Head(nn.Module, ABC):
     def linear(self) -> bool:
         """Whether margins are linear in the weights: few-shot fitting is then convex."""
 
+    @property
+    def needs_prompts(self) -> bool:
+        """Whether questions without a prompt cannot be read."""
+        return self.config.model == "B" or self.config.inputs == "prompt_and_response"
+
     @abstractmethod
     def read(self, embeddings: Embeddings, questions: Questions) -> Float[Tensor, "q read"]:
         """Reduce each question to the numbers from which any user's margin follows."""
@@ -82,7 +87,7 @@ class FixedIdealPoints(Head):
     def __init__(self, config: HeadConfig, *, prompt_dim: int, response_dim: int) -> None:
         super().__init__()
         self.config = config
-        self.joint = config.inputs == "prompt_and_response"
+        self.joint = self.needs_prompts
         if self.joint and not prompt_dim:
             raise PalError("inputs must be 'response' where there are no prompts, got 'prompt_and_response'")
         dim = response_dim + prompt_dim * self.joint
@@ -199,7 +204,7 @@ class PromptedIdealPoints(Head):
 
     @override
     def read(self, embeddings: Embeddings, questions: Questions) -> Float[Tensor, "q read"]:
-        """Per question the K products of f(first) - f(second) with the g_k; if not linear, their Gram matrix too."""
+        """The K products of f(first) - f(second) with the g_k; where not linear, their Gram matrix too."""
         prompt_rows, prompt = distinct_rows(questions.prompt, len(embeddings.prompts))
         sides = torch.cat([questions.first, questions.second])
         response_rows, response = distinct_rows(sides, len(embeddings.responses))

@@ -42,14 +42,14 @@ LOSSES: dict[str, Loss] = {"logistic": logistic, "hinge": hinge}
 
 
 def expected_loss(
-    loss: Loss, margin: Float[Tensor, "*n"], label: Float[Tensor, "*n"] | None
+    loss: Loss, margin: Float[Tensor, "*n"], label: Float[Tensor, "*#n"] | None
 ) -> Float[Tensor, "*n"]:
     """Average a loss over who was in truth preferred.
 
     Args:
         loss: A member of `LOSSES`.
         margin: Margins in favour of the chosen response.
-        label: P(chosen is preferred), in [0, 1]; 0.5 is a tie. None stands for all ones.
+        label: P(chosen is preferred), in [0, 1]; 0.5 is a tie. None stands for all ones. Broadcasts.
 
     Returns:
         label * loss(margin) + (1 - label) * loss(-margin).

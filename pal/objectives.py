@@ -97,7 +97,7 @@ class FixedWeights(Objective):
         weights: Float[Tensor, "users K"],
     ) -> None:
         super().__init__(embeddings, train, config)
-        self.register_buffer("given", weights)
+        self.register_buffer("given", weights.clone())
 
     @override
     def loss(self, head: Head, batch: Comparisons, done: float) -> Float[Tensor, ""]:
