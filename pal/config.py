@@ -234,8 +234,8 @@ _PRESETS: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 def preset(
-    name: Literal["ours", "paper"],
-    model: Literal["A", "B"],
+    name: str,
+    model: str,
     *,
     head: dict[str, Any] | None = None,
     fit: dict[str, Any] | None = None,

@@ -243,8 +243,9 @@ def _check_tensors(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]
         raise PalError(
             f"tensors must be those of the head's options, got {extra} too many, {missing} missing"
         )
-    for name, tensor in tensors.items():
-        _check_shape(name, tensor, shapes[name])
+    for name, shape in shapes.items():
+        tensor = tensors[name]
+        _check_shape(name, tensor, shape)
         if tensor.dtype != torch.float32:
             raise PalError(f"{name} must be float32, got {tensor.dtype}; convert it")
         if not bool(torch.isfinite(tensor).all()):

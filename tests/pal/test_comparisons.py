@@ -1,0 +1,118 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pal.comparisons import Comparisons, Embeddings, distinct_rows
+from pal.errors import PalError
+
+
+def rows(*numbers: int, dtype: torch.dtype = torch.long) -> torch.Tensor:
+    return torch.tensor(numbers, dtype=dtype)
+
+
+def test_of_puts_the_lower_row_first_and_keeps_the_choice_in_the_sign():
+    """Choosing 5 over 2 and 2 over 5 ask one question, (2, 5), and answer it -1 and +1."""
+    c = Comparisons.of(user=rows(0, 1), prompt=rows(7, 7), chosen=rows(5, 2), rejected=rows(2, 5))
+    assert len(c.questions) == 1
+    assert (c.questions.prompt.item(), c.questions.first.item(), c.questions.second.item()) == (7, 2, 5)
+    assert c.question.tolist() == [0, 0]
+    assert c.sign.tolist() == [-1.0, 1.0]
+
+
+def test_of_tells_questions_with_other_prompts_apart():
+    c = Comparisons.of(user=rows(0, 0), prompt=rows(0, 1), chosen=rows(3, 3), rejected=rows(4, 4))
+    assert c.questions.prompt[c.question].tolist() == [0, 1]
+
+
+def test_of_without_prompts_marks_them_as_missing():
+    c = Comparisons.of(user=rows(0), prompt=None, chosen=rows(1), rejected=rows(0))
+    assert c.questions.prompt.tolist() == [-1]
+
+
+def test_of_no_comparisons_has_no_questions():
+    c = Comparisons.of(user=rows(), prompt=rows(), chosen=rows(), rejected=rows())
+    assert len(c) == len(c.questions) == 0
+
+
+def test_of_does_not_overflow_narrow_row_numbers():
+    """100,000 squared is past 2^31: in int32 the two questions would be mixed up."""
+    narrow = {"dtype": torch.int32}
+    chosen, rejected = rows(99_999, 65_536, **narrow), rows(99_998, 0, **narrow)
+    c = Comparisons.of(user=rows(0, 0, **narrow), prompt=None, chosen=chosen, rejected=rejected)
+    assert c.questions.first[c.question].tolist() == [99_998, 0]
+    assert c.questions.second[c.question].tolist() == [99_999, 65_536]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(-1, 3), st.integers(0, 6), st.integers(0, 6)).filter(lambda t: t[1] != t[2]),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_questions_give_back_every_answer(answers):
+    prompt, chosen, rejected = (torch.tensor(column) for column in zip(*answers, strict=True))
+    c = Comparisons.of(user=torch.zeros_like(chosen), prompt=prompt, chosen=chosen, rejected=rejected)
+    asked = c.questions[c.question]
+    assert torch.equal(asked.prompt, prompt)
+    assert torch.equal(torch.where(c.sign > 0, asked.first, asked.second), chosen)
+    assert torch.equal(torch.where(c.sign > 0, asked.second, asked.first), rejected)
+    assert len(c.questions) == len({(p, *sorted(pair)) for p, *pair in answers})
+
+
+def test_of_drops_labels_that_are_all_one():
+    c = Comparisons.of(user=rows(0), prompt=None, chosen=rows(1), rejected=rows(0), label=torch.tensor([1.0]))
+    assert c.label is None
+
+
+def test_rows_of_comparisons_keep_their_questions():
+    label = torch.tensor([0.5, 1.0])
+    c = Comparisons.of(user=rows(4, 5), prompt=None, chosen=rows(1, 3), rejected=rows(0, 2), label=label)
+    last = c[rows(1)]
+    assert (last.user.item(), last.label.item(), last.questions[last.question].first.item()) == (5, 1.0, 2)
+
+
+def test_of_rejects_a_response_compared_with_itself():
+    with pytest.raises(PalError, match=r"chosen and rejected must differ.*in comparison 1;"):
+        Comparisons.of(user=rows(0, 0), prompt=None, chosen=rows(1, 2), rejected=rows(0, 2))
+
+
+@pytest.mark.parametrize("label", [-0.1, 1.1, float("nan")])
+def test_of_rejects_labels_that_are_no_probability(label):
+    with pytest.raises(PalError, match=r"label must lie in \[0, 1\]"):
+        Comparisons.of(
+            user=rows(0), prompt=None, chosen=rows(1), rejected=rows(0), label=torch.tensor([label])
+        )
+
+
+EMBEDDINGS = Embeddings(torch.zeros(2, 3), torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"user": rows(5)}, r"user must hold row numbers in \[0, 5\), got 5"),
+        ({"chosen": rows(4)}, r"second must hold row numbers in \[0, 4\), got 4"),
+        ({"prompt": rows(2)}, r"prompt must hold row numbers in \[0, 2\), got 2"),
+        ({"prompt": None}, r"prompt must hold row numbers in \[0, 2\), got -1"),
+    ],
+)
+def test_check_names_rows_that_point_nowhere(change, message):
+    c = Comparisons.of(
+        **({"user": rows(0), "prompt": rows(0), "chosen": rows(1), "rejected": rows(0)} | change)
+    )
+    with pytest.raises(PalError, match=message):
+        c.check(EMBEDDINGS, n_users=5, needs_prompts=True)
+
+
+def test_check_lets_prompts_be_missing_where_none_are_read():
+    c = Comparisons.of(user=rows(0), prompt=None, chosen=rows(1), rejected=rows(0))
+    c.check(EMBEDDINGS, n_users=1, needs_prompts=False)
+
+
+@given(st.lists(st.integers(0, 9), max_size=20))
+def test_distinct_rows_are_those_of_unique(numbers):
+    values, place = distinct_rows(torch.tensor(numbers, dtype=torch.long), 10)
+    assert values.tolist() == sorted(set(numbers))
+    assert values[place].tolist() == numbers

@@ -1,0 +1,83 @@
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from pal.config import FitConfig, HeadConfig, preset
+from pal.errors import PalError
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (HeadConfig, {"k": 3}, "^k is not a known option, got 3; see the names in HeadConfig$"),
+        (HeadConfig, {"K": 0}, "^K must be at least 1, got 0$"),
+        (HeadConfig, {"K": "3"}, "^K must be a whole number, got '3'$"),
+        (HeadConfig, {"K": True}, "^K must be a whole number, got True$"),
+        (HeadConfig, {"model": "C"}, "^model must be one of 'A', 'B', got 'C'$"),
+        (HeadConfig, {"bias": 1}, "^bias must be true or false, got 1$"),
+        (HeadConfig, {"dropout": 1.0}, "^dropout must be below 1, got 1.0$"),
+        (HeadConfig, {"scale": 0}, "^scale must be above 0, got 0$"),
+        (HeadConfig, {"cls": 0}, "^cls is not a known option, got 0"),
+        (FitConfig, {"learning_rate": "fast"}, "^learning_rate must be a number, got 'fast'$"),
+        (FitConfig, {"learning_rate": True}, "^learning_rate must be a number, got True$"),
+        (FitConfig, {"learning_rate": float("inf")}, "^learning_rate must be a finite number, got inf$"),
+        (FitConfig, {"weight_decay": float("inf")}, "^weight_decay must be a finite number, got inf$"),
+        (FitConfig, {"anneal": 1.5}, "^anneal must be at most 1, got 1.5$"),
+        (
+            FitConfig,
+            {"objective": "mixture", "loss": "hinge"},
+            "^loss must be 'logistic' with objective 'mixture', got 'hinge'$",
+        ),
+    ],
+)
+def test_config_names_the_option_that_is_wrong(kind, options, message):
+    with pytest.raises(PalError, match=message):
+        kind.of(**options)
+
+
+def test_config_reads_numbers_that_yaml_makes_text():
+    """YAML 1.1 reads 5e-3, without a point, as text."""
+    text = yaml.safe_load("learning_rate: 5e-3")
+    assert text == {"learning_rate": "5e-3"}
+    assert FitConfig.of(**text).learning_rate == 0.005
+
+
+@pytest.mark.parametrize("model", ["A", "B"])
+@pytest.mark.parametrize("name", ["ours", "paper"])
+def test_presets_are_valid_and_can_be_changed(name, model):
+    head, fit = preset(name, model, head={"K": 7}, fit={"epochs": 3})
+    assert (head.model, head.K, fit.epochs) == (model, 7, 3)
+
+
+def test_paper_preset_is_what_the_text_says():
+    head, fit = preset("paper", "B")
+    assert (fit.optimiser, fit.learning_rate, fit.weight_decay, fit.epochs) == ("adam", 1e-4, 1e-2, 10)
+    assert (head.dropout, head.activation, head.skip, fit.loss) == (0.5, "relu", True, "logistic")
+
+
+def test_unknown_preset_is_refused():
+    with pytest.raises(PalError, match="preset must be one of ours, paper and model A or B, got 'theirs'"):
+        preset("theirs", "A")
+
+
+def test_configs_survive_a_round_trip():
+    head, fit = preset("paper", "B")
+    assert HeadConfig.of(**head.model_dump()) == head
+    assert FitConfig.of(**fit.model_dump()) == fit
+
+
+def test_package_and_config_import_no_torch():
+    code = "import sys, pal, pal.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_package_gives_each_name_from_its_module():
+    import pal
+
+    for name in pal.__all__:
+        assert getattr(pal, name).__name__ == name
+        assert name in dir(pal)
+    with pytest.raises(AttributeError, match="'pal' has no attribute 'nothing'"):
+        pal.nothing  # noqa: B018

@@ -1,0 +1,125 @@
+import math
+
+import pytest
+import torch
+
+from pal.comparisons import Comparisons, Embeddings
+from pal.config import FitConfig, HeadConfig
+from pal.heads import FixedIdealPoints
+from pal.objectives import FixedWeights, Mixture, PerComparison, simplex_grid
+
+EMBEDDINGS = Embeddings(torch.zeros(1, 0), torch.tensor([[0.0], [1.0]]))
+
+
+def line_head() -> FixedIdealPoints:
+    """On a line, f the identity, prototypes at 0 and 1: of 0 over 1, margins are +1 and -1."""
+    config = HeadConfig(model="A", K=2, latent=1, hidden_layers=0, bias=False)
+    head = FixedIdealPoints(config, prompt_dim=0, response_dim=1)
+    head.f.first.weight.data = torch.ones(1, 1)
+    head.prototypes.data = torch.tensor([[0.0], [1.0]])
+    return head.eval()
+
+
+def answers(user: list[int], chosen: list[int], label: list[float] | None = None) -> Comparisons:
+    """Each user chooses response 0 or 1 over the other."""
+    c = torch.tensor(chosen)
+    label = None if label is None else torch.tensor(label)
+    return Comparisons.of(user=torch.tensor(user), prompt=None, chosen=c, rejected=1 - c, label=label)
+
+
+def softplus(x: float) -> float:
+    return math.log(1 + math.exp(x))
+
+
+def test_per_comparison_loss_is_the_mean_over_comparisons():
+    """Weights (3/4, 1/4) put the ideal point at 1/4: of 0 over 1 the margin is 9/16 - 1/16 = 1/2."""
+    train = answers([0, 0], [0, 1])
+    objective = FixedWeights(EMBEDDINGS, train, FitConfig(), torch.tensor([[0.75, 0.25]]))
+    loss = objective.loss(line_head(), train, 0.0).item()
+    assert loss == pytest.approx((softplus(-0.5) + softplus(0.5)) / 2)
+
+
+def test_per_comparison_loss_honours_labels():
+    """As above, and the one comparison is a tie: half of either loss."""
+    train = answers([0], [0], [0.5])
+    objective = FixedWeights(EMBEDDINGS, train, FitConfig(), torch.tensor([[0.75, 0.25]]))
+    loss = objective.loss(line_head(), train, 0.0).item()
+    assert loss == pytest.approx((softplus(-0.5) + softplus(0.5)) / 2)
+
+
+def test_free_weights_start_nearly_even():
+    objective = PerComparison(EMBEDDINGS, answers([0], [0]), FitConfig(), 50, 4)
+    torch.testing.assert_close(objective.weights(line_head()), torch.full((50, 4), 0.25), atol=0.02, rtol=0)
+
+
+def test_mixture_loss_is_the_likelihood_of_whole_users():
+    """Two classes at margins +1 and -1, half each; user 0 answers twice with 0, user 1 once with 1.
+
+    User 0: log(s^2 / 2 + (1 - s)^2 / 2), user 1: log((1 - s) / 2 + s / 2) = log 1/2, s = sigmoid(1);
+    minus their sum over three comparisons.
+    """
+    train = answers([0, 0, 1], [0, 0, 1])
+    objective = Mixture(EMBEDDINGS, train, FitConfig(objective="mixture", grid_points=0, anneal=0), 2, 2)
+    s = 1 / (1 + math.exp(-1))
+    expected = -(math.log((s**2 + (1 - s) ** 2) / 2) + math.log(0.5)) / 3
+    assert objective.loss(line_head(), train, 1.0).item() == pytest.approx(expected)
+
+
+def test_mixture_weights_are_the_posterior():
+    """Even shares, one answer for 0: posterior s at the first prototype; none: the shares themselves."""
+    train = answers([0], [0])
+    objective = Mixture(EMBEDDINGS, train, FitConfig(objective="mixture", grid_points=0), 2, 2)
+    s = 1 / (1 + math.exp(-1))
+    weights = objective.weights(line_head())
+    torch.testing.assert_close(weights, torch.tensor([[s, 1 - s], [0.5, 0.5]]))
+
+
+def test_mixture_shares_follow_the_posteriors_once_annealed():
+    """All users answer 0 five times: shares stand still while annealing, then go to the posterior.
+
+    Each answer has odds sigmoid(1) / sigmoid(-1) = e for the first prototype, five have e^5.
+    """
+    train = answers([0] * 5 + [1] * 5, [0] * 10)
+    objective = Mixture(EMBEDDINGS, train, FitConfig(objective="mixture", grid_points=0, anneal=0.5), 2, 2)
+    objective.loss(line_head(), train, 0.1)
+    torch.testing.assert_close(objective.log_share.exp(), torch.tensor([0.5, 0.5]))
+    objective.loss(line_head(), train, 0.9)
+    s = 1 / (1 + math.exp(-5))
+    torch.testing.assert_close(objective.log_share.exp() @ objective.points, torch.tensor([s, 1 - s]))
+
+
+@pytest.mark.parametrize("batch_size", [0, 7, 1000])
+@pytest.mark.parametrize("kind", ["pal", "mixture"])
+def test_an_epoch_holds_every_comparison_once(kind, batch_size):
+    train = answers([i % 9 for i in range(40)], [i % 2 for i in range(40)])
+    config = FitConfig(objective=kind, batch_size=batch_size)
+    objective = (Mixture if kind == "mixture" else PerComparison)(EMBEDDINGS, train, config, 12, 2)
+    batches = list(objective.batches())
+    assert len(batches) <= objective.n_batches
+
+    def count(parts: list[Comparisons]) -> list[tuple[int, float]]:
+        return sorted(
+            (u, s) for part in parts for u, s in zip(part.user.tolist(), part.sign.tolist(), strict=True)
+        )
+
+    assert count(batches) == count([train])
+
+
+def test_mixture_batches_keep_users_whole():
+    train = answers([i % 9 for i in range(40)], [i % 2 for i in range(40)])
+    objective = Mixture(EMBEDDINGS, train, FitConfig(objective="mixture", batch_size=7), 12, 2)
+    users = [set(batch.user.tolist()) for batch in objective.batches()]
+    assert sum(map(len, users)) == len(set.union(*users)) == 9
+
+
+@pytest.mark.parametrize(
+    ("K", "most", "count"),
+    [(1, 40, 1), (2, 5, 5), (3, 0, 3), (3, 6, 6), (3, 9, 6), (3, 10, 10), (64, 40, 64)],
+)
+def test_simplex_grid_is_the_finest_that_fits(K, most, count):
+    """K = 3 in steps of 1, 1/2, 1/3 has 3, 6, 10 points; with none allowed the corners stay."""
+    points = simplex_grid(K, most)
+    assert points.shape == (count, K)
+    assert len(points.unique(dim=0)) == count
+    assert points.min() >= 0
+    torch.testing.assert_close(points.sum(1), torch.ones(count))
