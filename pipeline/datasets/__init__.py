@@ -1,0 +1,1 @@
+"""One module per dataset: from raw files, or none, to items and pairs."""
