@@ -1,0 +1,199 @@
+"""The report's figures, as Vega-Lite specifications made with Altair. Each takes plain rows, gives a dict.
+
+Colours are Okabe and Ito's, which colour-blind readers tell apart; shapes repeat what colours say.
+"""
+
+import math
+from typing import Any
+
+Row = dict[str, Any]
+Spec = dict[str, Any]
+
+INK, GREY = "#1a1a1a", "#6b6b6b"
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
+SERIES = {  # colour, shape, dash
+    "model": (COLOURS[0], "circle", [1, 0]),
+    "k1": (COLOURS[1], "square", [6, 3]),
+    "majority": (GREY, "diamond", [2, 2]),
+    "oracle": (COLOURS[2], "triangle-up", [8, 2, 2, 2]),
+    "seen": (INK, "circle", [10, 3]),
+}
+SWATCHES = {  # the shapes as paths 12 wide and high, for legends outside the figures, which can wrap
+    "circle": "M6,1.5a4.5,4.5 0 1,0 0.01,0z",
+    "square": "M2,2h8v8h-8z",
+    "diamond": "M6,1l4,5l-4,5l-4,-5z",
+    "triangle-up": "M6,1.5l5,9h-10z",
+}
+FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
+_AXIS = {"domainColor": GREY, "tickColor": GREY, "gridColor": "#ececec", "titleFontWeight": "normal"}
+THEME: Spec = {
+    "font": FONT,
+    "background": "white",
+    "view": {"stroke": None},
+    "axis": {**_AXIS, "labelFontSize": 12, "titleFontSize": 12, "labelColor": INK, "titleColor": INK},
+    "legend": {
+        "title": None,
+        "orient": "top",
+        "labelFontSize": 12,
+        "labelColor": INK,
+        "labelLimit": 300,
+        "symbolLimit": 50,
+        "symbolSize": 70,
+        "columnPadding": 18,
+    },
+    "text": {"fontSize": 12, "color": INK},
+    "point": {"strokeWidth": 1.2},
+}
+
+
+def accuracy_dots(rows: list[Row], names: dict[str, str]) -> Spec:
+    """Dots with intervals: `rows` hold place, series (a key of `names`), accuracy, low, high as shares."""
+    import altair as alt
+
+    shown = [key for key in names if any(row["series"] == key for row in rows)]
+    values = [{**_percents(row), "place": row["place"], "series": names[row["series"]]} for row in rows]
+    base = alt.Chart(alt.InlineData(values=values)).encode(
+        y=alt.Y("place:N", sort=None, title=None, axis=alt.Axis(labelLimit=200, ticks=False, domain=False)),
+        yOffset=alt.YOffset("series:N", sort=[names[key] for key in shown]),
+        color=alt.Color("series:N", scale=_scale(names, shown, 0), legend=None),
+        tooltip=tooltip("place:N", "series:N", "accuracy:Q", "interval:N"),
+    )
+    axis = alt.Axis(title="accuracy, %", tickCount=6)
+    bars = (
+        base.transform_filter("isValid(datum.low)")
+        .mark_rule(strokeWidth=1.5)
+        .encode(x=alt.X("low:Q", axis=axis, scale=_window(values)), x2="high:Q")
+    )
+    dots = base.mark_point(filled=True, size=55, opacity=1).encode(
+        x="accuracy:Q", shape=alt.Shape("series:N", scale=_scale(names, shown, 1), legend=None)
+    )
+    step = alt.Step(9 * len(shown) + 7, **{"for": "position"})
+    layered = alt.layer(bars, dots).properties(width="container", height=step)
+    return spec(layered, "Accuracies with 95 % intervals, of the model and what it is held against")
+
+
+def few_shot(curve: list[Row], references: list[Row], names: dict[str, str]) -> Spec:
+    """Accuracy by shots with its interval, over horizontal lines for `references` (series, accuracy)."""
+    import altair as alt
+
+    shots = [row["shots"] for row in curve]
+    values = [{**_percents(row), "shots": row["shots"], "series": names["model"]} for row in curve]
+    lines = [
+        {"shots": end, "accuracy": hundred(row["accuracy"]), "series": names[row["series"]]}
+        for row in references
+        for end in sorted({min(shots), max(shots)})
+    ]
+    shown = ["model", *dict.fromkeys(row["series"] for row in references)]
+    x = alt.X("shots:Q", title="comparisons known of the user", scale=alt.Scale(type="sqrt", nice=False))
+    x = x.axis(values=shots, format="d", grid=False)
+    y = alt.Y("accuracy:Q", title="accuracy, %", scale=_window([*values, *lines]))
+    encode = {
+        "color": alt.Color("series:N", scale=_scale(names, shown, 0), legend=None),
+        "strokeDash": alt.StrokeDash("series:N", scale=_scale(names, shown, 2), legend=None),
+    }
+    model = alt.Chart(alt.InlineData(values=values)).encode(x=x, y=y)
+    band = model.transform_filter("isValid(datum.low)").mark_area(opacity=0.18, color=COLOURS[0])
+    hover = tooltip("shots:Q", "accuracy:Q", "interval:N")
+    layered = alt.layer(
+        band.encode(y=alt.Y("low:Q"), y2="high:Q"),
+        alt.Chart(alt.InlineData(values=lines)).mark_line(strokeWidth=1.5).encode(x=x, y=y, **encode),
+        model.mark_line(strokeWidth=2).encode(**encode),
+        model.mark_point(filled=True, size=60, opacity=1, color=COLOURS[0]).encode(tooltip=hover),
+    )
+    return spec(layered.properties(width="container", height=280), "Accuracy by comparisons known")
+
+
+def calibration(bins: list[Row]) -> Spec:
+    """Observed against predicted shares, over the diagonal of perfect calibration."""
+    import altair as alt
+
+    values = [
+        {"predicted": hundred(b["predicted"]), "observed": hundred(b["observed"]), "comparisons": b["count"]}
+        for b in bins
+    ]
+    domain = alt.Scale(domain=[0, 100])
+    x = alt.X("predicted:Q", title="predicted, %", scale=domain, axis=alt.Axis(tickCount=5))
+    y = alt.Y("observed:Q", title="observed, %", scale=domain, axis=alt.Axis(tickCount=5))
+    ends = [{"predicted": 0, "observed": 0}, {"predicted": 100, "observed": 100}]
+    size = alt.Size("comparisons:Q", scale=alt.Scale(type="sqrt", range=[20, 400]), legend=None)
+    diagonal = alt.Chart(alt.InlineData(values=ends)).mark_line(color=GREY, strokeDash=[4, 3], strokeWidth=1)
+    dots = alt.Chart(alt.InlineData(values=values)).mark_point(filled=True, opacity=0.8, color=COLOURS[0])
+    hover = tooltip("predicted:Q", "observed:Q", "comparisons:Q")
+    layered = alt.layer(diagonal.encode(x=x, y=y), dots.encode(x=x, y=y, size=size, tooltip=hover))
+    return spec(layered.properties(width=320, height=320), "Observed against predicted preference")
+
+
+def training(rows: list[Row], series: dict[str, str], title: str) -> Spec:
+    """Columns of the training log by epoch; `series` gives each its name."""
+    import altair as alt
+
+    values = [
+        {"epoch": row["epoch"], "value": rounded(row[column]), "series": name}
+        for column, name in series.items()
+        for row in rows
+        if row[column] is not None
+    ]
+    names = list(series.values())
+    legend = alt.Legend(symbolType="stroke", symbolSize=500, symbolStrokeWidth=2) if len(names) > 1 else None
+    colour = alt.Color("series:N", scale=alt.Scale(domain=names, range=COLOURS[: len(names)]), legend=legend)
+    dash = alt.StrokeDash(
+        "series:N", scale=alt.Scale(domain=names, range=[[1, 0], [6, 3]][: len(names)]), legend=legend
+    )
+    lines = alt.Chart(alt.InlineData(values=values)).mark_line(
+        point=alt.OverlayMarkDef(size=18, strokeDash=[1, 0])
+    )
+    drawn = lines.encode(
+        x=alt.X("epoch:Q", axis=alt.Axis(grid=False, tickMinStep=1, format="d", tickCount=5)),
+        y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)),
+        color=colour,
+        strokeDash=dash,
+        tooltip=tooltip("epoch:Q", "value:Q", "series:N"),
+    )
+    return spec(drawn.properties(width="container", height=200), f"{title} by epoch")
+
+
+def _percents(row: Row) -> Row:
+    low, high = (hundred(row[end]) for end in ("low", "high"))
+    text = "none" if low is None or high is None else f"{low:.1f}\u2013{high:.1f}"
+    return {"accuracy": hundred(row["accuracy"]), "low": low, "high": high, "interval": text}
+
+
+def _window(rows: list[Row]) -> Any:
+    """A scale of percentages that holds the rows' accuracies and intervals, in fives, and ends at 100."""
+    import altair as alt
+
+    ends = [row[key] for row in rows for key in ("accuracy", "low", "high") if row.get(key) is not None]
+    low, high = 5 * math.floor((min(ends) - 0.5) / 5), 5 * math.ceil((max(ends) + 0.5) / 5)
+    return alt.Scale(domain=[max(low, 0), min(high, 100)], nice=False, zero=False)
+
+
+def _scale(names: dict[str, str], shown: list[str], which: int) -> Any:
+    import altair as alt
+
+    return alt.Scale(domain=[names[key] for key in shown], range=[SERIES[key][which] for key in shown])
+
+
+def tooltip(*fields: str) -> list[Any]:
+    """What shows when the reader points at a mark."""
+    import altair as alt
+
+    return [alt.Tooltip(field, format=".1f" if field == "accuracy:Q" else alt.Undefined) for field in fields]
+
+
+def spec(chart: Any, description: str) -> Spec:
+    """The chart as a dict; the theme and the schema are the page's, once for all charts."""
+    made = chart.properties(description=description).to_dict()
+    if made.get("width") == "container":
+        made["autosize"] = {"type": "fit-x", "contains": "padding", "resize": True}
+    return {key: value for key, value in made.items() if key not in ("$schema", "config")}
+
+
+def hundred(share: float | None) -> float | None:
+    """A share as a percentage, with the digits that a figure can show."""
+    return None if share is None else round(100 * share, 2)
+
+
+def rounded(value: float) -> float:
+    """A number with the digits that a figure can show, which keeps the page small."""
+    return round(value, 4) + 0.0

@@ -1,0 +1,82 @@
+"""Sentences and table rows, from accuracies made up here."""
+
+import pytest
+
+from pipeline import findings
+
+
+def accuracy(users, items, shots, model, value):
+    """One row of accuracies, its interval two points wide."""
+    row = {"users": users, "items": items, "shots": shots, "model": model, "accuracy": value}
+    return {**row, "low": value - 0.01, "high": min(value + 0.01, 1)}
+
+
+def found(n_prototypes=3, **more):
+    """Two kinds of items for seen users, three numbers of shots for unseen ones, K = 1 measured once."""
+    rows = [accuracy("unseen", "all", n, "model", a) for n, a in ((20, 0.994), (0, 0.833), (1, 0.9))]
+    rows += [accuracy("seen", "new", None, "model", 0.981), accuracy("seen", "known", None, "model", 0.998)]
+    rows += [accuracy("seen", "known", None, "k1", 0.834), accuracy("unseen", "all", 0, "k1", 0.832)]
+    fit = {"objective": "pal", "grid_points": 40}
+    return {"head": {"K": n_prototypes}, "fit": fit, "accuracies": rows, "plurality": None, **more}
+
+
+def test_headline_says_seen_and_unseen_accuracies_with_what_they_are_held_against():
+    seen, unseen = findings.headline(found()).replace("\u00a0", " ").split("; ")
+    assert seen == (
+        "Seen users 99.8 % (95 % interval 98.8\u2013100.0) on known items and 98.1 % on new ones, "
+        "against 83.4 % with one reward for everyone on the known items"
+    )
+    assert unseen == "unseen users 99.4 % from 20 comparisons, 83.3 % from none."
+
+
+def test_headline_of_one_prototype_is_held_against_nothing():
+    assert "against" not in findings.headline(found(n_prototypes=1))
+
+
+@pytest.mark.parametrize(
+    ("difference", "said"),
+    [
+        ((0.164, 0.16, 0.168, 0.0001), "beats K = 1 by 16.4 points (95 % interval 16.0 to 16.8, p < 0.001)"),
+        ((0.003, -0.002, 0.008, 0.24), "no evidence that K > 1 helps here: a difference of 0.3 points"),
+        ((0.02, 0.001, 0.04, 0.06), "no evidence that K > 1 helps here"),
+        (
+            (-0.02, -0.03, -0.01, 0.002),
+            "is worse than K = 1, by 2.0 points (95 % interval 1.0 to 3.0, p = 0.002)",
+        ),
+        ((None, None, None, None), "was not compared"),
+    ],
+)
+def test_plurality_claims_no_more_than_its_interval(difference, said):
+    seen = dict(zip(("difference", "low", "high", "p"), difference, strict=True))
+    assert said in findings.plurality(found(plurality={"seen": seen})).replace("\u00a0", " ")
+
+
+def test_one_prototype_has_no_plurality():
+    assert "no plurality to measure" in findings.plurality(found(n_prototypes=1, plurality=None))
+
+
+@pytest.mark.parametrize(
+    ("objective", "grid_points", "said"),
+    [("pal", 40, "need not be"), ("mixture", 40, "need not be"), ("mixture", 0, "is the number of groups")],
+)
+def test_meaning_of_the_number_of_prototypes_follows_the_fit(objective, grid_points, said):
+    fit = {"objective": objective, "grid_points": grid_points}
+    assert said in findings.meaning(found(fit=fit))
+
+
+def test_a_baseline_measured_once_stands_for_every_number_of_shots():
+    table = findings.table(found()["accuracies"])
+    assert [row["place"] for row in table][:4] == [
+        "Seen, known items",
+        "Seen, new items",
+        "Unseen, no comparisons",
+        "Unseen, 1 comparison",
+    ]
+    assert {row["k1"]["accuracy"] for row in table[2:]} == {0.832}
+
+
+def test_opening_is_what_all_prompts_share_up_to_a_line_end():
+    rows = [{"prompt": f"Would you say this?\nI like {what}."} for what in ("art", "algebra")]
+    assert findings.opening([{"most": rows, "least": []}]) == "Would you say this?\n"
+    assert findings.opening([{"most": rows, "least": [{"prompt": None}]}]) == ""
+    assert findings.opening([{"most": rows[:1], "least": []}]) == ""
