@@ -190,9 +190,10 @@ _PRESETS: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {
         },
     ),
     ("ours", "B"): (
-        {"dropout": 0.3},
+        {"similarity": "inner", "dropout": 0.3},
         {
             "objective": "mixture",
+            "weight_decay": 0.3,
             "epochs": 300,
             "batch_size": 200_000,
             "validate_every": 25,

@@ -4,7 +4,7 @@ from pipeline.errors import PipelineError
 
 
 def pick(wanted: str, what: str) -> str:
-    """cpu or cuda.
+    """Cpu or cuda.
 
     Args:
         wanted: auto, cpu or cuda; auto takes a GPU where there is one.

@@ -153,7 +153,13 @@ def _parts(data: Study, users: str) -> list[tuple[str, str | None]]:
 
 
 def _test(
-    users: str, items: str, shots: int | None, model: str, found: torch.Tensor, pairs: Comparisons, data: Study
+    users: str,
+    items: str,
+    shots: int | None,
+    model: str,
+    found: torch.Tensor,
+    pairs: Comparisons,
+    data: Study,
 ) -> Test:
     judged = Judged.of(found, pairs.user, n_users=data.n_users(users))
     return Test(users, items, shots, model, judged, _balanced(found, pairs))
@@ -198,7 +204,9 @@ def _row(test: Test, knobs: params.Evaluate) -> dict[str, Any]:
     }
 
 
-def find(tests: list[Test], users: str, model: str, *, shots: int | None = None, new: bool = False) -> Test | None:
+def find(
+    tests: list[Test], users: str, model: str, *, shots: int | None = None, new: bool = False
+) -> Test | None:
     """The test of a model on known items (all, where there is one kind), or on new ones."""
     wanted = ("new",) if new else ("known", "all")
     for test in tests:

@@ -70,7 +70,9 @@ def _prototypes(data: Study, model: RewardModel, n_items: int) -> list[dict[str,
         scores = scores - scores.mean(1, keepdim=True)
     answers = torch.unique(torch.cat([questions.first, questions.second]))
     if len(answers) == 2:
-        chosen = torch.where(train.sign > 0, train.questions.first[train.question], train.questions.second[train.question])
+        chosen = torch.where(
+            train.sign > 0, train.questions.first[train.question], train.questions.second[train.question]
+        )
         rare = answers[torch.stack([(chosen == a).sum() for a in answers]).argmin()]
         sides = [(questions.first == rare, 1.0), (questions.second == rare, -1.0)]
     else:

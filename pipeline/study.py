@@ -105,7 +105,9 @@ def _with_rows(frame: "pl.DataFrame", ids: list[str], dataset: str) -> "pl.DataF
     """Rows of the embeddings in place of item ids."""
     import polars as pl
 
-    rows = pl.DataFrame({"item_id": ids, "row": range(len(ids))}, schema={"item_id": pl.String, "row": pl.Int64})
+    rows = pl.DataFrame(
+        {"item_id": ids, "row": range(len(ids))}, schema={"item_id": pl.String, "row": pl.Int64}
+    )
     for column in ("prompt", "chosen", "rejected"):
         renamed = rows.rename({"item_id": column, "row": f"{column}_row"})
         frame = frame.join(renamed, on=column, how="left", maintain_order="left")
@@ -130,7 +132,9 @@ def _users(frame: "pl.DataFrame") -> tuple["pl.DataFrame", dict[str, list[str]] 
     )
     if users["group"].null_count():
         return users, None
-    halves: dict[str, Any] = {half: users.filter(users["users"] == half)["group"].to_list() for half in tables.USERS}
+    halves: dict[str, Any] = {
+        half: users.filter(users["users"] == half)["group"].to_list() for half in tables.USERS
+    }
     return users, halves
 
 

@@ -27,7 +27,7 @@ def main(dataset: str) -> None:
     head, config = values.configs(dataset)
     data = study.load(dataset)
     n_users = data.n_users("seen")
-    if head.K > n_users:
+    if n_users < head.K:
         raise PipelineError(
             f"model.K in {layout.PARAMS} must be at most {n_users}, the seen users of {dataset}, got {head.K}"
         )
@@ -96,7 +96,11 @@ def _fit(
 
 def _save(data: Study, fitted: Fitted, config: FitConfig, folder: "layout.Path") -> None:
     RewardModel.of(
-        fitted, data.embeddings, user_ids=data.user_ids["seen"], fit_config=config, encoder=asdict(data.embedder)
+        fitted,
+        data.embeddings,
+        user_ids=data.user_ids["seen"],
+        fit_config=config,
+        encoder=asdict(data.embedder),
     ).save(folder)
 
 

@@ -2,10 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    import numpy as np
+from typing import Any, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -29,11 +26,12 @@ class Described:
     folder: Path | None
 
 
+@runtime_checkable
 class TextEncoder(Protocol):
     """A frozen map from texts to vectors."""
 
     def lengths(self, texts: list[str]) -> list[int]:
         """Tokens that each text makes, as encoded: cut to the encoder's limit."""
 
-    def encode(self, texts: list[str]) -> "np.ndarray":
-        """Vectors of texts, encoded as one batch: (len(texts), dim) float32."""
+    def encode(self, texts: list[str]) -> Any:
+        """Vectors of texts, encoded as one batch: a (len(texts), dim) float32 numpy array."""

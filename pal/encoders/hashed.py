@@ -6,10 +6,7 @@ Its vectors know spelling and nothing of meaning; the name that artefacts carry 
 import hashlib
 import re
 from functools import cache
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import numpy as np
+from typing import Any
 
 DIM = 256
 WORD = re.compile(r"\w+")
@@ -22,7 +19,7 @@ class HashedWords:
         """Words in each text, at least 1."""
         return [max(1, len(WORD.findall(text))) for text in texts]
 
-    def encode(self, texts: list[str]) -> "np.ndarray":
+    def encode(self, texts: list[str]) -> Any:
         """Vectors of texts: (len(texts), 256) float32, of unit length, or zero where there is no word."""
         import numpy as np
 

@@ -1,13 +1,10 @@
 """Sentence-transformers models, batch by batch in the caller's hands."""
 
 import json
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pal.encoders.base import Described
 from pal.errors import PalError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 class SentenceEncoder:
@@ -52,7 +49,7 @@ class SentenceEncoder:
         counts = self._model.tokenizer(texts, add_special_tokens=True, truncation=True, max_length=limit)
         return [len(tokens) for tokens in counts["input_ids"]]
 
-    def encode(self, texts: list[str]) -> "np.ndarray":
+    def encode(self, texts: list[str]) -> Any:
         """Vectors of texts, encoded as one batch: (len(texts), dim) float32."""
         with self._torch.inference_mode():
             batch = self._model.preprocess(texts)

@@ -13,9 +13,12 @@ Other columns are ignored. Whatever is wrong stops the pipeline at the first row
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from pipeline import layout, raw
+from pipeline.datasets import Found
+from pipeline.datasets.own_cells import COLUMNS, place
+from pipeline.datasets.own_files import SUFFIXES, read_rows
 from pipeline.errors import PipelineError, shorten
-from pipeline.own_cells import COLUMNS, place
-from pipeline.own_files import SUFFIXES, read_rows
+from pipeline.params import Params
 from pipeline.tables import (
     ITEMS,
     PAIRS,
@@ -29,10 +32,35 @@ from pipeline.tables import (
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["SUFFIXES", "prepare", "read"]
-
 LONGEST_USER_ID = 512
 TIE = 0.5
+
+
+def find(params: Params) -> Found:
+    """The user's files.
+
+    Raises:
+        PipelineError: If `source.own` names none.
+    """
+    if params.source.own is None:
+        raise PipelineError(
+            f"source.own in {layout.PARAMS} must name a file or folder of {', '.join(SUFFIXES)}, got null; "
+            "set it, or take own out of datasets"
+        )
+    found = raw.find_files(params.source.own, f"source.own in {layout.PARAMS}", SUFFIXES)
+    paths = {path.name: path for path in found}
+
+    def check() -> None:
+        read(list(paths.items()), ties=params.prepare.own.ties)
+
+    return Found(f"own: {params.source.own}", paths, check=check)
+
+
+def prepare(params: Params, files: dict[str, Path], out: Path) -> dict[str, int]:
+    """Read all files, check every row, and write items and pairs."""
+    frame, counts = read(list(files.items()), ties=params.prepare.own.ties)
+    write(frame, out)
+    return {**counts, "dropped": counts["ties_dropped"]}
 
 
 def read(
@@ -203,7 +231,7 @@ def _more_users(rows: "pl.DataFrame") -> str:
     return f" (and {others:,} more user{'s' if others > 1 else ''})" if others else ""
 
 
-def prepare(frame: "pl.DataFrame", folder: Path) -> None:
+def write(frame: "pl.DataFrame", folder: Path) -> None:
     """Write what `read` returned as the tables of items and pairs.
 
     A user is unseen exactly if one of its rows is an adapt row; without a split the stage split decides.

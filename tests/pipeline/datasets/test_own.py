@@ -198,7 +198,7 @@ def test_texts_longer_than_the_csv_module_likes_are_read(read):
 
 
 def test_rows_are_counted_across_chunks(read, monkeypatch):
-    monkeypatch.setattr("pipeline.own_files._CHUNK", 2)
+    monkeypatch.setattr("pipeline.datasets.own_files._CHUNK", 2)
     rows = [GOOD, GOOD, GOOD, row(chosen=1), row(chosen=1)]
     with pytest.raises(PipelineError, match=re.escape("row 4 of a.jsonl (and 1 more row) must be text")):
         read(**{"a.jsonl": as_jsonl(rows)})
@@ -609,7 +609,7 @@ def test_damaged_parquet_is_an_error_if_it_shows(read, share):
 
 def test_prepare_writes_items_and_pairs(read, tmp_path):
     frame, _ = read(**{"a.csv": as_csv([GOOD, row(user_id="b", chosen="no", rejected="so")])})
-    own.prepare(frame, tmp_path / "out")
+    own.write(frame, tmp_path / "out")
     items = pq.read_table(tmp_path / "out/items.parquet")
     pairs = pq.read_table(tmp_path / "out/pairs.parquet")
     assert items.schema.equals(items_schema())
@@ -626,7 +626,7 @@ def test_prepare_writes_items_and_pairs(read, tmp_path):
 
 def test_prepare_calls_a_user_unseen_who_has_adapt_rows(read, tmp_path):
     frame, _ = read(**{"a.csv": as_csv(splits(*WHOLE, ("ann", "val"), ("bob", "val")))})
-    own.prepare(frame, tmp_path)
+    own.write(frame, tmp_path)
     pairs = pl.read_parquet(tmp_path / "pairs.parquet")
     assert pairs["users"].to_list() == ["seen", "seen", "unseen", "unseen", "seen", "unseen"]
     assert pairs["split"].to_list() == frame["split"].to_list()
@@ -634,7 +634,7 @@ def test_prepare_calls_a_user_unseen_who_has_adapt_rows(read, tmp_path):
 
 def test_prepare_leaves_prompts_null_where_there_are_none(read, tmp_path):
     frame, _ = read(**{"a.csv": as_csv([row(prompt="")])})
-    own.prepare(frame, tmp_path)
+    own.write(frame, tmp_path)
     assert pl.read_parquet(tmp_path / "pairs.parquet")["prompt"].to_list() == [None]
     assert sorted(pl.read_parquet(tmp_path / "items.parquet")["text"]) == ["no", "so"]
 

@@ -8,8 +8,17 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.datasets.own_cells import (
+    COLUMNS,
+    Faults,
+    arrow_type,
+    clean_values,
+    columns_of,
+    described,
+    dtype,
+    place,
+)
 from pipeline.errors import PipelineError
-from pipeline.own_cells import COLUMNS, Faults, arrow_type, clean_values, columns_of, described, dtype, place
 
 if TYPE_CHECKING:
     import polars as pl
