@@ -99,9 +99,6 @@ def report() -> None:
     report.main()
 
 
-STAGES = tuple(command.callback.__name__ for command in app.registered_commands if command.callback)
-
-
 @app.command()
 def results() -> None:
     """Print the accuracies as a table, and the report's path."""

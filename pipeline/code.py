@@ -19,18 +19,16 @@ EXEMPT = {Path("pipeline/params.py"), Path("pipeline/layout.py"), Path("pipeline
 
 def main() -> None:
     """Write one fingerprint per stage."""
-    from pipeline.__main__ import STAGES
-
     root = Path()
     with new_folder(layout.CODE) as folder:
-        for stage in STAGES:
+        for stage in layout.STAGES:
             lines = fingerprint(root, Path(f"pipeline/{stage}.py"))
             (folder / f"{stage}.txt").write_text("".join(lines), encoding="utf-8")
 
 
 def fingerprint(root: Path, module: Path) -> list[str]:
     """One line per module that `module` imports, itself among them: its hash and its path, by path."""
-    paths = sorted(closure(root, module) - EXEMPT)
+    paths = sorted(closure(root, module))
     return [f"{digest(root / path)}  {path.as_posix()}\n" for path in paths]
 
 
@@ -40,7 +38,7 @@ def closure(root: Path, module: Path) -> set[Path]:
     waiting = [module]
     while waiting:
         path = waiting.pop()
-        if path in seen:
+        if path in seen or path in EXEMPT:
             continue
         seen.add(path)
         if path.suffix == ".py":

@@ -68,7 +68,7 @@ def main(dataset: str) -> None:
         whole = {
             "dataset": dataset,
             "source": _source(dataset),
-            "encoder": asdict(data.embedder),
+            "encoder": _encoder(data),
             "head": models["model"].config.model_dump(),
             "fit": models["model"].fit_config.model_dump(),
             "counts": _counts(data),
@@ -296,6 +296,11 @@ def _counts(data: Study) -> dict[str, int]:
         "dropped_pairs": manifest["counts"]["dropped"],
         "dropped_users": manifest["counts"]["users_dropped"],
     }
+
+
+def _encoder(data: Study) -> dict[str, Any]:
+    about = asdict(data.embedder)
+    return {"name": about.pop("encoder"), **about}
 
 
 def _per_user(tests: list[Test]) -> dict[str, Any]:

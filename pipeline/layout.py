@@ -1,8 +1,20 @@
-"""Where everything lies. Paths are relative to the repository root, where DVC runs the stages."""
+"""The stages' names and where everything lies. Paths are relative to the repository root, where DVC runs the stages."""
 
 import os
 from pathlib import Path
 
+STAGES = (
+    "check",
+    "code",
+    "download",
+    "prepare",
+    "recolour",
+    "split",
+    "encode",
+    "train",
+    "evaluate",
+    "report",
+)
 PARAMS = Path("params.yaml")
 SAMPLES = Path("data/sample")
 CODE = Path("data/code")

@@ -1,0 +1,46 @@
+# Everything starts here: `make repro` and `make test` set themselves up, and a second run does only what is new.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro results test lint format bench clean
+
+help:  ## Show what can be made.
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY)  ## Make the virtual environment with the pinned packages.
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "error: Python must be at least 3.11, got $$($(PYTHON) --version 2>&1); run make PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)
+
+repro: $(READY)  ## Run the pipeline, then print the accuracies and the report's path.
+	dvc repro
+	@python -m pipeline results
+
+results: $(READY)  ## Print the accuracies of the last run.
+	@python -m pipeline results
+
+test: $(READY) lint  ## Lint, then run all tests.
+	OMP_NUM_THREADS=1 python -m pytest -q -n 2
+
+lint: $(READY)  ## Check style.
+	ruff check --quiet .
+	ruff format --check --quiet .
+
+format: $(READY)  ## Mend style.
+	ruff check --fix --quiet .
+	ruff format --quiet .
+
+bench: $(READY)  ## Measure every figure that the project claims (about twelve minutes).
+	python -m benchmarks
+
+clean:  ## Remove the virtual environment; data and results stay.
+	rm -rf $(VENV)
