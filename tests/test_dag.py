@@ -1,89 +1,15 @@
-"""The pipeline under real DVC, on a toy: what reruns, what does not, and what survives.
+"""The pipeline under real DVC, on a toy: what reruns, what does not, and what survives."""
 
-One repository, copied from the working tree, with ten people's comparisons and a small simulation.
-"""
-
-import csv
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
-import yaml
 
-ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.xdist_group("dag")
-
-
-class Repository:
-    """A copy of the project with its own cache and store."""
-
-    def __init__(self, home: Path, outside: Path) -> None:
-        self.home, self.outside = home, outside
-        self.env = {
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PAL_STORE": str(outside / "store"),
-            "OMP_NUM_THREADS": "1",
-            "GIT_CONFIG_GLOBAL": os.devnull,
-            "GIT_CONFIG_SYSTEM": os.devnull,
-            "GIT_AUTHOR_NAME": "A",
-            "GIT_AUTHOR_EMAIL": "a@example.org",
-            "GIT_COMMITTER_NAME": "A",
-            "GIT_COMMITTER_EMAIL": "a@example.org",
-        }
-
-    def run(self, *command: str, ok: bool = True, cwd: Path | None = None) -> str:
-        """Run a command; its output, both streams."""
-        done = subprocess.run(
-            command,
-            cwd=cwd or self.home,
-            env=self.env,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=300,
-            check=False,
-        )
-        assert (done.returncode == 0) is ok, done.stdout[-3000:]
-        return done.stdout
-
-    def repro(self, *options: str, **how) -> set[str]:
-        """Run `dvc repro`; the stages that ran."""
-        return stages_in(self.run("dvc", "repro", *options, **how))
-
-    def edit(self, key: str, value) -> None:
-        """Set a dotted key of params.yaml."""
-        path = self.home / "params.yaml"
-        params = yaml.safe_load(path.read_text())
-        section = params
-        *parents, last = key.split(".")
-        for part in parents:
-            section = section[part]
-        section[last] = value
-        path.write_text(yaml.safe_dump(params, sort_keys=False))
-
-    def commit(self) -> None:
-        self.run("git", "add", "-A")
-        self.run("git", "commit", "-qm", "toy", "--allow-empty")
-
-    def restore(self) -> None:
-        """Back to the last commit: parameters, code, metrics and, from DVC's cache, data."""
-        self.run("git", "checkout", "-q", ".")
-        self.run("dvc", "checkout", "-q")
-
-    def metrics(self) -> dict[str, bytes]:
-        return {p.name: p.read_bytes() for p in sorted((self.home / "metrics").rglob("*.*"))}
-
-
-def stages_in(output: str) -> set[str]:
-    return set(re.findall(r"Running stage '([\w@]+)'", output))
 
 
 def of(dataset: str, *stages: str) -> set[str]:
@@ -93,58 +19,8 @@ def of(dataset: str, *stages: str) -> set[str]:
 EVERY = ("download", "prepare", "recolour", "split", "encode", "train", "evaluate")
 
 
-def write_answers(path: Path, extra: int = 0) -> None:
-    """Ten people answer twenty questions each; half like tea, half coffee."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["user_id", "prompt", "chosen", "rejected"])
-        for user in range(10):
-            for question in range(20 + extra):
-                drinks = [f"a cup of tea {question}", f"a cup of coffee {question}"]
-                writer.writerow(
-                    [f"user {user}", f"what to drink at {question}?", *drinks[:: 1 if user % 2 else -1]]
-                )
-
-
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory) -> Repository:
-    outside = tmp_path_factory.mktemp("outside")
-    home = tmp_path_factory.mktemp("toy") / "repository"
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    for name in listed:
-        if (ROOT / name).is_file() and not name.startswith(("tests/", "metrics/", "dvc.lock")):
-            (home / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, home / name)
-    write_answers(outside / "answers.csv")
-    repository = Repository(home, outside)
-    for key, value in {
-        "datasets": ["simulated", "own"],
-        "model.K": 2,
-        "source.own": str(outside / "answers.csv"),
-        "encoder.own": "hashed-words",
-        "prepare.simulated.seen_users": 10,
-        "prepare.simulated.unseen_users": 5,
-        "prepare.simulated.train_pairs": 20,
-        "prepare.simulated.adapt_pairs": 20,
-        "prepare.simulated.test_pairs": 10,
-        "train.simulated.epochs": 3,
-        "train.own.epochs": 40,
-        "train.own.restarts": 1,
-    }.items():
-        repository.edit(key, value)
-    repository.run("git", "init", "-q")
-    repository.commit()
-    assert repository.repro() == {
-        "check",
-        "code",
-        "report",
-        *of("simulated", *EVERY),
-        *of("own", *EVERY),
-    }
-    repository.commit()
-    return repository
+def test_first_repro_runs_every_stage(repository):
+    assert repository.first == {"check", "code", "report", *of("simulated", *EVERY), *of("own", *EVERY)}
 
 
 def test_second_repro_runs_only_check(repository):
@@ -154,32 +30,18 @@ def test_second_repro_runs_only_check(repository):
 
 def test_more_prototypes_rerun_training_and_what_follows(repository):
     output = repository.run("dvc", "exp", "run", "-S", "model.K=3", "-S", "datasets=[own]")
-    assert stages_in(output) == {"check", "report", *of("own", "train", "evaluate")}
+    assert repository.stages_in(output) == {"check", "report", *of("own", "train", "evaluate")}
     assert "seen.accuracy" in repository.run("dvc", "metrics", "diff")
     repository.run("dvc", "plots", "diff", "HEAD")
     repository.restore()
     assert repository.repro() == {"check"}
 
 
-def test_queued_experiments_run_one_per_value(repository):
-    repository.run("dvc", "exp", "run", "--queue", "-S", "model.K=1,2", "-S", "datasets=[simulated]")
-    repository.run("dvc", "exp", "run", "--run-all")
-    shown = repository.run("dvc", "exp", "show", "--csv")
-    rows = [
-        row
-        for row in csv.DictReader(shown.splitlines())
-        if row.get("typ") in ("branch_base", "branch_commit")
-    ]
-    found = {row["model.K"] for row in rows if row["Experiment"]}
-    assert found >= {"1", "2"}, shown[:2000]
-    repository.run("dvc", "exp", "remove", "-A")
-
-
 def test_edited_input_reruns_exactly_its_dataset_also_in_a_temporary_copy(repository):
     answers = repository.outside / "answers.csv"
     kept = answers.read_bytes()
-    write_answers(answers, extra=2)
-    ran = stages_in(repository.run("dvc", "exp", "run", "--temp"))
+    repository.write_answers(extra=2)
+    ran = repository.stages_in(repository.run("dvc", "exp", "run", "--temp"))
     assert ran == {"check", "report", *of("own", *EVERY)}
     answers.write_bytes(kept)
     repository.restore()

@@ -1,0 +1,127 @@
+"""A toy repository under real DVC, copied from the working tree, for tests of the DAG and of the README."""
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+class Repository:
+    """A copy of the project with its own cache and store."""
+
+    def __init__(self, home: Path, outside: Path) -> None:
+        self.home, self.outside = home, outside
+        self.first: set[str] = set()
+        self.env = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PAL_STORE": str(outside / "store"),
+            "OMP_NUM_THREADS": "1",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_SYSTEM": os.devnull,
+            "GIT_AUTHOR_NAME": "A",
+            "GIT_AUTHOR_EMAIL": "a@example.org",
+            "GIT_COMMITTER_NAME": "A",
+            "GIT_COMMITTER_EMAIL": "a@example.org",
+        }
+
+    def run(self, *command: str, ok: bool = True, cwd: Path | None = None) -> str:
+        """Run a command; its output, both streams."""
+        done = subprocess.run(
+            command,
+            cwd=cwd or self.home,
+            env=self.env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=300,
+            check=False,
+        )
+        assert (done.returncode == 0) is ok, done.stdout[-3000:]
+        return done.stdout
+
+    def repro(self, *options: str, **how) -> set[str]:
+        """Run `dvc repro`; the stages that ran."""
+        return self.stages_in(self.run("dvc", "repro", *options, **how))
+
+    @staticmethod
+    def stages_in(output: str) -> set[str]:
+        """The stages that DVC says it ran."""
+        return set(re.findall(r"Running stage '([\w@]+)'", output))
+
+    def write_answers(self, extra: int = 0) -> None:
+        """The toy's comparisons: ten people answer twenty questions each; half like tea, half coffee."""
+        with (self.outside / "answers.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["user_id", "prompt", "chosen", "rejected"])
+            for user in range(10):
+                for question in range(20 + extra):
+                    drinks = [f"a cup of tea {question}", f"a cup of coffee {question}"]
+                    drinks = drinks if user % 2 else drinks[::-1]
+                    writer.writerow([f"user {user}", f"what to drink at {question}?", *drinks])
+
+    def edit(self, key: str, value) -> None:
+        """Set a dotted key of params.yaml."""
+        path = self.home / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        section = params
+        *parents, last = key.split(".")
+        for part in parents:
+            section = section[part]
+        section[last] = value
+        path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def commit(self) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-qm", "toy", "--allow-empty")
+
+    def restore(self) -> None:
+        """Back to the last commit: parameters, code, metrics and, from DVC's cache, data."""
+        self.run("git", "checkout", "-q", ".")
+        self.run("dvc", "checkout", "-q")
+
+    def metrics(self) -> dict[str, bytes]:
+        return {p.name: p.read_bytes() for p in sorted((self.home / "metrics").rglob("*.*"))}
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory) -> Repository:
+    outside = tmp_path_factory.mktemp("outside")
+    home = tmp_path_factory.mktemp("toy") / "repository"
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for name in listed:
+        if (ROOT / name).is_file() and not name.startswith(("tests/", "metrics/", "dvc.lock")):
+            (home / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, home / name)
+    repository = Repository(home, outside)
+    repository.write_answers()
+    for key, value in {
+        "datasets": ["simulated", "own"],
+        "model.K": 2,
+        "source.own": str(outside / "answers.csv"),
+        "encoder.own": "hashed-words",
+        "prepare.simulated.seen_users": 10,
+        "prepare.simulated.unseen_users": 5,
+        "prepare.simulated.train_pairs": 20,
+        "prepare.simulated.adapt_pairs": 20,
+        "prepare.simulated.test_pairs": 10,
+        "train.simulated.epochs": 3,
+        "train.own.epochs": 40,
+        "train.own.restarts": 1,
+    }.items():
+        repository.edit(key, value)
+    repository.run("git", "init", "-q")
+    repository.commit()
+    repository.first = repository.repro()
+    repository.commit()
+    return repository
