@@ -54,7 +54,7 @@ def accuracy_dots(rows: list[Row], names: dict[str, str]) -> Spec:
     shown = [key for key in names if any(row["series"] == key for row in rows)]
     values = [{**_percents(row), "place": row["place"], "series": names[row["series"]]} for row in rows]
     base = alt.Chart(alt.InlineData(values=values)).encode(
-        y=alt.Y("place:N", sort=None, title=None, axis=alt.Axis(labelLimit=200, ticks=False, domain=False)),
+        y=alt.Y("place:N", sort=None, title=None, axis=alt.Axis(labelLimit=320, ticks=False, domain=False)),
         yOffset=alt.YOffset("series:N", sort=[names[key] for key in shown]),
         color=alt.Color("series:N", scale=_scale(names, shown, 0), legend=None),
         tooltip=tooltip("place:N", "series:N", "accuracy:Q", "interval:N"),

@@ -53,7 +53,7 @@ def _users(data: Study, half: str, weights: torch.Tensor, accuracy: Any) -> list
 
 
 def _prototypes(data: Study, model: RewardModel, n_items: int) -> list[dict[str, Any]]:
-    """Per prototype the answers that it prefers most and least, compared with the mean over prototypes.
+    """Per prototype the answers that it prefers most and least to their alternatives, taken alone.
 
     Where there are two answers in all, as yes and no, the one chosen less often is shown: what someone says
     yes to tells more than all that is refused.
@@ -66,8 +66,6 @@ def _prototypes(data: Study, model: RewardModel, n_items: int) -> list[dict[str,
     questions = train.questions[asked]
     with torch.inference_mode():
         scores = model.head.prototype_margins(model.head.read(data.embeddings, questions))
-    if model.config.K > 1:
-        scores = scores - scores.mean(1, keepdim=True)
     answers = torch.unique(torch.cat([questions.first, questions.second]))
     if len(answers) == 2:
         chosen = torch.where(
