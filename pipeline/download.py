@@ -3,12 +3,15 @@
 What is pinned is the sha256 of every file; the bytes lie outside the repository, once for all datasets.
 """
 
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pipeline import datasets, params, raw
+from pipeline import datasets, params, progress, raw
 from pipeline.datasets import Found
 from pipeline.errors import PipelineError
+
+T = TypeVar("T")
 
 
 def main(dataset: str) -> None:
@@ -18,17 +21,18 @@ def main(dataset: str) -> None:
     if found.remote is not None:
         manifest = from_hub(found, found.remote)
     else:
-        files = [raw.keep(path, name) for name, path in with_progress(found.paths.items(), len(found.paths))]
+        files = [raw.keep(path, name) for name, path in with_progress(found.paths.items())]
         manifest = raw.Manifest(found.source, None, files)
     raw.write_manifest(dataset, manifest)
     print(f"download@{dataset}: {len(manifest.files)} files, {sum(f.size for f in manifest.files):,} bytes")
 
 
-def with_progress(files: Any, total: int) -> Any:
+def with_progress(files: Collection[T]) -> Iterator[T]:
     """A progress bar over files."""
-    from tqdm import tqdm
-
-    return tqdm(files, total=total, desc="download", unit="file", disable=not total)
+    with progress.bar(len(files), "download", "file") as bar:
+        for file in files:
+            yield file
+            bar.update()
 
 
 def from_hub(found: Found, remote: dict[str, Any]) -> raw.Manifest:
@@ -46,7 +50,7 @@ def from_hub(found: Found, remote: dict[str, Any]) -> raw.Manifest:
         revision = HfApi().dataset_info(repo, revision=remote["revision"]).sha
         paths = {
             Path(name).name: Path(hf_hub_download(repo, name, repo_type="dataset", revision=revision))
-            for name in with_progress(remote["files"], len(remote["files"]))
+            for name in with_progress(remote["files"])
         }
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pal import encoders
 from pal.errors import PalError
-from pipeline import layout, params, shards, tables
+from pipeline import layout, params, progress, shards, tables
 from pipeline.devices import pick
 from pipeline.errors import PipelineError
 from pipeline.files import new_folder
@@ -86,9 +86,8 @@ def _fill(
 ) -> None:
     """Encode the groups that hold a missing item, and keep what was missing."""
     import numpy as np
-    from tqdm import tqdm
 
-    with tqdm(total=len(missing), desc="encode", unit="item") as bar:
+    with progress.bar(len(missing), "encode", "item") as bar:
         for group in groups(batches(encoder.lengths(texts), ids, budget)):
             wanted = [row for batch in group for row in batch if ids[row] in missing]
             if not wanted:

@@ -12,7 +12,7 @@ import torch
 from pal.config import FitConfig, HeadConfig
 from pal.fit import Fitted, fit
 from pal.model import RewardModel
-from pipeline import layout, params, study
+from pipeline import layout, params, progress, study
 from pipeline.devices import pick
 from pipeline.errors import PipelineError
 from pipeline.files import new_folder, write_csv
@@ -72,11 +72,9 @@ def _fit(
     device: str,
     seed: int,
 ) -> Fitted:
-    from tqdm import tqdm
+    with progress.bar(config.epochs * config.restarts, f"train {name}", "epoch") as bar:
 
-    with tqdm(total=config.epochs * config.restarts, desc=f"train {name}", unit="epoch") as bar:
-
-        def progress(epoch: int, loss: float) -> None:
+        def step(epoch: int, loss: float) -> None:
             bar.update()
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
 
@@ -90,7 +88,7 @@ def _fit(
             weights=weights,
             device=device,
             seed=seed,
-            progress=progress,
+            progress=step,
         )
 
 
