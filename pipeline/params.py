@@ -1,4 +1,4 @@
-"""params.yaml as checked, frozen values. Every key must be there, none may be unknown, each holds what is allowed.
+"""params.yaml as checked, frozen values: every key is there, none is unknown, each holds what is allowed.
 
 DVC tracks the values, so the code here does not count towards a stage's fingerprint.
 """
@@ -22,21 +22,29 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Model(Config):
+    """What params.yaml says of the model for all datasets."""
+
     K: Some
 
 
 class Source(Config):
+    """Where each dataset's data come from."""
+
     simulated: Literal["generated"]
     persona: Annotated[str, Field(min_length=1)]
     own: Annotated[str, Field(min_length=1)] | None
 
 
 class Hub(Config):
+    """What is fetched from the Hugging Face hub."""
+
     persona_repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
     persona_revision: Annotated[str, Field(pattern=r"^[\w./-]+$")]
 
 
 class PrepareSimulated(Config):
+    """How the simulation is drawn."""
+
     setting: Literal["mixture", "partition"]
     groups: Some
     dim: Some
@@ -51,6 +59,8 @@ class PrepareSimulated(Config):
 
 
 class PreparePersona(Config):
+    """Which personas there are, and who is asked how much."""
+
     personas: Annotated[list[Annotated[str, Field(pattern=r"^[\w-]+$")]], Field(min_length=1)]
     prompt: Literal["question", "statement"]
     users_per_group: Some
@@ -70,10 +80,14 @@ class PreparePersona(Config):
 
 
 class PrepareOwn(Config):
+    """How one's own comparisons are read."""
+
     ties: Literal["drop", "keep"]
 
 
 class Prepare(Config):
+    """The stage prepare: a seed, and one section per dataset."""
+
     seed: Seed
     simulated: PrepareSimulated
     persona: PreparePersona
@@ -81,12 +95,16 @@ class Prepare(Config):
 
 
 class Recolour(Config):
+    """The stage recolour: each dataset's colour filters."""
+
     simulated: Literal["none"]
     persona: Literal["none"]
     own: Literal["none"]
 
 
 class SplitShares(Config):
+    """Shares by which the stage split draws places."""
+
     unseen_users: Annotated[Number, Field(gt=0, lt=1)]
     new_prompts: Share
     val: Share
@@ -104,6 +122,8 @@ class SplitShares(Config):
 
 
 class Split(Config):
+    """The stage split: a seed, and how each dataset's places come about."""
+
     seed: Seed
     simulated: Literal["as_prepared"]
     persona: Literal["as_prepared"]
@@ -111,12 +131,16 @@ class Split(Config):
 
 
 class Encoder(Config):
+    """Each dataset's frozen encoder."""
+
     simulated: Literal["none"]
     persona: Literal["all-MiniLM-L6-v2", "hashed-words"]
     own: Literal["all-MiniLM-L6-v2", "hashed-words"]
 
 
 class Encode(Config):
+    """The stage encode: how encoders run, and what is stored."""
+
     weights: Annotated[str, Field(min_length=1)]
     device: Device
     dtype: Literal["float32", "float16"]
@@ -125,6 +149,8 @@ class Encode(Config):
 
 
 class Preset(Config):
+    """The starting point of each dataset's options."""
+
     simulated: Literal["ours", "paper"]
     persona: Literal["ours", "paper"]
     own: Literal["ours", "paper"]
@@ -139,11 +165,15 @@ class Choices(Config):
 
 
 class Train(Choices):
+    """The stage train: a seed, a device, and how each dataset's head is fitted."""
+
     seed: Seed
     device: Device
 
 
 class Evaluate(Config):
+    """The stage evaluate: shots, draws and resamples."""
+
     seed: Seed
     shots: Annotated[list[Some], Field(min_length=1, max_length=8)]
     headline_shots: Some
@@ -154,12 +184,15 @@ class Evaluate(Config):
     def _headline_is_a_shot(self) -> "Evaluate":
         if self.headline_shots not in self.shots:
             raise ValueError(
-                f"evaluate.headline_shots must be one of evaluate.shots {self.shots}, got {self.headline_shots}"
+                f"evaluate.headline_shots must be one of evaluate.shots {self.shots}, "
+                f"got {self.headline_shots}"
             )
         return self
 
 
 class Report(Config):
+    """The stage report."""
+
     items_per_prototype: Some
 
 
@@ -240,9 +273,9 @@ def load() -> Params:
     import yaml
 
     try:
-        values = yaml.load(
-            layout.PARAMS.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        )
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        text = layout.PARAMS.read_text(encoding="utf-8")
+        values = yaml.load(text, Loader=loader)  # noqa: S506 - a safe loader, the C one where there is one
     except FileNotFoundError:
         raise PipelineError(f"{layout.PARAMS} is missing; run this in the repository's root") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
