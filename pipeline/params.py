@@ -6,7 +6,7 @@ DVC tracks the values, so the code here does not count towards a stage's fingerp
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from pal.config import Config, FitConfig, HeadConfig, Number, Positive, Share, explain, preset
 from pal.errors import PalError
@@ -116,9 +116,15 @@ class SplitShares(Config):
     def _leaves_some_to_train_on(self) -> "SplitShares":
         if self.val + self.test >= 1:
             raise ValueError(
-                f"split: val + test must be below 1, got {self.val} + {self.test}; the rest is trained on"
+                f"split.own.val + split.own.test must be below 1, got {self.val} + {self.test}; "
+                "the rest is trained on"
             )
         return self
+
+
+def _word_or_shares(value: Any) -> str:
+    """Which of the two a value of split.own is meant as, so that complaints are about that one."""
+    return "word" if isinstance(value, str) else "shares"
 
 
 class Split(Config):
@@ -127,7 +133,10 @@ class Split(Config):
     seed: Seed
     simulated: Literal["as_prepared"]
     persona: Literal["as_prepared"]
-    own: Literal["as_prepared"] | SplitShares
+    own: Annotated[
+        Annotated[Literal["as_prepared"], Tag("word")] | Annotated[SplitShares, Tag("shares")],
+        Discriminator(_word_or_shares),
+    ]
 
 
 class Encoder(Config):
@@ -283,7 +292,7 @@ def load() -> Params:
     if not isinstance(values, dict):
         raise PipelineError(f"{layout.PARAMS} must hold a map of options, got {shorten(values)}")
     try:
-        params = Params(**values)
+        params = Params.model_validate(values)
     except ValidationError as error:
         raise PipelineError(_explain(error)) from None
     for dataset in DATASETS:
@@ -293,14 +302,35 @@ def load() -> Params:
 
 def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    where = [str(part) for part in first["loc"]]
-    if first["type"] == "extra_forbidden":
-        return _unknown(".".join(where), _keys_beside(where))
-    if where == ["datasets"] and first["type"] == "too_short":
+    # The tags of the two kinds of split.own are no keys.
+    where = [str(part) for part in first["loc"] if part not in ("word", "shares")]
+    name, kind = ".".join(where), first["type"]
+    if kind == "extra_forbidden":
+        return _unknown(name, _keys_beside(where))
+    if kind == "invalid_key":
+        return f"{name} in {layout.PARAMS} is not a known key; keys are text"
+    if where == ["datasets"] and kind == "too_short":
         return (
             f"datasets in {layout.PARAMS} must name at least one of {', '.join(DATASETS)}, got an empty list"
         )
-    return f"{explain(error)} (in {layout.PARAMS})"
+    if kind in _ALLOWED:
+        allowed = _ALLOWED[kind].format(**first.get("ctx", {}))
+        return f"{name} must be {allowed}, got {shorten(first['input'])} (in {layout.PARAMS})"
+    details: Any = {key: first[key] for key in ("type", "input", "ctx") if key in first}
+    again = ValidationError.from_exception_data(error.title, [{**details, "loc": tuple(where)}])
+    return f"{explain(again)} (in {layout.PARAMS})"
+
+
+_ALLOWED = {
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
+    "list_type": "a list",
+    "dict_type": "a map of options",
+    "model_type": "a map of options",
+    "string_type": "text",
+    "string_too_short": "text, not empty",
+    "string_pattern_mismatch": "text of the form {pattern}",
+}
 
 
 def _unknown(name: str, known: list[str]) -> str:
