@@ -115,12 +115,14 @@ def _in_package(name: str, published: Published) -> Path:
 
 def _from_hub(name: str, published: Published) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError
 
+    # Its bases: OSError, and the error of the HTTP library, which the hub's client has changed before.
+    no_answer = HfHubHTTPError.__bases__
     try:
         wanted = ["*.json", "*.txt", WEIGHTS]
         return Path(snapshot_download(published.repo, revision=published.revision, allow_patterns=wanted))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (*no_answer, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise PalError(
             f"the weights of {name} could not be downloaded from {published.repo} ({reason}); check the "
