@@ -89,15 +89,15 @@ def read(name: str, path: Path) -> list[Statement]:
     """
     persona = name.removeprefix("interest-in-").removesuffix(".jsonl")
     try:
-        lines = path.read_bytes().decode("utf-8").splitlines()
+        text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise PipelineError(
             f"{name} must be UTF-8, got byte {error.object[error.start]:#04x} at {error.start}"
         ) from None
-    statements = [_statement(f"{name}, line {i + 1},", persona, line) for i, line in enumerate(lines)]
-    if not statements:
+    if not text:
         raise PipelineError(f"{name} must hold one JSON object a line, got an empty file")
-    return statements
+    lines = text.removesuffix("\n").split("\n")  # not splitlines: a text may hold U+2028 and its like
+    return [_statement(f"{name}, line {i + 1},", persona, line) for i, line in enumerate(lines)]
 
 
 def _statement(where: str, persona: str, line: str) -> Statement:
