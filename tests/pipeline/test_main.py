@@ -44,7 +44,7 @@ def test_stages_stand_in_the_pipelines_order():
 def test_help_lists_the_stages_in_order_and_then_results():
     done = run("--help")
     assert (done.returncode, done.stderr) == (0, "")
-    listed = re.findall(r"^\W*([a-z]+)  ", done.stdout, re.MULTILINE)
+    listed = re.findall(r"^\W+([a-z]+)  +[A-Z]", done.stdout, re.MULTILINE)
     assert tuple(listed) == (*STAGES, "results")
 
 

@@ -92,7 +92,7 @@ def test_a_model_that_is_the_truth_turned_and_scaled_is_laid_onto_it(simulated):
     f = 3 * turn @ np.pad(matrix, ((0, 13), (0, 0)))
     state = model.head.state_dict()
     (name,) = (key for key in state if key != "prototypes")
-    state[name] = torch.tensor(f.T, dtype=torch.float32)[None]
+    state[name] = torch.tensor(f, dtype=torch.float32).reshape(state[name].shape)
     state["prototypes"] = torch.tensor(prototypes @ f.T, dtype=torch.float32)
     model.head.load_state_dict(state)
     weights = dict(zip(truth["user_ids"], truth["weights"], strict=True))

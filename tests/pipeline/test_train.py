@@ -51,7 +51,7 @@ def test_no_unseen_user_is_in_a_model(small, dataset, name):
 def test_the_model_names_its_encoder_and_options(small):
     model = RewardModel.load(layout.models("own") / "model")
     assert model.encoder["encoder"] == "hashed-words"
-    assert (model.config.latent, model.fit_config.epochs) == (4, 12)
+    assert (model.config.latent, model.fit_config.epochs) == (4, 60)
 
 
 def test_training_twice_gives_the_same_bytes(small):
