@@ -43,8 +43,10 @@ def from_hub(found: Found, remote: dict[str, Any]) -> raw.Manifest:
             published ones.
     """
     from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError
 
+    # Its bases: OSError, and the error of the HTTP library, which the hub's client has changed before.
+    no_answer = HfHubHTTPError.__bases__
     repo = remote["repo"]
     try:
         revision = HfApi().dataset_info(repo, revision=remote["revision"]).sha
@@ -52,7 +54,7 @@ def from_hub(found: Found, remote: dict[str, Any]) -> raw.Manifest:
             Path(name).name: Path(hf_hub_download(repo, name, repo_type="dataset", revision=revision))
             for name in with_progress(remote["files"])
         }
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+    except (*no_answer, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise PipelineError(
             f"{repo} at {remote['revision']} could not be downloaded ({reason}); check the network, or set "

@@ -1,4 +1,4 @@
-"""The stages' names and where everything lies. Paths are relative to the repository root, where DVC runs the stages."""
+"""The stages' names, and where everything lies, relative to the repository root, where DVC runs them."""
 
 import os
 from pathlib import Path

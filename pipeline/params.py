@@ -1,4 +1,4 @@
-"""params.yaml as checked, frozen values. Every key must be there, none may be unknown, each holds what is allowed.
+"""params.yaml as checked, frozen values: every key is there, none is unknown, each holds what is allowed.
 
 DVC tracks the values, so the code here does not count towards a stage's fingerprint.
 """
@@ -6,7 +6,7 @@ DVC tracks the values, so the code here does not count towards a stage's fingerp
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from pal.config import Config, FitConfig, HeadConfig, Number, Positive, Share, explain, preset
 from pal.errors import PalError
@@ -22,21 +22,29 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Model(Config):
+    """What params.yaml says of the model for all datasets."""
+
     K: Some
 
 
 class Source(Config):
+    """Where each dataset's data come from."""
+
     simulated: Literal["generated"]
     persona: Annotated[str, Field(min_length=1)]
     own: Annotated[str, Field(min_length=1)] | None
 
 
 class Hub(Config):
+    """What is fetched from the Hugging Face hub."""
+
     persona_repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
     persona_revision: Annotated[str, Field(pattern=r"^[\w./-]+$")]
 
 
 class PrepareSimulated(Config):
+    """How the simulation is drawn."""
+
     setting: Literal["mixture", "partition"]
     groups: Some
     dim: Some
@@ -51,6 +59,8 @@ class PrepareSimulated(Config):
 
 
 class PreparePersona(Config):
+    """Which personas there are, and who is asked how much."""
+
     personas: Annotated[list[Annotated[str, Field(pattern=r"^[\w-]+$")]], Field(min_length=1)]
     prompt: Literal["question", "statement"]
     users_per_group: Some
@@ -70,10 +80,14 @@ class PreparePersona(Config):
 
 
 class PrepareOwn(Config):
+    """How one's own comparisons are read."""
+
     ties: Literal["drop", "keep"]
 
 
 class Prepare(Config):
+    """The stage prepare: a seed, and one section per dataset."""
+
     seed: Seed
     simulated: PrepareSimulated
     persona: PreparePersona
@@ -81,12 +95,16 @@ class Prepare(Config):
 
 
 class Recolour(Config):
+    """The stage recolour: each dataset's colour filters."""
+
     simulated: Literal["none"]
     persona: Literal["none"]
     own: Literal["none"]
 
 
 class SplitShares(Config):
+    """Shares by which the stage split draws places."""
+
     unseen_users: Annotated[Number, Field(gt=0, lt=1)]
     new_prompts: Share
     val: Share
@@ -98,25 +116,40 @@ class SplitShares(Config):
     def _leaves_some_to_train_on(self) -> "SplitShares":
         if self.val + self.test >= 1:
             raise ValueError(
-                f"split: val + test must be below 1, got {self.val} + {self.test}; the rest is trained on"
+                f"split.own.val + split.own.test must be below 1, got {self.val} + {self.test}; "
+                "the rest is trained on"
             )
         return self
 
 
+def _word_or_shares(value: Any) -> str:
+    """Which of the two a value of split.own is meant as, so that complaints are about that one."""
+    return "word" if isinstance(value, str) else "shares"
+
+
 class Split(Config):
+    """The stage split: a seed, and how each dataset's places come about."""
+
     seed: Seed
     simulated: Literal["as_prepared"]
     persona: Literal["as_prepared"]
-    own: Literal["as_prepared"] | SplitShares
+    own: Annotated[
+        Annotated[Literal["as_prepared"], Tag("word")] | Annotated[SplitShares, Tag("shares")],
+        Discriminator(_word_or_shares),
+    ]
 
 
 class Encoder(Config):
+    """Each dataset's frozen encoder."""
+
     simulated: Literal["none"]
     persona: Literal["all-MiniLM-L6-v2", "hashed-words"]
     own: Literal["all-MiniLM-L6-v2", "hashed-words"]
 
 
 class Encode(Config):
+    """The stage encode: how encoders run, and what is stored."""
+
     weights: Annotated[str, Field(min_length=1)]
     device: Device
     dtype: Literal["float32", "float16"]
@@ -125,6 +158,8 @@ class Encode(Config):
 
 
 class Preset(Config):
+    """The starting point of each dataset's options."""
+
     simulated: Literal["ours", "paper"]
     persona: Literal["ours", "paper"]
     own: Literal["ours", "paper"]
@@ -139,11 +174,15 @@ class Choices(Config):
 
 
 class Train(Choices):
+    """The stage train: a seed, a device, and how each dataset's head is fitted."""
+
     seed: Seed
     device: Device
 
 
 class Evaluate(Config):
+    """The stage evaluate: shots, draws and resamples."""
+
     seed: Seed
     shots: Annotated[list[Some], Field(min_length=1, max_length=8)]
     headline_shots: Some
@@ -154,12 +193,15 @@ class Evaluate(Config):
     def _headline_is_a_shot(self) -> "Evaluate":
         if self.headline_shots not in self.shots:
             raise ValueError(
-                f"evaluate.headline_shots must be one of evaluate.shots {self.shots}, got {self.headline_shots}"
+                f"evaluate.headline_shots must be one of evaluate.shots {self.shots}, "
+                f"got {self.headline_shots}"
             )
         return self
 
 
 class Report(Config):
+    """The stage report."""
+
     items_per_prototype: Some
 
 
@@ -240,9 +282,9 @@ def load() -> Params:
     import yaml
 
     try:
-        values = yaml.load(
-            layout.PARAMS.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        )
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        text = layout.PARAMS.read_text(encoding="utf-8")
+        values = yaml.load(text, Loader=loader)  # noqa: S506 - a safe loader, the C one where there is one
     except FileNotFoundError:
         raise PipelineError(f"{layout.PARAMS} is missing; run this in the repository's root") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -250,7 +292,7 @@ def load() -> Params:
     if not isinstance(values, dict):
         raise PipelineError(f"{layout.PARAMS} must hold a map of options, got {shorten(values)}")
     try:
-        params = Params(**values)
+        params = Params.model_validate(values)
     except ValidationError as error:
         raise PipelineError(_explain(error)) from None
     for dataset in DATASETS:
@@ -260,14 +302,35 @@ def load() -> Params:
 
 def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    where = [str(part) for part in first["loc"]]
-    if first["type"] == "extra_forbidden":
-        return _unknown(".".join(where), _keys_beside(where))
-    if where == ["datasets"] and first["type"] == "too_short":
+    # The tags of the two kinds of split.own are no keys.
+    where = [str(part) for part in first["loc"] if part not in ("word", "shares")]
+    name, kind = ".".join(where), first["type"]
+    if kind == "extra_forbidden":
+        return _unknown(name, _keys_beside(where))
+    if kind == "invalid_key":
+        return f"{name} in {layout.PARAMS} is not a known key; keys are text"
+    if where == ["datasets"] and kind == "too_short":
         return (
             f"datasets in {layout.PARAMS} must name at least one of {', '.join(DATASETS)}, got an empty list"
         )
-    return f"{explain(error)} (in {layout.PARAMS})"
+    if kind in _ALLOWED:
+        allowed = _ALLOWED[kind].format(**first.get("ctx", {}))
+        return f"{name} must be {allowed}, got {shorten(first['input'])} (in {layout.PARAMS})"
+    details: Any = {key: first[key] for key in ("type", "input", "ctx") if key in first}
+    again = ValidationError.from_exception_data(error.title, [{**details, "loc": tuple(where)}])
+    return f"{explain(again)} (in {layout.PARAMS})"
+
+
+_ALLOWED = {
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
+    "list_type": "a list",
+    "dict_type": "a map of options",
+    "model_type": "a map of options",
+    "string_type": "text",
+    "string_too_short": "text, not empty",
+    "string_pattern_mismatch": "text of the form {pattern}",
+}
 
 
 def _unknown(name: str, known: list[str]) -> str:

@@ -93,13 +93,15 @@ def read(path: Path) -> tuple[list[str], "np.ndarray", Embedder]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path, memory_map=False)
+        table = pq.read_table(path, memory_map=False, partitioning=None)
+        table.validate(full=True)
         embedder = Embedder(**json.loads(table.schema.metadata[KEY]))
         vectors = _as_array(table["embedding"], embedder)
+        ids = table["item_id"].to_pylist()
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         raise PipelineError(f"{path} is not a whole shard of embeddings ({reason})") from None
-    return table["item_id"].to_pylist(), vectors, embedder
+    return ids, vectors, embedder
 
 
 def read_folder(folder: Path, made_by: str) -> tuple[list[str], "np.ndarray", Embedder]:

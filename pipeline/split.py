@@ -75,8 +75,9 @@ def draw_places(pairs: "pl.DataFrame", shares: SplitShares, seed: int) -> "pl.Da
     n_unseen = round(shares.unseen_users * len(users))
     if not 1 <= n_unseen < len(users):
         raise PipelineError(
-            f"split.own.unseen_users must leave at least one user seen and one unseen, got {shares.unseen_users} "
-            f"of {len(users)} users with at least {shares.min_pairs} pairs; add users or change the share"
+            "split.own.unseen_users must leave at least one user seen and one unseen, "
+            f"got {shares.unseen_users} of {len(users)} users with at least {shares.min_pairs} pairs; "
+            "add users or change the share"
         )
     unseen = set(rng.permutation(users)[:n_unseen])
     prompts = pairs["prompt"].cast(pl.String).drop_nulls().unique().sort().to_numpy()

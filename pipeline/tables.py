@@ -113,13 +113,18 @@ def read_table(path: Path, made_by: str, columns: list[str] | None = None) -> "p
         PipelineError: If it is missing or damaged; `made_by` names the stage to run again.
     """
     import polars as pl
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     try:
-        return pl.read_parquet(path, columns=columns, glob=False)
+        # Through Arrow, fully validated: on damaged files polars' own reader panics, which is no Exception.
+        table = pq.read_table(path, columns=columns, memory_map=False, partitioning=None)
+        table.validate(full=True)
+        return pl.DataFrame(table)
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing; run `dvc repro {made_by}`") from None
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except (pa.ArrowException, pl.exceptions.PolarsError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120]
         raise PipelineError(f"{path} is damaged ({reason}); run `dvc repro -f {made_by}`") from None
 
 

@@ -69,7 +69,8 @@ def describe(name: str, weights: str = "package") -> Described:
     if found != published.weights_sha256:
         raise PalError(
             f"the weights of {name} in {folder / WEIGHTS} must have the published sha256 "
-            f"{published.weights_sha256}, got {found}; get them again, or set encode.weights to package or hub"
+            f"{published.weights_sha256}, got {found}; get them again, or set encode.weights to package "
+            "or hub"
         )
     words = f"cut to {published.max_tokens} tokens, mean over tokens, unit length"
     return Described(name, published.dim, found, _sha256_of_folder(folder), words, folder)
@@ -114,16 +115,18 @@ def _in_package(name: str, published: Published) -> Path:
 
 def _from_hub(name: str, published: Published) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError
 
+    # Its bases: OSError, and the error of the HTTP library, which the hub's client has changed before.
+    no_answer = HfHubHTTPError.__bases__
     try:
         wanted = ["*.json", "*.txt", WEIGHTS]
         return Path(snapshot_download(published.repo, revision=published.revision, allow_patterns=wanted))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (*no_answer, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise PalError(
-            f"the weights of {name} could not be downloaded from {published.repo} ({reason}); check the network, "
-            "or set encode.weights to package or a folder"
+            f"the weights of {name} could not be downloaded from {published.repo} ({reason}); check the "
+            "network, or set encode.weights to package or a folder"
         ) from None
 
 

@@ -89,15 +89,15 @@ def read(name: str, path: Path) -> list[Statement]:
     """
     persona = name.removeprefix("interest-in-").removesuffix(".jsonl")
     try:
-        lines = path.read_bytes().decode("utf-8").splitlines()
+        text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise PipelineError(
             f"{name} must be UTF-8, got byte {error.object[error.start]:#04x} at {error.start}"
         ) from None
-    statements = [_statement(f"{name}, line {i + 1},", persona, line) for i, line in enumerate(lines)]
-    if not statements:
+    if not text:
         raise PipelineError(f"{name} must hold one JSON object a line, got an empty file")
-    return statements
+    lines = text.removesuffix("\n").split("\n")  # not splitlines: a text may hold U+2028 and its like
+    return [_statement(f"{name}, line {i + 1},", persona, line) for i, line in enumerate(lines)]
 
 
 def _statement(where: str, persona: str, line: str) -> Statement:
@@ -114,7 +114,8 @@ def _statement(where: str, persona: str, line: str) -> Statement:
             raise PipelineError(f"{where} must have a text {key!r}, got {shorten(row.get(key))}")
     if row["answer_matching_behavior"] not in ANSWERS:
         raise PipelineError(
-            f"{where} answer_matching_behavior must be ' Yes' or ' No', got {row['answer_matching_behavior']!r}"
+            f"{where} answer_matching_behavior must be ' Yes' or ' No', "
+            f"got {row['answer_matching_behavior']!r}"
         )
     agrees = ANSWERS[row["answer_matching_behavior"]]
     return Statement(persona, row["question"], row["statement"], agrees)
@@ -157,8 +158,9 @@ def _check_enough(knobs: PreparePersona, n_known: int, n_new: int) -> None:
     asked = max(knobs.train_pairs, knobs.adapt_pairs) + knobs.val_pairs + knobs.test_pairs
     if asked > n_known:
         raise PipelineError(
-            f"prepare.persona asks each user {asked} questions (train_pairs or adapt_pairs, val_pairs and test_pairs) "
-            f"without replacement, but there are {n_known} statements for training; lower them or add personas"
+            f"prepare.persona asks each user {asked} questions (train_pairs or adapt_pairs, val_pairs and "
+            f"test_pairs) without replacement, but there are {n_known} statements for training; lower them "
+            "or add personas"
         )
     if knobs.new_test_pairs > n_new:
         raise PipelineError(

@@ -1,0 +1,284 @@
+"""Persona: found where params.yaml says, read line by line, asked without replacement, answered by persona."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from pipeline import params, tables
+from pipeline.datasets import persona
+from pipeline.errors import PipelineError
+
+ROOT = Path(__file__).parents[3]
+SAMPLE = ROOT / "data/sample/persona"
+ANTHROPIC = ROOT / "../shared/data/persona"
+SIX = ["art", "literature", "math", "music", "science", "sports"]
+
+
+def line(statement, answer=" Yes", /, **changes):
+    """One statement in Anthropic's schema."""
+    other = {" Yes": " No", " No": " Yes"}.get(answer, " No")
+    row = {
+        "question": f'Would you say this?\n"{statement}"',
+        "statement": statement,
+        "label_confidence": 1.0,
+        "answer_matching_behavior": answer,
+        "answer_not_matching_behavior": other,
+    }
+    return json.dumps({**row, **changes}) + "\n"
+
+
+def knobs(**changes):
+    small = {
+        "personas": ["art", "math"], "prompt": "statement", "users_per_group": 2,
+        "unseen_users_per_group": 1, "train_pairs": 2, "adapt_pairs": 2, "val_pairs": 0, "test_pairs": 1,
+        "new_test_pairs": 1, "new_statements": 0.25,
+    }  # fmt: skip
+    return params.PreparePersona(**{**small, **changes})
+
+
+@pytest.fixture
+def toy(project):
+    """Two personas with two statements each: one that they agree with, one that they do not."""
+    folder = project.root / "mine"
+    folder.mkdir()
+    for name in ("art", "math"):
+        text = line(f"I love {name}") + line(f"I loathe {name}", " No")
+        (folder / f"interest-in-{name}.jsonl").write_text(text)
+    project.set({"evaluate.shots": [2], "evaluate.headline_shots": 2, "source.persona": "mine"})
+    project.set({"prepare.persona": knobs().model_dump()})
+    return project
+
+
+def prepared(project):
+    """Prepare in a folder; returns pairs with texts in place of ids, and the counts."""
+    values = params.load()
+    out = project.root / "out"
+    out.mkdir(exist_ok=True)
+    counts = persona.prepare(values, persona.find(values).paths, out)
+    items, pairs = (tables.read_table(out / name, "") for name in (tables.ITEMS, tables.PAIRS))
+    pairs = pairs.with_columns(pl.col(pl.Categorical).cast(pl.String))
+    return pairs.with_columns(
+        pl.col("prompt", "chosen", "rejected").replace_strict(items["item_id"], items["text"])
+    ), counts
+
+
+def test_the_sample_is_found_beside_params(project):
+    (project.root / "data").symlink_to(ROOT / "data")
+    found = persona.find(params.load())
+    assert found.source.startswith("sample: ")
+    assert list(found.paths) == ["interest-in-art.jsonl", "interest-in-literature.jsonl", "interest-in-math.jsonl"]
+    found.check()
+
+
+def test_a_folder_is_found_relative_to_the_repository(toy):
+    found = persona.find(params.load())
+    assert (found.source, found.remote) == ("folder: mine", None)
+    assert found.paths["interest-in-art.jsonl"] == toy.root / "mine/interest-in-art.jsonl"
+
+
+def test_the_hub_is_named_with_revision_and_published_hashes(project):
+    project.set({"source.persona": "hub", "prepare.persona.personas": ["art", "ends-justify-means"]})
+    found = persona.find(params.load())
+    assert (found.paths, found.check) == ({}, None)
+    assert found.remote["files"] == [
+        "persona/interest-in-art.jsonl",
+        "persona/interest-in-ends-justify-means.jsonl",
+    ]
+    assert list(found.remote["sha256"]) == ["interest-in-art.jsonl"]
+
+
+def test_a_folder_that_is_not_there_says_where_it_was_looked_for(project):
+    project.set({"source.persona": "nowhere"})
+    with pytest.raises(
+        PipelineError,
+        match=r"source.persona in params.yaml must be sample, hub or an existing folder, got 'nowhere', looked",
+    ):
+        persona.find(params.load())
+
+
+def test_a_missing_persona_lists_those_there(toy):
+    toy.set({"prepare.persona.personas": ["art", "chess"]})
+    with pytest.raises(
+        PipelineError, match=r"got one without a file interest-in-chess\.jsonl; there are: art, math"
+    ):
+        persona.find(params.load())
+
+
+BROKEN = [
+    (b"", "x.jsonl must hold one JSON object a line, got an empty file"),
+    ((line("a") + line("b")[:50]).encode(), "x.jsonl, line 2, must be a JSON object, got .*; is the file cut"),
+    (b"[1]\n", r"x.jsonl, line 1, must be a JSON object, got \[1\]"),
+    (b"\n", "x.jsonl, line 1, must be a JSON object, got ''"),
+    (line("a", statement="").encode(), "x.jsonl, line 1, must have a text 'statement', got ''"),
+    (line("a", question=7).encode(), "x.jsonl, line 1, must have a text 'question', got 7"),
+    (line("a").replace("statement", "text").encode(), "must have a text 'statement', got None"),
+    (line("a", "Yes").encode(), "answer_matching_behavior must be ' Yes' or ' No', got 'Yes'"),
+    (b'{"question": "\xff"}', "x.jsonl must be UTF-8, got byte 0xff at 14"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), BROKEN)
+def test_a_broken_file_is_one_sentence_that_names_the_line(tmp_path, content, message):
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(PipelineError, match=message) as caught:
+        persona.read("x.jsonl", tmp_path / "x")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_statement_may_hold_what_unicode_calls_a_line_end(tmp_path):
+    """JSON Lines ends lines at \\n alone; U+2028 and U+0085 may stand in a text as they are."""
+    content = line("a\u2028b").replace("\\u2028", "\u2028") + line("c\x85d").replace("\\u0085", "\x85")
+    (tmp_path / "x").write_text(content, encoding="utf-8")
+    assert [s.statement for s in persona.read("x.jsonl", tmp_path / "x")] == ["a\u2028b", "c\x85d"]
+
+
+def test_check_reads_every_file_before_any_stage(toy):
+    (toy.root / "mine/interest-in-math.jsonl").write_text(line("a") + "{")
+    with pytest.raises(PipelineError, match=r"interest-in-math\.jsonl, line 2, must be a JSON object"):
+        persona.find(params.load()).check()
+
+
+def test_read_gives_the_persona_and_whether_it_agrees(tmp_path):
+    (tmp_path / "x").write_text(line("I love art") + line("I loathe art", " No"))
+    found = persona.read("interest-in-art.jsonl", tmp_path / "x")
+    assert [(s.persona, s.statement, s.agrees) for s in found] == [
+        ("art", "I love art", True),
+        ("art", "I loathe art", False),
+    ]
+
+
+def statements(*texts):
+    return [persona.Statement("art", f"{text}?", text, agrees=True) for text in texts]
+
+
+def test_divide_keeps_a_share_of_distinct_statements_out():
+    """A quarter of 8 is 2."""
+    known, new = persona.divide(np.random.default_rng(0), statements(*"abcdefgh"), knobs())
+    assert (len(known), len(new)) == (6, 2)
+    assert sorted([*known, *new]) == list(range(8))
+
+
+def test_divide_keeps_statements_that_differ_in_case_on_one_side():
+    texts = [*"abcdefgh", *"ABCDEFGH", " a", "a "]
+    for seed in range(10):
+        known, new = persona.divide(np.random.default_rng(seed), statements(*texts), knobs())
+        sides = [{texts[row].casefold().strip() for row in side} for side in (known, new)]
+        assert not sides[0] & sides[1]
+        assert len(sides[1]) == 2
+
+
+def test_answers_are_yes_to_the_own_personas_agreeable_statement_alone(toy):
+    """Of the four statements one is yes for each persona (D24), whoever is asked."""
+    pairs, counts = prepared(toy)
+    assert counts == {"read": 24, "kept": 24, "dropped": 0, "statements": 4}
+    said = {
+        (group, prompt): chosen for group, prompt, chosen in pairs.select("group", "prompt", "chosen").iter_rows()
+    }
+    for (group, prompt), chosen in said.items():
+        assert chosen == ("Yes" if prompt == f"I love {group}" else "No")
+    assert (pairs["chosen"] != pairs["rejected"]).all()
+    assert set(pairs["chosen"]) <= {"Yes", "No"}
+
+
+def test_everyone_is_asked_without_replacement(toy):
+    """Each of 6 people is asked 3 of the 3 known statements and the one new: 4 questions, no two alike."""
+    pairs, _ = prepared(toy)
+    assert pairs.group_by("user_id").agg(pl.col("prompt").n_unique())["prompt"].to_list() == [4] * 6
+    assert sorted(pairs["user_id"].unique()) == [
+        "seen-art-00000", "seen-art-00001", "seen-math-00000", "seen-math-00001",
+        "unseen-art-00000", "unseen-math-00000",
+    ]  # fmt: skip
+
+
+def test_places_are_as_asked_for(toy):
+    """4 seen people: 2 train and 1 + 1 test each; 2 unseen: 2 adapt and 1 + 1 test."""
+    pairs, _ = prepared(toy)
+    assert {(u, s): n for u, s, n in pairs.group_by("users", "split").len().iter_rows()} == {
+        ("seen", "train"): 8, ("seen", "test"): 8, ("unseen", "adapt"): 4, ("unseen", "test"): 4,
+    }  # fmt: skip
+
+
+def test_statements_kept_out_are_never_trained_or_adapted_on(toy):
+    pairs, _ = prepared(toy)
+    trained = set(pairs.filter(pairs["split"].is_in(["train", "adapt"]))["prompt"])
+    assert len(trained) <= 3
+    counts = Counter(pairs.filter(pairs["split"] == "test")["prompt"])
+    new = [text for text in counts if text not in trained]
+    assert [counts[text] for text in new] == [6]
+
+
+def test_the_prompt_is_the_question_or_the_statement(toy):
+    assert set(prepared(toy)[0]["prompt"]) == {f"I {v} {p}" for v in ("love", "loathe") for p in ("art", "math")}
+    toy.set({"prepare.persona.prompt": "question"})
+    assert 'Would you say this?\n"I love art"' in set(prepared(toy)[0]["prompt"])
+
+
+def test_the_seed_decides_who_is_asked_what(toy):
+    toy.set({"prepare.persona.train_pairs": 1, "prepare.persona.users_per_group": 20})
+    first, again = prepared(toy)[0], prepared(toy)[0]
+    toy.set({"prepare.seed": 1})
+    assert first.equals(again)
+    assert not first.equals(prepared(toy)[0])
+
+
+def test_too_many_questions_are_one_sentence(toy):
+    """4 statements, one of them kept out: 3 for training, but 3 + 1 asked."""
+    toy.set({"prepare.persona.train_pairs": 3})
+    with pytest.raises(
+        PipelineError, match=r"asks each user 4 questions .* but there are 3 statements for training; lower"
+    ):
+        prepared(toy)
+
+
+def test_too_many_new_questions_are_one_sentence(toy):
+    toy.set({"prepare.persona.new_test_pairs": 2})
+    with pytest.raises(PipelineError, match=r"new_test_pairs must be at most 1, the statements kept out .*, got 2"):
+        prepared(toy)
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return {name: persona.read(path.name, path) for name in SIX for path in [SAMPLE / f"interest-in-{name}.jsonl"]}
+
+
+def test_the_sample_has_six_files():
+    assert sorted(path.name for path in SAMPLE.iterdir() if path.suffix == ".jsonl") == [
+        f"interest-in-{name}.jsonl" for name in SIX
+    ]
+
+
+@pytest.mark.parametrize("name", SIX)
+def test_the_sample_has_enough_statements_half_of_them_agreeing(sample, name):
+    found = sample[name]
+    assert len(found) >= 150
+    assert sum(s.agrees for s in found) * 2 == len(found)
+    assert len({s.statement.casefold().strip() for s in found}) == len(found)
+    assert all(s.statement in s.question for s in found)
+
+
+@pytest.mark.parametrize("name", SIX)
+def test_near_duplicates_in_the_sample_are_rare(sample, name):
+    """At most one statement in twenty shares three fifths of its words with another of its file."""
+    words = [frozenset(re.findall(r"[\w']+", s.statement.casefold())) for s in sample[name]]
+    near = [
+        any(len(a & b) >= 0.6 * len(a | b) for j, b in enumerate(words) if j != i) for i, a in enumerate(words)
+    ]
+    assert sum(near) <= 0.05 * len(words)
+
+
+def test_the_sample_is_not_copied_from_anthropic(sample):
+    if not ANTHROPIC.is_dir():
+        pytest.skip("Anthropic's files are not here (../shared/data/persona)")
+    theirs = {
+        s.statement.casefold().strip()
+        for path in ANTHROPIC.glob("*.jsonl")
+        for s in persona.read(path.name, path)
+    }
+    ours = {s.statement.casefold().strip() for found in sample.values() for s in found}
+    assert len(theirs) > 1000
+    assert ours & theirs == set()

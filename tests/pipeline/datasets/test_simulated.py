@@ -1,0 +1,137 @@
+"""The simulation: answers follow the nearer item, the truth is kept, and the seed decides everything."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from pipeline import params, tables
+from pipeline.datasets import simulated
+from pipeline.errors import PipelineError
+
+KNOBS = {
+    "setting": "mixture", "groups": 2, "dim": 3, "seen_users": 3, "unseen_users": 2, "train_pairs": 4,
+    "adapt_pairs": 5, "val_pairs": 1, "test_pairs": 2, "min_distance": 0.1, "concentration": 1.0,
+}  # fmt: skip
+
+
+def study(out, seed=0, **changes):
+    """Prepare a small study in `out`; returns items, pairs and truth."""
+    out.mkdir(exist_ok=True)
+    knobs = params.PrepareSimulated(**{**KNOBS, **changes})
+    values = SimpleNamespace(prepare=SimpleNamespace(simulated=knobs, seed=seed))
+    counts = simulated.prepare(values, {}, out)
+    items, pairs = (tables.read_table(out / name, "") for name in (tables.ITEMS, tables.PAIRS))
+    assert counts == {"read": len(pairs), "kept": len(pairs), "dropped": 0}
+    return items, pairs.with_columns(pl.col(pl.Categorical).cast(pl.String)), json.loads(
+        (out / "truth.json").read_text()
+    )  # fmt: skip
+
+
+def test_answers_follow_the_nearer_item():
+    """Without a map, user 0 at (0, 0) is 1 from (1, 0) and 2 from (0, 2); user 1 at (0, 3) is 1 from (0, 2)."""
+    items = np.array([[1, 0], [0, 2], [1, 0], [0, 2]], dtype=np.float32)
+    chosen, rejected = simulated.answer(items, np.array([[0.0, 0], [0, 3]]), np.array([0, 1]), np.eye(2))
+    assert (chosen.tolist(), rejected.tolist()) == ([0, 3], [1, 2])
+
+
+def test_answers_are_given_in_the_mapped_space():
+    """Stretching the first axis by 3 puts (1, 0) at distance 3, past (0, 2)."""
+    items = np.array([[1, 0], [0, 2]], dtype=np.float32)
+    chosen, _ = simulated.answer(items, np.zeros((1, 2)), np.array([0]), np.diag([3.0, 1.0]))
+    assert chosen.tolist() == [1]
+
+
+def test_every_answer_of_a_study_follows_its_truth(tmp_path):
+    items, pairs, truth = study(tmp_path)
+    vector = dict(zip(items["item_id"], items["vector"].to_list(), strict=True))
+    matrix = np.array(truth["matrix"])
+    ideal = np.array(truth["weights"]) @ np.array(truth["prototypes"])
+    place = dict(zip(truth["user_ids"], ideal, strict=True))
+    for row in pairs.iter_rows(named=True):
+        near, far = (
+            np.linalg.norm(matrix @ (np.array(vector[row[name]]) - place[row["user_id"]]))
+            for name in ("chosen", "rejected")
+        )
+        assert near < far
+
+
+def test_counts_of_users_and_pairs_are_those_asked_for(tmp_path):
+    """3 seen users x (4 + 1 + 2) and 2 unseen x (5 + 1 + 2): 21 and 16 pairs, two items each."""
+    items, pairs, truth = study(tmp_path)
+    assert len(items) == 2 * 37
+    counts = {(u, s): n for u, s, n in pairs.group_by("users", "split").len().iter_rows()}
+    assert counts == {
+        ("seen", "train"): 12, ("seen", "val"): 3, ("seen", "test"): 6,
+        ("unseen", "adapt"): 10, ("unseen", "val"): 2, ("unseen", "test"): 4,
+    }  # fmt: skip
+    assert truth["user_ids"] == ["seen-00000", "seen-00001", "seen-00002", "unseen-00000", "unseen-00001"]
+
+
+def test_vectors_are_float32_and_named_by_their_bytes(tmp_path):
+    items, _, _ = study(tmp_path)
+    assert items["vector"].dtype == pl.List(pl.Float32)
+    row = items.row(0, named=True)
+    content = np.array(row["vector"], dtype=np.float32).tobytes()
+    assert row["item_id"] == tables.item_id("vector", content)
+    assert row["modality"] == "vector"
+
+
+def test_items_spread_as_the_paper_says(tmp_path):
+    """N(0, (1/d) I): the variance of 3 x 2,400 numbers is 1/3, within four standard errors of 0.0056."""
+    items, _, _ = study(tmp_path, train_pairs=400)
+    assert np.var(np.array(items["vector"].to_list())) == pytest.approx(1 / 3, abs=0.023)
+
+
+def test_the_seed_decides_everything(tmp_path):
+    first, again, other = (study(tmp_path / str(n), seed) for n, seed in enumerate((0, 0, 1)))
+    assert first[1].equals(again[1])
+    assert first[2] == again[2]
+    assert not set(first[0]["item_id"]) & set(other[0]["item_id"])
+
+
+def test_partition_puts_users_at_prototypes_in_turn_and_names_their_group(tmp_path):
+    _, pairs, truth = study(tmp_path, setting="partition")
+    assert truth["weights"] == [[1, 0], [0, 1], [1, 0], [0, 1], [1, 0]]
+    groups = dict(pairs.select("user_id", "group").unique().iter_rows())
+    assert groups["seen-00002"] == groups["unseen-00001"] == "prototype 1"
+    assert groups["seen-00001"] == groups["unseen-00000"] == "prototype 2"
+
+
+def test_mixture_has_weights_of_the_simplex_and_no_groups(tmp_path):
+    _, pairs, truth = study(tmp_path)
+    weights = np.array(truth["weights"])
+    assert weights.min() >= 0
+    assert weights.sum(1) == pytest.approx(1)
+    assert pairs["group"].null_count() == len(pairs)
+
+
+def test_concentration_draws_users_together_or_to_the_corners():
+    rng = np.random.default_rng(0)
+    knobs = [params.PrepareSimulated(**{**KNOBS, "seen_users": 200, "concentration": c}) for c in (100, 0.01)]
+    together, apart = (simulated.draw_weights(rng, each).max(1).mean() for each in knobs)
+    assert together < 0.6
+    assert apart > 0.95
+
+
+def test_prototypes_keep_their_distance():
+    rng = np.random.default_rng(0)
+    knobs = params.PrepareSimulated(**{**KNOBS, "groups": 3, "min_distance": 1.0})
+    for _ in range(20):
+        p = simulated.draw_prototypes(rng, knobs)
+        assert min(np.linalg.norm(p[a] - p[b]) for a, b in ((0, 1), (0, 2), (1, 2))) >= 1
+
+
+def test_an_impossible_distance_is_one_sentence():
+    knobs = params.PrepareSimulated(**{**KNOBS, "groups": 6, "dim": 1, "min_distance": 10})
+    with pytest.raises(
+        PipelineError, match=r"min_distance must leave room for 6 prototypes in 1 dimensions, got 10.*; lower it"
+    ):
+        simulated.draw_prototypes(np.random.default_rng(0), knobs)
+
+
+def test_one_prototype_needs_no_distance():
+    knobs = params.PrepareSimulated(**{**KNOBS, "groups": 1, "min_distance": 10})
+    assert simulated.draw_prototypes(np.random.default_rng(0), knobs).shape == (1, 3)

@@ -1,0 +1,209 @@
+"""encode: every item once, in batches that what is stored cannot change; a killed run resumes to the same bytes."""
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pal.encoders.hashed import HashedWords
+from pipeline import encode, layout, shards, tables
+from pipeline.errors import PipelineError
+
+QUICK = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+LENGTHS = st.lists(st.integers(1, 40), max_size=60)
+N = 1300  # items: three groups of at least 512 items, the last one smaller
+
+
+def ids_of(lengths):
+    return [f"item {(7 * row) % 100:03d}-{row}" for row in range(len(lengths))]
+
+
+@QUICK
+@given(lengths=LENGTHS, budget=st.integers(1, 100))
+def test_every_row_is_in_one_batch_and_no_batch_is_over_budget(lengths, budget):
+    found = list(encode.batches(lengths, ids_of(lengths), budget))
+    assert sorted(row for batch in found for row in batch) == list(range(len(lengths)))
+    for batch in found:
+        padded = max(lengths[row] for row in batch) * len(batch)
+        assert padded <= budget or len(batch) == 1
+
+
+@QUICK
+@given(lengths=LENGTHS, order=st.randoms(use_true_random=False))
+def test_batches_do_not_depend_on_the_order_of_the_items(lengths, order):
+    ids = ids_of(lengths)
+    rows = list(range(len(ids)))
+    order.shuffle(rows)
+    shuffled = encode.batches([lengths[row] for row in rows], [ids[row] for row in rows], 64)
+    expected = [[ids[row] for row in batch] for batch in encode.batches(lengths, ids, 64)]
+    assert [[ids[rows[row]] for row in batch] for batch in shuffled] == expected
+
+
+def test_batches_by_hand():
+    """By length, then id: c (1), b (2), d (2), a (5). 1; with b 2 x 2 = 4; with d 2 x 3 = 6 is past 5."""
+    assert list(encode.batches([5, 2, 1, 2], ["a", "b", "c", "d"], 5)) == [[2, 1], [3], [0]]
+
+
+def test_groups_by_hand():
+    """At least 3 rows a group: 2 + 2, then 3, and the 1 that is left."""
+    batches = [[0, 1], [2, 3], [4, 5, 6], [7]]
+    assert list(encode.groups(iter(batches), rows=3)) == [[[0, 1], [2, 3]], [[4, 5, 6]], [[7]]]
+    assert list(encode.groups(iter([]), rows=3)) == []
+
+
+def texts(n=N):
+    return [f"statement {i}, " + "very " * (i % 9) + "short" for i in range(n)]
+
+
+@pytest.fixture
+def own(project):
+    """Items as recolour leaves them, to be encoded with hashed words."""
+    project.set({"encoder.own": "hashed-words", "encode.device": "cpu"})
+    write_items(texts())
+    return project
+
+
+def write_items(found):
+    tables.write_table(layout.recoloured("own") / tables.ITEMS, tables.text_items(found), tables.items_schema())
+
+
+def shards_of(dataset="own"):
+    return {path.name: path.read_bytes() for path in layout.embeddings(dataset).iterdir()}
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """The batches that the encoder was given; `encoded.stop` ends the run, as a kill would, after as many."""
+
+    class Batches(list):
+        stop = None
+
+    seen = Batches()
+    real = HashedWords.encode
+
+    def watched(self, texts):
+        if seen.stop is not None and len(seen) >= seen.stop:
+            raise KeyboardInterrupt
+        seen.append(tuple(texts))
+        return real(self, texts)
+
+    monkeypatch.setattr(HashedWords, "encode", watched)
+    return seen
+
+
+def test_every_item_has_its_vector(own):
+    encode.main("own")
+    ids, vectors, embedder = shards.read_folder(layout.embeddings("own"), "")
+    assert ids == sorted(tables.text_id(text) for text in texts())
+    assert embedder.encoder == "hashed-words"
+    row = ids.index(tables.text_id(texts()[5]))
+    assert np.array_equal(vectors[row], HashedWords().encode([texts()[5]])[0])
+
+
+def test_rows_are_cut_into_shards(own):
+    own.set({"encode.shard_rows": 500})
+    encode.main("own")
+    assert sorted(shards_of()) == ["shard-00000.parquet", "shard-00001.parquet", "shard-00002.parquet"]
+    assert len(shards.read(layout.embeddings("own") / "shard-00002.parquet")[0]) == 300
+
+
+def test_half_precision_is_stored_as_asked_for(own):
+    own.set({"encode.dtype": "float16"})
+    encode.main("own")
+    _, vectors, embedder = shards.read_folder(layout.embeddings("own"), "")
+    assert (vectors.dtype, embedder.dtype) == (np.float16, "float16")
+
+
+def test_a_second_run_encodes_nothing_and_gives_the_same_bytes(own, encoded, capsys):
+    encode.main("own")
+    before = shards_of()
+    encoded.clear()
+    encode.main("own")
+    assert encoded == []
+    assert shards_of() == before
+    assert "1,300 items, 1,300 in the store, 0 to encode" in capsys.readouterr().out
+
+
+def test_a_killed_run_resumes_to_the_same_bytes(own, encoded, monkeypatch):
+    monkeypatch.setenv("PAL_STORE", str(own.root / "undisturbed"))
+    encode.main("own")
+    whole, batches = shards_of(), list(encoded)
+    monkeypatch.setenv("PAL_STORE", str(own.root / "store"))
+    for path in layout.embeddings("own").iterdir():
+        path.unlink()
+    encoded.clear()
+    encoded.stop = len(batches) * 2 // 3
+    with pytest.raises(KeyboardInterrupt):
+        encode.main("own")
+    assert shards_of() == {}
+    stored = [path for path in (own.root / "store").rglob("*.parquet")]
+    assert len(stored) == 1
+    encoded.stop = None
+    encoded.clear()
+    encode.main("own")
+    assert shards_of() == whole
+    assert 0 < len(encoded) < len(batches)
+    assert set(encoded) <= set(batches)
+
+
+def test_new_items_alone_go_into_the_store(own, capsys):
+    encode.main("own")
+    write_items([*texts(), "one more"])
+    capsys.readouterr()
+    encode.main("own")
+    assert "1,301 items, 1,300 in the store, 1 to encode" in capsys.readouterr().out
+    assert tables.text_id("one more") in shards.read_folder(layout.embeddings("own"), "")[0]
+
+
+def test_a_damaged_store_is_reported_and_the_next_run_mends_it(own):
+    encode.main("own")
+    before = shards_of()
+    damaged = min((own.root / "store").rglob("*.parquet"))
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    with pytest.raises(PipelineError, match=rf"{damaged.name} was damaged and has been removed; run the stage"):
+        encode.main("own")
+    encode.main("own")
+    assert shards_of() == before
+
+
+def test_vectors_pass_as_they_are(project):
+    frame = pl.DataFrame({"item_id": ["b", "a"], "modality": "vector", "vector": [[1.0, 2.0], [3.0, 4.0]]})
+    path = layout.recoloured("simulated") / tables.ITEMS
+    tables.write_table(path, frame, tables.items_schema())
+    encode.main("simulated")
+    ids, vectors, embedder = shards.read_folder(layout.embeddings("simulated"), "")
+    assert (ids, vectors.tolist(), vectors.dtype) == (["a", "b"], [[3, 4], [1, 2]], np.float32)
+    assert (embedder.encoder, embedder.dim) == ("none", 2)
+
+
+def test_texts_without_an_encoder_are_one_sentence(project):
+    path = layout.recoloured("simulated") / tables.ITEMS
+    tables.write_table(path, tables.text_items(["a"]), tables.items_schema())
+    with pytest.raises(
+        PipelineError, match=r"encoder\.simulated must name an encoder: not all items are vectors, got 'none'"
+    ):
+        encode.main("simulated")
+
+
+def test_wrong_weights_are_one_sentence_and_leave_the_old_embeddings(own):
+    encode.main("own")
+    before = shards_of()
+    (own.root / "mine").mkdir()
+    (own.root / "mine" / "model.safetensors").write_bytes(b"not these")
+    own.set({"encoder.own": "all-MiniLM-L6-v2", "encode.weights": "mine"})
+    with pytest.raises(PipelineError, match=r"must have the published sha256 53aa5117.*, got [0-9a-f]{64}; get"):
+        encode.main("own")
+    assert shards_of() == before
+
+
+def test_a_gpu_that_is_not_there_is_one_sentence(own, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    own.set({"encode.device": "cuda"})
+    with pytest.raises(PipelineError, match=r"encode\.device is cuda, but torch sees no GPU here; set it to auto"):
+        encode.main("own")
+
+
+def test_without_items_the_stage_to_run_is_named(project):
+    with pytest.raises(PipelineError, match=r"items\.parquet is missing; run `dvc repro recolour@own`"):
+        encode.main("own")

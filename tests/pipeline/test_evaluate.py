@@ -1,0 +1,221 @@
+"""evaluate: seen and unseen accuracy, from no shots and from more, held against what needs no model."""
+
+import csv
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from pal.accuracy import Judged
+from pal.model import RewardModel
+from pipeline import evaluate, layout, params, report, study, train
+from pipeline.results import flatten
+
+DATASETS = ["simulated", "own"]
+
+
+def metrics(dataset):
+    return json.loads(layout.metrics(dataset).read_text())
+
+
+def evaluated(dataset):
+    return report.read(dataset)
+
+
+def details(dataset):
+    with layout.plot("details", dataset).open() as file:
+        return list(csv.DictReader(file))
+
+
+def knobs(**changes):
+    usual = {"seed": 0, "shots": [1, 5, 20], "headline_shots": 20, "draws": 20, "resamples": 100}
+    return params.Evaluate(**{**usual, **changes})
+
+
+@pytest.fixture
+def simulated(small):
+    return study.load("simulated"), RewardModel.load(layout.models("simulated") / "model")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_places_number_each_users_comparisons_in_a_random_order(seed):
+    user = torch.tensor([2, 0, 2, 2, 0, 3])
+    place = evaluate._places_in_user(user, 5, torch.Generator().manual_seed(seed))
+    assert sorted(place[user == 0].tolist()) == [0, 1]
+    assert sorted(place[user == 2].tolist()) == [0, 1, 2]
+    assert place[5] == 0
+
+
+def test_draws_differ():
+    user, generator = torch.zeros(20).long(), torch.Generator().manual_seed(0)
+    draws = {tuple(evaluate._places_in_user(user, 1, generator).tolist()) for _ in range(20)}
+    assert len(draws) == 20
+
+
+def test_shots_of_a_draw_lie_within_its_larger_shots(simulated, monkeypatch):
+    """The posterior from n shots sums the log-likelihoods of the places below n, whatever n: spied on here."""
+    places = []
+    real = evaluate._places_in_user
+
+    def spied(*args):
+        places.append(real(*args))
+        return places[-1]
+
+    monkeypatch.setattr(evaluate, "_places_in_user", spied)
+    evaluate.locate(*simulated, knobs())
+    assert len(places) == 20
+    for place in places:
+        sets = [set((place < n).nonzero().squeeze(1).tolist()) for n in (1, 5, 20)]
+        assert [len(each) for each in sets] == [6, 30, 120]
+        assert sets[0] < sets[1] < sets[2]
+
+
+def test_no_shots_are_the_average_of_the_seen_users(simulated):
+    data, model = simulated
+    (weights,) = evaluate.locate(data, model, knobs())[0]
+    assert weights.numpy() == pytest.approx(np.tile(model.weights.mean(0).numpy(), (6, 1)), abs=1e-5)
+
+
+def test_all_shots_are_what_the_library_adapts_to(simulated):
+    """24 adapt pairs a user: from 24 shots every draw is the same set."""
+    data, model = simulated
+    located = evaluate.locate(data, model, knobs(shots=[24], headline_shots=24))[24]
+    whole = model.adapt(data.embeddings, data.select("unseen", "adapt"), n_users=6)
+    assert len(located) == 20
+    for weights in located:
+        assert torch.allclose(weights, whole, atol=1e-5)
+
+
+def test_shots_come_from_adapt_pairs_and_never_from_test_pairs(simulated):
+    data, model = simulated
+    test = (data.places["users"] == "unseen") & (data.places["split"] == "test")
+    sign = torch.where(torch.from_numpy(test.to_numpy().copy()), -data.comparisons.sign, data.comparisons.sign)
+    turned = SimpleNamespace(
+        embeddings=data.embeddings,
+        n_users=data.n_users,
+        select=lambda users, split: study.Study.select(
+            SimpleNamespace(places=data.places, comparisons=with_sign(data.comparisons, sign)), users, split
+        ),
+    )
+    before, after = (evaluate.locate(each, model, knobs()) for each in (data, turned))
+    assert all(torch.equal(a, b) for n in before for a, b in zip(before[n], after[n], strict=True))
+
+
+def with_sign(comparisons, sign):
+    from dataclasses import replace
+
+    return replace(comparisons, sign=sign)
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_headline_names_a_person_understands_are_at_most_15(small, dataset):
+    names = dict(flatten(metrics(dataset)))
+    assert len(names) <= 15
+    assert {"seen.accuracy", "unseen.zero_shot.accuracy", "unseen.few_shot.20.accuracy"} <= set(names)
+    assert all(0 <= value <= 1 for value in names.values())
+
+
+def test_headline_is_at_most_15_with_everything_there_is_to_measure():
+    """Known and new items, all baselines, eight numbers of shots of which the headline's is the least: 8 numbers
+    of seen users; zero-shot, 4 few-shot, new items and k1 of unseen users."""
+    judged = Judged(np.array([3.0, 4.0]), np.array([4, 4]))
+    shots = [1, 2, 3, 4, 5, 6, 7, 8]
+    tests = [
+        evaluate.Test(users, items, n, model, judged, 0.5)
+        for users in ("seen", "unseen")
+        for items in ("known", "new")
+        for model in ("model", "k1", "majority", "oracle")
+        for n in ([None] if users == "seen" or model != "model" else [0, *shots])
+    ]
+    p = {"seen": {"p": 0.01}, "unseen": {"p": 0.02}}
+    found = dict(flatten(evaluate.headline(tests, p, knobs(shots=shots, headline_shots=1))))
+    assert len(found) == 15
+    assert list(metrics_of(found, "unseen.few_shot")) == ["1", "6", "7", "8"]
+    assert found["seen.accuracy"] == found["unseen.new_items.accuracy"] == 7 / 8
+    assert found["seen.worst_decile"] == 3 / 4
+
+
+def metrics_of(found, prefix):
+    return [name.removeprefix(f"{prefix}.").split(".")[0] for name in found if name.startswith(prefix)]
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_headline_numbers_stand_in_the_details_too(small, dataset):
+    rows = {(r["users"], r["items"], r["shots"], r["model"]): r for r in details(dataset)}
+    items = "all" if dataset == "simulated" else "known"
+    found = metrics(dataset)
+    model = rows["seen", items, "", "model"]
+    assert found["seen"]["accuracy"] == float(model["accuracy"])
+    assert float(model["low"]) <= float(model["accuracy"]) <= float(model["high"])
+    shot = rows["unseen", items, "20", "model"]
+    assert found["unseen"]["few_shot"]["20"]["accuracy"] == float(shot["accuracy"])
+    assert found["unseen"]["zero_shot"]["accuracy"] == float(rows["unseen", items, "0", "model"]["accuracy"])
+
+
+def test_the_curve_goes_from_no_shots_to_the_most(small):
+    with layout.plot("few_shot", "simulated").open() as file:
+        assert [row["shots"] for row in csv.DictReader(file)] == ["0", "1", "5", "20"]
+
+
+def test_accuracy_is_above_chance_and_the_oracle_above_one_reward_for_all(small):
+    """Two groups; the oracle, told them, is well above one half after a handful of epochs."""
+    found = metrics("simulated")
+    assert found["seen"]["oracle"]["accuracy"] > found["seen"]["k1"]["accuracy"]
+    assert found["seen"]["oracle"]["accuracy"] > 0.75
+    assert metrics("own")["seen"]["accuracy"] > 0.5
+
+
+def test_counts_say_what_went_in(small):
+    """8 seen x 20 train and 10 test; 6 unseen x 10 test; two items a pair, 8 x 34 + 6 x 38 pairs."""
+    assert evaluated("simulated")["counts"] == {
+        "seen_users": 8, "unseen_users": 6, "items": 1000, "train_pairs": 160, "test_pairs": 140,
+        "dropped_pairs": 0, "dropped_users": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_evaluating_twice_gives_the_same_bytes(small, dataset):
+    paths = [layout.metrics(dataset), layout.plot("details", dataset), layout.plot("calibration", dataset)]
+    paths.append(layout.evaluated(dataset) / "evaluated.json")
+    before = [path.read_bytes() for path in paths]
+    evaluate.main(dataset)
+    assert [path.read_bytes() for path in paths] == before
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_one_prototype_serves_everyone_alike_from_any_number_of_shots(small, dataset):
+    small.set({"model.K": 1})
+    train.main(dataset)
+    evaluate.main(dataset)
+    found = metrics(dataset)
+    assert found["seen"]["accuracy"] == found["seen"]["k1"]["accuracy"]
+    unseen = {row["accuracy"] for row in details(dataset) if (row["users"], row["model"]) == ("unseen", "model")}
+    k1 = {row["accuracy"] for row in details(dataset) if (row["users"], row["model"]) == ("unseen", "k1")}
+    assert unseen == k1
+    assert found["seen"]["plurality_p"] == 1
+    assert evaluated(dataset)["plurality"]["unseen"]["difference"] == 0
+
+
+@pytest.mark.parametrize("n_prototypes", [1, 2, 3])
+def test_what_evaluate_writes_renders(small, n_prototypes):
+    small.set({"model.K": n_prototypes, "train.simulated.epochs": 4, "train.own.epochs": 4})
+    for dataset in DATASETS:
+        train.main(dataset)
+        evaluate.main(dataset)
+    found = [evaluated(dataset) for dataset in DATASETS]
+    page = report.render(found)
+    assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
+    assert {len(user["weights"]) for one in found for user in one["users"]} == {n_prototypes}
+
+
+def test_evaluating_without_models_is_one_sentence(small):
+    from pal.errors import PalError
+
+    for path in (layout.models("own") / "model").iterdir():
+        path.unlink()
+    before = layout.metrics("own").read_bytes()
+    with pytest.raises(PalError, match=r"data/models/own/model/config\.json cannot be read \(No such file"):
+        evaluate.main("own")
+    assert layout.metrics("own").read_bytes() == before

@@ -1,0 +1,51 @@
+"""Where things lie: relative to the repository, with the store outside it."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline import layout
+
+
+def test_store_is_where_pal_store_says(monkeypatch):
+    monkeypatch.setenv("PAL_STORE", "/somewhere/else")
+    assert layout.store() == Path("/somewhere/else")
+
+
+def test_store_is_the_users_cache_otherwise(monkeypatch, tmp_path):
+    monkeypatch.delenv("PAL_STORE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert layout.store().name == "pal"
+
+
+def test_project_root_is_the_current_folder(monkeypatch, tmp_path):
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert layout.project_root() == tmp_path
+
+
+def test_project_root_in_a_temporary_run_is_the_repository_that_dvc_names(monkeypatch, tmp_path):
+    monkeypatch.setenv("DVC_ROOT", "/the/repository")
+    monkeypatch.chdir(tmp_path)
+    assert layout.project_root() == Path("/the/repository")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        layout.fingerprint,
+        layout.raw,
+        layout.prepared,
+        layout.recoloured,
+        layout.splits,
+        layout.embeddings,
+        layout.models,
+        layout.evaluated,
+        layout.metrics,
+        lambda dataset: layout.plot("training", dataset),
+    ],
+)
+def test_every_dataset_has_a_place_of_its_own_inside_the_repository(place):
+    places = {place(dataset) for dataset in ("simulated", "persona", "own")}
+    assert len(places) == 3
+    assert not any(each.is_absolute() for each in places)

@@ -1,0 +1,99 @@
+"""Raw files: found by their path, kept by their hash, and checked whenever they are read."""
+
+import pytest
+
+from pipeline import layout, raw
+from pipeline.errors import PipelineError
+
+HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # printf hello | sha256sum
+
+
+@pytest.fixture
+def hello(project):
+    (project.root / "hello.csv").write_text("hello")
+    return project.root / "hello.csv"
+
+
+def home():
+    return layout.store() / "raw" / "2c" / HELLO
+
+
+def test_a_file_is_found_relative_to_the_repository(hello):
+    assert raw.find_files("hello.csv", "source.own", (".csv",)) == [hello]
+    assert raw.find_files(str(hello), "source.own", (".csv",)) == [hello]
+
+
+def test_a_folder_gives_its_files_in_the_order_of_their_names(project):
+    folder = project.root / "mine"
+    folder.mkdir()
+    for name in ("b.csv", "a.jsonl", "notes.md", "c.csv"):
+        (folder / name).write_text("x")
+    (folder / "folder.csv").mkdir()
+    found = raw.find_files("mine", "source.own", (".csv", ".jsonl"))
+    assert [path.name for path in found] == ["a.jsonl", "b.csv", "c.csv"]
+
+
+def test_a_path_to_nothing_says_where_it_looked(project):
+    with pytest.raises(PipelineError, match=rf"source.own must be an existing .* got 'no', .* {project.root}/no"):
+        raw.find_files("no", "source.own", (".csv",))
+
+
+def test_a_file_of_another_kind_is_refused(hello):
+    with pytest.raises(PipelineError, match=r"source.own must be a .jsonl, .parquet file, got 'hello.csv'"):
+        raw.find_files("hello.csv", "source.own", (".jsonl", ".parquet"))
+
+
+def test_a_folder_without_such_files_is_refused(project):
+    (project.root / "mine").mkdir()
+    with pytest.raises(PipelineError, match=r"source.own must hold .csv files, got 'mine', which has none"):
+        raw.find_files("mine", "source.own", (".csv",))
+
+
+def test_a_kept_file_lies_under_its_hash(hello):
+    file = raw.keep(hello)
+    assert file == raw.RawFile("hello.csv", HELLO, 5)
+    assert home().read_text() == "hello"
+    assert raw.stored(file, "own") == home()
+
+
+def test_a_file_is_kept_once_under_any_name(hello):
+    raw.keep(hello)
+    before = home().stat().st_mtime_ns
+    assert raw.keep(hello, "other").name == "other"
+    assert home().stat().st_mtime_ns == before
+    assert [path for path in layout.store().rglob("*") if path.is_file()] == [home()]
+
+
+def test_a_file_that_changes_while_it_is_copied_is_refused(hello, monkeypatch):
+    monkeypatch.setattr("shutil.copyfile", lambda a, b: b.write_text("hullo"))
+    with pytest.raises(PipelineError, match=r"hello.csv changed while it was being copied; run the stage again"):
+        raw.keep(hello)
+    assert not home().exists()
+
+
+def test_a_file_that_left_the_store_names_the_stage_to_run(hello):
+    file = raw.keep(hello)
+    home().unlink()
+    with pytest.raises(PipelineError, match=r"hello.csv of own is not in the store .*; run `dvc repro -f -s download@own`"):
+        raw.stored(file, "own")
+
+
+def test_damage_in_the_store_is_noticed_and_removed(hello):
+    file = raw.keep(hello)
+    home().write_text("hellO")
+    with pytest.raises(PipelineError, match=r"hello.csv of own was damaged in the store; run `dvc repro -f -s"):
+        raw.stored(file, "own")
+    assert not home().exists()
+    raw.keep(hello)
+    assert raw.stored(file, "own").read_text() == "hello"
+
+
+def test_a_manifest_comes_back_as_it_was(project):
+    manifest = raw.Manifest("hub: a/b at main", "c0ffee", [raw.RawFile("a.jsonl", HELLO, 5)])
+    raw.write_manifest("own", manifest)
+    assert raw.read_manifest("own") == manifest
+
+
+def test_a_missing_manifest_names_the_stage_to_run(project):
+    with pytest.raises(PipelineError, match=r"data/raw/own.json is missing; run `dvc repro download@own`"):
+        raw.read_manifest("own")
