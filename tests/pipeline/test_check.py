@@ -71,5 +71,7 @@ def test_bad_params_stop_the_pipeline(own):
 
 def test_a_missing_source_names_the_key_to_set(own):
     own.set({"source.own": None})
-    with pytest.raises(PipelineError, match=r"source\.own in params\.yaml must name a file .*, got null; set it"):
+    with pytest.raises(
+        PipelineError, match=r"source\.own in params\.yaml must name a file .*, got null; set it"
+    ):
         check.main()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import code
-from pipeline.__main__ import STAGES
+from pipeline.layout import STAGES
 
 ROOT = Path(__file__).parents[2]
 SOURCE = {

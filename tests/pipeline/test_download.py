@@ -100,7 +100,8 @@ ERRORS = [
 def test_without_the_hub_there_is_one_sentence_and_no_sample(hub, monkeypatch, error, where):
     monkeypatch.setattr(huggingface_hub, where, failing(error))
     with pytest.raises(
-        PipelineError, match=r"model-written-evals at main could not be downloaded \(.*\); check the network, or"
+        PipelineError,
+        match=r"model-written-evals at main could not be downloaded \(.*\); check the network, or",
     ) as caught:
         download.main("persona")
     assert "\n" not in str(caught.value)

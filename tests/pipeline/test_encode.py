@@ -65,7 +65,9 @@ def own(project):
 
 
 def write_items(found):
-    tables.write_table(layout.recoloured("own") / tables.ITEMS, tables.text_items(found), tables.items_schema())
+    tables.write_table(
+        layout.recoloured("own") / tables.ITEMS, tables.text_items(found), tables.items_schema()
+    )
 
 
 def shards_of(dataset="own"):
@@ -137,7 +139,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(own, encoded, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         encode.main("own")
     assert shards_of() == {}
-    stored = [path for path in (own.root / "store").rglob("*.parquet")]
+    stored = list((own.root / "store").rglob("*.parquet"))
     assert len(stored) == 1
     encoded.stop = None
     encoded.clear()
@@ -161,7 +163,9 @@ def test_a_damaged_store_is_reported_and_the_next_run_mends_it(own):
     before = shards_of()
     damaged = min((own.root / "store").rglob("*.parquet"))
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    with pytest.raises(PipelineError, match=rf"{damaged.name} was damaged and has been removed; run the stage"):
+    with pytest.raises(
+        PipelineError, match=rf"{damaged.name} was damaged and has been removed; run the stage"
+    ):
         encode.main("own")
     encode.main("own")
     assert shards_of() == before
@@ -192,7 +196,9 @@ def test_wrong_weights_are_one_sentence_and_leave_the_old_embeddings(own):
     (own.root / "mine").mkdir()
     (own.root / "mine" / "model.safetensors").write_bytes(b"not these")
     own.set({"encoder.own": "all-MiniLM-L6-v2", "encode.weights": "mine"})
-    with pytest.raises(PipelineError, match=r"must have the published sha256 53aa5117.*, got [0-9a-f]{64}; get"):
+    with pytest.raises(
+        PipelineError, match=r"must have the published sha256 53aa5117.*, got [0-9a-f]{64}; get"
+    ):
         encode.main("own")
     assert shards_of() == before
 
@@ -200,7 +206,9 @@ def test_wrong_weights_are_one_sentence_and_leave_the_old_embeddings(own):
 def test_a_gpu_that_is_not_there_is_one_sentence(own, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     own.set({"encode.device": "cuda"})
-    with pytest.raises(PipelineError, match=r"encode\.device is cuda, but torch sees no GPU here; set it to auto"):
+    with pytest.raises(
+        PipelineError, match=r"encode\.device is cuda, but torch sees no GPU here; set it to auto"
+    ):
         encode.main("own")
 
 

@@ -91,7 +91,9 @@ def test_all_shots_are_what_the_library_adapts_to(simulated):
 def test_shots_come_from_adapt_pairs_and_never_from_test_pairs(simulated):
     data, model = simulated
     test = (data.places["users"] == "unseen") & (data.places["split"] == "test")
-    sign = torch.where(torch.from_numpy(test.to_numpy().copy()), -data.comparisons.sign, data.comparisons.sign)
+    sign = torch.where(
+        torch.from_numpy(test.to_numpy().copy()), -data.comparisons.sign, data.comparisons.sign
+    )
     turned = SimpleNamespace(
         embeddings=data.embeddings,
         n_users=data.n_users,
@@ -191,7 +193,9 @@ def test_one_prototype_serves_everyone_alike_from_any_number_of_shots(small, dat
     evaluate.main(dataset)
     found = metrics(dataset)
     assert found["seen"]["accuracy"] == found["seen"]["k1"]["accuracy"]
-    unseen = {row["accuracy"] for row in details(dataset) if (row["users"], row["model"]) == ("unseen", "model")}
+    unseen = {
+        row["accuracy"] for row in details(dataset) if (row["users"], row["model"]) == ("unseen", "model")
+    }
     k1 = {row["accuracy"] for row in details(dataset) if (row["users"], row["model"]) == ("unseen", "k1")}
     assert unseen == k1
     assert found["seen"]["plurality_p"] == 1

@@ -53,10 +53,12 @@ def test_prototypes_are_told_by_what_they_prefer_most_and_least(own):
         assert all(item["prompt"].startswith("which of") for item in each["most"] + each["least"])
 
 
-def test_two_prototypes_are_told_apart_by_opposite_scores(own):
-    """Scores are held against the mean over prototypes, so those of two add up to nothing."""
-    first, second = portrait.portrait(*own, 3, {})["prototypes"]
-    assert [item["score"] for item in first["most"]] == pytest.approx([-i["score"] for i in second["least"]], abs=2e-3)
+def test_prototype_shows_its_own_highest_and_lowest_answers(own):
+    """Preferring one answer by a margin is refusing its alternative by the same margin."""
+    for prototype in portrait.portrait(*own, 3, {})["prototypes"]:
+        most = [item["score"] for item in prototype["most"]]
+        assert most == sorted(most, reverse=True)
+        assert most == pytest.approx([-item["score"] for item in prototype["least"]], abs=2e-3)
 
 
 def test_of_two_answers_the_rarer_is_shown(own, monkeypatch):
@@ -66,7 +68,9 @@ def test_of_two_answers_the_rarer_is_shown(own, monkeypatch):
     data, model = own
     ids = data.item_ids
     texts = study.texts("own")
-    yes, no = (next(row for row, i in enumerate(ids) if texts[i] == f"a {c} thing 0") for c in ("red", "blue"))
+    yes, no = (
+        next(row for row, i in enumerate(ids) if texts[i] == f"a {c} thing 0") for c in ("red", "blue")
+    )
     q, c = data.comparisons.questions, data.comparisons
     low, high = min(yes, no), max(yes, no)
     questions = replace(q, first=torch.full_like(q.first, low), second=torch.full_like(q.second, high))
@@ -96,7 +100,9 @@ def test_a_model_that_is_the_truth_turned_and_scaled_is_laid_onto_it(simulated):
     state["prototypes"] = torch.tensor(prototypes @ f.T, dtype=torch.float32)
     model.head.load_state_dict(state)
     weights = dict(zip(truth["user_ids"], truth["weights"], strict=True))
-    placed = {half: torch.tensor([weights[user] for user in data.user_ids[half]]) for half in ("seen", "unseen")}
+    placed = {
+        half: torch.tensor([weights[user] for user in data.user_ids[half]]) for half in ("seen", "unseen")
+    }
     found = portrait._truth(data, model, placed)
     assert len(found["users"]) == 14
     for user in found["users"]:

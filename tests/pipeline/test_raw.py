@@ -34,7 +34,9 @@ def test_a_folder_gives_its_files_in_the_order_of_their_names(project):
 
 
 def test_a_path_to_nothing_says_where_it_looked(project):
-    with pytest.raises(PipelineError, match=rf"source.own must be an existing .* got 'no', .* {project.root}/no"):
+    with pytest.raises(
+        PipelineError, match=rf"source.own must be an existing .* got 'no', .* {project.root}/no"
+    ):
         raw.find_files("no", "source.own", (".csv",))
 
 
@@ -66,7 +68,9 @@ def test_a_file_is_kept_once_under_any_name(hello):
 
 def test_a_file_that_changes_while_it_is_copied_is_refused(hello, monkeypatch):
     monkeypatch.setattr("shutil.copyfile", lambda a, b: b.write_text("hullo"))
-    with pytest.raises(PipelineError, match=r"hello.csv changed while it was being copied; run the stage again"):
+    with pytest.raises(
+        PipelineError, match=r"hello.csv changed while it was being copied; run the stage again"
+    ):
         raw.keep(hello)
     assert not home().exists()
 
@@ -74,14 +78,18 @@ def test_a_file_that_changes_while_it_is_copied_is_refused(hello, monkeypatch):
 def test_a_file_that_left_the_store_names_the_stage_to_run(hello):
     file = raw.keep(hello)
     home().unlink()
-    with pytest.raises(PipelineError, match=r"hello.csv of own is not in the store .*; run `dvc repro -f -s download@own`"):
+    with pytest.raises(
+        PipelineError, match=r"hello.csv of own is not in the store .*; run `dvc repro -f -s download@own`"
+    ):
         raw.stored(file, "own")
 
 
 def test_damage_in_the_store_is_noticed_and_removed(hello):
     file = raw.keep(hello)
     home().write_text("hellO")
-    with pytest.raises(PipelineError, match=r"hello.csv of own was damaged in the store; run `dvc repro -f -s"):
+    with pytest.raises(
+        PipelineError, match=r"hello.csv of own was damaged in the store; run `dvc repro -f -s"
+    ):
         raw.stored(file, "own")
     assert not home().exists()
     raw.keep(hello)

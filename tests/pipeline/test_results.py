@@ -24,5 +24,7 @@ def test_accuracies_are_printed_in_percent_and_p_as_it_is(project, capsys):
 
 
 def test_missing_metrics_name_the_stage_to_run(project):
-    with pytest.raises(PipelineError, match=r"metrics/simulated\.json is missing; run `dvc repro evaluate@simul"):
+    with pytest.raises(
+        PipelineError, match=r"metrics/simulated\.json is missing; run `dvc repro evaluate@simul"
+    ):
         results.main()

@@ -63,7 +63,10 @@ def test_a_vector_that_is_not_finite_names_its_item(tmp_path, bad, dtype):
     """100,000 is past float16's greatest number, 65,504."""
     wrong = vectors()
     wrong[1, 1] = bad
-    with np.errstate(over="ignore"), pytest.raises(PipelineError, match=rf"item a must be finite in {dtype}, got"):
+    with (
+        np.errstate(over="ignore"),
+        pytest.raises(PipelineError, match=rf"item a must be finite in {dtype}, got"),
+    ):
         shards.write(tmp_path / "x", IDS, wrong, embedder(dtype))
     assert list(tmp_path.iterdir()) == []
 

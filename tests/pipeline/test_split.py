@@ -157,7 +157,9 @@ def test_no_pair_is_in_two_places_and_no_user_in_both_halves(rows, drawn, seed):
         assert len(own) == asked[user] >= drawn.min_pairs
     marked = split.mark_items(pairs, placed)
     assert marked["pair_id"].to_list() == placed["pair_id"].to_list()
-    assert set(marked.filter(marked["split"] == "train")["items"]) <= {"known"} or (None in [r[1] for r in rows])
+    assert set(marked.filter(marked["split"] == "train")["items"]) <= {"known"} or (
+        None in [r[1] for r in rows]
+    )
 
 
 def test_declared_places_are_taken_as_they_are():
@@ -169,7 +171,8 @@ def test_declared_places_are_taken_as_they_are():
 def test_a_pair_without_a_declared_place_is_one_sentence():
     pairs = table([("ann", "p", "a", "b", "seen", "train"), ("bob", "p", "a", "b")])
     with pytest.raises(
-        PipelineError, match=r"split\.own is as_prepared, but 1 of 2 pairs name no split; give the data a `split`"
+        PipelineError,
+        match=r"split\.own is as_prepared, but 1 of 2 pairs name no split; give the data a `split`",
     ):
         split.declared_places(pairs, "own")
 
@@ -270,7 +273,9 @@ def test_main_twice_gives_the_same_bytes(own):
 
 def test_main_refuses_as_prepared_without_a_split_column(own):
     own.set({"split.own": "as_prepared"})
-    with pytest.raises(PipelineError, match=r"but 51 of 51 pairs name no split; give the data a `split` column"):
+    with pytest.raises(
+        PipelineError, match=r"but 51 of 51 pairs name no split; give the data a `split` column"
+    ):
         split.main("own")
     assert not layout.splits("own").exists()
 

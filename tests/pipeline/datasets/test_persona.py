@@ -71,7 +71,11 @@ def test_the_sample_is_found_beside_params(project):
     (project.root / "data").symlink_to(ROOT / "data")
     found = persona.find(params.load())
     assert found.source.startswith("sample: ")
-    assert list(found.paths) == ["interest-in-art.jsonl", "interest-in-literature.jsonl", "interest-in-math.jsonl"]
+    assert list(found.paths) == [
+        "interest-in-art.jsonl",
+        "interest-in-literature.jsonl",
+        "interest-in-math.jsonl",
+    ]
     found.check()
 
 
@@ -111,7 +115,10 @@ def test_a_missing_persona_lists_those_there(toy):
 
 BROKEN = [
     (b"", "x.jsonl must hold one JSON object a line, got an empty file"),
-    ((line("a") + line("b")[:50]).encode(), "x.jsonl, line 2, must be a JSON object, got .*; is the file cut"),
+    (
+        (line("a") + line("b")[:50]).encode(),
+        "x.jsonl, line 2, must be a JSON object, got .*; is the file cut",
+    ),
     (b"[1]\n", r"x.jsonl, line 1, must be a JSON object, got \[1\]"),
     (b"\n", "x.jsonl, line 1, must be a JSON object, got ''"),
     (line("a", statement="").encode(), "x.jsonl, line 1, must have a text 'statement', got ''"),
@@ -177,7 +184,8 @@ def test_answers_are_yes_to_the_own_personas_agreeable_statement_alone(toy):
     pairs, counts = prepared(toy)
     assert counts == {"read": 24, "kept": 24, "dropped": 0, "statements": 4}
     said = {
-        (group, prompt): chosen for group, prompt, chosen in pairs.select("group", "prompt", "chosen").iter_rows()
+        (group, prompt): chosen
+        for group, prompt, chosen in pairs.select("group", "prompt", "chosen").iter_rows()
     }
     for (group, prompt), chosen in said.items():
         assert chosen == ("Yes" if prompt == f"I love {group}" else "No")
@@ -213,7 +221,9 @@ def test_statements_kept_out_are_never_trained_or_adapted_on(toy):
 
 
 def test_the_prompt_is_the_question_or_the_statement(toy):
-    assert set(prepared(toy)[0]["prompt"]) == {f"I {v} {p}" for v in ("love", "loathe") for p in ("art", "math")}
+    assert set(prepared(toy)[0]["prompt"]) == {
+        f"I {v} {p}" for v in ("love", "loathe") for p in ("art", "math")
+    }
     toy.set({"prepare.persona.prompt": "question"})
     assert 'Would you say this?\n"I love art"' in set(prepared(toy)[0]["prompt"])
 
@@ -237,13 +247,17 @@ def test_too_many_questions_are_one_sentence(toy):
 
 def test_too_many_new_questions_are_one_sentence(toy):
     toy.set({"prepare.persona.new_test_pairs": 2})
-    with pytest.raises(PipelineError, match=r"new_test_pairs must be at most 1, the statements kept out .*, got 2"):
+    with pytest.raises(
+        PipelineError, match=r"new_test_pairs must be at most 1, the statements kept out .*, got 2"
+    ):
         prepared(toy)
 
 
 @pytest.fixture(scope="module")
 def sample():
-    return {name: persona.read(path.name, path) for name in SIX for path in [SAMPLE / f"interest-in-{name}.jsonl"]}
+    return {
+        name: persona.read(path.name, path) for name in SIX for path in [SAMPLE / f"interest-in-{name}.jsonl"]
+    }
 
 
 def test_the_sample_has_six_files():
@@ -266,7 +280,8 @@ def test_near_duplicates_in_the_sample_are_rare(sample, name):
     """At most one statement in twenty shares three fifths of its words with another of its file."""
     words = [frozenset(re.findall(r"[\w']+", s.statement.casefold())) for s in sample[name]]
     near = [
-        any(len(a & b) >= 0.6 * len(a | b) for j, b in enumerate(words) if j != i) for i, a in enumerate(words)
+        any(len(a & b) >= 0.6 * len(a | b) for j, b in enumerate(words) if j != i)
+        for i, a in enumerate(words)
     ]
     assert sum(near) <= 0.05 * len(words)
 

@@ -127,7 +127,8 @@ def test_prototypes_keep_their_distance():
 def test_an_impossible_distance_is_one_sentence():
     knobs = params.PrepareSimulated(**{**KNOBS, "groups": 6, "dim": 1, "min_distance": 10})
     with pytest.raises(
-        PipelineError, match=r"min_distance must leave room for 6 prototypes in 1 dimensions, got 10.*; lower it"
+        PipelineError,
+        match=r"min_distance must leave room for 6 prototypes in 1 dimensions, got 10.*; lower it",
     ):
         simulated.draw_prototypes(np.random.default_rng(0), knobs)
 
