@@ -62,5 +62,4 @@ def in_parallel(job: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -
 
 
 def _one_thread() -> None:
-    os.environ["TQDM_DISABLE"] = "1"
     torch.set_num_threads(1)
