@@ -2,8 +2,8 @@
 
 1,000 statements, real ones where they are there, through MiniLM on one thread: the encode stage's batches
 of like length within a token budget, and `SentenceTransformer.encode` as it comes, in turns, the fastest
-of at least four rounds that were not disturbed. Then 100,000 vectors of width 384 written (and synced) and read as a shard and as npy, from the page
-cache. The float32 matrix peak stands beside. About 90 seconds on a quiet core.
+of four rounds that were not disturbed (benchmarks/rounds.py). Then 100,000 vectors of width 384 written (and
+synced) and read as a shard and as npy, from the page cache. About 90 seconds on a quiet core.
 """
 
 import os
@@ -104,7 +104,7 @@ def _shards() -> list[Row]:
 
 
 def _in_turns(*parts: Callable[[], object]) -> tuple[list[float], str]:
-    """Fastest seconds of each part, run in turns, over the rounds that were not disturbed; and their peaks."""
+    """Fastest seconds of each part, run in turns, over undisturbed rounds; and the peak beside them."""
     rounds: list[tuple[float, list[float]]] = []
     kept: list[tuple[float, list[float]]] = []
     while len(kept) < WANTED and len(rounds) < 2 * WANTED:
@@ -117,7 +117,8 @@ def _in_turns(*parts: Callable[[], object]) -> tuple[list[float], str]:
         rounds.append((min(peaks), seconds))
         kept = [one for one in rounds if one[0] >= SHARE * peak.best]
     used = kept or rounds
-    note = f"peak at least {min(p for p, _ in used):.0f} GFLOP/s, {len(kept)} of {len(rounds)} rounds undisturbed"
+    lowest = min(p for p, _ in used)
+    note = f"peak at least {lowest:.0f} GFLOP/s, {len(kept)} of {len(rounds)} rounds undisturbed"
     return [min(times) for times in zip(*(seconds for _, seconds in used), strict=True)], note
 
 

@@ -100,13 +100,15 @@ def show(section: Section) -> None:
 
 
 def keep(name: str, section: Section) -> None:
-    """Put a section into results.json in place of its older self; others stay."""
+    """Put a section into results.json in place of its older self; others stay, and so does one skipped."""
+    if not section.rows:
+        return
     whole = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     rows = [{**asdict(row), "reach": row.reach, "verdict": row.verdict} for row in section.rows]
     for row in rows:
-        row["got"], row["each"] = round(row["got"], 4), [round(x, 4) for x in row["each"]]
+        row["got"], row["each"] = _short(row["got"]), [_short(x) for x in row["each"]]
         for bound in ("at_least", "at_most"):
-            row[bound] = None if row[bound] is None else round(row[bound], 4)
+            row[bound] = None if row[bound] is None else _short(row[bound])
     libraries = {library: metadata.version(library) for library in LIBRARIES}
     whole[name] = {
         "title": section.title,
@@ -114,6 +116,11 @@ def keep(name: str, section: Section) -> None:
         "rows": rows,
     }
     write_json(RESULTS, dict(sorted(whole.items())))
+
+
+def _short(value: float) -> float:
+    """Six digits: more are noise."""
+    return float(f"{value:.6g}")
 
 
 def _number(value: float) -> str:
