@@ -53,7 +53,8 @@ class Questions:
         return len(self.first)
 
     def __getitem__(self, rows: Int[Tensor, " rows"]) -> "Questions":
-        return Questions(self.prompt[rows], self.first[rows], self.second[rows])
+        prompt, first, second = (x.index_select(0, rows) for x in (self.prompt, self.first, self.second))
+        return Questions(prompt, first, second)
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,9 @@ class Comparisons:
         return len(self.user)
 
     def __getitem__(self, rows: Int[Tensor, " rows"]) -> "Comparisons":
-        label = None if self.label is None else self.label[rows]
-        return Comparisons(self.user[rows], self.question[rows], self.sign[rows], label, self.questions)
+        label = None if self.label is None else self.label.index_select(0, rows)
+        user, question, sign = (x.index_select(0, rows) for x in (self.user, self.question, self.sign))
+        return Comparisons(user, question, sign, label, self.questions)
 
     def check(self, embeddings: Embeddings, *, n_users: int, needs_prompts: bool) -> None:
         """Make sure that every row number points at something: on a GPU a wrong one ends the process.

@@ -117,11 +117,12 @@ class FixedIdealPoints(Head):
     def read(self, embeddings: Embeddings, questions: Questions) -> Float[Tensor, "q read"]:
         """Both responses' places in the preference space, side by side."""
         if self.joint:
-            prompts = embeddings.prompts[questions.prompt]
+            prompts = embeddings.prompts.index_select(0, questions.prompt)
             sides = (questions.first, questions.second)
-            return torch.cat([self.map_responses(prompts, embeddings.responses[s]) for s in sides], 1)
+            responses = [embeddings.responses.index_select(0, side) for side in sides]
+            return torch.cat([self.map_responses(prompts, x) for x in responses], 1)
         rows, place = distinct_rows(torch.cat([questions.first, questions.second]), len(embeddings.responses))
-        mapped = self.f(embeddings.responses[rows])[0].index_select(0, place)
+        mapped = self.f(embeddings.responses.index_select(0, rows))[0].index_select(0, place)
         return torch.cat(mapped.chunk(2), 1)
 
     @override
@@ -208,7 +209,10 @@ class PromptedIdealPoints(Head):
         prompt_rows, prompt = distinct_rows(questions.prompt, len(embeddings.prompts))
         sides = torch.cat([questions.first, questions.second])
         response_rows, response = distinct_rows(sides, len(embeddings.responses))
-        g, f = self._map(embeddings.prompts[prompt_rows], embeddings.responses[response_rows])
+        g, f = self._map(
+            embeddings.prompts.index_select(0, prompt_rows),
+            embeddings.responses.index_select(0, response_rows),
+        )
         first, second = response.chunk(2)
         apart = f.index_select(0, first) - f.index_select(0, second)
         products = (g.index_select(1, prompt) * apart).sum(-1).T

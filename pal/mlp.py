@@ -48,14 +48,14 @@ class StackedMLP(nn.Module):
         first = self.first(x)
         if not self.hidden:
             return first.view(len(x), self.stack, self.latent).transpose(0, 1)
-        h = first[:, : self.stack * self.hidden].reshape(len(x), self.stack, self.hidden).transpose(0, 1)
+        h, skip = first.split([self.stack * self.hidden, self.stack * self.skip_width], 1)
+        h = h.reshape(len(x), self.stack, self.hidden).transpose(0, 1)
         for layer in self.later:
             h = layer(self.bend(h))
         if self.identity:
             return h + x
         if self.skip_width:
-            skip = first[:, self.stack * self.hidden :].reshape(len(x), self.stack, self.latent)
-            return h + skip.transpose(0, 1)
+            return h + skip.reshape(len(x), self.stack, self.latent).transpose(0, 1)
         return h
 
 

@@ -1,0 +1,9 @@
+"""What is promised in figures, measured: `make bench`, or one script, as `python -m benchmarks.persona`.
+
+Accuracies are the same on any machine but for rounding; seconds and throughputs are not, so every one of them
+stands beside the float32 matrix peak of the same process. Nothing here is asserted as a test.
+"""
+
+import os
+
+os.environ.setdefault("TQDM_DISABLE", "1")  # inherited by the processes of benchmarks.studies; read on import

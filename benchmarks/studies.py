@@ -1,0 +1,65 @@
+"""Studies drawn, split and encoded by the pipeline's own stages, in a folder of their own.
+
+Texts are encoded through the pipeline's store, once: later runs find them there.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import chdir, redirect_stdout
+from io import StringIO
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from pipeline import download, encode, layout, params, prepare, recolour, split, study
+from pipeline.params import Params
+from pipeline.study import Study
+
+ROOT = Path(__file__).parents[1]
+SEEDS = (0, 1, 2)
+
+
+def real_persona() -> Path | None:
+    """Anthropic's Persona files: PAL_PERSONA, or `../shared/data/persona` beside the repository."""
+    folder = Path(os.environ.get("PAL_PERSONA") or ROOT.parent / "shared/data/persona").resolve()
+    return folder if (folder / "interest-in-art.jsonl").is_file() else None
+
+
+def values(dataset: str, seed: int, *, source: str | None = None, **knobs: Any) -> Params:
+    """params.yaml with one seed for drawing and training alike, and a dataset's `prepare` knobs changed."""
+    with chdir(ROOT):
+        given = params.load()
+    changed = getattr(given.prepare, dataset).model_copy(update=knobs)
+    update: dict[str, Any] = {
+        "prepare": given.prepare.model_copy(update={"seed": seed, dataset: changed}),
+        "train": given.train.model_copy(update={"seed": seed}),
+    }
+    if source is not None:
+        update["source"] = given.source.model_copy(update={dataset: source})
+    return given.model_copy(update=update)
+
+
+def draw(dataset: str, given: Params) -> Study:
+    """Run the stages from download to encode, and load what they wrote."""
+    with tempfile.TemporaryDirectory() as folder, chdir(folder), redirect_stdout(StringIO()):
+        layout.PARAMS.write_text(yaml.safe_dump(given.model_dump(mode="json")), encoding="utf-8")
+        for stage in (download, prepare, recolour, split, encode):
+            stage.main(dataset)
+        return study.load(dataset)
+
+
+def in_parallel(job: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> list[Any]:
+    """Results of a job for each tuple of arguments, in order; a process and one thread per core."""
+    tuples = list(arguments)
+    workers = min(os.cpu_count() or 1, len(tuples))
+    with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
+        return list(pool.map(job, *zip(*tuples, strict=True)))
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)

