@@ -1,6 +1,8 @@
-"""A project of its own for a test: a folder with params.yaml, in which stages run as `dvc repro` runs them."""
+"""A project of its own for a test: a folder with params.yaml, in which stages run as `dvc repro` does it."""
 
 import shutil
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,17 @@ import yaml
 ROOT = Path(__file__).parents[2]
 
 
+@cache
+def _shipped() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+
+
 class Project:
     """A folder with a params.yaml derived from the shipped one."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.values: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        self.values: dict[str, Any] = deepcopy(_shipped())
         self.save()
 
     def set(self, values: dict[str, Any]) -> None:
@@ -32,7 +39,9 @@ class Project:
         self.save()
 
     def save(self) -> None:
-        self.text(yaml.safe_dump(self.values, sort_keys=False))
+        self.text(
+            yaml.dump(self.values, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False)
+        )
 
     def text(self, text: str) -> None:
         """Write params.yaml as it is given."""

@@ -1,4 +1,4 @@
-"""Fingerprints of code: they follow imports wherever these stand, and see what code does, not how it looks."""
+"""Fingerprints of code: they follow imports wherever these stand, and see what code does, not its looks."""
 
 import ast
 from pathlib import Path
@@ -11,8 +11,8 @@ from pipeline.layout import STAGES
 ROOT = Path(__file__).parents[2]
 SOURCE = {
     "pipeline/__init__.py": "",
-    "pipeline/split.py": '"""split."""\nfrom pipeline import tables\n\ndef main():\n    """Run."""\n    return 1\n',
-    "pipeline/encode.py": "def main():\n    from pal.encoders import describe\n    import pipeline.tables as t\n",
+    "pipeline/split.py": '"""A."""\nfrom pipeline import tables\n\ndef main():\n    """B."""\n    return 1\n',
+    "pipeline/encode.py": "def main():\n    from pal.encoders import describe\n    import pipeline.tables\n",
     "pipeline/report.py": "from . import tables\nfrom .errors import PipelineError\nimport json\n",
     "pipeline/report.html.j2": "<p>{{ a }}</p>",
     "pipeline/reporter.html.j2": "another's",
@@ -73,7 +73,7 @@ def test_modules_in_a_circle_are_visited_once(repo):
     assert reached(repo, "split") == {"pipeline/split.py", "pipeline/__init__.py", "pipeline/tables.py"}
 
 
-@pytest.mark.parametrize("name", ["params", "layout", "errors", "__main__"])
+@pytest.mark.parametrize("name", ["params", "layout", "errors"])
 def test_modules_read_for_values_alone_are_neither_counted_nor_followed(repo, name):
     (repo / "pipeline/split.py").write_text(f"def main():\n    from pipeline.{name} import X\n")
     (repo / f"pipeline/{name}.py").write_text("from pal import heads\nX = 1\n")
@@ -123,7 +123,7 @@ def test_a_string_that_is_no_docstring_counts(repo):
 
 
 def test_what_a_description_holds_does_not_depend_on_the_python_that_reads_it():
-    """Written out by hand: Python 3.12 adds an empty type_params to functions, 3.13 leaves more fields out."""
+    """Written out by hand: Python 3.12 adds an empty type_params to functions, 3.13 leaves out more."""
     tree = ast.parse('@d\ndef f(a, *, b: int = 2):\n    """Doc."""\n    return f"{a!r}" + \'x\'  # why\n')
     assert code.describe(tree) == (
         "Module(body=[FunctionDef(name='f',args=arguments(args=[arg(arg='a')],"

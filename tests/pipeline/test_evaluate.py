@@ -54,8 +54,10 @@ def test_draws_differ():
     assert len(draws) == 20
 
 
-def test_shots_of_a_draw_lie_within_its_larger_shots(simulated, monkeypatch):
-    """The posterior from n shots sums the log-likelihoods of the places below n, whatever n: spied on here."""
+def test_shots_of_a_draw_are_the_first_of_its_order_so_that_they_lie_within_its_larger_shots(
+    simulated, monkeypatch
+):
+    """The orders are spied on: from n shots users stand where the library puts them by their first n."""
     places = []
     real = evaluate._places_in_user
 
@@ -64,12 +66,16 @@ def test_shots_of_a_draw_lie_within_its_larger_shots(simulated, monkeypatch):
         return places[-1]
 
     monkeypatch.setattr(evaluate, "_places_in_user", spied)
-    evaluate.locate(*simulated, knobs())
+    data, model = simulated
+    located = evaluate.locate(data, model, knobs())
+    pairs = data.select("unseen", "adapt")
     assert len(places) == 20
-    for place in places:
-        sets = [set((place < n).nonzero().squeeze(1).tolist()) for n in (1, 5, 20)]
-        assert [len(each) for each in sets] == [6, 30, 120]
-        assert sets[0] < sets[1] < sets[2]
+    for draw, place in enumerate(places):
+        rows = {n: (place < n).nonzero().squeeze(1) for n in (1, 5, 20)}
+        assert [len(each) for each in rows.values()] == [6, 30, 120]
+        for n, first in rows.items():
+            expected = model.adapt(data.embeddings, pairs[first], n_users=6)
+            assert torch.allclose(located[n][draw], expected, atol=1e-5)
 
 
 def test_no_shots_are_the_average_of_the_seen_users(simulated):
@@ -120,7 +126,7 @@ def test_headline_names_a_person_understands_are_at_most_15(small, dataset):
 
 
 def test_headline_is_at_most_15_with_everything_there_is_to_measure():
-    """Known and new items, all baselines, eight numbers of shots of which the headline's is the least: 8 numbers
+    """Known and new items, all baselines, eight numbers of shots of which the headline's is least: 8 numbers
     of seen users; zero-shot, 4 few-shot, new items and k1 of unseen users."""
     judged = Judged(np.array([3.0, 4.0]), np.array([4, 4]))
     shots = [1, 2, 3, 4, 5, 6, 7, 8]

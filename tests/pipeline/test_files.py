@@ -10,6 +10,13 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+def fail(block, error, name):
+    """Write half of something in the block, and end as a fault or a kill would."""
+    with block as temporary:
+        (temporary / name if name else temporary).write_text("half")
+        raise error
+
+
 def test_a_file_appears_when_the_block_ends(tmp_path):
     path = tmp_path / "a" / "out.txt"
     with files.new_file(path) as temporary:
@@ -24,9 +31,8 @@ def test_a_file_appears_when_the_block_ends(tmp_path):
 def test_a_failed_block_leaves_the_old_file_and_no_other(tmp_path, error):
     path = tmp_path / "out.txt"
     path.write_text("old")
-    with pytest.raises(error), files.new_file(path) as temporary:
-        temporary.write_text("half")
-        raise error
+    with pytest.raises(error):
+        fail(files.new_file(path), error, "")
     assert path.read_text() == "old"
     assert names(tmp_path) == ["out.txt"]
 
@@ -48,9 +54,8 @@ def test_a_failed_block_leaves_the_old_folder_and_no_other(tmp_path, error):
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "old.txt").write_text("old")
-    with pytest.raises(error), files.new_folder(folder) as temporary:
-        (temporary / "new.txt").write_text("half")
-        raise error
+    with pytest.raises(error):
+        fail(files.new_folder(folder), error, "new.txt")
     assert (folder / "old.txt").read_text() == "old"
     assert names(folder) == ["old.txt"]
     assert names(tmp_path) == ["out"]

@@ -61,7 +61,20 @@ def test_prototype_shows_its_own_highest_and_lowest_answers(own):
         assert most == pytest.approx([-item["score"] for item in prototype["least"]], abs=2e-3)
 
 
-def test_of_two_answers_the_rarer_is_shown(own, monkeypatch):
+def test_a_score_is_the_prototypes_reward_less_that_of_the_other_response(own):
+    data, model = own
+    row = {text: data.item_ids.index(item) for item, text in study.texts("own").items()}
+    for k, each in enumerate(portrait.portrait(data, model, 3, {})["prototypes"]):
+        for item in each["most"] + each["least"]:
+            colours = ("red", "blue") if "red" in item["response"] else ("blue", "red")
+            other = item["response"].replace(*colours)
+            at = torch.tensor([row[item["response"]], row[other]])
+            prompts = data.embeddings.prompts[row[item["prompt"]]].expand(2, -1)
+            scores = model.score(prompts, data.embeddings.responses[at], weights=torch.eye(2)[k])
+            assert item["score"] == pytest.approx(float(scores[0] - scores[1]), abs=2e-3)
+
+
+def test_of_two_answers_the_rarer_is_shown(own):
     """As yes and no: here red is chosen by one user in six of the training pairs alone."""
     from dataclasses import replace
 
