@@ -240,6 +240,21 @@ class Params(Config):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _fewer_prototypes_than_users(self) -> "Params":
+        persona = self.prepare.persona
+        seen = {
+            "simulated": self.prepare.simulated.seen_users,
+            "persona": len(persona.personas) * persona.users_per_group,
+        }
+        for name in self.datasets:
+            if seen.get(name, self.model.K) < self.model.K:
+                raise ValueError(
+                    f"model.K must be at most {seen[name]}, the seen users of {name}, got {self.model.K}; "
+                    "lower it or raise the users in prepare"
+                )
+        return self
+
     def configs(self, dataset: str) -> tuple[HeadConfig, FitConfig]:
         """The dataset's head and fit options: its preset, with what params.yaml sets otherwise.
 

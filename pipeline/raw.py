@@ -1,6 +1,5 @@
 """Raw files: pinned by their sha256 in a small manifest, their bytes in the store, shared by all datasets."""
 
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -110,8 +109,3 @@ def read_manifest(dataset: str) -> Manifest:
 
 def _home(sha256: str) -> Path:
     return layout.store() / "raw" / sha256[:2] / sha256
-
-
-def is_offline() -> bool:
-    """Whether the hub must not be asked, as its own client understands it."""
-    return os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "ON", "YES", "TRUE"}

@@ -115,6 +115,7 @@ def test_killed_training_is_made_good_by_the_next_repro(repository):
     ("key", "value", "sentence"),
     [
         ("model.K", 0, "model.K must be at least 1, got 0"),
+        ("model.K", 11, "model.K must be at most 10, the seen users of simulated, got 11"),
         ("datasets", [], "datasets .*must name at least one of simulated, persona, own, got an empty list"),
         ("train.own.epoch", 5, "train.own.epoch .*not a known key; did you mean 'epochs'"),
         ("source.own", "nowhere.csv", "source.own .*must be an existing file or folder, got 'nowhere.csv'"),
@@ -136,6 +137,7 @@ def test_bad_parameter_is_one_sentence_and_loses_nothing(repository, key, value,
 def test_more_prototypes_than_users_is_one_sentence_and_loses_nothing(repository):
     before = json.dumps({k: v.decode() for k, v in repository.metrics().items()})
     repository.edit("model.K", 9999)
+    repository.edit("datasets", ["own"])
     output = repository.run("dvc", "repro", ok=False)
     assert re.search(
         r"error: model.K in params.yaml must be at most \d+, the seen users of \w+, got 9999", output

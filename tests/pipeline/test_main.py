@@ -40,7 +40,7 @@ def main(project, monkeypatch, capsys):
 def test_help_lists_the_stages_in_order_and_then_results():
     done = run("--help")
     assert (done.returncode, done.stderr) == (0, "")
-    listed = re.findall(r"^\W+([a-z]+)  +[A-Z]", done.stdout, re.MULTILINE)
+    listed = re.findall(r"^ +([a-z]+)  +[A-Z]", done.stdout, re.MULTILINE)
     assert tuple(listed) == (*STAGES, "results")
 
 
