@@ -23,7 +23,7 @@ from pal.fit import fit
 from pal.model import RewardModel
 from pipeline import layout
 from pipeline.datasets import persona
-from pipeline.evaluate import _places_in_user, find, judge_seen, judge_unseen
+from pipeline.evaluate import find, judge_seen, judge_unseen, places_in_user
 from pipeline.majority import Majority
 from pipeline.params import Params
 from pipeline.study import Study
@@ -85,11 +85,11 @@ def run(name: str, seed: int) -> Figures:
     case = CASES[name]
     given = _params(case, seed)
     data = draw("persona", given)
-    says_yes = _says_yes(data, given)
+    says_yes = known_answers(data, given)
     train, test = data.select("seen", "train"), data.select("seen", "test", "known")
     figures = {
-        "floor": 1 - float(_is_yes(data, test).float().mean()),
-        "bound": _bound(says_yes, data, train, test, data.n_users("seen")),
+        "floor": 1 - float(is_yes(data, test).float().mean()),
+        "bound": accuracy_bound(says_yes, data, train, test, data.n_users("seen")),
     }
     for K in case.prototypes:
         figures |= _fitted(data, given, K, case.unseen_users_per_group > 1 and case.groups == K)
@@ -149,7 +149,7 @@ def _fitted(data: Study, given: Params, K: int, unseen: bool) -> Figures:  # noq
     return figures
 
 
-def _says_yes(data: Study, given: Params) -> Bool[Tensor, "groups items"]:
+def known_answers(data: Study, given: Params) -> Bool[Tensor, "groups items"]:
     """Whether a user of each persona says yes to each item."""
     names = given.prepare.persona.personas
     rows = {item: row for row, item in enumerate(data.item_ids)}
@@ -162,12 +162,12 @@ def _says_yes(data: Study, given: Params) -> Bool[Tensor, "groups items"]:
     return table
 
 
-def _is_yes(data: Study, pairs: Comparisons) -> Bool[Tensor, " n"]:
+def is_yes(data: Study, pairs: Comparisons) -> Bool[Tensor, " n"]:
     first = pairs.questions.first[pairs.question]
     return (first == data.item_ids.index(text_id("Yes"))) == (pairs.sign > 0)
 
 
-def _bound(
+def accuracy_bound(
     says_yes: Bool[Tensor, "groups items"],
     data: Study,
     known: Comparisons,
@@ -177,12 +177,12 @@ def _bound(
     """Accuracy on `test` of a learner who knows the personas, and of a user only the answers in `known`."""
     would = _would_say(says_yes, known)
     wrong = torch.zeros(n_users, len(says_yes)).index_add(
-        0, known.user, (would != _is_yes(data, known)[:, None]).float()
+        0, known.user, (would != is_yes(data, known)[:, None]).float()
     )
     # Statements that occur twice with both answers may leave no persona without a contradiction.
     fits = (wrong == wrong.amin(1, keepdim=True)).float()
     chance = ((fits / fits.sum(1, keepdim=True))[test.user] * _would_say(says_yes, test)).sum(1)
-    right = ((chance > 0.5) == _is_yes(data, test)).float()
+    right = ((chance > 0.5) == is_yes(data, test)).float()
     return float(torch.where((chance - 0.5).abs() < 1e-6, 0.5, right).double().mean())
 
 
@@ -195,13 +195,13 @@ def _unseen_bounds(says_yes: Bool[Tensor, "groups items"], data: Study, seed: in
     pairs, test = data.select("unseen", "adapt"), data.select("unseen", "test", "known")
     n_users = data.n_users("unseen")
     generator = torch.Generator().manual_seed(seed)
-    places: list[Int[Tensor, " n"]] = [_places_in_user(pairs.user, n_users, generator) for _ in range(20)]
+    places: list[Int[Tensor, " n"]] = [places_in_user(pairs.user, n_users, generator) for _ in range(20)]
 
-    def bound(shots: int) -> float:
+    def at(shots: int) -> float:
         rows = [(place < shots).nonzero().squeeze(1) for place in places]
-        return fmean(_bound(says_yes, data, pairs[some], test, n_users) for some in rows)
+        return fmean(accuracy_bound(says_yes, data, pairs[some], test, n_users) for some in rows)
 
-    return {f"bound {shots} shots": bound(shots) for shots in SHOTS}
+    return {f"bound {shots} shots": at(shots) for shots in SHOTS}
 
 
 def _rows(found: dict[str, list[Figures]]) -> list[Row]:

@@ -126,7 +126,7 @@ def locate(data: Study, model: RewardModel, knobs: params.Evaluate) -> dict[int,
         )
         located = {0: [model.prior.weights(each.new_zeros(n_users, each.shape[1]))]}
         for _ in range(knobs.draws):
-            place = _places_in_user(pairs.user, n_users, generator)
+            place = places_in_user(pairs.user, n_users, generator)
             for shots in knobs.shots:
                 rows = (place < shots).nonzero().squeeze(1)
                 total = each.new_zeros(n_users, each.shape[1]).index_add(0, pairs.user[rows], each[rows])
@@ -134,7 +134,7 @@ def locate(data: Study, model: RewardModel, knobs: params.Evaluate) -> dict[int,
     return located
 
 
-def _places_in_user(user: torch.Tensor, n_users: int, generator: torch.Generator) -> torch.Tensor:
+def places_in_user(user: torch.Tensor, n_users: int, generator: torch.Generator) -> torch.Tensor:
     """Each comparison's place, from 0, in a random order of its user's comparisons."""
     shuffled = torch.randperm(len(user), generator=generator)
     order = shuffled[torch.argsort(user[shuffled], stable=True)]

@@ -29,7 +29,8 @@ def main(dataset: str) -> None:
     n_users = data.n_users("seen")
     if n_users < head.K:
         raise PipelineError(
-            f"model.K in {layout.PARAMS} must be at most {n_users}, the seen users of {dataset}, got {head.K}"
+            f"model.K in {layout.PARAMS} must be at most {n_users}, the seen users of {dataset}, "
+            f"got {head.K}; lower it"
         )
     device = pick(values.train.device, "train.device")
     with new_folder(layout.models(dataset)) as folder:

@@ -42,7 +42,7 @@ def simulated(small):
 @pytest.mark.parametrize("seed", range(5))
 def test_places_number_each_users_comparisons_in_a_random_order(seed):
     user = torch.tensor([2, 0, 2, 2, 0, 3])
-    place = evaluate._places_in_user(user, 5, torch.Generator().manual_seed(seed))
+    place = evaluate.places_in_user(user, 5, torch.Generator().manual_seed(seed))
     assert sorted(place[user == 0].tolist()) == [0, 1]
     assert sorted(place[user == 2].tolist()) == [0, 1, 2]
     assert place[5] == 0
@@ -50,7 +50,7 @@ def test_places_number_each_users_comparisons_in_a_random_order(seed):
 
 def test_draws_differ():
     user, generator = torch.zeros(20).long(), torch.Generator().manual_seed(0)
-    draws = {tuple(evaluate._places_in_user(user, 1, generator).tolist()) for _ in range(20)}
+    draws = {tuple(evaluate.places_in_user(user, 1, generator).tolist()) for _ in range(20)}
     assert len(draws) == 20
 
 
@@ -59,13 +59,13 @@ def test_shots_of_a_draw_are_the_first_of_its_order_so_that_they_lie_within_its_
 ):
     """The orders are spied on: from n shots users stand where the library puts them by their first n."""
     places = []
-    real = evaluate._places_in_user
+    real = evaluate.places_in_user
 
     def spied(*args):
         places.append(real(*args))
         return places[-1]
 
-    monkeypatch.setattr(evaluate, "_places_in_user", spied)
+    monkeypatch.setattr(evaluate, "places_in_user", spied)
     data, model = simulated
     located = evaluate.locate(data, model, knobs())
     pairs = data.select("unseen", "adapt")
