@@ -85,7 +85,7 @@ class Repository:
 
     def restore(self) -> None:
         """Back to the last commit: parameters, code, metrics and, from DVC's cache, data."""
-        self.run("git", "checkout", "-q", ".")
+        self.run("git", "reset", "-q", "--hard")  # not `checkout`: DVC stages dvc.lock in the index
         self.run("dvc", "checkout", "-q")
 
     def metrics(self) -> dict[str, bytes]:
@@ -110,6 +110,8 @@ def repository(tmp_path_factory) -> Repository:
         "model.K": 2,
         "source.own": str(outside / "answers.csv"),
         "encoder.own": "hashed-words",
+        "encode.device": "cpu",
+        "train.device": "cpu",
         "prepare.simulated.seen_users": 10,
         "prepare.simulated.unseen_users": 5,
         "prepare.simulated.train_pairs": 20,
