@@ -66,7 +66,7 @@ def _encoded(items: "pl.DataFrame", name: str, values: Params) -> tuple["np.ndar
         name, described.weights_sha256, described.files_sha256, described.dim, values.encode.dtype,
         described.preprocessing,
     )  # fmt: skip
-    store = EmbeddingStore(embedder, device)
+    store = EmbeddingStore(embedder, device, described.module)
     ids, texts = items["item_id"].to_list(), items["text"].to_list()
     missing = set(ids) - set(store.find(set(ids)))
     print(f"encode: {len(ids):,} items, {len(ids) - len(missing):,} in the store, {len(missing):,} to encode")

@@ -28,12 +28,13 @@ class EmbeddingStore:
     Args:
         embedder: The encoder, and how its vectors are stored.
         device: cpu or cuda: they do not agree to the last bit.
+        module: The encoder's module in `pal.encoders`, whose code shapes the vectors.
         root: The folder of all stores; None takes `layout.store()`.
     """
 
-    def __init__(self, embedder: Embedder, device: str, root: Path | None = None) -> None:
+    def __init__(self, embedder: Embedder, device: str, module: str, root: Path | None = None) -> None:
         self.embedder = embedder
-        self.folder = (root or layout.store()) / "embeddings" / _key(embedder, device)
+        self.folder = (root or layout.store()) / "embeddings" / _key(embedder, device, module)
 
     def find(self, wanted: set[str]) -> dict[str, tuple[Path, int]]:
         """Where wanted items lie: file and row. An item in two files is taken from the first by name.
@@ -81,13 +82,13 @@ class EmbeddingStore:
         return ids, vectors
 
 
-def _key(embedder: Embedder, device: str) -> str:
+def _key(embedder: Embedder, device: str, module: str) -> str:
     """A short hash of all that shapes a vector."""
     root = Path(__file__).parents[1]
     parts: dict[str, Any] = {
         "embedder": embedder.__dict__,
         "device": device,
-        "code": code.fingerprint(root, Path("pal/encoders/catalogue.py")),
+        "code": code.fingerprint(root, Path(f"pal/encoders/{module}.py")),
         "libraries": {name: metadata.version(name) for name in LIBRARIES},
     }
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,10 +1,10 @@
-"""Frozen encoders: texts in, vectors out. Heads never import this package.
+"""Frozen encoders: texts and pictures in, vectors out. Heads never import this package.
 
 `describe` says which weights an encoder name stands for and checks them, in a second and without torch;
 `load` builds the encoder.
 """
 
-from pal.encoders.base import Described, TextEncoder
-from pal.encoders.catalogue import NAMES, describe, load
+from pal.encoders.base import Described, ImageEncoder, TextEncoder
+from pal.encoders.catalogue import describe, load, names
 
-__all__ = ["NAMES", "Described", "TextEncoder", "describe", "load"]
+__all__ = ["Described", "ImageEncoder", "TextEncoder", "describe", "load", "names"]

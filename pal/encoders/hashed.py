@@ -8,8 +8,21 @@ import re
 from functools import cache
 from typing import Any
 
+from pal.encoders.base import Described
+
 DIM = 256
 WORD = re.compile(r"\w+")
+
+
+def describe(name: str, weights: str, *, precision: str, engine: str) -> Described:
+    """It has no files: precision and engine change nothing."""
+    words = "casefolded words, hashed into signed buckets, unit length"
+    return Described(name, DIM, "", "", words, None, "hashed")
+
+
+def load(described: Described, device: str) -> "HashedWords":
+    """Ready to encode, on the CPU alone."""
+    return HashedWords()
 
 
 class HashedWords:
