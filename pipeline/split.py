@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import layout, params, tables
 from pipeline.errors import PipelineError
 from pipeline.files import new_folder, sha256_of, write_json
-from pipeline.params import SplitShares
+from pipeline.knobs import SplitShares
 
 if TYPE_CHECKING:
     import polars as pl

@@ -19,21 +19,33 @@ if TYPE_CHECKING:
 
 ITEMS, PAIRS, SPLITS = "items.parquet", "pairs.parquet", "splits.parquet"
 
-MODALITIES = ("text", "vector")
+MODALITIES = ("text", "image", "vector")
 USERS = ("seen", "unseen")
 SPLIT_NAMES = ("train", "adapt", "val", "test")
 
 
 def items_schema() -> "pa.Schema":
-    """item_id is a 128-bit content hash in hex; text or vector is filled as modality says."""
+    """item_id is a 128-bit content hash in hex; what else is filled depends on the modality.
+
+    text     text
+    vector   vector
+    image    file, the sha256 of the raw file that holds its bytes; where that is a Parquet file also the
+             row_group, the row in it and the column; and filter, which the pixels get when they are decoded
+    """
     import pyarrow as pa
 
+    name = pa.dictionary(pa.int32(), pa.string())
     return pa.schema(
         [
             pa.field("item_id", pa.string(), nullable=False),
-            pa.field("modality", pa.string(), nullable=False),
+            pa.field("modality", name, nullable=False),
             pa.field("text", pa.string()),
             pa.field("vector", pa.list_(pa.float32())),
+            pa.field("file", name),
+            pa.field("row_group", pa.int32()),
+            pa.field("row", pa.int32()),
+            pa.field("column", name),
+            pa.field("filter", name),
         ]
     )
 
@@ -42,7 +54,10 @@ def pairs_schema() -> "pa.Schema":
     """One comparison a row; dictionary columns keep sixty million rows within a few GB.
 
     label is P(chosen is preferred). group is the true group where data are semi-synthetic. users and split
-    are filled where the source itself says where a pair belongs; split decides where they are null.
+    are filled where the source itself says where a pair belongs; split decides where they are null. test
+    names the test set where a dataset has several. filtered is winner or loser where that response has a
+    colour filter. weight is how much a comparison counts in training, 1 where null. time is when the user
+    answered.
     """
     import pyarrow as pa
 
@@ -58,6 +73,10 @@ def pairs_schema() -> "pa.Schema":
             pa.field("group", name),
             pa.field("users", name),
             pa.field("split", name),
+            pa.field("test", name),
+            pa.field("filtered", name),
+            pa.field("weight", pa.float32()),
+            pa.field("time", pa.timestamp("us")),
         ]
     )
 
@@ -88,6 +107,21 @@ def item_id(modality: str, content: bytes) -> str:
 def text_id(text: str) -> str:
     """The item id of a text."""
     return item_id("text", text.encode())
+
+
+def image_id(
+    file: str,
+    row_group: int | None = None,
+    row: int | None = None,
+    column: str | None = None,
+    filter: str | None = None,
+) -> str:
+    """The item id of an image: where its bytes lie, by content, and the filter that its pixels get.
+
+    A file's sha256 pins its bytes, so what lies at a place in it never changes and need not be read here.
+    """
+    place = "|".join("" if part is None else str(part) for part in (file, row_group, row, column, filter))
+    return item_id("image", place.encode())
 
 
 def write_table(path: Path, frame: "pl.DataFrame | pa.Table", schema: "pa.Schema") -> None:
