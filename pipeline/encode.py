@@ -61,8 +61,8 @@ def _embed(
     if modality not in described.modalities:
         reads = " and ".join(described.modalities)
         raise PipelineError(
-            f"encoder.{dataset} in {layout.PARAMS} must read the {modality} items of {dataset}, got {name!r}, "
-            f"which reads {reads}; name another, or one per modality"
+            f"encoder.{dataset} in {layout.PARAMS} must read the {modality} items of {dataset}, "
+            f"got {name!r}, which reads {reads}; name another, or one per modality"
         )
     embedder = Embedder(
         name, described.weights_sha256, described.files_sha256, described.dim, values.encode.dtype,
@@ -73,9 +73,8 @@ def _embed(
     ids = shards.packed(items["item_id"].to_list())
     missing = store.find(ids).missing
     count = int(missing.sum())
-    print(
-        f"encode@{dataset}: {len(ids):,} {modality} items, {len(ids) - count:,} in the store, {count:,} to encode"
-    )
+    stored = f"{len(ids) - count:,} in the store, {count:,} to encode"
+    print(f"encode@{dataset}: {len(ids):,} {modality} items, {stored}")
     bad: list[BadItem] = []
     if count:
         encoder = encoders.load(described, device)

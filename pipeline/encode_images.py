@@ -1,4 +1,4 @@
-"""Images into the store: read in the order in which they lie, decoded ahead of the encoder, in fixed batches."""
+"""Images into the store: read in the order in which they lie, decoded ahead of the encoder, fixed batches."""
 
 import os
 from collections.abc import Iterator
@@ -59,7 +59,7 @@ def fill(
 def _shrunk(
     encoder: "ImageEncoder", items: "pl.DataFrame", knobs: "Encode", dataset: str
 ) -> Iterator["Tensor | str"]:
-    """Every image as the network takes it, or why it cannot: decoded on threads, in the order of the items."""
+    """Every image as the network takes it, or why it cannot; decoded on threads, in the items' order."""
     from pal.encoders.ahead import ahead
 
     from pal.errors import PalError

@@ -1,4 +1,4 @@
-"""Texts into the store: batches of like length under a token budget, in groups that a kill can lose one of."""
+"""Texts into the store: batches of like length under a token budget; a kill loses one group of them."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING

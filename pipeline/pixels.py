@@ -1,4 +1,4 @@
-"""Images' bytes from where they lie, and their pixels with colour filters: read in order, never all at once."""
+"""Images: their bytes from where they lie, in order and never all at once, and their filtered pixels."""
 
 import io
 from collections.abc import Iterator

@@ -105,8 +105,8 @@ class EmbeddingStore:
     def gather(self, places: Places, rows: int) -> Iterator["np.ndarray"]:
         """Vectors of found items in their order, in parts of at most so many rows.
 
-        Each of the store's files is read once: its vectors go to the parts' places on disk first, since in the
-        items' order nearly every part needs nearly every file.
+        Each of the store's files is read once: its vectors go to the parts' places on disk first, since in
+        the items' order nearly every part needs nearly every file.
         """
         import numpy as np
 
