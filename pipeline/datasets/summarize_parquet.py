@@ -29,6 +29,10 @@ def look(name: str, path: Path) -> bool:
             f"{name} must have the columns {', '.join(_REQUIRED)}, got none named {', '.join(missing)}; "
             "is it the configuration `comparisons`?"
         )
+    if repeated := [
+        column for column in names if column in (*_REQUIRED, "batch") and names.count(column) > 1
+    ]:
+        raise PipelineError(f"{name} must have one column {repeated[0]}, got {names.count(repeated[0])}")
     return True
 
 

@@ -250,12 +250,23 @@ def struct_array(**fields):
         (table(row(), summaries=pa.array([["a", "b"]])), "the column summaries of a.parquet must hold lists of structs with the texts"),
         (table(row(), summaries=pa.array(["a"])), "the column summaries of a.parquet must hold lists of structs with the texts"),
         (table(row()).drop(["choice", "worker"]), "a.parquet must have the columns info, summaries, choice, worker, split, got none named choice, worker"),
+        (table(row()).append_column("worker", pa.array(["w"])), "a.parquet must have one column worker, got 2"),
+        (table(row(), summaries=struct_array(text=[["a", "b"]], policy=[["s", "s"]])), "the column summaries of a.parquet must hold lists of structs with the texts"),
+        (table(row(), worker=pa.array([b"w"])), "the column worker of a.parquet must hold text, got binary"),
+        (table(row(), choice=pa.nulls(1)), "the column choice of a.parquet must hold whole numbers, got null"),
+        (table(row(), choice=pa.array([2**63 + 5], pa.uint64())), "row 1 of a.parquet: choice must be 0 or 1, got 9223372036854775813"),
         (table(), "must hold at least one comparison, got 0 files of axis ratings and 1 files without rows"),
     ],
 )  # fmt: skip
 def test_a_bad_table_is_refused_by_row_or_column(tmp_path, content, message):
     with pytest.raises(PipelineError, match=re.escape(message)):
         read(tmp_path, a=content)
+
+
+def test_text_that_is_no_utf8_is_refused(tmp_path):
+    bytes_of = [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")]
+    with pytest.raises(PipelineError, match=r"^a\.parquet is damaged or not Parquet \(.*UTF8"):
+        read(tmp_path, a=table(row(), worker=pa.Array.from_buffers(text, 1, bytes_of)))
 
 
 def test_a_bad_row_counts_from_the_start_of_the_file(tmp_path, monkeypatch):
@@ -313,6 +324,7 @@ def test_other_arrow_forms_of_the_same_types_read_alike(tmp_path):
         "large": large,
         "chunked": pa.concat_tables([plain[:7], plain[7:8], plain[8:]]),
         "dictionary": table(*rows, worker=plain["worker"].dictionary_encode(), split=plain["split"].dictionary_encode()),
+        "string_view": table(*rows, worker=plain["worker"].cast(pa.string_view())),
         "int64": table(*rows, choice=plain["choice"].cast(pa.int64())),
         "uint8": table(*rows, choice=plain["choice"].cast(pa.uint8())),
         "fixed": table(*rows, summaries=plain["summaries"].cast(pa.list_(SCHEMA.field("summaries").type.value_type, 2))),

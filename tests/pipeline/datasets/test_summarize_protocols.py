@@ -336,3 +336,32 @@ def test_a_part_of_the_data_is_not_held_to_the_published_counts():
         "These are not the full published comparisons (92,858 training and 86,086 validation rows), but "
         "297 training and 55 validation rows."
     )
+
+
+def as_published():
+    """178,944 rows with the published numbers per worker: the ten busiest, 31 with 300 validation rows, others."""
+    train = [5245, 2920, 2437, 2366, 2200, 2126, 1824, 1606, 1366, 1209]
+    validation = [1175, 643, 381, 604, 586, 360, 321, 263, 177, 411]
+    groups = [("sup2", f"top{i}", "train", n) for i, n in enumerate(train)]
+    groups += [("sup2", f"top{i}", "validation", n) for i, n in enumerate(validation)]
+    groups += [("sup2", f"mid{i}", "validation", 300) for i in range(31)]
+    groups += [("sup2", f"few{i}", "validation", n) for i, n in enumerate([69] * 27 + [70] * 3)]
+    groups += [("sup2", f"mid{i % 31}", "train", 1) for i in range(38_487 - 23_299)]
+    groups += [("ref", "top0", "train", 92_858 - 38_487), ("ref", "few0", "validation", 86_086 - 16_294)]
+    counts = pl.DataFrame(groups, schema=["policy_1", "worker", "split", "n"], orient="row")
+    whole = counts.select(pl.exclude("n").repeat_by("n")).explode("policy_1", "worker", "split")
+    rest = {"batch": "b", "post": "p", "article": None, "text_0": "a", "policy_0": "sup1", "text_1": "bc"}
+    whole = whole.with_columns(**{name: pl.lit(value) for name, value in rest.items()}, choice=pl.lit(0))
+    return whole.select(pl.col(name).cast(kind) for name, kind in schema().items())
+
+
+def test_data_of_the_published_shape_meet_every_published_count():
+    """Li et al.'s notebook: 11,373 validation rows of others = 31 x 300 + 27 x 69 + 3 x 70."""
+    whole = as_published()
+    for name, n in (("li2024", 6), ("iclr_simulated", 4)):
+        placed = protocols.apply(name, whole, 0)
+        assert placed.notes[-1] == f"All {n} row counts of protocol {name} are the published ones."
+        assert accounted(placed, whole)
+    fewer = whole.with_columns(policy_0=pl.when(worker="top9").then(pl.lit("ppo")).otherwise("policy_0"))
+    notes = protocols.apply("li2024", fewer, 0).notes
+    assert "Protocol li2024 should give 38,487 training rows of supervised policies, as published, but gives 37,278." in notes  # fmt: skip
