@@ -66,9 +66,13 @@ class Prior:
         """The user-balanced mean of the seen users' weights: the zero-shot weights."""
         return self.mass @ self.points
 
+    def posterior(self, log_likelihood: Float[Tensor, "users points"]) -> Float[Tensor, "users points"]:
+        """Share of each user's belief at each point, from the summed log-likelihoods there."""
+        return torch.softmax(self.mass.log() + log_likelihood, 1)
+
     def weights(self, log_likelihood: Float[Tensor, "users points"]) -> Float[Tensor, "users K"]:
         """Posterior mean weights of users, from their summed log-likelihoods at the points."""
-        return torch.softmax(self.mass.log() + log_likelihood, 1) @ self.points
+        return self.posterior(log_likelihood) @ self.points.to(log_likelihood.dtype)
 
 
 def _merged(

@@ -14,7 +14,7 @@ from pal.accuracy import Judged, balanced_accuracy, bootstrap_interval, calibrat
 from pal.adapt import comparison_log_likelihoods
 from pal.comparisons import Comparisons
 from pal.fit import margins
-from pal.model import RewardModel
+from pal.saved import SavedModel
 from pipeline import layout, params, study
 from pipeline.files import new_folder, read_json, write_csv, write_json
 from pipeline.knobs import Evaluate
@@ -52,10 +52,10 @@ def main(dataset: str) -> None:
     """Evaluate one dataset's models."""
     values = params.load()
     data = study.load(dataset)
-    models = {"model": RewardModel.load(layout.models(dataset) / "model")}
+    models = {"model": SavedModel.load(layout.models(dataset) / "model")}
     for name in CONTROLS:
         if (layout.models(dataset) / name).is_dir():
-            models[name] = RewardModel.load(layout.models(dataset) / name)
+            models[name] = SavedModel.load(layout.models(dataset) / name)
     majority = Majority.of(data.select("seen", "train"))
     tests = [*judge_seen(data, models, majority), *judge_unseen(data, models, majority, values.evaluate)]
     rows = [_row(test, values.evaluate) for test in tests]
@@ -82,7 +82,7 @@ def main(dataset: str) -> None:
         write_json(folder / "evaluated.json", whole)
 
 
-def judge_seen(data: Study, models: dict[str, RewardModel], majority: Majority) -> list[Test]:
+def judge_seen(data: Study, models: dict[str, SavedModel], majority: Majority) -> list[Test]:
     """Every model on the seen users' test pairs, on known and on new items apart."""
     tests = []
     for items, rows in _parts(data, "seen"):
@@ -96,7 +96,7 @@ def judge_seen(data: Study, models: dict[str, RewardModel], majority: Majority) 
 
 
 def judge_unseen(
-    data: Study, models: dict[str, RewardModel], majority: Majority, knobs: Evaluate
+    data: Study, models: dict[str, SavedModel], majority: Majority, knobs: Evaluate
 ) -> list[Test]:
     """Every model on the unseen users' test pairs; the model from 0, 1, … shots, averaged over the draws."""
     tests = []
@@ -116,7 +116,7 @@ def judge_unseen(
     return tests
 
 
-def locate(data: Study, model: RewardModel, knobs: Evaluate) -> dict[int, list[torch.Tensor]]:
+def locate(data: Study, model: SavedModel, knobs: Evaluate) -> dict[int, list[torch.Tensor]]:
     """Unseen users' weights from each number of shots, one table per draw; nested within a draw (D18)."""
     pairs = data.select("unseen", "adapt")
     n_users = data.n_users("unseen")
@@ -167,7 +167,7 @@ def _test(
 
 
 def _test_of_draws(
-    data: Study, model: RewardModel, items: str, shots: int, draws: list[torch.Tensor], pairs: Comparisons
+    data: Study, model: SavedModel, items: str, shots: int, draws: list[torch.Tensor], pairs: Comparisons
 ) -> Test:
     with torch.inference_mode():
         found = [margins(model.head, weights, data.embeddings, pairs) for weights in draws]
@@ -273,7 +273,7 @@ def _curve(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in ("shots", "accuracy", "low", "high")}
 
 
-def _calibration(data: Study, model: RewardModel) -> dict[str, Any]:
+def _calibration(data: Study, model: SavedModel) -> dict[str, Any]:
     """Predicted against observed, on all the seen users' test pairs."""
     pairs = data.select("seen", "test")
     with torch.inference_mode():

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from pal.heads import FixedIdealPoints
-from pal.model import RewardModel
+from pal.saved import SavedModel
 from pipeline import layout, study
 from pipeline.files import read_json
 from pipeline.study import Study
@@ -14,7 +14,7 @@ MAX_USERS = 2000
 MAX_QUESTIONS = 20_000
 
 
-def portrait(data: Study, model: RewardModel, n_items: int, accuracy: dict[str, Any]) -> dict[str, Any]:
+def portrait(data: Study, model: SavedModel, n_items: int, accuracy: dict[str, Any]) -> dict[str, Any]:
     """The report's `users`, `prototypes` and `truth`.
 
     Args:
@@ -23,7 +23,7 @@ def portrait(data: Study, model: RewardModel, n_items: int, accuracy: dict[str, 
         n_items: Items per prototype, most and least preferred.
         accuracy: For seen and unseen, each user's accuracy.
     """
-    weights = {"seen": model.weights, "unseen": model.adapt(
+    weights = {"seen": model.weights, "unseen": model.locate(
         data.embeddings, data.select("unseen", "adapt"), n_users=data.n_users("unseen")
     )}  # fmt: skip
     users = [row for half in weights for row in _users(data, half, weights[half], accuracy.get(half))]
@@ -52,7 +52,7 @@ def _users(data: Study, half: str, weights: torch.Tensor, accuracy: Any) -> list
     return rows
 
 
-def _prototypes(data: Study, model: RewardModel, n_items: int) -> list[dict[str, Any]]:
+def _prototypes(data: Study, model: SavedModel, n_items: int) -> list[dict[str, Any]]:
     """Per prototype the answers that it prefers most and least to their alternatives, taken alone.
 
     Where there are two answers in all, as yes and no, the one chosen less often is shown: what someone says
@@ -105,7 +105,7 @@ def _prototypes(data: Study, model: RewardModel, n_items: int) -> list[dict[str,
     return found
 
 
-def _truth(data: Study, model: RewardModel, weights: dict[str, torch.Tensor]) -> dict[str, Any] | None:
+def _truth(data: Study, model: SavedModel, weights: dict[str, torch.Tensor]) -> dict[str, Any] | None:
     """Predicted and true ideal points of a simulation, in one plane.
 
     Preferences fix the space up to rotation and scale, so the predicted one is turned onto the true one

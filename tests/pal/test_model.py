@@ -315,7 +315,7 @@ def test_adapting_scores_as_margins_do(toy: SimpleNamespace):
     model = RewardModel.of(
         Fitted(head, WEIGHTS, 0.0), toy.embeddings, user_ids=USERS, fit_config=FitConfig(), encoder={}
     )
-    weights = model.adapt(toy.embeddings, toy.adapt, n_users=10)
+    weights = model.locate(toy.embeddings, toy.adapt, n_users=10)
     asked = toy.test.questions[toy.test.question]
     prompts = toy.embeddings.prompts[asked.prompt]
     first, second = (
