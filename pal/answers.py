@@ -8,6 +8,7 @@ Shapes used in this module:
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -17,14 +18,44 @@ from torch import Tensor
 from pal.adapt import comparison_log_likelihoods
 from pal.comparisons import Comparisons
 from pal.errors import PalError
-from pal.items import listed
+from pal.items import count_of, listed
 from pal.preferences import Preferences
 from pal.questions import joined, read_questions
 from pal.reader import Reader
 from pal.saved import SavedModel
 from pal.taste import UNIT, Taste, in_units
 
-AT_ONCE = 1 << 15  # comparisons read together: bounds memory
+# Comparisons read together: what repeats among raw items is encoded once, so as many as memory allows; of
+# embeddings so few that blocks of memory are used again.
+AT_ONCE, EMBEDDINGS_AT_ONCE = 1 << 15, 1 << 12
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """One person's comparisons, counted: as many of everything as there are comparisons."""
+
+    prompts: Tensor | list[Any] | None
+    chosen: Tensor | list[Any]
+    rejected: Tensor | list[Any]
+    label: Tensor | None
+    n: int
+
+    @classmethod
+    def of(cls, given: Any, *, needs_prompts: bool) -> "_Answers":
+        columns = Preferences.of(given)
+        chosen, rejected, label = listed(columns.chosen), listed(columns.rejected), columns.labels
+        n = count_of(chosen)
+        if count_of(rejected) != n or (label is not None and label.shape != (n,)):
+            raise PalError(
+                f"rejected and labels must be as many as the {n} chosen, got {len(rejected)} and "
+                f"{n if label is None else tuple(label.shape)}"
+            )
+        prompts = None if columns.prompts is None or not needs_prompts else listed(columns.prompts)
+        if prompts is not None and count_of(prompts) != n:
+            if len(prompts) != 1:
+                raise PalError(f"prompts must be one, or one for each of {n} chosen, got {len(prompts)}")
+            prompts = prompts.expand(n, -1) if isinstance(prompts, Tensor) else prompts * n
+        return cls(prompts, chosen, rejected, label, n)
 
 
 def tastes(model: SavedModel, reader: Reader, answers: Mapping[str, Any]) -> dict[str, Taste]:
@@ -39,47 +70,38 @@ def tastes(model: SavedModel, reader: Reader, answers: Mapping[str, Any]) -> dic
         PalError: Naming the person, where there are several, and the comparison.
     """
     found: dict[str, Taste] = {}
-    group: dict[str, Preferences] = {}
+    group: dict[str, _Answers] = {}
     count = 0
     alone = len(answers) == 1
     for user_id, given in answers.items():
         try:
-            group[user_id] = Preferences.of(given)
-            count += len(listed(group[user_id].chosen))
+            group[user_id] = _Answers.of(given, needs_prompts=model.head.needs_prompts)
         except PalError as error:
             raise (error if alone else PalError(f"{error} (user {user_id!r})")) from None
-        if count >= AT_ONCE:
+        count += group[user_id].n
+        if count >= (EMBEDDINGS_AT_ONCE if isinstance(group[user_id].chosen, Tensor) else AT_ONCE):
             found |= _tastes(model, reader, group, alone=alone)
             group, count = {}, 0
     return found | _tastes(model, reader, group, alone=alone)
 
 
 def _tastes(
-    model: SavedModel, reader: Reader, group: Mapping[str, Preferences], *, alone: bool
+    model: SavedModel, reader: Reader, group: Mapping[str, _Answers], *, alone: bool
 ) -> dict[str, Taste]:
     """One group's tastes: everything read together, then summed user by user."""
-    if not group:
-        return {}
     columns = list(group.values())
-    chosen, rejected = ([listed(getattr(one, side)) for one in columns] for side in ("chosen", "rejected"))
-    counts = [len(part) for part in chosen]
-    _check_counts(group, counts, [len(part) for part in rejected])
-    read = read_questions(
-        model,
-        reader,
-        _prompts(columns, counts) if model.head.needs_prompts else None,
-        joined(chosen),
-        joined(rejected),
-        _namer(list(group), counts, alone=alone),
-        ("chosen", "rejected"),
-    )
-    user = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    counts = [one.n for one in columns]
+    where = _namer(list(group), counts, alone=alone)
+    responses = joined([*(one.chosen for one in columns), *(one.rejected for one in columns)])
+    prompts = _prompts(columns) if model.head.needs_prompts else None
+    read = read_questions(model, reader, prompts, responses, where, ("chosen", "rejected"))
+    user = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts, dtype=torch.long))
     comparisons = Comparisons.of(
         user=user,
         prompt=read.questions.prompt,
         chosen=read.questions.first,
         rejected=read.questions.second,
-        label=_labels(columns, counts),
+        label=_labels(columns),
     )
     with torch.no_grad():
         each = comparison_log_likelihoods(
@@ -93,40 +115,18 @@ def _tastes(
     }
 
 
-def _check_counts(group: Mapping[str, Preferences], chosen: list[int], rejected: list[int]) -> None:
-    for user_id, one, other in zip(group, chosen, rejected, strict=True):
-        if one != other:
-            whose = f" of user {user_id!r}" if len(group) > 1 else ""
-            raise PalError(f"chosen and rejected{whose} must be as many, got {one} and {other}")
-
-
-def _prompts(columns: list[Preferences], counts: list[int]) -> Tensor | list[Any] | None:
-    """All prompts; one that stands for all of a person's comparisons is repeated."""
-    parts: list[Tensor | list[Any]] = []
-    for one, count in zip(columns, counts, strict=True):
-        if not count:
-            continue
-        if one.prompts is None:
-            return None
-        found = listed(one.prompts)
-        if len(found) not in (1, count):
-            raise PalError(f"prompts must be one, or one for each of {count} comparisons, got {len(found)}")
-        if len(found) < count:
-            found = found.expand(count, -1) if isinstance(found, Tensor) else found * count
-        parts.append(found)
-    return joined(parts)
-
-
-def _labels(columns: list[Preferences], counts: list[int]) -> Tensor | None:
-    found = [one.labels for one in columns]
-    if all(label is None for label in found):
-        return None
-    for label, count in zip(found, counts, strict=True):
-        if label is not None and label.shape != (count,):
-            raise PalError(f"label must be one for each of {count} comparisons, got {tuple(label.shape)}")
-    return torch.cat(
-        [torch.ones(n) if label is None else label for label, n in zip(found, counts, strict=True)]
+def _prompts(columns: list[_Answers]) -> Tensor | list[Any] | None:
+    """All prompts; None where someone has none."""
+    parts = [one.prompts for one in columns if len(one)]
+    return (
+        None if any(part is None for part in parts) else joined([part for part in parts if part is not None])
     )
+
+
+def _labels(columns: list[_Answers]) -> Tensor | None:
+    if all(one.label is None for one in columns):
+        return None
+    return torch.cat([torch.ones(one.n) if one.label is None else one.label for one in columns])
 
 
 def _namer(users: list[str], counts: list[int], *, alone: bool) -> Callable[[str, int], str]:

@@ -19,7 +19,7 @@ from pal.answers import tastes
 from pal.errors import PalError
 from pal.items import Item, Items, Rows, listed
 from pal.preferences import Preference, Preferences
-from pal.questions import Question, read_prompts, read_questions
+from pal.questions import Question, joined, read_prompts, read_questions
 from pal.reader import Reader
 from pal.saved import SavedModel, read_parts
 from pal.scoring import rewards
@@ -131,8 +131,11 @@ class RewardModel(SavedModel):
         Raises:
             PalError: If an item cannot be read, shapes disagree, or the user is unknown.
         """
-        read = read_questions(self, self.reader, prompts, first, second)
-        n = len(read.questions)
+        sides = [listed(first), listed(second)]
+        n = len(sides[0])
+        if len(sides[1]) != n:
+            raise PalError(f"second must be as many as first, got {len(sides[1])} and {n}")
+        read = read_questions(self, self.reader, prompts, joined(sides))
         weights = self._weights(user, n).expand(n, self.config.K)
         parts = [torch.zeros(0)]
         with torch.no_grad():
@@ -206,8 +209,7 @@ class RewardModel(SavedModel):
             self,
             self.reader,
             None if bare else [row.prompt for row in rows],
-            [row.first for row in rows],
-            [row.second for row in rows],
+            listed([row.first for row in rows] + [row.second for row in rows]),
         )
         taste = Taste.none(self) if taste is None else taste.bound(self)
         points, loss = self.prior.points, self.fit_config.loss

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pal.comparisons import Embeddings, Questions
 from pal.errors import PalError
-from pal.items import Item, Items, Rows, Where, listed
+from pal.items import Item, Items, Rows, Where
 from pal.preferences import row_of
 from pal.reader import Reader
 from pal.saved import SavedModel
@@ -61,8 +61,7 @@ def read_questions(
     model: SavedModel,
     reader: Reader,
     prompts: Items | None,
-    first: Items,
-    second: Items,
+    responses: Tensor | list[Any],
     where: Callable[[str, int], str] = lambda side, row: f"{side} of question {row}",
     names: tuple[str, str] = ("first", "second"),
 ) -> Read:
@@ -72,39 +71,32 @@ def read_questions(
         model: Says how wide embeddings are, and whether prompts are read.
         reader: The model's encoders.
         prompts: One per question, or one for all; not read where the reward does not depend on them.
-        first: One response per question.
-        second: The other, aligned.
+        responses: The first response of every question, then the second of every one.
         where: What an item is called in messages, from its side's name and its question's number.
         names: The sides' names.
 
     Raises:
-        PalError: If there are not as many of each, an item cannot be read, or a question's two responses are
-            the same.
+        PalError: If an item cannot be read, or a question's two responses are the same.
     """
-    sides = [listed(first), listed(second)]
-    n = len(sides[0])
-    if len(sides[1]) != n:
-        raise PalError(f"{names[1]} must be as many as {names[0]}, got {len(sides[1])} and {n}")
-
-    def responses_at(row: int) -> str:
-        return where(names[row // max(n, 1)], row % max(n, 1))
-
-    responses = reader.read(joined(sides), "responses", model.response_dim, responses_at)
+    n = len(responses) // 2
+    read = reader.read(
+        responses,
+        "responses",
+        model.response_dim,
+        lambda row: where(names[row // max(n, 1)], row % max(n, 1)),
+    )
     asked = read_prompts(model, reader, prompts, n, lambda row: where("prompt", row))
-    rows = responses.rows
-    same = _same(responses, n).nonzero()
+    same = _same(read, n).nonzero()
     if len(same):
         row = int(same[0])
         raise PalError(
             f"{where(names[0], row)} and {where(names[1], row)} must differ, got the same response; leave "
             "such rows out"
         )
-    none = torch.full((n,), -1)
     table = torch.zeros(0, 0) if asked is None else asked.table.float()
-    return Read(
-        Embeddings(table, responses.table.float()),
-        Questions(none if asked is None else asked.rows, rows[:n], rows[n:]),
-    )
+    prompt = torch.full((n,), -1) if asked is None else asked.rows
+    first, second = read.rows[:n], read.rows[n:]
+    return Read(Embeddings(table, read.table.float()), Questions(prompt, first, second))
 
 
 def read_prompts(
@@ -131,7 +123,7 @@ def joined(parts: Sequence[Tensor | list[Any]]) -> Tensor | list[Any]:
     Raises:
         PalError: If some are embeddings and others not, or of another width.
     """
-    parts = [part for part in parts if len(part)]
+    parts = [part for part in parts if count_of(part)]
     if not any(isinstance(part, Tensor) for part in parts):
         return [item for part in parts for item in part]
     widths = {part.shape[1:] if isinstance(part, Tensor) else None for part in parts}
