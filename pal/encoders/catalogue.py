@@ -44,6 +44,6 @@ def _family(name: str) -> ModuleType:
     else:
         from pal.encoders import sentence_models as family
 
-        if name not in family.PUBLISHED and not name.startswith(family.PREFIX):
+        if name not in family.PUBLISHED:
             raise PalError(f"encoder must be one of {', '.join(names())}, got {name!r}")
     return family

@@ -49,16 +49,16 @@ def refuse(precision: str, engine: str, device: str | None = None) -> None:
 def _refuse_onnx(precision: str, device: str | None) -> None:
     if precision != "float32":
         raise PalError(
-            f"encode.engine onnx computes in float32, got encode.precision {precision!r}; set it to float32, or "
-            "the engine to torch or compile"
+            f"encode.engine onnx computes in float32, got encode.precision {precision!r}; set it to float32, "
+            "or the engine to torch or compile"
         )
     if device not in (None, "cpu"):
         raise PalError(f"encode.engine onnx runs on the CPU, got device {device!r}; set the engine to torch")
     missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
     if missing:
         raise PalError(
-            f"encode.engine onnx needs the packages {' and '.join(ONNX_PACKAGES)}, got no "
-            f"{' and no '.join(missing)}; run `pip install {' '.join(missing)}`, or set encode.engine to torch"
+            f"encode.engine onnx needs the packages {' and '.join(ONNX_PACKAGES)}, got no {missing[0]}; run "
+            f"`pip install {' '.join(missing)}`, or set encode.engine to torch"
         )
 
 

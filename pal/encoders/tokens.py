@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 AT_ONCE = 4_096  # texts whose tokens are lists of Python numbers, for a moment
 FIRST = 32  # characters read for each token that fits: more than any common text holds
 LOCAL = "BertPreTokenizer"
+ENDS = " \n.,;:!?\"'()*=-。，"  # where a word of such a tokeniser ends, whatever stands on the other side
 
 
 class Tokens:
@@ -67,9 +68,12 @@ class Tokeniser:
         self._tokenizer, self._prompt = tokenizer, prompt
         self.limit = limit
         # Words and punctuation are read one by one, so a text's first tokens stay as they are whatever
-        # follows the next space. Other tokenisers are given the whole text.
+        # follows the end of a word; unless it stands within a token like [CLS]. Other tokenisers are given
+        # the whole text.
         pre_tokenizer = type(tokenizer.backend_tokenizer.pre_tokenizer).__name__
-        self._local = pre_tokenizer == LOCAL and tokenizer.truncation_side == "right"
+        local = pre_tokenizer == LOCAL and tokenizer.truncation_side == "right"
+        added = "".join(tokenizer.get_added_vocab())
+        self._ends = [end for end in ENDS if end not in added] if local else []
 
     def __call__(self, texts: list[str]) -> Tokens:
         """Token numbers of texts.
@@ -90,10 +94,8 @@ class Tokeniser:
         for row, text in enumerate(texts, start=first + 1):
             if fault := unreadable(text):
                 raise PalError(f"text {row:,} {fault}; change it or leave it out")
-        if not self._local:
-            return self._numbers(texts)
         most = FIRST * self.limit
-        parts = [_cut(text, most) for text in texts]
+        parts = [self._cut(text, most) for text in texts]
         found = self._numbers(parts)
         for row, (part, text) in enumerate(zip(parts, texts, strict=True)):
             if len(part) < len(text) and len(found[row]) < self.limit:
@@ -103,7 +105,7 @@ class Tokeniser:
     def _numbers_of_long(self, text: str, most: int) -> list[int]:
         """A text whose beginning did not fill the limit: twice as much of it until it does."""
         while True:
-            part = _cut(text, most)
+            part = self._cut(text, most)
             found = self._numbers([part])[0]
             if len(found) >= self.limit or len(part) == len(text):
                 return found
@@ -118,10 +120,9 @@ class Tokeniser:
             return_token_type_ids=False,
         )["input_ids"]
 
-
-def _cut(text: str, most: int) -> str:
-    """The text up to the last space or line end within `most` characters; all of it where there is none."""
-    if len(text) <= most:
-        return text
-    end = max(text.rfind(" ", 0, most), text.rfind("\n", 0, most))
-    return text[:end] if end > 0 else text
+    def _cut(self, text: str, most: int) -> str:
+        """The text up to the last end of a word within `most` characters; all of it where there is none."""
+        if len(text) <= most:
+            return text
+        end = max((text.rfind(end, 0, most) for end in self._ends), default=0)
+        return text[:end] if end > 0 else text
