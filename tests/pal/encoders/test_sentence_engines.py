@@ -144,6 +144,19 @@ class TestOnnx:
         assert np.abs(encoder(tiny, "onnx").encode(TEXTS) - expected).max() < 1e-5
         assert sentence_onnx.sha256_of(next(store.rglob("*.onnx"))) == next(store.rglob("*.onnx")).stem
 
+    def test_a_network_that_cannot_be_exported_is_one_sentence(self, tiny, store, monkeypatch):
+        import torch
+
+        def fail(*args, **kwargs):
+            raise torch.onnx.errors.UnsupportedOperatorError("aten::new", 17, None)
+
+        monkeypatch.setattr(torch.onnx, "export", fail)
+        with pytest.raises(
+            PalError, match=r"tiny could not be exported to ONNX \(.*aten::new.*\); set encode"
+        ):
+            encoder(tiny, "onnx")
+        assert not list(store.iterdir())
+
     def test_an_export_with_other_vectors_is_refused_and_not_kept(self, tiny, store, monkeypatch):
         monkeypatch.setattr(sentence_onnx, "NEAR", -1.0)
         with pytest.raises(
