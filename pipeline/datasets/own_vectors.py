@@ -191,9 +191,10 @@ def _safetensors(name: str, path: Path, beside: Path | None) -> Iterator[tuple[l
         def rows(places: "np.ndarray") -> "np.ndarray":
             parts = [np.empty((0, tensor.get_shape()[1]), np.float32)]
             for start in range(0, len(ids), _BATCH):
-                here = places[(places >= start) & (places < start + _BATCH)] - start
+                stop = min(start + _BATCH, len(ids))
+                here = places[(places >= start) & (places < stop)] - start
                 if len(here):
-                    parts.append(tensor[start : start + _BATCH][here].astype(np.float32))
+                    parts.append(tensor[start:stop][here].astype(np.float32))
             return np.concatenate(parts)
 
         yield ids, rows
