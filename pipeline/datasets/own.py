@@ -119,14 +119,13 @@ def _modality(knobs: PrepareOwn, role: str) -> str:
 def _contents(knobs: PrepareOwn, rows: "pl.DataFrame", files: dict[str, Path]) -> dict[str, Content]:
     """What the cells of each modality stand for; where a file lies in the store, its name is its sha256."""
     contents: dict[str, Content] = {"text": Texts()}
+    images = {name: path for name, path in files.items() if name.lower().endswith(own_images.SUFFIXES)}
     if _columns(knobs, "image"):
-        contents["image"] = Images(
-            {name: path for name, path in files.items() if not name.startswith(own_vectors.FOLDER)}
-        )
+        contents["image"] = Images(images)
     if columns := _columns(knobs, "vector"):
         wanted = {cell for column in columns for cell in rows[column].drop_nulls().unique()}
-        given = {name: path for name, path in files.items() if name.startswith(own_vectors.FOLDER)}
-        contents["vector"] = Given(own_vectors.read(given, wanted))
+        others = {name: path for name, path in files.items() if name not in images}
+        contents["vector"] = Given(own_vectors.read(others, wanted))
     return contents
 
 

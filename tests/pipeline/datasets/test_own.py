@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -21,7 +20,6 @@ from pipeline.errors import PipelineError
 from pipeline.knobs import PrepareOwn
 from pipeline.tables import items_schema, pairs_schema, text_id
 
-CROWD = Path(__file__).parents[3] / "../shared/data/ukpconvarg"
 TEXTS = ["user_id", "prompt", "chosen", "rejected"]
 SHAPE = [*TEXTS, "label", "split", "timestamp"]
 GOOD = {"user_id": "007", "prompt": "why?", "chosen": "so", "rejected": "no"}
@@ -670,37 +668,3 @@ def test_importing_the_dataset_imports_no_polars():
     code = "import sys, pipeline.datasets.own; print({'polars', 'pyarrow', 'torch'} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "set()"
-
-
-@pytest.fixture(scope="module")
-def crowd():
-    """84,445 judgements by crowd workers on which of two arguments convinces more, in own's shape."""
-    if not CROWD.is_dir():
-        pytest.skip(f"{CROWD} is not on this machine")
-    arguments, judgements, topics = (
-        pl.read_parquet(CROWD / f"{name}.parquet") for name in ("arguments", "judgements", "topics")
-    )
-    second = pl.col("value") == "a2"
-    for side in ("left", "right"):
-        texts = arguments.select("topic", pl.col("arg_id").alias(f"{side}_id"), pl.col("text").alias(side))
-        judgements = judgements.join(texts, on=["topic", f"{side}_id"], how="left", maintain_order="left")
-    return judgements.join(topics, on="topic", how="left", maintain_order="left").select(
-        "user_id",
-        pl.col("title").alias("prompt"),
-        pl.when(second).then("right").otherwise("left").alias("chosen"),
-        pl.when(second).then("left").otherwise("right").alias("rejected"),
-        pl.when(pl.col("value") == "equal").then(0.5).otherwise(1.0).alias("label"),
-    )
-
-
-def test_real_judgements_are_counted_in_full(crowd, tmp_path):
-    """84,445 judgements: 19,105 ties, and 5 that prefer one of two arguments with the same text."""
-    crowd.write_parquet(tmp_path / "0")
-    crowd.write_csv(tmp_path / "1")
-    crowd.write_ndjson(tmp_path / "2")
-    results = [kept({name: tmp_path / f"{n}"}) for n, name in enumerate(["a.parquet", "a.csv", "a.jsonl"])]
-    for frame, counts in results:
-        assert counts | {"duplicates": 0} == counted(
-            84_445, ties=19_105, ties_dropped=19_105, identical_dropped=5
-        )
-        assert frame.select(SHAPE).equals(results[0][0].select(SHAPE))

@@ -7,7 +7,7 @@ import shutil
 import polars as pl
 import pytest
 
-from pipeline import download, layout, params, prepare, raw
+from pipeline import download, encode, layout, params, prepare, raw, recolour, split, study
 from pipeline.datasets import own
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of
@@ -94,6 +94,31 @@ def test_prompts_may_be_images_too(folder, project):
     items, pairs, _ = prepared()
     assert pairs["prompt"].to_list() == [image_id(sha256_of(folder / "pictures/red.png"))]
     assert sorted(items["modality"]) == ["image", "text", "text"]
+
+
+def test_folders_and_endings_of_images_may_be_called_anything(folder):
+    (folder / "pictures").rename(folder / "vectors")
+    (folder / "vectors/red.png").rename(folder / "vectors/a.csv.PNG")
+    rows(folder, "ann,p,vectors/a.csv.PNG,vectors/blue.jpg,a")
+    items, _, _ = prepared()
+    assert (items["modality"] == "image").sum() == 2
+
+
+def test_images_go_all_the_way_to_a_study(folder, project):
+    """Four people prefer red, four blue; prompts are encoded as texts, responses as images."""
+    project.set({"encoder.own": {"text": "hashed-words", "image": "classical"}, "encode.device": "cpu"})
+    answers = [
+        f"u{u},p{n},pictures/red.png,pictures/blue.jpg,{'ab'[u % 2]}" for u in range(8) for n in range(4)
+    ]
+    rows(folder, *answers)
+    prepared()
+    for stage in (recolour, split, encode):
+        stage.main("own")
+    data = study.load("own")
+    assert len(data.comparisons) == 32
+    assert len(data.response_ids) == 2
+    assert data.embeddings.responses.shape[0] == 2
+    assert data.embeddings.prompts.shape[0] == 4
 
 
 INSIDE = "must be a path relative to the table and inside its folder, got "

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save
 
-from pipeline import download, layout, params, prepare
+from pipeline import download, encode, layout, params, prepare, recolour, split, study
 from pipeline.datasets import own, own_vectors
 from pipeline.errors import PipelineError
 from pipeline.tables import item_id, text_id
@@ -160,6 +160,21 @@ def test_vectors_are_not_looked_at_where_there_are_none(given, project):
     given({"v.npy": b"nonsense"})
     project.set({"prepare.own.responses": "text"})
     assert own.find(params.load()).links == {}
+
+
+def test_vectors_go_all_the_way_to_a_study(given, folder, project):
+    """Prompts are encoded as texts; responses keep their own width, 2."""
+    project.set({"encoder.own": "hashed-words", "encode.device": "cpu"})
+    answers = [f"u{u},p{n},{'xy'[u % 2]},{'yx'[u % 2]}\n" for u in range(8) for n in range(4)]
+    (folder / "table.csv").write_text("user_id,prompt,chosen,rejected\n" + "".join(answers))
+    given(FORMATS["npy"])
+    prepared()
+    for stage in (recolour, split, encode):
+        stage.main("own")
+    data = study.load("own")
+    assert len(data.comparisons) == 32
+    assert sorted(data.embeddings.responses.tolist()) == [[0, 1], [2, 3]]
+    assert data.embeddings.prompts.shape[0] == 4
 
 
 class Boom:
