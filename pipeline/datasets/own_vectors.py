@@ -213,7 +213,7 @@ def _parquet(name: str, path: Path, beside: Path | None) -> Iterator[tuple[list[
     import pyarrow.parquet as pq
     from pyarrow import types
 
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:  # or all of it is read ahead
         names = file.schema_arrow.names
         for column in ("id", "embedding"):
             if names.count(column) != 1:
