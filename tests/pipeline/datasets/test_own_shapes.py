@@ -368,3 +368,40 @@ def check(project):
 
     project.set({"source.own": "a.csv", "split.own.by": "time"})
     return own.find(params.load()).check
+
+
+ANSWERS = st.lists(
+    st.tuples(
+        st.sampled_from("uv"),
+        st.sampled_from("xyz"),
+        st.sampled_from("xyz"),
+        st.sampled_from(["a", "B", "tie"]),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(answers=ANSWERS, ties=st.sampled_from(["drop", "keep"]))
+def test_whatever_is_read_is_kept_or_dropped_for_a_reason(tmp_path_factory, answers, ties):
+    """Counted by hand from the answers: a tie is dropped or kept, a response against itself never kept."""
+    rows = [dict(zip(DUEL, (user, "p", *rest), strict=True)) for user, *rest in answers]
+    path = tmp_path_factory.mktemp("any") / "0"
+    path.write_bytes(as_csv(*rows))
+    knobs = PrepareOwn(ties=ties, prompts="text", responses="text")
+    tied = sum(winner == "tie" for *_, winner in answers) if ties == "drop" else 0
+    same = sum(a == b and not (winner == "tie" and tied) for _, a, b, winner in answers)
+    left = len(rows) - tied - same
+    if not left:
+        with pytest.raises(PipelineError, match=r"^(all|none of) \d+ rows (are ties|is left)"):
+            own.keep(own.read({"a.csv": path}, knobs), {"text": Texts()}, knobs)
+        return
+    frame, counts = own.keep(own.read({"a.csv": path}, knobs), {"text": Texts()}, knobs)
+    assert (counts["read"], counts["kept"], counts["dropped"]) == (len(rows), left, tied + same)
+    assert (counts["ties_dropped"], counts["identical_dropped"]) == (tied, same)
+    assert (frame["chosen"] != frame["rejected"]).all()
+    winners = [
+        b if winner == "B" else a for _, a, b, winner in answers if a != b and not (winner == "tie" and tied)
+    ]
+    assert frame["chosen"].to_list() == winners
