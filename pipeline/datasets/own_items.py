@@ -29,11 +29,10 @@ class Content(Protocol):
         """Those of the items with these ids that it stands for, as columns of the table of items."""
 
 
-@dataclass
 class Texts:
     """Cells are the texts themselves."""
 
-    def __post_init__(self) -> None:
+    def __init__(self) -> None:
         self._texts: dict[str, str] = {}
 
     def ids(self, rows: "pl.DataFrame", column: str) -> dict[str, str]:
