@@ -10,7 +10,11 @@ from importlib import import_module
 from benchmarks.table import keep, show
 
 # Times first, while nothing else is warm.
+<<<<<<< HEAD
 NAMES = ("startup", "speed", "text", "encoding", "default", "simulated", "persona")
+=======
+NAMES = ("startup", "speed", "encoding", "default", "simulated", "persona", "ukpconvarg")
+>>>>>>> own
 
 
 def main(names: list[str]) -> None:
