@@ -10,11 +10,7 @@ from importlib import import_module
 from benchmarks.table import keep, show
 
 # Times first, while nothing else is warm.
-<<<<<<< HEAD
-NAMES = ("startup", "speed", "text", "encoding", "default", "simulated", "persona")
-=======
-NAMES = ("startup", "speed", "encoding", "default", "simulated", "persona", "ukpconvarg")
->>>>>>> own
+NAMES = ("startup", "speed", "text", "encoding", "default", "simulated", "persona", "ukpconvarg")
 
 
 def main(names: list[str]) -> None:
