@@ -47,20 +47,16 @@ class Products(torch.autograd.Function):
         products = torch.empty(len(g), len(prompt), device=f.device)
         square = torch.empty(len(f), device=f.device)
         gram = torch.empty(len(g), *g.shape[:2], device=f.device)
-        once = len(response) == len(f)  # each response met at one prompt: pairs are in the responses' order
-        for place in blocks(len(prompt), f.device):
-            one = (f[place] if once else f.index_select(0, response[place])).float()
+        for some, pairs in _runs(response, len(f)):
+            one = f[some].float()
+            square[some] = torch.linalg.vecdot(one, one)
+            one = _spread(one, response[pairs] - some.start)
             for k, member in enumerate(g):
-                other = member.index_select(0, prompt[place]).float()
-                products[k, place] = torch.linalg.vecdot(one, other)
-            if once:
-                square[place] = torch.linalg.vecdot(one, one)
-        for place in () if once else blocks(len(f), f.device):
-            one = f[place].float()
-            square[place] = torch.linalg.vecdot(one, one)
-        for place in blocks(g.shape[1], f.device):
-            some = g[:, place].float()
-            gram[:, :, place] = torch.linalg.vecdot(some[:, None], some[None])
+                other = member.index_select(0, prompt[pairs]).float()
+                products[k, pairs] = torch.linalg.vecdot(one, other)
+        for some in blocks(g.shape[1], g.device):
+            one = g[:, some].float()
+            gram[:, :, some] = torch.linalg.vecdot(one[:, None], one[None])
         ctx.save_for_backward(f, g, response, prompt)
         return products, square, gram
 
@@ -70,26 +66,39 @@ class Products(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, None, None]:
         """Gradients of f and g."""
         f, g, response, prompt = ctx.saved_tensors
-        d_g = torch.zeros(g.shape, device=g.device)
-        once = len(response) == len(f)
-        d_f = torch.empty_like(f) if once else torch.zeros(f.shape, device=f.device)
-        for place in blocks(len(prompt), f.device):
-            one, at = (f[place] if once else f.index_select(0, response[place])).float(), prompt[place]
-            to_f = 2 * d_square[place, None] * one if once else torch.zeros_like(one)
+        d_f, d_g = torch.empty_like(f), torch.zeros(g.shape, device=g.device)
+        for some, pairs in _runs(response, len(f)):
+            one, home, at = f[some].float(), response[pairs] - some.start, prompt[pairs]
+            to_f = 2 * d_square[some, None] * one
+            one = _spread(one, home)
             for k, member in enumerate(g):
-                d = d_products[k, place, None]
+                d = d_products[k, pairs, None]
                 d_g[k].index_add_(0, at, d * one)
-                to_f.addcmul_(member.index_select(0, at).float(), d)
-            if once:
-                d_f[place] = to_f
-            else:
-                d_f.index_add_(0, response[place], to_f)
-        if not once:
-            for place in blocks(len(f), f.device):
-                d_f[place].addcmul_(f[place].float(), 2 * d_square[place, None])
+                _gather_add(to_f, home, d * member.index_select(0, at).float())
+            d_f[some] = to_f
         both = d_gram + d_gram.transpose(0, 1)
-        for k, row in enumerate(both):
-            for member, d in zip(g, row, strict=True):
-                for place in blocks(g.shape[1], f.device):
-                    d_g[k, place].addcmul_(member[place].float(), d[place, None])
-        return d_f.to(f.dtype), d_g.to(f.dtype), None, None
+        for some in blocks(g.shape[1], g.device):
+            one = g[:, some].float()
+            d_g[:, some] += torch.einsum("klp,lpd->kpd", both[:, :, some], one)
+        return d_f, d_g.to(g.dtype), None, None
+
+
+def _runs(response: Int[Tensor, " u"], n: int) -> list[tuple[slice, slice]]:
+    """Blocks of responses, each with its pairs, which follow each other."""
+    some = blocks(n, response.device)
+    edges = torch.tensor([block.start for block in some] + [n], device=response.device)
+    edges = torch.searchsorted(response, edges).tolist()
+    return list(zip(some, map(slice, edges[:-1], edges[1:]), strict=True))
+
+
+def _spread(x: Float[Tensor, "n latent"], home: Int[Tensor, " u"]) -> Float[Tensor, "u latent"]:
+    """Rows at their pairs; where each has one pair, as within Pick-a-Pic, they stand there already."""
+    return x if len(home) == len(x) else x.index_select(0, home)
+
+
+def _gather_add(x: Float[Tensor, "n latent"], home: Int[Tensor, " u"], y: Float[Tensor, "u latent"]) -> None:
+    """The way back: add pairs' rows to those that they came from."""
+    if len(home) == len(x):
+        x.add_(y)
+    else:
+        x.index_add_(0, home, y)
