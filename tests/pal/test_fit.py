@@ -193,6 +193,16 @@ def test_bfloat16_fits_as_well_as_float32(toy, objective):
     assert two.train_loss == pytest.approx(one.train_loss, rel=0.2)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_half_embeddings_fit_as_the_numbers_that_they_are(toy, precision):
+    config = BRIEF.model_copy(update={"precision": precision})
+    halves = Embeddings(toy.embeddings.prompts.bfloat16(), toy.embeddings.responses.bfloat16())
+    same = Embeddings(halves.prompts.float(), halves.responses.float())
+    one, two = (fit(e, toy.train, n_users=20, head=HEADS["B"], config=config) for e in (halves, same))
+    assert one.train_loss == two.train_loss
+    assert torch.equal(one.weights, two.weights)
+
+
 def test_bfloat16_with_dropout_repeats_itself(toy):
     head = HEADS["B"].model_copy(update={"hidden_layers": 1, "dropout": 0.3})
     config = BRIEF.model_copy(update={"precision": "bfloat16", "shuffle": "prompts"})
