@@ -14,7 +14,7 @@ from pal.encoders.shrinking import cropped, squashed
 from .odd_pictures import drawn
 
 USUAL = [(512, 512), (1024, 1024), (768, 512), (640, 480), (480, 640), (224, 224), (1000, 300)]
-ODD = [(225, 330), (100, 100), (37, 70), (90, 37), (3, 5), (1, 1)]  # hardly smaller, and upscaled
+ODD = [(330, 225), (100, 100), (37, 70), (90, 37), (3, 5), (1, 1)]  # hardly smaller, and upscaled
 PHOTOS = Path(__file__).parents[4] / "shared/data/dog_morphs/images.parquet"
 TALL = [(300, 900), (225, 1001)]
 
