@@ -251,7 +251,7 @@ def test_other_weights_for_clip_h_name_both_hashes(copy):
         ),
         (
             lambda w: w["ln_final.bias"].fill_(float("nan")),
-            "must hold finite weights of .*, got NaN or infinity",
+            "the weights of .* must be finite, got NaN or infinity",
         ),
     ],
 )
