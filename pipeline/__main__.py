@@ -109,7 +109,7 @@ def results() -> None:
 
 
 def _known(dataset: str) -> str:
-    from pipeline.params import DATASETS
+    from pipeline.knobs import DATASETS
 
     if dataset not in DATASETS:
         raise PipelineError(f"dataset must be one of {', '.join(DATASETS)}, got {dataset!r}")

@@ -4,10 +4,11 @@ The one stage that runs every time. DVC compares only the keys that a stage name
 rerun nothing and be seen by nobody; and it cannot see a user's folder change outside the repository.
 """
 
+from dataclasses import asdict
 from typing import Any
 
-from pipeline import datasets, layout, params
-from pipeline.files import new_folder, sha256_of, write_json
+from pipeline import datasets, hashes, layout, params
+from pipeline.files import new_folder, write_json
 
 
 def main() -> None:
@@ -22,5 +23,9 @@ def main() -> None:
 def _fingerprint(found: datasets.Found) -> dict[str, Any]:
     if found.check is not None:
         found.check()
-    files = {name: sha256_of(path) for name, path in found.paths.items()}
-    return {"source": found.source, "remote": found.remote, "sha256": files}
+    local = {**found.paths, **found.links}
+    return {
+        "source": found.source,
+        "remotes": [asdict(remote) for remote in found.remotes],
+        "sha256": {name: hashes.sha256(path) for name, path in local.items()},
+    }

@@ -3,13 +3,16 @@
 What is pinned is the sha256 of every file; the bytes lie outside the repository, once for all datasets.
 """
 
-from collections.abc import Collection, Iterator
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from pipeline import datasets, params, progress, raw
-from pipeline.datasets import Found
+from pipeline import datasets, layout, params, progress, raw
+from pipeline.datasets import Remote
 from pipeline.errors import PipelineError
+from pipeline.files import sha256_of
 
 T = TypeVar("T")
 
@@ -18,13 +21,25 @@ def main(dataset: str) -> None:
     """Fetch one dataset's raw files."""
     values = params.load()
     found = datasets.of(dataset).find(values)
-    if found.remote is not None:
-        manifest = from_hub(found, found.remote)
-    else:
-        files = [raw.keep(path, name) for name, path in with_progress(found.paths.items())]
-        manifest = raw.Manifest(found.source, None, files)
-    raw.write_manifest(dataset, manifest)
-    print(f"download@{dataset}: {len(manifest.files)} files, {sum(f.size for f in manifest.files):,} bytes")
+    files = [raw.keep(path, name) for name, path in with_progress(found.paths.items())]
+    files += [raw.link(path, name) for name, path in with_progress(found.links.items())]
+    revisions = []
+    for remote in found.remotes:
+        revision, fetched = from_hub(remote, dataset)
+        revisions.append(revision)
+        files += fetched
+    if found.make is not None:
+        files += made(found.make)
+    raw.write_manifest(dataset, raw.Manifest(found.source, ", ".join(revisions) or None, files))
+    print(f"download@{dataset}: {len(files):,} files, {sum(f.size for f in files):,} bytes")
+
+
+def made(make: Callable[[Path], None]) -> list[raw.RawFile]:
+    """The files of a source that the program makes itself."""
+    layout.store().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=layout.store()) as folder:
+        make(Path(folder))
+        return [raw.move_in(path, path.name) for path in sorted(Path(folder).iterdir())]
 
 
 def with_progress(files: Collection[T]) -> Iterator[T]:
@@ -35,36 +50,71 @@ def with_progress(files: Collection[T]) -> Iterator[T]:
             bar.update()
 
 
-def from_hub(found: Found, remote: dict[str, Any]) -> raw.Manifest:
-    """Download files of a pinned revision from the Hugging Face hub.
+def from_hub(remote: Remote, dataset: str) -> tuple[str, list[raw.RawFile]]:
+    """Download files of a pinned revision from the Hugging Face hub, straight into the store.
+
+    Returns:
+        The commit that the revision stands for, and the files.
 
     Raises:
         PipelineError: If the hub cannot be reached or has no such file, or a file's bytes are not the
             published ones.
     """
-    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
     # Its bases: OSError, and the error of the HTTP library, which the hub's client has changed before.
     no_answer = HfHubHTTPError.__bases__
-    repo = remote["repo"]
     try:
-        revision = HfApi().dataset_info(repo, revision=remote["revision"]).sha
-        paths = {
-            Path(name).name: Path(hf_hub_download(repo, name, repo_type="dataset", revision=revision))
-            for name in with_progress(remote["files"])
-        }
+        about = HfApi().dataset_info(remote.repo, revision=remote.revision, files_metadata=True)
+        there = {file.rfilename: file.lfs and file.lfs.sha256 for file in about.siblings or []}
+        names = _matching(remote, list(there))
+        files = [_fetch(remote, about.sha, name, there[name]) for name in with_progress(names)]
     except (*no_answer, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise PipelineError(
-            f"{repo} at {remote['revision']} could not be downloaded ({reason}); check the network, or set "
-            "source.persona to a folder of the files or to sample"
+            f"{remote.repo} at {remote.revision} could not be downloaded ({reason}); check the network and "
+            f"{layout.PARAMS} under hub, or set source.{dataset} to a folder of the files"
         ) from None
-    files = [raw.keep(path, name) for name, path in paths.items()]
-    for file in files:
-        published = remote["sha256"].get(file.name)
-        if published and file.sha256 != published:
+    return about.sha, files
+
+
+def _matching(remote: Remote, there: list[str]) -> list[str]:
+    """The repository's files that are wanted, in the order of the wishes, then by name.
+
+    Raises:
+        PipelineError: If a wish names none.
+    """
+    names = []
+    for wish in remote.files:
+        found = sorted(name for name in there if fnmatch(name, wish))
+        if not found:
             raise PipelineError(
-                f"{file.name} of {repo} must have the published sha256 {published}, got {file.sha256}"
+                f"{remote.repo} at {remote.revision} has no file {wish}; is it another repository?"
             )
-    return raw.Manifest(found.source, revision, files)
+        names += found
+    return names
+
+
+def _fetch(remote: Remote, commit: str, name: str, listed: str | None) -> raw.RawFile:
+    """One file, unless the store has it; from where it was loaded it is moved there, so nothing lies twice.
+
+    Args:
+        remote: What is fetched.
+        commit: The commit to take it from.
+        name: The file's path in the repository.
+        listed: The sha256 that the hub lists, which it does for large files alone.
+    """
+    from huggingface_hub import hf_hub_download
+
+    short = Path(name).name
+    published = remote.sha256.get(short) or listed
+    if published and (there := raw.find(published, f"{remote.prefix}{short}")):
+        return there
+    folder = layout.store() / "downloads" / f"{remote.repo.replace('/', '--')}-{commit}"
+    path = Path(hf_hub_download(remote.repo, name, repo_type="dataset", revision=commit, local_dir=folder))
+    got = sha256_of(path)
+    if published and got != published:
+        path.unlink()
+        raise PipelineError(f"{short} of {remote.repo} must have the published sha256 {published}, got {got}")
+    return raw.move_in(path, f"{remote.prefix}{short}")

@@ -17,6 +17,7 @@ from pal.fit import margins
 from pal.model import RewardModel
 from pipeline import layout, params, study
 from pipeline.files import new_folder, read_json, write_csv, write_json
+from pipeline.knobs import Evaluate
 from pipeline.majority import Majority
 from pipeline.portrait import portrait
 from pipeline.study import Study
@@ -95,7 +96,7 @@ def judge_seen(data: Study, models: dict[str, RewardModel], majority: Majority) 
 
 
 def judge_unseen(
-    data: Study, models: dict[str, RewardModel], majority: Majority, knobs: params.Evaluate
+    data: Study, models: dict[str, RewardModel], majority: Majority, knobs: Evaluate
 ) -> list[Test]:
     """Every model on the unseen users' test pairs; the model from 0, 1, … shots, averaged over the draws."""
     tests = []
@@ -115,7 +116,7 @@ def judge_unseen(
     return tests
 
 
-def locate(data: Study, model: RewardModel, knobs: params.Evaluate) -> dict[int, list[torch.Tensor]]:
+def locate(data: Study, model: RewardModel, knobs: Evaluate) -> dict[int, list[torch.Tensor]]:
     """Unseen users' weights from each number of shots, one table per draw; nested within a draw (D18)."""
     pairs = data.select("unseen", "adapt")
     n_users = data.n_users("unseen")
@@ -186,7 +187,7 @@ def _balanced(found: torch.Tensor, pairs: Comparisons) -> float | None:
     return balanced_accuracy(found, chosen)
 
 
-def _row(test: Test, knobs: params.Evaluate) -> dict[str, Any]:
+def _row(test: Test, knobs: Evaluate) -> dict[str, Any]:
     low, high = bootstrap_interval(test.judged, resamples=knobs.resamples, seed=knobs.seed)
     return {
         "users": test.users,
@@ -215,7 +216,7 @@ def find(
     return None
 
 
-def _plurality(tests: list[Test], users: str, knobs: params.Evaluate) -> dict[str, float | None]:
+def _plurality(tests: list[Test], users: str, knobs: Evaluate) -> dict[str, float | None]:
     """Whether the model beats one reward for everyone, paired by user; nulls where it is one reward."""
     shots = None if users == "seen" else knobs.headline_shots
     model, k1 = find(tests, users, "model", shots=shots), find(tests, users, "k1")
@@ -231,7 +232,7 @@ def _plurality(tests: list[Test], users: str, knobs: params.Evaluate) -> dict[st
 
 
 def headline(
-    tests: list[Test], plurality: dict[str, dict[str, float | None]], knobs: params.Evaluate
+    tests: list[Test], plurality: dict[str, dict[str, float | None]], knobs: Evaluate
 ) -> dict[str, Any]:
     """The numbers kept in Git and shown by `dvc metrics diff`: at most 15."""
 
@@ -290,7 +291,7 @@ def _counts(data: Study) -> dict[str, int]:
     return {
         "seen_users": data.n_users("seen"),
         "unseen_users": data.n_users("unseen"),
-        "items": len(data.item_ids),
+        "items": len(set(data.prompt_ids) | set(data.response_ids)),
         "train_pairs": len(data.select("seen", "train")),
         "test_pairs": len(data.select("seen", "test")) + len(data.select("unseen", "test")),
         "dropped_pairs": manifest["counts"]["dropped"],
@@ -299,7 +300,7 @@ def _counts(data: Study) -> dict[str, int]:
 
 
 def _encoder(data: Study) -> dict[str, Any]:
-    about = asdict(data.embedder)
+    about = asdict(data.embedders["responses"])
     return {"name": about.pop("encoder"), **about}
 
 

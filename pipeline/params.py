@@ -4,205 +4,33 @@ DVC tracks the values, so the code here does not count towards a stage's fingerp
 """
 
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, get_args
 
-from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from pal.config import Config, FitConfig, HeadConfig, Number, Positive, Share, explain, preset
+from pal.config import Config, FitConfig, HeadConfig, explain, preset
 from pal.errors import PalError
 from pipeline import layout
 from pipeline.errors import PipelineError, shorten
+from pipeline.knobs import (
+    DATASETS,
+    Choices,
+    Dataset,
+    Encode,
+    Encoder,
+    Evaluate,
+    Hub,
+    Model,
+    Prepare,
+    Preset,
+    Recolour,
+    Report,
+    Source,
+    Split,
+    Train,
+)
 
-Dataset = Literal["simulated", "persona", "own"]
-DATASETS: tuple[str, ...] = get_args(Dataset)
-Device = Literal["auto", "cpu", "cuda"]
-Count = Annotated[int, Field(ge=0)]
-Some = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-
-
-class Model(Config):
-    """What params.yaml says of the model for all datasets."""
-
-    K: Some
-
-
-class Source(Config):
-    """Where each dataset's data come from."""
-
-    simulated: Literal["generated"]
-    persona: Annotated[str, Field(min_length=1)]
-    own: Annotated[str, Field(min_length=1)] | None
-
-
-class Hub(Config):
-    """What is fetched from the Hugging Face hub."""
-
-    persona_repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
-    persona_revision: Annotated[str, Field(pattern=r"^[\w./-]+$")]
-
-
-class PrepareSimulated(Config):
-    """How the simulation is drawn."""
-
-    setting: Literal["mixture", "partition"]
-    groups: Some
-    dim: Some
-    seen_users: Some
-    unseen_users: Some
-    train_pairs: Some
-    adapt_pairs: Some
-    val_pairs: Count
-    test_pairs: Some
-    min_distance: Annotated[Number, Field(ge=0)]
-    concentration: Positive
-
-
-class PreparePersona(Config):
-    """Which personas there are, and who is asked how much."""
-
-    personas: Annotated[list[Annotated[str, Field(pattern=r"^[\w-]+$")]], Field(min_length=1)]
-    prompt: Literal["question", "statement"]
-    users_per_group: Some
-    unseen_users_per_group: Some
-    train_pairs: Some
-    adapt_pairs: Some
-    val_pairs: Count
-    test_pairs: Some
-    new_test_pairs: Some
-    new_statements: Annotated[Number, Field(gt=0, lt=1)]
-
-    @model_validator(mode="after")
-    def _personas_differ(self) -> "PreparePersona":
-        if len(set(self.personas)) < len(self.personas):
-            raise ValueError(f"prepare.persona.personas must not repeat a persona, got {self.personas}")
-        return self
-
-
-class PrepareOwn(Config):
-    """How one's own comparisons are read."""
-
-    ties: Literal["drop", "keep"]
-
-
-class Prepare(Config):
-    """The stage prepare: a seed, and one section per dataset."""
-
-    seed: Seed
-    simulated: PrepareSimulated
-    persona: PreparePersona
-    own: PrepareOwn
-
-
-class Recolour(Config):
-    """The stage recolour: each dataset's colour filters."""
-
-    simulated: Literal["none"]
-    persona: Literal["none"]
-    own: Literal["none"]
-
-
-class SplitShares(Config):
-    """Shares by which the stage split draws places."""
-
-    unseen_users: Annotated[Number, Field(gt=0, lt=1)]
-    new_prompts: Share
-    val: Share
-    test: Annotated[Number, Field(gt=0, lt=1)]
-    adapt: Annotated[Number, Field(gt=0, lt=1)]
-    min_pairs: Annotated[int, Field(ge=2)]
-
-    @model_validator(mode="after")
-    def _leaves_some_to_train_on(self) -> "SplitShares":
-        if self.val + self.test >= 1:
-            raise ValueError(
-                f"split.own.val + split.own.test must be below 1, got {self.val} + {self.test}; "
-                "the rest is trained on"
-            )
-        return self
-
-
-def _word_or_shares(value: Any) -> str:
-    """Which of the two a value of split.own is meant as, so that complaints are about that one."""
-    return "word" if isinstance(value, str) else "shares"
-
-
-class Split(Config):
-    """The stage split: a seed, and how each dataset's places come about."""
-
-    seed: Seed
-    simulated: Literal["as_prepared"]
-    persona: Literal["as_prepared"]
-    own: Annotated[
-        Annotated[Literal["as_prepared"], Tag("word")] | Annotated[SplitShares, Tag("shares")],
-        Discriminator(_word_or_shares),
-    ]
-
-
-class Encoder(Config):
-    """Each dataset's frozen encoder."""
-
-    simulated: Literal["none"]
-    persona: Literal["all-MiniLM-L6-v2", "hashed-words"]
-    own: Literal["all-MiniLM-L6-v2", "hashed-words"]
-
-
-class Encode(Config):
-    """The stage encode: how encoders run, and what is stored."""
-
-    weights: Annotated[str, Field(min_length=1)]
-    device: Device
-    dtype: Literal["float32", "float16"]
-    tokens_per_batch: Annotated[int, Field(ge=16)]
-    shard_rows: Annotated[int, Field(ge=1)]
-
-
-class Preset(Config):
-    """The starting point of each dataset's options."""
-
-    simulated: Literal["ours", "paper"]
-    persona: Literal["ours", "paper"]
-    own: Literal["ours", "paper"]
-
-
-class Choices(Config):
-    """A map of options by dataset; null leaves an option to the preset. Checked where they are combined."""
-
-    simulated: dict[str, Any]
-    persona: dict[str, Any]
-    own: dict[str, Any]
-
-
-class Train(Choices):
-    """The stage train: a seed, a device, and how each dataset's head is fitted."""
-
-    seed: Seed
-    device: Device
-
-
-class Evaluate(Config):
-    """The stage evaluate: shots, draws and resamples."""
-
-    seed: Seed
-    shots: Annotated[list[Some], Field(min_length=1, max_length=8)]
-    headline_shots: Some
-    draws: Annotated[int, Field(ge=20)]
-    resamples: Annotated[int, Field(ge=100)]
-
-    @model_validator(mode="after")
-    def _headline_is_a_shot(self) -> "Evaluate":
-        if self.headline_shots not in self.shots:
-            raise ValueError(
-                f"evaluate.headline_shots must be one of evaluate.shots {self.shots}, "
-                f"got {self.headline_shots}"
-            )
-        return self
-
-
-class Report(Config):
-    """The stage report."""
-
-    items_per_prototype: Some
+TAGS = ("word", "shares", "name", "map")
 
 
 class Params(Config):
@@ -317,8 +145,8 @@ def load() -> Params:
 
 def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    # The tags of the two kinds of split.own are no keys.
-    where = [str(part) for part in first["loc"] if part not in ("word", "shares")]
+    # The tags of the kinds that a value may be of are no keys.
+    where = [str(part) for part in first["loc"] if part not in TAGS]
     name, kind = ".".join(where), first["type"]
     if kind == "extra_forbidden":
         return _unknown(name, _keys_beside(where))

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import layout
+from pipeline import hashes, layout
 from pipeline.errors import PipelineError
 from pipeline.files import new_file, read_json, sha256_of, write_json
 
@@ -31,7 +31,7 @@ class Manifest:
 
     Args:
         source: The words of params.yaml that chose them.
-        revision: The hub's commit that they were taken from; None elsewhere.
+        revision: The hub's commits that they were taken from; None elsewhere.
         files: The files, in the order to read them in.
     """
 
@@ -78,8 +78,36 @@ def keep(path: Path, name: str | None = None) -> RawFile:
     return RawFile(name or path.name, sha256, path.stat().st_size)
 
 
+def link(path: Path, name: str | None = None) -> RawFile:
+    """Have the store point to a file where it lies, in place of a copy, and say which bytes it has."""
+    sha256 = hashes.sha256(path)
+    home = _home(sha256)
+    home.parent.mkdir(parents=True, exist_ok=True)
+    if not home.exists():  # nor a link that leads nowhere any more
+        home.unlink(missing_ok=True)
+        home.symlink_to(path.resolve())
+    return RawFile(name or path.name, sha256, path.stat().st_size)
+
+
+def move_in(path: Path, name: str) -> RawFile:
+    """Bring a file that nobody else needs into the store without copying it, and say which bytes it has."""
+    size, sha256 = path.stat().st_size, sha256_of(path)
+    home = _home(sha256)
+    home.parent.mkdir(parents=True, exist_ok=True)
+    path.replace(home)
+    return RawFile(name, sha256, size)
+
+
+def find(sha256: str, name: str) -> RawFile | None:
+    """A file that the store has, by its hash; None where it has not, or not any more."""
+    home = _home(sha256)
+    if not home.exists() or hashes.sha256(home) != sha256:
+        return None
+    return RawFile(name, sha256, home.stat().st_size)
+
+
 def stored(file: RawFile, dataset: str) -> Path:
-    """Where the store holds a raw file, its hash checked.
+    """Where the store holds a raw file, its hash checked; the last part of the path is its sha256.
 
     Raises:
         PipelineError: If it is not there or damaged.
@@ -90,9 +118,10 @@ def stored(file: RawFile, dataset: str) -> Path:
         raise PipelineError(
             f"the raw file {file.name} of {dataset} is not in the store {layout.store()}; {again}"
         )
-    if sha256_of(home) != file.sha256:
+    if hashes.sha256(home) != file.sha256:
+        what = "was changed where it lies" if home.is_symlink() else "was damaged in the store"
         home.unlink()
-        raise PipelineError(f"the raw file {file.name} of {dataset} was damaged in the store; {again}")
+        raise PipelineError(f"the raw file {file.name} of {dataset} {what}; {again}")
     return home
 
 

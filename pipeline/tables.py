@@ -14,26 +14,39 @@ from pipeline.errors import PipelineError
 from pipeline.files import new_file
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
     import pyarrow as pa
 
 ITEMS, PAIRS, SPLITS = "items.parquet", "pairs.parquet", "splits.parquet"
 
-MODALITIES = ("text", "vector")
+MODALITIES = ("text", "image", "vector")
 USERS = ("seen", "unseen")
 SPLIT_NAMES = ("train", "adapt", "val", "test")
 
 
 def items_schema() -> "pa.Schema":
-    """item_id is a 128-bit content hash in hex; text or vector is filled as modality says."""
+    """item_id is a 128-bit content hash in hex; what else is filled depends on the modality.
+
+    text     text
+    vector   vector
+    image    file, the sha256 of the raw file that holds its bytes; where that is a Parquet file also the
+             row_group, the row in it and the column; and filter, which the pixels get when they are decoded
+    """
     import pyarrow as pa
 
+    name = pa.dictionary(pa.int32(), pa.string())
     return pa.schema(
         [
             pa.field("item_id", pa.string(), nullable=False),
-            pa.field("modality", pa.string(), nullable=False),
+            pa.field("modality", name, nullable=False),
             pa.field("text", pa.string()),
             pa.field("vector", pa.list_(pa.float32())),
+            pa.field("file", name),
+            pa.field("row_group", pa.int32()),
+            pa.field("row", pa.int32()),
+            pa.field("column", name),
+            pa.field("filter", name),
         ]
     )
 
@@ -42,7 +55,10 @@ def pairs_schema() -> "pa.Schema":
     """One comparison a row; dictionary columns keep sixty million rows within a few GB.
 
     label is P(chosen is preferred). group is the true group where data are semi-synthetic. users and split
-    are filled where the source itself says where a pair belongs; split decides where they are null.
+    are filled where the source itself says where a pair belongs; split decides where they are null. test
+    names the test set where a dataset has several. filtered is winner or loser where that response has a
+    colour filter. weight is how much a comparison counts in training, 1 where null. time is when the user
+    answered.
     """
     import pyarrow as pa
 
@@ -58,6 +74,10 @@ def pairs_schema() -> "pa.Schema":
             pa.field("group", name),
             pa.field("users", name),
             pa.field("split", name),
+            pa.field("test", name),
+            pa.field("filtered", name),
+            pa.field("weight", pa.float32()),
+            pa.field("time", pa.timestamp("us")),
         ]
     )
 
@@ -90,6 +110,21 @@ def text_id(text: str) -> str:
     return item_id("text", text.encode())
 
 
+def image_id(
+    file: str,
+    row_group: int | None = None,
+    row: int | None = None,
+    column: str | None = None,
+    filter: str | None = None,
+) -> str:
+    """The item id of an image: where its bytes lie, by content, and the filter that its pixels get.
+
+    A file's sha256 pins its bytes, so what lies at a place in it never changes and need not be read here.
+    """
+    place = "|".join("" if part is None else str(part) for part in (file, row_group, row, column, filter))
+    return item_id("image", place.encode())
+
+
 def write_table(path: Path, frame: "pl.DataFrame | pa.Table", schema: "pa.Schema") -> None:
     """Write a frame as Parquet in the given schema, whole or not at all; absent columns are null."""
     import pyarrow as pa
@@ -106,26 +141,42 @@ def write_table(path: Path, frame: "pl.DataFrame | pa.Table", schema: "pa.Schema
         pq.write_table(pa.Table.from_arrays(columns, schema=schema), temporary, compression="zstd")
 
 
-def read_table(path: Path, made_by: str, columns: list[str] | None = None) -> "pl.DataFrame":
-    """Read a table that a stage wrote.
+def read_arrow(path: Path, made_by: str, columns: list[str] | None = None) -> "pa.Table":
+    """Read a table that a stage wrote, names as dictionaries.
 
     Raises:
         PipelineError: If it is missing or damaged; `made_by` names the stage to run again.
     """
-    import polars as pl
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        # Through Arrow, fully validated: on damaged files polars' own reader panics, which is no Exception.
+        # Fully validated: on damaged files polars' own reader panics, which is no Exception.
         table = pq.read_table(path, columns=columns, memory_map=False, partitioning=None)
         table.validate(full=True)
-        return pl.DataFrame(table)
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing; run `dvc repro {made_by}`") from None
-    except (pa.ArrowException, pl.exceptions.PolarsError, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         raise PipelineError(f"{path} is damaged ({reason}); run `dvc repro -f {made_by}`") from None
+    return table
+
+
+def read_table(path: Path, made_by: str, columns: list[str] | None = None) -> "pl.DataFrame":
+    """The same as a polars frame."""
+    import polars as pl
+
+    return pl.DataFrame(read_arrow(path, made_by, columns))
+
+
+def codes(column: "pa.ChunkedArray") -> tuple["np.ndarray", list[str]]:
+    """A dictionary column as whole numbers and the names that they stand for: -1 is null."""
+    import numpy as np
+
+    array = column.unify_dictionaries().combine_chunks()
+    if not len(array):
+        return np.empty(0, np.int32), []
+    return array.indices.fill_null(-1).to_numpy(zero_copy_only=False), array.dictionary.to_pylist()
 
 
 def text_items(texts: list[str]) -> "pl.DataFrame":

@@ -8,7 +8,8 @@ import yaml
 
 from pipeline import layout
 from pipeline.__main__ import app
-from pipeline.params import DATASETS, Params
+from pipeline.knobs import DATASETS
+from pipeline.params import Params
 
 ROOT = Path(__file__).parents[1]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]

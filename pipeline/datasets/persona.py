@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import layout, tables
-from pipeline.datasets import Found
+from pipeline.datasets import Found, Remote
 from pipeline.errors import PipelineError, shorten
-from pipeline.params import Params, PreparePersona
+from pipeline.knobs import PreparePersona
+from pipeline.params import Params
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,13 +52,13 @@ def find(params: Params) -> Found:
     """
     names = [f"interest-in-{persona}.jsonl" for persona in params.prepare.persona.personas]
     if params.source.persona == "hub":
-        remote = {
-            "repo": params.hub.persona_repo,
-            "revision": params.hub.persona_revision,
-            "files": [f"persona/{name}" for name in names],
-            "sha256": {n: PUBLISHED_SHA256[n] for n in names if n in PUBLISHED_SHA256},
-        }
-        return Found(f"hub: {params.hub.persona_repo} at {params.hub.persona_revision}", remote=remote)
+        remote = Remote(
+            params.hub.persona_repo,
+            params.hub.persona_revision,
+            [f"persona/{name}" for name in names],
+            {n: PUBLISHED_SHA256[n] for n in names if n in PUBLISHED_SHA256},
+        )
+        return Found(f"hub: {remote.repo} at {remote.revision}", remotes=[remote])
     if params.source.persona == "sample":
         folder, words = layout.SAMPLES / "persona", "sample: statements that come with this project"
     else:

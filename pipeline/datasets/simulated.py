@@ -11,7 +11,8 @@ from pipeline import tables
 from pipeline.datasets import Found
 from pipeline.errors import PipelineError
 from pipeline.files import write_json
-from pipeline.params import Params, PrepareSimulated
+from pipeline.knobs import PrepareSimulated
+from pipeline.params import Params
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,8 @@ import torch
 
 from pal.accuracy import Judged
 from pal.model import RewardModel
-from pipeline import evaluate, layout, params, report, study, train
+from pipeline import evaluate, layout, report, study, train
+from pipeline.knobs import Evaluate
 from pipeline.results import flatten
 
 DATASETS = ["simulated", "own"]
@@ -31,7 +32,7 @@ def details(dataset):
 
 def knobs(**changes):
     usual = {"seed": 0, "shots": [1, 5, 20], "headline_shots": 20, "draws": 20, "resamples": 100}
-    return params.Evaluate(**{**usual, **changes})
+    return Evaluate(**{**usual, **changes})
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline import layout, split, tables
 from pipeline.errors import PipelineError
-from pipeline.params import SplitShares
+from pipeline.knobs import SplitShares
 
 HALVES = {"seen": {"train", "val", "test"}, "unseen": {"adapt", "test"}}
 

@@ -12,6 +12,7 @@ import pytest
 from pipeline import params, tables
 from pipeline.datasets import persona
 from pipeline.errors import PipelineError
+from pipeline.knobs import PreparePersona
 
 ROOT = Path(__file__).parents[3]
 SAMPLE = ROOT / "data/sample/persona"
@@ -38,7 +39,7 @@ def knobs(**changes):
         "unseen_users_per_group": 1, "train_pairs": 2, "adapt_pairs": 2, "val_pairs": 0, "test_pairs": 1,
         "new_test_pairs": 1, "new_statements": 0.25,
     }  # fmt: skip
-    return params.PreparePersona(**{**small, **changes})
+    return PreparePersona(**{**small, **changes})
 
 
 @pytest.fixture

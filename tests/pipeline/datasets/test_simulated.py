@@ -7,9 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline import params, tables
+from pipeline import tables
 from pipeline.datasets import simulated
 from pipeline.errors import PipelineError
+from pipeline.knobs import PrepareSimulated
 
 KNOBS = {
     "setting": "mixture", "groups": 2, "dim": 3, "seen_users": 3, "unseen_users": 2, "train_pairs": 4,
@@ -20,7 +21,7 @@ KNOBS = {
 def study(out, seed=0, **changes):
     """Prepare a small study in `out`; returns items, pairs and truth."""
     out.mkdir(exist_ok=True)
-    knobs = params.PrepareSimulated(**{**KNOBS, **changes})
+    knobs = PrepareSimulated(**{**KNOBS, **changes})
     values = SimpleNamespace(prepare=SimpleNamespace(simulated=knobs, seed=seed))
     counts = simulated.prepare(values, {}, out)
     items, pairs = (tables.read_table(out / name, "") for name in (tables.ITEMS, tables.PAIRS))
@@ -110,7 +111,7 @@ def test_mixture_has_weights_of_the_simplex_and_no_groups(tmp_path):
 
 def test_concentration_draws_users_together_or_to_the_corners():
     rng = np.random.default_rng(0)
-    knobs = [params.PrepareSimulated(**{**KNOBS, "seen_users": 200, "concentration": c}) for c in (100, 0.01)]
+    knobs = [PrepareSimulated(**{**KNOBS, "seen_users": 200, "concentration": c}) for c in (100, 0.01)]
     together, apart = (simulated.draw_weights(rng, each).max(1).mean() for each in knobs)
     assert together < 0.6
     assert apart > 0.95
@@ -118,14 +119,14 @@ def test_concentration_draws_users_together_or_to_the_corners():
 
 def test_prototypes_keep_their_distance():
     rng = np.random.default_rng(0)
-    knobs = params.PrepareSimulated(**{**KNOBS, "groups": 3, "min_distance": 1.0})
+    knobs = PrepareSimulated(**{**KNOBS, "groups": 3, "min_distance": 1.0})
     for _ in range(20):
         p = simulated.draw_prototypes(rng, knobs)
         assert min(np.linalg.norm(p[a] - p[b]) for a, b in ((0, 1), (0, 2), (1, 2))) >= 1
 
 
 def test_an_impossible_distance_is_one_sentence():
-    knobs = params.PrepareSimulated(**{**KNOBS, "groups": 6, "dim": 1, "min_distance": 10})
+    knobs = PrepareSimulated(**{**KNOBS, "groups": 6, "dim": 1, "min_distance": 10})
     with pytest.raises(
         PipelineError,
         match=r"min_distance must leave room for 6 prototypes in 1 dimensions, got 10.*; lower it",
@@ -134,5 +135,5 @@ def test_an_impossible_distance_is_one_sentence():
 
 
 def test_one_prototype_needs_no_distance():
-    knobs = params.PrepareSimulated(**{**KNOBS, "groups": 1, "min_distance": 10})
+    knobs = PrepareSimulated(**{**KNOBS, "groups": 1, "min_distance": 10})
     assert simulated.draw_prototypes(np.random.default_rng(0), knobs).shape == (1, 3)
