@@ -51,12 +51,12 @@ class PickScoreEncoder(ClipEncoder):
 
     def _towers(self) -> "tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]":
         model = self._model
+        self._looks_back = True
 
         def image(pixels: "Tensor") -> "Tensor":
             return model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
 
         def text(tokens: "Tensor") -> "Tensor":
-            tokens = tokens[:, : int(tokens.argmax(1).max()) + 1]
             return model.text_projection(model.text_model(input_ids=tokens).pooler_output)
 
         return image, text

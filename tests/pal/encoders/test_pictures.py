@@ -63,6 +63,13 @@ def test_a_jpeg_is_what_pillow_makes_of_it(size, mode, options):
     assert torch.equal(found, pictures.read(data))
 
 
+def test_without_torchvisions_decoder_pillow_makes_the_same(monkeypatch):
+    """A later torchvision will have none."""
+    first = pictures.read(JPEG)
+    monkeypatch.setattr(pictures, "_decoder", lambda: None)
+    assert (pictures.read(JPEG).int() - first.int()).abs().max() <= 1
+
+
 def test_cmyk_becomes_rgb_by_the_plain_formula():
     """No cyan, full magenta and yellow: red."""
     red = pictures.read(saved(flat((0, 255, 255, 0), mode="CMYK"), "JPEG"))[:, 5, 5].int()
