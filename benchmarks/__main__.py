@@ -1,6 +1,6 @@
 """Run the benchmarks, all or those named, print their tables, and keep them in results.json.
 
-NAMES = ("startup", "speed", "pal_b", "text", "images", "encoding", "default", "simulated", "persona", "ukpconvarg")
+python -m benchmarks            all: most of an hour on two quiet cores
 python -m benchmarks speed      one; the others' figures in results.json stay as they are
 """
 
