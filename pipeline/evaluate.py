@@ -291,7 +291,7 @@ def _counts(data: Study) -> dict[str, int]:
     return {
         "seen_users": data.n_users("seen"),
         "unseen_users": data.n_users("unseen"),
-        "items": len(data.item_ids),
+        "items": len(set(data.prompt_ids) | set(data.response_ids)),
         "train_pairs": len(data.select("seen", "train")),
         "test_pairs": len(data.select("seen", "test")) + len(data.select("unseen", "test")),
         "dropped_pairs": manifest["counts"]["dropped"],
@@ -300,7 +300,7 @@ def _counts(data: Study) -> dict[str, int]:
 
 
 def _encoder(data: Study) -> dict[str, Any]:
-    about = asdict(data.embedder)
+    about = asdict(data.embedders["responses"])
     return {"name": about.pop("encoder"), **about}
 
 

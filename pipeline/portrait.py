@@ -85,8 +85,8 @@ def _prototypes(data: Study, model: RewardModel, n_items: int) -> list[dict[str,
     def show(at: int, k: int, value: torch.Tensor) -> dict[str, Any]:
         prompt = int(questions.prompt[row[at]])
         return {
-            "prompt": texts.get(data.item_ids[prompt]) if prompt >= 0 else None,
-            "response": texts.get(data.item_ids[int(response[at])], ""),
+            "prompt": texts.get(data.prompt_ids[prompt]) if prompt >= 0 else None,
+            "response": texts.get(data.response_ids[int(response[at])], ""),
             "score": round(float(value), 3),
         }
 

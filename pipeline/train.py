@@ -99,7 +99,7 @@ def _save(data: Study, fitted: Fitted, config: FitConfig, folder: "layout.Path")
         data.embeddings,
         user_ids=data.user_ids["seen"],
         fit_config=config,
-        encoder=asdict(data.embedder),
+        encoder=asdict(data.embedders["responses"]),
     ).save(folder)
 
 

@@ -63,7 +63,7 @@ def test_prototype_shows_its_own_highest_and_lowest_answers(own):
 
 def test_a_score_is_the_prototypes_reward_less_that_of_the_other_response(own):
     data, model = own
-    row = {text: data.item_ids.index(item) for item, text in study.texts("own").items()}
+    row = {text: data.response_ids.index(item) for item, text in study.texts("own").items()}
     for k, each in enumerate(portrait.portrait(data, model, 3, {})["prototypes"]):
         for item in each["most"] + each["least"]:
             colours = ("red", "blue") if "red" in item["response"] else ("blue", "red")
@@ -79,7 +79,7 @@ def test_of_two_answers_the_rarer_is_shown(own):
     from dataclasses import replace
 
     data, model = own
-    ids = data.item_ids
+    ids = data.response_ids
     texts = study.texts("own")
     yes, no = (
         next(row for row, i in enumerate(ids) if texts[i] == f"a {c} thing 0") for c in ("red", "blue")
