@@ -105,15 +105,15 @@ def _spoil(picture: "Image", random: Random, defect: str | None) -> "Image":
     from PIL import Image, ImageFilter
 
     if defect == "blurred":
-        return picture.filter(ImageFilter.GaussianBlur(random.uniform(1.6, 2.6)))
+        return picture.filter(ImageFilter.GaussianBlur(random.uniform(0.6, 2.4)))
     if defect == "noisy":
-        return _add_noise(picture, random.getrandbits(32), random.uniform(18, 30))
+        return _add_noise(picture, random.getrandbits(32), random.uniform(6, 26))
     if defect == "faded":
         return Image.blend(
-            picture, Image.new("RGB", picture.size, (176, 176, 176)), random.uniform(0.5, 0.65)
+            picture, Image.new("RGB", picture.size, (176, 176, 176)), random.uniform(0.15, 0.6)
         )
     if defect == "blocky":
-        small = picture.reduce(random.choice((4, 5)))
+        small = picture.reduce(random.choice((2, 3, 4)))
         return small.resize(picture.size, Image.Resampling.NEAREST)
     return picture
 
