@@ -171,7 +171,7 @@ def read(files: dict[str, Path], *, pixels: bool = True) -> "pl.DataFrame":
             for part in _read_groups(name, path, pixels=pixels):
                 parts.append(part)
                 bar.update()
-    if not parts:
+    if not any(len(part) for part in parts):
         raise PipelineError("Pick-a-Pic's files must hold comparisons, got not one row")
     names = pl.Enum([path.name for path in dict.fromkeys(ordered.values())])
     return pl.concat(parts).with_columns(pl.col("file").cast(names), pl.col("split").cast(pl.Enum(SPLITS)))
