@@ -6,7 +6,7 @@ Here people are chosen, put into groups, and called seen or unseen; `recolour` p
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.datasets import Found, pickapic, pickapic_pairs, pickapic_v1, scenes
+from pipeline.datasets import Found, pickapic, pickapic_pairs, pickapic_sources, pickapic_v1, scenes
 from pipeline.errors import PipelineError
 from pipeline.files import write_json
 from pipeline.knobs import PreparePickafilter
@@ -32,7 +32,7 @@ def find(params: Params) -> Found:
         return Found(SAMPLE, make=scenes.write)
     if source == "pickapic_v1":
         return pickapic_v1.find(params)
-    links = pickapic.from_folder(source, "source.pickafilter")
+    links = pickapic_sources.from_folder(source, "source.pickafilter")
     return Found(
         f"Pick-a-Pic's format, from {source}", links=links, check=lambda: pickapic.check(links, pixels=True)
     )

@@ -7,12 +7,10 @@ group by row group; a picture is known by where its bytes first occur, and is re
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import layout, progress
-from pipeline.datasets import Found, Remote
+from pipeline import progress
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 SPLITS = ("train", "validation", "test", "validation_unique", "test_unique")
-HUB_FILES = ("train", "validation", "test", "test_unique")
 LEFT_OUT = "validation_unique"
 NAME = re.compile(rf"(?:.*/)?({'|'.join(SPLITS)})-[^/]*\.parquet")
 JPEGS = ("jpg_0", "jpg_1")
@@ -75,62 +72,9 @@ def split_of(name: str) -> str | None:
     return match[1] if match else None
 
 
-def from_hub(repo: str, revision: str, splits: tuple[str, ...] = HUB_FILES, prefix: str = "") -> Remote:
-    """The files of these splits in a repository on the hub."""
-    return Remote(repo, revision, [f"data/{split}-*.parquet" for split in splits], prefix=prefix)
-
-
-def from_folder(
-    source: str, what: str, splits: tuple[str, ...] = SPLITS, prefix: str = ""
-) -> dict[str, Path]:
-    """The files of these splits in a FOLDER, or in the `data` in it, by name.
-
-    Args:
-        source: The path as written, absolute or relative to the repository.
-        what: The parameter that holds it, for messages.
-        splits: Those wanted.
-        prefix: Goes before each name.
-
-    Raises:
-        PipelineError: If there is no such folder, no such file, a file that no split claims, or a name twice.
-    """
-    folder = layout.project_root() / Path(source).expanduser()
-    if not folder.is_dir():
-        raise PipelineError(
-            f"{what} must be an existing folder of Pick-a-Pic's Parquet files, got {source!r}, "
-            f"looked for at {folder}"
-        )
-    found: dict[str, Path] = {}
-    for path in sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")]):
-        split = split_of(path.name)
-        if split is None:
-            raise PipelineError(
-                f"{what} must hold files named {'-*, '.join(SPLITS)}-*.parquet, got {path.name!r} in "
-                f"{source!r}; rename it or move it away"
-            )
-        if path.name in found:
-            raise PipelineError(f"{what} must hold each file once, got {path.name!r} twice in {source!r}")
-        if split in splits:
-            found[path.name] = path
-    if not found:
-        raise PipelineError(
-            f"{what} must hold Parquet files named {'-*, '.join(splits)}-*.parquet, got {source!r}, "
-            "which has none"
-        )
-    return {f"{prefix}{name}": found[name] for name in sorted(found, key=in_order)}
-
-
 def in_order(name: str) -> tuple[int, str]:
     """Sorts files by split, then by name: the order in which pictures first occur."""
     return SPLITS.index(split_of(name) or ""), name
-
-
-def find(source: str, what: str, remote: Remote, about: str) -> Found:
-    """What a source of Pick-a-Pic names now: `hub`, or a FOLDER whose footers are checked at once."""
-    if source == "hub":
-        return Found(f"{about} from the hub: {remote.repo} at {remote.revision}", remotes=[remote])
-    links = from_folder(source, what)
-    return Found(f"{about} from {source}", links=links, check=partial(check, links, pixels=True))
 
 
 def check(files: dict[str, Path], *, pixels: bool) -> None:

@@ -5,14 +5,14 @@ Kirstain et al., arXiv:2305.01569. From the hub at a pinned revision, or from a 
 
 from pathlib import Path
 
-from pipeline.datasets import Found, pickapic, pickapic_pairs, pickapic_published
+from pipeline.datasets import Found, pickapic_pairs, pickapic_published, pickapic_sources
 from pipeline.params import Params
 
 
 def find(params: Params) -> Found:
     """The hub's files, or links to those in the folder."""
-    remote = pickapic.from_hub(params.hub.pickapic_v1_repo, params.hub.pickapic_v1_revision)
-    return pickapic.find(params.source.pickapic_v1, "source.pickapic_v1", remote, "Pick-a-Pic v1")
+    remote = pickapic_sources.from_hub(params.hub.pickapic_v1_repo, params.hub.pickapic_v1_revision)
+    return pickapic_sources.find(params.source.pickapic_v1, "source.pickapic_v1", remote, "Pick-a-Pic v1")
 
 
 def prepare(params: Params, files: dict[str, Path], out: Path) -> dict[str, int]:

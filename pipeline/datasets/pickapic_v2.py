@@ -8,7 +8,7 @@ the same two pictures; the other readings are counted beside it in published.jso
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.datasets import Found, pickapic, pickapic_pairs, pickapic_published
+from pipeline.datasets import Found, pickapic, pickapic_pairs, pickapic_published, pickapic_sources
 from pipeline.errors import PipelineError
 from pipeline.params import Params
 
@@ -21,15 +21,17 @@ OVERLAPS = ("train", "validation")
 
 def find(params: Params) -> Found:
     """The hub's files, or links to those in the folder; with them v1's tables, where they are needed."""
-    remote = pickapic.from_hub(params.hub.pickapic_v2_repo, params.hub.pickapic_v2_revision)
-    found = pickapic.find(params.source.pickapic_v2, "source.pickapic_v2", remote, "Pick-a-Pic v2")
+    remote = pickapic_sources.from_hub(params.hub.pickapic_v2_repo, params.hub.pickapic_v2_revision)
+    found = pickapic_sources.find(params.source.pickapic_v2, "source.pickapic_v2", remote, "Pick-a-Pic v2")
     if params.prepare.pickapic_v2.leakage == "skip":
         return found
     hub, source = params.hub, params.source.pickapic_v1
     if source == "hub":
-        v1 = pickapic.from_hub(hub.pickapic_v1_tables_repo, hub.pickapic_v1_tables_revision, OVERLAPS, V1)
+        v1 = pickapic_sources.from_hub(
+            hub.pickapic_v1_tables_repo, hub.pickapic_v1_tables_revision, OVERLAPS, V1
+        )
         return Found(found.source, links=found.links, remotes=[*found.remotes, v1], check=found.check)
-    links = pickapic.from_folder(source, "source.pickapic_v1", OVERLAPS, V1)
+    links = pickapic_sources.from_folder(source, "source.pickapic_v1", OVERLAPS, V1)
     return Found(
         found.source,
         links={**found.links, **links},

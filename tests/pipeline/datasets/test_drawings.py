@@ -58,4 +58,4 @@ def test_each_defect_does_what_it_says():
     assert spoilt["faded"].std() < neat.std()
     assert roughness(spoilt["unfinished"]) < roughness(neat)
     alike = [(np.diff(picture[100:], axis=1) == 0).mean() for picture in (neat, spoilt["blocky"])]
-    assert alike[0] < 0.4 < alike[1]
+    assert alike[0] + 0.1 < alike[1]
