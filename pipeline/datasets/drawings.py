@@ -80,7 +80,7 @@ def draw(scene: Scene, seed: str, defect: str | None = None) -> "Image":
     colour = shade(COLOURS[scene.colour], random.uniform(0.9, 1.1))
     x, y, size = random.uniform(95, 160), HORIZON + random.uniform(8, 30), random.uniform(38, 48)
     drawn_things.THINGS[scene.thing](pen, x, y, size, colour if finished else None)
-    return _spoil(picture.reduce(2), random, defect)
+    return spoil(picture.reduce(2), random, defect)
 
 
 def _background(pen: "ImageDraw", random: Random, *, finished: bool) -> None:
@@ -104,7 +104,14 @@ def _places(random: Random, count: int) -> Iterator[tuple[float, float]]:
         yield DRAWN * (n + 0.5) / count + random.uniform(-8, 8), random.uniform(26, 52)
 
 
-def _spoil(picture: "Image", random: Random, defect: str | None) -> "Image":
+def spoil(picture: "Image", random: Random, defect: str | None) -> "Image":
+    """Give a picture a defect, as strong as it happens; `unfinished` can only be drawn.
+
+    Args:
+        picture: RGB, of any size.
+        random: Decides how strong.
+        defect: Of `DEFECTS`; None leaves it as it is.
+    """
     from PIL import Image, ImageFilter
 
     if defect == "blurred":
@@ -125,5 +132,5 @@ def _add_noise(picture: "Image", seed: int, spread: float) -> "Image":
     import numpy as np
     from PIL import Image
 
-    noise = np.random.default_rng(seed).normal(0, spread, (SIZE, SIZE, 3))
+    noise = np.random.default_rng(seed).normal(0, spread, (*picture.size[::-1], 3))
     return Image.fromarray((np.asarray(picture) + noise).round().clip(0, 255).astype(np.uint8))

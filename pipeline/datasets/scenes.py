@@ -62,10 +62,23 @@ class Drawn:
 def write(folder: Path, seed: int = 0) -> None:
     """Write the sample as one Parquet file a split; the same bytes for the same seed."""
     random = Random(f"scenes {seed}")  # noqa: S311 - no secret
-    drawn = _draw_all(random)
-    asked = list(_ask(random))
+    write_answers(folder, _draw_all(random), CROWDS, random)
+
+
+def write_answers(
+    folder: Path, drawn: dict[str, list[Drawn]], crowds: tuple[Crowd, ...], random: Random
+) -> None:
+    """Have people answer, and write what they say.
+
+    Args:
+        folder: Where to write.
+        drawn: Each split's prompts with their pictures.
+        crowds: The people.
+        random: Decides who is asked what, and who errs.
+    """
+    asked = list(_ask(random, {split: len(prompts) for split, prompts in drawn.items()}, crowds))
     random.shuffle(asked)
-    rows: dict[str, list[dict[str, Any]]] = {split: [] for split in PROMPTS}
+    rows: dict[str, list[dict[str, Any]]] = {split: [] for split in drawn}
     for number, (user, split, prompt) in enumerate(asked):
         rows[split].append(_answer(random, number, user, drawn[split][prompt]))
     for split, answers in rows.items():
@@ -81,24 +94,28 @@ def _draw_all(random: Random) -> dict[str, list[Drawn]]:
 def _draw(random: Random, scene: drawings.Scene) -> Drawn:
     defect = random.choice(drawings.DEFECTS)
     pictures = [drawings.draw(scene, f"{scene.prompt} {random.random()}", wrong) for wrong in (None, defect)]
-    neat, spoilt = (_jpeg(picture) for picture in pictures)
-    return Drawn(scene.prompt, (_uid(random), _uid(random)), (neat, spoilt))
+    neat, spoilt = (jpeg(picture) for picture in pictures)
+    return Drawn(scene.prompt, (uid(random), uid(random)), (neat, spoilt))
 
 
-def _jpeg(picture: "Image") -> bytes:  # noqa: F821
+def jpeg(picture: "Image") -> bytes:  # noqa: F821
+    """A picture as the bytes of a JPEG file."""
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=QUALITY)
     return out.getvalue()
 
 
-def _uid(random: Random) -> str:
+def uid(random: Random) -> str:
+    """A picture's id."""
     return str(UUID(int=random.getrandbits(128), version=4))
 
 
-def _ask(random: Random) -> Iterator[tuple[int, str, int]]:
+def _ask(
+    random: Random, prompts: dict[str, int], crowds: tuple[Crowd, ...]
+) -> Iterator[tuple[int, str, int]]:
     """Who is asked about which prompt of which split, nobody twice about one."""
     user = 0
-    for crowd in CROWDS:
+    for crowd in crowds:
         for _ in range(crowd.people):
             user += 1
             counts = {
@@ -107,7 +124,7 @@ def _ask(random: Random) -> Iterator[tuple[int, str, int]]:
                 "test": crowd.test,
             }
             for split, count in counts.items():
-                for prompt in random.sample(range(PROMPTS[split]), count):
+                for prompt in random.sample(range(prompts[split]), count):
                     yield user, split, prompt
 
 
