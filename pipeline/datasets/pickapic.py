@@ -145,7 +145,7 @@ def _read_groups(name: str, path: Path, *, pixels: bool) -> Iterator["pl.DataFra
         for group in range(file.num_row_groups):
             table = file.read_row_group(group, columns=list(COLUMNS))
             table.validate(full=True)
-            yield _narrow(pl.DataFrame(table)).select(
+            yield pl.DataFrame(_narrow(table)).select(
                 pl.lit(split_of(name)).alias("split"),
                 pl.lit(path.name).alias("file"),
                 pl.lit(group, pl.Int32).alias("row_group"),
@@ -154,19 +154,22 @@ def _read_groups(name: str, path: Path, *, pixels: bool) -> Iterator["pl.DataFra
             )
 
 
-def _narrow(frame: "pl.DataFrame") -> "pl.DataFrame":
-    """Our names, and one type for each kind."""
-    import polars as pl
+def _narrow(table: "pa.Table") -> "pa.Table":
+    """Our names, one type for each kind, times as UTC; and nothing else of a schema that may be damaged."""
+    import pyarrow as pa
 
-    frame = frame.rename({theirs: here for theirs, (here, _) in COLUMNS.items()})
-    time = pl.col("time")
-    if getattr(frame.schema["time"], "time_zone", None):
-        time = time.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-    return frame.with_columns(
-        pl.col("prompt", "uid_0", "uid_1").cast(pl.String),
-        pl.col("label").cast(pl.Float64),
-        pl.col("user_id", "ranking_id", "per_prompt").cast(pl.Int64),
-        time.cast(pl.Datetime("us")),
+    types = {
+        "string": pa.large_string(),
+        "float64": pa.float64(),
+        "int64": pa.int64(),
+        "bool": pa.bool_(),
+        "timestamp": pa.timestamp("us"),
+    }
+    return pa.table(
+        {
+            here: table.column(theirs).cast(types[kind], safe=kind != "timestamp")
+            for theirs, (here, kind) in COLUMNS.items()
+        }
     )
 
 
@@ -179,7 +182,7 @@ def _opened(name: str, path: Path) -> Iterator["pq.ParquetFile"]:
     try:
         with pq.ParquetFile(path) as file:
             yield file
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are no text
         reason = " ".join(str(error).split())[:120]
         raise PipelineError(
             f"{name} must be a whole Parquet file in Pick-a-Pic's format, got a damaged one ({reason}); "

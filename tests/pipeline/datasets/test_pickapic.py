@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from pathlib import Path
+from random import Random
 
 import polars as pl
 import pyarrow as pa
@@ -234,6 +235,26 @@ def test_a_truncated_file_is_refused_with_its_reason(shards, kept):
         PipelineError, match=r"train-0\.parquet must be a whole Parquet file .* fetch it again"
     ):
         pickapic.read(shards.files())
+
+
+def test_a_flipped_byte_is_read_or_refused_in_one_sentence(shards):
+    path = shards.write(
+        "train-0.parquet", [shards.row(prompt=f"dog {n}") for n in range(9)], row_group_size=4
+    )
+    whole = path.read_bytes()
+    damaged = shards.folder / "damaged.parquet"
+    random = Random(0)
+    refused = []
+    for _ in range(150):
+        place = random.randrange(len(whole))
+        damaged.write_bytes(whole[:place] + bytes([random.randrange(256)]) + whole[place + 1 :])
+        try:
+            frame = pickapic.read({"train-0.parquet": damaged})
+            assert len(frame.columns) == 4 + len(pickapic.COLUMNS)
+        except PipelineError as error:
+            refused.append(str(error))
+    assert len(refused) > 20
+    assert not any("\n" in sentence for sentence in refused)
 
 
 def test_html_under_a_parquet_name_is_refused(shards):

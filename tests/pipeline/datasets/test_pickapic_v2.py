@@ -1,13 +1,16 @@
 """Pick-a-Pic v2: which test comparisons v1 trained or validated on, by each reading, beside what was published."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from pipeline import params
+from pipeline import download, params, prepare
 from pipeline.datasets import pickapic_v2
 from pipeline.errors import PipelineError
+
+FIXTURE = Path(__file__).parents[3] / "../shared/data/pickapic_fixture"
 
 
 @pytest.fixture
@@ -87,3 +90,18 @@ def test_to_derive_it_v1_is_needed(both):
 def test_on_the_real_test_set_one_sentence_says_whether_the_counts_agree(counts, says):
     readings = {name: {"leakage": count, "no_leakage": 18_391 - count} for name, count in counts.items()}
     assert pickapic_v2.say(readings).endswith(says)
+
+
+def test_the_fixture_of_the_exact_schema_is_read(project, read_pairs):
+    """It has train rows alone, so there is no test set to find an overlap in."""
+    if not FIXTURE.is_dir():
+        pytest.skip("the fixture of the exact schema is not at hand")
+    folder = str(FIXTURE.resolve())
+    project.set({"source.pickapic_v1": folder, "source.pickapic_v2": folder})
+    download.main("pickapic_v2")
+    prepare.main("pickapic_v2")
+    out = project.root / "data/prepared/pickapic_v2"
+    pairs, _ = read_pairs(out)
+    assert pairs["split"].to_list() == ["train"] * 10
+    leakage = json.loads((out / "published.json").read_text())["leakage"]
+    assert leakage["readings"]["same_images"] == {"leakage": 0, "no_leakage": 0}
