@@ -20,6 +20,7 @@ NAMES = (
     "default",
     "simulated",
     "persona",
+    "pickafilter",
     "ukpconvarg",
 )
 
