@@ -61,7 +61,6 @@ def _shrunk(
 ) -> Iterator["Tensor | str"]:
     """Every image as the network takes it, or why it cannot; decoded on threads, in the items' order."""
     from pal.encoders.ahead import ahead
-
     from pal.errors import PalError
 
     workers = knobs.workers or default_workers()

@@ -76,9 +76,9 @@ def load(dataset: str) -> Study:
     Raises:
         PipelineError: If something is missing or damaged, or a pair names an item without embedding.
     """
+    embedded = _Embedded(dataset)  # first: with nothing there yet, its stage brings about all others
     pairs = tables.read_arrow(layout.recoloured(dataset) / tables.PAIRS, f"recolour@{dataset}")
     splits = tables.read_arrow(layout.splits(dataset) / tables.SPLITS, f"split@{dataset}")
-    embedded = _Embedded(dataset)
     at = _rows_of(pairs["pair_id"].to_numpy(), splits["pair_id"].to_numpy(), dataset)
     sides = {side: embedded.rows(side, pairs[side]) for side in SIDES}
     rows = {side: side_rows[at] for side, (_, side_rows) in sides.items()}

@@ -27,7 +27,7 @@ def test_a_generated_dataset_has_nothing_to_hash(project):
     project.set({"datasets": ["simulated"]})
     check.main()
     source = "generated: the paper's simulation, drawn from its seed"
-    assert prints() == {"simulated.json": {"source": source, "remote": None, "sha256": {}}}
+    assert prints() == {"simulated.json": {"source": source, "remotes": [], "sha256": {}}}
 
 
 def test_a_fingerprint_holds_the_hash_of_every_file(own):

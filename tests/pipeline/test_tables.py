@@ -38,9 +38,12 @@ def test_text_items_are_distinct_and_ordered_by_id():
 
 
 def test_schemas_name_their_columns():
-    assert tables.items_schema().names == ["item_id", "modality", "text", "vector"]
+    assert tables.items_schema().names == [
+        "item_id", "modality", "text", "vector", "file", "row_group", "row", "column", "filter",
+    ]  # fmt: skip
     assert tables.pairs_schema().names == [
         "pair_id", "user_id", "prompt", "chosen", "rejected", "label", "group", "users", "split",
+        "test", "filtered", "weight", "time",
     ]  # fmt: skip
     assert tables.splits_schema().names == ["pair_id", "users", "split", "items"]
 
@@ -53,7 +56,8 @@ def test_a_table_is_written_in_its_schema_with_nulls_where_columns_are_absent(tm
     assert back["group"].null_count() == 2
     assert back["label"].dtype == pl.Float32
     assert back.with_columns(pl.col(pl.Categorical).cast(pl.String)).row(1, named=True) == {
-        "pair_id": 1, **PAIRS, "group": None, "users": None, "split": None,
+        "pair_id": 1, **PAIRS, "group": None, "users": None, "split": None, "test": None,
+        "filtered": None, "weight": None, "time": None,
     }  # fmt: skip
 
 
