@@ -222,7 +222,7 @@ def test_bytes_other_than_the_hub_lists_are_refused(tables, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", cut)
     with pytest.raises(PipelineError, match=r"a\.parquet of org/name must have the published sha256 .*, got"):
         download.from_hub(remote("data/a.parquet"), "own")
-    assert not [path for path in layout.store().rglob("a.parquet")]
+    assert not list(layout.store().rglob("a.parquet"))
 
 
 def source(monkeypatch, found):

@@ -41,17 +41,10 @@ def make(folder: Path, *, pooling: str = "mean", dense: int | None = None, unit:
     if dense:
         modules.append(("2_Dense", "Dense"))
         (folder / "2_Dense").mkdir()
-        said = {
-            "in_features": WIDTH,
-            "out_features": dense,
-            "bias": True,
-            "activation_function": "torch.nn.Tanh",
-        }
+        said = {"in_features": WIDTH, "out_features": dense, "bias": True, "activation_function": "torch.nn.Tanh"}
         (folder / "2_Dense/config.json").write_text(json.dumps(said))
         layer = torch.nn.Linear(WIDTH, dense)
-        save_file(
-            {f"linear.{k}": v for k, v in layer.state_dict().items()}, folder / "2_Dense/model.safetensors"
-        )
+        save_file({f"linear.{k}": v for k, v in layer.state_dict().items()}, folder / "2_Dense/model.safetensors")
     if unit:
         modules.append((f"{len(modules)}_Normalize", "Normalize"))
     listed = [
