@@ -37,7 +37,10 @@ class ClipEncoder:
 
         self._torch, self._device, self._config = torch, device, config
         self._dtype = getattr(torch, described.precision)
-        self._model = self._built(described).eval().requires_grad_(False).to(device, self._dtype)
+        model = self._built(described).eval().requires_grad_(False)
+        if not all(torch.isfinite(weight).all() for weight in model.parameters()):
+            raise PalError(f"the weights of {described.name} must be finite, got NaN or infinity")
+        self._model = model.to(device, self._dtype)
         mean, std = (
             torch.tensor(config.preprocess[of], device=device).view(3, 1, 1) for of in ("mean", "std")
         )
@@ -106,8 +109,6 @@ class ClipEncoder:
         except (RuntimeError, KeyError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
             raise PalError(f"{path} must hold the weights of {name}: {reason}") from None
-        if not all(self._torch.isfinite(weight).all() for weight in model.parameters()):
-            raise PalError(f"{path} must hold finite weights of {name}, got NaN or infinity")
 
     def _towers(self) -> "tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]":
         """Pixels to vectors, and tokens to vectors."""

