@@ -141,7 +141,9 @@ def test_a_file_that_is_no_parquet_is_one_sentence(album, drawn):
     album.file("a.png", drawn(0))
     album.places[0] |= {"row_group": 0, "row": 0, "column": "jpg_0"}
     album.write()
-    with pytest.raises(PipelineError, match=r"^a\.png of own is damaged or has not the images that it had \("):
+    with pytest.raises(
+        PipelineError, match=r"^a\.png of own is damaged or has not the images that it had \("
+    ):
         read()
 
 
