@@ -77,6 +77,7 @@ class SentenceEncoder:
 
 
 def _load(described: Described, device: str) -> Any:
+    from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
@@ -89,7 +90,7 @@ def _load(described: Described, device: str) -> Any:
             local_files_only=True,
             model_kwargs={"use_safetensors": True, "dtype": "float32"},
         ).eval()
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, TypeError, LookupError, RuntimeError, ImportError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise PalError(
             f"{described.name} could not be loaded from {described.folder} ({reason}); get its files again, "

@@ -15,6 +15,7 @@ MODULES = ("Transformer", "Pooling", "Normalize", "Dense", "Dropout", "LayerNorm
 """The library's modules that are run: a transformer first, then what makes one vector of its tokens'."""
 
 LARGEST_JSON = 64 * 2**20
+WIDEST = 2**20
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,18 @@ def read(folder: Path) -> Said:
     dim, words = 0, [f"cut to {limit} tokens" if limit else "cut to the model's limit"]
     for kind, path in modules:
         if kind == "Transformer":
-            dim = _json(path / "config.json").get("hidden_size", 0)
+            dim = _width(_json(path / "config.json").get("hidden_size"))
         elif kind == "Pooling":
             width, modes = _pooling(path)
-            dim = (width or dim) * len(modes)
+            dim = (_width(width) or dim) * len(modes)
             words.append(f"{' and '.join(modes)} over tokens")
         elif kind == "Dense":
-            dim = _json(path / "config.json").get("out_features", 0)
+            dim = _width(_json(path / "config.json").get("out_features"))
             words.append(f"dense to {dim}")
         elif kind == "Normalize":
             words.append("unit length")
-    if not (isinstance(dim, int) and dim > 0):
-        raise PalError(f"the configuration in {folder} must give the width of the vectors, got {dim!r}")
+    if not dim:
+        raise PalError(f"the configuration in {folder} must give the width of its vectors, got none")
     return Said(dim, limit, ", ".join(words))
 
 
@@ -106,10 +107,15 @@ def sha256_of_weights(folder: Path) -> str:
     )
 
 
-def _pooling(path: Path) -> tuple[int, list[str]]:
+def _width(value: Any) -> int:
+    """A width as written; 0 for what is none."""
+    return value if isinstance(value, int) and 0 < value <= WIDEST else 0
+
+
+def _pooling(path: Path) -> tuple[Any, list[str]]:
     """Width of a token's vector, and the ways of pooling, in both of the library's formats."""
     said = _json(path / "config.json")
-    width = said.get("embedding_dimension") or said.get("word_embedding_dimension") or 0
+    width = said.get("embedding_dimension") or said.get("word_embedding_dimension")
     if mode := said.get("pooling_mode"):
         return width, [mode] if isinstance(mode, str) else list(mode)
     prefix = "pooling_mode_"

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 AT_ONCE = 4_096  # texts whose tokens are lists of Python numbers, for a moment
 FIRST = 32  # characters read for each token that fits: more than any common text holds
 LOCAL = "BertPreTokenizer"
-ENDS = " \n.,;:!?\"'()*=-。，"  # where a word of such a tokeniser ends, whatever stands on the other side
+ENDS = " \n.,;:!?\"'()*=-\u3002\uff0c"
+"""Where a word of such a tokeniser ends, whatever stands on the other side."""
 
 
 class Tokens:

