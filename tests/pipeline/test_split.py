@@ -292,3 +292,15 @@ def test_main_refuses_as_prepared_without_a_split_column(own):
 def test_main_without_pairs_names_the_stage_to_run(project):
     with pytest.raises(PipelineError, match=r"pairs\.parquet is missing; run `dvc repro recolour@own`"):
         split.main("own")
+
+
+def test_main_takes_a_declared_split_whose_unseen_users_have_nothing_to_adapt_from(own):
+    rows = [("ann", "p", "a", "b", "seen", "train"), ("ann", "q", "a", "b", "seen", "test")]
+    pairs = table([*rows, ("bob", "p", "a", "b", "unseen", "test")]).with_columns(label=pl.lit(1.0))
+    tables.write_table(layout.recoloured("own") / tables.PAIRS, pairs, tables.pairs_schema())
+    own.set({"split.own": "as_prepared"})
+    split.main("own")
+    manifest = json.loads((layout.splits("own") / "manifest.json").read_text())
+    assert manifest["places"] == {
+        "seen.test.new": 1, "seen.train.known": 1, "unseen.test.known": 1,
+    }  # fmt: skip
