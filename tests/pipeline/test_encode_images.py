@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ import torch
 
 from pal.encoders import pictures
 from pal.encoders.classical import Classical
-from pipeline import colour, encode, encode_images, layout, shards
+from pipeline import code, colour, encode, encode_images, layout, shards
 from pipeline.errors import PipelineError
 
+ROOT = Path(__file__).parents[2]
 HTML = b"<html><body>404 not found</body></html>"
 WARM = "mix #ff5f1f 0.5"
 N = 20  # pictures: three groups of two batches of four, the last one smaller
@@ -274,3 +276,16 @@ def test_workers_leave_cores_to_the_encoder(monkeypatch):
     for cores, workers in ((None, 1), (1, 1), (2, 1), (3, 1), (16, 14)):
         monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
         assert encode_images.default_workers() == workers
+
+
+def test_what_shapes_pixels_is_part_of_the_stores_key(full, monkeypatch):
+    """An edit of the decoder or of the filters must not find the vectors of older pixels."""
+    encode.main("own")
+    assert all((ROOT / module).is_file() for module in encode_images.SHAPES_VECTORS)
+    prints = [code.fingerprint(ROOT, Path(name)) for name in encode_images.SHAPES_VECTORS]
+    reached = {line.split()[1] for lines in prints for line in lines}
+    assert reached >= {"pal/encoders/pictures.py", "pal/encoders/picture_files.py", "pipeline/colour.py"}
+    (before,) = (layout.store() / "embeddings").iterdir()
+    monkeypatch.setattr(encode_images, "SHAPES_VECTORS", ["pal/encoders/pictures.py"])
+    encode.main("own")
+    assert {path.name for path in (layout.store() / "embeddings").iterdir()} > {before.name}
