@@ -206,12 +206,26 @@ def test_skipped_images_are_counted_and_listed_with_their_reasons(spoiled, capsy
     assert "encode@own: 1 items skipped: it has no bytes" in capsys.readouterr().out
 
 
-def test_a_run_that_skips_gives_the_same_bytes_again(spoiled):
+def test_a_run_that_skips_gives_the_same_bytes_again_and_encodes_nothing(spoiled, encoded):
+    """Bad images are tried again, and the groups of good ones in which they lie are not."""
     spoiled.project.set({"encode.on_bad_item": "skip"})
     encode.main("own")
     before = written()
+    encoded.clear()
     encode.main("own")
     assert written() == before
+    assert encoded == []
+
+
+def test_a_new_image_beside_bad_ones_is_encoded_and_all_are_told_once(spoiled, drawn):
+    spoiled.project.set({"encode.on_bad_item": "skip"})
+    encode.main("own")
+    new = spoiled.file("new.png", drawn(70))
+    spoiled.write()
+    encode.main("own")
+    assert manifest()["counts"] == {"read": 10, "kept": 7, "dropped": 3}
+    assert new in read()[0]
+    assert {row["item_id"] for row in dropped()} == set(spoiled.bad)
 
 
 def test_where_all_are_skipped_an_empty_shard_tells_the_encoder(album):
