@@ -1,10 +1,11 @@
 """Encoding texts beside sentence-transformers' defaults: every engine and precision that a CPU has.
 
 6,000 statements, real ones where they are there, through MiniLM on one thread: batches of like length within
-the encode stage's token budget, and `SentenceTransformer.encode` as it comes. Slices of 1,000 statements,
-each way in turn, since a part of half a minute is rarely undisturbed; of each slice and way the fastest of at
-least four rounds that were not disturbed (benchmarks/rounds.py), summed over the slices. Cosines are over all
-statements. ONNX Runtime is measured where it is installed. About 10 minutes on a quiet core.
+the encode stage's token budget, and `SentenceTransformer.encode` as it comes. A part of half a minute is
+rarely undisturbed, so the statements are cut into slices of 1,000, by length: then both make the batches that
+they make of all 6,000. Each way is timed in turn; of each slice and way the fastest of at least four rounds
+that were not disturbed (benchmarks/rounds.py), summed over the slices. Cosines are over all statements.
+ONNX Runtime is measured where it is installed. About 10 minutes on a quiet core.
 """
 
 import os
@@ -76,7 +77,7 @@ def measure() -> Section:
 def _rows() -> tuple[list[Row], dict[str, str]]:
     texts = _texts()
     ways, missing = _ways()
-    slices = [texts[start::steps] for steps in [max(1, len(texts) // SLICE)] for start in range(steps)]
+    slices = [texts[start : start + SLICE] for start in range(0, len(texts), SLICE)]
     times: dict[str, list[Times]] = {way: [] for way in ways}
     worst = dict.fromkeys(ways, 0.0)
     for some in slices:
@@ -164,7 +165,8 @@ def _texts() -> list[str]:
     folder = real_persona() or ROOT / "data/sample/persona"
     files = [persona.read(path.name, path) for path in sorted(folder.glob("*.jsonl"))]
     each = [file[: -(-N_TEXTS // len(files))] for file in files]
-    return [statement.statement for some in each for statement in some][:N_TEXTS]
+    texts = [statement.statement for some in each for statement in some][:N_TEXTS]
+    return sorted(texts, key=len)
 
 
 @contextmanager

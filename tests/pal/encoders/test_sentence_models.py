@@ -186,3 +186,22 @@ def test_weights_in_parts_are_hashed_together(make_tiny, tmp_path):
         (folder / f"model-0000{number}-of-00002.safetensors").write_bytes(content)
         each.append(hashlib.sha256(content).hexdigest() + "\n")
     assert other(OTHER, str(folder)).weights_sha256 == hashlib.sha256("".join(each).encode()).hexdigest()
+
+
+def test_mpnet_unpacked_from_its_packages_has_the_vectors_of_the_library(monkeypatch, tmp_path):
+    """400 MB, and so only where somebody installed them."""
+    from sentence_transformers import SentenceTransformer
+
+    for package in sentence_models.PUBLISHED["all-mpnet-base-v2"].packages:
+        try:
+            metadata.distribution(package)
+        except metadata.PackageNotFoundError:
+            pytest.skip(f"{package} is not installed")
+    monkeypatch.setenv("PAL_STORE", str(tmp_path))
+    mpnet = encoders.describe("all-mpnet-base-v2")
+    assert tmp_path in mpnet.folder.parents
+    library = SentenceTransformer(str(mpnet.folder), device="cpu", local_files_only=True)
+    texts = ["I love painting.", "Numbers bore me.", ""]
+    got = encoders.load(mpnet).encode(texts)
+    assert got.shape == (3, mpnet.dim)
+    assert abs(got - library.encode(texts, show_progress_bar=False)).max() < 1e-6
