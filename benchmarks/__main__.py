@@ -16,7 +16,7 @@ NAMES = (
     "pal_b",
     "text",
     "images",
-    "encoding",
+    "storage",
     "default",
     "simulated",
     "persona",

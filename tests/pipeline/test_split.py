@@ -293,7 +293,7 @@ def test_leakage_counts_what_test_shares_with_train():
 ALL = [("seen", "train"), ("seen", "test"), ("unseen", "adapt"), ("unseen", "test")]
 
 
-@pytest.mark.parametrize("missing", ALL)
+@pytest.mark.parametrize("missing", [place for place in ALL if place != ("unseen", "adapt")])
 def test_a_split_without_a_place_is_one_sentence(missing):
     rows = [place for place in ALL if place != missing]
     splits = pl.DataFrame(rows, schema=["users", "split"], orient="row")
@@ -306,6 +306,12 @@ def test_a_split_without_a_place_is_one_sentence(missing):
 
 def test_a_split_with_every_place_passes():
     split.check_places(pl.DataFrame(ALL, schema=["users", "split"], orient="row"), "own")
+
+
+def test_unseen_users_need_no_pairs_to_adapt_from():
+    """Published splits have test users without any others; the mean of the seen users stands in."""
+    rows = [place for place in ALL if place != ("unseen", "adapt")]
+    split.check_places(pl.DataFrame(rows, schema=["users", "split"], orient="row"), "own")
 
 
 @pytest.fixture
@@ -347,3 +353,15 @@ def test_main_refuses_as_prepared_without_a_split_column(own):
 def test_main_without_pairs_names_the_stage_to_run(project):
     with pytest.raises(PipelineError, match=r"pairs\.parquet is missing; run `dvc repro recolour@own`"):
         split.main("own")
+
+
+def test_main_takes_a_declared_split_whose_unseen_users_have_nothing_to_adapt_from(own):
+    rows = [("ann", "p", "a", "b", "seen", "train"), ("ann", "q", "a", "b", "seen", "test")]
+    pairs = table([*rows, ("bob", "p", "a", "b", "unseen", "test")]).with_columns(label=pl.lit(1.0))
+    tables.write_table(layout.recoloured("own") / tables.PAIRS, pairs, tables.pairs_schema())
+    own.set({"split.own": "as_prepared"})
+    split.main("own")
+    manifest = json.loads((layout.splits("own") / "manifest.json").read_text())
+    assert manifest["places"] == {
+        "seen.test.new": 1, "seen.train.known": 1, "unseen.test.known": 1,
+    }  # fmt: skip
