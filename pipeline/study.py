@@ -27,10 +27,14 @@ class Study:
         embeddings: One row per item, as prompts and as responses.
         embedder: What made them.
         item_ids: The items, by row of the embeddings.
+        prompt_ids: The items that are prompts, by row of the prompts' embeddings.
+        response_ids: The items that are responses, by row of the responses' embeddings.
+        embedders: What made the embeddings of `prompts` (None where there are none) and `responses`.
+        dropped: Pairs left out because an item of theirs could not be encoded.
         user_ids: For `seen` and `unseen`, the users' ids; a comparison's user counts within its half.
         groups: For `seen` and `unseen`, each user's true group; None where groups are not known.
         comparisons: Every comparison that has a place.
-        places: One row per comparison: users, split, items.
+        places: One row per comparison: users, split, items, test, filtered.
     """
 
     dataset: str
@@ -41,6 +45,10 @@ class Study:
     groups: dict[str, list[str]] | None
     comparisons: Comparisons
     places: "pl.DataFrame"
+    prompt_ids: list[str]
+    response_ids: list[str]
+    embedders: dict[str, Embedder | None]
+    dropped: int = 0
 
     def select(self, users: str, split: str, items: str | None = None) -> Comparisons:
         """The comparisons of one half of the users in one split, all or only on `known` or `new` items."""
@@ -63,11 +71,13 @@ def load(dataset: str) -> Study:
     import polars as pl
 
     ids, vectors, embedder = shards.read_folder(layout.embeddings(dataset), f"encode@{dataset}")
-    columns = ["pair_id", "user_id", "prompt", "chosen", "rejected", "label", "group"]
+    columns = ["pair_id", "user_id", "prompt", "chosen", "rejected", "label", "group", "test", "filtered"]
     pairs = tables.read_table(layout.recoloured(dataset) / tables.PAIRS, f"recolour@{dataset}", columns)
     splits = tables.read_table(layout.splits(dataset) / tables.SPLITS, f"split@{dataset}")
     frame = splits.join(pairs, on="pair_id", how="inner", maintain_order="left").with_columns(
-        pl.col("user_id", "prompt", "chosen", "rejected", "group", "users", "split", "items").cast(pl.String)
+        pl.col(
+            "user_id", "prompt", "chosen", "rejected", "group", "users", "split", "items", "test", "filtered"
+        ).cast(pl.String)
     )
     frame = _with_rows(frame, ids, dataset)
     users, groups = _users(frame)
@@ -89,7 +99,10 @@ def load(dataset: str) -> Study:
             rejected=_tensor(frame["rejected_row"]),
             label=label,
         ),
-        places=frame.select("users", "split", "items"),
+        places=frame.select("users", "split", "items", "test", "filtered"),
+        prompt_ids=ids if has_prompts else [],
+        response_ids=ids,
+        embedders={"prompts": embedder if has_prompts else None, "responses": embedder},
     )
 
 
@@ -99,6 +112,11 @@ def texts(dataset: str) -> dict[str, str]:
         layout.recoloured(dataset) / tables.ITEMS, f"recolour@{dataset}", ["item_id", "text"]
     ).drop_nulls("text")
     return dict(zip(items["item_id"].to_list(), items["text"].to_list(), strict=True))
+
+
+def items(dataset: str) -> "pl.DataFrame":
+    """The items as tables, for display."""
+    return tables.read_table(layout.recoloured(dataset) / tables.ITEMS, f"recolour@{dataset}")
 
 
 def _with_rows(frame: "pl.DataFrame", ids: list[str], dataset: str) -> "pl.DataFrame":
