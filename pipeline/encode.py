@@ -2,18 +2,22 @@
 
 Vectors go into the store batch group by batch group, so a killed run loses one group at most, and content
 that another dataset or experiment encoded is not encoded again. Batches are a fixed function of the full
-list of items, so that a resumed run gives the same bytes.
+list of items, so that a resumed run gives the same bytes. Each modality has a folder of shards of its own.
 """
 
+from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pal import encoders
-from pal.errors import PalError
-from pipeline import layout, params, progress, shards, tables
+from pipeline import encode_images, encode_texts, layout, params, raw, shards, tables
+from pipeline.bad_items import BadItem, dropped_csv
 from pipeline.devices import pick
 from pipeline.errors import PipelineError
-from pipeline.files import new_folder
+from pipeline.files import new_folder, write_json
+from pipeline.knobs import ByModality
 from pipeline.params import Params
 from pipeline.shards import Embedder
 from pipeline.store import EmbeddingStore
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
-GROUP_ROWS = 512
+FILLED = {"text": encode_texts, "image": encode_images}
 
 
 def main(dataset: str) -> None:
@@ -30,101 +34,131 @@ def main(dataset: str) -> None:
     values = params.load()
     path = layout.recoloured(dataset) / tables.ITEMS
     items = tables.read_table(path, f"recolour@{dataset}").sort("item_id")
-    name = getattr(values.encoder, dataset)
-    if name == "none":
-        vectors, embedder = _given(items, dataset)
-    else:
-        vectors, embedder = _encoded(items, name, values)
-    ids = items["item_id"].to_list()
+    bad: list[BadItem] = []
+    about: dict[str, Any] = {}
     with new_folder(layout.embeddings(dataset)) as folder:
-        for number, start in enumerate(range(0, len(ids), values.encode.shard_rows)):
-            rows = slice(start, start + values.encode.shard_rows)
-            shards.write(folder / f"shard-{number:05d}.parquet", ids[rows], vectors[rows], embedder)
+        for modality in tables.MODALITIES:
+            part = items.filter(items["modality"] == modality)
+            if part.is_empty():
+                continue
+            embedder, ids, vectors, faults = _embed(part, modality, dataset, values)
+            bad += faults
+            _write(folder / modality, ids, vectors, embedder, values.encode.shard_rows)
+            about[modality] = {"in": len(part), "out": len(ids), "encoder": asdict(embedder)}
+        dropped_csv(folder / "dropped.csv", bad)
+        _write_manifest(folder, len(items), about, bad)
 
 
-def _given(items: "pl.DataFrame", dataset: str) -> tuple["np.ndarray", Embedder]:
+def _embed(
+    items: "pl.DataFrame", modality: str, dataset: str, values: Params
+) -> tuple[Embedder, "np.ndarray", Iterator["np.ndarray"], list[BadItem]]:
+    """One modality's encoder, the ids that it encoded, their vectors in parts, and what it could not read."""
+    name = _encoder_of(dataset, modality, values)
+    if modality == "vector" or name == "none":
+        return _given(items, name, dataset, values)
+    device = pick(values.encode.device, "encode.device")
+    described = _describe(name, values)
+    if modality not in described.modalities:
+        reads = " and ".join(described.modalities)
+        raise PipelineError(
+            f"encoder.{dataset} in {layout.PARAMS} must read the {modality} items of {dataset}, "
+            f"got {name!r}, which reads {reads}; name another, or one per modality"
+        )
+    embedder = Embedder(
+        name, described.weights_sha256, described.files_sha256, described.dim, values.encode.dtype,
+        described.preprocessing, described.engine, described.precision,
+    )  # fmt: skip
+    filled = FILLED[modality]
+    store = EmbeddingStore(embedder, device, [f"pal/encoders/{described.module}.py", *filled.SHAPES_VECTORS])
+    ids = shards.packed(items["item_id"].to_list())
+    missing = store.find(ids).missing
+    count = int(missing.sum())
+    stored = f"{len(ids) - count:,} in the store, {count:,} to encode"
+    print(f"encode@{dataset}: {len(ids):,} {modality} items, {stored}")
+    bad: list[BadItem] = []
+    if count:
+        encoder = encoders.load(described, device)
+        bad = filled.fill(store, encoder, items, missing, values.encode, dataset)
+        _refuse(bad, dataset, values.encode.on_bad_item)
+    places = store.find(ids)
+    kept = ~places.missing
+    places = type(places)(places.files, places.file[kept], places.row[kept])
+    return embedder, ids[kept], store.gather(places, values.encode.shard_rows), bad
+
+
+def _encoder_of(dataset: str, modality: str, values: Params) -> str:
+    named = getattr(values.encoder, dataset)
+    if isinstance(named, ByModality):
+        return getattr(named, modality, "none")
+    return named
+
+
+def _describe(name: str, values: Params) -> encoders.Described:
+    weights = values.encode.weights.get(name, "hub")
+    if weights not in ("package", "hub"):
+        weights = str(layout.project_root() / Path(weights).expanduser())
+    return encoders.describe(name, weights, precision=values.encode.precision, engine=values.encode.engine)
+
+
+def _given(
+    items: "pl.DataFrame", name: str, dataset: str, values: Params
+) -> tuple[Embedder, "np.ndarray", Iterator["np.ndarray"], list[BadItem]]:
     """Items that are vectors already."""
     import numpy as np
 
     if (items["modality"] != "vector").any():
         raise PipelineError(f"encoder.{dataset} must name an encoder: not all items are vectors, got 'none'")
-    vectors = np.array(items["vector"].to_list(), dtype=np.float32)
+    widths = items["vector"].list.len().unique().to_list()
+    if len(widths) > 1:
+        raise PipelineError(f"the vectors of {dataset} must be of one width, got {sorted(widths)}")
+    vectors = items["vector"].explode().to_numpy().reshape(len(items), widths[0]).astype(np.float32)
     print(f"encode@{dataset}: {len(items):,} items are vectors already")
-    return vectors, Embedder("none", "", "", vectors.shape[1], "float32", "as given")
+    embedder = Embedder("none", "", "", widths[0], "float32", "as given", "none", "float32")
+    step = values.encode.shard_rows
+    parts = (vectors[start : start + step] for start in range(0, len(vectors), step))
+    return embedder, shards.packed(items["item_id"].to_list()), parts, []
 
 
-def _encoded(items: "pl.DataFrame", name: str, values: Params) -> tuple["np.ndarray", Embedder]:
-    device = pick(values.encode.device, "encode.device")
-    weights = values.encode.weights
-    if weights not in ("package", "hub"):
-        weights = str(layout.project_root() / weights)
-    try:
-        described = encoders.describe(name, weights)
-    except PalError as error:
-        raise PipelineError(str(error)) from None
-    embedder = Embedder(
-        name, described.weights_sha256, described.files_sha256, described.dim, values.encode.dtype,
-        described.preprocessing,
-    )  # fmt: skip
-    store = EmbeddingStore(embedder, device, described.module)
-    ids, texts = items["item_id"].to_list(), items["text"].to_list()
-    missing = set(ids) - set(store.find(set(ids)))
-    print(f"encode: {len(ids):,} items, {len(ids) - len(missing):,} in the store, {len(missing):,} to encode")
-    if missing:
-        encoder = encoders.load(described, device)
-        _fill(store, encoder, ids, texts, missing, values.encode.tokens_per_batch)
-    return store.read(store.find(set(ids)), ids), embedder
+def _refuse(bad: list[BadItem], dataset: str, on_bad_item: str) -> None:
+    """Stop at items that cannot be encoded, unless they are to be skipped.
 
-
-def _fill(
-    store: EmbeddingStore,
-    encoder: encoders.TextEncoder,
-    ids: list[str],
-    texts: list[str],
-    missing: set[str],
-    budget: int,
-) -> None:
-    """Encode the groups that hold a missing item, and keep what was missing."""
-    import numpy as np
-
-    with progress.bar(len(missing), "encode", "item") as bar:
-        for group in groups(batches(encoder.lengths(texts), ids, budget)):
-            wanted = [row for batch in group for row in batch if ids[row] in missing]
-            if not wanted:
-                continue
-            rows = [row for batch in group for row in batch]
-            parts = [encoder.encode([texts[row] for row in batch]) for batch in group]
-            place = {row: at for at, row in enumerate(rows)}
-            vectors = np.concatenate(parts)[[place[row] for row in wanted]]
-            store.add([ids[row] for row in wanted], vectors)
-            bar.update(len(wanted))
-
-
-def batches(lengths: list[int], ids: list[str], budget: int) -> Iterator[list[int]]:
-    """Rows in batches of like length, at most `budget` tokens with padding (or a single long row).
-
-    A function of the full list alone, ordered by length and then id: what is already in the store changes
-    no batch.
+    Raises:
+        PipelineError: Naming the first, and how many there are.
     """
-    batch: list[int] = []
-    for row in sorted(range(len(ids)), key=lambda row: (lengths[row], ids[row])):
-        if batch and lengths[row] * (len(batch) + 1) > budget:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
+    if not bad:
+        return
+    first = bad[0]
+    more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
+    if on_bad_item == "fail":
+        names = {file.sha256: file.name for file in raw.read_manifest(dataset).files}
+        raise PipelineError(
+            f"{first.told(names)} of {dataset}{more} cannot be encoded: {first.reason}; mend it, or set "
+            "encode.on_bad_item to skip"
+        )
+    for reason, count in Counter(item.reason for item in bad).most_common(5):
+        print(f"encode@{dataset}: {count:,} items skipped: {reason}")
 
 
-def groups(batched: Iterator[list[int]], rows: int = GROUP_ROWS) -> Iterator[list[list[int]]]:
-    """Batches in groups of about `rows` items: what one file of the store holds, and a kill can lose."""
-    group: list[list[int]] = []
-    count = 0
-    for batch in batched:
-        group.append(batch)
-        count += len(batch)
-        if count >= rows:
-            yield group
-            group, count = [], 0
-    if group:
-        yield group
+def _write(
+    folder: Path, ids: "np.ndarray", parts: Iterator["np.ndarray"], embedder: Embedder, rows: int
+) -> None:
+    folder.mkdir()
+    start = 0
+    for number, vectors in enumerate(parts):
+        names = ids[start : start + len(vectors)]
+        shards.write(folder / f"shard-{number:05d}.parquet", names, vectors, embedder)
+        start += len(vectors)
+
+
+def _write_manifest(folder: Path, n_items: int, about: dict[str, Any], bad: list[BadItem]) -> None:
+    """What went in, what came out, what was dropped and why.
+
+    Raises:
+        PipelineError: If an item is none of these.
+    """
+    kept = sum(part["out"] for part in about.values())
+    counts = {"read": n_items, "kept": kept, "dropped": len(bad)}
+    if counts["read"] != counts["kept"] + counts["dropped"]:
+        raise PipelineError(f"encode must account for every item, got {counts}; please report this")
+    reasons = dict(Counter(item.reason for item in bad).most_common())
+    write_json(folder / "manifest.json", {"counts": counts, "reasons": reasons, "modalities": about})

@@ -21,7 +21,7 @@ def gallery(data: Study, items: "pl.DataFrame", n_pairs: int) -> list[dict[str, 
     """
     rows = in_turn(_candidates(data), n_pairs)
     wanted = {row[column] for row in rows for column in COLUMNS if row[column] is not None}
-    shown = thumbnails.show(items, wanted)
+    shown = thumbnails.show(items, data.dataset, wanted)
     found = []
     for row in rows:
         prompt, chosen, rejected = (shown.get(row[column], thumbnails.Shown()) for column in COLUMNS)

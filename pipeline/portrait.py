@@ -84,7 +84,7 @@ def _prototypes(
         order = torch.argsort(value, descending=True, stable=True).tolist()
         at = [_first_of_each(way, prompt, response, n_items) for way in (order, order[::-1])]
         ends.append([[(prompt[i], response[i], float(value[i])) for i in rows] for rows in at])
-    shown = thumbnails.show(items, _ids(data, ends))
+    shown = thumbnails.show(items, data.dataset, _ids(data, ends))
     shares = model.weights.mean(0)
     return [
         {

@@ -1,14 +1,15 @@
 """Embeddings on disk: Parquet shards of item_id and vector, the encoder named in the schema's metadata.
 
-Vectors are a fixed-size *binary* column, little-endian, uncompressed, without dictionary or statistics:
-Parquet has no fixed-size list, and its list column is many times slower to write and to read. `read` gives
-them back as one array; other tools see bytes, and `dim` and `dtype` in the metadata say how to read them.
+Both are fixed-size *binary* columns, little-endian, uncompressed, without dictionary or statistics: Parquet
+has no fixed-size list, and its list column is many times slower to write and to read. A shard is one row
+group, so that reading it copies nothing. `read` gives arrays; other tools see bytes, and `dim` and `dtype` in
+the metadata say how to read them, as `as_lists` does.
 """
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.errors import PipelineError
 from pipeline.files import new_file
@@ -19,19 +20,22 @@ if TYPE_CHECKING:
 
 KEY = b"pal"
 PATTERN = "shard-*.parquet"
+ID_BYTES = 16
 
 
 @dataclass(frozen=True)
 class Embedder:
-    """Which encoder made vectors: what stands in every shard's metadata.
+    """Which encoder made vectors, and how: what stands in every shard's metadata.
 
     Args:
         encoder: Its name; `none` where items were vectors already.
-        weights_sha256: Hash of its weights; empty where it has none.
+        weights_sha256: Hash of its weights; empty where it has none, or untrained ones.
         files_sha256: Hash over its weights, configuration and tokeniser.
         dim: Width of the vectors.
         dtype: float32 or float16, as stored.
         preprocessing: In words.
+        engine: What ran the network: torch, compile or onnx.
+        precision: What the network computed in.
     """
 
     encoder: str
@@ -40,9 +44,34 @@ class Embedder:
     dim: int
     dtype: str
     preprocessing: str
+    engine: str = "torch"
+    precision: str = "float32"
 
 
-def write(path: Path, ids: list[str], vectors: "np.ndarray", embedder: Embedder) -> None:
+def packed(ids: "list[str] | np.ndarray") -> "np.ndarray":
+    """Item ids as an array of 32 hex digits each, which sorts and searches as the texts do.
+
+    Raises:
+        PipelineError: If an id is not 32 hex digits.
+    """
+    import numpy as np
+
+    array = np.asarray(ids, dtype="S32") if len(ids) else np.empty(0, "S32")
+    try:
+        whole = len(bytes.fromhex(array.tobytes().decode("ascii"))) == ID_BYTES * len(array)
+    except ValueError:
+        whole = False
+    if not whole:
+        raise PipelineError("item ids must be 32 hex digits; make them with pipeline.tables.item_id")
+    return array
+
+
+def unpacked(ids: "np.ndarray") -> list[str]:
+    """Item ids as texts."""
+    return ids.astype("U32").tolist()
+
+
+def write(path: Path, ids: "list[str] | np.ndarray", vectors: "np.ndarray", embedder: Embedder) -> None:
     """Write one shard.
 
     Args:
@@ -58,37 +87,41 @@ def write(path: Path, ids: list[str], vectors: "np.ndarray", embedder: Embedder)
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    stored = np.ascontiguousarray(vectors, dtype=np.dtype(embedder.dtype).newbyteorder("<"))
+    names = packed(ids)
+    with np.errstate(over="ignore"):  # what overflows float16 is refused below
+        stored = np.ascontiguousarray(vectors, dtype=np.dtype(embedder.dtype).newbyteorder("<"))
     if not np.isfinite(stored).all():
         row = int(np.flatnonzero(~np.isfinite(stored).all(axis=1))[0])
         raise PipelineError(
-            f"the embedding of item {ids[row]} must be finite in {embedder.dtype}, got NaN or infinity"
+            f"the embedding of item {names[row].decode()} must be finite in {embedder.dtype}, "
+            "got NaN or infinity"
         )
-    width = embedder.dim * stored.dtype.itemsize
-    column = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(width), len(ids), [None, pa.py_buffer(stored.reshape(-1).view(np.uint8))]
-    )
-    schema = pa.schema(
-        [
-            pa.field("item_id", pa.string(), nullable=False),
-            pa.field("embedding", pa.binary(width), nullable=False),
-        ],
-        metadata={KEY: json.dumps(asdict(embedder), sort_keys=True).encode()},
-    )
-    table = pa.Table.from_arrays([pa.array(ids, pa.string()), column], schema=schema)
+    columns = [
+        _binary(bytes.fromhex(names.tobytes().decode("ascii")), ID_BYTES, len(names)),
+        _binary(stored.reshape(-1).view(np.uint8), embedder.dim * stored.dtype.itemsize, len(names)),
+    ]
+    fields = [
+        pa.field(name, column.type, nullable=False)
+        for name, column in zip(("item_id", "embedding"), columns, strict=True)
+    ]
+    schema = pa.schema(fields, metadata={KEY: json.dumps(asdict(embedder), sort_keys=True).encode()})
     with new_file(path) as temporary:
         pq.write_table(
-            table, temporary, compression="none", use_dictionary=False, write_statistics=False,
-            data_page_size=8 << 20, row_group_size=65_536,
+            pa.Table.from_arrays(columns, schema=schema), temporary, compression="none",
+            use_dictionary=False, write_statistics=False, data_page_size=8 << 20,
+            row_group_size=max(1, len(names)),
         )  # fmt: skip
 
 
-def read(path: Path) -> tuple[list[str], "np.ndarray", Embedder]:
-    """Read one shard: ids, vectors as (rows, dim) in their stored dtype, and what made them.
+def read(path: Path) -> tuple["np.ndarray", "np.ndarray", Embedder]:
+    """Read one shard: ids (`packed`), vectors as (rows, dim) in their stored dtype, and what made them.
+
+    The vectors are a view of what was read, and cannot be written to.
 
     Raises:
         PipelineError: If the file is damaged or no shard.
     """
+    import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -96,15 +129,16 @@ def read(path: Path) -> tuple[list[str], "np.ndarray", Embedder]:
         table = pq.read_table(path, memory_map=False, partitioning=None)
         table.validate(full=True)
         embedder = Embedder(**json.loads(table.schema.metadata[KEY]))
-        vectors = _as_array(table["embedding"], embedder)
-        ids = table["item_id"].to_pylist()
+        dtype = np.dtype(embedder.dtype).newbyteorder("<")
+        vectors = _bytes_of(table["embedding"], embedder.dim * dtype.itemsize).view(dtype)
+        ids = _bytes_of(table["item_id"], ID_BYTES).tobytes().hex().encode("ascii")
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         raise PipelineError(f"{path} is not a whole shard of embeddings ({reason})") from None
-    return ids, vectors, embedder
+    return np.frombuffer(ids, "S32"), vectors.reshape(-1, embedder.dim), embedder
 
 
-def read_folder(folder: Path, made_by: str) -> tuple[list[str], "np.ndarray", Embedder]:
+def read_folder(folder: Path, made_by: str) -> tuple["np.ndarray", "np.ndarray", Embedder]:
     """Read all shards of a folder, in the order of their names.
 
     Raises:
@@ -119,32 +153,42 @@ def read_folder(folder: Path, made_by: str) -> tuple[list[str], "np.ndarray", Em
         parts = [read(path) for path in paths]
     except PipelineError as error:
         raise PipelineError(f"{error}; run `dvc repro -f {made_by}`") from None
-    ids = [item for part in parts for item in part[0]]
-    return ids, np.concatenate([part[1] for part in parts]), parts[0][2]
+    if len(parts) == 1:
+        return parts[0]
+    return (
+        np.concatenate([part[0] for part in parts]),
+        np.concatenate([part[1] for part in parts]),
+        parts[0][2],
+    )
 
 
 def as_lists(path: Path) -> "pa.Table":
-    """A shard with `embedding` as a fixed-size list, for other tools; the vectors are not copied."""
+    """A shard with `item_id` as text and `embedding` as a fixed-size list, for other tools."""
     import pyarrow as pa
 
     ids, vectors, _ = read(path)
     values = pa.array(vectors.reshape(-1))
     lists = pa.FixedSizeListArray.from_arrays(values, vectors.shape[1])
-    return pa.table({"item_id": ids, "embedding": lists})
+    return pa.table({"item_id": unpacked(ids), "embedding": lists})
 
 
-def _as_array(column: "pa.ChunkedArray", embedder: Embedder) -> "np.ndarray":
+def _binary(data: "bytes | np.ndarray", width: int, rows: int) -> "pa.FixedSizeBinaryArray":
+    import pyarrow as pa
+
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), rows, [None, pa.py_buffer(data)])
+
+
+def _bytes_of(column: "pa.ChunkedArray", width: int) -> "np.ndarray":
+    """A fixed-size binary column's bytes; not copied where it is in one piece."""
     import numpy as np
 
-    dtype = np.dtype(embedder.dtype).newbyteorder("<")
-    if column.type.byte_width != embedder.dim * dtype.itemsize:
-        raise ValueError(f"vectors of {column.type.byte_width} bytes do not match dim {embedder.dim}")
-    chunks: list[Any] = [
-        np.frombuffer(
-            chunk.buffers()[1], dtype, len(chunk) * embedder.dim, chunk.offset * column.type.byte_width
-        )
+    if column.type.byte_width != width:
+        raise ValueError(f"entries of {column.type.byte_width} bytes where {width} are told")
+    chunks = [
+        np.frombuffer(chunk.buffers()[1], np.uint8, len(chunk) * width, chunk.offset * width)
         for chunk in column.chunks
         if len(chunk)
     ]
-    flat = np.concatenate(chunks) if chunks else np.empty(0, dtype)
-    return flat.reshape(-1, embedder.dim)
+    if len(chunks) == 1:
+        return chunks[0]
+    return np.concatenate(chunks) if chunks else np.empty(0, np.uint8)

@@ -153,10 +153,11 @@ def check_places(splits: "pl.DataFrame", dataset: str) -> None:
     """Hold the split to what training and evaluation need.
 
     Raises:
-        PipelineError: If there is nothing to train on, to test on, or no unseen user.
+        PipelineError: If there is nothing to train on, to test on, or no unseen user. Unseen users need no
+            adapt pairs: without any they are given the mean weights.
     """
     places = {(users, split) for users, split in splits.select("users", "split").unique().iter_rows()}
-    for users, split in (("seen", "train"), ("seen", "test"), ("unseen", "adapt"), ("unseen", "test")):
+    for users, split in (("seen", "train"), ("seen", "test"), ("unseen", "test")):
         if (users, split) not in places:
             raise PipelineError(
                 f"the split of {dataset} must have {split} pairs of {users} users, got none; "

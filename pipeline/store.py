@@ -7,11 +7,14 @@ they are read, so that a flipped bit is an error and never another vector.
 
 import hashlib
 import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import code, layout, shards
+from pipeline import code, hashes, layout, shards
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of
 from pipeline.shards import Embedder
@@ -19,7 +22,35 @@ from pipeline.shards import Embedder
 if TYPE_CHECKING:
     import numpy as np
 
-LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers")
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "transformers",
+    "sentence-transformers",
+    "tokenizers",
+    "open_clip_torch",
+    "pillow",
+)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where items lie in the store.
+
+    Args:
+        files: The store's files.
+        file: Each item's file, as its place in `files`; -1 where it is not in the store.
+        row: Its row in that file.
+    """
+
+    files: list[Path]
+    file: "np.ndarray"
+    row: "np.ndarray"
+
+    @property
+    def missing(self) -> "np.ndarray":
+        """Which items are not in the store."""
+        return self.file < 0
 
 
 class EmbeddingStore:
@@ -28,52 +59,115 @@ class EmbeddingStore:
     Args:
         embedder: The encoder, and how its vectors are stored.
         device: cpu or cuda: they do not agree to the last bit.
-        module: The encoder's module in `pal.encoders`, whose code shapes the vectors.
+        modules: The modules of ours whose code shapes the vectors, relative to the repository.
         root: The folder of all stores; None takes `layout.store()`.
     """
 
-    def __init__(self, embedder: Embedder, device: str, module: str, root: Path | None = None) -> None:
+    def __init__(self, embedder: Embedder, device: str, modules: list[str], root: Path | None = None) -> None:
         self.embedder = embedder
-        self.folder = (root or layout.store()) / "embeddings" / _key(embedder, device, module)
+        self.folder = (root or layout.store()) / "embeddings" / _key(embedder, device, modules)
 
-    def find(self, wanted: set[str]) -> dict[str, tuple[Path, int]]:
-        """Where wanted items lie: file and row. An item in two files is taken from the first by name.
+    def find(self, ids: "np.ndarray") -> Places:
+        """Where items lie. One that lies in two files is taken from the first by name.
+
+        Args:
+            ids: Item ids as `shards.packed` gives them.
 
         Raises:
             PipelineError: If a file's bytes are not those that its name promises; it is removed.
         """
-        found: dict[str, tuple[Path, int]] = {}
-        for path in sorted(self.folder.glob("*.parquet")):
-            for row, item in enumerate(self._verified(path)[0]):
-                if item in wanted:
-                    found.setdefault(item, (path, row))
-        return found
-
-    def add(self, ids: list[str], vectors: "np.ndarray") -> None:
-        """Keep vectors, under a name that appears when the file is whole."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        staging = self.folder / f"{hashlib.sha256(''.join(ids).encode()).hexdigest()[:32]}.new"
-        shards.write(staging, ids, vectors, self.embedder)
-        staging.replace(self.folder / f"{sha256_of(staging)}.parquet")
-
-    def read(self, found: dict[str, tuple[Path, int]], ids: list[str]) -> "np.ndarray":
-        """Vectors of items that `find` found, in the order asked for."""
         import numpy as np
 
-        dtype = np.dtype(self.embedder.dtype).newbyteorder("<")
-        out = np.empty((len(ids), self.embedder.dim), dtype=dtype)
-        by_file: dict[Path, list[tuple[int, int]]] = {}
-        for place, item in enumerate(ids):
-            path, row = found[item]
-            by_file.setdefault(path, []).append((place, row))
-        for path, places in by_file.items():
-            vectors = self._verified(path)[1]
-            to, rows = np.array(places).T
-            out[to] = vectors[rows]
+        files = sorted(self.folder.glob("*.parquet"))
+        parts = [self._verified(path)[0] for path in files]
+        file = np.full(len(ids), -1, dtype=np.int64)
+        row = np.full(len(ids), -1, dtype=np.int64)
+        if parts:
+            there = np.concatenate(parts)
+            sizes = [len(part) for part in parts]
+            order = np.argsort(there, kind="stable")
+            place = np.minimum(np.searchsorted(there, ids, sorter=order), len(there) - 1)
+            found = there[order[place]] == ids
+            at = order[place[found]]
+            starts = np.cumsum([0, *sizes])
+            file[found] = np.searchsorted(starts, at, side="right") - 1
+            row[found] = at - starts[file[found]]
+        return Places(files, file, row)
+
+    def add(self, ids: "np.ndarray | list[str]", vectors: "np.ndarray") -> None:
+        """Keep vectors, under a name that appears when the file is whole."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".") as staging:
+            path = Path(staging) / "new"
+            shards.write(path, ids, vectors, self.embedder)
+            path.replace(self.folder / f"{sha256_of(path)}.parquet")
+
+    def gather(self, places: Places, rows: int) -> Iterator["np.ndarray"]:
+        """Vectors of found items in their order, in parts of at most so many rows.
+
+        Each of the store's files is read once: its vectors go to the parts' places on disk first, since in
+        the items' order nearly every part needs nearly every file.
+        """
+        import numpy as np
+
+        parts = range(0, len(places.file), rows)
+        if len(parts) <= 1:
+            yield self._part(places, slice(None))
+            return
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".") as folder:
+            spread = [Path(folder) / f"{number}" for number in range(len(parts))]
+            self._spread(places, rows, spread)
+            for number, start in enumerate(parts):
+                count = min(rows, len(places.file) - start)
+                out = np.empty((count, self.embedder.dim), dtype=self._dtype)
+                records = np.fromfile(spread[number], dtype=self._record)
+                out[records["to"]] = records["vector"]
+                spread[number].unlink()
+                yield out
+
+    @property
+    def _dtype(self) -> Any:
+        import numpy as np
+
+        return np.dtype(self.embedder.dtype).newbyteorder("<")
+
+    @property
+    def _record(self) -> Any:
+        import numpy as np
+
+        return np.dtype([("to", "<i8"), ("vector", self._dtype, (self.embedder.dim,))])
+
+    def _part(self, places: Places, rows: slice) -> "np.ndarray":
+        import numpy as np
+
+        file, row = places.file[rows], places.row[rows]
+        out = np.empty((len(file), self.embedder.dim), dtype=self._dtype)
+        for number in np.unique(file):
+            to = np.flatnonzero(file == number)
+            out[to] = self._verified(places.files[number])[1][row[to]]
         return out
 
-    def _verified(self, path: Path) -> tuple[list[str], "np.ndarray"]:
-        if sha256_of(path) != path.stem:
+    def _spread(self, places: Places, rows: int, spread: list[Path]) -> None:
+        import numpy as np
+
+        order = np.argsort(places.file, kind="stable")
+        bounds = np.searchsorted(places.file[order], np.arange(len(places.files) + 1))
+        for number, path in enumerate(places.files):
+            wanted = order[bounds[number] : bounds[number + 1]]
+            if not len(wanted):
+                continue
+            records = np.empty(len(wanted), dtype=self._record)
+            records["vector"] = self._verified(path)[1][places.row[wanted]]
+            records["to"] = wanted % rows
+            part = wanted // rows  # ascending, since `wanted` is
+            edges = np.searchsorted(part, np.arange(len(spread) + 1))
+            for i, target in enumerate(spread):
+                if edges[i] < edges[i + 1]:
+                    with target.open("ab") as out:
+                        records[edges[i] : edges[i + 1]].tofile(out)
+
+    def _verified(self, path: Path) -> tuple["np.ndarray", "np.ndarray"]:
+        if hashes.sha256(path) != path.stem:
             path.unlink()
             raise PipelineError(
                 f"{path} was damaged and has been removed; run the stage again, and it is encoded anew"
@@ -82,14 +176,15 @@ class EmbeddingStore:
         return ids, vectors
 
 
-def _key(embedder: Embedder, device: str, module: str) -> str:
-    """A short hash of all that shapes a vector."""
+def _key(embedder: Embedder, device: str, modules: list[str]) -> str:
+    """A short hash of all that shapes a vector, after the encoder's name."""
     root = Path(__file__).parents[1]
     parts: dict[str, Any] = {
-        "embedder": embedder.__dict__,
+        "embedder": asdict(embedder),
         "device": device,
-        "code": code.fingerprint(root, Path(f"pal/encoders/{module}.py")),
+        "code": [code.fingerprint(root, Path(module)) for module in modules],
         "libraries": {name: metadata.version(name) for name in LIBRARIES},
     }
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return f"{embedder.encoder}-{digest[:16]}"
+    name = "".join(c if c.isalnum() or c in ".-_" else "-" for c in embedder.encoder)
+    return f"{name[:60]}-{digest[:16]}"

@@ -5,8 +5,10 @@ training and one asked in a test are the same row.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from pal.comparisons import Comparisons, Embeddings
@@ -17,6 +19,8 @@ from pipeline.shards import Embedder
 if TYPE_CHECKING:
     import polars as pl
 
+SIDES = ("prompt", "chosen", "rejected")
+
 
 @dataclass(frozen=True)
 class Study:
@@ -24,37 +28,41 @@ class Study:
 
     Args:
         dataset: Its name.
-        embeddings: One row per item, as prompts and as responses.
-        embedder: What made them.
-        item_ids: The items, by row of the embeddings.
-        prompt_ids: The items that are prompts, by row of the prompts' embeddings.
-        response_ids: The items that are responses, by row of the responses' embeddings.
-        embedders: What made the embeddings of `prompts` (None where there are none) and `responses`.
-        dropped: Pairs left out because an item of theirs could not be encoded.
+        embeddings: One row per item of the modality of the prompts, and of that of the responses.
+        embedders: What made those of `prompts` (None where there are no prompts) and of `responses`.
+        prompt_ids: The items, by row of the prompts' embeddings.
+        response_ids: The items, by row of the responses' embeddings.
         user_ids: For `seen` and `unseen`, the users' ids; a comparison's user counts within its half.
         groups: For `seen` and `unseen`, each user's true group; None where groups are not known.
         comparisons: Every comparison that has a place.
         places: One row per comparison: users, split, items, test, filtered.
+        dropped: Comparisons left out since an item of theirs could not be encoded.
     """
 
     dataset: str
     embeddings: Embeddings
-    embedder: Embedder
-    item_ids: list[str]
+    embedders: dict[str, Embedder | None]
+    prompt_ids: list[str]
+    response_ids: list[str]
     user_ids: dict[str, list[str]]
     groups: dict[str, list[str]] | None
     comparisons: Comparisons
     places: "pl.DataFrame"
-    prompt_ids: list[str]
-    response_ids: list[str]
-    embedders: dict[str, Embedder | None]
     dropped: int = 0
 
-    def select(self, users: str, split: str, items: str | None = None) -> Comparisons:
-        """The comparisons of one half of the users in one split, all or only on `known` or `new` items."""
+    def select(self, users: str, split: str, items: str | None = None, **others: str | None) -> Comparisons:
+        """The comparisons of one half of the users in one split, all or only on `known` or `new` items.
+
+        Args:
+            users: seen or unseen.
+            split: train, adapt, val or test.
+            items: known, new, or None for both.
+            **others: What other columns of `places` must hold; None stands for null.
+        """
         here = (self.places["users"] == users) & (self.places["split"] == split)
-        if items is not None:
-            here &= self.places["items"] == items
+        for column, value in {**({"items": items} if items else {}), **others}.items():
+            cells = self.places[column]
+            here &= cells.is_null() if value is None else (cells == value).fill_null(value=False)
         return self.comparisons[torch.from_numpy(here.arg_true().to_numpy().astype("int64"))]
 
     def n_users(self, users: str) -> int:
@@ -68,93 +76,216 @@ def load(dataset: str) -> Study:
     Raises:
         PipelineError: If something is missing or damaged, or a pair names an item without embedding.
     """
-    import polars as pl
-
-    ids, vectors, embedder = shards.read_folder(layout.embeddings(dataset), f"encode@{dataset}")
-    columns = ["pair_id", "user_id", "prompt", "chosen", "rejected", "label", "group", "test", "filtered"]
-    pairs = tables.read_table(layout.recoloured(dataset) / tables.PAIRS, f"recolour@{dataset}", columns)
-    splits = tables.read_table(layout.splits(dataset) / tables.SPLITS, f"split@{dataset}")
-    frame = splits.join(pairs, on="pair_id", how="inner", maintain_order="left").with_columns(
-        pl.col(
-            "user_id", "prompt", "chosen", "rejected", "group", "users", "split", "items", "test", "filtered"
-        ).cast(pl.String)
-    )
-    frame = _with_rows(frame, ids, dataset)
-    users, groups = _users(frame)
-    frame = frame.join(users.select("user_id", "user"), on="user_id", maintain_order="left")
-    matrix = torch.from_numpy(vectors.astype("float32"))
-    has_prompts = frame["prompt"].null_count() < len(frame)
-    label = _tensor(frame["label"]) if (frame["label"] != 1).any() else None
+    pairs = tables.read_arrow(layout.recoloured(dataset) / tables.PAIRS, f"recolour@{dataset}")
+    splits = tables.read_arrow(layout.splits(dataset) / tables.SPLITS, f"split@{dataset}")
+    embedded = _Embedded(dataset)
+    at = _rows_of(pairs["pair_id"].to_numpy(), splits["pair_id"].to_numpy(), dataset)
+    sides = {side: embedded.rows(side, pairs[side]) for side in SIDES}
+    rows = {side: side_rows[at] for side, (_, side_rows) in sides.items()}
+    prompts, responses = sides["prompt"][0], _common(sides["chosen"][0], sides["rejected"][0], dataset)
+    bad = embedded.check_dropped(rows, has_prompts=prompts is not None)
+    at, keep = at[~bad], ~bad
+    rows = {side: side_rows[keep] for side, side_rows in rows.items()}
+    users = _Users(pairs, splits, at, keep)
     return Study(
         dataset=dataset,
-        embeddings=Embeddings(matrix if has_prompts else torch.zeros(0, 0), matrix),
-        embedder=embedder,
-        item_ids=ids,
-        user_ids={half: users.filter(users["users"] == half)["user_id"].to_list() for half in tables.USERS},
-        groups=groups,
+        embeddings=embedded.matrices(prompts, responses),
+        embedders={"prompts": embedded.embedder(prompts), "responses": embedded.embedder(responses)},
+        prompt_ids=embedded.names(prompts),
+        response_ids=embedded.names(responses),
+        user_ids=users.ids,
+        groups=users.groups,
         comparisons=Comparisons.of(
-            user=_tensor(frame["user"]),
-            prompt=_tensor(frame["prompt_row"]) if has_prompts else None,
-            chosen=_tensor(frame["chosen_row"]),
-            rejected=_tensor(frame["rejected_row"]),
-            label=label,
+            user=torch.from_numpy(users.row),
+            prompt=None if prompts is None else torch.from_numpy(rows["prompt"]),
+            chosen=torch.from_numpy(rows["chosen"]),
+            rejected=torch.from_numpy(rows["rejected"]),
+            label=_numbers(pairs["label"], at),
         ),
-        places=frame.select("users", "split", "items", "test", "filtered"),
-        prompt_ids=ids if has_prompts else [],
-        response_ids=ids,
-        embedders={"prompts": embedder if has_prompts else None, "responses": embedder},
+        places=_places(pairs, splits, at, keep),
+        dropped=int(bad.sum()),
     )
+
+
+def items(dataset: str) -> "pl.DataFrame":
+    """The items table, by item_id: texts, and where images lie."""
+    columns = ["item_id", "modality", "text", "file", "row_group", "row", "column", "filter"]
+    path = layout.recoloured(dataset) / tables.ITEMS
+    return tables.read_table(path, f"recolour@{dataset}", columns)
 
 
 def texts(dataset: str) -> dict[str, str]:
     """Item ids to texts, for the items that have one."""
-    items = tables.read_table(
-        layout.recoloured(dataset) / tables.ITEMS, f"recolour@{dataset}", ["item_id", "text"]
-    ).drop_nulls("text")
-    return dict(zip(items["item_id"].to_list(), items["text"].to_list(), strict=True))
+    found = items(dataset).select("item_id", "text").drop_nulls("text")
+    return dict(zip(found["item_id"].to_list(), found["text"].to_list(), strict=True))
 
 
-def items(dataset: str) -> "pl.DataFrame":
-    """The items as tables, for display."""
-    return tables.read_table(layout.recoloured(dataset) / tables.ITEMS, f"recolour@{dataset}")
+class _Embedded:
+    """The embeddings of a dataset, a folder per modality, each read when it is first asked for."""
 
+    def __init__(self, dataset: str) -> None:
+        self.dataset = dataset
+        self.folder = layout.embeddings(dataset)
+        self.stage = f"encode@{dataset}"
+        self._read: dict[str, tuple[np.ndarray, np.ndarray, Embedder]] = {}
+        self._order: dict[str, np.ndarray] = {}
+        self._tensors: dict[str, torch.Tensor] = {}
+        if not any((self.folder / name).is_dir() for name in tables.MODALITIES):
+            raise PipelineError(f"{self.folder} holds no embeddings; run `dvc repro {self.stage}`")
+        self.dropped = _dropped(self.folder / "dropped.csv")
 
-def _with_rows(frame: "pl.DataFrame", ids: list[str], dataset: str) -> "pl.DataFrame":
-    """Rows of the embeddings in place of item ids."""
-    import polars as pl
+    def rows(self, side: str, column: Any) -> tuple[str | None, np.ndarray]:
+        """The modality of one side's items, and each pair's row in its embeddings: -1 where it was dropped.
 
-    rows = pl.DataFrame(
-        {"item_id": ids, "row": range(len(ids))}, schema={"item_id": pl.String, "row": pl.Int64}
-    )
-    for column in ("prompt", "chosen", "rejected"):
-        renamed = rows.rename({"item_id": column, "row": f"{column}_row"})
-        frame = frame.join(renamed, on=column, how="left", maintain_order="left")
-        dangling = frame.filter(frame[column].is_not_null() & frame[f"{column}_row"].is_null())
-        if len(dangling):
+        Raises:
+            PipelineError: If an item has no embedding and was not dropped, or modalities are mixed.
+        """
+        codes, values = tables.codes(column)
+        if not len(values):
+            return None, codes.astype(np.int64)
+        if (codes < 0).any():
             raise PipelineError(
-                f"{len(dangling):,} pairs of {dataset} name a {column} without embedding, the first "
-                f"{dangling[column][0]!r}; run `dvc repro -f encode@{dataset}`"
+                f"every pair of {self.dataset} must have a {side} or none, got both; "
+                f"run `dvc repro -f prepare@{self.dataset}`"
             )
-    return frame
+        names = shards.packed(values)
+        found = np.full(len(names), -1, dtype=np.int64)
+        modality = None
+        for one in tables.MODALITIES:
+            if not (self.folder / one).is_dir():
+                continue
+            here = self._find(one, names)
+            if (here >= 0).any():
+                if modality is not None:
+                    raise PipelineError(
+                        f"the {side} items of {self.dataset} must all be of one modality, "
+                        f"got both {modality} and {one}"
+                    )
+                modality, found = one, here
+        lost = (found < 0) & ~np.isin(names, self.dropped)
+        if lost.any():
+            count = int(np.isin(codes, np.flatnonzero(lost)).sum())
+            raise PipelineError(
+                f"{count:,} pairs of {self.dataset} name a {side} without embedding, the first "
+                f"{values[int(np.flatnonzero(lost)[0])]!r}; run `dvc repro -f {self.stage}`"
+            )
+        return modality, found[codes]
+
+    def check_dropped(self, rows: dict[str, np.ndarray], *, has_prompts: bool) -> np.ndarray:
+        """Which pairs name an item that could not be encoded.
+
+        Raises:
+            PipelineError: If no pair is left.
+        """
+        bad = (rows["chosen"] < 0) | (rows["rejected"] < 0)
+        if has_prompts:
+            bad |= rows["prompt"] < 0
+        if len(bad) and bad.all():
+            raise PipelineError(
+                f"no pair of {self.dataset} has items that could all be encoded; "
+                f"see {self.folder / 'dropped.csv'}"
+            )
+        return bad
+
+    def matrices(self, prompts: str | None, responses: str) -> Embeddings:
+        """The embeddings of both sides; the same tensor where they are of one modality."""
+        empty = torch.zeros(0, 0)
+        return Embeddings(empty if prompts is None else self._tensor(prompts), self._tensor(responses))
+
+    def embedder(self, modality: str | None) -> Embedder | None:
+        """What made a modality's embeddings."""
+        return None if modality is None else self._of(modality)[2]
+
+    def names(self, modality: str | None) -> list[str]:
+        """A modality's items, by row."""
+        return [] if modality is None else shards.unpacked(self._of(modality)[0])
+
+    def _of(self, modality: str) -> tuple[np.ndarray, np.ndarray, Embedder]:
+        if modality not in self._read:
+            self._read[modality] = shards.read_folder(self.folder / modality, self.stage)
+        return self._read[modality]
+
+    def _tensor(self, modality: str) -> torch.Tensor:
+        if modality not in self._tensors:
+            self._tensors[modality] = torch.from_numpy(self._of(modality)[1].astype("float32"))
+        return self._tensors[modality]
+
+    def _find(self, modality: str, names: np.ndarray) -> np.ndarray:
+        there = self._of(modality)[0]
+        if not len(there):
+            return np.full(len(names), -1, dtype=np.int64)
+        if modality not in self._order:
+            self._order[modality] = np.argsort(there, kind="stable")
+        order = self._order[modality]
+        place = np.minimum(np.searchsorted(there, names, sorter=order), len(there) - 1)
+        return np.where(there[order[place]] == names, order[place], -1)
 
 
-def _users(frame: "pl.DataFrame") -> tuple["pl.DataFrame", dict[str, list[str]] | None]:
+class _Users:
     """Users of both halves, numbered within their half by the order of their ids, and their groups."""
+
+    def __init__(self, pairs: Any, splits: Any, at: np.ndarray, keep: np.ndarray) -> None:
+        half_codes, half_names = tables.codes(splits["users"])
+        user_codes, users = tables.codes(pairs["user_id"])
+        group_codes, group_names = tables.codes(pairs["group"])
+        half = np.array([tables.USERS.index(name) for name in half_names], dtype=np.int64)[half_codes[keep]]
+        order = np.argsort(np.array(users))
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))  # a user's place in the order of ids
+        key = half * len(users) + place[user_codes[at]]
+        distinct, first, row = np.unique(key, return_index=True, return_inverse=True)
+        start = int(np.searchsorted(distinct, len(users)))
+        self.row = np.where(row < start, row, row - start)
+        ids = [users[order[k % len(users)]] for k in distinct]
+        self.ids = {"seen": ids[:start], "unseen": ids[start:]}
+        groups = group_codes[at][first]
+        self.groups = None
+        if len(groups) and (groups >= 0).all():
+            named = [group_names[code] for code in groups]
+            self.groups = {"seen": named[:start], "unseen": named[start:]}
+
+
+def _common(chosen: str | None, rejected: str | None, dataset: str) -> str:
+    if chosen is None or chosen != rejected:
+        raise PipelineError(
+            f"chosen and rejected items of {dataset} must be of one modality, got {chosen} and {rejected}"
+        )
+    return chosen
+
+
+def _rows_of(there: np.ndarray, wanted: np.ndarray, dataset: str) -> np.ndarray:
+    """The row of each wanted pair id."""
+    order = np.argsort(there, kind="stable")
+    place = np.searchsorted(there, wanted, sorter=order)
+    found = order[np.minimum(place, max(0, len(there) - 1))] if len(there) else place
+    if len(wanted) and not (len(there) and np.array_equal(there[found], wanted)):
+        raise PipelineError(
+            f"the split of {dataset} names pairs that are not there; run `dvc repro -f split@{dataset}`"
+        )
+    return found
+
+
+def _places(pairs: Any, splits: Any, at: np.ndarray, keep: np.ndarray) -> "pl.DataFrame":
     import polars as pl
+    import pyarrow as pa
 
-    users = (
-        frame.group_by("users", "user_id")
-        .agg(pl.col("group").first())
-        .sort("users", "user_id")
-        .with_columns(user=pl.int_range(pl.len()).over("users"))
-    )
-    if users["group"].null_count():
-        return users, None
-    halves: dict[str, Any] = {
-        half: users.filter(users["users"] == half)["group"].to_list() for half in tables.USERS
-    }
-    return users, halves
+    kept, chosen = pa.array(np.flatnonzero(keep)), pa.array(at)
+    columns = {name: splits[name].take(kept) for name in ("users", "split", "items")}
+    columns |= {name: pairs[name].take(chosen) for name in ("test", "filtered")}
+    return pl.DataFrame(pa.table(columns))
 
 
-def _tensor(column: "pl.Series") -> torch.Tensor:
-    return torch.from_numpy(column.to_numpy(writable=True))
+def _numbers(column: Any, at: np.ndarray) -> torch.Tensor | None:
+    """A column of numbers; None where all are 1 or null."""
+    values = column.fill_null(1.0).to_numpy()[at]
+    return None if (values == 1).all() else torch.from_numpy(values)
+
+
+def _dropped(path: Path) -> np.ndarray:
+    """Ids of the items that encode dropped."""
+    import csv
+
+    if not path.exists():
+        return shards.packed([])
+    with path.open(encoding="utf-8", newline="") as file:
+        return shards.packed([row["item_id"] for row in csv.DictReader(file)])

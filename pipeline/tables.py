@@ -14,6 +14,7 @@ from pipeline.errors import PipelineError
 from pipeline.files import new_file
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
     import pyarrow as pa
 
@@ -140,26 +141,42 @@ def write_table(path: Path, frame: "pl.DataFrame | pa.Table", schema: "pa.Schema
         pq.write_table(pa.Table.from_arrays(columns, schema=schema), temporary, compression="zstd")
 
 
-def read_table(path: Path, made_by: str, columns: list[str] | None = None) -> "pl.DataFrame":
-    """Read a table that a stage wrote.
+def read_arrow(path: Path, made_by: str, columns: list[str] | None = None) -> "pa.Table":
+    """Read a table that a stage wrote, names as dictionaries.
 
     Raises:
         PipelineError: If it is missing or damaged; `made_by` names the stage to run again.
     """
-    import polars as pl
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        # Through Arrow, fully validated: on damaged files polars' own reader panics, which is no Exception.
+        # Fully validated: on damaged files polars' own reader panics, which is no Exception.
         table = pq.read_table(path, columns=columns, memory_map=False, partitioning=None)
         table.validate(full=True)
-        return pl.DataFrame(table)
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing; run `dvc repro {made_by}`") from None
-    except (pa.ArrowException, pl.exceptions.PolarsError, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         raise PipelineError(f"{path} is damaged ({reason}); run `dvc repro -f {made_by}`") from None
+    return table
+
+
+def read_table(path: Path, made_by: str, columns: list[str] | None = None) -> "pl.DataFrame":
+    """The same as a polars frame."""
+    import polars as pl
+
+    return pl.DataFrame(read_arrow(path, made_by, columns))
+
+
+def codes(column: "pa.ChunkedArray") -> tuple["np.ndarray", list[str]]:
+    """A dictionary column as whole numbers and the names that they stand for: -1 is null."""
+    import numpy as np
+
+    array = column.unify_dictionaries().combine_chunks()
+    if not len(array):
+        return np.empty(0, np.int32), []
+    return array.indices.fill_null(-1).to_numpy(zero_copy_only=False), array.dictionary.to_pylist()
 
 
 def text_items(texts: list[str]) -> "pl.DataFrame":

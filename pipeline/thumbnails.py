@@ -24,11 +24,12 @@ class Shown:
     image: str | None = None
 
 
-def show(items: "pl.DataFrame", wanted: set[str]) -> dict[str, Shown]:
+def show(items: "pl.DataFrame", dataset: str, wanted: set[str]) -> dict[str, Shown]:
     """Texts and thumbnails of some items, by item id; vectors have neither.
 
     Args:
         items: The items table.
+        dataset: Whose they are.
         wanted: Item ids; others are not opened.
     """
     import polars as pl
@@ -40,7 +41,7 @@ def show(items: "pl.DataFrame", wanted: set[str]) -> dict[str, Shown]:
     found = {item: Shown(text=text) for item, text in texts.select("item_id", "text").iter_rows()}
     images = here.filter(pl.col("modality") == "image")
     if len(images):
-        small = draw(images, SIZE)
+        small = draw(images, dataset, SIZE)
         found |= {item: Shown(image=uri(small.get(item))) for item in images["item_id"].to_list()}
     return found
 
@@ -52,8 +53,8 @@ def uri(jpeg: bytes | None) -> str | None:
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
-def draw(items: "pl.DataFrame", size: int) -> dict[str, bytes]:
+def draw(items: "pl.DataFrame", dataset: str, size: int) -> dict[str, bytes]:
     """JPEGs of images with their filters, at most `size` pixels wide and high, by item id."""
     from pipeline import pixels
 
-    return pixels.thumbnails(items, size)
+    return pixels.thumbnails(items, dataset, size)

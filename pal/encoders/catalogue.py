@@ -6,6 +6,9 @@ from pal.encoders.base import Described, ImageEncoder, TextEncoder
 from pal.errors import PalError
 
 HASHED_WORDS = "hashed-words"
+CLASSICAL = "classical"
+SENTENCE = "sentence-transformers:"
+PREFIXES = ("open_clip:", SENTENCE, "untrained-")
 
 
 def describe(
@@ -14,7 +17,9 @@ def describe(
     """Find an encoder's files and hold its weights to the published hash.
 
     Args:
-        name: An encoder's name; `names()` lists those with pinned weights.
+        name: One of `names()`; or any open_clip model, `open_clip:ViT-B-32/laion2b_s34b_b79k` or
+            `open_clip:hf-hub:ORG/NAME`; any sentence-transformers model, `sentence-transformers:ORG/NAME`;
+            or an open_clip architecture without trained weights, `untrained-vit-h-14`.
         weights: `package` (an installed package, found by its metadata, its code never imported), `hub`, or
             a folder that holds the model's files.
         precision: float32, bfloat16 or float16: what the network computes in.
@@ -32,18 +37,27 @@ def load(described: Described, device: str = "cpu") -> TextEncoder | ImageEncode
 
 
 def names() -> tuple[str, ...]:
-    """The encoders with a name of their own; any open_clip or sentence-transformers model has one too."""
-    from pal.encoders import sentence_models
+    """The encoders with a name of their own; `PREFIXES` lead to any others."""
+    from pal.encoders import clip_models, sentence_models
 
-    return (*sentence_models.PUBLISHED, HASHED_WORDS)
+    return (*sentence_models.PUBLISHED, *clip_models.PUBLISHED, HASHED_WORDS, CLASSICAL)
 
 
 def _family(name: str) -> ModuleType:
-    if name == HASHED_WORDS:
-        from pal.encoders import hashed as family
-    else:
-        from pal.encoders import sentence_models as family
+    from pal.encoders import clip_models, sentence_models
 
-        if name not in family.PUBLISHED:
-            raise PalError(f"encoder must be one of {', '.join(names())}, got {name!r}")
-    return family
+    if name == HASHED_WORDS:
+        from pal.encoders import hashed
+
+        return hashed
+    if name == CLASSICAL:
+        from pal.encoders import classical
+
+        return classical
+    if name in clip_models.PUBLISHED or name.startswith(clip_models.PREFIXES):
+        return clip_models
+    if name in sentence_models.PUBLISHED or name.startswith(SENTENCE):
+        return sentence_models
+    raise PalError(
+        f"encoder must be one of {', '.join(names())}, or start with {', '.join(PREFIXES)}, got {name!r}"
+    )

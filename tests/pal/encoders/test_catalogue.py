@@ -32,8 +32,30 @@ def copy(described, tmp_path):
 
 
 def test_an_unknown_name_lists_those_known():
-    with pytest.raises(PalError, match=r"encoder must be one of all-MiniLM-L6-v2, hashed-words, got 'clip'"):
+    """With the ways to name any other."""
+    with pytest.raises(PalError) as caught:
         encoders.describe("clip")
+    known = f"encoder must be one of {', '.join(encoders.names())}, or start with open_clip:, "
+    assert str(caught.value) == known + "sentence-transformers:, untrained-, got 'clip'"
+
+
+def test_the_names_are_those_of_the_families():
+    assert {"all-MiniLM-L6-v2", "clip-vit-h-14", "pickscore", "hashed-words", "classical"} <= set(
+        encoders.names()
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("classical", "classical"),
+        ("hashed-words", "hashed"),
+        ("untrained-vit-b-32", "clip"),
+        (MINILM, "sentence"),
+    ],
+)
+def test_each_name_leads_to_the_module_that_runs_it(name, module):
+    assert encoders.describe(name).module == module
 
 
 def test_the_installed_package_has_the_published_weights(described):
