@@ -1,8 +1,5 @@
-"""The account of a dataset: what each stage read, kept and dropped and why, and what must be said of the data."""
+"""The account of a dataset: what each stage read, kept and dropped, and what must be said of the data."""
 
-import csv
-from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from pipeline import layout
@@ -11,7 +8,7 @@ from pipeline.files import read_json
 
 MAX_REASONS = 12
 STANDARD = ("read", "kept", "dropped")
-NOTES, SPLIT_TABLE, DROPPED = "notes.json", "table3.json", "dropped.csv"
+NOTES, SPLIT_TABLE = "notes.json", "table3.json"
 
 
 def source(dataset: str) -> str:
@@ -26,7 +23,7 @@ def notes(dataset: str) -> list[str]:
 
 
 def split_table(dataset: str) -> list[dict[str, Any]]:
-    """The split in the shape of the paper's Table 3, where prepare wrote one: rows of column names to cells."""
+    """The split in the shape of the paper's Table 3, where prepare wrote one: each row a dict by column."""
     path = layout.prepared(dataset) / SPLIT_TABLE
     if not path.exists():
         return []
@@ -39,7 +36,7 @@ def split_table(dataset: str) -> list[dict[str, Any]]:
 
 
 def account(dataset: str) -> list[dict[str, Any]]:
-    """What each stage read, kept and dropped, each with its reasons and how often they applied."""
+    """What each stage read, kept and dropped; details are its other counts, reasons say why and how often."""
     found = []
     for stage, folder in (
         ("prepare", layout.prepared(dataset)),
@@ -48,25 +45,17 @@ def account(dataset: str) -> list[dict[str, Any]]:
         ("encode", layout.embeddings(dataset)),
     ):
         path = folder / "manifest.json"
-        counts = read_json(path, f"{stage}@{dataset}").get("counts", {}) if path.exists() else {}
-        if not counts:
-            continue
-        details = {name: n for name, n in counts.items() if name not in STANDARD and isinstance(n, int)}
-        row = {"stage": stage, **{name: counts.get(name) for name in STANDARD}}
-        found.append({**row, "details": details, "reasons": reasons(folder / DROPPED)})
+        manifest = read_json(path, f"{stage}@{dataset}") if path.exists() else {}
+        counts = {name: n for name, n in manifest.get("counts", {}).items() if isinstance(n, int)}
+        if counts:
+            details = {name: n for name, n in counts.items() if name not in STANDARD}
+            row = {"stage": stage, **{name: counts.get(name) for name in STANDARD}}
+            found.append({**row, "details": details, "reasons": commonest(manifest.get("reasons", {}))})
     return found
 
 
-def reasons(path: Path) -> dict[str, int]:
-    """Why items were dropped, the commonest reasons first, from a table of id and reason."""
-    if not path.exists():
-        return {}
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            counts = Counter(row["reason"] for row in csv.DictReader(file))
-    except (KeyError, ValueError, csv.Error) as error:
-        raise PipelineError(f"{path} must be a table of id and reason ({error}); run the stage again") from None
-    common = sorted(counts.items(), key=lambda each: (-each[1], str(each[0])))
-    shown = {str(reason): n for reason, n in common[:MAX_REASONS]}
-    rest = sum(n for _, n in common[MAX_REASONS:])
-    return {**shown, "other reasons": rest} if rest else shown
+def commonest(reasons: dict[str, int], most: int = MAX_REASONS) -> dict[str, int]:
+    """The commonest reasons, and how often all others applied."""
+    ordered = sorted(reasons.items(), key=lambda each: (-each[1], each[0]))
+    rest = sum(n for _, n in ordered[most:])
+    return {**dict(ordered[:most]), **({"other reasons": rest} if rest else {})}

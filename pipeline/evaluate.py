@@ -37,7 +37,7 @@ def main(dataset: str) -> None:
     calibration = _calibration(data, models["model"])
     write_json(layout.metrics(dataset), {**headline(results, better, values.evaluate), **_words(data)})
     write_csv(layout.plot("details", dataset), list(rows.values()))
-    write_csv(layout.plot("few_shot", dataset), [_curve(row) for row in main_rows if _on_curve(row)])
+    write_csv(layout.plot("few_shot", dataset), _curve(main_rows))
     write_csv(layout.plot("calibration", dataset), calibration["bins"])
     with new_folder(layout.evaluated(dataset)) as folder:
         whole = {
@@ -114,15 +114,12 @@ def _words(data: Study) -> dict[str, str]:
     return {name: text for name, text in said.items() if text}
 
 
-def _on_curve(row: dict[str, Any]) -> bool:
-    return row["users"] == "unseen" and row["model"] == "model" and row["items"] in _CURVE
-
-
-_CURVE = ("all", "known")
-
-
-def _curve(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in ("shots", "accuracy", "low", "high")}
+def _curve(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The model on unseen users by shots: on all items, or where these are kept apart on known ones."""
+    here = [row for row in rows if (row["users"], row["model"]) == ("unseen", "model")]
+    kind = "all" if any(row["items"] == "all" for row in here) else "known"
+    columns = ("shots", "accuracy", "low", "high")
+    return [{name: row[name] for name in columns} for row in here if row["items"] == kind]
 
 
 def _calibration(data: Study, model: RewardModel) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def gallery(data: Study, items: "pl.DataFrame", n_pairs: int) -> list[dict[str, 
 
 
 def in_turn(rows: list[dict[str, Any]], n: int) -> list[dict[str, Any]]:
-    """Up to n rows, one after the other from each kind of group and filter, no prompt twice while others are left."""
+    """Up to n rows, by turns from each group and filter; no prompt twice while others are left."""
     kinds: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         kinds.setdefault((row["group"] or "", row["filtered"]), []).append(row)
@@ -66,7 +66,9 @@ def _candidates(data: Study, most: int = 2000) -> list[dict[str, Any]]:
     rows = []
     for row in at:
         question, user = int(c.question[row]), int(c.user[row])
-        prompt, first, second = (int(x[question]) for x in (c.questions.prompt, c.questions.first, c.questions.second))
+        prompt, first, second = (
+            int(x[question]) for x in (c.questions.prompt, c.questions.first, c.questions.second)
+        )
         chosen, rejected = (first, second) if c.sign[row] > 0 else (second, first)
         rows.append(
             {

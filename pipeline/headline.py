@@ -97,9 +97,7 @@ def _numbers(
     ]
 
 
-def _by_filter(
-    results: Results, users: str, shots: tuple[int | None, ...]
-) -> list[tuple[str, float | None]]:
+def _by_filter(results: Results, users: str, shots: tuple[int | None, ...]) -> list[tuple[str, float | None]]:
     """Accuracies on filtered and on untouched pairs, at the first of the shots that was judged."""
     rows = []
     for pairs in ("filtered", "untouched"):

@@ -20,7 +20,7 @@ from pipeline.baselines import Margins
 from pipeline.knobs import Evaluate
 from pipeline.study import Study
 
-# Splits that keep items out of training on purpose: their known and new items are reported apart, never pooled.
+# Splits that keep items out of training on purpose: known and new ones are reported apart, never pooled.
 ITEMS_APART = ("simulated", "persona", "own")
 # The test set that headlines are about, the first of these that occurs (D32).
 HEADLINE_TESTS = ("no_leakage", "test")

@@ -1,4 +1,4 @@
-"""Locating: unseen users' weights from none, few and more of their comparisons, over random draws of these."""
+"""Locating: unseen users' weights from none, few and more of their comparisons, over random draws."""
 
 import torch
 

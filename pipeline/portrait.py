@@ -61,9 +61,7 @@ def _users(data: Study, half: str, weights: torch.Tensor, accuracy: Any) -> list
     return rows
 
 
-def _prototypes(
-    data: Study, model: RewardModel, items: "pl.DataFrame", n_items: int
-) -> list[dict[str, Any]]:
+def _prototypes(data: Study, model: RewardModel, items: "pl.DataFrame", n_items: int) -> list[dict[str, Any]]:
     """Per prototype the answers that it prefers most and least to their alternatives, taken alone.
 
     Where there are two answers in all, as yes and no, the one chosen less often is shown: what someone says
