@@ -2,11 +2,9 @@
 
 import csv
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from pal.accuracy import Judged
 from pal.model import RewardModel
