@@ -152,7 +152,7 @@ def _fitted(data: Study, given: Params, K: int, unseen: bool) -> Figures:  # noq
 def known_answers(data: Study, given: Params) -> Bool[Tensor, "groups items"]:
     """Whether a user of each persona says yes to each item."""
     names = given.prepare.persona.personas
-    rows = {item: row for row, item in enumerate(data.item_ids)}
+    rows = {item: row for row, item in enumerate(data.response_ids)}
     table = torch.zeros(len(names), len(rows), dtype=torch.bool)
     for group, name in enumerate(names):
         file = f"interest-in-{name}.jsonl"
@@ -164,7 +164,7 @@ def known_answers(data: Study, given: Params) -> Bool[Tensor, "groups items"]:
 
 def is_yes(data: Study, pairs: Comparisons) -> Bool[Tensor, " n"]:
     first = pairs.questions.first[pairs.question]
-    return (first == data.item_ids.index(text_id("Yes"))) == (pairs.sign > 0)
+    return (first == data.response_ids.index(text_id("Yes"))) == (pairs.sign > 0)
 
 
 def accuracy_bound(

@@ -116,7 +116,7 @@ def write(path: Path, ids: "list[str] | np.ndarray", vectors: "np.ndarray", embe
 def read(path: Path) -> tuple["np.ndarray", "np.ndarray", Embedder]:
     """Read one shard: ids (`packed`), vectors as (rows, dim) in their stored dtype, and what made them.
 
-    The vectors are a view of what was read, and cannot be written to.
+    The vectors are a view of what was read.
 
     Raises:
         PipelineError: If the file is damaged or no shard.

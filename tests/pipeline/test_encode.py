@@ -1,5 +1,7 @@
 """encode: every item once, in batches that what is stored cannot change; a killed run resumes to the same bytes."""
 
+import shutil
+
 import numpy as np
 import polars as pl
 import pytest
@@ -7,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pal.encoders.hashed import HashedWords
-from pipeline import encode, layout, shards, tables
+from pal.errors import PalError
+from pipeline import encode, encode_texts, layout, shards, tables
 from pipeline.errors import PipelineError
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True, database=None)
@@ -22,7 +25,7 @@ def ids_of(lengths):
 @QUICK
 @given(lengths=LENGTHS, budget=st.integers(1, 100))
 def test_every_row_is_in_one_batch_and_no_batch_is_over_budget(lengths, budget):
-    found = list(encode.batches(lengths, ids_of(lengths), budget))
+    found = list(encode_texts.batches(lengths, ids_of(lengths), budget))
     assert sorted(row for batch in found for row in batch) == list(range(len(lengths)))
     for batch in found:
         padded = max(lengths[row] for row in batch) * len(batch)
@@ -35,21 +38,21 @@ def test_batches_do_not_depend_on_the_order_of_the_items(lengths, order):
     ids = ids_of(lengths)
     rows = list(range(len(ids)))
     order.shuffle(rows)
-    shuffled = encode.batches([lengths[row] for row in rows], [ids[row] for row in rows], 64)
-    expected = [[ids[row] for row in batch] for batch in encode.batches(lengths, ids, 64)]
+    shuffled = encode_texts.batches([lengths[row] for row in rows], [ids[row] for row in rows], 64)
+    expected = [[ids[row] for row in batch] for batch in encode_texts.batches(lengths, ids, 64)]
     assert [[ids[rows[row]] for row in batch] for batch in shuffled] == expected
 
 
 def test_batches_by_hand():
     """By length, then id: c (1), b (2), d (2), a (5). 1; with b 2 x 2 = 4; with d 2 x 3 = 6 is past 5."""
-    assert list(encode.batches([5, 2, 1, 2], ["a", "b", "c", "d"], 5)) == [[2, 1], [3], [0]]
+    assert list(encode_texts.batches([5, 2, 1, 2], ["a", "b", "c", "d"], 5)) == [[2, 1], [3], [0]]
 
 
 def test_groups_by_hand():
     """At least 3 rows a group: 2 + 2, then 3, and the 1 that is left."""
     batches = [[0, 1], [2, 3], [4, 5, 6], [7]]
-    assert list(encode.groups(iter(batches), rows=3)) == [[[0, 1], [2, 3]], [[4, 5, 6]], [[7]]]
-    assert list(encode.groups(iter([]), rows=3)) == []
+    assert list(encode_texts.groups(iter(batches), rows=3)) == [[[0, 1], [2, 3]], [[4, 5, 6]], [[7]]]
+    assert list(encode_texts.groups(iter([]), rows=3)) == []
 
 
 def texts(n=N):
@@ -71,7 +74,12 @@ def write_items(found):
 
 
 def shards_of(dataset="own"):
-    return {path.name: path.read_bytes() for path in layout.embeddings(dataset).iterdir()}
+    return {path.name: path.read_bytes() for path in layout.embeddings(dataset).rglob("*.*")}
+
+
+def read(modality="text", dataset="own"):
+    ids, vectors, embedder = shards.read_folder(layout.embeddings(dataset) / modality, "")
+    return shards.unpacked(ids), vectors, embedder
 
 
 @pytest.fixture
@@ -96,7 +104,7 @@ def encoded(monkeypatch):
 
 def test_every_item_has_its_vector(own):
     encode.main("own")
-    ids, vectors, embedder = shards.read_folder(layout.embeddings("own"), "")
+    ids, vectors, embedder = read()
     assert ids == sorted(tables.text_id(text) for text in texts())
     assert embedder.encoder == "hashed-words"
     row = ids.index(tables.text_id(texts()[5]))
@@ -106,14 +114,16 @@ def test_every_item_has_its_vector(own):
 def test_rows_are_cut_into_shards(own):
     own.set({"encode.shard_rows": 500})
     encode.main("own")
-    assert sorted(shards_of()) == ["shard-00000.parquet", "shard-00001.parquet", "shard-00002.parquet"]
-    assert len(shards.read(layout.embeddings("own") / "shard-00002.parquet")[0]) == 300
+    names = [f"shard-0000{number}.parquet" for number in range(3)]
+    assert sorted(shards_of()) == ["dropped.csv", "manifest.json", *names]
+    assert len(shards.read(layout.embeddings("own") / "text" / names[2])[0]) == 300
+    assert read()[0] == sorted(tables.text_id(text) for text in texts())
 
 
 def test_half_precision_is_stored_as_asked_for(own):
     own.set({"encode.dtype": "float16"})
     encode.main("own")
-    _, vectors, embedder = shards.read_folder(layout.embeddings("own"), "")
+    _, vectors, embedder = read()
     assert (vectors.dtype, embedder.dtype) == (np.float16, "float16")
 
 
@@ -124,7 +134,7 @@ def test_a_second_run_encodes_nothing_and_gives_the_same_bytes(own, encoded, cap
     encode.main("own")
     assert encoded == []
     assert shards_of() == before
-    assert "1,300 items, 1,300 in the store, 0 to encode" in capsys.readouterr().out
+    assert "1,300 text items, 1,300 in the store, 0 to encode" in capsys.readouterr().out
 
 
 def test_a_killed_run_resumes_to_the_same_bytes(own, encoded, monkeypatch):
@@ -132,8 +142,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(own, encoded, monkeypatch):
     encode.main("own")
     whole, batches = shards_of(), list(encoded)
     monkeypatch.setenv("PAL_STORE", str(own.root / "store"))
-    for path in layout.embeddings("own").iterdir():
-        path.unlink()
+    shutil.rmtree(layout.embeddings("own"))
     encoded.clear()
     encoded.stop = len(batches) * 2 // 3
     with pytest.raises(KeyboardInterrupt):
@@ -154,8 +163,8 @@ def test_new_items_alone_go_into_the_store(own, capsys):
     write_items([*texts(), "one more"])
     capsys.readouterr()
     encode.main("own")
-    assert "1,301 items, 1,300 in the store, 1 to encode" in capsys.readouterr().out
-    assert tables.text_id("one more") in shards.read_folder(layout.embeddings("own"), "")[0]
+    assert "1,301 text items, 1,300 in the store, 1 to encode" in capsys.readouterr().out
+    assert tables.text_id("one more") in read()[0]
 
 
 def test_a_damaged_store_is_reported_and_the_next_run_mends_it(own):
@@ -172,12 +181,14 @@ def test_a_damaged_store_is_reported_and_the_next_run_mends_it(own):
 
 
 def test_vectors_pass_as_they_are(project):
-    frame = pl.DataFrame({"item_id": ["b", "a"], "modality": "vector", "vector": [[1.0, 2.0], [3.0, 4.0]]})
+    frame = pl.DataFrame(
+        {"item_id": ["b" * 32, "a" * 32], "modality": "vector", "vector": [[1.0, 2.0], [3.0, 4.0]]}
+    )
     path = layout.recoloured("simulated") / tables.ITEMS
     tables.write_table(path, frame, tables.items_schema())
     encode.main("simulated")
-    ids, vectors, embedder = shards.read_folder(layout.embeddings("simulated"), "")
-    assert (ids, vectors.tolist(), vectors.dtype) == (["a", "b"], [[3, 4], [1, 2]], np.float32)
+    ids, vectors, embedder = read("vector", "simulated")
+    assert (ids, vectors.tolist(), vectors.dtype) == (["a" * 32, "b" * 32], [[3, 4], [1, 2]], np.float32)
     assert (embedder.encoder, embedder.dim) == ("none", 2)
 
 
@@ -195,10 +206,8 @@ def test_wrong_weights_are_one_sentence_and_leave_the_old_embeddings(own):
     before = shards_of()
     (own.root / "mine").mkdir()
     (own.root / "mine" / "model.safetensors").write_bytes(b"not these")
-    own.set({"encoder.own": "all-MiniLM-L6-v2", "encode.weights": "mine"})
-    with pytest.raises(
-        PipelineError, match=r"must have the published sha256 53aa5117.*, got [0-9a-f]{64}; get"
-    ):
+    own.set({"encoder.own": "all-MiniLM-L6-v2", "encode.weights.all-MiniLM-L6-v2": "mine"})
+    with pytest.raises(PalError, match=r"must have the published sha256 53aa5117.*, got [0-9a-f]{64}; get"):
         encode.main("own")
     assert shards_of() == before
 

@@ -3,13 +3,10 @@
 import csv
 import json
 
-import numpy as np
 import pytest
 
-from pal.accuracy import Judged
-from pal.model import RewardModel
-from pipeline import evaluate, layout, report, study, train
-from pipeline.knobs import Evaluate
+from pipeline import evaluate, layout, report, train
+from pipeline.evaluated import read as evaluated_read
 from pipeline.results import flatten
 
 DATASETS = ["simulated", "own"]
@@ -20,22 +17,12 @@ def metrics(dataset):
 
 
 def evaluated(dataset):
-    return report.read(dataset)
+    return evaluated_read(dataset)
 
 
 def details(dataset):
     with layout.plot("details", dataset).open() as file:
         return list(csv.DictReader(file))
-
-
-def knobs(**changes):
-    usual = {"seed": 0, "shots": [1, 5, 20], "headline_shots": 20, "draws": 20, "resamples": 100}
-    return Evaluate(**{**usual, **changes})
-
-
-@pytest.fixture
-def simulated(small):
-    return study.load("simulated"), RewardModel.load(layout.models("simulated") / "model")
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -44,30 +31,6 @@ def test_headline_names_a_person_understands_are_at_most_15(small, dataset):
     assert len(names) <= 15
     assert {"seen.accuracy", "unseen.zero_shot.accuracy", "unseen.few_shot.20.accuracy"} <= set(names)
     assert all(0 <= value <= 1 for value in names.values())
-
-
-def test_headline_is_at_most_15_with_everything_there_is_to_measure():
-    """Known and new items, all baselines, eight numbers of shots of which the headline's is least: 8 numbers
-    of seen users; zero-shot, 4 few-shot, new items and k1 of unseen users."""
-    judged = Judged(np.array([3.0, 4.0]), np.array([4, 4]))
-    shots = [1, 2, 3, 4, 5, 6, 7, 8]
-    tests = [
-        evaluate.Test(users, items, n, model, judged, 0.5)
-        for users in ("seen", "unseen")
-        for items in ("known", "new")
-        for model in ("model", "k1", "majority", "oracle")
-        for n in ([None] if users == "seen" or model != "model" else [0, *shots])
-    ]
-    p = {"seen": {"p": 0.01}, "unseen": {"p": 0.02}}
-    found = dict(flatten(evaluate.headline(tests, p, knobs(shots=shots, headline_shots=1))))
-    assert len(found) == 15
-    assert list(metrics_of(found, "unseen.few_shot")) == ["1", "6", "7", "8"]
-    assert found["seen.accuracy"] == found["unseen.new_items.accuracy"] == 7 / 8
-    assert found["seen.worst_decile"] == 3 / 4
-
-
-def metrics_of(found, prefix):
-    return [name.removeprefix(f"{prefix}.").split(".")[0] for name in found if name.startswith(prefix)]
 
 
 @pytest.mark.parametrize("dataset", DATASETS)

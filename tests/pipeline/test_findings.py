@@ -62,21 +62,3 @@ def test_one_prototype_has_no_plurality():
 def test_meaning_of_the_number_of_prototypes_follows_the_fit(objective, grid_points, said):
     fit = {"objective": objective, "grid_points": grid_points}
     assert said in findings.meaning(found(fit=fit))
-
-
-def test_a_baseline_measured_once_stands_for_every_number_of_shots():
-    table = findings.table(found()["accuracies"])
-    assert [row["place"] for row in table][:4] == [
-        "Seen, known items",
-        "Seen, new items",
-        "Unseen, no comparisons",
-        "Unseen, 1 comparison",
-    ]
-    assert {row["k1"]["accuracy"] for row in table[2:]} == {0.832}
-
-
-def test_opening_is_what_all_prompts_share_up_to_a_line_end():
-    rows = [{"prompt": f"Would you say this?\nI like {what}."} for what in ("art", "algebra")]
-    assert findings.opening([{"most": rows, "least": []}]) == "Would you say this?\n"
-    assert findings.opening([{"most": rows, "least": [{"prompt": None}]}]) == ""
-    assert findings.opening([{"most": rows[:1], "least": []}]) == ""

@@ -12,14 +12,17 @@ import pytest
 
 from pipeline import layout, maps, report
 from pipeline.errors import PipelineError
+from pipeline.evaluated import read as evaluated_read
 
 ATTACK = "</script><img src=x onerror=alert(1)>"
 SHOTS = (0, 1, 2, 5, 10, 20)
+MINILM = {"name": "all-MiniLM-L6-v2", "weights_sha256": "53aa51172d142c89d9012cce15ae4d6c", "dim": 384}
 
 
 def accuracy(users, items, shots, model, value, **more):
     """One row of accuracies, its interval two points wide."""
     row = {"users": users, "items": items, "shots": shots, "model": model, "accuracy": value}
+    row |= {"test": "", "pairs": "all"}
     ends = {"low": max(value - 0.01, 0), "high": min(value + 0.01, 1)}
     return {**row, **ends, "balanced": None, "worst_decile": None, "n_users": 300, "n_pairs": 6000, **more}
 
@@ -59,13 +62,16 @@ def users(n_prototypes, n_users, groups):
     return rows
 
 
+def item(prompt, response, score, **pictures):
+    """One answer of a prototype."""
+    made = {"prompt": prompt, "prompt_image": None, "response": response, "image": None, "score": score}
+    return {**made, **pictures}
+
+
 def prototypes(n_prototypes, text="I enjoy painting landscapes."):
     """Two liked and one disliked item each, one without a prompt."""
-    liked = [
-        {"prompt": text, "response": "Yes", "score": 9.81},
-        {"prompt": None, "response": text, "score": 8.2},
-    ]
-    disliked = [{"prompt": "I would rather count than read.", "response": "Yes", "score": -9.4}]
+    liked = [item(text, "Yes", 9.81), item(None, text, 8.2)]
+    disliked = [item("I would rather count than read.", "Yes", -9.4)]
     return [
         {"prototype": k, "share": 1 / n_prototypes, "most": liked, "least": disliked}
         for k in range(1, n_prototypes + 1)
@@ -111,14 +117,18 @@ def evaluated(dataset="persona", n_prototypes=3, n_users=60, groups=("art", "lit
     made = {
         "dataset": dataset,
         "source": "sample: 1,200 statements that come with this project",
-        "encoder": {
-            "name": "all-MiniLM-L6-v2",
-            "weights_sha256": "53aa51172d142c89d9012cce15ae4d6c",
-            "dim": 384,
-        },
+        "notes": [],
+        "encoder": {"prompts": MINILM, "responses": MINILM},
         "head": {"K": n_prototypes, "model": "B", "latent": 16},
         "fit": {"objective": "mixture", "grid_points": 40, "epochs": 30},
         "counts": {"seen_users": n_users, "unseen_users": n_users, "train_pairs": 30000},
+        "account": [],
+        "split_table": [],
+        "test": "",
+        "tests": [],
+        "filters": [],
+        "beside": {},
+        "gallery": [],
         "accuracies": accuracies(n_prototypes),
         "plurality": {"seen": difference, "unseen": difference},
         "users": users(n_prototypes, n_users, groups),
@@ -133,7 +143,7 @@ def evaluated(dataset="persona", n_prototypes=3, n_users=60, groups=("art", "lit
 def simulated(n_prototypes=3, n_users=60, **more):
     """Vectors: no prototypes in words, no groups, the truth known."""
     found = evaluated("simulated", n_prototypes, n_users, (), prototypes=[], **more)
-    encoder = {"name": "none", "weights_sha256": None, "dim": 16}
+    encoder = {"prompts": None, "responses": {"name": "none", "weights_sha256": "", "dim": 16}}
     return {
         **found,
         "source": "generated: drawn from seed 0",
@@ -307,12 +317,12 @@ def test_a_missing_key_names_the_file_and_the_stage_to_run(project, spoil, missi
     with pytest.raises(
         PipelineError, match=rf"evaluated.json has no '{missing}'; run `dvc repro -f evaluate@persona`"
     ):
-        report.read("persona")
+        evaluated_read("persona")
 
 
 def test_findings_never_made_name_the_stage_to_run(project):
     with pytest.raises(PipelineError, match="dvc repro evaluate@own"):
-        report.read("own")
+        evaluated_read("own")
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
