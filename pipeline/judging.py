@@ -104,7 +104,8 @@ def headline_test(parts: list[Answers], sets: dict[str, list[str]]) -> str:
 
 def _everyone(parts: list[Answers], marks: list[str], test: str, knobs: Evaluate) -> list[Test]:
     """Seen users with their own weights together with unseen ones, from none and from the headline shots."""
-    if all(part.users == "seen" for part in parts):
+    parts = [part for part in parts if bool(part.inside(marks).any())]
+    if {part.users for part in parts} <= {"seen"}:
         return []
     tests = []
     for model in dict.fromkeys(model for part in parts for model, _ in part.margins):
@@ -114,8 +115,7 @@ def _everyone(parts: list[Answers], marks: list[str], test: str, knobs: Evaluate
                 continue
             each = [p.judged(key, p.inside(marks)) for p, key in zip(parts, keys, strict=True) if key]
             judged = Judged(np.concatenate([j.right for j in each]), np.concatenate([j.total for j in each]))
-            if judged.total.sum():
-                tests.append(Test("all", "all", shots, model, judged, None, test))
+            tests.append(Test("all", "all", shots, model, judged, None, test))
     return tests
 
 

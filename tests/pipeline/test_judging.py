@@ -12,6 +12,7 @@ import torch
 
 from pal.adapt import Prior
 from pal.comparisons import Comparisons, Embeddings
+from pal.heads import Head
 from pipeline import answers, judging
 from pipeline.headline import find
 from pipeline.knobs import Evaluate
@@ -22,25 +23,34 @@ KNOBS = Evaluate(seed=0, shots=[1, 2], headline_shots=2, draws=20, resamples=100
 UP, DOWN = (5, 1), (1, 5)  # chosen, rejected: what who likes large and who likes small numbers answers
 
 
-class Line:
-    """A head that reads each question as the difference of its two numbers."""
+class Line(Head):
+    """Reads each question as the difference of its two numbers; `likes` says which weights want it large."""
+
+    linear = True
+    needs_prompts = False
+
+    def __init__(self, likes=(1.0, -1.0)):
+        super().__init__()
+        self.likes = torch.tensor(likes)
 
     def read(self, embeddings, questions):
         return embeddings.responses[questions.first] - embeddings.responses[questions.second]
 
     def margin(self, read, weights):
-        return read[:, 0] * (weights[:, 0] - weights[:, 1])
+        return read[:, 0] * (weights @ self.likes)
 
     def margins_at(self, read, points):
-        return read * (points[:, 0] - points[:, 1])
+        return read * (points @ self.likes)
+
+    def reward(self, prompts, responses, weights):
+        raise NotImplementedError
 
 
-def model(weights=((1.0, 0.0), (0.0, 1.0))):
+def model(weights=((1.0, 0.0), (0.0, 1.0)), likes=(1.0, -1.0)):
     """Two seen users, by default at one prototype each."""
     weights = torch.tensor(weights)
-    return SimpleNamespace(
-        head=Line(), weights=weights, prior=Prior.of(weights), fit_config=SimpleNamespace(loss="logistic")
-    )
+    loss = SimpleNamespace(loss="logistic")
+    return SimpleNamespace(head=Line(likes), weights=weights, prior=Prior.of(weights), fit_config=loss)
 
 
 def made(rows, dataset="pickapic_v1", n_unseen=2, label=None, groups=None):
@@ -226,11 +236,8 @@ def test_only_ties_leave_nothing_to_judge():
 def test_controls_stand_beside_the_model():
     """One prototype that likes large numbers; the oracle knows that new 0 is of user 1's group."""
     groups = {"seen": ["up", "down"], "unseen": ["down", "up"]}
-    alone = model(((1.0, 0.0), (1.0, 0.0)))
-    alone.weights, alone.head.margin = torch.ones(2, 1), lambda read, weights: read[:, 0] * weights[:, 0]
-    told = model()
-    told.head.margin = lambda read, weights: read[:, 0] * (weights[:, 1] - weights[:, 0])
-    told.weights = torch.tensor([[0.0, 1.0], [1.0, 0.0]])  # groups by name: down, up
+    alone = model([[1.0], [1.0]], likes=(1.0,))
+    told = model([[0.0, 1.0], [1.0, 0.0]], likes=(-1.0, 1.0))  # groups by name: down, up
     rows = [*SEEN, ("unseen", 0, "test", DOWN)]
     tests = judge(made(rows, groups=groups), {"model": model(), "k1": alone, "oracle": told}).main
     rights = {(t.users, t.model, t.shots): float(t.judged.right.sum()) for t in tests}

@@ -13,7 +13,7 @@ def found():
     """Two kinds of items for seen users, three numbers of shots for unseen ones, K = 1 measured once."""
     made = [accuracy("unseen", "all", n, "model", a) for n, a in ((20, 0.994), (0, 0.833), (1, 0.9))]
     made += [accuracy("seen", "new", None, "model", 0.981), accuracy("seen", "known", None, "model", 0.998)]
-    return made + [accuracy("seen", "known", None, "k1", 0.834), accuracy("unseen", "all", 0, "k1", 0.832)]
+    return [*made, accuracy("seen", "known", None, "k1", 0.834), accuracy("unseen", "all", 0, "k1", 0.832)]
 
 
 def test_a_baseline_measured_once_stands_for_every_number_of_shots():
