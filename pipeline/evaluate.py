@@ -139,13 +139,14 @@ def _calibration(data: Study, model: RewardModel) -> dict[str, Any]:
 def _counts(data: Study) -> dict[str, int]:
     split = next((row for row in account.account(data.dataset) if row["stage"] == "split"), None)
     test = [data.select(half, "test") for half in ("seen", "unseen")]
+    ties = sum(len(pairs) - len(decided(pairs)[0]) for pairs in test)
     return {
         "seen_users": data.n_users("seen"),
         "unseen_users": data.n_users("unseen"),
         "items": len({*data.prompt_ids, *data.response_ids}),
         "train_pairs": len(data.select("seen", "train")),
-        "test_pairs": sum(map(len, test)),
-        "tied_test_pairs": sum(len(pairs) - len(decided(pairs)[0]) for pairs in test),
+        "test_pairs": sum(map(len, test)) - ties,
+        **({"test_pairs_tied_and_left_out": ties} if ties else {}),
         "dropped_pairs": (split["dropped"] if split else 0) + data.dropped,
         "dropped_users": split["details"].get("users_dropped", 0) if split else 0,
     }

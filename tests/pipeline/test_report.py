@@ -1,6 +1,7 @@
 """The report on made-up findings: what it says, what it draws, and that it stays one harmless file."""
 
 import html
+import io
 import json
 import random
 import re
@@ -9,8 +10,9 @@ import subprocess
 from html.parser import HTMLParser
 
 import pytest
+from PIL import Image
 
-from pipeline import layout, maps, report
+from pipeline import layout, maps, report, thumbnails
 from pipeline.errors import PipelineError
 from pipeline.evaluated import read as evaluated_read
 
@@ -159,6 +161,78 @@ def bare():
     return evaluated("own", **nothing, calibration=empty)
 
 
+def pixel(colour=(200, 80, 40), size=(72, 96)):
+    """A one-coloured picture as evaluate puts it into its findings."""
+    out = io.BytesIO()
+    Image.new("RGB", size, colour).save(out, "JPEG")
+    return thumbnails.uri(out.getvalue())
+
+
+def pictured(dataset="pickafilter", **more):
+    """Filtered pairs, two encoders, pictures among the prototypes, two test sets, items that were dropped."""
+    prompt = "a lighthouse at dusk, oil on canvas"
+    image = item(prompt, "", 4.2, image=pixel())
+    one_gone = item(prompt, "", -3.1)
+    rows = [
+        accuracy(users, "all", shots, model, value - 0.1 * (pairs == "untouched"), pairs=pairs)
+        for pairs in ("filtered", "untouched")
+        for users, shots, model, value in (
+            ("seen", None, "model", 0.95), ("seen", None, "k1", 0.75), ("seen", None, "similarity", 0.66),
+            ("unseen", 0, "model", 0.74), ("unseen", 20, "model", 0.93), ("unseen", None, "k1", 0.74),
+        )
+    ]  # fmt: skip
+    tests = [
+        accuracy(users, "all", shots, model, value, test=test)
+        for test in ("test", "test_unique")
+        for users, shots, model, value in (
+            ("seen", None, "model", 0.71), ("seen", None, "similarity", 0.6), ("unseen", 0, "model", 0.69),
+            ("all", 0, "model", 0.7), ("all", None, "similarity", 0.59),
+        )
+    ]  # fmt: skip
+    colours = {"winner": (40, 80, 220), "loser": (220, 60, 30)}
+    pairs = [
+        {
+            "prompt": prompt, "chosen": pixel(colours["winner"]), "rejected": pixel((150, 150, 150), (96, 64)),
+            "filtered": filtered, "group": group, "user": f"user {n}",
+        }
+        for n, (filtered, group) in enumerate([("winner", "likes blue"), ("loser", "likes red")] * 2)
+    ]  # fmt: skip
+    image_encoder = {"name": "untrained-vit-h-14", "weights_sha256": "", "dim": 1024, "engine": "torch"}
+    account = [
+        {
+            "stage": "prepare",
+            "read": 1000,
+            "kept": 900,
+            "dropped": 100,
+            "details": {"ties_dropped": 100},
+            "reasons": {},
+        },
+        {
+            "stage": "encode",
+            "read": 500,
+            "kept": 498,
+            "dropped": 2,
+            "details": {},
+            "reasons": {"it is no picture": 2},
+        },
+    ]
+    split = [
+        {"group": f"G{n}, {who}", "train": 58831, "val": 628, "test": None}
+        for n in (1, 2)
+        for who in ("seen", "unseen")
+    ]
+    prototypes = [
+        {"prototype": k, "share": 0.5, "most": [image] * 3, "least": [one_gone, image]} for k in (1, 2)
+    ]
+    given = {
+        "encoder": {"prompts": MINILM, "responses": image_encoder}, "filters": rows, "tests": tests, "test": "test",
+        "gallery": pairs, "account": account, "split_table": split, "prototypes": prototypes,
+        "notes": ["Answers are simulated: the longer summary wins."],
+        "beside": {"similarity": {"difference": 0.09, "low": 0.07, "high": 0.11, "p": 0.0001}},
+    }  # fmt: skip
+    return evaluated(dataset, 2, groups=("likes blue", "likes red"), **{**given, **more})
+
+
 class Loads(HTMLParser):
     """Collects what a page would load: elements and attributes that fetch, script text, styles."""
 
@@ -244,6 +318,85 @@ def test_text_from_data_cannot_become_markup():
     assert "<b>x</b>" not in page
     assert html.escape(ATTACK) in page
     assert ATTACK in json.dumps(specs(page)["persona-map"])
+
+
+def test_pictures_are_part_of_the_page_and_nothing_else_may_be_one():
+    page = report.render([pictured()])
+    loads = Loads()
+    loads.feed(page)
+    sources = [value for tag, name, value in loads.fetching if (tag, name) == ("img", "src")]
+    assert len(sources) == len(loads.fetching) == 8 + 6 + 2
+    assert all(value.startswith("data:image/jpeg;base64,") for value in sources)
+    assert "img-src data:;" in page
+    assert shown(page).count("no picture") == 2 + 1
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["https://example.org/a.jpg", "data:text/html;base64,PGI+", 'data:image/jpeg;base64,x" onerror="y', None],
+)
+def test_an_address_that_is_no_thumbnail_is_no_picture(uri):
+    found = pictured(prototypes=[])
+    found["gallery"][0]["chosen"] = uri
+    page = report.render([found])
+    assert page.count("<img") == 7
+    assert "onerror" not in page
+    assert "example.org" not in page
+
+
+def test_words_around_a_picture_cannot_become_markup():
+    found = pictured(notes=[ATTACK], account=[])
+    found["gallery"][0] |= {"prompt": ATTACK + '" x="', "user": ATTACK, "group": ATTACK}
+    found["prototypes"][0]["most"][0]["prompt"] = ATTACK
+    found["split_table"] = [{ATTACK: ATTACK}]
+    page = report.render([found])
+    assert ATTACK not in re.sub(r"(?s)<script.*?</script>", "", page)
+    loads = Loads()
+    loads.feed(page)
+    assert loads.tags.count("img") == 16
+
+
+def test_untrained_weights_and_notes_are_not_to_be_overlooked():
+    page = shown(report.render([pictured()]))
+    assert "untrained weights" in page
+    assert "untrained-vit-h-14 similarity" in page
+    assert "Answers are simulated: the longer summary wins." in page
+    assert "untrained weights" not in shown(report.render([evaluated()]))
+
+
+def test_encoders_are_named_once_where_they_are_the_same_and_twice_where_not():
+    assert "Encoder: all-MiniLM-L6-v2, 384 numbers per item" in shown(report.render([evaluated()]))
+    page = shown(report.render([pictured()]))
+    assert "Encoder of prompts: all-MiniLM-L6-v2" in page
+    assert "Encoder of responses: untrained-vit-h-14, 1024 numbers per item" in page
+    assert "Encoder: none, items are vectors already" in shown(report.render([simulated()]))
+
+
+def test_what_was_dropped_is_said_with_its_reason():
+    page = shown(report.render([pictured()]))
+    assert "prepare 1,000 900 100 ties dropped 100" in page
+    assert "encode 500 498 2 it is no picture: 2" in page
+    assert "and what was dropped" not in shown(report.render([evaluated()]))
+
+
+def test_the_split_stands_in_the_shape_of_the_papers_table():
+    assert "G1, seen 58,831 628 – G1, unseen" in shown(report.render([pictured()]))
+
+
+def test_test_sets_and_filters_have_a_table_and_a_figure_each():
+    page = report.render([pictured()])
+    assert {"pickafilter-tests-dots", "pickafilter-filters-dots"} <= set(specs(page))
+    said = shown(page)
+    assert "test_unique: all users, unseen ones from no comparisons 70.0 %" in said
+    assert "Unseen, 20 comparisons, untouched pairs 83.0 %" in said
+    assert "those of the test set test." in said
+
+
+def test_unseen_users_without_shots_have_no_curve():
+    rows = [row for row in accuracies(3) if row["shots"] in (None, 0)]
+    page = report.render([evaluated(accuracies=rows)])
+    assert "persona-curve" not in specs(page)
+    assert "from no comparisons" in shown(page)
 
 
 def test_script_json_escapes_what_could_end_a_script():
@@ -343,6 +496,7 @@ FLAGS = [
 def test_a_browser_draws_every_chart_and_meets_no_error(tmp_path):
     rows = [{**row, "low": None, "high": None} for row in accuracies(2)]
     found = [simulated(5), evaluated(prototypes=prototypes(3, ATTACK)), evaluated("own", 2, accuracies=rows)]
+    found.append(pictured())
     page = report.render(found)
     (tmp_path / "report.html").write_text(page, encoding="utf-8")
     opened = subprocess.run(
