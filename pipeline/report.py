@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import charts, layout, numerals, params
+from pipeline import charts, layout, numerals, params, rows
 from pipeline.evaluated import Evaluated, read
 from pipeline.files import write_text
 from pipeline.sections import section
@@ -66,6 +66,7 @@ def render(evaluated: list[Evaluated]) -> str:
         "shorten": _shorten,
         "number": numerals.number,
         "picture": picture,
+        "series": rows.series,
         "words": lambda key: key.replace("_", " "),
     }
     scripts = [BOOT, _vega(), DRAW]

@@ -42,7 +42,7 @@ def place(row: Row) -> str:
         "seen": ["Seen"],
         "unseen": ["Unseen", shots],
         "unlocated": ["Unseen, without comparisons to be located by"],
-        "all": ["All users", f"unseen ones from {shots}"],
+        "all": ["All users", f"unseen from {shots}"],
     }[row["users"]]
     if row["items"] != "all":
         parts = [*parts, f"{row['items']} items"]
@@ -81,6 +81,11 @@ def table(accuracies: list[Row]) -> list[Row]:
         {"place": place(row), **{model: beside(accuracies, row, model) for model in MODELS}}
         for row in places(accuracies)
     ]
+
+
+def series(table: list[Row]) -> list[str]:
+    """The model and the baselines of which a table holds any."""
+    return [model for model in MODELS if any(row[model] for row in table)]
 
 
 def by_test(accuracies: list[Row]) -> list[Row]:

@@ -2,8 +2,10 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
+import torch
 
 from pipeline import evaluate, layout, report, train
 from pipeline.evaluated import read as evaluated_read
@@ -102,6 +104,50 @@ def test_what_evaluate_writes_renders(small, n_prototypes):
     page = report.render(found)
     assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
     assert {len(user["weights"]) for one in found for user in one["users"]} == {n_prototypes}
+
+
+def test_what_must_be_said_of_the_data_stands_in_metrics_and_findings(small):
+    note = "Answers were simulated by length."
+    (layout.prepared("own") / "notes.json").write_text(json.dumps([note]))
+    evaluate.main("own")
+    assert metrics("own")["notes"] == note
+    assert evaluated("own")["notes"] == [note]
+    assert "notes" not in metrics("simulated")
+
+
+def test_an_encoder_without_training_is_named_in_the_metrics(small, monkeypatch):
+    data = study.load("own")
+    by = replace(data.embedders["responses"], encoder="untrained-vit-h-14")
+    renamed = replace(data, embedders={"prompts": by, "responses": by})
+    monkeypatch.setattr(evaluate.study, "load", lambda _: renamed)
+    evaluate.main("own")
+    assert metrics("own")["encoder"] == "untrained-vit-h-14"
+    assert "untrained weights" in report.render([evaluated("own")])
+
+
+def test_length_and_similarity_stand_beside_many_distinct_texts_and_not_beside_vectors(small):
+    """Ten texts to choose from are few answers; with an eleventh there are many."""
+    models = {dataset: {row["model"] for row in details(dataset)} for dataset in DATASETS}
+    assert models["simulated"] == {"model", "k1", "oracle", "majority"}
+    assert models["own"] == {"model", "k1", "majority", "similarity"}
+
+
+def test_unseen_users_without_comparisons_to_locate_them_by_are_judged_and_drawn_from_none(
+    small, monkeypatch
+):
+    data = study.load("own")
+    kept = (data.places["split"] != "adapt").arg_true().to_numpy().astype("int64")
+    bare = replace(data, places=data.places[kept], comparisons=data.comparisons[torch.from_numpy(kept)])
+    monkeypatch.setattr(evaluate.study, "load", lambda _: bare)
+    evaluate.main("own")
+    found = metrics("own")["unseen"]
+    assert set(found) == {"zero_shot", "k1"}
+    (row,) = csv.DictReader(layout.plot("few_shot", "own").open())
+    assert row["shots"] == "0"
+    unseen = [user["weights"] for user in evaluated("own")["users"] if user["users"] == "unseen"]
+    model = RewardModel.load(layout.models("own") / "model")
+    assert unseen == [pytest.approx(model.weights.mean(0).tolist(), abs=1e-3)] * 2
+    assert "own-curve" not in report.render([evaluated("own")])
 
 
 def test_evaluating_without_models_is_one_sentence(small):

@@ -213,7 +213,7 @@ def pictured(dataset="pickafilter", **more):
             "kept": 498,
             "dropped": 2,
             "details": {},
-            "reasons": {"it is no picture": 2},
+            "reasons": {"it is cut short": 2},
         },
     ]
     split = [
@@ -328,7 +328,7 @@ def test_pictures_are_part_of_the_page_and_nothing_else_may_be_one():
     assert len(sources) == len(loads.fetching) == 8 + 6 + 2
     assert all(value.startswith("data:image/jpeg;base64,") for value in sources)
     assert "img-src data:;" in page
-    assert shown(page).count("no picture") == 2 + 1
+    assert shown(page).count("no picture") == 2
 
 
 @pytest.mark.parametrize(
@@ -339,8 +339,9 @@ def test_an_address_that_is_no_thumbnail_is_no_picture(uri):
     found = pictured(prototypes=[])
     found["gallery"][0]["chosen"] = uri
     page = report.render([found])
-    assert page.count("<img") == 7
-    assert "onerror" not in page
+    loads = Loads()
+    loads.feed(page)
+    assert loads.tags.count("img") == 7
     assert "example.org" not in page
 
 
@@ -375,19 +376,19 @@ def test_encoders_are_named_once_where_they_are_the_same_and_twice_where_not():
 def test_what_was_dropped_is_said_with_its_reason():
     page = shown(report.render([pictured()]))
     assert "prepare 1,000 900 100 ties dropped 100" in page
-    assert "encode 500 498 2 it is no picture: 2" in page
+    assert "encode 500 498 2 it is cut short: 2" in page
     assert "and what was dropped" not in shown(report.render([evaluated()]))
 
 
 def test_the_split_stands_in_the_shape_of_the_papers_table():
-    assert "G1, seen 58,831 628 – G1, unseen" in shown(report.render([pictured()]))
+    assert "G1, seen 58,831 628 \u2013 G1, unseen" in shown(report.render([pictured()]))
 
 
 def test_test_sets_and_filters_have_a_table_and_a_figure_each():
     page = report.render([pictured()])
     assert {"pickafilter-tests-dots", "pickafilter-filters-dots"} <= set(specs(page))
     said = shown(page)
-    assert "test_unique: all users, unseen ones from no comparisons 70.0 %" in said
+    assert "test_unique: all users, unseen from no comparisons 70.0 %" in said
     assert "Unseen, 20 comparisons, untouched pairs 83.0 %" in said
     assert "those of the test set test." in said
 

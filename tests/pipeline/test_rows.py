@@ -40,11 +40,16 @@ def test_test_sets_stand_one_after_the_other_by_name():
     table = rows.by_test(made)
     assert [row["place"] for row in table] == [
         "test: seen",
-        "test: all users, unseen ones from no comparisons",
+        "test: all users, unseen from no comparisons",
         "test_unique: seen",
-        "test_unique: all users, unseen ones from no comparisons",
+        "test_unique: all users, unseen from no comparisons",
     ]
     assert [row["k1"] and row["k1"]["accuracy"] for row in table] == [None, 0.6, None, 0.5]
+
+
+def test_series_are_those_measured_anywhere():
+    assert rows.series(rows.table(found())) == ["model", "k1"]
+    assert rows.series([]) == []
 
 
 def test_filtered_pairs_stand_beside_untouched_ones_for_seen_and_unseen_users():
