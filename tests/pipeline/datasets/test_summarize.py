@@ -1,0 +1,269 @@
+"""TL;DR as a dataset: found on the hub or in a folder, written as items and pairs, run through the stages."""
+
+import json
+import random
+import re
+from fnmatch import fnmatch
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import download, layout, params, prepare, recolour, split, tables
+from pipeline.datasets import summarize
+from pipeline.errors import PipelineError
+
+FIXTURE = Path(__file__).parents[3] / "../shared/data/tldr_fixture"
+WORDS = [f"word{i}" for i in range(300)]
+
+
+def comparisons(n_rows=2400, n_workers=40):
+    """Comparisons of so many workers, the first ones busier; the last ten occur in validation alone."""
+    draw = random.Random(5)
+    for i in range(n_rows):
+        here = draw.choice(["train", "valid1", "valid2"])
+        last = n_workers - 10 if here == "train" else n_workers
+        yield {
+            "info": {"id": f"t3_{i}", "post": " ".join(draw.choices(WORDS, k=30)), "title": "t"},
+            "summaries": [
+                {"text": " " + " ".join(draw.choices(WORDS, k=draw.randint(2, 9))), "policy": policy, "note": None}
+                for policy in ("sup1", draw.choice(["sup2", "ref"]))
+            ],
+            "choice": draw.randrange(2),
+            "worker": f"worker{int(last * draw.random() ** 1.5):02d}",
+            "batch": "batch3",
+            "split": here,
+        }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    """A folder in OpenAI's layout: comparisons beside axis ratings."""
+    folder = tmp_path_factory.mktemp("tldr")
+    (folder / "comparisons").mkdir()
+    (folder / "axis_evals").mkdir()
+    (folder / "axis_evals" / "cnndm1.json").write_text('{"summary": {}}\n')
+    text = "".join(json.dumps(row) + "\n" for row in comparisons())
+    (folder / "comparisons" / "batch3.json").write_text(text)
+    return folder
+
+
+@pytest.fixture
+def tldr(project, raw):
+    project.set(
+        {"datasets": ["summarize"], "source.summarize": str(raw), "encoder.summarize": "hashed-words"}
+    )
+    return project
+
+
+def prepared():
+    """Download and prepare; pairs with texts in place of ids, the manifest and the notes."""
+    download.main("summarize")
+    prepare.main("summarize")
+    folder = layout.prepared("summarize")
+    items, pairs = (tables.read_table(folder / name, "") for name in (tables.ITEMS, tables.PAIRS))
+    names = [name for name, kind in pairs.schema.items() if kind == pl.Categorical]
+    pairs = pairs.with_columns(pl.col(names).cast(pl.String)).with_columns(
+        pl.col("prompt", "chosen", "rejected").replace_strict(items["item_id"], items["text"])
+    )
+    manifest, notes = (json.loads((folder / name).read_text()) for name in ("manifest.json", "notes.json"))
+    return pairs, manifest, notes
+
+
+def test_the_hub_is_asked_for_both_halves_under_names_of_their_own(project):
+    """Both halves' files are called 0000.parquet; so are those of the axis ratings, which are not fetched."""
+    project.set({"datasets": ["summarize"], "source.summarize": "hub"})
+    found = summarize.find(params.load())
+    assert found.source == "hub: openai/summarize_from_feedback at refs/convert/parquet"
+    train, validation = found.remotes
+    assert (train.prefix, validation.prefix) == ("train-", "validation-")
+    for there in (
+        ["comparisons/train/0000.parquet", "comparisons/validation/0000.parquet", "axis/validation/0000.parquet"],
+        ["comparisons/summarize_from_feedback-train.parquet", "comparisons/summarize_from_feedback-validation.parquet"],
+    ):  # fmt: skip
+        for remote, wanted in zip((train, validation), there, strict=False):
+            (pattern,) = remote.files
+            assert [name for name in there if fnmatch(name, pattern)] == [wanted]
+
+
+def test_a_folder_is_found_and_looked_into(tldr, raw):
+    found = summarize.find(params.load())
+    assert found.source == f"folder: {raw}"
+    assert list(found.paths) == ["batch3.json"]
+    found.check()
+
+
+def test_a_folder_relative_to_the_repository_is_found(project, raw):
+    (project.root / "mine").symlink_to(raw)
+    project.set({"source.summarize": "mine"})
+    assert list(summarize.find(params.load()).paths) == ["batch3.json"]
+
+
+def test_a_bad_first_line_is_told_before_anything_runs(project):
+    (project.root / "mine").mkdir()
+    (project.root / "mine" / "a.json").write_text("<html>")
+    project.set({"source.summarize": "mine"})
+    with pytest.raises(PipelineError, match=r"line 1 of a\.json must be a JSON object, got '<html>'"):
+        summarize.find(params.load()).check()
+
+
+def test_a_missing_folder_is_named_with_what_it_may_hold(project):
+    project.set({"source.summarize": "nowhere"})
+    with pytest.raises(
+        PipelineError, match=r"must be hub, or an existing folder of OpenAI's comparisons/\*\.json"
+    ):
+        summarize.find(params.load())
+
+
+def test_every_row_is_kept_or_counted_as_dropped(tldr):
+    for protocol in ("stiennon", "li2024", "lore"):
+        tldr.set({"prepare.summarize.protocol": protocol})
+        pairs, manifest, _ = prepared()
+        counts = manifest["counts"]
+        assert counts["read"] == 2400
+        assert counts["kept"] == len(pairs)
+        assert counts["read"] == counts["kept"] + counts["dropped"]
+        assert counts["dropped"] == sum(n for name, n in counts.items() if name.startswith("dropped_"))
+
+
+def test_the_choice_says_which_summary_was_chosen(tldr, raw):
+    tldr.set({"prepare.summarize.item": "response"})
+    pairs, _, notes = prepared()
+    expected = {
+        (row["worker"], row["info"]["post"], row["summaries"][row["choice"]]["text"], row["summaries"][1 - row["choice"]]["text"])
+        for row in comparisons()
+    }  # fmt: skip
+    assert set(pairs.select("user_id", "prompt", "chosen", "rejected").iter_rows()) == expected
+    assert set(pairs["label"]) == {1.0}
+    assert pairs["group"].null_count() == len(pairs)
+    assert notes[0].startswith("Protocol stiennon: ")
+    assert notes[-1].startswith("These are not the full published comparisons")
+
+
+def test_a_joint_item_is_the_summary_then_the_post(tldr):
+    tldr.set({"prepare.summarize.item": "response"})
+    alone, _, _ = prepared()
+    tldr.set({"prepare.summarize.item": "joint"})
+    joint, _, _ = prepared()
+    for side in ("chosen", "rejected"):
+        assert joint[side].to_list() == [
+            f"{summary}\n\n{post}" for summary, post in alone.select(side, "prompt").iter_rows()
+        ]
+    assert joint["prompt"].equals(alone["prompt"])
+
+
+@pytest.mark.parametrize("item", ["joint", "response"])
+def test_a_long_post_never_pushes_the_summary_out_of_the_encoders_window(project, item):
+    """all-mpnet-base-v2 reads 384 tokens and cuts the end, and a word is at least one token."""
+    post = " ".join(f"p{i}" for i in range(5000))
+    rows = pl.DataFrame(
+        {"worker": ["a"], "prompt": [post], "chosen": ["a fine one"], "rejected": ["a bad one"],
+         "users": ["seen"], "split": ["train"], "group": [None]}
+    )  # fmt: skip
+    summarize.write(rows, item, project.root)
+    items = tables.read_table(project.root / tables.ITEMS, "")
+    pairs = tables.read_table(project.root / tables.PAIRS, "")
+    texts = dict(items.select("item_id", "text").iter_rows())
+    read = [" ".join(texts[pairs[side][0]].split()[:384]) for side in ("chosen", "rejected")]
+    assert read[0].startswith("a fine one")
+    assert read[1].startswith("a bad one")
+
+
+def test_a_text_that_occurs_often_is_one_item(project):
+    """Two prompts, of which one is also a summary, and two summaries: as responses alone three texts."""
+    rows = pl.DataFrame(
+        {"worker": ["a", "b"], "prompt": ["x", "y"], "chosen": ["y", "z"], "rejected": ["z", "y"],
+         "users": ["seen"] * 2, "split": ["train"] * 2, "group": [None] * 2}
+    )  # fmt: skip
+    summarize.write(rows, "response", project.root)
+    assert sorted(tables.read_table(project.root / tables.ITEMS, "")["text"]) == ["x", "y", "z"]
+    summarize.write(rows, "joint", project.root)
+    joint = ["x", "y", "y\n\nx", "y\n\ny", "z\n\nx", "z\n\ny"]
+    assert sorted(tables.read_table(project.root / tables.ITEMS, "")["text"]) == joint
+
+
+def test_raw_files_and_converted_ones_give_the_same_tables(tldr, raw):
+    prepared()
+    tables_of = [layout.prepared("summarize") / name for name in (tables.ITEMS, tables.PAIRS)]
+    before = [path.read_bytes() for path in tables_of]
+    rows = list(comparisons())
+    for half in ("train", "validation"):
+        path = tldr.root / "converted" / "comparisons" / half / "0000.parquet"
+        path.parent.mkdir(parents=True)
+        part = [row for row in rows if (row["split"] == "train") == (half == "train")]
+        pq.write_table(pa.Table.from_pylist(part), path)
+    tldr.set({"source.summarize": "converted"})
+    prepared()
+    assert [path.read_bytes() for path in tables_of] == before
+
+
+def test_simulated_answers_are_named_wherever_results_are_read(tldr, raw, capsys):
+    """The source's words, the groups, a count and a note. Four workers are seen, ten in validation alone."""
+    tldr.set({"prepare.summarize.protocol": "iclr_simulated"})
+    assert summarize.find(params.load()).source == f"folder: {raw}; answers simulated by length"
+    more = tldr.root / "more"
+    more.mkdir()
+    rows = list(comparisons(n_rows=4000, n_workers=14))
+    for row in rows:
+        row["summaries"][1]["policy"] = "sup2"
+    (more / "a.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (more / "cnndm1.json").write_text('{"summary": {}}\n')
+    tldr.set({"source.summarize": "more"})
+    pairs, manifest, notes = prepared()
+    assert manifest["source"] == "folder: more; answers simulated by length"
+    assert manifest["counts"]["answers_simulated_by_length"] == len(pairs)
+    assert manifest["counts"]["axis_files_ignored"] == 1
+    assert set(pairs["group"]) == {"prefers longer (simulated)", "prefers shorter (simulated)"}
+    assert notes[0].startswith("Answers are simulated by length, nobody gave them")
+    assert f"prepare@summarize: {notes[0]}" in capsys.readouterr().out
+    longer = pairs["chosen"].str.len_chars() > pairs["rejected"].str.len_chars()
+    equal = pairs["chosen"].str.len_chars() == pairs["rejected"].str.len_chars()
+    assert ((pairs["group"] == "prefers longer (simulated)") == longer).filter(~equal).all()
+
+
+def test_the_shipped_protocol_has_real_answers(project):
+    assert params.load().prepare.summarize.protocol == "stiennon"
+
+
+def test_duplicates_and_identical_summaries_are_counted(tldr):
+    folder = tldr.root / "more"
+    folder.mkdir()
+    rows = list(comparisons(400))
+    same = {**rows[0], "summaries": [rows[0]["summaries"][0]] * 2}
+    (folder / "a.json").write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[3], rows[3], same]))
+    tldr.set({"source.summarize": "more"})
+    counts = prepared()[1]["counts"]
+    assert (counts["duplicates"], counts["identical_summaries"], counts["read"]) == (2, 1, 403)
+
+
+def test_too_little_data_is_one_sentence_with_what_is_missing(tldr):
+    folder = tldr.root / "more"
+    folder.mkdir()
+    rows = [row for row in comparisons(300) if row["split"] == "train"]
+    (folder / "a.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tldr.set({"source.summarize": "more"})
+    message = (
+        f"protocol stiennon must leave test comparisons of seen users, got none: it keeps {len(rows)} of"
+    )
+    with pytest.raises(PipelineError, match=re.escape(message)):
+        prepared()
+
+
+@pytest.mark.skipif(not FIXTURE.is_dir(), reason="OpenAI's two example rows are not here (../shared/data)")
+def test_the_published_example_rows_are_too_few_for_a_protocol(tldr):
+    tldr.set({"source.summarize": str(FIXTURE)})
+    with pytest.raises(PipelineError, match=r"it keeps 1 of the 1 comparisons read"):
+        prepared()
+
+
+@pytest.mark.parametrize("protocol", ["stiennon", "li2024", "lore"])
+def test_the_split_stage_takes_the_places_as_prepared(tldr, protocol):
+    tldr.set({"prepare.summarize.protocol": protocol})
+    pairs, _, _ = prepared()
+    recolour.main("summarize")
+    split.main("summarize")
+    placed = tables.read_table(layout.splits("summarize") / tables.SPLITS, "")
+    assert placed["users"].cast(pl.String).equals(pairs["users"], check_names=False)
+    assert placed["split"].cast(pl.String).equals(pairs["split"], check_names=False)

@@ -1,0 +1,370 @@
+"""TL;DR's two layouts give the same frame; whatever is no comparison is refused where it stands."""
+
+import json
+import random
+import re
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.datasets import summarize_files
+from pipeline.errors import PipelineError
+
+FIXTURE = Path(__file__).parents[3] / "../shared/data/tldr_fixture"
+text = pa.string()
+SCHEMA = pa.schema(
+    [
+        ("info", pa.struct([(k, text) for k in ("id", "post", "title", "subreddit", "site", "article")])),
+        ("summaries", pa.list_(pa.struct([("text", text), ("policy", text), ("note", text)]))),
+        ("choice", pa.int32()),
+        ("worker", text),
+        ("batch", text),
+        ("split", text),
+        ("extra", pa.struct([("confidence", pa.int32())])),
+    ]
+)
+
+
+def row(**changes):
+    """One comparison in OpenAI's layout."""
+    return {
+        "info": {"id": "t3_1", "post": "My cat ate a fish.", "title": "Cat", "subreddit": "pets"},
+        "summaries": [
+            {"text": " cat ate fish", "policy": "sup1", "note": "good"},
+            {"text": " fish gone", "policy": "ref", "note": None},
+        ],
+        "choice": 1,
+        "worker": "w" * 30,
+        "batch": "batch9",
+        "split": "train",
+        "extra": {"confidence": 8},
+        **changes,
+    }
+
+
+def summaries(*texts):
+    return [{"text": each, "policy": "sup1"} for each in texts]
+
+
+def article(**changes):
+    """A CNN/DM comparison: an article and a site in place of post and subreddit."""
+    return row(info={"id": "1", "title": "News", "site": "cnn", "article": "A man won."}, **changes)
+
+
+def lines(*rows):
+    return "".join(json.dumps(each) + "\n" for each in rows)
+
+
+def read(folder, **contents):
+    """Write files of these contents, by name without ending, and read the folder."""
+    folder.mkdir(exist_ok=True)
+    for name, content in contents.items():
+        if isinstance(content, pa.Table):
+            pq.write_table(content, folder / f"{name}.parquet")
+        elif isinstance(content, bytes):
+            (folder / f"{name}.json").write_bytes(content)
+        else:
+            (folder / f"{name}.json").write_text(content, encoding="utf-8")
+    return summarize_files.read(summarize_files.find("there", folder))
+
+
+def table(*rows, **columns):
+    """Comparisons as the hub converts them, with columns replaced by others."""
+    made = pa.Table.from_pylist(list(rows), schema=SCHEMA)
+    for name, column in columns.items():
+        made = made.set_column(made.column_names.index(name), name, column)
+    return made
+
+
+def many(n_rows, seed=0):
+    """Comparisons of 40 workers in the published shape: posts and articles, all policies, all splits."""
+    draw = random.Random(seed)
+    for i in range(n_rows):
+        words = [f"w{draw.randrange(500)}" for _ in range(12)]
+        make = article if draw.random() < 0.1 else row
+        policies = [draw.choice(["sup1", "sup4_6b", "ref", "sup4_ppo_rm3", "cnndm_sup"]) for _ in range(2)]
+        extra = {"confidence": 3} if draw.random() < 0.5 else {}
+        made = make(
+            summaries=[
+                {"text": " ".join(words[s::2]), "policy": policies[s], "note": draw.choice(["n", None])}
+                for s in (0, 1)
+            ],
+            choice=draw.randrange(2),
+            worker=f"{draw.randrange(40):030d}",
+            batch=f"batch{draw.randrange(3)}",
+            split=draw.choice(["train", "train", "valid1", "valid2"]),
+            extra=extra,
+        )
+        yield {**made, "info": {**made["info"], "id": str(i)}}
+
+
+def test_both_layouts_of_the_same_rows_give_the_same_frame(tmp_path):
+    """As published: raw files by batch with the splits mixed, the hub's by split with the batches mixed."""
+    rows = list(many(3000))
+    for batch in ("batch0", "batch1", "batch2"):
+        path = tmp_path / "raw" / "comparisons" / f"{batch}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(lines(*(each for each in rows if each["batch"] == batch)))
+    for split in ("train", "validation"):
+        path = tmp_path / "hub" / "comparisons" / split / "0000.parquet"
+        path.parent.mkdir(parents=True)
+        part = [each for each in rows if (each["split"] == "train") == (split == "train")]
+        pq.write_table(table(*part), path, row_group_size=400)
+    raw, hub = (
+        summarize_files.read(summarize_files.find(name, tmp_path / name)).frame for name in ("raw", "hub")
+    )
+    assert raw.equals(hub)
+    assert len(raw) == 3000
+    assert raw["worker"].n_unique() == 40
+    assert set(raw["split"]) == {"train", "validation"}
+    assert (raw["post"].is_null() == raw["article"].is_not_null()).all()
+
+
+_maybe = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(_maybe, _maybe, _maybe, _maybe, st.integers(0, 1)), min_size=1, max_size=6))
+def test_any_texts_and_nulls_come_through_both_layouts_alike(tmp_path_factory, values):
+    tmp_path = tmp_path_factory.mktemp("any")
+    rows = [
+        row(info={"post": post}, worker=worker, summaries=summaries(first, second), choice=choice)
+        for post, worker, first, second, choice in values
+    ]
+    raw, hub = read(tmp_path / "raw", a=lines(*rows)).frame, read(tmp_path / "hub", a=table(*rows)).frame
+    assert raw.equals(hub)
+    assert sorted(map(str, raw["post"])) == sorted(str(post) for post, *_ in values)
+
+
+def test_a_row_keeps_what_protocols_need(tmp_path):
+    assert read(tmp_path, batch9=lines(row())).frame.to_dicts() == [
+        {
+            "worker": "w" * 30,
+            "batch": "batch9",
+            "split": "train",
+            "post": "My cat ate a fish.",
+            "article": None,
+            "text_0": " cat ate fish",
+            "policy_0": "sup1",
+            "text_1": " fish gone",
+            "policy_1": "ref",
+            "choice": 1,
+        }
+    ]
+
+
+@pytest.mark.parametrize(("split", "place"), [("train", "train"), ("valid1", "validation"), ("valid2", "validation"), ("test", "test")])  # fmt: skip
+def test_valid1_and_valid2_are_validation(tmp_path, split, place):
+    assert read(tmp_path, a=lines(row(split=split))).frame["split"].to_list() == [place]
+
+
+def test_absent_keys_are_null(tmp_path):
+    bare = {"summaries": [{}, {}], "choice": 0, "split": "train"}
+    frame = read(tmp_path, a=lines(bare)).frame
+    assert frame.row(0) == (None, None, "train", *[None] * 6, 0)
+
+
+def test_blank_lines_a_mark_at_the_start_and_a_missing_last_newline_are_harmless(tmp_path):
+    content = "\ufeff" + lines(row()) + "\n \r\n" + lines(row(choice=0)).rstrip("\n")
+    assert len(read(tmp_path, a=content).frame) == 2
+
+
+def test_duplicate_rows_and_workers_in_both_halves_are_kept(tmp_path):
+    frame = read(tmp_path, a=lines(row(), row()), b=lines(row(split="valid1"))).frame
+    assert frame["split"].to_list() == ["train", "train", "validation"]
+
+
+def test_rows_without_worker_or_post_are_read_for_the_protocol_to_judge(tmp_path):
+    frame = read(tmp_path, a=lines(row(worker=None), row(info={"post": None}), row(info=None))).frame
+    assert frame["worker"].null_count() == 1
+    assert frame["post"].null_count() == 2
+
+
+def test_axis_ratings_are_passed_over_and_counted(tmp_path):
+    axis = {"info": {}, "split": "test", "summary": {"text": "x", "axes": {"overall": 3}}, "worker": "w"}
+    found = read(tmp_path, batch9=lines(row()), cnndm1=lines(axis))
+    assert (len(found.frame), found.axis_files) == (1, 1)
+    found = read(tmp_path / "hub", a=table(row()), b=pa.table({"summary": [{"text": "x"}], "worker": ["w"]}))
+    assert (len(found.frame), found.axis_files) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "a.json is empty (0 bytes); download it again"),
+        ("\n\n", "a.json must hold one JSON object a line, got blank lines only"),
+        (lines(row())[:-20], "line 1 of a.json must be a JSON object, got '{\"info\": {\"id\": "),
+        (lines(row()) + "nonsense\n", "line 2 of a.json must be a JSON object, got 'nonsense'; write one object a line"),
+        ("[" * 100_000 + "\n", "line 1 of a.json must be a JSON object, got '[[["),
+        (json.dumps([row()]), "line 1 of a.json must be a JSON object, got [{"),
+        (lines({"text": "?"}), "line 1 of a.json must have the key 'summaries', got \"'text'\""),
+        (lines(row(), row(choice=2)), "line 2 of a.json: choice must be 0 or 1, got 2"),
+        (lines(row(choice=10**30)), f"line 1 of a.json: choice must be 0 or 1, got {10**30}"),
+        (lines(row(choice="1")), "line 1 of a.json: choice must be 0 or 1, got '1'"),
+        (lines(row(choice=True)), "line 1 of a.json: choice must be 0 or 1, got True"),
+        (lines(row(choice=None)), "line 1 of a.json: choice must be 0 or 1, got nothing"),
+        (lines(row(summaries=summaries("a", "b", "c"))), "line 1 of a.json: must have two summaries, got 3"),
+        (lines(row(summaries=[])), "line 1 of a.json: must have two summaries, got none"),
+        (lines(row(summaries=["a", "b"])), "a summary in line 1 of a.json must be a JSON object, got 'a'"),
+        (lines(row(summaries=summaries("a", 5))), "text in line 1 of a.json must be text, got 5"),
+        (lines(row(split="trian")), "line 1 of a.json: split must be one of train, valid1, valid2, test, got 'trian'"),
+        (lines(row(split=None)), "line 1 of a.json: split must be one of train, valid1, valid2, test, got nothing"),
+        (lines(row(worker=7)), "worker in line 1 of a.json must be text, got 7"),
+        (lines(row(info="post")), "info in line 1 of a.json must be a JSON object, got 'post'"),
+        (lines(row(worker="\ud83d")), "worker in line 1 of a.json must be Unicode text, got half a surrogate pair"),
+        (lines(row()).encode() + b'{"worker": "\xff"}\n', "line 2 of a.json must be UTF-8, got the byte 0xff"),
+    ],
+)  # fmt: skip
+def test_a_bad_line_is_refused_where_it_stands(tmp_path, content, message):
+    with pytest.raises(PipelineError, match=re.escape(message)):
+        read(tmp_path, a=content)
+
+
+def test_a_line_cut_off_is_told_as_such(tmp_path):
+    with pytest.raises(PipelineError, match=r"line 2 .*; the file seems cut off there, download it again"):
+        read(tmp_path, a=lines(row(), row())[:-9])
+
+
+def struct_array(**fields):
+    return pa.StructArray.from_arrays([pa.array(v) for v in fields.values()], list(fields))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (table(row(), row(choice=2)), "row 2 of a.parquet: choice must be 0 or 1, got 2"),
+        (table(row(choice=None)), "row 1 of a.parquet: choice must be 0 or 1, got nothing"),
+        (table(row(summaries=summaries("a", "b", "c"))), "row 1 of a.parquet: must have two summaries, got 3"),
+        (table(row(summaries=None)), "row 1 of a.parquet: must have two summaries, got none"),
+        (table(row(split="dev")), "row 1 of a.parquet: split must be one of train, valid1, valid2, test, got 'dev'"),
+        (table(row(), choice=pa.array(["1"])), "the column choice of a.parquet must hold whole numbers, got string"),
+        (table(row(), choice=pa.array([1.0])), "the column choice of a.parquet must hold whole numbers, got double"),
+        (table(row(), worker=pa.array([7])), "the column worker of a.parquet must hold text, got int64"),
+        (table(row(), info=pa.array(["post"])), "the column info of a.parquet must hold structs with the texts post and article"),
+        (table(row(), info=struct_array(post=[7])), "the column info of a.parquet must hold structs with the texts post and article"),
+        (table(row(), summaries=pa.array([["a", "b"]])), "the column summaries of a.parquet must hold lists of structs with the texts"),
+        (table(row(), summaries=pa.array(["a"])), "the column summaries of a.parquet must hold lists of structs with the texts"),
+        (table(row()).drop(["choice", "worker"]), "a.parquet must have the columns info, summaries, choice, worker, split, got none named choice, worker"),
+        (table(row()).append_column("worker", pa.array(["w"])), "a.parquet must have one column worker, got 2"),
+        (table(row(), summaries=struct_array(text=[["a", "b"]], policy=[["s", "s"]])), "the column summaries of a.parquet must hold lists of structs with the texts"),
+        (table(row(), worker=pa.array([b"w"])), "the column worker of a.parquet must hold text, got binary"),
+        (table(row(), choice=pa.nulls(1)), "the column choice of a.parquet must hold whole numbers, got null"),
+        (table(row(), choice=pa.array([2**63 + 5], pa.uint64())), "row 1 of a.parquet: choice must be 0 or 1, got 9223372036854775813"),
+        (table(), "must hold at least one comparison, got 0 files of axis ratings and 1 files without rows"),
+    ],
+)  # fmt: skip
+def test_a_bad_table_is_refused_by_row_or_column(tmp_path, content, message):
+    with pytest.raises(PipelineError, match=re.escape(message)):
+        read(tmp_path, a=content)
+
+
+def test_text_that_is_no_utf8_is_refused(tmp_path):
+    bytes_of = [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")]
+    with pytest.raises(PipelineError, match=r"^a\.parquet is damaged or not Parquet \(.*UTF8"):
+        read(tmp_path, a=table(row(), worker=pa.Array.from_buffers(text, 1, bytes_of)))
+
+
+def test_a_bad_row_counts_from_the_start_of_the_file(tmp_path, monkeypatch):
+    """Chunks of two rows: the third row is the first of the second chunk."""
+    monkeypatch.setattr("pipeline.datasets.summarize_parquet._CHUNK", 2)
+    monkeypatch.setattr("pipeline.datasets.summarize_json._CHUNK", 2)
+    rows = [row(), row(), row(choice=5), row()]
+    with pytest.raises(PipelineError, match=r"row 3 of a\.parquet: choice"):
+        read(tmp_path / "hub", a=table(*rows))
+    with pytest.raises(PipelineError, match=r"line 3 of a\.json: choice"):
+        read(tmp_path / "raw", a=lines(*rows))
+
+
+@pytest.mark.parametrize("content", [b"PAR1", b"not a table at all", b"PAR1" + bytes(100) + b"PAR1"])
+def test_a_damaged_table_is_one_sentence(tmp_path, content):
+    (tmp_path / "a.parquet").write_bytes(content)
+    with pytest.raises(
+        PipelineError, match=r"^a\.parquet is damaged or not Parquet \(.*\); download it again"
+    ):
+        read(tmp_path)
+
+
+def test_a_table_cut_in_half_is_one_sentence(tmp_path):
+    pq.write_table(table(*many(200)), tmp_path / "a.parquet")
+    content = (tmp_path / "a.parquet").read_bytes()
+    (tmp_path / "a.parquet").write_bytes(content[: len(content) // 2])
+    with pytest.raises(PipelineError, match=r"a\.parquet is damaged or not Parquet"):
+        read(tmp_path)
+
+
+def test_a_table_damaged_in_the_middle_is_one_sentence(tmp_path):
+    pq.write_table(table(*many(200)), tmp_path / "a.parquet", compression="zstd")
+    content = bytearray((tmp_path / "a.parquet").read_bytes())
+    content[40:900] = bytes(860)
+    (tmp_path / "a.parquet").write_bytes(content)
+    with pytest.raises(PipelineError, match=r"a\.parquet is damaged or not Parquet"):
+        read(tmp_path)
+
+
+def _large(kind):
+    """The same type with large strings and large lists throughout."""
+    if pa.types.is_struct(kind):
+        return pa.struct([(f.name, _large(f.type)) for f in kind])
+    if pa.types.is_list(kind):
+        return pa.large_list(_large(kind.value_type))
+    return pa.large_string() if pa.types.is_string(kind) else kind
+
+
+def test_other_arrow_forms_of_the_same_types_read_alike(tmp_path):
+    """Chunked, dictionary, large strings and lists, fixed-size lists, other integers, no `extra`."""
+    rows = list(many(60))
+    plain = table(*rows)
+    large = plain.cast(pa.schema([(f.name, _large(f.type)) for f in SCHEMA]))
+    forms = {
+        "large": large,
+        "chunked": pa.concat_tables([plain[:7], plain[7:8], plain[8:]]),
+        "dictionary": table(*rows, worker=plain["worker"].dictionary_encode(), split=plain["split"].dictionary_encode()),
+        "string_view": table(*rows, worker=plain["worker"].cast(pa.string_view())),
+        "int64": table(*rows, choice=plain["choice"].cast(pa.int64())),
+        "uint8": table(*rows, choice=plain["choice"].cast(pa.uint8())),
+        "fixed": table(*rows, summaries=plain["summaries"].cast(pa.list_(SCHEMA.field("summaries").type.value_type, 2))),
+        "fewer": plain.drop(["extra"]),
+    }  # fmt: skip
+    expected = read(tmp_path / "raw", a=lines(*rows)).frame
+    for name, form in forms.items():
+        assert read(tmp_path / name, a=form).frame.equals(expected), name
+
+
+def test_a_column_of_nothing_but_nulls_needs_no_type(tmp_path):
+    frame = read(tmp_path, a=table(row(), batch=pa.nulls(1))).frame
+    assert frame["batch"].to_list() == [None]
+    assert frame.schema["batch"] == pl.String
+
+
+def test_an_older_layout_without_folders_is_found(tmp_path):
+    rows = [row(), row(split="valid1")]
+    found = read(tmp_path, **{f"summarize_from_feedback-{n}": table(each) for n, each in zip(("train", "validation"), rows, strict=True)})  # fmt: skip
+    assert len(found.frame) == 2
+
+
+def test_two_layouts_at_once_are_refused(tmp_path):
+    with pytest.raises(PipelineError, match=r"got 'there', which has both"):
+        read(tmp_path, a=lines(row()), b=table(row()))
+
+
+def test_a_folder_without_either_is_refused(tmp_path):
+    with pytest.raises(PipelineError, match=r"OpenAI's comparisons/\*\.json files .* which has neither"):
+        read(tmp_path)
+
+
+@pytest.mark.skipif(not FIXTURE.is_dir(), reason="OpenAI's two example rows are not here (../shared/data)")
+def test_the_two_published_example_rows_are_read():
+    """One comparison; the other row is an axis rating, which is passed over where it lies beside it."""
+    found = summarize_files.read(summarize_files.find("there", FIXTURE))
+    (only,) = found.frame.to_dicts()
+    assert (only["worker"], only["split"], only["choice"]) == ("ikNmucwunMnYJCQpnq6ZYb57OW7NiD", "train", 1)
+    assert only["post"].startswith("I had a car accident on friday")
+    assert (only["policy_0"], only["policy_1"]) == ("sup4_ppo_rm3_kl10", "ref")
+    files = {path.name: path for path in FIXTURE.rglob("*.json")}
+    both = summarize_files.read(files)
+    assert (len(both.frame), both.axis_files) == (1, 1)

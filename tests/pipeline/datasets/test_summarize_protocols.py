@@ -1,0 +1,367 @@
+"""TL;DR's four protocols: whose rows go where, worked out by hand; nothing is dropped uncounted."""
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.datasets import summarize_protocols as protocols
+from pipeline.datasets import summarize_published as published
+from pipeline.datasets.summarize_places import one_in_ten
+from pipeline.datasets.summarize_rows import schema
+
+
+def rows(worker, split, count, /, **changes):
+    """So many distinct comparisons of one worker in one split (`t` for train, `v` for validation)."""
+    base = {
+        "worker": worker,
+        "batch": "b",
+        "split": {"t": "train", "v": "validation", "x": "test"}[split],
+        "post": "a post",
+        "article": None,
+        "text_0": "short",
+        "policy_0": "sup1",
+        "text_1": "much longer",
+        "policy_1": "sup2",
+        "choice": 0,
+    }
+    return [{**base, "text_0": f"{i:05d}", **changes} for i in range(count)]
+
+
+def frame(*groups):
+    return pl.DataFrame([row for group in groups for row in group], schema=schema(), orient="row")
+
+
+def places(placed):
+    """Row counts by worker, half and split."""
+    counts = placed.rows.group_by("worker", "users", "split").len().sort("worker", "split")
+    return {f"{worker} {users} {split}": n for worker, users, split, n in counts.iter_rows()}
+
+
+def accounted(placed, whole):
+    return len(whole) == len(placed.rows) + sum(placed.dropped.values())
+
+
+def test_stiennon_sees_workers_of_training_and_halves_the_others():
+    """Of 20 training rows 2 are val; b's 5 rows give 2 to adapt from, c's only row is a test."""
+    whole = frame(rows("a", "t", 20), rows("a", "v", 3), rows("b", "v", 5), rows("c", "v", 1))
+    placed = protocols.apply("stiennon", whole, 0)
+    assert places(placed) == {
+        "a seen test": 3,
+        "a seen train": 18,
+        "a seen val": 2,
+        "b unseen adapt": 2,
+        "b unseen test": 3,
+        "c unseen test": 1,
+    }
+    assert accounted(placed, whole)
+    assert placed.rows["group"].null_count() == 29
+
+
+def test_stiennon_reads_articles_and_every_policy():
+    whole = frame(
+        rows("a", "t", 2, post=None, article="news", policy_0="ref"), rows("a", "v", 1, policy_1="ppo")
+    )
+    placed = protocols.apply("stiennon", whole, 0)
+    assert placed.rows["prompt"].to_list() == ["news", "news", "a post"]
+
+
+def test_real_choices_are_kept():
+    whole = frame(rows("a", "t", 3, choice=1), rows("a", "v", 2))
+    for name in ("stiennon", "li2024"):
+        placed = protocols.apply(name, whole, 0)
+        by_split = (
+            placed.rows.group_by(pl.col("split") == "test").agg(pl.col("choice").unique()).sort("split")
+        )
+        assert by_split["choice"].to_list() == [[1], [0]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"worker": None}, "dropped_without_worker"),
+        ({"worker": " "}, "dropped_without_worker"),
+        ({"text_0": None}, "dropped_without_summary"),
+        ({"text_1": "\n"}, "dropped_without_summary"),
+        ({"post": None}, "dropped_without_post"),
+        ({"post": "", "article": ""}, "dropped_without_post"),
+        ({"split": "test"}, "dropped_other_split"),
+    ],
+)
+@pytest.mark.parametrize("name", protocols.PROTOCOLS)
+def test_incomplete_rows_are_dropped_and_counted(name, changes, reason):
+    good = [rows("a", "t", 20), rows("a", "v", 3), rows("b", "t", 2), rows("b", "v", 3)]
+    before = protocols.apply(name, frame(*good), 0)
+    whole = frame(*good, rows("a", "t", 1, **changes))
+    placed = protocols.apply(name, whole, 0)
+    assert placed.dropped[reason] == 1
+    assert len(placed.rows) == len(before.rows)
+    assert accounted(placed, whole)
+
+
+def test_a_blank_post_gives_way_to_the_article():
+    whole = frame(rows("a", "t", 1, post=" ", article="news"))
+    assert protocols.stiennon(whole, 0).rows["prompt"].to_list() == ["news"]
+
+
+@pytest.mark.parametrize("name", ["li2024", "iclr_simulated"])
+def test_rows_without_post_are_dropped_where_the_protocol_reads_posts_alone(name):
+    whole = frame(rows("a", "t", 20), rows("a", "v", 3), rows("a", "v", 2, post=None, article="news"))
+    assert protocols.apply(name, whole, 0).dropped["dropped_without_post"] == 2
+
+
+def test_only_comparisons_of_two_supervised_policies_count():
+    """cnn policies are left out by Li et al., not by the authors' code, whose rows without post are."""
+    policies = {"sup4_6b": 1, "ref": 0, "sup4_ppo_rm3": 0, None: 0, "cnndm_sup": 0}
+    groups = [rows("a", "t", 1, policy_1=policy) for policy in policies]
+    whole = frame(*groups)
+    kept = protocols.apply("li2024", whole, 0)
+    assert kept.sizes["training rows of supervised policies"] == 1
+    assert kept.dropped["dropped_other_policies"] == 4
+    kept = protocols.apply("iclr_simulated", whole, 0)
+    assert kept.sizes["training rows of supervised policies"] == 2
+
+
+def eleven():
+    """w00 to w11 with 30, 29, … training rows and four validation rows each; w12 in validation alone."""
+    groups = [rows(f"w{i:02d}", "t", 30 - i) + rows(f"w{i:02d}", "v", 4) for i in range(12)]
+    return frame(*groups, rows("w12", "v", 7), rows("w13", "t", 3))
+
+
+def test_li2024_sees_the_ten_busiest_and_tests_the_others_on_all_their_rows():
+    """Seen: 30 + 29 + … + 21 = 255 training rows, 26 of them val, 40 test. Unseen: w10 has 20 training rows to
+    adapt from, w11 19; both are tested on 4, w12 on 7. w13 has no validation row: 3 dropped."""
+    whole = eleven()
+    placed = protocols.apply("li2024", whole, 0)
+    assert placed.sizes == {
+        "training rows of supervised policies": 255 + 20 + 19 + 3,
+        "validation rows of supervised policies": 48 + 7,
+        "train comparisons of seen users": 229,
+        "val comparisons of seen users": 26,
+        "test comparisons of seen users": 40,
+        "adapt comparisons of unseen users": 39,
+        "test comparisons of unseen users": 15,
+    }
+    unseen = placed.rows.filter(users="unseen")
+    assert set(unseen["worker"]) == {"w10", "w11", "w12"}
+    assert placed.dropped["dropped_other_workers"] == 3
+    assert accounted(placed, whole)
+
+
+def test_workers_as_busy_as_each_other_are_ranked_by_name():
+    whole = frame(*[rows(f"w{i:02d}", "t", 5) + rows(f"w{i:02d}", "v", 2) for i in reversed(range(11))])
+    placed = protocols.apply("li2024", whole, 0)
+    assert set(placed.rows.filter(users="unseen")["worker"]) == {"w10"}
+
+
+def simulated():
+    """The twelve of `eleven`, and two workers with 100 and 99 validation rows."""
+    whole = eleven().with_columns(text_0=pl.lit("short"), text_1=pl.lit("much longer"))
+    more = frame(rows("x0", "v", 100, text_0="short"), rows("x1", "v", 99, text_0="short"))
+    return pl.concat([whole, more])
+
+
+def test_simulated_answers_follow_length_and_ranks_three_to_five_prefer_the_shorter():
+    """text_1 is longer everywhere, so whoever prefers longer chooses 1; the recorded choice 0 is not read."""
+    placed = protocols.apply("iclr_simulated", simulated(), 0)
+    choices = placed.rows.filter(users="seen").group_by("worker").agg(pl.col("choice").unique())
+    choices = dict(choices.sort("worker").iter_rows())
+    assert {worker for worker, choice in choices.items() if choice == [0]} == {"w03", "w04", "w05"}
+    assert {worker for worker, choice in choices.items() if choice == [1]} == {
+        "w00",
+        "w01",
+        "w02",
+        "w06",
+        "w07",
+        "w08",
+        "w09",
+    }
+    groups = dict(placed.rows.select("worker", "group").unique().iter_rows())
+    assert groups["w03"] == "prefers shorter (simulated)"
+    assert groups["w00"] == "prefers longer (simulated)"
+
+
+@pytest.mark.parametrize("worker", ["w00", "w03"])
+def test_equal_lengths_make_the_second_win_for_both_groups(worker):
+    whole = simulated().with_columns(text_0=pl.lit("abc"), text_1=pl.lit("xyz"))
+    placed = protocols.apply("iclr_simulated", whole, 0)
+    assert set(placed.rows.filter(worker=worker)["choice"]) == {1}
+
+
+def test_length_is_counted_in_characters():
+    """Three letters of two bytes each are shorter than four of one byte."""
+    whole = simulated().with_columns(text_0=pl.lit("äöü"), text_1=pl.lit("aous"))
+    placed = protocols.apply("iclr_simulated", whole, 0)
+    assert set(placed.rows.filter(worker="w00")["choice"]) == {1}
+
+
+def test_simulated_unseen_users_have_a_hundred_validation_rows_and_give_half():
+    """x0 has 100, x1 only 99; w10 and w11 have four."""
+    whole = simulated()
+    placed = protocols.apply("iclr_simulated", whole, 0)
+    unseen = placed.rows.filter(users="unseen")
+    assert dict(unseen.group_by("worker", "split").len().select("split", "len").iter_rows()) == {
+        "adapt": 50,
+        "test": 50,
+    }
+    assert set(unseen["worker"]) == {"x0"}
+    assert placed.sizes["unseen users"] == 1
+    assert placed.dropped["dropped_other_workers"] == 20 + 19 + 8 + 7 + 3 + 99
+    assert accounted(placed, whole)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_nine_of_31_unseen_users_prefer_the_shorter(seed):
+    whole = pl.concat([eleven(), frame(*[rows(f"x{i:02d}", "v", 100) for i in range(31)])])
+    placed = protocols.apply("iclr_simulated", whole, seed)
+    groups = placed.rows.filter(users="unseen").select("worker", "group").unique()["group"]
+    assert groups.value_counts().sort("group")["count"].to_list() == [22, 9]
+
+
+def test_simulated_answers_are_named_in_the_notes():
+    notes = protocols.apply("iclr_simulated", simulated(), 0).notes
+    assert notes[0].startswith("Answers are simulated by length, nobody gave them")
+    for name in ("stiennon", "li2024", "lore"):
+        assert not any("simulated" in note for note in protocols.apply(name, simulated(), 0).notes)
+
+
+def test_lore_sees_half_of_the_workers_in_both_splits_within_limits():
+    """Of 5 workers in both splits 2 are seen. 200 training rows: 150 + 15 + 35 left out, or 50 + 150 left out."""
+    whole = frame(
+        *[rows(f"w{i}", "t", 200) + rows(f"w{i}", "v", 3) for i in range(5)],
+        rows("only train", "t", 4),
+        rows("only validation", "v", 6),
+    )
+    placed = protocols.apply("lore", whole, 0)
+    assert placed.sizes == {
+        "train comparisons of seen users": 300,
+        "val comparisons of seen users": 30,
+        "test comparisons of seen users": 6,
+        "adapt comparisons of unseen users": 150,
+        "test comparisons of unseen users": 9,
+    }
+    assert placed.dropped["dropped_workers_in_one_split"] == 10
+    assert placed.dropped["dropped_beyond_limit"] == 2 * 35 + 3 * 150
+    assert accounted(placed, whole)
+
+
+def test_lore_leaves_few_rows_as_they_are():
+    whole = frame(*[rows(f"w{i}", "t", 20) + rows(f"w{i}", "v", 1) for i in range(2)])
+    placed = protocols.apply("lore", whole, 0)
+    assert sorted(n for n in places(placed).values()) == [1, 1, 20, 20]
+
+
+@pytest.mark.parametrize("name", protocols.PROTOCOLS)
+def test_a_protocol_is_a_function_of_frame_and_seed(name):
+    whole = simulated()
+    first, again, other = (protocols.apply(name, whole, seed) for seed in (0, 0, 1))
+    assert first.rows.equals(again.rows)
+    assert not first.rows.equals(other.rows)
+
+
+_counts = st.lists(
+    st.tuples(st.sampled_from("abcdefghijklm"), st.sampled_from("tvx"), st.integers(1, 12)), max_size=20
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(groups=_counts, name=st.sampled_from(sorted(protocols.PROTOCOLS)), seed=st.integers(0, 9))
+def test_no_user_is_in_both_halves_and_no_row_is_lost(groups, name, seed):
+    whole = frame(*[rows(*group) for group in groups])
+    placed = protocols.apply(name, whole, seed)
+    assert accounted(placed, whole)
+    seen, unseen = (set(placed.rows.filter(users=half)["worker"]) for half in ("seen", "unseen"))
+    assert not seen & unseen
+    allowed = {("seen", "train"), ("seen", "val"), ("seen", "test"), ("unseen", "adapt"), ("unseen", "test")}
+    assert set(placed.rows.select("users", "split").iter_rows()) <= allowed
+
+
+def test_a_tenth_is_shared_out_as_the_published_2330_of_23299():
+    """The ten busiest workers' published counts; floors make 2,325, and five more come from the largest rests."""
+    counts = [5245, 2920, 2437, 2366, 2200, 2126, 1824, 1606, 1366, 1209]
+    workers = pl.Series("worker", [f"w{i}" for i, n in enumerate(counts) for _ in range(n)])
+    n_val = dict(one_in_ten(workers).iter_rows())
+    assert sum(counts) == 23_299
+    assert sum(n_val.values()) == 2_330
+    assert n_val["w9"] == 121
+    assert n_val["w4"] == 220
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=8))
+def test_a_tenth_never_takes_a_workers_last_row(counts):
+    workers = pl.Series("worker", [str(i) for i, n in enumerate(counts) for _ in range(n)])
+    n_val = dict(one_in_ten(workers).iter_rows())
+    assert all(n_val[str(i)] < n for i, n in enumerate(counts))
+    assert all(n // 10 <= n_val[str(i)] <= n // 10 + 1 for i, n in enumerate(counts))
+    assert sum(n_val.values()) <= -(-sum(counts) // 10)
+
+
+def test_the_published_counts_agree_with_each_other():
+    counts = published.PUBLISHED["li2024"]
+    assert counts["train comparisons of seen users"] + counts["val comparisons of seen users"] == 23_299
+    tested = counts["test comparisons of seen users"] + counts["test comparisons of unseen users"]
+    assert tested == counts["validation rows of supervised policies"]
+
+
+@pytest.fixture
+def small_published(monkeypatch):
+    """As if `eleven` were the full set, with the counts worked out above as the published ones."""
+    whole = eleven()
+    full = {name: len(whole.filter(split=name)) for name in ("train", "validation")}
+    monkeypatch.setattr(published, "FULL", full)
+    counts = {"train comparisons of seen users": 229, "test comparisons of unseen users": 15}
+    monkeypatch.setitem(published.PUBLISHED, "li2024", counts)
+    return counts
+
+
+def test_published_counts_that_are_met_are_said_to_be(small_published):
+    note = protocols.apply("li2024", eleven(), 0).notes[-1]
+    assert note == "All 2 row counts of protocol li2024 are the published ones."
+
+
+def test_published_counts_that_are_missed_are_named(small_published):
+    small_published["test comparisons of unseen users"] = 1016
+    assert protocols.apply("li2024", eleven(), 0).notes[-1] == (
+        "Protocol li2024 should give 1,016 test comparisons of unseen users, as published, but gives 15."
+    )
+
+
+def test_a_protocol_without_published_counts_says_so(small_published):
+    note = protocols.apply("lore", eleven(), 0).notes[-1]
+    assert note.startswith("These are the full published comparisons; no row counts of protocol lore")
+
+
+def test_a_part_of_the_data_is_not_held_to_the_published_counts():
+    assert protocols.apply("li2024", eleven(), 0).notes[-1] == (
+        "These are not the full published comparisons (92,858 training and 86,086 validation rows), but "
+        "297 training and 55 validation rows."
+    )
+
+
+def as_published():
+    """178,944 rows with the published numbers per worker: the ten busiest, 31 with 300 validation rows, others."""
+    train = [5245, 2920, 2437, 2366, 2200, 2126, 1824, 1606, 1366, 1209]
+    validation = [1175, 643, 381, 604, 586, 360, 321, 263, 177, 411]
+    groups = [("sup2", f"top{i}", "train", n) for i, n in enumerate(train)]
+    groups += [("sup2", f"top{i}", "validation", n) for i, n in enumerate(validation)]
+    groups += [("sup2", f"mid{i}", "validation", 300) for i in range(31)]
+    groups += [("sup2", f"few{i}", "validation", n) for i, n in enumerate([69] * 27 + [70] * 3)]
+    groups += [("sup2", f"mid{i % 31}", "train", 1) for i in range(38_487 - 23_299)]
+    groups += [("ref", "top0", "train", 92_858 - 38_487), ("ref", "few0", "validation", 86_086 - 16_294)]
+    counts = pl.DataFrame(groups, schema=["policy_1", "worker", "split", "n"], orient="row")
+    whole = counts.select(pl.exclude("n").repeat_by("n")).explode("policy_1", "worker", "split")
+    rest = {"batch": "b", "post": "p", "article": None, "text_0": "a", "policy_0": "sup1", "text_1": "bc"}
+    whole = whole.with_columns(**{name: pl.lit(value) for name, value in rest.items()}, choice=pl.lit(0))
+    return whole.select(pl.col(name).cast(kind) for name, kind in schema().items())
+
+
+def test_data_of_the_published_shape_meet_every_published_count():
+    """Li et al.'s notebook: 11,373 validation rows of others = 31 x 300 + 27 x 69 + 3 x 70."""
+    whole = as_published()
+    for name, n in (("li2024", 6), ("iclr_simulated", 4)):
+        placed = protocols.apply(name, whole, 0)
+        assert placed.notes[-1] == f"All {n} row counts of protocol {name} are the published ones."
+        assert accounted(placed, whole)
+    fewer = whole.with_columns(policy_0=pl.when(worker="top9").then(pl.lit("ppo")).otherwise("policy_0"))
+    notes = protocols.apply("li2024", fewer, 0).notes
+    assert "Protocol li2024 should give 38,487 training rows of supervised policies, as published, but gives 37,278." in notes  # fmt: skip
