@@ -8,7 +8,8 @@ from pipeline.files import read_json
 
 MAX_REASONS = 12
 STANDARD = ("read", "kept", "dropped")
-NOTES, SPLIT_TABLE = "notes.json", "table3.json"
+NOTES, SPLIT_TABLE, PUBLISHED = "notes.json", "table3.json", "published.json"
+SPLITS = ("train", "val", "test")
 
 
 def source(dataset: str) -> str:
@@ -22,16 +23,40 @@ def notes(dataset: str) -> list[str]:
     return [str(note) for note in read_json(path, f"prepare@{dataset}")] if path.exists() else []
 
 
+def published(dataset: str) -> list[str]:
+    """Sentences on whether these are the published data, by their counts."""
+    path = layout.prepared(dataset) / PUBLISHED
+    found = read_json(path, f"prepare@{dataset}") if path.exists() else {}
+    return [str(part["says"]) for part in (found, found.get("leakage") or {}) if part.get("says")]
+
+
 def split_table(dataset: str) -> list[dict[str, Any]]:
-    """The split in the shape of the paper's Table 3, where prepare wrote one: each row a dict by column."""
+    """The split in the shape of the paper's Table 3, where prepare wrote one: each row a dict by column.
+
+    The file holds such `rows`, or counts of train, val and test pairs under `pairs`, by group and users, and
+    under `published` the same of the paper.
+    """
     path = layout.prepared(dataset) / SPLIT_TABLE
     if not path.exists():
         return []
     stage = f"prepare@{dataset}"
     found = read_json(path, stage)
-    rows = found.get("rows") if isinstance(found, dict) else None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise PipelineError(f"{path} must hold a list of rows; run `dvc repro -f {stage}`")
+    try:
+        rows = found["rows"] if "rows" in found else _rows(found["pairs"], found.get("published") or {})
+        return [dict(row) for row in rows]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise PipelineError(f"{path} must hold a list of rows; run `dvc repro -f {stage}`") from None
+
+
+def _rows(pairs: dict[str, Any], published: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for group, by_users in pairs.items():
+        for users, counts in by_users.items():
+            row = {"group": f"{group}, {users}", **dict(zip(SPLITS, counts, strict=True))}
+            paper = (published.get(group) or {}).get(users)
+            if paper:
+                row |= {f"{split}_published": n for split, n in zip(SPLITS, paper, strict=True)}
+            rows.append(row)
     return rows
 
 

@@ -44,6 +44,7 @@ def main(dataset: str) -> None:
             "dataset": dataset,
             "source": account.source(dataset),
             "notes": account.notes(dataset),
+            "published": account.published(dataset),
             "encoder": {part: _encoder(data, part) for part in data.embedders},
             "head": models["model"].config.model_dump(),
             "fit": models["model"].fit_config.model_dump(),

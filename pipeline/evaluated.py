@@ -17,6 +17,7 @@ SHAPE: Any = {  # what evaluate writes: the keys that must be there; a list's on
     "dataset": None,
     "source": None,
     "notes": None,
+    "published": None,
     "encoder": {"prompts": _ENCODER, "responses": _ENCODER},
     "head": {"K": None},
     "fit": dict.fromkeys(("objective", "grid_points")),

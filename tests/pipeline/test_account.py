@@ -44,7 +44,25 @@ def test_notes_and_the_split_table_are_read_where_they_are_there(project):
     assert account.split_table("own") == [{"group": "G1", "seen": 3}]
 
 
-@pytest.mark.parametrize("content", [{"rows": "none"}, {"rows": [1]}, [], {}])
+def test_a_split_counted_by_group_and_users_becomes_rows_with_the_papers_beside_them(project):
+    counted = {"cool": {"seen": [5, 2, 1], "unseen": [3, 0, 4]}}
+    content = {"pairs": counted, "published": {"cool": {"seen": [9, 8, 7]}}}
+    write_json(layout.prepared("own") / "table3.json", content)
+    paper = {"train_published": 9, "val_published": 8, "test_published": 7}
+    assert account.split_table("own") == [
+        {"group": "cool, seen", "train": 5, "val": 2, "test": 1, **paper},
+        {"group": "cool, unseen", "train": 3, "val": 0, "test": 4},
+    ]
+
+
+def test_whether_data_are_the_published_ones_is_said_where_prepare_compared_them(project):
+    assert account.published("own") == []
+    content = {"says": "Not the published ones.", "rows": {}, "leakage": {"says": "3 of 4 leak."}}
+    write_json(layout.prepared("own") / "published.json", content)
+    assert account.published("own") == ["Not the published ones.", "3 of 4 leak."]
+
+
+@pytest.mark.parametrize("content", [{"rows": 1}, {"rows": [1]}, {"pairs": {"cool": {"seen": [1]}}}, [], {}])
 def test_a_split_table_without_rows_names_the_stage_to_run(project, content):
     write_json(layout.prepared("own") / "table3.json", content)
     with pytest.raises(

@@ -120,6 +120,7 @@ def evaluated(dataset="persona", n_prototypes=3, n_users=60, groups=("art", "lit
         "dataset": dataset,
         "source": "sample: 1,200 statements that come with this project",
         "notes": [],
+        "published": [],
         "encoder": {"prompts": MINILM, "responses": MINILM},
         "head": {"K": n_prototypes, "model": "B", "latent": 16},
         "fit": {"objective": "mixture", "grid_points": 40, "epochs": 30},
@@ -228,6 +229,7 @@ def pictured(dataset="pickafilter", **more):
         "encoder": {"prompts": MINILM, "responses": image_encoder}, "filters": rows, "tests": tests, "test": "test",
         "gallery": pairs, "account": account, "split_table": split, "prototypes": prototypes,
         "notes": ["Answers are simulated: the longer summary wins."],
+        "published": ["Not the published Pick-a-Pic v1: rows of train 5 of 583,747."],
         "beside": {"similarity": {"difference": 0.09, "low": 0.07, "high": 0.11, "p": 0.0001}},
     }  # fmt: skip
     return evaluated(dataset, 2, groups=("likes blue", "likes red"), **{**given, **more})
@@ -362,6 +364,7 @@ def test_untrained_weights_and_notes_are_not_to_be_overlooked():
     assert "untrained weights" in page
     assert "untrained-vit-h-14 similarity" in page
     assert "Answers are simulated: the longer summary wins." in page
+    assert "Not the published Pick-a-Pic v1: rows of train 5 of 583,747." in page
     assert "untrained weights" not in shown(report.render([evaluated()]))
 
 
