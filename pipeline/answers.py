@@ -1,6 +1,6 @@
 """Answers: test pairs with everyone's margins on them, computed once, and judged on any choice of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -162,7 +162,7 @@ def decided(comparisons: Comparisons) -> tuple[Comparisons, torch.Tensor]:
     rows = (comparisons.label != 0.5).nonzero().squeeze(1)
     kept = comparisons[rows]
     turn = torch.where(comparisons.label[rows] > 0.5, 1.0, -1.0)
-    return Comparisons(kept.user, kept.question, kept.sign * turn, None, kept.questions), rows
+    return replace(kept, sign=kept.sign * turn, label=None), rows
 
 
 def margins_by(

@@ -94,7 +94,7 @@ def similarity(data: Study, comparisons: Comparisons) -> torch.Tensor:
     parts = []
     for block in comparisons.question.split(BLOCK):
         prompt, first, second = (
-            normalize(table[rows[block]], dim=1)
+            normalize(table[rows[block]].float(), dim=1)
             for table, rows in (
                 (data.embeddings.prompts, q.prompt),
                 (data.embeddings.responses, q.first),

@@ -159,7 +159,7 @@ def _truth(data: Study, model: RewardModel, weights: dict[str, torch.Tensor]) ->
     truth = read_json(path, f"prepare@{data.dataset}")
     matrix = np.array(truth["matrix"])
     with torch.inference_mode():
-        items = data.embeddings.responses[:5000]
+        items = data.embeddings.responses[:5000].float()
         ours = model.head.map_responses(items.new_zeros(len(items), 0), items).numpy()
         ideal = {half: model.head.ideal_points(w).numpy() for half, w in weights.items()}
         corners = model.head.ideal_points(torch.eye(model.config.K)).numpy()

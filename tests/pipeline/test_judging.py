@@ -28,6 +28,7 @@ class Line(Head):
 
     linear = True
     needs_prompts = False
+    questions_at_once = 1000
 
     def __init__(self, likes=(1.0, -1.0)):
         super().__init__()

@@ -3,11 +3,12 @@
 import json
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 from pal.model import RewardModel
-from pipeline import layout, portrait, study
+from pipeline import layout, portrait, study, thumbnails
 
 
 @pytest.fixture
@@ -123,3 +124,33 @@ def test_a_model_that_is_the_truth_turned_and_scaled_is_laid_onto_it(simulated):
     for true, predicted in zip(found["prototypes"], found["predicted_prototypes"], strict=True):
         assert predicted == pytest.approx(true["true"], abs=2e-3)
     assert {user["group"] for user in found["users"]} == {"nearest prototype 1", "nearest prototype 2"}
+
+
+def test_pictures_are_shown_small_and_none_twice_for_one_prompt(own, monkeypatch):
+    """The responses as if they were pictures: whatever is asked for is drawn, and nothing else."""
+    asked = []
+
+    def draw(frame, dataset, size):
+        asked.extend(frame["item_id"].to_list())
+        return {item: b"\xff\xd8\xff" + item.encode() for item in frame["item_id"].to_list()[1:]}
+
+    monkeypatch.setattr(thumbnails, "draw", draw)
+    data, model = own
+    thing = pl.col("text").str.contains("thing")
+    items = study.items("own").with_columns(pl.col("modality").cast(pl.String))
+    items = items.with_columns(
+        modality=pl.when(thing).then(pl.lit("image")).otherwise("modality"),
+        text=pl.when(~thing).then("text"),
+    )
+    found = portrait.portrait(data, model, items, 4, {})["prototypes"]
+    rows = [row for p in found for row in p["most"] + p["least"]]
+    assert {row["response"] for row in rows} == {""}
+    assert all(row["prompt"].startswith("which of") for row in rows)
+    images = {row["image"] for row in rows}
+    assert None in images
+    assert all(uri.startswith("data:image/jpeg;base64,") for uri in images - {None})
+    assert len(images) == len(set(asked)) == len(asked)
+    for p in found:
+        for end in ("most", "least"):
+            shown = [(row["prompt"], row["image"]) for row in p[end]]
+            assert len(shown) == len(set(shown)) == 4
