@@ -117,7 +117,11 @@ def one_kind_of_items(rows: list[Row]) -> list[Row]:
 
 
 def dots(table: list[Row]) -> list[Row]:
-    """A table of accuracies as marks to draw: one per place and series."""
+    """A table of accuracies as marks to draw: one per place and series.
+
+    Where questions share a few answers, as yes and no, the encoder's similarity is left to the table: it lies
+    so low that it would squeeze all others.
+    """
     return [
         {
             "place": row["place"],
@@ -126,8 +130,14 @@ def dots(table: list[Row]) -> list[Row]:
         }
         for row in table
         for model in MODELS
-        if row[model]
+        if row[model] and not (model == "similarity" and row["model"].get("balanced") is not None)
     ]
+
+
+def drawn(marks: list[Row]) -> list[str]:
+    """The series of which there are marks."""
+    found = {mark["series"] for mark in marks}
+    return [model for model in MODELS if model in found]
 
 
 def curve(accuracies: list[Row]) -> tuple[list[Row], list[Row]]:

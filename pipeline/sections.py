@@ -44,6 +44,8 @@ def section(evaluated: Evaluated) -> dict[str, Any]:
     dataset, counts = evaluated["dataset"], evaluated["counts"]
     tests = rows.by_test(evaluated["tests"])
     filters = rows.by_filter(evaluated["filters"], max(_shots(evaluated["filters"]), default=0))
+    tables = {"accuracy": rows.table(evaluated["accuracies"]), "tests": tests, "filters": filters}
+    marks = {name: rows.dots(table) for name, table in tables.items()}
     return {
         **evaluated,
         "title": TITLES.get(dataset, dataset),
@@ -55,12 +57,13 @@ def section(evaluated: Evaluated) -> dict[str, Any]:
         "meaning": findings.meaning(evaluated),
         "names": _names(evaluated),
         "opening": rows.opening(evaluated["prototypes"]),
-        "table": rows.table(evaluated["accuracies"]),
+        "table": tables["accuracy"],
         "tests": tests,
         "filters": filters,
         "n_users": counts.get("seen_users", 0) + counts.get("unseen_users", 0),
         "grouped": any(user["group"] for user in evaluated["users"]),
-        "figures": _figures(evaluated, tests, filters),
+        "drawn": {name: rows.drawn(each) for name, each in marks.items()},
+        "figures": _figures(evaluated, marks),
         "references": [row["series"] for row in rows.curve(evaluated["accuracies"])[1]],
     }
 
@@ -83,21 +86,17 @@ def _tags(evaluated: Evaluated) -> list[str]:
     return [*tags, "untrained weights"] if any(n.startswith("untrained-") for n in encoders) else tags
 
 
-def _figures(
-    evaluated: Evaluated, tests: list[dict[str, Any]], filters: list[dict[str, Any]]
-) -> dict[str, charts.Spec | None]:
+def _figures(evaluated: Evaluated, marks: dict[str, list[dict[str, Any]]]) -> dict[str, charts.Spec | None]:
     """Every figure of a dataset; None where there is nothing to draw."""
     n_prototypes, users, truth = evaluated["head"]["K"], evaluated["users"], evaluated["truth"]
     names = _names(evaluated)
-    tables = {"accuracy": rows.table(evaluated["accuracies"]), "tests": tests, "filters": filters}
-    dots = {name: rows.dots(table) for name, table in tables.items()}
     bins = [
         b
         for b in evaluated["calibration"]["bins"]
         if b["predicted"] is not None and b["observed"] is not None
     ]
     figures = {
-        **{name: charts.accuracy_dots(marks, names) if marks else None for name, marks in dots.items()},
+        **{name: charts.accuracy_dots(each, names) if each else None for name, each in marks.items()},
         "few_shot": _few_shot(evaluated, names),
         "users": None,
         "calibration": charts.calibration(bins) if bins else None,

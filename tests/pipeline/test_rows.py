@@ -79,6 +79,15 @@ def test_marks_are_one_per_place_and_series_that_was_measured():
     ]  # fmt: skip
 
 
+def test_similarity_is_not_drawn_where_answers_are_few():
+    def marks(balanced):
+        model = {**accuracy("seen", "all", None, "model", 0.9), "balanced": balanced}
+        return rows.drawn(rows.dots(rows.table([model, accuracy("seen", "all", None, "similarity", 0.5)])))
+
+    assert marks(None) == ["model", "similarity"]
+    assert marks(0.9) == ["model"]
+
+
 def test_opening_is_what_all_prompts_share_up_to_a_line_end():
     most = [{"prompt": f"Would you say this?\nI like {what}."} for what in ("art", "algebra")]
     assert rows.opening([{"most": most, "least": []}]) == "Would you say this?\n"
