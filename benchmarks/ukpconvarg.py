@@ -40,7 +40,7 @@ NO_GAIN = (
 WHY = (
     "where nobody's judgement of an argument is known, 29 topics teach little beyond length, which these "
     "embeddings tell well; on topics held out of training, weight decay 0.3 to 30, latent 4 to 64, no hidden "
-    "layer, 20 to 100 epochs, model A and a linear fit came out from about 3 points below longer wins to 0.3 above"
+    "layer, 20 to 100 epochs, model A and a linear fit came out from 3 points below longer wins to 0.3 above"
 )
 Figures = dict[str, float]
 

@@ -142,7 +142,7 @@ class RewardModel:
             if self.head.needs_prompts:
                 raise PalError("prompts must be given, got None; this head's reward depends on the prompt")
             prompts = responses.new_zeros(n, self.prompt_dim)
-        w = self.weights_of(user).to(responses) if weights is None else weights
+        w = self.weights_of(user).to(responses.device) if weights is None else weights
         w = w.expand(n, K) if w.shape == (K,) else w
         _check_shape("prompts", prompts, (n, self.prompt_dim))
         _check_shape("responses", responses, (n, self.response_dim))

@@ -101,6 +101,7 @@ def load(dataset: str) -> Study:
             chosen=torch.from_numpy(rows["chosen"]),
             rejected=torch.from_numpy(rows["rejected"]),
             label=_numbers(pairs["label"], at),
+            weight=_numbers(pairs["weight"], at),
         ),
         places=_places(pairs, splits, at, keep),
         dropped=int(bad.sum()),
