@@ -1,6 +1,6 @@
 """Run the benchmarks, all or those named, print their tables, and keep them in results.json.
 
-python -m benchmarks            all: about 10 minutes on two quiet cores
+python -m benchmarks            all: most of an hour on two quiet cores
 python -m benchmarks speed      one; the others' figures in results.json stay as they are
 """
 
@@ -10,7 +10,19 @@ from importlib import import_module
 from benchmarks.table import keep, show
 
 # Times first, while nothing else is warm.
-NAMES = ("startup", "speed", "encoding", "default", "simulated", "persona")
+NAMES = (
+    "startup",
+    "speed",
+    "pal_b",
+    "text",
+    "images",
+    "storage",
+    "default",
+    "simulated",
+    "persona",
+    "pickafilter",
+    "ukpconvarg",
+)
 
 
 def main(names: list[str]) -> None:

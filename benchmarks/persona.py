@@ -23,8 +23,9 @@ from pal.fit import fit
 from pal.model import RewardModel
 from pipeline import layout
 from pipeline.datasets import persona
-from pipeline.evaluate import find, judge_seen, judge_unseen, places_in_user
-from pipeline.majority import Majority
+from pipeline.headline import find
+from pipeline.judging import judge
+from pipeline.locating import places_in_user
 from pipeline.params import Params
 from pipeline.study import Study
 from pipeline.tables import text_id
@@ -137,14 +138,13 @@ def _fitted(data: Study, given: Params, K: int, unseen: bool) -> Figures:  # noq
     )
     ids = data.user_ids["seen"]
     model = RewardModel.of(fitted, data.embeddings, user_ids=ids, fit_config=config, encoder={})
-    majority = Majority.of(train)
-    tests = judge_seen(data, {"model": model}, majority)
+    tests = judge(data, {"model": model}, {}, given.evaluate, ("seen",)).main
     figures = {
         f"K={K}": find(tests, "seen", "model").judged.micro,
         f"K={K} new": find(tests, "seen", "model", new=True).judged.micro,
     }
     if unseen:
-        tests = judge_unseen(data, {"model": model}, majority, given.evaluate)
+        tests = judge(data, {"model": model}, {}, given.evaluate, ("unseen",)).main
         figures |= {f"{n} shots": find(tests, "unseen", "model", shots=n).judged.micro for n in SHOTS}
     return figures
 

@@ -7,6 +7,7 @@ others the fastest does. Disturbance within a round that both looks missed is wh
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
 
 import torch
 
@@ -67,3 +68,40 @@ def peak(size: int = 1024, repeats: int = 4) -> float:
 
 
 peak.best = 0.0
+
+
+@dataclass(frozen=True)
+class InTurns:
+    """Several parts in turns, over the rounds that were not disturbed.
+
+    Args:
+        seconds: The fastest of each part.
+        ratios: Of each part, the median over rounds of its seconds over the first part's.
+        note: Peak and rounds, in words.
+        quiet: Whether enough rounds were undisturbed.
+    """
+
+    seconds: list[float]
+    ratios: list[float]
+    note: str
+    quiet: bool
+
+
+def in_turns(*parts: Callable[[], object], at_most: int = AT_MOST) -> InTurns:
+    """Time parts in turns, with a look at the peak before, between and after them."""
+    found: list[tuple[float, list[float]]] = []
+    kept: list[tuple[float, list[float]]] = []
+    while len(kept) < WANTED and len(found) < at_most:
+        peaks, seconds = [peak()], []
+        for part in parts:
+            started = time.perf_counter()
+            part()
+            seconds.append(time.perf_counter() - started)
+            peaks.append(peak())
+        found.append((min(peaks), seconds))
+        kept = [one for one in found if one[0] >= SHARE * peak.best]
+    used = [seconds for _, seconds in kept or found]
+    lowest = min(p for p, _ in kept or found)
+    note = f"peak at least {lowest:.0f} GFLOP/s, {len(kept)} of {len(found)} rounds undisturbed"
+    ratios = [median(seconds[at] / seconds[0] for seconds in used) for at in range(len(parts))]
+    return InTurns([min(times) for times in zip(*used, strict=True)], ratios, note, len(kept) >= WANTED)

@@ -11,8 +11,8 @@ from benchmarks.studies import SEEDS, draw, in_parallel, values
 from benchmarks.table import Row, Section, show
 from pal.fit import fit
 from pal.model import RewardModel
-from pipeline.evaluate import find, judge_seen
-from pipeline.majority import Majority
+from pipeline.headline import find
+from pipeline.judging import judge
 
 SETTINGS = ("mixture", "partition")
 # Width of the items, preset, options of the head, and what to reach (None: for comparison).
@@ -72,7 +72,7 @@ def accuracy(case: int, setting: str, seed: int) -> float:
     )
     ids = data.user_ids["seen"]
     model = RewardModel.of(fitted, data.embeddings, user_ids=ids, fit_config=config, encoder={})
-    tests = judge_seen(data, {"model": model}, Majority.of(train))
+    tests = judge(data, {"model": model}, {}, given.evaluate, ("seen",)).main
     return 100 * find(tests, "seen", "model").judged.micro
 
 

@@ -109,14 +109,15 @@ def comparison_log_likelihoods(
         head: A head in evaluation mode.
         prior: Where to look.
         embeddings: What the comparisons' questions point into.
-        comparisons: Answers of users to locate.
+        comparisons: Answers of users to locate; one of weight 2 counts as two.
         loss: The loss the head was fitted with; minus a hinge loss serves as a pseudo-log-likelihood.
     """
     parts = []
     for block, read, place in read_blocks(head, embeddings, comparisons):
         margin = head.margins_at(read, prior.points).index_select(0, place) * block.sign[:, None]
         label = None if block.label is None else block.label[:, None]
-        parts.append(-expected_loss(LOSSES[loss], margin, label))
+        likelihood = -expected_loss(LOSSES[loss], margin, label)
+        parts.append(likelihood if block.weight is None else likelihood * block.weight[:, None])
     return torch.cat(parts) if parts else prior.mass.new_zeros(0, len(prior.mass))
 
 

@@ -117,10 +117,8 @@ def _tastes(
 
 def _prompts(columns: list[_Answers]) -> Tensor | list[Any] | None:
     """All prompts; None where someone has none."""
-    parts = [one.prompts for one in columns if len(one)]
-    return (
-        None if any(part is None for part in parts) else joined([part for part in parts if part is not None])
-    )
+    parts = [one.prompts for one in columns if one.n and one.prompts is not None]
+    return joined(parts) if len(parts) == sum(one.n > 0 for one in columns) else None
 
 
 def _labels(columns: list[_Answers]) -> Tensor | None:

@@ -17,22 +17,28 @@ from torch import Tensor
 
 from pal.errors import PalError
 
+SORT_FROM = 1 << 18  # rows of a table from which on marking it costs more than sorting a batch
+
 
 @dataclass(frozen=True)
 class Embeddings:
     """Frozen-encoder outputs, one row per distinct prompt and one per distinct response.
 
     Args:
-        prompts: Float32, one row per prompt; an empty (0, 0) tensor where there are no prompts.
-        responses: Float32, one row per response. May be the same tensor as `prompts`.
+        prompts: One row per prompt; an empty (0, 0) tensor where there are no prompts.
+        responses: One row per response. May be the same tensor as `prompts`.
+
+    Either may be float16 or bfloat16, at half the memory: what a head gathers it reads as float32, so
+    scores are float32 in any case.
     """
 
     prompts: Float[Tensor, "p prompt_dim"]
     responses: Float[Tensor, "r response_dim"]
 
     def to(self, device: torch.device | str) -> "Embeddings":
-        """The same embeddings on another device."""
-        return Embeddings(self.prompts.to(device), self.responses.to(device))
+        """The same embeddings on another device; a table that serves twice is copied once."""
+        prompts = self.prompts.to(device)
+        return Embeddings(prompts, prompts if self.responses is self.prompts else self.responses.to(device))
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,8 @@ class Comparisons:
         sign: +1 where `first` was chosen, -1 where `second` was.
         label: P(chosen is preferred), in [0, 1]; 0.5 is a tie. None stands for all ones.
         questions: The distinct questions asked.
+        weight: How much each answer counts in losses, above 0: 2 is the same answer given twice. None stands
+            for all ones. Accuracies count every answer once.
     """
 
     user: Int[Tensor, " n"]
@@ -74,6 +82,7 @@ class Comparisons:
     sign: Float[Tensor, " n"]
     label: Float[Tensor, " n"] | None
     questions: Questions
+    weight: Float[Tensor, " n"] | None = None
 
     @classmethod
     def of(
@@ -84,6 +93,7 @@ class Comparisons:
         chosen: Int[Tensor, " n"],
         rejected: Int[Tensor, " n"],
         label: Float[Tensor, " n"] | None = None,
+        weight: Float[Tensor, " n"] | None = None,
     ) -> "Comparisons":
         """Find the distinct questions behind a list of answers.
 
@@ -93,10 +103,11 @@ class Comparisons:
             chosen: Row of the response that was chosen.
             rejected: Row of the other response.
             label: P(chosen is preferred), in [0, 1]; None where it is always 1.
+            weight: How much each answer counts in losses; None where it is always 1.
 
         Raises:
-            PalError: If a comparison's chosen and rejected response are the same, or a label is not in
-                [0, 1].
+            PalError: If a comparison's chosen and rejected response are the same, a label is not in [0, 1],
+                or a weight is not a finite number above 0.
         """
         same = (chosen == rejected).nonzero()
         if len(same):
@@ -106,22 +117,30 @@ class Comparisons:
             )
         if label is not None and not bool(((label >= 0) & (label <= 1)).all()):
             raise PalError("label must lie in [0, 1]; 1 is chosen preferred, 0.5 a tie")
+        if weight is not None:
+            _check_weight(weight)
+            weight = weight.float()
         user, chosen, rejected = user.long(), chosen.long(), rejected.long()  # products of int32 overflow
         prompt = torch.full_like(chosen, -1) if prompt is None else prompt.long()
         first, second = torch.minimum(chosen, rejected), torch.maximum(chosen, rejected)
         questions, question = _distinct_triples(prompt, first, second)
         sign = torch.where(chosen < rejected, 1.0, -1.0)
-        if label is not None and bool((label == 1).all()):
-            label = None
-        return cls(user, question, sign, label, questions)
+        label, weight = (None if x is None or bool((x == 1).all()) else x for x in (label, weight))
+        return cls(user, question, sign, label, questions, weight)
 
     def __len__(self) -> int:
         return len(self.user)
 
     def __getitem__(self, rows: Int[Tensor, " rows"]) -> "Comparisons":
-        label = None if self.label is None else self.label.index_select(0, rows)
         user, question, sign = (x.index_select(0, rows) for x in (self.user, self.question, self.sign))
-        return Comparisons(user, question, sign, label, self.questions)
+        label, weight = (None if x is None else x.index_select(0, rows) for x in (self.label, self.weight))
+        return Comparisons(user, question, sign, label, self.questions, weight)
+
+    def slice(self, start: int, stop: int) -> "Comparisons":
+        """Answers `start` to `stop`, without a copy."""
+        user, question, sign = (x[start:stop] for x in (self.user, self.question, self.sign))
+        label, weight = (None if x is None else x[start:stop] for x in (self.label, self.weight))
+        return Comparisons(user, question, sign, label, self.questions, weight)
 
     def check(self, embeddings: Embeddings, *, n_users: int, needs_prompts: bool) -> None:
         """Make sure that every row number points at something: on a GPU a wrong one ends the process.
@@ -132,8 +151,10 @@ class Comparisons:
             needs_prompts: Whether a question without a prompt cannot be read.
 
         Raises:
-            PalError: Naming the rows that point outside their table.
+            PalError: Naming the rows that point outside their table, or a weight that is no weight.
         """
+        if self.weight is not None:
+            _check_weight(self.weight)
         q = self.questions
         _check_range("user", self.user, n_users)
         _check_range("first", q.first, len(embeddings.responses))
@@ -144,10 +165,19 @@ class Comparisons:
     def to(self, device: torch.device | str) -> "Comparisons":
         """The same comparisons on another device."""
         q = self.questions
-        label = None if self.label is None else self.label.to(device)
         questions = Questions(q.prompt.to(device), q.first.to(device), q.second.to(device))
-        return Comparisons(
-            self.user.to(device), self.question.to(device), self.sign.to(device), label, questions
+        user, question, sign = (x.to(device) for x in (self.user, self.question, self.sign))
+        label, weight = (None if x is None else x.to(device) for x in (self.label, self.weight))
+        return Comparisons(user, question, sign, label, questions, weight)
+
+
+def _check_weight(weight: Float[Tensor, " n"]) -> None:
+    wrong = (~(torch.isfinite(weight) & (weight > 0))).nonzero()
+    if len(wrong):
+        row = wrong[0].item()
+        raise PalError(
+            f"weight must be a finite number above 0, got {weight[row].item():g} in comparison {row}; "
+            "drop comparisons that are not to count"
         )
 
 
@@ -179,7 +209,7 @@ def distinct_rows(
     """The distinct values among row numbers, ascending, and where each row stands among them.
 
     Marks a table of flags in place of sorting, which `torch.unique` does and which costs more than a whole
-    step of a small head.
+    step of a small head; but a few rows of a huge table are sorted.
 
     Args:
         rows: Row numbers in [0, n_total).
@@ -188,6 +218,8 @@ def distinct_rows(
     Returns:
         The distinct row numbers, and for each input row its index among them.
     """
+    if n_total > max(SORT_FROM, 4 * len(rows)):
+        return torch.unique(rows, return_inverse=True)
     mark = torch.zeros(n_total, dtype=torch.int32, device=rows.device)
     mark[rows] = 1
     place = mark.cumsum(0, dtype=torch.int32)

@@ -130,6 +130,20 @@ class FitConfig(Config):
         ge=0,
         description="Comparisons a step (mixture: whole users with about as many); 0 takes all.",
     )
+    shuffle: Literal["comparisons", "prompts"] = Field(
+        "comparisons",
+        description=(
+            "Order within an epoch: comparisons at random, or prompts at random, each with its comparisons "
+            "together, so that a batch meets fewer items and costs less; mixture: users at random."
+        ),
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description=(
+            "Precision of f and g_k in training; bfloat16 pays for wide layers where the chip multiplies it. "
+            "Losses, optimiser, validation and scores stay float32."
+        ),
+    )
     anneal: Annotated[Number, Field(ge=0, le=1)] = Field(
         0.4, description="mixture: share of the run over which the inverse temperature rises to 1."
     )

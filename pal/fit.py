@@ -22,7 +22,7 @@ from pal.comparisons import Comparisons, Embeddings, distinct_rows
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
 from pal.heads import FixedIdealPoints, Head, make_head
-from pal.losses import LOSSES, expected_loss
+from pal.losses import LOSSES, expected_loss, weighted_mean
 from pal.objectives import FixedWeights, Mixture, Objective, PerComparison
 
 Progress = Callable[[int, float], None]
@@ -240,7 +240,7 @@ def _validate(
     head.eval()
     with torch.inference_mode():
         margin = margins(head, objective.weights(head), embeddings, val)
-        loss = expected_loss(LOSSES[config.loss], margin, val.label).mean()
+        loss = weighted_mean(expected_loss(LOSSES[config.loss], margin, val.label), val.weight)
         right = (margin > 0).float() + 0.5 * (margin == 0).float()
     return {"val_loss": loss.item(), "val_accuracy": right.mean().item()}
 
@@ -254,7 +254,8 @@ def mean_loss(
 ) -> float:
     """Mean loss of comparisons under given weights."""
     margin = margins(head, weights, embeddings, comparisons)
-    return expected_loss(LOSSES[config.loss], margin, comparisons.label).mean().item()
+    losses = expected_loss(LOSSES[config.loss], margin, comparisons.label)
+    return weighted_mean(losses, comparisons.weight).item()
 
 
 def margins(
@@ -276,11 +277,10 @@ def margins(
 
 
 def read_blocks(
-    head: Head, embeddings: Embeddings, comparisons: Comparisons, size: int = 1 << 18
+    head: Head, embeddings: Embeddings, comparisons: Comparisons
 ) -> Iterator[tuple[Comparisons, Tensor, Tensor]]:
-    """Comparisons in blocks of bounded size, each with its distinct questions as the head reads them."""
-    for start in range(0, len(comparisons), size):
-        rows = torch.arange(start, min(start + size, len(comparisons)), device=comparisons.user.device)
-        block = comparisons[rows]
+    """Comparisons in blocks of bounded memory, each with its distinct questions as the head reads them."""
+    for start in range(0, len(comparisons), head.questions_at_once):
+        block = comparisons.slice(start, start + head.questions_at_once)
         asked, place = distinct_rows(block.question, len(comparisons.questions))
         yield block, head.read(embeddings, comparisons.questions[asked]), place

@@ -17,17 +17,20 @@ import math
 from abc import ABC, abstractmethod
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
+from pal import wide
 from pal.comparisons import Embeddings, Questions, distinct_rows
 from pal.config import HeadConfig
 from pal.errors import PalError
-from pal.mlp import StackedMLP
+from pal.mlp import StackedMLP, gather, single
+from pal.products import Products
 
 MAX_SCALE = 100.0
+NUMBERS_AT_ONCE = 1 << 25  # of one layer, where questions are read outside training
 
 
 class Head(nn.Module, ABC):
@@ -44,6 +47,12 @@ class Head(nn.Module, ABC):
     def needs_prompts(self) -> bool:
         """Whether questions without a prompt cannot be read."""
         return self.config.model == "B" or self.config.inputs == "prompt_and_response"
+
+    @property
+    def questions_at_once(self) -> int:
+        """Questions to read at once, so that memory stays bounded however wide the layers are."""
+        widest = max(side for parameter in self.parameters() for side in parameter.shape)
+        return min(1 << 18, max(1, NUMBERS_AT_ONCE // widest))
 
     @abstractmethod
     def read(self, embeddings: Embeddings, questions: Questions) -> Float[Tensor, "q read"]:
@@ -111,18 +120,19 @@ class FixedIdealPoints(Head):
         self, prompts: Float[Tensor, "n prompt_dim"], responses: Float[Tensor, "n response_dim"]
     ) -> Float[Tensor, "n latent"]:
         """f: where responses lie in the preference space."""
+        prompts, responses = single(prompts), single(responses)
         return self.f(torch.cat([prompts, responses], 1) if self.joint else responses)[0]
 
     @override
     def read(self, embeddings: Embeddings, questions: Questions) -> Float[Tensor, "q read"]:
         """Both responses' places in the preference space, side by side."""
         if self.joint:
-            prompts = embeddings.prompts.index_select(0, questions.prompt)
-            sides = (questions.first, questions.second)
-            responses = [embeddings.responses.index_select(0, side) for side in sides]
-            return torch.cat([self.map_responses(prompts, x) for x in responses], 1)
+            prompts = gather(embeddings.prompts, questions.prompt)
+            responses = gather(embeddings.responses, torch.cat([questions.first, questions.second]))
+            mapped = single(self.map_responses(prompts.repeat(2, 1), responses))
+            return torch.cat(mapped.chunk(2), 1)
         rows, place = distinct_rows(torch.cat([questions.first, questions.second]), len(embeddings.responses))
-        mapped = self.f(embeddings.responses.index_select(0, rows))[0].index_select(0, place)
+        mapped = single(self.f.of_rows(embeddings.responses, rows).squeeze(0)).index_select(0, place)
         return torch.cat(mapped.chunk(2), 1)
 
     @override
@@ -197,7 +207,11 @@ class PromptedIdealPoints(Head):
         self, prompts: Float[Tensor, "p prompt_dim"], responses: Float[Tensor, "r response_dim"]
     ) -> tuple[Float[Tensor, "K p latent"], Float[Tensor, "r latent"]]:
         """The g_k of the prompts and f of the responses, normalised as the options say."""
-        g, f = self.g(prompts), self.f(responses)[0]
+        return self._normalised(self.g(single(prompts)), self.f(single(responses))[0])
+
+    def _normalised(
+        self, g: Float[Tensor, "K p latent"], f: Float[Tensor, "r latent"]
+    ) -> tuple[Float[Tensor, "K p latent"], Float[Tensor, "r latent"]]:
         if self.config.similarity == "cosine":
             f = functional.normalize(f, dim=-1) * self.scale
             g = functional.normalize(g, dim=-1) if self.config.normalise == "each" else g
@@ -209,10 +223,23 @@ class PromptedIdealPoints(Head):
         prompt_rows, prompt = distinct_rows(questions.prompt, len(embeddings.prompts))
         sides = torch.cat([questions.first, questions.second])
         response_rows, response = distinct_rows(sides, len(embeddings.responses))
-        g, f = self._map(
-            embeddings.prompts.index_select(0, prompt_rows),
-            embeddings.responses.index_select(0, response_rows),
-        )
+        g = self.g.of_rows(embeddings.prompts, prompt_rows)
+        f = self.f.of_rows(embeddings.responses, response_rows).squeeze(0)
+        half = wide.autocasting(f)
+        with torch.autocast(f.device.type, enabled=False):
+            if half:
+                return self._read_products(g, f, prompt, response)
+            return self._read(g, f, prompt, response)
+
+    def _read(
+        self,
+        g: Float[Tensor, "K p latent"],
+        f: Float[Tensor, "r latent"],
+        prompt: Int[Tensor, " q"],
+        response: Int[Tensor, " sides"],
+    ) -> Float[Tensor, "q read"]:
+        """From g of the prompts and f of the responses, with their places in the questions."""
+        g, f = self._normalised(g, f)
         first, second = response.chunk(2)
         apart = f.index_select(0, first) - f.index_select(0, second)
         products = (g.index_select(1, prompt) * apart).sum(-1).T
@@ -220,6 +247,27 @@ class PromptedIdealPoints(Head):
             return products
         gram = torch.einsum("kpd,lpd->pkl", g, g).flatten(1)
         return torch.cat([products, gram.index_select(0, prompt)], 1)
+
+    def _read_products(
+        self,
+        g: Float[Tensor, "K p latent"],
+        f: Float[Tensor, "r latent"],
+        prompt: Int[Tensor, " q"],
+        response: Int[Tensor, " sides"],
+    ) -> Float[Tensor, "q read"]:
+        """The same from bfloat16 vectors, by way of dot products of distinct pairs of prompt and response."""
+        keys, place = torch.unique(response * g.shape[1] + prompt.repeat(2), return_inverse=True)
+        at_response, at_prompt = keys // g.shape[1], keys % g.shape[1]
+        products, square, gram = Products.apply(f, g, at_response, at_prompt)
+        if self.config.similarity == "cosine":
+            products = products * (self.scale * _inverse_length(square))[at_response]
+            if self.config.normalise == "each":
+                lengths = gram.diagonal().T
+                products = products * _inverse_length(lengths)[:, at_prompt]
+        first, second = products.index_select(1, place).T.chunk(2)
+        if self.linear:
+            return first - second
+        return torch.cat([first - second, gram.flatten(0, 1).T.index_select(0, prompt)], 1)
 
     @override
     def margin(self, read: Float[Tensor, "n read"], weights: Float[Tensor, "n K"]) -> Float[Tensor, " n"]:
@@ -278,3 +326,8 @@ def _distances(x: Float[Tensor, "q latent"], y: Float[Tensor, "points latent"]) 
 def _inverse_root(square: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     # The floor makes a mix whose parts cancel score 0 in place of NaN.
     return square.clamp_min(1e-12).rsqrt()
+
+
+def _inverse_length(square: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    # The floor of `functional.normalize`, squared.
+    return square.clamp_min(1e-24).rsqrt()

@@ -2,6 +2,7 @@
 
 Shapes used in this module:
     ...     any shape; margins and labels alike
+    n       comparisons
 """
 
 from collections.abc import Callable
@@ -57,3 +58,13 @@ def expected_loss(
     if label is None:
         return loss(margin)
     return label * loss(margin) + (1 - label) * loss(-margin)
+
+
+def weighted_mean(losses: Float[Tensor, " n"], weight: Float[Tensor, " n"] | None) -> Float[Tensor, ""]:
+    """Mean loss in which a weight of 2 counts as the same comparison twice.
+
+    Args:
+        losses: One per comparison.
+        weight: Above 0; None stands for all ones.
+    """
+    return losses.mean() if weight is None else (weight * losses).sum() / weight.sum()

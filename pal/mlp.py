@@ -10,9 +10,11 @@ Shapes used in this module:
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from typing_extensions import override
 
+from pal import wide
 from pal.config import HeadConfig
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
@@ -32,7 +34,9 @@ class StackedMLP(nn.Module):
 
     def __init__(self, dim: int, stack: int, config: HeadConfig) -> None:
         super().__init__()
-        self.stack, self.latent = stack, config.latent
+        self.stack, self.latent, self.dropout = stack, config.latent, config.dropout
+        self.relu = config.activation == "relu"
+        self.buffers = wide.Buffers()
         self.hidden = config.hidden if config.hidden_layers else 0
         self.identity = bool(config.skip and self.hidden and dim == config.latent)
         linear_skip = config.skip and self.hidden and not self.identity
@@ -44,7 +48,9 @@ class StackedMLP(nn.Module):
         self.bend = nn.Sequential(*((drop, activate) if config.dropout_first else (activate, drop)))
 
     def forward(self, x: Float[Tensor, "rows dim"]) -> Float[Tensor, "stack rows latent"]:
-        """Map each row by every member."""
+        """Map each row by every member; under bfloat16 autocast by the written-out road of `pal.wide`."""
+        if self.relu and wide.autocasting(x):
+            return wide.perceptron(self, x.to(wide.HALF))
         first = self.first(x)
         if not self.hidden:
             return first.view(len(x), self.stack, self.latent).transpose(0, 1)
@@ -57,6 +63,31 @@ class StackedMLP(nn.Module):
         if self.skip_width:
             return h + skip.reshape(len(x), self.stack, self.latent).transpose(0, 1)
         return h
+
+    def of_rows(
+        self, table: Float[Tensor, "n dim"], rows: Int[Tensor, " rows"]
+    ) -> Float[Tensor, "stack rows latent"]:
+        """Map some rows of a table, which may be of half precision."""
+        return self(
+            wide.gather(table, rows, self.buffers) if wide.autocasting(table) else gather(table, rows)
+        )
+
+    @override
+    def train(self, mode: bool = True) -> "StackedMLP":
+        """Set training or evaluation mode; the latter gives the buffers' memory back."""
+        if not mode:
+            self.buffers.clear()
+        return super().train(mode)
+
+
+def gather(table: Float[Tensor, "n dim"], rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows dim"]:
+    """Rows of a table, as float32 where the table is of half precision."""
+    return single(table.index_select(0, rows))
+
+
+def single(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """A tensor of half precision as float32, any other as it is."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 class BatchedLinear(nn.Module):

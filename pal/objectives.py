@@ -20,10 +20,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from typing_extensions import override
 
-from pal.comparisons import Comparisons, Embeddings, distinct_rows
+from pal.comparisons import Comparisons, Embeddings, Questions, distinct_rows
 from pal.config import FitConfig
 from pal.heads import Head
-from pal.losses import LOSSES, expected_loss
+from pal.losses import LOSSES, expected_loss, weighted_mean
+
+MARGINS_AT_ONCE = 1 << 25  # of comparisons at points, 128 MB of float32
 
 
 class Objective(nn.Module, ABC):
@@ -45,11 +47,31 @@ class Objective(nn.Module, ABC):
         return -(-len(self.train_set) // self.batch_size)
 
     def batches(self) -> Iterator[Comparisons]:
-        """One epoch: every comparison once, in a new random order."""
+        """One epoch: every comparison once, in a new random order.
+
+        With `shuffle='prompts'` the comparisons on one prompt follow each other, prompts and comparisons of a
+        prompt both in random order; where a batch ends within a prompt, the next goes on with it.
+        """
         order = torch.randperm(len(self.train_set)).to(self.device)
-        shuffled = self.train_set[order] if self.n_batches > 1 else self.train_set
-        for start in range(0, len(shuffled), self.batch_size):
-            yield _slice(shuffled, start, start + self.batch_size)
+        if self.n_batches == 1:
+            yield self.train_set
+            return
+        if self.config.shuffle == "prompts":
+            order = order[torch.argsort(self._shuffled_prompts()[order], stable=True)]
+        for rows in order.split(self.batch_size):
+            yield self.train_set[rows]
+
+    def _shuffled_prompts(self) -> Int[Tensor, " n"]:
+        """Each comparison's prompt, by a number drawn anew for each prompt."""
+        prompt = self.train_set.questions.prompt + 1  # -1 stands for none
+        number = torch.randperm(int(prompt.max()) + 1).to(self.device)
+        return number[prompt][self.train_set.question]
+
+    def read(self, head: Head, questions: Questions) -> Float[Tensor, "q read"]:
+        """What the head reads of questions, at the precision that the config asks for."""
+        half = self.config.precision == "bfloat16" and head.training
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            return head.read(self.embeddings, questions)
 
     @abstractmethod
     def loss(self, head: Head, batch: Comparisons, done: float) -> Float[Tensor, ""]:
@@ -125,7 +147,8 @@ class Mixture(Objective):
         self.register_buffer("points", points)
         self.register_buffer("log_share", torch.full((len(points),), -float(len(points))).log_softmax(0))
         self.n_users = n_users
-        self.start = min(1.0, config.start_answers * n_users / len(train))
+        answers = len(train) if train.weight is None else float(train.weight.sum())
+        self.start = min(1.0, config.start_answers * n_users / answers)
         self.by_user = train[torch.argsort(train.user, stable=True)]
         counts = torch.bincount(train.user, minlength=n_users)
         self.counts, self.starts = counts, counts.cumsum(0) - counts
@@ -137,14 +160,11 @@ class Mixture(Objective):
             yield self.by_user
             return
         order = torch.randperm(self.n_users).to(self.device)
-        block = (self.counts[order].cumsum(0) - 1).clamp_min(0) // self.batch_size
-        for number in range(self.n_batches):
-            users = order[block == number]
-            counts = self.counts[users]
-            if int(counts.sum()):
-                within = torch.arange(int(counts.sum()), device=self.device)
-                within -= (counts.cumsum(0) - counts).repeat_interleave(counts)
-                yield self.by_user[self.starts[users].repeat_interleave(counts) + within]
+        for users in _blocks(self.counts[order], self.batch_size):
+            counts = self.counts[order[users]]
+            within = torch.arange(int(counts.sum()), device=self.device)
+            within -= (counts.cumsum(0) - counts).repeat_interleave(counts)
+            yield self.by_user[self.starts[order[users]].repeat_interleave(counts) + within]
 
     @override
     def loss(self, head: Head, batch: Comparisons, done: float) -> Float[Tensor, ""]:
@@ -155,7 +175,8 @@ class Mixture(Objective):
         joint = self.log_share + heat * likelihood
         if done >= config.anneal:  # shares that move while classes form let one class take everyone
             self._follow(joint.detach(), len(users) / self.n_users)
-        return -torch.logsumexp(joint, 1).sum() / (heat * len(batch))
+        answers = len(batch) if batch.weight is None else batch.weight.sum()
+        return -torch.logsumexp(joint, 1).sum() / (heat * answers)
 
     def _follow(self, joint: Float[Tensor, "u points"], share: float) -> None:
         """Move the class shares towards the mean posterior, by the share of the users just seen."""
@@ -167,17 +188,24 @@ class Mixture(Objective):
         self, head: Head, batch: Comparisons, place: Int[Tensor, " n"], n_users: int
     ) -> Float[Tensor, "u points"]:
         asked, question = distinct_rows(batch.question, len(batch.questions))
-        at = head.margins_at(head.read(self.embeddings, batch.questions[asked]), self.points)
+        at = head.margins_at(self.read(head, batch.questions[asked]), self.points)
         margin = at.index_select(0, question) * batch.sign[:, None]
         label = None if batch.label is None else batch.label[:, None]
         losses = expected_loss(LOSSES[self.config.loss], margin, label)
+        if batch.weight is not None:
+            losses = losses * batch.weight[:, None]
         return losses.new_zeros(n_users, len(self.points)).index_add(0, place, -losses)
 
     @override
     def weights(self, head: Head) -> Float[Tensor, "users K"]:
-        batch = self.by_user
-        likelihood = self._log_likelihoods(head, batch, batch.user, self.n_users).detach()
-        return torch.softmax(self.log_share + likelihood, 1) @ self.points
+        size = min(head.questions_at_once, max(1, MARGINS_AT_ONCE // len(self.points)))
+        found = []
+        for users in _blocks(self.counts, size):
+            start = int(self.starts[users[0]])
+            block = self.by_user.slice(start, start + int(self.counts[users].sum()))
+            likelihood = self._log_likelihoods(head, block, block.user - users[0], len(users)).detach()
+            found.append(torch.softmax(self.log_share + likelihood, 1) @ self.points)
+        return torch.cat(found)
 
 
 def simplex_grid(K: int, max_points: int) -> Float[Tensor, "points K"]:
@@ -197,12 +225,17 @@ def _pairwise_loss(
     objective: Objective, head: Head, batch: Comparisons, weights: Float[Tensor, "n K"]
 ) -> Float[Tensor, ""]:
     asked, place = distinct_rows(batch.question, len(batch.questions))
-    read = head.read(objective.embeddings, batch.questions[asked])
+    read = objective.read(head, batch.questions[asked])
     margin = head.margin(read.index_select(0, place), weights) * batch.sign
-    return expected_loss(LOSSES[objective.config.loss], margin, batch.label).mean()
+    losses = expected_loss(LOSSES[objective.config.loss], margin, batch.label)
+    return weighted_mean(losses, batch.weight)
 
 
-def _slice(comparisons: Comparisons, start: int, stop: int) -> Comparisons:
-    label = None if comparisons.label is None else comparisons.label[start:stop]
-    c = comparisons
-    return Comparisons(c.user[start:stop], c.question[start:stop], c.sign[start:stop], label, c.questions)
+def _blocks(counts: Int[Tensor, " users"], size: int) -> Iterator[Int[Tensor, " block"]]:
+    """Places of users in blocks of about `size` answers, in order; a block without answers joins another."""
+    if not len(counts):
+        return
+    block = (counts.cumsum(0) - 1).clamp_min(0) // size
+    yield from torch.arange(len(counts), device=counts.device).split(
+        torch.unique_consecutive(block, return_counts=True)[1].tolist()
+    )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pal.comparisons import Embeddings, Questions
 from pal.errors import PalError
-from pal.items import Item, Items, Rows, Where
+from pal.items import Item, Items, Rows, Where, count_of
 from pal.preferences import row_of
 from pal.reader import Reader
 from pal.saved import SavedModel
@@ -93,10 +93,10 @@ def read_questions(
             f"{where(names[0], row)} and {where(names[1], row)} must differ, got the same response; leave "
             "such rows out"
         )
-    table = torch.zeros(0, 0) if asked is None else asked.table.float()
+    table = torch.zeros(0, 0) if asked is None else _single(asked.table)
     prompt = torch.full((n,), -1) if asked is None else asked.rows
     first, second = read.rows[:n], read.rows[n:]
-    return Read(Embeddings(table, read.table.float()), Questions(prompt, first, second))
+    return Read(Embeddings(table, _single(read.table)), Questions(prompt, first, second))
 
 
 def read_prompts(
@@ -130,6 +130,11 @@ def joined(parts: Sequence[Tensor | list[Any]]) -> Tensor | list[Any]:
     if len(widths) > 1:
         raise PalError("items must be all embeddings of one width or none, got several kinds")
     return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _single(table: Tensor) -> Tensor:
+    """What a head reads: half precision as it is."""
+    return table.float() if table.dtype == torch.float64 else table
 
 
 def _same(responses: Rows, n: int) -> Bool[Tensor, " n"]:

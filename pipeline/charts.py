@@ -15,6 +15,8 @@ SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 SERIES = {  # colour, shape, dash
     "model": (COLOURS[0], "circle", [1, 0]),
     "k1": (COLOURS[1], "square", [6, 3]),
+    "similarity": (COLOURS[3], "cross", [4, 4]),
+    "longer": (COLOURS[4], "triangle-down", [6, 2]),
     "majority": (GREY, "diamond", [2, 2]),
     "oracle": (COLOURS[2], "triangle-up", [8, 2, 2, 2]),
     "seen": (INK, "circle", [10, 3]),
@@ -24,6 +26,8 @@ SWATCHES = {  # the shapes as paths 12 wide and high, for legends outside the fi
     "square": "M2,2h8v8h-8z",
     "diamond": "M6,1l4,5l-4,5l-4,-5z",
     "triangle-up": "M6,1.5l5,9h-10z",
+    "triangle-down": "M6,10.5l5,-9h-10z",
+    "cross": "M4.2,1h3.6v3.2h3.2v3.6h-3.2v3.2h-3.6v-3.2h-3.2v-3.6h3.2z",
 }
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 _AXIS = {"domainColor": GREY, "tickColor": GREY, "gridColor": "#ececec", "titleFontWeight": "normal"}

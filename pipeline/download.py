@@ -4,6 +4,7 @@ What is pinned is the sha256 of every file; the bytes lie outside the repository
 """
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -30,8 +31,22 @@ def main(dataset: str) -> None:
         files += fetched
     if found.make is not None:
         files += made(found.make)
+    _check_names(files, dataset)
     raw.write_manifest(dataset, raw.Manifest(found.source, ", ".join(revisions) or None, files))
     print(f"download@{dataset}: {len(files):,} files, {sum(f.size for f in files):,} bytes")
+
+
+def _check_names(files: list[raw.RawFile], dataset: str) -> None:
+    """Hold files to different names: prepare knows them by these.
+
+    Raises:
+        PipelineError: If two have the same.
+    """
+    for name, count in Counter(file.name for file in files).items():
+        if count > 1:
+            raise PipelineError(
+                f"{count} raw files of {dataset} are named {name}; give each source its prefix"
+            )
 
 
 def made(make: Callable[[Path], None]) -> list[raw.RawFile]:
@@ -92,7 +107,7 @@ def _matching(remote: Remote, there: list[str]) -> list[str]:
             raise PipelineError(
                 f"{remote.repo} at {remote.revision} has no file {wish}; is it another repository?"
             )
-        names += found
+        names += [name for name in found if name not in names]
     return names
 
 
@@ -117,4 +132,4 @@ def _fetch(remote: Remote, commit: str, name: str, listed: str | None) -> raw.Ra
     if published and got != published:
         path.unlink()
         raise PipelineError(f"{short} of {remote.repo} must have the published sha256 {published}, got {got}")
-    return raw.move_in(path, f"{remote.prefix}{short}")
+    return raw.move_in(path, f"{remote.prefix}{short}", got)

@@ -130,7 +130,8 @@ def _refuse(bad: list[BadItem], dataset: str, on_bad_item: str) -> None:
     first = bad[0]
     more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
     if on_bad_item == "fail":
-        names = {file.sha256: file.name for file in raw.read_manifest(dataset).files}
+        files = [] if first.file is None else raw.read_manifest(dataset).files
+        names = {file.sha256: file.name for file in files}
         raise PipelineError(
             f"{first.told(names)} of {dataset}{more} cannot be encoded: {first.reason}; mend it, or set "
             "encode.on_bad_item to skip"

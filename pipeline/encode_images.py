@@ -43,17 +43,39 @@ def fill(
     """
     import polars as pl
 
-    ordered = pixels.in_order(items.with_columns(missing=pl.Series(missing)))
     size = max(1, GROUP_ROWS // knobs.images_per_batch) * knobs.images_per_batch
-    group = pl.int_range(pl.len()) // size
-    wanted = ordered.with_columns(group=group).filter(pl.col("missing").any().over("group"))
-    bad: list[BadItem] = []
+    ordered = pixels.in_order(items.with_columns(missing=pl.Series(missing)))
+    ordered = ordered.with_columns(group=pl.int_range(pl.len()) // size)
+    wanted = ordered.filter(pl.col("missing").any().over("group"))
     with progress.bar(int(missing.sum()), "encode", "image") as bar:
+        bad, finished = _finished(encoder, wanted, knobs, dataset)
+        bar.update(len(bad))
+        wanted = wanted.filter(~pl.col("group").is_in(finished))
         shrunk = _shrunk(encoder, wanted, knobs, dataset)
         for _, part in wanted.group_by("group", maintain_order=True):
             bad += _fill_group(store, encoder, part, shrunk, knobs.images_per_batch)
             bar.update(int(part["missing"].sum()))
-    return bad
+    by_id = {item.item_id: item for item in bad}
+    return [by_id[item] for item in ordered["item_id"] if item in by_id]
+
+
+def _finished(
+    encoder: "ImageEncoder", wanted: "pl.DataFrame", knobs: "Encode", dataset: str
+) -> tuple[list[BadItem], list[int]]:
+    """Groups that an earlier run encoded but for bad images; and these images, which are tried again.
+
+    Without this look a few bad images would have nearly every group encoded anew in each run.
+    """
+    import polars as pl
+
+    begun = wanted.filter(~pl.col("missing").all().over("group") & pl.col("missing"))
+    if begun.is_empty():
+        return [], []
+    faults = [one if isinstance(one, str) else None for one in _shrunk(encoder, begun, knobs, dataset)]
+    tried = begun.with_columns(fault=pl.Series(faults, dtype=pl.String))
+    done = tried.filter(pl.col("fault").is_not_null().all().over("group"))
+    bad = [_bad(done, row, fault) for row, fault in enumerate(done["fault"])]
+    return bad, done["group"].unique().to_list()
 
 
 def _shrunk(
@@ -61,7 +83,6 @@ def _shrunk(
 ) -> Iterator["Tensor | str"]:
     """Every image as the network takes it, or why it cannot; decoded on threads, in the items' order."""
     from pal.encoders.ahead import ahead
-
     from pal.errors import PalError
 
     workers = knobs.workers or default_workers()

@@ -11,6 +11,7 @@ from pipeline import layout
 from pipeline.files import sha256_of
 
 REMEMBERED_FROM = 1 << 20  # bytes; hashing less is as quick as looking it up
+PATIENCE = 10.0  # seconds to wait for others who write
 
 
 def sha256(path: Path) -> str:
@@ -49,7 +50,7 @@ def _remember(looks: tuple[str, int, int, int], found: str) -> None:
 
 def _open() -> sqlite3.Connection:
     layout.store().mkdir(parents=True, exist_ok=True)
-    book = sqlite3.connect(layout.store() / "hashes.sqlite", timeout=10)
+    book = sqlite3.connect(layout.store() / "hashes.sqlite", timeout=PATIENCE)
     columns = "path TEXT PRIMARY KEY, size INT, mtime_ns INT, inode INT, sha256 TEXT"
     book.execute(f"CREATE TABLE IF NOT EXISTS files ({columns})")
     return book

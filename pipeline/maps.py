@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 from pipeline.charts import COLOURS, GREY, INK, SHAPES, Row, Spec, rounded, spec, tooltip
-from pipeline.findings import percent
+from pipeline.numerals import percent
 
 
 def strip(users: list[Row]) -> Spec:

@@ -14,6 +14,7 @@ from pipeline import layout
 from pipeline.errors import PipelineError, shorten
 from pipeline.knobs import (
     DATASETS,
+    ByModality,
     Choices,
     Dataset,
     Encode,
@@ -140,7 +141,26 @@ def load() -> Params:
         raise PipelineError(_explain(error)) from None
     for dataset in DATASETS:
         params.configs(dataset)
+        _check_encoders(dataset, getattr(params.encoder, dataset))
     return params
+
+
+def _check_encoders(dataset: str, named: str | ByModality) -> None:
+    """Hold encoders' names to those that there are; whether their files are there is seen by encode."""
+    from pal.encoders import check_name
+
+    if isinstance(named, ByModality):
+        names = {f"{dataset}.{modality}": name for modality, name in named}
+    else:
+        names = {dataset: named}
+    for key, name in names.items():
+        try:
+            if name != "none":
+                check_name(name)
+        except PalError as error:
+            raise PipelineError(
+                f"encoder.{key} {str(error).removeprefix('encoder ')} (in {layout.PARAMS})"
+            ) from None
 
 
 def _explain(error: ValidationError) -> str:

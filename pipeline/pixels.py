@@ -126,6 +126,8 @@ def _of_row_group(file: "pa.parquet.ParquetFile", group: int, rows: "pl.DataFram
         while ahead is not None and ahead[1] < start + len(batch):
             at, row, column, filtered = ahead
             data = batch.column(column)[row - start].as_py()
+            if not isinstance(data, bytes | None):
+                raise ValueError(f"column {column} holds no bytes but {type(data).__name__}")
             yield Picture(at, filtered, data, "" if data else "it has no bytes")
             ahead = next(wanted, None)
         start += len(batch)

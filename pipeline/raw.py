@@ -70,7 +70,7 @@ def keep(path: Path, name: str | None = None) -> RawFile:
     """Bring a file's bytes into the store, if they are not there, and say which they are."""
     sha256 = sha256_of(path)
     home = _home(sha256)
-    if not home.exists():
+    if home.is_symlink() or not home.exists():  # what a link leads to may change or go
         with new_file(home) as temporary:
             shutil.copyfile(path, temporary)
             if sha256_of(temporary) != sha256:
@@ -83,15 +83,21 @@ def link(path: Path, name: str | None = None) -> RawFile:
     sha256 = hashes.sha256(path)
     home = _home(sha256)
     home.parent.mkdir(parents=True, exist_ok=True)
-    if not home.exists():  # nor a link that leads nowhere any more
+    if not home.exists() or hashes.sha256(home) != sha256:  # or an older link leads elsewhere by now
         home.unlink(missing_ok=True)
         home.symlink_to(path.resolve())
     return RawFile(name or path.name, sha256, path.stat().st_size)
 
 
-def move_in(path: Path, name: str) -> RawFile:
-    """Bring a file that nobody else needs into the store without copying it, and say which bytes it has."""
-    size, sha256 = path.stat().st_size, sha256_of(path)
+def move_in(path: Path, name: str, sha256: str | None = None) -> RawFile:
+    """Bring a file that nobody else needs into the store without copying it, and say which bytes it has.
+
+    Args:
+        path: The file.
+        name: Its name within the dataset.
+        sha256: Of its bytes, where that is known already.
+    """
+    size, sha256 = path.stat().st_size, sha256 or sha256_of(path)
     home = _home(sha256)
     home.parent.mkdir(parents=True, exist_ok=True)
     path.replace(home)

@@ -12,14 +12,20 @@ def main() -> None:
         found = read_json(layout.metrics(dataset), f"evaluate@{dataset}")
         print(f"\n{dataset}")
         for name, value in flatten(found):
-            shown = f"{value:9.4f}" if name.endswith("_p") else f"{100 * value:8.2f} %"
-            print(f"  {name:<34} {shown}")
+            print(f"  {name:<34} {shown(name, value)}")
     print(f"\nreport: {layout.REPORT}")
 
 
-def flatten(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+def shown(name: str, value: float | str) -> str:
+    """An accuracy in per cent, a p-value as it is, and words, as of an untrained encoder, as they are."""
+    if isinstance(value, str):
+        return value
+    return f"{value:9.4f}" if name.endswith("_p") else f"{100 * value:8.2f} %"
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """Nested metrics as dotted names and values, as `dvc metrics show` names them."""
-    rows: list[tuple[str, float]] = []
+    rows: list[tuple[str, Any]] = []
     for key, value in tree.items():
         rows += flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
     return rows

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 KEY = b"pal"
 PATTERN = "shard-*.parquet"
 ID_BYTES = 16
+READ_AHEAD = 1 << 16  # bytes
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,7 @@ def write(path: Path, ids: "list[str] | np.ndarray", vectors: "np.ndarray", embe
     with new_file(path) as temporary:
         pq.write_table(
             pa.Table.from_arrays(columns, schema=schema), temporary, compression="none",
-            use_dictionary=False, write_statistics=False, data_page_size=8 << 20,
-            row_group_size=max(1, len(names)),
+            use_dictionary=False, write_statistics=False, row_group_size=max(1, len(names)),
         )  # fmt: skip
 
 
@@ -126,7 +126,9 @@ def read(path: Path) -> tuple["np.ndarray", "np.ndarray", Embedder]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path, memory_map=False, partitioning=None)
+        # Through a small buffer: a column read whole is copied twice over memory that no cache holds.
+        with pq.ParquetFile(path, buffer_size=READ_AHEAD, pre_buffer=False) as file:
+            table = file.read(use_threads=False)
         table.validate(full=True)
         embedder = Embedder(**json.loads(table.schema.metadata[KEY]))
         dtype = np.dtype(embedder.dtype).newbyteorder("<")

@@ -19,7 +19,7 @@ def main(dataset: str) -> None:
     """Split one dataset."""
     values = params.load()
     shares = getattr(values.split, dataset)
-    columns = ["pair_id", "user_id", "prompt", "chosen", "rejected", "users", "split"]
+    columns = ["pair_id", "user_id", "prompt", "chosen", "rejected", "users", "split", "time"]
     path = layout.recoloured(dataset) / tables.PAIRS
     pairs = tables.read_table(path, f"recolour@{dataset}", columns)
     if isinstance(shares, SplitShares):
@@ -63,8 +63,13 @@ def declared_places(pairs: "pl.DataFrame", dataset: str) -> "pl.DataFrame":
 def draw_places(pairs: "pl.DataFrame", shares: SplitShares, seed: int) -> "pl.DataFrame":
     """Places by shares: whole users are kept unseen, whole prompts are kept new, the rest per user.
 
+    Where pairs are held out by time, a seen user trains on the earliest, then come val and test; an unseen
+    user adapts from the earliest and is tested on later ones. Pairs on new prompts are tested on whenever
+    they were. Among pairs of the same time the draw decides, as it does among all otherwise.
+
     Raises:
-        PipelineError: If too few users are left to keep some unseen.
+        PipelineError: If too few users are left to keep some unseen, or a pair that is to be held out by time
+            has none.
     """
     import numpy as np
     import polars as pl
@@ -82,7 +87,8 @@ def draw_places(pairs: "pl.DataFrame", shares: SplitShares, seed: int) -> "pl.Da
     unseen = set(rng.permutation(users)[:n_unseen])
     prompts = pairs["prompt"].cast(pl.String).drop_nulls().unique().sort().to_numpy()
     new = set(rng.permutation(prompts)[: round(shares.new_prompts * len(prompts))])
-    frame = pairs.select("pair_id", pl.col("user_id", "prompt").cast(pl.String)).filter(
+    time = _times(pairs) if shares.by == "time" else pl.lit(0)
+    frame = pairs.select("pair_id", pl.col("user_id", "prompt").cast(pl.String), time.alias("time")).filter(
         pl.col("user_id").is_in(users.tolist())
     )
     frame = frame.with_columns(
@@ -93,15 +99,27 @@ def draw_places(pairs: "pl.DataFrame", shares: SplitShares, seed: int) -> "pl.Da
     return pl.concat([_place_seen(frame, shares), _place_unseen(frame, shares)]).sort("pair_id")
 
 
+def _times(pairs: "pl.DataFrame") -> "pl.Expr":
+    """When each pair was answered."""
+    import polars as pl
+
+    if without := pairs["time"].null_count():
+        raise PipelineError(
+            f"split.own.by is time, but {without:,} of {len(pairs):,} pairs have no timestamp; fill in the "
+            "column timestamp, or set split.own.by to random"
+        )
+    return pl.col("time").cast(pl.Int64)
+
+
 def _place_seen(frame: "pl.DataFrame", shares: SplitShares) -> "pl.DataFrame":
-    """Pairs on new prompts are tested on; of the others test and val take their shares, training the rest.
+    """Pairs on new prompts are tested on; of the others test takes the latest, then val; training the rest.
 
     A user left without a training pair is dropped.
     """
     import polars as pl
 
     frame = frame.filter(pl.col("users") == "seen").with_columns(
-        place=pl.col("draw").rank("ordinal").over("user_id", "new") - 1,
+        place=pl.struct(-pl.col("time"), "draw").rank("ordinal").over("user_id", "new") - 1,
         n=pl.len().over("user_id", "new"),
     )
     n_test = pl.max_horizontal((pl.col("n") * shares.test).round(), (pl.col("n") > 1).cast(pl.Int64))
@@ -119,12 +137,12 @@ def _place_seen(frame: "pl.DataFrame", shares: SplitShares) -> "pl.DataFrame":
 
 
 def _place_unseen(frame: "pl.DataFrame", shares: SplitShares) -> "pl.DataFrame":
-    """A share of an unseen user's pairs to adapt from, at least one and not all; the rest is tested on."""
+    """Of an unseen user's pairs a share to adapt from, the earliest, one at least; the rest is tested on."""
     import polars as pl
 
     frame = frame.filter(pl.col("users") == "unseen").with_columns(
         # Pairs on new prompts come last, so that they are tested on.
-        place=(pl.col("draw") + pl.col("new") * len(frame)).rank("ordinal").over("user_id") - 1,
+        place=pl.struct("new", "time", "draw").rank("ordinal").over("user_id") - 1,
         n=pl.len().over("user_id"),
     )
     n_adapt = (pl.col("n") * shares.adapt).round().clip(1, pl.col("n") - 1)

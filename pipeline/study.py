@@ -76,9 +76,9 @@ def load(dataset: str) -> Study:
     Raises:
         PipelineError: If something is missing or damaged, or a pair names an item without embedding.
     """
+    embedded = _Embedded(dataset)  # first: with nothing there yet, its stage brings about all others
     pairs = tables.read_arrow(layout.recoloured(dataset) / tables.PAIRS, f"recolour@{dataset}")
     splits = tables.read_arrow(layout.splits(dataset) / tables.SPLITS, f"split@{dataset}")
-    embedded = _Embedded(dataset)
     at = _rows_of(pairs["pair_id"].to_numpy(), splits["pair_id"].to_numpy(), dataset)
     sides = {side: embedded.rows(side, pairs[side]) for side in SIDES}
     rows = {side: side_rows[at] for side, (_, side_rows) in sides.items()}
@@ -101,6 +101,7 @@ def load(dataset: str) -> Study:
             chosen=torch.from_numpy(rows["chosen"]),
             rejected=torch.from_numpy(rows["rejected"]),
             label=_numbers(pairs["label"], at),
+            weight=_numbers(pairs["weight"], at),
         ),
         places=_places(pairs, splits, at, keep),
         dropped=int(bad.sum()),
@@ -138,10 +139,11 @@ class _Embedded:
         """The modality of one side's items, and each pair's row in its embeddings: -1 where it was dropped.
 
         Raises:
-            PipelineError: If an item has no embedding and was not dropped, or modalities are mixed.
+            PipelineError: If an item has no embedding and was not dropped, all were dropped, or modalities
+                are mixed.
         """
         codes, values = tables.codes(column)
-        if not len(values):
+        if (codes < 0).all():
             return None, codes.astype(np.int64)
         if (codes < 0).any():
             raise PipelineError(
@@ -149,26 +151,29 @@ class _Embedded:
                 f"run `dvc repro -f prepare@{self.dataset}`"
             )
         names = shards.packed(values)
+        used = np.bincount(codes, minlength=len(names)) > 0  # a dictionary may hold more than its column
         found = np.full(len(names), -1, dtype=np.int64)
         modality = None
         for one in tables.MODALITIES:
             if not (self.folder / one).is_dir():
                 continue
             here = self._find(one, names)
-            if (here >= 0).any():
+            if (here[used] >= 0).any():
                 if modality is not None:
                     raise PipelineError(
                         f"the {side} items of {self.dataset} must all be of one modality, "
                         f"got both {modality} and {one}"
                     )
                 modality, found = one, here
-        lost = (found < 0) & ~np.isin(names, self.dropped)
+        lost = used & (found < 0) & ~np.isin(names, self.dropped)
         if lost.any():
             count = int(np.isin(codes, np.flatnonzero(lost)).sum())
             raise PipelineError(
                 f"{count:,} pairs of {self.dataset} name a {side} without embedding, the first "
                 f"{values[int(np.flatnonzero(lost)[0])]!r}; run `dvc repro -f {self.stage}`"
             )
+        if modality is None:
+            raise self._none_left()
         return modality, found[codes]
 
     def check_dropped(self, rows: dict[str, np.ndarray], *, has_prompts: bool) -> np.ndarray:
@@ -181,11 +186,14 @@ class _Embedded:
         if has_prompts:
             bad |= rows["prompt"] < 0
         if len(bad) and bad.all():
-            raise PipelineError(
-                f"no pair of {self.dataset} has items that could all be encoded; "
-                f"see {self.folder / 'dropped.csv'}"
-            )
+            raise self._none_left()
         return bad
+
+    def _none_left(self) -> PipelineError:
+        return PipelineError(
+            f"no pair of {self.dataset} has items that could all be encoded; "
+            f"see {self.folder / 'dropped.csv'}"
+        )
 
     def matrices(self, prompts: str | None, responses: str) -> Embeddings:
         """The embeddings of both sides; the same tensor where they are of one modality."""

@@ -59,9 +59,9 @@ def group_weights(data: Study, users: str) -> torch.Tensor | None:
         return None
     names = sorted(set(data.groups["seen"]))
     rows = [names.index(group) if group in names else -1 for group in data.groups[users]]
-    if min(rows) < 0:
+    if any(row < 0 for row in rows):
         return None
-    return torch.eye(len(names))[torch.tensor(rows)]
+    return torch.eye(len(names))[torch.tensor(rows, dtype=torch.long)]
 
 
 def _fit(
@@ -99,7 +99,7 @@ def _save(data: Study, fitted: Fitted, config: FitConfig, folder: "layout.Path")
         data.embeddings,
         user_ids=data.user_ids["seen"],
         fit_config=config,
-        encoder=asdict(data.embedders["responses"]),
+        encoder={part: asdict(by) if by else None for part, by in data.embedders.items()},
     ).save(folder)
 
 

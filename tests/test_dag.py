@@ -120,7 +120,11 @@ def test_killed_training_is_made_good_by_the_next_repro(repository):
     [
         ("model.K", 0, "model.K must be at least 1, got 0"),
         ("model.K", 11, "model.K must be at most 10, the seen users of simulated, got 11"),
-        ("datasets", [], "datasets .*must name at least one of simulated, persona, own, got an empty list"),
+        (
+            "datasets",
+            [],
+            "datasets .*must name at least one of simulated, persona, .*, own, got an empty list",
+        ),
         ("train.own.epoch", 5, "train.own.epoch .*not a known key; did you mean 'epochs'"),
         ("source.own", "nowhere.csv", "source.own .*must be an existing file or folder, got 'nowhere.csv'"),
         ("source.persona", "nowhere", None),

@@ -5,6 +5,6 @@
 """
 
 from pal.encoders.base import Described, ImageEncoder, TextEncoder
-from pal.encoders.catalogue import describe, load, names
+from pal.encoders.catalogue import check_name, describe, load, names
 
-__all__ = ["Described", "ImageEncoder", "TextEncoder", "describe", "load", "names"]
+__all__ = ["Described", "ImageEncoder", "TextEncoder", "check_name", "describe", "load", "names"]

@@ -3,13 +3,10 @@
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, NamedTuple, TypeVar
-
-Job = TypeVar("Job")
-Result = TypeVar("Result")
+from typing import Any, NamedTuple
 
 
-class Done(NamedTuple, Generic[Job, Result]):
+class Done(NamedTuple):
     """A job that was worked on.
 
     Args:
@@ -18,14 +15,14 @@ class Done(NamedTuple, Generic[Job, Result]):
         error: Why it failed; None where it did not.
     """
 
-    job: Job
-    result: Result | None
+    job: Any
+    result: Any
     error: Exception | None
 
 
 def ahead(
-    jobs: Iterable[Job], work: Callable[[Job], Result], workers: int = 1, depth: int = 64
-) -> Generator[Done[Job, Result], None, None]:
+    jobs: Iterable[Any], work: Callable[[Any], Any], workers: int = 1, depth: int = 64
+) -> Generator[Done, None, None]:
     """Do work on threads ahead of the taker, and hand the results over in the order of the jobs.
 
     Jobs are taken from their iterator by the taker's thread, a few at a time, so an iterator that reads a
@@ -46,7 +43,7 @@ def ahead(
         for job in jobs:
             yield _try(job, work)
         return
-    waiting: deque[Future[Done[Job, Result]]] = deque()
+    waiting: deque[Future[Done]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="ahead")
     try:
         for job in jobs:
@@ -59,7 +56,7 @@ def ahead(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _try(job: Job, work: Callable[[Job], Result]) -> Done[Job, Result]:
+def _try(job: Any, work: Callable[[Any], Any]) -> Done:
     try:
         return Done(job, work(job), None)
     except Exception as error:

@@ -36,6 +36,15 @@ def load(described: Described, device: str = "cpu") -> TextEncoder | ImageEncode
     return _family(described.name).load(described, device)
 
 
+def check_name(name: str) -> None:
+    """Hold an encoder's name to those that there are; cheap, no file is looked at.
+
+    Raises:
+        PalError: If the name is none of `names()` and starts with none of `PREFIXES`.
+    """
+    _family(name)
+
+
 def names() -> tuple[str, ...]:
     """The encoders with a name of their own; `PREFIXES` lead to any others."""
     from pal.encoders import clip_models, sentence_models

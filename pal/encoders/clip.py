@@ -1,7 +1,6 @@
 """CLIP models of open_clip: pictures and texts into one space."""
 
 import copy
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +36,18 @@ class ClipEncoder:
 
         self._torch, self._device, self._config = torch, device, config
         self._dtype = getattr(torch, described.precision)
-        self._model = self._built(described).eval().requires_grad_(False).to(device, self._dtype)
+        model = self._built(described).eval().requires_grad_(False)
+        if not all(torch.isfinite(weight).all() for weight in model.parameters()):
+            raise PalError(f"the weights of {described.name} must be finite, got NaN or infinity")
+        self._model = model.to(device, self._dtype)
         mean, std = (
             torch.tensor(config.preprocess[of], device=device).view(3, 1, 1) for of in ("mean", "std")
         )
         self._scale, self._shift = 1 / (255 * std), -mean / std
         self._tokeniser = self._tokeniser_of()
+        # Of the text tower: whether each token sees those before it alone, and the end is what counts.
+        pools_end = getattr(model, "text_pool_type", "") == "argmax"
+        self._looks_back = pools_end and model.attn_mask is not None
         self._image, self._text = self._towers()
         if described.engine == "compile":
             self._image, self._text = torch.compile(self._image), torch.compile(self._text, dynamic=True)
@@ -69,7 +74,11 @@ class ClipEncoder:
     def encode(self, texts: list[str]) -> Any:
         """Vectors of texts, encoded as one batch: (len(texts), dim) float32."""
         with self._torch.inference_mode():
-            return self._text(self._tokens(texts).to(self._device)).float().cpu().numpy()
+            tokens = self._tokens(texts)
+            if self._looks_back:
+                # Nothing behind a text's end reaches its vector; a prompt has some 20 tokens of the 77.
+                tokens = tokens[:, : int(tokens.argmax(1).max()) + 1]
+            return self._text(tokens.to(self._device)).float().cpu().numpy()
 
     def _tokens(self, texts: list[str]) -> "Tensor":
         """Token ids, 0 behind each text's end: (len(texts), context). The end has the highest id of all."""
@@ -106,8 +115,6 @@ class ClipEncoder:
         except (RuntimeError, KeyError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
             raise PalError(f"{path} must hold the weights of {name}: {reason}") from None
-        if not all(self._torch.isfinite(weight).all() for weight in model.parameters()):
-            raise PalError(f"{path} must hold finite weights of {name}, got NaN or infinity")
 
     def _towers(self) -> "tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]":
         """Pixels to vectors, and tokens to vectors."""
@@ -119,20 +126,19 @@ class ClipEncoder:
         def text(tokens: "Tensor") -> "Tensor":
             return model.encode_text(tokens, normalize=False)
 
-        short = getattr(model, "text_pool_type", "") == "argmax" and model.attn_mask is not None
-        return image, partial(_text_cut, model) if short else text
+        def any_length(tokens: "Tensor") -> "Tensor":
+            return _text_of_any_length(model, tokens)
+
+        return image, any_length if self._looks_back else text
 
 
-def _text_cut(model: "nn.Module", tokens: "Tensor") -> "Tensor":
-    """open_clip's `CLIP.encode_text` on tokens cut behind the longest text.
+def _text_of_any_length(model: "nn.Module", tokens: "Tensor") -> "Tensor":
+    """open_clip's `CLIP.encode_text`, which takes texts padded to 77 tokens alone."""
+    import torch
 
-    Attention looks back only, so nothing behind a text's end reaches its vector; a prompt has some 20 tokens
-    of the 77 that open_clip computes.
-    """
-    ends = tokens.argmax(1)
-    length = int(ends.max()) + 1
-    x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
+    length = tokens.shape[1]
+    x = model.token_embedding(tokens) + model.positional_embedding[:length]
     x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
-    x = x[range(len(x)), ends]
+    x = x[torch.arange(len(x), device=x.device), tokens.argmax(1)]
     projection = model.text_projection
     return projection(x) if callable(projection) else x @ projection

@@ -23,6 +23,7 @@ class PickScoreEncoder(ClipEncoder):
     """
 
     def _built(self, described: Described) -> "nn.Module":
+        from safetensors import SafetensorError
         from transformers import CLIPModel
         from transformers.utils import logging
 
@@ -31,12 +32,12 @@ class PickScoreEncoder(ClipEncoder):
             model, found = CLIPModel.from_pretrained(
                 str(described.folder), use_safetensors=True, local_files_only=True, output_loading_info=True
             )
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
             raise PalError(f"{described.folder} must hold a CLIPModel of transformers: {reason}") from None
         if missing := sorted(found["missing_keys"]):
             raise PalError(
-                f"{described.folder} must hold all weights of {described.name}, {missing[0]} is missing"
+                f"{described.folder} must hold all weights of {described.name}, got no {missing[0]}"
             )
         return model
 
@@ -50,12 +51,12 @@ class PickScoreEncoder(ClipEncoder):
 
     def _towers(self) -> "tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]":
         model = self._model
+        self._looks_back = True
 
         def image(pixels: "Tensor") -> "Tensor":
             return model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
 
         def text(tokens: "Tensor") -> "Tensor":
-            tokens = tokens[:, : int(tokens.argmax(1).max()) + 1]
             return model.text_projection(model.text_model(input_ids=tokens).pooler_output)
 
         return image, text

@@ -108,9 +108,9 @@ def _jpeg(data: bytes) -> Header:
         tail = end
     if frame is None:
         raise PalError("damaged JPEG: no frame header before the picture")
-    if data.count(b"\xff\xda") > MAX_SCANS:
-        raise PalError(f"a JPEG of more than {MAX_SCANS} scans")
-    height, width, components = frame
+    height, width, components, progressive = frame
+    if progressive and data.count(b"\xff\xda") > MAX_SCANS:
+        raise PalError(f"a progressive JPEG of more than {MAX_SCANS} scans")
     return Header("JPEG", width, height, turn, components, b"".join([*kept, data[tail:]]))
 
 
@@ -141,8 +141,8 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
         at += length
 
 
-def _frame(marker: int, content: bytes) -> tuple[int, int, int]:
-    """Height, width and components."""
+def _frame(marker: int, content: bytes) -> tuple[int, int, int, bool]:
+    """Height, width, components, and whether it is progressive."""
     if marker not in (0xC0, 0xC1, 0xC2):
         raise PalError(f"a lossless, arithmetic or hierarchical JPEG ({marker:#x}), which is not opened")
     if len(content) < 6:
@@ -152,7 +152,7 @@ def _frame(marker: int, content: bytes) -> tuple[int, int, int]:
         raise PalError(f"a JPEG of {bits} bits a sample; only 8 are opened")
     if components not in (1, 3, 4):
         raise PalError(f"a JPEG of {components} components; only 1, 3 and 4 are opened")
-    return height, width, components
+    return height, width, components, marker == 0xC2
 
 
 def _png(data: bytes) -> Header:

@@ -14,14 +14,20 @@ has named an acceptable size (`picture_files`). What comes out is what a browser
 
 import io
 import re
+from functools import cache
 from typing import TYPE_CHECKING
 
-from pal.encoders.picture_files import Header, header
+from pal.encoders import picture_files, png_rows
+from pal.encoders.picture_files import Header
 from pal.errors import PalError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from PIL.Image import Image
     from torch import Tensor
+
+RGB = 3  # torchvision.io.ImageReadMode.RGB
 
 
 def read(data: bytes) -> "Tensor":
@@ -36,10 +42,10 @@ def read(data: bytes) -> "Tensor":
     Raises:
         PalError: With the reason alone, to be listed beside the picture's name: `truncated PNG: ...`.
     """
-    found = header(data)
+    found = picture_files.header(data)
     # Whatever a decoder raises is about this file: the size is known to fit in memory.
     try:
-        pixels = _jpeg(data) if found.kind == "JPEG" and found.components != 4 else _by_pillow(found)
+        pixels = _jpeg(data, found) if found.kind == "JPEG" and found.components != 4 else _by_pillow(found)
     except Exception as error:
         reason = " ".join(str(error).split())
         what = "truncated" if "truncated" in reason else "damaged"
@@ -49,12 +55,22 @@ def read(data: bytes) -> "Tensor":
     return _upright(pixels, found.turn)
 
 
-def _jpeg(data: bytes) -> "Tensor":
+def _jpeg(data: bytes, found: Header) -> "Tensor":
     """Grey or colour, by torchvision: 1.4 times as fast as Pillow, and the same pixels."""
     import torch
-    from torchvision.io import ImageReadMode, decode_jpeg
 
-    return decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
+    if (decoder := _decoder()) is None:
+        return _by_pillow(found)
+    return decoder(torch.frombuffer(bytearray(data), dtype=torch.uint8), RGB)
+
+
+@cache
+def _decoder() -> "Callable[[Tensor, int], Tensor] | None":
+    """Torchvision's operator, beneath a function that warns that a later torchvision will be without."""
+    import torch
+    import torchvision.io  # noqa: F401
+
+    return getattr(torch.ops.image, "decode_jpeg", None)
 
 
 def _by_pillow(found: Header) -> "Tensor":
@@ -62,6 +78,8 @@ def _by_pillow(found: Header) -> "Tensor":
     import torch
     from PIL import Image
 
+    if found.kind == "PNG" and not png_rows.all_there(found.lean):
+        raise ValueError("truncated pixel data")
     with Image.open(io.BytesIO(found.lean), formats=[found.kind]) as image:
         return torch.from_numpy(np.array(_rgb(image))).permute(2, 0, 1)
 

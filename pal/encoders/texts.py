@@ -2,7 +2,7 @@
 
 import unicodedata
 
-LONGEST = 10_000_000
+LONGEST = 2_000_000
 """Characters in the longest text that is read; all but its first tokens are cut anyway."""
 
 UNSEEN = {"Cc", "Cf", "Cn", "Co", "Zs", "Zl", "Zp"}

@@ -1,35 +1,24 @@
-"""The columns of your files: their names, what their cells may hold, and how a fault in one is told."""
+"""The cells of your files: what each column may hold, and how a fault in one is told."""
 
-from collections.abc import Iterable
-from difflib import get_close_matches
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
+from pipeline.datasets import own_times
+from pipeline.datasets.own_columns import COLUMNS, PREFERENCE, RESPONSES
 from pipeline.errors import PipelineError, shorten
 
 if TYPE_CHECKING:
+    import polars as pl
     import pyarrow as pa
 
-REQUIRED = ("user_id", "prompt", "chosen", "rejected")
-OPTIONAL = ("label", "split")
-COLUMNS = REQUIRED + OPTIONAL
-
-# What others call these columns, to say which one to rename.
-_OTHER_NAMES = {
-    "user_id": ("user", "annotator", "worker", "rater", "person", "participant"),
-    "prompt": ("question", "instruction", "context", "input", "query"),
-    "chosen": ("winner", "preferred", "better", "accepted"),
-    "rejected": ("loser", "dispreferred", "worse"),
-}
 _TEXT = ({str, type(None)}, "text")
+_ID = ({str, int, type(None)}, "text or a whole number")
 _KINDS: dict[str, tuple[set[type], str]] = {
-    "user_id": ({str, int, type(None)}, "text or a whole number"),
-    "prompt": _TEXT,
-    "chosen": _TEXT,
-    "rejected": _TEXT,
+    **dict.fromkeys(COLUMNS, _TEXT),
+    "user_id": _ID,
     "label": ({int, float, type(None)}, "a number from 0.5 to 1"),
-    "split": _TEXT,
+    "timestamp": ({str, int, float, type(None)}, own_times.ALLOWED),
 }
-_MOST_NAMES = 200  # characters of a file's column names in a message
 
 
 def place(name: str, row: int, line: int | None, others: int = 0) -> str:
@@ -46,7 +35,7 @@ class Faults:
         self.name = name
         self.found: dict[str, list[Any]] = {}
 
-    def add(self, subject: str, row: int, line: int, fault: str) -> None:
+    def add(self, subject: str, row: int, line: int | None, fault: str) -> None:
         """Note a fault; subject is what is wrong in the row, empty for the row itself."""
         self.found.setdefault(subject, [row, line, fault, -1])[3] += 1
 
@@ -57,35 +46,26 @@ class Faults:
             raise PipelineError(f"{subject}{place(self.name, row, line, others)} {fault}")
 
 
-def columns_of(name: str, names: list[str]) -> list[str]:
-    """Those of COLUMNS among a file's names, in COLUMNS' order."""
-    if missing := [column for column in REQUIRED if column not in names]:
-        has = ", ".join(map(repr, names)) or "none"
-        has = has if len(has) <= _MOST_NAMES else f"{has[:_MOST_NAMES]}…"
-        subject = f"the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
-        raise PipelineError(f"{name} lacks {subject}; it has {has}{_advice(missing, names)}")
-    for column in COLUMNS:
-        if names.count(column) > 1:
-            raise PipelineError(f"{name} must have one column {column}, got {names.count(column)}")
-    for column in (optional for optional in OPTIONAL if optional not in names):
-        if like := [other for other in names if other.strip().lower() == column]:
-            raise PipelineError(
-                f"{name} has a column {like[0]!r}; rename it to {column}, or to something else"
-            )
-    return [column for column in COLUMNS if column in names]
+def refuse(
+    rows: "pl.DataFrame", column: str, wrong: "pl.Expr | pl.Series", rule: str, advice: str = ""
+) -> None:
+    """Raise at the first row where `wrong` holds; {got} in the rule is the cell's value.
+
+    Where the file has two responses and a winner, it is told of chosen and rejected by their names there.
+    """
+    bad = rows.filter(wrong)
+    if len(bad):
+        first = bad.row(0, named=True)
+        got = "nothing" if first[column] is None else shorten(first[column])
+        where = place(first["file"], first["row"], first["line"], len(bad) - 1)
+        column = _as_written(column, first.get("winner"))
+        raise PipelineError(f"{column} in {where} {rule.replace('{got}', got)}{advice and '; '}{advice}")
 
 
-def _advice(missing: list[str], names: list[str]) -> str:
-    """What to do about missing columns: which to rename, where some have names like theirs."""
-    if len(names) == 1 and (used := [mark for mark in (";", "\t", "|") if mark in names[0]]):
-        return f"; separate its columns by commas, not by {used[0]!r}"
-    renames, free = [], [other for other in names if other not in COLUMNS]
-    for column in missing:
-        known = [column, *_OTHER_NAMES[column]]
-        like = [other for other in free if get_close_matches(other.strip().lower(), known, 1, 0.8)]
-        renames += [f"{like[0]!r} to {column}"] if like else []
-    needed = f"every file needs {'them' if len(missing) > 1 else 'it'}"
-    return f"; rename {', '.join(renames)}" if renames else f"; {needed}"
+def _as_written(column: str, winner: str | None) -> str:
+    if winner is None or column not in PREFERENCE:
+        return column
+    return RESPONSES[(column == "chosen") == (winner == "b")]
 
 
 def described(value: Any) -> str:
@@ -97,28 +77,49 @@ def dtype(column: str) -> Any:
     """The column's type in a frame."""
     import polars as pl
 
-    return pl.Float64 if column == "label" else pl.String
+    return {"label": pl.Float64, "timestamp": pl.Datetime("us")}.get(column, pl.String)
 
 
-def arrow_type(name: str, column: str, kind: "pa.DataType") -> "pa.DataType":
-    """What to cast a Parquet column to, if it holds what is allowed."""
+def arrow_type(name: str, column: str, kind: "pa.DataType", ids: Collection[str] = ()) -> "pa.DataType":
+    """What to cast a Parquet column to.
+
+    Args:
+        name: The file, for messages.
+        column: The column.
+        kind: The type that it has.
+        ids: The columns that hold ids, where whole numbers are as good as texts.
+
+    Raises:
+        PipelineError: If the column cannot hold what is allowed.
+    """
     import pyarrow as pa
     from pyarrow import types
 
     value = kind.value_type if types.is_dictionary(kind) else kind
     integer, number = types.is_integer(value), types.is_floating(value) or types.is_decimal(value)
     text = types.is_string(value) or types.is_large_string(value) or types.is_string_view(value)
-    fits = integer or number if column == "label" else text or (integer and column == "user_id")
+    time = types.is_timestamp(value) or types.is_date(value)
+    fits = text or (integer and (column == "user_id" or column in ids))
+    if column == "label":
+        fits = integer or number
+    elif column == "timestamp":
+        fits = time or integer or number or text
     if not fits and not types.is_null(value):
-        raise PipelineError(f"{column} in {name} must hold {_KINDS[column][1]}, got {value}")
+        raise PipelineError(f"{column} in {name} must hold {_kind(column, ids)[1]}, got {value}")
+    if column == "timestamp" and not text:
+        return pa.float64() if integer or number else value if time else pa.timestamp("us")
     return pa.float64() if column == "label" else pa.large_string()
 
 
 def clean_values(
-    column: str, values: Iterable[Any], places: list[tuple[int, int]], faults: Faults
+    column: str,
+    values: Iterable[Any],
+    places: list[tuple[int, int | None]],
+    faults: Faults,
+    ids: Collection[str] = (),
 ) -> list[Any]:
     """One column's values as its type; wrong ones are noted, and null."""
-    types, allowed = _KINDS[column]
+    types, allowed = _kind(column, ids)
     clean = list(values)
     for index, value in enumerate(clean):
         if type(value) not in types:
@@ -129,10 +130,27 @@ def clean_values(
             continue
         faults.add(f"{column} in ", *places[index], fault)
         clean[index] = None
+    if column == "timestamp":
+        return _times(clean, places, faults)
     if int in set(map(type, clean)):
         convert = _float if column == "label" else str
         clean = [convert(value) if type(value) is int else value for value in clean]
     return clean
+
+
+def _kind(column: str, ids: Collection[str]) -> tuple[set[type], str]:
+    return _ID if column in ids else _KINDS[column]
+
+
+def _times(values: list[Any], places: list[tuple[int, int | None]], faults: Faults) -> list[Any]:
+    times = []
+    for index, value in enumerate(values):
+        try:
+            times.append(own_times.parse(value))
+        except ValueError as error:
+            faults.add("timestamp in ", *places[index], str(error))
+            times.append(None)
+    return times
 
 
 def _is_unicode(text: str) -> bool:

@@ -2,22 +2,15 @@
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.datasets.own_cells import (
-    COLUMNS,
-    Faults,
-    arrow_type,
-    clean_values,
-    columns_of,
-    described,
-    dtype,
-    place,
-)
+from pipeline.datasets import own_times
+from pipeline.datasets.own_cells import Faults, arrow_type, clean_values, described, dtype, place
+from pipeline.datasets.own_columns import COLUMNS, columns_of
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -28,16 +21,17 @@ _CHUNK = 50_000
 _LONGEST_VALUE = 2**31 - 1  # what a C long holds everywhere
 
 
-def read_rows(name: str, path: Path) -> "pl.DataFrame":
+def read_rows(name: str, path: Path, ids: Collection[str] = ()) -> "pl.DataFrame":
     """Read one file, cells checked for their types alone.
 
     Args:
         name: The file as the user knows it; its ending says what it is.
         path: Where its bytes lie.
+        ids: The columns that hold ids, where whole numbers are as good as texts.
 
     Returns:
         Columns file, row (from 1), line (null for Parquet), and those of COLUMNS that the file has: texts,
-        label as a float. An empty CSV cell is an empty text.
+        label as a float, timestamp as a time. An empty CSV cell is an empty text.
 
     Raises:
         PipelineError: Naming the first fault, its row and its column.
@@ -50,7 +44,7 @@ def read_rows(name: str, path: Path) -> "pl.DataFrame":
     if path.stat().st_size == 0:
         raise PipelineError(f"{name} is empty (0 bytes); export it again")
     reader = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}[suffix]
-    frame = reader(name, path)
+    frame = reader(name, path, ids)
     if frame.is_empty():
         raise PipelineError(f"{name} must hold at least one row, got {_nothing(suffix)}")
     return frame.select(pl.lit(name).alias("file"), *frame.columns)
@@ -60,14 +54,14 @@ def _nothing(suffix: str) -> str:
     return {".csv": "a header only", ".jsonl": "blank lines only", ".parquet": "none"}[suffix]
 
 
-def _read_csv(name: str, path: Path) -> "pl.DataFrame":
+def _read_csv(name: str, path: Path, ids: Collection[str]) -> "pl.DataFrame":
     _check_encoding(name, path)
     faults = Faults(name)
     with path.open(encoding="utf-8-sig", newline="") as file, _long_values():
         rows = _csv_rows(name, csv.reader(file, strict=True))
         header = next(rows, (0, 0, []))[2]
         columns = columns_of(name, header)
-        return _frame(columns, _same_width(rows, header, columns, faults), faults)
+        return _frame(columns, _same_width(rows, header, columns, faults), faults, ids)
 
 
 @contextmanager
@@ -122,12 +116,12 @@ def _number(text: str) -> float | str | None:
         return text.strip() or None
 
 
-def _read_jsonl(name: str, path: Path) -> "pl.DataFrame":
+def _read_jsonl(name: str, path: Path, ids: Collection[str]) -> "pl.DataFrame":
     _check_encoding(name, path)
     faults = Faults(name)
     seen: set[str] = set()
     with path.open(encoding="utf-8-sig", newline="\n") as file:
-        frame = _frame(COLUMNS, _json_rows(file, seen, faults), faults)
+        frame = _frame(COLUMNS, _json_rows(file, seen, faults), faults, ids)
     return frame if frame.is_empty() else frame.select("row", "line", *columns_of(name, sorted(seen)))
 
 
@@ -162,7 +156,9 @@ def _check_encoding(name: str, path: Path) -> None:
                 ) from None
 
 
-def _frame(columns: Iterable[str], rows: Iterator[tuple[Any, ...]], faults: Faults) -> "pl.DataFrame":
+def _frame(
+    columns: Iterable[str], rows: Iterator[tuple[Any, ...]], faults: Faults, ids: Collection[str]
+) -> "pl.DataFrame":
     """Rows of (row, line, value of each column) as a frame, a chunk at a time to spare memory."""
     import polars as pl
 
@@ -171,13 +167,13 @@ def _frame(columns: Iterable[str], rows: Iterator[tuple[Any, ...]], faults: Faul
     while chunk := list(islice(rows, _CHUNK)):
         places, values = [row[:2] for row in chunk], list(zip(*chunk, strict=True))
         for index, column in enumerate(columns, 2):
-            values[index] = clean_values(column, values[index], places, faults)
+            values[index] = clean_values(column, values[index], places, faults, ids)
         frames.append(pl.DataFrame(dict(zip(schema, values, strict=True)), schema=schema))
     faults.refuse()
     return pl.concat(frames)
 
 
-def _read_parquet(name: str, path: Path) -> "pl.DataFrame":
+def _read_parquet(name: str, path: Path, ids: Collection[str]) -> "pl.DataFrame":
     """Through pyarrow: on damaged files polars panics, with a backtrace on the terminal."""
     import polars as pl
     import pyarrow as pa
@@ -187,16 +183,36 @@ def _read_parquet(name: str, path: Path) -> "pl.DataFrame":
         with pq.ParquetFile(path) as file:
             columns = columns_of(name, file.schema_arrow.names)
             schema = {
-                column: arrow_type(name, column, file.schema_arrow.field(column).type) for column in columns
+                column: arrow_type(name, column, file.schema_arrow.field(column).type, ids)
+                for column in columns
             }
             table = file.read(columns=columns)
             table.validate(full=True)
-            arrays = {column: table.column(column).cast(kind) for column, kind in schema.items()}
+            # Unsafe for times alone: nanoseconds since 1970 lose digits as floats, and are refused as such.
+            arrays = {
+                column: table.column(column).cast(kind, safe=column != "timestamp")
+                for column, kind in schema.items()
+            }
     except (pa.ArrowException, OSError, ValueError) as error:
         raise PipelineError(f"{name} is damaged or not Parquet ({_reason(error)}); export it again") from None
     frame = pl.DataFrame(pl.from_arrow(pa.table(arrays)))
+    if "timestamp" in columns:
+        frame = frame.with_columns(_parquet_times(name, frame["timestamp"]))
     row, line = pl.int_range(1, pl.len() + 1, dtype=pl.Int64), pl.lit(None, pl.Int64)
     return frame.select(row.alias("row"), line.alias("line"), *columns)
+
+
+def _parquet_times(name: str, times: "pl.Series") -> "pl.Series":
+    """Parquet's own times in UTC; numbers and texts as they are read elsewhere."""
+    import polars as pl
+
+    if times.dtype.is_temporal():
+        return own_times.in_utc(times)
+    faults = Faults(name)
+    places = [(row, None) for row in range(1, len(times) + 1)]
+    clean = clean_values("timestamp", times.to_list(), places, faults)
+    faults.refuse()
+    return pl.Series("timestamp", clean, pl.Datetime("us"))
 
 
 def _reason(error: Exception) -> str:

@@ -1,16 +1,23 @@
-"""pickapic_v1: not read yet."""
+"""Pick-a-Pic v1: comparisons of generated pictures by some 4,700 people.
+
+Kirstain et al., arXiv:2305.01569. From the hub at a pinned revision, or from a folder of the same files.
+"""
 
 from pathlib import Path
 
-from pipeline.datasets import Found
+from pipeline.datasets import Found, pickapic_pairs, pickapic_published, pickapic_sources
 from pipeline.params import Params
 
 
 def find(params: Params) -> Found:
-    """What the source names now."""
-    raise NotImplementedError
+    """The hub's files, or links to those in the folder."""
+    remote = pickapic_sources.from_hub(params.hub.pickapic_v1_repo, params.hub.pickapic_v1_revision)
+    return pickapic_sources.find(params.source.pickapic_v1, "source.pickapic_v1", remote, "Pick-a-Pic v1")
 
 
 def prepare(params: Params, files: dict[str, Path], out: Path) -> dict[str, int]:
-    """Write items and pairs."""
-    raise NotImplementedError
+    """Write items and pairs, and the row counts beside the published ones."""
+    knobs = params.prepare.pickapic_v1
+    kept, rows = pickapic_pairs.prepare(knobs, params.prepare.seed, files)
+    pickapic_published.write(out, "v1", files)
+    return kept.counts() | pickapic_pairs.write(rows, kept.images, out)

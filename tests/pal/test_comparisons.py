@@ -86,6 +86,56 @@ def test_of_rejects_labels_that_are_no_probability(label):
         )
 
 
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("inf"), float("nan")])
+def test_of_rejects_weights_that_are_not_finite_and_above_zero(weight):
+    with pytest.raises(PalError, match=r"weight must be a finite number above 0, got .* in comparison 1;"):
+        Comparisons.of(
+            user=rows(0, 0),
+            prompt=None,
+            chosen=rows(1, 1),
+            rejected=rows(0, 0),
+            weight=torch.tensor([1.0, weight]),
+        )
+
+
+def test_check_rejects_weights_that_came_in_another_way():
+    c = Comparisons.of(user=rows(0), prompt=None, chosen=rows(1), rejected=rows(0))
+    c = Comparisons(c.user, c.question, c.sign, None, c.questions, torch.tensor([-1.0]))
+    with pytest.raises(PalError, match=r"weight must be a finite number above 0, got -1 in comparison 0"):
+        c.check(EMBEDDINGS, n_users=1, needs_prompts=False)
+
+
+def test_of_drops_weights_that_are_all_one():
+    c = Comparisons.of(user=rows(0), prompt=None, chosen=rows(1), rejected=rows(0), weight=torch.ones(1))
+    assert c.weight is None
+
+
+def test_weights_go_with_their_comparisons():
+    weight = torch.tensor([0.5, 1.0, 2.0])
+    c = Comparisons.of(
+        user=rows(0, 1, 2), prompt=None, chosen=rows(1, 3, 2), rejected=rows(0, 2, 1), weight=weight
+    ).to("cpu")
+    assert c[rows(2, 0)].weight.tolist() == [2.0, 0.5]
+    assert c.slice(1, 3).weight.tolist() == [1.0, 2.0]
+
+
+def test_a_slice_is_those_rows():
+    label = torch.tensor([0.5, 1.0, 0.0])
+    c = Comparisons.of(
+        user=rows(4, 5, 6), prompt=None, chosen=rows(1, 3, 2), rejected=rows(0, 2, 1), label=label
+    )
+    part, same = c.slice(1, 9), c[rows(1, 2)]
+    for name in ("user", "question", "sign", "label"):
+        assert torch.equal(getattr(part, name), getattr(same, name))
+    assert part.questions is c.questions
+
+
+def test_embeddings_that_share_a_table_still_do_elsewhere():
+    table = torch.zeros(2, 3)
+    moved = Embeddings(table, table).to("meta")
+    assert moved.prompts is moved.responses
+
+
 EMBEDDINGS = Embeddings(torch.zeros(2, 3), torch.zeros(4, 3))
 
 
@@ -116,3 +166,9 @@ def test_distinct_rows_are_those_of_unique(numbers):
     values, place = distinct_rows(torch.tensor(numbers, dtype=torch.long), 10)
     assert values.tolist() == sorted(set(numbers))
     assert values[place].tolist() == numbers
+
+
+def test_few_rows_of_a_huge_table_are_found_without_a_table_of_marks():
+    """A table of 2^40 marks would fill any memory."""
+    values, place = distinct_rows(torch.tensor([1 << 39, 5, 1 << 39]), 1 << 40)
+    assert (values.tolist(), place.tolist()) == ([5, 1 << 39], [1, 0, 1])

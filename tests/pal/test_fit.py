@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from pal import heads
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
@@ -158,6 +159,76 @@ def test_margins_do_not_depend_on_the_blocks_they_are_read_in(toy):
         for rows in torch.arange(200).split(33)
     ]
     torch.testing.assert_close(torch.cat(parts), whole)
+
+
+def test_margins_do_not_depend_on_how_many_are_read_at_once(toy, monkeypatch):
+    fitted = fit(toy.embeddings, toy.train, n_users=20, head=HEADS["B"], config=BRIEF)
+    whole = margins(fitted.head, fitted.weights, toy.embeddings, toy.val)
+    monkeypatch.setattr(heads, "NUMBERS_AT_ONCE", 33 * 8)
+    assert fitted.head.questions_at_once == 33
+    torch.testing.assert_close(margins(fitted.head, fitted.weights, toy.embeddings, toy.val), whole)
+
+
+@pytest.mark.parametrize("objective", ["pal", "mixture"])
+def test_bfloat16_fits_as_well_as_float32(toy, objective):
+    """The same starts and batches: users end up at nearly the same weights, in float32."""
+    head = HEADS["B"].model_copy(update={"hidden_layers": 1})
+    options = {"objective": objective, "epochs": 20, "shuffle": "prompts"}
+    one, two = (
+        fit(
+            toy.embeddings,
+            toy.train,
+            n_users=20,
+            head=head,
+            config=QUICK.model_copy(update=options | {"precision": precision}),
+            val=toy.val,
+        )
+        for precision in ("float32", "bfloat16")
+    )
+    assert two.weights.dtype == torch.float32
+    assert all(p.dtype == torch.float32 for p in two.head.state_dict().values())
+    assert accuracy(two, toy.embeddings, toy.val) == pytest.approx(
+        accuracy(one, toy.embeddings, toy.val), abs=0.03
+    )
+    assert two.train_loss == pytest.approx(one.train_loss, rel=0.2)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_half_embeddings_fit_as_the_numbers_that_they_are(toy, precision):
+    config = BRIEF.model_copy(update={"precision": precision})
+    halves = Embeddings(toy.embeddings.prompts.bfloat16(), toy.embeddings.responses.bfloat16())
+    same = Embeddings(halves.prompts.float(), halves.responses.float())
+    one, two = (fit(e, toy.train, n_users=20, head=HEADS["B"], config=config) for e in (halves, same))
+    assert one.train_loss == two.train_loss
+    assert torch.equal(one.weights, two.weights)
+
+
+def test_bfloat16_with_dropout_repeats_itself(toy):
+    head = HEADS["B"].model_copy(update={"hidden_layers": 1, "dropout": 0.3})
+    config = BRIEF.model_copy(update={"precision": "bfloat16", "shuffle": "prompts"})
+    one, two = (
+        fit(toy.embeddings, toy.train, n_users=20, head=head, config=config, val=toy.val) for _ in range(2)
+    )
+    assert one.history == two.history
+    assert torch.equal(one.weights, two.weights)
+
+
+def test_weights_count_in_losses_and_not_in_accuracy(toy):
+    """Two validation comparisons, the second counted three times: (l0 + 3 l1) / 4."""
+    fitted = fit(toy.embeddings, toy.train, n_users=20, head=HEADS["B"], config=BRIEF)
+    two = toy.val[torch.arange(2)]
+    weighted = Comparisons(
+        two.user, two.question, two.sign, None, two.questions, weight=torch.tensor([1.0, 3.0])
+    )
+    losses = torch.nn.functional.softplus(-margins(fitted.head, fitted.weights, toy.embeddings, two))
+    found = mean_loss(fitted.head, fitted.weights, toy.embeddings, weighted, BRIEF)
+    assert found == pytest.approx(((losses[0] + 3 * losses[1]) / 4).item())
+    plain, counted = (
+        fit(toy.embeddings, toy.train, n_users=20, head=HEADS["B"], config=BRIEF, val=val)
+        for val in (two, weighted)
+    )
+    assert plain.history[0]["val_accuracy"] == counted.history[0]["val_accuracy"]
+    assert plain.history[0]["val_loss"] != counted.history[0]["val_loss"]
 
 
 def test_margins_of_no_comparisons_are_none(toy):

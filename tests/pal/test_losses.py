@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pal.losses import LOSSES, expected_loss, hinge, logistic
+from pal.losses import LOSSES, expected_loss, hinge, logistic, weighted_mean
 
 
 def test_logistic_is_the_negative_log_likelihood():
@@ -53,3 +53,10 @@ def test_a_tie_costs_the_same_whichever_is_called_chosen(name, margin):
 def test_losses_never_rise_with_the_margin(name, margin, more):
     low, high = LOSSES[name](torch.tensor([margin, margin + more], dtype=torch.float64)).tolist()
     assert high <= low
+
+
+def test_weighted_mean_counts_a_weight_of_two_twice():
+    """(1 + 4 + 4) / 3 = 3; without weights (1 + 4) / 2 = 2.5."""
+    losses = torch.tensor([1.0, 4.0])
+    assert weighted_mean(losses, torch.tensor([1.0, 2.0])).item() == 3.0
+    assert weighted_mean(losses, None).item() == 2.5

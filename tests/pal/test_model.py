@@ -287,6 +287,14 @@ def test_score_takes_weights_for_all_rows_or_each():
         assert torch.equal(model.score(prompts, responses, weights=WEIGHTS[row]), alone)
 
 
+def test_score_of_half_embeddings_is_float32():
+    model = made()
+    prompts, responses = torch.randn(2, 3).half(), torch.randn(2, 4).half()
+    scores = model.score(prompts, responses, user=model.user_ids[0])
+    assert scores.dtype == torch.float32
+    assert torch.equal(scores, model.score(prompts.float(), responses.float(), user=model.user_ids[0]))
+
+
 def test_score_needs_no_prompts_where_none_are_read():
     model = made(model="A", K=3)
     responses = torch.randn(2, 4)

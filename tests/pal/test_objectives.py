@@ -2,11 +2,14 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from pal import objectives
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
 from pal.heads import FixedIdealPoints
-from pal.objectives import FixedWeights, Mixture, PerComparison, simplex_grid
+from pal.objectives import FixedWeights, Mixture, Objective, PerComparison, simplex_grid
 
 EMBEDDINGS = Embeddings(torch.zeros(1, 0), torch.tensor([[0.0], [1.0]]))
 
@@ -20,11 +23,18 @@ def line_head() -> FixedIdealPoints:
     return head.eval()
 
 
-def answers(user: list[int], chosen: list[int], label: list[float] | None = None) -> Comparisons:
+def answers(
+    user: list[int],
+    chosen: list[int],
+    label: list[float] | None = None,
+    weight: list[float] | None = None,
+) -> Comparisons:
     """Each user chooses response 0 or 1 over the other."""
     c = torch.tensor(chosen)
-    label = None if label is None else torch.tensor(label)
-    return Comparisons.of(user=torch.tensor(user), prompt=None, chosen=c, rejected=1 - c, label=label)
+    label, weight = (None if x is None else torch.tensor(x) for x in (label, weight))
+    return Comparisons.of(
+        user=torch.tensor(user), prompt=None, chosen=c, rejected=1 - c, label=label, weight=weight
+    )
 
 
 def softplus(x: float) -> float:
@@ -86,6 +96,88 @@ def test_mixture_shares_follow_the_posteriors_once_annealed():
     objective.loss(line_head(), train, 0.9)
     s = 1 / (1 + math.exp(-5))
     torch.testing.assert_close(objective.log_share.exp() @ objective.points, torch.tensor([s, 1 - s]))
+
+
+def objective_of(kind: str, train: Comparisons, n_users: int, **options) -> Objective:
+    torch.manual_seed(0)
+    if kind == "given":
+        weights = torch.softmax(torch.randn(n_users, 2), 1)
+        return FixedWeights(EMBEDDINGS, train, FitConfig(**options), weights)
+    config = FitConfig(objective=kind, **options)
+    return (Mixture if kind == "mixture" else PerComparison)(EMBEDDINGS, train, config, n_users, 2)
+
+
+@pytest.mark.parametrize("kind", ["pal", "given", "mixture"])
+@pytest.mark.parametrize("done", [0.1, 1.0])
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 1), st.sampled_from([0.5, 1.0]), st.integers(1, 3)),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_a_weight_of_two_is_the_same_comparison_twice(kind, done, given):
+    """Losses, gradients and, for the mixture, users' weights: a whole weight stands for so many copies."""
+    user, chosen, label, weight = map(list, zip(*given, strict=True))
+    weighted = answers(user, chosen, label, [float(w) for w in weight])
+    copies = [row for row in given for _ in range(row[3])]
+    copied = answers(*(list(column) for column in list(zip(*copies, strict=True))[:3]))
+    found = []
+    for train in (weighted, copied):
+        head, objective = line_head().requires_grad_(), objective_of(kind, train, 4)
+        loss = objective.loss(head, train, done)
+        loss.backward()
+        found.append([loss.detach(), head.f.first.weight.grad, objective.weights(head).detach()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_mixture_weights_do_not_depend_on_the_blocks_they_are_found_in(monkeypatch, size):
+    """A block of one answer still holds a whole user; users 9 to 11 and 0 have no answers."""
+    train = answers([1 + i % 8 for i in range(40)], [i % 3 % 2 for i in range(40)])
+    objective = objective_of("mixture", train, 12)
+    whole = objective.weights(line_head())
+    monkeypatch.setattr(objectives, "MARGINS_AT_ONCE", size * len(objective.points))
+    blocks = objective.weights(line_head())
+    assert blocks.shape == (12, 2)
+    torch.testing.assert_close(blocks, whole)
+
+
+def asked(prompts: list[int]) -> Comparisons:
+    """One comparison of each prompt in the list, by a user of its own."""
+    n = len(prompts)
+    return Comparisons.of(
+        user=torch.arange(n),
+        prompt=torch.tensor(prompts),
+        chosen=torch.zeros(n, dtype=torch.long),
+        rejected=torch.ones(n, dtype=torch.long),
+    )
+
+
+@given(st.lists(st.integers(-1, 6), min_size=1, max_size=40), st.integers(0, 50), st.integers(0, 9))
+def test_prompt_by_prompt_an_epoch_holds_every_comparison_once(prompts, batch_size, seed):
+    train = asked(prompts)
+    objective = objective_of("pal", train, len(prompts), shuffle="prompts", batch_size=batch_size)
+    torch.manual_seed(seed)
+    batches = list(objective.batches())
+    assert len(batches) == objective.n_batches
+    assert all(len(batch) == objective.batch_size for batch in batches[:-1])
+    order = [user for batch in batches for user in batch.user.tolist()]
+    assert sorted(order) == list(range(len(prompts)))
+    if len(batches) > 1:
+        met = [prompts[user] for user in order]
+        changes = sum(a != b for a, b in zip(met[1:], met[:-1], strict=True))
+        assert changes == len(set(prompts)) - 1
+
+
+def test_prompt_by_prompt_both_prompts_and_their_comparisons_are_shuffled():
+    train = asked([i // 8 for i in range(64)])
+    objective = objective_of("pal", train, 64, shuffle="prompts", batch_size=16)
+    epochs = [torch.cat([batch.user for batch in objective.batches()]) for _ in range(2)]
+    assert not torch.equal(*epochs)
+    assert not torch.equal(epochs[0][::8] // 8, epochs[1][::8] // 8)
+    assert any(epochs[0].view(8, 8).diff(dim=1).min(1).values < 0)
 
 
 @pytest.mark.parametrize("batch_size", [0, 7, 1000])

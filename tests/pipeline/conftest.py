@@ -1,5 +1,6 @@
 """A project of its own for a test: a folder with params.yaml, in which stages run as `dvc repro` does it."""
 
+import io
 import shutil
 from copy import deepcopy
 from functools import cache
@@ -118,6 +119,92 @@ def project(tmp_path, monkeypatch):
     root.mkdir()
     _enter(monkeypatch, root)
     return Project(root)
+
+
+def picture(seed: int = 0, kind: str = "PNG", size: tuple[int, int] = (24, 16)) -> bytes:
+    """A small picture's bytes: noise around a colour of its own."""
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(seed)
+    noise = rng.integers(0, 60, (size[1], size[0], 3)) + rng.integers(0, 190, 3)
+    out = io.BytesIO()
+    Image.fromarray(noise.astype(np.uint8)).save(out, kind)
+    return out.getvalue()
+
+
+class Album:
+    """Raw files of the dataset own that hold pictures, and the items that name these."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.places: list[dict[str, Any]] = []
+        self.texts: list[str] = []
+        self._files: list[Any] = []
+
+    def file(self, name: str, data: bytes, **place: Any) -> str:
+        """A raw file that is itself a picture, and its item, whose id is returned."""
+        self._keep(name, data)
+        return self.item(self._files[-1].sha256, **place)
+
+    def table(self, name: str, rows: dict[str, list[Any]], rows_per_group: int) -> str:
+        """A Parquet file with pictures in its columns; its sha256."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        out = io.BytesIO()
+        pq.write_table(pa.table(rows), out, row_group_size=rows_per_group)
+        self._keep(name, out.getvalue())
+        return self._files[-1].sha256
+
+    def item(self, file: str, **place: Any) -> str:
+        """An item; its id."""
+        from pipeline import tables
+
+        self.places.append({"file": file, **place})
+        self.places[-1]["item_id"] = tables.image_id(**self.places[-1])
+        return self.places[-1]["item_id"]
+
+    def write(self) -> None:
+        """The items as recolour leaves them."""
+        import polars as pl
+
+        from pipeline import layout, tables
+
+        columns = {"file": pl.String, "row_group": pl.Int32, "row": pl.Int32, "column": pl.String}
+        schema = {"item_id": pl.String, **columns, "filter": pl.String}
+        images = pl.DataFrame(self.places, schema=schema).with_columns(modality=pl.lit("image"))
+        items = pl.concat([images, tables.text_items(self.texts)], how="diagonal")
+        path = layout.recoloured("own") / tables.ITEMS
+        tables.write_table(path, items, tables.items_schema())
+
+    def _keep(self, name: str, data: bytes) -> None:
+        from pipeline import raw
+
+        (self.project.root / name).write_bytes(data)
+        self._files.append(raw.keep(self.project.root / name))
+        raw.write_manifest("own", raw.Manifest("an album", None, self._files))
+
+
+@pytest.fixture
+def album(project):
+    """An empty album in a project that encodes texts and images without a model, in small batches."""
+    project.set(
+        {
+            "datasets": ["own"],
+            "encoder.own": {"text": "hashed-words", "image": "classical"},
+            "encode.device": "cpu",
+            "encode.images_per_batch": 4,
+            "encode.workers": 1,
+        }
+    )
+    return Album(project)
+
+
+@pytest.fixture
+def drawn():
+    """The function that makes a small picture's bytes from a seed."""
+    return picture
 
 
 @pytest.fixture(scope="session")

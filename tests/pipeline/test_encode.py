@@ -5,54 +5,13 @@ import shutil
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pal.encoders.hashed import HashedWords
 from pal.errors import PalError
-from pipeline import encode, encode_texts, layout, shards, tables
+from pipeline import encode, layout, shards, tables
 from pipeline.errors import PipelineError
 
-QUICK = settings(max_examples=60, deadline=None, derandomize=True, database=None)
-LENGTHS = st.lists(st.integers(1, 40), max_size=60)
 N = 1300  # items: three groups of at least 512 items, the last one smaller
-
-
-def ids_of(lengths):
-    return [f"item {(7 * row) % 100:03d}-{row}" for row in range(len(lengths))]
-
-
-@QUICK
-@given(lengths=LENGTHS, budget=st.integers(1, 100))
-def test_every_row_is_in_one_batch_and_no_batch_is_over_budget(lengths, budget):
-    found = list(encode_texts.batches(lengths, ids_of(lengths), budget))
-    assert sorted(row for batch in found for row in batch) == list(range(len(lengths)))
-    for batch in found:
-        padded = max(lengths[row] for row in batch) * len(batch)
-        assert padded <= budget or len(batch) == 1
-
-
-@QUICK
-@given(lengths=LENGTHS, order=st.randoms(use_true_random=False))
-def test_batches_do_not_depend_on_the_order_of_the_items(lengths, order):
-    ids = ids_of(lengths)
-    rows = list(range(len(ids)))
-    order.shuffle(rows)
-    shuffled = encode_texts.batches([lengths[row] for row in rows], [ids[row] for row in rows], 64)
-    expected = [[ids[row] for row in batch] for batch in encode_texts.batches(lengths, ids, 64)]
-    assert [[ids[rows[row]] for row in batch] for batch in shuffled] == expected
-
-
-def test_batches_by_hand():
-    """By length, then id: c (1), b (2), d (2), a (5). 1; with b 2 x 2 = 4; with d 2 x 3 = 6 is past 5."""
-    assert list(encode_texts.batches([5, 2, 1, 2], ["a", "b", "c", "d"], 5)) == [[2, 1], [3], [0]]
-
-
-def test_groups_by_hand():
-    """At least 3 rows a group: 2 + 2, then 3, and the 1 that is left."""
-    batches = [[0, 1], [2, 3], [4, 5, 6], [7]]
-    assert list(encode_texts.groups(iter(batches), rows=3)) == [[[0, 1], [2, 3]], [[4, 5, 6]], [[7]]]
-    assert list(encode_texts.groups(iter([]), rows=3)) == []
 
 
 def texts(n=N):

@@ -2,16 +2,14 @@
 
 import csv
 import json
-from types import SimpleNamespace
+from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
-from pal.accuracy import Judged
 from pal.model import RewardModel
 from pipeline import evaluate, layout, report, study, train
-from pipeline.knobs import Evaluate
+from pipeline.evaluated import read as evaluated_read
 from pipeline.results import flatten
 
 DATASETS = ["simulated", "own"]
@@ -22,100 +20,12 @@ def metrics(dataset):
 
 
 def evaluated(dataset):
-    return report.read(dataset)
+    return evaluated_read(dataset)
 
 
 def details(dataset):
     with layout.plot("details", dataset).open() as file:
         return list(csv.DictReader(file))
-
-
-def knobs(**changes):
-    usual = {"seed": 0, "shots": [1, 5, 20], "headline_shots": 20, "draws": 20, "resamples": 100}
-    return Evaluate(**{**usual, **changes})
-
-
-@pytest.fixture
-def simulated(small):
-    return study.load("simulated"), RewardModel.load(layout.models("simulated") / "model")
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_places_number_each_users_comparisons_in_a_random_order(seed):
-    user = torch.tensor([2, 0, 2, 2, 0, 3])
-    place = evaluate.places_in_user(user, 5, torch.Generator().manual_seed(seed))
-    assert sorted(place[user == 0].tolist()) == [0, 1]
-    assert sorted(place[user == 2].tolist()) == [0, 1, 2]
-    assert place[5] == 0
-
-
-def test_draws_differ():
-    user, generator = torch.zeros(20).long(), torch.Generator().manual_seed(0)
-    draws = {tuple(evaluate.places_in_user(user, 1, generator).tolist()) for _ in range(20)}
-    assert len(draws) == 20
-
-
-def test_shots_of_a_draw_are_the_first_of_its_order_so_that_they_lie_within_its_larger_shots(
-    simulated, monkeypatch
-):
-    """The orders are spied on: from n shots users stand where the library puts them by their first n."""
-    places = []
-    real = evaluate.places_in_user
-
-    def spied(*args):
-        places.append(real(*args))
-        return places[-1]
-
-    monkeypatch.setattr(evaluate, "places_in_user", spied)
-    data, model = simulated
-    located = evaluate.locate(data, model, knobs())
-    pairs = data.select("unseen", "adapt")
-    assert len(places) == 20
-    for draw, place in enumerate(places):
-        rows = {n: (place < n).nonzero().squeeze(1) for n in (1, 5, 20)}
-        assert [len(each) for each in rows.values()] == [6, 30, 120]
-        for n, first in rows.items():
-            expected = model.locate(data.embeddings, pairs[first], n_users=6)
-            assert torch.allclose(located[n][draw], expected, atol=1e-5)
-
-
-def test_no_shots_are_the_average_of_the_seen_users(simulated):
-    data, model = simulated
-    (weights,) = evaluate.locate(data, model, knobs())[0]
-    assert weights.numpy() == pytest.approx(np.tile(model.weights.mean(0).numpy(), (6, 1)), abs=1e-5)
-
-
-def test_all_shots_are_what_the_library_adapts_to(simulated):
-    """24 adapt pairs a user: from 24 shots every draw is the same set."""
-    data, model = simulated
-    located = evaluate.locate(data, model, knobs(shots=[24], headline_shots=24))[24]
-    whole = model.locate(data.embeddings, data.select("unseen", "adapt"), n_users=6)
-    assert len(located) == 20
-    for weights in located:
-        assert torch.allclose(weights, whole, atol=1e-5)
-
-
-def test_shots_come_from_adapt_pairs_and_never_from_test_pairs(simulated):
-    data, model = simulated
-    test = (data.places["users"] == "unseen") & (data.places["split"] == "test")
-    sign = torch.where(
-        torch.from_numpy(test.to_numpy().copy()), -data.comparisons.sign, data.comparisons.sign
-    )
-    turned = SimpleNamespace(
-        embeddings=data.embeddings,
-        n_users=data.n_users,
-        select=lambda users, split: study.Study.select(
-            SimpleNamespace(places=data.places, comparisons=with_sign(data.comparisons, sign)), users, split
-        ),
-    )
-    before, after = (evaluate.locate(each, model, knobs()) for each in (data, turned))
-    assert all(torch.equal(a, b) for n in before for a, b in zip(before[n], after[n], strict=True))
-
-
-def with_sign(comparisons, sign):
-    from dataclasses import replace
-
-    return replace(comparisons, sign=sign)
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -124,30 +34,6 @@ def test_headline_names_a_person_understands_are_at_most_15(small, dataset):
     assert len(names) <= 15
     assert {"seen.accuracy", "unseen.zero_shot.accuracy", "unseen.few_shot.20.accuracy"} <= set(names)
     assert all(0 <= value <= 1 for value in names.values())
-
-
-def test_headline_is_at_most_15_with_everything_there_is_to_measure():
-    """Known and new items, all baselines, eight numbers of shots of which the headline's is least: 8 numbers
-    of seen users; zero-shot, 4 few-shot, new items and k1 of unseen users."""
-    judged = Judged(np.array([3.0, 4.0]), np.array([4, 4]))
-    shots = [1, 2, 3, 4, 5, 6, 7, 8]
-    tests = [
-        evaluate.Test(users, items, n, model, judged, 0.5)
-        for users in ("seen", "unseen")
-        for items in ("known", "new")
-        for model in ("model", "k1", "majority", "oracle")
-        for n in ([None] if users == "seen" or model != "model" else [0, *shots])
-    ]
-    p = {"seen": {"p": 0.01}, "unseen": {"p": 0.02}}
-    found = dict(flatten(evaluate.headline(tests, p, knobs(shots=shots, headline_shots=1))))
-    assert len(found) == 15
-    assert list(metrics_of(found, "unseen.few_shot")) == ["1", "6", "7", "8"]
-    assert found["seen.accuracy"] == found["unseen.new_items.accuracy"] == 7 / 8
-    assert found["seen.worst_decile"] == 3 / 4
-
-
-def metrics_of(found, prefix):
-    return [name.removeprefix(f"{prefix}.").split(".")[0] for name in found if name.startswith(prefix)]
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -219,6 +105,50 @@ def test_what_evaluate_writes_renders(small, n_prototypes):
     page = report.render(found)
     assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
     assert {len(user["weights"]) for one in found for user in one["users"]} == {n_prototypes}
+
+
+def test_what_must_be_said_of_the_data_stands_in_metrics_and_findings(small):
+    note = "Answers were simulated by length."
+    (layout.prepared("own") / "notes.json").write_text(json.dumps([note]))
+    evaluate.main("own")
+    assert metrics("own")["notes"] == note
+    assert evaluated("own")["notes"] == [note]
+    assert "notes" not in metrics("simulated")
+
+
+def test_an_encoder_without_training_is_named_in_the_metrics(small, monkeypatch):
+    data = study.load("own")
+    by = replace(data.embedders["responses"], encoder="untrained-vit-h-14")
+    renamed = replace(data, embedders={"prompts": by, "responses": by})
+    monkeypatch.setattr(evaluate.study, "load", lambda _: renamed)
+    evaluate.main("own")
+    assert metrics("own")["encoder"] == "untrained-vit-h-14"
+    assert "untrained weights" in report.render([evaluated("own")])
+
+
+def test_length_and_similarity_stand_beside_many_distinct_texts_and_not_beside_vectors(small):
+    """Ten texts to choose from are few answers; with an eleventh there are many."""
+    models = {dataset: {row["model"] for row in details(dataset)} for dataset in DATASETS}
+    assert models["simulated"] == {"model", "k1", "oracle", "majority"}
+    assert models["own"] == {"model", "k1", "majority", "similarity"}
+
+
+def test_unseen_users_without_comparisons_to_locate_them_by_are_judged_and_drawn_from_none(
+    small, monkeypatch
+):
+    data = study.load("own")
+    kept = (data.places["split"] != "adapt").arg_true().to_numpy().astype("int64")
+    bare = replace(data, places=data.places[kept], comparisons=data.comparisons[torch.from_numpy(kept)])
+    monkeypatch.setattr(evaluate.study, "load", lambda _: bare)
+    evaluate.main("own")
+    found = metrics("own")["unseen"]
+    assert set(found) == {"zero_shot", "k1"}
+    curve = layout.plot("few_shot", "own").read_text().splitlines()
+    assert [line.split(",")[0] for line in curve] == ["shots", "0"]
+    unseen = [user["weights"] for user in evaluated("own")["users"] if user["users"] == "unseen"]
+    model = RewardModel.load(layout.models("own") / "model")
+    assert unseen == [pytest.approx(model.weights.mean(0).tolist(), abs=1e-3)] * 2
+    assert "own-curve" not in report.render([evaluated("own")])
 
 
 def test_evaluating_without_models_is_one_sentence(small):

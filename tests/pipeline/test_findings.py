@@ -17,7 +17,9 @@ def found(n_prototypes=3, **more):
     rows += [accuracy("seen", "new", None, "model", 0.981), accuracy("seen", "known", None, "model", 0.998)]
     rows += [accuracy("seen", "known", None, "k1", 0.834), accuracy("unseen", "all", 0, "k1", 0.832)]
     fit = {"objective": "pal", "grid_points": 40}
-    return {"head": {"K": n_prototypes}, "fit": fit, "accuracies": rows, "plurality": None, **more}
+    encoder = {"prompts": None, "responses": {"name": "untrained-vit-h-14"}}
+    made = {"head": {"K": n_prototypes}, "fit": fit, "accuracies": rows, "plurality": None, "beside": {}}
+    return {**made, "encoder": encoder, **more}
 
 
 def test_headline_says_seen_and_unseen_accuracies_with_what_they_are_held_against():
@@ -64,19 +66,41 @@ def test_meaning_of_the_number_of_prototypes_follows_the_fit(objective, grid_poi
     assert said in findings.meaning(found(fit=fit))
 
 
-def test_a_baseline_measured_once_stands_for_every_number_of_shots():
-    table = findings.table(found()["accuracies"])
-    assert [row["place"] for row in table][:4] == [
-        "Seen, known items",
-        "Seen, new items",
-        "Unseen, no comparisons",
-        "Unseen, 1 comparison",
-    ]
-    assert {row["k1"]["accuracy"] for row in table[2:]} == {0.832}
+def compared(difference, low, high, p=0.001):
+    return {"difference": difference, "low": low, "high": high, "p": p}
 
 
-def test_opening_is_what_all_prompts_share_up_to_a_line_end():
-    rows = [{"prompt": f"Would you say this?\nI like {what}."} for what in ("art", "algebra")]
-    assert findings.opening([{"most": rows, "least": []}]) == "Would you say this?\n"
-    assert findings.opening([{"most": rows, "least": [{"prompt": None}]}]) == ""
-    assert findings.opening([{"most": rows[:1], "least": []}]) == ""
+def test_one_reward_is_held_against_length_and_against_the_encoder_by_its_name():
+    beside = {"longer": compared(0.03, 0.01, 0.05), "similarity": compared(0.1, 0.08, 0.12)}
+    assert findings.held(found(beside=beside)).replace("\u00a0", " ") == (
+        "On seen users one reward for everyone (K = 1) beats the longer response by 3.0 points "
+        "(95 % interval 1.0 to 5.0, p = 0.001). "
+        "On seen users one reward for everyone (K = 1) beats untrained-vit-h-14 similarity by 10.0 points "
+        "(95 % interval 8.0 to 12.0, p = 0.001)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("longer", "said"),
+    [
+        (
+            compared(0.003, -0.01, 0.02, 0.6),
+            "no evidence that one reward for everyone (K = 1) beats the longer",
+        ),
+        (compared(-0.05, -0.07, -0.03), "is worse than the longer response, by 5.0 points"),
+    ],
+)
+def test_where_length_is_not_beaten_the_report_says_why(longer, said):
+    text = findings.held(found(beside={"longer": longer})).replace("\u00a0", " ")
+    assert said in text
+    assert "its length can hardly be read" in text
+
+
+def test_a_model_without_one_reward_to_hold_against_anything_says_nothing():
+    assert findings.held(found()) == findings.held(found(beside=None)) == ""
+
+
+def test_unseen_users_who_cannot_be_located_are_told_from_none():
+    rows = [accuracy("unseen", "all", 0, "model", 0.6)]
+    said = findings.headline(found(accuracies=rows)).replace("\u00a0", " ")
+    assert said == "Unseen users 60.0 % from no comparisons."

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import layout
+from pipeline.knobs import DATASETS
 
 
 def test_store_is_where_pal_store_says(monkeypatch):
@@ -46,6 +47,6 @@ def test_project_root_in_a_temporary_run_is_the_repository_that_dvc_names(monkey
     ],
 )
 def test_every_dataset_has_a_place_of_its_own_inside_the_repository(place):
-    places = {place(dataset) for dataset in ("simulated", "persona", "own")}
-    assert len(places) == 3
+    places = {place(dataset) for dataset in DATASETS}
+    assert len(places) == len(DATASETS)
     assert not any(each.is_absolute() for each in places)

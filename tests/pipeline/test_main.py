@@ -56,7 +56,10 @@ def test_every_command_has_help(command):
 def test_an_unknown_dataset_is_one_sentence_and_exit_code_1():
     done = run("split", "personna")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: dataset must be one of simulated, persona, own, got 'personna'\n"
+    assert done.stderr == (
+        "error: dataset must be one of simulated, persona, pickafilter, pickapic_v1, pickapic_v2, summarize, own, "
+        "got 'personna'\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,33 +7,42 @@ import pytest
 
 from pipeline import params
 from pipeline.errors import PipelineError
+from pipeline.knobs import DATASETS
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
+OF_ONE_KIND = {"hub", "recolour", "split", "encoder", "encode.weights", "preset"}
 KEY = re.compile(r"^(?P<indent> *)(?P<key>\w+):(?P<value>.*)$")
 
 
 def knobs():
-    """Every key with a value in the shipped file: its dotted name, and whether a comment stands above it."""
+    """Every key of the shipped file, the keys within {...} aside: its dotted name, and whether it is told of.
+
+    A comment above a key tells of it. One above a map tells of the map's keys too where they are all of one
+    kind: a word for every dataset, a place for every repository.
+    """
     lines = SHIPPED.read_text(encoding="utf-8").splitlines()
-    path = []
+    path, told, within = [], {}, False
     for above, line in zip(["", *lines], lines, strict=False):
-        if match := KEY.match(line):
+        if not within and (match := KEY.match(line)):
             path = [*path[: len(match["indent"]) // 2], match["key"]]
+            name, parent = ".".join(path), ".".join(path[:-1])
+            told[name] = above.lstrip().startswith("# ") or (parent in OF_ONE_KIND and told[parent])
             if match["value"].strip():
-                yield ".".join(path), above.lstrip().startswith("# ")
+                yield name, told[name]
+        within = line.count("{") > line.count("}") if not within else "}" not in line
 
 
 def test_shipped_params_load():
     values = params.load()
-    assert values.datasets == ["simulated", "persona"]
+    assert values.datasets == ["simulated", "persona", "pickafilter"]
     assert values.model.K == 3
 
 
 def test_every_knob_has_a_comment_above_its_first_occurrence():
-    """head and train hold the same keys per dataset, described at the first."""
+    """head and train hold the same keys per dataset, described at the first; {...} at the first such map."""
     commented = {}
     for name, has_comment in knobs():
-        same = re.sub(r"^(head|train)\.(simulated|persona|own)\.", r"\1.", name)
+        same = re.sub(rf"^(head|train)\.({'|'.join(DATASETS)})(\.|$)", r"\1\3", name)
         commented.setdefault(same, has_comment)
     assert len(commented) > 80
     assert [name for name, has_comment in commented.items() if not has_comment] == []
@@ -61,9 +70,15 @@ WRONG = [
     (
         "datasets",
         [],
-        "datasets in params.yaml must name at least one of simulated, persona, own, got an empty",
+        "datasets in params.yaml must name at least one of simulated, persona, pickafilter, pickapic_v1, pickapic_v2, "
+        "summarize, own, got an empty list",
     ),
-    ("datasets", ["personna"], "datasets.0 must be one of 'simulated', 'persona', 'own', got 'personna'"),
+    (
+        "datasets",
+        ["personna"],
+        "datasets.0 must be one of 'simulated', 'persona', 'pickafilter', 'pickapic_v1', 'pickapic_v2', "
+        "'summarize', 'own', got 'personna'",
+    ),
     ("datasets", ["own", "own"], "datasets must not repeat a dataset, got ['own', 'own']"),
     ("datasets", "own", "datasets must be a list, got 'own'"),
     ("source.persona", None, "source.persona must be text, got None"),
@@ -92,8 +107,16 @@ WRONG = [
     (
         "encoder.persona",
         "clip",
-        "encoder.persona must be one of 'all-MiniLM-L6-v2', 'hashed-words', got 'clip'",
+        "hashed-words, classical, or start with open_clip:, sentence-transformers:, untrained-, got 'clip'",
     ),
+    ("encoder.pickafilter.image", "resnet", "encoder.pickafilter.image must be one of all-MiniLM-L6-v2, "),
+    ("encoder.pickafilter", {"text": "hashed-words"}, "encoder.pickafilter.image is missing"),
+    ("encoder.own", 3, "encoder.own must be text, got 3"),
+    ("recolour.persona", "warm", "recolour.persona must be one of 'none', got 'warm'"),
+    ("recolour.pickafilter.cool", "blue", "recolour.pickafilter.cool must be text of the form ^#[0-9a-fA-F]"),
+    ("recolour.pickafilter.beta", 1.5, "recolour.pickafilter.beta must be at most 1, got 1.5"),
+    ("encode.on_bad_item", "ignore", "encode.on_bad_item must be one of 'fail', 'skip', got 'ignore'"),
+    ("encode.workers", -1, "encode.workers must be at least 0, got -1"),
     ("encode.dtype", "bfloat16", "encode.dtype must be one of 'float32', 'float16', got 'bfloat16'"),
     ("encode.tokens_per_batch", 1, "encode.tokens_per_batch must be at least 16, got 1"),
     ("preset.own", "best", "preset.own must be one of 'ours', 'paper', got 'best'"),

@@ -105,3 +105,71 @@ def test_a_manifest_comes_back_as_it_was(project):
 def test_a_missing_manifest_names_the_stage_to_run(project):
     with pytest.raises(PipelineError, match=r"data/raw/own.json is missing; run `dvc repro download@own`"):
         raw.read_manifest("own")
+
+
+def test_a_linked_file_is_read_where_it_lies(hello):
+    """The store points to it: not a byte is copied."""
+    file = raw.link(hello)
+    assert file == raw.RawFile("hello.csv", HELLO, 5)
+    assert home().is_symlink()
+    assert raw.stored(file, "own") == home()
+    assert home().resolve() == hello
+    assert raw.link(hello, "other").name == "other"
+
+
+def test_a_linked_file_that_was_changed_is_one_sentence(hello):
+    file = raw.link(hello)
+    hello.write_text("hellO")
+    with pytest.raises(
+        PipelineError, match=r"hello.csv of own was changed where it lies; run `dvc repro -f -s download@own`"
+    ):
+        raw.stored(file, "own")
+    assert hello.read_text() == "hellO"
+    assert raw.stored(raw.link(hello), "own").read_text() == "hellO"
+
+
+def test_a_linked_file_that_is_gone_is_one_sentence(hello):
+    file = raw.link(hello)
+    hello.unlink()
+    with pytest.raises(
+        PipelineError, match=r"hello.csv of own is not in the store .*; run `dvc repro -f -s download@own`"
+    ):
+        raw.stored(file, "own")
+
+
+@pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: path.write_text("hullo")])
+def test_a_link_that_leads_nowhere_or_to_other_bytes_is_laid_anew(hello, change):
+    """As after the folder was moved: the same bytes lie elsewhere now."""
+    raw.link(hello)
+    moved = hello.with_name("moved.csv")
+    moved.write_text("hello")
+    change(hello)
+    assert raw.stored(raw.link(moved), "own").resolve() == moved
+
+
+def test_a_copy_takes_the_place_of_a_link(hello):
+    """What a link leads to is another's, and may be changed."""
+    raw.link(hello)
+    file = raw.keep(hello)
+    hello.unlink()
+    assert raw.stored(file, "own").read_text() == "hello"
+
+
+def test_a_link_leaves_a_copy_that_is_there(hello):
+    raw.keep(hello)
+    raw.link(hello)
+    assert not home().is_symlink()
+
+
+def test_a_file_is_found_by_its_hash(hello):
+    assert raw.find(HELLO, "h") is None
+    raw.keep(hello)
+    assert raw.find(HELLO, "h") == raw.RawFile("h", HELLO, 5)
+    home().write_text("hellO")
+    assert raw.find(HELLO, "h") is None
+
+
+def test_a_file_that_nobody_else_needs_is_moved(hello):
+    assert raw.move_in(hello, "h") == raw.RawFile("h", HELLO, 5)
+    assert not hello.exists()
+    assert home().read_text() == "hello"

@@ -1,6 +1,7 @@
 """The report on made-up findings: what it says, what it draws, and that it stays one harmless file."""
 
 import html
+import io
 import json
 import random
 import re
@@ -9,17 +10,21 @@ import subprocess
 from html.parser import HTMLParser
 
 import pytest
+from PIL import Image
 
-from pipeline import layout, maps, report
+from pipeline import layout, maps, report, thumbnails
 from pipeline.errors import PipelineError
+from pipeline.evaluated import read as evaluated_read
 
 ATTACK = "</script><img src=x onerror=alert(1)>"
 SHOTS = (0, 1, 2, 5, 10, 20)
+MINILM = {"name": "all-MiniLM-L6-v2", "weights_sha256": "53aa51172d142c89d9012cce15ae4d6c", "dim": 384}
 
 
 def accuracy(users, items, shots, model, value, **more):
     """One row of accuracies, its interval two points wide."""
     row = {"users": users, "items": items, "shots": shots, "model": model, "accuracy": value}
+    row |= {"test": "", "pairs": "all"}
     ends = {"low": max(value - 0.01, 0), "high": min(value + 0.01, 1)}
     return {**row, **ends, "balanced": None, "worst_decile": None, "n_users": 300, "n_pairs": 6000, **more}
 
@@ -59,13 +64,16 @@ def users(n_prototypes, n_users, groups):
     return rows
 
 
+def item(prompt, response, score, **pictures):
+    """One answer of a prototype."""
+    made = {"prompt": prompt, "prompt_image": None, "response": response, "image": None, "score": score}
+    return {**made, **pictures}
+
+
 def prototypes(n_prototypes, text="I enjoy painting landscapes."):
     """Two liked and one disliked item each, one without a prompt."""
-    liked = [
-        {"prompt": text, "response": "Yes", "score": 9.81},
-        {"prompt": None, "response": text, "score": 8.2},
-    ]
-    disliked = [{"prompt": "I would rather count than read.", "response": "Yes", "score": -9.4}]
+    liked = [item(text, "Yes", 9.81), item(None, text, 8.2)]
+    disliked = [item("I would rather count than read.", "Yes", -9.4)]
     return [
         {"prototype": k, "share": 1 / n_prototypes, "most": liked, "least": disliked}
         for k in range(1, n_prototypes + 1)
@@ -111,14 +119,19 @@ def evaluated(dataset="persona", n_prototypes=3, n_users=60, groups=("art", "lit
     made = {
         "dataset": dataset,
         "source": "sample: 1,200 statements that come with this project",
-        "encoder": {
-            "name": "all-MiniLM-L6-v2",
-            "weights_sha256": "53aa51172d142c89d9012cce15ae4d6c",
-            "dim": 384,
-        },
+        "notes": [],
+        "published": [],
+        "encoder": {"prompts": MINILM, "responses": MINILM},
         "head": {"K": n_prototypes, "model": "B", "latent": 16},
         "fit": {"objective": "mixture", "grid_points": 40, "epochs": 30},
         "counts": {"seen_users": n_users, "unseen_users": n_users, "train_pairs": 30000},
+        "account": [],
+        "split_table": [],
+        "test": "",
+        "tests": [],
+        "filters": [],
+        "beside": {},
+        "gallery": [],
         "accuracies": accuracies(n_prototypes),
         "plurality": {"seen": difference, "unseen": difference},
         "users": users(n_prototypes, n_users, groups),
@@ -133,7 +146,7 @@ def evaluated(dataset="persona", n_prototypes=3, n_users=60, groups=("art", "lit
 def simulated(n_prototypes=3, n_users=60, **more):
     """Vectors: no prototypes in words, no groups, the truth known."""
     found = evaluated("simulated", n_prototypes, n_users, (), prototypes=[], **more)
-    encoder = {"name": "none", "weights_sha256": None, "dim": 16}
+    encoder = {"prompts": None, "responses": {"name": "none", "weights_sha256": "", "dim": 16}}
     return {
         **found,
         "source": "generated: drawn from seed 0",
@@ -147,6 +160,79 @@ def bare():
     empty = {"ece": None, "bins": []}
     nothing = {"accuracies": [], "plurality": None, "users": [], "prototypes": [], "training": []}
     return evaluated("own", **nothing, calibration=empty)
+
+
+def pixel(colour=(200, 80, 40), size=(72, 96)):
+    """A one-coloured picture as evaluate puts it into its findings."""
+    out = io.BytesIO()
+    Image.new("RGB", size, colour).save(out, "JPEG")
+    return thumbnails.uri(out.getvalue())
+
+
+def pictured(dataset="pickafilter", **more):
+    """Filtered pairs, two encoders, pictures among the prototypes, two test sets, items that were dropped."""
+    prompt = "a lighthouse at dusk, oil on canvas"
+    image = item(prompt, "", 4.2, image=pixel())
+    one_gone = item(prompt, "", -3.1)
+    rows = [
+        accuracy(users, "all", shots, model, value - 0.1 * (pairs == "untouched"), pairs=pairs)
+        for pairs in ("filtered", "untouched")
+        for users, shots, model, value in (
+            ("seen", None, "model", 0.95), ("seen", None, "k1", 0.75), ("seen", None, "similarity", 0.66),
+            ("unseen", 0, "model", 0.74), ("unseen", 20, "model", 0.93), ("unseen", None, "k1", 0.74),
+        )
+    ]  # fmt: skip
+    tests = [
+        accuracy(users, "all", shots, model, value, test=test)
+        for test in ("test", "test_unique")
+        for users, shots, model, value in (
+            ("seen", None, "model", 0.71), ("seen", None, "similarity", 0.6), ("unseen", 0, "model", 0.69),
+            ("all", 0, "model", 0.7), ("all", None, "similarity", 0.59),
+        )
+    ]  # fmt: skip
+    colours = {"winner": (40, 80, 220), "loser": (220, 60, 30)}
+    pairs = [
+        {
+            "prompt": prompt, "chosen": pixel(colours["winner"]), "rejected": pixel((150, 150, 150), (96, 64)),
+            "filtered": filtered, "group": group, "user": f"user {n}",
+        }
+        for n, (filtered, group) in enumerate([("winner", "likes blue"), ("loser", "likes red")] * 2)
+    ]  # fmt: skip
+    image_encoder = {"name": "untrained-vit-h-14", "weights_sha256": "", "dim": 1024, "engine": "torch"}
+    account = [
+        {
+            "stage": "prepare",
+            "read": 1000,
+            "kept": 900,
+            "dropped": 100,
+            "details": {"ties_dropped": 100},
+            "reasons": {},
+        },
+        {
+            "stage": "encode",
+            "read": 500,
+            "kept": 498,
+            "dropped": 2,
+            "details": {},
+            "reasons": {"it is cut short": 2},
+        },
+    ]
+    split = [
+        {"group": f"G{n}, {who}", "train": 58831, "val": 628, "test": None}
+        for n in (1, 2)
+        for who in ("seen", "unseen")
+    ]
+    prototypes = [
+        {"prototype": k, "share": 0.5, "most": [image] * 3, "least": [one_gone, image]} for k in (1, 2)
+    ]
+    given = {
+        "encoder": {"prompts": MINILM, "responses": image_encoder}, "filters": rows, "tests": tests, "test": "test",
+        "gallery": pairs, "account": account, "split_table": split, "prototypes": prototypes,
+        "notes": ["Answers are simulated: the longer summary wins."],
+        "published": ["Not the published Pick-a-Pic v1: rows of train 5 of 583,747."],
+        "beside": {"similarity": {"difference": 0.09, "low": 0.07, "high": 0.11, "p": 0.0001}},
+    }  # fmt: skip
+    return evaluated(dataset, 2, groups=("likes blue", "likes red"), **{**given, **more})
 
 
 class Loads(HTMLParser):
@@ -236,6 +322,87 @@ def test_text_from_data_cannot_become_markup():
     assert ATTACK in json.dumps(specs(page)["persona-map"])
 
 
+def test_pictures_are_part_of_the_page_and_nothing_else_may_be_one():
+    page = report.render([pictured()])
+    loads = Loads()
+    loads.feed(page)
+    sources = [value for tag, name, value in loads.fetching if (tag, name) == ("img", "src")]
+    assert len(sources) == len(loads.fetching) == 8 + 6 + 2
+    assert all(value.startswith("data:image/jpeg;base64,") for value in sources)
+    assert "img-src data:;" in page
+    assert shown(page).count("no picture") == 2
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["https://example.org/a.jpg", "data:text/html;base64,PGI+", 'data:image/jpeg;base64,x" onerror="y', None],
+)
+def test_an_address_that_is_no_thumbnail_is_no_picture(uri):
+    found = pictured(prototypes=[])
+    found["gallery"][0]["chosen"] = uri
+    page = report.render([found])
+    loads = Loads()
+    loads.feed(page)
+    assert loads.tags.count("img") == 7
+    assert "example.org" not in page
+
+
+def test_words_around_a_picture_cannot_become_markup():
+    found = pictured(notes=[ATTACK], account=[])
+    found["gallery"][0] |= {"prompt": ATTACK + '" x="', "user": ATTACK, "group": ATTACK}
+    found["prototypes"][0]["most"][0]["prompt"] = ATTACK
+    found["split_table"] = [{ATTACK: ATTACK}]
+    page = report.render([found])
+    assert ATTACK not in re.sub(r"(?s)<script.*?</script>", "", page)
+    loads = Loads()
+    loads.feed(page)
+    assert loads.tags.count("img") == 16
+
+
+def test_untrained_weights_and_notes_are_not_to_be_overlooked():
+    page = shown(report.render([pictured()]))
+    assert "untrained weights" in page
+    assert "untrained-vit-h-14 similarity" in page
+    assert "Answers are simulated: the longer summary wins." in page
+    assert "Not the published Pick-a-Pic v1: rows of train 5 of 583,747." in page
+    assert "untrained weights" not in shown(report.render([evaluated()]))
+
+
+def test_encoders_are_named_once_where_they_are_the_same_and_twice_where_not():
+    assert "Encoder: all-MiniLM-L6-v2, 384 numbers per item" in shown(report.render([evaluated()]))
+    page = shown(report.render([pictured()]))
+    assert "Encoder of prompts: all-MiniLM-L6-v2" in page
+    assert "Encoder of responses: untrained-vit-h-14, 1024 numbers per item" in page
+    assert "Encoder: none, items are vectors already" in shown(report.render([simulated()]))
+
+
+def test_what_was_dropped_is_said_with_its_reason():
+    page = shown(report.render([pictured()]))
+    assert "prepare 1,000 900 100 ties dropped 100" in page
+    assert "encode 500 498 2 it is cut short: 2" in page
+    assert "and what was dropped" not in shown(report.render([evaluated()]))
+
+
+def test_the_split_stands_in_the_shape_of_the_papers_table():
+    assert "G1, seen 58,831 628 \u2013 G1, unseen" in shown(report.render([pictured()]))
+
+
+def test_test_sets_and_filters_have_a_table_and_a_figure_each():
+    page = report.render([pictured()])
+    assert {"pickafilter-tests-dots", "pickafilter-filters-dots"} <= set(specs(page))
+    said = shown(page)
+    assert "test_unique: all users, unseen from no comparisons 70.0 %" in said
+    assert "Unseen, 20 comparisons, untouched pairs 83.0 %" in said
+    assert "those of the test set test." in said
+
+
+def test_unseen_users_without_shots_have_no_curve():
+    rows = [row for row in accuracies(3) if row["shots"] in (None, 0)]
+    page = report.render([evaluated(accuracies=rows)])
+    assert "persona-curve" not in specs(page)
+    assert "from no comparisons" in shown(page)
+
+
 def test_script_json_escapes_what_could_end_a_script():
     text = report.script_json({"a": "</script>&<!--\u2028\u2029"})
     assert not set("<>&\u2028\u2029") & set(text)
@@ -307,12 +474,12 @@ def test_a_missing_key_names_the_file_and_the_stage_to_run(project, spoil, missi
     with pytest.raises(
         PipelineError, match=rf"evaluated.json has no '{missing}'; run `dvc repro -f evaluate@persona`"
     ):
-        report.read("persona")
+        evaluated_read("persona")
 
 
 def test_findings_never_made_name_the_stage_to_run(project):
     with pytest.raises(PipelineError, match="dvc repro evaluate@own"):
-        report.read("own")
+        evaluated_read("own")
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -333,6 +500,7 @@ FLAGS = [
 def test_a_browser_draws_every_chart_and_meets_no_error(tmp_path):
     rows = [{**row, "low": None, "high": None} for row in accuracies(2)]
     found = [simulated(5), evaluated(prototypes=prototypes(3, ATTACK)), evaluated("own", 2, accuracies=rows)]
+    found.append(pictured())
     page = report.render(found)
     (tmp_path / "report.html").write_text(page, encoding="utf-8")
     opened = subprocess.run(

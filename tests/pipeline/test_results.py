@@ -23,6 +23,13 @@ def test_accuracies_are_printed_in_percent_and_p_as_it_is(project, capsys):
     assert "report: data/report/report.html" in out
 
 
+def test_words_beside_the_numbers_are_printed_as_they_are(project, capsys):
+    project.set({"datasets": ["own"]})
+    write_json(layout.metrics("own"), {"seen": {"accuracy": 0.5}, "encoder": "untrained-vit-h-14"})
+    results.main()
+    assert "encoder                            untrained-vit-h-14" in capsys.readouterr().out
+
+
 def test_missing_metrics_name_the_stage_to_run(project):
     with pytest.raises(
         PipelineError, match=r"metrics/simulated\.json is missing; run `dvc repro evaluate@simul"

@@ -1,6 +1,7 @@
 """split: every pair in one place, every user in one half, and whatever was dropped counted."""
 
 import json
+from datetime import datetime, timedelta
 
 import polars as pl
 import pytest
@@ -16,7 +17,7 @@ HALVES = {"seen": {"train", "val", "test"}, "unseen": {"adapt", "test"}}
 
 def shares(**changes):
     usual = {"unseen_users": 0.2, "new_prompts": 0.0, "val": 0.1, "test": 0.2, "adapt": 0.5, "min_pairs": 2}
-    return SplitShares(**{**usual, **changes})
+    return SplitShares(**{**usual, "by": "random", **changes})
 
 
 def table(rows):
@@ -118,6 +119,69 @@ def test_too_few_users_are_one_sentence(n_users):
         match=rf"unseen_users must leave at least one user seen and one unseen, got 0\.2 of {n_users} users with",
     ):
         split.draw_places(grid(n_users, 4), shares(), seed=0)
+
+
+def timed(pairs, hours):
+    """Pairs with a time each: so many hours after the start of 2026."""
+    start = datetime(2026, 1, 1)
+    times = [None if hour is None else start + timedelta(hours=hour) for hour in hours]
+    return pairs.with_columns(time=pl.Series(times, dtype=pl.Datetime("us")))
+
+
+def test_by_time_the_latest_pairs_of_a_user_are_tested_on():
+    """Ten users with ten pairs each, which they answered backwards: pair 0 last. Of a seen user's ten the
+    latest two are tests, the one before them validates; an unseen user adapts from the first five."""
+    pairs = timed(grid(10, 10), [9 - n for n in range(10)] * 10)
+    placed = with_users(split.draw_places(pairs, shares(by="time"), seed=0), pairs).sort("pair_id")
+    found = {"seen": set(), "unseen": set()}
+    for (_, users), own in placed.group_by("user_id", "users", maintain_order=True):
+        found[users].add(tuple(own["split"]))
+    assert found == {
+        "seen": {("test",) * 2 + ("val",) + ("train",) * 7},
+        "unseen": {("test",) * 5 + ("adapt",) * 5},
+    }
+
+
+def test_by_time_the_same_users_are_unseen_as_at_random():
+    pairs = timed(grid(10, 10), range(100))
+    by_time, random = (split.draw_places(pairs, shares(by=by), seed=0) for by in ("time", "random"))
+    assert by_time["users"].equals(random["users"])
+    assert not by_time["split"].equals(random["split"])
+
+
+def test_by_time_pairs_on_new_prompts_are_tested_on_whenever_they_were():
+    pairs = timed(grid(10, 4), range(40))
+    placed = with_users(split.draw_places(pairs, shares(by="time", new_prompts=0.5), seed=0), pairs)
+    learned = placed.filter(placed["split"].is_in(["train", "adapt"]))["prompt"].unique()
+    assert len(learned) == 2
+
+
+def test_by_time_pairs_of_one_time_are_drawn():
+    """With no time to tell them apart, the split is the random one."""
+    pairs = timed(grid(10, 10), [0] * 100)
+    by_time, random = (split.draw_places(pairs, shares(by=by), seed=0) for by in ("time", "random"))
+    assert by_time.equals(random)
+
+
+def test_by_time_needs_every_time():
+    with pytest.raises(
+        PipelineError,
+        match=r"^split\.own\.by is time, but 2 of 20 pairs have no timestamp; fill in the column timestamp, or "
+        r"set split\.own\.by to random$",
+    ):
+        split.draw_places(timed(grid(5, 4), [None, None, *range(18)]), shares(by="time"), seed=0)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@given(hours=st.lists(st.integers(0, 9), min_size=36, max_size=36), seed=st.integers(0, 3))
+def test_by_time_nothing_learned_from_is_later_than_what_is_tested(hours, seed):
+    pairs = timed(grid(6, 6), hours)
+    placed = split.draw_places(pairs, shares(by="time"), seed)
+    frame = placed.join(pairs.select("pair_id", "user_id", "time"), on="pair_id")
+    for _, own in frame.group_by("user_id"):
+        learned = own.filter(own["split"].is_in(["train", "adapt"]))["time"]
+        tested = own.filter(own["split"] == "test")["time"]
+        assert learned.max() <= tested.min()
 
 
 ROW = st.tuples(
@@ -229,7 +293,7 @@ def test_leakage_counts_what_test_shares_with_train():
 ALL = [("seen", "train"), ("seen", "test"), ("unseen", "adapt"), ("unseen", "test")]
 
 
-@pytest.mark.parametrize("missing", ALL)
+@pytest.mark.parametrize("missing", [place for place in ALL if place != ("unseen", "adapt")])
 def test_a_split_without_a_place_is_one_sentence(missing):
     rows = [place for place in ALL if place != missing]
     splits = pl.DataFrame(rows, schema=["users", "split"], orient="row")
@@ -242,6 +306,12 @@ def test_a_split_without_a_place_is_one_sentence(missing):
 
 def test_a_split_with_every_place_passes():
     split.check_places(pl.DataFrame(ALL, schema=["users", "split"], orient="row"), "own")
+
+
+def test_unseen_users_need_no_pairs_to_adapt_from():
+    """Published splits have test users without any others; the mean of the seen users stands in."""
+    rows = [place for place in ALL if place != ("unseen", "adapt")]
+    split.check_places(pl.DataFrame(rows, schema=["users", "split"], orient="row"), "own")
 
 
 @pytest.fixture
@@ -283,3 +353,15 @@ def test_main_refuses_as_prepared_without_a_split_column(own):
 def test_main_without_pairs_names_the_stage_to_run(project):
     with pytest.raises(PipelineError, match=r"pairs\.parquet is missing; run `dvc repro recolour@own`"):
         split.main("own")
+
+
+def test_main_takes_a_declared_split_whose_unseen_users_have_nothing_to_adapt_from(own):
+    rows = [("ann", "p", "a", "b", "seen", "train"), ("ann", "q", "a", "b", "seen", "test")]
+    pairs = table([*rows, ("bob", "p", "a", "b", "unseen", "test")]).with_columns(label=pl.lit(1.0))
+    tables.write_table(layout.recoloured("own") / tables.PAIRS, pairs, tables.pairs_schema())
+    own.set({"split.own": "as_prepared"})
+    split.main("own")
+    manifest = json.loads((layout.splits("own") / "manifest.json").read_text())
+    assert manifest["places"] == {
+        "seen.test.new": 1, "seen.train.known": 1, "unseen.test.known": 1,
+    }  # fmt: skip

@@ -2,11 +2,14 @@
 
 import shutil
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 
 from pipeline import layout, shards, study, tables
+from pipeline.bad_items import BadItem, dropped_csv
 from pipeline.errors import PipelineError
 
 
@@ -106,3 +109,188 @@ def test_a_missing_input_names_the_stage_to_run(small, gone, stage):
     shutil.rmtree(getattr(layout, gone)("own"))
     with pytest.raises(PipelineError, match=rf"run `dvc repro {stage}@own`"):
         study.load("own")
+
+
+class Toy:
+    """Tables and shards of the dataset own, written by hand."""
+
+    def __init__(self) -> None:
+        self.pairs: list[dict] = []
+
+    def embed(self, modality, vectors):
+        """Embeddings of items, by their ids."""
+        ids = sorted(vectors)
+        embedder = shards.Embedder(f"toy {modality}", "", "", len(vectors[ids[0]]), "float32", "by hand")
+        folder = layout.embeddings("own") / modality
+        folder.mkdir(parents=True, exist_ok=True)
+        shards.write(folder / "shard-00000.parquet", ids, np.array([vectors[i] for i in ids]), embedder)
+
+    def drop(self, *ids):
+        dropped = [BadItem(item, "image", "empty") for item in ids]
+        layout.embeddings("own").mkdir(parents=True, exist_ok=True)
+        dropped_csv(layout.embeddings("own") / "dropped.csv", dropped)
+
+    def ask(self, user, users, split, prompt, chosen, rejected, **more):
+        pair = {"user_id": user, "users": users, "split": split, "prompt": prompt}
+        self.pairs.append({**pair, "chosen": chosen, "rejected": rejected, **more})
+
+    def load(self):
+        frame = pl.DataFrame(self.pairs, infer_schema_length=None).with_columns(
+            pair_id=pl.int_range(pl.len()), label=pl.lit(1.0)
+        )
+        tables.write_table(layout.recoloured("own") / tables.PAIRS, frame, tables.pairs_schema())
+        splits = frame.with_columns(items=pl.lit("known"))
+        tables.write_table(layout.splits("own") / tables.SPLITS, splits, tables.splits_schema())
+        return study.load("own")
+
+
+def item(n):
+    return f"{n:032x}"
+
+
+P, A, B, C, D = map(item, range(5))
+
+
+@pytest.fixture
+def toy(project):
+    """One prompt that is a text of width 2, four responses that are images of width 3."""
+    toy = Toy()
+    toy.embed("text", {P: [1, 2]})
+    toy.embed("image", {A: [1, 0, 0], B: [0, 1, 0], C: [0, 0, 1]})
+    toy.ask("ann", "seen", "train", P, A, B)
+    toy.ask("bob", "seen", "test", P, B, A)
+    toy.ask("cat", "unseen", "test", P, A, C, test="test_unique", filtered="loser")
+    return toy
+
+
+def chosen_of(data):
+    q, c = data.comparisons.questions, data.comparisons
+    rows = torch.where(c.sign > 0, q.first[c.question], q.second[c.question])
+    return [data.response_ids[row] for row in rows]
+
+
+def test_images_answer_texts_each_in_its_own_width(toy):
+    data = toy.load()
+    assert (data.embeddings.prompts.shape, data.embeddings.responses.shape) == ((1, 2), (3, 3))
+    assert (data.prompt_ids, data.response_ids) == ([P], [A, B, C])
+    assert (data.embedders["prompts"].encoder, data.embedders["responses"].encoder) == (
+        "toy text", "toy image",
+    )  # fmt: skip
+    assert chosen_of(data) == [A, B, A]
+    assert data.embeddings.responses[data.response_ids.index(B)].tolist() == [0, 1, 0]
+
+
+def test_the_test_set_and_the_filtered_side_stand_beside_each_pair(toy):
+    data = toy.load()
+    assert data.places.columns == ["users", "split", "items", "test", "filtered"]
+    assert len(data.select("unseen", "test", test="test_unique")) == 1
+    assert len(data.select("unseen", "test", filtered="loser")) == 1
+    assert len(data.select("unseen", "test", filtered="winner")) == 0
+    assert len(data.select("seen", "test", test=None, filtered=None)) == 1
+
+
+def test_pairs_of_dropped_items_are_left_out_and_counted(toy):
+    """dan's pairs name D, which could not be encoded; he has others, so he stays. eve has none left."""
+    toy.drop(D)
+    toy.ask("dan", "seen", "train", P, A, D)
+    toy.ask("dan", "seen", "train", P, A, B)
+    toy.ask("eve", "seen", "train", P, D, B)
+    data = toy.load()
+    assert (data.dropped, len(data.comparisons), len(data.places)) == (2, 4, 4)
+    assert data.user_ids == {"seen": ["ann", "bob", "dan"], "unseen": ["cat"]}
+    assert chosen_of(data) == [A, B, A, A]
+
+
+def test_a_dropped_prompt_drops_its_pairs(toy):
+    toy.drop(D)
+    toy.ask("ann", "seen", "train", D, A, B)
+    assert toy.load().dropped == 1
+
+
+@pytest.mark.parametrize("side", ["prompt", "chosen", "each"])
+def test_where_no_pair_is_left_the_list_of_dropped_items_is_named(toy, side):
+    """A side that is lost as a whole is not taken for one that never was."""
+    toy.pairs = []
+    toy.drop(D)
+    toy.ask("ann", "seen", "train", D if side == "prompt" else P, D if side != "prompt" else A, B)
+    if side == "each":
+        toy.ask("ann", "seen", "train", P, A, D)
+    with pytest.raises(
+        PipelineError, match=r"no pair of own has items that could all be encoded; see data/\S+/dropped\.csv"
+    ):
+        toy.load()
+
+
+def test_an_item_that_was_neither_encoded_nor_dropped_is_one_sentence(toy):
+    toy.drop(B)
+    toy.ask("ann", "seen", "train", P, A, D)
+    toy.ask("ann", "seen", "val", P, A, D)
+    with pytest.raises(
+        PipelineError, match=rf"^2 pairs of own name a rejected without embedding, the first '{D}'; run"
+    ):
+        toy.load()
+
+
+def test_responses_of_two_modalities_are_refused(toy):
+    toy.embed("text", {P: [1, 2], D: [3, 4]})
+    toy.ask("ann", "seen", "train", P, D, A)
+    with pytest.raises(
+        PipelineError, match=r"the chosen items of own must all be of one modality, got both text and image"
+    ):
+        toy.load()
+
+
+def test_a_text_against_an_image_is_refused(toy):
+    toy.pairs = []
+    toy.ask("ann", "seen", "train", None, P, A)
+    with pytest.raises(
+        PipelineError,
+        match=r"chosen and rejected items of own must be of one modality, got text and image",
+    ):
+        toy.load()
+
+
+def test_pairs_with_and_without_a_prompt_are_refused(toy):
+    toy.ask("ann", "seen", "train", None, A, B)
+    with pytest.raises(PipelineError, match=r"every pair of own must have a prompt or none, got both; run"):
+        toy.load()
+
+
+def test_pairs_without_prompts_need_no_prompt_embeddings(toy):
+    toy.pairs = []
+    toy.ask("ann", "seen", "train", None, A, B)
+    data = toy.load()
+    assert data.embedders["prompts"] is None
+    assert (data.prompt_ids, data.embeddings.prompts.shape) == ([], (0, 0))
+
+
+def test_a_seen_half_alone_and_an_unseen_half_alone_are_numbered_from_zero(toy):
+    toy.pairs = [pair for pair in toy.pairs if pair["users"] == "unseen"]
+    data = toy.load()
+    assert data.user_ids == {"seen": [], "unseen": ["cat"]}
+    assert data.comparisons.user.tolist() == [0]
+
+
+def test_names_that_no_pair_uses_any_more_are_no_users_and_no_items(toy, project):
+    """Dictionary columns keep the names of rows that were filtered out, as polars' own categories do."""
+    toy.load()
+    path = layout.recoloured("own") / tables.PAIRS
+    whole = tables.read_arrow(path, "")
+    codes, names = tables.codes(whole["chosen"])
+    spare = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array([*names, item(99)]))
+    people = tables.codes(whole["user_id"])
+    users = pa.DictionaryArray.from_arrays(pa.array(people[0]), pa.array([*people[1], "zoe"]))
+    frame = whole.set_column(whole.schema.get_field_index("chosen"), whole.schema.field("chosen"), spare)
+    frame = frame.set_column(frame.schema.get_field_index("user_id"), frame.schema.field("user_id"), users)
+    tables.write_table(path, frame, tables.pairs_schema())
+    data = study.load("own")
+    assert data.user_ids == {"seen": ["ann", "bob"], "unseen": ["cat"]}
+    assert chosen_of(data) == [A, B, A]
+
+
+def test_groups_are_told_where_all_users_have_one(toy):
+    for pair, group in zip(toy.pairs, ("G1", "G2", "G1"), strict=True):
+        pair["group"] = group
+    assert toy.load().groups == {"seen": ["G1", "G2"], "unseen": ["G1"]}
+    del toy.pairs[0]["group"]
+    assert toy.load().groups is None

@@ -29,6 +29,29 @@ def test_a_text_and_a_vector_of_the_same_bytes_differ():
     assert tables.item_id("text", b"Yes") == tables.text_id("Yes") != tables.item_id("vector", b"Yes")
 
 
+def test_an_images_id_is_its_place_and_its_filter():
+    """`printf 'image\\0ffff||||' | sha256sum`, and with all parts filled."""
+    assert tables.image_id("ffff") == "2573084448dee174644405d531857b9b"
+    assert tables.image_id("ffff", 2, 7, "jpg_0", "mix #1f5fff 0.35") == "ee98ce7ca371ab6b5890271e59db6def"
+
+
+def test_every_part_of_a_place_counts():
+    """Row 0 is not no row."""
+    places = [("f",), ("g",), ("f", 0, 0, "a"), ("f", 0, 1, "a"), ("f", 1, 0, "a"), ("f", 0, 0, "b")]
+    places += [(*place, *[None] * (4 - len(place)), "mix #1f5fff 0.35") for place in places]
+    assert len({tables.image_id(*place) for place in places}) == 12
+
+
+def test_codes_are_whole_numbers_with_names_and_null_is_minus_one():
+    """Two chunks with dictionaries of their own are brought to one."""
+    chunks = [pa.array(part).dictionary_encode() for part in (["a", None, "b"], ["c", "a"])]
+    codes, names = tables.codes(pa.chunked_array(chunks))
+    assert [names[code] if code >= 0 else None for code in codes] == ["a", None, "b", "c", "a"]
+    assert sorted(names) == ["a", "b", "c"]
+    empty = tables.codes(pa.chunked_array([], pa.dictionary(pa.int32(), pa.string())))
+    assert (empty[0].tolist(), empty[1]) == ([], [])
+
+
 def test_text_items_are_distinct_and_ordered_by_id():
     items = tables.text_items(["Yes", "No", "Yes"])
     assert items["item_id"].to_list() == sorted([tables.text_id("Yes"), tables.text_id("No")])
@@ -38,9 +61,12 @@ def test_text_items_are_distinct_and_ordered_by_id():
 
 
 def test_schemas_name_their_columns():
-    assert tables.items_schema().names == ["item_id", "modality", "text", "vector"]
+    assert tables.items_schema().names == [
+        "item_id", "modality", "text", "vector", "file", "row_group", "row", "column", "filter",
+    ]  # fmt: skip
     assert tables.pairs_schema().names == [
         "pair_id", "user_id", "prompt", "chosen", "rejected", "label", "group", "users", "split",
+        "test", "filtered", "weight", "time",
     ]  # fmt: skip
     assert tables.splits_schema().names == ["pair_id", "users", "split", "items"]
 
@@ -53,7 +79,8 @@ def test_a_table_is_written_in_its_schema_with_nulls_where_columns_are_absent(tm
     assert back["group"].null_count() == 2
     assert back["label"].dtype == pl.Float32
     assert back.with_columns(pl.col(pl.Categorical).cast(pl.String)).row(1, named=True) == {
-        "pair_id": 1, **PAIRS, "group": None, "users": None, "split": None,
+        "pair_id": 1, **PAIRS, "group": None, "users": None, "split": None, "test": None,
+        "filtered": None, "weight": None, "time": None,
     }  # fmt: skip
 
 

@@ -52,7 +52,10 @@ def test_no_unseen_user_is_in_a_model(small, dataset, name):
 
 def test_the_model_names_its_encoder_and_options(small):
     model = RewardModel.load(layout.models("own") / "model")
-    assert model.encoder["encoder"] == "hashed-words"
+    assert model.encoder["prompts"] == model.encoder["responses"]
+    assert model.encoder["responses"]["encoder"] == "hashed-words"
+    vectors = RewardModel.load(layout.models("simulated") / "model").encoder
+    assert (vectors["prompts"], vectors["responses"]["encoder"]) == (None, "none")
     assert (model.config.latent, model.fit_config.epochs) == (4, 60)
 
 

@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -16,11 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.datasets import own
+from pipeline.datasets.own_items import Texts
 from pipeline.errors import PipelineError
+from pipeline.knobs import PrepareOwn
 from pipeline.tables import items_schema, pairs_schema, text_id
 
-CROWD = Path(__file__).parents[3] / "../shared/data/ukpconvarg"
 TEXTS = ["user_id", "prompt", "chosen", "rejected"]
+SHAPE = [*TEXTS, "label", "split", "timestamp"]
 GOOD = {"user_id": "007", "prompt": "why?", "chosen": "so", "rejected": "no"}
 
 
@@ -51,7 +52,20 @@ def as_parquet(rows, **types):
     return out.getvalue()
 
 
+def counted(read, **others):
+    """All counts, where what is not said is 0, and what is not dropped is kept."""
+    none = dict.fromkeys(("ties", "ties_dropped", "identical_dropped", "duplicates"), 0)
+    counts = {"read": read, **none, **others}
+    dropped = counts["ties_dropped"] + counts["identical_dropped"]
+    return {**counts, "dropped": dropped, "kept": read - dropped}
+
+
 WRITERS = {"a.csv": as_csv, "a.jsonl": as_jsonl, "a.parquet": as_parquet}
+
+
+def kept(paths, ties="drop"):
+    knobs = PrepareOwn(ties=ties, prompts="text", responses="text")
+    return own.keep(own.read(paths, knobs), {"text": Texts()}, knobs)
 
 
 @pytest.fixture
@@ -59,12 +73,11 @@ def read(tmp_path):
     """Read files given by name and bytes; they lie under names without a suffix, as in the store."""
 
     def read(ties="drop", **contents):
-        files = []
+        paths = {}
         for name, content in contents.items():
-            path = tmp_path / f"{len(files)}"
-            path.write_bytes(content)
-            files.append((name, path))
-        return own.read(files, ties=ties)
+            paths[name] = tmp_path / f"{len(paths)}"
+            paths[name].write_bytes(content)
+        return kept(paths, ties)
 
     return read
 
@@ -81,9 +94,9 @@ WHOLE = [("ann", "train"), ("ann", "test"), ("bob", "adapt"), ("bob", "test")]
 def test_every_format_gives_the_same_frame(read, name):
     rows = [row(label=1.0), row(user_id="b", chosen='say "no", \n please', label=0.75)]
     frame, counts = read(**{name: WRITERS[name](rows)})
-    assert frame.to_dicts() == [{**each, "split": None} for each in rows]
-    assert frame.schema == dict.fromkeys(TEXTS, pl.String) | {"label": pl.Float32, "split": pl.String}
-    assert counts == {"read": 2, "ties": 0, "ties_dropped": 0, "kept": 2, "duplicates": 0}
+    assert frame.select(SHAPE).to_dicts() == [{**each, "split": None, "timestamp": None} for each in rows]
+    assert frame.select(SHAPE).dtypes == [*[pl.String] * 4, pl.Float32, pl.String, pl.Datetime("us")]
+    assert counts == counted(2)
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -122,12 +135,12 @@ def test_categories_and_decimals_in_parquet_are_read(read):
         label=pa.decimal128(3, 1),
     )
     frame, _ = read(**{"a.parquet": content})
-    assert frame.row(0) == ("007", "why?", "so", "no", 1.0, None)
+    assert frame.select(SHAPE).row(0) == ("007", "why?", "so", "no", 1.0, None, None)
 
 
 def test_other_columns_are_ignored(read):
     frame, _ = read(**{"a.jsonl": as_jsonl([row(when="now", nested={"a": [1]})])})
-    assert frame.columns == [*TEXTS, "label", "split"]
+    assert not {"when", "nested"} & set(frame.columns)
 
 
 def test_files_are_read_in_their_order(read):
@@ -137,12 +150,22 @@ def test_files_are_read_in_their_order(read):
     assert counts["read"] == 3
 
 
-@pytest.mark.parametrize(("ties", "kept", "dropped"), [("drop", 1, 2), ("keep", 3, 0)])
-def test_ties_are_dropped_or_kept_and_counted(read, ties, kept, dropped):
-    rows = [row(label=0.5), row(label=1), row(label=0.5, chosen="no")]
+@pytest.mark.parametrize(("ties", "left", "dropped"), [("drop", 1, 2), ("keep", 3, 0)])
+def test_ties_are_dropped_or_kept_and_counted(read, ties, left, dropped):
+    rows = [row(label=0.5), row(label=1), row(label=0.5, chosen="maybe")]
     frame, counts = read(ties, **{"a.csv": as_csv(rows)})
-    assert len(frame) == kept
-    assert counts == {"read": 3, "ties": 2, "ties_dropped": dropped, "kept": kept, "duplicates": 0}
+    assert len(frame) == left
+    assert counts == counted(3, ties=2, ties_dropped=dropped)
+
+
+@pytest.mark.parametrize(("ties", "dropped"), [("drop", (2, 2)), ("keep", (0, 3))])
+def test_a_response_compared_with_itself_is_dropped_and_counted(read, ties, dropped):
+    """Five rows: two say that a text beats itself, one that it ties with itself, one is a tie, one is left."""
+    same, tie = row(chosen="no"), row(label=0.5)
+    rows = [same | {"label": 1}, tie, same | {"label": 0.7}, same | {"label": 0.5}, row(label=1)]
+    frame, counts = read(ties, **{"a.csv": as_csv(rows)})
+    assert counts == counted(5, ties=2, ties_dropped=dropped[0], identical_dropped=dropped[1])
+    assert (frame["chosen"] == "so").all()
 
 
 def test_duplicates_are_kept_and_counted(read):
@@ -156,7 +179,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_fine(read):
     for name in ("a.csv", "a.jsonl"):
         content = WRITERS[name]([GOOD]).replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
         frame, _ = read(**{name: b"\xef\xbb\xbf" + content})
-        assert frame.row(0)[:4] == tuple(GOOD.values())
+        assert frame.select(TEXTS).row(0) == tuple(GOOD.values())
 
 
 def test_blank_lines_are_no_rows(read):
@@ -220,7 +243,7 @@ def test_any_text_survives_every_format(tmp_path_factory, rows):
     for name, write in WRITERS.items():
         path = tmp_path_factory.mktemp("any") / "content"
         path.write_bytes(write(rows))
-        frame, _ = own.read([(name, path)], ties="drop")
+        frame, _ = kept({name: path})
         assert frame.select(TEXTS).to_dicts() == rows, name
 
 
@@ -417,11 +440,11 @@ BAD_FILES = {
         as_csv([row(rejected="")]),
         "rejected in row 1 (line 2) of a.csv must not be empty",
     ),
-    "chosen identical to rejected": (
+    "nothing but responses compared with themselves": (
         "a.csv",
-        as_csv([GOOD] + [row(chosen="no")] * 42),
-        "chosen in row 2 (line 3) of a.csv (and 41 more rows) is identical to rejected, got 'no'; remove the "
-        "row, or set its label to 0.5",
+        as_csv([row(chosen="no", label=1), row(chosen="no", label=1), row(label=0.5)]),
+        "none of 3 rows is left once ties (1) and responses compared with themselves (2) are dropped; add "
+        "comparisons",
     ),
     "text as label": (
         "a.csv",
@@ -590,11 +613,6 @@ def test_finds_a_user_in_both_halves_across_files(read):
         read(**{"a.csv": first, "b.jsonl": second})
 
 
-def test_identical_answers_may_tie(read):
-    frame, counts = read("keep", **{"a.csv": as_csv([row(chosen="no", label=0.5)])})
-    assert counts["kept"] == len(frame) == 1
-
-
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.7, 0.9])
 def test_damaged_parquet_is_an_error_if_it_shows(read, share):
     content = bytearray(as_parquet([row(user_id=str(n)) for n in range(100)]))
@@ -607,9 +625,16 @@ def test_damaged_parquet_is_an_error_if_it_shows(read, share):
     assert told == "100 rows" or told.startswith("a.parquet ")
 
 
+def write(frame, folder):
+    texts = Texts()
+    for role in own.ROLES:
+        texts.ids(frame, role)
+    own.write_tables(frame, {"text": texts}, folder)
+
+
 def test_prepare_writes_items_and_pairs(read, tmp_path):
     frame, _ = read(**{"a.csv": as_csv([GOOD, row(user_id="b", chosen="no", rejected="so")])})
-    own.write(frame, tmp_path / "out")
+    write(frame, tmp_path / "out")
     items = pq.read_table(tmp_path / "out/items.parquet")
     pairs = pq.read_table(tmp_path / "out/pairs.parquet")
     assert items.schema.equals(items_schema())
@@ -619,14 +644,14 @@ def test_prepare_writes_items_and_pairs(read, tmp_path):
     }
     why, so, no = map(text_id, ("why?", "so", "no"))
     assert [tuple(each.values()) for each in pairs.to_pylist()] == [
-        (0, "007", why, so, no, 1.0, None, None, None),
-        (1, "b", why, no, so, 1.0, None, None, None),
+        (0, "007", why, so, no, 1.0, *[None] * 7),
+        (1, "b", why, no, so, 1.0, *[None] * 7),
     ]
 
 
 def test_prepare_calls_a_user_unseen_who_has_adapt_rows(read, tmp_path):
     frame, _ = read(**{"a.csv": as_csv(splits(*WHOLE, ("ann", "val"), ("bob", "val")))})
-    own.write(frame, tmp_path)
+    write(frame, tmp_path)
     pairs = pl.read_parquet(tmp_path / "pairs.parquet")
     assert pairs["users"].to_list() == ["seen", "seen", "unseen", "unseen", "seen", "unseen"]
     assert pairs["split"].to_list() == frame["split"].to_list()
@@ -634,7 +659,7 @@ def test_prepare_calls_a_user_unseen_who_has_adapt_rows(read, tmp_path):
 
 def test_prepare_leaves_prompts_null_where_there_are_none(read, tmp_path):
     frame, _ = read(**{"a.csv": as_csv([row(prompt="")])})
-    own.write(frame, tmp_path)
+    write(frame, tmp_path)
     assert pl.read_parquet(tmp_path / "pairs.parquet")["prompt"].to_list() == [None]
     assert sorted(pl.read_parquet(tmp_path / "items.parquet")["text"]) == ["no", "so"]
 
@@ -643,55 +668,3 @@ def test_importing_the_dataset_imports_no_polars():
     code = "import sys, pipeline.datasets.own; print({'polars', 'pyarrow', 'torch'} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "set()"
-
-
-@pytest.fixture(scope="module")
-def crowd():
-    """84,445 judgements by crowd workers on which of two arguments convinces more, in own's shape."""
-    if not CROWD.is_dir():
-        pytest.skip(f"{CROWD} is not on this machine")
-    arguments, judgements, topics = (
-        pl.read_parquet(CROWD / f"{name}.parquet") for name in ("arguments", "judgements", "topics")
-    )
-    second = pl.col("value") == "a2"
-    for side in ("left", "right"):
-        texts = arguments.select("topic", pl.col("arg_id").alias(f"{side}_id"), pl.col("text").alias(side))
-        judgements = judgements.join(texts, on=["topic", f"{side}_id"], how="left", maintain_order="left")
-    return judgements.join(topics, on="topic", how="left", maintain_order="left").select(
-        "user_id",
-        pl.col("title").alias("prompt"),
-        pl.when(second).then("right").otherwise("left").alias("chosen"),
-        pl.when(second).then("left").otherwise("right").alias("rejected"),
-        pl.when(pl.col("value") == "equal").then(0.5).otherwise(1.0).alias("label"),
-    )
-
-
-def test_real_judgements_of_identical_arguments_are_refused(crowd, tmp_path):
-    """Fifteen pairs of arguments have the same text; five of their 75 judgements prefer one all the same."""
-    crowd.write_parquet(tmp_path / "crowd")
-    with pytest.raises(
-        PipelineError, match=r"of crowd\.parquet \(and 4 more rows\) is identical to rejected"
-    ):
-        own.read([("crowd.parquet", tmp_path / "crowd")], ties="drop")
-
-
-def test_real_judgements_are_counted_in_full(crowd, tmp_path):
-    """84,445 judgements, 5 of them refused above, 19,105 ties."""
-    assert len(crowd) == 84_445
-    sound = crowd.filter((pl.col("chosen") != pl.col("rejected")) | (pl.col("label") == 0.5))
-    sound.write_parquet(tmp_path / "0")
-    sound.write_csv(tmp_path / "1")
-    sound.write_ndjson(tmp_path / "2")
-    results = [
-        own.read([(name, tmp_path / f"{n}")], ties="drop")
-        for n, name in enumerate(["a.parquet", "a.csv", "a.jsonl"])
-    ]
-    for frame, counts in results:
-        assert counts | {"duplicates": 0} == {
-            "read": 84_440,
-            "ties": 19_105,
-            "ties_dropped": 19_105,
-            "kept": 65_335,
-            "duplicates": 0,
-        }
-        assert frame.equals(results[0][0])

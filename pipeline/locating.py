@@ -1,0 +1,42 @@
+"""Locating: unseen users' weights from none, few and more of their comparisons, over random draws."""
+
+import torch
+
+from pal.adapt import comparison_log_likelihoods
+from pal.saved import SavedModel
+from pipeline.knobs import Evaluate
+from pipeline.study import Study
+
+
+def locate(data: Study, model: SavedModel, knobs: Evaluate) -> dict[int, list[torch.Tensor]]:
+    """Unseen users' weights from each number of shots, one table per draw; nested within a draw (D18).
+
+    A user with fewer comparisons than shots is located from all of them. Where no user has any, there is
+    nothing but zero shots.
+    """
+    pairs = data.select("unseen", "adapt")
+    n_users = data.n_users("unseen")
+    generator = torch.Generator().manual_seed(knobs.seed)
+    with torch.inference_mode():
+        each = comparison_log_likelihoods(
+            model.head, model.prior, data.embeddings, pairs, model.fit_config.loss
+        )
+        located = {0: [model.prior.weights(each.new_zeros(n_users, each.shape[1]))]}
+        for _ in range(knobs.draws if len(pairs) else 0):
+            place = places_in_user(pairs.user, n_users, generator)
+            for shots in knobs.shots:
+                rows = (place < shots).nonzero().squeeze(1)
+                total = each.new_zeros(n_users, each.shape[1]).index_add(0, pairs.user[rows], each[rows])
+                located.setdefault(shots, []).append(model.prior.weights(total))
+    return located
+
+
+def places_in_user(user: torch.Tensor, n_users: int, generator: torch.Generator) -> torch.Tensor:
+    """Each comparison's place, from 0, in a random order of its user's comparisons."""
+    shuffled = torch.randperm(len(user), generator=generator)
+    order = shuffled[torch.argsort(user[shuffled], stable=True)]
+    counts = torch.bincount(user, minlength=n_users)
+    starts = (counts.cumsum(0) - counts).repeat_interleave(counts)
+    place = torch.empty_like(user)
+    place[order] = torch.arange(len(user)) - starts
+    return place

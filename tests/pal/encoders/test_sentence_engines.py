@@ -1,0 +1,166 @@
+"""Engines and precisions: what goes together, and that every engine gives torch's vectors."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from pal.encoders import sentence_engines, sentence_models, sentence_onnx
+from pal.errors import PalError
+
+NAME = "sentence-transformers:org/tiny"
+TEXTS = ["I love painting.", "Numbers bore me, and they always have.", "", "word " * 100]
+
+
+def encoder(folder, engine, precision="float32"):
+    described = sentence_models.describe(NAME, str(folder), precision=precision, engine=engine)
+    return sentence_models.load(described, "cpu")
+
+
+@pytest.fixture(scope="module")
+def expected(tiny):
+    return encoder(tiny, "torch").encode(TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("precision", "engine", "device", "words"),
+    [
+        (
+            "float64",
+            "torch",
+            None,
+            "encode.precision must be one of float32, bfloat16, float16, got 'float64'",
+        ),
+        ("float32", "jax", None, "encode.engine must be one of torch, compile, onnx, got 'jax'"),
+        (
+            "float16",
+            "torch",
+            "cpu",
+            "encode.precision float16 needs a GPU, got device cpu, .*; set it to bfloat16",
+        ),
+        ("bfloat16", "onnx", None, "encode.engine onnx computes in float32, got encode.precision 'bfloat16'"),
+        ("float32", "onnx", "cuda", "encode.engine onnx runs on the CPU, got device 'cuda'"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(precision, engine, device, words):
+    with pytest.raises(PalError, match=words):
+        sentence_engines.refuse(precision, engine, device)
+
+
+@pytest.mark.parametrize(
+    ("precision", "engine", "device"),
+    [("bfloat16", "torch", "cpu"), ("float16", "compile", "cuda"), ("float16", "torch", None)],
+)
+def test_what_goes_together_is_not_refused(precision, engine, device):
+    sentence_engines.refuse(precision, engine, device)
+
+
+def test_missing_packages_are_named_with_the_command(monkeypatch):
+    monkeypatch.setattr(sentence_engines, "find_spec", lambda name: None)
+    with pytest.raises(PalError) as caught:
+        sentence_engines.refuse("float32", "onnx")
+    assert str(caught.value) == (
+        "encode.engine onnx needs the packages onnxruntime and onnx, got no onnxruntime; run `pip install "
+        "onnxruntime onnx`, or set encode.engine to torch"
+    )
+
+
+def test_float16_on_a_cpu_is_refused_when_loaded(tiny):
+    with pytest.raises(PalError, match="float16 needs a GPU, got device cpu"):
+        encoder(tiny, "torch", "float16")
+
+
+def test_engine_and_precision_are_described(tiny):
+    found = sentence_models.describe(NAME, str(tiny), precision="bfloat16", engine="compile")
+    assert (found.engine, found.precision) == ("compile", "bfloat16")
+
+
+def test_compiled_batches_are_all_of_one_kind(tiny, expected, monkeypatch):
+    """At least two rows, and always a mask: what is built once serves all. The building itself, half a minute,
+    is left out here; benchmarks/text.py has it."""
+    import torch
+
+    shapes = []
+
+    def compiled(self, **options):
+        forward = self.forward
+
+        def watched(input_ids, attention_mask):
+            shapes.append((len(input_ids) > 1, attention_mask is not None))
+            return forward(input_ids=input_ids, attention_mask=attention_mask)
+
+        self.forward = watched
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compiled)
+    found = encoder(tiny, "compile")
+    assert np.abs(found.encode(TEXTS) - expected).max() < 1e-6
+    assert np.abs(found.encode(TEXTS[:1]) - expected[:1]).max() < 1e-6
+    assert set(shapes) == {(True, True)}
+
+
+def test_what_cannot_be_compiled_is_one_sentence(tiny, monkeypatch):
+    import torch
+
+    def broken(self, **options):
+        def forward(**given):
+            raise RuntimeError("no\ncompiler")
+
+        self.forward = forward
+
+    monkeypatch.setattr(torch.nn.Module, "compile", broken)
+    with pytest.raises(
+        PalError, match=r"could not build .*tiny \(no compiler\); install a C\+\+ compiler, or set"
+    ):
+        encoder(tiny, "compile")
+
+
+class TestOnnx:
+    @pytest.fixture(autouse=True)
+    def store(self, tmp_path, monkeypatch):
+        for name in sentence_engines.ONNX_PACKAGES:
+            if importlib.util.find_spec(name) is None:
+                pytest.skip(f"{name} is not installed: it is an extra")
+        monkeypatch.setenv("PAL_STORE", str(tmp_path / "store"))
+        return tmp_path / "store/onnx"
+
+    def test_vectors_are_torchs(self, tiny, expected):
+        found = encoder(tiny, "onnx")
+        assert np.abs(found.encode(TEXTS) - expected).max() < 1e-5
+        assert np.abs(found.encode(TEXTS[:1]) - expected[:1]).max() < 1e-5
+
+    def test_the_network_is_exported_once(self, tiny, store, monkeypatch):
+        encoder(tiny, "onnx")
+        files = list(store.rglob("*.onnx"))
+        assert len(files) == 1
+        monkeypatch.setattr(sentence_onnx, "_export", None)
+        encoder(tiny, "onnx")
+        assert list(store.rglob("*.onnx")) == files
+
+    def test_a_damaged_export_is_made_again(self, tiny, store, expected):
+        encoder(tiny, "onnx")
+        [path] = store.rglob("*.onnx")
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        assert np.abs(encoder(tiny, "onnx").encode(TEXTS) - expected).max() < 1e-5
+        assert sentence_onnx.sha256_of(next(store.rglob("*.onnx"))) == next(store.rglob("*.onnx")).stem
+
+    def test_a_network_that_cannot_be_exported_is_one_sentence(self, tiny, store, monkeypatch):
+        import torch
+
+        def fail(*args, **kwargs):
+            raise torch.onnx.errors.UnsupportedOperatorError("aten::new", 17, None)
+
+        monkeypatch.setattr(torch.onnx, "export", fail)
+        with pytest.raises(
+            PalError, match=r"tiny could not be exported to ONNX \(.*aten::new.*\); set encode"
+        ):
+            encoder(tiny, "onnx")
+        assert not list(store.iterdir())
+
+    def test_an_export_with_other_vectors_is_refused_and_not_kept(self, tiny, store, monkeypatch):
+        monkeypatch.setattr(sentence_onnx, "NEAR", -1.0)
+        with pytest.raises(
+            PalError, match=r"exported to ONNX must give torch's vectors, got some .* apart; set"
+        ):
+            encoder(tiny, "onnx")
+        assert not list(store.rglob("*.onnx"))

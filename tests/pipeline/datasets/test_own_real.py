@@ -1,0 +1,84 @@
+"""A real log of 84,445 judgements by crowd workers, where it is at hand: read, prepared and split."""
+
+import json
+
+import polars as pl
+import pytest
+
+from benchmarks import ukpconvarg
+from pipeline import download, layout, params, prepare, recolour, split
+from pipeline.datasets import own
+from pipeline.datasets.own_items import Texts
+from pipeline.knobs import PrepareOwn
+
+COUNTS = {
+    "read": 84_445,
+    "ties": 19_105,
+    "ties_dropped": 19_105,
+    "identical_dropped": 5,
+    "kept": 65_335,
+    "duplicates": 101,
+    "dropped": 19_110,
+}
+
+
+@pytest.fixture(scope="module")
+def judgements():
+    """Which of two arguments convinces more, as two responses and a winner."""
+    folder = ukpconvarg.find()
+    if folder is None:
+        pytest.skip("the judgements of UKPConvArg1 are not on this machine (../shared/data/ukpconvarg)")
+    return ukpconvarg.comparisons(folder)
+
+
+def test_the_judgements_read_the_same_in_every_format(judgements, tmp_path):
+    """Of 84,445 judgements 19,105 are ties; 5 of the others prefer one of two arguments with the same text."""
+    judgements.write_parquet(tmp_path / "a.parquet")
+    judgements.write_csv(tmp_path / "a.csv")
+    judgements.with_columns(pl.col("timestamp").dt.epoch("s")).write_ndjson(tmp_path / "a.jsonl")
+    knobs = PrepareOwn(ties="drop", prompts="text", responses="text")
+    frames = []
+    for path in sorted(tmp_path.iterdir()):
+        frame, counts = own.keep(own.read({path.name: path}, knobs), {"text": Texts()}, knobs)
+        assert counts == COUNTS
+        frames.append(frame.drop("file", "row", "line"))
+    assert frames[0].equals(frames[1])
+    assert frames[0].equals(frames[2])
+
+
+def test_the_longer_argument_wins_in_two_thirds_of_the_judgements(judgements, tmp_path):
+    """131 of the 65,335 have arguments of equal length, which count half."""
+    judgements.write_parquet(tmp_path / "a.parquet")
+    knobs = PrepareOwn(ties="drop", prompts="text", responses="text")
+    frame, _ = own.keep(own.read({"a.parquet": tmp_path / "a.parquet"}, knobs), {"text": Texts()}, knobs)
+    longer = frame.select(
+        pl.col("chosen").str.len_chars() - pl.col("rejected").str.len_chars().cast(pl.Int64)
+    )
+    assert (longer == 0).sum().item() == 131
+    assert ((longer > 0).mean() + (longer == 0).mean() / 2).item() == pytest.approx(0.6848, abs=1e-4)
+
+
+@pytest.mark.parametrize("by", ["random", "time"])
+def test_the_judgements_are_prepared_and_split(judgements, project, by):
+    """1,052 arguments are 1,038 texts, on 32 topics; 181 judgements are of workers with no other one."""
+    judgements.write_parquet(project.root / "judgements.parquet")
+    project.set({"datasets": ["own"], "source.own": "judgements.parquet", "split.own.by": by})
+    own.find(params.load()).check()
+    for stage in (download, prepare, recolour, split):
+        stage.main("own")
+    items = pl.read_parquet(layout.prepared("own") / "items.parquet")
+    assert len(items) == 1_038 + 32
+    assert json.loads((layout.prepared("own") / "manifest.json").read_text())["counts"] == COUNTS
+    counts = json.loads((layout.splits("own") / "manifest.json").read_text())["counts"]
+    assert (counts["read"], counts["dropped"]) == (65_335, 181)
+    pairs = pl.read_parquet(layout.prepared("own") / "pairs.parquet", columns=["pair_id", "user_id", "time"])
+    places = pl.read_parquet(layout.splits("own") / "splits.parquet").join(pairs, on="pair_id")
+    assert places["user_id"].n_unique() == pairs["user_id"].n_unique() - 165
+    known = places.filter(pl.col("items").cast(pl.String) == "known")
+    learned, tested = (
+        known.filter(pl.col("split").cast(pl.String).is_in(names)).group_by("user_id").agg(pl.col("time"))
+        for names in (["train", "adapt"], ["test"])
+    )
+    both = learned.join(tested, on="user_id")
+    in_order = both.select(pl.col("time").list.max() <= pl.col("time_right").list.min()).to_series()
+    assert in_order.all() == (by == "time")

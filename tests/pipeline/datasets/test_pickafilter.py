@@ -1,0 +1,133 @@
+"""Pick-a-Filter: who takes part, in which group, seen or not; the table of the paper."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import params
+from pipeline.datasets import pickafilter
+from pipeline.errors import PipelineError
+from pipeline.knobs import PreparePickafilter
+
+
+def test_the_sample_is_made_by_the_program(project):
+    found = pickafilter.find(params.load())
+    assert found.source.startswith("sample: ")
+    assert not found.paths
+    assert not found.links
+    assert not found.remotes
+    assert found.make is not None
+
+
+def test_pickapic_v1_means_what_its_source_names(project, shards):
+    shards.write("train-0.parquet", [shards.row()])
+    project.set({"source.pickafilter": "pickapic_v1", "source.pickapic_v1": str(shards.folder)})
+    found = pickafilter.find(params.load())
+    assert list(found.links) == ["train-0.parquet"]
+    assert found.source == f"Pick-a-Pic v1 from {shards.folder}"
+
+
+@pytest.fixture
+def small(project, shards):
+    """Users 1 to 8 with 9 - user train rows and one in test; 9 has few labels, 10 and 11 lack a split."""
+    train = [(user, 9 - user) for user in range(1, 9)] + [(9, 1), (10, 9)]
+    shards.write("train-0.parquet", [shards.row(user=user) for user, n in train for _ in range(n)])
+    shards.write("validation-0.parquet", [shards.row(user=user) for user in (1, 4, 9, 10)])
+    test = [shards.row(user=user) for user in (*range(1, 9), 8, 9, 11)]
+    shards.write("test-0.parquet", [*test, shards.row(user=1, label=0.5)])
+    shards.write("test_unique-0.parquet", [shards.row(user=1)])
+    project.set({"prepare.pickafilter.min_labels": 2, "prepare.pickafilter.seen_users_per_group": 2})
+    project.files = shards.files()
+    project.out = project.root / "out"
+    project.out.mkdir()
+    return project
+
+
+def test_users_in_both_with_enough_labels_take_part_and_the_rest_is_counted(small, read_pairs):
+    """Labels are train and test together: 9, 8, 7, 6, 5, 4, 3 and 1 + 2 = 3; user 9 has 2."""
+    counts = pickafilter.prepare(params.load(), small.files, small.out)
+    assert counts["read"] == counts["kept"] + counts["dropped"] == 36 + 1 + 9 + 4 + 12 + 1
+    reasons = ("ties", "test_unique", "users_not_in_both", "users_with_few_labels", "users_in_both", "users")
+    assert [counts[name] for name in reasons] == [1, 1, 11, 3, 9, 8]
+    pairs, _ = read_pairs(small.out)
+    assert set(pairs["user_id"]) == {str(user) for user in range(1, 9)}
+
+
+def test_the_busiest_of_each_group_are_seen_and_the_rest_is_located_from_its_train_rows(small, read_pairs):
+    pickafilter.prepare(params.load(), small.files, small.out)
+    pairs, _ = read_pairs(small.out)
+    users = pairs.select("user_id", "users", "group").unique().sort("user_id")
+    assert users["users"].to_list() == ["seen"] * 4 + ["unseen"] * 4
+    assert users.group_by("users", "group").len()["len"].to_list() == [2, 2, 2, 2]
+    places = set(pairs.select("users", "split").unique().iter_rows())
+    assert places == {
+        ("seen", "train"),
+        ("seen", "val"),
+        ("seen", "test"),
+        ("unseen", "adapt"),
+        ("unseen", "test"),
+    }
+
+
+def test_the_table_is_that_of_the_paper(small):
+    """Groups of the first four are (1, 4) and (2, 3), of the others (5, 8) and (6, 7), in either order: train
+    8 + 5 and 7 + 6 = 13 each, 4 + 1 and 3 + 2 = 5 each; both validation rows are of 1 and 4."""
+    pickafilter.prepare(params.load(), small.files, small.out)
+    table = json.loads((small.out / "table3.json").read_text())
+    assert "published" not in table
+    groups = table["pairs"]
+    assert sorted(group["seen"] for group in groups.values()) == [[13, 0, 2], [13, 2, 2]]
+    assert sorted(group["unseen"] for group in groups.values()) == [[5, 0, 2], [5, 0, 3]]
+    for group in groups.values():
+        assert group["total"] == [a + b for a, b in zip(group["seen"], group["unseen"], strict=True)]
+
+
+def test_beside_pick_a_pic_itself_stand_the_published_numbers(small):
+    """They add up: seen train 116,031 and seen test 3,693 are in the paper's text."""
+    small.set({"source.pickafilter": "pickapic_v1", "source.pickapic_v1": "anywhere"})
+    pickafilter.prepare(params.load(), small.files, small.out)
+    published = json.loads((small.out / "table3.json").read_text())["published"]
+    assert sum(group["seen"][0] for group in published.values()) == 116_031
+    assert sum(group["seen"][2] for group in published.values()) == 3_693
+    for group in published.values():
+        assert group["total"] == [a + b for a, b in zip(group["seen"], group["unseen"], strict=True)]
+
+
+def test_too_few_users_to_leave_some_unseen_are_refused(small):
+    small.set({"prepare.pickafilter.seen_users_per_group": 4})
+    with pytest.raises(
+        PipelineError,
+        match=r"must leave unseen users in both groups, got 4 of groups of 4 and 4 users .*lower it",
+    ):
+        pickafilter.prepare(params.load(), small.files, small.out)
+
+
+def test_two_pictures_of_one_split_do_not_make_a_study(small, shards):
+    small.set({"prepare.pickafilter.min_labels": 100})
+    with pytest.raises(PipelineError, match=r"got 2 of groups of 0 and 0 users .* more than 100 labels"):
+        pickafilter.prepare(params.load(), small.files, small.out)
+
+
+@given(st.integers(0, 300), st.integers(0, 50))
+def test_the_groups_are_as_large_as_each_other_and_take_turns(count, seed):
+    group = pickafilter.snake(count, np.random.default_rng(seed))
+    assert len(group) == count
+    assert abs(2 * group.sum() - count) <= 1
+    for start in range(0, count - 3, 4):
+        assert group[start] == group[start + 3] != group[start + 1] == group[start + 2]
+
+
+@given(st.lists(st.integers(51, 4000), min_size=8, max_size=250), st.integers(0, 9))
+def test_totals_match_and_the_order_of_rows_changes_nothing(labels, seed):
+    knobs = PreparePickafilter(min_labels=50, seen_users_per_group=2)
+    people = pl.DataFrame({"user_id": range(len(labels)), "labels": labels})
+    groups = pickafilter.assign(people, knobs, seed)
+    again = pickafilter.assign(people.sample(fraction=1, shuffle=True, seed=seed), knobs, seed)
+    assert again.sort("user_id").equals(groups.sort("user_id"))
+    totals = groups.join(people, on="user_id").group_by("group").agg(pl.col("labels").sum())["labels"]
+    # Each four's difference is at most that of its neighbours in order, so all of them at most the largest.
+    assert abs(totals[0] - totals[1]) <= max(labels)

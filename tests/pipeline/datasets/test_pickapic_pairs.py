@@ -1,0 +1,182 @@
+"""From rows to items and pairs: what counts, what is dropped and counted, where pictures lie, who is seen."""
+
+from datetime import datetime
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import tables
+from pipeline.datasets import pickapic_pairs
+from pipeline.errors import PipelineError
+from pipeline.knobs import PreparePickapic
+
+
+def prepared(files, out, seed=0, **changes):
+    """Prepare as v1 does; returns the counts."""
+    knobs = PreparePickapic(**{"ties": "drop", "weighting": "none", "unseen_users": 0.0, **changes})
+    out.mkdir(exist_ok=True)
+    kept, rows = pickapic_pairs.prepare(knobs, seed, files)
+    return kept.counts() | pickapic_pairs.write(rows, kept.images, out)
+
+
+def test_label_0_says_which_picture_wins(shards, tmp_path, read_pairs):
+    rows = [shards.row(label=1.0, images=("a", "b")), shards.row(label=0.0, images=("c", "d"))]
+    shards.write("train-0.parquet", [*rows, shards.row(label=0.5, images=("e", "f"))])
+    files = shards.files()
+    counts = prepared(files, tmp_path / "out", ties="keep")
+    pairs, _ = read_pairs(tmp_path / "out", files)
+    assert pairs.select("chosen", "rejected", "label").rows() == [
+        ("a", "b", 1),
+        ("d", "c", 1),
+        ("e", "f", 0.5),
+    ]
+    assert (counts["read"], counts["kept"], counts["dropped"]) == (3, 3, 0)
+
+
+def test_what_is_no_comparison_is_dropped_and_counted_by_reason(shards, tmp_path, read_pairs):
+    train = [
+        shards.row(),
+        shards.row(label=0.5),
+        shards.row(images=("x", "x")),
+        shards.row(prompt=None),
+        shards.row(prompt=" "),
+        shards.row(user=None),
+        shards.row(image_1_uid=None),
+        shards.row(image_0_uid=""),
+        shards.row(has_label=False),  # train is as PickScore takes it: what has a label counts
+        shards.row(has_label=False, label=None),
+        shards.row(has_label=None, label=float("nan")),
+    ]
+    shards.write("train-0.parquet", train, row_group_size=4)
+    shards.write("test-0.parquet", [shards.row(), shards.row(has_label=False), shards.row(has_label=None)])
+    shards.write("validation_unique-0.parquet", [shards.row(), shards.row()])
+    counts = prepared(shards.files(), tmp_path / "out")
+    assert counts == {
+        "read": 16, "kept": 3, "dropped": 13, "validation_unique": 2, "incomplete": 5, "without_label": 4,
+        "same_image": 1, "ties": 1, "prompts": 1, "images": 6, "users": 1,
+    }  # fmt: skip
+    _, items = read_pairs(tmp_path / "out")
+    assert items["modality"].value_counts().sort("count").rows() == [("text", 1), ("image", 6)]
+
+
+@pytest.mark.parametrize("label", [0.3, -1.0, 2.0, float("nan"), float("inf"), None])
+def test_a_label_that_is_none_of_the_three_is_refused_by_file_and_row(shards, tmp_path, label):
+    shards.write("train-0.parquet", [shards.row(), shards.row(), shards.row(label=label)], row_group_size=2)
+    with pytest.raises(
+        PipelineError, match=r"train-0\.parquet, row 0 of row group 1, must have a label_0 of 1 .*, got "
+    ):
+        prepared(shards.files(), tmp_path / "out")
+
+
+def test_a_picture_is_where_its_bytes_first_occur(shards, tmp_path, read_pairs):
+    """b lies first on the right of train's first row, a on the left of its second, in another row group."""
+    shards.write("test-0.parquet", [shards.row(images=("a", "c"))])
+    first, second = shards.row(images=("c", "b")), shards.row(images=("a", "b"))
+    shards.write("train-0.parquet", [first, second], row_group_size=1)
+    files = shards.files()
+    prepared(files, tmp_path / "out")
+    pairs, items = read_pairs(tmp_path / "out", files)
+    train = files["train-0.parquet"].name
+    places = [("file", pl.String), ("row_group", pl.Int32), ("row", pl.Int32), ("column", pl.String)]
+    images = items.filter(pl.col("modality") == "image").select(
+        pl.col(name).cast(kind) for name, kind in places
+    )
+    assert sorted(images.rows()) == [(train, 0, 0, "jpg_0"), (train, 0, 0, "jpg_1"), (train, 1, 0, "jpg_0")]
+    assert pairs.select("chosen", "rejected").rows() == [("c", "b"), ("a", "b"), ("a", "c")]
+    ids = {tables.image_id(train, 0, 0, "jpg_0"), tables.image_id(train, 0, 0, "jpg_1"),
+           tables.image_id(train, 1, 0, "jpg_0"), tables.text_id("a dog")}  # fmt: skip
+    assert set(items["item_id"]) == ids
+
+
+def test_a_dropped_row_may_be_where_a_picture_lies(shards, tmp_path, read_pairs):
+    shards.write("train-0.parquet", [shards.row(label=0.5, images=("a", "b")), shards.row(images=("b", "c"))])
+    files = shards.files()
+    prepared(files, tmp_path / "out")
+    pairs, items = read_pairs(tmp_path / "out", files)
+    assert pairs.select("chosen", "rejected").rows() == [("b", "c")]
+    assert items.filter(pl.col("modality") == "image")["row"].to_list().count(0) == 1
+    assert len(items) == 3
+
+
+def test_seen_are_those_with_train_rows_and_the_others_have_test_rows_alone(shards, tmp_path, read_pairs):
+    shards.write("train-0.parquet", [shards.row(user=1), shards.row(user=2)])
+    shards.write("validation-0.parquet", [shards.row(user=1), shards.row(user=3)])
+    shards.write("test-0.parquet", [shards.row(user=2), shards.row(user=3)])
+    shards.write("test_unique-0.parquet", [shards.row(user=2), shards.row(user=4)])
+    prepared(shards.files(), tmp_path / "out")
+    pairs, _ = read_pairs(tmp_path / "out")
+    assert pairs.select("user_id", "users", "split", "test").rows() == [
+        ("1", "seen", "train", None),
+        ("2", "seen", "train", None),
+        ("1", "seen", "val", None),
+        ("3", "unseen", "val", None),
+        ("2", "seen", "test", "test"),
+        ("3", "unseen", "test", "test"),
+        ("2", "seen", "test", "test_unique"),
+        ("4", "unseen", "test", "test_unique"),
+    ]
+
+
+def test_a_share_of_the_users_with_both_is_kept_out_of_training(shards, tmp_path, read_pairs):
+    shards.write("train-0.parquet", [shards.row(user=user) for user in (*range(10), 50) for _ in range(2)])
+    shards.write("test-0.parquet", [shards.row(user=user) for user in (*range(10), 60)])
+    drawn = []
+    for seed in (0, 0, 1):
+        prepared(shards.files(), tmp_path / "out", seed=seed, unseen_users=0.3)
+        pairs, _ = read_pairs(tmp_path / "out")
+        adapted = set(pairs.filter(pl.col("split") == "adapt")["user_id"])
+        assert len(adapted) == 3
+        assert not adapted & set(pairs.filter(pl.col("split") == "train")["user_id"])
+        assert set(pairs.filter(pl.col("users") == "unseen")["user_id"]) == adapted | {"60"}
+        assert "50" in set(pairs.filter(pl.col("split") == "train")["user_id"])
+        drawn.append(adapted)
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+@given(st.sets(st.integers(0, 10**9), max_size=50), st.floats(0, 1, exclude_max=True), st.integers(0, 9))
+def test_a_share_of_users_is_rounded_and_is_of_those_users(users, share, seed):
+    drawn = pickapic_pairs.draw_users(users, share, seed)
+    assert drawn <= users
+    assert len(drawn) == round(share * len(users))
+    assert drawn == pickapic_pairs.draw_users({*sorted(users)[::-1]}, share, seed)
+
+
+def test_without_train_rows_there_is_nothing_to_train_on(shards, tmp_path):
+    shards.write("test-0.parquet", [shards.row()])
+    with pytest.raises(PipelineError, match=r"must leave comparisons to train on, got none in train"):
+        prepared(shards.files(), tmp_path / "out")
+
+
+def test_every_prompt_may_weigh_alike(shards, tmp_path, read_pairs):
+    shards.write("train-0.parquet", [shards.row(num_example_per_prompt=n) for n in (1, 4)])
+    prepared(shards.files(), tmp_path / "out", weighting="per_prompt")
+    assert read_pairs(tmp_path / "out")[0]["weight"].to_list() == [1.0, 0.25]
+    prepared(shards.files(), tmp_path / "out")
+    assert read_pairs(tmp_path / "out")[0]["weight"].to_list() == [None, None]
+
+
+@pytest.mark.parametrize("count", [0, -1, None])
+def test_a_row_that_says_not_how_many_there_are_of_its_prompt_has_no_weight(shards, tmp_path, count):
+    shards.write("train-0.parquet", [shards.row(), shards.row(num_example_per_prompt=count)])
+    prepared(shards.files(), tmp_path / "out")
+    with pytest.raises(
+        PipelineError, match=r"num_example_per_prompt must be at least 1 .*got -?\w+ in ranking 2"
+    ):
+        prepared(shards.files(), tmp_path / "out", weighting="per_prompt")
+
+
+def test_when_a_user_answered_is_kept(shards, tmp_path, read_pairs):
+    rows = [shards.row(created_at=datetime(2023, 3, 1, 12)), shards.row(created_at=None)]
+    shards.write("train-0.parquet", rows)
+    prepared(shards.files(), tmp_path / "out")
+    assert read_pairs(tmp_path / "out")[0]["time"].to_list() == [datetime(2023, 3, 1, 12), None]
+
+
+def test_the_same_file_under_two_names_is_read_twice_and_its_pictures_once(shards, tmp_path, read_pairs):
+    rows = [shards.row(), shards.row()]
+    for name in ("train-0.parquet", "train-1.parquet"):
+        shards.write(name, rows)
+    counts = prepared(shards.files(), tmp_path / "out")
+    assert (counts["kept"], counts["images"]) == (4, 4)

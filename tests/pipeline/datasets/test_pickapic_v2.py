@@ -1,0 +1,107 @@
+"""Pick-a-Pic v2: which test comparisons v1 trained or validated on, by each reading, beside what was published."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline import download, params, prepare
+from pipeline.datasets import pickapic_v2
+from pipeline.errors import PipelineError
+
+FIXTURE = Path(__file__).parents[3] / "../shared/data/pickapic_fixture"
+
+
+@pytest.fixture
+def both(shards, more_shards, project):
+    """v1 with two comparisons and v2 with a test set that overlaps with them in one way or another."""
+    shards.write("train-0.parquet", [shards.row(prompt="old", images=("a", "b"), ranking_id=100)])
+    shards.write("validation-0.parquet", [shards.row(prompt="older", images=("c", "d"), ranking_id=101)])
+    more = more_shards
+    more.write("train-0.parquet", [more.row(user=1, images=("x", "y"), ranking_id=1)])
+    test = [
+        more.row(user=1, prompt="old", images=("a", "b"), ranking_id=100),  # the same in all
+        more.row(user=2, prompt="old", images=("b", "a"), ranking_id=2, label=0.0),  # the same, sides swapped
+        more.row(user=1, prompt="new", images=("c", "d"), ranking_id=3),  # of validation
+        more.row(user=1, prompt="new", images=("a", "e"), ranking_id=4),  # one picture
+        more.row(user=1, prompt="old", images=("e", "f"), ranking_id=5),  # the prompt
+        more.row(user=1, prompt="new", images=("g", "h"), ranking_id=101),  # the number alone
+        more.row(user=1, prompt="new", images=("i", "j"), ranking_id=6),  # nothing
+        more.row(user=1, prompt="old", images=("a", "b"), ranking_id=7, label=0.5),  # a tie
+    ]
+    more.write("test-0.parquet", test)
+    more.write("test_unique-0.parquet", [more.row(user=1, prompt="old", images=("a", "b"), ranking_id=100)])
+    out = project.root / "out"
+    out.mkdir()
+    return SimpleNamespace(
+        out=out, v2=more.files(), files={**more.files(), **shards.files(prefix="v1/")}, project=project
+    )
+
+
+def test_overlap_is_the_same_two_pictures_whoever_saw_them_on_whichever_side(both, read_pairs):
+    counts = pickapic_v2.prepare(params.load(), both.files, both.out)
+    pairs, _ = read_pairs(both.out)
+    yes, no = "leakage", "no_leakage"
+    assert pairs["test"].to_list() == [None, yes, yes, yes, no, no, no, no, "test_unique"]
+    assert (counts["read"], counts["kept"], counts["ties"]) == (10, 9, 1)
+
+
+def test_all_readings_are_counted_on_untied_pairs_beside_the_published(both, capsys):
+    both.project.set({"prepare.pickapic_v2.ties": "keep"})
+    pickapic_v2.prepare(params.load(), both.files, both.out)
+    found = json.loads((both.out / "published.json").read_text())["leakage"]
+    assert found["readings"] == {
+        "same_images": {"leakage": 3, "no_leakage": 4},
+        "same_ranking": {"leakage": 2, "no_leakage": 5},
+        "either_image": {"leakage": 4, "no_leakage": 3},
+        "same_prompt": {"leakage": 3, "no_leakage": 4},
+    }
+    assert found["used"] == "same_images"
+    assert found["published"] == {"leakage": 10_587, "no_leakage": 7_804}
+    says = "3 of the untied test comparisons overlap with v1 and 4 do not; these are not the published 18,391"
+    assert found["says"].startswith(says)
+    assert says in capsys.readouterr().out
+
+
+def test_without_derivation_the_test_set_is_one(both, read_pairs):
+    both.project.set({"prepare.pickapic_v2.leakage": "skip"})
+    pickapic_v2.prepare(params.load(), both.v2, both.out)
+    pairs, _ = read_pairs(both.out)
+    assert pairs["test"].to_list() == [None, *["test"] * 7, "test_unique"]
+    assert "leakage" not in json.loads((both.out / "published.json").read_text())
+
+
+def test_to_derive_it_v1_is_needed(both):
+    with pytest.raises(
+        PipelineError, match=r"leakage is derive, but v1's tables are not among the raw files"
+    ):
+        pickapic_v2.prepare(params.load(), both.v2, both.out)
+
+
+@pytest.mark.parametrize(
+    ("counts", "says"),
+    [
+        ({"same_images": 10_587}, "do not, as published."),
+        ({"same_images": 9_000, "same_prompt": 10_587}, "counted by same_prompt they would agree."),
+        ({"same_images": 9_000, "same_prompt": 9_500}, "were published; no other reading agrees either."),
+    ],
+)
+def test_on_the_real_test_set_one_sentence_says_whether_the_counts_agree(counts, says):
+    readings = {name: {"leakage": count, "no_leakage": 18_391 - count} for name, count in counts.items()}
+    assert pickapic_v2.say(readings).endswith(says)
+
+
+def test_the_fixture_of_the_exact_schema_is_read(project, read_pairs):
+    """It has train rows alone, so there is no test set to find an overlap in."""
+    if not FIXTURE.is_dir():
+        pytest.skip("the fixture of the exact schema is not at hand")
+    folder = str(FIXTURE.resolve())
+    project.set({"source.pickapic_v1": folder, "source.pickapic_v2": folder})
+    download.main("pickapic_v2")
+    prepare.main("pickapic_v2")
+    out = project.root / "data/prepared/pickapic_v2"
+    pairs, _ = read_pairs(out)
+    assert pairs["split"].to_list() == ["train"] * 10
+    leakage = json.loads((out / "published.json").read_text())["leakage"]
+    assert leakage["readings"]["same_images"] == {"leakage": 0, "no_leakage": 0}
