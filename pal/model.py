@@ -45,7 +45,7 @@ class Ranked(NamedTuple):
     reward: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RewardModel(SavedModel):
     """Rewards that differ from user to user; see `SavedModel` for what it is made of.
 

@@ -37,7 +37,7 @@ from pal.storage import read_folder, write_folder
 Some = TypeVar("Some", bound="SavedModel")  # not typing.Self, which the shape checks in tests cannot read
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SavedModel:
     """A fitted head with its users and its prior, ready to be saved.
 
@@ -96,6 +96,10 @@ class SavedModel:
         return cls(
             deepcopy(fitted.head).cpu(), user_ids, weights, Prior.of(weights), fit_config, encoder, **dims
         )
+
+    def __repr__(self) -> str:
+        about = f"model {self.config.model}, K={self.config.K}, {len(self.user_ids):,} users"
+        return f"{type(self).__name__}({about}, fingerprint {self.fingerprint[:8]})"
 
     @property
     def config(self) -> HeadConfig:
