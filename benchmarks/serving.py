@@ -127,9 +127,8 @@ def _one_more(model: RewardModel, table: torch.Tensor) -> list[Row]:
         step = step + model.adapt([one])
     whole = model.adapt(given)
     apart = float((step.weights - whole.weights).abs().max())
-    forgot = float(
-        ((whole - model.adapt(given[3:4])).weights - model.adapt(given[:3] + given[4:]).weights).abs().max()
-    )
+    parted, never = whole - model.adapt(given[3:4]), model.adapt(given[:3] + given[4:])
+    forgot = float((parted.weights - never.weights).abs().max())
     size = float(len(whole.to_json()))
     return [
         row,

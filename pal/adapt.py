@@ -12,6 +12,7 @@ Shapes used in this module:
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -61,6 +62,11 @@ class Prior:
         points = exact.new_zeros(len(count), exact.shape[1]).index_add(0, home, exact) / count[:, None]
         return cls((points / points.sum(1, keepdim=True)).float(), (count / count.sum()).float())
 
+    @cached_property
+    def log_mass(self) -> Float[Tensor, " points"]:
+        """Logarithms of the masses, kept: torch takes these in threads, which cost more than they save."""
+        return self.mass.log()
+
     @property
     def mean(self) -> Float[Tensor, " K"]:
         """The user-balanced mean of the seen users' weights: the zero-shot weights."""
@@ -68,7 +74,7 @@ class Prior:
 
     def posterior(self, log_likelihood: Float[Tensor, "users points"]) -> Float[Tensor, "users points"]:
         """Share of each user's belief at each point, from the summed log-likelihoods there."""
-        return torch.softmax(self.mass.log() + log_likelihood, 1)
+        return torch.softmax(self.log_mass + log_likelihood, 1)
 
     def weights(self, log_likelihood: Float[Tensor, "users points"]) -> Float[Tensor, "users K"]:
         """Posterior mean weights of users, from their summed log-likelihoods at the points."""

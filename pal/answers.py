@@ -107,8 +107,7 @@ def _tastes(
         each = comparison_log_likelihoods(
             model.head, model.prior, read.embeddings, comparisons, model.fit_config.loss
         )
-    units = in_units(each)
-    total = units.new_zeros(len(counts), units.shape[1]).index_add(0, user, units).mul(UNIT).tolist()
+    total = [own.sum(0).mul(UNIT).tolist() for own in in_units(each).split(counts)]
     return {
         user_id: Taste(model.fingerprint, tuple(row), count, model.prior)
         for user_id, row, count in zip(group, total, counts, strict=True)
