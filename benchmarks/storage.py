@@ -1,8 +1,9 @@
 """Shards of embeddings beside plain npy, and beside Parquet's fixed-size lists as pyarrow writes them.
 
-Vectors of MiniLM's shape and of CLIP-H's in half precision, with their ids, 150 MB each, written (and synced) and read from the page cache on one thread.
-npy holds the vectors alone. Every way in turn, the fastest of at least four rounds that were not disturbed
-(benchmarks/rounds.py). A minute on a quiet core. Lists cost by the element: twice as much a byte in float16.
+Vectors of MiniLM's shape, and of CLIP-H's in half precision, 150 MB each, with their ids: written (and
+synced) and read from the page cache on one thread. npy holds the vectors alone. Every way in turn, the
+fastest of at least four rounds that were not disturbed (benchmarks/rounds.py). A minute on a quiet core.
+Lists cost by the element, so twice as much a byte in float16.
 """
 
 import os
