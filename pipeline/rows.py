@@ -119,8 +119,8 @@ def one_kind_of_items(rows: list[Row]) -> list[Row]:
 def dots(table: list[Row]) -> list[Row]:
     """A table of accuracies as marks to draw: one per place and series.
 
-    Where questions share a few answers, as yes and no, the encoder's similarity is left to the table: it lies
-    so low that it would squeeze all others.
+    What would squeeze all others is left to the table: the encoder's similarity where questions share a few
+    answers, as yes and no, and a majority that is undecided everywhere, since nobody was asked before.
     """
     return [
         {
@@ -130,8 +130,17 @@ def dots(table: list[Row]) -> list[Row]:
         }
         for row in table
         for model in MODELS
-        if row[model] and not (model == "similarity" and row["model"].get("balanced") is not None)
+        if row[model] and not _undecided(row[model]) and not (model == "similarity" and few(row["model"]))
     ]
+
+
+def few(row: Row) -> bool:
+    """Whether the questions of a row share a few answers."""
+    return row.get("balanced") is not None
+
+
+def _undecided(row: Row) -> bool:
+    return row["accuracy"] == row["low"] == row["high"] == 0.5
 
 
 def drawn(marks: list[Row]) -> list[str]:
@@ -150,7 +159,8 @@ def curve(accuracies: list[Row]) -> tuple[list[Row], list[Row]]:
     same_items = [row for row in seen if row["items"] == unseen[0]["items"]]
     held = [(model, beside(accuracies, unseen[-1], model)) for model in ("k1", "longer", "majority")]
     held += [("seen", next(iter(same_items or seen), None))]
-    return unseen, [{"series": series, "accuracy": row["accuracy"]} for series, row in held if row]
+    shown = [(series, row) for series, row in held if row and not _undecided(row)]
+    return unseen, [{"series": series, "accuracy": row["accuracy"]} for series, row in shown]
 
 
 def opening(prototypes: list[Row]) -> str:

@@ -88,6 +88,14 @@ def test_similarity_is_not_drawn_where_answers_are_few():
     assert marks(0.9) == ["model"]
 
 
+def test_a_majority_that_is_undecided_everywhere_is_not_drawn():
+    half = {**accuracy("unseen", "all", None, "majority", 0.5), "low": 0.5, "high": 0.5}
+    made = [accuracy("unseen", "all", n, "model", 0.8) for n in (0, 5)]
+    assert rows.drawn(rows.dots(rows.table([*made, half]))) == ["model"]
+    assert rows.curve([*made, half])[1] == []
+    assert rows.curve([*made, {**half, "high": 0.6}])[1] == [{"series": "majority", "accuracy": 0.5}]
+
+
 def test_opening_is_what_all_prompts_share_up_to_a_line_end():
     most = [{"prompt": f"Would you say this?\nI like {what}."} for what in ("art", "algebra")]
     assert rows.opening([{"most": most, "least": []}]) == "Would you say this?\n"
