@@ -32,7 +32,7 @@ def portrait(
         n_items: Items per prototype, most and least preferred.
         accuracy: For seen and unseen, each user's accuracy.
     """
-    weights = {"seen": model.weights, "unseen": model.adapt(
+    weights = {"seen": model.weights, "unseen": model.locate(
         data.embeddings, data.select("unseen", "adapt"), n_users=data.n_users("unseen")
     )}  # fmt: skip
     users = [row for half in weights for row in _users(data, half, weights[half], accuracy.get(half))]
