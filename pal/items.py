@@ -6,8 +6,10 @@ Shapes used in this module:
     dim       width of an embedding
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -142,14 +144,17 @@ def refuse_infinite(block: Float[Tensor, "n dim"], start: int, where: Where) -> 
 
 
 def _numbers(items: Sequence[Any]) -> bool:
-    return bool(items) and isinstance(items[0], int | float) and not isinstance(items[0], bool)
+    return bool(items) and isinstance(items[0], Real) and not isinstance(items[0], bool)
 
 
 def _tensor(vector: Any) -> Tensor:
+    if isinstance(vector, Tensor):
+        return vector
     try:
-        return torch.as_tensor(
-            vector if isinstance(vector, Tensor | np.ndarray) else np.asarray(vector, "f4")
-        )
+        array = np.ascontiguousarray(vector, None if isinstance(vector, np.ndarray) else "f4")
+        with warnings.catch_warnings():  # nothing is written to it here
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            return torch.as_tensor(array)
     except (TypeError, ValueError) as error:
         raise PalError(f"an embedding must be numbers, got something else ({error})") from None
 

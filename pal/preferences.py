@@ -6,6 +6,7 @@ Shapes used in this module:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any, TypeVar
 
 import torch
@@ -45,7 +46,7 @@ class Preference:
             PalError: If it is none of these, or a label is not in [0, 1].
         """
         given = row_of(cls, given, where, required=("chosen", "rejected"))
-        if not isinstance(given.label, int | float) or not 0 <= given.label <= 1:
+        if not isinstance(given.label, Real) or not 0 <= given.label <= 1:
             raise PalError(f"label must lie in [0, 1] in {where}, got {given.label!r}; 0.5 is a tie")
         return given
 

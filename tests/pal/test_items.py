@@ -83,3 +83,11 @@ def test_rows_know_their_items():
     assert (len(rows), rows.block(1, 3).tolist()) == (3, [[1.0], [2.0]])
     assert Rows(rows.table).rows.tolist() == [0, 1]
     assert len(Rows(rows.table[:1]).repeated(4)) == 4
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_arrays_that_may_not_be_written_are_read_and_left_alone(step):
+    """As columns of a table file come, or views turned round."""
+    array = np.arange(6, dtype=np.float32).reshape(3, 2)[::step]
+    array.flags.writeable = False
+    assert listed(array).tolist() == array.tolist()

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -203,3 +205,19 @@ def test_what_a_taste_shows_is_escaped_and_runs_nothing():
     assert "<script" not in html
     assert "&lt;script" in html
     assert "Taste from 1 comparison," in html
+
+
+@pytest.mark.parametrize("call", ["replace", "fsync"])
+def test_a_taste_that_cannot_be_saved_leaves_the_old_one(tmp_path, monkeypatch, call):
+    path = tmp_path / "ann.json"
+    taste().save(path)
+    before = path.read_bytes()
+
+    def failing(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path if call == "replace" else os, call, failing)
+    with pytest.raises(PalError, match=r"ann\.json cannot be written \(No space left on device\)"):
+        taste([[-1.0, -2.0, -3.0]]).save(path)
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["ann.json"]
