@@ -91,6 +91,14 @@ class Reader:
                 table[torch.tensor([rows[at] for at in batch])] = torch.from_numpy(kept)
         return table
 
+    def modalities(self, side: Side) -> tuple[str, ...]:
+        """What one side's encoder reads: text, image or both.
+
+        Raises:
+            PalError: If the model names no encoder, or it is not to be had or not the model's own.
+        """
+        return self._load(self.about(side), side)[1]
+
     def about(self, side: Side) -> dict[str, Any]:
         """What the model's config says of one side's encoder.
 

@@ -1,0 +1,1 @@
+"""What the commands of `pal` do: tables in, tables out, row by row in bounded memory."""
