@@ -4,13 +4,37 @@ pal rank data/models/own/model answers.csv --user ann
 """
 
 import sys
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+
+
+class Commands(TyperGroup):
+    """Commands whose errors a user can mend, each told in one sentence."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command.
+
+        Raises:
+            typer.Exit: With exit code 1, once the sentence is told.
+        """
+        try:
+            return super().invoke(ctx)
+        except ValueError as error:
+            from pal.errors import PalError
+
+            if not isinstance(error, PalError):
+                raise
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from None
+
 
 app = typer.Typer(
+    cls=Commands,
     help=(
         "Reward models that differ from person to person, at work on tables.\n\n"
         "Tables are JSONL, CSV or Parquet, by their suffix; - is standard input or output, JSONL unless "
@@ -41,7 +65,9 @@ class Kind(StrEnum):
     image = "image"
 
 
-Model = Annotated[Path, typer.Argument(help="The model's folder, as `RewardModel.save` writes it.")]
+Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="The model's folder, as `RewardModel.save` writes it.")
+]
 Out = Annotated[str, typer.Option("--out", "-o", help="Where to: a file, or - for standard output.")]
 Formatted = Annotated[
     Format | None, typer.Option("--format", help="Of standard input and output, and where no suffix tells.")
@@ -133,9 +159,9 @@ def adapt(
     """
     from pal.commands.adapt import adapt as work
 
-    needed = ("chosen", "rejected")
     options = _options(weights, device, prompts, responses)
-    work(_table(table, kind, needed), model, out, tastes, options, forget=forget)
+    with _table(table, kind, "chosen", "rejected") as source:
+        work(source, model, out, tastes, options, forget=forget)
 
 
 @app.command()
@@ -165,9 +191,9 @@ def ask(
     """
     from pal.commands.ask import ask as work
 
-    source = _table(table, kind, ("response_a", "response_b"))
     options = _options(weights, device, prompts, responses)
-    work(source, model, out, kind, (user, tastes), options, number=number, together=together)
+    with _table(table, kind, "response_a", "response_b") as source:
+        work(source, model, out, kind, (user, tastes), options, number=number, together=together)
 
 
 @app.command()
@@ -191,9 +217,9 @@ def inspect(
     """
     from pal.commands.inspect import inspect as work
 
-    source = None if table is None else _table(table, kind, ("response",))
     options = _options(weights, device, prompts, responses)
-    work(model, source, options, number=number, as_json=as_json)
+    with nullcontext() if table is None else _table(table, kind, "response") as source:
+        work(model, source, options, number=number, as_json=as_json)
 
 
 def _score(
@@ -208,10 +234,11 @@ def _score(
 ) -> None:
     from pal.commands.score import score as work
 
-    work(_table(table, kind, ("response",)), model, out, kind, whose, options, ranked=ranked)
+    with _table(table, kind, "response") as source:
+        work(source, model, out, kind, whose, options, ranked=ranked)
 
 
-def _table(path: str, kind: Format | None, needed: tuple[str, ...]) -> Any:
+def _table(path: str, kind: Format | None, *needed: str) -> Any:
     from pal.commands.tables import Table
 
     return Table(path, kind, needed)
@@ -224,22 +251,14 @@ def _options(
 
 
 def main() -> None:
-    """Run a command; what a user can mend is one sentence and exit code 1."""
+    """Run a command; warnings are sentences too."""
     import warnings
 
     def told(message: Any, *_: Any, **__: Any) -> None:
         print(f"warning: {message}", file=sys.stderr)
 
     warnings.showwarning = told
-    try:
-        app()
-    except Exception as error:
-        from pal.errors import PalError
-
-        if not isinstance(error, PalError):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+    app()
 
 
 if __name__ == "__main__":

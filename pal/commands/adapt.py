@@ -28,6 +28,8 @@ def adapt(
         options: What `Serving.open` takes.
         forget: Whether the comparisons are taken out of these tastes, in place of added.
     """
+    if out != "-" and Path(out).suffix.lower() not in (".json", ".jsonl"):
+        raise PalError(f"out must end in .jsonl, or .json for one person, got {out!r}; tastes are JSON")
     if forget and known is None:
         raise PalError("--forget needs --taste, the tastes that comparisons are to be taken out of")
     serving = open_for(table, model, **options)

@@ -83,7 +83,7 @@ def _likes(serving: Serving, table: Table, number: int) -> list[dict[str, Any]]:
     for batch in watched(table, serving.at_once(table.first)):
         parts.append(_by_prototype(serving, batch))
         rows += batch
-    above = _above_others(rows, torch.cat(parts), serving.prompt_columns)
+    rows, above = _above_others(rows, torch.cat(parts), serving.prompt_columns)
     found = []
     for k in range(serving.model.config.K):
         order = above[:, k].argsort(descending=True, stable=True)
@@ -102,8 +102,8 @@ def _by_prototype(serving: Serving, rows: Sequence[Row]) -> Tensor:
     return torch.stack([rewards(model.head, prompts, read, at) for at in torch.eye(model.config.K)], 1)
 
 
-def _above_others(rows: Sequence[Row], reward: Tensor, columns: tuple[str, ...]) -> Tensor:
-    """Rewards less their mean over the rows of the same prompt: alone, a reward means nothing.
+def _above_others(rows: Sequence[Row], reward: Tensor, columns: tuple[str, ...]) -> tuple[list[Row], Tensor]:
+    """Rows that have others of the same prompt, and rewards less their mean: alone, they mean nothing.
 
     Raises:
         PalError: If no prompt has two responses.
@@ -117,7 +117,8 @@ def _above_others(rows: Sequence[Row], reward: Tensor, columns: tuple[str, ...])
             "some prompt must have two responses or more, got one each; rewards only compare these"
         )
     mean = torch.zeros(len(place), reward.shape[1]).index_add_(0, group, reward) / count[:, None]
-    return reward - mean[group]
+    beside = (count[group] > 1).nonzero()[:, 0]
+    return [rows[at] for at in beside.tolist()], (reward - mean[group])[beside]
 
 
 def _shown(row: Row, above: Tensor) -> dict[str, Any]:

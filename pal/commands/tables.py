@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from pal.commands.columns import check_columns
 from pal.errors import PalError
@@ -46,7 +46,7 @@ def format_of(path: str, otherwise: str | None) -> str:
 
 
 class Table:
-    """A table that is read once, from its start to its end.
+    """A table that is read once, from its start to its end; a context manager, which closes it.
 
     Args:
         path: A file, or `-` for standard input.
@@ -68,7 +68,7 @@ class Table:
         self.done = 0
         self._stack = ExitStack()
         try:
-            self._file: IO[bytes] = (
+            self._file: Any = (
                 sys.stdin.buffer if path == "-" else self._stack.enter_context(Path(path).open("rb"))  # noqa: SIM115
             )
             if path != "-":
@@ -88,6 +88,12 @@ class Table:
         self.first = first
         self._rows = chain([first], rows)
 
+    def __enter__(self) -> "Table":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stack.close()
+
     def need(self, columns: Iterable[str]) -> None:
         """Hold all rows to more columns.
 
@@ -104,9 +110,8 @@ class Table:
         Raises:
             PalError: Naming the first row that cannot be read.
         """
-        with self._stack:
-            while batch := list(islice(self._rows, size)):
-                yield batch
+        while batch := list(islice(self._rows, size)):
+            yield batch
 
     def _lines(self) -> Iterator[str]:
         """Lines as text."""

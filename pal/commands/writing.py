@@ -9,9 +9,9 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import typer
 
@@ -35,14 +35,17 @@ def output(path: str, kind: str | None, schema: Any = None) -> Iterator[Write]:
         PalError: If it cannot be written, or rows do not fit the format.
     """
     kind = format_of(path, kind)
-    with _opened(path) as file:
-        writer = {"jsonl": _Jsonl, "csv": _Csv, "parquet": _Parquet}[kind](file, schema)
-        yield writer.write
-        writer.close()
+    with _opened(path) as file, ExitStack() as stack:
+        if kind == "parquet":
+            writer = _Parquet(file, schema, stack)
+            yield writer.write
+            writer.close()
+        else:
+            yield {"jsonl": _Jsonl, "csv": _Csv}[kind](file).write
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[IO[bytes]]:
+def _opened(path: str) -> Iterator[io.BufferedIOBase]:
     if path == "-":
         with _quiet_pipe():
             yield sys.stdout.buffer
@@ -60,7 +63,8 @@ def _opened(path: str) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise PalError(f"{path} cannot be written ({error.strerror}); choose another place") from None
     finally:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -77,14 +81,14 @@ def _quiet_pipe() -> Iterator[None]:
 def print_text(text: str) -> None:
     """Print to standard output, quietly where nobody reads."""
     with _quiet_pipe():
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        sys.stdout.buffer.write((text + "\n").encode(sys.stdout.encoding, "replace"))
+        sys.stdout.buffer.flush()
 
 
 class _Jsonl:
     """One object a line."""
 
-    def __init__(self, file: IO[bytes], schema: Any) -> None:
+    def __init__(self, file: io.BufferedIOBase) -> None:
         self.file = file
 
     def write(self, rows: list[Cells]) -> None:
@@ -96,14 +100,11 @@ class _Jsonl:
         self.file.write(data)
         self.file.flush()
 
-    def close(self) -> None:
-        """Nothing is held back."""
-
 
 class _Csv:
     """A header from the first row, which all others must follow."""
 
-    def __init__(self, file: IO[bytes], schema: Any) -> None:
+    def __init__(self, file: io.BufferedIOBase) -> None:
         self.file = file
         self.names: list[str] | None = None
 
@@ -128,9 +129,6 @@ class _Csv:
             ) from None
         self.file.flush()
 
-    def close(self) -> None:
-        """Nothing is held back."""
-
 
 def _cell(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict | bool) else value
@@ -139,13 +137,14 @@ def _cell(value: Any) -> Any:
 class _Parquet:
     """A row group per batch; types as the first batch shows them, or as the input had them."""
 
-    def __init__(self, file: IO[bytes], schema: Any) -> None:
+    def __init__(self, file: io.BufferedIOBase, schema: Any, stack: ExitStack) -> None:
         if file is sys.stdout.buffer and sys.stdout.isatty():
             raise PalError("Parquet is not for a terminal; give --out FILE, or another --format")
-        self.file, self.schema = file, schema
+        self.file, self.schema, self.stack = file, schema, stack
         self.writer: Any = None
         # Parquet asks where it stands, which a pipe cannot tell.
-        self.target = tempfile.TemporaryFile() if file is sys.stdout.buffer else file  # noqa: SIM115
+        piped = file is sys.stdout.buffer
+        self.target = stack.enter_context(tempfile.TemporaryFile()) if piped else file  # noqa: SIM115
 
     def write(self, rows: list[Cells]) -> None:
         import pyarrow as pa
@@ -154,7 +153,7 @@ class _Parquet:
         try:
             if self.writer is None:
                 self.schema = _schema(rows, self.schema)
-                self.writer = pq.ParquetWriter(self.target, self.schema)
+                self.writer = self.stack.enter_context(pq.ParquetWriter(self.target, self.schema))
             for row in rows:
                 if odd := sorted(row.keys() - set(self.schema.names)):
                     raise PalError(
@@ -166,12 +165,12 @@ class _Parquet:
             raise PalError(f"rows cannot be written as Parquet ({why}); write JSONL") from None
 
     def close(self) -> None:
+        """Write what tells where everything is, and hand over what was held back."""
         if self.writer is not None:
             self.writer.close()
         if self.target is not self.file:
             self.target.seek(0)
             shutil.copyfileobj(self.target, self.file)
-            self.target.close()
 
 
 def _schema(rows: list[Cells], given: Any) -> Any:
