@@ -1,4 +1,4 @@
-"""Manifests: what went into a stage, what came out, what was dropped; none is written that does not add up."""
+"""Manifests: what went into a stage, what came out, what was dropped; none is written that adds up wrongly."""
 
 from pathlib import Path
 from typing import Any
