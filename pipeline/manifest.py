@@ -1,4 +1,4 @@
-"""Manifests: what went into a stage, what came out, what was dropped; none is written that adds up wrongly."""
+"""Manifests: what went into a stage, what came out, what was dropped; each must add up to be written."""
 
 from pathlib import Path
 from typing import Any
