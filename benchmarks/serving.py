@@ -2,9 +2,10 @@
 
 The model is Persona's: model B, 384-wide embeddings, latent 16, K = 3, weights drawn at random, its prior at
 the 128 points that a prior has at most. Rewards are measured on all cores for a million responses to one
-prompt, to prompts in runs of 16, and to as many prompts as responses; a single user's figures on one thread,
-since work that small gains nothing from more; all as a caller meets it, from embeddings to tastes. 10,000 people are located in two ways: from tensors in which questions repeat
-(`locate`), and from as many separate columns, in which nothing is known to repeat (`adapt_many`).
+prompt, to prompts in runs of 16, and to as many prompts as responses. 10,000 people are located in two ways:
+from tensors in which questions repeat (`locate`), and from as many separate columns, in which nothing is
+known to repeat (`adapt_many`). A single user's figures are on one thread: work so small gains nothing from
+more.
 
 Every time is the fastest of at least four rounds that were not disturbed, beside the float32 matrix peak
 measured before and after (benchmarks/rounds.py). Three minutes on two quiet cores, 5 GB of memory.
