@@ -1,5 +1,11 @@
 """PAL: reward models that differ from person to person.
 
+    from pal import RewardModel
+
+    model = RewardModel.load("model")
+    ann = model.adapt([("How do I start?", "Just try it.", "Read the manual first.")])
+    model.rank("What now?", ["Try more.", "Read on."], user=ann)
+
 Each user has an ideal point, a convex mix of K prototypes that all users share; a response is worth how
 near it lies to that point in a space learned on top of a frozen encoder. `fit` learns prototypes and the
 weights of the users seen, `adapt` locates a new user from a handful of comparisons with all else frozen.
@@ -29,7 +35,16 @@ _HOMES = {
     "make_head": "pal.heads",
     "Prior": "pal.adapt",
     "solve_weights": "pal.simplex",
+    "Ranked": "pal.model",
     "RewardModel": "pal.model",
+    "Preference": "pal.preferences",
+    "Preferences": "pal.preferences",
+    "Question": "pal.questions",
+    "Reader": "pal.reader",
+    "SavedModel": "pal.saved",
+    "Taste": "pal.taste",
+    "Uncertainty": "pal.taste",
+    "Asked": "pal.ask",
 }
 
 __all__ = list(_HOMES)

@@ -12,6 +12,7 @@ Shapes used in this module:
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -61,14 +62,23 @@ class Prior:
         points = exact.new_zeros(len(count), exact.shape[1]).index_add(0, home, exact) / count[:, None]
         return cls((points / points.sum(1, keepdim=True)).float(), (count / count.sum()).float())
 
+    @cached_property
+    def log_mass(self) -> Float[Tensor, " points"]:
+        """Logarithms of the masses, kept: torch takes these in threads, which cost more than they save."""
+        return self.mass.log()
+
     @property
     def mean(self) -> Float[Tensor, " K"]:
         """The user-balanced mean of the seen users' weights: the zero-shot weights."""
         return self.mass @ self.points
 
+    def posterior(self, log_likelihood: Float[Tensor, "users points"]) -> Float[Tensor, "users points"]:
+        """Share of each user's belief at each point, from the summed log-likelihoods there."""
+        return torch.softmax(self.log_mass + log_likelihood, 1)
+
     def weights(self, log_likelihood: Float[Tensor, "users points"]) -> Float[Tensor, "users K"]:
         """Posterior mean weights of users, from their summed log-likelihoods at the points."""
-        return torch.softmax(self.mass.log() + log_likelihood, 1) @ self.points
+        return self.posterior(log_likelihood) @ self.points.to(log_likelihood.dtype)
 
 
 def _merged(
@@ -105,14 +115,15 @@ def comparison_log_likelihoods(
         head: A head in evaluation mode.
         prior: Where to look.
         embeddings: What the comparisons' questions point into.
-        comparisons: Answers of users to locate.
+        comparisons: Answers of users to locate; one of weight 2 counts as two.
         loss: The loss the head was fitted with; minus a hinge loss serves as a pseudo-log-likelihood.
     """
     parts = []
     for block, read, place in read_blocks(head, embeddings, comparisons):
         margin = head.margins_at(read, prior.points).index_select(0, place) * block.sign[:, None]
         label = None if block.label is None else block.label[:, None]
-        parts.append(-expected_loss(LOSSES[loss], margin, label))
+        likelihood = -expected_loss(LOSSES[loss], margin, label)
+        parts.append(likelihood if block.weight is None else likelihood * block.weight[:, None])
     return torch.cat(parts) if parts else prior.mass.new_zeros(0, len(prior.mass))
 
 

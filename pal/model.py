@@ -1,261 +1,253 @@
-"""A personal reward model: the shared head, the seen users' weights, and the prior for new users.
-
-On disk it is a folder of three files. `model.safetensors` holds every tensor, `users.json` the users' ids in
-the order of their weights, `config.json` what they mean, with the sha256 of the other two. It is written
-beside its place and moved there whole, and read with every number checked. Pickles are never read.
+"""A personal reward model at work: score, rank, adapt and ask, from texts, pictures or embeddings.
 
 Shapes used in this module:
-    n       responses scored together
-    users   seen users, or users to locate
-    points  points of the prior
+    n       responses scored, or questions
     K       prototypes
 """
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pal.adapt import Prior, adapt
-from pal.comparisons import Comparisons, Embeddings
-from pal.config import FitConfig, HeadConfig
+from pal import ask
+from pal.answers import tastes
 from pal.errors import PalError
-from pal.fit import Fitted
-from pal.heads import Head, make_head
-from pal.storage import read_folder, write_folder
+from pal.items import Item, Items, Rows, listed
+from pal.preferences import Preference, Preferences
+from pal.questions import Question, joined, read_prompts, read_questions
+from pal.reader import Reader
+from pal.saved import SavedModel, read_parts
+from pal.scoring import rewards
+from pal.taste import Taste
+
+User: TypeAlias = str | Taste | Tensor | None
+Answers: TypeAlias = Preferences | Sequence[Preference | Mapping[str, Any] | Sequence[Any]]
+
+AT_ONCE = 1 << 15  # raw responses encoded, or questions read, together: bounds memory
 
 
-@dataclass(frozen=True)
-class RewardModel:
-    """Rewards that differ from user to user, ready to score and to be saved.
+class Ranked(NamedTuple):
+    """A response in a ranking.
 
     Args:
-        head: The shared part.
-        user_ids: Ids of the seen users, any text, no two alike.
-        weights: One row of the simplex per seen user, in the order of `user_ids`.
-        prior: Where new users are expected.
-        fit_config: How the head was fitted.
-        encoder: What the embeddings came from, for `prompts` and `responses`: names, hashes of the encoders'
-            weights, widths and so on. Kept and handed back as it is; must be JSON.
-        prompt_dim: Width of the prompts' embeddings; 0 where there are no prompts.
-        response_dim: Width of the responses' embeddings.
-
-    Raises:
-        PalError: If ids repeat, shapes disagree, a number is not finite, or weights leave the simplex.
+        index: Its number as given.
+        response: As given; a row where embeddings were.
+        reward: Its reward; only differences for one user and one prompt mean anything.
     """
 
-    head: Head
-    user_ids: Sequence[str]
-    weights: Tensor
-    prior: Prior
-    fit_config: FitConfig
-    encoder: Mapping[str, Any]
-    prompt_dim: int
-    response_dim: int
+    index: int
+    response: Any
+    reward: float
+
+
+@dataclass(frozen=True, repr=False)
+class RewardModel(SavedModel):
+    """Rewards that differ from user to user; see `SavedModel` for what it is made of.
+
+    Items may be texts, pictures (bytes, a `Path`, a PIL image) or embeddings (n, dim), one or many; encoders
+    are found from the model's own config. A user is the id of someone seen in fitting; a `Taste` that
+    `adapt` gave; weights, (K,) or one row per response; None for the average user; or a list of these (but
+    tensors of (K,) alone), one per response.
+
+    Args:
+        reader: The model's encoders; by default as `encoder` says, weights where they are by default.
+    """
+
+    reader: Reader = field(default=None, compare=False, repr=False)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        _check_users(self.user_ids, len(self.weights))
-        _check_tensors(
-            self.tensors(), _shapes(self.head, len(self.user_ids), len(self.prior.mass)), self.head.config.K
-        )
-        self.head.eval()
+        super().__post_init__()
+        if self.reader is None:
+            object.__setattr__(self, "reader", Reader(self.encoder))
 
     @classmethod
-    def of(
+    def load(
         cls,
-        fitted: Fitted,
-        embeddings: Embeddings,
+        folder: Path | str,
         *,
-        user_ids: Sequence[str],
-        fit_config: FitConfig,
-        encoder: Mapping[str, Any],
+        weights: Mapping[str, str | Path] | None = None,
+        device: str = "cpu",
     ) -> "RewardModel":
-        """The model that a fit leaves behind, on the CPU, with its users' weights as the prior.
+        """Read a saved model, with every number checked; encoders are looked for when they are needed.
 
         Args:
-            fitted: From `pal.fit.fit`.
-            embeddings: What was fitted on; only the widths are read.
-            user_ids: Ids of the seen users, in the order of the weights.
-            fit_config: How it was fitted.
-            encoder: What the embeddings came from.
-        """
-        weights = fitted.weights.cpu()
-        dims = {"prompt_dim": embeddings.prompts.shape[1], "response_dim": embeddings.responses.shape[1]}
-        return cls(
-            deepcopy(fitted.head).cpu(), user_ids, weights, Prior.of(weights), fit_config, encoder, **dims
-        )
-
-    @property
-    def config(self) -> HeadConfig:
-        """The head's options."""
-        return self.head.config
-
-    @cached_property
-    def rows(self) -> dict[str, int]:
-        """Each seen user's row of the weights."""
-        return {user_id: row for row, user_id in enumerate(self.user_ids)}
-
-    def weights_of(self, user_id: str | None) -> Float[Tensor, " K"]:
-        """A seen user's weights; for None the zero-shot weights, the user-balanced mean of the seen users'.
-
-        Raises:
-            PalError: If the user was not seen in fitting.
-        """
-        if user_id is None:
-            return self.prior.mean
-        if user_id not in self.rows:
-            raise PalError(
-                f"user must be one of the {len(self.rows)} seen in fitting, got {user_id!r}; adapt to the "
-                "user's comparisons first, or pass None for the average user"
-            )
-        return self.weights[self.rows[user_id]]
-
-    def score(
-        self,
-        prompts: Tensor | None,
-        responses: Tensor,
-        *,
-        user: str | None = None,
-        weights: Tensor | None = None,
-    ) -> Float[Tensor, " n"]:
-        """Reward each response; only differences for one user and one prompt mean anything.
-
-        Args:
-            prompts: Embeddings of the prompts, (n, prompt_dim); None where the head reads none.
-            responses: Embeddings of the responses, (n, response_dim).
-            user: Whose reward; None is the average user.
-            weights: Weights from `adapt` in place of a user, (K,) for all rows or (n, K).
-
-        Raises:
-            PalError: If the user is unknown, a shape is wrong, or both `user` and `weights` are given.
-        """
-        if user is not None and weights is not None:
-            raise PalError("user and weights must not both be given; weights stand for a user of their own")
-        n, K = len(responses), self.config.K
-        if prompts is None:
-            if self.head.needs_prompts:
-                raise PalError("prompts must be given, got None; this head's reward depends on the prompt")
-            prompts = responses.new_zeros(n, self.prompt_dim)
-        w = self.weights_of(user).to(responses.device) if weights is None else weights
-        w = w.expand(n, K) if w.shape == (K,) else w
-        _check_shape("prompts", prompts, (n, self.prompt_dim))
-        _check_shape("responses", responses, (n, self.response_dim))
-        _check_shape("weights", w, (n, K))
-        with torch.no_grad():
-            return self.head.reward(prompts, responses, w)
-
-    def adapt(
-        self, embeddings: Embeddings, comparisons: Comparisons, *, n_users: int
-    ) -> Float[Tensor, "users K"]:
-        """Locate new users by their comparisons; the model stays as it is (see `pal.adapt.adapt`)."""
-        return adapt(self.head, self.prior, embeddings, comparisons, n_users=n_users, config=self.fit_config)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Every tensor of the model, by the name it has on disk."""
-        shared = {f"head.{name}": tensor for name, tensor in self.head.state_dict().items()}
-        return shared | {
-            "weights": self.weights,
-            "prior.points": self.prior.points,
-            "prior.mass": self.prior.mass,
-        }
-
-    def save(self, folder: Path | str) -> None:
-        """Write the model to a folder, as a whole; a model that is there already is replaced.
-
-        Raises:
-            PalError: If something else stands at that place, or `encoder` is not JSON.
-        """
-        about = {
-            "head": self.config.model_dump(),
-            "fit": self.fit_config.model_dump(),
-            "prompt_dim": self.prompt_dim,
-            "response_dim": self.response_dim,
-            "encoder": dict(self.encoder),
-        }
-        write_folder(Path(folder), self.tensors(), list(self.user_ids), about)
-
-    @classmethod
-    def load(cls, folder: Path | str) -> "RewardModel":
-        """Read a saved model, with every number checked.
+            folder: What `save` wrote.
+            weights: Where an encoder's weights come from, by its name: `package`, `hub` or a folder.
+            device: Where encoders compute.
 
         Raises:
             PalError: If a file is missing or damaged, not what `save` writes, or from a newer version.
         """
-        about, user_ids, tensors = read_folder(Path(folder))
-        try:
-            return _built(about, user_ids, tensors)
-        except PalError as error:
-            raise PalError(f"{folder} holds no usable model: {error}") from None
+        parts = read_parts(folder)
+        return cls(**parts, reader=Reader(parts["encoder"], weights or {}, device))
 
+    def score(
+        self, prompts: Items | None, responses: Items, *, user: User | Sequence[User] = None
+    ) -> Float[Tensor, " n"]:
+        """Reward each response; only differences for one user and one prompt mean anything.
 
-def _built(about: dict[str, Any], user_ids: list[str], tensors: dict[str, Tensor]) -> RewardModel:
-    kinds = {"head": dict, "fit": dict, "encoder": dict, "prompt_dim": int, "response_dim": int}
-    for name, kind in kinds.items():
-        if type(about.get(name)) is not kind:
-            raise PalError(f"{name} must be of type {kind.__name__}, got {about.get(name)!r}")
-    dims = {name: about[name] for name in ("prompt_dim", "response_dim")}
-    if dims["prompt_dim"] < 0 or dims["response_dim"] < 1:
-        raise PalError(f"prompt_dim must be at least 0 and response_dim at least 1, got {dims}")
-    config = HeadConfig.of(**about["head"])
-    with torch.device("meta"):  # no memory, no random numbers
-        head = make_head(config, **dims)
-    points = tensors.get("prior.points", torch.empty(0))
-    _check_tensors(tensors, _shapes(head, len(user_ids), len(points) if points.dim() else 0), config.K)
-    state = {name.removeprefix("head."): x for name, x in tensors.items() if name.startswith("head.")}
-    head.load_state_dict(state, assign=True)
-    prior = Prior(tensors["prior.points"], tensors["prior.mass"])
-    return RewardModel(
-        head.requires_grad_(requires_grad=False),
-        user_ids,
-        tensors["weights"],
-        prior,
-        FitConfig.of(**about["fit"]),
-        about["encoder"],
-        **dims,
-    )
+        Args:
+            prompts: One per response, or one for all; None, or anything, where the reward does not depend on
+                it.
+            responses: What to score, (n, response_dim) as embeddings.
+            user: Whose reward; None is the average user.
 
+        Raises:
+            PalError: If an item cannot be read, shapes disagree, or the user is unknown.
+        """
+        found = listed(responses)
+        n = len(found)
+        asked = self._prompts(prompts, n)
+        weights = self._weights(user, n)
+        if isinstance(found, Tensor) or n <= AT_ONCE:
+            return rewards(self.head, asked, self._responses(found), weights)
+        parts = []
+        for start in range(0, n, AT_ONCE):
+            stop = min(start + AT_ONCE, n)
+            part = None if asked is None else Rows(asked.table, asked.rows[start:stop])
+            w = weights if weights.dim() == 1 else weights[start:stop]
+            parts.append(rewards(self.head, part, self._responses(found[start:stop], start), w))
+        return torch.cat(parts)
 
-def _shapes(head: Head, n_users: int, n_points: int) -> dict[str, tuple[int, ...]]:
-    K = head.config.K
-    shared = {f"head.{name}": tuple(tensor.shape) for name, tensor in head.state_dict().items()}
-    return shared | {"weights": (n_users, K), "prior.points": (n_points, K), "prior.mass": (n_points,)}
+    def probability(
+        self, prompts: Items | None, first: Items, second: Items, *, user: User | Sequence[User] = None
+    ) -> Float[Tensor, " n"]:
+        """P(first is preferred to second), by the loss that the model was fitted with.
 
+        Args:
+            prompts: One per question, or one for all; see `score`.
+            first: One response per question.
+            second: The other, aligned.
+            user: Whose preference, with one row or entry per question where there are several.
 
-def _check_users(user_ids: Sequence[str], n_weights: int) -> None:
-    if len(user_ids) != n_weights or not n_weights:
-        raise PalError(f"user_ids must be as many as weights, at least 1, got {len(user_ids)}, {n_weights}")
-    seen: set[str] = set()
-    for user_id in user_ids:
-        if user_id in seen:
-            raise PalError(f"user_ids must not repeat, got {user_id!r} twice")
-        seen.add(user_id)
+        Returns:
+            In (0, 1).
 
+        Raises:
+            PalError: If an item cannot be read, shapes disagree, or the user is unknown.
+        """
+        sides = [listed(first), listed(second)]
+        n = len(sides[0])
+        if len(sides[1]) != n:
+            raise PalError(f"second must be as many as first, got {len(sides[1])} and {n}")
+        read = read_questions(self, self.reader, prompts, joined(sides))
+        weights = self._weights(user, n).expand(n, self.config.K)
+        parts = [torch.zeros(0)]
+        with torch.no_grad():
+            for start in range(0, n, AT_ONCE):
+                rows = torch.arange(start, min(start + AT_ONCE, n))
+                numbers = self.head.read(read.embeddings, read.questions[rows])
+                parts.append(self.head.margin(numbers, weights[rows]))
+        return ask.preferred_first(torch.cat(parts), self.fit_config.loss)
 
-def _check_tensors(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], K: int) -> None:
-    if tensors.keys() != shapes.keys():
-        missing, extra = sorted(shapes.keys() - tensors), sorted(tensors.keys() - shapes)
-        raise PalError(
-            f"tensors must be those of the head's options, got {extra} too many, {missing} missing"
+    def rank(self, prompt: Item | None, responses: Items, *, user: User = None) -> list[Ranked]:
+        """Responses to one prompt, best first; equal ones as they came.
+
+        Raises:
+            PalError: As `score` does.
+        """
+        found = listed(responses)
+        reward = self.score(prompt, found, user=user)
+        order = reward.argsort(descending=True, stable=True).tolist()
+        return [Ranked(at, found[at], float(reward[at])) for at in order]
+
+    def adapt(self, comparisons: Answers) -> Taste:
+        """Locate someone by their comparisons; the model stays as it is.
+
+        One comparison more later is `taste + model.adapt([it])`; to forget it, `taste - model.adapt([it])`.
+
+        Args:
+            comparisons: A list of `Preference`, of mappings with prompt, chosen, rejected and perhaps label,
+                or of tuples of these; or `Preferences`, columns. May be empty.
+
+        Raises:
+            PalError: If an item cannot be read, or a comparison's responses are the same.
+        """
+        return self.adapt_many({"": comparisons})[""]
+
+    def adapt_many(self, comparisons: Mapping[str, Answers]) -> dict[str, Taste]:
+        """Locate many people at once, in bounded memory; see `adapt`.
+
+        Args:
+            comparisons: Each person's, by any id.
+
+        Raises:
+            PalError: As `adapt` does, naming the person.
+        """
+        return tastes(self, self.reader, comparisons)
+
+    def ask(
+        self,
+        questions: Sequence[Any],
+        taste: Taste | None = None,
+        *,
+        n: int | None = None,
+        together: bool = False,
+    ) -> list[ask.Asked]:
+        """Which of these questions to put next to someone: those whose answers tell most, first.
+
+        Args:
+            questions: Candidates, each a `Question`, a mapping with prompt, first and second, or a tuple
+                of these.
+            taste: What is known of the person; None for someone new.
+            n: How many are wanted; all where not given (together: 10).
+            together: Whether they are to be asked together, so that none repeats what another tells; else
+                each is weighed alone.
+
+        Raises:
+            PalError: If an item cannot be read, a question's responses are the same, or the taste is another
+                model's.
+        """
+        rows = [Question.of(one, f"question {number}") for number, one in enumerate(questions)]
+        bare = any(row.prompt is None for row in rows)
+        read = read_questions(
+            self,
+            self.reader,
+            None if bare else [row.prompt for row in rows],
+            listed([row.first for row in rows] + [row.second for row in rows]),
         )
-    for name, shape in shapes.items():
-        tensor = tensors[name]
-        _check_shape(name, tensor, shape)
-        if tensor.dtype != torch.float32:
-            raise PalError(f"{name} must be float32, got {tensor.dtype}; convert it")
-        if not bool(torch.isfinite(tensor).all()):
-            raise PalError(f"{name} must be finite, got NaN or infinity; fit again")
-    for name in ("weights", "prior.points", "prior.mass"):
-        rows = tensors[name].reshape(-1, K) if name != "prior.mass" else tensors[name][None]
-        if bool((rows < 0).any()) or bool(((rows.sum(1) - 1).abs() > 1e-4).any()):
-            raise PalError(f"{name} must be shares that sum to 1, got others; give weights of the simplex")
+        taste = Taste.none(self) if taste is None else taste.bound(self)
+        points, loss = self.prior.points, self.fit_config.loss
+        chance = ask.chances(self.head, points, read.embeddings, read.questions, loss)
+        if together:
+            return ask.sequence(chance, taste.posterior, ask.MOST_IN_SEQUENCE if n is None else n)
+        return ask.order(chance, taste.posterior)[:n]
 
+    def _prompts(self, prompts: Items | None, n: int) -> Rows | None:
+        return read_prompts(self, self.reader, prompts, n, lambda row: f"prompts[{row}]")
 
-def _check_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
-    if tuple(tensor.shape) != shape:
-        raise PalError(f"{name} must have the shape {shape}, got {tuple(tensor.shape)}")
+    def _responses(self, responses: Tensor | list[Any], start: int = 0) -> Rows:
+        where = lambda row: f"responses[{start + row}]"  # noqa: E731
+        return self.reader.read(responses, "responses", self.response_dim, where)
+
+    def _weights(self, user: User | Sequence[User], n: int) -> Float[Tensor, "*n K"]:
+        """Weights of a user, (K,), or one row per response where users are a list."""
+        if isinstance(user, Tensor):
+            if tuple(user.shape) not in ((self.config.K,), (n, self.config.K)):
+                raise PalError(
+                    f"weights must have the shape ({self.config.K},) or ({n}, {self.config.K}), got "
+                    f"{tuple(user.shape)}"
+                )
+            if not bool(torch.isfinite(user).all()):
+                raise PalError("weights must be finite, got NaN or infinity")
+            return user.float()
+        if isinstance(user, Taste):
+            return user.bound(self).weights
+        if user is None or isinstance(user, str):
+            return self.weights_of(user)
+        if not isinstance(user, list | tuple) or len(user) != n:
+            got = f"{len(user)}" if isinstance(user, list | tuple) else type(user).__name__
+            raise PalError(
+                f"user must be an id, a Taste, weights or None, or a list of {n} of these, got {got}"
+            )
+        known: dict[int, Tensor] = {}
+        for one in user:
+            if id(one) not in known:
+                known[id(one)] = self._weights(one, -1)
+        rows = [known[id(one)] for one in user]
+        return torch.stack(rows) if rows else torch.zeros(0, self.config.K)

@@ -9,6 +9,8 @@ import json
 import os
 import secrets
 import shutil
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from pal.errors import PalError
 
 FORMAT = "pal-reward-model"
 VERSION = 1
+# From each older version the step to the next: a config in, the config that the next version would have.
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 TENSORS, USERS, CONFIG = "model.safetensors", "users.json", "config.json"
 
 
@@ -136,6 +140,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise PalError(f"{path} must give a version of at least 1, got {version!r}; fit again")
     if version > VERSION:
         raise PalError(f"{path} must have a version of at most {VERSION}, got {version}; install a newer pal")
+    for older in range(version, VERSION):
+        config = UPGRADES[older](config) | {"version": older + 1}
     if not isinstance(config.get("sha256"), dict):
         raise PalError(f"{path} must give the sha256 of the other files, got none; fit again")
     return config
@@ -163,3 +169,25 @@ def _parsed(path: Path, data: bytes) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise PalError(f"{path} must be JSON, got something else ({error}); fit or copy it again") from None
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file beside its place and move it there: killed at any moment, the old one or the new one.
+
+    Raises:
+        PalError: If it cannot be written.
+    """
+    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with new.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise PalError(f"{path} cannot be written ({error.strerror}); choose another place") from None
+        raise

@@ -8,7 +8,7 @@ import torch
 from pal.accuracy import Judged, balanced_accuracy
 from pal.comparisons import Comparisons
 from pal.fit import read_blocks
-from pal.model import RewardModel
+from pal.saved import SavedModel
 from pipeline.baselines import Margins
 from pipeline.knobs import Evaluate
 from pipeline.locating import locate
@@ -112,7 +112,7 @@ class Answers:
 def answers(
     data: Study,
     half: str,
-    models: dict[str, RewardModel],
+    models: dict[str, SavedModel],
     baselines: dict[str, Margins],
     knobs: Evaluate,
 ) -> list[Answers]:
@@ -166,7 +166,7 @@ def decided(comparisons: Comparisons) -> tuple[Comparisons, torch.Tensor]:
 
 
 def margins_by(
-    model: RewardModel, tables: list[torch.Tensor], data: Study, pairs: Comparisons
+    model: SavedModel, tables: list[torch.Tensor], data: Study, pairs: Comparisons
 ) -> list[torch.Tensor]:
     """Margins under several tables of weights; what does not depend on the user is computed once."""
     parts: list[list[torch.Tensor]] = [[pairs.sign[:0]] for _ in tables]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pal.accuracy import bootstrap_interval, calibrate, worst_decile
-from pal.model import RewardModel
+from pal.saved import SavedModel
 from pipeline import account, baselines, layout, params, study
 from pipeline.answers import Test, decided, margins_by
 from pipeline.files import new_folder, write_csv, write_json
@@ -67,12 +67,12 @@ def main(dataset: str) -> None:
         write_json(folder / "evaluated.json", whole)
 
 
-def _models(dataset: str) -> dict[str, RewardModel]:
+def _models(dataset: str) -> dict[str, SavedModel]:
     """The model, and the controls that were fitted."""
-    found = {"model": RewardModel.load(layout.models(dataset) / "model")}
+    found = {"model": SavedModel.load(layout.models(dataset) / "model")}
     for name in CONTROLS:
         if (layout.models(dataset) / name).is_dir():
-            found[name] = RewardModel.load(layout.models(dataset) / name)
+            found[name] = SavedModel.load(layout.models(dataset) / name)
     return found
 
 
@@ -123,7 +123,7 @@ def _curve(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: row[name] for name in columns} for row in here if row["items"] == kind]
 
 
-def _calibration(data: Study, model: RewardModel) -> dict[str, Any]:
+def _calibration(data: Study, model: SavedModel) -> dict[str, Any]:
     """Predicted against observed, on all the seen users' test pairs but ties."""
     pairs, _ = decided(data.select("seen", "test"))
     if not len(pairs):

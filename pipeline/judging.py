@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from pal.accuracy import Judged
-from pal.model import RewardModel
+from pal.saved import SavedModel
 from pipeline.answers import Answers, Key, Test, answers
 from pipeline.baselines import Margins
 from pipeline.knobs import Evaluate
@@ -52,7 +52,7 @@ class Results:
 
 def judge(
     data: Study,
-    models: dict[str, RewardModel],
+    models: dict[str, SavedModel],
     baselines: dict[str, Margins],
     knobs: Evaluate,
     halves: tuple[str, ...] = ("seen", "unseen"),

@@ -3,12 +3,12 @@
 import torch
 
 from pal.adapt import comparison_log_likelihoods
-from pal.model import RewardModel
+from pal.saved import SavedModel
 from pipeline.knobs import Evaluate
 from pipeline.study import Study
 
 
-def locate(data: Study, model: RewardModel, knobs: Evaluate) -> dict[int, list[torch.Tensor]]:
+def locate(data: Study, model: SavedModel, knobs: Evaluate) -> dict[int, list[torch.Tensor]]:
     """Unseen users' weights from each number of shots, one table per draw; nested within a draw (D18).
 
     A user with fewer comparisons than shots is located from all of them. Where no user has any, there is

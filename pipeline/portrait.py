@@ -6,7 +6,7 @@ import torch
 
 from pal.comparisons import Questions
 from pal.heads import FixedIdealPoints
-from pal.model import RewardModel
+from pal.saved import SavedModel
 from pipeline import layout, thumbnails
 from pipeline.files import read_json
 from pipeline.study import Study
@@ -19,7 +19,7 @@ MAX_QUESTIONS = 20_000
 
 
 def portrait(
-    data: Study, model: RewardModel, items: "pl.DataFrame", n_items: int, accuracy: dict[str, Any]
+    data: Study, model: SavedModel, items: "pl.DataFrame", n_items: int, accuracy: dict[str, Any]
 ) -> dict[str, Any]:
     """The report's `users`, `prototypes` and `truth`.
 
@@ -32,7 +32,7 @@ def portrait(
         n_items: Items per prototype, most and least preferred.
         accuracy: For seen and unseen, each user's accuracy.
     """
-    weights = {"seen": model.weights, "unseen": model.adapt(
+    weights = {"seen": model.weights, "unseen": model.locate(
         data.embeddings, data.select("unseen", "adapt"), n_users=data.n_users("unseen")
     )}  # fmt: skip
     users = [row for half in weights for row in _users(data, half, weights[half], accuracy.get(half))]
@@ -61,7 +61,7 @@ def _users(data: Study, half: str, weights: torch.Tensor, accuracy: Any) -> list
     return rows
 
 
-def _prototypes(data: Study, model: RewardModel, items: "pl.DataFrame", n_items: int) -> list[dict[str, Any]]:
+def _prototypes(data: Study, model: SavedModel, items: "pl.DataFrame", n_items: int) -> list[dict[str, Any]]:
     """Per prototype the answers that it prefers most and least to their alternatives, taken alone.
 
     Where there are two answers in all, as yes and no, the one chosen less often is shown: what someone says
@@ -144,7 +144,7 @@ def _item(
     }
 
 
-def _truth(data: Study, model: RewardModel, weights: dict[str, torch.Tensor]) -> dict[str, Any] | None:
+def _truth(data: Study, model: SavedModel, weights: dict[str, torch.Tensor]) -> dict[str, Any] | None:
     """Predicted and true ideal points of a simulation, in one plane.
 
     Preferences fix the space up to rotation and scale, so the predicted one is turned onto the true one

@@ -11,7 +11,7 @@ import torch
 
 from pal.config import FitConfig, HeadConfig
 from pal.fit import Fitted, fit
-from pal.model import RewardModel
+from pal.saved import SavedModel
 from pipeline import layout, params, progress, study
 from pipeline.devices import pick
 from pipeline.errors import PipelineError
@@ -94,7 +94,7 @@ def _fit(
 
 
 def _save(data: Study, fitted: Fitted, config: FitConfig, folder: "layout.Path") -> None:
-    RewardModel.of(
+    SavedModel.of(
         fitted,
         data.embeddings,
         user_ids=data.user_ids["seen"],

@@ -4,7 +4,11 @@ import pytest
 import torch
 from hypothesis import settings
 
+from pal.adapt import Prior
 from pal.comparisons import Comparisons, Embeddings
+from pal.config import FitConfig, HeadConfig
+from pal.heads import make_head
+from pal.model import RewardModel
 
 settings.register_profile("quick", max_examples=20, deadline=None, derandomize=True, database=None)
 settings.load_profile("quick")
@@ -38,3 +42,31 @@ def toy() -> SimpleNamespace:
             n_users=20,
             n_new=10,
         )
+
+
+@pytest.fixture
+def line() -> RewardModel:
+    """On a line: a response x is worth -(x - a)^2, ideal points a from 0 (user `zero`) to 1 (user `one`).
+
+    Of response 0 over 1 the margin is +1 for `zero` and -1 for `one`, who are as likely.
+    """
+    config = HeadConfig(model="A", K=2, latent=1, hidden_layers=0, bias=False)
+    head = make_head(config, prompt_dim=0, response_dim=1)
+    head.f.first.weight.data = torch.ones(1, 1)
+    head.prototypes.data = torch.tensor([[0.0], [1.0]])
+    weights = torch.eye(2)
+    prior = Prior(weights, torch.tensor([0.5, 0.5]))
+    return RewardModel(head, ["zero", "one"], weights, prior, FitConfig(), {}, 0, 1)
+
+
+@pytest.fixture
+def worded() -> RewardModel:
+    """Model B on hashed words, of random numbers: prompts and responses are texts."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        head = make_head(HeadConfig(K=3, latent=4, hidden=5), prompt_dim=256, response_dim=256)
+        weights = torch.softmax(2 * torch.randn(40, 3), 1)
+    about = {"encoder": "hashed-words", "weights_sha256": "", "files_sha256": "", "dim": 256}
+    encoder = {"prompts": about, "responses": about}
+    ids = [f"user {number}" for number in range(40)]
+    return RewardModel(head, ids, weights, Prior.of(weights), FitConfig(), encoder, 256, 256)

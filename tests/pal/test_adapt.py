@@ -172,3 +172,10 @@ def test_prior_is_the_same_each_time():
 def test_prior_of_nobody_is_refused():
     with pytest.raises(PalError, match="weights must hold at least one user, got none"):
         Prior.of(torch.zeros(0, 3))
+
+
+def test_an_answer_of_weight_two_counts_as_two():
+    c = torch.tensor([0])
+    double = Comparisons.of(user=c, prompt=None, chosen=c, rejected=1 - c, weight=torch.tensor([2.0]))
+    once, twice = (adapt(line_head(), HALF, LINE, given, n_users=1) for given in (double, choices(0, 0)))
+    torch.testing.assert_close(once, twice)

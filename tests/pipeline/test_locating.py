@@ -57,7 +57,7 @@ def test_shots_of_a_draw_are_the_first_of_its_order_so_that_they_lie_within_its_
         rows = {n: (place < n).nonzero().squeeze(1) for n in (1, 5, 20)}
         assert [len(each) for each in rows.values()] == [6, 30, 120]
         for n, first in rows.items():
-            expected = model.adapt(data.embeddings, pairs[first], n_users=6)
+            expected = model.locate(data.embeddings, pairs[first], n_users=6)
             assert torch.allclose(located[n][draw], expected, atol=1e-5)
 
 
@@ -71,7 +71,7 @@ def test_all_shots_are_what_the_library_adapts_to(simulated):
     """24 adapt pairs a user: from 24 shots every draw is the same set."""
     data, model = simulated
     located = locating.locate(data, model, knobs(shots=[24], headline_shots=24))[24]
-    whole = model.adapt(data.embeddings, data.select("unseen", "adapt"), n_users=6)
+    whole = model.locate(data.embeddings, data.select("unseen", "adapt"), n_users=6)
     assert len(located) == 20
     for weights in located:
         assert torch.allclose(weights, whole, atol=1e-5)

@@ -71,7 +71,7 @@ def test_a_score_is_the_prototypes_reward_less_that_of_the_other_response(own):
             other = item["response"].replace(*colours)
             at = torch.tensor([row[item["response"]], row[other]])
             prompts = data.embeddings.prompts[row[item["prompt"]]].expand(2, -1)
-            scores = model.score(prompts, data.embeddings.responses[at], weights=torch.eye(2)[k])
+            scores = model.score(prompts, data.embeddings.responses[at], user=torch.eye(2)[k])
             assert item["score"] == pytest.approx(float(scores[0] - scores[1]), abs=2e-3)
 
 

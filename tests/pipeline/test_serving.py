@@ -1,0 +1,66 @@
+"""A model that the pipeline trained, used on raw texts: the same rewards and people as on its own embeddings."""
+
+import pytest
+import torch
+
+from pal.model import RewardModel
+from pal.saved import SavedModel
+from pipeline import layout, study
+
+
+@pytest.fixture
+def own(small):
+    folder = layout.models("own") / "model"
+    return study.load("own"), study.texts("own"), RewardModel.load(folder), SavedModel.load(folder)
+
+
+def asked(data, texts, pairs):
+    """Prompt, chosen and rejected of each comparison, as texts."""
+    rows = pairs.questions[pairs.question]
+    for prompt, first, second, sign in zip(rows.prompt, rows.first, rows.second, pairs.sign, strict=True):
+        sides = [texts[data.response_ids[side]] for side in (first, second)]
+        yield (texts[data.prompt_ids[prompt]], *(sides if sign > 0 else sides[::-1]))
+
+
+def test_texts_score_as_their_stored_embeddings(own):
+    data, texts, model, _ = own
+    responses = [texts[item] for item in data.response_ids]
+    prompt = texts[data.prompt_ids[0]]
+    for user in (data.user_ids["seen"][0], None):
+        torch.testing.assert_close(
+            model.score(prompt, responses, user=user),
+            model.score(data.embeddings.prompts[0], data.embeddings.responses, user=user),
+        )
+
+
+def test_unseen_people_are_located_from_texts_as_by_the_pipeline(own):
+    data, texts, model, stored = own
+    pairs = data.select("unseen", "adapt")
+    expected = stored.locate(data.embeddings, pairs, n_users=data.n_users("unseen"))
+    given = {name: [] for name in data.user_ids["unseen"]}
+    for user, comparison in zip(pairs.user, asked(data, texts, pairs), strict=True):
+        given[data.user_ids["unseen"][user]].append(comparison)
+    found = model.adapt_many(given)
+    torch.testing.assert_close(
+        torch.stack([taste.weights for taste in found.values()]), expected, atol=1e-5, rtol=0
+    )
+
+
+def test_the_pipelines_model_is_the_one_that_people_use(own):
+    _, _, model, stored = own
+    assert model.fingerprint == stored.fingerprint
+    assert repr(model) == repr(stored).replace("SavedModel", "RewardModel")
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+def test_no_stage_depends_on_what_serves_people(stage):
+    """An edit of how raw items are read, or of what is asked next, reruns no training."""
+    from pathlib import Path
+
+    from pipeline import code
+
+    root = Path(__file__).parents[2]
+    paths = {path.as_posix() for path in code.closure(root, Path(f"pipeline/{stage}.py"))}
+    assert "pal/saved.py" in paths
+    serving = ("model", "reader", "items", "taste", "ask", "answers", "preferences", "questions", "scoring")
+    assert paths & {f"pal/{name}.py" for name in serving} == set()
