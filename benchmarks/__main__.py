@@ -21,6 +21,7 @@ NAMES = (
     "simulated",
     "persona",
     "pickafilter",
+    "serving",
     "ukpconvarg",
 )
 

@@ -26,8 +26,8 @@ from pal.saved import SavedModel
 from pal.taste import UNIT, Taste, in_units
 
 # Comparisons read together: what repeats among raw items is encoded once, so as many as memory allows; of
-# embeddings so few that blocks of memory are used again.
-AT_ONCE, EMBEDDINGS_AT_ONCE = 1 << 15, 1 << 12
+# embeddings so few that they stay near the processor.
+AT_ONCE, EMBEDDINGS_AT_ONCE = 1 << 15, 1 << 10
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from pipeline import encode_images, encode_texts, layout, params, raw, shards, t
 from pipeline.bad_items import BadItem, dropped_csv
 from pipeline.devices import pick
 from pipeline.errors import PipelineError
-from pipeline.files import new_folder, write_json
+from pipeline.files import new_folder
 from pipeline.knobs import ByModality
+from pipeline.manifest import write as write_manifest
 from pipeline.params import Params
 from pipeline.shards import Embedder
 from pipeline.store import EmbeddingStore
@@ -152,14 +153,8 @@ def _write(
 
 
 def _write_manifest(folder: Path, n_items: int, about: dict[str, Any], bad: list[BadItem]) -> None:
-    """What went in, what came out, what was dropped and why.
-
-    Raises:
-        PipelineError: If an item is none of these.
-    """
+    """What went in, what came out, what was dropped and why."""
     kept = sum(part["out"] for part in about.values())
-    counts = {"read": n_items, "kept": kept, "dropped": len(bad)}
-    if counts["read"] != counts["kept"] + counts["dropped"]:
-        raise PipelineError(f"encode must account for every item, got {counts}; please report this")
     reasons = dict(Counter(item.reason for item in bad).most_common())
-    write_json(folder / "manifest.json", {"counts": counts, "reasons": reasons, "modalities": about})
+    counts = {"read": n_items, "kept": kept, "dropped": len(bad)}
+    write_manifest(folder, counts, reasons=reasons, modalities=about)

@@ -1,7 +1,8 @@
 """prepare: turn raw files, or nothing but a seed, into items and pairs."""
 
-from pipeline import datasets, layout, params, raw
-from pipeline.files import new_folder, write_json
+from pipeline import datasets, layout, params, raw, tables
+from pipeline.files import new_folder
+from pipeline.manifest import write as write_manifest
 
 
 def main(dataset: str) -> None:
@@ -11,5 +12,5 @@ def main(dataset: str) -> None:
     files = {file.name: raw.stored(file, dataset) for file in manifest.files}
     with new_folder(layout.prepared(dataset)) as out:
         counts = datasets.of(dataset).prepare(values, files, out)
-        write_json(out / "manifest.json", {"source": manifest.source, "counts": counts})
+        write_manifest(out, counts, out / tables.PAIRS, source=manifest.source)
     print(f"prepare@{dataset}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from pipeline import colour, layout, params, tables
 from pipeline.errors import PipelineError, shorten
-from pipeline.files import new_folder, write_json
+from pipeline.files import new_folder
 from pipeline.knobs import Filters
+from pipeline.manifest import write as write_manifest
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,7 +37,7 @@ def main(dataset: str) -> None:
         named, counts = name_items(items, coloured, dataset)
         tables.write_table(out / tables.ITEMS, named, tables.items_schema())
         tables.write_table(out / tables.PAIRS, point(coloured, named), tables.pairs_schema())
-        write_json(out / "manifest.json", {"counts": _count(pairs, coloured), "items": counts})
+        write_manifest(out, _count(pairs, coloured), out / tables.PAIRS, items=counts)
     filtered = coloured["filtered"].is_not_null().sum()
     print(f"recolour@{dataset}: {filtered:,} of {len(pairs):,} pairs filtered, {len(named):,} items")
 

@@ -91,7 +91,7 @@ def write(path: Path, ids: "list[str] | np.ndarray", vectors: "np.ndarray", embe
     names = packed(ids)
     with np.errstate(over="ignore"):  # what overflows float16 is refused below
         stored = np.ascontiguousarray(vectors, dtype=np.dtype(embedder.dtype).newbyteorder("<"))
-    if not np.isfinite(stored).all():
+    if not _all_finite(stored):
         row = int(np.flatnonzero(~np.isfinite(stored).all(axis=1))[0])
         raise PipelineError(
             f"the embedding of item {names[row].decode()} must be finite in {embedder.dtype}, "
@@ -172,6 +172,23 @@ def as_lists(path: Path) -> "pa.Table":
     values = pa.array(vectors.reshape(-1))
     lists = pa.FixedSizeListArray.from_arrays(values, vectors.shape[1])
     return pa.table({"item_id": unpacked(ids), "embedding": lists})
+
+
+def _all_finite(array: "np.ndarray") -> bool:
+    """Whether no number is NaN or infinite: those whose exponent has every bit set.
+
+    By their bits, some rows at a time: numpy's `isfinite` takes ten times as long over float16.
+    """
+    import numpy as np
+
+    bits, infinite = {2: (np.uint16, 0x7C00), 4: (np.uint32, 0x7F80_0000)}[array.dtype.itemsize]
+    magnitudes = array.reshape(-1).view(bits)
+    step = 1 << 19
+    most = bits(np.iinfo(bits).max >> 1)  # without the sign
+    return all(
+        (magnitudes[start : start + step] & most).max() < infinite
+        for start in range(0, len(magnitudes), step)
+    )
 
 
 def _binary(data: "bytes | np.ndarray", width: int, rows: int) -> "pa.FixedSizeBinaryArray":

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import layout, params, tables
 from pipeline.errors import PipelineError
-from pipeline.files import new_folder, sha256_of, write_json
+from pipeline.files import new_folder, sha256_of
 from pipeline.knobs import SplitShares
+from pipeline.manifest import write as write_manifest
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,16 +32,16 @@ def main(dataset: str) -> None:
     check_places(splits, dataset)
     with new_folder(layout.splits(dataset)) as out:
         tables.write_table(out / tables.SPLITS, splits, tables.splits_schema())
-        counts = {"read": len(pairs), "kept": len(splits), "dropped": len(pairs) - len(splits)}
+        dropped = pairs.join(splits, on="pair_id", how="anti").height
+        counts = {"read": len(pairs), "kept": len(splits), "dropped": dropped}
         users = {"users_dropped": pairs["user_id"].n_unique() - _users_of(pairs, splits)}
-        write_json(
-            out / "manifest.json",
-            {
-                "counts": {**counts, **users},
-                "places": _places(splits),
-                "leakage": report,
-                "sha256": {tables.SPLITS: sha256_of(out / tables.SPLITS)},
-            },
+        write_manifest(
+            out,
+            {**counts, **users},
+            out / tables.SPLITS,
+            places=_places(splits),
+            leakage=report,
+            sha256={tables.SPLITS: sha256_of(out / tables.SPLITS)},
         )
     _tell(dataset, counts["dropped"], users["users_dropped"], splits)
 
