@@ -36,9 +36,9 @@ def check_columns(where: str, names: Iterable[str], needed: Iterable[str]) -> No
         lacks = f"the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
         free = [name for name in names if name not in needed]
         raise PalError(f"{where} lacks {lacks}; it has {_listed(names)}{_advice(missing, free)}")
-    for column in needed:
-        if names.count(column) > 1:
-            raise PalError(f"{where} must have one column {column}, got {names.count(column)}")
+    if len(set(names)) < len(names):  # also of columns that are passed on, of which one would be lost
+        double = next(name for name in names if names.count(name) > 1)
+        raise PalError(f"{where} must have one column {double}, got {names.count(double)}; rename one")
 
 
 def refuse_columns(where: str, names: Iterable[str], made: Iterable[str]) -> None:

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+import torch
 
 from pal.commands.tables import Row, Table
 from pal.errors import PalError
@@ -35,6 +36,7 @@ class Serving:
     model: RewardModel
     folder: Path
     kinds: Mapping[Side, Kind | None]
+    _known: dict[Side, Kind] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(
@@ -57,6 +59,7 @@ class Serving:
             weights: Where encoders' weights come from, each as `NAME=PLACE`.
             device: Where encoders compute.
         """
+        _check_device(device)
         places = dict(_pair(one) for one in weights)
         with plain_words():
             model = RewardModel.load(path, weights=places, device=device)
@@ -64,7 +67,7 @@ class Serving:
 
     def at_once(self, row: Row, column: str = "response") -> int:
         """How many rows to read together: seconds of encoding."""
-        paths = isinstance(row.cells[column], str) and self._kinds["responses"] == "image"
+        paths = isinstance(row.cells[column], str) and self._kind("responses") == "image"
         return PICTURES if paths else ROWS
 
     @property
@@ -87,7 +90,7 @@ class Serving:
     def _item(self, row: Row, column: str, side: Side) -> Any:
         cell = row.cells[column]
         if isinstance(cell, str):
-            return self.folder / cell if self._kinds[side] == "image" and cell else cell
+            return self.folder / cell if self._kind(side) == "image" and cell else cell
         if isinstance(cell, list) and cell and all(type(one) in (int, float) for one in cell):
             return cell
         got = "nothing" if cell is None else f"a value of type {type(cell).__name__}"
@@ -95,17 +98,25 @@ class Serving:
             f"{column} in {row.place} must be a text, the path of an image or a list of numbers, got {got}"
         )
 
-    @cached_property
-    def _kinds(self) -> dict[Side, Kind]:
-        """Per side, what texts in cells are."""
-        found: dict[Side, Kind] = {}
-        for side, otherwise in (("prompts", "text"), ("responses", "image")):
-            if side == "prompts" and not self.prompt_columns:
-                continue
+    def _kind(self, side: Side) -> Kind:
+        """What texts in cells of a side are; asked of each side alone, since the other may be vectors."""
+        if side not in self._known:
+            otherwise: Kind = "text" if side == "prompts" else "image"
             with plain_words():
                 read = self.model.reader.modalities(side)
-            found[side] = self.kinds[side] or (otherwise if otherwise in read else read[0])
-        return found
+            self._known[side] = self.kinds[side] or (otherwise if otherwise in read else read[0])
+        return self._known[side]
+
+
+def _check_device(device: str) -> None:
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        kind = ""
+    if kind not in ("cpu", "cuda"):
+        raise PalError(f"--device must be cpu or cuda, got {device!r}")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise PalError(f"--device must be cpu where torch finds no GPU, got {device!r}")
 
 
 def _pair(given: str) -> tuple[str, str]:

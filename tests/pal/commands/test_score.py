@@ -94,6 +94,7 @@ def test_a_prompt_whose_rows_stand_apart_is_refused(pal, words):
         (("--user", "user 1", "--average"), "--average must stand alone"),
         (("--taste", "nowhere.jsonl"), "nowhere.jsonl cannot be read .*; name what pal adapt wrote"),
         (("--weights", "package"), "--weights must be NAME=PLACE, got 'package'"),
+        (("--device", "abacus"), "--device must be cpu or cuda, got 'abacus'"),
         (("--out", "rows.txt"), r"rows.txt must end in .jsonl, .csv or .parquet, or --format"),
         (("--out", "rows.csv/new.csv"), r"rows.csv/new.csv cannot be written .*; choose another place"),
     ],

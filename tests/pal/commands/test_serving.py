@@ -1,6 +1,7 @@
 """Models as commands use them: pictures by their paths, and whose words errors speak."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from pal.encoders.classical import DIM
 from pal.errors import PalError
 from pal.heads import make_head
 from pal.model import RewardModel
+from pal.reader import Reader
 
 
 @pytest.fixture
@@ -65,6 +67,17 @@ def test_what_cells_are_may_be_said(pal, pictures, words):
     given = '{"prompt": "how", "response": "fine"}\n'
     said = pal("score", words, "-", "--responses", "image", stdin=given, code=1)
     assert "must be one of the texts that hashed-words reads, got one of the pictures" in said
+
+
+def test_texts_and_vectors_may_meet(pal, worded, tmp_path, rows):
+    """A model whose prompts are vectors of no encoder, and whose responses are texts."""
+    encoder = {"prompts": None, "responses": worded.encoder["responses"]}
+    model = replace(worded, encoder=encoder, reader=Reader(encoder))
+    model.save(tmp_path / "mixed")
+    prompt = [0.5] * 256
+    given = json.dumps({"prompt": prompt, "response": "fine"}) + "\n"
+    (row,) = rows(pal("score", tmp_path / "mixed", "-", stdin=given))
+    assert row["reward"] == pytest.approx(model.score([prompt], ["fine"]).item(), abs=1e-6)
 
 
 ROWS = [Row({}, f"row {at}") for at in range(3)]

@@ -77,6 +77,7 @@ def test_progress_counts_bytes_or_rows(here):
         ("x.csv", b"response\na,b\n", r"row 1 \(line 2\) of x.csv must have 1 values, one per column, got 2"),
         ("x.csv", b"response;n\na;1\n", r"separate its columns by commas, not by ';'"),
         ("x.csv", b"response,response\na,b\n", r"x.csv must have one column response, got 2"),
+        ("x.csv", b"response,n,n\na,b,c\n", r"x.csv must have one column n, got 2; rename one"),
         ("x.csv", "response\nü".encode("latin-1"), r"line 2 of x.csv must be UTF-8, got the byte 0xfc; save it as UTF-8"),
         ("x.csv", "response\na".encode("utf-16"), r"line 1 of x.csv must be UTF-8"),
         ("x.parquet", b"", r"x.parquet is damaged or not Parquet"),
