@@ -25,7 +25,7 @@ from benchmarks.table import Row, Section, show
 from pal.fit import margins
 from pal.model import RewardModel
 from pipeline import download, encode, evaluate, layout, prepare, recolour, split, study, train
-from pipeline.datasets import drawings, scenes
+from pipeline.datasets.drawn import drawings, scenes
 from pipeline.files import read_json
 
 DEFECTS = ("blurred", "noisy", "faded", "blocky")

@@ -6,7 +6,10 @@ Here people are chosen, put into groups, and called seen or unseen; `recolour` p
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.datasets import Found, pickapic, pickapic_pairs, pickapic_sources, pickapic_v1, scenes
+from pipeline.datasets import Found, pickapic, pickapic_v1
+from pipeline.datasets.drawn import scenes
+from pipeline.datasets.pickapic import pairs as pickapic_pairs
+from pipeline.datasets.pickapic import sources as pickapic_sources
 from pipeline.errors import PipelineError
 from pipeline.files import write_json
 from pipeline.knobs import PreparePickafilter

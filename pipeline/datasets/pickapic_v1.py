@@ -5,7 +5,10 @@ Kirstain et al., arXiv:2305.01569. From the hub at a pinned revision, or from a 
 
 from pathlib import Path
 
-from pipeline.datasets import Found, pickapic_pairs, pickapic_published, pickapic_sources
+from pipeline.datasets import Found
+from pipeline.datasets.pickapic import pairs as pickapic_pairs
+from pipeline.datasets.pickapic import published as pickapic_published
+from pipeline.datasets.pickapic import sources as pickapic_sources
 from pipeline.params import Params
 
 

@@ -8,7 +8,10 @@ the same two pictures; the other readings are counted beside it in published.jso
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.datasets import Found, pickapic, pickapic_pairs, pickapic_published, pickapic_sources
+from pipeline.datasets import Found, pickapic
+from pipeline.datasets.pickapic import pairs as pickapic_pairs
+from pipeline.datasets.pickapic import published as pickapic_published
+from pipeline.datasets.pickapic import sources as pickapic_sources
 from pipeline.errors import PipelineError
 from pipeline.params import Params
 

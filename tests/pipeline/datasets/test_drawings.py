@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.datasets import drawings
-from pipeline.datasets.drawings import Scene
+from pipeline.datasets.drawn import drawings
+from pipeline.datasets.drawn.drawings import Scene
 
 
 def pixels(*arguments):

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.datasets import own
-from pipeline.datasets.own_items import Texts
+from pipeline.datasets.own.items import Texts
 from pipeline.errors import PipelineError
 from pipeline.knobs import PrepareOwn
 from pipeline.tables import items_schema, pairs_schema, text_id
@@ -221,7 +221,7 @@ def test_texts_longer_than_the_csv_module_likes_are_read(read):
 
 
 def test_rows_are_counted_across_chunks(read, monkeypatch):
-    monkeypatch.setattr("pipeline.datasets.own_files._CHUNK", 2)
+    monkeypatch.setattr("pipeline.datasets.own.files._CHUNK", 2)
     rows = [GOOD, GOOD, GOOD, row(chosen=1), row(chosen=1)]
     with pytest.raises(PipelineError, match=re.escape("row 4 of a.jsonl (and 1 more row) must be text")):
         read(**{"a.jsonl": as_jsonl(rows)})

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import ukpconvarg
 from pipeline import download, layout, params, prepare, recolour, split
 from pipeline.datasets import own
-from pipeline.datasets.own_items import Texts
+from pipeline.datasets.own.items import Texts
 from pipeline.knobs import PrepareOwn
 
 COUNTS = {

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.datasets import own, own_times
-from pipeline.datasets.own_items import Texts
+from pipeline.datasets import own
+from pipeline.datasets.own import times as own_times
+from pipeline.datasets.own.items import Texts
 from pipeline.errors import PipelineError
 from pipeline.knobs import PrepareOwn
 

@@ -13,7 +13,8 @@ import pytest
 from safetensors.numpy import save
 
 from pipeline import download, encode, layout, params, prepare, recolour, split, study
-from pipeline.datasets import own, own_vectors
+from pipeline.datasets import own
+from pipeline.datasets.own import vectors as own_vectors
 from pipeline.errors import PipelineError
 from pipeline.tables import item_id, text_id
 

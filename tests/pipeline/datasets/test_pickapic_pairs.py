@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import tables
-from pipeline.datasets import pickapic_pairs
+from pipeline.datasets.pickapic import pairs as pickapic_pairs
 from pipeline.errors import PipelineError
 from pipeline.knobs import PreparePickapic
 

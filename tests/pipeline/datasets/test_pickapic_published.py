@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipeline.datasets import pickapic_published as published
+from pipeline.datasets.pickapic import published
 
 
 def test_rows_are_counted_by_split_beside_the_published_ones(shards, tmp_path, capsys):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import download, prepare, recolour, split, tables
-from pipeline.datasets import scenes
+from pipeline.datasets.drawn import scenes
 
 FIXTURE = Path(__file__).parents[3] / "../shared/data/pickapic_fixture"
 

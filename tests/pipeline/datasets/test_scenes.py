@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.datasets import pickapic, scenes
+from pipeline.datasets import pickapic
+from pipeline.datasets.drawn import scenes
 
 SPLITS = ("train", "validation", "test")
 

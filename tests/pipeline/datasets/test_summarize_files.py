@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.datasets import summarize_files
+from pipeline.datasets.summarize import files as summarize_files
 from pipeline.errors import PipelineError
 
 FIXTURE = Path(__file__).parents[3] / "../shared/data/tldr_fixture"
@@ -271,8 +271,8 @@ def test_text_that_is_no_utf8_is_refused(tmp_path):
 
 def test_a_bad_row_counts_from_the_start_of_the_file(tmp_path, monkeypatch):
     """Chunks of two rows: the third row is the first of the second chunk."""
-    monkeypatch.setattr("pipeline.datasets.summarize_parquet._CHUNK", 2)
-    monkeypatch.setattr("pipeline.datasets.summarize_json._CHUNK", 2)
+    monkeypatch.setattr("pipeline.datasets.summarize.parquet._CHUNK", 2)
+    monkeypatch.setattr("pipeline.datasets.summarize.json_lines._CHUNK", 2)
     rows = [row(), row(), row(choice=5), row()]
     with pytest.raises(PipelineError, match=r"row 3 of a\.parquet: choice"):
         read(tmp_path / "hub", a=table(*rows))

@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.datasets import summarize_protocols as protocols
-from pipeline.datasets import summarize_published as published
-from pipeline.datasets.summarize_places import one_in_ten
-from pipeline.datasets.summarize_rows import schema
+from pipeline.datasets.summarize import protocols, published
+from pipeline.datasets.summarize.places import one_in_ten
+from pipeline.datasets.summarize.rows import schema
 
 
 def rows(worker, split, count, /, **changes):

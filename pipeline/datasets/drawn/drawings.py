@@ -10,8 +10,8 @@ from itertools import product
 from random import Random
 from typing import TYPE_CHECKING
 
-from pipeline.datasets import drawn_things
-from pipeline.datasets.drawn_things import shade
+from pipeline.datasets.drawn import things as drawn_things
+from pipeline.datasets.drawn.things import shade
 
 if TYPE_CHECKING:
     from PIL.Image import Image

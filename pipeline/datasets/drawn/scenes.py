@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from pipeline.datasets import drawings
+from pipeline.datasets.drawn import drawings
 
 PROMPTS = {"train": 300, "validation": 30, "test": 90}
 ERRS, TIES = 0.12, 0.05

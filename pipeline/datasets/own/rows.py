@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from pipeline.datasets.own_cells import place, refuse
-from pipeline.datasets.own_columns import COLUMNS, PREFERENCE, RESPONSES
+from pipeline.datasets.own.cells import place, refuse
+from pipeline.datasets.own.columns import COLUMNS, PREFERENCE, RESPONSES
 from pipeline.errors import PipelineError, shorten
 from pipeline.knobs import SplitShares
 from pipeline.tables import SPLIT_NAMES

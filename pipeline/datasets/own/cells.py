@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
-from pipeline.datasets import own_times
-from pipeline.datasets.own_columns import COLUMNS, PREFERENCE, RESPONSES
+from pipeline.datasets.own import times as own_times
+from pipeline.datasets.own.columns import COLUMNS, PREFERENCE, RESPONSES
 from pipeline.errors import PipelineError, shorten
 
 if TYPE_CHECKING:

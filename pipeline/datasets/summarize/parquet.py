@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.datasets.summarize_rows import SPLITS, fault, schema
+from pipeline.datasets.summarize.rows import SPLITS, fault, schema
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:

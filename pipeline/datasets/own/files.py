@@ -8,9 +8,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.datasets import own_times
-from pipeline.datasets.own_cells import Faults, arrow_type, clean_values, described, dtype, place
-from pipeline.datasets.own_columns import COLUMNS, columns_of
+from pipeline.datasets.own import times as own_times
+from pipeline.datasets.own.cells import Faults, arrow_type, clean_values, described, dtype, place
+from pipeline.datasets.own.columns import COLUMNS, columns_of
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:

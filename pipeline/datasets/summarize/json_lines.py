@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.datasets.summarize_rows import SPLITS, fault, schema
+from pipeline.datasets.summarize.rows import SPLITS, fault, schema
 from pipeline.errors import PipelineError, shorten
 
 if TYPE_CHECKING:

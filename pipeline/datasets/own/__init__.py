@@ -25,7 +25,7 @@ timestamp   when the user answered: ISO 8601 text (UTC where it names no zone), 
 text        the text itself
 image       the path of a .jpg, .jpeg, .png or .webp file, relative to the table and inside its folder; other
             places are refused, whether written so or reached by a link. The files are read where they lie
-vector      an id in the file that `source.own_vectors` names, whose formats stand in `own_vectors.py`
+vector      an id in the file that `source.own_vectors` names, whose formats stand in `vectors.py`
 
 Other columns are ignored. A row is left out, and counted, if it is a tie (where `prepare.own.ties` says so)
 or compares a response with itself, which says nothing of anyone. Whatever else is wrong stops the pipeline at
@@ -36,9 +36,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import layout, raw, tables
-from pipeline.datasets import Found, own_images, own_rows, own_vectors
-from pipeline.datasets.own_files import SUFFIXES, read_rows
-from pipeline.datasets.own_items import Content, Given, Images, Texts, write
+from pipeline.datasets import Found
+from pipeline.datasets.own import images as own_images
+from pipeline.datasets.own import rows as own_rows
+from pipeline.datasets.own import vectors as own_vectors
+from pipeline.datasets.own.files import SUFFIXES, read_rows
+from pipeline.datasets.own.items import Content, Given, Images, Texts, write
 from pipeline.errors import PipelineError
 from pipeline.knobs import PrepareOwn
 from pipeline.params import Params

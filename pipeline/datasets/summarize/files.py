@@ -9,8 +9,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from pipeline.datasets import summarize_json, summarize_parquet
-from pipeline.datasets.summarize_rows import schema
+from pipeline.datasets.summarize import json_lines as summarize_json
+from pipeline.datasets.summarize import parquet as summarize_parquet
+from pipeline.datasets.summarize.rows import schema
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:

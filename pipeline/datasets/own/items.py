@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pipeline import tables
-from pipeline.datasets import own_images
-from pipeline.datasets.own_cells import refuse
-from pipeline.datasets.own_vectors import Vectors
+from pipeline.datasets.own import images as own_images
+from pipeline.datasets.own.cells import refuse
+from pipeline.datasets.own.vectors import Vectors
 
 if TYPE_CHECKING:
     import polars as pl

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pipeline import layout, tables
-from pipeline.datasets import Found, Remote, summarize_files, summarize_protocols
+from pipeline.datasets import Found, Remote
+from pipeline.datasets.summarize import files as summarize_files
+from pipeline.datasets.summarize import protocols as summarize_protocols
 from pipeline.errors import PipelineError
 from pipeline.files import write_json
 from pipeline.params import Params

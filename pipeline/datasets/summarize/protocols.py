@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipeline.datasets import summarize_published as published
-from pipeline.datasets.summarize_places import halve, place_in_user, place_seen
-from pipeline.datasets.summarize_rows import BOTH_SPLITS
+from pipeline.datasets.summarize import published
+from pipeline.datasets.summarize.places import halve, place_in_user, place_seen
+from pipeline.datasets.summarize.rows import BOTH_SPLITS
 
 if TYPE_CHECKING:
     import polars as pl

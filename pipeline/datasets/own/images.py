@@ -7,7 +7,7 @@ path, nor by `..`, nor by a link. Whether a file is an image inside is seen wher
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from pipeline.datasets.own_cells import refuse
+from pipeline.datasets.own.cells import refuse
 
 if TYPE_CHECKING:
     import polars as pl
