@@ -52,7 +52,3 @@ def rows():
         return list(csv.DictReader(text.splitlines()))
 
     return read
-
-
-def jsonl(*rows: dict) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
