@@ -215,7 +215,7 @@ class ByModality(Config):
 
 def _name_or_map(value: Any) -> str:
     """Which of the two an encoder's value is meant as, so that complaints are about that one."""
-    return "map" if isinstance(value, dict) else "name"
+    return "map" if isinstance(value, dict | ByModality) else "name"
 
 
 Encoders = Annotated[

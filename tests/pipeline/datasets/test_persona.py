@@ -82,7 +82,7 @@ def test_the_sample_is_found_beside_params(project):
 
 def test_a_folder_is_found_relative_to_the_repository(toy):
     found = persona.find(params.load())
-    assert (found.source, found.remote) == ("folder: mine", None)
+    assert (found.source, found.remotes) == ("folder: mine", [])
     assert found.paths["interest-in-art.jsonl"] == toy.root / "mine/interest-in-art.jsonl"
 
 
@@ -90,11 +90,12 @@ def test_the_hub_is_named_with_revision_and_published_hashes(project):
     project.set({"source.persona": "hub", "prepare.persona.personas": ["art", "ends-justify-means"]})
     found = persona.find(params.load())
     assert (found.paths, found.check) == ({}, None)
-    assert found.remote["files"] == [
+    (remote,) = found.remotes
+    assert remote.files == [
         "persona/interest-in-art.jsonl",
         "persona/interest-in-ends-justify-means.jsonl",
     ]
-    assert list(found.remote["sha256"]) == ["interest-in-art.jsonl"]
+    assert list(remote.sha256) == ["interest-in-art.jsonl"]
 
 
 def test_a_folder_that_is_not_there_says_where_it_was_looked_for(project):
