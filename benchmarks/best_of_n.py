@@ -8,9 +8,9 @@ that agree with it, and no to all others. A win is a pick with yes where the riv
 the same answer it is a tie and counts half. 50 sets of 16 per user, each user's own.
 
 K* personas, K = K* prototypes, 100 people a persona who answered 100 statements each (seen), and 100 a
-persona who were never trained on, located from 20 answers. Model B, latent 16, preset `ours`. Interval: people
-are drawn anew, those of the three seeds together; the pool of new statements and the fits stay. Whether any of
-the 16 has the user's yes at all is `possible`, a bound on every picker; `random` picks blindly.
+persona who were never trained on, located from 20 answers. Model B, latent 16, preset `ours`. Interval:
+people are drawn anew, those of the three seeds together; the pool of new statements and the fits stay.
+`possible` is whether any of the 16 has the user's yes, a bound on every picker; `random` picks blindly.
 
 The files are looked for in PAL_PERSONA, else in ../shared/data/persona; without them everything is skipped.
 """

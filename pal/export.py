@@ -25,7 +25,7 @@ PROBES = (
     "No, I would rather not.",
     "It depends: on the one hand there is the time that it takes, on the other what comes of it. " * 3,
 )
-NEAR = 1e-5
+NEAR = {"float32": 1e-5, "float16": 1e-3}  # a vector may be rounded to one float16 or to the next
 CARD = """\
 ---
 library_name: transformers
@@ -99,14 +99,14 @@ def export_scalar(
 
 def _made(model: RewardModel, user: User | Aggregate, prompt: str | None) -> tuple[Any, Any]:
     """The exported model and its tokeniser."""
-    from pal.scalar import ScalarConfig, ScalarReward
+    from pal.scalar import ScalarConfig, ScalarReward, names_code
 
     about, described, pooling, unit = _encoder(model)
     points, mass, kind, share = _places(model, user)
     prompts = _prompts_of(model, prompt)
     network, tokenizer, limit = _network(described)
     config = ScalarConfig(
-        encoder_config=network.config.to_dict(),
+        encoder_config={k: v for k, v in network.config.to_dict().items() if not names_code(k)},
         pooling=pooling,
         unit_length=unit,
         stored=about.get("dtype", "float32"),
@@ -219,9 +219,10 @@ def _hold_to(model: RewardModel, folder: Path, user: User | Aggregate, prompt: s
     else:
         wanted = model.score(asked, texts, user=weights_of(model, user))
     apart = (found - wanted).abs() / wanted.abs().clamp_min(1)
-    if not bool((apart <= NEAR).all()):
+    near = NEAR[model.reader.about("responses").get("dtype", "float32")]
+    if not bool((apart <= near).all()):
         raise PalError(
-            f"the exported rewards must be those of the model to {NEAR:g}, got {float(apart.max()):.2g} "
+            f"the exported rewards must be those of the model to {near:g}, got {float(apart.max()):.2g} "
             "apart; use the model itself"
         )
 

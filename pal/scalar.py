@@ -110,8 +110,10 @@ class ScalarReward(PreTrainedModel):
     def __init__(self, config: ScalarConfig) -> None:
         super().__init__(config)
         _check(config)
-        about = dict(config.encoder_config)
-        self.encoder = AutoModel.from_config(AutoConfig.for_model(about.pop("model_type"), **about))
+        # What is left out could name code: of the folder, or of the hub.
+        about = {key: value for key, value in config.encoder_config.items() if not names_code(key)}
+        encoder = AutoConfig.for_model(about.pop("model_type"), **about)
+        self.encoder = AutoModel.from_config(encoder, trust_remote_code=False)
         options = HeadConfig.of(**config.head)
         width = self.encoder.config.hidden_size * len(config.pooling)
         self.head = make_head(options, prompt_dim=config.prompt_dim, response_dim=width)
@@ -193,6 +195,11 @@ class ScalarReward(PreTrainedModel):
         found = torch.cat([ways[how]() for how in self.config.pooling], 1)
         found = functional.normalize(found, dim=1) if self.config.unit_length else found
         return found.to(getattr(torch, self.config.stored)).float()
+
+
+def names_code(key: str) -> bool:
+    """Whether a key of an encoder's config may name code, or a place on the machine that wrote it."""
+    return key.startswith("_") or key in ("auto_map", "attn_implementation", "experts_implementation")
 
 
 def _check(config: ScalarConfig) -> None:

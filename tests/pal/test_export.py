@@ -1,5 +1,6 @@
 """One reward as a model of plain `transformers`, on a small BERT made here."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -131,9 +132,43 @@ def test_a_folder_holds_safetensors_and_no_code(tiny, tmp_path):
         ".txt",
         ".md",
     }
-    text = (tmp_path / "scalar/config.json").read_text()
-    assert "auto_map" not in text
+    for path in (tmp_path / "scalar").glob("*.json"):
+        text = path.read_text()
+        assert "auto_map" not in text
+        assert str(tiny) not in text, f"a path of this machine in {path.name}"
     assert [path.name for path in tmp_path.iterdir()] == ["scalar"]
+
+
+def test_a_config_that_names_code_is_read_without_it(tiny, tmp_path):
+    model = personal(tiny, "A")
+    export_scalar(model, tmp_path / "scalar")
+    path = tmp_path / "scalar/config.json"
+    config = json.loads(path.read_text())
+    config["encoder_config"] |= {
+        "auto_map": {"AutoModel": "somebody/evil--code.Evil"},
+        "attn_implementation": "somebody/evil",
+    }
+    path.write_text(json.dumps(config))
+    same(logits(tmp_path / "scalar"), model.score(None, TEXTS))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pooling": ["lasttoken"]}, "pooling must be of mean, cls, max in the exported model's config"),
+        ({"prompts": "some"}, "prompts must be one of none, fixed, given"),
+        ({"stored": "float8"}, "stored must be float32 or float16"),
+        ({"encoder_config": {}}, "encoder_config must name its model_type"),
+        ({"kind": "median"}, "kind must be mean, worst or quantile"),
+        ({"groups": 0}, "groups must be at least 1"),
+        ({"head": {"model": "C"}}, "model must be one of 'A', 'B', got 'C'"),
+    ],
+)
+def test_a_config_that_cannot_be_is_refused(change, message):
+    from pal.scalar import ScalarConfig, ScalarReward
+
+    with pytest.raises(PalError, match=message):
+        ScalarReward(ScalarConfig(**({"encoder_config": {"model_type": "bert"}} | change)))
 
 
 def test_gradients_reach_the_encoder(tiny, tmp_path):

@@ -8,7 +8,11 @@ import pytest
 import torch
 
 from pal.aggregates import Aggregate
+from pal.export import export_scalar
 from pal.training import PolicyReward, reward_for, reward_for_all, reward_for_users
+
+from .encoders.conftest import make
+from .test_export import personal
 
 pytestmark = [
     pytest.mark.skipif(find_spec("trl") is None, reason="TRL is not installed (pip install -e '.[trl]')"),
@@ -61,8 +65,8 @@ def policy() -> SimpleNamespace:
         return SimpleNamespace(make=lambda: LlamaForCausalLM(config), tokenizer=tokenizer)
 
 
-def trained(policy, reward: Callable, rows: list[dict], folder, *, name: str | None = None):
-    """A few steps of GRPO; the trainer, and whether every weight is finite and some moved."""
+def trained(policy, reward: Callable, rows: list[dict], folder, *, name: str | None = None) -> None:
+    """A few steps of GRPO: they end, rewards and weights are finite, and some weight has moved."""
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
@@ -89,8 +93,8 @@ def trained(policy, reward: Callable, rows: list[dict], folder, *, name: str | N
     ]
     assert len(logged) == STEPS
     assert all(torch.isfinite(torch.tensor(logged)))
-    assert all(row["pal/silent"] >= 0 for row in trainer.state.log_history if "loss" in row)
-    return trainer
+    if isinstance(reward, PolicyReward):
+        assert all(row["pal/silent"] >= 0 for row in trainer.state.log_history if "loss" in row)
 
 
 class Watched(PolicyReward):
@@ -141,3 +145,18 @@ def test_conversations_train_too(policy, worded, tmp_path):
 )
 def test_one_user_and_aggregates_train_too(policy, worded, tmp_path, make):
     trained(policy, make(worded), [{"prompt": "how are you"}, {"prompt": "who is it"}], tmp_path)
+
+
+def test_an_exported_reward_passes_for_trl_s_own_kind_of_reward_model(policy, tmp_path):
+    """It trains; that it scores prompt and completion as one text is what `ScalarReward` says of it."""
+    from transformers import AutoTokenizer
+
+    from pal.scalar import ScalarReward
+
+    model = personal(make(tmp_path / "tiny"), "A")
+    export_scalar(model, tmp_path / "scalar", "user 3")
+    reward = ScalarReward.from_pretrained(tmp_path / "scalar").eval()
+    trained(policy, reward, [{"prompt": "how are"}, {"prompt": "who is"}], tmp_path / "out", name="scalar")
+    tokens = AutoTokenizer.from_pretrained(tmp_path / "scalar")
+    joined = tokens(["who is" + "fine"], return_tensors="pt", add_special_tokens=False)
+    assert abs(reward(**joined).logits.item() - model.score(None, "fine", user="user 3").item()) > 1e-3
