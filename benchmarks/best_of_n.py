@@ -34,7 +34,7 @@ from pipeline.params import Params
 from pipeline.study import Study
 from pipeline.tables import text_id
 
-CANDIDATES, SETS, SHOTS = 16, 50, 20
+CANDIDATES, SETS, SHOTS, USERS = 16, 50, 20, 100
 GROUPS = (2, 3, 4, 5, 6)
 HALVES = {"seen": "seen, 100 answers", "unseen": f"unseen, {SHOTS} answers"}
 
@@ -65,7 +65,7 @@ def measure() -> Section:
         missing = f"not found; {2 * len(GROUPS)} figures skipped: set PAL_PERSONA to the folder"
         return Section(title, {"real Persona set": missing}, [])
     draw("persona", prepared(Case(6, 1, 20, ()), 0))  # encodes every statement once, for all that follows
-    jobs = [(groups, seed, 100) for groups in GROUPS for seed in SEEDS]
+    jobs = [(groups, seed, USERS) for groups in GROUPS for seed in SEEDS]
     found = dict(zip(jobs, in_parallel(run, jobs), strict=True))
     about = {
         "real Persona set": "found",
@@ -73,7 +73,7 @@ def measure() -> Section:
         "sets a user": SETS,
         "threads": "1 a process, a process a core",
     }
-    rows = [_row(n, half, [found[n, seed, 100][half] for seed in SEEDS]) for n in GROUPS for half in HALVES]
+    rows = [_row(n, half, [found[n, seed, USERS][half] for seed in SEEDS]) for n in GROUPS for half in HALVES]
     return Section(title, about, rows)
 
 

@@ -144,7 +144,7 @@ def rewards_at(
     table = rows.block(0, len(rows))
     rows = read_prompts(model, model.reader, prompts, len(table), lambda row: f"prompts[{row}]")
     asked = None if rows is None else rows.block(0, len(table))
-    return torch.stack([model.score(asked, table, user=point) for point in points], 1)
+    return torch.stack([model.score(asked, table, user=point) for point in points], 1).cpu()
 
 
 def weights_of(model: RewardModel, user: User) -> Float[Tensor, " K"]:
