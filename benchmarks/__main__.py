@@ -22,6 +22,7 @@ NAMES = (
     "persona",
     "pickafilter",
     "serving",
+    "best_of_n",
     "ukpconvarg",
 )
 

@@ -67,7 +67,7 @@ def measure() -> Section:
             f"not found; {N_FIGURES} figures skipped: set PAL_PERSONA to the folder of interest-in-*.jsonl"
         )
         return Section(title, {"real Persona set": missing}, [])
-    draw("persona", _params(Case(6, 1, 20, ()), 0))  # encodes every statement once, for all that follows
+    draw("persona", prepared(Case(6, 1, 20, ()), 0))  # encodes every statement once, for all that follows
     jobs = [(name, seed) for name in CASES for seed in SEEDS]
     found = dict(zip(jobs, in_parallel(run, jobs), strict=True))
     about = {
@@ -84,7 +84,7 @@ def measure() -> Section:
 def run(name: str, seed: int) -> Figures:
     """Draw a case's study and fit what is to be fitted, for one seed; figures in per cent."""
     case = CASES[name]
-    given = _params(case, seed)
+    given = prepared(case, seed)
     data = draw("persona", given)
     says_yes = known_answers(data, given)
     train, test = data.select("seen", "train"), data.select("seen", "test", "known")
@@ -103,7 +103,7 @@ def run(name: str, seed: int) -> Figures:
     return {name: 100 * value for name, value in figures.items()}
 
 
-def _params(case: Case, seed: int) -> Params:
+def prepared(case: Case, seed: int) -> Params:
     given = values(
         "persona",
         seed,

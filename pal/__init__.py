@@ -45,6 +45,12 @@ _HOMES = {
     "Taste": "pal.taste",
     "Uncertainty": "pal.taste",
     "Asked": "pal.ask",
+    "Aggregate": "pal.aggregates",
+    "best_of_each": "pal.training",
+    "best_of_n": "pal.training",
+    "reward_for": "pal.training",
+    "reward_for_all": "pal.training",
+    "reward_for_users": "pal.training",
 }
 
 __all__ = list(_HOMES)

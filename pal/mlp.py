@@ -36,7 +36,7 @@ class StackedMLP(nn.Module):
         super().__init__()
         self.stack, self.latent, self.dropout = stack, config.latent, config.dropout
         self.relu = config.activation == "relu"
-        self.buffers = wide.Buffers()
+        self.workspace = wide.Buffers()  # `buffers` is a method of every torch module
         self.hidden = config.hidden if config.hidden_layers else 0
         self.identity = bool(config.skip and self.hidden and dim == config.latent)
         linear_skip = config.skip and self.hidden and not self.identity
@@ -69,14 +69,14 @@ class StackedMLP(nn.Module):
     ) -> Float[Tensor, "stack rows latent"]:
         """Map some rows of a table, which may be of half precision."""
         return self(
-            wide.gather(table, rows, self.buffers) if wide.autocasting(table) else gather(table, rows)
+            wide.gather(table, rows, self.workspace) if wide.autocasting(table) else gather(table, rows)
         )
 
     @override
     def train(self, mode: bool = True) -> "StackedMLP":
         """Set training or evaluation mode; the latter gives the buffers' memory back."""
         if not mode:
-            self.buffers.clear()
+            self.workspace.clear()
         return super().train(mode)
 
 

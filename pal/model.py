@@ -23,6 +23,7 @@ from pal.questions import Question, joined, read_prompts, read_questions
 from pal.reader import Reader
 from pal.saved import SavedModel, read_parts
 from pal.scoring import rewards
+from pal.sharing import Shareable
 from pal.taste import Taste
 
 User: TypeAlias = str | Taste | Tensor | None
@@ -46,7 +47,7 @@ class Ranked(NamedTuple):
 
 
 @dataclass(frozen=True, repr=False)
-class RewardModel(SavedModel):
+class RewardModel(SavedModel, Shareable):
     """Rewards that differ from user to user; see `SavedModel` for what it is made of.
 
     Items may be texts, pictures (bytes, a `Path`, a PIL image) or embeddings (n, dim), one or many; encoders

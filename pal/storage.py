@@ -1,7 +1,9 @@
 """Saved models on disk: a folder that is either whole and unchanged, or refused.
 
 Three files: `model.safetensors` (tensors), `users.json` (ids), and `config.json`, written last, with the
-format's name and version, the tensors' shapes, and the sha256 of the other two.
+format's name and version, the tensors' shapes, and the sha256 of the other two. A model that is shared has a
+fourth, `README.md`, its card, which is never read here; it describes this model, so that saving another one
+in its place takes it away.
 """
 
 import hashlib
@@ -24,7 +26,7 @@ FORMAT = "pal-reward-model"
 VERSION = 1
 # From each older version the step to the next: a config in, the config that the next version would have.
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-TENSORS, USERS, CONFIG = "model.safetensors", "users.json", "config.json"
+TENSORS, USERS, CONFIG, CARD = "model.safetensors", "users.json", "config.json", "README.md"
 
 
 def write_folder(
@@ -43,8 +45,7 @@ def write_folder(
     Raises:
         PalError: If something else than a saved model stands there, or `about` is not JSON.
     """
-    folder = folder.absolute()
-    _check_place(folder)
+    _check_place(folder.absolute())
     files = {
         TENSORS: safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}),
         # ASCII escapes carry any text, lone surrogates included.
@@ -61,6 +62,17 @@ def write_folder(
         files[CONFIG] = (json.dumps(config, indent=2, allow_nan=False) + "\n").encode("ascii")
     except (TypeError, ValueError) as error:
         raise PalError(f"encoder must be JSON, got something else ({error}); describe it in text") from None
+    place_folder(folder, files)
+
+
+def place_folder(folder: Path, files: dict[str, bytes]) -> None:
+    """Put a saved model's files where they belong, all of them or none; see `write_folder`.
+
+    Raises:
+        PalError: If something else than a saved model stands there.
+    """
+    folder = folder.absolute()
+    _check_place(folder)
     _place(folder, files)
 
 
@@ -68,7 +80,7 @@ def _check_place(folder: Path) -> None:
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise PalError(f"{folder} must be a folder or not there yet, got a file or a link; choose another")
     if folder.exists():
-        others = {path.name for path in folder.iterdir()} - {TENSORS, USERS, CONFIG}
+        others = {path.name for path in folder.iterdir()} - {TENSORS, USERS, CONFIG, CARD}
         if others:
             raise PalError(
                 f"{folder} must hold nothing but a saved model, got {min(others)!r} too; choose another"

@@ -86,9 +86,9 @@ class _Perceptron(torch.autograd.Function):
             None if p is None else (p * scale if i >= 2 and i % 2 == 0 else p).to(HALF)
             for i, p in enumerate(parameters)
         ]
-        out = mlp.buffers.take("output", (mlp.stack, len(x), mlp.latent), x.device)
+        out = mlp.workspace.take("output", (mlp.stack, len(x), mlp.latent), x.device)
         bent = [
-            mlp.buffers.take(f"hidden {i}", (mlp.stack, len(x), mlp.hidden), x.device)
+            mlp.workspace.take(f"hidden {i}", (mlp.stack, len(x), mlp.hidden), x.device)
             for i in range(len(mlp.later))
         ]
         for k in range(mlp.stack):
@@ -123,7 +123,7 @@ class _Perceptron(torch.autograd.Function):
                 _fill(_member(mlp, grads, layer, k), below, d, ctx.scale if layer else 1.0)
                 if layer:
                     matrix, _ = _member(mlp, halves, layer, k)
-                    back = mlp.buffers.take(f"back {layer % 2}", tuple(below.shape), x.device)
+                    back = mlp.workspace.take(f"back {layer % 2}", tuple(below.shape), x.device)
                     torch.mm(d, matrix.T, out=back)
                     # Where a unit is zero, the ReLU bent it or dropout took it: no gradient either way.
                     d = torch.ops.aten.threshold_backward.grad_input(back, below, 0, grad_input=back)

@@ -113,7 +113,7 @@ def test_bfloat16_dropout_is_a_mask_whose_scale_reaches_output_and_gradients():
     x = torch.randn(50, DIM).to(torch.bfloat16)
     with half():
         out = mlp(x)
-    kept = (mlp.buffers.take("hidden 0", (2, 50, 64), x.device) != 0).float()
+    kept = (mlp.workspace.take("hidden 0", (2, 50, 64), x.device) != 0).float()
     assert 0.25 < kept.mean() < 0.45  # half are bent to zero, of the others 77 / 256 dropped
     out.float().square().sum().backward()
     found = {name: p.grad.clone() for name, p in mlp.named_parameters()}
@@ -144,7 +144,7 @@ def test_a_second_pass_before_the_backward_of_the_first_is_an_error():
 
 
 def kept_numbers(head: Head) -> int:
-    return sum(x.numel() for m in (head.f, head.g) for x in m.buffers._kept.values())
+    return sum(x.numel() for m in (head.f, head.g) for x in m.workspace._kept.values())
 
 
 def test_buffers_go_with_evaluation_and_stay_behind_in_copies():
