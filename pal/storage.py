@@ -47,7 +47,8 @@ def write_folder(
     """
     _check_place(folder.absolute())
     files = {
-        TENSORS: safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}),
+        # Cloned: safetensors refuses tensors that share memory.
+        TENSORS: safetensors.torch.save({name: t.detach().cpu().clone() for name, t in tensors.items()}),
         # ASCII escapes carry any text, lone surrogates included.
         USERS: json.dumps(user_ids, indent=0).encode("ascii"),
     }
