@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro results test lint format bench clean
+.PHONY: help setup repro results test lint format bench faults clean
 
 help:  ## Show what can be made.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ format: $(READY)  ## Mend style.
 
 bench: $(READY)  ## Measure every figure that the project claims (about twelve minutes).
 	python -m benchmarks
+
+faults: $(READY)  ## Break things on purpose, for as long as it takes, and count what held.
+	python -m faults
 
 clean:  ## Remove the virtual environment; data and results stay.
 	rm -rf $(VENV)

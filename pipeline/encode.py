@@ -15,13 +15,13 @@ from pal import encoders
 from pipeline import encode_images, encode_texts, layout, params, raw, shards, tables
 from pipeline.bad_items import BadItem, dropped_csv
 from pipeline.devices import pick
+from pipeline.embedding_store import EmbeddingStore
 from pipeline.errors import PipelineError
 from pipeline.files import new_folder
 from pipeline.knobs import ByModality
 from pipeline.manifest import write as write_manifest
 from pipeline.params import Params
 from pipeline.shards import Embedder
-from pipeline.store import EmbeddingStore
 
 if TYPE_CHECKING:
     import numpy as np

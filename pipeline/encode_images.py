@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pal.encoders import ImageEncoder
+    from pipeline.embedding_store import EmbeddingStore
     from pipeline.knobs import Encode
-    from pipeline.store import EmbeddingStore
 
 GROUP_ROWS = 512
 SHAPES_VECTORS = ["pal/encoders/pictures.py", "pipeline/colour.py"]

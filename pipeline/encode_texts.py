@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from pal.encoders import TextEncoder
+    from pipeline.embedding_store import EmbeddingStore
     from pipeline.knobs import Encode
-    from pipeline.store import EmbeddingStore
 
 GROUP_ROWS = 512
 SHAPES_VECTORS: list[str] = []  # what is done here changes no vector beyond rounding

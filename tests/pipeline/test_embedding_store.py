@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import shards, store
+from pipeline import embedding_store, shards
 from pipeline.errors import PipelineError
 from pipeline.shards import Embedder
 
@@ -29,7 +29,7 @@ A, B, C, X = (letter * 32 for letter in "abcd")
 
 
 def open_store(root, **changes):
-    return store.EmbeddingStore(embedder(**changes), "cpu", MODULES, root)
+    return embedding_store.EmbeddingStore(embedder(**changes), "cpu", MODULES, root)
 
 
 def find(kept, *ids):
@@ -165,12 +165,12 @@ def test_whatever_shapes_a_vector_has_a_store_of_its_own(kept, tmp_path, change)
 
 
 def test_a_gpu_a_library_and_an_encoders_code_have_a_store_of_their_own(kept, tmp_path, monkeypatch):
-    folders = {kept.folder, store.EmbeddingStore(embedder(), "cuda", MODULES, tmp_path).folder}
+    folders = {kept.folder, embedding_store.EmbeddingStore(embedder(), "cuda", MODULES, tmp_path).folder}
     with monkeypatch.context() as patch:
-        patch.setattr(store.metadata, "version", lambda name: "0.0.0")
+        patch.setattr(embedding_store.metadata, "version", lambda name: "0.0.0")
         folders.add(open_store(tmp_path).folder)
     with monkeypatch.context() as patch:
-        patch.setattr(store.code, "fingerprint", lambda root, module: ["else"])
+        patch.setattr(embedding_store.code, "fingerprint", lambda root, module: ["else"])
         folders.add(open_store(tmp_path).folder)
     assert len(folders) == 4
     assert open_store(tmp_path).folder == kept.folder
