@@ -1,7 +1,6 @@
 """One file from the hub: resumed where a broken run left it, and hashed while it arrives."""
 
 import fcntl
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,17 +9,12 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
-from pal.fetching.hashing import git_hash
+from pal.fetching.arrived import Arrived, WrongBytesError
 from pal.fetching.listing import File, Listing, check
 from pal.fetching.patience import MIRROR, PATIENCE, FetchError, Patience, failures, host
 
-AT_ONCE = 1 << 20
 MEANT = 1 << 20
 """Bytes that make a try count as a good one: a server that gives less each time is not tried for ever."""
-
-
-class WrongBytesError(Exception):
-    """What arrived is not what the hub lists."""
 
 
 class CutError(OSError):
@@ -54,7 +48,7 @@ def fetch(
     check(file, listing.repo)
     what = f"{file.path} of {listing.repo} at {listing.revision}"
     with _alone(path, what, patience) as out:
-        arrived = _Arrived(out, file, what, advance)
+        arrived = Arrived(out, path, file, what, advance)
         try:
             return _persist(listing, file, arrived, patience)
         except FetchError:
@@ -63,7 +57,7 @@ def fetch(
             raise
 
 
-def _persist(listing: Listing, file: File, arrived: "_Arrived", patience: Patience) -> str:
+def _persist(listing: Listing, file: File, arrived: Arrived, patience: Patience) -> str:
     """Try until the bytes are right, or there is no sense in going on; their sha256."""
     what = arrived.what
     _hold_to_room(file.size - arrived.size, arrived)
@@ -86,77 +80,14 @@ def _persist(listing: Listing, file: File, arrived: "_Arrived", patience: Patien
             patience.after(error, what, failed)
 
 
-def _hold_to_room(missing: int, arrived: "_Arrived") -> None:
-    where = Path(arrived.out.name).parent
+def _hold_to_room(missing: int, arrived: Arrived) -> None:
+    where = arrived.path.parent
     if (room := shutil.disk_usage(where).free) < missing:
         why = f"{missing:,} bytes are to come, and the disk of {where} has room for {room:,}"
         raise FetchError(arrived.what, why, "make room there or set PAL_STORE")
 
 
-class _Arrived:
-    """What has come of a file: counted, hashed and never more than is listed."""
-
-    def __init__(self, out: IO[bytes], file: File, what: str, advance: Callable[[int], object]) -> None:
-        self.out, self.file, self.what, self.advance = out, file, what, advance
-        self._begin()
-        out.seek(0)
-        while chunk := out.read(AT_ONCE):
-            self._count(chunk)
-            if self.size > file.size:
-                self.restart()
-                break
-        out.seek(self.size)
-
-    def take(self, chunk: bytes) -> None:
-        if self.size + len(chunk) > self.file.size:
-            raise WrongBytesError(f"more bytes came than the {self.file.size:,} that are listed")
-        with self._disk():
-            self.out.write(chunk)
-        self._count(chunk)
-
-    def restart(self) -> None:
-        """Forget what has come."""
-        with self._disk():
-            self.out.seek(0)
-            self.out.truncate()
-        self.advance(-self.size)
-        self._begin()
-
-    def checked(self) -> str:
-        """The sha256 of all bytes, which are the listed ones, and on the disk."""
-        sha256 = self.sha256.hexdigest()
-        kind, listed, got = "sha256", self.file.sha256, sha256
-        if self.git:
-            kind, listed, got = "hash of git", self.file.blob_id, self.git.hexdigest()
-        if got != listed:
-            raise WrongBytesError(f"its bytes must have the {kind} {listed} that the hub lists, got {got}")
-        with self._disk():
-            self.out.flush()
-            os.fsync(self.out.fileno())
-        return sha256
-
-    def _begin(self) -> None:
-        self.size, self.sha256 = 0, hashlib.sha256()
-        self.git = None if self.file.sha256 else git_hash(self.file.size)
-
-    def _count(self, chunk: bytes) -> None:
-        self.size += len(chunk)
-        self.sha256.update(chunk)
-        if self.git:
-            self.git.update(chunk)
-        self.advance(len(chunk))
-
-    @contextmanager
-    def _disk(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            where = Path(self.out.name).parent
-            why = f"writing to {where} failed: {error.strerror or error}"
-            raise FetchError(self.what, why, "make room there or set PAL_STORE") from None
-
-
-def _receive(listing: Listing, file: File, arrived: _Arrived, timeout: float) -> None:
+def _receive(listing: Listing, file: File, arrived: Arrived, timeout: float) -> None:
     """Take what is missing of a file."""
     from huggingface_hub import get_session, hf_raise_for_status
     from huggingface_hub.utils import build_hf_headers
@@ -180,7 +111,7 @@ def _receive(listing: Listing, file: File, arrived: _Arrived, timeout: float) ->
         raise CutError(f"the transfer ended after {arrived.size:,} of {file.size:,} bytes")
 
 
-def _hold_to_range(answer: Any, file: File, arrived: _Arrived) -> None:
+def _hold_to_range(answer: Any, file: File, arrived: Arrived) -> None:
     """What is answered must go on where the bytes stop; where it begins anew, so do the bytes here."""
     if answer.status_code == 206:
         if answer.headers.get("Content-Range", "") != f"bytes {arrived.size}-{file.size - 1}/{file.size}":
