@@ -8,7 +8,6 @@ from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
-from pal.errors import PalError
 from pal.fetching import PATIENCE, FetchError, File, Listing, Patience, fetch, listing
 from pipeline import layout, progress, raw
 from pipeline.datasets import Remote
@@ -42,11 +41,8 @@ def from_hub(remote: Remote, dataset: str, patience: Patience = PATIENCE) -> tup
             f"{error.what} could not be downloaded ({error.why}); {error.mend}, look at "
             f"hub in {layout.PARAMS}, or set source.{dataset} to a folder of the files"
         ) from None
-    except PalError as error:
-        raise PipelineError(str(error)) from None
-    with suppress(OSError):  # not empty: another run or another wish needs what is there
-        _downloads(found).rmdir()
-        _downloads(found).parent.rmdir()
+    finally:
+        _sweep(remote.repo)
     return found.commit, fetched
 
 
@@ -100,3 +96,11 @@ def _unpublished(short: str, remote: Remote, got: str) -> PipelineError:
 
 def _downloads(found: Listing) -> Path:
     return layout.store() / "downloads" / f"{found.repo.replace('/', '--')}-{found.commit}"
+
+
+def _sweep(repo: str) -> None:
+    """Remove a repository's empty folders of downloads; in the others something waits to be gone on with."""
+    downloads = layout.store() / "downloads"
+    for folder in (*downloads.glob(f"{repo.replace('/', '--')}-*"), downloads):
+        with suppress(OSError):
+            folder.rmdir()

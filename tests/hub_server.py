@@ -140,6 +140,7 @@ class Handler(BaseHTTPRequestHandler):
 
     hub: Hub
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     timeout = 30
 
     def log_message(self, *args: Any) -> None:
@@ -166,6 +167,7 @@ class Handler(BaseHTTPRequestHandler):
     def cut(self) -> None:
         """End the connection as a network does that fails: at once, with a reset."""
         self.wfile.flush()
+        time.sleep(0.02)  # what was sent arrives, which a reset would prevent
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
         self.close_connection = True
