@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import re
+import select
 import socket
 import struct
 import threading
@@ -314,7 +315,7 @@ def cut_at(count: int, *, whole: bool = False) -> Fault:
 
 
 def stall(seconds: float, count: int = 0) -> Fault:
-    """Send so many bytes, and then nothing for a while, and then cut."""
+    """Send so many bytes, and then nothing for so long, unless the client goes away, and then cut."""
 
     def fault(handler: Handler, asked: Asked) -> bool:
         data, start = handler.content(asked)
@@ -322,7 +323,7 @@ def stall(seconds: float, count: int = 0) -> Fault:
         handler.begin(206 if start else 200, {"Content-Length": str(len(data) - start), **about})
         handler.give(data[start : start + count])
         handler.wfile.flush()
-        time.sleep(seconds)
+        select.select([handler.connection], [], [], seconds)  # readable once the client went
         handler.cut()
         return True
 
