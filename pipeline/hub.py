@@ -14,7 +14,7 @@ from pipeline.datasets import Remote
 from pipeline.errors import PipelineError
 
 
-def from_hub(remote: Remote, dataset: str, patience: Patience = PATIENCE) -> tuple[str, list[raw.RawFile]]:
+def from_hub(remote: Remote, dataset: str, patience: Patience | None = None) -> tuple[str, list[raw.RawFile]]:
     """Download files at the commit that a revision stands for, straight into the store.
 
     What a broken run left under the store's `downloads` is gone on with.
@@ -22,7 +22,7 @@ def from_hub(remote: Remote, dataset: str, patience: Patience = PATIENCE) -> tup
     Args:
         remote: Which files of which repository.
         dataset: For whom, in messages.
-        patience: How often and how long to try.
+        patience: How often and how long to try; None is the usual.
 
     Returns:
         The commit, and the files.
@@ -31,6 +31,7 @@ def from_hub(remote: Remote, dataset: str, patience: Patience = PATIENCE) -> tup
         PipelineError: If the hub cannot be reached or has no such file, or a file's bytes are not the
             published ones.
     """
+    patience = patience or PATIENCE
     try:
         found = listing(remote.repo, "dataset", remote.revision, patience)
         files = [found.files[name] for name in _matching(remote, list(found.files))]

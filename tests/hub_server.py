@@ -113,7 +113,7 @@ def serve() -> Iterator[Hub]:
 @contextmanager
 def as_endpoint(address: str) -> Iterator[None]:
     """Have the hub's client of this process ask there, as HF_ENDPOINT has that of a new one."""
-    from huggingface_hub import close_session, constants
+    from huggingface_hub import constants
 
     template = address + "/{repo_id}/resolve/{revision}/{filename}"
     new = {"ENDPOINT": address, "HUGGINGFACE_CO_URL_TEMPLATE": template, "HF_HUB_OFFLINE": False}
@@ -125,7 +125,6 @@ def as_endpoint(address: str) -> Iterator[None]:
     finally:
         for name, value in old.items():
             setattr(constants, name, value)
-        close_session()
 
 
 class _Server(ThreadingHTTPServer):

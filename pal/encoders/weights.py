@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pal.encoders import cache
 from pal.errors import PalError
-from pal.fetching import FetchError, fetch_folder, sha256_of
+from pal.fetching import PATIENCE, FetchError, fetch_folder, sha256_of
 
 __all__ = ["from_hub", "sha256_of", "sha256_of_folder"]
 
@@ -25,7 +25,7 @@ def from_hub(name: str, repo: str, revision: str | None, wanted: list[str]) -> P
         PalError: If the hub cannot be reached or has no such files, or others than it lists.
     """
     try:
-        return fetch_folder(repo, revision, wanted, cache.folder() / "weights" / "hub")
+        return fetch_folder(repo, revision, wanted, cache.folder() / "weights" / "hub", PATIENCE)
     except FetchError as error:
         raise PalError(
             f"the weights of {name} could not be downloaded from {repo} ({error.why}); {error.mend}, or "

@@ -167,7 +167,7 @@ def trouble_of(error: Exception) -> Trouble:
 
 def _answered(status: int, answer: Any) -> Trouble:
     if status in (401, 403):
-        return Trouble(f"access was refused, {status}", False, mend="run `hf auth login`")
+        return Trouble(f"access was refused, {status}", False, mend="check the name, or run `hf auth login`")
     if status in (404, 410):
         return Trouble(f"it is not there, {status}", False, mend="check the repository and the revision")
     words = f"{host()} answered {status}{f', {STATES[status]}' if status in STATES else ''}"
