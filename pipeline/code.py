@@ -28,7 +28,7 @@ def main() -> None:
     root = Path()
     with new_folder(layout.CODE) as folder:
         for stage in layout.STAGES:
-            lines = fingerprint(root, Path(f"pipeline/{stage}.py"))
+            lines = fingerprint(root, Path(f"pipeline/{layout.module(stage)}.py"))
             (folder / f"{stage}.txt").write_text("".join(lines), encoding="utf-8")
 
 

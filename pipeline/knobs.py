@@ -24,7 +24,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 class Model(Config):
     """What params.yaml says of the model for all datasets."""
 
-    K: Some
+    K: Some | Literal["auto"]
+    most_prototypes: Some
 
 
 class Source(Config):
