@@ -31,7 +31,7 @@ from pipeline.knobs import (
     Train,
 )
 
-TAGS = ("word", "shares", "name", "map")
+TAGS = ("count", "word", "shares", "name", "map")
 
 
 class Params(Config):

@@ -83,4 +83,6 @@ def test_two_groups_are_found(toy):
 
 def test_nothing_held_out_is_refused():
     with pytest.raises(PalError, match="held_out must hold at least one comparison, got none"):
-        plurality_test(line_head(), torch.eye(2), EMBEDDINGS, answers([], []))
+        plurality_test(
+            line_head(), torch.eye(2), EMBEDDINGS, answers([0], [0])[torch.tensor([], dtype=torch.long)]
+        )
