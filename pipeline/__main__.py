@@ -76,6 +76,20 @@ def encode(dataset: Dataset) -> None:
     encode.main(_known(dataset))
 
 
+@app.command("choose-k")
+def choose_k(
+    dataset: Dataset,
+    *,
+    if_auto: Annotated[
+        bool, typer.Option("--if-auto", help="Only where model.K is auto; else note the number.")
+    ] = False,
+) -> None:
+    """Find how many prototypes a dataset asks for, by cross-validation."""
+    from pipeline import choose_k
+
+    choose_k.main(_known(dataset), always=not if_auto)
+
+
 @app.command()
 def train(dataset: Dataset) -> None:
     """Fit the head, and the baselines beside it."""

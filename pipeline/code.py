@@ -33,7 +33,7 @@ def main() -> None:
     root = Path()
     with new_folder(layout.CODE) as folder:
         for stage in layout.STAGES:
-            lines = fingerprint(root, Path(f"pipeline/{stage}.py"))
+            lines = fingerprint(root, Path(f"pipeline/{layout.module(stage)}.py"))
             write_text(folder / f"{stage}.txt", "".join(lines))
 
 
