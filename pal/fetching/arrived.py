@@ -1,12 +1,12 @@
 """What has come of a file so far, hashed as it comes."""
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from pal import calls, placing
 from pal.fetching.hashing import git_hash
 from pal.fetching.listing import File
 from pal.fetching.patience import FetchError
@@ -22,7 +22,7 @@ class Arrived:
     """What has come of a file: counted, hashed and never more than is listed.
 
     Args:
-        out: The open file, which may hold the beginning.
+        out: The open file, unbuffered, which may hold the beginning.
         path: Where that lies.
         file: What the hub lists of it.
         what: Its name in messages.
@@ -46,7 +46,7 @@ class Arrived:
         if self.size + len(chunk) > self.file.size:
             raise WrongBytesError(f"more bytes came than the {self.file.size:,} that are listed")
         with self._disk():
-            self.out.write(chunk)
+            placing.write_all(self.out.fileno(), memoryview(chunk))
         self._count(chunk)
 
     def restart(self) -> None:
@@ -70,8 +70,7 @@ class Arrived:
         if got != listed:
             raise WrongBytesError(f"its bytes must have the {kind} {listed} that the hub lists, got {got}")
         with self._disk():
-            self.out.flush()
-            os.fsync(self.out.fileno())
+            placing.again(calls.sync, self.out.fileno())
         return sha256
 
     def _look(self) -> None:

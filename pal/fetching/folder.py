@@ -1,13 +1,13 @@
 """A model's files as one folder: from the hub's own cache where that has them, else fetched; checked."""
 
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from pal import writing
+from pal.errors import PalError
 from pal.fetching import cached
 from pal.fetching.hashing import holds
 from pal.fetching.listing import COMMIT, File, Listing, check, listing
@@ -58,12 +58,13 @@ def _fetch_all(
     with tqdm(total=total, desc=found.repo, unit="B", unit_scale=True, disable=not total) as bar:
         for file in missing:
             partial = place / "partial" / file.key
+            unwritten = _unwritten(f"{file.path} of {found.repo}")
             if there and holds(there / file.path, file):
-                _copy(there / file.path, partial, f"{file.path} of {found.repo}")
+                writing.copy_file(there / file.path, partial, error=unwritten)
             elif there and (there / file.path).exists():
                 patience.say(f"{there / file.path} has not the bytes that the hub lists; fetching it anew")
             fetch(found, file, partial, patience, bar.update)  # which looks at what was copied, too
-            _settle(partial, place / found.commit / file.path, f"{file.path} of {found.repo}")
+            writing.move_file(partial, place / found.commit / file.path, error=unwritten)
     with suppress(OSError):  # where another run still needs it
         (place / "partial").rmdir()
 
@@ -87,11 +88,8 @@ def _remember(found: Listing, place: Path) -> None:
     """Keep the hub's list of files, by the revision that was asked for and by its commit."""
     for revision in {found.revision, found.commit}:
         path = place / "seen" / f"{revision.replace('/', '--')}.json"
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with suppress(OSError):  # the next run asks again
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(asdict(found)), encoding="utf-8")
-            temporary.replace(path)
+        with suppress(PalError):  # the next run asks again
+            writing.write_bytes(path, json.dumps(asdict(found)).encode())
 
 
 def _remembered(repo: str, revision: str | None, place: Path) -> Listing | None:
@@ -108,28 +106,6 @@ def _remembered(repo: str, revision: str | None, place: Path) -> Listing | None:
     return known if good else None
 
 
-def _copy(source: Path, path: Path, what: str) -> None:
-    with _writing(path, what):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, path)
-
-
-def _settle(partial: Path, path: Path, what: str) -> None:
-    """Give bytes that are whole and on the disk their own name."""
-    with _writing(path, what):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.replace(path)
-        handle = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-@contextmanager
-def _writing(path: Path, what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        why = f"{path} cannot be written: {error.strerror or error}"
-        raise FetchError(what, why, "make room there or set PAL_STORE") from None
+def _unwritten(what: str) -> Callable[[str], FetchError]:
+    """Makes the error of a file that cannot be written from the sentence of what writes."""
+    return lambda words: FetchError(what, words, "set PAL_STORE to a folder that can hold it")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
+from pal import calls, placing, temporaries
 from pal.fetching.arrived import Arrived, WrongBytesError
 from pal.fetching.listing import File, Listing, check
 from pal.fetching.patience import MIRROR, PATIENCE, FetchError, Patience, failures, host
@@ -53,7 +54,7 @@ def fetch(
             return _persist(listing, file, arrived, patience)
         except FetchError:
             if not arrived.size:
-                path.unlink(missing_ok=True)
+                temporaries.remove(path)
             raise
 
 
@@ -148,10 +149,10 @@ def _alone(path: Path, what: str, patience: Patience) -> Iterator[IO[bytes]]:
 
 
 def _locked(path: Path, what: str, patience: Patience) -> IO[bytes]:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    placing.make(path.parent)
     while True:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        out = os.fdopen(os.open(path, flags, 0o644), "r+b")
+        handle = placing.again(calls.open_file, path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+        out = os.fdopen(handle, "r+b", buffering=0)
         try:
             fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
