@@ -59,7 +59,9 @@ def run(*, only: tuple[str, ...] = (), step: int = 1, child: bool = True) -> lis
     """
     tallies = [disturb(each, step=step) for name, each in RUNS.items() if not only or name in only]
     if child:
-        tallies.append(disturb(RUNS["split"], step=step, start=_in_a_child, what="split, as a process"))
+        tallies.append(
+            disturb(RUNS["split"], step=step, start=in_a_child("split"), what="split, as a process")
+        )
     return tallies
 
 
@@ -176,16 +178,21 @@ def _in_this(each: Run) -> Start:
     return start
 
 
-def _in_a_child(shim: Shim) -> Ended:
-    how = "sticky" if shim.sticky else "once"
-    done = subprocess.run(
-        [sys.executable, "-m", "faults.shim", str(shim.nth), shim.fault, how, "split", "own"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, BAR.sub("", done.stderr)
+def in_a_child(name: str) -> Start:
+    """The stage as a process of its own."""
+
+    def start(shim: Shim) -> Ended:
+        how = "sticky" if shim.sticky else "once"
+        done = subprocess.run(
+            [sys.executable, "-m", "faults.shim", str(shim.nth), shim.fault, how, name, "own"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, BAR.sub("", done.stderr)
+
+    return start
 
 
 def _ended(main: Callable[[], object], words: list[str]) -> Ended:
