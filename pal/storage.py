@@ -16,6 +16,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from pal import temporaries
 from pal.errors import PalError
 from pal.writing import new_folder, write_bytes
 
@@ -96,6 +97,8 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], list[str], dict[str, Tens
     Raises:
         PalError: If a file is missing, damaged, of another format or a newer version.
     """
+    if not folder.exists():
+        temporaries.sweep(folder.absolute().parent)  # a killed save may have moved it away
     config = _read_config(folder / CONFIG)
     data = {name: _read(folder / name) for name in (TENSORS, USERS)}
     # A safetensors file opens with eight bytes of length and a brace; a pickle or an archive does not.

@@ -4,13 +4,33 @@ python -m pipeline train persona
 """
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from pipeline.errors import PipelineError
 
+
+class Commands(TyperGroup):
+    """Commands that say so when nobody reads what they print; click would end without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command.
+
+        Raises:
+            PipelineError: If standard output is closed.
+        """
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise PipelineError(
+                "standard output cannot be written (Broken pipe); whoever read it has ended"
+            ) from None
+
+
 app = typer.Typer(
+    cls=Commands,
     help="PAL's stages, as dvc.yaml runs them. They read params.yaml, and run without DVC too.",
     add_completion=False,
     no_args_is_help=True,
@@ -132,21 +152,46 @@ def _known(dataset: str) -> str:
 
 def main() -> None:
     """Run a command; what a user can mend is one sentence and exit code 1."""
+    from pal.errors import PalError
+    from pal.writing import sentence
+
     try:
+        _put_back()
         try:
             app()
         finally:
-            sys.stdout.flush()  # or it would fail when Python ends, with nobody to tell
-    except (PipelineError, OSError, ValueError) as error:
-        from pal.errors import PalError
-        from pal.writing import forget_output, sentence
-
-        if isinstance(error, ValueError) and not isinstance(error, PalError):
-            raise
-        print(f"error: {sentence(error) if isinstance(error, OSError) else error}", file=sys.stderr)
-        if isinstance(error, OSError):
-            forget_output()
+            _flush()
+    except (PipelineError, PalError) as error:
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:
+        print(f"error: {sentence(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _flush() -> None:
+    """Print what is left in the buffer: when Python ends that would fail with nobody to tell.
+
+    Raises:
+        PipelineError: If it cannot be printed.
+    """
+    from pal.writing import forget_output, sentence
+
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        forget_output()
+        raise PipelineError(sentence(error, "standard output cannot be written")) from None
+
+
+def _put_back() -> None:
+    """See to what a killed run left: where it had moved an old output away, that takes its place again."""
+    from pathlib import Path
+
+    from pal.temporaries import sweep
+
+    for place in Path("data").glob("*"):
+        sweep(place, again=True)
 
 
 if __name__ == "__main__":
