@@ -103,7 +103,7 @@ def test_a_mixture_in_batches_learns_what_it_learns_at_once(toy):
     config = MIXTURE.model_copy(update={"epochs": 40, "batch_size": 250, "learning_rate": 0.05})
     job = Job(toy.train, toy.n_users, B.model_copy(update={"K": 2}), val=toy.val)
     [found] = fit_many(toy.embeddings, [job], config=config)
-    assert max(look["val_accuracy"] for look in found.history) > 0.9
+    assert max(look["val_accuracy"] for look in found.history) > 0.8
 
 
 def test_tables_of_their_own_are_joined(toy):
