@@ -23,7 +23,7 @@ from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
 from pal.heads import Head, make_head
 from pal.losses import LOSSES, expected_loss, weighted_mean
-from pal.objectives import FixedWeights, Mixture, Objective, PerComparison
+from pal.objectives import FixedWeights, Mixture, Objective, PerComparison, user_balanced
 
 Progress = Callable[[int, float], None]
 
@@ -79,6 +79,8 @@ def fit(
     """
     check_task(train, n_users, head, weights)
     embeddings, train = embeddings.to(device), train.to(device)
+    if config.weighting == "users":
+        train = user_balanced(train, n_users)
     val = val.to(device) if val is not None and len(val) else None
     fits = [
         _fit_once(embeddings, train, val, n_users, head, config, weights, device, seed + restart, progress)
@@ -178,7 +180,7 @@ def _descend(
         head.eval()
         with torch.inference_mode():
             look |= validate(head, objective.weights(head), embeddings, val, config)
-        score = (look["val_accuracy"], -look["val_loss"])
+        score = score_of(look, config)
         looks_since += 1
         if best is None or score > best:
             best, looks_since = score, 0
@@ -237,11 +239,17 @@ def make_optimiser(
         mixing: What else learns at that rate.
         config: Kind, rates and decay.
     """
-    shared, fast = [], list(mixing)
+    shared, scale, fast = [], [], list(mixing)
     for name, parameter in named:
-        (fast if name == "prototypes" else shared).append(parameter)
+        if name == "prototypes":
+            fast.append(parameter)
+        elif name == "log_scale" and config.scale_learning_rate:
+            scale.append(parameter)
+        else:
+            shared.append(parameter)
     groups = [
         {"params": shared, "lr": config.learning_rate, "weight_decay": config.weight_decay},
+        {"params": scale, "lr": config.scale_learning_rate, "weight_decay": 0.0},
         {"params": fast, "lr": config.weights_learning_rate, "weight_decay": 0.0},
     ]
     kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
@@ -272,6 +280,12 @@ def validate(
     loss = weighted_mean(expected_loss(LOSSES[config.loss], margin, val.label), val.weight)
     right = (margin > 0).float() + 0.5 * (margin == 0).float()
     return {"val_loss": loss.item(), "val_accuracy": right.mean().item()}
+
+
+def score_of(look: dict[str, float], config: FitConfig) -> tuple[float, float]:
+    """What a look at the validation comparisons is judged by: the larger, the better."""
+    score = (look["val_accuracy"], -look["val_loss"])
+    return score if config.best_by == "accuracy" else score[::-1]
 
 
 def mean_loss(

@@ -21,9 +21,19 @@ from pal.asked import Asked
 from pal.comparisons import Comparisons, Embeddings, Questions
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
-from pal.fit import Fitted, check_finite, check_task, fit, make_optimiser, make_schedule, mean_loss, validate
+from pal.fit import (
+    Fitted,
+    check_finite,
+    check_task,
+    fit,
+    make_optimiser,
+    make_schedule,
+    mean_loss,
+    score_of,
+    validate,
+)
 from pal.heads import Head, make_head
-from pal.objectives import simplex_grid
+from pal.objectives import simplex_grid, user_balanced
 from pal.stacked import HeadStack
 from pal.stacked_objectives import StackedMixture, StackedObjective, StackedPerComparison
 
@@ -84,14 +94,14 @@ def fit_many(
     _check_alike(jobs)
     if config.precision != "float32":
         return [_alone(embeddings, job, config, device) for job in jobs]
-    embeddings, moved = embeddings.to(device), _Moved(device)
+    for job in jobs:
+        check_task(job.train, job.n_users, job.head, job.weights)
+    embeddings, moved = embeddings.to(device), _Moved(device, config)
     tries = [
-        _Try(number, replace(job, train=moved(job.train), val=job.val and moved(job.val)), job.seed + restart)
+        _Try(number, replace(job, train=moved.train(job), val=moved.val(job)), job.seed + restart)
         for number, job in enumerate(jobs)
         for restart in range(config.restarts)
     ]
-    for one in tries[:: config.restarts]:
-        check_task(one.job.train, one.job.n_users, one.job.head, one.job.weights)
     best: list[Fitted | None] = [None] * len(jobs)
     done = 0
     asked: dict[tuple[int, int], Asked] = {}
@@ -148,15 +158,26 @@ class _Try:
 
 
 class _Moved:
-    """Comparisons on the device; jobs that share them share the copy."""
+    """Comparisons on the device, weighted as the config says; jobs that share them share the copy."""
 
-    def __init__(self, device: torch.device | str) -> None:
-        self.device, self.found = device, {}
+    def __init__(self, device: torch.device | str, config: FitConfig) -> None:
+        self.device, self.by_user = device, config.weighting == "users"
+        self.found: dict[tuple[int, int], tuple[Comparisons, Comparisons]] = {}
 
-    def __call__(self, comparisons: Comparisons) -> Comparisons:
-        key = id(comparisons)
-        if key not in self.found:  # the original is kept too, so that its id stays its own
-            self.found[key] = (comparisons, comparisons.to(self.device))
+    def train(self, job: Job) -> Comparisons:
+        """A job's training comparisons."""
+        return self._of(job.train, job.n_users if self.by_user else 0)
+
+    def val(self, job: Job) -> Comparisons | None:
+        """A job's validation comparisons, or None where there are none."""
+        return self._of(job.val, 0) if job.val is not None and len(job.val) else None
+
+    def _of(self, comparisons: Comparisons, balanced: int) -> Comparisons:
+        key = id(comparisons), balanced
+        if key not in self.found:
+            there = comparisons.to(self.device)
+            there = user_balanced(there, balanced) if balanced else there
+            self.found[key] = (comparisons, there)  # the original too, so that its id stays its own
         return self.found[key][1]
 
 
@@ -231,7 +252,7 @@ def _fit_chunk(
     first = chunk[0].job
     fixed = first.weights is not None or first.head.K == 1
     mixture = config.objective == "mixture" and not fixed
-    starts = [_start(embeddings, one, mixture=mixture, fixed=fixed, device=device) for one in chunk]
+    starts = [_start(embeddings, one, config, mixture=mixture, device=device) for one in chunk]
     heads = [head for head, _, _ in starts]
     stack = HeadStack(heads, [generator for _, _, generator in starts])
     n = len(first.train)
@@ -250,7 +271,7 @@ def _fit_chunk(
 
 
 def _start(
-    embeddings: Embeddings, one: _Try, *, mixture: bool, fixed: bool, device: torch.device | str
+    embeddings: Embeddings, one: _Try, config: FitConfig, *, mixture: bool, device: torch.device | str
 ) -> tuple[Head, Tensor, torch.Generator]:
     """Head, table of weights or logits, and generator, all as `fit` has them when it starts to descend."""
     job = one.job
@@ -263,7 +284,7 @@ def _start(
                 comparisons.check(embeddings, n_users=job.n_users, needs_prompts=head.needs_prompts)
         table = torch.ones(job.n_users, 1) if job.head.K == 1 else job.weights
         if table is None:
-            table = torch.empty(0) if mixture else 0.01 * torch.randn(job.n_users, job.head.K)
+            table = torch.empty(0) if mixture else config.spread * torch.randn(job.n_users, job.head.K)
         generator = torch.Generator()
         generator.set_state(torch.get_rng_state())
     return head.to(device), table, generator
@@ -294,7 +315,7 @@ class _Run:
         look = {"epoch": float(epoch), "loss": loss}
         self.history.append(look)
         val = self.one.job.val
-        judged = val is not None and len(val) > 0
+        judged = val is not None
         if not (judged or last):  # without validation comparisons the last epoch is kept
             return
         state = objective.stack.job_state(job)
@@ -303,7 +324,7 @@ class _Run:
             weights = objective.weights(job, self.head).clone()
             if judged:
                 look |= validate(self.head, weights, objective.embeddings, val, config)
-        score = (look["val_accuracy"], -look["val_loss"]) if judged else (0.0, 0.0)
+        score = score_of(look, config) if judged else (0.0, 0.0)
         self.looks_since += 1
         if self.best is None or score > self.best:
             self.best, self.looks_since, self.state, self.weights = score, 0, state, weights
