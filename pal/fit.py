@@ -235,18 +235,15 @@ def make_optimiser(
     """Fused: over these few dozen small tensors the plain one takes ten times as long.
 
     Args:
-        named: A head's parameters; model A's prototypes learn at the rate of the users' weights.
+        named: A head's parameters; model A's prototypes learn at the rate of the users' weights, model B's
+            scale at its own where that is set.
         mixing: What else learns at that rate.
         config: Kind, rates and decay.
     """
     shared, scale, fast = [], [], list(mixing)
+    homes = {"prototypes": fast, "log_scale": scale if config.scale_learning_rate else shared}
     for name, parameter in named:
-        if name == "prototypes":
-            fast.append(parameter)
-        elif name == "log_scale" and config.scale_learning_rate:
-            scale.append(parameter)
-        else:
-            shared.append(parameter)
+        homes.get(name, shared).append(parameter)
     groups = [
         {"params": shared, "lr": config.learning_rate, "weight_decay": config.weight_decay},
         {"params": scale, "lr": config.scale_learning_rate, "weight_decay": 0.0},

@@ -23,6 +23,7 @@ from typing_extensions import override
 
 from pal.comparisons import Comparisons, Embeddings, Questions, distinct_rows
 from pal.config import FitConfig
+from pal.counts import Counts
 from pal.heads import Head
 from pal.losses import LOSSES, expected_loss, weighted_mean
 
@@ -153,6 +154,7 @@ class Mixture(Objective):
         self.by_user = train[torch.argsort(train.user, stable=True)]
         counts = torch.bincount(train.user, minlength=n_users)
         self.counts, self.starts = counts, counts.cumsum(0) - counts
+        self.everything: tuple[Questions, Counts] | None = None
 
     @override
     def batches(self) -> Iterator[Comparisons]:
@@ -188,14 +190,29 @@ class Mixture(Objective):
     def _log_likelihoods(
         self, head: Head, batch: Comparisons, place: Int[Tensor, " n"], n_users: int
     ) -> Float[Tensor, "u points"]:
+        questions, counts = self._counted(batch, place, n_users)
+        return counts.log_likelihoods(head.margins_at(self.read(head, questions), self.points))
+
+    def _counted(
+        self, batch: Comparisons, place: Int[Tensor, " n"], n_users: int
+    ) -> tuple[Questions, Counts]:
+        """Distinct questions of a batch, and the users' answers to them; kept where it is every answer."""
+        if batch is self.by_user and self.everything is not None:
+            return self.everything
         asked, question = distinct_rows(batch.question, len(batch.questions))
-        at = head.margins_at(self.read(head, batch.questions[asked]), self.points)
-        margin = at.index_select(0, question) * batch.sign[:, None]
-        label = None if batch.label is None else batch.label[:, None]
-        losses = expected_loss(LOSSES[self.config.loss], margin, label)
-        if batch.weight is not None:
-            losses = losses * batch.weight[:, None]
-        return losses.new_zeros(n_users, len(self.points)).index_add(0, place, -losses)
+        counts = Counts.of(
+            user=place,
+            question=question,
+            sign=batch.sign,
+            label=batch.label,
+            weight=batch.weight,
+            n_users=n_users,
+            n_questions=len(asked),
+        )
+        found = batch.questions[asked], counts
+        if batch is self.by_user:
+            self.everything = found
+        return found
 
     @override
     def weights(self, head: Head) -> Float[Tensor, "users K"]:

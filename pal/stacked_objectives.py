@@ -80,8 +80,8 @@ class StackedPerComparison(StackedObjective):
         stack: HeadStack,
         config: FitConfig,
         *,
-        logits: Sequence[Float[Tensor, "users K"]] | None = None,
-        given: Sequence[Float[Tensor, "users K"]] | None = None,
+        logits: Sequence[Tensor] | None = None,
+        given: Sequence[Tensor] | None = None,
     ) -> None:
         super().__init__(embeddings, asked, stack, config)
         self.table = pad(logits if given is None else given)
