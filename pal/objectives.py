@@ -171,12 +171,11 @@ class Mixture(Objective):
 
     @override
     def loss(self, head: Head, batch: Comparisons, done: float) -> Float[Tensor, ""]:
-        config, start = self.config, self.start
-        heat = 1.0 if done >= config.anneal else start + (1 - start) * done / config.anneal
+        heat = self.config.heat(self.start, done)
         users, place = distinct_rows(batch.user, self.n_users)
         likelihood = self._log_likelihoods(head, batch, place, len(users))
         joint = self.log_share + heat * likelihood
-        if done >= config.anneal:  # shares that move while classes form let one class take everyone
+        if done >= self.config.anneal:  # shares that move while classes form let one class take everyone
             self._follow(joint.detach(), len(users) / self.n_users)
         answers = len(batch) if batch.weight is None else batch.weight.sum()
         return -torch.logsumexp(joint, 1).sum() / (heat * answers)

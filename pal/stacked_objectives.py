@@ -180,11 +180,10 @@ class StackedMixture(StackedObjective):
             yield torch.stack([self._loss(job, at[job], block, now) for job, block in enumerate(blocks)])
 
     def _loss(self, job: int, at: Float[Tensor, "q points"], block: int, done: float) -> Float[Tensor, ""]:
-        asked, start, anneal = self.asked[job], self.starts[job], self.config.anneal
-        heat = 1.0 if done >= anneal else start + (1 - start) * done / anneal
+        asked, heat = self.asked[job], self.config.heat(self.starts[job], done)
         users, counts, answers = asked.blocks[block]
         joint = self.log_shares[job] + heat * counts.log_likelihoods(at[: len(asked.questions)])
-        if done >= anneal:
+        if done >= self.config.anneal:
             self._follow(job, joint.detach(), len(users) / asked.n_users)
         return -torch.logsumexp(joint, 1).sum() / (heat * answers)
 

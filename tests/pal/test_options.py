@@ -59,6 +59,7 @@ FIT_OPTIONS = [
     ({"precision": "bfloat16"}, {}, {}),
     ({"anneal": 0.9}, {}, MIXTURE),
     ({"start_answers": 0.5}, {}, MIXTURE),
+    ({"heating": "geometric"}, {}, MIXTURE),
 ]
 
 
