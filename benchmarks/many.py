@@ -2,8 +2,8 @@
 
 The task has the shape of Persona, on random unit vectors of the encoder's width: 3,000 statements of three
 groups, two responses (yes and no) that are items too, a fresh set of users and answers for each seed. Model
-B, latent 16, preset `ours`, one start a job. Both roads give the same heads up to rounding; the ratio of their
-CPU seconds comes from one process, interleaved, so that a disturbed machine disturbs both.
+B, latent 16, preset `ours`, one start a job. Both roads give the same heads up to rounding; the ratio of
+their CPU seconds comes from one process, interleaved, so that a disturbed machine disturbs both.
 
 The last rows: one start of the largest Persona grid (six groups of 1,000 users, 1,000 answers each, 6,000
 statements) for some K, a few steps of it, and what K = 1 to 8 with five seeds and the preset's restarts come
@@ -93,9 +93,8 @@ def _large() -> list[Row]:
         for steps in LARGE_STEPS:
             head, config = _configs(K, steps)
             job = Job(train, n_users, head, 0)
-            seconds.append(
-                _timed(lambda job=job, config=config: fit_many(embeddings, [job], config=config))[0]
-            )
+            run = partial(fit_many, embeddings, [job], config=config)
+            seconds.append(_timed(run)[0])
         a_step[K] = max(0.0, seconds[1] - seconds[0]) / (LARGE_STEPS[1] - LARGE_STEPS[0])
         once = seconds[0] - LARGE_STEPS[0] * a_step[K]
     slope = (a_step[8] - a_step[1]) / 7
