@@ -13,6 +13,7 @@ from benchmarks.table import keep, show
 NAMES = (
     "startup",
     "speed",
+    "many",
     "pal_b",
     "text",
     "images",

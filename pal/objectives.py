@@ -23,6 +23,7 @@ from typing_extensions import override
 
 from pal.comparisons import Comparisons, Embeddings, Questions, distinct_rows
 from pal.config import FitConfig
+from pal.counts import Counts
 from pal.heads import Head
 from pal.losses import LOSSES, expected_loss, weighted_mean
 
@@ -93,8 +94,7 @@ class PerComparison(Objective):
         self, embeddings: Embeddings, train: Comparisons, config: FitConfig, n_users: int, K: int
     ) -> None:
         super().__init__(embeddings, train, config)
-        spread = 1.0 if config.weights_start == "random" else 0.01
-        self.logits = nn.Parameter(spread * torch.randn(n_users, K))
+        self.logits = nn.Parameter(config.spread * torch.randn(n_users, K))
 
     @override
     def loss(self, head: Head, batch: Comparisons, done: float) -> Float[Tensor, ""]:
@@ -154,6 +154,7 @@ class Mixture(Objective):
         self.by_user = train[torch.argsort(train.user, stable=True)]
         counts = torch.bincount(train.user, minlength=n_users)
         self.counts, self.starts = counts, counts.cumsum(0) - counts
+        self.everything: tuple[Questions, Counts] | None = None
 
     @override
     def batches(self) -> Iterator[Comparisons]:
@@ -170,12 +171,11 @@ class Mixture(Objective):
 
     @override
     def loss(self, head: Head, batch: Comparisons, done: float) -> Float[Tensor, ""]:
-        config, start = self.config, self.start
-        heat = 1.0 if done >= config.anneal else start + (1 - start) * done / config.anneal
+        heat = self.config.heat(self.start, done)
         users, place = distinct_rows(batch.user, self.n_users)
         likelihood = self._log_likelihoods(head, batch, place, len(users))
         joint = self.log_share + heat * likelihood
-        if done >= config.anneal:  # shares that move while classes form let one class take everyone
+        if done >= self.config.anneal:  # shares that move while classes form let one class take everyone
             self._follow(joint.detach(), len(users) / self.n_users)
         answers = len(batch) if batch.weight is None else batch.weight.sum()
         return -torch.logsumexp(joint, 1).sum() / (heat * answers)
@@ -189,14 +189,29 @@ class Mixture(Objective):
     def _log_likelihoods(
         self, head: Head, batch: Comparisons, place: Int[Tensor, " n"], n_users: int
     ) -> Float[Tensor, "u points"]:
+        questions, counts = self._counted(batch, place, n_users)
+        return counts.log_likelihoods(head.margins_at(self.read(head, questions), self.points))
+
+    def _counted(
+        self, batch: Comparisons, place: Int[Tensor, " n"], n_users: int
+    ) -> tuple[Questions, Counts]:
+        """Distinct questions of a batch, and the users' answers to them; kept where it is every answer."""
+        if batch is self.by_user and self.everything is not None:
+            return self.everything
         asked, question = distinct_rows(batch.question, len(batch.questions))
-        at = head.margins_at(self.read(head, batch.questions[asked]), self.points)
-        margin = at.index_select(0, question) * batch.sign[:, None]
-        label = None if batch.label is None else batch.label[:, None]
-        losses = expected_loss(LOSSES[self.config.loss], margin, label)
-        if batch.weight is not None:
-            losses = losses * batch.weight[:, None]
-        return losses.new_zeros(n_users, len(self.points)).index_add(0, place, -losses)
+        counts = Counts.of(
+            user=place,
+            question=question,
+            sign=batch.sign,
+            label=batch.label,
+            weight=batch.weight,
+            n_users=n_users,
+            n_questions=len(asked),
+        )
+        found = batch.questions[asked], counts
+        if batch is self.by_user:
+            self.everything = found
+        return found
 
     @override
     def weights(self, head: Head) -> Float[Tensor, "users K"]:
