@@ -7,6 +7,8 @@ embeddings  one row per item: its vector, in Parquet shards
 """
 
 import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,8 @@ ITEMS, PAIRS, SPLITS = "items.parquet", "pairs.parquet", "splits.parquet"
 MODALITIES = ("text", "image", "vector")
 USERS = ("seen", "unseen")
 SPLIT_NAMES = ("train", "adapt", "val", "test")
+ITEM_NAMES = ("known", "new")
+BLOCK_ROWS = 1 << 20  # rows of a Parquet row group, which is what stages read and write at a time
 
 
 def items_schema() -> "pa.Schema":
@@ -127,8 +131,23 @@ def image_id(
 
 def write_table(path: Path, frame: "pl.DataFrame | pa.Table", schema: "pa.Schema") -> None:
     """Write a frame as Parquet in the given schema, whole or not at all; absent columns are null."""
-    import pyarrow as pa
+    write_blocks(path, [frame], schema)
+
+
+def write_blocks(path: Path, blocks: Iterable["pl.DataFrame | pa.Table"], schema: "pa.Schema") -> None:
+    """Write a table that comes in blocks of rows, of which one at a time lies in memory.
+
+    A dictionary's names are written once a block: a block should bring those that it uses, not all there are.
+    """
     import pyarrow.parquet as pq
+
+    with new_file(path) as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
+        for block in blocks:
+            writer.write_table(_in_schema(block, schema), row_group_size=BLOCK_ROWS)
+
+
+def _in_schema(frame: "pl.DataFrame | pa.Table", schema: "pa.Schema") -> "pa.Table":
+    import pyarrow as pa
 
     table = frame if isinstance(frame, pa.Table) else frame.to_arrow()
     columns = [
@@ -137,8 +156,7 @@ def write_table(path: Path, frame: "pl.DataFrame | pa.Table", schema: "pa.Schema
         else pa.nulls(len(table), field.type)
         for field in schema
     ]
-    with new_file(path) as temporary:
-        pq.write_table(pa.Table.from_arrays(columns, schema=schema), temporary, compression="zstd")
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def read_arrow(path: Path, made_by: str, columns: list[str] | None = None) -> "pa.Table":
@@ -147,19 +165,46 @@ def read_arrow(path: Path, made_by: str, columns: list[str] | None = None) -> "p
     Raises:
         PipelineError: If it is missing or damaged; `made_by` names the stage to run again.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with _readable(path, made_by):
         # Fully validated: on damaged files polars' own reader panics, which is no Exception.
         table = pq.read_table(path, columns=columns, memory_map=False, partitioning=None)
         table.validate(full=True)
+    return table
+
+
+def read_blocks(path: Path, made_by: str, columns: list[str]) -> Iterator["pa.Table"]:
+    """The same a block of rows at a time, for tables that are not to lie in memory whole.
+
+    Raises:
+        PipelineError: As `read_arrow`, as soon as the damage is reached.
+    """
+    import pyarrow.parquet as pq
+
+    with _readable(path, made_by), pq.ParquetFile(path, memory_map=False) as file:
+        if missing := [name for name in columns if name not in file.schema_arrow.names]:
+            raise ValueError(f"no column {missing[0]!r}")
+        groups = range(file.num_row_groups)
+    for group in groups:
+        with _readable(path, made_by), pq.ParquetFile(path, memory_map=False) as file:
+            table = file.read_row_group(group, columns=columns)
+            table.validate(full=True)
+        yield table
+
+
+@contextmanager
+def _readable(path: Path, made_by: str) -> Iterator[None]:
+    """Turn what a missing or damaged file makes readers raise into one sentence."""
+    import pyarrow as pa
+
+    try:
+        yield
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing; run `dvc repro {made_by}`") from None
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         raise PipelineError(f"{path} is damaged ({reason}); run `dvc repro -f {made_by}`") from None
-    return table
 
 
 def read_table(path: Path, made_by: str, columns: list[str] | None = None) -> "pl.DataFrame":
