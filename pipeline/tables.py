@@ -9,6 +9,7 @@ embeddings  one row per item: its vector, in Parquet shards
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -221,7 +222,101 @@ def codes(column: "pa.ChunkedArray") -> tuple["np.ndarray", list[str]]:
     array = column.unify_dictionaries().combine_chunks()
     if not len(array):
         return np.empty(0, np.int32), []
-    return array.indices.fill_null(-1).to_numpy(zero_copy_only=False), array.dictionary.to_pylist()
+    indices = array.indices.cast("int32")  # others than ours may count without a sign, and so without -1
+    return indices.fill_null(-1).to_numpy(zero_copy_only=False), array.dictionary.to_pylist()
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Columns of a table as arrays: sixty million rows in a GB.
+
+    Args:
+        columns: One array per column; of names their codes, in as few bytes as hold them, -1 for null.
+        names: For each column of names those that the codes stand for; some may not occur.
+    """
+
+    columns: dict[str, "np.ndarray"]
+    names: dict[str, list[str]]
+
+    def __getitem__(self, column: str) -> "np.ndarray":
+        return self.columns[column]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+
+def coded(
+    blocks: Iterable["pa.Table"], columns: list[str], together: tuple[str, ...] = ("chosen", "rejected")
+) -> Coded:
+    """Code a table that comes in blocks of rows.
+
+    Args:
+        blocks: The blocks; each may number its names in its own way.
+        columns: The columns to take: names, and numbers without nulls.
+        together: Columns that share their names, so that their codes can be compared.
+    """
+    import numpy as np
+
+    shared: dict[str, int] = {}
+    numbers: dict[str, dict[str, int]] = {name: shared if name in together else {} for name in columns}
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in columns}
+    for block in blocks:
+        for name in columns:
+            parts[name].append(_coded(block[name], numbers[name]))
+    whole = {name: np.concatenate([*parts.pop(name), np.empty(0, np.int8)]) for name in columns}
+    return Coded(whole, {name: list(found) for name, found in numbers.items()})
+
+
+def _coded(column: "pa.ChunkedArray", numbers: dict[str, int]) -> "np.ndarray":
+    """A block's column; names not met before are numbered next."""
+    import numpy as np
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(column.type):
+        return column.to_numpy()
+    found, names = codes(column)
+    number = np.array([*(numbers.setdefault(name, len(numbers)) for name in names), -1])
+    return number[found].astype(np.min_scalar_type(-len(numbers) - 1))  # signed, for null
+
+
+def read_coded(path: Path, made_by: str, columns: list[str]) -> Coded:
+    """Read columns of a table that a stage wrote, a block at a time, as codes.
+
+    Raises:
+        PipelineError: If it is missing or damaged; `made_by` names the stage to run again.
+    """
+    return coded(read_blocks(path, made_by, columns), columns)
+
+
+def words(codes: "np.ndarray", names: list[str], known: Iterable[str] = ()) -> "pl.Series":
+    """Codes as words, a byte or two each.
+
+    Args:
+        codes: Each row's name; -1 is null.
+        names: What the codes stand for.
+        known: Words that may be asked for though no row has them.
+    """
+    import numpy as np
+    import polars as pl
+
+    there = list(dict.fromkeys([*known, *names]))
+    place = {name: row for row, name in enumerate(there)}
+    row = np.array([*(place[name] for name in names), len(there)], np.uint32)  # the last is null
+    return pl.Series([*there, None], dtype=pl.Enum(there)).gather(row[codes])
+
+
+def rows_of(there: "np.ndarray", wanted: "np.ndarray") -> "np.ndarray | slice | None":
+    """The row of each wanted id among those there: a slice where both are the same, None where one is not."""
+    import numpy as np
+
+    if np.array_equal(there, wanted):
+        return slice(None)
+    if not len(there):
+        return None
+    order = np.argsort(there, kind="stable")
+    place = np.searchsorted(there, wanted, sorter=order)
+    found = order[np.minimum(place, len(there) - 1)]
+    return found if np.array_equal(there[found], wanted) else None
 
 
 def text_items(texts: list[str]) -> "pl.DataFrame":

@@ -28,6 +28,12 @@ def table(rows):
     return pl.DataFrame(rows, schema=schema).with_columns(pair_id=pl.int_range(pl.len()))
 
 
+def coded(pairs):
+    """As split reads them from a file: names as codes."""
+    names = [pl.col(name).cast(pl.Categorical) for name in split.COLUMNS if name != "pair_id"]
+    return tables.coded([pairs.with_columns(names).to_arrow()], split.COLUMNS)
+
+
 def grid(n_users, n_pairs):
     """Every user answers a question on each of n_pairs prompts."""
     return table([(f"u{u}", f"p{p}", "a", "b") for u in range(n_users) for p in range(n_pairs)])
@@ -81,7 +87,7 @@ def test_new_prompts_are_tested_on_and_nothing_else():
     }  # fmt: skip
     learned = placed.filter(placed["split"].is_in(["train", "adapt"]))["prompt"].unique()
     assert len(learned) == 2
-    marked = split.mark_items(pairs, placed.select("pair_id", "users", "split"))
+    marked = split.mark_items(coded(pairs), placed.select("pair_id", "users", "split"))
     assert counted(marked, "users", "split", "items") == {
         ("seen", "train", "known"): 8, ("seen", "test", "known"): 8, ("seen", "test", "new"): 16,
         ("unseen", "adapt", "known"): 4, ("unseen", "test", "new"): 4,
@@ -219,7 +225,7 @@ def test_no_pair_is_in_two_places_and_no_user_in_both_halves(rows, drawn, seed):
         needed = {"train"} if half == "seen" else {"adapt", "test"}
         assert needed <= set(own["split"])
         assert len(own) == asked[user] >= drawn.min_pairs
-    marked = split.mark_items(pairs, placed)
+    marked = split.mark_items(coded(pairs), placed)
     assert marked["pair_id"].to_list() == placed["pair_id"].to_list()
     assert set(marked.filter(marked["split"] == "train")["items"]) <= {"known"} or (
         None in [r[1] for r in rows]
@@ -228,7 +234,7 @@ def test_no_pair_is_in_two_places_and_no_user_in_both_halves(rows, drawn, seed):
 
 def test_declared_places_are_taken_as_they_are():
     pairs = table([("ann", "p", "a", "b", "seen", "train"), ("bob", "p", "a", "b", "unseen", "adapt")])
-    placed = split.declared_places(pairs, "own")
+    placed = split.declared_places(coded(pairs), "own")
     assert placed.rows() == [(0, "seen", "train"), (1, "unseen", "adapt")]
 
 
@@ -238,12 +244,12 @@ def test_a_pair_without_a_declared_place_is_one_sentence():
         PipelineError,
         match=r"split\.own is as_prepared, but 1 of 2 pairs name no split; give the data a `split`",
     ):
-        split.declared_places(pairs, "own")
+        split.declared_places(coded(pairs), "own")
 
 
 def marks(rows):
     pairs = table(rows)
-    return split.mark_items(pairs, pairs.select("pair_id", "users", "split"))["items"].to_list()
+    return split.mark_items(coded(pairs), pairs.select("pair_id", "users", "split"))["items"].to_list()
 
 
 def test_a_prompt_is_known_where_any_user_trained_on_it():
@@ -281,7 +287,7 @@ def test_leakage_counts_what_test_shares_with_train():
             ("cat", "p", "a", "b", "unseen", "adapt"),
         ]
     )
-    assert split.leakage(pairs, pairs.select("pair_id", "split")) == {
+    assert split.leakage(coded(pairs), pairs.select("pair_id", "split")) == {
         "answers_in_train_and_test": 1,
         "questions_in_train_and_test": 1,
         "prompts_in_train_and_test": 1,
