@@ -149,7 +149,9 @@ class Mixture(Objective):
         self.n_users = n_users
         answers = len(train) if train.weight is None else float(train.weight.sum())
         self.start = min(1.0, config.start_answers * n_users / answers)
-        self.by_user = train[torch.argsort(train.user, stable=True)]
+        # Comparisons that come user by user, as the pipeline's do, need no second copy in that order.
+        ordered = bool((train.user[1:] >= train.user[:-1]).all())
+        self.by_user = train if ordered else train[torch.argsort(train.user, stable=True)]
         counts = torch.bincount(train.user, minlength=n_users)
         self.counts, self.starts = counts, counts.cumsum(0) - counts
 

@@ -241,6 +241,14 @@ class Coded:
     def __getitem__(self, column: str) -> "np.ndarray":
         return self.columns[column]
 
+    def rows(self, at: "np.ndarray | slice") -> "Coded":
+        """Some of the rows; all of them are not copied."""
+        return Coded({name: values[at] for name, values in self.columns.items()}, self.names)
+
+    def without(self, column: str) -> "Coded":
+        """The other columns."""
+        return Coded({name: values for name, values in self.columns.items() if name != column}, self.names)
+
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
 
@@ -252,18 +260,16 @@ def coded(
 
     Args:
         blocks: The blocks; each may number its names in its own way.
-        columns: The columns to take: names, and numbers without nulls.
+        columns: The columns to take: names, and numbers, where null counts as 1.
         together: Columns that share their names, so that their codes can be compared.
     """
-    import numpy as np
-
     shared: dict[str, int] = {}
     numbers: dict[str, dict[str, int]] = {name: shared if name in together else {} for name in columns}
     parts: dict[str, list[np.ndarray]] = {name: [] for name in columns}
     for block in blocks:
         for name in columns:
             parts[name].append(_coded(block[name], numbers[name]))
-    whole = {name: np.concatenate([*parts.pop(name), np.empty(0, np.int8)]) for name in columns}
+    whole = {name: _joined(parts.pop(name)) for name in columns}
     return Coded(whole, {name: list(found) for name, found in numbers.items()})
 
 
@@ -273,10 +279,20 @@ def _coded(column: "pa.ChunkedArray", numbers: dict[str, int]) -> "np.ndarray":
     import pyarrow as pa
 
     if not pa.types.is_dictionary(column.type):
-        return column.to_numpy()
+        values = column.fill_null(1).to_numpy()
+        return np.broadcast_to(values[:1], values.shape) if (values == 1).all() else values
     found, names = codes(column)
     number = np.array([*(numbers.setdefault(name, len(numbers)) for name in names), -1])
     return number[found].astype(np.min_scalar_type(-len(numbers) - 1))  # signed, for null
+
+
+def _joined(parts: list["np.ndarray"]) -> "np.ndarray":
+    """The blocks of a column as one array; a column of ones alone takes no memory."""
+    import numpy as np
+
+    if parts and all(part.strides == (0,) for part in parts):
+        return np.broadcast_to(parts[0][:1], sum(map(len, parts)))
+    return np.concatenate([*parts, np.empty(0, np.int8)])
 
 
 def read_coded(path: Path, made_by: str, columns: list[str]) -> Coded:
