@@ -296,6 +296,34 @@ def test_leakage_counts_what_test_shares_with_train():
     }
 
 
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(
+    rows=st.lists(
+        st.tuples(*map(st.sampled_from, (["ann", "bob"], ["p", "q", None], "abc", "de"))), max_size=30
+    ),
+    at_once=st.integers(1, 9),
+    data=st.data(),
+)
+def test_leakage_in_blocks_counts_what_sets_count(rows, at_once, data):
+    places = [data.draw(st.sampled_from(["train", "test"])) for _ in rows]
+    turned = [(u, p, *((c, r) if data.draw(st.booleans()) else (r, c))) for u, p, c, r in rows]
+    pairs = table([(*row, "seen", place) for row, place in zip(turned, places, strict=True)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "BLOCK_ROWS", at_once)
+        found = split.leakage(coded(pairs), pairs.select("pair_id", "split"))
+    half = {name: [row for row, place in zip(rows, places, strict=True) if place == name] for name in places}
+    kinds = {
+        "answers": lambda row: {row},
+        "questions": lambda row: {row[1:]},
+        "prompts": lambda row: {row[1]} - {None},
+        "responses": lambda row: {*row[2:]},
+        "users": lambda row: {row[0]},
+    }
+    for kind, of in kinds.items():
+        train, test = (set().union(*map(of, half.get(name, []))) for name in ("train", "test"))
+        assert found[f"{kind}_in_train_and_test"] == len(train & test)
+
+
 ALL = [("seen", "train"), ("seen", "test"), ("unseen", "adapt"), ("unseen", "test")]
 
 
