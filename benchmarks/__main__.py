@@ -24,6 +24,7 @@ NAMES = (
     "serving",
     "best_of_n",
     "ukpconvarg",
+    "scale",
 )
 
 
