@@ -17,6 +17,7 @@ NAMES = (
     "text",
     "images",
     "storage",
+    "downloads",
     "default",
     "simulated",
     "persona",
