@@ -26,6 +26,7 @@ NAMES = (
     "serving",
     "best_of_n",
     "ukpconvarg",
+    "scale",
 )
 
 

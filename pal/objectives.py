@@ -28,6 +28,7 @@ from pal.heads import Head
 from pal.losses import LOSSES, expected_loss, weighted_mean
 
 MARGINS_AT_ONCE = 1 << 25  # of comparisons at points, 128 MB of float32
+COUNTED_AT_ONCE = 1 << 20  # answers counted per user and question, at some dozen bytes each
 
 
 class Objective(nn.Module, ABC):
@@ -151,7 +152,9 @@ class Mixture(Objective):
         self.n_users = n_users
         answers = len(train) if train.weight is None else float(train.weight.sum())
         self.start = min(1.0, config.start_answers * n_users / answers)
-        self.by_user = train[torch.argsort(train.user, stable=True)]
+        # Comparisons that come user by user, as the pipeline's do, need no second copy in that order.
+        ordered = bool((train.user[1:] >= train.user[:-1]).all())
+        self.by_user = train if ordered else train[torch.argsort(train.user, stable=True)]
         counts = torch.bincount(train.user, minlength=n_users)
         self.counts, self.starts = counts, counts.cumsum(0) - counts
         self.everything: tuple[Questions, Counts] | None = None
@@ -216,6 +219,8 @@ class Mixture(Objective):
     @override
     def weights(self, head: Head) -> Float[Tensor, "users K"]:
         size = min(head.questions_at_once, max(1, MARGINS_AT_ONCE // len(self.points)))
+        if len(self.train_set.questions) <= size:  # what is built is never longer than the questions
+            size = max(size, COUNTED_AT_ONCE)
         found = []
         for users in _blocks(self.counts, size):
             start = int(self.starts[users[0]])

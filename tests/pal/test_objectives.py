@@ -264,3 +264,29 @@ def test_simplex_grid_is_the_finest_that_fits(K, most, count):
     assert len(points.unique(dim=0)) == count
     assert points.min() >= 0
     torch.testing.assert_close(points.sum(1), torch.ones(count))
+
+
+@pytest.mark.parametrize("weight", [None, [1.0, 2.0, 0.5, 1.0, 3.0, 1.0]])
+@pytest.mark.parametrize("label", [None, [1.0, 0.5, 0.0, 0.9, 1.0, 0.7]])
+def test_counted_answers_give_the_mixture_the_same_loss_slopes_and_weights(monkeypatch, label, weight):
+    train = answers([0, 0, 1, 2, 2, 1], [0, 1, 0, 1, 1, 1], label, weight)
+
+    def found() -> tuple[torch.Tensor, ...]:
+        head = line_head()
+        mixture = objective_of("mixture", train, 3)
+        loss = mixture.loss(head, next(iter(mixture.batches())), 1.0)
+        loss.backward()
+        return loss.detach(), head.prototypes.grad, head.f.first.weight.grad, mixture.weights(head).detach()
+
+    plain = found()
+    monkeypatch.setattr(objectives, "COUNT_FROM", 1)
+    monkeypatch.setattr(objectives, "COUNT_REPEATS", 1)
+    for counted, one in zip(found(), plain, strict=True):
+        assert torch.allclose(counted, one, atol=1e-6)
+
+
+def test_comparisons_that_come_user_by_user_are_not_copied():
+    ordered, mixed = answers([0, 0, 1], [0, 1, 0]), answers([1, 0, 0], [0, 1, 0])
+    assert objective_of("mixture", ordered, 2).by_user is ordered
+    by_user = objective_of("mixture", mixed, 2).by_user
+    assert by_user.user.tolist() == [0, 0, 1]
