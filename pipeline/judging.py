@@ -9,6 +9,7 @@ Margins on all test pairs are computed once; an accuracy is on a choice among th
 """
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from pipeline.answers import Answers, Key, Test, answers
 from pipeline.baselines import Margins
 from pipeline.knobs import Evaluate
 from pipeline.study import Study
+
+if TYPE_CHECKING:
+    from pipeline.bounds import Bound
 
 # Splits that keep items out of training on purpose: known and new ones are reported apart, never pooled.
 ITEMS_APART = ("simulated", "persona", "own")
@@ -56,9 +60,10 @@ def judge(
     baselines: dict[str, Margins],
     knobs: Evaluate,
     halves: tuple[str, ...] = ("seen", "unseen"),
+    bound: "Bound | None" = None,
 ) -> Results:
-    """Judge models and baselines on all test pairs of seen and unseen users."""
-    parts = [part for half in halves for part in answers(data, half, models, baselines, knobs)]
+    """Judge models and baselines, and the bound where there is one, on all test pairs of either half."""
+    parts = [part for half in halves for part in answers(data, half, models, baselines, knobs, bound)]
     sets = named_sets(parts)
     test = headline_test(parts, sets)
     main, cells, filters = [], [], []
