@@ -30,7 +30,8 @@ from pipeline.params import Params
 from pipeline.study import Study
 from pipeline.tables import text_id
 
-KEPT, BURN = 128, 256  # points drawn of each user's belief, and steps before the first of them
+KEPT = 64  # points drawn of each user's belief
+BURN, BURN_PER_WALL = 128, 8  # steps before the first of them: the smaller the cut, the slower to forget
 CHAINS_AT_ONCE = 1 << 13
 EVEN = 1e-6  # nearer to one half than this, a chance is a tie
 
@@ -133,12 +134,13 @@ class Mixture:
         found = []
         for first in range(0, len(known), at_once):
             block = known[first : first + at_once]
+            walls = _walls([(self.coefficients(one), one.user) for one in block], len(start))
             points = polytope.draw(
-                _walls([(self.coefficients(one), one.user) for one in block], len(start)),
+                walls,
                 start.repeat(len(block), 1),
                 concentration=self.concentration,
                 kept=KEPT,
-                burn=BURN,
+                burn=BURN + BURN_PER_WALL * walls.shape[1],
                 generator=generator,
             )
             found += [self._judged(each, coefficients, test) for each in points.split(len(start))]

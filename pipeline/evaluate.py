@@ -12,7 +12,7 @@ from typing import Any
 
 from pal.accuracy import bootstrap_interval, calibrate, worst_decile
 from pal.saved import SavedModel
-from pipeline import account, baselines, bounds, layout, params, study
+from pipeline import account, baselines, bounds, layout, params, stability, study
 from pipeline.answers import Test, decided, margins_by
 from pipeline.files import new_folder, write_csv, write_json
 from pipeline.gallery import gallery
@@ -55,6 +55,11 @@ def main(dataset: str) -> None:
             "accuracies": main_rows,
             "tests": [rows[id(test)] for test in results.cells],
             "filters": [rows[id(test)] for test in results.filters],
+            "never_seen": {
+                **results.strictest.about(),
+                "accuracies": [rows[id(test)] for test in results.strictest.tests],
+            },
+            "stability": stability.of(data, models["model"]),
             "plurality": better,
             "beside": _beside(results, values.evaluate),
             "calibration": calibration,

@@ -3,9 +3,11 @@
 model    the head that params.yaml asks for
 k1       the same with one prototype: one reward for everyone
 oracle   where the true groups are known: one prototype per group, everyone's group given
+again-1  and so on: the model from further seeds, to tell whether prototypes come out the same; serve nothing else
 """
 
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 
@@ -43,7 +45,17 @@ def main(dataset: str) -> None:
             shape = head.model_copy(update={"K": weights.shape[1]})
             control = _fit(data, name, shape, config, weights, device, values.train.seed)
             _save(data, control, config, folder / name)
+        for n in range(1, values.train.more_seeds + 1 if head.K > 1 else 1):
+            seed = values.train.seed + n * config.restarts  # a fit takes as many seeds as it has restarts
+            fitted_again = _fit(data, f"again {n}", head, config, None, device, seed)
+            _save(data, fitted_again, config, folder / f"again-{n}")
     write_csv(layout.plot("training", dataset), _history(fitted))
+
+
+def again(models: Path) -> list[Path]:
+    """The folders of the fits from further seeds, in order."""
+    found = [path for path in models.glob("again-*") if path.is_dir()]
+    return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
 
 
 def control_weights(data: Study, name: str) -> torch.Tensor | None:
@@ -93,7 +105,7 @@ def _fit(
         )
 
 
-def _save(data: Study, fitted: Fitted, config: FitConfig, folder: "layout.Path") -> None:
+def _save(data: Study, fitted: Fitted, config: FitConfig, folder: Path) -> None:
     SavedModel.of(
         fitted,
         data.embeddings,
