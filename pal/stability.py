@@ -18,7 +18,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pal.errors import PalError
 from pal.simplex import solve_weights
 
 LIKELIER = 20.0  # how many times likelier answers must be outside than anywhere between the prototypes
@@ -51,12 +50,7 @@ def match(
         one_shares: Each prototype's share of the users' weight; sums to 1. What the mean is taken with, so
             that a prototype that nobody uses moves no other.
         other_shares: The same in the other fit.
-
-    Raises:
-        PalError: If the two have other numbers of prototypes or questions.
     """
-    if one.shape != other.shape:
-        raise PalError(f"both fits need the same questions and K, got {tuple(one.shape)}, {tuple(other.shape)}")
     from scipy.optimize import linear_sum_assignment
 
     cosines = (_apart(one, one_shares).T @ _apart(other, other_shares)).clamp(-1, 1)
@@ -121,9 +115,7 @@ def outside(
     return beyond - within > float(np.log(LIKELIER))
 
 
-def _best(
-    margins: Float[Tensor, "n K"], user: Int[Tensor, " n"], n_users: int
-) -> Float[Tensor, " users"]:
+def _best(margins: Float[Tensor, "n K"], user: Int[Tensor, " n"], n_users: int) -> Float[Tensor, " users"]:
     """Each user's greatest log-likelihood over the simplex."""
     weights, _ = solve_weights(margins, user, n_users=n_users)
     each = torch.nn.functional.logsigmoid((margins * weights[user]).sum(1).double())

@@ -30,9 +30,10 @@ from pipeline.params import Params
 from pipeline.study import Study
 from pipeline.tables import text_id
 
-KEPT = 64  # points drawn of each user's belief
+KEPT = 96  # points drawn of each user's belief
+PRIOR = 2048  # points drawn of what is believed of everybody before any answer
 BURN, BURN_PER_WALL = 128, 8  # steps before the first of them: the smaller the cut, the slower to forget
-CHAINS_AT_ONCE = 1 << 13
+CHAINS_AT_ONCE, NUMBERS_AT_ONCE = 1 << 13, 1 << 21
 EVEN = 1e-6  # nearer to one half than this, a chance is a tie
 
 
@@ -131,31 +132,35 @@ class Mixture:
         start, coefficients = self.start[half].double(), self.coefficients(test)
         generator = torch.Generator().manual_seed(self.seed)
         at_once = max(1, CHAINS_AT_ONCE // len(start))
-        found = []
-        for first in range(0, len(known), at_once):
-            block = known[first : first + at_once]
-            walls = _walls([(self.coefficients(one), one.user) for one in block], len(start))
-            points = polytope.draw(
-                walls,
-                start.repeat(len(block), 1),
-                concentration=self.concentration,
-                kept=KEPT,
-                burn=BURN + BURN_PER_WALL * walls.shape[1],
-                generator=generator,
-            )
-            found += [self._judged(each, coefficients, test) for each in points.split(len(start))]
-        return found
+        found: dict[int, Tensor] = {}
+        told = [n for n, one in enumerate(known) if len(one)]
+        for block in (told[n : n + at_once] for n in range(0, len(told), at_once)):
+            walls = _walls([(self.coefficients(known[n]), known[n].user) for n in block], len(start))
+            points = self._draw(walls, start.repeat(len(block), 1), KEPT, generator).split(len(start))
+            found |= {n: _judged(each, coefficients, test) for n, each in zip(block, points, strict=True)}
+        prior = self._draw(start.new_zeros(1, 0, start.shape[1]), start[:1], PRIOR, generator)
+        nobody = _judged(prior.expand(len(start), -1, -1), coefficients, test)
+        return [found.get(n, nobody) for n in range(len(known))]
 
-    def _judged(self, points: Tensor, coefficients: Tensor, test: Comparisons) -> Float[Tensor, " n"]:
-        chance = torch.cat(
-            [
-                (torch.einsum("nk,npk->np", some, points[user]) > 0).double().mean(1)
-                for some, user in zip(
-                    coefficients.split(CHAINS_AT_ONCE), test.user.split(CHAINS_AT_ONCE), strict=True
-                )
-            ]
+    def _draw(
+        self, walls: Tensor, start: Tensor, kept: int, generator: torch.Generator
+    ) -> Float[Tensor, "chains kept K"]:
+        burn, concentration = BURN + BURN_PER_WALL * walls.shape[1], self.concentration
+        return polytope.draw(
+            walls, start, concentration=concentration, kept=kept, burn=burn, generator=generator
         )
-        return chance - 0.5
+
+
+def _judged(
+    points: Float[Tensor, "users kept K"], coefficients: Float[Tensor, "n K"], test: Comparisons
+) -> Float[Tensor, " n"]:
+    """The share of a user's points at which the chosen response is nearer, less one half."""
+    size = max(1, NUMBERS_AT_ONCE // points.shape[1])
+    parts = [
+        (torch.einsum("nk,npk->np", some, points[user]) > 0).double().mean(1)
+        for some, user in zip(coefficients.split(size), test.user.split(size), strict=True)
+    ]
+    return torch.cat(parts) - 0.5
 
 
 class _Coefficients:

@@ -30,7 +30,9 @@ def main(dataset: str) -> None:
     data = study.load(dataset)
     items = study.items(dataset)
     models = _models(dataset)
-    results = judge(data, models, baselines.of(data, _texts(items)), values.evaluate, bound=bounds.of(data, values))
+    results = judge(
+        data, models, baselines.of(data, _texts(items)), values.evaluate, bound=bounds.of(data, values)
+    )
     rows = {id(test): _row(test, values.evaluate) for test in results.all}
     main_rows = [rows[id(test)] for test in results.main]
     better = {users: plurality(results.main, users, values.evaluate) for users in ("seen", "unseen")}

@@ -29,9 +29,7 @@ def locate(data: Study, model: SavedModel, knobs: Evaluate) -> dict[int, list[to
     return located
 
 
-def drawn_shots(
-    user: torch.Tensor, n_users: int, knobs: Evaluate
-) -> Iterator[tuple[int, torch.Tensor]]:
+def drawn_shots(user: torch.Tensor, n_users: int, knobs: Evaluate) -> Iterator[tuple[int, torch.Tensor]]:
     """Numbers of shots, and which comparisons these are: draw after draw, the same for whoever is judged.
 
     Args:

@@ -65,9 +65,7 @@ def of(data: Study, parts: list[Answers], inside: list[torch.Tensor], test: str)
     return Strictest(tests, _why(data, n, pairs, left_out, new_prompts, new_responses), pairs, left_out)
 
 
-def _why(
-    data: Study, n: int, pairs: int, left_out: int, new_prompts: int, new_responses: int
-) -> str:
+def _why(data: Study, n: int, pairs: int, left_out: int, new_prompts: int, new_responses: int) -> str:
     """Why there is nothing in the strictest split, by what is missing first."""
     if pairs:
         return ""
@@ -89,7 +87,10 @@ def _few(data: Study) -> bool:
 
 
 def _new(
-    pairs: Comparisons, train: Comparisons, data: Study, few: bool  # noqa: FBT001
+    pairs: Comparisons,
+    train: Comparisons,
+    data: Study,
+    few: bool,  # noqa: FBT001
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Which comparisons have a prompt, and which have responses, that training never showed."""
     everywhere = torch.ones(len(pairs), dtype=torch.bool)

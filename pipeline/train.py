@@ -3,7 +3,7 @@
 model    the head that params.yaml asks for
 k1       the same with one prototype: one reward for everyone
 oracle   where the true groups are known: one prototype per group, everyone's group given
-again-1  and so on: the model from further seeds, to tell whether prototypes come out the same; serve nothing else
+again-1  and so on: the model from further seeds, which tell whether prototypes come out the same
 """
 
 from dataclasses import asdict
