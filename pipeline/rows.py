@@ -46,7 +46,7 @@ def place(row: Row) -> str:
         "unlocated": ["Unseen, without comparisons to be located by"],
         "all": ["All users", f"unseen from {shots}"],
     }[row["users"]]
-    if row["items"] != "all":
+    if row["items"] not in ("all", "never seen"):  # that table says so above itself
         parts = [*parts, f"{row['items']} items"]
     if row.get("pairs", "all") != "all":
         parts = [*parts, f"{row['pairs']} pairs"]

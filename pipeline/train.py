@@ -13,8 +13,9 @@ import torch
 
 from pal.config import FitConfig, HeadConfig
 from pal.fit import Fitted, fit
+from pal.many import Job, fit_many
 from pal.saved import SavedModel
-from pipeline import layout, params, progress, study
+from pipeline import choose_k, layout, manifest, params, progress, study
 from pipeline.devices import pick
 from pipeline.errors import PipelineError
 from pipeline.files import new_folder, write_csv
@@ -26,7 +27,7 @@ CONTROLS = ("k1", "oracle")
 def main(dataset: str) -> None:
     """Fit one dataset's models."""
     values = params.load()
-    head, config = values.configs(dataset)
+    head, config = values.configs(dataset, choose_k.chosen(dataset, values))
     data = study.load(dataset)
     n_users = data.n_users("seen")
     if n_users < head.K:
@@ -45,11 +46,32 @@ def main(dataset: str) -> None:
             shape = head.model_copy(update={"K": weights.shape[1]})
             control = _fit(data, name, shape, config, weights, device, values.train.seed)
             _save(data, control, config, folder / name)
-        for n in range(1, values.train.more_seeds + 1 if head.K > 1 else 1):
-            seed = values.train.seed + n * config.restarts  # a fit takes as many seeds as it has restarts
-            fitted_again = _fit(data, f"again {n}", head, config, None, device, seed)
+        seeds = _further_seeds(values.train.seed, values.train.more_seeds, head, config)
+        for n, fitted_again in enumerate(_fit_again(data, head, config, device, seeds), 1):
             _save(data, fitted_again, config, folder / f"again-{n}")
+        manifest.seal(folder)
     write_csv(layout.plot("training", dataset), _history(fitted))
+
+
+def _further_seeds(seed: int, n: int, head: HeadConfig, config: FitConfig) -> list[int]:
+    """Seeds that share none with the model's or each other's restarts; one prototype is the same anyway."""
+    return [seed + (i + 1) * config.restarts for i in range(n)] if head.K > 1 else []
+
+
+def _fit_again(
+    data: Study, head: HeadConfig, config: FitConfig, device: str, seeds: list[int]
+) -> list[Fitted]:
+    """The model from further seeds, all of them at once."""
+    train, val, n_users = data.select("seen", "train"), data.select("seen", "val"), data.n_users("seen")
+    jobs = [Job(train, n_users, head, seed=seed, val=val) for seed in seeds]
+    with progress.bar(len(jobs) * config.restarts, "train again", "fit") as bar:
+        return fit_many(
+            data.embeddings,
+            jobs,
+            config=config,
+            device=device,
+            progress=lambda done, _: bar.update(done - bar.n),
+        )
 
 
 def again(models: Path) -> list[Path]:

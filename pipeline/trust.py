@@ -25,7 +25,8 @@ def alarms(evaluated: Evaluated) -> list[str]:
     if found["agreement"] is not None and found["agreement"] < LEAST_AGREEMENT:
         said.append(
             f"Do not read meaning into these prototypes: fitted again from {_seeds(found)}, they come out "
-            f"different (agreement {number(found['agreement'])}, where 1 is the same)."
+            f"different (agreement {number(found['agreement'])}, where 1 is the same), though users' rewards "
+            f"agree on {percent(found['same_answers'])} of the test questions.{_remedy(evaluated)}"
         )
     if found["dead"]:
         several = len(found["dead"]) > 1
@@ -38,6 +39,15 @@ def alarms(evaluated: Evaluated) -> list[str]:
             f"{number(found['true_groups'])}."
         )
     return [tied(one) for one in [*said, *_outside(found["outside"])]]
+
+
+def _remedy(evaluated: Evaluated) -> str:
+    """What identifies prototypes, where something does."""
+    fit = evaluated["fit"]
+    if fit["objective"] != "mixture" or not fit["grid_points"]:
+        return ""
+    key = f"train.{evaluated['dataset']}.grid_points"
+    return f" Users may stand anywhere between them, which leaves them free; {key}: 0 ties each user to one."
 
 
 def _outside(found: dict[str, dict[str, int]] | None) -> list[str]:
