@@ -27,7 +27,7 @@ def located(data: Study, model: SavedModel, most: int) -> dict[int, torch.Tensor
         most: Questions to ask of each; no more than a user with the most of them has.
     """
     pairs, n_users = data.select("unseen", "adapt"), data.n_users("unseen")
-    if not len(pairs) or model.config.K == 1:
+    if not most or not len(pairs) or model.config.K == 1:
         return {}
     counts = torch.bincount(pairs.user, minlength=n_users)
     rounds, width = min(most, int(counts.max())), int(counts.max()) * len(model.prior.mass)

@@ -62,16 +62,16 @@ def _fit_again(
     data: Study, head: HeadConfig, config: FitConfig, device: str, seeds: list[int]
 ) -> list[Fitted]:
     """The model from further seeds, all of them at once."""
+    if not seeds:
+        return []
     train, val, n_users = data.select("seen", "train"), data.select("seen", "val"), data.n_users("seen")
     jobs = [Job(train, n_users, head, seed=seed, val=val) for seed in seeds]
     with progress.bar(len(jobs) * config.restarts, "train again", "fit") as bar:
-        return fit_many(
-            data.embeddings,
-            jobs,
-            config=config,
-            device=device,
-            progress=lambda done, _: bar.update(done - bar.n),
-        )
+
+        def step(done: int, _: int) -> None:
+            bar.update(done - bar.n)
+
+        return fit_many(data.embeddings, jobs, config=config, device=device, progress=step)
 
 
 def again(models: Path) -> list[Path]:
