@@ -46,6 +46,9 @@ class Line(Head):
     def reward(self, prompts, responses, weights):
         raise NotImplementedError
 
+    def ideal_lengths(self, *args):
+        raise NotImplementedError
+
 
 def model(weights=((1.0, 0.0), (0.0, 1.0)), likes=(1.0, -1.0)):
     """Two seen users, by default at one prototype each."""
