@@ -22,6 +22,7 @@ NAMES = (
     "default",
     "simulated",
     "persona",
+    "asking",
     "pickafilter",
     "serving",
     "best_of_n",
