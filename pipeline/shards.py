@@ -7,9 +7,11 @@ the metadata say how to read them, as `as_lists` does.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PipelineError
 from pipeline.files import new_file
@@ -72,6 +74,13 @@ def unpacked(ids: "np.ndarray") -> list[str]:
     return ids.astype("U32").tolist()
 
 
+def halves(ids: "np.ndarray") -> "np.ndarray":
+    """The first 64 bits of each id (`packed`) as a number, which sorts as the ids do."""
+    import numpy as np
+
+    return np.frombuffer(_bytes_from(ids), ">u8")[::2].astype(np.uint64)
+
+
 def write(path: Path, ids: "list[str] | np.ndarray", vectors: "np.ndarray", embedder: Embedder) -> None:
     """Write one shard.
 
@@ -84,9 +93,41 @@ def write(path: Path, ids: "list[str] | np.ndarray", vectors: "np.ndarray", embe
     Raises:
         PipelineError: If a vector is not finite, in the dtype that it is stored in.
     """
+    with new_file(path) as temporary:
+        _write(_table(ids, vectors, embedder), temporary)
+
+
+def as_bytes(ids: "list[str] | np.ndarray", vectors: "np.ndarray", embedder: Embedder) -> "memoryview":
+    """One shard as the bytes of its file; as `write` otherwise."""
+    import pyarrow as pa
+
+    out = pa.BufferOutputStream()
+    _write(_table(ids, vectors, embedder), out)
+    return memoryview(out.getvalue())
+
+
+def _write(table: "pa.Table", target: Any) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(
+        table, target, compression="none",
+        use_dictionary=False, write_statistics=False, row_group_size=max(1, len(table)),
+    )  # fmt: skip
+
+
+def _table(ids: "list[str] | np.ndarray", vectors: "np.ndarray", embedder: Embedder) -> "pa.Table":
+    """A shard's table.
+
+    Args:
+        ids: Item ids, one per row.
+        vectors: (len(ids), dim) float array; converted to the embedder's dtype.
+        embedder: What made them.
+
+    Raises:
+        PipelineError: If a vector is not finite, in the dtype that it is stored in.
+    """
     import numpy as np
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     names = packed(ids)
     with np.errstate(over="ignore"):  # what overflows float16 is refused below
@@ -98,7 +139,7 @@ def write(path: Path, ids: "list[str] | np.ndarray", vectors: "np.ndarray", embe
             "got NaN or infinity"
         )
     columns = [
-        _binary(bytes.fromhex(names.tobytes().decode("ascii")), ID_BYTES, len(names)),
+        _binary(_bytes_from(names), ID_BYTES, len(names)),
         _binary(stored.reshape(-1).view(np.uint8), embedder.dim * stored.dtype.itemsize, len(names)),
     ]
     fields = [
@@ -106,11 +147,7 @@ def write(path: Path, ids: "list[str] | np.ndarray", vectors: "np.ndarray", embe
         for name, column in zip(("item_id", "embedding"), columns, strict=True)
     ]
     schema = pa.schema(fields, metadata={KEY: json.dumps(asdict(embedder), sort_keys=True).encode()})
-    with new_file(path) as temporary:
-        pq.write_table(
-            pa.Table.from_arrays(columns, schema=schema), temporary, compression="none",
-            use_dictionary=False, write_statistics=False, row_group_size=max(1, len(names)),
-        )  # fmt: skip
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def read(path: Path) -> tuple["np.ndarray", "np.ndarray", Embedder]:
@@ -122,22 +159,23 @@ def read(path: Path) -> tuple["np.ndarray", "np.ndarray", Embedder]:
         PipelineError: If the file is damaged or no shard.
     """
     import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    try:
-        # Through a small buffer: a column read whole is copied twice over memory that no cache holds.
-        with pq.ParquetFile(path, buffer_size=READ_AHEAD, pre_buffer=False) as file:
-            table = file.read(use_threads=False)
-        table.validate(full=True)
+    with _opened(path) as table:
         embedder = Embedder(**json.loads(table.schema.metadata[KEY]))
         dtype = np.dtype(embedder.dtype).newbyteorder("<")
         vectors = _bytes_of(table["embedding"], embedder.dim * dtype.itemsize).view(dtype)
-        ids = _bytes_of(table["item_id"], ID_BYTES).tobytes().hex().encode("ascii")
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise PipelineError(f"{path} is not a whole shard of embeddings ({reason})") from None
-    return np.frombuffer(ids, "S32"), vectors.reshape(-1, embedder.dim), embedder
+        ids = _ids(table)
+    return ids, vectors.reshape(-1, embedder.dim), embedder
+
+
+def read_ids(path: Path) -> "np.ndarray":
+    """The ids of one shard (`packed`), without its vectors.
+
+    Raises:
+        PipelineError: If the file is damaged or no shard.
+    """
+    with _opened(path, ["item_id"]) as table:
+        return _ids(table)
 
 
 def read_folder(folder: Path, made_by: str) -> tuple["np.ndarray", "np.ndarray", Embedder]:
@@ -172,6 +210,33 @@ def as_lists(path: Path) -> "pa.Table":
     values = pa.array(vectors.reshape(-1))
     lists = pa.FixedSizeListArray.from_arrays(values, vectors.shape[1])
     return pa.table({"item_id": unpacked(ids), "embedding": lists})
+
+
+@contextmanager
+def _opened(path: Path, columns: list[str] | None = None) -> Iterator["pa.Table"]:
+    """A shard's table; what is wrong with it, here or in the block, is one sentence."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        # Through a small buffer: a column read whole is copied twice over memory that no cache holds.
+        with pq.ParquetFile(path, buffer_size=READ_AHEAD, pre_buffer=False) as file:
+            table = file.read(columns, use_threads=False)
+        table.validate(full=True)
+        yield table
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise PipelineError(f"{path} is not a whole shard of embeddings ({reason})") from None
+
+
+def _ids(table: "pa.Table") -> "np.ndarray":
+    import numpy as np
+
+    return np.frombuffer(_bytes_of(table["item_id"], ID_BYTES).tobytes().hex().encode("ascii"), "S32")
+
+
+def _bytes_from(ids: "np.ndarray") -> bytes:
+    return bytes.fromhex(ids.tobytes().decode("ascii"))
 
 
 def _all_finite(array: "np.ndarray") -> bool:
