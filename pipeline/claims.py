@@ -1,9 +1,9 @@
 """Claims: processes that encode into one store at once tell each other what they are at, to do nothing twice.
 
 A claim is advice. It is a record lock of the system's on one byte of a file, so it dies with the process that
-holds it, on whichever machine: there is no stale lock. On NFS the server keeps it (version 3 needs lockd); on a
-file system without locks everything counts as free. Then work may be done twice, and the result is the same,
-since the store's files are named by their content.
+holds it: there is no stale lock. On NFS the server keeps it (version 3 needs lockd), until it notices that a
+machine is gone. On a file system without locks everything counts as free. Work may then be done twice, and
+the result is the same, since the store's files are named by their content.
 """
 
 import errno

@@ -134,9 +134,12 @@ class EmbeddingStore:
 
     def _names(self) -> list[str]:
         try:
-            return [name for name in os.listdir(self.folder) if name.endswith(".parquet") and name[0] != "."]
+            with os.scandir(self.folder) as entries:
+                names = [entry.name for entry in entries]
         except FileNotFoundError:
             return []
+        return [name for name in names if name.endswith(".parquet") and not name.startswith(".")]
+        return [name for name in names if name.endswith(".parquet") and not name.startswith(".")]
 
     def _ids_of(self, name: str) -> "np.ndarray":
         self._verify(self.folder / name)
@@ -201,11 +204,12 @@ def _first_places(there: "np.ndarray", ids: "np.ndarray") -> "np.ndarray":
 def _key(embedder: Embedder, device: str, modules: list[str]) -> str:
     """A short hash of all that shapes a vector, after the encoder's name."""
     root = Path(__file__).parents[1]
+    libraries = LIBRARIES + OF_ENGINE.get(embedder.engine, ())
     parts: dict[str, Any] = {
         "embedder": asdict(embedder),
         "device": device,
         "code": [code.fingerprint(root, Path(module)) for module in modules],
-        "libraries": {name: metadata.version(name) for name in LIBRARIES + OF_ENGINE.get(embedder.engine, ())},
+        "libraries": {name: metadata.version(name) for name in libraries},
     }
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     name = "".join(c if c.isalnum() or c in ".-_" else "-" for c in embedder.encoder)

@@ -70,8 +70,9 @@ def fill_share(dataset: str, items: dict[str, "Items"], values: Params, share: S
             _refuse(bad, dataset, values.encode.on_bad_item)
             count = int((~job.store.find(job.ids).missing).sum())
             print(f"encode@{dataset}: {count:,} of {len(job.ids):,} {modality} items in the store")
-    print(f"encode@{dataset}: rank {share.rank} of {share.world} is done ({share.told_by}); once all are, run "
-          f"`python -m pipeline encode {dataset} --world 1` or `dvc repro`")  # fmt: skip
+    gather = f"`python -m pipeline encode {dataset} --world 1` or `dvc repro`"
+    who = f"rank {share.rank} of {share.world} ({share.told_by})"
+    print(f"encode@{dataset}: {who} is done; once all are, run {gather}")
 
 
 def _by_ray(dataset: str, items: dict[str, "Items"], values: Params) -> None:

@@ -82,7 +82,7 @@ def _finished(
 def _shrunk(
     encoder: "ImageEncoder", found: Iterable[pixels.Picture], knobs: "Encode"
 ) -> Iterator[tuple[int, "Tensor | str"]]:
-    """Every image's row, and the image as the network takes it, or why it cannot; decoded on threads, in order."""
+    """Each image's row, and itself as the network takes it or why it cannot; decoded on threads, in order."""
     from pal.encoders.ahead import ahead
     from pal.errors import PalError
 
@@ -130,9 +130,7 @@ class _Filling:
 
         kept, vectors, bad = [], [], []
         while some := list(islice(found, self.knobs.images_per_batch)):
-            bad += [
-                _bad(items, at, one) for at, one in some if isinstance(one, str) and items["missing"][at]
-            ]
+            bad += [_bad(items, at, one) for at, one in some if isinstance(one, str) and items["missing"][at]]
             good = [(at, one) for at, one in some if not isinstance(one, str)]
             if good:
                 vectors.append(self.encoder.encode_images(torch.stack([one for _, one in good])))

@@ -1,5 +1,6 @@
 """Texts into the store: batches of like length under a token budget; a kill loses one group of them."""
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pipeline import progress
@@ -43,7 +44,7 @@ def fill(job: Job, encoder: "TextEncoder", items: "Items", knobs: "Encode") -> l
         turns = Turns(job.store, job.ids, job.missing, plan, job.share.strided(len(plan)), bar)
         for group in turns:
             own = edges[starts[group] : starts[group + 1] + 1]
-            found = [encoder.encode(texts.of(order[a:b])) for a, b in zip(own[:-1], own[1:], strict=True)]
+            found = [encoder.encode(texts.of(order[a:b])) for a, b in pairwise(own)]
             turns.keep(group, plan.rows(group), np.concatenate(found))
         turns.close()
     names = job.ids.astype("U32")[list(faults)] if faults else []
@@ -74,7 +75,7 @@ def batches(lengths: "np.ndarray", budget: int) -> "np.ndarray":
 
 
 def groups(edges: "np.ndarray", rows: int) -> "np.ndarray":
-    """Batches in groups of about `rows` items: the numbers of the batches with which groups begin, and the end.
+    """Batches in groups of about `rows` items: the batches with which groups begin, and the end.
 
     Args:
         edges: Where batches begin, and where the last ends.

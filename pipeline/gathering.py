@@ -24,8 +24,8 @@ def gather(
 ) -> Iterator["np.ndarray"]:
     """Vectors in the order asked for, in parts of at most so many rows.
 
-    Each file is read once. In the items' order nearly every part needs nearly every file, so what does not fit
-    into memory goes to its part's place in a file without a name, which is gone with the process.
+    Each file is read once. In the items' order nearly every part needs nearly every file, so what does not
+    fit into memory goes to its part's place in a file without a name, which is gone with the process.
 
     Args:
         read: Gives a file's vectors.

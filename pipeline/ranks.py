@@ -1,7 +1,7 @@
 """Ranks: which part of the work is whose, where several processes encode into one store.
 
-Each takes a share that is a fixed function of the full list of groups, and none waits for another: a rank that
-never comes leaves its share to whoever runs the stage next.
+Each takes a share that is a fixed function of the full list of groups, and none waits for another: a rank
+that never comes leaves its share to whoever runs the stage next.
 """
 
 import os
