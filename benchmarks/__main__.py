@@ -17,6 +17,7 @@ NAMES = (
     "text",
     "images",
     "storage",
+    "warm",
     "default",
     "simulated",
     "persona",

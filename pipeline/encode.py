@@ -101,7 +101,7 @@ def _embed(
         return _given(items, modality, dataset, values)
     job, bad = _fill(items, modality, dataset, values, Share())
     _refuse(bad, dataset, values.encode.on_bad_item)
-    places = job.store.find(items.ids)
+    places = job.store.find(items.ids) if job.missing.any() else job.places
     kept = ~places.missing
     places = type(places)(places.files, places.file[kept], places.row[kept])
     return job.store.embedder, items.ids[kept], job.store.gather(places, values.encode.shard_rows), bad
@@ -143,7 +143,7 @@ def _job(
     )  # fmt: skip
     modules = [f"pal/encoders/{described.module}.py", *FILLED[modality].SHAPES_VECTORS]
     store = EmbeddingStore(embedder, device, modules)
-    return Job(store, items.ids, store.find(items.ids).missing, share, dataset), described
+    return Job(store, items.ids, store.find(items.ids), share, dataset), described
 
 
 def _encoder_of(dataset: str, modality: str, values: Params) -> str:

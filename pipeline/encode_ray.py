@@ -1,7 +1,7 @@
-"""Encode on a Ray cluster: actors put shares of the items into the store, as ranks do; lost ones are replaced.
+"""Encode on a Ray cluster: actors put shares of the items into the store, as ranks do; lost ones come again.
 
-Every machine of the cluster must see the store and the working folder. Ray only starts workers: what a lost one
-had finished is in the store, and its share is taken up from there. So although Ray may run a task again,
+Every machine of the cluster must see the store and the working folder. Ray only starts workers: what a lost
+one had finished is in the store, and its share is taken up from there. So although Ray may run a task again,
 nothing is encoded twice but the group that was in work.
 """
 

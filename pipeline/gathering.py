@@ -51,11 +51,14 @@ def gather(
     try:
         with _nameless(folder) as spool:
             _spread(read, file, row, rows, spool)
+            spread = np.empty((rows, dim), dtype)  # one for all parts: fresh memory costs as much as reading
+            spool.seek(0)
             for start in range(0, len(file), rows):
                 part = file[start : start + rows]
+                if spool.readinto(spread[: len(part)].data) < len(part) * spread.strides[0]:
+                    raise OSError(0, "it ends early")
                 out = np.empty((len(part), dim), dtype)
-                spool.seek(start * dim * dtype.itemsize)
-                out[np.argsort(part, kind="stable")] = np.fromfile(spool, dtype, out.size).reshape(out.shape)
+                out[np.argsort(part, kind="stable")] = spread[: len(part)]
                 yield out
     except OSError as error:
         raise PipelineError(

@@ -7,6 +7,7 @@ the metadata say how to read them, as `as_lists` does.
 """
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -220,7 +221,10 @@ def _opened(path: Path, columns: list[str] | None = None) -> Iterator["pa.Table"
 
     try:
         # Through a small buffer: a column read whole is copied twice over memory that no cache holds.
-        with pq.ParquetFile(path, buffer_size=READ_AHEAD, pre_buffer=False) as file:
+        with (
+            pa.OSFile(os.fspath(path)) as source,
+            pq.ParquetFile(source, buffer_size=READ_AHEAD, pre_buffer=False) as file,
+        ):
             table = file.read(columns, use_threads=False)
         table.validate(full=True)
         yield table

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from tqdm import tqdm
 
-    from pipeline.embedding_store import EmbeddingStore
+    from pipeline.embedding_store import EmbeddingStore, Places
 
 LEAST_ROWS = 512
 MOST_ROWS = 16_384
@@ -150,13 +150,18 @@ class Job:
     Args:
         store: Where vectors go.
         ids: The items' ids, in ascending order.
-        missing: Which of them are not in the store.
+        places: Where they lie in the store, those that do.
         share: This process's part.
         dataset: Its name.
     """
 
     store: "EmbeddingStore"
     ids: "np.ndarray"
-    missing: "np.ndarray"
+    places: "Places"
     share: Share
     dataset: str
+
+    @property
+    def missing(self) -> "np.ndarray":
+        """Which items were not in the store."""
+        return self.places.missing
