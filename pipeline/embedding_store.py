@@ -108,17 +108,9 @@ class EmbeddingStore:
             PipelineError: If a vector is not finite, or the store cannot be written.
         """
         names = shards.packed(ids)
-        content = shards.as_bytes(names, vectors, self.embedder)
-        path = self.folder / f"{hashlib.sha256(content).hexdigest()}.parquet"
-        try:
-            with new_file(path) as temporary:
-                temporary.write_bytes(content)
-        except OSError as error:
-            raise PipelineError(
-                f"the store {self.folder} could not be written ({error.strerror}); make room there or set "
-                "PAL_STORE to another folder, and run the stage again: what is finished is kept"
-            ) from None
-        self._ids[path.name] = names
+        with new_file(self.folder, name=lambda sha256: f"{sha256}.parquet") as out:
+            shards.write_to(out, names, vectors, self.embedder)
+        self._ids[f"{out.sha256}.parquet"] = names
 
     def gather(self, places: Places, rows: int) -> Iterator["np.ndarray"]:
         """Vectors of found items in their order, in parts of at most so many rows.
@@ -138,7 +130,6 @@ class EmbeddingStore:
                 names = [entry.name for entry in entries]
         except FileNotFoundError:
             return []
-        return [name for name in names if name.endswith(".parquet") and not name.startswith(".")]
         return [name for name in names if name.endswith(".parquet") and not name.startswith(".")]
 
     def _ids_of(self, name: str) -> "np.ndarray":

@@ -51,7 +51,9 @@ def gather(
     try:
         with _nameless(folder) as spool:
             _spread(read, file, row, rows, spool)
-            spread = np.empty((rows, dim), dtype)  # one for all parts: fresh memory costs as much as reading
+            spread = np.empty(
+                (min(rows, len(file)), dim), dtype
+            )  # one for all parts: fresh memory costs as much as reading
             spool.seek(0)
             for start in range(0, len(file), rows):
                 part = file[start : start + rows]

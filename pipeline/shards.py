@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.errors import PipelineError
 from pipeline.files import new_file
@@ -20,6 +20,8 @@ from pipeline.files import new_file
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+
+    from pal.writing import Out
 
 KEY = b"pal"
 PATTERN = "shard-*.parquet"
@@ -83,43 +85,16 @@ def halves(ids: "np.ndarray") -> "np.ndarray":
 
 
 def write(path: Path, ids: "list[str] | np.ndarray", vectors: "np.ndarray", embedder: Embedder) -> None:
-    """Write one shard.
+    """Write one shard, whole or not at all; see `write_to`."""
+    with new_file(path) as out:
+        write_to(out, ids, vectors, embedder)
+
+
+def write_to(out: "Out", ids: "list[str] | np.ndarray", vectors: "np.ndarray", embedder: Embedder) -> None:
+    """Write one shard into an open file.
 
     Args:
-        path: Where.
-        ids: Item ids, one per row.
-        vectors: (len(ids), dim) float array; converted to the embedder's dtype.
-        embedder: What made them.
-
-    Raises:
-        PipelineError: If a vector is not finite, in the dtype that it is stored in.
-    """
-    with new_file(path) as temporary:
-        _write(_table(ids, vectors, embedder), temporary)
-
-
-def as_bytes(ids: "list[str] | np.ndarray", vectors: "np.ndarray", embedder: Embedder) -> "memoryview":
-    """One shard as the bytes of its file; as `write` otherwise."""
-    import pyarrow as pa
-
-    out = pa.BufferOutputStream()
-    _write(_table(ids, vectors, embedder), out)
-    return memoryview(out.getvalue())
-
-
-def _write(table: "pa.Table", target: Any) -> None:
-    import pyarrow.parquet as pq
-
-    pq.write_table(
-        table, target, compression="none",
-        use_dictionary=False, write_statistics=False, row_group_size=max(1, len(table)),
-    )  # fmt: skip
-
-
-def _table(ids: "list[str] | np.ndarray", vectors: "np.ndarray", embedder: Embedder) -> "pa.Table":
-    """A shard's table.
-
-    Args:
+        out: The file.
         ids: Item ids, one per row.
         vectors: (len(ids), dim) float array; converted to the embedder's dtype.
         embedder: What made them.
@@ -129,6 +104,7 @@ def _table(ids: "list[str] | np.ndarray", vectors: "np.ndarray", embedder: Embed
     """
     import numpy as np
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     names = packed(ids)
     with np.errstate(over="ignore"):  # what overflows float16 is refused below
@@ -148,7 +124,10 @@ def _table(ids: "list[str] | np.ndarray", vectors: "np.ndarray", embedder: Embed
         for name, column in zip(("item_id", "embedding"), columns, strict=True)
     ]
     schema = pa.schema(fields, metadata={KEY: json.dumps(asdict(embedder), sort_keys=True).encode()})
-    return pa.Table.from_arrays(columns, schema=schema)
+    pq.write_table(
+        pa.Table.from_arrays(columns, schema=schema), out, compression="none",
+        use_dictionary=False, write_statistics=False, row_group_size=max(1, len(names)),
+    )  # fmt: skip
 
 
 def read(path: Path) -> tuple["np.ndarray", "np.ndarray", Embedder]:
