@@ -36,7 +36,7 @@ class Project:
         tables.write_table(root / "data/recoloured/own" / tables.ITEMS, frame, tables.items_schema())
 
     def start(self, *flags: str, obedient: bool = False, **environ: str) -> subprocess.Popen[str]:
-        """Start the stage in a process group of its own; an obedient one keeps to permissions even as root."""
+        """Start the stage in a process group of its own; an obedient one obeys permissions also as root."""
         return subprocess.Popen(
             [sys.executable, "-m", "pipeline", "encode", "own", *flags],
             cwd=self.root,
