@@ -19,6 +19,7 @@ NAMES = (
     "images",
     "storage",
     "downloads",
+    "warm",
     "default",
     "simulated",
     "persona",
