@@ -23,7 +23,7 @@ from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
 from pal.heads import FixedIdealPoints, Head, make_head
 from pal.losses import LOSSES, expected_loss, weighted_mean
-from pal.objectives import FixedWeights, Mixture, Objective, PerComparison
+from pal.objectives import FixedWeights, Mixture, Objective, PerComparison, user_balanced
 
 Progress = Callable[[int, float], None]
 
@@ -85,6 +85,8 @@ def fit(
         shape = tuple(weights.shape)
         raise PalError(f"weights must have the shape (n_users, K) = {(n_users, head.K)}, got {shape}")
     embeddings, train = embeddings.to(device), train.to(device)
+    if config.weighting == "users":
+        train = user_balanced(train, n_users)
     val = val.to(device) if val is not None and len(val) else None
     fits = [
         _fit_once(embeddings, train, val, n_users, head, config, weights, device, seed + restart, progress)
@@ -166,6 +168,7 @@ def _descend(
             continue
         look |= _validate(head, objective, embeddings, val, config)
         score = (look["val_accuracy"], -look["val_loss"])
+        score = score if config.best_by == "accuracy" else score[::-1]
         looks_since += 1
         if best is None or score > best:
             best, looks_since = score, 0
@@ -211,12 +214,17 @@ def _finite(loss: float, epoch: int) -> float:
 
 def _optimiser(head: Head, objective: Objective, config: FitConfig) -> torch.optim.Optimizer:
     """Fused: over these few dozen small tensors the plain one takes ten times as long."""
-    shared, mixing = [], list(objective.parameters())
+    shared, scale, mixing = [], [], list(objective.parameters())
     for name, parameter in head.named_parameters():
-        fast = isinstance(head, FixedIdealPoints) and name == "prototypes"
-        (mixing if fast else shared).append(parameter)
+        if isinstance(head, FixedIdealPoints) and name == "prototypes":
+            mixing.append(parameter)
+        elif name == "log_scale" and config.scale_learning_rate:
+            scale.append(parameter)
+        else:
+            shared.append(parameter)
     groups = [
         {"params": shared, "lr": config.learning_rate, "weight_decay": config.weight_decay},
+        {"params": scale, "lr": config.scale_learning_rate, "weight_decay": 0.0},
         {"params": mixing, "lr": config.weights_learning_rate, "weight_decay": 0.0},
     ]
     kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam

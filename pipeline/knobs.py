@@ -250,16 +250,19 @@ class Encode(Config):
     on_bad_item: Literal["fail", "skip"]
 
 
+PresetName = Literal["ours", "paper", "authors"]
+
+
 class Preset(Config):
     """The starting point of each dataset's options."""
 
-    simulated: Literal["ours", "paper"]
-    persona: Literal["ours", "paper"]
-    pickafilter: Literal["ours", "paper"]
-    pickapic_v1: Literal["ours", "paper"]
-    pickapic_v2: Literal["ours", "paper"]
-    summarize: Literal["ours", "paper"]
-    own: Literal["ours", "paper"]
+    simulated: PresetName
+    persona: PresetName
+    pickafilter: PresetName
+    pickapic_v1: PresetName
+    pickapic_v2: PresetName
+    summarize: PresetName
+    own: PresetName
 
 
 class Choices(Config):
