@@ -18,8 +18,8 @@ SCALES = ("laptop", "paper")
 # Axes that need data of their own, those that need a fit of their own, and those along which one fit is read.
 DRAWN = ("groups", "train_pairs", "dim", "setting", "beta", "protocol")
 FITTED = ("K", "latent")
-READ = ("shots", "on")
-Axis = Literal["groups", "train_pairs", "dim", "setting", "beta", "protocol", "K", "latent", "shots", "on", "count"]
+READ = ("shots", "what")
+Axis = Literal["groups", "train_pairs", "dim", "setting", "beta", "protocol", "K", "latent", "shots", "what"]
 Value = int | float | str
 Kind = Literal["accuracy", "parameters", "counts"]
 Needs = Literal["nothing", "persona", "pickapic_v1", "pickapic_v2", "summarize"]
@@ -96,7 +96,7 @@ class Published(Config):
         spread: What stands behind its ±; null where nothing does.
         place: Where it stands.
         tolerance: How far ours may lie from it beside our interval, in the number's unit.
-        of: What it is of: ours are these cells, or someone else's, whom we do not repeat.
+        whose: ours: held against our cells. others: a system's that is not repeated here.
     """
 
     at: Place = {}
@@ -104,7 +104,7 @@ class Published(Config):
     spread: Number | None = None
     place: Text
     tolerance: Annotated[Number, Field(ge=0)] = 0.0
-    of: Literal["ours", "others"] = "ours"
+    whose: Literal["ours", "others"] = "ours"
 
 
 class Claim(Config):
@@ -113,9 +113,10 @@ class Claim(Config):
     Args:
         says: The claim.
         place: Where it stands.
-        check: difference: `more` less `less` is above `least` (paired). reaches: `at` is at least `least`.
-            range: over the axis `over` accuracies differ by at most `most`, at each value of the other axes.
-            monotone: from the least to the largest value of `over` accuracy rises by at least `least`.
+        check: difference: `more` less `less` is above `least` (paired). reaches: `at` is at least `least`; below:
+            it is less. range: over the axis `over` accuracies differ by at most `most`. rises: from the least to
+            the largest value of `over` accuracy rises by more than `least`. gap: that rise is larger at `more`
+            than at `less`. Each is looked at in every cell of the other axes.
         more: The cells of the larger accuracy.
         less: Those of the smaller.
         at: Cells to look at.
@@ -128,7 +129,7 @@ class Claim(Config):
 
     says: Text
     place: Text
-    check: Literal["difference", "reaches", "range", "rises"]
+    check: Literal["difference", "reaches", "below", "range", "rises", "gap"]
     more: Place = {}
     less: Place = {}
     at: Place = {}
@@ -156,14 +157,13 @@ class Paper(Config):
 
 
 class Figure(Config):
-    """How the entry is drawn: an axis along x, one that tells lines apart, one that tells panels apart."""
+    """How the entry is drawn: an axis along x, one that tells lines apart, one that tells panels apart, which cells."""
 
     x: Axis
     line: Axis | None = None
     panel: Axis | None = None
-    panels: list[Axis] = []
-    title: str = ""
     log: bool = False
+    only: Place = {}
 
 
 class Entry(Config):
@@ -176,7 +176,7 @@ class Entry(Config):
 
     @model_validator(mode="after")
     def _places_are_on_axes(self) -> "Entry":
-        known = {*self.run.grid, "on", "shots", "preset", "count"}
+        known = {*self.run.grid, "what", "shots", "preset"}
         places = [p.at for p in self.paper.published]
         places += [place for c in self.paper.claims for place in (c.more, c.less, c.at)]
         for place in places:
