@@ -41,7 +41,7 @@ def ledger() -> None:
 
 
 @app.command()
-def sources() -> None:
+def prints() -> None:
     """Fingerprint code and data, for DVC."""
     from experiments import prints
 

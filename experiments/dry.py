@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from experiments.entries import Run
+from experiments.entries import ROOT, Run
 from pipeline.datasets.drawn import drawings, scenes
 
 PICTURES = {"train": 40, "validation": 6, "test": 20}
@@ -30,7 +30,7 @@ def source(run: Run) -> Iterator[tuple[Run, str]]:
             write_pictures(folder)
         elif run.needs == "summarize":
             write_summaries(folder)
-        yield small, {"nothing": "generated", "persona": "sample"}.get(run.needs, name)
+        yield small, {"nothing": "generated", "persona": str(ROOT / "data/sample/persona")}.get(run.needs, name)
 
 
 def smaller(run: Run) -> Run:
