@@ -11,7 +11,7 @@ from pal.heads import make_head
 from pipeline.errors import PipelineError
 
 WIDTH = 768  # of all-mpnet-base-v2
-# Readings of "a two-layer MLP" that come near the published counts (D10): layers, hidden width and latent width.
+# Readings of "a two-layer MLP" that come near the published counts (D10).
 SHAPES: dict[str, dict[str, Any]] = {
     "768-384-768": {"hidden_layers": 1, "hidden": 384, "latent": 768, "bias": True, "skip": True},
     "768-384-384-384": {"hidden_layers": 2, "hidden": 384, "latent": 384, "bias": True, "skip": False},
@@ -32,7 +32,7 @@ def parameters(run: Run) -> Measured:
 
 
 def counted(run: Run, source: str) -> Measured:
-    """Rows by split, as prepare counted them, and how often people agree on a pair that several were asked."""
+    """Rows by split, as prepare counted them, and how often people agree on a pair."""
     drawn = study.draw(run, study.draws(run)[0], source, run.seeds[0])
     rows = [
         {"what": f"{row['group']}, {split}", "count": row[split]}

@@ -17,6 +17,7 @@ from pipeline.datasets.drawn import drawings, scenes
 
 PICTURES = {"train": 40, "validation": 6, "test": 20}
 PEOPLE = (scenes.Crowd(40, (30, 36), 4, 16), scenes.Crowd(4, (0, 0), 2, 10))
+SAMPLE = ROOT / "data/sample/persona"
 FIT = {"epochs": 2, "validate_every": 1}
 
 
@@ -25,12 +26,13 @@ def source(run: Run) -> Iterator[tuple[Run, str]]:
     """A small version of an entry's run, and where data of its shape lie for as long as the block runs."""
     small = smaller(run)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if run.needs in ("pickapic_v1", "pickapic_v2"):
-            write_pictures(folder)
+        folder = Path(name) / run.needs
+        if run.needs.startswith("pickapic"):
+            for version in {"pickapic_v1", run.needs}:
+                write_pictures(folder.with_name(version))
         elif run.needs == "summarize":
             write_summaries(folder)
-        yield small, {"nothing": "generated", "persona": str(ROOT / "data/sample/persona")}.get(run.needs, name)
+        yield small, {"nothing": "generated", "persona": str(SAMPLE)}.get(run.needs, str(folder))
 
 
 def smaller(run: Run) -> Run:
@@ -87,6 +89,7 @@ def _few(run: Run) -> dict[str, Any]:
 
 def write_pictures(folder: Path) -> None:
     """Pick-a-Pic's files with drawn pictures: train, validation and test."""
+    folder.mkdir()
     draw = random.Random("dry")  # noqa: S311 - no secret
     chosen = iter(draw.sample(drawings.scenes(), sum(PICTURES.values())))
     drawn = {split: [_pair(draw, next(chosen)) for _ in range(n)] for split, n in PICTURES.items()}
@@ -108,7 +111,11 @@ def write_summaries(folder: Path, rows: int = 6000, workers: int = 60) -> None:
         split = draw.choice(["train", "valid1", "valid2"])
         last = workers - 10 if split == "train" else workers
         summaries = [
-            {"text": " " + " ".join(draw.choices(words, k=draw.randint(2, 9))), "policy": policy, "note": None}
+            {
+                "text": " " + " ".join(draw.choices(words, k=draw.randint(2, 9))),
+                "policy": policy,
+                "note": None,
+            }
             for policy in ("sup1", "sup2")
         ]
         row = {
@@ -120,5 +127,5 @@ def write_summaries(folder: Path, rows: int = 6000, workers: int = 60) -> None:
             "split": split,
         }
         lines.append(json.dumps(row) + "\n")
-    (folder / "comparisons").mkdir()
+    (folder / "comparisons").mkdir(parents=True)
     (folder / "comparisons" / "batch3.json").write_text("".join(lines), encoding="utf-8")

@@ -51,22 +51,26 @@ class Run(Config):
     needs: Needs = "nothing"
     encoder: Text | dict[str, Text] = "none"
     model: Literal["A", "B"] = "A"
-    presets: Annotated[list[Literal["paper", "authors", "ours"]], Field(min_length=1)] = ["paper", "ours"]
-    head: dict[str, Any] = {}
-    fit: dict[str, dict[str, Any]] = {}
-    prepare: dict[str, Any] = {}
-    grid: dict[Axis, Annotated[list[Value], Field(min_length=1)]] = {}
-    seeds: Annotated[list[Seed], Field(min_length=1)] = [0, 1, 2, 3, 4]
-    read: Annotated[list[Text], Field(min_length=1)] = ["seen"]
-    shots: list[Some] = []
-    scales: dict[Literal["laptop", "paper"], "Scale"] = {}
+    presets: Annotated[list[Literal["paper", "authors", "ours"]], Field(min_length=1)] = Field(
+        ["paper", "ours"]
+    )
+    head: dict[str, Any] = Field({})
+    fit: dict[str, dict[str, Any]] = Field({})
+    prepare: dict[str, Any] = Field({})
+    grid: dict[Axis, Annotated[list[Value], Field(min_length=1)]] = Field({})
+    seeds: Annotated[list[Seed], Field(min_length=1)] = Field([0, 1, 2, 3, 4])
+    read: Annotated[list[Text], Field(min_length=1)] = Field(["seen"])
+    shots: list[Some] = Field([])
+    scales: dict[Literal["laptop", "paper"], "Scale"] = Field({})
 
     def at(self, scale: str) -> "Run":
         """The same with a scale's replacements put in."""
         change = self.scales.get(scale)  # type: ignore[call-overload]
         if change is None:
             return self.model_copy(update={"scales": {}})
-        fit = {name: {**self.fit.get(name, {}), **change.fit.get(name, {})} for name in {*self.fit, *change.fit}}
+        fit = {
+            name: {**self.fit.get(name, {}), **change.fit.get(name, {})} for name in {*self.fit, *change.fit}
+        }
         return self.model_copy(
             update={
                 "prepare": {**self.prepare, **change.prepare},
@@ -81,10 +85,10 @@ class Run(Config):
 class Scale(Config):
     """What a scale replaces."""
 
-    prepare: dict[str, Any] = {}
-    grid: dict[Axis, list[Value]] = {}
-    fit: dict[str, dict[str, Any]] = {}
-    seeds: list[Seed] = []
+    prepare: dict[str, Any] = Field({})
+    grid: dict[Axis, list[Value]] = Field({})
+    fit: dict[str, dict[str, Any]] = Field({})
+    seeds: list[Seed] = Field([])
 
 
 class Published(Config):
@@ -99,7 +103,7 @@ class Published(Config):
         whose: ours: held against our cells. others: a system's that is not repeated here.
     """
 
-    at: Place = {}
+    at: Place = Field({})
     value: Number | None
     spread: Number | None = None
     place: Text
@@ -113,10 +117,10 @@ class Claim(Config):
     Args:
         says: The claim.
         place: Where it stands.
-        check: difference: `more` less `less` is above `least` (paired). reaches: `at` is at least `least`; below:
-            it is less. range: over the axis `over` accuracies differ by at most `most`. rises: from the least to
-            the largest value of `over` accuracy rises by more than `least`. gap: that rise is larger at `more`
-            than at `less`. Each is looked at in every cell of the other axes.
+        check: difference: `more` less `less` is above `least` (paired). reaches: `at` is at least `least`.
+            below: it is less. range: over the axis `over` accuracies differ by at most `most`. rises: from the
+            least to the largest value of `over` accuracy rises by more than `least`. gap: that rise is larger
+            at `more` than at `less`. Each is looked at in every cell of the other axes.
         more: The cells of the larger accuracy.
         less: Those of the smaller.
         at: Cells to look at.
@@ -130,9 +134,9 @@ class Claim(Config):
     says: Text
     place: Text
     check: Literal["difference", "reaches", "below", "range", "rises", "gap"]
-    more: Place = {}
-    less: Place = {}
-    at: Place = {}
+    more: Place = Field({})
+    less: Place = Field({})
+    at: Place = Field({})
     over: Axis | None = None
     least: Number = 0.0
     most: Number = 0.0
@@ -151,19 +155,19 @@ class Paper(Config):
     """
 
     place: Text
-    published: list[Published] = []
-    claims: list[Claim] = []
-    differences: list[Text] = []
+    published: list[Published] = Field([])
+    claims: list[Claim] = Field([])
+    differences: list[Text] = Field([])
 
 
 class Figure(Config):
-    """How the entry is drawn: an axis along x, one that tells lines apart, one that tells panels apart, which cells."""
+    """How the entry is drawn: along x, an axis that tells lines apart, one for panels, and which cells."""
 
     x: Axis
     line: Axis | None = None
     panel: Axis | None = None
     log: bool = False
-    only: Place = {}
+    only: Place = Field({})
 
 
 class Entry(Config):
@@ -182,7 +186,9 @@ class Entry(Config):
         for place in places:
             for axis in place:
                 if axis not in known:
-                    raise ValueError(f"paper names the axis {axis}, which run.grid lacks; it has {sorted(known)}")
+                    raise ValueError(
+                        f"paper names the axis {axis}, which run.grid lacks; it has {sorted(known)}"
+                    )
         return self
 
 

@@ -110,7 +110,7 @@ def _moved(comparisons: Comparisons, prompts: int, responses: int) -> Comparison
 
 
 def in_processes(job: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], workers: int) -> list[Any]:
-    """Results of a job for each tuple of arguments, in order; one thread a process, or here for one worker."""
+    """Results of a job for each tuple of arguments, in order; one thread a process."""
     tuples = list(arguments)
     if min(workers, len(tuples)) < 2:
         return [job(*each) for each in tuples]

@@ -34,7 +34,10 @@ def line(name: str, entry: Entry, found: Findings) -> dict[str, Any]:
     about = {"entry": name, "title": entry.title, "place": paper.place, "differences": paper.differences}
     if "not_run" in found.about:
         numbers = [_not_run(number) for number in paper.published]
-        claims = [{"says": c.says, "place": c.place, "paper": c.value, "verdict": verdicts.NOT_RUN} for c in paper.claims]
+        claims = [
+            {"says": c.says, "place": c.place, "paper": c.value, "verdict": verdicts.NOT_RUN}
+            for c in paper.claims
+        ]
         return {**about, "state": found.about["not_run"], "numbers": numbers, "claims": claims}
     if entry.run.kind == "accuracy":
         numbers = [row for number in paper.published for row in verdicts.published(number, found.rows)]
@@ -54,12 +57,22 @@ def _not_run(number: entries.Published) -> dict[str, Any]:
 def _count(number: entries.Published, found: Findings) -> dict[str, Any]:
     ours = value(found.about["counts"], str(number.at["what"]), number.at.get("K"))
     verdict = verdicts.of_count(number.value or 0, ours, number.tolerance)
-    return {"paper": number.value, "place": number.place, "cell": dict(number.at), "ours": ours, "verdict": verdict}
+    return {
+        "paper": number.value,
+        "place": number.place,
+        "cell": dict(number.at),
+        "ours": ours,
+        "verdict": verdict,
+    }
 
 
 def flat(one: dict[str, Any]) -> list[dict[str, Any]]:
     """An entry as rows: its head, then a row per number and claim, without what is null."""
-    head = {key: one[key] for key in ("entry", "title", "place", "state", "scale", "seeds", "differences") if key in one}
+    head = {
+        key: one[key]
+        for key in ("entry", "title", "place", "state", "scale", "seeds", "differences")
+        if key in one
+    }
     parts = [{"entry": one["entry"], "kind": "number", **row} for row in one["numbers"]]
     parts += [{"entry": one["entry"], "kind": "claim", **_short(row)} for row in one["claims"]]
     rows = [{"entry": one["entry"], "kind": "entry", **head}, *parts]

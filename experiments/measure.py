@@ -136,7 +136,7 @@ def _fitted(
 def _judge(entry: Run, task: fits.Task, fitted: Fitted, drawn: study.Drawn, at: Place) -> list[Arm]:
     """What the entry reads of one fit."""
     data = task.data
-    by = {part: None for part in data.embedders}
+    by = dict.fromkeys(data.embedders)
     model = SavedModel.of(
         fitted, data.embeddings, user_ids=data.user_ids["seen"], fit_config=task.config, encoder=by
     )

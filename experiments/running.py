@@ -71,7 +71,10 @@ def _keep(name: str, run_: entries.Run, scale: str, found: Measured, folder: Pat
 
 
 def write(
-    path: Path, about: dict[str, Any], rows: list[dict[str, Any]], pictures: list[dict[str, Any]] | None = None
+    path: Path,
+    about: dict[str, Any],
+    rows: list[dict[str, Any]],
+    pictures: list[dict[str, Any]] | None = None,
 ) -> Path:
     """Write JSON with a line per row, so that a change of one shows as one."""
     lines = [f'  "{key}": {_json(value)}' for key, value in about.items()]

@@ -4,7 +4,6 @@ import os
 from contextlib import chdir
 from pathlib import Path
 
-from benchmarks.studies import real_persona
 from experiments.entries import ROOT, Needs
 from pipeline import hashes, params
 
@@ -20,13 +19,15 @@ NAMES = {
 def find(needs: Needs) -> str | None:
     """The source of the real data as params.yaml would name it; None where they are not here.
 
-    Looked for in the variable PAL_PERSONA, PAL_PICKAPIC_V1 and so on, and in what params.yaml names where that
-    is a folder. Nothing is ever fetched: `hub` in params.yaml is the shipped value, and 200 GB.
+    Looked for in the variable PAL_PERSONA, PAL_PICKAPIC_V1 and so on, and in what params.yaml names where
+    that is a folder. Nothing is ever fetched: `hub` in params.yaml is the shipped value, and 200 GB.
     """
     if needs == "nothing":
         return "generated"
-    if needs == "persona" and (here := real_persona()):
-        return str(here)
+    if needs == "persona":
+        beside = Path(os.environ.get("PAL_PERSONA") or ROOT.parent / "shared/data/persona").resolve()
+        if (beside / "interest-in-art.jsonl").is_file():
+            return str(beside)
     with chdir(ROOT):
         named = os.environ.get(f"PAL_{needs.upper()}") or getattr(params.load().source, needs)
     folder = (ROOT / Path(named).expanduser()).resolve()

@@ -1,18 +1,21 @@
 """An entry's studies: drawn, split and encoded by the pipeline's own stages from an entry's knobs.
 
-What an entry does not name is as shipped in params.yaml. Of training answers the most are drawn that the grid
-asks for, and fewer are the first ones of each user: so a sweep over them draws once, and its cells are nested.
+What an entry does not name is as shipped in params.yaml. Of training answers as many are drawn as the
+grid asks for at most, and fewer are the first ones of each user: a sweep draws once, and its cells are nested.
 """
 
-from contextlib import chdir
+from contextlib import chdir, redirect_stderr
 from dataclasses import dataclass, replace
+from io import StringIO
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.studies import ROOT, staged
 from experiments.entries import DRAWN, FITTED, Place, Run
+from experiments.sources import find
 from pal.config import FitConfig, HeadConfig, preset
 from pal.errors import PalError
 from pipeline import account, layout, params, study
@@ -62,7 +65,7 @@ def draw(run: Run, cell: Place, source: str, seed: int) -> Drawn:
     Raises:
         PipelineError: If a knob is unknown or not allowed, or the data cannot be had.
     """
-    with staged(run.dataset, knobs(run, cell, source, seed)):
+    with redirect_stderr(StringIO()), staged(run.dataset, knobs(run, cell, source, seed)):
         truth = layout.prepared(run.dataset) / "truth.json"
         return Drawn(
             study.load(run.dataset),
@@ -79,7 +82,7 @@ def knobs(run: Run, cell: Place, source: str, seed: int) -> dict[str, Any]:
     name, shots = run.dataset, run.shots or [1]
     values["datasets"] = [name]
     values["model"]["K"] = 1
-    values["source"][name] = source
+    values["source"] |= _sources(name, source)
     values["encoder"][name] = run.encoder
     values["evaluate"] |= {"shots": shots, "headline_shots": max(shots)}
     for other in ("simulated", "persona"):  # which must have as many answers as shots, run or not
@@ -90,6 +93,17 @@ def knobs(run: Run, cell: Place, source: str, seed: int) -> dict[str, Any]:
     if "beta" in cell:
         values["recolour"][name]["beta"] = float(cell["beta"])
     return values
+
+
+def _sources(name: str, source: str) -> dict[str, str]:
+    """The source, and Pick-a-Pic v1's where another dataset is made or told apart with it."""
+    if name == "pickafilter":
+        return {"pickafilter": "pickapic_v1", "pickapic_v1": source}
+    if name == "pickapic_v2":
+        beside = Path(source).parent / "pickapic_v1"
+        first = str(beside) if beside.is_dir() else find("pickapic_v1")
+        return {"pickapic_v2": source, **({"pickapic_v1": first} if first else {})}
+    return {name: source}
 
 
 def _prepare(run: Run, cell: Place) -> dict[str, Any]:

@@ -37,7 +37,9 @@ def of_count(paper: float, ours: int, tolerance: float) -> str:
 
 def matches(at: Place, place: Place) -> bool:
     """Whether a cell is one that a place speaks of; `K: groups` means K = K*."""
-    return all(at.get(axis) == (at.get("groups") if value == "groups" else value) for axis, value in place.items())
+    return all(
+        at.get(axis) == (at.get("groups") if value == "groups" else value) for axis, value in place.items()
+    )
 
 
 def published(number: Published, rows: list[Row]) -> list[Row]:
@@ -48,7 +50,13 @@ def published(number: Published, rows: list[Row]) -> list[Row]:
     here = [row for row in rows if matches(row, number.at)]
     found = []
     for row in here:
-        cell = {**about, "cell": cell_of(row), "ours": row["accuracy"], "low": row["low"], "high": row["high"]}
+        cell = {
+            **about,
+            "cell": cell_of(row),
+            "ours": row["accuracy"],
+            "low": row["low"],
+            "high": row["high"],
+        }
         cell |= {"preset": row.get("preset"), "seeds": len(row["each"])}
         if number.value is None:
             verdict = NO_NUMBER
@@ -89,7 +97,13 @@ def cell_of(row: Place | Row) -> Place:
 
 def _shown(cell: Place, draws: Any, ours: float, holds: bool) -> Row:  # noqa: FBT001
     low, high = intervals.interval(draws)
-    return {"cell": cell, "ours": round(ours, 2), "low": round(low, 2), "high": round(high, 2), "holds": bool(holds)}
+    return {
+        "cell": cell,
+        "ours": round(ours, 2),
+        "low": round(low, 2),
+        "high": round(high, 2),
+        "holds": bool(holds),
+    }
 
 
 def _difference(said: Claim, arms: list[Arm]) -> list[Row]:
@@ -160,7 +174,9 @@ def _gap(said: Claim, arms: list[Arm]) -> list[Row]:
     cells = []
     for high, low in zip(more, less, strict=False):
         (ours, draws), (other, others) = _less(high[-1], high[0]), _less(low[-1], low[0])
-        cells.append(_shown(cell_of(_others(high[0].at, {str(said.over)})), draws - others, ours - other, ours > other))
+        cells.append(
+            _shown(cell_of(_others(high[0].at, {str(said.over)})), draws - others, ours - other, ours > other)
+        )
     return cells
 
 
