@@ -28,8 +28,9 @@ def source(run: Run) -> Iterator[tuple[Run, str]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / run.needs
         if run.needs.startswith("pickapic"):
-            for version in {"pickapic_v1", run.needs}:
-                write_pictures(folder.with_name(version))
+            write_pictures(folder)
+            if run.needs == "pickapic_v2":
+                write_version_1(folder)
         elif run.needs == "summarize":
             write_summaries(folder)
         yield small, {"nothing": "generated", "persona": str(SAMPLE)}.get(run.needs, str(folder))
@@ -96,13 +97,27 @@ def write_pictures(folder: Path) -> None:
     scenes.write_answers(folder, drawn, PEOPLE, draw)
 
 
+def write_version_1(second: Path) -> None:
+    """Version 1 beside version 2: it trained on half of what version 2 tests on."""
+    import polars as pl
+
+    first = second.with_name("pickapic_v1")
+    first.mkdir()
+    for split in PICTURES:
+        rows = pl.read_parquet(next(second.glob(f"{split}-*.parquet")))
+        if split == "train":
+            test = pl.read_parquet(next(second.glob("test-*.parquet")))
+            rows = pl.concat([rows, test.head(len(test) // 2)])
+        rows.write_parquet(first / f"{split}-00000-of-00001.parquet")
+
+
 def _pair(draw: random.Random, scene: drawings.Scene) -> scenes.Drawn:
     wrong = draw.choice(drawings.DEFECTS)
     jpegs = [scenes.jpeg(drawings.draw(scene, f"{scene.prompt} {draw.random()}", w)) for w in (None, wrong)]
     return scenes.Drawn(scene.prompt, (scenes.uid(draw), scenes.uid(draw)), (jpegs[0], jpegs[1]))
 
 
-def write_summaries(folder: Path, rows: int = 6000, workers: int = 60) -> None:
+def write_summaries(folder: Path, rows: int = 12_000, workers: int = 30) -> None:
     """OpenAI's files with random words: the last ten workers occur in validation alone."""
     draw = random.Random("dry")  # noqa: S311 - no secret
     words = [f"word{i}" for i in range(300)]

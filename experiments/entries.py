@@ -118,9 +118,9 @@ class Claim(Config):
         says: The claim.
         place: Where it stands.
         check: difference: `more` less `less` is above `least` (paired). reaches: `at` is at least `least`.
-            below: it is less. range: over the axis `over` accuracies differ by at most `most`. rises: from the
-            least to the largest value of `over` accuracy rises by more than `least`. gap: that rise is larger
-            at `more` than at `less`. Each is looked at in every cell of the other axes.
+            below: it is less. range: over the axis `over` accuracies differ by at most `most`. rises: from
+            the least to the largest value of `over` accuracy rises by more than `least`. gap: that rise is
+            larger at `more` than at `less`. Each is looked at in every cell of the other axes.
         more: The cells of the larger accuracy.
         less: Those of the smaller.
         at: Cells to look at.

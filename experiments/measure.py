@@ -5,6 +5,7 @@ seed. Arms go to a Parquet file, from which differences are paired; means and in
 """
 
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -26,7 +27,6 @@ READERS: dict[str, dict[str, Any]] = {
     "seen": {"users": "seen"},
     "seen_new": {"users": "seen", "new": True},
     "unseen": {"users": "unseen", "shots": "each"},
-    "unseen_k1": {"users": "unseen", "model": "model", "shots": 0},
     "zero_shot": {"users": "unseen", "shots": 0},
     "filtered": {"users": "seen", "pairs": "filtered"},
     "untouched": {"users": "seen", "pairs": "untouched"},
@@ -72,20 +72,37 @@ class Measured:
 
 
 def run(entry: Run, source: str, workers: int = 1) -> Measured:
-    """Run an entry, a process for each of several studies.
+    """Run an entry; with several workers each study's seeds are dealt among processes.
 
     Args:
         entry: What to compute, at its scale.
         source: The data, as params.yaml would name them.
         workers: Processes.
     """
-    cells = [(entry, cell, source) for cell in study.draws(entry)]
-    found = fits.in_processes(_cell, cells, workers)
-    return Measured(
-        [arm for part in found for arm in part.arms],
-        [picture for part in found for picture in part.pictures],
-        found[0].tables,
-    )
+    shares = [entry.seeds[n::workers] for n in range(min(workers, len(entry.seeds)))]
+    jobs = [
+        (entry.model_copy(update={"seeds": seeds}), cell, source)
+        for cell in study.draws(entry)
+        for seeds in shares
+    ]
+    found = fits.in_processes(_cell, jobs, workers)
+    arms: dict[str, Arm] = {}
+    for first in range(0, len(found), len(shares)):
+        for arm in _dealt_back(found[first : first + len(shares)]):
+            arms[repr(arm.at)] = arm
+    pictures = [picture for part in found[:: len(shares)] for picture in part.pictures]
+    return Measured(list(arms.values()), pictures, found[0].tables)
+
+
+def _dealt_back(parts: list[Measured]) -> list[Arm]:
+    """Arms of one study with their seeds in order again, as they were before they were dealt out."""
+    arms = []
+    for same in zip_longest(*(part.arms for part in parts)):
+        by_turn = [
+            one for turn in zip_longest(*(arm.judged for arm in same)) for one in turn if one is not None
+        ]
+        arms.append(Arm(same[0].at, by_turn))
+    return arms
 
 
 def _cell(entry: Run, cell: Place, source: str) -> Measured:
@@ -162,20 +179,27 @@ def _judge(entry: Run, task: fits.Task, fitted: Fitted, drawn: study.Drawn, at: 
 def _read(results: Results, reader: dict[str, Any], shot: int | None, most: int) -> Judged | None:
     """One reader's right judgements; None where the data have nothing of the kind."""
     which = {key: value for key, value in reader.items() if key in ("new", "pairs", "test")}
-    model = reader.get("model", "model")
-    if reader["users"] == "both":
-        halves = [find(results.main, "seen", model), find(results.main, "unseen", model, shots=most)]
-        return _together([half for half in halves if half])
-    shots = {"each": shot, "most": most}.get(reader.get("shots"), reader.get("shots"))
+    model, shots = reader.get("model", "model"), reader.get("shots")
+    one_set = not results.cells and which.get("test") == "test"
+    if reader["users"] == "both" or (reader["users"] == "all" and one_set):
+        shots = most if shots == "most" else shots
+        seen = find(results.main, "seen", model)
+        unseen = find(results.main, "unseen", model, shots=shots)
+        return _together([half for half in (seen, unseen) if half])
+    shots = shot if shots == "each" else shots
     tests = results.filters if "pairs" in which else results.cells if "test" in which else results.main
-    test: Test | None = find(tests, reader["users"], model, shots=shots, **which)
+    test = find(tests, reader["users"], model, shots=shots, **which)
+    if test is None and reader["users"] == "all":  # nobody is unseen
+        test = find(tests, "seen", model, **which)
     return None if test is None else test.judged
 
 
-def _together(tests: list[Test]) -> Judged:
+def _together(tests: list[Test]) -> Judged | None:
     """Seen and unseen users in one."""
     import numpy as np
 
+    if not tests:
+        return None
     each = [test.judged for test in tests]
     return Judged(np.concatenate([j.right for j in each]), np.concatenate([j.total for j in each]))
 

@@ -1,7 +1,7 @@
 """An entry's studies: drawn, split and encoded by the pipeline's own stages from an entry's knobs.
 
 What an entry does not name is as shipped in params.yaml. Of training answers as many are drawn as the
-grid asks for at most, and fewer are the first ones of each user: a sweep draws once, and its cells are nested.
+grid asks for at most, and fewer are the first ones of each user: a sweep draws once, its cells are nested.
 """
 
 from contextlib import chdir, redirect_stderr
