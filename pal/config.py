@@ -156,6 +156,14 @@ class FitConfig(Config):
         "one_cycle", description="Learning rates over the run: one cycle up and down, or constant."
     )
     epochs: int = Field(10, ge=1, description="Passes over the comparisons.")
+    max_steps: int = Field(
+        0,
+        ge=0,
+        description=(
+            "Steps of the optimiser at which to stop: fewer epochs then, in whole ones and at least one, "
+            "with about as many looks at the validation comparisons; 0: no bound."
+        ),
+    )
     batch_size: int = Field(
         1024,
         ge=0,
@@ -199,6 +207,17 @@ class FitConfig(Config):
         if self.objective == "mixture" and self.bound_loss:
             raise ValueError(f"bound_loss must be 0 with objective 'mixture', got {self.bound_loss:g}")
         return self
+
+    def plan(self, n_batches: int) -> tuple[int, int]:
+        """Epochs to run, and epochs between looks at the validation comparisons.
+
+        Args:
+            n_batches: Steps of one epoch.
+        """
+        if not self.max_steps or self.epochs * n_batches <= self.max_steps:
+            return self.epochs, self.validate_every
+        epochs = max(1, self.max_steps // n_batches)
+        return epochs, max(1, round(self.validate_every * epochs / self.epochs))
 
 
 def explain(error: ValidationError) -> str:

@@ -21,10 +21,18 @@ Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
+def _count_or_auto(value: Any) -> str:
+    """Which of the two a number of prototypes is meant as, so that complaints are about that one."""
+    return "word" if value == "auto" else "count"
+
+
 class Model(Config):
     """What params.yaml says of the model for all datasets."""
 
-    K: Some
+    K: Annotated[
+        Annotated[Some, Tag("count")] | Annotated[Literal["auto"], Tag("word")], Discriminator(_count_or_auto)
+    ]
+    most_prototypes: Some
 
 
 class Source(Config):

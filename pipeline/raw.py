@@ -1,10 +1,10 @@
 """Raw files: pinned by their sha256 in a small manifest, their bytes in the store, shared by all datasets."""
 
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pal import writing
 from pipeline import hashes, layout
 from pipeline.errors import PipelineError
 from pipeline.files import new_file, read_json, sha256_of, write_json
@@ -71,9 +71,9 @@ def keep(path: Path, name: str | None = None) -> RawFile:
     sha256 = sha256_of(path)
     home = _home(sha256)
     if home.is_symlink() or not home.exists():  # what a link leads to may change or go
-        with new_file(home) as temporary:
-            shutil.copyfile(path, temporary)
-            if sha256_of(temporary) != sha256:
+        with new_file(home, hashed=True) as out, path.open("rb") as file:
+            writing.copy_into(file, out)
+            if out.sha256 != sha256:
                 raise PipelineError(f"{path} changed while it was being copied; run the stage again")
     return RawFile(name or path.name, sha256, path.stat().st_size)
 
@@ -82,10 +82,8 @@ def link(path: Path, name: str | None = None) -> RawFile:
     """Have the store point to a file where it lies, in place of a copy, and say which bytes it has."""
     sha256 = hashes.sha256(path)
     home = _home(sha256)
-    home.parent.mkdir(parents=True, exist_ok=True)
     if not home.exists() or hashes.sha256(home) != sha256:  # or an older link leads elsewhere by now
-        home.unlink(missing_ok=True)
-        home.symlink_to(path.resolve())
+        writing.link_file(path.resolve(), home, error=PipelineError)
     return RawFile(name or path.name, sha256, path.stat().st_size)
 
 
@@ -98,9 +96,7 @@ def move_in(path: Path, name: str, sha256: str | None = None) -> RawFile:
         sha256: Of its bytes, where that is known already.
     """
     size, sha256 = path.stat().st_size, sha256 or sha256_of(path)
-    home = _home(sha256)
-    home.parent.mkdir(parents=True, exist_ok=True)
-    path.replace(home)
+    writing.move_file(path, _home(sha256), error=PipelineError)
     return RawFile(name, sha256, size)
 
 
