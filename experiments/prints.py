@@ -10,7 +10,7 @@ from typing import get_args
 from experiments import sources
 from experiments.entries import Needs
 from pipeline import code
-from pipeline.files import new_folder, write_json
+from pipeline.files import new_folder, write_json, write_text
 
 PRINTS = Path("data/paper/prints")
 # What an entry's findings come from; ledger, verdicts and figures only read them.
@@ -20,7 +20,7 @@ RUNS = ("counts", "fits", "intervals", "measure", "recovery", "running", "study"
 def main() -> None:
     """Write code.txt, and one fingerprint per kind of real data."""
     with new_folder(PRINTS) as folder:
-        (folder / "code.txt").write_text("".join(of_code(Path())), encoding="utf-8")
+        write_text(folder / "code.txt", "".join(of_code(Path())))
         for needs in get_args(Needs):
             write_json(folder / f"{needs}.json", sources.fingerprint(needs))
 
