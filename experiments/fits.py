@@ -71,7 +71,9 @@ def _many(tasks: list[Task]) -> list[Fitted]:
     jobs = []
     for task in tasks:
         train, val = parts[id(task.data)]
-        jobs.append(Job(train, task.data.n_users("seen"), task.head, val, task.seed))
+        jobs.append(
+            Job(train=train, n_users=task.data.n_users("seen"), head=task.head, val=val, seed=task.seed)
+        )
     return fit_many(embeddings, jobs, config=tasks[0].config, device=pick("auto", "device"))
 
 
