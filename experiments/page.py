@@ -30,7 +30,7 @@ def part(name: str, entry: Entry, found: Findings) -> dict[str, Any]:
         here = [p for p in found.pictures if p["preset"] == preset]
         for K in dict.fromkeys(p["K"] for p in here):
             r2 = next(p["r2"] for p in here if p["K"] == K and "r2" in p)
-            title = f"preset {preset}, K = {K}: {100 * r2:.0f} % of the spread recovered"
+            title = f"{preset}, K = {K}: {100 * r2:.0f} % recovered"
             drawn.append({"title": title, "chart": figures.plane(here, K)})
     line = ledger.line(name, entry, found)
     return {

@@ -210,4 +210,4 @@ def dry_path(name):
 def test_a_small_run_keeps_the_ends_of_every_axis():
     small = dry.smaller(entries.load().entries["pickafilter-beta"].run)
     assert small.grid == {"beta": [0.0, 1.0], "K": [1, 2]}
-    assert small.seeds == [0, 1]
+    assert small.seeds == [0]
