@@ -20,7 +20,7 @@ from pal.objectives import simplex_grid, user_balanced
 from pal.tries import Job as Job
 from pal.tries import Try, fit_chunk
 
-CELLS_AT_ONCE = 1 << 22  # numbers of one step's activations: beyond, the cache is left and nothing is gained
+CELLS_AT_ONCE = 1 << 22  # numbers of one step's activations: bounds memory; for speed 2^20 to 2^22 are alike
 
 Done = Callable[[int, int], None]
 
