@@ -50,7 +50,6 @@ def measure() -> Section:
                 "x",
                 at_most=MOST_GROWTH,
                 unjudged=unjudged,
-                unjudged=unjudged,
             )
         )
         peak = found[large][f"{what} GB"]
