@@ -19,6 +19,7 @@ from pipeline.gallery import gallery
 from pipeline.headline import compare, find, headline, per_user, plurality, rounded
 from pipeline.judging import Results, judge
 from pipeline.knobs import Evaluate
+from pipeline.people import differ
 from pipeline.portrait import portrait
 from pipeline.study import Study
 from pipeline.train import CONTROLS
@@ -34,7 +35,11 @@ def main(dataset: str) -> None:
     results = judge(data, models, baselines.of(data, _texts(items)), values.evaluate, bound=bound)
     rows = {id(test): _row(test, values.evaluate) for test in results.all}
     main_rows = [rows[id(test)] for test in results.main]
-    better = {users: plurality(results.main, users, values.evaluate) for users in ("seen", "unseen")}
+    better = {
+        users: plurality(results.main, users, values.evaluate)
+        | differ(data, models["model"], users, values.evaluate)
+        for users in ("seen", "unseen")
+    }
     calibration = _calibration(data, models["model"])
     write_json(layout.metrics(dataset), {**headline(results, better, values.evaluate), **_words(data)})
     write_csv(layout.plot("details", dataset), list(rows.values()))
