@@ -45,6 +45,9 @@ def _kill_a_worker(
     process = project.start(**RAY)
     wait_until(lambda: len(_workers(process)) >= 2, process)
     workers = _workers(process)
+    if outside := _listening(process):
+        kill(process)
+        return 0, f"open to other machines: {outside}"
     if len(workers) < 2 or not wait_until(lambda: len(project.files()) >= after, process):
         return 0, f"no two workers came: {ended(process)[1][-300:]}"
     os.kill(random.Random(after).choice(workers), signal.SIGKILL)
@@ -80,6 +83,20 @@ def _workers(process: "subprocess.Popen[str]") -> list[int]:
         if title.startswith("ray::Worker"):
             found.append(one.pid)
     return sorted(found)
+
+
+def _listening(process: "subprocess.Popen[str]") -> set[str]:
+    """Addresses, other than the loopback ones, on which processes below a run listen."""
+    import psutil
+
+    found = set()
+    try:
+        for one in psutil.Process(process.pid).children(recursive=True):
+            sockets = one.net_connections("tcp")
+            found |= {socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN}
+    except psutil.Error:
+        return set()  # one ended meanwhile
+    return {address for address in found if not address.removeprefix("::ffff:").startswith(("127.", "::1"))}
 
 
 def _ranks(folder: Path, whole: dict[str, bytes]) -> Tally:

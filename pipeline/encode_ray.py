@@ -17,7 +17,10 @@ from pipeline.errors import PipelineError
 CPUS = 0.5  # of an actor without a GPU: with a whole one each, nothing would be left for Ray's own tasks
 RESTARTS = 4  # times that a lost actor is started again, and its task
 PASSED_ON = ("PAL_STORE", "DVC_ROOT", "HF_HOME", "HF_HUB_OFFLINE", "OMP_NUM_THREADS")
-ALONE = "127.0.0.1"
+SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# A cluster of one machine: Ray then listens on the loopback address alone. Naming that address to `init` does
+# not do it: Ray takes the machine's outer one in its place.
+ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 def fill(dataset: str, device: str) -> None:
@@ -89,16 +92,16 @@ def _worker() -> type:
 @contextmanager
 def _cluster() -> Iterator[Any]:
     """Ray, connected, or started here on the loopback address for as long as the block lasts."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    elsewhere = os.environ.get("RAY_ADDRESS", "local") != "local"
+    for name, value in (SILENT if elsewhere else SILENT | ALONE).items():
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError:
         raise PipelineError(
             "encode.engine ray needs the package ray; run `pip install -e '.[ray]'`, or set it to torch"
         ) from None
-    elsewhere = os.environ.get("RAY_ADDRESS", "local") != "local"
-    options = {} if elsewhere else {"include_dashboard": False, "_node_ip_address": ALONE}
+    options = {} if elsewhere else {"include_dashboard": False}
     try:
         ray.init("auto" if elsewhere else "local", log_to_driver=False, configure_logging=False, **options)
     except (OSError, RuntimeError, ValueError, TimeoutError) as error:
