@@ -38,7 +38,7 @@ def source(run: Run) -> Iterator[tuple[Run, str]]:
 
 
 def smaller(run: Run) -> Run:
-    """One seed, a narrow head, the ends of every axis, few users and epochs, and an encoder that needs no weights."""
+    """One seed, a narrow head, the ends of every axis, few users and epochs, an encoder without weights."""
     grid = {axis: sorted({min(v), max(v)}) if len(v) > 1 else v for axis, v in run.grid.items()}
     if run.dataset == "persona":
         grid["groups"] = [2] if "groups" in grid else grid.pop("groups", [])
