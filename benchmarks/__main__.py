@@ -13,17 +13,22 @@ from benchmarks.table import keep, show
 NAMES = (
     "startup",
     "speed",
+    "many",
     "pal_b",
     "text",
     "images",
     "storage",
+    "downloads",
+    "warm",
     "default",
     "simulated",
     "persona",
+    "asking",
     "pickafilter",
     "serving",
     "best_of_n",
     "ukpconvarg",
+    "scale",
 )
 
 

@@ -9,6 +9,7 @@ Shapes used in this module:
     rows    any list of row numbers
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from pal.errors import PalError
 
 SORT_FROM = 1 << 18  # rows of a table from which on marking it costs more than sorting a batch
+ROWS_AT_ONCE = 1 << 22  # comparisons whose questions are told apart at a time
 
 
 @dataclass(frozen=True)
@@ -120,13 +122,10 @@ class Comparisons:
         if weight is not None:
             _check_weight(weight)
             weight = weight.float()
-        user, chosen, rejected = user.long(), chosen.long(), rejected.long()  # products of int32 overflow
-        prompt = torch.full_like(chosen, -1) if prompt is None else prompt.long()
-        first, second = torch.minimum(chosen, rejected), torch.maximum(chosen, rejected)
-        questions, question = _distinct_triples(prompt, first, second)
+        questions, question = _distinct_triples(prompt, chosen, rejected)
         sign = torch.where(chosen < rejected, 1.0, -1.0)
         label, weight = (None if x is None or bool((x == 1).all()) else x for x in (label, weight))
-        return cls(user, question, sign, label, questions, weight)
+        return cls(user.long(), question, sign, label, questions, weight)
 
     def __len__(self) -> int:
         return len(self.user)
@@ -191,16 +190,42 @@ def _check_range(name: str, rows: Int[Tensor, " rows"], stop: int) -> None:
 
 
 def _distinct_triples(
-    prompt: Int[Tensor, " n"], first: Int[Tensor, " n"], second: Int[Tensor, " n"]
+    prompt: Int[Tensor, " n"] | None, chosen: Int[Tensor, " n"], rejected: Int[Tensor, " n"]
 ) -> tuple[Questions, Int[Tensor, " n"]]:
-    """Distinct (prompt, first, second) rows and each row's place, by two sorts of single numbers."""
-    if not len(first):
-        return Questions(prompt, first, second), prompt
-    width = int(second.max()) + 1
-    pairs, pair = torch.unique(first * width + second, return_inverse=True)
-    keys, question = torch.unique((prompt + 1) * len(pairs) + pair, return_inverse=True)
+    """Distinct (prompt, first, second) rows and each row's place, by two sorts of single numbers.
+
+    A block of rows at a time is sorted, so that beside sixty million rows little else lies in memory.
+    """
+    if not len(chosen):
+        none = torch.zeros(0, dtype=torch.long, device=chosen.device)
+        return Questions(none, none, none), none
+    width = int(max(chosen.max(), rejected.max())) + 1
+
+    def sides(rows: slice) -> Int[Tensor, " block"]:
+        one, other = chosen[rows].long(), rejected[rows].long()  # products of int32 overflow
+        return torch.minimum(one, other) * width + torch.maximum(one, other)
+
+    pairs = _distinct(map(sides, _slices(len(chosen))))
+
+    def asked(rows: slice) -> Int[Tensor, " block"]:
+        pair = torch.searchsorted(pairs, sides(rows))
+        return pair if prompt is None else (prompt[rows].long() + 1) * len(pairs) + pair
+
+    keys = _distinct(map(asked, _slices(len(chosen))))
+    question = torch.empty(len(chosen), dtype=torch.long, device=chosen.device)
+    for rows in _slices(len(chosen)):
+        question[rows] = torch.searchsorted(keys, asked(rows))
     pair = pairs[keys % len(pairs)]
     return Questions(keys // len(pairs) - 1, pair // width, pair % width), question
+
+
+def _distinct(blocks: Iterable[Int[Tensor, " block"]]) -> Int[Tensor, " distinct"]:
+    """The distinct values of all blocks, ascending."""
+    return torch.unique(torch.cat([torch.unique(block) for block in blocks]))
+
+
+def _slices(n: int) -> list[slice]:
+    return [slice(start, min(start + ROWS_AT_ONCE, n)) for start in range(0, n, ROWS_AT_ONCE)]
 
 
 def distinct_rows(

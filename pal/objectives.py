@@ -12,6 +12,7 @@ Shapes used in this module:
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations, pairwise
 from math import comb
 
@@ -22,10 +23,12 @@ from typing_extensions import override
 
 from pal.comparisons import Comparisons, Embeddings, Questions, distinct_rows
 from pal.config import FitConfig
+from pal.counts import Counts
 from pal.heads import Head
 from pal.losses import LOSSES, expected_loss, weighted_mean
 
 MARGINS_AT_ONCE = 1 << 25  # of comparisons at points, 128 MB of float32
+COUNTED_AT_ONCE = 1 << 20  # answers counted per user and question, at some dozen bytes each
 
 
 class Objective(nn.Module, ABC):
@@ -85,14 +88,14 @@ class Objective(nn.Module, ABC):
 class PerComparison(Objective):
     """The paper's objective: mean loss over comparisons, free simplex weights per user (PAL, section 2.3).
 
-    The logits start at zero with a little noise (D16): everyone an even mix.
+    The logits start at zero with a little noise (D16), everyone an even mix, or as `weights_start` says.
     """
 
     def __init__(
         self, embeddings: Embeddings, train: Comparisons, config: FitConfig, n_users: int, K: int
     ) -> None:
         super().__init__(embeddings, train, config)
-        self.logits = nn.Parameter(0.01 * torch.randn(n_users, K))
+        self.logits = nn.Parameter(config.spread * torch.randn(n_users, K))
 
     @override
     def loss(self, head: Head, batch: Comparisons, done: float) -> Float[Tensor, ""]:
@@ -149,9 +152,12 @@ class Mixture(Objective):
         self.n_users = n_users
         answers = len(train) if train.weight is None else float(train.weight.sum())
         self.start = min(1.0, config.start_answers * n_users / answers)
-        self.by_user = train[torch.argsort(train.user, stable=True)]
+        # Comparisons that come user by user, as the pipeline's do, need no second copy in that order.
+        ordered = bool((train.user[1:] >= train.user[:-1]).all())
+        self.by_user = train if ordered else train[torch.argsort(train.user, stable=True)]
         counts = torch.bincount(train.user, minlength=n_users)
         self.counts, self.starts = counts, counts.cumsum(0) - counts
+        self.everything: tuple[Questions, Counts] | None = None
 
     @override
     def batches(self) -> Iterator[Comparisons]:
@@ -168,12 +174,11 @@ class Mixture(Objective):
 
     @override
     def loss(self, head: Head, batch: Comparisons, done: float) -> Float[Tensor, ""]:
-        config, start = self.config, self.start
-        heat = 1.0 if done >= config.anneal else start + (1 - start) * done / config.anneal
+        heat = self.config.heat(self.start, done)
         users, place = distinct_rows(batch.user, self.n_users)
         likelihood = self._log_likelihoods(head, batch, place, len(users))
         joint = self.log_share + heat * likelihood
-        if done >= config.anneal:  # shares that move while classes form let one class take everyone
+        if done >= self.config.anneal:  # shares that move while classes form let one class take everyone
             self._follow(joint.detach(), len(users) / self.n_users)
         answers = len(batch) if batch.weight is None else batch.weight.sum()
         return -torch.logsumexp(joint, 1).sum() / (heat * answers)
@@ -187,18 +192,35 @@ class Mixture(Objective):
     def _log_likelihoods(
         self, head: Head, batch: Comparisons, place: Int[Tensor, " n"], n_users: int
     ) -> Float[Tensor, "u points"]:
+        questions, counts = self._counted(batch, place, n_users)
+        return counts.log_likelihoods(head.margins_at(self.read(head, questions), self.points))
+
+    def _counted(
+        self, batch: Comparisons, place: Int[Tensor, " n"], n_users: int
+    ) -> tuple[Questions, Counts]:
+        """Distinct questions of a batch, and the users' answers to them; kept where it is every answer."""
+        if batch is self.by_user and self.everything is not None:
+            return self.everything
         asked, question = distinct_rows(batch.question, len(batch.questions))
-        at = head.margins_at(self.read(head, batch.questions[asked]), self.points)
-        margin = at.index_select(0, question) * batch.sign[:, None]
-        label = None if batch.label is None else batch.label[:, None]
-        losses = expected_loss(LOSSES[self.config.loss], margin, label)
-        if batch.weight is not None:
-            losses = losses * batch.weight[:, None]
-        return losses.new_zeros(n_users, len(self.points)).index_add(0, place, -losses)
+        counts = Counts.of(
+            user=place,
+            question=question,
+            sign=batch.sign,
+            label=batch.label,
+            weight=batch.weight,
+            n_users=n_users,
+            n_questions=len(asked),
+        )
+        found = batch.questions[asked], counts
+        if batch is self.by_user:
+            self.everything = found
+        return found
 
     @override
     def weights(self, head: Head) -> Float[Tensor, "users K"]:
         size = min(head.questions_at_once, max(1, MARGINS_AT_ONCE // len(self.points)))
+        if len(self.train_set.questions) <= size:  # what is built is never longer than the questions
+            size = max(size, COUNTED_AT_ONCE)
         found = []
         for users in _blocks(self.counts, size):
             start = int(self.starts[users[0]])
@@ -224,11 +246,28 @@ def simplex_grid(K: int, max_points: int) -> Float[Tensor, "points K"]:
 def _pairwise_loss(
     objective: Objective, head: Head, batch: Comparisons, weights: Float[Tensor, "n K"]
 ) -> Float[Tensor, ""]:
+    config = objective.config
     asked, place = distinct_rows(batch.question, len(batch.questions))
-    read = objective.read(head, batch.questions[asked])
-    margin = head.margin(read.index_select(0, place), weights) * batch.sign
-    losses = expected_loss(LOSSES[objective.config.loss], margin, batch.label)
-    return weighted_mean(losses, batch.weight)
+    read = objective.read(head, batch.questions[asked]).index_select(0, place)
+    margin = head.margin(read, weights) * batch.sign
+    loss = weighted_mean(expected_loss(LOSSES[config.loss], margin, batch.label), batch.weight)
+    if not config.bound_loss:
+        return loss
+    # Summed, not averaged, over the batch, as in the authors' code (D13).
+    return loss + config.bound_loss * torch.relu(head.ideal_lengths(read, weights) - config.bound).sum()
+
+
+def user_balanced(train: Comparisons, n_users: int) -> Comparisons:
+    """The same comparisons, weighted so that every user with any counts alike; 1 in the mean.
+
+    Args:
+        train: Comparisons, which may have weights: they keep their shares within a user.
+        n_users: Length of the weights table that `train.user` points into.
+    """
+    weight = torch.ones_like(train.sign) if train.weight is None else train.weight
+    total = weight.new_zeros(n_users).index_add(0, train.user, weight)
+    share = weight / total.index_select(0, train.user)
+    return replace(train, weight=share * (len(train) / share.sum()))
 
 
 def _blocks(counts: Int[Tensor, " users"], size: int) -> Iterator[Int[Tensor, " block"]]:

@@ -89,11 +89,34 @@ def split(dataset: Dataset) -> None:
 
 
 @app.command()
-def encode(dataset: Dataset) -> None:
-    """Embed every item once with the frozen encoder."""
+def encode(
+    dataset: Dataset,
+    rank: Annotated[int | None, typer.Option(help="Encode this share alone, from 0, into the store.")] = None,
+    world: Annotated[int | None, typer.Option(help="How many shares; 1 does everything.")] = None,
+) -> None:
+    """Embed every item once with the frozen encoder.
+
+    Without --rank and --world: as torchrun's RANK and WORLD_SIZE or SLURM's SLURM_PROCID and SLURM_NTASKS
+    say, else everything. A rank puts vectors into the store (PAL_STORE, shared by all) and waits for nobody;
+    the run with --world 1 afterwards, or `dvc repro`, writes the shards and encodes what is still missing.
+    """
     from pipeline import encode
 
-    encode.main(_known(dataset))
+    encode.main(_known(dataset), rank, world)
+
+
+@app.command("choose-k")
+def choose_k(
+    dataset: Dataset,
+    *,
+    if_auto: Annotated[
+        bool, typer.Option("--if-auto", help="Only where model.K is auto; else note the number.")
+    ] = False,
+) -> None:
+    """Find how many prototypes a dataset asks for, by cross-validation."""
+    from pipeline import choose_k
+
+    choose_k.main(_known(dataset), always=not if_auto)
 
 
 @app.command()

@@ -25,6 +25,15 @@ EXEMPT = {
     Path("pal/placing.py"),
     Path("pal/temporaries.py"),
     Path("pal/calls.py"),
+    # What they fetch is held to the hash that the hub lists, however they come by it.
+    Path("pal/fetching/__init__.py"),
+    Path("pal/fetching/arrived.py"),
+    Path("pal/fetching/cached.py"),
+    Path("pal/fetching/folder.py"),
+    Path("pal/fetching/hashing.py"),
+    Path("pal/fetching/listing.py"),
+    Path("pal/fetching/patience.py"),
+    Path("pal/fetching/transfer.py"),
 }
 
 
@@ -33,7 +42,7 @@ def main() -> None:
     root = Path()
     with new_folder(layout.CODE) as folder:
         for stage in layout.STAGES:
-            lines = fingerprint(root, Path(f"pipeline/{stage}.py"))
+            lines = fingerprint(root, Path(f"pipeline/{layout.module(stage)}.py"))
             write_text(folder / f"{stage}.txt", "".join(lines))
 
 

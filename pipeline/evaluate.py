@@ -12,7 +12,7 @@ from typing import Any
 
 from pal.accuracy import bootstrap_interval, calibrate, worst_decile
 from pal.saved import SavedModel
-from pipeline import account, baselines, layout, manifest, params, study
+from pipeline import account, baselines, bounds, layout, manifest, params, stability, study
 from pipeline.answers import Test, decided, margins_by
 from pipeline.files import new_folder, write_csv, write_json
 from pipeline.gallery import gallery
@@ -30,7 +30,8 @@ def main(dataset: str) -> None:
     data = study.load(dataset)
     items = study.items(dataset)
     models = _models(dataset)
-    results = judge(data, models, baselines.of(data, _texts(items)), values.evaluate)
+    bound = bounds.of(data, values)
+    results = judge(data, models, baselines.of(data, _texts(items)), values.evaluate, bound=bound)
     rows = {id(test): _row(test, values.evaluate) for test in results.all}
     main_rows = [rows[id(test)] for test in results.main]
     better = {users: plurality(results.main, users, values.evaluate) for users in ("seen", "unseen")}
@@ -55,6 +56,11 @@ def main(dataset: str) -> None:
             "accuracies": main_rows,
             "tests": [rows[id(test)] for test in results.cells],
             "filters": [rows[id(test)] for test in results.filters],
+            "never_seen": {
+                **results.strictest.about(),
+                "accuracies": [rows[id(test)] for test in results.strictest.tests],
+            },
+            "stability": stability.of(data, models["model"]),
             "plurality": better,
             "beside": _beside(results, values.evaluate),
             "calibration": calibration,

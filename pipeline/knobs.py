@@ -21,10 +21,18 @@ Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
+def _count_or_auto(value: Any) -> str:
+    """Which of the two a number of prototypes is meant as, so that complaints are about that one."""
+    return "word" if value == "auto" else "count"
+
+
 class Model(Config):
     """What params.yaml says of the model for all datasets."""
 
-    K: Some
+    K: Annotated[
+        Annotated[Some, Tag("count")] | Annotated[Literal["auto"], Tag("word")], Discriminator(_count_or_auto)
+    ]
+    most_prototypes: Some
 
 
 class Source(Config):
@@ -241,7 +249,7 @@ class Encode(Config):
     weights: dict[str, Text]
     device: Device
     precision: Literal["float32", "bfloat16", "float16"]
-    engine: Literal["torch", "compile", "onnx"]
+    engine: Literal["torch", "compile", "onnx", "ray"]
     dtype: Literal["float32", "float16"]
     tokens_per_batch: Annotated[int, Field(ge=16)]
     images_per_batch: Some
@@ -250,16 +258,19 @@ class Encode(Config):
     on_bad_item: Literal["fail", "skip"]
 
 
+PresetName = Literal["ours", "paper", "authors"]
+
+
 class Preset(Config):
     """The starting point of each dataset's options."""
 
-    simulated: Literal["ours", "paper"]
-    persona: Literal["ours", "paper"]
-    pickafilter: Literal["ours", "paper"]
-    pickapic_v1: Literal["ours", "paper"]
-    pickapic_v2: Literal["ours", "paper"]
-    summarize: Literal["ours", "paper"]
-    own: Literal["ours", "paper"]
+    simulated: PresetName
+    persona: PresetName
+    pickafilter: PresetName
+    pickapic_v1: PresetName
+    pickapic_v2: PresetName
+    summarize: PresetName
+    own: PresetName
 
 
 class Choices(Config):
@@ -275,9 +286,10 @@ class Choices(Config):
 
 
 class Train(Choices):
-    """The stage train: a seed, a device, and how each dataset's head is fitted."""
+    """The stage train: seeds, a device, and how each dataset's head is fitted."""
 
     seed: Seed
+    more_seeds: Annotated[int, Field(ge=0, le=10)]
     device: Device
 
 
@@ -288,6 +300,7 @@ class Evaluate(Config):
     shots: Annotated[list[Some], Field(min_length=1, max_length=8)]
     headline_shots: Some
     draws: Annotated[int, Field(ge=20)]
+    asked: Annotated[int, Field(ge=0, le=50)]
     resamples: Annotated[int, Field(ge=100)]
 
     @model_validator(mode="after")

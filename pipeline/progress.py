@@ -14,4 +14,7 @@ def bar(total: int, what: str, unit: str) -> "tqdm":
     from tqdm import tqdm
 
     often = 0.1 if sys.stderr.isatty() else SECONDS_IN_A_LOG
-    return tqdm(total=total, desc=what, unit=unit, mininterval=often, disable=not total, dynamic_ncols=True)
+    return tqdm(
+        total=total, desc=what, unit=unit, unit_scale=unit == "B", mininterval=often, disable=not total,
+        dynamic_ncols=True,
+    )  # fmt: skip

@@ -7,6 +7,9 @@ the metadata say how to read them, as `as_lists` does.
 """
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,6 +77,13 @@ def unpacked(ids: "np.ndarray") -> list[str]:
     return ids.astype("U32").tolist()
 
 
+def halves(ids: "np.ndarray") -> "np.ndarray":
+    """The first 64 bits of each id (`packed`) as a number, which sorts as the ids do."""
+    import numpy as np
+
+    return np.frombuffer(_bytes_from(ids), ">u8")[::2].astype(np.uint64)
+
+
 def write(path: Path, ids: "list[str] | np.ndarray", vectors: "np.ndarray", embedder: Embedder) -> None:
     """Write one shard, whole or not at all; see `write_to`."""
     with new_file(path) as out:
@@ -106,7 +116,7 @@ def write_to(out: "Out", ids: "list[str] | np.ndarray", vectors: "np.ndarray", e
             "got NaN or infinity"
         )
     columns = [
-        _binary(bytes.fromhex(names.tobytes().decode("ascii")), ID_BYTES, len(names)),
+        _binary(_bytes_from(names), ID_BYTES, len(names)),
         _binary(stored.reshape(-1).view(np.uint8), embedder.dim * stored.dtype.itemsize, len(names)),
     ]
     fields = [
@@ -129,22 +139,23 @@ def read(path: Path) -> tuple["np.ndarray", "np.ndarray", Embedder]:
         PipelineError: If the file is damaged or no shard.
     """
     import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    try:
-        # Through a small buffer: a column read whole is copied twice over memory that no cache holds.
-        with pq.ParquetFile(path, buffer_size=READ_AHEAD, pre_buffer=False) as file:
-            table = file.read(use_threads=False)
-        table.validate(full=True)
+    with _opened(path) as table:
         embedder = Embedder(**json.loads(table.schema.metadata[KEY]))
         dtype = np.dtype(embedder.dtype).newbyteorder("<")
         vectors = _bytes_of(table["embedding"], embedder.dim * dtype.itemsize).view(dtype)
-        ids = _bytes_of(table["item_id"], ID_BYTES).tobytes().hex().encode("ascii")
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise PipelineError(f"{path} is not a whole shard of embeddings ({reason})") from None
-    return np.frombuffer(ids, "S32"), vectors.reshape(-1, embedder.dim), embedder
+        ids = _ids(table)
+    return ids, vectors.reshape(-1, embedder.dim), embedder
+
+
+def read_ids(path: Path) -> "np.ndarray":
+    """The ids of one shard (`packed`), without its vectors.
+
+    Raises:
+        PipelineError: If the file is damaged or no shard.
+    """
+    with _opened(path, ["item_id"]) as table:
+        return _ids(table)
 
 
 def read_folder(folder: Path, made_by: str) -> tuple["np.ndarray", "np.ndarray", Embedder]:
@@ -179,6 +190,36 @@ def as_lists(path: Path) -> "pa.Table":
     values = pa.array(vectors.reshape(-1))
     lists = pa.FixedSizeListArray.from_arrays(values, vectors.shape[1])
     return pa.table({"item_id": unpacked(ids), "embedding": lists})
+
+
+@contextmanager
+def _opened(path: Path, columns: list[str] | None = None) -> Iterator["pa.Table"]:
+    """A shard's table; what is wrong with it, here or in the block, is one sentence."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        # Through a small buffer: a column read whole is copied twice over memory that no cache holds.
+        with (
+            pa.OSFile(os.fspath(path)) as source,
+            pq.ParquetFile(source, buffer_size=READ_AHEAD, pre_buffer=False) as file,
+        ):
+            table = file.read(columns, use_threads=False)
+        table.validate(full=True)
+        yield table
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise PipelineError(f"{path} is not a whole shard of embeddings ({reason})") from None
+
+
+def _ids(table: "pa.Table") -> "np.ndarray":
+    import numpy as np
+
+    return np.frombuffer(_bytes_of(table["item_id"], ID_BYTES).tobytes().hex().encode("ascii"), "S32")
+
+
+def _bytes_from(ids: "np.ndarray") -> bytes:
+    return bytes.fromhex(ids.tobytes().decode("ascii"))
 
 
 def _all_finite(array: "np.ndarray") -> bool:

@@ -10,31 +10,37 @@ from pipeline import layout, params, tables
 from pipeline.errors import PipelineError
 from pipeline.files import new_folder
 from pipeline.knobs import SplitShares
+from pipeline.leakage import leakage, met, rows_with_place
 from pipeline.manifest import write as write_manifest
+from pipeline.tables import Coded
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
+
+COLUMNS = ["pair_id", "user_id", "prompt", "chosen", "rejected", "users", "split"]
 
 
 def main(dataset: str) -> None:
     """Split one dataset."""
     values = params.load()
     shares = getattr(values.split, dataset)
-    columns = ["pair_id", "user_id", "prompt", "chosen", "rejected", "users", "split", "time"]
-    path = layout.recoloured(dataset) / tables.PAIRS
-    pairs = tables.read_table(path, f"recolour@{dataset}", columns)
+    path, made_by = layout.recoloured(dataset) / tables.PAIRS, f"recolour@{dataset}"
+    pairs = tables.read_coded(path, made_by, COLUMNS)
     if isinstance(shares, SplitShares):
-        placed = draw_places(pairs, shares, values.split.seed)
+        whole = tables.read_table(path, made_by, ["pair_id", "user_id", "prompt", "time"])
+        placed = draw_places(whole, shares, values.split.seed)
     else:
         placed = declared_places(pairs, dataset)
     splits = mark_items(pairs, placed)
     report = leakage(pairs, splits)
     check_places(splits, dataset)
     with new_folder(layout.splits(dataset)) as out:
-        tables.write_table(out / tables.SPLITS, splits, tables.splits_schema())
-        dropped = pairs.join(splits, on="pair_id", how="anti").height
-        counts = {"read": len(pairs), "kept": len(splits), "dropped": dropped}
-        users = {"users_dropped": pairs["user_id"].n_unique() - _users_of(pairs, splits)}
+        blocks = splits.iter_slices(tables.BLOCK_ROWS)
+        tables.write_blocks(out / tables.SPLITS, blocks, tables.splits_schema())
+        counts = {"read": len(pairs), "kept": len(splits), "dropped": len(pairs) - len(splits)}
+        left = pairs["user_id"][rows_with_place(pairs, splits)]
+        users = {"users_dropped": _users_of(pairs["user_id"]) - _users_of(left)}
         write_manifest(
             out,
             {**counts, **users},
@@ -45,19 +51,25 @@ def main(dataset: str) -> None:
     _tell(dataset, counts["dropped"], users["users_dropped"], splits)
 
 
-def declared_places(pairs: "pl.DataFrame", dataset: str) -> "pl.DataFrame":
+def declared_places(pairs: Coded, dataset: str) -> "pl.DataFrame":
     """Places as prepare or the user's own `split` column say.
 
     Raises:
         PipelineError: If a pair has none.
     """
-    missing = pairs.filter(pairs["split"].is_null() | pairs["users"].is_null())
-    if len(missing):
+    import polars as pl
+
+    missing = int(((pairs["split"] < 0) | (pairs["users"] < 0)).sum())
+    if missing:
         raise PipelineError(
-            f"split.{dataset} is as_prepared, but {len(missing):,} of {len(pairs):,} pairs name no split; "
+            f"split.{dataset} is as_prepared, but {missing:,} of {len(pairs):,} pairs name no split; "
             "give the data a `split` column, or set split.own to shares"
         )
-    return pairs.select("pair_id", "users", "split")
+    places = {
+        name: tables.words(pairs[name], pairs.names[name], known)
+        for name, known in (("users", tables.USERS), ("split", tables.SPLIT_NAMES))
+    }
+    return pl.DataFrame({"pair_id": pairs["pair_id"], **places})
 
 
 def draw_places(pairs: "pl.DataFrame", shares: SplitShares, seed: int) -> "pl.DataFrame":
@@ -150,21 +162,24 @@ def _place_unseen(frame: "pl.DataFrame", shares: SplitShares) -> "pl.DataFrame":
     return frame.with_columns(split=split).select("pair_id", "users", "split")
 
 
-def mark_items(pairs: "pl.DataFrame", placed: "pl.DataFrame") -> "pl.DataFrame":
+def mark_items(pairs: Coded, placed: "pl.DataFrame") -> "pl.DataFrame":
     """Say of each pair whether training knows its prompt or, where there are no prompts, both responses."""
-    import polars as pl
+    import numpy as np
 
-    frame = placed.join(pairs, on="pair_id", suffix="_declared").with_columns(
-        pl.col("prompt", "chosen", "rejected").cast(pl.String)
-    )
-    train = frame.filter(pl.col("split") == "train")
-    if frame["prompt"].null_count() < len(frame):
-        known = pl.col("prompt").is_in(train["prompt"].unique().to_list())
+    at = rows_with_place(pairs, placed)
+    prompt, chosen, rejected = (pairs[name][at] for name in ("prompt", "chosen", "rejected"))
+    train = (placed["split"] == "train").to_numpy()
+    if (prompt >= 0).any():
+        # The last place is that of pairs without a prompt: where others have one, nothing knows theirs.
+        known = met(len(pairs.names["prompt"]) + 1, prompt[train])
+        known[-1] = False
+        marks = known[prompt]
     else:
-        items = pl.concat([train["chosen"], train["rejected"]]).unique().to_list()
-        known = pl.col("chosen").is_in(items) & pl.col("rejected").is_in(items)
-    word = pl.when(known).then(pl.lit("known")).otherwise(pl.lit("new"))
-    return frame.with_columns(items=word).select("pair_id", "users", "split", "items").sort("pair_id")
+        known = met(len(pairs.names["chosen"]), chosen[train], rejected[train])
+        marks = known[chosen] & known[rejected]
+    words = tables.words(np.where(marks, 0, 1), ["known", "new"])
+    marked = placed.select("pair_id", "users", "split").with_columns(items=words)
+    return marked if marked["pair_id"].is_sorted() else marked.sort("pair_id")
 
 
 def check_places(splits: "pl.DataFrame", dataset: str) -> None:
@@ -183,43 +198,13 @@ def check_places(splits: "pl.DataFrame", dataset: str) -> None:
             )
 
 
-def leakage(pairs: "pl.DataFrame", splits: "pl.DataFrame") -> dict[str, int]:
-    """What test shares with train: the same answer of one user, the same question, prompts, items, users."""
-    import polars as pl
-
-    frame = pairs.select("pair_id", pl.col("user_id", "prompt", "chosen", "rejected").cast(pl.String)).join(
-        splits.select("pair_id", "split"), on="pair_id"
-    )
-    frame = frame.with_columns(
-        question=pl.concat_str(
-            pl.col("prompt").fill_null(""),
-            pl.min_horizontal("chosen", "rejected"),
-            pl.max_horizontal("chosen", "rejected"),
-            separator="|",
-        )
-    ).with_columns(answered=pl.concat_str("user_id", "question", separator="|"))
-    train, test = frame.filter(pl.col("split") == "train"), frame.filter(pl.col("split") == "test")
-
-    def shared(column: str) -> int:
-        return test[column].drop_nulls().unique().is_in(train[column].drop_nulls().unique().to_list()).sum()
-
-    items = [pl.concat([half["chosen"], half["rejected"]]).unique() for half in (train, test)]
-    return {
-        "answers_in_train_and_test": shared("answered"),
-        "questions_in_train_and_test": shared("question"),
-        "prompts_in_train_and_test": shared("prompt"),
-        "responses_in_train_and_test": int(items[1].is_in(items[0].to_list()).sum()),
-        "users_in_train_and_test": shared("user_id"),
-    }
-
-
 def _places(splits: "pl.DataFrame") -> dict[str, int]:
-    groups = splits.group_by("users", "split", "items").len().sort("users", "split", "items")
-    return {f"{users}.{split}.{items}": count for users, split, items, count in groups.iter_rows()}
+    groups = splits.group_by("users", "split", "items").len().iter_rows()
+    return {".".join(place): count for *place, count in sorted(groups)}
 
 
-def _users_of(pairs: "pl.DataFrame", splits: "pl.DataFrame") -> int:
-    return pairs.join(splits.select("pair_id"), on="pair_id", how="semi")["user_id"].n_unique()
+def _users_of(codes: "np.ndarray") -> int:
+    return int(met(int(codes.max(initial=-1)) + 1, codes).sum())
 
 
 def _tell(dataset: str, dropped: int, users_dropped: int, splits: "pl.DataFrame") -> None:

@@ -6,7 +6,7 @@ training and one asked in a test are the same row.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,11 +15,14 @@ from pal.comparisons import Comparisons, Embeddings
 from pipeline import layout, shards, tables
 from pipeline.errors import PipelineError
 from pipeline.shards import Embedder
+from pipeline.tables import Coded
 
 if TYPE_CHECKING:
     import polars as pl
 
 SIDES = ("prompt", "chosen", "rejected")
+PAIR_COLUMNS = ["pair_id", "user_id", *SIDES, "group", "test", "filtered", "label", "weight"]
+SPLIT_COLUMNS = ["pair_id", "users", "split", "items"]
 
 
 @dataclass(frozen=True)
@@ -77,16 +80,15 @@ def load(dataset: str) -> Study:
         PipelineError: If something is missing or damaged, or a pair names an item without embedding.
     """
     embedded = _Embedded(dataset)  # first: with nothing there yet, its stage brings about all others
-    pairs = tables.read_arrow(layout.recoloured(dataset) / tables.PAIRS, f"recolour@{dataset}")
-    splits = tables.read_arrow(layout.splits(dataset) / tables.SPLITS, f"split@{dataset}")
-    at = _rows_of(pairs["pair_id"].to_numpy(), splits["pair_id"].to_numpy(), dataset)
-    sides = {side: embedded.rows(side, pairs[side]) for side in SIDES}
-    rows = {side: side_rows[at] for side, (_, side_rows) in sides.items()}
+    pairs, splits = _read(dataset)
+    sides = {side: embedded.rows(side, pairs[side], pairs.names[side]) for side in SIDES}
+    rows = {side: side_rows for side, (_, side_rows) in sides.items()}
     prompts, responses = sides["prompt"][0], _common(sides["chosen"][0], sides["rejected"][0], dataset)
     bad = embedded.check_dropped(rows, has_prompts=prompts is not None)
-    at, keep = at[~bad], ~bad
-    rows = {side: side_rows[keep] for side, side_rows in rows.items()}
-    users = _Users(pairs, splits, at, keep)
+    if bad.any():
+        pairs, splits = pairs.rows(~bad), splits.rows(~bad)
+        rows = {side: side_rows[~bad] for side, side_rows in rows.items()}
+    users = _Users(pairs, splits)
     return Study(
         dataset=dataset,
         embeddings=embedded.matrices(prompts, responses),
@@ -100,10 +102,10 @@ def load(dataset: str) -> Study:
             prompt=None if prompts is None else torch.from_numpy(rows["prompt"]),
             chosen=torch.from_numpy(rows["chosen"]),
             rejected=torch.from_numpy(rows["rejected"]),
-            label=_numbers(pairs["label"], at),
-            weight=_numbers(pairs["weight"], at),
+            label=_numbers(pairs["label"]),
+            weight=_numbers(pairs["weight"]),
         ),
-        places=_places(pairs, splits, at, keep),
+        places=_places(pairs, splits),
         dropped=int(bad.sum()),
     )
 
@@ -135,16 +137,15 @@ class _Embedded:
             raise PipelineError(f"{self.folder} holds no embeddings; run `dvc repro {self.stage}`")
         self.dropped = _dropped(self.folder / "dropped.csv")
 
-    def rows(self, side: str, column: Any) -> tuple[str | None, np.ndarray]:
+    def rows(self, side: str, codes: np.ndarray, values: list[str]) -> tuple[str | None, np.ndarray]:
         """The modality of one side's items, and each pair's row in its embeddings: -1 where it was dropped.
 
         Raises:
             PipelineError: If an item has no embedding and was not dropped, all were dropped, or modalities
                 are mixed.
         """
-        codes, values = tables.codes(column)
         if (codes < 0).all():
-            return None, codes.astype(np.int64)
+            return None, codes
         if (codes < 0).any():
             raise PipelineError(
                 f"every pair of {self.dataset} must have a {side} or none, got both; "
@@ -174,7 +175,7 @@ class _Embedded:
             )
         if modality is None:
             raise self._none_left()
-        return modality, found[codes]
+        return modality, found.astype(np.int32)[codes]
 
     def check_dropped(self, rows: dict[str, np.ndarray], *, has_prompts: bool) -> np.ndarray:
         """Which pairs name an item that could not be encoded.
@@ -232,25 +233,28 @@ class _Embedded:
 class _Users:
     """Users of both halves, numbered within their half by the order of their ids, and their groups."""
 
-    def __init__(self, pairs: Any, splits: Any, at: np.ndarray, keep: np.ndarray) -> None:
-        half_codes, half_names = tables.codes(splits["users"])
-        user_codes, users = tables.codes(pairs["user_id"])
-        group_codes, group_names = tables.codes(pairs["group"])
-        half = np.array([tables.USERS.index(name) for name in half_names], dtype=np.int64)[half_codes[keep]]
-        order = np.argsort(np.array(users))
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))  # a user's place in the order of ids
-        key = half * len(users) + place[user_codes[at]]
-        distinct, first, row = np.unique(key, return_index=True, return_inverse=True)
-        start = int(np.searchsorted(distinct, len(users)))
-        self.row = np.where(row < start, row, row - start)
-        ids = [users[order[k % len(users)]] for k in distinct]
-        self.ids = {"seen": ids[:start], "unseen": ids[start:]}
-        groups = group_codes[at][first]
+    def __init__(self, pairs: Coded, splits: Coded) -> None:
+        ids = pairs.names["user_id"]
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+        place = np.empty(len(ids), np.int32)
+        place[order] = np.arange(len(order), dtype=np.int32)  # a user's place in the order of ids
+        half = np.array([tables.USERS.index(name) for name in splits.names["users"]], np.int32)
+        key = half[splits["users"]] * np.int32(len(ids)) + place[pairs["user_id"]]
+        first = np.full(2 * len(ids), -1)
+        first[key[::-1]] = np.arange(len(key) - 1, -1, -1)  # of several rows the last one stays
+        here = np.flatnonzero(first >= 0)
+        start = int(np.searchsorted(here, len(ids)))
+        number = np.empty(2 * len(ids), np.int32)
+        number[here] = np.arange(len(here))
+        number[len(ids) :] -= start
+        self.row = number[key]
+        named = [ids[order[k % len(ids)]] for k in here]
+        self.ids = {"seen": named[:start], "unseen": named[start:]}
+        groups = pairs["group"][first[here]]
         self.groups = None
         if len(groups) and (groups >= 0).all():
-            named = [group_names[code] for code in groups]
-            self.groups = {"seen": named[:start], "unseen": named[start:]}
+            told = [pairs.names["group"][code] for code in groups]
+            self.groups = {"seen": told[:start], "unseen": told[start:]}
 
 
 def _common(chosen: str | None, rejected: str | None, dataset: str) -> str:
@@ -261,32 +265,32 @@ def _common(chosen: str | None, rejected: str | None, dataset: str) -> str:
     return chosen
 
 
-def _rows_of(there: np.ndarray, wanted: np.ndarray, dataset: str) -> np.ndarray:
-    """The row of each wanted pair id."""
-    order = np.argsort(there, kind="stable")
-    place = np.searchsorted(there, wanted, sorter=order)
-    found = order[np.minimum(place, max(0, len(there) - 1))] if len(there) else place
-    if len(wanted) and not (len(there) and np.array_equal(there[found], wanted)):
+def _read(dataset: str) -> tuple[Coded, Coded]:
+    """Pairs that have a place, and their places, row for row."""
+    path, made_by = layout.recoloured(dataset) / tables.PAIRS, f"recolour@{dataset}"
+    pairs = tables.read_coded(path, made_by, PAIR_COLUMNS)
+    path, made_by = layout.splits(dataset) / tables.SPLITS, f"split@{dataset}"
+    splits = tables.read_coded(path, made_by, SPLIT_COLUMNS)
+    at = tables.rows_of(pairs["pair_id"], splits["pair_id"])
+    if at is None:
         raise PipelineError(
             f"the split of {dataset} names pairs that are not there; run `dvc repro -f split@{dataset}`"
         )
-    return found
+    return pairs.without("pair_id").rows(at), splits.without("pair_id")
 
 
-def _places(pairs: Any, splits: Any, at: np.ndarray, keep: np.ndarray) -> "pl.DataFrame":
+def _places(pairs: Coded, splits: Coded) -> "pl.DataFrame":
     import polars as pl
-    import pyarrow as pa
 
-    kept, chosen = pa.array(np.flatnonzero(keep)), pa.array(at)
-    columns = {name: splits[name].take(kept) for name in ("users", "split", "items")}
-    columns |= {name: pairs[name].take(chosen) for name in ("test", "filtered")}
-    return pl.DataFrame(pa.table(columns))
+    known = {"users": tables.USERS, "split": tables.SPLIT_NAMES, "items": ("known", "new")}
+    columns = {name: tables.words(splits[name], splits.names[name], words) for name, words in known.items()}
+    columns |= {name: tables.words(pairs[name], pairs.names[name]) for name in ("test", "filtered")}
+    return pl.DataFrame(columns)
 
 
-def _numbers(column: Any, at: np.ndarray) -> torch.Tensor | None:
+def _numbers(values: np.ndarray | None) -> torch.Tensor | None:
     """A column of numbers; None where all are 1 or null."""
-    values = column.fill_null(1.0).to_numpy()[at]
-    return None if (values == 1).all() else torch.from_numpy(values)
+    return None if values is None or (values == 1).all() else torch.from_numpy(values)
 
 
 def _dropped(path: Path) -> np.ndarray:

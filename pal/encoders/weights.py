@@ -1,13 +1,19 @@
-"""Weights on disk: fetched from the hub at a pinned revision, and hashed."""
+"""Weights on disk: fetched from the hub at a pinned revision, checked, and hashed."""
 
 import hashlib
 from pathlib import Path
 
+from pal.encoders import cache
 from pal.errors import PalError
+from pal.fetching import PATIENCE, FetchError, fetch_folder, sha256_of
+
+__all__ = ["from_hub", "sha256_of", "sha256_of_folder"]
 
 
 def from_hub(name: str, repo: str, revision: str | None, wanted: list[str]) -> Path:
-    """A folder with a model's files from the Hugging Face hub, which the hub's client keeps in its cache.
+    """A folder with a model's files from the Hugging Face hub, every one with the bytes that it lists.
+
+    The cache of the hub's own client is used where it has them; what is missing comes into PAL's.
 
     Args:
         name: The encoder, for messages.
@@ -16,27 +22,15 @@ def from_hub(name: str, repo: str, revision: str | None, wanted: list[str]) -> P
         wanted: Patterns of the files to fetch.
 
     Raises:
-        PalError: If the hub cannot be reached or has no such files.
+        PalError: If the hub cannot be reached or has no such files, or others than it lists.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    # Its bases: OSError, and the error of the HTTP library, which the hub's client has changed before.
-    no_answer = HfHubHTTPError.__bases__
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted))
-    except (*no_answer, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+        return fetch_folder(repo, revision, wanted, cache.folder() / "weights" / "hub", PATIENCE)
+    except FetchError as error:
         raise PalError(
-            f"the weights of {name} could not be downloaded from {repo} ({reason}); check the network, or "
+            f"the weights of {name} could not be downloaded from {repo} ({error.why}); {error.mend}, or "
             "set encode.weights to package or a folder"
         ) from None
-
-
-def sha256_of(path: Path) -> str:
-    """The file's sha256, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_of_folder(folder: Path) -> str:

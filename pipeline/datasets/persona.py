@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import layout, tables
-from pipeline.datasets import Found, Remote
+from pipeline.datasets import Found, Remote, persona_pairs
 from pipeline.errors import PipelineError, shorten
 from pipeline.knobs import PreparePersona
 from pipeline.params import Params
@@ -133,7 +133,16 @@ def prepare(params: Params, files: dict[str, Path], out: Path) -> dict[str, int]
     _check_enough(knobs, len(known), len(new))
     prompts = [s.question if knobs.prompt == "question" else s.statement for s in statements]
     tables.write_table(out / tables.ITEMS, tables.text_items([*prompts, "Yes", "No"]), tables.items_schema())
-    n_pairs = _write_pairs(rng, knobs, statements, prompts, known, new, out)
+    n_pairs = persona_pairs.write(
+        rng,
+        knobs,
+        persona_pairs.Answers(
+            knobs.personas, [s.persona for s in statements], [s.agrees for s in statements], prompts
+        ),
+        known,
+        new,
+        out,
+    )
     return {"read": n_pairs, "kept": n_pairs, "dropped": 0, "statements": len(statements)}
 
 
@@ -168,65 +177,3 @@ def _check_enough(knobs: PreparePersona, n_known: int, n_new: int) -> None:
             f"prepare.persona.new_test_pairs must be at most {n_new}, the statements kept out of training, "
             f"got {knobs.new_test_pairs}; lower it or raise prepare.persona.new_statements"
         )
-
-
-def _write_pairs(
-    rng: "np.random.Generator",
-    knobs: PreparePersona,
-    statements: list[Statement],
-    prompts: list[str],
-    known: "np.ndarray",
-    new: "np.ndarray",
-    out: Path,
-) -> int:
-    import numpy as np
-    import polars as pl
-
-    persona = np.array([knobs.personas.index(s.persona) for s in statements])
-    agrees = np.array([s.agrees for s in statements])
-    prompt_ids = np.array([tables.text_id(prompt) for prompt in prompts])
-    yes, no = tables.text_id("Yes"), tables.text_id("No")
-    frames = []
-    for users, per_group, first in (
-        ("seen", knobs.users_per_group, "train"),
-        ("unseen", knobs.unseen_users_per_group, "adapt"),
-    ):
-        n_first = knobs.train_pairs if first == "train" else knobs.adapt_pairs
-        plan = {first: n_first, "val": knobs.val_pairs, "test": knobs.test_pairs}
-        group = np.repeat(np.arange(len(knobs.personas)), per_group)
-        asked = np.concatenate(
-            [
-                draw(rng, known, len(group), sum(plan.values())),
-                draw(rng, new, len(group), knobs.new_test_pairs),
-            ],
-            1,
-        )
-        split = [name for name, count in plan.items() for _ in range(count)] + ["test"] * knobs.new_test_pairs
-        says_yes = (agrees[asked] & (persona[asked] == group[:, None])).ravel()
-        frames.append(
-            pl.DataFrame(
-                {
-                    "user_id": np.repeat(_user_ids(users, knobs.personas, per_group), asked.shape[1]),
-                    "prompt": prompt_ids[asked.ravel()],
-                    "chosen": np.where(says_yes, yes, no),
-                    "rejected": np.where(says_yes, no, yes),
-                    "group": np.repeat(np.array(knobs.personas)[group], asked.shape[1]),
-                    "users": users,
-                    "split": np.tile(np.array(split), len(group)),
-                }
-            )
-        )
-    frame = pl.concat(frames).with_columns(pair_id=pl.int_range(pl.len()), label=pl.lit(1.0))
-    tables.write_table(out / tables.PAIRS, frame, tables.pairs_schema())
-    return len(frame)
-
-
-def draw(rng: "np.random.Generator", pool: "np.ndarray", n_users: int, count: int) -> "np.ndarray":
-    """(n_users, count) members of the pool, for each user without replacement."""
-    import numpy as np
-
-    return np.stack([rng.choice(pool, count, replace=False, shuffle=True) for _ in range(n_users)])
-
-
-def _user_ids(users: str, personas: list[str], per_group: int) -> list[str]:
-    return [f"{users}-{persona}-{i:05d}" for persona in personas for i in range(per_group)]

@@ -3,6 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pal import comparisons
 from pal.comparisons import Comparisons, Embeddings, distinct_rows
 from pal.errors import PalError
 
@@ -172,3 +173,23 @@ def test_few_rows_of_a_huge_table_are_found_without_a_table_of_marks():
     """A table of 2^40 marks would fill any memory."""
     values, place = distinct_rows(torch.tensor([1 << 39, 5, 1 << 39]), 1 << 40)
     assert (values.tolist(), place.tolist()) == ([5, 1 << 39], [1, 0, 1])
+
+
+@given(
+    asked=st.lists(
+        st.tuples(st.integers(-1, 3), st.integers(0, 5), st.integers(1, 5)), min_size=1, max_size=40
+    ),
+    at_once=st.integers(1, 7),
+)
+def test_questions_told_apart_in_blocks_are_those_of_one_block(asked, at_once):
+    """A block's size changes nothing: neither the questions, nor their order, nor who was asked which."""
+    prompt, chosen, step = (torch.tensor(x) for x in zip(*asked, strict=True))
+    given = {"user": torch.zeros_like(prompt), "prompt": prompt, "chosen": chosen}
+    given["rejected"] = (chosen + step) % 6
+    with pytest.MonkeyPatch.context() as patch:
+        whole = Comparisons.of(**given)
+        patch.setattr(comparisons, "ROWS_AT_ONCE", at_once)
+        blocks = Comparisons.of(**given)
+    assert torch.equal(blocks.question, whole.question)
+    for name in ("prompt", "first", "second"):
+        assert torch.equal(getattr(blocks.questions, name), getattr(whole.questions, name))

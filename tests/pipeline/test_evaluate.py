@@ -129,8 +129,8 @@ def test_an_encoder_without_training_is_named_in_the_metrics(small, monkeypatch)
 def test_length_and_similarity_stand_beside_many_distinct_texts_and_not_beside_vectors(small):
     """Ten texts to choose from are few answers; with an eleventh there are many."""
     models = {dataset: {row["model"] for row in details(dataset)} for dataset in DATASETS}
-    assert models["simulated"] == {"model", "k1", "oracle", "majority"}
-    assert models["own"] == {"model", "k1", "majority", "similarity"}
+    assert models["simulated"] == {"model", "k1", "oracle", "majority", "bound", "asked"}
+    assert models["own"] == {"model", "k1", "majority", "similarity", "asked"}
 
 
 def test_unseen_users_without_comparisons_to_locate_them_by_are_judged_and_drawn_from_none(

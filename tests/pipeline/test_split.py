@@ -28,6 +28,12 @@ def table(rows):
     return pl.DataFrame(rows, schema=schema).with_columns(pair_id=pl.int_range(pl.len()))
 
 
+def coded(pairs):
+    """As split reads them from a file: names as codes."""
+    names = [pl.col(name).cast(pl.Categorical) for name in split.COLUMNS if name != "pair_id"]
+    return tables.coded([pairs.with_columns(names).to_arrow()], split.COLUMNS)
+
+
 def grid(n_users, n_pairs):
     """Every user answers a question on each of n_pairs prompts."""
     return table([(f"u{u}", f"p{p}", "a", "b") for u in range(n_users) for p in range(n_pairs)])
@@ -81,7 +87,7 @@ def test_new_prompts_are_tested_on_and_nothing_else():
     }  # fmt: skip
     learned = placed.filter(placed["split"].is_in(["train", "adapt"]))["prompt"].unique()
     assert len(learned) == 2
-    marked = split.mark_items(pairs, placed.select("pair_id", "users", "split"))
+    marked = split.mark_items(coded(pairs), placed.select("pair_id", "users", "split"))
     assert counted(marked, "users", "split", "items") == {
         ("seen", "train", "known"): 8, ("seen", "test", "known"): 8, ("seen", "test", "new"): 16,
         ("unseen", "adapt", "known"): 4, ("unseen", "test", "new"): 4,
@@ -219,7 +225,7 @@ def test_no_pair_is_in_two_places_and_no_user_in_both_halves(rows, drawn, seed):
         needed = {"train"} if half == "seen" else {"adapt", "test"}
         assert needed <= set(own["split"])
         assert len(own) == asked[user] >= drawn.min_pairs
-    marked = split.mark_items(pairs, placed)
+    marked = split.mark_items(coded(pairs), placed)
     assert marked["pair_id"].to_list() == placed["pair_id"].to_list()
     assert set(marked.filter(marked["split"] == "train")["items"]) <= {"known"} or (
         None in [r[1] for r in rows]
@@ -228,7 +234,7 @@ def test_no_pair_is_in_two_places_and_no_user_in_both_halves(rows, drawn, seed):
 
 def test_declared_places_are_taken_as_they_are():
     pairs = table([("ann", "p", "a", "b", "seen", "train"), ("bob", "p", "a", "b", "unseen", "adapt")])
-    placed = split.declared_places(pairs, "own")
+    placed = split.declared_places(coded(pairs), "own")
     assert placed.rows() == [(0, "seen", "train"), (1, "unseen", "adapt")]
 
 
@@ -238,12 +244,12 @@ def test_a_pair_without_a_declared_place_is_one_sentence():
         PipelineError,
         match=r"split\.own is as_prepared, but 1 of 2 pairs name no split; give the data a `split`",
     ):
-        split.declared_places(pairs, "own")
+        split.declared_places(coded(pairs), "own")
 
 
 def marks(rows):
     pairs = table(rows)
-    return split.mark_items(pairs, pairs.select("pair_id", "users", "split"))["items"].to_list()
+    return split.mark_items(coded(pairs), pairs.select("pair_id", "users", "split"))["items"].to_list()
 
 
 def test_a_prompt_is_known_where_any_user_trained_on_it():
@@ -281,13 +287,41 @@ def test_leakage_counts_what_test_shares_with_train():
             ("cat", "p", "a", "b", "unseen", "adapt"),
         ]
     )
-    assert split.leakage(pairs, pairs.select("pair_id", "split")) == {
+    assert split.leakage(coded(pairs), pairs.select("pair_id", "split")) == {
         "answers_in_train_and_test": 1,
         "questions_in_train_and_test": 1,
         "prompts_in_train_and_test": 1,
         "responses_in_train_and_test": 2,
         "users_in_train_and_test": 1,
     }
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(
+    rows=st.lists(
+        st.tuples(*map(st.sampled_from, (["ann", "bob"], ["p", "q", None], "abc", "de"))), max_size=30
+    ),
+    at_once=st.integers(1, 9),
+    data=st.data(),
+)
+def test_leakage_in_blocks_counts_what_sets_count(rows, at_once, data):
+    places = [data.draw(st.sampled_from(["train", "test"])) for _ in rows]
+    turned = [(u, p, *((c, r) if data.draw(st.booleans()) else (r, c))) for u, p, c, r in rows]
+    pairs = table([(*row, "seen", place) for row, place in zip(turned, places, strict=True)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "BLOCK_ROWS", at_once)
+        found = split.leakage(coded(pairs), pairs.select("pair_id", "split"))
+    half = {name: [row for row, place in zip(rows, places, strict=True) if place == name] for name in places}
+    kinds = {
+        "answers": lambda row: {row},
+        "questions": lambda row: {row[1:]},
+        "prompts": lambda row: {row[1]} - {None},
+        "responses": lambda row: {*row[2:]},
+        "users": lambda row: {row[0]},
+    }
+    for kind, of in kinds.items():
+        train, test = (set().union(*map(of, half.get(name, []))) for name in ("train", "test"))
+        assert found[f"{kind}_in_train_and_test"] == len(train & test)
 
 
 ALL = [("seen", "train"), ("seen", "test"), ("unseen", "adapt"), ("unseen", "test")]

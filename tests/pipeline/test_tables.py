@@ -1,5 +1,6 @@
 """Tables: ids that never change, schemas that hold, and damage that is noticed."""
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -141,3 +142,78 @@ def test_flipped_bits_are_one_sentence_or_a_table(whole, data):
         assert isinstance(tables.read_table(path, "x"), pl.DataFrame)
     except PipelineError as error:
         assert "\n" not in str(error)  # noqa: PT017 - either outcome is right
+
+
+def test_a_table_in_blocks_is_the_table_written_whole(tmp_path):
+    """Each block may number its names in its own way."""
+    whole = pairs(7).with_columns(user_id=pl.Series(["ann", "bob", "ann", "cat", "bob", "dan", "ann"]))
+    tables.write_table(tmp_path / "whole.parquet", whole, tables.pairs_schema())
+    tables.write_blocks(tmp_path / "blocks.parquet", whole.iter_slices(3), tables.pairs_schema())
+    assert pq.ParquetFile(tmp_path / "blocks.parquet").num_row_groups == 3
+    one, other = (
+        tables.read_table(tmp_path / f"{name}.parquet", "").with_columns(
+            pl.col(pl.Categorical).cast(pl.String)
+        )
+        for name in ("whole", "blocks")
+    )
+    assert one.equals(other)
+
+
+def test_a_table_read_in_blocks_is_coded_as_if_it_were_whole(tmp_path):
+    """chosen and rejected share their codes, null is -1, and codes are as narrow as their names allow."""
+    frame = pairs(200).with_columns(
+        user_id=pl.Series([f"u{row}" for row in range(200)]),
+        chosen=pl.Series(["b", "a"] * 100),
+        rejected=pl.Series(["a", "b"] * 100),
+        test=pl.Series([None, "easy"] * 100),
+        weight=pl.Series([None] * 199 + [2.0]),
+    )
+    tables.write_blocks(tmp_path / "pairs.parquet", frame.iter_slices(64), tables.pairs_schema())
+    columns = ["pair_id", "user_id", "chosen", "rejected", "test", "label", "weight", "group"]
+    found = tables.read_coded(tmp_path / "pairs.parquet", "", columns)
+    assert len(found) == 200
+    for name in ("user_id", "chosen", "rejected", "test", "group"):
+        words = [found.names[name][code] if code >= 0 else None for code in found[name]]
+        assert words == (frame[name].to_list() if name in frame.columns else [None] * 200)
+    assert found.names["chosen"] is not found.names["user_id"]
+    assert (found["user_id"].itemsize, found["chosen"].itemsize) == (2, 1)
+    assert (found["chosen"] + found["rejected"]).tolist() == [1] * 200
+    assert found["pair_id"].tolist() == list(range(200))
+    assert found["weight"].tolist() == [1.0] * 199 + [2.0]
+    assert found["label"].tolist() == [1.0] * 200
+    assert found["label"].strides == (0,)
+
+
+def test_a_table_of_no_rows_has_no_codes(tmp_path):
+    tables.write_table(tmp_path / "pairs.parquet", pairs(1).clear(), tables.pairs_schema())
+    assert len(tables.read_coded(tmp_path / "pairs.parquet", "", ["pair_id", "user_id"])) == 0
+
+
+def test_damage_in_a_later_block_names_the_stage_to_run(tmp_path):
+    path = tmp_path / "pairs.parquet"
+    tables.write_blocks(path, pairs(90).iter_slices(30), tables.pairs_schema())
+    whole = bytearray(path.read_bytes())
+    place = pq.ParquetFile(path).metadata.row_group(2).column(0).dictionary_page_offset
+    place = place or pq.ParquetFile(path).metadata.row_group(2).column(0).data_page_offset
+    whole[place : place + 20] = bytes(20)
+    path.write_bytes(whole)
+    with pytest.raises(PipelineError, match=r"is damaged \(.*\); run `dvc repro -f prepare@own`"):
+        tables.read_coded(path, "prepare@own", ["pair_id"])
+    with pytest.raises(PipelineError, match=r"is damaged \(no column 'spam'\)"):
+        tables.read_coded(path, "prepare@own", ["spam"])
+
+
+def test_words_are_the_names_behind_codes():
+    codes = np.array([1, 0, -1], np.int8)
+    found = tables.words(codes, ["b", "a"], known=("a", "z"))
+    assert found.to_list() == ["a", "b", None]
+    assert (found == "z").to_list() == [False, False, None]
+    assert tables.words(np.array([-1, -1], np.int8), []).to_list() == [None, None]
+
+
+def test_rows_of_finds_ids_whatever_their_order():
+    there = np.array([5, 3, 9])
+    assert tables.rows_of(there, np.array([9, 5])).tolist() == [2, 0]
+    assert tables.rows_of(there, there.copy()) == slice(None)
+    assert tables.rows_of(there, np.array([4])) is None
+    assert tables.rows_of(np.empty(0, np.int64), there) is None

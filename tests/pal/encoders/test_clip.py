@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from huggingface_hub import errors as hub_errors
 from PIL import Image
 from safetensors.torch import save_file
 
 from pal import encoders
-from pal.encoders import ImageEncoder, TextEncoder, clip_configs, pictures
+from pal.encoders import ImageEncoder, TextEncoder, clip_configs, pictures, weights
 from pal.errors import PalError
+from pal.fetching import FetchError
 
 from .odd_pictures import drawn, saved
 
@@ -285,14 +285,12 @@ def test_a_damaged_weights_file_is_one_sentence(copy):
     ],
 )
 def test_the_hub_is_asked_for_safetensors_alone(monkeypatch, name, asked):
-    import huggingface_hub
-
-    def snapshot(repo, *, revision, allow_patterns):
+    def fetch(repo, revision, wanted, home, patience):
         assert (repo, revision) == asked
-        assert all(pattern.endswith((".json", ".safetensors")) for pattern in allow_patterns)
-        raise hub_errors.LocalEntryNotFoundError("no network")
+        assert all(pattern.endswith((".json", ".safetensors")) for pattern in wanted)
+        raise FetchError(repo, "no network")
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    monkeypatch.setattr(weights, "fetch_folder", fetch)
     with pytest.raises(PalError, match=r"could not be downloaded from .* \(no network\)"):
         encoders.describe(name, "hub")
 

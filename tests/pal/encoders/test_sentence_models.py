@@ -5,13 +5,14 @@ import shutil
 import sys
 from importlib import metadata
 
-import huggingface_hub
 import pytest
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub import constants
 
 from pal import encoders
-from pal.encoders import sentence_models
+from pal.encoders import sentence_models, weights
 from pal.errors import PalError
+from pal.fetching import Patience
+from tests.hub_server import as_endpoint, serve, status
 
 MINILM = "all-MiniLM-L6-v2"
 PUBLISHED = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -86,29 +87,39 @@ def test_a_package_without_weights_is_one_sentence(monkeypatch):
         encoders.describe(MINILM)
 
 
-def test_the_hub_is_asked_for_the_pinned_commit_and_its_bytes_are_checked(monkeypatch, tmp_path):
-    asked = []
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub on this machine, for which nobody waits, and empty caches."""
+    monkeypatch.setenv("PAL_STORE", str(tmp_path / "pal"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(weights, "PATIENCE", Patience(sleep=lambda seconds: None))
+    with serve() as server, as_endpoint(server.address):
+        yield server
 
-    def snapshot(repo, *, revision, allow_patterns):
-        asked.append((repo, revision))
-        (tmp_path / "model.safetensors").write_bytes(b"other")
-        return str(tmp_path)
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+def test_the_hub_is_asked_for_the_pinned_commit_and_its_bytes_are_checked(hub):
+    repo = hub.repo("sentence-transformers/all-MiniLM-L6-v2", "model")
+    repo.commits["1110a243fdf4706b3f48f1d95db1a4f5529b4d41"] = {
+        "model.safetensors": b"other",
+        "model.bin": b"no",
+    }
     with pytest.raises(PalError, match=f"published sha256 {PUBLISHED}, got"):
         encoders.describe(MINILM, "hub")
-    assert asked == [("sentence-transformers/all-MiniLM-L6-v2", "1110a243fdf4706b3f48f1d95db1a4f5529b4d41")]
+    assert [asked.path.rsplit("/", 1)[-1] for asked in hub.asked] == [
+        "1110a243fdf4706b3f48f1d95db1a4f5529b4d41", "model.safetensors",
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [LocalEntryNotFoundError, ConnectionError, HfHubHTTPError.__bases__[0]])
-def test_without_the_hub_there_is_one_sentence(monkeypatch, kind):
-    def fail(*args, **kwargs):
-        raise kind("no\nnetwork")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(
-        PalError, match=r"could not be downloaded from .* \(no network\); check the network, or"
-    ):
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (status(502), "answered 502, .* try again later"),
+        (status(401, X_Error_Code="RepoNotFound"), "no such repository .* check its name"),
+    ],
+)
+def test_without_the_hub_there_is_one_sentence(hub, fault, words):
+    hub.fault = lambda handler, asked: fault(handler, asked)
+    with pytest.raises(PalError, match=rf"could not be downloaded from .* \(.*{words}.*, or set encode"):
         encoders.describe(MINILM, "hub")
 
 
@@ -136,20 +147,22 @@ def test_any_other_model_is_described_by_its_files(make_tiny, tmp_path):
     assert len(found.files_sha256) == 64
 
 
-@pytest.mark.parametrize(("name", "revision"), [(OTHER, None), (f"{OTHER}@v1.0", "v1.0")])
-def test_any_other_model_is_asked_of_the_hub_at_its_revision(
-    monkeypatch, make_tiny, tmp_path, name, revision
-):
+@pytest.mark.parametrize(("name", "revision"), [(OTHER, "main"), (f"{OTHER}@v1.0", "v1.0")])
+def test_any_other_model_is_asked_of_the_hub_at_its_revision(hub, make_tiny, tmp_path, name, revision):
     """Only configuration, word lists and safetensors are fetched: no pickles, no code."""
-    asked = []
-
-    def snapshot(repo, *, revision, allow_patterns):
-        asked.append((repo, revision, allow_patterns))
-        return str(make_tiny(tmp_path / "model"))
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    assert other(name, "hub").dim == 16
-    assert asked == [("org/tiny", revision, ["*.json", "*.txt", "*.safetensors"])]
+    folder = make_tiny(tmp_path / "model")
+    files = {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+    hub.repo("org/tiny", "model").commit(
+        {**files, "pytorch_model.bin": b"pickle", "run.py": b"code"}, revision
+    )
+    found = other(name, "hub")
+    assert (found.dim, found.weights_sha256) == (16, hashlib.sha256(files["model.safetensors"]).hexdigest())
+    fetched = {
+        path.relative_to(found.folder).as_posix() for path in found.folder.rglob("*") if path.is_file()
+    }
+    assert fetched == set(files)
 
 
 @pytest.mark.parametrize(

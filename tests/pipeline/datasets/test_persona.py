@@ -230,6 +230,15 @@ def test_the_prompt_is_the_question_or_the_statement(toy):
     assert 'Would you say this?\n"I love art"' in set(prepared(toy)[0]["prompt"])
 
 
+def test_pairs_written_some_users_at_a_time_are_those_written_at_once(toy, monkeypatch):
+    whole, counts = prepared(toy)
+    monkeypatch.setattr(tables, "BLOCK_ROWS", 5)  # 4 pairs a user: one user at a time
+    parts, same = prepared(toy)
+    assert counts == same
+    assert whole.equals(parts)
+    assert parts["pair_id"].to_list() == list(range(24))
+
+
 def test_the_seed_decides_who_is_asked_what(toy):
     toy.set({"prepare.persona.train_pairs": 1, "prepare.persona.users_per_group": 20})
     first, again = prepared(toy)[0], prepared(toy)[0]
