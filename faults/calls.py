@@ -25,7 +25,7 @@ from faults.tally import Tally
 from pal import temporaries
 
 ROOT = Path(__file__).parents[1]
-BAR = re.compile(r"\r[^\r\n]*?\](\n|(?=error:)|(?=\r))")
+BAR = re.compile(r"\r[^\r\n]*?\](\n|(?=error:)|(?=\r)|$)")
 SENTENCE = re.compile(r"(warning: [^\n]*\n)*error: [^\n]+\n")
 Ended = tuple[int, str]  # the exit code, and what was said on standard error
 Act = Callable[[], Ended]
@@ -187,10 +187,9 @@ def in_a_child(name: str) -> Start:
             [sys.executable, "-m", "faults.shim", str(shim.nth), shim.fault, how, name, "own"],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,
-            text=True,
             check=False,
         )
-        return done.returncode, BAR.sub("", done.stderr)
+        return done.returncode, BAR.sub("", done.stderr.decode("utf-8"))
 
     return start
 
