@@ -1,5 +1,7 @@
 """Raw files: pinned by their sha256 in a small manifest, their bytes in the store, shared by all datasets."""
 
+import hashlib
+import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,7 +71,7 @@ def find_files(source: str, what: str, suffixes: tuple[str, ...]) -> list[Path]:
 def keep(path: Path, name: str | None = None) -> RawFile:
     """Bring a file's bytes into the store, if they are not there, and say which they are."""
     sha256 = sha256_of(path)
-    home = _home(sha256)
+    home = home_of(sha256)
     if home.is_symlink() or not home.exists():  # what a link leads to may change or go
         with new_file(home) as temporary:
             shutil.copyfile(path, temporary)
@@ -81,7 +83,7 @@ def keep(path: Path, name: str | None = None) -> RawFile:
 def link(path: Path, name: str | None = None) -> RawFile:
     """Have the store point to a file where it lies, in place of a copy, and say which bytes it has."""
     sha256 = hashes.sha256(path)
-    home = _home(sha256)
+    home = home_of(sha256)
     home.parent.mkdir(parents=True, exist_ok=True)
     if not home.exists() or hashes.sha256(home) != sha256:  # or an older link leads elsewhere by now
         home.unlink(missing_ok=True)
@@ -98,7 +100,7 @@ def move_in(path: Path, name: str, sha256: str | None = None) -> RawFile:
         sha256: Of its bytes, where that is known already.
     """
     size, sha256 = path.stat().st_size, sha256 or sha256_of(path)
-    home = _home(sha256)
+    home = home_of(sha256)
     home.parent.mkdir(parents=True, exist_ok=True)
     path.replace(home)
     return RawFile(name, sha256, size)
@@ -106,7 +108,7 @@ def move_in(path: Path, name: str, sha256: str | None = None) -> RawFile:
 
 def find(sha256: str, name: str) -> RawFile | None:
     """A file that the store has, by its hash; None where it has not, or not any more."""
-    home = _home(sha256)
+    home = home_of(sha256)
     if not home.exists() or hashes.sha256(home) != sha256:
         return None
     return RawFile(name, sha256, home.stat().st_size)
@@ -118,7 +120,7 @@ def stored(file: RawFile, dataset: str) -> Path:
     Raises:
         PipelineError: If it is not there or damaged.
     """
-    home = _home(file.sha256)
+    home = home_of(file.sha256)
     again = f"run `dvc repro -f -s download@{dataset}`"
     if not home.exists():
         raise PipelineError(
@@ -132,15 +134,29 @@ def stored(file: RawFile, dataset: str) -> Path:
 
 
 def write_manifest(dataset: str, manifest: Manifest) -> None:
-    """Write what download found."""
-    write_json(layout.raw(dataset), asdict(manifest))
+    """Write what download found, with a seal over it."""
+    values = asdict(manifest)
+    write_json(layout.raw(dataset), {**values, "seal": _seal(values)})
 
 
 def read_manifest(dataset: str) -> Manifest:
-    """Read what download found."""
-    values: dict[str, Any] = read_json(layout.raw(dataset), f"download@{dataset}")
+    """Read what download found.
+
+    Raises:
+        PipelineError: If it is missing, or not what was written.
+    """
+    path, stage = layout.raw(dataset), f"download@{dataset}"
+    values: dict[str, Any] = read_json(path, stage)
+    seal = values.pop("seal", None) if isinstance(values, dict) else None
+    if seal is None or seal != _seal(values):
+        raise PipelineError(f"{path} is damaged (its seal does not fit); run `dvc repro -f -s {stage}`")
     return Manifest(values["source"], values["revision"], [RawFile(**file) for file in values["files"]])
 
 
-def _home(sha256: str) -> Path:
+def _seal(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def home_of(sha256: str) -> Path:
+    """Where the store holds the bytes of a hash, if it does."""
     return layout.store() / "raw" / sha256[:2] / sha256

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline import sums
 from pipeline.errors import PipelineError
 from pipeline.files import new_file
 
@@ -148,6 +149,7 @@ def read_folder(folder: Path, made_by: str) -> tuple["np.ndarray", "np.ndarray",
     """
     import numpy as np
 
+    sums.check_folder(folder, PATTERN, made_by)
     paths = sorted(folder.glob(PATTERN))
     if not paths:
         raise PipelineError(f"{folder} holds no embeddings; run `dvc repro {made_by}`")

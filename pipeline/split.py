@@ -6,9 +6,9 @@ and what could not be placed is counted.
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline import layout, params, tables
+from pipeline import layout, params, sums, tables
 from pipeline.errors import PipelineError
-from pipeline.files import new_folder, sha256_of
+from pipeline.files import new_folder
 from pipeline.knobs import SplitShares
 from pipeline.manifest import write as write_manifest
 
@@ -41,8 +41,8 @@ def main(dataset: str) -> None:
             out / tables.SPLITS,
             places=_places(splits),
             leakage=report,
-            sha256={tables.SPLITS: sha256_of(out / tables.SPLITS)},
         )
+        sums.write(out)
     _tell(dataset, counts["dropped"], users["users_dropped"], splits)
 
 

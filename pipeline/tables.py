@@ -10,6 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline import sums
 from pipeline.errors import PipelineError
 from pipeline.files import new_file
 
@@ -150,6 +151,7 @@ def read_arrow(path: Path, made_by: str, columns: list[str] | None = None) -> "p
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    sums.check(path, made_by)
     try:
         # Fully validated: on damaged files polars' own reader panics, which is no Exception.
         table = pq.read_table(path, columns=columns, memory_map=False, partitioning=None)

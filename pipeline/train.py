@@ -12,7 +12,7 @@ import torch
 from pal.config import FitConfig, HeadConfig
 from pal.fit import Fitted, fit
 from pal.saved import SavedModel
-from pipeline import layout, params, progress, study
+from pipeline import layout, params, progress, study, sums
 from pipeline.devices import pick
 from pipeline.errors import PipelineError
 from pipeline.files import new_folder, write_csv
@@ -43,6 +43,7 @@ def main(dataset: str) -> None:
             shape = head.model_copy(update={"K": weights.shape[1]})
             control = _fit(data, name, shape, config, weights, device, values.train.seed)
             _save(data, control, config, folder / name)
+        sums.write(folder)
     write_csv(layout.plot("training", dataset), _history(fitted))
 
 
