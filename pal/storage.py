@@ -1,9 +1,9 @@
 """Saved models on disk: a folder that is either whole and unchanged, or refused.
 
 Three files: `model.safetensors` (tensors), `users.json` (ids), and `config.json`, written last, with the
-format's name and version, the tensors' shapes, the sha256 of the other two, and a seal over itself. A model that is shared has a
-fourth, `README.md`, its card, which is never read here; it describes this model, so that saving another one
-in its place takes it away.
+format's name and version, the tensors' shapes, the sha256 of the other two, and a seal over itself. A model
+that is shared has a fourth, `README.md`, its card, which is never read here; it describes this model, so that
+saving another one in its place takes it away.
 """
 
 import hashlib
@@ -159,8 +159,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise PalError(f"{path} must give the sha256 of the other files, got {_short(pinned)}; fit again")
     if CONFIG in pinned and pinned[CONFIG] != _sealed(path, config):  # older models have no seal
         raise PalError(
-            f"{path} must have the seal that it gives, got another; it was changed or damaged, so fit or copy "
-            "the model again"
+            f"{path} must have the seal that it gives, got another; it was changed or damaged, so fit or "
+            "copy the model again"
         )
     for older in range(version, VERSION):
         config = UPGRADES[older](config) | {"version": older + 1}

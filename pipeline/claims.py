@@ -26,7 +26,7 @@ class Claim:
         kind: md5, sha256, or MD5_FOLDER, DVC's hash over a folder.
         wanted: What it must be, hex.
         who: What says so, for messages.
-        stage: The stage to run again by force, where its output alone would not show that it must; else empty.
+        stage: The stage to run again by force, where nothing shows that it must; else empty.
         removed: What must go first, so that nothing wrong is trusted again.
         needed: Whether it is wrong of the file not to be there.
         newer: Whether the file may be newer than the promise, if something else vouches for its bytes.
@@ -51,17 +51,19 @@ def gather() -> Iterator[Claim]:
     yield from store()
 
 
-def cache_folder() -> Path:
-    """DVC's cache: `.dvc/cache`, or where DVC's configuration says."""
+def cache_folder(root: Path = Path()) -> Path:
+    """DVC's cache of a repository: `.dvc/cache`, or where DVC's configuration says."""
     found = "cache"
     for name in ("config", "config.local"):
         parser = configparser.ConfigParser(interpolation=None)
         try:
-            parser.read(Path(".dvc") / name, encoding="utf-8")
+            parser.read(root / ".dvc" / name, encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError) as error:
-            raise PipelineError(f".dvc/{name} cannot be read ({' '.join(str(error).split())})") from None
+            raise PipelineError(
+                f"{root / '.dvc' / name} cannot be read ({' '.join(str(error).split())})"
+            ) from None
         found = parser.get("cache", "dir", fallback=found).strip("\"'")
-    return Path(".dvc") / found
+    return root / ".dvc" / found
 
 
 def dvc(lock: Path, cache: Path) -> Iterator[Claim]:
@@ -72,19 +74,19 @@ def dvc(lock: Path, cache: Path) -> Iterator[Claim]:
         # dvc.lock keeps datasets that are not chosen now; DVC takes their outputs away.
         needed = path.exists() or "@" not in stage or stage.split("@")[1] in chosen
         if not md5.endswith(".dir"):
-            yield from _output(path, md5, cache, stage, needed)
+            yield from _output(path, md5, cache, stage, needed=needed)
             continue
         home = _object(cache, md5)
         yield Claim(home, "md5", md5.removesuffix(".dir"), "DVC's cache", removed=(home,), needed=False)
         listed = _listed(home, md5)
         if listed is None:
-            yield Claim(path, MD5_FOLDER, md5, f"dvc.lock of {stage}", needed=needed, newer=True)
+            yield Claim(path, MD5_FOLDER, md5, f"dvc.lock of {stage}", stage, needed=needed, newer=True)
             continue
         for relative, file_md5 in listed.items():
-            yield from _output(path / relative, file_md5, cache, stage, needed)
+            yield from _output(path / relative, file_md5, cache, stage, needed=needed)
 
 
-def _output(path: Path, md5: str, cache: Path, stage: str, needed: bool) -> Iterator[Claim]:
+def _output(path: Path, md5: str, cache: Path, stage: str, *, needed: bool) -> Iterator[Claim]:
     home = _object(cache, md5)
     yield Claim(path, "md5", md5, f"dvc.lock of {stage}", removed=(path, home), needed=needed, newer=True)
     yield Claim(home, "md5", md5, "DVC's cache", removed=(path, home), needed=False)
@@ -192,7 +194,7 @@ def raw() -> Iterator[Claim]:
 def store() -> Iterator[Claim]:
     """Files of the store, named by their own hash, whoever put them there."""
     for home in sorted((layout.store() / "raw").glob("??/*")):
-        if _is_hash(home.name):
+        if _is_hash(home.name) and not home.is_symlink():  # a link of ours is among `raw`
             yield Claim(home, "sha256", home.name, "its own name", removed=(home,))
     for home in sorted((layout.store() / "embeddings").glob("*/*.parquet")):
         yield Claim(home, "sha256", home.stem, "its own name", removed=(home,))

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import code, hashes, layout, shards
 from pipeline.errors import PipelineError
-from pipeline.files import sha256_of
+from pipeline.files import sha256_of, write_json
 from pipeline.shards import Embedder
 
 if TYPE_CHECKING:
     import numpy as np
 
+ABOUT = "about.json"
 LIBRARIES = (
     "torch",
     "torchvision",
@@ -65,7 +66,8 @@ class EmbeddingStore:
 
     def __init__(self, embedder: Embedder, device: str, modules: list[str], root: Path | None = None) -> None:
         self.embedder = embedder
-        self.folder = (root or layout.store()) / "embeddings" / _key(embedder, device, modules)
+        self._about = _about(embedder, device, modules)
+        self.folder = (root or layout.store()) / "embeddings" / _key(self._about)
 
     def find(self, ids: "np.ndarray") -> Places:
         """Where items lie. One that lies in two files is taken from the first by name.
@@ -97,6 +99,8 @@ class EmbeddingStore:
     def add(self, ids: "np.ndarray | list[str]", vectors: "np.ndarray") -> None:
         """Keep vectors, under a name that appears when the file is whole."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / ABOUT).exists():
+            write_json(self.folder / ABOUT, self._about)
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".") as staging:
             path = Path(staging) / "new"
             shards.write(path, ids, vectors, self.embedder)
@@ -176,15 +180,19 @@ class EmbeddingStore:
         return ids, vectors
 
 
-def _key(embedder: Embedder, device: str, modules: list[str]) -> str:
-    """A short hash of all that shapes a vector, after the encoder's name."""
+def _about(embedder: Embedder, device: str, modules: list[str]) -> dict[str, Any]:
+    """All that shapes a vector."""
     root = Path(__file__).parents[1]
-    parts: dict[str, Any] = {
+    return {
         "embedder": asdict(embedder),
         "device": device,
         "code": [code.fingerprint(root, Path(module)) for module in modules],
         "libraries": {name: metadata.version(name) for name in LIBRARIES},
     }
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    name = "".join(c if c.isalnum() or c in ".-_" else "-" for c in embedder.encoder)
+
+
+def _key(about: dict[str, Any]) -> str:
+    """A short hash of all that shapes a vector, after the encoder's name."""
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    name = "".join(c if c.isalnum() or c in ".-_" else "-" for c in about["embedder"]["encoder"])
     return f"{name[:60]}-{digest[:16]}"

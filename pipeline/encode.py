@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pal import encoders
-from pipeline import encode_images, encode_texts, layout, params, raw, shards, sums, tables
+from pipeline import encode_images, encode_texts, layout, params, raw, shards, sums, tables, uses
 from pipeline.bad_items import BadItem, dropped_csv
 from pipeline.devices import pick
 from pipeline.embedding_store import EmbeddingStore
@@ -77,6 +77,7 @@ def _embed(
     count = int(missing.sum())
     stored = f"{len(ids) - count:,} in the store, {count:,} to encode"
     print(f"encode@{dataset}: {len(ids):,} {modality} items, {stored}")
+    uses.record(dataset, modality, store.folder.name)
     bad: list[BadItem] = []
     if count:
         encoder = encoders.load(described, device)

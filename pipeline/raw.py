@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import hashes, layout
+from pipeline import hashes, layout, uses
 from pipeline.errors import PipelineError
 from pipeline.files import new_file, read_json, sha256_of, write_json
 
@@ -137,6 +137,7 @@ def write_manifest(dataset: str, manifest: Manifest) -> None:
     """Write what download found, with a seal over it."""
     values = asdict(manifest)
     write_json(layout.raw(dataset), {**values, "seal": _seal(values)})
+    uses.record(dataset, "raw")
 
 
 def read_manifest(dataset: str) -> Manifest:

@@ -1,4 +1,4 @@
-"""Lists of hashes: each folder that a stage leaves names the sha256 of its files, and readers hold them to it.
+"""Lists of hashes: each folder that a stage leaves names the sha256 of its files, which readers hold them to.
 
 Parquet's footer and pages carry no checksum that covers everything, and JSON none at all; without this list a
 flipped bit could become another number. The format is that of `sha256sum`, so that

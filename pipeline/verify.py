@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import claims, layout, progress, sums
+from pipeline import claims, progress, sums
 from pipeline.claims import MD5_FOLDER, Claim
 
 BLOCK = 1 << 20
@@ -78,7 +78,7 @@ def _read(there: list[Claim]) -> dict[tuple[int, int, str], str]:
 
 
 def _hashes(path: Path, kinds: set[str]) -> dict[str, str]:
-    """A file's hashes, read once for all kinds; a file that cannot be read hashes to what is wrong with it."""
+    """A file's hashes, read once for all kinds; of one that cannot be read, what is wrong with it."""
     if MD5_FOLDER in kinds:
         return {MD5_FOLDER: md5_of_folder(path)}
     digests = {kind: hashlib.new(kind, usedforsecurity=False) for kind in KINDS if kind in kinds}
@@ -104,9 +104,7 @@ def md5_of_folder(folder: Path) -> str:
     return f"{hashlib.md5(content, usedforsecurity=False).hexdigest()}.dir"
 
 
-def _faults(
-    promised: list[Claim], found: dict[tuple[int, int, str], str]
-) -> tuple[list[Fault], list[Claim]]:
+def _faults(promised: list[Claim], found: dict[tuple[int, int, str], str]) -> tuple[list[Fault], list[Claim]]:
     """Promises that do not hold; and outputs that are not what dvc.lock says, but what their lists say."""
     faults, newer = [], []
     for claim in promised:

@@ -38,7 +38,12 @@ def turn(dataset, split_names, users="seen"):
 
 
 def test_baselines_stand_beside_the_model_the_oracle_where_groups_are_known(small):
-    assert {path.name for path in layout.models("simulated").iterdir()} == {"model", "k1", "oracle", sums.NAME}
+    assert {path.name for path in layout.models("simulated").iterdir()} == {
+        "model",
+        "k1",
+        "oracle",
+        sums.NAME,
+    }
     assert {path.name for path in layout.models("own").iterdir()} == {"model", "k1", sums.NAME}
 
 
