@@ -108,6 +108,7 @@ def test_what_was_remembered_of_a_file_is_not_asked(project, capsys):
     kept = EmbeddingStore(embedder, "cpu", ["pal/encoders/hashed.py"])
     kept.add([f"{n:032x}" for n in range(1000)], np.ones((1000, 300)))
     (path,) = kept.folder.glob("*.parquet")
+    os.utime(path, ns=(1_000_000_000, 1_000_000_000))
     from pipeline import hashes
 
     assert hashes.sha256(path) == path.stem
