@@ -140,7 +140,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], list[str], dict[str, Tens
     shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
     if config.get("tensors") != shapes:
         raise PalError(
-            f"{folder / TENSORS} must hold the shapes that {CONFIG} gives, got {shapes}; fit again"
+            f"{folder / TENSORS} must hold the shapes that {CONFIG} gives, got {_short(shapes)}; fit again"
         )
     return config, _read_users(folder / USERS, data[USERS]), tensors
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline import layout, sums
+from pipeline import layout, plain_yaml, sums
 from pipeline.errors import PipelineError
 
 LOCK = Path("dvc.lock")
@@ -98,17 +98,14 @@ def _object(cache: Path, md5: str) -> Path:
 
 def _outputs(lock: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Stages and their outputs, as dvc.lock has them."""
-    import yaml
-
     if not lock.exists():
         return
     try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        stages = yaml.load(lock.read_text(encoding="utf-8"), Loader=loader)["stages"]  # noqa: S506 - safe
+        stages = plain_yaml.load(lock.read_text(encoding="utf-8"))["stages"]
         found = [(name, out) for name, stage in stages.items() for out in stage.get("outs", ())]
         for _, out in found:
             _check_output(out["path"], out["md5"])
-    except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         raise PipelineError(
             f"{lock} cannot be read ({reason}); bring it back from Git, `git checkout {lock}`"
@@ -138,12 +135,10 @@ def _listed(home: Path, md5: str) -> dict[str, str] | None:
 
 def _chosen() -> set[str]:
     """The datasets that params.yaml chooses."""
-    import yaml
-
     try:
-        values = yaml.safe_load(layout.PARAMS.read_text(encoding="utf-8"))
+        values = plain_yaml.load(layout.PARAMS.read_text(encoding="utf-8"))
         return set(values["datasets"])
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError):
         return set()  # `check` tells what is wrong there
 
 
