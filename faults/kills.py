@@ -245,8 +245,9 @@ def _ready_to_train(here: Path, _: int) -> None:
             "datasets": ["simulated"],
             "encode.device": "cpu",
             "train.device": "cpu",
-            "train.simulated.epochs": 10,
-            "prepare.simulated.seen_users": 30,
+            "train.simulated.epochs": 4,
+            "train.simulated.restarts": 1,
+            "prepare.simulated.seen_users": 12,
             "prepare.simulated.unseen_users": 10,
         },
     )
