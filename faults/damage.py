@@ -113,7 +113,7 @@ def subjects() -> list[Subject]:
 
 
 def _shards(name: str, rows: int) -> Subject:
-    from pipeline import layout, shards, sums
+    from pipeline import layout, manifest, shards
 
     folder = layout.embeddings(name) / "vector"
     folder.mkdir(parents=True)
@@ -121,13 +121,13 @@ def _shards(name: str, rows: int) -> Subject:
     for number in range(2):
         ids = [f"{rows * number + row:032x}" for row in range(rows)]
         shards.write(folder / f"shard-{number:05d}.parquet", ids, _vectors(rows, number), made_by)
-    sums.write(folder.parent)
+    manifest.seal(folder.parent)
 
     def read() -> Any:
         ids, vectors, embedder = shards.read_folder(folder, f"encode@{name}")
         return ids.tobytes(), vectors.tobytes(), vectors.shape, embedder
 
-    return Subject(f"{name} shards", [*folder.iterdir(), folder.parent / sums.NAME], read)
+    return Subject(f"{name} shards", [*folder.iterdir(), folder.parent / manifest.NAME], read)
 
 
 def _vectors(rows: int, seed: int) -> Any:
@@ -139,7 +139,7 @@ def _vectors(rows: int, seed: int) -> Any:
 def _tables() -> Subject:
     import polars as pl
 
-    from pipeline import layout, sums, tables
+    from pipeline import layout, tables
     from pipeline.files import read_json
     from pipeline.manifest import NAME, write
 
@@ -153,7 +153,6 @@ def _tables() -> Subject:
     tables.write_table(folder / tables.ITEMS, items, tables.items_schema())
     tables.write_table(folder / tables.PAIRS, pairs, tables.pairs_schema())
     write(folder, {"read": 30, "kept": 30, "dropped": 0}, folder / tables.PAIRS)
-    sums.write(folder)
 
     def read() -> Any:
         found = [tables.read_arrow(folder / name, "recolour@own") for name in (tables.ITEMS, tables.PAIRS)]

@@ -142,7 +142,7 @@ def _kill(
 
 
 def hashes(root: Path, made: tuple[str, ...]) -> dict[str, str]:
-    """Every file's hash by its place; times, leftovers of dead runs and notes of where things lie left out."""
+    """Every file's hash by its place, but of hidden ones: leftovers of dead runs."""
     files = [path for name in made for path in sorted((root / name).rglob("*")) if path.is_file()]
     return {
         path.relative_to(root).as_posix(): sha256(path.read_bytes()).hexdigest()

@@ -24,12 +24,16 @@ class Commands(TyperGroup):
         """
         try:
             return super().invoke(ctx)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             from pal.errors import PalError
+            from pal.writing import forget_output, sentence
 
-            if not isinstance(error, PalError):
+            if isinstance(error, ValueError) and not isinstance(error, PalError):
                 raise
-            typer.echo(f"error: {error}", err=True)
+            told = sentence(error) if isinstance(error, OSError) else error
+            typer.echo(f"error: {told}", err=True)
+            if isinstance(error, OSError):
+                forget_output()
             raise typer.Exit(1) from None
 
 

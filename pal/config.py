@@ -57,8 +57,12 @@ class HeadConfig(Config):
         "response",
         description="Model A: f reads the response alone, or prompt and response side by side.",
     )
+    normalise_inputs: bool = Field(
+        False,
+        description="Bring what f and g_k read to unit length first; embeddings are stored raw.",
+    )
     hidden_layers: int = Field(1, ge=0, description="Hidden layers of f and of each g_k; 0 is one matrix.")
-    hidden: int = Field(16, ge=1, description="Width of the hidden layers.")
+    hidden: int = Field(16, ge=0, description="Width of the hidden layers; 0 takes that of the latent space.")
     activation: Literal["relu", "gelu"] = Field("relu", description="Non-linearity of the hidden layers.")
     bias: bool = Field(True, description="Whether the layers have biases.")
     skip: bool = Field(
@@ -112,7 +116,24 @@ class FitConfig(Config):
             "0: at the prototypes alone, one prototype per user, which identifies K."
         ),
     )
-    loss: Literal["logistic", "hinge"] = Field("logistic", description="Loss of a margin; mixture: logistic.")
+    loss: Literal["logistic", "hinge", "smooth_hinge"] = Field(
+        "logistic", description="Loss of a margin; mixture: logistic."
+    )
+    weighting: Literal["comparisons", "users"] = Field(
+        "comparisons",
+        description=(
+            "What counts alike in the loss: every comparison, or every user, whose comparisons then share a "
+            "weight of one."
+        ),
+    )
+    bound_loss: Annotated[Number, Field(ge=0)] = Field(
+        0.0,
+        description=(
+            "Factor of the authors' bound loss, the sum over a batch of how far ideal points lie outside a "
+            "ball; 0 leaves it out."
+        ),
+    )
+    bound: Positive = Field(4.0, description="Radius of that ball.")
     optimiser: Literal["adamw", "adam"] = Field(
         "adamw", description="AdamW (decoupled decay) or Adam (decay as L2, as in the paper)."
     )
@@ -121,10 +142,28 @@ class FitConfig(Config):
     weights_learning_rate: Positive = Field(
         0.3, description="Learning rate of the users' weights and of model A's prototypes."
     )
+    scale_learning_rate: Annotated[Number, Field(ge=0)] = Field(
+        0.0, description="Learning rate of model B's scale; 0 takes that of f and g_k."
+    )
+    weights_start: Literal["even", "random"] = Field(
+        "even",
+        description=(
+            "pal: where the users' weights start: an even mix of the prototypes, or the softmax of standard "
+            "normal numbers, as in the authors' code."
+        ),
+    )
     schedule: Literal["one_cycle", "constant"] = Field(
         "one_cycle", description="Learning rates over the run: one cycle up and down, or constant."
     )
     epochs: int = Field(10, ge=1, description="Passes over the comparisons.")
+    max_steps: int = Field(
+        0,
+        ge=0,
+        description=(
+            "Steps of the optimiser at which to stop: fewer epochs then, in whole ones and at least one, "
+            "with about as many looks at the validation comparisons; 0: no bound."
+        ),
+    )
     batch_size: int = Field(
         1024,
         ge=0,
@@ -152,6 +191,10 @@ class FitConfig(Config):
         description="mixture: how many of a user's answers count at the start; in the end all do.",
     )
     validate_every: int = Field(1, ge=1, description="Epochs between looks at the validation comparisons.")
+    best_by: Literal["accuracy", "loss"] = Field(
+        "accuracy",
+        description="What makes a look at the validation comparisons the best: accuracy or loss.",
+    )
     patience: int = Field(0, ge=0, description="Looks without a better one before stopping; 0: never.")
     restarts: int = Field(
         1, ge=1, description="Fits from different starts; the one of lowest training loss is kept."
@@ -160,8 +203,21 @@ class FitConfig(Config):
     @model_validator(mode="after")
     def _needs_a_likelihood(self) -> "FitConfig":
         if self.objective == "mixture" and self.loss != "logistic":
-            raise ValueError("loss must be 'logistic' with objective 'mixture', got 'hinge'")
+            raise ValueError(f"loss must be 'logistic' with objective 'mixture', got {self.loss!r}")
+        if self.objective == "mixture" and self.bound_loss:
+            raise ValueError(f"bound_loss must be 0 with objective 'mixture', got {self.bound_loss:g}")
         return self
+
+    def plan(self, n_batches: int) -> tuple[int, int]:
+        """Epochs to run, and epochs between looks at the validation comparisons.
+
+        Args:
+            n_batches: Steps of one epoch.
+        """
+        if not self.max_steps or self.epochs * n_batches <= self.max_steps:
+            return self.epochs, self.validate_every
+        epochs = max(1, self.max_steps // n_batches)
+        return epochs, max(1, round(self.validate_every * epochs / self.epochs))
 
 
 def explain(error: ValidationError) -> str:
@@ -189,8 +245,23 @@ def explain(error: ValidationError) -> str:
 
 
 # Options that differ from the defaults above, by preset and model. `paper` is what the text states (D4, D6,
-# D8, D13, D14); where it is silent (batch size, the toy's loss) the authors' code decides. `ours` was found
-# on validation comparisons of the simulation and of Persona alone.
+# D8, D13, D14); where it is silent (batch size, the toy's loss) the authors' code decides. `authors` is that
+# code: three linear layers (D9), AdamW on batches of 16,384 with the bound loss (D13, D14), plain distances
+# (D4), the least validation loss kept. `ours` was found on validation comparisons of the simulation and of
+# Persona alone.
+_AUTHORS_HEAD = {"hidden_layers": 2, "hidden": 0, "dropout": 0.5, "dropout_first": True}
+_AUTHORS_FIT = {
+    "learning_rate": 1e-4,
+    "weight_decay": 1e-2,
+    "weights_learning_rate": 5e-3,
+    "weights_start": "random",
+    "bound_loss": 1.0,
+    "bound": 4.0,
+    "schedule": "constant",
+    "epochs": 50,
+    "batch_size": 16_384,
+    "best_by": "loss",
+}
 _PRESETS: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {
     ("ours", "A"): (
         {"hidden_layers": 0, "bias": False},
@@ -245,7 +316,17 @@ _PRESETS: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {
             "batch_size": 256,
         },
     ),
+    ("authors", "A"): (
+        {**_AUTHORS_HEAD, "distance": "l2", "prototypes": "input"},
+        {**_AUTHORS_FIT, "loss": "hinge"},
+    ),
+    ("authors", "B"): (
+        {**_AUTHORS_HEAD, "normalise": "mixed", "scale": 1 / 0.07, "learn_scale": True},
+        {**_AUTHORS_FIT, "scale_learning_rate": 0.1},
+    ),
 }
+
+PRESETS = tuple(dict.fromkeys(name for name, _ in _PRESETS))
 
 
 def preset(
@@ -258,7 +339,7 @@ def preset(
     """The options of a preset, with some set otherwise.
 
     Args:
-        name: `paper`, the text's hyper-parameters, or `ours`.
+        name: `paper`, the text's hyper-parameters; `authors`, their released code's; or `ours`.
         model: A or B.
         head: Options of `HeadConfig` that differ from the preset.
         fit: Options of `FitConfig` that differ from the preset.
@@ -267,7 +348,9 @@ def preset(
         PalError: If the preset or an option is unknown, or a value not allowed.
     """
     if (name, model) not in _PRESETS:
-        raise PalError(f"preset must be one of ours, paper and model A or B, got {name!r} and {model!r}")
+        raise PalError(
+            f"preset must be one of {', '.join(PRESETS)} and model A or B, got {name!r} and {model!r}"
+        )
     head_options, fit_options = _PRESETS[name, model]
     return (
         HeadConfig.of(**{"model": model, **head_options, **(head or {})}),

@@ -5,13 +5,12 @@ or max) and unit length, in float32. Everything else is refused. What was writte
 `RewardModel.score` before it is put in its place.
 """
 
-import secrets
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from pal import encoders
@@ -19,6 +18,7 @@ from pal.aggregates import Aggregate, rewards_at, weights_of
 from pal.errors import PalError
 from pal.model import RewardModel, User
 from pal.reader import IN_PACKAGES
+from pal.writing import new_folder, write_bytes
 
 PROBES = (
     "Yes.",
@@ -82,19 +82,16 @@ def export_scalar(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PalError(f"{folder} must not be there yet, or be an empty folder; choose another place")
     made, tokenizer = _made(model, user, prompt)
-    new = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.new")
-    try:
-        made.save_pretrained(new)
-        tokenizer.save_pretrained(new)
+    with new_folder(folder) as new:
+        try:
+            made.save_pretrained(new)
+            tokenizer.save_pretrained(new)
+        except (OSError, SafetensorError) as error:  # safetensors has one of its own for a full disk
+            raise PalError(f"{folder} cannot be written ({error}); choose another place") from None
         about = made.config.made_from
         card = CARD.format(**about, prompts=PROMPTS[made.config.prompts])
-        (new / "README.md").write_text(card, encoding="utf-8")
+        write_bytes(new / "README.md", card.encode("utf-8"))
         _hold_to(model, new, user, prompt)
-        if folder.exists():
-            folder.rmdir()
-        new.replace(folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def _made(model: RewardModel, user: User | Aggregate, prompt: str | None) -> tuple[Any, Any]:

@@ -9,7 +9,7 @@ Shapes used in this module:
     K       prototypes
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from math import isfinite
@@ -21,9 +21,9 @@ from torch import Tensor
 from pal.comparisons import Comparisons, Embeddings, distinct_rows
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
-from pal.heads import FixedIdealPoints, Head, make_head
+from pal.heads import Head, make_head
 from pal.losses import LOSSES, expected_loss, weighted_mean
-from pal.objectives import FixedWeights, Mixture, Objective, PerComparison
+from pal.objectives import FixedWeights, Mixture, Objective, PerComparison, user_balanced
 
 Progress = Callable[[int, float], None]
 
@@ -77,6 +77,26 @@ def fit(
         PalError: If there is nothing to train on, K exceeds the users, weights have another shape, rows
             point nowhere, or the loss is not finite.
     """
+    check_task(train, n_users, head, weights)
+    embeddings, train = embeddings.to(device), train.to(device)
+    if config.weighting == "users":
+        train = user_balanced(train, n_users)
+    val = val.to(device) if val is not None and len(val) else None
+    fits = [
+        _fit_once(embeddings, train, val, n_users, head, config, weights, device, seed + restart, progress)
+        for restart in range(config.restarts)
+    ]
+    return min(fits, key=lambda fitted: fitted.train_loss)
+
+
+def check_task(
+    train: Comparisons, n_users: int, head: HeadConfig, weights: Float[Tensor, "users K"] | None
+) -> None:
+    """Make sure that there is something to fit, and that K and the weights given suit the users.
+
+    Raises:
+        PalError: If not.
+    """
     if not len(train):
         raise PalError("train must hold at least one comparison, got none")
     if n_users < head.K and weights is None:
@@ -84,13 +104,6 @@ def fit(
     if weights is not None and weights.shape != (n_users, head.K):
         shape = tuple(weights.shape)
         raise PalError(f"weights must have the shape (n_users, K) = {(n_users, head.K)}, got {shape}")
-    embeddings, train = embeddings.to(device), train.to(device)
-    val = val.to(device) if val is not None and len(val) else None
-    fits = [
-        _fit_once(embeddings, train, val, n_users, head, config, weights, device, seed + restart, progress)
-        for restart in range(config.restarts)
-    ]
-    return min(fits, key=lambda fitted: fitted.train_loss)
 
 
 def _fit_once(
@@ -120,7 +133,7 @@ def _fit_once(
     head.eval()
     with torch.inference_mode():
         final = objective.weights(head)
-        loss = _finite(mean_loss(head, final, embeddings, train, config), config.epochs)
+        loss = check_finite(mean_loss(head, final, embeddings, train, config), config.epochs)
     return Fitted(head.requires_grad_(requires_grad=False), final.clone(), loss, history)
 
 
@@ -149,23 +162,26 @@ def _descend(
     progress: Progress | None,
 ) -> list[dict[str, float]]:
     """Run the epochs, and leave head and objective as they were at the best look."""
-    optimiser = _optimiser(head, objective, config)
-    total = config.epochs * objective.n_batches
-    schedule = _schedule(optimiser, config, total)
+    optimiser = make_optimiser(head.named_parameters(), objective.parameters(), config)
+    epochs, every = config.plan(objective.n_batches)
+    schedule = make_schedule(optimiser, config, epochs * objective.n_batches)
     history: list[dict[str, float]] = []
     best, best_state, looks_since = None, None, 0
-    for epoch in range(1, config.epochs + 1):
-        loss = _epoch(head, objective, optimiser, schedule, epoch, config)
+    for epoch in range(1, epochs + 1):
+        loss = _epoch(head, objective, optimiser, schedule, epoch, epochs)
         if progress is not None:
             progress(epoch, loss)
-        if epoch % config.validate_every and epoch < config.epochs:
+        if epoch % every and epoch < epochs:
             continue
         look = {"epoch": float(epoch), "loss": loss}
         history.append(look)
         if val is None:
             continue
-        look |= _validate(head, objective, embeddings, val, config)
+        head.eval()
+        with torch.inference_mode():
+            look |= validate(head, objective.weights(head), embeddings, val, config)
         score = (look["val_accuracy"], -look["val_loss"])
+        score = score if config.best_by == "accuracy" else score[::-1]
         looks_since += 1
         if best is None or score > best:
             best, looks_since = score, 0
@@ -184,12 +200,12 @@ def _epoch(
     optimiser: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler | None,
     epoch: int,
-    config: FitConfig,
+    epochs: int,
 ) -> float:
     head.train()
     total, count = torch.zeros((), device=objective.device), 0
     for number, batch in enumerate(objective.batches()):
-        done = (epoch - 1 + number / objective.n_batches) / config.epochs
+        done = (epoch - 1 + number / objective.n_batches) / epochs
         loss = objective.loss(head, batch, done)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -198,10 +214,15 @@ def _epoch(
             schedule.step()
         total += loss.detach()
         count += 1
-    return _finite((total / count).item(), epoch)
+    return check_finite((total / count).item(), epoch)
 
 
-def _finite(loss: float, epoch: int) -> float:
+def check_finite(loss: float, epoch: int) -> float:
+    """The loss, or an error that names its epoch.
+
+    Raises:
+        PalError: If the loss is not finite.
+    """
     if not isfinite(loss):
         raise PalError(
             f"the loss became {loss} in epoch {epoch}; lower learning_rate, or look for NaN in the embeddings"
@@ -209,23 +230,34 @@ def _finite(loss: float, epoch: int) -> float:
     return loss
 
 
-def _optimiser(head: Head, objective: Objective, config: FitConfig) -> torch.optim.Optimizer:
-    """Fused: over these few dozen small tensors the plain one takes ten times as long."""
-    shared, mixing = [], list(objective.parameters())
-    for name, parameter in head.named_parameters():
-        fast = isinstance(head, FixedIdealPoints) and name == "prototypes"
-        (mixing if fast else shared).append(parameter)
+def make_optimiser(
+    named: Iterable[tuple[str, Tensor]], mixing: Iterable[Tensor], config: FitConfig
+) -> torch.optim.Optimizer:
+    """Fused: over these few dozen small tensors the plain one takes ten times as long.
+
+    Args:
+        named: A head's parameters; model A's prototypes learn at the rate of the users' weights, model B's
+            scale at its own where that is set.
+        mixing: What else learns at that rate.
+        config: Kind, rates and decay.
+    """
+    shared, scale, fast = [], [], list(mixing)
+    homes = {"prototypes": fast, "log_scale": scale if config.scale_learning_rate else shared}
+    for name, parameter in named:
+        homes.get(name, shared).append(parameter)
     groups = [
         {"params": shared, "lr": config.learning_rate, "weight_decay": config.weight_decay},
-        {"params": mixing, "lr": config.weights_learning_rate, "weight_decay": 0.0},
+        {"params": scale, "lr": config.scale_learning_rate, "weight_decay": 0.0},
+        {"params": fast, "lr": config.weights_learning_rate, "weight_decay": 0.0},
     ]
     kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
     return kind([group for group in groups if group["params"]], fused=True)
 
 
-def _schedule(
+def make_schedule(
     optimiser: torch.optim.Optimizer, config: FitConfig, total: int
 ) -> torch.optim.lr_scheduler.LRScheduler | None:
+    """The learning rates of a run of `total` steps, or None where they stay."""
     if config.schedule == "constant":
         return None
     peaks = [group["lr"] for group in optimiser.param_groups]
@@ -234,14 +266,17 @@ def _schedule(
     )
 
 
-def _validate(
-    head: Head, objective: Objective, embeddings: Embeddings, val: Comparisons, config: FitConfig
+def validate(
+    head: Head,
+    weights: Float[Tensor, "users K"],
+    embeddings: Embeddings,
+    val: Comparisons,
+    config: FitConfig,
 ) -> dict[str, float]:
-    head.eval()
-    with torch.inference_mode():
-        margin = margins(head, objective.weights(head), embeddings, val)
-        loss = weighted_mean(expected_loss(LOSSES[config.loss], margin, val.label), val.weight)
-        right = (margin > 0).float() + 0.5 * (margin == 0).float()
+    """Loss and accuracy on validation comparisons, of a head in evaluation mode."""
+    margin = margins(head, weights, embeddings, val)
+    loss = weighted_mean(expected_loss(LOSSES[config.loss], margin, val.label), val.weight)
+    right = (margin > 0).float() + 0.5 * (margin == 0).float()
     return {"val_loss": loss.item(), "val_accuracy": right.mean().item()}
 
 

@@ -77,6 +77,16 @@ class Head(nn.Module, ABC):
     ) -> Float[Tensor, " n"]:
         """Score each response for aligned weights; only differences for one user and prompt mean anything."""
 
+    @abstractmethod
+    def ideal_lengths(
+        self, read: Float[Tensor, "n read"], weights: Float[Tensor, "n K"]
+    ) -> Float[Tensor, " n"]:
+        """How long each aligned user's ideal point is, for the question's prompt, before normalisation.
+
+        Raises:
+            PalError: If what was read does not tell.
+        """
+
     def prototype_margins(self, read: Float[Tensor, "q read"]) -> Float[Tensor, "q K"]:
         """The margin of every question for a user at each prototype."""
         return self.margins_at(read, torch.eye(self.config.K, device=read.device))
@@ -142,6 +152,13 @@ class FixedIdealPoints(Head):
         if self.config.distance == "squared":  # |s-a|^2 - |f-a|^2 = (s-f).(s+f-2a): no cancellation
             return ((second - first) * (second + first - 2 * ideal)).sum(1)
         return _distance(second, ideal) - _distance(first, ideal)
+
+    @override
+    def ideal_lengths(
+        self, read: Float[Tensor, "n read"], weights: Float[Tensor, "n K"]
+    ) -> Float[Tensor, " n"]:
+        ideal = self.ideal_points(weights)
+        return _distance(ideal, torch.zeros_like(ideal))
 
     @override
     def margins_at(
@@ -275,8 +292,25 @@ class PromptedIdealPoints(Head):
         along = (read[:, :K] * weights).sum(1)
         if self.linear:
             return along
-        gram = read[:, K:].view(-1, K, K)
-        return along * _inverse_root(torch.einsum("nkl,nk,nl->n", gram, weights, weights))
+        return along * _inverse_root(self._square_lengths(read, weights))
+
+    def _square_lengths(
+        self, read: Float[Tensor, "n read"], weights: Float[Tensor, "n K"]
+    ) -> Float[Tensor, " n"]:
+        K = self.config.K
+        return torch.einsum("nkl,nk,nl->n", read[:, K:].view(-1, K, K), weights, weights)
+
+    @override
+    def ideal_lengths(
+        self, read: Float[Tensor, "n read"], weights: Float[Tensor, "n K"]
+    ) -> Float[Tensor, " n"]:
+        if self.linear:
+            raise PalError(
+                "bound_loss must be 0 where model B is linear in the weights: no lengths of ideal points are "
+                "kept; set similarity to cosine and normalise to mixed"
+            )
+        # The floor keeps the root's gradient finite where prototypes cancel.
+        return self._square_lengths(read, weights).clamp_min(1e-12).sqrt()
 
     @override
     def margins_at(

@@ -39,7 +39,21 @@ def hinge(margin: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return torch.relu(1 - margin)
 
 
-LOSSES: dict[str, Loss] = {"logistic": logistic, "hinge": hinge}
+def smooth_hinge(margin: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The hinge with its corner rounded to a parabola between margins 0 and 1 (Rennie and Srebro, 2005).
+
+    1/2 - margin below 0, (1 - margin)^2 / 2 up to 1, nothing above: its gradient is continuous.
+
+    Args:
+        margin: Reward of the chosen response less that of the rejected one, for one user.
+
+    Returns:
+        Losses, never negative; 1/2 at margin 0.
+    """
+    return torch.relu(-margin) + 0.5 * (1 - margin.clamp(0, 1)).square()
+
+
+LOSSES: dict[str, Loss] = {"logistic": logistic, "hinge": hinge, "smooth_hinge": smooth_hinge}
 
 
 def expected_loss(

@@ -12,6 +12,7 @@ from itertools import pairwise
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 from typing_extensions import override
 
 from pal import wide
@@ -29,7 +30,8 @@ class StackedMLP(nn.Module):
     Args:
         dim: Width of the input.
         stack: Number of members.
-        config: `latent`, `hidden_layers`, `hidden`, `activation`, `bias`, `skip` and dropout are read.
+        config: `normalise_inputs`, `latent`, `hidden_layers`, `hidden`, `activation`, `bias`, `skip` and
+            dropout are read.
     """
 
     def __init__(self, dim: int, stack: int, config: HeadConfig) -> None:
@@ -37,18 +39,22 @@ class StackedMLP(nn.Module):
         self.stack, self.latent, self.dropout = stack, config.latent, config.dropout
         self.relu = config.activation == "relu"
         self.workspace = wide.Buffers()  # `buffers` is a method of every torch module
-        self.hidden = config.hidden if config.hidden_layers else 0
+        self.unit = config.normalise_inputs
+        width = config.hidden or config.latent
+        self.hidden = width if config.hidden_layers else 0
         self.identity = bool(config.skip and self.hidden and dim == config.latent)
         linear_skip = config.skip and self.hidden and not self.identity
         self.skip_width = config.latent if linear_skip or not self.hidden else 0
         self.first = nn.Linear(dim, stack * (self.hidden + self.skip_width), bias=config.bias)
-        widths = [config.hidden] * config.hidden_layers + [config.latent]
+        widths = [width] * config.hidden_layers + [config.latent]
         self.later = nn.ModuleList(BatchedLinear(stack, a, b, bias=config.bias) for a, b in pairwise(widths))
         drop, activate = nn.Dropout(config.dropout), ACTIVATIONS[config.activation]()
         self.bend = nn.Sequential(*((drop, activate) if config.dropout_first else (activate, drop)))
 
     def forward(self, x: Float[Tensor, "rows dim"]) -> Float[Tensor, "stack rows latent"]:
         """Map each row by every member; under bfloat16 autocast by the written-out road of `pal.wide`."""
+        if self.unit:
+            x = functional.normalize(x, dim=-1)
         if self.relu and wide.autocasting(x):
             return wide.perceptron(self, x.to(wide.HALF))
         first = self.first(x)

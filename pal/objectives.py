@@ -12,6 +12,7 @@ Shapes used in this module:
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations, pairwise
 from math import comb
 
@@ -85,14 +86,15 @@ class Objective(nn.Module, ABC):
 class PerComparison(Objective):
     """The paper's objective: mean loss over comparisons, free simplex weights per user (PAL, section 2.3).
 
-    The logits start at zero with a little noise (D16): everyone an even mix.
+    The logits start at zero with a little noise (D16), everyone an even mix, or as `weights_start` says.
     """
 
     def __init__(
         self, embeddings: Embeddings, train: Comparisons, config: FitConfig, n_users: int, K: int
     ) -> None:
         super().__init__(embeddings, train, config)
-        self.logits = nn.Parameter(0.01 * torch.randn(n_users, K))
+        spread = 1.0 if config.weights_start == "random" else 0.01
+        self.logits = nn.Parameter(spread * torch.randn(n_users, K))
 
     @override
     def loss(self, head: Head, batch: Comparisons, done: float) -> Float[Tensor, ""]:
@@ -224,11 +226,28 @@ def simplex_grid(K: int, max_points: int) -> Float[Tensor, "points K"]:
 def _pairwise_loss(
     objective: Objective, head: Head, batch: Comparisons, weights: Float[Tensor, "n K"]
 ) -> Float[Tensor, ""]:
+    config = objective.config
     asked, place = distinct_rows(batch.question, len(batch.questions))
-    read = objective.read(head, batch.questions[asked])
-    margin = head.margin(read.index_select(0, place), weights) * batch.sign
-    losses = expected_loss(LOSSES[objective.config.loss], margin, batch.label)
-    return weighted_mean(losses, batch.weight)
+    read = objective.read(head, batch.questions[asked]).index_select(0, place)
+    margin = head.margin(read, weights) * batch.sign
+    loss = weighted_mean(expected_loss(LOSSES[config.loss], margin, batch.label), batch.weight)
+    if not config.bound_loss:
+        return loss
+    # Summed, not averaged, over the batch, as in the authors' code (D13).
+    return loss + config.bound_loss * torch.relu(head.ideal_lengths(read, weights) - config.bound).sum()
+
+
+def user_balanced(train: Comparisons, n_users: int) -> Comparisons:
+    """The same comparisons, weighted so that every user with any counts alike; 1 in the mean.
+
+    Args:
+        train: Comparisons, which may have weights: they keep their shares within a user.
+        n_users: Length of the weights table that `train.user` points into.
+    """
+    weight = torch.ones_like(train.sign) if train.weight is None else train.weight
+    total = weight.new_zeros(n_users).index_add(0, train.user, weight)
+    share = weight / total.index_select(0, train.user)
+    return replace(train, weight=share * (len(train) / share.sum()))
 
 
 def _blocks(counts: Int[Tensor, " users"], size: int) -> Iterator[Int[Tensor, " block"]]:

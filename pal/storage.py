@@ -8,11 +8,7 @@ saving another one in its place takes it away.
 
 import hashlib
 import json
-import os
-import secrets
-import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +17,7 @@ import safetensors.torch
 from torch import Tensor
 
 from pal.errors import PalError
+from pal.writing import new_folder, write_bytes
 
 FORMAT = "pal-reward-model"
 VERSION = 1
@@ -32,9 +29,7 @@ TENSORS, USERS, CONFIG, CARD = "model.safetensors", "users.json", "config.json",
 def write_folder(
     folder: Path, tensors: dict[str, Tensor], user_ids: list[str], about: dict[str, Any]
 ) -> None:
-    """Write a model beside its place, then move it there.
-
-    Killed at any moment, this leaves the old model, the new one, or (between two renames) none; never a mix.
+    """Write a model beside its place, then have them change places; see `pal.writing.new_folder`.
 
     Args:
         folder: Where to; made where missing, replaced where it holds a model.
@@ -43,7 +38,8 @@ def write_folder(
         about: What else `config.json` tells.
 
     Raises:
-        PalError: If something else than a saved model stands there, or `about` is not JSON.
+        PalError: If something else than a saved model stands there, it cannot be written, or `about` is not
+            JSON.
     """
     _check_place(folder.absolute())
     files = {
@@ -71,7 +67,7 @@ def place_folder(folder: Path, files: dict[str, bytes]) -> None:
     """Put a saved model's files where they belong, all of them or none; see `write_folder`.
 
     Raises:
-        PalError: If something else than a saved model stands there.
+        PalError: If something else than a saved model stands there, or it cannot be written.
     """
     folder = folder.absolute()
     _check_place(folder)
@@ -90,26 +86,9 @@ def _check_place(folder: Path) -> None:
 
 
 def _place(folder: Path, files: dict[str, bytes]) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    token = secrets.token_hex(4)
-    new, old = (folder.with_name(f".{folder.name}.{token}.{end}") for end in ("new", "old"))
-    try:
-        new.mkdir()
+    with new_folder(folder) as new:
         for name, data in files.items():
-            with (new / name).open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        if folder.exists():
-            folder.replace(old)
-        new.replace(folder)
-    except BaseException:
-        if old.exists() and not folder.exists():
-            old.replace(folder)
-        raise
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+            write_bytes(new / name, data)
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], list[str], dict[str, Tensor]]:
@@ -207,25 +186,3 @@ def _parsed(path: Path, data: bytes) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise PalError(f"{path} must be JSON, got something else ({error}); fit or copy it again") from None
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file beside its place and move it there: killed at any moment, the old one or the new one.
-
-    Raises:
-        PalError: If it cannot be written.
-    """
-    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with new.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            new.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise PalError(f"{path} cannot be written ({error.strerror}); choose another place") from None
-        raise

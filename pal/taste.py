@@ -24,8 +24,8 @@ from torch import Tensor
 from pal.adapt import Prior
 from pal.errors import PalError
 from pal.saved import SavedModel
-from pal.storage import write_file
 from pal.taste_html import drawn
+from pal.writing import write_bytes
 
 FORMAT = "pal-taste"
 VERSION = 1
@@ -197,7 +197,7 @@ class Taste:
 
     def save(self, path: Path | str) -> None:
         """Write it to a file, whole or not at all."""
-        write_file(Path(path), (self.to_json() + "\n").encode("ascii"))
+        write_bytes(Path(path), (self.to_json() + "\n").encode("ascii"))
 
     @classmethod
     def load(cls, path: Path | str, model: SavedModel | None = None) -> "Taste":

@@ -76,6 +76,20 @@ def encode(dataset: Dataset) -> None:
     encode.main(_known(dataset))
 
 
+@app.command("choose-k")
+def choose_k(
+    dataset: Dataset,
+    *,
+    if_auto: Annotated[
+        bool, typer.Option("--if-auto", help="Only where model.K is auto; else note the number.")
+    ] = False,
+) -> None:
+    """Find how many prototypes a dataset asks for, by cross-validation."""
+    from pipeline import choose_k
+
+    choose_k.main(_known(dataset), always=not if_auto)
+
+
 @app.command()
 def train(dataset: Dataset) -> None:
     """Fit the head, and the baselines beside it."""
@@ -149,16 +163,19 @@ def _known(dataset: str) -> str:
 def main() -> None:
     """Run a command; what a user can mend is one sentence and exit code 1."""
     try:
-        app()
-    except PipelineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except Exception as error:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # or it would fail when Python ends, with nobody to tell
+    except (PipelineError, OSError, ValueError) as error:
         from pal.errors import PalError
+        from pal.writing import forget_output, sentence
 
-        if not isinstance(error, PalError):
+        if isinstance(error, ValueError) and not isinstance(error, PalError):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {sentence(error) if isinstance(error, OSError) else error}", file=sys.stderr)
+        if isinstance(error, OSError):
+            forget_output()
         sys.exit(1)
 
 

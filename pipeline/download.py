@@ -3,13 +3,13 @@
 What is pinned is the sha256 of every file; the bytes lie outside the repository, once for all datasets.
 """
 
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TypeVar
 
+from pal import temporaries
 from pipeline import datasets, layout, params, progress, raw
 from pipeline.datasets import Remote
 from pipeline.errors import PipelineError
@@ -51,10 +51,9 @@ def _check_names(files: list[raw.RawFile], dataset: str) -> None:
 
 def made(make: Callable[[Path], None]) -> list[raw.RawFile]:
     """The files of a source that the program makes itself."""
-    layout.store().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=layout.store()) as folder:
-        make(Path(folder))
-        return [raw.move_in(path, path.name) for path in sorted(Path(folder).iterdir())]
+    with temporaries.scratch(layout.store()) as folder:
+        make(folder)
+        return [raw.move_in(path, path.name) for path in sorted(folder.iterdir())]
 
 
 def with_progress(files: Collection[T]) -> Iterator[T]:

@@ -7,16 +7,16 @@ they are read, so that a flipped bit is an error and never another vector.
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pal import temporaries
 from pipeline import code, hashes, layout, shards
 from pipeline.errors import PipelineError
-from pipeline.files import sha256_of, write_json
+from pipeline.files import new_file, write_json
 from pipeline.shards import Embedder
 
 if TYPE_CHECKING:
@@ -98,13 +98,10 @@ class EmbeddingStore:
 
     def add(self, ids: "np.ndarray | list[str]", vectors: "np.ndarray") -> None:
         """Keep vectors, under a name that appears when the file is whole."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / ABOUT).exists():
             write_json(self.folder / ABOUT, self._about)
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".") as staging:
-            path = Path(staging) / "new"
-            shards.write(path, ids, vectors, self.embedder)
-            path.replace(self.folder / f"{sha256_of(path)}.parquet")
+        with new_file(self.folder, name=lambda sha256: f"{sha256}.parquet") as out:
+            shards.write_to(out, ids, vectors, self.embedder)
 
     def gather(self, places: Places, rows: int) -> Iterator["np.ndarray"]:
         """Vectors of found items in their order, in parts of at most so many rows.
@@ -118,8 +115,8 @@ class EmbeddingStore:
         if len(parts) <= 1:
             yield self._part(places, slice(None))
             return
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".") as folder:
-            spread = [Path(folder) / f"{number}" for number in range(len(parts))]
+        with temporaries.scratch(self.folder) as folder:
+            spread = [folder / f"{number}" for number in range(len(parts))]
             self._spread(places, rows, spread)
             for number, start in enumerate(parts):
                 count = min(rows, len(places.file) - start)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pal import encoders
-from pipeline import encode_images, encode_texts, layout, params, raw, shards, sums, tables, uses
+from pipeline import encode_images, encode_texts, layout, params, raw, shards, tables, uses
 from pipeline.bad_items import BadItem, dropped_csv
 from pipeline.devices import pick
 from pipeline.embedding_store import EmbeddingStore
@@ -48,7 +48,6 @@ def main(dataset: str) -> None:
             about[modality] = {"in": len(part), "out": len(ids), "encoder": asdict(embedder)}
         dropped_csv(folder / "dropped.csv", bad)
         _write_manifest(folder, len(items), about, bad)
-        sums.write(folder)
 
 
 def _embed(

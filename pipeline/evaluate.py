@@ -12,7 +12,7 @@ from typing import Any
 
 from pal.accuracy import bootstrap_interval, calibrate, worst_decile
 from pal.saved import SavedModel
-from pipeline import account, baselines, layout, params, study, sums
+from pipeline import account, baselines, layout, manifest, params, study
 from pipeline.answers import Test, decided, margins_by
 from pipeline.files import new_folder, write_csv, write_json
 from pipeline.gallery import gallery
@@ -65,7 +65,7 @@ def main(dataset: str) -> None:
             ),
         }
         write_json(folder / "evaluated.json", whole)
-        sums.write(folder)
+        manifest.seal(folder)
 
 
 def _models(dataset: str) -> dict[str, SavedModel]:

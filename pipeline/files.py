@@ -1,59 +1,36 @@
-"""Writing: every artefact passes through here, so that nothing under a final name is ever half done."""
+"""Files of stages: written by `pal.writing`, whole or not at all, its errors as ours; and read back."""
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from pal import writing
 from pipeline.errors import PipelineError
 
 
-@contextmanager
-def new_file(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`; what is written there replaces `path` once the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+def new_file(
+    path: Path, *, hashed: bool = False, name: Callable[[str], str] | None = None
+) -> AbstractContextManager[writing.Out]:
+    """A file to write bytes to, that takes its name once the block ends well; see `pal.writing.new_file`."""
+    return writing.new_file(path, hashed=hashed, name=name, error=PipelineError)
 
 
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path`; it takes the place of `path` once the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:50]}."))
-    temporary.chmod(0o755)
-    try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            _sync(file)
-        old = temporary.with_name(f"{temporary.name}.old")
-        if path.exists():
-            path.replace(old)
-        temporary.replace(path)
-        _sync(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def new_folder(path: Path) -> AbstractContextManager[Path]:
+    """A folder to fill, that takes the place of `path` once the block ends well."""
+    return writing.new_folder(path, error=PipelineError)
+
+
+def copy_file(source: Path, path: Path, *, hashed: bool = False) -> writing.Out:
+    """Copy a file's bytes, whole or not at all."""
+    return writing.copy_file(source, path, hashed=hashed, error=PipelineError)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
-    with new_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    writing.write_bytes(path, text.encode("utf-8"), error=PipelineError)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -94,12 +71,3 @@ def sha256_of(path: Path) -> str:
     """The file's sha256, hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Make sure that it is on the disk before a name points to it."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -21,10 +21,18 @@ Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
+def _count_or_auto(value: Any) -> str:
+    """Which of the two a number of prototypes is meant as, so that complaints are about that one."""
+    return "word" if value == "auto" else "count"
+
+
 class Model(Config):
     """What params.yaml says of the model for all datasets."""
 
-    K: Some
+    K: Annotated[
+        Annotated[Some, Tag("count")] | Annotated[Literal["auto"], Tag("word")], Discriminator(_count_or_auto)
+    ]
+    most_prototypes: Some
 
 
 class Source(Config):
@@ -250,16 +258,19 @@ class Encode(Config):
     on_bad_item: Literal["fail", "skip"]
 
 
+PresetName = Literal["ours", "paper", "authors"]
+
+
 class Preset(Config):
     """The starting point of each dataset's options."""
 
-    simulated: Literal["ours", "paper"]
-    persona: Literal["ours", "paper"]
-    pickafilter: Literal["ours", "paper"]
-    pickapic_v1: Literal["ours", "paper"]
-    pickapic_v2: Literal["ours", "paper"]
-    summarize: Literal["ours", "paper"]
-    own: Literal["ours", "paper"]
+    simulated: PresetName
+    persona: PresetName
+    pickafilter: PresetName
+    pickapic_v1: PresetName
+    pickapic_v2: PresetName
+    summarize: PresetName
+    own: PresetName
 
 
 class Choices(Config):

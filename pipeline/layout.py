@@ -11,6 +11,7 @@ STAGES = (
     "recolour",
     "split",
     "encode",
+    "choose-k",
     "train",
     "evaluate",
     "report",
@@ -19,6 +20,11 @@ PARAMS = Path("params.yaml")
 SAMPLES = Path("data/sample")
 CODE = Path("data/code")
 REPORT = Path("data/report/report.html")
+
+
+def module(stage: str) -> str:
+    """The name of a stage's module: Python's names have no hyphens."""
+    return stage.replace("-", "_")
 
 
 def project_root() -> Path:
@@ -67,6 +73,11 @@ def splits(dataset: str) -> Path:
 def embeddings(dataset: str) -> Path:
     """What encode writes: Parquet shards."""
     return Path("data/embeddings") / dataset
+
+
+def chosen(dataset: str) -> Path:
+    """What choose-k writes: the number of prototypes, and the curve that chose it."""
+    return Path("data/chosen") / f"{dataset}.json"
 
 
 def models(dataset: str) -> Path:

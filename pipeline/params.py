@@ -31,7 +31,7 @@ from pipeline.knobs import (
     Train,
 )
 
-TAGS = ("word", "shares", "name", "map")
+TAGS = ("count", "word", "shares", "name", "map")
 
 
 class Params(Config):
@@ -76,6 +76,8 @@ class Params(Config):
             "simulated": self.prepare.simulated.seen_users,
             "persona": len(persona.personas) * persona.users_per_group,
         }
+        if self.model.K == "auto":
+            return self
         for name in self.datasets:
             if seen.get(name, self.model.K) < self.model.K:
                 raise ValueError(
@@ -84,8 +86,12 @@ class Params(Config):
                 )
         return self
 
-    def configs(self, dataset: str) -> tuple[HeadConfig, FitConfig]:
+    def configs(self, dataset: str, K: int | None = None) -> tuple[HeadConfig, FitConfig]:
         """The dataset's head and fit options: its preset, with what params.yaml sets otherwise.
+
+        Args:
+            dataset: Its name.
+            K: Prototypes; None takes model.K, and 1 where that is auto.
 
         Raises:
             PipelineError: If an option is unknown or its value not allowed.
@@ -93,12 +99,13 @@ class Params(Config):
         head = _options("head", dataset, getattr(self.head, dataset), HeadConfig)
         fit = _options("train", dataset, getattr(self.train, dataset), FitConfig)
         model = head.pop("model", None)
+        K = K or (1 if self.model.K == "auto" else self.model.K)
         if model not in ("A", "B"):
             raise PipelineError(
                 f"head.{dataset}.model in {layout.PARAMS} must be one of 'A', 'B', got {model!r}"
             )
         try:
-            return preset(getattr(self.preset, dataset), model, head={**head, "K": self.model.K}, fit=fit)
+            return preset(getattr(self.preset, dataset), model, head={**head, "K": K}, fit=fit)
         except PalError as error:
             section = "head" if str(error).split()[0] in HeadConfig.model_fields else "train"
             raise PipelineError(f"{section}.{dataset}.{error} (in {layout.PARAMS})") from None

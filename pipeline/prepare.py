@@ -1,6 +1,6 @@
 """prepare: turn raw files, or nothing but a seed, into items and pairs."""
 
-from pipeline import datasets, layout, params, raw, sums, tables
+from pipeline import datasets, layout, params, raw, tables
 from pipeline.files import new_folder
 from pipeline.manifest import write as write_manifest
 
@@ -13,5 +13,4 @@ def main(dataset: str) -> None:
     with new_folder(layout.prepared(dataset)) as out:
         counts = datasets.of(dataset).prepare(values, files, out)
         write_manifest(out, counts, out / tables.PAIRS, source=manifest.source)
-        sums.write(out)
     print(f"prepare@{dataset}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))

@@ -1,13 +1,11 @@
 """Raw files: pinned by their sha256 in a small manifest, their bytes in the store, shared by all datasets."""
 
-import hashlib
-import json
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import hashes, layout, uses
+from pal import writing
+from pipeline import hashes, layout, sums, uses
 from pipeline.errors import PipelineError
 from pipeline.files import new_file, read_json, sha256_of, write_json
 
@@ -73,9 +71,9 @@ def keep(path: Path, name: str | None = None) -> RawFile:
     sha256 = sha256_of(path)
     home = home_of(sha256)
     if home.is_symlink() or not home.exists():  # what a link leads to may change or go
-        with new_file(home) as temporary:
-            shutil.copyfile(path, temporary)
-            if sha256_of(temporary) != sha256:
+        with new_file(home, hashed=True) as out, path.open("rb") as file:
+            writing.copy_into(file, out)
+            if out.sha256 != sha256:
                 raise PipelineError(f"{path} changed while it was being copied; run the stage again")
     return RawFile(name or path.name, sha256, path.stat().st_size)
 
@@ -84,10 +82,8 @@ def link(path: Path, name: str | None = None) -> RawFile:
     """Have the store point to a file where it lies, in place of a copy, and say which bytes it has."""
     sha256 = hashes.sha256(path)
     home = home_of(sha256)
-    home.parent.mkdir(parents=True, exist_ok=True)
     if not home.exists() or hashes.sha256(home) != sha256:  # or an older link leads elsewhere by now
-        home.unlink(missing_ok=True)
-        home.symlink_to(path.resolve())
+        writing.link_file(path.resolve(), home, error=PipelineError)
     return RawFile(name or path.name, sha256, path.stat().st_size)
 
 
@@ -100,9 +96,7 @@ def move_in(path: Path, name: str, sha256: str | None = None) -> RawFile:
         sha256: Of its bytes, where that is known already.
     """
     size, sha256 = path.stat().st_size, sha256 or sha256_of(path)
-    home = home_of(sha256)
-    home.parent.mkdir(parents=True, exist_ok=True)
-    path.replace(home)
+    writing.move_file(path, home_of(sha256), error=PipelineError)
     return RawFile(name, sha256, size)
 
 
@@ -135,8 +129,7 @@ def stored(file: RawFile, dataset: str) -> Path:
 
 def write_manifest(dataset: str, manifest: Manifest) -> None:
     """Write what download found, with a seal over it."""
-    values = asdict(manifest)
-    write_json(layout.raw(dataset), {**values, "seal": _seal(values)})
+    write_json(layout.raw(dataset), sums.sealed(asdict(manifest)))
     uses.record(dataset, "raw")
 
 
@@ -147,15 +140,8 @@ def read_manifest(dataset: str) -> Manifest:
         PipelineError: If it is missing, or not what was written.
     """
     path, stage = layout.raw(dataset), f"download@{dataset}"
-    values: dict[str, Any] = read_json(path, stage)
-    seal = values.pop("seal", None) if isinstance(values, dict) else None
-    if seal is None or seal != _seal(values):
-        raise PipelineError(f"{path} is damaged (its seal does not fit); run `dvc repro -f -s {stage}`")
+    values: dict[str, Any] = sums.unsealed(path, read_json(path, stage), stage)
     return Manifest(values["source"], values["revision"], [RawFile(**file) for file in values["files"]])
-
-
-def _seal(values: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def home_of(sha256: str) -> Path:

@@ -4,13 +4,13 @@ A filter is a property of an item, applied when its pixels are decoded; no pixel
 """
 
 import hashlib
-import shutil
 from typing import TYPE_CHECKING
 
-from pipeline import colour, layout, params, sums, tables
+from pipeline import colour, layout, params, tables
 from pipeline.errors import PipelineError, shorten
-from pipeline.files import new_folder
+from pipeline.files import copy_file, new_folder
 from pipeline.knobs import Filters
+from pipeline.manifest import seal
 from pipeline.manifest import write as write_manifest
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def main(dataset: str) -> None:
         if not isinstance(filters, Filters):
             for name in (tables.ITEMS, tables.PAIRS):
                 tables.read_table(layout.prepared(dataset) / name, f"prepare@{dataset}", columns=[])
-                shutil.copyfile(layout.prepared(dataset) / name, out / name)
-            sums.write(out)
+                copy_file(layout.prepared(dataset) / name, out / name)
+            seal(out)
             return
         items, pairs = (
             tables.read_table(layout.prepared(dataset) / name, f"prepare@{dataset}")
@@ -39,7 +39,6 @@ def main(dataset: str) -> None:
         tables.write_table(out / tables.ITEMS, named, tables.items_schema())
         tables.write_table(out / tables.PAIRS, point(coloured, named), tables.pairs_schema())
         write_manifest(out, _count(pairs, coloured), out / tables.PAIRS, items=counts)
-        sums.write(out)
     filtered = coloured["filtered"].is_not_null().sum()
     print(f"recolour@{dataset}: {filtered:,} of {len(pairs):,} pairs filtered, {len(named):,} items")
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+    from pal.writing import Out
+
 KEY = b"pal"
 PATTERN = "shard-*.parquet"
 ID_BYTES = 16
@@ -74,10 +76,16 @@ def unpacked(ids: "np.ndarray") -> list[str]:
 
 
 def write(path: Path, ids: "list[str] | np.ndarray", vectors: "np.ndarray", embedder: Embedder) -> None:
-    """Write one shard.
+    """Write one shard, whole or not at all; see `write_to`."""
+    with new_file(path) as out:
+        write_to(out, ids, vectors, embedder)
+
+
+def write_to(out: "Out", ids: "list[str] | np.ndarray", vectors: "np.ndarray", embedder: Embedder) -> None:
+    """Write one shard into an open file.
 
     Args:
-        path: Where.
+        out: The file.
         ids: Item ids, one per row.
         vectors: (len(ids), dim) float array; converted to the embedder's dtype.
         embedder: What made them.
@@ -107,11 +115,10 @@ def write(path: Path, ids: "list[str] | np.ndarray", vectors: "np.ndarray", embe
         for name, column in zip(("item_id", "embedding"), columns, strict=True)
     ]
     schema = pa.schema(fields, metadata={KEY: json.dumps(asdict(embedder), sort_keys=True).encode()})
-    with new_file(path) as temporary:
-        pq.write_table(
-            pa.Table.from_arrays(columns, schema=schema), temporary, compression="none",
-            use_dictionary=False, write_statistics=False, row_group_size=max(1, len(names)),
-        )  # fmt: skip
+    pq.write_table(
+        pa.Table.from_arrays(columns, schema=schema), out, compression="none",
+        use_dictionary=False, write_statistics=False, row_group_size=max(1, len(names)),
+    )  # fmt: skip
 
 
 def read(path: Path) -> tuple["np.ndarray", "np.ndarray", Embedder]:

@@ -6,7 +6,7 @@ and what could not be placed is counted.
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline import layout, params, sums, tables
+from pipeline import layout, params, tables
 from pipeline.errors import PipelineError
 from pipeline.files import new_folder
 from pipeline.knobs import SplitShares
@@ -42,7 +42,6 @@ def main(dataset: str) -> None:
             places=_places(splits),
             leakage=report,
         )
-        sums.write(out)
     _tell(dataset, counts["dropped"], users["users_dropped"], splits)
 
 

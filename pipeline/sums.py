@@ -1,49 +1,64 @@
-"""Lists of hashes: each folder that a stage leaves names the sha256 of its files, which readers hold them to.
+"""Hashes that readers hold files to: each folder that a stage leaves lists its files' in its manifest.
 
-Parquet's footer and pages carry no checksum that covers everything, and JSON none at all; without this list a
-flipped bit could become another number. The format is that of `sha256sum`, so that
-`sha256sum --check SHA256SUMS` works too.
+Parquet's footer and pages carry no checksum that covers everything, and JSON none at all; without these a
+flipped bit could become another number. The manifest itself, and each other JSON file that stands alone, ends
+in a seal, the sha256 of all else that it says.
 """
 
+import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 from pipeline import hashes
 from pipeline.errors import PipelineError
-from pipeline.files import sha256_of, write_text
 
-NAME = "SHA256SUMS"
-
-
-def write(folder: Path) -> None:
-    """List every file of a folder, when all are written."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != NAME)
-    lines = [f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
-    write_text(folder / NAME, "".join(lines))
+NAME = "manifest.json"
+SEAL = "seal"
 
 
-def read(path: Path) -> dict[str, str]:
-    """Hashes by the files' places, relative to the list.
+def sealed(values: dict[str, Any]) -> dict[str, Any]:
+    """The same with a seal."""
+    return {**values, SEAL: _seal(values)}
+
+
+def unsealed(path: Path, values: Any, made_by: str) -> dict[str, Any]:
+    """What was sealed.
+
+    Args:
+        path: Where the values are from.
+        values: As they were read.
+        made_by: The stage to run again.
 
     Raises:
-        PipelineError: If it is not such a list.
+        PipelineError: If they are not what was sealed.
     """
-    found = {}
+    again = f"run `dvc repro -f {made_by}`"
+    if not isinstance(values, dict) or SEAL not in values:
+        raise PipelineError(f"{path} is damaged or older than this version (it has no seal); {again}")
+    rest = {name: value for name, value in values.items() if name != SEAL}
+    if values[SEAL] != _seal(rest):
+        raise PipelineError(f"{path} is damaged (its seal does not fit); {again}")
+    return rest
+
+
+def read(path: Path, made_by: str = "") -> dict[str, str]:
+    """The hashes that a manifest lists, by the files' places relative to it.
+
+    Raises:
+        PipelineError: If it is not what was written.
+    """
     try:
-        *lines, rest = path.read_bytes().decode().split("\n")
-        for line in [*lines, *([rest] if rest else [])]:
-            sha256, name = line[:64], line[66:]
-            if rest or line[64:66] != "  " or not name or len(bytes.fromhex(sha256)) != 32:
-                raise ValueError(f"a line {line[:100]!r}")
-            if Path(name).is_absolute() or ".." in Path(name).parts:
-                raise ValueError(f"a file outside, {name[:100]!r}")
-            found[name] = sha256
-    except (OSError, ValueError) as error:
-        raise PipelineError(f"{path} is damaged ({error})") from None
-    return found
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise PipelineError(f"{path} is damaged ({reason}); run `dvc repro -f {made_by}`") from None
+    listed = unsealed(path, values, made_by).get("files", {})
+    return {name: about["sha256"] for name, about in listed.items()}
 
 
 def check(path: Path, made_by: str) -> None:
-    """Hold a file to the list in its folder or in the one above; where there is none, nothing is known.
+    """Hold a file to the manifest in its folder or in the one above; where there is none, nothing is known.
 
     Raises:
         PipelineError: If it is not what was written; `made_by` names the stage to run again.
@@ -54,32 +69,33 @@ def check(path: Path, made_by: str) -> None:
     else:
         return
     name = path.relative_to(folder).as_posix()
-    again = f"run `dvc repro -f {made_by}`"
-    try:
-        listed = read(folder / NAME)
-    except PipelineError as error:
-        raise PipelineError(f"{error}; {again}") from None
-    if name not in listed:
-        raise PipelineError(f"{path} is damaged (no file of its name is in {folder / NAME}); {again}")
+    listed = read(folder / NAME, made_by)
+    if name == NAME:
+        return
     if not path.exists():
         raise PipelineError(f"{path} is missing; run `dvc repro {made_by}`")
+    again = f"run `dvc repro -f {made_by}`"
+    if name not in listed:
+        raise PipelineError(f"{path} is damaged (no file of its name is in {folder / NAME}); {again}")
     if hashes.sha256(path) != listed[name]:
         raise PipelineError(f"{path} is damaged (its hash is not that in {folder / NAME}); {again}")
 
 
 def check_folder(folder: Path, pattern: str, made_by: str) -> None:
-    """Hold all files of a pattern, and that there are no more and no fewer, to the list in the folder above.
+    """Hold all files of a pattern, no more and no fewer, to the manifest in the folder above.
 
     Raises:
         PipelineError: If one is missing, added or not what was written.
     """
     there = {path.name for path in folder.glob(pattern)}
-    sums = folder.parent / NAME
-    if sums.exists():
-        try:
-            names = [Path(name) for name in read(sums)]
-        except PipelineError as error:
-            raise PipelineError(f"{error}; run `dvc repro -f {made_by}`") from None
+    if (manifest := folder.parent / NAME).exists():
+        names = [Path(name) for name in read(manifest, made_by)]
         there |= {path.name for path in names if path.parent.name == folder.name and path.match(pattern)}
     for name in sorted(there):
         check(folder / name, made_by)
+
+
+def _seal(values: dict[str, Any]) -> str:
+    """Over the values as they will be read back: keys as texts, tuples as lists."""
+    plain = json.loads(json.dumps(values))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

@@ -138,8 +138,8 @@ def write_table(path: Path, frame: "pl.DataFrame | pa.Table", schema: "pa.Schema
         else pa.nulls(len(table), field.type)
         for field in schema
     ]
-    with new_file(path) as temporary:
-        pq.write_table(pa.Table.from_arrays(columns, schema=schema), temporary, compression="zstd")
+    with new_file(path) as out:
+        pq.write_table(pa.Table.from_arrays(columns, schema=schema), out, compression="zstd")
 
 
 def read_arrow(path: Path, made_by: str, columns: list[str] | None = None) -> "pa.Table":

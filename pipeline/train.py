@@ -12,7 +12,7 @@ import torch
 from pal.config import FitConfig, HeadConfig
 from pal.fit import Fitted, fit
 from pal.saved import SavedModel
-from pipeline import layout, params, progress, study, sums
+from pipeline import choose_k, layout, manifest, params, progress, study
 from pipeline.devices import pick
 from pipeline.errors import PipelineError
 from pipeline.files import new_folder, write_csv
@@ -24,7 +24,7 @@ CONTROLS = ("k1", "oracle")
 def main(dataset: str) -> None:
     """Fit one dataset's models."""
     values = params.load()
-    head, config = values.configs(dataset)
+    head, config = values.configs(dataset, choose_k.chosen(dataset, values))
     data = study.load(dataset)
     n_users = data.n_users("seen")
     if n_users < head.K:
@@ -43,7 +43,7 @@ def main(dataset: str) -> None:
             shape = head.model_copy(update={"K": weights.shape[1]})
             control = _fit(data, name, shape, config, weights, device, values.train.seed)
             _save(data, control, config, folder / name)
-        sums.write(folder)
+        manifest.seal(folder)
     write_csv(layout.plot("training", dataset), _history(fitted))
 
 

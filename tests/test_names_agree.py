@@ -19,18 +19,19 @@ UNFINGERPRINTED = {"check", "code"}
 
 
 def test_stages_stand_in_one_order_everywhere():
-    commands = [command.callback.__name__ for command in app.registered_commands]
+    commands = [command.name or command.callback.__name__ for command in app.registered_commands]
     assert list(STAGES) == list(layout.STAGES) == commands[: len(STAGES)]
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_stage_is_named_alike_everywhere(name):
+    module = layout.module(name)
     stage = STAGES[name]
     assert stage["desc"].endswith(".")
     assert stage["cmd"].split()[:4] == ["python", "-m", "pipeline", name]
-    assert (ROOT / f"pipeline/{name}.py").exists()
-    assert (ROOT / f"tests/pipeline/test_{name}.py").exists()
-    assert callable(importlib.import_module(f"pipeline.{name}").main)
+    assert (ROOT / f"pipeline/{module}.py").exists()
+    assert (ROOT / f"tests/pipeline/test_{module}.py").exists()
+    assert callable(importlib.import_module(f"pipeline.{module}").main)
     assert name in UNFINGERPRINTED or f"data/code/{name}.txt" in stage["deps"]
 
 

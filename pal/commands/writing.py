@@ -3,13 +3,11 @@
 import csv
 import io
 import json
-import os
-import secrets
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import typer
 
 from pal.commands.tables import Cells, format_of
 from pal.errors import PalError
+from pal.writing import forget_output, new_file
 
 BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 Write = Callable[[list[Cells]], None]
@@ -51,20 +50,8 @@ def _opened(path: str) -> Iterator[io.BufferedIOBase]:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
         return
-    place = Path(path)
-    new = place.with_name(f".{place.name[:50]}.{secrets.token_hex(4)}.new")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with new.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(place)
-    except OSError as error:
-        raise PalError(f"{path} cannot be written ({error.strerror}); choose another place") from None
-    finally:
-        with suppress(OSError):
-            new.unlink(missing_ok=True)
+    with new_file(Path(path)) as file:
+        yield file
 
 
 @contextmanager
@@ -73,8 +60,7 @@ def _quiet_pipe() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        # What is still in the buffer would raise again when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget_output()
         raise typer.Exit(BROKEN_PIPE) from None
 
 

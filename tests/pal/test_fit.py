@@ -112,6 +112,13 @@ def test_best_epoch_on_validation_is_kept(toy):
     assert found == pytest.approx(-max(looks)[1], rel=1e-5)
 
 
+def test_best_epoch_may_be_the_one_of_least_validation_loss(toy):
+    config = FitConfig(epochs=12, learning_rate=1.0, schedule="constant", batch_size=200, best_by="loss")
+    fitted = fit(toy.embeddings, toy.train, n_users=20, head=HEADS["B"], config=config, val=toy.val)
+    found = mean_loss(fitted.head, fitted.weights, toy.embeddings, toy.val, config)
+    assert found == pytest.approx(min(look["val_loss"] for look in fitted.history), rel=1e-5)
+
+
 def test_validation_never_moves_the_parameters(toy):
     """With a single look there is nothing to choose, so validation comparisons leave no trace."""
     config = BRIEF.model_copy(update={"validate_every": 99})

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pal.losses import LOSSES, expected_loss, hinge, logistic, weighted_mean
+from pal.losses import LOSSES, expected_loss, hinge, logistic, smooth_hinge, weighted_mean
 
 
 def test_logistic_is_the_negative_log_likelihood():
@@ -22,6 +22,11 @@ def test_logistic_stays_finite_at_huge_margins():
 def test_hinge_is_zero_from_a_margin_of_one():
     """max(0, 1 - m): 3 at -2, 1 at 0, 0.5 at 0.5, 0 from 1."""
     assert hinge(torch.tensor([-2.0, 0.0, 0.5, 1.0, 4.0])).tolist() == [3.0, 1.0, 0.5, 0.0, 0.0]
+
+
+def test_smooth_hinge_is_a_parabola_between_two_lines():
+    """1/2 - m below 0: 2.5 at -2; (1 - m)^2 / 2: 0.5 at 0, 0.125 at 0.5; 0 from 1."""
+    assert smooth_hinge(torch.tensor([-2.0, 0.0, 0.5, 1.0, 4.0])).tolist() == [2.5, 0.5, 0.125, 0.0, 0.0]
 
 
 def test_expected_loss_averages_over_the_label():

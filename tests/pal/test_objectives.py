@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from pal import objectives
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
-from pal.heads import FixedIdealPoints
-from pal.objectives import FixedWeights, Mixture, Objective, PerComparison, simplex_grid
+from pal.errors import PalError
+from pal.heads import FixedIdealPoints, make_head
+from pal.objectives import FixedWeights, Mixture, Objective, PerComparison, simplex_grid, user_balanced
 
 EMBEDDINGS = Embeddings(torch.zeros(1, 0), torch.tensor([[0.0], [1.0]]))
 
@@ -55,6 +56,54 @@ def test_per_comparison_loss_honours_labels():
     objective = FixedWeights(EMBEDDINGS, train, FitConfig(), torch.tensor([[0.75, 0.25]]))
     loss = objective.loss(line_head(), train, 0.0).item()
     assert loss == pytest.approx((softplus(-0.5) + softplus(0.5)) / 2)
+
+
+def test_bound_loss_is_the_sum_of_how_far_ideal_points_lie_outside():
+    """The ideal point (1/4, 3/4) lies at 3/4 on the line, so a ball of 1/2 is left by 1/4, in two rows: 2 * 2/4."""
+    train = answers([0, 0], [0, 1])
+    weights = torch.tensor([[0.25, 0.75]])
+    config = FitConfig(bound_loss=2.0, bound=0.5)
+    plain = FixedWeights(EMBEDDINGS, train, FitConfig(), weights).loss(line_head(), train, 0.0)
+    bounded = FixedWeights(EMBEDDINGS, train, config, weights).loss(line_head(), train, 0.0)
+    assert (bounded - plain).item() == pytest.approx(1.0)
+
+
+def test_lengths_of_prompted_ideal_points_are_those_before_normalisation():
+    head = make_head(HeadConfig(K=2, normalise="mixed"), prompt_dim=3, response_dim=3).eval()
+    embeddings = Embeddings(torch.randn(4, 3), torch.randn(2, 3))
+    same = torch.zeros(4, dtype=torch.long)
+    questions = Comparisons.of(user=same, prompt=torch.arange(4), chosen=same, rejected=same + 1).questions
+    weights = torch.tensor([[0.3, 0.7]]).expand(4, 2)
+    with torch.no_grad():
+        g = head.g(embeddings.prompts[questions.prompt])
+        expected = (0.3 * g[0] + 0.7 * g[1]).norm(dim=1)
+        lengths = head.ideal_lengths(head.read(embeddings, questions), weights)
+    torch.testing.assert_close(lengths, expected)
+
+
+def test_bound_loss_is_refused_where_lengths_are_not_kept():
+    head = make_head(HeadConfig(K=2, normalise="each"), prompt_dim=3, response_dim=3)
+    with pytest.raises(PalError, match="bound_loss must be 0 where model B is linear in the weights"):
+        head.ideal_lengths(torch.zeros(1, 2), torch.ones(1, 2) / 2)
+
+
+def test_user_balanced_comparisons_count_every_user_alike():
+    """User 0 answers once, user 1 three times: shares 1, 1/3, 1/3, 1/3, which are two; times 4/2 four in all."""
+    train = user_balanced(answers([0, 1, 1, 1], [0, 0, 0, 1]), 3)
+    torch.testing.assert_close(train.weight, torch.tensor([2.0, 2 / 3, 2 / 3, 2 / 3]))
+
+
+def test_user_balanced_comparisons_keep_their_weights_within_a_user():
+    """Weights 1 and 3 of one user are shares 1/4 and 3/4, with the other's 1 two; times 3/2 three in all."""
+    train = user_balanced(answers([0, 0, 1], [0, 0, 1], weight=[1.0, 3.0, 5.0]), 2)
+    torch.testing.assert_close(train.weight, torch.tensor([0.375, 1.125, 1.5]))
+
+
+def test_random_weights_start_as_softmax_of_normal_numbers():
+    """The logit of two such weights has variance 2; even ones lie within a hair of a half."""
+    config = FitConfig(weights_start="random")
+    weights = PerComparison(EMBEDDINGS, answers([0], [0]), config, 20_000, 2).weights(line_head())
+    assert weights.logit()[:, 0].var().item() == pytest.approx(2.0, rel=0.05)
 
 
 def test_free_weights_start_nearly_even():

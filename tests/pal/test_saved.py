@@ -1,5 +1,4 @@
 import json
-import os
 import pickle
 from dataclasses import replace
 from hashlib import sha256
@@ -8,7 +7,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from pal import storage
+from pal import calls, storage
 from pal.adapt import Prior
 from pal.comparisons import Embeddings
 from pal.config import FitConfig, HeadConfig
@@ -100,22 +99,21 @@ def test_loading_leaves_the_random_state_alone(saved):
     assert torch.equal(torch.rand(1), expected)
 
 
-@pytest.mark.parametrize("call", ["replace", "fsync"])
+@pytest.mark.parametrize("call", ["open_file", "write", "sync", "exchange", "mkdir"])
 def test_save_that_fails_leaves_the_old_model(saved, monkeypatch, call):
     """Each call to the file system fails once, at its first, second, ... use."""
     before = {path.name: path.read_bytes() for path in saved.iterdir()}
-    owner = type(saved) if call == "replace" else os
-    real = getattr(owner, call)
-    for turn in range(2 if call == "replace" else 3):
+    real = getattr(calls, call)
+    for turn in range({"exchange": 1, "mkdir": 1}.get(call, 3)):
         count = iter(range(99))
 
         def failing(*args, turn=turn, count=count):
             if next(count) == turn:
-                raise OSError("disk full")
+                raise OSError(28, "No space left on device")
             return real(*args)
 
-        monkeypatch.setattr(owner, call, failing)
-        with pytest.raises(OSError, match="disk full"):
+        monkeypatch.setattr(calls, call, failing)
+        with pytest.raises(PalError, match=r"cannot be written \(No space left on device\); free space"):
             made(users=["only"], weights=WEIGHTS[:1]).save(saved)
         monkeypatch.undo()
         assert {path.name: path.read_bytes() for path in saved.iterdir()} == before

@@ -119,7 +119,7 @@ WRONG = [
     ("encode.workers", -1, "encode.workers must be at least 0, got -1"),
     ("encode.dtype", "bfloat16", "encode.dtype must be one of 'float32', 'float16', got 'bfloat16'"),
     ("encode.tokens_per_batch", 1, "encode.tokens_per_batch must be at least 16, got 1"),
-    ("preset.own", "best", "preset.own must be one of 'ours', 'paper', got 'best'"),
+    ("preset.own", "best", "preset.own must be one of 'ours', 'paper', 'authors', got 'best'"),
     ("head.persona.latent", 0, "head.persona.latent must be at least 1, got 0"),
     ("head.persona.model", None, "head.persona.model in params.yaml must be one of 'A', 'B', got None"),
     ("train.own.epochs", 0, "train.own.epochs must be at least 1, got 0"),

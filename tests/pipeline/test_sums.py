@@ -1,10 +1,8 @@
 """Lists of hashes: whatever is damaged, lost or added in a folder is told, the list itself included."""
 
-import subprocess
-
 import pytest
 
-from pipeline import sums
+from pipeline import manifest, sums
 from pipeline.errors import PipelineError
 
 
@@ -14,7 +12,7 @@ def folder(tmp_path):
     (tmp_path / "out" / "text").mkdir(parents=True)
     (tmp_path / "out" / "a.json").write_text("1")
     (tmp_path / "out" / "text" / "shard-0.bin").write_text("22")
-    sums.write(tmp_path / "out")
+    manifest.seal(tmp_path / "out")
     return tmp_path / "out"
 
 
@@ -27,8 +25,6 @@ def refused(folder, match):
 def test_what_is_as_it_was_written_passes(folder):
     sums.check(folder / "a.json", "encode@own")
     sums.check_folder(folder / "text", "shard-*.bin", "encode@own")
-    done = subprocess.run(["sha256sum", "--check", sums.NAME], cwd=folder, capture_output=True, text=True)
-    assert done.stdout == "a.json: OK\ntext/shard-0.bin: OK\n"
 
 
 def test_a_folder_without_a_list_is_not_held_to_anything(tmp_path):
@@ -52,13 +48,10 @@ def test_a_shard_that_is_gone_is_missing_and_one_too_many_is_refused(folder):
         sums.check_folder(folder / "text", "shard-*.bin", "encode@own")
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"\xff", b"ab", b"g" * 64 + b"  a.json\n", b"0" * 64 + b"  ../a\n", b"\n", b"0" * 64 + b"  x"],
-)
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[", b"[]", b"{}", b'{"files": {}}', b"[" * 100_000])
 def test_a_damaged_list_is_one_sentence(folder, content):
     (folder / sums.NAME).write_bytes(content)
-    refused(folder, r"SHA256SUMS.*; run `dvc repro -f encode@own`")
+    refused(folder, r"manifest.json.*; run `dvc repro -f encode@own`")
 
 
 def test_any_flipped_bit_of_the_list_is_told(folder):

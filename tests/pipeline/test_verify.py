@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import claims, layout, raw, sums, verify
+from pipeline import claims, layout, manifest, raw, verify
 from pipeline.embedding_store import EmbeddingStore
 from pipeline.errors import PipelineError
 from pipeline.shards import Embedder
@@ -54,7 +54,7 @@ DAMAGED = [
     "data/models/own/k1/config.json",
     "data/evaluated/own/evaluated.json",
     "data/raw/own.json",
-    "data/splits/own/SHA256SUMS",
+    "data/models/simulated/manifest.json",
     "store/embeddings/hashed-words-*/*.parquet",
     "store/raw/??/*",
 ]
@@ -178,7 +178,7 @@ def test_outputs_made_without_dvc_are_whole_but_newer(tmp_path, monkeypatch, cap
     monkeypatch.setenv("PAL_STORE", str(tmp_path / "store"))
     Path("data/out").mkdir(parents=True)
     Path("data/out/a").write_text("new")
-    sums.write(Path("data/out"))
+    manifest.seal(Path("data/out"))
     Path("dvc.lock").write_text(f"stages: {{x: {{outs: [{{path: data/out, md5: {'0' * 32}.dir}}]}}}}")
     code, out = run(capsys)
     assert (code, out.splitlines()[0]) == (

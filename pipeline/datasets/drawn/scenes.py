@@ -162,15 +162,17 @@ def _write_split(path: Path, rows: list[dict[str, Any]]) -> None:
     import pyarrow.parquet as pq
 
     from pipeline.datasets import pickapic
+    from pipeline.files import new_file
 
     asked = Counter(row["caption"] for row in rows)
     for place, row in enumerate(rows):
         row |= {"num_example_per_prompt": asked[row["caption"]], "__index_level_0__": place}
-    pq.write_table(
-        pa.Table.from_pylist(rows, schema=pickapic.schema()),
-        path,
-        compression="zstd",
-        row_group_size=ROW_GROUP_ROWS,
-        use_dictionary=True,
-        dictionary_pagesize_limit=DICTIONARY_BYTES,
-    )
+    with new_file(path) as out:
+        pq.write_table(
+            pa.Table.from_pylist(rows, schema=pickapic.schema()),
+            out,
+            compression="zstd",
+            row_group_size=ROW_GROUP_ROWS,
+            use_dictionary=True,
+            dictionary_pagesize_limit=DICTIONARY_BYTES,
+        )

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+import torch
+
+from pal.choose import choose_k, decide, one_prototype_per_user
+from pal.comparisons import Comparisons
+from pal.config import FitConfig, HeadConfig, preset
+from pal.errors import PalError
+
+HEAD = HeadConfig(model="B", latent=4, hidden_layers=0, bias=False, similarity="inner")
+ONE = FitConfig(objective="mixture", grid_points=0, epochs=80, learning_rate=0.1, batch_size=0, restarts=2)
+
+
+def test_the_smallest_candidate_within_one_standard_error_of_the_best_is_chosen():
+    """Two users, ten comparisons each. K = 3 is best: 9 and 10 right, 95 %, deviations of 5 points.
+
+    Its standard error is sqrt((25 + 25) / 1) / sqrt(2) = 5 points. K = 2 at 90 % is within 5 points, K = 1 at
+    85 % is not.
+    """
+    right = np.array([[8.0, 9.0], [8.0, 10.0], [9.0, 10.0]])
+    choice = decide([1, 2, 3], right, np.array([10, 10]))
+    assert choice.K == 2
+    assert [row.accuracy for row in choice.candidates] == pytest.approx([0.85, 0.9, 0.95])
+    assert choice.candidates[2].standard_error == pytest.approx(0.05)
+    assert [row.sufficient for row in choice.candidates] == [False, True, True]
+    assert (choice.n_users, choice.n_comparisons) == (2, 20)
+
+
+def test_of_equals_the_smallest_is_chosen_and_users_without_comparisons_do_not_count():
+    right = np.array([[5.0, 0.0, 5.0], [5.0, 0.0, 5.0]])
+    choice = decide([1, 4], right, np.array([10, 0, 10]))
+    assert (choice.K, choice.n_users, choice.candidates[0].standard_error) == (1, 2, 0.0)
+
+
+def test_two_groups_ask_for_two_prototypes(toy):
+    choice = choose_k(
+        toy.embeddings, toy.train, n_users=20, head=HEAD, config=ONE, candidates=range(1, 5), seed=1
+    )
+    assert choice.K == 2
+    assert choice.n_comparisons == len(toy.train)
+    accuracy = {row.K: row.accuracy for row in choice.candidates}
+    assert accuracy[1] < 0.7
+    assert accuracy[2] > 0.9
+
+
+def test_the_same_seed_chooses_alike(toy):
+    config = ONE.model_copy(update={"epochs": 2, "restarts": 1})
+    once, again = (
+        choose_k(toy.embeddings, toy.train, n_users=20, head=HEAD, config=config, candidates=[1, 2])
+        for _ in range(2)
+    )
+    assert once == again
+
+
+def test_one_prototype_per_user_changes_nothing_else():
+    _, config = preset("paper", "A")
+    one = one_prototype_per_user(config)
+    assert (one.objective, one.grid_points, one.loss) == ("mixture", 0, "logistic")
+    assert one.learning_rate == config.learning_rate
+
+
+@pytest.mark.parametrize(
+    ("candidates", "message"),
+    [
+        ([], r"candidates must be numbers of at least 1, got \[\]"),
+        ([0, 1], r"candidates must be numbers of at least 1, got \[0, 1\]"),
+        ([14], "candidates must be at most 13, the users of a fit in 3 folds, got 14; lower them"),
+    ],
+)
+def test_candidates_that_cannot_be_fitted_are_refused(toy, candidates, message):
+    with pytest.raises(PalError, match=message):
+        choose_k(toy.embeddings, toy.train, n_users=20, head=HEAD, config=ONE, candidates=candidates)
+
+
+def test_users_with_one_comparison_cannot_be_judged(toy):
+    single = Comparisons.of(
+        user=torch.arange(6), prompt=torch.zeros(6, dtype=torch.long), chosen=torch.arange(6),
+        rejected=torch.arange(6) + 1,
+    )  # fmt: skip
+    with pytest.raises(PalError, match="comparisons must hold a user with at least two"):
+        choose_k(toy.embeddings, single, n_users=6, head=HEAD, config=ONE, candidates=[1])

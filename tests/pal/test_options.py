@@ -1,0 +1,102 @@
+"""Every option of a head and of a fit does something: a value other than the default gives another result."""
+
+import pytest
+import torch
+
+from pal.comparisons import Comparisons, Embeddings
+from pal.config import FitConfig, HeadConfig
+from pal.fit import fit, margins
+
+HEAD = {"K": 2, "latent": 4, "hidden": 3}
+FIT = {"epochs": 4, "batch_size": 16}
+MIXTURE = {"objective": "mixture"}
+COSINE = {"similarity": "cosine", "normalise": "mixed"}
+A, AB = {"model": "A"}, {"model": "A", "inputs": "prompt_and_response"}
+# The option's other value, and what else must be set for it to matter: of the head, of the fit.
+HEAD_OPTIONS = [
+    ({"K": 3}, {}),
+    ({"latent": 5}, {}),
+    ({"inputs": "prompt_and_response"}, A),
+    ({"normalise_inputs": True}, {}),
+    ({"normalise_inputs": True}, A),
+    ({"normalise_inputs": True}, AB),
+    ({"hidden_layers": 2}, {}),
+    ({"hidden": 0}, {}),
+    ({"activation": "gelu"}, {}),
+    ({"bias": False}, {}),
+    ({"skip": False}, {}),
+    ({"dropout": 0.5}, {}),
+    ({"dropout_first": True}, {"dropout": 0.5, "activation": "gelu"}),
+    ({"distance": "l2"}, A),
+    ({"prototypes": "input"}, A),
+    ({"prototypes": "projected"}, A),
+    ({"similarity": "inner"}, {}),
+    ({"normalise": "mixed"}, {}),
+    ({"scale": 3.0}, {}),
+    ({"learn_scale": True}, {}),
+]
+FIT_OPTIONS = [
+    ({"objective": "mixture"}, {}, {}),
+    ({"grid_points": 0}, {}, MIXTURE),
+    ({"loss": "hinge"}, {}, {}),
+    ({"loss": "smooth_hinge"}, {}, {}),
+    ({"weighting": "users"}, {}, {}),
+    ({"weighting": "users"}, {}, MIXTURE),
+    ({"bound_loss": 1.0}, COSINE, {"bound": 0.01}),
+    ({"bound_loss": 1.0}, A, {"bound": 0.01}),
+    ({"bound": 0.2}, COSINE, {"bound_loss": 1.0}),
+    ({"optimiser": "adam"}, {}, {"weight_decay": 1.0}),
+    ({"learning_rate": 0.1}, {}, {}),
+    ({"weight_decay": 1.0}, {}, {}),
+    ({"weights_learning_rate": 0.01}, {}, {}),
+    ({"scale_learning_rate": 0.5}, {"learn_scale": True}, {}),
+    ({"weights_start": "random"}, {}, {}),
+    ({"schedule": "constant"}, {}, {}),
+    ({"epochs": 5}, {}, {}),
+    ({"batch_size": 0}, {}, {}),
+    ({"shuffle": "prompts"}, {}, {}),
+    ({"precision": "bfloat16"}, {}, {}),
+    ({"anneal": 0.9}, {}, MIXTURE),
+    ({"start_answers": 0.5}, {}, MIXTURE),
+]
+
+
+def fitted(head: dict, config: dict) -> torch.Tensor:
+    """Margins of the training comparisons after a short fit, from one seed."""
+    draw = torch.Generator().manual_seed(0)
+    embeddings = Embeddings(torch.randn(6, 4, generator=draw), 2 * torch.randn(5, 4, generator=draw))
+    user = torch.tensor([0] * 30 + [1] * 6 + [2] * 12)
+    chosen = torch.randint(5, (48,), generator=draw)
+    train = Comparisons.of(
+        user=user,
+        prompt=torch.randint(6, (48,), generator=draw),
+        chosen=chosen,
+        rejected=(chosen + 1 + torch.randint(4, (48,), generator=draw)) % 5,
+    )
+    done = fit(
+        embeddings,
+        train,
+        n_users=3,
+        head=HeadConfig.of(**{**HEAD, **head}),
+        config=FitConfig.of(**{**FIT, **config}),
+    )
+    with torch.no_grad():
+        return margins(done.head, done.weights, embeddings, train)
+
+
+@pytest.mark.parametrize(("option", "others"), HEAD_OPTIONS, ids=str)
+def test_every_option_of_a_head_changes_it(option, others):
+    assert not torch.allclose(fitted({**others, **option}, {}), fitted(others, {}), atol=1e-4)
+
+
+@pytest.mark.parametrize(("option", "head", "others"), FIT_OPTIONS, ids=str)
+def test_every_option_of_a_fit_changes_it(option, head, others):
+    assert not torch.allclose(fitted(head, {**others, **option}), fitted(head, others), atol=1e-4)
+
+
+def test_no_option_is_left_out():
+    """Those of validation and restarts, which this data has not, are tested in test_fit.py."""
+    tried = {name for option, _ in HEAD_OPTIONS for name in option}
+    assert tried == set(HeadConfig.model_fields) - {"model"}
+    tried = {name for option, _, _ in FIT_OPTIONS for name in option}
+    assert set(FitConfig.model_fields) - tried == {"validate_every", "best_by", "patience", "restarts"}
