@@ -60,9 +60,10 @@ def packed(ids: "list[str] | np.ndarray") -> "np.ndarray":
     """
     import numpy as np
 
-    array = np.asarray(ids, dtype="S32") if len(ids) else np.empty(0, "S32")
     try:
-        whole = len(bytes.fromhex(array.tobytes().decode("ascii"))) == ID_BYTES * len(array)
+        array = np.asarray(ids, dtype="S") if len(ids) else np.empty(0, "S32")  # S32 would cut longer ones
+        text = array.tobytes().decode("ascii")
+        whole = array.dtype.itemsize == 2 * ID_BYTES and bytes.fromhex(text).hex() == text
     except ValueError:
         whole = False
     if not whole:
