@@ -264,7 +264,7 @@ def write() -> None:
     made_by = shards.Embedder("toy", "w", "f", 64, "float32", "as it is")
     store = EmbeddingStore(made_by, "cpu", ["pal/encoders/hashed.py"])
     rows = 2000
-    for group in range(60):
+    for group in range(30):
         ids = [f"{group * rows + row:032x}" for row in range(rows)]
         if store.find(shards.packed(ids)).missing.any():
             store.add(ids, np.random.default_rng(group).standard_normal((rows, 64), dtype=np.float32))
