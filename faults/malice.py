@@ -423,10 +423,10 @@ def _load_params(text: str) -> None:
 
 
 def _lock(text: str) -> None:
-    from pipeline import claims
+    from pipeline import promises
 
     Path("dvc.lock").write_text(f"{text}\nstages: 3\n", encoding="utf-8")
-    list(claims.gather())
+    list(promises.gather())
 
 
 def _picture(content: bytes) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import claims, layout, uses
+from pipeline import layout, promises, uses
 
 DAY = 86_400.0
 START = b'{\n  "source"'  # of every manifest of raw files
@@ -106,7 +106,7 @@ def _named() -> dict[str, set[str]]:
     for repository in sorted(here):
         for path in Path(repository).glob("data/raw/*.json"):
             _note(path, path.stem, named)
-        for path in claims.cache_folder(Path(repository)).glob("files/md5/??/*"):
+        for path in promises.cache_folder(Path(repository)).glob("files/md5/??/*"):
             if path.suffix != ".dir":
                 _note(path, "an older version", named)
     return named

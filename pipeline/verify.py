@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import claims, progress, sums
-from pipeline.claims import MD5_FOLDER, Claim
+from pipeline import progress, promises, sums
+from pipeline.promises import MD5_FOLDER, Promise
 
 BLOCK = 1 << 20
 KINDS = ("md5", "sha256")
@@ -30,7 +30,7 @@ class Fault:
         what: What is wrong, in words.
     """
 
-    claim: Claim
+    claim: Promise
     what: str
 
 
@@ -40,7 +40,7 @@ def main(*, mend: bool = False) -> None:
     Args:
         mend: Whether to remove what is wrong, so that the next run makes it anew.
     """
-    promised = list(dict.fromkeys(claims.gather()))
+    promised = list(dict.fromkeys(promises.gather()))
     there = [claim for claim in promised if claim.path.exists()]
     if not there:
         print("nothing to verify yet; run `dvc repro`")
@@ -60,7 +60,7 @@ def main(*, mend: bool = False) -> None:
     sys.exit(1)
 
 
-def _read(there: list[Claim]) -> dict[tuple[int, int, str], str]:
+def _read(there: list[Promise]) -> dict[tuple[int, int, str], str]:
     """Hashes by inode and kind; a file under many names is read once, on all cores."""
     wanted: dict[tuple[int, int], tuple[Path, set[str]]] = {}
     for claim in there:
@@ -104,7 +104,9 @@ def md5_of_folder(folder: Path) -> str:
     return f"{hashlib.md5(content, usedforsecurity=False).hexdigest()}.dir"
 
 
-def _faults(promised: list[Claim], found: dict[tuple[int, int, str], str]) -> tuple[list[Fault], list[Claim]]:
+def _faults(
+    promised: list[Promise], found: dict[tuple[int, int, str], str]
+) -> tuple[list[Fault], list[Promise]]:
     """Promises that do not hold; and outputs that are not what dvc.lock says, but what their lists say."""
     faults, newer = [], []
     for claim in promised:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import claims, layout, manifest, raw, verify
+from pipeline import layout, manifest, promises, raw, verify
 from pipeline.embedding_store import EmbeddingStore
 from pipeline.errors import PipelineError
 from pipeline.shards import Embedder
@@ -124,7 +124,7 @@ def test_what_was_remembered_of_a_file_is_not_asked(project, capsys):
 def test_a_dvc_lock_that_is_none_is_one_sentence(project, text):
     Path("dvc.lock").write_text(text)
     with pytest.raises(PipelineError, match=r"dvc.lock cannot be read .*`git checkout dvc.lock`"):
-        list(claims.gather())
+        list(promises.gather())
 
 
 TOY = """\

@@ -18,7 +18,7 @@ MD5_FOLDER = "md5 of a folder"
 
 
 @dataclass(frozen=True)
-class Claim:
+class Promise:
     """One promise of what a file holds.
 
     Args:
@@ -42,7 +42,7 @@ class Claim:
     newer: bool = False
 
 
-def gather() -> Iterator[Claim]:
+def gather() -> Iterator[Promise]:
     """All promises, of this repository and of the store."""
     yield from dvc(LOCK, cache_folder())
     yield from folders()
@@ -66,7 +66,7 @@ def cache_folder(root: Path = Path()) -> Path:
     return root / ".dvc" / found
 
 
-def dvc(lock: Path, cache: Path) -> Iterator[Claim]:
+def dvc(lock: Path, cache: Path) -> Iterator[Promise]:
     """Outputs that dvc.lock names, in the working tree and in DVC's cache."""
     chosen = _chosen()
     for stage, out in _outputs(lock):
@@ -77,19 +77,19 @@ def dvc(lock: Path, cache: Path) -> Iterator[Claim]:
             yield from _output(path, md5, cache, stage, needed=needed)
             continue
         home = _object(cache, md5)
-        yield Claim(home, "md5", md5.removesuffix(".dir"), "DVC's cache", removed=(home,), needed=False)
+        yield Promise(home, "md5", md5.removesuffix(".dir"), "DVC's cache", removed=(home,), needed=False)
         listed = _listed(home, md5)
         if listed is None:
-            yield Claim(path, MD5_FOLDER, md5, f"dvc.lock of {stage}", stage, needed=needed, newer=True)
+            yield Promise(path, MD5_FOLDER, md5, f"dvc.lock of {stage}", stage, needed=needed, newer=True)
             continue
         for relative, file_md5 in listed.items():
             yield from _output(path / relative, file_md5, cache, stage, needed=needed)
 
 
-def _output(path: Path, md5: str, cache: Path, stage: str, *, needed: bool) -> Iterator[Claim]:
+def _output(path: Path, md5: str, cache: Path, stage: str, *, needed: bool) -> Iterator[Promise]:
     home = _object(cache, md5)
-    yield Claim(path, "md5", md5, f"dvc.lock of {stage}", removed=(path, home), needed=needed, newer=True)
-    yield Claim(home, "md5", md5, "DVC's cache", removed=(path, home), needed=False)
+    yield Promise(path, "md5", md5, f"dvc.lock of {stage}", removed=(path, home), needed=needed, newer=True)
+    yield Promise(home, "md5", md5, "DVC's cache", removed=(path, home), needed=False)
 
 
 def _object(cache: Path, md5: str) -> Path:
@@ -142,35 +142,35 @@ def _chosen() -> set[str]:
         return set()  # `check` tells what is wrong there
 
 
-def folders() -> Iterator[Claim]:
+def folders() -> Iterator[Promise]:
     """Files that lists of hashes vouch for, wherever a stage left one."""
     for path in sorted(path for depth in ("*", "*/*") for path in Path("data").glob(f"{depth}/{sums.NAME}")):
         folder, who = path.parent, str(path)
         try:
             listed = sums.read(path)
         except PipelineError:
-            yield Claim(path, "sha256", "", who, removed=(path,))
+            yield Promise(path, "sha256", "", who, removed=(path,))
             continue
         for relative, sha256 in listed.items():
             file = folder / relative
-            yield Claim(file, "sha256", sha256, who, removed=(file,))
+            yield Promise(file, "sha256", sha256, who, removed=(file,))
 
 
-def models() -> Iterator[Claim]:
+def models() -> Iterator[Promise]:
     """Tensors and users of saved models, which each model's config.json pins."""
     for path in sorted(Path("data/models").glob("*/*/config.json")):
         try:
             pinned = json.loads(path.read_text(encoding="utf-8"))["sha256"]
             listed = {path.with_name(name): str(sha256) for name, sha256 in pinned.items()}
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            yield Claim(path, "sha256", "", "its own format", removed=(path,))
+            yield Promise(path, "sha256", "", "its own format", removed=(path,))
             continue
         for file, sha256 in listed.items():
             if file != path:  # which pins itself otherwise
-                yield Claim(file, "sha256", sha256, str(path), removed=(file,))
+                yield Promise(file, "sha256", sha256, str(path), removed=(file,))
 
 
-def raw() -> Iterator[Claim]:
+def raw() -> Iterator[Promise]:
     """Raw files that this repository's downloads pinned."""
     from pipeline.raw import home_of, read_manifest
 
@@ -179,20 +179,20 @@ def raw() -> Iterator[Claim]:
         try:
             files = read_manifest(path.stem).files
         except PipelineError:
-            yield Claim(path, "sha256", "", "its own seal", removed=(path,))
+            yield Promise(path, "sha256", "", "its own seal", removed=(path,))
             continue
         for file in files:
             home = home_of(file.sha256)
-            yield Claim(home, "sha256", file.sha256, f"{path} ({file.name})", stage, (home,))
+            yield Promise(home, "sha256", file.sha256, f"{path} ({file.name})", stage, (home,))
 
 
-def store() -> Iterator[Claim]:
+def store() -> Iterator[Promise]:
     """Files of the store, named by their own hash, whoever put them there."""
     for home in sorted((layout.store() / "raw").glob("??/*")):
         if _is_hash(home.name) and not home.is_symlink():  # a link of ours is among `raw`
-            yield Claim(home, "sha256", home.name, "its own name", removed=(home,))
+            yield Promise(home, "sha256", home.name, "its own name", removed=(home,))
     for home in sorted((layout.store() / "embeddings").glob("*/*.parquet")):
-        yield Claim(home, "sha256", home.stem, "its own name", removed=(home,))
+        yield Promise(home, "sha256", home.stem, "its own name", removed=(home,))
 
 
 def _is_hash(name: str) -> bool:
