@@ -151,6 +151,36 @@ def results() -> None:
     results.main()
 
 
+@app.command()
+def verify(
+    *,
+    mend: Annotated[
+        bool, typer.Option("--mend", help="Remove what is wrong, so that it is made anew.")
+    ] = False,
+) -> None:
+    """Hold every byte to its hash; say how to mend what is wrong."""
+    from pipeline import verify
+
+    verify.main(mend=mend)
+
+
+@app.command()
+def store(
+    *,
+    clean: Annotated[bool, typer.Option("--clean", help="Remove what nobody refers to.")] = False,
+    days: Annotated[float, typer.Option(min=0, help="Keep what is younger, whoever refers to it.")] = 7,
+) -> None:
+    """Show what the store holds, and what could go.
+
+    Referred to are the raw files of this repository and of all others that used this store and are still
+    where they were, older versions in their DVC caches included, and the embeddings that were used when a
+    dataset was last encoded. Nothing is removed without --clean.
+    """
+    from pipeline import store
+
+    store.main(clean=clean, days=days)
+
+
 def _known(dataset: str) -> str:
     from pipeline.knobs import DATASETS
 

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import code, gathering, hashes, layout, shards
 from pipeline.errors import PipelineError
-from pipeline.files import new_file
+from pipeline.files import new_file, write_json
 from pipeline.shards import Embedder
 
 if TYPE_CHECKING:
     import numpy as np
 
+ABOUT = "about.json"
 LIBRARIES = (
     "torch",
     "torchvision",
@@ -68,7 +69,8 @@ class EmbeddingStore:
         import numpy as np
 
         self.embedder = embedder
-        self.folder = (root or layout.store()) / "embeddings" / _key(embedder, device, modules)
+        self._about = _about(embedder, device, modules)
+        self.folder = (root or layout.store()) / "embeddings" / _key(self._about)
         self._dtype = np.dtype(embedder.dtype).newbyteorder("<")
         self._ids: dict[str, np.ndarray] = {}  # by file name, of those that were looked into
         self._looks: dict[str, tuple[int, int, int]] = {}  # how they looked when they were verified
@@ -108,6 +110,8 @@ class EmbeddingStore:
             PipelineError: If a vector is not finite, or the store cannot be written.
         """
         names = shards.packed(ids)
+        if not (self.folder / ABOUT).exists():
+            write_json(self.folder / ABOUT, self._about)
         with new_file(self.folder, name=lambda sha256: f"{sha256}.parquet") as out:
             shards.write_to(out, names, vectors, self.embedder)
         self._ids[f"{out.sha256}.parquet"] = names
@@ -192,16 +196,20 @@ def _first_places(there: "np.ndarray", ids: "np.ndarray") -> "np.ndarray":
     return place
 
 
-def _key(embedder: Embedder, device: str, modules: list[str]) -> str:
-    """A short hash of all that shapes a vector, after the encoder's name."""
+def _about(embedder: Embedder, device: str, modules: list[str]) -> dict[str, Any]:
+    """All that shapes a vector."""
     root = Path(__file__).parents[1]
     libraries = LIBRARIES + OF_ENGINE.get(embedder.engine, ())
-    parts: dict[str, Any] = {
+    return {
         "embedder": asdict(embedder),
         "device": device,
         "code": [code.fingerprint(root, Path(module)) for module in modules],
         "libraries": {name: metadata.version(name) for name in libraries},
     }
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    name = "".join(c if c.isalnum() or c in ".-_" else "-" for c in embedder.encoder)
+
+
+def _key(about: dict[str, Any]) -> str:
+    """A short hash of all that shapes a vector, after the encoder's name."""
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    name = "".join(c if c.isalnum() or c in ".-_" else "-" for c in about["embedder"]["encoder"])
     return f"{name[:60]}-{digest[:16]}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pal import encoders
-from pipeline import encode_images, encode_texts, layout, listed, params, ranks, raw, shards, tables
+from pipeline import encode_images, encode_texts, layout, listed, params, ranks, raw, shards, tables, uses
 from pipeline.bad_items import BadItem, dropped_csv
 from pipeline.devices import pick
 from pipeline.embedding_store import EmbeddingStore
@@ -143,6 +143,7 @@ def _job(
     )  # fmt: skip
     modules = [f"pal/encoders/{described.module}.py", *FILLED[modality].SHAPES_VECTORS]
     store = EmbeddingStore(embedder, device, modules)
+    uses.record(dataset, modality, store.folder.name)
     return Job(store, items.ids, store.find(items.ids), share, dataset), described
 
 

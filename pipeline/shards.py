@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline import sums
 from pipeline.errors import PipelineError
 from pipeline.files import new_file
 
@@ -62,9 +63,10 @@ def packed(ids: "list[str] | np.ndarray") -> "np.ndarray":
     """
     import numpy as np
 
-    array = np.asarray(ids, dtype="S32") if len(ids) else np.empty(0, "S32")
     try:
-        whole = len(bytes.fromhex(array.tobytes().decode("ascii"))) == ID_BYTES * len(array)
+        array = np.asarray(ids, dtype="S") if len(ids) else np.empty(0, "S32")  # S32 would cut longer ones
+        text = array.tobytes().decode("ascii")
+        whole = array.dtype.itemsize == 2 * ID_BYTES and bytes.fromhex(text).hex() == text
     except ValueError:
         whole = False
     if not whole:
@@ -166,6 +168,7 @@ def read_folder(folder: Path, made_by: str) -> tuple["np.ndarray", "np.ndarray",
     """
     import numpy as np
 
+    sums.check_folder(folder, PATTERN, made_by)
     paths = sorted(folder.glob(PATTERN))
     if not paths:
         raise PipelineError(f"{folder} holds no embeddings; run `dvc repro {made_by}`")

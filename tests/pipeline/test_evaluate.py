@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pal.model import RewardModel
-from pipeline import evaluate, layout, report, study, train
+from pipeline import evaluate, layout, manifest, report, study, train
 from pipeline.evaluated import read as evaluated_read
 from pipeline.results import flatten
 
@@ -110,6 +110,7 @@ def test_what_evaluate_writes_renders(small, n_prototypes):
 def test_what_must_be_said_of_the_data_stands_in_metrics_and_findings(small):
     note = "Answers were simulated by length."
     (layout.prepared("own") / "notes.json").write_text(json.dumps([note]))
+    manifest.seal(layout.prepared("own"), source="a file")
     evaluate.main("own")
     assert metrics("own")["notes"] == note
     assert evaluated("own")["notes"] == [note]

@@ -43,10 +43,10 @@ def test_help_lists_the_stages_in_order_and_then_results():
     done = run("--help")
     assert (done.returncode, done.stderr) == (0, "")
     listed = re.findall(r"^ +([a-z]+)  +[A-Z]", done.stdout, re.MULTILINE)
-    assert tuple(listed) == (*STAGES, "results")
+    assert tuple(listed) == (*STAGES, "results", "verify", "store")
 
 
-@pytest.mark.parametrize("command", [*STAGES, "results"])
+@pytest.mark.parametrize("command", [*STAGES, "results", "verify", "store"])
 def test_every_command_has_help(command):
     done = CliRunner().invoke(cli.app, [command, "--help"])
     assert done.exit_code == 0
