@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import answers, bounds, layout, params, study
+from pipeline import answers, bounds, layout, manifest, params, study
 from pipeline.files import read_json, write_json
 
 
@@ -60,6 +60,7 @@ def test_in_the_mixture_setting_more_answers_tell_more_and_none_tells_what_all_s
     _, data, values = simulated
     path = layout.prepared("simulated") / "truth.json"
     write_json(path, {**read_json(path, ""), "setting": "mixture"})
+    manifest.seal(path.parent)
     bound = bounds.of(data, values)
     pairs = data.select("unseen", "adapt")
     test, _ = answers.decided(data.select("unseen", "test"))

@@ -303,7 +303,7 @@ ODD_VECTORS = {
     ),
     "a tensor of another name": (
         {"v.safetensors": as_safetensors(VALUES, name="weights")},
-        "v.safetensors must hold a tensor `embeddings`, got weights",
+        "v.safetensors must hold a tensor `embeddings`, got 'weights'",
     ),
     "a tensor of whole numbers": (
         {"v.safetensors": as_safetensors(VALUES.astype(np.int32))},
