@@ -24,6 +24,8 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import override
 
+from pal.comparisons import Comparisons
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -78,8 +80,37 @@ class Counts:
         Args:
             margins: Reward of each question's first response less that of its second, at each point.
         """
-        first = functional.logsigmoid(margins)
-        return _Product.apply(torch.cat([first, first - margins]), self.by_user, self.by_side)
+        return _Product.apply(log_sides(margins), self.by_user, self.by_side)
+
+
+def log_sides(margins: Float[Tensor, "q points"]) -> Float[Tensor, "sides points"]:
+    """Log-likelihood of an answer for each question's first response, then of one for its second."""
+    first = functional.logsigmoid(margins)
+    return torch.cat([first, first - margins])
+
+
+def counted(
+    batch: Comparisons, user: Int[Tensor, " n"], question: Int[Tensor, " n"], shape: tuple[int, int]
+) -> Float[Tensor, "users sides"]:
+    """The counts as a plain matrix, for users who answer a fair share of the questions.
+
+    Args:
+        batch: The answers; of these the signs, labels and weights.
+        user: Row of each answer's user.
+        question: Each answer's question.
+        shape: How many users and questions there are.
+    """
+    users, questions = shape
+    first = user * (2 * questions) + question  # where an answer for the first response counts
+    chose_first = batch.sign > 0
+    amount = torch.ones_like(batch.sign) if batch.weight is None else batch.weight
+    table = amount.new_zeros(users * 2 * questions)
+    if batch.label is None:
+        table.index_add_(0, torch.where(chose_first, first, first + questions), amount)
+    else:
+        share = torch.where(chose_first, batch.label, 1 - batch.label)
+        table.index_add_(0, first, amount * share).index_add_(0, first + questions, amount * (1 - share))
+    return table.view(users, 2 * questions)
 
 
 def _compressed(

@@ -23,13 +23,13 @@ from typing_extensions import override
 
 from pal.comparisons import Comparisons, Embeddings, Questions, distinct_rows
 from pal.config import FitConfig
-from pal.counts import Counts
+from pal.counts import counted, log_sides
 from pal.heads import Head
 from pal.losses import LOSSES, expected_loss, weighted_mean
 
 MARGINS_AT_ONCE = 1 << 25  # of comparisons at points, 128 MB of float32
-# Answers of a batch from which on counting them per user and question pays, if questions repeat so often.
-COUNT_FROM, COUNT_REPEATS = 1 << 17, 8
+# Answers of a batch from which on they are counted per user and question, if users answer so many of these.
+COUNT_FROM, CELLS_PER_ANSWER = 1 << 17, 8
 
 
 class Objective(nn.Module, ABC):
@@ -196,17 +196,8 @@ class Mixture(Objective):
     ) -> Float[Tensor, "u points"]:
         asked, question = distinct_rows(batch.question, len(batch.questions))
         at = head.margins_at(self.read(head, batch.questions[asked]), self.points)
-        if len(batch) >= max(COUNT_FROM, COUNT_REPEATS * len(asked)):
-            counts = Counts.of(
-                user=place,
-                question=question,
-                sign=batch.sign,
-                label=batch.label,
-                weight=batch.weight,
-                n_users=n_users,
-                n_questions=len(asked),
-            )
-            return counts.log_likelihoods(at)
+        if len(batch) >= max(COUNT_FROM, n_users * len(asked) // CELLS_PER_ANSWER):
+            return counted(batch, place, question, (n_users, len(asked))) @ log_sides(at)
         margin = at.index_select(0, question) * batch.sign[:, None]
         label = None if batch.label is None else batch.label[:, None]
         losses = expected_loss(LOSSES[self.config.loss], margin, label)
@@ -217,8 +208,6 @@ class Mixture(Objective):
     @override
     def weights(self, head: Head) -> Float[Tensor, "users K"]:
         size = min(head.questions_at_once, max(1, MARGINS_AT_ONCE // len(self.points)))
-        if COUNT_REPEATS * len(self.train_set.questions) <= COUNT_FROM:
-            size = max(size, 2 * COUNT_FROM)  # counted: nothing as long as comparisons times points is built
         found = []
         for users in _blocks(self.counts, size):
             start = int(self.starts[users[0]])

@@ -280,7 +280,6 @@ def test_counted_answers_give_the_mixture_the_same_loss_slopes_and_weights(monke
 
     plain = found()
     monkeypatch.setattr(objectives, "COUNT_FROM", 1)
-    monkeypatch.setattr(objectives, "COUNT_REPEATS", 1)
     for counted, one in zip(found(), plain, strict=True):
         assert torch.allclose(counted, one, atol=1e-6)
 
