@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro results test lint format bench faults clean
+.PHONY: help setup repro results test lint format bench paper faults clean
 
 help:  ## Show what can be made.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,14 @@ format: $(READY)  ## Mend style.
 
 bench: $(READY)  ## Measure every figure that the project claims (about twelve minutes).
 	python -m benchmarks
+
+paper: $(READY)  ## Run the paper's experiments that the data allow, or one: make paper ONLY=persona-5a.
+ifdef ONLY
+	dvc repro experiments/dvc.yaml:run@$(ONLY)
+	dvc repro --single-item experiments/dvc.yaml:ledger
+else
+	dvc repro experiments/dvc.yaml
+endif
 
 faults: $(READY)  ## Break things on purpose, for as long as it takes, and count what held.
 	python -m faults

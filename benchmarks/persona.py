@@ -18,17 +18,16 @@ from torch import Tensor
 
 from benchmarks.studies import SEEDS, draw, in_parallel, real_persona, values
 from benchmarks.table import Row, Section, show
-from pal.comparisons import Comparisons
 from pal.fit import fit
 from pal.model import RewardModel
-from pipeline import layout
+from pipeline import bounds, layout
+from pipeline.bounds import accuracy_bound, is_yes
 from pipeline.datasets import persona
 from pipeline.headline import find
 from pipeline.judging import judge
 from pipeline.locating import places_in_user
 from pipeline.params import Params
 from pipeline.study import Study
-from pipeline.tables import text_id
 
 PERSONAS = ["art", "literature", "math", "music", "science", "sports"]
 SHOTS = (5, 10, 20)
@@ -151,43 +150,11 @@ def _fitted(data: Study, given: Params, K: int, unseen: bool) -> Figures:  # noq
 
 def known_answers(data: Study, given: Params) -> Bool[Tensor, "groups items"]:
     """Whether a user of each persona says yes to each item."""
-    names = given.prepare.persona.personas
-    rows = {item: row for row, item in enumerate(data.response_ids)}
-    table = torch.zeros(len(names), len(rows), dtype=torch.bool)
-    for group, name in enumerate(names):
-        file = f"interest-in-{name}.jsonl"
-        for s in persona.read(file, layout.Path(given.source.persona) / file):
-            text = s.question if given.prepare.persona.prompt == "question" else s.statement
-            table[group, rows[text_id(text)]] |= s.agrees
-    return table
-
-
-def is_yes(data: Study, pairs: Comparisons) -> Bool[Tensor, " n"]:
-    first = pairs.questions.first[pairs.question]
-    return (first == data.response_ids.index(text_id("Yes"))) == (pairs.sign > 0)
-
-
-def accuracy_bound(
-    says_yes: Bool[Tensor, "groups items"],
-    data: Study,
-    known: Comparisons,
-    test: Comparisons,
-    n_users: int,
-) -> float:
-    """Accuracy on `test` of a learner who knows the personas, and of a user only the answers in `known`."""
-    would = _would_say(says_yes, known)
-    wrong = torch.zeros(n_users, len(says_yes)).index_add(
-        0, known.user, (would != is_yes(data, known)[:, None]).float()
-    )
-    # Statements that occur twice with both answers may leave no persona without a contradiction.
-    fits = (wrong == wrong.amin(1, keepdim=True)).float()
-    chance = ((fits / fits.sum(1, keepdim=True))[test.user] * _would_say(says_yes, test)).sum(1)
-    right = ((chance > 0.5) == is_yes(data, test)).float()
-    return float(torch.where((chance - 0.5).abs() < 1e-6, 0.5, right).double().mean())
-
-
-def _would_say(says_yes: Bool[Tensor, "groups items"], pairs: Comparisons) -> Bool[Tensor, "n groups"]:
-    return says_yes.T[pairs.questions.prompt[pairs.question]]
+    knobs = given.prepare.persona
+    files = [f"interest-in-{name}.jsonl" for name in knobs.personas]
+    folder = layout.Path(given.source.persona)
+    statements = [s for file in files for s in persona.read(file, folder / file)]
+    return bounds.known_answers(data, statements, knobs.personas, knobs.prompt)
 
 
 def _unseen_bounds(says_yes: Bool[Tensor, "groups items"], data: Study, seed: int) -> Figures:

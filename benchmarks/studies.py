@@ -5,9 +5,9 @@ Texts are encoded through the pipeline's store, once: later runs find them there
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import chdir, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stdout
 from io import StringIO
 from multiprocessing import get_context
 from pathlib import Path
@@ -46,11 +46,18 @@ def values(dataset: str, seed: int, *, source: str | None = None, **knobs: Any) 
 
 def draw(dataset: str, given: Params) -> Study:
     """Run the stages from download to encode, and load what they wrote."""
+    with staged(dataset, given.model_dump(mode="json")):
+        return study.load(dataset)
+
+
+@contextmanager
+def staged(dataset: str, given: dict[str, Any]) -> Iterator[None]:
+    """Run the stages from download to encode in a folder of their own; the block runs inside it."""
     with tempfile.TemporaryDirectory() as folder, chdir(folder), redirect_stdout(StringIO()):
-        layout.PARAMS.write_text(yaml.safe_dump(given.model_dump(mode="json")), encoding="utf-8")
+        layout.PARAMS.write_text(yaml.safe_dump(given), encoding="utf-8")
         for stage in (download, prepare, recolour, split, encode):
             stage.main(dataset)
-        return study.load(dataset)
+        yield
 
 
 def in_parallel(job: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> list[Any]:

@@ -73,7 +73,7 @@ def information(chance: Float[Tensor, "q points"], belief: Float[Tensor, " point
         chance: P(first is preferred) at each point.
         belief: Share of belief at each point; sums to 1.
     """
-    return (_bits(chance @ belief) - _bits(chance) @ belief).clamp(0, 1)
+    return (bits_of(chance @ belief) - bits_of(chance) @ belief).clamp(0, 1)
 
 
 def order(chance: Float[Tensor, "q points"], belief: Float[Tensor, " points"]) -> list[Asked]:
@@ -99,7 +99,7 @@ def sequence(chance: Float[Tensor, "q points"], belief: Float[Tensor, " points"]
     if not 1 <= n <= MOST_IN_SEQUENCE:
         raise PalError(f"n must be 1 to {MOST_IN_SEQUENCE} for questions in a sequence, got {n}")
     given = torch.ones(1, chance.shape[1], dtype=chance.dtype)  # P(outcome so far | point)
-    noise = _bits(chance) @ belief
+    noise = bits_of(chance) @ belief
     left, known, found = torch.ones(len(chance), dtype=torch.bool), 0.0, []
     for _ in range(min(n, len(chance))):
         bits = (_joint_bits(given * belief, chance) - noise - known).clamp(0, 1)
@@ -127,6 +127,6 @@ def _entropy(share: Float[Tensor, "outcomes q"]) -> Float[Tensor, " q"]:
     return torch.special.entr(share.clamp_min(0)).sum(0) / LN2
 
 
-def _bits(chance: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """Entropy of an answer."""
+def bits_of(chance: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """Entropy, in bits, of an answer that is `first` with this chance."""
     return (torch.special.entr(chance) + torch.special.entr(1 - chance)) / LN2

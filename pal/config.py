@@ -186,6 +186,13 @@ class FitConfig(Config):
     anneal: Annotated[Number, Field(ge=0, le=1)] = Field(
         0.4, description="mixture: share of the run over which the inverse temperature rises to 1."
     )
+    heating: Literal["linear", "geometric"] = Field(
+        "linear",
+        description=(
+            "mixture: how that temperature rises: by the same amount each step, or by the same factor, which "
+            "suits users with hundreds of answers, who under linear heating leave the start at once."
+        ),
+    )
     start_answers: Positive = Field(
         2.0,
         description="mixture: how many of a user's answers count at the start; in the end all do.",
@@ -207,6 +214,23 @@ class FitConfig(Config):
         if self.objective == "mixture" and self.bound_loss:
             raise ValueError(f"bound_loss must be 0 with objective 'mixture', got {self.bound_loss:g}")
         return self
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the logits that the users' free weights start from."""
+        return 1.0 if self.weights_start == "random" else 0.01
+
+    def heat(self, start: float, done: float) -> float:
+        """The inverse temperature of `mixture`, from `start` up to 1.
+
+        Args:
+            start: Where it starts, in (0, 1].
+            done: Share of the run behind us.
+        """
+        if done >= self.anneal:
+            return 1.0
+        share = done / self.anneal
+        return start ** (1 - share) if self.heating == "geometric" else start + (1 - start) * share
 
     def plan(self, n_batches: int) -> tuple[int, int]:
         """Epochs to run, and epochs between looks at the validation comparisons.

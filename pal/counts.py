@@ -24,8 +24,6 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import override
 
-from pal.comparisons import Comparisons
-
 
 @dataclass(frozen=True)
 class Counts:
@@ -89,30 +87,6 @@ def log_sides(margins: Float[Tensor, "q points"]) -> Float[Tensor, "sides points
     return torch.cat([first, first - margins])
 
 
-def counted(
-    batch: Comparisons, user: Int[Tensor, " n"], question: Int[Tensor, " n"], shape: tuple[int, int]
-) -> Float[Tensor, "users sides"]:
-    """The counts as a plain matrix, for users who answer a fair share of the questions.
-
-    Args:
-        batch: The answers; of these the signs, labels and weights.
-        user: Row of each answer's user.
-        question: Each answer's question.
-        shape: How many users and questions there are.
-    """
-    users, questions = shape
-    first = user * (2 * questions) + question  # where an answer for the first response counts
-    chose_first = batch.sign > 0
-    amount = torch.ones_like(batch.sign) if batch.weight is None else batch.weight
-    table = amount.new_zeros(users * 2 * questions)
-    if batch.label is None:
-        table.index_add_(0, torch.where(chose_first, first, first + questions), amount)
-    else:
-        share = torch.where(chose_first, batch.label, 1 - batch.label)
-        table.index_add_(0, first, amount * share).index_add_(0, first + questions, amount * (1 - share))
-    return table.view(users, 2 * questions)
-
-
 def _compressed(
     row: Int[Tensor, " n"], column: Int[Tensor, " n"], amount: Float[Tensor, " n"], shape: tuple[int, int]
 ) -> Tensor:
@@ -125,6 +99,51 @@ def _compressed(
     with warnings.catch_warnings():  # torch says once that such tensors are in beta
         warnings.simplefilter("ignore")
         return torch.sparse_csr_tensor(starts, column.int(), amount.float(), shape, check_invariants=False)
+
+
+@dataclass(frozen=True)
+class PlainCounts:
+    """The same as a plain matrix, for users who answer a fair share of the questions: made without a sort.
+
+    Args:
+        by_user: (users, 2q): columns 0 to q - 1 for first responses, then the second.
+    """
+
+    by_user: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        user: Int[Tensor, " n"],
+        question: Int[Tensor, " n"],
+        sign: Float[Tensor, " n"],
+        label: Float[Tensor, " n"] | None,
+        weight: Float[Tensor, " n"] | None,
+        n_users: int,
+        n_questions: int,
+    ) -> "PlainCounts":
+        """Count answers, as `Counts.of` does."""
+        chosen, other = _sides(question, sign, n_questions)
+        amount = torch.ones_like(sign) if weight is None else weight
+        table = amount.new_zeros(n_users * 2 * n_questions)
+        start = user * (2 * n_questions)
+        table.index_add_(0, start + chosen, amount if label is None else amount * label)
+        if label is not None:
+            table.index_add_(0, start + other, amount * (1 - label))
+        return cls(table.view(n_users, 2 * n_questions))
+
+    def log_likelihoods(self, margins: Float[Tensor, "q points"]) -> Float[Tensor, "users points"]:
+        """As those of `Counts`."""
+        return self.by_user @ log_sides(margins)
+
+
+def _sides(
+    question: Int[Tensor, " n"], sign: Float[Tensor, " n"], n_questions: int
+) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """Columns of the response that was chosen and of the other one."""
+    second = (sign < 0).long()
+    return question + second * n_questions, question + (1 - second) * n_questions
 
 
 class _Product(torch.autograd.Function):

@@ -180,8 +180,7 @@ def _descend(
         head.eval()
         with torch.inference_mode():
             look |= validate(head, objective.weights(head), embeddings, val, config)
-        score = (look["val_accuracy"], -look["val_loss"])
-        score = score if config.best_by == "accuracy" else score[::-1]
+        score = score_of(look, config)
         looks_since += 1
         if best is None or score > best:
             best, looks_since = score, 0
@@ -278,6 +277,12 @@ def validate(
     loss = weighted_mean(expected_loss(LOSSES[config.loss], margin, val.label), val.weight)
     right = (margin > 0).float() + 0.5 * (margin == 0).float()
     return {"val_loss": loss.item(), "val_accuracy": right.mean().item()}
+
+
+def score_of(look: dict[str, float], config: FitConfig) -> tuple[float, float]:
+    """What a look at the validation comparisons is judged by: the larger, the better."""
+    score = (look["val_accuracy"], -look["val_loss"])
+    return score if config.best_by == "accuracy" else score[::-1]
 
 
 def mean_loss(

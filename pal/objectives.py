@@ -23,13 +23,14 @@ from typing_extensions import override
 
 from pal.comparisons import Comparisons, Embeddings, Questions, distinct_rows
 from pal.config import FitConfig
-from pal.counts import counted, log_sides
+from pal.counts import Counts, PlainCounts
 from pal.heads import Head
 from pal.losses import LOSSES, expected_loss, weighted_mean
 
 MARGINS_AT_ONCE = 1 << 25  # of comparisons at points, 128 MB of float32
-# Answers of a batch from which on they are counted per user and question, if users answer so many of these.
-COUNT_FROM, CELLS_PER_ANSWER = 1 << 17, 8
+COUNTED_AT_ONCE = 1 << 20  # answers counted per user and question, at some dozen bytes each
+# Answers of a batch from which on a plain matrix counts them, if it has at most so many questions per answer.
+PLAIN_FROM, PLAIN_CELLS = 1 << 17, 8
 
 
 class Objective(nn.Module, ABC):
@@ -96,8 +97,7 @@ class PerComparison(Objective):
         self, embeddings: Embeddings, train: Comparisons, config: FitConfig, n_users: int, K: int
     ) -> None:
         super().__init__(embeddings, train, config)
-        spread = 1.0 if config.weights_start == "random" else 0.01
-        self.logits = nn.Parameter(spread * torch.randn(n_users, K))
+        self.logits = nn.Parameter(config.spread * torch.randn(n_users, K))
 
     @override
     def loss(self, head: Head, batch: Comparisons, done: float) -> Float[Tensor, ""]:
@@ -159,6 +159,7 @@ class Mixture(Objective):
         self.by_user = train if ordered else train[torch.argsort(train.user, stable=True)]
         counts = torch.bincount(train.user, minlength=n_users)
         self.counts, self.starts = counts, counts.cumsum(0) - counts
+        self.everything: tuple[Questions, Counts] | None = None
 
     @override
     def batches(self) -> Iterator[Comparisons]:
@@ -175,12 +176,11 @@ class Mixture(Objective):
 
     @override
     def loss(self, head: Head, batch: Comparisons, done: float) -> Float[Tensor, ""]:
-        config, start = self.config, self.start
-        heat = 1.0 if done >= config.anneal else start + (1 - start) * done / config.anneal
+        heat = self.config.heat(self.start, done)
         users, place = distinct_rows(batch.user, self.n_users)
         likelihood = self._log_likelihoods(head, batch, place, len(users))
         joint = self.log_share + heat * likelihood
-        if done >= config.anneal:  # shares that move while classes form let one class take everyone
+        if done >= self.config.anneal:  # shares that move while classes form let one class take everyone
             self._follow(joint.detach(), len(users) / self.n_users)
         answers = len(batch) if batch.weight is None else batch.weight.sum()
         return -torch.logsumexp(joint, 1).sum() / (heat * answers)
@@ -194,20 +194,39 @@ class Mixture(Objective):
     def _log_likelihoods(
         self, head: Head, batch: Comparisons, place: Int[Tensor, " n"], n_users: int
     ) -> Float[Tensor, "u points"]:
+        questions, counts = self._counted(batch, place, n_users)
+        return counts.log_likelihoods(head.margins_at(self.read(head, questions), self.points))
+
+    def _counted(
+        self, batch: Comparisons, place: Int[Tensor, " n"], n_users: int
+    ) -> tuple[Questions, Counts | PlainCounts]:
+        """Distinct questions of a batch, and the users' answers to them; kept where it is every answer."""
+        if batch is self.by_user and self.everything is not None:
+            return self.everything
         asked, question = distinct_rows(batch.question, len(batch.questions))
-        at = head.margins_at(self.read(head, batch.questions[asked]), self.points)
-        if len(batch) >= max(COUNT_FROM, n_users * len(asked) // CELLS_PER_ANSWER):
-            return counted(batch, place, question, (n_users, len(asked))) @ log_sides(at)
-        margin = at.index_select(0, question) * batch.sign[:, None]
-        label = None if batch.label is None else batch.label[:, None]
-        losses = expected_loss(LOSSES[self.config.loss], margin, label)
-        if batch.weight is not None:
-            losses = losses * batch.weight[:, None]
-        return losses.new_zeros(n_users, len(self.points)).index_add(0, place, -losses)
+        # A batch that serves once does not repay the sorting that a sparse matrix takes.
+        plain = batch is not self.by_user and len(batch) >= max(
+            PLAIN_FROM, n_users * len(asked) // PLAIN_CELLS
+        )
+        counts = (PlainCounts if plain else Counts).of(
+            user=place,
+            question=question,
+            sign=batch.sign,
+            label=batch.label,
+            weight=batch.weight,
+            n_users=n_users,
+            n_questions=len(asked),
+        )
+        found = batch.questions[asked], counts
+        if batch is self.by_user:
+            self.everything = found
+        return found
 
     @override
     def weights(self, head: Head) -> Float[Tensor, "users K"]:
         size = min(head.questions_at_once, max(1, MARGINS_AT_ONCE // len(self.points)))
+        if len(self.train_set.questions) <= size:  # what is built is never longer than the questions
+            size = max(size, COUNTED_AT_ONCE)
         found = []
         for users in _blocks(self.counts, size):
             start = int(self.starts[users[0]])

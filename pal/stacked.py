@@ -113,6 +113,12 @@ class HeadStack:
         """Each head's margins under aligned weights."""
         return self._call("margin", (read, weights), self._rows_of_ideals(weights.shape[1]), shared=())
 
+    def ideal_lengths(
+        self, read: Float[Tensor, "jobs n read"], weights: Float[Tensor, "jobs n K"]
+    ) -> Float[Tensor, "jobs n"]:
+        """Lengths of aligned users' ideal points, as `Head.ideal_lengths` has them."""
+        return self._call("ideal_lengths", (read, weights), self._rows_of_ideals(weights.shape[1]), shared=())
+
     def margins_at(
         self, read: Float[Tensor, "jobs q read"], points: Float[Tensor, "points K"]
     ) -> Float[Tensor, "jobs q points"]:

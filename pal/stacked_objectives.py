@@ -125,14 +125,17 @@ class StackedPerComparison(StackedObjective):
         user, question, sign, weight = (
             x.gather(1, rows) for x in (self.user, self.question, self.sign, self.weight)
         )
-        if min(lengths) < rows.shape[1]:
-            along = torch.arange(rows.shape[1], device=rows.device)
-            weight = weight * (along < torch.tensor(lengths, device=rows.device)[:, None])
-        read = self.reading.some(self.stack, question, lengths)
-        margin = self.stack.margin(read, self._weights_of(user)) * sign
+        config, along = self.config, torch.arange(rows.shape[1], device=rows.device)
+        real = along < torch.tensor(lengths, device=rows.device)[:, None]  # what follows is padding
+        weight = weight * real
+        read, weights = self.reading.some(self.stack, question, lengths), self._weights_of(user)
+        margin = self.stack.margin(read, weights) * sign
         label = None if self.label is None else self.label.gather(1, rows)
-        losses = expected_loss(LOSSES[self.config.loss], margin, label)
-        return (losses * weight).sum(1) / weight.sum(1)
+        loss = (expected_loss(LOSSES[config.loss], margin, label) * weight).sum(1) / weight.sum(1)
+        if not config.bound_loss:
+            return loss
+        beyond = torch.relu(self.stack.ideal_lengths(read, weights) - config.bound)
+        return loss + config.bound_loss * (beyond * real).sum(1)
 
     def _weights_of(self, user: Int[Tensor, "jobs b"]) -> Float[Tensor, "jobs b K"]:
         if not self.learned:
@@ -177,11 +180,10 @@ class StackedMixture(StackedObjective):
             yield torch.stack([self._loss(job, at[job], block, now) for job, block in enumerate(blocks)])
 
     def _loss(self, job: int, at: Float[Tensor, "q points"], block: int, done: float) -> Float[Tensor, ""]:
-        asked, start, anneal = self.asked[job], self.starts[job], self.config.anneal
-        heat = 1.0 if done >= anneal else start + (1 - start) * done / anneal
+        asked, heat = self.asked[job], self.config.heat(self.starts[job], done)
         users, counts, answers = asked.blocks[block]
         joint = self.log_shares[job] + heat * counts.log_likelihoods(at[: len(asked.questions)])
-        if done >= anneal:
+        if done >= self.config.anneal:
             self._follow(job, joint.detach(), len(users) / asked.n_users)
         return -torch.logsumexp(joint, 1).sum() / (heat * answers)
 

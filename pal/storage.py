@@ -1,9 +1,9 @@
 """Saved models on disk: a folder that is either whole and unchanged, or refused.
 
 Three files: `model.safetensors` (tensors), `users.json` (ids), and `config.json`, written last, with the
-format's name and version, the tensors' shapes, and the sha256 of the other two. A model that is shared has a
-fourth, `README.md`, its card, which is never read here; it describes this model, so that saving another one
-in its place takes it away.
+format's name and version, the tensors' shapes, the sha256 of the other two, and a seal over itself. A model
+that is shared has a fourth, `README.md`, its card, which is never read here; it describes this model, so that
+saving another one in its place takes it away.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from pal import temporaries
 from pal.errors import PalError
 from pal.writing import new_folder, write_bytes
 
@@ -56,6 +57,7 @@ def write_folder(
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     }
     try:
+        config["sha256"][CONFIG] = seal(config)
         files[CONFIG] = (json.dumps(config, indent=2, allow_nan=False) + "\n").encode("ascii")
     except (TypeError, ValueError) as error:
         raise PalError(f"encoder must be JSON, got something else ({error}); describe it in text") from None
@@ -96,6 +98,8 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], list[str], dict[str, Tens
     Raises:
         PalError: If a file is missing, damaged, of another format or a newer version.
     """
+    if not folder.exists():
+        temporaries.sweep(folder.absolute().parent)  # a killed save may have moved it away
     config = _read_config(folder / CONFIG)
     data = {name: _read(folder / name) for name in (TENSORS, USERS)}
     # A safetensors file opens with eight bytes of length and a brace; a pickle or an archive does not.
@@ -118,7 +122,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], list[str], dict[str, Tens
     shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
     if config.get("tensors") != shapes:
         raise PalError(
-            f"{folder / TENSORS} must hold the shapes that {CONFIG} gives, got {shapes}; fit again"
+            f"{folder / TENSORS} must hold the shapes that {CONFIG} gives, got {_short(shapes)}; fit again"
         )
     return config, _read_users(folder / USERS, data[USERS]), tensors
 
@@ -132,11 +136,35 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise PalError(f"{path} must give a version of at least 1, got {version!r}; fit again")
     if version > VERSION:
         raise PalError(f"{path} must have a version of at most {VERSION}, got {version}; install a newer pal")
+    pinned = config.get("sha256")
+    if not isinstance(pinned, dict) or pinned.keys() - {CONFIG} != {TENSORS, USERS}:
+        raise PalError(f"{path} must give the sha256 of the other files, got {_short(pinned)}; fit again")
+    if CONFIG in pinned and pinned[CONFIG] != _sealed(path, config):  # older models have no seal
+        raise PalError(
+            f"{path} must have the seal that it gives, got another; it was changed or damaged, so fit or "
+            "copy the model again"
+        )
     for older in range(version, VERSION):
         config = UPGRADES[older](config) | {"version": older + 1}
-    if not isinstance(config.get("sha256"), dict):
-        raise PalError(f"{path} must give the sha256 of the other files, got none; fit again")
     return config
+
+
+def seal(config: dict[str, Any]) -> str:
+    """The sha256 over all that a config tells, but the seal itself: JSON has no checksum of its own."""
+    pinned = {name: sha256 for name, sha256 in config["sha256"].items() if name != CONFIG}
+    text = json.dumps({**config, "sha256": pinned}, sort_keys=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def _sealed(path: Path, config: dict[str, Any]) -> str:
+    try:
+        return seal(config)
+    except RecursionError:
+        raise PalError(f"{path} must nest no deeper than a saved model does, got more; fit again") from None
+
+
+def _short(value: Any) -> str:
+    return repr(value)[:80]
 
 
 def _read_users(path: Path, data: bytes) -> list[str]:

@@ -81,6 +81,11 @@ def sweep(folder: Path, *, again: bool = False) -> None:
                     _remove(folder / entry.name)
 
 
+def forget() -> None:
+    """Look for leftovers on the next write in every folder, as a new process does."""
+    _swept.clear()
+
+
 def _put_back(holder: Path) -> None:
     """Give a folder its name again where a kill came between its leaving and its successor's coming."""
     for path in list(holder.iterdir()):

@@ -28,6 +28,7 @@ ADVICE = {
     errno.EMFILE: "allow more open files (ulimit -n) and run it again",
     errno.ENFILE: "close other programs and run it again",
     errno.ENOMEM: "free memory and run it again",
+    errno.EPIPE: "whoever read it has ended",
     errno.EINTR: "signals kept interrupting it, so run it again",
 }
 Error = Callable[[str], Exception]

@@ -4,13 +4,33 @@ python -m pipeline train persona
 """
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from pipeline.errors import PipelineError
 
+
+class Commands(TyperGroup):
+    """Commands that say so when nobody reads what they print; click would end without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command.
+
+        Raises:
+            PipelineError: If standard output is closed.
+        """
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise PipelineError(
+                "standard output cannot be written (Broken pipe); whoever read it has ended"
+            ) from None
+
+
 app = typer.Typer(
+    cls=Commands,
     help="PAL's stages, as dvc.yaml runs them. They read params.yaml, and run without DVC too.",
     add_completion=False,
     no_args_is_help=True,
@@ -69,11 +89,20 @@ def split(dataset: Dataset) -> None:
 
 
 @app.command()
-def encode(dataset: Dataset) -> None:
-    """Embed every item once with the frozen encoder."""
+def encode(
+    dataset: Dataset,
+    rank: Annotated[int | None, typer.Option(help="Encode this share alone, from 0, into the store.")] = None,
+    world: Annotated[int | None, typer.Option(help="How many shares; 1 does everything.")] = None,
+) -> None:
+    """Embed every item once with the frozen encoder.
+
+    Without --rank and --world: as torchrun's RANK and WORLD_SIZE or SLURM's SLURM_PROCID and SLURM_NTASKS
+    say, else everything. A rank puts vectors into the store (PAL_STORE, shared by all) and waits for nobody;
+    the run with --world 1 afterwards, or `dvc repro`, writes the shards and encodes what is still missing.
+    """
     from pipeline import encode
 
-    encode.main(_known(dataset))
+    encode.main(_known(dataset), rank, world)
 
 
 @app.command("choose-k")
@@ -122,6 +151,36 @@ def results() -> None:
     results.main()
 
 
+@app.command()
+def verify(
+    *,
+    mend: Annotated[
+        bool, typer.Option("--mend", help="Remove what is wrong, so that it is made anew.")
+    ] = False,
+) -> None:
+    """Hold every byte to its hash; say how to mend what is wrong."""
+    from pipeline import verify
+
+    verify.main(mend=mend)
+
+
+@app.command()
+def store(
+    *,
+    clean: Annotated[bool, typer.Option("--clean", help="Remove what nobody refers to.")] = False,
+    days: Annotated[float, typer.Option(min=0, help="Keep what is younger, whoever refers to it.")] = 7,
+) -> None:
+    """Show what the store holds, and what could go.
+
+    Referred to are the raw files of this repository and of all others that used this store and are still
+    where they were, older versions in their DVC caches included, and the embeddings that were used when a
+    dataset was last encoded. Nothing is removed without --clean.
+    """
+    from pipeline import store
+
+    store.main(clean=clean, days=days)
+
+
 def _known(dataset: str) -> str:
     from pipeline.knobs import DATASETS
 
@@ -132,21 +191,46 @@ def _known(dataset: str) -> str:
 
 def main() -> None:
     """Run a command; what a user can mend is one sentence and exit code 1."""
+    from pal.errors import PalError
+    from pal.writing import sentence
+
     try:
+        _put_back()
         try:
             app()
         finally:
-            sys.stdout.flush()  # or it would fail when Python ends, with nobody to tell
-    except (PipelineError, OSError, ValueError) as error:
-        from pal.errors import PalError
-        from pal.writing import forget_output, sentence
-
-        if isinstance(error, ValueError) and not isinstance(error, PalError):
-            raise
-        print(f"error: {sentence(error) if isinstance(error, OSError) else error}", file=sys.stderr)
-        if isinstance(error, OSError):
-            forget_output()
+            _flush()
+    except (PipelineError, PalError) as error:
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:
+        print(f"error: {sentence(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _flush() -> None:
+    """Print what is left in the buffer: when Python ends that would fail with nobody to tell.
+
+    Raises:
+        PipelineError: If it cannot be printed.
+    """
+    from pal.writing import forget_output, sentence
+
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        forget_output()
+        raise PipelineError(sentence(error, "standard output cannot be written")) from None
+
+
+def _put_back() -> None:
+    """See to what a killed run left: where it had moved an old output away, that takes its place again."""
+    from pathlib import Path
+
+    from pal.temporaries import sweep
+
+    for place in Path("data").glob("*"):
+        sweep(place, again=True)
 
 
 if __name__ == "__main__":

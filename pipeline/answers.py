@@ -9,14 +9,17 @@ from pal.accuracy import Judged, balanced_accuracy
 from pal.comparisons import Comparisons
 from pal.fit import read_blocks
 from pal.saved import SavedModel
+from pipeline import asking
 from pipeline.baselines import Margins
 from pipeline.knobs import Evaluate
-from pipeline.locating import locate
+from pipeline.locating import drawn_shots, locate
 from pipeline.study import Study
 from pipeline.train import group_weights
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from pipeline.bounds import Bound
 
 MAX_ANSWERS = 10
 
@@ -31,7 +34,8 @@ class Test:
         users: seen, unseen, unlocated or all.
         items: known, new, or all.
         shots: Comparisons from which unseen users were located; None where that does not apply.
-        model: model, k1, oracle, or a baseline's name.
+        model: model, k1, oracle, a baseline's name; bound, who knows how the data were made; or asked, the
+            model with as many comparisons as `shots` says, chosen and not drawn.
         judged: Right judgements per user; means over the draws of the shots.
         balanced: Balanced accuracy, where all questions share a few answers.
         test: The named test set; empty where there is one only.
@@ -115,6 +119,7 @@ def answers(
     models: dict[str, SavedModel],
     baselines: dict[str, Margins],
     knobs: Evaluate,
+    bound: "Bound | None" = None,
 ) -> list[Answers]:
     """One half's test pairs with all margins; unseen users who cannot be located, where others can, apart."""
     here = (data.places["users"] == half) & (data.places["split"] == "test")
@@ -126,6 +131,8 @@ def answers(
     margins: dict[Key, list[torch.Tensor]] = {(n, None): [margin(chosen)] for n, margin in baselines.items()}
     if half == "seen":
         margins |= {(n, None): margins_by(m, [m.weights], data, chosen) for n, m in models.items()}
+        if bound is not None:
+            margins["bound", None] = bound.margins(half, [data.select(half, "train")], chosen)
         return [Answers(half, n_users, chosen, marks, margins)]
     given = {"k1": torch.ones(n_users, 1), "oracle": group_weights(data, half)}
     for name, weights in given.items():
@@ -135,6 +142,11 @@ def answers(
     every = margins_by(models["model"], [w for draws in located.values() for w in draws], data, chosen)
     each = iter(every)
     margins |= {("model", shots): [next(each) for _ in draws] for shots, draws in located.items()}
+    if bound is not None:
+        margins |= _bounded(bound, data, chosen, knobs)
+    chosen_by = asking.located(data, models["model"], knobs.asked)
+    each = iter(margins_by(models["model"], list(chosen_by.values()), data, chosen))
+    margins |= {("asked", n): [next(each)] for n in chosen_by}
     known = torch.zeros(n_users, dtype=torch.bool)
     known[data.select(half, "adapt").user] = True
     can = known[chosen.user]
@@ -146,6 +158,19 @@ def answers(
         for users, mask, these in (("unseen", can, margins), ("unlocated", ~can, zero))
         for which in [mask.nonzero().squeeze(1)]
     ]
+
+
+def _bounded(
+    bound: "Bound", data: Study, test: Comparisons, knobs: Evaluate
+) -> dict[Key, list[torch.Tensor]]:
+    """The bound on unseen users, from none and from the very shots that the model gets."""
+    pairs = data.select("unseen", "adapt")
+    drawn = list(drawn_shots(pairs.user, data.n_users("unseen"), knobs))
+    known = [pairs.slice(0, 0), *(pairs[rows] for _, rows in drawn)]
+    found: dict[Key, list[torch.Tensor]] = {}
+    for shots, margin in zip((0, *(n for n, _ in drawn)), bound.margins("unseen", known, test), strict=True):
+        found.setdefault(("bound", shots), []).append(margin)
+    return found
 
 
 def _of_rows(margins: dict[Key, list[torch.Tensor]], rows: torch.Tensor) -> dict[Key, list[torch.Tensor]]:

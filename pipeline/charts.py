@@ -20,6 +20,8 @@ SERIES = {  # colour, shape, dash
     "majority": (GREY, "diamond", [2, 2]),
     "oracle": (COLOURS[2], "triangle-up", [8, 2, 2, 2]),
     "seen": (INK, "circle", [10, 3]),
+    "bound": (INK, "triangle-up", [3, 3]),
+    "asked": (COLOURS[1], "square", [1, 0]),
 }
 SWATCHES = {  # the shapes as paths 12 wide and high, for legends outside the figures, which can wrap
     "circle": "M6,1.5a4.5,4.5 0 1,0 0.01,0z",
@@ -77,35 +79,60 @@ def accuracy_dots(rows: list[Row], names: dict[str, str]) -> Spec:
     return spec(layered, "Accuracies with 95 % intervals, of the model and what it is held against")
 
 
-def few_shot(curve: list[Row], references: list[Row], names: dict[str, str]) -> Spec:
-    """Accuracy by shots with its interval, over horizontal lines for `references` (series, accuracy)."""
+def few_shot(
+    curve: list[Row], references: list[Row], names: dict[str, str], others: dict[str, list[Row]] | None = None
+) -> Spec:
+    """Accuracy by shots with its interval, over horizontal lines for `references` (series, accuracy).
+
+    Args:
+        curve: The model's rows.
+        references: What does not depend on shots.
+        names: What each series is called.
+        others: Further curves by series, drawn with points and without intervals.
+    """
     import altair as alt
 
-    shots = [row["shots"] for row in curve]
+    others = others or {}
+    shots = sorted({row["shots"] for rows in (curve, *others.values()) for row in rows})
     values = [{**_percents(row), "shots": row["shots"], "series": names["model"]} for row in curve]
     lines = [
         {"shots": end, "accuracy": hundred(row["accuracy"]), "series": names[row["series"]]}
         for row in references
         for end in sorted({min(shots), max(shots)})
     ]
-    shown = ["model", *dict.fromkeys(row["series"] for row in references)]
+    beside = [
+        {**_percents(row), "shots": row["shots"], "series": names[series]}
+        for series, rows in others.items()
+        for row in rows
+    ]
+    shown = ["model", *dict.fromkeys(row["series"] for row in references), *others]
     x = alt.X("shots:Q", title="comparisons known of the user", scale=alt.Scale(type="sqrt", nice=False))
-    x = x.axis(values=shots, format="d", grid=False)
-    y = alt.Y("accuracy:Q", title="accuracy, %", scale=_window([*values, *lines]))
+    x = x.axis(values=shots, format="d", grid=False, labelOverlap=True)
+    y = alt.Y("accuracy:Q", title="accuracy, %", scale=_window([*values, *lines, *beside]))
     encode = {
         "color": alt.Color("series:N", scale=_scale(names, shown, 0), legend=None),
         "strokeDash": alt.StrokeDash("series:N", scale=_scale(names, shown, 2), legend=None),
     }
     model = alt.Chart(alt.InlineData(values=values)).encode(x=x, y=y)
     band = model.transform_filter("isValid(datum.low)").mark_area(opacity=0.18, color=COLOURS[0])
-    hover = tooltip("shots:Q", "accuracy:Q", "interval:N")
-    layered = alt.layer(
+    hover = tooltip("series:N", "shots:Q", "accuracy:Q", "interval:N")
+    other = alt.Chart(alt.InlineData(values=beside)).encode(x=x, y=y)
+    points = other.mark_point(filled=True, size=40, opacity=1).encode(
+        color=encode["color"], shape=alt.Shape("series:N", scale=_scale(names, shown, 1), legend=None)
+    )
+    layers = [
         band.encode(y=alt.Y("low:Q"), y2="high:Q"),
         alt.Chart(alt.InlineData(values=lines)).mark_line(strokeWidth=1.5).encode(x=x, y=y, **encode),
+        *(
+            [other.mark_line(strokeWidth=1.5).encode(**encode), points.encode(tooltip=hover)]
+            if beside
+            else []
+        ),
         model.mark_line(strokeWidth=2).encode(**encode),
         model.mark_point(filled=True, size=60, opacity=1, color=COLOURS[0]).encode(tooltip=hover),
-    )
-    return spec(layered.properties(width="container", height=280), "Accuracy by comparisons known")
+    ]
+    chart = alt.layer(*layers).properties(width="container", height=280)
+    return spec(chart, "Accuracy by comparisons known")
 
 
 def calibration(bins: list[Row]) -> Spec:

@@ -7,21 +7,22 @@ they are read, so that a flipped bit is an error and never another vector.
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pal import temporaries
-from pipeline import code, hashes, layout, shards
+from pipeline import code, gathering, hashes, layout, shards
 from pipeline.errors import PipelineError
-from pipeline.files import new_file
+from pipeline.files import new_file, write_json
 from pipeline.shards import Embedder
 
 if TYPE_CHECKING:
     import numpy as np
 
+ABOUT = "about.json"
 LIBRARIES = (
     "torch",
     "torchvision",
@@ -31,6 +32,7 @@ LIBRARIES = (
     "open_clip_torch",
     "pillow",
 )
+OF_ENGINE = {"onnx": ("onnx", "onnxruntime")}
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,14 @@ class EmbeddingStore:
     """
 
     def __init__(self, embedder: Embedder, device: str, modules: list[str], root: Path | None = None) -> None:
+        import numpy as np
+
         self.embedder = embedder
-        self.folder = (root or layout.store()) / "embeddings" / _key(embedder, device, modules)
+        self._about = _about(embedder, device, modules)
+        self.folder = (root or layout.store()) / "embeddings" / _key(self._about)
+        self._dtype = np.dtype(embedder.dtype).newbyteorder("<")
+        self._ids: dict[str, np.ndarray] = {}  # by file name, of those that were looked into
+        self._looks: dict[str, tuple[int, int, int]] = {}  # how they looked when they were verified
 
     def find(self, ids: "np.ndarray") -> Places:
         """Where items lie. One that lies in two files is taken from the first by name.
@@ -78,110 +86,130 @@ class EmbeddingStore:
         """
         import numpy as np
 
-        files = sorted(self.folder.glob("*.parquet"))
-        parts = [self._verified(path)[0] for path in files]
-        file = np.full(len(ids), -1, dtype=np.int64)
-        row = np.full(len(ids), -1, dtype=np.int64)
-        if parts:
-            there = np.concatenate(parts)
-            sizes = [len(part) for part in parts]
-            order = np.argsort(there, kind="stable")
-            place = np.minimum(np.searchsorted(there, ids, sorter=order), len(there) - 1)
-            found = there[order[place]] == ids
-            at = order[place[found]]
-            starts = np.cumsum([0, *sizes])
-            file[found] = np.searchsorted(starts, at, side="right") - 1
-            row[found] = at - starts[file[found]]
-        return Places(files, file, row)
+        names = sorted(self._names())
+        parts = [self._ids_of(name) for name in names]
+        file = np.full(len(ids), -1, dtype=np.int32)
+        row = np.full(len(ids), -1, dtype=np.int32)
+        if parts and len(ids):
+            place = _first_places(np.concatenate(parts), ids)
+            found = np.flatnonzero(place >= 0)
+            starts = np.cumsum([0, *map(len, parts)])
+            file[found] = np.searchsorted(starts, place[found], side="right") - 1
+            row[found] = place[found] - starts[file[found]]
+        return Places([self.folder / name for name in names], file, row)
+
+    def news(self) -> Iterator["np.ndarray"]:
+        """Ids of what others have put here since this store was last looked at, file by file."""
+        for name in sorted(set(self._names()) - self._ids.keys()):
+            yield self._ids_of(name)
 
     def add(self, ids: "np.ndarray | list[str]", vectors: "np.ndarray") -> None:
-        """Keep vectors, under a name that appears when the file is whole."""
+        """Keep vectors, under a name that appears when the file is whole.
+
+        Raises:
+            PipelineError: If a vector is not finite, or the store cannot be written.
+        """
+        names = shards.packed(ids)
+        if not (self.folder / ABOUT).exists():
+            write_json(self.folder / ABOUT, self._about)
         with new_file(self.folder, name=lambda sha256: f"{sha256}.parquet") as out:
-            shards.write_to(out, ids, vectors, self.embedder)
+            shards.write_to(out, names, vectors, self.embedder)
+        self._ids[f"{out.sha256}.parquet"] = names
 
     def gather(self, places: Places, rows: int) -> Iterator["np.ndarray"]:
         """Vectors of found items in their order, in parts of at most so many rows.
 
-        Each of the store's files is read once: its vectors go to the parts' places on disk first, since in
-        the items' order nearly every part needs nearly every file.
+        Raises:
+            PipelineError: If a file's bytes are not those that its name promises; it is removed.
         """
-        import numpy as np
+        shape = (self.embedder.dim, self._dtype)
+        return gathering.gather(
+            lambda number: self._vectors(places.files[number]),
+            places.file, places.row, rows, shape, self.folder,
+        )  # fmt: skip
 
-        parts = range(0, len(places.file), rows)
-        if len(parts) <= 1:
-            yield self._part(places, slice(None))
-            return
-        with temporaries.scratch(self.folder) as folder:
-            spread = [folder / f"{number}" for number in range(len(parts))]
-            self._spread(places, rows, spread)
-            for number, start in enumerate(parts):
-                count = min(rows, len(places.file) - start)
-                out = np.empty((count, self.embedder.dim), dtype=self._dtype)
-                records = np.fromfile(spread[number], dtype=self._record)
-                out[records["to"]] = records["vector"]
-                spread[number].unlink()
-                yield out
+    def _names(self) -> list[str]:
+        try:
+            with os.scandir(self.folder) as entries:
+                names = [entry.name for entry in entries]
+        except FileNotFoundError:
+            return []
+        return [name for name in names if name.endswith(".parquet") and not name.startswith(".")]
 
-    @property
-    def _dtype(self) -> Any:
-        import numpy as np
+    def _ids_of(self, name: str) -> "np.ndarray":
+        self._verify(self.folder / name)
+        if name not in self._ids:
+            self._ids[name] = shards.read_ids(self.folder / name)
+        return self._ids[name]
 
-        return np.dtype(self.embedder.dtype).newbyteorder("<")
+    def _vectors(self, path: Path) -> "np.ndarray":
+        self._verify(path)
+        return shards.read(path)[1]
 
-    @property
-    def _record(self) -> Any:
-        import numpy as np
+    def _verify(self, path: Path) -> None:
+        """Hold a file's bytes to its name, once for as long as it looks untouched.
 
-        return np.dtype([("to", "<i8"), ("vector", self._dtype, (self.embedder.dim,))])
-
-    def _part(self, places: Places, rows: slice) -> "np.ndarray":
-        import numpy as np
-
-        file, row = places.file[rows], places.row[rows]
-        out = np.empty((len(file), self.embedder.dim), dtype=self._dtype)
-        for number in np.unique(file):
-            to = np.flatnonzero(file == number)
-            out[to] = self._verified(places.files[number])[1][row[to]]
-        return out
-
-    def _spread(self, places: Places, rows: int, spread: list[Path]) -> None:
-        import numpy as np
-
-        order = np.argsort(places.file, kind="stable")
-        bounds = np.searchsorted(places.file[order], np.arange(len(places.files) + 1))
-        for number, path in enumerate(places.files):
-            wanted = order[bounds[number] : bounds[number + 1]]
-            if not len(wanted):
-                continue
-            records = np.empty(len(wanted), dtype=self._record)
-            records["vector"] = self._verified(path)[1][places.row[wanted]]
-            records["to"] = wanted % rows
-            part = wanted // rows  # ascending, since `wanted` is
-            edges = np.searchsorted(part, np.arange(len(spread) + 1))
-            for i, target in enumerate(spread):
-                if edges[i] < edges[i + 1]:
-                    with target.open("ab") as out:
-                        records[edges[i] : edges[i + 1]].tofile(out)
-
-    def _verified(self, path: Path) -> tuple["np.ndarray", "np.ndarray"]:
-        if hashes.sha256(path) != path.stem:
-            path.unlink()
+        Raises:
+            PipelineError: If they are others, or the file is gone.
+        """
+        try:
+            about = path.stat()
+            looks = (about.st_size, about.st_mtime_ns, about.st_ino)
+            if self._looks.get(path.name) == looks:
+                return
+            found = hashes.sha256(path)
+        except OSError as error:
             raise PipelineError(
-                f"{path} was damaged and has been removed; run the stage again, and it is encoded anew"
-            )
-        ids, vectors, _ = shards.read(path)
-        return ids, vectors
+                f"{path} could not be read ({error.strerror}); run the stage again, and what is missing is "
+                "encoded anew"
+            ) from None
+        if found != path.stem:
+            raise PipelineError(_removed(path))
+        self._looks[path.name] = looks
 
 
-def _key(embedder: Embedder, device: str, modules: list[str]) -> str:
-    """A short hash of all that shapes a vector, after the encoder's name."""
+def _removed(path: Path) -> str:
+    """Remove a damaged file, and say so."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        return f"{path} is damaged and could not be removed ({error.strerror}); remove it, and run again"
+    return f"{path} was damaged and has been removed; run the stage again, and it is encoded anew"
+
+
+def _first_places(there: "np.ndarray", ids: "np.ndarray") -> "np.ndarray":
+    """Where each id stands first in an unordered list; -1 where it does not.
+
+    By the first half of an id, as a number, which sorts many times as fast; ids that agree in it alone are
+    so rare that then whole ids are compared.
+    """
+    import numpy as np
+
+    short, wanted = shards.halves(there), shards.halves(ids)
+    order = np.argsort(short, kind="stable")
+    same = short[order[1:]] == short[order[:-1]]
+    if (there[order[1:][same]] != there[order[:-1][same]]).any():
+        short, wanted = there, ids
+        order = np.argsort(short, kind="stable")
+    place = order[np.minimum(np.searchsorted(short[order], wanted), len(there) - 1)]
+    place[there[place] != ids] = -1
+    return place
+
+
+def _about(embedder: Embedder, device: str, modules: list[str]) -> dict[str, Any]:
+    """All that shapes a vector."""
     root = Path(__file__).parents[1]
-    parts: dict[str, Any] = {
+    libraries = LIBRARIES + OF_ENGINE.get(embedder.engine, ())
+    return {
         "embedder": asdict(embedder),
         "device": device,
         "code": [code.fingerprint(root, Path(module)) for module in modules],
-        "libraries": {name: metadata.version(name) for name in LIBRARIES},
+        "libraries": {name: metadata.version(name) for name in libraries},
     }
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    name = "".join(c if c.isalnum() or c in ".-_" else "-" for c in embedder.encoder)
+
+
+def _key(about: dict[str, Any]) -> str:
+    """A short hash of all that shapes a vector, after the encoder's name."""
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    name = "".join(c if c.isalnum() or c in ".-_" else "-" for c in about["embedder"]["encoder"])
     return f"{name[:60]}-{digest[:16]}"

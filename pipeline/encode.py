@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pal import encoders
-from pipeline import encode_images, encode_texts, layout, params, raw, shards, tables
+from pipeline import encode_images, encode_texts, layout, listed, params, ranks, raw, shards, tables, uses
 from pipeline.bad_items import BadItem, dropped_csv
 from pipeline.devices import pick
 from pipeline.embedding_store import EmbeddingStore
@@ -21,42 +21,114 @@ from pipeline.files import new_folder
 from pipeline.knobs import ByModality
 from pipeline.manifest import write as write_manifest
 from pipeline.params import Params
+from pipeline.ranks import Share
 from pipeline.shards import Embedder
+from pipeline.turns import Job
 
 if TYPE_CHECKING:
     import numpy as np
-    import polars as pl
+
+    from pipeline.listed import Items
 
 FILLED = {"text": encode_texts, "image": encode_images}
 
 
-def main(dataset: str) -> None:
-    """Encode one dataset's items."""
+def main(dataset: str, rank: int | None = None, world: int | None = None) -> None:
+    """Encode one dataset's items.
+
+    Args:
+        dataset: Its name.
+        rank: Encode this share of them into the store, and nothing else: the run without ranks that follows
+            writes the shards, and encodes what a rank that never came left out.
+        world: How many shares there are.
+    """
     values = params.load()
-    path = layout.recoloured(dataset) / tables.ITEMS
-    items = tables.read_table(path, f"recolour@{dataset}").sort("item_id")
+    share = ranks.share(rank, world)
+    items = listed.read(layout.recoloured(dataset) / tables.ITEMS, f"recolour@{dataset}")
+    if share.world > 1:
+        fill_share(dataset, items, values, share)
+        return
+    if values.encode.engine == "ray":
+        _by_ray(dataset, items, values)
     bad: list[BadItem] = []
     about: dict[str, Any] = {}
     with new_folder(layout.embeddings(dataset)) as folder:
-        for modality in tables.MODALITIES:
-            part = items.filter(items["modality"] == modality)
-            if part.is_empty():
-                continue
+        for modality, part in items.items():
             embedder, ids, vectors, faults = _embed(part, modality, dataset, values)
             bad += faults
             _write(folder / modality, ids, vectors, embedder, values.encode.shard_rows)
-            about[modality] = {"in": len(part), "out": len(ids), "encoder": asdict(embedder)}
+            about[modality] = {"in": len(part.ids), "out": len(ids), "encoder": asdict(embedder)}
         dropped_csv(folder / "dropped.csv", bad)
-        _write_manifest(folder, len(items), about, bad)
+        _write_manifest(folder, sum(len(part.ids) for part in items.values()), about, bad)
+
+
+def fill_share(dataset: str, items: dict[str, "Items"], values: Params, share: Share) -> None:
+    """Encode a share of a dataset's items into the store, and write nothing else."""
+    for modality, part in items.items():
+        if not _is_given(modality, dataset, values):
+            job, bad = _fill(part, modality, dataset, values, share)
+            _refuse(bad, dataset, values.encode.on_bad_item)
+            count = int((~job.store.find(job.ids).missing).sum())
+            print(f"encode@{dataset}: {count:,} of {len(job.ids):,} {modality} items in the store")
+    gather = f"`python -m pipeline encode {dataset} --world 1` or `dvc repro`"
+    who = f"rank {share.rank} of {share.world} ({share.told_by})"
+    print(f"encode@{dataset}: {who} is done; once all are, run {gather}")
+
+
+def _by_ray(dataset: str, items: dict[str, "Items"], values: Params) -> None:
+    """Have a Ray cluster put into the store what is missing there, if anything is."""
+    count = 0
+    for modality, part in items.items():
+        if not _is_given(modality, dataset, values):
+            job, _ = _job(part, modality, dataset, values, Share())
+            count += int(job.missing.sum())
+    if count:
+        from pipeline import encode_ray
+
+        encode_ray.fill(dataset, pick(values.encode.device, "encode.device"))
+
+
+def _is_given(modality: str, dataset: str, values: Params) -> bool:
+    """Whether items are vectors already."""
+    return modality == "vector" or _encoder_of(dataset, modality, values) == "none"
 
 
 def _embed(
-    items: "pl.DataFrame", modality: str, dataset: str, values: Params
+    items: "Items", modality: str, dataset: str, values: Params
 ) -> tuple[Embedder, "np.ndarray", Iterator["np.ndarray"], list[BadItem]]:
     """One modality's encoder, the ids that it encoded, their vectors in parts, and what it could not read."""
+    if _is_given(modality, dataset, values):
+        return _given(items, modality, dataset, values)
+    job, bad = _fill(items, modality, dataset, values, Share())
+    _refuse(bad, dataset, values.encode.on_bad_item)
+    places = job.store.find(items.ids) if job.missing.any() else job.places
+    kept = ~places.missing
+    places = type(places)(places.files, places.file[kept], places.row[kept])
+    return job.store.embedder, items.ids[kept], job.store.gather(places, values.encode.shard_rows), bad
+
+
+def _fill(
+    items: "Items", modality: str, dataset: str, values: Params, share: Share
+) -> tuple[Job, list[BadItem]]:
+    """Put a share of what is missing into the store; what could not be encoded."""
+    job, described = _job(items, modality, dataset, values, share)
+    count = int(job.missing.sum())
+    stored = f"{len(items.ids) - count:,} in the store, {count:,} to encode"
+    print(f"encode@{dataset}: {len(items.ids):,} {modality} items, {stored}")
+    if not count:
+        return job, []
+    device = pick(values.encode.device, "encode.device")
+    if device == "cuda":
+        ranks.use_own_gpu()
+    encoder = encoders.load(described, device)
+    return job, FILLED[modality].fill(job, encoder, items, values.encode)
+
+
+def _job(
+    items: "Items", modality: str, dataset: str, values: Params, share: Share
+) -> tuple[Job, encoders.Described]:
+    """What is missing of a modality, and the encoder for it."""
     name = _encoder_of(dataset, modality, values)
-    if modality == "vector" or name == "none":
-        return _given(items, name, dataset, values)
     device = pick(values.encode.device, "encode.device")
     described = _describe(name, values)
     if modality not in described.modalities:
@@ -69,22 +141,10 @@ def _embed(
         name, described.weights_sha256, described.files_sha256, described.dim, values.encode.dtype,
         described.preprocessing, described.engine, described.precision,
     )  # fmt: skip
-    filled = FILLED[modality]
-    store = EmbeddingStore(embedder, device, [f"pal/encoders/{described.module}.py", *filled.SHAPES_VECTORS])
-    ids = shards.packed(items["item_id"].to_list())
-    missing = store.find(ids).missing
-    count = int(missing.sum())
-    stored = f"{len(ids) - count:,} in the store, {count:,} to encode"
-    print(f"encode@{dataset}: {len(ids):,} {modality} items, {stored}")
-    bad: list[BadItem] = []
-    if count:
-        encoder = encoders.load(described, device)
-        bad = filled.fill(store, encoder, items, missing, values.encode, dataset)
-        _refuse(bad, dataset, values.encode.on_bad_item)
-    places = store.find(ids)
-    kept = ~places.missing
-    places = type(places)(places.files, places.file[kept], places.row[kept])
-    return embedder, ids[kept], store.gather(places, values.encode.shard_rows), bad
+    modules = [f"pal/encoders/{described.module}.py", *FILLED[modality].SHAPES_VECTORS]
+    store = EmbeddingStore(embedder, device, modules)
+    uses.record(dataset, modality, store.folder.name)
+    return Job(store, items.ids, store.find(items.ids), share, dataset), described
 
 
 def _encoder_of(dataset: str, modality: str, values: Params) -> str:
@@ -98,26 +158,28 @@ def _describe(name: str, values: Params) -> encoders.Described:
     weights = values.encode.weights.get(name, "hub")
     if weights not in ("package", "hub"):
         weights = str(layout.project_root() / Path(weights).expanduser())
-    return encoders.describe(name, weights, precision=values.encode.precision, engine=values.encode.engine)
+    engine = "torch" if values.encode.engine == "ray" else values.encode.engine
+    return encoders.describe(name, weights, precision=values.encode.precision, engine=engine)
 
 
 def _given(
-    items: "pl.DataFrame", name: str, dataset: str, values: Params
+    items: "Items", modality: str, dataset: str, values: Params
 ) -> tuple[Embedder, "np.ndarray", Iterator["np.ndarray"], list[BadItem]]:
     """Items that are vectors already."""
     import numpy as np
 
-    if (items["modality"] != "vector").any():
+    if modality != "vector":
         raise PipelineError(f"encoder.{dataset} must name an encoder: not all items are vectors, got 'none'")
-    widths = items["vector"].list.len().unique().to_list()
+    lists = items.vectors()
+    widths = lists.list.len().unique().to_list()
     if len(widths) > 1:
         raise PipelineError(f"the vectors of {dataset} must be of one width, got {sorted(widths)}")
-    vectors = items["vector"].explode().to_numpy().reshape(len(items), widths[0]).astype(np.float32)
-    print(f"encode@{dataset}: {len(items):,} items are vectors already")
+    vectors = lists.explode().to_numpy().reshape(len(lists), widths[0]).astype(np.float32)
+    print(f"encode@{dataset}: {len(lists):,} items are vectors already")
     embedder = Embedder("none", "", "", widths[0], "float32", "as given", "none", "float32")
     step = values.encode.shard_rows
     parts = (vectors[start : start + step] for start in range(0, len(vectors), step))
-    return embedder, shards.packed(items["item_id"].to_list()), parts, []
+    return embedder, items.ids, parts, []
 
 
 def _refuse(bad: list[BadItem], dataset: str, on_bad_item: str) -> None:

@@ -12,13 +12,14 @@ from typing import Any
 
 from pal.accuracy import bootstrap_interval, calibrate, worst_decile
 from pal.saved import SavedModel
-from pipeline import account, baselines, layout, manifest, params, study
+from pipeline import account, baselines, bounds, layout, manifest, params, stability, study
 from pipeline.answers import Test, decided, margins_by
 from pipeline.files import new_folder, write_csv, write_json
 from pipeline.gallery import gallery
 from pipeline.headline import compare, find, headline, per_user, plurality, rounded
 from pipeline.judging import Results, judge
 from pipeline.knobs import Evaluate
+from pipeline.people import differ
 from pipeline.portrait import portrait
 from pipeline.study import Study
 from pipeline.train import CONTROLS
@@ -30,10 +31,15 @@ def main(dataset: str) -> None:
     data = study.load(dataset)
     items = study.items(dataset)
     models = _models(dataset)
-    results = judge(data, models, baselines.of(data, _texts(items)), values.evaluate)
+    bound = bounds.of(data, values)
+    results = judge(data, models, baselines.of(data, _texts(items)), values.evaluate, bound=bound)
     rows = {id(test): _row(test, values.evaluate) for test in results.all}
     main_rows = [rows[id(test)] for test in results.main]
-    better = {users: plurality(results.main, users, values.evaluate) for users in ("seen", "unseen")}
+    better = {
+        users: plurality(results.main, users, values.evaluate)
+        | differ(data, models["model"], users, values.evaluate)
+        for users in ("seen", "unseen")
+    }
     calibration = _calibration(data, models["model"])
     write_json(layout.metrics(dataset), {**headline(results, better, values.evaluate), **_words(data)})
     write_csv(layout.plot("details", dataset), list(rows.values()))
@@ -55,6 +61,11 @@ def main(dataset: str) -> None:
             "accuracies": main_rows,
             "tests": [rows[id(test)] for test in results.cells],
             "filters": [rows[id(test)] for test in results.filters],
+            "never_seen": {
+                **results.strictest.about(),
+                "accuracies": [rows[id(test)] for test in results.strictest.tests],
+            },
+            "stability": stability.of(data, models["model"]),
             "plurality": better,
             "beside": _beside(results, values.evaluate),
             "calibration": calibration,

@@ -28,6 +28,13 @@ SHAPE: Any = {  # what evaluate writes: the keys that must be there; a list's on
     "accuracies": _ROWS,
     "tests": _ROWS,
     "filters": _ROWS,
+    "never_seen": {"why": None, "pairs": None, "left_out": None, "accuracies": _ROWS},
+    "stability": dict.fromkeys(
+        (
+            *("seeds", "agreement", "by_prototype", "same_groups", "same_answers", "true_groups"),
+            *("n_groups", "dead", "outside"),
+        )
+    ),
     "plurality": None,
     "beside": None,
     "gallery": [dict.fromkeys(("prompt", "chosen", "rejected", "filtered", "group", "user"))],

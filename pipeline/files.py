@@ -56,6 +56,9 @@ def read_json(path: Path, made_by: str) -> Any:
     Raises:
         PipelineError: If it is missing or damaged; `made_by` names the stage to run again.
     """
+    from pipeline import sums  # which writes through this module
+
+    sums.check(path, made_by)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -51,7 +51,15 @@ def plurality(evaluated: Evaluated) -> str:
     if n_prototypes == 1:
         return "K = 1: everyone is given the same reward, so there is no plurality to measure."
     found = evaluated["plurality"] or {}
-    said = [_compared(n_prototypes, users, found.get(users) or {}) for users in ("seen", "unseen")]
+    said = [
+        sentence
+        for users in ("seen", "unseen")
+        for sentence in (
+            _compared(n_prototypes, users, found.get(users) or {}),
+            _differing(users, found.get(users) or {}),
+        )
+        if sentence
+    ]
     return tied(" ".join(said).strip()) or "The model was not compared with one reward for everyone (K = 1)."
 
 
@@ -69,6 +77,16 @@ def _compared(n_prototypes: int, users: str, found: Row) -> str:
         f"On {users} users there is no evidence that K > 1 helps here: "
         f"a difference of {points(difference)} points{evidence}."
     )
+
+
+def _differing(users: str, found: Row) -> str:
+    p = found.get("differ_p")
+    if p is None:
+        return ""
+    if p < 0.05:
+        better = "foretell their answers better than weights dealt among them"
+        return f"The own weights of {users} users {better} (p = {p:.3g})."
+    return f"Weights dealt among {users} users foretell their answers as well as the own (p = {p:.3g})."
 
 
 def _excludes_zero(found: Row) -> bool:

@@ -4,6 +4,7 @@ A file that was changed without a trace in these is not noticed here; whoever mu
 """
 
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pipeline import layout
 from pipeline.files import sha256_of
 
 REMEMBERED_FROM = 1 << 20  # bytes; hashing less is as quick as looking it up
+SETTLES = 2_000_000_000  # ns: what changes again within a tick of the clock leaves no trace
 PATIENCE = 10.0  # seconds to wait for others who write
 
 
@@ -25,7 +27,8 @@ def sha256(path: Path) -> str:
         return known
     found = sha256_of(path)
     after = path.stat()
-    if (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns):
+    same = (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    if same and time.time_ns() - after.st_mtime_ns > SETTLES:
         _remember(looks, found)
     return found
 

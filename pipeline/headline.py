@@ -87,7 +87,7 @@ def _numbers(
         *_by_filter(results, "seen", (None,)),
         *((f"seen.{name}.accuracy", accuracy("seen", name)) for name in ("k1", *baselines)),
         *((f"seen.{name}.accuracy", accuracy("seen", name)) for name in ("majority", "oracle")),
-        ("seen.plurality_p", plurality["seen"]["p"]),
+        ("seen.plurality_p", plurality["seen"].get("differ_p")),
         ("unseen.zero_shot.accuracy", accuracy("unseen", "model", shots=0)),
         *((f"unseen.few_shot.{n}.accuracy", accuracy("unseen", "model", shots=n)) for n in shots),
         ("unseen.new_items.accuracy", accuracy("unseen", "model", shots=knobs.headline_shots, new=True)),

@@ -9,6 +9,7 @@ Margins on all test pairs are computed once; an accuracy is on a choice among th
 """
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,7 +19,12 @@ from pal.saved import SavedModel
 from pipeline.answers import Answers, Key, Test, answers
 from pipeline.baselines import Margins
 from pipeline.knobs import Evaluate
+from pipeline.strictest import Strictest
+from pipeline.strictest import of as strict
 from pipeline.study import Study
+
+if TYPE_CHECKING:
+    from pipeline.bounds import Bound
 
 # Splits that keep items out of training on purpose: known and new ones are reported apart, never pooled.
 ITEMS_APART = ("simulated", "persona", "own")
@@ -37,17 +43,20 @@ class Results:
         cells: Every named test set, of seen, unseen and all users; empty where there is one set.
         filters: Filtered and untouched pairs of the headline test set; empty where no image has a filter.
         test: The headline test set's name; empty where there is one set.
+        strictest: Users and items never seen, at once; None where there is nobody unseen.
     """
 
     main: list[Test]
     cells: list[Test] = field(default_factory=list)
     filters: list[Test] = field(default_factory=list)
     test: str = ""
+    strictest: Strictest | None = None
 
     @property
     def all(self) -> list[Test]:
-        """Main, cells and filters in one list."""
-        return [*self.main, *self.cells, *self.filters]
+        """Main, cells, filters and what was never seen in one list."""
+        strictest = self.strictest.tests if self.strictest else []
+        return [*self.main, *self.cells, *self.filters, *strictest]
 
 
 def judge(
@@ -56,9 +65,10 @@ def judge(
     baselines: dict[str, Margins],
     knobs: Evaluate,
     halves: tuple[str, ...] = ("seen", "unseen"),
+    bound: "Bound | None" = None,
 ) -> Results:
-    """Judge models and baselines on all test pairs of seen and unseen users."""
-    parts = [part for half in halves for part in answers(data, half, models, baselines, knobs)]
+    """Judge models and baselines, and the bound where there is one, on all test pairs of either half."""
+    parts = [part for half in halves for part in answers(data, half, models, baselines, knobs, bound)]
     sets = named_sets(parts)
     test = headline_test(parts, sets)
     main, cells, filters = [], [], []
@@ -73,7 +83,9 @@ def judge(
     for name, marks in sets.items():
         cells += [found for part in parts for found in part.tests(part.inside(marks), test=name)]
         cells += _everyone(parts, marks, name, knobs)
-    return Results(main, cells, filters, test)
+    inside = [part.inside(sets.get(test)) for part in parts]
+    strictest = strict(data, parts, inside, test) if "unseen" in halves else None
+    return Results(main, cells, filters, test, strictest)
 
 
 def kinds_of_items(part: Answers, inside: torch.Tensor, dataset: str) -> list[str]:

@@ -249,7 +249,7 @@ class Encode(Config):
     weights: dict[str, Text]
     device: Device
     precision: Literal["float32", "bfloat16", "float16"]
-    engine: Literal["torch", "compile", "onnx"]
+    engine: Literal["torch", "compile", "onnx", "ray"]
     dtype: Literal["float32", "float16"]
     tokens_per_batch: Annotated[int, Field(ge=16)]
     images_per_batch: Some
@@ -286,9 +286,10 @@ class Choices(Config):
 
 
 class Train(Choices):
-    """The stage train: a seed, a device, and how each dataset's head is fitted."""
+    """The stage train: seeds, a device, and how each dataset's head is fitted."""
 
     seed: Seed
+    more_seeds: Annotated[int, Field(ge=0, le=10)]
     device: Device
 
 
@@ -299,6 +300,7 @@ class Evaluate(Config):
     shots: Annotated[list[Some], Field(min_length=1, max_length=8)]
     headline_shots: Some
     draws: Annotated[int, Field(ge=20)]
+    asked: Annotated[int, Field(ge=0, le=50)]
     resamples: Annotated[int, Field(ge=100)]
 
     @model_validator(mode="after")

@@ -1,5 +1,7 @@
 """Locating: unseen users' weights from none, few and more of their comparisons, over random draws."""
 
+from collections.abc import Iterator
+
 import torch
 
 from pal.adapt import comparison_log_likelihoods
@@ -16,19 +18,30 @@ def locate(data: Study, model: SavedModel, knobs: Evaluate) -> dict[int, list[to
     """
     pairs = data.select("unseen", "adapt")
     n_users = data.n_users("unseen")
-    generator = torch.Generator().manual_seed(knobs.seed)
     with torch.inference_mode():
         each = comparison_log_likelihoods(
             model.head, model.prior, data.embeddings, pairs, model.fit_config.loss
         )
         located = {0: [model.prior.weights(each.new_zeros(n_users, each.shape[1]))]}
-        for _ in range(knobs.draws if len(pairs) else 0):
-            place = places_in_user(pairs.user, n_users, generator)
-            for shots in knobs.shots:
-                rows = (place < shots).nonzero().squeeze(1)
-                total = each.new_zeros(n_users, each.shape[1]).index_add(0, pairs.user[rows], each[rows])
-                located.setdefault(shots, []).append(model.prior.weights(total))
+        for shots, rows in drawn_shots(pairs.user, n_users, knobs):
+            total = each.new_zeros(n_users, each.shape[1]).index_add(0, pairs.user[rows], each[rows])
+            located.setdefault(shots, []).append(model.prior.weights(total))
     return located
+
+
+def drawn_shots(user: torch.Tensor, n_users: int, knobs: Evaluate) -> Iterator[tuple[int, torch.Tensor]]:
+    """Numbers of shots, and which comparisons these are: draw after draw, the same for whoever is judged.
+
+    Args:
+        user: Whose each comparison is.
+        n_users: Users in all.
+        knobs: The seed, the numbers of shots and the draws.
+    """
+    generator = torch.Generator().manual_seed(knobs.seed)
+    for _ in range(knobs.draws if len(user) else 0):
+        place = places_in_user(user, n_users, generator)
+        for shots in knobs.shots:
+            yield shots, (place < shots).nonzero().squeeze(1)
 
 
 def places_in_user(user: torch.Tensor, n_users: int, generator: torch.Generator) -> torch.Tensor:

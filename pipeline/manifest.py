@@ -1,6 +1,7 @@
 """Manifests: what went into a stage, what came out, what was dropped; each must add up to be written.
 
-A manifest also lists every other file of its folder, those of folders below it included:
+A manifest also lists every other file of its folder, those of folders below it included, and ends in a seal
+over itself; whoever reads one of these files holds it to that (see `sums`):
 
     "files": {"pairs.parquet": {"sha256": "9f86d0…", "size": 1234}, ...}
 """
@@ -9,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from pal import writing
+from pipeline import sums
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of, write_json
 
-NAME = "manifest.json"
+NAME = sums.NAME
 
 
 def write(folder: Path, counts: dict[str, int], table: Path | None = None, **others: Any) -> None:
@@ -40,7 +42,7 @@ def write(folder: Path, counts: dict[str, int], table: Path | None = None, **oth
 
 def seal(folder: Path, **others: Any) -> None:
     """Write the manifest of a folder in which nothing was counted: its files, and what else is given."""
-    write_json(folder / NAME, {**others, "files": _files(folder)})
+    write_json(folder / NAME, sums.sealed({**others, "files": _files(folder)}))
 
 
 def _files(folder: Path) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from pal.config import Config, FitConfig, HeadConfig, explain, preset
 from pal.errors import PalError
-from pipeline import layout
+from pipeline import layout, plain_yaml
 from pipeline.errors import PipelineError, shorten
 from pipeline.knobs import (
     DATASETS,
@@ -130,15 +130,11 @@ def load() -> Params:
     Raises:
         PipelineError: Naming the first key that is unknown, missing or not allowed.
     """
-    import yaml
-
     try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        text = layout.PARAMS.read_text(encoding="utf-8")
-        values = yaml.load(text, Loader=loader)  # noqa: S506 - a safe loader, the C one where there is one
+        values = plain_yaml.load(layout.PARAMS.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PipelineError(f"{layout.PARAMS} is missing; run this in the repository's root") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise PipelineError(f"{layout.PARAMS} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise PipelineError(f"{layout.PARAMS} must hold a map of options, got {shorten(values)}")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pal import writing
-from pipeline import hashes, layout
+from pipeline import hashes, layout, sums, uses
 from pipeline.errors import PipelineError
 from pipeline.files import new_file, read_json, sha256_of, write_json
 
@@ -69,7 +69,7 @@ def find_files(source: str, what: str, suffixes: tuple[str, ...]) -> list[Path]:
 def keep(path: Path, name: str | None = None) -> RawFile:
     """Bring a file's bytes into the store, if they are not there, and say which they are."""
     sha256 = sha256_of(path)
-    home = _home(sha256)
+    home = home_of(sha256)
     if home.is_symlink() or not home.exists():  # what a link leads to may change or go
         with new_file(home, hashed=True) as out, path.open("rb") as file:
             writing.copy_into(file, out)
@@ -81,7 +81,7 @@ def keep(path: Path, name: str | None = None) -> RawFile:
 def link(path: Path, name: str | None = None) -> RawFile:
     """Have the store point to a file where it lies, in place of a copy, and say which bytes it has."""
     sha256 = hashes.sha256(path)
-    home = _home(sha256)
+    home = home_of(sha256)
     if not home.exists() or hashes.sha256(home) != sha256:  # or an older link leads elsewhere by now
         writing.link_file(path.resolve(), home, error=PipelineError)
     return RawFile(name or path.name, sha256, path.stat().st_size)
@@ -96,13 +96,13 @@ def move_in(path: Path, name: str, sha256: str | None = None) -> RawFile:
         sha256: Of its bytes, where that is known already.
     """
     size, sha256 = path.stat().st_size, sha256 or sha256_of(path)
-    writing.move_file(path, _home(sha256), error=PipelineError)
+    writing.move_file(path, home_of(sha256), error=PipelineError)
     return RawFile(name, sha256, size)
 
 
 def find(sha256: str, name: str) -> RawFile | None:
     """A file that the store has, by its hash; None where it has not, or not any more."""
-    home = _home(sha256)
+    home = home_of(sha256)
     if not home.exists() or hashes.sha256(home) != sha256:
         return None
     return RawFile(name, sha256, home.stat().st_size)
@@ -114,7 +114,7 @@ def stored(file: RawFile, dataset: str) -> Path:
     Raises:
         PipelineError: If it is not there or damaged.
     """
-    home = _home(file.sha256)
+    home = home_of(file.sha256)
     again = f"run `dvc repro -f -s download@{dataset}`"
     if not home.exists():
         raise PipelineError(
@@ -128,15 +128,22 @@ def stored(file: RawFile, dataset: str) -> Path:
 
 
 def write_manifest(dataset: str, manifest: Manifest) -> None:
-    """Write what download found."""
-    write_json(layout.raw(dataset), asdict(manifest))
+    """Write what download found, with a seal over it."""
+    write_json(layout.raw(dataset), sums.sealed(asdict(manifest)))
+    uses.record(dataset, "raw")
 
 
 def read_manifest(dataset: str) -> Manifest:
-    """Read what download found."""
-    values: dict[str, Any] = read_json(layout.raw(dataset), f"download@{dataset}")
+    """Read what download found.
+
+    Raises:
+        PipelineError: If it is missing, or not what was written.
+    """
+    path, stage = layout.raw(dataset), f"download@{dataset}"
+    values: dict[str, Any] = sums.unsealed(path, read_json(path, stage), stage)
     return Manifest(values["source"], values["revision"], [RawFile(**file) for file in values["files"]])
 
 
-def _home(sha256: str) -> Path:
+def home_of(sha256: str) -> Path:
+    """Where the store holds the bytes of a hash, if it does."""
     return layout.store() / "raw" / sha256[:2] / sha256

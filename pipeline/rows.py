@@ -7,9 +7,9 @@ from pipeline.numerals import tied
 
 Row = dict[str, Any]
 
-MODELS = ("model", "k1", "similarity", "longer", "majority", "oracle")
+MODELS = ("model", "k1", "similarity", "longer", "majority", "oracle", "bound")
 USERS = ("seen", "unseen", "unlocated", "all")
-ITEMS = ("all", "known", "new")
+ITEMS = ("all", "known", "new", "never seen")
 
 
 def series_names(n_prototypes: int, encoder: str) -> dict[str, str]:
@@ -26,6 +26,8 @@ def series_names(n_prototypes: int, encoder: str) -> dict[str, str]:
         "longer": "Longer response",
         "majority": "Majority answer",
         "oracle": "Group oracle",
+        "bound": "Best possible",
+        "asked": "Chosen comparisons",
         "seen": "Seen users",
     }
 
@@ -44,7 +46,7 @@ def place(row: Row) -> str:
         "unlocated": ["Unseen, without comparisons to be located by"],
         "all": ["All users", f"unseen from {shots}"],
     }[row["users"]]
-    if row["items"] != "all":
+    if row["items"] not in ("all", "never seen"):  # that table says so above itself
         parts = [*parts, f"{row['items']} items"]
     if row.get("pairs", "all") != "all":
         parts = [*parts, f"{row['pairs']} pairs"]
@@ -161,6 +163,12 @@ def curve(accuracies: list[Row]) -> tuple[list[Row], list[Row]]:
     held += [("seen", next(iter(same_items or seen), None))]
     shown = [(series, row) for series, row in held if row and not _undecided(row)]
     return unseen, [{"series": series, "accuracy": row["accuracy"]} for series, row in shown]
+
+
+def along(accuracies: list[Row], model: str) -> list[Row]:
+    """A model on unseen users by shots, on the items that the curve is about."""
+    rows = [row for row in accuracies if (row["users"], row["model"]) == ("unseen", model)]
+    return sorted(one_kind_of_items(rows), key=lambda row: row["shots"] or 0)
 
 
 def opening(prototypes: list[Row]) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline import charts, findings, maps, rows
+from pipeline import charts, findings, maps, rows, trust
 from pipeline.evaluated import Evaluated
 
 TITLES = {
@@ -65,6 +65,12 @@ def section(evaluated: Evaluated) -> dict[str, Any]:
         "drawn": {name: rows.drawn(each) for name, each in marks.items()},
         "figures": _figures(evaluated, marks),
         "references": [row["series"] for row in rows.curve(evaluated["accuracies"])[1]],
+        "bounded": bool(rows.along(evaluated["accuracies"], "bound")),
+        "asking": trust.asking(evaluated["accuracies"]),
+        "trust": trust.trust(evaluated),
+        "alarms": trust.alarms(evaluated),
+        "strictest": rows.table(evaluated["never_seen"]["accuracies"]),
+        "never": trust.never_seen(evaluated["never_seen"]),
     }
 
 
@@ -97,7 +103,8 @@ def _figures(evaluated: Evaluated, marks: dict[str, list[dict[str, Any]]]) -> di
     ]
     figures = {
         **{name: charts.accuracy_dots(each, names) if each else None for name, each in marks.items()},
-        "few_shot": _few_shot(evaluated, names),
+        "few_shot": _few_shot(evaluated, names, "bound"),
+        "asking": _asking(evaluated, names),
         "users": None,
         "calibration": charts.calibration(bins) if bins else None,
         **_training(evaluated["training"]),
@@ -108,11 +115,24 @@ def _figures(evaluated: Evaluated, marks: dict[str, list[dict[str, Any]]]) -> di
     return figures
 
 
-def _few_shot(evaluated: Evaluated, names: dict[str, str]) -> charts.Spec | None:
-    curve, references = rows.curve(evaluated["accuracies"])
+def _few_shot(evaluated: Evaluated, names: dict[str, str], *others: str) -> charts.Spec | None:
+    accuracies = evaluated["accuracies"]
+    curve, references = rows.curve(accuracies)
     if len(curve) < 2:
         return None
-    return charts.few_shot(curve, references, names)
+    found = {name: along for name in others if (along := rows.along(accuracies, name))}
+    return charts.few_shot(curve, references, names, found)
+
+
+def _asking(evaluated: Evaluated, names: dict[str, str]) -> charts.Spec | None:
+    """Chosen comparisons beside drawn ones, from none on: with none they are the same."""
+    accuracies = evaluated["accuracies"]
+    drawn, chosen = (rows.along(accuracies, name) for name in ("model", "asked"))
+    if len(drawn) < 2 or not chosen:
+        return None
+    start = [row for row in drawn if row["shots"] == 0]
+    names = {**names, "model": "Drawn comparisons"}
+    return charts.few_shot(drawn, [], names, {"asked": [*start, *chosen]})
 
 
 def _training(log: list[dict[str, Any]]) -> dict[str, charts.Spec | None]:

@@ -7,10 +7,14 @@ the metadata say how to read them, as `as_lists` does.
 """
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline import sums
 from pipeline.errors import PipelineError
 from pipeline.files import new_file
 
@@ -59,9 +63,10 @@ def packed(ids: "list[str] | np.ndarray") -> "np.ndarray":
     """
     import numpy as np
 
-    array = np.asarray(ids, dtype="S32") if len(ids) else np.empty(0, "S32")
     try:
-        whole = len(bytes.fromhex(array.tobytes().decode("ascii"))) == ID_BYTES * len(array)
+        array = np.asarray(ids, dtype="S") if len(ids) else np.empty(0, "S32")  # S32 would cut longer ones
+        text = array.tobytes().decode("ascii")
+        whole = array.dtype.itemsize == 2 * ID_BYTES and bytes.fromhex(text).hex() == text
     except ValueError:
         whole = False
     if not whole:
@@ -72,6 +77,13 @@ def packed(ids: "list[str] | np.ndarray") -> "np.ndarray":
 def unpacked(ids: "np.ndarray") -> list[str]:
     """Item ids as texts."""
     return ids.astype("U32").tolist()
+
+
+def halves(ids: "np.ndarray") -> "np.ndarray":
+    """The first 64 bits of each id (`packed`) as a number, which sorts as the ids do."""
+    import numpy as np
+
+    return np.frombuffer(_bytes_from(ids), ">u8")[::2].astype(np.uint64)
 
 
 def write(path: Path, ids: "list[str] | np.ndarray", vectors: "np.ndarray", embedder: Embedder) -> None:
@@ -106,7 +118,7 @@ def write_to(out: "Out", ids: "list[str] | np.ndarray", vectors: "np.ndarray", e
             "got NaN or infinity"
         )
     columns = [
-        _binary(bytes.fromhex(names.tobytes().decode("ascii")), ID_BYTES, len(names)),
+        _binary(_bytes_from(names), ID_BYTES, len(names)),
         _binary(stored.reshape(-1).view(np.uint8), embedder.dim * stored.dtype.itemsize, len(names)),
     ]
     fields = [
@@ -129,22 +141,23 @@ def read(path: Path) -> tuple["np.ndarray", "np.ndarray", Embedder]:
         PipelineError: If the file is damaged or no shard.
     """
     import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    try:
-        # Through a small buffer: a column read whole is copied twice over memory that no cache holds.
-        with pq.ParquetFile(path, buffer_size=READ_AHEAD, pre_buffer=False) as file:
-            table = file.read(use_threads=False)
-        table.validate(full=True)
+    with _opened(path) as table:
         embedder = Embedder(**json.loads(table.schema.metadata[KEY]))
         dtype = np.dtype(embedder.dtype).newbyteorder("<")
         vectors = _bytes_of(table["embedding"], embedder.dim * dtype.itemsize).view(dtype)
-        ids = _bytes_of(table["item_id"], ID_BYTES).tobytes().hex().encode("ascii")
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise PipelineError(f"{path} is not a whole shard of embeddings ({reason})") from None
-    return np.frombuffer(ids, "S32"), vectors.reshape(-1, embedder.dim), embedder
+        ids = _ids(table)
+    return ids, vectors.reshape(-1, embedder.dim), embedder
+
+
+def read_ids(path: Path) -> "np.ndarray":
+    """The ids of one shard (`packed`), without its vectors.
+
+    Raises:
+        PipelineError: If the file is damaged or no shard.
+    """
+    with _opened(path, ["item_id"]) as table:
+        return _ids(table)
 
 
 def read_folder(folder: Path, made_by: str) -> tuple["np.ndarray", "np.ndarray", Embedder]:
@@ -155,6 +168,7 @@ def read_folder(folder: Path, made_by: str) -> tuple["np.ndarray", "np.ndarray",
     """
     import numpy as np
 
+    sums.check_folder(folder, PATTERN, made_by)
     paths = sorted(folder.glob(PATTERN))
     if not paths:
         raise PipelineError(f"{folder} holds no embeddings; run `dvc repro {made_by}`")
@@ -179,6 +193,36 @@ def as_lists(path: Path) -> "pa.Table":
     values = pa.array(vectors.reshape(-1))
     lists = pa.FixedSizeListArray.from_arrays(values, vectors.shape[1])
     return pa.table({"item_id": unpacked(ids), "embedding": lists})
+
+
+@contextmanager
+def _opened(path: Path, columns: list[str] | None = None) -> Iterator["pa.Table"]:
+    """A shard's table; what is wrong with it, here or in the block, is one sentence."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        # Through a small buffer: a column read whole is copied twice over memory that no cache holds.
+        with (
+            pa.OSFile(os.fspath(path)) as source,
+            pq.ParquetFile(source, buffer_size=READ_AHEAD, pre_buffer=False) as file,
+        ):
+            table = file.read(columns, use_threads=False)
+        table.validate(full=True)
+        yield table
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise PipelineError(f"{path} is not a whole shard of embeddings ({reason})") from None
+
+
+def _ids(table: "pa.Table") -> "np.ndarray":
+    import numpy as np
+
+    return np.frombuffer(_bytes_of(table["item_id"], ID_BYTES).tobytes().hex().encode("ascii"), "S32")
+
+
+def _bytes_from(ids: "np.ndarray") -> bytes:
+    return bytes.fromhex(ids.tobytes().decode("ascii"))
 
 
 def _all_finite(array: "np.ndarray") -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from pal.comparisons import Comparisons, Embeddings
-from pipeline import layout, shards, tables
+from pipeline import layout, shards, sums, tables
 from pipeline.errors import PipelineError
 from pipeline.shards import Embedder
 from pipeline.tables import Coded
@@ -299,5 +299,6 @@ def _dropped(path: Path) -> np.ndarray:
 
     if not path.exists():
         return shards.packed([])
+    sums.check(path, f"encode@{path.parent.name}")
     with path.open(encoding="utf-8", newline="") as file:
         return shards.packed([row["item_id"] for row in csv.DictReader(file)])

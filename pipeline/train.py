@@ -3,14 +3,17 @@
 model    the head that params.yaml asks for
 k1       the same with one prototype: one reward for everyone
 oracle   where the true groups are known: one prototype per group, everyone's group given
+again-1  and so on: the model from further seeds, which tell whether prototypes come out the same
 """
 
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 
 from pal.config import FitConfig, HeadConfig
 from pal.fit import Fitted, fit
+from pal.many import Job, fit_many
 from pal.saved import SavedModel
 from pipeline import choose_k, layout, manifest, params, progress, study
 from pipeline.devices import pick
@@ -43,8 +46,38 @@ def main(dataset: str) -> None:
             shape = head.model_copy(update={"K": weights.shape[1]})
             control = _fit(data, name, shape, config, weights, device, values.train.seed)
             _save(data, control, config, folder / name)
+        seeds = _further_seeds(values.train.seed, values.train.more_seeds, head, config)
+        for n, fitted_again in enumerate(_fit_again(data, head, config, device, seeds), 1):
+            _save(data, fitted_again, config, folder / f"again-{n}")
         manifest.seal(folder)
     write_csv(layout.plot("training", dataset), _history(fitted))
+
+
+def _further_seeds(seed: int, n: int, head: HeadConfig, config: FitConfig) -> list[int]:
+    """Seeds that share none with the model's or each other's restarts; one prototype is the same anyway."""
+    return [seed + (i + 1) * config.restarts for i in range(n)] if head.K > 1 else []
+
+
+def _fit_again(
+    data: Study, head: HeadConfig, config: FitConfig, device: str, seeds: list[int]
+) -> list[Fitted]:
+    """The model from further seeds, all of them at once."""
+    if not seeds:
+        return []
+    train, val, n_users = data.select("seen", "train"), data.select("seen", "val"), data.n_users("seen")
+    jobs = [Job(train, n_users, head, seed=seed, val=val) for seed in seeds]
+    with progress.bar(len(jobs) * config.restarts, "train again", "fit") as bar:
+
+        def step(done: int, _: int) -> None:
+            bar.update(done - bar.n)
+
+        return fit_many(data.embeddings, jobs, config=config, device=device, progress=step)
+
+
+def again(models: Path) -> list[Path]:
+    """The folders of the fits from further seeds, in order."""
+    found = [path for path in models.glob("again-*") if path.is_dir()]
+    return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
 
 
 def control_weights(data: Study, name: str) -> torch.Tensor | None:
@@ -94,7 +127,7 @@ def _fit(
         )
 
 
-def _save(data: Study, fitted: Fitted, config: FitConfig, folder: "layout.Path") -> None:
+def _save(data: Study, fitted: Fitted, config: FitConfig, folder: Path) -> None:
     SavedModel.of(
         fitted,
         data.embeddings,

@@ -6,10 +6,11 @@ Looked for in PAL_PERSONA, else in ../shared/data/persona; `make bench` measures
 import pytest
 import torch
 
-from benchmarks.persona import accuracy_bound, is_yes, known_answers
+from benchmarks.persona import known_answers
 from benchmarks.studies import draw, real_persona, values
 from pal.adapt import Prior, adapt
 from pal.fit import Fitted, fit, margins
+from pipeline.bounds import accuracy_bound, is_yes
 
 pytestmark = pytest.mark.skipif(
     real_persona() is None,

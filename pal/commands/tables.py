@@ -195,7 +195,7 @@ class Table:
                 self.schema, self.names = parquet.schema_arrow, parquet.schema_arrow.names
                 self.total = parquet.metadata.num_rows
                 check_columns(self.name, self.names, self.needed)
-                for batch in parquet.iter_batches(batch_size=1024):
+                for batch in parquet.iter_batches(batch_size=64):
                     for cells in batch.to_pylist():
                         row += 1
                         self.done = row

@@ -73,6 +73,8 @@ def checked_modules(folder: Path) -> list[tuple[str, Path]]:
         )
     found = []
     for module in listed:
+        if not isinstance(module, dict):
+            raise PalError(f"{path} must hold one JSON object a module, got {repr(module)[:80]}")
         full, inside = str(module.get("type")), folder / str(module.get("path", ""))
         kind = full.rsplit(".", 1)[-1]
         if not full.startswith(LIBRARY):

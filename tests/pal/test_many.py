@@ -44,6 +44,8 @@ def _assert_same(toy, found, expected):
         (A.model_copy(update={"prototypes": "projected", "distance": "l2"}), PAL),
         (A.model_copy(update={"prototypes": "input", "inputs": "prompt_and_response"}), PAL),
         (A.model_copy(update={"K": 1}), MIXTURE),
+        (B, PAL.model_copy(update={"weighting": "users", "best_by": "loss", "loss": "smooth_hinge"})),
+        (A.model_copy(update={"hidden": 0, "normalise_inputs": True}), MIXTURE),
     ],
 )
 def test_a_job_gives_what_fit_gives(toy, head, config):
@@ -103,7 +105,7 @@ def test_a_mixture_in_batches_learns_what_it_learns_at_once(toy):
     config = MIXTURE.model_copy(update={"epochs": 40, "batch_size": 250, "learning_rate": 0.05})
     job = Job(toy.train, toy.n_users, B.model_copy(update={"K": 2}), val=toy.val)
     [found] = fit_many(toy.embeddings, [job], config=config)
-    assert max(look["val_accuracy"] for look in found.history) > 0.9
+    assert max(look["val_accuracy"] for look in found.history) > 0.8
 
 
 def test_tables_of_their_own_are_joined(toy):
@@ -158,8 +160,10 @@ def test_half_precision_is_fitted_one_by_one(toy):
     assert torch.equal(found.weights, _alone(toy, job, config).weights)
 
 
-def test_the_papers_own_settings_stack(toy):
-    head, config = preset("paper", "A", head={"K": 2, "latent": 4}, fit={"epochs": 3, "batch_size": 100})
+@pytest.mark.parametrize(("name", "model"), [("paper", "A"), ("authors", "A"), ("authors", "B")])
+def test_other_presets_stack(toy, name, model):
+    options = {"K": 2, "latent": 4, "dropout": 0.0}
+    head, config = preset(name, model, head=options, fit={"epochs": 3, "batch_size": 100})
     jobs = [Job(toy.train, toy.n_users, head, seed=seed, val=toy.val) for seed in range(3)]
     for job, found in zip(jobs, fit_many(toy.embeddings, jobs, config=config), strict=True):
         _assert_same(toy, found, _alone(toy, job, config))

@@ -53,11 +53,13 @@ FIT_OPTIONS = [
     ({"weights_start": "random"}, {}, {}),
     ({"schedule": "constant"}, {}, {}),
     ({"epochs": 5}, {}, {}),
+    ({"max_steps": 1}, {}, {"epochs": 3}),
     ({"batch_size": 0}, {}, {}),
     ({"shuffle": "prompts"}, {}, {}),
     ({"precision": "bfloat16"}, {}, {}),
     ({"anneal": 0.9}, {}, MIXTURE),
     ({"start_answers": 0.5}, {}, MIXTURE),
+    ({"heating": "geometric"}, {}, MIXTURE),
 ]
 
 

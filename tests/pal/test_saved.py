@@ -47,7 +47,13 @@ def rewrite(folder, *, tensors=None, users=None, **config) -> None:
         (folder / "users.json").write_text(json.dumps(users))
     for name in ("model.safetensors", "users.json"):
         about["sha256"][name] = sha256((folder / name).read_bytes()).hexdigest()
-    (folder / "config.json").write_text(json.dumps(about))
+    write_sealed(folder / "config.json", about)
+
+
+def write_sealed(path, about) -> None:
+    if "sha256" in about:
+        about["sha256"]["config.json"] = storage.seal(about)
+    path.write_text(json.dumps(about))
 
 
 @pytest.mark.parametrize(
@@ -150,6 +156,27 @@ def test_load_sees_any_flipped_bit(saved, name):
         data[at] ^= 16
 
 
+def test_load_sees_any_flipped_bit_of_the_config(saved):
+    """Or it changed nothing that is said: a blank into another, a letter of the escape of a lone surrogate."""
+    data = bytearray((saved / "config.json").read_bytes())
+    before = json.loads(data)
+    for at in range(len(data)):
+        data[at] ^= 1
+        (saved / "config.json").write_bytes(data)
+        try:
+            assert storage.read_folder(saved)[0] == before
+        except PalError as error:
+            assert "\n" not in str(error)  # noqa: PT017 - either outcome is right
+        data[at] ^= 1
+
+
+def test_a_model_from_before_there_were_seals_is_read(saved):
+    about = json.loads((saved / "config.json").read_text())
+    del about["sha256"]["config.json"]
+    (saved / "config.json").write_text(json.dumps(about))
+    assert RewardModel.load(saved).fingerprint == made().fingerprint
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "users.json", "config.json"])
 def test_load_sees_a_file_cut_short(saved, name):
     data = (saved / name).read_bytes()
@@ -209,7 +236,7 @@ def test_load_refuses_a_config_that_does_not_fit(saved, change, message):
 def test_load_refuses_shapes_other_than_the_config_tells(saved):
     about = json.loads((saved / "config.json").read_text())
     about["tensors"]["weights"] = [6, 4]
-    (saved / "config.json").write_text(json.dumps(about))
+    write_sealed(saved / "config.json", about)
     with pytest.raises(PalError, match=r"must hold the shapes that config\.json gives"):
         RewardModel.load(saved)
 
@@ -297,7 +324,7 @@ def test_an_older_version_is_brought_up_to_date_step_by_step(saved, monkeypatch)
     """Two versions ahead of today's: the first renamed the head's options, the second the widths."""
     about = json.loads((saved / "config.json").read_text())
     old = {("oldest " + name if name in ("head", "prompt_dim") else name): x for name, x in about.items()}
-    (saved / "config.json").write_text(json.dumps(old))
+    write_sealed(saved / "config.json", old)
 
     def renamed(name):
         return lambda config: {key.replace(f"oldest {name}", name): x for key, x in config.items()}

@@ -8,6 +8,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
+from pal import storage
 from pal.card import About
 from pal.errors import PalError
 from pal.model import RewardModel
@@ -135,6 +136,7 @@ def test_a_config_cannot_name_arguments(worded, hub):
     worded.push_to_hub("ann/answers")
     files = hub.repos["ann/answers"]
     changed = json.loads(files["config.json"]) | {"model": 1, "about": 2, "kind": 3, "how": 4}
+    changed["sha256"]["config.json"] = storage.seal(changed)
     files["config.json"] = json.dumps(changed).encode()
     found = RewardModel.from_pretrained("ann/answers", cache_dir=hub.cache)
     assert found.fingerprint == worded.fingerprint

@@ -2,14 +2,13 @@
 
 import json
 import math
-import os
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pal import calls
 from pal.adapt import Prior
 from pal.errors import PalError
 from pal.taste import UNIT, Taste
@@ -207,7 +206,7 @@ def test_what_a_taste_shows_is_escaped_and_runs_nothing():
     assert "Taste from 1 comparison," in html
 
 
-@pytest.mark.parametrize("call", ["replace", "fsync"])
+@pytest.mark.parametrize("call", ["exchange", "sync"])
 def test_a_taste_that_cannot_be_saved_leaves_the_old_one(tmp_path, monkeypatch, call):
     path = tmp_path / "ann.json"
     taste().save(path)
@@ -216,7 +215,7 @@ def test_a_taste_that_cannot_be_saved_leaves_the_old_one(tmp_path, monkeypatch, 
     def failing(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path if call == "replace" else os, call, failing)
+    monkeypatch.setattr(calls, call, failing)
     with pytest.raises(PalError, match=r"ann\.json cannot be written \(No space left on device\)"):
         taste([[-1.0, -2.0, -3.0]]).save(path)
     assert path.read_bytes() == before

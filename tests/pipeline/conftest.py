@@ -71,6 +71,7 @@ SMALL = {
     "prepare.simulated.test_pairs": 10,
     "head.own.latent": 4,
     "train.device": "cpu",
+    "train.more_seeds": 1,
     "encode.device": "cpu",
     "train.simulated.epochs": 12,
     "train.simulated.validate_every": 4,

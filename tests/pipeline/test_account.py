@@ -5,10 +5,7 @@ import pytest
 from pipeline import account, layout
 from pipeline.errors import PipelineError
 from pipeline.files import write_json
-
-
-def manifest(folder, **content):
-    write_json(folder / "manifest.json", content)
+from pipeline.manifest import seal as manifest
 
 
 def test_every_stage_says_what_it_dropped_and_why(project):

@@ -231,7 +231,7 @@ def test_what_the_program_makes_itself_comes_into_the_store(project, monkeypatch
     before = layout.raw("own").read_bytes()
     download.main("own")
     assert layout.raw("own").read_bytes() == before
-    assert {path.name for path in layout.store().iterdir()} == {"raw"}
+    assert {path.name for path in layout.store().iterdir()} == {"raw", "uses"}
 
 
 def test_what_fails_to_be_made_leaves_nothing(project, monkeypatch):

@@ -2,11 +2,14 @@
 
 import csv
 import json
+from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pal.encoders.hashed import HashedWords
 from pipeline import encode, encode_texts, layout, shards, tables
 from pipeline.errors import PipelineError
 
@@ -14,41 +17,61 @@ QUICK = settings(max_examples=60, deadline=None, derandomize=True, database=None
 LENGTHS = st.lists(st.integers(1, 40), max_size=60)
 
 
-def ids_of(lengths):
-    return [f"item {(7 * row) % 100:03d}-{row}" for row in range(len(lengths))]
-
-
 @QUICK
 @given(lengths=LENGTHS, budget=st.integers(1, 100))
 def test_every_row_is_in_one_batch_and_no_batch_is_over_budget(lengths, budget):
-    found = list(encode_texts.batches(lengths, ids_of(lengths), budget))
-    assert sorted(row for batch in found for row in batch) == list(range(len(lengths)))
-    for batch in found:
-        padded = max(lengths[row] for row in batch) * len(batch)
-        assert padded <= budget or len(batch) == 1
-
-
-@QUICK
-@given(lengths=LENGTHS, order=st.randoms(use_true_random=False))
-def test_batches_do_not_depend_on_the_order_of_the_items(lengths, order):
-    ids = ids_of(lengths)
-    rows = list(range(len(ids)))
-    order.shuffle(rows)
-    shuffled = encode_texts.batches([lengths[row] for row in rows], [ids[row] for row in rows], 64)
-    expected = [[ids[row] for row in batch] for batch in encode_texts.batches(lengths, ids, 64)]
-    assert [[ids[rows[row]] for row in batch] for batch in shuffled] == expected
+    lengths = np.sort(np.array(lengths, dtype=np.int64))
+    edges = encode_texts.batches(lengths, budget)
+    assert (edges[0], edges[-1]) == (0, len(lengths))
+    for start, stop in pairwise(edges):
+        padded = lengths[stop - 1] * (stop - start)
+        assert stop > start
+        assert padded <= budget or stop - start == 1
+        if stop < len(lengths):  # none is cut short
+            assert lengths[stop] * (stop + 1 - start) > budget
 
 
 def test_batches_by_hand():
-    """By length, then id: c (1), b (2), d (2), a (5). 1; with b 2 x 2 = 4; with d 2 x 3 = 6 is past 5."""
-    assert list(encode_texts.batches([5, 2, 1, 2], ["a", "b", "c", "d"], 5)) == [[2, 1], [3], [0]]
+    """Lengths 1, 2, 2, 5 within 5: 1 and 2 make 2 x 2 = 4, a third 2 x 3 = 6 is past 5; 2 and 5 are past it too."""
+    assert encode_texts.batches(np.array([1, 2, 2, 5]), 5).tolist() == [0, 2, 3, 4]
+    assert encode_texts.batches(np.array([0, 0, 9]), 5).tolist() == [0, 2, 3]
+    assert encode_texts.batches(np.array([], dtype=np.int64), 5).tolist() == [0]
+
+
+def test_batches_do_not_depend_on_the_order_of_the_table(album, monkeypatch):
+    seen = []
+    real = HashedWords.encode
+    monkeypatch.setattr(HashedWords, "encode", lambda self, texts: seen.append(texts) or real(self, texts))
+    frame = tables.text_items([f"{'very ' * (n % 5)}{n}" for n in range(90)])
+    path = layout.recoloured("own") / tables.ITEMS
+    album.project.set({"encode.tokens_per_batch": 16})
+    found = []
+    for number, table in enumerate((frame, frame.reverse(), frame.sort("text"))):
+        monkeypatch.setenv("PAL_STORE", str(album.project.root / f"store {number}"))
+        tables.write_table(path, table, tables.items_schema())
+        encode.main("own")
+        found.append(list(seen))
+        seen.clear()
+    assert len(found[0]) == 18
+    assert found[0] == found[1] == found[2]
 
 
 def test_groups_by_hand():
-    """At least 3 rows a group: 2 + 2, then 3, and the 1 that is left."""
-    batches = [[0, 1], [2, 3], [4, 5, 6], [7]]
-    assert list(encode_texts.groups(iter(batches), rows=3)) == [[[0, 1], [2, 3]], [[4, 5, 6]], [[7]]]
-    assert list(encode_texts.groups(iter([]), rows=3)) == []
+    """At least 3 rows a group: batches of 2 + 2, then 3, and the 1 that is left."""
+    assert encode_texts.groups(np.array([0, 2, 4, 7, 8]), 3).tolist() == [0, 2, 3, 4]
+    assert encode_texts.groups(np.array([0]), 3).tolist() == [0]
+
+
+def test_texts_are_read_some_at_a_time_and_bad_ones_found_among_them(album, monkeypatch, capsys):
+    """Seven texts, three at a time: the last of all is bad, and one in the middle."""
+    monkeypatch.setattr(encode_texts, "AT_ONCE", 3)
+    album.texts = ["a", "b", "c", "d", "e", "", " "]
+    album.write()
+    album.project.set({"encode.on_bad_item": "skip"})
+    encode.main("own")
+    ids, _, _ = shards.read_folder(layout.embeddings("own") / "text", "")
+    assert shards.unpacked(ids) == sorted(tables.text_id(text) for text in "abcde")
+    assert manifest()["counts"] == {"read": 7, "kept": 5, "dropped": 2}
 
 
 GOOD = [

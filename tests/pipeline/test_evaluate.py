@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pal.model import RewardModel
-from pipeline import evaluate, layout, report, study, train
+from pipeline import evaluate, layout, manifest, report, study, train
 from pipeline.evaluated import read as evaluated_read
 from pipeline.results import flatten
 
@@ -110,6 +110,7 @@ def test_what_evaluate_writes_renders(small, n_prototypes):
 def test_what_must_be_said_of_the_data_stands_in_metrics_and_findings(small):
     note = "Answers were simulated by length."
     (layout.prepared("own") / "notes.json").write_text(json.dumps([note]))
+    manifest.seal(layout.prepared("own"), source="a file")
     evaluate.main("own")
     assert metrics("own")["notes"] == note
     assert evaluated("own")["notes"] == [note]
@@ -129,8 +130,8 @@ def test_an_encoder_without_training_is_named_in_the_metrics(small, monkeypatch)
 def test_length_and_similarity_stand_beside_many_distinct_texts_and_not_beside_vectors(small):
     """Ten texts to choose from are few answers; with an eleventh there are many."""
     models = {dataset: {row["model"] for row in details(dataset)} for dataset in DATASETS}
-    assert models["simulated"] == {"model", "k1", "oracle", "majority"}
-    assert models["own"] == {"model", "k1", "majority", "similarity"}
+    assert models["simulated"] == {"model", "k1", "oracle", "majority", "bound", "asked"}
+    assert models["own"] == {"model", "k1", "majority", "similarity", "asked"}
 
 
 def test_unseen_users_without_comparisons_to_locate_them_by_are_judged_and_drawn_from_none(

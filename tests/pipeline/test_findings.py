@@ -53,6 +53,16 @@ def test_plurality_claims_no_more_than_its_interval(difference, said):
     assert said in findings.plurality(found(plurality={"seen": seen})).replace("\u00a0", " ")
 
 
+def test_plurality_says_whether_people_differ():
+    seen, unseen = (
+        compared(0.1, 0.05, 0.15) | {"differ_p": 0.001},
+        compared(0.0, -0.1, 0.1, 1) | {"differ_p": 0.4},
+    )
+    said = findings.plurality(found(plurality={"seen": seen, "unseen": unseen})).replace("\u00a0", " ")
+    assert "The own weights of seen users foretell their answers better than weights dealt among them" in said
+    assert "Weights dealt among unseen users foretell their answers as well as the own (p = 0.4)." in said
+
+
 def test_one_prototype_has_no_plurality():
     assert "no plurality to measure" in findings.plurality(found(n_prototypes=1, plurality=None))
 

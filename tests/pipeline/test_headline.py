@@ -14,7 +14,7 @@ NO_P = {"seen": {"p": None}, "unseen": {"p": None}}
 
 
 def knobs(**changes):
-    usual = {"seed": 0, "shots": [1, 5, 20], "headline_shots": 20, "draws": 20, "resamples": 100}
+    usual = {"seed": 0, "shots": [1, 5, 20], "headline_shots": 20, "draws": 20, "asked": 0, "resamples": 100}
     return Evaluate(**{**usual, **changes})
 
 
@@ -43,7 +43,7 @@ def everything(shots=(1, 2, 3, 4, 5, 6, 7, 8), models=("k1", "majority", "oracle
 def test_there_are_at_most_15_with_everything_there_is_to_measure():
     """8 numbers of seen users; zero-shot, 4 few-shot, new items and k1 of unseen users. 7 right of 8; the
     worst tenth is the user with 3 right of 4."""
-    p = {"seen": {"p": 0.01}, "unseen": {"p": 0.02}}
+    p = {"seen": {"differ_p": 0.01}, "unseen": {"differ_p": 0.02}}
     found = numbers(Results(everything()), range(1, 9), 1, p)
     assert len(found) == 15
     shots = [name.split(".")[2] for name in found if name.startswith("unseen.few_shot")]
@@ -55,7 +55,7 @@ def test_there_are_at_most_15_with_everything_there_is_to_measure():
 def test_what_a_seventeenth_number_pushes_out_is_the_least_telling():
     """`longer` and `similarity` are shown where there are many answers, in place of balanced accuracy: 16."""
     main = everything(models=("k1", "majority", "oracle", "longer", "similarity"), balanced=None)
-    p = {"seen": {"p": 0.01}, "unseen": {"p": 0.02}}
+    p = {"seen": {"differ_p": 0.01}, "unseen": {"differ_p": 0.02}}
     found = numbers(Results(main), range(1, 9), 1, p)
     assert len(found) == 15
     assert {"seen.longer.accuracy", "seen.similarity.accuracy", "seen.k1.accuracy"} <= set(found)

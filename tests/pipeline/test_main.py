@@ -1,5 +1,6 @@
 """The command line: stages in order, help for each, one sentence and exit code 1 for what a user can mend."""
 
+import errno
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from pal import temporaries
 from pipeline import __main__ as cli
 
 ROOT = Path(__file__).parents[2]
@@ -41,10 +43,10 @@ def test_help_lists_the_stages_in_order_and_then_results():
     done = run("--help")
     assert (done.returncode, done.stderr) == (0, "")
     listed = re.findall(r"^ +([a-z]+)  +[A-Z]", done.stdout, re.MULTILINE)
-    assert tuple(listed) == (*STAGES, "results")
+    assert tuple(listed) == (*STAGES, "results", "verify", "store")
 
 
-@pytest.mark.parametrize("command", [*STAGES, "results"])
+@pytest.mark.parametrize("command", [*STAGES, "results", "verify", "store"])
 def test_every_command_has_help(command):
     done = CliRunner().invoke(cli.app, [command, "--help"])
     assert done.exit_code == 0
@@ -136,3 +138,55 @@ def test_a_stage_that_needs_no_torch_runs_without_it(small, stage):
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied", "data/x"),
+            r"data/x cannot be used \(Permission denied\)",
+        ),
+        (
+            OSError(errno.EMFILE, "Too many open files", "a"),
+            r"a cannot be used \(Too many open files\); allow more",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            r"the system refused a call \(No space left on device\)",
+        ),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), r"standard output cannot be written \(Broken pipe\)"),
+        (OSError("odd"), r"the system refused a call \(odd\)"),
+    ],
+)
+def test_what_the_system_refuses_is_one_sentence(main, monkeypatch, error, told):
+    def fail():
+        raise error
+
+    monkeypatch.setattr("pipeline.params.load", fail)
+    code, out, err = main("check")
+    assert (code, out) == (1, "")
+    assert re.fullmatch(rf"error: {told}[^\n]*\n", err)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
+def test_a_full_disk_behind_standard_output_is_one_sentence():
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline", "--help"],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: [^\n]*\(No space left on device\); free space[^\n]*\n", done.stderr)
+
+
+def test_an_output_that_a_killed_run_had_moved_away_is_put_back_at_the_next_start(main, small):
+    """Where names cannot be exchanged, a kill may come between two renames."""
+    name = f".own.{temporaries._world()}-4000000-0badf00d.old"
+    Path("data/splits", name).mkdir()
+    Path("data/splits/own").rename(Path("data/splits", name, "own"))
+    main("check")
+    assert [path.name for path in Path("data/splits").iterdir() if path.name != "simulated"] == ["own"]

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline import layout, shards, study, tables
+from pipeline import layout, manifest, shards, study, tables
 from pipeline.bad_items import BadItem, dropped_csv
 from pipeline.errors import PipelineError
 
@@ -17,6 +17,7 @@ def rewrite(path, change, schema):
     """Change a table in place."""
     frame = tables.read_table(path, "").with_columns(pl.col(pl.Categorical).cast(pl.String))
     tables.write_table(path, change(frame), schema)
+    manifest.seal(path.parent)
 
 
 def test_every_pair_with_a_place_is_there_with_its_own_items(small):
@@ -94,6 +95,7 @@ def test_an_item_without_embedding_is_one_sentence(small):
     ids = shards.unpacked(names)
     gone = ids.index(tables.text_id("a red thing 0"))
     shards.write(path, ids[:gone] + ids[gone + 1 :], vectors[1:], embedder)
+    manifest.seal(layout.embeddings("own"))
     with pytest.raises(
         PipelineError,
         match=rf"pairs of own name a chosen without embedding, the first '{ids[gone]}'; run `dvc repro -f encode@own`",

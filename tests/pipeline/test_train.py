@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pal.model import RewardModel
-from pipeline import encode, layout, recolour, split, study, tables, train
+from pipeline import encode, layout, manifest, recolour, split, study, tables, train
 from pipeline.errors import PipelineError
 
 
@@ -34,11 +34,15 @@ def turn(dataset, split_names, users="seen"):
     )
     assert not turned.equals(frame)
     tables.write_table(path, turned, tables.pairs_schema())
+    manifest.seal(path.parent)
 
 
 def test_baselines_stand_beside_the_model_the_oracle_where_groups_are_known(small):
-    assert {path.name for path in layout.models("simulated").iterdir()} == {"model", "k1", "oracle"}
-    assert {path.name for path in layout.models("own").iterdir()} == {"model", "k1"}
+    found = {
+        name: {path.name for path in layout.models(name).iterdir() if path.is_dir()}
+        for name in ("simulated", "own")
+    }
+    assert found == {"simulated": {"model", "k1", "oracle", "again-1"}, "own": {"model", "k1", "again-1"}}
 
 
 @pytest.mark.parametrize("dataset", ["simulated", "own"])

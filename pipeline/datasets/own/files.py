@@ -15,9 +15,12 @@ from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 _CHUNK = 50_000
+_MOST_ROWS = 200_000_000
+_MOST_TEXT = 1 << 34  # bytes in a column of a file
 _LONGEST_VALUE = 2**31 - 1  # what a C long holds everywhere
 
 
@@ -186,8 +189,14 @@ def _read_parquet(name: str, path: Path, ids: Collection[str]) -> "pl.DataFrame"
                 column: arrow_type(name, column, file.schema_arrow.field(column).type, ids)
                 for column in columns
             }
+            _check_rows(name, file.metadata.num_rows)
+        texts = [column for column in columns if pa.types.is_large_string(schema[column])]
+        # As dictionaries: a text that a file holds once may stand in millions of rows.
+        with pq.ParquetFile(path, read_dictionary=texts) as file:
             table = file.read(columns=columns)
             table.validate(full=True)
+            for column in texts:
+                _check_length(name, column, table.column(column))
             # Unsafe for times alone: nanoseconds since 1970 lose digits as floats, and are refused as such.
             arrays = {
                 column: table.column(column).cast(kind, safe=column != "timestamp")
@@ -200,6 +209,27 @@ def _read_parquet(name: str, path: Path, ids: Collection[str]) -> "pl.DataFrame"
         frame = frame.with_columns(_parquet_times(name, frame["timestamp"]))
     row, line = pl.int_range(1, pl.len() + 1, dtype=pl.Int64), pl.lit(None, pl.Int64)
     return frame.select(row.alias("row"), line.alias("line"), *columns)
+
+
+def _check_rows(name: str, rows: int) -> None:
+    if rows > _MOST_ROWS:
+        raise PipelineError(f"{name} must have at most {_MOST_ROWS:,} rows, got {rows:,}; split it")
+
+
+def _check_length(name: str, column: str, cells: "pa.ChunkedArray") -> None:
+    """Hold a column to what fits in memory once every cell is a text of its own."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    total = 0
+    for chunk in cells.chunks:
+        if pa.types.is_dictionary(chunk.type) and not pa.types.is_integer(chunk.type.value_type):
+            lengths = pc.binary_length(chunk.dictionary).cast(pa.int64()).take(chunk.indices)
+            total += pc.sum(lengths).as_py() or 0
+    if total > _MOST_TEXT:
+        raise PipelineError(
+            f"{column} in {name} must hold at most {_MOST_TEXT:,} bytes of text, got {total:,}; split it"
+        )
 
 
 def _parquet_times(name: str, times: "pl.Series") -> "pl.Series":

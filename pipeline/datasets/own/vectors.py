@@ -107,7 +107,7 @@ def _readable(name: str) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, SafetensorError, OSError, ValueError, EOFError) as error:
+    except (pa.ArrowException, SafetensorError, OSError, ValueError, EOFError, OverflowError) as error:
         reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")[:120]
         kind = Path(name).suffix
         raise PipelineError(f"{name} is damaged or no {kind} file ({reason}); export it again") from None
@@ -177,7 +177,7 @@ def _safetensors(name: str, path: Path, beside: Path | None) -> Iterator[tuple[l
     with safe_open(path, framework="numpy") as file:
         if "embeddings" not in file.keys():  # noqa: SIM118 - it is no dict
             raise PipelineError(
-                f"{name} must hold a tensor `embeddings`, got {', '.join(file.keys()) or 'none'}"
+                f"{name} must hold a tensor `embeddings`, got {shorten(', '.join(file.keys()) or 'none')}"
             )
         tensor, listed = file.get_slice("embeddings"), (file.metadata() or {}).get("ids")
         if tensor.get_dtype() not in _FLOATS:

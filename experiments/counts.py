@@ -1,0 +1,87 @@
+"""What the paper counts: parameters of its heads, rows of its splits, and how often people agree."""
+
+from typing import Any
+
+import torch
+
+from experiments import study
+from experiments.entries import Run
+from experiments.measure import Measured
+from pal.heads import make_head
+from pipeline.errors import PipelineError
+
+WIDTH = 768  # of all-mpnet-base-v2
+# Readings of "a two-layer MLP" that come near the published counts (D10).
+SHAPES: dict[str, dict[str, Any]] = {
+    "768-384-768": {"hidden_layers": 1, "hidden": 384, "latent": 768, "bias": True, "skip": True},
+    "768-384-384-384": {"hidden_layers": 2, "hidden": 384, "latent": 384, "bias": True, "skip": False},
+    "768-768": {"hidden_layers": 0, "latent": 768, "bias": True, "skip": False},
+}
+
+
+def parameters(run: Run) -> Measured:
+    """Parameters of model A by shape and K, the prototypes counted at the encoder's width (a = f(Pw))."""
+    rows = []
+    for shape, options in SHAPES.items():
+        for K in run.grid.get("K", [1]):
+            options_here = {**options, "prototypes": "input", "distance": "l2", **run.head}
+            head, _ = study.configs(run.model_copy(update={"head": options_here}), "paper", {"K": K})
+            made = make_head(head, prompt_dim=0, response_dim=WIDTH)
+            rows.append({"what": shape, "K": K, "count": sum(p.numel() for p in made.parameters())})
+    return Measured([], [], {"counts": rows})
+
+
+def counted(run: Run, source: str) -> Measured:
+    """Rows by split, as prepare counted them, and how often people agree on a pair."""
+    drawn = study.draw(run, study.draws(run)[0], source, run.seeds[0])
+    rows = [
+        {"what": f"{row['group']}, {split}", "count": row[split]}
+        for row in drawn.tables["splits"]
+        for split in ("train", "val", "test")
+    ]
+    rows += [count for split in ("train", "val", "test") for count in agreement(drawn.data, split)]
+    return Measured([], [], {"counts": rows, "published": drawn.tables["published"]})
+
+
+def agreement(data: "study.Study", split: str) -> list[dict[str, Any]]:
+    """Pairs of one split that several people answered, and those of them on which they differ.
+
+    A pair is two responses to one prompt; somebody who was asked twice counts once, by the first answer.
+    """
+    parts = [data.select(half, part) for half in ("seen", "unseen") for part in _parts(half, split)]
+    user = torch.cat([p.user + n * 10**7 for n, p in enumerate(parts)])
+    question = torch.cat([p.question for p in parts])
+    sign = torch.cat([p.sign for p in parts])
+    if not len(question):
+        return []
+    key = question * 10**8 + user
+    order = torch.argsort(key, stable=True)
+    first = torch.ones(len(order), dtype=torch.bool)
+    first[1:] = key[order][1:] != key[order][:-1]
+    once = order[first]
+    n = int(question.max()) + 1
+    votes = torch.bincount(question[once], minlength=n)
+    left = torch.zeros(n).index_add(0, question[once], (sign[once] > 0).float())
+    several = votes > 1
+    differ = several & (left > 0) & (left < votes)
+    return [
+        {"what": f"{split}: pairs of several users", "count": int(several.sum())},
+        {"what": f"{split}: disagreements", "count": int(differ.sum())},
+    ]
+
+
+def _parts(half: str, split: str) -> tuple[str, ...]:
+    """An unseen user's train rows are called adapt."""
+    return ("adapt",) if half == "unseen" and split == "train" else (split,)
+
+
+def value(rows: list[dict[str, Any]], on: str, K: Any = None) -> int:
+    """One count.
+
+    Raises:
+        PipelineError: If nothing of that name was counted.
+    """
+    for row in rows:
+        if row["what"] == on and (K is None or row.get("K") == K):
+            return int(row["count"])
+    raise PipelineError(f"nothing was counted under {on!r}; there are {sorted({row['on'] for row in rows})}")

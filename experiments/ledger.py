@@ -1,0 +1,91 @@
+"""The ledger: every published number and claim beside what we measured, whether it ran or not."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from experiments import entries, running, verdicts
+from experiments.counts import value
+from experiments.entries import Entry
+from experiments.running import Findings
+
+LEDGER = Path("metrics/paper.json")
+INTERVAL = (
+    "95 %, percentile bootstrap over seeds and, within each, users with all their comparisons; "
+    "differences are paired by seed and user"
+)
+
+
+def main() -> None:
+    """Write metrics/paper.json from what the entries left."""
+    declared = entries.load()
+    lines = {name: line(name, entry, running.read(name, entry)) for name, entry in declared.entries.items()}
+    verdict = Counter(row["verdict"] for one in lines.values() for row in one["numbers"] + one["claims"])
+    running.write(
+        LEDGER,
+        {"interval": INTERVAL, "verdicts": dict(sorted(verdict.items())), "entries": list(lines)},
+        [row for one in lines.values() for row in flat(one)],
+    )
+
+
+def line(name: str, entry: Entry, found: Findings) -> dict[str, Any]:
+    """One entry's part of the ledger."""
+    paper = entry.paper
+    about = {"entry": name, "title": entry.title, "place": paper.place, "differences": paper.differences}
+    if "not_run" in found.about:
+        numbers = [_not_run(number) for number in paper.published]
+        claims = [
+            {"says": c.says, "place": c.place, "paper": c.value, "verdict": verdicts.NOT_RUN}
+            for c in paper.claims
+        ]
+        return {**about, "state": found.about["not_run"], "numbers": numbers, "claims": claims}
+    if entry.run.kind == "accuracy":
+        numbers = [row for number in paper.published for row in verdicts.published(number, found.rows)]
+        claims = [row for said in paper.claims for row in verdicts.claim(said, found.arms)]
+    else:
+        numbers, claims = [_count(number, found) for number in paper.published], []
+    about |= {"scale": found.about["scale"], "seeds": found.about["seeds"]}
+    return {**about, "state": "run", "numbers": numbers, "claims": claims}
+
+
+def _not_run(number: entries.Published) -> dict[str, Any]:
+    verdict = verdicts.NOT_OURS if number.whose == "others" else verdicts.NOT_RUN
+    about = {"paper": number.value, "spread": number.spread, "place": number.place, "cell": dict(number.at)}
+    return {**about, "verdict": verdict}
+
+
+def _count(number: entries.Published, found: Findings) -> dict[str, Any]:
+    ours = value(found.about["counts"], str(number.at["what"]), number.at.get("K"))
+    verdict = verdicts.of_count(number.value or 0, ours, number.tolerance)
+    return {
+        "paper": number.value,
+        "place": number.place,
+        "cell": dict(number.at),
+        "ours": ours,
+        "verdict": verdict,
+    }
+
+
+def flat(one: dict[str, Any]) -> list[dict[str, Any]]:
+    """An entry as rows: its head, then a row per number and claim, without what is null."""
+    head = {
+        key: one[key]
+        for key in ("entry", "title", "place", "state", "scale", "seeds", "differences")
+        if key in one
+    }
+    parts = [{"entry": one["entry"], "kind": "number", **row} for row in one["numbers"]]
+    parts += [{"entry": one["entry"], "kind": "claim", **_short(row)} for row in one["claims"]]
+    rows = [{"entry": one["entry"], "kind": "entry", **head}, *parts]
+    return [{key: value for key, value in row.items() if value is not None} for row in rows]
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    """A claim without the cells in which it holds: those in which it does not are what a reader wants."""
+    if "cells" not in row:
+        return row
+    cells = row["cells"]
+    fails = [{key: c for key, c in cell.items() if key != "holds"} for cell in cells if not cell["holds"]]
+    ends = {"ours": round(sum(c["ours"] for c in cells) / len(cells), 2)}
+    ends |= {end: round(sum(c[end] for c in cells) / len(cells), 2) for end in ("low", "high")}
+    rest = {key: value for key, value in row.items() if key != "cells"}
+    return {**rest, "of": len(cells), **ends, "not_in": fails[:6]}

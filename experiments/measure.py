@@ -1,0 +1,220 @@
+"""Running an entry: draw, fit and judge every cell of its grid for every seed.
+
+What comes out is a list of arms: a cell, a preset and what was read there, with each user's right answers by
+seed. Arms go to a Parquet file, from which differences are paired; means and intervals to metrics/paper.
+"""
+
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+import torch
+
+from experiments import fits, intervals, study
+from experiments.entries import Place, Run
+from experiments.recovery import recovery
+from pal.accuracy import Judged
+from pal.fit import Fitted
+from pal.saved import SavedModel
+from pipeline import baselines
+from pipeline.answers import Test
+from pipeline.headline import find
+from pipeline.judging import Results, judge
+from pipeline.knobs import Evaluate
+
+# What can be read of a fit: users, model, and the marks by which `find` tells tests apart.
+READERS: dict[str, dict[str, Any]] = {
+    "seen": {"users": "seen"},
+    "seen_new": {"users": "seen", "new": True},
+    "unseen": {"users": "unseen", "shots": "each"},
+    "zero_shot": {"users": "unseen", "shots": 0},
+    "filtered": {"users": "seen", "pairs": "filtered"},
+    "untouched": {"users": "seen", "pairs": "untouched"},
+    "similarity": {"users": "seen", "model": "similarity"},
+    "similarity_untouched": {"users": "seen", "model": "similarity", "pairs": "untouched"},
+    "test": {"users": "all", "test": "test", "shots": 0},
+    "no_leakage": {"users": "all", "test": "no_leakage", "shots": 0},
+    "leakage": {"users": "all", "test": "leakage", "shots": 0},
+    "similarity_test": {"users": "all", "model": "similarity", "test": "test"},
+    "similarity_no_leakage": {"users": "all", "model": "similarity", "test": "no_leakage"},
+    "similarity_leakage": {"users": "all", "model": "similarity", "test": "leakage"},
+    "overall": {"users": "both", "shots": "most"},
+    "recovered": {},
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One thing measured in one cell.
+
+    Args:
+        at: The cell, the preset, what was read (`on`), and shots where these apply.
+        judged: By seed.
+    """
+
+    at: Place
+    judged: list[Judged]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything that an entry's run found.
+
+    Args:
+        arms: Accuracies.
+        pictures: Points to draw, where the entry asks for them.
+        tables: Split sizes and sentences on the data, of the first seed.
+    """
+
+    arms: list[Arm]
+    pictures: list[dict[str, Any]]
+    tables: dict[str, Any]
+
+
+def run(entry: Run, source: str, workers: int = 1) -> Measured:
+    """Run an entry; with several workers each study's seeds are dealt among processes.
+
+    Args:
+        entry: What to compute, at its scale.
+        source: The data, as params.yaml would name them.
+        workers: Processes.
+    """
+    shares = [entry.seeds[n::workers] for n in range(min(workers, len(entry.seeds)))]
+    jobs = [
+        (entry.model_copy(update={"seeds": seeds}), cell, source)
+        for cell in study.draws(entry)
+        for seeds in shares
+    ]
+    found = fits.in_processes(_cell, jobs, workers)
+    arms: dict[str, Arm] = {}
+    for first in range(0, len(found), len(shares)):
+        for arm in _dealt_back(found[first : first + len(shares)]):
+            arms[repr(arm.at)] = arm
+    pictures = [picture for part in found[:: len(shares)] for picture in part.pictures]
+    return Measured(list(arms.values()), pictures, found[0].tables)
+
+
+def _dealt_back(parts: list[Measured]) -> list[Arm]:
+    """Arms of one study with their seeds in order again, as they were before they were dealt out."""
+    arms = []
+    for same in zip_longest(*(part.arms for part in parts)):
+        by_turn = [
+            one for turn in zip_longest(*(arm.judged for arm in same)) for one in turn if one is not None
+        ]
+        arms.append(Arm(same[0].at, by_turn))
+    return arms
+
+
+def _cell(entry: Run, cell: Place, source: str) -> Measured:
+    """All seeds of one combination of the axes of data."""
+    drawn = [study.draw(entry, cell, source, seed) for seed in entry.seeds]
+    arms: dict[str, Arm] = {}
+    pictures: list[dict[str, Any]] = []
+    for preset in entry.presets:
+        for fitted_cell in _by_answers(study.fits(entry)):
+            for arm, picture in _fitted(entry, cell, fitted_cell, preset, drawn):
+                known = arms.setdefault(repr(arm.at), Arm(arm.at, []))
+                known.judged.extend(arm.judged)
+                pictures += picture
+    return Measured(list(arms.values()), pictures, drawn[0].tables)
+
+
+def _by_answers(cells: list[Place]) -> list[list[Place]]:
+    """Cells of the same number of training answers together: those are one study."""
+    groups: dict[Any, list[Place]] = {}
+    for cell in cells:
+        groups.setdefault(cell.get("train_pairs"), []).append(cell)
+    return list(groups.values())
+
+
+def _fitted(
+    entry: Run, cell: Place, each: list[Place], preset: str, drawn: list[study.Drawn]
+) -> list[tuple[Arm, list[dict[str, Any]]]]:
+    """Fit some cells of one study for every seed at once, and judge them."""
+    most = each[0].get("train_pairs")
+    data = [study.first_answers(one.data, None if most is None else int(most)) for one in drawn]
+    places = [(place, n) for place in each for n in range(len(data))]
+    tasks = []
+    for place, n in places:
+        head, config = study.configs(entry, preset, place)
+        tasks.append(fits.Task(data[n], head, config, entry.seeds[n]))
+    found = []
+    for (place, n), task, fitted in zip(places, tasks, fits.fit_all(tasks), strict=True):
+        at = {**cell, **place, "preset": preset}
+        picture = []
+        if "recovered" in entry.read and n == 0:
+            picture = [{**at, **point} for point in recovery(fitted, drawn[n])]
+        for arm in _judge(entry, task, fitted, drawn[n], at):
+            found.append((arm, picture))
+            picture = []
+    return found
+
+
+def _judge(entry: Run, task: fits.Task, fitted: Fitted, drawn: study.Drawn, at: Place) -> list[Arm]:
+    """What the entry reads of one fit."""
+    data = task.data
+    by = dict.fromkeys(data.embedders)
+    model = SavedModel.of(
+        fitted, data.embeddings, user_ids=data.user_ids["seen"], fit_config=task.config, encoder=by
+    )
+    wanted = [READERS[name] for name in entry.read]
+    halves = tuple(
+        half for half in ("seen", "unseen") if any(w.get("users") in (half, "all", "both") for w in wanted)
+    )
+    others = baselines.of(data, drawn.texts) if any("model" in w for w in wanted) else {}
+    shots = entry.shots or [1]
+    knobs = Evaluate(seed=task.seed, shots=shots, headline_shots=max(shots), draws=20, resamples=100)
+    results = judge(data, {"model": model}, others, knobs, halves) if halves else Results([])
+    arms = []
+    for name, reader in zip(entry.read, wanted, strict=True):
+        if not reader:
+            continue
+        for shot in entry.shots if reader.get("shots") == "each" else [None]:
+            judged = _read(results, reader, shot, max(shots))
+            if judged is not None:
+                arms.append(Arm({**at, "what": name, **({} if shot is None else {"shots": shot})}, [judged]))
+    return arms
+
+
+def _read(results: Results, reader: dict[str, Any], shot: int | None, most: int) -> Judged | None:
+    """One reader's right judgements; None where the data have nothing of the kind."""
+    which = {key: value for key, value in reader.items() if key in ("new", "pairs", "test")}
+    model, shots = reader.get("model", "model"), reader.get("shots")
+    one_set = not results.cells and which.get("test") == "test"
+    if reader["users"] == "both" or (reader["users"] == "all" and one_set):
+        shots = most if shots == "most" else shots
+        seen = find(results.main, "seen", model)
+        unseen = find(results.main, "unseen", model, shots=shots)
+        return _together([half for half in (seen, unseen) if half])
+    shots = shot if shots == "each" else shots
+    tests = results.filters if "pairs" in which else results.cells if "test" in which else results.main
+    test = find(tests, reader["users"], model, shots=shots, **which)
+    if test is None and reader["users"] == "all":  # nobody is unseen
+        test = find(tests, "seen", model, **which)
+    return None if test is None else test.judged
+
+
+def _together(tests: list[Test]) -> Judged | None:
+    """Seen and unseen users in one."""
+    import numpy as np
+
+    if not tests:
+        return None
+    each = [test.judged for test in tests]
+    return Judged(np.concatenate([j.right for j in each]), np.concatenate([j.total for j in each]))
+
+
+def summary(arm: Arm) -> dict[str, Any]:
+    """An arm as a row of metrics: accuracy in per cent with its interval, and each seed's."""
+    each = [100 * one.micro for one in arm.judged]
+    low, high = intervals.interval(intervals.resampled(arm.judged))
+    return {
+        **arm.at,
+        "accuracy": round(intervals.mean(arm.judged), 3),
+        "low": round(low, 3),
+        "high": round(high, 3),
+        "sd": round(float(torch.tensor(each).std()) if len(each) > 1 else 0.0, 3),
+        "each": [round(x, 2) for x in each],
+        "users": int(sum((one.total > 0).sum() for one in arm.judged) / len(arm.judged)),
+        "pairs": int(sum(one.total.sum() for one in arm.judged) / len(arm.judged)),
+    }

@@ -1,0 +1,81 @@
+"""The page: every entry's figure, numbers and claims beside the text's, in one offline file."""
+
+from pathlib import Path
+from typing import Any
+
+from experiments import entries, figures, ledger, running
+from experiments.entries import Entry
+from experiments.running import Findings
+from pipeline import charts
+from pipeline.files import write_text
+from pipeline.report import BOOT, DRAW, _csp_hash, _vega, script_json
+
+PAGE = Path("data/paper/paper.html")
+TEMPLATE = Path(__file__).with_name("paper.html.j2")
+MANY = 40
+
+
+def main() -> Path:
+    """Write the page from what the entries left."""
+    declared = entries.load()
+    parts = [part(name, entry, running.read(name, entry)) for name, entry in declared.entries.items()]
+    write_text(PAGE, render(parts))
+    return PAGE
+
+
+def part(name: str, entry: Entry, found: Findings) -> dict[str, Any]:
+    """One entry as the page shows it."""
+    drawn = figures.drawn(entry, found.rows, found.about.get("bounds"))
+    for preset in dict.fromkeys(p["preset"] for p in found.pictures):
+        here = [p for p in found.pictures if p["preset"] == preset]
+        for K in dict.fromkeys(p["K"] for p in here):
+            r2 = next(p["r2"] for p in here if p["K"] == K and "r2" in p)
+            title = f"{preset}, K = {K}: {100 * r2:.0f} % recovered"
+            drawn.append({"title": title, "chart": figures.plane(here, K)})
+    line = ledger.line(name, entry, found)
+    return {
+        **line,
+        "name": name,
+        "charts": drawn,
+        "rows": found.rows[:MANY],
+        "more": max(0, len(found.rows) - MANY),
+    }
+
+
+def render(parts: list[dict[str, Any]]) -> str:
+    """The page: equal findings give equal bytes; what comes from data is escaped."""
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATE.parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"script_json": script_json, "cell": cell, "number": number}
+    scripts = [BOOT, _vega(), DRAW]
+    return environment.get_template(TEMPLATE.name).render(
+        parts=parts,
+        interval=ledger.INTERVAL,
+        theme=charts.THEME,
+        font=Markup(charts.FONT),  # noqa: S704 - a constant of ours
+        scripts=[Markup(script) for script in scripts],  # noqa: S704 - no data in them
+        hashes=[_csp_hash(script) for script in scripts],
+    )
+
+
+def cell(at: dict[str, Any]) -> str:
+    """A cell in words: K = 3, K* = 2."""
+    words = {"groups": "K*", "train_pairs": "n", "latent": "latent d", "dim": "d", "beta": "β"}
+    said = [f"{words.get(axis, axis)} = {value}" for axis, value in at.items() if axis != "what"]
+    what = str(at.get("what", "")).replace("_", " ")
+    return ", ".join([*([what] if what else []), *said])
+
+
+def number(value: float | int | None) -> str:
+    """A number with the digits that it deserves."""
+    if value is None:
+        return "\u2013"
+    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.2f}"

@@ -1,0 +1,156 @@
+"""Running one entry from end to end, and where its findings lie."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments import dry, entries, sources
+from experiments.counts import counted, parameters
+from experiments.entries import Entry
+from experiments.measure import Arm, Measured, run, summary
+from pal.accuracy import Judged
+from pipeline.errors import PipelineError
+from pipeline.files import new_file, write_text
+
+METRICS = Path("metrics/paper")
+DATA = Path("data/paper")
+DRY = Path("data/paper/dry")
+
+
+def main(name: str, *, scale: str | None = None, is_dry: bool = False) -> Path:
+    """Run an entry and write its findings, or that its data are not here.
+
+    Args:
+        name: The entry.
+        scale: laptop or paper; as paper.yaml says by default.
+        is_dry: Run its code on a little data of the same shape; what comes out is no result.
+
+    Returns:
+        The file of its findings.
+
+    Raises:
+        PipelineError: If there is no such entry or scale, or a stage fails.
+    """
+    declared = entries.load()
+    entry = entries.find(name, declared)
+    scale = scale or declared.scale
+    if scale not in entries.SCALES:
+        raise PipelineError(f"scale must be one of {', '.join(entries.SCALES)}, got {scale!r}")
+    if is_dry:
+        with dry.source(entry.run) as (small, source):
+            return _keep(name, small, "dry", _measured(small, source, 1), DRY)
+    source = sources.find(entry.run.needs)
+    if source is None:
+        keep_arms(DATA / f"{name}.parquet", [])
+        return write(METRICS / f"{name}.json", {"not_run": sources.missing(entry.run.needs)}, [])
+    at = entry.run.at(scale)
+    return _keep(name, at, scale, _measured(at, source, os.cpu_count() or 1), METRICS)
+
+
+def _measured(run_: entries.Run, source: str, workers: int) -> Measured:
+    if run_.kind == "parameters":
+        return parameters(run_)
+    if run_.kind == "counts":
+        return counted(run_, source)
+    return run(run_, source, workers)
+
+
+def _keep(name: str, run_: entries.Run, scale: str, found: Measured, folder: Path) -> Path:
+    """Write metrics, and arms beside the data."""
+    keep_arms((DRY if scale == "dry" else DATA) / f"{name}.parquet", found.arms)
+    about: dict[str, Any] = {"scale": scale, "seeds": run_.seeds, "prepare": run_.prepare}
+    if scale == "dry":
+        about["dry"] = "a dry run on data of the same shape: nothing here is a result"
+    about |= {key: value for key, value in found.tables.items() if value}
+    rows = [summary(arm) for arm in found.arms if arm.judged]
+    return write(folder / f"{name}.json", about, rows, found.pictures)
+
+
+def write(
+    path: Path,
+    about: dict[str, Any],
+    rows: list[dict[str, Any]],
+    pictures: list[dict[str, Any]] | None = None,
+) -> Path:
+    """Write JSON with a line per row, so that a change of one shows as one."""
+    lines = [f'  "{key}": {_json(value)}' for key, value in about.items()]
+    for key, values in (("rows", rows), ("pictures", pictures or [])):
+        body = ",\n".join(f"    {_json(value)}" for value in values)
+        lines.append(f'  "{key}": [\n{body}\n  ]' if values else f'  "{key}": []')
+    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
+    return path
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def keep_arms(path: Path, arms: list[Arm]) -> None:
+    """Each user's right answers, by arm and seed."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    parts = [(n, seed, one) for n, arm in enumerate(arms) for seed, one in enumerate(arm.judged)]
+    sizes = [len(one.total) for _, _, one in parts]
+
+    def column(values: list[Any], kind: str) -> np.ndarray:
+        return np.concatenate(values).astype(kind) if values else np.zeros(0, kind)
+
+    table = pa.table(
+        {
+            "arm": np.repeat([n for n, _, _ in parts], sizes).astype("int32"),
+            "seed": np.repeat([seed for _, seed, _ in parts], sizes).astype("int16"),
+            "right": column([one.right for _, _, one in parts], "float32"),
+            "total": column([one.total for _, _, one in parts], "int32"),
+        },
+        metadata={"arms": _json([arm.at for arm in arms])},
+    )
+    with new_file(path) as out:
+        pq.write_table(table, out, compression="zstd")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an entry's run left: the metrics' own words, rows, pictures, and arms where they are at hand."""
+
+    about: dict[str, Any]
+    rows: list[dict[str, Any]]
+    pictures: list[dict[str, Any]]
+    arms: list[Arm]
+
+
+def read(name: str, entry: Entry) -> Findings:
+    """An entry's findings; that it did not run, where nothing was written yet."""
+    path = METRICS / f"{name}.json"
+    if not path.exists():
+        missing = sources.missing(entry.run.needs) if sources.find(entry.run.needs) is None else "not run yet"
+        return Findings({"not_run": missing}, [], [], [])
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise PipelineError(f"{path} is damaged ({error}); run `make paper ONLY={name}`") from None
+    rows, pictures = found.pop("rows"), found.pop("pictures")
+    return Findings(found, rows, pictures, read_arms(DATA / f"{name}.parquet"))
+
+
+def read_arms(path: Path) -> list[Arm]:
+    """Arms as `keep_arms` wrote them; none where the file is not there."""
+    import pyarrow.parquet as pq
+
+    if not path.exists():
+        return []
+    table = pq.read_table(path)
+    places = json.loads(table.schema.metadata[b"arms"])
+    arm, seed, right, total = (table[c].to_numpy() for c in ("arm", "seed", "right", "total"))
+    starts = np.searchsorted(arm, np.arange(len(places) + 1))
+    arms = []
+    for n, at in enumerate(places):
+        here = slice(starts[n], starts[n + 1])
+        cuts = np.flatnonzero(np.diff(seed[here])) + 1
+        pairs = zip(np.split(right[here], cuts), np.split(total[here], cuts), strict=True)
+        arms.append(Arm(at, [Judged(r.astype("float64"), t.astype("int64")) for r, t in pairs]))
+    return arms

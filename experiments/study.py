@@ -1,0 +1,150 @@
+"""An entry's studies: drawn, split and encoded by the pipeline's own stages from an entry's knobs.
+
+What an entry does not name is as shipped in params.yaml. Of training answers as many are drawn as the
+grid asks for at most, and fewer are the first ones of each user: a sweep draws once, its cells are nested.
+"""
+
+from contextlib import chdir, redirect_stderr
+from dataclasses import dataclass, replace
+from io import StringIO
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.studies import ROOT, staged
+from experiments.entries import DRAWN, FITTED, Place, Run
+from experiments.sources import find
+from pal.config import FitConfig, HeadConfig, preset
+from pal.errors import PalError
+from pipeline import account, layout, params, study
+from pipeline.errors import PipelineError
+from pipeline.files import read_json
+from pipeline.study import Study
+
+PERSONAS = ["art", "literature", "math", "music", "science", "sports"]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A study and what is known of how it came about.
+
+    Args:
+        data: The study.
+        texts: Texts of its items, by item id.
+        truth: The simulation's truth; None elsewhere.
+        tables: Split sizes as in the paper's Table 3, and sentences on whether the data are those published.
+    """
+
+    data: Study
+    texts: dict[str, str]
+    truth: dict[str, Any] | None
+    tables: dict[str, Any]
+
+
+def cells(run: Run, axes: tuple[str, ...]) -> list[Place]:
+    """Every combination of the grid's values on some axes."""
+    here = {axis: values for axis, values in run.grid.items() if axis in axes}
+    return [dict(zip(here, values, strict=True)) for values in product(*here.values())]
+
+
+def draws(run: Run) -> list[Place]:
+    """What must be drawn: the combinations on the axes of data, but for the number of training answers."""
+    return cells(run, tuple(axis for axis in DRAWN if axis != "train_pairs"))
+
+
+def fits(run: Run) -> list[Place]:
+    """What must be fitted to each study."""
+    return cells(run, ("train_pairs", *FITTED))
+
+
+def draw(run: Run, cell: Place, source: str, seed: int) -> Drawn:
+    """Draw one study.
+
+    Raises:
+        PipelineError: If a knob is unknown or not allowed, or the data cannot be had.
+    """
+    with redirect_stderr(StringIO()), staged(run.dataset, knobs(run, cell, source, seed)):
+        truth = layout.prepared(run.dataset) / "truth.json"
+        return Drawn(
+            study.load(run.dataset),
+            study.texts(run.dataset),
+            read_json(truth, "prepare") if truth.exists() else None,
+            {"splits": account.split_table(run.dataset), "published": account.published(run.dataset)},
+        )
+
+
+def knobs(run: Run, cell: Place, source: str, seed: int) -> dict[str, Any]:
+    """All parameters of one study, as params.yaml would hold them; the stages check them."""
+    with chdir(ROOT):
+        values = params.load().model_dump(mode="json")
+    name, shots = run.dataset, run.shots or [1]
+    values["datasets"] = [name]
+    values["model"]["K"] = 1
+    values["source"] |= _sources(name, source)
+    values["encoder"][name] = run.encoder
+    values["evaluate"] |= {"shots": shots, "headline_shots": max(shots)}
+    for other in ("simulated", "persona"):  # which must have as many answers as shots, run or not
+        values["prepare"][other]["adapt_pairs"] = max(shots)
+    for stage in ("prepare", "recolour", "split"):
+        values[stage]["seed"] = seed
+    values["prepare"][name] |= _prepare(run, cell)
+    if "beta" in cell:
+        values["recolour"][name]["beta"] = float(cell["beta"])
+    return values
+
+
+def _sources(name: str, source: str) -> dict[str, str]:
+    """The source, and Pick-a-Pic v1's where another dataset is made or told apart with it."""
+    if name == "pickafilter":
+        return {"pickafilter": "pickapic_v1", "pickapic_v1": source}
+    if name == "pickapic_v2":
+        beside = Path(source).parent / "pickapic_v1"
+        first = str(beside) if beside.is_dir() else find("pickapic_v1")
+        return {"pickapic_v2": source, **({"pickapic_v1": first} if first else {})}
+    return {name: source}
+
+
+def _prepare(run: Run, cell: Place) -> dict[str, Any]:
+    """The dataset's own knobs in one cell."""
+    chosen = dict(run.prepare)
+    if "train_pairs" in run.grid:
+        chosen["train_pairs"] = max(run.grid["train_pairs"])
+    chosen |= {axis: cell[axis] for axis in ("dim", "setting", "protocol") if axis in cell}
+    groups = cell.get("groups", chosen.pop("groups", None))
+    if run.dataset == "persona" and groups is not None:
+        chosen["personas"] = PERSONAS[: int(groups)]
+    if run.dataset == "simulated":
+        chosen["groups"] = groups
+        for half in ("seen", "unseen"):
+            if (each := chosen.pop(f"{half}_users_per_group", None)) is not None:
+                chosen[f"{half}_users"] = each * int(groups or 1)
+    return chosen
+
+
+def first_answers(data: Study, most: int | None) -> Study:
+    """The same study with at most so many training answers of each user, the first that were drawn."""
+    if most is None:
+        return data
+    import polars as pl
+
+    places = data.places.with_row_index("row").with_columns(user=pl.Series(data.comparisons.user.numpy()))
+    train = (pl.col("users") == "seen") & (pl.col("split") == "train")
+    rank = pl.int_range(pl.len()).over("users", "split", "user")
+    rows = places.filter(~train | (rank < most))["row"].to_numpy().astype("int64")
+    kept = torch.from_numpy(rows)
+    return replace(data, comparisons=data.comparisons[kept], places=data.places[rows])
+
+
+def configs(run: Run, name: str, cell: Place) -> tuple[HeadConfig, FitConfig]:
+    """Options of head and fit in one cell: a preset, with what the entry sets otherwise.
+
+    Raises:
+        PipelineError: If an option is unknown or not allowed.
+    """
+    head = {**run.head, **{axis: int(cell[axis]) for axis in FITTED if axis in cell}}
+    try:
+        return preset(name, run.model, head=head, fit=run.fit.get(name, {}))
+    except PalError as error:
+        raise PipelineError(f"{error} (in paper.yaml, preset {name})") from None

@@ -1,0 +1,190 @@
+"""Verdicts: what the text says against what we measured, in one word and with the numbers behind it.
+
+A number is reproduced where it lies within our interval or within the stated tolerance of our mean; else ours
+is better or worse. A claim is reproduced where it holds in every cell that it speaks of.
+"""
+
+from typing import Any
+
+from experiments import intervals
+from experiments.entries import Axis, Claim, Place, Published
+from experiments.measure import Arm
+
+Row = dict[str, Any]
+REPRODUCED, BETTER, WORSE = "reproduced", "better", "worse"
+HOLDS_NOT, NOT_RUN, NO_NUMBER, NOT_OURS = "not reproduced", "not run", "no number given", "not repeated here"
+
+
+def of_number(paper: float, ours: float, low: float, high: float, tolerance: float) -> str:
+    """The verdict on a published number.
+
+    Args:
+        paper: The published number; larger is better.
+        ours: Our mean.
+        low: Lower end of our interval.
+        high: Its upper end.
+        tolerance: How far from our mean the number may lie beside the interval.
+    """
+    if low <= paper <= high or abs(paper - ours) <= tolerance + 1e-9:
+        return REPRODUCED
+    return BETTER if ours > paper else WORSE
+
+
+def of_count(paper: float, ours: int, tolerance: float) -> str:
+    """The verdict on a published count: there is no better or worse."""
+    return REPRODUCED if abs(paper - ours) <= tolerance else HOLDS_NOT
+
+
+def matches(at: Place, place: Place) -> bool:
+    """Whether a cell is one that a place speaks of; `K: groups` means K = K*."""
+    return all(
+        at.get(axis) == (at.get("groups") if value == "groups" else value) for axis, value in place.items()
+    )
+
+
+def published(number: Published, rows: list[Row]) -> list[Row]:
+    """A published number beside each of our cells that it is about, one per preset."""
+    about = {"paper": number.value, "spread": number.spread, "place": number.place}
+    if number.whose == "others":
+        return [{**about, "verdict": NOT_OURS}]
+    here = [row for row in rows if matches(row, number.at)]
+    found = []
+    for row in here:
+        cell = {
+            **about,
+            "cell": cell_of(row),
+            "ours": row["accuracy"],
+            "low": row["low"],
+            "high": row["high"],
+        }
+        cell |= {"preset": row.get("preset"), "seeds": len(row["each"])}
+        if number.value is None:
+            verdict = NO_NUMBER
+        else:
+            verdict = of_number(number.value, row["accuracy"], row["low"], row["high"], number.tolerance)
+        found.append({**cell, "verdict": verdict})
+    return found or [{**about, "cell": dict(number.at), "verdict": NOT_RUN}]
+
+
+def claim(said: Claim, arms: list[Arm]) -> list[Row]:
+    """A claim as it stands in our cells, one verdict per preset with every cell behind it."""
+    about = {"says": said.says, "place": said.place, "paper": said.value}
+    presets = list(dict.fromkeys(str(arm.at["preset"]) for arm in arms))
+    found = []
+    for preset in presets:
+        here = [arm for arm in arms if arm.at["preset"] == preset]
+        cells = CHECKS[said.check](said, here)
+        if cells:
+            holds = sum(cell["holds"] for cell in cells)
+            verdict = REPRODUCED if holds == len(cells) else HOLDS_NOT
+            if said.value is not None:
+                verdict = _of_difference(said, cells)
+            found.append({**about, "preset": preset, "cells": cells, "holds_in": holds, "verdict": verdict})
+    return found or [{**about, "verdict": NOT_RUN}]
+
+
+def _of_difference(said: Claim, cells: list[Row]) -> str:
+    """A claim with a number is held to the mean over its cells."""
+    ours, low, high = (sum(cell[key] for cell in cells) / len(cells) for key in ("ours", "low", "high"))
+    return of_number(said.value or 0.0, ours, low, high, said.tolerance)
+
+
+def cell_of(row: Place | Row) -> Place:
+    """The axes of a row, without what was measured there and without the preset."""
+    axes = ("groups", "train_pairs", "dim", "setting", "beta", "protocol", "K", "latent", "shots", "what")
+    return {axis: row[axis] for axis in axes if axis in row}
+
+
+def _shown(cell: Place, draws: Any, ours: float, holds: bool) -> Row:  # noqa: FBT001
+    low, high = intervals.interval(draws)
+    return {
+        "cell": cell,
+        "ours": round(ours, 2),
+        "low": round(low, 2),
+        "high": round(high, 2),
+        "holds": bool(holds),
+    }
+
+
+def _difference(said: Claim, arms: list[Arm]) -> list[Row]:
+    """`more` less `less`, paired, wherever the other axes agree."""
+    named = {*said.more, *said.less}
+    cells = []
+    for more in (arm for arm in arms if matches(arm.at, said.more)):
+        for less in (arm for arm in arms if matches(arm.at, said.less)):
+            if _others(more.at, named) == _others(less.at, named) and more is not less:
+                ours, draws = _less(more, less)
+                holds = ours > said.least
+                cells.append(_shown(cell_of(_others(more.at, {"what"})), draws, ours, holds))
+    return cells
+
+
+def _less(more: Arm, less: Arm) -> tuple[float, Any]:
+    draws = intervals.resampled(more.judged) - intervals.resampled(less.judged)
+    return intervals.mean(more.judged) - intervals.mean(less.judged), draws
+
+
+def _others(at: Place, named: set[str]) -> Place:
+    return {axis: value for axis, value in at.items() if axis not in named}
+
+
+def _reaches(said: Claim, arms: list[Arm]) -> list[Row]:
+    return [_level(arm, intervals.mean(arm.judged) >= said.least) for arm in arms if matches(arm.at, said.at)]
+
+
+def _below(said: Claim, arms: list[Arm]) -> list[Row]:
+    return [_level(arm, intervals.mean(arm.judged) < said.least) for arm in arms if matches(arm.at, said.at)]
+
+
+def _level(arm: Arm, holds: bool) -> Row:  # noqa: FBT001
+    return _shown(cell_of(arm.at), intervals.resampled(arm.judged), intervals.mean(arm.judged), holds)
+
+
+def _along(over: Axis | None, place: Place, arms: list[Arm]) -> list[list[Arm]]:
+    """Arms of a place that differ along an axis alone, each group in the axis's order."""
+    groups: dict[str, list[Arm]] = {}
+    for arm in arms:
+        if over in arm.at and matches(arm.at, place):
+            groups.setdefault(repr(_others(arm.at, {str(over)})), []).append(arm)
+    return [sorted(group, key=lambda arm: arm.at[str(over)]) for group in groups.values() if len(group) > 1]
+
+
+def _range(said: Claim, arms: list[Arm]) -> list[Row]:
+    """The best less the worst along an axis; its interval is that of these two."""
+    cells = []
+    for group in _along(said.over, said.at, arms):
+        ordered = sorted(group, key=lambda arm: intervals.mean(arm.judged))
+        ours, draws = _less(ordered[-1], ordered[0])
+        cell = cell_of(_others(group[0].at, {str(said.over)}))
+        cells.append(_shown(cell, draws, ours, ours <= said.most + 1e-9))
+    return cells
+
+
+def _rises(said: Claim, arms: list[Arm]) -> list[Row]:
+    cells = []
+    for group in _along(said.over, said.at, arms):
+        ours, draws = _less(group[-1], group[0])
+        cells.append(_shown(cell_of(_others(group[0].at, {str(said.over)})), draws, ours, ours > said.least))
+    return cells
+
+
+def _gap(said: Claim, arms: list[Arm]) -> list[Row]:
+    """How far the rise at `more` exceeds that at `less`."""
+    more, less = (_along(said.over, place, arms) for place in (said.more, said.less))
+    cells = []
+    for high, low in zip(more, less, strict=False):
+        (ours, draws), (other, others) = _less(high[-1], high[0]), _less(low[-1], low[0])
+        cells.append(
+            _shown(cell_of(_others(high[0].at, {str(said.over)})), draws - others, ours - other, ours > other)
+        )
+    return cells
+
+
+CHECKS = {
+    "difference": _difference,
+    "reaches": _reaches,
+    "below": _below,
+    "range": _range,
+    "rises": _rises,
+    "gap": _gap,
+}

@@ -1,0 +1,110 @@
+"""paper.yaml is what it should be, and says so in a sentence where it is not."""
+
+import pytest
+import yaml
+
+from experiments import entries, study
+from experiments.entries import PAPER, Entry, Run
+from experiments.measure import READERS
+from pipeline.errors import PipelineError
+
+
+@pytest.fixture(scope="module")
+def declared():
+    return entries.load()
+
+
+def changed(tmp_path, change):
+    values = yaml.safe_load(PAPER.read_text(encoding="utf-8"))
+    change(values["entries"])
+    path = tmp_path / "paper.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
+def test_every_figure_and_table_has_an_entry(declared):
+    named = {
+        *(f"simulated-{part}" for part in ("13", "4b", "4c", "4d")),
+        *(f"simulated-{s}-{over}" for s in ("partition", "mixture") for over in ("n", "new", "groups")),
+        *(f"persona-5{part}" for part in "abcd"),
+        *(f"pickafilter-{part}" for part in ("beta", "pairs", "splits")),
+        *("pickapic-v1", "pickapic-v2", "agreement", "tldr-t1", "tldr-t2", "tldr-t3", "parameters"),
+    }
+    assert set(declared.entries) == named
+
+
+def test_what_is_read_and_which_options_are_set_is_known(declared):
+    for entry in declared.entries.values():
+        assert set(entry.run.read) <= set(READERS)
+        for scale in entries.SCALES:
+            run = entry.run.at(scale)
+            for preset in run.presets:
+                for cell in study.fits(run):
+                    if entry.run.kind != "parameters":
+                        study.configs(run, preset, cell)
+
+
+def test_knobs_of_every_cell_are_those_of_params_yaml(declared):
+    from pipeline.params import Params
+
+    for entry in declared.entries.values():
+        run = entry.run.at("laptop")
+        for cell in study.draws(run)[:2]:
+            values = study.knobs(run, cell, "generated" if run.needs == "nothing" else "somewhere", 3)
+            Params.model_validate(values)
+            assert values["prepare"]["seed"] == 3
+
+
+def test_an_unknown_key_is_one_sentence(tmp_path):
+    path = changed(tmp_path, lambda e: e["persona-5a"]["run"].update(greed={}))
+    with pytest.raises(PipelineError, match=r"entries\.persona-5a\.run\.greed is not a known option"):
+        entries.load(path)
+
+
+def test_a_published_number_must_be_about_a_cell_that_there_is(tmp_path):
+    path = changed(
+        tmp_path,
+        lambda e: e["persona-5a"]["paper"].update(
+            published=[{"at": {"beta": 1.0}, "value": 1.0, "place": "nowhere"}]
+        ),
+    )
+    with pytest.raises(PipelineError, match="paper names the axis beta, which run"):
+        entries.load(path)
+
+
+def test_an_entry_that_there_is_not_is_named_with_those_that_there_are(declared):
+    with pytest.raises(PipelineError, match=r"entry must be one of simulated-13, .* got 'fig-9'"):
+        entries.find("fig-9", declared)
+
+
+def test_a_scale_replaces_knobs_one_by_one():
+    run = Run.of(
+        dataset="persona",
+        prepare={"users_per_group": 10_000, "train_pairs": 7},
+        grid={"K": [1, 2], "latent": [4]},
+        fit={"paper": {"epochs": 10, "loss": "logistic"}},
+        scales={
+            "laptop": {
+                "prepare": {"users_per_group": 100},
+                "grid": {"K": [1]},
+                "fit": {"paper": {"epochs": 3}},
+            }
+        },
+    )
+    small = run.at("laptop")
+    assert small.prepare == {"users_per_group": 100, "train_pairs": 7}
+    assert small.grid == {"K": [1], "latent": [4]}
+    assert small.fit == {"paper": {"epochs": 3, "loss": "logistic"}}
+    assert run.at("paper").prepare["users_per_group"] == 10_000
+
+
+def test_cells_are_every_combination_and_answers_are_not_drawn_anew():
+    run = Run.of(dataset="simulated", grid={"groups": [2, 3], "train_pairs": [5, 10], "K": [1, 2, 3]})
+    assert study.draws(run) == [{"groups": 2}, {"groups": 3}]
+    assert len(study.fits(run)) == 6
+
+
+def test_every_entry_has_a_figure_or_numbers_or_claims(declared):
+    entry: Entry
+    for entry in declared.entries.values():
+        assert entry.figure or entry.paper.published or entry.paper.claims

@@ -1,0 +1,213 @@
+"""An entry runs from drawing to intervals, and stands in the ledger whether it ran or not."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments import counts, dry, entries, figures, fits, ledger, measure, page, recovery, running, study
+from experiments.entries import Run
+from experiments.measure import Arm
+from pal.accuracy import Judged
+
+TINY = Run.of(
+    dataset="simulated",
+    model="A",
+    head={"latent": 4},
+    presets=["paper"],
+    fit={"paper": {"epochs": 3, "batch_size": 0}},
+    prepare={
+        "dim": 2, "groups": 2, "seen_users_per_group": 4, "unseen_users_per_group": 2,
+        "adapt_pairs": 5, "val_pairs": 2, "test_pairs": 6,
+    },
+    grid={"train_pairs": [4, 8], "K": [1, 2]},
+    seeds=[0, 1, 2],
+    read=["seen", "unseen", "recovered"],
+    shots=[1, 5],
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def found():
+    return measure.run(TINY, "generated")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PAL_PERSONA", raising=False)
+    return tmp_path
+
+
+def test_every_cell_is_measured_for_every_seed(found):
+    places = [(arm.at["train_pairs"], arm.at["K"], arm.at["what"], arm.at.get("shots")) for arm in found.arms]
+    reads = [("seen", None), ("unseen", 1), ("unseen", 5)]
+    assert sorted(places, key=str) == sorted(
+        ((n, K, what, shots) for n in (4, 8) for K in (1, 2) for what, shots in reads), key=str
+    )
+    for arm in found.arms:
+        assert [int(one.total.sum()) for one in arm.judged] == [48 if arm.at["what"] == "seen" else 24] * 3
+
+
+def test_seeds_dealt_to_two_come_back_in_their_order(found, monkeypatch):
+    monkeypatch.setattr(fits, "in_processes", lambda job, jobs, workers: [job(*each) for each in jobs])
+    dealt = measure.run(TINY, "generated", workers=2)
+    assert [arm.at for arm in dealt.arms] == [arm.at for arm in found.arms]
+    for one, other in zip(dealt.arms, found.arms, strict=True):
+        assert [j.micro for j in one.judged] == pytest.approx([j.micro for j in other.judged], abs=0.05)
+    assert len(dealt.pictures) == len(found.pictures)
+
+
+def test_fewer_answers_are_the_first_ones_of_each_user():
+    drawn = study.draw(TINY, {}, "generated", 0)
+    small = study.first_answers(drawn.data, 4)
+    assert len(small.select("seen", "train")) == 8 * 4
+    assert len(drawn.data.select("seen", "train")) == 8 * 8
+    assert len(small.select("seen", "test")) == len(drawn.data.select("seen", "test"))
+    big, few = drawn.data.select("seen", "train"), small.select("seen", "train")
+    for user in range(8):
+        assert few.question[few.user == user].tolist() == big.question[big.user == user].tolist()[:4]
+
+
+def test_studies_side_by_side_keep_their_own_items():
+    data = [study.draw(TINY, {}, "generated", seed).data for seed in (0, 1)]
+    table, ((first, _), (second, _)) = fits.side_by_side(data)
+    for one, moved in zip(data, (first, second), strict=True):
+        own = one.select("seen", "train")
+        rows = table.responses[moved.questions.first[moved.question]]
+        assert rows.equal(one.embeddings.responses[own.questions.first[own.question]])
+    shared, _ = fits.side_by_side([data[0], data[0]])
+    assert len(shared.responses) == len(data[0].embeddings.responses)
+
+
+def test_arms_are_read_as_they_were_written(folder):
+    arms = [
+        Arm(
+            {"K": 1}, [Judged(np.array([1.0, 2.5]), np.array([3, 4])), Judged(np.array([2.0]), np.array([2]))]
+        ),
+        Arm({"K": 2, "what": "seen"}, [Judged(np.array([0.0]), np.array([5]))]),
+    ]
+    running.keep_arms(folder / "arms.parquet", arms)
+    for one, other in zip(running.read_arms(folder / "arms.parquet"), arms, strict=True):
+        assert one.at == other.at
+        assert [j.right.tolist() for j in one.judged] == [j.right.tolist() for j in other.judged]
+        assert [j.total.tolist() for j in one.judged] == [j.total.tolist() for j in other.judged]
+
+
+def test_points_that_are_an_affine_map_of_the_truth_are_recovered_wholly():
+    rng = np.random.default_rng(0)
+    true = rng.normal(size=(20, 2))
+    found = np.concatenate([true @ rng.normal(size=(2, 5)) + 3, np.zeros((20, 1))], 1)
+    assert recovery.explained(recovery.align(found, true), true) == pytest.approx(1)
+    assert recovery.explained(recovery.align(np.ones((20, 3)), true), true) == pytest.approx(0)
+
+
+def test_parameters_are_those_worked_out_by_hand():
+    rows = counts.parameters(entries.load().entries["parameters"].run).tables["counts"]
+    both = 768 * 384 + 384 + 384 * 768 + 768
+    assert counts.value(rows, "768-384-768", 2) == both + 2 * 768 == 592_512
+    assert counts.value(rows, "768-768", 5) == 768 * 768 + 768 + 5 * 768 == 594_432
+
+
+def test_agreement_counts_pairs_that_several_people_answered():
+    import torch
+
+    from pal.comparisons import Comparisons
+
+    class Data:
+        """Three people: all see pair 0 (one differs), two pair 1 (they agree), one alone pair 2, twice."""
+
+        def select(self, half, split):
+            if (half, split) != ("seen", "train"):
+                none = torch.zeros(0, dtype=torch.long)
+                return Comparisons.of(user=none, prompt=none, chosen=none, rejected=none)
+            return Comparisons.of(
+                user=torch.tensor([0, 1, 2, 0, 1, 2, 2]),
+                prompt=torch.tensor([0, 0, 0, 1, 1, 2, 2]),
+                chosen=torch.tensor([0, 0, 1, 2, 2, 4, 5]),
+                rejected=torch.tensor([1, 1, 0, 3, 3, 5, 4]),
+            )
+
+    several, differ = counts.agreement(Data(), "train")
+    assert (several["count"], differ["count"]) == (2, 1)
+
+
+def test_every_entry_stands_in_the_ledger_and_on_the_page_even_when_nothing_ran(folder):
+    ledger.main()
+    whole = json.loads((folder / ledger.LEDGER).read_text(encoding="utf-8"))
+    heads = {row["entry"]: row["state"] for row in whole["rows"] if row["kind"] == "entry"}
+    assert list(heads) == whole["entries"] == list(entries.load().entries)
+    assert heads["pickapic-v1"] == "not run: needs Pick-a-Pic v1"
+    assert {row["verdict"] for row in whole["rows"] if row["kind"] != "entry"} == {
+        "not run",
+        "not repeated here",
+    }
+    html = (folder / page.main()).read_text(encoding="utf-8")
+    assert "not run: needs OpenAI" in html
+    assert "https://" not in html.split("<script", 1)[0].replace("https://arxiv.org/abs/2406.08469", "")
+
+
+def test_a_run_is_measured_judged_and_drawn(folder, monkeypatch):
+    entry = entries.load().entries["simulated-13"]
+    tiny = entry.model_copy(
+        update={"run": TINY.model_copy(update={"grid": {"K": [1, 2, 3]}, "read": ["seen", "recovered"]})}
+    )
+    declared = entries.Declared(scale="laptop", entries={"simulated-13": tiny})
+    monkeypatch.setattr(entries, "load", lambda: declared)
+    monkeypatch.setattr(running.os, "cpu_count", lambda: 1)
+    running.main("simulated-13")
+    ledger.main()
+    rows = json.loads((folder / ledger.LEDGER).read_text(encoding="utf-8"))["rows"]
+    numbers = [row for row in rows if row["kind"] == "number"]
+    assert [row["paper"] for row in numbers] == [72.2, 83.96, 91.26]
+    assert all(row["low"] <= row["ours"] <= row["high"] for row in numbers)
+    charts = page.part("simulated-13", tiny, running.read("simulated-13", tiny))["charts"]
+    assert len(charts) == 1 + 3  # accuracy over K, and the plane at each K
+    page.main()
+
+
+def test_a_figure_shows_the_texts_points_on_ours():
+    entry = entries.load().entries["simulated-13"]
+    row = {"K": 1, "preset": "paper", "what": "seen", "accuracy": 80.0, "low": 79.0, "high": 81.0}
+    (chart,) = figures.drawn(entry, [row])
+    assert "72.2" in json.dumps(chart["chart"])
+
+
+@pytest.mark.parametrize(
+    "name", ["pickafilter-pairs", "pickapic-v1", "pickapic-v2", "agreement", "pickafilter-splits"]
+)
+def test_entries_on_pictures_run_on_data_of_the_same_shape(folder, name):
+    check_dry(name, folder)
+
+
+@pytest.mark.parametrize("name", ["tldr-t1", "tldr-t2", "tldr-t3"])
+def test_entries_on_summaries_run_on_data_of_the_same_shape(folder, name):
+    check_dry(name, folder)
+
+
+def test_entries_on_personas_run_on_the_sample(folder):
+    check_dry("persona-5d", folder)
+
+
+def check_dry(name, folder):
+    run = entries.load().entries[name].run
+    path = running.main(name, is_dry=True)
+    assert path == dry_path(name)
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    assert "nothing here is a result" in whole["dry"]
+    assert not (folder / "metrics").exists()
+    if run.kind == "counts":
+        assert sum(row["count"] for row in whole["counts"]) > 0
+    else:
+        wanted = {name for name in run.read if not name.startswith("similarity")}
+        assert {row["what"] for row in whole["rows"]} == wanted
+
+
+def dry_path(name):
+    return running.DRY / f"{name}.json"
+
+
+def test_a_small_run_keeps_the_ends_of_every_axis():
+    small = dry.smaller(entries.load().entries["pickafilter-beta"].run)
+    assert small.grid == {"beta": [0.0, 1.0], "K": [1, 2]}
+    assert small.seeds == [0]

@@ -1,0 +1,121 @@
+"""Verdicts and intervals, by numbers worked out by hand."""
+
+import numpy as np
+import pytest
+
+from experiments import intervals, verdicts
+from experiments.entries import Claim, Published
+from experiments.measure import Arm, summary
+from pal.accuracy import Judged
+
+
+def judged(*right, of=10):
+    return Judged(np.array(right, dtype=float), np.full(len(right), of))
+
+
+def arm(right, seeds=2, users=4, **at):
+    return Arm({"preset": "paper", "what": "seen", **at}, [judged(*[right] * users)] * seeds)
+
+
+@pytest.mark.parametrize(
+    ("paper", "tolerance", "verdict"),
+    [
+        (91.0, 0.0, "reproduced"),  # inside 90 to 94
+        (89.5, 0.0, "better"),  # ours, 92, lies above
+        (94.5, 0.0, "worse"),
+        (94.5, 2.5, "reproduced"),  # 2.5 from our mean
+        (89.4, 2.5, "better"),  # 2.6 from it
+    ],
+)
+def test_a_number_is_held_to_our_interval_and_its_tolerance(paper, tolerance, verdict):
+    assert verdicts.of_number(paper, 92.0, 90.0, 94.0, tolerance) == verdict
+
+
+def test_a_count_is_the_published_one_or_it_is_not():
+    assert verdicts.of_count(592_000, 592_512, 1000) == "reproduced"
+    assert verdicts.of_count(592_000, 592_512, 0) == "not reproduced"
+
+
+def test_users_and_seeds_that_are_all_alike_leave_an_interval_of_no_width():
+    draws = intervals.resampled([judged(9, 9, 9), judged(9, 9, 9)])
+    assert intervals.interval(draws) == pytest.approx((90, 90))
+
+
+def test_the_mean_counts_seeds_alike_and_users_by_their_comparisons():
+    one = Judged(np.array([9.0, 1.0]), np.array([10, 2]))  # 10 of 12
+    assert intervals.mean([one, judged(5, 5)]) == pytest.approx(100 * (10 / 12 + 0.5) / 2)
+
+
+def test_seeds_that_differ_widen_the_interval_to_their_range():
+    low, high = intervals.interval(intervals.resampled([judged(9, 9), judged(5, 5)]))
+    assert (low, high) == pytest.approx((50, 90))
+
+
+def test_a_difference_is_paired_by_user():
+    """Users differ widely, but every one gains exactly one of ten."""
+    less, more = [judged(1, 3, 5, 7)] * 2, [judged(2, 4, 6, 8)] * 2
+    draws = intervals.resampled(more) - intervals.resampled(less)
+    assert draws == pytest.approx(np.full(len(draws), 10.0))
+
+
+def test_very_many_users_are_drawn_as_a_normal_mean():
+    rng = np.random.default_rng(0)
+    many = Judged(rng.binomial(10, 0.9, 20_000).astype(float), np.full(20_000, 10))
+    low, high = intervals.interval(intervals.resampled([many]))
+    half = 1.96 * 100 * np.sqrt(0.9 * 0.1 / 200_000)
+    assert (low, high) == pytest.approx(
+        (intervals.mean([many]) - half, intervals.mean([many]) + half), abs=0.02
+    )
+
+
+def test_a_published_number_meets_every_preset_and_others_numbers_none():
+    rows = [{**summary(arm(9, K=2)), "preset": name} for name in ("paper", "ours")] + [summary(arm(5, K=1))]
+    number = Published(at={"K": 2, "what": "seen"}, value=95.2, tolerance=1.0, place="S1")
+    found = verdicts.published(number, rows)
+    assert [(row["preset"], row["ours"], row["verdict"]) for row in found] == [
+        ("paper", 90.0, "worse"),
+        ("ours", 90.0, "worse"),
+    ]
+    others = Published(value=61.72, whose="others", place="S1")
+    assert [row["verdict"] for row in verdicts.published(others, rows)] == ["not repeated here"]
+    picture = Published(at={"K": 2}, value=None, place="S1")
+    assert {row["verdict"] for row in verdicts.published(picture, rows)} == {"no number given"}
+
+
+ARMS = [
+    *(arm(right, groups=2, K=K) for K, right in ((1, 7), (2, 9), (3, 9))),
+    *(arm(right, groups=3, K=K) for K, right in ((1, 7), (2, 8), (3, 7))),
+]
+
+
+def check(**said):
+    (row,) = verdicts.claim(Claim(says="so", place="S1", **said), ARMS)
+    return row
+
+
+def test_a_difference_is_looked_at_wherever_the_other_axes_agree():
+    row = check(check="difference", more={"K": "groups"}, less={"K": 1})
+    assert [(cell["ours"], cell["holds"]) for cell in row["cells"]] == [(20.0, True), (0.0, False)]
+    assert (row["verdict"], row["holds_in"]) == ("not reproduced", 1)
+
+
+def test_a_difference_with_a_number_is_held_to_the_mean_of_its_cells():
+    said = {"check": "difference", "more": {"K": "groups"}, "less": {"K": 1}, "value": 7.0}
+    assert check(**said, tolerance=3.0)["verdict"] == "reproduced"  # (20 + 0) / 2 = 10
+    assert check(**said, tolerance=2.0)["verdict"] == "better"
+
+
+def test_reaching_ranging_rising_and_staying_below_are_read_off_the_cells():
+    assert check(check="reaches", at={"K": 2}, least=80.0)["verdict"] == "reproduced"
+    assert check(check="reaches", at={"K": 2}, least=85.0)["holds_in"] == 1
+    assert check(check="below", at={"K": 1}, least=70.0)["verdict"] == "not reproduced"
+    assert check(check="below", at={"K": 1}, least=70.1)["verdict"] == "reproduced"
+    assert [c["ours"] for c in check(check="range", over="K", most=15.0)["cells"]] == [20.0, 10.0]
+    assert check(check="rises", over="K", at={"groups": 2})["cells"][0]["ours"] == 20.0
+    assert check(check="rises", over="K", at={"groups": 3})["verdict"] == "not reproduced"
+    row = check(check="gap", over="K", more={"groups": 2}, less={"groups": 3})
+    assert (row["cells"][0]["ours"], row["verdict"]) == (20.0, "reproduced")
+
+
+def test_a_claim_about_cells_that_were_not_run_is_not_run():
+    assert check(check="reaches", at={"K": 7}, least=1.0)["verdict"] == "not run"
