@@ -78,8 +78,13 @@ class Counts:
         Args:
             margins: Reward of each question's first response less that of its second, at each point.
         """
-        first = functional.logsigmoid(margins)
-        return _Product.apply(torch.cat([first, first - margins]), self.by_user, self.by_side)
+        return _Product.apply(log_sides(margins), self.by_user, self.by_side)
+
+
+def log_sides(margins: Float[Tensor, "q points"]) -> Float[Tensor, "sides points"]:
+    """Log-likelihood of an answer for each question's first response, then of one for its second."""
+    first = functional.logsigmoid(margins)
+    return torch.cat([first, first - margins])
 
 
 def _compressed(
@@ -94,6 +99,51 @@ def _compressed(
     with warnings.catch_warnings():  # torch says once that such tensors are in beta
         warnings.simplefilter("ignore")
         return torch.sparse_csr_tensor(starts, column.int(), amount.float(), shape, check_invariants=False)
+
+
+@dataclass(frozen=True)
+class PlainCounts:
+    """The same as a plain matrix, for users who answer a fair share of the questions: made without a sort.
+
+    Args:
+        by_user: (users, 2q): columns 0 to q - 1 for first responses, then the second.
+    """
+
+    by_user: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        user: Int[Tensor, " n"],
+        question: Int[Tensor, " n"],
+        sign: Float[Tensor, " n"],
+        label: Float[Tensor, " n"] | None,
+        weight: Float[Tensor, " n"] | None,
+        n_users: int,
+        n_questions: int,
+    ) -> "PlainCounts":
+        """Count answers, as `Counts.of` does."""
+        chosen, other = _sides(question, sign, n_questions)
+        amount = torch.ones_like(sign) if weight is None else weight
+        table = amount.new_zeros(n_users * 2 * n_questions)
+        start = user * (2 * n_questions)
+        table.index_add_(0, start + chosen, amount if label is None else amount * label)
+        if label is not None:
+            table.index_add_(0, start + other, amount * (1 - label))
+        return cls(table.view(n_users, 2 * n_questions))
+
+    def log_likelihoods(self, margins: Float[Tensor, "q points"]) -> Float[Tensor, "users points"]:
+        """As those of `Counts`."""
+        return self.by_user @ log_sides(margins)
+
+
+def _sides(
+    question: Int[Tensor, " n"], sign: Float[Tensor, " n"], n_questions: int
+) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """Columns of the response that was chosen and of the other one."""
+    second = (sign < 0).long()
+    return question + second * n_questions, question + (1 - second) * n_questions
 
 
 class _Product(torch.autograd.Function):

@@ -23,12 +23,14 @@ from typing_extensions import override
 
 from pal.comparisons import Comparisons, Embeddings, Questions, distinct_rows
 from pal.config import FitConfig
-from pal.counts import Counts
+from pal.counts import Counts, PlainCounts
 from pal.heads import Head
 from pal.losses import LOSSES, expected_loss, weighted_mean
 
 MARGINS_AT_ONCE = 1 << 25  # of comparisons at points, 128 MB of float32
 COUNTED_AT_ONCE = 1 << 20  # answers counted per user and question, at some dozen bytes each
+# Answers of a batch from which on a plain matrix counts them, if it has at most so many questions per answer.
+PLAIN_FROM, PLAIN_CELLS = 1 << 17, 8
 
 
 class Objective(nn.Module, ABC):
@@ -197,12 +199,16 @@ class Mixture(Objective):
 
     def _counted(
         self, batch: Comparisons, place: Int[Tensor, " n"], n_users: int
-    ) -> tuple[Questions, Counts]:
+    ) -> tuple[Questions, Counts | PlainCounts]:
         """Distinct questions of a batch, and the users' answers to them; kept where it is every answer."""
         if batch is self.by_user and self.everything is not None:
             return self.everything
         asked, question = distinct_rows(batch.question, len(batch.questions))
-        counts = Counts.of(
+        # A batch that serves once does not repay the sorting that a sparse matrix takes.
+        plain = batch is not self.by_user and len(batch) >= max(
+            PLAIN_FROM, n_users * len(asked) // PLAIN_CELLS
+        )
+        counts = (PlainCounts if plain else Counts).of(
             user=place,
             question=question,
             sign=batch.sign,

@@ -268,21 +268,22 @@ def test_simplex_grid_is_the_finest_that_fits(K, most, count):
 
 @pytest.mark.parametrize("weight", [None, [1.0, 2.0, 0.5, 1.0, 3.0, 1.0]])
 @pytest.mark.parametrize("label", [None, [1.0, 0.5, 0.0, 0.9, 1.0, 0.7]])
-def test_counted_answers_give_the_mixture_the_same_loss_slopes_and_weights(monkeypatch, label, weight):
+def test_a_plain_matrix_of_counts_gives_the_mixture_the_same_loss_and_slopes(monkeypatch, label, weight):
+    """The batch is no copy of all comparisons, which would be counted once for good."""
     train = answers([0, 0, 1, 2, 2, 1], [0, 1, 0, 1, 1, 1], label, weight)
 
     def found() -> tuple[torch.Tensor, ...]:
         head = line_head()
         mixture = objective_of("mixture", train, 3)
-        loss = mixture.loss(head, next(iter(mixture.batches())), 1.0)
+        loss = mixture.loss(head, train[torch.arange(6)], 1.0)
         loss.backward()
-        return loss.detach(), head.prototypes.grad, head.f.first.weight.grad, mixture.weights(head).detach()
+        return loss.detach(), head.prototypes.grad, head.f.first.weight.grad
 
-    plain = found()
-    monkeypatch.setattr(objectives, "COUNT_FROM", 1)
-    monkeypatch.setattr(objectives, "COUNT_REPEATS", 1)
-    for counted, one in zip(found(), plain, strict=True):
-        assert torch.allclose(counted, one, atol=1e-6)
+    sparse = found()
+    monkeypatch.setattr(objectives, "PLAIN_FROM", 1)
+    monkeypatch.setattr(objectives.Counts, "of", None)
+    for plain, one in zip(found(), sparse, strict=True):
+        assert torch.allclose(plain, one, atol=1e-6)
 
 
 def test_comparisons_that_come_user_by_user_are_not_copied():
