@@ -2,7 +2,7 @@
 
 import pytest
 
-from faults import damage, fuzz, kills, malice
+from faults import damage, fuzz, malice
 
 
 def held(*tallies):
@@ -11,11 +11,11 @@ def held(*tallies):
 
 
 def test_damage_is_told_or_changes_nothing():
-    held(*damage.run(cases=24))
+    held(*damage.run(cases=12))
 
 
 def test_nonsense_is_a_result_or_a_sentence():
-    held(*fuzz.run(examples=100, number=1))
+    held(*fuzz.run(examples=60, number=1))
 
 
 SLOW = ("100,000", "million", "huge cells", "endless")
@@ -26,7 +26,3 @@ CASES = [(name, attempt) for name, attempt in malice.cases() if not any(word in 
 def test_malicious_files_are_refused_and_nothing_in_them_runs(name, attempt, tmp_path):
     with damage._inside(tmp_path):
         assert malice.outcome(attempt) == ""
-
-
-def test_what_is_killed_while_it_writes_to_the_store_resumes_to_the_same_bytes():
-    held(*kills.run(kills=1, only=("store write",)))
