@@ -24,6 +24,7 @@ NAMES = (
     "simulated",
     "persona",
     "asking",
+    "choose",
     "pickafilter",
     "serving",
     "best_of_n",

@@ -25,7 +25,7 @@ from faults.tally import Tally
 from pal import temporaries
 
 ROOT = Path(__file__).parents[1]
-BOOKS = {"hashes.sqlite", ".claims"}  # of who has what: no artefacts
+BOOKS = {"hashes.sqlite", ".claims", "uses"}  # of who has what: no artefacts
 BAR = re.compile(r"\r[^\r\n]*?\](\n|(?=error:)|(?=\r)|$)")
 SENTENCE = re.compile(r"(warning: [^\n]*\n)*error: [^\n]+\n")
 Ended = tuple[int, str]  # the exit code, and what was said on standard error
@@ -140,7 +140,7 @@ def snapshot(path: Path) -> dict[str, bytes]:
         inside = file.relative_to(path)
         if (
             file.is_file()
-            and file.name not in BOOKS
+            and not BOOKS & set(file.parts)
             and not any(map(temporaries.OURS.fullmatch, inside.parts))
         ):
             found[inside.as_posix()] = file.read_bytes()

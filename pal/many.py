@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 
 from pal.asked import Asked
-from pal.comparisons import Comparisons, Embeddings, Questions
+from pal.comparisons import Comparisons, Embeddings, Questions, distinct_rows
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
 from pal.fit import Fitted, check_task, fit
@@ -37,8 +37,8 @@ def fit_many(
 
     Results equal those of `fit` up to rounding, but for three things: with dropout and batches other numbers
     are drawn; with objective `mixture` and batches, the users are dealt into batches once; and each epoch of
-    `mixture` reads all questions, whatever a batch asks. With precision `bfloat16` the jobs are fitted one by
-    one.
+    `mixture` reads all questions, whatever a batch asks. Jobs are fitted one by one with precision
+    `bfloat16`, and with `mixture` where a batch asks few of the questions, as in a simulation.
 
     Args:
         embeddings: Frozen-encoder outputs that all jobs' comparisons point into; see `joined` for several.
@@ -54,8 +54,8 @@ def fit_many(
         PalError: If the jobs' heads differ in more than K, or as `pal.fit.fit`.
     """
     _check_alike(jobs)
-    if config.precision != "float32":
-        return [_alone(embeddings, job, config, device) for job in jobs]
+    if config.precision != "float32" or any(_reads_in_vain(job, config) for job in jobs):
+        return _one_by_one(embeddings, jobs, config, device, progress)
     for job in jobs:
         check_task(job.train, job.n_users, job.head, job.weights)
     embeddings, moved = embeddings.to(device), _Moved(device, config)
@@ -141,6 +141,30 @@ def _check_alike(jobs: Sequence[Job]) -> None:
                 f"the heads of jobs may differ in K alone, got {job.head!r} in job {number} beside "
                 f"{jobs[0].head!r}; fit heads of another shape in a call of their own"
             )
+
+
+def _reads_in_vain(job: Job, config: FitConfig) -> bool:
+    """Whether reading every question at each step costs far more than the batch's own would."""
+    if config.objective != "mixture" or not config.batch_size or config.batch_size >= len(job.train):
+        return False
+    if job.weights is not None or job.head.K == 1:
+        return False
+    return len(distinct_rows(job.train.question, len(job.train.questions))[0]) > 2 * config.batch_size
+
+
+def _one_by_one(
+    embeddings: Embeddings,
+    jobs: Sequence[Job],
+    config: FitConfig,
+    device: torch.device | str,
+    progress: Done | None,
+) -> list[Fitted]:
+    found = []
+    for job in jobs:
+        found.append(_alone(embeddings, job, config, device))
+        if progress is not None:
+            progress(len(found) * config.restarts, len(jobs) * config.restarts)
+    return found
 
 
 def _alone(embeddings: Embeddings, job: Job, config: FitConfig, device: torch.device | str) -> Fitted:
