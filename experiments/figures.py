@@ -55,7 +55,9 @@ def drawn(entry: Entry, rows: list[Row], bounds: list[Row] | None = None) -> lis
     here = [row for row in rows if figure.x in row and _shown(entry, row)]
     if not here:
         return []
-    domain = _window([*here, *_points(entry, here)])
+    told = {row["what"] for row in here}
+    best = [b for b in bounds or [] if figure.x in b and b["what"] in told]
+    domain = _window([*here, *_points(entry, here), *best])
     charts = []
     for preset in dict.fromkeys(row["preset"] for row in here):
         for panel in dict.fromkeys(row.get(figure.panel or "") for row in here):
@@ -64,7 +66,7 @@ def drawn(entry: Entry, rows: list[Row], bounds: list[Row] | None = None) -> lis
                 title = f"preset {preset}" + (
                     f", {NAMES[figure.panel or '']} = {panel}" if panel is not None else ""
                 )
-                charts.append({"title": title, "chart": _chart(entry, part, domain, bounds or [])})
+                charts.append({"title": title, "chart": _chart(entry, part, domain, best)})
     return charts
 
 
