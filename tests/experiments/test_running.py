@@ -157,6 +157,8 @@ def test_every_entry_stands_in_the_ledger_and_on_the_page_even_when_nothing_ran(
     }
     html = (folder / page.main()).read_text(encoding="utf-8")
     assert "not run: needs OpenAI" in html
+    assert "../report/report.html" not in html  # there is none
+    assert "../report/report.html" in page.render([], report=True)
     assert "https://" not in html.split("<script", 1)[0].replace("https://arxiv.org/abs/2406.08469", "")
 
 
