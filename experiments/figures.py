@@ -101,7 +101,7 @@ def _chart(entry: Entry, rows: list[Row], domain: list[float], bounds: list[Row]
     def series(channel: Any, field: str, range_: list[Any], legend: Any) -> Any:
         return channel(field, scale=alt.Scale(domain=names, range=range_[: len(names)]), legend=legend)
 
-    legend = alt.Legend(title=None, orient="top", columns=4, symbolSize=90) if len(names) > 1 else None
+    legend = alt.Legend(title=None, orient="top", columns=4, symbolSize=90, symbolOpacity=1) if len(names) > 1 else None
     colour = series(alt.Color, "series:N", LINES, legend)
     shape = series(alt.Shape, "series:N", MARKS, legend)
     dash = series(alt.StrokeDash, "series:N", DASHES, None)
@@ -190,7 +190,7 @@ def _bounds(bounds: list[Row], figure: Any, x: Any, y: Any) -> list[Any]:
         {"x": b[figure.x], "accuracy": b["bound"], "series": str(b.get(figure.line or ""))} for b in bounds
     ]
     base = alt.Chart(alt.InlineData(values=values)).encode(x=x, y=y, detail="series:N")
-    return [base.mark_line(color=GREY, strokeWidth=1, strokeDash=[3, 3])]
+    return [base.mark_line(color=GREY, strokeWidth=1.4, strokeDash=[3, 3])]
 
 
 def _window(rows: list[Row]) -> list[float]:

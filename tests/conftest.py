@@ -101,7 +101,7 @@ def repository(tmp_path_factory) -> Repository:
     ).stdout.splitlines()
     for name in listed:
         if (ROOT / name).is_file() and not name.startswith(
-            ("tests/", "metrics/", "dvc.lock", "experiments/dvc.lock")
+            ("tests/", "metrics/", "dvc.lock", "experiments/dvc.")
         ):
             (home / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, home / name)
