@@ -101,7 +101,8 @@ def _chart(entry: Entry, rows: list[Row], domain: list[float], bounds: list[Row]
     def series(channel: Any, field: str, range_: list[Any], legend: Any) -> Any:
         return channel(field, scale=alt.Scale(domain=names, range=range_[: len(names)]), legend=legend)
 
-    legend = alt.Legend(title=None, orient="top", columns=4, symbolSize=90, symbolOpacity=1) if len(names) > 1 else None
+    shown = alt.Legend(title=None, orient="top", columns=4, symbolSize=90, symbolOpacity=1)
+    legend = shown if len(names) > 1 else None
     colour = series(alt.Color, "series:N", LINES, legend)
     shape = series(alt.Shape, "series:N", MARKS, legend)
     dash = series(alt.StrokeDash, "series:N", DASHES, None)
