@@ -41,6 +41,16 @@ def ledger() -> None:
 
 
 @app.command()
+def cost(
+    scale: Annotated[str | None, typer.Option(help="laptop or paper; as paper.yaml says by default.")] = None,
+) -> None:
+    """Foresee how long the simulation's and Persona's entries take, without running any."""
+    from experiments import cost
+
+    print(cost.table(scale))
+
+
+@app.command()
 def prints() -> None:
     """Fingerprint code and data, for DVC."""
     from experiments import prints

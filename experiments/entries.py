@@ -21,6 +21,7 @@ FITTED = ("K", "latent")
 READ = ("shots", "what")
 Axis = Literal["groups", "train_pairs", "dim", "setting", "beta", "protocol", "K", "latent", "shots", "what"]
 Value = int | float | str
+Preset = Annotated[str, Field(pattern=r"^(paper|authors|ours)(-[a-z0-9]+)?$")]
 Kind = Literal["accuracy", "parameters", "counts"]
 Needs = Literal["nothing", "persona", "pickapic_v1", "pickapic_v2", "summarize"]
 Place = dict[str, Value]  # K: "groups" stands for K = K*
@@ -35,15 +36,19 @@ class Run(Config):
         needs: Which real data; nothing where they are simulated.
         encoder: The frozen encoder; none where items are vectors.
         model: A or B.
-        presets: Presets of hyper-parameters to run, each a series.
+        presets: Presets of hyper-parameters to run, each a series. A name after a dash makes a variant with
+            options of its own in `fit`, as paper-full: it stands beside, without a verdict.
         head: Options of the head other than the preset's.
         fit: Options of the fit other than the preset's, by preset.
         prepare: Knobs of the dataset's `prepare`; `users_per_group` serves the simulation too.
         grid: Values by axis; every combination is one cell.
+        only: By preset, the values of some axes at which it is run; `groups` as a value of K stands for K*.
         seeds: Each draws data and starts anew.
         read: What of each fit is kept: see `experiments.measure.READERS`.
         shots: Comparisons from which unseen users are located; at most eight numbers.
-        scales: By scale, what replaces options above: `prepare`, `fit` and `grid` key by key, `seeds` whole.
+        bound: Whether to find, too, how good anyone could be who knows how the data were made.
+        scales: By scale, what replaces options above: `prepare`, `fit`, `grid` and `only` key by key,
+            `presets` and `seeds` whole.
     """
 
     kind: Kind = "accuracy"
@@ -51,16 +56,16 @@ class Run(Config):
     needs: Needs = "nothing"
     encoder: Text | dict[str, Text] = "none"
     model: Literal["A", "B"] = "A"
-    presets: Annotated[list[Literal["paper", "authors", "ours"]], Field(min_length=1)] = Field(
-        ["paper", "ours"]
-    )
+    presets: Annotated[list[Preset], Field(min_length=1)] = Field(["paper", "ours"])
     head: dict[str, Any] = Field({})
     fit: dict[str, dict[str, Any]] = Field({})
     prepare: dict[str, Any] = Field({})
     grid: dict[Axis, Annotated[list[Value], Field(min_length=1)]] = Field({})
+    only: dict[Preset, dict[Axis, list[Value]]] = Field({})
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field([0, 1, 2, 3, 4])
     read: Annotated[list[Text], Field(min_length=1)] = Field(["seen"])
     shots: list[Some] = Field([])
+    bound: bool = False
     scales: dict[Literal["laptop", "paper"], "Scale"] = Field({})
 
     def at(self, scale: str) -> "Run":
@@ -75,7 +80,9 @@ class Run(Config):
             update={
                 "prepare": {**self.prepare, **change.prepare},
                 "grid": {**self.grid, **change.grid},
+                "only": {**self.only, **change.only},
                 "fit": fit,
+                "presets": change.presets or self.presets,
                 "seeds": change.seeds or self.seeds,
                 "scales": {},
             }
@@ -87,6 +94,8 @@ class Scale(Config):
 
     prepare: dict[str, Any] = Field({})
     grid: dict[Axis, list[Value]] = Field({})
+    only: dict[Preset, dict[Axis, list[Value]]] = Field({})
+    presets: list[Preset] = Field([])
     fit: dict[str, dict[str, Any]] = Field({})
     seeds: list[Seed] = Field([])
 

@@ -55,7 +55,9 @@ def drawn(entry: Entry, rows: list[Row], bounds: list[Row] | None = None) -> lis
     here = [row for row in rows if figure.x in row and _shown(entry, row)]
     if not here:
         return []
-    domain = _window([*here, *_points(entry, here)])
+    told = {row["what"] for row in here}
+    best = [b for b in bounds or [] if figure.x in b and b["what"] in told]
+    domain = _window([*here, *_points(entry, here), *best])
     charts = []
     for preset in dict.fromkeys(row["preset"] for row in here):
         for panel in dict.fromkeys(row.get(figure.panel or "") for row in here):
@@ -64,7 +66,7 @@ def drawn(entry: Entry, rows: list[Row], bounds: list[Row] | None = None) -> lis
                 title = f"preset {preset}" + (
                     f", {NAMES[figure.panel or '']} = {panel}" if panel is not None else ""
                 )
-                charts.append({"title": title, "chart": _chart(entry, part, domain, bounds or [])})
+                charts.append({"title": title, "chart": _chart(entry, part, domain, best)})
     return charts
 
 
@@ -99,7 +101,8 @@ def _chart(entry: Entry, rows: list[Row], domain: list[float], bounds: list[Row]
     def series(channel: Any, field: str, range_: list[Any], legend: Any) -> Any:
         return channel(field, scale=alt.Scale(domain=names, range=range_[: len(names)]), legend=legend)
 
-    legend = alt.Legend(title=None, orient="top", columns=4, symbolSize=90) if len(names) > 1 else None
+    shown = alt.Legend(title=None, orient="top", columns=4, symbolSize=90, symbolOpacity=1)
+    legend = shown if len(names) > 1 else None
     colour = series(alt.Color, "series:N", LINES, legend)
     shape = series(alt.Shape, "series:N", MARKS, legend)
     dash = series(alt.StrokeDash, "series:N", DASHES, None)
@@ -188,7 +191,7 @@ def _bounds(bounds: list[Row], figure: Any, x: Any, y: Any) -> list[Any]:
         {"x": b[figure.x], "accuracy": b["bound"], "series": str(b.get(figure.line or ""))} for b in bounds
     ]
     base = alt.Chart(alt.InlineData(values=values)).encode(x=x, y=y, detail="series:N")
-    return [base.mark_line(color=GREY, strokeWidth=1, strokeDash=[3, 3])]
+    return [base.mark_line(color=GREY, strokeWidth=1.4, strokeDash=[3, 3])]
 
 
 def _window(rows: list[Row]) -> list[float]:

@@ -45,7 +45,8 @@ def line(name: str, entry: Entry, found: Findings) -> dict[str, Any]:
     else:
         numbers, claims = [_count(number, found) for number in paper.published], []
     about |= {"scale": found.about["scale"], "seeds": found.about["seeds"]}
-    return {**about, "state": "run", "numbers": numbers, "claims": claims}
+    bounds = found.about.get("bounds", [])
+    return {**about, "state": "run", "numbers": numbers, "claims": claims, "bounds": bounds}
 
 
 def _not_run(number: entries.Published) -> dict[str, Any]:
@@ -75,8 +76,15 @@ def flat(one: dict[str, Any]) -> list[dict[str, Any]]:
     }
     parts = [{"entry": one["entry"], "kind": "number", **row} for row in one["numbers"]]
     parts += [{"entry": one["entry"], "kind": "claim", **_short(row)} for row in one["claims"]]
+    parts += [_bound(one["entry"], row) for row in one.get("bounds", [])]
     rows = [{"entry": one["entry"], "kind": "entry", **head}, *parts]
     return [{key: value for key, value in row.items() if value is not None} for row in rows]
+
+
+def _bound(entry: str, row: dict[str, Any]) -> dict[str, Any]:
+    """What anyone could reach in one cell."""
+    found = {key: row[key] for key in ("bound", "low", "high")}
+    return {"entry": entry, "kind": "bound", "cell": verdicts.cell_of(row), **found}
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:

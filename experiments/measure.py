@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from experiments import fits, intervals, study
-from experiments.entries import Place, Run
+from experiments.entries import FITTED, Place, Run
 from experiments.recovery import recovery
 from pal.accuracy import Judged
 from pal.fit import Fitted
@@ -41,6 +41,9 @@ READERS: dict[str, dict[str, Any]] = {
     "overall": {"users": "both", "shots": "most"},
     "recovered": {},
 }
+
+
+BOUND = "bound"  # in the place of a preset: whoever knows how the data were made
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ def _cell(entry: Run, cell: Place, source: str) -> Measured:
     arms: dict[str, Arm] = {}
     pictures: list[dict[str, Any]] = []
     for preset in entry.presets:
-        for fitted_cell in _by_answers(study.fits(entry)):
+        for fitted_cell in _by_answers(study.fits(entry, preset, cell)):
             for arm, picture in _fitted(entry, cell, fitted_cell, preset, drawn):
                 known = arms.setdefault(repr(arm.at), Arm(arm.at, []))
                 known.judged.extend(arm.judged)
@@ -133,6 +136,7 @@ def _fitted(
     """Fit some cells of one study for every seed at once, and judge them."""
     most = each[0].get("train_pairs")
     data = [study.first_answers(one.data, None if most is None else int(most)) for one in drawn]
+    first = preset == entry.presets[0]
     places = [(place, n) for place in each for n in range(len(data))]
     tasks = []
     for place, n in places:
@@ -144,14 +148,17 @@ def _fitted(
         picture = []
         if "recovered" in entry.read and n == 0:
             picture = [{**at, **point} for point in recovery(fitted, drawn[n])]
-        for arm in _judge(entry, task, fitted, drawn[n], at):
+        bounded = drawn[n].bound is not None and first and place == each[0]
+        for arm in _judge(entry, task, fitted, drawn[n], at, bounded=bounded):
             found.append((arm, picture))
             picture = []
     return found
 
 
-def _judge(entry: Run, task: fits.Task, fitted: Fitted, drawn: study.Drawn, at: Place) -> list[Arm]:
-    """What the entry reads of one fit."""
+def _judge(
+    entry: Run, task: fits.Task, fitted: Fitted, drawn: study.Drawn, at: Place, *, bounded: bool = False
+) -> list[Arm]:
+    """What the entry reads of one fit, and where asked of the bound of its study."""
     data = task.data
     by = dict.fromkeys(data.embedders)
     model = SavedModel.of(
@@ -163,16 +170,22 @@ def _judge(entry: Run, task: fits.Task, fitted: Fitted, drawn: study.Drawn, at: 
     )
     others = baselines.of(data, drawn.texts) if any("model" in w for w in wanted) else {}
     shots = entry.shots or [1]
-    knobs = Evaluate(seed=task.seed, shots=shots, headline_shots=max(shots), draws=20, resamples=100)
-    results = judge(data, {"model": model}, others, knobs, halves) if halves else Results([])
+    knobs = Evaluate(seed=task.seed, shots=shots, headline_shots=max(shots), draws=20, asked=0, resamples=100)
+    bound = drawn.bound if bounded else None
+    results = judge(data, {"model": model}, others, knobs, halves, bound) if halves else Results([])
+    no_fit = {axis: value for axis, value in at.items() if axis not in FITTED}
     arms = []
     for name, reader in zip(entry.read, wanted, strict=True):
         if not reader:
             continue
         for shot in entry.shots if reader.get("shots") == "each" else [None]:
             judged = _read(results, reader, shot, max(shots))
+            what = {"what": name, **({} if shot is None else {"shots": shot})}
             if judged is not None:
-                arms.append(Arm({**at, "what": name, **({} if shot is None else {"shots": shot})}, [judged]))
+                arms.append(Arm({**at, **what}, [judged]))
+            best = _read(results, {**reader, "model": "bound"}, shot, max(shots)) if bounded else None
+            if best is not None:
+                arms.append(Arm({**no_fit, "preset": BOUND, **what}, [best]))
     return arms
 
 

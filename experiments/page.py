@@ -6,7 +6,7 @@ from typing import Any
 from experiments import entries, figures, ledger, running
 from experiments.entries import Entry
 from experiments.running import Findings
-from pipeline import charts
+from pipeline import charts, layout
 from pipeline.files import write_text
 from pipeline.report import BOOT, DRAW, _csp_hash, _vega, script_json
 
@@ -19,7 +19,7 @@ def main() -> Path:
     """Write the page from what the entries left."""
     declared = entries.load()
     parts = [part(name, entry, running.read(name, entry)) for name, entry in declared.entries.items()]
-    write_text(PAGE, render(parts))
+    write_text(PAGE, render(parts, report=layout.REPORT.exists()))
     return PAGE
 
 
@@ -42,8 +42,13 @@ def part(name: str, entry: Entry, found: Findings) -> dict[str, Any]:
     }
 
 
-def render(parts: list[dict[str, Any]]) -> str:
-    """The page: equal findings give equal bytes; what comes from data is escaped."""
+def render(parts: list[dict[str, Any]], *, report: bool = False) -> str:
+    """The page: equal findings give equal bytes; what comes from data is escaped.
+
+    Args:
+        parts: The entries.
+        report: Whether to link to the pipeline's report.
+    """
     import jinja2
     from markupsafe import Markup
 
@@ -58,6 +63,7 @@ def render(parts: list[dict[str, Any]]) -> str:
     scripts = [BOOT, _vega(), DRAW]
     return environment.get_template(TEMPLATE.name).render(
         parts=parts,
+        report=report,
         interval=ledger.INTERVAL,
         theme=charts.THEME,
         font=Markup(charts.FONT),  # noqa: S704 - a constant of ours

@@ -11,7 +11,7 @@ import numpy as np
 from experiments import dry, entries, sources
 from experiments.counts import counted, parameters
 from experiments.entries import Entry
-from experiments.measure import Arm, Measured, run, summary
+from experiments.measure import BOUND, Arm, Measured, run, summary
 from pal.accuracy import Judged
 from pipeline.errors import PipelineError
 from pipeline.files import new_file, write_text
@@ -61,13 +61,22 @@ def _measured(run_: entries.Run, source: str, workers: int) -> Measured:
 
 def _keep(name: str, run_: entries.Run, scale: str, found: Measured, folder: Path) -> Path:
     """Write metrics, and arms beside the data."""
-    keep_arms((DRY if scale == "dry" else DATA) / f"{name}.parquet", found.arms)
+    arms = [arm for arm in found.arms if arm.at.get("preset") != BOUND]
+    keep_arms((DRY if scale == "dry" else DATA) / f"{name}.parquet", arms)
     about: dict[str, Any] = {"scale": scale, "seeds": run_.seeds, "prepare": run_.prepare}
     if scale == "dry":
         about["dry"] = "a dry run on data of the same shape: nothing here is a result"
     about |= {key: value for key, value in found.tables.items() if value}
-    rows = [summary(arm) for arm in found.arms if arm.judged]
+    about["bounds"] = [best(arm) for arm in found.arms if arm.at.get("preset") == BOUND]
+    rows = [summary(arm) for arm in arms if arm.judged]
     return write(folder / f"{name}.json", about, rows, found.pictures)
+
+
+def best(arm: Arm) -> dict[str, Any]:
+    """What anyone could reach in a cell, as a row."""
+    row = summary(arm)
+    row["bound"] = row.pop("accuracy")
+    return {key: value for key, value in row.items() if key not in ("preset", "sd", "users", "pairs")}
 
 
 def write(

@@ -18,7 +18,8 @@ from experiments.entries import DRAWN, FITTED, Place, Run
 from experiments.sources import find
 from pal.config import FitConfig, HeadConfig, preset
 from pal.errors import PalError
-from pipeline import account, layout, params, study
+from pipeline import account, bounds, layout, params, study
+from pipeline.bounds import Bound
 from pipeline.errors import PipelineError
 from pipeline.files import read_json
 from pipeline.study import Study
@@ -34,12 +35,14 @@ class Drawn:
         data: The study.
         texts: Texts of its items, by item id.
         truth: The simulation's truth; None elsewhere.
+        bound: Who knows how the data were made; None where the entry does not ask, or nobody can.
         tables: Split sizes as in the paper's Table 3, and sentences on whether the data are those published.
     """
 
     data: Study
     texts: dict[str, str]
     truth: dict[str, Any] | None
+    bound: Bound | None
     tables: dict[str, Any]
 
 
@@ -51,12 +54,22 @@ def cells(run: Run, axes: tuple[str, ...]) -> list[Place]:
 
 def draws(run: Run) -> list[Place]:
     """What must be drawn: the combinations on the axes of data, but for the number of training answers."""
-    return cells(run, tuple(axis for axis in DRAWN if axis != "train_pairs"))
+    every = cells(run, tuple(axis for axis in DRAWN if axis != "train_pairs"))
+    return [cell for cell in every if any(fits(run, preset, cell) for preset in run.presets)]
 
 
-def fits(run: Run) -> list[Place]:
-    """What must be fitted to each study."""
-    return cells(run, ("train_pairs", *FITTED))
+def fits(run: Run, preset: str, cell: Place) -> list[Place]:
+    """What of a preset must be fitted to each study of one cell."""
+    only = run.only.get(preset, {})
+    return [place for place in cells(run, ("train_pairs", *FITTED)) if _within({**cell, **place}, only)]
+
+
+def _within(at: Place, only: dict[Any, list[Any]]) -> bool:
+    """Whether a cell is among those that a preset is run at."""
+    return all(
+        at.get(axis) in [at.get("groups") if value == "groups" else value for value in values]
+        for axis, values in only.items()
+    )
 
 
 def draw(run: Run, cell: Place, source: str, seed: int) -> Drawn:
@@ -67,10 +80,12 @@ def draw(run: Run, cell: Place, source: str, seed: int) -> Drawn:
     """
     with redirect_stderr(StringIO()), staged(run.dataset, knobs(run, cell, source, seed)):
         truth = layout.prepared(run.dataset) / "truth.json"
+        data = study.load(run.dataset)
         return Drawn(
-            study.load(run.dataset),
+            data,
             study.texts(run.dataset),
             read_json(truth, "prepare") if truth.exists() else None,
+            bounds.of(data, params.load()) if run.bound else None,
             {"splits": account.split_table(run.dataset), "published": account.published(run.dataset)},
         )
 
@@ -145,6 +160,6 @@ def configs(run: Run, name: str, cell: Place) -> tuple[HeadConfig, FitConfig]:
     """
     head = {**run.head, **{axis: int(cell[axis]) for axis in FITTED if axis in cell}}
     try:
-        return preset(name, run.model, head=head, fit=run.fit.get(name, {}))
+        return preset(name.split("-")[0], run.model, head=head, fit=run.fit.get(name, {}))
     except PalError as error:
         raise PipelineError(f"{error} (in paper.yaml, preset {name})") from None

@@ -1,7 +1,8 @@
 """Verdicts: what the text says against what we measured, in one word and with the numbers behind it.
 
 A number is reproduced where it lies within our interval or within the stated tolerance of our mean; else ours
-is better or worse. A claim is reproduced where it holds in every cell that it speaks of.
+is better or worse. A claim is reproduced where it holds in every cell that it speaks of. A variant of a
+preset, chosen after results were seen, stands beside without a verdict.
 """
 
 from typing import Any
@@ -12,6 +13,7 @@ from experiments.measure import Arm
 
 Row = dict[str, Any]
 REPRODUCED, BETTER, WORSE = "reproduced", "better", "worse"
+BESIDE = "no verdict: a variant"
 HOLDS_NOT, NOT_RUN, NO_NUMBER, NOT_OURS = "not reproduced", "not run", "no number given", "not repeated here"
 
 
@@ -42,6 +44,11 @@ def matches(at: Place, place: Place) -> bool:
     )
 
 
+def is_variant(preset: str | None) -> bool:
+    """Whether this is a preset with options changed: paper-full, say."""
+    return "-" in (preset or "")
+
+
 def published(number: Published, rows: list[Row]) -> list[Row]:
     """A published number beside each of our cells that it is about, one per preset."""
     about = {"paper": number.value, "spread": number.spread, "place": number.place}
@@ -62,6 +69,8 @@ def published(number: Published, rows: list[Row]) -> list[Row]:
             verdict = NO_NUMBER
         else:
             verdict = of_number(number.value, row["accuracy"], row["low"], row["high"], number.tolerance)
+        if is_variant(row.get("preset")):
+            verdict = BESIDE
         found.append({**cell, "verdict": verdict})
     return found or [{**about, "cell": dict(number.at), "verdict": NOT_RUN}]
 
@@ -79,6 +88,8 @@ def claim(said: Claim, arms: list[Arm]) -> list[Row]:
             verdict = REPRODUCED if holds == len(cells) else HOLDS_NOT
             if said.value is not None:
                 verdict = _of_difference(said, cells)
+            if is_variant(preset):
+                verdict = BESIDE
             found.append({**about, "preset": preset, "cells": cells, "holds_in": holds, "verdict": verdict})
     return found or [{**about, "verdict": NOT_RUN}]
 

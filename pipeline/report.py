@@ -16,6 +16,7 @@ from pipeline.sections import section
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+PAPER = Path("data/paper/paper.html")  # of experiments/: linked to where it is there
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 _PICTURE = re.compile(r"data:image/jpeg;base64,[A-Za-z0-9+/]+={0,2}")
 
@@ -44,11 +45,16 @@ for (const chart of document.querySelectorAll(".chart"))
 def main() -> None:
     """Write the report on the datasets that params.yaml lists, in that order."""
     evaluated = [read(dataset) for dataset in params.load().datasets]
-    write_text(layout.REPORT, render(evaluated))
+    write_text(layout.REPORT, render(evaluated, paper=PAPER.exists()))
 
 
-def render(evaluated: list[Evaluated]) -> str:
-    """The page: equal findings give equal bytes. What comes from data is escaped, in text and in scripts."""
+def render(evaluated: list[Evaluated], *, paper: bool = False) -> str:
+    """The page: equal findings give equal bytes. What comes from data is escaped, in text and in scripts.
+
+    Args:
+        evaluated: A section each.
+        paper: Whether to link to the page of the paper's experiments.
+    """
     import jinja2
     from markupsafe import Markup
 
@@ -72,6 +78,7 @@ def render(evaluated: list[Evaluated]) -> str:
     scripts = [BOOT, _vega(), DRAW]
     return environment.get_template(TEMPLATE.name).render(
         sections=[section(one) for one in evaluated],
+        paper=paper,
         theme=charts.THEME,
         series=charts.SERIES,
         swatches=charts.SWATCHES,

@@ -100,7 +100,9 @@ def repository(tmp_path_factory) -> Repository:
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.splitlines()
     for name in listed:
-        if (ROOT / name).is_file() and not name.startswith(("tests/", "metrics/", "dvc.lock")):
+        if (ROOT / name).is_file() and not name.startswith(
+            ("tests/", "metrics/", "dvc.lock", "experiments/dvc.")
+        ):
             (home / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, home / name)
     repository = Repository(home, outside)

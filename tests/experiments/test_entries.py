@@ -27,6 +27,7 @@ def test_every_figure_and_table_has_an_entry(declared):
         *(f"simulated-{part}" for part in ("13", "4b", "4c", "4d")),
         *(f"simulated-{s}-{over}" for s in ("partition", "mixture") for over in ("n", "new", "groups")),
         *(f"persona-5{part}" for part in "abcd"),
+        "beyond-shots",
         *(f"pickafilter-{part}" for part in ("beta", "pairs", "splits")),
         *("pickapic-v1", "pickapic-v2", "agreement", "tldr-t1", "tldr-t2", "tldr-t3", "parameters"),
     }
@@ -39,9 +40,9 @@ def test_what_is_read_and_which_options_are_set_is_known(declared):
         for scale in entries.SCALES:
             run = entry.run.at(scale)
             for preset in run.presets:
-                for cell in study.fits(run):
-                    if entry.run.kind != "parameters":
-                        study.configs(run, preset, cell)
+                for cell in study.draws(run) if entry.run.kind != "parameters" else []:
+                    for place in study.fits(run, preset, cell):
+                        study.configs(run, preset, place)
 
 
 def test_knobs_of_every_cell_are_those_of_params_yaml(declared):
@@ -101,7 +102,27 @@ def test_a_scale_replaces_knobs_one_by_one():
 def test_cells_are_every_combination_and_answers_are_not_drawn_anew():
     run = Run.of(dataset="simulated", grid={"groups": [2, 3], "train_pairs": [5, 10], "K": [1, 2, 3]})
     assert study.draws(run) == [{"groups": 2}, {"groups": 3}]
-    assert len(study.fits(run)) == 6
+    assert len(study.fits(run, "ours", {"groups": 2})) == 6
+
+
+def test_a_preset_is_run_at_the_cells_that_it_is_kept_to_and_nothing_is_drawn_for_none():
+    run = Run.of(
+        dataset="persona",
+        presets=["paper", "ours"],
+        grid={"groups": [2, 3, 4], "K": [1, 2, 3]},
+        only={"paper": {"groups": [3], "K": [1, "groups"]}, "ours": {"groups": [2, 3], "K": ["groups"]}},
+    )
+    assert study.draws(run) == [{"groups": 2}, {"groups": 3}]
+    assert study.fits(run, "paper", {"groups": 3}) == [{"K": 1}, {"K": 3}]
+    assert study.fits(run, "paper", {"groups": 2}) == []
+    assert study.fits(run, "ours", {"groups": 2}) == [{"K": 2}]
+
+
+def test_a_variant_of_a_preset_is_that_preset_with_its_own_options():
+    run = Run.of(dataset="simulated", presets=["paper", "paper-full"], fit={"paper-full": {"batch_size": 0}})
+    (_, plain), (_, full) = (study.configs(run, name, {"K": 2}) for name in run.presets)
+    assert (plain.batch_size, full.batch_size) == (1024, 0)
+    assert full.model_copy(update={"batch_size": 1024}) == plain
 
 
 def test_every_entry_has_a_figure_or_numbers_or_claims(declared):

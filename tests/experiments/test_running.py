@@ -49,6 +49,19 @@ def test_every_cell_is_measured_for_every_seed(found):
         assert [int(one.total.sum()) for one in arm.judged] == [48 if arm.at["what"] == "seen" else 24] * 3
 
 
+def test_the_bound_is_found_once_a_study_and_no_model_is_above_it(folder):
+    run = TINY.model_copy(update={"bound": True, "grid": {"train_pairs": [4, 8], "K": [1, 2]}, "seeds": [0]})
+    found = measure.run(run, "generated")
+    best = {repr(a.at): a for a in found.arms if a.at["preset"] == measure.BOUND}
+    cells = [(a.at["train_pairs"], a.at["what"], a.at.get("shots")) for a in best.values()]
+    whats = [("seen", None), ("unseen", 1), ("unseen", 5)]
+    assert sorted(cells, key=str) == sorted(((n, *what) for n in (4, 8) for what in whats), key=str)
+    assert not any("K" in a.at for a in best.values())
+    (row,) = (running.best(a) for a in best.values() if a.at["what"] == "seen" and a.at["train_pairs"] == 8)
+    assert row["bound"] > 60
+    assert set(row) == {"train_pairs", "what", "bound", "low", "high", "each"}
+
+
 def test_seeds_dealt_to_two_come_back_in_their_order(found, monkeypatch):
     monkeypatch.setattr(fits, "in_processes", lambda job, jobs, workers: [job(*each) for each in jobs])
     dealt = measure.run(TINY, "generated", workers=2)
@@ -144,6 +157,8 @@ def test_every_entry_stands_in_the_ledger_and_on_the_page_even_when_nothing_ran(
     }
     html = (folder / page.main()).read_text(encoding="utf-8")
     assert "not run: needs OpenAI" in html
+    assert "../report/report.html" not in html  # there is none
+    assert "../report/report.html" in page.render([], report=True)
     assert "https://" not in html.split("<script", 1)[0].replace("https://arxiv.org/abs/2406.08469", "")
 
 

@@ -119,3 +119,10 @@ def test_reaching_ranging_rising_and_staying_below_are_read_off_the_cells():
 
 def test_a_claim_about_cells_that_were_not_run_is_not_run():
     assert check(check="reaches", at={"K": 7}, least=1.0)["verdict"] == "not run"
+
+
+def test_a_variant_of_a_preset_stands_beside_without_a_verdict():
+    more, less = ({"K": K, "preset": "paper-full"} for K in (3, 1))
+    said = Claim.of(says="a", place="b", check="difference", more={"K": 3}, less={"K": 1}, value=7.0)
+    (row,) = verdicts.claim(said, [arm(9, **more), arm(2, **less)])
+    assert (row["preset"], row["verdict"]) == ("paper-full", verdicts.BESIDE)

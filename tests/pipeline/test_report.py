@@ -533,3 +533,8 @@ def test_a_browser_draws_every_chart_and_meets_no_error(tmp_path):
     assert " hidden" in errors.group().split(">")[0], shown(errors.group(1))
     drawn = re.findall(r'id="([\w-]+)-chart"[^>]*>(?:(?!</figure>).)*?<svg', dom, re.DOTALL)
     assert drawn == list(specs(page))
+
+
+def test_the_papers_page_is_linked_to_where_it_is_there():
+    assert "../paper/paper.html" not in report.render([bare()])
+    assert '<a href="../paper/paper.html">' in report.render([bare()], paper=True)
