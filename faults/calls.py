@@ -25,7 +25,7 @@ from faults.tally import Tally
 from pal import temporaries
 
 ROOT = Path(__file__).parents[1]
-BOOKS = {"hashes.sqlite", ".claims", "uses"}  # of who has what: no artefacts
+BOOKS = {"hashes.sqlite", ".claims", "uses", "about.json"}  # of who has what: no artefacts
 BAR = re.compile(r"\r[^\r\n]*?\](\n|(?=error:)|(?=\r)|$)")
 SENTENCE = re.compile(r"(warning: [^\n]*\n)*error: [^\n]+\n")
 Ended = tuple[int, str]  # the exit code, and what was said on standard error
