@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 ABOUT = "about.json"
+THREADS = 2  # that look into files at once: more than a disk or a small machine serves better
 LIBRARIES = (
     "torch",
     "torchvision",
@@ -87,7 +89,8 @@ class EmbeddingStore:
         import numpy as np
 
         names = sorted(self._names())
-        parts = [self._ids_of(name) for name in names]
+        with ThreadPoolExecutor(THREADS) as pool:  # hashing leaves Python to the other threads
+            parts = list(pool.map(self._ids_of, names))
         file = np.full(len(ids), -1, dtype=np.int32)
         row = np.full(len(ids), -1, dtype=np.int32)
         if parts and len(ids):

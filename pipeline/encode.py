@@ -18,6 +18,7 @@ from pipeline.devices import pick
 from pipeline.embedding_store import EmbeddingStore
 from pipeline.errors import PipelineError
 from pipeline.files import new_folder
+from pipeline.gathering import one_ahead
 from pipeline.knobs import ByModality
 from pipeline.manifest import write as write_manifest
 from pipeline.params import Params
@@ -208,7 +209,7 @@ def _write(
 ) -> None:
     folder.mkdir()
     start = 0
-    for number, vectors in enumerate(parts):
+    for number, vectors in enumerate(one_ahead(parts)):
         names = ids[start : start + len(vectors)]
         shards.write(folder / f"shard-{number:05d}.parquet", names, vectors, embedder)
         start += len(vectors)

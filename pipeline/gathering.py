@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -11,7 +12,8 @@ from pipeline.errors import PipelineError
 if TYPE_CHECKING:
     import numpy as np
 
-IN_MEMORY = 1 << 28  # bytes of vectors that are put in order at once
+IN_MEMORY = 400 << 20  # bytes of vectors that are put in order at once
+PASSES = 4  # over all files, rather than writing everything to the disk once more
 
 
 def gather(
@@ -24,8 +26,9 @@ def gather(
 ) -> Iterator["np.ndarray"]:
     """Vectors in the order asked for, in parts of at most so many rows.
 
-    Each file is read once. In the items' order nearly every part needs nearly every file, so what does not
-    fit into memory goes to its part's place in a file without a name, which is gone with the process.
+    In the items' order nearly every part needs nearly every file. So as many parts as fit into memory are put
+    together at once, each time from all files; and where that would take many passes, each file is read once
+    and its vectors go to their part's place in a file without a name, which is gone with the process.
 
     Args:
         read: Gives a file's vectors.
@@ -41,12 +44,11 @@ def gather(
     import numpy as np
 
     dim, dtype = shape
-    if len(file) * dim * dtype.itemsize <= IN_MEMORY:
-        out = np.empty((len(file), dim), dtype)
-        for number, wanted in _by_file(file):
-            out[wanted] = read(number)[row[wanted]]
-        for start in range(0, max(len(out), 1), rows):
-            yield out[start : start + rows]
+    parts_at_once = max(1, IN_MEMORY // (rows * dim * dtype.itemsize))
+    if len(file) <= PASSES * parts_at_once * rows:
+        for start in range(0, max(len(file), 1), parts_at_once * rows):
+            some = slice(start, start + parts_at_once * rows)
+            yield from _in_memory(read, file[some], row[some], rows, shape)
         return
     try:
         with _nameless(folder) as spool:
@@ -67,6 +69,32 @@ def gather(
             f"embeddings could not be put in order beside {folder} ({error.strerror}); make room there, "
             "and run the stage again"
         ) from None
+
+
+def _in_memory(
+    read: Callable[[int], "np.ndarray"],
+    file: "np.ndarray",
+    row: "np.ndarray",
+    rows: int,
+    shape: tuple[int, "np.dtype"],
+) -> Iterator["np.ndarray"]:
+    """A few parts, put together at once."""
+    import numpy as np
+
+    out = np.empty((len(file), shape[0]), shape[1])
+    for number, wanted in _by_file(file):
+        out[wanted] = read(number)[row[wanted]]
+    for start in range(0, max(len(out), 1), rows):
+        yield out[start : start + rows]
+
+
+def one_ahead(parts: Iterator["np.ndarray"]) -> Iterator["np.ndarray"]:
+    """The same parts, each made on a thread while the taker is busy with the one before."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, parts, None)
+        while (part := coming.result()) is not None:
+            coming = pool.submit(next, parts, None)
+            yield part
 
 
 def _spread(

@@ -1,4 +1,4 @@
-"""Gathering: vectors in the order asked for, the same through memory and through a file without a name."""
+"""Gathering: vectors in the order asked for, the same in memory, in passes, and through a file without a name."""
 
 import errno
 
@@ -14,7 +14,7 @@ QUICK = settings(max_examples=60, deadline=None, derandomize=True, database=None
 FILES = [np.arange(24).reshape(12, 2).astype(np.float16) + 100 * number for number in range(4)]
 
 
-def gathered(wanted, rows, folder, most):
+def gathered(wanted, rows, folder, most, passes=0):
     file, row = (np.array([one[i] for one in wanted], dtype=np.int32) for i in (0, 1))
     read = []
 
@@ -24,8 +24,9 @@ def gathered(wanted, rows, folder, most):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gathering, "IN_MEMORY", most)
+        patch.setattr(gathering, "PASSES", passes)
         parts = list(gathering.gather(vectors, file, row, rows, (2, np.dtype("float16")), folder))
-    assert len(read) == len(set(read))
+    assert max(read.count(number) for number in set(read)) <= max(1, passes)
     return parts
 
 
@@ -33,11 +34,12 @@ def gathered(wanted, rows, folder, most):
 @given(
     wanted=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 11)), min_size=1, max_size=70),
     rows=st.integers(1, 80),
-    most=st.sampled_from([0, 1 << 20]),
+    most=st.sampled_from([0, 100, 1 << 20]),
+    passes=st.sampled_from([0, 1, 100]),
 )
-def test_both_ways_give_each_vector_in_its_place(tmp_path_factory, wanted, rows, most):
+def test_all_ways_give_each_vector_in_its_place(tmp_path_factory, wanted, rows, most, passes):
     folder = tmp_path_factory.getbasetemp()
-    parts = gathered(wanted, rows, folder, most)
+    parts = gathered(wanted, rows, folder, most, passes)
     assert [len(part) for part in parts[:-1]] == [rows] * (len(parts) - 1)
     assert np.array_equal(np.concatenate(parts), [FILES[file][row] for file, row in wanted])
 
@@ -45,6 +47,22 @@ def test_both_ways_give_each_vector_in_its_place(tmp_path_factory, wanted, rows,
 def test_the_file_has_no_name(tmp_path):
     gathered([(n % 4, n % 12) for n in range(50)], 7, tmp_path, 0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_made_ahead_are_the_same_parts():
+    made = [np.arange(n) for n in (3, 1, 4)]
+    assert [part.tolist() for part in gathering.one_ahead(iter(made))] == [part.tolist() for part in made]
+
+
+def test_what_fails_ahead_fails_for_the_taker():
+    def parts():
+        yield np.arange(2)
+        raise PipelineError("the second is lost")
+
+    taken = gathering.one_ahead(parts())
+    assert len(next(taken)) == 2
+    with pytest.raises(PipelineError, match="the second is lost"):
+        next(taken)
 
 
 def test_where_no_file_can_be_made_the_systems_folder_serves(tmp_path):
