@@ -62,12 +62,16 @@ def _child(size: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         environ = {**os.environ, "PAL_STORE": f"{folder}/store", "PYTHONPATH": str(ROOT)}
         found: dict[str, float] = {}
-        for what in ("make", "cold", "warm"):
+        # The warm run three times, of which the best counts: it takes seconds, and others share the machine.
+        for what in ("make", "cold", "warm", "warm", "warm"):
+            os.sync()  # what the run before has written is not this one's to wait for
             done = subprocess.run(
                 [sys.executable, "-m", "benchmarks.warm", what, str(size)],
                 cwd=folder, env=environ, stdout=subprocess.PIPE, text=True, check=True,
             )  # fmt: skip
-            found |= json.loads(done.stdout.splitlines()[-1])
+            for name, value in json.loads(done.stdout.splitlines()[-1]).items():
+                best = max if name.endswith("GB") else min
+                found[name] = best(value, found.get(name, value))
         return found
 
 
