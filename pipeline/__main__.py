@@ -37,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help starts in half the time
 )
-Dataset = Annotated[str, typer.Argument(help="simulated, persona or own.")]
+Dataset = Annotated[str, typer.Argument(help="A dataset of params.yaml, such as persona or own.")]
 
 
 @app.command()
