@@ -15,9 +15,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import code, gathering, hashes, layout, shards
+from pipeline import code, gathering, layout, shards
 from pipeline.errors import PipelineError
-from pipeline.files import new_file, write_json
+from pipeline.files import new_file, sha256_of, write_json
 from pipeline.shards import Embedder
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class EmbeddingStore:
             looks = (about.st_size, about.st_mtime_ns, about.st_ino)
             if self._looks.get(path.name) == looks:
                 return
-            found = hashes.sha256(path)
+            found = sha256_of(path)  # in truth, not as remembered: bits that rot leave size and time
         except OSError as error:
             raise PipelineError(
                 f"{path} could not be read ({error.strerror}); run the stage again, and what is missing is "

@@ -10,7 +10,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline import hashes
 from pipeline.errors import PipelineError
 
 NAME = "manifest.json"
@@ -77,7 +76,9 @@ def check(path: Path, made_by: str) -> None:
     again = f"run `dvc repro -f {made_by}`"
     if name not in listed:
         raise PipelineError(f"{path} is damaged (no file of its name is in {folder / NAME}); {again}")
-    if hashes.sha256(path) != listed[name]:
+    with path.open("rb") as file:  # in truth: bits that rot leave size and time as they were
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != listed[name]:
         raise PipelineError(f"{path} is damaged (its hash is not that in {folder / NAME}); {again}")
 
 

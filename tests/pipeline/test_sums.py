@@ -1,5 +1,7 @@
 """Lists of hashes: whatever is damaged, lost or added in a folder is told, the list itself included."""
 
+import os
+
 import pytest
 
 from pipeline import manifest, sums
@@ -67,3 +69,18 @@ def test_any_flipped_bit_of_the_list_is_told(folder):
             except PipelineError:
                 told += 1
         assert told, at
+
+
+def test_bits_that_rot_are_noticed_though_size_and_time_stay(folder):
+    """A file of two megabytes, whose hash would be remembered by how it looks."""
+    path = folder / "large.bin"
+    path.write_bytes(bytes(2 << 20))
+    manifest.seal(folder)
+    sums.check(path, "encode@own")
+    looks = path.stat()
+    with path.open("r+b") as file:
+        file.seek(1000)
+        file.write(b"\1")
+    os.utime(path, ns=(looks.st_atime_ns, looks.st_mtime_ns))
+    with pytest.raises(PipelineError, match=r"large.bin is damaged \(its hash is not that in"):
+        sums.check(path, "encode@own")
