@@ -43,11 +43,13 @@ class Run(Config):
         prepare: Knobs of the dataset's `prepare`; `users_per_group` serves the simulation too.
         grid: Values by axis; every combination is one cell.
         only: By preset, the values of some axes at which it is run; `groups` as a value of K stands for K*.
+        answers: By preset, with how many training answers of each user it is fitted at most, whatever the cell
+            has: what a run that stops within its first epoch sees, as `max_steps` counts whole epochs.
         seeds: Each draws data and starts anew.
         read: What of each fit is kept: see `experiments.measure.READERS`.
         shots: Comparisons from which unseen users are located; at most eight numbers.
         bound: Whether to find, too, how good anyone could be who knows how the data were made.
-        scales: By scale, what replaces options above: `prepare`, `fit`, `grid` and `only` key by key,
+        scales: By scale, what replaces options above: `prepare`, `fit`, `grid`, `only` and `answers` key by key,
             `presets` and `seeds` whole.
     """
 
@@ -62,6 +64,7 @@ class Run(Config):
     prepare: dict[str, Any] = Field({})
     grid: dict[Axis, Annotated[list[Value], Field(min_length=1)]] = Field({})
     only: dict[Preset, dict[Axis, list[Value]]] = Field({})
+    answers: dict[Preset, Some] = Field({})
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field([0, 1, 2, 3, 4])
     read: Annotated[list[Text], Field(min_length=1)] = Field(["seen"])
     shots: list[Some] = Field([])
@@ -81,6 +84,7 @@ class Run(Config):
                 "prepare": {**self.prepare, **change.prepare},
                 "grid": {**self.grid, **change.grid},
                 "only": {**self.only, **change.only},
+                "answers": {**self.answers, **change.answers},
                 "fit": fit,
                 "presets": change.presets or self.presets,
                 "seeds": change.seeds or self.seeds,
@@ -95,6 +99,7 @@ class Scale(Config):
     prepare: dict[str, Any] = Field({})
     grid: dict[Axis, list[Value]] = Field({})
     only: dict[Preset, dict[Axis, list[Value]]] = Field({})
+    answers: dict[Preset, Some] = Field({})
     presets: list[Preset] = Field([])
     fit: dict[str, dict[str, Any]] = Field({})
     seeds: list[Seed] = Field([])

@@ -134,8 +134,8 @@ def _fitted(
     entry: Run, cell: Place, each: list[Place], preset: str, drawn: list[study.Drawn]
 ) -> list[tuple[Arm, list[dict[str, Any]]]]:
     """Fit some cells of one study for every seed at once, and judge them."""
-    most = each[0].get("train_pairs")
-    data = [study.first_answers(one.data, None if most is None else int(most)) for one in drawn]
+    most = study.most_answers(entry, preset, each[0])
+    data = [study.first_answers(one.data, most) for one in drawn]
     first = preset == entry.presets[0]
     places = [(place, n) for place in each for n in range(len(data))]
     tasks = []

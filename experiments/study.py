@@ -138,6 +138,12 @@ def _prepare(run: Run, cell: Place) -> dict[str, Any]:
     return chosen
 
 
+def most_answers(run: Run, preset: str, cell: Place) -> int | None:
+    """With how many training answers of each user a preset is fitted in a cell; None: with all."""
+    bounds = [int(most) for most in (cell.get("train_pairs"), run.answers.get(preset)) if most is not None]
+    return min(bounds, default=None)
+
+
 def first_answers(data: Study, most: int | None) -> Study:
     """The same study with at most so many training answers of each user, the first that were drawn."""
     if most is None:
