@@ -1,9 +1,9 @@
 """What an entry will cost: processor seconds foreseen from its grid, before anything runs.
 
-A fit costs its steps, and a look at all of its answers when it ends; of loss `pal` a step costs its comparisons,
-of `mixture` the distinct questions and the answers of its batch. The rates below are processor seconds of one
-core, timed on Persona at 1,000 users per group and on the simulation, with the seeds of a cell side by side as
-they are run; they are a plan to within about a fifth.
+A fit costs its steps, and a look at all of its answers when it ends; of loss `pal` a step costs its
+comparisons, of `mixture` the distinct questions and the answers of its batch. The rates below are processor
+seconds of one core, timed on Persona at 1,000 users per group and on the simulation, with the seeds of a cell
+side by side as they are run; they are a plan to within about a fifth.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ START, DRAW, DRAWN, JUDGE, SHOT = 8.0, 1.0, 1.4e-6, 0.1, 0.015
 # Seconds a comparison and epoch under `pal`: by model, linear heads and heads of several layers.
 PAIR = {("A", 0): 1.05e-6, ("B", 0): 11.5e-6, ("A", 1): 4.2e-6, ("B", 1): 1.0e-6}
 STEP = {"A": 0.6e-3, "B": 3.6e-3}  # a step's fixed part
-# mixture: a question and prototype; an answer and point of the simplex; an answer where K is 1; and, once a fit,
-# an answer counted and judged.
+# mixture: a question and prototype; an answer and point of the simplex; an answer where K is 1; and, once a
+# fit, an answer counted and judged.
 ASKED, ANSWER, ALIKE, KEPT = 1.2e-6, 0.8e-9, 0.8e-7, 0.5e-6
 POINTS = 30
 STATEMENTS = 800  # a persona's, less those kept for new test pairs

@@ -30,7 +30,7 @@ def source(run: Run) -> Iterator[tuple[Run, str]]:
         folder = Path(name) / run.needs
         if run.needs.startswith("pickapic"):
             write_pictures(folder)
-            if run.needs == "pickapic_v2":
+            if run.needs != "pickapic_v1":
                 write_version_1(folder)
         elif run.needs == "summarize":
             write_summaries(folder)
@@ -101,7 +101,10 @@ def write_pictures(folder: Path) -> None:
 
 
 def write_version_1(second: Path) -> None:
-    """Version 1 beside version 2: it trained on half of the prompts that version 2 tests on."""
+    """Version 1 beside version 2: it trained on half of the prompts that version 2 tests on.
+
+    One of those whom version 2 only tests stays new to version 1's training too.
+    """
     import polars as pl
 
     first = second.with_name("pickapic_v1")
@@ -111,7 +114,9 @@ def write_version_1(second: Path) -> None:
         if split == "train":
             test = pl.read_parquet(next(second.glob("test-*.parquet")))
             some = sorted(test["caption"].unique())[::2]
-            rows = pl.concat([rows, test.filter(pl.col("caption").is_in(some))])
+            new = sorted(set(test["user_id"]) - set(rows["user_id"]))[:1]
+            there = pl.col("caption").is_in(some) & ~pl.col("user_id").is_in(new)
+            rows = pl.concat([rows, test.filter(there)])
         rows.write_parquet(first / f"{split}-00000-of-00001.parquet")
 
 

@@ -23,7 +23,7 @@ Axis = Literal["groups", "train_pairs", "dim", "setting", "beta", "protocol", "K
 Value = int | float | str
 Preset = Annotated[str, Field(pattern=r"^(paper|authors|ours)(-[a-z0-9]+)?$")]
 Kind = Literal["accuracy", "parameters", "counts"]
-Needs = Literal["nothing", "persona", "pickapic_v1", "pickapic_v2", "summarize"]
+Needs = Literal["nothing", "persona", "pickapic_v1", "pickapic_v2", "pickapic_v1_and_v2", "summarize"]
 Place = dict[str, Value]  # K: "groups" stands for K = K*
 
 
@@ -43,14 +43,15 @@ class Run(Config):
         prepare: Knobs of the dataset's `prepare`; `users_per_group` serves the simulation too.
         grid: Values by axis; every combination is one cell.
         only: By preset, the values of some axes at which it is run; `groups` as a value of K stands for K*.
-        answers: By preset, with how many training answers of each user it is fitted at most, whatever the cell
-            has: what a run that stops within its first epoch sees, as `max_steps` counts whole epochs.
+        answers: By preset, with how many training answers of each user it is fitted at most: what a run that
+            stops within its first epoch sees, which `max_steps` cannot say, as it counts whole epochs.
         seeds: Each draws data and starts anew.
         read: What of each fit is kept: see `experiments.measure.READERS`.
         shots: Comparisons from which unseen users are located; at most eight numbers.
+        tested_on: Another dataset, whose test pairs are judged, not its own; its people are others: K is 1.
         bound: Whether to find, too, how good anyone could be who knows how the data were made.
-        scales: By scale, what replaces options above: `prepare`, `fit`, `grid`, `only` and `answers` key by key,
-            `presets` and `seeds` whole.
+        scales: By scale, what replaces options above: `prepare`, `fit`, `grid`, `only` and `answers` key by
+            key, `presets` and `seeds` whole.
     """
 
     kind: Kind = "accuracy"
@@ -68,8 +69,17 @@ class Run(Config):
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field([0, 1, 2, 3, 4])
     read: Annotated[list[Text], Field(min_length=1)] = Field(["seen"])
     shots: list[Some] = Field([])
+    tested_on: Dataset | None = None
     bound: bool = False
     scales: dict[Literal["laptop", "paper"], "Scale"] = Field({})
+
+    @model_validator(mode="after")
+    def _others_need_no_weights(self) -> "Run":
+        if self.tested_on and self.grid.get("K") != [1]:
+            raise ValueError(
+                f"grid.K must be [1] with tested_on, whose people are others, got {self.grid.get('K')}"
+            )
+        return self
 
     def at(self, scale: str) -> "Run":
         """The same with a scale's replacements put in."""
@@ -115,6 +125,7 @@ class Published(Config):
         place: Where it stands.
         tolerance: How far ours may lie from it beside our interval, in the number's unit.
         whose: ours: held against our cells. others: a system's that is not repeated here.
+        why: Why it is not repeated; others' alone have it.
     """
 
     at: Place = Field({})
@@ -123,6 +134,13 @@ class Published(Config):
     place: Text
     tolerance: Annotated[Number, Field(ge=0)] = 0.0
     whose: Literal["ours", "others"] = "ours"
+    why: Text | None = None
+
+    @model_validator(mode="after")
+    def _others_have_a_reason(self) -> "Published":
+        if (self.whose == "others") != (self.why is not None):
+            raise ValueError(f"why must be given for others' numbers, and for them alone, at {self.place!r}")
+        return self
 
 
 class Claim(Config):
@@ -134,7 +152,8 @@ class Claim(Config):
         check: difference: `more` less `less` is above `least` (paired). reaches: `at` is at least `least`.
             below: it is less. range: over the axis `over` accuracies differ by at most `most`. rises: from
             the least to the largest value of `over` accuracy rises by more than `least`. gap: that rise is
-            larger at `more` than at `less`. Each is looked at in every cell of the other axes.
+            larger at `more` than at `less` by more than `least`. Each is looked at in every cell of the other
+            axes, and holds where our whole interval says so.
         more: The cells of the larger accuracy.
         less: Those of the smaller.
         at: Cells to look at.

@@ -52,7 +52,7 @@ def line(name: str, entry: Entry, found: Findings) -> dict[str, Any]:
 def _not_run(number: entries.Published) -> dict[str, Any]:
     verdict = verdicts.NOT_OURS if number.whose == "others" else verdicts.NOT_RUN
     about = {"paper": number.value, "spread": number.spread, "place": number.place, "cell": dict(number.at)}
-    return {**about, "verdict": verdict}
+    return {**about, "why": number.why, "verdict": verdict}
 
 
 def _count(number: entries.Published, found: Findings) -> dict[str, Any]:
@@ -88,12 +88,13 @@ def _bound(entry: str, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:
-    """A claim without the cells in which it holds: those in which it does not are what a reader wants."""
+    """A claim without the cells in which it holds: those in which it fails, or our interval does not tell."""
     if "cells" not in row:
         return row
     cells = row["cells"]
-    fails = [{key: c for key, c in cell.items() if key != "holds"} for cell in cells if not cell["holds"]]
+    plain = [(cell["holds"], {key: c for key, c in cell.items() if key != "holds"}) for cell in cells]
+    fails, unclear = ([cell for holds, cell in plain if holds is state] for state in (False, None))
     ends = {"ours": round(sum(c["ours"] for c in cells) / len(cells), 2)}
     ends |= {end: round(sum(c[end] for c in cells) / len(cells), 2) for end in ("low", "high")}
     rest = {key: value for key, value in row.items() if key != "cells"}
-    return {**rest, "of": len(cells), **ends, "not_in": fails[:6]}
+    return {**rest, "of": len(cells), **ends, "not_in": fails[:6], "unclear_in": unclear[:6]}

@@ -4,7 +4,7 @@ What comes out is a list of arms: a cell, a preset and what was read there, with
 seed. Arms go to a Parquet file, from which differences are paired; means and intervals to metrics/paper.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -111,11 +111,12 @@ def _dealt_back(parts: list[Measured]) -> list[Arm]:
 def _cell(entry: Run, cell: Place, source: str) -> Measured:
     """All seeds of one combination of the axes of data."""
     drawn = [study.draw(entry, cell, source, seed) for seed in entry.seeds]
+    others = [study.another(entry, cell, source, seed) for seed in entry.seeds] if entry.tested_on else drawn
     arms: dict[str, Arm] = {}
     pictures: list[dict[str, Any]] = []
     for preset in entry.presets:
         for fitted_cell in _by_answers(study.fits(entry, preset, cell)):
-            for arm, picture in _fitted(entry, cell, fitted_cell, preset, drawn):
+            for arm, picture in _fitted(entry, cell, fitted_cell, preset, drawn, others):
                 known = arms.setdefault(repr(arm.at), Arm(arm.at, []))
                 known.judged.extend(arm.judged)
                 pictures += picture
@@ -131,7 +132,12 @@ def _by_answers(cells: list[Place]) -> list[list[Place]]:
 
 
 def _fitted(
-    entry: Run, cell: Place, each: list[Place], preset: str, drawn: list[study.Drawn]
+    entry: Run,
+    cell: Place,
+    each: list[Place],
+    preset: str,
+    drawn: list[study.Drawn],
+    others: list[study.Drawn],
 ) -> list[tuple[Arm, list[dict[str, Any]]]]:
     """Fit some cells of one study for every seed at once, and judge them."""
     most = study.most_answers(entry, preset, each[0])
@@ -149,10 +155,18 @@ def _fitted(
         if "recovered" in entry.read and n == 0:
             picture = [{**at, **point} for point in recovery(fitted, drawn[n])]
         bounded = drawn[n].bound is not None and first and place == each[0]
-        for arm in _judge(entry, task, fitted, drawn[n], at, bounded=bounded):
+        if entry.tested_on:
+            task, fitted = _for_others(task, fitted, others[n])
+        for arm in _judge(entry, task, fitted, others[n], at, bounded=bounded):
             found.append((arm, picture))
             picture = []
     return found
+
+
+def _for_others(task: fits.Task, fitted: Fitted, other: study.Drawn) -> tuple[fits.Task, Fitted]:
+    """A fit of one prototype as it stands for another study's people, who all have the same reward."""
+    everybody = fitted.weights.new_ones(other.data.n_users("seen"), 1)
+    return replace(task, data=other.data), replace(fitted, weights=everybody)
 
 
 def _judge(

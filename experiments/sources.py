@@ -12,6 +12,7 @@ NAMES = {
     "persona": "Anthropic's Persona files",
     "pickapic_v1": "Pick-a-Pic v1",
     "pickapic_v2": "Pick-a-Pic v2",
+    "pickapic_v1_and_v2": "Pick-a-Pic v1 and v2",
     "summarize": "OpenAI's TL;DR comparisons",
 }
 
@@ -24,6 +25,9 @@ def find(needs: Needs) -> str | None:
     """
     if needs == "nothing":
         return "generated"
+    if needs == "pickapic_v1_and_v2":
+        second = find("pickapic_v2")
+        return second if second and first_version(second) else None
     if needs == "persona":
         beside = Path(os.environ.get("PAL_PERSONA") or ROOT.parent / "shared/data/persona").resolve()
         if (beside / "interest-in-art.jsonl").is_file():
@@ -32,6 +36,12 @@ def find(needs: Needs) -> str | None:
         named = os.environ.get(f"PAL_{needs.upper()}") or getattr(params.load().source, needs)
     folder = (ROOT / Path(named).expanduser()).resolve()
     return str(folder) if named not in ("hub", "sample") and folder.is_dir() else None
+
+
+def first_version(second: str) -> str | None:
+    """Version 1 of Pick-a-Pic: beside version 2, or wherever else it is found; None where it is not here."""
+    beside = Path(second).parent / "pickapic_v1"
+    return str(beside) if beside.is_dir() else find("pickapic_v1")
 
 
 def missing(needs: Needs) -> str:
@@ -44,6 +54,12 @@ def fingerprint(needs: Needs) -> dict[str, object]:
     source = find(needs)
     if source is None or needs == "nothing":
         return {"source": source}
-    folder = Path(source)
+    if needs == "pickapic_v1_and_v2":
+        first = first_version(source) or source
+        return {"pickapic_v1": _hashes(Path(first)), "pickapic_v2": _hashes(Path(source))}
+    return {"sha256": _hashes(Path(source))}
+
+
+def _hashes(folder: Path) -> dict[str, str]:
     names = [p for p in sorted(folder.rglob("*")) if p.suffix in (".jsonl", ".json", ".parquet")]
-    return {"sha256": {str(path.relative_to(folder)): hashes.sha256(path) for path in names}}
+    return {str(path.relative_to(folder)): hashes.sha256(path) for path in names}

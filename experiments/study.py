@@ -8,14 +8,13 @@ from contextlib import chdir, redirect_stderr
 from dataclasses import dataclass, replace
 from io import StringIO
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.studies import ROOT, staged
 from experiments.entries import DRAWN, FITTED, Place, Run
-from experiments.sources import find
+from experiments.sources import first_version
 from pal.config import FitConfig, HeadConfig, preset
 from pal.errors import PalError
 from pipeline import account, bounds, layout, params, study
@@ -90,6 +89,11 @@ def draw(run: Run, cell: Place, source: str, seed: int) -> Drawn:
         )
 
 
+def another(run: Run, cell: Place, source: str, seed: int) -> Drawn:
+    """Draw the study whose test pairs are judged where `tested_on` names one."""
+    return draw(run.model_copy(update={"dataset": run.tested_on, "tested_on": None}), cell, source, seed)
+
+
 def knobs(run: Run, cell: Place, source: str, seed: int) -> dict[str, Any]:
     """All parameters of one study, as params.yaml would hold them; the stages check them."""
     with chdir(ROOT):
@@ -97,7 +101,7 @@ def knobs(run: Run, cell: Place, source: str, seed: int) -> dict[str, Any]:
     name, shots = run.dataset, run.shots or [1]
     values["datasets"] = [name]
     values["model"]["K"] = 1
-    values["source"] |= _sources(name, source)
+    values["source"] |= _sources(run, source)
     values["encoder"][name] = run.encoder
     values["evaluate"] |= {"shots": shots, "headline_shots": max(shots)}
     for other in ("simulated", "persona"):  # which must have as many answers as shots, run or not
@@ -110,14 +114,16 @@ def knobs(run: Run, cell: Place, source: str, seed: int) -> dict[str, Any]:
     return values
 
 
-def _sources(name: str, source: str) -> dict[str, str]:
+def _sources(run: Run, source: str) -> dict[str, str]:
     """The source, and Pick-a-Pic v1's where another dataset is made or told apart with it."""
+    name = run.dataset
     if name == "pickafilter":
         return {"pickafilter": "pickapic_v1", "pickapic_v1": source}
     if name == "pickapic_v2":
-        beside = Path(source).parent / "pickapic_v1"
-        first = str(beside) if beside.is_dir() else find("pickapic_v1")
+        first = first_version(source)
         return {"pickapic_v2": source, **({"pickapic_v1": first} if first else {})}
+    if name == "pickapic_v1" and run.needs == "pickapic_v1_and_v2":
+        return {name: first_version(source) or source}
     return {name: source}
 
 

@@ -1,8 +1,10 @@
 """Verdicts: what the text says against what we measured, in one word and with the numbers behind it.
 
 A number is reproduced where it lies within our interval or within the stated tolerance of our mean; else ours
-is better or worse. A claim is reproduced where it holds in every cell that it speaks of. A variant of a
-preset, chosen after results were seen, stands beside without a verdict.
+is better or worse. A claim holds in a cell where our whole interval lies on its side of the bound, and fails
+where it lies on the other; between the two our data do not tell. It is reproduced where it holds in every
+cell that it speaks of, and not where it fails in any. A variant of a preset, chosen after results were seen,
+stands beside without a verdict.
 """
 
 from typing import Any
@@ -14,6 +16,7 @@ from experiments.measure import Arm
 Row = dict[str, Any]
 REPRODUCED, BETTER, WORSE = "reproduced", "better", "worse"
 BESIDE = "no verdict: a variant"
+UNDECIDED = "undecided"
 HOLDS_NOT, NOT_RUN, NO_NUMBER, NOT_OURS = "not reproduced", "not run", "no number given", "not repeated here"
 
 
@@ -53,8 +56,8 @@ def published(number: Published, rows: list[Row]) -> list[Row]:
     """A published number beside each of our cells that it is about, one per preset."""
     about = {"paper": number.value, "spread": number.spread, "place": number.place}
     if number.whose == "others":
-        return [{**about, "verdict": NOT_OURS}]
-    here = [row for row in rows if matches(row, number.at)]
+        return [{**about, "why": number.why, "verdict": NOT_OURS}]
+    here = _untrained_once([row for row in rows if matches(row, number.at)])
     found = []
     for row in here:
         cell = {
@@ -75,6 +78,12 @@ def published(number: Published, rows: list[Row]) -> list[Row]:
     return found or [{**about, "cell": dict(number.at), "verdict": NOT_RUN}]
 
 
+def _untrained_once(rows: list[Row]) -> list[Row]:
+    """The same rows, but of a similarity, which no preset changes, those of the first preset alone."""
+    first = {row["preset"] for row in rows[:1]}
+    return [row for row in rows if row["preset"] in first or not row["what"].startswith("similarity")]
+
+
 def claim(said: Claim, arms: list[Arm]) -> list[Row]:
     """A claim as it stands in our cells, one verdict per preset with every cell behind it."""
     about = {"says": said.says, "place": said.place, "paper": said.value}
@@ -84,14 +93,19 @@ def claim(said: Claim, arms: list[Arm]) -> list[Row]:
         here = [arm for arm in arms if arm.at["preset"] == preset]
         cells = CHECKS[said.check](said, here)
         if cells:
-            holds = sum(cell["holds"] for cell in cells)
-            verdict = REPRODUCED if holds == len(cells) else HOLDS_NOT
-            if said.value is not None:
-                verdict = _of_difference(said, cells)
+            holds = sum(cell["holds"] is True for cell in cells)
+            verdict = _of_cells(said, cells) if said.value is None else _of_difference(said, cells)
             if is_variant(preset):
                 verdict = BESIDE
             found.append({**about, "preset": preset, "cells": cells, "holds_in": holds, "verdict": verdict})
     return found or [{**about, "verdict": NOT_RUN}]
+
+
+def _of_cells(said: Claim, cells: list[Row]) -> str:
+    """A claim in words; one that accuracy stays below, or reaches, a bound fails for the better or worse."""
+    if any(cell["holds"] is False for cell in cells):
+        return {"below": BETTER, "reaches": WORSE}.get(said.check, HOLDS_NOT)
+    return REPRODUCED if all(cell["holds"] for cell in cells) else UNDECIDED
 
 
 def _of_difference(said: Claim, cells: list[Row]) -> str:
@@ -106,15 +120,26 @@ def cell_of(row: Place | Row) -> Place:
     return {axis: row[axis] for axis in axes if axis in row}
 
 
-def _shown(cell: Place, draws: Any, ours: float, holds: bool) -> Row:  # noqa: FBT001
+def _shown(
+    cell: Place, draws: Any, ours: float, *, least: float | None = None, most: float | None = None
+) -> Row:
+    """A cell with its interval, and whether the claim holds there; None where the interval does not tell.
+
+    Args:
+        cell: The cell.
+        draws: Resamples.
+        ours: Our mean.
+        least: What it must exceed; None where there is no such bound.
+        most: What it must not exceed; None likewise.
+    """
     low, high = intervals.interval(draws)
-    return {
-        "cell": cell,
-        "ours": round(ours, 2),
-        "low": round(low, 2),
-        "high": round(high, 2),
-        "holds": bool(holds),
-    }
+    holds = None
+    if least is not None:
+        holds = True if low > least else False if high <= least else None
+    elif most is not None:
+        holds = True if high <= most + 1e-9 else False if low > most + 1e-9 else None
+    ends = {"ours": round(ours, 2), "low": round(low, 2), "high": round(high, 2)}
+    return {"cell": cell, **ends, "holds": holds}
 
 
 def _difference(said: Claim, arms: list[Arm]) -> list[Row]:
@@ -125,8 +150,7 @@ def _difference(said: Claim, arms: list[Arm]) -> list[Row]:
         for less in (arm for arm in arms if matches(arm.at, said.less)):
             if _others(more.at, named) == _others(less.at, named) and more is not less:
                 ours, draws = _less(more, less)
-                holds = ours > said.least
-                cells.append(_shown(cell_of(_others(more.at, {"what"})), draws, ours, holds))
+                cells.append(_shown(cell_of(_others(more.at, {"what"})), draws, ours, least=said.least))
     return cells
 
 
@@ -140,15 +164,15 @@ def _others(at: Place, named: set[str]) -> Place:
 
 
 def _reaches(said: Claim, arms: list[Arm]) -> list[Row]:
-    return [_level(arm, intervals.mean(arm.judged) >= said.least) for arm in arms if matches(arm.at, said.at)]
+    return [_level(arm, least=said.least - 1e-9) for arm in arms if matches(arm.at, said.at)]
 
 
 def _below(said: Claim, arms: list[Arm]) -> list[Row]:
-    return [_level(arm, intervals.mean(arm.judged) < said.least) for arm in arms if matches(arm.at, said.at)]
+    return [_level(arm, most=said.least - 1e-6) for arm in arms if matches(arm.at, said.at)]
 
 
-def _level(arm: Arm, holds: bool) -> Row:  # noqa: FBT001
-    return _shown(cell_of(arm.at), intervals.resampled(arm.judged), intervals.mean(arm.judged), holds)
+def _level(arm: Arm, **bound: float) -> Row:
+    return _shown(cell_of(arm.at), intervals.resampled(arm.judged), intervals.mean(arm.judged), **bound)
 
 
 def _along(over: Axis | None, place: Place, arms: list[Arm]) -> list[list[Arm]]:
@@ -167,7 +191,7 @@ def _range(said: Claim, arms: list[Arm]) -> list[Row]:
         ordered = sorted(group, key=lambda arm: intervals.mean(arm.judged))
         ours, draws = _less(ordered[-1], ordered[0])
         cell = cell_of(_others(group[0].at, {str(said.over)}))
-        cells.append(_shown(cell, draws, ours, ours <= said.most + 1e-9))
+        cells.append(_shown(cell, draws, ours, most=said.most))
     return cells
 
 
@@ -175,7 +199,7 @@ def _rises(said: Claim, arms: list[Arm]) -> list[Row]:
     cells = []
     for group in _along(said.over, said.at, arms):
         ours, draws = _less(group[-1], group[0])
-        cells.append(_shown(cell_of(_others(group[0].at, {str(said.over)})), draws, ours, ours > said.least))
+        cells.append(_shown(cell_of(_others(group[0].at, {str(said.over)})), draws, ours, least=said.least))
     return cells
 
 
@@ -185,9 +209,8 @@ def _gap(said: Claim, arms: list[Arm]) -> list[Row]:
     cells = []
     for high, low in zip(more, less, strict=False):
         (ours, draws), (other, others) = _less(high[-1], high[0]), _less(low[-1], low[0])
-        cells.append(
-            _shown(cell_of(_others(high[0].at, {str(said.over)})), draws - others, ours - other, ours > other)
-        )
+        cell = cell_of(_others(high[0].at, {str(said.over)}))
+        cells.append(_shown(cell, draws - others, ours - other, least=said.least))
     return cells
 
 

@@ -42,3 +42,31 @@ def test_the_table_names_what_will_run_and_the_sum():
     assert lines[0].split()[:2] == ["entry", "fits"]
     assert lines[-1].startswith("in all, scale laptop")
     assert not any(line.startswith("pickapic") for line in lines)
+
+
+def test_a_mixture_costs_its_batches_and_not_all_users_at_each_step():
+    """Ten times the users in ten times the batches: as many steps, each as before."""
+    knobs = {"unseen_users_per_group": 2, "train_pairs": 100}
+    ours = {"max_steps": 40, "batch_size": 20_000}
+
+    def seconds(users):
+        run = Run.of(
+            dataset="persona",
+            model="B",
+            presets=["ours"],
+            fit={"ours": ours},
+            prepare={**knobs, "users_per_group": users},
+            grid={"groups": [2], "K": [2]},
+            seeds=[0],
+        )
+        return cost.estimate(run).seconds
+
+    few, many = 2 * 100 * 100, 2 * 1000 * 100
+    assert seconds(1000) - seconds(100) == pytest.approx((many - few) * (cost.DRAWN + 2 * cost.KEPT))
+
+
+def test_a_preset_that_stops_within_its_first_epoch_costs_the_answers_it_sees():
+    whole, half = (a_run(answers=most) for most in ({}, {"paper": 50}))
+    steps, pairs = 1000 * 2 * 2 * (2 + 3 - 1 - 2), 1000 * 2 * 2 * 2500
+    less = steps * cost.STEP["A"] + pairs * cost.PAIR["A", 0] + 2 * 2 * 2500 * cost.KEPT
+    assert cost.estimate(whole).seconds - cost.estimate(half).seconds == pytest.approx(less)

@@ -29,7 +29,8 @@ def test_every_figure_and_table_has_an_entry(declared):
         *(f"persona-5{part}" for part in "abcd"),
         "beyond-shots",
         *(f"pickafilter-{part}" for part in ("beta", "pairs", "splits")),
-        *("pickapic-v1", "pickapic-v2", "agreement", "tldr-t1", "tldr-t2", "tldr-t3", "parameters"),
+        *(f"pickapic-v1{part}" for part in ("", "-model-a", "-pickscore", "-on-v2")),
+        *("pickapic-v2", "pickapic-v2-pickscore", "agreement", "tldr-t1", "tldr-t2", "tldr-t3", "parameters"),
     }
     assert set(declared.entries) == named
 
@@ -129,3 +130,22 @@ def test_every_entry_has_a_figure_or_numbers_or_claims(declared):
     entry: Entry
     for entry in declared.entries.values():
         assert entry.figure or entry.paper.published or entry.paper.claims
+
+
+def test_a_number_of_others_says_why_it_is_not_repeated_and_ours_does_not(tmp_path):
+    path = changed(tmp_path, lambda e: e["tldr-t2"]["paper"]["published"][-1].pop("why"))
+    with pytest.raises(PipelineError, match="why must be given for others' numbers"):
+        entries.load(path)
+
+
+def test_what_is_tested_on_others_has_one_prototype():
+    with pytest.raises(Exception, match=r"grid\.K must be \[1\] with tested_on"):
+        Run.of(dataset="pickapic_v1", tested_on="pickapic_v2", grid={"K": [1, 2]})
+
+
+def test_a_preset_that_stops_early_sees_the_first_answers_and_no_more_than_the_cell_has():
+    run = Run.of(dataset="persona", answers={"paper": 150})
+    assert study.most_answers(run, "paper", {}) == 150
+    assert study.most_answers(run, "paper", {"train_pairs": 100}) == 100
+    assert study.most_answers(run, "ours", {"train_pairs": 200}) == 200
+    assert study.most_answers(run, "ours", {}) is None

@@ -189,7 +189,11 @@ def test_a_figure_shows_the_texts_points_on_ours():
 
 
 @pytest.mark.parametrize(
-    "name", ["pickafilter-pairs", "pickapic-v1", "pickapic-v2", "agreement", "pickafilter-splits"]
+    "name",
+    [
+        *("pickafilter-pairs", "pickapic-v1", "pickapic-v1-model-a", "pickapic-v1-on-v2", "pickapic-v2"),
+        *("agreement", "pickafilter-splits"),
+    ],
 )
 def test_entries_on_pictures_run_on_data_of_the_same_shape(folder, name):
     check_dry(name, folder)

@@ -76,8 +76,9 @@ def test_a_published_number_meets_every_preset_and_others_numbers_none():
         ("paper", 90.0, "worse"),
         ("ours", 90.0, "worse"),
     ]
-    others = Published(value=61.72, whose="others", place="S1")
-    assert [row["verdict"] for row in verdicts.published(others, rows)] == ["not repeated here"]
+    others = Published(value=61.72, whose="others", why="another system", place="S1")
+    (row,) = verdicts.published(others, rows)
+    assert (row["verdict"], row["why"]) == ("not repeated here", "another system")
     picture = Published(at={"K": 2}, value=None, place="S1")
     assert {row["verdict"] for row in verdicts.published(picture, rows)} == {"no number given"}
 
@@ -86,6 +87,11 @@ ARMS = [
     *(arm(right, groups=2, K=K) for K, right in ((1, 7), (2, 9), (3, 9))),
     *(arm(right, groups=3, K=K) for K, right in ((1, 7), (2, 8), (3, 7))),
 ]
+
+
+def mixed(*right, **at):
+    """Two seeds of users who differ: of ten right, so many."""
+    return Arm({"preset": "paper", "what": "seen", **at}, [judged(*right)] * 2)
 
 
 def check(**said):
@@ -108,7 +114,8 @@ def test_a_difference_with_a_number_is_held_to_the_mean_of_its_cells():
 def test_reaching_ranging_rising_and_staying_below_are_read_off_the_cells():
     assert check(check="reaches", at={"K": 2}, least=80.0)["verdict"] == "reproduced"
     assert check(check="reaches", at={"K": 2}, least=85.0)["holds_in"] == 1
-    assert check(check="below", at={"K": 1}, least=70.0)["verdict"] == "not reproduced"
+    assert check(check="reaches", at={"K": 2}, least=85.0)["verdict"] == "worse"
+    assert check(check="below", at={"K": 1}, least=70.0)["verdict"] == "better"
     assert check(check="below", at={"K": 1}, least=70.1)["verdict"] == "reproduced"
     assert [c["ours"] for c in check(check="range", over="K", most=15.0)["cells"]] == [20.0, 10.0]
     assert check(check="rises", over="K", at={"groups": 2})["cells"][0]["ours"] == 20.0
@@ -126,3 +133,69 @@ def test_a_variant_of_a_preset_stands_beside_without_a_verdict():
     said = Claim.of(says="a", place="b", check="difference", more={"K": 3}, less={"K": 1}, value=7.0)
     (row,) = verdicts.claim(said, [arm(9, **more), arm(2, **less)])
     assert (row["preset"], row["verdict"]) == ("paper-full", verdicts.BESIDE)
+
+
+@pytest.mark.parametrize(
+    ("least", "verdict"),
+    [
+        (0.0, "reproduced"),  # every user gains 1 of 10, or 3: 20 in the mean, 10 to 30 in any draw
+        (9.9, "reproduced"),
+        (20.0, "undecided"),  # in the midst of what draws give
+        (19.0, "undecided"),  # our mean is above it, but not our whole interval
+        (30.1, "not reproduced"),
+    ],
+)
+def test_a_claim_is_decided_by_our_whole_interval(least, verdict):
+    arms = [mixed(2, 4, 4, 6, K=1), mixed(3, 7, 5, 9, K=2)]
+    said = Claim.of(says="a", place="b", check="difference", more={"K": 2}, less={"K": 1}, least=least)
+    (row,) = verdicts.claim(said, arms)
+    assert (row["cells"][0]["ours"], row["verdict"]) == (20.0, verdict)
+
+
+@pytest.mark.parametrize(
+    ("check", "bound", "verdict"),
+    [
+        ("reaches", 29.9, "reproduced"),  # users are right in 3 or 7 of 10: 30 to 70 % in any draw
+        ("reaches", 50.0, "undecided"),
+        ("reaches", 70.1, "worse"),
+        ("below", 70.1, "reproduced"),
+        ("below", 50.0, "undecided"),
+        ("below", 29.9, "better"),
+    ],
+)
+def test_a_bound_within_our_interval_is_left_open(check, bound, verdict):
+    said = Claim.of(says="a", place="b", check=check, at={"K": 2}, least=bound)
+    (row,) = verdicts.claim(said, [mixed(3, 7, 3, 7, K=2)])
+    assert row["verdict"] == verdict
+
+
+def test_one_cell_that_fails_outweighs_those_that_hold_or_are_open():
+    arms = [mixed(3, 7, groups=2), mixed(8, 8, groups=3), mixed(2, 2, groups=4)]
+    said = {"says": "a", "place": "b", "check": "reaches", "least": 50.0}
+    rows = [verdicts.claim(Claim.of(**said), arms[:n])[0] for n in (2, 3)]
+    assert [cell["holds"] for cell in rows[1]["cells"]] == [None, True, False]
+    assert [(row["verdict"], row["holds_in"]) for row in rows] == [("undecided", 1), ("worse", 1)]
+
+
+def test_a_range_holds_where_its_interval_ends_below_the_bound():
+    arms = [mixed(5, 5, K=1), mixed(5, 7, K=2)]  # the best less the worst: 0 to 20, 10 in the mean
+    verdict = {
+        most: verdicts.claim(
+            Claim.of(says="a", place="b", check="range", over="K", at={"what": "seen"}, most=most), arms
+        )[0]["verdict"]
+        for most in (20.0, 15.0)
+    }
+    assert verdict == {20.0: "reproduced", 15.0: "undecided"}
+
+
+def test_a_similarity_which_no_preset_changes_is_held_to_its_number_once():
+    rows = [
+        {**summary(arm(6, what=what)), "preset": name}
+        for name in ("paper", "authors")
+        for what in ("similarity_test", "test")
+    ]
+    count = {
+        what: len(verdicts.published(Published(at={"what": what}, value=60.0, place="S1"), rows))
+        for what in ("similarity_test", "test")
+    }
+    assert count == {"similarity_test": 1, "test": 2}
