@@ -33,17 +33,15 @@ class Estimate:
     Args:
         fits: Fits, over seeds and presets.
         seconds: Processor seconds in all.
-        longest: The share of them that falls to one of two cores: of a lone study seeds are dealt 3 to 2.
     """
 
     fits: int
     seconds: float
-    longest: float = 1 / CORES
 
     @property
     def minutes(self) -> float:
         """On two cores."""
-        return self.seconds / 60 * self.longest
+        return self.seconds / 60 / CORES
 
 
 def estimate(run: Run) -> Estimate:
@@ -54,8 +52,7 @@ def estimate(run: Run) -> Estimate:
     if run.kind != "accuracy" or run.dataset not in ("simulated", "persona"):
         return Estimate(0, 0.0)
     n_fits, seconds = 0, 0.0
-    drawn = study.draws(run)
-    for cell in drawn:
+    for cell in study.draws(run):
         seconds += DRAW + DRAWN * _sizes(run, {**cell, **_most(run)})[0]
         for preset in run.presets:
             for place in study.fits(run, preset, cell):
@@ -64,8 +61,7 @@ def estimate(run: Run) -> Estimate:
                 seconds += JUDGE + SHOT * len(run.shots)
                 n_fits += 1
     n = len(run.seeds)
-    longest = -(-n // CORES) / n if len(drawn) == 1 else 1 / CORES
-    return Estimate(n_fits * n, START + seconds * n, longest)
+    return Estimate(n_fits * n, START + seconds * n)
 
 
 def _most(run: Run) -> Place:

@@ -5,7 +5,6 @@ seed. Arms go to a Parquet file, from which differences are paired; means and in
 """
 
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -82,40 +81,58 @@ def run(entry: Run, source: str, workers: int = 1) -> Measured:
         source: The data, as params.yaml would name them.
         workers: Processes.
     """
-    shares = [entry.seeds[n::workers] for n in range(min(workers, len(entry.seeds)))]
+    draws = study.draws(entry)
+    shares = _shares(entry.seeds, workers, lone=len(draws) == 1)
     jobs = [
-        (entry.model_copy(update={"seeds": seeds}), cell, source)
-        for cell in study.draws(entry)
-        for seeds in shares
+        (entry.model_copy(update={"seeds": seeds}), cell, source, part)
+        for cell in draws
+        for seeds, part in shares
     ]
     found = fits.in_processes(_cell, jobs, workers)
-    arms: dict[str, Arm] = {}
+    arms: list[Arm] = []
     for first in range(0, len(found), len(shares)):
-        for arm in _dealt_back(found[first : first + len(shares)]):
-            arms[repr(arm.at)] = arm
-    pictures = [picture for part in found[:: len(shares)] for picture in part.pictures]
-    return Measured(list(arms.values()), pictures, found[0].tables)
+        parts = found[first : first + len(shares)]
+        arms += _dealt_back(entry.seeds, [seeds for seeds, _ in shares], parts)
+    dealt = zip(jobs, found, strict=True)
+    pictures = [p for job, part in dealt if job[0].seeds[0] == entry.seeds[0] for p in part.pictures]
+    return Measured(arms, pictures, found[0].tables)
 
 
-def _dealt_back(parts: list[Measured]) -> list[Arm]:
+def _shares(seeds: list[int], workers: int, *, lone: bool) -> list[tuple[list[int], tuple[int, int]]]:
+    """Seeds of one study as they are dealt to processes, each share with the part of the fits that it makes.
+
+    Where there is one study alone, seeds that are left over would keep one process and let others wait: their
+    fits are dealt then, each drawing the study for itself.
+    """
+    even = len(seeds) // workers * workers if lone else len(seeds)
+    whole = [(seeds[n:even:workers], (0, 1)) for n in range(workers)]
+    left = [(seeds[even:], (n, workers)) for n in range(workers)]
+    return [(some, part) for some, part in [*whole, *left] if some]
+
+
+def _dealt_back(seeds: list[int], shares: list[list[int]], parts: list[Measured]) -> list[Arm]:
     """Arms of one study with their seeds in order again, as they were before they were dealt out."""
-    arms = []
-    for same in zip_longest(*(part.arms for part in parts)):
-        by_turn = [
-            one for turn in zip_longest(*(arm.judged for arm in same)) for one in turn if one is not None
-        ]
-        arms.append(Arm(same[0].at, by_turn))
-    return arms
+    places: dict[str, Place] = {}
+    judged: dict[str, dict[int, Judged]] = {}
+    for some, part in zip(shares, parts, strict=True):
+        for arm in part.arms:
+            places.setdefault(repr(arm.at), arm.at)
+            judged.setdefault(repr(arm.at), {}).update(zip(some, arm.judged, strict=False))
+    return [
+        Arm(at, [judged[key][seed] for seed in seeds if seed in judged[key]]) for key, at in places.items()
+    ]
 
 
-def _cell(entry: Run, cell: Place, source: str) -> Measured:
-    """All seeds of one combination of the axes of data."""
+def _cell(entry: Run, cell: Place, source: str, part: tuple[int, int] = (0, 1)) -> Measured:
+    """All seeds of one combination of the axes of data; of several parts of the fits one, by its number."""
     drawn = [study.draw(entry, cell, source, seed) for seed in entry.seeds]
     others = [study.another(entry, cell, source, seed) for seed in entry.seeds] if entry.tested_on else drawn
     arms: dict[str, Arm] = {}
     pictures: list[dict[str, Any]] = []
+    every = [(preset, place) for preset in entry.presets for place in study.fits(entry, preset, cell)]
+    mine = every[part[0] :: part[1]]
     for preset in entry.presets:
-        for fitted_cell in _by_answers(study.fits(entry, preset, cell)):
+        for fitted_cell in _by_answers([place for name, place in mine if name == preset]):
             for arm, picture in _fitted(entry, cell, fitted_cell, preset, drawn, others):
                 known = arms.setdefault(repr(arm.at), Arm(arm.at, []))
                 known.judged.extend(arm.judged)

@@ -71,6 +71,18 @@ def test_seeds_dealt_to_two_come_back_in_their_order(found, monkeypatch):
     assert len(dealt.pictures) == len(found.pictures)
 
 
+def test_of_a_lone_study_the_fits_of_a_seed_left_over_are_dealt():
+    seeds = [7, 8, 9, 10, 11]
+    whole = (0, 1)
+    assert measure._shares(seeds, 2, lone=True) == [
+        ([7, 9], whole), ([8, 10], whole), ([11], (0, 2)), ([11], (1, 2)),
+    ]  # fmt: skip
+    assert measure._shares(seeds, 2, lone=False) == [([7, 9, 11], whole), ([8, 10], whole)]
+    assert measure._shares(seeds[:1], 1, lone=True) == [([7], whole)]
+    assert measure._shares(seeds[:1], 2, lone=True) == [([7], (0, 2)), ([7], (1, 2))]
+    assert measure._shares(seeds[:1], 2, lone=False) == [([7], whole)]
+
+
 def test_fewer_answers_are_the_first_ones_of_each_user():
     drawn = study.draw(TINY, {}, "generated", 0)
     small = study.first_answers(drawn.data, 4)
