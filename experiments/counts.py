@@ -52,14 +52,12 @@ def agreement(data: "study.Study", split: str) -> list[dict[str, Any]]:
     user = torch.cat([p.user + n * 10**7 for n, p in enumerate(parts)])
     question = torch.cat([p.question for p in parts])
     sign = torch.cat([p.sign for p in parts])
-    if not len(question):
-        return []
     key = question * 10**8 + user
     order = torch.argsort(key, stable=True)
     first = torch.ones(len(order), dtype=torch.bool)
     first[1:] = key[order][1:] != key[order][:-1]
     once = order[first]
-    n = int(question.max()) + 1
+    n = int(question.max()) + 1 if len(question) else 0
     votes = torch.bincount(question[once], minlength=n)
     left = torch.zeros(n).index_add(0, question[once], (sign[once] > 0).float())
     several = votes > 1
@@ -75,8 +73,8 @@ def _parts(half: str, split: str) -> tuple[str, ...]:
     return ("adapt",) if half == "unseen" and split == "train" else (split,)
 
 
-def value(rows: list[dict[str, Any]], on: str, K: Any = None) -> int:
-    """One count.
+def value(rows: list[dict[str, Any]], on: str, K: Any = None) -> int | None:
+    """One count; None where it was counted at other K alone.
 
     Raises:
         PipelineError: If nothing of that name was counted.
@@ -84,4 +82,6 @@ def value(rows: list[dict[str, Any]], on: str, K: Any = None) -> int:
     for row in rows:
         if row["what"] == on and (K is None or row.get("K") == K):
             return int(row["count"])
-    raise PipelineError(f"nothing was counted under {on!r}; there are {sorted({row['on'] for row in rows})}")
+    if any(row["what"] == on for row in rows):
+        return None
+    raise PipelineError(f"nothing was counted under {on!r}; there are {sorted({row['what'] for row in rows})}")

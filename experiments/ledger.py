@@ -57,6 +57,8 @@ def _not_run(number: entries.Published) -> dict[str, Any]:
 
 def _count(number: entries.Published, found: Findings) -> dict[str, Any]:
     ours = value(found.about["counts"], str(number.at["what"]), number.at.get("K"))
+    if ours is None:
+        return _not_run(number)
     verdict = verdicts.of_count(number.value or 0, ours, number.tolerance)
     return {
         "paper": number.value,

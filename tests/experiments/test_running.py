@@ -9,6 +9,7 @@ from experiments import counts, dry, entries, figures, fits, ledger, measure, pa
 from experiments.entries import Run
 from experiments.measure import Arm
 from pal.accuracy import Judged
+from pipeline.errors import PipelineError
 
 TINY = Run.of(
     dataset="simulated",
@@ -155,6 +156,15 @@ def test_agreement_counts_pairs_that_several_people_answered():
 
     several, differ = counts.agreement(Data(), "train")
     assert (several["count"], differ["count"]) == (2, 1)
+    assert [row["count"] for row in counts.agreement(Data(), "val")] == [0, 0]
+
+
+def test_what_was_not_counted_is_named_beside_what_was():
+    rows = [{"what": "train", "count": 3}]
+    assert counts.value(rows, "train") == 3
+    assert counts.value(rows, "train", 2) is None  # at another K than those counted
+    with pytest.raises(PipelineError, match=r"nothing was counted under 'val'; there are \['train'\]"):
+        counts.value(rows, "val")
 
 
 def test_every_entry_stands_in_the_ledger_and_on_the_page_even_when_nothing_ran(folder):
