@@ -84,4 +84,6 @@ def value(rows: list[dict[str, Any]], on: str, K: Any = None) -> int | None:
             return int(row["count"])
     if any(row["what"] == on for row in rows):
         return None
-    raise PipelineError(f"nothing was counted under {on!r}; there are {sorted({row['what'] for row in rows})}")
+    raise PipelineError(
+        f"nothing was counted under {on!r}; there are {sorted({row['what'] for row in rows})}"
+    )

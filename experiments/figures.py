@@ -4,6 +4,7 @@ Colours are Okabe and Ito's, and every series has a dash and a mark of its own, 
 readers tell them apart.
 """
 
+from collections import Counter
 from typing import Any
 
 from experiments.entries import Entry
@@ -115,12 +116,25 @@ def _chart(entry: Entry, rows: list[Row], domain: list[float], bounds: list[Row]
             y=y, color=colour, shape=shape, tooltip=hover
         ),
     ]
+    layers += _alone(values, x, colour)
     layers += _bounds(bounds, figure, x, y)
     layers += _papers(entry, rows, x, y)
     return spec(
         alt.layer(*layers).properties(width=330, height=250),
         f"{entry.title}: accuracy over {NAMES[figure.x]}",
     )
+
+
+def _alone(values: list[Row], x: Any, colour: Any) -> list[Any]:
+    """The intervals of points that no line joins, as upright strokes: a band has no width there."""
+    import altair as alt
+
+    count = Counter(value["series"] for value in values)
+    alone = [value for value in values if count[value["series"]] == 1]
+    if not alone:
+        return []
+    base = alt.Chart(alt.InlineData(values=alone)).encode(x=x, color=colour)
+    return [base.mark_rule(strokeWidth=1.4, opacity=0.6).encode(y=alt.Y("low:Q"), y2="high:Q")]
 
 
 def _value(row: Row, x: str, series: str) -> Row:

@@ -210,6 +210,14 @@ def test_a_figure_shows_the_texts_points_on_ours():
     assert "72.2" in json.dumps(chart["chart"])
 
 
+def test_a_point_alone_has_its_interval_as_a_stroke_and_joined_ones_a_band():
+    entry = entries.load().entries["persona-5a"]
+    row = {"K": 2, "groups": 2, "preset": "authors", "what": "seen", "accuracy": 80.0, "low": 79, "high": 81}
+    (alone,), (joined,) = (figures.drawn(entry, rows) for rows in ([row], [row, {**row, "K": 3}]))
+    strokes = [json.dumps(chart["chart"]).count('"rule"') for chart in (alone, joined)]
+    assert strokes[0] == strokes[1] + 1
+
+
 @pytest.mark.parametrize(
     "name",
     [
