@@ -17,8 +17,8 @@ CORES = 2
 # judge one fit; to read one more number of shots.
 START, DRAW, DRAWN, JUDGE, SHOT = 8.0, 1.0, 1.4e-6, 0.1, 0.015
 # Seconds a comparison and epoch under `pal`: by model, linear heads and heads of several layers.
-PAIR = {("A", 0): 1.05e-6, ("B", 0): 11.5e-6, ("A", 1): 4.2e-6, ("B", 1): 1.0e-6}
-STEP = {"A": 0.6e-3, "B": 3.6e-3}  # a step's fixed part
+PAIR = {("A", 0): 0.95e-6, ("B", 0): 10e-6, ("A", 1): 4.2e-6, ("B", 1): 1.0e-6}
+STEP = {"A": 0.55e-3, "B": 3.2e-3}  # a step's fixed part
 # mixture: a question and prototype; an answer and point of the simplex; an answer where K is 1; and, once a
 # fit, an answer counted and judged.
 ASKED, ANSWER, ALIKE, KEPT = 1.2e-6, 0.8e-9, 0.8e-7, 0.5e-6

@@ -26,9 +26,9 @@ def test_a_fit_costs_its_epochs_its_comparisons_and_its_steps():
     assert twice - once == pytest.approx(100 * (steps * cost.STEP["A"] + pairs * cost.PAIR["A", 0]))
 
 
-def test_simulation_and_persona_are_foreseen_to_take_thirty_eight_minutes_on_two_cores_at_most():
+def test_simulation_and_persona_are_foreseen_to_take_three_quarters_of_an_hour_on_two_cores_at_most():
     declared = entries.load().entries
-    assert sum(cost.estimate(entry.run.at("laptop")).minutes for entry in declared.values()) <= 38
+    assert sum(cost.estimate(entry.run.at("laptop")).minutes for entry in declared.values()) <= 45
     assert cost.estimate(declared["tldr-t1"].run).fits == 0
 
 
