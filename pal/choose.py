@@ -24,12 +24,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pal.accuracy import Judged
-from pal.adapt import Prior, adapt
+from pal.adapt import Prior, comparison_log_likelihoods
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
 from pal.fit import Fitted, margins
 from pal.many import Job, fit_many
+from pal.pruning import pruned
 
 USER_FOLDS = 3
 PAIR_FOLDS = 4
@@ -113,20 +114,46 @@ def choose_k(
     draw = np.random.default_rng(seed)
     user_fold = torch.from_numpy(draw.permutation(n_users) % user_folds)
     pair_fold = _within_user_folds(comparisons.user, n_users, pair_folds, draw)
-    parts = [_without(comparisons, user_fold == held) for held in range(user_folds)]
-    jobs = [
-        Job(train=train, n_users=count, head=head.model_copy(update={"K": K}), seed=seed)
-        for K in tried
-        for train, count in parts
-    ]
-    fits = fit_many(embeddings, jobs, config=config, device=device)
-    right = np.zeros((len(tried), n_users))
+    embeddings = narrowed(embeddings, comparisons)
+    parts = []
+    for held in range(user_folds):
+        asked = (user_fold == held)[comparisons.user].nonzero().squeeze(1)
+        parts.append((*_without(comparisons, user_fold == held), comparisons[asked], pair_fold[asked]))
+    ways = _pruned if config.objective == "mixture" and not config.grid_points else _afresh
+    right = {K: np.zeros(n_users) for K in tried}
+    for K, part, fitted in ways(embeddings, parts, head, config, tried, device, seed):
+        right[K] += _judge(fitted, embeddings, *parts[part][2:], n_users, pair_folds, config)
     total = np.bincount(comparisons.user.numpy(), minlength=n_users)
-    for place, fitted in enumerate(fits):
-        i, held = divmod(place, user_folds)
-        judged = _judge(fitted, embeddings, comparisons, user_fold == held, pair_fold, pair_folds, config)
-        right[i] += judged.right
-    return decide(tried, right, total)
+    return decide(tried, np.stack([right[K] for K in tried]), total)
+
+
+def narrowed(embeddings, comparisons, width=64):
+    if width <= 0: return embeddings
+    q = comparisons.questions
+    def one(table, rows):
+        if table.shape[1] <= width: return table
+        x = table[torch.unique(rows[rows >= 0])].float()
+        values, directions = torch.linalg.eigh(x.T @ x)
+        return table.float() @ directions[:, -width:]
+    return Embeddings(one(embeddings.prompts, q.prompt), one(embeddings.responses, torch.cat([q.first, q.second])))
+
+
+def _pruned(embeddings, parts, head, config, tried, device, seed):
+    for number, (train, n_users, _, _) in enumerate(parts):
+        for fitted in pruned(embeddings, train, n_users=n_users, head=head, config=config, most=tried[-1], device=device, seed=seed):
+            K = fitted.head.config.K
+            if K in tried:
+                yield K, number, fitted
+
+
+def _afresh(embeddings, parts, head, config, tried, device, seed):
+    for K in tried:
+        jobs = [
+            Job(train=train, n_users=count, head=head.model_copy(update={"K": K}), seed=seed)
+            for train, count, _, _ in parts
+        ]
+        for number, fitted in enumerate(fit_many(embeddings, jobs, config=config, device=device)):
+            yield K, number, fitted
 
 
 def decide(
@@ -190,22 +217,22 @@ def _without(comparisons: Comparisons, held: Bool[Tensor, " users"]) -> tuple[Co
 def _judge(
     fitted: Fitted,
     embeddings: Embeddings,
-    comparisons: Comparisons,
-    held: Bool[Tensor, " users"],
+    asked: Comparisons,
     pair_fold: Int[Tensor, " n"],
+    n_users: int,
     folds: int,
     config: FitConfig,
-) -> Judged:
-    """Held-out users' comparisons, each judged by the user as located from those of the other folds."""
-    n_users = len(held)
+) -> Float[np.ndarray, " users"]:
+    """Right judgements of held-out users' comparisons, each by the user as located from the other folds.
+
+    Log-likelihoods add up over comparisons, so that those of a fold are taken from the whole.
+    """
     prior = Prior.of(fitted.weights)
-    right, total = np.zeros(n_users), np.zeros(n_users, dtype=np.int64)
-    for fold in range(folds):
-        inside = held[comparisons.user]
-        known = comparisons[(inside & (pair_fold != fold)).nonzero().squeeze(1)]
-        asked = comparisons[(inside & (pair_fold == fold)).nonzero().squeeze(1)]
-        weights = adapt(fitted.head, prior, embeddings, known, n_users=n_users, config=config)
-        with torch.inference_mode():
-            found = Judged.of(margins(fitted.head, weights, embeddings, asked), asked.user, n_users=n_users)
-        right, total = right + found.right, total + found.total
-    return Judged(right, total)
+    place = pair_fold * n_users + asked.user
+    with torch.inference_mode():
+        each = comparison_log_likelihoods(fitted.head, prior, embeddings, asked, config.loss)
+        part = each.new_zeros(folds * n_users, each.shape[1]).index_add(0, place, each)
+        part = part.view(folds, n_users, -1)
+        weights = prior.weights((part.sum(0) - part).flatten(0, 1))
+        margin = margins(fitted.head, weights, embeddings, replace(asked, user=place))
+    return Judged.of(margin, asked.user, n_users=n_users).right
