@@ -1,8 +1,8 @@
-"""Fits with one prototype per user for many K at the price of few: start with too many, take one away at a time.
+"""Fits with one prototype per user for many K at the price of few: from too many, one taken away at a time.
 
-With as many prototypes as there are groups, or few more, a fit from scratch often ends with two groups at one
-prototype and one group at two. With many more that seldom happens, and taking away the prototype that is
-missed least, then fitting on for a few steps, leads down to every smaller K (as in Figueiredo and Jain, 2002).
+With as many prototypes as there are groups, or a few more, a fit from scratch often ends with two groups at
+one prototype and one group at two. With many more that seldom happens, and taking away the prototype that is
+missed least, then fitting on for a few steps, leads down to every smaller K (Figueiredo and Jain, 2002).
 
 Shapes used in this module:
     users   seen users
@@ -20,10 +20,10 @@ from pal.config import FitConfig, HeadConfig
 from pal.fit import Fitted, check_finite, check_task, descend, mean_loss
 from pal.heads import Head, make_head
 from pal.mlp import StackedMLP
-from pal.objectives import Mixture
+from pal.objectives import Mixture, user_balanced
 
 SPARE = 4  # prototypes at the start beyond the most that is asked for
-REFINING = 20  # steps after each that was taken away
+REFINING = 12  # steps after each that was taken away
 COOLER = 0.3  # learning rates of these steps, as a share of the first ones
 
 
@@ -44,7 +44,7 @@ def pruned(
         embeddings: Frozen-encoder outputs that the comparisons point into.
         train: Comparisons of the seen users.
         n_users: Seen users.
-        head: The head's shape, whose K is replaced.
+        head: The head's shape, whose K is replaced, and without dropout: so few steps need no noise.
         config: How to fit: objective `mixture` with `grid_points` 0.
         most: The most prototypes that are asked for; at most `n_users`.
         device: Where to fit.
@@ -53,39 +53,60 @@ def pruned(
     Raises:
         PalError: As `pal.fit.fit`.
     """
-    start = head.model_copy(update={"K": min(most + SPARE, n_users)})
+    start = head.model_copy(update={"K": min(most + SPARE, n_users), "dropout": 0.0})
     check_task(train, n_users, start, None)
     embeddings, train = embeddings.to(device), train.to(device)
     train = train[torch.argsort(train.user, stable=True)]
-    rates = {
-        name: COOLER * getattr(config, name)
-        for name in ("learning_rate", "weights_learning_rate", "scale_learning_rate")
-    }
-    later = config.model_copy(update={**rates, "anneal": 0.0, "max_steps": REFINING})
+    if config.weighting == "users":
+        train = user_balanced(train, n_users)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        widths = {"prompt_dim": embeddings.prompts.shape[1], "response_dim": embeddings.responses.shape[1]}
-        now = make_head(start, **widths).to(device)
+        now = make_head(start, **_widths(embeddings)).to(device)
         train.check(embeddings, n_users=n_users, needs_prompts=now.needs_prompts)
         objective = Mixture(embeddings, train, config, n_users, start.K).to(device)
         descend(now, objective, embeddings, None, config)
         while True:
             now.eval()
             joint = _joint(objective, now)
-            K = len(objective.points)
-            if K <= most:
-                weights = torch.softmax(joint, 1)
-                loss = mean_loss(now, weights, embeddings, train, config)
-                yield Fitted(now, weights, check_finite(loss, config.epochs))
-            if K == 1:
+            if most >= now.config.K:
+                yield _fitted(now, joint, objective)
+            if now.config.K == 1:
                 return
-            kept = _without(K, _least_missed(joint), device)
-            now = with_prototypes(now, kept, **widths)
-            before, objective = objective, Mixture(embeddings, train, later, n_users, K - 1).to(device)
-            shares = objective.points @ (before.log_share @ before.points)[kept]
-            objective.log_share.copy_(shares.log_softmax(0))
-            objective.everything = before.everything
-            descend(now, objective, embeddings, None, later)
+            now, objective = _refined(now, objective, _least_missed(joint))
+
+
+def _fitted(head: Head, joint: Float[Tensor, "users K"], objective: Mixture) -> Fitted:
+    config, weights = objective.config, torch.softmax(joint, 1)
+    with torch.no_grad():
+        loss = mean_loss(head, weights, objective.embeddings, objective.train_set, config)
+    return Fitted(head.requires_grad_(requires_grad=False), weights, check_finite(loss, config.epochs))
+
+
+def _refined(head: Head, objective: Mixture, gone: int) -> tuple[Head, Mixture]:
+    """Head and objective without one prototype, fitted on for a few steps at full temperature."""
+    kept = _others(head.config.K, gone).to(objective.device)
+    embeddings, K = objective.embeddings, len(kept)
+    small = with_prototypes(head, kept, **_widths(embeddings))
+    config = _cooler(objective.config)
+    rest = Mixture(embeddings, objective.train_set, config, objective.n_users, K).to(objective.device)
+    shares = rest.points @ (objective.log_share @ objective.points)[kept]
+    rest.log_share.copy_(shares.log_softmax(0))
+    rest.everything = objective.everything  # the answers counted, which stay the same
+    descend(small, rest, embeddings, None, config)
+    return small, rest
+
+
+def _cooler(config: FitConfig) -> FitConfig:
+    """A short run with smaller steps and no annealing; the same again if it is one already."""
+    if config.max_steps == REFINING and not config.anneal:
+        return config
+    names = ("learning_rate", "weights_learning_rate", "scale_learning_rate")
+    rates = {name: COOLER * getattr(config, name) for name in names}
+    return config.model_copy(update={**rates, "anneal": 0.0, "max_steps": REFINING})
+
+
+def _widths(embeddings: Embeddings) -> dict[str, int]:
+    return {"prompt_dim": embeddings.prompts.shape[1], "response_dim": embeddings.responses.shape[1]}
 
 
 def with_prototypes(head: Head, kept: Int[Tensor, " K"], *, prompt_dim: int, response_dim: int) -> Head:
@@ -112,9 +133,9 @@ def _members(value: Tensor, name: str, kept: Int[Tensor, " K"], g: StackedMLP | 
     """A parameter's part that belongs to the kept members: rows of a stack, or of the joint first layer."""
     if g is None or not name.startswith("g.first."):
         return value[kept]
-    hidden, skip = value.split([g.stack * g.hidden, g.stack * g.skip_width])
-    parts = [part.view(g.stack, -1, *value.shape[1:])[kept].flatten(0, 1) for part in (hidden, skip) if len(part)]
-    return torch.cat(parts)
+    sides = value.split([g.stack * g.hidden, g.stack * g.skip_width])
+    members = [side.view(g.stack, -1, *value.shape[1:])[kept] for side in sides if len(side)]
+    return torch.cat([side.flatten(0, 1) for side in members])
 
 
 def _joint(objective: Mixture, head: Head) -> Float[Tensor, "users K"]:
@@ -128,9 +149,10 @@ def _joint(objective: Mixture, head: Head) -> Float[Tensor, "users K"]:
 
 def _least_missed(joint: Float[Tensor, "users K"]) -> int:
     """The prototype without which the users' answers stay the most likely."""
-    left = [torch.logsumexp(joint[:, _without(joint.shape[1], k, joint.device)], 1).sum() for k in range(joint.shape[1])]
+    K = joint.shape[1]
+    left = [torch.logsumexp(joint[:, _others(K, gone).to(joint.device)], 1).sum() for gone in range(K)]
     return int(torch.stack(left).argmax())
 
 
-def _without(K: int, k: int, device: torch.device | str) -> Int[Tensor, " rest"]:
-    return torch.tensor([other for other in range(K) if other != k], device=device)
+def _others(K: int, gone: int) -> Int[Tensor, " rest"]:
+    return torch.tensor([k for k in range(K) if k != gone])
