@@ -146,7 +146,7 @@ def _fitted(
     for (place, n), task, fitted in zip(places, tasks, fits.fit_all(tasks), strict=True):
         at = {**cell, **place, "preset": preset}
         picture = []
-        if "recovered" in entry.read and n == 0:
+        if "recovered" in entry.read and n == 0 and "-" not in preset:  # variants are not drawn
             picture = [{**at, **point} for point in recovery(fitted, drawn[n])]
         bounded = drawn[n].bound is not None and first and place == each[0]
         for arm in _judge(entry, task, fitted, drawn[n], at, bounded=bounded):

@@ -26,11 +26,11 @@ def main() -> Path:
 def part(name: str, entry: Entry, found: Findings) -> dict[str, Any]:
     """One entry as the page shows it."""
     drawn = figures.drawn(entry, found.rows, found.about.get("bounds"))
-    for preset in dict.fromkeys(p["preset"] for p in found.pictures):
-        here = [p for p in found.pictures if p["preset"] == preset]
+    for preset, setting in dict.fromkeys((p["preset"], p.get("setting")) for p in found.pictures):
+        here = [p for p in found.pictures if (p["preset"], p.get("setting")) == (preset, setting)]
         for K in dict.fromkeys(p["K"] for p in here):
             r2 = next(p["r2"] for p in here if p["K"] == K and "r2" in p)
-            title = f"{preset}, K = {K}: {100 * r2:.0f} % recovered"
+            title = f"preset {preset}, {setting}, K = {K}: {100 * r2:.0f} % recovered"
             drawn.append({"title": title, "chart": figures.plane(here, K)})
     line = ledger.line(name, entry, found)
     return {
