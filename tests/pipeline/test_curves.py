@@ -37,7 +37,7 @@ def test_one_curve_needs_no_reason_and_one_group_is_nobody_told_apart():
 
 def test_bars_are_one_standard_error_and_end_at_a_hundred():
     drawn = curves.chart(BOTH)
-    values = drawn["data"]["values"]
+    (values,) = drawn["datasets"].values()
     last = next(value for value in values if value["way"] == ONE and value["K"] == 3)
     assert (last["accuracy"], last["low"], last["high"], last["chosen"]) == (99.5, 98.5, 100.0, True)
     assert [value["K"] for value in values if value["chosen"]] == [2, 3]
