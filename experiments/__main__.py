@@ -51,6 +51,16 @@ def cost(
 
 
 @app.command()
+def search(
+    dataset: Annotated[str, typer.Argument(help="simulated or persona.")],
+) -> None:
+    """Hold preset `ours` against 24 drawn configurations, on validation pairs; a quarter of an hour."""
+    from experiments import search
+
+    print(search.main(dataset))
+
+
+@app.command()
 def prints() -> None:
     """Fingerprint code and data, for DVC."""
     from experiments import prints

@@ -94,6 +94,11 @@ def write(
     return path
 
 
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The rows that `write` left there; none where the file is not there."""
+    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+
+
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
