@@ -9,13 +9,17 @@ With one prototype per user (`one_prototype_per_user`) this finds the number of 
 finds the smallest K that suffices, which may be smaller: the sign of a reward is affine in the weights, so
 that users between three prototypes can behave as more than three groups.
 
+With one prototype per user all K come from one fit a fold, with more prototypes than any candidate, of which
+`pal.pruning` takes away one at a time. It reads the leading directions of the embeddings alone. Other ways of
+fitting start afresh for every K, as training does, and go up the candidates no further than it pays.
+
 Shapes used in this module:
     n           comparisons
     users       users
     candidates  numbers of prototypes that are tried
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,15 +28,38 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pal.accuracy import Judged
-from pal.adapt import Prior, adapt
+from pal.adapt import Prior, comparison_log_likelihoods
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
+from pal.directions import leading
 from pal.errors import PalError
 from pal.fit import Fitted, margins
 from pal.many import Job, fit_many
+from pal.pruning import pruned
 
 USER_FOLDS = 3
 PAIR_FOLDS = 4
+BEYOND = 2  # candidates tried beyond the best one where every K is fitted afresh
+WIDTH = 64  # directions of the embeddings that are read with one prototype per user
+# How to fit one prototype per user, whatever way is else: few long steps, found on simulations and on Persona
+# with seeds that judge nothing else. A linear rise of the temperature leaves the start too soon for them.
+ONE_PER_USER = {
+    "objective": "mixture",
+    "grid_points": 0,
+    "loss": "logistic",
+    "bound_loss": 0.0,
+    "optimiser": "adamw",
+    "learning_rate": 0.03,
+    "weights_learning_rate": 0.1,
+    "scale_learning_rate": 0.0,
+    "schedule": "one_cycle",
+    "epochs": 80,
+    "max_steps": 80,
+    "heating": "geometric",
+    "anneal": 0.4,
+    "restarts": 1,
+}
+FEWEST_A_STEP = 200_000  # comparisons
 Progress = Callable[[int, int], None]
 
 
@@ -71,9 +98,12 @@ class Choice:
 
 
 def one_prototype_per_user(config: FitConfig) -> FitConfig:
-    """The same way of fitting with every user at one of the prototypes, which identifies K."""
-    changed = {"objective": "mixture", "grid_points": 0, "loss": "logistic", "bound_loss": 0.0}
-    return FitConfig.of(**{**config.model_dump(), **changed})
+    """A quick way of fitting with every user at one of the prototypes, which identifies K.
+
+    Of the way given it keeps weighting, weight decay and precision; see `ONE_PER_USER` for the rest.
+    """
+    size = config.batch_size and max(config.batch_size, FEWEST_A_STEP)
+    return FitConfig.of(**{**config.model_dump(), **ONE_PER_USER, "batch_size": size})
 
 
 def choose_k(
@@ -97,13 +127,15 @@ def choose_k(
         comparisons: Training comparisons of the seen users; test comparisons have no place here.
         n_users: Seen users.
         head: The head's shape, whose K is replaced.
-        config: How to fit. The last epoch is kept, as there is nothing to choose one by.
-        candidates: Numbers of prototypes to try.
+        config: How to fit: as `one_prototype_per_user` gives it, or as training will. The last epoch is
+            kept, as there is nothing to choose one by.
+        candidates: Numbers of prototypes to try. Where every K is fitted afresh, those are left out that lie
+            beyond two which are no better than the best before them.
         user_folds: Parts of the users; each is judged by fits to the others.
         pair_folds: Parts of a user's comparisons; each is judged by a user located from the others.
         device: Where to fit.
         seed: Makes folds and fits random.
-        progress: Called with the fits done and their number.
+        progress: Called with the fits judged and the most that there can be.
 
     Raises:
         PalError: If candidates are missing or exceed the users of a fit, or no user has two comparisons.
@@ -113,34 +145,105 @@ def choose_k(
     draw = np.random.default_rng(seed)
     user_fold = torch.from_numpy(draw.permutation(n_users) % user_folds)
     pair_fold = _within_user_folds(comparisons.user, n_users, pair_folds, draw)
-    parts = [_without(comparisons, user_fold == held) for held in range(user_folds)]
-    jobs = [
-        Job(train=train, n_users=count, head=head.model_copy(update={"K": K}), seed=seed)
-        for K in tried
-        for train, count in parts
-    ]
-    fits = fit_many(embeddings, jobs, config=config, device=device)
-    right = np.zeros((len(tried), n_users))
+    parts = []
+    for held in range(user_folds):
+        inside = (user_fold == held)[comparisons.user].nonzero().squeeze(1)
+        train, count = _without(comparisons, user_fold == held)
+        asked, fold = comparisons[inside].to(device), pair_fold[inside].to(device)
+        parts.append(_Part(train.to(device), count, asked, fold))
     total = np.bincount(comparisons.user.numpy(), minlength=n_users)
-    for place, fitted in enumerate(fits):
-        i, held = divmod(place, user_folds)
-        judged = _judge(fitted, embeddings, comparisons, user_fold == held, pair_fold, pair_folds, config)
-        right[i] += judged.right
-    return decide(tried, right, total)
+    right: dict[int, np.ndarray] = {}
+    one = config.objective == "mixture" and not config.grid_points
+    if one:
+        embeddings = leading(embeddings, comparisons, WIDTH)
+    embeddings = embeddings.to(device)
+    fits = (_pruned if one else _afresh)(embeddings, parts, head, config, tried, device, seed)
+    for done, (K, part, fitted) in enumerate(fits, 1):
+        judged = _judge(fitted, embeddings, part, n_users, pair_folds, config)
+        right[K] = right.get(K, np.zeros(n_users)) + judged
+        if progress is not None:
+            progress(done, len(tried) * user_folds)
+        if not one and done % user_folds == 0 and _past(decide(sorted(right), right, total)):
+            break
+    return decide(sorted(right), right, total)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A fold of users: what is fitted without them, and their own comparisons with the folds of these."""
+
+    train: Comparisons
+    n_users: int
+    asked: Comparisons
+    pair_fold: Int[Tensor, " n"]
+
+
+def _pruned(
+    embeddings: Embeddings,
+    parts: list[_Part],
+    head: HeadConfig,
+    config: FitConfig,
+    tried: list[int],
+    device: torch.device | str,
+    seed: int,
+) -> Iterator[tuple[int, _Part, Fitted]]:
+    """One way down from too many prototypes a fold."""
+    for part in parts:
+        fits = pruned(
+            embeddings,
+            part.train,
+            n_users=part.n_users,
+            head=head,
+            config=config,
+            most=tried[-1],
+            device=device,
+            seed=seed,
+        )
+        for fitted in fits:
+            if fitted.head.config.K in tried:
+                yield fitted.head.config.K, part, fitted
+
+
+def _afresh(
+    embeddings: Embeddings,
+    parts: list[_Part],
+    head: HeadConfig,
+    config: FitConfig,
+    tried: list[int],
+    device: torch.device | str,
+    seed: int,
+) -> Iterator[tuple[int, _Part, Fitted]]:
+    """Every candidate, the folds of one together."""
+    for K in tried:
+        jobs = [Job(part.train, part.n_users, head.model_copy(update={"K": K}), seed) for part in parts]
+        fits = fit_many(embeddings, jobs, config=config, device=device)
+        yield from ((K, part, fitted) for part, fitted in zip(parts, fits, strict=True))
+
+
+def _past(choice: Choice) -> bool:
+    """Whether the last candidates are no better than the best before them."""
+    accuracies = [row.accuracy for row in choice.candidates]
+    return len(accuracies) - 1 - accuracies.index(max(accuracies)) >= BEYOND
 
 
 def decide(
-    tried: Sequence[int], right: Float[np.ndarray, "candidates users"], total: Int[np.ndarray, " users"]
+    tried: Sequence[int],
+    right: Mapping[int, Float[np.ndarray, " users"]],
+    total: Int[np.ndarray, " users"],
 ) -> Choice:
-    """Apply the one-standard-error rule, paired by user.
+    """Apply the one-standard-error rule: the smallest K within one standard error of the best.
+
+    The error is that of the best K's own accuracy over users, as Breiman et al. have it. That of the
+    difference between two K, which the same users judge, is smaller and would suit a test of one K against
+    one other; here the best is the best of many, and takes with it whatever chance gave it.
 
     Args:
         tried: The candidates, ascending.
-        right: Right judgements by candidate and user.
+        right: Right judgements by candidate, one per user.
         total: Comparisons judged, by user.
     """
     asked = total > 0
-    accuracy = right[:, asked] / total[asked]
+    accuracy = np.stack([right[K] for K in tried])[:, asked] / total[asked]
     mean = accuracy.mean(1)
     best = int(mean.argmax())  # of equals the smallest
     errors = _standard_errors(accuracy)
@@ -188,24 +291,18 @@ def _without(comparisons: Comparisons, held: Bool[Tensor, " users"]) -> tuple[Co
 
 
 def _judge(
-    fitted: Fitted,
-    embeddings: Embeddings,
-    comparisons: Comparisons,
-    held: Bool[Tensor, " users"],
-    pair_fold: Int[Tensor, " n"],
-    folds: int,
-    config: FitConfig,
-) -> Judged:
-    """Held-out users' comparisons, each judged by the user as located from those of the other folds."""
-    n_users = len(held)
+    fitted: Fitted, embeddings: Embeddings, part: _Part, n_users: int, folds: int, config: FitConfig
+) -> Float[np.ndarray, " users"]:
+    """Right judgements of held-out users' comparisons, each by the user as located from the other folds.
+
+    Log-likelihoods add up over comparisons, so that a fold's are taken away from those of all.
+    """
     prior = Prior.of(fitted.weights)
-    right, total = np.zeros(n_users), np.zeros(n_users, dtype=np.int64)
-    for fold in range(folds):
-        inside = held[comparisons.user]
-        known = comparisons[(inside & (pair_fold != fold)).nonzero().squeeze(1)]
-        asked = comparisons[(inside & (pair_fold == fold)).nonzero().squeeze(1)]
-        weights = adapt(fitted.head, prior, embeddings, known, n_users=n_users, config=config)
-        with torch.inference_mode():
-            found = Judged.of(margins(fitted.head, weights, embeddings, asked), asked.user, n_users=n_users)
-        right, total = right + found.right, total + found.total
-    return Judged(right, total)
+    place = part.pair_fold * n_users + part.asked.user
+    with torch.inference_mode():
+        each = comparison_log_likelihoods(fitted.head, prior, embeddings, part.asked, config.loss)
+        sums = each.new_zeros(folds * n_users, each.shape[1]).index_add(0, place, each)
+        by_fold = sums.view(folds, n_users, -1)
+        weights = prior.weights((by_fold.sum(0) - by_fold).flatten(0, 1))
+        margin = margins(fitted.head, weights, embeddings, replace(part.asked, user=place))
+    return Judged.of(margin, part.asked.user, n_users=n_users).right

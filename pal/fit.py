@@ -129,7 +129,7 @@ def _fit_once(
             if comparisons is not None:
                 comparisons.check(embeddings, n_users=n_users, needs_prompts=head.needs_prompts)
         objective = _objective(embeddings, train, n_users, head_config, config, weights).to(device)
-        history = _descend(head, objective, embeddings, val, config, progress)
+        history = descend(head, objective, embeddings, val, config, progress)
     head.eval()
     with torch.inference_mode():
         final = objective.weights(head)
@@ -153,15 +153,27 @@ def _objective(
     return kind(embeddings, train, config, n_users, head.K)
 
 
-def _descend(
+def descend(
     head: Head,
     objective: Objective,
     embeddings: Embeddings,
     val: Comparisons | None,
     config: FitConfig,
-    progress: Progress | None,
+    progress: Progress | None = None,
 ) -> list[dict[str, float]]:
-    """Run the epochs, and leave head and objective as they were at the best look."""
+    """Run the epochs, and leave head and objective as they were at the best look.
+
+    Args:
+        head: What is fitted, from where it stands.
+        objective: What is descended on, on the head's device.
+        embeddings: What the comparisons point into.
+        val: Comparisons that choose the epoch; None keeps the last.
+        config: How to fit.
+        progress: Called after each epoch with its number and its mean loss.
+
+    Returns:
+        The looks, as in `Fitted.history`.
+    """
     optimiser = make_optimiser(head.named_parameters(), objective.parameters(), config)
     epochs, every = config.plan(objective.n_batches)
     schedule = make_schedule(optimiser, config, epochs * objective.n_batches)

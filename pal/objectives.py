@@ -224,6 +224,10 @@ class Mixture(Objective):
 
     @override
     def weights(self, head: Head) -> Float[Tensor, "users K"]:
+        return torch.softmax(self.log_share + self.likelihoods(head), 1) @ self.points
+
+    def likelihoods(self, head: Head) -> Float[Tensor, "users points"]:
+        """Each user's log-likelihood at each point, in nats, all answers counted."""
         size = min(head.questions_at_once, max(1, MARGINS_AT_ONCE // len(self.points)))
         if len(self.train_set.questions) <= size:  # what is built is never longer than the questions
             size = max(size, COUNTED_AT_ONCE)
@@ -231,8 +235,7 @@ class Mixture(Objective):
         for users in _blocks(self.counts, size):
             start = int(self.starts[users[0]])
             block = self.by_user.slice(start, start + int(self.counts[users].sum()))
-            likelihood = self._log_likelihoods(head, block, block.user - users[0], len(users)).detach()
-            found.append(torch.softmax(self.log_share + likelihood, 1) @ self.points)
+            found.append(self._log_likelihoods(head, block, block.user - users[0], len(users)).detach())
         return torch.cat(found)
 
 

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import charts, layout, numerals, params, rows
+from pipeline import charts, curves, layout, numerals, params, rows
 from pipeline.evaluated import Evaluated, read
 from pipeline.files import write_text
 from pipeline.sections import section
@@ -44,7 +44,8 @@ for (const chart of document.querySelectorAll(".chart"))
 
 def main() -> None:
     """Write the report on the datasets that params.yaml lists, in that order."""
-    evaluated = [read(dataset) for dataset in params.load().datasets]
+    datasets = params.load().datasets
+    evaluated = [{**read(dataset), "curves": curves.read(dataset)} for dataset in datasets]
     write_text(layout.REPORT, render(evaluated, paper=PAPER.exists()))
 
 
@@ -52,7 +53,7 @@ def render(evaluated: list[Evaluated], *, paper: bool = False) -> str:
     """The page: equal findings give equal bytes. What comes from data is escaped, in text and in scripts.
 
     Args:
-        evaluated: A section each.
+        evaluated: A section each; what choose-k found of one stands under `curves`.
         paper: Whether to link to the page of the paper's experiments.
     """
     import jinja2

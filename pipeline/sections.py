@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline import charts, findings, maps, rows, trust
+from pipeline import charts, curves, findings, maps, rows, trust
 from pipeline.evaluated import Evaluated
 
 TITLES = {
@@ -71,6 +71,7 @@ def section(evaluated: Evaluated) -> dict[str, Any]:
         "alarms": trust.alarms(evaluated),
         "strictest": rows.table(evaluated["never_seen"]["accuracies"]),
         "never": trust.never_seen(evaluated["never_seen"]),
+        "prototypes_said": curves.said(evaluated.get("curves") or {}, evaluated),
     }
 
 
@@ -109,6 +110,7 @@ def _figures(evaluated: Evaluated, marks: dict[str, list[dict[str, Any]]]) -> di
         "calibration": charts.calibration(bins) if bins else None,
         **_training(evaluated["training"]),
         "truth": maps.truth(truth) if truth and truth["users"] else None,
+        "curves": curves.chart(evaluated.get("curves") or {}),
     }
     if users and n_prototypes > 1:
         figures["users"] = maps.strip(users) if n_prototypes == 2 else maps.simplex(users, n_prototypes)

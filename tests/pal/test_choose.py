@@ -17,7 +17,7 @@ def test_the_smallest_candidate_within_one_standard_error_of_the_best_is_chosen(
     Its standard error is sqrt((25 + 25) / 1) / sqrt(2) = 5 points. K = 2 at 90 % is within 5 points, K = 1 at
     85 % is not.
     """
-    right = np.array([[8.0, 9.0], [8.0, 10.0], [9.0, 10.0]])
+    right = {1: np.array([8.0, 9.0]), 2: np.array([8.0, 10.0]), 3: np.array([9.0, 10.0])}
     choice = decide([1, 2, 3], right, np.array([10, 10]))
     assert choice.K == 2
     assert [row.accuracy for row in choice.candidates] == pytest.approx([0.85, 0.9, 0.95])
@@ -27,7 +27,7 @@ def test_the_smallest_candidate_within_one_standard_error_of_the_best_is_chosen(
 
 
 def test_of_equals_the_smallest_is_chosen_and_users_without_comparisons_do_not_count():
-    right = np.array([[5.0, 0.0, 5.0], [5.0, 0.0, 5.0]])
+    right = dict.fromkeys([1, 4], np.array([5.0, 0.0, 5.0]))
     choice = decide([1, 4], right, np.array([10, 0, 10]))
     assert (choice.K, choice.n_users, choice.candidates[0].standard_error) == (1, 2, 0.0)
 
@@ -52,11 +52,16 @@ def test_the_same_seed_chooses_alike(toy):
     assert once == again
 
 
-def test_one_prototype_per_user_changes_nothing_else():
-    _, config = preset("paper", "A")
+def test_one_prototype_per_user_has_a_way_of_its_own_and_keeps_how_users_count():
+    """The paper's learning rates, 5e-4 over a thousand epochs, would go nowhere in 80 steps."""
+    _, config = preset("paper", "A", fit={"weighting": "users", "batch_size": 0})
     one = one_prototype_per_user(config)
     assert (one.objective, one.grid_points, one.loss) == ("mixture", 0, "logistic")
-    assert one.learning_rate == config.learning_rate
+    assert (one.weighting, one.weight_decay, one.batch_size) == ("users", config.weight_decay, 0)
+    assert one == one_prototype_per_user(one)
+    assert one == one_prototype_per_user(
+        preset("paper", "A", fit={"weighting": "users", "batch_size": 0, "learning_rate": 0.1})[1]
+    )
 
 
 @pytest.mark.parametrize(
