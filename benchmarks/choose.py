@@ -29,7 +29,11 @@ from pipeline.knobs import PrepareSimulated
 
 PERSONAS = ["art", "literature", "math", "music", "science", "sports"]
 GROUPS = range(1, 7)
-SEEDS = range(10)
+SEEDS = range(10, 20)  # 0 to 9 judged the rule once, before errors had a least size: see pal.choose.decide
+FIRST = (
+    "on seeds 0 to 9, with the error of the best K alone and no least size of it, choose-k found K* in "
+    "ten of ten, but for Persona with K* = 1 (eight), 2 and 3 (nine)"
+)
 LEVEL = 0.05
 HOMOGENEOUS = 400
 POWER_SEEDS = 30
@@ -57,7 +61,10 @@ def measure() -> Section:
             power(name, *case, [p for (_, *at, _, _, _), p in tests.items() if tuple(at) == case])
             for case in POWER
         ]
-    about = {"seeds": f"{len(SEEDS)} (choose-k), {HOMOGENEOUS} (level), {POWER_SEEDS} (power)"}
+    about = {
+        "seeds": f"{SEEDS[0]} to {SEEDS[-1]} (choose-k), {HOMOGENEOUS} (level), {POWER_SEEDS} (power)",
+        "before": FIRST,
+    }
     return Section("How many prototypes, and whether there is plurality at all", about, rows)
 
 

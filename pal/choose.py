@@ -70,7 +70,7 @@ class Candidate:
     Args:
         K: Prototypes.
         accuracy: Mean over users of the accuracy on their held-out comparisons.
-        standard_error: Of that mean, over users.
+        standard_error: Of that mean; see `decide`.
         sufficient: Whether that accuracy is within one standard error of the best candidate's.
     """
 
@@ -233,9 +233,10 @@ def decide(
 ) -> Choice:
     """Apply the one-standard-error rule: the smallest K within one standard error of the best.
 
-    The error is that of the best K's own accuracy over users, as Breiman et al. have it. That of the
-    difference between two K, which the same users judge, is smaller and would suit a test of one K against
-    one other; here the best is the best of many, and takes with it whatever chance gave it.
+    The error is that of an accuracy over users, the larger of the two that are compared. That of their
+    difference, which the same users judge, is smaller and would suit a test of one K against one other; here
+    the best is the best of many, and takes with it whatever chance gave it. No error is below what so many
+    answers can tell: where two of 1,800 are judged wrong, or none, their spread over users says nothing.
 
     Args:
         tried: The candidates, ascending.
@@ -246,16 +247,21 @@ def decide(
     accuracy = np.stack([right[K] for K in tried])[:, asked] / total[asked]
     mean = accuracy.mean(1)
     best = int(mean.argmax())  # of equals the smallest
-    errors = _standard_errors(accuracy)
-    enough = mean >= mean[best] - errors[best]
+    errors = _standard_errors(accuracy, int(total.sum()))
+    enough = mean >= mean[best] - np.maximum(errors, errors[best])
     rows = [Candidate(K, float(mean[i]), float(errors[i]), bool(enough[i])) for i, K in enumerate(tried)]
     chosen = next(row.K for row in rows if row.sufficient)
     return Choice(chosen, rows, int(asked.sum()), int(total.sum()))
 
 
-def _standard_errors(values: Float[np.ndarray, "candidates users"]) -> Float[np.ndarray, " candidates"]:
-    n = values.shape[1]
-    return values.std(1, ddof=1) / np.sqrt(n) if n > 1 else np.zeros(len(values))
+def _standard_errors(
+    accuracy: Float[np.ndarray, "candidates users"], n: int
+) -> Float[np.ndarray, " candidates"]:
+    """Over users, and at least that of n answers and two right and two wrong ones (Agresti and Coull)."""
+    users = accuracy.shape[1]
+    spread = accuracy.std(1, ddof=1) / np.sqrt(users) if users > 1 else np.zeros(len(accuracy))
+    share = (accuracy.mean(1) * n + 2) / (n + 4)
+    return np.maximum(spread, np.sqrt(share * (1 - share) / (n + 4)))
 
 
 def _check(tried: list[int], comparisons: Comparisons, n_users: int, user_folds: int) -> None:

@@ -12,24 +12,34 @@ ONE = FitConfig(objective="mixture", grid_points=0, epochs=80, learning_rate=0.1
 
 
 def test_the_smallest_candidate_within_one_standard_error_of_the_best_is_chosen():
-    """Two users, ten comparisons each. K = 3 is best: 9 and 10 right, 95 %, deviations of 5 points.
+    """Two users, 1,000 comparisons each. K = 3 is best: 900 and 1,000 right, 95 %, deviations of 5 points.
 
-    Its standard error is sqrt((25 + 25) / 1) / sqrt(2) = 5 points. K = 2 at 90 % is within 5 points, K = 1 at
-    85 % is not.
+    Its standard error is sqrt((25 + 25) / 1) / sqrt(2) = 5 points, and so is that of K = 2, whose 90 % are
+    just within; K = 1, with an error of 4 points, lacks 10.
     """
-    right = {1: np.array([8.0, 9.0]), 2: np.array([8.0, 10.0]), 3: np.array([9.0, 10.0])}
-    choice = decide([1, 2, 3], right, np.array([10, 10]))
+    right = {1: np.array([810.0, 890.0]), 2: np.array([850.0, 951.0]), 3: np.array([900.0, 1000.0])}
+    choice = decide([1, 2, 3], right, np.array([1000, 1000]))
     assert choice.K == 2
-    assert [row.accuracy for row in choice.candidates] == pytest.approx([0.85, 0.9, 0.95])
+    assert [row.accuracy for row in choice.candidates] == pytest.approx([0.85, 0.9005, 0.95])
     assert choice.candidates[2].standard_error == pytest.approx(0.05)
     assert [row.sufficient for row in choice.candidates] == [False, True, True]
-    assert (choice.n_users, choice.n_comparisons) == (2, 20)
+    assert (choice.n_users, choice.n_comparisons) == (2, 2000)
 
 
 def test_of_equals_the_smallest_is_chosen_and_users_without_comparisons_do_not_count():
+    """Ten right of twenty, both users alike: no spread, but (10 + 2) / 24 has an error of sqrt(0.25 / 24)."""
     right = dict.fromkeys([1, 4], np.array([5.0, 0.0, 5.0]))
     choice = decide([1, 4], right, np.array([10, 0, 10]))
-    assert (choice.K, choice.n_users, choice.candidates[0].standard_error) == (1, 2, 0.0)
+    assert (choice.K, choice.n_users) == (1, 2)
+    assert choice.candidates[0].standard_error == pytest.approx((0.25 / 24) ** 0.5)
+
+
+def test_two_answers_more_or_fewer_among_hundreds_decide_nothing():
+    """Three wrong of 1,800 against one: the error of the three is at least sqrt(5) answers."""
+    wrong = {1: 3, 2: 1, 3: 0}
+    right = {K: np.array([60.0 - (user < count) for user in range(30)]) for K, count in wrong.items()}
+    assert decide([1, 2], right, np.full(30, 60)).K == 1
+    assert decide([1, 2, 3], right, np.full(30, 60)).K == 2
 
 
 def test_two_groups_ask_for_two_prototypes(toy):
