@@ -11,10 +11,10 @@ from pal.fit import read_blocks
 from pal.saved import SavedModel
 from pipeline import asking
 from pipeline.baselines import Margins
+from pipeline.groups import group_weights
 from pipeline.knobs import Evaluate
 from pipeline.locating import drawn_shots, locate
 from pipeline.study import Study
-from pipeline.train import group_weights
 
 if TYPE_CHECKING:
     import polars as pl

@@ -19,6 +19,7 @@ from pipeline import choose_k, layout, manifest, params, progress, study
 from pipeline.devices import pick
 from pipeline.errors import PipelineError
 from pipeline.files import new_folder, write_csv
+from pipeline.groups import group_weights
 from pipeline.study import Study
 
 CONTROLS = ("k1", "oracle")
@@ -85,17 +86,6 @@ def control_weights(data: Study, name: str) -> torch.Tensor | None:
     if name == "k1":
         return torch.ones(data.n_users("seen"), 1)
     return group_weights(data, "seen")
-
-
-def group_weights(data: Study, users: str) -> torch.Tensor | None:
-    """One prototype per true group: each user at the own group's; None where groups are not known."""
-    if data.groups is None:
-        return None
-    names = sorted(set(data.groups["seen"]))
-    rows = [names.index(group) if group in names else -1 for group in data.groups[users]]
-    if any(row < 0 for row in rows):
-        return None
-    return torch.eye(len(names))[torch.tensor(rows, dtype=torch.long)]
 
 
 def _fit(

@@ -132,18 +132,6 @@ def test_a_failed_fit_leaves_the_old_models(small, monkeypatch):
     assert {path.name for path in Path("data/models").iterdir()} == {"simulated", "own"}
 
 
-def test_weights_of_the_true_groups_are_unit_vectors_in_the_order_of_names():
-    data = SimpleNamespace(groups={"seen": ["b", "a", "b"], "unseen": ["a"]})
-    assert train.group_weights(data, "seen").tolist() == [[0, 1], [1, 0], [0, 1]]
-    assert train.group_weights(data, "unseen").tolist() == [[1, 0]]
-
-
-def test_without_groups_or_with_a_group_never_seen_there_is_no_oracle():
-    assert train.group_weights(SimpleNamespace(groups=None), "seen") is None
-    data = SimpleNamespace(groups={"seen": ["a"], "unseen": ["b"]})
-    assert train.group_weights(data, "unseen") is None
-
-
 def test_one_prototype_gives_everyone_all_its_weight():
     data = SimpleNamespace(n_users=lambda users: 3)
     assert torch.equal(train.control_weights(data, "k1"), torch.ones(3, 1))
