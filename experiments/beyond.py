@@ -22,10 +22,13 @@ DASHES = [[1, 0], [7, 3], [2, 2], [9, 3, 2, 3]]
 
 def read() -> dict[str, Any]:
     """What the page shows; `found` is false where the benchmark has not run."""
-    rows: list[Row] = []
+    kept: dict[str, Any] = {}
     if RESULTS.is_file():
-        rows = json.loads(RESULTS.read_text(encoding="utf-8")).get("choose", {}).get("rows", [])
-    return {"found": bool(rows), "hits": hits(rows), "level": level(rows), "charts": charts(rows)}
+        kept = json.loads(RESULTS.read_text(encoding="utf-8")).get("choose", {})
+    rows: list[Row] = kept.get("rows", [])
+    before = kept.get("about", {}).get("before", "")
+    shown = {"hits": hits(rows), "level": level(rows), "charts": charts(rows)}
+    return {"found": bool(rows), "before": before, **shown}
 
 
 def hits(rows: list[Row]) -> list[Row]:

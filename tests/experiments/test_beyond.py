@@ -60,8 +60,11 @@ def test_the_page_shows_it_and_without_it_says_how_to_make_it(tmp_path, monkeypa
     assert not nothing["found"]
     assert "<code>python -m benchmarks choose</code>" in page.render([], beyond=nothing)
     beyond.RESULTS.parent.mkdir()
-    beyond.RESULTS.write_text(json.dumps({"choose": {"rows": ROWS}}), encoding="utf-8")
+    beyond.RESULTS.write_text(
+        json.dumps({"choose": {"rows": ROWS, "about": {"before": "nine"}}}), encoding="utf-8"
+    )
     html = page.render([], beyond=beyond.read())
     assert "in 400 simulations with one group" in html
     assert '<td class="number">8</td><td>3, 1</td>' in html
+    assert "An earlier run: nine." in html
     assert html.count('id="chart-beyond-') == 2
