@@ -236,4 +236,4 @@ def plane(rows: list[Row], K: int) -> Spec:
             shape=alt.Shape("which:N", scale=alt.Scale(domain=names, range=shapes), legend=legend),
         ),
     )
-    return spec(chart.properties(width=250, height=250), f"True and found ideal points at K = {K}")
+    return spec(chart.properties(width=195, height=195), f"True and found ideal points at K = {K}")

@@ -28,10 +28,10 @@ def part(name: str, entry: Entry, found: Findings) -> dict[str, Any]:
     drawn = figures.drawn(entry, found.rows, found.about.get("bounds"))
     for preset, setting in dict.fromkeys((p["preset"], p.get("setting")) for p in found.pictures):
         here = [p for p in found.pictures if (p["preset"], p.get("setting")) == (preset, setting)]
-        for K in dict.fromkeys(p["K"] for p in here):
+        for n, K in enumerate(dict.fromkeys(p["K"] for p in here)):
             r2 = next(p["r2"] for p in here if p["K"] == K and "r2" in p)
-            title = f"preset {preset}, {setting}, K = {K}: {100 * r2:.0f} % recovered"
-            drawn.append({"title": title, "chart": figures.plane(here, K)})
+            title = f"{preset}, {setting}, K = {K}: {abs(round(100 * r2))} % recovered"
+            drawn.append({"title": title, "chart": figures.plane(here, K), "new_row": n == 0})
     line = ledger.line(name, entry, found)
     return {
         **line,
@@ -60,7 +60,7 @@ def render(parts: list[dict[str, Any]], *, beyond: dict[str, Any] | None = None,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"script_json": script_json, "cell": cell, "number": number}
+    environment.filters |= {"script_json": script_json, "cell": cell, "number": number, "ends": ends}
     scripts = [BOOT, _vega(), DRAW]
     return environment.get_template(TEMPLATE.name).render(
         parts=parts,
@@ -87,3 +87,9 @@ def number(value: float | int | None) -> str:
     if value is None:
         return "\u2013"
     return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.2f}"
+
+
+def ends(row: dict[str, Any]) -> str:
+    """A row's interval in words: 82.7\u201387.1, but -1.3 to 0.2, where a minus would stand by the dash."""
+    low, high = (f"{row[end]:z.1f}" for end in ("low", "high"))
+    return f"{low} to {high}" if "-" in low + high else f"{low}\u2013{high}"

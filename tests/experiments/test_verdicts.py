@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments import intervals, verdicts
+from experiments import intervals, page, verdicts
 from experiments.entries import Claim, Published
 from experiments.measure import Arm, summary
 from pal.accuracy import Judged
@@ -199,3 +199,9 @@ def test_a_similarity_which_no_preset_changes_is_held_to_its_number_once():
         for what in ("similarity_test", "test")
     }
     assert count == {"similarity_test": 1, "test": 2}
+
+
+def test_an_interval_is_written_without_a_minus_zero_and_without_a_minus_beside_a_dash():
+    assert page.ends({"low": 82.69, "high": 87.13}) == "82.7\u201387.1"
+    assert page.ends({"low": -0.01, "high": 0.04}) == "0.0\u20130.0"
+    assert page.ends({"low": -1.35, "high": 1.84}) == "-1.4 to 1.8"
