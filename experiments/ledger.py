@@ -41,12 +41,22 @@ def line(name: str, entry: Entry, found: Findings) -> dict[str, Any]:
         return {**about, "state": found.about["not_run"], "numbers": numbers, "claims": claims}
     if entry.run.kind == "accuracy":
         numbers = [row for number in paper.published for row in verdicts.published(number, found.rows)]
-        claims = [row for said in paper.claims for row in verdicts.claim(said, found.arms)]
+        claims = [row for said in paper.claims for row in _claim(name, said, found)]
     else:
         numbers, claims = [_count(number, found) for number in paper.published], []
     about |= {"scale": found.about["scale"], "seeds": found.about["seeds"]}
     bounds = found.about.get("bounds", [])
     return {**about, "state": "run", "numbers": numbers, "claims": claims, "bounds": bounds}
+
+
+def _claim(name: str, said: entries.Claim, found: Findings) -> list[dict[str, Any]]:
+    """A claim's verdicts; where users' answers are not here, as in a new clone, those found when they were."""
+    if found.arms or not found.rows:
+        return verdicts.claim(said, found.arms)
+    about = {"entry": name, "kind": "claim", "says": said.says, "place": said.place}
+    known = [row for row in running.rows_of(LEDGER) if about.items() <= row.items()]
+    kept = [{key: value for key, value in row.items() if key not in ("entry", "kind")} for row in known]
+    return kept or [{"says": said.says, "place": said.place, "verdict": verdicts.NOT_HERE}]
 
 
 def _not_run(number: entries.Published) -> dict[str, Any]:

@@ -17,6 +17,7 @@ Row = dict[str, Any]
 REPRODUCED, BETTER, WORSE = "reproduced", "better", "worse"
 BESIDE = "no verdict: a variant"
 UNDECIDED = "undecided"
+NOT_HERE = "not judged: users' answers are not here"
 HOLDS_NOT, NOT_RUN, NO_NUMBER, NOT_OURS = "not reproduced", "not run", "no number given", "not repeated here"
 
 

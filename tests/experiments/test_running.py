@@ -184,7 +184,7 @@ def test_every_entry_stands_in_the_ledger_and_on_the_page_even_when_nothing_ran(
     assert "https://" not in html.split("<script", 1)[0].replace("https://arxiv.org/abs/2406.08469", "")
 
 
-def test_a_run_is_measured_judged_and_drawn(folder, monkeypatch):
+def test_a_run_is_measured_judged_and_drawn_and_a_new_clone_keeps_what_was_found(folder, monkeypatch):
     entry = entries.load().entries["simulated-13"]
     tiny = entry.model_copy(
         update={"run": TINY.model_copy(update={"grid": {"K": [1, 2, 3]}, "read": ["seen", "recovered"]})}
@@ -201,6 +201,16 @@ def test_a_run_is_measured_judged_and_drawn(folder, monkeypatch):
     charts = page.part("simulated-13", tiny, running.read("simulated-13", tiny))["charts"]
     assert len(charts) == 1 + 3  # accuracy over K, and the plane at each K
     page.main()
+
+    before = (folder / ledger.LEDGER).read_bytes()
+    (folder / running.DATA / "simulated-13.parquet").unlink()  # as in a new clone, which has metrics alone
+    ledger.main()
+    assert (folder / ledger.LEDGER).read_bytes() == before
+    page.main()
+    (folder / ledger.LEDGER).unlink()
+    ledger.main()
+    said = [row["verdict"] for row in running.rows_of(folder / ledger.LEDGER) if row["kind"] == "claim"]
+    assert said == ["not judged: users' answers are not here"]
 
 
 def test_a_figure_shows_the_texts_points_on_ours():
