@@ -50,7 +50,7 @@ def line(name: str, entry: Entry, found: Findings) -> dict[str, Any]:
 
 
 def _claim(name: str, said: entries.Claim, found: Findings) -> list[dict[str, Any]]:
-    """A claim's verdicts; where users' answers are not here, as in a new clone, those found when they were."""
+    """A claim's verdicts; those found before where users' answers are not here, as in a new clone."""
     if found.arms or not found.rows:
         return verdicts.claim(said, found.arms)
     about = {"entry": name, "kind": "claim", "says": said.says, "place": said.place}
