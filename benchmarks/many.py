@@ -25,7 +25,8 @@ from pal.many import Job, fit_many
 
 SEEDS, WIDTH, ROUNDS = range(5), 384, 2
 KS, STEPS = range(1, 7), 20
-LARGE_KS, LARGE_STEPS, RUN, CORES = (1, 4, 8), (10, 40), 300, 2
+# Of the large grid an epoch is 30 steps, and runs are whole epochs.
+LARGE_KS, LARGE_STEPS, RUN, CORES = (1, 4, 8), (30, 90), 300, 2
 
 
 def measure(*, seeds: range = SEEDS, ks: range = KS, users: int = 100, answers: int = 100) -> Section:
