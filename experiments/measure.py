@@ -131,9 +131,13 @@ def _cell(entry: Run, cell: Place, source: str, part: tuple[int, int] = (0, 1)) 
     pictures: list[dict[str, Any]] = []
     every = [(preset, place) for preset in entry.presets for place in study.fits(entry, preset, cell)]
     mine = every[part[0] :: part[1]]
+    bounded: set[Any] = set()
     for preset in entry.presets:
         for fitted_cell in _by_answers([place for name, place in mine if name == preset]):
-            for arm, picture in _fitted(entry, cell, fitted_cell, preset, drawn, others):
+            answers = fitted_cell[0].get("train_pairs")
+            best = answers not in bounded  # once a study, whichever preset comes to it first
+            bounded.add(answers)
+            for arm, picture in _fitted(entry, cell, fitted_cell, preset, drawn, others, bounded=best):
                 known = arms.setdefault(repr(arm.at), Arm(arm.at, []))
                 known.judged.extend(arm.judged)
                 pictures += picture
@@ -155,11 +159,12 @@ def _fitted(
     preset: str,
     drawn: list[study.Drawn],
     others: list[study.Drawn],
+    *,
+    bounded: bool,
 ) -> list[tuple[Arm, list[dict[str, Any]]]]:
     """Fit some cells of one study for every seed at once, and judge them."""
     most = study.most_answers(entry, preset, each[0])
     data = [study.first_answers(one.data, most) for one in drawn]
-    first = preset == entry.presets[0]
     places = [(place, n) for place in each for n in range(len(data))]
     tasks = []
     for place, n in places:
@@ -171,10 +176,10 @@ def _fitted(
         picture = []
         if "recovered" in entry.read and n == 0 and "-" not in preset:  # variants are not drawn
             picture = [{**at, **point} for point in recovery(fitted, drawn[n])]
-        bounded = drawn[n].bound is not None and first and place == each[0]
+        best = bounded and drawn[n].bound is not None and place == each[0]
         if entry.tested_on:
             task, fitted = _for_others(task, fitted, others[n])
-        for arm in _judge(entry, task, fitted, others[n], at, bounded=bounded):
+        for arm in _judge(entry, task, fitted, others[n], at, bounded=best):
             found.append((arm, picture))
             picture = []
     return found
