@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 class PalError(ValueError):
-    """An input that cannot be used; its message is one sentence: what, where, what was given, what is allowed.
+    """An input that cannot be used; the message is one sentence: what, where, what was got, what is allowed.
 
     Args:
         message: The sentence.
