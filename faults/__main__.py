@@ -16,7 +16,6 @@ NAMES = (
     "fuzz",  # structured nonsense for parameters, tables, ids, texts and headers
     "malice",  # files made to hurt
     "together",  # several at once on one store; locks, clocks, read-only stores
-    "hub",  # a hub that cuts, lies and stalls
     "workers",  # a worker of a cluster killed; a rank that never comes
 )
 
