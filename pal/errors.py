@@ -2,7 +2,7 @@
 
 
 class PalError(ValueError):
-    """A user's mistake, as one sentence: what is wrong and where, what was given, what is allowed, what to do.
+    """A user's mistake as one sentence: what is wrong and where, what was given, what is allowed.
 
     Args:
         message: The sentence.
