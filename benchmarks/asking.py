@@ -17,18 +17,18 @@ from torch import Tensor
 from benchmarks.persona import Case, known_answers, prepared
 from benchmarks.studies import SEEDS, draw, in_parallel, real_persona
 from benchmarks.table import Row, Section, show
-from pal.accuracy import Judged, bootstrap_interval
-from pal.ask import chances
 from pal.comparisons import Questions
-from pal.fit import fit
-from pal.interviews import interview
-from pal.saved import SavedModel
-from pipeline import asking
-from pipeline.answers import margins_by
-from pipeline.locating import locate
+from pal.evaluation.accuracy import Judged, bootstrap_interval
+from pal.fitting.fit import fit
+from pal.serving.saved import SavedModel
+from pal.users.ask import chances
+from pal.users.interviews import interview
+from pipeline.evaluation import asking
+from pipeline.evaluation.answers import margins_by
+from pipeline.evaluation.locating import locate
 from pipeline.params import Params
+from pipeline.storage.tables import text_id
 from pipeline.study import Study
-from pipeline.tables import text_id
 
 CASE = Case(6, 100, 100, (6,), unseen_users_per_group=100, val_pairs=5)
 MOST = 10

@@ -25,14 +25,14 @@ from torch import Tensor
 from benchmarks.persona import Case, known_answers, prepared
 from benchmarks.studies import SEEDS, draw, in_parallel, real_persona
 from benchmarks.table import Row, Section, show
-from pal.accuracy import Judged, bootstrap_interval
 from pal.comparisons import Questions
-from pal.fit import fit
-from pal.model import RewardModel
-from pipeline.locating import places_in_user
+from pal.evaluation.accuracy import Judged, bootstrap_interval
+from pal.fitting.fit import fit
+from pal.serving.model import RewardModel
+from pipeline.evaluation.locating import places_in_user
 from pipeline.params import Params
+from pipeline.storage.tables import text_id
 from pipeline.study import Study
-from pipeline.tables import text_id
 
 CANDIDATES, SETS, SHOTS, USERS = 16, 50, 20, 100
 GROUPS = (2, 3, 4, 5, 6)

@@ -19,17 +19,17 @@ import torch
 
 from benchmarks.studies import draw, in_parallel, real_persona, values
 from benchmarks.table import Row, Section, show
-from pal.choose import choose_k, one_prototype_per_user
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset
-from pal.fit import fit
-from pal.plurality import plurality_test
+from pal.evaluation.choose import choose_k, one_prototype_per_user
+from pal.evaluation.plurality import plurality_test
+from pal.fitting.fit import fit
 from pipeline.datasets import simulated
 from pipeline.knobs import PrepareSimulated
 
 PERSONAS = ["art", "literature", "math", "music", "science", "sports"]
 GROUPS = range(1, 7)
-SEEDS = range(10, 20)  # 0 to 9 judged the rule once, before errors had a least size: see pal.choose.decide
+SEEDS = range(10, 20)  # 0 to 9 judged the rule once, before errors had a least size: see choose.decide
 FIRST = (
     "on seeds 0 to 9, with the error of the best K alone and no least size of it, choose-k found K* in "
     "ten of ten, but for Persona with K* = 1 (eight), 2 and 3 (nine)"

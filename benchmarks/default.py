@@ -14,8 +14,9 @@ import yaml
 
 from benchmarks.studies import ROOT, SEEDS, in_parallel, values
 from benchmarks.table import Row, Section, show
-from pipeline import download, encode, evaluate, layout, prepare, recolour, split, train
+from pipeline import paths
 from pipeline.results import flatten
+from pipeline.stages import download, encode, evaluate, prepare, recolour, split, train
 
 # What is to be reached, in per cent, by data set and metric.
 REACH = {
@@ -44,15 +45,15 @@ def run(dataset: str, seed: int) -> dict[str, float]:
     """Run all stages on one data set in a folder of their own; the headline metrics."""
     given = values(dataset, seed, **_sample(dataset))
     with tempfile.TemporaryDirectory() as folder, chdir(folder), redirect_stdout(StringIO()):
-        layout.PARAMS.write_text(yaml.safe_dump(given.model_dump(mode="json")), encoding="utf-8")
+        paths.PARAMS.write_text(yaml.safe_dump(given.model_dump(mode="json")), encoding="utf-8")
         for stage in (download, prepare, recolour, split, encode, train, evaluate):
             stage.main(dataset)
-        return dict(flatten(json.loads(layout.metrics(dataset).read_text(encoding="utf-8"))))
+        return dict(flatten(json.loads(paths.metrics(dataset).read_text(encoding="utf-8"))))
 
 
 def _sample(dataset: str) -> dict[str, str]:
     """The sample lies in the repository, which the stages are run outside of."""
-    return {"source": str(ROOT / layout.SAMPLES / "persona")} if dataset == "persona" else {}
+    return {"source": str(ROOT / paths.SAMPLES / "persona")} if dataset == "persona" else {}
 
 
 if __name__ == "__main__":

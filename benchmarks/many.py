@@ -20,8 +20,8 @@ import torch
 from benchmarks.table import Row, Section, show
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig, preset
-from pal.fit import Fitted, fit, margins
-from pal.many import Job, fit_many
+from pal.fitting.fit import Fitted, fit, margins
+from pal.fitting.many import Job, fit_many
 
 SEEDS, WIDTH, ROUNDS = range(5), 384, 2
 KS, STEPS = range(1, 7), 20

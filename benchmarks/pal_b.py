@@ -32,9 +32,9 @@ from benchmarks.studies import ROOT
 from benchmarks.table import Row, Section, show
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig, preset
-from pal.fit import _optimiser, fit
-from pal.heads import make_head
-from pal.objectives import FixedWeights, Objective
+from pal.fitting.fit import fit, make_optimiser
+from pal.fitting.objectives import FixedWeights, Objective
+from pal.models.heads import make_head
 
 WIDTH, BATCH, PAIRS, PROMPTS, USERS = 1024, 16_384, 959_040, 59_940, 5_000
 MIXED = (8_000, 40_000)  # prompts and images of the harder set
@@ -183,11 +183,11 @@ def _objective(work: Work, config: FitConfig) -> Objective:
 
 
 def _step(work: Work, batch: Comparisons, dropout: float) -> Callable[[], None]:
-    """One step as `pal.fit` takes it."""
+    """One step as `pal.fitting.fit` takes it."""
     shape, config = _configs(work.shuffle, dropout)
     objective = _objective(work, config)
     head = make_head(shape, prompt_dim=WIDTH, response_dim=WIDTH).train()
-    optimiser = _optimiser(head, objective, config)
+    optimiser = make_optimiser(head, objective, config)
 
     def step() -> None:
         loss = objective.loss(head, batch, 0.5)

@@ -18,14 +18,15 @@ from torch import Tensor
 
 from benchmarks.studies import SEEDS, draw, in_parallel, real_persona, values
 from benchmarks.table import Row, Section, show
-from pal.fit import fit
-from pal.model import RewardModel
-from pipeline import bounds, layout
-from pipeline.bounds import accuracy_bound, is_yes
+from pal.fitting.fit import fit
+from pal.serving.model import RewardModel
+from pipeline import paths
 from pipeline.datasets import persona
-from pipeline.headline import find
-from pipeline.judging import judge
-from pipeline.locating import places_in_user
+from pipeline.evaluation import bounds
+from pipeline.evaluation.bounds import accuracy_bound, is_yes
+from pipeline.evaluation.headline import find
+from pipeline.evaluation.judging import judge
+from pipeline.evaluation.locating import places_in_user
 from pipeline.params import Params
 from pipeline.study import Study
 
@@ -152,7 +153,7 @@ def known_answers(data: Study, given: Params) -> Bool[Tensor, "groups items"]:
     """Whether a user of each persona says yes to each item."""
     knobs = given.prepare.persona
     files = [f"interest-in-{name}.jsonl" for name in knobs.personas]
-    folder = layout.Path(given.source.persona)
+    folder = paths.Path(given.source.persona)
     statements = [s for file in files for s in persona.read(file, folder / file)]
     return bounds.known_answers(data, statements, knobs.personas, knobs.prompt)
 

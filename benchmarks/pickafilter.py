@@ -22,11 +22,12 @@ import yaml
 
 from benchmarks.studies import ROOT, SEEDS, in_parallel, values
 from benchmarks.table import Row, Section, show
-from pal.fit import margins
-from pal.model import RewardModel
-from pipeline import download, encode, evaluate, layout, prepare, recolour, split, study, train
+from pal.fitting.fit import margins
+from pal.serving.model import RewardModel
+from pipeline import paths, study
 from pipeline.datasets.drawn import drawings, scenes
-from pipeline.files import read_json
+from pipeline.stages import download, encode, evaluate, prepare, recolour, split, train
+from pipeline.storage.files import read_json
 
 DEFECTS = ("blurred", "noisy", "faded", "blocky")
 PEOPLE = scenes.Crowd(60, (60, 80), 6, 20)
@@ -84,7 +85,7 @@ def run(kind: str, beta: float, seed: int) -> Figures:
     with tempfile.TemporaryDirectory() as folder, chdir(folder), redirect_stdout(StringIO()):
         Path("pictures").mkdir()
         (scenes.write if kind == "drawn" else _write_photographs)(Path("pictures"), seed)
-        layout.PARAMS.write_text(yaml.safe_dump(given), encoding="utf-8")
+        paths.PARAMS.write_text(yaml.safe_dump(given), encoding="utf-8")
         for stage in (download, prepare, recolour, split, encode, train, evaluate):
             stage.main("pickafilter")
         return _figures()
@@ -94,7 +95,7 @@ def _figures() -> Figures:
     data = study.load("pickafilter")
     found: Figures = {}
     for name in ("model", "k1"):
-        model = RewardModel.load(layout.models("pickafilter") / name)
+        model = RewardModel.load(paths.models("pickafilter") / name)
         for part, pairs in {
             "seen": data.select("seen", "test"),
             "untouched": data.select("seen", "test", filtered=None),
@@ -108,7 +109,7 @@ def _figures() -> Figures:
         seen = found[f"seen.{name}"] * found["seen.n"]
         plain = found[f"untouched.{name}"] * found["untouched.n"] if found["untouched.n"] else 0.0
         found[f"filtered.{name}"] = (seen - plain) / rest if rest else float("nan")
-    metrics = read_json(layout.metrics("pickafilter"), "evaluate@pickafilter")
+    metrics = read_json(paths.metrics("pickafilter"), "evaluate@pickafilter")
     return found | {"unseen.10": 100 * metrics["unseen"]["few_shot"]["10"]["accuracy"]}
 
 

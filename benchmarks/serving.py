@@ -25,12 +25,12 @@ from torch.nn import functional
 from benchmarks.rounds import Timed, peak, timed
 from benchmarks.studies import ROOT
 from benchmarks.table import Row, Section, show
-from pal.adapt import MAX_POINTS, Prior
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset
-from pal.heads import make_head
-from pal.model import RewardModel
-from pal.preferences import Preferences
+from pal.models.heads import make_head
+from pal.serving.model import RewardModel
+from pal.serving.preferences import Preferences
+from pal.users.adapt import MAX_POINTS, Prior
 
 PEAK = 85.0  # GFLOP/s of float32 products a core, from which on times are judged
 DIM, ROWS, RUN = 384, 1_000_000, 16

@@ -9,10 +9,10 @@ from statistics import fmean
 
 from benchmarks.studies import SEEDS, draw, in_parallel, values
 from benchmarks.table import Row, Section, show
-from pal.fit import fit
-from pal.model import RewardModel
-from pipeline.headline import find
-from pipeline.judging import judge
+from pal.fitting.fit import fit
+from pal.serving.model import RewardModel
+from pipeline.evaluation.headline import find
+from pipeline.evaluation.judging import judge
 
 SETTINGS = ("mixture", "partition")
 # Width of the items, preset, options of the head, and what to reach (None: for comparison).

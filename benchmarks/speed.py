@@ -1,7 +1,7 @@
 """How fast heads are fitted and users located, on one thread, the encoder's embeddings given.
 
 The task is Persona at K*=K=3, 300 users, 100 queries each, embeddings 384 wide, model B, latent 16, dropout
-0.3, objective `pal`. Measured: seconds of `pal.fit.fit`, everything in it, with settings whose accuracy on
+0.3, objective `pal`. Measured: seconds of `fit`, everything in it, with settings whose accuracy on
 held-out test pairs is at least 99 % at every seed; comparisons a second from the first epoch's end to the
 last's; seconds of `solve_weights` for 10,000 unseen users of 20 comparisons each.
 
@@ -20,8 +20,8 @@ from benchmarks.studies import ROOT, SEEDS, draw, real_persona, values
 from benchmarks.table import Row, Section, show
 from pal.comparisons import Comparisons
 from pal.config import preset
-from pal.fit import Fitted, fit, margins, read_blocks
-from pal.simplex import solve_weights
+from pal.fitting.fit import Fitted, fit, margins, read_blocks
+from pal.users.simplex import solve_weights
 from pipeline.study import Study
 
 PEAK = 85.0  # GFLOP/s of float32 products, from which on throughput is judged

@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.rounds import in_turns, peak
 from benchmarks.table import Row, Section, show
-from pipeline import shards
+from pipeline.storage import shards
 
 SHAPES = ((100_000, 384, "float32"), (75_000, 1_024, "float16"))  # vectors, their width, as stored
 REACH = {"write": 0.3, "read": 0.7}  # times npy's throughput

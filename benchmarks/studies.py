@@ -16,8 +16,9 @@ from typing import Any
 import torch
 import yaml
 
-from pipeline import download, encode, layout, params, prepare, recolour, split, study
+from pipeline import params, paths, study
 from pipeline.params import Params
+from pipeline.stages import download, encode, prepare, recolour, split
 from pipeline.study import Study
 
 ROOT = Path(__file__).parents[1]
@@ -54,7 +55,7 @@ def draw(dataset: str, given: Params) -> Study:
 def staged(dataset: str, given: dict[str, Any]) -> Iterator[None]:
     """Run the stages from download to encode in a folder of their own; the block runs inside it."""
     with tempfile.TemporaryDirectory() as folder, chdir(folder), redirect_stdout(StringIO()):
-        layout.PARAMS.write_text(yaml.safe_dump(given), encoding="utf-8")
+        paths.PARAMS.write_text(yaml.safe_dump(given), encoding="utf-8")
         for stage in (download, prepare, recolour, split, encode):
             stage.main(dataset)
         yield

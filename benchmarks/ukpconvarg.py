@@ -23,9 +23,10 @@ import yaml
 
 from benchmarks.studies import ROOT, SEEDS, in_parallel
 from benchmarks.table import Row, Section, show
-from pal.accuracy import Judged
-from pipeline import download, encode, evaluate, layout, params, prepare, recolour, split, study, train
-from pipeline.files import read_json
+from pal.evaluation.accuracy import Judged
+from pipeline import params, paths, study
+from pipeline.stages import download, encode, evaluate, prepare, recolour, split, train
+from pipeline.storage.files import read_json
 
 if TYPE_CHECKING:
     import polars as pl
@@ -103,7 +104,7 @@ def run(seed: int, *, encode_only: bool = False) -> Figures:
             stage.main("own")
         if encode_only:
             return {}
-        figures: Figures = dict(read_json(layout.prepared("own") / "manifest.json", "prepare@own")["counts"])
+        figures: Figures = dict(read_json(paths.prepared("own") / "manifest.json", "prepare@own")["counts"])
         figures |= _of_data(study.load("own"))
         for K in PROTOTYPES:
             _set(home, seed, K)
@@ -120,7 +121,7 @@ def _set(home: str, seed: int, K: int) -> None:
     given["datasets"], given["source"]["own"] = ["own"], str(Path(home) / "judgements.parquet")
     given["split"]["seed"] = given["train"]["seed"] = seed
     given["model"]["K"] = K
-    layout.PARAMS.write_text(yaml.safe_dump(given), encoding="utf-8")
+    paths.PARAMS.write_text(yaml.safe_dump(given), encoding="utf-8")
 
 
 def _of_data(data: "Study") -> Figures:
@@ -145,12 +146,12 @@ def longer_wins(data: "Study", users: str, items: str) -> float:
 def _of_model(K: int) -> Figures:
     """The model's accuracies, as evaluate wrote them, and the test of K prototypes against one."""
     figures: Figures = {}
-    with layout.plot("details", "own").open(encoding="utf-8", newline="") as file:
+    with paths.plot("details", "own").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             name = row["model"] if row["model"] != "model" else f"K={K}"
             shots = f" {row['shots']} shots" if row["shots"] else ""
             figures[f"{name} {row['users']} {row['items']}{shots}"] = 100 * float(row["accuracy"])
-    whole: dict[str, Any] = read_json(layout.evaluated("own") / "evaluated.json", "evaluate@own")
+    whole: dict[str, Any] = read_json(paths.evaluated("own") / "evaluated.json", "evaluate@own")
     for users in ("seen", "unseen"):
         p = whole["plurality"][users]["p"]
         if p is not None:

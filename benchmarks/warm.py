@@ -80,7 +80,8 @@ def _make(size: int) -> dict[str, float]:
     import numpy as np
     import pyarrow as pa
 
-    from pipeline import layout, tables
+    from pipeline import paths
+    from pipeline.storage import tables
 
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     values["encoder"]["own"] = "hashed-words"
@@ -96,13 +97,13 @@ def _make(size: int) -> dict[str, float]:
             "text": [texts[row] for _, row in ids],
         }
     )
-    tables.write_table(layout.recoloured("own") / tables.ITEMS, frame, tables.items_schema())
+    tables.write_table(paths.recoloured("own") / tables.ITEMS, frame, tables.items_schema())
     return {}
 
 
 def _run(what: str) -> dict[str, float]:
     from pal import encoders
-    from pipeline import encode
+    from pipeline.stages import encode
 
     encoders.describe, encoders.load = _describe, lambda described, device: _Checksums()
     start = time.perf_counter()

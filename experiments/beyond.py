@@ -9,7 +9,7 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
-from pipeline.charts import COLOURS, GREY, SHAPES, Row, Spec, spec
+from pipeline.report.charts import COLOURS, GREY, SHAPES, Row, Spec, spec
 
 RESULTS = Path("benchmarks/results.json")
 HITS = re.compile(r"(?P<name>.+), K\* = (?P<groups>\d+): seeds of ten in which choose-k finds it")

@@ -7,7 +7,7 @@ import torch
 from experiments import study
 from experiments.entries import Run
 from experiments.measure import Measured
-from pal.heads import make_head
+from pal.models.heads import make_head
 from pipeline.errors import PipelineError
 
 WIDTH = 768  # of all-mpnet-base-v2

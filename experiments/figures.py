@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.entries import Entry
 from experiments.verdicts import matches
-from pipeline.charts import COLOURS, GREY, INK, Row, Spec, spec
+from pipeline.report.charts import COLOURS, GREY, INK, Row, Spec, spec
 
 NAMES = {
     "groups": "K*",

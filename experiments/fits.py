@@ -1,4 +1,4 @@
-"""Many fits at once: through `pal.many` where the heads allow it, one after the other where not.
+"""Many fits at once: through `pal.fitting.many` where the heads allow it, one after the other where not.
 
 Studies that differ in their items alone are put side by side first, so that seeds share one computation.
 """
@@ -13,12 +13,12 @@ import torch
 
 from pal.comparisons import Comparisons, Embeddings, Questions
 from pal.config import FitConfig, HeadConfig
-from pal.fit import Fitted, fit
+from pal.fitting.fit import Fitted, fit
 from pipeline.devices import pick
 from pipeline.study import Study
 
 try:
-    from pal.many import Job, fit_many
+    from pal.fitting.many import Job, fit_many
 except ImportError:  # fits run one after the other then
     fit_many = None  # type: ignore[assignment]
 

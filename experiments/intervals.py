@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from pal.accuracy import Judged
+from pal.evaluation.accuracy import Judged
 
 RESAMPLES = 1000
 AT_ONCE = 1 << 24  # numbers of a table of draws

@@ -12,13 +12,13 @@ import torch
 from experiments import fits, intervals, study
 from experiments.entries import FITTED, Place, Run
 from experiments.recovery import recovery
-from pal.accuracy import Judged
-from pal.fit import Fitted
-from pal.saved import SavedModel
-from pipeline import baselines
-from pipeline.answers import Test
-from pipeline.headline import find
-from pipeline.judging import Results, judge
+from pal.evaluation.accuracy import Judged
+from pal.fitting.fit import Fitted
+from pal.serving.saved import SavedModel
+from pipeline.evaluation import baselines
+from pipeline.evaluation.answers import Test
+from pipeline.evaluation.headline import find
+from pipeline.evaluation.judging import Results, judge
 from pipeline.knobs import Evaluate
 
 # What can be read of a fit: users, model, and the marks by which `find` tells tests apart.

@@ -6,9 +6,9 @@ from typing import Any
 from experiments import beyond, entries, figures, ledger, running
 from experiments.entries import Entry
 from experiments.running import Findings
-from pipeline import charts, layout
-from pipeline.files import write_text
-from pipeline.report import BOOT, DRAW, _csp_hash, _vega, script_json
+from pipeline import paths
+from pipeline.stages.report import BOOT, DRAW, _csp_hash, _vega, charts, script_json
+from pipeline.storage.files import write_text
 
 PAGE = Path("data/paper/paper.html")
 TEMPLATE = Path(__file__).with_name("paper.html.j2")
@@ -19,7 +19,7 @@ def main() -> Path:
     """Write the page from what the entries left."""
     declared = entries.load()
     parts = [part(name, entry, running.read(name, entry)) for name, entry in declared.entries.items()]
-    write_text(PAGE, render(parts, beyond=beyond.read(), report=layout.REPORT.exists()))
+    write_text(PAGE, render(parts, beyond=beyond.read(), report=paths.REPORT.exists()))
     return PAGE
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pal.fit import Fitted
+from pal.fitting.fit import Fitted
 
 if TYPE_CHECKING:
     from experiments.study import Drawn

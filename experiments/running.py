@@ -12,9 +12,9 @@ from experiments import dry, entries, sources
 from experiments.counts import counted, parameters
 from experiments.entries import Entry
 from experiments.measure import BOUND, Arm, Measured, run, summary
-from pal.accuracy import Judged
+from pal.evaluation.accuracy import Judged
 from pipeline.errors import PipelineError
-from pipeline.files import new_file, write_text
+from pipeline.storage.files import new_file, write_text
 
 METRICS = Path("metrics/paper")
 DATA = Path("data/paper")

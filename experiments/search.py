@@ -13,9 +13,9 @@ import numpy as np
 from experiments import fits, intervals, running, study
 from experiments.entries import Run
 from experiments.sources import find, missing
-from pal.accuracy import Judged
 from pal.config import FitConfig, HeadConfig, preset
-from pal.fit import Fitted, margins
+from pal.evaluation.accuracy import Judged
+from pal.fitting.fit import Fitted, margins
 from pipeline.errors import PipelineError
 from pipeline.study import Study
 
@@ -138,7 +138,7 @@ def _configs(entry: Run, head: dict[str, Any], fit: dict[str, Any]) -> tuple[Hea
 
 def _judged(data: Study, head: HeadConfig, config: FitConfig, seed: int) -> Judged:
     """Fit with one half of the validation pairs, and judge the other."""
-    from pal.fit import fit
+    from pal.fitting.fit import fit
 
     val, n_users = data.select("seen", "val"), data.n_users("seen")
     first, second = (val[_every_other(val.user.numpy(), half)] for half in (0, 1))

@@ -5,7 +5,8 @@ from contextlib import chdir
 from pathlib import Path
 
 from experiments.entries import ROOT, Needs
-from pipeline import hashes, params
+from pipeline import params
+from pipeline.storage import hashes
 
 NAMES = {
     "nothing": "nothing but a seed",

@@ -17,10 +17,11 @@ from experiments.entries import DRAWN, FITTED, Place, Run
 from experiments.sources import first_version
 from pal.config import FitConfig, HeadConfig, preset
 from pal.errors import PalError
-from pipeline import account, bounds, layout, params, study
-from pipeline.bounds import Bound
+from pipeline import params, paths, study
 from pipeline.errors import PipelineError
-from pipeline.files import read_json
+from pipeline.evaluation import account, bounds
+from pipeline.evaluation.bounds import Bound
+from pipeline.storage.files import read_json
 from pipeline.study import Study
 
 PERSONAS = ["art", "literature", "math", "music", "science", "sports"]
@@ -78,7 +79,7 @@ def draw(run: Run, cell: Place, source: str, seed: int) -> Drawn:
         PipelineError: If a knob is unknown or not allowed, or the data cannot be had.
     """
     with redirect_stderr(StringIO()), staged(run.dataset, knobs(run, cell, source, seed)):
-        truth = layout.prepared(run.dataset) / "truth.json"
+        truth = paths.prepared(run.dataset) / "truth.json"
         data = study.load(run.dataset)
         return Drawn(
             data,

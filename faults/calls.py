@@ -257,8 +257,8 @@ def _old_table() -> None:
 
 
 def _write_table() -> Ended:
-    from pipeline import tables
     from pipeline.__main__ import main
+    from pipeline.storage import tables
 
     def write() -> None:
         from pipeline import __main__
@@ -285,7 +285,7 @@ def _model() -> None:
 
 
 def _score() -> Ended:
-    from pal.cli import main
+    from pal.cli.app import main
 
     return _ended(main, ["pal", "score", "data/models/own/model", "in.jsonl", "--out", "out.jsonl"])
 

@@ -113,9 +113,10 @@ def subjects() -> list[Subject]:
 
 
 def _shards(name: str, rows: int) -> Subject:
-    from pipeline import layout, manifest, shards
+    from pipeline import paths
+    from pipeline.storage import manifest, shards
 
-    folder = layout.embeddings(name) / "vector"
+    folder = paths.embeddings(name) / "vector"
     folder.mkdir(parents=True)
     made_by = shards.Embedder("toy", "w", "f", 32, "float32", "as it is")
     for number in range(2):
@@ -139,11 +140,12 @@ def _vectors(rows: int, seed: int) -> Any:
 def _tables() -> Subject:
     import polars as pl
 
-    from pipeline import layout, tables
-    from pipeline.files import read_json
-    from pipeline.manifest import NAME, write
+    from pipeline import paths
+    from pipeline.storage import tables
+    from pipeline.storage.files import read_json
+    from pipeline.storage.manifest import NAME, write
 
-    folder = layout.recoloured("own")
+    folder = paths.recoloured("own")
     texts = [f"a text, number {number}" for number in range(30)]
     items = tables.text_items(texts)
     rows = [
@@ -164,12 +166,10 @@ def _tables() -> Subject:
 def _store() -> Subject:
     import numpy as np
 
-    from pipeline import shards
-    from pipeline.embedding_store import EmbeddingStore
+    from pipeline.storage import shards
+    from pipeline.storage.embedding_store import EmbeddingStore
 
-    store = EmbeddingStore(
-        shards.Embedder("toy", "w", "f", 32, "float16", "x"), "cpu", ["pal/encoders/hashed.py"]
-    )
+    store = EmbeddingStore(shards.Embedder("toy", "w", "f", 32, "float16", "x"), "cpu")
     ids = [f"{row:032x}" for row in range(60)]
     for part in range(3):
         store.add(ids[part * 20 : part * 20 + 20], _vectors(20, part))
@@ -186,10 +186,10 @@ def _store() -> Subject:
 def _model() -> Subject:
     import torch
 
-    from pal.adapt import Prior
     from pal.config import FitConfig, HeadConfig
-    from pal.heads import make_head
-    from pal.saved import SavedModel
+    from pal.models.heads import make_head
+    from pal.serving.saved import SavedModel
+    from pal.users.adapt import Prior
 
     torch.manual_seed(0)
     weights = torch.softmax(torch.randn(5, 3), 1)
@@ -210,7 +210,8 @@ def _model() -> Subject:
 
 
 def _download() -> Subject:
-    from pipeline import layout, raw
+    from pipeline import paths
+    from pipeline.storage import raw
 
     source = Path("answers.csv")
     source.write_text("user_id,prompt,chosen,rejected\n" + "ann,what,this,that\n" * 50)
@@ -221,4 +222,4 @@ def _download() -> Subject:
         manifest = raw.read_manifest("own")
         return asdict(manifest), [raw.stored(file, "own").read_bytes() for file in manifest.files]
 
-    return Subject("downloads", [layout.raw("own"), raw.stored(kept, "own")], read)
+    return Subject("downloads", [paths.raw("own"), raw.stored(kept, "own")], read)

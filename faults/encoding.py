@@ -24,7 +24,7 @@ class Project:
     """
 
     def __init__(self, root: Path, texts: int = 4_000, **knobs: object) -> None:
-        from pipeline import tables
+        from pipeline.storage import tables
 
         self.root, self.store = root, root / "store"
         root.mkdir(parents=True)
@@ -56,7 +56,7 @@ class Project:
 
     def stored(self) -> int:
         """Items in the store, each as often as it is there."""
-        from pipeline import shards
+        from pipeline.storage import shards
 
         return sum(len(shards.read_ids(path)) for path in self.files())
 

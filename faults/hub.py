@@ -20,10 +20,11 @@ from unittest.mock import patch
 
 from faults.tally import Tally
 from pal.fetching import Patience
-from pipeline import hub as access
-from pipeline import layout, raw
+from pipeline import paths
 from pipeline.datasets import Remote
 from pipeline.errors import PipelineError
+from pipeline.stages import hub as access
+from pipeline.storage import raw
 from tests.hub_server import (
     Asked,
     Fault,
@@ -131,13 +132,13 @@ def _compared(files: list[raw.RawFile], data: bytes) -> str:
     found = [raw.stored(file, "persona").read_bytes() for file in files]
     if found != [data, b"small"]:
         return "the store has other bytes"
-    if left := list(layout.store().rglob("downloads/*")):
+    if left := list(paths.store().rglob("downloads/*")):
         return f"left behind: {left}"
     return "" if len(_stored()) == 2 else "the store has other files too"
 
 
 def _stored() -> list[Path]:
-    return [path for path in (layout.store() / "raw").rglob("*") if path.is_file()]
+    return [path for path in (paths.store() / "raw").rglob("*") if path.is_file()]
 
 
 def _kills(hub: Hub, size: int, kills: int) -> Tally:

@@ -139,7 +139,7 @@ def _a_store_of_another_version(project: Project, whole: dict[str, bytes], rng: 
     """Vectors under another key are never taken: the files are real ones, of other numbers."""
     import numpy as np
 
-    from pipeline import shards
+    from pipeline.storage import shards
 
     assert project.run()[0] == 0
     folder = project.files()[0].parent
@@ -205,7 +205,7 @@ CASES: list[Case] = [
 
 
 def _items(project: Project) -> int:
-    from pipeline import shards
+    from pipeline.storage import shards
 
     shown = sorted((project.root / "data/embeddings/own/text").glob("*.parquet"))
     return sum(len(shards.read_ids(path)) for path in shown)

@@ -43,7 +43,7 @@ def twice(lines: Iterable[str]) -> tuple[int, int]:
 
 def _encode(note: Note) -> None:
     """A group is begun where it is found open, and kept once it is in the store."""
-    from pipeline.turns import Turns
+    from pipeline.encoding.turns import Turns
 
     is_open, keep = Turns.open, Turns.keep
 
@@ -63,7 +63,7 @@ def _encode(note: Note) -> None:
 def _download(note: Note) -> None:
     """A file is begun where its bytes are copied, and kept once it has its name in the store."""
     from pal import writing
-    from pipeline import raw
+    from pipeline.storage import raw
 
     copy, keep = writing.copy_into, raw.keep
     begun = []
@@ -84,7 +84,7 @@ def _download(note: Note) -> None:
 
 def _train(note: Note) -> None:
     """Every epoch is a step, and so is every model that is saved, before and after."""
-    from pal.saved import SavedModel
+    from pal.serving.saved import SavedModel
     from pipeline import progress
 
     bar, save = progress.bar, SavedModel.save
@@ -109,11 +109,11 @@ def write(note: Note) -> None:
     """Write groups into the store, each with the same bytes every time, unless they are there."""
     import numpy as np
 
-    from pipeline import shards
-    from pipeline.embedding_store import EmbeddingStore
+    from pipeline.storage import shards
+    from pipeline.storage.embedding_store import EmbeddingStore
 
     made_by = shards.Embedder("toy", "w", "f", WIDTH, "float32", "as it is")
-    store = EmbeddingStore(made_by, "cpu", ["pal/encoders/hashed.py"])
+    store = EmbeddingStore(made_by, "cpu")
     for group in range(GROUPS):
         ids = [f"{group * ROWS + row:032x}" for row in range(ROWS)]
         if store.find(shards.packed(ids)).missing.any():

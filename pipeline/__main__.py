@@ -43,7 +43,7 @@ Dataset = Annotated[str, typer.Argument(help="A dataset of params.yaml, such as 
 @app.command()
 def check() -> None:
     """Check params.yaml, and fingerprint the sources."""
-    from pipeline import check
+    from pipeline.stages import check
 
     check.main()
 
@@ -59,7 +59,7 @@ def code() -> None:
 @app.command()
 def download(dataset: Dataset) -> None:
     """Bring raw files into the store, pinned by their hashes."""
-    from pipeline import download
+    from pipeline.stages import download
 
     download.main(_known(dataset))
 
@@ -67,7 +67,7 @@ def download(dataset: Dataset) -> None:
 @app.command()
 def prepare(dataset: Dataset) -> None:
     """Turn raw files into items and pairs."""
-    from pipeline import prepare
+    from pipeline.stages import prepare
 
     prepare.main(_known(dataset))
 
@@ -75,7 +75,7 @@ def prepare(dataset: Dataset) -> None:
 @app.command()
 def recolour(dataset: Dataset) -> None:
     """Give images their colour filters; text and vectors pass."""
-    from pipeline import recolour
+    from pipeline.stages import recolour
 
     recolour.main(_known(dataset))
 
@@ -83,7 +83,7 @@ def recolour(dataset: Dataset) -> None:
 @app.command()
 def split(dataset: Dataset) -> None:
     """Mark users seen or unseen, pairs train, adapt, val or test."""
-    from pipeline import split
+    from pipeline.stages import split
 
     split.main(_known(dataset))
 
@@ -100,7 +100,7 @@ def encode(
     say, else everything. A rank puts vectors into the store (PAL_STORE, shared by all) and waits for nobody;
     the run with --world 1 afterwards, or `dvc repro`, writes the shards and encodes what is still missing.
     """
-    from pipeline import encode
+    from pipeline.stages import encode
 
     encode.main(_known(dataset), rank, world)
 
@@ -114,7 +114,7 @@ def choose_k(
     ] = False,
 ) -> None:
     """Find how many prototypes a dataset asks for, by cross-validation."""
-    from pipeline import choose_k
+    from pipeline.stages import choose_k
 
     choose_k.main(_known(dataset), always=not if_auto)
 
@@ -122,7 +122,7 @@ def choose_k(
 @app.command()
 def train(dataset: Dataset) -> None:
     """Fit the head, and the baselines beside it."""
-    from pipeline import train
+    from pipeline.stages import train
 
     train.main(_known(dataset))
 
@@ -130,7 +130,7 @@ def train(dataset: Dataset) -> None:
 @app.command()
 def evaluate(dataset: Dataset) -> None:
     """Measure accuracy on seen and on unseen users."""
-    from pipeline import evaluate
+    from pipeline.stages import evaluate
 
     evaluate.main(_known(dataset))
 
@@ -138,7 +138,7 @@ def evaluate(dataset: Dataset) -> None:
 @app.command()
 def report() -> None:
     """Write the report, one HTML page that opens offline."""
-    from pipeline import report
+    from pipeline.stages import report
 
     report.main()
 
@@ -159,7 +159,7 @@ def verify(
     ] = False,
 ) -> None:
     """Hold every byte to its hash; say how to mend what is wrong."""
-    from pipeline import verify
+    from pipeline.storage import verify
 
     verify.main(mend=mend)
 
@@ -176,7 +176,7 @@ def store(
     where they were, older versions in their DVC caches included, and the embeddings that were used when a
     dataset was last encoded. Nothing is removed without --clean.
     """
-    from pipeline import store
+    from pipeline.storage import store
 
     store.main(clean=clean, days=days)
 

@@ -9,15 +9,15 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline import layout
-from pipeline.files import new_folder, write_text
+from pipeline import paths as layout
+from pipeline.storage.files import new_folder, write_text
 
 ROOTS = ("pal", "pipeline")
 # Read for their values alone, which DVC tracks as params; counting their code would rerun every stage.
 EXEMPT = {
     Path("pipeline/params.py"),
     Path("pipeline/knobs.py"),
-    Path("pipeline/layout.py"),
+    Path("pipeline/paths.py"),
     Path("pipeline/errors.py"),
     Path("pipeline/__main__.py"),
     # They move bytes and shape none: what is handed to them is on the disk or there is an error.
@@ -42,8 +42,13 @@ def main() -> None:
     root = Path()
     with new_folder(layout.CODE) as folder:
         for stage in layout.STAGES:
-            lines = fingerprint(root, Path(f"pipeline/{layout.module(stage)}.py"))
+            lines = fingerprint(root, _home(stage))
             write_text(folder / f"{stage}.txt", "".join(lines))
+
+
+def _home(stage: str) -> Path:
+    name = layout.module(stage)
+    return Path("pipeline/code.py") if name == "code" else Path(f"pipeline/stages/{name}.py")
 
 
 def fingerprint(root: Path, module: Path) -> list[str]:

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from pal.config import Config, FitConfig, HeadConfig, explain, preset
 from pal.errors import PalError
-from pipeline import layout, plain_yaml
+from pipeline import paths, plain_yaml
 from pipeline.errors import PipelineError, shorten
 from pipeline.knobs import (
     DATASETS,
@@ -102,13 +102,13 @@ class Params(Config):
         K = K or (1 if self.model.K == "auto" else self.model.K)
         if model not in ("A", "B"):
             raise PipelineError(
-                f"head.{dataset}.model in {layout.PARAMS} must be one of 'A', 'B', got {model!r}"
+                f"head.{dataset}.model in {paths.PARAMS} must be one of 'A', 'B', got {model!r}"
             )
         try:
             return preset(getattr(self.preset, dataset), model, head={**head, "K": K}, fit=fit)
         except PalError as error:
             section = "head" if str(error).split()[0] in HeadConfig.model_fields else "train"
-            raise PipelineError(f"{section}.{dataset}.{error} (in {layout.PARAMS})") from None
+            raise PipelineError(f"{section}.{dataset}.{error} (in {paths.PARAMS})") from None
 
 
 def _options(section: str, dataset: str, options: dict[str, Any], config: type[Config]) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def _options(section: str, dataset: str, options: dict[str, Any], config: type[C
     for name in known:
         if name not in options:
             raise PipelineError(
-                f"{section}.{dataset}.{name} is missing in {layout.PARAMS}; set it, if only to null"
+                f"{section}.{dataset}.{name} is missing in {paths.PARAMS}; set it, if only to null"
             )
     return {name: value for name, value in options.items() if value is not None}
 
@@ -131,13 +131,13 @@ def load() -> Params:
         PipelineError: Naming the first key that is unknown, missing or not allowed.
     """
     try:
-        values = plain_yaml.load(layout.PARAMS.read_text(encoding="utf-8"))
+        values = plain_yaml.load(paths.PARAMS.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise PipelineError(f"{layout.PARAMS} is missing; run this in the repository's root") from None
+        raise PipelineError(f"{paths.PARAMS} is missing; run this in the repository's root") from None
     except ValueError as error:
-        raise PipelineError(f"{layout.PARAMS} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise PipelineError(f"{paths.PARAMS} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
-        raise PipelineError(f"{layout.PARAMS} must hold a map of options, got {shorten(values)}")
+        raise PipelineError(f"{paths.PARAMS} must hold a map of options, got {shorten(values)}")
     try:
         params = Params.model_validate(values)
     except ValidationError as error:
@@ -162,7 +162,7 @@ def _check_encoders(dataset: str, named: str | ByModality) -> None:
                 check_name(name)
         except PalError as error:
             raise PipelineError(
-                f"encoder.{key} {str(error).removeprefix('encoder ')} (in {layout.PARAMS})"
+                f"encoder.{key} {str(error).removeprefix('encoder ')} (in {paths.PARAMS})"
             ) from None
 
 
@@ -174,17 +174,17 @@ def _explain(error: ValidationError) -> str:
     if kind == "extra_forbidden":
         return _unknown(name, _keys_beside(where))
     if kind == "invalid_key":
-        return f"{name} in {layout.PARAMS} is not a known key; keys are text"
+        return f"{name} in {paths.PARAMS} is not a known key; keys are text"
     if where == ["datasets"] and kind == "too_short":
         return (
-            f"datasets in {layout.PARAMS} must name at least one of {', '.join(DATASETS)}, got an empty list"
+            f"datasets in {paths.PARAMS} must name at least one of {', '.join(DATASETS)}, got an empty list"
         )
     if kind in _ALLOWED:
         allowed = _ALLOWED[kind].format(**first.get("ctx", {}))
-        return f"{name} must be {allowed}, got {shorten(first['input'])} (in {layout.PARAMS})"
+        return f"{name} must be {allowed}, got {shorten(first['input'])} (in {paths.PARAMS})"
     details: Any = {key: first[key] for key in ("type", "input", "ctx") if key in first}
     again = ValidationError.from_exception_data(error.title, [{**details, "loc": tuple(where)}])
-    return f"{explain(again)} (in {layout.PARAMS})"
+    return f"{explain(again)} (in {paths.PARAMS})"
 
 
 _ALLOWED = {
@@ -202,7 +202,7 @@ _ALLOWED = {
 def _unknown(name: str, known: list[str]) -> str:
     close = get_close_matches(name.rsplit(".", 1)[-1], known, 1)
     hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-    return f"{name} in {layout.PARAMS} is not a known key; {hint}"
+    return f"{name} in {paths.PARAMS} is not a known key; {hint}"
 
 
 def _keys_beside(where: list[str]) -> list[str]:

@@ -2,18 +2,18 @@
 
 from typing import Any
 
-from pipeline import layout, params
-from pipeline.files import read_json
+from pipeline import params, paths
+from pipeline.storage.files import read_json
 
 
 def main() -> None:
     """Print one table per dataset."""
     for dataset in params.load().datasets:
-        found = read_json(layout.metrics(dataset), f"evaluate@{dataset}")
+        found = read_json(paths.metrics(dataset), f"evaluate@{dataset}")
         print(f"\n{dataset}")
         for name, value in flatten(found):
             print(f"  {name:<34} {shown(name, value)}")
-    print(f"\nreport: {layout.REPORT}")
+    print(f"\nreport: {paths.REPORT}")
 
 
 def shown(name: str, value: float | str) -> str:

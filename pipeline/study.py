@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from pal.comparisons import Comparisons, Embeddings
-from pipeline import layout, shards, sums, tables
+from pipeline import paths
 from pipeline.errors import PipelineError
-from pipeline.shards import Embedder
-from pipeline.tables import Coded
+from pipeline.storage import shards, sums, tables
+from pipeline.storage.shards import Embedder
+from pipeline.storage.tables import Coded
 
 if TYPE_CHECKING:
     import polars as pl
@@ -113,7 +114,7 @@ def load(dataset: str) -> Study:
 def items(dataset: str) -> "pl.DataFrame":
     """The items table, by item_id: texts, and where images lie."""
     columns = ["item_id", "modality", "text", "file", "row_group", "row", "column", "filter"]
-    path = layout.recoloured(dataset) / tables.ITEMS
+    path = paths.recoloured(dataset) / tables.ITEMS
     return tables.read_table(path, f"recolour@{dataset}", columns)
 
 
@@ -128,7 +129,7 @@ class _Embedded:
 
     def __init__(self, dataset: str) -> None:
         self.dataset = dataset
-        self.folder = layout.embeddings(dataset)
+        self.folder = paths.embeddings(dataset)
         self.stage = f"encode@{dataset}"
         self._read: dict[str, tuple[np.ndarray, np.ndarray, Embedder]] = {}
         self._order: dict[str, np.ndarray] = {}
@@ -267,9 +268,9 @@ def _common(chosen: str | None, rejected: str | None, dataset: str) -> str:
 
 def _read(dataset: str) -> tuple[Coded, Coded]:
     """Pairs that have a place, and their places, row for row."""
-    path, made_by = layout.recoloured(dataset) / tables.PAIRS, f"recolour@{dataset}"
+    path, made_by = paths.recoloured(dataset) / tables.PAIRS, f"recolour@{dataset}"
     pairs = tables.read_coded(path, made_by, PAIR_COLUMNS)
-    path, made_by = layout.splits(dataset) / tables.SPLITS, f"split@{dataset}"
+    path, made_by = paths.splits(dataset) / tables.SPLITS, f"split@{dataset}"
     splits = tables.read_coded(path, made_by, SPLIT_COLUMNS)
     at = tables.rows_of(pairs["pair_id"], splits["pair_id"])
     if at is None:

@@ -2,7 +2,7 @@
 
 It speaks what the hub's client asks for in downloads: repositories at a revision, trees, `resolve` with HEAD,
 GET and ranges, and the detour over another address for large files. Uploads have a stand-in of their own,
-`tests/pal/hub.py`.
+`tests/pal/serving/hub.py`.
 """
 
 import hashlib

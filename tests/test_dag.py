@@ -51,7 +51,7 @@ def test_edited_input_reruns_exactly_its_dataset_also_in_a_temporary_copy(reposi
 
 
 def test_docstring_reruns_only_the_fingerprints(repository):
-    path = repository.home / "pal/heads.py"
+    path = repository.home / "pal/models/heads.py"
     kept = path.read_text()
     path.write_text(kept.replace('"""Reward heads:', '"""All the reward heads:', 1) + "\n# a comment\n")
     assert repository.repro() == {"check", "code"}
@@ -60,7 +60,7 @@ def test_docstring_reruns_only_the_fingerprints(repository):
 
 
 def test_edited_head_trains_again_and_encodes_nothing(repository):
-    path = repository.home / "pal/heads.py"
+    path = repository.home / "pal/models/heads.py"
     kept = path.read_text()
     path.write_text(kept + "\nUNUSED = 1\n")
     ran = repository.repro("train@own")

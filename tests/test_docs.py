@@ -47,7 +47,7 @@ def test_the_five_minutes_work_as_written(repository):
         elif language == "sh":
             for command in content.splitlines():
                 name, *arguments = shlex.split(command)
-                program = [sys.executable, "-m", "pal.cli"] if name == "pal" else [name]
+                program = [sys.executable, "-m", "pal.cli.app"] if name == "pal" else [name]
                 said = repository.run(*program, *arguments)
         elif language == "python":
             said = repository.run(sys.executable, "-c", content)

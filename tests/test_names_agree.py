@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import layout
+from pipeline import paths
 from pipeline.__main__ import app
 from pipeline.knobs import DATASETS
 from pipeline.params import Params
@@ -20,12 +20,12 @@ UNFINGERPRINTED = {"check", "code"}
 
 def test_stages_stand_in_one_order_everywhere():
     commands = [command.name or command.callback.__name__ for command in app.registered_commands]
-    assert list(STAGES) == list(layout.STAGES) == commands[: len(STAGES)]
+    assert list(STAGES) == list(paths.STAGES) == commands[: len(STAGES)]
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_stage_is_named_alike_everywhere(name):
-    module = layout.module(name)
+    module = paths.module(name)
     stage = STAGES[name]
     assert stage["desc"].endswith(".")
     assert stage["cmd"].split()[:4] == ["python", "-m", "pipeline", name]

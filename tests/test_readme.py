@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import layout, results
+from pipeline import paths, results
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -42,12 +42,12 @@ def test_every_link_to_a_file_leads_somewhere():
 
 
 def test_readme_lists_the_stages():
-    assert f"the pipeline: {', '.join(layout.STAGES)}" in " ".join(README.split())
+    assert f"the pipeline: {', '.join(paths.STAGES)}" in " ".join(README.split())
 
 
 def test_readme_shows_the_results_that_git_keeps():
     for dataset in ("simulated", "persona", "pickafilter"):
-        found = json.loads((ROOT / layout.metrics(dataset)).read_text())
+        found = json.loads((ROOT / paths.metrics(dataset)).read_text())
         for name, value in results.flatten(found):
             shown = f"{value:9.4f}" if name.endswith("_p") else f"{100 * value:8.2f} %"
             assert f"  {name:<34} {shown}" in README

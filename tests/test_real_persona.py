@@ -8,9 +8,9 @@ import torch
 
 from benchmarks.persona import known_answers
 from benchmarks.studies import draw, real_persona, values
-from pal.adapt import Prior, adapt
-from pal.fit import Fitted, fit, margins
-from pipeline.bounds import accuracy_bound, is_yes
+from pal.fitting.fit import Fitted, fit, margins
+from pal.users.adapt import Prior, adapt
+from pipeline.evaluation.bounds import accuracy_bound, is_yes
 
 pytestmark = pytest.mark.skipif(
     real_persona() is None,

@@ -106,7 +106,7 @@ def parquet(columns: dict[str, list[Any]]) -> None:
 
 def ids(ids: list[str]) -> None:
     """Ids that are packed and unpacked."""
-    from pipeline import shards
+    from pipeline.storage import shards
 
     assert shards.unpacked(shards.packed(ids)) == ids
 
@@ -133,8 +133,8 @@ def saved(change: tuple[int, Any, bool]) -> None:
     """A saved model one of whose JSON files has another value at one place, sealed as it should be."""
     import hashlib
 
-    from pal.saved import SavedModel
-    from pal.storage import seal
+    from pal.serving.saved import SavedModel
+    from pal.serving.storage import seal
 
     at, value, users = change
     files = dict(_model_files())
@@ -156,7 +156,7 @@ def saved(change: tuple[int, Any, bool]) -> None:
 
 def taste(change: tuple[int, Any]) -> None:
     """A taste with another value at one place."""
-    from pal.taste import Taste
+    from pal.users.taste import Taste
 
     usual = {
         "format": "pal-taste", "version": 1, "model": "0" * 32, "comparisons": 2, "unit": "2^-24 nats",

@@ -12,8 +12,8 @@ def saved(name: str, content: bytes) -> None:
     """A saved model one of whose files is this, its hash as the model gives it."""
     import hashlib
 
-    from pal.saved import SavedModel
-    from pal.storage import seal
+    from pal.serving.saved import SavedModel
+    from pal.serving.storage import seal
 
     folder = _model().files[0].parent
     (folder / name).write_bytes(content)
@@ -27,7 +27,7 @@ def saved(name: str, content: bytes) -> None:
 
 def taste(content: bytes) -> None:
     """Someone's taste."""
-    from pal.taste import Taste
+    from pal.users.taste import Taste
 
     Path("x.taste.json").write_bytes(content)
     Taste.load("x.taste.json")
@@ -79,7 +79,7 @@ def load_params(text: str) -> None:
 
 def lock(text: str) -> None:
     """DVC's lock, of which the shape is wrong besides."""
-    from pipeline import promises
+    from pipeline.storage import promises
 
     Path("dvc.lock").write_text(f"{text}\nstages: 3\n", encoding="utf-8")
     list(promises.gather())
@@ -102,7 +102,7 @@ def table(name: str, content: bytes) -> None:
 
 def command(name: str, content: bytes) -> None:
     """A table that is given to the command `pal`."""
-    from pal.commands.tables import Table
+    from pal.cli.tables import Table
 
     name = name.replace("own", "t")
     Path(name).write_bytes(content)

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import layout, tables
+from pipeline import paths as layout
 from pipeline.datasets import Found, Remote, persona_pairs
 from pipeline.errors import PipelineError, shorten
 from pipeline.knobs import PreparePersona
 from pipeline.params import Params
+from pipeline.storage import tables
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import tables
 from pipeline.knobs import PreparePersona
+from pipeline.storage import tables
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,9 +11,9 @@ from pipeline.datasets.drawn import scenes
 from pipeline.datasets.pickapic import pairs as pickapic_pairs
 from pipeline.datasets.pickapic import sources as pickapic_sources
 from pipeline.errors import PipelineError
-from pipeline.files import write_json
 from pipeline.knobs import PreparePickafilter
 from pipeline.params import Params
+from pipeline.storage.files import write_json
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,7 @@ import pytest
 from experiments import counts, dry, entries, figures, fits, ledger, measure, page, recovery, running, study
 from experiments.entries import Run
 from experiments.measure import Arm
-from pal.accuracy import Judged
+from pal.evaluation.accuracy import Judged
 from pipeline.errors import PipelineError
 
 TINY = Run.of(

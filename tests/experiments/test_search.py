@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments import search
-from pal.accuracy import Judged
+from pal.evaluation.accuracy import Judged
 from pipeline.errors import PipelineError
 
 

@@ -6,7 +6,7 @@ import pytest
 from experiments import intervals, page, verdicts
 from experiments.entries import Claim, Published
 from experiments.measure import Arm, summary
-from pal.accuracy import Judged
+from pal.evaluation.accuracy import Judged
 
 
 def judged(*right, of=10):

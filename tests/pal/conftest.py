@@ -4,11 +4,11 @@ import pytest
 import torch
 from hypothesis import settings
 
-from pal.adapt import Prior
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
-from pal.heads import make_head
-from pal.model import RewardModel
+from pal.models.heads import make_head
+from pal.serving.model import RewardModel
+from pal.users.adapt import Prior
 
 settings.register_profile("quick", max_examples=20, deadline=None, derandomize=True, database=None)
 settings.load_profile("quick")

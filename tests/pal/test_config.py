@@ -78,7 +78,7 @@ def test_authors_mlp2_has_the_parameters_of_three_square_layers():
     """At width 1,024: 3 * (1,024 * 1,024 + 1,024) = 3,148,800 for f, and as many for each g_k."""
     import torch
 
-    from pal.heads import make_head
+    from pal.models.heads import make_head
 
     head, _ = preset("authors", "B", head={"K": 2, "latent": 1024})
     with torch.device("meta"):

@@ -5,7 +5,7 @@ import torch
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
-from pal.fit import fit, margins
+from pal.fitting.fit import fit, margins
 
 HEAD = {"K": 2, "latent": 4, "hidden": 3}
 FIT = {"epochs": 4, "batch_size": 16}

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pal.aggregates import Aggregate
-from pal.export import export_scalar
-from pal.training import PolicyReward, reward_for, reward_for_all, reward_for_users
+from pal.serving.aggregates import Aggregate
+from pal.serving.export import export_scalar
+from pal.serving.training import PolicyReward, reward_for, reward_for_all, reward_for_users
 
 from .encoders.conftest import make
 from .test_export import personal
@@ -151,7 +151,7 @@ def test_an_exported_reward_passes_for_trl_s_own_kind_of_reward_model(policy, tm
     """It trains; that it scores prompt and completion as one text is what `ScalarReward` says of it."""
     from transformers import AutoTokenizer
 
-    from pal.scalar import ScalarReward
+    from pal.serving.scalar import ScalarReward
 
     model = personal(make(tmp_path / "tiny"), "A")
     export_scalar(model, tmp_path / "scalar", "user 3")

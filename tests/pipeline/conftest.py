@@ -98,7 +98,7 @@ def own_csv() -> str:
 
 def build(root: Path, dataset: str, *, until: str = "evaluate") -> None:
     """Run a dataset's stages in the project at `root`, which must be the current folder."""
-    from pipeline import download, encode, evaluate, prepare, recolour, split, train
+    from pipeline.stages import download, encode, evaluate, prepare, recolour, split, train
 
     assert Path.cwd() == root
     for stage in (download, prepare, recolour, split, encode, train, evaluate):
@@ -160,7 +160,7 @@ class Album:
 
     def item(self, file: str, **place: Any) -> str:
         """An item; its id."""
-        from pipeline import tables
+        from pipeline.storage import tables
 
         self.places.append({"file": file, **place})
         self.places[-1]["item_id"] = tables.image_id(**self.places[-1])
@@ -170,17 +170,18 @@ class Album:
         """The items as recolour leaves them."""
         import polars as pl
 
-        from pipeline import layout, tables
+        from pipeline import paths
+        from pipeline.storage import tables
 
         columns = {"file": pl.String, "row_group": pl.Int32, "row": pl.Int32, "column": pl.String}
         schema = {"item_id": pl.String, **columns, "filter": pl.String}
         images = pl.DataFrame(self.places, schema=schema).with_columns(modality=pl.lit("image"))
         items = pl.concat([images, tables.text_items(self.texts)], how="diagonal")
-        path = layout.recoloured("own") / tables.ITEMS
+        path = paths.recoloured("own") / tables.ITEMS
         tables.write_table(path, items, tables.items_schema())
 
     def _keep(self, name: str, data: bytes) -> None:
-        from pipeline import raw
+        from pipeline.storage import raw
 
         (self.project.root / name).write_bytes(data)
         self._files.append(raw.keep(self.project.root / name))

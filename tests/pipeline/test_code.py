@@ -5,24 +5,25 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import code, layout
-from pipeline.layout import STAGES
+from pipeline import code
+from pipeline import paths as layout
+from pipeline.paths import STAGES
 
 ROOT = Path(__file__).parents[2]
 SOURCE = {
     "pipeline/__init__.py": "",
-    "pipeline/split.py": '"""A."""\nfrom pipeline import tables\n\ndef main():\n    """B."""\n    return 1\n',
-    "pipeline/encode.py": "def main():\n    from pal.encoders import describe\n    import pipeline.tables\n",
-    "pipeline/report.py": "from . import tables\nfrom .errors import PipelineError\nimport json\n",
+    "pipeline/stages/split.py": '"""A."""\nfrom pipeline import tables\n\ndef main():\n    """B."""\n    return 1\n',
+    "pipeline/stages/encode.py": "def main():\n    from pal.encoders import describe\n    import pipeline.storage.tables\n",
+    "pipeline/stages/report.py": "from . import tables\nfrom .errors import PipelineError\nimport json\n",
     "pipeline/report.html.j2": "<p>{{ a }}</p>",
     "pipeline/reporter.html.j2": "another's",
-    "pipeline/tables.py": "import polars\nN = 1  # one\n",
+    "pipeline/storage/tables.py": "import polars\nN = 1  # one\n",
     "pipeline/errors.py": "class PipelineError(Exception): ...\n",
     "pal/__init__.py": "",
     "pal/encoders/__init__.py": "from .catalogue import describe\n",
     "pal/encoders/catalogue.py": "from ..errors import PalError\ndef describe(): ...\n",
     "pal/errors.py": "class PalError(Exception): ...\n",
-    "pal/heads.py": "def head(): ...\n",
+    "pal/models/heads.py": "def head(): ...\n",
 }
 
 
@@ -52,32 +53,40 @@ def changed_by(repo, name, text):
 
 
 def test_imports_from_a_package_reach_its_module_and_its_init(repo):
-    assert reached(repo, "split") == {"pipeline/split.py", "pipeline/__init__.py", "pipeline/tables.py"}
+    assert reached(repo, "split") == {
+        "pipeline/stages/split.py",
+        "pipeline/__init__.py",
+        "pipeline/storage/tables.py",
+    }
 
 
 def test_imports_inside_functions_parents_and_relative_ones_are_followed(repo):
     assert reached(repo, "encode") == {
-        "pipeline/encode.py", "pipeline/__init__.py", "pipeline/tables.py", "pal/__init__.py",
+        "pipeline/stages/encode.py", "pipeline/__init__.py", "pipeline/storage/tables.py", "pal/__init__.py",
         "pal/encoders/__init__.py", "pal/encoders/catalogue.py", "pal/errors.py",
     }  # fmt: skip
 
 
 def test_a_template_counts_with_its_module_alone(repo):
     assert reached(repo, "report") == {
-        "pipeline/report.py", "pipeline/__init__.py", "pipeline/tables.py", "pipeline/report.html.j2",
+        "pipeline/stages/report.py", "pipeline/__init__.py", "pipeline/storage/tables.py", "pipeline/report.html.j2",
     }  # fmt: skip
 
 
 def test_modules_in_a_circle_are_visited_once(repo):
-    (repo / "pipeline/tables.py").write_text("from pipeline import split\n")
-    assert reached(repo, "split") == {"pipeline/split.py", "pipeline/__init__.py", "pipeline/tables.py"}
+    (repo / "pipeline/storage/tables.py").write_text("from pipeline import split\n")
+    assert reached(repo, "split") == {
+        "pipeline/stages/split.py",
+        "pipeline/__init__.py",
+        "pipeline/storage/tables.py",
+    }
 
 
 @pytest.mark.parametrize("name", ["params", "layout", "errors"])
 def test_modules_read_for_values_alone_are_neither_counted_nor_followed(repo, name):
-    (repo / "pipeline/split.py").write_text(f"def main():\n    from pipeline.{name} import X\n")
+    (repo / "pipeline/stages/split.py").write_text(f"def main():\n    from pipeline.{name} import X\n")
     (repo / f"pipeline/{name}.py").write_text("from pal import heads\nX = 1\n")
-    assert reached(repo, "split") == {"pipeline/split.py", "pipeline/__init__.py"}
+    assert reached(repo, "split") == {"pipeline/stages/split.py", "pipeline/__init__.py"}
     assert changed_by(repo, f"pipeline/{name}.py", "from pal import errors\nX = 2\n") == set()
 
 
@@ -91,26 +100,34 @@ def test_modules_read_for_values_alone_are_neither_counted_nor_followed(repo, na
     ],
 )
 def test_comments_docstrings_and_layout_change_nothing(repo, text):
-    assert changed_by(repo, "pipeline/tables.py", text) == set()
+    assert changed_by(repo, "pipeline/storage/tables.py", text) == set()
 
 
 @pytest.mark.parametrize("doc", ["", '"""Else."""', "'''More\n    lines.'''"])
 def test_docstrings_of_functions_change_nothing(repo, doc):
     text = f"from pipeline import tables\n\ndef main():\n    {doc}\n    return 1\n"
-    assert changed_by(repo, "pipeline/split.py", text) == set()
+    assert changed_by(repo, "pipeline/stages/split.py", text) == set()
 
 
 @pytest.mark.parametrize(
     ("name", "text", "stages"),
     [
-        ("pipeline/tables.py", "import polars\nN = 2\n", {"split", "encode", "report"}),
-        ("pipeline/split.py", SOURCE["pipeline/split.py"].replace("return 1", "return 2"), {"split"}),
-        ("pipeline/split.py", SOURCE["pipeline/split.py"].replace("return 1", "return '1'"), {"split"}),
+        ("pipeline/storage/tables.py", "import polars\nN = 2\n", {"split", "encode", "report"}),
+        (
+            "pipeline/stages/split.py",
+            SOURCE["pipeline/stages/split.py"].replace("return 1", "return 2"),
+            {"split"},
+        ),
+        (
+            "pipeline/stages/split.py",
+            SOURCE["pipeline/stages/split.py"].replace("return 1", "return '1'"),
+            {"split"},
+        ),
         ("pal/errors.py", "class PalError(ValueError): ...\n", {"encode"}),
         ("pal/encoders/__init__.py", "from .catalogue import describe as d\n", {"encode"}),
         ("pipeline/report.html.j2", "<p>{{ b }}</p>", {"report"}),
         ("pipeline/errors.py", "class PipelineError(ValueError): ...\n", set()),
-        ("pal/heads.py", "def head(): return 1\n", set()),
+        ("pal/models/heads.py", "def head(): return 1\n", set()),
     ],
 )
 def test_an_edit_changes_exactly_the_stages_that_it_reaches(repo, name, text, stages):
@@ -118,8 +135,8 @@ def test_an_edit_changes_exactly_the_stages_that_it_reaches(repo, name, text, st
 
 
 def test_a_string_that_is_no_docstring_counts(repo):
-    (repo / "pipeline/tables.py").write_text("N = 'one'\n")
-    assert changed_by(repo, "pipeline/tables.py", "N = 'two'\n") == {"split", "encode", "report"}
+    (repo / "pipeline/storage/tables.py").write_text("N = 'one'\n")
+    assert changed_by(repo, "pipeline/storage/tables.py", "N = 'two'\n") == {"split", "encode", "report"}
 
 
 def test_what_a_description_holds_does_not_depend_on_the_python_that_reads_it():
@@ -149,8 +166,8 @@ def test_main_writes_one_file_per_stage(project):
     assert {path.stem for path in Path("data/code").iterdir()} == set(STAGES)
     encode = Path("data/code/encode.txt").read_text()
     assert "  pal/encoders/sentence.py\n" in encode
-    assert "  pal/heads.py\n" not in encode
-    assert "  pal/heads.py\n" in Path("data/code/train.txt").read_text()
+    assert "  pal/models/heads.py\n" not in encode
+    assert "  pal/models/heads.py\n" in Path("data/code/train.txt").read_text()
     assert "  pipeline/report.html.j2\n" in Path("data/code/report.txt").read_text()
     assert "params.py" not in encode
 

@@ -9,10 +9,13 @@ import polars as pl
 import pytest
 import torch
 
-from pal import fit, heads, objectives
 from pal.comparisons import Comparisons, Embeddings
 from pal.encoders.hashed import HashedWords
-from pipeline import encode, evaluate, layout, shards, study, tables, train
+from pal.fitting import fit, objectives
+from pal.models import heads
+from pipeline import paths, study
+from pipeline.stages import encode, evaluate, train
+from pipeline.storage import shards, tables
 
 N_USERS = 6  # of eight, a quarter is kept unseen
 
@@ -22,17 +25,17 @@ def metrics(small):
     """What the pipeline found on the small dataset own, and a way to find it again from where it stands."""
 
     def again():
-        layout.metrics("own").unlink()
+        paths.metrics("own").unlink()
         train.main("own")
         evaluate.main("own")
-        return layout.metrics("own").read_bytes()
+        return paths.metrics("own").read_bytes()
 
-    again.first = layout.metrics("own").read_bytes()
+    again.first = paths.metrics("own").read_bytes()
     return again
 
 
 def without_store():
-    shutil.rmtree(layout.store() / "embeddings")
+    shutil.rmtree(paths.store() / "embeddings")
     encode.main("own")
 
 
@@ -41,7 +44,7 @@ def with_full_store():
 
 
 def by_three_ranks_of_which_one_is_missing():
-    shutil.rmtree(layout.store() / "embeddings")
+    shutil.rmtree(paths.store() / "embeddings")
     for rank in (0, 2):
         encode.main("own", rank, 3)
     encode.main("own")
@@ -49,16 +52,16 @@ def by_three_ranks_of_which_one_is_missing():
 
 @pytest.mark.parametrize("way", [without_store, with_full_store, by_three_ranks_of_which_one_is_missing])
 def test_however_items_are_encoded_embeddings_and_metrics_are_the_same(small, metrics, way):
-    before = [path.read_bytes() for path in sorted(layout.embeddings("own").rglob("*.parquet"))]
+    before = [path.read_bytes() for path in sorted(paths.embeddings("own").rglob("*.parquet"))]
     small.set({"encode.shard_rows": 100_000})
     way()
-    assert [path.read_bytes() for path in sorted(layout.embeddings("own").rglob("*.parquet"))] == before
+    assert [path.read_bytes() for path in sorted(paths.embeddings("own").rglob("*.parquet"))] == before
     assert metrics() == metrics.first
 
 
 def plainly(data):
     """The same study with a row of its own for every prompt and response of every pair, each encoded alone."""
-    items = pl.read_parquet(layout.recoloured("own") / tables.ITEMS)
+    items = pl.read_parquet(paths.recoloured("own") / tables.ITEMS)
     texts = dict(items.select("item_id", "text").iter_rows())
     encoder, pairs = HashedWords(), data.comparisons
     asked = pairs.questions[pairs.question]
@@ -102,13 +105,13 @@ def test_without_distinct_rows_and_without_distinct_items_the_metrics_are_the_sa
     train.main("own")
     monkeypatch.setattr(study, "load", real)  # what a pair asks is told by its items: the majority needs them
     evaluate.main("own")
-    assert json.loads(layout.metrics("own").read_bytes()) == json.loads(optimised)
+    assert json.loads(paths.metrics("own").read_bytes()) == json.loads(optimised)
     assert real("own").n_users("seen") == N_USERS
 
 
 def test_encoded_alone_and_encoded_in_batches_are_the_same_vectors(small):
-    ids, vectors, embedder = shards.read_folder(layout.embeddings("own") / "text", "")
-    items = pl.read_parquet(layout.recoloured("own") / tables.ITEMS)
+    ids, vectors, embedder = shards.read_folder(paths.embeddings("own") / "text", "")
+    items = pl.read_parquet(paths.recoloured("own") / tables.ITEMS)
     texts = dict(items.select("item_id", "text").iter_rows())
     alone = np.concatenate([HashedWords().encode([texts[item]]) for item in shards.unpacked(ids)])
     assert embedder.dtype == "float32"

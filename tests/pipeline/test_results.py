@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipeline import layout, results
+from pipeline import paths, results
 from pipeline.errors import PipelineError
-from pipeline.files import write_json
+from pipeline.storage.files import write_json
 
 
 def test_nested_metrics_become_dotted_names():
@@ -14,7 +14,7 @@ def test_nested_metrics_become_dotted_names():
 
 def test_accuracies_are_printed_in_percent_and_p_as_it_is(project, capsys):
     project.set({"datasets": ["own"]})
-    write_json(layout.metrics("own"), {"seen": {"accuracy": 0.98765, "plurality_p": 0.0001}})
+    write_json(paths.metrics("own"), {"seen": {"accuracy": 0.98765, "plurality_p": 0.0001}})
     results.main()
     out = capsys.readouterr().out
     assert "seen.accuracy" in out
@@ -25,7 +25,7 @@ def test_accuracies_are_printed_in_percent_and_p_as_it_is(project, capsys):
 
 def test_words_beside_the_numbers_are_printed_as_they_are(project, capsys):
     project.set({"datasets": ["own"]})
-    write_json(layout.metrics("own"), {"seen": {"accuracy": 0.5}, "encoder": "untrained-vit-h-14"})
+    write_json(paths.metrics("own"), {"seen": {"accuracy": 0.5}, "encoder": "untrained-vit-h-14"})
     results.main()
     assert "encoder                            untrained-vit-h-14" in capsys.readouterr().out
 

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from pal.model import RewardModel
-from pal.saved import SavedModel
-from pipeline import layout, study
+from pal.serving.model import RewardModel
+from pal.serving.saved import SavedModel
+from pipeline import paths as layout
+from pipeline import study
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_no_stage_depends_on_what_serves_people(stage):
 
     root = Path(__file__).parents[2]
     paths = {path.as_posix() for path in code.closure(root, Path(f"pipeline/{stage}.py"))}
-    assert "pal/saved.py" in paths
+    assert "pal/serving/saved.py" in paths
     serving = {"model", "reader", "items", "taste", "ask", "answers", "preferences", "questions", "scoring"}
     serving -= {"ask"} if stage == "evaluate" else set()
     assert paths & {f"pal/{name}.py" for name in serving} == set()

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline import layout, manifest, shards, study, tables
-from pipeline.bad_items import BadItem, dropped_csv
+from pipeline import paths, study
+from pipeline.encoding.bad_items import BadItem, dropped_csv
 from pipeline.errors import PipelineError
+from pipeline.storage import manifest, shards, tables
 
 
 def rewrite(path, change, schema):
@@ -22,7 +23,7 @@ def rewrite(path, change, schema):
 
 def test_every_pair_with_a_place_is_there_with_its_own_items(small):
     data = study.load("own")
-    pairs = tables.read_table(layout.recoloured("own") / tables.PAIRS, "")
+    pairs = tables.read_table(paths.recoloured("own") / tables.PAIRS, "")
     assert len(data.comparisons) == len(data.places) == len(pairs) == 96
     q, c = data.comparisons.questions, data.comparisons
     chosen = torch.where(c.sign > 0, q.first[c.question], q.second[c.question])
@@ -35,7 +36,7 @@ def test_users_are_numbered_within_their_half_by_their_ids(small):
     assert data.user_ids["seen"] == sorted(data.user_ids["seen"])
     assert (data.n_users("seen"), data.n_users("unseen")) == (6, 2)
     assert not set(data.user_ids["seen"]) & set(data.user_ids["unseen"])
-    pairs = tables.read_table(layout.recoloured("own") / tables.PAIRS, "")
+    pairs = tables.read_table(paths.recoloured("own") / tables.PAIRS, "")
     names = {half: dict(enumerate(data.user_ids[half])) for half in tables.USERS}
     found = [
         names[half][user]
@@ -78,24 +79,24 @@ def test_own_comparisons_have_prompts_texts_and_no_groups(small):
 def test_labels_are_kept_where_one_is_not_certain(small):
     assert study.load("own").comparisons.label is None
     half = pl.when(pl.col("pair_id") == 0).then(0.5).otherwise(1.0)
-    path = layout.recoloured("own") / tables.PAIRS
+    path = paths.recoloured("own") / tables.PAIRS
     rewrite(path, lambda frame: frame.with_columns(label=half), tables.pairs_schema())
     assert study.load("own").comparisons.label.tolist() == [0.5] + [1.0] * 95
 
 
 def test_a_pair_without_a_place_is_left_out(small):
-    path = layout.splits("own") / tables.SPLITS
+    path = paths.splits("own") / tables.SPLITS
     rewrite(path, lambda frame: frame.filter(pl.col("pair_id") != 0), tables.splits_schema())
     assert len(study.load("own").comparisons) == 95
 
 
 def test_an_item_without_embedding_is_one_sentence(small):
-    path = layout.embeddings("own") / "text" / "shard-00000.parquet"
+    path = paths.embeddings("own") / "text" / "shard-00000.parquet"
     names, vectors, embedder = shards.read(path)
     ids = shards.unpacked(names)
     gone = ids.index(tables.text_id("a red thing 0"))
     shards.write(path, ids[:gone] + ids[gone + 1 :], vectors[1:], embedder)
-    manifest.seal(layout.embeddings("own"))
+    manifest.seal(paths.embeddings("own"))
     with pytest.raises(
         PipelineError,
         match=rf"pairs of own name a chosen without embedding, the first '{ids[gone]}'; run `dvc repro -f encode@own`",
@@ -108,7 +109,7 @@ def test_an_item_without_embedding_is_one_sentence(small):
     [("recoloured", "recolour"), ("splits", "split"), ("embeddings", "encode")],
 )
 def test_a_missing_input_names_the_stage_to_run(small, gone, stage):
-    shutil.rmtree(getattr(layout, gone)("own"))
+    shutil.rmtree(getattr(paths, gone)("own"))
     with pytest.raises(PipelineError, match=rf"run `dvc repro {stage}@own`"):
         study.load("own")
 
@@ -123,14 +124,14 @@ class Toy:
         """Embeddings of items, by their ids."""
         ids = sorted(vectors)
         embedder = shards.Embedder(f"toy {modality}", "", "", len(vectors[ids[0]]), "float32", "by hand")
-        folder = layout.embeddings("own") / modality
+        folder = paths.embeddings("own") / modality
         folder.mkdir(parents=True, exist_ok=True)
         shards.write(folder / "shard-00000.parquet", ids, np.array([vectors[i] for i in ids]), embedder)
 
     def drop(self, *ids):
         dropped = [BadItem(item, "image", "empty") for item in ids]
-        layout.embeddings("own").mkdir(parents=True, exist_ok=True)
-        dropped_csv(layout.embeddings("own") / "dropped.csv", dropped)
+        paths.embeddings("own").mkdir(parents=True, exist_ok=True)
+        dropped_csv(paths.embeddings("own") / "dropped.csv", dropped)
 
     def ask(self, user, users, split, prompt, chosen, rejected, **more):
         pair = {"user_id": user, "users": users, "split": split, "prompt": prompt}
@@ -140,9 +141,9 @@ class Toy:
         frame = pl.DataFrame(self.pairs, infer_schema_length=None).with_columns(
             pair_id=pl.int_range(pl.len()), label=pl.lit(1.0)
         )
-        tables.write_table(layout.recoloured("own") / tables.PAIRS, frame, tables.pairs_schema())
+        tables.write_table(paths.recoloured("own") / tables.PAIRS, frame, tables.pairs_schema())
         splits = frame.with_columns(items=pl.lit("known"))
-        tables.write_table(layout.splits("own") / tables.SPLITS, splits, tables.splits_schema())
+        tables.write_table(paths.splits("own") / tables.SPLITS, splits, tables.splits_schema())
         return study.load("own")
 
 
@@ -276,7 +277,7 @@ def test_a_seen_half_alone_and_an_unseen_half_alone_are_numbered_from_zero(toy):
 def test_names_that_no_pair_uses_any_more_are_no_users_and_no_items(toy, project):
     """Dictionary columns keep the names of rows that were filtered out, as polars' own categories do."""
     toy.load()
-    path = layout.recoloured("own") / tables.PAIRS
+    path = paths.recoloured("own") / tables.PAIRS
     whole = tables.read_arrow(path, "")
     codes, names = tables.codes(whole["chosen"])
     spare = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array([*names, item(99)]))

@@ -162,7 +162,7 @@ def _write_split(path: Path, rows: list[dict[str, Any]]) -> None:
     import pyarrow.parquet as pq
 
     from pipeline.datasets import pickapic
-    from pipeline.files import new_file
+    from pipeline.storage.files import new_file
 
     asked = Counter(row["caption"] for row in rows)
     for place, row in enumerate(rows):

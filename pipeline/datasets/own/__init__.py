@@ -35,7 +35,7 @@ the first row that shows it.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import layout, raw, tables
+from pipeline import paths as layout
 from pipeline.datasets import Found
 from pipeline.datasets.own import images as own_images
 from pipeline.datasets.own import rows as own_rows
@@ -45,6 +45,7 @@ from pipeline.datasets.own.items import Content, Given, Images, Texts, write
 from pipeline.errors import PipelineError
 from pipeline.knobs import PrepareOwn
 from pipeline.params import Params
+from pipeline.storage import raw, tables
 
 if TYPE_CHECKING:
     import polars as pl

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pipeline import tables
 from pipeline.datasets.own import images as own_images
 from pipeline.datasets.own.cells import refuse
 from pipeline.datasets.own.vectors import Vectors
+from pipeline.storage import tables
 
 if TYPE_CHECKING:
     import polars as pl

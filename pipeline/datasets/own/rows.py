@@ -6,7 +6,7 @@ from pipeline.datasets.own.cells import place, refuse
 from pipeline.datasets.own.columns import COLUMNS, PREFERENCE, RESPONSES
 from pipeline.errors import PipelineError, shorten
 from pipeline.knobs import SplitShares
-from pipeline.tables import SPLIT_NAMES
+from pipeline.storage.tables import SPLIT_NAMES
 
 if TYPE_CHECKING:
     import polars as pl

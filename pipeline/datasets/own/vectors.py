@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import layout, raw
+from pipeline import paths
 from pipeline.errors import PipelineError, shorten
+from pipeline.storage import raw
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,13 +56,13 @@ def find(source: str | None) -> dict[str, Path]:
     """
     if source is None:
         raise PipelineError(
-            f"{_KEY} in {layout.PARAMS} must name a {', '.join(SUFFIXES)} file, since prepare.own says "
+            f"{_KEY} in {paths.PARAMS} must name a {', '.join(SUFFIXES)} file, since prepare.own says "
             "vector, got null; set it"
         )
-    path = raw.find_files(source, f"{_KEY} in {layout.PARAMS}", SUFFIXES)
+    path = raw.find_files(source, f"{_KEY} in {paths.PARAMS}", SUFFIXES)
     if len(path) > 1:
         raise PipelineError(
-            f"{_KEY} in {layout.PARAMS} must name one file, got a folder with {len(path)} of them"
+            f"{_KEY} in {paths.PARAMS} must name one file, got a folder with {len(path)} of them"
         )
     ids = path[0].with_suffix(".ids.txt")
     return {f"{FOLDER}{file.name}": file for file in (path[0], ids) if file.is_file()}

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import tables
 from pipeline.datasets import pickapic
 from pipeline.errors import PipelineError
 from pipeline.knobs import PreparePickapic
+from pipeline.storage import tables
 
 if TYPE_CHECKING:
     import polars as pl

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.datasets import pickapic
-from pipeline.files import write_json
+from pipeline.storage.files import write_json
 
 ROWS = {
     "v1": {

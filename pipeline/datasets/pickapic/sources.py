@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from pipeline import layout
+from pipeline import paths
 from pipeline.datasets import Found, Remote, pickapic
 from pipeline.errors import PipelineError
 
@@ -29,7 +29,7 @@ def from_folder(
     Raises:
         PipelineError: If there is no such folder, no such file, a file that no split claims, or a name twice.
     """
-    folder = layout.project_root() / Path(source).expanduser()
+    folder = paths.project_root() / Path(source).expanduser()
     if not folder.is_dir():
         raise PipelineError(
             f"{what} must be an existing folder of Pick-a-Pic's Parquet files, got {source!r}, "

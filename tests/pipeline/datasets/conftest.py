@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import tables
 from pipeline.datasets import pickapic
+from pipeline.storage import tables
 
 
 class Shards:

@@ -18,7 +18,7 @@ from pipeline.datasets import own
 from pipeline.datasets.own.items import Texts
 from pipeline.errors import PipelineError
 from pipeline.knobs import PrepareOwn
-from pipeline.tables import items_schema, pairs_schema, text_id
+from pipeline.storage.tables import items_schema, pairs_schema, text_id
 
 TEXTS = ["user_id", "prompt", "chosen", "rejected"]
 SHAPE = [*TEXTS, "label", "split", "timestamp"]

@@ -6,10 +6,11 @@ import polars as pl
 import pytest
 
 from benchmarks import ukpconvarg
-from pipeline import download, layout, params, prepare, recolour, split
+from pipeline import params, paths
 from pipeline.datasets import own
 from pipeline.datasets.own.items import Texts
 from pipeline.knobs import PrepareOwn
+from pipeline.stages import download, prepare, recolour, split
 
 COUNTS = {
     "read": 84_445,
@@ -66,13 +67,13 @@ def test_the_judgements_are_prepared_and_split(judgements, project, by):
     own.find(params.load()).check()
     for stage in (download, prepare, recolour, split):
         stage.main("own")
-    items = pl.read_parquet(layout.prepared("own") / "items.parquet")
+    items = pl.read_parquet(paths.prepared("own") / "items.parquet")
     assert len(items) == 1_038 + 32
-    assert json.loads((layout.prepared("own") / "manifest.json").read_text())["counts"] == COUNTS
-    counts = json.loads((layout.splits("own") / "manifest.json").read_text())["counts"]
+    assert json.loads((paths.prepared("own") / "manifest.json").read_text())["counts"] == COUNTS
+    counts = json.loads((paths.splits("own") / "manifest.json").read_text())["counts"]
     assert (counts["read"], counts["dropped"]) == (65_335, 181)
-    pairs = pl.read_parquet(layout.prepared("own") / "pairs.parquet", columns=["pair_id", "user_id", "time"])
-    places = pl.read_parquet(layout.splits("own") / "splits.parquet").join(pairs, on="pair_id")
+    pairs = pl.read_parquet(paths.prepared("own") / "pairs.parquet", columns=["pair_id", "user_id", "time"])
+    places = pl.read_parquet(paths.splits("own") / "splits.parquet").join(pairs, on="pair_id")
     assert places["user_id"].n_unique() == pairs["user_id"].n_unique() - 165
     known = places.filter(pl.col("items").cast(pl.String) == "known")
     learned, tested = (

@@ -12,11 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save
 
-from pipeline import download, encode, layout, params, prepare, recolour, split, study
+from pipeline import params, study
+from pipeline import paths as layout
 from pipeline.datasets import own
 from pipeline.datasets.own import vectors as own_vectors
 from pipeline.errors import PipelineError
-from pipeline.tables import item_id, text_id
+from pipeline.stages import download, encode, prepare, recolour, split
+from pipeline.storage.tables import item_id, text_id
 
 IDS = ["x", "y", "z"]
 VALUES = np.arange(6, dtype=np.float32).reshape(3, 2)

@@ -9,10 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline import params, tables
+from pipeline import params
 from pipeline.datasets import persona
 from pipeline.errors import PipelineError
 from pipeline.knobs import PreparePersona
+from pipeline.storage import tables
 
 ROOT = Path(__file__).parents[3]
 SAMPLE = ROOT / "data/sample/persona"

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import tables
 from pipeline.datasets.pickapic import pairs as pickapic_pairs
 from pipeline.errors import PipelineError
 from pipeline.knobs import PreparePickapic
+from pipeline.storage import tables
 
 
 def prepared(files, out, seed=0, **changes):

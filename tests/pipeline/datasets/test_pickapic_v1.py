@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import download, prepare, recolour, split, tables
 from pipeline.datasets.drawn import scenes
+from pipeline.stages import download, prepare, recolour, split
+from pipeline.storage import tables
 
 FIXTURE = Path(__file__).parents[3] / "../shared/data/pickapic_fixture"
 

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline import download, params, prepare
+from pipeline import params
 from pipeline.datasets import pickapic_v2
 from pipeline.errors import PipelineError
+from pipeline.stages import download, prepare
 
 FIXTURE = Path(__file__).parents[3] / "../shared/data/pickapic_fixture"
 

@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline import tables
 from pipeline.datasets import simulated
 from pipeline.errors import PipelineError
 from pipeline.knobs import PrepareSimulated
+from pipeline.storage import tables
 
 KNOBS = {
     "setting": "mixture", "groups": 2, "dim": 3, "seen_users": 3, "unseen_users": 2, "train_pairs": 4,

@@ -11,9 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import download, layout, params, prepare, recolour, split, tables
+from pipeline import params
+from pipeline import paths as layout
 from pipeline.datasets import summarize
 from pipeline.errors import PipelineError
+from pipeline.stages import download, prepare, recolour, split
+from pipeline.storage import tables
 
 FIXTURE = Path(__file__).parents[3] / "../shared/data/tldr_fixture"
 WORDS = [f"word{i}" for i in range(300)]

@@ -1,0 +1,169 @@
+"""`pal inspect`: what a model is, how its users spread over the prototypes, and what each prototype likes."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pal.cli.progress import watched
+from pal.cli.serving import Serving, open_for, plain_words
+from pal.cli.tables import Row, Table
+from pal.cli.writing import print_text
+from pal.errors import PalError
+from pal.serving.model import RewardModel
+from pal.serving.questions import read_prompts
+from pal.serving.scoring import rewards
+
+PURE = 0.9  # of the weight on one prototype: someone who stands there
+WIDTH = 20  # characters of a bar
+LONGEST = 70  # characters of a text that is shown
+
+
+def inspect(model: Path, table: Table | None, options: dict[str, Any], *, number: int, as_json: bool) -> None:
+    """Print what a model is.
+
+    Args:
+        model: Its folder.
+        table: Responses, several to a prompt, to show what each prototype likes; held in memory.
+        options: What `Serving.open` takes.
+        number: How many responses to show a prototype, most and least liked.
+        as_json: Whether to print JSON, for programs.
+    """
+    serving = Serving.open(model, **options) if table is None else open_for(table, model, **options)
+    about = described(serving.model)
+    if table is not None:
+        for prototype, liked in zip(about["prototypes"], _likes(serving, table, number), strict=True):
+            prototype |= liked
+    print_text(json.dumps(about, indent=2, ensure_ascii=False) if as_json else _drawn(about))
+
+
+def described(model: RewardModel) -> dict[str, Any]:
+    """What a model is, as JSON: its head, its encoders, and its users' weights in summary."""
+    weights, config = model.weights, model.config
+    nearest = torch.bincount(weights.argmax(1), minlength=config.K)
+    return {
+        "model": config.model,
+        "K": config.K,
+        "latent": config.latent,
+        "objective": model.fit_config.objective,
+        "loss": model.fit_config.loss,
+        "prompts": _encoder(model, "prompts") if model.head.needs_prompts else None,
+        "responses": _encoder(model, "responses"),
+        "users": len(model.user_ids),
+        "users_at_one_prototype": int((weights.amax(1) > PURE).sum()),
+        "places_for_new_users": len(model.prior.mass),
+        "fingerprint": model.fingerprint,
+        "prototypes": [
+            {
+                "prototype": k + 1,
+                "mean_weight": round(float(weights[:, k].mean()), 4),
+                "sd_of_weight": round(float(weights[:, k].std(correction=0)), 4),
+                "nearest_users": int(nearest[k]),
+            }
+            for k in range(config.K)
+        ],
+    }
+
+
+def _encoder(model: RewardModel, side: Any) -> dict[str, Any]:
+    dim = model.prompt_dim if side == "prompts" else model.response_dim
+    try:
+        return {"encoder": model.reader.about(side)["encoder"], "dim": dim}
+    except PalError:
+        return {"encoder": None, "dim": dim}  # fitted on vectors
+
+
+def _likes(serving: Serving, table: Table, number: int) -> list[dict[str, Any]]:
+    """Per prototype the rows that it likes most and least beside the others of the same prompt."""
+    rows: list[Row] = []
+    parts: list[Tensor] = []
+    for batch in watched(table, serving.at_once(table.first)):
+        parts.append(_by_prototype(serving, batch))
+        rows += batch
+    rows, above = _above_others(rows, torch.cat(parts), serving.prompt_columns)
+    found = []
+    for k in range(serving.model.config.K):
+        order = above[:, k].argsort(descending=True, stable=True)
+        ends = {"likes_most": order[:number].tolist(), "likes_least": order.flip(0)[:number].tolist()}
+        found.append({name: [_shown(rows[at], above[at, k]) for at in ats] for name, ats in ends.items()})
+    return found
+
+
+def _by_prototype(serving: Serving, rows: Sequence[Row]) -> Tensor:
+    """The reward of each row at each prototype, (n, K); everything is encoded once."""
+    model, n = serving.model, len(rows)
+    given, responses = serving.prompts(rows), serving.items(rows, "response")
+    with plain_words(rows):
+        prompts = read_prompts(model, model.reader, given, n, lambda at: f"prompts[{at}]")
+        read = model.reader.read(responses, "responses", model.response_dim)
+    return torch.stack([rewards(model.head, prompts, read, at) for at in torch.eye(model.config.K)], 1)
+
+
+def _above_others(rows: Sequence[Row], reward: Tensor, columns: tuple[str, ...]) -> tuple[list[Row], Tensor]:
+    """Rows that have others of the same prompt, and rewards less their mean: alone, they mean nothing.
+
+    Raises:
+        PalError: If no prompt has two responses.
+    """
+    place: dict[str, int] = {}
+    keys = [repr([row.cells[name] for name in columns]) for row in rows]
+    group = torch.tensor([place.setdefault(key, len(place)) for key in keys])
+    count = torch.bincount(group)
+    if int(count.max()) < 2:
+        raise PalError(
+            "some prompt must have two responses or more, got one each; rewards only compare these"
+        )
+    mean = torch.zeros(len(place), reward.shape[1]).index_add_(0, group, reward) / count[:, None]
+    beside = (count[group] > 1).nonzero()[:, 0]
+    return [rows[at] for at in beside.tolist()], (reward - mean[group])[beside]
+
+
+def _shown(row: Row, above: Tensor) -> dict[str, Any]:
+    cells = {name: row.cells[name] for name in ("prompt", "response") if name in row.cells}
+    return {**cells, "above_mean": round(float(above), 4)}
+
+
+def _drawn(about: dict[str, Any]) -> str:
+    """The same for people."""
+    users = about["users"]
+    lines = [
+        f"model {about['model']}, {about['K']} prototypes, latent {about['latent']}; "
+        f"fitted by {about['objective']}, {about['loss']} loss",
+        *(f"{side:<12}{_named(about[side])}" for side in ("prompts", "responses")),
+        f"{'users':<12}{users:,} seen in fitting; {about['users_at_one_prototype']:,} have more than "
+        f"{PURE:.0%} of their weight on one prototype",
+        f"{'new users':<12}are looked for at {about['places_for_new_users']:,} places",
+        f"{'fingerprint':<12}{about['fingerprint']}",
+        "",
+        "prototype   mean weight ± sd   users nearest",
+    ]
+    for one in about["prototypes"]:
+        bar = "#" * round(WIDTH * one["nearest_users"] / users)
+        lines.append(
+            f"{one['prototype']:>9}   {one['mean_weight']:>11.3f} ± {one['sd_of_weight']:.3f}   "
+            f"{one['nearest_users']:>6,}  {bar}"
+        )
+    for one in about["prototypes"]:
+        for end in ("most", "least"):
+            if items := one.get(f"likes_{end}"):
+                lines += ["", f"prototype {one['prototype']} likes {end}", *map(_line, items)]
+    return "\n".join(lines)
+
+
+def _named(side: dict[str, Any] | None) -> str:
+    if side is None:
+        return "are not read"
+    return f"{side['encoder'] or 'vectors, no encoder'}, {side['dim']:,} numbers"
+
+
+def _line(item: dict[str, Any]) -> str:
+    texts = [_short(item[name]) for name in ("prompt", "response") if name in item]
+    return f"{item['above_mean']:>+9.3f}  {' -> '.join(texts)}"
+
+
+def _short(cell: Any) -> str:
+    text = " ".join(str(cell).split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

@@ -1,0 +1,1 @@
+"""Evaluation: accuracies with intervals, the number of prototypes, tests of plurality."""

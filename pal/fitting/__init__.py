@@ -1,0 +1,1 @@
+"""Fitting: objectives, the trainer and what it descends on."""

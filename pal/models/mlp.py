@@ -1,0 +1,112 @@
+"""Stacked multi-layer perceptrons: several maps of one input, computed as one.
+
+Shapes used in this module:
+    rows    inputs mapped together
+    dim     width of an input
+    stack   maps side by side: 1 for f, K for the prototypes' functions g_k
+    latent  width of an output
+"""
+
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+from typing_extensions import override
+
+from pal.config import HeadConfig
+from pal.models import wide
+
+ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
+
+
+class StackedMLP(nn.Module):
+    """`stack` perceptrons of the same shape on the same input.
+
+    The first layers of all members, and their skips, are one matrix product: a small head spends its time in
+    calls, not in arithmetic.
+
+    Args:
+        dim: Width of the input.
+        stack: Number of members.
+        config: `normalise_inputs`, `latent`, `hidden_layers`, `hidden`, `activation`, `bias`, `skip` and
+            dropout are read.
+    """
+
+    def __init__(self, dim: int, stack: int, config: HeadConfig) -> None:
+        super().__init__()
+        self.stack, self.latent, self.dropout = stack, config.latent, config.dropout
+        self.relu = config.activation == "relu"
+        self.workspace = wide.Buffers()  # `buffers` is a method of every torch module
+        self.unit = config.normalise_inputs
+        width = config.hidden or config.latent
+        self.hidden = width if config.hidden_layers else 0
+        self.identity = bool(config.skip and self.hidden and dim == config.latent)
+        linear_skip = config.skip and self.hidden and not self.identity
+        self.skip_width = config.latent if linear_skip or not self.hidden else 0
+        self.first = nn.Linear(dim, stack * (self.hidden + self.skip_width), bias=config.bias)
+        widths = [width] * config.hidden_layers + [config.latent]
+        self.later = nn.ModuleList(BatchedLinear(stack, a, b, bias=config.bias) for a, b in pairwise(widths))
+        drop, activate = nn.Dropout(config.dropout), ACTIVATIONS[config.activation]()
+        self.bend = nn.Sequential(*((drop, activate) if config.dropout_first else (activate, drop)))
+
+    def forward(self, x: Float[Tensor, "rows dim"]) -> Float[Tensor, "stack rows latent"]:
+        """Map each row by every member; under bfloat16 autocast by the written-out road of `wide`."""
+        if self.unit:
+            x = functional.normalize(x, dim=-1)
+        if self.relu and wide.autocasting(x):
+            return wide.perceptron(self, x.to(wide.HALF))
+        first = self.first(x)
+        if not self.hidden:
+            return first.view(len(x), self.stack, self.latent).transpose(0, 1)
+        h, skip = first.split([self.stack * self.hidden, self.stack * self.skip_width], 1)
+        h = h.reshape(len(x), self.stack, self.hidden).transpose(0, 1)
+        for layer in self.later:
+            h = layer(self.bend(h))
+        if self.identity:
+            return h + x
+        if self.skip_width:
+            return h + skip.reshape(len(x), self.stack, self.latent).transpose(0, 1)
+        return h
+
+    def of_rows(
+        self, table: Float[Tensor, "n dim"], rows: Int[Tensor, " rows"]
+    ) -> Float[Tensor, "stack rows latent"]:
+        """Map some rows of a table, which may be of half precision."""
+        return self(
+            wide.gather(table, rows, self.workspace) if wide.autocasting(table) else gather(table, rows)
+        )
+
+    @override
+    def train(self, mode: bool = True) -> "StackedMLP":
+        """Set training or evaluation mode; the latter gives the buffers' memory back."""
+        if not mode:
+            self.workspace.clear()
+        return super().train(mode)
+
+
+def gather(table: Float[Tensor, "n dim"], rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows dim"]:
+    """Rows of a table, as float32 where the table is of half precision."""
+    return single(table.index_select(0, rows))
+
+
+def single(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """A tensor of half precision as float32, any other as it is."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+class BatchedLinear(nn.Module):
+    """`stack` linear layers, each on its own input, initialised as `torch.nn.Linear` is."""
+
+    def __init__(self, stack: int, dim: int, out: int, *, bias: bool) -> None:
+        super().__init__()
+        bound = dim**-0.5
+        self.weight = nn.Parameter(torch.empty(stack, dim, out).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(stack, 1, out).uniform_(-bound, bound)) if bias else None
+
+    def forward(self, x: Float[Tensor, "stack rows dim"]) -> Float[Tensor, "stack rows out"]:
+        """Map member s's rows by member s's matrix."""
+        if self.bias is None:
+            return x @ self.weight
+        return torch.baddbmm(self.bias, x, self.weight)

@@ -1,0 +1,1 @@
+"""Encoding of texts and images in batches, shared between processes."""

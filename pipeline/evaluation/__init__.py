@@ -1,0 +1,1 @@
+"""Predictions on held-out comparisons, and every number that is made of them."""

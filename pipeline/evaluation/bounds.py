@@ -1,0 +1,250 @@
+"""How good could anyone be? What a learner gets right who knows how data were made, but not each user.
+
+Such a learner knows what the model must find out (what each persona says, the simulation's map and true
+prototypes) and infers of a user only what nobody can know beforehand: the group, or the true weights. Its
+belief is exact, or drawn from exactly; it sees the same answers as the model and is judged on the same pairs,
+so that no model can be expected to do better.
+
+Shapes used in this module:
+    n       comparisons
+    groups  groups that a user may belong to
+    K       true prototypes
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from pal.comparisons import Comparisons
+from pipeline import paths
+from pipeline.datasets import persona
+from pipeline.datasets.persona import Statement
+from pipeline.errors import PipelineError
+from pipeline.evaluation import polytope
+from pipeline.params import Params
+from pipeline.storage import raw
+from pipeline.storage.files import read_json
+from pipeline.storage.tables import text_id
+from pipeline.study import Study
+
+KEPT = 96  # points drawn of each user's belief
+PRIOR = 2048  # points drawn of what is believed of everybody before any answer
+BURN, BURN_PER_WALL = 128, 8  # steps before the first of them: the smaller the cut, the slower to forget
+CHAINS_AT_ONCE, NUMBERS_AT_ONCE = 1 << 13, 1 << 21
+EVEN = 1e-6  # nearer to one half than this, a chance is a tie
+
+
+class Bound(Protocol):
+    """A learner who knows how the data were made."""
+
+    def margins(self, half: str, known: list[Comparisons], test: Comparisons) -> list[Float[Tensor, " n"]]:
+        """The chance that the chosen response is preferred less one half, for each set of known answers.
+
+        Args:
+            half: seen or unseen: whose comparisons these are.
+            known: What is known of the users, several times over.
+            test: What is judged.
+        """
+
+
+def of(data: Study, values: Params) -> Bound | None:
+    """The bound for a dataset of which the truth is known; None where it is not, or is not here."""
+    if data.dataset == "persona" and data.groups is not None:
+        statements = _statements()
+        return statements and Groups(data, _says(data, statements, values))
+    path = paths.prepared(data.dataset) / "truth.json"
+    if data.dataset != "simulated" or not path.exists():
+        return None
+    truth = read_json(path, f"prepare@{data.dataset}")
+    coefficients = _Coefficients(data, np.array(truth["matrix"]), np.array(truth["prototypes"]))
+    if truth["setting"] == "partition" or len(truth["prototypes"]) == 1:
+        return Groups(data, lambda pairs: coefficients(pairs) > 0)
+    weights = dict(zip(truth["user_ids"], truth["weights"], strict=True))
+    start = {half: torch.tensor([weights[u] for u in ids]) for half, ids in data.user_ids.items()}
+    knobs = values.prepare.simulated
+    return Mixture(coefficients, start, knobs.concentration, values.evaluate.seed)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Users belong to groups of equal size, and everybody in a group answers alike.
+
+    Args:
+        data: The dataset, for the number of users.
+        agrees: Whether a user of each group would answer each comparison as it was answered.
+    """
+
+    data: Study
+    agrees: Callable[[Comparisons], Bool[Tensor, "n groups"]]
+
+    def margins(self, half: str, known: list[Comparisons], test: Comparisons) -> list[Float[Tensor, " n"]]:
+        """Every group that fits a user's answers is equally likely, and none else."""
+        would, n_users = self.agrees(test), self.data.n_users(half)
+        return [group_margins(self.agrees(one), one.user, would, test.user, n_users) for one in known]
+
+
+def group_margins(
+    agrees: Bool[Tensor, "known groups"],
+    user: Int[Tensor, " known"],
+    would: Bool[Tensor, "n groups"],
+    test_user: Int[Tensor, " n"],
+    n_users: int,
+) -> Float[Tensor, " n"]:
+    """Chance that users answer as they did, less one half, from the groups that fit their known answers.
+
+    Where statements that occur twice with both answers leave no group without a contradiction, the groups
+    with the fewest fit.
+
+    Args:
+        agrees: Whether each known answer is the group's.
+        user: Whose known answer it is.
+        would: Whether each answer to judge is the group's.
+        test_user: Whose answer to judge it is.
+        n_users: Users in all.
+    """
+    wrong = torch.zeros(n_users, would.shape[1]).index_add(0, user, (~agrees).float())
+    fits = (wrong == wrong.amin(1, keepdim=True)).double()
+    chance = ((fits / fits.sum(1, keepdim=True))[test_user] * would).sum(1) - 0.5
+    return torch.where(chance.abs() < EVEN, 0.0, chance)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Users stand anywhere between known prototypes: Dirichlet weights, cut by the answers without noise.
+
+    Args:
+        coefficients: Each comparison's margin at each true prototype; it is linear in the weights.
+        start: For seen and unseen, users' true weights, from which draws start: they lie in every cut.
+        concentration: Of the Dirichlet.
+        seed: Makes the draws random.
+    """
+
+    coefficients: Callable[[Comparisons], Float[Tensor, "n K"]]
+    start: dict[str, Float[Tensor, "users K"]]
+    concentration: float
+    seed: int
+
+    def margins(self, half: str, known: list[Comparisons], test: Comparisons) -> list[Float[Tensor, " n"]]:
+        """The share of points drawn of a user's belief at which the chosen response is nearer."""
+        start, coefficients = self.start[half].double(), self.coefficients(test)
+        generator = torch.Generator().manual_seed(self.seed)
+        at_once = max(1, CHAINS_AT_ONCE // len(start))
+        found: dict[int, Tensor] = {}
+        told = [n for n, one in enumerate(known) if len(one)]
+        for block in (told[n : n + at_once] for n in range(0, len(told), at_once)):
+            walls = _walls([(self.coefficients(known[n]), known[n].user) for n in block], len(start))
+            points = self._draw(walls, start.repeat(len(block), 1), KEPT, generator).split(len(start))
+            found |= {n: _judged(each, coefficients, test) for n, each in zip(block, points, strict=True)}
+        prior = self._draw(start.new_zeros(1, 0, start.shape[1]), start[:1], PRIOR, generator)
+        nobody = _judged(prior.expand(len(start), -1, -1), coefficients, test)
+        return [found.get(n, nobody) for n in range(len(known))]
+
+    def _draw(
+        self, walls: Tensor, start: Tensor, kept: int, generator: torch.Generator
+    ) -> Float[Tensor, "chains kept K"]:
+        burn, concentration = BURN + BURN_PER_WALL * walls.shape[1], self.concentration
+        return polytope.draw(
+            walls, start, concentration=concentration, kept=kept, burn=burn, generator=generator
+        )
+
+
+def _judged(
+    points: Float[Tensor, "users kept K"], coefficients: Float[Tensor, "n K"], test: Comparisons
+) -> Float[Tensor, " n"]:
+    """The share of a user's points at which the chosen response is nearer, less one half."""
+    size = max(1, NUMBERS_AT_ONCE // points.shape[1])
+    parts = [
+        (torch.einsum("nk,npk->np", some, points[user]) > 0).double().mean(1)
+        for some, user in zip(coefficients.split(size), test.user.split(size), strict=True)
+    ]
+    return torch.cat(parts) - 0.5
+
+
+class _Coefficients:
+    """The simulation's margins in favour of the chosen response: linear in a user's true weights."""
+
+    def __init__(self, data: Study, matrix: np.ndarray, prototypes: np.ndarray) -> None:
+        mapped = data.embeddings.responses.double().numpy() @ matrix.T
+        self._mapped, self._prototypes = torch.from_numpy(mapped), torch.from_numpy(prototypes @ matrix.T)
+
+    def __call__(self, pairs: Comparisons) -> Float[Tensor, "n K"]:
+        """|rejected - a|^2 - |chosen - a|^2 at each true prototype a."""
+        q = pairs.questions
+        first, second = (self._mapped[rows[pairs.question]] for rows in (q.first, q.second))
+        apart = second - first
+        margin = (apart * (second + first)).sum(1, keepdim=True) - 2 * apart @ self._prototypes.T
+        return margin * pairs.sign[:, None]
+
+
+def _walls(
+    known: list[tuple[Float[Tensor, "n K"], Int[Tensor, " n"]]], n_users: int
+) -> Float[Tensor, "chains walls K"]:
+    """Users' answers as half-spaces, once for each set that is known, padded with rows of zeros."""
+    counts = [torch.bincount(user, minlength=n_users) for _, user in known]
+    most = max(int(count.max()) for count in counts)
+    walls = known[0][0].new_zeros(len(known), n_users, most, known[0][0].shape[1])
+    for table, count, (coefficients, user) in zip(walls, counts, known, strict=True):
+        order = torch.argsort(user, stable=True)
+        place = torch.arange(len(user)) - (count.cumsum(0) - count).repeat_interleave(count)
+        table[user[order], place] = coefficients[order]
+    return walls.flatten(0, 1)
+
+
+def known_answers(
+    data: Study, statements: list[Statement], personas: list[str], prompt: str
+) -> Bool[Tensor, "groups items"]:
+    """Whether a user of each persona says yes to each item of the responses' and prompts' table."""
+    rows = {item: row for row, item in enumerate(data.prompt_ids)}
+    table = torch.zeros(len(personas), len(rows), dtype=torch.bool)
+    for s in statements:
+        row = rows.get(text_id(s.question if prompt == "question" else s.statement))
+        if row is not None:
+            table[personas.index(s.persona), row] |= s.agrees
+    return table
+
+
+def is_yes(data: Study, pairs: Comparisons) -> Bool[Tensor, " n"]:
+    """Which comparisons were answered yes."""
+    first = pairs.questions.first[pairs.question]
+    return (first == data.response_ids.index(text_id("Yes"))) == (pairs.sign > 0)
+
+
+def accuracy_bound(
+    says_yes: Bool[Tensor, "groups items"], data: Study, known: Comparisons, test: Comparisons, n_users: int
+) -> float:
+    """Accuracy on `test` of a learner who knows the personas, and of a user only the answers in `known`."""
+    agrees = _persona_agrees(data, says_yes)
+    margin = group_margins(agrees(known), known.user, agrees(test), test.user, n_users)
+    return float(((margin > 0).double() + 0.5 * (margin == 0)).mean())
+
+
+def _persona_agrees(
+    data: Study, says_yes: Bool[Tensor, "groups items"]
+) -> Callable[[Comparisons], Bool[Tensor, "n groups"]]:
+    def agrees(pairs: Comparisons) -> Bool[Tensor, "n groups"]:
+        would = says_yes.T[pairs.questions.prompt[pairs.question]]
+        return would == is_yes(data, pairs)[:, None]
+
+    return agrees
+
+
+def _says(
+    data: Study, statements: list[Statement], values: Params
+) -> Callable[[Comparisons], Bool[Tensor, "n groups"]]:
+    knobs = values.prepare.persona
+    return _persona_agrees(data, known_answers(data, statements, knobs.personas, knobs.prompt))
+
+
+def _statements() -> list[Statement] | None:
+    """The personas' statements as they were downloaded; None where the store has them no more."""
+    try:
+        files = [(f.name, raw.stored(f, "persona")) for f in raw.read_manifest("persona").files]
+    except PipelineError as error:
+        print(f"evaluate@persona: without the bound of a learner who knows the personas: {error}")
+        return None
+    return [statement for name, path in files for statement in persona.read(name, path)]

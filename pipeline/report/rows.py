@@ -1,0 +1,182 @@
+"""Accuracies as rows of tables and marks of figures: the model beside what it is held against."""
+
+from itertools import takewhile
+from typing import Any
+
+from pipeline.report.numerals import tied
+
+Row = dict[str, Any]
+
+MODELS = ("model", "k1", "similarity", "longer", "majority", "oracle", "bound")
+USERS = ("seen", "unseen", "unlocated", "all")
+ITEMS = ("all", "known", "new", "never seen")
+
+
+def series_names(n_prototypes: int, encoder: str) -> dict[str, str]:
+    """What the model and what it is held against are called in tables and figures.
+
+    Args:
+        n_prototypes: The model's K.
+        encoder: What embedded the responses: an untrained one says so in its name.
+    """
+    return {
+        "model": tied(f"PAL, K = {n_prototypes}"),
+        "k1": tied("One reward (K = 1)"),
+        "similarity": f"{encoder} similarity",
+        "longer": "Longer response",
+        "majority": "Majority answer",
+        "oracle": "Group oracle",
+        "bound": "Best possible",
+        "asked": "Chosen comparisons",
+        "seen": "Seen users",
+    }
+
+
+def from_shots(shots: int) -> str:
+    """How many comparisons an unseen user was located from."""
+    return {0: "no comparisons", 1: "1 comparison"}.get(shots, f"{shots} comparisons")
+
+
+def place(row: Row) -> str:
+    """Whose comparisons, on which items, a row of accuracies is about."""
+    shots = from_shots(row["shots"] or 0)
+    parts = {
+        "seen": ["Seen"],
+        "unseen": ["Unseen", shots],
+        "unlocated": ["Unseen, without comparisons to be located by"],
+        "all": ["All users", f"unseen from {shots}"],
+    }[row["users"]]
+    if row["items"] not in ("all", "never seen"):  # that table says so above itself
+        parts = [*parts, f"{row['items']} items"]
+    if row.get("pairs", "all") != "all":
+        parts = [*parts, f"{row['pairs']} pairs"]
+    return ", ".join(parts)
+
+
+def places(accuracies: list[Row]) -> list[Row]:
+    """The model's rows: seen users first, then unseen users by the number of comparisons."""
+    rows = [row for row in accuracies if row["model"] == "model"]
+    return sorted(
+        rows, key=lambda row: (USERS.index(row["users"]), ITEMS.index(row["items"]), row["shots"] or 0)
+    )
+
+
+def beside(accuracies: list[Row], row: Row, model: str) -> Row | None:
+    """A baseline's row for the place of the model's `row`.
+
+    Where a baseline was measured once for these users and items, it does not depend on the shots.
+    """
+    here = [other for other in accuracies if other["model"] == model and _where(other) == _where(row)]
+    exact = [other for other in here if other["shots"] == row["shots"]]
+    if exact:
+        return exact[0]
+    return here[0] if len(here) == 1 and model != "model" else None
+
+
+def _where(row: Row) -> tuple[str, ...]:
+    return row["users"], row["items"], row.get("test", ""), row.get("pairs", "all")
+
+
+def table(accuracies: list[Row]) -> list[Row]:
+    """The accuracy table: one row per place, with the model and the baselines that were measured there."""
+    return [
+        {"place": place(row), **{model: beside(accuracies, row, model) for model in MODELS}}
+        for row in places(accuracies)
+    ]
+
+
+def series(table: list[Row]) -> list[str]:
+    """The model and the baselines of which a table holds any."""
+    return [model for model in MODELS if any(row[model] for row in table)]
+
+
+def by_test(accuracies: list[Row]) -> list[Row]:
+    """The tables of several test sets in one, the set's name before each place."""
+    return [
+        {**row, "place": f"{name}: {row['place'][0].lower()}{row['place'][1:]}"}
+        for name in dict.fromkeys(row["test"] for row in accuracies)
+        for row in table([row for row in accuracies if row["test"] == name])
+    ]
+
+
+def by_filter(accuracies: list[Row], shots: int) -> list[Row]:
+    """Filtered pairs beside untouched ones, of seen users and of unseen ones from none and from `shots`."""
+    rows = table([row for row in accuracies if row["shots"] in (None, 0, shots)])
+    pairs = ("filtered", "untouched")
+
+    def order(row: Row) -> tuple[int, int, int]:
+        model = row["model"]
+        return USERS.index(model["users"]), model["shots"] or 0, pairs.index(model["pairs"])
+
+    return sorted(rows, key=order)
+
+
+def one_kind_of_items(rows: list[Row]) -> list[Row]:
+    """Of rows on all, known and new items those on the first of these kinds that occurs."""
+    kinds = {row["items"] for row in rows}
+    first = next((kind for kind in ITEMS if kind in kinds), None)
+    return [row for row in rows if row["items"] == first]
+
+
+def dots(table: list[Row]) -> list[Row]:
+    """A table of accuracies as marks to draw: one per place and series.
+
+    What would squeeze all others is left to the table: the encoder's similarity where questions share a few
+    answers, as yes and no, and a majority that is undecided everywhere, since nobody was asked before.
+    """
+    return [
+        {
+            "place": row["place"],
+            "series": model,
+            **{key: row[model][key] for key in ("accuracy", "low", "high")},
+        }
+        for row in table
+        for model in MODELS
+        if row[model] and not _undecided(row[model]) and not (model == "similarity" and few(row["model"]))
+    ]
+
+
+def few(row: Row) -> bool:
+    """Whether the questions of a row share a few answers."""
+    return row.get("balanced") is not None
+
+
+def _undecided(row: Row) -> bool:
+    return row["accuracy"] == row["low"] == row["high"] == 0.5
+
+
+def drawn(marks: list[Row]) -> list[str]:
+    """The series of which there are marks."""
+    found = {mark["series"] for mark in marks}
+    return [model for model in MODELS if model in found]
+
+
+def curve(accuracies: list[Row]) -> tuple[list[Row], list[Row]]:
+    """The model on unseen users by shots, and what it is held against there, seen users among it."""
+    rows = places(accuracies)
+    unseen = one_kind_of_items([row for row in rows if row["users"] == "unseen"])
+    if not unseen:
+        return [], []
+    seen = [row for row in rows if row["users"] == "seen"]
+    same_items = [row for row in seen if row["items"] == unseen[0]["items"]]
+    held = [(model, beside(accuracies, unseen[-1], model)) for model in ("k1", "longer", "majority")]
+    held += [("seen", next(iter(same_items or seen), None))]
+    shown = [(series, row) for series, row in held if row and not _undecided(row)]
+    return unseen, [{"series": series, "accuracy": row["accuracy"]} for series, row in shown]
+
+
+def along(accuracies: list[Row], model: str) -> list[Row]:
+    """A model on unseen users by shots, on the items that the curve is about."""
+    rows = [row for row in accuracies if (row["users"], row["model"]) == ("unseen", model)]
+    return sorted(one_kind_of_items(rows), key=lambda row: row["shots"] or 0)
+
+
+def opening(prototypes: list[Row]) -> str:
+    """The lines with which all prompts shown begin, where there are several prompts and they share any."""
+    rows = [row for one in prototypes for row in (*one["most"], *one["least"])]
+    prompts = {row["prompt"] for row in rows}
+    if len(prompts) < 2 or None in prompts:
+        return ""
+    lines = [prompt.splitlines(keepends=True)[:-1] for prompt in prompts]
+    alike = takewhile(lambda row: len(set(row)) == 1, zip(*lines, strict=False))
+    return "".join(row[0] for row in alike)

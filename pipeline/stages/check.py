@@ -1,0 +1,33 @@
+"""check: hold params.yaml to what is allowed, and fingerprint what the sources name now.
+
+The one stage that runs every time. DVC compares only the keys that a stage names, so a mistyped one would
+rerun nothing and be seen by nobody; and it cannot see a user's folder change outside the repository.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from pipeline import datasets, params
+from pipeline import paths as layout
+from pipeline.storage import hashes
+from pipeline.storage.files import new_folder, write_json
+
+
+def main() -> None:
+    """Check all parameters, look into every chosen dataset's source, write one fingerprint each."""
+    values = params.load()
+    prints = {name: _fingerprint(datasets.of(name).find(values)) for name in values.datasets}
+    with new_folder(layout.fingerprint("any").parent) as folder:
+        for name, print_ in prints.items():
+            write_json(folder / f"{name}.json", print_)
+
+
+def _fingerprint(found: datasets.Found) -> dict[str, Any]:
+    if found.check is not None:
+        found.check()
+    local = {**found.paths, **found.links}
+    return {
+        "source": found.source,
+        "remotes": [asdict(remote) for remote in found.remotes],
+        "sha256": {name: hashes.sha256(path) for name, path in local.items()},
+    }

@@ -1,0 +1,83 @@
+"""choose-k: how many prototypes the seen users' training pairs ask for, by cross-validation.
+
+Two curves answer two questions. With one prototype per user the smallest sufficient K is the number of
+groups; with the dataset's own way of fitting, whose users may stand between prototypes, it is the K that
+suffices, which may be smaller. Where model.K is auto, train takes the latter. Test pairs have no part in it.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from pipeline import params, paths, progress
+from pipeline.errors import PipelineError
+from pipeline.params import Params
+from pipeline.storage.files import read_json, write_json
+
+OWN, ONE = "as fitted", "one prototype per user"
+
+
+def main(dataset: str, *, always: bool = False) -> None:
+    """Choose for one dataset where model.K is auto, and print the curves; a number is noted as it is.
+
+    Args:
+        dataset: Its name.
+        always: Choose even where model.K is a number.
+    """
+    values = params.load()
+    if values.model.K != "auto" and not always:
+        write_json(paths.chosen(dataset), {"K": values.model.K, "curves": {}})
+        return
+    found = _choose(dataset, values)
+    write_json(paths.chosen(dataset), found)
+    _show(dataset, found)
+
+
+def chosen(dataset: str, values: Params) -> int:
+    """The number of prototypes to fit: model.K, or what this stage settled on where that is auto."""
+    if values.model.K != "auto":
+        return values.model.K
+    return int(read_json(paths.chosen(dataset), f"choose-k@{dataset}")["K"])
+
+
+def _choose(dataset: str, values: Params) -> dict[str, Any]:
+    from pal.evaluation.choose import USER_FOLDS, choose_k, one_prototype_per_user
+    from pipeline import study
+    from pipeline.devices import pick
+
+    head, config = values.configs(dataset)
+    data = study.load(dataset)
+    n_users = data.n_users("seen")
+    most = min(values.model.most_prototypes, n_users - -(-n_users // USER_FOLDS))
+    if most < 1:
+        raise PipelineError(
+            f"choose-k needs at least {USER_FOLDS} seen users of {dataset}, got {n_users}; "
+            "set model.K to a number"
+        )
+    ways = {OWN: config, ONE: one_prototype_per_user(config)}
+    if ways[OWN] == ways[ONE]:
+        del ways[OWN]
+    curves = {}
+    with progress.bar(len(ways), f"choose-k@{dataset}", "curve") as bar:
+        for name, way in ways.items():
+            choice = choose_k(
+                data.embeddings,
+                data.select("seen", "train"),
+                n_users=n_users,
+                head=head,
+                config=way,
+                candidates=range(1, most + 1),
+                device=pick(values.train.device, "train.device"),
+                seed=values.train.seed,
+            )
+            curves[name] = asdict(choice)
+            bar.update()
+    return {"K": curves[next(iter(ways))]["K"], "curves": curves}
+
+
+def _show(dataset: str, found: dict[str, Any]) -> None:
+    for name, curve in found["curves"].items():
+        print(f"\n{dataset}, {name}: K = {curve['K']} ({curve['n_users']:,} users)")
+        for row in curve["candidates"]:
+            mark = " <" if row["K"] == curve["K"] else ""
+            accuracy, error = 100 * row["accuracy"], 100 * row["standard_error"]
+            print(f"  K = {row['K']:<2} {accuracy:6.2f} % +- {error:.2f}{mark}")

@@ -1,0 +1,173 @@
+"""recolour: give images their colour filters; text and vectors pass as they are.
+
+A filter is a property of an item, applied when its pixels are decoded; no pixel is stored twice.
+"""
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from pipeline import params, paths
+from pipeline.encoding import colour
+from pipeline.errors import PipelineError, shorten
+from pipeline.knobs import Filters
+from pipeline.storage import tables
+from pipeline.storage.files import copy_file, new_folder
+from pipeline.storage.manifest import seal
+from pipeline.storage.manifest import write as write_manifest
+
+if TYPE_CHECKING:
+    import polars as pl
+
+OTHER = {"cool": "warm", "warm": "cool"}
+
+
+def main(dataset: str) -> None:
+    """Write one dataset's items and pairs with their filters."""
+    values = params.load()
+    filters = getattr(values.recolour, dataset)
+    with new_folder(paths.recoloured(dataset)) as out:
+        if not isinstance(filters, Filters):
+            for name in (tables.ITEMS, tables.PAIRS):
+                tables.read_table(paths.prepared(dataset) / name, f"prepare@{dataset}", columns=[])
+                copy_file(paths.prepared(dataset) / name, out / name)
+            seal(out)
+            return
+        items, pairs = (
+            tables.read_table(paths.prepared(dataset) / name, f"prepare@{dataset}")
+            for name in (tables.ITEMS, tables.PAIRS)
+        )
+        coloured = put_filters(choose(pairs, filters.beta, values.recolour.seed), filters, dataset)
+        named, counts = name_items(items, coloured, dataset)
+        tables.write_table(out / tables.ITEMS, named, tables.items_schema())
+        tables.write_table(out / tables.PAIRS, point(coloured, named), tables.pairs_schema())
+        write_manifest(out, _count(pairs, coloured), out / tables.PAIRS, items=counts)
+    filtered = coloured["filtered"].is_not_null().sum()
+    print(f"recolour@{dataset}: {filtered:,} of {len(pairs):,} pairs filtered, {len(named):,} items")
+
+
+def choose(pairs: "pl.DataFrame", beta: float, seed: int) -> "pl.DataFrame":
+    """Choose a share beta of each user's pairs, and of those one half for the winner, one for the loser.
+
+    What is chosen depends on the seed, the user and the user's pairs alone, not on the order of rows.
+
+    Args:
+        pairs: The pairs table.
+        beta: The share of each user's pairs, rounded to whole pairs; a coin decides whom an odd one is for.
+        seed: Makes the choice random.
+
+    Returns:
+        The pairs with `filtered` filled: winner, loser or null.
+    """
+    import numpy as np
+    import polars as pl
+
+    parts = []
+    ordered = pairs.select(pl.col("user_id").cast(pl.String), "pair_id").sort("pair_id")
+    for (user,), part in ordered.group_by("user_id", maintain_order=True):
+        rng = np.random.default_rng(int(hashlib.sha256(f"{seed}|{user}".encode()).hexdigest(), 16))
+        order = rng.permutation(len(part))
+        n_filtered = int(beta * len(part) + 0.5)
+        n_winners = (n_filtered + int(rng.integers(2))) // 2
+        words = np.full(len(part), None, dtype=object)
+        words[order[:n_winners]] = "winner"
+        words[order[n_winners:n_filtered]] = "loser"
+        parts.append(part.select("pair_id", filtered=pl.Series(words.tolist(), dtype=pl.String)))
+    chosen = pl.concat(parts)
+    return pairs.drop("filtered").join(chosen, on="pair_id", how="left", maintain_order="left")
+
+
+def put_filters(pairs: "pl.DataFrame", filters: Filters, dataset: str) -> "pl.DataFrame":
+    """Say which filter each response of a pair gets: a winner its group's colour, a loser the other.
+
+    Returns:
+        The pairs, ids as text, with `chosen_filter` and `rejected_filter`, null where there is none.
+
+    Raises:
+        PipelineError: If a pair that is to be filtered is of neither group.
+    """
+    import polars as pl
+
+    pairs = pairs.with_columns(pl.col("user_id", "prompt", "chosen", "rejected", "group").cast(pl.String))
+    lost = pairs.filter(
+        pl.col("filtered").is_not_null() & ~pl.col("group").is_in([*OTHER]).fill_null(value=False)
+    )
+    if len(lost):
+        raise PipelineError(
+            f"pairs of {dataset} must be of the group cool or warm to be filtered, got {lost['group'][0]!r} "
+            f"in pair {lost['pair_id'][0]}; set recolour.{dataset} to none"
+        )
+    specs = {name: colour.spec(filters.blend, getattr(filters, name), filters.strength) for name in OTHER}
+    own = pl.col("group").replace_strict(specs, default=None)
+    other = pl.col("group").replace_strict({name: specs[OTHER[name]] for name in OTHER}, default=None)
+    return pairs.with_columns(
+        chosen_filter=pl.when(pl.col("filtered") == "winner").then(own),
+        rejected_filter=pl.when(pl.col("filtered") == "loser").then(other),
+    )
+
+
+def name_items(
+    items: "pl.DataFrame", pairs: "pl.DataFrame", dataset: str
+) -> tuple["pl.DataFrame", dict[str, int]]:
+    """The items that pairs name now: filtered pictures under ids of their own, in the files that they lie in.
+
+    Pictures that no pair shows unfiltered any more are left out, so that nothing is encoded for nobody.
+
+    Returns:
+        The items with `source`, the id before the filter, and counts: read + copies = kept + dropped.
+
+    Raises:
+        PipelineError: If what is to be filtered is no picture.
+    """
+    import polars as pl
+
+    sides = [
+        pairs.select(pl.col(side).alias("source"), pl.col(f"{side}_filter").alias("filter"))
+        for side in ("chosen", "rejected")
+    ]
+    shown = pl.concat(sides).unique()
+    names = pl.col("item_id", "modality", "file", "column").cast(pl.String)
+    items = items.with_columns(names).drop("filter").rename({"item_id": "source"})
+    copies = items.join(shown.drop_nulls("filter"), on="source")
+    for row in copies.filter(pl.col("modality") != "image").head(1).iter_rows(named=True):
+        raise PipelineError(
+            f"items of {dataset} must be images to get colour filters, got {shorten(row['text'])}, a "
+            f"{row['modality']}; set recolour.{dataset} to none"
+        )
+    plain = shown.filter(pl.col("filter").is_null())["source"].unique()
+    left = items.filter((pl.col("modality") != "image") | pl.col("source").is_in(plain.implode()))
+    places = copies.select("file", "row_group", "row", "column", "filter").iter_rows()
+    copies = copies.with_columns(
+        item_id=pl.Series([tables.image_id(*one) for one in places], dtype=pl.String)
+    )
+    named = pl.concat([left.with_columns(item_id=pl.col("source")), copies], how="diagonal").sort("item_id")
+    dropped = len(items) - len(left)
+    return named, {"read": len(items), "copies": len(copies), "kept": len(named), "dropped": dropped}
+
+
+def point(pairs: "pl.DataFrame", named: "pl.DataFrame") -> "pl.DataFrame":
+    """Have pairs name the filtered items."""
+    import polars as pl
+
+    for side in ("chosen", "rejected"):
+        ids = named.select(
+            pl.col("source").alias(side),
+            pl.col("filter").alias(f"{side}_filter"),
+            pl.col("item_id").alias("now"),
+        )
+        pairs = pairs.join(
+            ids, on=[side, f"{side}_filter"], how="left", nulls_equal=True, maintain_order="left"
+        )
+        pairs = pairs.with_columns(pl.col("now").alias(side)).drop("now")
+    return pairs
+
+
+def _count(pairs: "pl.DataFrame", coloured: "pl.DataFrame") -> dict[str, int]:
+    words = coloured["filtered"].cast(str)
+    return {
+        "read": len(pairs),
+        "kept": len(coloured),
+        "dropped": len(pairs) - len(coloured),
+        "winner_filtered": int((words == "winner").sum()),
+        "loser_filtered": int((words == "loser").sum()),
+        "unfiltered": int(words.is_null().sum()),
+    }

@@ -1,0 +1,218 @@
+"""split: mark users seen or unseen, and their pairs train, adapt, val or test.
+
+Everything later reads a pair's place from here. A pair is never in two places, no user is in both halves,
+and what could not be placed is counted.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from pipeline import params, paths
+from pipeline.errors import PipelineError
+from pipeline.knobs import SplitShares
+from pipeline.stages.leakage import leakage, met, rows_with_place
+from pipeline.storage import tables
+from pipeline.storage.files import new_folder
+from pipeline.storage.manifest import write as write_manifest
+from pipeline.storage.tables import Coded
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+COLUMNS = ["pair_id", "user_id", "prompt", "chosen", "rejected", "users", "split"]
+
+
+def main(dataset: str) -> None:
+    """Split one dataset."""
+    values = params.load()
+    shares = getattr(values.split, dataset)
+    path, made_by = paths.recoloured(dataset) / tables.PAIRS, f"recolour@{dataset}"
+    pairs = tables.read_coded(path, made_by, COLUMNS)
+    if isinstance(shares, SplitShares):
+        whole = tables.read_table(path, made_by, ["pair_id", "user_id", "prompt", "time"])
+        placed = draw_places(whole, shares, values.split.seed)
+    else:
+        placed = declared_places(pairs, dataset)
+    splits = mark_items(pairs, placed)
+    report = leakage(pairs, splits)
+    check_places(splits, dataset)
+    with new_folder(paths.splits(dataset)) as out:
+        blocks = splits.iter_slices(tables.BLOCK_ROWS)
+        tables.write_blocks(out / tables.SPLITS, blocks, tables.splits_schema())
+        counts = {"read": len(pairs), "kept": len(splits), "dropped": len(pairs) - len(splits)}
+        left = pairs["user_id"][rows_with_place(pairs, splits)]
+        users = {"users_dropped": _users_of(pairs["user_id"]) - _users_of(left)}
+        write_manifest(
+            out,
+            {**counts, **users},
+            out / tables.SPLITS,
+            places=_places(splits),
+            leakage=report,
+        )
+    _tell(dataset, counts["dropped"], users["users_dropped"], splits)
+
+
+def declared_places(pairs: Coded, dataset: str) -> "pl.DataFrame":
+    """Places as prepare or the user's own `split` column say.
+
+    Raises:
+        PipelineError: If a pair has none.
+    """
+    import polars as pl
+
+    missing = int(((pairs["split"] < 0) | (pairs["users"] < 0)).sum())
+    if missing:
+        raise PipelineError(
+            f"split.{dataset} is as_prepared, but {missing:,} of {len(pairs):,} pairs name no split; "
+            "give the data a `split` column, or set split.own to shares"
+        )
+    places = {
+        name: tables.words(pairs[name], pairs.names[name], known)
+        for name, known in (("users", tables.USERS), ("split", tables.SPLIT_NAMES))
+    }
+    return pl.DataFrame({"pair_id": pairs["pair_id"], **places})
+
+
+def draw_places(pairs: "pl.DataFrame", shares: SplitShares, seed: int) -> "pl.DataFrame":
+    """Places by shares: whole users are kept unseen, whole prompts are kept new, the rest per user.
+
+    Where pairs are held out by time, a seen user trains on the earliest, then come val and test; an unseen
+    user adapts from the earliest and is tested on later ones. Pairs on new prompts are tested on whenever
+    they were. Among pairs of the same time the draw decides, as it does among all otherwise.
+
+    Raises:
+        PipelineError: If too few users are left to keep some unseen, or a pair that is to be held out by time
+            has none.
+    """
+    import numpy as np
+    import polars as pl
+
+    rng = np.random.default_rng(seed)
+    counts = pairs.group_by("user_id").len().filter(pl.col("len") >= shares.min_pairs)
+    users = counts["user_id"].cast(pl.String).sort().to_numpy()
+    n_unseen = round(shares.unseen_users * len(users))
+    if not 1 <= n_unseen < len(users):
+        raise PipelineError(
+            "split.own.unseen_users must leave at least one user seen and one unseen, "
+            f"got {shares.unseen_users} of {len(users)} users with at least {shares.min_pairs} pairs; "
+            "add users or change the share"
+        )
+    unseen = set(rng.permutation(users)[:n_unseen])
+    prompts = pairs["prompt"].cast(pl.String).drop_nulls().unique().sort().to_numpy()
+    new = set(rng.permutation(prompts)[: round(shares.new_prompts * len(prompts))])
+    time = _times(pairs) if shares.by == "time" else pl.lit(0)
+    frame = pairs.select("pair_id", pl.col("user_id", "prompt").cast(pl.String), time.alias("time")).filter(
+        pl.col("user_id").is_in(users.tolist())
+    )
+    frame = frame.with_columns(
+        draw=pl.Series(rng.permutation(len(frame))),
+        users=pl.when(pl.col("user_id").is_in(list(unseen))).then(pl.lit("unseen")).otherwise(pl.lit("seen")),
+        new=pl.col("prompt").is_in(list(new)).fill_null(value=False),
+    )
+    return pl.concat([_place_seen(frame, shares), _place_unseen(frame, shares)]).sort("pair_id")
+
+
+def _times(pairs: "pl.DataFrame") -> "pl.Expr":
+    """When each pair was answered."""
+    import polars as pl
+
+    if without := pairs["time"].null_count():
+        raise PipelineError(
+            f"split.own.by is time, but {without:,} of {len(pairs):,} pairs have no timestamp; fill in the "
+            "column timestamp, or set split.own.by to random"
+        )
+    return pl.col("time").cast(pl.Int64)
+
+
+def _place_seen(frame: "pl.DataFrame", shares: SplitShares) -> "pl.DataFrame":
+    """Pairs on new prompts are tested on; of the others test takes the latest, then val; training the rest.
+
+    A user left without a training pair is dropped.
+    """
+    import polars as pl
+
+    frame = frame.filter(pl.col("users") == "seen").with_columns(
+        place=pl.struct(-pl.col("time"), "draw").rank("ordinal").over("user_id", "new") - 1,
+        n=pl.len().over("user_id", "new"),
+    )
+    n_test = pl.max_horizontal((pl.col("n") * shares.test).round(), (pl.col("n") > 1).cast(pl.Int64))
+    n_val = pl.min_horizontal((pl.col("n") * shares.val).round(), pl.col("n") - n_test - 1)
+    split = (
+        pl.when(pl.col("new") | (pl.col("place") < n_test))
+        .then(pl.lit("test"))
+        .when(pl.col("place") < n_test + n_val)
+        .then(pl.lit("val"))
+        .otherwise(pl.lit("train"))
+    )
+    frame = frame.with_columns(split=split)
+    trained = (pl.col("split") == "train").any().over("user_id")
+    return frame.filter(trained).select("pair_id", "users", "split")
+
+
+def _place_unseen(frame: "pl.DataFrame", shares: SplitShares) -> "pl.DataFrame":
+    """Of an unseen user's pairs a share to adapt from, the earliest, one at least; the rest is tested on."""
+    import polars as pl
+
+    frame = frame.filter(pl.col("users") == "unseen").with_columns(
+        # Pairs on new prompts come last, so that they are tested on.
+        place=pl.struct("new", "time", "draw").rank("ordinal").over("user_id") - 1,
+        n=pl.len().over("user_id"),
+    )
+    n_adapt = (pl.col("n") * shares.adapt).round().clip(1, pl.col("n") - 1)
+    split = pl.when(pl.col("place") < n_adapt).then(pl.lit("adapt")).otherwise(pl.lit("test"))
+    return frame.with_columns(split=split).select("pair_id", "users", "split")
+
+
+def mark_items(pairs: Coded, placed: "pl.DataFrame") -> "pl.DataFrame":
+    """Say of each pair whether training knows its prompt or, where there are no prompts, both responses."""
+    import numpy as np
+
+    at = rows_with_place(pairs, placed)
+    prompt, chosen, rejected = (pairs[name][at] for name in ("prompt", "chosen", "rejected"))
+    train = (placed["split"] == "train").to_numpy()
+    if (prompt >= 0).any():
+        # The last place is that of pairs without a prompt: where others have one, nothing knows theirs.
+        known = met(len(pairs.names["prompt"]) + 1, prompt[train])
+        known[-1] = False
+        marks = known[prompt]
+    else:
+        known = met(len(pairs.names["chosen"]), chosen[train], rejected[train])
+        marks = known[chosen] & known[rejected]
+    words = tables.words(np.where(marks, 0, 1), ["known", "new"])
+    marked = placed.select("pair_id", "users", "split").with_columns(items=words)
+    return marked if marked["pair_id"].is_sorted() else marked.sort("pair_id")
+
+
+def check_places(splits: "pl.DataFrame", dataset: str) -> None:
+    """Hold the split to what training and evaluation need.
+
+    Raises:
+        PipelineError: If there is nothing to train on, to test on, or no unseen user. Unseen users need no
+            adapt pairs: without any they are given the mean weights.
+    """
+    places = {(users, split) for users, split in splits.select("users", "split").unique().iter_rows()}
+    for users, split in (("seen", "train"), ("seen", "test"), ("unseen", "test")):
+        if (users, split) not in places:
+            raise PipelineError(
+                f"the split of {dataset} must have {split} pairs of {users} users, got none; "
+                f"add data or change split.{dataset} in {paths.PARAMS}"
+            )
+
+
+def _places(splits: "pl.DataFrame") -> dict[str, int]:
+    groups = splits.group_by("users", "split", "items").len().iter_rows()
+    return {".".join(place): count for *place, count in sorted(groups)}
+
+
+def _users_of(codes: "np.ndarray") -> int:
+    return int(met(int(codes.max(initial=-1)) + 1, codes).sum())
+
+
+def _tell(dataset: str, dropped: int, users_dropped: int, splits: "pl.DataFrame") -> None:
+    counts: dict[str, Any] = {f"{k.replace('.', ' ')}": v for k, v in _places(splits).items()}
+    print(f"split@{dataset}: " + ", ".join(f"{v:,} {k}" for k, v in counts.items()))
+    if dropped:
+        print(
+            f"split@{dataset}: {dropped:,} pairs of {users_dropped:,} users with too few pairs were dropped "
+            "(split.own.min_pairs)"
+        )

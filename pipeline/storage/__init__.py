@@ -1,0 +1,1 @@
+"""What lies on disk: tables, shards, raw files, and the hashes that they are held to."""

@@ -1,0 +1,350 @@
+"""The tables that stages hand to each other: column names and types are spelled here and nowhere else.
+
+items       one row per distinct prompt or response, however many pairs name it
+pairs       one row per comparison
+splits      one row per pair: where it belongs
+embeddings  one row per item: its vector, in Parquet shards
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import PipelineError
+from pipeline.storage import sums
+from pipeline.storage.files import new_file
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+    import pyarrow as pa
+
+ITEMS, PAIRS, SPLITS = "items.parquet", "pairs.parquet", "splits.parquet"
+
+MODALITIES = ("text", "image", "vector")
+USERS = ("seen", "unseen")
+SPLIT_NAMES = ("train", "adapt", "val", "test")
+ITEM_NAMES = ("known", "new")
+BLOCK_ROWS = 1 << 20  # rows of a Parquet row group, which is what stages read and write at a time
+
+
+def items_schema() -> "pa.Schema":
+    """item_id is a 128-bit content hash in hex; what else is filled depends on the modality.
+
+    text     text
+    vector   vector
+    image    file, the sha256 of the raw file that holds its bytes; where that is a Parquet file also the
+             row_group, the row in it and the column; and filter, which the pixels get when they are decoded
+    """
+    import pyarrow as pa
+
+    name = pa.dictionary(pa.int32(), pa.string())
+    return pa.schema(
+        [
+            pa.field("item_id", pa.string(), nullable=False),
+            pa.field("modality", name, nullable=False),
+            pa.field("text", pa.string()),
+            pa.field("vector", pa.list_(pa.float32())),
+            pa.field("file", name),
+            pa.field("row_group", pa.int32()),
+            pa.field("row", pa.int32()),
+            pa.field("column", name),
+            pa.field("filter", name),
+        ]
+    )
+
+
+def pairs_schema() -> "pa.Schema":
+    """One comparison a row; dictionary columns keep sixty million rows within a few GB.
+
+    label is P(chosen is preferred). group is the true group where data are semi-synthetic. users and split
+    are filled where the source itself says where a pair belongs; split decides where they are null. test
+    names the test set where a dataset has several. filtered is winner or loser where that response has a
+    colour filter. weight is how much a comparison counts in training, 1 where null. time is when the user
+    answered.
+    """
+    import pyarrow as pa
+
+    name = pa.dictionary(pa.int32(), pa.string())
+    return pa.schema(
+        [
+            pa.field("pair_id", pa.int64(), nullable=False),
+            pa.field("user_id", name, nullable=False),
+            pa.field("prompt", name),
+            pa.field("chosen", name, nullable=False),
+            pa.field("rejected", name, nullable=False),
+            pa.field("label", pa.float32(), nullable=False),
+            pa.field("group", name),
+            pa.field("users", name),
+            pa.field("split", name),
+            pa.field("test", name),
+            pa.field("filtered", name),
+            pa.field("weight", pa.float32()),
+            pa.field("time", pa.timestamp("us")),
+        ]
+    )
+
+
+def splits_schema() -> "pa.Schema":
+    """users: seen or unseen. split: train, val, test, for unseen users adapt, val, test.
+
+    items says whether the pair's prompt (without prompts: either response) occurs in training: known or new.
+    """
+    import pyarrow as pa
+
+    name = pa.dictionary(pa.int32(), pa.string())
+    return pa.schema(
+        [
+            pa.field("pair_id", pa.int64(), nullable=False),
+            pa.field("users", name, nullable=False),
+            pa.field("split", name, nullable=False),
+            pa.field("items", name, nullable=False),
+        ]
+    )
+
+
+def item_id(modality: str, content: bytes) -> str:
+    """The content hash that identifies an item, the same wherever it occurs: 32 hex digits."""
+    return hashlib.sha256(modality.encode() + b"\0" + content).hexdigest()[:32]
+
+
+def text_id(text: str) -> str:
+    """The item id of a text."""
+    return item_id("text", text.encode())
+
+
+def image_id(
+    file: str,
+    row_group: int | None = None,
+    row: int | None = None,
+    column: str | None = None,
+    filter: str | None = None,
+) -> str:
+    """The item id of an image: where its bytes lie, by content, and the filter that its pixels get.
+
+    A file's sha256 pins its bytes, so what lies at a place in it never changes and need not be read here.
+    """
+    place = "|".join("" if part is None else str(part) for part in (file, row_group, row, column, filter))
+    return item_id("image", place.encode())
+
+
+def write_table(path: Path, frame: "pl.DataFrame | pa.Table", schema: "pa.Schema") -> None:
+    """Write a frame as Parquet in the given schema, whole or not at all; absent columns are null."""
+    write_blocks(path, [frame], schema)
+
+
+def write_blocks(path: Path, blocks: Iterable["pl.DataFrame | pa.Table"], schema: "pa.Schema") -> None:
+    """Write a table that comes in blocks of rows, of which one at a time lies in memory.
+
+    A dictionary's names are written once a block: a block should bring those that it uses, not all there are.
+    """
+    import pyarrow.parquet as pq
+
+    with new_file(path) as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
+        for block in blocks:
+            writer.write_table(_in_schema(block, schema), row_group_size=BLOCK_ROWS)
+
+
+def _in_schema(frame: "pl.DataFrame | pa.Table", schema: "pa.Schema") -> "pa.Table":
+    import pyarrow as pa
+
+    table = frame if isinstance(frame, pa.Table) else frame.to_arrow()
+    columns = [
+        table.column(field.name).cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(len(table), field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def read_arrow(path: Path, made_by: str, columns: list[str] | None = None) -> "pa.Table":
+    """Read a table that a stage wrote, names as dictionaries.
+
+    Raises:
+        PipelineError: If it is missing or damaged; `made_by` names the stage to run again.
+    """
+    import pyarrow.parquet as pq
+
+    sums.check(path, made_by)
+    with _readable(path, made_by):
+        # Fully validated: on damaged files polars' own reader panics, which is no Exception.
+        table = pq.read_table(path, columns=columns, memory_map=False, partitioning=None)
+        table.validate(full=True)
+    return table
+
+
+def read_blocks(path: Path, made_by: str, columns: list[str]) -> Iterator["pa.Table"]:
+    """The same a block of rows at a time, for tables that are not to lie in memory whole.
+
+    Raises:
+        PipelineError: As `read_arrow`, as soon as the damage is reached.
+    """
+    import pyarrow.parquet as pq
+
+    sums.check(path, made_by)
+    with _readable(path, made_by), pq.ParquetFile(path, memory_map=False) as file:
+        if missing := [name for name in columns if name not in file.schema_arrow.names]:
+            raise ValueError(f"no column {missing[0]!r}")
+        groups = range(file.num_row_groups)
+    for group in groups:
+        with _readable(path, made_by), pq.ParquetFile(path, memory_map=False) as file:
+            table = file.read_row_group(group, columns=columns)
+            table.validate(full=True)
+        yield table
+
+
+@contextmanager
+def _readable(path: Path, made_by: str) -> Iterator[None]:
+    """Turn what a missing or damaged file makes readers raise into one sentence."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except FileNotFoundError:
+        raise PipelineError(f"{path} is missing; run `dvc repro {made_by}`") from None
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise PipelineError(f"{path} is damaged ({reason}); run `dvc repro -f {made_by}`") from None
+
+
+def read_table(path: Path, made_by: str, columns: list[str] | None = None) -> "pl.DataFrame":
+    """The same as a polars frame."""
+    import polars as pl
+
+    return pl.DataFrame(read_arrow(path, made_by, columns))
+
+
+def codes(column: "pa.ChunkedArray") -> tuple["np.ndarray", list[str]]:
+    """A dictionary column as whole numbers and the names that they stand for: -1 is null."""
+    import numpy as np
+
+    array = column.unify_dictionaries().combine_chunks()
+    if not len(array):
+        return np.empty(0, np.int32), []
+    indices = array.indices.cast("int32")  # others than ours may count without a sign, and so without -1
+    return indices.fill_null(-1).to_numpy(zero_copy_only=False), array.dictionary.to_pylist()
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Columns of a table as arrays: sixty million rows in a GB.
+
+    Args:
+        columns: One array per column; of names their codes, in as few bytes as hold them, -1 for null.
+        names: For each column of names those that the codes stand for; some may not occur.
+    """
+
+    columns: dict[str, "np.ndarray"]
+    names: dict[str, list[str]]
+
+    def __getitem__(self, column: str) -> "np.ndarray":
+        return self.columns[column]
+
+    def rows(self, at: "np.ndarray | slice") -> "Coded":
+        """Some of the rows; all of them are not copied."""
+        return Coded({name: values[at] for name, values in self.columns.items()}, self.names)
+
+    def without(self, column: str) -> "Coded":
+        """The other columns."""
+        return Coded({name: values for name, values in self.columns.items() if name != column}, self.names)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+
+def coded(
+    blocks: Iterable["pa.Table"], columns: list[str], together: tuple[str, ...] = ("chosen", "rejected")
+) -> Coded:
+    """Code a table that comes in blocks of rows.
+
+    Args:
+        blocks: The blocks; each may number its names in its own way.
+        columns: The columns to take: names, and numbers, where null counts as 1.
+        together: Columns that share their names, so that their codes can be compared.
+    """
+    shared: dict[str, int] = {}
+    numbers: dict[str, dict[str, int]] = {name: shared if name in together else {} for name in columns}
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in columns}
+    for block in blocks:
+        for name in columns:
+            parts[name].append(_coded(block[name], numbers[name]))
+    whole = {name: _joined(parts.pop(name)) for name in columns}
+    return Coded(whole, {name: list(found) for name, found in numbers.items()})
+
+
+def _coded(column: "pa.ChunkedArray", numbers: dict[str, int]) -> "np.ndarray":
+    """A block's column; names not met before are numbered next."""
+    import numpy as np
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(column.type):
+        values = column.fill_null(1).to_numpy()
+        return np.broadcast_to(values[:1], values.shape) if (values == 1).all() else values
+    found, names = codes(column)
+    number = np.array([*(numbers.setdefault(name, len(numbers)) for name in names), -1])
+    return number[found].astype(np.min_scalar_type(-len(numbers) - 1))  # signed, for null
+
+
+def _joined(parts: list["np.ndarray"]) -> "np.ndarray":
+    """The blocks of a column as one array; a column of ones alone takes no memory."""
+    import numpy as np
+
+    if parts and all(part.strides == (0,) for part in parts):
+        return np.broadcast_to(parts[0][:1], sum(map(len, parts)))
+    return np.concatenate([*parts, np.empty(0, np.int8)])
+
+
+def read_coded(path: Path, made_by: str, columns: list[str]) -> Coded:
+    """Read columns of a table that a stage wrote, a block at a time, as codes.
+
+    Raises:
+        PipelineError: If it is missing or damaged; `made_by` names the stage to run again.
+    """
+    return coded(read_blocks(path, made_by, columns), columns)
+
+
+def words(codes: "np.ndarray", names: list[str], known: Iterable[str] = ()) -> "pl.Series":
+    """Codes as words, a byte or two each.
+
+    Args:
+        codes: Each row's name; -1 is null.
+        names: What the codes stand for.
+        known: Words that may be asked for though no row has them.
+    """
+    import numpy as np
+    import polars as pl
+
+    there = list(dict.fromkeys([*known, *names]))
+    place = {name: row for row, name in enumerate(there)}
+    row = np.array([*(place[name] for name in names), len(there)], np.uint32)  # the last is null
+    return pl.Series([*there, None], dtype=pl.Enum(there)).gather(row[codes])
+
+
+def rows_of(there: "np.ndarray", wanted: "np.ndarray") -> "np.ndarray | slice | None":
+    """The row of each wanted id among those there: a slice where both are the same, None where one is not."""
+    import numpy as np
+
+    if np.array_equal(there, wanted):
+        return slice(None)
+    if not len(there):
+        return None
+    order = np.argsort(there, kind="stable")
+    place = np.searchsorted(there, wanted, sorter=order)
+    found = order[np.minimum(place, len(there) - 1)]
+    return found if np.array_equal(there[found], wanted) else None
+
+
+def text_items(texts: list[str]) -> "pl.DataFrame":
+    """The items table of distinct texts, ordered by id."""
+    import polars as pl
+
+    rows: dict[str, Any] = {text_id(text): text for text in texts}
+    ids = sorted(rows)
+    return pl.DataFrame(
+        {"item_id": ids, "modality": ["text"] * len(ids), "text": [rows[i] for i in ids]},
+        schema={"item_id": pl.String, "modality": pl.String, "text": pl.String},
+    )

@@ -1,0 +1,222 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pal.errors import PalError
+from pal.evaluation.accuracy import (
+    Judged,
+    balanced_accuracy,
+    bootstrap_interval,
+    calibrate,
+    paired_test,
+    worst_decile,
+)
+
+
+def judged(right: list[float], total: list[int]) -> Judged:
+    return Judged(np.array(right, dtype=float), np.array(total, dtype=int))
+
+
+def simulated(n_users: int, seed: int, level: float = 0.5) -> Judged:
+    rng = np.random.default_rng(seed)
+    total = rng.integers(1, 20, n_users)
+    return Judged(rng.binomial(total, level).astype(float), total)
+
+
+def test_accuracies_are_worked_out_by_user():
+    """User 0: 1 of 1. User 1: right, wrong, wrong, and a zero margin for half: 1.5 of 4. User 2: nothing.
+
+    micro: 2.5 of 5; macro: (1 + 0.375) / 2, without user 2.
+    """
+    margins = torch.tensor([2.0, 1.0, -1.0, -3.0, 0.0])
+    j = Judged.of(margins, torch.tensor([0, 1, 1, 1, 1]), n_users=3)
+    assert j.right.tolist() == [1.0, 1.5, 0.0]
+    assert j.total.tolist() == [1, 4, 0]
+    assert j.per_user[:2].tolist() == [1.0, 0.375]
+    assert math.isnan(j.per_user[2])
+    assert (j.micro, j.macro, j.n_without) == (0.5, 0.6875, 1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from([-1.0, 0.0, 1.0])), min_size=1, max_size=40))
+def test_accuracy_turns_over_with_the_margins(rows):
+    user, margin = (torch.tensor(column) for column in zip(*rows, strict=True))
+    one, other = Judged.of(margin, user, n_users=6), Judged.of(-margin, user, n_users=6)
+    assert one.micro + other.micro == pytest.approx(1)
+    assert one.macro + other.macro == pytest.approx(1)
+
+
+def test_micro_and_macro_agree_where_users_answer_alike():
+    j = judged([3, 7, 5], [10, 10, 10])
+    assert j.micro == pytest.approx(j.macro)
+
+
+@pytest.mark.parametrize("mean", ["micro", "macro"])
+def test_interval_holds_the_accuracy_and_repeats_under_a_seed(mean):
+    j = simulated(200, 0)
+    low, high = bootstrap_interval(j, mean=mean, seed=3)
+    assert low < getattr(j, mean) < high
+    assert bootstrap_interval(j, mean=mean, seed=3) == (low, high)
+    assert bootstrap_interval(j, mean=mean, seed=4) != (low, high)
+
+
+def test_interval_of_even_users_is_that_of_their_binomial():
+    """400 users at 0 or 1, half each: the mean's standard error is 0.5 / 20 = 0.025, so 0.5 +- 0.049."""
+    low, high = bootstrap_interval(judged([0, 1] * 200, [1] * 400), mean="macro", resamples=4000)
+    assert low == pytest.approx(0.451, abs=0.005)
+    assert high == pytest.approx(0.549, abs=0.005)
+
+
+def test_interval_resamples_users_and_not_answers():
+    """Ten users, each all right or all wrong: a thousand answers more say nothing new."""
+    few, many = judged([0, 1] * 5, [1] * 10), judged([0, 1000] * 5, [1000] * 10)
+    assert bootstrap_interval(few) == bootstrap_interval(many)
+
+
+def test_interval_of_one_user_is_a_point():
+    assert bootstrap_interval(judged([3], [4])) == (0.75, 0.75)
+
+
+def test_interval_leaves_out_users_without_comparisons():
+    assert bootstrap_interval(judged([1, 2, 0], [2, 2, 0])) == bootstrap_interval(judged([1, 2], [2, 2]))
+
+
+def test_interval_holds_the_truth_about_as_often_as_it_says():
+    """100 samples of 60 users: 95 % +- 4.4 (two standard errors)."""
+    hits = 0
+    for seed in range(100):
+        low, high = bootstrap_interval(simulated(60, seed, 0.7), mean="macro", resamples=300, seed=seed)
+        hits += low <= 0.7 <= high
+    assert 88 <= hits <= 99
+
+
+@pytest.mark.parametrize(("n_users", "expected"), [(1, 0.0), (9, 0.0), (10, 0.0), (20, 0.25), (29, 0.25)])
+def test_worst_decile_is_the_tenth_served_worst(n_users, expected):
+    """Accuracies 0, 0.5, 1, 1, ...: one user up to 19, then two: (0 + 0.5) / 2."""
+    right = ([0.0, 1.0] + [2.0] * 30)[:n_users]
+    assert worst_decile(judged([*right, 0.0], [*([2] * n_users), 0])) == expected
+
+
+def test_balanced_accuracy_gives_always_no_one_half():
+    """Three "no" (0) right, one "yes" (1) wrong: plain 3/4, balanced (1 + 0) / 2."""
+    assert balanced_accuracy(torch.tensor([1.0, 2.0, 1.0, -1.0]), torch.tensor([0, 0, 0, 1])) == 0.5
+
+
+def test_balanced_accuracy_counts_answers_alike():
+    """Answer 3: right and zero margin, 3/4; answer 7: right, 1; mean 7/8."""
+    assert balanced_accuracy(torch.tensor([1.0, 0.0, 5.0]), torch.tensor([3, 3, 7])) == 0.875
+
+
+@pytest.mark.parametrize("answer", [[], [4], [4, 4]])
+def test_balanced_accuracy_needs_two_answers(answer):
+    margins = torch.ones(len(answer))
+    assert balanced_accuracy(margins, torch.tensor(answer, dtype=torch.long)) is None
+
+
+def test_calibration_is_worked_out_by_bin():
+    """Margins of the first response log 3, log 3, -log 3: chances 3/4, 3/4, 1/4; the first was chosen in
+    the first and the third. Bin [0.7, 0.8): 0.75 predicted, 0.5 observed; bin [0.2, 0.3): 0.25 and 1.
+    Error (2 * 0.25 + 1 * 0.75) / 3 = 5/12.
+    """
+    m = math.log(3)
+    found = calibrate(torch.tensor([m, -m, -m]), torch.tensor([1.0, -1.0, 1.0]))
+    seen = {i: b for i, b in enumerate(found.bins) if b.count}
+    assert [(i, b.count, b.observed) for i, b in seen.items()] == [(2, 1, 1.0), (7, 2, 0.5)]
+    assert [b.predicted for b in seen.values()] == pytest.approx([0.25, 0.75])
+    assert found.error == pytest.approx(5 / 12)
+    assert found.bins[0].predicted is None
+    assert (found.bins[7].low, found.bins[7].high) == (0.7, 0.8)
+
+
+def test_calibration_takes_sure_predictions():
+    """Chances of 0 and 1 fall into the first and the last bin."""
+    found = calibrate(torch.tensor([1000.0, 1000.0]), torch.tensor([1.0, -1.0]))
+    assert [b.count for b in found.bins] == [1, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+    assert found.error == 0
+
+
+def test_calibration_of_true_probabilities_is_near_perfect():
+    g = torch.Generator().manual_seed(0)
+    first = torch.randn(20_000, generator=g) * 2
+    sign = torch.where(torch.rand(20_000, generator=g) < torch.sigmoid(first), 1.0, -1.0)
+    assert calibrate(first * sign, sign).error < 0.015
+    assert calibrate(3 * first * sign, sign).error > 0.05
+
+
+def test_paired_test_takes_all_flips_of_few_users():
+    """Three users each better by 1/2: only all plus and all minus of 8 ways are as far, p = 2/8."""
+    found = paired_test(judged([1, 1, 1], [2, 2, 2]), judged([0, 0, 0], [2, 2, 2]))
+    assert (found.difference, found.p_value, found.n_users) == (0.5, 0.25, 3)
+    assert (found.low, found.high) == (0.5, 0.5)
+
+
+def test_paired_test_leaves_out_users_without_comparisons():
+    """Differences 1 and 0 over the two users who answered: mean 1/2; one sign to flip, p = 1."""
+    found = paired_test(judged([1, 1, 0], [1, 1, 0]), judged([0, 1, 0], [1, 1, 0]))
+    assert (found.difference, found.p_value, found.n_users) == (0.5, 1.0, 2)
+
+
+def test_paired_test_of_equal_models_finds_nothing():
+    j = simulated(50, 0)
+    found = paired_test(j, j)
+    assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+
+
+def test_paired_test_never_says_zero():
+    """Forty users all better: no random flip comes as far, p = 1 / 10,001."""
+    found = paired_test(judged([1] * 40, [1] * 40), judged([0] * 40, [1] * 40))
+    assert found.p_value == pytest.approx(1 / 10_001)
+
+
+def test_paired_test_repeats_and_is_symmetric():
+    x, y = simulated(60, 0), simulated(60, 0)
+    y = Judged(np.minimum(y.total, y.right + (np.arange(60) % 3 == 0)), y.total)
+    one, again, other = paired_test(x, y), paired_test(x, y), paired_test(y, x)
+    assert one == again
+    assert (one.difference, one.p_value) == (-other.difference, other.p_value)
+    assert one.low <= one.difference <= one.high
+    assert one.p_value < 0.001
+
+
+def test_paired_p_values_are_even_where_models_are_alike():
+    """Of 200 p-values under the null about a tenth lies below 0.1 (standard error 2 %)."""
+    rng = np.random.default_rng(0)
+    low = 0
+    for seed in range(200):
+        total = np.full(30, 10)
+        x, y = (Judged(rng.binomial(total, 0.6).astype(float), total) for _ in range(2))
+        low += paired_test(x, y, flips=500, resamples=2, seed=seed).p_value <= 0.1
+    assert 8 <= low <= 34
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda: judged([0], [0]).macro, "accuracy needs at least one comparison, got none"),
+        (lambda: judged([0], [0]).micro, "accuracy needs at least one comparison, got none"),
+        (lambda: bootstrap_interval(judged([], [])), "accuracy needs at least one comparison, got none"),
+        (lambda: worst_decile(judged([0], [0])), "accuracy needs at least one comparison, got none"),
+        (
+            lambda: calibrate(torch.zeros(0), torch.zeros(0)),
+            "calibration needs at least one comparison, got none",
+        ),
+        (
+            lambda: Judged.of(torch.tensor([float("nan")]), torch.tensor([0]), n_users=1),
+            "margins must be numbers, got NaN",
+        ),
+        (
+            lambda: Judged.of(torch.ones(1), torch.tensor([3]), n_users=3),
+            r"user must hold row numbers in \[0, 3\), got 3 to 3",
+        ),
+        (
+            lambda: paired_test(judged([1], [1]), judged([1], [2])),
+            "x and y must be judged on the same comparisons",
+        ),
+    ],
+)
+def test_accuracy_refuses_what_it_cannot_use(act, message):
+    with pytest.raises(PalError, match=message):
+        act()

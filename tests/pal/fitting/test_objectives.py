@@ -1,0 +1,300 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pal.comparisons import Comparisons, Embeddings
+from pal.config import FitConfig, HeadConfig
+from pal.errors import PalError
+from pal.fitting import objectives
+from pal.fitting.objectives import (
+    FixedWeights,
+    Mixture,
+    Objective,
+    PerComparison,
+    simplex_grid,
+    user_balanced,
+)
+from pal.models.heads import FixedIdealPoints, make_head
+
+EMBEDDINGS = Embeddings(torch.zeros(1, 0), torch.tensor([[0.0], [1.0]]))
+
+
+def line_head() -> FixedIdealPoints:
+    """On a line, f the identity, prototypes at 0 and 1: of 0 over 1, margins are +1 and -1."""
+    config = HeadConfig(model="A", K=2, latent=1, hidden_layers=0, bias=False)
+    head = FixedIdealPoints(config, prompt_dim=0, response_dim=1)
+    head.f.first.weight.data = torch.ones(1, 1)
+    head.prototypes.data = torch.tensor([[0.0], [1.0]])
+    return head.eval()
+
+
+def answers(
+    user: list[int],
+    chosen: list[int],
+    label: list[float] | None = None,
+    weight: list[float] | None = None,
+) -> Comparisons:
+    """Each user chooses response 0 or 1 over the other."""
+    c = torch.tensor(chosen)
+    label, weight = (None if x is None else torch.tensor(x) for x in (label, weight))
+    return Comparisons.of(
+        user=torch.tensor(user), prompt=None, chosen=c, rejected=1 - c, label=label, weight=weight
+    )
+
+
+def softplus(x: float) -> float:
+    return math.log(1 + math.exp(x))
+
+
+def test_per_comparison_loss_is_the_mean_over_comparisons():
+    """Weights (3/4, 1/4) put the ideal point at 1/4: of 0 over 1 the margin is 9/16 - 1/16 = 1/2."""
+    train = answers([0, 0], [0, 1])
+    objective = FixedWeights(EMBEDDINGS, train, FitConfig(), torch.tensor([[0.75, 0.25]]))
+    loss = objective.loss(line_head(), train, 0.0).item()
+    assert loss == pytest.approx((softplus(-0.5) + softplus(0.5)) / 2)
+
+
+def test_per_comparison_loss_honours_labels():
+    """As above, and the one comparison is a tie: half of either loss."""
+    train = answers([0], [0], [0.5])
+    objective = FixedWeights(EMBEDDINGS, train, FitConfig(), torch.tensor([[0.75, 0.25]]))
+    loss = objective.loss(line_head(), train, 0.0).item()
+    assert loss == pytest.approx((softplus(-0.5) + softplus(0.5)) / 2)
+
+
+def test_bound_loss_is_the_sum_of_how_far_ideal_points_lie_outside():
+    """The ideal point (1/4, 3/4) lies at 3/4 on the line, so a ball of 1/2 is left by 1/4, in two rows: 2 * 2/4."""
+    train = answers([0, 0], [0, 1])
+    weights = torch.tensor([[0.25, 0.75]])
+    config = FitConfig(bound_loss=2.0, bound=0.5)
+    plain = FixedWeights(EMBEDDINGS, train, FitConfig(), weights).loss(line_head(), train, 0.0)
+    bounded = FixedWeights(EMBEDDINGS, train, config, weights).loss(line_head(), train, 0.0)
+    assert (bounded - plain).item() == pytest.approx(1.0)
+
+
+def test_lengths_of_prompted_ideal_points_are_those_before_normalisation():
+    head = make_head(HeadConfig(K=2, normalise="mixed"), prompt_dim=3, response_dim=3).eval()
+    embeddings = Embeddings(torch.randn(4, 3), torch.randn(2, 3))
+    same = torch.zeros(4, dtype=torch.long)
+    questions = Comparisons.of(user=same, prompt=torch.arange(4), chosen=same, rejected=same + 1).questions
+    weights = torch.tensor([[0.3, 0.7]]).expand(4, 2)
+    with torch.no_grad():
+        g = head.g(embeddings.prompts[questions.prompt])
+        expected = (0.3 * g[0] + 0.7 * g[1]).norm(dim=1)
+        lengths = head.ideal_lengths(head.read(embeddings, questions), weights)
+    torch.testing.assert_close(lengths, expected)
+
+
+def test_bound_loss_is_refused_where_lengths_are_not_kept():
+    head = make_head(HeadConfig(K=2, normalise="each"), prompt_dim=3, response_dim=3)
+    with pytest.raises(PalError, match="bound_loss must be 0 where model B is linear in the weights"):
+        head.ideal_lengths(torch.zeros(1, 2), torch.ones(1, 2) / 2)
+
+
+def test_user_balanced_comparisons_count_every_user_alike():
+    """User 0 answers once, user 1 three times: shares 1, 1/3, 1/3, 1/3, which are two; times 4/2 four in all."""
+    train = user_balanced(answers([0, 1, 1, 1], [0, 0, 0, 1]), 3)
+    torch.testing.assert_close(train.weight, torch.tensor([2.0, 2 / 3, 2 / 3, 2 / 3]))
+
+
+def test_user_balanced_comparisons_keep_their_weights_within_a_user():
+    """Weights 1 and 3 of one user are shares 1/4 and 3/4, with the other's 1 two; times 3/2 three in all."""
+    train = user_balanced(answers([0, 0, 1], [0, 0, 1], weight=[1.0, 3.0, 5.0]), 2)
+    torch.testing.assert_close(train.weight, torch.tensor([0.375, 1.125, 1.5]))
+
+
+def test_random_weights_start_as_softmax_of_normal_numbers():
+    """The logit of two such weights has variance 2; even ones lie within a hair of a half."""
+    config = FitConfig(weights_start="random")
+    weights = PerComparison(EMBEDDINGS, answers([0], [0]), config, 20_000, 2).weights(line_head())
+    assert weights.logit()[:, 0].var().item() == pytest.approx(2.0, rel=0.05)
+
+
+def test_free_weights_start_nearly_even():
+    objective = PerComparison(EMBEDDINGS, answers([0], [0]), FitConfig(), 50, 4)
+    torch.testing.assert_close(objective.weights(line_head()), torch.full((50, 4), 0.25), atol=0.02, rtol=0)
+
+
+def test_mixture_loss_is_the_likelihood_of_whole_users():
+    """Two classes at margins +1 and -1, half each; user 0 answers twice with 0, user 1 once with 1.
+
+    User 0: log(s^2 / 2 + (1 - s)^2 / 2), user 1: log((1 - s) / 2 + s / 2) = log 1/2, s = sigmoid(1);
+    minus their sum over three comparisons.
+    """
+    train = answers([0, 0, 1], [0, 0, 1])
+    objective = Mixture(EMBEDDINGS, train, FitConfig(objective="mixture", grid_points=0, anneal=0), 2, 2)
+    s = 1 / (1 + math.exp(-1))
+    expected = -(math.log((s**2 + (1 - s) ** 2) / 2) + math.log(0.5)) / 3
+    assert objective.loss(line_head(), train, 1.0).item() == pytest.approx(expected)
+
+
+def test_mixture_weights_are_the_posterior():
+    """Even shares, one answer for 0: posterior s at the first prototype; none: the shares themselves."""
+    train = answers([0], [0])
+    objective = Mixture(EMBEDDINGS, train, FitConfig(objective="mixture", grid_points=0), 2, 2)
+    s = 1 / (1 + math.exp(-1))
+    weights = objective.weights(line_head())
+    torch.testing.assert_close(weights, torch.tensor([[s, 1 - s], [0.5, 0.5]]))
+
+
+def test_mixture_shares_follow_the_posteriors_once_annealed():
+    """All users answer 0 five times: shares stand still while annealing, then go to the posterior.
+
+    Each answer has odds sigmoid(1) / sigmoid(-1) = e for the first prototype, five have e^5.
+    """
+    train = answers([0] * 5 + [1] * 5, [0] * 10)
+    objective = Mixture(EMBEDDINGS, train, FitConfig(objective="mixture", grid_points=0, anneal=0.5), 2, 2)
+    objective.loss(line_head(), train, 0.1)
+    torch.testing.assert_close(objective.log_share.exp(), torch.tensor([0.5, 0.5]))
+    objective.loss(line_head(), train, 0.9)
+    s = 1 / (1 + math.exp(-5))
+    torch.testing.assert_close(objective.log_share.exp() @ objective.points, torch.tensor([s, 1 - s]))
+
+
+def objective_of(kind: str, train: Comparisons, n_users: int, **options) -> Objective:
+    torch.manual_seed(0)
+    if kind == "given":
+        weights = torch.softmax(torch.randn(n_users, 2), 1)
+        return FixedWeights(EMBEDDINGS, train, FitConfig(**options), weights)
+    config = FitConfig(objective=kind, **options)
+    return (Mixture if kind == "mixture" else PerComparison)(EMBEDDINGS, train, config, n_users, 2)
+
+
+@pytest.mark.parametrize("kind", ["pal", "given", "mixture"])
+@pytest.mark.parametrize("done", [0.1, 1.0])
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 1), st.sampled_from([0.5, 1.0]), st.integers(1, 3)),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_a_weight_of_two_is_the_same_comparison_twice(kind, done, given):
+    """Losses, gradients and, for the mixture, users' weights: a whole weight stands for so many copies."""
+    user, chosen, label, weight = map(list, zip(*given, strict=True))
+    weighted = answers(user, chosen, label, [float(w) for w in weight])
+    copies = [row for row in given for _ in range(row[3])]
+    copied = answers(*(list(column) for column in list(zip(*copies, strict=True))[:3]))
+    found = []
+    for train in (weighted, copied):
+        head, objective = line_head().requires_grad_(), objective_of(kind, train, 4)
+        loss = objective.loss(head, train, done)
+        loss.backward()
+        found.append([loss.detach(), head.f.first.weight.grad, objective.weights(head).detach()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_mixture_weights_do_not_depend_on_the_blocks_they_are_found_in(monkeypatch, size):
+    """A block of one answer still holds a whole user; users 9 to 11 and 0 have no answers."""
+    train = answers([1 + i % 8 for i in range(40)], [i % 3 % 2 for i in range(40)])
+    objective = objective_of("mixture", train, 12)
+    whole = objective.weights(line_head())
+    monkeypatch.setattr(objectives, "MARGINS_AT_ONCE", size * len(objective.points))
+    blocks = objective.weights(line_head())
+    assert blocks.shape == (12, 2)
+    torch.testing.assert_close(blocks, whole)
+
+
+def asked(prompts: list[int]) -> Comparisons:
+    """One comparison of each prompt in the list, by a user of its own."""
+    n = len(prompts)
+    return Comparisons.of(
+        user=torch.arange(n),
+        prompt=torch.tensor(prompts),
+        chosen=torch.zeros(n, dtype=torch.long),
+        rejected=torch.ones(n, dtype=torch.long),
+    )
+
+
+@given(st.lists(st.integers(-1, 6), min_size=1, max_size=40), st.integers(0, 50), st.integers(0, 9))
+def test_prompt_by_prompt_an_epoch_holds_every_comparison_once(prompts, batch_size, seed):
+    train = asked(prompts)
+    objective = objective_of("pal", train, len(prompts), shuffle="prompts", batch_size=batch_size)
+    torch.manual_seed(seed)
+    batches = list(objective.batches())
+    assert len(batches) == objective.n_batches
+    assert all(len(batch) == objective.batch_size for batch in batches[:-1])
+    order = [user for batch in batches for user in batch.user.tolist()]
+    assert sorted(order) == list(range(len(prompts)))
+    if len(batches) > 1:
+        met = [prompts[user] for user in order]
+        changes = sum(a != b for a, b in zip(met[1:], met[:-1], strict=True))
+        assert changes == len(set(prompts)) - 1
+
+
+def test_prompt_by_prompt_both_prompts_and_their_comparisons_are_shuffled():
+    train = asked([i // 8 for i in range(64)])
+    objective = objective_of("pal", train, 64, shuffle="prompts", batch_size=16)
+    epochs = [torch.cat([batch.user for batch in objective.batches()]) for _ in range(2)]
+    assert not torch.equal(*epochs)
+    assert not torch.equal(epochs[0][::8] // 8, epochs[1][::8] // 8)
+    assert any(epochs[0].view(8, 8).diff(dim=1).min(1).values < 0)
+
+
+@pytest.mark.parametrize("batch_size", [0, 7, 1000])
+@pytest.mark.parametrize("kind", ["pal", "mixture"])
+def test_an_epoch_holds_every_comparison_once(kind, batch_size):
+    train = answers([i % 9 for i in range(40)], [i % 2 for i in range(40)])
+    config = FitConfig(objective=kind, batch_size=batch_size)
+    objective = (Mixture if kind == "mixture" else PerComparison)(EMBEDDINGS, train, config, 12, 2)
+    batches = list(objective.batches())
+    assert len(batches) <= objective.n_batches
+
+    def count(parts: list[Comparisons]) -> list[tuple[int, float]]:
+        return sorted(
+            (u, s) for part in parts for u, s in zip(part.user.tolist(), part.sign.tolist(), strict=True)
+        )
+
+    assert count(batches) == count([train])
+
+
+def test_mixture_batches_keep_users_whole():
+    train = answers([i % 9 for i in range(40)], [i % 2 for i in range(40)])
+    objective = Mixture(EMBEDDINGS, train, FitConfig(objective="mixture", batch_size=7), 12, 2)
+    users = [set(batch.user.tolist()) for batch in objective.batches()]
+    assert sum(map(len, users)) == len(set.union(*users)) == 9
+
+
+@pytest.mark.parametrize(
+    ("K", "most", "count"),
+    [(1, 40, 1), (2, 5, 5), (3, 0, 3), (3, 6, 6), (3, 9, 6), (3, 10, 10), (64, 40, 64)],
+)
+def test_simplex_grid_is_the_finest_that_fits(K, most, count):
+    """K = 3 in steps of 1, 1/2, 1/3 has 3, 6, 10 points; with none allowed the corners stay."""
+    points = simplex_grid(K, most)
+    assert points.shape == (count, K)
+    assert len(points.unique(dim=0)) == count
+    assert points.min() >= 0
+    torch.testing.assert_close(points.sum(1), torch.ones(count))
+
+
+@pytest.mark.parametrize("weight", [None, [1.0, 2.0, 0.5, 1.0, 3.0, 1.0]])
+@pytest.mark.parametrize("label", [None, [1.0, 0.5, 0.0, 0.9, 1.0, 0.7]])
+def test_a_plain_matrix_of_counts_gives_the_mixture_the_same_loss_and_slopes(monkeypatch, label, weight):
+    """The batch is no copy of all comparisons, which would be counted once for good."""
+    train = answers([0, 0, 1, 2, 2, 1], [0, 1, 0, 1, 1, 1], label, weight)
+
+    def found() -> tuple[torch.Tensor, ...]:
+        head = line_head()
+        mixture = objective_of("mixture", train, 3)
+        loss = mixture.loss(head, train[torch.arange(6)], 1.0)
+        loss.backward()
+        return loss.detach(), head.prototypes.grad, head.f.first.weight.grad
+
+    sparse = found()
+    monkeypatch.setattr(objectives, "PLAIN_FROM", 1)
+    monkeypatch.setattr(objectives.Counts, "of", None)
+    for plain, one in zip(found(), sparse, strict=True):
+        assert torch.allclose(plain, one, atol=1e-6)
+
+
+def test_comparisons_that_come_user_by_user_are_not_copied():
+    ordered, mixed = answers([0, 0, 1], [0, 1, 0]), answers([1, 0, 0], [0, 1, 0])
+    assert objective_of("mixture", ordered, 2).by_user is ordered
+    by_user = objective_of("mixture", mixed, 2).by_user
+    assert by_user.user.tolist() == [0, 0, 1]

@@ -1,0 +1,258 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pal.comparisons import Embeddings, Questions
+from pal.config import HeadConfig
+from pal.errors import PalError
+from pal.models.heads import FixedIdealPoints, Head, PromptedIdealPoints, make_head
+
+NO_PROMPTS = torch.zeros(2, 0)
+HALVES = torch.tensor([[0.5, 0.5]])
+
+
+def margin(head: Head, embeddings: Embeddings, weights: torch.Tensor) -> float:
+    """The margin of the one question whether response 0 or 1 is better, asked on prompt 0."""
+    one = Questions(torch.tensor([0]), torch.tensor([0]), torch.tensor([1]))
+    return head.margin(head.read(embeddings, one), weights).item()
+
+
+def model_a(**options) -> FixedIdealPoints:
+    """f is the identity of the plane; prototypes lie at (0, 0) and (2, 0)."""
+    config = HeadConfig(model="A", K=2, latent=2, hidden_layers=0, bias=False, **options)
+    head = FixedIdealPoints(config, prompt_dim=0, response_dim=2)
+    head.f.first.weight.data = torch.eye(2)
+    head.prototypes.data = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
+    return head.eval()
+
+
+@pytest.mark.parametrize(("distance", "rewards"), [("squared", [-1.0, -25.0]), ("l2", [-1.0, -5.0])])
+def test_model_a_rewards_nearness_to_the_ideal_point(distance, rewards):
+    """Half and half of (0, 0) and (2, 0) is (1, 0): (1, 1) is 1 away, (4, 4) is sqrt(9 + 16) = 5."""
+    head = model_a(distance=distance)
+    responses = torch.tensor([[1.0, 1.0], [4.0, 4.0]])
+    found = head.reward(NO_PROMPTS, responses, HALVES.expand(2, 2))
+    torch.testing.assert_close(found, torch.tensor(rewards))
+    assert margin(head, Embeddings(NO_PROMPTS, responses), HALVES) == pytest.approx(rewards[0] - rewards[1])
+
+
+@pytest.mark.parametrize("distance", ["squared", "l2"])
+def test_model_a_reward_is_zero_at_the_ideal_point(distance):
+    reward = model_a(distance=distance).reward(NO_PROMPTS[:1], torch.tensor([[1.0, 0.0]]), HALVES)
+    assert reward.item() == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize(("prototypes", "reward"), [("latent", -4.0), ("input", 0.0), ("projected", -9.0)])
+def test_model_a_mixes_prototypes_where_it_is_told(prototypes, reward):
+    """f(x) = 3 relu(x), P = -2 and 4, w half each, x = 1, so f(x) = 3.
+
+    latent: a = Pw = 1, reward -(3 - 1)^2; input: a = f(Pw) = f(1) = 3, reward 0;
+    projected: a = f(P)w = (0 + 12) / 2 = 6, reward -(3 - 6)^2.
+    """
+    options = {"hidden": 1, "latent": 1, "bias": False, "skip": False}
+    config = HeadConfig(model="A", K=2, prototypes=prototypes, **options)
+    head = FixedIdealPoints(config, prompt_dim=0, response_dim=1).eval()
+    head.f.first.weight.data = torch.ones(1, 1)
+    head.f.later[0].weight.data = torch.full((1, 1, 1), 3.0)
+    head.prototypes.data = torch.tensor([[-2.0], [4.0]])
+    assert head.reward(NO_PROMPTS[:1], torch.ones(1, 1), HALVES).item() == pytest.approx(reward)
+
+
+def test_model_a_reads_prompt_and_response_side_by_side():
+    """f sums both: prompt 10 with responses 1 and 2 lies at 11 and 12; with the ideal point 0, 144 - 121."""
+    config = HeadConfig(model="A", K=1, latent=1, hidden_layers=0, bias=False, inputs="prompt_and_response")
+    head = FixedIdealPoints(config, prompt_dim=1, response_dim=1)
+    head.f.first.weight.data = torch.ones(1, 2)
+    head.prototypes.data = torch.zeros(1, 1)
+    embeddings = Embeddings(torch.tensor([[10.0]]), torch.tensor([[1.0], [2.0]]))
+    assert margin(head, embeddings, torch.ones(1, 1)) == 23.0
+
+
+@pytest.mark.parametrize(
+    ("options", "rewards"),
+    [
+        ({"normalise": "mixed", "scale": 10.0}, [10.0, 6.0]),
+        ({"normalise": "each", "scale": 10.0}, [7.0, 5.0]),
+        ({"similarity": "inner"}, [12.5, 7.5]),
+        ({"normalise": "mixed", "scale": 1e6}, [100.0, 60.0]),
+    ],
+)
+def test_model_b_rewards_likeness_to_the_ideal_point_of_the_prompt(options, rewards):
+    """g_1 = (3, 0), g_2 = (0, 4) at the prompt 1, half each; f is the identity; x = (3, 4), y = (5, 0).
+
+    mixed: z = (1.5, 2) has length 2.5, so (0.6, 0.8), and x to unit length is the same: cos 1; y: 0.6.
+    each: z = (0.5, 0.5): 0.5 * (0.6 + 0.8) = 0.7 and 0.5. Inner: 3 * 1.5 + 4 * 2 = 12.5 and 5 * 1.5 = 7.5.
+    The scale is kept at most 100.
+    """
+    config = HeadConfig(K=2, latent=2, hidden_layers=0, bias=False, **options)
+    head = PromptedIdealPoints(config, prompt_dim=1, response_dim=2)
+    head.f.first.weight.data = torch.eye(2)
+    head.g.first.weight.data = torch.tensor([[3.0], [0.0], [0.0], [4.0]])
+    embeddings = Embeddings(torch.ones(1, 1), torch.tensor([[3.0, 4.0], [5.0, 0.0]]))
+    found = head.reward(torch.ones(2, 1), embeddings.responses, HALVES.expand(2, 2))
+    torch.testing.assert_close(found, torch.tensor(rewards))
+    assert margin(head, embeddings, HALVES) == pytest.approx(rewards[0] - rewards[1], rel=1e-5)
+
+
+def test_model_b_scores_zero_where_the_prototypes_cancel():
+    config = HeadConfig(K=2, latent=1, hidden_layers=0, bias=False, normalise="mixed")
+    head = PromptedIdealPoints(config, prompt_dim=1, response_dim=1)
+    head.g.first.weight.data = torch.tensor([[1.0], [-1.0]])
+    embeddings = Embeddings(torch.ones(1, 1), torch.tensor([[1.0], [-1.0]]))
+    assert margin(head, embeddings, HALVES) == 0.0
+
+
+def test_learned_scale_is_a_parameter():
+    names = [
+        dict(make_head(HeadConfig(learn_scale=learn), prompt_dim=2, response_dim=2).named_parameters())
+        for learn in (True, False)
+    ]
+    assert ["log_scale" in found for found in names] == [True, False]
+
+
+MODEL_A = st.fixed_dictionaries(
+    {
+        "model": st.just("A"),
+        "distance": st.sampled_from(["squared", "l2"]),
+        "prototypes": st.sampled_from(["latent", "input", "projected"]),
+        "inputs": st.sampled_from(["response", "prompt_and_response"]),
+    }
+)
+MODEL_B = st.fixed_dictionaries(
+    {
+        "model": st.just("B"),
+        "similarity": st.sampled_from(["cosine", "inner"]),
+        "normalise": st.sampled_from(["mixed", "each"]),
+    }
+)
+BOTH = st.fixed_dictionaries(
+    {
+        "K": st.integers(1, 4),
+        "hidden_layers": st.integers(0, 2),
+        "skip": st.booleans(),
+        "activation": st.sampled_from(["relu", "gelu"]),
+        "bias": st.booleans(),
+    }
+)
+OPTIONS = st.tuples(st.one_of(MODEL_A, MODEL_B), BOTH).map(lambda parts: parts[0] | parts[1])
+
+
+class World:
+    """A random head in double precision, six questions, and weights for them."""
+
+    def __init__(self, options: dict, seed: int) -> None:
+        torch.manual_seed(seed)
+        config = HeadConfig(latent=4, hidden=5, **options)
+        self.head = make_head(config, prompt_dim=3, response_dim=4).double().eval()
+        self.embeddings = Embeddings(torch.randn(4, 3).double(), torch.randn(7, 4).double())
+        first = torch.randint(7, (6,))
+        second = (first + torch.randint(1, 7, (6,))) % 7
+        self.questions = Questions(torch.randint(4, (6,)), first, second)
+        self.weights = torch.softmax(torch.randn(6, config.K).double(), 1)
+
+    def margin(self, questions: Questions | None = None) -> torch.Tensor:
+        read = self.head.read(self.embeddings, questions or self.questions)
+        return self.head.margin(read, self.weights)
+
+
+WORLDS = st.builds(World, OPTIONS, st.integers(0, 99))
+
+
+@given(WORLDS)
+def test_swapping_the_responses_flips_the_margin(world):
+    q = world.questions
+    torch.testing.assert_close(world.margin(Questions(q.prompt, q.second, q.first)), -world.margin())
+
+
+@given(WORLDS)
+def test_margin_is_the_difference_of_the_rewards(world):
+    q, e = world.questions, world.embeddings
+    first, second = (
+        world.head.reward(e.prompts[q.prompt], e.responses[side], world.weights)
+        for side in (q.first, q.second)
+    )
+    torch.testing.assert_close(world.margin(), first - second, rtol=1e-6, atol=1e-6)
+
+
+@given(WORLDS)
+def test_margins_at_points_are_the_margins_there(world):
+    table = world.head.margins_at(world.head.read(world.embeddings, world.questions), world.weights)
+    assert table.shape == (6, 6)
+    torch.testing.assert_close(table.diagonal(), world.margin(), rtol=1e-6, atol=1e-6)
+
+
+@given(WORLDS)
+def test_linear_heads_have_margins_linear_in_the_weights(world):
+    if not world.head.linear:
+        return
+    corners = torch.eye(world.head.config.K, dtype=torch.float64)
+    table = world.head.margins_at(world.head.read(world.embeddings, world.questions), corners)
+    torch.testing.assert_close((table * world.weights).sum(1), world.margin())
+
+
+@given(WORLDS, st.randoms(use_true_random=False))
+def test_order_of_prototypes_does_not_matter(world, random):
+    before, head, K = world.margin(), world.head, world.head.config.K
+    order = random.sample(range(K), K)
+    world.weights = world.weights[:, order]
+    if head.config.model == "A":
+        head.prototypes.data = head.prototypes.data[order]
+    else:
+        _permute_members(head.g, order)
+    torch.testing.assert_close(world.margin(), before, rtol=1e-6, atol=1e-6)
+
+
+def _permute_members(g, order: list[int]) -> None:
+    K = len(order)
+    for layer in g.later:
+        layer.weight.data = layer.weight.data[order]
+        if layer.bias is not None:
+            layer.bias.data = layer.bias.data[order]
+    widths = [K * g.hidden, K * g.skip_width]
+    for parameter in g.first.parameters():
+        blocks = [
+            block.view(K, -1, *block.shape[1:])[order].flatten(0, 1) if len(block) else block
+            for block in parameter.data.split(widths)
+        ]
+        parameter.data = torch.cat(blocks)
+
+
+@given(st.one_of(MODEL_A, MODEL_B), st.integers(0, 99))
+def test_one_prototype_scores_every_user_alike(options, seed):
+    world = World(options | {"K": 1}, seed)
+    assert torch.equal(world.weights, torch.ones(6, 1, dtype=torch.float64))
+    read = world.head.read(world.embeddings, world.questions)
+    torch.testing.assert_close(world.head.margins_at(read, torch.ones(1, 1).double())[:, 0], world.margin())
+
+
+@given(WORLDS)
+def test_margins_have_finite_gradients(world):
+    world.margin().sum().backward()
+    for parameter in world.head.parameters():
+        assert parameter.grad is None or bool(torch.isfinite(parameter.grad).all())
+
+
+def test_prototype_margins_are_margins_at_the_corners():
+    """f is the identity, prototypes 0 and (2, 0); of (1, 0) over (0, 0): 0 - 1 = -1 and 4 - 1 = 3."""
+    head = model_a()
+    read = head.read(
+        Embeddings(NO_PROMPTS, torch.tensor([[1.0, 0.0], [0.0, 0.0]])),
+        Questions(torch.tensor([-1]), torch.tensor([0]), torch.tensor([1])),
+    )
+    assert head.prototype_margins(read).tolist() == [[-1.0, 3.0]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "B"}, "model must be 'A' where there are no prompts, got 'B'"),
+        (
+            {"model": "A", "inputs": "prompt_and_response"},
+            "inputs must be 'response' where there are no prompts",
+        ),
+    ],
+)
+def test_head_that_needs_prompts_refuses_to_do_without(options, message):
+    with pytest.raises(PalError, match=message):
+        make_head(HeadConfig(**options), prompt_dim=0, response_dim=2)

@@ -1,0 +1,100 @@
+"""One reward for many people."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pal.errors import PalError
+from pal.serving.aggregates import Aggregate, combined, rewards_at
+from pal.users.taste import Taste
+
+BOTH = torch.tensor([[0.0], [1.0]])
+HALF = torch.tensor([0.5, 0.5])
+
+
+def reward(line, aggregate, responses=BOTH, prompts=None):
+    points, mass = aggregate.points(line)
+    asked = prompts or [""] * len(responses)
+    found = aggregate.of(rewards_at(line, None, responses, points), mass, asked)
+    return [round(one, 6) for one in found.tolist()]
+
+
+def test_aggregates_by_hand(line):
+    """`zero` rewards 0 and 1 by 0 and -1, `one` by -1 and 0."""
+    assert reward(line, Aggregate.mean()) == [-0.5, -0.5]
+    assert reward(line, Aggregate.worst()) == [-1, -1]
+    assert reward(line, Aggregate.worst(["zero"])) == [0, -1]
+    assert reward(line, Aggregate.worst({"a": "zero", "b": None})) == [-0.25, -1]
+    assert reward(line, Aggregate.mean(torch.eye(2)[:1])) == [0, -1]
+    assert reward(line, Aggregate.quantile(0)) == [-1, -1]
+    assert reward(line, Aggregate.quantile(0.5)) == [-1, -1]
+    assert reward(line, Aggregate.quantile(0.51)) == [0, 0]
+    assert reward(line, Aggregate.quantile(1)) == [0, 0]
+
+
+def test_centred_the_worst_is_who_gains_least(line):
+    """Of 0 and 3, `zero` gains 4.5 and -4.5, `one` 1.5 and -1.5 over their means."""
+    items = torch.tensor([[0.0], [3.0]])
+    assert reward(line, Aggregate.worst(), items) == [-1, -9]
+    assert reward(line, Aggregate.worst(centred=True), items) == [1.5, -4.5]
+    assert reward(line, Aggregate.worst(centred=True), items, ["p", "q"]) == [0, 0]
+
+
+def test_a_quantile_weighs_people_and_not_places():
+    rewards = torch.tensor([[3.0, 1.0, 2.0]])
+    mass = torch.tensor([0.7, 0.1, 0.2])
+    assert [combined("quantile", q, rewards, mass).item() for q in (0.1, 0.11, 0.3, 0.31)] == [1, 2, 2, 3]
+    assert combined("quantile", 0, rewards, torch.tensor([0.7, 0.0, 0.3])).item() == 2
+
+
+@given(
+    st.lists(st.lists(st.floats(-9, 9, width=32), min_size=3, max_size=3), min_size=1, max_size=5),
+    st.floats(0, 1),
+)
+def test_a_quantile_lies_between_the_worst_and_the_best(rows, share):
+    rewards, mass = torch.tensor(rows), torch.full((3,), 1 / 3)
+    found = combined("quantile", share, rewards, mass)
+    assert (combined("worst", 0, rewards, mass) <= found).all()
+    assert (found <= rewards.amax(1)).all()
+    assert torch.equal(combined("quantile", 0, rewards, mass), rewards.amin(1))
+    assert torch.equal(combined("quantile", 1, rewards, mass), rewards.amax(1))
+
+
+def test_rewards_at_places_are_those_of_their_weights(worded):
+    prompts, responses = ["q", "r", "q"], ["a", "b", "c"]
+    found = rewards_at(worded, prompts, responses, worded.weights[:4])
+    for column in range(4):
+        torch.testing.assert_close(found[:, column], worded.score(prompts, responses, user=f"user {column}"))
+
+
+def test_an_aggregate_of_tastes_is_of_their_weights(line):
+    taste = line.adapt([(None, BOTH[0], BOTH[1])])
+    points, mass = Aggregate.mean([taste, None]).points(line)
+    torch.testing.assert_close(points, torch.stack([taste.weights, HALF]))
+    assert mass.tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, math.nan, math.inf])
+def test_a_quantile_outside_0_to_1_is_refused(share):
+    with pytest.raises(PalError, match=r"share must lie in \[0, 1\], got"):
+        Aggregate.quantile(share)
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ([], "at least one, got none"),
+        (["bob"], "one of the 2 seen in fitting, got 'bob'"),
+        ([Taste("0" * 32, (0.0, 0.0), 1)], "must be of this model"),
+        (torch.ones(2, 3), r"2 numbers for each group or user, got the shape \(2, 3\)"),
+        (torch.ones(2, 2), "shares that sum to 1"),
+        (torch.full((1, 2), math.nan), "weights must be finite"),
+        ([torch.tensor([1.5, -0.5])], "shares that sum to 1"),
+    ],
+)
+def test_groups_that_cannot_be_are_refused(line, groups, message):
+    with pytest.raises(PalError, match=message):
+        Aggregate.worst(groups).points(line)

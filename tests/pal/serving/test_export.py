@@ -1,0 +1,270 @@
+"""One reward as a model of plain `transformers`, on a small BERT made here."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pal import encoders
+from pal.config import FitConfig, HeadConfig
+from pal.errors import PalError
+from pal.models.heads import make_head
+from pal.serving.aggregates import Aggregate
+from pal.serving.export import export_scalar
+from pal.serving.model import RewardModel
+from pal.serving.reader import Reader
+from pal.users.adapt import Prior
+from tests.pal.encoders.conftest import WIDTH, make
+
+NAME = "sentence-transformers:somebody/tiny"
+TEXTS = ["a cat", "a dog barks at the moon", "so long a text that it does not fit " * 9, "no"]
+HEADS = {
+    "A": {"model": "A", "hidden_layers": 0, "bias": False},
+    "A deep": {"model": "A", "distance": "l2", "prototypes": "projected"},
+    "A joint": {"model": "A", "inputs": "prompt_and_response"},
+    "B": {"similarity": "inner"},
+    "B cosine": {"normalise": "mixed", "learn_scale": True},
+}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("tiny") / "model")
+
+
+def personal(folder, head="B", *, dtype="float32", name=NAME, width=WIDTH) -> RewardModel:
+    config = HeadConfig(K=3, latent=4, hidden=5, **HEADS[head])
+    reads_prompts = config.model == "B" or config.inputs != "response"
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        built = make_head(config, prompt_dim=width * reads_prompts, response_dim=width)
+        weights = torch.softmax(2 * torch.randn(9, 3), 1)
+    found = encoders.describe(NAME, str(folder))
+    about = {"encoder": name, "dim": width, "weights_sha256": found.weights_sha256, "dtype": dtype}
+    encoder = {"prompts": about, "responses": about}
+    ids = [f"user {number}" for number in range(9)]
+    reader = Reader(encoder, {name: str(folder)})
+    return RewardModel(
+        built, ids, weights, Prior.of(weights), FitConfig(), encoder, width * reads_prompts, width, reader
+    )
+
+
+def logits(folder, texts=TEXTS, prompts=None):
+    """What plain transformers code gets."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    import pal.serving.scalar  # noqa: F401
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    how = {"padding": True, "truncation": True, "return_tensors": "pt"}
+    given = dict(tokenizer(texts, **how))
+    if prompts is not None:
+        given |= {f"prompt_{key}": value for key, value in tokenizer(prompts, **how).items()}
+    assert model.config.num_labels == 1
+    with torch.no_grad():
+        return model(**given).logits
+
+
+def same(found, expected):
+    assert found.shape == (len(expected), 1)
+    torch.testing.assert_close(found[:, 0], expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_exported_rewards_are_those_of_the_model(tiny, tmp_path, head):
+    model = personal(tiny, head)
+    prompts = ["who is it", "what is that", "how so", "why"] if model.head.needs_prompts else None
+    export_scalar(model, tmp_path / "scalar", "user 4")
+    same(logits(tmp_path / "scalar", prompts=prompts), model.score(prompts, TEXTS, user="user 4"))
+
+
+def test_a_prompt_may_be_fixed(tiny, tmp_path):
+    model = personal(tiny)
+    export_scalar(model, tmp_path / "scalar", "user 4", prompt="who is it")
+    same(logits(tmp_path / "scalar"), model.score("who is it", TEXTS, user="user 4"))
+    with pytest.raises(PalError, match="fixed when this was exported"):
+        logits(tmp_path / "scalar", prompts=["who is it"])
+
+
+def test_tastes_and_weights_are_exported_too(tiny, tmp_path):
+    model = personal(tiny)
+    taste = model.adapt([("q", "a cat", "a dog")])
+    export_scalar(model, tmp_path / "taste", taste, prompt="q")
+    same(logits(tmp_path / "taste"), model.score("q", TEXTS, user=taste))
+    export_scalar(model, tmp_path / "average", prompt="q")
+    same(logits(tmp_path / "average"), model.score("q", TEXTS))
+
+
+@pytest.mark.parametrize("aggregate", [Aggregate.mean(), Aggregate.worst(), Aggregate.quantile(0.3)])
+@pytest.mark.parametrize("head", ["A deep", "B"])
+def test_aggregates_are_exported_too(tiny, tmp_path, head, aggregate):
+    model = personal(tiny, head)
+    asked = "q" if model.head.needs_prompts else None
+    export_scalar(model, tmp_path / "scalar", aggregate, prompt=asked)
+    points, mass = aggregate.points(model)
+    each = torch.stack([model.score(asked, TEXTS, user=point) for point in points], 1)
+    same(logits(tmp_path / "scalar"), aggregate.of(each, mass, TEXTS))
+
+
+@pytest.mark.parametrize("how", [{"pooling": "cls"}, {"unit": False}])
+def test_poolings_are_the_library_s(tmp_path, how):
+    model = personal(make(tmp_path / "tiny", **how), "A")
+    export_scalar(model, tmp_path / "scalar", "user 1")
+    same(logits(tmp_path / "scalar"), model.score(None, TEXTS, user="user 1"))
+
+
+def test_embeddings_of_half_precision_are_rounded_as_in_training(tiny, tmp_path):
+    model = personal(tiny, "A", dtype="float16")
+    export_scalar(model, tmp_path / "scalar", "user 1")
+    same(logits(tmp_path / "scalar"), model.score(None, TEXTS, user="user 1"))
+
+
+def test_a_folder_holds_safetensors_and_no_code(tiny, tmp_path):
+    export_scalar(personal(tiny), tmp_path / "scalar")
+    assert {path.suffix for path in (tmp_path / "scalar").iterdir()} <= {
+        ".safetensors",
+        ".json",
+        ".txt",
+        ".md",
+    }
+    for path in (tmp_path / "scalar").glob("*.json"):
+        text = path.read_text()
+        assert "auto_map" not in text
+        assert str(tiny) not in text, f"a path of this machine in {path.name}"
+    assert [path.name for path in tmp_path.iterdir()] == ["scalar"]
+
+
+def test_a_config_that_names_code_is_read_without_it(tiny, tmp_path):
+    model = personal(tiny, "A")
+    export_scalar(model, tmp_path / "scalar")
+    path = tmp_path / "scalar/config.json"
+    config = json.loads(path.read_text())
+    config["encoder_config"] |= {
+        "auto_map": {"AutoModel": "somebody/evil--code.Evil"},
+        "attn_implementation": "somebody/evil",
+    }
+    path.write_text(json.dumps(config))
+    same(logits(tmp_path / "scalar"), model.score(None, TEXTS))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pooling": ["lasttoken"]}, "pooling must be of mean, cls, max in the exported model's config"),
+        ({"prompts": "some"}, "prompts must be one of none, fixed, given"),
+        ({"stored": "float8"}, "stored must be float32 or float16"),
+        ({"encoder_config": {}}, "encoder_config must name its model_type"),
+        ({"kind": "median"}, "kind must be mean, worst or quantile"),
+        ({"groups": 0}, "groups must be at least 1"),
+        ({"head": {"model": "C"}}, "model must be one of 'A', 'B', got 'C'"),
+    ],
+)
+def test_a_config_that_cannot_be_is_refused(change, message):
+    from pal.serving.scalar import ScalarConfig, ScalarReward
+
+    with pytest.raises(PalError, match=message):
+        ScalarReward(ScalarConfig(**({"encoder_config": {"model_type": "bert"}} | change)))
+
+
+def test_gradients_reach_the_encoder(tiny, tmp_path):
+    import pal.serving.scalar
+
+    export_scalar(personal(tiny, "A"), tmp_path / "scalar")
+    model = pal.serving.scalar.ScalarReward.from_pretrained(tmp_path / "scalar")
+    model(input_ids=torch.tensor([[101, 7, 102]])).logits.sum().backward()
+    assert model.encoder.embeddings.word_embeddings.weight.grad[7].abs().sum() > 0
+
+
+def test_more_outputs_than_one_are_refused(tiny, tmp_path):
+    from transformers import AutoModelForSequenceClassification
+
+    export_scalar(personal(tiny, "A"), tmp_path / "scalar")
+    AutoModelForSequenceClassification.from_pretrained(tmp_path / "scalar", num_labels=1)
+    with pytest.raises(PalError, match="num_labels must be 1, a reward, got 2"):
+        AutoModelForSequenceClassification.from_pretrained(tmp_path / "scalar", num_labels=2)
+
+
+def test_weights_that_are_no_safetensors_are_never_loaded(tiny, tmp_path):
+    import pal.serving.scalar
+
+    export_scalar(personal(tiny, "A"), tmp_path / "scalar")
+    weights = tmp_path / "scalar/model.safetensors"
+    torch.save({}, weights.with_name("pytorch_model.bin"))
+    weights.unlink()
+    with pytest.raises(OSError, match="safetensors"):
+        pal.serving.scalar.ScalarReward.from_pretrained(tmp_path / "scalar", use_safetensors=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"input_ids": torch.ones(1, 25, dtype=torch.long)},
+            "at most 24 tokens, got 25; pass truncation=True",
+        ),
+        ({"token_type_ids": torch.tensor([[0, 1]])}, "one response, got a pair of texts"),
+        ({}, "prompt_input_ids must be given, got none"),
+        ({"prompt_input_ids": torch.ones(3, 2, dtype=torch.long)}, "one for each of 1, got 3"),
+    ],
+)
+def test_inputs_that_would_score_another_text_are_refused(tiny, tmp_path, given, message):
+    import pal.serving.scalar
+
+    export_scalar(personal(tiny), tmp_path / "scalar")
+    model = pal.serving.scalar.ScalarReward.from_pretrained(tmp_path / "scalar")
+    with pytest.raises(PalError, match=message):
+        model(**({"input_ids": torch.ones(1, 2, dtype=torch.long)} | given))
+
+
+def test_what_cannot_be_exported_is_refused_and_nothing_is_left(tiny, tmp_path, worded, line):
+    dense = personal(make(tmp_path / "dense", dense=WIDTH))
+    model = personal(tiny)
+    two = replace(model, encoder={**model.encoder, "prompts": {"encoder": "hashed-words", "dim": WIDTH}})
+    half = {"prompts": None, "responses": {**model.encoder["responses"], "precision": "bfloat16"}}
+    place = tmp_path / "scalar"
+    for given, message in [
+        ((worded, place), "must be of sentence-transformers to be exported, got hashed-words"),
+        ((line, place), "names no encoder"),
+        (
+            (dense, place),
+            "Transformer, Pooling and Normalize to be exported, got Transformer, Pooling, Dense",
+        ),
+        ((model, place, "bob"), "got 'bob'"),
+        ((model, place, Aggregate.worst(centred=True)), "must not be centred"),
+        (
+            (replace(two, reader=Reader(two.encoder, model.reader.weights)), place),
+            "one encoder to be exported",
+        ),
+        ((replace(model, reader=Reader(half, model.reader.weights)), place), "must compute in float32"),
+        ((model, tmp_path), "must not be there yet, or be an empty folder"),
+    ]:
+        with pytest.raises(PalError, match=message):
+            export_scalar(*given)
+    with pytest.raises(PalError, match="prompt must be left out"):
+        export_scalar(personal(tiny, "A"), place, prompt="q")
+    assert [path.name for path in tmp_path.iterdir()] == ["dense"]
+
+
+def test_an_export_that_is_not_the_model_s_reward_is_not_kept(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("pal.serving.export._read_back", lambda *_: torch.zeros(3))
+    with pytest.raises(PalError, match=r"must be those of the model to 1e-05, got .* apart"):
+        export_scalar(personal(tiny, "A"), tmp_path / "scalar")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_script_that_imports_no_more_than_it_says_reads_it(tiny, tmp_path):
+    model = personal(tiny, "A")
+    export_scalar(model, tmp_path / "scalar", "user 2")
+    script = (
+        "import pal.serving.scalar\n"
+        "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n"
+        f"folder = {str(tmp_path / 'scalar')!r}\n"
+        "tokens = AutoTokenizer.from_pretrained(folder)(['a cat'], return_tensors='pt')\n"
+        "print(AutoModelForSequenceClassification.from_pretrained(folder)(**tokens).logits.item())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert float(done.stdout) == pytest.approx(model.score(None, "a cat", user="user 2").item(), abs=1e-5)

@@ -1,0 +1,262 @@
+"""A reward model at work."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from pal.config import FitConfig, HeadConfig
+from pal.errors import PalError
+from pal.fitting.fit import Fitted, margins
+from pal.models.heads import make_head
+from pal.serving.model import Ranked, RewardModel
+from pal.users.taste import Taste
+
+ZERO, ONE = torch.tensor([0.0]), torch.tensor([1.0])
+BOTH = torch.tensor([[0.0], [1.0]])
+SIGMOID = 1 / (1 + math.exp(-1))
+
+
+def near(*numbers):
+    return pytest.approx(list(numbers), abs=1e-6)
+
+
+def test_rewards_by_hand(line):
+    """-(x - a)^2: `zero` stands at 0, the average user at 0.5."""
+    assert line.score(None, BOTH, user="zero").tolist() == near(0, -1)
+    assert line.score(None, BOTH).tolist() == near(-0.25, -0.25)
+
+
+@pytest.mark.parametrize(
+    "many", [BOTH, BOTH.numpy(), [ZERO, ONE], [[0.0], [1.0]], BOTH.half(), BOTH.double()]
+)
+def test_embeddings_come_as_tensors_arrays_or_lists(line, many):
+    rewards = line.score(None, many, user="one")
+    assert (rewards.tolist(), rewards.dtype) == (near(-1, 0), torch.float32)
+
+
+def test_one_item_is_a_list_of_one(line, worded):
+    assert line.score(None, ZERO).shape == (1,)
+    assert worded.score("hello", "world").shape == (1,)
+
+
+def test_users_may_be_ids_tastes_weights_or_one_for_each_row(line):
+    taste = line.adapt([(None, ZERO, ONE)])
+    p = SIGMOID  # odds e : 1
+    torch.testing.assert_close(line.score(None, ZERO, user=taste), torch.tensor([-((1 - p) ** 2)]))
+    assert line.score(None, BOTH, user=torch.tensor([0.0, 1.0])).tolist() == near(-1, 0)
+    assert line.score(None, BOTH, user=torch.eye(2)).tolist() == near(0, 0)
+    assert line.score(None, BOTH, user=["one", "zero"]).tolist() == near(-1, -1)
+    several = line.score(None, BOTH.repeat(2, 1), user=("one", None, taste, torch.tensor([0.0, 1.0])))
+    torch.testing.assert_close(several, torch.tensor([-1, -0.25, -((1 - p) ** 2), 0.0]))
+
+
+def test_a_taste_without_its_model_scores_all_the_same(line):
+    taste = line.adapt([(None, ZERO, ONE)])
+    read = Taste.from_json(taste.to_json())
+    assert torch.equal(line.score(None, BOTH, user=read), line.score(None, BOTH, user=taste))
+
+
+def test_one_prompt_stands_for_all_responses(worded):
+    responses = ["yes", "no", "perhaps", "no"]
+    once = worded.score("a question", responses, user="user 7")
+    each = worded.score(["a question"] * 4, responses, user="user 7")
+    torch.testing.assert_close(once, each)
+    assert once[1] == once[3]
+
+
+def test_raw_items_score_as_their_embeddings(worded):
+    prompts, responses = ["how are you", "who is it", "how are you"], ["fine", "me", "well and you"]
+    read = worded.reader.read
+    vectors = [read(prompts, "prompts", 256).block(0, 3), read(responses, "responses", 256).block(0, 3)]
+    for user in ("user 3", None):
+        torch.testing.assert_close(
+            worded.score(prompts, responses, user=user), worded.score(*vectors, user=user)
+        )
+    torch.testing.assert_close(
+        worded.score(*vectors), worded.head.reward(*vectors, worded.weights_of(None).expand(3, 3)).detach()
+    )
+
+
+def test_long_lists_are_read_in_parts(worded, monkeypatch):
+    responses = [f"answer {number % 7}" for number in range(23)]
+    prompts = [f"question {number % 3}" for number in range(23)]
+    users = [f"user {number}" for number in range(23)]
+    expected = worded.score(prompts, responses, user=users)
+    monkeypatch.setattr("pal.serving.model.AT_ONCE", 5)
+    torch.testing.assert_close(worded.score(prompts, responses, user=users), expected)
+    p = worded.probability("q", responses, ["never"] * 23, user=users)
+    assert p[7].item() == pytest.approx(worded.probability("q", responses[7], "never", user="user 7").item())
+
+
+def test_prompts_are_not_read_where_the_reward_does_not_depend_on_them(line):
+    assert torch.equal(line.score("anything", BOTH), line.score(None, BOTH))
+
+
+def test_probability_by_hand(line):
+    """Margins +1 and -1, and 0 at the average user: the sigmoid of these."""
+    found = [line.probability(None, ZERO, ONE, user=user).item() for user in ("zero", "one", None)]
+    assert found == pytest.approx([SIGMOID, 1 - SIGMOID, 0.5])
+    each = line.probability(None, BOTH, BOTH.flip(0), user=["zero", "zero"])
+    torch.testing.assert_close(each, torch.tensor([SIGMOID, 1 - SIGMOID]))
+
+
+def test_probability_is_that_of_the_difference_in_rewards(worded):
+    first, second = worded.score("q", ["a b", "c d"], user="user 1").tolist()
+    p = worded.probability("q", "a b", "c d", user="user 1").item()
+    assert p == pytest.approx(1 / (1 + math.exp(second - first)), abs=1e-6)
+
+
+def test_ranking_by_hand(line):
+    items = [torch.tensor([x]) for x in (1.0, 0.0, 3.0, -1.0)]
+    ranked = line.rank(None, items, user="zero")
+    assert [one.index for one in ranked] == [1, 0, 3, 2]
+    assert [one.reward for one in ranked] == near(0, -1, -1, -9)
+
+
+def test_a_ranking_holds_the_responses_as_given(worded):
+    ranked = worded.rank("q", ["a", "b"])
+    assert isinstance(ranked[0], Ranked)
+    assert {one.response for one in ranked} == {"a", "b"}
+
+
+def test_scoring_nothing_gives_nothing(worded):
+    assert worded.score([], []).shape == (0,)
+    assert worded.rank("q", []) == []
+    assert worded.ask([]) == []
+    assert worded.adapt([]).comparisons == 0
+
+
+def test_adapting_by_hand(line):
+    """Two choices of 0: odds e^2 for `zero`; a tie changes nothing."""
+    p = math.exp(2) / (math.exp(2) + 1)
+    torch.testing.assert_close(line.adapt([(None, ZERO, ONE)] * 2).weights, torch.tensor([p, 1 - p]))
+    torch.testing.assert_close(line.adapt([(None, ZERO, ONE, 0.5)]).weights, torch.tensor([0.5, 0.5]))
+    nobody = line.adapt([])
+    assert (nobody.comparisons, nobody.weights.tolist()) == (0, [0.5, 0.5])
+
+
+def test_a_taste_tells_what_locating_by_tensors_does(toy: SimpleNamespace):
+    torch.manual_seed(0)
+    head = make_head(HeadConfig(K=3), prompt_dim=4, response_dim=4)
+    weights = torch.softmax(torch.randn(60, 3), 1)
+    ids = [str(number) for number in range(60)]
+    model = RewardModel.of(
+        Fitted(head, weights, 0.0), toy.embeddings, user_ids=ids, fit_config=FitConfig(), encoder={}
+    )
+    expected = model.locate(toy.embeddings, toy.adapt, n_users=10)
+    p, r, asked = toy.embeddings.prompts, toy.embeddings.responses, toy.adapt.questions[toy.adapt.question]
+    given = {str(user): [] for user in range(10)}
+    for row in range(len(toy.adapt)):
+        sides = r[asked.first[row]], r[asked.second[row]]
+        chosen, rejected = sides if toy.adapt.sign[row] > 0 else sides[::-1]
+        given[str(int(toy.adapt.user[row]))].append((p[asked.prompt[row]], chosen, rejected))
+    found = model.adapt_many(given)
+    assert list(found) == list(given)
+    torch.testing.assert_close(torch.stack([taste.weights for taste in found.values()]), expected)
+    torch.testing.assert_close(found["3"].weights, model.adapt(given["3"]).weights)
+    asked = toy.test.questions[toy.test.question]
+    first, second = (
+        model.score(p[asked.prompt], r[side], user=expected[toy.test.user])
+        for side in (asked.first, asked.second)
+    )
+    margin = margins(model.head, expected, toy.embeddings, toy.test)
+    torch.testing.assert_close((first - second) * toy.test.sign, margin, atol=1e-5, rtol=1e-4)
+
+
+def test_asking_by_hand(line):
+    """p = sigmoid(+-1): 1 bit of answer less 0.839942 of noise; of 0 against 0.5 the margins are +-0.25."""
+    asked = line.ask([(None, ZERO, torch.tensor([0.5])), (None, ZERO, ONE), (None, ONE, ZERO)])
+    assert [one.index for one in asked] == [1, 2, 0]
+    assert asked[0].bits == pytest.approx(0.160058, abs=1e-6)
+    assert line.ask([(None, ZERO, ONE)] * 3, n=2) == [asked[0]._replace(index=at) for at in (0, 1)]
+
+
+def test_asking_someone_known_tells_less(line):
+    known = line.adapt([(None, ZERO, ONE)] * 5)
+    (before,), (after,) = (line.ask([(None, ZERO, ONE)], taste) for taste in (None, known))
+    assert 0 < after.bits < before.bits / 10
+
+
+def test_asking_together_does_not_ask_the_same_twice(worded):
+    questions = [("q", "a", "b"), ("q", "b", "a"), {"prompt": "other", "first": "c", "second": "d"}]
+    alone, together = worded.ask(questions), worded.ask(questions, together=True)
+    assert together[0] == pytest.approx(alone[0])
+    assert sorted(one.index for one in together) == [0, 1, 2]
+    assert sum(one.bits for one in together) < sum(one.bits for one in alone)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prompts": None}, "prompts must be given, got None"),
+        ({"prompts": torch.zeros(2, 9)}, r"must have the shape \(n, 256\) for prompts\[0\], got \(2, 9\)"),
+        ({"prompts": ["a", "b", "c"]}, "prompts must be one for all responses, or one for each of the 2, got 3"),
+        ({"prompts": ["a", ""]}, r"prompts\[1\] is empty"),
+        ({"responses": torch.zeros(2, 9)}, r"must have the shape \(n, 256\) for responses\[0\], got \(2, 9\)"),
+        ({"responses": torch.zeros(2, 256).int()}, "embeddings must be floats"),
+        ({"responses": ["a", " "]}, r"responses\[1\] holds nothing but spaces"),
+        ({"responses": [b"", b"x"]}, r"responses\[0\] must be one of the texts that hashed-words reads, got one of"),
+        ({"responses": ["a", torch.zeros(256)]}, "items must be all embeddings or none, got both"),
+        ({"user": "bob"}, r"one of the 40 seen in fitting, got 'bob'.*model\.adapt\(comparisons\)"),
+        ({"user": torch.zeros(2)}, r"weights must have the shape \(3,\) or \(2, 3\), got \(2,\)"),
+        ({"user": torch.full((3,), math.nan)}, "weights must be finite"),
+        ({"user": ["user 1"]}, "a list of 2 of these, got 1"),
+        ({"user": ["user 1", "bob"]}, "got 'bob'"),
+        ({"user": Taste("0" * 32, (0.0,) * 40, 1)}, "the taste must be of this model"),
+    ],
+)  # fmt: skip
+def test_score_refuses_what_it_cannot_use(worded, change, message):
+    given = {"prompts": ["a", "b"], "responses": ["c", "d"], "user": None} | change
+    with pytest.raises(PalError, match=message):
+        worded.score(**given)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_embeddings_that_are_not_finite_are_refused_by_their_row(worded, bad):
+    table = torch.zeros(20, 256)
+    table[17, 200] = bad
+    with pytest.raises(PalError, match=r"finite, got NaN or infinity in responses\[17\]"):
+        worded.score("a", table)
+    with pytest.raises(PalError, match=r"finite, got NaN or infinity in prompts\[17\]"):
+        worded.score(table, torch.zeros(20, 256))
+
+
+@pytest.mark.parametrize(
+    ("comparisons", "message"),
+    [
+        ([("q", "a", "b"), ("q", "a", "a")], "chosen of comparison 1 and rejected of comparison 1 must differ"),
+        ([("q", torch.ones(256), torch.ones(256))], "rejected of comparison 0 must differ"),
+        ([("q", "a", "")], "rejected of comparison 0 is empty"),
+        ([("", "a", "b")], "prompt of comparison 0 is empty"),
+        ([(None, "a", "b")], "prompts must be given, got None"),
+        ([("q", "a", "b"), (None, "a", "b")], "must all have a prompt or none, got none in comparison 1"),
+        ([("q", "a", b"picture")], "rejected of comparison 0 must be one of the texts that hashed-words reads"),
+        ([("q", "a", torch.zeros(256))], "items must be all embeddings of one width or none|all embeddings or none"),
+        ([("q", "a", "b", 1.5)], r"label must lie in \[0, 1\] in comparison 0, got 1.5"),
+        ([("a", "b")], "comparison 0 must be a Preference, a mapping with .*, got tuple"),
+        ([{"prompt": "q", "chosen": "a"}], "comparison 0 must have the names .* got no 'rejected'"),
+        ([{"chosen": "a", "rejected": "b", "lable": 1}], "got 'lable' too"),
+    ],
+)  # fmt: skip
+def test_adapt_refuses_comparisons_that_it_cannot_use(worded, comparisons, message):
+    with pytest.raises(PalError, match=message):
+        worded.adapt(comparisons)
+
+
+def test_among_many_the_person_is_named(worded):
+    good = [("q", "a", "b")]
+    with pytest.raises(PalError, match="rejected of comparison 1 of user 'bob' is empty"):
+        worded.adapt_many({"ann": good, "bob": [*good, ("q", "a", "")]})
+    with pytest.raises(PalError, match=r"got 2; .*\(user 'bob'\)"):
+        worded.adapt_many({"ann": good, "bob": [("q", "a", "b", 2)]})
+
+
+def test_questions_that_cannot_be_asked_are_refused(worded):
+    with pytest.raises(PalError, match="first of question 1 and second of question 1 must differ"):
+        worded.ask([("q", "a", "b"), ("q", "a", "a")])
+    with pytest.raises(PalError, match="n must be 1 to 10"):
+        worded.ask([("q", "a", "b")], n=11, together=True)
+    with pytest.raises(PalError, match="second must be as many as first, got 1 and 2"):
+        worded.probability("q", ["a", "b"], ["c"])

@@ -1,0 +1,133 @@
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+
+from pal.errors import PalError
+from pal.users.simplex import project_to_simplex, solve_weights
+
+
+def asked(n_users: int, each: int, K: int, scale: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Signed margins of users who answer as Bradley-Terry has it at random weights."""
+    g = torch.Generator().manual_seed(seed)
+    margins = torch.randn(n_users, each, K, generator=g) * scale
+    weights = torch.softmax(torch.randn(n_users, 1, K, generator=g), 2)
+    chance = torch.sigmoid((margins * weights).sum(2))
+    sign = torch.where(torch.rand(n_users, each, generator=g) < chance, 1.0, -1.0)
+    return (margins * sign[:, :, None]).reshape(-1, K), torch.arange(n_users).repeat_interleave(each)
+
+
+def test_weights_go_to_the_prototype_that_explains_all():
+    """The only comparison has margins 1 and -1: the loss falls all the way to the first corner."""
+    weights, residual = solve_weights(torch.tensor([[1.0, -1.0]]), torch.tensor([0]), n_users=1)
+    torch.testing.assert_close(weights, torch.tensor([[1.0, 0.0]]), atol=1e-4, rtol=0)
+    assert residual.item() <= 1e-5
+
+
+def test_contrary_answers_meet_where_their_gradients_cancel():
+    """Margins (2, -1) and (-1, 2): symmetric, so half and half."""
+    margins = torch.tensor([[2.0, -1.0], [-1.0, 2.0]])
+    weights, _ = solve_weights(margins, torch.tensor([0, 0]), n_users=1)
+    torch.testing.assert_close(weights, torch.tensor([[0.5, 0.5]]), atol=1e-4, rtol=0)
+
+
+def test_users_without_comparisons_get_even_weights():
+    weights, residual = solve_weights(torch.tensor([[1.0, -1.0, 0.0]]), torch.tensor([1]), n_users=3)
+    assert torch.equal(weights[[0, 2]], torch.full((2, 3), 1 / 3))
+    assert residual[[0, 2]].tolist() == [0.0, 0.0]
+
+
+def test_no_comparisons_at_all_leave_everyone_even():
+    weights, _ = solve_weights(torch.zeros(0, 2), torch.zeros(0, dtype=torch.long), n_users=2)
+    assert torch.equal(weights, torch.full((2, 2), 0.5))
+
+
+@pytest.mark.parametrize("K", [1, 2, 3, 6])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
+def test_weights_are_as_good_as_those_of_scipy(K, scale):
+    margins, user = asked(3, 12, K, scale, seed=K)
+    weights, _ = solve_weights(margins, user, n_users=3)
+    for number, ours in enumerate(weights.double().numpy()):
+        m = margins[user == number].double().numpy()
+
+        def loss(w, m=m):
+            return np.logaddexp(0, -m @ w).mean()
+
+        def slope(w, m=m):
+            return -(m / (1 + np.exp(m @ w))[:, None]).mean(0)
+
+        limits = {"type": "eq", "fun": lambda w: w.sum() - 1}
+        theirs = minimize(
+            loss, np.full(K, 1 / K), jac=slope, bounds=[(0, 1)] * K, constraints=limits, method="SLSQP"
+        )
+        assert loss(ours) <= theirs.fun + 1e-6
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e2, 1e4])
+@pytest.mark.parametrize("K", [2, 3, 20])
+@pytest.mark.parametrize("each", [1, 20])
+def test_every_user_is_solved_to_optimality(each, K, scale):
+    margins, user = asked(100, each, K, scale)
+    weights, residual = solve_weights(margins, user, n_users=100)
+    assert residual.max() <= 1e-5
+    assert weights.min() >= 0
+    torch.testing.assert_close(weights.sum(1), torch.ones(100))
+
+
+def test_ten_thousand_hard_users_are_solved_within_seconds():
+    """Margins of scale 10 once left one of these users at a residual of 0.998."""
+    g = torch.Generator().manual_seed(0)
+    margins = torch.randn(10_000, 20, 3, generator=g) * 10
+    weights = torch.softmax(torch.randn(10_000, 1, 3, generator=g), 2)
+    sign = torch.where(torch.rand(10_000, 20, generator=g) < torch.sigmoid((margins * weights).sum(2)), 1, -1)
+    user = torch.arange(10_000).repeat_interleave(20)
+    start = time.perf_counter()
+    _, residual = solve_weights((margins * sign[:, :, None]).view(-1, 3), user, n_users=10_000)
+    assert residual.max() <= 1e-5
+    assert time.perf_counter() - start < 10  # about 0.7 s on one core
+
+
+@pytest.mark.parametrize("margins", [[[1.0, 1.0], [-2.0, -2.0]], [[0.0, 0.0]], [[3.0, -3.0], [-3.0, 3.0]]])
+def test_degenerate_margins_are_solved(margins):
+    m = torch.tensor(margins)
+    weights, residual = solve_weights(m, torch.zeros(len(m), dtype=torch.long), n_users=1)
+    assert residual.item() <= 1e-5
+    assert weights.sum().item() == pytest.approx(1)
+
+
+def test_weights_do_not_depend_on_the_order_of_users():
+    margins, user = asked(50, 10, 3, 5.0)
+    order = torch.randperm(50, generator=torch.Generator().manual_seed(1))
+    one, _ = solve_weights(margins, user, n_users=50)
+    other, _ = solve_weights(margins, order[user], n_users=50)
+    torch.testing.assert_close(other[order], one, atol=1e-6, rtol=0)
+
+
+def test_weights_do_not_depend_on_who_else_is_solved_for():
+    margins, user = asked(50, 10, 3, 5.0)
+    together, _ = solve_weights(margins, user, n_users=50)
+    alone, _ = solve_weights(margins[user == 7], torch.zeros(10, dtype=torch.long), n_users=1)
+    torch.testing.assert_close(together[7], alone[0], atol=1e-6, rtol=0)
+
+
+def test_margins_that_are_not_finite_are_refused():
+    with pytest.raises(PalError, match="margins must be finite, got NaN or infinity"):
+        solve_weights(torch.tensor([[float("nan"), 0.0]]), torch.tensor([0]), n_users=1)
+
+
+def test_projection_takes_the_excess_off_evenly():
+    """(1, 0.6) sums to 1.6: 0.3 off each. (2, 0.5): all mass on the first. (-1, -1): even."""
+    projected = project_to_simplex(torch.tensor([[1.0, 0.6], [2.0, 0.5], [-1.0, -1.0]]))
+    torch.testing.assert_close(projected, torch.tensor([[0.7, 0.3], [1.0, 0.0], [0.5, 0.5]]))
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=6))
+def test_projection_lands_on_the_simplex_and_stays(numbers):
+    once = project_to_simplex(torch.tensor([numbers], dtype=torch.float64))
+    assert once.min() >= 0
+    assert once.sum().item() == pytest.approx(1)
+    torch.testing.assert_close(project_to_simplex(once), once)

@@ -1,0 +1,222 @@
+"""Tastes: sums that are exact, and what they tell."""
+
+import json
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pal import calls
+from pal.errors import PalError
+from pal.users.adapt import Prior
+from pal.users.taste import UNIT, Taste
+
+ZERO, ONE = torch.tensor([0.0]), torch.tensor([1.0])
+CHOICE = (None, ZERO, ONE)
+POINTS = 3
+PRIOR = Prior(torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]), torch.tensor([0.25, 0.5, 0.25]))
+likelihoods = st.lists(
+    st.lists(st.floats(-50, 0, width=32), min_size=POINTS, max_size=POINTS), min_size=1, max_size=12
+)
+
+
+def taste(rows=(), model="a" * 32) -> Taste:
+    table = torch.tensor(list(rows), dtype=torch.float32).reshape(-1, POINTS)
+    return Taste(model, (0.0,) * POINTS, 0, PRIOR).plus(table)
+
+
+def test_the_posterior_by_hand():
+    """Prior 1 : 2 : 1, likelihoods 1, 1/2, 1/4: odds 4 : 4 : 1."""
+    found = taste([[0.0, -math.log(2), -math.log(4)]])
+    torch.testing.assert_close(found.posterior.float(), torch.tensor([4 / 9, 4 / 9, 1 / 9]))
+    torch.testing.assert_close(found.weights, torch.tensor([6 / 9, 3 / 9]))
+
+
+def test_uncertainty_by_hand():
+    """Prior alone, 1/4, 1/2, 1/4 at 0, 1/2, 1: variance 1/8; entropy 1.5 bits."""
+    found = taste().uncertainty
+    torch.testing.assert_close(found.sd, torch.full((2,), math.sqrt(1 / 8)))
+    assert found.effective_points == pytest.approx(2**1.5)
+
+
+def test_someone_known_is_certain():
+    found = taste([[-100.0, 0.0, -100.0]]).uncertainty
+    assert found.sd.tolist() == pytest.approx([0, 0], abs=1e-6)
+    assert found.effective_points == pytest.approx(1)
+
+
+@given(likelihoods, likelihoods)
+def test_merging_and_forgetting_are_exact_in_any_order(one, other):
+    a, b, both = taste(one), taste(other), taste([*one, *other])
+    assert a + b == b + a == both
+    assert both - a == b
+    assert both - b - a == taste()
+
+
+@given(likelihoods)
+def test_one_at_a_time_is_all_at_once(rows):
+    step = taste()
+    for row in rows:
+        step = step + taste([row])
+    assert step == taste(rows)
+    assert torch.equal(step.weights, taste(rows).weights)
+
+
+@given(likelihoods)
+def test_json_brings_back_every_bit(rows):
+    found = taste(rows)
+    back = Taste.from_json(found.to_json())
+    assert back == found
+    assert back.to_json() == found.to_json()
+
+
+def test_numbers_are_kept_to_a_sixteen_millionth():
+    rows = -torch.rand(1, POINTS, generator=torch.Generator().manual_seed(0)) * 20
+    kept = torch.tensor(taste(rows.tolist()).log_likelihood, dtype=torch.float64)
+    assert (kept - rows[0].double()).abs().max() <= UNIT / 2
+
+
+def test_json_of_the_largest_prior_takes_about_a_kilobyte(line):
+    values = tuple(round(-14 * at / 128 / UNIT) * UNIT for at in range(128))
+    assert len(Taste(line.fingerprint, values, 20).to_json()) < 1500
+
+
+def test_json_by_hand(line):
+    """One choice of 0: log sigmoid(1) = -0.31326169, log sigmoid(-1) = -1.31326169, times 2^24."""
+    about = json.loads(line.adapt([CHOICE]).to_json())
+    units = about.pop("log_likelihood")
+    assert units == pytest.approx([-0.31326169 * 2**24, -1.31326169 * 2**24], abs=2)
+    assert about == {
+        "format": "pal-taste", "version": 1, "model": line.fingerprint, "comparisons": 1, "unit": "2^-24 nats",
+    }  # fmt: skip
+
+
+def test_a_file_comes_back_with_its_model(line, tmp_path):
+    found = line.adapt([CHOICE] * 3)
+    found.save(tmp_path / "new" / "ann.json")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["ann.json"]
+    back = Taste.load(tmp_path / "new" / "ann.json", line)
+    assert back == found
+    assert torch.equal(back.weights, found.weights)
+
+
+def test_without_its_model_a_taste_merges_but_shows_no_weights(line):
+    text = line.adapt([CHOICE]).to_json()
+    both = Taste.from_json(text) + Taste.from_json(text)
+    assert both == line.adapt([CHOICE, CHOICE])
+    with pytest.raises(
+        PalError, match=r"must have its model at hand, got it without; read it by Taste\.load"
+    ):
+        _ = both.weights
+    assert torch.equal(both.bound(line).weights, line.adapt([CHOICE, CHOICE]).weights)
+    assert (both + line.adapt([CHOICE])).weights.shape == (2,)
+    assert "read without it" in repr(both)
+
+
+def test_a_taste_of_another_model_is_refused(line, worded):
+    other, own = worded.adapt([("q", "a", "b")]), line.adapt([CHOICE])
+    message = f"the taste must be of this model, {line.fingerprint}, got one of {worded.fingerprint}; adapt"
+    for refused in (
+        lambda: line.score(None, ZERO, user=other),
+        lambda: line.ask([CHOICE], other),
+        lambda: Taste.from_json(other.to_json(), line),
+    ):
+        with pytest.raises(PalError, match=message):
+            refused()
+    for merge in (lambda: own + other, lambda: own - other):
+        with pytest.raises(PalError, match="tastes must belong to one model"):
+            merge()
+
+
+def test_what_never_went_in_cannot_be_forgotten():
+    two, one = taste([[-1.0, -2.0, -3.0]] * 2), taste([[-1.0, -2.0, -3.0]])
+    with pytest.raises(PalError, match="a taste of 1 comparisons cannot forget 2"):
+        _ = one - two
+    for other in ([[-3.0, -2.0, -1.0]], [[0.0, 0.0, 0.0]]):
+        with pytest.raises(PalError, match="are not among these"):
+            _ = one - taste(other)
+
+
+def test_forgetting_is_as_good_as_never_having_known(line):
+    comparisons = [CHOICE, (None, ONE, ZERO), (None, torch.tensor([0.3]), ONE)]
+    rest = line.adapt(comparisons) - line.adapt(comparisons[1:2])
+    torch.testing.assert_close(
+        rest.weights, line.adapt([comparisons[0], comparisons[2]]).weights, atol=1e-6, rtol=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "other"}, "must be of the format 'pal-taste', got another"),
+        ({"version": 2}, "must have a version of at most 1, got 2; install a newer pal"),
+        ({"version": None}, "must give a version of at least 1, got None"),
+        ({"model": 3}, "must name its model and count its comparisons, got 3"),
+        ({"comparisons": -1}, "got .* and -1"),
+        ({"comparisons": True}, "got .* and True"),
+        ({"log_likelihood": [0.5, 0]}, "whole numbers below 2\\^53"),
+        ({"log_likelihood": [2**53, 0]}, "whole numbers below 2\\^53"),
+        ({"log_likelihood": "00"}, "whole numbers below 2\\^53"),
+        ({"log_likelihood": [0, 0, 0]}, "the taste must be of this model"),
+    ],
+)
+def test_json_that_does_not_fit_is_refused(line, change, message):
+    about = json.loads(line.adapt([CHOICE]).to_json()) | change
+    with pytest.raises(PalError, match=message):
+        Taste.from_json(json.dumps(about), line)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "\xff", "[" * 50_000, "1" * 5000, "[" * 100_001])
+def test_a_file_that_is_no_taste_is_refused(tmp_path, text):
+    (tmp_path / "ann.json").write_text(text, encoding="latin-1")
+    with pytest.raises(PalError, match=r"ann\.json cannot be used: a taste must (be|have)"):
+        Taste.load(tmp_path / "ann.json")
+
+
+def test_a_missing_file_and_a_place_that_cannot_be_written_are_told(tmp_path):
+    with pytest.raises(PalError, match=r"ann\.json cannot be read \(No such file"):
+        Taste.load(tmp_path / "ann.json")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PalError, match=r"cannot be written \("):
+        taste().save(tmp_path / "file" / "ann.json")
+
+
+def test_numbers_that_are_no_likelihoods_are_refused():
+    with pytest.raises(PalError, match="log-likelihoods must be finite"):
+        taste([[math.nan, 0.0, 0.0]])
+    with pytest.raises(PalError, match="must be on 3 points, got 2"):
+        taste().plus(torch.zeros(1, 2))
+
+
+def test_a_taste_shows_itself(line):
+    found = line.adapt([CHOICE] * 2)
+    assert repr(found) == "Taste(2 comparisons, weights 0.88 ± 0.32, 0.12 ± 0.32)"
+    html = found._repr_html_()
+    assert html.count("<tr>") == 2
+    assert "Taste from 2 comparisons" in html
+    assert "0.88 ± 0.32" in html
+
+
+def test_what_a_taste_shows_is_escaped_and_runs_nothing():
+    html = Taste("<script>", (0.0,), 1)._repr_html_()
+    assert "<script" not in html
+    assert "&lt;script" in html
+    assert "Taste from 1 comparison," in html
+
+
+@pytest.mark.parametrize("call", ["exchange", "sync"])
+def test_a_taste_that_cannot_be_saved_leaves_the_old_one(tmp_path, monkeypatch, call):
+    path = tmp_path / "ann.json"
+    taste().save(path)
+    before = path.read_bytes()
+
+    def failing(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(calls, call, failing)
+    with pytest.raises(PalError, match=r"ann\.json cannot be written \(No space left on device\)"):
+        taste([[-1.0, -2.0, -3.0]]).save(path)
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["ann.json"]

@@ -1,0 +1,146 @@
+"""What needs no model, by hand."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from pal.comparisons import Comparisons, Embeddings
+from pipeline.evaluation import baselines
+from pipeline.evaluation.baselines import Majority
+from pipeline.storage.shards import Embedder
+
+CLIP = Embedder("clip-vit-h-14", "w", "f", 2, "float32", "as published")
+
+
+def answers(rows, label=None):
+    """Comparisons from rows of (prompt, chosen, rejected)."""
+    prompt, chosen, rejected = torch.tensor(rows).T
+    label = None if label is None else torch.tensor(label)
+    return Comparisons.of(
+        user=torch.zeros(len(rows)).long(), prompt=prompt, chosen=chosen, rejected=rejected, label=label
+    )
+
+
+# Five pairs of responses, 2 to 11, each met once: with them there are more than ten answers.
+MANY = [(0, n, n + 1) for n in range(2, 12, 2)]
+
+
+def test_where_answers_are_few_the_commoner_one_wins_everywhere():
+    """Yes (0) is chosen once and no (1) three times: the net of -2 over 4 met, halved, is -1/4; +1/4 for no.
+    The margin is 1/2 for no, also on the prompt where yes won."""
+    found = answers([(0, 0, 1), (1, 1, 0), (2, 1, 0), (3, 1, 0)])
+    majority = Majority.of(found)
+    assert majority.few_answers
+    assert majority.by_response.tolist() == [-0.25, 0.25]
+    assert majority.margins(found).tolist() == [-0.5, 0.5, 0.5, 0.5]
+
+
+def test_where_answers_are_many_the_votes_on_the_same_question_win():
+    """Two of three take 0 over 1 on prompt 0: a vote of +1 for who chose 0, -1 for who chose 1."""
+    found = answers([(0, 0, 1), (0, 0, 1), (0, 1, 0), *MANY])
+    majority = Majority.of(found)
+    assert not majority.few_answers
+    assert majority.margins(found[torch.arange(3)]).tolist() == [1, 1, -1]
+
+
+def test_a_question_never_asked_goes_to_the_response_chosen_more_often():
+    """Training holds MANY alone, where 2 always won (+1/2) and 5 always lost (-1/2): a margin of 1."""
+    every = answers([*MANY, (0, 2, 5), (0, 5, 2)])
+    majority = Majority.of(every[torch.arange(5)])
+    assert majority.margins(every[torch.tensor([5, 6])]).tolist() == [1, -1]
+
+
+def test_a_tied_question_goes_to_the_response_chosen_more_often():
+    """0 and 1 tie on prompt 0; elsewhere 0 beats 2: 0 won 2 of 3 and 1 won 1 of 2, (2 - 1) / 3 / 2 = 1/6."""
+    found = answers([(0, 0, 1), (0, 1, 0), (1, 0, 2), *MANY])
+    assert torch.allclose(Majority.of(found).margins(found[torch.tensor([0, 1])]), torch.tensor([1, -1]) / 6)
+
+
+def test_soft_labels_vote_in_part_and_ties_not_at_all():
+    """Labels 0.75 and 0.5 are votes of 0.5 and 0."""
+    found = answers([(0, 0, 1), (1, 1, 0)], label=[0.75, 0.5])
+    assert Majority.of(found).by_question.tolist() == [0.5, 0]
+
+
+def test_the_other_choice_has_the_opposite_margin():
+    found = answers([(0, 0, 1), (0, 0, 1), (1, 2, 0), *MANY])
+    turned = answers([(0, 1, 0), (0, 1, 0), (1, 0, 2), *MANY])
+    assert torch.equal(Majority.of(found).margins(turned)[:3], -Majority.of(found).margins(found)[:3])
+
+
+def data_of(rows, prompts=None, responses=None, embedders=(CLIP, CLIP), ids=None):
+    """What baselines read of a study: rows of (prompt, chosen, rejected), all of them training too."""
+    vectors = torch.zeros(12, 2) if responses is None else torch.tensor(responses)
+    pairs = answers(rows)
+    return SimpleNamespace(
+        embeddings=Embeddings(vectors if prompts is None else torch.tensor(prompts), vectors),
+        embedders=dict(zip(("prompts", "responses"), embedders, strict=True)),
+        response_ids=ids or [f"item {n}" for n in range(12)],
+        select=lambda users, split: pairs,
+        comparisons=pairs,
+    )
+
+
+TEXTS = {f"item {n}": "x" * n for n in range(12)}
+
+
+def test_the_longer_text_wins_by_its_characters():
+    """Lengths are the item's numbers: 7 over 2 by 5, 2 over 7 by -5."""
+    found = answers([(0, 7, 2), (1, 2, 7)])
+    assert baselines.longer(torch.arange(12), found).tolist() == [5, -5]
+
+
+def test_texts_of_equal_length_get_no_margin_which_counts_half():
+    assert baselines.longer(torch.full((12,), 3), answers([(0, 7, 2)])).tolist() == [0]
+
+
+def test_length_is_no_baseline_where_answers_are_few_or_no_texts():
+    assert set(baselines.of(data_of([(0, 0, 1), *MANY]), TEXTS)) == {"majority", "longer", "similarity"}
+    assert "longer" not in baselines.of(data_of([(0, 0, 1), (1, 1, 0)]), TEXTS)
+    assert "longer" not in baselines.of(data_of([(0, 0, 1), *MANY]), {})
+    assert "longer" not in baselines.of(data_of([(0, 0, 1), *MANY]), {"item 2": "a picture has none"})
+
+
+def test_the_response_nearer_to_its_prompt_wins():
+    """Prompt (2, 0). Cosines: 1 with (3, 0), 0.6 with (3, 4), 0 with (0, 5)."""
+    data = data_of(
+        [(0, 0, 1), (0, 2, 1)], prompts=[[2.0, 0.0]], responses=[[3.0, 0.0], [3.0, 4.0], [0.0, 5.0]]
+    )
+    assert baselines.similarity(data, data.comparisons).tolist() == pytest.approx([0.4, -0.6])
+
+
+def test_equal_responses_are_equally_near():
+    data = data_of([(0, 0, 1)], prompts=[[0.3, 0.7]], responses=[[0.1, 0.9], [0.1, 0.9]])
+    assert baselines.similarity(data, data.comparisons).tolist() == [0]
+
+
+def test_similarity_in_blocks_is_similarity_at_once(monkeypatch):
+    draw = torch.Generator().manual_seed(0)
+    rows = [(n % 3, n % 5, 5 + n % 7) for n in range(40)]
+    data = data_of(
+        rows, torch.randn(3, 2, generator=draw).tolist(), torch.randn(12, 2, generator=draw).tolist()
+    )
+    whole = baselines.similarity(data, data.comparisons)
+    monkeypatch.setattr(baselines, "BLOCK", 7)
+    assert torch.equal(baselines.similarity(data, data.comparisons), whole)
+
+
+@pytest.mark.parametrize(
+    "embedders",
+    [
+        (None, CLIP),
+        (replace(CLIP, encoder="none"), replace(CLIP, encoder="none")),
+        (replace(CLIP, encoder="pickscore"), CLIP),
+        (replace(CLIP, files_sha256="other"), CLIP),
+        (replace(CLIP, dim=3), CLIP),
+    ],
+)
+def test_only_one_encoder_the_same_to_the_last_file_puts_both_into_one_space(embedders):
+    assert not baselines.in_one_space(data_of(MANY, embedders=embedders))
+
+
+def test_two_towers_of_one_model_are_one_space_whatever_they_do_before():
+    images = replace(CLIP, preprocessing="pictures, 224 pixels", engine="compile")
+    assert baselines.in_one_space(data_of(MANY, embedders=(CLIP, images)))

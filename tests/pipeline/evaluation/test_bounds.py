@@ -1,0 +1,81 @@
+"""Bounds: what a learner gets right who knows how the data were made, worked out by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import params, paths, study
+from pipeline.evaluation import answers, bounds
+from pipeline.storage import manifest
+from pipeline.storage.files import read_json, write_json
+
+
+def margins(agrees, user, would, test_user, n_users):
+    made = [torch.tensor(each) for each in (agrees, user, would, test_user)]
+    return bounds.group_margins(*made, n_users).tolist()
+
+
+def test_a_user_whose_answers_leave_one_group_is_known():
+    """Three groups; the one answer fits the second alone, which would not answer the test so."""
+    assert margins([[False, True, False]], [0], [[True, False, True]], [0], 1) == [-0.5]
+
+
+def test_groups_that_fit_alike_vote_and_a_tie_is_a_tie():
+    """Groups 1 and 2 fit user 0: one of the two would answer so; of user 1 nothing is known: 2 of 3."""
+    found = margins([[True, True, False]], [0], [[True, False, False], [True, True, False]], [0, 1], 2)
+    assert found == [0.0, pytest.approx(2 / 3 - 1 / 2)]
+
+
+def test_where_no_group_fits_all_answers_those_with_the_fewest_wrong_do():
+    agrees = [[True, False], [False, True], [True, False]]
+    assert margins(agrees, [0, 0, 0], [[True, False]], [0], 1) == [0.5]
+
+
+@pytest.fixture
+def simulated(small):
+    """The small simulation: two groups, everyone at a prototype; and what the bound knows of it."""
+    data = study.load("simulated")
+    return small, data, params.load()
+
+
+def test_in_the_partition_setting_everybody_is_known_from_a_few_answers(simulated):
+    _, data, values = simulated
+    bound = bounds.of(data, values)
+    test, _ = answers.decided(data.select("seen", "test"))
+    (found,) = bound.margins("seen", [data.select("seen", "train")], test)
+    assert bool((found == 0.5).all())
+
+
+def test_the_simulations_margins_are_those_that_the_answers_were_made_from(simulated):
+    """At a user's true weights every answer's margin is positive."""
+    _, data, _ = simulated
+    truth = read_json(paths.prepared("simulated") / "truth.json", "")
+    coefficients = bounds._Coefficients(data, np.array(truth["matrix"]), np.array(truth["prototypes"]))
+    weights = dict(zip(truth["user_ids"], truth["weights"], strict=True))
+    pairs = data.select("unseen", "adapt")
+    true = torch.tensor([weights[data.user_ids["unseen"][user]] for user in pairs.user.tolist()])
+    assert bool(((coefficients(pairs) * true).sum(1) > 0).all())
+
+
+def test_in_the_mixture_setting_more_answers_tell_more_and_none_tells_what_all_share(simulated):
+    """The same answers, of which the learner only knows that weights are anywhere between the prototypes."""
+    _, data, values = simulated
+    path = paths.prepared("simulated") / "truth.json"
+    write_json(path, {**read_json(path, ""), "setting": "mixture"})
+    manifest.seal(path.parent)
+    bound = bounds.of(data, values)
+    pairs = data.select("unseen", "adapt")
+    test, _ = answers.decided(data.select("unseen", "test"))
+    none, all_known = bound.margins("unseen", [pairs.slice(0, 0), pairs], test)
+    right = [float((found > 0).double().mean()) for found in (none, all_known)]
+    assert right[0] < right[1]
+    assert right[1] > 0.9
+    again = bounds.of(data, values).margins("unseen", [pairs.slice(0, 0), pairs], test)
+    assert all(torch.equal(a, b) for a, b in zip((none, all_known), again, strict=True))
+
+
+def test_without_the_truth_there_is_no_bound(simulated):
+    _, data, values = simulated
+    (paths.prepared("simulated") / "truth.json").unlink()
+    assert bounds.of(data, values) is None
+    assert bounds.of(study.load("own"), values) is None

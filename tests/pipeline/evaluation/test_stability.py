@@ -1,0 +1,43 @@
+"""What evaluate finds about prototypes, on the small projects."""
+
+import shutil
+
+import pytest
+
+from pal.serving.saved import SavedModel
+from pipeline import paths, study
+from pipeline.evaluation import stability
+
+
+def found(dataset):
+    return stability.of(study.load(dataset), SavedModel.load(paths.models(dataset) / "model"))
+
+
+def test_a_model_held_against_itself_agrees_in_everything(small):
+    shutil.rmtree(paths.models("own") / "again-1")
+    shutil.copytree(paths.models("own") / "model", paths.models("own") / "again-1")
+    same = found("own")
+    assert (same["seeds"], same["agreement"], same["same_groups"], same["same_answers"]) == (1, 1, 1, 1)
+    assert same["by_prototype"] == [1, 1]
+    assert (same["true_groups"], same["n_groups"]) == (None, None)
+
+
+def test_true_groups_and_users_outside_are_counted_where_they_are_known(small):
+    """The partition of two groups; 8 seen and 6 unseen users, all with comparisons to locate them by."""
+    known = found("simulated")
+    assert known["n_groups"] == 2
+    assert -1 <= known["true_groups"] <= 1
+    assert [half["of"] for half in known["outside"].values()] == [8, 6]
+
+
+def test_without_further_fits_nothing_is_said_of_other_seeds(small):
+    shutil.rmtree(paths.models("own") / "again-1")
+    alone = found("own")
+    assert (alone["seeds"], alone["agreement"], alone["same_answers"]) == (0, None, None)
+    assert alone["dead"] is not None
+
+
+@pytest.mark.parametrize("dataset", ["simulated", "own"])
+def test_one_prototype_has_nothing_to_tell_apart(small, dataset):
+    model = SavedModel.load(paths.models(dataset) / "k1")
+    assert stability.of(study.load(dataset), model) is None

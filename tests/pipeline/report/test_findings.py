@@ -1,0 +1,116 @@
+"""Sentences and table rows, from accuracies made up here."""
+
+import pytest
+
+from pipeline.report import findings
+
+
+def accuracy(users, items, shots, model, value):
+    """One row of accuracies, its interval two points wide."""
+    row = {"users": users, "items": items, "shots": shots, "model": model, "accuracy": value}
+    return {**row, "low": value - 0.01, "high": min(value + 0.01, 1)}
+
+
+def found(n_prototypes=3, **more):
+    """Two kinds of items for seen users, three numbers of shots for unseen ones, K = 1 measured once."""
+    rows = [accuracy("unseen", "all", n, "model", a) for n, a in ((20, 0.994), (0, 0.833), (1, 0.9))]
+    rows += [accuracy("seen", "new", None, "model", 0.981), accuracy("seen", "known", None, "model", 0.998)]
+    rows += [accuracy("seen", "known", None, "k1", 0.834), accuracy("unseen", "all", 0, "k1", 0.832)]
+    fit = {"objective": "pal", "grid_points": 40}
+    encoder = {"prompts": None, "responses": {"name": "untrained-vit-h-14"}}
+    made = {"head": {"K": n_prototypes}, "fit": fit, "accuracies": rows, "plurality": None, "beside": {}}
+    return {**made, "encoder": encoder, **more}
+
+
+def test_headline_says_seen_and_unseen_accuracies_with_what_they_are_held_against():
+    seen, unseen = findings.headline(found()).replace("\u00a0", " ").split("; ")
+    assert seen == (
+        "Seen users 99.8 % (95 % interval 98.8\u2013100.0) on known items and 98.1 % on new ones, "
+        "against 83.4 % with one reward for everyone on the known items"
+    )
+    assert unseen == "unseen users 99.4 % from 20 comparisons, 83.3 % from none."
+
+
+def test_headline_of_one_prototype_is_held_against_nothing():
+    assert "against" not in findings.headline(found(n_prototypes=1))
+
+
+@pytest.mark.parametrize(
+    ("difference", "said"),
+    [
+        ((0.164, 0.16, 0.168, 0.0001), "beats K = 1 by 16.4 points (95 % interval 16.0 to 16.8, p < 0.001)"),
+        ((0.003, -0.002, 0.008, 0.24), "no evidence that K > 1 helps here: a difference of 0.3 points"),
+        ((0.02, 0.001, 0.04, 0.06), "no evidence that K > 1 helps here"),
+        (
+            (-0.02, -0.03, -0.01, 0.002),
+            "is worse than K = 1, by 2.0 points (95 % interval 1.0 to 3.0, p = 0.002)",
+        ),
+        ((None, None, None, None), "was not compared"),
+    ],
+)
+def test_plurality_claims_no_more_than_its_interval(difference, said):
+    seen = dict(zip(("difference", "low", "high", "p"), difference, strict=True))
+    assert said in findings.plurality(found(plurality={"seen": seen})).replace("\u00a0", " ")
+
+
+def test_plurality_says_whether_people_differ():
+    seen, unseen = (
+        compared(0.1, 0.05, 0.15) | {"differ_p": 0.001},
+        compared(0.0, -0.1, 0.1, 1) | {"differ_p": 0.4},
+    )
+    said = findings.plurality(found(plurality={"seen": seen, "unseen": unseen})).replace("\u00a0", " ")
+    assert "The own weights of seen users foretell their answers better than weights dealt among them" in said
+    assert "Weights dealt among unseen users foretell their answers as well as the own (p = 0.4)." in said
+
+
+def test_one_prototype_has_no_plurality():
+    assert "no plurality to measure" in findings.plurality(found(n_prototypes=1, plurality=None))
+
+
+@pytest.mark.parametrize(
+    ("objective", "grid_points", "said"),
+    [("pal", 40, "need not be"), ("mixture", 40, "need not be"), ("mixture", 0, "is the number of groups")],
+)
+def test_meaning_of_the_number_of_prototypes_follows_the_fit(objective, grid_points, said):
+    fit = {"objective": objective, "grid_points": grid_points}
+    assert said in findings.meaning(found(fit=fit))
+
+
+def compared(difference, low, high, p=0.001):
+    return {"difference": difference, "low": low, "high": high, "p": p}
+
+
+def test_one_reward_is_held_against_length_and_against_the_encoder_by_its_name():
+    beside = {"longer": compared(0.03, 0.01, 0.05), "similarity": compared(0.1, 0.08, 0.12)}
+    assert findings.held(found(beside=beside)).replace("\u00a0", " ") == (
+        "On seen users one reward for everyone (K = 1) beats the longer response by 3.0 points "
+        "(95 % interval 1.0 to 5.0, p = 0.001). "
+        "On seen users one reward for everyone (K = 1) beats untrained-vit-h-14 similarity by 10.0 points "
+        "(95 % interval 8.0 to 12.0, p = 0.001)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("longer", "said"),
+    [
+        (
+            compared(0.003, -0.01, 0.02, 0.6),
+            "no evidence that one reward for everyone (K = 1) beats the longer",
+        ),
+        (compared(-0.05, -0.07, -0.03), "is worse than the longer response, by 5.0 points"),
+    ],
+)
+def test_where_length_is_not_beaten_the_report_says_why(longer, said):
+    text = findings.held(found(beside={"longer": longer})).replace("\u00a0", " ")
+    assert said in text
+    assert "its length can hardly be read" in text
+
+
+def test_a_model_without_one_reward_to_hold_against_anything_says_nothing():
+    assert findings.held(found()) == findings.held(found(beside=None)) == ""
+
+
+def test_unseen_users_who_cannot_be_located_are_told_from_none():
+    rows = [accuracy("unseen", "all", 0, "model", 0.6)]
+    said = findings.headline(found(accuracies=rows)).replace("\u00a0", " ")
+    assert said == "Unseen users 60.0 % from no comparisons."

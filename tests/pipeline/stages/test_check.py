@@ -1,0 +1,113 @@
+"""check: every chosen dataset's source is looked into, and its fingerprint changes when the source does."""
+
+import hashlib
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline import datasets
+from pipeline.errors import PipelineError
+from pipeline.stages import check
+
+GOOD = "user_id,prompt,chosen,rejected\nann,why?,so,no\nann,who?,me,you\nbob,why?,no,so\nbob,who?,me,you\n"
+
+
+@pytest.fixture
+def own(project):
+    """A project whose one dataset is own.csv."""
+    project.set({"datasets": ["own"], "source.own": "own.csv"})
+    (project.root / "own.csv").write_text(GOOD)
+    return project
+
+
+def prints():
+    return {path.name: json.loads(path.read_text()) for path in Path("data/check").iterdir()}
+
+
+def test_a_generated_dataset_has_nothing_to_hash(project):
+    project.set({"datasets": ["simulated"]})
+    check.main()
+    source = "generated: the paper's simulation, drawn from its seed"
+    assert prints() == {"simulated.json": {"source": source, "remotes": [], "sha256": {}}}
+
+
+def test_a_fingerprint_holds_the_hash_of_every_file(own):
+    check.main()
+    assert list(prints()) == ["own.json"]
+    assert list(prints()["own.json"]["sha256"]) == ["own.csv"]
+
+
+def test_an_edited_file_changes_its_dataset_alone(own):
+    own.set({"datasets": ["own", "simulated"]})
+    check.main()
+    before = prints()
+    (own.root / "own.csv").write_text(GOOD + "bob,when?,now,never\n")
+    check.main()
+    assert prints()["own.json"] != before["own.json"]
+    assert prints()["simulated.json"] == before["simulated.json"]
+
+
+def test_a_dataset_taken_out_leaves_no_fingerprint(own):
+    own.set({"datasets": ["own", "simulated"]})
+    check.main()
+    own.set({"datasets": ["own"]})
+    check.main()
+    assert list(prints()) == ["own.json"]
+
+
+def test_a_bad_file_stops_the_pipeline_and_the_old_fingerprint_stays(own):
+    check.main()
+    before = prints()
+    (own.root / "own.csv").write_text(GOOD + "bob,when?,now\n")
+    with pytest.raises(PipelineError, match=r"own\.csv"):
+        check.main()
+    assert prints() == before
+
+
+def test_bad_params_stop_the_pipeline(own):
+    own.set({"model.K": 0})
+    with pytest.raises(PipelineError, match=r"model\.K must be at least 1, got 0"):
+        check.main()
+
+
+def test_a_missing_source_names_the_key_to_set(own):
+    own.set({"source.own": None})
+    with pytest.raises(
+        PipelineError, match=r"source\.own in params\.yaml must name a file .*, got null; set it"
+    ):
+        check.main()
+
+
+def test_linked_files_and_repositories_stand_in_the_fingerprint_too(own, monkeypatch):
+    """A changed file outside the repository, a moved revision or other files asked for: all rerun download."""
+    (own.root / "big.parquet").write_bytes(b"big")
+    looked = []
+    found = datasets.Found(
+        "a folder",
+        links={"big.parquet": own.root / "big.parquet"},
+        remotes=[datasets.Remote("org/name", "v1", ["data/*.parquet"], prefix="v1-")],
+        check=lambda: looked.append("looked into"),
+    )
+    monkeypatch.setattr(datasets, "of", lambda dataset: SimpleNamespace(find=lambda params: found))
+    check.main()
+    told = prints()["own.json"]
+    assert told["sha256"] == {"big.parquet": hashlib.sha256(b"big").hexdigest()}
+    remote = {
+        "repo": "org/name",
+        "revision": "v1",
+        "files": ["data/*.parquet"],
+        "sha256": {},
+        "prefix": "v1-",
+    }
+    assert told["remotes"] == [remote]
+    assert looked == ["looked into"]
+
+
+def test_an_unknown_encoder_stops_the_pipeline_before_anything_runs(own):
+    own.set({"encoder.own": "clip"})
+    with pytest.raises(
+        PipelineError, match=r"^encoder\.own must be one of .*, or start with .*, got 'clip' \(in"
+    ):
+        check.main()

@@ -1,0 +1,39 @@
+"""choose-k: a number is noted as it is; auto asks the seen users' training pairs."""
+
+import pytest
+
+from pipeline import paths
+from pipeline.errors import PipelineError
+from pipeline.stages import choose_k, train
+from pipeline.storage.files import read_json
+
+
+def test_a_number_is_noted_without_any_fit(small):
+    choose_k.main("simulated")
+    assert read_json(paths.chosen("simulated"), "") == {"K": 2, "curves": {}}
+
+
+def test_auto_takes_what_suffices_and_train_fits_it(small, capsys):
+    small.set({"model.K": "auto", "model.most_prototypes": 3})
+    choose_k.main("simulated")
+    found = read_json(paths.chosen("simulated"), "")
+    assert list(found["curves"]) == [choose_k.OWN, choose_k.ONE]
+    assert found["K"] == found["curves"][choose_k.OWN]["K"]
+    assert [row["K"] for row in found["curves"][choose_k.ONE]["candidates"]] == [1, 2, 3]
+    assert "simulated, one prototype per user: K = " in capsys.readouterr().out
+    train.main("simulated")
+    from pal.serving.saved import SavedModel
+
+    assert found["K"] == SavedModel.load(paths.models("simulated") / "model").config.K
+
+
+def test_asked_by_hand_it_looks_for_a_better_number_than_the_one_given(small):
+    small.set({"model.most_prototypes": 2})
+    choose_k.main("simulated", always=True)
+    assert len(read_json(paths.chosen("simulated"), "")["curves"]) == 2
+
+
+def test_without_the_stage_train_says_which_to_run(small):
+    small.set({"model.K": "auto"})
+    with pytest.raises(PipelineError, match="run `dvc repro choose-k@simulated`"):
+        train.main("simulated")

@@ -1,0 +1,187 @@
+"""encode: every item once, in batches that what is stored cannot change; a killed run resumes to the same bytes."""
+
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+
+from pal.encoders.hashed import HashedWords
+from pal.errors import PalError
+from pipeline import paths
+from pipeline.errors import PipelineError
+from pipeline.stages import encode
+from pipeline.storage import shards, tables
+
+N = 1300  # items: three groups of at least 512 items, the last one smaller
+
+
+def texts(n=N):
+    return [f"statement {i}, " + "very " * (i % 9) + "short" for i in range(n)]
+
+
+@pytest.fixture
+def own(project):
+    """Items as recolour leaves them, to be encoded with hashed words."""
+    project.set({"encoder.own": "hashed-words", "encode.device": "cpu"})
+    write_items(texts())
+    return project
+
+
+def write_items(found):
+    tables.write_table(
+        paths.recoloured("own") / tables.ITEMS, tables.text_items(found), tables.items_schema()
+    )
+
+
+def shards_of(dataset="own"):
+    return {path.name: path.read_bytes() for path in paths.embeddings(dataset).rglob("*.*")}
+
+
+def read(modality="text", dataset="own"):
+    ids, vectors, embedder = shards.read_folder(paths.embeddings(dataset) / modality, "")
+    return shards.unpacked(ids), vectors, embedder
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """The batches that the encoder was given; `encoded.stop` ends the run, as a kill would, after as many."""
+
+    class Batches(list):
+        stop = None
+
+    seen = Batches()
+    real = HashedWords.encode
+
+    def watched(self, texts):
+        if seen.stop is not None and len(seen) >= seen.stop:
+            raise KeyboardInterrupt
+        seen.append(tuple(texts))
+        return real(self, texts)
+
+    monkeypatch.setattr(HashedWords, "encode", watched)
+    return seen
+
+
+def test_every_item_has_its_vector(own):
+    encode.main("own")
+    ids, vectors, embedder = read()
+    assert ids == sorted(tables.text_id(text) for text in texts())
+    assert embedder.encoder == "hashed-words"
+    row = ids.index(tables.text_id(texts()[5]))
+    assert np.array_equal(vectors[row], HashedWords().encode([texts()[5]])[0])
+
+
+def test_rows_are_cut_into_shards(own):
+    own.set({"encode.shard_rows": 500})
+    encode.main("own")
+    names = [f"shard-0000{number}.parquet" for number in range(3)]
+    assert sorted(shards_of()) == ["dropped.csv", "manifest.json", *names]
+    assert len(shards.read(paths.embeddings("own") / "text" / names[2])[0]) == 300
+    assert read()[0] == sorted(tables.text_id(text) for text in texts())
+
+
+def test_half_precision_is_stored_as_asked_for(own):
+    own.set({"encode.dtype": "float16"})
+    encode.main("own")
+    _, vectors, embedder = read()
+    assert (vectors.dtype, embedder.dtype) == (np.float16, "float16")
+
+
+def test_a_second_run_encodes_nothing_and_gives_the_same_bytes(own, encoded, capsys):
+    encode.main("own")
+    before = shards_of()
+    encoded.clear()
+    encode.main("own")
+    assert encoded == []
+    assert shards_of() == before
+    assert "1,300 text items, 1,300 in the store, 0 to encode" in capsys.readouterr().out
+
+
+def test_a_killed_run_resumes_to_the_same_bytes(own, encoded, monkeypatch):
+    monkeypatch.setenv("PAL_STORE", str(own.root / "undisturbed"))
+    encode.main("own")
+    whole, batches = shards_of(), list(encoded)
+    monkeypatch.setenv("PAL_STORE", str(own.root / "store"))
+    shutil.rmtree(paths.embeddings("own"))
+    encoded.clear()
+    encoded.stop = len(batches) * 2 // 3
+    with pytest.raises(KeyboardInterrupt):
+        encode.main("own")
+    assert shards_of() == {}
+    stored = list((own.root / "store").rglob("*.parquet"))
+    assert len(stored) == 1
+    encoded.stop = None
+    encoded.clear()
+    encode.main("own")
+    assert shards_of() == whole
+    assert 0 < len(encoded) < len(batches)
+    assert set(encoded) <= set(batches)
+
+
+def test_new_items_alone_go_into_the_store(own, capsys):
+    encode.main("own")
+    write_items([*texts(), "one more"])
+    capsys.readouterr()
+    encode.main("own")
+    assert "1,301 text items, 1,300 in the store, 1 to encode" in capsys.readouterr().out
+    assert tables.text_id("one more") in read()[0]
+
+
+def test_a_damaged_store_is_reported_and_the_next_run_mends_it(own):
+    encode.main("own")
+    before = shards_of()
+    damaged = min((own.root / "store").rglob("*.parquet"))
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    with pytest.raises(
+        PipelineError, match=rf"{damaged.name} was damaged and has been removed; run the stage"
+    ):
+        encode.main("own")
+    encode.main("own")
+    assert shards_of() == before
+
+
+def test_vectors_pass_as_they_are(project):
+    frame = pl.DataFrame(
+        {"item_id": ["b" * 32, "a" * 32], "modality": "vector", "vector": [[1.0, 2.0], [3.0, 4.0]]}
+    )
+    path = paths.recoloured("simulated") / tables.ITEMS
+    tables.write_table(path, frame, tables.items_schema())
+    encode.main("simulated")
+    ids, vectors, embedder = read("vector", "simulated")
+    assert (ids, vectors.tolist(), vectors.dtype) == (["a" * 32, "b" * 32], [[3, 4], [1, 2]], np.float32)
+    assert (embedder.encoder, embedder.dim) == ("none", 2)
+
+
+def test_texts_without_an_encoder_are_one_sentence(project):
+    path = paths.recoloured("simulated") / tables.ITEMS
+    tables.write_table(path, tables.text_items(["a"]), tables.items_schema())
+    with pytest.raises(
+        PipelineError, match=r"encoder\.simulated must name an encoder: not all items are vectors, got 'none'"
+    ):
+        encode.main("simulated")
+
+
+def test_wrong_weights_are_one_sentence_and_leave_the_old_embeddings(own):
+    encode.main("own")
+    before = shards_of()
+    (own.root / "mine").mkdir()
+    (own.root / "mine" / "model.safetensors").write_bytes(b"not these")
+    own.set({"encoder.own": "all-MiniLM-L6-v2", "encode.weights.all-MiniLM-L6-v2": "mine"})
+    with pytest.raises(PalError, match=r"must have the published sha256 53aa5117.*, got [0-9a-f]{64}; get"):
+        encode.main("own")
+    assert shards_of() == before
+
+
+def test_a_gpu_that_is_not_there_is_one_sentence(own, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    own.set({"encode.device": "cuda"})
+    with pytest.raises(
+        PipelineError, match=r"encode\.device is cuda, but torch sees no GPU here; set it to auto"
+    ):
+        encode.main("own")
+
+
+def test_without_items_the_stage_to_run_is_named(project):
+    with pytest.raises(PipelineError, match=r"items\.parquet is missing; run `dvc repro recolour@own`"):
+        encode.main("own")

@@ -1,0 +1,166 @@
+"""evaluate: seen and unseen accuracy, from no shots and from more, held against what needs no model."""
+
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pal.serving.model import RewardModel
+from pipeline import paths as layout
+from pipeline import study
+from pipeline.evaluation.evaluated import read as evaluated_read
+from pipeline.results import flatten
+from pipeline.stages import evaluate, report, train
+from pipeline.storage import manifest
+
+DATASETS = ["simulated", "own"]
+
+
+def metrics(dataset):
+    return json.loads(layout.metrics(dataset).read_text())
+
+
+def evaluated(dataset):
+    return evaluated_read(dataset)
+
+
+def details(dataset):
+    with layout.plot("details", dataset).open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_headline_names_a_person_understands_are_at_most_15(small, dataset):
+    names = dict(flatten(metrics(dataset)))
+    assert len(names) <= 15
+    assert {"seen.accuracy", "unseen.zero_shot.accuracy", "unseen.few_shot.20.accuracy"} <= set(names)
+    assert all(0 <= value <= 1 for value in names.values())
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_headline_numbers_stand_in_the_details_too(small, dataset):
+    rows = {(r["users"], r["items"], r["shots"], r["model"]): r for r in details(dataset)}
+    items = "all" if dataset == "simulated" else "known"
+    found = metrics(dataset)
+    model = rows["seen", items, "", "model"]
+    assert found["seen"]["accuracy"] == float(model["accuracy"])
+    assert float(model["low"]) <= float(model["accuracy"]) <= float(model["high"])
+    shot = rows["unseen", items, "20", "model"]
+    assert found["unseen"]["few_shot"]["20"]["accuracy"] == float(shot["accuracy"])
+    assert found["unseen"]["zero_shot"]["accuracy"] == float(rows["unseen", items, "0", "model"]["accuracy"])
+
+
+def test_the_curve_goes_from_no_shots_to_the_most(small):
+    with layout.plot("few_shot", "simulated").open() as file:
+        assert [row["shots"] for row in csv.DictReader(file)] == ["0", "1", "5", "20"]
+
+
+def test_accuracy_is_above_chance_and_the_oracle_above_one_reward_for_all(small):
+    """Two groups; the oracle, told them, is well above one half after a handful of epochs."""
+    found = metrics("simulated")
+    assert found["seen"]["oracle"]["accuracy"] > found["seen"]["k1"]["accuracy"]
+    assert found["seen"]["oracle"]["accuracy"] > 0.75
+    assert metrics("own")["seen"]["accuracy"] > 0.5
+
+
+def test_counts_say_what_went_in(small):
+    """8 seen x 20 train and 10 test; 6 unseen x 10 test; two items a pair, 8 x 34 + 6 x 38 pairs."""
+    assert evaluated("simulated")["counts"] == {
+        "seen_users": 8, "unseen_users": 6, "items": 1000, "train_pairs": 160, "test_pairs": 140,
+        "dropped_pairs": 0, "dropped_users": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_evaluating_twice_gives_the_same_bytes(small, dataset):
+    paths = [layout.metrics(dataset), layout.plot("details", dataset), layout.plot("calibration", dataset)]
+    paths.append(layout.evaluated(dataset) / "evaluated.json")
+    before = [path.read_bytes() for path in paths]
+    evaluate.main(dataset)
+    assert [path.read_bytes() for path in paths] == before
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_one_prototype_serves_everyone_alike_from_any_number_of_shots(small, dataset):
+    small.set({"model.K": 1})
+    train.main(dataset)
+    evaluate.main(dataset)
+    found = metrics(dataset)
+    assert found["seen"]["accuracy"] == found["seen"]["k1"]["accuracy"]
+    unseen = {
+        row["accuracy"] for row in details(dataset) if (row["users"], row["model"]) == ("unseen", "model")
+    }
+    k1 = {row["accuracy"] for row in details(dataset) if (row["users"], row["model"]) == ("unseen", "k1")}
+    assert unseen == k1
+    assert found["seen"]["plurality_p"] == 1
+    assert evaluated(dataset)["plurality"]["unseen"]["difference"] == 0
+
+
+@pytest.mark.parametrize("n_prototypes", [1, 2, 3])
+def test_what_evaluate_writes_renders(small, n_prototypes):
+    small.set({"model.K": n_prototypes, "train.simulated.epochs": 4, "train.own.epochs": 4})
+    for dataset in DATASETS:
+        train.main(dataset)
+        evaluate.main(dataset)
+    found = [evaluated(dataset) for dataset in DATASETS]
+    page = report.render(found)
+    assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
+    assert {len(user["weights"]) for one in found for user in one["users"]} == {n_prototypes}
+
+
+def test_what_must_be_said_of_the_data_stands_in_metrics_and_findings(small):
+    note = "Answers were simulated by length."
+    (layout.prepared("own") / "notes.json").write_text(json.dumps([note]))
+    manifest.seal(layout.prepared("own"), source="a file")
+    evaluate.main("own")
+    assert metrics("own")["notes"] == note
+    assert evaluated("own")["notes"] == [note]
+    assert "notes" not in metrics("simulated")
+
+
+def test_an_encoder_without_training_is_named_in_the_metrics(small, monkeypatch):
+    data = study.load("own")
+    by = replace(data.embedders["responses"], encoder="untrained-vit-h-14")
+    renamed = replace(data, embedders={"prompts": by, "responses": by})
+    monkeypatch.setattr(evaluate.study, "load", lambda _: renamed)
+    evaluate.main("own")
+    assert metrics("own")["encoder"] == "untrained-vit-h-14"
+    assert "untrained weights" in report.render([evaluated("own")])
+
+
+def test_length_and_similarity_stand_beside_many_distinct_texts_and_not_beside_vectors(small):
+    """Ten texts to choose from are few answers; with an eleventh there are many."""
+    models = {dataset: {row["model"] for row in details(dataset)} for dataset in DATASETS}
+    assert models["simulated"] == {"model", "k1", "oracle", "majority", "bound", "asked"}
+    assert models["own"] == {"model", "k1", "majority", "similarity", "asked"}
+
+
+def test_unseen_users_without_comparisons_to_locate_them_by_are_judged_and_drawn_from_none(
+    small, monkeypatch
+):
+    data = study.load("own")
+    kept = (data.places["split"] != "adapt").arg_true().to_numpy().astype("int64")
+    bare = replace(data, places=data.places[kept], comparisons=data.comparisons[torch.from_numpy(kept)])
+    monkeypatch.setattr(evaluate.study, "load", lambda _: bare)
+    evaluate.main("own")
+    found = metrics("own")["unseen"]
+    assert set(found) == {"zero_shot", "k1"}
+    curve = layout.plot("few_shot", "own").read_text().splitlines()
+    assert [line.split(",")[0] for line in curve] == ["shots", "0"]
+    unseen = [user["weights"] for user in evaluated("own")["users"] if user["users"] == "unseen"]
+    model = RewardModel.load(layout.models("own") / "model")
+    assert unseen == [pytest.approx(model.weights.mean(0).tolist(), abs=1e-3)] * 2
+    assert "own-curve" not in report.render([evaluated("own")])
+
+
+def test_evaluating_without_models_is_one_sentence(small):
+    from pal.errors import PalError
+
+    for path in (layout.models("own") / "model").iterdir():
+        path.unlink()
+    before = layout.metrics("own").read_bytes()
+    with pytest.raises(PalError, match=r"data/models/own/model/config\.json cannot be read \(No such file"):
+        evaluate.main("own")
+    assert layout.metrics("own").read_bytes() == before

@@ -1,0 +1,63 @@
+"""prepare: raw files, from the store alone, into items and pairs; a failure leaves what was there."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline import paths
+from pipeline.errors import PipelineError
+from pipeline.stages import download, prepare
+from pipeline.storage import raw, tables
+
+OWN = "user_id,prompt,chosen,rejected\nann,why?,so,no\nbob,why?,no,so\n"
+
+
+@pytest.fixture
+def own(project):
+    project.set({"datasets": ["own"], "source.own": "own.csv"})
+    (project.root / "own.csv").write_text(OWN)
+    download.main("own")
+    return project
+
+
+def test_items_are_distinct_texts_and_pairs_name_them(own, capsys):
+    """Two rows of one prompt and two answers: three items, two pairs."""
+    prepare.main("own")
+    folder = paths.prepared("own")
+    items = tables.read_table(folder / tables.ITEMS, "")
+    pairs = tables.read_table(folder / tables.PAIRS, "")
+    assert sorted(items["text"]) == ["no", "so", "why?"]
+    assert pairs["chosen"].to_list() == [tables.text_id("so"), tables.text_id("no")]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["source"] == "own: own.csv"
+    assert (manifest["counts"]["read"], manifest["counts"]["kept"]) == (2, 2)
+    assert "prepare@own: 2 read" in capsys.readouterr().out
+
+
+def test_files_come_from_the_store_and_not_from_where_they_were(own):
+    (own.root / "own.csv").write_text("something else")
+    prepare.main("own")
+    assert len(tables.read_table(paths.prepared("own") / tables.PAIRS, "")) == 2
+
+
+def test_without_a_manifest_the_stage_to_run_is_named(project):
+    with pytest.raises(PipelineError, match=r"data/raw/own\.json is missing; run `dvc repro download@own`"):
+        prepare.main("own")
+
+
+def test_damaged_raw_bytes_leave_the_old_tables(own):
+    prepare.main("own")
+    before = {path: path.read_bytes() for path in paths.prepared("own").iterdir()}
+    raw.stored(raw.read_manifest("own").files[0], "own").write_text("damage")
+    with pytest.raises(PipelineError, match=r"was damaged in the store"):
+        prepare.main("own")
+    assert {path: path.read_bytes() for path in paths.prepared("own").iterdir()} == before
+    assert [path.name for path in Path("data/prepared").iterdir()] == ["own"]
+
+
+def test_the_same_input_gives_the_same_bytes(own):
+    prepare.main("own")
+    before = {path: path.read_bytes() for path in paths.prepared("own").iterdir()}
+    prepare.main("own")
+    assert {path: path.read_bytes() for path in paths.prepared("own").iterdir()} == before

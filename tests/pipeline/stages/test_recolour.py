@@ -1,0 +1,204 @@
+"""recolour: tables without filters pass byte by byte; with them a share of each user's pairs is filtered."""
+
+import json
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import paths
+from pipeline.encoding import colour
+from pipeline.errors import PipelineError
+from pipeline.knobs import Filters
+from pipeline.stages import recolour
+from pipeline.storage import tables
+
+COOL, WARM = "mix #0000ff 0.5", "mix #ff0000 0.5"
+
+
+def filters(**changes):
+    same = {"beta": 1.0, "cool": "#0000ff", "warm": "#ff0000", "strength": 0.5, "blend": "mix"}
+    return Filters(**{**same, **changes})
+
+
+def image(n, filter=None):
+    place = ("f" * 64, n // 4, n % 4, "jpg_0")
+    names = ("file", "row_group", "row", "column")
+    return {
+        "item_id": tables.image_id(*place, filter), "modality": "image", "text": None, "filter": filter,
+        **dict(zip(names, place, strict=True)),
+    }  # fmt: skip
+
+
+def study(per_user=(10, 7, 1), groups=("cool", "warm", "cool")):
+    """Items and pairs: each user compares picture 0 with a picture of their own each time."""
+    pairs, n = [], 0
+    for user, (count, group) in enumerate(zip(per_user, groups, strict=True)):
+        for _ in range(count):
+            n += 1
+            pairs.append(
+                {"pair_id": 10 * n, "user_id": f"user {user}", "prompt": tables.text_id("a dog"),
+                 "chosen": image(n)["item_id"], "rejected": image(0)["item_id"], "label": 1.0, "group": group}
+            )  # fmt: skip
+    items = pl.concat(
+        [tables.text_items(["a dog"]), pl.DataFrame([image(k) for k in range(n + 1)])], how="diagonal"
+    )
+    return items, pl.DataFrame(pairs).with_columns(filtered=pl.lit(None, pl.String))
+
+
+@pytest.fixture
+def coloured(project):
+    """Runs the stage on such a study with some knobs; returns items, pairs and the manifest."""
+
+    def run(items, pairs, **knobs):
+        folder = paths.prepared("pickafilter")
+        tables.write_table(folder / tables.ITEMS, items, tables.items_schema())
+        tables.write_table(folder / tables.PAIRS, pairs, tables.pairs_schema())
+        project.set({"recolour.pickafilter": filters(**knobs).model_dump()})
+        recolour.main("pickafilter")
+        out = paths.recoloured("pickafilter")
+        found = [tables.read_table(out / name, "") for name in (tables.ITEMS, tables.PAIRS)]
+        texts = [frame.with_columns(pl.col(pl.Categorical).cast(pl.String)) for frame in found]
+        return *texts, json.loads((out / "manifest.json").read_text())
+
+    return run
+
+
+@pytest.mark.parametrize("dataset", ["simulated", "own"])
+def test_tables_without_images_pass_as_they_are(small, dataset):
+    recolour.main(dataset)
+    for name in (tables.ITEMS, tables.PAIRS):
+        before, after = paths.prepared(dataset) / name, paths.recoloured(dataset) / name
+        assert after.read_bytes() == before.read_bytes()
+
+
+def test_a_damaged_table_does_not_pass(small):
+    path = paths.prepared("own") / tables.PAIRS
+    path.write_bytes(path.read_bytes()[:-10])
+    before = (paths.recoloured("own") / tables.PAIRS).read_bytes()
+    with pytest.raises(PipelineError, match=r"pairs\.parquet is damaged .* run `dvc repro -f prepare@own`"):
+        recolour.main("own")
+    assert (paths.recoloured("own") / tables.PAIRS).read_bytes() == before
+
+
+def test_without_tables_the_stage_to_run_is_named(project):
+    with pytest.raises(PipelineError, match=r"items\.parquet is missing; run `dvc repro prepare@own`"):
+        recolour.main("own")
+
+
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=5),
+    st.floats(0, 1),
+    st.integers(0, 99),
+    st.randoms(use_true_random=False),
+)
+def test_a_share_of_each_users_pairs_is_filtered_half_and_half_whatever_the_order(
+    sizes, beta, seed, shuffler
+):
+    _, pairs = study(sizes, ["cool"] * len(sizes))
+    chosen = recolour.choose(pairs, beta, seed)
+    assert chosen.drop("filtered").equals(pairs.drop("filtered"))
+    for user, size in enumerate(sizes):
+        words = chosen.filter(pl.col("user_id") == f"user {user}")["filtered"]
+        n_filtered = int(beta * size + 0.5)
+        winners, losers = (int((words == word).sum()) for word in ("winner", "loser"))
+        assert winners + losers == n_filtered
+        assert abs(winners - losers) == n_filtered % 2
+    order = list(range(len(pairs)))
+    shuffler.shuffle(order)
+    again = recolour.choose(pairs[order], beta, seed)
+    assert again.sort("pair_id").equals(chosen)
+
+
+def test_one_users_choice_is_nobody_elses_business():
+    """User 0 has the same pairs, with others beside and without."""
+    _, alone = study((10,), ("cool",))
+    _, three = study()
+    chosen = [recolour.choose(pairs, 0.5, 3) for pairs in (alone, three)]
+    assert chosen[0].equals(chosen[1].filter(pl.col("user_id") == "user 0"))
+
+
+def test_another_seed_chooses_others():
+    _, pairs = study((40,), ("cool",))
+    first, again, other = (recolour.choose(pairs, 0.5, seed)["filtered"].to_list() for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_winners_get_their_groups_colour_and_losers_the_other(coloured):
+    before, pairs = study()
+    items, after, _ = coloured(before, pairs)
+    filter_of = dict(items.select("item_id", "filter").iter_rows())
+    seen = set()
+    for pair in after.iter_rows(named=True):
+        own, other = (COOL, WARM) if pair["group"] == "cool" else (WARM, COOL)
+        wanted = (own, None) if pair["filtered"] == "winner" else (None, other)
+        assert (filter_of[pair["chosen"]], filter_of[pair["rejected"]]) == wanted
+        seen.add((pair["group"], pair["filtered"]))
+    assert len(seen) == 4
+
+
+def test_a_filtered_picture_lies_where_the_plain_one_does(coloured):
+    before, pairs = study()
+    items, after, _ = coloured(before, pairs)
+    plain = before.select("item_id", "file", "row_group", "row", "column")
+    assert after["pair_id"].to_list() == pairs["pair_id"].to_list()
+    for side in ("chosen", "rejected"):
+        was = pairs.select("pair_id", item_id=side).join(plain, on="item_id").drop("item_id")
+        now = after.select("pair_id", item_id=side).join(items, on="item_id").select(was.columns)
+        assert now.sort("pair_id").rows() == was.sort("pair_id").rows()
+    for row in items.filter(pl.col("modality") == "image").iter_rows(named=True):
+        place = (row[name] for name in ("file", "row_group", "row", "column", "filter"))
+        assert row["item_id"] == tables.image_id(*place)
+
+
+def test_pictures_that_nobody_sees_unfiltered_are_left_out_and_counted(coloured):
+    """19 pictures and a text. All 18 pairs are filtered, 9 or so on the winner: its plain picture goes. Picture 0
+    stays plain where the winner is filtered, and has a copy in each colour."""
+    before, pairs = study()
+    items, after, manifest = coloured(before, pairs)
+    winners = int((after["filtered"] == "winner").sum())
+    assert manifest["counts"] == {
+        "read": 18, "kept": 18, "dropped": 0, "winner_filtered": winners, "loser_filtered": 18 - winners,
+        "unfiltered": 0,
+    }  # fmt: skip
+    assert manifest["items"] == {"read": 20, "copies": winners + 2, "kept": 22, "dropped": winners}
+    named = set(after["chosen"]) | set(after["rejected"]) | {tables.text_id("a dog")}
+    assert set(items["item_id"]) == named
+    assert items["item_id"].is_unique().all()
+
+
+def test_without_a_share_nothing_changes(coloured):
+    before, pairs = study()
+    items, after, manifest = coloured(before, pairs, beta=0.0)
+    assert after.select("chosen", "rejected").equals(pairs.select("chosen", "rejected"))
+    assert after["filtered"].null_count() == len(after)
+    assert set(items["item_id"]) == set(before["item_id"])
+    assert manifest["counts"]["unfiltered"] == 18
+
+
+def test_the_filter_is_the_one_of_params(coloured):
+    items, _, _ = coloured(*study(), cool="#1F5FFF", blend="multiply", strength=0.25)
+    found = set(items["filter"].drop_nulls())
+    assert found == {"multiply #1f5fff 0.25", "multiply #ff0000 0.25"}
+    for spec in found:
+        colour.parse(spec)
+
+
+@pytest.mark.parametrize("group", [None, "blue"])
+def test_a_pair_of_neither_group_cannot_be_filtered(coloured, group):
+    items, pairs = study(groups=("cool", group, "warm"))
+    with pytest.raises(
+        PipelineError,
+        match=rf"pairs of pickafilter must be of the group cool or warm .*, got {group!r} in pair 110;",
+    ):
+        coloured(items, pairs)
+
+
+def test_only_images_can_be_filtered(coloured):
+    items, pairs = study()
+    pairs = pairs.with_columns(chosen=pl.lit(tables.text_id("a dog")))
+    with pytest.raises(
+        PipelineError, match=r"items of pickafilter must be images .*, got 'a dog', a text; set"
+    ):
+        coloured(items, pairs)

@@ -1,0 +1,543 @@
+"""The report on made-up findings: what it says, what it draws, and that it stays one harmless file."""
+
+import html
+import io
+import json
+import random
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image
+
+from pipeline import paths
+from pipeline.errors import PipelineError
+from pipeline.evaluation import thumbnails
+from pipeline.evaluation.evaluated import read as evaluated_read
+from pipeline.report import maps
+from pipeline.stages import report
+
+ATTACK = "</script><img src=x onerror=alert(1)>"
+SHOTS = (0, 1, 2, 5, 10, 20)
+MINILM = {"name": "all-MiniLM-L6-v2", "weights_sha256": "53aa51172d142c89d9012cce15ae4d6c", "dim": 384}
+
+
+def accuracy(users, items, shots, model, value, **more):
+    """One row of accuracies, its interval two points wide."""
+    row = {"users": users, "items": items, "shots": shots, "model": model, "accuracy": value}
+    row |= {"test": "", "pairs": "all"}
+    ends = {"low": max(value - 0.01, 0), "high": min(value + 0.01, 1)}
+    return {**row, **ends, "balanced": None, "worst_decile": None, "n_users": 300, "n_pairs": 6000, **more}
+
+
+def accuracies(n_prototypes):
+    """Known and new items for seen users, shots for unseen ones, baselines measured once."""
+    rows = []
+    for items, value in (("known", 0.998), ("new", 0.981)):
+        rows.append(accuracy("seen", items, None, "model", value, balanced=0.99, worst_decile=0.951))
+        rows += [
+            accuracy("seen", items, None, "majority", 0.832),
+            accuracy("seen", items, None, "oracle", 0.999),
+        ]
+        rows += [accuracy("seen", items, None, "k1", 0.834)] * (n_prototypes > 1)
+    for shots in SHOTS:
+        value = 0.994 - 0.161 * 0.72**shots
+        rows.append(accuracy("unseen", "all", shots, "model", value, balanced=value - 0.02, worst_decile=0.7))
+    rows += [accuracy("unseen", "all", 0, "majority", 0.833), accuracy("unseen", "all", 0, "oracle", 0.998)]
+    return rows + [accuracy("unseen", "all", 0, "k1", 0.832)] * (n_prototypes > 1)
+
+
+def weights_near(draw, corner, n_prototypes):
+    """Weights drawn with most of their mass on one corner."""
+    raw = [draw.gammavariate(6.0 if k == corner else 0.4, 1) for k in range(n_prototypes)]
+    return [value / sum(raw) for value in raw]
+
+
+def users(n_prototypes, n_users, groups):
+    """Users whose weights go with their group."""
+    draw = random.Random(0)
+    rows = []
+    for i in range(n_users):
+        group = groups[i % len(groups)] if groups else None
+        near = weights_near(draw, i % (len(groups) or n_prototypes) % n_prototypes, n_prototypes)
+        row = {"user_id": f"user-{i}", "users": ("seen", "unseen")[i // 3 % 2], "group": group}
+        rows.append({**row, "weights": near, "accuracy": draw.uniform(0.9, 1) if i % 5 else None})
+    return rows
+
+
+def item(prompt, response, score, **pictures):
+    """One answer of a prototype."""
+    made = {"prompt": prompt, "prompt_image": None, "response": response, "image": None, "score": score}
+    return {**made, **pictures}
+
+
+def prototypes(n_prototypes, text="I enjoy painting landscapes."):
+    """Two liked and one disliked item each, one without a prompt."""
+    liked = [item(text, "Yes", 9.81), item(None, text, 8.2)]
+    disliked = [item("I would rather count than read.", "Yes", -9.4)]
+    return [
+        {"prototype": k, "share": 1 / n_prototypes, "most": liked, "least": disliked}
+        for k in range(1, n_prototypes + 1)
+    ]
+
+
+def known_truth(n_prototypes, n_users):
+    """True points in the plane, predicted ones a little beside them."""
+    draw = random.Random(1)
+    corners = [(1.3, -0.2), (-0.8, 0.9), (-0.4, -1.1), (0.5, 1.0), (0.9, 0.9)][:n_prototypes]
+    rows = []
+    for i in range(n_users):
+        mixed = maps.mean(weights_near(draw, i % n_prototypes, n_prototypes), corners)
+        near = [value + draw.gauss(0, 0.08) for value in mixed]
+        who = {"user_id": f"u{i}", "users": "seen" if i % 2 else "unseen", "group": None}
+        rows.append({**who, "true": list(mixed), "predicted": near})
+    return {
+        "axes": "The first two principal axes of the true ideal points, after a similarity transform.",
+        "users": rows,
+        "prototypes": [{"true": list(corner)} for corner in corners],
+        "predicted_prototypes": [[x + 0.05, y - 0.04] for x, y in corners],
+    }
+
+
+def never_seen():
+    """The strictest split, from none and from twenty comparisons."""
+    return [accuracy("unseen", "never seen", n, "model", v) for n, v in ((0, 0.8), (20, 0.95))]
+
+
+def stability(n_prototypes, **more):
+    """Prototypes of which nothing bad is known."""
+    if n_prototypes == 1:
+        return None
+    good = {"seeds": 2, "agreement": 0.97, "by_prototype": [0.97] * n_prototypes, "same_groups": 0.96}
+    outside = {"seen": {"users": 1, "of": 300}, "unseen": {"users": 0, "of": 300}}
+    good |= {"same_answers": 0.99, "true_groups": 0.98, "n_groups": 3, "dead": [], "outside": outside}
+    return {**good, **more}
+
+
+def evaluated(dataset="persona", n_prototypes=3, n_users=60, groups=("art", "literature", "math"), **more):
+    """What evaluate would write."""
+    bins = [
+        {
+            "low": i / 10,
+            "high": (i + 1) / 10,
+            "predicted": i / 10 + 0.05,
+            "observed": i / 10 + 0.04,
+            "count": 40 * i,
+        }
+        for i in range(1, 10)
+    ]
+    bins.insert(0, {"low": 0.0, "high": 0.1, "predicted": None, "observed": None, "count": 0})
+    difference = {"difference": 0.164, "low": 0.16, "high": 0.168, "p": 0.0001}
+    training = [
+        {"epoch": e, "loss": 0.7 * 0.9**e, "val_loss": None, "val_accuracy": 1 - 0.5 * 0.8**e}
+        for e in range(1, 31)
+    ]
+    made = {
+        "dataset": dataset,
+        "source": "sample: 1,200 statements that come with this project",
+        "notes": [],
+        "published": [],
+        "encoder": {"prompts": MINILM, "responses": MINILM},
+        "head": {"K": n_prototypes, "model": "B", "latent": 16},
+        "fit": {"objective": "mixture", "grid_points": 40, "epochs": 30},
+        "counts": {"seen_users": n_users, "unseen_users": n_users, "train_pairs": 30000},
+        "account": [],
+        "split_table": [],
+        "test": "",
+        "tests": [],
+        "filters": [],
+        "beside": {},
+        "gallery": [],
+        "accuracies": accuracies(n_prototypes),
+        "plurality": {"seen": difference, "unseen": difference},
+        "users": users(n_prototypes, n_users, groups),
+        "prototypes": prototypes(n_prototypes),
+        "calibration": {"ece": 0.004, "bins": bins},
+        "training": training,
+        "truth": None,
+        "never_seen": {"why": "", "pairs": 400, "left_out": 0, "accuracies": never_seen()},
+        "stability": stability(n_prototypes),
+    }
+    return {**made, **more}
+
+
+def simulated(n_prototypes=3, n_users=60, **more):
+    """Vectors: no prototypes in words, no groups, the truth known."""
+    found = evaluated("simulated", n_prototypes, n_users, (), prototypes=[], **more)
+    encoder = {"prompts": None, "responses": {"name": "none", "weights_sha256": "", "dim": 16}}
+    return {
+        **found,
+        "source": "generated: drawn from seed 0",
+        "encoder": encoder,
+        "truth": known_truth(n_prototypes, n_users),
+    }
+
+
+def bare():
+    """As little as the schema allows: every list empty, every value that may be null null."""
+    empty = {"ece": None, "bins": []}
+    nothing = {"accuracies": [], "plurality": None, "users": [], "prototypes": [], "training": []}
+    return evaluated("own", **nothing, calibration=empty)
+
+
+def pixel(colour=(200, 80, 40), size=(72, 96)):
+    """A one-coloured picture as evaluate puts it into its findings."""
+    out = io.BytesIO()
+    Image.new("RGB", size, colour).save(out, "JPEG")
+    return thumbnails.uri(out.getvalue())
+
+
+def pictured(dataset="pickafilter", **more):
+    """Filtered pairs, two encoders, pictures among the prototypes, two test sets, items that were dropped."""
+    prompt = "a lighthouse at dusk, oil on canvas"
+    image = item(prompt, "", 4.2, image=pixel())
+    one_gone = item(prompt, "", -3.1)
+    rows = [
+        accuracy(users, "all", shots, model, value - 0.1 * (pairs == "untouched"), pairs=pairs)
+        for pairs in ("filtered", "untouched")
+        for users, shots, model, value in (
+            ("seen", None, "model", 0.95), ("seen", None, "k1", 0.75), ("seen", None, "similarity", 0.66),
+            ("unseen", 0, "model", 0.74), ("unseen", 20, "model", 0.93), ("unseen", None, "k1", 0.74),
+        )
+    ]  # fmt: skip
+    tests = [
+        accuracy(users, "all", shots, model, value, test=test)
+        for test in ("test", "test_unique")
+        for users, shots, model, value in (
+            ("seen", None, "model", 0.71), ("seen", None, "similarity", 0.6), ("unseen", 0, "model", 0.69),
+            ("all", 0, "model", 0.7), ("all", None, "similarity", 0.59),
+        )
+    ]  # fmt: skip
+    colours = {"winner": (40, 80, 220), "loser": (220, 60, 30)}
+    pairs = [
+        {
+            "prompt": prompt, "chosen": pixel(colours["winner"]), "rejected": pixel((150, 150, 150), (96, 64)),
+            "filtered": filtered, "group": group, "user": f"user {n}",
+        }
+        for n, (filtered, group) in enumerate([("winner", "likes blue"), ("loser", "likes red")] * 2)
+    ]  # fmt: skip
+    image_encoder = {"name": "untrained-vit-h-14", "weights_sha256": "", "dim": 1024, "engine": "torch"}
+    account = [
+        {
+            "stage": "prepare",
+            "read": 1000,
+            "kept": 900,
+            "dropped": 100,
+            "details": {"ties_dropped": 100},
+            "reasons": {},
+        },
+        {
+            "stage": "encode",
+            "read": 500,
+            "kept": 498,
+            "dropped": 2,
+            "details": {},
+            "reasons": {"it is cut short": 2},
+        },
+    ]
+    split = [
+        {"group": f"G{n}, {who}", "train": 58831, "val": 628, "test": None}
+        for n in (1, 2)
+        for who in ("seen", "unseen")
+    ]
+    prototypes = [
+        {"prototype": k, "share": 0.5, "most": [image] * 3, "least": [one_gone, image]} for k in (1, 2)
+    ]
+    given = {
+        "encoder": {"prompts": MINILM, "responses": image_encoder}, "filters": rows, "tests": tests, "test": "test",
+        "gallery": pairs, "account": account, "split_table": split, "prototypes": prototypes,
+        "notes": ["Answers are simulated: the longer summary wins."],
+        "published": ["Not the published Pick-a-Pic v1: rows of train 5 of 583,747."],
+        "beside": {"similarity": {"difference": 0.09, "low": 0.07, "high": 0.11, "p": 0.0001}},
+    }  # fmt: skip
+    return evaluated(dataset, 2, groups=("likes blue", "likes red"), **{**given, **more})
+
+
+class Loads(HTMLParser):
+    """Collects what a page would load: elements and attributes that fetch, script text, styles."""
+
+    def __init__(self):
+        super().__init__()
+        self.fetching, self.tags, self.texts = [], [], {"script": [], "style": []}
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "srcset", "href", "data", "action", "poster") and not value.startswith("#"):
+                self.fetching.append((tag, name, value))
+            assert not name.startswith("on"), f"an inline handler: {name}"
+
+    def handle_data(self, data):
+        if self.tags and self.tags[-1] in self.texts:
+            self.texts[self.tags[-1]].append(data)
+
+
+def specs(page):
+    """Every specification in the page, by its figure's id."""
+    found = re.findall(r'id="([\w-]+)-chart"></div>\s*<script type="application/json">(.*?)</script>', page)
+    return {name: json.loads(text) for name, text in found}
+
+
+def shown(page):
+    """The page's text without tags, scripts and styles."""
+    page = re.sub(r"(?s)<(script|style).*?</\1>", "", page)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).replace("\u00a0", " ").split())
+
+
+@pytest.mark.parametrize("n_prototypes", [1, 2, 3, 5])
+def test_every_figure_is_there_for_every_number_of_prototypes(n_prototypes):
+    page = report.render([evaluated(n_prototypes=n_prototypes)])
+    names = {"dots", "curve", "map", "reliability", "loss", "validation"} - (
+        {"map"} if n_prototypes == 1 else set()
+    )
+    assert set(specs(page)) == {f"persona-{name}" for name in names}
+    assert ("nothing to tell apart" in shown(page)) == (n_prototypes == 1)
+    assert shown(page).count("users' weight") == n_prototypes
+
+
+def test_a_simulation_shows_the_truth_and_no_items():
+    page = report.render([simulated()])
+    assert "simulated-ideal-points" in specs(page)
+    assert "What each prototype prefers" not in page
+    assert "generated data" in shown(page)
+
+
+def test_sample_data_are_recognisable_as_sample():
+    page = shown(report.render([evaluated()]))
+    assert "sample data" in page
+    assert "Source: sample: 1,200 statements that come with this project" in page
+
+
+def test_empty_and_null_findings_are_said_not_drawn():
+    page = report.render([bare()])
+    assert specs(page) == {}
+    for said in ("No accuracies were measured", "no users to draw", "Calibration was not", "No training log"):
+        assert said in shown(page)
+
+
+def test_accuracies_without_intervals_are_shown_without():
+    rows = [{**row, "low": None, "high": None} for row in accuracies(3)]
+    page = report.render([evaluated(accuracies=rows)])
+    assert "Seen users 99.8 % on known items" in shown(page)
+
+
+def test_groups_and_losses_that_are_null_are_left_out():
+    found = evaluated(groups=())
+    page = report.render([found])
+    assert "Colour and shape" not in shown(page)
+    assert "validation" not in json.dumps(specs(page)["persona-loss"])
+
+
+def test_text_from_data_cannot_become_markup():
+    found = evaluated(prototypes=prototypes(3, ATTACK), groups=(ATTACK, "b", "c"), source=ATTACK)
+    found["users"][0]["user_id"] = "<b>x</b>"
+    page = report.render([found])
+    loads = Loads()
+    loads.feed(page)
+    assert "img" not in loads.tags
+    assert "<b>x</b>" not in page
+    assert html.escape(ATTACK) in page
+    assert ATTACK in json.dumps(specs(page)["persona-map"])
+
+
+def test_pictures_are_part_of_the_page_and_nothing_else_may_be_one():
+    page = report.render([pictured()])
+    loads = Loads()
+    loads.feed(page)
+    sources = [value for tag, name, value in loads.fetching if (tag, name) == ("img", "src")]
+    assert len(sources) == len(loads.fetching) == 8 + 6 + 2
+    assert all(value.startswith("data:image/jpeg;base64,") for value in sources)
+    assert "img-src data:;" in page
+    assert shown(page).count("no picture") == 2
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["https://example.org/a.jpg", "data:text/html;base64,PGI+", 'data:image/jpeg;base64,x" onerror="y', None],
+)
+def test_an_address_that_is_no_thumbnail_is_no_picture(uri):
+    found = pictured(prototypes=[])
+    found["gallery"][0]["chosen"] = uri
+    page = report.render([found])
+    loads = Loads()
+    loads.feed(page)
+    assert loads.tags.count("img") == 7
+    assert "example.org" not in page
+
+
+def test_words_around_a_picture_cannot_become_markup():
+    found = pictured(notes=[ATTACK], account=[])
+    found["gallery"][0] |= {"prompt": ATTACK + '" x="', "user": ATTACK, "group": ATTACK}
+    found["prototypes"][0]["most"][0]["prompt"] = ATTACK
+    found["split_table"] = [{ATTACK: ATTACK}]
+    page = report.render([found])
+    assert ATTACK not in re.sub(r"(?s)<script.*?</script>", "", page)
+    loads = Loads()
+    loads.feed(page)
+    assert loads.tags.count("img") == 16
+
+
+def test_untrained_weights_and_notes_are_not_to_be_overlooked():
+    page = shown(report.render([pictured()]))
+    assert "untrained weights" in page
+    assert "untrained-vit-h-14 similarity" in page
+    assert "Answers are simulated: the longer summary wins." in page
+    assert "Not the published Pick-a-Pic v1: rows of train 5 of 583,747." in page
+    assert "untrained weights" not in shown(report.render([evaluated()]))
+
+
+def test_encoders_are_named_once_where_they_are_the_same_and_twice_where_not():
+    assert "Encoder: all-MiniLM-L6-v2, 384 numbers per item" in shown(report.render([evaluated()]))
+    page = shown(report.render([pictured()]))
+    assert "Encoder of prompts: all-MiniLM-L6-v2" in page
+    assert "Encoder of responses: untrained-vit-h-14, 1024 numbers per item" in page
+    assert "Encoder: none, items are vectors already" in shown(report.render([simulated()]))
+
+
+def test_what_was_dropped_is_said_with_its_reason():
+    page = shown(report.render([pictured()]))
+    assert "prepare 1,000 900 100 ties dropped 100" in page
+    assert "encode 500 498 2 it is cut short: 2" in page
+    assert "and what was dropped" not in shown(report.render([evaluated()]))
+
+
+def test_the_split_stands_in_the_shape_of_the_papers_table():
+    assert "G1, seen 58,831 628 \u2013 G1, unseen" in shown(report.render([pictured()]))
+
+
+def test_test_sets_and_filters_have_a_table_and_a_figure_each():
+    page = report.render([pictured()])
+    assert {"pickafilter-tests-dots", "pickafilter-filters-dots"} <= set(specs(page))
+    said = shown(page)
+    assert "test_unique: all users, unseen from no comparisons 70.0 %" in said
+    assert "Unseen, 20 comparisons, untouched pairs 83.0 %" in said
+    assert "those of the test set test." in said
+
+
+def test_unseen_users_without_shots_have_no_curve():
+    rows = [row for row in accuracies(3) if row["shots"] in (None, 0)]
+    page = report.render([evaluated(accuracies=rows)])
+    assert "persona-curve" not in specs(page)
+    assert "from no comparisons" in shown(page)
+
+
+def test_script_json_escapes_what_could_end_a_script():
+    text = report.script_json({"a": "</script>&<!--\u2028\u2029"})
+    assert not set("<>&\u2028\u2029") & set(text)
+    assert json.loads(text) == {"a": "</script>&<!--\u2028\u2029"}
+
+
+def test_the_page_loads_nothing_and_its_policy_forbids_it():
+    page = report.render([evaluated(), simulated()])
+    loads = Loads()
+    loads.feed(page)
+    assert loads.fetching == []
+    assert not {"link", "iframe", "object", "embed", "base", "form"} & set(loads.tags)
+    assert not re.search(r"url\(|@import", "".join(loads.texts["style"]))
+    assert "default-src 'none'" in page
+    assert "unsafe-eval" not in page
+    assert not re.search(r"https?://", "".join(map(json.dumps, specs(page).values())))
+
+
+def test_the_policy_allows_just_the_scripts_of_the_page():
+    page = report.render([evaluated()])
+    allowed = re.findall(r"'(sha256-[^']+)'", page[: page.index("<style>")])
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    assert allowed == [report._csp_hash(script) for script in scripts]
+
+
+def test_equal_findings_give_equal_bytes():
+    assert report.render([evaluated(), simulated()]) == report.render([evaluated(), simulated()])
+
+
+def test_users_add_little_to_the_page():
+    few, many = (len(report.render([evaluated(n_users=n)])) for n in (100, 2000))
+    assert (many - few) / 1900 < 250
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A repository with one dataset evaluated; gives what to write for another."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(found):
+        path = paths.evaluated(found["dataset"]) / "evaluated.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found))
+
+    return write
+
+
+def test_main_writes_the_datasets_in_their_order(project, monkeypatch):
+    project(evaluated())
+    project(simulated())
+    monkeypatch.setattr(report.params, "load", lambda: type("P", (), {"datasets": ["simulated", "persona"]}))
+    report.main()
+    page = paths.REPORT.read_text(encoding="utf-8")
+    assert 0 < page.index('<h2 id="simulated"') < page.index('<h2 id="persona"')
+
+
+@pytest.mark.parametrize(
+    ("spoil", "missing"),
+    [
+        (lambda found: found.pop("calibration"), "calibration"),
+        (lambda found: found["users"][2].pop("weights"), r"users\[2\].weights"),
+        (lambda found: found["prototypes"][0]["most"][0].pop("score"), r"prototypes\[0\].most\[0\].score"),
+    ],
+)
+def test_a_missing_key_names_the_file_and_the_stage_to_run(project, spoil, missing):
+    found = evaluated()
+    spoil(found)
+    project(found)
+    with pytest.raises(
+        PipelineError, match=rf"evaluated.json has no '{missing}'; run `dvc repro -f evaluate@persona`"
+    ):
+        evaluated_read("persona")
+
+
+def test_findings_never_made_name_the_stage_to_run(project):
+    with pytest.raises(PipelineError, match="dvc repro evaluate@own"):
+        evaluated_read("own")
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--virtual-time-budget=20000",
+    "--dump-dom",
+]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium to open the report in")
+def test_a_browser_draws_every_chart_and_meets_no_error(tmp_path):
+    rows = [{**row, "low": None, "high": None} for row in accuracies(2)]
+    found = [simulated(5), evaluated(prototypes=prototypes(3, ATTACK)), evaluated("own", 2, accuracies=rows)]
+    found.append(pictured())
+    page = report.render(found)
+    (tmp_path / "report.html").write_text(page, encoding="utf-8")
+    opened = subprocess.run(
+        [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", (tmp_path / "report.html").as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    dom = opened.stdout
+    errors = re.search(r'<div id="errors"[^>]*>(.*?)</div>', dom, re.DOTALL)
+    assert errors
+    assert " hidden" in errors.group().split(">")[0], shown(errors.group(1))
+    drawn = re.findall(r'id="([\w-]+)-chart"[^>]*>(?:(?!</figure>).)*?<svg', dom, re.DOTALL)
+    assert drawn == list(specs(page))
+
+
+def test_the_papers_page_is_linked_to_where_it_is_there():
+    assert "../paper/paper.html" not in report.render([bare()])
+    assert '<a href="../paper/paper.html">' in report.render([bare()], paper=True)

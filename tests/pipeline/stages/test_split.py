@@ -1,0 +1,403 @@
+"""split: every pair in one place, every user in one half, and whatever was dropped counted."""
+
+import json
+from datetime import datetime, timedelta
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline import paths
+from pipeline.errors import PipelineError
+from pipeline.knobs import SplitShares
+from pipeline.stages import split
+from pipeline.storage import tables
+
+HALVES = {"seen": {"train", "val", "test"}, "unseen": {"adapt", "test"}}
+
+
+def shares(**changes):
+    usual = {"unseen_users": 0.2, "new_prompts": 0.0, "val": 0.1, "test": 0.2, "adapt": 0.5, "min_pairs": 2}
+    return SplitShares(**{**usual, "by": "random", **changes})
+
+
+def table(rows):
+    """Pairs from rows of (user, prompt, chosen, rejected[, users, split])."""
+    names = ["user_id", "prompt", "chosen", "rejected", "users", "split"]
+    rows = [dict(zip(names, [*row, None, None], strict=False)) for row in rows]
+    schema = dict.fromkeys(names, pl.String)
+    return pl.DataFrame(rows, schema=schema).with_columns(pair_id=pl.int_range(pl.len()))
+
+
+def coded(pairs):
+    """As split reads them from a file: names as codes."""
+    names = [pl.col(name).cast(pl.Categorical) for name in split.COLUMNS if name != "pair_id"]
+    return tables.coded([pairs.with_columns(names).to_arrow()], split.COLUMNS)
+
+
+def grid(n_users, n_pairs):
+    """Every user answers a question on each of n_pairs prompts."""
+    return table([(f"u{u}", f"p{p}", "a", "b") for u in range(n_users) for p in range(n_pairs)])
+
+
+def counted(placed, *columns):
+    return {row[:-1]: row[-1] for row in placed.group_by(*columns).len().iter_rows()}
+
+
+def with_users(placed, pairs):
+    return placed.join(pairs.select("pair_id", "user_id", "prompt"), on="pair_id")
+
+
+def test_shares_of_ten_users_with_ten_pairs_each():
+    """0.2 of 10 users are unseen: 2, with 5 adapt and 5 test each; of a seen user's 10, 2 test and 1 val."""
+    placed = split.draw_places(grid(10, 10), shares(), seed=0)
+    assert counted(placed, "users", "split") == {
+        ("unseen", "adapt"): 10, ("unseen", "test"): 10,
+        ("seen", "train"): 56, ("seen", "val"): 8, ("seen", "test"): 16,
+    }  # fmt: skip
+
+
+def test_every_user_gets_the_same_shares():
+    pairs = grid(10, 10)
+    placed = with_users(split.draw_places(pairs, shares(), seed=0), pairs)
+    assert set(counted(placed, "user_id", "users", "split").values()) == {1, 2, 5, 7}
+
+
+def test_two_pairs_are_one_to_train_and_one_to_test():
+    """0.2 of 2 rounds to none, but where there are two pairs one is tested on."""
+    placed = split.draw_places(grid(5, 2), shares(), seed=0)
+    assert counted(placed, "users", "split") == {
+        ("unseen", "adapt"): 1, ("unseen", "test"): 1, ("seen", "train"): 4, ("seen", "test"): 4,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("adapt", "n_adapt"), [(0.01, 1), (0.99, 3)])
+def test_an_unseen_user_keeps_something_to_adapt_from_and_to_test_on(adapt, n_adapt):
+    placed = split.draw_places(grid(5, 4), shares(adapt=adapt), seed=0)
+    unseen = counted(placed.filter(placed["users"] == "unseen"), "split")
+    assert unseen == {("adapt",): n_adapt, ("test",): 4 - n_adapt}
+
+
+def test_new_prompts_are_tested_on_and_nothing_else():
+    """Half of 4 prompts are new: a seen user's 2 pairs on them are tests, of the other 2 one is a test (by the
+    rule of two) and one trains; an unseen user adapts from the 2 known ones and is tested on the new ones."""
+    pairs = grid(10, 4)
+    placed = with_users(split.draw_places(pairs, shares(new_prompts=0.5), seed=0), pairs)
+    assert counted(placed, "users", "split") == {
+        ("seen", "train"): 8, ("seen", "test"): 24, ("unseen", "adapt"): 4, ("unseen", "test"): 4,
+    }  # fmt: skip
+    learned = placed.filter(placed["split"].is_in(["train", "adapt"]))["prompt"].unique()
+    assert len(learned) == 2
+    marked = split.mark_items(coded(pairs), placed.select("pair_id", "users", "split"))
+    assert counted(marked, "users", "split", "items") == {
+        ("seen", "train", "known"): 8, ("seen", "test", "known"): 8, ("seen", "test", "new"): 16,
+        ("unseen", "adapt", "known"): 4, ("unseen", "test", "new"): 4,
+    }  # fmt: skip
+
+
+def test_a_user_left_without_a_training_pair_is_dropped():
+    """Only users with their own prompt, new for some seed, lose all pairs to the test."""
+    pairs = table([(f"u{u}", f"p{u}", "a", "b") for u in range(10) for _ in range(3)])
+    placed = with_users(split.draw_places(pairs, shares(new_prompts=0.5), seed=0), pairs)
+    for _, user in placed.filter(placed["users"] == "seen").group_by("user_id"):
+        assert "train" in set(user["split"])
+    assert placed["user_id"].n_unique() < 10
+
+
+def test_users_with_too_few_pairs_take_no_part():
+    pairs = pl.concat([grid(5, 4), table([("lonely", "p0", "a", "b")])]).with_columns(
+        pair_id=pl.int_range(pl.len())
+    )
+    placed = with_users(split.draw_places(pairs, shares(), seed=0), pairs)
+    assert "lonely" not in set(placed["user_id"])
+    assert len(placed) == 20
+
+
+def test_the_seed_decides_the_places_and_the_order_of_rows_only_with_it():
+    pairs = grid(10, 10)
+    assert split.draw_places(pairs, shares(), 0).equals(split.draw_places(pairs, shares(), 0))
+    assert not split.draw_places(pairs, shares(), 0).equals(split.draw_places(pairs, shares(), 1))
+
+
+@pytest.mark.parametrize("n_users", [1, 2])
+def test_too_few_users_are_one_sentence(n_users):
+    with pytest.raises(
+        PipelineError,
+        match=rf"unseen_users must leave at least one user seen and one unseen, got 0\.2 of {n_users} users with",
+    ):
+        split.draw_places(grid(n_users, 4), shares(), seed=0)
+
+
+def timed(pairs, hours):
+    """Pairs with a time each: so many hours after the start of 2026."""
+    start = datetime(2026, 1, 1)
+    times = [None if hour is None else start + timedelta(hours=hour) for hour in hours]
+    return pairs.with_columns(time=pl.Series(times, dtype=pl.Datetime("us")))
+
+
+def test_by_time_the_latest_pairs_of_a_user_are_tested_on():
+    """Ten users with ten pairs each, which they answered backwards: pair 0 last. Of a seen user's ten the
+    latest two are tests, the one before them validates; an unseen user adapts from the first five."""
+    pairs = timed(grid(10, 10), [9 - n for n in range(10)] * 10)
+    placed = with_users(split.draw_places(pairs, shares(by="time"), seed=0), pairs).sort("pair_id")
+    found = {"seen": set(), "unseen": set()}
+    for (_, users), own in placed.group_by("user_id", "users", maintain_order=True):
+        found[users].add(tuple(own["split"]))
+    assert found == {
+        "seen": {("test",) * 2 + ("val",) + ("train",) * 7},
+        "unseen": {("test",) * 5 + ("adapt",) * 5},
+    }
+
+
+def test_by_time_the_same_users_are_unseen_as_at_random():
+    pairs = timed(grid(10, 10), range(100))
+    by_time, random = (split.draw_places(pairs, shares(by=by), seed=0) for by in ("time", "random"))
+    assert by_time["users"].equals(random["users"])
+    assert not by_time["split"].equals(random["split"])
+
+
+def test_by_time_pairs_on_new_prompts_are_tested_on_whenever_they_were():
+    pairs = timed(grid(10, 4), range(40))
+    placed = with_users(split.draw_places(pairs, shares(by="time", new_prompts=0.5), seed=0), pairs)
+    learned = placed.filter(placed["split"].is_in(["train", "adapt"]))["prompt"].unique()
+    assert len(learned) == 2
+
+
+def test_by_time_pairs_of_one_time_are_drawn():
+    """With no time to tell them apart, the split is the random one."""
+    pairs = timed(grid(10, 10), [0] * 100)
+    by_time, random = (split.draw_places(pairs, shares(by=by), seed=0) for by in ("time", "random"))
+    assert by_time.equals(random)
+
+
+def test_by_time_needs_every_time():
+    with pytest.raises(
+        PipelineError,
+        match=r"^split\.own\.by is time, but 2 of 20 pairs have no timestamp; fill in the column timestamp, or "
+        r"set split\.own\.by to random$",
+    ):
+        split.draw_places(timed(grid(5, 4), [None, None, *range(18)]), shares(by="time"), seed=0)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@given(hours=st.lists(st.integers(0, 9), min_size=36, max_size=36), seed=st.integers(0, 3))
+def test_by_time_nothing_learned_from_is_later_than_what_is_tested(hours, seed):
+    pairs = timed(grid(6, 6), hours)
+    placed = split.draw_places(pairs, shares(by="time"), seed)
+    frame = placed.join(pairs.select("pair_id", "user_id", "time"), on="pair_id")
+    for _, own in frame.group_by("user_id"):
+        learned = own.filter(own["split"].is_in(["train", "adapt"]))["time"]
+        tested = own.filter(own["split"] == "test")["time"]
+        assert learned.max() <= tested.min()
+
+
+ROW = st.tuples(
+    st.sampled_from([f"user {n}" for n in range(6)]),
+    st.sampled_from(["p", "q", "r", None]),
+    st.sampled_from("ab"),
+    st.sampled_from("cd"),
+)
+DRAWN = st.builds(
+    shares,
+    unseen_users=st.floats(0.1, 0.9),
+    new_prompts=st.floats(0, 0.9),
+    val=st.floats(0, 0.4),
+    test=st.floats(0.01, 0.5),
+    adapt=st.floats(0.01, 0.99),
+    min_pairs=st.integers(2, 4),
+)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(rows=st.lists(ROW, min_size=4, max_size=60), drawn=DRAWN, seed=st.integers(0, 3))
+def test_no_pair_is_in_two_places_and_no_user_in_both_halves(rows, drawn, seed):
+    pairs = table(rows)
+    try:
+        placed = split.draw_places(pairs, drawn, seed)
+    except PipelineError as error:
+        assert "at least one user seen and one unseen" in str(error)  # noqa: PT017 - too few users drawn
+        return
+    assert placed["pair_id"].is_unique().all()
+    assert set(placed["pair_id"]) <= set(pairs["pair_id"])
+    asked = dict(pairs.group_by("user_id").len().iter_rows())
+    for (user,), own in with_users(placed, pairs).group_by("user_id"):
+        (half,) = set(own["users"])
+        assert set(own["split"]) <= HALVES[half]
+        needed = {"train"} if half == "seen" else {"adapt", "test"}
+        assert needed <= set(own["split"])
+        assert len(own) == asked[user] >= drawn.min_pairs
+    marked = split.mark_items(coded(pairs), placed)
+    assert marked["pair_id"].to_list() == placed["pair_id"].to_list()
+    assert set(marked.filter(marked["split"] == "train")["items"]) <= {"known"} or (
+        None in [r[1] for r in rows]
+    )
+
+
+def test_declared_places_are_taken_as_they_are():
+    pairs = table([("ann", "p", "a", "b", "seen", "train"), ("bob", "p", "a", "b", "unseen", "adapt")])
+    placed = split.declared_places(coded(pairs), "own")
+    assert placed.rows() == [(0, "seen", "train"), (1, "unseen", "adapt")]
+
+
+def test_a_pair_without_a_declared_place_is_one_sentence():
+    pairs = table([("ann", "p", "a", "b", "seen", "train"), ("bob", "p", "a", "b")])
+    with pytest.raises(
+        PipelineError,
+        match=r"split\.own is as_prepared, but 1 of 2 pairs name no split; give the data a `split`",
+    ):
+        split.declared_places(coded(pairs), "own")
+
+
+def marks(rows):
+    pairs = table(rows)
+    return split.mark_items(coded(pairs), pairs.select("pair_id", "users", "split"))["items"].to_list()
+
+
+def test_a_prompt_is_known_where_any_user_trained_on_it():
+    assert marks(
+        [
+            ("ann", "p", "a", "b", "seen", "train"),
+            ("ann", "q", "a", "b", "seen", "val"),
+            ("bob", "p", "c", "d", "unseen", "test"),
+            ("bob", "q", "a", "b", "unseen", "test"),
+            ("bob", "r", "a", "b", "unseen", "adapt"),
+        ]
+    ) == ["known", "new", "known", "new", "new"]
+
+
+def test_without_prompts_both_responses_must_be_known():
+    assert marks(
+        [
+            ("ann", None, "a", "b", "seen", "train"),
+            ("ann", None, "c", "b", "seen", "train"),
+            ("bob", None, "c", "a", "unseen", "test"),
+            ("bob", None, "a", "d", "unseen", "test"),
+        ]
+    ) == ["known", "known", "known", "new"]
+
+
+def test_leakage_counts_what_test_shares_with_train():
+    """ann answers p with a and b in train and, turned round, in test: one answer, question and user; test's
+    responses a, b, c, d hold train's a and b."""
+    pairs = table(
+        [
+            ("ann", "p", "a", "b", "seen", "train"),
+            ("ann", "p", "b", "a", "seen", "test"),
+            ("bob", "p", "c", "d", "seen", "test"),
+            ("bob", "q", "a", "b", "seen", "test"),
+            ("cat", "p", "a", "b", "unseen", "adapt"),
+        ]
+    )
+    assert split.leakage(coded(pairs), pairs.select("pair_id", "split")) == {
+        "answers_in_train_and_test": 1,
+        "questions_in_train_and_test": 1,
+        "prompts_in_train_and_test": 1,
+        "responses_in_train_and_test": 2,
+        "users_in_train_and_test": 1,
+    }
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(
+    rows=st.lists(
+        st.tuples(*map(st.sampled_from, (["ann", "bob"], ["p", "q", None], "abc", "de"))), max_size=30
+    ),
+    at_once=st.integers(1, 9),
+    data=st.data(),
+)
+def test_leakage_in_blocks_counts_what_sets_count(rows, at_once, data):
+    places = [data.draw(st.sampled_from(["train", "test"])) for _ in rows]
+    turned = [(u, p, *((c, r) if data.draw(st.booleans()) else (r, c))) for u, p, c, r in rows]
+    pairs = table([(*row, "seen", place) for row, place in zip(turned, places, strict=True)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "BLOCK_ROWS", at_once)
+        found = split.leakage(coded(pairs), pairs.select("pair_id", "split"))
+    half = {name: [row for row, place in zip(rows, places, strict=True) if place == name] for name in places}
+    kinds = {
+        "answers": lambda row: {row},
+        "questions": lambda row: {row[1:]},
+        "prompts": lambda row: {row[1]} - {None},
+        "responses": lambda row: {*row[2:]},
+        "users": lambda row: {row[0]},
+    }
+    for kind, of in kinds.items():
+        train, test = (set().union(*map(of, half.get(name, []))) for name in ("train", "test"))
+        assert found[f"{kind}_in_train_and_test"] == len(train & test)
+
+
+ALL = [("seen", "train"), ("seen", "test"), ("unseen", "adapt"), ("unseen", "test")]
+
+
+@pytest.mark.parametrize("missing", [place for place in ALL if place != ("unseen", "adapt")])
+def test_a_split_without_a_place_is_one_sentence(missing):
+    rows = [place for place in ALL if place != missing]
+    splits = pl.DataFrame(rows, schema=["users", "split"], orient="row")
+    users, name = missing
+    with pytest.raises(
+        PipelineError, match=rf"the split of own must have {name} pairs of {users} users, got none; add data"
+    ):
+        split.check_places(splits, "own")
+
+
+def test_a_split_with_every_place_passes():
+    split.check_places(pl.DataFrame(ALL, schema=["users", "split"], orient="row"), "own")
+
+
+def test_unseen_users_need_no_pairs_to_adapt_from():
+    """Published splits have test users without any others; the mean of the seen users stands in."""
+    rows = [place for place in ALL if place != ("unseen", "adapt")]
+    split.check_places(pl.DataFrame(rows, schema=["users", "split"], orient="row"), "own")
+
+
+@pytest.fixture
+def own(project):
+    """Five users with 10 pairs each and one with a single pair, as recolour leaves them."""
+    pairs = pl.concat([grid(5, 10), table([("lonely 🦉", "p0", "a", "b")])])
+    pairs = pairs.with_columns(pair_id=pl.int_range(pl.len()), label=pl.lit(1.0))
+    tables.write_table(paths.recoloured("own") / tables.PAIRS, pairs, tables.pairs_schema())
+    return project
+
+
+def test_main_counts_what_it_dropped(own, capsys):
+    """51 pairs in, 50 out, 1 of one user dropped."""
+    split.main("own")
+    manifest = json.loads((paths.splits("own") / "manifest.json").read_text())
+    assert manifest["counts"] == {"read": 51, "kept": 50, "dropped": 1, "users_dropped": 1}
+    splits = tables.read_table(paths.splits("own") / tables.SPLITS, "")
+    assert len(splits) == 50
+    assert sum(manifest["places"].values()) == 50
+    assert "split@own: 1 pairs of 1 users with too few pairs were dropped" in capsys.readouterr().out
+
+
+def test_main_twice_gives_the_same_bytes(own):
+    split.main("own")
+    before = {path: path.read_bytes() for path in paths.splits("own").iterdir()}
+    split.main("own")
+    assert {path: path.read_bytes() for path in paths.splits("own").iterdir()} == before
+
+
+def test_main_refuses_as_prepared_without_a_split_column(own):
+    own.set({"split.own": "as_prepared"})
+    with pytest.raises(
+        PipelineError, match=r"but 51 of 51 pairs name no split; give the data a `split` column"
+    ):
+        split.main("own")
+    assert not paths.splits("own").exists()
+
+
+def test_main_without_pairs_names_the_stage_to_run(project):
+    with pytest.raises(PipelineError, match=r"pairs\.parquet is missing; run `dvc repro recolour@own`"):
+        split.main("own")
+
+
+def test_main_takes_a_declared_split_whose_unseen_users_have_nothing_to_adapt_from(own):
+    rows = [("ann", "p", "a", "b", "seen", "train"), ("ann", "q", "a", "b", "seen", "test")]
+    pairs = table([*rows, ("bob", "p", "a", "b", "unseen", "test")]).with_columns(label=pl.lit(1.0))
+    tables.write_table(paths.recoloured("own") / tables.PAIRS, pairs, tables.pairs_schema())
+    own.set({"split.own": "as_prepared"})
+    split.main("own")
+    manifest = json.loads((paths.splits("own") / "manifest.json").read_text())
+    assert manifest["places"] == {
+        "seen.test.new": 1, "seen.train.known": 1, "unseen.test.known": 1,
+    }  # fmt: skip

@@ -1,0 +1,151 @@
+"""train: the head and its baselines, from seen users' training pairs alone."""
+
+import csv
+from pathlib import Path
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+import torch
+
+from pal.serving.model import RewardModel
+from pipeline import paths, study
+from pipeline.errors import PipelineError
+from pipeline.stages import encode, recolour, split, train
+from pipeline.storage import manifest, tables
+
+
+def models(dataset):
+    """Every byte of a dataset's models."""
+    return {path.as_posix(): path.read_bytes() for path in paths.models(dataset).rglob("*") if path.is_file()}
+
+
+def turn(dataset, split_names, users="seen"):
+    """Swap chosen and rejected in the pairs of some splits, where prepare wrote them."""
+    path = paths.recoloured(dataset) / tables.PAIRS
+    places = tables.read_table(paths.splits(dataset) / tables.SPLITS, "").filter(
+        pl.col("split").is_in(split_names), pl.col("users") == users
+    )
+    frame = tables.read_table(path, "").with_columns(pl.col(pl.Categorical).cast(pl.String))
+    here = pl.col("pair_id").is_in(places["pair_id"].to_list())
+    turned = frame.with_columns(
+        chosen=pl.when(here).then("rejected").otherwise("chosen"),
+        rejected=pl.when(here).then("chosen").otherwise("rejected"),
+    )
+    assert not turned.equals(frame)
+    tables.write_table(path, turned, tables.pairs_schema())
+    manifest.seal(path.parent)
+
+
+def test_baselines_stand_beside_the_model_the_oracle_where_groups_are_known(small):
+    found = {
+        name: {path.name for path in paths.models(name).iterdir() if path.is_dir()}
+        for name in ("simulated", "own")
+    }
+    assert found == {"simulated": {"model", "k1", "oracle", "again-1"}, "own": {"model", "k1", "again-1"}}
+
+
+@pytest.mark.parametrize("dataset", ["simulated", "own"])
+@pytest.mark.parametrize("name", ["model", "k1"])
+def test_no_unseen_user_is_in_a_model(small, dataset, name):
+    data = study.load(dataset)
+    model = RewardModel.load(paths.models(dataset) / name)
+    assert list(model.user_ids) == data.user_ids["seen"]
+    assert {"model": 2, "k1": 1}[name] == model.config.K
+
+
+def test_the_model_names_its_encoder_and_options(small):
+    model = RewardModel.load(paths.models("own") / "model")
+    assert model.encoder["prompts"] == model.encoder["responses"]
+    assert model.encoder["responses"]["encoder"] == "hashed-words"
+    vectors = RewardModel.load(paths.models("simulated") / "model").encoder
+    assert (vectors["prompts"], vectors["responses"]["encoder"]) == (None, "none")
+    assert (model.config.latent, model.fit_config.epochs) == (4, 60)
+
+
+def test_training_twice_gives_the_same_bytes(small):
+    before = models("own")
+    train.main("own")
+    assert models("own") == before
+
+
+def test_another_seed_gives_another_model(small):
+    before = models("own")
+    small.set({"train.seed": 1})
+    train.main("own")
+    assert models("own") != before
+
+
+@pytest.mark.parametrize("dataset", ["simulated", "own"])
+def test_test_answers_and_unseen_users_answers_change_no_byte_of_a_model(small, dataset):
+    before = models(dataset)
+    turn(dataset, ["test"])
+    turn(dataset, ["adapt", "val", "test"], users="unseen")
+    train.main(dataset)
+    assert models(dataset) == before
+
+
+def test_training_answers_do_change_it(small):
+    before = models("own")
+    turn("own", ["train"])
+    train.main("own")
+    assert models("own") != before
+
+
+def test_validation_answers_choose_the_epoch(small):
+    """With every validation answer turned, the look with the lowest validation loss is the first."""
+    turn("simulated", ["val"])
+    before = models("simulated")
+    train.main("simulated")
+    assert models("simulated") != before
+
+
+def test_the_training_curve_has_a_row_per_look(small):
+    with paths.plot("training", "simulated").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["epoch", "loss", "val_loss", "val_accuracy"]
+    assert [int(row["epoch"]) for row in rows] == [4, 8, 12]
+    with paths.plot("training", "own").open() as file:
+        assert {row["val_loss"] for row in csv.DictReader(file)} == {""}
+
+
+def test_more_prototypes_than_users_are_one_sentence_and_the_old_models_stay(small):
+    before = models("own")
+    small.set({"model.K": 7})
+    with pytest.raises(
+        PipelineError, match=r"model\.K in params\.yaml must be at most 6, the seen users of own, got 7"
+    ):
+        train.main("own")
+    assert models("own") == before
+
+
+def test_a_failed_fit_leaves_the_old_models(small, monkeypatch):
+    before = models("own")
+
+    def fail(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "fit", fail)
+    with pytest.raises(KeyboardInterrupt):
+        train.main("own")
+    assert models("own") == before
+    assert {path.name for path in Path("data/models").iterdir()} == {"simulated", "own"}
+
+
+def test_one_prototype_gives_everyone_all_its_weight():
+    data = SimpleNamespace(n_users=lambda users: 3)
+    assert torch.equal(train.control_weights(data, "k1"), torch.ones(3, 1))
+
+
+def test_a_gpu_that_is_not_there_is_one_sentence(small, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    small.set({"train.device": "cuda"})
+    with pytest.raises(PipelineError, match=r"train\.device is cuda, but torch sees no GPU here"):
+        train.main("own")
+
+
+def test_paper_options_run_on_own_comparisons(small):
+    small.set({"preset.own": "paper"})
+    for stage in (recolour, split, encode, train):
+        stage.main("own")
+    assert RewardModel.load(paths.models("own") / "model").fit_config.objective == "pal"

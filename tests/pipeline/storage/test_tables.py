@@ -1,0 +1,219 @@
+"""Tables: ids that never change, schemas that hold, and damage that is noticed."""
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import PipelineError
+from pipeline.storage import tables
+
+PAIRS = {"user_id": "ann", "prompt": "p", "chosen": "a", "rejected": "b", "label": 1.0}
+
+
+def pairs(n):
+    """n alike pairs, without the columns that are optional."""
+    return pl.DataFrame([{"pair_id": i, **PAIRS} for i in range(n)])
+
+
+def test_ids_are_the_first_half_of_the_contents_sha256():
+    """Stored embeddings and Git-kept metrics hang on them: `printf 'text\\0Yes' | sha256sum`."""
+    assert tables.text_id("Yes") == "0ae01d4094613f0c93fcb4099ec1f005"
+    assert tables.text_id("I like Käse 🧀") == "0a01ba8e539c2482280cdc226a0a76c1"
+    assert tables.item_id("vector", bytes(8)) == "5c9764bd9e17f2a3fb5dc7d2b70a8163"
+
+
+def test_a_text_and_a_vector_of_the_same_bytes_differ():
+    assert tables.item_id("text", b"Yes") == tables.text_id("Yes") != tables.item_id("vector", b"Yes")
+
+
+def test_an_images_id_is_its_place_and_its_filter():
+    """`printf 'image\\0ffff||||' | sha256sum`, and with all parts filled."""
+    assert tables.image_id("ffff") == "2573084448dee174644405d531857b9b"
+    assert tables.image_id("ffff", 2, 7, "jpg_0", "mix #1f5fff 0.35") == "ee98ce7ca371ab6b5890271e59db6def"
+
+
+def test_every_part_of_a_place_counts():
+    """Row 0 is not no row."""
+    places = [("f",), ("g",), ("f", 0, 0, "a"), ("f", 0, 1, "a"), ("f", 1, 0, "a"), ("f", 0, 0, "b")]
+    places += [(*place, *[None] * (4 - len(place)), "mix #1f5fff 0.35") for place in places]
+    assert len({tables.image_id(*place) for place in places}) == 12
+
+
+def test_codes_are_whole_numbers_with_names_and_null_is_minus_one():
+    """Two chunks with dictionaries of their own are brought to one."""
+    chunks = [pa.array(part).dictionary_encode() for part in (["a", None, "b"], ["c", "a"])]
+    codes, names = tables.codes(pa.chunked_array(chunks))
+    assert [names[code] if code >= 0 else None for code in codes] == ["a", None, "b", "c", "a"]
+    assert sorted(names) == ["a", "b", "c"]
+    empty = tables.codes(pa.chunked_array([], pa.dictionary(pa.int32(), pa.string())))
+    assert (empty[0].tolist(), empty[1]) == ([], [])
+
+
+def test_text_items_are_distinct_and_ordered_by_id():
+    items = tables.text_items(["Yes", "No", "Yes"])
+    assert items["item_id"].to_list() == sorted([tables.text_id("Yes"), tables.text_id("No")])
+    assert dict(zip(items["item_id"], items["text"], strict=True))[tables.text_id("No")] == "No"
+    assert items["modality"].to_list() == ["text", "text"]
+    assert tables.text_items([]).schema == items.schema
+
+
+def test_schemas_name_their_columns():
+    assert tables.items_schema().names == [
+        "item_id", "modality", "text", "vector", "file", "row_group", "row", "column", "filter",
+    ]  # fmt: skip
+    assert tables.pairs_schema().names == [
+        "pair_id", "user_id", "prompt", "chosen", "rejected", "label", "group", "users", "split",
+        "test", "filtered", "weight", "time",
+    ]  # fmt: skip
+    assert tables.splits_schema().names == ["pair_id", "users", "split", "items"]
+
+
+def test_a_table_is_written_in_its_schema_with_nulls_where_columns_are_absent(tmp_path):
+    path = tmp_path / "pairs.parquet"
+    tables.write_table(path, pairs(2), tables.pairs_schema())
+    assert pq.read_schema(path).remove_metadata() == tables.pairs_schema()
+    back = tables.read_table(path, "prepare@own")
+    assert back["group"].null_count() == 2
+    assert back["label"].dtype == pl.Float32
+    assert back.with_columns(pl.col(pl.Categorical).cast(pl.String)).row(1, named=True) == {
+        "pair_id": 1, **PAIRS, "group": None, "users": None, "split": None, "test": None,
+        "filtered": None, "weight": None, "time": None,
+    }  # fmt: skip
+
+
+def test_a_table_without_a_column_that_must_be_filled_is_not_written(tmp_path):
+    path = tmp_path / "pairs.parquet"
+    with pytest.raises((pa.ArrowInvalid, ValueError), match=r"(?i)null"):
+        tables.write_table(path, pairs(2).drop("chosen"), tables.pairs_schema())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_chosen_columns_alone_are_read(tmp_path):
+    path = tmp_path / "pairs.parquet"
+    tables.write_table(path, pairs(3), tables.pairs_schema())
+    assert tables.read_table(path, "prepare@own", ["user_id", "pair_id"]).columns == ["user_id", "pair_id"]
+    with pytest.raises(PipelineError, match=r"is damaged \(No match for .*nope.*`dvc repro -f prepare@own`"):
+        tables.read_table(path, "prepare@own", ["nope"])
+
+
+def test_a_folder_named_like_a_partition_adds_no_column(tmp_path):
+    path = tmp_path / "run=3" / "pairs.parquet"
+    tables.write_table(path, pairs(1), tables.pairs_schema())
+    assert tables.read_table(path, "prepare@own").columns == tables.pairs_schema().names
+
+
+def test_a_missing_table_names_the_stage_to_run(tmp_path):
+    with pytest.raises(PipelineError, match=r"pairs.parquet is missing; run `dvc repro prepare@own`"):
+        tables.read_table(tmp_path / "pairs.parquet", "prepare@own")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The bytes of a table, and a place to damage them."""
+    path = tmp_path_factory.mktemp("damage") / "pairs.parquet"
+    frame = pairs(40).with_columns(user_id=pl.format("user {}", pl.col("pair_id") % 7))
+    tables.write_table(path, frame, tables.pairs_schema())
+    return path, path.read_bytes()
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_a_truncated_table_is_one_sentence(whole, share):
+    path, content = whole
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(PipelineError, match=r"^\S+pairs.parquet is damaged \(.*run `dvc repro -f x`$"):
+        tables.read_table(path, "x")
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@given(data=st.data())
+def test_flipped_bits_are_one_sentence_or_a_table(whole, data):
+    """Parquet has no checksum here, so a flip within values may pass; nothing else than a sentence may."""
+    path, content = whole
+    damaged = bytearray(content)
+    for _ in range(data.draw(st.integers(1, 3))):
+        damaged[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(damaged)
+    try:
+        assert isinstance(tables.read_table(path, "x"), pl.DataFrame)
+    except PipelineError as error:
+        assert "\n" not in str(error)  # noqa: PT017 - either outcome is right
+
+
+def test_a_table_in_blocks_is_the_table_written_whole(tmp_path):
+    """Each block may number its names in its own way."""
+    whole = pairs(7).with_columns(user_id=pl.Series(["ann", "bob", "ann", "cat", "bob", "dan", "ann"]))
+    tables.write_table(tmp_path / "whole.parquet", whole, tables.pairs_schema())
+    tables.write_blocks(tmp_path / "blocks.parquet", whole.iter_slices(3), tables.pairs_schema())
+    assert pq.ParquetFile(tmp_path / "blocks.parquet").num_row_groups == 3
+    one, other = (
+        tables.read_table(tmp_path / f"{name}.parquet", "").with_columns(
+            pl.col(pl.Categorical).cast(pl.String)
+        )
+        for name in ("whole", "blocks")
+    )
+    assert one.equals(other)
+
+
+def test_a_table_read_in_blocks_is_coded_as_if_it_were_whole(tmp_path):
+    """chosen and rejected share their codes, null is -1, and codes are as narrow as their names allow."""
+    frame = pairs(200).with_columns(
+        user_id=pl.Series([f"u{row}" for row in range(200)]),
+        chosen=pl.Series(["b", "a"] * 100),
+        rejected=pl.Series(["a", "b"] * 100),
+        test=pl.Series([None, "easy"] * 100),
+        weight=pl.Series([None] * 199 + [2.0]),
+    )
+    tables.write_blocks(tmp_path / "pairs.parquet", frame.iter_slices(64), tables.pairs_schema())
+    columns = ["pair_id", "user_id", "chosen", "rejected", "test", "label", "weight", "group"]
+    found = tables.read_coded(tmp_path / "pairs.parquet", "", columns)
+    assert len(found) == 200
+    for name in ("user_id", "chosen", "rejected", "test", "group"):
+        words = [found.names[name][code] if code >= 0 else None for code in found[name]]
+        assert words == (frame[name].to_list() if name in frame.columns else [None] * 200)
+    assert found.names["chosen"] is not found.names["user_id"]
+    assert (found["user_id"].itemsize, found["chosen"].itemsize) == (2, 1)
+    assert (found["chosen"] + found["rejected"]).tolist() == [1] * 200
+    assert found["pair_id"].tolist() == list(range(200))
+    assert found["weight"].tolist() == [1.0] * 199 + [2.0]
+    assert found["label"].tolist() == [1.0] * 200
+    assert found["label"].strides == (0,)
+
+
+def test_a_table_of_no_rows_has_no_codes(tmp_path):
+    tables.write_table(tmp_path / "pairs.parquet", pairs(1).clear(), tables.pairs_schema())
+    assert len(tables.read_coded(tmp_path / "pairs.parquet", "", ["pair_id", "user_id"])) == 0
+
+
+def test_damage_in_a_later_block_names_the_stage_to_run(tmp_path):
+    path = tmp_path / "pairs.parquet"
+    tables.write_blocks(path, pairs(90).iter_slices(30), tables.pairs_schema())
+    whole = bytearray(path.read_bytes())
+    place = pq.ParquetFile(path).metadata.row_group(2).column(0).dictionary_page_offset
+    place = place or pq.ParquetFile(path).metadata.row_group(2).column(0).data_page_offset
+    whole[place : place + 20] = bytes(20)
+    path.write_bytes(whole)
+    with pytest.raises(PipelineError, match=r"is damaged \(.*\); run `dvc repro -f prepare@own`"):
+        tables.read_coded(path, "prepare@own", ["pair_id"])
+    with pytest.raises(PipelineError, match=r"is damaged \(no column 'spam'\)"):
+        tables.read_coded(path, "prepare@own", ["spam"])
+
+
+def test_words_are_the_names_behind_codes():
+    codes = np.array([1, 0, -1], np.int8)
+    found = tables.words(codes, ["b", "a"], known=("a", "z"))
+    assert found.to_list() == ["a", "b", None]
+    assert (found == "z").to_list() == [False, False, None]
+    assert tables.words(np.array([-1, -1], np.int8), []).to_list() == [None, None]
+
+
+def test_rows_of_finds_ids_whatever_their_order():
+    there = np.array([5, 3, 9])
+    assert tables.rows_of(there, np.array([9, 5])).tolist() == [2, 0]
+    assert tables.rows_of(there, there.copy()) == slice(None)
+    assert tables.rows_of(there, np.array([4])) is None
+    assert tables.rows_of(np.empty(0, np.int64), there) is None

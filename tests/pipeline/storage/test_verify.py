@@ -1,0 +1,190 @@
+"""verify: finds what changed without a trace, in data, store and DVC's cache, and its commands mend it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import paths
+from pipeline.errors import PipelineError
+from pipeline.storage import manifest, promises, raw, verify
+from pipeline.storage.embedding_store import EmbeddingStore
+from pipeline.storage.shards import Embedder
+
+
+def run(capsys, **options):
+    """The exit code and what was printed."""
+    try:
+        verify.main(**options)
+        code = 0
+    except SystemExit as ended:
+        code = ended.code
+    return code, capsys.readouterr().out
+
+
+def flip(path):
+    """Flip one bit and leave size, time and protection as they were."""
+    about = path.stat()
+    path.chmod(0o644)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    path.chmod(about.st_mode)
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+
+
+def test_with_nothing_there_yet_it_says_so(project, capsys):
+    assert run(capsys) == (0, "nothing to verify yet; run `dvc repro`\n")
+
+
+def test_all_is_well_after_a_run(small, capsys):
+    code, out = run(capsys)
+    assert code == 0
+    assert re.fullmatch(r"verified \d+ files of 0\.\d\d GB: all as they were written\n", out)
+
+
+DAMAGED = [
+    "data/prepared/own/pairs.parquet",
+    "data/recoloured/own/items.parquet",
+    "data/splits/own/manifest.json",
+    "data/embeddings/own/text/shard-00000.parquet",
+    "data/models/own/model/model.safetensors",
+    "data/models/own/k1/config.json",
+    "data/evaluated/own/evaluated.json",
+    "data/raw/own.json",
+    "data/models/simulated/manifest.json",
+    "store/embeddings/hashed-words-*/*.parquet",
+    "store/raw/??/*",
+]
+
+
+@pytest.mark.parametrize("pattern", DAMAGED)
+def test_a_flipped_bit_anywhere_is_named_and_nothing_is_removed(small, capsys, pattern):
+    path = next(path for path in sorted(small.root.glob(pattern)))
+    flip(path)
+    code, out = run(capsys)
+    assert code == 1
+    assert re.search(rf"{path.name}( is damaged or was changed|\))", out)
+    assert "rm -f" in out
+    assert path.exists()
+
+
+def test_mend_removes_what_is_wrong(small, capsys):
+    path = Path("data/embeddings/own/text/shard-00000.parquet")
+    flip(path)
+    assert run(capsys, mend=True)[0] == 1
+    assert not path.exists()
+    code, out = run(capsys)
+    assert (code, "shard-00000.parquet is missing" in out) == (1, True)
+
+
+def test_a_raw_file_that_is_gone_is_missing(small, capsys):
+    (file,) = raw.read_manifest("own").files
+    raw.stored(file, "own").unlink()
+    code, out = run(capsys)
+    assert code == 1
+    assert f"{file.sha256} is missing (says data/raw/own.json (own.csv))" in out
+    assert "dvc repro -f -s download@own && dvc repro" in out
+
+
+def test_a_linked_file_is_read_where_it_lies_and_only_the_link_is_removed(project, capsys):
+    mine = project.root / "mine.csv"
+    mine.write_text("before")
+    raw.write_manifest("own", raw.Manifest("here", None, [raw.link(mine)]))
+    assert run(capsys)[0] == 0
+    mine.write_text("beyond")
+    assert run(capsys, mend=True)[0] == 1
+    assert mine.read_text() == "beyond"
+    assert not [path for path in (paths.store() / "raw").glob("*/*") if path.is_symlink()]
+
+
+def test_what_was_remembered_of_a_file_is_not_asked(project, capsys):
+    """A vector in the store, of more than a MiB, whose change leaves no trace that `hashes` could see."""
+    import numpy as np
+
+    embedder = Embedder("toy", "", "", 300, "float32", "x")
+    kept = EmbeddingStore(embedder, "cpu")
+    kept.add([f"{n:032x}" for n in range(1000)], np.ones((1000, 300)))
+    (path,) = kept.folder.glob("*.parquet")
+    os.utime(path, ns=(1_000_000_000, 1_000_000_000))
+    from pipeline.storage import hashes
+
+    assert hashes.sha256(path) == path.stem
+    flip(path)
+    assert hashes.sha256(path) == path.stem
+    code, out = run(capsys)
+    assert (code, f"{path} is damaged" in out) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "text", ["a: [", "stages: 3", "stages: {a: {outs: [{path: ../x, md5: ab}]}}", "stages: {a: {outs: [3]}}"]
+)
+def test_a_dvc_lock_that_is_none_is_one_sentence(project, text):
+    Path("dvc.lock").write_text(text)
+    with pytest.raises(PipelineError, match=r"dvc.lock cannot be read .*`git checkout dvc.lock`"):
+        list(promises.gather())
+
+
+TOY = """\
+stages:
+  one:
+    cmd: mkdir one; printf 11 > one/a; mkdir one/deep; printf 22 > one/deep/b
+    outs: [one]
+  two:
+    cmd: cat one/a one/deep/b > two
+    deps: [one]
+    outs: [two]
+"""
+
+
+def shell(command):
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """A repository of two stages under real DVC, after a run."""
+    root = tmp_path_factory.mktemp("toy")
+    (root / "dvc.yaml").write_text(TOY)
+    shell(f"cd {root} && dvc init -q --no-scm && dvc config cache.type hardlink,symlink && dvc repro -q")
+    return root
+
+
+@pytest.mark.xdist_group("dag")
+def test_what_it_says_of_a_damaged_cache_mends_it(toy, monkeypatch, capsys):
+    """DVC itself takes each of these caches for whole, and brings the damage back."""
+    monkeypatch.chdir(toy)
+    monkeypatch.setenv("PAL_STORE", str(toy / "store"))
+    assert run(capsys)[0] == 0
+    for damaged in ("one/a", "two", ".dir"):
+        if damaged == ".dir":
+            (path,) = Path(".dvc/cache").glob("files/md5/??/*.dir")
+        else:
+            path = Path(damaged)
+        flip(path)
+        code, out = run(capsys)
+        assert (code, str(path) in out) == (1, True)
+        shell(out.split("to mend:\n")[1].rsplit("\n", 2)[0].replace("\n  ", " && "))
+        assert run(capsys)[0] == 0, damaged
+    assert Path("two").read_text() == "1122"
+
+
+def test_outputs_made_without_dvc_are_whole_but_newer(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PAL_STORE", str(tmp_path / "store"))
+    Path("data/out").mkdir(parents=True)
+    Path("data/out/a").write_text("new")
+    manifest.seal(Path("data/out"))
+    Path("dvc.lock").write_text(f"stages: {{x: {{outs: [{{path: data/out, md5: {'0' * 32}.dir}}]}}}}")
+    code, out = run(capsys)
+    assert (code, out.splitlines()[0]) == (
+        0,
+        "1 outputs are newer than dvc.lock and whole: made without `dvc repro`",
+    )
+    Path("data/out/a").write_text("old")
+    assert run(capsys)[0] == 1
