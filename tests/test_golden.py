@@ -33,9 +33,9 @@ from typer.testing import CliRunner
 
 # Everything of the project that is reached, in one place: adapt these lines where modules move.
 from pal import Comparisons, Embeddings, FitConfig, HeadConfig, RewardModel, encoders, preset
-from pal.cli import main as pal_main
+from pal.cli.app import main as pal_main
 from pal.encoders.pictures import read as read_picture
-from pal.fit import fit
+from pal.fitting.fit import fit
 from pipeline.__main__ import main as pipeline_main
 
 compare, model_of = Comparisons.of, RewardModel.of
