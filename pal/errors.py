@@ -8,8 +8,8 @@ class PalError(ValueError):
 
     Args:
         message: The sentence.
-        file: The file that is meant.
-        row: The number of the item, comparison or row, counted from 0.
+        file: The file that is meant, by the name that the user gave it.
+        row: The number of the item or comparison, counted from 0; in a file the number of the row, from 1.
         column: The argument or column that it belongs to, such as `responses` or `rejected`.
         user: The user whose comparisons are meant, where there are several.
         problem: The message without the words in front that say which item is meant. A caller that knows the
@@ -20,7 +20,7 @@ class PalError(ValueError):
         self,
         message: str,
         *,
-        file: Path | None = None,
+        file: Path | str | None = None,
         row: int | None = None,
         column: str | None = None,
         user: str | None = None,
@@ -28,3 +28,9 @@ class PalError(ValueError):
     ) -> None:
         super().__init__(message)
         self.file, self.row, self.column, self.user, self.problem = file, row, column, user, problem
+
+
+def shorten(value: object, limit: int = 80) -> str:
+    """The repr of a value, cut to a number of characters, for messages."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

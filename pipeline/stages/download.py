@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from pal import hub_files, temporaries
-from pipeline import datasets, params, paths, progress
-from pipeline.datasets import Remote
+from pipeline import params, paths, progress
+from pipeline.datasets import DATASETS
+from pipeline.datasets.base import Remote
 from pipeline.errors import PipelineError
 from pipeline.storage import raw
 from pipeline.storage.files import sha256_of
@@ -25,7 +26,7 @@ T = TypeVar("T")
 def main(dataset: str) -> None:
     """Fetch one dataset's raw files."""
     values = params.load()
-    source = datasets.of(dataset).find(values)
+    source = DATASETS[dataset].find(values)
     files = [raw.keep(path, name) for name, path in with_progress(source.paths.items())]
     files += [raw.link(path, name) for name, path in with_progress(source.links.items())]
     commits = []
@@ -58,7 +59,7 @@ def from_hub(remote: Remote, dataset: str) -> tuple[str, list[RawFile]]:
         PalError: If the hub cannot be reached, or a file's bytes are not those that it lists.
         PipelineError: If the hub has no such file, or another than the published one.
     """
-    advice = f"look at hub in {paths.PARAMS}, or set source.{dataset} to a folder of the files"
+    advice = f"look at {dataset}.hub in {paths.PARAMS}, or set {dataset}.source to a folder of the files"
     commit, hashes = hub_files.list_files(remote.repo, remote.revision, repo_type="dataset", advice=advice)
     stored: dict[str, RawFile | None] = {}
     for name in _matching(remote, list(hashes)):
@@ -102,7 +103,7 @@ def _refuse_unpublished(name: str, remote: Remote, sha256: str | None) -> None:
     if published and sha256 not in (None, published):
         raise PipelineError(
             f"{Path(name).name} of {remote.repo} must have the published sha256 {published}, got {sha256}; "
-            f"look at hub in {paths.PARAMS}"
+            f"look at its `hub` in {paths.PARAMS}"
         )
 
 

@@ -1,13 +1,13 @@
 """download: bytes into the store by their hash; the hub's are held to what was published, and never replaced."""
 
 import hashlib
-from types import SimpleNamespace
 
 import pytest
 
 from pal import PalError
-from pipeline import datasets, paths
-from pipeline.datasets import Remote, persona
+from pipeline import paths
+from pipeline.datasets import DATASETS, persona
+from pipeline.datasets.base import Remote, Source
 from pipeline.errors import PipelineError
 from pipeline.stages import download
 from pipeline.storage import raw
@@ -22,7 +22,7 @@ FILES = {"data/b.parquet": B, "data/a.parquet": A, "notes.md": b"N", "other/a.pa
 @pytest.fixture
 def hub(hub_client, project, monkeypatch):  # noqa: F811
     """Two files at one commit, counted as published."""
-    project.set({"source.persona": "hub", "prepare.persona.personas": ["art", "math"]})
+    project.set({"persona.source": "hub", "persona.prepare.personas": ["art", "math"]})
     contents = {name: f"content of {name}".encode() for name in NAMES}
     published = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     monkeypatch.setattr(persona, "PUBLISHED_SHA256", published)
@@ -48,7 +48,7 @@ def stored_files():
 
 def test_files_of_a_folder_come_into_the_store(project):
     (project.root / "own.csv").write_text("hello")
-    project.set({"datasets": ["own"], "source.own": "own.csv"})
+    project.set({"datasets": ["own"], "own.source": "own.csv"})
     download.main("own")
     manifest = raw.read_manifest("own")
     assert (manifest.source, manifest.revision) == ("own: own.csv", None)
@@ -95,14 +95,14 @@ def test_a_failed_download_is_one_sentence_and_leaves_the_manifest_that_was_ther
     with pytest.raises(
         PalError,
         match=r"^Anthropic/model-written-evals at main could not be downloaded \(no route to it\); check the "
-        r"network, or look at hub in params.yaml, or set source.persona to a folder of the files$",
+        r"network, or look at persona.hub in params.yaml, or set persona.source to a folder of the files$",
     ):
         download.main("persona")
     assert paths.raw("persona").read_bytes() == before
 
 
 def test_a_repository_without_the_file_is_one_sentence(hub, project):
-    project.set({"prepare.persona.personas": ["art", "rocks"]})
+    project.set({"persona.prepare.personas": ["art", "rocks"]})
     with pytest.raises(
         PipelineError,
         match=r"model-written-evals at main has no file persona/interest-in-rocks\.jsonl; is it another repository\?",
@@ -141,12 +141,12 @@ def test_bytes_other_than_the_hub_lists_are_refused(tables):
 
 
 def source(monkeypatch, found):
-    monkeypatch.setattr(datasets, "of", lambda dataset: SimpleNamespace(find=lambda params: found))
+    monkeypatch.setattr(DATASETS["own"], "find", lambda params: found)
 
 
 def test_two_files_of_one_name_are_refused(tables, monkeypatch):
     """prepare knows raw files by their names, so one would take the other's place."""
-    found = datasets.Found("hub", remotes=[remote("data/a*"), remote("other/*")])
+    found = Source("hub", remotes=[remote("data/a*"), remote("other/*")])
     source(monkeypatch, found)
     with pytest.raises(
         PipelineError, match=r"^2 raw files of own are named a\.parquet; give each source its"
@@ -156,7 +156,7 @@ def test_two_files_of_one_name_are_refused(tables, monkeypatch):
 
 
 def test_several_repositories_are_told_apart_by_their_prefixes(tables, monkeypatch):
-    found = datasets.Found("hub", remotes=[remote("data/a*"), remote("other/*", prefix="tables-")])
+    found = Source("hub", remotes=[remote("data/a*"), remote("other/*", prefix="tables-")])
     source(monkeypatch, found)
     download.main("own")
     manifest = raw.read_manifest("own")
@@ -167,7 +167,7 @@ def test_several_repositories_are_told_apart_by_their_prefixes(tables, monkeypat
 def test_linked_files_are_read_where_they_lie(project, monkeypatch):
     there = project.root / "big.parquet"
     there.write_bytes(b"big")
-    source(monkeypatch, datasets.Found("a folder", links={"big.parquet": there}))
+    source(monkeypatch, Source("a folder", links={"big.parquet": there}))
     download.main("own")
     (file,) = raw.read_manifest("own").files
     assert raw.stored(file, "own").resolve() == there
@@ -180,7 +180,7 @@ def test_what_the_program_makes_itself_comes_into_the_store(project, monkeypatch
         (folder / "b.txt").write_text("second")
         (folder / "a.txt").write_text("first")
 
-    source(monkeypatch, datasets.Found("drawn", make=make))
+    source(monkeypatch, Source("drawn", make=make))
     download.main("own")
     files = raw.read_manifest("own").files
     assert [(file.name, raw.stored(file, "own").read_text()) for file in files] == [
@@ -197,7 +197,7 @@ def test_what_fails_to_be_made_leaves_nothing(project, monkeypatch):
         (folder / "a.txt").write_text("first")
         raise PipelineError("it cannot be drawn")
 
-    source(monkeypatch, datasets.Found("drawn", make=make))
+    source(monkeypatch, Source("drawn", make=make))
     with pytest.raises(PipelineError, match="cannot be drawn"):
         download.main("own")
     assert [path for path in paths.store().rglob("*") if path.is_file()] == []
