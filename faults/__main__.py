@@ -1,7 +1,7 @@
 """Run the campaigns, all or those named, print their counts, and fail where a case did.
 
 python -m faults                all
-python -m faults kills          one
+python -m faults damage         one
 """
 
 import sys
@@ -10,8 +10,6 @@ from importlib import import_module
 from faults.tally import show
 
 NAMES = (
-    "calls",  # the n-th open, write, fsync or rename fails
-    "kills",  # SIGKILL at seeded moments of encode, store write, download and train
     "damage",  # truncations and bit flips of shards, store files, models and downloads
     "fuzz",  # structured nonsense for parameters, tables, ids, texts and headers
     "malice",  # files made to hurt

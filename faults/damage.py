@@ -114,7 +114,7 @@ def subjects() -> list[Subject]:
 
 def _shards(name: str, rows: int) -> Subject:
     from pipeline import paths
-    from pipeline.storage import manifest, shards
+    from pipeline.storage import manifests, shards
 
     folder = paths.embeddings(name) / "vector"
     folder.mkdir(parents=True)
@@ -122,13 +122,13 @@ def _shards(name: str, rows: int) -> Subject:
     for number in range(2):
         ids = [f"{rows * number + row:032x}" for row in range(rows)]
         shards.write(folder / f"shard-{number:05d}.parquet", ids, _vectors(rows, number), made_by)
-    manifest.seal(folder.parent)
+    manifests.write_manifest(folder.parent)
 
     def read() -> Any:
         ids, vectors, embedder = shards.read_folder(folder, f"encode@{name}")
         return ids.tobytes(), vectors.tobytes(), vectors.shape, embedder
 
-    return Subject(f"{name} shards", [*folder.iterdir(), folder.parent / manifest.NAME], read)
+    return Subject(f"{name} shards", [*folder.iterdir(), folder.parent / manifests.NAME], read)
 
 
 def _vectors(rows: int, seed: int) -> Any:
@@ -142,8 +142,7 @@ def _tables() -> Subject:
 
     from pipeline import paths
     from pipeline.storage import tables
-    from pipeline.storage.files import read_json
-    from pipeline.storage.manifest import NAME, write
+    from pipeline.storage.manifests import NAME, read_json, write_manifest
 
     folder = paths.recoloured("own")
     texts = [f"a text, number {number}" for number in range(30)]
@@ -154,7 +153,7 @@ def _tables() -> Subject:
     pairs = pl.DataFrame(rows, ["pair_id", "user_id", "chosen", "rejected", "label"], orient="row")
     tables.write_table(folder / tables.ITEMS, items, tables.items_schema())
     tables.write_table(folder / tables.PAIRS, pairs, tables.pairs_schema())
-    write(folder, {"read": 30, "kept": 30, "dropped": 0}, folder / tables.PAIRS)
+    write_manifest(folder, {"read": 30, "kept": 30, "dropped": 0}, folder / tables.PAIRS)
 
     def read() -> Any:
         found = [tables.read_arrow(folder / name, "recolour@own") for name in (tables.ITEMS, tables.PAIRS)]

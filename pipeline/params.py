@@ -9,9 +9,9 @@ from typing import Annotated, Any, get_args
 from pydantic import Field, ValidationError, model_validator
 
 from pal.config import Config, FitConfig, HeadConfig, explain, preset
-from pal.errors import PalError
+from pal.errors import PalError, shorten
 from pipeline import paths, plain_yaml
-from pipeline.errors import PipelineError, shorten
+from pipeline.errors import PipelineError
 from pipeline.knobs import (
     DATASETS,
     ByModality,

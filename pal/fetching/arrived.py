@@ -1,12 +1,12 @@
 """What has come of a file so far, hashed as it comes."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from pal import calls, placing
 from pal.fetching.hashing import git_hash
 from pal.fetching.listing import File
 from pal.fetching.patience import FetchError
@@ -46,7 +46,9 @@ class Arrived:
         if self.size + len(chunk) > self.file.size:
             raise WrongBytesError(f"more bytes came than the {self.file.size:,} that are listed")
         with self._disk():
-            placing.write_all(self.out.fileno(), memoryview(chunk))
+            view = memoryview(chunk)
+            while view:
+                view = view[self.out.write(view) :]
         self._count(chunk)
 
     def restart(self) -> None:
@@ -70,7 +72,7 @@ class Arrived:
         if got != listed:
             raise WrongBytesError(f"its bytes must have the {kind} {listed} that the hub lists, got {got}")
         with self._disk():
-            placing.again(calls.sync, self.out.fileno())
+            os.fsync(self.out.fileno())
         return sha256
 
     def _look(self) -> None:

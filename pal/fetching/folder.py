@@ -1,18 +1,18 @@
 """A model's files as one folder: from the hub's own cache where that has them, else fetched; checked."""
 
 import json
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from pal import writing
 from pal.errors import PalError
 from pal.fetching import cached
 from pal.fetching.hashing import holds
 from pal.fetching.listing import COMMIT, File, Listing, check, listing
 from pal.fetching.patience import PATIENCE, FetchError, Patience, UnreachableError
 from pal.fetching.transfer import fetch
+from pal.files import copy_file, move_file, write_bytes
 
 LARGEST_SEEN = 64 * 2**20
 
@@ -58,13 +58,14 @@ def _fetch_all(
     with tqdm(total=total, desc=found.repo, unit="B", unit_scale=True, disable=not total) as bar:
         for file in missing:
             partial = place / "partial" / file.key
-            unwritten = _unwritten(f"{file.path} of {found.repo}")
             if there and holds(there / file.path, file):
-                writing.copy_file(there / file.path, partial, error=unwritten)
+                with _unwritten(f"{file.path} of {found.repo}"):
+                    copy_file(there / file.path, partial)
             elif there and (there / file.path).exists():
                 patience.say(f"{there / file.path} has not the bytes that the hub lists; fetching it anew")
             fetch(found, file, partial, patience, bar.update)  # which looks at what was copied, too
-            writing.move_file(partial, place / found.commit / file.path, error=unwritten)
+            with _unwritten(f"{file.path} of {found.repo}"):
+                move_file(partial, place / found.commit / file.path)
     with suppress(OSError):  # where another run still needs it
         (place / "partial").rmdir()
 
@@ -89,7 +90,7 @@ def _remember(found: Listing, place: Path) -> None:
     for revision in {found.revision, found.commit}:
         path = place / "seen" / f"{revision.replace('/', '--')}.json"
         with suppress(PalError):  # the next run asks again
-            writing.write_bytes(path, json.dumps(asdict(found)).encode())
+            write_bytes(path, json.dumps(asdict(found)).encode())
 
 
 def _remembered(repo: str, revision: str | None, place: Path) -> Listing | None:
@@ -106,6 +107,10 @@ def _remembered(repo: str, revision: str | None, place: Path) -> Listing | None:
     return known if good else None
 
 
-def _unwritten(what: str) -> Callable[[str], FetchError]:
-    """Makes the error of a file that cannot be written from the sentence of what writes."""
-    return lambda words: FetchError(what, words, "set PAL_STORE to a folder that can hold it")
+@contextmanager
+def _unwritten(what: str) -> Iterator[None]:
+    """Turn the error of a file that cannot be written into one of fetching."""
+    try:
+        yield
+    except PalError as error:
+        raise FetchError(what, str(error), "set PAL_STORE to a folder that can hold it") from None

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
-from pal import calls, placing, temporaries
 from pal.fetching.arrived import Arrived, WrongBytesError
 from pal.fetching.listing import File, Listing, check
 from pal.fetching.patience import MIRROR, PATIENCE, FetchError, Patience, failures, host
@@ -54,7 +53,7 @@ def fetch(
             return _persist(listing, file, arrived, patience)
         except FetchError:
             if not arrived.size:
-                temporaries.remove(path)
+                path.unlink(missing_ok=True)
             raise
 
 
@@ -149,9 +148,9 @@ def _alone(path: Path, what: str, patience: Patience) -> Iterator[IO[bytes]]:
 
 
 def _locked(path: Path, what: str, patience: Patience) -> IO[bytes]:
-    placing.make(path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        handle = placing.again(calls.open_file, path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         out = os.fdopen(handle, "r+b", buffering=0)
         try:
             fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)

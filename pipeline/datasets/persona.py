@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pal.errors import shorten
 from pipeline import paths as layout
 from pipeline.datasets import Found, Remote, persona_pairs
-from pipeline.errors import PipelineError, shorten
+from pipeline.errors import PipelineError
 from pipeline.knobs import PreparePersona
 from pipeline.params import Params
 from pipeline.storage import tables

@@ -6,6 +6,7 @@ Here people are chosen, put into groups, and called seen or unseen; `recolour` p
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pal.files import write_json
 from pipeline.datasets import Found, pickapic, pickapic_v1
 from pipeline.datasets.drawn import scenes
 from pipeline.datasets.pickapic import pairs as pickapic_pairs
@@ -13,7 +14,6 @@ from pipeline.datasets.pickapic import sources as pickapic_sources
 from pipeline.errors import PipelineError
 from pipeline.knobs import PreparePickafilter
 from pipeline.params import Params
-from pipeline.storage.files import write_json
 
 if TYPE_CHECKING:
     import numpy as np

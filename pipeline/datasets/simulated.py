@@ -7,12 +7,12 @@ minimum distance, and a user's answer is the item whose image lies nearer to tha
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pal.files import write_json
 from pipeline.datasets import Found
 from pipeline.errors import PipelineError
 from pipeline.knobs import PrepareSimulated
 from pipeline.params import Params
 from pipeline.storage import tables
-from pipeline.storage.files import write_json
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,10 +7,10 @@ rerun nothing and be seen by nobody; and it cannot see a user's folder change ou
 from dataclasses import asdict
 from typing import Any
 
+from pal.files import new_folder, write_json
 from pipeline import datasets, params
 from pipeline import paths as layout
 from pipeline.storage import hashes
-from pipeline.storage.files import new_folder, write_json
 
 
 def main() -> None:

@@ -6,9 +6,9 @@ What is pinned is the sha256 of every file; the bytes lie outside the repository
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-from pal import temporaries
 from pipeline import datasets, params, progress
 from pipeline import paths as layout
 from pipeline.errors import PipelineError
@@ -51,7 +51,9 @@ def _check_names(files: list[raw.RawFile], dataset: str) -> None:
 
 def made(make: Callable[[Path], None]) -> list[raw.RawFile]:
     """The files of a source that the program makes itself."""
-    with temporaries.scratch(layout.store()) as folder:
+    layout.store().mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=layout.store()) as name:
+        folder = Path(name)
         make(folder)
         return [raw.move_in(path, path.name) for path in sorted(folder.iterdir())]
 

@@ -9,6 +9,7 @@ what sets two responses to one post apart must not be cut.
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from pal.files import write_json
 from pipeline import paths as layout
 from pipeline.datasets import Found, Remote
 from pipeline.datasets.summarize import files as summarize_files
@@ -16,7 +17,6 @@ from pipeline.datasets.summarize import protocols as summarize_protocols
 from pipeline.errors import PipelineError
 from pipeline.params import Params
 from pipeline.storage import tables
-from pipeline.storage.files import write_json
 
 if TYPE_CHECKING:
     import polars as pl

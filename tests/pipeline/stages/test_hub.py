@@ -14,7 +14,6 @@ from types import SimpleNamespace
 import pytest
 
 from faults import hub as campaign
-from pal import calls
 from pal.fetching import Patience
 from pipeline import paths
 from pipeline.datasets import Remote
@@ -164,10 +163,10 @@ def test_a_full_disk_is_one_sentence_before_the_download_and_in_it(project, hub,
     monkeypatch.chdir(project.root)
     monkeypatch.setenv("PAL_STORE", str(project.root / "store"))
 
-    def full(handle, data):
+    def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(calls, "write", full)
+    monkeypatch.setattr(os, "fsync", full)
     with as_endpoint(hub.address):
         assert "failed: No space left on device); make room there or set PAL_STORE" in fails(heard)
 
