@@ -13,7 +13,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from faults import hub as campaign
 from pal import calls
 from pal.fetching import Patience
 from pipeline import paths
@@ -56,17 +55,6 @@ def fails(heard, *files, **how):
         fetch(heard, *files, **how)
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-def test_every_case_of_the_campaign_ends_as_promised():
-    (tally,) = campaign.run(sizes=(1_000,), kills=0, timeout=0.2)
-    assert tally.failures == []
-    assert tally.cases >= 40
-
-
-def test_a_killed_download_is_gone_on_with():
-    (_, kills) = campaign.run(sizes=(), kills=1, killed_size=100_000)
-    assert (kills.cases, kills.failures) == (1, [])
 
 
 def test_a_broken_run_resumes_in_the_next_where_it_stopped(project, hub, heard):
