@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def own(project):
-    project.set({"encoder.own": "hashed-words", "encode.device": "cpu", "encode.engine": "ray"})
+    project.set({"own.encoder": "hashed-words", "encode.device": "cpu", "encode.engine": "ray"})
     path = paths.recoloured("own") / tables.ITEMS
     tables.write_table(path, tables.text_items(["a", "b"]), tables.items_schema())
     return project

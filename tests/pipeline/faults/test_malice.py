@@ -225,8 +225,8 @@ VECTORS = [
 
 @pytest.mark.parametrize(("name", "kind", "content"), VECTORS, ids=[kind for _, kind, _ in VECTORS])
 def test_embeddings_of_ones_own(name, kind, content, refused):
-    refused.project.set({"datasets": ["own"], "source.own": "own.csv", "source.own_vectors": name})
-    refused.project.set({"prepare.own.responses": "vector", "encoder.own": "none"})
+    refused.project.set({"datasets": ["own"], "own.source": "own.csv", "own.vectors": name})
+    refused.project.set({"own.prepare.responses": "vector", "own.encoder": "none"})
     Path("own.csv").write_bytes(HEAD + b"ann,,a,b\nbob,,b,a\n")
     Path("v.ids.txt").write_text("a\nb\n")
     Path(name).write_bytes(content)
@@ -235,7 +235,7 @@ def test_embeddings_of_ones_own(name, kind, content, refused):
 
 @pytest.mark.parametrize(("name", "content"), TABLES.values(), ids=TABLES)
 def test_tables_of_ones_own(name, content, refused):
-    refused.project.set({"datasets": ["own"], "source.own": name})
+    refused.project.set({"datasets": ["own"], "own.source": name})
     Path(name).write_bytes(content())
     refused(lambda: (download.main("own"), prepare.main("own")))
 

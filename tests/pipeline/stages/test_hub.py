@@ -16,7 +16,7 @@ import pytest
 from pal import calls
 from pal.fetching import Patience
 from pipeline import paths
-from pipeline.datasets import Remote
+from pipeline.datasets.base import Remote
 from pipeline.datasets.drawn import drawings, scenes
 from pipeline.errors import PipelineError
 from pipeline.stages import hub as access
@@ -105,7 +105,10 @@ def test_waits_double_and_end_after_the_fifth_try(project, hub, heard):
 
 def test_what_cannot_heal_is_asked_for_once(project, hub, heard):
     hub.fault = first(99, status(403, X_Error_Code="GatedRepo"))
-    assert "(its owner must grant access); accept its terms there and log in, look at hub in" in fails(heard)
+    assert (
+        "(its owner must grant access); accept its terms there and log in, look at persona.hub in"
+        in fails(heard)
+    )
     assert hub.counts == {"info": 1, "file": 1}
     assert heard.waits == []
 
@@ -168,7 +171,7 @@ def test_without_a_network_a_folder_is_offered(project, heard):
             said = fails(heard)
     assert said.startswith("org/name at main could not be downloaded (")
     assert said.endswith(
-        "check the network, look at hub in params.yaml, or set source.persona to a folder of the files"
+        "check the network, look at persona.hub in params.yaml, or set persona.source to a folder of the files"
     )
 
 
@@ -193,9 +196,9 @@ def test_persona_comes_through_the_command_line(project, hub):
     project.set(
         {
             "datasets": ["persona"],
-            "source.persona": "hub",
-            "hub.persona_repo": "own/personas",
-            "prepare.persona.personas": ["knitting", "rowing"],
+            "persona.source": "hub",
+            "persona.hub.repo": "own/personas",
+            "persona.prepare.personas": ["knitting", "rowing"],
         }
     )
     hub.fault = lambda handler, asked: (
@@ -235,7 +238,7 @@ def test_pick_a_pic_comes_through_the_command_line(project, hub, tmp_path):
     hub.repo("own/pickapic").commit({**names, "README.md": b"about"})
     hub.detour = True
     project.set(
-        {"datasets": ["pickapic_v1"], "source.pickapic_v1": "hub", "hub.pickapic_v1_repo": "own/pickapic"}
+        {"datasets": ["pickapic_v1"], "pickapic_v1.source": "hub", "pickapic_v1.hub.repo": "own/pickapic"}
     )
     done = run_download(project.root, hub, "pickapic_v1")
     assert done.returncode == 0, done.stderr
