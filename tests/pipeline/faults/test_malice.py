@@ -111,7 +111,6 @@ PARAMS = {
     "a command as a tag": "datasets: !!python/object/apply:os.mkdir [ran]\n",
     "a new object as a tag": "!!python/object/new:os.mkdir [ran]\n",
     "a list that holds itself": "datasets: &a [*a]\n",
-    "deep lists": "datasets: " + "[" * 2_000 + "]" * 2_000 + "\n",
     "a NUL": "datasets: [\0]\n",
     "a date that is none": "datasets: [2000-99-99]\n",
 }
