@@ -102,11 +102,13 @@ def table(name: str, content: bytes) -> None:
 
 def command(name: str, content: bytes) -> None:
     """A table that is given to the command `pal`."""
-    from pal.cli.tables import Table
+    from pal.table_files import TableReader
 
     name = name.replace("own", "t")
     Path(name).write_bytes(content)
-    with Table(name, None, ("user_id", "prompt", "chosen")) as table:
-        for number, _ in enumerate(table.batches(10)):
-            if number > 2:
+    with Path(name).open("rb") as file:
+        table = TableReader(file, name, Path(name).suffix[1:])
+        table.require(["user_id", "prompt", "chosen"])
+        for row in table:
+            if row.number > 30:
                 raise PalError("as many rows as there are, some at a time")
