@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from pal.errors import PalError, shorten
-from pal.writing import new_file
+from pal.files import new_file
 
 FORMATS = ("jsonl", "csv", "parquet")
 MAX_BYTES = 1 << 26  # of a line or a cell: anything longer is not a table of texts

@@ -3,10 +3,8 @@
 pal rank data/models/own/model answers.csv --user ann
 """
 
-import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import wraps
@@ -32,27 +30,20 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            _discard_output()
+            from pal.files import forget_output
+
+            forget_output()
             raise typer.Exit(BROKEN_PIPE) from None
-        except OSError as error:
-            from pal.writing import sentence
-
-            typer.echo(f"error: {sentence(error)}", err=True)
-            _discard_output()
-            raise typer.Exit(1) from None
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             from pal.errors import PalError
+            from pal.files import forget_output, sentence
 
-            if not isinstance(error, PalError):
+            if isinstance(error, ValueError) and not isinstance(error, PalError):
                 raise
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {sentence(error) if isinstance(error, OSError) else error}", err=True)
+            if isinstance(error, OSError):
+                forget_output()
             raise typer.Exit(1) from None
-
-
-def _discard_output() -> None:
-    """Point standard output at nothing, since flushing its buffer would raise again when Python ends."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(
