@@ -1,6 +1,6 @@
 """Pictures: shrunk beside open_clip's own transform, and made vectors beside the bare encoder.
 
-First, on one core, 55 JPEGs of 512 x 512 pixels become 224 x 224: by `pictures.read` and CLIP's `shrink`, as
+First, on one core, 55 JPEGs of 512 x 512 pixels become 224 x 224: by `images.read` and CLIP's `shrink`, as
 uint8, and by the transform that open_clip hands out, as float32. Then, on two cores, JPEGs become vectors of
 an untrained ViT-B-32, decoded ahead of the encoder as the encode stage does it, beside the same encoder given
 the shrunk pictures. Variants run in turns, and the fastest of at least four rounds that were not disturbed
@@ -20,8 +20,8 @@ from benchmarks.rounds import in_turns, peak
 from benchmarks.studies import ROOT
 from benchmarks.table import Row, Section, show
 from pal import encoders
-from pal.encoders import ImageEncoder, pictures
-from pal.encoders.ahead import ahead
+from pal.encoders import ImageEncoder, images
+from pal.encoders.images import prefetch
 
 NAME = "untrained-vit-b-32"
 PHOTOS = ROOT.parent / "shared/data/dog_morphs/images.parquet"
@@ -57,7 +57,7 @@ def _shrinking(jpegs: list[bytes], encoder: ImageEncoder) -> list[Row]:
     plain = image_transform(224, is_train=False, mean=(0, 0, 0), std=(1, 1, 1))
 
     def ours() -> list[torch.Tensor]:
-        return [encoder.shrink(pictures.read(jpeg)) for jpeg in jpegs]
+        return [encoder.shrink(images.read(jpeg)) for jpeg in jpegs]
 
     def theirs() -> list[torch.Tensor]:
         return [transform(Image.open(io.BytesIO(jpeg))) for jpeg in jpegs]
@@ -87,13 +87,13 @@ def _pipeline(jpegs: list[bytes], encoder: ImageEncoder) -> list[Row]:
     peak.best = 0.0
     peak()
     data = [jpegs[at % len(jpegs)] for at in range(N_PICTURES)]
-    shrunk = [encoder.shrink(pictures.read(jpeg)) for jpeg in data]
+    shrunk = [encoder.shrink(images.read(jpeg)) for jpeg in data]
 
     def bare() -> np.ndarray:
         return _vectors(iter(shrunk), encoder)
 
     def path() -> np.ndarray:
-        found = ahead(data, lambda jpeg: encoder.shrink(pictures.read(jpeg)), WORKERS, 2 * BATCH)
+        found = prefetch(data, lambda jpeg: encoder.shrink(images.read(jpeg)), WORKERS, 2 * BATCH)
         return _vectors((done.result for done in found), encoder)
 
     assert np.array_equal(bare(), path()), "the path must not change the vectors"

@@ -189,7 +189,7 @@ class SentenceEncoder:
             raise PalError(f"{described.name} is no sentence-transformers model: it has no files")
         check_engine(described.precision, described.engine, device)
         modules_of(described.folder)
-        model = load_library_model(described, device)
+        model = _library_model(described, device)
         self._prompt = _prompt_of(described, model)
         transformer, *self._pooling = model
         self._tokenizer, self._limit = model.tokenizer, model.max_seq_length
@@ -266,7 +266,7 @@ class SentenceEncoder:
         return on_device, torch.from_numpy(own.astype(np.int64)).to(self._device)
 
 
-def load_library_model(described: Described, device: str) -> Any:
+def _library_model(described: Described, device: str) -> Any:
     """The library's own model, from local safetensors, without code of the model's folder.
 
     Raises:

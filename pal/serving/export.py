@@ -134,7 +134,7 @@ def _made(model: RewardModel, user: User | Aggregate, prompt: str | None) -> tup
 
 def _encoder(model: RewardModel) -> tuple[dict[str, Any], encoders.Described, list[str], bool]:
     """What the model's config says of it, its files, its poolings, and whether vectors have unit length."""
-    from pal.encoders.sentence_files import _pooling, checked_modules
+    from pal.encoders.sentence_transformers import modules_of, pooling_of
     from pal.serving.scalar import POOLINGS
 
     about = model.reader.about("responses")
@@ -146,14 +146,14 @@ def _encoder(model: RewardModel) -> tuple[dict[str, Any], encoders.Described, li
     model.reader.read("a", "responses", model.response_dim)  # which holds its weights to the model's hash
     source = str(model.reader.weights.get(name, "package" if name in IN_PACKAGES else "hub"))
     described = encoders.describe(name, source)
-    if described.module != "sentence" or described.folder is None:
+    if described.family != "sentence-transformers" or described.folder is None:
         raise PalError(f"the encoder must be of sentence-transformers to be exported, got {name}")
-    modules = checked_modules(described.folder)
+    modules = modules_of(described.folder)
     others = sorted({kind for kind, _ in modules} - {"Transformer", "Pooling", "Normalize"})
     if others or [kind for kind, _ in modules][1:2] != ["Pooling"] or len(modules) > 3:
         got = ", ".join(kind for kind, _ in modules)
         raise PalError(f"the encoder must be Transformer, Pooling and Normalize to be exported, got {got}")
-    pooling = _pooling(modules[1][1])[1]
+    pooling = pooling_of(modules[1][1])[1]
     if not set(pooling) <= set(POOLINGS):
         raise PalError(
             f"the encoder must pool by {', '.join(POOLINGS)} to be exported, got {', '.join(pooling)}"

@@ -166,7 +166,7 @@ def _key(item: Any) -> Any:
 
 def _encode_texts(encoder: Any, texts: list[str], where: Where) -> Iterator[tuple[Sequence[int], np.ndarray]]:
     """Batches of like length under a token budget, as rows and vectors."""
-    from pal.encoders.texts import complaint
+    from pal.encoders.registry import complaint
 
     for row, text in enumerate(texts):
         if fault := complaint(text):
@@ -185,10 +185,10 @@ def _encode_pictures(
     encoder: Any, pictures: list[Any], where: Where
 ) -> Iterator[tuple[Sequence[int], np.ndarray]]:
     """Batches in the order given, decoded on threads ahead of the encoder, as rows and vectors."""
-    from pal.encoders.ahead import ahead
+    from pal.encoders.images import prefetch
 
     workers = max(1, (os.cpu_count() or 1) - 1)
-    done = ahead(pictures, lambda one: encoder.shrink(_pixels(one)), workers, 2 * IMAGES_PER_BATCH)
+    done = prefetch(pictures, lambda one: encoder.shrink(_pixels(one)), workers, 2 * IMAGES_PER_BATCH)
     for start in range(0, len(pictures), IMAGES_PER_BATCH):
         rows = range(start, min(start + IMAGES_PER_BATCH, len(pictures)))
         batch = []
@@ -203,15 +203,15 @@ def _encode_pictures(
 
 
 def _pixels(picture: Any) -> Tensor:
-    """Pixels of a picture, by way of `pal.encoders.pictures`, which limits sizes, wherever it comes from."""
-    from pal.encoders import pictures
+    """Pixels of a picture, by way of `pal.encoders.images`, which limits sizes, wherever it comes from."""
+    from pal.encoders import images
 
     if isinstance(picture, Path):
         try:
             picture = picture.read_bytes()
         except OSError as error:
             raise PalError(f"{picture} ({error.strerror})") from None
-    return pictures.read(picture if isinstance(picture, bytes) else _png(picture))
+    return images.read(picture if isinstance(picture, bytes) else _png(picture))
 
 
 def _png(image: Any) -> bytes:

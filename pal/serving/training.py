@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pal.encoders.texts import complaint
+from pal.encoders.registry import complaint
 from pal.errors import PalError
 from pal.serving.aggregates import Aggregate, rewards_at, weights_of
 from pal.serving.completions import completion_text, prompt_text

@@ -93,13 +93,13 @@ def _lengths(encoder: "TextEncoder", texts: "Texts") -> tuple["np.ndarray", dict
     """Tokens of every text, -1 where it cannot be encoded; and why not, by row."""
     import numpy as np
 
-    from pal.encoders import texts as rules
+    from pal.encoders.registry import complaint
 
     lengths = np.full(len(texts), -1, dtype=np.int64)
     faults = {}
     for start in range(0, len(texts), AT_ONCE):
         some = texts.of(slice(start, start + AT_ONCE))
-        told = [rules.complaint(text) for text in some]
+        told = [complaint(text) for text in some]
         faults.update({start + row: fault for row, fault in enumerate(told) if fault})
         good = [row for row, fault in enumerate(told) if not fault]
         lengths[start + np.array(good, dtype=np.int64)] = encoder.lengths([some[row] for row in good])

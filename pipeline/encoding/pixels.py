@@ -68,12 +68,12 @@ def pixels(picture: Picture) -> "Tensor":
     Raises:
         PalError: With the reason, if it is no picture.
     """
-    from pal.encoders import pictures
+    from pal.encoders import images
     from pipeline.encoding import colour
 
     if picture.data is None:
         raise PalError(picture.fault)
-    found = pictures.read(picture.data)
+    found = images.read(picture.data)
     return colour.apply(found, picture.filter) if picture.filter else found
 
 

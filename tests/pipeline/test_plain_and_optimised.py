@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pal.comparisons import Comparisons, Embeddings
-from pal.encoders.hashed import HashedWords
+from pal.encoders.model_free import HashedWords
 from pal.fitting import fit, objectives
 from pal.models import heads
 from pipeline import paths, study

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pal.encoders import pictures
+from pal.encoders import images
 from pal.errors import PalError
 from pipeline import paths
 from pipeline.encoding import colour, pixels
@@ -83,7 +83,7 @@ def test_the_same_picture_with_and_without_filters_is_three_items(album, drawn):
     ids = [album.item(file, row_group=0, row=0, column="jpg_0", filter=one) for one in filters]
     album.write()
     found = {item: pixels.pixels(one) for item, one in read()}
-    plain = pictures.read(data)
+    plain = images.read(data)
     assert len(found) == 3
     assert found[ids[0]].equal(plain)
     for item, one in zip(ids[1:], filters[1:], strict=True):
