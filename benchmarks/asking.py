@@ -60,7 +60,7 @@ def run(seed: int) -> dict[str, tuple[float, float, float]]:
     every = iter(margins_by(model, [w for draws in tables.values() for w in draws], data, test))
     found = {}
     for name, draws in tables.items():
-        each = [Judged.of(next(every), test.user, n_users=data.n_users("unseen")) for _ in draws]
+        each = [Judged.from_margins(next(every), test.user, n_users=data.n_users("unseen")) for _ in draws]
         judged = Judged(sum(j.right for j in each) / len(each), each[0].total)
         found[name] = (100 * judged.micro, *(100 * end for end in bootstrap_interval(judged)))
     return found

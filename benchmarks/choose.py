@@ -21,8 +21,8 @@ from benchmarks.studies import draw, in_parallel, real_persona, values
 from benchmarks.table import Row, Section, show
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset
-from pal.evaluation.choose import choose_k, one_prototype_per_user
-from pal.evaluation.plurality import plurality_test
+from pal.evaluation.choose_k import choose_k, one_prototype_per_user
+from pal.evaluation.prototypes import plurality_test
 from pal.fitting.fit import fit
 from pipeline.datasets import simulated
 from pipeline.knobs import PrepareSimulated

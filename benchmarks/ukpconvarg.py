@@ -139,7 +139,7 @@ def longer_wins(data: "Study", users: str, items: str) -> float:
     texts = study.texts("own")
     length = torch.tensor([float(len(texts[id_])) for id_ in data.response_ids])
     first, second = length[q.first[pairs.question]], length[q.second[pairs.question]]
-    judged = Judged.of((first - second) * pairs.sign, pairs.user, n_users=data.n_users(users))
+    judged = Judged.from_margins((first - second) * pairs.sign, pairs.user, n_users=data.n_users(users))
     return 100 * judged.micro
 
 

@@ -40,7 +40,7 @@ def chosen(dataset: str, values: Params) -> int:
 
 
 def _choose(dataset: str, values: Params) -> dict[str, Any]:
-    from pal.evaluation.choose import USER_FOLDS, choose_k, one_prototype_per_user
+    from pal.evaluation.choose_k import USER_FOLDS, choose_k, one_prototype_per_user
     from pipeline import study
     from pipeline.devices import pick
 

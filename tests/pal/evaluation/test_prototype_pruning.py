@@ -5,8 +5,8 @@ import torch
 
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
-from pal.evaluation.choose import one_prototype_per_user
-from pal.evaluation.pruning import _least_missed, pruned, with_prototypes
+from pal.evaluation.choose_k import one_prototype_per_user
+from pal.evaluation.prototype_pruning import least_missed, prune_prototypes, with_prototypes
 from pal.models.heads import make_head
 
 CONFIG = one_prototype_per_user(FitConfig(batch_size=0))
@@ -35,16 +35,18 @@ def test_what_is_kept_of_a_head_rewards_as_it_did(config):
     assert small.config.K == 3
 
 
-def test_the_prototype_without_which_answers_stay_likeliest_is_the_least_missed():
+def test_the_prototype_without_which_answers_stay_likeliest_is_theleast_missed():
     """Without the first, user 2 falls from -1 to -9; without the second, user 1 from -1 to -2 at the third."""
     joint = torch.tensor([[-50.0, -1.0, -2.0], [-1.0, -9.0, -50.0]])
-    assert _least_missed(joint) == 2  # nobody is likeliest there
-    assert _least_missed(torch.tensor([[-50.0, -1.0, -2.0], [-1.0, -9.0, -50.0], [-50.0, -60.0, -1.0]])) == 1
+    assert least_missed(joint) == 2  # nobody is likeliest there
+    assert least_missed(torch.tensor([[-50.0, -1.0, -2.0], [-1.0, -9.0, -50.0], [-50.0, -60.0, -1.0]])) == 1
 
 
 def test_every_number_down_to_one_comes_once_and_two_groups_keep_their_prototypes(toy):
     head = HeadConfig(model="B", latent=4, hidden_layers=0, bias=False, similarity="inner", dropout=0.2)
-    fits = list(pruned(toy.embeddings, toy.train, n_users=20, head=head, config=CONFIG, most=3, seed=1))
+    fits = list(
+        prune_prototypes(toy.embeddings, toy.train, n_users=20, head=head, config=CONFIG, most=3, seed=1)
+    )
     assert [fitted.head.config.K for fitted in fits] == [3, 2, 1]
     assert [tuple(fitted.weights.shape) for fitted in fits] == [(20, 3), (20, 2), (20, 1)]
     three, two, one = (fitted.train_loss for fitted in fits)
@@ -57,8 +59,8 @@ def test_every_number_down_to_one_comes_once_and_two_groups_keep_their_prototype
 
 def test_users_may_be_as_few_as_the_prototypes_asked_for_but_no_fewer(toy):
     head = HeadConfig(model="B", latent=4, hidden_layers=0)
-    fits = pruned(toy.embeddings, toy.train, n_users=20, head=head, config=CONFIG, most=20, seed=1)
+    fits = prune_prototypes(toy.embeddings, toy.train, n_users=20, head=head, config=CONFIG, most=20, seed=1)
     assert next(fits).head.config.K == 20
     empty = toy.train[torch.zeros(0, dtype=torch.long)]
     with pytest.raises(PalError, match="train must hold at least one comparison"):
-        next(pruned(toy.embeddings, empty, n_users=20, head=head, config=CONFIG, most=2))
+        next(prune_prototypes(toy.embeddings, empty, n_users=20, head=head, config=CONFIG, most=2))

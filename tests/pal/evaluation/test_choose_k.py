@@ -1,11 +1,13 @@
+"""Cross-validation of the number of prototypes."""
+
 import numpy as np
 import pytest
 import torch
 
-from pal.comparisons import Comparisons
+from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig, preset
 from pal.errors import PalError
-from pal.evaluation.choose import choose_k, decide, one_prototype_per_user
+from pal.evaluation.choose_k import choose_k, decide, leading_directions, one_prototype_per_user
 
 HEAD = HeadConfig(model="B", latent=4, hidden_layers=0, bias=False, similarity="inner")
 ONE = FitConfig(objective="mixture", grid_points=0, epochs=80, learning_rate=0.1, batch_size=0, restarts=2)
@@ -53,13 +55,21 @@ def test_two_groups_ask_for_two_prototypes(toy):
     assert accuracy[2] > 0.9
 
 
-def test_the_same_seed_chooses_alike(toy):
-    config = ONE.model_copy(update={"epochs": 2, "restarts": 1})
+def test_without_one_prototype_per_user_candidates_end_two_beyond_the_best_and_repeat_under_a_seed(toy):
+    """Grid points between the prototypes: every K is fitted from a new start. K = 5 is never tried."""
+    config = FitConfig(epochs=3, learning_rate=0.1, batch_size=200)
+    fits = []
     once, again = (
-        choose_k(toy.embeddings, toy.train, n_users=20, head=HEAD, config=config, candidates=[1, 2])
+        choose_k(
+            toy.embeddings, toy.train, n_users=20, head=HEAD, config=config, candidates=range(1, 6),
+            progress=lambda done, most: fits.append((done, most)),
+        )
         for _ in range(2)
-    )
+    )  # fmt: skip
     assert once == again
+    best = max(range(len(once.candidates)), key=lambda i: once.candidates[i].accuracy)
+    assert len(once.candidates) == min(5, best + 3)
+    assert fits[-1] == (3 * len(once.candidates), 15)
 
 
 def test_one_prototype_per_user_has_a_way_of_its_own_and_keeps_how_users_count():
@@ -94,3 +104,27 @@ def test_users_with_one_comparison_cannot_be_judged(toy):
     )  # fmt: skip
     with pytest.raises(PalError, match="comparisons must hold a user with at least two"):
         choose_k(toy.embeddings, single, n_users=6, head=HEAD, config=ONE, candidates=[1])
+
+
+def asked(first, second):
+    return Comparisons.of(
+        user=torch.zeros(len(first), dtype=torch.long), prompt=None, chosen=torch.tensor(first),
+        rejected=torch.tensor(second),
+    )  # fmt: skip
+
+
+def test_what_lies_in_few_directions_keeps_its_inner_products():
+    torch.manual_seed(0)
+    table = torch.randn(8, 2) @ torch.randn(2, 5)
+    narrow = torch.eye(2)
+    leading = leading_directions(Embeddings(narrow, table), asked([0, 2, 4], [1, 3, 5]), 2)
+    assert leading.prompts is narrow
+    assert leading.responses.shape == (8, 2)
+    torch.testing.assert_close(leading.responses @ leading.responses.T, table @ table.T)
+
+
+def test_only_rows_that_are_asked_about_choose_the_directions():
+    """Row 2 is long, but nobody is asked about it: the second axis is lost."""
+    table = torch.tensor([[1.0, 0.0], [-2.0, 0.0], [0.0, 9.0]])
+    leading = leading_directions(Embeddings(torch.zeros(0, 0), table), asked([0], [1]), 1)
+    torch.testing.assert_close(leading.responses.abs(), torch.tensor([[1.0], [2.0], [0.0]]))
