@@ -23,9 +23,7 @@ from pal.fitting.fit import fit
 from pal.serving.saved import SavedModel
 from pal.users.ask import chances
 from pal.users.interviews import interview
-from pipeline.evaluation import asking
-from pipeline.evaluation.answers import margins_by
-from pipeline.evaluation.locating import locate
+from pipeline.evaluation.predictions import locate, locate_by_questions, margins_by
 from pipeline.params import Params
 from pipeline.storage.tables import text_id
 from pipeline.study import Study
@@ -53,7 +51,7 @@ def run(seed: int) -> dict[str, tuple[float, float, float]]:
     data = draw("persona", given)
     model = _fitted(data, given)
     tables = {f"drawn {n}": weights for n, weights in locate(data, model, given.evaluate).items()}
-    tables |= {f"own {n}": [weights] for n, weights in asking.located(data, model, MOST).items()}
+    tables |= {f"own {n}": [weights] for n, weights in locate_by_questions(data, model, MOST).items()}
     any_known = from_any(data, model, known_answers(data, given))
     tables |= {f"any {n}": [weights] for n, weights in enumerate(any_known, 1)}
     test = data.select("unseen", "test", "known")

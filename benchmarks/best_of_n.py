@@ -29,7 +29,7 @@ from pal.comparisons import Questions
 from pal.evaluation.accuracy import Judged, bootstrap_interval
 from pal.fitting.fit import fit
 from pal.serving.model import RewardModel
-from pipeline.evaluation.locating import places_in_user
+from pipeline.evaluation.predictions import places_in_user
 from pipeline.params import Params
 from pipeline.storage.tables import text_id
 from pipeline.study import Study
@@ -84,7 +84,7 @@ def run(groups: int, seed: int, users: int) -> dict[str, Picked]:
     model = _fitted(data, given, groups)
     pool = data.select("seen", "test", "new").questions.prompt.unique()
     yes = known_answers(data, given)[:, pool]
-    personas = given.prepare.persona.personas
+    personas = given.persona.prepare.personas
     generator = torch.Generator().manual_seed(seed)
     found = {}
     for half, weights in (("seen", model.weights), ("unseen", _located(data, model, generator))):

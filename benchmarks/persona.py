@@ -24,9 +24,8 @@ from pipeline import paths
 from pipeline.datasets import persona
 from pipeline.evaluation import bounds
 from pipeline.evaluation.bounds import accuracy_bound, is_yes
-from pipeline.evaluation.headline import find
-from pipeline.evaluation.judging import judge
-from pipeline.evaluation.locating import places_in_user
+from pipeline.evaluation.predictions import places_in_user, predict
+from pipeline.evaluation.slices import find, score_slices
 from pipeline.params import Params
 from pipeline.study import Study
 
@@ -138,22 +137,24 @@ def _fitted(data: Study, given: Params, K: int, unseen: bool) -> Figures:  # noq
     )
     ids = data.user_ids["seen"]
     model = RewardModel.of(fitted, data.embeddings, user_ids=ids, fit_config=config, encoder={})
-    tests = judge(data, {"model": model}, {}, given.evaluate, ("seen",)).main
+    predictions = predict(data, {"model": model}, {}, given.evaluate, ("seen",))
+    tests = score_slices(predictions, data, given.evaluate).main
     figures = {
         f"K={K}": find(tests, "seen", "model").judged.micro,
         f"K={K} new": find(tests, "seen", "model", new=True).judged.micro,
     }
     if unseen:
-        tests = judge(data, {"model": model}, {}, given.evaluate, ("unseen",)).main
+        predictions = predict(data, {"model": model}, {}, given.evaluate, ("unseen",))
+        tests = score_slices(predictions, data, given.evaluate).main
         figures |= {f"{n} shots": find(tests, "unseen", "model", shots=n).judged.micro for n in SHOTS}
     return figures
 
 
 def known_answers(data: Study, given: Params) -> Bool[Tensor, "groups items"]:
     """Whether a user of each persona says yes to each item."""
-    knobs = given.prepare.persona
+    knobs = given.persona.prepare
     files = [f"interest-in-{name}.jsonl" for name in knobs.personas]
-    folder = paths.Path(given.source.persona)
+    folder = paths.Path(given.persona.source)
     statements = [s for file in files for s in persona.read(file, folder / file)]
     return bounds.known_answers(data, statements, knobs.personas, knobs.prompt)
 

@@ -11,8 +11,8 @@ from benchmarks.studies import SEEDS, draw, in_parallel, values
 from benchmarks.table import Row, Section, show
 from pal.fitting.fit import fit
 from pal.serving.model import RewardModel
-from pipeline.evaluation.headline import find
-from pipeline.evaluation.judging import judge
+from pipeline.evaluation.predictions import predict
+from pipeline.evaluation.slices import find, score_slices
 
 SETTINGS = ("mixture", "partition")
 # Width of the items, preset, options of the head, and what to reach (None: for comparison).
@@ -50,12 +50,11 @@ def accuracy(case: int, setting: str, seed: int) -> float:
     dim, preset, options, _ = CASES[case]
     counts = {"seen_users": 100, "unseen_users": 1, "train_pairs": 100, "val_pairs": 10, "test_pairs": 100}
     given = values("simulated", seed, setting=setting, dim=dim, groups=3, **counts)
-    chosen = {"simulated": {**given.head.simulated, **options}}
+    section = {"preset": preset, "head": {**given.simulated.head, **options}}
     given = given.model_copy(
         update={
             "model": given.model.model_copy(update={"K": 3}),
-            "preset": given.preset.model_copy(update={"simulated": preset}),
-            "head": given.head.model_copy(update=chosen),
+            "simulated": given.simulated.model_copy(update=section),
         }
     )
     data = draw("simulated", given)
@@ -72,7 +71,8 @@ def accuracy(case: int, setting: str, seed: int) -> float:
     )
     ids = data.user_ids["seen"]
     model = RewardModel.of(fitted, data.embeddings, user_ids=ids, fit_config=config, encoder={})
-    tests = judge(data, {"model": model}, {}, given.evaluate, ("seen",)).main
+    predictions = predict(data, {"model": model}, {}, given.evaluate, ("seen",))
+    tests = score_slices(predictions, data, given.evaluate).main
     return 100 * find(tests, "seen", "model").judged.micro
 
 

@@ -25,15 +25,6 @@ EXEMPT = {
     Path("pal/placing.py"),
     Path("pal/temporaries.py"),
     Path("pal/calls.py"),
-    # What they fetch is held to the hash that the hub lists, however they come by it.
-    Path("pal/fetching/__init__.py"),
-    Path("pal/fetching/arrived.py"),
-    Path("pal/fetching/cached.py"),
-    Path("pal/fetching/folder.py"),
-    Path("pal/fetching/hashing.py"),
-    Path("pal/fetching/listing.py"),
-    Path("pal/fetching/patience.py"),
-    Path("pal/fetching/transfer.py"),
 }
 
 

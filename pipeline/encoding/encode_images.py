@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
     from pal.encoders import ImageEncoder
     from pipeline.encoding.listed import Items
-    from pipeline.knobs import Encode
+    from pipeline.params import Encode
 
 GROUP_ROWS = 512  # at least
-SHAPES_VECTORS = ["pal/encoders/pictures.py", "pipeline/encoding/colour.py"]
 
 
 def fill(job: Job, encoder: "ImageEncoder", items: "Items", knobs: "Encode") -> list[BadItem]:

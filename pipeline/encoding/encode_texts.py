@@ -12,10 +12,9 @@ if TYPE_CHECKING:
 
     from pal.encoders import TextEncoder
     from pipeline.encoding.listed import Items, Texts
-    from pipeline.knobs import Encode
+    from pipeline.params import Encode
 
 GROUP_ROWS = 512  # at least
-SHAPES_VECTORS: list[str] = []  # what is done here changes no vector beyond rounding
 AT_ONCE = 100_000  # texts as Python objects
 SHOWN = 200  # characters of a bad text that are kept to be told
 

@@ -8,7 +8,7 @@ import numpy as np
 from pal.evaluation.accuracy import paired_test
 from pipeline.evaluation.predictions import rounded
 from pipeline.evaluation.slices import METRICS, Score, Scores, find
-from pipeline.knobs import Evaluate
+from pipeline.params import Evaluate
 from pipeline.study import Study
 
 MAX_NUMBERS = 15

@@ -35,7 +35,7 @@ from pal.users.ask import chances
 from pal.users.interviews import interview
 from pipeline.evaluation.baselines import Margins
 from pipeline.groups import group_weights
-from pipeline.knobs import Evaluate
+from pipeline.params import Evaluate
 from pipeline.study import Study
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from pal.fitting.fit import read_blocks
 from pal.serving.saved import SavedModel
 from pipeline import paths
 from pipeline.evaluation.predictions import locate, margins_by, rounded, without_ties
-from pipeline.knobs import Evaluate
+from pipeline.params import Evaluate
 from pipeline.study import Study
 
 MAX_QUESTIONS = 20_000

@@ -18,13 +18,12 @@ from jaxtyping import Int
 
 from pal.comparisons import Comparisons
 from pal.evaluation.accuracy import Judged, bootstrap_interval, worst_decile
+from pipeline.datasets import DATASETS
 from pipeline.evaluation.baselines import FEW_ANSWERS
 from pipeline.evaluation.predictions import USERS, rounded
-from pipeline.knobs import Evaluate
+from pipeline.params import Evaluate
 from pipeline.study import Study
 
-# Splits that keep items out of training on purpose: known and new ones are reported apart, never pooled.
-ITEMS_APART = ("simulated", "persona", "own")
 # The test set that headlines are about, the first of these that occurs (D32).
 HEADLINE_TESTS = ("no_leakage", "test")
 # Version 2's test set comes in two parts; together they are what is published as its test set.
@@ -224,7 +223,7 @@ def kinds_of_items(pairs: pl.DataFrame, dataset: str) -> list[str]:
     kinds = sorted(pairs["items"].unique().to_list())
     if len(kinds) < 2:
         return ["all"]
-    return kinds if dataset in ITEMS_APART else ["all", *kinds]
+    return kinds if DATASETS[dataset].ITEMS_APART else ["all", *kinds]
 
 
 def named_sets(pairs: pl.DataFrame) -> dict[str, list[str]]:

@@ -22,7 +22,7 @@ from pipeline.evaluation.headline import against_one_reward, compare, headline, 
 from pipeline.evaluation.portrait import gallery, portrait
 from pipeline.evaluation.predictions import predict, rounded, without_ties
 from pipeline.evaluation.slices import Scores, find, score_slices
-from pipeline.knobs import Evaluate
+from pipeline.params import Evaluate
 from pipeline.storage import manifest
 from pipeline.storage.files import new_folder, read_json, write_csv, write_json
 from pipeline.study import Study

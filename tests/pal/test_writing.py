@@ -184,27 +184,6 @@ def test_a_folder_that_another_made_first_may_stay(tmp_path):
     assert names(tmp_path) == ["out"]
 
 
-def test_whatever_call_fails_the_old_folder_stays_and_the_next_start_finds_it(tmp_path, way, monkeypatch):
-    """For good from the n-th on: at worst the old one waits beside its place until the next sweep."""
-    from faults.shim import Shim, installed
-
-    fill(tmp_path / "base" / "out", "old")
-    with installed(Shim()) as shim:
-        fill(tmp_path / "base" / "out", "old")
-    for nth in range(1, len(shim.seen) + 1):
-        for sticky in (False, True):
-            with installed(Shim(nth, "EIO", sticky)):
-                try:
-                    fill(tmp_path / "base" / "out", "new")
-                    ended = {"new"}
-                except PalError:
-                    ended = {"old", "new"} if sticky else {"old"}
-            temporaries.sweep(tmp_path / "base", again=True)
-            assert (tmp_path / "base" / "out" / "inner" / "a.txt").read_text() in ended, (nth, sticky)
-            assert names(tmp_path / "base") == ["out"]
-            fill(tmp_path / "base" / "out", "old")
-
-
 def test_temporaries_of_the_dead_are_swept_and_those_of_the_living_are_not(tmp_path):
     gone, other, strange = dead(tmp_path, "a"), dead(tmp_path, "b", world="00000000"), tmp_path / ".a.new"
     living = Path(str(gone).replace(str(DEAD), str(os.getppid())))
