@@ -5,7 +5,7 @@ from typing import get_args
 
 from experiments import sources
 from experiments.entries import Needs
-from pipeline.storage.files import new_folder, write_json
+from pal.files import new_folder, write_json
 
 PRINTS = Path("data/paper/prints")
 

@@ -92,7 +92,7 @@ for _stage, _help in paths.STAGES.items():
 def results() -> None:
     """Print the accuracies as a table, and the report's path."""
     from pipeline import params
-    from pipeline.storage.files import read_json
+    from pipeline.storage.manifests import read_json
 
     for dataset in params.load().datasets:
         metrics = read_json(paths.metrics(dataset), f"evaluate@{dataset}")
@@ -158,7 +158,7 @@ def _known(dataset: str) -> str:
 def main() -> None:
     """Run a command; what a user can mend is one sentence and exit code 1."""
     from pal.errors import PalError
-    from pal.writing import sentence
+    from pal.files import sentence
 
     if not sys.stderr.isatty():  # in a log a progress bar is a line now and then
         os.environ.setdefault("TQDM_MININTERVAL", "10")
@@ -168,7 +168,7 @@ def main() -> None:
             app()
         finally:
             _flush()
-    except (PipelineError, PalError) as error:
+    except PalError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
@@ -182,7 +182,7 @@ def _flush() -> None:
     Raises:
         PipelineError: If it cannot be printed.
     """
-    from pal.writing import forget_output, sentence
+    from pal.files import forget_output, sentence
 
     try:
         sys.stdout.flush()
@@ -195,10 +195,10 @@ def _put_back() -> None:
     """See to what a killed run left: where it had moved an old output away, that takes its place again."""
     from pathlib import Path
 
-    from pal.temporaries import sweep
+    from pal.files import sweep
 
     for place in Path("data").glob("*"):
-        sweep(place, again=True)
+        sweep(place)
 
 
 if __name__ == "__main__":

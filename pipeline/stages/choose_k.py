@@ -10,10 +10,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pal.files import write_json
 from pipeline import params, paths
 from pipeline.errors import PipelineError
 from pipeline.params import Params
-from pipeline.storage.files import write_json
 
 
 def main(dataset: str, *, always: bool = False) -> None:

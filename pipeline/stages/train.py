@@ -13,12 +13,12 @@ import torch
 from tqdm import tqdm
 
 from pal.config import FitConfig, HeadConfig
+from pal.files import new_folder, write_csv
 from pal.fitting.fit import Fitted, fit
 from pal.serving.saved import SavedModel
 from pipeline import params, paths, study
 from pipeline.errors import PipelineError
-from pipeline.storage import manifest
-from pipeline.storage.files import new_folder, write_csv
+from pipeline.storage.manifests import write_manifest
 from pipeline.study import Study
 
 
@@ -48,7 +48,7 @@ def main(dataset: str) -> None:
             _save(data, fitted, config, folder / name)
             if name == "model":
                 history = _history(fitted)
-        manifest.seal(folder)
+        write_manifest(folder)
     write_csv(paths.plot("training", dataset), history)
 
 

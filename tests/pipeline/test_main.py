@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from pal.files import write_json
 from pipeline import __main__ as cli
 from pipeline import paths
-from pipeline.storage.files import write_json
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [*paths.STAGES, "results", "verify", "store"]
@@ -144,3 +144,10 @@ def test_a_full_disk_behind_standard_output_is_one_sentence():
         done = run("--help", capture_output=False, stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 1
     assert re.fullmatch(r"error: [^\n]*\(No space left on device\); free space[^\n]*\n", done.stderr)
+
+
+def test_an_output_that_a_killed_run_had_moved_away_is_put_back_at_the_next_start(main, small):
+    """A folder is replaced by two renames, and a kill may come between them."""
+    Path("data/splits/own").rename("data/splits/.own.0123456789abcdef.old")
+    main("check")
+    assert [path.name for path in Path("data/splits").iterdir() if path.name != "simulated"] == ["own"]

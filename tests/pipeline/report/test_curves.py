@@ -2,11 +2,11 @@
 
 import pytest
 
+from pal.files import write_json
 from pipeline import paths
 from pipeline.errors import PipelineError
 from pipeline.paths import AS_FITTED, ONE_PER_USER
 from pipeline.report import curves
-from pipeline.storage.files import write_json
 
 EVALUATED = {"head": {"K": 2}}
 
