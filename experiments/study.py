@@ -22,7 +22,7 @@ from pipeline.errors import PipelineError
 from pipeline.evaluation import bounds
 from pipeline.evaluation.bounds import Bound
 from pipeline.stages.evaluate import compared_with_published, split_table
-from pipeline.storage.files import read_json
+from pipeline.storage.manifests import read_json
 from pipeline.study import Study
 
 PERSONAS = ["art", "literature", "math", "music", "science", "sports"]

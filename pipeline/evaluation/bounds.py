@@ -30,7 +30,7 @@ from pipeline.datasets.persona import Statement
 from pipeline.errors import PipelineError
 from pipeline.params import Params
 from pipeline.storage import raw
-from pipeline.storage.files import read_json
+from pipeline.storage.manifests import read_json
 from pipeline.storage.tables import text_id
 from pipeline.study import Study
 

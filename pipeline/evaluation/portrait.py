@@ -18,7 +18,7 @@ from pal.serving.saved import SavedModel
 from pipeline import paths
 from pipeline.encoding import pixels
 from pipeline.evaluation.prototypes import prototype_margins
-from pipeline.storage.files import read_json
+from pipeline.storage.manifests import read_json
 from pipeline.study import Study
 
 MAX_USERS = 2000

@@ -34,7 +34,6 @@ from pal.users.adapt import comparison_log_likelihoods
 from pal.users.ask import chances
 from pal.users.interviews import interview
 from pipeline.evaluation.baselines import Margins
-from pipeline.groups import group_weights
 from pipeline.params import Evaluate
 from pipeline.study import Study
 
@@ -137,7 +136,7 @@ def _unseen_margins(
     """Margins on unseen users' pairs: of the controls, of the model at all shots, and of the bound."""
     model, n_users = models["model"], data.n_users("unseen")
     margins: dict[Key, list[torch.Tensor]] = {}
-    controls = {"k1": torch.ones(n_users, 1), "oracle": group_weights(data, "unseen")}
+    controls = {"k1": torch.ones(n_users, 1), "oracle": data.group_weights("unseen")}
     for name, weights in controls.items():
         if name in models and weights is not None:
             margins[name, None] = margins_by(models[name], [weights], data, pairs)

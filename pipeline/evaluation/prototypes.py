@@ -63,11 +63,10 @@ def stability(data: Study, model: SavedModel) -> dict[str, Any] | None:
     """
     if model.config.K == 1:
         return None
-    folders = [path for path in paths.models(data.dataset).glob("again-*") if path.is_dir()]
-    folders.sort(key=lambda path: int(path.name.partition("-")[2]))
+    others = [SavedModel.load(path) for path in paths.further_fits(paths.models(data.dataset))]
     groups = data.groups and data.groups["seen"]
     return {
-        **_agreement(data, model, [SavedModel.load(folder) for folder in folders]),
+        **_agreement(data, model, others),
         "true_groups": _same_groups(np.array(groups), _nearest(model)) if groups else None,
         "n_groups": len(set(groups)) if groups else None,
         "dead": [k + 1 for k, dead in enumerate(dead_prototypes(model.weights).tolist()) if dead],

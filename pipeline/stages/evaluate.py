@@ -14,6 +14,7 @@ import polars as pl
 import torch
 
 from pal.evaluation.accuracy import calibrate
+from pal.files import new_folder, write_csv, write_json
 from pal.serving.saved import SavedModel
 from pipeline import params, paths, study
 from pipeline.errors import PipelineError
@@ -23,11 +24,9 @@ from pipeline.evaluation.portrait import gallery, portrait
 from pipeline.evaluation.predictions import predict, rounded, without_ties
 from pipeline.evaluation.slices import Scores, find, score_slices
 from pipeline.params import Evaluate
-from pipeline.storage import manifest
-from pipeline.storage.files import new_folder, read_json, write_csv, write_json
+from pipeline.storage.manifests import read_json, write_manifest
 from pipeline.study import Study
 
-CONTROLS = ("k1", "oracle")  # fitted by train where they can be
 MAX_REASONS = 12
 COUNTS = ("read", "kept", "dropped")
 SPLITS = ("train", "val", "test")
@@ -39,7 +38,7 @@ def main(dataset: str) -> None:
     knobs = values.evaluate
     data = study.load(dataset)
     items = study.items(dataset)
-    folders = {name: paths.models(dataset) / name for name in ("model", *CONTROLS)}
+    folders = {name: paths.models(dataset) / name for name in ("model", *paths.CONTROLS)}
     models = {
         name: SavedModel.load(folder)
         for name, folder in folders.items()
@@ -94,7 +93,7 @@ def main(dataset: str) -> None:
             ),
         }
         write_json(folder / "evaluated.json", whole)
-        manifest.seal(folder)
+        write_manifest(folder)
 
 
 def _beside(scores: Scores, knobs: Evaluate) -> dict[str, dict[str, float | None]]:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from pal.evaluation.accuracy import Judged
+from pipeline.__main__ import flatten
 from pipeline.evaluation import headline
 from pipeline.evaluation.slices import Score, Scores
 from pipeline.params import Evaluate
-from pipeline.results import flatten
 
 NO_P = {"seen": {"p": None}, "unseen": {"p": None}}
 

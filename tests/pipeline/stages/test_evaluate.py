@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pal.files import write_json
 from pal.serving.model import RewardModel
 from pipeline import paths as layout
 from pipeline import study
+from pipeline.__main__ import flatten
 from pipeline.errors import PipelineError
 from pipeline.evaluation.evaluated import read as evaluated_read
-from pipeline.results import flatten
 from pipeline.stages import evaluate, report, train
-from pipeline.storage import manifest
-from pipeline.storage.files import write_json
+from pipeline.storage import manifests
 
 DATASETS = ["simulated", "own"]
 
@@ -115,7 +115,7 @@ def test_what_evaluate_writes_renders(small, n_prototypes):
 def test_what_must_be_said_of_the_data_stands_in_metrics_and_findings(small):
     note = "Answers were simulated by length."
     (layout.prepared("own") / "notes.json").write_text(json.dumps([note]))
-    manifest.seal(layout.prepared("own"), source="a file")
+    manifests.write_manifest(layout.prepared("own"), source="a file")
     evaluate.main("own")
     assert metrics("own")["notes"] == note
     assert evaluated("own")["notes"] == [note]
@@ -171,10 +171,10 @@ def test_evaluating_without_models_is_one_sentence(small):
 def test_every_stage_says_what_it_read_kept_and_dropped_and_why(project):
     assert evaluate.data_flow_counts("own") == []
     counts = {"read": 10, "kept": 7, "dropped": 3, "ties_dropped": 3}
-    manifest.seal(layout.prepared("own"), source="s", counts=counts)
+    manifests.write_manifest(layout.prepared("own"), source="s", counts=counts)
     reasons = {"it is no picture": 1, "it has 300 megapixels": 2}
     counts = {"read": 9, "kept": 6, "dropped": 3}
-    manifest.seal(layout.embeddings("own"), counts=counts, reasons=reasons)
+    manifests.write_manifest(layout.embeddings("own"), counts=counts, reasons=reasons)
     assert evaluate.data_flow_counts("own") == [
         {"stage": "prepare", "read": 10, "kept": 7, "dropped": 3, "details": {"ties_dropped": 3}, "reasons": {}},
         {
