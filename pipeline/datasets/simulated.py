@@ -5,7 +5,10 @@ minimum distance, and a user's answer is the item whose image lies nearer to tha
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+from scipy.spatial.distance import pdist
 
 from pipeline.datasets import Found
 from pipeline.errors import PipelineError
@@ -13,9 +16,6 @@ from pipeline.knobs import PrepareSimulated
 from pipeline.params import Params
 from pipeline.storage import tables
 from pipeline.storage.files import write_json
-
-if TYPE_CHECKING:
-    import numpy as np
 
 MAX_DRAWS = 10_000
 
@@ -27,8 +27,6 @@ def find(params: Params) -> Found:
 
 def prepare(params: Params, files: dict[str, Path], out: Path) -> dict[str, int]:
     """Draw the study, and keep the truth behind it in truth.json."""
-    import numpy as np
-
     knobs = params.prepare.simulated
     rng = np.random.default_rng(params.prepare.seed)
     prototypes = draw_prototypes(rng, knobs)
@@ -53,15 +51,12 @@ def prepare(params: Params, files: dict[str, Path], out: Path) -> dict[str, int]
     return {"read": len(layout), "kept": len(layout), "dropped": 0}
 
 
-def draw_prototypes(rng: "np.random.Generator", knobs: PrepareSimulated) -> "np.ndarray":
+def draw_prototypes(rng: np.random.Generator, knobs: PrepareSimulated) -> np.ndarray:
     """True prototypes, (groups, dim), redrawn until no two are nearer than the minimum distance.
 
     Raises:
         PipelineError: If that does not happen in 10,000 draws (it cannot where dim is small, D29).
     """
-    import numpy as np
-    from scipy.spatial.distance import pdist
-
     for _ in range(MAX_DRAWS):
         drawn = rng.normal(scale=knobs.dim**-0.5, size=(knobs.groups, knobs.dim))
         if knobs.groups == 1 or np.min(pdist(drawn)) >= knobs.min_distance:
@@ -72,10 +67,8 @@ def draw_prototypes(rng: "np.random.Generator", knobs: PrepareSimulated) -> "np.
     )
 
 
-def draw_weights(rng: "np.random.Generator", knobs: PrepareSimulated) -> "np.ndarray":
+def draw_weights(rng: np.random.Generator, knobs: PrepareSimulated) -> np.ndarray:
     """Users' true weights, (users, groups): Dirichlet in the mixture setting, else one prototype in turn."""
-    import numpy as np
-
     n_users = knobs.seen_users + knobs.unseen_users
     if knobs.setting == "mixture":
         return rng.dirichlet([knobs.concentration] * knobs.groups, size=n_users)
@@ -83,11 +76,9 @@ def draw_weights(rng: "np.random.Generator", knobs: PrepareSimulated) -> "np.nda
 
 
 def answer(
-    items: "np.ndarray", ideal_points: "np.ndarray", user: "np.ndarray", matrix: "np.ndarray"
-) -> tuple["np.ndarray", "np.ndarray"]:
+    items: np.ndarray, ideal_points: np.ndarray, user: np.ndarray, matrix: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the chosen and the rejected item of each comparison; row 2j meets row 2j + 1 (E.1, D5)."""
-    import numpy as np
-
     mapped, ideal = items @ matrix.T, (ideal_points @ matrix.T)[user]
     first, second = np.arange(0, len(items), 2), np.arange(1, len(items), 2)
     to_first = np.linalg.norm(mapped[first] - ideal, axis=1)
@@ -96,10 +87,8 @@ def answer(
     return np.where(nearer, first, second), np.where(nearer, second, first)
 
 
-def _study_layout(knobs: PrepareSimulated) -> "pl.DataFrame":  # noqa: F821
+def _study_layout(knobs: PrepareSimulated) -> pl.DataFrame:
     """One row per comparison: user, users, split."""
-    import polars as pl
-
     seen = {"train": knobs.train_pairs, "val": knobs.val_pairs, "test": knobs.test_pairs}
     unseen = {"adapt": knobs.adapt_pairs, "val": knobs.val_pairs, "test": knobs.test_pairs}
     frames = []
@@ -118,25 +107,20 @@ def _user_ids(knobs: PrepareSimulated) -> list[str]:
     return seen + [f"unseen-{i:05d}" for i in range(knobs.unseen_users)]
 
 
-def _write_items(ids: "np.ndarray", items: "np.ndarray", out: Path) -> None:
-    import polars as pl
-
+def _write_items(ids: np.ndarray, items: np.ndarray, out: Path) -> None:
     frame = pl.DataFrame({"item_id": ids, "modality": "vector", "vector": items.tolist()})
     frame = frame.unique("item_id").sort("item_id")
     tables.write_table(out / tables.ITEMS, frame, tables.items_schema())
 
 
 def _write_pairs(
-    layout: "pl.DataFrame",  # noqa: F821
-    chosen: "np.ndarray",
-    rejected: "np.ndarray",
+    layout: pl.DataFrame,
+    chosen: np.ndarray,
+    rejected: np.ndarray,
     knobs: PrepareSimulated,
-    weights: "np.ndarray",
+    weights: np.ndarray,
     out: Path,
 ) -> None:
-    import numpy as np
-    import polars as pl
-
     user = layout["user"].to_numpy()
     group = None
     if knobs.setting == "partition":

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.datasets.summarize import protocols, published
-from pipeline.datasets.summarize.places import one_in_ten
-from pipeline.datasets.summarize.rows import schema
+from pipeline.datasets import summarize_protocols as protocols
+from pipeline.datasets.summarize import SCHEMA
+from pipeline.datasets.summarize_protocols import one_in_ten
 
 
 def rows(worker, split, count, /, **changes):
@@ -28,7 +28,7 @@ def rows(worker, split, count, /, **changes):
 
 
 def frame(*groups):
-    return pl.DataFrame([row for group in groups for row in group], schema=schema(), orient="row")
+    return pl.DataFrame([row for group in groups for row in group], schema=SCHEMA, orient="row")
 
 
 def places(placed):
@@ -296,7 +296,7 @@ def test_a_tenth_never_takes_a_workers_last_row(counts):
 
 
 def test_the_published_counts_agree_with_each_other():
-    counts = published.PUBLISHED["li2024"]
+    counts = protocols.PUBLISHED["li2024"]
     assert counts["train comparisons of seen users"] + counts["val comparisons of seen users"] == 23_299
     tested = counts["test comparisons of seen users"] + counts["test comparisons of unseen users"]
     assert tested == counts["validation rows of supervised policies"]
@@ -307,9 +307,9 @@ def small_published(monkeypatch):
     """As if `eleven` were the full set, with the counts worked out above as the published ones."""
     whole = eleven()
     full = {name: len(whole.filter(split=name)) for name in ("train", "validation")}
-    monkeypatch.setattr(published, "FULL", full)
+    monkeypatch.setattr(protocols, "FULL", full)
     counts = {"train comparisons of seen users": 229, "test comparisons of unseen users": 15}
-    monkeypatch.setitem(published.PUBLISHED, "li2024", counts)
+    monkeypatch.setitem(protocols.PUBLISHED, "li2024", counts)
     return counts
 
 
@@ -351,7 +351,7 @@ def as_published():
     whole = counts.select(pl.exclude("n").repeat_by("n")).explode("policy_1", "worker", "split")
     rest = {"batch": "b", "post": "p", "article": None, "text_0": "a", "policy_0": "sup1", "text_1": "bc"}
     whole = whole.with_columns(**{name: pl.lit(value) for name, value in rest.items()}, choice=pl.lit(0))
-    return whole.select(pl.col(name).cast(kind) for name, kind in schema().items())
+    return whole.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
 
 
 def test_data_of_the_published_shape_meet_every_published_count():

@@ -18,7 +18,7 @@ from pal import calls
 from pal.fetching import Patience
 from pipeline import paths
 from pipeline.datasets import Remote
-from pipeline.datasets.drawn import drawings, scenes
+from pipeline.datasets import drawn_scenes
 from pipeline.errors import PipelineError
 from pipeline.stages import hub as access
 from pipeline.storage import raw
@@ -233,7 +233,7 @@ def test_pick_a_pic_comes_through_the_command_line(project, hub, tmp_path):
     """The program's own drawings, in Pick-a-Pic's format, by the detour that large files take."""
     random = Random(0)
     drawn = {
-        split: [scenes._draw(random, drawings.scenes()[n])]
+        split: [scenes._draw(random, drawn_scenes.scenes()[n])]
         for n, split in enumerate(("train", "test_unique"))
     }
     drawn["validation"] = drawn["test"] = drawn["train"]
