@@ -229,11 +229,11 @@ def _project(people: int = 6) -> None:
     Path("own.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     values["datasets"], values["model"]["K"] = ["own"], 2
-    values["source"]["own"], values["encoder"]["own"] = "own.csv", "hashed-words"
+    values["own"]["source"], values["own"]["encoder"] = "own.csv", "hashed-words"
     values["encode"]["device"] = values["train"]["device"] = "cpu"
-    values["head"]["own"]["latent"] = 4
-    values["train"]["own"] |= {"epochs": 3, "validate_every": 3, "restarts": 1}
-    values["split"]["own"]["unseen_users"] = 0.34
+    values["own"]["head"]["latent"] = 4
+    values["own"]["train"] |= {"epochs": 3, "validate_every": 3, "restarts": 1}
+    values["own"]["split"]["unseen_users"] = 0.34
     Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
 
 

@@ -29,7 +29,7 @@ class Project:
         self.root, self.store = root, root / "store"
         root.mkdir(parents=True)
         values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-        values["encoder"]["own"] = "hashed-words"
+        values["own"]["encoder"] = "hashed-words"
         values["encode"] |= {"device": "cpu", "shard_rows": 1_500, **knobs}
         (root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
         frame = tables.text_items([f"statement {n}, " + "very " * (n % 9) + "short" for n in range(texts)])

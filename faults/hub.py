@@ -21,7 +21,7 @@ from unittest.mock import patch
 from faults.tally import Tally
 from pal.fetching import Patience
 from pipeline import paths
-from pipeline.datasets import Remote
+from pipeline.datasets.base import Remote
 from pipeline.errors import PipelineError
 from pipeline.stages import hub as access
 from pipeline.storage import raw
@@ -192,7 +192,7 @@ def _killed(hub: Hub, data: bytes, at: int, store: Path) -> tuple[str, int]:
 
 def _start(hub: Hub, store: Path) -> "subprocess.Popen[bytes]":
     script = (
-        "from pipeline import hub; from pipeline.datasets import Remote; "
+        "from pipeline import hub; from pipeline.datasets.base import Remote; "
         f"hub.from_hub(Remote({REPO!r}, 'main', [{FILE!r}, 'small.txt']), 'persona')"
     )
     env = {**os.environ, "HF_ENDPOINT": hub.address, "PAL_STORE": str(store)}

@@ -115,8 +115,8 @@ def _own(here: Path, texts: int) -> None:
         here,
         {
             "datasets": ["own"],
-            "source.own": "own.csv",
-            "encoder.own": "hashed-words",
+            "own.source": "own.csv",
+            "own.encoder": "hashed-words",
             "encode.device": "cpu",
             "encode.shard_rows": 1000,
         },
@@ -141,7 +141,7 @@ def _ready_to_download(here: Path, texts: int) -> None:
     for number in range(12):
         (here / "mine" / f"{number:02d}.csv").write_bytes(whole + f"user {number},,x,y\n".encode())
     params = (here / "params.yaml").read_text(encoding="utf-8")
-    (here / "params.yaml").write_text(params.replace("own: own.csv", "own: mine"), encoding="utf-8")
+    (here / "params.yaml").write_text(params.replace("source: own.csv", "source: mine"), encoding="utf-8")
 
 
 def _ready_to_train(here: Path, _: int) -> None:
@@ -151,10 +151,10 @@ def _ready_to_train(here: Path, _: int) -> None:
             "datasets": ["simulated"],
             "encode.device": "cpu",
             "train.device": "cpu",
-            "train.simulated.epochs": 4,
-            "train.simulated.restarts": 1,
-            "prepare.simulated.seen_users": 12,
-            "prepare.simulated.unseen_users": 10,
+            "simulated.train.epochs": 4,
+            "simulated.train.restarts": 1,
+            "simulated.prepare.seen_users": 12,
+            "simulated.prepare.unseen_users": 10,
         },
     )
     _stages(here, "simulated", ("download", "prepare", "recolour", "split", "encode"))

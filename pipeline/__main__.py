@@ -182,7 +182,7 @@ def store(
 
 
 def _known(dataset: str) -> str:
-    from pipeline.knobs import DATASETS
+    from pipeline.datasets import DATASETS
 
     if dataset not in DATASETS:
         raise PipelineError(f"dataset must be one of {', '.join(DATASETS)}, got {dataset!r}")

@@ -6,18 +6,26 @@ Kirstain et al., arXiv:2305.01569. `pickapic_v1` and `pickapic_v2` are the datas
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
+from pal.config import Config, Share
 from pipeline.datasets import pickapic_files
 from pipeline.errors import PipelineError
-from pipeline.knobs import PreparePickapic
 from pipeline.storage import tables
 from pipeline.storage.files import write_json
 
 PLACES = {"train": "train", "validation": "val", "test": "test", "test_unique": "test"}
+
+
+class Prepare(Config):
+    """How Pick-a-Pic is read."""
+
+    ties: Literal["drop", "keep"]
+    weighting: Literal["none", "per_prompt"]
+    unseen_users: Share
 
 
 @dataclass(frozen=True)
@@ -204,10 +212,10 @@ def _pairs(rows: pl.DataFrame, images: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def prepare(knobs: PreparePickapic, seed: int, files: dict[str, Path]) -> tuple[Comparisons, pl.DataFrame]:
+def prepare(options: Prepare, seed: int, files: dict[str, Path]) -> tuple[Comparisons, pl.DataFrame]:
     """What v1 and v2 share: the comparisons that count, and the rows with their places and weights."""
-    kept = load(files, ties=knobs.ties)
-    return kept, weigh(place(kept, knobs.unseen_users, seed), knobs.weighting)
+    kept = load(files, ties=options.ties)
+    return kept, weigh(place(kept, options.unseen_users, seed), options.weighting)
 
 
 ROWS = {

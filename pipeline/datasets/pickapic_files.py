@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pyarrow import types
 
 from pipeline import paths, progress
-from pipeline.datasets import Found, Remote
+from pipeline.datasets.base import HubFiles, Remote, Source
 from pipeline.errors import PipelineError
 
 SPLITS = ("train", "validation", "test", "validation_unique", "test_unique")
@@ -214,9 +214,9 @@ def _is(kind: str, found: pa.DataType) -> bool:
 HUB_FILES = ("train", "validation", "test", "test_unique")
 
 
-def from_hub(repo: str, revision: str, splits: tuple[str, ...] = HUB_FILES, prefix: str = "") -> Remote:
+def from_hub(hub: HubFiles, splits: tuple[str, ...] = HUB_FILES, prefix: str = "") -> Remote:
     """The files of these splits in a repository on the hub."""
-    return Remote(repo, revision, [f"data/{split}-*.parquet" for split in splits], prefix=prefix)
+    return Remote(hub.repo, hub.revision, [f"data/{split}-*.parquet" for split in splits], prefix=prefix)
 
 
 def from_folder(
@@ -259,9 +259,9 @@ def from_folder(
     return {f"{prefix}{name}": found[name] for name in sorted(found, key=in_order)}
 
 
-def find(source: str, what: str, remote: Remote, about: str) -> Found:
+def find(source: str, what: str, remote: Remote, about: str) -> Source:
     """What a source of Pick-a-Pic names now: `hub`, or a FOLDER whose footers are checked at once."""
     if source == "hub":
-        return Found(f"{about} from the hub: {remote.repo} at {remote.revision}", remotes=[remote])
+        return Source(f"{about} from the hub: {remote.repo} at {remote.revision}", remotes=[remote])
     links = from_folder(source, what)
-    return Found(f"{about} from {source}", links=links, check=partial(check, links, pixels=True))
+    return Source(f"{about} from {source}", links=links, check=partial(check, links, pixels=True))

@@ -14,20 +14,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pal.config import Config
 from pipeline import paths
-from pipeline.datasets import Found, Remote
 from pipeline.datasets import summarize_protocols as protocols
+from pipeline.datasets.base import DatasetParams, HubFiles, Remote, Source
 from pipeline.errors import PipelineError, shorten
-from pipeline.params import Params
 from pipeline.storage import tables
 from pipeline.storage.files import write_json
 
+if TYPE_CHECKING:
+    from pipeline.params import Params as AllParams
+
+TITLE = "Summaries (TL;DR)"
+ABOUT = "TL;DR: which of two summaries of a post from Reddit a worker preferred."
+ITEMS_APART = False
 NOTES = "notes.json"
 JSON, PARQUET = (".json", ".jsonl"), (".parquet",)
 CHUNK = 10_000  # rows turned into a frame at once, which bounds memory
@@ -40,6 +46,20 @@ KINDS = {str: "text", dict: "a JSON object", list: "a list"}
 NEEDED = (("seen", "train"), ("seen", "test"), ("unseen", "adapt"), ("unseen", "test"))
 
 
+class Prepare(Config):
+    """Which of the published protocols on TL;DR, and what is encoded as a response (D10, D11)."""
+
+    protocol: Literal["stiennon", "li2024", "iclr_simulated", "lore"]
+    item: Literal["response", "joint"]
+
+
+class Params(DatasetParams):
+    """The section summarize of params.yaml."""
+
+    hub: HubFiles
+    prepare: Prepare
+
+
 @dataclass(frozen=True)
 class Comparisons:
     """All comparisons that were read.
@@ -47,7 +67,7 @@ class Comparisons:
     Args:
         frame: One row each: worker, batch, split (train or validation), post (Reddit) or article (CNN/DM),
             text_0, policy_0, text_1, policy_1 and choice, the preferred summary's number. Sorted by content,
-            so that what is drawn from it does not depend on the files' layout.
+            so that what is drawn from it does not depend on the files' paths.
         axis_files: Files of ratings along axes, which hold no comparisons and are ignored.
     """
 
@@ -55,27 +75,27 @@ class Comparisons:
     axis_files: int
 
 
-def find(params: Params) -> Found:
+def find(params: "AllParams") -> Source:
     """The files of a folder, or what to fetch from the hub; the words say where answers are simulated.
 
     Raises:
         PipelineError: If the folder has no comparisons.
     """
-    simulated = params.prepare.summarize.protocol == "iclr_simulated"
+    simulated = params.summarize.prepare.protocol == "iclr_simulated"
     answers = "; answers simulated by length" if simulated else ""
-    source = params.source.summarize
+    source = params.summarize.source
     if source == "hub":
-        repo, revision = params.hub.summarize_repo, params.hub.summarize_revision
+        repo, revision = params.summarize.hub.repo, params.summarize.hub.revision
         # Both splits' files have the same names, 0000.parquet, in folders of their own.
         remotes = [
             Remote(repo, revision, [f"comparisons/*{split}*.parquet"], prefix=f"{split}-")
             for split in ("train", "validation")
         ]
-        return Found(f"hub: {repo} at {revision}{answers}", remotes=remotes)
+        return Source(f"hub: {repo} at {revision}{answers}", remotes=remotes)
     folder = paths.project_root() / Path(source).expanduser()
     if not folder.is_dir():
         raise PipelineError(
-            f"source.summarize in {paths.PARAMS} must be hub, or an existing folder of OpenAI's "
+            f"summarize.source in {paths.PARAMS} must be hub, or an existing folder of OpenAI's "
             f"comparisons/*.json files or of the hub's converted Parquet, got {source!r}, "
             f"looked for at {folder}"
         )
@@ -85,7 +105,7 @@ def find(params: Params) -> Found:
         for name, path in files.items():
             holds_comparisons(name, path)
 
-    return Found(f"folder: {source}{answers}", files, check=check)
+    return Source(f"folder: {source}{answers}", files, check=check)
 
 
 def find_files(source: str, folder: Path) -> dict[str, Path]:
@@ -105,18 +125,18 @@ def find_files(source: str, folder: Path) -> dict[str, Path]:
         return {file.relative_to(home).as_posix(): file for file in files}
     got = "both" if layouts else "neither"
     raise PipelineError(
-        "source.summarize must be hub, or a folder of OpenAI's comparisons/*.json files or of the hub's "
+        "summarize.source must be hub, or a folder of OpenAI's comparisons/*.json files or of the hub's "
         f"converted comparisons/**/*.parquet, got {source!r}, which has {got}"
     )
 
 
-def prepare(params: Params, files: dict[str, Path], out: Path) -> dict[str, int]:
+def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
     """Read all comparisons, place them as the protocol says, and write items, pairs and notes.
 
     Raises:
         PipelineError: If a row is no comparison, or the protocol leaves nothing to train or to test on.
     """
-    options = params.prepare.summarize
+    options = params.summarize.prepare
     comparisons = read(files)
     placed = protocols.apply(options.protocol, comparisons.frame, params.prepare.seed)
     for note in placed.notes:
@@ -150,8 +170,8 @@ def _check_places(protocol: str, rows: pl.DataFrame, n_read: int) -> None:
         if (users, split) not in present:
             raise PipelineError(
                 f"protocol {protocol} must leave {split} comparisons of {users} users, got none: it keeps "
-                f"{len(rows):,} of the {n_read:,} comparisons read; give source.summarize all files, or "
-                f"choose another prepare.summarize.protocol in {paths.PARAMS}"
+                f"{len(rows):,} of the {n_read:,} comparisons read; give summarize.source all files, or "
+                f"choose another summarize.prepare.protocol in {paths.PARAMS}"
             )
 
 
@@ -212,7 +232,7 @@ def read(files: dict[str, Path]) -> Comparisons:
     frame = pl.concat(frames)
     if frame.is_empty():
         raise PipelineError(
-            f"source.summarize must hold at least one comparison, got {len(files) - len(kept)} files of axis "
+            f"summarize.source must hold at least one comparison, got {len(files) - len(kept)} files of axis "
             f"ratings and {len(kept)} files without rows; name the folder of OpenAI's comparisons"
         )
     return Comparisons(frame.sort(frame.columns), len(files) - len(kept))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pal.encoders import ImageEncoder
     from pipeline.encoding.listed import Items
-    from pipeline.knobs import Encode
+    from pipeline.params import Encode
 
 GROUP_ROWS = 512  # at least
 

@@ -13,7 +13,7 @@ from pipeline.evaluation import asking
 from pipeline.evaluation.baselines import Margins
 from pipeline.evaluation.locating import drawn_shots, locate
 from pipeline.groups import group_weights
-from pipeline.knobs import Evaluate
+from pipeline.params import Evaluate
 from pipeline.study import Study
 
 if TYPE_CHECKING:

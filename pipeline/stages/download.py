@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from pal import temporaries
-from pipeline import datasets, params, progress
+from pipeline import params, progress
 from pipeline import paths as layout
+from pipeline.datasets import DATASETS
 from pipeline.errors import PipelineError
 from pipeline.stages import hub
 from pipeline.storage import raw
@@ -21,7 +22,7 @@ T = TypeVar("T")
 def main(dataset: str) -> None:
     """Fetch one dataset's raw files."""
     values = params.load()
-    found = datasets.of(dataset).find(values)
+    found = DATASETS[dataset].find(values)
     files = [raw.keep(path, name) for name, path in with_progress(found.paths.items())]
     files += [raw.link(path, name) for name, path in with_progress(found.links.items())]
     revisions = []

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from pal import encoders
 from pipeline import params, paths
+from pipeline.datasets.base import EncoderByModality
 from pipeline.devices import pick
 from pipeline.encoding import encode_images, encode_texts, listed, ranks
 from pipeline.encoding.bad_items import BadItem, dropped_csv
 from pipeline.encoding.ranks import Share
 from pipeline.encoding.turns import Job
 from pipeline.errors import PipelineError
-from pipeline.knobs import ByModality
 from pipeline.params import Params
 from pipeline.storage import raw, shards, tables, uses
 from pipeline.storage.embedding_store import EmbeddingStore
@@ -137,7 +137,7 @@ def _job(
     if modality not in described.modalities:
         reads = " and ".join(described.modalities)
         raise PipelineError(
-            f"encoder.{dataset} in {paths.PARAMS} must read the {modality} items of {dataset}, "
+            f"{dataset}.encoder in {paths.PARAMS} must read the {modality} items of {dataset}, "
             f"got {name!r}, which reads {reads}; name another, or one per modality"
         )
     embedder = Embedder(
@@ -150,8 +150,8 @@ def _job(
 
 
 def _encoder_of(dataset: str, modality: str, values: Params) -> str:
-    named = getattr(values.encoder, dataset)
-    if isinstance(named, ByModality):
+    named = values[dataset].encoder
+    if isinstance(named, EncoderByModality):
         return getattr(named, modality, "none")
     return named
 
@@ -171,7 +171,7 @@ def _given(
     import numpy as np
 
     if modality != "vector":
-        raise PipelineError(f"encoder.{dataset} must name an encoder: not all items are vectors, got 'none'")
+        raise PipelineError(f"{dataset}.encoder must name an encoder: not all items are vectors, got 'none'")
     lists = items.vectors()
     widths = lists.list.len().unique().to_list()
     if len(widths) > 1:

@@ -20,7 +20,7 @@ from pipeline.evaluation.headline import compare, find, headline, per_user, plur
 from pipeline.evaluation.judging import Results, judge
 from pipeline.evaluation.people import differ
 from pipeline.evaluation.portrait import portrait
-from pipeline.knobs import Evaluate
+from pipeline.params import Evaluate
 from pipeline.stages.train import CONTROLS
 from pipeline.storage import manifest
 from pipeline.storage.files import new_folder, write_csv, write_json

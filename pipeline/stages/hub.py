@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pal.fetching import PATIENCE, FetchError, File, Listing, Patience, fetch, listing
 from pipeline import paths, progress
-from pipeline.datasets import Remote
+from pipeline.datasets.base import Remote
 from pipeline.errors import PipelineError
 from pipeline.storage import raw
 
@@ -41,7 +41,7 @@ def from_hub(remote: Remote, dataset: str, patience: Patience | None = None) -> 
     except FetchError as error:
         raise PipelineError(
             f"{error.what} could not be downloaded ({error.why}); {error.mend}, look at "
-            f"hub in {paths.PARAMS}, or set source.{dataset} to a folder of the files"
+            f"{dataset}.hub in {paths.PARAMS}, or set {dataset}.source to a folder of the files"
         ) from None
     finally:
         _sweep(remote.repo)
@@ -92,7 +92,7 @@ def _fetch(
 def _unpublished(short: str, remote: Remote, got: str) -> PipelineError:
     return PipelineError(
         f"{short} of {remote.repo} must have the published sha256 {remote.sha256[short]}, got {got}; "
-        f"look at hub in {paths.PARAMS}"
+        f"look at its `hub` in {paths.PARAMS}"
     )
 
 

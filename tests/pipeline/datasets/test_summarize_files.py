@@ -5,7 +5,6 @@ import random
 import re
 from pathlib import Path
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -161,26 +160,9 @@ def test_valid1_and_valid2_are_validation(tmp_path, split, place):
     assert read(tmp_path, a=lines(row(split=split))).frame["split"].to_list() == [place]
 
 
-def test_absent_keys_are_null(tmp_path):
-    bare = {"summaries": [{}, {}], "choice": 0, "split": "train"}
-    frame = read(tmp_path, a=lines(bare)).frame
-    assert frame.row(0) == (None, None, "train", *[None] * 6, 0)
-
-
 def test_blank_lines_a_mark_at_the_start_and_a_missing_last_newline_are_harmless(tmp_path):
     content = "\ufeff" + lines(row()) + "\n \r\n" + lines(row(choice=0)).rstrip("\n")
     assert len(read(tmp_path, a=content).frame) == 2
-
-
-def test_duplicate_rows_and_workers_in_both_halves_are_kept(tmp_path):
-    frame = read(tmp_path, a=lines(row(), row()), b=lines(row(split="valid1"))).frame
-    assert frame["split"].to_list() == ["train", "train", "validation"]
-
-
-def test_rows_without_worker_or_post_are_read_for_the_protocol_to_judge(tmp_path):
-    frame = read(tmp_path, a=lines(row(worker=None), row(info={"post": None}), row(info=None))).frame
-    assert frame["worker"].null_count() == 1
-    assert frame["post"].null_count() == 2
 
 
 def test_axis_ratings_are_passed_over_and_counted(tmp_path):
@@ -288,12 +270,6 @@ def test_other_arrow_forms_of_the_same_types_read_alike(tmp_path):
         assert read(tmp_path / name, a=form).frame.equals(expected), name
 
 
-def test_a_column_of_nothing_but_nulls_needs_no_type(tmp_path):
-    frame = read(tmp_path, a=table(row(), batch=pa.nulls(1))).frame
-    assert frame["batch"].to_list() == [None]
-    assert frame.schema["batch"] == pl.String
-
-
 def test_an_older_layout_without_folders_is_found(tmp_path):
     rows = [row(), row(split="valid1")]
     found = read(tmp_path, **{f"summarize_from_feedback-{n}": table(each) for n, each in zip(("train", "validation"), rows, strict=True)})  # fmt: skip
@@ -303,11 +279,6 @@ def test_an_older_layout_without_folders_is_found(tmp_path):
 def test_two_layouts_at_once_are_refused(tmp_path):
     with pytest.raises(PipelineError, match=r"got 'there', which has both"):
         read(tmp_path, a=lines(row()), b=table(row()))
-
-
-def test_a_folder_without_either_is_refused(tmp_path):
-    with pytest.raises(PipelineError, match=r"OpenAI's comparisons/\*\.json files .* which has neither"):
-        read(tmp_path)
 
 
 @pytest.mark.skipif(not FIXTURE.is_dir(), reason="OpenAI's two example rows are not here (../shared/data)")

@@ -13,7 +13,7 @@ from pipeline.storage import tables
 
 @pytest.fixture
 def own(project):
-    project.set({"encoder.own": "hashed-words", "encode.device": "cpu", "encode.engine": "ray"})
+    project.set({"own.encoder": "hashed-words", "encode.device": "cpu", "encode.engine": "ray"})
     path = paths.recoloured("own") / tables.ITEMS
     tables.write_table(path, tables.text_items(["a", "b"]), tables.items_schema())
     return project

@@ -7,7 +7,7 @@ from pal.evaluation.accuracy import Judged
 from pipeline.evaluation import headline
 from pipeline.evaluation.answers import Test as Judgement
 from pipeline.evaluation.judging import Results
-from pipeline.knobs import Evaluate
+from pipeline.params import Evaluate
 from pipeline.results import flatten
 
 NO_P = {"seen": {"p": None}, "unseen": {"p": None}}

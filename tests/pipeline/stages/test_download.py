@@ -1,13 +1,13 @@
 """download: bytes into the store by their hash; the hub's are held to what was published, and never replaced."""
 
 import hashlib
-from types import SimpleNamespace
 
 import pytest
 
 from pal.fetching import Patience
-from pipeline import datasets, paths
-from pipeline.datasets import Remote, persona
+from pipeline import paths
+from pipeline.datasets import DATASETS, persona
+from pipeline.datasets.base import Remote, Source
 from pipeline.errors import PipelineError
 from pipeline.stages import download
 from pipeline.stages import hub as access
@@ -29,7 +29,7 @@ def server(project, monkeypatch):
 @pytest.fixture
 def hub(server, project, monkeypatch):
     """Two files at one commit, counted as published."""
-    project.set({"source.persona": "hub", "prepare.persona.personas": ["art", "math"]})
+    project.set({"persona.source": "hub", "persona.prepare.personas": ["art", "math"]})
     contents = {name: f"content of {name}".encode() for name in NAMES}
     published = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     monkeypatch.setattr(persona, "PUBLISHED_SHA256", published)
@@ -44,7 +44,7 @@ def fetched(server):
 
 def test_files_of_a_folder_come_into_the_store(project):
     (project.root / "own.csv").write_text("hello")
-    project.set({"datasets": ["own"], "source.own": "own.csv"})
+    project.set({"datasets": ["own"], "own.source": "own.csv"})
     download.main("own")
     manifest = raw.read_manifest("own")
     assert (manifest.source, manifest.revision) == ("own: own.csv", None)
@@ -88,7 +88,7 @@ def test_without_the_hub_there_is_one_sentence_and_no_sample(hub, what):
     with pytest.raises(
         PipelineError,
         match=r"model-written-evals at main could not be downloaded \(.* answered 502, .*\); try again later, look "
-        r"at hub in params.yaml, or set source.persona to a folder of the files$",
+        r"at persona.hub in params.yaml, or set persona.source to a folder of the files$",
     ) as caught:
         download.main("persona")
     assert "\n" not in str(caught.value)
@@ -125,7 +125,7 @@ def test_files_that_are_there_are_not_asked_for_again(hub):
 
 
 def test_a_repository_without_the_file_is_one_sentence(hub, project):
-    project.set({"prepare.persona.personas": ["art", "rocks"]})
+    project.set({"persona.prepare.personas": ["art", "rocks"]})
     with pytest.raises(
         PipelineError,
         match=r"model-written-evals at main has no file persona/interest-in-rocks\.jsonl; is it another repository\?",
@@ -185,12 +185,12 @@ def test_bytes_other_than_the_hub_lists_are_refused(tables):
 
 
 def source(monkeypatch, found):
-    monkeypatch.setattr(datasets, "of", lambda dataset: SimpleNamespace(find=lambda params: found))
+    monkeypatch.setattr(DATASETS["own"], "find", lambda params: found)
 
 
 def test_two_files_of_one_name_are_refused(tables, monkeypatch):
     """prepare knows raw files by their names, so one would take the other's place."""
-    found = datasets.Found("hub", remotes=[remote("data/a*"), remote("other/*")])
+    found = Source("hub", remotes=[remote("data/a*"), remote("other/*")])
     source(monkeypatch, found)
     with pytest.raises(
         PipelineError, match=r"^2 raw files of own are named a\.parquet; give each source its"
@@ -200,7 +200,7 @@ def test_two_files_of_one_name_are_refused(tables, monkeypatch):
 
 
 def test_several_repositories_are_told_apart_by_their_prefixes(tables, monkeypatch):
-    found = datasets.Found("hub", remotes=[remote("data/a*"), remote("other/*", prefix="tables-")])
+    found = Source("hub", remotes=[remote("data/a*"), remote("other/*", prefix="tables-")])
     source(monkeypatch, found)
     download.main("own")
     manifest = raw.read_manifest("own")
@@ -211,7 +211,7 @@ def test_several_repositories_are_told_apart_by_their_prefixes(tables, monkeypat
 def test_linked_files_are_read_where_they_lie(project, monkeypatch):
     there = project.root / "big.parquet"
     there.write_bytes(b"big")
-    source(monkeypatch, datasets.Found("a folder", links={"big.parquet": there}))
+    source(monkeypatch, Source("a folder", links={"big.parquet": there}))
     download.main("own")
     (file,) = raw.read_manifest("own").files
     assert raw.stored(file, "own").resolve() == there
@@ -224,7 +224,7 @@ def test_what_the_program_makes_itself_comes_into_the_store(project, monkeypatch
         (folder / "b.txt").write_text("second")
         (folder / "a.txt").write_text("first")
 
-    source(monkeypatch, datasets.Found("drawn", make=make))
+    source(monkeypatch, Source("drawn", make=make))
     download.main("own")
     files = raw.read_manifest("own").files
     assert [(file.name, raw.stored(file, "own").read_text()) for file in files] == [
@@ -241,7 +241,7 @@ def test_what_fails_to_be_made_leaves_nothing(project, monkeypatch):
         (folder / "a.txt").write_text("first")
         raise PipelineError("it cannot be drawn")
 
-    source(monkeypatch, datasets.Found("drawn", make=make))
+    source(monkeypatch, Source("drawn", make=make))
     with pytest.raises(PipelineError, match="cannot be drawn"):
         download.main("own")
     assert [path for path in paths.store().rglob("*") if path.is_file()] == []

@@ -100,7 +100,7 @@ def test_one_prototype_serves_everyone_alike_from_any_number_of_shots(small, dat
 
 @pytest.mark.parametrize("n_prototypes", [1, 2, 3])
 def test_what_evaluate_writes_renders(small, n_prototypes):
-    small.set({"model.K": n_prototypes, "train.simulated.epochs": 4, "train.own.epochs": 4})
+    small.set({"model.K": n_prototypes, "simulated.train.epochs": 4, "own.train.epochs": 4})
     for dataset in DATASETS:
         train.main(dataset)
         evaluate.main(dataset)

@@ -17,8 +17,8 @@ from faults import hub as campaign
 from pal import calls
 from pal.fetching import Patience
 from pipeline import paths
-from pipeline.datasets import Remote
 from pipeline.datasets import drawn_scenes
+from pipeline.datasets.base import Remote
 from pipeline.errors import PipelineError
 from pipeline.stages import hub as access
 from pipeline.storage import raw
@@ -117,7 +117,10 @@ def test_waits_double_and_end_after_the_fifth_try(project, hub, heard):
 
 def test_what_cannot_heal_is_asked_for_once(project, hub, heard):
     hub.fault = first(99, status(403, X_Error_Code="GatedRepo"))
-    assert "(its owner must grant access); accept its terms there and log in, look at hub in" in fails(heard)
+    assert (
+        "(its owner must grant access); accept its terms there and log in, look at persona.hub in"
+        in fails(heard)
+    )
     assert hub.counts == {"info": 1, "file": 1}
     assert heard.waits == []
 
@@ -180,7 +183,7 @@ def test_without_a_network_a_folder_is_offered(project, heard):
             said = fails(heard)
     assert said.startswith("org/name at main could not be downloaded (")
     assert said.endswith(
-        "check the network, look at hub in params.yaml, or set source.persona to a folder of the files"
+        "check the network, look at persona.hub in params.yaml, or set persona.source to a folder of the files"
     )
 
 
@@ -205,9 +208,9 @@ def test_persona_comes_through_the_command_line(project, hub):
     project.set(
         {
             "datasets": ["persona"],
-            "source.persona": "hub",
-            "hub.persona_repo": "own/personas",
-            "prepare.persona.personas": ["knitting", "rowing"],
+            "persona.source": "hub",
+            "persona.hub.repo": "own/personas",
+            "persona.prepare.personas": ["knitting", "rowing"],
         }
     )
     hub.fault = lambda handler, asked: (
@@ -233,21 +236,21 @@ def test_pick_a_pic_comes_through_the_command_line(project, hub, tmp_path):
     """The program's own drawings, in Pick-a-Pic's format, by the detour that large files take."""
     random = Random(0)
     drawn = {
-        split: [scenes._draw(random, drawn_scenes.scenes()[n])]
+        split: [drawn_scenes._draw_pair(random, drawn_scenes.scenes()[n])]
         for n, split in enumerate(("train", "test_unique"))
     }
     drawn["validation"] = drawn["test"] = drawn["train"]
     names = {}
     for split, prompts in drawn.items():
-        rows = [scenes._answer(random, number, user=7, drawn=prompts[0]) for number in range(3)]
-        scenes._write_split(tmp_path / "one.parquet", rows)
+        rows = [drawn_scenes._answer(random, number, user=7, drawn=prompts[0]) for number in range(3)]
+        drawn_scenes._write_split(tmp_path / "one.parquet", rows)
         names[f"data/{split}-00000-of-00001-0123456789abcdef.parquet"] = (
             tmp_path / "one.parquet"
         ).read_bytes()
     hub.repo("own/pickapic").commit({**names, "README.md": b"about"})
     hub.detour = True
     project.set(
-        {"datasets": ["pickapic_v1"], "source.pickapic_v1": "hub", "hub.pickapic_v1_repo": "own/pickapic"}
+        {"datasets": ["pickapic_v1"], "pickapic_v1.source": "hub", "pickapic_v1.hub.repo": "own/pickapic"}
     )
     done = run_download(project.root, hub, "pickapic_v1")
     assert done.returncode == 0, done.stderr

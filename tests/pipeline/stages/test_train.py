@@ -145,7 +145,7 @@ def test_a_gpu_that_is_not_there_is_one_sentence(small, monkeypatch):
 
 
 def test_paper_options_run_on_own_comparisons(small):
-    small.set({"preset.own": "paper"})
+    small.set({"own.preset": "paper"})
     for stage in (recolour, split, encode, train):
         stage.main("own")
     assert RewardModel.load(paths.models("own") / "model").fit_config.objective == "pal"
