@@ -27,7 +27,7 @@ from pal.serving.model import RewardModel
 from pipeline import paths, study
 from pipeline.datasets import drawn_scenes
 from pipeline.stages import download, encode, evaluate, prepare, recolour, split, train
-from pipeline.storage.files import read_json
+from pipeline.storage.manifests import read_json
 
 DEFECTS = ("blurred", "noisy", "faded", "blocky")
 PEOPLE = drawn_scenes.Crowd(60, (60, 80), 6, 20)

@@ -26,7 +26,7 @@ from benchmarks.table import Row, Section, show
 from pal.evaluation.accuracy import Judged
 from pipeline import params, paths, study
 from pipeline.stages import download, encode, evaluate, prepare, recolour, split, train
-from pipeline.storage.files import read_json
+from pipeline.storage.manifests import read_json
 
 if TYPE_CHECKING:
     import polars as pl

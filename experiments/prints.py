@@ -9,8 +9,8 @@ from typing import get_args
 
 from experiments import sources
 from experiments.entries import Needs
+from pal.files import new_folder, write_json, write_text
 from pipeline import code
-from pipeline.storage.files import new_folder, write_json, write_text
 
 PRINTS = Path("data/paper/prints")
 # What an entry's findings come from; ledger, verdicts and figures only read them.

@@ -21,7 +21,7 @@ from pipeline import params, paths, study
 from pipeline.errors import PipelineError
 from pipeline.evaluation import account, bounds
 from pipeline.evaluation.bounds import Bound
-from pipeline.storage.files import read_json
+from pipeline.storage.manifests import read_json
 from pipeline.study import Study
 
 PERSONAS = ["art", "literature", "math", "music", "science", "sports"]

@@ -192,7 +192,7 @@ def _known(dataset: str) -> str:
 def main() -> None:
     """Run a command; what a user can mend is one sentence and exit code 1."""
     from pal.errors import PalError
-    from pal.writing import sentence
+    from pal.files import sentence
 
     try:
         _put_back()
@@ -200,7 +200,7 @@ def main() -> None:
             app()
         finally:
             _flush()
-    except (PipelineError, PalError) as error:
+    except PalError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
@@ -214,7 +214,7 @@ def _flush() -> None:
     Raises:
         PipelineError: If it cannot be printed.
     """
-    from pal.writing import forget_output, sentence
+    from pal.files import forget_output, sentence
 
     try:
         sys.stdout.flush()
@@ -227,10 +227,10 @@ def _put_back() -> None:
     """See to what a killed run left: where it had moved an old output away, that takes its place again."""
     from pathlib import Path
 
-    from pal.temporaries import sweep
+    from pal.files import sweep
 
     for place in Path("data").glob("*"):
-        sweep(place, again=True)
+        sweep(place)
 
 
 if __name__ == "__main__":

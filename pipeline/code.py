@@ -9,8 +9,8 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from pal.files import new_folder, write_text
 from pipeline import paths as layout
-from pipeline.storage.files import new_folder, write_text
 
 ROOTS = ("pal", "pipeline")
 # Read for their values alone, which DVC tracks as params; counting their code would rerun every stage.
@@ -21,19 +21,7 @@ EXEMPT = {
     Path("pipeline/errors.py"),
     Path("pipeline/__main__.py"),
     # They move bytes and shape none: what is handed to them is on the disk or there is an error.
-    Path("pal/writing.py"),
-    Path("pal/placing.py"),
-    Path("pal/temporaries.py"),
-    Path("pal/calls.py"),
-    # What they fetch is held to the hash that the hub lists, however they come by it.
-    Path("pal/fetching/__init__.py"),
-    Path("pal/fetching/arrived.py"),
-    Path("pal/fetching/cached.py"),
-    Path("pal/fetching/folder.py"),
-    Path("pal/fetching/hashing.py"),
-    Path("pal/fetching/listing.py"),
-    Path("pal/fetching/patience.py"),
-    Path("pal/fetching/transfer.py"),
+    Path("pal/files.py"),
 }
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from pipeline import params, paths
-from pipeline.storage.files import read_json
+from pipeline.storage.manifests import read_json
 
 
 def main() -> None:

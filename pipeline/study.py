@@ -14,7 +14,7 @@ import torch
 from pal.comparisons import Comparisons, Embeddings
 from pipeline import paths
 from pipeline.errors import PipelineError
-from pipeline.storage import shards, sums, tables
+from pipeline.storage import manifests, shards, tables
 from pipeline.storage.shards import Embedder
 from pipeline.storage.tables import Coded
 
@@ -300,6 +300,6 @@ def _dropped(path: Path) -> np.ndarray:
 
     if not path.exists():
         return shards.packed([])
-    sums.check(path, f"encode@{path.parent.name}")
+    manifests.check(path, f"encode@{path.parent.name}")
     with path.open(encoding="utf-8", newline="") as file:
         return shards.packed([row["item_id"] for row in csv.DictReader(file)])

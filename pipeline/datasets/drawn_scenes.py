@@ -23,8 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFilter
 
+from pal.files import new_file
 from pipeline.datasets import pickapic_files
-from pipeline.storage.files import new_file
 
 PROMPTS = {"train": 300, "validation": 30, "test": 90}
 ERRS, TIES = 0.12, 0.05

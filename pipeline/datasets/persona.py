@@ -17,9 +17,10 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from pal.config import Config, Number
+from pal.errors import shorten
 from pipeline import paths
 from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, HubFiles, Remote, Source
-from pipeline.errors import PipelineError, shorten
+from pipeline.errors import PipelineError
 from pipeline.storage import tables
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 
 from pal.config import Config
+from pal.files import write_json
 from pipeline.datasets import drawn_scenes, pickapic, pickapic_files, pickapic_v1
 from pipeline.datasets.base import AtLeastOne, ColourFilters, Count, DatasetParams, Source
 from pipeline.errors import PipelineError
-from pipeline.storage.files import write_json
 
 if TYPE_CHECKING:
     from pipeline.params import Params as AllParams

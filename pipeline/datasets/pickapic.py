@@ -12,10 +12,10 @@ import numpy as np
 import polars as pl
 
 from pal.config import Config, Share
+from pal.files import write_json
 from pipeline.datasets import pickapic_files
 from pipeline.errors import PipelineError
 from pipeline.storage import tables
-from pipeline.storage.files import write_json
 
 PLACES = {"train": "train", "validation": "val", "test": "test", "test_unique": "test"}
 

@@ -13,10 +13,10 @@ from pydantic import Field
 from scipy.spatial.distance import pdist
 
 from pal.config import Config, Number, Positive
+from pal.files import write_json
 from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, Source
 from pipeline.errors import PipelineError
 from pipeline.storage import tables
-from pipeline.storage.files import write_json
 
 if TYPE_CHECKING:
     from pipeline.params import Params as AllParams

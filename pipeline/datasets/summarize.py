@@ -21,12 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pal.config import Config
+from pal.errors import shorten
+from pal.files import write_json
 from pipeline import paths
 from pipeline.datasets import summarize_protocols as protocols
 from pipeline.datasets.base import DatasetParams, HubFiles, Remote, Source
-from pipeline.errors import PipelineError, shorten
+from pipeline.errors import PipelineError
 from pipeline.storage import tables
-from pipeline.storage.files import write_json
 
 if TYPE_CHECKING:
     from pipeline.params import Params as AllParams

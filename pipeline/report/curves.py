@@ -7,7 +7,7 @@ from pipeline.evaluation.evaluated import Evaluated
 from pipeline.report.charts import COLOURS, GREY, Row, Spec, hundred, spec, tooltip
 from pipeline.report.numerals import tied
 from pipeline.stages.choose_k import ONE, OWN
-from pipeline.storage.files import read_json
+from pipeline.storage.manifests import read_json
 
 Curves = dict[str, dict[str, Any]]
 

@@ -8,10 +8,11 @@ suffices, which may be smaller. Where model.K is auto, train takes the latter. T
 from dataclasses import asdict
 from typing import Any
 
+from pal.files import write_json
 from pipeline import params, paths, progress
 from pipeline.errors import PipelineError
 from pipeline.params import Params
-from pipeline.storage.files import read_json, write_json
+from pipeline.storage.manifests import read_json
 
 OWN, ONE = "as fitted", "one prototype per user"
 

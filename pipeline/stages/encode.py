@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pal import encoders
+from pal.files import new_folder
 from pipeline import params, paths
 from pipeline.datasets.base import EncoderByModality
 from pipeline.devices import pick
@@ -23,9 +24,8 @@ from pipeline.errors import PipelineError
 from pipeline.params import Params
 from pipeline.storage import raw, shards, tables, uses
 from pipeline.storage.embedding_store import EmbeddingStore
-from pipeline.storage.files import new_folder
 from pipeline.storage.gathering import one_ahead
-from pipeline.storage.manifest import write as write_manifest
+from pipeline.storage.manifests import write_manifest
 from pipeline.storage.shards import Embedder
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from pal.config import FitConfig, HeadConfig
+from pal.files import new_folder, write_csv
 from pal.fitting.fit import Fitted, fit
 from pal.fitting.many import Job, fit_many
 from pal.serving.saved import SavedModel
@@ -20,8 +21,7 @@ from pipeline.devices import pick
 from pipeline.errors import PipelineError
 from pipeline.groups import group_weights
 from pipeline.stages import choose_k
-from pipeline.storage import manifest
-from pipeline.storage.files import new_folder, write_csv
+from pipeline.storage.manifests import write_manifest
 from pipeline.study import Study
 
 CONTROLS = ("k1", "oracle")
@@ -52,7 +52,7 @@ def main(dataset: str) -> None:
         seeds = _further_seeds(values.train.seed, values.train.more_seeds, head, config)
         for n, fitted_again in enumerate(_fit_again(data, head, config, device, seeds), 1):
             _save(data, fitted_again, config, folder / f"again-{n}")
-        manifest.seal(folder)
+        write_manifest(folder)
     write_csv(paths.plot("training", dataset), _history(fitted))
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pal import temporaries
 from pipeline import __main__ as cli
 
 ROOT = Path(__file__).parents[2]
@@ -184,9 +183,7 @@ def test_a_full_disk_behind_standard_output_is_one_sentence():
 
 
 def test_an_output_that_a_killed_run_had_moved_away_is_put_back_at_the_next_start(main, small):
-    """Where names cannot be exchanged, a kill may come between two renames."""
-    name = f".own.{temporaries._world()}-4000000-0badf00d.old"
-    Path("data/splits", name).mkdir()
-    Path("data/splits/own").rename(Path("data/splits", name, "own"))
+    """A folder is replaced by two renames, and a kill may come between them."""
+    Path("data/splits/own").rename("data/splits/.own.0123456789abcdef.old")
     main("check")
     assert [path.name for path in Path("data/splits").iterdir() if path.name != "simulated"] == ["own"]

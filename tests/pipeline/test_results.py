@@ -2,9 +2,9 @@
 
 import pytest
 
+from pal.files import write_json
 from pipeline import paths, results
 from pipeline.errors import PipelineError
-from pipeline.storage.files import write_json
 
 
 def test_nested_metrics_become_dotted_names():

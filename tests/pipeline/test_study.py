@@ -11,14 +11,14 @@ import torch
 from pipeline import paths, study
 from pipeline.encoding.bad_items import BadItem, dropped_csv
 from pipeline.errors import PipelineError
-from pipeline.storage import manifest, shards, tables
+from pipeline.storage import manifests, shards, tables
 
 
 def rewrite(path, change, schema):
     """Change a table in place."""
     frame = tables.read_table(path, "").with_columns(pl.col(pl.Categorical).cast(pl.String))
     tables.write_table(path, change(frame), schema)
-    manifest.seal(path.parent)
+    manifests.write_manifest(path.parent)
 
 
 def test_every_pair_with_a_place_is_there_with_its_own_items(small):
@@ -96,7 +96,7 @@ def test_an_item_without_embedding_is_one_sentence(small):
     ids = shards.unpacked(names)
     gone = ids.index(tables.text_id("a red thing 0"))
     shards.write(path, ids[:gone] + ids[gone + 1 :], vectors[1:], embedder)
-    manifest.seal(paths.embeddings("own"))
+    manifests.write_manifest(paths.embeddings("own"))
     with pytest.raises(
         PipelineError,
         match=rf"pairs of own name a chosen without embedding, the first '{ids[gone]}'; run `dvc repro -f encode@own`",

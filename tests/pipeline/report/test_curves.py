@@ -2,11 +2,11 @@
 
 import pytest
 
+from pal.files import write_json
 from pipeline import paths
 from pipeline.errors import PipelineError
 from pipeline.report import curves
 from pipeline.stages.choose_k import ONE, OWN
-from pipeline.storage.files import write_json
 
 EVALUATED = {"head": {"K": 2}}
 

@@ -5,7 +5,7 @@ import pytest
 from pipeline import paths
 from pipeline.errors import PipelineError
 from pipeline.stages import choose_k, train
-from pipeline.storage.files import read_json
+from pipeline.storage.manifests import read_json
 
 
 def test_a_number_is_noted_without_any_fit(small):

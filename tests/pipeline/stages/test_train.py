@@ -12,7 +12,7 @@ from pal.serving.model import RewardModel
 from pipeline import paths, study
 from pipeline.errors import PipelineError
 from pipeline.stages import encode, recolour, split, train
-from pipeline.storage import manifest, tables
+from pipeline.storage import manifests, tables
 
 
 def models(dataset):
@@ -34,7 +34,7 @@ def turn(dataset, split_names, users="seen"):
     )
     assert not turned.equals(frame)
     tables.write_table(path, turned, tables.pairs_schema())
-    manifest.seal(path.parent)
+    manifests.write_manifest(path.parent)
 
 
 def test_baselines_stand_beside_the_model_the_oracle_where_groups_are_known(small):
