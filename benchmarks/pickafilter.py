@@ -25,12 +25,12 @@ from benchmarks.table import Row, Section, show
 from pal.fitting.fit import margins
 from pal.serving.model import RewardModel
 from pipeline import paths, study
-from pipeline.datasets.drawn import drawings, scenes
+from pipeline.datasets import drawn_scenes
 from pipeline.stages import download, encode, evaluate, prepare, recolour, split, train
 from pipeline.storage.manifests import read_json
 
 DEFECTS = ("blurred", "noisy", "faded", "blocky")
-PEOPLE = scenes.Crowd(60, (60, 80), 6, 20)
+PEOPLE = drawn_scenes.Crowd(60, (60, 80), 6, 20)
 TRAIN, VALIDATION = 35, 6  # photographs; the other 14 are tested on
 K = 2
 Figures = dict[str, float]
@@ -84,7 +84,7 @@ def run(kind: str, beta: float, seed: int) -> Figures:
         given["pickafilter"]["prepare"]["seen_users_per_group"] = 20
     with tempfile.TemporaryDirectory() as folder, chdir(folder), redirect_stdout(StringIO()):
         Path("pictures").mkdir()
-        (scenes.write if kind == "drawn" else _write_photographs)(Path("pictures"), seed)
+        (drawn_scenes.write if kind == "drawn" else _write_photographs)(Path("pictures"), seed)
         paths.PARAMS.write_text(yaml.safe_dump(given), encoding="utf-8")
         for stage in (download, prepare, recolour, split, encode, train, evaluate):
             stage.main("pickafilter")
@@ -126,10 +126,10 @@ def _write_photographs(folder: Path, seed: int) -> None:
         "test": jpgs[TRAIN + VALIDATION :],
     }
     drawn = {name: _spoilt(part, random) for name, part in parts.items()}
-    scenes.write_answers(folder, drawn, (PEOPLE,), random)
+    drawn_scenes.write_answers(folder, drawn, (PEOPLE,), random)
 
 
-def _spoilt(jpgs: list[bytes], random: Random) -> list[scenes.Drawn]:
+def _spoilt(jpgs: list[bytes], random: Random) -> list[drawn_scenes.Drawn]:
     """Each photograph beside a copy with each defect."""
     from PIL import Image
 
@@ -138,9 +138,9 @@ def _spoilt(jpgs: list[bytes], random: Random) -> list[scenes.Drawn]:
         with Image.open(io.BytesIO(jpg)) as picture:
             neat = picture.convert("RGB")
         for defect in DEFECTS:
-            spoilt = scenes.jpeg(drawings.spoil(neat, random, defect))
-            uids = (scenes.uid(random), scenes.uid(random))
-            found.append(scenes.Drawn(f"a dog, photograph {number}", uids, (jpg, spoilt)))
+            spoilt = drawn_scenes.jpeg(drawn_scenes.spoil(neat, random, defect))
+            uids = (drawn_scenes.uid(random), drawn_scenes.uid(random))
+            found.append(drawn_scenes.Drawn(f"a dog, photograph {number}", uids, (jpg, spoilt)))
     return found
 
 
