@@ -23,7 +23,7 @@ from pal.serving.model import RewardModel
 from pipeline import paths, study
 from pipeline.datasets.drawn import drawings, scenes
 from pipeline.stages import evaluate, train
-from pipeline.storage.files import read_json
+from pipeline.storage.manifests import read_json
 
 DEFECTS = ("blurred", "noisy", "faded", "blocky")
 PEOPLE = scenes.Crowd(60, (60, 80), 6, 20)

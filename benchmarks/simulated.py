@@ -7,9 +7,9 @@ from typing import Any
 from benchmarks.studies import ROOT, SEEDS, STAGES, changed, draw, fit_study, in_parallel, staged, values
 from benchmarks.table import Row, Section
 from pipeline import paths
+from pipeline.__main__ import flatten
 from pipeline.evaluation.headline import find
 from pipeline.evaluation.judging import judge
-from pipeline.results import flatten
 from pipeline.stages import evaluate, train
 
 SETTINGS = ("mixture", "partition")

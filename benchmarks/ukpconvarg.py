@@ -23,7 +23,7 @@ from benchmarks.table import Row, Section
 from pal.evaluation.accuracy import Judged
 from pipeline import paths, study
 from pipeline.stages import evaluate, train
-from pipeline.storage.files import read_json
+from pipeline.storage.manifests import read_json
 
 if TYPE_CHECKING:
     import polars as pl

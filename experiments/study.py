@@ -21,7 +21,7 @@ from pipeline import params, paths, study
 from pipeline.errors import PipelineError
 from pipeline.evaluation import account, bounds
 from pipeline.evaluation.bounds import Bound
-from pipeline.storage.files import read_json
+from pipeline.storage.manifests import read_json
 from pipeline.study import Study
 
 PERSONAS = ["art", "literature", "math", "music", "science", "sports"]
@@ -78,7 +78,7 @@ def draw(run: Run, cell: Place, source: str, seed: int) -> Drawn:
     Raises:
         PipelineError: If a knob is unknown or not allowed, or the data cannot be had.
     """
-    with redirect_stderr(StringIO()), staged(run.dataset, knobs(run, cell, source, seed)):
+    with redirect_stderr(StringIO()), staged(run.dataset, params.check(knobs(run, cell, source, seed))):
         truth = paths.prepared(run.dataset) / "truth.json"
         data = study.load(run.dataset)
         return Drawn(

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Discriminator, Field, Tag, ValidationError, create_model, model_validator
 
 from pal.config import Config, FitConfig, HeadConfig, explain, preset
-from pal.errors import PalError
+from pal.errors import PalError, shorten
 from pipeline import paths
 from pipeline.datasets import DATASETS
 from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, EncoderByModality, Text
-from pipeline.errors import PipelineError, shorten
+from pipeline.errors import PipelineError
 
 Device = Literal["auto", "cpu", "cuda"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from pal.config import Config, Number
+from pal.errors import shorten
 from pipeline import paths as layout
 from pipeline.datasets import persona_pairs
 from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, HubFiles, Remote, Source
-from pipeline.errors import PipelineError, shorten
+from pipeline.errors import PipelineError
 from pipeline.storage import tables
 
 if TYPE_CHECKING:

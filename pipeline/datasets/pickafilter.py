@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pal.config import Config
+from pal.files import write_json
 from pipeline.datasets import pickapic, pickapic_v1
 from pipeline.datasets.base import AtLeastOne, ColourFilters, Count, DatasetParams, Source
 from pipeline.datasets.drawn import scenes
 from pipeline.datasets.pickapic import pairs as pickapic_pairs
 from pipeline.datasets.pickapic import sources as pickapic_sources
 from pipeline.errors import PipelineError
-from pipeline.storage.files import write_json
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from pal.config import Config, Number, Positive
+from pal.files import write_json
 from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, Source
 from pipeline.errors import PipelineError
 from pipeline.storage import tables
-from pipeline.storage.files import write_json
 
 if TYPE_CHECKING:
     import numpy as np

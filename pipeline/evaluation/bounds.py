@@ -28,7 +28,7 @@ from pipeline.errors import PipelineError
 from pipeline.evaluation import polytope
 from pipeline.params import Params
 from pipeline.storage import raw
-from pipeline.storage.files import read_json
+from pipeline.storage.manifests import read_json
 from pipeline.storage.tables import text_id
 from pipeline.study import Study
 

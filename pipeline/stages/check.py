@@ -7,12 +7,12 @@ rerun nothing and be seen by nobody; and it cannot see a user's folder change ou
 from dataclasses import asdict
 from typing import Any
 
+from pal.files import new_folder, write_json
 from pipeline import params
 from pipeline import paths as layout
 from pipeline.datasets import DATASETS
 from pipeline.datasets.base import Source
 from pipeline.storage import hashes
-from pipeline.storage.files import new_folder, write_json
 
 
 def main() -> None:

@@ -9,15 +9,16 @@ from collections.abc import Callable, Collection, Iterator
 from fnmatch import fnmatch
 from glob import escape
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-from pal import hub_files, temporaries
+from pal import hub_files
+from pal.files import sha256_of
 from pipeline import params, paths, progress
 from pipeline.datasets import DATASETS
 from pipeline.datasets.base import Remote
 from pipeline.errors import PipelineError
 from pipeline.storage import raw
-from pipeline.storage.files import sha256_of
 from pipeline.storage.raw import RawFile
 
 T = TypeVar("T")
@@ -109,7 +110,9 @@ def _refuse_unpublished(name: str, remote: Remote, sha256: str | None) -> None:
 
 def made(make: Callable[[Path], None]) -> list[RawFile]:
     """The files of a source that the program makes itself."""
-    with temporaries.scratch(paths.store()) as folder:
+    paths.store().mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=paths.store()) as name:
+        folder = Path(name)
         make(folder)
         return [raw.move_in(path, path.name) for path in sorted(folder.iterdir())]
 

@@ -1,10 +1,10 @@
 """prepare: turn raw files, or nothing but a seed, into items and pairs."""
 
+from pal.files import new_folder
 from pipeline import params, paths
 from pipeline.datasets import DATASETS
 from pipeline.storage import raw, tables
-from pipeline.storage.files import new_folder
-from pipeline.storage.manifest import write as write_manifest
+from pipeline.storage.manifests import write_manifest
 
 
 def main(dataset: str) -> None:

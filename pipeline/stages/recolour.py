@@ -6,14 +6,14 @@ A filter is a property of an item, applied when its pixels are decoded; no pixel
 import hashlib
 from typing import TYPE_CHECKING
 
+from pal.errors import shorten
+from pal.files import copy_file, new_folder
 from pipeline import params, paths
 from pipeline.datasets.base import ColourFilters
 from pipeline.encoding import colour
-from pipeline.errors import PipelineError, shorten
+from pipeline.errors import PipelineError
 from pipeline.storage import tables
-from pipeline.storage.files import copy_file, new_folder
-from pipeline.storage.manifest import seal
-from pipeline.storage.manifest import write as write_manifest
+from pipeline.storage.manifests import write_manifest
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,7 +30,7 @@ def main(dataset: str) -> None:
             for name in (tables.ITEMS, tables.PAIRS):
                 tables.read_table(paths.prepared(dataset) / name, f"prepare@{dataset}", columns=[])
                 copy_file(paths.prepared(dataset) / name, out / name)
-            seal(out)
+            write_manifest(out)
             return
         items, pairs = (
             tables.read_table(paths.prepared(dataset) / name, f"prepare@{dataset}")

@@ -6,13 +6,13 @@ and what could not be placed is counted.
 
 from typing import TYPE_CHECKING, Any
 
+from pal.files import new_folder
 from pipeline import params, paths
 from pipeline.datasets.base import SplitShares
 from pipeline.errors import PipelineError
 from pipeline.stages.leakage import leakage, met, rows_with_place
 from pipeline.storage import tables
-from pipeline.storage.files import new_folder
-from pipeline.storage.manifest import write as write_manifest
+from pipeline.storage.manifests import write_manifest
 from pipeline.storage.tables import Coded
 
 if TYPE_CHECKING:

@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+from pal.errors import shorten
 from pipeline.datasets.base import SplitShares
 from pipeline.datasets.own.cells import place, refuse
 from pipeline.datasets.own.columns import COLUMNS, PREFERENCE, RESPONSES
-from pipeline.errors import PipelineError, shorten
+from pipeline.errors import PipelineError
 from pipeline.storage.tables import SPLIT_NAMES
 
 if TYPE_CHECKING:

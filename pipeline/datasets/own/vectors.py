@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pal.errors import shorten
 from pipeline import paths
-from pipeline.errors import PipelineError, shorten
+from pipeline.errors import PipelineError
 from pipeline.storage import raw
 
 if TYPE_CHECKING:
@@ -108,6 +109,8 @@ def _readable(name: str) -> Iterator[None]:
 
     try:
         yield
+    except PipelineError:
+        raise
     except (pa.ArrowException, SafetensorError, OSError, ValueError, EOFError, OverflowError) as error:
         reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")[:120]
         kind = Path(name).suffix

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pal.config import Config
+from pal.files import write_json
 from pipeline import paths as layout
 from pipeline.datasets.base import DatasetParams, HubFiles, Remote, Source
 from pipeline.datasets.summarize import files as summarize_files
 from pipeline.datasets.summarize import protocols as summarize_protocols
 from pipeline.errors import PipelineError
 from pipeline.storage import tables
-from pipeline.storage.files import write_json
 
 if TYPE_CHECKING:
     import polars as pl

@@ -7,13 +7,13 @@ import shutil
 import polars as pl
 import pytest
 
+from pal.files import sha256_of
 from pipeline import params, study
 from pipeline import paths as layout
 from pipeline.datasets import own
 from pipeline.errors import PipelineError
 from pipeline.stages import download, encode, prepare, recolour, split
 from pipeline.storage import raw
-from pipeline.storage.files import sha256_of
 from pipeline.storage.tables import image_id, text_id
 
 HEADER = "user_id,prompt,response_a,response_b,winner\n"

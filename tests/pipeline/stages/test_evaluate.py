@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from pipeline.results import flatten
 
 from pal.serving.model import RewardModel
 from pipeline import paths as layout
 from pipeline import study
 from pipeline.evaluation.evaluated import read as evaluated_read
-from pipeline.results import flatten
 from pipeline.stages import evaluate, report, train
-from pipeline.storage import manifest
+from pipeline.storage import manifests
 
 DATASETS = ["simulated", "own"]
 
@@ -113,7 +113,7 @@ def test_what_evaluate_writes_renders(small, n_prototypes):
 def test_what_must_be_said_of_the_data_stands_in_metrics_and_findings(small):
     note = "Answers were simulated by length."
     (layout.prepared("own") / "notes.json").write_text(json.dumps([note]))
-    manifest.seal(layout.prepared("own"), source="a file")
+    manifests.write_manifest(layout.prepared("own"), source="a file")
     evaluate.main("own")
     assert metrics("own")["notes"] == note
     assert evaluated("own")["notes"] == [note]

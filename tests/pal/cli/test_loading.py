@@ -1,4 +1,4 @@
-"""Models as commands use them: pictures by their paths, and whose words errors speak."""
+"""What cells are: paths of pictures, texts and vectors; and errors of the library in a table's words."""
 
 import json
 from dataclasses import replace
@@ -8,14 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from pal.cli.serving import plain_words
-from pal.cli.tables import Row
+from pal.cli.loading import table_errors
 from pal.config import FitConfig, HeadConfig
 from pal.encoders.classical import DIM
 from pal.errors import PalError
 from pal.models.heads import make_head
 from pal.serving.model import RewardModel
 from pal.serving.reader import Reader
+from pal.table_files import Row
 from pal.users.adapt import Prior
 
 
@@ -39,9 +39,9 @@ def test_paths_of_images_are_relative_to_the_table(pal, pictures, rows):
     for colour in ("red", "teal"):
         Image.new("RGB", (8, 8), colour).save(f"there/{colour}.png")
     Path("there/rows.csv").write_text("response\nred.png\nteal.png\n")
-    found = [row["reward"] for row in rows(pal("score", folder, "there/rows.csv", "--user", "a"))]
+    rewards = [row["reward"] for row in rows(pal("score", folder, "there/rows.csv", "--user", "a"))]
     expected = model.score(None, [Path("there/red.png"), Path("there/teal.png")], user="a")
-    assert found == pytest.approx(expected.tolist(), abs=1e-5)
+    assert rewards == pytest.approx(expected.tolist(), abs=1e-5)
 
 
 def test_a_picture_that_cannot_be_read_is_named_by_its_row(pal, pictures):
@@ -49,28 +49,25 @@ def test_a_picture_that_cannot_be_read_is_named_by_its_row(pal, pictures):
     Image.new("RGB", (8, 8), "red").save("red.png")
     Path("cut.png").write_bytes(Path("red.png").read_bytes()[:40])
     for name, why in (("cut.png", "cannot be read as a picture"), ("no.png", "No such file")):
-        given = f"response\nred.png\n{name}\n"
-        Path("rows.csv").write_text(given)
+        Path("rows.csv").write_text(f"response\nred.png\n{name}\n")
         said = pal("score", folder, "rows.csv", code=1)
         assert "response in row 2 (line 3) of rows.csv cannot be read as a picture" in said
         assert why in said
         given = json.dumps({"user_id": "x", "chosen": "red.png", "rejected": name}) + "\n"
         said = pal("adapt", folder, "-", stdin=given, code=1)
-        assert "rejected in line 1 of standard input cannot be read as a picture" in said
+        assert "rejected in row 1 of standard input cannot be read as a picture" in said
 
 
-def test_what_cells_are_may_be_said(pal, pictures, words):
+def test_the_user_may_say_what_cells_are(pal, pictures, words):
     _, folder = pictures
-    given = '{"response": "red.png"}\n'
-    said = pal("score", folder, "-", "--responses", "text", stdin=given, code=1)
-    assert "response in line 1 of standard input must be one of the pictures that classical reads" in said
+    said = pal("score", folder, "-", "--responses", "text", stdin='{"response": "red.png"}\n', code=1)
+    assert "response in row 1 of standard input must be one of the pictures that classical reads" in said
     given = '{"prompt": "how", "response": "fine"}\n'
     said = pal("score", words, "-", "--responses", "image", stdin=given, code=1)
     assert "must be one of the texts that hashed-words reads, got one of the pictures" in said
 
 
-def test_texts_and_vectors_may_meet(pal, worded, tmp_path, rows):
-    """A model whose prompts are vectors of no encoder, and whose responses are texts."""
+def test_prompts_may_be_vectors_and_responses_texts(pal, worded, tmp_path, rows):
     encoder = {"prompts": None, "responses": worded.encoder["responses"]}
     model = replace(worded, encoder=encoder, reader=Reader(encoder))
     model.save(tmp_path / "mixed")
@@ -80,26 +77,20 @@ def test_texts_and_vectors_may_meet(pal, worded, tmp_path, rows):
     assert row["reward"] == pytest.approx(model.score([prompt], ["fine"]).item(), abs=1e-6)
 
 
-ROWS = [Row({}, f"row {at}") for at in range(3)]
+ROWS = [Row("a.csv", number, number, {}) for number in (1, 2, 3)]
 
 
 @pytest.mark.parametrize(
-    ("message", "groups", "expected"),
+    ("error", "groups", "expected"),
     [
-        ("responses[2] is empty", [ROWS], "response in row 2 is empty"),
-        ("NaN in prompts[0]; encode", [ROWS], "NaN in prompt in row 0; encode"),
-        ("chosen of comparison 1 is empty", [ROWS], "chosen in row 1 is empty"),
-        ("chosen of comparison 0 of user '1' is empty", [ROWS[:1], ROWS[2:]], "chosen in row 2 is empty"),
-        (
-            "first of question 1 and second of question 1",
-            [ROWS],
-            "response_a in row 1 and response_b in row 1",
-        ),
-        ("say weights={'all-mpnet-base-v2': ...}", [], "say --weights all-mpnet-base-v2=PLACE"),
-        ("give load(..., weights={name: folder})", [], "give --weights NAME=FOLDER"),
+        (PalError("?", row=2, column="responses", problem="is empty"), [ROWS], "response in row 3 of a.csv is empty"),
+        (PalError("?", row=0, column="second", problem="is bad"), [ROWS], "response_b in row 1 of a.csv is bad"),
+        (PalError("?", row=0, column="chosen", user="1", problem="is bad"), [ROWS[:1], ROWS[2:]], "chosen in row 3 of a.csv is bad"),
+        (PalError("?", row=0, column="chosen", problem="is bad"), [], "?"),
+        (PalError("say weights={'all-mpnet-base-v2': ...}"), [], "say --weights all-mpnet-base-v2=PLACE"),
     ],
-)
-def test_errors_speak_of_rows_and_options(message, groups, expected):
-    with pytest.raises(PalError) as caught, plain_words(*groups):
-        raise PalError(message)
+)  # fmt: skip
+def test_errors_of_the_library_name_rows_and_options(error, groups, expected):
+    with pytest.raises(PalError) as caught, table_errors(*groups):
+        raise error
     assert str(caught.value) == expected
