@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from pipeline.results import flatten
 
 from pal.evaluation.accuracy import Judged
+from pipeline.__main__ import flatten
 from pipeline.evaluation import headline
 from pipeline.evaluation.answers import Test as Judgement
 from pipeline.evaluation.judging import Results
