@@ -21,12 +21,12 @@ from benchmarks.table import Row, Section
 from pal.fitting.fit import margins
 from pal.serving.model import RewardModel
 from pipeline import paths, study
-from pipeline.datasets.drawn import drawings, scenes
+from pipeline.datasets import drawn_scenes
 from pipeline.stages import evaluate, train
 from pipeline.storage.manifests import read_json
 
 DEFECTS = ("blurred", "noisy", "faded", "blocky")
-PEOPLE = scenes.Crowd(60, (60, 80), 6, 20)
+PEOPLE = drawn_scenes.Crowd(60, (60, 80), 6, 20)
 TRAIN, VALIDATION = 35, 6  # photographs; the other 14 are tested on
 K = 2
 Figures = dict[str, float]
@@ -65,7 +65,7 @@ def photographs() -> Path | None:
 def run(kind: str, beta: float, seed: int) -> Figures:
     """Run all stages in a folder of their own; accuracies in per cent."""
     with tempfile.TemporaryDirectory() as pictures:
-        (scenes.write if kind == "drawn" else write_photographs)(Path(pictures), seed)
+        (drawn_scenes.write if kind == "drawn" else write_photographs)(Path(pictures), seed)
         changes = {"model.K": K, "pickafilter.recolour.beta": beta}
         changes |= {f"{stage}.seed": seed for stage in ("recolour", "split", "evaluate")}
         if kind == "photographs":
@@ -109,10 +109,10 @@ def write_photographs(folder: Path, seed: int) -> None:
         "test": jpgs[TRAIN + VALIDATION :],
     }
     drawn = {name: _spoilt(part, random) for name, part in parts.items()}
-    scenes.write_answers(folder, drawn, (PEOPLE,), random)
+    drawn_scenes.write_answers(folder, drawn, (PEOPLE,), random)
 
 
-def _spoilt(jpgs: list[bytes], random: Random) -> list[scenes.Drawn]:
+def _spoilt(jpgs: list[bytes], random: Random) -> list[drawn_scenes.Drawn]:
     """Each photograph beside a copy with each defect."""
     from PIL import Image
 
@@ -121,7 +121,7 @@ def _spoilt(jpgs: list[bytes], random: Random) -> list[scenes.Drawn]:
         with Image.open(io.BytesIO(jpg)) as picture:
             neat = picture.convert("RGB")
         for defect in DEFECTS:
-            spoilt = scenes.jpeg(drawings.spoil(neat, random, defect))
-            uids = (scenes.uid(random), scenes.uid(random))
-            pairs.append(scenes.Drawn(f"a dog, photograph {number}", uids, (jpg, spoilt)))
+            spoilt = drawn_scenes.jpeg(drawn_scenes.spoil(neat, random, defect))
+            uids = (drawn_scenes.uid(random), drawn_scenes.uid(random))
+            pairs.append(drawn_scenes.Drawn(f"a dog, photograph {number}", uids, (jpg, spoilt)))
     return pairs
