@@ -78,7 +78,7 @@ def draw(run: Run, cell: Place, source: str, seed: int) -> Drawn:
     Raises:
         PipelineError: If a knob is unknown or not allowed, or the data cannot be had.
     """
-    with redirect_stderr(StringIO()), staged(run.dataset, knobs(run, cell, source, seed)):
+    with redirect_stderr(StringIO()), staged(run.dataset, params.check(knobs(run, cell, source, seed))):
         truth = paths.prepared(run.dataset) / "truth.json"
         data = study.load(run.dataset)
         return Drawn(

@@ -22,7 +22,6 @@ from pipeline.evaluation.judging import Results, judge
 from pipeline.evaluation.people import differ
 from pipeline.evaluation.portrait import portrait
 from pipeline.params import Evaluate
-from pipeline.stages.train import CONTROLS
 from pipeline.storage.manifests import write_manifest
 from pipeline.study import Study
 
@@ -84,7 +83,7 @@ def main(dataset: str) -> None:
 def _models(dataset: str) -> dict[str, SavedModel]:
     """The model, and the controls that were fitted."""
     found = {"model": SavedModel.load(paths.models(dataset) / "model")}
-    for name in CONTROLS:
+    for name in paths.CONTROLS:
         if (paths.models(dataset) / name).is_dir():
             found[name] = SavedModel.load(paths.models(dataset) / name)
     return found

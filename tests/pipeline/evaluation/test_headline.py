@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from pal.evaluation.accuracy import Judged
+from pipeline.__main__ import flatten
 from pipeline.evaluation import headline
 from pipeline.evaluation.answers import Test as Judgement
 from pipeline.evaluation.judging import Results
 from pipeline.params import Evaluate
-from pipeline.results import flatten
 
 NO_P = {"seen": {"p": None}, "unseen": {"p": None}}
 

@@ -10,8 +10,8 @@ import torch
 from pal.serving.model import RewardModel
 from pipeline import paths as layout
 from pipeline import study
+from pipeline.__main__ import flatten
 from pipeline.evaluation.evaluated import read as evaluated_read
-from pipeline.results import flatten
 from pipeline.stages import evaluate, report, train
 from pipeline.storage import manifests
 

@@ -7,16 +7,17 @@ group by row group; a picture is known by where its bytes first occur, and is re
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pipeline import progress
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import types
+
+from pipeline import paths, progress
+from pipeline.datasets.base import HubFiles, Remote, Source
 from pipeline.errors import PipelineError
-
-if TYPE_CHECKING:
-    import polars as pl
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
 SPLITS = ("train", "validation", "test", "validation_unique", "test_unique")
 LEFT_OUT = "validation_unique"
@@ -36,10 +37,8 @@ COLUMNS = {
 }
 
 
-def schema() -> "pa.Schema":
+def schema() -> pa.Schema:
     """The 19 columns of the hub's files."""
-    import pyarrow as pa
-
     text, pixels, number = pa.string(), pa.binary(), pa.float64()
     return pa.schema(
         {
@@ -92,7 +91,7 @@ def check(files: dict[str, Path], *, pixels: bool) -> None:
             _check_schema(name, file.schema_arrow, pixels=pixels)
 
 
-def read(files: dict[str, Path], *, pixels: bool = True) -> "pl.DataFrame":
+def read(files: dict[str, Path], *, pixels: bool = True) -> pl.DataFrame:
     """All rows of the files, narrow columns alone, in the order in which pictures first occur.
 
     Args:
@@ -106,8 +105,6 @@ def read(files: dict[str, Path], *, pixels: bool = True) -> "pl.DataFrame":
     Raises:
         PipelineError: If a file is damaged or not in the format.
     """
-    import polars as pl
-
     ordered = {name: files[name] for name in sorted(files, key=in_order)}
     with progress.bar(sum(count_groups(ordered)), "prepare", "row group") as bar:
         parts = []
@@ -137,9 +134,7 @@ def count_groups(files: dict[str, Path]) -> Iterator[int]:
             yield file.num_row_groups
 
 
-def _read_groups(name: str, path: Path, *, pixels: bool) -> Iterator["pl.DataFrame"]:
-    import polars as pl
-
+def _read_groups(name: str, path: Path, *, pixels: bool) -> Iterator[pl.DataFrame]:
     with _opened(name, path) as file:
         _check_schema(name, file.schema_arrow, pixels=pixels)
         for group in range(file.num_row_groups):
@@ -154,10 +149,8 @@ def _read_groups(name: str, path: Path, *, pixels: bool) -> Iterator["pl.DataFra
             )
 
 
-def _narrow(table: "pa.Table") -> "pa.Table":
+def _narrow(table: pa.Table) -> pa.Table:
     """Our names, one type for each kind, times as UTC; and nothing else of a schema that may be damaged."""
-    import pyarrow as pa
-
     types = {
         "string": pa.large_string(),
         "float64": pa.float64(),
@@ -174,11 +167,8 @@ def _narrow(table: "pa.Table") -> "pa.Table":
 
 
 @contextmanager
-def _opened(name: str, path: Path) -> Iterator["pq.ParquetFile"]:
+def _opened(name: str, path: Path) -> Iterator[pq.ParquetFile]:
     """An open file; whatever Parquet's reader finds wrong with it is one sentence."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         with pq.ParquetFile(path) as file:
             yield file
@@ -192,7 +182,7 @@ def _opened(name: str, path: Path) -> Iterator["pq.ParquetFile"]:
         ) from None
 
 
-def _check_schema(name: str, found: "pa.Schema", *, pixels: bool) -> None:
+def _check_schema(name: str, found: pa.Schema, *, pixels: bool) -> None:
     wanted = {theirs: kind for theirs, (_, kind) in COLUMNS.items()}
     for column, kind in {**wanted, **(dict.fromkeys(JPEGS, "binary") if pixels else {})}.items():
         fields = found.get_all_field_indices(column)
@@ -207,10 +197,8 @@ def _check_schema(name: str, found: "pa.Schema", *, pixels: bool) -> None:
             raise PipelineError(f"{name} must have {column} of type {kind}, as Pick-a-Pic has, got {got}")
 
 
-def _is(kind: str, found: "pa.DataType") -> bool:
+def _is(kind: str, found: pa.DataType) -> bool:
     """Whether a type is of the kind: of any width, and a dictionary of it where the kind is text."""
-    import pyarrow.types as types
-
     if kind == "string" and types.is_dictionary(found):
         found = found.value_type
     return {
@@ -223,3 +211,59 @@ def _is(kind: str, found: "pa.DataType") -> bool:
         "bool": lambda: types.is_boolean(found),
         "timestamp": lambda: types.is_timestamp(found),
     }[kind]()
+
+
+HUB_FILES = ("train", "validation", "test", "test_unique")
+
+
+def from_hub(hub: HubFiles, splits: tuple[str, ...] = HUB_FILES, prefix: str = "") -> Remote:
+    """The files of these splits in a repository on the hub."""
+    return Remote(hub.repo, hub.revision, [f"data/{split}-*.parquet" for split in splits], prefix=prefix)
+
+
+def from_folder(
+    source: str, what: str, splits: tuple[str, ...] = SPLITS, prefix: str = ""
+) -> dict[str, Path]:
+    """The files of these splits in a FOLDER, or in the `data` in it, by name.
+
+    Args:
+        source: The path as written, absolute or relative to the repository.
+        what: The parameter that holds it, for messages.
+        splits: Those wanted.
+        prefix: Goes before each name.
+
+    Raises:
+        PipelineError: If there is no such folder, no such file, a file that no split claims, or a name twice.
+    """
+    folder = paths.project_root() / Path(source).expanduser()
+    if not folder.is_dir():
+        raise PipelineError(
+            f"{what} must be an existing folder of Pick-a-Pic's Parquet files, got {source!r}, "
+            f"looked for at {folder}"
+        )
+    found: dict[str, Path] = {}
+    for path in sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")]):
+        split = split_of(path.name)
+        if split is None:
+            raise PipelineError(
+                f"{what} must hold files named {'-*, '.join(SPLITS)}-*.parquet, got {path.name!r} "
+                f"in {source!r}; rename it or move it away"
+            )
+        if path.name in found:
+            raise PipelineError(f"{what} must hold each file once, got {path.name!r} twice in {source!r}")
+        if split in splits:
+            found[path.name] = path
+    if not found:
+        raise PipelineError(
+            f"{what} must hold Parquet files named {'-*, '.join(splits)}-*.parquet, got {source!r}, "
+            "which has none"
+        )
+    return {f"{prefix}{name}": found[name] for name in sorted(found, key=in_order)}
+
+
+def find(source: str, what: str, remote: Remote, about: str) -> Source:
+    """What a source of Pick-a-Pic names now: `hub`, or a FOLDER whose footers are checked at once."""
+    if source == "hub":
+        return Source(f"{about} from the hub: {remote.repo} at {remote.revision}", remotes=[remote])
+    links = from_folder(source, what)
+    return Source(f"{about} from {source}", links=links, check=partial(check, links, pixels=True))

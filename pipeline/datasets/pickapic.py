@@ -1,16 +1,21 @@
-"""From the rows of Pick-a-Pic to items and pairs: which comparisons count, for whom, where pictures lie."""
+"""Pick-a-Pic, v1 and v2: which comparisons count, for whom, and how row counts compare with published ones.
+
+Kirstain et al., arXiv:2305.01569. `pickapic_v1` and `pickapic_v2` are the datasets; the files' format is in
+`pickapic_files`.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
 
 from pal.config import Config, Share
-from pipeline.datasets import pickapic
+from pal.files import write_json
+from pipeline.datasets import pickapic_files
 from pipeline.errors import PipelineError
 from pipeline.storage import tables
-
-if TYPE_CHECKING:
-    import polars as pl
 
 PLACES = {"train": "train", "validation": "val", "test": "test", "test_unique": "test"}
 
@@ -28,18 +33,18 @@ class Comparisons:
     """The comparisons that count, and what became of the others.
 
     Args:
-        rows: As `pickapic.read` gives them, with `label` 1, 0.5 or 0.
+        rows: As `pickapic_files.read` gives them, with `label` 1, 0.5 or 0.
         images: Where each picture's bytes first occur: uid, file, row_group, row, column.
         read: How many rows there were.
         dropped: How many were left out, by reason.
     """
 
-    rows: "pl.DataFrame"
-    images: "pl.DataFrame"
+    rows: pl.DataFrame
+    images: pl.DataFrame
     read: int
     dropped: dict[str, int]
 
-    def without(self, reason: str, out: "pl.Series") -> "Comparisons":
+    def without(self, reason: str, out: pl.Series) -> "Comparisons":
         """The same without the rows where `out` is true, counted under a reason."""
         return Comparisons(
             self.rows.filter(~out), self.images, self.read, {**self.dropped, reason: int(out.sum())}
@@ -63,13 +68,12 @@ def load(files: dict[str, Path], *, ties: str, pixels: bool = True) -> Compariso
     Raises:
         PipelineError: If a file is not in the format, or a label is not 0, 0.5 or 1.
     """
-    import polars as pl
-
-    unread = {name: path for name, path in files.items() if pickapic.split_of(name) == pickapic.LEFT_OUT}
-    rows = pickapic.read({name: path for name, path in files.items() if name not in unread}, pixels=pixels)
-    pickapic.check(unread, pixels=pixels)
-    n_unread = pickapic.count_rows(unread)
-    kept = Comparisons(rows, first_places(rows), len(rows) + n_unread, {pickapic.LEFT_OUT: n_unread})
+    left_out = pickapic_files.LEFT_OUT
+    unread = {name: path for name, path in files.items() if pickapic_files.split_of(name) == left_out}
+    rows = pickapic_files.read({name: files[name] for name in files.keys() - unread.keys()}, pixels=pixels)
+    pickapic_files.check(unread, pixels=pixels)
+    n_unread = pickapic_files.count_rows(unread)
+    kept = Comparisons(rows, first_places(rows), len(rows) + n_unread, {left_out: n_unread})
     whole = pl.all_horizontal(pl.col("user_id").is_not_null(), *map(_filled, ("prompt", "uid_0", "uid_1")))
     kept = kept.without("incomplete", kept.rows.select(~whole).to_series())
     empty = pl.col("label").is_null() | pl.col("label").is_nan()
@@ -82,13 +86,11 @@ def load(files: dict[str, Path], *, ties: str, pixels: bool = True) -> Compariso
     return kept
 
 
-def _filled(column: str) -> "pl.Expr":
-    import polars as pl
-
+def _filled(column: str) -> pl.Expr:
     return pl.col(column).fill_null("").str.strip_chars() != ""
 
 
-def _check_labels(rows: "pl.DataFrame", files: dict[str, Path]) -> None:
+def _check_labels(rows: pl.DataFrame, files: dict[str, Path]) -> None:
     bad = rows.filter(~rows["label"].is_in([0.0, 0.5, 1.0]).fill_null(value=False)).head(1)
     for row in bad.iter_rows(named=True):
         name = next(name for name, path in files.items() if path.name == row["file"])
@@ -98,22 +100,20 @@ def _check_labels(rows: "pl.DataFrame", files: dict[str, Path]) -> None:
         )
 
 
-def first_places(rows: "pl.DataFrame") -> "pl.DataFrame":
+def first_places(rows: pl.DataFrame) -> pl.DataFrame:
     """Where each picture's bytes first occur in the table: that place stands for it wherever else it is."""
-    import polars as pl
-
     places = rows.select("file", "row_group", "row", "uid_0", "uid_1").with_row_index("order")
     sides = [
         places.select(
             pl.col(f"uid_{side}").alias("uid"), "file", "row_group", "row", "order", column=pl.lit(jpeg)
         )
-        for side, jpeg in enumerate(pickapic.JPEGS)
+        for side, jpeg in enumerate(pickapic_files.JPEGS)
     ]
     both = pl.concat(sides).drop_nulls("uid").sort("order", "column")
     return both.unique("uid", keep="first", maintain_order=True).drop("order")
 
 
-def place(kept: Comparisons, share: float, seed: int) -> "pl.DataFrame":
+def place(kept: Comparisons, share: float, seed: int) -> pl.DataFrame:
     """Say of each row whether its user is seen, and where it belongs.
 
     Seen are users with train rows. A share of those with train and test rows is kept unseen, to be located
@@ -123,8 +123,6 @@ def place(kept: Comparisons, share: float, seed: int) -> "pl.DataFrame":
     Raises:
         PipelineError: If nothing is left to train on.
     """
-    import polars as pl
-
     rows = kept.rows
     users = {split: set(rows.filter(pl.col("split") == split)["user_id"]) for split in ("train", "test")}
     unseen = draw_users(users["train"] & users["test"], share, seed)
@@ -145,20 +143,16 @@ def place(kept: Comparisons, share: float, seed: int) -> "pl.DataFrame":
 
 def draw_users(users: set[int], share: float, seed: int) -> set[int]:
     """A share of the users, the same whatever the order of rows."""
-    import numpy as np
-
     order = np.random.default_rng(seed).permutation(sorted(users))
     return set(order[: round(share * len(order))].tolist())
 
 
-def weigh(rows: "pl.DataFrame", weighting: str) -> "pl.DataFrame":
+def weigh(rows: pl.DataFrame, weighting: str) -> pl.DataFrame:
     """Say how much each comparison counts in training: all alike, or every prompt alike.
 
     Raises:
         PipelineError: If a row does not say how many there are of its prompt.
     """
-    import polars as pl
-
     if weighting == "none":
         return rows.with_columns(weight=pl.lit(None, pl.Float32))
     bad = rows.filter(~(pl.col("per_prompt") > 0).fill_null(value=False)).head(1)
@@ -170,7 +164,7 @@ def weigh(rows: "pl.DataFrame", weighting: str) -> "pl.DataFrame":
     return rows.with_columns(weight=1 / pl.col("per_prompt"))
 
 
-def write(rows: "pl.DataFrame", images: "pl.DataFrame", out: Path) -> dict[str, int]:
+def write(rows: pl.DataFrame, images: pl.DataFrame, out: Path) -> dict[str, int]:
     """Write the items that rows name, and the pairs.
 
     Args:
@@ -181,8 +175,6 @@ def write(rows: "pl.DataFrame", images: "pl.DataFrame", out: Path) -> dict[str, 
     Returns:
         How many prompts, pictures and users there are.
     """
-    import polars as pl
-
     used = pl.concat([rows["uid_0"], rows["uid_1"]]).unique()
     images = images.join(used.to_frame("uid"), on="uid", how="semi").with_columns(
         pl.col("file").cast(pl.String)
@@ -200,10 +192,8 @@ def write(rows: "pl.DataFrame", images: "pl.DataFrame", out: Path) -> dict[str, 
     return {"prompts": len(texts), "images": len(images), "users": rows["user_id"].n_unique()}
 
 
-def _pairs(rows: "pl.DataFrame", images: "pl.DataFrame") -> "pl.DataFrame":
+def _pairs(rows: pl.DataFrame, images: pl.DataFrame) -> pl.DataFrame:
     """The pairs table, in the order of the rows; of a tie picture 0 stands as chosen."""
-    import polars as pl
-
     texts = rows.select(pl.col("prompt").unique())
     texts = texts.with_columns(prompt_id=pl.Series(map(tables.text_id, texts["prompt"]), dtype=pl.String))
     how = {"how": "left", "maintain_order": "left"}
@@ -222,7 +212,59 @@ def _pairs(rows: "pl.DataFrame", images: "pl.DataFrame") -> "pl.DataFrame":
     )
 
 
-def prepare(knobs: Prepare, seed: int, files: dict[str, Path]) -> tuple[Comparisons, "pl.DataFrame"]:
+def prepare(options: Prepare, seed: int, files: dict[str, Path]) -> tuple[Comparisons, pl.DataFrame]:
     """What v1 and v2 share: the comparisons that count, and the rows with their places and weights."""
-    kept = load(files, ties=knobs.ties)
-    return kept, weigh(place(kept, knobs.unseen_users, seed), knobs.weighting)
+    kept = load(files, ties=options.ties)
+    return kept, weigh(place(kept, options.unseen_users, seed), options.weighting)
+
+
+ROWS = {
+    "v1": {
+        "train": 583_747, "validation": 17_439, "test": 14_073, "validation_unique": 500, "test_unique": 500,
+    },
+    "v2": {
+        "train": 959_040, "validation": 20_596, "test": 20_716, "validation_unique": 500, "test_unique": 500,
+    },
+}  # fmt: skip
+LEAKAGE = {"leakage": 10_587, "no_leakage": 7_804}
+
+
+def write_published(
+    out: Path, version: str, files: dict[str, Path], leakage: dict[str, Any] | None = None
+) -> None:
+    """Write published.json: numbers read beside numbers published, and a sentence, which is printed too.
+
+    Args:
+        out: The folder.
+        version: v1 or v2.
+        files: The raw files by name.
+        leakage: What `pickapic_v2` counted, where it did.
+    """
+    rows = compare_rows(version, files)
+    says = say_rows(version, rows)
+    write_json(
+        out / "published.json", {"says": says, "rows": rows, **({"leakage": leakage} if leakage else {})}
+    )
+    print(says)
+
+
+def compare_rows(version: str, files: dict[str, Path]) -> dict[str, dict[str, int]]:
+    """Rows of each split that has files, read and published."""
+    compared = {}
+    for split, published in ROWS[version].items():
+        of_split = {name: path for name, path in files.items() if pickapic_files.split_of(name) == split}
+        if of_split:
+            compared[split] = {"read": pickapic_files.count_rows(of_split), "published": published}
+    return compared
+
+
+def say_rows(version: str, rows: dict[str, dict[str, int]]) -> str:
+    """Whether these are the published data, in one sentence."""
+    other = [
+        f"{split} {row['read']:,} of {row['published']:,}"
+        for split, row in rows.items()
+        if row["read"] != row["published"]
+    ]
+    if other:
+        return f"Not the published Pick-a-Pic {version}: rows of {', '.join(other)}."
+    return f"The published Pick-a-Pic {version} by the rows of {', '.join(rows)}."
