@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pal.errors import PalError as PipelineError
 from pipeline.datasets import own
 from pipeline.datasets.own import Prepare
 from pipeline.datasets.own.items import TextItems as Texts
-from pal.errors import PalError as PipelineError
 from pipeline.storage.tables import items_schema, pairs_schema, text_id
 
 TEXTS = ["user_id", "prompt", "chosen", "rejected"]

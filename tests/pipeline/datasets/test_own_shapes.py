@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pal.errors import PalError as PipelineError
 from pipeline.datasets import own
 from pipeline.datasets.own import Prepare
 from pipeline.datasets.own import tables as own_times
 from pipeline.datasets.own.items import TextItems as Texts
-from pal.errors import PalError as PipelineError
 
 DUEL = {"user_id": "ann", "prompt": "why?", "response_a": "so", "response_b": "no", "winner": "a"}
 GOOD = {"user_id": "ann", "prompt": "why?", "chosen": "so", "rejected": "no"}

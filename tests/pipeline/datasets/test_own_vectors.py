@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save
 
+from pal.errors import PalError as PipelineError
 from pipeline import params, study
 from pipeline import paths as layout
 from pipeline.datasets import own
 from pipeline.datasets.own import vectors as own_vectors
-from pal.errors import PalError as PipelineError
 from pipeline.stages import download, encode, prepare, recolour, split
 from pipeline.storage.tables import item_id, text_id
 
