@@ -32,7 +32,7 @@ from benchmarks.studies import ROOT
 from benchmarks.table import Row, Section, show
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig, preset
-from pal.fitting.fit import make_optimiser, fit
+from pal.fitting.fit import fit, make_optimiser
 from pal.fitting.objectives import FixedWeights, Objective
 from pal.models.heads import make_head
 

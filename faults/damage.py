@@ -169,9 +169,7 @@ def _store() -> Subject:
     from pipeline.storage import shards
     from pipeline.storage.embedding_store import EmbeddingStore
 
-    store = EmbeddingStore(
-        shards.Embedder("toy", "w", "f", 32, "float16", "x"), "cpu", ["pal/encoders/hashed.py"]
-    )
+    store = EmbeddingStore(shards.Embedder("toy", "w", "f", 32, "float16", "x"), "cpu")
     ids = [f"{row:032x}" for row in range(60)]
     for part in range(3):
         store.add(ids[part * 20 : part * 20 + 20], _vectors(20, part))

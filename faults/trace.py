@@ -113,7 +113,7 @@ def write(note: Note) -> None:
     from pipeline.storage.embedding_store import EmbeddingStore
 
     made_by = shards.Embedder("toy", "w", "f", WIDTH, "float32", "as it is")
-    store = EmbeddingStore(made_by, "cpu", ["pal/encoders/hashed.py"])
+    store = EmbeddingStore(made_by, "cpu")
     for group in range(GROUPS):
         ids = [f"{group * ROWS + row:032x}" for row in range(ROWS)]
         if store.find(shards.packed(ids)).missing.any():

@@ -4,7 +4,16 @@
 `load` builds the encoder.
 """
 
-from pal.encoders.base import Described, ImageEncoder, TextEncoder
+from pal.encoders.base import ENCODING_VERSION, Described, ImageEncoder, TextEncoder
 from pal.encoders.catalogue import check_name, describe, load, names
 
-__all__ = ["Described", "ImageEncoder", "TextEncoder", "check_name", "describe", "load", "names"]
+__all__ = [
+    "ENCODING_VERSION",
+    "Described",
+    "ImageEncoder",
+    "TextEncoder",
+    "check_name",
+    "describe",
+    "load",
+    "names",
+]

@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from torch import Tensor
 
+ENCODING_VERSION = 1
+"""Part of the key under which finished vectors are stored. Raise it by one when a change of code changes the
+vectors of any encoder beyond rounding (a tokeniser's limit, the decoding of images, a layer): everything is
+then encoded again. `tests/test_golden.py` holds the vectors of this version."""
+
 
 @dataclass(frozen=True)
 class Described:

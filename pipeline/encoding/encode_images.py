@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pipeline.knobs import Encode
 
 GROUP_ROWS = 512  # at least
-SHAPES_VECTORS = ["pal/encoders/pictures.py", "pipeline/encoding/colour.py"]
 
 
 def fill(job: Job, encoder: "ImageEncoder", items: "Items", knobs: "Encode") -> list[BadItem]:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pipeline.knobs import Encode
 
 GROUP_ROWS = 512  # at least
-SHAPES_VECTORS: list[str] = []  # what is done here changes no vector beyond rounding
 AT_ONCE = 100_000  # texts as Python objects
 SHOWN = 200  # characters of a bad text that are kept to be told
 

@@ -144,8 +144,7 @@ def _job(
         name, described.weights_sha256, described.files_sha256, described.dim, values.encode.dtype,
         described.preprocessing, described.engine, described.precision,
     )  # fmt: skip
-    modules = [f"pal/encoders/{described.module}.py", *FILLED[modality].SHAPES_VECTORS]
-    store = EmbeddingStore(embedder, device, modules)
+    store = EmbeddingStore(embedder, device)
     uses.record(dataset, modality, store.folder.name)
     return Job(store, items.ids, store.find(items.ids), share, dataset), described
 

@@ -1,8 +1,9 @@
 """The store of finished embeddings, outside the repository: hours of encoding survive a killed run.
 
-A store is keyed by all that shapes a vector: the encoder's files, the dtype, the device, the code that
-encodes, and the libraries' versions. Its files are named by the sha256 of their own bytes and verified when
-they are read, so that a flipped bit is an error and never another vector.
+A store is keyed by all that shapes a vector: the encoder's files, the dtype, the device, the libraries'
+versions, and `encoders.ENCODING_VERSION`, which is raised by hand when code changes vectors. Its files are
+named by the sha256 of their own bytes and verified when they are read, so that a flipped bit is an error and
+never another vector.
 """
 
 import hashlib
@@ -15,7 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import code, paths
+from pal.encoders import ENCODING_VERSION
+from pipeline import paths
 from pipeline.errors import PipelineError
 from pipeline.storage import gathering, shards
 from pipeline.storage.files import new_file, sha256_of, write_json
@@ -64,15 +66,14 @@ class EmbeddingStore:
     Args:
         embedder: The encoder, and how its vectors are stored.
         device: cpu or cuda: they do not agree to the last bit.
-        modules: The modules of ours whose code shapes the vectors, relative to the repository.
         root: The folder of all stores; None takes `paths.store()`.
     """
 
-    def __init__(self, embedder: Embedder, device: str, modules: list[str], root: Path | None = None) -> None:
+    def __init__(self, embedder: Embedder, device: str, root: Path | None = None) -> None:
         import numpy as np
 
         self.embedder = embedder
-        self._about = _about(embedder, device, modules)
+        self._about = _about(embedder, device)
         self.folder = (root or paths.store()) / "embeddings" / _key(self._about)
         self._dtype = np.dtype(embedder.dtype).newbyteorder("<")
         self._ids: dict[str, np.ndarray] = {}  # by file name, of those that were looked into
@@ -200,14 +201,13 @@ def _first_places(there: "np.ndarray", ids: "np.ndarray") -> "np.ndarray":
     return place
 
 
-def _about(embedder: Embedder, device: str, modules: list[str]) -> dict[str, Any]:
+def _about(embedder: Embedder, device: str) -> dict[str, Any]:
     """All that shapes a vector."""
-    root = Path(__file__).parents[2]
     libraries = LIBRARIES + OF_ENGINE.get(embedder.engine, ())
     return {
         "embedder": asdict(embedder),
         "device": device,
-        "code": [code.fingerprint(root, Path(module)) for module in modules],
+        "encoding_version": ENCODING_VERSION,
         "libraries": {name: metadata.version(name) for name in libraries},
     }
 

@@ -11,7 +11,7 @@ import torch
 
 from pal.encoders import pictures
 from pal.encoders.classical import Classical
-from pipeline import code, paths
+from pipeline import paths
 from pipeline.encoding import colour, encode_images
 from pipeline.errors import PipelineError
 from pipeline.stages import encode
@@ -293,20 +293,3 @@ def test_workers_leave_cores_to_the_encoder(monkeypatch):
     for cores, workers in ((None, 1), (1, 1), (2, 1), (3, 1), (16, 14)):
         monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
         assert encode_images.default_workers() == workers
-
-
-def test_what_shapes_pixels_is_part_of_the_stores_key(full, monkeypatch):
-    """An edit of the decoder or of the filters must not find the vectors of older pixels."""
-    encode.main("own")
-    assert all((ROOT / module).is_file() for module in encode_images.SHAPES_VECTORS)
-    prints = [code.fingerprint(ROOT, Path(name)) for name in encode_images.SHAPES_VECTORS]
-    reached = {line.split()[1] for lines in prints for line in lines}
-    assert reached >= {
-        "pal/encoders/pictures.py",
-        "pal/encoders/picture_files.py",
-        "pipeline/encoding/colour.py",
-    }
-    (before,) = (paths.store() / "embeddings").iterdir()
-    monkeypatch.setattr(encode_images, "SHAPES_VECTORS", ["pal/encoders/pictures.py"])
-    encode.main("own")
-    assert {path.name for path in (paths.store() / "embeddings").iterdir()} > {before.name}

@@ -13,7 +13,7 @@ PLAN = Plan(np.array([8, 7, 6, 5, 4, 3, 2, 1, 0]), np.array([0, 3, 6, 9]))
 
 
 def open_store(root):
-    return embedding_store.EmbeddingStore(Embedder("toy", "w", "f", 1, "float32", ""), "cpu", [], root)
+    return embedding_store.EmbeddingStore(Embedder("toy", "w", "f", 1, "float32", ""), "cpu", root)
 
 
 @pytest.fixture

@@ -24,12 +24,11 @@ def rows(*values):
     return np.array(values, dtype=np.float32)
 
 
-MODULES = ["pal/encoders/hashed.py"]
 A, B, C, X = (letter * 32 for letter in "abcd")
 
 
 def open_store(root, **changes):
-    return embedding_store.EmbeddingStore(embedder(**changes), "cpu", MODULES, root)
+    return embedding_store.EmbeddingStore(embedder(**changes), "cpu", root)
 
 
 def find(kept, *ids):
@@ -164,13 +163,13 @@ def test_whatever_shapes_a_vector_has_a_store_of_its_own(kept, tmp_path, change)
     assert there(other, A) == [False]
 
 
-def test_a_gpu_a_library_and_an_encoders_code_have_a_store_of_their_own(kept, tmp_path, monkeypatch):
-    folders = {kept.folder, embedding_store.EmbeddingStore(embedder(), "cuda", MODULES, tmp_path).folder}
+def test_a_gpu_a_library_and_an_encoding_version_have_a_store_of_their_own(kept, tmp_path, monkeypatch):
+    folders = {kept.folder, embedding_store.EmbeddingStore(embedder(), "cuda", tmp_path).folder}
     with monkeypatch.context() as patch:
         patch.setattr(embedding_store.metadata, "version", lambda name: "0.0.0")
         folders.add(open_store(tmp_path).folder)
     with monkeypatch.context() as patch:
-        patch.setattr(embedding_store.code, "fingerprint", lambda root, module: ["else"])
+        patch.setattr(embedding_store, "ENCODING_VERSION", 2)
         folders.add(open_store(tmp_path).folder)
     assert len(folders) == 4
     assert open_store(tmp_path).folder == kept.folder

@@ -106,7 +106,7 @@ def test_what_was_remembered_of_a_file_is_not_asked(project, capsys):
     import numpy as np
 
     embedder = Embedder("toy", "", "", 300, "float32", "x")
-    kept = EmbeddingStore(embedder, "cpu", ["pal/encoders/hashed.py"])
+    kept = EmbeddingStore(embedder, "cpu")
     kept.add([f"{n:032x}" for n in range(1000)], np.ones((1000, 300)))
     (path,) = kept.folder.glob("*.parquet")
     os.utime(path, ns=(1_000_000_000, 1_000_000_000))
