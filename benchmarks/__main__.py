@@ -13,7 +13,6 @@ from benchmarks.table import keep, show
 NAMES = (
     "startup",
     "speed",
-    "many",
     "pal_b",
     "text",
     "images",

@@ -19,10 +19,9 @@ from benchmarks.studies import SEEDS, draw, in_parallel, real_persona
 from benchmarks.table import Row, Section, show
 from pal.comparisons import Questions
 from pal.evaluation.accuracy import Judged, bootstrap_interval
-from pal.fitting.fit import fit
+from pal.fitting.trainer import fit
 from pal.serving.saved import SavedModel
-from pal.users.ask import chances
-from pal.users.interviews import interview
+from pal.users.question_choice import answer_probabilities, interview
 from pipeline.evaluation import asking
 from pipeline.evaluation.answers import margins_by
 from pipeline.evaluation.locating import locate
@@ -88,8 +87,8 @@ def from_any(data: Study, model: SavedModel, says_yes: Tensor) -> list[Float[Ten
     prompt = torch.unique(train.questions.prompt[train.question])
     yes, no = (torch.full_like(prompt, data.response_ids.index(text_id(word))) for word in ("Yes", "No"))
     with torch.inference_mode():
-        points = model.prior.points
-        chance = chances(model.head, points, data.embeddings, Questions(prompt, yes, no)).float()
+        points = model.population.prior.states
+        chance = answer_probabilities(model.head, points, data.embeddings, Questions(prompt, yes, no)).float()
     logs = torch.stack([(1 - chance).clamp_min(1e-12).log(), chance.clamp_min(1e-12).log()])
     names = sorted(set(data.groups["unseen"]))
     group = torch.tensor([names.index(name) for name in data.groups["unseen"]])
@@ -99,8 +98,8 @@ def from_any(data: Study, model: SavedModel, says_yes: Tensor) -> list[Float[Ten
         said = logs[answer[users], torch.arange(len(prompt))]
         shared = chance.expand(len(users), -1, -1)
         allowed = torch.ones(len(users), len(prompt), dtype=torch.bool)
-        likelihood.append(interview(shared, said, allowed, model.prior.mass, MOST).likelihood)
-    return [model.prior.weights(total) for total in torch.cat(likelihood, 1)]
+        likelihood.append(interview(shared, said, allowed, model.population.prior.masses, MOST).likelihood)
+    return [model.population.prior.reweighted(total).mean for total in torch.cat(likelihood, 1)]
 
 
 def _rows(found: list[dict[str, tuple[float, float, float]]]) -> list[Row]:

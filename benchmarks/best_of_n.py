@@ -27,7 +27,7 @@ from benchmarks.studies import SEEDS, draw, in_parallel, real_persona
 from benchmarks.table import Row, Section, show
 from pal.comparisons import Questions
 from pal.evaluation.accuracy import Judged, bootstrap_interval
-from pal.fitting.fit import fit
+from pal.fitting.trainer import fit
 from pal.serving.model import RewardModel
 from pipeline.evaluation.locating import places_in_user
 from pipeline.params import Params
@@ -87,10 +87,10 @@ def run(groups: int, seed: int, users: int) -> dict[str, Picked]:
     personas = given.prepare.persona.personas
     generator = torch.Generator().manual_seed(seed)
     found = {}
-    for half, weights in (("seen", model.weights), ("unseen", _located(data, model, generator))):
+    for half, weights in (("seen", model.states), ("unseen", _located(data, model, generator))):
         group = torch.tensor([personas.index(name) for name in data.groups[half]])
         own = _margins(data, model, pool, weights)
-        mean = _margins(data, model, pool, model.weights_of(None)[None]).expand_as(own)
+        mean = _margins(data, model, pool, model.state_of(None)[None]).expand_as(own)
         found[half] = _pick(own, mean, yes[group], generator)
     return found
 
@@ -124,7 +124,7 @@ def _margins(
     """Reward of yes less that of no to each statement, for each user."""
     yes, no = (torch.full_like(pool, data.response_ids.index(text_id(word))) for word in ("Yes", "No"))
     with torch.no_grad():
-        read = model.head.read(data.embeddings, Questions(prompt=pool, first=yes, second=no))
+        read = model.head.question_features(data.embeddings, Questions(prompt=pool, first=yes, second=no))
         return model.head.margins_at(read, weights).T
 
 

@@ -23,7 +23,7 @@ from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset
 from pal.evaluation.choose import choose_k, one_prototype_per_user
 from pal.evaluation.plurality import plurality_test
-from pal.fitting.fit import fit
+from pal.fitting.trainer import fit
 from pipeline.datasets import simulated
 from pipeline.knobs import PrepareSimulated
 
@@ -124,7 +124,7 @@ def p_value(groups: int, users: int, answers: int, seed: int, near: float = 1.0,
     embeddings, train, held_out = simulation(seed, groups, users, answers, 20, near, wrong)
     head, config = preset("ours", "A", head={"K": 2, "latent": 16})
     fitted = fit(embeddings, train, n_users=users, head=head, config=config, seed=seed)
-    return plurality_test(fitted.head, fitted.weights, embeddings, held_out, seed=seed).p_value
+    return plurality_test(fitted.head, fitted.states, embeddings, held_out, seed=seed).p_value
 
 
 def simulation(
@@ -159,7 +159,7 @@ def simulation(
     turned = rng.random(len(user)) < wrong
     sides = np.where(turned, farther, nearer), np.where(turned, nearer, farther)
     chosen, rejected = (torch.from_numpy(side) for side in sides)
-    every = Comparisons.of(user=torch.from_numpy(user), prompt=None, chosen=chosen, rejected=rejected)
+    every = Comparisons.from_pairs(user=torch.from_numpy(user), prompt=None, chosen=chosen, rejected=rejected)
     first = torch.from_numpy(np.tile(np.arange(train + held_out) < train, users))
     embeddings = Embeddings(torch.zeros(0, 0), torch.from_numpy(items))
     return embeddings, every[first.nonzero().squeeze(1)], every[(~first).nonzero().squeeze(1)]

@@ -32,9 +32,10 @@ from benchmarks.studies import ROOT
 from benchmarks.table import Row, Section, show
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig, preset
-from pal.fitting.fit import fit, make_optimiser
-from pal.fitting.objectives import FixedWeights, Objective
-from pal.models.heads import make_head
+from pal.fitting.objective import Objective
+from pal.fitting.per_comparison import FixedStates
+from pal.fitting.trainer import fit, make_optimiser
+from pal.models.base import make_model
 
 WIDTH, BATCH, PAIRS, PROMPTS, USERS = 1024, 16_384, 959_040, 59_940, 5_000
 MIXED = (8_000, 40_000)  # prompts and images of the harder set
@@ -80,7 +81,7 @@ def pick_a_pic() -> Work:
     prompt = torch.randint(PROMPTS, (PAIRS,), generator=g).sort().values
     first = torch.arange(PAIRS) + prompt  # one image more than comparisons in each prompt before
     likes_new = torch.rand(PAIRS, generator=g) < 0.5
-    comparisons = Comparisons.of(
+    comparisons = Comparisons.from_pairs(
         user=torch.randint(USERS, (PAIRS,), generator=g),
         prompt=prompt,
         chosen=first + likes_new.long(),
@@ -94,7 +95,7 @@ def mixed() -> Work:
     g = torch.Generator().manual_seed(0)
     prompts, images = MIXED
     chosen = torch.randint(images, (BATCH,), generator=g)
-    comparisons = Comparisons.of(
+    comparisons = Comparisons.from_pairs(
         user=torch.randint(USERS, (BATCH,), generator=g),
         prompt=torch.randint(prompts, (BATCH,), generator=g),
         chosen=chosen,
@@ -179,14 +180,14 @@ def _steps(name: str, work: Work, *, judged: bool) -> list[Row]:
 
 def _objective(work: Work, config: FitConfig) -> Objective:
     torch.manual_seed(0)
-    return FixedWeights(work.embeddings, work.comparisons, config, torch.ones(USERS, 1))
+    return FixedStates(work.embeddings, work.comparisons, config, torch.ones(USERS, 1))
 
 
 def _step(work: Work, batch: Comparisons, dropout: float) -> Callable[[], None]:
     """One step as `pal.fitting.fit` takes it."""
     shape, config = _configs(work.shuffle, dropout)
     objective = _objective(work, config)
-    head = make_head(shape, prompt_dim=WIDTH, response_dim=WIDTH).train()
+    head = make_model(shape, prompt_dim=WIDTH, response_dim=WIDTH).train()
     optimiser = make_optimiser(head, objective, config)
 
     def step() -> None:

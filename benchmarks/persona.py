@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks.studies import SEEDS, draw, in_parallel, real_persona, values
 from benchmarks.table import Row, Section, show
-from pal.fitting.fit import fit
+from pal.fitting.trainer import fit
 from pal.serving.model import RewardModel
 from pipeline import paths
 from pipeline.datasets import persona

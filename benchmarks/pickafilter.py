@@ -22,7 +22,7 @@ import yaml
 
 from benchmarks.studies import ROOT, SEEDS, in_parallel, values
 from benchmarks.table import Row, Section, show
-from pal.fitting.fit import margins
+from pal.models.base import margins
 from pal.serving.model import RewardModel
 from pipeline import paths, study
 from pipeline.datasets.drawn import drawings, scenes
@@ -101,7 +101,7 @@ def _figures() -> Figures:
             "untouched": data.select("seen", "test", filtered=None),
         }.items():
             with torch.inference_mode():
-                margin = margins(model.head, model.weights, data.embeddings, pairs)
+                margin = margins(model.head, model.states, data.embeddings, pairs)
             right = (margin > 0).float() + (margin == 0).float() / 2
             found[f"{part}.{name}"] = 100 * float(right.mean()) if len(right) else float("nan")
             found[f"{part}.n"] = len(right)

@@ -114,7 +114,7 @@ def fit_here() -> dict[str, float]:
     """Load the study in the current folder and fit one epoch; seconds of both, and of all after the epoch."""
     import torch
 
-    from pal.fitting.fit import fit
+    from pal.fitting.trainer import fit
     from pipeline import params, study
 
     start = time.perf_counter()

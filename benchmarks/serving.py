@@ -27,10 +27,10 @@ from benchmarks.studies import ROOT
 from benchmarks.table import Row, Section, show
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset
-from pal.models.heads import make_head
+from pal.models.base import make_model
 from pal.serving.model import RewardModel
 from pal.serving.preferences import Preferences
-from pal.users.adapt import MAX_POINTS, Prior
+from pal.users.points import MAX_POINTS, Points
 
 PEAK = 85.0  # GFLOP/s of float32 products a core, from which on times are judged
 DIM, ROWS, RUN = 384, 1_000_000, 16
@@ -63,10 +63,10 @@ def _model() -> RewardModel:
     head, config = preset("ours", "B", head={"K": 3, "latent": 16})
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        built = make_head(head, prompt_dim=DIM, response_dim=DIM)
+        built = make_model(head, prompt_dim=DIM, response_dim=DIM)
         weights = torch.softmax(2 * torch.randn(1000, 3), 1)
     ids = [str(number) for number in range(len(weights))]
-    return RewardModel(built, ids, weights, Prior.of(weights), config, {}, DIM, DIM)
+    return RewardModel(built, ids, weights, Points.from_states(weights), config, {}, DIM, DIM)
 
 
 def _vectors(n: int, seed: int) -> torch.Tensor:
@@ -108,7 +108,7 @@ def _adapting(model: RewardModel, table: torch.Tensor) -> list[Row]:
     shared = Embeddings(table[:6000], table[6000:12_000])
 
     def locate() -> None:
-        comparisons = Comparisons.of(user=user, prompt=prompt, chosen=chosen, rejected=rejected)
+        comparisons = Comparisons.from_pairs(user=user, prompt=prompt, chosen=chosen, rejected=rejected)
         model.locate(shared, comparisons, n_users=USERS)
 
     sides = [x.view(USERS, SHOTS, DIM) for x in table[: 3 * USERS * SHOTS].chunk(3)]
@@ -124,13 +124,13 @@ def _one_user(model: RewardModel, table: torch.Tensor) -> list[Row]:
     """Twenty comparisons; one more, weights and all; and how far that is from starting over."""
     given = [(table[at], table[100 + at], table[200 + at]) for at in range(SHOTS + 1)]
     taste, step = model.adapt(given[:SHOTS]), model.adapt([])
-    row = _milliseconds("one more comparison", lambda: (taste + model.adapt(given[SHOTS:])).weights, 2)
+    row = _milliseconds("one more comparison", lambda: (taste + model.adapt(given[SHOTS:])).state, 2)
     for one in given:
         step = step + model.adapt([one])
     whole = model.adapt(given)
-    apart = float((step.weights - whole.weights).abs().max())
+    apart = float((step.state - whole.state).abs().max())
     parted, never = whole - model.adapt(given[3:4]), model.adapt(given[:3] + given[4:])
-    forgot = float((parted.weights - never.weights).abs().max())
+    forgot = float((parted.state - never.state).abs().max())
     size = float(len(whole.to_json()))
     return [
         _milliseconds(f"adapt, one user x {SHOTS} comparisons", lambda: model.adapt(given[:SHOTS]), 20),

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from benchmarks.studies import SEEDS, draw, in_parallel, values
 from benchmarks.table import Row, Section, show
-from pal.fitting.fit import fit
+from pal.fitting.trainer import fit
 from pal.serving.model import RewardModel
 from pipeline.evaluation.headline import find
 from pipeline.evaluation.judging import judge

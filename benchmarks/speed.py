@@ -20,7 +20,8 @@ from benchmarks.studies import ROOT, SEEDS, draw, real_persona, values
 from benchmarks.table import Row, Section, show
 from pal.comparisons import Comparisons
 from pal.config import preset
-from pal.fitting.fit import Fitted, fit, margins, read_blocks
+from pal.fitting.trainer import Fitted, fit
+from pal.models.base import feature_blocks, margins
 from pal.users.simplex import solve_weights
 from pipeline.study import Study
 
@@ -98,7 +99,7 @@ def _to_99(studies: list[Study]) -> list[Row]:
 
 def _accuracy(data: Study, fitted: Fitted, test: Comparisons) -> float:
     with torch.inference_mode():
-        return float((margins(fitted.head, fitted.weights, data.embeddings, test) > 0).double().mean())
+        return float((margins(fitted.head, fitted.states, data.embeddings, test) > 0).double().mean())
 
 
 def _throughput(data: Study) -> list[Row]:
@@ -126,7 +127,7 @@ def _weights(data: Study) -> list[Row]:
     pairs = data.select("unseen", "adapt")
     pairs = pairs[(pairs.user < NEW_USERS).nonzero().squeeze(1)]
     with torch.inference_mode():
-        blocks = read_blocks(fitted.head, data.embeddings, pairs)
+        blocks = feature_blocks(fitted.head, data.embeddings, pairs)
         at = [fitted.head.prototype_margins(r).index_select(0, p) * b.sign[:, None] for b, r, p in blocks]
     margin, residual = torch.cat(at).clone(), torch.empty(0)
 

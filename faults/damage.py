@@ -187,18 +187,18 @@ def _model() -> Subject:
     import torch
 
     from pal.config import FitConfig, HeadConfig
-    from pal.models.heads import make_head
+    from pal.models.base import make_model
     from pal.serving.saved import SavedModel
-    from pal.users.adapt import Prior
+    from pal.users.points import Points
 
     torch.manual_seed(0)
     weights = torch.softmax(torch.randn(5, 3), 1)
-    head = make_head(HeadConfig(K=3, model="B", latent=4, hidden=5), prompt_dim=3, response_dim=4)
+    head = make_model(HeadConfig(K=3, model="B", latent=4, hidden=5), prompt_dim=3, response_dim=4)
     users = [f"user {n}" for n in range(5)]
     folder = Path("data/models/own/model")
-    SavedModel(head, users, weights, Prior.of(weights), FitConfig(), {"responses": {"name": "x"}}, 3, 4).save(
-        folder
-    )
+    SavedModel(
+        head, users, weights, Points.from_states(weights), FitConfig(), {"responses": {"name": "x"}}, 3, 4
+    ).save(folder)
 
     def read() -> Any:
         model = SavedModel.load(folder)

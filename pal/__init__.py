@@ -7,8 +7,9 @@
     model.rank("What now?", ["Try more.", "Read on."], user=ann)
 
 Each user has a state, in PAL a convex mix of K prototypes that all users share: an ideal point. A response is
-worth how near it lies to that point in a space learned on top of a frozen encoder. `fit` learns prototypes and
-the states of the seen users; `adapt` locates a new user from a handful of comparisons with all else frozen.
+worth how near it lies to that point in a space learned on top of a frozen encoder. `fit` learns prototypes
+and the states of the seen users; `adapt` locates a new user from a handful of comparisons with all else
+frozen.
 
 Names are loaded on first use (PEP 562), so `import pal` costs milliseconds and imports no torch.
 """

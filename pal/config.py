@@ -138,6 +138,13 @@ class FitConfig(Config):
             "latent class over points of the simplex, whose posterior gives the weights."
         ),
     )
+    population: Annotated[str, BeforeValidator(_member_of("pal.users", "POPULATIONS"))] = Field(
+        "points",
+        description=(
+            "Where users' states are expected, which locates new users: points (at most 128 of the seen "
+            "users' states)."
+        ),
+    )
     grid_points: int = Field(
         40,
         ge=0,
@@ -232,7 +239,9 @@ class FitConfig(Config):
         "accuracy",
         description="What the best epoch on the validation comparisons is chosen by.",
     )
-    patience: int = Field(0, ge=0, description="Validations without a better one before stopping early; 0: never.")
+    patience: int = Field(
+        0, ge=0, description="Validations without a better one before stopping early; 0: never."
+    )
     restarts: int = Field(
         1, ge=1, description="Fits from different starts; the one of lowest training loss is kept."
     )

@@ -118,11 +118,11 @@ class People:
         people = cls(model, read_tastes(path, model) if path else {}, None)
         alone = people.tastes.get("")
         if average:
-            people.everyone = model.weights_of(None)
+            people.everyone = model.state_of(None)
         elif user is not None:
             people.everyone = people.weights_of(user)
         elif alone is not None:
-            people.everyone = alone.weights
+            people.everyone = alone.state
         elif "user_id" not in first.cells:
             people.everyone = people._only()
         return people
@@ -133,7 +133,7 @@ class People:
             raise PalError(
                 f"--user must say whose of the {len(self.tastes):,} tastes, or a column user_id in the table"
             )
-        return next((taste.weights for taste in self.tastes.values()), self.model.weights_of(None))
+        return next((taste.state for taste in self.tastes.values()), self.model.state_of(None))
 
     def weights_of(self, user_id: str) -> Tensor:
         """Someone's weights: by their taste, else as fitted.
@@ -143,9 +143,9 @@ class People:
         """
         if user_id not in self._weights:
             if user_id in self.tastes:
-                self._weights[user_id] = self.tastes[user_id].weights
+                self._weights[user_id] = self.tastes[user_id].state
             elif user_id in self.model.rows:
-                self._weights[user_id] = self.model.weights_of(user_id)
+                self._weights[user_id] = self.model.state_of(user_id)
             else:
                 raise unknown(user_id, self.model)
         return self._weights[user_id]

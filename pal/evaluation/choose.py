@@ -33,9 +33,9 @@ from pal.errors import PalError
 from pal.evaluation.accuracy import Judged
 from pal.evaluation.directions import leading
 from pal.evaluation.pruning import pruned
-from pal.fitting.fit import Fitted, margins
-from pal.fitting.many import Job, fit_many
-from pal.users.adapt import Prior, comparison_log_likelihoods
+from pal.fitting.trainer import Fitted, fit
+from pal.models.base import margins
+from pal.users.population import fit_population
 
 USER_FOLDS = 3
 PAIR_FOLDS = 4
@@ -55,7 +55,7 @@ ONE_PER_USER = {
     "schedule": "one_cycle",
     "epochs": 80,
     "max_steps": 80,
-    "heating": "geometric",
+    "annealing_schedule": "geometric",
     "anneal": 0.4,
     "restarts": 1,
 }
@@ -103,7 +103,7 @@ def one_prototype_per_user(config: FitConfig) -> FitConfig:
     Of the way given it keeps weighting, weight decay and precision; see `ONE_PER_USER` for the rest.
     """
     size = config.batch_size and max(config.batch_size, FEWEST_A_STEP)
-    return FitConfig.of(**{**config.model_dump(), **ONE_PER_USER, "batch_size": size})
+    return FitConfig.from_options(**{**config.model_dump(), **ONE_PER_USER, "batch_size": size})
 
 
 def choose_k(
@@ -215,9 +215,21 @@ def _afresh(
 ) -> Iterator[tuple[int, _Part, Fitted]]:
     """Every candidate, the folds of one together."""
     for K in tried:
-        jobs = [Job(part.train, part.n_users, head.model_copy(update={"K": K}), seed) for part in parts]
-        fits = fit_many(embeddings, jobs, config=config, device=device)
-        yield from ((K, part, fitted) for part, fitted in zip(parts, fits, strict=True))
+        shape = head.model_copy(update={"K": K})
+        for part in parts:
+            yield (
+                K,
+                part,
+                fit(
+                    embeddings,
+                    part.train,
+                    n_users=part.n_users,
+                    head=shape,
+                    config=config,
+                    device=device,
+                    seed=seed,
+                ),
+            )
 
 
 def _past(choice: Choice) -> bool:
@@ -303,12 +315,12 @@ def _judge(
 
     Log-likelihoods add up over comparisons, so that a fold's are taken away from those of all.
     """
-    prior = Prior.of(fitted.weights)
+    population = fit_population(config.population, fitted.states)
     place = part.pair_fold * n_users + part.asked.user
     with torch.inference_mode():
-        each = comparison_log_likelihoods(fitted.head, prior, embeddings, part.asked, config.loss)
+        each = population.evidence(fitted.head, embeddings, part.asked, config.loss)
         sums = each.new_zeros(folds * n_users, each.shape[1]).index_add(0, place, each)
         by_fold = sums.view(folds, n_users, -1)
-        weights = prior.weights((by_fold.sum(0) - by_fold).flatten(0, 1))
-        margin = margins(fitted.head, weights, embeddings, replace(part.asked, user=place))
+        states = population.posterior((by_fold.sum(0) - by_fold).flatten(0, 1)).mean
+        margin = margins(fitted.head, states, embeddings, replace(part.asked, user=place))
     return Judged.of(margin, part.asked.user, n_users=n_users).right

@@ -21,9 +21,8 @@ from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.errors import PalError
-from pal.fitting.fit import read_blocks
-from pal.fitting.losses import LOSSES, expected_loss
-from pal.models.heads import Head
+from pal.models.base import PreferenceModel, feature_blocks
+from pal.models.losses import LOSSES, expected_loss
 
 DEALS = 999
 MOST_COMPARISONS = 20_000  # judged per deal; of more, whole users are left out at random
@@ -48,7 +47,7 @@ class Plurality:
 
 
 def plurality_test(
-    head: Head,
+    head: PreferenceModel,
     weights: Float[Tensor, "users K"],
     embeddings: Embeddings,
     held_out: Comparisons,
@@ -79,7 +78,9 @@ def plurality_test(
     draw = np.random.default_rng(seed)
     judged = _some_users(held_out, len(weights), draw)
     with torch.inference_mode():
-        read = torch.cat([r.index_select(0, place) for _, r, place in read_blocks(head, embeddings, judged)])
+        read = torch.cat(
+            [r.index_select(0, place) for _, r, place in feature_blocks(head, embeddings, judged)]
+        )
         users, row = torch.unique(judged.user, return_inverse=True)
         share = 1.0 / torch.bincount(row).index_select(0, row) / len(users)
 

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
-from pal.fitting.fit import Fitted, check_finite, check_task, descend, mean_loss
-from pal.fitting.objectives import Mixture, user_balanced
-from pal.models.heads import Head, make_head
+from pal.fitting.mixture import Mixture
+from pal.fitting.objective import user_balanced
+from pal.fitting.trainer import Fitted, check_finite, check_task, descend, mean_loss
+from pal.models.base import PreferenceModel, make_model
 from pal.models.mlp import StackedMLP
 
 SPARE = 4  # prototypes at the start beyond the most that is asked for
@@ -51,7 +52,7 @@ def pruned(
         seed: Makes the start random.
 
     Raises:
-        PalError: As `pal.fitting.fit.fit`.
+        PalError: As `pal.fit`.
     """
     start = head.model_copy(update={"K": min(most + SPARE, n_users), "dropout": 0.0})
     check_task(train, n_users, start, None)
@@ -61,9 +62,9 @@ def pruned(
         train = user_balanced(train, n_users)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        now = make_head(start, **_widths(embeddings)).to(device)
+        now = make_model(start, **_widths(embeddings)).to(device)
         train.check(embeddings, n_users=n_users, needs_prompts=now.needs_prompts)
-        objective = Mixture(embeddings, train, config, n_users, start.K).to(device)
+        objective = Mixture(embeddings, train, config, n_users, now).to(device)
         descend(now, objective, embeddings, None, config)
         while True:
             now.eval()
@@ -75,23 +76,23 @@ def pruned(
             now, objective = _refined(now, objective, _least_missed(joint))
 
 
-def _fitted(head: Head, joint: Float[Tensor, "users K"], objective: Mixture) -> Fitted:
+def _fitted(head: PreferenceModel, joint: Float[Tensor, "users K"], objective: Mixture) -> Fitted:
     config, weights = objective.config, torch.softmax(joint, 1)
     with torch.no_grad():
         loss = mean_loss(head, weights, objective.embeddings, objective.train_set, config)
     return Fitted(head.requires_grad_(requires_grad=False), weights, check_finite(loss, config.epochs))
 
 
-def _refined(head: Head, objective: Mixture, gone: int) -> tuple[Head, Mixture]:
+def _refined(head: PreferenceModel, objective: Mixture, gone: int) -> tuple[PreferenceModel, Mixture]:
     """Head and objective without one prototype, fitted on for a few steps at full temperature."""
     kept = _others(head.config.K, gone).to(objective.device)
-    embeddings, K = objective.embeddings, len(kept)
+    embeddings = objective.embeddings
     small = with_prototypes(head, kept, **_widths(embeddings))
     config = _cooler(objective.config)
-    rest = Mixture(embeddings, objective.train_set, config, objective.n_users, K).to(objective.device)
+    rest = Mixture(embeddings, objective.train_set, config, objective.n_users, small).to(objective.device)
     shares = rest.points @ (objective.log_share @ objective.points)[kept]
     rest.log_share.copy_(shares.log_softmax(0))
-    rest.everything = objective.everything  # the answers counted, which stay the same
+    rest.all_answers = objective.all_answers  # the answers counted, which stay the same
     descend(small, rest, embeddings, None, config)
     return small, rest
 
@@ -109,7 +110,9 @@ def _widths(embeddings: Embeddings) -> dict[str, int]:
     return {"prompt_dim": embeddings.prompts.shape[1], "response_dim": embeddings.responses.shape[1]}
 
 
-def with_prototypes(head: Head, kept: Int[Tensor, " K"], *, prompt_dim: int, response_dim: int) -> Head:
+def with_prototypes(
+    head: PreferenceModel, kept: Int[Tensor, " K"], *, prompt_dim: int, response_dim: int
+) -> PreferenceModel:
     """A copy of a head with some of its prototypes alone, in training mode.
 
     Args:
@@ -119,7 +122,7 @@ def with_prototypes(head: Head, kept: Int[Tensor, " K"], *, prompt_dim: int, res
         response_dim: Width of the responses' embeddings.
     """
     config = head.config.model_copy(update={"K": len(kept)})
-    small = make_head(config, prompt_dim=prompt_dim, response_dim=response_dim).to(kept.device)
+    small = make_model(config, prompt_dim=prompt_dim, response_dim=response_dim).to(kept.device)
     own = "prototypes" if config.model == "A" else "g."
     state = {
         name: _members(value, name, kept, getattr(head, "g", None)) if name.startswith(own) else value
@@ -138,7 +141,7 @@ def _members(value: Tensor, name: str, kept: Int[Tensor, " K"], g: StackedMLP | 
     return torch.cat([side.flatten(0, 1) for side in members])
 
 
-def _joint(objective: Mixture, head: Head) -> Float[Tensor, "users K"]:
+def _joint(objective: Mixture, head: PreferenceModel) -> Float[Tensor, "users K"]:
     """Log of share times likelihood, of each user at each prototype.
 
     The points of the simplex are its corners here, in an order of their own.

@@ -100,9 +100,7 @@ class Mixture(Objective):
         self, model: PreferenceModel, batch: Comparisons, place: Int[Tensor, " n"], n_users: int
     ) -> Float[Tensor, "u points"]:
         questions, counts = self._count(batch, place, n_users)
-        return counts.log_likelihoods(
-            model.margins_at(self.question_features(model, questions), self.points)
-        )
+        return counts.log_likelihoods(model.margins_at(self.question_features(model, questions), self.points))
 
     def _count(
         self, batch: Comparisons, place: Int[Tensor, " n"], n_users: int

@@ -1,7 +1,7 @@
 """Objective: the contract of a loss over batches of the training comparisons, and of the users' states.
 
-An objective owns what it knows of the users (free states, class shares, or nothing), cuts the comparisons into
-batches, and turns a batch into a loss.
+An objective owns what it knows of the users (free states, class shares, or nothing), cuts the comparisons
+into batches, and turns a batch into a loss.
 
 Shapes used in this module:
     n         comparisons
@@ -66,9 +66,7 @@ class Objective(nn.Module, ABC):
         number = torch.randperm(int(prompt.max()) + 1).to(self.device)
         return number[prompt][self.train_set.question]
 
-    def question_features(
-        self, model: PreferenceModel, questions: Questions
-    ) -> Float[Tensor, "q features"]:
+    def question_features(self, model: PreferenceModel, questions: Questions) -> Float[Tensor, "q features"]:
         """The model's features of questions, at the precision that the config asks for."""
         half = self.config.precision == "bfloat16" and model.training
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):

@@ -74,7 +74,7 @@ class FixedStates(Objective):
 def pairwise_loss(
     objective: Objective, model: PreferenceModel, batch: Comparisons, states: Float[Tensor, "n state"]
 ) -> Float[Tensor, ""]:
-    """Mean loss of a batch's margins under aligned states, and the bound loss where the config asks for it."""
+    """Mean loss of a batch's margins under aligned states, plus the bound loss where the config sets it."""
     config = objective.config
     distinct, row = distinct_rows(batch.question, len(batch.questions))
     features = objective.question_features(model, batch.questions[distinct]).index_select(0, row)

@@ -1,7 +1,7 @@
 """Reward models: what a reward reads of prompt and response, combined with the state of a user.
 
-A model is a subclass of `pal.models.base.PreferenceModel` in a module of its own and one line of `MODELS`. The
-line names its class as `module:class`, so that options can be checked without importing torch; the class
+A model is a subclass of `pal.models.base.PreferenceModel` in a module of its own and one line of `MODELS`.
+The line names its class as `module:class`, so that options can be checked without importing torch; the class
 itself may stand there as well.
 """
 

@@ -73,7 +73,7 @@ class StackedMLP(nn.Module):
 
 
 def gather(table: Float[Tensor, "n dim"], rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows dim"]:
-    """Rows of a table: bfloat16 under bfloat16 autocast, else float32 where the table is of half precision."""
+    """Rows of a table, bfloat16 under bfloat16 autocast; else half precision becomes float32."""
     kind = table.device.type
     if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16:
         return table.index_select(0, rows).bfloat16()

@@ -1,4 +1,4 @@
-"""PAL model B: each user's ideal point is a function of the prompt, a mix of K functions that all users share.
+"""PAL model B: each user's ideal point is a function of the prompt, a mix of K functions of all users.
 
 Shapes used in this module:
     n         comparisons, or responses
@@ -30,8 +30,8 @@ MAX_SCALE = 100.0
 class PromptedIdealPointModel(PrototypeModel):
     """PAL model B: a response x is worth scale * cos(f(x), z(c)), or their plain inner product.
 
-    The ideal point for prompt c is z(c) = sum_k w_k g_k(c), w the user's weights. With `normalise='each'`, the
-    g_k are brought to unit length before mixing and z is not after it.
+    The ideal point for prompt c is z(c) = sum_k w_k g_k(c), w the user's weights. With `normalise='each'`,
+    the g_k are brought to unit length before mixing and z is not after it.
 
     Args:
         config: The model's options.

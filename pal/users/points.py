@@ -32,15 +32,16 @@ class Points(Population):
     """Users' states as points with masses.
 
     Args:
-        points: States.
-        mass: Share of users at each; sums to 1.
+        points: States, (points, state).
+        mass: Share of users at each, (points,); sums to 1.
     """
 
     name = "points"
     evidence_name = "log_likelihood"
 
-    points: Float[Tensor, "points state"]
-    mass: Float[Tensor, " points"]
+    # Without shapes here, so that `check` can name what is wrong with a damaged file.
+    points: Tensor
+    mass: Tensor
 
     @override
     @classmethod

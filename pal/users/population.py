@@ -29,6 +29,7 @@ from pal.users import POPULATIONS
 
 SLACK = 1e-3  # by which the evidence of one comparison may differ between machines
 
+
 @dataclass(frozen=True)
 class Posterior:
     """Belief about a user's state, or many users': states with masses, over which rewards can be averaged.

@@ -1,8 +1,8 @@
 """A taste: the evidence that one person's answers give of their state, and the posterior that follows.
 
-Evidence adds up over answers: one answer more is a sum, two histories merge by a sum, and forgetting an answer
-is a difference. Numbers are held as multiples of 2^-24, whose sums floating point does not round, so that all
-three are exact in any order, and a forgotten answer leaves no trace.
+Evidence adds up over answers: one answer more is a sum, two histories merge by a sum, and forgetting an
+answer is a difference. Numbers are held as multiples of 2^-24, whose sums floating point does not round, so
+that all three are exact in any order, and a forgotten answer leaves no trace.
 
 Shapes used in this module:
     n         comparisons
@@ -55,7 +55,8 @@ class Taste:
     Args:
         model: The fingerprint of the model that it belongs to.
         kind: The name of the model's population.
-        evidence: Summed over all answers, whole multiples of 2^-24: log-likelihoods in nats at the points of a
+        evidence: Summed over all answers, whole multiples of 2^-24: log-likelihoods in nats at the points of
+        a
             prior, for the population `points`.
         comparisons: Answers that went in.
         population: The model's population; None for a taste that was read without its model.
@@ -164,7 +165,9 @@ class Taste:
             "model": self.model,
             "comparisons": self.comparisons,
             "unit": "2^-24 nats",
-            registered(POPULATIONS, self.kind).evidence_name: [round(value / UNIT) for value in self.evidence],
+            registered(POPULATIONS, self.kind).evidence_name: [
+                round(value / UNIT) for value in self.evidence
+            ],
         }
         return json.dumps(about, separators=(",", ":"))
 

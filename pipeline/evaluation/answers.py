@@ -7,7 +7,7 @@ import torch
 
 from pal.comparisons import Comparisons
 from pal.evaluation.accuracy import Judged, balanced_accuracy
-from pal.fitting.fit import read_blocks
+from pal.models.base import feature_blocks
 from pal.serving.saved import SavedModel
 from pipeline.evaluation import asking
 from pipeline.evaluation.baselines import Margins
@@ -130,7 +130,7 @@ def answers(
     n_users = data.n_users(half)
     margins: dict[Key, list[torch.Tensor]] = {(n, None): [margin(chosen)] for n, margin in baselines.items()}
     if half == "seen":
-        margins |= {(n, None): margins_by(m, [m.weights], data, chosen) for n, m in models.items()}
+        margins |= {(n, None): margins_by(m, [m.states], data, chosen) for n, m in models.items()}
         if bound is not None:
             margins["bound", None] = bound.margins(half, [data.select(half, "train")], chosen)
         return [Answers(half, n_users, chosen, marks, margins)]
@@ -196,7 +196,7 @@ def margins_by(
     """Margins under several tables of weights; what does not depend on the user is computed once."""
     parts: list[list[torch.Tensor]] = [[pairs.sign[:0]] for _ in tables]
     with torch.inference_mode():
-        for block, read, place in read_blocks(model.head, data.embeddings, pairs):
+        for block, read, place in feature_blocks(model.head, data.embeddings, pairs):
             rows = read.index_select(0, place)
             for part, weights in zip(parts, tables, strict=True):
                 part.append(model.head.margin(rows, weights.index_select(0, block.user)) * block.sign)

@@ -8,9 +8,8 @@ import torch
 
 from pal.comparisons import Comparisons
 from pal.serving.saved import SavedModel
-from pal.users.adapt import comparison_log_likelihoods
-from pal.users.ask import chances
-from pal.users.interviews import interview
+from pal.users.population import log_likelihoods
+from pal.users.question_choice import answer_probabilities, interview
 from pipeline.study import Study
 
 NUMBERS_AT_ONCE = 1 << 24
@@ -30,12 +29,12 @@ def located(data: Study, model: SavedModel, most: int) -> dict[int, torch.Tensor
     if not most or not len(pairs) or model.config.K == 1:
         return {}
     counts = torch.bincount(pairs.user, minlength=n_users)
-    rounds, width = min(most, int(counts.max())), int(counts.max()) * len(model.prior.mass)
+    rounds, width = min(most, int(counts.max())), int(counts.max()) * len(model.population.prior.masses)
     found: dict[int, list[torch.Tensor]] = {}
     for users in torch.arange(n_users).split(max(1, NUMBERS_AT_ONCE // width)):
         likelihood = _asked(data, model, pairs, counts, users, rounds)
         for n, total in enumerate(likelihood, 1):
-            found.setdefault(n, []).append(model.prior.weights(total))
+            found.setdefault(n, []).append(model.population.prior.reweighted(total).mean)
     return {n: torch.cat(parts) for n, parts in found.items()}
 
 
@@ -55,9 +54,10 @@ def _asked(
     place = torch.arange(len(order)) - (count.cumsum(0) - count).repeat_interleave(count)
     with torch.inference_mode():
         loss = model.fit_config.loss
-        answers = comparison_log_likelihoods(model.head, model.prior, data.embeddings, here, loss)
+        states = model.population.prior.states
+        answers = log_likelihoods(model.head, states, data.embeddings, here, loss)
         questions = here.questions[here.question]
-        chance = chances(model.head, model.prior.points, data.embeddings, questions, loss).to(answers.dtype)
+        chance = answer_probabilities(model.head, states, data.embeddings, questions, loss).to(answers.dtype)
 
     def by_user(values: torch.Tensor) -> torch.Tensor:
         """(users, q, points), padded with zeros."""
@@ -66,4 +66,5 @@ def _asked(
         return table
 
     allowed = torch.arange(max(1, int(count.max()))) < count[:, None]
-    return interview(by_user(chance), by_user(answers), allowed, model.prior.mass, rounds).likelihood
+    masses = model.population.prior.masses
+    return interview(by_user(chance), by_user(answers), allowed, masses, rounds).likelihood

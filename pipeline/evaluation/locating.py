@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import torch
 
 from pal.serving.saved import SavedModel
-from pal.users.adapt import comparison_log_likelihoods
 from pipeline.knobs import Evaluate
 from pipeline.study import Study
 
@@ -19,13 +18,12 @@ def locate(data: Study, model: SavedModel, knobs: Evaluate) -> dict[int, list[to
     pairs = data.select("unseen", "adapt")
     n_users = data.n_users("unseen")
     with torch.inference_mode():
-        each = comparison_log_likelihoods(
-            model.head, model.prior, data.embeddings, pairs, model.fit_config.loss
-        )
-        located = {0: [model.prior.weights(each.new_zeros(n_users, each.shape[1]))]}
+        population = model.population
+        each = population.evidence(model.head, data.embeddings, pairs, model.fit_config.loss)
+        located = {0: [population.posterior(each.new_zeros(n_users, each.shape[1])).mean]}
         for shots, rows in drawn_shots(pairs.user, n_users, knobs):
             total = each.new_zeros(n_users, each.shape[1]).index_add(0, pairs.user[rows], each[rows])
-            located.setdefault(shots, []).append(model.prior.weights(total))
+            located.setdefault(shots, []).append(population.posterior(total).mean)
     return located
 
 

@@ -27,7 +27,7 @@ def differ(data: Study, model: SavedModel, users: str, knobs: Evaluate) -> dict[
     if n_users < 2 or not len(held_out) or not len(known):
         return dict(NOT_TESTED)
     counts = torch.bincount(known.user, minlength=n_users)
-    weights = model.weights
+    weights = model.states
     if users == "unseen":
         weights = locate(data, model, knobs)[knobs.headline_shots][0]
         counts = counts.clamp_max(knobs.headline_shots)

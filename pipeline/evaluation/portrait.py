@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pal.comparisons import Questions
-from pal.models.heads import FixedIdealPoints
+from pal.models.ideal_point import IdealPointModel
 from pal.serving.saved import SavedModel
 from pipeline import paths
 from pipeline.evaluation import thumbnails
@@ -33,7 +33,7 @@ def portrait(
         n_items: Items per prototype, most and least preferred.
         accuracy: For seen and unseen, each user's accuracy.
     """
-    weights = {"seen": model.weights, "unseen": model.locate(
+    weights = {"seen": model.states, "unseen": model.locate(
         data.embeddings, data.select("unseen", "adapt"), n_users=data.n_users("unseen")
     )}  # fmt: skip
     users = [row for half in weights for row in _users(data, half, weights[half], accuracy.get(half))]
@@ -73,7 +73,7 @@ def _prototypes(data: Study, model: SavedModel, items: "pl.DataFrame", n_items: 
     asked = torch.unique(data.select("seen", "train").question)[:MAX_QUESTIONS]
     questions = data.comparisons.questions[asked]
     with torch.inference_mode():
-        scores = model.head.prototype_margins(model.head.read(data.embeddings, questions))
+        scores = model.head.prototype_margins(model.head.question_features(data.embeddings, questions))
     row, sign = _sides(data, questions)
     prompt = questions.prompt[row].tolist()
     response = torch.where(sign > 0, questions.first[row], questions.second[row]).tolist()
@@ -84,7 +84,7 @@ def _prototypes(data: Study, model: SavedModel, items: "pl.DataFrame", n_items: 
         at = [_first_of_each(way, prompt, response, n_items) for way in (order, order[::-1])]
         ends.append([[(prompt[i], response[i], float(value[i])) for i in rows] for rows in at])
     shown = thumbnails.show(items, data.dataset, _ids(data, ends))
-    shares = model.weights.mean(0)
+    shares = model.states.mean(0)
     return [
         {
             "prototype": k + 1,
@@ -152,7 +152,7 @@ def _truth(data: Study, model: SavedModel, weights: dict[str, torch.Tensor]) -> 
     (orthogonal Procrustes on the items); the plane is that of the true points' largest spread.
     """
     path = paths.prepared(data.dataset) / "truth.json"
-    if not path.exists() or not isinstance(model.head, FixedIdealPoints):
+    if not path.exists() or not isinstance(model.head, IdealPointModel):
         return None
     import numpy as np
     from scipy.linalg import orthogonal_procrustes

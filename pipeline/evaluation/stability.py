@@ -11,7 +11,7 @@ import torch
 
 from pal.comparisons import Comparisons, Questions
 from pal.evaluation.stability import adjusted_rand, dead, match, outside
-from pal.fitting.fit import read_blocks
+from pal.models.base import feature_blocks
 from pal.serving.saved import SavedModel
 from pipeline import paths
 from pipeline.evaluation.answers import decided, margins_by
@@ -37,7 +37,7 @@ def of(data: Study, model: SavedModel) -> dict[str, Any] | None:
     return {
         **_held_against(data, model, others),
         **_true_groups(data, model),
-        "dead": [k + 1 for k, unused in enumerate(dead(model.weights).tolist()) if unused],
+        "dead": [k + 1 for k, unused in enumerate(dead(model.states).tolist()) if unused],
         "outside": _outside(data, model),
     }
 
@@ -48,14 +48,14 @@ def _held_against(data: Study, model: SavedModel, others: list[SavedModel]) -> d
         return {"seeds": 0, **dict.fromkeys(names)}
     asked = torch.unique(data.select("seen", "train").question)[:MAX_QUESTIONS]
     questions, test = data.comparisons.questions[asked], data.select("seen", "test")
-    here, shares = _at_prototypes(data, model, questions), model.weights.mean(0)
-    (ours,) = margins_by(model, [model.weights], data, test)
+    here, shares = _at_prototypes(data, model, questions), model.states.mean(0)
+    (ours,) = margins_by(model, [model.states], data, test)
     agreement, groups, answers = [], [], []
     for other in others:
         at = _at_prototypes(data, other, questions)
-        agreement.append(match(here, at, shares, other.weights.mean(0)).agreement)
-        groups.append(adjusted_rand(_nearest(model.weights), _nearest(other.weights)))
-        (theirs,) = margins_by(other, [other.weights], data, test)
+        agreement.append(match(here, at, shares, other.states.mean(0)).agreement)
+        groups.append(adjusted_rand(_nearest(model.states), _nearest(other.states)))
+        (theirs,) = margins_by(other, [other.states], data, test)
         answers.append(float(((ours > 0) == (theirs > 0)).double().mean()))
     by_prototype = torch.stack(agreement).mean(0)
     return {
@@ -69,7 +69,7 @@ def _held_against(data: Study, model: SavedModel, others: list[SavedModel]) -> d
 
 def _at_prototypes(data: Study, model: SavedModel, questions: Questions) -> torch.Tensor:
     with torch.inference_mode():
-        return model.head.prototype_margins(model.head.read(data.embeddings, questions))
+        return model.head.prototype_margins(model.head.question_features(data.embeddings, questions))
 
 
 def _true_groups(data: Study, model: SavedModel) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _true_groups(data: Study, model: SavedModel) -> dict[str, Any]:
     if not groups:
         return {"true_groups": None, "n_groups": None}
     return {
-        "true_groups": _short(adjusted_rand(np.array(groups), _nearest(model.weights))),
+        "true_groups": _short(adjusted_rand(np.array(groups), _nearest(model.states))),
         "n_groups": len(set(groups)),
     }
 
@@ -104,7 +104,7 @@ def _signed(data: Study, model: SavedModel, pairs: Comparisons) -> torch.Tensor:
     """Margins in favour of the chosen response at each prototype."""
     parts = [torch.zeros(0, model.config.K)]
     with torch.inference_mode():
-        for block, read, place in read_blocks(model.head, data.embeddings, pairs):
+        for block, read, place in feature_blocks(model.head, data.embeddings, pairs):
             parts.append(model.head.prototype_margins(read).index_select(0, place) * block.sign[:, None])
     return torch.cat(parts).clone()
 

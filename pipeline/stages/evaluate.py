@@ -142,7 +142,7 @@ def _calibration(data: Study, model: SavedModel) -> dict[str, Any]:
     pairs, _ = decided(data.select("seen", "test"))
     if not len(pairs):
         return {"ece": None, "bins": []}
-    (found,) = margins_by(model, [model.weights], data, pairs)
+    (found,) = margins_by(model, [model.states], data, pairs)
     table = calibrate(found, pairs.sign)
     bins = [
         {name: rounded(value) if isinstance(value, float) else value for name, value in asdict(b).items()}

@@ -12,8 +12,7 @@ from pathlib import Path
 import torch
 
 from pal.config import FitConfig, HeadConfig
-from pal.fitting.fit import Fitted, fit
-from pal.fitting.many import Job, fit_many
+from pal.fitting.trainer import Fitted, fit
 from pal.serving.saved import SavedModel
 from pipeline import params, paths, progress, study
 from pipeline.devices import pick
@@ -64,17 +63,8 @@ def _further_seeds(seed: int, n: int, head: HeadConfig, config: FitConfig) -> li
 def _fit_again(
     data: Study, head: HeadConfig, config: FitConfig, device: str, seeds: list[int]
 ) -> list[Fitted]:
-    """The model from further seeds, all of them at once."""
-    if not seeds:
-        return []
-    train, val, n_users = data.select("seen", "train"), data.select("seen", "val"), data.n_users("seen")
-    jobs = [Job(train, n_users, head, seed=seed, val=val) for seed in seeds]
-    with progress.bar(len(jobs) * config.restarts, "train again", "fit") as bar:
-
-        def step(done: int, _: int) -> None:
-            bar.update(done - bar.n)
-
-        return fit_many(data.embeddings, jobs, config=config, device=device, progress=step)
+    """The model from further seeds."""
+    return [_fit(data, f"again {n}", head, config, None, device, seed) for n, seed in enumerate(seeds, 1)]
 
 
 def again(models: Path) -> list[Path]:
@@ -112,7 +102,7 @@ def _fit(
             head=head,
             config=config,
             val=data.select("seen", "val"),
-            weights=weights,
+            states=weights,
             device=device,
             seed=seed,
             progress=step,

@@ -33,7 +33,7 @@ def test_tastes_are_those_of_python_whatever_the_batches(pal, words, worded, mon
     for path in ("tastes.jsonl", "apart.jsonl"):
         for who, taste in tastes(path).items():
             assert taste.comparisons == expected[who].comparisons
-            torch.testing.assert_close(taste.bound(worded).weights, expected[who].weights)
+            torch.testing.assert_close(taste.with_model(worded).state, expected[who].state)
 
 
 def test_one_person_needs_no_id_and_gives_a_file_that_python_reads(pal, on_a_line, line):
@@ -42,7 +42,7 @@ def test_one_person_needs_no_id_and_gives_a_file_that_python_reads(pal, on_a_lin
     pal("adapt", on_a_line, "-", "--out", "someone.json", stdin=row * 2)
     taste = Taste.load("someone.json", line)
     assert taste.comparisons == 2
-    torch.testing.assert_close(taste.weights, torch.tensor([0.880797, 0.119203]))
+    torch.testing.assert_close(taste.state, torch.tensor([0.880797, 0.119203]))
 
 
 def test_a_taste_grows_and_forgets_exactly(pal, words):
@@ -86,7 +86,7 @@ def near(some: dict[str, Taste], others: dict[str, Taste]) -> bool:
     """The same people, who answered as often and stand at the same places."""
     return some.keys() == others.keys() and all(
         taste.comparisons == others[who].comparisons
-        and taste.log_likelihood == pytest.approx(others[who].log_likelihood, abs=1e-5)
+        and taste.evidence == pytest.approx(others[who].evidence, abs=1e-5)
         for who, taste in some.items()
     )
 

@@ -7,7 +7,7 @@ from pal.evaluation.directions import leading
 
 
 def asked(first, second, prompt=None):
-    return Comparisons.of(
+    return Comparisons.from_pairs(
         user=torch.zeros(len(first), dtype=torch.long), prompt=prompt, chosen=torch.tensor(first),
         rejected=torch.tensor(second),
     )  # fmt: skip

@@ -5,16 +5,16 @@ from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
 from pal.evaluation.plurality import plurality_test
-from pal.fitting.fit import fit
-from pal.models.heads import FixedIdealPoints
+from pal.fitting.trainer import fit
+from pal.models.ideal_point import IdealPointModel
 
 EMBEDDINGS = Embeddings(torch.zeros(1, 0), torch.tensor([[0.0], [1.0]]))
 
 
-def line_head() -> FixedIdealPoints:
+def line_head() -> IdealPointModel:
     """On a line, f the identity, prototypes at 0 and 1: of 0 over 1, margins are +1 and -1."""
     config = HeadConfig(model="A", K=2, latent=1, hidden_layers=0, bias=False)
-    head = FixedIdealPoints(config, prompt_dim=0, response_dim=1)
+    head = IdealPointModel(config, prompt_dim=0, response_dim=1)
     head.f.first.weight.data = torch.ones(1, 1)
     head.prototypes.data = torch.tensor([[0.0], [1.0]])
     return head.eval()
@@ -22,7 +22,7 @@ def line_head() -> FixedIdealPoints:
 
 def answers(user: list[int], chosen: list[int]) -> Comparisons:
     c = torch.tensor(chosen)
-    return Comparisons.of(user=torch.tensor(user), prompt=None, chosen=c, rejected=1 - c)
+    return Comparisons.from_pairs(user=torch.tensor(user), prompt=None, chosen=c, rejected=1 - c)
 
 
 def test_users_at_their_own_prototypes_gain_what_dealing_loses():
@@ -76,7 +76,7 @@ def test_two_groups_are_found(toy):
     config = FitConfig(epochs=60, learning_rate=0.1, batch_size=200)
     head = HeadConfig(model="B", K=2, latent=4, hidden_layers=0, bias=False)
     fitted = fit(toy.embeddings, toy.train, n_users=20, head=head, config=config)
-    found = plurality_test(fitted.head, fitted.weights, toy.embeddings, toy.val)
+    found = plurality_test(fitted.head, fitted.states, toy.embeddings, toy.val)
     assert found.p_value == 0.001  # none of 999 deals is as good
     assert found.gain > 0
 

@@ -10,7 +10,7 @@ from sklearn.metrics import adjusted_rand_score
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset
 from pal.evaluation.stability import adjusted_rand, dead, match, outside
-from pal.fitting.fit import fit
+from pal.fitting.trainer import fit
 
 EVEN = torch.full((2,), 0.5)
 
@@ -90,7 +90,7 @@ def simulated(groups, seed, users=60, pairs=40, dim=4):
     rows = torch.arange(2 * users * pairs).view(-1, 2)
     chosen = torch.where(first, rows[:, 0], rows[:, 1])
     rejected = torch.where(first, rows[:, 1], rows[:, 0])
-    comparisons = Comparisons.of(user=user, prompt=None, chosen=chosen, rejected=rejected)
+    comparisons = Comparisons.from_pairs(user=user, prompt=None, chosen=chosen, rejected=rejected)
     return Embeddings(torch.zeros(0, 0), items), comparisons, (torch.arange(users) % groups).numpy()
 
 
@@ -100,11 +100,13 @@ def refitted(groups, objective):
     options = {"objective": objective, "epochs": 100, "batch_size": 3000}
     head, config = preset("ours", "A", head={"K": 3, "latent": 4}, fit=options)
     fits = [fit(embeddings, train, n_users=60, head=head, config=config, seed=seed) for seed in (0, 1)]
-    at = [f.head.prototype_margins(f.head.read(embeddings, train.questions)).detach() for f in fits]
-    shares = [f.weights.mean(0) for f in fits]
-    nearest = [f.weights.argmax(1).numpy() for f in fits]
+    at = [
+        f.head.prototype_margins(f.head.question_features(embeddings, train.questions)).detach() for f in fits
+    ]
+    shares = [f.states.mean(0) for f in fits]
+    nearest = [f.states.argmax(1).numpy() for f in fits]
     agreement = float(match(*at, *shares).agreement @ shares[0].double())
-    return agreement, adjusted_rand(*nearest), adjusted_rand(nearest[0], true), dead(fits[0].weights)
+    return agreement, adjusted_rand(*nearest), adjusted_rand(nearest[0], true), dead(fits[0].states)
 
 
 def test_well_separated_groups_come_out_the_same_from_another_seed():

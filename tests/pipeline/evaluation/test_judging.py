@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from pal.comparisons import Comparisons, Embeddings
-from pal.models.heads import Head
-from pal.users.adapt import Prior
+from pal.models.base import PrototypeModel
+from pal.users.points import Points
 from pipeline.evaluation import answers, judging
 from pipeline.evaluation.headline import find
 from pipeline.knobs import Evaluate
@@ -23,30 +23,27 @@ KNOBS = Evaluate(seed=0, shots=[1, 2], headline_shots=2, draws=20, asked=0, resa
 UP, DOWN = (5, 1), (1, 5)  # chosen, rejected: what who likes large and who likes small numbers answers
 
 
-class Line(Head):
+class Line(PrototypeModel):
     """Reads each question as the difference of its two numbers; `likes` says which weights want it large."""
 
     linear = True
-    needs_prompts = False
-    questions_at_once = 1000
+    block_size = 1000
+    state_dim = 2
 
     def __init__(self, likes=(1.0, -1.0)):
         super().__init__()
         self.likes = torch.tensor(likes)
 
-    def read(self, embeddings, questions):
+    def question_features(self, embeddings, questions):
         return embeddings.responses[questions.first] - embeddings.responses[questions.second]
 
-    def margin(self, read, weights):
-        return read[:, 0] * (weights @ self.likes)
+    def margin(self, features, states):
+        return features[:, 0] * (states @ self.likes)
 
-    def margins_at(self, read, points):
-        return read * (points @ self.likes)
+    def margins_at(self, features, states):
+        return features * (states @ self.likes)
 
-    def reward(self, prompts, responses, weights):
-        raise NotImplementedError
-
-    def ideal_lengths(self, *args):
+    def reward(self, prompts, responses, states):
         raise NotImplementedError
 
 
@@ -54,7 +51,9 @@ def model(weights=((1.0, 0.0), (0.0, 1.0)), likes=(1.0, -1.0)):
     """Two seen users, by default at one prototype each."""
     weights = torch.tensor(weights)
     loss = SimpleNamespace(loss="logistic")
-    return SimpleNamespace(head=Line(likes), weights=weights, prior=Prior.of(weights), fit_config=loss)
+    return SimpleNamespace(
+        head=Line(likes), states=weights, population=Points.from_states(weights), fit_config=loss
+    )
 
 
 def made(rows, dataset="pickapic_v1", n_unseen=2, label=None, groups=None):
@@ -72,7 +71,7 @@ def made(rows, dataset="pickapic_v1", n_unseen=2, label=None, groups=None):
         response_ids=[f"item {n}" for n in range(6)],
         user_ids={"seen": ["a", "b"], "unseen": [f"new {n}" for n in range(n_unseen)]},
         groups=groups,
-        comparisons=Comparisons.of(
+        comparisons=Comparisons.from_pairs(
             user=torch.tensor([r[1] for r in rows]),
             prompt=None,
             chosen=torch.tensor([r[3][0] for r in rows]),
@@ -267,7 +266,7 @@ def test_few_answers_are_judged_by_balanced_accuracy_too():
 def test_margins_under_several_tables_are_those_under_each():
     data, one = made(SEEN), model()
     pairs, _ = answers.decided(data.select("seen", "test"))
-    tables = [one.weights, one.weights.flip(0)]
+    tables = [one.states, one.states.flip(0)]
     first, second = answers.margins_by(one, tables, data, pairs)
     assert first.tolist() == [4, 4, -4]
     assert second.tolist() == [-4, -4, 4]

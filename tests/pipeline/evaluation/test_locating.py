@@ -65,7 +65,7 @@ def test_shots_of_a_draw_are_the_first_of_its_order_so_that_they_lie_within_its_
 def test_no_shots_are_the_average_of_the_seen_users(simulated):
     data, model = simulated
     (weights,) = locating.locate(data, model, knobs())[0]
-    assert weights.numpy() == pytest.approx(np.tile(model.weights.mean(0).numpy(), (6, 1)), abs=1e-5)
+    assert weights.numpy() == pytest.approx(np.tile(model.states.mean(0).numpy(), (6, 1)), abs=1e-5)
 
 
 def test_all_shots_are_what_the_library_adapts_to(simulated):
@@ -107,4 +107,4 @@ def test_without_comparisons_to_locate_by_there_are_no_shots_but_zero(simulated)
     )
     located = locating.locate(bare, model, knobs())
     assert list(located) == [0]
-    assert torch.allclose(located[0][0], model.weights.mean(0).expand(6, -1), atol=1e-5)
+    assert torch.allclose(located[0][0], model.states.mean(0).expand(6, -1), atol=1e-5)

@@ -13,7 +13,7 @@ from pipeline.evaluation.answers import Answers
 def made(train, adapt, test, prompts=0, responses=20):
     """Rows of (user, prompt, chosen, rejected); prompt None throughout where there are none."""
     rows = [*train, *adapt, *test]
-    every = Comparisons.of(
+    every = Comparisons.from_pairs(
         user=torch.tensor([r[0] for r in rows]),
         prompt=torch.tensor([r[1] for r in rows]) if prompts else None,
         chosen=torch.tensor([r[2] for r in rows]),
