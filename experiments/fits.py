@@ -10,8 +10,7 @@ import torch
 
 from pal.config import FitConfig, HeadConfig
 from pal.fitting.trainer import Fitted, fit
-from pipeline.devices import pick
-from pipeline.study import Study
+from pipeline.study import Study, pick_device
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ def fit_task(task: Task) -> Fitted:
         config=task.config,
         val=task.data.select("seen", "val"),
         seed=task.seed,
-        device=pick("auto", "device"),
+        device=pick_device("auto", "device"),
     )
 
 

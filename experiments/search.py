@@ -119,11 +119,8 @@ def configurations(model: str) -> list[Options]:
             for space in SPACES[model]
         )
         if fit.get("objective") != "mixture":  # these two are options of the mixture
-            fit = {
-                name: value
-                for name, value in fit.items()
-                if name not in ("annealing_schedule", "grid_points")
-            }
+            of_mixture = ("annealing_schedule", "grid_points")
+            fit = {name: value for name, value in fit.items() if name not in of_mixture}
         if (head, fit) not in found:
             found.append((head, fit))
     return found
@@ -151,7 +148,9 @@ def _judged(data: Study, head: HeadConfig, config: FitConfig, seed: int) -> Judg
     found: Fitted = fit(
         data.embeddings, train, n_users=n_users, head=head, config=config, val=first, seed=seed
     )
-    return Judged.of(margins(found.head, found.states, data.embeddings, second), second.user, n_users=n_users)
+    return Judged.from_margins(
+        margins(found.head, found.states, data.embeddings, second), second.user, n_users=n_users
+    )
 
 
 def _every_other(user: np.ndarray, half: int) -> Any:

@@ -19,9 +19,10 @@ from pal.config import FitConfig, HeadConfig, preset
 from pal.errors import PalError
 from pipeline import params, paths, study
 from pipeline.errors import PipelineError
-from pipeline.evaluation import account, bounds
+from pipeline.evaluation import bounds
 from pipeline.evaluation.bounds import Bound
-from pipeline.storage.files import read_json
+from pipeline.stages.evaluate import compared_with_published, split_table
+from pipeline.storage.manifests import read_json
 from pipeline.study import Study
 
 PERSONAS = ["art", "literature", "math", "music", "science", "sports"]
@@ -78,7 +79,7 @@ def draw(run: Run, cell: Place, source: str, seed: int) -> Drawn:
     Raises:
         PipelineError: If a knob is unknown or not allowed, or the data cannot be had.
     """
-    with redirect_stderr(StringIO()), staged(run.dataset, knobs(run, cell, source, seed)):
+    with redirect_stderr(StringIO()), staged(run.dataset, params.check(knobs(run, cell, source, seed))):
         truth = paths.prepared(run.dataset) / "truth.json"
         data = study.load(run.dataset)
         return Drawn(
@@ -86,7 +87,7 @@ def draw(run: Run, cell: Place, source: str, seed: int) -> Drawn:
             study.texts(run.dataset),
             read_json(truth, "prepare") if truth.exists() else None,
             bounds.of(data, params.load()) if run.bound else None,
-            {"splits": account.split_table(run.dataset), "published": account.published(run.dataset)},
+            {"splits": split_table(run.dataset), "published": compared_with_published(run.dataset)},
         )
 
 
@@ -102,16 +103,17 @@ def knobs(run: Run, cell: Place, source: str, seed: int) -> dict[str, Any]:
     name, shots = run.dataset, run.shots or [1]
     values["datasets"] = [name]
     values["model"]["K"] = 1
-    values["source"] |= _sources(run, source)
-    values["encoder"][name] = run.encoder
+    for other, place in _sources(run, source).items():
+        values[other]["source"] = place
+    values[name]["encoder"] = run.encoder
     values["evaluate"] |= {"shots": shots, "headline_shots": max(shots)}
     for other in ("simulated", "persona"):  # which must have as many answers as shots, run or not
-        values["prepare"][other]["adapt_pairs"] = max(shots)
+        values[other]["prepare"]["adapt_pairs"] = max(shots)
     for stage in ("prepare", "recolour", "split"):
         values[stage]["seed"] = seed
-    values["prepare"][name] |= _prepare(run, cell)
+    values[name]["prepare"] |= _prepare(run, cell)
     if "beta" in cell:
-        values["recolour"][name]["beta"] = float(cell["beta"])
+        values[name]["recolour"]["beta"] = float(cell["beta"])
     return values
 
 

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from pal import encoders
 from pal.errors import PalError
+from pal.files import new_folder, write_bytes
 from pal.serving.aggregates import Aggregate, rewards_at, state_of
 from pal.serving.model import RewardModel, User
 from pal.serving.reader import IN_PACKAGES
-from pal.writing import new_folder, write_bytes
 
 PROBES = (
     "Yes.",

@@ -15,9 +15,8 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from pal import temporaries
 from pal.errors import PalError
-from pal.writing import new_folder, write_bytes
+from pal.files import new_folder, sweep, write_bytes
 
 FORMAT = "pal-reward-model"
 VERSION = 2
@@ -27,7 +26,7 @@ TENSORS, USERS, CONFIG, CARD = "model.safetensors", "users.json", "config.json",
 def write_folder(
     folder: Path, tensors: dict[str, Tensor], user_ids: list[str], about: dict[str, Any]
 ) -> None:
-    """Write a model beside its place, then have them change places; see `pal.writing.new_folder`.
+    """Write a model beside its place, then have them change places; see `pal.files.new_folder`.
 
     Args:
         folder: Where to; made where missing, replaced where it holds a model.
@@ -96,7 +95,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], list[str], dict[str, Tens
         PalError: If a file is missing, damaged, of another format or a newer version.
     """
     if not folder.exists():
-        temporaries.sweep(folder.absolute().parent)  # a killed save may have moved it away
+        sweep(folder.absolute().parent)  # a killed save may have moved it away
     config = _read_config(folder / CONFIG)
     data = {name: _read(folder / name) for name in (TENSORS, USERS)}
     # A safetensors file opens with eight bytes of length and a brace; a pickle or an archive does not.

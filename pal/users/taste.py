@@ -24,9 +24,9 @@ from torch import Tensor
 
 from pal.config import registered
 from pal.errors import PalError
+from pal.files import write_bytes
 from pal.users import POPULATIONS
 from pal.users.population import Population, Posterior
-from pal.writing import write_bytes
 
 FORMAT = "pal-taste"
 VERSION = 1

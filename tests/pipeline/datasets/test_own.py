@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pal.errors import PalError as PipelineError
 from pipeline.datasets import own
-from pipeline.datasets.own.items import Texts
-from pipeline.errors import PipelineError
-from pipeline.knobs import PrepareOwn
+from pipeline.datasets.own import Prepare
+from pipeline.datasets.own.items import TextItems as Texts
 from pipeline.storage.tables import items_schema, pairs_schema, text_id
 
 TEXTS = ["user_id", "prompt", "chosen", "rejected"]
@@ -64,7 +64,7 @@ WRITERS = {"a.csv": as_csv, "a.jsonl": as_jsonl, "a.parquet": as_parquet}
 
 
 def kept(paths, ties="drop"):
-    knobs = PrepareOwn(ties=ties, prompts="text", responses="text")
+    knobs = Prepare(ties=ties, prompts="text", responses="text")
     return own.keep(own.read(paths, knobs), {"text": Texts()}, knobs)
 
 
@@ -221,7 +221,7 @@ def test_texts_longer_than_the_csv_module_likes_are_read(read):
 
 
 def test_rows_are_counted_across_chunks(read, monkeypatch):
-    monkeypatch.setattr("pipeline.datasets.own.files._CHUNK", 2)
+    monkeypatch.setattr("pipeline.datasets.own.tables.CHUNK", 2)
     rows = [GOOD, GOOD, GOOD, row(chosen=1), row(chosen=1)]
     with pytest.raises(PipelineError, match=re.escape("row 4 of a.jsonl (and 1 more row) must be text")):
         read(**{"a.jsonl": as_jsonl(rows)})
@@ -259,7 +259,7 @@ BAD_FILES = {
     "blank lines without rows": (
         "a.jsonl",
         b"\n\n",
-        "a.jsonl must hold at least one row, got blank lines only",
+        "a.jsonl must hold at least one row, got none",
     ),
     "a file of another kind": ("a.tsv", b"x", "a.tsv must be a .csv, .jsonl, .parquet file"),
     "JSONL cut off": (
@@ -321,7 +321,7 @@ BAD_FILES = {
     "a column missing": (
         "a.csv",
         as_csv([lacking("prompt")]),
-        "a.csv lacks the column prompt; it has 'user_id', 'chosen', 'rejected'; every file needs it",
+        "a.csv lacks the column prompt; it has 'user_id', 'chosen', 'rejected'; add it; the first line of a CSV file names its columns",
     ),
     "columns under other names": (
         "a.csv",
@@ -500,7 +500,7 @@ BAD_FILES = {
     "nothing but ties": (
         "a.csv",
         as_csv([row(label=0.5)] * 2),
-        "all 2 rows are ties (label 0.5); set prepare.own.ties to 'keep'",
+        "all 2 rows are ties (label 0.5); set own.prepare.ties to 'keep'",
     ),
     "an unknown split": (
         "a.csv",

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pal.errors import PalError as PipelineError
 from pipeline.datasets import own
-from pipeline.datasets.own import times as own_times
-from pipeline.datasets.own.items import Texts
-from pipeline.errors import PipelineError
-from pipeline.knobs import PrepareOwn
+from pipeline.datasets.own import Prepare
+from pipeline.datasets.own import tables as own_times
+from pipeline.datasets.own.items import TextItems as Texts
 
 DUEL = {"user_id": "ann", "prompt": "why?", "response_a": "so", "response_b": "no", "winner": "a"}
 GOOD = {"user_id": "ann", "prompt": "why?", "chosen": "so", "rejected": "no"}
@@ -50,7 +50,7 @@ def read(tmp_path):
         for name, content in contents.items():
             paths[name] = tmp_path / f"{len(paths)}"
             paths[name].write_bytes(content)
-        knobs = PrepareOwn(ties=ties, prompts=prompts, responses=responses)
+        knobs = Prepare(ties=ties, prompts=prompts, responses=responses)
         return own.keep(own.read(paths, knobs), {"text": Texts()}, knobs)
 
     return read
@@ -150,14 +150,14 @@ def test_a_time_reaches_the_pairs(read, tmp_path):
 @given(st.one_of(st.text(max_size=30), st.floats(), st.integers()))
 def test_any_cell_is_a_time_or_a_sentence(cell):
     try:
-        found = own_times.parse(cell)
+        found = own_times.parse_time(cell)
     except ValueError as error:
-        assert str(error).startswith(f"must be {own_times.ALLOWED}, got ")  # noqa: PT017 - either will do
+        assert str(error).startswith(f"must be {own_times.TIMES}, got ")  # noqa: PT017 - either will do
     else:
         assert found is None or found.tzinfo is None
 
 
-ALLOWED = own_times.ALLOWED
+ALLOWED = own_times.TIMES
 EVEN = [GOOD | {"user_id": user, "split": split} for user in "xy" for split in ("train", "test", "adapt")]
 
 # What is odd, the file, and the whole sentence, or how many rows are kept.
@@ -183,7 +183,7 @@ ODD_TABLES = {
     "two responses without a winner": (
         "a.csv",
         as_csv({name: value for name, value in DUEL.items() if name != "winner"}),
-        "a.csv lacks the column winner; it has 'user_id', 'prompt', 'response_a', 'response_b'; every file needs it",
+        "a.csv lacks the column winner; it has 'user_id', 'prompt', 'response_a', 'response_b'; add it; the first line of a CSV",
     ),
     "two responses under other names": (
         "a.csv",
@@ -354,12 +354,12 @@ def test_a_split_by_time_needs_times_before_anything_runs(project):
     found = check(project)
     with pytest.raises(
         PipelineError,
-        match=r"^timestamp in row 1 \(line 2\) of a\.csv is empty, which split\.own\.by: time does not allow; fill",
+        match=r"^timestamp in row 1 \(line 2\) of a\.csv is empty, which own\.split\.by: time does not allow; fill",
     ):
         found()
     (project.root / "a.csv").write_bytes(as_csv(GOOD))
     with pytest.raises(
-        PipelineError, match=r"^split\.own\.by is time, which needs a column timestamp; add one"
+        PipelineError, match=r"^own\.split\.by is time, which needs a column timestamp; add one"
     ):
         check(project)()
 
@@ -367,7 +367,7 @@ def test_a_split_by_time_needs_times_before_anything_runs(project):
 def check(project):
     from pipeline import params
 
-    project.set({"source.own": "a.csv", "split.own.by": "time"})
+    project.set({"own.source": "a.csv", "own.split.by": "time"})
     return own.find(params.load()).check
 
 
@@ -390,7 +390,7 @@ def test_whatever_is_read_is_kept_or_dropped_for_a_reason(tmp_path_factory, answ
     rows = [dict(zip(DUEL, (user, "p", *rest), strict=True)) for user, *rest in answers]
     path = tmp_path_factory.mktemp("any") / "0"
     path.write_bytes(as_csv(*rows))
-    knobs = PrepareOwn(ties=ties, prompts="text", responses="text")
+    knobs = Prepare(ties=ties, prompts="text", responses="text")
     tied = sum(winner == "tie" for *_, winner in answers) if ties == "drop" else 0
     same = sum(a == b and not (winner == "tie" and tied) for _, a, b, winner in answers)
     left = len(rows) - tied - same

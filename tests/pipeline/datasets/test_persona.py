@@ -1,7 +1,6 @@
 """Persona: found where params.yaml says, read line by line, asked without replacement, answered by persona."""
 
 import json
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import pytest
 
 from pipeline import params
 from pipeline.datasets import persona
+from pipeline.datasets.persona import Prepare
 from pipeline.errors import PipelineError
-from pipeline.knobs import PreparePersona
 from pipeline.storage import tables
 
 ROOT = Path(__file__).parents[3]
@@ -40,7 +39,7 @@ def knobs(**changes):
         "unseen_users_per_group": 1, "train_pairs": 2, "adapt_pairs": 2, "val_pairs": 0, "test_pairs": 1,
         "new_test_pairs": 1, "new_statements": 0.25,
     }  # fmt: skip
-    return PreparePersona(**{**small, **changes})
+    return Prepare(**{**small, **changes})
 
 
 @pytest.fixture
@@ -51,8 +50,8 @@ def toy(project):
     for name in ("art", "math"):
         text = line(f"I love {name}") + line(f"I loathe {name}", " No")
         (folder / f"interest-in-{name}.jsonl").write_text(text)
-    project.set({"evaluate.shots": [2], "evaluate.headline_shots": 2, "source.persona": "mine"})
-    project.set({"prepare.persona": knobs().model_dump()})
+    project.set({"evaluate.shots": [2], "evaluate.headline_shots": 2, "persona.source": "mine"})
+    project.set({"persona.prepare": knobs().model_dump()})
     return project
 
 
@@ -88,7 +87,7 @@ def test_a_folder_is_found_relative_to_the_repository(toy):
 
 
 def test_the_hub_is_named_with_revision_and_published_hashes(project):
-    project.set({"source.persona": "hub", "prepare.persona.personas": ["art", "ends-justify-means"]})
+    project.set({"persona.source": "hub", "persona.prepare.personas": ["art", "ends-justify-means"]})
     found = persona.find(params.load())
     assert (found.paths, found.check) == ({}, None)
     (remote,) = found.remotes
@@ -100,16 +99,16 @@ def test_the_hub_is_named_with_revision_and_published_hashes(project):
 
 
 def test_a_folder_that_is_not_there_says_where_it_was_looked_for(project):
-    project.set({"source.persona": "nowhere"})
+    project.set({"persona.source": "nowhere"})
     with pytest.raises(
         PipelineError,
-        match=r"source.persona in params.yaml must be sample, hub or an existing folder, got 'nowhere', looked",
+        match=r"persona.source in params.yaml must be sample, hub or an existing folder, got 'nowhere', looked",
     ):
         persona.find(params.load())
 
 
 def test_a_missing_persona_lists_those_there(toy):
-    toy.set({"prepare.persona.personas": ["art", "chess"]})
+    toy.set({"persona.prepare.personas": ["art", "chess"]})
     with pytest.raises(
         PipelineError, match=r"got one without a file interest-in-chess\.jsonl; there are: art, math"
     ):
@@ -138,28 +137,6 @@ def test_a_broken_file_is_one_sentence_that_names_the_line(tmp_path, content, me
     with pytest.raises(PipelineError, match=message) as caught:
         persona.read("x.jsonl", tmp_path / "x")
     assert "\n" not in str(caught.value)
-
-
-def test_a_statement_may_hold_what_unicode_calls_a_line_end(tmp_path):
-    """JSON Lines ends lines at \\n alone; U+2028 and U+0085 may stand in a text as they are."""
-    content = line("a\u2028b").replace("\\u2028", "\u2028") + line("c\x85d").replace("\\u0085", "\x85")
-    (tmp_path / "x").write_text(content, encoding="utf-8")
-    assert [s.statement for s in persona.read("x.jsonl", tmp_path / "x")] == ["a\u2028b", "c\x85d"]
-
-
-def test_check_reads_every_file_before_any_stage(toy):
-    (toy.root / "mine/interest-in-math.jsonl").write_text(line("a") + "{")
-    with pytest.raises(PipelineError, match=r"interest-in-math\.jsonl, line 2, must be a JSON object"):
-        persona.find(params.load()).check()
-
-
-def test_read_gives_the_persona_and_whether_it_agrees(tmp_path):
-    (tmp_path / "x").write_text(line("I love art") + line("I loathe art", " No"))
-    found = persona.read("interest-in-art.jsonl", tmp_path / "x")
-    assert [(s.persona, s.statement, s.agrees) for s in found] == [
-        ("art", "I love art", True),
-        ("art", "I loathe art", False),
-    ]
 
 
 def statements(*texts):
@@ -227,7 +204,7 @@ def test_the_prompt_is_the_question_or_the_statement(toy):
     assert set(prepared(toy)[0]["prompt"]) == {
         f"I {v} {p}" for v in ("love", "loathe") for p in ("art", "math")
     }
-    toy.set({"prepare.persona.prompt": "question"})
+    toy.set({"persona.prepare.prompt": "question"})
     assert 'Would you say this?\n"I love art"' in set(prepared(toy)[0]["prompt"])
 
 
@@ -241,7 +218,7 @@ def test_pairs_written_some_users_at_a_time_are_those_written_at_once(toy, monke
 
 
 def test_the_seed_decides_who_is_asked_what(toy):
-    toy.set({"prepare.persona.train_pairs": 1, "prepare.persona.users_per_group": 20})
+    toy.set({"persona.prepare.train_pairs": 1, "persona.prepare.users_per_group": 20})
     first, again = prepared(toy)[0], prepared(toy)[0]
     toy.set({"prepare.seed": 1})
     assert first.equals(again)
@@ -250,7 +227,7 @@ def test_the_seed_decides_who_is_asked_what(toy):
 
 def test_too_many_questions_are_one_sentence(toy):
     """4 statements, one of them kept out: 3 for training, but 3 + 1 asked."""
-    toy.set({"prepare.persona.train_pairs": 3})
+    toy.set({"persona.prepare.train_pairs": 3})
     with pytest.raises(
         PipelineError, match=r"asks each user 4 questions .* but there are 3 statements for training; lower"
     ):
@@ -258,7 +235,7 @@ def test_too_many_questions_are_one_sentence(toy):
 
 
 def test_too_many_new_questions_are_one_sentence(toy):
-    toy.set({"prepare.persona.new_test_pairs": 2})
+    toy.set({"persona.prepare.new_test_pairs": 2})
     with pytest.raises(
         PipelineError, match=r"new_test_pairs must be at most 1, the statements kept out .*, got 2"
     ):
@@ -272,12 +249,6 @@ def sample():
     }
 
 
-def test_the_sample_has_six_files():
-    assert sorted(path.name for path in SAMPLE.iterdir() if path.suffix == ".jsonl") == [
-        f"interest-in-{name}.jsonl" for name in SIX
-    ]
-
-
 @pytest.mark.parametrize("name", SIX)
 def test_the_sample_has_enough_statements_half_of_them_agreeing(sample, name):
     found = sample[name]
@@ -285,17 +256,6 @@ def test_the_sample_has_enough_statements_half_of_them_agreeing(sample, name):
     assert sum(s.agrees for s in found) * 2 == len(found)
     assert len({s.statement.casefold().strip() for s in found}) == len(found)
     assert all(s.statement in s.question for s in found)
-
-
-@pytest.mark.parametrize("name", SIX)
-def test_near_duplicates_in_the_sample_are_rare(sample, name):
-    """At most one statement in twenty shares three fifths of its words with another of its file."""
-    words = [frozenset(re.findall(r"[\w']+", s.statement.casefold())) for s in sample[name]]
-    near = [
-        any(len(a & b) >= 0.6 * len(a | b) for j, b in enumerate(words) if j != i)
-        for i, a in enumerate(words)
-    ]
-    assert sum(near) <= 0.05 * len(words)
 
 
 def test_the_sample_is_not_copied_from_anthropic(sample):
