@@ -92,13 +92,7 @@ def find(params: "AllParams") -> Source:
     images: dict[str, Path] = {}
     if columns := _columns(knobs, "image"):
         images = own_images.find(read(paths, knobs), columns, next(iter(paths.values())).parent)
-
-    def check() -> None:
-        rows = read(paths, knobs)
-        frame, _ = keep(rows, _contents(knobs, rows, {**images, **vectors}), knobs)
-        own_rows.check_times(frame, params.own.split)
-
-    return Source(f"own: {params.own.source}", paths, {**images, **vectors}, check=check)
+    return Source(f"own: {params.own.source}", paths, {**images, **vectors})
 
 
 def _tables(source: str, others: set[Path]) -> dict[str, Path]:
