@@ -13,7 +13,7 @@ from experiments import fits, intervals, study
 from experiments.entries import FITTED, Place, Run
 from experiments.recovery import recovery
 from pal.evaluation.accuracy import Judged
-from pal.fitting.fit import Fitted
+from pal.fitting.trainer import Fitted
 from pal.serving.saved import SavedModel
 from pipeline.evaluation import baselines
 from pipeline.evaluation.predictions import predict
@@ -186,8 +186,8 @@ def _fitted(
 
 def _for_others(task: fits.Task, fitted: Fitted, other: study.Drawn) -> tuple[fits.Task, Fitted]:
     """A fit of one prototype as it stands for another study's people, who all have the same reward."""
-    everybody = fitted.weights.new_ones(other.data.n_users("seen"), 1)
-    return replace(task, data=other.data), replace(fitted, weights=everybody)
+    everybody = fitted.states.new_ones(other.data.n_users("seen"), 1)
+    return replace(task, data=other.data), replace(fitted, states=everybody)
 
 
 def _judge(
