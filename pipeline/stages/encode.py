@@ -15,7 +15,6 @@ from pal import encoders
 from pal.files import new_folder
 from pipeline import params, paths
 from pipeline.datasets.base import EncoderByModality
-from pipeline.devices import pick
 from pipeline.encoding import encode_images, encode_texts, listed, ranks
 from pipeline.encoding.bad_items import BadItem, dropped_csv
 from pipeline.encoding.ranks import Share
@@ -27,6 +26,7 @@ from pipeline.storage.embedding_store import EmbeddingStore
 from pipeline.storage.gathering import one_ahead
 from pipeline.storage.manifests import write_manifest
 from pipeline.storage.shards import Embedder
+from pipeline.study import pick_device
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,7 +88,7 @@ def _by_ray(dataset: str, items: dict[str, "Items"], values: Params) -> None:
     if count:
         from pipeline.encoding import encode_ray
 
-        encode_ray.fill(dataset, pick(values.encode.device, "encode.device"))
+        encode_ray.fill(dataset, pick_device(values.encode.device, "encode.device"))
 
 
 def _is_given(modality: str, dataset: str, values: Params) -> bool:
@@ -120,7 +120,7 @@ def _fill(
     print(f"encode@{dataset}: {len(items.ids):,} {modality} items, {stored}")
     if not count:
         return job, []
-    device = pick(values.encode.device, "encode.device")
+    device = pick_device(values.encode.device, "encode.device")
     if device == "cuda":
         ranks.use_own_gpu()
     encoder = encoders.load(described, device)
@@ -132,7 +132,7 @@ def _job(
 ) -> tuple[Job, encoders.Described]:
     """What is missing of a modality, and the encoder for it."""
     name = _encoder_of(dataset, modality, values)
-    device = pick(values.encode.device, "encode.device")
+    device = pick_device(values.encode.device, "encode.device")
     described = _describe(name, values)
     if modality not in described.modalities:
         reads = " and ".join(described.modalities)
