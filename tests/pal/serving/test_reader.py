@@ -168,7 +168,7 @@ def test_items_that_an_encoder_cannot_read_are_refused(items, message):
     [
         (["text"], r"responses\[0\] must be one of the pictures that classical reads, got one of the texts"),
         ([png(picture("red"))[:50]], r"responses\[0\] cannot be read as a picture: truncated PNG"),
-        ([png(picture("red")), b"GIF89a"], r"responses\[1\] cannot be read as a picture: a GIF; only JPEG"),
+        ([png(picture("red")), b"GIF89a"], r"responses\[1\] cannot be read as a picture: no image, .*; only JPEG"),
     ],
 )
 def test_pictures_that_cannot_be_read_are_refused(items, message):
