@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.rounds import in_turns, peak
 from benchmarks.table import Row, Section, show
-from pipeline.storage import shards
+from pipeline.storage import embeddings
 
 SHAPES = ((100_000, 384, "float32"), (75_000, 1_024, "float16"))  # vectors, their width, as stored
 REACH = {"write": 0.3, "read": 0.7}  # times npy's throughput
@@ -45,18 +45,18 @@ def measure() -> Section:
 def _rows(n: int, dim: int, dtype: str) -> list[Row]:
     vectors = np.random.default_rng(0).normal(size=(n, dim)).astype(dtype)
     ids = [f"{row:032x}" for row in range(n)]
-    embedder = shards.Embedder("random", "", "", dim, dtype, "as drawn")
+    embedder = embeddings.Embedder("random", "", "", dim, dtype, "as drawn")
     shape = f"{n:,} x {dim:,} {dtype}"
     with tempfile.TemporaryDirectory() as folder:
         shard, npy, lists = (Path(folder) / name for name in ("shard.parquet", "a.npy", "lists.parquet"))
         ways = {
             "write": (
-                lambda: shards.write(shard, ids, vectors, embedder),
+                lambda: embeddings.write_shard(shard, ids, vectors, embedder),
                 lambda: _synced(npy, lambda: np.save(npy, vectors)),
                 lambda: _synced(lists, lambda: _write_lists(lists, ids, vectors)),
             ),
             "read": (
-                lambda: shards.read(shard),
+                lambda: embeddings.read_shard(shard),
                 lambda: np.load(npy),
                 lambda: _read_lists(lists, dim),
             ),

@@ -25,7 +25,7 @@ from benchmarks.table import Row, Section, show
 from pal import encoders
 from pal.errors import PalError
 from pipeline.datasets import persona
-from pipeline.encoding.encode_texts import batches
+from pipeline.encoding.texts import batches
 
 NAME = "all-MiniLM-L6-v2"
 N_TEXTS, SLICE = 6_000, 1_000

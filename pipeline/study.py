@@ -14,8 +14,8 @@ import torch
 from pal.comparisons import Comparisons, Embeddings
 from pipeline import paths
 from pipeline.errors import PipelineError
-from pipeline.storage import manifests, shards, tables
-from pipeline.storage.shards import Embedder
+from pipeline.storage import embeddings, manifests, tables
+from pipeline.storage.embeddings import Embedder
 from pipeline.storage.tables import Coded
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class _Embedded:
                 f"every pair of {self.dataset} must have a {side} or none, got both; "
                 f"run `dvc repro -f prepare@{self.dataset}`"
             )
-        names = shards.packed(values)
+        names = embeddings.packed(values)
         used = np.bincount(codes, minlength=len(names)) > 0  # a dictionary may hold more than its column
         found = np.full(len(names), -1, dtype=np.int64)
         modality = None
@@ -208,11 +208,11 @@ class _Embedded:
 
     def names(self, modality: str | None) -> list[str]:
         """A modality's items, by row."""
-        return [] if modality is None else shards.unpacked(self._of(modality)[0])
+        return [] if modality is None else embeddings.unpacked(self._of(modality)[0])
 
     def _of(self, modality: str) -> tuple[np.ndarray, np.ndarray, Embedder]:
         if modality not in self._read:
-            self._read[modality] = shards.read_folder(self.folder / modality, self.stage)
+            self._read[modality] = embeddings.read_shards(self.folder / modality, self.stage)
         return self._read[modality]
 
     def _tensor(self, modality: str) -> torch.Tensor:
@@ -299,7 +299,7 @@ def _dropped(path: Path) -> np.ndarray:
     import csv
 
     if not path.exists():
-        return shards.packed([])
+        return embeddings.packed([])
     manifests.check(path, f"encode@{path.parent.name}")
     with path.open(encoding="utf-8", newline="") as file:
-        return shards.packed([row["item_id"] for row in csv.DictReader(file)])
+        return embeddings.packed([row["item_id"] for row in csv.DictReader(file)])

@@ -27,7 +27,7 @@ from pipeline.datasets.persona import Statement
 from pipeline.errors import PipelineError
 from pipeline.evaluation import polytope
 from pipeline.params import Params
-from pipeline.storage import raw
+from pipeline.storage import raw_files
 from pipeline.storage.manifests import read_json
 from pipeline.storage.tables import text_id
 from pipeline.study import Study
@@ -243,7 +243,7 @@ def _says(
 def _statements() -> list[Statement] | None:
     """The personas' statements as they were downloaded; None where the store has them no more."""
     try:
-        files = [(f.name, raw.stored(f, "persona")) for f in raw.read_manifest("persona").files]
+        files = [(f.name, raw_files.stored(f, "persona")) for f in raw_files.read_manifest("persona").files]
     except PipelineError as error:
         print(f"evaluate@persona: without the bound of a learner who knows the personas: {error}")
         return None

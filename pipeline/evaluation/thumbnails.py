@@ -55,6 +55,6 @@ def uri(jpeg: bytes | None) -> str | None:
 
 def draw(items: "pl.DataFrame", dataset: str, size: int) -> dict[str, bytes]:
     """JPEGs of images with their filters, at most `size` pixels wide and high, by item id."""
-    from pipeline.encoding import pixels
+    from pipeline.encoding import images
 
-    return pixels.thumbnails(items, dataset, size)
+    return images.thumbnails(items, dataset, size)

@@ -12,7 +12,7 @@ from pipeline import params
 from pipeline import paths as layout
 from pipeline.datasets import DATASETS
 from pipeline.datasets.base import Source
-from pipeline.storage import hashes
+from pipeline.storage import raw_files
 
 
 def main() -> None:
@@ -31,5 +31,5 @@ def _fingerprint(found: Source) -> dict[str, Any]:
     return {
         "source": found.source,
         "remotes": [asdict(remote) for remote in found.remotes],
-        "sha256": {name: hashes.sha256(path) for name, path in local.items()},
+        "sha256": {name: raw_files.cached_sha256(path) for name, path in local.items()},
     }

@@ -44,7 +44,7 @@ from pipeline.datasets.own import vectors as own_vectors
 from pipeline.datasets.own.files import SUFFIXES, read_rows
 from pipeline.datasets.own.items import Content, Given, Images, Texts, write
 from pipeline.errors import PipelineError
-from pipeline.storage import raw, tables
+from pipeline.storage import raw_files, tables
 
 if TYPE_CHECKING:
     import polars as pl
@@ -103,7 +103,7 @@ def find(params: "AllParams") -> Source:
 
 def _tables(source: str, others: set[Path]) -> dict[str, Path]:
     """The tables by name; a file of vectors that lies among them is none."""
-    found = raw.find_files(source, f"own.source in {layout.PARAMS}", SUFFIXES)
+    found = raw_files.find_files(source, f"own.source in {layout.PARAMS}", SUFFIXES)
     lying = {path.resolve() for path in others}
     paths = {path.name: path for path in found if path.resolve() not in lying}
     if not paths:

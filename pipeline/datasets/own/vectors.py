@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pal.errors import shorten
 from pipeline import paths
 from pipeline.errors import PipelineError
-from pipeline.storage import raw
+from pipeline.storage import raw_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +60,7 @@ def find(source: str | None) -> dict[str, Path]:
             f"{_KEY} in {paths.PARAMS} must name a {', '.join(SUFFIXES)} file, since own.prepare says "
             "vector, got null; set it"
         )
-    path = raw.find_files(source, f"{_KEY} in {paths.PARAMS}", SUFFIXES)
+    path = raw_files.find_files(source, f"{_KEY} in {paths.PARAMS}", SUFFIXES)
     if len(path) > 1:
         raise PipelineError(
             f"{_KEY} in {paths.PARAMS} must name one file, got a folder with {len(path)} of them"

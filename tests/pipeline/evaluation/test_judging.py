@@ -16,7 +16,7 @@ from pal.users.adapt import Prior
 from pipeline.evaluation import answers, judging
 from pipeline.evaluation.headline import find
 from pipeline.params import Evaluate
-from pipeline.storage.shards import Embedder
+from pipeline.storage.embeddings import Embedder
 from pipeline.study import Study
 
 KNOBS = Evaluate(seed=0, shots=[1, 2], headline_shots=2, draws=20, asked=0, resamples=100)
