@@ -146,7 +146,7 @@ def _judged(data: Study, head: HeadConfig, config: FitConfig, seed: int) -> Judg
     found: Fitted = fit(
         data.embeddings, train, n_users=n_users, head=head, config=config, val=first, seed=seed
     )
-    return Judged.of(
+    return Judged.from_margins(
         margins(found.head, found.weights, data.embeddings, second), second.user, n_users=n_users
     )
 

@@ -14,7 +14,6 @@ from pal import encoders
 from pal.files import new_folder
 from pipeline import params, paths
 from pipeline.datasets.base import EncoderByModality
-from pipeline.devices import pick
 from pipeline.encoding import images, shares, texts
 from pipeline.encoding.items import BadItem, Items, read_items, write_dropped
 from pipeline.encoding.shares import Job, Share
@@ -23,6 +22,7 @@ from pipeline.params import Params
 from pipeline.storage import cleanup, raw_files, tables
 from pipeline.storage.embeddings import Embedder, EmbeddingStore, write_shard
 from pipeline.storage.manifests import write_manifest
+from pipeline.study import pick_device
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,7 +91,7 @@ def _encode_with_ray(dataset: str, items: dict[str, Items], values: Params) -> N
         if not _is_given(modality, dataset, values)
     ]
     if any(job.missing.any() for job in jobs):
-        shares.encode_with_ray(__name__, dataset, pick(values.encode.device, "encode.device"))
+        shares.encode_with_ray(__name__, dataset, pick_device(values.encode.device, "encode.device"))
 
 
 def _fill(
@@ -108,7 +108,7 @@ def _fill(
     print(f"encode@{dataset}: {len(items.ids):,} {modality} items, {stored}")
     if not count:
         return job, []
-    device = pick(values.encode.device, "encode.device")
+    device = pick_device(values.encode.device, "encode.device")
     if device == "cuda":
         shares.use_own_gpu()
     bad = FILL[modality](job, encoders.load(described, device), items, values.encode)
@@ -150,7 +150,7 @@ def _job(
         name, described.weights_sha256, described.files_sha256, described.dim, options.dtype,
         described.preprocessing, described.engine, described.precision,
     )  # fmt: skip
-    store = EmbeddingStore(embedder, pick(options.device, "encode.device"))
+    store = EmbeddingStore(embedder, pick_device(options.device, "encode.device"))
     cleanup.record_use(dataset, modality, store.folder.name)
     return Job(store, items.ids, store.find(items.ids), share, dataset), described
 

@@ -299,3 +299,15 @@ def test_groups_are_told_where_all_users_have_one(toy):
     assert toy.load().groups == {"seen": ["G1", "G2"], "unseen": ["G1"]}
     del toy.pairs[0]["group"]
     assert toy.load().groups is None
+
+
+def test_the_oracle_has_a_prototype_per_group_of_seen_users(toy):
+    for pair, group in zip(toy.pairs, ("b", "a", "a"), strict=True):
+        pair["group"] = group
+    data = toy.load()
+    assert data.group_weights("seen").tolist() == [[0, 1], [1, 0]]
+    assert data.group_weights("unseen").tolist() == [[1, 0]]
+    toy.pairs[2]["group"] = "c"
+    assert toy.load().group_weights("unseen") is None
+    del toy.pairs[2]["group"]
+    assert toy.load().group_weights("seen") is None
