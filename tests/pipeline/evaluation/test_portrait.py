@@ -211,7 +211,7 @@ def filtered_study(marks, groups=None):
     return SimpleNamespace(
         dataset="own",
         places=pl.DataFrame(marks, schema=["users", "split", "filtered"], orient="row"),
-        comparisons=Comparisons.of(
+        comparisons=Comparisons.from_pairs(
             user=torch.tensor([1, 0]),
             prompt=torch.tensor([0, 0]),
             chosen=torch.tensor([1, 2]),

@@ -1,4 +1,6 @@
-"""Pairwise losses: how bad is a margin, the chosen response's reward less the rejected one's.
+"""Pairwise losses of a margin: logistic (Bradley-Terry), hinge and smooth hinge.
+
+A margin is the reward of one response less that of the other, for one user and one prompt.
 
 Shapes used in this module:
     ...     any shape; margins and labels alike
@@ -16,39 +18,19 @@ Loss = Callable[[Tensor], Tensor]
 
 
 def logistic(margin: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """Negative log-likelihood under Bradley-Terry: -log sigmoid(margin) (PAL, eq. 1 with h the sigmoid).
-
-    Args:
-        margin: Reward of the chosen response less that of the rejected one, for one user.
-
-    Returns:
-        Losses in nats, never negative; log 2 at margin 0.
-    """
+    """Negative log-likelihood under Bradley-Terry in nats: -log sigmoid(margin) (PAL, eq. 1)."""
     return functional.softplus(-margin)
 
 
 def hinge(margin: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """Linear below a margin of one, nothing above: max(0, 1 - margin).
-
-    Args:
-        margin: Reward of the chosen response less that of the rejected one, for one user.
-
-    Returns:
-        Losses, never negative; 1 at margin 0.
-    """
+    """Linear below a margin of one, zero above: max(0, 1 - margin)."""
     return torch.relu(1 - margin)
 
 
 def smooth_hinge(margin: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """The hinge with its corner rounded to a parabola between margins 0 and 1 (Rennie and Srebro, 2005).
 
-    1/2 - margin below 0, (1 - margin)^2 / 2 up to 1, nothing above: its gradient is continuous.
-
-    Args:
-        margin: Reward of the chosen response less that of the rejected one, for one user.
-
-    Returns:
-        Losses, never negative; 1/2 at margin 0.
+    1/2 - margin below 0, (1 - margin)^2 / 2 up to 1, zero above: its gradient is continuous.
     """
     return torch.relu(-margin) + 0.5 * (1 - margin.clamp(0, 1)).square()
 
@@ -59,15 +41,12 @@ LOSSES: dict[str, Loss] = {"logistic": logistic, "hinge": hinge, "smooth_hinge":
 def expected_loss(
     loss: Loss, margin: Float[Tensor, "*n"], label: Float[Tensor, "*#n"] | None
 ) -> Float[Tensor, "*n"]:
-    """Average a loss over who was in truth preferred.
+    """Expectation of a loss over which response is preferred: label * loss(m) + (1 - label) * loss(-m).
 
     Args:
         loss: A member of `LOSSES`.
         margin: Margins in favour of the chosen response.
         label: P(chosen is preferred), in [0, 1]; 0.5 is a tie. None stands for all ones. Broadcasts.
-
-    Returns:
-        label * loss(margin) + (1 - label) * loss(-margin).
     """
     if label is None:
         return loss(margin)
@@ -75,10 +54,16 @@ def expected_loss(
 
 
 def weighted_mean(losses: Float[Tensor, " n"], weight: Float[Tensor, " n"] | None) -> Float[Tensor, ""]:
-    """Mean loss in which a weight of 2 counts as the same comparison twice.
+    """Mean loss in which a weight of 2 counts as the same comparison twice; None stands for all ones."""
+    return losses.mean() if weight is None else (weight * losses).sum() / weight.sum()
+
+
+def preference_probability(margin: Float[Tensor, "*n"], loss: str = "logistic") -> Float[Tensor, "*n"]:
+    """P(first is preferred) of a margin: the sigmoid, for a model fitted with the logistic loss.
 
     Args:
-        losses: One per comparison.
-        weight: Above 0; None stands for all ones.
+        margin: Reward of the first response less that of the second.
+        loss: The loss of the fit; minus a hinge loss serves as a pseudo-log-likelihood.
     """
-    return losses.mean() if weight is None else (weight * losses).sum() / weight.sum()
+    cost = LOSSES[loss]
+    return torch.sigmoid(cost(-margin) - cost(margin))
