@@ -14,7 +14,7 @@ from pipeline import params, study
 from pipeline import paths as layout
 from pipeline.datasets import own
 from pipeline.stages import download, encode, prepare, recolour, split
-from pipeline.storage import raw
+from pipeline.storage import raw_files
 from pipeline.storage.tables import image_id, text_id
 
 HEADER = "user_id,prompt,response_a,response_b,winner\n"
@@ -55,9 +55,9 @@ def test_images_become_items_by_the_hash_of_their_file_and_stay_where_they_lie(f
     assert empty.null_count().row(0) == (3,) * 6
     assert pairs["chosen"].to_list() == [image_id(red), image_id(green)]
     assert pairs["prompt"].to_list() == [text_id("p")] * 2
-    files = {file.name: file for file in raw.read_manifest("own").files}
+    files = {file.name: file for file in raw_files.read_manifest("own").files}
     assert set(files) == {"table.csv", RED, BLUE, GREEN}
-    stored = raw.stored(files[RED], "own")
+    stored = raw_files.stored(files[RED], "own")
     assert stored.is_symlink()
     assert stored.resolve() == (folder / RED).resolve()
     (folder / RED).write_bytes(b"other")
