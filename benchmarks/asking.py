@@ -20,7 +20,7 @@ from benchmarks.table import Row, Section, show
 from pal.comparisons import Questions
 from pal.evaluation.accuracy import Judged, bootstrap_interval
 from pal.fitting.fit import fit
-from pal.serving.saved import SavedModel
+from pal.serving.saved_model import SavedModel
 from pal.users.ask import chances
 from pal.users.interviews import interview
 from pipeline.evaluation import asking
@@ -79,7 +79,7 @@ def _fitted(data: Study, given: Params) -> SavedModel:
         seed=given.train.seed,
     )
     ids = data.user_ids["seen"]
-    return SavedModel.of(fitted, data.embeddings, user_ids=ids, fit_config=config, encoder={})
+    return SavedModel.from_fit(fitted, data.embeddings, user_ids=ids, fit_config=config, encoder={})
 
 
 def from_any(data: Study, model: SavedModel, says_yes: Tensor) -> list[Float[Tensor, "users K"]]:

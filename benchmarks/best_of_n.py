@@ -28,7 +28,7 @@ from benchmarks.table import Row, Section, show
 from pal.comparisons import Questions
 from pal.evaluation.accuracy import Judged, bootstrap_interval
 from pal.fitting.fit import fit
-from pal.serving.model import RewardModel
+from pal.serving.reward_model import RewardModel
 from pipeline.evaluation.locating import places_in_user
 from pipeline.params import Params
 from pipeline.storage.tables import text_id
@@ -90,7 +90,7 @@ def run(groups: int, seed: int, users: int) -> dict[str, Picked]:
     for half, weights in (("seen", model.weights), ("unseen", _located(data, model, generator))):
         group = torch.tensor([personas.index(name) for name in data.groups[half]])
         own = _margins(data, model, pool, weights)
-        mean = _margins(data, model, pool, model.weights_of(None)[None]).expand_as(own)
+        mean = _margins(data, model, pool, model.state_of(None)[None]).expand_as(own)
         found[half] = _pick(own, mean, yes[group], generator)
     return found
 
@@ -108,7 +108,7 @@ def _fitted(data: Study, given: Params, K: int) -> RewardModel:
         seed=given.train.seed,
     )
     ids = data.user_ids["seen"]
-    return RewardModel.of(fitted, data.embeddings, user_ids=ids, fit_config=config, encoder={})
+    return RewardModel.from_fit(fitted, data.embeddings, user_ids=ids, fit_config=config, encoder={})
 
 
 def _located(data: Study, model: RewardModel, generator: torch.Generator) -> Float[Tensor, "users K"]:

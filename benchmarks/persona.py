@@ -19,7 +19,7 @@ from torch import Tensor
 from benchmarks.studies import SEEDS, draw, in_parallel, real_persona, values
 from benchmarks.table import Row, Section, show
 from pal.fitting.fit import fit
-from pal.serving.model import RewardModel
+from pal.serving.reward_model import RewardModel
 from pipeline import paths
 from pipeline.datasets import persona
 from pipeline.evaluation import bounds
@@ -137,7 +137,7 @@ def _fitted(data: Study, given: Params, K: int, unseen: bool) -> Figures:  # noq
         seed=given.train.seed,
     )
     ids = data.user_ids["seen"]
-    model = RewardModel.of(fitted, data.embeddings, user_ids=ids, fit_config=config, encoder={})
+    model = RewardModel.from_fit(fitted, data.embeddings, user_ids=ids, fit_config=config, encoder={})
     tests = judge(data, {"model": model}, {}, given.evaluate, ("seen",)).main
     figures = {
         f"K={K}": find(tests, "seen", "model").judged.micro,

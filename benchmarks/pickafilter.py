@@ -23,7 +23,7 @@ import yaml
 from benchmarks.studies import ROOT, SEEDS, in_parallel, values
 from benchmarks.table import Row, Section, show
 from pal.fitting.fit import margins
-from pal.serving.model import RewardModel
+from pal.serving.reward_model import RewardModel
 from pipeline import paths, study
 from pipeline.datasets.drawn import drawings, scenes
 from pipeline.stages import download, encode, evaluate, prepare, recolour, split, train

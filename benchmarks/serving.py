@@ -28,8 +28,8 @@ from benchmarks.table import Row, Section, show
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset
 from pal.models.heads import make_head
-from pal.serving.model import RewardModel
-from pal.serving.preferences import Preferences
+from pal.serving.inputs import Preferences
+from pal.serving.reward_model import RewardModel
 from pal.users.adapt import MAX_POINTS, Prior
 
 PEAK = 85.0  # GFLOP/s of float32 products a core, from which on times are judged

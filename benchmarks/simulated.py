@@ -10,7 +10,7 @@ from statistics import fmean
 from benchmarks.studies import SEEDS, draw, in_parallel, values
 from benchmarks.table import Row, Section, show
 from pal.fitting.fit import fit
-from pal.serving.model import RewardModel
+from pal.serving.reward_model import RewardModel
 from pipeline.evaluation.headline import find
 from pipeline.evaluation.judging import judge
 
@@ -71,7 +71,7 @@ def accuracy(case: int, setting: str, seed: int) -> float:
         seed=seed,
     )
     ids = data.user_ids["seen"]
-    model = RewardModel.of(fitted, data.embeddings, user_ids=ids, fit_config=config, encoder={})
+    model = RewardModel.from_fit(fitted, data.embeddings, user_ids=ids, fit_config=config, encoder={})
     tests = judge(data, {"model": model}, {}, given.evaluate, ("seen",)).main
     return 100 * find(tests, "seen", "model").judged.micro
 

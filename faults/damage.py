@@ -188,7 +188,7 @@ def _model() -> Subject:
 
     from pal.config import FitConfig, HeadConfig
     from pal.models.heads import make_head
-    from pal.serving.saved import SavedModel
+    from pal.serving.saved_model import SavedModel
     from pal.users.adapt import Prior
 
     torch.manual_seed(0)

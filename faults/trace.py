@@ -84,7 +84,7 @@ def _download(note: Note) -> None:
 
 def _train(note: Note) -> None:
     """Every epoch is a step, and so is every model that is saved, before and after."""
-    from pal.serving.saved import SavedModel
+    from pal.serving.saved_model import SavedModel
     from pipeline import progress
 
     bar, save = progress.bar, SavedModel.save

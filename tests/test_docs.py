@@ -82,7 +82,7 @@ def test_hiding_ids_and_taking_someone_out_work_as_written(tmp_path, monkeypatch
     subprocess.run([sys.executable, "-c", take_out], check=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
     after = RewardModel.load("model")
     assert after.user_ids == ["bob", "eve"]
-    assert torch.equal(after.weights_of("eve"), before.weights_of("eve"))
+    assert torch.equal(after.state_of("eve"), before.state_of("eve"))
     assert after.fingerprint == before.fingerprint
 
 

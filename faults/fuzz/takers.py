@@ -130,26 +130,16 @@ def _model_files() -> dict[str, bytes]:
 
 
 def saved(change: tuple[int, Any, bool]) -> None:
-    """A saved model one of whose JSON files has another value at one place, sealed as it should be."""
-    import hashlib
-
-    from pal.serving.saved import SavedModel
-    from pal.serving.storage import seal
+    """A saved model one of whose JSON files has another value at one place, with checksums that fit."""
+    from pal.serving.saved_model import SUMS, SavedModel, checksums
 
     at, value, users = change
-    files = dict(_model_files())
+    files = {name: content for name, content in _model_files().items() if name != SUMS}
     name = "users.json" if users else "config.json"
-    changed = _put(json.loads(files[name]), at, value)
-    files[name] = json.dumps(changed).encode()
-    about = json.loads(files["config.json"])
-    if isinstance(about, dict) and isinstance(about.get("sha256"), dict):
-        if users:
-            about["sha256"]["users.json"] = hashlib.sha256(files["users.json"]).hexdigest()
-        about["sha256"]["config.json"] = seal(about)
-        files["config.json"] = json.dumps(about).encode()
+    files[name] = json.dumps(_put(json.loads(files[name]), at, value)).encode()
     folder = Path("model")
     folder.mkdir(exist_ok=True)
-    for file, content in files.items():
+    for file, content in (files | {SUMS: checksums(files)}).items():
         (folder / file).write_bytes(content)
     SavedModel.load(folder)
 

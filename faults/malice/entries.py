@@ -10,18 +10,12 @@ from pal.errors import PalError
 
 def saved(name: str, content: bytes) -> None:
     """A saved model one of whose files is this, its hash as the model gives it."""
-    import hashlib
-
-    from pal.serving.saved import SavedModel
-    from pal.serving.storage import seal
+    from pal.serving.saved_model import SUMS, SavedModel, checksums
 
     folder = _model().files[0].parent
     (folder / name).write_bytes(content)
-    if name != "config.json":
-        about = json.loads((folder / "config.json").read_bytes())
-        about["sha256"][name] = hashlib.sha256(content).hexdigest()
-        about["sha256"]["config.json"] = seal(about)
-        (folder / "config.json").write_text(json.dumps(about))
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != SUMS}
+    (folder / SUMS).write_bytes(checksums(files))
     SavedModel.load(folder)
 
 

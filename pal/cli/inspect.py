@@ -13,9 +13,7 @@ from pal.cli.serving import Serving, open_for, plain_words
 from pal.cli.tables import Row, Table
 from pal.cli.writing import print_text
 from pal.errors import PalError
-from pal.serving.model import RewardModel
-from pal.serving.questions import read_prompts
-from pal.serving.scoring import rewards
+from pal.serving.reward_model import RewardModel
 
 PURE = 0.9  # of the weight on one prototype: someone who stands there
 WIDTH = 20  # characters of a bar
@@ -71,7 +69,7 @@ def described(model: RewardModel) -> dict[str, Any]:
 def _encoder(model: RewardModel, side: Any) -> dict[str, Any]:
     dim = model.prompt_dim if side == "prompts" else model.response_dim
     try:
-        return {"encoder": model.reader.about(side)["encoder"], "dim": dim}
+        return {"encoder": model.input_encoder.describe(side)["encoder"], "dim": dim}
     except PalError:
         return {"encoder": None, "dim": dim}  # fitted on vectors
 
@@ -94,12 +92,10 @@ def _likes(serving: Serving, table: Table, number: int) -> list[dict[str, Any]]:
 
 def _by_prototype(serving: Serving, rows: Sequence[Row]) -> Tensor:
     """The reward of each row at each prototype, (n, K); everything is encoded once."""
-    model, n = serving.model, len(rows)
-    given, responses = serving.prompts(rows), serving.items(rows, "response")
+    model = serving.model
+    prompts, responses = serving.prompts(rows), serving.items(rows, "response")
     with plain_words(rows):
-        prompts = read_prompts(model, model.reader, given, n, lambda at: f"prompts[{at}]")
-        read = model.reader.read(responses, "responses", model.response_dim)
-    return torch.stack([rewards(model.head, prompts, read, at) for at in torch.eye(model.config.K)], 1)
+        return model.score_states(prompts, responses, torch.eye(model.config.K))
 
 
 def _above_others(rows: Sequence[Row], reward: Tensor, columns: tuple[str, ...]) -> tuple[list[Row], Tensor]:

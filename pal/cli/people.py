@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pal.cli.tables import LONGEST, Row
 from pal.errors import PalError
-from pal.serving.model import RewardModel
+from pal.serving.reward_model import RewardModel
 from pal.users.taste import Taste
 
 
@@ -118,7 +118,7 @@ class People:
         people = cls(model, read_tastes(path, model) if path else {}, None)
         alone = people.tastes.get("")
         if average:
-            people.everyone = model.weights_of(None)
+            people.everyone = model.state_of(None)
         elif user is not None:
             people.everyone = people.weights_of(user)
         elif alone is not None:
@@ -133,7 +133,7 @@ class People:
             raise PalError(
                 f"--user must say whose of the {len(self.tastes):,} tastes, or a column user_id in the table"
             )
-        return next((taste.weights for taste in self.tastes.values()), self.model.weights_of(None))
+        return next((taste.weights for taste in self.tastes.values()), self.model.state_of(None))
 
     def weights_of(self, user_id: str) -> Tensor:
         """Someone's weights: by their taste, else as fitted.
@@ -145,7 +145,7 @@ class People:
             if user_id in self.tastes:
                 self._weights[user_id] = self.tastes[user_id].weights
             elif user_id in self.model.rows:
-                self._weights[user_id] = self.model.weights_of(user_id)
+                self._weights[user_id] = self.model.state_of(user_id)
             else:
                 raise unknown(user_id, self.model)
         return self._weights[user_id]

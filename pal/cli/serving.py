@@ -11,8 +11,8 @@ import torch
 
 from pal.cli.tables import Row, Table
 from pal.errors import PalError
-from pal.serving.model import RewardModel
-from pal.serving.reader import Side
+from pal.serving.read_inputs import Side
+from pal.serving.reward_model import RewardModel
 
 Kind = Literal["text", "image"]
 ROWS, PICTURES = 1024, 128
@@ -103,7 +103,7 @@ class Serving:
         if side not in self._known:
             otherwise: Kind = "text" if side == "prompts" else "image"
             with plain_words():
-                read = self.model.reader.modalities(side)
+                read = self.model.input_encoder.modalities(side)
             self._known[side] = self.kinds[side] or (otherwise if otherwise in read else read[0])
         return self._known[side]
 

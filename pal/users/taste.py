@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pal.errors import PalError
-from pal.serving.saved import SavedModel
+from pal.serving.saved_model import SavedModel
 from pal.users.adapt import Prior
 from pal.users.taste_html import drawn
 from pal.writing import write_bytes

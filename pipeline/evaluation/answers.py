@@ -8,7 +8,7 @@ import torch
 from pal.comparisons import Comparisons
 from pal.evaluation.accuracy import Judged, balanced_accuracy
 from pal.fitting.fit import read_blocks
-from pal.serving.saved import SavedModel
+from pal.serving.saved_model import SavedModel
 from pipeline.evaluation import asking
 from pipeline.evaluation.baselines import Margins
 from pipeline.evaluation.locating import drawn_shots, locate

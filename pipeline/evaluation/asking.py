@@ -7,7 +7,7 @@ that whose answer is expected to tell most about the user; beside it stands `loc
 import torch
 
 from pal.comparisons import Comparisons
-from pal.serving.saved import SavedModel
+from pal.serving.saved_model import SavedModel
 from pal.users.adapt import comparison_log_likelihoods
 from pal.users.ask import chances
 from pal.users.interviews import interview

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pal.evaluation.accuracy import Judged
-from pal.serving.saved import SavedModel
+from pal.serving.saved_model import SavedModel
 from pipeline.evaluation.answers import Answers, Key, Test, answers
 from pipeline.evaluation.baselines import Margins
 from pipeline.evaluation.strictest import Strictest

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
-from pal.serving.saved import SavedModel
+from pal.serving.saved_model import SavedModel
 from pal.users.adapt import comparison_log_likelihoods
 from pipeline.knobs import Evaluate
 from pipeline.study import Study

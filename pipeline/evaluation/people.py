@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from pal.evaluation.plurality import plurality_test
-from pal.serving.saved import SavedModel
+from pal.serving.saved_model import SavedModel
 from pipeline.evaluation.headline import rounded
 from pipeline.evaluation.locating import locate
 from pipeline.knobs import Evaluate

@@ -6,7 +6,7 @@ import torch
 
 from pal.comparisons import Questions
 from pal.models.heads import FixedIdealPoints
-from pal.serving.saved import SavedModel
+from pal.serving.saved_model import SavedModel
 from pipeline import paths
 from pipeline.evaluation import thumbnails
 from pipeline.storage.files import read_json

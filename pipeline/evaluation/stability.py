@@ -12,7 +12,7 @@ import torch
 from pal.comparisons import Comparisons, Questions
 from pal.evaluation.stability import adjusted_rand, dead, match, outside
 from pal.fitting.fit import read_blocks
-from pal.serving.saved import SavedModel
+from pal.serving.saved_model import SavedModel
 from pipeline import paths
 from pipeline.evaluation.answers import decided, margins_by
 from pipeline.stages.train import again

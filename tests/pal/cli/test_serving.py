@@ -14,8 +14,8 @@ from pal.config import FitConfig, HeadConfig
 from pal.encoders.classical import DIM
 from pal.errors import PalError
 from pal.models.heads import make_head
-from pal.serving.model import RewardModel
-from pal.serving.reader import Reader
+from pal.serving.read_inputs import InputEncoder
+from pal.serving.reward_model import RewardModel
 from pal.users.adapt import Prior
 
 
@@ -72,7 +72,7 @@ def test_what_cells_are_may_be_said(pal, pictures, words):
 def test_texts_and_vectors_may_meet(pal, worded, tmp_path, rows):
     """A model whose prompts are vectors of no encoder, and whose responses are texts."""
     encoder = {"prompts": None, "responses": worded.encoder["responses"]}
-    model = replace(worded, encoder=encoder, reader=Reader(encoder))
+    model = replace(worded, encoder=encoder, input_encoder=InputEncoder(encoder))
     model.save(tmp_path / "mixed")
     prompt = [0.5] * 256
     given = json.dumps({"prompt": prompt, "response": "fine"}) + "\n"

@@ -2,7 +2,7 @@
 
 import torch
 
-from pal.serving.model import RewardModel
+from pal.serving.reward_model import RewardModel
 from pipeline import paths, study
 from pipeline.evaluation import asking
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pal.serving.model import RewardModel
+from pal.serving.reward_model import RewardModel
 from pipeline import paths, study
 from pipeline.evaluation import locating
 from pipeline.knobs import Evaluate

@@ -1,6 +1,6 @@
 """Whether people differ: seen by their weights from training, unseen by their first shots."""
 
-from pal.serving.saved import SavedModel
+from pal.serving.saved_model import SavedModel
 from pipeline import params, paths, study
 from pipeline.evaluation import people
 from pipeline.stages import train

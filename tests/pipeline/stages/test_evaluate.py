@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pal.serving.model import RewardModel
+from pal.serving.reward_model import RewardModel
 from pipeline import paths as layout
 from pipeline import study
 from pipeline.evaluation.evaluated import read as evaluated_read

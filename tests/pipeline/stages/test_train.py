@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import torch
 
-from pal.serving.model import RewardModel
+from pal.serving.reward_model import RewardModel
 from pipeline import paths, study
 from pipeline.errors import PipelineError
 from pipeline.stages import encode, recolour, split, train
