@@ -18,7 +18,6 @@ NAMES = (
     "text",
     "images",
     "storage",
-    "downloads",
     "warm",
     "default",
     "simulated",

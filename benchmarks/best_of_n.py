@@ -84,7 +84,7 @@ def run(groups: int, seed: int, users: int) -> dict[str, Picked]:
     model = _fitted(data, given, groups)
     pool = data.select("seen", "test", "new").questions.prompt.unique()
     yes = known_answers(data, given)[:, pool]
-    personas = given.prepare.persona.personas
+    personas = given.persona.prepare.personas
     generator = torch.Generator().manual_seed(seed)
     found = {}
     for half, weights in (("seen", model.weights), ("unseen", _located(data, model, generator))):

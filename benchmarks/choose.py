@@ -25,7 +25,6 @@ from pal.evaluation.choose import choose_k, one_prototype_per_user
 from pal.evaluation.plurality import plurality_test
 from pal.fitting.fit import fit
 from pipeline.datasets import simulated
-from pipeline.knobs import PrepareSimulated
 
 PERSONAS = ["art", "literature", "math", "music", "science", "sports"]
 GROUPS = range(1, 7)
@@ -144,7 +143,7 @@ def simulation(
     Returns:
         Items, comparisons to learn from, comparisons held out.
     """
-    knobs = PrepareSimulated.model_construct(
+    knobs = simulated.Prepare.model_construct(
         setting="partition", groups=groups, dim=16, min_distance=1.0, seen_users=users, unseen_users=0,
         concentration=1.0,
     )  # fmt: skip

@@ -11,11 +11,11 @@ from io import StringIO
 from statistics import fmean
 
 import yaml
+from pipeline.results import flatten
 
 from benchmarks.studies import ROOT, SEEDS, in_parallel, values
 from benchmarks.table import Row, Section, show
 from pipeline import paths
-from pipeline.results import flatten
 from pipeline.stages import download, encode, evaluate, prepare, recolour, split, train
 
 # What is to be reached, in per cent, by data set and metric.

@@ -151,9 +151,9 @@ def _fitted(data: Study, given: Params, K: int, unseen: bool) -> Figures:  # noq
 
 def known_answers(data: Study, given: Params) -> Bool[Tensor, "groups items"]:
     """Whether a user of each persona says yes to each item."""
-    knobs = given.prepare.persona
+    knobs = given.persona.prepare
     files = [f"interest-in-{name}.jsonl" for name in knobs.personas]
-    folder = paths.Path(given.source.persona)
+    folder = paths.Path(given.persona.source)
     statements = [s for file in files for s in persona.read(file, folder / file)]
     return bounds.known_answers(data, statements, knobs.personas, knobs.prompt)
 

@@ -27,7 +27,7 @@ from pal.serving.reward_model import RewardModel
 from pipeline import paths, study
 from pipeline.datasets.drawn import drawings, scenes
 from pipeline.stages import download, encode, evaluate, prepare, recolour, split, train
-from pipeline.storage.files import read_json
+from pipeline.storage.manifests import read_json
 
 DEFECTS = ("blurred", "noisy", "faded", "blocky")
 PEOPLE = scenes.Crowd(60, (60, 80), 6, 20)
@@ -78,10 +78,10 @@ def run(kind: str, beta: float, seed: int) -> Figures:
     """Run all stages in a folder of their own; accuracies in per cent."""
     given = values("pickafilter", seed, source="pictures").model_dump(mode="json")
     given["model"]["K"] = K
-    given["recolour"]["pickafilter"]["beta"] = beta
+    given["pickafilter"]["recolour"]["beta"] = beta
     given["recolour"]["seed"] = given["split"]["seed"] = given["evaluate"]["seed"] = seed
     if kind == "photographs":
-        given["prepare"]["pickafilter"]["seen_users_per_group"] = 20
+        given["pickafilter"]["prepare"]["seen_users_per_group"] = 20
     with tempfile.TemporaryDirectory() as folder, chdir(folder), redirect_stdout(StringIO()):
         Path("pictures").mkdir()
         (scenes.write if kind == "drawn" else _write_photographs)(Path("pictures"), seed)

@@ -79,7 +79,7 @@ def _write_params(folder: Path, users: int) -> None:
     )
     plain = given.model_dump(mode="json")
     plain["model"]["K"] = 6
-    plain["train"]["persona"] |= {"epochs": 1, "restarts": 1}
+    plain["persona"]["train"] |= {"epochs": 1, "restarts": 1}
     (folder / "params.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
 
 

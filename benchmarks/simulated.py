@@ -50,12 +50,11 @@ def accuracy(case: int, setting: str, seed: int) -> float:
     dim, preset, options, _ = CASES[case]
     counts = {"seen_users": 100, "unseen_users": 1, "train_pairs": 100, "val_pairs": 10, "test_pairs": 100}
     given = values("simulated", seed, setting=setting, dim=dim, groups=3, **counts)
-    chosen = {"simulated": {**given.head.simulated, **options}}
+    section = {"preset": preset, "head": {**given.simulated.head, **options}}
     given = given.model_copy(
         update={
             "model": given.model.model_copy(update={"K": 3}),
-            "preset": given.preset.model_copy(update={"simulated": preset}),
-            "head": given.head.model_copy(update=chosen),
+            "simulated": given.simulated.model_copy(update=section),
         }
     )
     data = draw("simulated", given)

@@ -35,14 +35,16 @@ def values(dataset: str, seed: int, *, source: str | None = None, **knobs: Any) 
     """params.yaml with one seed for drawing and training alike, and a dataset's `prepare` knobs changed."""
     with chdir(ROOT):
         given = params.load()
-    changed = getattr(given.prepare, dataset).model_copy(update=knobs)
-    update: dict[str, Any] = {
-        "prepare": given.prepare.model_copy(update={"seed": seed, dataset: changed}),
-        "train": given.train.model_copy(update={"seed": seed}),
-    }
+    section: dict[str, Any] = {"prepare": given[dataset].prepare.model_copy(update=knobs)}
     if source is not None:
-        update["source"] = given.source.model_copy(update={dataset: source})
-    return given.model_copy(update=update)
+        section["source"] = source
+    return given.model_copy(
+        update={
+            "prepare": given.prepare.model_copy(update={"seed": seed}),
+            "train": given.train.model_copy(update={"seed": seed}),
+            dataset: given[dataset].model_copy(update=section),
+        }
+    )
 
 
 def draw(dataset: str, given: Params) -> Study:

@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pipeline.storage.files import write_json
+from pal.files import write_json
 
 RESULTS = Path(__file__).parent / "results.json"
 LIBRARIES = (

@@ -3,7 +3,7 @@
 84,445 judgements of 1,052 arguments on 32 topics, each a debate and a stance, by 3,815 workers, in the shape
 of two responses and a winner with a timestamp; 19,105 are ties, and 5 prefer one of two that are the same
 text. They go through every stage, download to evaluate, as a user's own file does: real all-MiniLM-L6-v2
-embeddings, preset `ours`, the split drawn by `split.own` in params.yaml with a seed for each run.
+embeddings, preset `ours`, the split drawn by `own.split` in params.yaml with a seed for each run.
 
 known  test pairs on topics that were trained on; other workers judged mostly the very same pairs in training
 new    test pairs on the topics, three of 32, that training never saw: nobody's judgement of these arguments
@@ -26,7 +26,7 @@ from benchmarks.table import Row, Section, show
 from pal.evaluation.accuracy import Judged
 from pipeline import params, paths, study
 from pipeline.stages import download, encode, evaluate, prepare, recolour, split, train
-from pipeline.storage.files import read_json
+from pipeline.storage.manifests import read_json
 
 if TYPE_CHECKING:
     import polars as pl
@@ -118,7 +118,7 @@ def _set(home: str, seed: int, K: int) -> None:
     """Write params.yaml: as it is shipped, but for the data, the seeds and the number of prototypes."""
     with chdir(ROOT):
         given = params.load().model_dump(mode="json")
-    given["datasets"], given["source"]["own"] = ["own"], str(Path(home) / "judgements.parquet")
+    given["datasets"], given["own"]["source"] = ["own"], str(Path(home) / "judgements.parquet")
     given["split"]["seed"] = given["train"]["seed"] = seed
     given["model"]["K"] = K
     paths.PARAMS.write_text(yaml.safe_dump(given), encoding="utf-8")

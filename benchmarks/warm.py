@@ -84,7 +84,7 @@ def _make(size: int) -> dict[str, float]:
     from pipeline.storage import tables
 
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    values["encoder"]["own"] = "hashed-words"
+    values["own"]["encoder"] = "hashed-words"
     values["encode"] |= {"device": "cpu", "dtype": "float16"}
     Path("params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     words = np.random.default_rng(0).integers(1, 20, size)

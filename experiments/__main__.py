@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from pipeline.errors import PipelineError
-
 app = typer.Typer(
     help="The paper's experiments, as experiments/dvc.yaml runs them; paper.yaml declares them.",
     add_completion=False,
@@ -74,7 +72,7 @@ def main() -> None:
 
     try:
         app()
-    except (PipelineError, PalError) as error:
+    except PalError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
 

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from pal.config import Config, Number, explain
+from pipeline.datasets.base import AtLeastOne, Text
 from pipeline.errors import PipelineError
-from pipeline.knobs import Dataset, Seed, Some, Text
+from pipeline.params import Seed
 
 ROOT = Path(__file__).parents[1]
 PAPER = Path(__file__).with_name("paper.yaml")
@@ -55,7 +56,7 @@ class Run(Config):
     """
 
     kind: Kind = "accuracy"
-    dataset: Dataset
+    dataset: Text
     needs: Needs = "nothing"
     encoder: Text | dict[str, Text] = "none"
     model: Literal["A", "B"] = "A"
@@ -65,11 +66,11 @@ class Run(Config):
     prepare: dict[str, Any] = Field({})
     grid: dict[Axis, Annotated[list[Value], Field(min_length=1)]] = Field({})
     only: dict[Preset, dict[Axis, list[Value]]] = Field({})
-    answers: dict[Preset, Some] = Field({})
+    answers: dict[Preset, AtLeastOne] = Field({})
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field([0, 1, 2, 3, 4])
     read: Annotated[list[Text], Field(min_length=1)] = Field(["seen"])
-    shots: list[Some] = Field([])
-    tested_on: Dataset | None = None
+    shots: list[AtLeastOne] = Field([])
+    tested_on: Text | None = None
     bound: bool = False
     scales: dict[Literal["laptop", "paper"], "Scale"] = Field({})
 
@@ -109,7 +110,7 @@ class Scale(Config):
     prepare: dict[str, Any] = Field({})
     grid: dict[Axis, list[Value]] = Field({})
     only: dict[Preset, dict[Axis, list[Value]]] = Field({})
-    answers: dict[Preset, Some] = Field({})
+    answers: dict[Preset, AtLeastOne] = Field({})
     presets: list[Preset] = Field([])
     fit: dict[str, dict[str, Any]] = Field({})
     seeds: list[Seed] = Field([])

@@ -14,8 +14,7 @@ import torch
 from pal.comparisons import Comparisons, Embeddings, Questions
 from pal.config import FitConfig, HeadConfig
 from pal.fitting.fit import Fitted, fit
-from pipeline.devices import pick
-from pipeline.study import Study
+from pipeline.study import Study, pick_device
 
 try:
     from pal.fitting.many import Job, fit_many
@@ -60,7 +59,7 @@ def _alone(task: Task) -> Fitted:
         config=task.config,
         val=task.data.select("seen", "val"),
         seed=task.seed,
-        device=pick("auto", "device"),
+        device=pick_device("auto", "device"),
     )
 
 
@@ -74,7 +73,7 @@ def _many(tasks: list[Task]) -> list[Fitted]:
         jobs.append(
             Job(train=train, n_users=task.data.n_users("seen"), head=task.head, val=val, seed=task.seed)
         )
-    return fit_many(embeddings, jobs, config=tasks[0].config, device=pick("auto", "device"))
+    return fit_many(embeddings, jobs, config=tasks[0].config, device=pick_device("auto", "device"))
 
 
 def side_by_side(studies: list[Study]) -> tuple[Embeddings, list[tuple[Comparisons, Comparisons]]]:

@@ -19,7 +19,7 @@ from pipeline.evaluation import baselines
 from pipeline.evaluation.answers import Test
 from pipeline.evaluation.headline import find
 from pipeline.evaluation.judging import Results, judge
-from pipeline.knobs import Evaluate
+from pipeline.params import Evaluate
 
 # What can be read of a fit: users, model, and the marks by which `find` tells tests apart.
 READERS: dict[str, dict[str, Any]] = {

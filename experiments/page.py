@@ -6,9 +6,9 @@ from typing import Any
 from experiments import beyond, entries, figures, ledger, running
 from experiments.entries import Entry
 from experiments.running import Findings
+from pal.files import write_text
 from pipeline import paths
 from pipeline.stages.report import BOOT, DRAW, _csp_hash, _vega, charts, script_json
-from pipeline.storage.files import write_text
 
 PAGE = Path("data/paper/paper.html")
 TEMPLATE = Path(__file__).with_name("paper.html.j2")

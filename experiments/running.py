@@ -13,8 +13,8 @@ from experiments.counts import counted, parameters
 from experiments.entries import Entry
 from experiments.measure import BOUND, Arm, Measured, run, summary
 from pal.evaluation.accuracy import Judged
+from pal.files import new_file, write_text
 from pipeline.errors import PipelineError
-from pipeline.storage.files import new_file, write_text
 
 METRICS = Path("metrics/paper")
 DATA = Path("data/paper")

@@ -34,7 +34,7 @@ def find(needs: Needs) -> str | None:
         if (beside / "interest-in-art.jsonl").is_file():
             return str(beside)
     with chdir(ROOT):
-        named = os.environ.get(f"PAL_{needs.upper()}") or getattr(params.load().source, needs)
+        named = os.environ.get(f"PAL_{needs.upper()}") or params.load()[needs].source
     folder = (ROOT / Path(named).expanduser()).resolve()
     return str(folder) if named not in ("hub", "sample") and folder.is_dir() else None
 

@@ -21,7 +21,7 @@ from pipeline import params, paths, study
 from pipeline.errors import PipelineError
 from pipeline.evaluation import account, bounds
 from pipeline.evaluation.bounds import Bound
-from pipeline.storage.files import read_json
+from pipeline.storage.manifests import read_json
 from pipeline.study import Study
 
 PERSONAS = ["art", "literature", "math", "music", "science", "sports"]
@@ -102,16 +102,17 @@ def knobs(run: Run, cell: Place, source: str, seed: int) -> dict[str, Any]:
     name, shots = run.dataset, run.shots or [1]
     values["datasets"] = [name]
     values["model"]["K"] = 1
-    values["source"] |= _sources(run, source)
-    values["encoder"][name] = run.encoder
+    for other, place in _sources(run, source).items():
+        values[other]["source"] = place
+    values[name]["encoder"] = run.encoder
     values["evaluate"] |= {"shots": shots, "headline_shots": max(shots)}
     for other in ("simulated", "persona"):  # which must have as many answers as shots, run or not
-        values["prepare"][other]["adapt_pairs"] = max(shots)
+        values[other]["prepare"]["adapt_pairs"] = max(shots)
     for stage in ("prepare", "recolour", "split"):
         values[stage]["seed"] = seed
-    values["prepare"][name] |= _prepare(run, cell)
+    values[name]["prepare"] |= _prepare(run, cell)
     if "beta" in cell:
-        values["recolour"][name]["beta"] = float(cell["beta"])
+        values[name]["recolour"]["beta"] = float(cell["beta"])
     return values
 
 

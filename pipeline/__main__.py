@@ -1,14 +1,18 @@
-"""The command line: one command per stage, in the pipeline's order, and `results`.
+"""The command line: one command per stage, in the pipeline's order, and results, verify and store.
 
 python -m pipeline train persona
 """
 
+import os
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from pipeline import paths
 from pipeline.errors import PipelineError
 
 
@@ -38,117 +42,79 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help starts in half the time
 )
 Dataset = Annotated[str, typer.Argument(help="A dataset of params.yaml, such as persona or own.")]
+ENCODE = """
+
+Without --rank and --world: as torchrun's RANK and WORLD_SIZE or SLURM's SLURM_PROCID and SLURM_NTASKS
+say, else everything. A rank puts vectors into the store (PAL_STORE, shared by all) and waits for nobody;
+the run with --world 1 afterwards, or `dvc repro`, writes the shards and encodes what is still missing.
+"""
 
 
-@app.command()
-def check() -> None:
-    """Check params.yaml, and fingerprint the sources."""
-    from pipeline.stages import check
+def _command(stage: str) -> Callable[..., None]:
+    """The function behind a stage's command; it imports the stage's module only when it runs."""
 
-    check.main()
+    def run(*args: Any, **options: Any) -> None:
+        import_module(f"pipeline.stages.{stage.replace('-', '_')}").main(*args, **options)
 
+    def all_datasets() -> None:
+        run()
 
-@app.command()
-def code() -> None:
-    """Fingerprint the code that each stage runs."""
-    from pipeline import code
+    def one_dataset(dataset: Dataset) -> None:
+        run(_known(dataset))
 
-    code.main()
+    def encode(
+        dataset: Dataset,
+        rank: Annotated[
+            int | None, typer.Option(help="Encode this share alone, from 0, into the store.")
+        ] = None,
+        world: Annotated[int | None, typer.Option(help="How many shares; 1 does everything.")] = None,
+    ) -> None:
+        run(_known(dataset), rank, world)
 
+    def choose_k(
+        dataset: Dataset,
+        *,
+        if_auto: Annotated[
+            bool, typer.Option("--if-auto", help="Only where model.K is auto; else note the number.")
+        ] = False,
+    ) -> None:
+        run(_known(dataset), always=not if_auto)
 
-@app.command()
-def download(dataset: Dataset) -> None:
-    """Bring raw files into the store, pinned by their hashes."""
-    from pipeline.stages import download
-
-    download.main(_known(dataset))
-
-
-@app.command()
-def prepare(dataset: Dataset) -> None:
-    """Turn raw files into items and pairs."""
-    from pipeline.stages import prepare
-
-    prepare.main(_known(dataset))
-
-
-@app.command()
-def recolour(dataset: Dataset) -> None:
-    """Give images their colour filters; text and vectors pass."""
-    from pipeline.stages import recolour
-
-    recolour.main(_known(dataset))
+    others = {"check": all_datasets, "encode": encode, "choose-k": choose_k, "report": all_datasets}
+    return others.get(stage, one_dataset)
 
 
-@app.command()
-def split(dataset: Dataset) -> None:
-    """Mark users seen or unseen, pairs train, adapt, val or test."""
-    from pipeline.stages import split
-
-    split.main(_known(dataset))
-
-
-@app.command()
-def encode(
-    dataset: Dataset,
-    rank: Annotated[int | None, typer.Option(help="Encode this share alone, from 0, into the store.")] = None,
-    world: Annotated[int | None, typer.Option(help="How many shares; 1 does everything.")] = None,
-) -> None:
-    """Embed every item once with the frozen encoder.
-
-    Without --rank and --world: as torchrun's RANK and WORLD_SIZE or SLURM's SLURM_PROCID and SLURM_NTASKS
-    say, else everything. A rank puts vectors into the store (PAL_STORE, shared by all) and waits for nobody;
-    the run with --world 1 afterwards, or `dvc repro`, writes the shards and encodes what is still missing.
-    """
-    from pipeline.stages import encode
-
-    encode.main(_known(dataset), rank, world)
-
-
-@app.command("choose-k")
-def choose_k(
-    dataset: Dataset,
-    *,
-    if_auto: Annotated[
-        bool, typer.Option("--if-auto", help="Only where model.K is auto; else note the number.")
-    ] = False,
-) -> None:
-    """Find how many prototypes a dataset asks for, by cross-validation."""
-    from pipeline.stages import choose_k
-
-    choose_k.main(_known(dataset), always=not if_auto)
-
-
-@app.command()
-def train(dataset: Dataset) -> None:
-    """Fit the head, and the baselines beside it."""
-    from pipeline.stages import train
-
-    train.main(_known(dataset))
-
-
-@app.command()
-def evaluate(dataset: Dataset) -> None:
-    """Measure accuracy on seen and on unseen users."""
-    from pipeline.stages import evaluate
-
-    evaluate.main(_known(dataset))
-
-
-@app.command()
-def report() -> None:
-    """Write the report, one HTML page that opens offline."""
-    from pipeline.stages import report
-
-    report.main()
+for _stage, _help in paths.STAGES.items():
+    app.command(_stage, help=_help + (ENCODE if _stage == "encode" else ""))(_command(_stage))
 
 
 @app.command()
 def results() -> None:
     """Print the accuracies as a table, and the report's path."""
-    from pipeline import results
+    from pipeline import params
+    from pipeline.storage.manifests import read_json
 
-    results.main()
+    for dataset in params.load().datasets:
+        metrics = read_json(paths.metrics(dataset), f"evaluate@{dataset}")
+        print(f"\n{dataset}")
+        for name, value in flatten(metrics):
+            print(f"  {name:<34} {shown(name, value)}")
+    print(f"\nreport: {paths.REPORT}")
+
+
+def shown(name: str, value: float | str) -> str:
+    """An accuracy in per cent, a p-value as it is, and words, as of an untrained encoder, as they are."""
+    if isinstance(value, str):
+        return value
+    return f"{value:9.4f}" if name.endswith("_p") else f"{100 * value:8.2f} %"
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested metrics as dotted names and values, as `dvc metrics show` names them."""
+    rows: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        rows += flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+    return rows
 
 
 @app.command()
@@ -182,7 +148,7 @@ def store(
 
 
 def _known(dataset: str) -> str:
-    from pipeline.knobs import DATASETS
+    from pipeline.datasets import DATASETS
 
     if dataset not in DATASETS:
         raise PipelineError(f"dataset must be one of {', '.join(DATASETS)}, got {dataset!r}")
@@ -192,15 +158,17 @@ def _known(dataset: str) -> str:
 def main() -> None:
     """Run a command; what a user can mend is one sentence and exit code 1."""
     from pal.errors import PalError
-    from pal.writing import sentence
+    from pal.files import sentence
 
+    if not sys.stderr.isatty():  # in a log a progress bar is a line now and then
+        os.environ.setdefault("TQDM_MININTERVAL", "10")
     try:
         _put_back()
         try:
             app()
         finally:
             _flush()
-    except (PipelineError, PalError) as error:
+    except PalError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
@@ -214,7 +182,7 @@ def _flush() -> None:
     Raises:
         PipelineError: If it cannot be printed.
     """
-    from pal.writing import forget_output, sentence
+    from pal.files import forget_output, sentence
 
     try:
         sys.stdout.flush()
@@ -227,10 +195,10 @@ def _put_back() -> None:
     """See to what a killed run left: where it had moved an old output away, that takes its place again."""
     from pathlib import Path
 
-    from pal.temporaries import sweep
+    from pal.files import sweep
 
     for place in Path("data").glob("*"):
-        sweep(place, again=True)
+        sweep(place)
 
 
 if __name__ == "__main__":

@@ -1,93 +1,131 @@
-"""params.yaml as checked, frozen values: every key is there, none is unknown, each holds what is allowed.
-
-DVC tracks the values, so the code here does not count towards a stage's fingerprint.
-"""
+"""params.yaml as checked, frozen values: every key is there, none is unknown, each holds what is allowed."""
 
 from difflib import get_close_matches
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, create_model, model_validator
 
 from pal.config import Config, FitConfig, HeadConfig, explain, preset
-from pal.errors import PalError
-from pipeline import paths, plain_yaml
-from pipeline.errors import PipelineError, shorten
-from pipeline.knobs import (
-    DATASETS,
-    ByModality,
-    Choices,
-    Dataset,
-    Encode,
-    Encoder,
-    Evaluate,
-    Hub,
-    Model,
-    Prepare,
-    Preset,
-    Recolour,
-    Report,
-    Source,
-    Split,
-    Train,
-)
+from pal.errors import PalError, shorten
+from pipeline import paths
+from pipeline.datasets import DATASETS
+from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, EncoderByModality, Text
+from pipeline.errors import PipelineError
 
+Device = Literal["auto", "cpu", "cuda"]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+# Names of alternatives that pydantic puts into the place of an error; they are no keys.
 TAGS = ("count", "word", "shares", "name", "map")
 
 
-class Params(Config):
-    """All of params.yaml."""
+class Model(Config):
+    """How many prototypes all models have."""
 
-    datasets: Annotated[list[Dataset], Field(min_length=1)]
+    # The tags say which alternative a value is meant as, so that an error is about that one alone.
+    K: Annotated[
+        Annotated[AtLeastOne, Tag("count")] | Annotated[Literal["auto"], Tag("word")],
+        Discriminator(lambda value: "word" if value == "auto" else "count"),
+    ]
+    most_prototypes: AtLeastOne
+
+
+class Seeded(Config):
+    """A stage of which nothing but a seed is the same for all datasets."""
+
+    seed: Seed
+
+
+class Encode(Config):
+    """The stage encode: how encoders run, and what is stored."""
+
+    weights: dict[str, Text]
+    device: Device
+    precision: Literal["float32", "bfloat16", "float16"]
+    engine: Literal["torch", "compile", "onnx", "ray"]
+    dtype: Literal["float32", "float16"]
+    tokens_per_batch: Annotated[int, Field(ge=16)]
+    images_per_batch: AtLeastOne
+    workers: Count
+    shard_rows: AtLeastOne
+    on_bad_item: Literal["fail", "skip"]
+
+
+class Train(Seeded):
+    """The stage train: seeds and a device."""
+
+    more_seeds: Annotated[int, Field(ge=0, le=10)]
+    device: Device
+
+
+class Evaluate(Seeded):
+    """The stage evaluate: shots, draws and resamples."""
+
+    shots: Annotated[list[AtLeastOne], Field(min_length=1, max_length=8)]
+    headline_shots: AtLeastOne
+    draws: Annotated[int, Field(ge=20)]
+    asked: Annotated[int, Field(ge=0, le=50)]
+    resamples: Annotated[int, Field(ge=100)]
+
+    @model_validator(mode="after")
+    def _headline_is_a_shot(self) -> "Evaluate":
+        if self.headline_shots not in self.shots:
+            raise ValueError(f"headline_shots must be one of shots {self.shots}, got {self.headline_shots}")
+        return self
+
+
+class Report(Config):
+    """The stage report."""
+
+    items_per_prototype: AtLeastOne
+    gallery_pairs: Count
+
+
+class Params(Config):
+    """All of params.yaml; each dataset's section is an attribute by the dataset's name (see `schema`)."""
+
+    datasets: Annotated[list[str], Field(min_length=1)]
     model: Model
-    source: Source
-    hub: Hub
-    prepare: Prepare
-    recolour: Recolour
-    split: Split
-    encoder: Encoder
+    prepare: Seeded
+    recolour: Seeded
+    split: Seeded
     encode: Encode
-    preset: Preset
-    head: Choices
     train: Train
     evaluate: Evaluate
     report: Report
 
+    def __getitem__(self, dataset: str) -> DatasetParams:
+        """A dataset's section."""
+        return getattr(self, dataset)
+
     @model_validator(mode="after")
-    def _datasets_differ(self) -> "Params":
+    def _datasets_are_known_and_differ(self) -> "Params":
+        for name in self.datasets:
+            if name not in DATASETS:
+                raise ValueError(f"datasets must be some of {', '.join(DATASETS)}, got {name!r}")
         if len(set(self.datasets)) < len(self.datasets):
             raise ValueError(f"datasets must not repeat a dataset, got {self.datasets}")
         return self
 
     @model_validator(mode="after")
-    def _enough_to_adapt_from(self) -> "Params":
-        for name in ("simulated", "persona"):
-            pairs = getattr(self.prepare, name).adapt_pairs
-            if pairs < max(self.evaluate.shots):
+    def _counts_agree(self) -> "Params":
+        for name in DATASETS:
+            pairs, shots = self[name].adapt_pairs, max(self.evaluate.shots)
+            if pairs is not None and pairs < shots:
                 raise ValueError(
-                    f"prepare.{name}.adapt_pairs must be at least {max(self.evaluate.shots)}, the largest of "
-                    f"evaluate.shots, got {pairs}"
+                    f"{name}.prepare.adapt_pairs must be at least {shots}, the largest of evaluate.shots, "
+                    f"got {pairs}"
                 )
-        return self
-
-    @model_validator(mode="after")
-    def _fewer_prototypes_than_users(self) -> "Params":
-        persona = self.prepare.persona
-        seen = {
-            "simulated": self.prepare.simulated.seen_users,
-            "persona": len(persona.personas) * persona.users_per_group,
-        }
-        if self.model.K == "auto":
-            return self
         for name in self.datasets:
-            if seen.get(name, self.model.K) < self.model.K:
+            users, K = self[name].seen_users, self.model.K
+            if users is not None and K != "auto" and users < K:
                 raise ValueError(
-                    f"model.K must be at most {seen[name]}, the seen users of {name}, got {self.model.K}; "
-                    "lower it or raise the users in prepare"
+                    f"model.K must be at most {users}, the seen users of {name}, got {K}; lower it or raise "
+                    f"the users in {name}.prepare"
                 )
         return self
 
     def configs(self, dataset: str, K: int | None = None) -> tuple[HeadConfig, FitConfig]:
-        """The dataset's head and fit options: its preset, with what params.yaml sets otherwise.
+        """The dataset's head and fit options: its preset, with what its section sets otherwise.
 
         Args:
             dataset: Its name.
@@ -96,32 +134,31 @@ class Params(Config):
         Raises:
             PipelineError: If an option is unknown or its value not allowed.
         """
-        head = _options("head", dataset, getattr(self.head, dataset), HeadConfig)
-        fit = _options("train", dataset, getattr(self.train, dataset), FitConfig)
-        model = head.pop("model", None)
+        section, options = self[dataset], {}
+        for key, config in (("head", HeadConfig), ("train", FitConfig)):
+            known = [name for name in config.model_fields if name != "K"]
+            given = getattr(section, key)
+            if unknown := next((name for name in given if name not in known), None):
+                raise PipelineError(_unknown(f"{dataset}.{key}.{unknown}", known))
+            options[key] = {name: value for name, value in given.items() if value is not None}
+        model = options["head"].pop("model", None)
         K = K or (1 if self.model.K == "auto" else self.model.K)
-        if model not in ("A", "B"):
+        if model not in (models := get_args(HeadConfig.model_fields["model"].annotation)):
             raise PipelineError(
-                f"head.{dataset}.model in {paths.PARAMS} must be one of 'A', 'B', got {model!r}"
+                f"{dataset}.head.model in {paths.PARAMS} must be one of {', '.join(map(repr, models))}, "
+                f"got {model!r}"
             )
         try:
-            return preset(getattr(self.preset, dataset), model, head={**head, "K": K}, fit=fit)
+            return preset(section.preset, model, head={**options["head"], "K": K}, fit=options["train"])
         except PalError as error:
-            section = "head" if str(error).split()[0] in HeadConfig.model_fields else "train"
-            raise PipelineError(f"{section}.{dataset}.{error} (in {paths.PARAMS})") from None
+            key = "head" if str(error).split()[0] in HeadConfig.model_fields else "train"
+            raise PipelineError(f"{dataset}.{key}.{error} (in {paths.PARAMS})") from None
 
 
-def _options(section: str, dataset: str, options: dict[str, Any], config: type[Config]) -> dict[str, Any]:
-    known = [name for name in config.model_fields if name != "K"]
-    for name in options:
-        if name not in known:
-            raise PipelineError(_unknown(f"{section}.{dataset}.{name}", known))
-    for name in known:
-        if name not in options:
-            raise PipelineError(
-                f"{section}.{dataset}.{name} is missing in {paths.PARAMS}; set it, if only to null"
-            )
-    return {name: value for name, value in options.items() if value is not None}
+def schema() -> type[Params]:
+    """The class of params.yaml: the sections that all datasets share, and one section for each dataset."""
+    sections: dict[str, Any] = {name: (module.Params, ...) for name, module in DATASETS.items()}
+    return create_model("Params", __base__=Params, **sections)
 
 
 def load() -> Params:
@@ -130,61 +167,71 @@ def load() -> Params:
     Raises:
         PipelineError: Naming the first key that is unknown, missing or not allowed.
     """
+    import yaml
+
     try:
-        values = plain_yaml.load(paths.PARAMS.read_text(encoding="utf-8"))
+        text = paths.PARAMS.read_text(encoding="utf-8")
+        values = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - it is safe
     except FileNotFoundError:
         raise PipelineError(f"{paths.PARAMS} is missing; run this in the repository's root") from None
-    except ValueError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise PipelineError(f"{paths.PARAMS} is not valid YAML: {' '.join(str(error).split())}") from None
+    return check(values)
+
+
+def check(values: Any) -> Params:
+    """Hold what params.yaml says to what is allowed.
+
+    Raises:
+        PipelineError: Naming the first key that is unknown, missing or not allowed.
+    """
     if not isinstance(values, dict):
         raise PipelineError(f"{paths.PARAMS} must hold a map of options, got {shorten(values)}")
+    _refuse_moved(values)
     try:
-        params = Params.model_validate(values)
+        params = schema().model_validate(values)
     except ValidationError as error:
         raise PipelineError(_explain(error)) from None
     for dataset in DATASETS:
         params.configs(dataset)
-        _check_encoders(dataset, getattr(params.encoder, dataset))
+        _check_encoders(dataset, params[dataset].encoder)
     return params
 
 
-def _check_encoders(dataset: str, named: str | ByModality) -> None:
+def _refuse_moved(values: dict[str, Any]) -> None:
+    """Tell the new name of a key as it was called before each dataset had a section of its own."""
+    for section, content in values.items():
+        for key in content if isinstance(content, dict) and section not in DATASETS else ():
+            dataset = next((name for name in DATASETS if str(key).startswith(name)), None)
+            if section == "hub" and dataset:
+                rest = str(key).removeprefix(dataset).removeprefix("_").replace("tables_", "tables.")
+                new = f"{dataset}.{rest}" if "." in rest else f"{dataset}.hub.{rest}"
+            elif (section, key) == ("source", "own_vectors"):
+                new = "own.vectors"
+            elif section in DatasetParams.model_fields and key in DATASETS:
+                new = f"{key}.{section}"
+            else:
+                continue
+            raise PipelineError(
+                f"{section}.{key} in {paths.PARAMS} is now called {new}; every dataset has its own section"
+            )
+
+
+def _check_encoders(dataset: str, named: str | EncoderByModality) -> None:
     """Hold encoders' names to those that there are; whether their files are there is seen by encode."""
     from pal.encoders import check_name
 
-    if isinstance(named, ByModality):
-        names = {f"{dataset}.{modality}": name for modality, name in named}
+    if isinstance(named, EncoderByModality):
+        names = {f"{dataset}.encoder.{modality}": name for modality, name in named}
     else:
-        names = {dataset: named}
+        names = {f"{dataset}.encoder": named}
     for key, name in names.items():
         try:
             if name != "none":
                 check_name(name)
         except PalError as error:
-            raise PipelineError(
-                f"encoder.{key} {str(error).removeprefix('encoder ')} (in {paths.PARAMS})"
-            ) from None
-
-
-def _explain(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    # The tags of the kinds that a value may be of are no keys.
-    where = [str(part) for part in first["loc"] if part not in TAGS]
-    name, kind = ".".join(where), first["type"]
-    if kind == "extra_forbidden":
-        return _unknown(name, _keys_beside(where))
-    if kind == "invalid_key":
-        return f"{name} in {paths.PARAMS} is not a known key; keys are text"
-    if where == ["datasets"] and kind == "too_short":
-        return (
-            f"datasets in {paths.PARAMS} must name at least one of {', '.join(DATASETS)}, got an empty list"
-        )
-    if kind in _ALLOWED:
-        allowed = _ALLOWED[kind].format(**first.get("ctx", {}))
-        return f"{name} must be {allowed}, got {shorten(first['input'])} (in {paths.PARAMS})"
-    details: Any = {key: first[key] for key in ("type", "input", "ctx") if key in first}
-    again = ValidationError.from_exception_data(error.title, [{**details, "loc": tuple(where)}])
-    return f"{explain(again)} (in {paths.PARAMS})"
+            words = str(error).removeprefix("encoder ")
+            raise PipelineError(f"{key} {words} (in {paths.PARAMS})") from None
 
 
 _ALLOWED = {
@@ -199,6 +246,28 @@ _ALLOWED = {
 }
 
 
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    where = [str(part) for part in first["loc"] if part not in TAGS]
+    name, kind = ".".join(where), first["type"]
+    if kind == "extra_forbidden":
+        return _unknown(name, _keys_beside(where))
+    if kind == "invalid_key":
+        return f"{name} in {paths.PARAMS} is not a known key; keys are text"
+    if where == ["datasets"] and kind == "too_short":
+        return (
+            f"datasets in {paths.PARAMS} must name at least one of {', '.join(DATASETS)}, got an empty list"
+        )
+    if kind == "value_error" and name:
+        return f"{name}: {first['ctx']['error']} (in {paths.PARAMS})"
+    if kind in _ALLOWED:
+        allowed = _ALLOWED[kind].format(**first.get("ctx", {}))
+        return f"{name} must be {allowed}, got {shorten(first['input'])} (in {paths.PARAMS})"
+    details: Any = {key: first[key] for key in ("type", "input", "ctx") if key in first}
+    again = ValidationError.from_exception_data(error.title, [{**details, "loc": tuple(where)}])
+    return f"{explain(again)} (in {paths.PARAMS})"
+
+
 def _unknown(name: str, known: list[str]) -> str:
     close = get_close_matches(name.rsplit(".", 1)[-1], known, 1)
     hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
@@ -207,9 +276,9 @@ def _unknown(name: str, known: list[str]) -> str:
 
 def _keys_beside(where: list[str]) -> list[str]:
     """The keys that the section of an unknown key does know."""
-    section: Any = Params
+    section: Any = schema()
     for part in where[:-1]:
-        field = section.model_fields.get(part) if hasattr(section, "model_fields") else None
+        field = getattr(section, "model_fields", {}).get(part)
         section = field.annotation if field else None
         section = next((a for a in get_args(section) if hasattr(a, "model_fields")), section)
     return list(getattr(section, "model_fields", {}))

@@ -3,28 +3,26 @@
 import os
 from pathlib import Path
 
-STAGES = (
-    "check",
-    "code",
-    "download",
-    "prepare",
-    "recolour",
-    "split",
-    "encode",
-    "choose-k",
-    "train",
-    "evaluate",
-    "report",
-)
+# Each stage, with what it does: dvc.yaml's stages and the commands of `python -m pipeline`, in their order.
+STAGES = {
+    "check": "Check params.yaml, and fingerprint the sources.",
+    "download": "Bring raw files into the store, pinned by their hashes.",
+    "prepare": "Turn raw files into items and pairs.",
+    "recolour": "Give images their colour filters; text and vectors pass.",
+    "split": "Mark users seen or unseen, pairs train, adapt, val or test.",
+    "encode": "Embed every item once with the frozen encoder.",
+    "choose-k": "Find how many prototypes a dataset asks for, by cross-validation.",
+    "train": "Fit the head, and the baselines beside it.",
+    "evaluate": "Measure accuracy on seen and on unseen users.",
+    "report": "Write the report, one HTML page that opens offline.",
+}
+# The models that train fits beside `model`: one prototype for everyone, and each user's true group given.
+CONTROLS = ("k1", "oracle")
+# The curves of choose-k: users fitted as the parameters say, and each user at a single prototype.
+AS_FITTED, ONE_PER_USER = "as fitted", "one prototype per user"
 PARAMS = Path("params.yaml")
 SAMPLES = Path("data/sample")
-CODE = Path("data/code")
 REPORT = Path("data/report/report.html")
-
-
-def module(stage: str) -> str:
-    """The name of a stage's module: Python's names have no hyphens."""
-    return stage.replace("-", "_")
 
 
 def project_root() -> Path:
@@ -83,6 +81,12 @@ def chosen(dataset: str) -> Path:
 def models(dataset: str) -> Path:
     """What train writes: the model and the baselines beside it, one folder each."""
     return Path("data/models") / dataset
+
+
+def further_fits(models: Path) -> list[Path]:
+    """The folders of the fits from further seeds in a folder of models, in order."""
+    folders = [path for path in models.glob("again-*") if path.is_dir()]
+    return sorted(folders, key=lambda path: int(path.name.partition("-")[2]))
 
 
 def evaluated(dataset: str) -> Path:

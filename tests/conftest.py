@@ -110,18 +110,18 @@ def repository(tmp_path_factory) -> Repository:
     for key, value in {
         "datasets": ["simulated", "own"],
         "model.K": 2,
-        "source.own": str(outside / "answers.csv"),
-        "encoder.own": "hashed-words",
+        "own.source": str(outside / "answers.csv"),
+        "own.encoder": "hashed-words",
         "encode.device": "cpu",
         "train.device": "cpu",
-        "prepare.simulated.seen_users": 10,
-        "prepare.simulated.unseen_users": 5,
-        "prepare.simulated.train_pairs": 20,
-        "prepare.simulated.adapt_pairs": 20,
-        "prepare.simulated.test_pairs": 10,
-        "train.simulated.epochs": 3,
-        "train.own.epochs": 40,
-        "train.own.restarts": 1,
+        "simulated.prepare.seen_users": 10,
+        "simulated.prepare.unseen_users": 5,
+        "simulated.prepare.train_pairs": 20,
+        "simulated.prepare.adapt_pairs": 20,
+        "simulated.prepare.test_pairs": 10,
+        "simulated.train.epochs": 3,
+        "own.train.epochs": 40,
+        "own.train.restarts": 1,
     }.items():
         repository.edit(key, value)
     repository.run("git", "init", "-q")

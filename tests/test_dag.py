@@ -92,7 +92,7 @@ def test_pulled_clone_runs_only_check(repository, tmp_path):
 
 def test_killed_training_is_made_good_by_the_next_repro(repository):
     before = repository.metrics()
-    repository.edit("train.own.epochs", 200_000)
+    repository.edit("own.train.epochs", 200_000)
     process = subprocess.Popen(
         ["dvc", "repro"],
         cwd=repository.home,
@@ -125,9 +125,9 @@ def test_killed_training_is_made_good_by_the_next_repro(repository):
             [],
             "datasets .*must name at least one of simulated, persona, .*, own, got an empty list",
         ),
-        ("train.own.epoch", 5, "train.own.epoch .*not a known key; did you mean 'epochs'"),
-        ("source.own", "nowhere.csv", "source.own .*must be an existing file or folder, got 'nowhere.csv'"),
-        ("source.persona", "nowhere", None),
+        ("own.train.epoch", 5, "own.train.epoch .*not a known key; did you mean 'epochs'"),
+        ("own.source", "nowhere.csv", "own.source .*must be an existing file or folder, got 'nowhere.csv'"),
+        ("persona.source", "nowhere", None),
     ],
 )
 def test_bad_parameter_is_one_sentence_and_loses_nothing(repository, key, value, sentence):

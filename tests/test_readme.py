@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths, results
+from pipeline import paths
+from pipeline.__main__ import flatten, shown
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -48,6 +49,5 @@ def test_readme_lists_the_stages():
 def test_readme_shows_the_results_that_git_keeps():
     for dataset in ("simulated", "persona", "pickafilter"):
         found = json.loads((ROOT / paths.metrics(dataset)).read_text())
-        for name, value in results.flatten(found):
-            shown = f"{value:9.4f}" if name.endswith("_p") else f"{100 * value:8.2f} %"
-            assert f"  {name:<34} {shown}" in README
+        for name, value in flatten(found):
+            assert f"  {name:<34} {shown(name, value)}" in README

@@ -57,7 +57,7 @@ def test_three_prototypes_serve_three_groups_on_known_and_new_statements_and_new
     assert accuracy(data, found, data.select("seen", "test", "known")) >= 0.997
     assert accuracy(data, found, data.select("seen", "test", "new")) >= 0.99
     shown, pairs = data.select("unseen", "adapt"), data.select("unseen", "test", "known")
-    twenty = shown[(torch.arange(len(shown)) % given.prepare.persona.adapt_pairs < 20).nonzero().squeeze(1)]
+    twenty = shown[(torch.arange(len(shown)) % given.persona.prepare.adapt_pairs < 20).nonzero().squeeze(1)]
     n_users = data.n_users("unseen")
     weights = adapt(found.head, Prior.of(found.weights), data.embeddings, twenty, n_users=n_users)
     bound = accuracy_bound(known_answers(data, given), data, twenty, pairs, n_users)

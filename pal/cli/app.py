@@ -1,37 +1,46 @@
-"""The command line: score, rank, adapt, ask and inspect.
+"""The command line `pal`: score, rank, adapt, ask and inspect.
 
 pal rank data/models/own/model answers.csv --user ann
 """
 
 import sys
-from contextlib import nullcontext
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+BROKEN_PIPE = 141  # the exit code that a shell reports of a program that SIGPIPE ended
+
 
 class Commands(TyperGroup):
-    """Commands whose errors a user can mend, each told in one sentence."""
+    """Commands that tell users' mistakes in one sentence."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command.
 
         Raises:
-            typer.Exit: With exit code 1, once the sentence is told.
+            typer.Exit: With exit code 1 after an error, 141 where nobody reads on (`pal ... | head`).
         """
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:
+            from pal.files import forget_output
+
+            forget_output()
+            raise typer.Exit(BROKEN_PIPE) from None
         except (ValueError, OSError) as error:
             from pal.errors import PalError
-            from pal.writing import forget_output, sentence
+            from pal.files import forget_output, sentence
 
             if isinstance(error, ValueError) and not isinstance(error, PalError):
                 raise
-            told = sentence(error) if isinstance(error, OSError) else error
-            typer.echo(f"error: {told}", err=True)
+            typer.echo(f"error: {sentence(error) if isinstance(error, OSError) else error}", err=True)
             if isinstance(error, OSError):
                 forget_output()
             raise typer.Exit(1) from None
@@ -40,13 +49,13 @@ class Commands(TyperGroup):
 app = typer.Typer(
     cls=Commands,
     help=(
-        "Reward models that differ from person to person, at work on tables.\n\n"
+        "Reward models that differ from person to person, applied to tables.\n\n"
         "Tables are JSONL, CSV or Parquet, by their suffix; - is standard input or output, JSONL unless "
         "--format says otherwise. Other columns are passed on. Cells are texts, or paths of images (relative "
         "to the table) where the model's encoder reads images; models that were fitted on vectors read lists "
         "of numbers.\n\n"
-        "Exit codes: 0 done, 1 something in what was given can be mended (one sentence on standard error), "
-        "2 the command was not understood."
+        "Exit codes: 0 done, 1 a mistake in the input (one sentence on standard error), 2 a command that was "
+        "not understood."
     ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -55,7 +64,7 @@ app = typer.Typer(
 
 
 class Format(StrEnum):
-    """What a table is."""
+    """The format of a table."""
 
     jsonl = "jsonl"
     csv = "csv"
@@ -63,80 +72,107 @@ class Format(StrEnum):
 
 
 class Kind(StrEnum):
-    """What cells stand for."""
+    """What cells are."""
 
     text = "text"
     image = "image"
 
 
+@dataclass
+class Options:
+    """The options of every command."""
+
+    kind: Annotated[
+        Format | None,
+        typer.Option("--format", help="The format of standard input and output, and without a suffix."),
+    ] = None
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=PLACE: an encoder's weights come from `package`, `hub` or a folder. Repeatable."
+        ),
+    ] = None
+    device: Annotated[str, typer.Option(help="Where encoders compute: cpu or cuda.")] = "cpu"
+    prompts: Annotated[Kind | None, typer.Option(help="What prompts are, where the encoder reads both.")] = (
+        None
+    )
+    responses: Annotated[
+        Kind | None, typer.Option(help="What responses are, where the encoder reads both.")
+    ] = None
+
+
+@dataclass
+class Users:
+    """The options that say whose reward is meant."""
+
+    user: Annotated[
+        str | None, typer.Option(help="The user: someone seen in fitting, or in the file of --taste.")
+    ] = None
+    tastes: Annotated[Path | None, typer.Option("--taste", help="Tastes, as `pal adapt` writes them.")] = None
+    average: Annotated[bool, typer.Option("--average", help="The average user, whatever user_id says.")] = (
+        False
+    )
+
+
 Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="The model's folder, as `RewardModel.save` writes it.")
 ]
-Out = Annotated[str, typer.Option("--out", "-o", help="Where to: a file, or - for standard output.")]
-Formatted = Annotated[
-    Format | None, typer.Option("--format", help="Of standard input and output, and where no suffix tells.")
-]
-User = Annotated[str | None, typer.Option(help="Whose: someone seen in fitting, or in the file of --taste.")]
-Tastes = Annotated[Path | None, typer.Option("--taste", help="Tastes, as `pal adapt` writes them.")]
-Average = Annotated[bool, typer.Option("--average", help="The average user, whatever user_id says.")]
-Weights = Annotated[
-    list[str] | None,
-    typer.Option(help="NAME=PLACE: an encoder's weights come from `package`, `hub` or a folder. Repeatable."),
-]
-Device = Annotated[str, typer.Option(help="Where encoders compute: cpu or cuda.")]
-Prompts = Annotated[Kind | None, typer.Option(help="What prompts are, where the encoder reads both.")]
-Responses = Annotated[Kind | None, typer.Option(help="What responses are, where the encoder reads both.")]
+Responses = Annotated[str, typer.Argument(metavar="FILE", help="Columns: prompt, response[, user_id].")]
+Out = Annotated[str, typer.Option("--out", "-o", help="The file to write, or - for standard output.")]
 
 
-@app.command()
-def score(
-    model: Model,
-    table: Annotated[str, typer.Argument(metavar="FILE", help="Columns: prompt, response[, user_id].")],
-    *,
-    user: User = None,
-    tastes: Tastes = None,
-    average: Average = False,
-    out: Out = "-",
-    kind: Formatted = None,
-    weights: Weights = None,
-    device: Device = "cpu",
-    prompts: Prompts = None,
-    responses: Responses = None,
-) -> None:
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Add a command to the app; a parameter that is a dataclass becomes one option for each of its fields."""
+    parameters: list[Parameter] = []
+    groups = {}
+    for parameter in signature(function).parameters.values():
+        group = parameter.annotation
+        if not is_dataclass(group):
+            parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY))
+            continue
+        groups[parameter.name] = group
+        for field in fields(group):
+            default = Parameter.empty if field.default is MISSING else field.default
+            parameters.append(
+                Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=field.type)
+            )
+
+    @wraps(function)
+    def run(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
+        function(**given)
+
+    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return app.command()(run)
+
+
+@command
+def score(model: Model, table: Responses, *, users: Users, out: Out = "-", options: Options) -> None:
     """Add the column reward to a table of responses.
 
-    Whose reward: --user's; the only one's in --taste; each row's user_id; else the average user's. Only
-    differences for one user and one prompt mean anything.
+    The reward is that of --user; else of the only user in --taste; else of each row's user_id; else of the
+    average user. Only differences for one user and one prompt mean anything.
     """
-    whose = {"user": user, "path": tastes, "average": average}
-    _score(model, table, out, kind, whose, _options(weights, device, prompts, responses), ranked=False)
+    from pal.cli import commands
+
+    commands.score(model, table, out, vars(users), vars(options), ranked=False)
 
 
-@app.command()
-def rank(
-    model: Model,
-    table: Annotated[str, typer.Argument(metavar="FILE", help="Columns: prompt, response[, user_id].")],
-    *,
-    user: User = None,
-    tastes: Tastes = None,
-    average: Average = False,
-    out: Out = "-",
-    kind: Formatted = None,
-    weights: Weights = None,
-    device: Device = "cpu",
-    prompts: Prompts = None,
-    responses: Responses = None,
-) -> None:
-    """Put the responses to each prompt in order, best first.
+@command
+def rank(model: Model, table: Responses, *, users: Users, out: Out = "-", options: Options) -> None:
+    """Sort the responses to each prompt, best first.
 
     Adds the columns rank and reward. Rows of one prompt (and of one user, where there is a user_id) must
-    stand together. Whose: as in score.
+    stand together. Users are chosen as in score.
     """
-    whose = {"user": user, "path": tastes, "average": average}
-    _score(model, table, out, kind, whose, _options(weights, device, prompts, responses), ranked=True)
+    from pal.cli import commands
+
+    commands.score(model, table, out, vars(users), vars(options), ranked=True)
 
 
-@app.command()
+@command
 def adapt(
     model: Model,
     table: Annotated[
@@ -150,25 +186,19 @@ def adapt(
     forget: Annotated[
         bool, typer.Option("--forget", help="Take the comparisons out of --taste, exactly.")
     ] = False,
-    kind: Formatted = None,
-    weights: Weights = None,
-    device: Device = "cpu",
-    prompts: Prompts = None,
-    responses: Responses = None,
+    options: Options,
 ) -> None:
-    """Locate new users by their comparisons: their tastes.
+    """Locate new users by their comparisons: write their tastes.
 
     One JSON object a line and user. A table without user_id is one person's. label is P(chosen is
     preferred); 1 where it is not given.
     """
-    from pal.cli.adapt import adapt as work
+    from pal.cli import commands
 
-    options = _options(weights, device, prompts, responses)
-    with _table(table, kind, "chosen", "rejected") as source:
-        work(source, model, out, tastes, options, forget=forget)
+    commands.adapt(model, table, out, tastes, vars(options), forget=forget)
 
 
-@app.command()
+@command
 def ask(
     model: Model,
     table: Annotated[
@@ -176,31 +206,27 @@ def ask(
     ],
     *,
     user: Annotated[str | None, typer.Option(help="Who is asked, where --taste holds several.")] = None,
-    tastes: Tastes = None,
+    tastes: Annotated[
+        Path | None, typer.Option("--taste", help="Tastes, as `pal adapt` writes them.")
+    ] = None,
     number: Annotated[int, typer.Option("--number", "-n", min=1, help="How many pairs.")] = 10,
     together: Annotated[
-        bool, typer.Option("--together", help="To be put together (at most 10): none repeats another.")
+        bool, typer.Option("--together", help="To be asked together (at most 10): none repeats another.")
     ] = False,
     out: Out = "-",
-    kind: Formatted = None,
-    weights: Weights = None,
-    device: Device = "cpu",
-    prompts: Prompts = None,
-    responses: Responses = None,
+    options: Options,
 ) -> None:
     """Say which pairs to put to someone next.
 
-    Those whose answers tell most come first. The column bits is what an answer is expected to tell, 0 to 1.
-    Without --taste it is someone new.
+    Pairs whose answers tell most come first. The column bits is what an answer is expected to tell, 0 to 1.
+    Without --taste the user is new.
     """
-    from pal.cli.ask import ask as work
+    from pal.cli import commands
 
-    options = _options(weights, device, prompts, responses)
-    with _table(table, kind, "response_a", "response_b") as source:
-        work(source, model, out, kind, (user, tastes), options, number=number, together=together)
+    commands.ask(model, table, out, user, tastes, vars(options), number=number, together=together)
 
 
-@app.command()
+@command
 def inspect(
     model: Model,
     table: Annotated[
@@ -209,59 +235,25 @@ def inspect(
     *,
     number: Annotated[int, typer.Option("--number", "-n", min=1, help="Responses a prototype.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    kind: Formatted = None,
-    weights: Weights = None,
-    device: Device = "cpu",
-    prompts: Prompts = None,
-    responses: Responses = None,
+    options: Options,
 ) -> None:
     """Say what a model is, and what its prototypes like.
 
     Without FILE, how users spread over the prototypes; with it, what each likes most and least too.
     """
-    from pal.cli.inspect import inspect as work
+    from pal.cli.inspect import inspect as inspect_model
 
-    options = _options(weights, device, prompts, responses)
-    with nullcontext() if table is None else _table(table, kind, "response") as source:
-        work(model, source, options, number=number, as_json=as_json)
-
-
-def _score(
-    model: Path,
-    table: str,
-    out: str,
-    kind: Format | None,
-    whose: dict[str, Any],
-    options: dict[str, Any],
-    *,
-    ranked: bool,
-) -> None:
-    from pal.cli.score import score as work
-
-    with _table(table, kind, "response") as source:
-        work(source, model, out, kind, whose, options, ranked=ranked)
-
-
-def _table(path: str, kind: Format | None, *needed: str) -> Any:
-    from pal.cli.tables import Table
-
-    return Table(path, kind, needed)
-
-
-def _options(
-    weights: list[str] | None, device: str, prompts: Kind | None, responses: Kind | None
-) -> dict[str, Any]:
-    return {"weights": weights or (), "device": device, "prompts": prompts, "responses": responses}
+    inspect_model(model, table, vars(options), number=number, as_json=as_json)
 
 
 def main() -> None:
-    """Run a command; warnings are sentences too."""
+    """Run a command; warnings are printed as sentences too."""
     import warnings
 
-    def told(message: Any, *_: Any, **__: Any) -> None:
+    def print_warning(message: Any, *_: Any, **__: Any) -> None:
         print(f"warning: {message}", file=sys.stderr)
 
-    warnings.showwarning = told
+    warnings.showwarning = print_warning
     app()
 
 

@@ -1,6 +1,7 @@
 """`pal inspect`: what a model is, how its users spread over the prototypes, and what each prototype likes."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,37 +9,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pal.cli.progress import watched
-from pal.cli.serving import Serving, open_for, plain_words
-from pal.cli.tables import Row, Table
-from pal.cli.writing import print_text
+from pal.cli.loading import TableModel, open_inputs, table_errors
 from pal.errors import PalError
 from pal.serving.reward_model import RewardModel
+from pal.table_files import Row
 
-PURE = 0.9  # of the weight on one prototype: someone who stands there
-WIDTH = 20  # characters of a bar
-LONGEST = 70  # characters of a text that is shown
+PURE = 0.9  # a user with more than this weight on one prototype counts as standing there
+BAR_WIDTH, TEXT_WIDTH = 20, 70  # characters
 
 
-def inspect(model: Path, table: Table | None, options: dict[str, Any], *, number: int, as_json: bool) -> None:
+def inspect(model: Path, table: str | None, options: dict[str, Any], *, number: int, as_json: bool) -> None:
     """Print what a model is.
 
     Args:
         model: Its folder.
         table: Responses, several to a prompt, to show what each prototype likes; held in memory.
-        options: What `Serving.open` takes.
+        options: The arguments of `open_inputs` that all commands share.
         number: How many responses to show a prototype, most and least liked.
         as_json: Whether to print JSON, for programs.
     """
-    serving = Serving.open(model, **options) if table is None else open_for(table, model, **options)
-    about = described(serving.model)
-    if table is not None:
-        for prototype, liked in zip(about["prototypes"], _likes(serving, table, number), strict=True):
-            prototype |= liked
-    print_text(json.dumps(about, indent=2, ensure_ascii=False) if as_json else _drawn(about))
+    with open_inputs(model, table, ["response"], **options) as inputs:
+        about = model_facts(inputs.model)
+        if table is not None:
+            for prototype, likes in zip(about["prototypes"], _likes(inputs, number), strict=True):
+                prototype |= likes
+    text = json.dumps(about, indent=2, ensure_ascii=False) if as_json else _as_text(about)
+    sys.stdout.buffer.write((text + "\n").encode(sys.stdout.encoding, "replace"))
+    sys.stdout.buffer.flush()
 
 
-def described(model: RewardModel) -> dict[str, Any]:
+def model_facts(model: RewardModel) -> dict[str, Any]:
     """What a model is, as JSON: its head, its encoders, and its users' weights in summary."""
     weights, config = model.weights, model.config
     nearest = torch.bincount(weights.argmax(1), minlength=config.K)
@@ -74,32 +74,31 @@ def _encoder(model: RewardModel, side: Any) -> dict[str, Any]:
         return {"encoder": None, "dim": dim}  # fitted on vectors
 
 
-def _likes(serving: Serving, table: Table, number: int) -> list[dict[str, Any]]:
-    """Per prototype the rows that it likes most and least beside the others of the same prompt."""
+def _likes(inputs: TableModel, number: int) -> list[dict[str, Any]]:
+    """The rows that each prototype likes most and least, compared with the others of the same prompt."""
     rows: list[Row] = []
     parts: list[Tensor] = []
-    for batch in watched(table, serving.at_once(table.first)):
-        parts.append(_by_prototype(serving, batch))
+    for batch in inputs.batches():
+        parts.append(_rewards_by_prototype(inputs, batch))
         rows += batch
-    rows, above = _above_others(rows, torch.cat(parts), serving.prompt_columns)
-    found = []
-    for k in range(serving.model.config.K):
-        order = above[:, k].argsort(descending=True, stable=True)
-        ends = {"likes_most": order[:number].tolist(), "likes_least": order.flip(0)[:number].tolist()}
-        found.append({name: [_shown(rows[at], above[at, k]) for at in ats] for name, ats in ends.items()})
-    return found
+    rows, above = _above_others(rows, torch.cat(parts), inputs.prompt_columns)
+    likes = []
+    for column in above.T:
+        order = column.argsort(descending=True, stable=True)
+        ends = {"likes_most": order[:number], "likes_least": order.flip(0)[:number]}
+        likes.append({name: [_shown(rows[at], column[at]) for at in ats] for name, ats in ends.items()})
+    return likes
 
 
-def _by_prototype(serving: Serving, rows: Sequence[Row]) -> Tensor:
+def _rewards_by_prototype(inputs: TableModel, rows: Sequence[Row]) -> Tensor:
     """The reward of each row at each prototype, (n, K); everything is encoded once."""
-    model = serving.model
-    prompts, responses = serving.prompts(rows), serving.items(rows, "response")
-    with plain_words(rows):
+    model, prompts, responses = inputs.model, inputs.prompts(rows), inputs.items(rows, "response")
+    with table_errors(rows):
         return model.score_states(prompts, responses, torch.eye(model.config.K))
 
 
 def _above_others(rows: Sequence[Row], reward: Tensor, columns: tuple[str, ...]) -> tuple[list[Row], Tensor]:
-    """Rows that have others of the same prompt, and rewards less their mean: alone, they mean nothing.
+    """The rows whose prompt has several, and their rewards less the mean of these: alone, they mean nothing.
 
     Raises:
         PalError: If no prompt has two responses.
@@ -122,8 +121,7 @@ def _shown(row: Row, above: Tensor) -> dict[str, Any]:
     return {**cells, "above_mean": round(float(above), 4)}
 
 
-def _drawn(about: dict[str, Any]) -> str:
-    """The same for people."""
+def _as_text(about: dict[str, Any]) -> str:
     users = about["users"]
     lines = [
         f"model {about['model']}, {about['K']} prototypes, latent {about['latent']}; "
@@ -137,7 +135,7 @@ def _drawn(about: dict[str, Any]) -> str:
         "prototype   mean weight ± sd   users nearest",
     ]
     for one in about["prototypes"]:
-        bar = "#" * round(WIDTH * one["nearest_users"] / users)
+        bar = "#" * round(BAR_WIDTH * one["nearest_users"] / users)
         lines.append(
             f"{one['prototype']:>9}   {one['mean_weight']:>11.3f} ± {one['sd_of_weight']:.3f}   "
             f"{one['nearest_users']:>6,}  {bar}"
@@ -162,4 +160,4 @@ def _line(item: dict[str, Any]) -> str:
 
 def _short(cell: Any) -> str:
     text = " ".join(str(cell).split())
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return text if len(text) <= TEXT_WIDTH else f"{text[: TEXT_WIDTH - 1]}…"

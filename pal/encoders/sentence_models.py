@@ -100,7 +100,7 @@ def _folder(name: str, published: Published, weights: str) -> Path:
     elif weights == "package":
         folder = _in_package(name, published.packages[0])
     elif weights == "hub":
-        folder = from_hub(name, published.repo, published.revision, ["*.json", "*.txt", WEIGHTS])
+        folder = from_hub(published.repo, published.revision, ["*.json", "*.txt", WEIGHTS])
     else:
         folder = Path(weights).expanduser()
     if not (folder / WEIGHTS).is_file():
@@ -135,7 +135,7 @@ def _other(name: str, weights: str, precision: str, engine: str) -> Described:
             f"encode.weights must be hub or a folder for {name}: no package is known, got 'package'"
         )
     if weights == "hub":
-        folder = from_hub(name, parts["repo"], parts["revision"], WANTED)
+        folder = from_hub(parts["repo"], parts["revision"], WANTED)
     else:
         folder = Path(weights).expanduser()
     said = sentence_files.read(folder)

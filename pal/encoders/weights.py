@@ -1,36 +1,29 @@
 """Weights on disk: fetched from the hub at a pinned revision, checked, and hashed."""
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 
-from pal.encoders import cache
-from pal.errors import PalError
-from pal.fetching import PATIENCE, FetchError, fetch_folder, sha256_of
+from pal import hub_files
 
-__all__ = ["from_hub", "sha256_of", "sha256_of_folder"]
+LOCAL = "set encode.weights to package or a folder"
 
 
-def from_hub(name: str, repo: str, revision: str | None, wanted: list[str]) -> Path:
-    """A folder with a model's files from the Hugging Face hub, every one with the bytes that it lists.
+def from_hub(repo: str, revision: str | None, wanted: list[str]) -> Path:
+    """A folder with a model's files from the Hugging Face hub: see `hub_files.download`."""
+    return hub_files.download(repo, revision, wanted, advice=LOCAL)
 
-    The cache of the hub's own client is used where it has them; what is missing comes into PAL's.
 
-    Args:
-        name: The encoder, for messages.
-        repo: The model's name on the hub.
-        revision: A commit; None takes what the hub has now.
-        wanted: Patterns of the files to fetch.
+def sha256_of(path: Path) -> str:
+    """The file's sha256, hex; within one process a file that looks untouched is read once."""
+    about = path.stat()
+    return _sha256(path.resolve(), about.st_size, about.st_mtime_ns, about.st_ino)
 
-    Raises:
-        PalError: If the hub cannot be reached or has no such files, or others than it lists.
-    """
-    try:
-        return fetch_folder(repo, revision, wanted, cache.folder() / "weights" / "hub", PATIENCE)
-    except FetchError as error:
-        raise PalError(
-            f"the weights of {name} could not be downloaded from {repo} ({error.why}); {error.mend}, or "
-            "set encode.weights to package or a folder"
-        ) from None
+
+@lru_cache(maxsize=1024)
+def _sha256(path: Path, size: int, mtime_ns: int, inode: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_of_folder(folder: Path) -> str:

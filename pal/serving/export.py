@@ -15,9 +15,9 @@ from torch import Tensor
 
 from pal import encoders
 from pal.errors import PalError
+from pal.files import new_folder, write_bytes
 from pal.serving.aggregates import Aggregate
 from pal.serving.reward_model import RewardModel, User
-from pal.writing import new_folder, write_bytes
 
 PROBES = (
     "Yes.",

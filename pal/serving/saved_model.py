@@ -30,14 +30,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pal import temporaries
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError, shorten
+from pal.files import new_folder, sweep, write_bytes
 from pal.fitting.fit import Fitted
 from pal.models.heads import Head, make_head
 from pal.users.adapt import Prior, adapt
-from pal.writing import new_folder, write_bytes
 
 FORMAT = "pal-reward-model"
 VERSION = 2
@@ -265,7 +264,7 @@ def read_model(folder: Path) -> dict[str, Any]:
         PalError: If a file is missing or damaged, not what `save` writes, or from another version.
     """
     if not folder.exists():
-        temporaries.sweep(folder.absolute().parent)  # a killed save may have moved it away
+        sweep(folder.absolute().parent)  # a killed save may have moved it away
     config = _parse_json(folder / CONFIG, _read(folder / CONFIG))
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise PalError(

@@ -22,10 +22,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pal.errors import PalError
+from pal.files import write_bytes
 from pal.serving.saved_model import SavedModel
 from pal.users.adapt import Prior
 from pal.users.taste_html import drawn
-from pal.writing import write_bytes
 
 FORMAT = "pal-taste"
 VERSION = 1

@@ -9,18 +9,29 @@ that training knows through other people (D25).
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from pydantic import Field, model_validator
+
+from pal.config import Config, Number
+from pal.errors import shorten
 from pipeline import paths as layout
-from pipeline.datasets import Found, Remote, persona_pairs
-from pipeline.errors import PipelineError, shorten
-from pipeline.knobs import PreparePersona
-from pipeline.params import Params
+from pipeline.datasets import persona_pairs
+from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, HubFiles, Remote, Source
+from pipeline.errors import PipelineError
 from pipeline.storage import tables
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from pipeline.params import Params as AllParams
+
+TITLE = "Persona"
+ABOUT = (
+    "Simulated users, each of one known group, say yes or no to statements as their group would; the "
+    "statements are text."
+)
+ITEMS_APART = True
 KEYS = ("question", "statement", "answer_matching_behavior", "answer_not_matching_behavior")
 ANSWERS = {" Yes": True, " No": False}
 
@@ -35,6 +46,44 @@ PUBLISHED_SHA256 = {
 }
 
 
+class Prepare(Config):
+    """Which personas there are, and who is asked how much."""
+
+    personas: Annotated[list[Annotated[str, Field(pattern=r"^[\w-]+$")]], Field(min_length=1)]
+    prompt: Literal["question", "statement"]
+    users_per_group: AtLeastOne
+    unseen_users_per_group: AtLeastOne
+    train_pairs: AtLeastOne
+    adapt_pairs: AtLeastOne
+    val_pairs: Count
+    test_pairs: AtLeastOne
+    new_test_pairs: AtLeastOne
+    new_statements: Annotated[Number, Field(gt=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _personas_differ(self) -> "Prepare":
+        if len(set(self.personas)) < len(self.personas):
+            raise ValueError(f"personas must not repeat a persona, got {self.personas}")
+        return self
+
+
+class Params(DatasetParams):
+    """The section persona of params.yaml."""
+
+    hub: HubFiles
+    prepare: Prepare
+
+    @property
+    def seen_users(self) -> int:
+        """All personas' seen users."""
+        return len(self.prepare.personas) * self.prepare.users_per_group
+
+    @property
+    def adapt_pairs(self) -> int:
+        """Comparisons that shots are drawn from."""
+        return self.prepare.adapt_pairs
+
+
 @dataclass(frozen=True)
 class Statement:
     """One statement: the persona that it is about, and whether that persona agrees with it."""
@@ -45,30 +94,30 @@ class Statement:
     agrees: bool
 
 
-def find(params: Params) -> Found:
+def find(params: "AllParams") -> Source:
     """The sample's files, a folder's, or what to fetch from the hub.
 
     Raises:
         PipelineError: If a persona's file is missing or cannot be read.
     """
-    names = [f"interest-in-{persona}.jsonl" for persona in params.prepare.persona.personas]
-    if params.source.persona == "hub":
+    names = [f"interest-in-{persona}.jsonl" for persona in params.persona.prepare.personas]
+    if params.persona.source == "hub":
         remote = Remote(
-            params.hub.persona_repo,
-            params.hub.persona_revision,
+            params.persona.hub.repo,
+            params.persona.hub.revision,
             [f"persona/{name}" for name in names],
             {n: PUBLISHED_SHA256[n] for n in names if n in PUBLISHED_SHA256},
         )
-        return Found(f"hub: {remote.repo} at {remote.revision}", remotes=[remote])
-    if params.source.persona == "sample":
+        return Source(f"hub: {remote.repo} at {remote.revision}", remotes=[remote])
+    if params.persona.source == "sample":
         folder, words = layout.SAMPLES / "persona", "sample: statements that come with this project"
     else:
-        folder = layout.project_root() / Path(params.source.persona).expanduser()
-        words = f"folder: {params.source.persona}"
+        folder = layout.project_root() / Path(params.persona.source).expanduser()
+        words = f"folder: {params.persona.source}"
     if not folder.is_dir():
         raise PipelineError(
-            f"source.persona in {layout.PARAMS} must be sample, hub or an existing folder, "
-            f"got {params.source.persona!r}, looked for at {folder}"
+            f"persona.source in {layout.PARAMS} must be sample, hub or an existing folder, "
+            f"got {params.persona.source!r}, looked for at {folder}"
         )
     for name in names:
         if not (folder / name).is_file():
@@ -76,11 +125,11 @@ def find(params: Params) -> Found:
                 sorted(file.stem.removeprefix("interest-in-") for file in folder.glob("*.jsonl"))
             )
             raise PipelineError(
-                f"prepare.persona.personas in {layout.PARAMS} must name personas of source.persona "
-                f"{params.source.persona!r}, got one without a file {name}; there are: {there or 'none'}"
+                f"persona.prepare.personas in {layout.PARAMS} must name personas of persona.source "
+                f"{params.persona.source!r}, got one without a file {name}; there are: {there or 'none'}"
             )
     paths = {name: folder / name for name in names}
-    return Found(words, paths, check=lambda: [read(name, path) for name, path in paths.items()] and None)
+    return Source(words, paths, check=lambda: [read(name, path) for name, path in paths.items()] and None)
 
 
 def read(name: str, path: Path) -> list[Statement]:
@@ -123,11 +172,11 @@ def _statement(where: str, persona: str, line: str) -> Statement:
     return Statement(persona, row["question"], row["statement"], agrees)
 
 
-def prepare(params: Params, files: dict[str, Path], out: Path) -> dict[str, int]:
+def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
     """Draw who is asked what, and answer as each person's persona would."""
     import numpy as np
 
-    knobs = params.prepare.persona
+    knobs = params.persona.prepare
     statements = [s for name, path in files.items() for s in read(name, path)]
     rng = np.random.default_rng(params.prepare.seed)
     known, new = divide(rng, statements, knobs)
@@ -148,7 +197,7 @@ def prepare(params: Params, files: dict[str, Path], out: Path) -> dict[str, int]
 
 
 def divide(
-    rng: "np.random.Generator", statements: list[Statement], knobs: PreparePersona
+    rng: "np.random.Generator", statements: list[Statement], knobs: Prepare
 ) -> tuple["np.ndarray", "np.ndarray"]:
     """Rows of the statements that training may use, and of those kept out of it.
 
@@ -164,17 +213,17 @@ def divide(
     return np.flatnonzero(~is_new[home]), np.flatnonzero(is_new[home])
 
 
-def _check_enough(knobs: PreparePersona, n_known: int, n_new: int) -> None:
+def _check_enough(knobs: Prepare, n_known: int, n_new: int) -> None:
     """Questions are drawn without replacement, so there must be enough of them (D27)."""
     asked = max(knobs.train_pairs, knobs.adapt_pairs) + knobs.val_pairs + knobs.test_pairs
     if asked > n_known:
         raise PipelineError(
-            f"prepare.persona asks each user {asked} questions (train_pairs or adapt_pairs, val_pairs and "
+            f"persona.prepare asks each user {asked} questions (train_pairs or adapt_pairs, val_pairs and "
             f"test_pairs) without replacement, but there are {n_known} statements for training; lower them "
             "or add personas"
         )
     if knobs.new_test_pairs > n_new:
         raise PipelineError(
-            f"prepare.persona.new_test_pairs must be at most {n_new}, the statements kept out of training, "
-            f"got {knobs.new_test_pairs}; lower it or raise prepare.persona.new_statements"
+            f"persona.prepare.new_test_pairs must be at most {n_new}, the statements kept out of training, "
+            f"got {knobs.new_test_pairs}; lower it or raise persona.prepare.new_statements"
         )

@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.knobs import PreparePersona
 from pipeline.storage import tables
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+    from pipeline.datasets.persona import Prepare
+
 
 def write(
     rng: "np.random.Generator",
-    knobs: PreparePersona,
+    knobs: "Prepare",
     answers: "Answers",
     known: "np.ndarray",
     new: "np.ndarray",
@@ -55,7 +56,7 @@ def draw(rng: "np.random.Generator", pool: "np.ndarray", n_users: int, count: in
     return drawn
 
 
-def _halves(knobs: PreparePersona) -> list[tuple[str, int, int, str]]:
+def _halves(knobs: "Prepare") -> list[tuple[str, int, int, str]]:
     """For seen and unseen: users per group, and how many pairs come first, with their split's name."""
     return [
         ("seen", knobs.users_per_group, knobs.train_pairs, "train"),
@@ -64,7 +65,7 @@ def _halves(knobs: PreparePersona) -> list[tuple[str, int, int, str]]:
 
 
 def _blocks(
-    knobs: PreparePersona, answers: "Answers", asked: dict[str, list["np.ndarray"]]
+    knobs: "Prepare", answers: "Answers", asked: dict[str, list["np.ndarray"]]
 ) -> Iterator["pa.Table"]:
     """The pairs of whole users, about `tables.BLOCK_ROWS` at a time."""
     import numpy as np

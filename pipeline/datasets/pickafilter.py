@@ -6,19 +6,27 @@ Here people are chosen, put into groups, and called seen or unseen; `recolour` p
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.datasets import Found, pickapic, pickapic_v1
+from pal.config import Config
+from pal.files import write_json
+from pipeline.datasets import pickapic, pickapic_v1
+from pipeline.datasets.base import AtLeastOne, ColourFilters, Count, DatasetParams, Source
 from pipeline.datasets.drawn import scenes
 from pipeline.datasets.pickapic import pairs as pickapic_pairs
 from pipeline.datasets.pickapic import sources as pickapic_sources
 from pipeline.errors import PipelineError
-from pipeline.knobs import PreparePickafilter
-from pipeline.params import Params
-from pipeline.storage.files import write_json
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
+    from pipeline.params import Params as AllParams
+
+TITLE = "Pick-a-Filter"
+ABOUT = (
+    "Pick-a-Filter: comparisons of pictures for a prompt, some of which got a colour filter; users of "
+    "one group like a cool one, users of the other a warm one."
+)
+ITEMS_APART = False
 GROUPS = ("cool", "warm")
 SAMPLE = "sample: scenes drawn by this program, simulated people"
 # Table 3 of the paper: train, val and test pairs.
@@ -28,24 +36,38 @@ PUBLISHED = {
 }
 
 
-def find(params: Params) -> Found:
-    """The drawn sample, or whatever source.pickapic_v1 names, or links to the files in a folder."""
-    source = params.source.pickafilter
+class Prepare(Config):
+    """Who takes part in Pick-a-Filter, and who of them is seen (PAL, appendix D)."""
+
+    min_labels: Count
+    seen_users_per_group: AtLeastOne
+
+
+class Params(DatasetParams):
+    """The section pickafilter of params.yaml."""
+
+    prepare: Prepare
+    recolour: ColourFilters
+
+
+def find(params: "AllParams") -> Source:
+    """The drawn sample, or whatever pickapic_v1.source names, or links to the files in a folder."""
+    source = params.pickafilter.source
     if source == "sample":
-        return Found(SAMPLE, make=scenes.write)
+        return Source(SAMPLE, make=scenes.write)
     if source == "pickapic_v1":
         return pickapic_v1.find(params)
-    links = pickapic_sources.from_folder(source, "source.pickafilter")
-    return Found(
+    links = pickapic_sources.from_folder(source, "pickafilter.source")
+    return Source(
         f"Pick-a-Pic's format, from {source}", links=links, check=lambda: pickapic.check(links, pixels=True)
     )
 
 
-def prepare(params: Params, files: dict[str, Path], out: Path) -> dict[str, int]:
+def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
     """Write items and pairs, and table3.json: how many pairs there are, in the shape of the paper's table."""
     import polars as pl
 
-    knobs = params.prepare.pickafilter
+    knobs = params.pickafilter.prepare
     kept = pickapic_pairs.load(files, ties="drop")
     kept = kept.without("test_unique", kept.rows["split"] == "test_unique")
     people = count_labels(kept.rows)
@@ -55,7 +77,7 @@ def prepare(params: Params, files: dict[str, Path], out: Path) -> dict[str, int]
     kept = kept.without("users_with_few_labels", ~kept.rows["user_id"].is_in(chosen["user_id"].implode()))
     rows = _place(kept.rows, assign(chosen, knobs, params.prepare.seed))
     table: dict[str, Any] = {"pairs": table3(rows)}
-    if params.source.pickafilter == "pickapic_v1":
+    if params.pickafilter.source == "pickapic_v1":
         table["published"] = PUBLISHED
     write_json(out / "table3.json", table)
     users = {"users_in_both": len(both)}
@@ -72,7 +94,7 @@ def count_labels(rows: "pl.DataFrame") -> "pl.DataFrame":
     return counted.with_columns(labels=pl.col("train") + pl.col("test"))
 
 
-def assign(people: "pl.DataFrame", knobs: PreparePickafilter, seed: int) -> "pl.DataFrame":
+def assign(people: "pl.DataFrame", knobs: Prepare, seed: int) -> "pl.DataFrame":
     """Put users into two groups with like totals, and call the busiest of each seen.
 
     Users come in the order of their labels, most first. Of each four the outer two go to one group and the
@@ -95,7 +117,7 @@ def assign(people: "pl.DataFrame", knobs: PreparePickafilter, seed: int) -> "pl.
     smaller = len(ordered) // 2
     if smaller <= knobs.seen_users_per_group:
         raise PipelineError(
-            "prepare.pickafilter.seen_users_per_group must leave unseen users in both groups, got "
+            "pickafilter.prepare.seen_users_per_group must leave unseen users in both groups, got "
             f"{knobs.seen_users_per_group} of groups of {smaller} and {len(ordered) - smaller} users with "
             f"train and test comparisons and more than {knobs.min_labels} labels; lower it or min_labels"
         )

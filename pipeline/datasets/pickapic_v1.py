@@ -4,23 +4,38 @@ Kirstain et al., arXiv:2305.01569. From the hub at a pinned revision, or from a 
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipeline.datasets import Found
+from pipeline.datasets.base import DatasetParams, HubFiles, Source
 from pipeline.datasets.pickapic import pairs as pickapic_pairs
 from pipeline.datasets.pickapic import published as pickapic_published
 from pipeline.datasets.pickapic import sources as pickapic_sources
-from pipeline.params import Params
+
+if TYPE_CHECKING:
+    from pipeline.params import Params as AllParams
+
+TITLE = "Pick-a-Pic, version 1"
+ABOUT = "Pick-a-Pic, version 1: people asked for a picture in words, and said which of two they preferred."
+ITEMS_APART = False
 
 
-def find(params: Params) -> Found:
+class Params(DatasetParams):
+    """The section pickapic_v1 of params.yaml; `tables` are the same files without pixels."""
+
+    hub: HubFiles
+    tables: HubFiles
+    prepare: pickapic_pairs.Prepare
+
+
+def find(params: "AllParams") -> Source:
     """The hub's files, or links to those in the folder."""
-    remote = pickapic_sources.from_hub(params.hub.pickapic_v1_repo, params.hub.pickapic_v1_revision)
-    return pickapic_sources.find(params.source.pickapic_v1, "source.pickapic_v1", remote, "Pick-a-Pic v1")
+    remote = pickapic_sources.from_hub(params.pickapic_v1.hub)
+    return pickapic_sources.find(params.pickapic_v1.source, "pickapic_v1.source", remote, "Pick-a-Pic v1")
 
 
-def prepare(params: Params, files: dict[str, Path], out: Path) -> dict[str, int]:
+def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
     """Write items and pairs, and the row counts beside the published ones."""
-    knobs = params.prepare.pickapic_v1
+    knobs = params.pickapic_v1.prepare
     kept, rows = pickapic_pairs.prepare(knobs, params.prepare.seed, files)
     pickapic_published.write(out, "v1", files)
     return kept.counts() | pickapic_pairs.write(rows, kept.images, out)

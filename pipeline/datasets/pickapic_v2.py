@@ -6,36 +6,55 @@ the same two pictures; the other readings are counted beside it in published.jso
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.datasets import Found, pickapic
+from pipeline.datasets import pickapic
+from pipeline.datasets.base import DatasetParams, HubFiles, Source
 from pipeline.datasets.pickapic import pairs as pickapic_pairs
 from pipeline.datasets.pickapic import published as pickapic_published
 from pipeline.datasets.pickapic import sources as pickapic_sources
 from pipeline.errors import PipelineError
-from pipeline.params import Params
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from pipeline.params import Params as AllParams
+
+TITLE = "Pick-a-Pic, version 2"
+ABOUT = (
+    "Pick-a-Pic, version 2: people asked for a picture in words, and said which of two they preferred. "
+    "Its test set in part repeats what version 1 trained on."
+)
+ITEMS_APART = False
 V1 = "v1/"
 OVERLAPS = ("train", "validation")
 
 
-def find(params: Params) -> Found:
+class Prepare(pickapic_pairs.Prepare):
+    """Version 2 contains test comparisons that version 1 trained on: whether they are told apart."""
+
+    leakage: Literal["derive", "skip"]
+
+
+class Params(DatasetParams):
+    """The section pickapic_v2 of params.yaml."""
+
+    hub: HubFiles
+    prepare: Prepare
+
+
+def find(params: "AllParams") -> Source:
     """The hub's files, or links to those in the folder; with them v1's tables, where they are needed."""
-    remote = pickapic_sources.from_hub(params.hub.pickapic_v2_repo, params.hub.pickapic_v2_revision)
-    found = pickapic_sources.find(params.source.pickapic_v2, "source.pickapic_v2", remote, "Pick-a-Pic v2")
-    if params.prepare.pickapic_v2.leakage == "skip":
+    remote = pickapic_sources.from_hub(params.pickapic_v2.hub)
+    found = pickapic_sources.find(params.pickapic_v2.source, "pickapic_v2.source", remote, "Pick-a-Pic v2")
+    if params.pickapic_v2.prepare.leakage == "skip":
         return found
-    hub, source = params.hub, params.source.pickapic_v1
+    source = params.pickapic_v1.source
     if source == "hub":
-        v1 = pickapic_sources.from_hub(
-            hub.pickapic_v1_tables_repo, hub.pickapic_v1_tables_revision, OVERLAPS, V1
-        )
-        return Found(found.source, links=found.links, remotes=[*found.remotes, v1], check=found.check)
-    links = pickapic_sources.from_folder(source, "source.pickapic_v1", OVERLAPS, V1)
-    return Found(
+        v1 = pickapic_sources.from_hub(params.pickapic_v1.tables, OVERLAPS, V1)
+        return Source(found.source, links=found.links, remotes=[*found.remotes, v1], check=found.check)
+    links = pickapic_sources.from_folder(source, "pickapic_v1.source", OVERLAPS, V1)
+    return Source(
         found.source,
         links={**found.links, **links},
         remotes=found.remotes,
@@ -43,15 +62,15 @@ def find(params: Params) -> Found:
     )
 
 
-def _check_both(found: Found, links: dict[str, Path]) -> None:
+def _check_both(found: Source, links: dict[str, Path]) -> None:
     if found.check is not None:
         found.check()
     pickapic.check(links, pixels=False)
 
 
-def prepare(params: Params, files: dict[str, Path], out: Path) -> dict[str, int]:
+def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
     """Write items and pairs, and what overlaps with v1 beside the published numbers."""
-    knobs = params.prepare.pickapic_v2
+    knobs = params.pickapic_v2.prepare
     v1 = {name: path for name, path in files.items() if name.startswith(V1)}
     v2 = {name: path for name, path in files.items() if name not in v1}
     kept, rows = pickapic_pairs.prepare(knobs, params.prepare.seed, v2)
@@ -59,7 +78,7 @@ def prepare(params: Params, files: dict[str, Path], out: Path) -> dict[str, int]
     if knobs.leakage == "derive":
         if not v1:
             raise PipelineError(
-                "prepare.pickapic_v2.leakage is derive, but v1's tables are not among the raw files; run "
+                "pickapic_v2.prepare.leakage is derive, but v1's tables are not among the raw files; run "
                 "`dvc repro -f -s download@pickapic_v2`"
             )
         rows, counted = mark_leakage(rows, pickapic.read(v1, pixels=False))

@@ -5,31 +5,74 @@ minimum distance, and a user's answer is the item whose image lies nearer to tha
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pipeline.datasets import Found
+from pydantic import Field
+
+from pal.config import Config, Number, Positive
+from pal.files import write_json
+from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, Source
 from pipeline.errors import PipelineError
-from pipeline.knobs import PrepareSimulated
-from pipeline.params import Params
 from pipeline.storage import tables
-from pipeline.storage.files import write_json
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from pipeline.params import Params as AllParams
+
+TITLE = "Simulated users"
+ABOUT = (
+    "Users, items and answers drawn at random, as in the paper's simulation: each user prefers what lies "
+    "nearer to a true ideal point, which is known here."
+)
+ITEMS_APART = True
 MAX_DRAWS = 10_000
 
 
-def find(params: Params) -> Found:
+class Prepare(Config):
+    """How the simulation is drawn."""
+
+    setting: Literal["mixture", "partition"]
+    groups: AtLeastOne
+    dim: AtLeastOne
+    seen_users: AtLeastOne
+    unseen_users: AtLeastOne
+    train_pairs: AtLeastOne
+    adapt_pairs: AtLeastOne
+    val_pairs: Count
+    test_pairs: AtLeastOne
+    min_distance: Annotated[Number, Field(ge=0)]
+    concentration: Positive
+
+
+class Params(DatasetParams):
+    """The section simulated of params.yaml."""
+
+    source: Literal["generated"]
+    prepare: Prepare
+    encoder: Literal["none"]
+
+    @property
+    def seen_users(self) -> int:
+        """Seen users of all groups."""
+        return self.prepare.seen_users
+
+    @property
+    def adapt_pairs(self) -> int:
+        """Comparisons that shots are drawn from."""
+        return self.prepare.adapt_pairs
+
+
+def find(params: "AllParams") -> Source:
     """Nothing to fetch."""
-    return Found("generated: the paper's simulation, drawn from its seed")
+    return Source("generated: the paper's simulation, drawn from its seed")
 
 
-def prepare(params: Params, files: dict[str, Path], out: Path) -> dict[str, int]:
+def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
     """Draw the study, and keep the truth behind it in truth.json."""
     import numpy as np
 
-    knobs = params.prepare.simulated
+    knobs = params.simulated.prepare
     rng = np.random.default_rng(params.prepare.seed)
     prototypes = draw_prototypes(rng, knobs)
     matrix = rng.normal(size=(knobs.dim, knobs.dim))
@@ -53,7 +96,7 @@ def prepare(params: Params, files: dict[str, Path], out: Path) -> dict[str, int]
     return {"read": len(layout), "kept": len(layout), "dropped": 0}
 
 
-def draw_prototypes(rng: "np.random.Generator", knobs: PrepareSimulated) -> "np.ndarray":
+def draw_prototypes(rng: "np.random.Generator", knobs: Prepare) -> "np.ndarray":
     """True prototypes, (groups, dim), redrawn until no two are nearer than the minimum distance.
 
     Raises:
@@ -67,12 +110,12 @@ def draw_prototypes(rng: "np.random.Generator", knobs: PrepareSimulated) -> "np.
         if knobs.groups == 1 or np.min(pdist(drawn)) >= knobs.min_distance:
             return drawn
     raise PipelineError(
-        f"prepare.simulated.min_distance must leave room for {knobs.groups} prototypes in {knobs.dim} "
+        f"simulated.prepare.min_distance must leave room for {knobs.groups} prototypes in {knobs.dim} "
         f"dimensions, got {knobs.min_distance}, which {MAX_DRAWS:,} draws did not meet; lower it"
     )
 
 
-def draw_weights(rng: "np.random.Generator", knobs: PrepareSimulated) -> "np.ndarray":
+def draw_weights(rng: "np.random.Generator", knobs: Prepare) -> "np.ndarray":
     """Users' true weights, (users, groups): Dirichlet in the mixture setting, else one prototype in turn."""
     import numpy as np
 
@@ -96,7 +139,7 @@ def answer(
     return np.where(nearer, first, second), np.where(nearer, second, first)
 
 
-def _study_layout(knobs: PrepareSimulated) -> "pl.DataFrame":  # noqa: F821
+def _study_layout(knobs: Prepare) -> "pl.DataFrame":  # noqa: F821
     """One row per comparison: user, users, split."""
     import polars as pl
 
@@ -113,7 +156,7 @@ def _study_layout(knobs: PrepareSimulated) -> "pl.DataFrame":  # noqa: F821
     return pl.concat(frames)
 
 
-def _user_ids(knobs: PrepareSimulated) -> list[str]:
+def _user_ids(knobs: Prepare) -> list[str]:
     seen = [f"seen-{i:05d}" for i in range(knobs.seen_users)]
     return seen + [f"unseen-{i:05d}" for i in range(knobs.unseen_users)]
 
@@ -130,7 +173,7 @@ def _write_pairs(
     layout: "pl.DataFrame",  # noqa: F821
     chosen: "np.ndarray",
     rejected: "np.ndarray",
-    knobs: PrepareSimulated,
+    knobs: Prepare,
     weights: "np.ndarray",
     out: Path,
 ) -> None:

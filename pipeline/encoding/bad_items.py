@@ -5,8 +5,8 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import shorten
-from pipeline.storage.files import write_text
+from pal.errors import shorten
+from pal.files import write_text
 
 COLUMNS = ("item_id", "modality", "file", "row_group", "row", "column", "reason")
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from pipeline.errors import PipelineError, shorten
+from pal.errors import shorten
+from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from torch import Tensor

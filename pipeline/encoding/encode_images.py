@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pal.encoders import ImageEncoder
     from pipeline.encoding.listed import Items
-    from pipeline.knobs import Encode
+    from pipeline.params import Encode
 
 GROUP_ROWS = 512  # at least
 
@@ -85,13 +85,14 @@ def _shrunk(
     """Each image's row, and itself as the network takes it or why it cannot; decoded on threads, in order."""
     from pal.encoders.ahead import ahead
     from pal.errors import PalError
+    from pipeline.errors import PipelineError
 
     workers = knobs.workers or default_workers()
     depth = max(2 * knobs.images_per_batch, 4 * workers)
     for done in ahead(found, lambda one: encoder.shrink(pixels.pixels(one)), workers, depth):
         if done.error is None:
             yield done.job.at, done.result
-        elif isinstance(done.error, PalError):
+        elif isinstance(done.error, PalError) and not isinstance(done.error, PipelineError):
             yield done.job.at, str(done.error)
         else:
             raise done.error

@@ -77,12 +77,11 @@ def _worker() -> type:
         def fill(self, dataset: str, rank: int, world: int) -> str:
             """Encode one share; what a user can mend, in a sentence."""
             from pal.errors import PalError
-            from pipeline.errors import PipelineError
             from pipeline.stages import encode
 
             try:
                 encode.main(dataset, rank, world)
-            except (PalError, PipelineError) as error:
+            except PalError as error:
                 return str(error)
             return ""
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from pal.encoders import TextEncoder
     from pipeline.encoding.listed import Items, Texts
-    from pipeline.knobs import Encode
+    from pipeline.params import Encode
 
 GROUP_ROWS = 512  # at least
 AT_ONCE = 100_000  # texts as Python objects

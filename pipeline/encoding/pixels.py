@@ -87,6 +87,8 @@ def thumbnails(items: "pl.DataFrame", dataset: str, size: int) -> dict[str, byte
     for picture in read(ordered, dataset):
         try:
             shown = pixels(picture)
+        except PipelineError:  # the raw file or the filter is wrong, not the image
+            raise
         except PalError:
             continue
         image = Image.fromarray(shown.permute(1, 2, 0).contiguous().numpy())

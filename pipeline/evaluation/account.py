@@ -4,7 +4,7 @@ from typing import Any
 
 from pipeline import paths
 from pipeline.errors import PipelineError
-from pipeline.storage.files import read_json
+from pipeline.storage.manifests import read_json
 
 MAX_REASONS = 12
 STANDARD = ("read", "kept", "dropped")

@@ -12,8 +12,7 @@ from pal.serving.saved_model import SavedModel
 from pipeline.evaluation import asking
 from pipeline.evaluation.baselines import Margins
 from pipeline.evaluation.locating import drawn_shots, locate
-from pipeline.groups import group_weights
-from pipeline.knobs import Evaluate
+from pipeline.params import Evaluate
 from pipeline.study import Study
 
 if TYPE_CHECKING:
@@ -134,7 +133,7 @@ def answers(
         if bound is not None:
             margins["bound", None] = bound.margins(half, [data.select(half, "train")], chosen)
         return [Answers(half, n_users, chosen, marks, margins)]
-    given = {"k1": torch.ones(n_users, 1), "oracle": group_weights(data, half)}
+    given = {"k1": torch.ones(n_users, 1), "oracle": data.group_weights(half)}
     for name, weights in given.items():
         if name in models and weights is not None:
             margins[name, None] = margins_by(models[name], [weights], data, chosen)

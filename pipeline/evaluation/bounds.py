@@ -28,7 +28,7 @@ from pipeline.errors import PipelineError
 from pipeline.evaluation import polytope
 from pipeline.params import Params
 from pipeline.storage import raw
-from pipeline.storage.files import read_json
+from pipeline.storage.manifests import read_json
 from pipeline.storage.tables import text_id
 from pipeline.study import Study
 
@@ -66,7 +66,7 @@ def of(data: Study, values: Params) -> Bound | None:
         return Groups(data, lambda pairs: coefficients(pairs) > 0)
     weights = dict(zip(truth["user_ids"], truth["weights"], strict=True))
     start = {half: torch.tensor([weights[u] for u in ids]) for half, ids in data.user_ids.items()}
-    knobs = values.prepare.simulated
+    knobs = values.simulated.prepare
     return Mixture(coefficients, start, knobs.concentration, values.evaluate.seed)
 
 
@@ -236,7 +236,7 @@ def _persona_agrees(
 def _says(
     data: Study, statements: list[Statement], values: Params
 ) -> Callable[[Comparisons], Bool[Tensor, "n groups"]]:
-    knobs = values.prepare.persona
+    knobs = values.persona.prepare
     return _persona_agrees(data, known_answers(data, statements, knobs.personas, knobs.prompt))
 
 

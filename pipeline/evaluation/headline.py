@@ -5,7 +5,7 @@ from typing import Any
 from pal.evaluation.accuracy import Judged, paired_test, worst_decile
 from pipeline.evaluation.answers import Test
 from pipeline.evaluation.judging import Results
-from pipeline.knobs import Evaluate
+from pipeline.params import Evaluate
 
 MAX_NUMBERS = 15
 HEADLINE_SHOTS = 4

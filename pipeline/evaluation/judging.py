@@ -16,18 +16,17 @@ import torch
 
 from pal.evaluation.accuracy import Judged
 from pal.serving.saved_model import SavedModel
+from pipeline.datasets import DATASETS
 from pipeline.evaluation.answers import Answers, Key, Test, answers
 from pipeline.evaluation.baselines import Margins
 from pipeline.evaluation.strictest import Strictest
 from pipeline.evaluation.strictest import of as strict
-from pipeline.knobs import Evaluate
+from pipeline.params import Evaluate
 from pipeline.study import Study
 
 if TYPE_CHECKING:
     from pipeline.evaluation.bounds import Bound
 
-# Splits that keep items out of training on purpose: known and new ones are reported apart, never pooled.
-ITEMS_APART = ("simulated", "persona", "own")
 # The test set that headlines are about, the first of these that occurs (D32).
 HEADLINE_TESTS = ("no_leakage", "test")
 # Version 2's test set comes in two parts; together they are what is published as its test set.
@@ -93,7 +92,7 @@ def kinds_of_items(part: Answers, inside: torch.Tensor, dataset: str) -> list[st
     kinds = sorted(part.marks["items"].filter(inside.tolist()).unique().to_list())
     if len(kinds) < 2:
         return ["all"]
-    return kinds if dataset in ITEMS_APART else ["all", *kinds]
+    return kinds if DATASETS[dataset].ITEMS_APART else ["all", *kinds]
 
 
 def named_sets(parts: list[Answers]) -> dict[str, list[str]]:

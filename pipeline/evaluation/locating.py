@@ -6,7 +6,7 @@ import torch
 
 from pal.serving.saved_model import SavedModel
 from pal.users.adapt import comparison_log_likelihoods
-from pipeline.knobs import Evaluate
+from pipeline.params import Evaluate
 from pipeline.study import Study
 
 

@@ -8,7 +8,7 @@ from pal.evaluation.plurality import plurality_test
 from pal.serving.saved_model import SavedModel
 from pipeline.evaluation.headline import rounded
 from pipeline.evaluation.locating import locate
-from pipeline.knobs import Evaluate
+from pipeline.params import Evaluate
 from pipeline.study import Study
 
 NOT_TESTED: dict[str, float | None] = {"gain": None, "differ_p": None}

@@ -9,7 +9,7 @@ from pal.models.heads import FixedIdealPoints
 from pal.serving.saved_model import SavedModel
 from pipeline import paths
 from pipeline.evaluation import thumbnails
-from pipeline.storage.files import read_json
+from pipeline.storage.manifests import read_json
 from pipeline.study import Study
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from pal.fitting.fit import read_blocks
 from pal.serving.saved_model import SavedModel
 from pipeline import paths
 from pipeline.evaluation.answers import decided, margins_by
-from pipeline.stages.train import again
 from pipeline.study import Study
 
 MAX_QUESTIONS = 20_000
@@ -33,7 +32,7 @@ def of(data: Study, model: SavedModel) -> dict[str, Any] | None:
     """
     if model.config.K == 1:
         return None
-    others = [SavedModel.load(path) for path in again(paths.models(data.dataset))]
+    others = [SavedModel.load(path) for path in paths.further_fits(paths.models(data.dataset))]
     return {
         **_held_against(data, model, others),
         **_true_groups(data, model),

@@ -4,16 +4,16 @@ from typing import Any
 
 from pipeline import paths
 from pipeline.evaluation.evaluated import Evaluated
+from pipeline.paths import AS_FITTED, ONE_PER_USER
 from pipeline.report.charts import COLOURS, GREY, Row, Spec, hundred, spec, tooltip
 from pipeline.report.numerals import tied
-from pipeline.stages.choose_k import ONE, OWN
-from pipeline.storage.files import read_json
+from pipeline.storage.manifests import read_json
 
 Curves = dict[str, dict[str, Any]]
 
 WAYS = {  # colour, shape, dash, and how far beside its K a mark stands
-    OWN: (COLOURS[0], "circle", [1, 0], -0.06),
-    ONE: (COLOURS[1], "square", [6, 3], 0.06),
+    AS_FITTED: (COLOURS[0], "circle", [1, 0], -0.06),
+    ONE_PER_USER: (COLOURS[1], "square", [6, 3], 0.06),
 }
 WHY = (
     "The two may differ. With weights between the prototypes the sign of a reward is affine in the weights, "
@@ -36,12 +36,12 @@ def said(curves: Curves, evaluated: Evaluated) -> str:
     if not curves:
         return ""
     parts = []
-    if ONE in curves:
-        K = curves[ONE]["K"]
+    if ONE_PER_USER in curves:
+        K = curves[ONE_PER_USER]["K"]
         found = "nobody is told apart" if K == 1 else f"{K} groups describe these users"
         parts.append(f"With every user at one prototype, {found} (K = {K}).")
-    if OWN in curves:
-        parts.append(f"Fitted as this model is, K = {curves[OWN]['K']} suffices.")
+    if AS_FITTED in curves:
+        parts.append(f"Fitted as this model is, K = {curves[AS_FITTED]['K']} suffices.")
     if len(curves) > 1:
         parts.append(WHY)
     parts.append(f"The model of this page has K = {evaluated['head']['K']}.")

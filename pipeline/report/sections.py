@@ -2,41 +2,9 @@
 
 from typing import Any
 
+from pipeline.datasets import DATASETS
 from pipeline.evaluation.evaluated import Evaluated
 from pipeline.report import charts, curves, findings, maps, rows, trust
-
-TITLES = {
-    "simulated": "Simulated users",
-    "persona": "Persona",
-    "pickafilter": "Pick-a-Filter",
-    "pickapic_v1": "Pick-a-Pic, version 1",
-    "pickapic_v2": "Pick-a-Pic, version 2",
-    "summarize": "Summaries (TL;DR)",
-    "own": "Your own comparisons",
-}
-ABOUT = {
-    "simulated": (
-        "Users, items and answers drawn at random, as in the paper's simulation: each user prefers what lies "
-        "nearer to a true ideal point, which is known here."
-    ),
-    "persona": (
-        "Simulated users, each of one known group, say yes or no to statements as their group would; the "
-        "statements are text."
-    ),
-    "pickafilter": (
-        "Pick-a-Filter: comparisons of pictures for a prompt, some of which got a colour filter; users of "
-        "one group like a cool one, users of the other a warm one."
-    ),
-    "pickapic_v1": (
-        "Pick-a-Pic, version 1: people asked for a picture in words, and said which of two they preferred."
-    ),
-    "pickapic_v2": (
-        "Pick-a-Pic, version 2: people asked for a picture in words, and said which of two they preferred. "
-        "Its test set in part repeats what version 1 trained on."
-    ),
-    "summarize": "TL;DR: which of two summaries of a post from Reddit a worker preferred.",
-    "own": "Comparisons that you supplied: which of two responses a user preferred.",
-}
 
 
 def section(evaluated: Evaluated) -> dict[str, Any]:
@@ -48,8 +16,8 @@ def section(evaluated: Evaluated) -> dict[str, Any]:
     marks = {name: rows.dots(table) for name, table in tables.items()}
     return {
         **evaluated,
-        "title": TITLES.get(dataset, dataset),
-        "about": ABOUT.get(dataset, ""),
+        "title": DATASETS[dataset].TITLE,
+        "about": DATASETS[dataset].ABOUT,
         "tags": _tags(evaluated),
         "headline": findings.headline(evaluated),
         "compared": findings.plurality(evaluated),

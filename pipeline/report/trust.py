@@ -46,7 +46,7 @@ def _remedy(evaluated: Evaluated) -> str:
     fit = evaluated["fit"]
     if fit["objective"] != "mixture" or not fit["grid_points"]:
         return ""
-    key = f"train.{evaluated['dataset']}.grid_points"
+    key = f"{evaluated['dataset']}.train.grid_points"
     return f" Users may stand anywhere between them, which leaves them free; {key}: 0 ties each user to one."
 
 

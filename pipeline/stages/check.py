@@ -7,22 +7,24 @@ rerun nothing and be seen by nobody; and it cannot see a user's folder change ou
 from dataclasses import asdict
 from typing import Any
 
-from pipeline import datasets, params
+from pal.files import new_folder, write_json
+from pipeline import params
 from pipeline import paths as layout
+from pipeline.datasets import DATASETS
+from pipeline.datasets.base import Source
 from pipeline.storage import hashes
-from pipeline.storage.files import new_folder, write_json
 
 
 def main() -> None:
     """Check all parameters, look into every chosen dataset's source, write one fingerprint each."""
     values = params.load()
-    prints = {name: _fingerprint(datasets.of(name).find(values)) for name in values.datasets}
+    prints = {name: _fingerprint(DATASETS[name].find(values)) for name in values.datasets}
     with new_folder(layout.fingerprint("any").parent) as folder:
         for name, print_ in prints.items():
             write_json(folder / f"{name}.json", print_)
 
 
-def _fingerprint(found: datasets.Found) -> dict[str, Any]:
+def _fingerprint(found: Source) -> dict[str, Any]:
     if found.check is not None:
         found.check()
     local = {**found.paths, **found.links}

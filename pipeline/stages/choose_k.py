@@ -8,12 +8,12 @@ suffices, which may be smaller. Where model.K is auto, train takes the latter. T
 from dataclasses import asdict
 from typing import Any
 
-from pipeline import params, paths, progress
+from tqdm import tqdm
+
+from pal.files import write_json
+from pipeline import params, paths
 from pipeline.errors import PipelineError
 from pipeline.params import Params
-from pipeline.storage.files import read_json, write_json
-
-OWN, ONE = "as fitted", "one prototype per user"
 
 
 def main(dataset: str, *, always: bool = False) -> None:
@@ -32,17 +32,9 @@ def main(dataset: str, *, always: bool = False) -> None:
     _show(dataset, found)
 
 
-def chosen(dataset: str, values: Params) -> int:
-    """The number of prototypes to fit: model.K, or what this stage settled on where that is auto."""
-    if values.model.K != "auto":
-        return values.model.K
-    return int(read_json(paths.chosen(dataset), f"choose-k@{dataset}")["K"])
-
-
 def _choose(dataset: str, values: Params) -> dict[str, Any]:
     from pal.evaluation.choose import USER_FOLDS, choose_k, one_prototype_per_user
     from pipeline import study
-    from pipeline.devices import pick
 
     head, config = values.configs(dataset)
     data = study.load(dataset)
@@ -53,11 +45,11 @@ def _choose(dataset: str, values: Params) -> dict[str, Any]:
             f"choose-k needs at least {USER_FOLDS} seen users of {dataset}, got {n_users}; "
             "set model.K to a number"
         )
-    ways = {OWN: config, ONE: one_prototype_per_user(config)}
-    if ways[OWN] == ways[ONE]:
-        del ways[OWN]
+    ways = {paths.AS_FITTED: config, paths.ONE_PER_USER: one_prototype_per_user(config)}
+    if ways[paths.AS_FITTED] == ways[paths.ONE_PER_USER]:
+        del ways[paths.AS_FITTED]
     curves = {}
-    with progress.bar(len(ways), f"choose-k@{dataset}", "curve") as bar:
+    with tqdm(total=len(ways), desc=f"choose-k@{dataset}", unit="curve") as bar:
         for name, way in ways.items():
             choice = choose_k(
                 data.embeddings,
@@ -66,7 +58,7 @@ def _choose(dataset: str, values: Params) -> dict[str, Any]:
                 head=head,
                 config=way,
                 candidates=range(1, most + 1),
-                device=pick(values.train.device, "train.device"),
+                device=study.pick_device(values.train.device, "train.device"),
                 seed=values.train.seed,
             )
             curves[name] = asdict(choice)

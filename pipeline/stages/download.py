@@ -3,17 +3,23 @@
 What is pinned is the sha256 of every file; the bytes lie outside the repository, once for all datasets.
 """
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
+from fnmatch import fnmatch
+from glob import escape
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-from pal import temporaries
-from pipeline import datasets, params, progress
-from pipeline import paths as layout
+from pal import hub_files
+from pal.files import sha256_of
+from pipeline import params, paths, progress
+from pipeline.datasets import DATASETS
+from pipeline.datasets.base import Remote
 from pipeline.errors import PipelineError
-from pipeline.stages import hub
 from pipeline.storage import raw
+from pipeline.storage.raw import RawFile
 
 T = TypeVar("T")
 
@@ -21,37 +27,92 @@ T = TypeVar("T")
 def main(dataset: str) -> None:
     """Fetch one dataset's raw files."""
     values = params.load()
-    found = datasets.of(dataset).find(values)
-    files = [raw.keep(path, name) for name, path in with_progress(found.paths.items())]
-    files += [raw.link(path, name) for name, path in with_progress(found.links.items())]
-    revisions = []
-    for remote in found.remotes:
-        revision, fetched = hub.from_hub(remote, dataset)
-        revisions.append(revision)
+    source = DATASETS[dataset].find(values)
+    files = [raw.keep(path, name) for name, path in with_progress(source.paths.items())]
+    files += [raw.link(path, name) for name, path in with_progress(source.links.items())]
+    commits = []
+    for remote in source.remotes:
+        commit, fetched = from_hub(remote, dataset)
+        commits.append(commit)
         files += fetched
-    if found.make is not None:
-        files += made(found.make)
-    _check_names(files, dataset)
-    raw.write_manifest(dataset, raw.Manifest(found.source, ", ".join(revisions) or None, files))
-    print(f"download@{dataset}: {len(files):,} files, {sum(f.size for f in files):,} bytes")
-
-
-def _check_names(files: list[raw.RawFile], dataset: str) -> None:
-    """Hold files to different names: prepare knows them by these.
-
-    Raises:
-        PipelineError: If two have the same.
-    """
+    if source.make is not None:
+        files += made(source.make)
     for name, count in Counter(file.name for file in files).items():
-        if count > 1:
+        if count > 1:  # prepare knows files by their names
             raise PipelineError(
                 f"{count} raw files of {dataset} are named {name}; give each source its prefix"
             )
+    raw.write_manifest(dataset, raw.Manifest(source.source, ", ".join(commits) or None, files))
+    print(f"download@{dataset}: {len(files):,} files, {sum(f.size for f in files):,} bytes")
 
 
-def made(make: Callable[[Path], None]) -> list[raw.RawFile]:
+def from_hub(remote: Remote, dataset: str) -> tuple[str, list[RawFile]]:
+    """Download files of the hub at one commit into the store; those that it has are not asked for.
+
+    Args:
+        remote: Which files of which repository.
+        dataset: Whose they are, for messages.
+
+    Returns:
+        The commit, and the files in the order of `remote.files`, then by name.
+
+    Raises:
+        PalError: If the hub cannot be reached, or a file's bytes are not those that it lists.
+        PipelineError: If the hub has no such file, or another than the published one.
+    """
+    advice = f"look at {dataset}.hub in {paths.PARAMS}, or set {dataset}.source to a folder of the files"
+    commit, hashes = hub_files.list_files(remote.repo, remote.revision, repo_type="dataset", advice=advice)
+    stored: dict[str, RawFile | None] = {}
+    for name in _matching(remote, list(hashes)):
+        _refuse_unpublished(name, remote, hashes[name])
+        sha256 = remote.sha256.get(Path(name).name) or hashes[name]
+        stored[name] = raw.find(sha256, _name(remote, name)) if sha256 else None
+    if missing := [name for name, file in stored.items() if file is None]:
+        # Kept where a download breaks off: the client goes on with what is there.
+        folder = paths.store() / "downloads" / f"{remote.repo.replace('/', '--')}-{commit}"
+        hub_files.download(
+            remote.repo, commit, [escape(name) for name in missing], repo_type="dataset", folder=folder,
+            advice=advice,
+        )  # fmt: skip
+        for name in missing:
+            sha256 = sha256_of(folder / name)
+            _refuse_unpublished(name, remote, sha256)
+            stored[name] = raw.move_in(folder / name, _name(remote, name), sha256)
+        shutil.rmtree(folder)
+    return commit, [file for file in stored.values() if file]
+
+
+def _matching(remote: Remote, names: list[str]) -> list[str]:
+    """The repository's files that are wanted, in the order of `remote.files`, then by name."""
+    matching: dict[str, None] = {}
+    for pattern in remote.files:
+        matches = sorted(name for name in names if fnmatch(name, pattern))
+        if not matches:
+            raise PipelineError(
+                f"{remote.repo} at {remote.revision} has no file {pattern}; is it another repository?"
+            )
+        matching |= dict.fromkeys(matches)
+    return list(matching)
+
+
+def _name(remote: Remote, name: str) -> str:
+    return f"{remote.prefix}{Path(name).name}"
+
+
+def _refuse_unpublished(name: str, remote: Remote, sha256: str | None) -> None:
+    published = remote.sha256.get(Path(name).name)
+    if published and sha256 not in (None, published):
+        raise PipelineError(
+            f"{Path(name).name} of {remote.repo} must have the published sha256 {published}, got {sha256}; "
+            f"look at its `hub` in {paths.PARAMS}"
+        )
+
+
+def made(make: Callable[[Path], None]) -> list[RawFile]:
     """The files of a source that the program makes itself."""
-    with temporaries.scratch(layout.store()) as folder:
+    paths.store().mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=paths.store()) as name:
+        folder = Path(name)
         make(folder)
         return [raw.move_in(path, path.name) for path in sorted(folder.iterdir())]
 

@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pal import encoders
+from pal.files import new_folder
 from pipeline import params, paths
-from pipeline.devices import pick
+from pipeline.datasets.base import EncoderByModality
 from pipeline.encoding import encode_images, encode_texts, listed, ranks
 from pipeline.encoding.bad_items import BadItem, dropped_csv
 from pipeline.encoding.ranks import Share
 from pipeline.encoding.turns import Job
 from pipeline.errors import PipelineError
-from pipeline.knobs import ByModality
 from pipeline.params import Params
 from pipeline.storage import raw, shards, tables, uses
 from pipeline.storage.embedding_store import EmbeddingStore
-from pipeline.storage.files import new_folder
 from pipeline.storage.gathering import one_ahead
-from pipeline.storage.manifest import write as write_manifest
+from pipeline.storage.manifests import write_manifest
 from pipeline.storage.shards import Embedder
+from pipeline.study import pick_device
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,7 +88,7 @@ def _by_ray(dataset: str, items: dict[str, "Items"], values: Params) -> None:
     if count:
         from pipeline.encoding import encode_ray
 
-        encode_ray.fill(dataset, pick(values.encode.device, "encode.device"))
+        encode_ray.fill(dataset, pick_device(values.encode.device, "encode.device"))
 
 
 def _is_given(modality: str, dataset: str, values: Params) -> bool:
@@ -120,7 +120,7 @@ def _fill(
     print(f"encode@{dataset}: {len(items.ids):,} {modality} items, {stored}")
     if not count:
         return job, []
-    device = pick(values.encode.device, "encode.device")
+    device = pick_device(values.encode.device, "encode.device")
     if device == "cuda":
         ranks.use_own_gpu()
     encoder = encoders.load(described, device)
@@ -132,12 +132,12 @@ def _job(
 ) -> tuple[Job, encoders.Described]:
     """What is missing of a modality, and the encoder for it."""
     name = _encoder_of(dataset, modality, values)
-    device = pick(values.encode.device, "encode.device")
+    device = pick_device(values.encode.device, "encode.device")
     described = _describe(name, values)
     if modality not in described.modalities:
         reads = " and ".join(described.modalities)
         raise PipelineError(
-            f"encoder.{dataset} in {paths.PARAMS} must read the {modality} items of {dataset}, "
+            f"{dataset}.encoder in {paths.PARAMS} must read the {modality} items of {dataset}, "
             f"got {name!r}, which reads {reads}; name another, or one per modality"
         )
     embedder = Embedder(
@@ -150,8 +150,8 @@ def _job(
 
 
 def _encoder_of(dataset: str, modality: str, values: Params) -> str:
-    named = getattr(values.encoder, dataset)
-    if isinstance(named, ByModality):
+    named = values[dataset].encoder
+    if isinstance(named, EncoderByModality):
         return getattr(named, modality, "none")
     return named
 
@@ -171,7 +171,7 @@ def _given(
     import numpy as np
 
     if modality != "vector":
-        raise PipelineError(f"encoder.{dataset} must name an encoder: not all items are vectors, got 'none'")
+        raise PipelineError(f"{dataset}.encoder must name an encoder: not all items are vectors, got 'none'")
     lists = items.vectors()
     widths = lists.list.len().unique().to_list()
     if len(widths) > 1:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pal.evaluation.accuracy import bootstrap_interval, calibrate, worst_decile
+from pal.files import new_folder, write_csv, write_json
 from pal.serving.saved_model import SavedModel
 from pipeline import params, paths, study
 from pipeline.evaluation import account, baselines, bounds, stability
@@ -20,10 +21,8 @@ from pipeline.evaluation.headline import compare, find, headline, per_user, plur
 from pipeline.evaluation.judging import Results, judge
 from pipeline.evaluation.people import differ
 from pipeline.evaluation.portrait import portrait
-from pipeline.knobs import Evaluate
-from pipeline.stages.train import CONTROLS
-from pipeline.storage import manifest
-from pipeline.storage.files import new_folder, write_csv, write_json
+from pipeline.params import Evaluate
+from pipeline.storage.manifests import write_manifest
 from pipeline.study import Study
 
 
@@ -78,13 +77,13 @@ def main(dataset: str) -> None:
             ),
         }
         write_json(folder / "evaluated.json", whole)
-        manifest.seal(folder)
+        write_manifest(folder)
 
 
 def _models(dataset: str) -> dict[str, SavedModel]:
     """The model, and the controls that were fitted."""
     found = {"model": SavedModel.load(paths.models(dataset) / "model")}
-    for name in CONTROLS:
+    for name in paths.CONTROLS:
         if (paths.models(dataset) / name).is_dir():
             found[name] = SavedModel.load(paths.models(dataset) / name)
     return found

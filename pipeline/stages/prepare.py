@@ -1,9 +1,10 @@
 """prepare: turn raw files, or nothing but a seed, into items and pairs."""
 
-from pipeline import datasets, params, paths
+from pal.files import new_folder
+from pipeline import params, paths
+from pipeline.datasets import DATASETS
 from pipeline.storage import raw, tables
-from pipeline.storage.files import new_folder
-from pipeline.storage.manifest import write as write_manifest
+from pipeline.storage.manifests import write_manifest
 
 
 def main(dataset: str) -> None:
@@ -12,6 +13,6 @@ def main(dataset: str) -> None:
     manifest = raw.read_manifest(dataset)
     files = {file.name: raw.stored(file, dataset) for file in manifest.files}
     with new_folder(paths.prepared(dataset)) as out:
-        counts = datasets.of(dataset).prepare(values, files, out)
+        counts = DATASETS[dataset].prepare(values, files, out)
         write_manifest(out, counts, out / tables.PAIRS, source=manifest.source)
     print(f"prepare@{dataset}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))

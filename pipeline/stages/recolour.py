@@ -6,14 +6,14 @@ A filter is a property of an item, applied when its pixels are decoded; no pixel
 import hashlib
 from typing import TYPE_CHECKING
 
+from pal.errors import shorten
+from pal.files import copy_file, new_folder
 from pipeline import params, paths
+from pipeline.datasets.base import ColourFilters
 from pipeline.encoding import colour
-from pipeline.errors import PipelineError, shorten
-from pipeline.knobs import Filters
+from pipeline.errors import PipelineError
 from pipeline.storage import tables
-from pipeline.storage.files import copy_file, new_folder
-from pipeline.storage.manifest import seal
-from pipeline.storage.manifest import write as write_manifest
+from pipeline.storage.manifests import write_manifest
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,13 +24,13 @@ OTHER = {"cool": "warm", "warm": "cool"}
 def main(dataset: str) -> None:
     """Write one dataset's items and pairs with their filters."""
     values = params.load()
-    filters = getattr(values.recolour, dataset)
+    filters = values[dataset].recolour
     with new_folder(paths.recoloured(dataset)) as out:
-        if not isinstance(filters, Filters):
+        if not isinstance(filters, ColourFilters):
             for name in (tables.ITEMS, tables.PAIRS):
                 tables.read_table(paths.prepared(dataset) / name, f"prepare@{dataset}", columns=[])
                 copy_file(paths.prepared(dataset) / name, out / name)
-            seal(out)
+            write_manifest(out)
             return
         items, pairs = (
             tables.read_table(paths.prepared(dataset) / name, f"prepare@{dataset}")
@@ -76,7 +76,7 @@ def choose(pairs: "pl.DataFrame", beta: float, seed: int) -> "pl.DataFrame":
     return pairs.drop("filtered").join(chosen, on="pair_id", how="left", maintain_order="left")
 
 
-def put_filters(pairs: "pl.DataFrame", filters: Filters, dataset: str) -> "pl.DataFrame":
+def put_filters(pairs: "pl.DataFrame", filters: ColourFilters, dataset: str) -> "pl.DataFrame":
     """Say which filter each response of a pair gets: a winner its group's colour, a loser the other.
 
     Returns:
@@ -94,7 +94,7 @@ def put_filters(pairs: "pl.DataFrame", filters: Filters, dataset: str) -> "pl.Da
     if len(lost):
         raise PipelineError(
             f"pairs of {dataset} must be of the group cool or warm to be filtered, got {lost['group'][0]!r} "
-            f"in pair {lost['pair_id'][0]}; set recolour.{dataset} to none"
+            f"in pair {lost['pair_id'][0]}; set {dataset}.recolour to none"
         )
     specs = {name: colour.spec(filters.blend, getattr(filters, name), filters.strength) for name in OTHER}
     own = pl.col("group").replace_strict(specs, default=None)
@@ -131,7 +131,7 @@ def name_items(
     for row in copies.filter(pl.col("modality") != "image").head(1).iter_rows(named=True):
         raise PipelineError(
             f"items of {dataset} must be images to get colour filters, got {shorten(row['text'])}, a "
-            f"{row['modality']}; set recolour.{dataset} to none"
+            f"{row['modality']}; set {dataset}.recolour to none"
         )
     plain = shown.filter(pl.col("filter").is_null())["source"].unique()
     left = items.filter((pl.col("modality") != "image") | pl.col("source").is_in(plain.implode()))

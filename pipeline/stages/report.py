@@ -8,11 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pal.files import write_text
 from pipeline import params, paths
 from pipeline.evaluation.evaluated import Evaluated, read
 from pipeline.report import charts, curves, numerals, rows
 from pipeline.report.sections import section
-from pipeline.storage.files import write_text
 
 if TYPE_CHECKING:
     from markupsafe import Markup

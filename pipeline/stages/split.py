@@ -6,13 +6,13 @@ and what could not be placed is counted.
 
 from typing import TYPE_CHECKING, Any
 
+from pal.files import new_folder
 from pipeline import params, paths
+from pipeline.datasets.base import SplitShares
 from pipeline.errors import PipelineError
-from pipeline.knobs import SplitShares
 from pipeline.stages.leakage import leakage, met, rows_with_place
 from pipeline.storage import tables
-from pipeline.storage.files import new_folder
-from pipeline.storage.manifest import write as write_manifest
+from pipeline.storage.manifests import write_manifest
 from pipeline.storage.tables import Coded
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ COLUMNS = ["pair_id", "user_id", "prompt", "chosen", "rejected", "users", "split
 def main(dataset: str) -> None:
     """Split one dataset."""
     values = params.load()
-    shares = getattr(values.split, dataset)
+    shares = values[dataset].split
     path, made_by = paths.recoloured(dataset) / tables.PAIRS, f"recolour@{dataset}"
     pairs = tables.read_coded(path, made_by, COLUMNS)
     if isinstance(shares, SplitShares):
@@ -63,8 +63,8 @@ def declared_places(pairs: Coded, dataset: str) -> "pl.DataFrame":
     missing = int(((pairs["split"] < 0) | (pairs["users"] < 0)).sum())
     if missing:
         raise PipelineError(
-            f"split.{dataset} is as_prepared, but {missing:,} of {len(pairs):,} pairs name no split; "
-            "give the data a `split` column, or set split.own to shares"
+            f"{dataset}.split is as_prepared, but {missing:,} of {len(pairs):,} pairs name no split; "
+            "give the data a `split` column, or set own.split to shares"
         )
     places = {
         name: tables.words(pairs[name], pairs.names[name], known)
@@ -93,7 +93,7 @@ def draw_places(pairs: "pl.DataFrame", shares: SplitShares, seed: int) -> "pl.Da
     n_unseen = round(shares.unseen_users * len(users))
     if not 1 <= n_unseen < len(users):
         raise PipelineError(
-            "split.own.unseen_users must leave at least one user seen and one unseen, "
+            "own.split.unseen_users must leave at least one user seen and one unseen, "
             f"got {shares.unseen_users} of {len(users)} users with at least {shares.min_pairs} pairs; "
             "add users or change the share"
         )
@@ -118,8 +118,8 @@ def _times(pairs: "pl.DataFrame") -> "pl.Expr":
 
     if without := pairs["time"].null_count():
         raise PipelineError(
-            f"split.own.by is time, but {without:,} of {len(pairs):,} pairs have no timestamp; fill in the "
-            "column timestamp, or set split.own.by to random"
+            f"own.split.by is time, but {without:,} of {len(pairs):,} pairs have no timestamp; fill in the "
+            "column timestamp, or set own.split.by to random"
         )
     return pl.col("time").cast(pl.Int64)
 
@@ -195,7 +195,7 @@ def check_places(splits: "pl.DataFrame", dataset: str) -> None:
         if (users, split) not in places:
             raise PipelineError(
                 f"the split of {dataset} must have {split} pairs of {users} users, got none; "
-                f"add data or change split.{dataset} in {paths.PARAMS}"
+                f"add data or change {dataset}.split in {paths.PARAMS}"
             )
 
 
@@ -214,5 +214,5 @@ def _tell(dataset: str, dropped: int, users_dropped: int, splits: "pl.DataFrame"
     if dropped:
         print(
             f"split@{dataset}: {dropped:,} pairs of {users_dropped:,} users with too few pairs were dropped "
-            "(split.own.min_pairs)"
+            "(own.split.min_pairs)"
         )

@@ -10,84 +10,52 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from pal.config import FitConfig, HeadConfig
+from pal.files import new_folder, write_csv
 from pal.fitting.fit import Fitted, fit
-from pal.fitting.many import Job, fit_many
 from pal.serving.saved_model import SavedModel
-from pipeline import params, paths, progress, study
-from pipeline.devices import pick
+from pipeline import params, paths, study
 from pipeline.errors import PipelineError
-from pipeline.groups import group_weights
-from pipeline.stages import choose_k
-from pipeline.storage import manifest
-from pipeline.storage.files import new_folder, write_csv
+from pipeline.storage.manifests import write_manifest
 from pipeline.study import Study
-
-CONTROLS = ("k1", "oracle")
 
 
 def main(dataset: str) -> None:
     """Fit one dataset's models."""
     values = params.load()
-    head, config = values.configs(dataset, choose_k.chosen(dataset, values))
+    head, config = values.configs(dataset, study.n_prototypes(dataset, values))
     data = study.load(dataset)
-    n_users = data.n_users("seen")
+    n_users, first = data.n_users("seen"), values.train.seed
     if n_users < head.K:
         raise PipelineError(
             f"model.K in {paths.PARAMS} must be at most {n_users}, the seen users of {dataset}, "
             f"got {head.K}; lower it"
         )
-    device = pick(values.train.device, "train.device")
+    # By name: the seed, and the users' weights where they are given.
+    models: dict[str, tuple[int, torch.Tensor | None]] = {"model": (first, None)}
+    models |= {name: (first, weights) for name, weights in control_weights(data).items()}
+    if head.K > 1:  # one prototype comes out the same anyway
+        # Seeds that share none with the model's or each other's restarts.
+        again = range(1, values.train.more_seeds + 1)
+        models |= {f"again-{n}": (first + n * config.restarts, None) for n in again}
+    device = study.pick_device(values.train.device, "train.device")
     with new_folder(paths.models(dataset)) as folder:
-        fitted = _fit(data, "model", head, config, None, device, values.train.seed)
-        _save(data, fitted, config, folder / "model")
-        for name in CONTROLS:
-            weights = control_weights(data, name)
-            if weights is None:
-                continue
-            shape = head.model_copy(update={"K": weights.shape[1]})
-            control = _fit(data, name, shape, config, weights, device, values.train.seed)
-            _save(data, control, config, folder / name)
-        seeds = _further_seeds(values.train.seed, values.train.more_seeds, head, config)
-        for n, fitted_again in enumerate(_fit_again(data, head, config, device, seeds), 1):
-            _save(data, fitted_again, config, folder / f"again-{n}")
-        manifest.seal(folder)
-    write_csv(paths.plot("training", dataset), _history(fitted))
+        for name, (seed, weights) in models.items():
+            shape = head if weights is None else head.model_copy(update={"K": weights.shape[1]})
+            fitted = _fit(data, name, shape, config, weights, device, seed)
+            _save(data, fitted, config, folder / name)
+            if name == "model":
+                history = _history(fitted)
+        write_manifest(folder)
+    write_csv(paths.plot("training", dataset), history)
 
 
-def _further_seeds(seed: int, n: int, head: HeadConfig, config: FitConfig) -> list[int]:
-    """Seeds that share none with the model's or each other's restarts; one prototype is the same anyway."""
-    return [seed + (i + 1) * config.restarts for i in range(n)] if head.K > 1 else []
-
-
-def _fit_again(
-    data: Study, head: HeadConfig, config: FitConfig, device: str, seeds: list[int]
-) -> list[Fitted]:
-    """The model from further seeds, all of them at once."""
-    if not seeds:
-        return []
-    train, val, n_users = data.select("seen", "train"), data.select("seen", "val"), data.n_users("seen")
-    jobs = [Job(train, n_users, head, seed=seed, val=val) for seed in seeds]
-    with progress.bar(len(jobs) * config.restarts, "train again", "fit") as bar:
-
-        def step(done: int, _: int) -> None:
-            bar.update(done - bar.n)
-
-        return fit_many(data.embeddings, jobs, config=config, device=device, progress=step)
-
-
-def again(models: Path) -> list[Path]:
-    """The folders of the fits from further seeds, in order."""
-    found = [path for path in models.glob("again-*") if path.is_dir()]
-    return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
-
-
-def control_weights(data: Study, name: str) -> torch.Tensor | None:
-    """The weights that a control's users are given; None where it cannot be had."""
-    if name == "k1":
-        return torch.ones(data.n_users("seen"), 1)
-    return group_weights(data, "seen")
+def control_weights(data: Study) -> dict[str, torch.Tensor]:
+    """The weights that the seen users of each control are given; without true groups there is no oracle."""
+    weights = {"k1": torch.ones(data.n_users("seen"), 1), "oracle": data.group_weights("seen")}
+    return {name: weights[name] for name in paths.CONTROLS if weights[name] is not None}
 
 
 def _fit(
@@ -99,7 +67,7 @@ def _fit(
     device: str,
     seed: int,
 ) -> Fitted:
-    with progress.bar(config.epochs * config.restarts, f"train {name}", "epoch") as bar:
+    with tqdm(total=config.epochs * config.restarts, desc=f"train {name}", unit="epoch") as bar:
 
         def step(epoch: int, loss: float) -> None:
             bar.update()
@@ -125,18 +93,18 @@ def _save(data: Study, fitted: Fitted, config: FitConfig, folder: Path) -> None:
         data.embeddings,
         user_ids=data.user_ids["seen"],
         fit_config=config,
-        encoder={part: asdict(by) if by else None for part, by in data.embedders.items()},
+        encoder={side: asdict(by) if by else None for side, by in data.embedders.items()},
     ).save(folder)
 
 
 def _history(fitted: Fitted) -> list[dict[str, float | int | str]]:
-    """One row per look at the validation comparisons, for the training curve."""
+    """One row per validation, for the training curve."""
     return [
         {
-            "epoch": int(look["epoch"]),
-            "loss": round(look["loss"], 6),
-            "val_loss": round(look["val_loss"], 6) if "val_loss" in look else "",
-            "val_accuracy": round(look["val_accuracy"], 6) if "val_accuracy" in look else "",
+            "epoch": int(row["epoch"]),
+            "loss": round(row["loss"], 6),
+            "val_loss": round(row["val_loss"], 6) if "val_loss" in row else "",
+            "val_accuracy": round(row["val_accuracy"], 6) if "val_accuracy" in row else "",
         }
-        for look in fitted.history
+        for row in fitted.history
     ]

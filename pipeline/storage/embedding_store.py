@@ -7,6 +7,7 @@ never another vector.
 """
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -17,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pal.encoders import ENCODING_VERSION
+from pal.files import sha256_of, write_bytes, write_json
 from pipeline import paths
 from pipeline.errors import PipelineError
 from pipeline.storage import gathering, shards
-from pipeline.storage.files import new_file, sha256_of, write_json
 from pipeline.storage.shards import Embedder
 
 if TYPE_CHECKING:
@@ -117,9 +118,11 @@ class EmbeddingStore:
         names = shards.packed(ids)
         if not (self.folder / ABOUT).exists():
             write_json(self.folder / ABOUT, self._about)
-        with new_file(self.folder, name=lambda sha256: f"{sha256}.parquet") as out:
-            shards.write_to(out, names, vectors, self.embedder)
-        self._ids[f"{out.sha256}.parquet"] = names
+        out = io.BytesIO()
+        shards.write_to(out, names, vectors, self.embedder)
+        name = f"{hashlib.sha256(out.getbuffer()).hexdigest()}.parquet"
+        write_bytes(self.folder / name, out.getbuffer())
+        self._ids[name] = names
 
     def gather(self, places: Places, rows: int) -> Iterator["np.ndarray"]:
         """Vectors of found items in their order, in parts of at most so many rows.

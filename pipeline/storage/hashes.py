@@ -8,8 +8,8 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from pal.files import sha256_of
 from pipeline import paths
-from pipeline.storage.files import sha256_of
 
 REMEMBERED_FROM = 1 << 20  # bytes; hashing less is as quick as looking it up
 SETTLES = 2_000_000_000  # ns: what changes again within a tick of the clock leaves no trace

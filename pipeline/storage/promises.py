@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline import paths, plain_yaml
 from pipeline.errors import PipelineError
-from pipeline.storage import sums
+from pipeline.storage import manifests
 
 LOCK = Path("dvc.lock")
 MD5_FOLDER = "md5 of a folder"
@@ -145,10 +145,11 @@ def _chosen() -> set[str]:
 
 def folders() -> Iterator[Promise]:
     """Files that lists of hashes vouch for, wherever a stage left one."""
-    for path in sorted(path for depth in ("*", "*/*") for path in Path("data").glob(f"{depth}/{sums.NAME}")):
+    found = [path for depth in ("*", "*/*") for path in Path("data").glob(f"{depth}/{manifests.NAME}")]
+    for path in sorted(found):
         folder, who = path.parent, str(path)
         try:
-            listed = sums.read(path)
+            listed = manifests.recorded_hashes(path)
         except PipelineError:
             yield Promise(path, "sha256", "", who, removed=(path,))
             continue
@@ -180,7 +181,7 @@ def raw() -> Iterator[Promise]:
         try:
             files = read_manifest(path.stem).files
         except PipelineError:
-            yield Promise(path, "sha256", "", "its own seal", removed=(path,))
+            yield Promise(path, "sha256", "", "its own format", removed=(path,))
             continue
         for file in files:
             home = home_of(file.sha256)

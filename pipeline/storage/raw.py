@@ -1,14 +1,17 @@
 """Raw files: pinned by their sha256 in a small manifest, their bytes in the store, shared by all datasets."""
 
+import hashlib
+import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from pal import writing
+from pal.files import move_file, new_file, sentence, sha256_of, write_json
 from pipeline import paths
 from pipeline.errors import PipelineError
-from pipeline.storage import hashes, sums, uses
-from pipeline.storage.files import new_file, read_json, sha256_of, write_json
+from pipeline.storage import hashes, uses
+from pipeline.storage.manifests import read_json
+
+BLOCK = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,12 @@ def keep(path: Path, name: str | None = None) -> RawFile:
     sha256 = sha256_of(path)
     home = home_of(sha256)
     if home.is_symlink() or not home.exists():  # what a link leads to may change or go
-        with new_file(home, hashed=True) as out, path.open("rb") as file:
-            writing.copy_into(file, out)
-            if out.sha256 != sha256:
+        digest = hashlib.sha256()
+        with new_file(home) as out, path.open("rb") as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+                out.write(block)
+            if digest.hexdigest() != sha256:
                 raise PipelineError(f"{path} changed while it was being copied; run the stage again")
     return RawFile(name or path.name, sha256, path.stat().st_size)
 
@@ -84,7 +90,7 @@ def link(path: Path, name: str | None = None) -> RawFile:
     sha256 = hashes.sha256(path)
     home = home_of(sha256)
     if not home.exists() or hashes.sha256(home) != sha256:  # or an older link leads elsewhere by now
-        writing.link_file(path.resolve(), home, error=PipelineError)
+        _link_to(path.resolve(), home)
     return RawFile(name or path.name, sha256, path.stat().st_size)
 
 
@@ -97,7 +103,7 @@ def move_in(path: Path, name: str, sha256: str | None = None) -> RawFile:
         sha256: Of its bytes, where that is known already.
     """
     size, sha256 = path.stat().st_size, sha256 or sha256_of(path)
-    writing.move_file(path, home_of(sha256), error=PipelineError)
+    move_file(path, home_of(sha256))
     return RawFile(name, sha256, size)
 
 
@@ -129,8 +135,8 @@ def stored(file: RawFile, dataset: str) -> Path:
 
 
 def write_manifest(dataset: str, manifest: Manifest) -> None:
-    """Write what download found, with a seal over it."""
-    write_json(paths.raw(dataset), sums.sealed(asdict(manifest)))
+    """Write what download found, as JSON."""
+    write_json(paths.raw(dataset), asdict(manifest))
     uses.record(dataset, "raw")
 
 
@@ -141,10 +147,24 @@ def read_manifest(dataset: str) -> Manifest:
         PipelineError: If it is missing, or not what was written.
     """
     path, stage = paths.raw(dataset), f"download@{dataset}"
-    values: dict[str, Any] = sums.unsealed(path, read_json(path, stage), stage)
-    return Manifest(values["source"], values["revision"], [RawFile(**file) for file in values["files"]])
+    values = read_json(path, stage)
+    try:
+        return Manifest(values["source"], values["revision"], [RawFile(**file) for file in values["files"]])
+    except (LookupError, TypeError) as error:
+        raise PipelineError(f"{path} is damaged ({error}); run `dvc repro -f {stage}`") from None
 
 
 def home_of(sha256: str) -> Path:
     """Where the store holds the bytes of a hash, if it does."""
     return paths.store() / "raw" / sha256[:2] / sha256
+
+
+def _link_to(target: Path, home: Path) -> None:
+    """Make `home` a symbolic link, in place of what it was."""
+    temporary = home.with_name(f".{home.name}.{secrets.token_hex(8)}.new")
+    try:
+        home.parent.mkdir(parents=True, exist_ok=True)
+        temporary.symlink_to(target)
+        temporary.replace(home)
+    except OSError as error:
+        raise PipelineError(sentence(error, f"{home} cannot be written")) from None

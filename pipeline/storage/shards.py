@@ -12,17 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
+from pal.files import new_file
 from pipeline.errors import PipelineError
-from pipeline.storage import sums
-from pipeline.storage.files import new_file
+from pipeline.storage import manifests
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
-
-    from pal.writing import Out
 
 KEY = b"pal"
 PATTERN = "shard-*.parquet"
@@ -92,7 +90,9 @@ def write(path: Path, ids: "list[str] | np.ndarray", vectors: "np.ndarray", embe
         write_to(out, ids, vectors, embedder)
 
 
-def write_to(out: "Out", ids: "list[str] | np.ndarray", vectors: "np.ndarray", embedder: Embedder) -> None:
+def write_to(
+    out: "IO[bytes]", ids: "list[str] | np.ndarray", vectors: "np.ndarray", embedder: Embedder
+) -> None:
     """Write one shard into an open file.
 
     Args:
@@ -168,7 +168,7 @@ def read_folder(folder: Path, made_by: str) -> tuple["np.ndarray", "np.ndarray",
     """
     import numpy as np
 
-    sums.check_folder(folder, PATTERN, made_by)
+    manifests.check_folder(folder, PATTERN, made_by)
     paths = sorted(folder.glob(PATTERN))
     if not paths:
         raise PipelineError(f"{folder} holds no embeddings; run `dvc repro {made_by}`")

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pal.files import new_file
 from pipeline.errors import PipelineError
-from pipeline.storage import sums
-from pipeline.storage.files import new_file
+from pipeline.storage import manifests
 
 if TYPE_CHECKING:
     import numpy as np
@@ -169,7 +169,7 @@ def read_arrow(path: Path, made_by: str, columns: list[str] | None = None) -> "p
     """
     import pyarrow.parquet as pq
 
-    sums.check(path, made_by)
+    manifests.check(path, made_by)
     with _readable(path, made_by):
         # Fully validated: on damaged files polars' own reader panics, which is no Exception.
         table = pq.read_table(path, columns=columns, memory_map=False, partitioning=None)
@@ -185,7 +185,7 @@ def read_blocks(path: Path, made_by: str, columns: list[str]) -> Iterator["pa.Ta
     """
     import pyarrow.parquet as pq
 
-    sums.check(path, made_by)
+    manifests.check(path, made_by)
     with _readable(path, made_by), pq.ParquetFile(path, memory_map=False) as file:
         if missing := [name for name in columns if name not in file.schema_arrow.names]:
             raise ValueError(f"no column {missing[0]!r}")

@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pal.errors import PalError
+from pal.files import write_json
 from pipeline import paths
-from pipeline.errors import PipelineError
-from pipeline.storage.files import write_json
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def record(dataset: str, part: str, embeddings: str = "") -> None:
     """Note that this repository uses something; a store that cannot be written to stays as it is."""
     use = Use(str(paths.project_root().resolve()), dataset, part, embeddings)
     path = folder() / _short(use.repository) / f"{dataset}-{part}.json"
-    with suppress(OSError, PipelineError):
+    with suppress(OSError, PalError):
         if _read(path) != use:
             write_json(path, asdict(use))
 

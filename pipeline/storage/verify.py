@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import progress
-from pipeline.storage import promises, sums
+from pipeline.errors import PipelineError
+from pipeline.storage import manifests, promises
 from pipeline.storage.promises import MD5_FOLDER, Promise
 
 BLOCK = 1 << 20
@@ -127,15 +128,15 @@ def _faults(
 
 def _vouched_for(path: Path) -> bool:
     """Whether all of a stage's output is what the stage's own list says."""
-    folder = next((each for each in (path, *path.parents[:3]) if (each / sums.NAME).is_file()), None)
+    folder = next((each for each in (path, *path.parents[:3]) if (each / manifests.NAME).is_file()), None)
     if folder is None:
         return False
     try:
-        listed = sums.read(folder / sums.NAME)
-    except sums.PipelineError:
+        listed = manifests.recorded_hashes(folder / manifests.NAME)
+    except PipelineError:
         return False
     files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-    return files == {*listed, sums.NAME} and all(
+    return files == {*listed, manifests.NAME} and all(
         _hashes(folder / name, {"sha256"})["sha256"] == sha256 for name, sha256 in listed.items()
     )
 

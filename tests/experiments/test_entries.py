@@ -47,13 +47,13 @@ def test_what_is_read_and_which_options_are_set_is_known(declared):
 
 
 def test_knobs_of_every_cell_are_those_of_params_yaml(declared):
-    from pipeline.params import Params
+    from pipeline import params
 
     for entry in declared.entries.values():
         run = entry.run.at("laptop")
         for cell in study.draws(run)[:2]:
             values = study.knobs(run, cell, "generated" if run.needs == "nothing" else "somewhere", 3)
-            Params.model_validate(values)
+            params.check(values)
             assert values["prepare"]["seed"] == 3
 
 

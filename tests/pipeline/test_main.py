@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pal import temporaries
+from pal.files import write_json
 from pipeline import __main__ as cli
+from pipeline import paths
 
 ROOT = Path(__file__).parents[2]
-STAGES = (
-    "check", "code", "download", "prepare", "recolour", "split", "encode", "train", "evaluate", "report",
-)  # fmt: skip
+COMMANDS = [*paths.STAGES, "results", "verify", "store"]
 
 
-def run(*words, cwd=ROOT, python=()):
+def run(*words, cwd=ROOT, python=("-m", "pipeline"), **options):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "NO_COLOR": "1"}
-    command = [sys.executable, *python, "-m", "pipeline", *words]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
+    command = [sys.executable, *python, *words]
+    options = {"capture_output": True, **options}
+    return subprocess.run(command, cwd=cwd, env=environment, text=True, timeout=60, **options)
 
 
 @pytest.fixture
@@ -39,29 +39,18 @@ def main(project, monkeypatch, capsys):
     return main
 
 
-def test_help_lists_the_stages_in_order_and_then_results():
-    done = run("--help")
-    assert (done.returncode, done.stderr) == (0, "")
-    listed = re.findall(r"^ +([a-z]+)  +[A-Z]", done.stdout, re.MULTILINE)
-    assert tuple(listed) == (*STAGES, "results", "verify", "store")
+def test_help_lists_the_commands_in_order_and_each_has_its_own():
+    runner = CliRunner()
+    listed = re.findall(r"^ +([a-z-]+)  +[A-Z]", runner.invoke(cli.app, ["--help"]).output, re.MULTILINE)
+    assert listed[-len(COMMANDS) :] == COMMANDS
+    for stage, words in paths.STAGES.items():
+        assert words in " ".join(runner.invoke(cli.app, [stage, "--help"]).output.split())
 
 
-@pytest.mark.parametrize("command", [*STAGES, "results", "verify", "store"])
-def test_every_command_has_help(command):
-    done = CliRunner().invoke(cli.app, [command, "--help"])
-    assert done.exit_code == 0
-    (registered,) = (c for c in cli.app.registered_commands if c.callback.__name__ == command)
-    assert registered.callback.__doc__
-    assert registered.callback.__doc__.split()[0] in done.output
-
-
-def test_an_unknown_dataset_is_one_sentence_and_exit_code_1():
-    done = run("split", "personna")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
-        "error: dataset must be one of simulated, persona, pickafilter, pickapic_v1, pickapic_v2, summarize, own, "
-        "got 'personna'\n"
-    )
+def test_an_unknown_dataset_is_one_sentence_and_exit_code_1(main):
+    code, out, err = main("split", "personna")
+    assert (code, out) == (1, "")
+    assert re.fullmatch(r"error: dataset must be one of simulated, .*, own, got 'personna'\n", err)
 
 
 @pytest.mark.parametrize(
@@ -85,78 +74,58 @@ def test_a_stage_without_its_input_names_the_stage_to_run(main, words, again):
     )
 
 
-@pytest.mark.parametrize("words", [("check",), ("split", "own"), ("report",)])
-def test_bad_params_are_one_sentence(main, project, words):
+def test_bad_params_are_one_sentence(main, project):
     project.set({"model.K": 0})
-    assert main(*words) == (1, "", "error: model.K must be at least 1, got 0 (in params.yaml)\n")
-
-
-def test_an_error_of_the_library_is_one_sentence_too(main, small):
-    path = Path("data/models/own/model/users.json")
-    path.write_text("[]")
-    code, out, err = main("evaluate", "own")
-    assert (code, out) == (1, "")
-    assert re.fullmatch(r"error: data/models/own/model/users\.json must have the sha256 .*\n", err)
+    assert main("check") == (1, "", "error: model.K must be at least 1, got 0 (in params.yaml)\n")
 
 
 def test_a_fault_of_our_own_keeps_its_traceback(project, monkeypatch):
-    def fail():
-        raise RuntimeError("ours")
-
-    monkeypatch.setattr("pipeline.params.load", fail)
+    monkeypatch.setattr("pipeline.params.load", lambda: 1 / 0)
     monkeypatch.setattr(sys, "argv", ["pipeline", "check"])
-    with pytest.raises(RuntimeError, match="ours"):
+    with pytest.raises(ZeroDivisionError):
         cli.main()
 
 
-def test_check_runs_from_the_command_line(project):
-    project.set({"datasets": ["simulated"]})
-    done = run("check", cwd=project.root)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert (project.root / "data/check/simulated.json").exists()
+def test_results_prints_per_cent_p_values_and_words(main, project):
+    project.set({"datasets": ["own"]})
+    metrics = {"seen": {"accuracy": 0.98765, "plurality_p": 0.0001}, "encoder": "untrained-vit-h-14"}
+    write_json(paths.metrics("own"), metrics)
+    code, out, _ = main("results")
+    assert code == 0
+    assert [line.split() for line in out.splitlines() if line.startswith("  ")] == [
+        ["seen.accuracy", "98.77", "%"],
+        ["seen.plurality_p", "0.0001"],
+        ["encoder", "untrained-vit-h-14"],
+    ]
+    assert "report: data/report/report.html" in out
 
 
-@pytest.mark.parametrize("command", ["check", "download", "prepare", "recolour", "split"])
-def test_a_stage_that_needs_no_torch_does_not_import_it(command):
-    """Nor anything else heavy, on the way to its help text."""
-    done = run(command, "--help", python=("-X", "importtime"))
+def test_a_stages_help_imports_nothing_heavy():
+    done = run("prepare", "--help", python=("-X", "importtime", "-m", "pipeline"))
     assert done.returncode == 0
     names = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
     assert "typer" in names
     assert not names & {"torch", "polars", "pyarrow", "numpy", "pandas", "transformers", "altair", "sklearn"}
 
 
-@pytest.mark.parametrize("stage", ["prepare", "recolour", "split"])
-def test_a_stage_that_needs_no_torch_runs_without_it(small, stage):
-    """Not its help alone: the whole stage, in a Python where torch cannot be imported."""
-    words = f"import sys; sys.modules['torch'] = None; from pipeline import {stage}; {stage}.main('own')"
-    done = subprocess.run(
-        [sys.executable, "-c", words],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def test_stages_that_need_no_torch_run_without_it(small):
+    """From check to split, in a Python where torch cannot be imported."""
+    words = "import sys; sys.modules['torch'] = None; from pipeline.stages import check, prepare, recolour, split;"
+    words += "check.main(); [stage.main('own') for stage in (prepare, recolour, split)]"
+    done = run(words, cwd=small.root, python=("-c",))
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (
-            PermissionError(errno.EACCES, "Permission denied", "data/x"),
-            r"data/x cannot be used \(Permission denied\)",
-        ),
+        (PermissionError(errno.EACCES, "Permission denied", "data/x"), r"data/x .*\(Permission denied\)"),
         (
             OSError(errno.EMFILE, "Too many open files", "a"),
-            r"a cannot be used \(Too many open files\); allow more",
+            r"a cannot be used \(Too many open files\); allow",
         ),
-        (
-            OSError(errno.ENOSPC, "No space left on device"),
-            r"the system refused a call \(No space left on device\)",
-        ),
+        (OSError(errno.ENOSPC, "No space left on device"), r".*\(No space left on device\)"),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), r"standard output cannot be written \(Broken pipe\)"),
-        (OSError("odd"), r"the system refused a call \(odd\)"),
     ],
 )
 def test_what_the_system_refuses_is_one_sentence(main, monkeypatch, error, told):
@@ -172,21 +141,13 @@ def test_what_the_system_refuses_is_one_sentence(main, monkeypatch, error, told)
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
 def test_a_full_disk_behind_standard_output_is_one_sentence():
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "pipeline", "--help"],
-            cwd=ROOT,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        done = run("--help", capture_output=False, stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 1
     assert re.fullmatch(r"error: [^\n]*\(No space left on device\); free space[^\n]*\n", done.stderr)
 
 
 def test_an_output_that_a_killed_run_had_moved_away_is_put_back_at_the_next_start(main, small):
-    """Where names cannot be exchanged, a kill may come between two renames."""
-    name = f".own.{temporaries._world()}-4000000-0badf00d.old"
-    Path("data/splits", name).mkdir()
-    Path("data/splits/own").rename(Path("data/splits", name, "own"))
+    """A folder is replaced by two renames, and a kill may come between them."""
+    Path("data/splits/own").rename("data/splits/.own.0123456789abcdef.old")
     main("check")
     assert [path.name for path in Path("data/splits").iterdir() if path.name != "simulated"] == ["own"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import paths
-from pipeline.knobs import DATASETS
+from pipeline.datasets import DATASETS
 
 
 def test_store_is_where_pal_store_says(monkeypatch):

@@ -96,7 +96,7 @@ def test_without_distinct_rows_and_without_distinct_items_the_metrics_are_the_sa
     small, metrics, monkeypatch
 ):
     """Without dropout, whose draws are one a row and so depend on how many rows there are."""
-    small.set({"head.own.dropout": 0.0})
+    small.set({"own.head.dropout": 0.0})
     optimised = metrics()
     real = study.load
     monkeypatch.setattr(study, "load", lambda dataset: plainly(real(dataset)))

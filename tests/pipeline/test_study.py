@@ -11,14 +11,14 @@ import torch
 from pipeline import paths, study
 from pipeline.encoding.bad_items import BadItem, dropped_csv
 from pipeline.errors import PipelineError
-from pipeline.storage import manifest, shards, tables
+from pipeline.storage import manifests, shards, tables
 
 
 def rewrite(path, change, schema):
     """Change a table in place."""
     frame = tables.read_table(path, "").with_columns(pl.col(pl.Categorical).cast(pl.String))
     tables.write_table(path, change(frame), schema)
-    manifest.seal(path.parent)
+    manifests.write_manifest(path.parent)
 
 
 def test_every_pair_with_a_place_is_there_with_its_own_items(small):
@@ -96,7 +96,7 @@ def test_an_item_without_embedding_is_one_sentence(small):
     ids = shards.unpacked(names)
     gone = ids.index(tables.text_id("a red thing 0"))
     shards.write(path, ids[:gone] + ids[gone + 1 :], vectors[1:], embedder)
-    manifest.seal(paths.embeddings("own"))
+    manifests.write_manifest(paths.embeddings("own"))
     with pytest.raises(
         PipelineError,
         match=rf"pairs of own name a chosen without embedding, the first '{ids[gone]}'; run `dvc repro -f encode@own`",
@@ -297,3 +297,15 @@ def test_groups_are_told_where_all_users_have_one(toy):
     assert toy.load().groups == {"seen": ["G1", "G2"], "unseen": ["G1"]}
     del toy.pairs[0]["group"]
     assert toy.load().groups is None
+
+
+def test_the_oracle_has_a_prototype_per_group_of_seen_users(toy):
+    for pair, group in zip(toy.pairs, ("b", "a", "a"), strict=True):
+        pair["group"] = group
+    data = toy.load()
+    assert data.group_weights("seen").tolist() == [[0, 1], [1, 0]]
+    assert data.group_weights("unseen").tolist() == [[1, 0]]
+    toy.pairs[2]["group"] = "c"
+    assert toy.load().group_weights("unseen") is None
+    del toy.pairs[2]["group"]
+    assert toy.load().group_weights("seen") is None

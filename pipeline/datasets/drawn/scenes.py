@@ -161,8 +161,8 @@ def _write_split(path: Path, rows: list[dict[str, Any]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from pal.files import new_file
     from pipeline.datasets import pickapic
-    from pipeline.storage.files import new_file
 
     asked = Counter(row["caption"] for row in rows)
     for place, row in enumerate(rows):

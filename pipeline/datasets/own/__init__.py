@@ -18,56 +18,77 @@ In both, two more columns are optional:
 
 split       train, val, test or adapt. A user with adapt rows is unseen, every other user is seen
 timestamp   when the user answered: ISO 8601 text (UTC where it names no zone), seconds since 1970, or
-            Parquet's dates and times. Empty where it is not known; `split.own.by: time` needs it in every row
+            Parquet's dates and times. Empty where it is not known; `own.split.by: time` needs it in every row
 
-`prepare.own.prompts` and `.responses` say what prompts and responses are:
+`own.prepare.prompts` and `.responses` say what prompts and responses are:
 
 text        the text itself
 image       the path of a .jpg, .jpeg, .png or .webp file, relative to the table and inside its folder; other
             places are refused, whether written so or reached by a link. The files are read where they lie
-vector      an id in the file that `source.own_vectors` names, whose formats stand in `vectors.py`
+vector      an id in the file that `own.vectors` names, whose formats stand in `vectors.py`
 
-Other columns are ignored. A row is left out, and counted, if it is a tie (where `prepare.own.ties` says so)
+Other columns are ignored. A row is left out, and counted, if it is a tie (where `own.prepare.ties` says so)
 or compares a response with itself, which says nothing of anyone. Whatever else is wrong stops the pipeline at
 the first row that shows it.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from pal.config import Config
 from pipeline import paths as layout
-from pipeline.datasets import Found
+from pipeline.datasets.base import DatasetParams, Source, Split, Text
 from pipeline.datasets.own import images as own_images
 from pipeline.datasets.own import rows as own_rows
 from pipeline.datasets.own import vectors as own_vectors
 from pipeline.datasets.own.files import SUFFIXES, read_rows
 from pipeline.datasets.own.items import Content, Given, Images, Texts, write
 from pipeline.errors import PipelineError
-from pipeline.knobs import PrepareOwn
-from pipeline.params import Params
 from pipeline.storage import raw, tables
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from pipeline.params import Params as AllParams
+
+TITLE = "Your own comparisons"
+ABOUT = "Comparisons that you supplied: which of two responses a user preferred."
+ITEMS_APART = True
 RESPONSES = ("chosen", "rejected")
 ROLES = ("prompt", *RESPONSES)
 
 
-def find(params: Params) -> Found:
+class Prepare(Config):
+    """How one's own comparisons are read."""
+
+    ties: Literal["drop", "keep"]
+    prompts: Literal["text", "image", "vector"]
+    responses: Literal["text", "image", "vector"]
+
+
+class Params(DatasetParams):
+    """The section own of params.yaml."""
+
+    source: Text | None
+    vectors: Text | None
+    prepare: Prepare
+    split: Split
+
+
+def find(params: "AllParams") -> Source:
     """The user's files: tables, and the images or the vectors that they name.
 
     Raises:
-        PipelineError: If `source.own` names none, or a row names an image that is not there.
+        PipelineError: If `own.source` names none, or a row names an image that is not there.
     """
-    if params.source.own is None:
+    if params.own.source is None:
         raise PipelineError(
-            f"source.own in {layout.PARAMS} must name a file or folder of {', '.join(SUFFIXES)}, got null; "
+            f"own.source in {layout.PARAMS} must name a file or folder of {', '.join(SUFFIXES)}, got null; "
             "set it, or take own out of datasets"
         )
-    knobs = params.prepare.own
-    vectors = own_vectors.find(params.source.own_vectors) if _columns(knobs, "vector") else {}
-    paths = _tables(params.source.own, set(vectors.values()))
+    knobs = params.own.prepare
+    vectors = own_vectors.find(params.own.vectors) if _columns(knobs, "vector") else {}
+    paths = _tables(params.own.source, set(vectors.values()))
     images: dict[str, Path] = {}
     if columns := _columns(knobs, "image"):
         images = own_images.find(read(paths, knobs), columns, next(iter(paths.values())).parent)
@@ -75,27 +96,27 @@ def find(params: Params) -> Found:
     def check() -> None:
         rows = read(paths, knobs)
         frame, _ = keep(rows, _contents(knobs, rows, {**images, **vectors}), knobs)
-        own_rows.check_times(frame, params.split.own)
+        own_rows.check_times(frame, params.own.split)
 
-    return Found(f"own: {params.source.own}", paths, {**images, **vectors}, check=check)
+    return Source(f"own: {params.own.source}", paths, {**images, **vectors}, check=check)
 
 
 def _tables(source: str, others: set[Path]) -> dict[str, Path]:
     """The tables by name; a file of vectors that lies among them is none."""
-    found = raw.find_files(source, f"source.own in {layout.PARAMS}", SUFFIXES)
+    found = raw.find_files(source, f"own.source in {layout.PARAMS}", SUFFIXES)
     lying = {path.resolve() for path in others}
     paths = {path.name: path for path in found if path.resolve() not in lying}
     if not paths:
         raise PipelineError(
-            f"source.own in {layout.PARAMS} must hold a table besides the vectors, got {source!r}; "
+            f"own.source in {layout.PARAMS} must hold a table besides the vectors, got {source!r}; "
             "comparisons and vectors are files apart"
         )
     return paths
 
 
-def prepare(params: Params, files: dict[str, Path], out: Path) -> dict[str, int]:
+def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
     """Read all files, check every row, and write items and pairs."""
-    knobs = params.prepare.own
+    knobs = params.own.prepare
     paths = {name: path for name, path in files.items() if "/" not in name and name.endswith(SUFFIXES)}
     rows = read(paths, knobs)
     contents = _contents(knobs, rows, {n: path for n, path in files.items() if n not in paths})
@@ -104,23 +125,23 @@ def prepare(params: Params, files: dict[str, Path], out: Path) -> dict[str, int]
     return counts
 
 
-def read(paths: dict[str, Path], knobs: PrepareOwn) -> "pl.DataFrame":
+def read(paths: dict[str, Path], knobs: Prepare) -> "pl.DataFrame":
     """Read and check all tables, as `own_rows.join` has them."""
     ids = _columns(knobs, "vector")
     duel = ["response_a", "response_b"] if "chosen" in ids else []
     return own_rows.join([read_rows(name, path, [*ids, *duel]) for name, path in paths.items()])
 
 
-def _columns(knobs: PrepareOwn, modality: str) -> list[str]:
+def _columns(knobs: Prepare, modality: str) -> list[str]:
     """The columns whose cells stand for a modality."""
     return [role for role in ROLES if _modality(knobs, role) == modality]
 
 
-def _modality(knobs: PrepareOwn, role: str) -> str:
+def _modality(knobs: Prepare, role: str) -> str:
     return knobs.prompts if role == "prompt" else knobs.responses
 
 
-def _contents(knobs: PrepareOwn, rows: "pl.DataFrame", files: dict[str, Path]) -> dict[str, Content]:
+def _contents(knobs: Prepare, rows: "pl.DataFrame", files: dict[str, Path]) -> dict[str, Content]:
     """What the cells of each modality stand for; where a file lies in the store, its name is its sha256."""
     contents: dict[str, Content] = {"text": Texts()}
     images = {name: path for name, path in files.items() if name.lower().endswith(own_images.SUFFIXES)}
@@ -134,7 +155,7 @@ def _contents(knobs: PrepareOwn, rows: "pl.DataFrame", files: dict[str, Path]) -
 
 
 def keep(
-    rows: "pl.DataFrame", contents: dict[str, Content], knobs: PrepareOwn
+    rows: "pl.DataFrame", contents: dict[str, Content], knobs: Prepare
 ) -> tuple["pl.DataFrame", dict[str, int]]:
     """Bring cells to items, and leave out what is not to be learned from.
 

@@ -3,9 +3,10 @@
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
+from pal.errors import shorten
 from pipeline.datasets.own import times as own_times
 from pipeline.datasets.own.columns import COLUMNS, PREFERENCE, RESPONSES
-from pipeline.errors import PipelineError, shorten
+from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     import polars as pl

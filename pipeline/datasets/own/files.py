@@ -202,6 +202,8 @@ def _read_parquet(name: str, path: Path, ids: Collection[str]) -> "pl.DataFrame"
                 column: table.column(column).cast(kind, safe=column != "timestamp")
                 for column, kind in schema.items()
             }
+    except PipelineError:
+        raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise PipelineError(f"{name} is damaged or not Parquet ({_reason(error)}); export it again") from None
     frame = pl.DataFrame(pl.from_arrow(pa.table(arrays)))

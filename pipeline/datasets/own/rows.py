@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+from pal.errors import shorten
+from pipeline.datasets.base import SplitShares
 from pipeline.datasets.own.cells import place, refuse
 from pipeline.datasets.own.columns import COLUMNS, PREFERENCE, RESPONSES
-from pipeline.errors import PipelineError, shorten
-from pipeline.knobs import SplitShares
+from pipeline.errors import PipelineError
 from pipeline.storage.tables import SPLIT_NAMES
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def check_left(kept: "pl.DataFrame", counts: dict[str, int]) -> None:
     """
     n, tied, same = (counts[name] for name in ("read", "ties_dropped", "identical_dropped"))
     if tied == n:
-        raise PipelineError(f"all {n:,} rows are ties (label 0.5); set prepare.own.ties to 'keep'")
+        raise PipelineError(f"all {n:,} rows are ties (label 0.5); set own.prepare.ties to 'keep'")
     if kept.is_empty():
         raise PipelineError(
             f"none of {n:,} rows is left once ties ({tied:,}) and responses compared with themselves "
@@ -185,9 +186,9 @@ def check_times(rows: "pl.DataFrame", shares: SplitShares | str) -> None:
         empty = rows["timestamp"].is_null()
         if empty.all():
             raise PipelineError(
-                "split.own.by is time, which needs a column timestamp; add one, or set split.own.by to random"
+                "own.split.by is time, which needs a column timestamp; add one, or set own.split.by to random"
             )
-        refuse(rows, "timestamp", empty, "is empty, which split.own.by: time does not allow", "fill it in")
+        refuse(rows, "timestamp", empty, "is empty, which own.split.by: time does not allow", "fill it in")
 
 
 def _check_halves(rows: "pl.DataFrame", without: str) -> None:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import shorten
+from pal.errors import shorten
 
 if TYPE_CHECKING:
     import polars as pl

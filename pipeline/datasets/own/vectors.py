@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pal.errors import shorten
 from pipeline import paths
-from pipeline.errors import PipelineError, shorten
+from pipeline.errors import PipelineError
 from pipeline.storage import raw
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ SUFFIXES = (".parquet", ".safetensors", ".npy")
 FOLDER = "vectors/"  # before their names, which may be a table's too
 _BATCH = 8192  # rows read at once
 _FLOATS = {"F16", "F32", "F64"}
-_KEY = "source.own_vectors"
+_KEY = "own.vectors"
 
 # Hands over rows by their places, (rows, width).
 Rows = Callable[["np.ndarray"], "np.ndarray"]
@@ -49,14 +50,14 @@ class Vectors:
 
 
 def find(source: str | None) -> dict[str, Path]:
-    """The files that `source.own_vectors` names: that of the vectors, and that of the ids where there is one.
+    """The files that `own.vectors` names: that of the vectors, and that of the ids where there is one.
 
     Raises:
         PipelineError: If it names none.
     """
     if source is None:
         raise PipelineError(
-            f"{_KEY} in {paths.PARAMS} must name a {', '.join(SUFFIXES)} file, since prepare.own says "
+            f"{_KEY} in {paths.PARAMS} must name a {', '.join(SUFFIXES)} file, since own.prepare says "
             "vector, got null; set it"
         )
     path = raw.find_files(source, f"{_KEY} in {paths.PARAMS}", SUFFIXES)
@@ -108,6 +109,8 @@ def _readable(name: str) -> Iterator[None]:
 
     try:
         yield
+    except PipelineError:
+        raise
     except (pa.ArrowException, SafetensorError, OSError, ValueError, EOFError, OverflowError) as error:
         reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")[:120]
         kind = Path(name).suffix

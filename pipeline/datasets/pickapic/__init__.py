@@ -182,6 +182,8 @@ def _opened(name: str, path: Path) -> Iterator["pq.ParquetFile"]:
     try:
         with pq.ParquetFile(path) as file:
             yield file
+    except PipelineError:
+        raise
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are no text
         reason = " ".join(str(error).split())[:120]
         raise PipelineError(

@@ -2,17 +2,25 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from pal.config import Config, Share
 from pipeline.datasets import pickapic
 from pipeline.errors import PipelineError
-from pipeline.knobs import PreparePickapic
 from pipeline.storage import tables
 
 if TYPE_CHECKING:
     import polars as pl
 
 PLACES = {"train": "train", "validation": "val", "test": "test", "test_unique": "test"}
+
+
+class Prepare(Config):
+    """How Pick-a-Pic is read."""
+
+    ties: Literal["drop", "keep"]
+    weighting: Literal["none", "per_prompt"]
+    unseen_users: Share
 
 
 @dataclass(frozen=True)
@@ -214,7 +222,7 @@ def _pairs(rows: "pl.DataFrame", images: "pl.DataFrame") -> "pl.DataFrame":
     )
 
 
-def prepare(knobs: PreparePickapic, seed: int, files: dict[str, Path]) -> tuple[Comparisons, "pl.DataFrame"]:
+def prepare(knobs: Prepare, seed: int, files: dict[str, Path]) -> tuple[Comparisons, "pl.DataFrame"]:
     """What v1 and v2 share: the comparisons that count, and the rows with their places and weights."""
     kept = load(files, ties=knobs.ties)
     return kept, weigh(place(kept, knobs.unseen_users, seed), knobs.weighting)

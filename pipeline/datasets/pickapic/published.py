@@ -6,8 +6,8 @@ A folder may hold a part of the data on purpose, and a mirror may have left rows
 from pathlib import Path
 from typing import Any
 
+from pal.files import write_json
 from pipeline.datasets import pickapic
-from pipeline.storage.files import write_json
 
 ROWS = {
     "v1": {

@@ -4,15 +4,16 @@ from functools import partial
 from pathlib import Path
 
 from pipeline import paths
-from pipeline.datasets import Found, Remote, pickapic
+from pipeline.datasets import pickapic
+from pipeline.datasets.base import HubFiles, Remote, Source
 from pipeline.errors import PipelineError
 
 HUB_FILES = ("train", "validation", "test", "test_unique")
 
 
-def from_hub(repo: str, revision: str, splits: tuple[str, ...] = HUB_FILES, prefix: str = "") -> Remote:
+def from_hub(hub: HubFiles, splits: tuple[str, ...] = HUB_FILES, prefix: str = "") -> Remote:
     """The files of these splits in a repository on the hub."""
-    return Remote(repo, revision, [f"data/{split}-*.parquet" for split in splits], prefix=prefix)
+    return Remote(hub.repo, hub.revision, [f"data/{split}-*.parquet" for split in splits], prefix=prefix)
 
 
 def from_folder(
@@ -55,9 +56,9 @@ def from_folder(
     return {f"{prefix}{name}": found[name] for name in sorted(found, key=pickapic.in_order)}
 
 
-def find(source: str, what: str, remote: Remote, about: str) -> Found:
+def find(source: str, what: str, remote: Remote, about: str) -> Source:
     """What a source of Pick-a-Pic names now: `hub`, or a FOLDER whose footers are checked at once."""
     if source == "hub":
-        return Found(f"{about} from the hub: {remote.repo} at {remote.revision}", remotes=[remote])
+        return Source(f"{about} from the hub: {remote.repo} at {remote.revision}", remotes=[remote])
     links = from_folder(source, what)
-    return Found(f"{about} from {source}", links=links, check=partial(pickapic.check, links, pixels=True))
+    return Source(f"{about} from {source}", links=links, check=partial(pickapic.check, links, pixels=True))

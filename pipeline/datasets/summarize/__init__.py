@@ -9,43 +9,62 @@ what sets two responses to one post apart must not be cut.
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from pal.config import Config
+from pal.files import write_json
 from pipeline import paths as layout
-from pipeline.datasets import Found, Remote
+from pipeline.datasets.base import DatasetParams, HubFiles, Remote, Source
 from pipeline.datasets.summarize import files as summarize_files
 from pipeline.datasets.summarize import protocols as summarize_protocols
 from pipeline.errors import PipelineError
-from pipeline.params import Params
 from pipeline.storage import tables
-from pipeline.storage.files import write_json
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from pipeline.params import Params as AllParams
+
+TITLE = "Summaries (TL;DR)"
+ABOUT = "TL;DR: which of two summaries of a post from Reddit a worker preferred."
+ITEMS_APART = False
 NOTES = "notes.json"
 _PLACES = (("seen", "train"), ("seen", "test"), ("unseen", "adapt"), ("unseen", "test"))
 
 
-def find(params: Params) -> Found:
+class Prepare(Config):
+    """Which of the published protocols on TL;DR, and what is encoded as a response (D10, D11)."""
+
+    protocol: Literal["stiennon", "li2024", "iclr_simulated", "lore"]
+    item: Literal["response", "joint"]
+
+
+class Params(DatasetParams):
+    """The section summarize of params.yaml."""
+
+    hub: HubFiles
+    prepare: Prepare
+
+
+def find(params: "AllParams") -> Source:
     """A folder's files, or what to fetch from the hub; the words say where answers are simulated.
 
     Raises:
         PipelineError: If the folder has no comparisons.
     """
-    simulated = params.prepare.summarize.protocol == "iclr_simulated"
+    simulated = params.summarize.prepare.protocol == "iclr_simulated"
     answers = "; answers simulated by length" if simulated else ""
-    source = params.source.summarize
+    source = params.summarize.source
     if source == "hub":
-        repo, revision = params.hub.summarize_repo, params.hub.summarize_revision
+        repo, revision = params.summarize.hub.repo, params.summarize.hub.revision
         # The halves' files have the same names, 0000.parquet, in folders; once they were in one folder.
         remotes = [
             Remote(repo, revision, [f"comparisons/*{split}*.parquet"], prefix=f"{split}-")
             for split in ("train", "validation")
         ]
-        return Found(f"hub: {repo} at {revision}{answers}", remotes=remotes)
+        return Source(f"hub: {repo} at {revision}{answers}", remotes=remotes)
     folder = layout.project_root() / Path(source).expanduser()
     if not folder.is_dir():
         raise PipelineError(
-            f"source.summarize in {layout.PARAMS} must be hub, or an existing folder of OpenAI's "
+            f"summarize.source in {layout.PARAMS} must be hub, or an existing folder of OpenAI's "
             f"comparisons/*.json files or of the hub's converted Parquet, got {source!r}, "
             f"looked for at {folder}"
         )
@@ -55,16 +74,16 @@ def find(params: Params) -> Found:
         for name, path in paths.items():
             summarize_files.look(name, path)
 
-    return Found(f"folder: {source}{answers}", paths, check=check)
+    return Source(f"folder: {source}{answers}", paths, check=check)
 
 
-def prepare(params: Params, files: dict[str, Path], out: Path) -> dict[str, int]:
+def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
     """Read all comparisons, place them as the protocol does, and write items, pairs and notes.
 
     Raises:
         PipelineError: If a row is no comparison, or the protocol leaves nothing to train or to test on.
     """
-    knobs = params.prepare.summarize
+    knobs = params.summarize.prepare
     read = summarize_files.read(files)
     placed = summarize_protocols.apply(knobs.protocol, read.frame, params.prepare.seed)
     for note in placed.notes:
@@ -89,8 +108,8 @@ def _check_places(protocol: str, rows: "pl.DataFrame", read: int) -> None:
         if (users, split) not in there:
             raise PipelineError(
                 f"protocol {protocol} must leave {split} comparisons of {users} users, got none: it keeps "
-                f"{len(rows):,} of the {read:,} comparisons read; give source.summarize all files, or choose "
-                f"another prepare.summarize.protocol in {layout.PARAMS}"
+                f"{len(rows):,} of the {read:,} comparisons read; give summarize.source all files, or choose "
+                f"another summarize.prepare.protocol in {layout.PARAMS}"
             )
 
 

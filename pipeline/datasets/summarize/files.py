@@ -52,7 +52,7 @@ def find(source: str, folder: Path) -> dict[str, Path]:
         return {file.relative_to(home).as_posix(): file for file in files}
     got = "both" if layouts else "neither"
     raise PipelineError(
-        "source.summarize must be hub, or a folder of OpenAI's comparisons/*.json files or of the hub's "
+        "summarize.source must be hub, or a folder of OpenAI's comparisons/*.json files or of the hub's "
         f"converted comparisons/**/*.parquet, got {source!r}, which has {got}"
     )
 
@@ -84,7 +84,7 @@ def read(files: dict[str, Path]) -> Comparisons:
     frame = pl.concat([pl.DataFrame(schema=schema()), *frames])
     if frame.is_empty():
         raise PipelineError(
-            f"source.summarize must hold at least one comparison, got {len(files) - len(here)} files of axis "
+            f"summarize.source must hold at least one comparison, got {len(files) - len(here)} files of axis "
             f"ratings and {len(here)} files without rows; name the folder of OpenAI's comparisons"
         )
     return Comparisons(frame.sort(frame.columns), len(files) - len(here))

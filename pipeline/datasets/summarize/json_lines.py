@@ -6,8 +6,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pal.errors import shorten
 from pipeline.datasets.summarize.rows import SPLITS, fault, schema
-from pipeline.errors import PipelineError, shorten
+from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     import polars as pl

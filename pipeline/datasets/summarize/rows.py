@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline.errors import shorten
+from pal.errors import shorten
 
 # OpenAI's words for a row's place. The hub mixes valid1 and valid2, and has no comparisons of test.
 SPLITS = {"train": "train", "valid1": "validation", "valid2": "validation", "test": "test"}

@@ -19,7 +19,6 @@ from safetensors.torch import save_file
 from pal import encoders
 from pal.encoders import ImageEncoder, TextEncoder, clip_configs, pictures, weights
 from pal.errors import PalError
-from pal.fetching import FetchError
 
 from .odd_pictures import drawn, saved
 
@@ -285,13 +284,13 @@ def test_a_damaged_weights_file_is_one_sentence(copy):
     ],
 )
 def test_the_hub_is_asked_for_safetensors_alone(monkeypatch, name, asked):
-    def fetch(repo, revision, wanted, home, patience):
+    def download(repo, revision, wanted, *, advice):
         assert (repo, revision) == asked
         assert all(pattern.endswith((".json", ".safetensors")) for pattern in wanted)
-        raise FetchError(repo, "no network")
+        raise PalError("asked")
 
-    monkeypatch.setattr(weights, "fetch_folder", fetch)
-    with pytest.raises(PalError, match=r"could not be downloaded from .* \(no network\)"):
+    monkeypatch.setattr(weights.hub_files, "download", download)
+    with pytest.raises(PalError, match="asked"):
         encoders.describe(name, "hub")
 
 

@@ -158,5 +158,5 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(install, tmp_path, monke
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("PAL_STORE", str(tmp_path / "file"))
     install(archive(GOOD))
-    with pytest.raises(PalError, match=r"cannot be written \(File exists\); .* or set PAL_STORE"):
+    with pytest.raises(PalError, match=r"cannot be written \(Not a directory\); .* or set PAL_STORE"):
         unpacked()

@@ -2,13 +2,13 @@
 
 import json
 import math
+import os
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pal import calls
 from pal.errors import PalError
 from pal.users.adapt import Prior
 from pal.users.taste import UNIT, Taste
@@ -206,7 +206,7 @@ def test_what_a_taste_shows_is_escaped_and_runs_nothing():
     assert "Taste from 1 comparison," in html
 
 
-@pytest.mark.parametrize("call", ["exchange", "sync"])
+@pytest.mark.parametrize("call", ["replace", "fsync"])
 def test_a_taste_that_cannot_be_saved_leaves_the_old_one(tmp_path, monkeypatch, call):
     path = tmp_path / "ann.json"
     taste().save(path)
@@ -215,7 +215,7 @@ def test_a_taste_that_cannot_be_saved_leaves_the_old_one(tmp_path, monkeypatch, 
     def failing(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(calls, call, failing)
+    monkeypatch.setattr(os, call, failing)
     with pytest.raises(PalError, match=r"ann\.json cannot be written \(No space left on device\)"):
         taste([[-1.0, -2.0, -3.0]]).save(path)
     assert path.read_bytes() == before

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.datasets import own
+from pipeline.datasets.own import Prepare
 from pipeline.datasets.own.items import Texts
 from pipeline.errors import PipelineError
-from pipeline.knobs import PrepareOwn
 from pipeline.storage.tables import items_schema, pairs_schema, text_id
 
 TEXTS = ["user_id", "prompt", "chosen", "rejected"]
@@ -64,7 +64,7 @@ WRITERS = {"a.csv": as_csv, "a.jsonl": as_jsonl, "a.parquet": as_parquet}
 
 
 def kept(paths, ties="drop"):
-    knobs = PrepareOwn(ties=ties, prompts="text", responses="text")
+    knobs = Prepare(ties=ties, prompts="text", responses="text")
     return own.keep(own.read(paths, knobs), {"text": Texts()}, knobs)
 
 
@@ -500,7 +500,7 @@ BAD_FILES = {
     "nothing but ties": (
         "a.csv",
         as_csv([row(label=0.5)] * 2),
-        "all 2 rows are ties (label 0.5); set prepare.own.ties to 'keep'",
+        "all 2 rows are ties (label 0.5); set own.prepare.ties to 'keep'",
     ),
     "an unknown split": (
         "a.csv",

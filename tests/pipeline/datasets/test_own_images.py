@@ -7,13 +7,13 @@ import shutil
 import polars as pl
 import pytest
 
+from pal.files import sha256_of
 from pipeline import params, study
 from pipeline import paths as layout
 from pipeline.datasets import own
 from pipeline.errors import PipelineError
 from pipeline.stages import download, encode, prepare, recolour, split
 from pipeline.storage import raw
-from pipeline.storage.files import sha256_of
 from pipeline.storage.tables import image_id, text_id
 
 HEADER = "user_id,prompt,response_a,response_b,winner\n"
@@ -28,7 +28,7 @@ def folder(project):
     (home / "pictures").mkdir(parents=True)
     for name, colour in {"red.png": "red", "blue.jpg": "blue", "green.webp": "green"}.items():
         Image.new("RGB", (4, 4), colour).save(home / "pictures" / name)
-    project.set({"source.own": "mine", "prepare.own.responses": "image"})
+    project.set({"own.source": "mine", "own.prepare.responses": "image"})
     return home
 
 
@@ -92,7 +92,7 @@ def test_one_image_under_two_names_is_one_item(folder):
 
 
 def test_prompts_may_be_images_too(folder, project):
-    project.set({"prepare.own.prompts": "image", "prepare.own.responses": "text"})
+    project.set({"own.prepare.prompts": "image", "own.prepare.responses": "text"})
     rows(folder, "ann,pictures/red.png,so,no,a")
     items, pairs, _ = prepared()
     assert pairs["prompt"].to_list() == [image_id(sha256_of(folder / "pictures/red.png"))]
@@ -109,7 +109,7 @@ def test_folders_and_endings_of_images_may_be_called_anything(folder):
 
 def test_images_go_all_the_way_to_a_study(folder, project):
     """Four people prefer red, four blue; prompts are encoded as texts, responses as images."""
-    project.set({"encoder.own": {"text": "hashed-words", "image": "classical"}, "encode.device": "cpu"})
+    project.set({"own.encoder": {"text": "hashed-words", "image": "classical"}, "encode.device": "cpu"})
     answers = [
         f"u{u},p{n},pictures/red.png,pictures/blue.jpg,{'ab'[u % 2]}" for u in range(8) for n in range(4)
     ]

@@ -8,8 +8,8 @@ import pytest
 from benchmarks import ukpconvarg
 from pipeline import params, paths
 from pipeline.datasets import own
+from pipeline.datasets.own import Prepare
 from pipeline.datasets.own.items import Texts
-from pipeline.knobs import PrepareOwn
 from pipeline.stages import download, prepare, recolour, split
 
 COUNTS = {
@@ -37,7 +37,7 @@ def test_the_judgements_read_the_same_in_every_format(judgements, tmp_path):
     judgements.write_parquet(tmp_path / "a.parquet")
     judgements.write_csv(tmp_path / "a.csv")
     judgements.with_columns(pl.col("timestamp").dt.epoch("s")).write_ndjson(tmp_path / "a.jsonl")
-    knobs = PrepareOwn(ties="drop", prompts="text", responses="text")
+    knobs = Prepare(ties="drop", prompts="text", responses="text")
     frames = []
     for path in sorted(tmp_path.iterdir()):
         frame, counts = own.keep(own.read({path.name: path}, knobs), {"text": Texts()}, knobs)
@@ -50,7 +50,7 @@ def test_the_judgements_read_the_same_in_every_format(judgements, tmp_path):
 def test_the_longer_argument_wins_in_two_thirds_of_the_judgements(judgements, tmp_path):
     """131 of the 65,335 have arguments of equal length, which count half."""
     judgements.write_parquet(tmp_path / "a.parquet")
-    knobs = PrepareOwn(ties="drop", prompts="text", responses="text")
+    knobs = Prepare(ties="drop", prompts="text", responses="text")
     frame, _ = own.keep(own.read({"a.parquet": tmp_path / "a.parquet"}, knobs), {"text": Texts()}, knobs)
     longer = frame.select(
         pl.col("chosen").str.len_chars() - pl.col("rejected").str.len_chars().cast(pl.Int64)
@@ -63,7 +63,7 @@ def test_the_longer_argument_wins_in_two_thirds_of_the_judgements(judgements, tm
 def test_the_judgements_are_prepared_and_split(judgements, project, by):
     """1,052 arguments are 1,038 texts, on 32 topics; 181 judgements are of workers with no other one."""
     judgements.write_parquet(project.root / "judgements.parquet")
-    project.set({"datasets": ["own"], "source.own": "judgements.parquet", "split.own.by": by})
+    project.set({"datasets": ["own"], "own.source": "judgements.parquet", "own.split.by": by})
     own.find(params.load()).check()
     for stage in (download, prepare, recolour, split):
         stage.main("own")

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.datasets import own
+from pipeline.datasets.own import Prepare
 from pipeline.datasets.own import times as own_times
 from pipeline.datasets.own.items import Texts
 from pipeline.errors import PipelineError
-from pipeline.knobs import PrepareOwn
 
 DUEL = {"user_id": "ann", "prompt": "why?", "response_a": "so", "response_b": "no", "winner": "a"}
 GOOD = {"user_id": "ann", "prompt": "why?", "chosen": "so", "rejected": "no"}
@@ -50,7 +50,7 @@ def read(tmp_path):
         for name, content in contents.items():
             paths[name] = tmp_path / f"{len(paths)}"
             paths[name].write_bytes(content)
-        knobs = PrepareOwn(ties=ties, prompts=prompts, responses=responses)
+        knobs = Prepare(ties=ties, prompts=prompts, responses=responses)
         return own.keep(own.read(paths, knobs), {"text": Texts()}, knobs)
 
     return read
@@ -354,12 +354,12 @@ def test_a_split_by_time_needs_times_before_anything_runs(project):
     found = check(project)
     with pytest.raises(
         PipelineError,
-        match=r"^timestamp in row 1 \(line 2\) of a\.csv is empty, which split\.own\.by: time does not allow; fill",
+        match=r"^timestamp in row 1 \(line 2\) of a\.csv is empty, which own\.split\.by: time does not allow; fill",
     ):
         found()
     (project.root / "a.csv").write_bytes(as_csv(GOOD))
     with pytest.raises(
-        PipelineError, match=r"^split\.own\.by is time, which needs a column timestamp; add one"
+        PipelineError, match=r"^own\.split\.by is time, which needs a column timestamp; add one"
     ):
         check(project)()
 
@@ -367,7 +367,7 @@ def test_a_split_by_time_needs_times_before_anything_runs(project):
 def check(project):
     from pipeline import params
 
-    project.set({"source.own": "a.csv", "split.own.by": "time"})
+    project.set({"own.source": "a.csv", "own.split.by": "time"})
     return own.find(params.load()).check
 
 
@@ -390,7 +390,7 @@ def test_whatever_is_read_is_kept_or_dropped_for_a_reason(tmp_path_factory, answ
     rows = [dict(zip(DUEL, (user, "p", *rest), strict=True)) for user, *rest in answers]
     path = tmp_path_factory.mktemp("any") / "0"
     path.write_bytes(as_csv(*rows))
-    knobs = PrepareOwn(ties=ties, prompts="text", responses="text")
+    knobs = Prepare(ties=ties, prompts="text", responses="text")
     tied = sum(winner == "tie" for *_, winner in answers) if ties == "drop" else 0
     same = sum(a == b and not (winner == "tie" and tied) for _, a, b, winner in answers)
     left = len(rows) - tied - same

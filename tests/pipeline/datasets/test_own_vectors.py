@@ -72,7 +72,7 @@ def folder(project):
     """The user's folder, and params.yaml saying that responses are vectors."""
     home = project.root / "mine"
     home.mkdir()
-    project.set({"source.own": "mine/table.csv", "prepare.own.responses": "vector"})
+    project.set({"own.source": "mine/table.csv", "own.prepare.responses": "vector"})
     (home / "table.csv").write_text(TABLE)
     return home
 
@@ -84,7 +84,7 @@ def given(folder, project):
     def given(contents):
         for name, content in contents.items():
             (folder / name).write_bytes(content)
-        project.set({"source.own_vectors": f"mine/{next(iter(contents))}"})
+        project.set({"own.vectors": f"mine/{next(iter(contents))}"})
 
     return given
 
@@ -132,12 +132,12 @@ def test_batches_of_rows_are_read_one_by_one(given, monkeypatch):
 
 
 def test_prompts_and_responses_may_both_be_vectors_and_ids_whole_numbers(given, folder, project):
-    project.set({"prepare.own.prompts": "vector"})
+    project.set({"own.prepare.prompts": "vector"})
     (folder / "table.jsonl").write_text(
         '{"user_id": 1, "prompt": 7, "response_a": 8, "response_b": 9, "winner": "b"}'
     )
     given({"v.parquet": as_parquet([7, 8, 9], VALUES)})
-    project.set({"source.own": "mine/table.jsonl"})
+    project.set({"own.source": "mine/table.jsonl"})
     items, pairs = prepared()
     assert (items["modality"] == "vector").all()
     assert pairs.select("prompt", "chosen", "rejected").row(0) == (id_of(0, 1), id_of(4, 5), id_of(2, 3))
@@ -155,19 +155,19 @@ def test_the_same_numbers_under_two_ids_are_one_item(given, folder):
 
 def test_vectors_in_the_tables_own_folder_are_no_table(given, project):
     given({"v.parquet": as_parquet(IDS, VALUES)})
-    project.set({"source.own": "mine"})
+    project.set({"own.source": "mine"})
     assert list(own.find(params.load()).paths) == ["table.csv"]
 
 
 def test_vectors_are_not_looked_at_where_there_are_none(given, project):
     given({"v.npy": b"nonsense"})
-    project.set({"prepare.own.responses": "text"})
+    project.set({"own.prepare.responses": "text"})
     assert own.find(params.load()).links == {}
 
 
 def test_vectors_go_all_the_way_to_a_study(given, folder, project):
     """Prompts are encoded as texts; responses keep their own width, 2."""
-    project.set({"encoder.own": "hashed-words", "encode.device": "cpu"})
+    project.set({"own.encoder": "hashed-words", "encode.device": "cpu"})
     answers = [f"u{u},p{n},{'xy'[u % 2]},{'yx'[u % 2]}\n" for u in range(8) for n in range(4)]
     (folder / "table.csv").write_text("user_id,prompt,chosen,rejected\n" + "".join(answers))
     given(FORMATS["npy"])
@@ -334,16 +334,16 @@ def test_odd_vectors_are_refused_in_one_sentence(given, contents, sentence):
 def test_vectors_must_be_named(folder):
     with pytest.raises(
         PipelineError,
-        match=r"^source\.own_vectors in params\.yaml must name a \.parquet, \.safetensors, \.npy file, since "
-        r"prepare\.own says vector, got null; set it$",
+        match=r"^own\.vectors in params\.yaml must name a \.parquet, \.safetensors, \.npy file, since "
+        r"own\.prepare says vector, got null; set it$",
     ):
         own.find(params.load())
 
 
 def test_vectors_and_comparisons_are_files_apart(given, project):
     given({"v.parquet": as_parquet(IDS, VALUES)})
-    project.set({"source.own": "mine/v.parquet"})
+    project.set({"own.source": "mine/v.parquet"})
     with pytest.raises(
-        PipelineError, match=r"^source\.own in params\.yaml must hold a table besides the vectors"
+        PipelineError, match=r"^own\.source in params\.yaml must hold a table besides the vectors"
     ):
         own.find(params.load())

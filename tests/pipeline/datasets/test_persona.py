@@ -11,8 +11,8 @@ import pytest
 
 from pipeline import params
 from pipeline.datasets import persona
+from pipeline.datasets.persona import Prepare
 from pipeline.errors import PipelineError
-from pipeline.knobs import PreparePersona
 from pipeline.storage import tables
 
 ROOT = Path(__file__).parents[3]
@@ -40,7 +40,7 @@ def knobs(**changes):
         "unseen_users_per_group": 1, "train_pairs": 2, "adapt_pairs": 2, "val_pairs": 0, "test_pairs": 1,
         "new_test_pairs": 1, "new_statements": 0.25,
     }  # fmt: skip
-    return PreparePersona(**{**small, **changes})
+    return Prepare(**{**small, **changes})
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ def toy(project):
     for name in ("art", "math"):
         text = line(f"I love {name}") + line(f"I loathe {name}", " No")
         (folder / f"interest-in-{name}.jsonl").write_text(text)
-    project.set({"evaluate.shots": [2], "evaluate.headline_shots": 2, "source.persona": "mine"})
-    project.set({"prepare.persona": knobs().model_dump()})
+    project.set({"evaluate.shots": [2], "evaluate.headline_shots": 2, "persona.source": "mine"})
+    project.set({"persona.prepare": knobs().model_dump()})
     return project
 
 
@@ -88,7 +88,7 @@ def test_a_folder_is_found_relative_to_the_repository(toy):
 
 
 def test_the_hub_is_named_with_revision_and_published_hashes(project):
-    project.set({"source.persona": "hub", "prepare.persona.personas": ["art", "ends-justify-means"]})
+    project.set({"persona.source": "hub", "persona.prepare.personas": ["art", "ends-justify-means"]})
     found = persona.find(params.load())
     assert (found.paths, found.check) == ({}, None)
     (remote,) = found.remotes
@@ -100,16 +100,16 @@ def test_the_hub_is_named_with_revision_and_published_hashes(project):
 
 
 def test_a_folder_that_is_not_there_says_where_it_was_looked_for(project):
-    project.set({"source.persona": "nowhere"})
+    project.set({"persona.source": "nowhere"})
     with pytest.raises(
         PipelineError,
-        match=r"source.persona in params.yaml must be sample, hub or an existing folder, got 'nowhere', looked",
+        match=r"persona.source in params.yaml must be sample, hub or an existing folder, got 'nowhere', looked",
     ):
         persona.find(params.load())
 
 
 def test_a_missing_persona_lists_those_there(toy):
-    toy.set({"prepare.persona.personas": ["art", "chess"]})
+    toy.set({"persona.prepare.personas": ["art", "chess"]})
     with pytest.raises(
         PipelineError, match=r"got one without a file interest-in-chess\.jsonl; there are: art, math"
     ):
@@ -227,7 +227,7 @@ def test_the_prompt_is_the_question_or_the_statement(toy):
     assert set(prepared(toy)[0]["prompt"]) == {
         f"I {v} {p}" for v in ("love", "loathe") for p in ("art", "math")
     }
-    toy.set({"prepare.persona.prompt": "question"})
+    toy.set({"persona.prepare.prompt": "question"})
     assert 'Would you say this?\n"I love art"' in set(prepared(toy)[0]["prompt"])
 
 
@@ -241,7 +241,7 @@ def test_pairs_written_some_users_at_a_time_are_those_written_at_once(toy, monke
 
 
 def test_the_seed_decides_who_is_asked_what(toy):
-    toy.set({"prepare.persona.train_pairs": 1, "prepare.persona.users_per_group": 20})
+    toy.set({"persona.prepare.train_pairs": 1, "persona.prepare.users_per_group": 20})
     first, again = prepared(toy)[0], prepared(toy)[0]
     toy.set({"prepare.seed": 1})
     assert first.equals(again)
@@ -250,7 +250,7 @@ def test_the_seed_decides_who_is_asked_what(toy):
 
 def test_too_many_questions_are_one_sentence(toy):
     """4 statements, one of them kept out: 3 for training, but 3 + 1 asked."""
-    toy.set({"prepare.persona.train_pairs": 3})
+    toy.set({"persona.prepare.train_pairs": 3})
     with pytest.raises(
         PipelineError, match=r"asks each user 4 questions .* but there are 3 statements for training; lower"
     ):
@@ -258,7 +258,7 @@ def test_too_many_questions_are_one_sentence(toy):
 
 
 def test_too_many_new_questions_are_one_sentence(toy):
-    toy.set({"prepare.persona.new_test_pairs": 2})
+    toy.set({"persona.prepare.new_test_pairs": 2})
     with pytest.raises(
         PipelineError, match=r"new_test_pairs must be at most 1, the statements kept out .*, got 2"
     ):

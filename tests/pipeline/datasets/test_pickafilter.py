@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from pipeline import params
 from pipeline.datasets import pickafilter
+from pipeline.datasets.pickafilter import Prepare
 from pipeline.errors import PipelineError
-from pipeline.knobs import PreparePickafilter
 
 
 def test_the_sample_is_made_by_the_program(project):
@@ -25,7 +25,7 @@ def test_the_sample_is_made_by_the_program(project):
 
 def test_pickapic_v1_means_what_its_source_names(project, shards):
     shards.write("train-0.parquet", [shards.row()])
-    project.set({"source.pickafilter": "pickapic_v1", "source.pickapic_v1": str(shards.folder)})
+    project.set({"pickafilter.source": "pickapic_v1", "pickapic_v1.source": str(shards.folder)})
     found = pickafilter.find(params.load())
     assert list(found.links) == ["train-0.parquet"]
     assert found.source == f"Pick-a-Pic v1 from {shards.folder}"
@@ -40,7 +40,7 @@ def small(project, shards):
     test = [shards.row(user=user) for user in (*range(1, 9), 8, 9, 11)]
     shards.write("test-0.parquet", [*test, shards.row(user=1, label=0.5)])
     shards.write("test_unique-0.parquet", [shards.row(user=1)])
-    project.set({"prepare.pickafilter.min_labels": 2, "prepare.pickafilter.seen_users_per_group": 2})
+    project.set({"pickafilter.prepare.min_labels": 2, "pickafilter.prepare.seen_users_per_group": 2})
     project.files = shards.files()
     project.out = project.root / "out"
     project.out.mkdir()
@@ -88,7 +88,7 @@ def test_the_table_is_that_of_the_paper(small):
 
 def test_beside_pick_a_pic_itself_stand_the_published_numbers(small):
     """They add up: seen train 116,031 and seen test 3,693 are in the paper's text."""
-    small.set({"source.pickafilter": "pickapic_v1", "source.pickapic_v1": "anywhere"})
+    small.set({"pickafilter.source": "pickapic_v1", "pickapic_v1.source": "anywhere"})
     pickafilter.prepare(params.load(), small.files, small.out)
     published = json.loads((small.out / "table3.json").read_text())["published"]
     assert sum(group["seen"][0] for group in published.values()) == 116_031
@@ -98,7 +98,7 @@ def test_beside_pick_a_pic_itself_stand_the_published_numbers(small):
 
 
 def test_too_few_users_to_leave_some_unseen_are_refused(small):
-    small.set({"prepare.pickafilter.seen_users_per_group": 4})
+    small.set({"pickafilter.prepare.seen_users_per_group": 4})
     with pytest.raises(
         PipelineError,
         match=r"must leave unseen users in both groups, got 4 of groups of 4 and 4 users .*lower it",
@@ -107,7 +107,7 @@ def test_too_few_users_to_leave_some_unseen_are_refused(small):
 
 
 def test_two_pictures_of_one_split_do_not_make_a_study(small, shards):
-    small.set({"prepare.pickafilter.min_labels": 100})
+    small.set({"pickafilter.prepare.min_labels": 100})
     with pytest.raises(PipelineError, match=r"got 2 of groups of 0 and 0 users .* more than 100 labels"):
         pickafilter.prepare(params.load(), small.files, small.out)
 
@@ -123,7 +123,7 @@ def test_the_groups_are_as_large_as_each_other_and_take_turns(count, seed):
 
 @given(st.lists(st.integers(51, 4000), min_size=8, max_size=250), st.integers(0, 9))
 def test_totals_match_and_the_order_of_rows_changes_nothing(labels, seed):
-    knobs = PreparePickafilter(min_labels=50, seen_users_per_group=2)
+    knobs = Prepare(min_labels=50, seen_users_per_group=2)
     people = pl.DataFrame({"user_id": range(len(labels)), "labels": labels})
     groups = pickafilter.assign(people, knobs, seed)
     again = pickafilter.assign(people.sample(fraction=1, shuffle=True, seed=seed), knobs, seed)

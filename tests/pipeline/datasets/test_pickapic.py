@@ -42,7 +42,7 @@ def test_the_schema_has_the_nineteen_columns_of_the_fixture():
 
 
 def test_the_hub_is_asked_for_the_four_splits_at_the_pinned_revision(project):
-    project.set({"source.pickafilter": "pickapic_v1", "hub.pickapic_v1_revision": "abc"})
+    project.set({"pickafilter.source": "pickapic_v1", "pickapic_v1.hub.revision": "abc"})
     values = params.load()
     [remote] = pickapic_v1.find(values).remotes
     assert (remote.repo, remote.revision) == ("yuvalkirstain/pickapic_v1", "abc")
@@ -60,7 +60,7 @@ def test_v2_brings_the_tables_of_v1_without_pixels(project):
     assert v2.repo == "yuvalkirstain/pickapic_v2"
     assert (v1.repo, v1.prefix) == ("yuvalkirstain/pickapic_v1_no_images", "v1/")
     assert v1.files == ["data/train-*.parquet", "data/validation-*.parquet"]
-    project.set({"prepare.pickapic_v2.leakage": "skip"})
+    project.set({"pickapic_v2.prepare.leakage": "skip"})
     assert [remote.repo for remote in pickapic_v2.find(params.load()).remotes] == [v2.repo]
 
 
@@ -69,7 +69,7 @@ def test_a_folder_is_linked_to_and_never_copied(project, shards, more_shards):
     shards.write("test-00000-of-00001.parquet", [shards.row()])
     more_shards.write("train-00000-of-00001.parquet", [more_shards.row()])
     more_shards.write("test-00000-of-00001.parquet", [more_shards.row()])
-    project.set({"source.pickapic_v1": str(more_shards.folder), "source.pickapic_v2": str(shards.folder)})
+    project.set({"pickapic_v1.source": str(more_shards.folder), "pickapic_v2.source": str(shards.folder)})
     found = pickapic_v2.find(params.load())
     assert not found.paths
     assert not found.remotes
@@ -85,7 +85,7 @@ def test_a_folder_is_linked_to_and_never_copied(project, shards, more_shards):
 def test_a_relative_folder_starts_at_the_repository(project, shards):
     shards.write("train-0.parquet", [shards.row()])
     (project.root / "mine").symlink_to(shards.folder)
-    project.set({"source.pickafilter": "mine"})
+    project.set({"pickafilter.source": "mine"})
     found = pickafilter.find(params.load())
     assert list(found.links) == ["train-0.parquet"]
     found.check()
@@ -94,7 +94,7 @@ def test_a_relative_folder_starts_at_the_repository(project, shards):
 def test_v1s_tables_without_pixels_will_do_for_v2(project, shards, more_shards):
     shards.write("train-0.parquet", [shards.row()])
     more_shards.write("train-0.parquet", [more_shards.row()], without=pickapic.JPEGS)
-    project.set({"source.pickapic_v1": str(more_shards.folder), "source.pickapic_v2": str(shards.folder)})
+    project.set({"pickapic_v1.source": str(more_shards.folder), "pickapic_v2.source": str(shards.folder)})
     pickapic_v2.find(params.load()).check()
     with pytest.raises(
         PipelineError, match=r"must have one column jpg_0 .* are these the tables without images\?"
@@ -105,10 +105,10 @@ def test_v1s_tables_without_pixels_will_do_for_v2(project, shards, more_shards):
 @pytest.mark.parametrize(
     ("names", "complaint"),
     [
-        ([], r"source\.pickapic_v1 must hold Parquet files named train-\*, .*which has none"),
+        ([], r"pickapic_v1\.source must hold Parquet files named train-\*, .*which has none"),
         (
             ["extra.parquet"],
-            r"source\.pickapic_v1 must hold files named .* got 'extra\.parquet' in .*; rename it",
+            r"pickapic_v1\.source must hold files named .* got 'extra\.parquet' in .*; rename it",
         ),
         (
             ["train-0.parquet", "data/train-0.parquet"],
@@ -119,15 +119,15 @@ def test_v1s_tables_without_pixels_will_do_for_v2(project, shards, more_shards):
 def test_a_folder_that_is_not_as_it_must_be_is_refused(project, shards, names, complaint):
     for name in names:
         shards.write(name, [shards.row()])
-    project.set({"source.pickapic_v1": str(shards.folder)})
+    project.set({"pickapic_v1.source": str(shards.folder)})
     with pytest.raises(PipelineError, match=complaint):
         pickapic_v1.find(params.load())
 
 
 def test_a_folder_that_is_not_there_is_named(project):
-    project.set({"source.pickapic_v1": "nowhere"})
+    project.set({"pickapic_v1.source": "nowhere"})
     with pytest.raises(
-        PipelineError, match=r"source\.pickapic_v1 must be an existing folder .*got 'nowhere'"
+        PipelineError, match=r"pickapic_v1\.source must be an existing folder .*got 'nowhere'"
     ):
         pickapic_v1.find(params.load())
 

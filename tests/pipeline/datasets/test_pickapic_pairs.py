@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.datasets.pickapic import pairs as pickapic_pairs
+from pipeline.datasets.pickapic.pairs import Prepare
 from pipeline.errors import PipelineError
-from pipeline.knobs import PreparePickapic
 from pipeline.storage import tables
 
 
 def prepared(files, out, seed=0, **changes):
     """Prepare as v1 does; returns the counts."""
-    knobs = PreparePickapic(**{"ties": "drop", "weighting": "none", "unseen_users": 0.0, **changes})
+    knobs = Prepare(**{"ties": "drop", "weighting": "none", "unseen_users": 0.0, **changes})
     out.mkdir(exist_ok=True)
     kept, rows = pickapic_pairs.prepare(knobs, seed, files)
     return kept.counts() | pickapic_pairs.write(rows, kept.images, out)

@@ -16,7 +16,7 @@ def test_the_fixture_of_the_exact_schema_is_read(project, read_pairs):
     """12 rows, two of them ties (labels 1, 0, 1, 0, 1, .5, twice); 4 users; 4 prompts; pictures of their own."""
     if not FIXTURE.is_dir():
         pytest.skip("the fixture of the exact schema is not at hand")
-    project.set({"source.pickapic_v1": str(FIXTURE.resolve())})
+    project.set({"pickapic_v1.source": str(FIXTURE.resolve())})
     download.main("pickapic_v1")
     prepare.main("pickapic_v1")
     out = project.root / "data/prepared/pickapic_v1"
@@ -40,7 +40,7 @@ def test_the_four_cells_of_users_and_test_sets_reach_the_split(project, read_pai
         patch.setattr(scenes, "CROWDS", (scenes.Crowd(4, (6, 9), 1, 4), scenes.Crowd(2, (0, 0), 0, 5)))
         scenes.write(whole)
     (whole / "test_unique-0.parquet").write_bytes((whole / "test-00000-of-00001.parquet").read_bytes())
-    project.set({"source.pickapic_v1": str(whole), "prepare.pickapic_v1.unseen_users": 0.25})
+    project.set({"pickapic_v1.source": str(whole), "pickapic_v1.prepare.unseen_users": 0.25})
     for stage in (download, prepare, recolour, split):
         stage.main("pickapic_v1")
     pairs, _ = read_pairs(project.root / "data/recoloured/pickapic_v1")

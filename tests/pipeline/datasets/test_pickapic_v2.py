@@ -49,7 +49,7 @@ def test_overlap_is_the_same_two_pictures_whoever_saw_them_on_whichever_side(bot
 
 
 def test_all_readings_are_counted_on_untied_pairs_beside_the_published(both, capsys):
-    both.project.set({"prepare.pickapic_v2.ties": "keep"})
+    both.project.set({"pickapic_v2.prepare.ties": "keep"})
     pickapic_v2.prepare(params.load(), both.files, both.out)
     found = json.loads((both.out / "published.json").read_text())["leakage"]
     assert found["readings"] == {
@@ -66,7 +66,7 @@ def test_all_readings_are_counted_on_untied_pairs_beside_the_published(both, cap
 
 
 def test_without_derivation_the_test_set_is_one(both, read_pairs):
-    both.project.set({"prepare.pickapic_v2.leakage": "skip"})
+    both.project.set({"pickapic_v2.prepare.leakage": "skip"})
     pickapic_v2.prepare(params.load(), both.v2, both.out)
     pairs, _ = read_pairs(both.out)
     assert pairs["test"].to_list() == [None, *["test"] * 7, "test_unique"]
@@ -98,7 +98,7 @@ def test_the_fixture_of_the_exact_schema_is_read(project, read_pairs):
     if not FIXTURE.is_dir():
         pytest.skip("the fixture of the exact schema is not at hand")
     folder = str(FIXTURE.resolve())
-    project.set({"source.pickapic_v1": folder, "source.pickapic_v2": folder})
+    project.set({"pickapic_v1.source": folder, "pickapic_v2.source": folder})
     download.main("pickapic_v2")
     prepare.main("pickapic_v2")
     out = project.root / "data/prepared/pickapic_v2"

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from pipeline.datasets import simulated
+from pipeline.datasets.simulated import Prepare
 from pipeline.errors import PipelineError
-from pipeline.knobs import PrepareSimulated
 from pipeline.storage import tables
 
 KNOBS = {
@@ -21,8 +21,8 @@ KNOBS = {
 def study(out, seed=0, **changes):
     """Prepare a small study in `out`; returns items, pairs and truth."""
     out.mkdir(exist_ok=True)
-    knobs = PrepareSimulated(**{**KNOBS, **changes})
-    values = SimpleNamespace(prepare=SimpleNamespace(simulated=knobs, seed=seed))
+    knobs = Prepare(**{**KNOBS, **changes})
+    values = SimpleNamespace(prepare=SimpleNamespace(seed=seed), simulated=SimpleNamespace(prepare=knobs))
     counts = simulated.prepare(values, {}, out)
     items, pairs = (tables.read_table(out / name, "") for name in (tables.ITEMS, tables.PAIRS))
     assert counts == {"read": len(pairs), "kept": len(pairs), "dropped": 0}
@@ -111,7 +111,7 @@ def test_mixture_has_weights_of_the_simplex_and_no_groups(tmp_path):
 
 def test_concentration_draws_users_together_or_to_the_corners():
     rng = np.random.default_rng(0)
-    knobs = [PrepareSimulated(**{**KNOBS, "seen_users": 200, "concentration": c}) for c in (100, 0.01)]
+    knobs = [Prepare(**{**KNOBS, "seen_users": 200, "concentration": c}) for c in (100, 0.01)]
     together, apart = (simulated.draw_weights(rng, each).max(1).mean() for each in knobs)
     assert together < 0.6
     assert apart > 0.95
@@ -119,14 +119,14 @@ def test_concentration_draws_users_together_or_to_the_corners():
 
 def test_prototypes_keep_their_distance():
     rng = np.random.default_rng(0)
-    knobs = PrepareSimulated(**{**KNOBS, "groups": 3, "min_distance": 1.0})
+    knobs = Prepare(**{**KNOBS, "groups": 3, "min_distance": 1.0})
     for _ in range(20):
         p = simulated.draw_prototypes(rng, knobs)
         assert min(np.linalg.norm(p[a] - p[b]) for a, b in ((0, 1), (0, 2), (1, 2))) >= 1
 
 
 def test_an_impossible_distance_is_one_sentence():
-    knobs = PrepareSimulated(**{**KNOBS, "groups": 6, "dim": 1, "min_distance": 10})
+    knobs = Prepare(**{**KNOBS, "groups": 6, "dim": 1, "min_distance": 10})
     with pytest.raises(
         PipelineError,
         match=r"min_distance must leave room for 6 prototypes in 1 dimensions, got 10.*; lower it",
@@ -135,5 +135,5 @@ def test_an_impossible_distance_is_one_sentence():
 
 
 def test_one_prototype_needs_no_distance():
-    knobs = PrepareSimulated(**{**KNOBS, "groups": 1, "min_distance": 10})
+    knobs = Prepare(**{**KNOBS, "groups": 1, "min_distance": 10})
     assert simulated.draw_prototypes(np.random.default_rng(0), knobs).shape == (1, 3)

@@ -56,7 +56,7 @@ def raw(tmp_path_factory):
 @pytest.fixture
 def tldr(project, raw):
     project.set(
-        {"datasets": ["summarize"], "source.summarize": str(raw), "encoder.summarize": "hashed-words"}
+        {"datasets": ["summarize"], "summarize.source": str(raw), "summarize.encoder": "hashed-words"}
     )
     return project
 
@@ -77,7 +77,7 @@ def prepared():
 
 def test_the_hub_is_asked_for_both_halves_under_names_of_their_own(project):
     """Both halves' files are called 0000.parquet; so are those of the axis ratings, which are not fetched."""
-    project.set({"datasets": ["summarize"], "source.summarize": "hub"})
+    project.set({"datasets": ["summarize"], "summarize.source": "hub"})
     found = summarize.find(params.load())
     assert found.source == "hub: openai/summarize_from_feedback at refs/convert/parquet"
     train, validation = found.remotes
@@ -100,20 +100,20 @@ def test_a_folder_is_found_and_looked_into(tldr, raw):
 
 def test_a_folder_relative_to_the_repository_is_found(project, raw):
     (project.root / "mine").symlink_to(raw)
-    project.set({"source.summarize": "mine"})
+    project.set({"summarize.source": "mine"})
     assert list(summarize.find(params.load()).paths) == ["batch3.json"]
 
 
 def test_a_bad_first_line_is_told_before_anything_runs(project):
     (project.root / "mine").mkdir()
     (project.root / "mine" / "a.json").write_text("<html>")
-    project.set({"source.summarize": "mine"})
+    project.set({"summarize.source": "mine"})
     with pytest.raises(PipelineError, match=r"line 1 of a\.json must be a JSON object, got '<html>'"):
         summarize.find(params.load()).check()
 
 
 def test_a_missing_folder_is_named_with_what_it_may_hold(project):
-    project.set({"source.summarize": "nowhere"})
+    project.set({"summarize.source": "nowhere"})
     with pytest.raises(
         PipelineError, match=r"must be hub, or an existing folder of OpenAI's comparisons/\*\.json"
     ):
@@ -122,7 +122,7 @@ def test_a_missing_folder_is_named_with_what_it_may_hold(project):
 
 def test_every_row_is_kept_or_counted_as_dropped(tldr):
     for protocol in ("stiennon", "li2024", "lore"):
-        tldr.set({"prepare.summarize.protocol": protocol})
+        tldr.set({"summarize.prepare.protocol": protocol})
         pairs, manifest, _ = prepared()
         counts = manifest["counts"]
         assert counts["read"] == 2400
@@ -132,7 +132,7 @@ def test_every_row_is_kept_or_counted_as_dropped(tldr):
 
 
 def test_the_choice_says_which_summary_was_chosen(tldr, raw):
-    tldr.set({"prepare.summarize.item": "response"})
+    tldr.set({"summarize.prepare.item": "response"})
     pairs, _, notes = prepared()
     expected = {
         (row["worker"], row["info"]["post"], row["summaries"][row["choice"]]["text"], row["summaries"][1 - row["choice"]]["text"])
@@ -146,9 +146,9 @@ def test_the_choice_says_which_summary_was_chosen(tldr, raw):
 
 
 def test_a_joint_item_is_the_summary_then_the_post(tldr):
-    tldr.set({"prepare.summarize.item": "response"})
+    tldr.set({"summarize.prepare.item": "response"})
     alone, _, _ = prepared()
-    tldr.set({"prepare.summarize.item": "joint"})
+    tldr.set({"summarize.prepare.item": "joint"})
     joint, _, _ = prepared()
     for side in ("chosen", "rejected"):
         assert joint[side].to_list() == [
@@ -197,14 +197,14 @@ def test_raw_files_and_converted_ones_give_the_same_tables(tldr, raw):
         path.parent.mkdir(parents=True)
         part = [row for row in rows if (row["split"] == "train") == (half == "train")]
         pq.write_table(pa.Table.from_pylist(part), path)
-    tldr.set({"source.summarize": "converted"})
+    tldr.set({"summarize.source": "converted"})
     prepared()
     assert [path.read_bytes() for path in tables_of] == before
 
 
 def test_simulated_answers_are_named_wherever_results_are_read(tldr, raw, capsys):
     """The source's words, the groups, a count and a note. Four workers are seen, ten in validation alone."""
-    tldr.set({"prepare.summarize.protocol": "iclr_simulated"})
+    tldr.set({"summarize.prepare.protocol": "iclr_simulated"})
     assert summarize.find(params.load()).source == f"folder: {raw}; answers simulated by length"
     more = tldr.root / "more"
     more.mkdir()
@@ -213,7 +213,7 @@ def test_simulated_answers_are_named_wherever_results_are_read(tldr, raw, capsys
         row["summaries"][1]["policy"] = "sup2"
     (more / "a.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (more / "cnndm1.json").write_text('{"summary": {}}\n')
-    tldr.set({"source.summarize": "more"})
+    tldr.set({"summarize.source": "more"})
     pairs, manifest, notes = prepared()
     assert manifest["source"] == "folder: more; answers simulated by length"
     assert manifest["counts"]["answers_simulated_by_length"] == len(pairs)
@@ -227,7 +227,7 @@ def test_simulated_answers_are_named_wherever_results_are_read(tldr, raw, capsys
 
 
 def test_the_shipped_protocol_has_real_answers(project):
-    assert params.load().prepare.summarize.protocol == "stiennon"
+    assert params.load().summarize.prepare.protocol == "stiennon"
 
 
 def test_duplicates_and_identical_summaries_are_counted(tldr):
@@ -236,7 +236,7 @@ def test_duplicates_and_identical_summaries_are_counted(tldr):
     rows = list(comparisons(400))
     same = {**rows[0], "summaries": [rows[0]["summaries"][0]] * 2}
     (folder / "a.json").write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[3], rows[3], same]))
-    tldr.set({"source.summarize": "more"})
+    tldr.set({"summarize.source": "more"})
     counts = prepared()[1]["counts"]
     assert (counts["duplicates"], counts["identical_summaries"], counts["read"]) == (2, 1, 403)
 
@@ -246,7 +246,7 @@ def test_too_little_data_is_one_sentence_with_what_is_missing(tldr):
     folder.mkdir()
     rows = [row for row in comparisons(300) if row["split"] == "train"]
     (folder / "a.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    tldr.set({"source.summarize": "more"})
+    tldr.set({"summarize.source": "more"})
     message = (
         f"protocol stiennon must leave test comparisons of seen users, got none: it keeps {len(rows)} of"
     )
@@ -256,14 +256,14 @@ def test_too_little_data_is_one_sentence_with_what_is_missing(tldr):
 
 @pytest.mark.skipif(not FIXTURE.is_dir(), reason="OpenAI's two example rows are not here (../shared/data)")
 def test_the_published_example_rows_are_too_few_for_a_protocol(tldr):
-    tldr.set({"source.summarize": str(FIXTURE)})
+    tldr.set({"summarize.source": str(FIXTURE)})
     with pytest.raises(PipelineError, match=r"it keeps 1 of the 1 comparisons read"):
         prepared()
 
 
 @pytest.mark.parametrize("protocol", ["stiennon", "li2024", "lore"])
 def test_the_split_stage_takes_the_places_as_prepared(tldr, protocol):
-    tldr.set({"prepare.summarize.protocol": protocol})
+    tldr.set({"summarize.prepare.protocol": protocol})
     pairs, _, _ = prepared()
     recolour.main("summarize")
     split.main("summarize")

@@ -261,9 +261,9 @@ def test_texts_and_images_have_a_folder_and_an_encoder_each(full):
 def test_an_encoder_that_does_not_read_a_modality_is_one_sentence(full, named, wrong):
     full.texts = ["a red thing"]
     full.write()
-    full.project.set({"encoder.own": named})
+    full.project.set({"own.encoder": named})
     with pytest.raises(
-        PipelineError, match=rf"^encoder\.own in params\.yaml must read {wrong}; name another, or"
+        PipelineError, match=rf"^own\.encoder in params\.yaml must read {wrong}; name another, or"
     ):
         encode.main("own")
     assert not paths.embeddings("own").exists()

@@ -97,7 +97,7 @@ def files(root):
 @pytest.fixture
 def texts(project, monkeypatch):
     """Two thousand texts in four groups, and the output of a run without ranks, with another store."""
-    project.set({"encoder.own": "hashed-words", "encode.device": "cpu", "encode.shard_rows": 300})
+    project.set({"own.encoder": "hashed-words", "encode.device": "cpu", "encode.shard_rows": 300})
     frame = tables.text_items([f"statement {n}" for n in range(2000)])
     tables.write_table(paths.recoloured("own") / tables.ITEMS, frame, tables.items_schema())
     return _once(project, monkeypatch)

@@ -2,11 +2,11 @@
 
 import pytest
 
+from pal.files import write_json
 from pipeline import paths
 from pipeline.errors import PipelineError
 from pipeline.evaluation import account
-from pipeline.storage.files import write_json
-from pipeline.storage.manifest import seal as manifest
+from pipeline.storage.manifests import write_manifest as manifest
 
 
 def test_every_stage_says_what_it_dropped_and_why(project):

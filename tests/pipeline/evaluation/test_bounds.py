@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from pal.files import write_json
 from pipeline import params, paths, study
 from pipeline.evaluation import answers, bounds
-from pipeline.storage import manifest
-from pipeline.storage.files import read_json, write_json
+from pipeline.storage import manifests
+from pipeline.storage.manifests import read_json
 
 
 def margins(agrees, user, would, test_user, n_users):
@@ -62,7 +63,7 @@ def test_in_the_mixture_setting_more_answers_tell_more_and_none_tells_what_all_s
     _, data, values = simulated
     path = paths.prepared("simulated") / "truth.json"
     write_json(path, {**read_json(path, ""), "setting": "mixture"})
-    manifest.seal(path.parent)
+    manifests.write_manifest(path.parent)
     bound = bounds.of(data, values)
     pairs = data.select("unseen", "adapt")
     test, _ = answers.decided(data.select("unseen", "test"))

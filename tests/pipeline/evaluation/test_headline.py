@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from pipeline.results import flatten
 
 from pal.evaluation.accuracy import Judged
 from pipeline.evaluation import headline
 from pipeline.evaluation.answers import Test as Judgement
 from pipeline.evaluation.judging import Results
-from pipeline.knobs import Evaluate
-from pipeline.results import flatten
+from pipeline.params import Evaluate
 
 NO_P = {"seen": {"p": None}, "unseen": {"p": None}}
 

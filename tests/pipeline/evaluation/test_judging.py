@@ -15,7 +15,7 @@ from pal.models.heads import Head
 from pal.users.adapt import Prior
 from pipeline.evaluation import answers, judging
 from pipeline.evaluation.headline import find
-from pipeline.knobs import Evaluate
+from pipeline.params import Evaluate
 from pipeline.storage.shards import Embedder
 from pipeline.study import Study
 

@@ -10,7 +10,7 @@ import torch
 from pal.serving.reward_model import RewardModel
 from pipeline import paths, study
 from pipeline.evaluation import locating
-from pipeline.knobs import Evaluate
+from pipeline.params import Evaluate
 
 
 def knobs(**changes):

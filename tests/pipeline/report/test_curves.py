@@ -2,11 +2,11 @@
 
 import pytest
 
+from pal.files import write_json
 from pipeline import paths
 from pipeline.errors import PipelineError
+from pipeline.paths import AS_FITTED, ONE_PER_USER
 from pipeline.report import curves
-from pipeline.stages.choose_k import ONE, OWN
-from pipeline.storage.files import write_json
 
 EVALUATED = {"head": {"K": 2}}
 
@@ -19,7 +19,7 @@ def curve(K, *accuracies):
     return {"K": K, "candidates": rows, "n_users": 30, "n_comparisons": 600}
 
 
-BOTH = {OWN: curve(2, 0.8, 0.95, 0.95), ONE: curve(3, 0.8, 0.9, 0.995)}
+BOTH = {AS_FITTED: curve(2, 0.8, 0.95, 0.95), ONE_PER_USER: curve(3, 0.8, 0.9, 0.995)}
 
 
 def test_the_sentence_gives_both_numbers_and_says_why_they_may_differ():
@@ -31,7 +31,7 @@ def test_the_sentence_gives_both_numbers_and_says_why_they_may_differ():
 
 
 def test_one_curve_needs_no_reason_and_one_group_is_nobody_told_apart():
-    said = curves.said({ONE: curve(1, 0.9, 0.9)}, EVALUATED).replace("\u00a0", " ")
+    said = curves.said({ONE_PER_USER: curve(1, 0.9, 0.9)}, EVALUATED).replace("\u00a0", " ")
     assert "nobody is told apart (K = 1)" in said
     assert "affine" not in said
 
@@ -39,7 +39,7 @@ def test_one_curve_needs_no_reason_and_one_group_is_nobody_told_apart():
 def test_bars_are_one_standard_error_and_end_at_a_hundred():
     drawn = curves.chart(BOTH)
     (values,) = drawn["datasets"].values()
-    last = next(value for value in values if value["way"] == ONE and value["K"] == 3)
+    last = next(value for value in values if value["way"] == ONE_PER_USER and value["K"] == 3)
     assert (last["accuracy"], last["low"], last["high"], last["chosen"]) == (99.5, 98.5, 100.0, True)
     assert [value["K"] for value in values if value["chosen"]] == [2, 3]
 

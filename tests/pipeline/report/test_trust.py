@@ -59,7 +59,7 @@ def test_other_groups_than_prototypes_are_no_reason():
 def test_free_places_between_prototypes_are_named_as_what_leaves_them_open():
     fit = {"objective": "mixture", "grid_points": 40}
     (alarm,) = trust.alarms(evaluated(fit, agreement=0.5))
-    assert "train.persona.grid_points: 0 ties each user to one" in alarm
+    assert "persona.train.grid_points: 0 ties each user to one" in alarm
     (alarm,) = trust.alarms(evaluated({**fit, "grid_points": 0}, agreement=0.5))
     assert "grid_points" not in alarm
 

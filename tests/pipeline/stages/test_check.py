@@ -3,11 +3,11 @@
 import hashlib
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from pipeline import datasets
+from pipeline.datasets import DATASETS
+from pipeline.datasets.base import Remote, Source
 from pipeline.errors import PipelineError
 from pipeline.stages import check
 
@@ -17,7 +17,7 @@ GOOD = "user_id,prompt,chosen,rejected\nann,why?,so,no\nann,who?,me,you\nbob,why
 @pytest.fixture
 def own(project):
     """A project whose one dataset is own.csv."""
-    project.set({"datasets": ["own"], "source.own": "own.csv"})
+    project.set({"datasets": ["own"], "own.source": "own.csv"})
     (project.root / "own.csv").write_text(GOOD)
     return project
 
@@ -73,9 +73,9 @@ def test_bad_params_stop_the_pipeline(own):
 
 
 def test_a_missing_source_names_the_key_to_set(own):
-    own.set({"source.own": None})
+    own.set({"own.source": None})
     with pytest.raises(
-        PipelineError, match=r"source\.own in params\.yaml must name a file .*, got null; set it"
+        PipelineError, match=r"own\.source in params\.yaml must name a file .*, got null; set it"
     ):
         check.main()
 
@@ -84,13 +84,13 @@ def test_linked_files_and_repositories_stand_in_the_fingerprint_too(own, monkeyp
     """A changed file outside the repository, a moved revision or other files asked for: all rerun download."""
     (own.root / "big.parquet").write_bytes(b"big")
     looked = []
-    found = datasets.Found(
+    found = Source(
         "a folder",
         links={"big.parquet": own.root / "big.parquet"},
-        remotes=[datasets.Remote("org/name", "v1", ["data/*.parquet"], prefix="v1-")],
+        remotes=[Remote("org/name", "v1", ["data/*.parquet"], prefix="v1-")],
         check=lambda: looked.append("looked into"),
     )
-    monkeypatch.setattr(datasets, "of", lambda dataset: SimpleNamespace(find=lambda params: found))
+    monkeypatch.setattr(DATASETS["own"], "find", lambda params: found)
     check.main()
     told = prints()["own.json"]
     assert told["sha256"] == {"big.parquet": hashlib.sha256(b"big").hexdigest()}
@@ -106,8 +106,8 @@ def test_linked_files_and_repositories_stand_in_the_fingerprint_too(own, monkeyp
 
 
 def test_an_unknown_encoder_stops_the_pipeline_before_anything_runs(own):
-    own.set({"encoder.own": "clip"})
+    own.set({"own.encoder": "clip"})
     with pytest.raises(
-        PipelineError, match=r"^encoder\.own must be one of .*, or start with .*, got 'clip' \(in"
+        PipelineError, match=r"^own\.encoder must be one of .*, or start with .*, got 'clip' \(in"
     ):
         check.main()

@@ -5,7 +5,7 @@ import pytest
 from pipeline import paths
 from pipeline.errors import PipelineError
 from pipeline.stages import choose_k, train
-from pipeline.storage.files import read_json
+from pipeline.storage.manifests import read_json
 
 
 def test_a_number_is_noted_without_any_fit(small):
@@ -17,9 +17,9 @@ def test_auto_takes_what_suffices_and_train_fits_it(small, capsys):
     small.set({"model.K": "auto", "model.most_prototypes": 3})
     choose_k.main("simulated")
     found = read_json(paths.chosen("simulated"), "")
-    assert list(found["curves"]) == [choose_k.OWN, choose_k.ONE]
-    assert found["K"] == found["curves"][choose_k.OWN]["K"]
-    assert [row["K"] for row in found["curves"][choose_k.ONE]["candidates"]] == [1, 2, 3]
+    assert list(found["curves"]) == [paths.AS_FITTED, paths.ONE_PER_USER]
+    assert found["K"] == found["curves"][paths.AS_FITTED]["K"]
+    assert [row["K"] for row in found["curves"][paths.ONE_PER_USER]["candidates"]] == [1, 2, 3]
     assert "simulated, one prototype per user: K = " in capsys.readouterr().out
     train.main("simulated")
     from pal.serving.saved_model import SavedModel

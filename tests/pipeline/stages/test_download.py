@@ -1,77 +1,75 @@
 """download: bytes into the store by their hash; the hub's are held to what was published, and never replaced."""
 
 import hashlib
-from types import SimpleNamespace
 
 import pytest
 
-from pal.fetching import Patience
-from pipeline import datasets, paths
-from pipeline.datasets import Remote, persona
+from pal import PalError
+from pipeline import paths
+from pipeline.datasets import DATASETS, persona
+from pipeline.datasets.base import Remote, Source
 from pipeline.errors import PipelineError
 from pipeline.stages import download
-from pipeline.stages import hub as access
 from pipeline.storage import raw
-from tests.hub_server import as_endpoint, instead, serve, status
+from tests.hub_client import hub_client  # noqa: F401
 
 NAMES = ["interest-in-art.jsonl", "interest-in-math.jsonl"]
 REPO = "Anthropic/model-written-evals"
+A, B, C = (letter * 5_000 for letter in (b"A", b"B", b"C"))  # large enough for Git LFS
+FILES = {"data/b.parquet": B, "data/a.parquet": A, "notes.md": b"N", "other/a.parquet": C}
 
 
 @pytest.fixture
-def server(project, monkeypatch):
-    """A hub on this machine, and nobody who really waits for it."""
-    monkeypatch.setattr(access, "PATIENCE", Patience(sleep=lambda seconds: None))
-    with serve() as server, as_endpoint(server.address):
-        yield server
-
-
-@pytest.fixture
-def hub(server, project, monkeypatch):
+def hub(hub_client, project, monkeypatch):  # noqa: F811
     """Two files at one commit, counted as published."""
-    project.set({"source.persona": "hub", "prepare.persona.personas": ["art", "math"]})
+    project.set({"persona.source": "hub", "persona.prepare.personas": ["art", "math"]})
     contents = {name: f"content of {name}".encode() for name in NAMES}
     published = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     monkeypatch.setattr(persona, "PUBLISHED_SHA256", published)
-    server.repo(REPO).commit({f"persona/{name}": content for name, content in contents.items()})
-    return server
+    hub_client.newest = hub_client.commit(REPO, {f"persona/{name}": data for name, data in contents.items()})
+    return hub_client
 
 
-def fetched(server):
-    """The files that the hub was asked for."""
-    return [asked.path.split("/", 6)[-1] for asked in server.asked if asked.what == "file"]
+@pytest.fixture
+def tables(hub_client, project):  # noqa: F811
+    """A hub with two large tables, a third of the same name and a small file; its commit."""
+    hub_client.newest = hub_client.commit("org/name", FILES)
+    return hub_client
+
+
+def remote(*files, **how):
+    return Remote("org/name", "v1", list(files), **how)
+
+
+def stored_files():
+    files = [path for path in paths.store().rglob("*") if path.is_file() and path.parent.parent.name == "raw"]
+    return sorted(path.read_bytes() for path in files)
 
 
 def test_files_of_a_folder_come_into_the_store(project):
     (project.root / "own.csv").write_text("hello")
-    project.set({"datasets": ["own"], "source.own": "own.csv"})
+    project.set({"datasets": ["own"], "own.source": "own.csv"})
     download.main("own")
     manifest = raw.read_manifest("own")
     assert (manifest.source, manifest.revision) == ("own: own.csv", None)
     assert raw.stored(manifest.files[0], "own").read_text() == "hello"
 
 
-def test_a_generated_dataset_has_an_empty_manifest(project):
-    download.main("simulated")
-    assert raw.read_manifest("simulated").files == []
-
-
 def test_files_of_the_hub_are_taken_at_the_commit_that_the_revision_names(hub):
     download.main("persona")
     manifest = raw.read_manifest("persona")
-    commit = hub.repos["dataset", REPO].branches["main"]
-    assert manifest.revision == commit
+    assert manifest.revision == hub.newest
     assert [file.name for file in manifest.files] == NAMES
     assert raw.stored(manifest.files[1], "persona").read_bytes() == f"content of {NAMES[1]}".encode()
-    assert [asked.path for asked in hub.asked] == [
-        f"/api/datasets/{REPO}/revision/main",
-        *(f"/datasets/{REPO}/resolve/{commit}/persona/{name}" for name in NAMES),
-    ]
+    before = paths.raw("persona").read_bytes()
+    hub.downloaded.clear()
+    download.main("persona")
+    assert hub.downloaded == []
+    assert paths.raw("persona").read_bytes() == before
 
 
 def test_bytes_that_were_not_published_are_refused(hub):
-    other = {f"persona/{name}": b"something else" for name in NAMES}
-    hub.repo(REPO).commit(other)
+    hub.commit(REPO, {f"persona/{name}": b"something else" for name in NAMES})
     published = persona.PUBLISHED_SHA256[NAMES[0]]
     got = hashlib.sha256(b"something else").hexdigest()
     with pytest.raises(
@@ -79,53 +77,32 @@ def test_bytes_that_were_not_published_are_refused(hub):
     ):
         download.main("persona")
     assert not paths.raw("persona").exists()
-    assert [path for path in paths.store().rglob("*") if path.is_file()] == []
+    assert stored_files() == []
 
 
-@pytest.mark.parametrize("what", ["info", "file"])
-def test_without_the_hub_there_is_one_sentence_and_no_sample(hub, what):
-    hub.fault = lambda handler, asked: asked.what == what and status(502)(handler, asked)
+def test_large_files_that_were_not_published_are_refused_before_they_are_fetched(tables):
     with pytest.raises(
-        PipelineError,
-        match=r"model-written-evals at main could not be downloaded \(.* answered 502, .*\); try again later, look "
-        r"at hub in params.yaml, or set source.persona to a folder of the files$",
-    ) as caught:
-        download.main("persona")
-    assert "\n" not in str(caught.value)
-    assert not paths.raw("persona").exists()
+        PipelineError, match=r"^a\.parquet of org/name must have the published sha256 0{64}, got"
+    ):
+        download.from_hub(remote("data/*", sha256={"a.parquet": "0" * 64}), "own")
+    assert tables.downloaded == []
 
 
-def test_without_going_online_there_is_one_sentence(hub, monkeypatch):
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(PipelineError, match=r"could not be downloaded \(HF_HUB_OFFLINE is set\); unset it, "):
-        download.main("persona")
-    assert hub.asked == []
-
-
-def test_a_failed_download_leaves_the_manifest_that_was_there(hub):
+def test_a_failed_download_is_one_sentence_and_leaves_the_manifest_that_was_there(hub):
     download.main("persona")
     before = paths.raw("persona").read_bytes()
-    raw.stored(raw.read_manifest("persona").files[0], "persona").unlink()
-    hub.fault = lambda handler, asked: asked.what == "file" and status(403)(handler, asked)
-    with pytest.raises(PipelineError, match=r"could not be downloaded"):
+    hub.error = ConnectionError("no route to it")
+    with pytest.raises(
+        PalError,
+        match=r"^Anthropic/model-written-evals at main could not be downloaded \(no route to it\); check the "
+        r"network, or look at persona.hub in params.yaml, or set persona.source to a folder of the files$",
+    ):
         download.main("persona")
-    assert paths.raw("persona").read_bytes() == before
-
-
-def test_files_that_are_there_are_not_asked_for_again(hub):
-    """Their published hashes say which they are; the hub is asked for the list of its files alone."""
-    download.main("persona")
-    before = paths.raw("persona").read_bytes()
-    hub.forget()
-    download.main("persona")
-    assert [asked.what for asked in hub.asked] == ["info"]
     assert paths.raw("persona").read_bytes() == before
 
 
 def test_a_repository_without_the_file_is_one_sentence(hub, project):
-    project.set({"prepare.persona.personas": ["art", "rocks"]})
+    project.set({"persona.prepare.personas": ["art", "rocks"]})
     with pytest.raises(
         PipelineError,
         match=r"model-written-evals at main has no file persona/interest-in-rocks\.jsonl; is it another repository\?",
@@ -133,64 +110,43 @@ def test_a_repository_without_the_file_is_one_sentence(hub, project):
         download.main("persona")
 
 
-A, B, C = (letter * 5_000 for letter in (b"A", b"B", b"C"))  # large enough for Git LFS
-FILES = {"data/b.parquet": B, "data/a.parquet": A, "notes.md": b"N", "other/a.parquet": C}
-
-
-@pytest.fixture
-def tables(server):
-    """A hub with two large tables, a third of the same name and a small file; its commit."""
-    server.commit = server.repo("org/name").commit(FILES, "v1")
-    return server
-
-
-def remote(*files, **how):
-    return Remote("org/name", "v1", list(files), **how)
-
-
-def test_patterns_are_wishes_in_their_order_and_each_files_name_gets_the_prefix(tables):
-    commit, files = access.from_hub(remote("notes.md", "data/*.parquet", "data/a*", prefix="v1-"), "own")
-    assert commit == tables.commit
+def test_patterns_are_taken_in_their_order_and_each_files_name_gets_the_prefix(tables):
+    commit, files = download.from_hub(remote("notes.md", "data/*.parquet", "data/a*", prefix="v1-"), "own")
+    assert commit == tables.newest
     assert [(file.name, file.size) for file in files] == [
         ("v1-notes.md", 1), ("v1-a.parquet", 5_000), ("v1-b.parquet", 5_000),
     ]  # fmt: skip
     assert raw.stored(files[2], "own").read_bytes() == B
-    assert fetched(tables) == ["notes.md", "data/a.parquet", "data/b.parquet"]
+    assert sorted(tables.downloaded) == ["data/a.parquet", "data/b.parquet", "notes.md"]
 
 
-def test_what_was_downloaded_lies_in_the_store_once(tables):
-    access.from_hub(remote("data/*"), "own")
-    there = [path for path in paths.store().rglob("*") if path.is_file() and path.name != "hashes.sqlite"]
-    assert sorted(path.read_bytes() for path in there) == [A, B]
-    assert {path.parent.parent for path in there} == {paths.store() / "raw"}
-
-
-def test_large_files_are_known_by_the_hash_that_the_hub_lists(tables):
+def test_what_was_downloaded_lies_in_the_store_once_and_what_is_there_is_not_asked_for(tables):
     """A second download, as after a broken one, fetches only what is missing."""
-    _, files = access.from_hub(remote("data/*"), "own")
+    _, files = download.from_hub(remote("data/*"), "own")
+    assert stored_files() == [A, B]
+    assert not list((paths.store() / "downloads").iterdir())
     raw.stored(files[1], "own").unlink()
-    tables.forget()
-    assert access.from_hub(remote("data/*"), "own") == (tables.commit, files)
-    assert fetched(tables) == ["data/b.parquet"]
+    tables.downloaded.clear()
+    assert download.from_hub(remote("data/*"), "own") == (tables.newest, files)
+    assert tables.downloaded == ["data/b.parquet"]
 
 
 def test_bytes_other_than_the_hub_lists_are_refused(tables):
-    tables.fault = lambda handler, asked: asked.what == "file" and instead(bytes.lower)(handler, asked)
+    tables.damaged = bytes.lower
     with pytest.raises(
-        PipelineError,
-        match=r"a\.parquet of org/name at v1 could not .*its bytes must have the sha256 .*, got .* 3 times",
+        PalError, match=r"a\.parquet of org/name at \w+ must have the sha256 .*, got .*; try again"
     ):
-        access.from_hub(remote("data/a.parquet"), "own")
-    assert [path for path in paths.store().rglob("*") if path.is_file()] == []
+        download.from_hub(remote("data/a.parquet"), "own")
+    assert stored_files() == []
 
 
 def source(monkeypatch, found):
-    monkeypatch.setattr(datasets, "of", lambda dataset: SimpleNamespace(find=lambda params: found))
+    monkeypatch.setattr(DATASETS["own"], "find", lambda params: found)
 
 
 def test_two_files_of_one_name_are_refused(tables, monkeypatch):
     """prepare knows raw files by their names, so one would take the other's place."""
-    found = datasets.Found("hub", remotes=[remote("data/a*"), remote("other/*")])
+    found = Source("hub", remotes=[remote("data/a*"), remote("other/*")])
     source(monkeypatch, found)
     with pytest.raises(
         PipelineError, match=r"^2 raw files of own are named a\.parquet; give each source its"
@@ -200,18 +156,18 @@ def test_two_files_of_one_name_are_refused(tables, monkeypatch):
 
 
 def test_several_repositories_are_told_apart_by_their_prefixes(tables, monkeypatch):
-    found = datasets.Found("hub", remotes=[remote("data/a*"), remote("other/*", prefix="tables-")])
+    found = Source("hub", remotes=[remote("data/a*"), remote("other/*", prefix="tables-")])
     source(monkeypatch, found)
     download.main("own")
     manifest = raw.read_manifest("own")
     assert [file.name for file in manifest.files] == ["a.parquet", "tables-a.parquet"]
-    assert manifest.revision == f"{tables.commit}, {tables.commit}"
+    assert manifest.revision == f"{tables.newest}, {tables.newest}"
 
 
 def test_linked_files_are_read_where_they_lie(project, monkeypatch):
     there = project.root / "big.parquet"
     there.write_bytes(b"big")
-    source(monkeypatch, datasets.Found("a folder", links={"big.parquet": there}))
+    source(monkeypatch, Source("a folder", links={"big.parquet": there}))
     download.main("own")
     (file,) = raw.read_manifest("own").files
     assert raw.stored(file, "own").resolve() == there
@@ -224,7 +180,7 @@ def test_what_the_program_makes_itself_comes_into_the_store(project, monkeypatch
         (folder / "b.txt").write_text("second")
         (folder / "a.txt").write_text("first")
 
-    source(monkeypatch, datasets.Found("drawn", make=make))
+    source(monkeypatch, Source("drawn", make=make))
     download.main("own")
     files = raw.read_manifest("own").files
     assert [(file.name, raw.stored(file, "own").read_text()) for file in files] == [
@@ -241,7 +197,7 @@ def test_what_fails_to_be_made_leaves_nothing(project, monkeypatch):
         (folder / "a.txt").write_text("first")
         raise PipelineError("it cannot be drawn")
 
-    source(monkeypatch, datasets.Found("drawn", make=make))
+    source(monkeypatch, Source("drawn", make=make))
     with pytest.raises(PipelineError, match="cannot be drawn"):
         download.main("own")
     assert [path for path in paths.store().rglob("*") if path.is_file()] == []

@@ -23,7 +23,7 @@ def texts(n=N):
 @pytest.fixture
 def own(project):
     """Items as recolour leaves them, to be encoded with hashed words."""
-    project.set({"encoder.own": "hashed-words", "encode.device": "cpu"})
+    project.set({"own.encoder": "hashed-words", "encode.device": "cpu"})
     write_items(texts())
     return project
 
@@ -157,7 +157,7 @@ def test_texts_without_an_encoder_are_one_sentence(project):
     path = paths.recoloured("simulated") / tables.ITEMS
     tables.write_table(path, tables.text_items(["a"]), tables.items_schema())
     with pytest.raises(
-        PipelineError, match=r"encoder\.simulated must name an encoder: not all items are vectors, got 'none'"
+        PipelineError, match=r"simulated\.encoder must name an encoder: not all items are vectors, got 'none'"
     ):
         encode.main("simulated")
 
@@ -167,7 +167,7 @@ def test_wrong_weights_are_one_sentence_and_leave_the_old_embeddings(own):
     before = shards_of()
     (own.root / "mine").mkdir()
     (own.root / "mine" / "model.safetensors").write_bytes(b"not these")
-    own.set({"encoder.own": "all-MiniLM-L6-v2", "encode.weights.all-MiniLM-L6-v2": "mine"})
+    own.set({"own.encoder": "all-MiniLM-L6-v2", "encode.weights.all-MiniLM-L6-v2": "mine"})
     with pytest.raises(PalError, match=r"must have the published sha256 53aa5117.*, got [0-9a-f]{64}; get"):
         encode.main("own")
     assert shards_of() == before

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from pipeline.results import flatten
 
 from pal.serving.reward_model import RewardModel
 from pipeline import paths as layout
 from pipeline import study
 from pipeline.evaluation.evaluated import read as evaluated_read
-from pipeline.results import flatten
 from pipeline.stages import evaluate, report, train
-from pipeline.storage import manifest
+from pipeline.storage import manifests
 
 DATASETS = ["simulated", "own"]
 
@@ -100,7 +100,7 @@ def test_one_prototype_serves_everyone_alike_from_any_number_of_shots(small, dat
 
 @pytest.mark.parametrize("n_prototypes", [1, 2, 3])
 def test_what_evaluate_writes_renders(small, n_prototypes):
-    small.set({"model.K": n_prototypes, "train.simulated.epochs": 4, "train.own.epochs": 4})
+    small.set({"model.K": n_prototypes, "simulated.train.epochs": 4, "own.train.epochs": 4})
     for dataset in DATASETS:
         train.main(dataset)
         evaluate.main(dataset)
@@ -113,7 +113,7 @@ def test_what_evaluate_writes_renders(small, n_prototypes):
 def test_what_must_be_said_of_the_data_stands_in_metrics_and_findings(small):
     note = "Answers were simulated by length."
     (layout.prepared("own") / "notes.json").write_text(json.dumps([note]))
-    manifest.seal(layout.prepared("own"), source="a file")
+    manifests.write_manifest(layout.prepared("own"), source="a file")
     evaluate.main("own")
     assert metrics("own")["notes"] == note
     assert evaluated("own")["notes"] == [note]

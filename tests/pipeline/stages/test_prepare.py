@@ -15,7 +15,7 @@ OWN = "user_id,prompt,chosen,rejected\nann,why?,so,no\nbob,why?,no,so\n"
 
 @pytest.fixture
 def own(project):
-    project.set({"datasets": ["own"], "source.own": "own.csv"})
+    project.set({"datasets": ["own"], "own.source": "own.csv"})
     (project.root / "own.csv").write_text(OWN)
     download.main("own")
     return project

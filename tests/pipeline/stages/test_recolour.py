@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import paths
+from pipeline.datasets.base import ColourFilters
 from pipeline.encoding import colour
 from pipeline.errors import PipelineError
-from pipeline.knobs import Filters
 from pipeline.stages import recolour
 from pipeline.storage import tables
 
@@ -19,7 +19,7 @@ COOL, WARM = "mix #0000ff 0.5", "mix #ff0000 0.5"
 
 def filters(**changes):
     same = {"beta": 1.0, "cool": "#0000ff", "warm": "#ff0000", "strength": 0.5, "blend": "mix"}
-    return Filters(**{**same, **changes})
+    return ColourFilters(**{**same, **changes})
 
 
 def image(n, filter=None):
@@ -55,7 +55,7 @@ def coloured(project):
         folder = paths.prepared("pickafilter")
         tables.write_table(folder / tables.ITEMS, items, tables.items_schema())
         tables.write_table(folder / tables.PAIRS, pairs, tables.pairs_schema())
-        project.set({"recolour.pickafilter": filters(**knobs).model_dump()})
+        project.set({"pickafilter.recolour": filters(**knobs).model_dump()})
         recolour.main("pickafilter")
         out = paths.recoloured("pickafilter")
         found = [tables.read_table(out / name, "") for name in (tables.ITEMS, tables.PAIRS)]

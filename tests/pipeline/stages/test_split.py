@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import paths
+from pipeline.datasets.base import SplitShares
 from pipeline.errors import PipelineError
-from pipeline.knobs import SplitShares
 from pipeline.stages import split
 from pipeline.storage import tables
 
@@ -174,8 +174,8 @@ def test_by_time_pairs_of_one_time_are_drawn():
 def test_by_time_needs_every_time():
     with pytest.raises(
         PipelineError,
-        match=r"^split\.own\.by is time, but 2 of 20 pairs have no timestamp; fill in the column timestamp, or "
-        r"set split\.own\.by to random$",
+        match=r"^own\.split\.by is time, but 2 of 20 pairs have no timestamp; fill in the column timestamp, or "
+        r"set own\.split\.by to random$",
     ):
         split.draw_places(timed(grid(5, 4), [None, None, *range(18)]), shares(by="time"), seed=0)
 
@@ -244,7 +244,7 @@ def test_a_pair_without_a_declared_place_is_one_sentence():
     pairs = table([("ann", "p", "a", "b", "seen", "train"), ("bob", "p", "a", "b")])
     with pytest.raises(
         PipelineError,
-        match=r"split\.own is as_prepared, but 1 of 2 pairs name no split; give the data a `split`",
+        match=r"own\.split is as_prepared, but 1 of 2 pairs name no split; give the data a `split`",
     ):
         split.declared_places(coded(pairs), "own")
 
@@ -378,7 +378,7 @@ def test_main_twice_gives_the_same_bytes(own):
 
 
 def test_main_refuses_as_prepared_without_a_split_column(own):
-    own.set({"split.own": "as_prepared"})
+    own.set({"own.split": "as_prepared"})
     with pytest.raises(
         PipelineError, match=r"but 51 of 51 pairs name no split; give the data a `split` column"
     ):
@@ -395,7 +395,7 @@ def test_main_takes_a_declared_split_whose_unseen_users_have_nothing_to_adapt_fr
     rows = [("ann", "p", "a", "b", "seen", "train"), ("ann", "q", "a", "b", "seen", "test")]
     pairs = table([*rows, ("bob", "p", "a", "b", "unseen", "test")]).with_columns(label=pl.lit(1.0))
     tables.write_table(paths.recoloured("own") / tables.PAIRS, pairs, tables.pairs_schema())
-    own.set({"split.own": "as_prepared"})
+    own.set({"own.split": "as_prepared"})
     split.main("own")
     manifest = json.loads((paths.splits("own") / "manifest.json").read_text())
     assert manifest["places"] == {

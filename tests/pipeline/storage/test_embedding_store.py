@@ -103,7 +103,7 @@ def test_the_same_content_is_one_file(kept):
 
 
 def test_files_are_named_by_their_bytes_and_nothing_else_stays(kept):
-    from pipeline.storage.files import sha256_of
+    from pal.files import sha256_of
 
     assert all(path.name == f"{sha256_of(path)}.parquet" for path in kept.folder.glob("*.parquet"))
 

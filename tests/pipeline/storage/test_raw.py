@@ -20,8 +20,8 @@ def home():
 
 
 def test_a_file_is_found_relative_to_the_repository(hello):
-    assert raw.find_files("hello.csv", "source.own", (".csv",)) == [hello]
-    assert raw.find_files(str(hello), "source.own", (".csv",)) == [hello]
+    assert raw.find_files("hello.csv", "own.source", (".csv",)) == [hello]
+    assert raw.find_files(str(hello), "own.source", (".csv",)) == [hello]
 
 
 def test_a_folder_gives_its_files_in_the_order_of_their_names(project):
@@ -30,26 +30,26 @@ def test_a_folder_gives_its_files_in_the_order_of_their_names(project):
     for name in ("b.csv", "a.jsonl", "notes.md", "c.csv"):
         (folder / name).write_text("x")
     (folder / "folder.csv").mkdir()
-    found = raw.find_files("mine", "source.own", (".csv", ".jsonl"))
+    found = raw.find_files("mine", "own.source", (".csv", ".jsonl"))
     assert [path.name for path in found] == ["a.jsonl", "b.csv", "c.csv"]
 
 
 def test_a_path_to_nothing_says_where_it_looked(project):
     with pytest.raises(
-        PipelineError, match=rf"source.own must be an existing .* got 'no', .* {project.root}/no"
+        PipelineError, match=rf"own.source must be an existing .* got 'no', .* {project.root}/no"
     ):
-        raw.find_files("no", "source.own", (".csv",))
+        raw.find_files("no", "own.source", (".csv",))
 
 
 def test_a_file_of_another_kind_is_refused(hello):
-    with pytest.raises(PipelineError, match=r"source.own must be a .jsonl, .parquet file, got 'hello.csv'"):
-        raw.find_files("hello.csv", "source.own", (".jsonl", ".parquet"))
+    with pytest.raises(PipelineError, match=r"own.source must be a .jsonl, .parquet file, got 'hello.csv'"):
+        raw.find_files("hello.csv", "own.source", (".jsonl", ".parquet"))
 
 
 def test_a_folder_without_such_files_is_refused(project):
     (project.root / "mine").mkdir()
-    with pytest.raises(PipelineError, match=r"source.own must hold .csv files, got 'mine', which has none"):
-        raw.find_files("mine", "source.own", (".csv",))
+    with pytest.raises(PipelineError, match=r"own.source must hold .csv files, got 'mine', which has none"):
+        raw.find_files("mine", "own.source", (".csv",))
 
 
 def test_a_kept_file_lies_under_its_hash(hello):
@@ -68,7 +68,8 @@ def test_a_file_is_kept_once_under_any_name(hello):
 
 
 def test_a_file_that_changes_while_it_is_copied_is_refused(hello, monkeypatch):
-    monkeypatch.setattr(raw.writing, "copy_into", lambda file, out: out.write(b"hullo"))
+    monkeypatch.setattr(raw, "sha256_of", lambda path: home().name)
+    hello.write_bytes(b"hullo")
     with pytest.raises(
         PipelineError, match=r"hello.csv changed while it was being copied; run the stage again"
     ):

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import paths
 from pipeline.errors import PipelineError
-from pipeline.storage import manifest, promises, raw, verify
+from pipeline.storage import manifests, promises, raw, verify
 from pipeline.storage.embedding_store import EmbeddingStore
 from pipeline.storage.shards import Embedder
 
@@ -49,7 +49,6 @@ def test_all_is_well_after_a_run(small, capsys):
 DAMAGED = [
     "data/prepared/own/pairs.parquet",
     "data/recoloured/own/items.parquet",
-    "data/splits/own/manifest.json",
     "data/embeddings/own/text/shard-00000.parquet",
     "data/models/own/model/model.safetensors",
     "data/models/own/k1/config.json",
@@ -179,7 +178,7 @@ def test_outputs_made_without_dvc_are_whole_but_newer(tmp_path, monkeypatch, cap
     monkeypatch.setenv("PAL_STORE", str(tmp_path / "store"))
     Path("data/out").mkdir(parents=True)
     Path("data/out/a").write_text("new")
-    manifest.seal(Path("data/out"))
+    manifests.write_manifest(Path("data/out"))
     Path("dvc.lock").write_text(f"stages: {{x: {{outs: [{{path: data/out, md5: {'0' * 32}.dir}}]}}}}")
     code, out = run(capsys)
     assert (code, out.splitlines()[0]) == (

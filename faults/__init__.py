@@ -1,1 +1,0 @@
-"""Campaigns that break things on purpose, far longer than the tests: `make faults`."""

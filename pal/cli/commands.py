@@ -1,0 +1,239 @@
+"""The commands that read and write tables: `pal score`, `pal rank`, `pal adapt` and `pal ask`.
+
+Each takes `options`, the arguments of `loading.open_inputs` that all commands share.
+"""
+
+import heapq
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
+from itertools import chain, groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pal.cli.loading import (
+    RowUsers,
+    TableModel,
+    open_inputs,
+    read_tastes,
+    table_errors,
+    unknown_user,
+    user_id_in,
+)
+from pal.errors import PalError
+from pal.table_files import Cells, Row, open_writer
+from pal.users.taste import Taste
+
+
+def score(
+    model: Path, table: str, out: str, users: dict[str, Any], options: dict[str, Any], *, ranked: bool
+) -> None:
+    """Add each response's reward to its row, and its rank among the responses to its prompt.
+
+    Args:
+        model: The model's folder.
+        table: With `response`, `prompt` where the model reads prompts, and perhaps `user_id`.
+        out: The table to write.
+        users: The options of `RowUsers`.
+        options: See above.
+        ranked: Whether to sort the rows of each prompt (and user) by their rewards, and number them.
+    """
+    written = ("reward", "rank") if ranked else ("reward",)
+    with open_inputs(model, table, ["response"], written, **options) as inputs:
+        row_users = RowUsers(inputs.model, inputs.table.first(), **users)
+        scored = _scored(inputs, row_users)
+        if ranked:
+            by_user = ("user_id",) if row_users.everyone is None else ()
+            written_rows = _ranked(chain.from_iterable(scored), (*inputs.prompt_columns, *by_user))
+        else:
+            written_rows = ([{**row.cells, "reward": reward} for row, reward in batch] for batch in scored)
+        with open_writer(out, options["kind"], inputs.table.schema) as write:
+            for rows in written_rows:
+                write(rows)
+
+
+def _scored(inputs: TableModel, row_users: RowUsers) -> Iterator[list[tuple[Row, float]]]:
+    for rows in inputs.batches():
+        weights = row_users.weights(rows)
+        prompts, responses = inputs.prompts(rows), inputs.items(rows, "response")
+        with table_errors(rows):
+            rewards = inputs.model.score(prompts, responses, user=weights)
+        yield [(row, shortest_float(reward)) for row, reward in zip(rows, rewards.numpy(), strict=True)]
+
+
+def shortest_float(number: np.float32) -> float:
+    """The float whose repr is the shortest decimal of a float32."""
+    return float(str(number))
+
+
+def _ranked(scored: Iterable[tuple[Row, float]], columns: Sequence[str]) -> Iterator[list[Cells]]:
+    """The rows of each prompt (and user), best first; they must stand together in the table."""
+    seen: set[bytes] = set()
+
+    def group_key(pair: tuple[Row, float]) -> bytes:
+        # A hash, since all keys are kept in memory.
+        return blake2b(repr([pair[0].cells.get(name) for name in columns]).encode(), digest_size=16).digest()
+
+    for key, group in groupby(scored, group_key):
+        pairs = list(group)
+        if key in seen:
+            row = pairs[0][0]
+            raise PalError(
+                f"rows of one prompt{' and user' * (len(columns) > 1)} must stand together, got {row.place} "
+                f"apart from the others; sort the table by {', '.join(columns)}",
+                file=row.file,
+                row=row.number,
+            )
+        seen.add(key)
+        pairs.sort(key=lambda pair: -pair[1])
+        yield [{**row.cells, "rank": n, "reward": reward} for n, (row, reward) in enumerate(pairs, 1)]
+
+
+def adapt(
+    model: Path, table: str, out: str, known: Path | None, options: dict[str, Any], *, forget: bool
+) -> None:
+    """Write the tastes of new users, one a line with the user's id where the table has ids.
+
+    Args:
+        model: The model's folder.
+        table: With `chosen`, `rejected`, `prompt` where the model reads prompts, and perhaps `user_id` and
+            `label`; its rows may come in any order.
+        out: The file of tastes to write.
+        known: Tastes that the comparisons are added to; those of users who are not in the table stay.
+        options: See above.
+        forget: Whether the comparisons are taken out of these tastes instead.
+    """
+    if out != "-" and Path(out).suffix.lower() not in (".json", ".jsonl"):
+        raise PalError(f"out must end in .jsonl, or .json for one person, got {out!r}; tastes are JSON")
+    if forget and known is None:
+        raise PalError("--forget needs --taste, the tastes that comparisons are to be taken out of")
+    with open_inputs(model, table, ["chosen", "rejected"], **options) as inputs:
+        name = inputs.table.name
+        tastes = read_tastes(known, inputs.model) if known else {}
+        has_ids = "user_id" in inputs.table.first().cells
+        if has_ids and "" in tastes:
+            raise PalError(f"{known} must say whose taste it is, since the table has a column user_id")
+        if not has_ids and tastes.keys() - {""}:
+            raise PalError(f"{name} must have a column user_id, since {known} names people; add it")
+        for rows in inputs.batches("chosen"):
+            for user_id, taste in _tastes(inputs, rows, has_ids=has_ids).items():
+                tastes[user_id] = _combined(tastes.get(user_id), taste, user_id, forget=forget)
+    if forget:  # users of whom nothing is left are forgotten altogether
+        tastes = {user_id: taste for user_id, taste in tastes.items() if taste.comparisons}
+    if out.lower().endswith(".json") and len(tastes) > 1:
+        raise PalError(f"out must end in .jsonl for the tastes of {len(tastes):,} people, got {out!r}")
+    with open_writer(out, "jsonl") as write:
+        for user_id, taste in tastes.items():
+            write([({"user_id": user_id} if user_id else {}) | json.loads(taste.to_json())])
+
+
+def _tastes(inputs: TableModel, rows: Sequence[Row], *, has_ids: bool) -> dict[str, Taste]:
+    """The tastes that the comparisons of a batch give, by user."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if has_ids != ("user_id" in row.cells):
+            message = f"{row.place} must have a user_id if and only if the first row has one"
+            raise PalError(message, file=row.file, row=row.number, column="user_id")
+        groups.setdefault(user_id_in(row) if has_ids else "", []).append(row)
+    comparisons = {
+        str(number): _aligned(inputs, group, ("chosen", "rejected"), [_label(row) for row in group])
+        for number, group in enumerate(groups.values())
+    }
+    with table_errors(*groups.values()):
+        tastes = inputs.model.adapt_many(comparisons)
+    return dict(zip(groups, tastes.values(), strict=True))
+
+
+def _aligned(
+    inputs: TableModel, rows: Sequence[Row], sides: tuple[str, str], *more: Sequence[Any]
+) -> list[tuple[Any, ...]]:
+    """Prompt, both responses and more of each row, as `adapt_many` and `ask` take them."""
+    prompts = inputs.prompts(rows) or [None] * len(rows)
+    return list(zip(prompts, *(inputs.items(rows, side) for side in sides), *more, strict=True))
+
+
+def _label(row: Row) -> float:
+    """P(chosen is preferred): 1 where the table does not say it."""
+    cell = row.cells.get("label")
+    if cell in (None, ""):
+        return 1.0
+    try:
+        label = float(cell) if isinstance(cell, str | int | float) and not isinstance(cell, bool) else -1.0
+    except ValueError:
+        label = -1.0
+    if not 0 <= label <= 1:
+        raise row.error("label", f"must lie in [0, 1], got {cell!r}; 0.5 is a tie")
+    return label
+
+
+def _combined(before: Taste | None, taste: Taste, user_id: str, *, forget: bool) -> Taste:
+    if not forget:
+        return taste if before is None else before + taste
+    if before is None:
+        raise PalError(f"--taste has no taste of {user_id!r}; take away only what went in", user=user_id)
+    try:
+        return before - taste
+    except PalError as error:
+        raise PalError(f"{error} (user {user_id!r})" if user_id else str(error)) from None
+
+
+def ask(
+    model: Path,
+    table: str,
+    out: str,
+    user: str | None,
+    tastes: Path | None,
+    options: dict[str, Any],
+    *,
+    number: int,
+    together: bool,
+) -> None:
+    """Write the pairs whose answers are expected to tell most of a user, with their bits.
+
+    Args:
+        model: The model's folder.
+        table: With `response_a`, `response_b`, and `prompt` where the model reads prompts.
+        out: The table to write.
+        user: The user who is asked, where `tastes` holds several.
+        tastes: A file of tastes; without it the user is new.
+        options: See above.
+        number: How many pairs to write.
+        together: Whether all are asked together, so that none repeats what another tells; then all
+            candidates are weighed against each other, else each is weighed alone.
+    """
+    sides = ("response_a", "response_b")
+    with open_inputs(model, table, sides, ["bits"], **options) as inputs:
+        taste = _asked_taste(inputs.model, user, tastes)
+        best: list[tuple[float, int, Cells]] = []
+        before = 0
+        batches = inputs.batches("response_a")
+        for rows in [list(chain.from_iterable(batches))] if together else batches:
+            questions = _aligned(inputs, rows, sides)
+            with table_errors(rows):
+                asked = inputs.model.ask(questions, taste, n=number, together=together)
+            pairs = [(each.bits, -before - each.index, rows[each.index].cells) for each in asked]
+            best = pairs if together else heapq.nlargest(number, best + pairs, key=lambda pair: pair[:2])
+            before += len(rows)
+        with open_writer(out, options["kind"], inputs.table.schema) as write:
+            write([{**cells, "bits": round(bits, 6)} for bits, _, cells in best])
+
+
+def _asked_taste(model: Any, user: str | None, path: Path | None) -> Taste | None:
+    """The taste of the user who is asked; None for someone new."""
+    if path is None:
+        if user in model.rows:
+            raise PalError(
+                f"--user needs --taste to ask: of {user!r}, seen in fitting, the model keeps weights and not "
+                "how sure they are; adapt to this user's comparisons first"
+            )
+        if user is not None:
+            raise unknown_user(user, model)
+        return None
+    tastes = read_tastes(path, model)
+    if user is None and len(tastes) > 1:
+        raise PalError(f"--user must say whose of the {len(tastes):,} tastes in {path}")
+    if user is not None and user not in tastes:
+        raise unknown_user(user, model)
+    return next(iter(tastes.values())) if user is None else tastes[user]

@@ -1,0 +1,347 @@
+"""What commands work on: tables, models that read their cells, and users' weights.
+
+A file of tastes has one person a line, as `pal adapt` writes it: a taste, with the person's `user_id` where
+there are several.
+"""
+
+import io
+import json
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pal.errors import PalError
+from pal.serving.read_inputs import Side
+from pal.serving.reward_model import RewardModel
+from pal.table_files import Row, TableReader, table_format
+from pal.users.taste import Taste
+
+Kind = Literal["text", "image"]
+ROWS, PICTURES = 1024, 128  # rows of a batch: seconds of encoding
+# The columns of tables for what the library calls its arguments.
+COLUMNS = {"prompts": "prompt", "responses": "response", "first": "response_a", "second": "response_b"}
+
+
+@dataclass(frozen=True)
+class TableModel:
+    """A reward model that reads the cells of a table.
+
+    Args:
+        model: The model.
+        table: The table.
+        folder: The folder that paths of pictures are relative to: the table's.
+        kinds: What the cells of a side are, text or image, where the user says so.
+    """
+
+    model: RewardModel
+    table: TableReader | None
+    folder: Path
+    kinds: Mapping[Side, Kind | None]
+
+    @property
+    def prompt_columns(self) -> tuple[str, ...]:
+        """`prompt` where the model reads prompts."""
+        return ("prompt",) if self.model.head.needs_prompts else ()
+
+    def batches(self, column: str = "response") -> Iterator[list[Row]]:
+        """The rows in batches, with a progress bar on a terminal where the work takes a while."""
+        from tqdm import tqdm
+
+        table = self.table
+        paths = isinstance(table.first().cells[column], str) and self._kind("responses") == "image"
+        rows = table.kind == "parquet"
+        with tqdm(
+            total=table.total,
+            unit=" rows" if rows else "B",
+            unit_scale=not rows,
+            delay=1,
+            disable=not sys.stderr.isatty(),
+            leave=False,
+        ) as bar:
+            for batch in batched(table, PICTURES if paths else ROWS):
+                yield batch
+                bar.update(table.done - bar.n)
+
+    def prompts(self, rows: Sequence[Row]) -> list[Any] | None:
+        """The prompt of each row; None where the model reads none."""
+        return self.items(rows, "prompt", "prompts") if self.prompt_columns else None
+
+    def items(self, rows: Sequence[Row], column: str, side: Side = "responses") -> list[Any]:
+        """What a column's cells stand for: texts, paths of pictures, or vectors.
+
+        Raises:
+            PalError: Naming the first cell that is none of these.
+        """
+        texts = any(isinstance(row.cells[column], str) for row in rows)
+        paths = texts and self._kind(side) == "image"
+        items: list[Any] = []
+        for row in rows:
+            cell = row.cells[column]
+            if isinstance(cell, str):
+                items.append(self.folder / cell if cell and paths else cell)
+            elif isinstance(cell, list) and cell and all(type(number) in (int, float) for number in cell):
+                items.append(cell)
+            else:
+                got = "nothing" if cell is None else f"a value of type {type(cell).__name__}"
+                problem = f"must be a text, the path of an image or a list of numbers, got {got}"
+                raise row.error(column, problem)
+        return items
+
+    def _kind(self, side: Side) -> Kind:
+        """What texts in cells of a side are; asked of each side alone, since the other may be vectors."""
+        preferred: Kind = "text" if side == "prompts" else "image"
+        with table_errors():
+            readable = self.model.input_encoder.modalities(side)
+        return self.kinds[side] or (preferred if preferred in readable else readable[0])
+
+
+def batched(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    """Rows in lists of `size`."""
+    batch: list[Row] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+@contextmanager
+def open_inputs(
+    model: Path,
+    table: str | None,
+    needed: Iterable[str] = (),
+    written: Iterable[str] = (),
+    *,
+    kind: str | None = None,
+    weights: Sequence[str] | None = None,
+    device: str = "cpu",
+    prompts: Kind | None = None,
+    responses: Kind | None = None,
+) -> Iterator[TableModel]:
+    """Open a table and load a model that reads it.
+
+    Args:
+        model: The model's folder.
+        table: A file, `-` for standard input, or None.
+        needed: The columns that the table must have, but for `prompt`.
+        written: The columns that the command adds, which it must not have.
+        kind: The table's format, where its suffix does not say it.
+        weights: Where encoders' weights come from, each as `NAME=PLACE`.
+        device: Where encoders compute.
+        prompts: What cells of prompts are; by default text where the encoder reads any.
+        responses: What cells of responses are; by default images where the encoder reads any.
+
+    Raises:
+        PalError: If the table or the model cannot be read, or the table has not the right columns.
+    """
+    with ExitStack() as stack:
+        reader = None if table is None else _open_table(table, kind, stack)
+        if reader is not None:
+            reader.require(needed)
+            if taken := sorted(reader.first().cells.keys() & set(written)):
+                problem = f"must not have the column {taken[0]}, which is to be written; rename it"
+                raise PalError(f"{reader.name} {problem}", file=reader.name, column=taken[0])
+        _check_device(device)
+        places = dict(_weights_place(each) for each in weights or ())
+        with table_errors():
+            loaded = RewardModel.load(model, weights=places, device=device)
+        folder = Path() if table in (None, "-") else Path(table).parent
+        inputs = TableModel(loaded, reader, folder, {"prompts": prompts, "responses": responses})
+        if reader is not None:
+            reader.require(inputs.prompt_columns)
+        yield inputs
+
+
+def _open_table(path: str, kind: str | None, stack: ExitStack) -> TableReader:
+    kind = table_format(path, kind)
+    if path == "-":
+        file: io.BufferedIOBase = sys.stdin.buffer
+        if kind == "parquet" and not file.seekable():  # Parquet is read from its end
+            file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        return TableReader(file, "standard input", kind)
+    try:
+        file = stack.enter_context(Path(path).open("rb"))  # noqa: SIM115
+        size = Path(path).stat().st_size
+    except OSError as error:
+        message = f"{path} cannot be read ({error.strerror}); name a file, or - for standard input"
+        raise PalError(message, file=path) from None
+    reader = TableReader(file, path, kind)
+    reader.total = reader.total or size
+    return reader
+
+
+def _check_device(device: str) -> None:
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        kind = ""
+    if kind not in ("cpu", "cuda"):
+        raise PalError(f"--device must be cpu or cuda, got {device!r}")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise PalError(f"--device must be cpu where torch finds no GPU, got {device!r}")
+
+
+def _weights_place(text: str) -> tuple[str, str]:
+    name, mark, place = text.partition("=")
+    if not (name and mark and place):
+        raise PalError(f"--weights must be NAME=PLACE, got {text!r}; a place is package, hub or a folder")
+    return name, place
+
+
+@contextmanager
+def table_errors(*groups: Sequence[Row]) -> Iterator[None]:
+    """Name rows of the table and options in errors of the library.
+
+    Args:
+        groups: The rows that are worked on: one list, or one for each of the users `0`, `1`, ...
+    """
+    try:
+        yield
+    except PalError as error:
+        if groups and error.row is not None and error.problem is not None:
+            row = groups[int(error.user or 0)][error.row]
+            raise row.error(COLUMNS.get(error.column, error.column), error.problem) from None
+        raise PalError(_reworded(str(error))) from None
+
+
+def _reworded(text: str) -> str:
+    text = re.sub(r"weights=\{'([^']+)': \.\.\.\}", r"--weights \1=PLACE", text)
+    text = text.replace("load(..., weights={name: folder})", "--weights NAME=FOLDER")
+    return text.replace(
+        "the model was fitted on vectors and names no encoder",
+        "the model was fitted on vectors and names no encoder, so give lists of numbers in JSONL or Parquet",
+    )
+
+
+def read_tastes(path: Path, model: RewardModel) -> dict[str, Taste]:
+    """Tastes by user ids; a file of one person's taste may leave the id out, which is then empty.
+
+    Raises:
+        PalError: If the file cannot be read, a line is no taste of this model, or someone is there twice.
+    """
+    tastes: dict[str, Taste] = {}
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        message = f"{path} cannot be read ({error.strerror}); name what pal adapt wrote"
+        raise PalError(message, file=str(path)) from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            taste = Taste.from_json(line, model)
+        except PalError as error:
+            message = f"line {number:,} of {path} cannot be used: {error}"
+            raise PalError(message, file=str(path), row=number) from None
+        user_id = json.loads(line).get("user_id", "")
+        if not isinstance(user_id, str):
+            raise Row(str(path), number, number, {}).error("user_id", f"must be text, got {user_id!r}")
+        if user_id in tastes:
+            raise PalError(f"{path} must have one taste of {user_id!r}, got two; merge them with pal adapt")
+        tastes[user_id] = taste
+    if not tastes:
+        raise PalError(f"{path} must hold a taste, got an empty file; make one with pal adapt")
+    if "" in tastes and len(tastes) > 1:
+        raise PalError(f"{path} must say the user_id of each of its {len(tastes):,} tastes, got one without")
+    return tastes
+
+
+def user_id_in(row: Row) -> str:
+    """The user of a row, where whole numbers are as good as texts.
+
+    Raises:
+        PalError: If there is none, or something else.
+    """
+    cell = row.cells.get("user_id")
+    if type(cell) is int:
+        return str(cell)
+    if not isinstance(cell, str) or not cell:
+        got = "nothing" if cell in (None, "") else f"a value of type {type(cell).__name__}"
+        raise row.error("user_id", f"must be text or a whole number, got {got}")
+    return cell
+
+
+def unknown_user(user_id: str, model: RewardModel) -> PalError:
+    """The error of a user who was not seen in fitting and has no taste."""
+    return PalError(
+        f"user must be one of the {len(model.rows):,} seen in fitting, or in the file of --taste, got "
+        f"{user_id!r}; adapt to this user's comparisons first, `pal adapt MODEL COMPARISONS --out TASTES`, "
+        "and give `--taste TASTES`, or take --average for the average user",
+        user=user_id,
+    )
+
+
+class RowUsers:
+    """The weights of the user whose reward each row asks for.
+
+    Args:
+        model: The model.
+        first: The table's first row, which says whether rows have a `user_id`.
+        user: The user of all rows: someone seen in fitting, or in the file of tastes.
+        tastes: A file of tastes.
+        average: Whether the average user is meant in all rows.
+
+    Attributes:
+        everyone: The weights (K,) of all rows; None where the `user_id` of each row counts.
+
+    Raises:
+        PalError: If the options contradict each other, or a user is unknown.
+    """
+
+    def __init__(
+        self, model: RewardModel, first: Row, *, user: str | None, tastes: Path | None, average: bool
+    ) -> None:
+        if average and (user is not None or tastes is not None):
+            raise PalError("--average must stand alone, got --user or --taste too; leave one out")
+        self._model = model
+        self._weights = {
+            user_id: taste.weights
+            for user_id, taste in (read_tastes(tastes, model) if tastes else {}).items()
+        }
+        self.everyone: Tensor | None = None
+        if user is not None:
+            self.everyone = self._of(user)
+        elif "" in self._weights:
+            self.everyone = self._weights[""]
+        elif average or "user_id" not in first.cells:
+            if len(self._weights) > 1:
+                n = len(self._weights)
+                raise PalError(f"--user must say whose of the {n:,} tastes, or a column user_id in the table")
+            self.everyone = next(iter(self._weights.values()), model.state_of(None))
+
+    def _of(self, user_id: str) -> Tensor:
+        if user_id not in self._weights:
+            if user_id not in self._model.rows:
+                raise unknown_user(user_id, self._model)
+            self._weights[user_id] = self._model.state_of(user_id)
+        return self._weights[user_id]
+
+    def weights(self, rows: Sequence[Row]) -> Tensor:
+        """Weights as `RewardModel.score` takes them: (K,) for all rows, or (n, K).
+
+        Raises:
+            PalError: Naming the first row whose user is unknown.
+        """
+        if self.everyone is not None:
+            return self.everyone
+        weights = []
+        for row in rows:
+            user_id = user_id_in(row)
+            try:
+                weights.append(self._of(user_id))
+            except PalError as error:
+                message = f"{error} ({row.place})"
+                raise PalError(message, file=row.file, row=row.number, column="user_id") from None
+        return torch.stack(weights)

@@ -1,0 +1,253 @@
+"""Atomic writes: a file or a folder appears under its name whole, or not at all; and sha256 of files.
+
+What is written goes to a temporary name beside the final one, is synced to the disk (fsync) and renamed.
+Killed at any moment this leaves what was there before, or the new. A folder needs two renames; a kill between
+them leaves the former content beside its place, and `sweep` puts it back.
+"""
+
+import csv
+import errno
+import hashlib
+import io
+import json
+import os
+import re
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pal.errors import PalError
+
+TEMPORARY = re.compile(r"\.(.*)\.[0-9a-f]{16}\.(new|old)", re.DOTALL)
+ABANDONED = 7 * 24 * 3600  # seconds without a change: longer than any stage takes between two files
+ADVICE = {
+    errno.ENOSPC: "free space on that disk and run it again",
+    errno.EDQUOT: "free space within your quota and run it again",
+    errno.EFBIG: "the file system allows no larger files, so choose another place",
+    errno.EIO: "the disk may be failing, so look at the system's log or choose another place",
+    errno.EMFILE: "allow more open files (ulimit -n) and run it again",
+    errno.EPIPE: "whoever read it has ended",
+}
+
+
+def sentence(error: OSError, what: str = "") -> str:
+    """What went wrong and what to do about it, as one sentence.
+
+    Args:
+        error: What the system said.
+        what: What could not be done; empty names the file of the error, where it has one.
+    """
+    what = what or (f"{error.filename} cannot be used" if error.filename else "the system refused a call")
+    why = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    return f"{what} ({why}); {ADVICE.get(error.errno or 0, 'choose another place')}"
+
+
+def forget_output() -> None:
+    """Redirect standard output to nowhere: what is still in its buffer would raise again when Python ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def sha256_of(path: Path) -> str:
+    """The file's sha256, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class OutFile(io.BufferedWriter):
+    """An open temporary file whose errors name the file that it will become.
+
+    Args:
+        temporary: The file to create.
+        path: The name for messages.
+    """
+
+    def __init__(self, temporary: Path, path: Path) -> None:
+        super().__init__(io.FileIO(temporary, "x"))
+        self._path = path
+
+    def write(self, data: Any) -> int:
+        """Write all bytes."""
+        with _as_sentence(self._path):
+            return super().write(data)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[OutFile]:
+    """A file to write bytes to, which takes the name `path` when the block ends without an error.
+
+    Raises:
+        PalError: If it cannot be written.
+    """
+    with _as_sentence(path):
+        if path.exists() and not path.is_file():  # a device or a pipe is no file to replace, nor is a folder
+            code = errno.EISDIR if path.is_dir() else errno.EEXIST
+            raise OSError(code, os.strerror(code))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_once(path.parent)
+        temporary = _temporary(path)
+        out = OutFile(temporary, path)
+    try:
+        yield out
+        with _as_sentence(path):
+            out.close()
+            _sync(temporary)
+            temporary.replace(path)
+            _sync(path.parent)
+    finally:
+        with suppress(OSError, PalError):  # closing writes what is left in the buffer
+            out.close()
+        _remove(temporary)
+
+
+@contextmanager
+def new_folder(path: Path, *, replace: bool = True, advice: str = "") -> Iterator[Path]:
+    """A folder to fill, which takes the place of `path` when the block ends without an error.
+
+    Args:
+        path: The folder.
+        replace: Whether to replace what is there; otherwise a folder that has come meanwhile stays.
+        advice: What else to do where it cannot be written, added to the sentence.
+
+    Raises:
+        PalError: If it cannot be written.
+    """
+    with _as_sentence(path, advice):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_once(path.parent)
+        temporary = _temporary(path)
+        temporary.mkdir()
+    try:
+        yield temporary
+        with _as_sentence(path, advice):
+            _sync_all(temporary)
+            if replace or not path.is_dir():
+                _exchange(temporary, path)
+    finally:
+        _remove(temporary)
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """Write a file."""
+    with new_file(path) as out:
+        out.write(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON; NaN is refused, since other readers refuse it."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows of the same keys as CSV."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, out.getvalue())
+
+
+def copy_file(source: Path, path: Path) -> None:
+    """Copy a file's bytes."""
+    with new_file(path) as out, source.open("rb") as file:
+        shutil.copyfileobj(file, out, 1 << 20)
+
+
+def move_file(source: Path, path: Path) -> None:
+    """Rename a finished file on the same disk, once its bytes are on the disk."""
+    with _as_sentence(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sync(source)
+        source.replace(path)
+        _sync(path.parent)
+
+
+def sweep(folder: Path) -> None:
+    """Put back what a killed `new_folder` had moved aside; remove temporary files untouched for a week."""
+    with suppress(OSError):
+        for entry in list(folder.iterdir()):
+            match = TEMPORARY.fullmatch(entry.name)
+            if match is None:
+                continue
+            with suppress(OSError):
+                if match[2] == "old" and not os.path.lexists(folder / match[1]):
+                    entry.rename(folder / match[1])
+                elif match[2] == "old" or time.time() - entry.lstat().st_mtime > ABANDONED:
+                    _remove(entry)
+
+
+@cache
+def _sweep_once(folder: Path) -> None:
+    """Sweep a folder on the first write into it by this process: a store may hold thousands of files."""
+    sweep(folder)
+
+
+def _exchange(new: Path, path: Path) -> None:
+    """Rename `new` to `path`, where a folder may stand; where that fails, the former folder stays."""
+    former: Path | None = None
+    while True:
+        if os.path.lexists(path):
+            former = _temporary(path, "old")
+            path.rename(former)
+        try:
+            new.rename(path)
+            break
+        except OSError as error:
+            if error.errno in (
+                errno.ENOTEMPTY,
+                errno.EEXIST,
+            ):  # another process was first
+                continue
+            if former is not None:
+                former.rename(path)
+            raise
+    _sync(path.parent)
+    if former is not None:
+        _remove(former)
+
+
+def _temporary(path: Path, end: str = "new") -> Path:
+    return path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.{end}")
+
+
+def _sync(path: Path) -> None:
+    """Return once a file's bytes, or a folder's names, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_all(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        if path.is_dir() or (path.is_file() and not path.is_symlink()):
+            _sync(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a link (never what it leads to) or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+@contextmanager
+def _as_sentence(path: Path, advice: str = "") -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise PalError(sentence(error, f"{path} cannot be written") + advice) from None

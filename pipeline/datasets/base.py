@@ -1,0 +1,169 @@
+"""What the module of a dataset offers, and the keys that every dataset's section of params.yaml has."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from pal.config import Config, Number, Share
+
+if TYPE_CHECKING:
+    from pipeline.params import Params
+
+Count = Annotated[int, Field(ge=0)]
+AtLeastOne = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]
+Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Files of a dataset repository on the Hugging Face hub.
+
+    Args:
+        repo: Its name.
+        revision: A commit, a tag or a branch.
+        files: Paths or patterns (`data/*.parquet`) of the files to fetch.
+        sha256: Published hashes that files are held to, by their names without folders.
+        prefix: Goes before each file's name, where two repositories have files of the same name.
+    """
+
+    repo: str
+    revision: str
+    files: list[str]
+    sha256: dict[str, str] = field(default_factory=dict)
+    prefix: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files that a dataset's source names at this moment.
+
+    Args:
+        source: In words, for people: which data these are.
+        paths: Local files, by the names that messages and manifests use; their bytes are copied to the store.
+        links: The same for files too many or too large to copy: they are read where they lie.
+        remotes: What to fetch, where the source is not local.
+        make: Writes the files of a source that the program makes itself into a folder.
+        check: Looks into the local files before any stage runs, and raises `PipelineError` on bad ones.
+    """
+
+    source: str
+    paths: dict[str, Path] = field(default_factory=dict)
+    links: dict[str, Path] = field(default_factory=dict)
+    remotes: list[Remote] = field(default_factory=list)
+    make: Callable[[Path], None] | None = None
+    check: Callable[[], None] | None = None
+
+
+class HubFiles(Config):
+    """What the source `hub` stands for: a repository on the Hugging Face hub, and its revision."""
+
+    repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    revision: Annotated[str, Field(pattern=r"^[\w./-]+$")]
+
+
+class ColourFilters(Config):
+    """Which pairs of pictures get colour filters, and what a filter does to a picture (D20, D22)."""
+
+    beta: Annotated[Number, Field(ge=0, le=1)]
+    cool: Colour
+    warm: Colour
+    strength: Annotated[Number, Field(gt=0, le=1)]
+    blend: Literal["mix", "multiply"]
+
+
+class SplitShares(Config):
+    """Shares by which the stage split draws who is unseen, and which pairs are held out."""
+
+    unseen_users: Annotated[Number, Field(gt=0, lt=1)]
+    new_prompts: Share
+    val: Share
+    test: Annotated[Number, Field(gt=0, lt=1)]
+    adapt: Annotated[Number, Field(gt=0, lt=1)]
+    min_pairs: Annotated[int, Field(ge=2)]
+    by: Literal["random", "time"]
+
+    @model_validator(mode="after")
+    def _leaves_some_to_train_on(self) -> "SplitShares":
+        if self.val + self.test >= 1:
+            raise ValueError(
+                f"val + test must be below 1, got {self.val} + {self.test}; the rest is trained on"
+            )
+        return self
+
+
+class EncoderByModality(Config):
+    """An encoder for texts and another for images."""
+
+    text: Text
+    image: Text
+
+
+# The tags say which alternative a value is meant as, so that an error is about that one alone.
+Encoder = Annotated[
+    Annotated[Text, Tag("name")] | Annotated[EncoderByModality, Tag("map")],
+    Discriminator(lambda value: "map" if isinstance(value, dict | EncoderByModality) else "name"),
+]
+Split = Annotated[
+    Annotated[Literal["as_prepared"], Tag("word")] | Annotated[SplitShares, Tag("shares")],
+    Discriminator(lambda value: "word" if isinstance(value, str) else "shares"),
+]
+
+
+class DatasetParams(Config):
+    """A dataset's section of params.yaml; its module narrows `source` and `prepare`, and may add keys."""
+
+    source: Text
+    prepare: Config
+    recolour: Literal["none"] = "none"
+    split: Literal["as_prepared"] = "as_prepared"
+    encoder: Encoder
+    preset: Literal["ours", "paper", "authors"] = "ours"
+    # Options of HeadConfig and FitConfig that differ from the preset; `Params.configs` checks them.
+    head: dict[str, Any]
+    train: dict[str, Any]
+
+    @property
+    def seen_users(self) -> int | None:
+        """How many users are seen, where the parameters say so."""
+        return None
+
+    @property
+    def adapt_pairs(self) -> int | None:
+        """How many comparisons of an unseen user shots are drawn from, where the parameters say so."""
+        return None
+
+
+class Dataset(Protocol):
+    """What a dataset's module offers.
+
+    Args:
+        Params: Its section of params.yaml.
+        TITLE: What the report calls it.
+        ABOUT: What it is, in a sentence of the report.
+        ITEMS_APART: Whether pairs on items that training knows and pairs on new ones are never added up.
+    """
+
+    Params: type[DatasetParams]
+    TITLE: str
+    ABOUT: str
+    ITEMS_APART: bool
+
+    def find(self, params: "Params") -> Source:
+        """Say which files the source names now, for check's fingerprint and for download."""
+
+    def prepare(self, params: "Params", files: dict[str, Path], out: Path) -> dict[str, int]:
+        """Write items and pairs (and the truth, where it is known) into the folder `out`.
+
+        Args:
+            params: All parameters.
+            files: Raw files by name, with their paths in the store; the last part of such a path is the
+                file's sha256, by which items refer to it.
+            out: An empty folder.
+
+        Returns:
+            How many rows were read, kept and dropped.
+        """

@@ -1,0 +1,259 @@
+"""`pal score`, `rank`, `adapt` and `ask`: tables in, tables and tastes out."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from pal.users.taste import Taste
+
+ROWS = "prompt,response,note\nhow are you,fine,1\nhow are you,bad,2\nwho is it,me,3\n"
+POINTS = [{"response": [1]}, {"response": [0.0]}, {"response": [3.0]}]
+CHOICES = "user_id,prompt,chosen,rejected,label\nann,how,fine,bad,\nbob,how,bad,fine,0.8\nann,who,me,you,1\n"
+CANDIDATES = [
+    {"response_a": [a], "response_b": [b], "id": number}
+    for number, (a, b) in enumerate([(0.0, 0.5), (0.0, 1.0), (1.0, 0.0)])
+]
+
+
+def lines(*rows: dict) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def table(text: str, name: str = "rows.csv") -> str:
+    Path(name).write_text(text)
+    return name
+
+
+def near(*numbers):
+    return pytest.approx(list(numbers), abs=1e-6)
+
+
+def tastes(path: str) -> dict[str, Taste]:
+    texts = Path(path).read_text().splitlines()
+    return {json.loads(text).get("user_id", ""): Taste.from_json(text) for text in texts}
+
+
+def alike(some: dict[str, Taste], others: dict[str, Taste]) -> bool:
+    return some.keys() == others.keys() and all(
+        taste.comparisons == others[user].comparisons
+        and taste.log_likelihood == pytest.approx(others[user].log_likelihood, abs=1e-5)
+        for user, taste in some.items()
+    )
+
+
+def test_score_gives_rewards_by_hand(pal, on_a_line, rows):
+    """-(x - a)^2: `one` stands at 1, the average user at 0.5."""
+    scored = rows(pal("score", on_a_line, "-", "--user", "one", stdin=lines(*POINTS)))
+    assert [row["response"] for row in scored] == [[1], [0.0], [3.0]]
+    assert [row["reward"] for row in scored] == near(0, -1, -4)
+    average = rows(pal("score", on_a_line, "-", stdin=lines(*POINTS)))
+    assert [row["reward"] for row in average] == [-0.25, -0.25, -6.25]
+
+
+def test_score_of_texts_is_that_of_python_and_passes_other_columns_on(pal, words, worded, rows):
+    scored = rows(pal("score", words, table(ROWS), "--user", "user 3", "--format", "csv"))
+    prompts, responses = ["how are you", "how are you", "who is it"], ["fine", "bad", "me"]
+    expected = worded.score(prompts, responses, user="user 3")
+    assert [row["note"] for row in scored] == ["1", "2", "3"]
+    assert [float(row["reward"]) for row in scored] == near(*expected.tolist())
+
+
+def test_score_takes_the_user_of_each_row(pal, on_a_line, rows):
+    given = lines(*({"response": [1.0], "user_id": user} for user in ("one", "zero", "one")))
+    assert [row["reward"] for row in rows(pal("score", on_a_line, "-", stdin=given))] == near(0, -1, 0)
+    scored = rows(pal("score", on_a_line, "-", "--average", stdin=given))
+    assert [row["reward"] for row in scored] == near(-0.25, -0.25, -0.25)
+
+
+def test_rank_sorts_the_rows_of_each_prompt_and_user_across_batches(
+    pal, on_a_line, words, worded, rows, monkeypatch
+):
+    ranked = rows(pal("rank", words, table(ROWS), "--user", "user 5"))
+    best = worded.rank("how are you", ["fine", "bad"], user="user 5")
+    assert [row["response"] for row in ranked] == [*(each.response for each in best), "me"]
+    assert [row["rank"] for row in ranked] == [1, 2, 1]
+    monkeypatch.setattr("pal.cli.loading.ROWS", 2)
+    ranked = rows(pal("rank", on_a_line, "-", "--user", "zero", stdin=lines(*POINTS)))
+    assert [(row["rank"], row["response"]) for row in ranked] == [(1, [0.0]), (2, [1]), (3, [3.0])]
+    assert [row["reward"] for row in ranked] == near(0, -1, -9)
+    given = lines(*({"response": [x], "user_id": user} for user in ("one", "zero") for x in (0.0, 1.0)))
+    ranked = rows(pal("rank", on_a_line, "-", stdin=given))
+    assert [(row["user_id"], row["rank"], row["response"]) for row in ranked] == [
+        ("one", 1, [1.0]), ("one", 2, [0.0]), ("zero", 1, [0.0]), ("zero", 2, [1.0])
+    ]  # fmt: skip
+
+
+def test_adapt_gives_the_tastes_of_python_whatever_the_batches(pal, words, worded, monkeypatch):
+    pal("adapt", words, table(CHOICES), "--out", "tastes.jsonl")
+    ann = [("how", "fine", "bad"), ("who", "me", "you")]
+    expected = worded.adapt_many({"ann": ann, "bob": [("how", "bad", "fine", 0.8)]})
+    monkeypatch.setattr("pal.cli.loading.ROWS", 1)
+    pal("adapt", words, "rows.csv", "--out", "batches.jsonl")
+    for path in ("tastes.jsonl", "batches.jsonl"):
+        assert list(tastes(path)) == ["ann", "bob"]
+        assert alike(tastes(path), expected)
+
+
+def test_adapt_of_one_person_needs_no_id(pal, on_a_line, line, rows):
+    """Two choices of 0 over 1: odds e^2 for `zero`."""
+    choice = lines({"chosen": [0], "rejected": [1]})
+    pal("adapt", on_a_line, "-", "--out", "someone.json", stdin=choice * 2)
+    taste = Taste.load("someone.json", line)
+    assert taste.comparisons == 2
+    torch.testing.assert_close(taste.weights, torch.tensor([0.880797, 0.119203]))
+    point = lines({"response": [0.0], "user_id": "one"})  # the only taste of a file is everyone's
+    (row,) = rows(pal("score", on_a_line, "-", "--taste", "someone.json", stdin=point))
+    assert row["reward"] == pytest.approx(line.score(None, [[0.0]], user=taste).item(), abs=1e-6)
+
+
+def test_adapt_adds_and_forgets_comparisons_exactly(pal, words):
+    pal("adapt", words, table(CHOICES), "--out", "all.jsonl")
+    header, first, *others = CHOICES.splitlines(keepends=True)
+    pal("adapt", words, table(header + first, "first.csv"), "--out", "first.jsonl")
+    table(header + "".join(others), "others.csv")
+    pal("adapt", words, "others.csv", "--taste", "first.jsonl", "--out", "grown.jsonl")
+    assert alike(tastes("grown.jsonl"), tastes("all.jsonl"))
+    pal("adapt", words, "others.csv", "--taste", "all.jsonl", "--forget", "--out", "less.jsonl")
+    assert alike(tastes("less.jsonl"), tastes("first.jsonl"))  # nothing is left of bob, not even his id
+
+
+def test_score_reads_tastes(pal, words, worded, rows):
+    pal("adapt", words, table(CHOICES), "--out", "tastes.jsonl")
+    table("user_id,prompt,response\nann,how,fine\nuser 7,how,fine\n", "new.csv")
+    rewards = [row["reward"] for row in rows(pal("score", words, "new.csv", "--taste", "tastes.jsonl"))]
+    expected = worded.score("how", ["fine", "fine"], user=[tastes("tastes.jsonl")["ann"], "user 7"])
+    assert rewards == near(*expected.tolist())
+    named = rows(pal("score", words, "new.csv", "--taste", "tastes.jsonl", "--user", "ann"))
+    assert [row["reward"] for row in named] == near(rewards[0], rewards[0])
+
+
+def test_ask_sorts_candidates_by_their_bits(pal, on_a_line, rows, monkeypatch):
+    """1 bit of answer less 0.839942 of noise where margins are +-1; of 0 against 0.5 they are +-0.25."""
+    asked = rows(pal("ask", on_a_line, "-", stdin=lines(*CANDIDATES)))
+    assert [row["id"] for row in asked] == [1, 2, 0]
+    assert asked[0]["bits"] == pytest.approx(0.160058, abs=1e-6)
+    together = rows(pal("ask", on_a_line, "-", "-n", 3, "--together", stdin=lines(*CANDIDATES)))
+    assert together[0] == asked[0]
+    assert sum(row["bits"] for row in together) < sum(row["bits"] for row in asked)
+    monkeypatch.setattr("pal.cli.loading.ROWS", 1)
+    assert rows(pal("ask", on_a_line, "-", stdin=lines(*CANDIDATES))) == asked
+    assert rows(pal("ask", on_a_line, "-", "-n", 2, stdin=lines(*CANDIDATES))) == asked[:2]
+    again = rows(pal("ask", on_a_line, "-", "-n", 3, "--together", stdin=lines(*CANDIDATES)))
+    assert again == together
+
+
+def test_ask_expects_less_of_someone_known(pal, on_a_line, rows):
+    choice = lines({"user_id": "ann", "chosen": [0], "rejected": [1]})
+    pal("adapt", on_a_line, "-", "--out", "tastes.jsonl", stdin=choice * 5)
+    before = rows(pal("ask", on_a_line, "-", stdin=lines(*CANDIDATES)))[0]["bits"]
+    for options in ((), ("--user", "ann")):
+        asked = rows(
+            pal("ask", on_a_line, "-", "--taste", "tastes.jsonl", *options, stdin=lines(*CANDIDATES))
+        )
+        assert 0 < asked[0]["bits"] < before / 10
+
+
+@pytest.fixture
+def files(pal, words):
+    """Tables and tastes that the faults below name."""
+    pal("adapt", words, table(CHOICES, "choices.csv"), "--out", "tastes.jsonl")
+    header, first, *_ = CHOICES.splitlines(keepends=True)
+    table(CHOICES.replace("user_id,", "").replace("ann,", "").replace("bob,", ""), "someone.csv")
+    table(header + first.replace("ann", "carl"), "carl.csv")
+    pal("adapt", words, table(header + first, "first.csv"), "--out", "first.jsonl")
+    pal("adapt", words, "someone.csv", "--out", "someone.json")
+    table(Path("tastes.jsonl").read_text() * 2, "twice.jsonl")
+    table(Path("tastes.jsonl").read_text() + Path("someone.json").read_text(), "unnamed.jsonl")
+    table("", "empty.jsonl")
+    table("{}\n", "other.jsonl")
+    table(ROWS)
+    table("prompt,response_a,response_b\nhow,fine,bad\n", "pairs.csv")
+    return words
+
+
+# The command, and what its sentence must say.
+FAULTS = [
+    ("score rows.csv --user carl", "user must be one of the 40 seen in fitting, .* got 'carl'; adapt to .* `pal adapt"),
+    ("score rows.csv --user carl --average", "--average must stand alone"),
+    ("score rows.csv --taste nowhere.jsonl", "nowhere.jsonl cannot be read .*; name what pal adapt wrote"),
+    ("score rows.csv --taste empty.jsonl", "must hold a taste, got an empty file"),
+    ("score rows.csv --taste other.jsonl", "line 1 of other.jsonl cannot be used: .* must be of the format 'pal-taste'"),
+    ("score rows.csv --taste rows.csv", "line 1 of rows.csv cannot be used: a taste must be JSON"),
+    ("score rows.csv --taste twice.jsonl", "must have one taste of 'ann', got two"),
+    ("score rows.csv --taste unnamed.jsonl", "must say the user_id of each of its 3 tastes, got one without"),
+    ("score rows.csv --taste tastes.jsonl", "--user must say whose of the 2 tastes"),
+    ("score rows.csv --weights package", "--weights must be NAME=PLACE, got 'package'"),
+    ("score rows.csv --device abacus", "--device must be cpu or cuda, got 'abacus'"),
+    ("score rows.csv --out rows.txt", "rows.txt must end in .jsonl, .csv or .parquet, or --format"),
+    ("score rows.csv --out rows.csv/new.csv", "rows.csv/new.csv cannot be written .*; choose another place"),
+    ("score nowhere.csv", r"nowhere.csv cannot be read \(No such file.*; name a file, or - for"),
+    ("score .  --format csv", "cannot be read .Is a directory"),
+    ("adapt choices.csv --out t.csv", "tastes are JSON"),
+    ("adapt choices.csv --out t.json", "out must end in .jsonl for the tastes of 2 people"),
+    ("adapt choices.csv --forget", "--forget needs --taste"),
+    ("adapt choices.csv --taste first.jsonl --forget", r"cannot forget 2; .*\(user 'ann'\)"),
+    ("adapt carl.csv --taste first.jsonl --forget", "--taste has no taste of 'carl'"),
+    ("adapt someone.csv --taste tastes.jsonl", "someone.csv must have a column user_id, since tastes.jsonl names people"),
+    ("adapt choices.csv --taste someone.json", "someone.json must say whose taste it is"),
+    ("ask pairs.csv --together -n 11", "n must be 1 to 10"),
+    ("ask pairs.csv --user carl", "got 'carl'; adapt"),
+    ("ask pairs.csv --user 'user 1'", "--user needs --taste to ask: of 'user 1', seen in fitting"),
+    ("ask pairs.csv --taste tastes.jsonl", "--user must say whose of the 2 tastes in tastes.jsonl"),
+    ("ask pairs.csv --taste tastes.jsonl --user carl", "got 'carl'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), FAULTS, ids=[command for command, _ in FAULTS])
+def test_a_fault_of_the_options_is_one_sentence_and_nothing_is_written(pal, files, arguments, sentence):
+    import shlex
+
+    before = set(Path().iterdir())
+    command, *others = shlex.split(arguments)
+    assert re.search(sentence, pal(command, files, *others, code=1))
+    assert set(Path().iterdir()) == before
+
+
+BAD_ROWS = [
+    ("score", "prompt,response\nhow,fine\n,bad\n", r"prompt in row 2 \(line 3\) of bad.csv is empty"),
+    ("score", "prompt,response\nhow,fine\nwho, \n", r"response in row 2 \(line 3\) of bad.csv holds nothing but spaces"),
+    ("score", "prompt,answer\nhow,fine\n", "lacks the column response; it has 'prompt', 'answer'; rename 'answer' to response"),
+    ("score", "question,response\nhow,fine\n", "lacks the column prompt; it has 'question', 'response'; rename 'question' to prompt"),
+    ("score", "how are you,fine\nwho,me\n", "lacks the column response; .* the first line of a CSV"),
+    ("score", "prompt,response,reward\nhow,fine,1\n", "bad.csv must not have the column reward"),
+    ("score", "prompt,response,user_id\nhow,fine,user 1\nhow,bad,carl\n", r"got 'carl'.*\(row 2 \(line 3\) of bad.csv\)"),
+    ("score", "prompt,response,user_id\nhow,fine,\n", r"user_id in row 1 \(line 2\) of bad.csv must be text"),
+    ("rank", ROWS + "how are you,well,4\n", r"rows of one prompt must stand together, got row 4 \(line 5\) of bad.csv.*sort"),
+    ("adapt", "prompt,chosen,rejected\nhow,fine,fine\n", r"row 1 \(line 2\) of bad.csv.* must differ, got the same"),
+    ("adapt", "user_id,prompt,chosen,rejected\nann,how,a,b\nbob,how,c,d\nann,how,e,e\n", r"chosen in row 3 \(line 4\) of bad.csv.* must differ"),
+    ("adapt", "prompt,chosen,rejected\nhow,fine,\n", r"rejected in row 1 \(line 2\) of bad.csv is empty"),
+    ("adapt", "prompt,chosen,rejected,label\nhow,fine,bad,2\n", r"label in row 1 \(line 2\) of bad.csv must lie in \[0, 1\], got '2'; 0.5 is a tie"),
+    ("adapt", "prompt,chosen,rejected,label\nhow,fine,bad,yes\n", "got 'yes'"),
+    ("ask", "prompt,response_a,response_b\nhow,fine,fine\n", r"response_a in row 1 \(line 2\) of bad.csv.* must differ"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "text", "sentence"), BAD_ROWS)
+def test_a_bad_row_is_named_and_nothing_is_written(pal, words, command, text, sentence):
+    given = table(text, "bad.csv")
+    assert re.search(sentence, pal(command, words, given, "--out", "out.jsonl", code=1))
+    assert [path.name for path in Path().iterdir()] == ["bad.csv"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "got"), [(None, "nothing"), (3, "type int"), ([], "type list"), (["a"], "type list")]
+)
+def test_a_cell_that_is_no_text_and_no_vector_is_refused(pal, words, cell, got):
+    said = pal("score", words, "-", stdin=lines({"prompt": "how", "response": cell}), code=1)
+    assert "response in row 1 of standard input must be a text" in said
+    assert got in said
+
+
+def test_tastes_and_texts_of_another_model_are_refused(pal, words, on_a_line):
+    pal("adapt", words, table(CHOICES), "--out", "tastes.jsonl")
+    said = pal("score", on_a_line, "-", "--taste", "tastes.jsonl", stdin=lines(*POINTS), code=1)
+    assert "line 1 of tastes.jsonl cannot be used: the taste must be of this model" in said
+    said = pal("score", on_a_line, table(ROWS), code=1)
+    assert "fitted on vectors and names no encoder, so give lists of numbers" in said

@@ -1,0 +1,96 @@
+"""What cells are: paths of pictures, texts and vectors; and errors of the library in a table's words."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from pal.cli.loading import table_errors
+from pal.config import FitConfig, HeadConfig
+from pal.encoders.classical import DIM
+from pal.errors import PalError
+from pal.models.heads import make_head
+from pal.serving.read_inputs import InputEncoder
+from pal.serving.reward_model import RewardModel
+from pal.table_files import Row
+from pal.users.adapt import Prior
+
+
+@pytest.fixture
+def pictures(tmp_path) -> tuple[RewardModel, Path]:
+    """Model A on pictures, of random numbers."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        head = make_head(HeadConfig(model="A", K=2, latent=3), prompt_dim=0, response_dim=DIM)
+    about = {"encoder": "classical", "weights_sha256": "", "files_sha256": "", "dim": DIM}
+    weights = torch.tensor([[0.7, 0.3], [0.2, 0.8]])
+    encoder = {"prompts": None, "responses": about}
+    model = RewardModel(head, ["a", "b"], weights, Prior.of(weights), FitConfig(), encoder, 0, DIM)
+    model.save(tmp_path / "pictures")
+    return model, tmp_path / "pictures"
+
+
+def test_paths_of_images_are_relative_to_the_table(pal, pictures, rows):
+    model, folder = pictures
+    Path("there").mkdir()
+    for colour in ("red", "teal"):
+        Image.new("RGB", (8, 8), colour).save(f"there/{colour}.png")
+    Path("there/rows.csv").write_text("response\nred.png\nteal.png\n")
+    rewards = [row["reward"] for row in rows(pal("score", folder, "there/rows.csv", "--user", "a"))]
+    expected = model.score(None, [Path("there/red.png"), Path("there/teal.png")], user="a")
+    assert rewards == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_a_picture_that_cannot_be_read_is_named_by_its_row(pal, pictures):
+    _, folder = pictures
+    Image.new("RGB", (8, 8), "red").save("red.png")
+    Path("cut.png").write_bytes(Path("red.png").read_bytes()[:40])
+    for name, why in (("cut.png", "cannot be read as a picture"), ("no.png", "No such file")):
+        Path("rows.csv").write_text(f"response\nred.png\n{name}\n")
+        said = pal("score", folder, "rows.csv", code=1)
+        assert "response in row 2 (line 3) of rows.csv cannot be read as a picture" in said
+        assert why in said
+        given = json.dumps({"user_id": "x", "chosen": "red.png", "rejected": name}) + "\n"
+        said = pal("adapt", folder, "-", stdin=given, code=1)
+        assert "rejected in row 1 of standard input cannot be read as a picture" in said
+
+
+def test_the_user_may_say_what_cells_are(pal, pictures, words):
+    _, folder = pictures
+    said = pal("score", folder, "-", "--responses", "text", stdin='{"response": "red.png"}\n', code=1)
+    assert "response in row 1 of standard input must be one of the pictures that classical reads" in said
+    given = '{"prompt": "how", "response": "fine"}\n'
+    said = pal("score", words, "-", "--responses", "image", stdin=given, code=1)
+    assert "must be one of the texts that hashed-words reads, got one of the pictures" in said
+
+
+def test_prompts_may_be_vectors_and_responses_texts(pal, worded, tmp_path, rows):
+    encoder = {"prompts": None, "responses": worded.encoder["responses"]}
+    model = replace(worded, encoder=encoder, input_encoder=InputEncoder(encoder))
+    model.save(tmp_path / "mixed")
+    prompt = [0.5] * 256
+    given = json.dumps({"prompt": prompt, "response": "fine"}) + "\n"
+    (row,) = rows(pal("score", tmp_path / "mixed", "-", stdin=given))
+    assert row["reward"] == pytest.approx(model.score([prompt], ["fine"]).item(), abs=1e-6)
+
+
+ROWS = [Row("a.csv", number, number, {}) for number in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("error", "groups", "expected"),
+    [
+        (PalError("?", row=2, column="responses", problem="is empty"), [ROWS], "response in row 3 of a.csv is empty"),
+        (PalError("?", row=0, column="second", problem="is bad"), [ROWS], "response_b in row 1 of a.csv is bad"),
+        (PalError("?", row=0, column="chosen", user="1", problem="is bad"), [ROWS[:1], ROWS[2:]], "chosen in row 3 of a.csv is bad"),
+        (PalError("?", row=0, column="chosen", problem="is bad"), [], "?"),
+        (PalError("say weights={'all-mpnet-base-v2': ...}"), [], "say --weights all-mpnet-base-v2=PLACE"),
+    ],
+)  # fmt: skip
+def test_errors_of_the_library_name_rows_and_options(error, groups, expected):
+    with pytest.raises(PalError) as caught, table_errors(*groups):
+        raise error
+    assert str(caught.value) == expected

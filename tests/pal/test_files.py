@@ -1,0 +1,271 @@
+"""Atomic writes: the old content or the new, whole; one sentence for what fails; leftovers swept or put back."""
+
+import csv
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pal import files
+from pal.errors import PalError, shorten
+
+LEFT = ".0123456789abcdef"
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def fill(folder, text):
+    with files.new_folder(folder) as new:
+        (new / "inner").mkdir()
+        (new / "inner" / "a.txt").write_text(text)
+
+
+def test_libraries_write_the_bytes_that_they_write_to_a_file_of_their_own(tmp_path):
+    table = pa.table({"a": [1, 2, 3]})
+    pq.write_table(table, tmp_path / "path.parquet")
+    with files.new_file(tmp_path / "ours.parquet") as out:
+        pq.write_table(table, out)
+    assert (tmp_path / "ours.parquet").read_bytes() == (tmp_path / "path.parquet").read_bytes()
+    with files.new_file(tmp_path / "a.npy") as out:
+        np.save(out, np.arange(6).reshape(2, 3))
+    assert np.load(tmp_path / "a.npy").tolist() == [[0, 1, 2], [3, 4, 5]]
+    with files.new_file(tmp_path / "a.csv") as out, io.TextIOWrapper(out, "utf-8", newline="") as text:
+        csv.writer(text).writerow(["a", "ä"])  # which closes the file
+    assert (tmp_path / "a.csv").read_bytes().decode() == "a,ä\r\n"
+
+
+def test_json_csv_and_text_are_utf8_and_nan_is_refused(tmp_path):
+    files.write_json(tmp_path / "a.json", {"ä": 1})
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n  "ä": 1\n}\n'
+    files.write_csv(tmp_path / "a.csv", [{"a": 1, "b": "x,y"}])
+    assert (tmp_path / "a.csv").read_text() == 'a,b\n1,"x,y"\n'
+    with pytest.raises(ValueError, match="Out of range float"):
+        files.write_json(tmp_path / "b.json", float("nan"))
+    assert names(tmp_path) == ["a.csv", "a.json"]
+
+
+def test_copies_moves_and_hashes(tmp_path):
+    """sha256 of "abc" is ba7816bf…, a published constant."""
+    files.write_bytes(tmp_path / "a", b"abc")
+    files.copy_file(tmp_path / "a", tmp_path / "deep" / "b")
+    files.move_file(tmp_path / "a", tmp_path / "deep" / "c")
+    assert names(tmp_path) == ["deep"]
+    assert {files.sha256_of(tmp_path / "deep" / name)[:8] for name in "bc"} == {"ba7816bf"}
+
+
+def test_the_umask_decides_who_may_read(tmp_path):
+    before = os.umask(0o077)
+    try:
+        files.write_bytes(tmp_path / "a", b"")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path):
+    """A real limit on the size of files, in a process of its own."""
+    (tmp_path / "a").write_bytes(b"old")
+    program = (
+        "import resource; from pathlib import Path; from pal.files import write_bytes\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); write_bytes(Path('a'), bytes(100_000))"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environ, capture_output=True)
+    assert b"PalError: a cannot be written (File too large); the file system allows no larger" in done.stderr
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_what_cannot_be_replaced_is_one_sentence(tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "folder", tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(PalError, match=r"cannot be written \((Is a directory|File exists)\); choose"):
+            files.write_bytes(place, b"x")
+    with (
+        pytest.raises(PalError, match=r"pipe/a cannot be written \(File exists\); choose .*, or set X$"),
+        files.new_folder(tmp_path / "pipe" / "a", advice=", or set X"),
+    ):
+        pass
+    assert names(tmp_path) == ["folder", "pipe"]
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / "target").write_bytes(b"precious")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    files.write_bytes(tmp_path / "link", b"new")
+    assert (tmp_path / "target").read_bytes() == b"precious"
+    assert not (tmp_path / "link").is_symlink()
+
+
+def test_a_block_that_fails_leaves_nothing(tmp_path):
+    for make in (files.new_file, files.new_folder):
+        with pytest.raises(RuntimeError), make(tmp_path / "a"):
+            raise RuntimeError
+    assert names(tmp_path) == []
+
+
+def test_a_folder_takes_the_place_of_the_old_one(tmp_path):
+    fill(tmp_path / "out", "old")
+    (tmp_path / "out" / "only-old").touch()
+    fill(tmp_path / "out", "new")
+    assert names(tmp_path / "out") == ["inner"]
+    assert (tmp_path / "out" / "inner" / "a.txt").read_text() == "new"
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_folder_that_another_made_first_may_stay(tmp_path):
+    with files.new_folder(tmp_path / "out", replace=False):
+        fill(tmp_path / "out", "first")
+    assert (tmp_path / "out" / "inner" / "a.txt").read_text() == "first"
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_folder_that_cannot_be_renamed_leaves_the_old_one(tmp_path, monkeypatch, failing):
+    """Of the two renames either may fail."""
+    fill(tmp_path / "out", "old")
+    real, calls = os.rename, []
+
+    def rename(*values):
+        calls.append(values)
+        if len(calls) == failing:
+            raise OSError(5, "Input/output error")
+        return real(*values)
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(PalError, match="the disk may be failing"):
+        fill(tmp_path / "out", "new")
+    assert (tmp_path / "out" / "inner" / "a.txt").read_text() == "old"
+    assert names(tmp_path) == ["out"]
+
+
+def test_two_who_replace_a_folder_at_once_leave_one_of_both(tmp_path, monkeypatch):
+    fill(tmp_path / "out", "old")
+    real, other = os.rename, [True]
+
+    def rename(source, target):
+        if str(target).endswith("out") and other.pop() if other else False:
+            fill(tmp_path / "out", "other")  # comes between the two renames
+        return real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    fill(tmp_path / "out", "new")
+    assert (tmp_path / "out" / "inner" / "a.txt").read_text() == "new"
+
+
+def test_leftovers_are_swept_after_a_week_and_strange_files_are_not(tmp_path):
+    for name in (f".a{LEFT}.new", f".b{LEFT}.new", f".c{LEFT}.old", ".d.new"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "c").touch()
+    for name in (f".a{LEFT}.new", ".d.new"):
+        os.utime(tmp_path / name, (0, 0))
+    files.write_bytes(tmp_path / "e", b"")
+    assert names(tmp_path) == [f".b{LEFT}.new", ".d.new", "c", "e"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from pal import files
+seen = [0]
+def counted(real):
+    def call(*values, **others):
+        seen[0] += 1
+        if seen[0] == turn:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*values, **others)
+    return call
+turn = 0
+for name in ("open", "fsync", "replace", "rename", "mkdir", "unlink", "rmdir"):
+    setattr(os, name, counted(getattr(os, name)))
+for turn in range(1, 99):
+    child = os.fork()
+    seen[0] = 0
+    if not child:
+        with files.new_folder(Path("out")) as new:
+            files.write_bytes(new / "a", b"new")
+        os._exit(0)
+    if os.waitpid(child, 0)[1] == 0:
+        break
+    before, turn = turn, 0
+    files.sweep(Path())
+    found = Path("out/a").read_text()
+    assert found in ("old", "new"), before
+    print(found)
+    Path("out/a").write_text("old")
+"""
+
+
+def test_killed_before_any_call_the_old_folder_or_the_new_stands_there(tmp_path):
+    """A real SIGKILL before each call that changes files, and a sweep as at the next start."""
+    fill(tmp_path / "out", "")
+    (tmp_path / "out" / "a").write_text("old")
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    run = [sys.executable, "-c", KILLED]
+    done = subprocess.run(run, cwd=tmp_path, env=environ, capture_output=True, text=True)
+    assert not done.stderr
+    assert {*done.stdout.split()} == {"old", "new"}
+    assert len(done.stdout.split()) > 9
+
+
+class Disk:
+    """What a power cut may leave under a name: synced bytes and names for sure, of the others any.
+
+    A name that was not synced since it changed may be as it was before or as it is now; a file that was not
+    synced since it was written may hold any part of what it holds.
+    """
+
+    def __init__(self, path, before):
+        self.path, self.states = path, []
+        self.synced = {path.stat().st_ino: before} if before else {}  # bytes on the disk, by inode
+        self.name = path.stat().st_ino if before else None  # the inode that the name has on the disk
+
+    def sync(self, handle):
+        file = Path(f"/proc/self/fd/{handle}")
+        if file.is_dir():
+            self.name = self.path.stat().st_ino if self.path.exists() else None
+        else:
+            self.synced[file.stat().st_ino] = file.read_bytes()
+
+    def look(self):
+        now = self.path.stat().st_ino if self.path.exists() else None
+        possible = {self.synced.get(inode, "torn") if inode else None for inode in (self.name, now)}
+        self.states.append(possible)
+
+
+@pytest.mark.parametrize("before", [None, b"old"])
+@pytest.mark.parametrize("synced", [True, False])
+def test_a_power_cut_at_any_moment_leaves_the_old_file_or_the_new(tmp_path, monkeypatch, before, synced):
+    """Each call of a write is replayed; without the sync of the file the replay notices."""
+    path = tmp_path / "a"
+    if before:
+        path.write_bytes(before)
+    disk = Disk(path, before)
+    for name, real in (("fsync", os.fsync), ("replace", os.replace)):
+
+        def call(*values, name=name, real=real):
+            real(*values)
+            if name == "fsync" and (synced or Path(f"/proc/self/fd/{values[0]}").is_dir()):
+                disk.sync(values[0])
+            disk.look()
+
+        monkeypatch.setattr(os, name, call)
+    files.write_bytes(path, b"new, whole")
+    possible = set().union(*disk.states)
+    assert ("torn" in possible) is not synced
+    if synced:
+        assert possible == {before, b"new, whole"}
+        assert disk.states[-1] == {b"new, whole"}
+
+
+def test_long_values_are_cut():
+    assert shorten("a" * 100, 10) == "'aaaaaaaa…"

@@ -1,0 +1,81 @@
+"""Truncations and bit flips of what stages read: refused in one sentence, or what comes out is the same.
+
+A file that a stage reads is damaged, and the stage runs again. `SEEDS=1000 make faults` tries a thousand
+damages of each kind and stage.
+"""
+
+import os
+import random
+import shutil
+
+import pytest
+
+from pal.errors import PalError
+from pal.serving.saved_model import SavedModel
+from pipeline.errors import PipelineError
+from pipeline.stages import encode, evaluate, recolour, split, train
+
+pytestmark = pytest.mark.slow
+SEEDS = range(int(os.environ.get("SEEDS", "3")))
+# A stage, what it reads, and what it writes.
+STAGES = {
+    "recolour": (recolour, ["data/prepared/own", "data/raw"], ["data/recoloured/own"]),
+    "split": (split, ["data/recoloured/own"], ["data/splits/own"]),
+    "encode": (encode, ["data/recoloured/own", "store/embeddings"], ["data/embeddings/own"]),
+    "train": (train, ["data/splits/own", "data/embeddings/own"], ["data/models/own"]),
+    "evaluate": (
+        evaluate,
+        ["data/splits/own", "data/embeddings/own", "data/models/own"],
+        ["data/evaluated/own", "metrics"],
+    ),
+}
+
+
+def cut(data: bytes, rng: random.Random) -> bytes:
+    """A file that ends early."""
+    return data[: rng.randrange(len(data))]
+
+
+def flip(data: bytes, rng: random.Random) -> bytes:
+    """One bit turned."""
+    damaged = bytearray(data)
+    damaged[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    return bytes(damaged)
+
+
+def contents(root, names) -> dict[str, bytes]:
+    files = [path for name in names for path in sorted((root / name).rglob("*")) if path.is_file()]
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("damage", [cut, flip])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_damaged_file_is_refused_or_changes_nothing(stage, damage, seed, small, built):
+    module, read, written = STAGES[stage]
+    rng = random.Random(f"{stage} {damage.__name__} {seed}")
+    path = small.root / rng.choice(sorted(name for name, data in contents(small.root, read).items() if data))
+    path.write_bytes(damage(path.read_bytes(), rng))
+    for name in written:
+        shutil.rmtree(small.root / name)
+    try:
+        module.main("own")
+    except (PalError, PipelineError) as error:
+        assert "\n" not in str(error)  # noqa: PT017
+    else:
+        expected = {name: data for name, data in contents(built, written).items() if "own" in name}
+        assert {
+            name: data for name, data in contents(small.root, written).items() if "own" in name
+        } == expected
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("damage", [cut, flip])
+def test_a_damaged_model_is_refused(damage, seed, small):
+    rng = random.Random(f"model {damage.__name__} {seed}")
+    folder = small.root / "data/models/own/model"
+    path = rng.choice(sorted(folder.iterdir()))
+    path.write_bytes(damage(path.read_bytes(), rng))
+    with pytest.raises(PalError) as refused:
+        SavedModel.load(folder)
+    assert "\n" not in str(refused.value)
