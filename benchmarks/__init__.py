@@ -1,4 +1,4 @@
-"""What is promised in figures, measured: `make bench`, or one script, as `python -m benchmarks.persona`.
+"""What is claimed in figures, measured: `make bench`, or one benchmark, as `python -m benchmarks persona`.
 
 Accuracies are the same on any machine but for rounding; seconds and throughputs are not, so every one of them
 stands beside the float32 matrix peak of the same process. Nothing here is asserted as a test.
@@ -6,4 +6,4 @@ stands beside the float32 matrix peak of the same process. Nothing here is asser
 
 import os
 
-os.environ.setdefault("TQDM_DISABLE", "1")  # inherited by the processes of benchmarks.studies; read on import
+os.environ.setdefault("TQDM_DISABLE", "1")  # inherited by processes that are started; read on import

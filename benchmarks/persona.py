@@ -1,39 +1,45 @@
 """Accuracies on Anthropic's real Persona statements, beside the bound of a learner who knows the personas.
 
 Studies are drawn, split and encoded by the pipeline's stages from params.yaml, with other counts; the head
-is model B, latent 16, logistic, preset `ours`. Data and training share their seed. Each accuracy is the mean
-over seeds 0, 1, 2. The bound: which personas fit a user's training answers is known exactly, an answer is
-predicted by their majority, and a tie counts half; computed on the very same answers and test pairs.
-
-The files are looked for in PAL_PERSONA, else in ../shared/data/persona; without them everything is skipped.
-About 6 minutes on two quiet cores, one process each, and 20 seconds more where nothing is encoded yet.
+is model B, latent 16, logistic, preset `ours`. Data and training share their seed; figures are means over
+seeds 0, 1, 2. The files are looked for in PAL_PERSONA, else in ../shared/data/persona; without them
+everything is skipped.
 """
 
 from dataclasses import dataclass
 from statistics import fmean
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from benchmarks.studies import SEEDS, draw, in_parallel, real_persona, values
-from benchmarks.table import Row, Section, show
-from pal.fitting.fit import fit
+from benchmarks.studies import SEEDS, changed, draw, fit_study, in_parallel, real_persona, values
+from benchmarks.table import Row, Section
+from pal.comparisons import Questions
+from pal.evaluation.accuracy import Judged, bootstrap_interval
 from pal.serving.reward_model import RewardModel
 from pipeline import paths
-from pipeline.datasets import persona
+from pipeline.datasets import persona as statements
 from pipeline.evaluation import bounds
 from pipeline.evaluation.bounds import accuracy_bound, is_yes
-from pipeline.evaluation.headline import find
-from pipeline.evaluation.judging import judge
-from pipeline.evaluation.locating import places_in_user
+from pipeline.evaluation.predictions import (
+    locate,
+    locate_by_questions,
+    margins_by,
+    places_in_user,
+    predict,
+)
+from pipeline.evaluation.slices import find, score_slices
 from pipeline.params import Params
+from pipeline.storage.tables import text_id
 from pipeline.study import Study
 
 PERSONAS = ["art", "literature", "math", "music", "science", "sports"]
 SHOTS = (5, 10, 20)
-N_FIGURES = 13
-
+CANDIDATES, SETS, USERS = 16, 50, 100  # of best_of_n
+GROUPS = (2, 3, 4, 5, 6)
+HALVES = {"seen": "seen, 100 answers", "unseen": "unseen, 20 answers"}
+MISSING = {"real Persona set": "not found; set PAL_PERSONA to the folder of interest-in-*.jsonl"}
 Figures = dict[str, float]
 
 
@@ -47,29 +53,53 @@ class Case:
     prototypes: tuple[int, ...]
     unseen_users_per_group: int = 1
     val_pairs: int = 1
-    paper: bool = False
 
 
 CASES = {
     "3000 users, 10": Case(3, 1000, 10, (3, 8)),
     "3000 users, 25": Case(3, 1000, 25, (3,)),
-    "300 users, 100": Case(3, 100, 100, (1, 2, 3), unseen_users_per_group=200, val_pairs=5, paper=True),
+    "300 users, 100": Case(3, 100, 100, (1, 2, 3), unseen_users_per_group=200, val_pairs=5),
     "600 users, 100": Case(6, 100, 100, (6,), val_pairs=5),
     "3000 users, 5": Case(3, 1000, 5, (3,)),
 }
+BASE = "300 users, 100"
+ASKING = Case(6, 100, 100, (6,), unseen_users_per_group=100, val_pairs=5)
 
 
-def measure() -> Section:
-    """All figures, or none where the files are not there."""
+def prepared(case: Case, seed: int) -> Params:
+    """The parameters of a case."""
+    given = values(
+        "persona", seed, source=str(real_persona()), personas=PERSONAS[: case.groups],
+        users_per_group=case.users_per_group, unseen_users_per_group=case.unseen_users_per_group,
+        train_pairs=case.queries, adapt_pairs=50, val_pairs=case.val_pairs, test_pairs=20, new_test_pairs=20,
+    )  # fmt: skip
+    return changed(given, {"evaluate.shots": list(SHOTS), "evaluate.draws": 20})
+
+
+def known_answers(data: Study, given: Params) -> Bool[Tensor, "groups items"]:
+    """Whether a user of each persona says yes to each item."""
+    options, folder = given.persona.prepare, paths.Path(given.persona.source)
+    files = [f"interest-in-{name}.jsonl" for name in options.personas]
+    every = [statement for file in files for statement in statements.read(file, folder / file)]
+    return bounds.known_answers(data, every, options.personas, options.prompt)
+
+
+def encode_once() -> None:
+    """Encode every statement, so that the processes that follow find them in the store."""
+    draw("persona", prepared(Case(6, 1, 20, ()), 0))
+
+
+def persona() -> Section:
+    """Accuracies beside the bound; about 6 minutes on two quiet cores.
+
+    The bound: which personas fit a user's training answers is known exactly, an answer is predicted by their
+    majority, and a tie counts half; computed on the very same answers and test pairs.
+    """
     title = "Persona: accuracies on Anthropic's statements (MiniLM, model B, latent 16, preset ours)"
     if real_persona() is None:
-        missing = (
-            f"not found; {N_FIGURES} figures skipped: set PAL_PERSONA to the folder of interest-in-*.jsonl"
-        )
-        return Section(title, {"real Persona set": missing}, [])
-    draw("persona", prepared(Case(6, 1, 20, ()), 0))  # encodes every statement once, for all that follows
-    jobs = [(name, seed) for name in CASES for seed in SEEDS]
-    found = dict(zip(jobs, in_parallel(run, jobs), strict=True))
+        return Section(title, MISSING, [])
+    encode_once()
+    found = in_parallel(run, [(name, seed) for name in CASES for seed in SEEDS])
     about = {
         "real Persona set": "found",
         "seeds": list(SEEDS),
@@ -83,8 +113,7 @@ def measure() -> Section:
 
 def run(name: str, seed: int) -> Figures:
     """Draw a case's study and fit what is to be fitted, for one seed; figures in per cent."""
-    case = CASES[name]
-    given = prepared(case, seed)
+    case, given = CASES[name], prepared(CASES[name], seed)
     data = draw("persona", given)
     says_yes = known_answers(data, given)
     train, test = data.select("seen", "train"), data.select("seen", "test", "known")
@@ -93,86 +122,41 @@ def run(name: str, seed: int) -> Figures:
         "bound": accuracy_bound(says_yes, data, train, test, data.n_users("seen")),
     }
     for K in case.prototypes:
-        figures |= _fitted(data, given, K, case.unseen_users_per_group > 1 and case.groups == K)
-    if case.paper:
-        paper = given.model_copy(update={"preset": given.preset.model_copy(update={"persona": "paper"})})
-        found = _fitted(data, paper, case.groups, unseen=False)
-        figures["paper"] = found[f"K={case.groups}"]
-    if case.unseen_users_per_group > 1:
+        unseen = case.unseen_users_per_group > 1 and case.groups == K
+        model = fit_study("persona", data, given, K)
+        halves = ("seen", "unseen") if unseen else ("seen",)
+        predictions = predict(data, {"model": model}, {}, given.evaluate, halves)
+        tests = score_slices(predictions, data, given.evaluate)
+        figures[f"K={K}"] = find(tests.main, "seen", "model").judged.micro
+        figures[f"K={K} new"] = find(tests.main, "seen", "model", new=True).judged.micro
+        for n in SHOTS if unseen else ():
+            figures[f"{n} shots"] = find(tests.main, "unseen", "model", shots=n).judged.micro
+    if name == BASE:
+        model = fit_study("persona", data, changed(given, {"persona.preset": "paper"}), case.groups)
+        predictions = predict(data, {"model": model}, {}, given.evaluate, ("seen",))
+        tests = score_slices(predictions, data, given.evaluate).main
+        figures["paper"] = find(tests, "seen", "model").judged.micro
         figures |= _unseen_bounds(says_yes, data, given.evaluate.seed)
     return {name: 100 * value for name, value in figures.items()}
-
-
-def prepared(case: Case, seed: int) -> Params:
-    given = values(
-        "persona",
-        seed,
-        source=str(real_persona()),
-        personas=PERSONAS[: case.groups],
-        users_per_group=case.users_per_group,
-        unseen_users_per_group=case.unseen_users_per_group,
-        train_pairs=case.queries,
-        adapt_pairs=50,
-        val_pairs=case.val_pairs,
-        test_pairs=20,
-        new_test_pairs=20,
-    )
-    return given.model_copy(
-        update={"evaluate": given.evaluate.model_copy(update={"shots": list(SHOTS), "draws": 20})}
-    )
-
-
-def _fitted(data: Study, given: Params, K: int, unseen: bool) -> Figures:  # noqa: FBT001
-    """Fit K prototypes as the stage train does, and judge them as evaluate does."""
-    given = given.model_copy(update={"model": given.model.model_copy(update={"K": K})})
-    head, config = given.configs("persona")
-    train = data.select("seen", "train")
-    fitted = fit(
-        data.embeddings,
-        train,
-        n_users=data.n_users("seen"),
-        head=head,
-        config=config,
-        val=data.select("seen", "val"),
-        seed=given.train.seed,
-    )
-    ids = data.user_ids["seen"]
-    model = RewardModel.from_fit(fitted, data.embeddings, user_ids=ids, fit_config=config, encoder={})
-    tests = judge(data, {"model": model}, {}, given.evaluate, ("seen",)).main
-    figures = {
-        f"K={K}": find(tests, "seen", "model").judged.micro,
-        f"K={K} new": find(tests, "seen", "model", new=True).judged.micro,
-    }
-    if unseen:
-        tests = judge(data, {"model": model}, {}, given.evaluate, ("unseen",)).main
-        figures |= {f"{n} shots": find(tests, "unseen", "model", shots=n).judged.micro for n in SHOTS}
-    return figures
-
-
-def known_answers(data: Study, given: Params) -> Bool[Tensor, "groups items"]:
-    """Whether a user of each persona says yes to each item."""
-    knobs = given.persona.prepare
-    files = [f"interest-in-{name}.jsonl" for name in knobs.personas]
-    folder = paths.Path(given.persona.source)
-    statements = [s for file in files for s in persona.read(file, folder / file)]
-    return bounds.known_answers(data, statements, knobs.personas, knobs.prompt)
 
 
 def _unseen_bounds(says_yes: Bool[Tensor, "groups items"], data: Study, seed: int) -> Figures:
     """The bound for unseen users, from the same draws of the same shots as evaluate takes."""
     pairs, test = data.select("unseen", "adapt"), data.select("unseen", "test", "known")
-    n_users = data.n_users("unseen")
-    generator = torch.Generator().manual_seed(seed)
-    places: list[Int[Tensor, " n"]] = [places_in_user(pairs.user, n_users, generator) for _ in range(20)]
+    n_users, generator = data.n_users("unseen"), torch.Generator().manual_seed(seed)
+    places = [places_in_user(pairs.user, n_users, generator) for _ in range(20)]
 
-    def at(shots: int) -> float:
+    def bound(shots: int) -> float:
         rows = [(place < shots).nonzero().squeeze(1) for place in places]
         return fmean(accuracy_bound(says_yes, data, pairs[some], test, n_users) for some in rows)
 
-    return {f"bound {shots} shots": at(shots) for shots in SHOTS}
+    return {f"bound {shots} shots": bound(shots) for shots in SHOTS}
 
 
 def _rows(found: dict[str, list[Figures]]) -> list[Row]:
+    def mean(case: str, figure: str) -> float:
+        return fmean(figures[figure] for figures in found[case])
+
     def row(
         what: str, case: str, figure: str, least: float | None, most: float | None = None, note: str = ""
     ):
@@ -180,23 +164,21 @@ def _rows(found: dict[str, list[Figures]]) -> list[Row]:
         return Row(what, fmean(each), at_least=least, at_most=most, each=each, note=note)
 
     def beside(what: str, case: str, figure: str, bound: str, slack: float) -> Row:
-        top = fmean(figures[bound] for figures in found[case])
+        top = mean(case, bound)
         return row(what, case, figure, top - slack, note=f"bound {top:.2f}, less {slack}")
 
-    base = "300 users, 100"
-    floor = fmean(figures["floor"] for figures in found[base])
-    three = fmean(figures["K=3"] for figures in found["3000 users, 10"])
-    rows = [
-        row("K*=3, 300 users, 100 queries: K=1", base, "K=1", floor - 0.5, floor + 0.5, f"floor {floor:.2f}"),
-        row("  K=2", base, "K=2", 92.0, 95.0, "geometric limit 94.4"),
-        row("  K=3", base, "K=3", 99.7),
-        row("  K=3, new statements", base, "K=3 new", 99.0),
-        row("  K=3, preset paper", base, "paper", None, note="10 epochs of the paper's settings"),
-    ]
-    for queries, slack in ((25, 0.5), (10, 1.0), (5, 1.5)):
-        what = f"K*=K=3, 3,000 users, {queries} queries"
-        rows.append(beside(what, f"3000 users, {queries}", "K=3", "bound", slack))
-    rows += [
+    floor, three = mean(BASE, "floor"), mean("3000 users, 10", "K=3")
+    first = "K*=3, 300 users, 100 queries: K=1"
+    return [
+        row(first, BASE, "K=1", floor - 0.5, floor + 0.5, f"floor {floor:.2f}"),
+        row("  K=2", BASE, "K=2", 92.0, 95.0, "geometric limit 94.4"),
+        row("  K=3", BASE, "K=3", 99.7),
+        row("  K=3, new statements", BASE, "K=3 new", 99.0),
+        row("  K=3, preset paper", BASE, "paper", None, note="10 epochs of the paper's settings"),
+        *(
+            beside(f"K*=K=3, 3,000 users, {n} queries", f"3000 users, {n}", "K=3", "bound", slack)
+            for n, slack in ((25, 0.5), (10, 1.0), (5, 1.5))
+        ),
         row("K*=K=6, 600 users, 100 queries", "600 users, 100", "K=6", 99.7),
         row(
             "K*=3, K=8, 3,000 users, 10 queries",
@@ -205,12 +187,145 @@ def _rows(found: dict[str, list[Figures]]) -> list[Row]:
             three - 0.3,
             note=f"K=3: {three:.2f}",
         ),
+        *(
+            beside(f"unseen users, K*=K=3, {n} shots", BASE, f"{n} shots", f"bound {n} shots", slack)
+            for n, slack in zip(SHOTS, (0.7, 0.3, 0.3), strict=True)
+        ),
     ]
-    for shots, slack in zip(SHOTS, (0.7, 0.3, 0.3), strict=True):
-        what = f"unseen users, K*=K=3, {shots} shots"
-        rows.append(beside(what, base, f"{shots} shots", f"bound {shots} shots", slack))
-    return rows
 
 
-if __name__ == "__main__":
-    show(measure())
+def asking() -> Section:
+    """Chosen questions against drawn ones: six personas, K = 6; about 4 minutes on two quiet cores.
+
+    New users of the six personas answer questions one after another. Drawn: at random from their adapt pairs,
+    as `evaluate` does. Chosen: each next one is that whose answer is expected to tell most, of the user's own
+    adapt pairs.
+    """
+    title = "Which question next: Persona, six personas, K = 6 (MiniLM, model B, latent 16, preset ours)"
+    if real_persona() is None:
+        return Section(title, MISSING, [])
+    encode_once()
+    found = list(in_parallel(ask, [(seed,) for seed in SEEDS]).values())
+    about = {"seeds": list(SEEDS), "users": "600 seen, 100 answers each; 600 unseen, 20 test pairs each"}
+
+    def row(what: str, key: str, least: float | None = None) -> Row:
+        each = [figures[key][0] for figures in found]
+        ends = ", ".join(f"{figures[key][1]:.2f} to {figures[key][2]:.2f}" for figures in found)
+        return Row(what, fmean(each), at_least=least, each=each, note=f"95 % intervals over users: {ends}")
+
+    twenty = fmean(figures["drawn 20"][0] for figures in found)
+    rows = [row(f"accuracy after {n} drawn", f"drawn {n}") for n in (0, 5, 10, 20)]
+    what = "chosen of the user's own 50"
+    rows += [
+        row(f"accuracy after {n} {what}", f"own {n}", twenty if n == 6 else None)
+        for n in (1, 2, 3, 4, 5, 6, 8, 10)
+    ]
+    return Section(title, about, rows)
+
+
+def ask(seed: int) -> dict[str, tuple[float, float, float]]:
+    """Accuracy on unseen users with its interval, by way and number of questions, for one seed."""
+    given = prepared(ASKING, seed)
+    data = draw("persona", given)
+    model = fit_study("persona", data, given, 6)
+    tables = {f"drawn {n}": weights for n, weights in locate(data, model, given.evaluate).items()}
+    tables |= {f"own {n}": [weights] for n, weights in locate_by_questions(data, model, 10).items()}
+    test = data.select("unseen", "test", "known")
+    margins = iter(margins_by(model, [w for draws in tables.values() for w in draws], data, test))
+    found = {}
+    for name, draws in tables.items():
+        each = [Judged.from_margins(next(margins), test.user, n_users=data.n_users("unseen")) for _ in draws]
+        judged = Judged(sum(j.right for j in each) / len(each), each[0].total)
+        found[name] = (100 * judged.micro, *(100 * end for end in bootstrap_interval(judged)))
+    return found
+
+
+def yes_or_no(data: Study, prompt: Int[Tensor, " n"]) -> Questions:
+    """Of each prompt, whether yes is preferred to no."""
+    yes, no = (torch.full_like(prompt, data.response_ids.index(text_id(word))) for word in ("Yes", "No"))
+    return Questions(prompt, yes, no)
+
+
+def best_of_n() -> Section:
+    """Best of 16 for the right user, against the pick for the average user.
+
+    A response to a Persona statement is yes or no, so what there is to pick is a statement: of 16 that
+    training never saw, drawn at random from those of all personas, the one that the user would most probably
+    say yes to. The rival picks with the zero-shot mean's weights from the same 16. The user's true persona
+    judges. A win is a pick with yes where the rival's has no; the same answer is a tie and counts half. 50
+    sets of 16 per user. K* personas, K = K* prototypes. Interval: people are drawn anew, those of the three
+    seeds together. `possible` is whether any of the 16 has the user's yes, a bound on every picker.
+    """
+    title = f"Best of {CANDIDATES} on Persona: the right user's pick against the zero-shot mean's"
+    if real_persona() is None:
+        return Section(title, MISSING, [])
+    encode_once()
+    found = in_parallel(pick, [(groups, seed, USERS) for groups in GROUPS for seed in SEEDS])
+    rows = []
+    for groups in GROUPS:
+        for half, words in HALVES.items():
+            picks = [found[groups, seed, USERS][half] for seed in SEEDS]
+            score = torch.cat([scores for scores, _ in picks]).double()
+            judged = Judged(score.numpy(), torch.full_like(score, SETS).long().numpy())
+            low, high = (100 * bound for bound in bootstrap_interval(judged))
+            means = {name: 100 * fmean(shares[name] for _, shares in picks) for name in picks[0][1]}
+            words_of = ", ".join(f"{name} {share:.1f}" for name, share in means.items())
+            note = f"95 % interval over users {low:.1f} to {high:.1f}; yes among the picks: {words_of}"
+            each = [100 * float(scores.mean()) / SETS for scores, _ in picks]
+            rows.append(Row(f"K*=K={groups}, users {words}: wins", fmean(each), each=each, note=note))
+    about = {"real Persona set": "found", "seeds": list(SEEDS), "sets a user": SETS}
+    return Section(title, about, rows)
+
+
+def pick(groups: int, seed: int, users: int) -> dict[str, tuple[Float[Tensor, " users"], Figures]]:
+    """Draw a study of `users` people a persona, fit it, and let both pick, for one seed."""
+    given = prepared(Case(groups, users, 100, (groups,), unseen_users_per_group=users, val_pairs=5), seed)
+    data = draw("persona", given)
+    model = fit_study("persona", data, given, groups)
+    pool = data.select("seen", "test", "new").questions.prompt.unique()
+    yes, personas = known_answers(data, given)[:, pool], given.persona.prepare.personas
+    generator = torch.Generator().manual_seed(seed)
+    pairs, n_users = data.select("unseen", "adapt"), data.n_users("unseen")
+    some = (places_in_user(pairs.user, n_users, generator) < 20).nonzero().squeeze(1)
+    located = model.locate(data.embeddings, pairs[some], n_users=n_users)
+    found = {}
+    for half, weights in (("seen", model.states), ("unseen", located)):
+        group = torch.tensor([personas.index(name) for name in data.groups[half]])
+        own = _margins(data, model, pool, weights)
+        mean = _margins(data, model, pool, model.state_of(None)[None]).expand_as(own)
+        found[half] = _pick(own, mean, yes[group], generator)
+    return found
+
+
+def _margins(
+    data: Study, model: RewardModel, pool: Int[Tensor, " pool"], weights: Float[Tensor, "users K"]
+) -> Float[Tensor, "users pool"]:
+    """Reward of yes less that of no to each statement, for each user."""
+    with torch.no_grad():
+        return model.head.margins_at(
+            model.head.question_features(data.embeddings, yes_or_no(data, pool)), weights
+        ).T
+
+
+def _pick(
+    own: Float[Tensor, "users pool"],
+    mean: Float[Tensor, "users pool"],
+    yes: Bool[Tensor, "users pool"],
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, " users"], Figures]:
+    """Wins and half the ties of each user, and the shares of sets in which each pick has the user's yes."""
+    users, pool = own.shape
+    sets = torch.rand(users, SETS, pool, generator=generator).topk(CANDIDATES, -1).indices
+
+    def candidates(table: Tensor) -> Tensor:  # (users, SETS, CANDIDATES)
+        return table[:, None].expand(-1, SETS, -1).gather(2, sets)
+
+    answers = candidates(yes).float()
+    ours, theirs = (answers.gather(2, candidates(x).argmax(2, keepdim=True))[..., 0] for x in (own, mean))
+    shares = {
+        "own": float(ours.mean()),
+        "mean": float(theirs.mean()),
+        "random": float(answers.mean()),
+        "possible": float(answers.amax(2).mean()),
+    }
+    return (0.5 + (ours - theirs) / 2).sum(1), shares

@@ -1,109 +1,133 @@
-"""How fast heads are fitted and users located, on one thread, the encoder's embeddings given.
+"""How fast heads are fitted, users located and rewards served, and how soon a command is there."""
 
-The task is Persona at K*=K=3, 300 users, 100 queries each, embeddings 384 wide, model B, latent 16, dropout
-0.3, objective `pal`. Measured: seconds of `fit`, everything in it, with settings whose accuracy on
-held-out test pairs is at least 99 % at every seed; comparisons a second from the first epoch's end to the
-last's; seconds of `solve_weights` for 10,000 unseen users of 20 comparisons each.
-
-Every time is the fastest of at least four rounds that were not disturbed, beside the float32 matrix peak
-measured before and after (benchmarks/rounds.py). About a minute on a quiet core.
-"""
-
+import os
+import resource
+import subprocess
+import sys
 import time
-from statistics import fmean
+from collections.abc import Callable
+from statistics import fmean, median
 from typing import Any
 
 import torch
+from torch.nn import functional
 
-from benchmarks.rounds import Timed, peak, timed
+from benchmarks.persona import PERSONAS
 from benchmarks.studies import ROOT, SEEDS, draw, real_persona, values
-from benchmarks.table import Row, Section, show
-from pal.comparisons import Comparisons
+from benchmarks.table import Row, Section
+from benchmarks.timing import Timed, in_turns, peak, threads
+from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset
-from pal.fitting.fit import Fitted, fit, margins, read_blocks
+from pal.fitting.trainer import Fitted, fit
+from pal.models.base import feature_blocks, make_model, margins
+from pal.serving.inputs import Preferences
+from pal.serving.reward_model import RewardModel
+from pal.users.points import MAX_POINTS, Points
 from pal.users.simplex import solve_weights
 from pipeline.study import Study
 
-PEAK = 85.0  # GFLOP/s of float32 products, from which on throughput is judged
+PEAK = 85.0  # GFLOP/s of float32 products a thread, from which on times are judged
 TO_99 = {"batch_size": 1024, "epochs": 3, "learning_rate": 2e-2, "weights_learning_rate": 0.3}
-THROUGHPUT = {1024: (6, 150_000), 16_384: (12, 600_000)}
-NEW_USERS, SHOTS = 10_000, 20
+THROUGHPUT = {1024: (6, 150_000), 16_384: (12, 600_000)}  # epochs, and comparisons/s to reach, by batch
+USERS, SHOTS = 10_000, 20
+DIM, ROWS, RUN = 384, 1_000_000, 16
+STARTS = {
+    "python -m pipeline split --help": (["-m", "pipeline", "split", "--help"], 0.4),
+    "python -m pipeline prepare --help": (["-m", "pipeline", "prepare", "--help"], 0.4),
+    "python -c 'import pal'": (["-c", "import pal"], None),
+    "python -c ''": (["-c", ""], None),
+}
 
 
-def measure() -> Section:
-    """All three figures, on one thread; torch's setting is put back."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+def startup() -> Section:
+    """Median seconds of five starts of a stage's help and of `import pal`, and the torch modules imported."""
+    rows = []
+    for what, (arguments, most) in STARTS.items():
+        runs = [_start(arguments)[0] for _ in range(5)]
+        rows.append(Row(what, median(runs), "s", at_most=most, note=f"fastest {min(runs):.2f} s"))
+    for what, (arguments, _) in STARTS.items():
+        if arguments[-1]:
+            lines = _start(["-X", "importtime", *arguments])[1].splitlines()
+            names = [line.rsplit("|", 1)[-1].strip() for line in lines if line.startswith("import time:")]
+            of_torch = float(sum(name.split(".")[0] == "torch" for name in names))
+            rows.append(Row(f"{what}: modules of torch", of_torch, "imported", at_most=0.0))
+    return Section("Startup: seconds until a stage's help, and until pal is there", {"runs": 5}, rows)
+
+
+def _start(arguments: list[str]) -> tuple[float, str]:
+    """Seconds of a run of Python, and its standard error."""
+    started = time.perf_counter()
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return time.perf_counter() - started, done.stderr
+
+
+def speed() -> Section:
+    """Fitting and locating on one thread, embeddings given; about a minute on a quiet core.
+
+    The task is Persona at K*=K=3, 300 users, 100 queries each, 384 wide, model B, latent 16, dropout 0.3,
+    objective `pal`. Measured: seconds of `fit`, everything in it, with settings whose accuracy on
+    held-out test pairs is at least 99 % at every seed; comparisons a second from the first epoch's end to the
+    last's; seconds of `solve_weights` for 10,000 unseen users of 20 comparisons each.
+    """
+    with threads(1):
         studies = [_study(seed, 3400 if seed == SEEDS[0] else 1) for seed in SEEDS]
         rows = [*_to_99(studies), *_throughput(studies[0]), *_weights(studies[0])]
-    finally:
-        torch.set_num_threads(threads)
+        highest = peak.best
     about = {
         "data": "Anthropic's" if real_persona() else "the sample: the real Persona set was not found",
         "seeds": list(SEEDS),
         "threads": 1,
-        "best float32 matrix peak": f"{peak.best:.0f} GFLOP/s",
+        "best float32 matrix peak": f"{highest:.0f} GFLOP/s",
         "to 99 %": ", ".join(f"{k} {v}" for k, v in TO_99.items()) + ", one_cycle",
     }
     return Section("Speed on one thread (Persona, K*=K=3, 300 users, 100 queries)", about, rows)
 
 
 def _study(seed: int, unseen_users_per_group: int) -> Study:
+    source = str(real_persona() or ROOT / "data/sample/persona")
     given = values(
-        "persona",
-        seed,
-        source=str(real_persona() or ROOT / "data/sample/persona"),
-        personas=["art", "literature", "math"],
-        users_per_group=100,
-        unseen_users_per_group=unseen_users_per_group,
-        train_pairs=100,
-        adapt_pairs=SHOTS,
-        val_pairs=1,
+        "persona", seed, source=source, personas=PERSONAS[:3], users_per_group=100,
+        unseen_users_per_group=unseen_users_per_group, train_pairs=100, adapt_pairs=SHOTS, val_pairs=1,
         test_pairs=20,
-    )
+    )  # fmt: skip
     return draw("persona", given)
 
 
 def _fit(data: Study, seed: int, progress: Any = None, **options: Any) -> Fitted:
     chosen = {"objective": "pal", "restarts": 1, "weight_decay": 0.01, **options}
     head, config = preset("ours", "B", head={"K": 3, "latent": 16}, fit=chosen)
+    train, n_users = data.select("seen", "train"), data.n_users("seen")
     return fit(
-        data.embeddings,
-        data.select("seen", "train"),
-        n_users=data.n_users("seen"),
-        head=head,
-        config=config,
-        seed=seed,
-        progress=progress,
+        data.embeddings, train, n_users=n_users, head=head, config=config, seed=seed, progress=progress
     )
 
 
+def _timed(part: Callable[[], object]) -> tuple[float, Timed]:
+    timed = in_turns({"": part}, least_peak=PEAK)
+    return timed.seconds[""], timed
+
+
 def _to_99(studies: list[Study]) -> list[Row]:
-    rounds, accuracies = [], []
+    seconds, accuracies, every = [], [], []
     for seed, data in zip(SEEDS, studies, strict=True):
-        fitted: list[Fitted] = []
-        rounds.append(timed(lambda data=data, seed=seed, to=fitted: to.append(_fit(data, seed, **TO_99))))
-        accuracies.append(100 * _accuracy(data, fitted[-1], data.select("seen", "test", "known")))
-    seconds = [found.seconds for found in rounds]
-    note = "; ".join(found.words for found in rounds)
-    unjudged = _unjudged(min(rounds, key=lambda found: found.peak))
+        took, timed = _timed(lambda data=data, seed=seed: _fit(data, seed, **TO_99))
+        fitted, test = _fit(data, seed, **TO_99), data.select("seen", "test", "known")
+        with torch.inference_mode():
+            right = margins(fitted.head, fitted.states, data.embeddings, test) > 0
+        seconds.append(took)
+        accuracies.append(100 * float(right.double().mean()))
+        every.append(timed)
+    what, late = "time to 99 % seen", next((timed.unjudged for timed in every if timed.unjudged), "")
+    note = "; ".join(timed.note for timed in every)
     return [
-        Row(
-            "time to 99 % seen", fmean(seconds), "s", at_most=0.8, each=seconds, note=note, unjudged=unjudged
-        ),
+        Row(what, fmean(seconds), "s", at_most=0.8, each=seconds, note=note, unjudged=late),
         Row("  accuracy at that time, lowest seed", min(accuracies), at_least=99.0, each=accuracies),
     ]
 
 
-def _accuracy(data: Study, fitted: Fitted, test: Comparisons) -> float:
-    with torch.inference_mode():
-        return float((margins(fitted.head, fitted.weights, data.embeddings, test) > 0).double().mean())
-
-
 def _throughput(data: Study) -> list[Row]:
-    rows = []
-    count = len(data.select("seen", "train"))
+    rows, count = [], len(data.select("seen", "train"))
     for size, (epochs, least) in THROUGHPUT.items():
 
         def steady(size: int = size, epochs: int = epochs) -> float:
@@ -112,40 +136,137 @@ def _throughput(data: Study) -> list[Row]:
             _fit(data, 0, lambda *_: ends.append(time.perf_counter()), batch_size=size, epochs=epochs)
             return ends[-1] - ends[0]
 
-        found = timed(steady)
-        rate = count * (epochs - 1) / found.seconds
-        what, unit = f"training at batch {size:,}", "comparisons/s"
-        rows.append(Row(what, rate, unit, at_least=least, note=found.words, unjudged=_unjudged(found)))
-        scaled = rate * PEAK / found.peak
-        rows.append(Row(f"  scaled to a peak of {PEAK:.0f} GFLOP/s", scaled, unit, note="rate x 85 / peak"))
+        seconds, timed = _timed(steady)
+        rate, unit = count * (epochs - 1) / seconds, "comparisons/s"
+        what, late = f"training at batch {size:,}", timed.unjudged
+        rows += [
+            Row(what, rate, unit, at_least=least, note=timed.note, unjudged=late),
+            Row(f"  scaled to a peak of {PEAK:.0f} GFLOP/s", rate * PEAK / timed.peak, unit),
+        ]
     return rows
 
 
 def _weights(data: Study) -> list[Row]:
-    fitted = _fit(data, 0, **TO_99)
-    pairs = data.select("unseen", "adapt")
-    pairs = pairs[(pairs.user < NEW_USERS).nonzero().squeeze(1)]
+    fitted, pairs = _fit(data, 0, **TO_99), data.select("unseen", "adapt")
+    pairs = pairs[(pairs.user < USERS).nonzero().squeeze(1)]
     with torch.inference_mode():
-        blocks = read_blocks(fitted.head, data.embeddings, pairs)
+        blocks = feature_blocks(fitted.head, data.embeddings, pairs)
         at = [fitted.head.prototype_margins(r).index_select(0, p) * b.sign[:, None] for b, r, p in blocks]
-    margin, residual = torch.cat(at).clone(), torch.empty(0)
-
-    def solve() -> None:
-        nonlocal residual
-        residual = solve_weights(margin, pairs.user, n_users=NEW_USERS)[1]
-
-    found = timed(solve)
-    p99 = float(residual.quantile(0.99))
-    what = f"weights of {NEW_USERS:,} new users x {SHOTS} comparisons"
+    margin = torch.cat(at).clone()
+    seconds, timed = _timed(lambda: solve_weights(margin, pairs.user, n_users=USERS))
+    residual = solve_weights(margin, pairs.user, n_users=USERS)[1]
+    what, p99 = f"weights of {USERS:,} new users x {SHOTS} comparisons", float(residual.quantile(0.99))
     return [
-        Row(what, found.seconds, "s", at_most=1.0, note=found.words, unjudged=_unjudged(found)),
+        Row(what, seconds, "s", at_most=1.0, note=timed.note, unjudged=timed.unjudged),
         Row("  KKT residual, p99", p99, "", at_most=1e-3, note=f"largest {float(residual.max()):.1e}"),
     ]
 
 
-def _unjudged(found: Timed) -> str:
-    return "" if found.peak >= PEAK else f"the core's peak was {found.peak:.0f} GFLOP/s, under {PEAK:.0f}"
+def serving() -> Section:
+    """Rewards from embeddings, people located, and `import pal`; three minutes, 5 GB of memory.
+
+    The model is Persona's: model B, 384-wide embeddings, latent 16, K = 3, weights drawn at random, its prior
+    at the 128 points that a prior has at most. Rewards are measured on all cores for a million responses to
+    one prompt, to prompts in runs of 16, and to as many prompts as responses. 10,000 people are located from
+    tensors in which questions repeat (`locate`), and from as many separate columns (`adapt_many`). A single
+    user's figures are on one thread: work so small gains nothing from more.
+    """
+    model = _model()
+    drawn = torch.randn(ROWS, DIM, generator=torch.Generator().manual_seed(1))
+    table = functional.normalize(drawn, dim=1)
+    with threads(os.cpu_count() or 1):
+        rows = [*_scores(model, table), *_adapting(model, table)]
+        highest = peak.best
+    with threads(1):
+        rows += _one_user(model, table)
+        own = median(_start(["-c", ""])[0] for _ in range(5))
+        whole = median(_start(["-c", "import pal"])[0] for _ in range(5))
+        rows.append(Row("import pal", whole - own, "s", at_most=0.1, note=f"beside python's own {own:.3f} s"))
+        about = {
+            "model": f"B, K=3, latent 16, {DIM} wide, {MAX_POINTS} points of the prior",
+            "threads": f"{os.cpu_count()}; for a single user 1",
+            "best float32 matrix peak": f"{highest:.0f} GFLOP/s; on one thread {peak.best:.0f}",
+        }
+    return Section("Serving: rewards, tastes and start-up, from embeddings", about, rows)
 
 
-if __name__ == "__main__":
-    show(measure())
+def _model() -> RewardModel:
+    head, config = preset("ours", "B", head={"K": 3, "latent": 16})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        built = make_model(head, prompt_dim=DIM, response_dim=DIM)
+        weights = torch.softmax(2 * torch.randn(1000, 3), 1)
+    ids = [str(number) for number in range(len(weights))]
+    return RewardModel(built, ids, weights, Points.from_states(weights), config, {}, DIM, DIM)
+
+
+def _scores(model: RewardModel, table: torch.Tensor) -> list[Row]:
+    """One prompt, prompts in runs, and as many prompts as responses."""
+    rows, prompts = [], table.flip(0)
+    for what, given in (
+        ("one prompt", prompts[:1]),
+        (f"prompts in runs of {RUN}", prompts[: ROWS // RUN].repeat_interleave(RUN, 0)),
+        ("as many prompts", prompts),
+    ):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        seconds, timed = _timed(lambda given=given: model.score(given, table, user="7"))
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000
+        rate, late = ROWS / seconds, timed.unjudged
+        rows.append(Row(f"score, {what}", rate, "rows/s", at_least=500_000, note=timed.note, unjudged=late))
+        if what == "one prompt":
+            rows.append(Row("  memory on top", grown, "MB", note=f"of {table.nbytes / 1e6:.0f}"))
+    return rows
+
+
+def _adapting(model: RewardModel, table: torch.Tensor) -> list[Row]:
+    generator = torch.Generator().manual_seed(2)
+    prompt, chosen = (torch.randint(6000, (USERS * SHOTS,), generator=generator) for _ in range(2))
+    rejected = (chosen + torch.randint(1, 6000, chosen.shape, generator=generator)) % 6000
+    user = torch.arange(USERS).repeat_interleave(SHOTS)
+    shared = Embeddings(table[:6000], table[6000:12_000])
+
+    def locate() -> None:
+        comparisons = Comparisons.from_pairs(user=user, prompt=prompt, chosen=chosen, rejected=rejected)
+        model.locate(shared, comparisons, n_users=USERS)
+
+    sides = [x.view(USERS, SHOTS, DIM) for x in table[: 3 * USERS * SHOTS].chunk(3)]
+    many = {str(row): Preferences(*(side[row] for side in sides)) for row in range(USERS)}
+    what = f"{USERS:,} users x {SHOTS} comparisons"
+    return [
+        _row(f"locate, {what}, questions of 6,000 prompts and responses", locate, 1.0),
+        _row(f"adapt_many, {what}, no two alike", lambda: model.adapt_many(many), 1.0),
+    ]
+
+
+def _one_user(model: RewardModel, table: torch.Tensor) -> list[Row]:
+    """Twenty comparisons; one more, weights and all; and how far that is from starting over."""
+    given = [(table[at], table[100 + at], table[200 + at]) for at in range(SHOTS + 1)]
+    taste, step, whole = model.adapt(given[:SHOTS]), model.adapt([]), model.adapt(given)
+    for answer in given:
+        step = step + model.adapt([answer])
+    forgotten, never = whole - model.adapt(given[3:4]), model.adapt(given[:3] + given[4:])
+
+    def apart(first: Any, second: Any) -> float:
+        return float((first.state - second.state).abs().max())
+
+    return [
+        _row(f"adapt, one user x {SHOTS} comparisons", lambda: model.adapt(given[:SHOTS]), 20, repeats=50),
+        _row("one more comparison", lambda: (taste + model.adapt(given[SHOTS:])).state, 2, repeats=50),
+        Row("  weights, one at a time against at once", apart(step, whole), "", at_most=1e-6),
+        Row("  weights, one forgotten against never known", apart(forgotten, never), "", at_most=1e-6),
+        Row("  a taste as JSON", float(len(whole.to_json())), "bytes", note=f"{MAX_POINTS} points"),
+    ]
+
+
+def _row(what: str, part: Callable[[], object], most: float, repeats: int = 1) -> Row:
+    """Seconds of a part, or where it is repeated milliseconds of each time."""
+
+    def repeated() -> float:
+        started = time.perf_counter()
+        for _ in range(repeats):
+            part()
+        return (time.perf_counter() - started) / repeats
+
+    seconds, timed = _timed(repeated)
+    got, unit = (1000 * seconds, "ms") if repeats > 1 else (seconds, "s")
+    return Row(what, got, unit, at_most=most, note=timed.note, unjudged=timed.unjudged)

@@ -1,13 +1,17 @@
-"""Studies drawn, split and encoded by the pipeline's own stages, in a folder of their own.
+"""Studies drawn, split, encoded and fitted by the pipeline's own code, in a folder of their own.
 
 Texts are encoded through the pipeline's store, once: later runs find them there.
 """
 
 import os
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import chdir, contextmanager, redirect_stdout
+from dataclasses import dataclass
 from io import StringIO
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,6 +20,8 @@ from typing import Any
 import torch
 import yaml
 
+from pal.fitting.trainer import fit
+from pal.serving.reward_model import RewardModel
 from pipeline import params, paths, study
 from pipeline.params import Params
 from pipeline.stages import download, encode, prepare, recolour, split
@@ -23,53 +29,111 @@ from pipeline.study import Study
 
 ROOT = Path(__file__).parents[1]
 SEEDS = (0, 1, 2)
+STAGES = (download, prepare, recolour, split, encode)
+
+
+def shared_data(variable: str, folder: str, file: str) -> Path | None:
+    """A folder with a file in it: the variable's, or `../shared/data/FOLDER` beside the repository."""
+    path = Path(os.environ.get(variable) or ROOT.parent / "shared/data" / folder).resolve()
+    return path if (path / file).is_file() else None
 
 
 def real_persona() -> Path | None:
     """Anthropic's Persona files: PAL_PERSONA, or `../shared/data/persona` beside the repository."""
-    folder = Path(os.environ.get("PAL_PERSONA") or ROOT.parent / "shared/data/persona").resolve()
-    return folder if (folder / "interest-in-art.jsonl").is_file() else None
+    return shared_data("PAL_PERSONA", "persona", "interest-in-art.jsonl")
 
 
-def values(dataset: str, seed: int, *, source: str | None = None, **knobs: Any) -> Params:
-    """params.yaml with one seed for drawing and training alike, and a dataset's `prepare` knobs changed."""
+def changed(given: Params, changes: Mapping[str, Any]) -> Params:
+    """Parameters with other values under dotted keys."""
+    plain = given.model_dump(mode="json")
+    for key, value in changes.items():
+        *parents, last = key.split(".")
+        section = plain
+        for name in parents:
+            section = section[name]
+        section[last] = value
+    return params.check(plain)
+
+
+def values(dataset: str, seed: int, *, source: str | None = None, **prepare: Any) -> Params:
+    """params.yaml with one seed for drawing and training alike, and changes of a dataset's `prepare`."""
     with chdir(ROOT):
         given = params.load()
-    section: dict[str, Any] = {"prepare": given[dataset].prepare.model_copy(update=knobs)}
-    if source is not None:
-        section["source"] = source
-    return given.model_copy(
-        update={
-            "prepare": given.prepare.model_copy(update={"seed": seed}),
-            "train": given.train.model_copy(update={"seed": seed}),
-            dataset: given[dataset].model_copy(update=section),
-        }
-    )
-
-
-def draw(dataset: str, given: Params) -> Study:
-    """Run the stages from download to encode, and load what they wrote."""
-    with staged(dataset, given.model_dump(mode="json")):
-        return study.load(dataset)
+    changes: dict[str, Any] = {"prepare.seed": seed, "train.seed": seed}
+    changes |= {f"{dataset}.prepare.{name}": value for name, value in prepare.items()}
+    return changed(given, changes | ({} if source is None else {f"{dataset}.source": source}))
 
 
 @contextmanager
-def staged(dataset: str, given: dict[str, Any]) -> Iterator[None]:
-    """Run the stages from download to encode in a folder of their own; the block runs inside it."""
+def staged(dataset: str, given: Params, stages: Iterable[Any] = STAGES) -> Iterator[None]:
+    """Run stages, from download to encode, in a folder of their own; the block runs inside it."""
     with tempfile.TemporaryDirectory() as folder, chdir(folder), redirect_stdout(StringIO()):
-        paths.PARAMS.write_text(yaml.safe_dump(given), encoding="utf-8")
-        for stage in (download, prepare, recolour, split, encode):
+        paths.PARAMS.write_text(yaml.safe_dump(given.model_dump(mode="json")), encoding="utf-8")
+        for stage in stages:
             stage.main(dataset)
         yield
 
 
-def in_parallel(job: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> list[Any]:
-    """Results of a job for each tuple of arguments, in order; a process and one thread per core."""
+def draw(dataset: str, given: Params) -> Study:
+    """Run the stages from download to encode, and load what they wrote."""
+    with staged(dataset, given):
+        return study.load(dataset)
+
+
+def fit_study(
+    dataset: str, data: Study, given: Params, K: int | None = None, progress: Any = None
+) -> RewardModel:
+    """Fit a study as the stage train does, with K prototypes in place of `model.K`."""
+    head, config = given.configs(dataset, K)
+    train, n_users = data.select("seen", "train"), data.n_users("seen")
+    fitted = fit(
+        data.embeddings, train, n_users=n_users, head=head, config=config, val=data.select("seen", "val"),
+        seed=given.train.seed, progress=progress,
+    )  # fmt: skip
+    ids = data.user_ids["seen"]
+    return RewardModel.from_fit(fitted, data.embeddings, user_ids=ids, fit_config=config, encoder={})
+
+
+def in_parallel(job: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> dict[tuple[Any, ...], Any]:
+    """Results of a job by its arguments; a process and one thread per core."""
     tuples = list(arguments)
     workers = min(os.cpu_count() or 1, len(tuples))
-    with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
-        return list(pool.map(job, *zip(*tuples, strict=True)))
+    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        return dict(zip(tuples, pool.map(job, *zip(*tuples, strict=True)), strict=True))
 
 
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+@dataclass(frozen=True)
+class Child:
+    """What a process took.
+
+    Args:
+        seconds: From its start to its end.
+        peak: Memory resident at most, in GB.
+        said: Its last line.
+    """
+
+    seconds: float
+    peak: float
+    said: str
+
+
+def run_child(arguments: list[str], folder: Path | str = ROOT, **environment: str) -> Child:
+    """Run Python in a folder, and wait for its end.
+
+    Raises:
+        RuntimeError: If it fails.
+    """
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": path, **environment}
+    start = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as out:
+        child = subprocess.Popen([sys.executable, *arguments], cwd=folder, stdout=out, env=environment)
+        _, status, usage = os.wait4(child.pid, 0)  # this child's own peak; RUSAGE_CHILDREN holds the largest
+        child.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.perf_counter() - start
+        out.seek(0)
+        said = out.read().strip().rsplit("\n", 1)[-1]
+    if child.returncode:
+        raise RuntimeError(f"{' '.join(arguments)} ended with {child.returncode}")
+    kilobytes = usage.ru_maxrss if sys.platform != "darwin" else usage.ru_maxrss / 1024
+    return Child(seconds, kilobytes * 1024 / 1e9, said)

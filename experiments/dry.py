@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.entries import ROOT, Run
-from pipeline.datasets.drawn import drawings, scenes
+from pipeline.datasets import drawn_scenes
 
 PICTURES = {"train": 20, "validation": 3, "test": 10}
-PEOPLE = (scenes.Crowd(40, (15, 18), 2, 8), scenes.Crowd(4, (0, 0), 1, 5))
+PEOPLE = (drawn_scenes.Crowd(40, (15, 18), 2, 8), drawn_scenes.Crowd(4, (0, 0), 1, 5))
 SAMPLE = ROOT / "data/sample/persona"
 SMALL = {"latent": 8, "hidden": 8}
 FIT = {"epochs": 1, "validate_every": 1}
@@ -95,9 +95,9 @@ def write_pictures(folder: Path) -> None:
     """Pick-a-Pic's files with drawn pictures: train, validation and test."""
     folder.mkdir()
     draw = random.Random("dry")  # noqa: S311 - no secret
-    chosen = iter(draw.sample(drawings.scenes(), sum(PICTURES.values())))
+    chosen = iter(draw.sample(drawn_scenes.scenes(), sum(PICTURES.values())))
     drawn = {split: [_pair(draw, next(chosen)) for _ in range(n)] for split, n in PICTURES.items()}
-    scenes.write_answers(folder, drawn, PEOPLE, draw)
+    drawn_scenes.write_answers(folder, drawn, PEOPLE, draw)
 
 
 def write_version_1(second: Path) -> None:
@@ -120,10 +120,15 @@ def write_version_1(second: Path) -> None:
         rows.write_parquet(first / f"{split}-00000-of-00001.parquet")
 
 
-def _pair(draw: random.Random, scene: drawings.Scene) -> scenes.Drawn:
-    wrong = draw.choice(drawings.DEFECTS)
-    jpegs = [scenes.jpeg(drawings.draw(scene, f"{scene.prompt} {draw.random()}", w)) for w in (None, wrong)]
-    return scenes.Drawn(scene.prompt, (scenes.uid(draw), scenes.uid(draw)), (jpegs[0], jpegs[1]))
+def _pair(draw: random.Random, scene: drawn_scenes.Scene) -> drawn_scenes.Drawn:
+    wrong = draw.choice(drawn_scenes.DEFECTS)
+    jpegs = [
+        drawn_scenes.jpeg(drawn_scenes.draw(scene, f"{scene.prompt} {draw.random()}", w))
+        for w in (None, wrong)
+    ]
+    return drawn_scenes.Drawn(
+        scene.prompt, (drawn_scenes.uid(draw), drawn_scenes.uid(draw)), (jpegs[0], jpegs[1])
+    )
 
 
 def write_summaries(folder: Path, rows: int = 9_000, workers: int = 30) -> None:

@@ -13,12 +13,11 @@ from experiments import fits, intervals, study
 from experiments.entries import FITTED, Place, Run
 from experiments.recovery import recovery
 from pal.evaluation.accuracy import Judged
-from pal.fitting.fit import Fitted
+from pal.fitting.trainer import Fitted
 from pal.serving.saved_model import SavedModel
 from pipeline.evaluation import baselines
-from pipeline.evaluation.answers import Test
-from pipeline.evaluation.headline import find
-from pipeline.evaluation.judging import Results, judge
+from pipeline.evaluation.predictions import predict
+from pipeline.evaluation.slices import Score, Scores, find, score_slices
 from pipeline.params import Evaluate
 
 # What can be read of a fit: users, model, and the marks by which `find` tells tests apart.
@@ -187,8 +186,8 @@ def _fitted(
 
 def _for_others(task: fits.Task, fitted: Fitted, other: study.Drawn) -> tuple[fits.Task, Fitted]:
     """A fit of one prototype as it stands for another study's people, who all have the same reward."""
-    everybody = fitted.weights.new_ones(other.data.n_users("seen"), 1)
-    return replace(task, data=other.data), replace(fitted, weights=everybody)
+    everybody = fitted.states.new_ones(other.data.n_users("seen"), 1)
+    return replace(task, data=other.data), replace(fitted, states=everybody)
 
 
 def _judge(
@@ -208,42 +207,43 @@ def _judge(
     shots = entry.shots or [1]
     knobs = Evaluate(seed=task.seed, shots=shots, headline_shots=max(shots), draws=20, asked=0, resamples=100)
     bound = drawn.bound if bounded else None
-    results = judge(data, {"model": model}, others, knobs, halves, bound) if halves else Results([])
+    predictions = predict(data, {"model": model}, others, knobs, halves, bound)
+    scores = score_slices(predictions, data, knobs)
     no_fit = {axis: value for axis, value in at.items() if axis not in FITTED}
     arms = []
     for name, reader in zip(entry.read, wanted, strict=True):
         if not reader:
             continue
         for shot in entry.shots if reader.get("shots") == "each" else [None]:
-            judged = _read(results, reader, shot, max(shots))
+            judged = _read(scores, reader, shot, max(shots))
             what = {"what": name, **({} if shot is None else {"shots": shot})}
             if judged is not None:
                 arms.append(Arm({**at, **what}, [judged]))
-            best = _read(results, {**reader, "model": "bound"}, shot, max(shots)) if bounded else None
+            best = _read(scores, {**reader, "model": "bound"}, shot, max(shots)) if bounded else None
             if best is not None:
                 arms.append(Arm({**no_fit, "preset": BOUND, **what}, [best]))
     return arms
 
 
-def _read(results: Results, reader: dict[str, Any], shot: int | None, most: int) -> Judged | None:
+def _read(scores: Scores, reader: dict[str, Any], shot: int | None, most: int) -> Judged | None:
     """One reader's right judgements; None where the data have nothing of the kind."""
     which = {key: value for key, value in reader.items() if key in ("new", "pairs", "test")}
     model, shots = reader.get("model", "model"), reader.get("shots")
-    one_set = not results.cells and which.get("test") == "test"
+    one_set = not scores.by_test and which.get("test") == "test"
     if reader["users"] == "both" or (reader["users"] == "all" and one_set):
         shots = most if shots == "most" else shots
-        seen = find(results.main, "seen", model)
-        unseen = find(results.main, "unseen", model, shots=shots)
+        seen = find(scores.main, "seen", model)
+        unseen = find(scores.main, "unseen", model, shots=shots)
         return _together([half for half in (seen, unseen) if half])
     shots = shot if shots == "each" else shots
-    tests = results.filters if "pairs" in which else results.cells if "test" in which else results.main
+    tests = scores.by_filter if "pairs" in which else scores.by_test if "test" in which else scores.main
     test = find(tests, reader["users"], model, shots=shots, **which)
     if test is None and reader["users"] == "all":  # nobody is unseen
         test = find(tests, "seen", model, **which)
     return None if test is None else test.judged
 
 
-def _together(tests: list[Test]) -> Judged | None:
+def _together(tests: list[Score]) -> Judged | None:
     """Seen and unseen users in one."""
     import numpy as np
 

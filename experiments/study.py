@@ -19,8 +19,9 @@ from pal.config import FitConfig, HeadConfig, preset
 from pal.errors import PalError
 from pipeline import params, paths, study
 from pipeline.errors import PipelineError
-from pipeline.evaluation import account, bounds
+from pipeline.evaluation import bounds
 from pipeline.evaluation.bounds import Bound
+from pipeline.stages.evaluate import compared_with_published, split_table
 from pipeline.storage.manifests import read_json
 from pipeline.study import Study
 
@@ -78,7 +79,7 @@ def draw(run: Run, cell: Place, source: str, seed: int) -> Drawn:
     Raises:
         PipelineError: If a knob is unknown or not allowed, or the data cannot be had.
     """
-    with redirect_stderr(StringIO()), staged(run.dataset, knobs(run, cell, source, seed)):
+    with redirect_stderr(StringIO()), staged(run.dataset, params.check(knobs(run, cell, source, seed))):
         truth = paths.prepared(run.dataset) / "truth.json"
         data = study.load(run.dataset)
         return Drawn(
@@ -86,7 +87,7 @@ def draw(run: Run, cell: Place, source: str, seed: int) -> Drawn:
             study.texts(run.dataset),
             read_json(truth, "prepare") if truth.exists() else None,
             bounds.of(data, params.load()) if run.bound else None,
-            {"splits": account.split_table(run.dataset), "published": account.published(run.dataset)},
+            {"splits": split_table(run.dataset), "published": compared_with_published(run.dataset)},
         )
 
 

@@ -124,7 +124,7 @@ def load(dataset: str) -> Study:
         response_ids=embedded.names(responses),
         user_ids=user_ids,
         groups=groups,
-        comparisons=Comparisons.of(
+        comparisons=Comparisons.from_pairs(
             user=torch.from_numpy(user),
             prompt=None if prompts is None else torch.from_numpy(rows["prompt"]),
             chosen=torch.from_numpy(rows["chosen"]),

@@ -307,8 +307,7 @@ class RowUsers:
             raise PalError("--average must stand alone, got --user or --taste too; leave one out")
         self._model = model
         self._weights = {
-            user_id: taste.weights
-            for user_id, taste in (read_tastes(tastes, model) if tastes else {}).items()
+            user_id: taste.state for user_id, taste in (read_tastes(tastes, model) if tastes else {}).items()
         }
         self.everyone: Tensor | None = None
         if user is not None:

@@ -8,7 +8,7 @@ responses to a prompt first, so that they compare what a response *gains* a grou
 Shapes used in this module:
     n       responses
     groups  states that rewards are taken for
-    K       prototypes
+    state   numbers of a user's state
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pal.errors import PalError
+from pal.models.base import PrototypeModel
 from pal.serving.reward_model import RewardModel, User
 
 Kind = Literal["mean", "worst", "quantile"]
@@ -32,8 +33,8 @@ class Aggregate:
 
     Args:
         kind: mean, worst or quantile.
-        groups: Whose rewards: states (groups, K), or users (ids, tastes, states, None), by name or not. By
-            default the population's (mean, quantile) or the K prototypes (worst).
+        groups: Whose rewards: states, one a row, or users (ids, tastes, states, None), by name or not. By
+            default the population's; for the worst of a model with prototypes, these.
         share: Of the population, in [0, 1]; quantile alone.
         centred: Whether each group's mean over the responses to one prompt is subtracted first.
     """
@@ -74,17 +75,18 @@ class Aggregate:
         """In a word: `mean`, `worst`, `quantile_0.1`."""
         return f"quantile_{self.share:g}" if self.kind == "quantile" else self.kind
 
-    def states(self, model: RewardModel) -> tuple[Float[Tensor, "groups K"], Float[Tensor, " groups"]]:
+    def states(self, model: RewardModel) -> tuple[Float[Tensor, "groups state"], Float[Tensor, " groups"]]:
         """States that rewards are taken for, and the share of people at each; shares sum to 1.
 
         Raises:
             PalError: If a group is unknown to the model, or states do not fit it.
         """
-        K = model.config.K
         if self.groups is None:
-            if self.kind == "worst":
+            if self.kind == "worst" and isinstance(model.head, PrototypeModel):
+                K = model.head.state_dim
                 return torch.eye(K), torch.full((K,), 1 / K)
-            return model.prior.points, model.prior.mass
+            prior = model.population.prior
+            return prior.states, prior.masses
         users = list(self.groups.values() if isinstance(self.groups, Mapping) else self.groups)
         states = model.states_of(users, len(users))
         return states, torch.full((len(states),), 1 / len(states))

@@ -250,10 +250,10 @@ def push_to_hub(
 def without_users(model: Saved) -> Saved:
     """The same model without the people seen in fitting: one stands for all, at the average user's state.
 
-    Rewards of the average user, the population and so every taste stay as they are. The population's points
-    are still places where people stand, a person alone where few were seen, but without a name.
+    Rewards of the average user, the population and so every taste stay as they are. The population may still
+    hold the states of single people, where few were seen, but without a name.
     """
-    return replace(model, user_ids=[AVERAGE], weights=model.state_of(None)[None])  # type: ignore[type-var]
+    return replace(model, user_ids=[AVERAGE], states=model.state_of(None)[None])  # type: ignore[type-var]
 
 
 def _shared_files(model: RewardModel, about: About | None, *, users: bool) -> dict[str, bytes]:

@@ -4,8 +4,7 @@ Shapes used in this module:
     n        responses scored, comparisons, or questions
     users    users to locate
     states   users' states that rewards are taken for
-    K        prototypes
-    latent   width of the preference space
+    state    numbers of a user's state
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 from pal.comparisons import Comparisons, Embeddings, Questions
 from pal.errors import PalError
-from pal.models.heads import Head, PromptedIdealPoints
+from pal.models.base import PreferenceModel
+from pal.models.losses import preference_probability
 from pal.serving.inputs import (
     Item,
     ItemEmbeddings,
@@ -40,9 +39,14 @@ from pal.serving.inputs import (
 )
 from pal.serving.read_inputs import InputEncoder
 from pal.serving.saved_model import SavedModel, read_model
-from pal.users import ask
-from pal.users.adapt import comparison_log_likelihoods
-from pal.users.taste import UNIT, Taste, in_units
+from pal.users.question_choice import (
+    MOST_TOGETHER,
+    RankedQuestion,
+    answer_probabilities,
+    choose_together,
+    rank_questions,
+)
+from pal.users.taste import Taste, sum_evidence
 
 if TYPE_CHECKING:
     from pal.serving.hub import About
@@ -141,7 +145,7 @@ class RewardModel(SavedModel):
         return [Ranked(index, items[index], float(reward[index])) for index in order]
 
     def score_states(
-        self, prompts: Items | None, responses: Items, states: Float[Tensor, "states K"]
+        self, prompts: Items | None, responses: Items, states: Float[Tensor, "states state"]
     ) -> Float[Tensor, "n states"]:
         """Reward each response for several users' states, with every item encoded once.
 
@@ -181,9 +185,9 @@ class RewardModel(SavedModel):
         with torch.no_grad():
             for start in range(0, n, RAW_AT_ONCE):
                 rows = torch.arange(start, min(start + RAW_AT_ONCE, n))
-                features = self.head.read(embeddings, questions[rows])
+                features = self.head.question_features(embeddings, questions[rows])
                 margins.append(self.head.margin(features, states[rows]))
-        return ask.preferred_first(torch.cat(margins), self.fit_config.loss)
+        return preference_probability(torch.cat(margins), self.fit_config.loss)
 
     def adapt(self, comparisons: Answers) -> Taste:
         """Locate someone by their comparisons; the model stays as it is.
@@ -235,7 +239,7 @@ class RewardModel(SavedModel):
         *,
         n: int | None = None,
         together: bool = False,
-    ) -> list[ask.Asked]:
+    ) -> list[RankedQuestion]:
         """Choose questions by expected information gain (BALD): those whose answers tell most come first.
 
         Args:
@@ -256,34 +260,40 @@ class RewardModel(SavedModel):
             None if no_prompts else [row.prompt for row in rows],
             as_list([row.first for row in rows] + [row.second for row in rows]),
         )
-        taste = Taste.none(self) if taste is None else taste.bound(self)
-        chance = ask.chances(self.head, self.prior.points, embeddings, candidates, self.fit_config.loss)
+        belief = (Taste.empty(self) if taste is None else taste.with_model(self)).posterior
+        probability = answer_probabilities(
+            self.head, belief.states.float(), embeddings, candidates, self.fit_config.loss
+        )
         if together:
-            return ask.sequence(chance, taste.posterior, ask.MOST_IN_SEQUENCE if n is None else n)
-        return ask.order(chance, taste.posterior)[:n]
+            return choose_together(probability, belief.masses, MOST_TOGETHER if n is None else n)
+        return rank_questions(probability, belief.masses)[:n]
 
-    def state_of(self, user: User) -> Float[Tensor, " K"]:
+    def state_of(self, user: User) -> Float[Tensor, " state"]:
         """The state of one user: someone seen in fitting by id, a taste's, one that is given, or the average.
 
         Raises:
             PalError: If the user is unknown, a taste another model's, or a state not one of this model.
         """
         if isinstance(user, Taste):
-            return user.bound(self).weights
+            return user.with_model(self).state
         if user is None or isinstance(user, str):
             return super().state_of(user)
         if not isinstance(user, Tensor):
             raise PalError(f"a user must be an id, a Taste, a state or None, got {type(user).__name__}")
-        return self._checked_states(user, (self.config.K,))
+        self.head.check_states(torch.atleast_2d(user), "the user's state")
+        return user.float()
 
-    def states_of(self, user: User | Sequence[User], n: int) -> Float[Tensor, "*n K"]:
-        """The state of one user, (K,), or one row per response where users are a list or a table of n states.
+    def states_of(self, user: User | Sequence[User], n: int) -> Float[Tensor, "*n state"]:
+        """The state of one user, (state,), or one row per response where users are a list or a table of n states.
 
         Raises:
             PalError: As `state_of` does, or if there is not one user per response.
         """
         if isinstance(user, Tensor) and user.dim() > 1:
-            return self._checked_states(user, (n, self.config.K))
+            self.head.check_states(user, "users' states")
+            if len(user) != n:
+                raise PalError(f"users' states must be {n}, one per response, got {len(user)}")
+            return user.float()
         if not isinstance(user, list | tuple):
             return self.state_of(user)
         if len(user) != n:
@@ -291,14 +301,9 @@ class RewardModel(SavedModel):
         # A taste's state is computed once, however many rows it has.
         known = {id(each): each for each in user}
         states = {key: self.state_of(each) for key, each in known.items()}
-        return torch.stack([states[id(each)] for each in user]) if user else torch.zeros(0, self.config.K)
-
-    def _checked_states(self, states: Tensor, shape: tuple[int, ...]) -> Tensor:
-        if tuple(states.shape) != shape:
-            raise PalError(f"a user's state must have the shape {shape}, got {tuple(states.shape)}")
-        if not bool(torch.isfinite(states).all()):
-            raise PalError("a user's state must be finite, got NaN or infinity")
-        return states.float()
+        return (
+            torch.stack([states[id(each)] for each in user]) if user else torch.zeros(0, self.head.state_dim)
+        )
 
     def encode_responses(self, responses: ItemList, places: Places | None = None) -> ItemEmbeddings:
         """Embeddings of responses; see `InputEncoder.encode`."""
@@ -394,7 +399,7 @@ class RewardModel(SavedModel):
             torch.ones(count) if each.label is None else each.label
             for each, count in zip(columns, counts, strict=True)
         ]
-        comparisons = Comparisons.of(
+        comparisons = Comparisons.from_pairs(
             user=user,
             prompt=questions.prompt,
             chosen=questions.first,
@@ -402,14 +407,8 @@ class RewardModel(SavedModel):
             label=None if all(each.label is None for each in columns) else torch.cat(labels),
         )
         with torch.no_grad():
-            likelihoods = comparison_log_likelihoods(
-                self.head, self.prior, embeddings, comparisons, self.fit_config.loss
-            )
-        totals = [of_user.sum(0).mul(UNIT).tolist() for of_user in in_units(likelihoods).split(counts)]
-        return {
-            user_id: Taste(self.fingerprint, tuple(total), count, self.prior)
-            for user_id, total, count in zip(group, totals, counts, strict=True)
-        }
+            evidence = self.population.evidence(self.head, embeddings, comparisons, self.fit_config.loss)
+        return dict(zip(group, sum_evidence(self, evidence, counts), strict=True))
 
     def _encode_questions(
         self,
@@ -458,15 +457,18 @@ def _single(table: Tensor) -> Tensor:
 
 
 def _rewards_of(
-    head: Head, prompts: ItemEmbeddings | None, responses: ItemEmbeddings, states: Float[Tensor, "*n K"]
+    head: PreferenceModel,
+    prompts: ItemEmbeddings | None,
+    responses: ItemEmbeddings,
+    states: Float[Tensor, "*n state"],
 ) -> Float[Tensor, " n"]:
     """Reward embedded responses block by block, in bounded memory.
 
     Args:
-        head: A head in evaluation mode.
-        prompts: As many as responses; None where the head reads none.
+        head: A model in evaluation mode.
+        prompts: As many as responses; None where the model reads none.
         responses: What is scored.
-        states: One for all, or one row per response.
+        states: One for all, or one per response.
 
     Returns:
         float32, on the head's device.
@@ -480,30 +482,10 @@ def _rewards_of(
             x = responses.part(start, stop).tensor().to(device, torch.float32)
             state = states if states.dim() == 1 else states[start:stop]
             if prompts is None:
-                rewards[start:stop] = head.reward(x.new_zeros(len(x), 0), x, state.expand(len(x), -1))
-                continue
-            table, row = prompts.part(start, stop).distinct()
-            table, row = table.to(device, torch.float32), row.to(device)
-            if isinstance(head, PromptedIdealPoints):
-                rewards[start:stop] = _prompted_rewards(head, table, row, x, state)
+                reward = head.reward(x.new_zeros(len(x), 0), x, state.expand(len(x), -1))
             else:
-                rewards[start:stop] = head.reward(table[row], x, state.expand(len(x), -1))
+                table, row = prompts.part(start, stop).distinct()
+                embedded = head.embed_prompts(table.to(device, torch.float32))
+                reward = head.reward_embedded(embedded, row.to(device), x, state)
+            rewards[start:stop] = reward
     return rewards
-
-
-def _prompted_rewards(
-    head: PromptedIdealPoints,
-    prompts: Float[Tensor, "distinct prompt_dim"],
-    row: Int[Tensor, " n"],
-    responses: Float[Tensor, "n response_dim"],
-    state: Float[Tensor, "*n K"],
-) -> Float[Tensor, " n"]:
-    """`head.reward` with the g_k of a prompt that repeats computed once."""
-    g, f = head._map(prompts, responses)
-    if state.dim() == 2:
-        ideal = torch.einsum("knd,nk->nd", g.index_select(1, row), state)
-    else:
-        ideal = torch.einsum("kpd,k->pd", g, state)
-    if not head.linear:
-        ideal = functional.normalize(ideal, dim=-1)
-    return (f * (ideal if state.dim() == 2 else ideal.index_select(0, row))).sum(1)

@@ -11,8 +11,7 @@ hand and needs this alone.
 
 Shapes used in this module:
     users   seen users, or users to locate
-    points  points of the prior
-    K       prototypes
+    state   numbers of a user's state
 """
 
 import hashlib
@@ -31,34 +30,31 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings
-from pal.config import FitConfig, HeadConfig
+from pal.config import FitConfig, HeadConfig, registered
 from pal.errors import PalError, shorten
 from pal.files import new_folder, sweep, write_bytes
-from pal.fitting.fit import Fitted
-from pal.models.heads import Head, make_head
-from pal.users.adapt import Prior, adapt
+from pal.fitting.trainer import Fitted
+from pal.models.base import PreferenceModel, make_model
+from pal.users import POPULATIONS
+from pal.users.population import Population, adapt, fit_population
 
 FORMAT = "pal-reward-model"
 VERSION = 2
-TENSORS, USERS, CONFIG, SUMS, CARD = (
-    "model.safetensors",
-    "users.json",
-    "config.json",
-    "SHA256SUMS",
-    "README.md",
-)
+CONFIG, TENSORS, USERS, SUMS = "config.json", "model.safetensors", "users.json", "SHA256SUMS"
+CARD = "README.md"
+DIMS = ("prompt_dim", "response_dim")
 Some = TypeVar("Some", bound="SavedModel")  # not typing.Self, which the shape checks in tests cannot read
 
 
 @dataclass(frozen=True, repr=False)
 class SavedModel:
-    """A fitted head with its users and its prior, ready to be saved.
+    """A fitted head with its users and their population, ready to be saved.
 
     Args:
         head: The shared part.
         user_ids: Ids of the seen users, any text, no two alike.
-        weights: One row of the simplex per seen user, in the order of `user_ids`.
-        prior: Where new users are expected.
+        states: One state per seen user, in the order of `user_ids`.
+        population: Where new users' states are expected.
         fit_config: How the head was fitted.
         encoder: What the embeddings came from, for `prompts` and `responses`: names, hashes of the encoders'
             weights, widths and so on. Kept and handed back as it is; must be JSON.
@@ -66,28 +62,28 @@ class SavedModel:
         response_dim: Width of the responses' embeddings.
 
     Raises:
-        PalError: If ids repeat, shapes disagree, a number is not finite, or weights leave the simplex.
+        PalError: If ids repeat, shapes disagree, or a number is not finite or not allowed.
     """
 
-    head: Head
+    head: PreferenceModel
     user_ids: Sequence[str]
-    weights: Tensor
-    prior: Prior
+    states: Tensor
+    population: Population
     fit_config: FitConfig
     encoder: Mapping[str, Any]
     prompt_dim: int
     response_dim: int
 
     def __post_init__(self) -> None:
-        if len(self.user_ids) != len(self.weights) or not len(self.weights):
-            raise PalError(
-                f"user_ids must be as many as weights, at least 1, got {len(self.user_ids)}, "
-                f"{len(self.weights)}"
-            )
+        _check_tensors(self.head, self.population, self.tensors())
+        self.head.check_states(self.states, "states")
+        if len(self.user_ids) != len(self.states) or not len(self.states):
+            counts = f"{len(self.user_ids)}, {len(self.states)}"
+            raise PalError(f"user_ids must be as many as states, at least 1, got {counts}")
         if len(self.rows) < len(self.user_ids):
             twice = next(user for row, user in enumerate(self.user_ids) if self.rows[user] != row)
             raise PalError(f"user_ids must not repeat, got {twice!r} twice")
-        _check_tensors(self.tensors(), _shapes(self.head, len(self.user_ids), len(self.prior.mass)))
+        self.population.check(self.head)
         self.head.eval()
 
     @classmethod
@@ -100,20 +96,20 @@ class SavedModel:
         fit_config: FitConfig,
         encoder: Mapping[str, Any],
     ) -> Some:
-        """The model that a fit leaves behind, on the CPU, with its users' weights as the prior.
+        """The model that a fit leaves behind, on the CPU, with a population fitted to its users' states.
 
         Args:
-            fitted: From `pal.fitting.fit.fit`.
+            fitted: From `pal.fit`.
             embeddings: What was fitted on; only the widths are read.
-            user_ids: Ids of the seen users, in the order of the weights.
+            user_ids: Ids of the seen users, in the order of the states.
             fit_config: How it was fitted.
             encoder: What the embeddings came from.
         """
-        weights = fitted.weights.cpu()
+        states = fitted.states.cpu()
+        population = fit_population(fit_config.population, states)
         dims = {"prompt_dim": embeddings.prompts.shape[1], "response_dim": embeddings.responses.shape[1]}
-        return cls(
-            deepcopy(fitted.head).cpu(), user_ids, weights, Prior.of(weights), fit_config, encoder, **dims
-        )
+        head = deepcopy(fitted.head).cpu()
+        return cls(head, user_ids, states, population, fit_config, encoder, **dims)
 
     def __repr__(self) -> str:
         about = f"model {self.config.model}, K={self.config.K}, {len(self.user_ids):,} users"
@@ -128,8 +124,8 @@ class SavedModel:
     def fingerprint(self) -> str:
         """32 hex digits of a hash over all that shapes rewards and posteriors; a taste belongs to one.
 
-        That is the head, its options, the prior and the loss. It is not the seen users: one of them may be
-        removed, and everybody's tastes still hold.
+        That is the head, its options, the population and the loss. It is not the seen users: one of them may
+        be removed, and everybody's tastes still hold.
         """
         # Without defaults: an option that a newer version adds changes no fingerprint.
         shaping = {"head": self.config.model_dump(exclude_defaults=True), "loss": self.fit_config.loss}
@@ -142,17 +138,17 @@ class SavedModel:
 
     @cached_property
     def rows(self) -> dict[str, int]:
-        """Each seen user's row of the weights."""
+        """Each seen user's row of the states."""
         return {user_id: row for row, user_id in enumerate(self.user_ids)}
 
-    def state_of(self, user: str | None) -> Float[Tensor, " K"]:
-        """A seen user's state; for None the zero-shot state, the user-balanced mean of the seen users'.
+    def state_of(self, user: str | None) -> Float[Tensor, " state"]:
+        """A seen user's state; for None that of a user of whom nothing is known, the population's mean.
 
         Raises:
             PalError: If the user was not seen in fitting.
         """
         if user is None:
-            return self.prior.mean
+            return self.population.mean
         if user not in self.rows:
             raise PalError(
                 f"user must be one of the {len(self.rows)} seen in fitting, got {user!r}; adapt to the "
@@ -160,22 +156,20 @@ class SavedModel:
                 "pass None for the average user",
                 user=user,
             )
-        return self.weights[self.rows[user]]
+        return self.states[self.rows[user]]
 
     def locate(
         self, embeddings: Embeddings, comparisons: Comparisons, *, n_users: int
-    ) -> Float[Tensor, "users K"]:
-        """Locate new users by their comparisons; the model stays as it is (see `pal.users.adapt.adapt`)."""
-        return adapt(self.head, self.prior, embeddings, comparisons, n_users=n_users, config=self.fit_config)
+    ) -> Float[Tensor, "users state"]:
+        """Locate new users by their comparisons; the model stays as it is (see `pal.adapt`)."""
+        config = self.fit_config
+        return adapt(self.head, self.population, embeddings, comparisons, n_users=n_users, config=config)
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the model, by the name it has on disk."""
         shared = {f"head.{name}": tensor for name, tensor in self.head.state_dict().items()}
-        return shared | {
-            "states": self.weights,
-            "population.points": self.prior.points,
-            "population.mass": self.prior.mass,
-        }
+        population = {f"population.{name}": tensor for name, tensor in self.population.tensors().items()}
+        return shared | {"states": self.states} | population
 
     def files(self) -> dict[str, bytes]:
         """The files that `save` writes, by name.
@@ -186,8 +180,7 @@ class SavedModel:
         config = {
             "format": FORMAT,
             "version": VERSION,
-            "model": self.config.model,
-            "population": "points",
+            "population": self.population.name,
             "head": self.config.model_dump(),
             "fit": self.fit_config.model_dump(),
             "prompt_dim": self.prompt_dim,
@@ -311,58 +304,52 @@ def _checked_files(folder: Path) -> tuple[dict[str, Tensor], list[str]]:
 
 
 def _fields(config: dict[str, Any], user_ids: list[str], tensors: dict[str, Tensor]) -> dict[str, Any]:
-    kinds = {"head": dict, "fit": dict, "encoder": dict, "prompt_dim": int, "response_dim": int}
+    kinds = {"head": dict, "fit": dict, "encoder": dict, "population": str, **dict.fromkeys(DIMS, int)}
     for name, kind in kinds.items():
         if type(config.get(name)) is not kind:
             raise PalError(f"{name} must be of type {kind.__name__}, got {config.get(name)!r}")
-    dims = {name: config[name] for name in ("prompt_dim", "response_dim")}
+    dims = {name: config[name] for name in DIMS}
     if dims["prompt_dim"] < 0 or dims["response_dim"] < 1:
         raise PalError(f"prompt_dim must be at least 0 and response_dim at least 1, got {dims}")
     with torch.device("meta"):  # no memory, no random numbers
-        head = make_head(HeadConfig.of(**config["head"]), **dims)
-    points = tensors.get("population.points", torch.empty(0))
-    _check_tensors(tensors, _shapes(head, len(user_ids), len(points) if points.dim() else 0))
-    state = {name.removeprefix("head."): x for name, x in tensors.items() if name.startswith("head.")}
-    head.load_state_dict(state, assign=True)
+        head = make_model(HeadConfig.from_options(**config["head"]), **dims)
+    parts: dict[str, dict[str, Tensor]] = {"head": {}, "population": {}}
+    for name, tensor in tensors.items():
+        part, _, inner = name.partition(".")
+        parts.get(part, {})[inner] = tensor
+    try:
+        population = registered(POPULATIONS, config["population"]).from_tensors(parts["population"])
+    except KeyError as error:
+        raise PalError(f"tensors must hold population.{error.args[0]}, got none; fit again") from None
+    _check_tensors(head, population, tensors)
+    head.load_state_dict(parts["head"], assign=True)
     return {
         "head": head.requires_grad_(requires_grad=False),
         "user_ids": user_ids,
-        "weights": tensors["states"],
-        "prior": Prior(tensors["population.points"], tensors["population.mass"]),
-        "fit_config": FitConfig.of(**config["fit"]),
+        "states": tensors["states"],
+        "population": population,
+        "fit_config": FitConfig.from_options(**config["fit"]),
         "encoder": config["encoder"],
         **dims,
     }
 
 
-def _shapes(head: Head, n_users: int, n_points: int) -> dict[str, tuple[int, ...]]:
-    K = head.config.K
-    shared = {f"head.{name}": tuple(tensor.shape) for name, tensor in head.state_dict().items()}
-    return shared | {
-        "states": (n_users, K),
-        "population.points": (n_points, K),
-        "population.mass": (n_points,),
-    }
-
-
-def _check_tensors(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]) -> None:
-    if tensors.keys() != shapes.keys():
-        missing, extra = sorted(shapes.keys() - tensors), sorted(tensors.keys() - shapes)
+def _check_tensors(head: PreferenceModel, population: Population, tensors: Mapping[str, Tensor]) -> None:
+    """Names, types and finite numbers of all tensors, and the head's shapes; others check what is theirs."""
+    shapes = {f"head.{name}": tensor.shape for name, tensor in head.state_dict().items()}
+    expected = {*shapes, "states", *(f"population.{name}" for name in population.tensors())}
+    if tensors.keys() != expected:
+        missing, extra = sorted(expected - tensors.keys()), sorted(tensors.keys() - expected)
         raise PalError(
             f"tensors must be those of the head's options, got {extra} too many, {missing} missing"
         )
-    for name, shape in shapes.items():
-        tensor = tensors[name]
-        if tuple(tensor.shape) != shape:
-            raise PalError(f"{name} must have the shape {shape}, got {tuple(tensor.shape)}")
+    for name, tensor in sorted(tensors.items()):
+        if tensor.shape != shapes.get(name, tensor.shape):
+            raise PalError(f"{name} must have the shape {tuple(shapes[name])}, got {tuple(tensor.shape)}")
         if tensor.dtype != torch.float32:
             raise PalError(f"{name} must be float32, got {tensor.dtype}; convert it")
         if not bool(torch.isfinite(tensor).all()):
             raise PalError(f"{name} must be finite, got NaN or infinity; fit again")
-    for name in ("states", "population.points", "population.mass"):
-        rows = torch.atleast_2d(tensors[name])
-        if bool((rows < 0).any()) or bool(((rows.sum(1) - 1).abs() > 1e-4).any()):
-            raise PalError(f"{name} must be shares that sum to 1, got others; give weights of the simplex")
 
 
 def _read(path: Path) -> bytes:

@@ -7,23 +7,23 @@ that training knows through other people (D25).
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
+import pyarrow as pa
 from pydantic import Field, model_validator
 
 from pal.config import Config, Number
 from pal.errors import shorten
-from pipeline import paths as layout
-from pipeline.datasets import persona_pairs
+from pipeline import paths
 from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, HubFiles, Remote, Source
 from pipeline.errors import PipelineError
 from pipeline.storage import tables
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from pipeline.params import Params as AllParams
 
 TITLE = "Persona"
@@ -110,13 +110,13 @@ def find(params: "AllParams") -> Source:
         )
         return Source(f"hub: {remote.repo} at {remote.revision}", remotes=[remote])
     if params.persona.source == "sample":
-        folder, words = layout.SAMPLES / "persona", "sample: statements that come with this project"
+        folder, words = paths.SAMPLES / "persona", "sample: statements that come with this project"
     else:
-        folder = layout.project_root() / Path(params.persona.source).expanduser()
+        folder = paths.project_root() / Path(params.persona.source).expanduser()
         words = f"folder: {params.persona.source}"
     if not folder.is_dir():
         raise PipelineError(
-            f"persona.source in {layout.PARAMS} must be sample, hub or an existing folder, "
+            f"persona.source in {paths.PARAMS} must be sample, hub or an existing folder, "
             f"got {params.persona.source!r}, looked for at {folder}"
         )
     for name in names:
@@ -125,11 +125,11 @@ def find(params: "AllParams") -> Source:
                 sorted(file.stem.removeprefix("interest-in-") for file in folder.glob("*.jsonl"))
             )
             raise PipelineError(
-                f"persona.prepare.personas in {layout.PARAMS} must name personas of persona.source "
+                f"persona.prepare.personas in {paths.PARAMS} must name personas of persona.source "
                 f"{params.persona.source!r}, got one without a file {name}; there are: {there or 'none'}"
             )
-    paths = {name: folder / name for name in names}
-    return Source(words, paths, check=lambda: [read(name, path) for name, path in paths.items()] and None)
+    files = {name: folder / name for name in names}
+    return Source(words, files, check=lambda: [read(name, path) for name, path in files.items()] and None)
 
 
 def read(name: str, path: Path) -> list[Statement]:
@@ -174,21 +174,17 @@ def _statement(where: str, persona: str, line: str) -> Statement:
 
 def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
     """Draw who is asked what, and answer as each person's persona would."""
-    import numpy as np
-
-    knobs = params.persona.prepare
+    options = params.persona.prepare
     statements = [s for name, path in files.items() for s in read(name, path)]
     rng = np.random.default_rng(params.prepare.seed)
-    known, new = divide(rng, statements, knobs)
-    _check_enough(knobs, len(known), len(new))
-    prompts = [s.question if knobs.prompt == "question" else s.statement for s in statements]
+    known, new = divide(rng, statements, options)
+    _check_enough(options, len(known), len(new))
+    prompts = [s.question if options.prompt == "question" else s.statement for s in statements]
     tables.write_table(out / tables.ITEMS, tables.text_items([*prompts, "Yes", "No"]), tables.items_schema())
-    n_pairs = persona_pairs.write(
+    n_pairs = write_pairs(
         rng,
-        knobs,
-        persona_pairs.Answers(
-            knobs.personas, [s.persona for s in statements], [s.agrees for s in statements], prompts
-        ),
+        options,
+        Answers(options.personas, [s.persona for s in statements], [s.agrees for s in statements], prompts),
         known,
         new,
         out,
@@ -197,33 +193,160 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
 
 
 def divide(
-    rng: "np.random.Generator", statements: list[Statement], knobs: Prepare
-) -> tuple["np.ndarray", "np.ndarray"]:
+    rng: np.random.Generator, statements: list[Statement], options: Prepare
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the statements that training may use, and of those kept out of it.
 
     Statements that differ in case alone stay on one side: the encoder reads them alike.
     """
-    import numpy as np
-
     folded = np.array([s.statement.casefold().strip() for s in statements])
     distinct, home = np.unique(folded, return_inverse=True)
-    n_new = round(knobs.new_statements * len(distinct))
+    n_new = round(options.new_statements * len(distinct))
     is_new = np.zeros(len(distinct), dtype=bool)
     is_new[rng.permutation(len(distinct))[:n_new]] = True
     return np.flatnonzero(~is_new[home]), np.flatnonzero(is_new[home])
 
 
-def _check_enough(knobs: Prepare, n_known: int, n_new: int) -> None:
+def _check_enough(options: Prepare, n_known: int, n_new: int) -> None:
     """Questions are drawn without replacement, so there must be enough of them (D27)."""
-    asked = max(knobs.train_pairs, knobs.adapt_pairs) + knobs.val_pairs + knobs.test_pairs
+    asked = max(options.train_pairs, options.adapt_pairs) + options.val_pairs + options.test_pairs
     if asked > n_known:
         raise PipelineError(
             f"persona.prepare asks each user {asked} questions (train_pairs or adapt_pairs, val_pairs and "
             f"test_pairs) without replacement, but there are {n_known} statements for training; lower them "
             "or add personas"
         )
-    if knobs.new_test_pairs > n_new:
+    if options.new_test_pairs > n_new:
         raise PipelineError(
             f"persona.prepare.new_test_pairs must be at most {n_new}, the statements kept out of training, "
-            f"got {knobs.new_test_pairs}; lower it or raise persona.prepare.new_statements"
+            f"got {options.new_test_pairs}; lower it or raise persona.prepare.new_statements"
         )
+
+
+def write_pairs(
+    rng: np.random.Generator,
+    options: Prepare,
+    answers: "Answers",
+    known: np.ndarray,
+    new: np.ndarray,
+    out: Path,
+) -> int:
+    """Draw for everyone, and write the pairs table.
+
+    Args:
+        rng: Draws.
+        options: How many users, and how many pairs of each.
+        answers: What users of each persona answer.
+        known: Rows of the statements that training may use.
+        new: Rows of those kept out of it.
+        out: The folder to write into.
+
+    Returns:
+        How many pairs there are.
+    """
+    asked = {}
+    for users, per_group, n_first, _ in _halves(options):
+        n_users = len(options.personas) * per_group
+        n_known = n_first + options.val_pairs + options.test_pairs
+        asked[users] = [
+            draw_statements(rng, known, n_users, n_known),
+            draw_statements(rng, new, n_users, options.new_test_pairs),
+        ]
+    tables.write_blocks(out / tables.PAIRS, _blocks(options, answers, asked), tables.pairs_schema())
+    return sum(drawn.size for half in asked.values() for drawn in half)
+
+
+def draw_statements(rng: np.random.Generator, pool: np.ndarray, n_users: int, count: int) -> np.ndarray:
+    """(n_users, count) members of the pool, for each user without replacement."""
+    drawn = np.empty((n_users, count), np.int32)
+    for row in drawn:
+        row[:] = rng.choice(pool, count, replace=False, shuffle=True)
+    return drawn
+
+
+def _halves(options: Prepare) -> list[tuple[str, int, int, str]]:
+    """For seen and unseen: users per group, and how many pairs come first, with their split's name."""
+    return [
+        ("seen", options.users_per_group, options.train_pairs, "train"),
+        ("unseen", options.unseen_users_per_group, options.adapt_pairs, "adapt"),
+    ]
+
+
+def _blocks(options: Prepare, answers: "Answers", asked: dict[str, list[np.ndarray]]) -> Iterator[pa.Table]:
+    """The pairs of whole users, about `tables.BLOCK_ROWS` at a time."""
+    start = 0
+    for users, per_group, n_first, first in _halves(options):
+        splits = [first] * n_first + ["val"] * options.val_pairs
+        splits += ["test"] * (options.test_pairs + options.new_test_pairs)
+        n_users = len(options.personas) * per_group
+        at_once = max(1, tables.BLOCK_ROWS // max(1, len(splits)))
+        for low in range(0, n_users, at_once):
+            rows = np.arange(low, min(low + at_once, n_users))
+            drawn = np.concatenate([part[rows] for part in asked[users]], 1)
+            yield answers.table(users, rows, per_group, drawn, splits, start)
+            start += drawn.size
+
+
+class Answers:
+    """What people of each persona answer, as rows of the pairs table.
+
+    Args:
+        personas: The personas, one group of users each.
+        about: Each statement's persona.
+        agrees: Whether that persona agrees with the statement.
+        prompts: Each statement's prompt.
+    """
+
+    def __init__(self, personas: list[str], about: list[str], agrees: list[bool], prompts: list[str]) -> None:
+        import numpy as np
+
+        self.personas = personas
+        self.about = np.array([personas.index(name) for name in about])
+        self.agrees = np.array(agrees)
+        ids, self.prompt = np.unique([tables.text_id(prompt) for prompt in prompts], return_inverse=True)
+        self.prompt_ids = ids.tolist()
+        self.answers = [tables.text_id("Yes"), tables.text_id("No")]
+
+    def table(
+        self,
+        users: str,
+        rows: np.ndarray,
+        per_group: int,
+        asked: np.ndarray,
+        splits: list[str],
+        start: int,
+    ) -> pa.Table:
+        """Pairs of some users.
+
+        Args:
+            users: seen or unseen.
+            rows: The users' numbers within their half.
+            per_group: Users of each persona.
+            asked: (users, pairs) rows of the statements that each is asked.
+            splits: The split of each of a user's pairs.
+            start: The first pair's id.
+        """
+        import numpy as np
+        import pyarrow as pa
+
+        group, width = rows // per_group, asked.shape[1]
+        says_no = ~(self.agrees[asked] & (self.about[asked] == group[:, None])).ravel()
+        ids = [f"{users}-{self.personas[row // per_group]}-{row % per_group:05d}" for row in rows.tolist()]
+        kinds = sorted(set(splits))
+        return pa.table(
+            {
+                "pair_id": np.arange(start, start + asked.size),
+                "user_id": _named(np.repeat(np.arange(len(rows)), width), ids),
+                "prompt": _named(self.prompt[asked.ravel()], self.prompt_ids),
+                "chosen": _named(says_no, self.answers),
+                "rejected": _named(~says_no, self.answers),
+                "label": np.ones(asked.size, np.float32),
+                "group": _named(np.repeat(group, width), self.personas),
+                "users": _named(np.zeros(asked.size), [users]),
+                "split": _named(np.tile([kinds.index(one) for one in splits], len(rows)), kinds),
+            }
+        )
+
+
+def _named(codes: np.ndarray, names: list[str]) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(names, pa.string()))

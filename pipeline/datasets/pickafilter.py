@@ -6,19 +6,16 @@ Here people are chosen, put into groups, and called seen or unseen; `recolour` p
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import polars as pl
+
 from pal.config import Config
 from pal.files import write_json
-from pipeline.datasets import pickapic, pickapic_v1
+from pipeline.datasets import drawn_scenes, pickapic, pickapic_files, pickapic_v1
 from pipeline.datasets.base import AtLeastOne, ColourFilters, Count, DatasetParams, Source
-from pipeline.datasets.drawn import scenes
-from pipeline.datasets.pickapic import pairs as pickapic_pairs
-from pipeline.datasets.pickapic import sources as pickapic_sources
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
-    import numpy as np
-    import polars as pl
-
     from pipeline.params import Params as AllParams
 
 TITLE = "Pick-a-Filter"
@@ -54,47 +51,45 @@ def find(params: "AllParams") -> Source:
     """The drawn sample, or whatever pickapic_v1.source names, or links to the files in a folder."""
     source = params.pickafilter.source
     if source == "sample":
-        return Source(SAMPLE, make=scenes.write)
+        return Source(SAMPLE, make=drawn_scenes.write)
     if source == "pickapic_v1":
         return pickapic_v1.find(params)
-    links = pickapic_sources.from_folder(source, "pickafilter.source")
+    links = pickapic_files.from_folder(source, "pickafilter.source")
     return Source(
-        f"Pick-a-Pic's format, from {source}", links=links, check=lambda: pickapic.check(links, pixels=True)
+        f"Pick-a-Pic's format, from {source}",
+        links=links,
+        check=lambda: pickapic_files.check(links, pixels=True),
     )
 
 
 def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
     """Write items and pairs, and table3.json: how many pairs there are, in the shape of the paper's table."""
-    import polars as pl
-
-    knobs = params.pickafilter.prepare
-    kept = pickapic_pairs.load(files, ties="drop")
+    options = params.pickafilter.prepare
+    kept = pickapic.load(files, ties="drop")
     kept = kept.without("test_unique", kept.rows["split"] == "test_unique")
     people = count_labels(kept.rows)
     both = people.filter((pl.col("train") > 0) & (pl.col("test") > 0))
     kept = kept.without("users_not_in_both", ~kept.rows["user_id"].is_in(both["user_id"].implode()))
-    chosen = both.filter(pl.col("labels") > knobs.min_labels)
+    chosen = both.filter(pl.col("labels") > options.min_labels)
     kept = kept.without("users_with_few_labels", ~kept.rows["user_id"].is_in(chosen["user_id"].implode()))
-    rows = _place(kept.rows, assign(chosen, knobs, params.prepare.seed))
+    rows = _place(kept.rows, assign(chosen, options, params.prepare.seed))
     table: dict[str, Any] = {"pairs": table3(rows)}
     if params.pickafilter.source == "pickapic_v1":
         table["published"] = PUBLISHED
     write_json(out / "table3.json", table)
     users = {"users_in_both": len(both)}
-    return kept.counts() | users | pickapic_pairs.write(rows, kept.images, out)
+    return kept.counts() | users | pickapic.write(rows, kept.images, out)
 
 
-def count_labels(rows: "pl.DataFrame") -> "pl.DataFrame":
+def count_labels(rows: pl.DataFrame) -> pl.DataFrame:
     """Each user's rows in train, in test, and labels, which are both together."""
-    import polars as pl
-
     counted = rows.group_by("user_id").agg(
         *[(pl.col("split") == split).sum().cast(pl.Int64).alias(split) for split in ("train", "test")]
     )
     return counted.with_columns(labels=pl.col("train") + pl.col("test"))
 
 
-def assign(people: "pl.DataFrame", knobs: Prepare, seed: int) -> "pl.DataFrame":
+def assign(people: pl.DataFrame, options: Prepare, seed: int) -> pl.DataFrame:
     """Put users into two groups with like totals, and call the busiest of each seen.
 
     Users come in the order of their labels, most first. Of each four the outer two go to one group and the
@@ -106,47 +101,40 @@ def assign(people: "pl.DataFrame", knobs: Prepare, seed: int) -> "pl.DataFrame":
     Raises:
         PipelineError: If a group has no user left to be unseen.
     """
-    import numpy as np
-    import polars as pl
-
     ordered = people.sort(["labels", "user_id"], descending=[True, False])
     group = snake(len(ordered), np.random.default_rng(seed))
     place = np.zeros(len(ordered), dtype=int)
     for one in (0, 1):
         place[group == one] = np.arange((group == one).sum())
     smaller = len(ordered) // 2
-    if smaller <= knobs.seen_users_per_group:
+    if smaller <= options.seen_users_per_group:
         raise PipelineError(
             "pickafilter.prepare.seen_users_per_group must leave unseen users in both groups, got "
-            f"{knobs.seen_users_per_group} of groups of {smaller} and {len(ordered) - smaller} users with "
-            f"train and test comparisons and more than {knobs.min_labels} labels; lower it or min_labels"
+            f"{options.seen_users_per_group} of groups of {smaller} and {len(ordered) - smaller} users with "
+            f"train and test comparisons and more than {options.min_labels} labels; lower it or min_labels"
         )
     return ordered.select(
         "user_id",
         group=pl.Series(np.array(GROUPS)[group]),
-        users=pl.Series(np.where(place < knobs.seen_users_per_group, "seen", "unseen")),
+        users=pl.Series(np.where(place < options.seen_users_per_group, "seen", "unseen")),
     )
 
 
-def snake(count: int, rng: "np.random.Generator") -> "np.ndarray":
+def snake(count: int, rng: np.random.Generator) -> np.ndarray:
     """Groups 0 and 1 of users in order: 0 1 1 0 or 1 0 0 1, by a coin for each four."""
-    import numpy as np
-
     coins = rng.integers(2, size=count // 4 + 1)
     return (np.array([0, 1, 1, 0])[None] ^ coins[:, None]).ravel()[:count]
 
 
-def _place(rows: "pl.DataFrame", groups: "pl.DataFrame") -> "pl.DataFrame":
+def _place(rows: pl.DataFrame, groups: pl.DataFrame) -> pl.DataFrame:
     """An unseen user's train rows are those to locate the user from (D21)."""
-    import polars as pl
-
     rows = rows.join(groups, on="user_id", how="left", maintain_order="left")
-    place = pl.col("split").cast(pl.String).replace_strict(pickapic_pairs.PLACES)
+    place = pl.col("split").cast(pl.String).replace_strict(pickapic.PLACES)
     located = (place == "train") & (pl.col("users") == "unseen")
     return rows.with_columns(split=pl.when(located).then(pl.lit("adapt")).otherwise(place))
 
 
-def table3(rows: "pl.DataFrame") -> dict[str, dict[str, list[int]]]:
+def table3(rows: pl.DataFrame) -> dict[str, dict[str, list[int]]]:
     """Train (of unseen users: adapt), val and test pairs of each group: seen, unseen and both."""
     counts = {key: count for *key_, count in rows.group_by("group", "users", "split").len().iter_rows()
               for key in [tuple(key_)]}  # fmt: skip

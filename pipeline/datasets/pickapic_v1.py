@@ -6,10 +6,8 @@ Kirstain et al., arXiv:2305.01569. From the hub at a pinned revision, or from a 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.datasets import pickapic, pickapic_files
 from pipeline.datasets.base import DatasetParams, HubFiles, Source
-from pipeline.datasets.pickapic import pairs as pickapic_pairs
-from pipeline.datasets.pickapic import published as pickapic_published
-from pipeline.datasets.pickapic import sources as pickapic_sources
 
 if TYPE_CHECKING:
     from pipeline.params import Params as AllParams
@@ -24,18 +22,17 @@ class Params(DatasetParams):
 
     hub: HubFiles
     tables: HubFiles
-    prepare: pickapic_pairs.Prepare
+    prepare: pickapic.Prepare
 
 
 def find(params: "AllParams") -> Source:
     """The hub's files, or links to those in the folder."""
-    remote = pickapic_sources.from_hub(params.pickapic_v1.hub)
-    return pickapic_sources.find(params.pickapic_v1.source, "pickapic_v1.source", remote, "Pick-a-Pic v1")
+    remote = pickapic_files.from_hub(params.pickapic_v1.hub)
+    return pickapic_files.find(params.pickapic_v1.source, "pickapic_v1.source", remote, "Pick-a-Pic v1")
 
 
 def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
     """Write items and pairs, and the row counts beside the published ones."""
-    knobs = params.pickapic_v1.prepare
-    kept, rows = pickapic_pairs.prepare(knobs, params.prepare.seed, files)
-    pickapic_published.write(out, "v1", files)
-    return kept.counts() | pickapic_pairs.write(rows, kept.images, out)
+    kept, rows = pickapic.prepare(params.pickapic_v1.prepare, params.prepare.seed, files)
+    pickapic.write_published(out, "v1", files)
+    return kept.counts() | pickapic.write(rows, kept.images, out)

@@ -8,16 +8,13 @@ the same two pictures; the other readings are counted beside it in published.jso
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.datasets import pickapic
+import polars as pl
+
+from pipeline.datasets import pickapic, pickapic_files
 from pipeline.datasets.base import DatasetParams, HubFiles, Source
-from pipeline.datasets.pickapic import pairs as pickapic_pairs
-from pipeline.datasets.pickapic import published as pickapic_published
-from pipeline.datasets.pickapic import sources as pickapic_sources
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from pipeline.params import Params as AllParams
 
 TITLE = "Pick-a-Pic, version 2"
@@ -30,7 +27,7 @@ V1 = "v1/"
 OVERLAPS = ("train", "validation")
 
 
-class Prepare(pickapic_pairs.Prepare):
+class Prepare(pickapic.Prepare):
     """Version 2 contains test comparisons that version 1 trained on: whether they are told apart."""
 
     leakage: Literal["derive", "skip"]
@@ -45,15 +42,15 @@ class Params(DatasetParams):
 
 def find(params: "AllParams") -> Source:
     """The hub's files, or links to those in the folder; with them v1's tables, where they are needed."""
-    remote = pickapic_sources.from_hub(params.pickapic_v2.hub)
-    found = pickapic_sources.find(params.pickapic_v2.source, "pickapic_v2.source", remote, "Pick-a-Pic v2")
+    remote = pickapic_files.from_hub(params.pickapic_v2.hub)
+    found = pickapic_files.find(params.pickapic_v2.source, "pickapic_v2.source", remote, "Pick-a-Pic v2")
     if params.pickapic_v2.prepare.leakage == "skip":
         return found
     source = params.pickapic_v1.source
     if source == "hub":
-        v1 = pickapic_sources.from_hub(params.pickapic_v1.tables, OVERLAPS, V1)
+        v1 = pickapic_files.from_hub(params.pickapic_v1.tables, OVERLAPS, V1)
         return Source(found.source, links=found.links, remotes=[*found.remotes, v1], check=found.check)
-    links = pickapic_sources.from_folder(source, "pickapic_v1.source", OVERLAPS, V1)
+    links = pickapic_files.from_folder(source, "pickapic_v1.source", OVERLAPS, V1)
     return Source(
         found.source,
         links={**found.links, **links},
@@ -65,29 +62,29 @@ def find(params: "AllParams") -> Source:
 def _check_both(found: Source, links: dict[str, Path]) -> None:
     if found.check is not None:
         found.check()
-    pickapic.check(links, pixels=False)
+    pickapic_files.check(links, pixels=False)
 
 
 def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
     """Write items and pairs, and what overlaps with v1 beside the published numbers."""
-    knobs = params.pickapic_v2.prepare
+    options = params.pickapic_v2.prepare
     v1 = {name: path for name, path in files.items() if name.startswith(V1)}
     v2 = {name: path for name, path in files.items() if name not in v1}
-    kept, rows = pickapic_pairs.prepare(knobs, params.prepare.seed, v2)
+    kept, rows = pickapic.prepare(options, params.prepare.seed, v2)
     counted = None
-    if knobs.leakage == "derive":
+    if options.leakage == "derive":
         if not v1:
             raise PipelineError(
                 "pickapic_v2.prepare.leakage is derive, but v1's tables are not among the raw files; run "
                 "`dvc repro -f -s download@pickapic_v2`"
             )
-        rows, counted = mark_leakage(rows, pickapic.read(v1, pixels=False))
+        rows, counted = mark_leakage(rows, pickapic_files.read(v1, pixels=False))
         print(counted["says"])
-    pickapic_published.write(out, "v2", v2, counted)
-    return kept.counts() | pickapic_pairs.write(rows, kept.images, out)
+    pickapic.write_published(out, "v2", v2, counted)
+    return kept.counts() | pickapic.write(rows, kept.images, out)
 
 
-def mark_leakage(rows: "pl.DataFrame", v1: "pl.DataFrame") -> tuple["pl.DataFrame", dict[str, Any]]:
+def mark_leakage(rows: pl.DataFrame, v1: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Call a comparison of the test set leakage where v1 compared the same two pictures, else no_leakage.
 
     Args:
@@ -97,55 +94,38 @@ def mark_leakage(rows: "pl.DataFrame", v1: "pl.DataFrame") -> tuple["pl.DataFram
     Returns:
         The rows, and how many untied ones overlap by each reading, with the published counts.
     """
-    import polars as pl
-
-    keys = {"same_images": _same_images, "same_ranking": _same_ranking, "either_image": _either_image,
-            "same_prompt": _same_prompt}  # fmt: skip
-    rows = rows.with_columns(**{name: key(rows, v1) for name, key in keys.items()})
+    known = pl.concat([v1["uid_0"], v1["uid_1"]])
+    overlaps = {
+        "same_images": _among(_pair_of_images(rows), _pair_of_images(v1)),
+        "same_ranking": _among(rows["ranking_id"], v1["ranking_id"]),
+        "either_image": _among(rows["uid_0"], known) | _among(rows["uid_1"], known),
+        "same_prompt": _among(rows["prompt"], v1["prompt"]),
+    }
+    rows = rows.with_columns(**overlaps)
     tested = rows.filter((pl.col("test") == "test") & (pl.col("label") != 0.5))
     counts = {
-        name: {"leakage": int(tested[name].sum()), "no_leakage": int((~tested[name]).sum())} for name in keys
+        name: {"leakage": int(tested[name].sum()), "no_leakage": int((~tested[name]).sum())}
+        for name in overlaps
     }
     word = pl.when("same_images").then(pl.lit("leakage")).otherwise(pl.lit("no_leakage"))
     rows = rows.with_columns(test=pl.when(pl.col("test") == "test").then(word).otherwise("test"))
-    counted = {"used": "same_images", "readings": counts, "published": pickapic_published.LEAKAGE}
-    return rows.drop(list(keys)), {"says": say(counts), **counted}
+    counted = {"used": "same_images", "readings": counts, "published": pickapic.LEAKAGE}
+    return rows.drop(list(overlaps)), {"says": say(counts), **counted}
 
 
-def _pair_of_images(frame: "pl.DataFrame") -> "pl.Series":
-    import polars as pl
-
+def _pair_of_images(frame: pl.DataFrame) -> pl.Series:
     ends = (pl.min_horizontal("uid_0", "uid_1"), pl.max_horizontal("uid_0", "uid_1"))
     return frame.select(pl.concat_str(*ends, separator="|")).to_series()
 
 
-def _same_images(rows: "pl.DataFrame", v1: "pl.DataFrame") -> "pl.Series":
-    return _among(_pair_of_images(rows), _pair_of_images(v1))
-
-
-def _same_ranking(rows: "pl.DataFrame", v1: "pl.DataFrame") -> "pl.Series":
-    return _among(rows["ranking_id"], v1["ranking_id"])
-
-
-def _either_image(rows: "pl.DataFrame", v1: "pl.DataFrame") -> "pl.Series":
-    import polars as pl
-
-    known = pl.concat([v1["uid_0"], v1["uid_1"]])
-    return _among(rows["uid_0"], known) | _among(rows["uid_1"], known)
-
-
-def _same_prompt(rows: "pl.DataFrame", v1: "pl.DataFrame") -> "pl.Series":
-    return _among(rows["prompt"], v1["prompt"])
-
-
-def _among(values: "pl.Series", known: "pl.Series") -> "pl.Series":
+def _among(values: pl.Series, known: pl.Series) -> pl.Series:
     return values.is_in(known.drop_nulls().unique().implode()).fill_null(value=False)
 
 
 def say(readings: dict[str, dict[str, int]]) -> str:
     """Whether the counts are the published ones, in one sentence; only the real data can tell."""
     found = readings["same_images"]["leakage"], readings["same_images"]["no_leakage"]
-    published = pickapic_published.LEAKAGE["leakage"], pickapic_published.LEAKAGE["no_leakage"]
+    published = pickapic.LEAKAGE["leakage"], pickapic.LEAKAGE["no_leakage"]
     counts = "{:,} of the untied test comparisons overlap with v1 and {:,} do not".format(*found)
     if sum(found) != sum(published):
         return f"{counts}; these are not the published {sum(published):,}, so nothing can be compared."

@@ -7,7 +7,10 @@ minimum distance, and a user's answer is the item whose image lies nearer to tha
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import numpy as np
+import polars as pl
 from pydantic import Field
+from scipy.spatial.distance import pdist
 
 from pal.config import Config, Number, Positive
 from pal.files import write_json
@@ -16,8 +19,6 @@ from pipeline.errors import PipelineError
 from pipeline.storage import tables
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from pipeline.params import Params as AllParams
 
 TITLE = "Simulated users"
@@ -70,67 +71,58 @@ def find(params: "AllParams") -> Source:
 
 def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
     """Draw the study, and keep the truth behind it in truth.json."""
-    import numpy as np
-
-    knobs = params.simulated.prepare
+    options = params.simulated.prepare
     rng = np.random.default_rng(params.prepare.seed)
-    prototypes = draw_prototypes(rng, knobs)
-    matrix = rng.normal(size=(knobs.dim, knobs.dim))
-    weights = draw_weights(rng, knobs)
-    layout = _study_layout(knobs)
-    items = rng.normal(scale=knobs.dim**-0.5, size=(2 * len(layout), knobs.dim)).astype(np.float32)
+    prototypes = draw_prototypes(rng, options)
+    matrix = rng.normal(size=(options.dim, options.dim))
+    weights = draw_weights(rng, options)
+    layout = _study_layout(options)
+    items = rng.normal(scale=options.dim**-0.5, size=(2 * len(layout), options.dim)).astype(np.float32)
     chosen, rejected = answer(items, weights @ prototypes, layout["user"].to_numpy(), matrix)
     ids = np.array([tables.item_id("vector", row.tobytes()) for row in items])
     _write_items(ids, items, out)
-    _write_pairs(layout, ids[chosen], ids[rejected], knobs, weights, out)
+    _write_pairs(layout, ids[chosen], ids[rejected], options, weights, out)
     write_json(
         out / "truth.json",
         {
             "matrix": matrix.tolist(),
             "prototypes": prototypes.tolist(),
-            "user_ids": _user_ids(knobs),
+            "user_ids": _user_ids(options),
             "weights": weights.tolist(),
-            "setting": knobs.setting,
+            "setting": options.setting,
         },
     )
     return {"read": len(layout), "kept": len(layout), "dropped": 0}
 
 
-def draw_prototypes(rng: "np.random.Generator", knobs: Prepare) -> "np.ndarray":
+def draw_prototypes(rng: np.random.Generator, options: Prepare) -> np.ndarray:
     """True prototypes, (groups, dim), redrawn until no two are nearer than the minimum distance.
 
     Raises:
         PipelineError: If that does not happen in 10,000 draws (it cannot where dim is small, D29).
     """
-    import numpy as np
-    from scipy.spatial.distance import pdist
-
     for _ in range(MAX_DRAWS):
-        drawn = rng.normal(scale=knobs.dim**-0.5, size=(knobs.groups, knobs.dim))
-        if knobs.groups == 1 or np.min(pdist(drawn)) >= knobs.min_distance:
+        drawn = rng.normal(scale=options.dim**-0.5, size=(options.groups, options.dim))
+        if options.groups == 1 or np.min(pdist(drawn)) >= options.min_distance:
             return drawn
     raise PipelineError(
-        f"simulated.prepare.min_distance must leave room for {knobs.groups} prototypes in {knobs.dim} "
-        f"dimensions, got {knobs.min_distance}, which {MAX_DRAWS:,} draws did not meet; lower it"
+        f"simulated.prepare.min_distance must leave room for {options.groups} prototypes in {options.dim} "
+        f"dimensions, got {options.min_distance}, which {MAX_DRAWS:,} draws did not meet; lower it"
     )
 
 
-def draw_weights(rng: "np.random.Generator", knobs: Prepare) -> "np.ndarray":
+def draw_weights(rng: np.random.Generator, options: Prepare) -> np.ndarray:
     """Users' true weights, (users, groups): Dirichlet in the mixture setting, else one prototype in turn."""
-    import numpy as np
-
-    n_users = knobs.seen_users + knobs.unseen_users
-    if knobs.setting == "mixture":
-        return rng.dirichlet([knobs.concentration] * knobs.groups, size=n_users)
-    return np.eye(knobs.groups)[np.arange(n_users) % knobs.groups]
+    n_users = options.seen_users + options.unseen_users
+    if options.setting == "mixture":
+        return rng.dirichlet([options.concentration] * options.groups, size=n_users)
+    return np.eye(options.groups)[np.arange(n_users) % options.groups]
 
 
 def answer(
-    items: "np.ndarray", ideal_points: "np.ndarray", user: "np.ndarray", matrix: "np.ndarray"
-) -> tuple["np.ndarray", "np.ndarray"]:
+    items: np.ndarray, ideal_points: np.ndarray, user: np.ndarray, matrix: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the chosen and the rejected item of each comparison; row 2j meets row 2j + 1 (E.1, D5)."""
-    import numpy as np
-
     mapped, ideal = items @ matrix.T, (ideal_points @ matrix.T)[user]
     first, second = np.arange(0, len(items), 2), np.arange(1, len(items), 2)
     to_first = np.linalg.norm(mapped[first] - ideal, axis=1)
@@ -139,16 +131,14 @@ def answer(
     return np.where(nearer, first, second), np.where(nearer, second, first)
 
 
-def _study_layout(knobs: Prepare) -> "pl.DataFrame":  # noqa: F821
+def _study_layout(options: Prepare) -> pl.DataFrame:
     """One row per comparison: user, users, split."""
-    import polars as pl
-
-    seen = {"train": knobs.train_pairs, "val": knobs.val_pairs, "test": knobs.test_pairs}
-    unseen = {"adapt": knobs.adapt_pairs, "val": knobs.val_pairs, "test": knobs.test_pairs}
+    seen = {"train": options.train_pairs, "val": options.val_pairs, "test": options.test_pairs}
+    unseen = {"adapt": options.adapt_pairs, "val": options.val_pairs, "test": options.test_pairs}
     frames = []
     for users, first, n_users, plan in (
-        ("seen", 0, knobs.seen_users, seen),
-        ("unseen", knobs.seen_users, knobs.unseen_users, unseen),
+        ("seen", 0, options.seen_users, seen),
+        ("unseen", options.seen_users, options.unseen_users, unseen),
     ):
         split = [name for name, count in plan.items() for _ in range(count)]
         who = pl.DataFrame({"user": range(first, first + n_users)}, schema={"user": pl.Int64})
@@ -156,37 +146,32 @@ def _study_layout(knobs: Prepare) -> "pl.DataFrame":  # noqa: F821
     return pl.concat(frames)
 
 
-def _user_ids(knobs: Prepare) -> list[str]:
-    seen = [f"seen-{i:05d}" for i in range(knobs.seen_users)]
-    return seen + [f"unseen-{i:05d}" for i in range(knobs.unseen_users)]
+def _user_ids(options: Prepare) -> list[str]:
+    seen = [f"seen-{i:05d}" for i in range(options.seen_users)]
+    return seen + [f"unseen-{i:05d}" for i in range(options.unseen_users)]
 
 
-def _write_items(ids: "np.ndarray", items: "np.ndarray", out: Path) -> None:
-    import polars as pl
-
+def _write_items(ids: np.ndarray, items: np.ndarray, out: Path) -> None:
     frame = pl.DataFrame({"item_id": ids, "modality": "vector", "vector": items.tolist()})
     frame = frame.unique("item_id").sort("item_id")
     tables.write_table(out / tables.ITEMS, frame, tables.items_schema())
 
 
 def _write_pairs(
-    layout: "pl.DataFrame",  # noqa: F821
-    chosen: "np.ndarray",
-    rejected: "np.ndarray",
-    knobs: Prepare,
-    weights: "np.ndarray",
+    layout: pl.DataFrame,
+    chosen: np.ndarray,
+    rejected: np.ndarray,
+    options: Prepare,
+    weights: np.ndarray,
     out: Path,
 ) -> None:
-    import numpy as np
-    import polars as pl
-
     user = layout["user"].to_numpy()
     group = None
-    if knobs.setting == "partition":
+    if options.setting == "partition":
         group = np.array([f"prototype {k + 1}" for k in weights.argmax(1)])[user]
     frame = layout.with_columns(
         pair_id=pl.int_range(pl.len()),
-        user_id=pl.Series(np.array(_user_ids(knobs))[user]),
+        user_id=pl.Series(np.array(_user_ids(options))[user]),
         chosen=pl.Series(chosen),
         rejected=pl.Series(rejected),
         label=pl.lit(1.0),

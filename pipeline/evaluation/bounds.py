@@ -1,13 +1,16 @@
-"""How good could anyone be? What a learner gets right who knows how data were made, but not each user.
+"""Bayes bound: the accuracy of a learner who knows how the data were made, but not each user.
 
-Such a learner knows what the model must find out (what each persona says, the simulation's map and true
+The learner knows what the model must estimate (what each persona says, the simulation's map and true
 prototypes) and infers of a user only what nobody can know beforehand: the group, or the true weights. Its
-belief is exact, or drawn from exactly; it sees the same answers as the model and is judged on the same pairs,
+posterior is exact, or sampled exactly; it sees the same answers as the model and is judged on the same pairs,
 so that no model can be expected to do better.
 
 Shapes used in this module:
     n       comparisons
     groups  groups that a user may belong to
+    chains  parts of the simplex drawn from, one chain each
+    walls   half-spaces that cut a part out; rows of zeros are no walls
+    kept    points kept of each chain
     K       true prototypes
 """
 
@@ -25,7 +28,6 @@ from pipeline import paths
 from pipeline.datasets import persona
 from pipeline.datasets.persona import Statement
 from pipeline.errors import PipelineError
-from pipeline.evaluation import polytope
 from pipeline.params import Params
 from pipeline.storage import raw
 from pipeline.storage.manifests import read_json
@@ -36,6 +38,7 @@ KEPT = 96  # points drawn of each user's belief
 PRIOR = 2048  # points drawn of what is believed of everybody before any answer
 BURN, BURN_PER_WALL = 128, 8  # steps before the first of them: the smaller the cut, the slower to forget
 CHAINS_AT_ONCE, NUMBERS_AT_ONCE = 1 << 13, 1 << 21
+KEEP_EVERY = 4  # of the points of a chain
 EVEN = 1e-6  # nearer to one half than this, a chance is a tie
 
 
@@ -148,7 +151,7 @@ class Mixture:
         self, walls: Tensor, start: Tensor, kept: int, generator: torch.Generator
     ) -> Float[Tensor, "chains kept K"]:
         burn, concentration = BURN + BURN_PER_WALL * walls.shape[1], self.concentration
-        return polytope.draw(
+        return draw_points(
             walls, start, concentration=concentration, kept=kept, burn=burn, generator=generator
         )
 
@@ -248,3 +251,59 @@ def _statements() -> list[Statement] | None:
         print(f"evaluate@persona: without the bound of a learner who knows the personas: {error}")
         return None
     return [statement for name, path in files for statement in persona.read(name, path)]
+
+
+def draw_points(
+    walls: Float[Tensor, "chains walls K"],
+    start: Float[Tensor, "chains K"],
+    *,
+    concentration: float,
+    kept: int,
+    burn: int,
+    generator: torch.Generator,
+) -> Float[Tensor, "chains kept K"]:
+    """Hit-and-run: points w of the simplex with walls @ w >= 0, in proportion to Dirichlet(concentration).
+
+    From a point inside take a random direction, and go to a point drawn evenly from the line between the
+    walls (Smith 1984); where the prior is not flat, the ratio of its densities accepts a move (Metropolis).
+    There are many chains at once, one for each cut of the simplex.
+
+    Args:
+        walls: One row per half-space that points must lie in.
+        start: A point inside each cut; forgotten over the burn-in.
+        concentration: Of the symmetric Dirichlet; 1 is flat.
+        kept: Points to keep of each chain, every fourth.
+        burn: Steps before the first point is kept.
+        generator: Where randomness comes from.
+    """
+    chains, K = start.shape
+    sides = torch.eye(K, dtype=walls.dtype).expand(chains, K, K)
+    walls = torch.cat([walls, sides], 1)
+    at, points = start.to(walls.dtype), []
+    for step in range(burn + KEEP_EVERY * kept):
+        way = torch.randn(chains, K, generator=generator, dtype=walls.dtype)
+        way -= way.mean(1, keepdim=True)  # along the simplex
+        new = _step(walls, at, way, torch.rand(chains, generator=generator, dtype=walls.dtype))
+        if concentration != 1:
+            ratio = (concentration - 1) * (new.log() - at.log()).sum(1)
+            chance = torch.rand(chains, generator=generator, dtype=walls.dtype)
+            new = torch.where((chance.log() < ratio)[:, None], new, at)
+        at = new
+        if step >= burn and (step - burn) % KEEP_EVERY == KEEP_EVERY - 1:
+            points.append(at)
+    return torch.stack(points, 1)
+
+
+def _step(
+    walls: Float[Tensor, "chains walls K"],
+    at: Float[Tensor, "chains K"],
+    way: Float[Tensor, "chains K"],
+    share: Float[Tensor, " chains"],
+) -> Float[Tensor, "chains K"]:
+    """The point at a share of the line that runs along `way` from wall to wall."""
+    slack, slope = torch.bmm(walls, torch.stack([at, way], 2)).unbind(2)
+    reach = slack.clamp_min(0) / slope.abs()  # infinite or NaN where the line runs along a wall
+    ahead = torch.where(slope < 0, reach, torch.inf).amin(1)
+    behind = torch.where(slope > 0, reach, torch.inf).amin(1)
+    new = (at + (share * (ahead + behind) - behind)[:, None] * way).clamp_min(1e-12)
+    return new / new.sum(1, keepdim=True)

@@ -4,6 +4,8 @@ A filter is a property of an item, applied when its pixels are decoded; no pixel
 """
 
 import hashlib
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pal.errors import shorten
@@ -29,7 +31,7 @@ def main(dataset: str) -> None:
         if not isinstance(filters, ColourFilters):
             for name in (tables.ITEMS, tables.PAIRS):
                 tables.read_table(paths.prepared(dataset) / name, f"prepare@{dataset}", columns=[])
-                copy_file(paths.prepared(dataset) / name, out / name)
+                _link(paths.prepared(dataset) / name, out / name)
             write_manifest(out)
             return
         items, pairs = (
@@ -43,6 +45,14 @@ def main(dataset: str) -> None:
         write_manifest(out, _count(pairs, coloured), out / tables.PAIRS, items=counts)
     filtered = coloured["filtered"].is_not_null().sum()
     print(f"recolour@{dataset}: {filtered:,} of {len(pairs):,} pairs filtered, {len(named):,} items")
+
+
+def _link(source: Path, path: Path) -> None:
+    """A second name for a file's bytes; where the disk has no hard links, a copy."""
+    try:
+        os.link(source.resolve(), path)  # DVC may have put a symbolic link into its cache there
+    except OSError:
+        copy_file(source, path)
 
 
 def choose(pairs: "pl.DataFrame", beta: float, seed: int) -> "pl.DataFrame":

@@ -103,7 +103,7 @@ def build(root: Path, dataset: str, *, until: str = "evaluate") -> None:
     assert Path.cwd() == root
     for stage in (download, prepare, recolour, split, encode, train, evaluate):
         stage.main(dataset)
-        if stage.__name__ == f"pipeline.{until}":
+        if stage.__name__ == f"pipeline.stages.{until}":
             return
 
 

@@ -11,8 +11,8 @@ import torch
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.encoders.hashed import HashedWords
-from pal.fitting import fit, objectives
-from pal.models import heads
+from pal.fitting import mixture, per_comparison
+from pal.models import base, ideal_point, prompted_ideal_point
 from pipeline import paths, study
 from pipeline.stages import encode, evaluate, train
 from pipeline.storage import shards, tables
@@ -74,7 +74,7 @@ def plainly(data):
         return torch.from_numpy(np.concatenate([encoder.encode([texts[item]]) for item in ids]))
 
     rows = torch.arange(len(pairs))
-    plain = Comparisons.of(
+    plain = Comparisons.from_pairs(
         user=pairs.user, prompt=rows, chosen=rows, rejected=rows + len(rows), label=pairs.label,
         weight=pairs.weight,
     )  # fmt: skip
@@ -100,7 +100,7 @@ def test_without_distinct_rows_and_without_distinct_items_the_metrics_are_the_sa
     optimised = metrics()
     real = study.load
     monkeypatch.setattr(study, "load", lambda dataset: plainly(real(dataset)))
-    for module in (fit, heads, objectives):
+    for module in (base, ideal_point, prompted_ideal_point, per_comparison, mixture):
         monkeypatch.setattr(module, "distinct_rows", every_row)
     train.main("own")
     monkeypatch.setattr(study, "load", real)  # what a pair asks is told by its items: the majority needs them

@@ -159,7 +159,7 @@ def test_a_folder_with_its_card_is_loaded_and_replaced(worded, tmp_path):
     assert {path.name for path in folder.iterdir()} == FILES
     for loaded in (RewardModel.load(folder), RewardModel.from_pretrained(folder)):
         assert loaded.fingerprint == worded.fingerprint
-        assert torch.equal(loaded.weights, worded.weights)
+        assert torch.equal(loaded.states, worded.states)
     worded.save_pretrained(folder, users=False)
     assert "Answers" not in (folder / "README.md").read_text()
     worded.save(folder)

@@ -8,8 +8,9 @@ import torch
 
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
-from pal.fitting.fit import Fitted, margins
-from pal.models.heads import PromptedIdealPoints, make_head
+from pal.fitting.trainer import Fitted
+from pal.models.base import make_model, margins
+from pal.models.prompted_ideal_point import PromptedIdealPointModel
 from pal.serving import reward_model
 from pal.serving.inputs import ItemEmbeddings, Preferences
 from pal.serving.reward_model import Ranked, RewardModel
@@ -121,15 +122,15 @@ def test_scoring_nothing_gives_nothing(worded):
 def test_adapting_by_hand(line):
     """Two choices of 0: odds e^2 for `zero`; a tie changes nothing."""
     p = math.exp(2) / (math.exp(2) + 1)
-    torch.testing.assert_close(line.adapt([(None, ZERO, ONE)] * 2).weights, torch.tensor([p, 1 - p]))
-    torch.testing.assert_close(line.adapt([(None, ZERO, ONE, 0.5)]).weights, torch.tensor([0.5, 0.5]))
+    torch.testing.assert_close(line.adapt([(None, ZERO, ONE)] * 2).state, torch.tensor([p, 1 - p]))
+    torch.testing.assert_close(line.adapt([(None, ZERO, ONE, 0.5)]).state, torch.tensor([0.5, 0.5]))
     nobody = line.adapt([])
-    assert (nobody.comparisons, nobody.weights.tolist()) == (0, [0.5, 0.5])
+    assert (nobody.comparisons, nobody.state.tolist()) == (0, [0.5, 0.5])
 
 
 def test_a_taste_tells_what_locating_by_tensors_does(toy: SimpleNamespace):
     torch.manual_seed(0)
-    head = make_head(HeadConfig(K=3), prompt_dim=4, response_dim=4)
+    head = make_model(HeadConfig(K=3), prompt_dim=4, response_dim=4)
     weights = torch.softmax(torch.randn(60, 3), 1)
     ids = [str(number) for number in range(60)]
     model = RewardModel.from_fit(
@@ -144,8 +145,8 @@ def test_a_taste_tells_what_locating_by_tensors_does(toy: SimpleNamespace):
         given[str(int(toy.adapt.user[row]))].append((p[asked.prompt[row]], chosen, rejected))
     found = model.adapt_many(given)
     assert list(found) == list(given)
-    torch.testing.assert_close(torch.stack([taste.weights for taste in found.values()]), expected)
-    torch.testing.assert_close(found["3"].weights, model.adapt(given["3"]).weights)
+    torch.testing.assert_close(torch.stack([taste.state for taste in found.values()]), expected)
+    torch.testing.assert_close(found["3"].state, model.adapt(given["3"]).state)
     asked = toy.test.questions[toy.test.question]
     first, second = (
         model.score(p[asked.prompt], r[side], user=expected[toy.test.user])
@@ -182,8 +183,8 @@ def test_columns_of_embeddings_count_as_rows_do(line):
     assert line.adapt(columns) == line.adapt([(None, ZERO, ONE)] * 2)
     tied = Preferences(None, torch.zeros(2, 1), torch.ones(2, 1), [0.0, 0.0])
     located = line.adapt_many({"ann": columns, "bob": [], "cid": tied})
-    assert located["bob"].weights.tolist() == [0.5, 0.5]
-    torch.testing.assert_close(located["ann"].weights, located["cid"].weights.flip(0))
+    assert located["bob"].state.tolist() == [0.5, 0.5]
+    torch.testing.assert_close(located["ann"].state, located["cid"].state.flip(0))
     assert line.adapt_many({}) == {}
 
 
@@ -222,7 +223,7 @@ def prompts_of(how: str) -> ItemEmbeddings:
 def test_rewards_of_blocks_are_the_heads_own(options, how, monkeypatch):
     monkeypatch.setattr(reward_model, "BLOCK", 8)
     torch.manual_seed(0)
-    head = make_head(HeadConfig(latent=4, hidden=5, **options), prompt_dim=6, response_dim=7).eval()
+    head = make_model(HeadConfig(latent=4, hidden=5, **options), prompt_dim=6, response_dim=7).eval()
     prompts, responses = prompts_of(how), ItemEmbeddings(torch.randn(30, 7), torch.randint(30, (N,)))
     for states in (torch.softmax(torch.randn(3), 0), torch.softmax(torch.randn(N, 3), 1)):
         expected = head.reward(prompts.tensor(), responses.tensor(), states.expand(N, 3)).detach()
@@ -234,11 +235,11 @@ def test_rewards_of_blocks_are_the_heads_own(options, how, monkeypatch):
 
 @pytest.mark.parametrize(("how", "most"), [("one", 1), ("table", 20), ("runs", 8), ("distinct", N)])
 def test_prompts_that_repeat_are_mapped_once(how, most, monkeypatch):
-    mapped, real = [], PromptedIdealPoints._map
+    mapped, real = [], PromptedIdealPointModel.embed_prompts
     monkeypatch.setattr(
-        PromptedIdealPoints, "_map", lambda self, p, r: [mapped.append(len(p)), real(self, p, r)][1]
+        PromptedIdealPointModel, "embed_prompts", lambda self, p: [mapped.append(len(p)), real(self, p)][1]
     )
-    head = make_head(HeadConfig(model="B", latent=4, hidden=5), prompt_dim=6, response_dim=7).eval()
+    head = make_model(HeadConfig(model="B", latent=4, hidden=5), prompt_dim=6, response_dim=7).eval()
     reward_model._rewards_of(
         head, prompts_of(how), ItemEmbeddings(torch.randn(N, 7)), torch.full((3,), 1 / 3)
     )
@@ -253,12 +254,13 @@ def test_prompts_that_repeat_are_mapped_once(how, most, monkeypatch):
         ({"prompts": ["a", "b", "c"]}, "prompts must be one for all responses, or one for each of the 2, got 3"),
         ({"prompts": ["a", ""]}, r"prompts\[1\] is empty"),
         ({"user": "bob"}, r"one of the 40 seen in fitting, got 'bob'.*model\.adapt\(comparisons\)"),
-        ({"user": torch.zeros(2)}, r"state must have the shape \(3,\), got \(2,\)"),
-        ({"user": torch.zeros(3, 3)}, r"state must have the shape \(2, 3\), got \(3, 3\)"),
+        ({"user": torch.zeros(2)}, r"state must be 3 numbers for each state, got the shape \(1, 2\)"),
+        ({"user": torch.eye(3)}, "users' states must be 2, one per response, got 3"),
+        ({"user": torch.ones(3)}, "the user's state must be shares that sum to 1"),
         ({"user": torch.full((3,), math.nan)}, "state must be finite"),
         ({"user": ["user 1"]}, "a list of 2, one per response, got 1"),
         ({"user": ["user 1", "bob"]}, "got 'bob'"),
-        ({"user": Taste("0" * 32, (0.0,) * 40, 1)}, "the taste must be of this model"),
+        ({"user": Taste("0" * 32, "points", (0.0,) * 40, 1)}, "the taste must be of this model"),
     ],
 )  # fmt: skip
 def test_score_refuses_what_it_cannot_use(worded, change, message):

@@ -10,11 +10,11 @@ import torch
 from pal.comparisons import Embeddings
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
-from pal.fitting.fit import Fitted
-from pal.models.heads import make_head
+from pal.fitting.trainer import Fitted
+from pal.models.base import make_model
 from pal.serving.reward_model import RewardModel
 from pal.serving.saved_model import SUMS, SavedModel, checksums
-from pal.users.adapt import Prior
+from pal.users.points import Points
 
 ENCODER = {"prompts": {"name": "hash", "weights_sha256": "00"}, "responses": {"name": "hash", "dim": 4}}
 USERS = ["anna", "", "O'Brien \n\0", "日本 🎈", "lone \ud800 surrogate", "a.b/c"]
@@ -26,7 +26,7 @@ def made(users: list[str] = USERS, weights: torch.Tensor = WEIGHTS, **options) -
     config = HeadConfig(**{"model": "B", "latent": 4, "hidden": 5} | options)
     torch.manual_seed(0)
     dims = {"prompt_dim": 3, "response_dim": 4}
-    fitted = Fitted(make_head(config, **dims), weights, 0.0)
+    fitted = Fitted(make_model(config, **dims), weights, 0.0)
     embeddings = Embeddings(torch.zeros(1, 3), torch.zeros(1, 4))
     return RewardModel.from_fit(fitted, embeddings, user_ids=users, fit_config=FitConfig(), encoder=ENCODER)
 
@@ -215,7 +215,7 @@ def test_load_refuses_a_config_that_is_no_object(saved, text):
     ("users", "message"),
     [
         (["a", "b", "c", "d", "e", "a"], "user_ids must not repeat, got 'a' twice"),
-        (["a", "b"], r"states must have the shape \(2, 3\), got \(6, 3\)"),
+        (["a", "b"], "user_ids must be as many as states, at least 1, got 2, 6"),
         (["a", "b", "c", "d", "e", 6], "must hold a list of ids that are text"),
         ({"a": 0}, "must hold a list of ids that are text"),
     ],
@@ -232,10 +232,14 @@ def test_load_refuses_users_that_do_not_fit(saved, users, message):
         ("states", WEIGHTS * 1.01, "states must be shares that sum to 1"),
         ("states", WEIGHTS + torch.tensor([2.0, -1.0, -1.0]), "states must be shares that sum to 1"),
         ("states", WEIGHTS * float("nan"), "states must be finite, got NaN or infinity"),
-        ("states", WEIGHTS[:, :2], r"states must have the shape \(6, 3\), got \(6, 2\)"),
+        ("states", WEIGHTS[:, :2], r"states must be 3 numbers for each state, got the shape \(6, 2\)"),
         ("states", WEIGHTS.double(), "states must be float32, got torch.float64"),
-        ("population.mass", torch.full((6,), 0.5), "population.mass must be shares that sum to 1"),
-        ("population.points", torch.tensor(1.0), "population.points must have the shape"),
+        (
+            "population.mass",
+            torch.full((6,), 0.5),
+            "population.mass must be shares of the points that sum to 1",
+        ),
+        ("population.points", torch.tensor(1.0), "population.points must be 3 numbers"),
         ("head.log_scale", torch.tensor(float("inf")), "head.log_scale must be finite"),
         ("head.extra", torch.ones(1), r"got \['head.extra'\] too many, \[\] missing"),
         ("states", None, r"got \[\] too many, \['states'\] missing"),
@@ -249,7 +253,7 @@ def test_load_refuses_tensors_that_do_not_fit(saved, name, tensor, message):
 
 
 def test_model_refuses_users_and_weights_that_disagree():
-    with pytest.raises(PalError, match="user_ids must be as many as weights, at least 1, got 5, 6"):
+    with pytest.raises(PalError, match="user_ids must be as many as states, at least 1, got 5, 6"):
         made(users=USERS[:5])
 
 
@@ -274,10 +278,10 @@ def test_a_fingerprint_is_that_of_what_shapes_rewards(saved):
     assert RewardModel.load(saved).fingerprint == model.fingerprint
     assert len(model.fingerprint) == 32
     parted = SavedModel(
-        model.head, USERS[:5], WEIGHTS[:5], model.prior, FitConfig(epochs=3), {}, model.prompt_dim, 4
+        model.head, USERS[:5], WEIGHTS[:5], model.population, FitConfig(epochs=3), {}, model.prompt_dim, 4
     )
     assert parted.fingerprint == model.fingerprint
-    prior = Prior(model.prior.points.flip(0), model.prior.mass)
-    for change in ({"fit_config": FitConfig(loss="hinge")}, {"prior": prior}):
+    prior = Points(model.population.points.flip(0), model.population.mass)
+    for change in ({"fit_config": FitConfig(loss="hinge")}, {"population": prior}):
         assert replace(model, **change).fingerprint != model.fingerprint
     assert made(K=3, scale=11.0).fingerprint != model.fingerprint

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pal.errors import PalError as PipelineError
 from pipeline.datasets import own
 from pipeline.datasets.own import Prepare
-from pipeline.datasets.own.items import Texts
-from pipeline.errors import PipelineError
+from pipeline.datasets.own.items import TextItems as Texts
 from pipeline.storage.tables import items_schema, pairs_schema, text_id
 
 TEXTS = ["user_id", "prompt", "chosen", "rejected"]
@@ -221,7 +221,7 @@ def test_texts_longer_than_the_csv_module_likes_are_read(read):
 
 
 def test_rows_are_counted_across_chunks(read, monkeypatch):
-    monkeypatch.setattr("pipeline.datasets.own.files._CHUNK", 2)
+    monkeypatch.setattr("pipeline.datasets.own.tables.CHUNK", 2)
     rows = [GOOD, GOOD, GOOD, row(chosen=1), row(chosen=1)]
     with pytest.raises(PipelineError, match=re.escape("row 4 of a.jsonl (and 1 more row) must be text")):
         read(**{"a.jsonl": as_jsonl(rows)})
@@ -259,7 +259,7 @@ BAD_FILES = {
     "blank lines without rows": (
         "a.jsonl",
         b"\n\n",
-        "a.jsonl must hold at least one row, got blank lines only",
+        "a.jsonl must hold at least one row, got none",
     ),
     "a file of another kind": ("a.tsv", b"x", "a.tsv must be a .csv, .jsonl, .parquet file"),
     "JSONL cut off": (
@@ -321,7 +321,7 @@ BAD_FILES = {
     "a column missing": (
         "a.csv",
         as_csv([lacking("prompt")]),
-        "a.csv lacks the column prompt; it has 'user_id', 'chosen', 'rejected'; every file needs it",
+        "a.csv lacks the column prompt; it has 'user_id', 'chosen', 'rejected'; add it; the first line of a CSV file names its columns",
     ),
     "columns under other names": (
         "a.csv",

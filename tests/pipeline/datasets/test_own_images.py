@@ -7,11 +7,11 @@ import shutil
 import polars as pl
 import pytest
 
+from pal.errors import PalError as PipelineError
 from pal.files import sha256_of
 from pipeline import params, study
 from pipeline import paths as layout
 from pipeline.datasets import own
-from pipeline.errors import PipelineError
 from pipeline.stages import download, encode, prepare, recolour, split
 from pipeline.storage import raw
 from pipeline.storage.tables import image_id, text_id

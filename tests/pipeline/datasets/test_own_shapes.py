@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pal.errors import PalError as PipelineError
 from pipeline.datasets import own
 from pipeline.datasets.own import Prepare
-from pipeline.datasets.own import times as own_times
-from pipeline.datasets.own.items import Texts
-from pipeline.errors import PipelineError
+from pipeline.datasets.own import tables as own_times
+from pipeline.datasets.own.items import TextItems as Texts
 
 DUEL = {"user_id": "ann", "prompt": "why?", "response_a": "so", "response_b": "no", "winner": "a"}
 GOOD = {"user_id": "ann", "prompt": "why?", "chosen": "so", "rejected": "no"}
@@ -150,14 +150,14 @@ def test_a_time_reaches_the_pairs(read, tmp_path):
 @given(st.one_of(st.text(max_size=30), st.floats(), st.integers()))
 def test_any_cell_is_a_time_or_a_sentence(cell):
     try:
-        found = own_times.parse(cell)
+        found = own_times.parse_time(cell)
     except ValueError as error:
-        assert str(error).startswith(f"must be {own_times.ALLOWED}, got ")  # noqa: PT017 - either will do
+        assert str(error).startswith(f"must be {own_times.TIMES}, got ")  # noqa: PT017 - either will do
     else:
         assert found is None or found.tzinfo is None
 
 
-ALLOWED = own_times.ALLOWED
+ALLOWED = own_times.TIMES
 EVEN = [GOOD | {"user_id": user, "split": split} for user in "xy" for split in ("train", "test", "adapt")]
 
 # What is odd, the file, and the whole sentence, or how many rows are kept.
@@ -183,7 +183,7 @@ ODD_TABLES = {
     "two responses without a winner": (
         "a.csv",
         as_csv({name: value for name, value in DUEL.items() if name != "winner"}),
-        "a.csv lacks the column winner; it has 'user_id', 'prompt', 'response_a', 'response_b'; every file needs it",
+        "a.csv lacks the column winner; it has 'user_id', 'prompt', 'response_a', 'response_b'; add it; the first line of a CSV",
     ),
     "two responses under other names": (
         "a.csv",

@@ -1,7 +1,6 @@
 """Persona: found where params.yaml says, read line by line, asked without replacement, answered by persona."""
 
 import json
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -140,28 +139,6 @@ def test_a_broken_file_is_one_sentence_that_names_the_line(tmp_path, content, me
     assert "\n" not in str(caught.value)
 
 
-def test_a_statement_may_hold_what_unicode_calls_a_line_end(tmp_path):
-    """JSON Lines ends lines at \\n alone; U+2028 and U+0085 may stand in a text as they are."""
-    content = line("a\u2028b").replace("\\u2028", "\u2028") + line("c\x85d").replace("\\u0085", "\x85")
-    (tmp_path / "x").write_text(content, encoding="utf-8")
-    assert [s.statement for s in persona.read("x.jsonl", tmp_path / "x")] == ["a\u2028b", "c\x85d"]
-
-
-def test_check_reads_every_file_before_any_stage(toy):
-    (toy.root / "mine/interest-in-math.jsonl").write_text(line("a") + "{")
-    with pytest.raises(PipelineError, match=r"interest-in-math\.jsonl, line 2, must be a JSON object"):
-        persona.find(params.load()).check()
-
-
-def test_read_gives_the_persona_and_whether_it_agrees(tmp_path):
-    (tmp_path / "x").write_text(line("I love art") + line("I loathe art", " No"))
-    found = persona.read("interest-in-art.jsonl", tmp_path / "x")
-    assert [(s.persona, s.statement, s.agrees) for s in found] == [
-        ("art", "I love art", True),
-        ("art", "I loathe art", False),
-    ]
-
-
 def statements(*texts):
     return [persona.Statement("art", f"{text}?", text, agrees=True) for text in texts]
 
@@ -272,12 +249,6 @@ def sample():
     }
 
 
-def test_the_sample_has_six_files():
-    assert sorted(path.name for path in SAMPLE.iterdir() if path.suffix == ".jsonl") == [
-        f"interest-in-{name}.jsonl" for name in SIX
-    ]
-
-
 @pytest.mark.parametrize("name", SIX)
 def test_the_sample_has_enough_statements_half_of_them_agreeing(sample, name):
     found = sample[name]
@@ -285,17 +256,6 @@ def test_the_sample_has_enough_statements_half_of_them_agreeing(sample, name):
     assert sum(s.agrees for s in found) * 2 == len(found)
     assert len({s.statement.casefold().strip() for s in found}) == len(found)
     assert all(s.statement in s.question for s in found)
-
-
-@pytest.mark.parametrize("name", SIX)
-def test_near_duplicates_in_the_sample_are_rare(sample, name):
-    """At most one statement in twenty shares three fifths of its words with another of its file."""
-    words = [frozenset(re.findall(r"[\w']+", s.statement.casefold())) for s in sample[name]]
-    near = [
-        any(len(a & b) >= 0.6 * len(a | b) for j, b in enumerate(words) if j != i)
-        for i, a in enumerate(words)
-    ]
-    assert sum(near) <= 0.05 * len(words)
 
 
 def test_the_sample_is_not_copied_from_anthropic(sample):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.datasets.drawn import scenes
+from pipeline.datasets import drawn_scenes
 from pipeline.stages import download, prepare, recolour, split
 from pipeline.storage import tables
 
@@ -36,9 +36,11 @@ def test_the_four_cells_of_users_and_test_sets_reach_the_split(project, read_pai
     whole = project.root / "sample"
     whole.mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scenes, "PROMPTS", {"train": 12, "validation": 2, "test": 6})
-        patch.setattr(scenes, "CROWDS", (scenes.Crowd(4, (6, 9), 1, 4), scenes.Crowd(2, (0, 0), 0, 5)))
-        scenes.write(whole)
+        patch.setattr(drawn_scenes, "PROMPTS", {"train": 12, "validation": 2, "test": 6})
+        patch.setattr(
+            drawn_scenes, "CROWDS", (drawn_scenes.Crowd(4, (6, 9), 1, 4), drawn_scenes.Crowd(2, (0, 0), 0, 5))
+        )
+        drawn_scenes.write(whole)
     (whole / "test_unique-0.parquet").write_bytes((whole / "test-00000-of-00001.parquet").read_bytes())
     project.set({"pickapic_v1.source": str(whole), "pickapic_v1.prepare.unseen_users": 0.25})
     for stage in (download, prepare, recolour, split):

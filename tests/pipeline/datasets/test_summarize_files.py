@@ -5,14 +5,13 @@ import random
 import re
 from pathlib import Path
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.datasets.summarize import files as summarize_files
+from pipeline.datasets import summarize
 from pipeline.errors import PipelineError
 
 FIXTURE = Path(__file__).parents[3] / "../shared/data/tldr_fixture"
@@ -70,7 +69,7 @@ def read(folder, **contents):
             (folder / f"{name}.json").write_bytes(content)
         else:
             (folder / f"{name}.json").write_text(content, encoding="utf-8")
-    return summarize_files.read(summarize_files.find("there", folder))
+    return summarize.read(summarize.find_files("there", folder))
 
 
 def table(*rows, **columns):
@@ -115,9 +114,7 @@ def test_both_layouts_of_the_same_rows_give_the_same_frame(tmp_path):
         path.parent.mkdir(parents=True)
         part = [each for each in rows if (each["split"] == "train") == (split == "train")]
         pq.write_table(table(*part), path, row_group_size=400)
-    raw, hub = (
-        summarize_files.read(summarize_files.find(name, tmp_path / name)).frame for name in ("raw", "hub")
-    )
+    raw, hub = (summarize.read(summarize.find_files(name, tmp_path / name)).frame for name in ("raw", "hub"))
     assert raw.equals(hub)
     assert len(raw) == 3000
     assert raw["worker"].n_unique() == 40
@@ -163,26 +160,9 @@ def test_valid1_and_valid2_are_validation(tmp_path, split, place):
     assert read(tmp_path, a=lines(row(split=split))).frame["split"].to_list() == [place]
 
 
-def test_absent_keys_are_null(tmp_path):
-    bare = {"summaries": [{}, {}], "choice": 0, "split": "train"}
-    frame = read(tmp_path, a=lines(bare)).frame
-    assert frame.row(0) == (None, None, "train", *[None] * 6, 0)
-
-
 def test_blank_lines_a_mark_at_the_start_and_a_missing_last_newline_are_harmless(tmp_path):
     content = "\ufeff" + lines(row()) + "\n \r\n" + lines(row(choice=0)).rstrip("\n")
     assert len(read(tmp_path, a=content).frame) == 2
-
-
-def test_duplicate_rows_and_workers_in_both_halves_are_kept(tmp_path):
-    frame = read(tmp_path, a=lines(row(), row()), b=lines(row(split="valid1"))).frame
-    assert frame["split"].to_list() == ["train", "train", "validation"]
-
-
-def test_rows_without_worker_or_post_are_read_for_the_protocol_to_judge(tmp_path):
-    frame = read(tmp_path, a=lines(row(worker=None), row(info={"post": None}), row(info=None))).frame
-    assert frame["worker"].null_count() == 1
-    assert frame["post"].null_count() == 2
 
 
 def test_axis_ratings_are_passed_over_and_counted(tmp_path):
@@ -201,19 +181,12 @@ def test_axis_ratings_are_passed_over_and_counted(tmp_path):
         (lines(row())[:-20], "line 1 of a.json must be a JSON object, got '{\"info\": {\"id\": "),
         (lines(row()) + "nonsense\n", "line 2 of a.json must be a JSON object, got 'nonsense'; write one object a line"),
         ("[" * 100_000 + "\n", "line 1 of a.json must be a JSON object, got '[[["),
-        (json.dumps([row()]), "line 1 of a.json must be a JSON object, got [{"),
-        (lines({"text": "?"}), "line 1 of a.json must have the key 'summaries', got \"'text'\""),
+        (lines({"text": "?"}), "line 1 of a.json must have 'summaries', got \"'text'\""),
         (lines(row(), row(choice=2)), "line 2 of a.json: choice must be 0 or 1, got 2"),
-        (lines(row(choice=10**30)), f"line 1 of a.json: choice must be 0 or 1, got {10**30}"),
-        (lines(row(choice="1")), "line 1 of a.json: choice must be 0 or 1, got '1'"),
         (lines(row(choice=True)), "line 1 of a.json: choice must be 0 or 1, got True"),
-        (lines(row(choice=None)), "line 1 of a.json: choice must be 0 or 1, got nothing"),
-        (lines(row(summaries=summaries("a", "b", "c"))), "line 1 of a.json: must have two summaries, got 3"),
         (lines(row(summaries=[])), "line 1 of a.json: must have two summaries, got none"),
-        (lines(row(summaries=["a", "b"])), "a summary in line 1 of a.json must be a JSON object, got 'a'"),
         (lines(row(summaries=summaries("a", 5))), "text in line 1 of a.json must be text, got 5"),
         (lines(row(split="trian")), "line 1 of a.json: split must be one of train, valid1, valid2, test, got 'trian'"),
-        (lines(row(split=None)), "line 1 of a.json: split must be one of train, valid1, valid2, test, got nothing"),
         (lines(row(worker=7)), "worker in line 1 of a.json must be text, got 7"),
         (lines(row(info="post")), "info in line 1 of a.json must be a JSON object, got 'post'"),
         (lines(row(worker="\ud83d")), "worker in line 1 of a.json must be Unicode text, got half a surrogate pair"),
@@ -230,35 +203,20 @@ def test_a_line_cut_off_is_told_as_such(tmp_path):
         read(tmp_path, a=lines(row(), row())[:-9])
 
 
-def struct_array(**fields):
-    return pa.StructArray.from_arrays([pa.array(v) for v in fields.values()], list(fields))
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (table(row(), row(choice=2)), "row 2 of a.parquet: choice must be 0 or 1, got 2"),
-        (table(row(choice=None)), "row 1 of a.parquet: choice must be 0 or 1, got nothing"),
-        (table(row(summaries=summaries("a", "b", "c"))), "row 1 of a.parquet: must have two summaries, got 3"),
         (table(row(summaries=None)), "row 1 of a.parquet: must have two summaries, got none"),
         (table(row(split="dev")), "row 1 of a.parquet: split must be one of train, valid1, valid2, test, got 'dev'"),
-        (table(row(), choice=pa.array(["1"])), "the column choice of a.parquet must hold whole numbers, got string"),
-        (table(row(), choice=pa.array([1.0])), "the column choice of a.parquet must hold whole numbers, got double"),
-        (table(row(), worker=pa.array([7])), "the column worker of a.parquet must hold text, got int64"),
-        (table(row(), info=pa.array(["post"])), "the column info of a.parquet must hold structs with the texts post and article"),
-        (table(row(), info=struct_array(post=[7])), "the column info of a.parquet must hold structs with the texts post and article"),
-        (table(row(), summaries=pa.array([["a", "b"]])), "the column summaries of a.parquet must hold lists of structs with the texts"),
-        (table(row(), summaries=pa.array(["a"])), "the column summaries of a.parquet must hold lists of structs with the texts"),
-        (table(row()).drop(["choice", "worker"]), "a.parquet must have the columns info, summaries, choice, worker, split, got none named choice, worker"),
-        (table(row()).append_column("worker", pa.array(["w"])), "a.parquet must have one column worker, got 2"),
-        (table(row(), summaries=struct_array(text=[["a", "b"]], policy=[["s", "s"]])), "the column summaries of a.parquet must hold lists of structs with the texts"),
-        (table(row(), worker=pa.array([b"w"])), "the column worker of a.parquet must hold text, got binary"),
-        (table(row(), choice=pa.nulls(1)), "the column choice of a.parquet must hold whole numbers, got null"),
-        (table(row(), choice=pa.array([2**63 + 5], pa.uint64())), "row 1 of a.parquet: choice must be 0 or 1, got 9223372036854775813"),
+        (table(row(), choice=pa.array([1.0])), "row 1 of a.parquet: choice must be 0 or 1, got 1.0"),
+        (table(row(), worker=pa.array([7])), "worker in row 1 of a.parquet must be text, got 7"),
+        (table(row(), info=pa.array(["post"])), "info in row 1 of a.parquet must be a JSON object, got 'post'"),
+        (table(row()).drop(["summaries"]), "a.parquet must have 'summaries', got"),
         (table(), "must hold at least one comparison, got 0 files of axis ratings and 1 files without rows"),
     ],
 )  # fmt: skip
-def test_a_bad_table_is_refused_by_row_or_column(tmp_path, content, message):
+def test_a_bad_table_is_refused_by_row(tmp_path, content, message):
     with pytest.raises(PipelineError, match=re.escape(message)):
         read(tmp_path, a=content)
 
@@ -271,8 +229,7 @@ def test_text_that_is_no_utf8_is_refused(tmp_path):
 
 def test_a_bad_row_counts_from_the_start_of_the_file(tmp_path, monkeypatch):
     """Chunks of two rows: the third row is the first of the second chunk."""
-    monkeypatch.setattr("pipeline.datasets.summarize.parquet._CHUNK", 2)
-    monkeypatch.setattr("pipeline.datasets.summarize.json_lines._CHUNK", 2)
+    monkeypatch.setattr(summarize, "CHUNK", 2)
     rows = [row(), row(), row(choice=5), row()]
     with pytest.raises(PipelineError, match=r"row 3 of a\.parquet: choice"):
         read(tmp_path / "hub", a=table(*rows))
@@ -289,14 +246,6 @@ def test_a_damaged_table_is_one_sentence(tmp_path, content):
         read(tmp_path)
 
 
-def test_a_table_cut_in_half_is_one_sentence(tmp_path):
-    pq.write_table(table(*many(200)), tmp_path / "a.parquet")
-    content = (tmp_path / "a.parquet").read_bytes()
-    (tmp_path / "a.parquet").write_bytes(content[: len(content) // 2])
-    with pytest.raises(PipelineError, match=r"a\.parquet is damaged or not Parquet"):
-        read(tmp_path)
-
-
 def test_a_table_damaged_in_the_middle_is_one_sentence(tmp_path):
     pq.write_table(table(*many(200)), tmp_path / "a.parquet", compression="zstd")
     content = bytearray((tmp_path / "a.parquet").read_bytes())
@@ -306,26 +255,12 @@ def test_a_table_damaged_in_the_middle_is_one_sentence(tmp_path):
         read(tmp_path)
 
 
-def _large(kind):
-    """The same type with large strings and large lists throughout."""
-    if pa.types.is_struct(kind):
-        return pa.struct([(f.name, _large(f.type)) for f in kind])
-    if pa.types.is_list(kind):
-        return pa.large_list(_large(kind.value_type))
-    return pa.large_string() if pa.types.is_string(kind) else kind
-
-
 def test_other_arrow_forms_of_the_same_types_read_alike(tmp_path):
-    """Chunked, dictionary, large strings and lists, fixed-size lists, other integers, no `extra`."""
     rows = list(many(60))
     plain = table(*rows)
-    large = plain.cast(pa.schema([(f.name, _large(f.type)) for f in SCHEMA]))
     forms = {
-        "large": large,
         "chunked": pa.concat_tables([plain[:7], plain[7:8], plain[8:]]),
-        "dictionary": table(*rows, worker=plain["worker"].dictionary_encode(), split=plain["split"].dictionary_encode()),
-        "string_view": table(*rows, worker=plain["worker"].cast(pa.string_view())),
-        "int64": table(*rows, choice=plain["choice"].cast(pa.int64())),
+        "dictionary": table(*rows, worker=plain["worker"].dictionary_encode()),
         "uint8": table(*rows, choice=plain["choice"].cast(pa.uint8())),
         "fixed": table(*rows, summaries=plain["summaries"].cast(pa.list_(SCHEMA.field("summaries").type.value_type, 2))),
         "fewer": plain.drop(["extra"]),
@@ -333,12 +268,6 @@ def test_other_arrow_forms_of_the_same_types_read_alike(tmp_path):
     expected = read(tmp_path / "raw", a=lines(*rows)).frame
     for name, form in forms.items():
         assert read(tmp_path / name, a=form).frame.equals(expected), name
-
-
-def test_a_column_of_nothing_but_nulls_needs_no_type(tmp_path):
-    frame = read(tmp_path, a=table(row(), batch=pa.nulls(1))).frame
-    assert frame["batch"].to_list() == [None]
-    assert frame.schema["batch"] == pl.String
 
 
 def test_an_older_layout_without_folders_is_found(tmp_path):
@@ -352,19 +281,14 @@ def test_two_layouts_at_once_are_refused(tmp_path):
         read(tmp_path, a=lines(row()), b=table(row()))
 
 
-def test_a_folder_without_either_is_refused(tmp_path):
-    with pytest.raises(PipelineError, match=r"OpenAI's comparisons/\*\.json files .* which has neither"):
-        read(tmp_path)
-
-
 @pytest.mark.skipif(not FIXTURE.is_dir(), reason="OpenAI's two example rows are not here (../shared/data)")
 def test_the_two_published_example_rows_are_read():
     """One comparison; the other row is an axis rating, which is passed over where it lies beside it."""
-    found = summarize_files.read(summarize_files.find("there", FIXTURE))
+    found = summarize.read(summarize.find_files("there", FIXTURE))
     (only,) = found.frame.to_dicts()
     assert (only["worker"], only["split"], only["choice"]) == ("ikNmucwunMnYJCQpnq6ZYb57OW7NiD", "train", 1)
     assert only["post"].startswith("I had a car accident on friday")
     assert (only["policy_0"], only["policy_1"]) == ("sup4_ppo_rm3_kl10", "ref")
     files = {path.name: path for path in FIXTURE.rglob("*.json")}
-    both = summarize_files.read(files)
+    both = summarize.read(files)
     assert (len(both.frame), both.axis_files) == (1, 1)

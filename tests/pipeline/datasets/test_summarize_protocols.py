@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.datasets.summarize import protocols, published
-from pipeline.datasets.summarize.places import one_in_ten
-from pipeline.datasets.summarize.rows import schema
+from pipeline.datasets import summarize_protocols as protocols
+from pipeline.datasets.summarize import SCHEMA
+from pipeline.datasets.summarize_protocols import one_in_ten
 
 
 def rows(worker, split, count, /, **changes):
@@ -28,7 +28,7 @@ def rows(worker, split, count, /, **changes):
 
 
 def frame(*groups):
-    return pl.DataFrame([row for group in groups for row in group], schema=schema(), orient="row")
+    return pl.DataFrame([row for group in groups for row in group], schema=SCHEMA, orient="row")
 
 
 def places(placed):
@@ -55,14 +55,6 @@ def test_stiennon_sees_workers_of_training_and_halves_the_others():
     }
     assert accounted(placed, whole)
     assert placed.rows["group"].null_count() == 29
-
-
-def test_stiennon_reads_articles_and_every_policy():
-    whole = frame(
-        rows("a", "t", 2, post=None, article="news", policy_0="ref"), rows("a", "v", 1, policy_1="ppo")
-    )
-    placed = protocols.apply("stiennon", whole, 0)
-    assert placed.rows["prompt"].to_list() == ["news", "news", "a post"]
 
 
 def test_real_choices_are_kept():
@@ -96,11 +88,6 @@ def test_incomplete_rows_are_dropped_and_counted(name, changes, reason):
     assert placed.dropped[reason] == 1
     assert len(placed.rows) == len(before.rows)
     assert accounted(placed, whole)
-
-
-def test_a_blank_post_gives_way_to_the_article():
-    whole = frame(rows("a", "t", 1, post=" ", article="news"))
-    assert protocols.stiennon(whole, 0).rows["prompt"].to_list() == ["news"]
 
 
 @pytest.mark.parametrize("name", ["li2024", "iclr_simulated"])
@@ -147,12 +134,6 @@ def test_li2024_sees_the_ten_busiest_and_tests_the_others_on_all_their_rows():
     assert accounted(placed, whole)
 
 
-def test_workers_as_busy_as_each_other_are_ranked_by_name():
-    whole = frame(*[rows(f"w{i:02d}", "t", 5) + rows(f"w{i:02d}", "v", 2) for i in reversed(range(11))])
-    placed = protocols.apply("li2024", whole, 0)
-    assert set(placed.rows.filter(users="unseen")["worker"]) == {"w10"}
-
-
 def simulated():
     """The twelve of `eleven`, and two workers with 100 and 99 validation rows."""
     whole = eleven().with_columns(text_0=pl.lit("short"), text_1=pl.lit("much longer"))
@@ -187,13 +168,6 @@ def test_equal_lengths_make_the_second_win_for_both_groups(worker):
     assert set(placed.rows.filter(worker=worker)["choice"]) == {1}
 
 
-def test_length_is_counted_in_characters():
-    """Three letters of two bytes each are shorter than four of one byte."""
-    whole = simulated().with_columns(text_0=pl.lit("äöü"), text_1=pl.lit("aous"))
-    placed = protocols.apply("iclr_simulated", whole, 0)
-    assert set(placed.rows.filter(worker="w00")["choice"]) == {1}
-
-
 def test_simulated_unseen_users_have_a_hundred_validation_rows_and_give_half():
     """x0 has 100, x1 only 99; w10 and w11 have four."""
     whole = simulated()
@@ -207,14 +181,6 @@ def test_simulated_unseen_users_have_a_hundred_validation_rows_and_give_half():
     assert placed.sizes["unseen users"] == 1
     assert placed.dropped["dropped_other_workers"] == 20 + 19 + 8 + 7 + 3 + 99
     assert accounted(placed, whole)
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_nine_of_31_unseen_users_prefer_the_shorter(seed):
-    whole = pl.concat([eleven(), frame(*[rows(f"x{i:02d}", "v", 100) for i in range(31)])])
-    placed = protocols.apply("iclr_simulated", whole, seed)
-    groups = placed.rows.filter(users="unseen").select("worker", "group").unique()["group"]
-    assert groups.value_counts().sort("group")["count"].to_list() == [22, 9]
 
 
 def test_simulated_answers_are_named_in_the_notes():
@@ -242,12 +208,6 @@ def test_lore_sees_half_of_the_workers_in_both_splits_within_limits():
     assert placed.dropped["dropped_workers_in_one_split"] == 10
     assert placed.dropped["dropped_beyond_limit"] == 2 * 35 + 3 * 150
     assert accounted(placed, whole)
-
-
-def test_lore_leaves_few_rows_as_they_are():
-    whole = frame(*[rows(f"w{i}", "t", 20) + rows(f"w{i}", "v", 1) for i in range(2)])
-    placed = protocols.apply("lore", whole, 0)
-    assert sorted(n for n in places(placed).values()) == [1, 1, 20, 20]
 
 
 @pytest.mark.parametrize("name", protocols.PROTOCOLS)
@@ -286,17 +246,8 @@ def test_a_tenth_is_shared_out_as_the_published_2330_of_23299():
     assert n_val["w4"] == 220
 
 
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=8))
-def test_a_tenth_never_takes_a_workers_last_row(counts):
-    workers = pl.Series("worker", [str(i) for i, n in enumerate(counts) for _ in range(n)])
-    n_val = dict(one_in_ten(workers).iter_rows())
-    assert all(n_val[str(i)] < n for i, n in enumerate(counts))
-    assert all(n // 10 <= n_val[str(i)] <= n // 10 + 1 for i, n in enumerate(counts))
-    assert sum(n_val.values()) <= -(-sum(counts) // 10)
-
-
 def test_the_published_counts_agree_with_each_other():
-    counts = published.PUBLISHED["li2024"]
+    counts = protocols.PUBLISHED["li2024"]
     assert counts["train comparisons of seen users"] + counts["val comparisons of seen users"] == 23_299
     tested = counts["test comparisons of seen users"] + counts["test comparisons of unseen users"]
     assert tested == counts["validation rows of supervised policies"]
@@ -307,9 +258,9 @@ def small_published(monkeypatch):
     """As if `eleven` were the full set, with the counts worked out above as the published ones."""
     whole = eleven()
     full = {name: len(whole.filter(split=name)) for name in ("train", "validation")}
-    monkeypatch.setattr(published, "FULL", full)
+    monkeypatch.setattr(protocols, "FULL", full)
     counts = {"train comparisons of seen users": 229, "test comparisons of unseen users": 15}
-    monkeypatch.setitem(published.PUBLISHED, "li2024", counts)
+    monkeypatch.setitem(protocols.PUBLISHED, "li2024", counts)
     return counts
 
 
@@ -351,7 +302,7 @@ def as_published():
     whole = counts.select(pl.exclude("n").repeat_by("n")).explode("policy_1", "worker", "split")
     rest = {"batch": "b", "post": "p", "article": None, "text_0": "a", "policy_0": "sup1", "text_1": "bc"}
     whole = whole.with_columns(**{name: pl.lit(value) for name, value in rest.items()}, choice=pl.lit(0))
-    return whole.select(pl.col(name).cast(kind) for name, kind in schema().items())
+    return whole.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
 
 
 def test_data_of_the_published_shape_meet_every_published_count():

@@ -18,7 +18,7 @@ def answers(rows, label=None):
     """Comparisons from rows of (prompt, chosen, rejected)."""
     prompt, chosen, rejected = torch.tensor(rows).T
     label = None if label is None else torch.tensor(label)
-    return Comparisons.of(
+    return Comparisons.from_pairs(
         user=torch.zeros(len(rows)).long(), prompt=prompt, chosen=chosen, rejected=rejected, label=label
     )
 

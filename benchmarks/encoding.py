@@ -1,0 +1,373 @@
+"""Encoding beside the libraries' own ways, shards beside plain files, and the stage encode at scale."""
+
+import io
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import torch
+import yaml
+
+from benchmarks.studies import ROOT, real_persona, run_child, shared_data, values
+from benchmarks.table import Row, Section
+from benchmarks.timing import in_turns, peak, threads
+from pal import encoders
+from pal.encoders import ImageEncoder, pictures
+from pal.encoders.ahead import ahead
+from pal.errors import PalError
+from pipeline import paths
+from pipeline.datasets import persona
+from pipeline.encoding.encode_texts import batches
+from pipeline.storage import shards, tables
+
+NAME = "all-MiniLM-L6-v2"
+N_TEXTS, SLICE = 6_000, 1_000
+THEIRS = "SentenceTransformer.encode"
+# Engine, precision, times the speed of the defaults to reach, and how far from a cosine of 1 at most.
+WAYS = {
+    "torch, float32": ("torch", "float32", 1.1, 1e-5),
+    "torch, bfloat16": ("torch", "bfloat16", 2.0, 1e-4),
+    "onnx, float32": ("onnx", "float32", None, 1e-5),
+    "compile, float32": ("compile", "float32", None, 1e-5),
+}
+BETTER, LEAST_BETTER = ("onnx, float32", "compile, float32"), 1.3  # of these one must reach that
+PICTURES = "untrained-vit-b-32"
+SIDE, N_JPEGS, N_PICTURES, BATCH = 512, 55, 96, 16
+SHAPES = ((100_000, 384, "float32"), (75_000, 1_024, "float16"))  # vectors, their width, as stored
+REACH = {"write": 0.3, "read": 0.7}  # times the throughput of npy; of fixed-size lists five times
+SIZES, DIM = (500_000, 1_000_000, 2_000_000), 384
+
+
+def text() -> Section:
+    """Texts by every engine and precision of a CPU, over sentence-transformers' defaults, on one thread.
+
+    6,000 statements, real ones where they are there, through MiniLM: batches of like length within the encode
+    stage's token budget, and `SentenceTransformer.encode` as it comes. A part of half a minute is rarely
+    undisturbed, so the statements are cut into slices of 1,000, by length: then both make the batches that
+    they make of all 6,000. About 10 minutes on a quiet core.
+    """
+    # What is derived from weights goes into a cache of this run's own.
+    with threads(1), tempfile.TemporaryDirectory() as store, patch.dict(os.environ, PAL_STORE=store):
+        rows, missing = _text_rows(_texts())
+        highest = peak.best
+    about = {
+        "statements": "Anthropic's" if real_persona() else "the sample's: the real Persona set was not found",
+        "threads": 1,
+        "best float32 matrix peak": f"{highest:.0f} GFLOP/s",
+        **{f"not measured: {way}": why for way, why in missing.items()},
+    }
+    return Section(f"Encoding texts ({NAME}), over {THEIRS}", about, rows)
+
+
+def _text_rows(texts: list[str]) -> tuple[list[Row], dict[str, str]]:
+    ways, missing = _ways()
+    seconds, worst, timed = dict.fromkeys(ways, 0.0), dict.fromkeys(ways, 0.0), []
+    for start in range(0, len(texts), SLICE):
+        some = texts[start : start + SLICE]
+        expected = _unit(ways[THEIRS](some))
+        for way, encode in ways.items():
+            worst[way] = max(worst[way], float((1 - (_unit(encode(some)) * expected).sum(1)).max()))
+        timed.append(in_turns({way: partial(encode, some) for way, encode in ways.items()}, at_most=8))
+        seconds = {way: total + timed[-1].seconds[way] for way, total in seconds.items()}
+    note = timed[-1].note
+    unjudged = next((each.unjudged for each in timed if each.unjudged), "")
+    rows = [Row(f"{THEIRS}, defaults", len(texts) / seconds[THEIRS], "items/s", note=note)]
+    ratios = {way: seconds[THEIRS] / seconds[way] for way in ways if way != THEIRS}
+    for way, ratio in ratios.items():
+        _, _, least, apart = WAYS[way]
+        rows += [
+            Row(way, len(texts) / seconds[way], "items/s"),
+            Row("  times the defaults", ratio, "x", at_least=least, unjudged=unjudged),
+            Row("  1 - smallest cosine to them", worst[way], "", at_most=apart),
+        ]
+    if better := max((way for way in BETTER if way in ratios), key=ratios.__getitem__, default=None):
+        what = "the faster of compile and onnx, times the defaults"
+        rows.append(Row(what, ratios[better], "x", at_least=LEAST_BETTER, note=better, unjudged=unjudged))
+    return rows, missing
+
+
+def _ways() -> tuple[dict[str, Callable[[list[str]], np.ndarray]], dict[str, str]]:
+    """Every way that can be run, the defaults first, and why the others cannot."""
+    from sentence_transformers import SentenceTransformer
+
+    theirs = SentenceTransformer(str(encoders.describe(NAME).folder), device="cpu", local_files_only=True)
+    ways: dict[str, Callable] = {THEIRS: lambda texts: theirs.encode(texts, show_progress_bar=False)}
+    missing = {}
+    budget = values("persona", 0).encode.tokens_per_batch
+    for way, (engine, precision, _, _) in WAYS.items():
+        try:
+            ours = encoders.load(encoders.describe(NAME, precision=precision, engine=engine))
+        except PalError as error:
+            missing[way] = str(error)
+            continue
+        ways[way] = partial(_stage, ours, budget)
+    return ways, missing
+
+
+def _stage(encoder: encoders.TextEncoder, budget: int, texts: list[str]) -> np.ndarray:
+    """Texts to vectors as the stage encode does it."""
+    out = None
+    for rows in batches(encoder.lengths(texts), texts, budget):
+        vectors = encoder.encode([texts[row] for row in rows])
+        out = np.empty((len(texts), vectors.shape[1]), dtype=np.float32) if out is None else out
+        out[rows] = vectors
+    return out
+
+
+def _texts() -> list[str]:
+    folder = real_persona() or ROOT / "data/sample/persona"
+    files = [persona.read(path.name, path) for path in sorted(folder.glob("*.jsonl"))]
+    each = [file[: -(-N_TEXTS // len(files))] for file in files]
+    return sorted([statement.statement for some in each for statement in some][:N_TEXTS], key=len)
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def images() -> Section:
+    """Pictures: shrunk beside open_clip's own transform, and made vectors beside the bare encoder.
+
+    First, on one core, 55 JPEGs of 512 x 512 pixels become 224 x 224: by our reader and `shrink`, as uint8,
+    and by the transform that open_clip hands out, as float32. Then, on two cores, JPEGs become vectors of an
+    untrained ViT-B-32, decoded ahead of the encoder as the encode stage does it, beside the same encoder
+    given the shrunk pictures. About three minutes on two quiet cores.
+    """
+    jpegs, source = _jpegs()
+    encoder = encoders.load(encoders.describe(PICTURES))
+    with threads(1):
+        rows = _shrinking(jpegs, encoder)
+    with threads(2):
+        rows += _vectors_of_pictures(jpegs, encoder)
+    about = {
+        "pictures": f"{source}, brought to {SIDE} x {SIDE}, JPEG of quality 90",
+        "encoder": f"{PICTURES}: its weights are UNTRAINED, which changes no time",
+        "to vectors": f"{N_PICTURES} pictures in batches of {BATCH}, 1 thread decodes, 2 cores",
+    }
+    return Section("Pictures, beside what they replace", about, rows)
+
+
+def _shrinking(jpegs: list[bytes], encoder: ImageEncoder) -> list[Row]:
+    from open_clip import image_transform
+    from PIL import Image
+
+    transform = image_transform(224, is_train=False)
+    plain = image_transform(224, is_train=False, mean=(0, 0, 0), std=(1, 1, 1))
+
+    def ours() -> list[torch.Tensor]:
+        return [encoder.shrink(pictures.read(jpeg)) for jpeg in jpegs]
+
+    def theirs(way: Callable = transform) -> list[torch.Tensor]:
+        return [way(Image.open(io.BytesIO(jpeg))) for jpeg in jpegs]
+
+    off = [(255 * exact).round() - shrunk for exact, shrunk in zip(theirs(plain), ours(), strict=True)]
+    timed = in_turns({"ours": ours, "theirs": theirs})
+    fast, slow = timed.seconds.values()
+    apart = float(torch.stack(off).abs().max())
+    return [
+        Row("JPEG to uint8 224", len(jpegs) / fast, "pictures/s", note=timed.note),
+        Row("JPEG to float32 224, open_clip's transform", len(jpegs) / slow, "pictures/s"),
+        Row("  ratio, one core", slow / fast, "x", at_least=3, unjudged=timed.unjudged),
+        Row("  largest difference from Pillow's bicubic", apart, "/255", at_most=1),
+    ]
+
+
+def _vectors_of_pictures(jpegs: list[bytes], encoder: ImageEncoder) -> list[Row]:
+    data = [jpegs[at % len(jpegs)] for at in range(N_PICTURES)]
+    shrunk = [encoder.shrink(pictures.read(jpeg)) for jpeg in data]
+
+    def encode(some: Iterator[torch.Tensor]) -> np.ndarray:
+        return np.concatenate(
+            [
+                encoder.encode_images(torch.stack(batch))
+                for batch in iter(lambda: list(islice(some, BATCH)), [])
+            ]
+        )
+
+    def bare() -> np.ndarray:
+        return encode(iter(shrunk))
+
+    def path() -> np.ndarray:
+        each = ahead(data, lambda jpeg: encoder.shrink(pictures.read(jpeg)), 1, 2 * BATCH)
+        return encode(done.result for done in each)
+
+    assert np.array_equal(bare(), path()), "the path must not change the vectors"
+    timed = in_turns({"bare": bare, "path": path}, at_most=8)
+    quick, whole = timed.seconds.values()
+    return [
+        Row("bare encoder, shrunk pictures given", N_PICTURES / quick, "pictures/s", note=timed.note),
+        Row("JPEG to vectors", N_PICTURES / whole, "pictures/s"),
+        Row("  ratio, two cores", quick / whole, "x", at_least=0.95, unjudged=timed.unjudged),
+    ]
+
+
+def _jpegs() -> tuple[list[bytes], str]:
+    """Pictures, and where they are from."""
+    from PIL import Image
+
+    photos, source = shared_data("PAL_PHOTOGRAPHS", "dog_morphs", "images.parquet"), "photographs of dogs"
+    if photos:
+        import pyarrow.parquet as pq
+
+        found = pq.read_table(photos / "images.parquet", columns=["jpg"])["jpg"].to_pylist()[:N_JPEGS]
+        every = [Image.open(io.BytesIO(jpeg)) for jpeg in found]
+    else:
+        small = np.random.default_rng(0).integers(0, 256, (N_JPEGS, 32, 32, 3), dtype=np.uint8)
+        every, source = [Image.fromarray(pixels) for pixels in small], "drawn: the photographs were not found"
+    jpegs = []
+    for image in every:
+        file = io.BytesIO()
+        image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+        jpegs.append(file.getvalue())
+    return jpegs, source
+
+
+def storage() -> Section:
+    """Shards of embeddings beside plain npy, and beside Parquet's fixed-size lists as pyarrow writes them.
+
+    Vectors of MiniLM's shape, and of CLIP-H's in half precision, 150 MB each, with their ids: written (and
+    synced) and read from the page cache on one thread. npy holds the vectors alone. A minute on a quiet core.
+    Lists cost by the element, so twice as much a byte in float16.
+    """
+    with threads(1):
+        rows = [row for shape in SHAPES for row in _storage_rows(*shape)]
+        about = {"threads": 1, "best float32 matrix peak": f"{peak.best:.0f} GFLOP/s"}
+    return Section("Storage of embeddings, beside npy and Parquet's lists", about, rows)
+
+
+def _storage_rows(n: int, dim: int, dtype: str) -> list[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    vectors = np.random.default_rng(0).normal(size=(n, dim)).astype(dtype)
+    ids = [f"{row:032x}" for row in range(n)]
+    embedder = shards.Embedder("random", "", "", dim, dtype, "as drawn")
+
+    def synced(write: Callable[[], None], path: Path) -> None:
+        write()
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+
+    def write_lists(path: Path) -> None:
+        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dim)
+        pq.write_table(pa.table({"item_id": ids, "embedding": column}), path)
+
+    def read_lists(path: Path) -> np.ndarray:
+        column = pq.read_table(path)["embedding"].combine_chunks()
+        return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        shard, npy, lists = (Path(folder) / name for name in ("shard.parquet", "a.npy", "lists.parquet"))
+        write = {
+            "shards": lambda: shards.write(shard, ids, vectors, embedder),
+            "npy": lambda: synced(lambda: np.save(npy, vectors), npy),
+            "lists": lambda: synced(lambda: write_lists(lists), lists),
+        }
+        read = {
+            "shards": lambda: shards.read(shard),
+            "npy": lambda: np.load(npy),
+            "lists": lambda: read_lists(lists),
+        }
+        for what, parts in (("write", write), ("read", read)):
+            timed = in_turns(parts)
+            ours, plain, as_lists = (vectors.nbytes / timed.seconds[name] / 1e6 for name in parts)
+            end = f"{what}, {n:,} x {dim:,} {dtype}"
+            note, late = f"npy {plain:,.0f}, lists {as_lists:,.0f}; {timed.note}", timed.unjudged
+            rows += [
+                Row(f"shards, {end}", ours, "MB/s", note=note),
+                Row(f"shards over npy, {end}", ours / plain, "x", at_least=REACH[what], unjudged=late),
+                Row(f"shards over lists, {end}", ours / as_lists, "x", at_least=5.0, unjudged=late),
+            ]
+    return rows
+
+
+def warm() -> Section:
+    """The stage encode at scale: texts through an empty store, and again through a full one, memory and time.
+
+    A text's vector is its checksum times a fixed row, so that what is measured is everything but the encoder.
+    Vectors of MiniLM's width in half precision. Each run is a process of its own, whose largest memory is the
+    system's figure. Two minutes on two quiet cores, and 5 GB of disk.
+    """
+    unjudged = "the machine was disturbed" if os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1) else ""
+    rows, took = [], {}
+    for size in SIZES:
+        with tempfile.TemporaryDirectory() as folder:
+            _write_items(Path(folder), size)
+            # The best of three warm runs counts: one takes seconds, and others share the machine.
+            for what in ("cold", "warm", "warm", "warm"):
+                os.sync()  # what the run before has written is not this one's to wait for
+                child = run_child(["-m", "benchmarks.encoding"], folder, PAL_STORE=f"{folder}/store")
+                seconds, memory = took.get((size, what), (float("inf"), 0.0))
+                took[size, what] = (min(seconds, json.loads(child.said)), max(memory, child.peak))
+        for what, store, least in (("cold", "empty", None), ("warm", "full", 200_000)):
+            rate = size / took[size, what][0]
+            name = f"{size:,} items, {store} store"
+            rows.append(Row(name, rate, "items/s", at_least=least, unjudged=unjudged))
+    small, large = min(SIZES), max(SIZES)
+    for what in ("cold", "warm"):
+        growth = took[large, what][0] / took[small, what][0] / (large / small)  # 1 is linear
+        name = f"{what}: time an item, {large:,} over {small:,}"
+        memory = f"{what}: peak memory, {large:,} items"
+        rows += [
+            Row(name, growth, "x", at_most=1.25, unjudged=unjudged),
+            Row(memory, took[large, what][1], "GB", at_most=1.5),
+        ]
+    return Section("The stage encode at scale, with an encoder that costs nothing", {"width": DIM}, rows)
+
+
+def _write_items(folder: Path, size: int) -> None:
+    """params.yaml, and the items as recolour leaves them: texts of about 60 characters."""
+    import pyarrow as pa
+
+    given = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    given["own"]["encoder"] = "hashed-words"
+    given["encode"] |= {"device": "cpu", "dtype": "float16"}
+    (folder / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False), encoding="utf-8")
+    words = np.random.default_rng(0).integers(1, 20, size)
+    texts = [f"statement {row} about this and that, {'very ' * n}short" for row, n in enumerate(words)]
+    ids = sorted((tables.text_id(text), row) for row, text in enumerate(texts))
+    columns = {
+        "item_id": [item for item, _ in ids],
+        "modality": ["text"] * size,
+        "text": [texts[row] for _, row in ids],
+    }
+    path = folder / paths.recoloured("own") / tables.ITEMS
+    tables.write_table(path, pa.table(columns), tables.items_schema())
+
+
+class Checksums:
+    """The cheapest text encoder."""
+
+    def lengths(self, texts: list[str]) -> list[int]:
+        """Numbers of tokens, roughly."""
+        return [1 + len(text) // 5 for text in texts]
+
+    def encode(self, texts: list[str]) -> np.ndarray:
+        """A text's checksum times a fixed row."""
+        import zlib
+
+        sums = np.array([zlib.crc32(text.encode()) for text in texts], dtype=np.float32)
+        return np.outer(sums / 2**32, np.linspace(-1, 1, DIM, dtype=np.float32))
+
+
+def encode_here() -> float:
+    """Run the stage in the current folder with checksums for an encoder; seconds."""
+    from pipeline.stages import encode
+
+    described = encoders.Described("checksums", DIM, "", "", "checksum times a row", None, "hashed")
+    encoders.describe, encoders.load = lambda *_, **__: described, lambda described, device: Checksums()
+    start = time.perf_counter()
+    encode.main("own")
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    print(encode_here())

@@ -1,1 +1,0 @@
-"""The drawn sample of Pick-a-Filter: pictures that the program draws, and people that it simulates."""

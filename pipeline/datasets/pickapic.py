@@ -1,0 +1,270 @@
+"""Pick-a-Pic, v1 and v2: which comparisons count, for whom, and how row counts compare with published ones.
+
+Kirstain et al., arXiv:2305.01569. `pickapic_v1` and `pickapic_v2` are the datasets; the files' format is in
+`pickapic_files`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from pal.config import Config, Share
+from pal.files import write_json
+from pipeline.datasets import pickapic_files
+from pipeline.errors import PipelineError
+from pipeline.storage import tables
+
+PLACES = {"train": "train", "validation": "val", "test": "test", "test_unique": "test"}
+
+
+class Prepare(Config):
+    """How Pick-a-Pic is read."""
+
+    ties: Literal["drop", "keep"]
+    weighting: Literal["none", "per_prompt"]
+    unseen_users: Share
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """The comparisons that count, and what became of the others.
+
+    Args:
+        rows: As `pickapic_files.read` gives them, with `label` 1, 0.5 or 0.
+        images: Where each picture's bytes first occur: uid, file, row_group, row, column.
+        read: How many rows there were.
+        dropped: How many were left out, by reason.
+    """
+
+    rows: pl.DataFrame
+    images: pl.DataFrame
+    read: int
+    dropped: dict[str, int]
+
+    def without(self, reason: str, out: pl.Series) -> "Comparisons":
+        """The same without the rows where `out` is true, counted under a reason."""
+        return Comparisons(
+            self.rows.filter(~out), self.images, self.read, {**self.dropped, reason: int(out.sum())}
+        )
+
+    def counts(self) -> dict[str, int]:
+        """What was read, kept and dropped, and the reasons."""
+        dropped = sum(self.dropped.values())
+        if self.read != len(self.rows) + dropped:
+            raise RuntimeError(f"read {self.read} rows, kept {len(self.rows)} and dropped {dropped}")
+        return {"read": self.read, "kept": len(self.rows), "dropped": dropped, **self.dropped}
+
+
+def load(files: dict[str, Path], *, ties: str, pixels: bool = True) -> Comparisons:
+    """Read files, and leave out what is no comparison.
+
+    Left out are the rows of validation_unique, which repeat some of validation; rows that lack a prompt, a
+    picture or a user; rows of one picture against itself; outside of train, as PickScore does, rows marked
+    as without a label, and anywhere those that have none; and ties, unless they are kept.
+
+    Raises:
+        PipelineError: If a file is not in the format, or a label is not 0, 0.5 or 1.
+    """
+    left_out = pickapic_files.LEFT_OUT
+    unread = {name: path for name, path in files.items() if pickapic_files.split_of(name) == left_out}
+    rows = pickapic_files.read({name: files[name] for name in files.keys() - unread.keys()}, pixels=pixels)
+    pickapic_files.check(unread, pixels=pixels)
+    n_unread = pickapic_files.count_rows(unread)
+    kept = Comparisons(rows, first_places(rows), len(rows) + n_unread, {left_out: n_unread})
+    whole = pl.all_horizontal(pl.col("user_id").is_not_null(), *map(_filled, ("prompt", "uid_0", "uid_1")))
+    kept = kept.without("incomplete", kept.rows.select(~whole).to_series())
+    empty = pl.col("label").is_null() | pl.col("label").is_nan()
+    unlabelled = ~pl.col("has_label").fill_null(value=False) & (empty | (pl.col("split") != "train"))
+    kept = kept.without("without_label", kept.rows.select(unlabelled).to_series())
+    _check_labels(kept.rows, files)
+    kept = kept.without("same_image", kept.rows["uid_0"] == kept.rows["uid_1"])
+    if ties == "drop":
+        kept = kept.without("ties", kept.rows["label"] == 0.5)
+    return kept
+
+
+def _filled(column: str) -> pl.Expr:
+    return pl.col(column).fill_null("").str.strip_chars() != ""
+
+
+def _check_labels(rows: pl.DataFrame, files: dict[str, Path]) -> None:
+    bad = rows.filter(~rows["label"].is_in([0.0, 0.5, 1.0]).fill_null(value=False)).head(1)
+    for row in bad.iter_rows(named=True):
+        name = next(name for name, path in files.items() if path.name == row["file"])
+        raise PipelineError(
+            f"{name}, row {row['row']} of row group {row['row_group']}, must have a label_0 of 1 (picture 0 "
+            f"wins), 0 (picture 1 wins) or 0.5 (a tie), got {row['label']}"
+        )
+
+
+def first_places(rows: pl.DataFrame) -> pl.DataFrame:
+    """Where each picture's bytes first occur in the table: that place stands for it wherever else it is."""
+    places = rows.select("file", "row_group", "row", "uid_0", "uid_1").with_row_index("order")
+    sides = [
+        places.select(
+            pl.col(f"uid_{side}").alias("uid"), "file", "row_group", "row", "order", column=pl.lit(jpeg)
+        )
+        for side, jpeg in enumerate(pickapic_files.JPEGS)
+    ]
+    both = pl.concat(sides).drop_nulls("uid").sort("order", "column")
+    return both.unique("uid", keep="first", maintain_order=True).drop("order")
+
+
+def place(kept: Comparisons, share: float, seed: int) -> pl.DataFrame:
+    """Say of each row whether its user is seen, and where it belongs.
+
+    Seen are users with train rows. A share of those with train and test rows is kept unseen, to be located
+    from their train rows (D21); users with test rows alone are unseen too, and there is nothing to locate
+    them from.
+
+    Raises:
+        PipelineError: If nothing is left to train on.
+    """
+    rows = kept.rows
+    users = {split: set(rows.filter(pl.col("split") == split)["user_id"]) for split in ("train", "test")}
+    unseen = draw_users(users["train"] & users["test"], share, seed)
+    seen = users["train"] - unseen
+    if not seen:
+        raise PipelineError(
+            "Pick-a-Pic must leave comparisons to train on, got none in train of a seen user; give it the "
+            "files named train-*, or lower unseen_users in prepare"
+        )
+    place = pl.col("split").cast(pl.String).replace_strict(PLACES)
+    is_seen = pl.col("user_id").is_in(list(seen))
+    return rows.with_columns(
+        users=pl.when(is_seen).then(pl.lit("seen")).otherwise(pl.lit("unseen")),
+        split=pl.when((place == "train") & ~is_seen).then(pl.lit("adapt")).otherwise(place),
+        test=pl.when(place == "test").then(pl.col("split").cast(pl.String)),
+    )
+
+
+def draw_users(users: set[int], share: float, seed: int) -> set[int]:
+    """A share of the users, the same whatever the order of rows."""
+    order = np.random.default_rng(seed).permutation(sorted(users))
+    return set(order[: round(share * len(order))].tolist())
+
+
+def weigh(rows: pl.DataFrame, weighting: str) -> pl.DataFrame:
+    """Say how much each comparison counts in training: all alike, or every prompt alike.
+
+    Raises:
+        PipelineError: If a row does not say how many there are of its prompt.
+    """
+    if weighting == "none":
+        return rows.with_columns(weight=pl.lit(None, pl.Float32))
+    bad = rows.filter(~(pl.col("per_prompt") > 0).fill_null(value=False)).head(1)
+    if len(bad):
+        raise PipelineError(
+            "num_example_per_prompt must be at least 1 where prepare's weighting is per_prompt, got "
+            f"{bad['per_prompt'][0]} in ranking {bad['ranking_id'][0]}; set weighting to none"
+        )
+    return rows.with_columns(weight=1 / pl.col("per_prompt"))
+
+
+def write(rows: pl.DataFrame, images: pl.DataFrame, out: Path) -> dict[str, int]:
+    """Write the items that rows name, and the pairs.
+
+    Args:
+        rows: With users, split, and where they apply test, group and weight.
+        images: Where pictures lie.
+        out: The folder.
+
+    Returns:
+        How many prompts, pictures and users there are.
+    """
+    used = pl.concat([rows["uid_0"], rows["uid_1"]]).unique()
+    images = images.join(used.to_frame("uid"), on="uid", how="semi").with_columns(
+        pl.col("file").cast(pl.String)
+    )
+    places = zip(*(images[column] for column in ("file", "row_group", "row", "column")), strict=True)
+    images = images.with_columns(
+        item_id=pl.Series([tables.image_id(*one) for one in places], dtype=pl.String)
+    )
+    texts = rows["prompt"].unique().to_list()
+    items = pl.concat(
+        [tables.text_items(texts), images.drop("uid").with_columns(modality=pl.lit("image"))], how="diagonal"
+    )
+    tables.write_table(out / tables.ITEMS, items.unique("item_id").sort("item_id"), tables.items_schema())
+    tables.write_table(out / tables.PAIRS, _pairs(rows, images), tables.pairs_schema())
+    return {"prompts": len(texts), "images": len(images), "users": rows["user_id"].n_unique()}
+
+
+def _pairs(rows: pl.DataFrame, images: pl.DataFrame) -> pl.DataFrame:
+    """The pairs table, in the order of the rows; of a tie picture 0 stands as chosen."""
+    texts = rows.select(pl.col("prompt").unique())
+    texts = texts.with_columns(prompt_id=pl.Series(map(tables.text_id, texts["prompt"]), dtype=pl.String))
+    how = {"how": "left", "maintain_order": "left"}
+    for side in ("0", "1"):
+        ids = images.select(pl.col("uid").alias(f"uid_{side}"), pl.col("item_id").alias(f"item_{side}"))
+        rows = rows.join(ids, on=f"uid_{side}", **how)
+    rows = rows.join(texts, on="prompt", **how)
+    second = pl.col("label") == 0
+    return rows.with_columns(
+        pair_id=pl.int_range(pl.len()),
+        user_id=pl.col("user_id").cast(pl.String),
+        prompt=pl.col("prompt_id"),
+        chosen=pl.when(second).then("item_1").otherwise("item_0"),
+        rejected=pl.when(second).then("item_0").otherwise("item_1"),
+        label=pl.when(pl.col("label") == 0.5).then(0.5).otherwise(1.0),
+    )
+
+
+def prepare(options: Prepare, seed: int, files: dict[str, Path]) -> tuple[Comparisons, pl.DataFrame]:
+    """What v1 and v2 share: the comparisons that count, and the rows with their places and weights."""
+    kept = load(files, ties=options.ties)
+    return kept, weigh(place(kept, options.unseen_users, seed), options.weighting)
+
+
+ROWS = {
+    "v1": {
+        "train": 583_747, "validation": 17_439, "test": 14_073, "validation_unique": 500, "test_unique": 500,
+    },
+    "v2": {
+        "train": 959_040, "validation": 20_596, "test": 20_716, "validation_unique": 500, "test_unique": 500,
+    },
+}  # fmt: skip
+LEAKAGE = {"leakage": 10_587, "no_leakage": 7_804}
+
+
+def write_published(
+    out: Path, version: str, files: dict[str, Path], leakage: dict[str, Any] | None = None
+) -> None:
+    """Write published.json: numbers read beside numbers published, and a sentence, which is printed too.
+
+    Args:
+        out: The folder.
+        version: v1 or v2.
+        files: The raw files by name.
+        leakage: What `pickapic_v2` counted, where it did.
+    """
+    rows = compare_rows(version, files)
+    says = say_rows(version, rows)
+    write_json(
+        out / "published.json", {"says": says, "rows": rows, **({"leakage": leakage} if leakage else {})}
+    )
+    print(says)
+
+
+def compare_rows(version: str, files: dict[str, Path]) -> dict[str, dict[str, int]]:
+    """Rows of each split that has files, read and published."""
+    compared = {}
+    for split, published in ROWS[version].items():
+        of_split = {name: path for name, path in files.items() if pickapic_files.split_of(name) == split}
+        if of_split:
+            compared[split] = {"read": pickapic_files.count_rows(of_split), "published": published}
+    return compared
+
+
+def say_rows(version: str, rows: dict[str, dict[str, int]]) -> str:
+    """Whether these are the published data, in one sentence."""
+    other = [
+        f"{split} {row['read']:,} of {row['published']:,}"
+        for split, row in rows.items()
+        if row["read"] != row["published"]
+    ]
+    if other:
+        return f"Not the published Pick-a-Pic {version}: rows of {', '.join(other)}."
+    return f"The published Pick-a-Pic {version} by the rows of {', '.join(rows)}."

@@ -1,0 +1,269 @@
+"""The format of Pick-a-Pic, v1 and v2: Parquet files with a comparison a row and both pictures' bytes in it.
+
+The files are 200 to 335 GB, nearly all of it pixels. Here only footers and the narrow columns are read, row
+group by row group; a picture is known by where its bytes first occur, and is read when it is encoded.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import types
+
+from pipeline import paths, progress
+from pipeline.datasets.base import HubFiles, Remote, Source
+from pipeline.errors import PipelineError
+
+SPLITS = ("train", "validation", "test", "validation_unique", "test_unique")
+LEFT_OUT = "validation_unique"
+NAME = re.compile(rf"(?:.*/)?({'|'.join(SPLITS)})-[^/]*\.parquet")
+JPEGS = ("jpg_0", "jpg_1")
+# What is read: the file's column, its name here, and the kind of type that it must have.
+COLUMNS = {
+    "caption": ("prompt", "string"),
+    "image_0_uid": ("uid_0", "string"),
+    "image_1_uid": ("uid_1", "string"),
+    "label_0": ("label", "float64"),
+    "has_label": ("has_label", "bool"),
+    "user_id": ("user_id", "int64"),
+    "ranking_id": ("ranking_id", "int64"),
+    "num_example_per_prompt": ("per_prompt", "int64"),
+    "created_at": ("time", "timestamp"),
+}
+
+
+def schema() -> pa.Schema:
+    """The 19 columns of the hub's files."""
+    text, pixels, number = pa.string(), pa.binary(), pa.float64()
+    return pa.schema(
+        {
+            "are_different": pa.bool_(),
+            "best_image_uid": text,
+            "caption": text,
+            "created_at": pa.timestamp("ns"),
+            "has_label": pa.bool_(),
+            "image_0_uid": text,
+            "image_0_url": text,
+            "image_1_uid": text,
+            "image_1_url": text,
+            "jpg_0": pixels,
+            "jpg_1": pixels,
+            "label_0": number,
+            "label_1": number,
+            "model_0": text,
+            "model_1": text,
+            "ranking_id": pa.int64(),
+            "user_id": pa.int64(),
+            "num_example_per_prompt": pa.int64(),
+            "__index_level_0__": pa.int64(),
+        }
+    )
+
+
+def split_of(name: str) -> str | None:
+    """The split that a file belongs to by its name, None where it says none."""
+    match = NAME.fullmatch(name)
+    return match[1] if match else None
+
+
+def in_order(name: str) -> tuple[int, str]:
+    """Sorts files by split, then by name: the order in which pictures first occur."""
+    return SPLITS.index(split_of(name) or ""), name
+
+
+def check(files: dict[str, Path], *, pixels: bool) -> None:
+    """Hold files to the format by their footers alone.
+
+    Args:
+        files: By name.
+        pixels: Whether they must have pictures; the tables named `no_images` have none.
+
+    Raises:
+        PipelineError: Naming the first file and column that is not as it must be.
+    """
+    for name, path in files.items():
+        with _opened(name, path) as file:
+            _check_schema(name, file.schema_arrow, pixels=pixels)
+
+
+def read(files: dict[str, Path], *, pixels: bool = True) -> pl.DataFrame:
+    """All rows of the files, narrow columns alone, in the order in which pictures first occur.
+
+    Args:
+        files: By name; the last part of each path is the file's sha256.
+        pixels: Whether they must have pictures.
+
+    Returns:
+        split, file (sha256), row_group, row (within it), prompt, uid_0, uid_1, label (1: picture 0 wins),
+        has_label, user_id, ranking_id, per_prompt, time.
+
+    Raises:
+        PipelineError: If a file is damaged or not in the format.
+    """
+    ordered = {name: files[name] for name in sorted(files, key=in_order)}
+    with progress.bar(sum(count_groups(ordered)), "prepare", "row group") as bar:
+        parts = []
+        for name, path in ordered.items():
+            for part in _read_groups(name, path, pixels=pixels):
+                parts.append(part)
+                bar.update()
+    if not any(len(part) for part in parts):
+        raise PipelineError("Pick-a-Pic's files must hold comparisons, got not one row")
+    names = pl.Enum([path.name for path in dict.fromkeys(ordered.values())])
+    return pl.concat(parts).with_columns(pl.col("file").cast(names), pl.col("split").cast(pl.Enum(SPLITS)))
+
+
+def count_rows(files: dict[str, Path]) -> int:
+    """Rows of files, by their footers."""
+    total = 0
+    for name, path in files.items():
+        with _opened(name, path) as file:
+            total += file.metadata.num_rows
+    return total
+
+
+def count_groups(files: dict[str, Path]) -> Iterator[int]:
+    """Row groups of each file, by its footer."""
+    for name, path in files.items():
+        with _opened(name, path) as file:
+            yield file.num_row_groups
+
+
+def _read_groups(name: str, path: Path, *, pixels: bool) -> Iterator[pl.DataFrame]:
+    with _opened(name, path) as file:
+        _check_schema(name, file.schema_arrow, pixels=pixels)
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group, columns=list(COLUMNS))
+            table.validate(full=True)
+            yield pl.DataFrame(_narrow(table)).select(
+                pl.lit(split_of(name)).alias("split"),
+                pl.lit(path.name).alias("file"),
+                pl.lit(group, pl.Int32).alias("row_group"),
+                pl.int_range(pl.len(), dtype=pl.Int32).alias("row"),
+                *[here for here, _ in COLUMNS.values()],
+            )
+
+
+def _narrow(table: pa.Table) -> pa.Table:
+    """Our names, one type for each kind, times as UTC; and nothing else of a schema that may be damaged."""
+    types = {
+        "string": pa.large_string(),
+        "float64": pa.float64(),
+        "int64": pa.int64(),
+        "bool": pa.bool_(),
+        "timestamp": pa.timestamp("us"),
+    }
+    return pa.table(
+        {
+            here: table.column(theirs).cast(types[kind], safe=kind != "timestamp")
+            for theirs, (here, kind) in COLUMNS.items()
+        }
+    )
+
+
+@contextmanager
+def _opened(name: str, path: Path) -> Iterator[pq.ParquetFile]:
+    """An open file; whatever Parquet's reader finds wrong with it is one sentence."""
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except PipelineError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are no text
+        reason = " ".join(str(error).split())[:120]
+        raise PipelineError(
+            f"{name} must be a whole Parquet file in Pick-a-Pic's format, got a damaged one ({reason}); "
+            "fetch it again"
+        ) from None
+
+
+def _check_schema(name: str, found: pa.Schema, *, pixels: bool) -> None:
+    wanted = {theirs: kind for theirs, (_, kind) in COLUMNS.items()}
+    for column, kind in {**wanted, **(dict.fromkeys(JPEGS, "binary") if pixels else {})}.items():
+        fields = found.get_all_field_indices(column)
+        if len(fields) != 1:
+            raise PipelineError(
+                f"{name} must have one column {column} ({kind}), as Pick-a-Pic has, "
+                f"got {len(fields) or 'none'}"
+                + ("; are these the tables without images?" if column in JPEGS else "")
+            )
+        if not _is(kind, found.field(fields[0]).type):
+            got = found.field(fields[0]).type
+            raise PipelineError(f"{name} must have {column} of type {kind}, as Pick-a-Pic has, got {got}")
+
+
+def _is(kind: str, found: pa.DataType) -> bool:
+    """Whether a type is of the kind: of any width, and a dictionary of it where the kind is text."""
+    if kind == "string" and types.is_dictionary(found):
+        found = found.value_type
+    return {
+        "string": lambda: (
+            types.is_string(found) or types.is_large_string(found) or types.is_string_view(found)
+        ),
+        "binary": lambda: types.is_binary(found) or types.is_large_binary(found),
+        "float64": lambda: types.is_floating(found),
+        "int64": lambda: types.is_integer(found) and not types.is_uint64(found),
+        "bool": lambda: types.is_boolean(found),
+        "timestamp": lambda: types.is_timestamp(found),
+    }[kind]()
+
+
+HUB_FILES = ("train", "validation", "test", "test_unique")
+
+
+def from_hub(hub: HubFiles, splits: tuple[str, ...] = HUB_FILES, prefix: str = "") -> Remote:
+    """The files of these splits in a repository on the hub."""
+    return Remote(hub.repo, hub.revision, [f"data/{split}-*.parquet" for split in splits], prefix=prefix)
+
+
+def from_folder(
+    source: str, what: str, splits: tuple[str, ...] = SPLITS, prefix: str = ""
+) -> dict[str, Path]:
+    """The files of these splits in a FOLDER, or in the `data` in it, by name.
+
+    Args:
+        source: The path as written, absolute or relative to the repository.
+        what: The parameter that holds it, for messages.
+        splits: Those wanted.
+        prefix: Goes before each name.
+
+    Raises:
+        PipelineError: If there is no such folder, no such file, a file that no split claims, or a name twice.
+    """
+    folder = paths.project_root() / Path(source).expanduser()
+    if not folder.is_dir():
+        raise PipelineError(
+            f"{what} must be an existing folder of Pick-a-Pic's Parquet files, got {source!r}, "
+            f"looked for at {folder}"
+        )
+    found: dict[str, Path] = {}
+    for path in sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")]):
+        split = split_of(path.name)
+        if split is None:
+            raise PipelineError(
+                f"{what} must hold files named {'-*, '.join(SPLITS)}-*.parquet, got {path.name!r} "
+                f"in {source!r}; rename it or move it away"
+            )
+        if path.name in found:
+            raise PipelineError(f"{what} must hold each file once, got {path.name!r} twice in {source!r}")
+        if split in splits:
+            found[path.name] = path
+    if not found:
+        raise PipelineError(
+            f"{what} must hold Parquet files named {'-*, '.join(splits)}-*.parquet, got {source!r}, "
+            "which has none"
+        )
+    return {f"{prefix}{name}": found[name] for name in sorted(found, key=in_order)}
+
+
+def find(source: str, what: str, remote: Remote, about: str) -> Source:
+    """What a source of Pick-a-Pic names now: `hub`, or a FOLDER whose footers are checked at once."""
+    if source == "hub":
+        return Source(f"{about} from the hub: {remote.repo} at {remote.revision}", remotes=[remote])
+    links = from_folder(source, what)
+    return Source(f"{about} from {source}", links=links, check=partial(check, links, pixels=True))

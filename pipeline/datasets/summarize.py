@@ -1,0 +1,356 @@
+"""TL;DR: workers said which of two summaries of a post is better (openai/summarize_from_feedback).
+
+A protocol says whose users are seen, which rows count and who answered: see `summarize_protocols`. The
+prompt is the post, or the article where there is no post (CNN/DM rows, in the protocols that use them). The
+response is the summary alone, or the summary followed by the post as one text: in that order, since encoders
+cut long texts at their end, and what sets two responses to one post apart must not be cut.
+
+OpenAI's raw JSON lines and the hub's converted Parquet are read into the same frame. The first row that is no
+comparison is refused; whether a row without worker, post or text takes part is the protocol's choice.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pal.config import Config
+from pal.errors import shorten
+from pal.files import write_json
+from pipeline import paths
+from pipeline.datasets import summarize_protocols as protocols
+from pipeline.datasets.base import DatasetParams, HubFiles, Remote, Source
+from pipeline.errors import PipelineError
+from pipeline.storage import tables
+
+if TYPE_CHECKING:
+    from pipeline.params import Params as AllParams
+
+TITLE = "Summaries (TL;DR)"
+ABOUT = "TL;DR: which of two summaries of a post from Reddit a worker preferred."
+ITEMS_APART = False
+NOTES = "notes.json"
+JSON, PARQUET = (".json", ".jsonl"), (".parquet",)
+CHUNK = 10_000  # rows turned into a frame at once, which bounds memory
+# OpenAI's words for a row's split. The hub mixes valid1 and valid2, and has no comparisons of test.
+SPLITS = {"train": "train", "valid1": "validation", "valid2": "validation", "test": "test"}
+TEXTS = ("worker", "batch", "split", "post", "article", "text_0", "policy_0", "text_1", "policy_1")
+SCHEMA = {**dict.fromkeys(TEXTS, pl.String), "choice": pl.Int8}
+COLUMNS = ("info", "summaries", "choice", "worker", "batch", "split")
+KINDS = {str: "text", dict: "a JSON object", list: "a list"}
+NEEDED = (("seen", "train"), ("seen", "test"), ("unseen", "adapt"), ("unseen", "test"))
+
+
+class Prepare(Config):
+    """Which of the published protocols on TL;DR, and what is encoded as a response (D10, D11)."""
+
+    protocol: Literal["stiennon", "li2024", "iclr_simulated", "lore"]
+    item: Literal["response", "joint"]
+
+
+class Params(DatasetParams):
+    """The section summarize of params.yaml."""
+
+    hub: HubFiles
+    prepare: Prepare
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """All comparisons that were read.
+
+    Args:
+        frame: One row each: worker, batch, split (train or validation), post (Reddit) or article (CNN/DM),
+            text_0, policy_0, text_1, policy_1 and choice, the preferred summary's number. Sorted by content,
+            so that what is drawn from it does not depend on the files' paths.
+        axis_files: Files of ratings along axes, which hold no comparisons and are ignored.
+    """
+
+    frame: pl.DataFrame
+    axis_files: int
+
+
+def find(params: "AllParams") -> Source:
+    """The files of a folder, or what to fetch from the hub; the words say where answers are simulated.
+
+    Raises:
+        PipelineError: If the folder has no comparisons.
+    """
+    simulated = params.summarize.prepare.protocol == "iclr_simulated"
+    answers = "; answers simulated by length" if simulated else ""
+    source = params.summarize.source
+    if source == "hub":
+        repo, revision = params.summarize.hub.repo, params.summarize.hub.revision
+        # Both splits' files have the same names, 0000.parquet, in folders of their own.
+        remotes = [
+            Remote(repo, revision, [f"comparisons/*{split}*.parquet"], prefix=f"{split}-")
+            for split in ("train", "validation")
+        ]
+        return Source(f"hub: {repo} at {revision}{answers}", remotes=remotes)
+    folder = paths.project_root() / Path(source).expanduser()
+    if not folder.is_dir():
+        raise PipelineError(
+            f"summarize.source in {paths.PARAMS} must be hub, or an existing folder of OpenAI's "
+            f"comparisons/*.json files or of the hub's converted Parquet, got {source!r}, "
+            f"looked for at {folder}"
+        )
+    files = find_files(source, folder)
+
+    def check() -> None:
+        for name, path in files.items():
+            holds_comparisons(name, path)
+
+    return Source(f"folder: {source}{answers}", files, check=check)
+
+
+def find_files(source: str, folder: Path) -> dict[str, Path]:
+    """The files of comparisons in a folder, or in `comparisons` within it, by their names there.
+
+    Args:
+        source: The folder as params.yaml names it.
+        folder: The folder.
+
+    Raises:
+        PipelineError: If there are none, or of both layouts, whose rows would count twice.
+    """
+    home = folder / "comparisons" if (folder / "comparisons").is_dir() else folder
+    files = sorted(file for file in home.rglob("*") if file.suffix in JSON + PARQUET and file.is_file())
+    layouts = {file.suffix in PARQUET for file in files}
+    if len(layouts) == 1:
+        return {file.relative_to(home).as_posix(): file for file in files}
+    got = "both" if layouts else "neither"
+    raise PipelineError(
+        "summarize.source must be hub, or a folder of OpenAI's comparisons/*.json files or of the hub's "
+        f"converted comparisons/**/*.parquet, got {source!r}, which has {got}"
+    )
+
+
+def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
+    """Read all comparisons, place them as the protocol says, and write items, pairs and notes.
+
+    Raises:
+        PipelineError: If a row is no comparison, or the protocol leaves nothing to train or to test on.
+    """
+    options = params.summarize.prepare
+    comparisons = read(files)
+    placed = protocols.apply(options.protocol, comparisons.frame, params.prepare.seed)
+    for note in placed.notes:
+        print(f"prepare@summarize: {note}")
+    n_read = len(comparisons.frame)
+    _check_places(options.protocol, placed.rows, n_read)
+    first = pl.col("choice") == 0
+    rows = placed.rows.select(
+        "worker",
+        "prompt",
+        pl.when(first).then("text_0").otherwise("text_1").alias("chosen"),
+        pl.when(first).then("text_1").otherwise("text_0").alias("rejected"),
+        "users",
+        "split",
+        "group",
+    )
+    write(rows, options.item, out)
+    write_json(out / NOTES, placed.notes)
+    counts = {"read": n_read, "kept": len(rows), "dropped": n_read - len(rows)}
+    counts |= {reason: n for reason, n in placed.dropped.items() if n}
+    counts["duplicates"] = len(rows) - rows.select("worker", "prompt", "chosen", "rejected").n_unique()
+    counts["identical_summaries"] = int((rows["chosen"] == rows["rejected"]).sum())
+    if options.protocol == "iclr_simulated":
+        counts["answers_simulated_by_length"] = len(rows)
+    return counts | ({"axis_files_ignored": comparisons.axis_files} if comparisons.axis_files else {})
+
+
+def _check_places(protocol: str, rows: pl.DataFrame, n_read: int) -> None:
+    present = set(rows.select("users", "split").unique().iter_rows())
+    for users, split in NEEDED:
+        if (users, split) not in present:
+            raise PipelineError(
+                f"protocol {protocol} must leave {split} comparisons of {users} users, got none: it keeps "
+                f"{len(rows):,} of the {n_read:,} comparisons read; give summarize.source all files, or "
+                f"choose another summarize.prepare.protocol in {paths.PARAMS}"
+            )
+
+
+def write(rows: pl.DataFrame, item: Literal["response", "joint"], out: Path) -> None:
+    """Write the tables of items and pairs.
+
+    Args:
+        rows: worker, prompt, chosen, rejected (texts), users, split and group.
+        item: What a response is: the summary alone, or `joint_text` of it and its post.
+        out: The folder.
+    """
+    sides = ("chosen", "rejected")
+    prompts = _with_ids(rows.select(text="prompt").unique())
+    pairs = [rows.select("prompt", summary=side) for side in sides]
+    text = pl.col("summary") if item == "response" else joint_text(pl.col("summary"), pl.col("prompt"))
+    responses = _with_ids(pl.concat(pairs).unique().with_columns(text=text))
+    items = pl.concat([prompts, responses.select("text", "item_id")]).unique("item_id").sort("item_id")
+    tables.write_table(out / tables.ITEMS, items.with_columns(modality=pl.lit("text")), tables.items_schema())
+    ids = [
+        pair.join(responses.drop("text"), on=["prompt", "summary"], maintain_order="left")["item_id"].alias(
+            side
+        )
+        for side, pair in zip(sides, pairs, strict=True)
+    ]
+    prompt = rows.select(text="prompt").join(prompts, on="text", maintain_order="left")["item_id"]
+    frame = rows.rename({"worker": "user_id"}).with_columns(
+        *ids, prompt.alias("prompt"), pair_id=pl.int_range(pl.len()), label=pl.lit(1.0)
+    )
+    tables.write_table(out / tables.PAIRS, frame, tables.pairs_schema())
+
+
+def joint_text(summary: pl.Expr, prompt: pl.Expr) -> pl.Expr:
+    """Summary and post as one text: the summary, an empty line, the post."""
+    return pl.concat_str(summary, prompt, separator="\n\n")
+
+
+def _with_ids(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with the item ids of its column `text`."""
+    ids = pl.Series([tables.text_id(text) for text in frame["text"]], dtype=pl.String)
+    return frame.with_columns(item_id=ids)
+
+
+def read(files: dict[str, Path]) -> Comparisons:
+    """Read all files.
+
+    Args:
+        files: Where each file's bytes lie, by the name that says what it is.
+
+    Raises:
+        PipelineError: Naming the file and the line or row of the first that is no comparison.
+    """
+    kept = {name: path for name, path in files.items() if holds_comparisons(name, path)}
+    frames = [pl.DataFrame(schema=SCHEMA)]
+    for name, path in kept.items():
+        values = (_values(where, row) for where, row in _rows(name, path))
+        while chunk := list(islice(values, CHUNK)):
+            frames.append(pl.DataFrame(chunk, schema=SCHEMA, orient="row"))
+    frame = pl.concat(frames)
+    if frame.is_empty():
+        raise PipelineError(
+            f"summarize.source must hold at least one comparison, got {len(files) - len(kept)} files of axis "
+            f"ratings and {len(kept)} files without rows; name the folder of OpenAI's comparisons"
+        )
+    return Comparisons(frame.sort(frame.columns), len(files) - len(kept))
+
+
+def holds_comparisons(name: str, path: Path) -> bool:
+    """Whether a file holds comparisons, by its first row or its schema; False for axis ratings.
+
+    Raises:
+        PipelineError: If it holds neither.
+    """
+    if path.stat().st_size == 0:
+        raise PipelineError(f"{name} is empty (0 bytes); download it again")
+    where, keys = name, []
+    if path_is_parquet(name):
+        keys = _guarded(name, lambda: pq.read_schema(path)).names
+    else:
+        where, row = next(_json_rows(name, path), (name, None))
+        if row is None:
+            raise PipelineError(f"{name} must hold one JSON object a line, got blank lines only")
+        keys = list(row)
+    if "summaries" not in keys and "summary" not in keys:
+        raise PipelineError(f"{where} must have 'summaries', got {shorten(', '.join(map(repr, keys)))}")
+    return "summaries" in keys
+
+
+def path_is_parquet(name: str) -> bool:
+    """Whether a file of this name is Parquet rather than JSON lines."""
+    return Path(name).suffix in PARQUET
+
+
+def _rows(name: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each row as a dictionary, with the words for where it stands."""
+    return _parquet_rows(name, path) if path_is_parquet(name) else _json_rows(name, path)
+
+
+def _json_rows(name: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.isspace():
+                continue
+            where = f"line {number:,} of {name}"
+            try:
+                row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            except UnicodeDecodeError as error:
+                byte = error.object[error.start]
+                raise PipelineError(f"{where} must be UTF-8, got the byte 0x{byte:02x}") from None
+            except (ValueError, RecursionError):
+                advice = "write one object a line"
+                if line[-1:] != b"\n":
+                    advice = "the file seems cut off there, download it again"
+                got = shorten(line.decode("utf-8", "replace").strip())
+                raise PipelineError(f"{where} must be a JSON object, got {got}; {advice}") from None
+            yield where, _as(dict, row, where)
+
+
+def _parquet_rows(name: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    file = _guarded(name, lambda: pq.ParquetFile(path))
+    with file:
+        columns = [column for column in COLUMNS if column in file.schema_arrow.names]
+        batches = file.iter_batches(CHUNK, columns=columns)
+        number = 0
+        while (batch := _guarded(name, lambda: next(batches, None))) is not None:
+            _guarded(name, lambda batch=batch: batch.validate(full=True))  # refuses text that is no UTF-8
+            for row in batch.to_pylist():
+                number += 1
+                yield f"row {number:,} of {name}", row
+
+
+def _guarded(name: str, action: Any) -> Any:
+    """What the action returns; a damaged file is one sentence."""
+    try:
+        return action()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise PipelineError(f"{name} is damaged or not Parquet ({reason}); download it again") from None
+
+
+def _values(where: str, row: dict[str, Any]) -> tuple[Any, ...]:
+    """The row's values in the order of `SCHEMA`; a key that is absent is null."""
+    info = _as(dict, row.get("info"), f"info in {where}") or {}
+    summaries = _as(list, row.get("summaries"), f"summaries in {where}") or []
+    choice, split = row.get("choice"), row.get("split")
+    if len(summaries) != 2:
+        raise PipelineError(f"{where}: must have two summaries, got {len(summaries) or 'none'}")
+    if type(choice) is not int or choice not in (0, 1):
+        raise PipelineError(f"{where}: choice must be 0 or 1, got {_shown(choice)}")
+    if split not in SPLITS:
+        raise PipelineError(f"{where}: split must be one of {', '.join(SPLITS)}, got {_shown(split)}")
+    both = [_as(dict, summary, f"a summary in {where}") or {} for summary in summaries]
+    return (
+        *(_text(row, key, where) for key in ("worker", "batch")),
+        SPLITS[split],
+        *(_text(info, key, where) for key in ("post", "article")),
+        *(_text(summary, key, where) for summary in both for key in ("text", "policy")),
+        choice,
+    )
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else shorten(value)
+
+
+def _as(kind: type, value: Any, what: str) -> Any:
+    """The value, if it is of that kind or null."""
+    if value is not None and not isinstance(value, kind):
+        raise PipelineError(f"{what} must be {KINDS[kind]}, got {shorten(value)}")
+    return value
+
+
+def _text(values: dict[str, Any], key: str, where: str) -> str | None:
+    text: str | None = _as(str, values.get(key), f"{key} in {where}")
+    if text is not None and not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise PipelineError(
+                f"{key} in {where} must be Unicode text, got half a surrogate pair in {text!a:.80}"
+            ) from None
+    return text
