@@ -284,7 +284,7 @@ class RewardModel(SavedModel):
         return user.float()
 
     def states_of(self, user: User | Sequence[User], n: int) -> Float[Tensor, "*n state"]:
-        """The state of one user, (state,), or one row per response where users are a list or a table of n states.
+        """The state of one user, (state,), or one row per response for a list of users or n states.
 
         Raises:
             PalError: As `state_of` does, or if there is not one user per response.

@@ -194,7 +194,7 @@ def test_load_refuses_bytes_that_only_look_like_safetensors(saved):
         ({"head": {"K": 0}}, "K must be at least 1, got 0"),
         ({"head": {"cls": 0}}, "cls is not a known option"),
         ({"fit": {"speed": 1}}, "speed is not a known option"),
-        ({"head": {"K": 3, "latent": 5}}, r"head.f.first.weight must have the shape \(21, 4\), got \(5, 4\)"),
+        ({"head": {"K": 3, "latent": 5}}, r"head.f.first.bias must have the shape \(21,\), got \(5,\)"),
         ({"head": {"model": "A", "K": 3}}, "tensors must be those of the head's options"),
     ],
 )
