@@ -203,7 +203,7 @@ def _judge(
     halves = tuple(
         half for half in ("seen", "unseen") if any(w.get("users") in (half, "all", "both") for w in wanted)
     )
-    others = baselines.of(data, drawn.texts) if any("model" in w for w in wanted) else {}
+    others = baselines.available_baselines(data, drawn.texts) if any("model" in w for w in wanted) else {}
     shots = entry.shots or [1]
     knobs = Evaluate(seed=task.seed, shots=shots, headline_shots=max(shots), draws=20, asked=0, resamples=100)
     bound = drawn.bound if bounded else None

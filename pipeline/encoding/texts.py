@@ -1,55 +1,53 @@
-"""Texts into the store: batches of like length under a token budget; a kill loses one group of them."""
+"""Texts into the store: batches of like length under a token budget (dynamic batching)."""
 
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pipeline import progress
-from pipeline.encoding.bad_items import BadItem
-from pipeline.encoding.turns import Job, Plan, Turns, group_rows
+from pipeline.encoding.items import BadItem
+from pipeline.encoding.shares import Groups, Job, group_rows
 
 if TYPE_CHECKING:
     import numpy as np
 
     from pal.encoders import TextEncoder
-    from pipeline.encoding.listed import Items, Texts
+    from pipeline.encoding.items import Items, Texts
     from pipeline.params import Encode
 
 GROUP_ROWS = 512  # at least
-AT_ONCE = 100_000  # texts as Python objects
-SHOWN = 200  # characters of a bad text that are kept to be told
+BLOCK = 100_000  # texts as Python objects at once
+SHOWN = 200  # characters of a bad text that are kept for messages
 
 
-def fill(job: Job, encoder: "TextEncoder", items: "Items", knobs: "Encode") -> list[BadItem]:
-    """Encode the groups that hold a missing text, and keep what was missing.
+def fill(job: Job, encoder: "TextEncoder", items: "Items", options: "Encode") -> list[BadItem]:
+    """Encode the groups of this process's share that hold a missing text, and store what was missing.
 
     Args:
         job: What is missing, of what, and this process's share of it.
         encoder: The encoder.
         items: The dataset's text items.
-        knobs: Batch size and so on.
+        options: Batch size and so on.
 
     Returns:
-        The missing texts that cannot be encoded, whoever's share they are.
+        The missing texts that cannot be encoded, of all shares.
     """
     import numpy as np
 
     texts = items.texts()
     lengths, faults = _lengths(encoder, texts)
-    edges = batches(np.sort(lengths[lengths >= 0]), knobs.tokens_per_batch)
+    edges = batches(np.sort(lengths[lengths >= 0]), options.tokens_per_batch)
     order = np.argsort(lengths, kind="stable")[len(faults) :]  # a bad text has length -1; ids ascend
-    starts = groups(edges, group_rows(len(order), GROUP_ROWS))
-    plan = Plan(order, edges[starts])
+    starts = group_starts(edges, group_rows(len(order), GROUP_ROWS))
+    groups = Groups(order, edges[starts])
     with progress.bar(int(job.missing.sum()), "encode", "text") as bar:
-        turns = Turns(job.store, job.ids, job.missing, plan, job.share.strided(len(plan)), bar)
-        for group in turns:
-            own = edges[starts[group] : starts[group + 1] + 1]
-            found = [encoder.encode(texts.of(order[a:b])) for a, b in pairwise(own)]
-            turns.keep(group, plan.rows(group), np.concatenate(found))
-        turns.close()
-    names = job.ids.astype("U32")[list(faults)] if faults else []
+        # Strided: costs rise along the groups, so that each process has some of all lengths.
+        for group in groups.needed(job.missing, job.share.strided(len(groups))):
+            batch_edges = edges[starts[group] : starts[group + 1] + 1]
+            vectors = [encoder.encode(texts.take(order[a:b])) for a, b in pairwise(batch_edges)]
+            bar.update(job.store_missing(groups.rows(group), np.concatenate(vectors)))
     return [
-        BadItem(str(name), "text", fault, text=texts.of(slice(row, row + 1))[0][:SHOWN])
-        for name, (row, fault) in zip(names, faults.items(), strict=True)
+        BadItem(job.ids[row].decode(), "text", fault, text=texts.take(slice(row, row + 1))[0][:SHOWN])
+        for row, fault in faults.items()
         if job.missing[row]
     ]
 
@@ -61,7 +59,7 @@ def batches(lengths: "np.ndarray", budget: int) -> "np.ndarray":
 
     Args:
         lengths: Tokens of each text, ascending.
-        budget: Most tokens of a batch, as its longest text has them all.
+        budget: Most tokens of a batch, each of its texts padded to the longest.
     """
     import numpy as np
 
@@ -73,7 +71,7 @@ def batches(lengths: "np.ndarray", budget: int) -> "np.ndarray":
     return np.array(edges, dtype=np.int64)
 
 
-def groups(edges: "np.ndarray", rows: int) -> "np.ndarray":
+def group_starts(edges: "np.ndarray", rows: int) -> "np.ndarray":
     """Batches in groups of about `rows` items: the batches with which groups begin, and the end.
 
     Args:
@@ -84,8 +82,8 @@ def groups(edges: "np.ndarray", rows: int) -> "np.ndarray":
 
     starts = [0]
     while edges[starts[-1]] < edges[-1]:
-        wanted = np.searchsorted(edges, edges[starts[-1]] + rows)
-        starts.append(min(int(wanted), len(edges) - 1))
+        end = np.searchsorted(edges, edges[starts[-1]] + rows)
+        starts.append(min(int(end), len(edges) - 1))
     return np.array(starts, dtype=np.int64)
 
 
@@ -97,10 +95,10 @@ def _lengths(encoder: "TextEncoder", texts: "Texts") -> tuple["np.ndarray", dict
 
     lengths = np.full(len(texts), -1, dtype=np.int64)
     faults = {}
-    for start in range(0, len(texts), AT_ONCE):
-        some = texts.of(slice(start, start + AT_ONCE))
-        told = [rules.complaint(text) for text in some]
-        faults.update({start + row: fault for row, fault in enumerate(told) if fault})
-        good = [row for row, fault in enumerate(told) if not fault]
-        lengths[start + np.array(good, dtype=np.int64)] = encoder.lengths([some[row] for row in good])
+    for start in range(0, len(texts), BLOCK):
+        block = texts.take(slice(start, start + BLOCK))
+        complaints = [rules.complaint(text) for text in block]
+        faults.update({start + row: fault for row, fault in enumerate(complaints) if fault})
+        good = [row for row, fault in enumerate(complaints) if not fault]
+        lengths[start + np.array(good, dtype=np.int64)] = encoder.lengths([block[row] for row in good])
     return lengths, faults

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from pipeline import paths
-from pipeline.storage import raw, store, uses
+from pipeline.storage import cleanup, raw_files
 
 
 @pytest.fixture
@@ -14,14 +14,14 @@ def shared(project):
     """A store with a file that this project refers to, and one that nobody does, both a month old."""
     for name in ("mine", "lost"):
         (project.root / name).write_text(name)
-    raw.write_manifest("own", raw.Manifest("here", None, [raw.keep(project.root / "mine")]))
-    raw.keep(project.root / "lost")
+    raw_files.write_manifest("own", raw_files.Manifest("here", None, [raw_files.keep(project.root / "mine")]))
+    raw_files.keep(project.root / "lost")
     age(30)
     return project
 
 
 def age(days):
-    then = time.time() - days * store.DAY
+    then = time.time() - days * cleanup.DAY
     for path in [paths.store(), *paths.store().rglob("*")]:
         os.utime(path, (then, then), follow_symlinks=False)
 
@@ -31,23 +31,23 @@ def kept():
 
 
 def test_nothing_is_removed_without_being_told_to(shared, capsys):
-    store.main()
+    cleanup.main()
     out = capsys.readouterr().out
     assert "4 B in 1 places could go (nobody refers to it, 7 days old)" in out
     assert kept() == ["lost", "mine"]
 
 
 def test_clean_removes_what_nobody_refers_to(shared, capsys):
-    store.main(clean=True)
+    cleanup.main(clean=True)
     assert "removed 1 places, 4 B" in capsys.readouterr().out
     assert kept() == ["mine"]
 
 
 def test_what_is_young_stays(shared, capsys):
     age(3)
-    store.main(clean=True)
+    cleanup.main(clean=True)
     assert kept() == ["lost", "mine"]
-    store.main(clean=True, days=2)
+    cleanup.main(clean=True, days=2)
     assert kept() == ["mine"]
 
 
@@ -55,12 +55,12 @@ def test_another_repository_keeps_its_files(shared, tmp_path, monkeypatch, capsy
     other = tmp_path / "other"
     other.mkdir()
     monkeypatch.chdir(other)
-    store.main(clean=True)
+    cleanup.main(clean=True)
     assert kept() == ["mine"]
     (shared.root / "params.yaml").unlink()  # it is gone
-    store.main(clean=True)
+    cleanup.main(clean=True)
     assert kept() == []
-    assert uses.live() == []
+    assert not any(cleanup.uses().values())
 
 
 def test_an_older_version_in_dvcs_cache_keeps_its_files(shared, capsys):
@@ -69,14 +69,14 @@ def test_an_older_version_in_dvcs_cache_keeps_its_files(shared, capsys):
     home = shared.root / ".dvc/cache/files/md5/ab/cd"
     home.parent.mkdir(parents=True)
     home.write_bytes(old.read_bytes())
-    raw.write_manifest("own", raw.Manifest("here", None, [raw.keep(shared.root / "new")]))
+    raw_files.write_manifest("own", raw_files.Manifest("here", None, [raw_files.keep(shared.root / "new")]))
     age(30)
-    store.main(clean=True)
+    cleanup.main(clean=True)
     assert kept() == ["mine", "newer"]
 
 
 def test_embeddings_are_told_by_encoder_and_dataset(small, capsys):
-    store.main()
+    cleanup.main()
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("embeddings"))
     assert line.split()[1:5] == ["hashed-words", "float32", "torch", "cpu"]
     assert line.split()[-1] == "own"
@@ -90,11 +90,11 @@ def test_embeddings_of_an_encoder_no_longer_used_can_go(small, monkeypatch, caps
     small.set({"encode.dtype": "float16"})
     encode.main("own")
     age(30)
-    for use in uses.folder().glob("*/*.json"):
+    for use in (paths.store() / "uses").glob("*/*.json"):
         if str(small.root) not in use.read_text():
             use.unlink()
     folders = {path.name for path in (paths.store() / "embeddings").iterdir()}
-    store.main(clean=True)
+    cleanup.main(clean=True)
     left = {path.name for path in (paths.store() / "embeddings").iterdir()}
     assert (len(folders), len(left)) == (2, 1)
     capsys.readouterr()
@@ -103,13 +103,13 @@ def test_embeddings_of_an_encoder_no_longer_used_can_go(small, monkeypatch, caps
 
 
 def test_leftovers_and_downloads_can_go_and_a_linked_file_stays(shared, capsys):
-    raw.link(shared.root / "lost")
+    raw_files.link(shared.root / "lost")
     (paths.store() / "downloads/a--b-c").mkdir(parents=True)
     (paths.store() / "downloads/a--b-c/part.incomplete").write_text("12")
     (paths.store() / "raw" / "ab").mkdir(exist_ok=True)
     (paths.store() / "raw/ab/.xyz.tmp").write_text("1")
     age(30)
-    store.main(clean=True)
+    cleanup.main(clean=True)
     assert kept() == ["mine"]
     assert (shared.root / "lost").read_text() == "lost"
     assert not list((paths.store() / "downloads").iterdir())

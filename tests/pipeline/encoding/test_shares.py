@@ -1,16 +1,25 @@
-"""Ranks: shares that are disjoint and whole, told by flags, torchrun or SLURM; a missing one loses nothing."""
+"""Shares of the work: ranks and Ray's workers give the bytes of one process, and nothing is encoded twice."""
 
+import builtins
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pal.encoders.hashed import HashedWords
 from pipeline import paths
-from pipeline.encoding import encode_images, ranks
-from pipeline.encoding.ranks import Share
+from pipeline.encoding import images, shares
+from pipeline.encoding.shares import Share
 from pipeline.errors import PipelineError
 from pipeline.stages import encode
-from pipeline.storage import shards, tables
+from pipeline.storage import embeddings, tables
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 TORCHRUN = {"RANK": "2", "WORLD_SIZE": "5"}
@@ -20,9 +29,9 @@ SLURM = {"SLURM_PROCID": "1", "SLURM_NTASKS": "3"}
 @QUICK
 @given(count=st.integers(0, 200), world=st.integers(1, 12))
 def test_every_group_is_one_ranks(count, world):
-    shares = [Share(rank, world) for rank in range(world)]
+    ranks = [Share(rank, world) for rank in range(world)]
     for way in (Share.strided, Share.block):
-        assert sorted(group for share in shares for group in way(share, count)) == list(range(count))
+        assert sorted(group for share in ranks for group in way(share, count)) == list(range(count))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +49,7 @@ def test_every_group_is_one_ranks(count, world):
     ],
 )
 def test_flags_win_over_launchers_and_dvc_does_everything(flags, environ, told):
-    share = ranks.share(*flags, environ)
+    share = shares.share_of(*flags, environ)
     assert (share.rank, share.world) == told
 
 
@@ -65,7 +74,7 @@ def test_flags_win_over_launchers_and_dvc_does_everything(flags, environ, told):
 )
 def test_ranks_that_cannot_be_are_one_sentence(flags, environ, wrong):
     with pytest.raises(PipelineError, match=wrong):
-        ranks.share(*flags, environ)
+        shares.share_of(*flags, environ)
 
 
 @pytest.fixture
@@ -81,7 +90,7 @@ def chosen(monkeypatch):
     ("environ", "gpu"), [({"LOCAL_RANK": "3"}, [3]), ({"SLURM_LOCALID": "5"}, [1]), ({}, [])]
 )
 def test_each_rank_takes_its_own_gpu(chosen, environ, gpu):
-    ranks.use_own_gpu(environ)
+    shares.use_own_gpu(environ)
     assert chosen == gpu
 
 
@@ -143,7 +152,7 @@ def test_a_missing_rank_is_made_up_for_and_nothing_is_stored_twice(texts):
     encode.main("own", 2, 3)
     encode.main("own")
     assert output() == texts.whole
-    assert sum(len(shards.read_ids(path)) for path in files(texts.root)) == 2000
+    assert sum(len(embeddings.read_shard(path)[0]) for path in files(texts.root)) == 2000
 
 
 def test_a_rank_that_comes_twice_encodes_nothing(texts, monkeypatch):
@@ -155,7 +164,7 @@ def test_a_rank_that_comes_twice_encodes_nothing(texts, monkeypatch):
 
 
 def test_images_are_shared_out_too(album, drawn, monkeypatch):
-    monkeypatch.setattr(encode_images, "GROUP_ROWS", 8)
+    monkeypatch.setattr(images, "GROUP_ROWS", 8)
     for n in range(20):
         album.file(f"{n}.png", drawn(n))
     album.texts = ["a red thing", "a blue thing"]
@@ -165,7 +174,7 @@ def test_images_are_shared_out_too(album, drawn, monkeypatch):
         encode.main("own", rank, 3)
     encode.main("own")
     assert output() == project.whole
-    assert sum(len(shards.read_ids(path)) for path in files(project.root)) == 22
+    assert sum(len(embeddings.read_shard(path)[0]) for path in files(project.root)) == 22
 
 
 def test_each_rank_names_the_items_that_stop_it(album):
@@ -174,3 +183,68 @@ def test_each_rank_names_the_items_that_stop_it(album):
     for rank in range(2):
         with pytest.raises(PipelineError, match="the text '' of own cannot be encoded: is empty"):
             encode.main("own", rank, 2)
+
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def by_ray(project):
+    project.set({"own.encoder": "hashed-words", "encode.device": "cpu", "encode.engine": "ray"})
+    path = paths.recoloured("own") / tables.ITEMS
+    tables.write_table(path, tables.text_items(["a", "b"]), tables.items_schema())
+    return project
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_replaced_and_the_result_is_that_without_ray(by_ray):
+    """Two workers on this machine; one is killed once the first group is in the store."""
+    texts = [f"statement {n}, " + "very " * (n % 9) + "short" for n in range(8_000)]
+    path = paths.recoloured("own") / tables.ITEMS
+    tables.write_table(path, tables.text_items(texts), tables.items_schema())
+    stored = Path(os.environ["PAL_STORE"]) / "embeddings"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": "local"}
+    process = subprocess.Popen([sys.executable, "-m", "pipeline", "encode", "own"], env=environment)
+    workers = []
+    while process.poll() is None and not (workers and list(stored.rglob("*.parquet"))):
+        workers = [
+            child for child in psutil.Process(process.pid).children(recursive=True) if is_worker(child)
+        ]
+        time.sleep(0.01)
+    workers[0].kill()
+    assert process.wait(120) == 0
+    with_ray = {path.name: path.read_bytes() for path in paths.embeddings("own").rglob("*.*")}
+    by_ray.set({"encode.engine": "torch"})
+    shutil.rmtree(stored)
+    encode.main("own")
+    assert {path.name: path.read_bytes() for path in paths.embeddings("own").rglob("*.*")} == with_ray
+
+
+def is_worker(process) -> bool:
+    try:
+        return " ".join(process.cmdline()).startswith("ray::Worker")
+    except psutil.Error:
+        return False
+
+
+def test_a_full_store_needs_no_cluster_and_has_the_key_of_torch(by_ray, monkeypatch):
+    by_ray.set({"encode.engine": "torch"})
+    encode.main("own")
+    by_ray.set({"encode.engine": "ray"})
+    monkeypatch.setattr(
+        "pipeline.encoding.shares.encode_with_ray", lambda *_: pytest.fail("started a cluster")
+    )
+    encode.main("own")
+
+
+def test_without_the_package_one_sentence_says_what_to_install(by_ray, monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *rest):
+        if name == "ray":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(PipelineError, match=r"encode.engine ray needs the package ray; run `pip install -e"):
+        encode.main("own")

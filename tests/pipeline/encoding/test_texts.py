@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from pal.encoders.hashed import HashedWords
 from pipeline import paths
-from pipeline.encoding import encode_texts
+from pipeline.encoding import texts
 from pipeline.errors import PipelineError
 from pipeline.stages import encode
-from pipeline.storage import shards, tables
+from pipeline.storage import embeddings, tables
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 LENGTHS = st.lists(st.integers(1, 40), max_size=60)
@@ -24,7 +24,7 @@ LENGTHS = st.lists(st.integers(1, 40), max_size=60)
 @given(lengths=LENGTHS, budget=st.integers(1, 100))
 def test_every_row_is_in_one_batch_and_no_batch_is_over_budget(lengths, budget):
     lengths = np.sort(np.array(lengths, dtype=np.int64))
-    edges = encode_texts.batches(lengths, budget)
+    edges = texts.batches(lengths, budget)
     assert (edges[0], edges[-1]) == (0, len(lengths))
     for start, stop in pairwise(edges):
         padded = lengths[stop - 1] * (stop - start)
@@ -36,15 +36,15 @@ def test_every_row_is_in_one_batch_and_no_batch_is_over_budget(lengths, budget):
 
 def test_batches_by_hand():
     """Lengths 1, 2, 2, 5 within 5: 1 and 2 make 2 x 2 = 4, a third 2 x 3 = 6 is past 5; 2 and 5 are past it too."""
-    assert encode_texts.batches(np.array([1, 2, 2, 5]), 5).tolist() == [0, 2, 3, 4]
-    assert encode_texts.batches(np.array([0, 0, 9]), 5).tolist() == [0, 2, 3]
-    assert encode_texts.batches(np.array([], dtype=np.int64), 5).tolist() == [0]
+    assert texts.batches(np.array([1, 2, 2, 5]), 5).tolist() == [0, 2, 3, 4]
+    assert texts.batches(np.array([0, 0, 9]), 5).tolist() == [0, 2, 3]
+    assert texts.batches(np.array([], dtype=np.int64), 5).tolist() == [0]
 
 
 def test_batches_do_not_depend_on_the_order_of_the_table(album, monkeypatch):
     seen = []
     real = HashedWords.encode
-    monkeypatch.setattr(HashedWords, "encode", lambda self, texts: seen.append(texts) or real(self, texts))
+    monkeypatch.setattr(HashedWords, "encode", lambda self, batch: seen.append(batch) or real(self, batch))
     frame = tables.text_items([f"{'very ' * (n % 5)}{n}" for n in range(90)])
     path = paths.recoloured("own") / tables.ITEMS
     album.project.set({"encode.tokens_per_batch": 16})
@@ -61,19 +61,19 @@ def test_batches_do_not_depend_on_the_order_of_the_table(album, monkeypatch):
 
 def test_groups_by_hand():
     """At least 3 rows a group: batches of 2 + 2, then 3, and the 1 that is left."""
-    assert encode_texts.groups(np.array([0, 2, 4, 7, 8]), 3).tolist() == [0, 2, 3, 4]
-    assert encode_texts.groups(np.array([0]), 3).tolist() == [0]
+    assert texts.group_starts(np.array([0, 2, 4, 7, 8]), 3).tolist() == [0, 2, 3, 4]
+    assert texts.group_starts(np.array([0]), 3).tolist() == [0]
 
 
 def test_texts_are_read_some_at_a_time_and_bad_ones_found_among_them(album, monkeypatch, capsys):
     """Seven texts, three at a time: the last of all is bad, and one in the middle."""
-    monkeypatch.setattr(encode_texts, "AT_ONCE", 3)
+    monkeypatch.setattr(texts, "BLOCK", 3)
     album.texts = ["a", "b", "c", "d", "e", "", " "]
     album.write()
     album.project.set({"encode.on_bad_item": "skip"})
     encode.main("own")
-    ids, _, _ = shards.read_folder(paths.embeddings("own") / "text", "")
-    assert shards.unpacked(ids) == sorted(tables.text_id(text) for text in "abcde")
+    ids, _, _ = embeddings.read_shards(paths.embeddings("own") / "text", "")
+    assert embeddings.unpacked(ids) == sorted(tables.text_id(text) for text in "abcde")
     assert manifest()["counts"] == {"read": 7, "kept": 5, "dropped": 2}
 
 
@@ -122,8 +122,8 @@ def test_skipped_texts_are_counted_and_listed_with_their_reasons(own):
         rows = list(csv.DictReader(file))
     assert {row["item_id"]: row["reason"] for row in rows} == {tables.text_id(k): v for k, v in BAD.items()}
     assert {row["modality"] for row in rows} == {"text"}
-    ids, vectors, _ = shards.read_folder(paths.embeddings("own") / "text", "")
-    assert sorted(shards.unpacked(ids)) == sorted(tables.text_id(text) for text in GOOD)
+    ids, vectors, _ = embeddings.read_shards(paths.embeddings("own") / "text", "")
+    assert sorted(embeddings.unpacked(ids)) == sorted(tables.text_id(text) for text in GOOD)
     assert len(vectors) == len(GOOD)
 
 

@@ -1,21 +1,26 @@
 """Images into the store: fixed batches in reading order, bad ones told and counted, a kill loses a group."""
 
 import csv
+import io
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from pal.encoders import pictures
 from pal.encoders.classical import Classical
+from pal.errors import PalError
 from pipeline import paths
-from pipeline.encoding import colour, encode_images
+from pipeline.encoding import images
 from pipeline.errors import PipelineError
 from pipeline.stages import encode
-from pipeline.storage import shards
+from pipeline.storage import embeddings, tables
 
 ROOT = Path(__file__).parents[3]
 HTML = b"<html><body>404 not found</body></html>"
@@ -25,7 +30,7 @@ N = 20  # pictures: three groups of two batches of four, the last one smaller
 
 @pytest.fixture(autouse=True)
 def small_groups(monkeypatch):
-    monkeypatch.setattr(encode_images, "GROUP_ROWS", 8)
+    monkeypatch.setattr(images, "GROUP_ROWS", 8)
 
 
 @pytest.fixture
@@ -51,8 +56,8 @@ def written():
 
 
 def read(modality="image"):
-    ids, vectors, embedder = shards.read_folder(paths.embeddings("own") / modality, "")
-    return dict(zip(shards.unpacked(ids), vectors, strict=True)), embedder
+    ids, vectors, embedder = embeddings.read_shards(paths.embeddings("own") / modality, "")
+    return dict(zip(embeddings.unpacked(ids), vectors, strict=True)), embedder
 
 
 def manifest():
@@ -92,17 +97,9 @@ def test_every_image_has_the_vector_of_its_filtered_pixels(full):
     ours = Classical()
     for item, (data, filtered) in full.data.items():
         pixels = pictures.read(data)
-        pixels = colour.apply(pixels, filtered) if filtered else pixels
+        pixels = images.apply_filter(pixels, filtered) if filtered else pixels
         expected = ours.encode_images(torch.stack([ours.shrink(pixels)]))[0]
         assert np.allclose(found[item], expected, atol=1e-4)
-
-
-def test_all_items_are_accounted_for(full):
-    encode.main("own")
-    told = manifest()
-    assert told["counts"] == {"read": N, "kept": N, "dropped": 0}
-    assert (told["modalities"]["image"]["in"], told["modalities"]["image"]["out"]) == (N, N)
-    assert (told["reasons"], dropped()) == ({}, [])
 
 
 def test_a_second_run_decodes_nothing_and_gives_the_same_bytes(full, encoded, monkeypatch, capsys):
@@ -149,16 +146,6 @@ def test_workers_change_nothing(full, monkeypatch, workers):
     assert written() == before
 
 
-def test_new_images_alone_go_into_the_store(full, drawn, capsys):
-    encode.main("own")
-    full.file("new.png", drawn(77))
-    full.write()
-    capsys.readouterr()
-    encode.main("own")
-    assert "21 image items, 20 in the store, 1 to encode" in capsys.readouterr().out
-    assert len(read()[0]) == N + 1
-
-
 @pytest.fixture
 def spoiled(album, drawn):
     """Nine pictures of which three are none: a page under an image's name, a cut-off file, an empty cell."""
@@ -181,14 +168,6 @@ def test_a_bad_image_stops_the_run_with_its_name_and_its_reason(spoiled):
     assert " of own (and 2 more) cannot be encoded: " in said
     assert said.endswith("; mend it, or set encode.on_bad_item to skip")
     assert not paths.embeddings("own").exists()
-
-
-def test_the_good_ones_of_a_stopped_run_need_not_be_encoded_again(spoiled, capsys):
-    with pytest.raises(PipelineError, match="cannot be encoded"):
-        encode.main("own")
-    spoiled.project.set({"encode.on_bad_item": "skip"})
-    encode.main("own")
-    assert "9 image items, 6 in the store, 3 to encode" in capsys.readouterr().out
 
 
 def test_skipped_images_are_counted_and_listed_with_their_reasons(spoiled, capsys):
@@ -220,17 +199,6 @@ def test_a_run_that_skips_gives_the_same_bytes_again_and_encodes_nothing(spoiled
     assert encoded == []
 
 
-def test_a_new_image_beside_bad_ones_is_encoded_and_all_are_told_once(spoiled, drawn):
-    spoiled.project.set({"encode.on_bad_item": "skip"})
-    encode.main("own")
-    new = spoiled.file("new.png", drawn(70))
-    spoiled.write()
-    encode.main("own")
-    assert manifest()["counts"] == {"read": 10, "kept": 7, "dropped": 3}
-    assert new in read()[0]
-    assert {row["item_id"] for row in dropped()} == set(spoiled.bad)
-
-
 def test_where_all_are_skipped_an_empty_shard_tells_the_encoder(album):
     album.file("page.jpg", HTML)
     album.project.set({"encode.on_bad_item": "skip"})
@@ -245,9 +213,9 @@ def test_texts_and_images_have_a_folder_and_an_encoder_each(full):
     full.write()
     encode.main("own")
     texts, by_words = read("text")
-    images, by_pixels = read("image")
+    pictured, by_pixels = read("image")
     assert (by_words.encoder, by_pixels.encoder) == ("hashed-words", "classical")
-    assert (len(texts), len(images)) == (2, N)
+    assert (len(texts), len(pictured)) == (2, N)
     assert manifest()["counts"] == {"read": N + 2, "kept": N + 2, "dropped": 0}
 
 
@@ -292,4 +260,191 @@ def test_workers_leave_cores_to_the_encoder(monkeypatch):
     """On 1 to 3 cores one thread; on 16 all but two."""
     for cores, workers in ((None, 1), (1, 1), (2, 1), (3, 1), (16, 14)):
         monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
-        assert encode_images.default_workers() == workers
+        assert images.default_workers() == workers
+
+
+def items():
+    frame = tables.read_table(paths.recoloured("own") / tables.ITEMS, "")
+    return images.in_reading_order(frame.filter(frame["modality"] == "image"))
+
+
+def pictures_of():
+    """Item ids and pictures, in the order in which they are read."""
+    frame = items()
+    ids = frame["item_id"].to_list()
+    return [(ids[one.row], one) for one in images.read_pictures(frame, "own")]
+
+
+@pytest.fixture
+def shelf(album, drawn):
+    """Two Parquet files of two pictures a row, three rows in groups of two, some wanted; and a plain file."""
+    album.expected = {}
+    for name in "ab":
+        data = {side: [drawn(10 * n + m) for n in range(3)] for m, side in enumerate(("jpg_0", "jpg_1"))}
+        data["jpg_1"][1] += name.encode()  # what follows a picture's end is ignored; the files differ
+        file = album.table(f"{name}.parquet", {**data, "caption": ["x", "y", "z"]}, 2)
+        for row, side in ((2, "jpg_1"), (0, "jpg_0"), (1, "jpg_0"), (1, "jpg_1"), (2, "jpg_0")):
+            item = album.item(file, row_group=row // 2, row=row % 2, column=side)
+            album.expected[item] = data[side][row]
+    alone = drawn(99, "JPEG")
+    album.expected[album.file("alone.jpg", alone)] = alone
+    album.write()
+    return album
+
+
+def test_every_item_gets_its_own_bytes(shelf):
+    assert {item: one.data for item, one in pictures_of()} == shelf.expected
+
+
+def test_pictures_come_in_the_order_in_which_they_lie(shelf):
+    frame = items()
+    assert [one.row for one in images.read_pictures(frame, "own")] == list(range(len(frame)))
+    places = [row for row in frame.select("file", "row_group", "row", "column").iter_rows() if row[3]]
+    assert places == sorted(places)
+
+
+def test_only_wanted_columns_are_read(shelf, monkeypatch):
+    """Neither captions nor, where nothing in it is wanted, the other picture."""
+    asked = []
+    real = pq.ParquetFile.iter_batches
+
+    def watched(self, *words, **how):
+        asked.append((how["row_groups"], how["columns"]))
+        return real(self, *words, **how)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", watched)
+    frame = items()
+    list(images.read_pictures(frame.filter((pl.col("row") == 0).fill_null(value=True)), "own"))
+    assert asked == [([0], ["jpg_0"]), ([1], ["jpg_0", "jpg_1"])] * 2
+
+
+def test_a_filter_is_put_over_the_decoded_picture(album):
+    """A black PNG under half of white in linear light: sRGB 188, by hand (0.5 -> 187.5)."""
+    out = io.BytesIO()
+    Image.new("RGB", (3, 2)).save(out, "PNG")
+    album.file("black.png", out.getvalue(), filter="mix #ffffff 0.5")
+    album.write()
+    ((_, one),) = pictures_of()
+    assert images.decoded(one).unique().tolist() == [188]
+    assert tuple(images.decoded(one).shape) == (3, 2, 3)
+
+
+def test_a_cell_without_bytes_is_a_fault_of_its_item_alone(album, drawn):
+    file = album.table("a.parquet", {"jpg_0": [None, b"", drawn(0)]}, 3)
+    ids = [album.item(file, row_group=0, row=row, column="jpg_0") for row in range(3)]
+    album.write()
+    found = dict(pictures_of())
+    for item in ids[:2]:
+        with pytest.raises(PalError, match=r"^it has no bytes$|^empty$"):
+            images.decoded(found[item])
+    assert tuple(images.decoded(found[ids[2]]).shape) == (3, 16, 24)
+
+
+def test_a_huge_file_is_not_read(album, drawn, monkeypatch):
+    album.file("a.png", drawn(0))
+    album.write()
+    monkeypatch.setattr(images, "LARGEST_FILE", 100)
+    ((_, one),) = pictures_of()
+    assert one.data is None
+    with pytest.raises(PalError, match=r"^larger than 0 MiB$"):
+        images.decoded(one)
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ({"row_group": 1, "row": 0, "column": "jpg_0"}, "row_group_indices is 1"),
+        ({"row_group": 0, "row": 9, "column": "jpg_0"}, "row group 0 ends before row 9"),
+        ({"row_group": 0, "row": 0, "column": "jpg_7"}, "jpg_7"),
+        ({"row_group": 0, "row": 0, "column": "caption"}, "column caption holds no bytes but str"),
+    ],
+)
+def test_a_place_that_is_not_there_is_one_sentence(album, drawn, place, reason):
+    album.item(album.table("a.parquet", {"jpg_0": [drawn(0)], "caption": ["x"]}, 1), **place)
+    album.write()
+    with pytest.raises(PipelineError, match=rf"^a\.parquet of own is damaged or has not the .*{reason}"):
+        pictures_of()
+
+
+def test_a_raw_file_that_is_not_listed_names_the_stage_to_run(album, drawn):
+    album.file("a.png", drawn(0))
+    album.item("f" * 64)
+    album.write()
+    with pytest.raises(
+        PipelineError, match=r"raw file f{64} that download@own does not list; run `dvc repro prepare@own`"
+    ):
+        pictures_of()
+
+
+def test_thumbnails_are_small_and_leave_out_what_is_no_picture(album, drawn):
+    """24 x 16 in a square of 12: 12 x 8."""
+    good = album.file("a.png", drawn(0))
+    small = album.file("b.jpg", drawn(1, "JPEG", (6, 4)))
+    album.file("c.png", b"<html>not found</html>")
+    album.write()
+    found = images.thumbnails(items(), "own", 12)
+    shown = {item: Image.open(io.BytesIO(data)) for item, data in found.items()}
+    assert {item: (one.format, one.size) for item, one in shown.items()} == {
+        good: ("JPEG", (12, 8)), small: ("JPEG", (6, 4)),
+    }  # fmt: skip
+
+
+def grey(value):
+    return torch.full((3, 1, 1), value, dtype=torch.uint8)
+
+
+def test_linear_light_is_that_of_the_standard():
+    """IEC 61966-2-1: 128/255 = 0.50196 -> ((0.50196 + 0.055) / 1.055)^2.4 = 0.21586; 10/255 / 12.92 = 0.003035."""
+    assert images.to_linear(0) == 0
+    assert images.to_linear(255) == 1
+    assert images.to_linear(128) == pytest.approx(0.2158605, abs=1e-6)
+    assert images.to_linear(10) == pytest.approx(0.0030353, abs=1e-6)
+
+
+@pytest.mark.parametrize("value", range(256))
+def test_light_and_back_is_the_same_value(value):
+    assert images.to_srgb(images.to_linear(value)) == value
+
+
+def test_mixing_half_of_a_primary_into_black_and_white():
+    """Black: red becomes 0.5 of light, sRGB 1.055 * 0.5^(1/2.4) - 0.055 = 0.735357 -> 187.5 -> 188. White:
+    green and blue lose half: 188 as well, red stays."""
+    assert images.apply_filter(grey(0), "mix #ff0000 0.5").flatten().tolist() == [188, 0, 0]
+    assert images.apply_filter(grey(255), "mix #ff0000 0.5").flatten().tolist() == [255, 188, 188]
+
+
+def test_multiplying_is_glass_of_that_colour():
+    """White through full glass is the colour itself. 128 has light 0.21586; through glass of 128 it has 0.21586^2
+    = 0.046596, sRGB 1.055 * 0.046596^(1/2.4) - 0.055 = 0.238418 -> 60.8 -> 61. Black stays black."""
+    assert images.apply_filter(grey(255), "multiply #1f5fff 1").flatten().tolist() == [31, 95, 255]
+    assert images.apply_filter(grey(128), "multiply #808080 1").flatten().tolist() == [61, 61, 61]
+    assert images.apply_filter(grey(0), "multiply #808080 0.3").flatten().tolist() == [0, 0, 0]
+
+
+def test_each_pixel_passes_through_its_channels_table():
+    pixels = torch.arange(24, dtype=torch.uint8).reshape(3, 2, 4) * 10
+    table = images.filter_tables("mix #1f5fff 0.35")
+    wanted = [[[table[c][v] for v in row] for row in plane] for c, plane in enumerate(pixels.tolist())]
+    before = pixels.clone()
+    after = images.apply_filter(pixels, "mix #1f5fff 0.35")
+    assert after.tolist() == wanted
+    assert after.dtype == torch.uint8
+    assert (pixels == before).all()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "mix", "blur #1f5fff 0.35", "mix 1f5fff 0.35", "mix #1f5ff 0.35", "mix #1F5FFF 0.35",
+     "mix #1f5fff 0", "mix #1f5fff 1.01", "mix #1f5fff -0.5", "mix #1f5fff nan", "mix #1f5fff 0.35 ",
+     "mix #1f5fff 1e9", "mix #1f5fff 0." + "3" * 99],
+)  # fmt: skip
+def test_what_is_no_filter_is_refused(text):
+    with pytest.raises(
+        PipelineError, match=r"a colour filter must be `mix` or `multiply`, a colour as #rrggbb"
+    ):
+        images.apply_filter(grey(0), text)
+
+
+def test_a_filter_is_written_in_one_form():
+    assert images.colour_filter("mix", "#1F5FFF", 0.35) == "mix #1f5fff 0.35"
+    assert images.colour_filter("multiply", "#000000", 1.0) == "multiply #000000 1"
