@@ -29,7 +29,7 @@ from pipeline.datasets import persona
 from pipeline.datasets.persona import Statement
 from pipeline.errors import PipelineError
 from pipeline.params import Params
-from pipeline.storage import raw
+from pipeline.storage import raw_files
 from pipeline.storage.manifests import read_json
 from pipeline.storage.tables import text_id
 from pipeline.study import Study
@@ -59,7 +59,9 @@ def bayes_bound(data: Study, values: Params) -> Bound | None:
     """The bound for a dataset of which the truth is known; None where it is not, or is not stored."""
     if data.dataset == "persona" and data.groups is not None:
         try:
-            files = [(f.name, raw.stored(f, "persona")) for f in raw.read_manifest("persona").files]
+            files = [
+                (f.name, raw_files.stored(f, "persona")) for f in raw_files.read_manifest("persona").files
+            ]
         except PipelineError as error:
             print(f"evaluate@persona: without the bound of a learner who knows the personas: {error}")
             return None

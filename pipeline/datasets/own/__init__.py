@@ -53,7 +53,7 @@ from pipeline.datasets.own.tables import PREFERENCE, SUFFIXES, read_table
 from pipeline.datasets.own.vectors import find_vectors, read_vectors
 from pipeline.errors import PipelineError
 from pipeline.paths import PARAMS
-from pipeline.storage import raw
+from pipeline.storage import raw_files
 from pipeline.storage.tables import ITEMS, PAIRS, pairs_schema, write_table
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def find(params: "AllParams") -> Source:
         )
     vectors = find_vectors(own.vectors) if _columns(own.prepare, "vector") else {}
     not_tables = {path.resolve() for path in vectors.values()}  # a file of vectors may lie among the tables
-    files = raw.find_files(own.source, key, SUFFIXES)
+    files = raw_files.find_files(own.source, key, SUFFIXES)
     tables = {path.name: path for path in files if path.resolve() not in not_tables}
     if not tables:
         raise PipelineError(

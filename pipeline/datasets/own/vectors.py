@@ -27,7 +27,7 @@ from pal.errors import PalError, shorten
 from pal.table_files import reason
 from pipeline import paths
 from pipeline.errors import PipelineError
-from pipeline.storage import raw
+from pipeline.storage import raw_files
 
 SUFFIXES = (".parquet", ".safetensors", ".npy")
 FOLDER = "vectors/"  # before their names, which may be a table's too
@@ -64,7 +64,7 @@ def find_vectors(source: str | None) -> dict[str, Path]:
         raise PipelineError(
             f"{key} must name a {', '.join(SUFFIXES)} file, since own.prepare says vector, got null; set it"
         )
-    files = raw.find_files(source, key, SUFFIXES)
+    files = raw_files.find_files(source, key, SUFFIXES)
     if len(files) > 1:
         raise PipelineError(f"{key} must name one file, got a folder with {len(files)} of them")
     ids = files[0].with_suffix(".ids.txt")
