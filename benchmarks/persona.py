@@ -17,16 +17,19 @@ from benchmarks.studies import SEEDS, changed, draw, fit_study, in_parallel, rea
 from benchmarks.table import Row, Section
 from pal.comparisons import Questions
 from pal.evaluation.accuracy import Judged, bootstrap_interval
-from pal.serving.model import RewardModel
+from pal.serving.reward_model import RewardModel
 from pipeline import paths
 from pipeline.datasets import persona as statements
-from pipeline.evaluation import asking as own_questions
 from pipeline.evaluation import bounds
-from pipeline.evaluation.answers import margins_by
 from pipeline.evaluation.bounds import accuracy_bound, is_yes
-from pipeline.evaluation.headline import find
-from pipeline.evaluation.judging import judge
-from pipeline.evaluation.locating import locate, places_in_user
+from pipeline.evaluation.predictions import (
+    locate,
+    locate_by_questions,
+    margins_by,
+    places_in_user,
+    predict,
+)
+from pipeline.evaluation.slices import find, score_slices
 from pipeline.params import Params
 from pipeline.storage.tables import text_id
 from pipeline.study import Study
@@ -121,14 +124,17 @@ def run(name: str, seed: int) -> Figures:
     for K in case.prototypes:
         unseen = case.unseen_users_per_group > 1 and case.groups == K
         model = fit_study("persona", data, given, K)
-        tests = judge(data, {"model": model}, {}, given.evaluate, ("seen", "unseen") if unseen else ("seen",))
+        halves = ("seen", "unseen") if unseen else ("seen",)
+        predictions = predict(data, {"model": model}, {}, given.evaluate, halves)
+        tests = score_slices(predictions, data, given.evaluate)
         figures[f"K={K}"] = find(tests.main, "seen", "model").judged.micro
         figures[f"K={K} new"] = find(tests.main, "seen", "model", new=True).judged.micro
         for n in SHOTS if unseen else ():
             figures[f"{n} shots"] = find(tests.main, "unseen", "model", shots=n).judged.micro
     if name == BASE:
         model = fit_study("persona", data, changed(given, {"persona.preset": "paper"}), case.groups)
-        tests = judge(data, {"model": model}, {}, given.evaluate, ("seen",)).main
+        predictions = predict(data, {"model": model}, {}, given.evaluate, ("seen",))
+        tests = score_slices(predictions, data, given.evaluate).main
         figures["paper"] = find(tests, "seen", "model").judged.micro
         figures |= _unseen_bounds(says_yes, data, given.evaluate.seed)
     return {name: 100 * value for name, value in figures.items()}
@@ -223,12 +229,12 @@ def ask(seed: int) -> dict[str, tuple[float, float, float]]:
     data = draw("persona", given)
     model = fit_study("persona", data, given, 6)
     tables = {f"drawn {n}": weights for n, weights in locate(data, model, given.evaluate).items()}
-    tables |= {f"own {n}": [weights] for n, weights in own_questions.located(data, model, 10).items()}
+    tables |= {f"own {n}": [weights] for n, weights in locate_by_questions(data, model, 10).items()}
     test = data.select("unseen", "test", "known")
     margins = iter(margins_by(model, [w for draws in tables.values() for w in draws], data, test))
     found = {}
     for name, draws in tables.items():
-        each = [Judged.of(next(margins), test.user, n_users=data.n_users("unseen")) for _ in draws]
+        each = [Judged.from_margins(next(margins), test.user, n_users=data.n_users("unseen")) for _ in draws]
         judged = Judged(sum(j.right for j in each) / len(each), each[0].total)
         found[name] = (100 * judged.micro, *(100 * end for end in bootstrap_interval(judged)))
     return found
@@ -283,10 +289,10 @@ def pick(groups: int, seed: int, users: int) -> dict[str, tuple[Float[Tensor, " 
     some = (places_in_user(pairs.user, n_users, generator) < 20).nonzero().squeeze(1)
     located = model.locate(data.embeddings, pairs[some], n_users=n_users)
     found = {}
-    for half, weights in (("seen", model.weights), ("unseen", located)):
+    for half, weights in (("seen", model.states), ("unseen", located)):
         group = torch.tensor([personas.index(name) for name in data.groups[half]])
         own = _margins(data, model, pool, weights)
-        mean = _margins(data, model, pool, model.weights_of(None)[None]).expand_as(own)
+        mean = _margins(data, model, pool, model.state_of(None)[None]).expand_as(own)
         found[half] = _pick(own, mean, yes[group], generator)
     return found
 
@@ -296,7 +302,9 @@ def _margins(
 ) -> Float[Tensor, "users pool"]:
     """Reward of yes less that of no to each statement, for each user."""
     with torch.no_grad():
-        return model.head.margins_at(model.head.read(data.embeddings, yes_or_no(data, pool)), weights).T
+        return model.head.margins_at(
+            model.head.question_features(data.embeddings, yes_or_no(data, pool)), weights
+        ).T
 
 
 def _pick(

@@ -8,8 +8,8 @@ from benchmarks.studies import ROOT, SEEDS, STAGES, changed, draw, fit_study, in
 from benchmarks.table import Row, Section
 from pipeline import paths
 from pipeline.__main__ import flatten
-from pipeline.evaluation.headline import find
-from pipeline.evaluation.judging import judge
+from pipeline.evaluation.predictions import predict
+from pipeline.evaluation.slices import find, score_slices
 from pipeline.stages import evaluate, train
 
 SETTINGS = ("mixture", "partition")
@@ -53,7 +53,8 @@ def accuracy(case: int, setting: str, seed: int) -> float:
     given = changed(given, {"simulated.preset": preset, **changes})
     data = draw("simulated", given)
     model = fit_study("simulated", data, given, 3)
-    tests = judge(data, {"model": model}, {}, given.evaluate, ("seen",)).main
+    predictions = predict(data, {"model": model}, {}, given.evaluate, ("seen",))
+    tests = score_slices(predictions, data, given.evaluate).main
     return 100 * find(tests, "seen", "model").judged.micro
 
 

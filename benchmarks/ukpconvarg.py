@@ -115,7 +115,7 @@ def _of_data() -> Figures:
     for users, items in (("seen", "known"), ("seen", "new"), ("unseen", "known")):
         pairs, q = data.select(users, "test", items), data.comparisons.questions
         more = (length[q.first[pairs.question]] - length[q.second[pairs.question]]) * pairs.sign
-        judged = Judged.of(more, pairs.user, n_users=data.n_users(users))
+        judged = Judged.from_margins(more, pairs.user, n_users=data.n_users(users))
         figures[f"longer {users} {items}"] = 100 * judged.micro
     return figures
 

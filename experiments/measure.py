@@ -17,12 +17,12 @@ from experiments.entries import FITTED, Place, Run
 from experiments.recovery import recovery
 from pal.config import FitConfig
 from pal.evaluation.accuracy import Judged
-from pal.fitting.fit import Fitted, fit
-from pal.serving.saved import SavedModel
+from pal.fitting.trainer import Fitted, fit
+from pal.serving.saved_model import SavedModel
 from pipeline.evaluation import baselines
 from pipeline.evaluation.bounds import Bound
-from pipeline.evaluation.headline import find
-from pipeline.evaluation.judging import Results, judge
+from pipeline.evaluation.predictions import predict
+from pipeline.evaluation.slices import Scores, find, score_slices
 from pipeline.params import Evaluate
 from pipeline.study import Study, pick_device
 
@@ -118,7 +118,7 @@ def _run_study(entry: Run, cell: Place, source: str, seed: int) -> Measured:
                 pictures += [{**at, **point} for point in recovery(fitted, drawn)]
             if entry.tested_on:  # other people, who all have the one prototype's reward
                 data = tested.data
-                fitted = replace(fitted, weights=fitted.weights.new_ones(data.n_users("seen"), 1))
+                fitted = replace(fitted, states=fitted.states.new_ones(data.n_users("seen"), 1))
             bound = None if place.get("train_pairs") in bounded else tested.bound
             bounded.add(place.get("train_pairs"))
             arms += _judge(entry, data, tested.texts, fitted, config, seed, at, bound)
@@ -137,42 +137,46 @@ def _judge(
 ) -> list[Arm]:
     """What the entry reads of one fit, and of the bound of its study where one is given."""
     by, ids = dict.fromkeys(data.embedders), data.user_ids["seen"]
-    model = SavedModel.of(fitted, data.embeddings, user_ids=ids, fit_config=config, encoder=by)
+    model = SavedModel.from_fit(fitted, data.embeddings, user_ids=ids, fit_config=config, encoder=by)
     readers = {name: READERS[name] for name in entry.read if READERS[name]}
     users = {reader["users"] for reader in readers.values()}
     halves = tuple(half for half in ("seen", "unseen") if users & {half, "all", "both"})
     if not halves:
         return []
-    others = baselines.of(data, texts) if any("model" in reader for reader in readers.values()) else {}
+    others = (
+        baselines.available_baselines(data, texts)
+        if any("model" in reader for reader in readers.values())
+        else {}
+    )
     shots = entry.shots or [1]
     options = Evaluate(seed=seed, shots=shots, headline_shots=max(shots), draws=20, asked=0, resamples=100)
-    results = judge(data, {"model": model}, others, options, halves, bound)
+    scores = score_slices(predict(data, {"model": model}, others, options, halves, bound), data, options)
     no_fit = {axis: value for axis, value in at.items() if axis not in FITTED}
     arms = []
     for name, reader in readers.items():
         for shot in entry.shots if reader.get("shots") == "each" else [None]:
             what = {"what": name, **({} if shot is None else {"shots": shot})}
-            if (judged := _read(results, reader, shot, max(shots))) is not None:
+            if (judged := _read(scores, reader, shot, max(shots))) is not None:
                 arms.append(Arm({**at, **what}, [judged]))
-            best = _read(results, {**reader, "model": "bound"}, shot, max(shots)) if bound else None
+            best = _read(scores, {**reader, "model": "bound"}, shot, max(shots)) if bound else None
             if best is not None:
                 arms.append(Arm({**no_fit, "preset": BOUND, **what}, [best]))
     return arms
 
 
-def _read(results: Results, reader: dict[str, Any], shot: int | None, most: int) -> Judged | None:
+def _read(scores: Scores, reader: dict[str, Any], shot: int | None, most: int) -> Judged | None:
     """One reader's right judgements; None where the data have nothing of the kind."""
     which = {key: value for key, value in reader.items() if key in ("new", "pairs", "test")}
     model, users, shots = reader.get("model", "model"), reader["users"], reader.get("shots")
-    one_set = not results.cells and which.get("test") == "test"
+    one_set = not scores.by_test and which.get("test") == "test"
     if users == "both" or (users == "all" and one_set):  # seen and unseen users in one
         shots = most if shots == "most" else shots
-        halves = (find(results.main, "seen", model), find(results.main, "unseen", model, shots=shots))
+        halves = (find(scores.main, "seen", model), find(scores.main, "unseen", model, shots=shots))
         each = [half.judged for half in halves if half]
         if not each:
             return None
         return Judged(np.concatenate([j.right for j in each]), np.concatenate([j.total for j in each]))
-    tests = results.filters if "pairs" in which else results.cells if "test" in which else results.main
+    tests = scores.by_filter if "pairs" in which else scores.by_test if "test" in which else scores.main
     test = find(tests, users, model, shots=shot if shots == "each" else shots, **which)
     if test is None and users == "all":  # nobody is unseen
         test = find(tests, "seen", model, **which)

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-
-from pal.fitting.fit import Fitted
+from pal.fitting.trainer import Fitted
 
 if TYPE_CHECKING:
     from experiments.study import Drawn
@@ -31,7 +30,7 @@ def recovery(fitted: Fitted, drawn: "Drawn") -> list[dict[str, Any]]:
     row = {name: place for place, name in enumerate(truth["user_ids"])}
     true = true[[row[name] for name in drawn.data.user_ids["seen"]]]
     with torch.inference_mode():
-        found = fitted.head.ideal_points(fitted.weights).double().numpy()  # type: ignore[operator]
+        found = fitted.head.ideal_points(fitted.states).double().numpy()  # type: ignore[operator]
     design = np.concatenate([found, np.ones((len(found), 1))], 1)
     aligned = design @ np.linalg.lstsq(design, true, rcond=1e-6)[0]
     explained = float(1 - ((aligned - true) ** 2).sum() / ((true - true.mean(0)) ** 2).sum())

@@ -8,7 +8,7 @@ from typing import get_args
 from experiments.entries import ROOT, Needs
 from pal.files import new_folder, write_json
 from pipeline import params
-from pipeline.storage import hashes
+from pipeline.storage import raw_files
 
 NAMES = {
     "nothing": "nothing but a seed",
@@ -70,5 +70,5 @@ def fingerprint(needs: Needs) -> dict[str, object]:
     prints: dict[str, object] = {}
     for name, folder in folders.items():
         files = [p for p in sorted(Path(folder).rglob("*")) if p.suffix in (".jsonl", ".json", ".parquet")]
-        prints[name] = {str(path.relative_to(folder)): hashes.sha256(path) for path in files}
+        prints[name] = {str(path.relative_to(folder)): raw_files.cached_sha256(path) for path in files}
     return prints

@@ -20,8 +20,9 @@ from pal.config import FitConfig, HeadConfig, preset
 from pal.errors import PalError
 from pipeline import params, paths, study
 from pipeline.errors import PipelineError
-from pipeline.evaluation import account, bounds
+from pipeline.evaluation import bounds
 from pipeline.evaluation.bounds import Bound
+from pipeline.stages.evaluate import compared_with_published, split_table
 from pipeline.storage.manifests import read_json
 from pipeline.study import Study
 
@@ -80,8 +81,8 @@ def draw(run: Run, cell: Place, source: str, seed: int) -> Drawn:
             data,
             study.texts(run.dataset),
             read_json(truth, "prepare") if truth.exists() else None,
-            bounds.of(data, params.load()) if run.bound else None,
-            {"splits": account.split_table(run.dataset), "published": account.published(run.dataset)},
+            bounds.bayes_bound(data, params.load()) if run.bound else None,
+            {"splits": split_table(run.dataset), "published": compared_with_published(run.dataset)},
         )
 
 

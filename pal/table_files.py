@@ -257,7 +257,9 @@ def readable_parquet(name: str) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except PalError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
         message = f"{name} is damaged or not Parquet ({reason(error)}); export it again"
         raise PalError(message, file=name) from None
 

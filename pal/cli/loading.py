@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from pal.errors import PalError
-from pal.serving.model import RewardModel
-from pal.serving.reader import Side
+from pal.serving.read_inputs import Side
+from pal.serving.reward_model import RewardModel
 from pal.table_files import Row, TableReader, table_format
 from pal.users.taste import Taste
 
@@ -100,7 +100,7 @@ class TableModel:
         """What texts in cells of a side are; asked of each side alone, since the other may be vectors."""
         preferred: Kind = "text" if side == "prompts" else "image"
         with table_errors():
-            readable = self.model.reader.modalities(side)
+            readable = self.model.input_encoder.modalities(side)
         return self.kinds[side] or (preferred if preferred in readable else readable[0])
 
 
@@ -213,19 +213,10 @@ def table_errors(*groups: Sequence[Row]) -> Iterator[None]:
         if groups and error.row is not None and error.problem is not None:
             row = groups[int(error.user or 0)][error.row]
             raise row.error(COLUMNS.get(error.column, error.column), error.problem) from None
-        raise PalError(_reworded(str(error), groups)) from None
+        raise PalError(_reworded(str(error))) from None
 
 
-# How the library's messages name an item, until its errors carry the row.
-_ITEM = re.compile(r"(prompt|response)s\[(\d+)\]")
-_ANSWER = re.compile(r" of (?:comparison|question) (\d+)(?: of user '(\d+)')?")
-
-
-def _reworded(text: str, groups: Sequence[Sequence[Row]]) -> str:
-    if groups:
-        text = _ITEM.sub(lambda at: f"{at[1]} in {groups[0][int(at[2])].place}", text)
-        text = _ANSWER.sub(lambda at: f" in {groups[int(at[2] or 0)][int(at[1])].place}", text)
-        text = re.sub(r"\b(first|second)(?= in )", lambda at: COLUMNS[at[1]], text)
+def _reworded(text: str) -> str:
     text = re.sub(r"weights=\{'([^']+)': \.\.\.\}", r"--weights \1=PLACE", text)
     text = text.replace("load(..., weights={name: folder})", "--weights NAME=FOLDER")
     return text.replace(
@@ -316,8 +307,7 @@ class RowUsers:
             raise PalError("--average must stand alone, got --user or --taste too; leave one out")
         self._model = model
         self._weights = {
-            user_id: taste.weights
-            for user_id, taste in (read_tastes(tastes, model) if tastes else {}).items()
+            user_id: taste.state for user_id, taste in (read_tastes(tastes, model) if tastes else {}).items()
         }
         self.everyone: Tensor | None = None
         if user is not None:
@@ -328,13 +318,13 @@ class RowUsers:
             if len(self._weights) > 1:
                 n = len(self._weights)
                 raise PalError(f"--user must say whose of the {n:,} tastes, or a column user_id in the table")
-            self.everyone = next(iter(self._weights.values()), model.weights_of(None))
+            self.everyone = next(iter(self._weights.values()), model.state_of(None))
 
     def _of(self, user_id: str) -> Tensor:
         if user_id not in self._weights:
             if user_id not in self._model.rows:
                 raise unknown_user(user_id, self._model)
-            self._weights[user_id] = self._model.weights_of(user_id)
+            self._weights[user_id] = self._model.state_of(user_id)
         return self._weights[user_id]
 
     def weights(self, rows: Sequence[Row]) -> Tensor:

@@ -1,14 +1,13 @@
-"""Accuracy: how often the response that a user chose gets the higher reward, user by user first.
+"""Accuracy on pairwise comparisons: clustered bootstrap intervals, calibration, paired tests.
 
-A margin of exactly zero counts one half. Users differ in how much they answered and in how well they are
-served, and one user's answers are alike; so intervals and tests resample users, never single answers.
+A comparison is right where the response that the user chose has the higher reward; a margin of exactly zero
+counts one half. One user's answers resemble each other, so intervals and tests resample users, not answers.
 
 Shapes used in this module:
     n       comparisons
     users   users, with or without comparisons
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,12 +19,12 @@ from torch import Tensor
 from pal.errors import PalError
 
 Mean = Literal["micro", "macro"]
-BLOCK = 1 << 22  # random numbers held at once
+RANDOM_NUMBERS_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
 class Judged:
-    """How many of each user's comparisons were judged right.
+    """Right judgements and comparisons per user, from which accuracies, intervals and tests follow.
 
     Args:
         right: Right judgements; a margin of zero adds one half.
@@ -36,7 +35,7 @@ class Judged:
     total: Int[np.ndarray, " users"]
 
     @classmethod
-    def of(cls, margins: Float[Tensor, " n"], user: Int[Tensor, " n"], *, n_users: int) -> "Judged":
+    def from_margins(cls, margins: Float[Tensor, " n"], user: Int[Tensor, " n"], *, n_users: int) -> "Judged":
         """Count right judgements from margins in favour of the chosen response.
 
         Raises:
@@ -45,7 +44,7 @@ class Judged:
         rows = user.numpy(force=True)
         if len(rows) and (rows.min() < 0 or rows.max() >= n_users):
             raise PalError(f"user must hold row numbers in [0, {n_users}), got {rows.min()} to {rows.max()}")
-        right = np.bincount(rows, weights=_right(margins), minlength=n_users)
+        right = np.bincount(rows, weights=rightness(margins), minlength=n_users)
         return cls(right, np.bincount(rows, minlength=n_users))
 
     @property
@@ -55,23 +54,18 @@ class Judged:
         return np.divide(self.right, self.total, out=shares, where=self.total > 0)
 
     @property
-    def n_without(self) -> int:
-        """Users without comparisons: left out of `macro`, the intervals and the worst tenth."""
-        return int((self.total == 0).sum())
-
-    @property
     def micro(self) -> float:
         """Mean accuracy with all comparisons equal."""
-        asked = self.asked()
-        return float(asked.right.sum() / asked.total.sum())
+        judged = self.with_comparisons()
+        return float(judged.right.sum() / judged.total.sum())
 
     @property
     def macro(self) -> float:
         """Mean accuracy with all users equal."""
-        return float(self.asked().per_user.mean())
+        return float(self.with_comparisons().per_user.mean())
 
-    def asked(self) -> "Judged":
-        """Only the users with comparisons.
+    def with_comparisons(self) -> "Judged":
+        """Only the users who have comparisons.
 
         Raises:
             PalError: If no user has any: there is no accuracy then.
@@ -82,10 +76,22 @@ class Judged:
         return Judged(self.right[some], self.total[some])
 
 
+def rightness(margins: Float[Tensor, " n"]) -> Float[np.ndarray, " n"]:
+    """1 for a margin above zero, 0 for one below, one half for zero.
+
+    Raises:
+        PalError: If a margin is NaN.
+    """
+    margin = margins.numpy(force=True)
+    if np.isnan(margin).any():
+        raise PalError("margins must be numbers, got NaN; check the embeddings")
+    return (margin > 0) + 0.5 * (margin == 0)
+
+
 def bootstrap_interval(
     judged: Judged, *, mean: Mean = "micro", level: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """The percentile interval of an accuracy when users are drawn anew, with all their comparisons.
+    """Percentile bootstrap interval of an accuracy, with users as clusters.
 
     Args:
         judged: Right judgements of each user.
@@ -97,30 +103,30 @@ def bootstrap_interval(
     Raises:
         PalError: If there is no comparison.
     """
-    asked = judged.asked()
+    judged = judged.with_comparisons()
     if mean == "macro":
-        return _resampled(asked.per_user, np.ones(len(asked.total)), level, resamples, seed)
-    return _resampled(asked.right, asked.total.astype(float), level, resamples, seed)
+        return _interval_of_ratio(judged.per_user, np.ones(len(judged.total)), level, resamples, seed)
+    return _interval_of_ratio(judged.right, judged.total.astype(float), level, resamples, seed)
 
 
 def worst_decile(judged: Judged) -> float:
-    """Mean accuracy of the tenth of users served worst, rounded down, at least one user.
+    """Mean accuracy of the tenth of users with the lowest accuracy, rounded down, at least one user.
 
-    The tenth is chosen by the same comparisons that measure it: with few of them a user, much of its
-    distance from the mean is chance.
+    The same comparisons choose the tenth and measure it: with few comparisons a user, much of its distance
+    from the mean is chance.
 
     Raises:
         PalError: If there is no comparison.
     """
-    accuracy = np.sort(judged.asked().per_user)
+    accuracy = np.sort(judged.with_comparisons().per_user)
     return float(accuracy[: max(1, len(accuracy) // 10)].mean())
 
 
 def balanced_accuracy(margins: Float[Tensor, " n"], answer: Int[Tensor, " n"]) -> float | None:
-    """Mean over answers of the accuracy among comparisons with that answer.
+    """Balanced accuracy: the mean over answers of the accuracy among comparisons with that answer.
 
     Where the responses are the same in every question, say "yes" and "no", a model that always answers "no"
-    is right as often as users say it; here it gets one half.
+    is right as often as users say it, but its balanced accuracy is one half.
 
     Args:
         margins: Margins in favour of the chosen response.
@@ -129,19 +135,19 @@ def balanced_accuracy(margins: Float[Tensor, " n"], answer: Int[Tensor, " n"]) -
     Returns:
         A share in [0, 1]; None where fewer than two answers occur.
     """
-    _, place = np.unique(answer.numpy(force=True), return_inverse=True)
-    total = np.bincount(place)
+    _, index = np.unique(answer.numpy(force=True), return_inverse=True)
+    total = np.bincount(index)
     if len(total) < 2:
         return None
-    return float((np.bincount(place, weights=_right(margins)) / total).mean())
+    return float((np.bincount(index, weights=rightness(margins)) / total).mean())
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Predictions between two probabilities, and what came of them.
+    """One bin of the reliability table.
 
     Args:
-        low: Least probability; predictions equal to it belong here.
+        low: Least probability; predictions equal to it belong to this bin.
         high: Greatest; predictions equal to it belong to the next bin, 1 to the last.
         count: Comparisons.
         predicted: Mean predicted probability; None where there are none.
@@ -169,12 +175,12 @@ class Calibration:
 
 
 def calibrate(margins: Float[Tensor, " n"], sign: Float[Tensor, " n"], *, n_bins: int = 10) -> Calibration:
-    """Compare the probability that a question's first response is chosen with how often it is.
+    """Expected calibration error and reliability table of P(a question's first response is chosen).
 
     First is first in the question, whichever was chosen, so that predictions lie on both sides of one half.
 
     Args:
-        margins: Margins in favour of the chosen response, of a head fitted with the logistic loss.
+        margins: Margins in favour of the chosen response, of a model fitted with the logistic loss.
         sign: +1 where the question's first response was chosen, -1 where its second was
             (`Comparisons.sign`).
         n_bins: Bins of equal width.
@@ -184,16 +190,16 @@ def calibrate(margins: Float[Tensor, " n"], sign: Float[Tensor, " n"], *, n_bins
     """
     if not len(margins):
         raise PalError("calibration needs at least one comparison, got none")
-    _right(margins)
-    chance = torch.sigmoid(margins.double() * sign).numpy(force=True)
-    came = sign.numpy(force=True) > 0
-    place = np.minimum((chance * n_bins).astype(int), n_bins - 1)
-    count, sums, true = (np.bincount(place, w, minlength=n_bins) for w in (None, chance, came))
+    rightness(margins)  # refuses NaN, which would fall into no bin
+    probability = torch.sigmoid(margins.double() * sign).numpy(force=True)
+    true = sign.numpy(force=True) > 0
+    index = np.minimum((probability * n_bins).astype(int), n_bins - 1)
+    count, predicted, observed = (np.bincount(index, w, minlength=n_bins) for w in (None, probability, true))
     bins = [
-        Bin(i / n_bins, (i + 1) / n_bins, int(c), p / c if c else None, o / c if c else None)
-        for i, (c, p, o) in enumerate(zip(count.tolist(), sums.tolist(), true.tolist(), strict=True))
+        Bin(i / n_bins, (i + 1) / n_bins, int(n), p / n if n else None, o / n if n else None)
+        for i, (n, p, o) in enumerate(zip(count.tolist(), predicted.tolist(), observed.tolist(), strict=True))
     ]
-    return Calibration(bins, float(np.abs(sums - true).sum() / len(place)))
+    return Calibration(bins, float(np.abs(predicted - observed).sum() / len(index)))
 
 
 @dataclass(frozen=True)
@@ -202,9 +208,9 @@ class Paired:
 
     Args:
         difference: Mean over users of the difference of their accuracies.
-        low: Lower end of its 95 % interval, users resampled.
+        low: Lower end of its 95 % bootstrap interval, users resampled.
         high: Upper end.
-        p_value: Two-sided, by flipping the signs of users' differences; 1 where none differs, never 0.
+        p_value: Two-sided, of the sign-flip permutation test; 1 where no user differs, never 0.
         n_users: Users compared.
     """
 
@@ -216,7 +222,7 @@ class Paired:
 
 
 def paired_test(x: Judged, y: Judged, *, flips: int = 10_000, resamples: int = 1000, seed: int = 0) -> Paired:
-    """Whether model x serves users better than model y does, paired by user.
+    """Paired sign-flip permutation test over users: whether model x is more accurate than model y.
 
     Args:
         x: Right judgements of the one model.
@@ -230,21 +236,13 @@ def paired_test(x: Judged, y: Judged, *, flips: int = 10_000, resamples: int = 1
     """
     if not np.array_equal(x.total, y.total):
         raise PalError("x and y must be judged on the same comparisons, got other numbers of them per user")
-    difference = x.asked().per_user - y.asked().per_user
-    low, high = _resampled(difference, np.ones(len(difference)), 0.95, resamples, seed)
-    return Paired(
-        float(difference.mean()), low, high, _flip_p_value(difference, flips, seed), len(difference)
-    )
+    difference = x.with_comparisons().per_user - y.with_comparisons().per_user
+    low, high = _interval_of_ratio(difference, np.ones(len(difference)), 0.95, resamples, seed)
+    p_value = _sign_flip_p_value(difference, flips, seed)
+    return Paired(float(difference.mean()), low, high, p_value, len(difference))
 
 
-def _right(margins: Float[Tensor, " n"]) -> Float[np.ndarray, " n"]:
-    margin = margins.numpy(force=True)
-    if np.isnan(margin).any():
-        raise PalError("margins must be numbers, got NaN; check the embeddings")
-    return (margin > 0) + 0.5 * (margin == 0)
-
-
-def _resampled(
+def _interval_of_ratio(
     value: Float[np.ndarray, " users"],
     weight: Float[np.ndarray, " users"],
     level: float,
@@ -252,36 +250,42 @@ def _resampled(
     seed: int,
 ) -> tuple[float, float]:
     """Percentile interval of sum(value) / sum(weight) over draws of users with replacement."""
-    rng = np.random.default_rng(seed)
-    n = len(value)
-    means = np.concatenate(
-        [
-            value[draw].sum(1) / weight[draw].sum(1)
-            for draw in (rng.integers(0, n, (rows, n)) for rows in _blocks(resamples, n))
-        ]
-    )
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    from scipy.stats import bootstrap
+
+    if len(value) == 1:  # scipy refuses a single observation
+        return float(value[0] / weight[0]), float(value[0] / weight[0])
+    drawn = bootstrap(
+        (value, weight),
+        lambda value, weight, axis: value.sum(axis) / weight.sum(axis),
+        n_resamples=resamples,
+        batch=max(1, RANDOM_NUMBERS_AT_ONCE // len(value)),
+        vectorized=True,
+        paired=True,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).bootstrap_distribution
+    # scipy's own interval rounds its quantiles otherwise, which the sixth digit of the metrics would show.
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
-def _flip_p_value(difference: Float[np.ndarray, " users"], flips: int, seed: int) -> float:
-    """Share of sign flips whose sum is at least as far from zero; zeros have no sign to flip."""
+def _sign_flip_p_value(difference: Float[np.ndarray, " users"], flips: int, seed: int) -> float:
+    """Share of sign flips whose sum is at least as far from zero; zeros have no sign to flip.
+
+    `scipy.stats.permutation_test(permutation_type="samples")` does the same by sorting random numbers, which
+    takes 6 to 14 times as long (0.9 s against 0.15 s for 900 users).
+    """
     size = np.abs(difference[difference != 0])
     # Sums of the same numbers in another order may differ in the last digits.
-    bar = abs(difference.sum()) - 1e-9 * size.sum()
+    threshold = abs(difference.sum()) - 1e-9 * size.sum()
     if len(size) < flips.bit_length():  # 2 ** len(size) <= flips
-        ways = np.arange(2 ** len(size))[:, None] >> np.arange(len(size)) & 1
-        return float((np.abs((1 - 2 * ways) @ size) >= bar).mean())
+        flipped = np.arange(2 ** len(size))[:, None] >> np.arange(len(size)) & 1
+        return float((np.abs((1 - 2 * flipped) @ size) >= threshold).mean())
     rng = np.random.default_rng(seed)
-    far = 0
-    for rows in _blocks(flips, len(size)):
-        signs = 1.0 - 2 * rng.integers(0, 2, (rows, len(size)), dtype=np.int8)
-        far += int((np.abs(signs @ size) >= bar).sum())
-    return (1 + far) / (1 + flips)
-
-
-def _blocks(rows: int, width: int) -> Iterator[int]:
-    """Cut many rows into blocks that fit in memory."""
-    size = max(1, BLOCK // width)
-    for start in range(0, rows, size):
-        yield min(size, rows - start)
+    rows = max(1, RANDOM_NUMBERS_AT_ONCE // len(size))
+    as_far = 0
+    for start in range(0, flips, rows):
+        shape = (min(rows, flips - start), len(size))
+        signs = 1.0 - 2 * rng.integers(0, 2, shape, dtype=np.int8)
+        as_far += int((np.abs(signs @ size) >= threshold).sum())
+    return (1 + as_far) / (1 + flips)

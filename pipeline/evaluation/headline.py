@@ -1,52 +1,113 @@
-"""The headline: the few numbers kept in Git, and whether more prototypes than one are worth it."""
+"""Headline: the at most 15 numbers kept in Git, and paired comparisons of models."""
 
+from fnmatch import fnmatch
 from typing import Any
 
-from pal.evaluation.accuracy import Judged, paired_test, worst_decile
-from pipeline.evaluation.answers import Test
-from pipeline.evaluation.judging import Results
+import numpy as np
+
+from pal.evaluation.accuracy import paired_test
+from pipeline.evaluation.predictions import rounded
+from pipeline.evaluation.slices import METRICS, Score, Scores, find
 from pipeline.params import Evaluate
+from pipeline.study import Study
 
 MAX_NUMBERS = 15
 HEADLINE_SHOTS = 4
-NOTHING: dict[str, float | None] = {"difference": None, "low": None, "high": None, "p": None}
+# By falling importance, metrics that are not listed before all others. Of the numbers that a dataset has, the
+# first 15 are shown; the rest stands in the details.
+CHOSEN = (
+    *("seen.accuracy", "seen.k1.accuracy", "seen.longer.accuracy", "seen.plurality_p"),
+    *("unseen.zero_shot.accuracy", "unseen.few_shot.{headline}.accuracy", "seen.similarity.accuracy"),
+    *("seen.filtered.accuracy", "seen.untouched.accuracy", "tests.*"),
+    *("unseen.filtered.accuracy", "unseen.untouched.accuracy", "seen.new_items.accuracy"),
+    *("seen.worst_decile", "seen.balanced_accuracy", "seen.oracle.accuracy", "unseen.few_shot.*"),
+    *("unseen.new_items.accuracy", "seen.majority.accuracy", "unseen.k1.accuracy"),
+)
+NAMES = {"balanced": "balanced_accuracy"}
+DETAILS_ONLY = ("macro",)
+NOT_COMPARED: dict[str, float | None] = {"difference": None, "low": None, "high": None, "p": None}
 
 
-def find(
-    tests: list[Test],
-    users: str,
-    model: str,
-    *,
-    shots: int | None = None,
-    new: bool = False,
-    test: str | None = None,
-    pairs: str = "all",
-) -> Test | None:
-    """The test of a model on all items, on known ones where these are kept apart, or on new ones."""
-    for items in ("new",) if new else ("all", "known"):
-        for found in tests:
-            if (found.users, found.model, found.shots, found.items) != (users, model, shots, items):
-                continue
-            if found.pairs == pairs and test in (None, found.test):
-                return found
-    return None
+def headline(
+    scores: Scores, plurality: dict[str, dict[str, float | None]], knobs: Evaluate
+) -> dict[str, Any]:
+    """The numbers shown by `dvc metrics diff`, as nested dicts: of those that there are, the 15 of CHOSEN."""
+    patterns = [pattern.format(headline=knobs.headline_shots) for pattern in CHOSEN]
+
+    def rank(name: str) -> int:
+        return next((n for n, pattern in enumerate(patterns) if fnmatch(name, pattern)), -1)
+
+    numbers = {name: value for name, value in _numbers(scores, plurality, knobs).items() if value is not None}
+    last_first = list(numbers)[::-1]  # so that of few-shot numbers those with more shots are chosen
+    chosen = sorted(last_first, key=rank)[:MAX_NUMBERS]
+    tree: dict[str, Any] = {}
+    for name in (name for name in numbers if name in chosen):
+        *path, last = name.split(".")
+        section = tree
+        for key in path:
+            section = section.setdefault(key, {})
+        section[last] = numbers[name]
+    return tree
 
 
-def plurality(tests: list[Test], users: str, knobs: Evaluate) -> dict[str, float | None]:
+def _numbers(
+    scores: Scores, plurality: dict[str, dict[str, float | None]], knobs: Evaluate
+) -> dict[str, float | None]:
+    """Every candidate by its dotted name, in the order to show them; None where it does not apply."""
+
+    def accuracy(users: str, model: str, **labels: Any) -> float | None:
+        score = find(scores.main, users, model, **labels)
+        return rounded(score.metrics["accuracy"]) if score else None
+
+    def by_filter(users: str, shots: tuple[int | None, ...]) -> dict[str, float | None]:
+        """Accuracies on filtered and on untouched pairs, at the first of the shots that was judged."""
+        first: dict[str, float | None] = {}
+        for pairs in ("filtered", "untouched"):
+            each = (find(scores.by_filter, users, "model", shots=n, pairs=pairs) for n in shots)
+            score = next(filter(None, each), None)
+            first[f"{users}.{pairs}.accuracy"] = rounded(score.metrics["accuracy"]) if score else None
+        return first
+
+    model = find(scores.main, "seen", "model")
+    metrics = model.metrics if model else {}
+    few_answers = metrics.get("balanced") is not None
+    baselines = () if few_answers else ("longer", "similarity")
+    shots = sorted({knobs.headline_shots, *sorted(set(knobs.shots))[-HEADLINE_SHOTS + 1 :]})
+    tests = {
+        f"tests.{name}.{users}.accuracy": find(scores.by_test, users, "model", shots=n, test=name)
+        for name in dict.fromkeys(score.test for score in scores.by_test)
+        for users, n in (("seen", None), ("all", 0))
+    }
+    return {
+        **{f"seen.{NAMES.get(m, m)}": rounded(metrics.get(m)) for m in METRICS if m not in DETAILS_ONLY},
+        "seen.new_items.accuracy": accuracy("seen", "model", new=True),
+        **by_filter("seen", (None,)),
+        **{f"seen.{m}.accuracy": accuracy("seen", m) for m in ("k1", *baselines, "majority", "oracle")},
+        "seen.plurality_p": plurality["seen"].get("differ_p"),
+        "unseen.zero_shot.accuracy": accuracy("unseen", "model", shots=0),
+        **{f"unseen.few_shot.{n}.accuracy": accuracy("unseen", "model", shots=n) for n in shots},
+        "unseen.new_items.accuracy": accuracy("unseen", "model", shots=knobs.headline_shots, new=True),
+        **by_filter("unseen", (knobs.headline_shots, 0)),
+        "unseen.k1.accuracy": accuracy("unseen", "k1"),
+        **{name: rounded(score.metrics["accuracy"]) if score else None for name, score in tests.items()},
+    }
+
+
+def against_one_reward(scores: list[Score], users: str, knobs: Evaluate) -> dict[str, float | None]:
     """Whether the model beats one reward for everyone, paired by user; nulls where it is one reward.
 
     Unseen users are taken at the headline shots, at none where they cannot be located.
     """
     shots = (None,) if users == "seen" else (knobs.headline_shots, 0)
-    model = next(filter(None, (find(tests, users, "model", shots=n) for n in shots)), None)
-    return compare(model, find(tests, users, "k1"), knobs)
+    model = next(filter(None, (find(scores, users, "model", shots=n) for n in shots)), None)
+    return compare(model, find(scores, users, "k1"), knobs)
 
 
-def compare(one: Test | None, other: Test | None, knobs: Evaluate) -> dict[str, float | None]:
-    """How much more accurate one is than another, paired by user; nulls where either was not judged."""
-    if one is None or other is None:
-        return dict(NOTHING)
-    test = paired_test(one.judged, other.judged, seed=knobs.seed, resamples=knobs.resamples)
+def compare(score: Score | None, other: Score | None, knobs: Evaluate) -> dict[str, float | None]:
+    """How much more accurate the first is than the other, paired by user; nulls where either is missing."""
+    if score is None or other is None:
+        return dict(NOT_COMPARED)
+    test = paired_test(score.judged, other.judged, seed=knobs.seed, resamples=knobs.resamples)
     return {
         "difference": rounded(test.difference),
         "low": rounded(test.low),
@@ -55,114 +116,14 @@ def compare(one: Test | None, other: Test | None, knobs: Evaluate) -> dict[str, 
     }
 
 
-def headline(
-    results: Results, plurality: dict[str, dict[str, float | None]], knobs: Evaluate
-) -> dict[str, Any]:
-    """The numbers shown by `dvc metrics diff`: those that there are, the most telling 15 of them."""
-    found = {name: value for name, value in _numbers(results, plurality, knobs) if value is not None}
-    for name in _expendable(found, knobs)[: max(0, len(found) - MAX_NUMBERS)]:
-        del found[name]
-    return _nested(found)
-
-
-def _numbers(
-    results: Results, plurality: dict[str, dict[str, float | None]], knobs: Evaluate
-) -> list[tuple[str, float | None]]:
-    """Every candidate by its dotted name, in the order to show them; None where it does not apply."""
-    main = results.main
-
-    def accuracy(users: str, model: str, **which: Any) -> float | None:
-        test = find(main, users, model, **which)
-        return None if test is None else rounded(test.judged.micro)
-
-    model = find(main, "seen", "model")
-    few = model is not None and model.balanced is not None
-    shots = sorted({knobs.headline_shots, *sorted(set(knobs.shots))[-HEADLINE_SHOTS + 1 :]})
-    baselines = [name for name in ("longer", "similarity") if not few]
-    return [
-        ("seen.accuracy", accuracy("seen", "model")),
-        ("seen.balanced_accuracy", rounded(model.balanced) if model else None),
-        ("seen.worst_decile", rounded(worst_decile(model.judged)) if model else None),
-        ("seen.new_items.accuracy", accuracy("seen", "model", new=True)),
-        *_by_filter(results, "seen", (None,)),
-        *((f"seen.{name}.accuracy", accuracy("seen", name)) for name in ("k1", *baselines)),
-        *((f"seen.{name}.accuracy", accuracy("seen", name)) for name in ("majority", "oracle")),
-        ("seen.plurality_p", plurality["seen"].get("differ_p")),
-        ("unseen.zero_shot.accuracy", accuracy("unseen", "model", shots=0)),
-        *((f"unseen.few_shot.{n}.accuracy", accuracy("unseen", "model", shots=n)) for n in shots),
-        ("unseen.new_items.accuracy", accuracy("unseen", "model", shots=knobs.headline_shots, new=True)),
-        *_by_filter(results, "unseen", (knobs.headline_shots, 0)),
-        ("unseen.k1.accuracy", accuracy("unseen", "k1")),
-        *_by_set(results.cells),
-    ]
-
-
-def _by_filter(results: Results, users: str, shots: tuple[int | None, ...]) -> list[tuple[str, float | None]]:
-    """Accuracies on filtered and on untouched pairs, at the first of the shots that was judged."""
-    rows = []
-    for pairs in ("filtered", "untouched"):
-        each = (find(results.filters, users, "model", shots=n, pairs=pairs) for n in shots)
-        test = next(filter(None, each), None)
-        rows.append((f"{users}.{pairs}.accuracy", rounded(test.judged.micro) if test else None))
-    return rows
-
-
-def _by_set(cells: list[Test]) -> list[tuple[str, float | None]]:
-    """The cells of D32: each named test set, on seen and on all users, the unseen ones from nothing."""
-    rows = []
-    for name in dict.fromkeys(test.test for test in cells):
-        for users, shots in (("seen", None), ("all", 0)):
-            test = find(cells, users, "model", shots=shots, test=name)
-            rows.append((f"tests.{name}.{users}.accuracy", rounded(test.judged.micro) if test else None))
-    return rows
-
-
-def _expendable(found: dict[str, float], knobs: Evaluate) -> list[str]:
-    """Names in the order in which to give them up; they stand in the details all the same."""
-    main_shots = f"unseen.few_shot.{knobs.headline_shots}.accuracy"
-    first = [
-        *("unseen.k1.accuracy", "seen.majority.accuracy", "unseen.new_items.accuracy"),
-        *(name for name in found if name.startswith("unseen.few_shot.") and name != main_shots),
-        *("seen.oracle.accuracy", "seen.balanced_accuracy", "seen.worst_decile"),
-        *("seen.new_items.accuracy", "unseen.untouched.accuracy", "unseen.filtered.accuracy"),
-        *(name for name in reversed(found) if name.startswith("tests.")),
-        *("seen.untouched.accuracy", "seen.filtered.accuracy", "seen.similarity.accuracy"),
-    ]
-    return [name for name in first if name in found]
-
-
-def _nested(found: dict[str, float]) -> dict[str, Any]:
-    """Dotted names as nested dicts."""
-    tree: dict[str, Any] = {}
-    for name, value in found.items():
-        *path, last = name.split(".")
-        section = tree
-        for part in path:
-            section = section.setdefault(part, {})
-        section[last] = value
-    return tree
-
-
-def per_user(tests: list[Test]) -> dict[str, Any]:
-    """Each user's accuracy, by half: seen as trained, unseen from the most shots that they have."""
-    found: dict[str, Any] = {}
-    model = [test for test in tests if test.model == "model"]
+def user_accuracies(scores: list[Score], data: Study) -> dict[str, np.ndarray]:
+    """Each user's accuracy, by half: seen as trained, unseen from the most shots; NaN without comparisons."""
+    accuracies: dict[str, np.ndarray] = {}
     for users, half in (("seen", "seen"), ("unlocated", "unseen"), ("unseen", "unseen")):
-        shots = max((test.shots or 0 for test in model if test.users == users), default=0)
-        test = find(model, users, "model", shots=None if users == "seen" else shots)
-        if test is not None:
-            known: Judged = test.judged
-            found[half] = _filled(known.per_user, found.get(half))
-    return found
-
-
-def _filled(accuracy: Any, other: Any) -> Any:
-    """Accuracies, with another's where there are none."""
-    import numpy as np
-
-    return accuracy if other is None else np.where(np.isnan(accuracy), other, accuracy)
-
-
-def rounded(value: float | None) -> float | None:
-    """Six digits: more are noise, and would differ between machines."""
-    return None if value is None else round(float(value), 6)
+        shots = max((s.shots or 0 for s in scores if (s.users, s.model) == (users, "model")), default=0)
+        score = find(scores, users, "model", shots=None if users == "seen" else shots)
+        if score is not None:
+            table = accuracies.setdefault(half, np.full(data.n_users(half), np.nan))
+            rows = score.user if half == "seen" else (score.user - data.n_users("seen")) % len(table)
+            table[rows] = score.judged.per_user
+    return accuracies

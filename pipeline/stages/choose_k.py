@@ -33,7 +33,7 @@ def main(dataset: str, *, always: bool = False) -> None:
 
 
 def _choose(dataset: str, values: Params) -> dict[str, Any]:
-    from pal.evaluation.choose import USER_FOLDS, choose_k, one_prototype_per_user
+    from pal.evaluation.choose_k import USER_FOLDS, choose_k, one_prototype_per_user
     from pipeline import study
 
     head, config = values.configs(dataset)

@@ -1,8 +1,8 @@
 """evaluate: accuracy on seen users, and on unseen users from no, few and more comparisons.
 
-Test pairs are read here and nowhere else. Beside the model stand always the majority's answer, one reward for
-everyone (k1), and, where groups are known, the oracle that is told them; for texts the longer one, and where
-one encoder made prompts and responses, what it says by itself.
+Test pairs are read in this stage and nowhere else. Beside the model stand always the majority's answer, one
+reward for everyone (k1), and, where groups are known, the oracle that is given them; for texts the longer
+one, and where one encoder made prompts and responses, their similarity.
 """
 
 import csv
@@ -10,139 +10,124 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pal.evaluation.accuracy import bootstrap_interval, calibrate, worst_decile
+import polars as pl
+import torch
+
+from pal.evaluation.accuracy import calibrate
 from pal.files import new_folder, write_csv, write_json
-from pal.serving.saved import SavedModel
+from pal.serving.saved_model import SavedModel
 from pipeline import params, paths, study
-from pipeline.evaluation import account, baselines, bounds, stability
-from pipeline.evaluation.answers import Test, decided, margins_by
-from pipeline.evaluation.gallery import gallery
-from pipeline.evaluation.headline import compare, find, headline, per_user, plurality, rounded
-from pipeline.evaluation.judging import Results, judge
-from pipeline.evaluation.people import differ
-from pipeline.evaluation.portrait import portrait
+from pipeline.errors import PipelineError
+from pipeline.evaluation import prototypes
+from pipeline.evaluation.baselines import available_baselines
+from pipeline.evaluation.bounds import bayes_bound
+from pipeline.evaluation.headline import against_one_reward, compare, headline, user_accuracies
+from pipeline.evaluation.portrait import gallery, portrait
+from pipeline.evaluation.predictions import predict, rounded, without_ties
+from pipeline.evaluation.slices import Scores, find, score_slices
 from pipeline.params import Evaluate
-from pipeline.storage.manifests import write_manifest
+from pipeline.storage.manifests import read_json, write_manifest
 from pipeline.study import Study
+
+MAX_REASONS = 12
+COUNTS = ("read", "kept", "dropped")
+SPLITS = ("train", "val", "test")
 
 
 def main(dataset: str) -> None:
     """Evaluate one dataset's models."""
     values = params.load()
+    knobs = values.evaluate
     data = study.load(dataset)
     items = study.items(dataset)
-    models = _models(dataset)
-    bound = bounds.of(data, values)
-    results = judge(data, models, baselines.of(data, _texts(items)), values.evaluate, bound=bound)
-    rows = {id(test): _row(test, values.evaluate) for test in results.all}
-    main_rows = [rows[id(test)] for test in results.main]
-    better = {
-        users: plurality(results.main, users, values.evaluate)
-        | differ(data, models["model"], users, values.evaluate)
+    folders = {name: paths.models(dataset) / name for name in ("model", *paths.CONTROLS)}
+    models = {
+        name: SavedModel.load(folder)
+        for name, folder in folders.items()
+        if name == "model" or folder.is_dir()
+    }
+    model = models["model"]
+    texts = dict(items.drop_nulls("text").select("item_id", "text").iter_rows())
+    predictions = predict(
+        data, models, available_baselines(data, texts), knobs, bound=bayes_bound(data, values)
+    )
+    scores = score_slices(predictions, data, knobs)
+    rows = {id(score): score.row(knobs) for score in scores.all}
+    main_rows = [rows[id(score)] for score in scores.main]
+    plurality = {
+        users: against_one_reward(scores.main, users, knobs) | prototypes.plurality(data, model, users, knobs)
         for users in ("seen", "unseen")
     }
-    calibration = _calibration(data, models["model"])
-    write_json(paths.metrics(dataset), {**headline(results, better, values.evaluate), **_words(data)})
+    calibration = _calibration(predictions)
+    notes = read_notes(dataset)
+    write_json(paths.metrics(dataset), {**headline(scores, plurality, knobs), **_beside_metrics(data, notes)})
     write_csv(paths.plot("details", dataset), list(rows.values()))
-    write_csv(paths.plot("few_shot", dataset), _curve(main_rows))
+    write_csv(paths.plot("few_shot", dataset), _few_shot_curve(main_rows))
     write_csv(paths.plot("calibration", dataset), calibration["bins"])
+    prepared = paths.prepared(dataset) / "manifest.json"
+    data_flow = data_flow_counts(dataset)
     with new_folder(paths.evaluated(dataset)) as folder:
         whole = {
             "dataset": dataset,
-            "source": account.source(dataset),
-            "notes": account.notes(dataset),
-            "published": account.published(dataset),
+            "source": str(read_json(prepared, f"prepare@{dataset}")["source"]),
+            "notes": notes,
+            "published": compared_with_published(dataset),
             "encoder": {part: _encoder(data, part) for part in data.embedders},
-            "head": models["model"].config.model_dump(),
-            "fit": models["model"].fit_config.model_dump(),
-            "counts": _counts(data),
-            "account": account.account(dataset),
-            "split_table": account.split_table(dataset),
-            "test": results.test,
+            "head": model.config.model_dump(),
+            "fit": model.fit_config.model_dump(),
+            "counts": _counts(data, data_flow),
+            "account": data_flow,
+            "split_table": split_table(dataset),
+            "test": scores.test,
             "accuracies": main_rows,
-            "tests": [rows[id(test)] for test in results.cells],
-            "filters": [rows[id(test)] for test in results.filters],
+            "tests": [rows[id(score)] for score in scores.by_test],
+            "filters": [rows[id(score)] for score in scores.by_filter],
             "never_seen": {
-                **results.strictest.about(),
-                "accuracies": [rows[id(test)] for test in results.strictest.tests],
+                **scores.cold_start_counts,
+                "accuracies": [rows[id(score)] for score in scores.cold_start],
             },
-            "stability": stability.of(data, models["model"]),
-            "plurality": better,
-            "beside": _beside(results, values.evaluate),
+            "stability": prototypes.stability(data, model),
+            "plurality": plurality,
+            "beside": _beside(scores, knobs),
             "calibration": calibration,
             "training": _training(paths.plot("training", dataset)),
             "gallery": gallery(data, items, values.report.gallery_pairs),
             **portrait(
-                data, models["model"], items, values.report.items_per_prototype, per_user(results.main)
+                data, model, items, values.report.items_per_prototype, user_accuracies(scores.main, data)
             ),
         }
         write_json(folder / "evaluated.json", whole)
         write_manifest(folder)
 
 
-def _models(dataset: str) -> dict[str, SavedModel]:
-    """The model, and the controls that were fitted."""
-    found = {"model": SavedModel.load(paths.models(dataset) / "model")}
-    for name in paths.CONTROLS:
-        if (paths.models(dataset) / name).is_dir():
-            found[name] = SavedModel.load(paths.models(dataset) / name)
-    return found
-
-
-def _texts(items: Any) -> dict[str, str]:
-    here = items.drop_nulls("text")
-    return dict(zip(here["item_id"].to_list(), here["text"].to_list(), strict=True))
-
-
-def _row(test: Test, knobs: Evaluate) -> dict[str, Any]:
-    low, high = bootstrap_interval(test.judged, resamples=knobs.resamples, seed=knobs.seed)
-    return {
-        "users": test.users,
-        "items": test.items,
-        "test": test.test,
-        "pairs": test.pairs,
-        "shots": test.shots,
-        "model": test.model,
-        "accuracy": rounded(test.judged.micro),
-        "low": rounded(low),
-        "high": rounded(high),
-        "macro": rounded(test.judged.macro),
-        "balanced": rounded(test.balanced),
-        "worst_decile": rounded(worst_decile(test.judged)),
-        "n_users": int((test.judged.total > 0).sum()),
-        "n_pairs": int(test.judged.total.sum()),
-    }
-
-
-def _beside(results: Results, knobs: Evaluate) -> dict[str, dict[str, float | None]]:
+def _beside(scores: Scores, knobs: Evaluate) -> dict[str, dict[str, float | None]]:
     """One reward for everyone against what needs no fitting, on seen users, paired by user."""
-    k1 = find(results.main, "seen", "k1")
-    held = {name: find(results.main, "seen", name) for name in ("longer", "similarity")}
-    return {name: compare(k1, test, knobs) for name, test in held.items() if k1 and test}
+    k1 = find(scores.main, "seen", "k1")
+    held = {name: find(scores.main, "seen", name) for name in ("longer", "similarity")}
+    return {name: compare(k1, score, knobs) for name, score in held.items() if k1 and score}
 
 
-def _words(data: Study) -> dict[str, str]:
-    """What must be said beside the numbers: how answers were simulated, and encoders without training."""
+def _beside_metrics(data: Study, notes: list[str]) -> dict[str, str]:
+    """What must stand beside the numbers: how answers were simulated, and encoders without training."""
     names = {by.encoder for by in data.embedders.values() if by and by.encoder.startswith("untrained-")}
-    said = {"encoder": ", ".join(sorted(names)), "notes": " ".join(account.notes(data.dataset))}
-    return {name: text for name, text in said.items() if text}
+    words = {"encoder": ", ".join(sorted(names)), "notes": " ".join(notes)}
+    return {name: text for name, text in words.items() if text}
 
 
-def _curve(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _few_shot_curve(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The model on unseen users by shots: on all items, or where these are kept apart on known ones."""
-    here = [row for row in rows if (row["users"], row["model"]) == ("unseen", "model")]
-    kind = "all" if any(row["items"] == "all" for row in here) else "known"
+    unseen = [row for row in rows if (row["users"], row["model"]) == ("unseen", "model")]
+    kind = "all" if any(row["items"] == "all" for row in unseen) else "known"
     columns = ("shots", "accuracy", "low", "high")
-    return [{name: row[name] for name in columns} for row in here if row["items"] == kind]
+    return [{name: row[name] for name in columns} for row in unseen if row["items"] == kind]
 
 
-def _calibration(data: Study, model: SavedModel) -> dict[str, Any]:
-    """Predicted against observed, on all the seen users' test pairs but ties."""
-    pairs, _ = decided(data.select("seen", "test"))
-    if not len(pairs):
+def _calibration(predictions: pl.DataFrame) -> dict[str, Any]:
+    """Predicted against observed probabilities, on all of the seen users' test pairs."""
+    seen = predictions.filter(pl.col("users") == "seen", pl.col("model") == "model")
+    if seen.is_empty():
         return {"ece": None, "bins": []}
-    (found,) = margins_by(model, [model.weights], data, pairs)
-    table = calibrate(found, pairs.sign)
+    table = calibrate(*(torch.from_numpy(seen[name].to_numpy().copy()) for name in ("margin", "sign")))
     bins = [
         {name: rounded(value) if isinstance(value, float) else value for name, value in asdict(b).items()}
         for b in table.bins
@@ -150,10 +135,10 @@ def _calibration(data: Study, model: SavedModel) -> dict[str, Any]:
     return {"ece": rounded(table.error), "bins": bins}
 
 
-def _counts(data: Study) -> dict[str, int]:
-    split = next((row for row in account.account(data.dataset) if row["stage"] == "split"), None)
+def _counts(data: Study, data_flow: list[dict[str, Any]]) -> dict[str, int]:
+    split = next((row for row in data_flow if row["stage"] == "split"), None)
     test = [data.select(half, "test") for half in ("seen", "unseen")]
-    ties = sum(len(pairs) - len(decided(pairs)[0]) for pairs in test)
+    ties = sum(len(pairs) - len(without_ties(pairs)[0]) for pairs in test)
     return {
         "seen_users": data.n_users("seen"),
         "unseen_users": data.n_users("unseen"),
@@ -177,3 +162,67 @@ def _encoder(data: Study, part: str) -> dict[str, Any] | None:
 def _training(path: Path) -> list[dict[str, float | None]]:
     with path.open(encoding="utf-8", newline="") as file:
         return [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def read_notes(dataset: str) -> list[str]:
+    """Sentences that must stand beside every number, as that answers were simulated."""
+    path = paths.prepared(dataset) / "notes.json"
+    return [str(note) for note in read_json(path, f"prepare@{dataset}")] if path.exists() else []
+
+
+def compared_with_published(dataset: str) -> list[str]:
+    """Sentences on whether these are the published data, by their counts."""
+    path = paths.prepared(dataset) / "published.json"
+    comparison = read_json(path, f"prepare@{dataset}") if path.exists() else {}
+    sections = (comparison, comparison.get("leakage") or {})
+    return [str(section["says"]) for section in sections if section.get("says")]
+
+
+def split_table(dataset: str) -> list[dict[str, Any]]:
+    """The split in the shape of the paper's Table 3, where prepare wrote one: each row a dict by column.
+
+    The file holds such `rows`, or counts of train, val and test pairs under `pairs`, by group and users, and
+    under `published` the same of the paper.
+    """
+    path, stage = paths.prepared(dataset) / "table3.json", f"prepare@{dataset}"
+    if not path.exists():
+        return []
+    table = read_json(path, stage)
+    try:
+        if "rows" in table:
+            return [dict(row) for row in table["rows"]]
+        rows = []
+        for group, by_users in table["pairs"].items():
+            for users, counts in by_users.items():
+                paper = ((table.get("published") or {}).get(group) or {}).get(users) or ()
+                row = {"group": f"{group}, {users}", **dict(zip(SPLITS, counts, strict=True))}
+                rows.append({**row, **{f"{s}_published": n for s, n in zip(SPLITS, paper, strict=False)}})
+        return rows
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise PipelineError(f"{path} must hold a list of rows; run `dvc repro -f {stage}`") from None
+
+
+def data_flow_counts(dataset: str) -> list[dict[str, Any]]:
+    """What each stage read, kept and dropped; details are its other counts, reasons say why and how often."""
+    rows = []
+    for stage, folder in (
+        ("prepare", paths.prepared(dataset)),
+        ("recolour", paths.recoloured(dataset)),
+        ("split", paths.splits(dataset)),
+        ("encode", paths.embeddings(dataset)),
+    ):
+        path = folder / "manifest.json"
+        written = read_json(path, f"{stage}@{dataset}") if path.exists() else {}
+        counts = {name: n for name, n in written.get("counts", {}).items() if isinstance(n, int)}
+        if counts:
+            details = {name: n for name, n in counts.items() if name not in COUNTS}
+            row = {"stage": stage, **{name: counts.get(name) for name in COUNTS}}
+            rows.append({**row, "details": details, "reasons": commonest(written.get("reasons", {}))})
+    return rows
+
+
+def commonest(reasons: dict[str, int], most: int = MAX_REASONS) -> dict[str, int]:
+    """The commonest reasons, and how often all others applied."""
+    ordered = sorted(reasons.items(), key=lambda reason: (-reason[1], reason[0]))
+    rest = sum(n for _, n in ordered[most:])
+    return {**dict(ordered[:most]), **({"other reasons": rest} if rest else {})}

@@ -4,13 +4,15 @@ A filter is a property of an item, applied when its pixels are decoded; no pixel
 """
 
 import hashlib
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pal.errors import shorten
 from pal.files import copy_file, new_folder
 from pipeline import params, paths
 from pipeline.datasets.base import ColourFilters
-from pipeline.encoding import colour
+from pipeline.encoding.images import colour_filter
 from pipeline.errors import PipelineError
 from pipeline.storage import tables
 from pipeline.storage.manifests import write_manifest
@@ -29,7 +31,7 @@ def main(dataset: str) -> None:
         if not isinstance(filters, ColourFilters):
             for name in (tables.ITEMS, tables.PAIRS):
                 tables.read_table(paths.prepared(dataset) / name, f"prepare@{dataset}", columns=[])
-                copy_file(paths.prepared(dataset) / name, out / name)
+                _link(paths.prepared(dataset) / name, out / name)
             write_manifest(out)
             return
         items, pairs = (
@@ -43,6 +45,14 @@ def main(dataset: str) -> None:
         write_manifest(out, _count(pairs, coloured), out / tables.PAIRS, items=counts)
     filtered = coloured["filtered"].is_not_null().sum()
     print(f"recolour@{dataset}: {filtered:,} of {len(pairs):,} pairs filtered, {len(named):,} items")
+
+
+def _link(source: Path, path: Path) -> None:
+    """A second name for a file's bytes; where the disk has no hard links, a copy."""
+    try:
+        os.link(source.resolve(), path)  # DVC may have put a symbolic link into its cache there
+    except OSError:
+        copy_file(source, path)
 
 
 def choose(pairs: "pl.DataFrame", beta: float, seed: int) -> "pl.DataFrame":
@@ -96,7 +106,7 @@ def put_filters(pairs: "pl.DataFrame", filters: ColourFilters, dataset: str) -> 
             f"pairs of {dataset} must be of the group cool or warm to be filtered, got {lost['group'][0]!r} "
             f"in pair {lost['pair_id'][0]}; set {dataset}.recolour to none"
         )
-    specs = {name: colour.spec(filters.blend, getattr(filters, name), filters.strength) for name in OTHER}
+    specs = {name: colour_filter(filters.blend, getattr(filters, name), filters.strength) for name in OTHER}
     own = pl.col("group").replace_strict(specs, default=None)
     other = pl.col("group").replace_strict({name: specs[OTHER[name]] for name in OTHER}, default=None)
     return pairs.with_columns(

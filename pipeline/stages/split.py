@@ -4,19 +4,19 @@ Everything later reads a pair's place from here. A pair is never in two places, 
 and what could not be placed is counted.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from pal.files import new_folder
 from pipeline import params, paths
 from pipeline.datasets.base import SplitShares
 from pipeline.errors import PipelineError
-from pipeline.stages.leakage import leakage, met, rows_with_place
 from pipeline.storage import tables
 from pipeline.storage.manifests import write_manifest
 from pipeline.storage.tables import Coded
 
 if TYPE_CHECKING:
-    import numpy as np
     import polars as pl
 
 COLUMNS = ["pair_id", "user_id", "prompt", "chosen", "rejected", "users", "split"]
@@ -34,22 +34,25 @@ def main(dataset: str) -> None:
     else:
         placed = declared_places(pairs, dataset)
     splits = mark_items(pairs, placed)
-    report = leakage(pairs, splits)
     check_places(splits, dataset)
+    counts = {"read": len(pairs), "kept": len(splits), "dropped": len(pairs) - len(splits)}
+    users = pairs["user_id"]
+    kept = users[tables.rows_of(pairs["pair_id"], splits["pair_id"].to_numpy())]
+    n_users, n_kept = (int(np.count_nonzero(np.bincount(codes))) for codes in (users, kept))
+    counts["users_dropped"] = n_users - n_kept
+    groups = splits.group_by("users", "split", "items").len().iter_rows()
+    places = {".".join(place): count for *place, count in sorted(groups)}
     with new_folder(paths.splits(dataset)) as out:
         blocks = splits.iter_slices(tables.BLOCK_ROWS)
         tables.write_blocks(out / tables.SPLITS, blocks, tables.splits_schema())
-        counts = {"read": len(pairs), "kept": len(splits), "dropped": len(pairs) - len(splits)}
-        left = pairs["user_id"][rows_with_place(pairs, splits)]
-        users = {"users_dropped": _users_of(pairs["user_id"]) - _users_of(left)}
-        write_manifest(
-            out,
-            {**counts, **users},
-            out / tables.SPLITS,
-            places=_places(splits),
-            leakage=report,
+        write_manifest(out, counts, out / tables.SPLITS, places=places, leakage=leakage(pairs, splits))
+    said = ", ".join(f"{count:,} {place.replace('.', ' ')}" for place, count in places.items())
+    print(f"split@{dataset}: {said}")
+    if counts["dropped"]:
+        print(
+            f"split@{dataset}: {counts['dropped']:,} pairs of {counts['users_dropped']:,} users with too few "
+            f"pairs were dropped ({dataset}.split.min_pairs)"
         )
-    _tell(dataset, counts["dropped"], users["users_dropped"], splits)
 
 
 def declared_places(pairs: Coded, dataset: str) -> "pl.DataFrame":
@@ -84,7 +87,6 @@ def draw_places(pairs: "pl.DataFrame", shares: SplitShares, seed: int) -> "pl.Da
         PipelineError: If too few users are left to keep some unseen, or a pair that is to be held out by time
             has none.
     """
-    import numpy as np
     import polars as pl
 
     rng = np.random.default_rng(seed)
@@ -165,18 +167,18 @@ def _place_unseen(frame: "pl.DataFrame", shares: SplitShares) -> "pl.DataFrame":
 
 def mark_items(pairs: Coded, placed: "pl.DataFrame") -> "pl.DataFrame":
     """Say of each pair whether training knows its prompt or, where there are no prompts, both responses."""
-    import numpy as np
-
-    at = rows_with_place(pairs, placed)
-    prompt, chosen, rejected = (pairs[name][at] for name in ("prompt", "chosen", "rejected"))
+    rows = tables.rows_of(pairs["pair_id"], placed["pair_id"].to_numpy())
+    prompt, chosen, rejected = (pairs[name][rows] for name in ("prompt", "chosen", "rejected"))
     train = (placed["split"] == "train").to_numpy()
     if (prompt >= 0).any():
         # The last place is that of pairs without a prompt: where others have one, nothing knows theirs.
-        known = met(len(pairs.names["prompt"]) + 1, prompt[train])
+        known = np.zeros(len(pairs.names["prompt"]) + 1, dtype=bool)
+        known[prompt[train]] = True
         known[-1] = False
         marks = known[prompt]
     else:
-        known = met(len(pairs.names["chosen"]), chosen[train], rejected[train])
+        known = np.zeros(len(pairs.names["chosen"]), dtype=bool)
+        known[chosen[train]] = known[rejected[train]] = True
         marks = known[chosen] & known[rejected]
     words = tables.words(np.where(marks, 0, 1), ["known", "new"])
     marked = placed.select("pair_id", "users", "split").with_columns(items=words)
@@ -199,20 +201,35 @@ def check_places(splits: "pl.DataFrame", dataset: str) -> None:
             )
 
 
-def _places(splits: "pl.DataFrame") -> dict[str, int]:
-    groups = splits.group_by("users", "split", "items").len().iter_rows()
-    return {".".join(place): count for *place, count in sorted(groups)}
+def leakage(pairs: Coded, splits: "pl.DataFrame") -> dict[str, int]:
+    """What test shares with train: the same answer of one user, the same question, prompts, items, users."""
+    import polars as pl
+
+    rows = tables.rows_of(pairs["pair_id"], splits["pair_id"].to_numpy())
+    first, second = pairs["chosen"][rows], pairs["rejected"][rows]
+    frame = pl.DataFrame(
+        {
+            "user": pairs["user_id"][rows],
+            "prompt": pairs["prompt"][rows],
+            "low": np.minimum(first, second),
+            "high": np.maximum(first, second),
+        }
+    )
+    train, test = (frame.filter(splits["split"] == half) for half in ("train", "test"))
+    responses = [pl.concat([half["low"], half["high"]]).unique().to_frame() for half in (train, test)]
+    return {
+        "answers_in_train_and_test": _shared(train, test, "user", "prompt", "low", "high"),
+        "questions_in_train_and_test": _shared(train, test, "prompt", "low", "high"),
+        "prompts_in_train_and_test": _shared(train, test.filter(pl.col("prompt") >= 0), "prompt"),
+        "responses_in_train_and_test": _shared(*responses, "low"),
+        "users_in_train_and_test": _shared(train, test, "user"),
+    }
 
 
-def _users_of(codes: "np.ndarray") -> int:
-    return int(met(int(codes.max(initial=-1)) + 1, codes).sum())
-
-
-def _tell(dataset: str, dropped: int, users_dropped: int, splits: "pl.DataFrame") -> None:
-    counts: dict[str, Any] = {f"{k.replace('.', ' ')}": v for k, v in _places(splits).items()}
-    print(f"split@{dataset}: " + ", ".join(f"{v:,} {k}" for k, v in counts.items()))
-    if dropped:
-        print(
-            f"split@{dataset}: {dropped:,} pairs of {users_dropped:,} users with too few pairs were dropped "
-            "(own.split.min_pairs)"
-        )
+def _shared(train: "pl.DataFrame", test: "pl.DataFrame", *columns: str) -> int:
+    """How many distinct rows of the test, by these columns, training holds too."""
+    distinct = rest = test.select(columns).unique()
+    # In blocks: training may have sixty million rows.
+    for block in train.select(columns).iter_slices(tables.BLOCK_ROWS):
+        rest = rest.join(block, on=columns, how="anti")
+    return len(distinct) - len(rest)

@@ -64,7 +64,7 @@ def test_a_published_number_must_be_about_a_cell_that_there_is(tmp_path):
 
 
 def test_a_scale_replaces_knobs_one_by_one():
-    run = Run.of(
+    run = Run.from_options(
         dataset="persona",
         prepare={"users_per_group": 10_000, "train_pairs": 7},
         grid={"K": [1, 2], "latent": [4]},
@@ -85,7 +85,7 @@ def test_a_scale_replaces_knobs_one_by_one():
 
 
 def test_a_preset_is_run_at_the_cells_that_it_is_kept_to_and_nothing_is_drawn_for_none():
-    run = Run.of(
+    run = Run.from_options(
         dataset="persona",
         presets=["paper", "ours"],
         grid={"groups": [2, 3, 4], "K": [1, 2, 3]},
@@ -104,7 +104,7 @@ def test_a_number_of_others_says_why_it_is_not_repeated_and_ours_does_not(tmp_pa
 
 
 def test_a_preset_that_stops_early_sees_the_first_answers_and_no_more_than_the_cell_has():
-    run = Run.of(dataset="persona", answers={"paper": 150})
+    run = Run.from_options(dataset="persona", answers={"paper": 150})
     assert study.most_answers(run, "paper", {}) == 150
     assert study.most_answers(run, "paper", {"train_pairs": 100}) == 100
     assert study.most_answers(run, "ours", {"train_pairs": 200}) == 200

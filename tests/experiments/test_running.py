@@ -15,7 +15,7 @@ from pal.evaluation.accuracy import Judged
 from pipeline.datasets import drawn_scenes
 from pipeline.errors import PipelineError
 
-TINY = Run.of(
+TINY = Run.from_options(
     dataset="simulated",
     model="A",
     head={"latent": 4},
@@ -126,8 +126,8 @@ def test_agreement_counts_pairs_that_several_people_answered():
         def select(self, half, split):
             if (half, split) != ("seen", "train"):
                 none = torch.zeros(0, dtype=torch.long)
-                return Comparisons.of(user=none, prompt=none, chosen=none, rejected=none)
-            return Comparisons.of(
+                return Comparisons.from_pairs(user=none, prompt=none, chosen=none, rejected=none)
+            return Comparisons.from_pairs(
                 user=torch.tensor([0, 1, 2, 0, 1, 2, 2]),
                 prompt=torch.tensor([0, 0, 0, 1, 1, 2, 2]),
                 chosen=torch.tensor([0, 0, 1, 2, 2, 4, 5]),

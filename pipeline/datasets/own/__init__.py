@@ -35,27 +35,34 @@ the first row that shows it.
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import polars as pl
+
 from pal.config import Config
-from pipeline import paths as layout
 from pipeline.datasets.base import DatasetParams, Source, Split, Text
-from pipeline.datasets.own import images as own_images
-from pipeline.datasets.own import rows as own_rows
-from pipeline.datasets.own import vectors as own_vectors
-from pipeline.datasets.own.files import SUFFIXES, read_rows
-from pipeline.datasets.own.items import Content, Given, Images, Texts, write
+from pipeline.datasets.own.checks import TIE, check_left, check_rows, check_times
+from pipeline.datasets.own.items import (
+    IMAGE_SUFFIXES,
+    ImageItems,
+    Items,
+    TextItems,
+    VectorItems,
+    find_images,
+    write_items,
+)
+from pipeline.datasets.own.tables import PREFERENCE, SUFFIXES, read_table
+from pipeline.datasets.own.vectors import find_vectors, read_vectors
 from pipeline.errors import PipelineError
-from pipeline.storage import raw, tables
+from pipeline.paths import PARAMS
+from pipeline.storage import raw_files
+from pipeline.storage.tables import ITEMS, PAIRS, pairs_schema, write_table
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from pipeline.params import Params as AllParams
 
 TITLE = "Your own comparisons"
 ABOUT = "Comparisons that you supplied: which of two responses a user preferred."
 ITEMS_APART = True
-RESPONSES = ("chosen", "rejected")
-ROLES = ("prompt", *RESPONSES)
+ROLES = ("prompt", *PREFERENCE)
 
 
 class Prepare(Config):
@@ -81,88 +88,81 @@ def find(params: "AllParams") -> Source:
     Raises:
         PipelineError: If `own.source` names none, or a row names an image that is not there.
     """
-    if params.own.source is None:
+    own, key = params.own, f"own.source in {PARAMS}"
+    if own.source is None:
         raise PipelineError(
-            f"own.source in {layout.PARAMS} must name a file or folder of {', '.join(SUFFIXES)}, got null; "
-            "set it, or take own out of datasets"
+            f"{key} must name a file or folder of {', '.join(SUFFIXES)}, got null; set it, or take own out "
+            "of datasets"
         )
-    knobs = params.own.prepare
-    vectors = own_vectors.find(params.own.vectors) if _columns(knobs, "vector") else {}
-    paths = _tables(params.own.source, set(vectors.values()))
+    vectors = find_vectors(own.vectors) if _columns(own.prepare, "vector") else {}
+    not_tables = {path.resolve() for path in vectors.values()}  # a file of vectors may lie among the tables
+    files = raw_files.find_files(own.source, key, SUFFIXES)
+    tables = {path.name: path for path in files if path.resolve() not in not_tables}
+    if not tables:
+        raise PipelineError(
+            f"{key} must hold a table besides the vectors, got {own.source!r}; comparisons and vectors are "
+            "files apart"
+        )
     images: dict[str, Path] = {}
-    if columns := _columns(knobs, "image"):
-        images = own_images.find(read(paths, knobs), columns, next(iter(paths.values())).parent)
+    if columns := _columns(own.prepare, "image"):
+        images = find_images(read(tables, own.prepare), columns, next(iter(tables.values())).parent)
 
     def check() -> None:
-        rows = read(paths, knobs)
-        frame, _ = keep(rows, _contents(knobs, rows, {**images, **vectors}), knobs)
-        own_rows.check_times(frame, params.own.split)
+        rows = read(tables, own.prepare)
+        kept, _ = keep(rows, _items(own.prepare, rows, {**images, **vectors}), own.prepare)
+        check_times(kept, own.split)
 
-    return Source(f"own: {params.own.source}", paths, {**images, **vectors}, check=check)
-
-
-def _tables(source: str, others: set[Path]) -> dict[str, Path]:
-    """The tables by name; a file of vectors that lies among them is none."""
-    found = raw.find_files(source, f"own.source in {layout.PARAMS}", SUFFIXES)
-    lying = {path.resolve() for path in others}
-    paths = {path.name: path for path in found if path.resolve() not in lying}
-    if not paths:
-        raise PipelineError(
-            f"own.source in {layout.PARAMS} must hold a table besides the vectors, got {source!r}; "
-            "comparisons and vectors are files apart"
-        )
-    return paths
+    return Source(f"own: {own.source}", tables, {**images, **vectors}, check=check)
 
 
 def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
     """Read all files, check every row, and write items and pairs."""
-    knobs = params.own.prepare
-    paths = {name: path for name, path in files.items() if "/" not in name and name.endswith(SUFFIXES)}
-    rows = read(paths, knobs)
-    contents = _contents(knobs, rows, {n: path for n, path in files.items() if n not in paths})
-    frame, counts = keep(rows, contents, knobs)
-    write_tables(frame, contents, out)
+    tables = {name: path for name, path in files.items() if "/" not in name and name.endswith(SUFFIXES)}
+    rows = read(tables, params.own.prepare)
+    items = _items(params.own.prepare, rows, {n: path for n, path in files.items() if n not in tables})
+    kept, counts = keep(rows, items, params.own.prepare)
+    write_tables(kept, items, out)
     return counts
 
 
-def read(paths: dict[str, Path], knobs: Prepare) -> "pl.DataFrame":
-    """Read and check all tables, as `own_rows.join` has them."""
-    ids = _columns(knobs, "vector")
-    duel = ["response_a", "response_b"] if "chosen" in ids else []
-    return own_rows.join([read_rows(name, path, [*ids, *duel]) for name, path in paths.items()])
+def read(tables: dict[str, Path], options: Prepare) -> pl.DataFrame:
+    """Read and check all tables; the columns are those of `check_rows`."""
+    ids = _columns(options, "vector")
+    ids += ["response_a", "response_b"] if "chosen" in ids else []
+    return check_rows([read_table(name, path, ids) for name, path in tables.items()])
 
 
-def _columns(knobs: Prepare, modality: str) -> list[str]:
+def _columns(options: Prepare, modality: str) -> list[str]:
     """The columns whose cells stand for a modality."""
-    return [role for role in ROLES if _modality(knobs, role) == modality]
+    return [role for role in ROLES if _modality(options, role) == modality]
 
 
-def _modality(knobs: Prepare, role: str) -> str:
-    return knobs.prompts if role == "prompt" else knobs.responses
+def _modality(options: Prepare, role: str) -> str:
+    return options.prompts if role == "prompt" else options.responses
 
 
-def _contents(knobs: Prepare, rows: "pl.DataFrame", files: dict[str, Path]) -> dict[str, Content]:
-    """What the cells of each modality stand for; where a file lies in the store, its name is its sha256."""
-    contents: dict[str, Content] = {"text": Texts()}
-    images = {name: path for name, path in files.items() if name.lower().endswith(own_images.SUFFIXES)}
-    if _columns(knobs, "image"):
-        contents["image"] = Images(images)
-    if columns := _columns(knobs, "vector"):
+def _items(options: Prepare, rows: pl.DataFrame, files: dict[str, Path]) -> dict[str, Items]:
+    """What the cells of each modality stand for; a file in the store is named by its sha256."""
+    items: dict[str, Items] = {"text": TextItems()}
+    images = {name: path for name, path in files.items() if name.lower().endswith(IMAGE_SUFFIXES)}
+    if _columns(options, "image"):
+        items["image"] = ImageItems(images)
+    if columns := _columns(options, "vector"):
         wanted = {cell for column in columns for cell in rows[column].drop_nulls().unique()}
         others = {name: path for name, path in files.items() if name not in images}
-        contents["vector"] = Given(own_vectors.read(others, wanted))
-    return contents
+        items["vector"] = VectorItems(read_vectors(others, wanted))
+    return items
 
 
 def keep(
-    rows: "pl.DataFrame", contents: dict[str, Content], knobs: Prepare
-) -> tuple["pl.DataFrame", dict[str, int]]:
-    """Bring cells to items, and leave out what is not to be learned from.
+    rows: pl.DataFrame, items: dict[str, Items], options: Prepare
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Replace cells by items, and leave out the rows that nothing can be learned from.
 
     Args:
-        rows: What `read` gave.
-        contents: What cells stand for, by modality.
-        knobs: Which modalities there are, and whether ties are left out.
+        rows: The rows of all tables.
+        items: What cells stand for, by modality.
+        options: The modalities, and whether ties are left out.
 
     Returns:
         The rows that are kept, with item ids as prompt_id, chosen_id and rejected_id; and counts:
@@ -172,41 +172,37 @@ def keep(
     Raises:
         PipelineError: If a cell stands for nothing, or too little is left.
     """
-    import polars as pl
-
     for role in ROLES:
-        ids = contents[_modality(knobs, role)].ids(rows, role)
-        known = pl.col(role).replace_strict(list(ids), list(ids.values()), return_dtype=pl.String)
-        rows = rows.with_columns(known.alias(f"{role}_id"))
-    tied = rows["label"] == own_rows.TIE
-    untied = rows.filter(~tied) if knobs.ties == "drop" else rows
+        ids = items[_modality(options, role)].ids(rows, role)
+        item = pl.col(role).replace_strict(list(ids), list(ids.values()), return_dtype=pl.String)
+        rows = rows.with_columns(item.alias(f"{role}_id"))
+    tied = rows["label"] == TIE
+    untied = rows.filter(~tied) if options.ties == "drop" else rows
     kept = untied.filter(pl.col("chosen_id") != pl.col("rejected_id"))
+    distinct = kept.select("user_id", "prompt_id", "chosen_id", "rejected_id", "label").n_unique()
     counts = {
         "read": len(rows),
         "ties": int(tied.sum()),
         "ties_dropped": len(rows) - len(untied),
         "identical_dropped": len(untied) - len(kept),
         "kept": len(kept),
-        "duplicates": len(kept)
-        - kept.select("user_id", "prompt_id", "chosen_id", "rejected_id", "label").n_unique(),
+        "duplicates": len(kept) - distinct,
         "dropped": len(rows) - len(kept),
     }
-    own_rows.check_left(kept, counts)
+    check_left(kept, counts)
     return kept, counts
 
 
-def write_tables(frame: "pl.DataFrame", contents: dict[str, Content], folder: Path) -> None:
-    """Write what `keep` returned as the tables of items and pairs.
+def write_tables(rows: pl.DataFrame, items: dict[str, Items], folder: Path) -> None:
+    """Write the rows that `keep` returns as the tables of items and pairs.
 
     A user is unseen exactly if one of its rows is an adapt row; without a split the stage split decides.
     """
-    import polars as pl
-
-    wanted = {id_ for role in ROLES for id_ in frame[f"{role}_id"].drop_nulls().unique()}
-    write(folder / tables.ITEMS, list(contents.values()), wanted)
+    wanted = {item for role in ROLES for item in rows[f"{role}_id"].drop_nulls().unique()}
+    write_items(folder / ITEMS, list(items.values()), wanted)
     unseen = (pl.col("split") == "adapt").any().over("user_id")
     users = pl.when(unseen).then(pl.lit("unseen")).otherwise(pl.lit("seen"))
-    pairs = frame.select(
+    pairs = rows.select(
         pl.int_range(pl.len(), dtype=pl.Int64).alias("pair_id"),
         "user_id",
         *(pl.col(f"{role}_id").alias(role) for role in ROLES),
@@ -215,4 +211,4 @@ def write_tables(frame: "pl.DataFrame", contents: dict[str, Content], folder: Pa
         "split",
         pl.col("timestamp").alias("time"),
     )
-    tables.write_table(folder / tables.PAIRS, pairs, tables.pairs_schema())
+    write_table(folder / PAIRS, pairs, pairs_schema())

@@ -1,127 +1,170 @@
-"""Items from the cells of your tables: texts as they stand, images by their bytes, vectors by their numbers.
+"""Items from the cells of users' tables: texts as they are, images by their bytes, vectors by their numbers.
 
-The same content is one item, however often and under however many names it is there.
+The same content is one item, however often and under however many names it occurs. A table may come from
+somebody else, so no path leads out of its folder: not an absolute one, not `..`, not a link.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path, PurePosixPath
+from typing import Protocol
 
-from pipeline.datasets.own import images as own_images
-from pipeline.datasets.own.cells import refuse
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from pipeline.datasets.own.tables import refuse
 from pipeline.datasets.own.vectors import Vectors
-from pipeline.storage import tables
+from pipeline.storage.tables import image_id, item_id, items_schema, text_id, write_table
 
-if TYPE_CHECKING:
-    import polars as pl
-    import pyarrow as pa
-
-_CHUNK = 65_536  # vectors in one array: Arrow counts a list's numbers in 31 bits
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+LONGEST_PATH = 1024  # characters
+_CHUNK = 65_536  # vectors in one array, since Arrow counts a list's numbers in 31 bits
 
 
-class Content(Protocol):
-    """What cells of one modality stand for."""
+class Items(Protocol):
+    """What the cells of one modality stand for."""
 
-    def ids(self, rows: "pl.DataFrame", column: str) -> dict[str, str]:
+    def ids(self, rows: pl.DataFrame, column: str) -> dict[str, str]:
         """Item ids by cell, for every cell of the column; raises where a cell stands for nothing."""
 
-    def items(self, wanted: set[str]) -> "pa.Table":
-        """Those of the items with these ids that it stands for, as columns of the table of items."""
+    def table(self, wanted: set[str]) -> pa.Table:
+        """The items with these ids, as columns of the table of items."""
 
 
-class Texts:
+class TextItems:
     """Cells are the texts themselves."""
 
     def __init__(self) -> None:
         self._texts: dict[str, str] = {}
 
-    def ids(self, rows: "pl.DataFrame", column: str) -> dict[str, str]:
+    def ids(self, rows: pl.DataFrame, column: str) -> dict[str, str]:
         """Item ids by text."""
-        found = {text: tables.text_id(text) for text in rows[column].drop_nulls().unique()}
-        self._texts |= {id_: text for text, id_ in found.items()}
-        return found
+        ids = {text: text_id(text) for text in rows[column].drop_nulls().unique()}
+        self._texts |= {item: text for text, item in ids.items()}
+        return ids
 
-    def items(self, wanted: set[str]) -> "pa.Table":
+    def table(self, wanted: set[str]) -> pa.Table:
         """The texts."""
         ids = sorted(wanted & self._texts.keys())
-        return _table("text", ids, text=[self._texts[id_] for id_ in ids])
+        return _table("text", ids, text=[self._texts[item] for item in ids])
 
 
-@dataclass
-class Images:
-    """Cells are paths.
+class ImageItems:
+    """Cells are paths of images.
 
     Args:
-        files: Where they lie, by their path in the table's folder: in the store, under their sha256.
+        files: Where the images lie, by their path in the table's folder: in the store, under their sha256.
     """
 
-    files: dict[str, Path]
-
-    def __post_init__(self) -> None:
+    def __init__(self, files: dict[str, Path]) -> None:
         # Before download, as files lie, paths tell them apart.
-        self._files = {name: str(path) if path.suffix else path.name for name, path in self.files.items()}
+        self._files = {name: str(path) if path.suffix else path.name for name, path in files.items()}
 
-    def ids(self, rows: "pl.DataFrame", column: str) -> dict[str, str]:
+    def ids(self, rows: pl.DataFrame, column: str) -> dict[str, str]:
         """Item ids by path."""
         cells = rows[column].drop_nulls().unique()
-        return {cell: tables.image_id(self._files[own_images.name_of(cell)]) for cell in cells}
+        return {cell: image_id(self._files[str(PurePosixPath(cell))]) for cell in cells}
 
-    def items(self, wanted: set[str]) -> "pa.Table":
+    def table(self, wanted: set[str]) -> pa.Table:
         """The images."""
-        files = {tables.image_id(sha256): sha256 for sha256 in self._files.values()}
+        files = {image_id(sha256): sha256 for sha256 in self._files.values()}
         ids = sorted(wanted & files.keys())
-        return _table("image", ids, file=[files[id_] for id_ in ids])
+        return _table("image", ids, file=[files[item] for item in ids])
 
 
 @dataclass
-class Given:
+class VectorItems:
     """Cells are ids of vectors."""
 
     vectors: Vectors
 
     def __post_init__(self) -> None:
-        self._ids = [tables.item_id("vector", row.astype("<f4").tobytes()) for row in self.vectors.values]
+        self._ids = [item_id("vector", row.astype("<f4").tobytes()) for row in self.vectors.values]
 
-    def ids(self, rows: "pl.DataFrame", column: str) -> dict[str, str]:
+    def ids(self, rows: pl.DataFrame, column: str) -> dict[str, str]:
         """Item ids by the vectors' own ids.
 
         Raises:
-            PipelineError: Naming the first row whose id no vector has.
+            PipelineError: With the first row whose id no vector has.
         """
-        import polars as pl
-
-        found = dict(zip(self.vectors.ids, self._ids, strict=True))
+        ids = dict(zip(self.vectors.ids, self._ids, strict=True))
         cells = set(rows[column].drop_nulls().unique())
-        lost = pl.col(column).is_in(list(cells - found.keys()))
+        lost = pl.col(column).is_in(list(cells - ids.keys()))
         refuse(rows, column, lost, f"must be an id in {self.vectors.name}, got {{got}}")
-        return {cell: found[cell] for cell in cells}
+        return {cell: ids[cell] for cell in cells}
 
-    def items(self, wanted: set[str]) -> "pa.Table":
+    def table(self, wanted: set[str]) -> pa.Table:
         """The vectors."""
-        import numpy as np
-        import pyarrow as pa
-
-        places = {id_: place for place, id_ in enumerate(self._ids) if id_ in wanted}
-        rows, width = np.fromiter(places.values(), np.int64, len(places)), self.vectors.values.shape[1]
+        row_of = {item: row for row, item in enumerate(self._ids) if item in wanted}
+        rows, width = np.fromiter(row_of.values(), np.int64, len(row_of)), self.vectors.values.shape[1]
         chunks = [
             pa.ListArray.from_arrays(
-                pa.array(np.arange(len(part) + 1, dtype=np.int32) * width),
-                pa.array(self.vectors.values[part].ravel()),
+                pa.array(np.arange(len(chunk) + 1, dtype=np.int32) * width),
+                pa.array(self.vectors.values[chunk].ravel()),
             )
-            for part in np.split(rows, range(_CHUNK, len(rows), _CHUNK))
+            for chunk in np.split(rows, range(_CHUNK, len(rows), _CHUNK))
         ]
-        return _table("vector", list(places), vector=pa.chunked_array(chunks, pa.list_(pa.float32())))
+        return _table("vector", list(row_of), vector=pa.chunked_array(chunks, pa.list_(pa.float32())))
 
 
-def _table(modality: str, ids: list[str], **columns: object) -> "pa.Table":
-    import pyarrow as pa
+def _table(modality: str, ids: list[str], **columns: object) -> pa.Table:
 
     return pa.table({"item_id": ids, "modality": [modality] * len(ids), **columns})
 
 
-def write(path: Path, contents: list[Content], wanted: set[str]) -> None:
+def write_items(path: Path, items: list[Items], wanted: set[str]) -> None:
     """Write the items with these ids, of all modalities, as one table."""
-    import pyarrow as pa
+    tables = [table for table in (each.table(wanted) for each in items) if len(table)]
+    write_table(path, pa.concat_tables(tables, promote_options="default"), items_schema())
 
-    parts = [part for part in (content.items(wanted) for content in contents) if len(part)]
-    tables.write_table(path, pa.concat_tables(parts, promote_options="default"), tables.items_schema())
+
+def find_images(rows: pl.DataFrame, columns: list[str], folder: Path) -> dict[str, Path]:
+    """The images that rows name, by their path in the folder.
+
+    Args:
+        rows: The rows of all tables.
+        columns: The columns that hold paths.
+        folder: The tables' folder.
+
+    Raises:
+        PipelineError: With the first row whose path is not that of an image in the folder.
+    """
+    images: dict[str, Path] = {}
+    root = folder.resolve()
+    for column in columns:
+        wrong: dict[str, list[str]] = {}
+        for cell in rows[column].drop_nulls().unique(maintain_order=True):
+            if problem := _path_problem(cell, root):
+                wrong.setdefault(problem, []).append(cell)
+            else:
+                path = str(PurePosixPath(cell))  # `./a//b.png` is a/b.png
+                images[path] = root / path
+        for problem, cells in wrong.items():
+            refuse(rows, column, pl.col(column).is_in(cells), problem)
+    return images
+
+
+def _path_problem(cell: str, root: Path) -> str | None:
+    """What is wrong with the path of an image; None where nothing is."""
+    inside = "must be a path relative to the table and inside its folder, got {got}"
+    if "://" in cell:
+        return f"{inside}; download the image first"
+    if "\0" in cell or len(cell) > LONGEST_PATH:
+        return f"{inside}; is this the right column?"
+    path = PurePosixPath(cell)
+    if path.is_absolute() or ".." in path.parts:
+        return inside
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        return f"must be a {', '.join(IMAGE_SUFFIXES)} file, got {{got}}"
+    try:
+        real = (root / path).resolve()
+        if not real.is_relative_to(root):
+            return f"{inside}, which leads out of it"
+        if real.is_dir():
+            return "must be a file, got the folder {got}"
+        if real.is_file():
+            return None
+    except (OSError, RuntimeError):  # a name too long, links in a circle, a folder that may not be read
+        pass
+    advice = "; write / between folders" if "\\" in cell else ""
+    return f"must be an existing file in the table's folder, got {{got}}{advice}"

@@ -1,10 +1,10 @@
+"""Accuracies, intervals and tests, worked out by hand."""
+
 import math
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pal.errors import PalError
 from pal.evaluation.accuracy import (
@@ -33,25 +33,12 @@ def test_accuracies_are_worked_out_by_user():
     micro: 2.5 of 5; macro: (1 + 0.375) / 2, without user 2.
     """
     margins = torch.tensor([2.0, 1.0, -1.0, -3.0, 0.0])
-    j = Judged.of(margins, torch.tensor([0, 1, 1, 1, 1]), n_users=3)
+    j = Judged.from_margins(margins, torch.tensor([0, 1, 1, 1, 1]), n_users=3)
     assert j.right.tolist() == [1.0, 1.5, 0.0]
     assert j.total.tolist() == [1, 4, 0]
     assert j.per_user[:2].tolist() == [1.0, 0.375]
     assert math.isnan(j.per_user[2])
-    assert (j.micro, j.macro, j.n_without) == (0.5, 0.6875, 1)
-
-
-@given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from([-1.0, 0.0, 1.0])), min_size=1, max_size=40))
-def test_accuracy_turns_over_with_the_margins(rows):
-    user, margin = (torch.tensor(column) for column in zip(*rows, strict=True))
-    one, other = Judged.of(margin, user, n_users=6), Judged.of(-margin, user, n_users=6)
-    assert one.micro + other.micro == pytest.approx(1)
-    assert one.macro + other.macro == pytest.approx(1)
-
-
-def test_micro_and_macro_agree_where_users_answer_alike():
-    j = judged([3, 7, 5], [10, 10, 10])
-    assert j.micro == pytest.approx(j.macro)
+    assert (j.micro, j.macro) == (0.5, 0.6875)
 
 
 @pytest.mark.parametrize("mean", ["micro", "macro"])
@@ -76,21 +63,12 @@ def test_interval_resamples_users_and_not_answers():
     assert bootstrap_interval(few) == bootstrap_interval(many)
 
 
-def test_interval_of_one_user_is_a_point():
-    assert bootstrap_interval(judged([3], [4])) == (0.75, 0.75)
-
-
-def test_interval_leaves_out_users_without_comparisons():
-    assert bootstrap_interval(judged([1, 2, 0], [2, 2, 0])) == bootstrap_interval(judged([1, 2], [2, 2]))
-
-
-def test_interval_holds_the_truth_about_as_often_as_it_says():
-    """100 samples of 60 users: 95 % +- 4.4 (two standard errors)."""
-    hits = 0
-    for seed in range(100):
-        low, high = bootstrap_interval(simulated(60, seed, 0.7), mean="macro", resamples=300, seed=seed)
-        hits += low <= 0.7 <= high
-    assert 88 <= hits <= 99
+@pytest.mark.parametrize(
+    ("right", "total", "expected"), [([3], [4], (0.75, 0.75)), ([1, 1, 0], [2, 2, 0], (0.5, 0.5))]
+)
+def test_interval_of_users_who_are_alike_is_a_point(right, total, expected):
+    """One user, and two alike beside one without comparisons, who is left out."""
+    assert bootstrap_interval(judged(right, total)) == expected
 
 
 @pytest.mark.parametrize(("n_users", "expected"), [(1, 0.0), (9, 0.0), (10, 0.0), (20, 0.25), (29, 0.25)])
@@ -103,11 +81,7 @@ def test_worst_decile_is_the_tenth_served_worst(n_users, expected):
 def test_balanced_accuracy_gives_always_no_one_half():
     """Three "no" (0) right, one "yes" (1) wrong: plain 3/4, balanced (1 + 0) / 2."""
     assert balanced_accuracy(torch.tensor([1.0, 2.0, 1.0, -1.0]), torch.tensor([0, 0, 0, 1])) == 0.5
-
-
-def test_balanced_accuracy_counts_answers_alike():
-    """Answer 3: right and zero margin, 3/4; answer 7: right, 1; mean 7/8."""
-    assert balanced_accuracy(torch.tensor([1.0, 0.0, 5.0]), torch.tensor([3, 3, 7])) == 0.875
+    assert balanced_accuracy(torch.tensor([1.0, 0.0, 5.0]), torch.tensor([3, 3, 7])) == 0.875  # (3/4 + 1) / 2
 
 
 @pytest.mark.parametrize("answer", [[], [4], [4, 4]])
@@ -138,14 +112,6 @@ def test_calibration_takes_sure_predictions():
     assert found.error == 0
 
 
-def test_calibration_of_true_probabilities_is_near_perfect():
-    g = torch.Generator().manual_seed(0)
-    first = torch.randn(20_000, generator=g) * 2
-    sign = torch.where(torch.rand(20_000, generator=g) < torch.sigmoid(first), 1.0, -1.0)
-    assert calibrate(first * sign, sign).error < 0.015
-    assert calibrate(3 * first * sign, sign).error > 0.05
-
-
 def test_paired_test_takes_all_flips_of_few_users():
     """Three users each better by 1/2: only all plus and all minus of 8 ways are as far, p = 2/8."""
     found = paired_test(judged([1, 1, 1], [2, 2, 2]), judged([0, 0, 0], [2, 2, 2]))
@@ -157,12 +123,6 @@ def test_paired_test_leaves_out_users_without_comparisons():
     """Differences 1 and 0 over the two users who answered: mean 1/2; one sign to flip, p = 1."""
     found = paired_test(judged([1, 1, 0], [1, 1, 0]), judged([0, 1, 0], [1, 1, 0]))
     assert (found.difference, found.p_value, found.n_users) == (0.5, 1.0, 2)
-
-
-def test_paired_test_of_equal_models_finds_nothing():
-    j = simulated(50, 0)
-    found = paired_test(j, j)
-    assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
 
 
 def test_paired_test_never_says_zero():
@@ -181,17 +141,6 @@ def test_paired_test_repeats_and_is_symmetric():
     assert one.p_value < 0.001
 
 
-def test_paired_p_values_are_even_where_models_are_alike():
-    """Of 200 p-values under the null about a tenth lies below 0.1 (standard error 2 %)."""
-    rng = np.random.default_rng(0)
-    low = 0
-    for seed in range(200):
-        total = np.full(30, 10)
-        x, y = (Judged(rng.binomial(total, 0.6).astype(float), total) for _ in range(2))
-        low += paired_test(x, y, flips=500, resamples=2, seed=seed).p_value <= 0.1
-    assert 8 <= low <= 34
-
-
 @pytest.mark.parametrize(
     ("act", "message"),
     [
@@ -204,11 +153,11 @@ def test_paired_p_values_are_even_where_models_are_alike():
             "calibration needs at least one comparison, got none",
         ),
         (
-            lambda: Judged.of(torch.tensor([float("nan")]), torch.tensor([0]), n_users=1),
+            lambda: Judged.from_margins(torch.tensor([float("nan")]), torch.tensor([0]), n_users=1),
             "margins must be numbers, got NaN",
         ),
         (
-            lambda: Judged.of(torch.ones(1), torch.tensor([3]), n_users=3),
+            lambda: Judged.from_margins(torch.ones(1), torch.tensor([3]), n_users=3),
             r"user must hold row numbers in \[0, 3\), got 3 to 3",
         ),
         (

@@ -9,7 +9,7 @@ from benchmarks import ukpconvarg
 from pipeline import params, paths
 from pipeline.datasets import own
 from pipeline.datasets.own import Prepare
-from pipeline.datasets.own.items import Texts
+from pipeline.datasets.own.items import TextItems as Texts
 from pipeline.stages import download, prepare, recolour, split
 
 COUNTS = {

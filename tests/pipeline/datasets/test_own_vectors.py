@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save
 
+from pal.errors import PalError as PipelineError
 from pipeline import params, study
 from pipeline import paths as layout
 from pipeline.datasets import own
 from pipeline.datasets.own import vectors as own_vectors
-from pipeline.errors import PipelineError
 from pipeline.stages import download, encode, prepare, recolour, split
 from pipeline.storage.tables import item_id, text_id
 
@@ -124,7 +124,7 @@ def test_only_vectors_that_are_named_become_items(given):
 
 
 def test_batches_of_rows_are_read_one_by_one(given, monkeypatch):
-    monkeypatch.setattr(own_vectors, "_BATCH", 2)
+    monkeypatch.setattr(own_vectors, "BATCH", 2)
     for contents in (FORMATS["safetensors"], FORMATS["Parquet lists"]):
         given(contents)
         items, _ = prepared()

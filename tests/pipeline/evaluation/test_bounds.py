@@ -6,7 +6,8 @@ import torch
 
 from pal.files import write_json
 from pipeline import params, paths, study
-from pipeline.evaluation import answers, bounds
+from pipeline.evaluation import bounds
+from pipeline.evaluation.predictions import without_ties
 from pipeline.storage import manifests
 from pipeline.storage.manifests import read_json
 
@@ -41,8 +42,8 @@ def simulated(small):
 
 def test_in_the_partition_setting_everybody_is_known_from_a_few_answers(simulated):
     _, data, values = simulated
-    bound = bounds.of(data, values)
-    test, _ = answers.decided(data.select("seen", "test"))
+    bound = bounds.bayes_bound(data, values)
+    test, _ = without_ties(data.select("seen", "test"))
     (found,) = bound.margins("seen", [data.select("seen", "train")], test)
     assert bool((found == 0.5).all())
 
@@ -51,7 +52,7 @@ def test_the_simulations_margins_are_those_that_the_answers_were_made_from(simul
     """At a user's true weights every answer's margin is positive."""
     _, data, _ = simulated
     truth = read_json(paths.prepared("simulated") / "truth.json", "")
-    coefficients = bounds._Coefficients(data, np.array(truth["matrix"]), np.array(truth["prototypes"]))
+    coefficients = bounds.TrueCoefficients(data, np.array(truth["matrix"]), np.array(truth["prototypes"]))
     weights = dict(zip(truth["user_ids"], truth["weights"], strict=True))
     pairs = data.select("unseen", "adapt")
     true = torch.tensor([weights[data.user_ids["unseen"][user]] for user in pairs.user.tolist()])
@@ -64,19 +65,58 @@ def test_in_the_mixture_setting_more_answers_tell_more_and_none_tells_what_all_s
     path = paths.prepared("simulated") / "truth.json"
     write_json(path, {**read_json(path, ""), "setting": "mixture"})
     manifests.write_manifest(path.parent)
-    bound = bounds.of(data, values)
+    bound = bounds.bayes_bound(data, values)
     pairs = data.select("unseen", "adapt")
-    test, _ = answers.decided(data.select("unseen", "test"))
+    test, _ = without_ties(data.select("unseen", "test"))
     none, all_known = bound.margins("unseen", [pairs.slice(0, 0), pairs], test)
     right = [float((found > 0).double().mean()) for found in (none, all_known)]
     assert right[0] < right[1]
     assert right[1] > 0.9
-    again = bounds.of(data, values).margins("unseen", [pairs.slice(0, 0), pairs], test)
+    again = bounds.bayes_bound(data, values).margins("unseen", [pairs.slice(0, 0), pairs], test)
     assert all(torch.equal(a, b) for a, b in zip((none, all_known), again, strict=True))
 
 
 def test_without_the_truth_there_is_no_bound(simulated):
     _, data, values = simulated
     (paths.prepared("simulated") / "truth.json").unlink()
-    assert bounds.of(data, values) is None
-    assert bounds.of(study.load("own"), values) is None
+    assert bounds.bayes_bound(data, values) is None
+    assert bounds.bayes_bound(study.load("own"), values) is None
+
+
+def drawn(walls, start, concentration=1.0, kept=4000, K=3):
+    table = torch.tensor(walls, dtype=torch.float64).reshape(1, -1, K)
+    generator = torch.Generator().manual_seed(0)
+    begin = torch.tensor([start], dtype=torch.float64)
+    points = bounds.draw_points(
+        table, begin, concentration=concentration, kept=kept, burn=100, generator=generator
+    )
+    return points[0]
+
+
+def test_without_walls_points_are_spread_evenly_over_the_simplex():
+    """The first weight of three is below 1/2 with chance 1 - 1/4."""
+    points = drawn([], [0.2, 0.3, 0.5])
+    assert torch.allclose(points.sum(1), torch.ones(4000, dtype=torch.float64))
+    assert float((points[:, 0] < 0.5).double().mean()) == pytest.approx(0.75, abs=0.03)
+
+
+def test_no_point_is_behind_a_wall_and_those_before_it_are_even():
+    """The part with first >= second: half of the simplex, where the mean is (4/9, 1/6, ...) by symmetry.
+
+    The triangle's corners are (1,0,0), (0,0,1) and (1/2,1/2,0), and its mean is that of the corners.
+    """
+    points = drawn([[1.0, -1.0, 0.0]], [0.5, 0.2, 0.3])
+    assert bool((points[:, 0] >= points[:, 1]).all())
+    assert points.mean(0).tolist() == pytest.approx([0.5, 1 / 6, 1 / 3], abs=0.02)
+
+
+def test_rows_of_zeros_are_no_walls():
+    zeros = [0.0] * 3
+    one, other = (drawn(walls, [0.2, 0.3, 0.5], kept=5) for walls in ([], [zeros, zeros]))
+    assert torch.equal(one, other)
+
+
+def test_a_peaked_prior_keeps_points_together():
+    """Dirichlet(5, 5): variance of the first weight 1 / (4 * 11)."""
+    points = drawn([], [0.5, 0.5], concentration=5.0, K=2)
+    assert float(points[:, 0].var()) == pytest.approx(1 / 44, rel=0.15)

@@ -1,15 +1,18 @@
 """What the report shows of a model: users, prototypes in words, and the truth where it is known."""
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
-from pal.serving.model import RewardModel
+from pal.comparisons import Comparisons
+from pal.serving.reward_model import RewardModel
 from pipeline import paths, study
-from pipeline.evaluation import portrait, thumbnails
+from pipeline.evaluation import portrait
 
 
 @pytest.fixture
@@ -51,16 +54,9 @@ def test_prototypes_are_told_by_what_they_prefer_most_and_least(own):
         assert len(most) == len(least) == 4
         assert most == sorted(most, reverse=True)
         assert least == sorted(least)
-        assert most[0] >= least[0]
+        # Preferring one answer by a margin is refusing its alternative by the same margin.
+        assert most == pytest.approx([-score for score in least], abs=2e-3)
         assert all(item["prompt"].startswith("which of") for item in each["most"] + each["least"])
-
-
-def test_prototype_shows_its_own_highest_and_lowest_answers(own):
-    """Preferring one answer by a margin is refusing its alternative by the same margin."""
-    for prototype in portrait.portrait(*own, study.items("own"), 3, {})["prototypes"]:
-        most = [item["score"] for item in prototype["most"]]
-        assert most == sorted(most, reverse=True)
-        assert most == pytest.approx([-item["score"] for item in prototype["least"]], abs=2e-3)
 
 
 def test_a_score_is_the_prototypes_reward_less_that_of_the_other_response(own):
@@ -78,8 +74,6 @@ def test_a_score_is_the_prototypes_reward_less_that_of_the_other_response(own):
 
 def test_of_two_answers_the_rarer_is_shown(own):
     """As yes and no: here red is chosen by one user in six of the training pairs alone."""
-    from dataclasses import replace
-
     data, model = own
     ids = data.response_ids
     texts = study.texts("own")
@@ -135,7 +129,7 @@ def test_pictures_are_shown_small_and_none_twice_for_one_prompt(own, monkeypatch
         asked.extend(frame["item_id"].to_list())
         return {item: b"\xff\xd8\xff" + item.encode() for item in frame["item_id"].to_list()[1:]}
 
-    monkeypatch.setattr(thumbnails, "draw", draw)
+    monkeypatch.setattr(portrait.images, "thumbnails", draw)
     data, model = own
     thing = pl.col("text").str.contains("thing")
     items = study.items("own").with_columns(pl.col("modality").cast(pl.String))
@@ -155,3 +149,104 @@ def test_pictures_are_shown_small_and_none_twice_for_one_prompt(own, monkeypatch
         for end in ("most", "least"):
             shown = [(row["prompt"], row["image"]) for row in p[end]]
             assert len(shown) == len(set(shown)) == 4
+
+
+JPEG = b"\xff\xd8\xff small"
+URI = "data:image/jpeg;base64,/9j/IHNtYWxs"
+
+
+def table_of(*modalities):
+    return pl.DataFrame(
+        {
+            "item_id": [f"i{n}" for n in range(len(modalities))],
+            "modality": list(modalities),
+            "text": [f"text {n}" if kind == "text" else None for n, kind in enumerate(modalities)],
+        }
+    )
+
+
+def test_a_text_is_shown_as_it_is_and_an_image_as_a_data_uri(monkeypatch):
+    asked = []
+
+    def draw(frame, dataset, size):
+        asked.append((frame["item_id"].to_list(), dataset, size))
+        return {"i1": JPEG}
+
+    monkeypatch.setattr(portrait.images, "thumbnails", draw)
+    shown = portrait.show_items(
+        table_of("text", "image", "image", "vector", "image"), "own", {"i0", "i1", "i2", "i3"}
+    )
+    assert asked == [(["i1", "i2"], "own", 96)]
+    assert shown == {
+        "i0": portrait.ShownItem(text="text 0"),
+        "i1": portrait.ShownItem(image=URI),
+        "i2": portrait.ShownItem(),
+    }
+
+
+def test_what_is_no_small_jpeg_does_not_become_part_of_the_page():
+    assert [portrait.data_uri(data) for data in (None, b"", b"<svg/>", JPEG + bytes(70_000))] == [None] * 4
+    assert portrait.data_uri(JPEG) == URI
+
+
+def row(group, filtered, prompt):
+    return {"group": group, "filtered": filtered, "prompt": prompt}
+
+
+def test_groups_and_filters_take_turns_and_prompts_do_not_repeat_while_others_are_left():
+    rows = [
+        row("red", "winner", "p"),
+        row("red", "winner", "p"),
+        row("red", "winner", "q"),
+        row("blue", "loser", "p"),
+    ]
+    taken = portrait._in_turn(rows, 3)
+    assert [(r["group"], r["prompt"]) for r in taken] == [("blue", "p"), ("red", "q"), ("red", "p")]
+    assert len(portrait._in_turn(rows, 9)) == 4
+    assert portrait._in_turn([], 3) == portrait._in_turn(rows, 0) == []
+
+
+def filtered_study(marks, groups=None):
+    """Pairs of prompt 0, of which image 1 was chosen over image 2 by user b, then image 2 by user a."""
+    return SimpleNamespace(
+        dataset="own",
+        places=pl.DataFrame(marks, schema=["users", "split", "filtered"], orient="row"),
+        comparisons=Comparisons.from_pairs(
+            user=torch.tensor([1, 0]),
+            prompt=torch.tensor([0, 0]),
+            chosen=torch.tensor([1, 2]),
+            rejected=torch.tensor([2, 1]),
+        ),
+        prompt_ids=["i0"],
+        response_ids=["i0", "i1", "i2"],
+        user_ids={"seen": ["a", "b"], "unseen": ["a", "b"]},
+        groups=groups,
+    )
+
+
+def test_a_filtered_test_pair_is_shown_with_its_user_group_and_filter(monkeypatch):
+    monkeypatch.setattr(portrait.images, "thumbnails", lambda *_: {"i1": JPEG})
+    groups = {"seen": ["red", "blue"], "unseen": []}
+    data = filtered_study([("seen", "test", "loser"), ("seen", "train", "winner")], groups)
+    assert portrait.gallery(data, table_of("text", "image", "image"), 5) == [
+        {
+            "prompt": "text 0",
+            "chosen": URI,
+            "rejected": None,
+            "filtered": "loser",
+            "group": "blue",
+            "user": "b",
+        }
+    ]
+
+
+def test_unseen_users_pairs_are_shown_where_seen_users_have_none(monkeypatch):
+    monkeypatch.setattr(portrait.images, "thumbnails", lambda *_: {"i2": JPEG})
+    data = filtered_study([("seen", "test", None), ("unseen", "test", "winner")])
+    (pair,) = portrait.gallery(data, table_of("text", "image", "image"), 5)
+    assert (pair["user"], pair["group"], pair["chosen"]) == ("a", None, URI)
+
+
+def test_without_filters_there_is_no_gallery():
+    data = filtered_study([("seen", "test", None), ("seen", "test", None)])
+    assert portrait.gallery(data, table_of("text", "image", "image"), 5) == []

@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pal.serving.model import RewardModel
+from pal.files import write_json
+from pal.serving.reward_model import RewardModel
 from pipeline import paths as layout
 from pipeline import study
 from pipeline.__main__ import flatten
+from pipeline.errors import PipelineError
 from pipeline.evaluation.evaluated import read as evaluated_read
 from pipeline.stages import evaluate, report, train
 from pipeline.storage import manifests
@@ -151,7 +153,7 @@ def test_unseen_users_without_comparisons_to_locate_them_by_are_judged_and_drawn
     assert [line.split(",")[0] for line in curve] == ["shots", "0"]
     unseen = [user["weights"] for user in evaluated("own")["users"] if user["users"] == "unseen"]
     model = RewardModel.load(layout.models("own") / "model")
-    assert unseen == [pytest.approx(model.weights.mean(0).tolist(), abs=1e-3)] * 2
+    assert unseen == [pytest.approx(model.states.mean(0).tolist(), abs=1e-3)] * 2
     assert "own-curve" not in report.render([evaluated("own")])
 
 
@@ -164,3 +166,51 @@ def test_evaluating_without_models_is_one_sentence(small):
     with pytest.raises(PalError, match=r"data/models/own/model/config\.json cannot be read \(No such file"):
         evaluate.main("own")
     assert layout.metrics("own").read_bytes() == before
+
+
+def test_every_stage_says_what_it_read_kept_and_dropped_and_why(project):
+    assert evaluate.data_flow_counts("own") == []
+    counts = {"read": 10, "kept": 7, "dropped": 3, "ties_dropped": 3}
+    manifests.write_manifest(layout.prepared("own"), source="s", counts=counts)
+    reasons = {"it is no picture": 1, "it has 300 megapixels": 2}
+    counts = {"read": 9, "kept": 6, "dropped": 3}
+    manifests.write_manifest(layout.embeddings("own"), counts=counts, reasons=reasons)
+    assert evaluate.data_flow_counts("own") == [
+        {"stage": "prepare", "read": 10, "kept": 7, "dropped": 3, "details": {"ties_dropped": 3}, "reasons": {}},
+        {
+            "stage": "encode", "read": 9, "kept": 6, "dropped": 3, "details": {},
+            "reasons": {"it has 300 megapixels": 2, "it is no picture": 1},
+        },
+    ]  # fmt: skip
+    rare = {"a": 1, "b": 5, "c": 2, "d": 1}
+    assert evaluate.commonest(rare, most=2) == {"b": 5, "c": 2, "other reasons": 2}
+
+
+def test_a_split_table_is_rows_or_counts_with_the_papers_beside_them(project):
+    assert evaluate.split_table("own") == []
+    table = layout.prepared("own") / "table3.json"
+    write_json(table, {"rows": [{"group": "G1", "seen": 3}]})
+    assert evaluate.split_table("own") == [{"group": "G1", "seen": 3}]
+    counted = {"cool": {"seen": [5, 2, 1], "unseen": [3, 0, 4]}}
+    write_json(table, {"pairs": counted, "published": {"cool": {"seen": [9, 8, 7]}}})
+    paper = {"train_published": 9, "val_published": 8, "test_published": 7}
+    assert evaluate.split_table("own") == [
+        {"group": "cool, seen", "train": 5, "val": 2, "test": 1, **paper},
+        {"group": "cool, unseen", "train": 3, "val": 0, "test": 4},
+    ]
+
+
+@pytest.mark.parametrize("content", [{"rows": [1]}, {"pairs": {"cool": {"seen": [1]}}}, []])
+def test_a_split_table_without_rows_names_the_stage_to_run(project, content):
+    write_json(layout.prepared("own") / "table3.json", content)
+    with pytest.raises(
+        PipelineError, match=r"table3.json must hold a list of rows; run `dvc repro -f prepare@own`"
+    ):
+        evaluate.split_table("own")
+
+
+def test_whether_data_are_the_published_ones_is_said_where_prepare_compared_them(project):
+    assert evaluate.compared_with_published("own") == []
+    content = {"says": "Not the published ones.", "rows": {}, "leakage": {"says": "3 of 4 leak."}}
+    write_json(layout.prepared("own") / "published.json", content)
+    assert evaluate.compared_with_published("own") == ["Not the published ones.", "3 of 4 leak."]

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from pipeline import paths
 from pipeline.datasets.base import ColourFilters
-from pipeline.encoding import colour
 from pipeline.errors import PipelineError
 from pipeline.stages import recolour
 from pipeline.storage import tables
@@ -82,11 +81,6 @@ def test_a_damaged_table_does_not_pass(small):
     assert (paths.recoloured("own") / tables.PAIRS).read_bytes() == before
 
 
-def test_without_tables_the_stage_to_run_is_named(project):
-    with pytest.raises(PipelineError, match=r"items\.parquet is missing; run `dvc repro prepare@own`"):
-        recolour.main("own")
-
-
 @given(
     st.lists(st.integers(1, 40), min_size=1, max_size=5),
     st.floats(0, 1),
@@ -117,12 +111,6 @@ def test_one_users_choice_is_nobody_elses_business():
     _, three = study()
     chosen = [recolour.choose(pairs, 0.5, 3) for pairs in (alone, three)]
     assert chosen[0].equals(chosen[1].filter(pl.col("user_id") == "user 0"))
-
-
-def test_another_seed_chooses_others():
-    _, pairs = study((40,), ("cool",))
-    first, again, other = (recolour.choose(pairs, 0.5, seed)["filtered"].to_list() for seed in (0, 0, 1))
-    assert first == again != other
 
 
 def test_winners_get_their_groups_colour_and_losers_the_other(coloured):
@@ -175,14 +163,6 @@ def test_without_a_share_nothing_changes(coloured):
     assert after["filtered"].null_count() == len(after)
     assert set(items["item_id"]) == set(before["item_id"])
     assert manifest["counts"]["unfiltered"] == 18
-
-
-def test_the_filter_is_the_one_of_params(coloured):
-    items, _, _ = coloured(*study(), cool="#1F5FFF", blend="multiply", strength=0.25)
-    found = set(items["filter"].drop_nulls())
-    assert found == {"multiply #1f5fff 0.25", "multiply #ff0000 0.25"}
-    for spec in found:
-        colour.parse(spec)
 
 
 @pytest.mark.parametrize("group", [None, "blue"])

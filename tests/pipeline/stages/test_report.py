@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipeline import paths
 from pipeline.errors import PipelineError
-from pipeline.evaluation import thumbnails
+from pipeline.evaluation import portrait
 from pipeline.evaluation.evaluated import read as evaluated_read
 from pipeline.report import maps
 from pipeline.stages import report
@@ -186,7 +186,7 @@ def pixel(colour=(200, 80, 40), size=(72, 96)):
     """A one-coloured picture as evaluate puts it into its findings."""
     out = io.BytesIO()
     Image.new("RGB", size, colour).save(out, "JPEG")
-    return thumbnails.uri(out.getvalue())
+    return portrait.data_uri(out.getvalue())
 
 
 def pictured(dataset="pickafilter", **more):

@@ -58,12 +58,6 @@ def test_shares_of_ten_users_with_ten_pairs_each():
     }  # fmt: skip
 
 
-def test_every_user_gets_the_same_shares():
-    pairs = grid(10, 10)
-    placed = with_users(split.draw_places(pairs, shares(), seed=0), pairs)
-    assert set(counted(placed, "user_id", "users", "split").values()) == {1, 2, 5, 7}
-
-
 def test_two_pairs_are_one_to_train_and_one_to_test():
     """0.2 of 2 rounds to none, but where there are two pairs one is tested on."""
     placed = split.draw_places(grid(5, 2), shares(), seed=0)
@@ -94,15 +88,6 @@ def test_new_prompts_are_tested_on_and_nothing_else():
         ("seen", "train", "known"): 8, ("seen", "test", "known"): 8, ("seen", "test", "new"): 16,
         ("unseen", "adapt", "known"): 4, ("unseen", "test", "new"): 4,
     }  # fmt: skip
-
-
-def test_a_user_left_without_a_training_pair_is_dropped():
-    """Only users with their own prompt, new for some seed, lose all pairs to the test."""
-    pairs = table([(f"u{u}", f"p{u}", "a", "b") for u in range(10) for _ in range(3)])
-    placed = with_users(split.draw_places(pairs, shares(new_prompts=0.5), seed=0), pairs)
-    for _, user in placed.filter(placed["users"] == "seen").group_by("user_id"):
-        assert "train" in set(user["split"])
-    assert placed["user_id"].n_unique() < 10
 
 
 def test_users_with_too_few_pairs_take_no_part():
@@ -148,20 +133,6 @@ def test_by_time_the_latest_pairs_of_a_user_are_tested_on():
         "seen": {("test",) * 2 + ("val",) + ("train",) * 7},
         "unseen": {("test",) * 5 + ("adapt",) * 5},
     }
-
-
-def test_by_time_the_same_users_are_unseen_as_at_random():
-    pairs = timed(grid(10, 10), range(100))
-    by_time, random = (split.draw_places(pairs, shares(by=by), seed=0) for by in ("time", "random"))
-    assert by_time["users"].equals(random["users"])
-    assert not by_time["split"].equals(random["split"])
-
-
-def test_by_time_pairs_on_new_prompts_are_tested_on_whenever_they_were():
-    pairs = timed(grid(10, 4), range(40))
-    placed = with_users(split.draw_places(pairs, shares(by="time", new_prompts=0.5), seed=0), pairs)
-    learned = placed.filter(placed["split"].is_in(["train", "adapt"]))["prompt"].unique()
-    assert len(learned) == 2
 
 
 def test_by_time_pairs_of_one_time_are_drawn():
@@ -238,15 +209,6 @@ def test_declared_places_are_taken_as_they_are():
     pairs = table([("ann", "p", "a", "b", "seen", "train"), ("bob", "p", "a", "b", "unseen", "adapt")])
     placed = split.declared_places(coded(pairs), "own")
     assert placed.rows() == [(0, "seen", "train"), (1, "unseen", "adapt")]
-
-
-def test_a_pair_without_a_declared_place_is_one_sentence():
-    pairs = table([("ann", "p", "a", "b", "seen", "train"), ("bob", "p", "a", "b")])
-    with pytest.raises(
-        PipelineError,
-        match=r"own\.split is as_prepared, but 1 of 2 pairs name no split; give the data a `split`",
-    ):
-        split.declared_places(coded(pairs), "own")
 
 
 def marks(rows):
@@ -340,16 +302,6 @@ def test_a_split_without_a_place_is_one_sentence(missing):
         split.check_places(splits, "own")
 
 
-def test_a_split_with_every_place_passes():
-    split.check_places(pl.DataFrame(ALL, schema=["users", "split"], orient="row"), "own")
-
-
-def test_unseen_users_need_no_pairs_to_adapt_from():
-    """Published splits have test users without any others; the mean of the seen users stands in."""
-    rows = [place for place in ALL if place != ("unseen", "adapt")]
-    split.check_places(pl.DataFrame(rows, schema=["users", "split"], orient="row"), "own")
-
-
 @pytest.fixture
 def own(project):
     """Five users with 10 pairs each and one with a single pair, as recolour leaves them."""
@@ -370,13 +322,6 @@ def test_main_counts_what_it_dropped(own, capsys):
     assert "split@own: 1 pairs of 1 users with too few pairs were dropped" in capsys.readouterr().out
 
 
-def test_main_twice_gives_the_same_bytes(own):
-    split.main("own")
-    before = {path: path.read_bytes() for path in paths.splits("own").iterdir()}
-    split.main("own")
-    assert {path: path.read_bytes() for path in paths.splits("own").iterdir()} == before
-
-
 def test_main_refuses_as_prepared_without_a_split_column(own):
     own.set({"own.split": "as_prepared"})
     with pytest.raises(
@@ -384,11 +329,6 @@ def test_main_refuses_as_prepared_without_a_split_column(own):
     ):
         split.main("own")
     assert not paths.splits("own").exists()
-
-
-def test_main_without_pairs_names_the_stage_to_run(project):
-    with pytest.raises(PipelineError, match=r"pairs\.parquet is missing; run `dvc repro recolour@own`"):
-        split.main("own")
 
 
 def test_main_takes_a_declared_split_whose_unseen_users_have_nothing_to_adapt_from(own):

@@ -1,0 +1,339 @@
+"""Number of prototypes by cross-validation over users and comparisons, with the one-standard-error rule.
+
+The users of a fold are kept out of fitting, then located by some of their comparisons and judged on the rest,
+so that neither the users nor the comparisons that judge a candidate K were fitted to. Of the candidates the
+smallest whose accuracy is within one standard error of the best is chosen (Breiman et al., 1984).
+
+With one prototype per user (`one_prototype_per_user`) this finds the number of groups. With free weights it
+finds the smallest K that suffices, which may be smaller: the sign of a reward is affine in the weights, so
+that users between three prototypes can behave as more than three groups.
+
+With one prototype per user all K of a fold come from one fit with more prototypes than any candidate, which
+are removed one at a time (`prototype_pruning`), on the leading directions of the embeddings. Otherwise every
+K is fitted from a new start, as training does, until two candidates are no better than the best.
+
+Shapes used in this module:
+    n           comparisons
+    users       users
+    candidates  numbers of prototypes that are tried
+    dim         width of an embedding
+    width       directions kept
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from pal.comparisons import Comparisons, Embeddings
+from pal.config import FitConfig, HeadConfig
+from pal.errors import PalError
+from pal.evaluation.accuracy import Judged
+from pal.evaluation.prototype_pruning import prune_prototypes
+from pal.fitting.trainer import Fitted, fit
+from pal.models.base import margins
+from pal.users.population import fit_population
+
+USER_FOLDS = 3
+PAIR_FOLDS = 4
+BEYOND = 2  # candidates tried beyond the best one where every K is fitted from a new start
+WIDTH = 64  # directions of the embeddings that are read with one prototype per user
+# How to fit one prototype per user: few long steps, found on simulations and on Persona with seeds that judge
+# nothing else. With a linear annealing schedule the inverse temperature rises too early for so few steps.
+ONE_PER_USER = {
+    "objective": "mixture",
+    "grid_points": 0,
+    "loss": "logistic",
+    "bound_loss": 0.0,
+    "optimiser": "adamw",
+    "learning_rate": 0.03,
+    "weights_learning_rate": 0.1,
+    "scale_learning_rate": 0.0,
+    "schedule": "one_cycle",
+    "epochs": 80,
+    "max_steps": 80,
+    "annealing_schedule": "geometric",
+    "anneal": 0.4,
+    "restarts": 1,
+}
+MIN_BATCH = 200_000  # comparisons a step
+ROWS_AT_ONCE = 1 << 16
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The cross-validated accuracy of one K.
+
+    Args:
+        K: Prototypes.
+        accuracy: Mean over users of the accuracy on their held-out comparisons.
+        standard_error: Of that mean; see `decide`.
+        sufficient: Whether that accuracy is within one standard error of the best candidate's.
+    """
+
+    K: int
+    accuracy: float
+    standard_error: float
+    sufficient: bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The K chosen, and the curve over candidates that it was read from.
+
+    Args:
+        K: The smallest sufficient candidate.
+        candidates: In ascending order of K.
+        n_users: Users judged.
+        n_comparisons: Comparisons judged, each once.
+    """
+
+    K: int
+    candidates: list[Candidate]
+    n_users: int
+    n_comparisons: int
+
+
+def one_prototype_per_user(config: FitConfig) -> FitConfig:
+    """A quick way of fitting a latent class model, with every user at one prototype, which identifies K.
+
+    Weighting, weight decay and precision stay as in `config`; `ONE_PER_USER` sets the rest.
+    """
+    size = config.batch_size and max(config.batch_size, MIN_BATCH)
+    return FitConfig.from_options(**{**config.model_dump(), **ONE_PER_USER, "batch_size": size})
+
+
+def choose_k(
+    embeddings: Embeddings,
+    comparisons: Comparisons,
+    *,
+    n_users: int,
+    head: HeadConfig,
+    config: FitConfig,
+    candidates: Sequence[int] = tuple(range(1, 9)),
+    user_folds: int = USER_FOLDS,
+    pair_folds: int = PAIR_FOLDS,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Choice:
+    """Cross-validate candidates for the number of prototypes.
+
+    Args:
+        embeddings: Frozen-encoder outputs that the comparisons point into.
+        comparisons: Training comparisons of the seen users; never test comparisons.
+        n_users: Seen users.
+        head: The head's shape, whose K is replaced.
+        config: How to fit: as `one_prototype_per_user` gives it, or as training will. The last epoch is
+            kept, as there is nothing to choose one by.
+        candidates: Numbers of prototypes to try. Where every K is fitted from a new start, those are left out
+            that lie beyond two which are no better than the best before them.
+        user_folds: Parts of the users; each is judged by fits to the others.
+        pair_folds: Parts of a user's comparisons; each is judged by a user located from the others.
+        device: Where to fit.
+        seed: Makes folds and fits random.
+        progress: Called with the fits judged and the most that there can be.
+
+    Raises:
+        PalError: If candidates are missing or exceed the users of a fit, or no user has two comparisons.
+    """
+    tried = sorted(set(candidates))
+    _check(tried, comparisons, n_users, user_folds)
+    rng = np.random.default_rng(seed)
+    user_fold = torch.from_numpy(rng.permutation(n_users) % user_folds)
+    pair_fold = _folds_within_users(comparisons.user, n_users, pair_folds, rng)
+    one_per_user = config.objective == "mixture" and not config.grid_points
+    if one_per_user:
+        embeddings = leading_directions(embeddings, comparisons, WIDTH)
+    embeddings = embeddings.to(device)
+    folds = [
+        _fold(comparisons, user_fold == held_out, pair_fold, n_users, device)
+        for held_out in range(user_folds)
+    ]
+    if one_per_user:
+        fits = (
+            (fold, fitted)
+            for fold in folds
+            for fitted in prune_prototypes(
+                embeddings,
+                fold.train,
+                n_users=fold.n_users,
+                head=head,
+                config=config,
+                most=tried[-1],
+                device=device,
+                seed=seed,
+            )
+            if fitted.head.config.K in tried
+        )
+    else:
+        fits = (
+            (
+                fold,
+                fit(
+                    embeddings,
+                    fold.train,
+                    n_users=fold.n_users,
+                    head=head.model_copy(update={"K": K}),
+                    config=config,
+                    device=device,
+                    seed=seed,
+                ),
+            )
+            for K in tried
+            for fold in folds
+        )
+    total = np.bincount(comparisons.user.numpy(), minlength=n_users)
+    right: dict[int, np.ndarray] = {}
+    for done, (fold, fitted) in enumerate(fits, 1):
+        K = fitted.head.config.K
+        judged = _cross_validated(fitted, embeddings, fold, n_users, pair_folds, config)
+        right[K] = right.get(K, np.zeros(n_users)) + judged
+        if progress is not None:
+            progress(done, len(tried) * user_folds)
+        if not one_per_user and done % user_folds == 0:
+            accuracies = [row.accuracy for row in decide(sorted(right), right, total).candidates]
+            if len(accuracies) - 1 - accuracies.index(max(accuracies)) >= BEYOND:
+                break
+    return decide(sorted(right), right, total)
+
+
+def leading_directions(embeddings: Embeddings, comparisons: Comparisons, width: int) -> Embeddings:
+    """Uncentred PCA: the tables in the leading directions of the rows that the comparisons point at.
+
+    Nothing is centred, so that a linear map of the result is a linear map of the whole. What is learned from
+    few users needs no more directions, and costs far less.
+
+    Args:
+        embeddings: The tables; one no wider than `width` stays as it is.
+        comparisons: Which rows count; their answers are not read.
+        width: Directions to keep of each table.
+    """
+    q = comparisons.questions
+
+    def project(table: Float[Tensor, "rows dim"], rows: Int[Tensor, " n"]) -> Float[Tensor, "rows width"]:
+        if table.shape[1] <= width:
+            return table
+        moment = torch.zeros(table.shape[1], table.shape[1], dtype=torch.float64, device=table.device)
+        for block in torch.unique(rows[rows >= 0]).to(table.device).split(ROWS_AT_ONCE):
+            x = table[block].float()
+            moment += (x.T @ x).double()
+        directions = torch.linalg.eigh(moment).eigenvectors[:, -width:].float()
+        return torch.cat([block.float() @ directions for block in table.split(ROWS_AT_ONCE)])
+
+    return Embeddings(
+        project(embeddings.prompts, q.prompt),
+        project(embeddings.responses, torch.cat([q.first, q.second])),
+    )
+
+
+def decide(
+    tried: Sequence[int],
+    right: Mapping[int, Float[np.ndarray, " users"]],
+    total: Int[np.ndarray, " users"],
+) -> Choice:
+    """One-standard-error rule: the smallest K whose accuracy is within one standard error of the best.
+
+    The error is that of an accuracy over users, the larger of the two that are compared. The error of their
+    difference, which the same users judge, is smaller and would suit a test of one K against another; but
+    the best is the best of many, and chance helped it. An error is never below what so many answers can
+    tell: where two of 1,800 are judged wrong, or none, the spread over users says nothing.
+
+    Args:
+        tried: The candidates, ascending.
+        right: Right judgements by candidate, one per user.
+        total: Comparisons judged, by user.
+    """
+    judged = total > 0
+    accuracy = np.stack([right[K] for K in tried])[:, judged] / total[judged]
+    mean = accuracy.mean(1)
+    best = int(mean.argmax())  # of equals the smallest
+    errors = _standard_errors(accuracy, int(total.sum()))
+    enough = mean >= mean[best] - np.maximum(errors, errors[best])
+    rows = [Candidate(K, float(mean[i]), float(errors[i]), bool(enough[i])) for i, K in enumerate(tried)]
+    chosen = next(row.K for row in rows if row.sufficient)
+    return Choice(chosen, rows, int(judged.sum()), int(total.sum()))
+
+
+def _standard_errors(
+    accuracy: Float[np.ndarray, "candidates users"], n: int
+) -> Float[np.ndarray, " candidates"]:
+    """Over users, and at least that of n answers and two right and two wrong ones (Agresti and Coull)."""
+    users = accuracy.shape[1]
+    spread = accuracy.std(1, ddof=1) / np.sqrt(users) if users > 1 else np.zeros(len(accuracy))
+    share = (accuracy.mean(1) * n + 2) / (n + 4)
+    return np.maximum(spread, np.sqrt(share * (1 - share) / (n + 4)))
+
+
+def _check(tried: list[int], comparisons: Comparisons, n_users: int, user_folds: int) -> None:
+    if not tried or tried[0] < 1:
+        raise PalError(f"candidates must be numbers of at least 1, got {tried}")
+    fitted = n_users - -(-n_users // user_folds)
+    if tried[-1] > fitted:
+        raise PalError(
+            f"candidates must be at most {fitted}, the users of a fit in {user_folds} folds, got "
+            f"{tried[-1]}; lower them"
+        )
+    if int(torch.bincount(comparisons.user, minlength=n_users).max()) < 2:
+        raise PalError("comparisons must hold a user with at least two, got none; there is nothing to judge")
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """The other users' comparisons, which are fitted to, and the held-out users' with their folds."""
+
+    train: Comparisons
+    n_users: int
+    held_out: Comparisons
+    pair_fold: Int[Tensor, " n"]
+
+
+def _fold(
+    comparisons: Comparisons,
+    held: Bool[Tensor, " users"],
+    pair_fold: Int[Tensor, " n"],
+    n_users: int,
+    device: torch.device | str,
+) -> _Fold:
+    inside = held[comparisons.user]
+    train = comparisons[(~inside).nonzero().squeeze(1)]
+    number = (~held).cumsum(0) - 1  # the users of a fit are numbered without gaps
+    rows = inside.nonzero().squeeze(1)
+    return _Fold(
+        replace(train, user=number[train.user]).to(device),
+        n_users - int(held.sum()),
+        comparisons[rows].to(device),
+        pair_fold[rows].to(device),
+    )
+
+
+def _folds_within_users(
+    user: Int[Tensor, " n"], n_users: int, folds: int, rng: np.random.Generator
+) -> Int[Tensor, " n"]:
+    """Each comparison's fold: a user's comparisons at random over the folds, as even as can be."""
+    order = np.lexsort((rng.random(len(user)), user.numpy()))
+    counts = np.bincount(user.numpy(), minlength=n_users)
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    place = np.empty(len(user), dtype=np.int64)
+    place[order] = np.arange(len(user)) - starts
+    return torch.from_numpy(place % folds)
+
+
+def _cross_validated(
+    fitted: Fitted, embeddings: Embeddings, fold: _Fold, n_users: int, folds: int, config: FitConfig
+) -> Float[np.ndarray, " users"]:
+    """Right judgements of held-out users' comparisons, each by the user as located from the other folds."""
+    population = fit_population(config.population, fitted.states)
+    user_and_fold = fold.pair_fold * n_users + fold.held_out.user
+    with torch.inference_mode():
+        each = population.evidence(fitted.head, embeddings, fold.held_out, config.loss)
+        sums = each.new_zeros(folds * n_users, each.shape[1]).index_add(0, user_and_fold, each)
+        by_fold = sums.view(folds, n_users, -1)
+        # Evidence adds up over comparisons: that of all less that of a fold is that of the others.
+        states = population.posterior((by_fold.sum(0) - by_fold).flatten(0, 1)).mean
+        margin = margins(fitted.head, states, embeddings, replace(fold.held_out, user=user_and_fold))
+    return Judged.from_margins(margin, fold.held_out.user, n_users=n_users).right

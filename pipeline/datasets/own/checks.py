@@ -1,0 +1,203 @@
+"""Rules for the rows of users' comparisons, and all tables joined in the shape of chosen and rejected."""
+
+import polars as pl
+
+from pal.errors import shorten
+from pal.table_files import row_place
+from pipeline.datasets.base import SplitShares
+from pipeline.datasets.own.tables import COLUMNS, PREFERENCE, RESPONSES, refuse
+from pipeline.errors import PipelineError
+from pipeline.storage.tables import SPLIT_NAMES
+
+LONGEST_USER_ID = 512
+TIE = 0.5
+SHAPE = ("file", "row", "line", "user_id", "prompt", *PREFERENCE, "winner", "label", "split", "timestamp")
+WINNERS = {"a": "a", "response_a": "a", "b": "b", "response_b": "b", "tie": "tie"}
+
+
+def check_rows(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    """Join tables, and check every row.
+
+    Args:
+        frames: The tables, as `read_table` returns them.
+
+    Returns:
+        The columns of SHAPE: prompt and split null where there are none, label from 0.5 to 1, and winner null
+        where the tables themselves name chosen and rejected.
+
+    Raises:
+        PipelineError: With the first row and the column of a fault.
+    """
+    rows = _concatenate(frames).with_columns(pl.col("split").replace("", None))
+    duel = "winner" in rows.columns
+    _check_texts(rows, RESPONSES if duel else PREFERENCE)
+    rows = _with_preference(rows) if duel else _with_checked_labels(rows)
+    if rows["split"].is_not_null().any():
+        _check_splits(rows)
+    return rows.select(SHAPE).with_columns(
+        pl.col("prompt").replace("", None), pl.col("label").cast(pl.Float32)
+    )
+
+
+def _concatenate(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    """The rows of all tables; a label that no table has is 1, a split or timestamp that none has is null."""
+    first = frames[0]
+    for frame in frames[1:]:
+        for column in (each for each in COLUMNS if (each in first.columns) != (each in frame.columns)):
+            has, lacks = (first, frame) if column in first.columns else (frame, first)
+            raise PipelineError(
+                f"{lacks['file'][0]} lacks the column {column}, which {has['file'][0]} has; all files must "
+                "have the same columns",
+                file=lacks["file"][0],
+                column=column,
+            )
+    absent = {
+        "label": pl.lit(1.0),
+        "split": pl.lit(None, pl.String),
+        "timestamp": pl.lit(None, pl.Datetime("us")),
+    }
+    rows = pl.concat(frames)
+    return rows.with_columns(**{name: value for name, value in absent.items() if name not in rows.columns})
+
+
+def _check_texts(rows: pl.DataFrame, responses: tuple[str, ...]) -> None:
+
+    users = pl.col("user_id")
+    blank = users.fill_null("").str.strip_chars() == ""
+    refuse(rows, "user_id", blank, "must name the user, got {got}")
+    long = users.str.len_chars() > LONGEST_USER_ID
+    most = f"must have at most {LONGEST_USER_ID} characters, got {{got}}"
+    refuse(rows, "user_id", long, most, "is this the right column?")
+    empty = {column: pl.col(column).fill_null("") == "" for column in ("prompt", *responses)}
+    if not rows.select(empty["prompt"].all()).item():
+        advice = "fill it in, or leave it empty in every row if there are no prompts"
+        refuse(rows, "prompt", empty["prompt"], "is empty, while other rows have one", advice)
+    for column in responses:
+        refuse(rows, column, empty[column], "must not be empty")
+
+
+def _with_checked_labels(rows: pl.DataFrame) -> pl.DataFrame:
+
+    label = pl.col("label")
+    allowed = "must be a number from 0.5 to 1, got {got}"
+    refuse(rows, "label", ~label.is_finite().fill_null(False), allowed)
+    refuse(rows, "label", label < TIE, allowed, "swap chosen and rejected, and write 1 minus that")
+    refuse(rows, "label", label > 1, allowed)
+    return rows.with_columns(winner=pl.lit(None, pl.String))
+
+
+def _with_preference(rows: pl.DataFrame) -> pl.DataFrame:
+    """Chosen, rejected and label from two responses and a winner."""
+    winner = pl.col("winner").str.strip_chars().str.to_lowercase()
+    allowed = "must be a, b or tie, got {got}"
+    # 1 is the second response to some and the first to others.
+    numbered = winner.is_in(["0", "1", "2"])
+    refuse(rows, "winner", numbered, allowed, "write a for response_a, b for response_b")
+    refuse(rows, "winner", ~winner.is_in(list(WINNERS)).fill_null(value=False), allowed)
+    winner = winner.replace_strict(WINNERS)
+    second = pl.when(winner == "b")
+    return rows.with_columns(
+        winner=winner,
+        chosen=second.then("response_b").otherwise("response_a"),
+        rejected=second.then("response_a").otherwise("response_b"),
+        label=pl.when(winner == "tie").then(TIE).otherwise(1.0),
+    )
+
+
+def _check_splits(rows: pl.DataFrame) -> None:
+
+    split = pl.col("split")
+    advice = "fill it in, or leave it empty in every row to have the pipeline split"
+    refuse(rows, "split", split.is_null(), "is empty, while other rows have one", advice)
+    allowed = f"must be one of {', '.join(SPLIT_NAMES)}, got {{got}}"
+    refuse(rows, "split", ~split.is_in(SPLIT_NAMES), allowed)
+    both = ((split == "train").any() & (split == "adapt").any()).over("user_id")
+    wrong = rows.filter(both)
+    if len(wrong):
+        of_user = wrong.filter(pl.col("user_id") == wrong["user_id"][0])
+        train, adapt = (
+            of_user.row(of_user["split"].index_of(name), named=True) for name in ("train", "adapt")
+        )
+        raise PipelineError(
+            f"user {shorten(train['user_id'])}{_more_users(wrong)} must not have both train rows "
+            f"({_place(train)}) and adapt rows ({_place(adapt)}); a user is either seen or unseen",
+            file=adapt["file"],
+            row=adapt["row"],
+            column="split",
+        )
+
+
+def check_left(kept: pl.DataFrame, counts: dict[str, int]) -> None:
+    """Check that enough rows are left when ties and equal responses are dropped.
+
+    Args:
+        kept: The rows that are kept.
+        counts: How many were read, and how many dropped for which reason.
+
+    Raises:
+        PipelineError: If nothing is left, or a part of the split is missing.
+    """
+    n, tied, same = (counts[name] for name in ("read", "ties_dropped", "identical_dropped"))
+    if tied == n:
+        raise PipelineError(f"all {n:,} rows are ties (label 0.5); set own.prepare.ties to 'keep'")
+    if kept.is_empty():
+        raise PipelineError(
+            f"none of {n:,} rows is left once ties ({tied:,}) and responses compared with themselves "
+            f"({same:,}) are dropped; add comparisons"
+        )
+    if kept["split"].is_not_null().any():
+        reasons = ["ties"] * bool(tied) + ["identical responses"] * bool(same)
+        _check_halves(kept, f" once {' and '.join(reasons)} are dropped" if reasons else "")
+
+
+def _check_halves(rows: pl.DataFrame, without: str) -> None:
+    """Check that there are rows to train, adapt and test on, and that every user is in one half."""
+    names = sorted(rows["split"].unique())
+    if not {"train", "adapt", "test"} <= set(names):
+        raise PipelineError(
+            f"split must have rows of train, adapt and test, got only {', '.join(names)}{without}; "
+            "add them, or leave split out to have the pipeline split",
+            column="split",
+        )
+    has_train, has_adapt = ((pl.col("split") == name).any().over("user_id") for name in ("train", "adapt"))
+    lost = rows.filter(~has_train & ~has_adapt)
+    if len(lost):
+        first = lost.row(0, named=True)
+        raise PipelineError(
+            f"user {shorten(first['user_id'])} of {_place(first)}{_more_users(lost)} must have train rows or "
+            f"adapt rows, got only {first['split']}{without}",
+            file=first["file"],
+            row=first["row"],
+            column="split",
+        )
+    for half, name, member in (("seen", "train", ~has_adapt), ("unseen", "adapt", has_adapt)):
+        if "test" not in rows.filter(member)["split"]:
+            raise PipelineError(
+                f"split must have test rows of {half} users (those with {name} rows), got none{without}",
+                column="split",
+            )
+
+
+def check_times(rows: pl.DataFrame, shares: SplitShares | str) -> None:
+    """Check that every row has a timestamp where pairs are to be split by time.
+
+    Raises:
+        PipelineError: With the first row that has none.
+    """
+    if isinstance(shares, SplitShares) and shares.by == "time":
+        empty = rows["timestamp"].is_null()
+        if empty.all():
+            raise PipelineError(
+                "own.split.by is time, which needs a column timestamp; add one, or set it to random",
+                column="timestamp",
+            )
+        refuse(rows, "timestamp", empty, "is empty, which own.split.by: time does not allow", "fill it in")
+
+
+def _place(row: dict[str, object]) -> str:
+    return row_place(row["file"], row["row"], row["line"])
+
+
+def _more_users(rows: pl.DataFrame) -> str:
+    others = rows["user_id"].n_unique() - 1
+    return f" (and {others:,} more user{'s' if others > 1 else ''})" if others else ""

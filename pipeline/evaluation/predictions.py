@@ -1,0 +1,280 @@
+"""Predictions: one table with a row per test pair and model, of which every metric is a function.
+
+Beside the model stand the baselines, the controls k1 (one reward for everyone) and oracle (which is given the
+true groups), the bound, and `asked`, the model with as many questions as `shots` says, chosen for each user.
+Margins of unseen users are computed for every draw of their shots; a row holds their sums and means.
+
+Columns of the table:
+    pair         row of the study's comparisons
+    users        seen, unseen; or unlocated, unseen users without a comparison to locate them by, where others
+                 have some
+    user         number of the user among all users
+    answer       row of the chosen response
+    sign         +1 where the question's first response was chosen, else -1
+    model        model, k1, oracle, asked, bound or a baseline's name
+    shots        comparisons from which unseen users were located; null where that does not apply
+    draws        random draws of the shots
+    margin       in favour of the chosen response, mean over draws
+    probability  P(chosen) by a fitted model, mean over draws; null for others
+    right        draws in which the margin is above zero; a margin of zero adds one half
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import polars as pl
+import torch
+
+from pal.comparisons import Comparisons
+from pal.evaluation.accuracy import rightness
+from pal.models.base import feature_blocks
+from pal.serving.saved_model import SavedModel
+from pal.users.population import log_likelihoods
+from pal.users.question_choice import answer_probabilities, interview
+from pipeline.evaluation.baselines import Margins
+from pipeline.params import Evaluate
+from pipeline.study import Study
+
+if TYPE_CHECKING:
+    from pipeline.evaluation.bounds import Bound
+
+HALVES = ("seen", "unseen")
+USERS = ("seen", "unseen", "unlocated")
+SCHEMA = {
+    "pair": pl.Int32,
+    "users": pl.Enum(USERS),
+    "user": pl.Int32,
+    "answer": pl.Int32,
+    "sign": pl.Float32,
+    "model": pl.Categorical,
+    "shots": pl.Int32,
+    "draws": pl.Int32,
+    "margin": pl.Float32,
+    "probability": pl.Float32,
+    "right": pl.Float32,
+}
+NUMBERS_AT_ONCE = 1 << 24
+
+Key = tuple[str, int | None]  # a model's name, and the shots that it was given
+
+
+def predict(
+    data: Study,
+    models: dict[str, SavedModel],
+    baselines: dict[str, Margins],
+    knobs: Evaluate,
+    halves: tuple[str, ...] = HALVES,
+    bound: "Bound | None" = None,
+) -> pl.DataFrame:
+    """The predictions of models, baselines and the bound on the test pairs of either half; ties left out.
+
+    Args:
+        data: The dataset.
+        models: The model, and k1 and oracle where they were fitted.
+        baselines: Margins in favour of chosen responses, by name.
+        knobs: Seed, shots, draws and questions to ask.
+        halves: seen, unseen or both.
+        bound: A learner who knows how the data were made.
+    """
+    tables = [pl.DataFrame(schema=SCHEMA)]
+    for half in halves:
+        pairs, rows = without_ties(data.select(half, "test"))
+        if not len(pairs):
+            continue
+        margins: dict[Key, list[torch.Tensor]] = {
+            (n, None): [margin(pairs)] for n, margin in baselines.items()
+        }
+        if half == "seen":
+            margins |= {(n, None): margins_by(m, [m.states], data, pairs) for n, m in models.items()}
+            if bound is not None:
+                margins["bound", None] = bound.margins(half, [data.select(half, "train")], pairs)
+        else:
+            margins |= _unseen_margins(data, pairs, models, knobs, bound)
+        marks = _marks(data, half, pairs, rows)
+        for (model, shots), draws in margins.items():
+            fitted = model in models or model == "asked"
+            probability = torch.stack([torch.sigmoid(margin) for margin in draws]).mean(0)
+            columns = {
+                "model": pl.lit(model, pl.String),
+                "shots": pl.lit(shots, pl.Int32),
+                "draws": pl.lit(len(draws), pl.Int32),
+                "margin": torch.stack(draws).mean(0).numpy(),
+                "probability": probability.numpy() if fitted else pl.lit(None),
+                "right": sum(rightness(m) for m in draws),
+            }
+            tables.append(marks.with_columns(**columns).select(*SCHEMA).cast(SCHEMA))
+    # Unlocated users have no shots, and no questions chosen for them.
+    located = (pl.col("users") != "unlocated") | (pl.col("shots").fill_null(0) == 0)
+    return pl.concat(tables).filter(located)
+
+
+def _marks(data: Study, half: str, pairs: Comparisons, rows: torch.Tensor) -> pl.DataFrame:
+    """The columns of a half's test pairs that do not depend on the model."""
+    places = data.places.select(here=(pl.col("users") == half) & (pl.col("split") == "test"))
+    users, user = pl.lit(half), pairs.user.numpy()
+    if half == "unseen":
+        located = torch.zeros(data.n_users(half), dtype=torch.bool)
+        located[data.select(half, "adapt").user] = True
+        here = located[pairs.user].numpy()
+        user = user + data.n_users("seen")
+        if here.any() and not here.all():
+            users = pl.when(pl.Series(here)).then(pl.lit("unseen")).otherwise(pl.lit("unlocated"))
+            user = user + data.n_users("unseen") * ~here  # those who cannot be located are numbered last
+    q = pairs.questions
+    chosen = torch.where(pairs.sign > 0, q.first[pairs.question], q.second[pairs.question])
+    pair = places["here"].arg_true().to_numpy()[rows.numpy()]
+    return pl.DataFrame(
+        {"pair": pair, "user": user, "answer": chosen.numpy(), "sign": pairs.sign.numpy()}
+    ).with_columns(users=users)
+
+
+def _unseen_margins(
+    data: Study, pairs: Comparisons, models: dict[str, SavedModel], knobs: Evaluate, bound: "Bound | None"
+) -> dict[Key, list[torch.Tensor]]:
+    """Margins on unseen users' pairs: of the controls, of the model at all shots, and of the bound."""
+    model, n_users = models["model"], data.n_users("unseen")
+    margins: dict[Key, list[torch.Tensor]] = {}
+    controls = {"k1": torch.ones(n_users, 1), "oracle": data.group_weights("unseen")}
+    for name, weights in controls.items():
+        if name in models and weights is not None:
+            margins[name, None] = margins_by(models[name], [weights], data, pairs)
+    located = locate(data, model, knobs)
+    every = iter(margins_by(model, [weights for draws in located.values() for weights in draws], data, pairs))
+    margins |= {("model", shots): [next(every) for _ in draws] for shots, draws in located.items()}
+    if bound is not None:
+        adapt = data.select("unseen", "adapt")
+        drawn = list(drawn_shots(adapt.user, n_users, knobs))  # the very shots that the model gets
+        known = [adapt.slice(0, 0), *(adapt[rows] for _, rows in drawn)]
+        bounds = bound.margins("unseen", known, pairs)
+        for shots, margin in zip((0, *(n for n, _ in drawn)), bounds, strict=True):
+            margins.setdefault(("bound", shots), []).append(margin)
+    asked = locate_by_questions(data, model, knobs.asked)
+    every = iter(margins_by(model, list(asked.values()), data, pairs))
+    return margins | {("asked", n): [next(every)] for n in asked}
+
+
+def without_ties(comparisons: Comparisons) -> tuple[Comparisons, torch.Tensor]:
+    """Comparisons with a preferred response, turned so that it is the chosen one, and which these were.
+
+    A tie is neither right nor wrong, so accuracy leaves it out.
+    """
+    if comparisons.label is None:
+        return comparisons, torch.arange(len(comparisons))
+    rows = (comparisons.label != 0.5).nonzero().squeeze(1)
+    kept = comparisons[rows]
+    turn = torch.where(comparisons.label[rows] > 0.5, 1.0, -1.0)
+    return replace(kept, sign=kept.sign * turn, label=None), rows
+
+
+def margins_by(
+    model: SavedModel, tables: list[torch.Tensor], data: Study, pairs: Comparisons
+) -> list[torch.Tensor]:
+    """Margins under several tables of users' weights; what does not depend on the user is computed once."""
+    parts: list[list[torch.Tensor]] = [[pairs.sign[:0]] for _ in tables]
+    with torch.inference_mode():
+        for block, features, place in feature_blocks(model.head, data.embeddings, pairs):
+            rows = features.index_select(0, place)
+            for part, weights in zip(parts, tables, strict=True):
+                part.append(model.head.margin(rows, weights.index_select(0, block.user)) * block.sign)
+    return [torch.cat(part) for part in parts]
+
+
+def locate(data: Study, model: SavedModel, knobs: Evaluate) -> dict[int, list[torch.Tensor]]:
+    """Unseen users' weights from each number of shots, one table per draw; nested within a draw (D18).
+
+    A user with fewer comparisons than shots is located from all of them. Where no user has any, there are
+    zero shots only.
+    """
+    pairs = data.select("unseen", "adapt")
+    n_users = data.n_users("unseen")
+    with torch.inference_mode():
+        population = model.population
+        each = population.evidence(model.head, data.embeddings, pairs, model.fit_config.loss)
+        located = {0: [population.posterior(each.new_zeros(n_users, each.shape[1])).mean]}
+        for shots, rows in drawn_shots(pairs.user, n_users, knobs):
+            total = each.new_zeros(n_users, each.shape[1]).index_add(0, pairs.user[rows], each[rows])
+            located.setdefault(shots, []).append(population.posterior(total).mean)
+    return located
+
+
+def drawn_shots(user: torch.Tensor, n_users: int, knobs: Evaluate) -> Iterator[tuple[int, torch.Tensor]]:
+    """Numbers of shots with the rows of the comparisons that are drawn, draw after draw.
+
+    Args:
+        user: Whose each comparison is.
+        n_users: Users in all.
+        knobs: The seed, the numbers of shots and the draws.
+    """
+    generator = torch.Generator().manual_seed(knobs.seed)
+    for _ in range(knobs.draws if len(user) else 0):
+        place = places_in_user(user, n_users, generator)
+        for shots in knobs.shots:
+            yield shots, (place < shots).nonzero().squeeze(1)
+
+
+def places_in_user(user: torch.Tensor, n_users: int, generator: torch.Generator) -> torch.Tensor:
+    """Each comparison's place, from 0, in a random order of its user's comparisons."""
+    shuffled = torch.randperm(len(user), generator=generator)
+    order = shuffled[torch.argsort(user[shuffled], stable=True)]
+    counts = torch.bincount(user, minlength=n_users)
+    starts = (counts.cumsum(0) - counts).repeat_interleave(counts)
+    place = torch.empty_like(user)
+    place[order] = torch.arange(len(user)) - starts
+    return place
+
+
+def locate_by_questions(data: Study, model: SavedModel, most: int) -> dict[int, torch.Tensor]:
+    """Unseen users' weights after 1, 2 and more questions, chosen by expected information gain (BALD).
+
+    Only the answers to the adapt pairs are known, so these are the questions. A user with fewer questions is
+    located by all of them. Empty where there are none, or one prototype.
+
+    Args:
+        data: The dataset.
+        model: Locates users, and says what an answer is expected to tell.
+        most: Questions to ask of each; no more than a user with the most of them has.
+    """
+    pairs, n_users = data.select("unseen", "adapt"), data.n_users("unseen")
+    if not most or not len(pairs) or model.config.K == 1:
+        return {}
+    counts = torch.bincount(pairs.user, minlength=n_users)
+    rounds, width = min(most, int(counts.max())), int(counts.max()) * len(model.population.prior.masses)
+    weights: dict[int, list[torch.Tensor]] = {}
+    for users in torch.arange(n_users).split(max(1, NUMBERS_AT_ONCE // width)):
+        here = pairs[((pairs.user >= users[0]) & (pairs.user <= users[-1])).nonzero().squeeze(1)]
+        likelihood = _interviewed(data, model, here, here.user - users[0], counts[users], rounds)
+        for n, total in enumerate(likelihood, 1):
+            weights.setdefault(n, []).append(model.population.prior.reweighted(total).mean)
+    return {n: torch.cat(parts) for n, parts in weights.items()}
+
+
+def _interviewed(
+    data: Study, model: SavedModel, pairs: Comparisons, user: torch.Tensor, count: torch.Tensor, rounds: int
+) -> torch.Tensor:
+    """Log-likelihoods of some users at the prior's points after each question."""
+    order = torch.argsort(user, stable=True)
+    place = torch.arange(len(order)) - (count.cumsum(0) - count).repeat_interleave(count)
+    most = max(1, int(count.max()))
+    with torch.inference_mode():
+        loss = model.fit_config.loss
+        prior = model.population.prior
+        answers = log_likelihoods(model.head, prior.states, data.embeddings, pairs, loss)
+        questions = pairs.questions[pairs.question]
+        chance = answer_probabilities(model.head, prior.states, data.embeddings, questions, loss).to(
+            answers.dtype
+        )
+
+    def by_user(values: torch.Tensor) -> torch.Tensor:
+        """(users, questions, points), padded with zeros."""
+        table = values.new_zeros(len(count), most, values.shape[1])
+        table[user[order], place] = values[order]
+        return table
+
+    allowed = torch.arange(most) < count[:, None]
+    return interview(by_user(chance), by_user(answers), allowed, prior.masses, rounds).likelihood
+
+
+def rounded(value: float | None) -> float | None:
+    """Six digits: more are noise, and would differ between machines."""
+    return None if value is None else round(float(value), 6)

@@ -1,0 +1,141 @@
+"""Stability of prototypes over seeds, users outside their hull, and the test of plurality, for the report.
+
+Stability is about the model that is evaluated: further fits, which train makes from other seeds, are compared
+with it and serve nothing else.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from pal.comparisons import Comparisons, Questions
+from pal.evaluation.prototypes import dead_prototypes, match_prototypes, outside_hull, plurality_test
+from pal.models.base import feature_blocks
+from pal.serving.saved_model import SavedModel
+from pipeline import paths
+from pipeline.evaluation.predictions import locate, margins_by, rounded, without_ties
+from pipeline.params import Evaluate
+from pipeline.study import Study
+
+MAX_QUESTIONS = 20_000
+NOT_TESTED: dict[str, float | None] = {"gain": None, "differ_p": None}
+
+
+def plurality(data: Study, model: SavedModel, users: str, knobs: Evaluate) -> dict[str, float | None]:
+    """Permutation test of whether users' own weights predict their test answers better than shuffled ones.
+
+    Seen users have their weights from training, unseen ones from the headline shots of the first draw. Users
+    are shuffled among those who are known by about as many comparisons, up to a factor of two. Nulls where
+    there is nothing to shuffle: fewer than two users, or none that can be located.
+    """
+    held_out = data.select(users, "test")
+    known = data.select(users, "train" if users == "seen" else "adapt")
+    n_users = data.n_users(users)
+    if n_users < 2 or not len(held_out) or not len(known):
+        return dict(NOT_TESTED)
+    counts = torch.bincount(known.user, minlength=n_users)
+    weights = model.states
+    if users == "unseen":
+        weights = locate(data, model, knobs)[knobs.headline_shots][0]
+        counts = counts.clamp_max(knobs.headline_shots)
+    test = plurality_test(
+        model.head,
+        weights,
+        data.embeddings,
+        held_out,
+        loss=model.fit_config.loss,
+        strata=(counts + 1).log2().long(),
+        seed=knobs.seed,
+    )
+    return {"gain": rounded(test.gain), "differ_p": rounded(test.p_value)}
+
+
+def stability(data: Study, model: SavedModel) -> dict[str, Any] | None:
+    """What the report says of a model's prototypes; None for one prototype.
+
+    Returns:
+        seeds (further fits), agreement (of matched prototypes; by prototype too), same_groups (adjusted Rand
+        index of the users' nearest prototypes), same_answers (share of test questions on which a user's
+        rewards prefer the same response), true_groups (adjusted Rand index with the true groups), n_groups,
+        dead (prototypes), outside (seen and unseen users, and of how many). None where something is not
+        known.
+    """
+    if model.config.K == 1:
+        return None
+    others = [SavedModel.load(path) for path in paths.further_fits(paths.models(data.dataset))]
+    groups = data.groups and data.groups["seen"]
+    return {
+        **_agreement(data, model, others),
+        "true_groups": _same_groups(np.array(groups), _nearest(model)) if groups else None,
+        "n_groups": len(set(groups)) if groups else None,
+        "dead": [k + 1 for k, dead in enumerate(dead_prototypes(model.states).tolist()) if dead],
+        "outside": _outside(data, model),
+    }
+
+
+def _agreement(data: Study, model: SavedModel, others: list[SavedModel]) -> dict[str, Any]:
+    """Agreement of the model with fits from other seeds: of prototypes, users' groups and answers."""
+    if not others:
+        names = ("agreement", "by_prototype", "same_groups", "same_answers")
+        return {"seeds": 0, **dict.fromkeys(names)}
+    rows = torch.unique(data.select("seen", "train").question)[:MAX_QUESTIONS]
+    questions, test = data.comparisons.questions[rows], data.select("seen", "test")
+    margins, shares = prototype_margins(data, model, questions), model.states.mean(0)
+    (ours,) = margins_by(model, [model.states], data, test)
+    agreement, groups, answers = [], [], []
+    for other in others:
+        theirs_at = prototype_margins(data, other, questions)
+        agreement.append(match_prototypes(margins, theirs_at, shares, other.states.mean(0)).agreement)
+        groups.append(_same_groups(_nearest(model), _nearest(other)))
+        (theirs,) = margins_by(other, [other.states], data, test)
+        answers.append(float(((ours > 0) == (theirs > 0)).double().mean()))
+    by_prototype = torch.stack(agreement).mean(0)
+    return {
+        "seeds": len(others),
+        "agreement": rounded(float(by_prototype @ shares.double())),
+        "by_prototype": [rounded(each) for each in by_prototype.tolist()],
+        "same_groups": rounded(float(np.mean(groups))),
+        "same_answers": rounded(float(np.mean(answers))),
+    }
+
+
+def prototype_margins(data: Study, model: SavedModel, questions: Questions) -> torch.Tensor:
+    """(questions, K): the margin of each question's first response at each prototype."""
+    with torch.inference_mode():
+        return model.head.prototype_margins(model.head.question_features(data.embeddings, questions))
+
+
+def _nearest(model: SavedModel) -> np.ndarray:
+    return model.states.argmax(1).numpy()
+
+
+def _same_groups(groups: np.ndarray, other: np.ndarray) -> float:
+    """Adjusted Rand index of two divisions of the same users (Hubert and Arabie 1985)."""
+    from sklearn.metrics import adjusted_rand_score
+
+    return round(float(adjusted_rand_score(groups, other)), 6)
+
+
+def _outside(data: Study, model: SavedModel) -> dict[str, dict[str, int]] | None:
+    """Users whose located answers are 20 times likelier outside the prototypes' convex hull.
+
+    None for models whose margin is not linear in the weights.
+    """
+    if not model.head.linear or model.fit_config.loss != "logistic":
+        return None
+    counts = {}
+    for half, split in (("seen", "train"), ("unseen", "adapt")):
+        pairs, _ = without_ties(data.select(half, split))
+        outside = outside_hull(_chosen_margins(data, model, pairs), pairs.user, n_users=data.n_users(half))
+        counts[half] = {"users": int(outside.sum()), "of": int((torch.bincount(pairs.user) > 0).sum())}
+    return counts
+
+
+def _chosen_margins(data: Study, model: SavedModel, pairs: Comparisons) -> torch.Tensor:
+    """(pairs, K): margins in favour of the chosen response at each prototype."""
+    parts = [torch.zeros(0, model.config.K)]
+    with torch.inference_mode():
+        for block, features, place in feature_blocks(model.head, data.embeddings, pairs):
+            parts.append(model.head.prototype_margins(features).index_select(0, place) * block.sign[:, None])
+    return torch.cat(parts).clone()

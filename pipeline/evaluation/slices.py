@@ -1,0 +1,313 @@
+"""Slices of the predictions, as boolean columns, and the metrics on each: METRICS is the list to add to.
+
+users   seen, unseen; unlocated, those unseen without a comparison to locate them by, where others have some;
+        all of these together
+items   known or new to training, or all; or never seen, the cold-start slice
+test    the named test set, where a dataset has several
+pairs   filtered or untouched, where images got colour filters; or all
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Int
+
+from pal.comparisons import Comparisons
+from pal.evaluation.accuracy import Judged, bootstrap_interval, worst_decile
+from pipeline.datasets import DATASETS
+from pipeline.evaluation.baselines import FEW_ANSWERS
+from pipeline.evaluation.predictions import USERS, rounded
+from pipeline.params import Evaluate
+from pipeline.study import Study
+
+# The test set that headlines are about, the first of these that occurs (D32).
+HEADLINE_TESTS = ("no_leakage", "test")
+# Version 2's test set comes in two parts; together they are what is published as its test set.
+PARTS_OF_TEST = ("leakage", "no_leakage")
+NEVER_SEEN = "never seen"  # what the items of the cold-start slice are called
+
+
+def judged(predictions: pl.DataFrame) -> Judged:
+    """Right judgements per user, means over the draws of the shots; users in the order of their numbers."""
+    _, first, user, total = np.unique(
+        predictions["user"], return_index=True, return_inverse=True, return_counts=True
+    )
+    draws = predictions["draws"].to_numpy()[first]
+    return Judged(np.bincount(user, weights=predictions["right"]) / draws, total)
+
+
+def accuracy(predictions: pl.DataFrame) -> float:
+    """Share of pairs judged right."""
+    return judged(predictions).micro
+
+
+def macro(predictions: pl.DataFrame) -> float:
+    """Mean over users of their accuracies."""
+    return judged(predictions).macro
+
+
+def balanced(predictions: pl.DataFrame) -> float | None:
+    """Mean over answers of the accuracy among pairs with that answer; None where there are many answers."""
+    by_answer = predictions.group_by("answer").agg((pl.col("right") / pl.col("draws")).mean())
+    return by_answer["right"].mean() if 2 <= len(by_answer) <= FEW_ANSWERS else None
+
+
+# What is measured of every model on every slice: functions of its predictions there. To add a metric is
+# one function and one line: details, report and headline show every entry.
+METRICS: dict[str, Callable[[pl.DataFrame], float | None]] = {
+    "accuracy": accuracy,
+    "macro": macro,
+    "balanced": balanced,
+    "worst_decile": lambda predictions: worst_decile(judged(predictions)),
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One model on one slice.
+
+    Args:
+        users: seen, unseen, unlocated or all.
+        items: known, new, all, or never seen.
+        test: The named test set; empty where there is one only.
+        pairs: all, filtered or untouched.
+        shots: Comparisons from which unseen users were located; None where that does not apply.
+        model: The model, as in the predictions.
+        user: Numbers of the users, as in the predictions.
+        judged: Right judgements of each of them; means over the draws of the shots.
+        metrics: Every entry of METRICS.
+    """
+
+    users: str
+    items: str
+    test: str
+    pairs: str
+    shots: int | None
+    model: str
+    user: Int[np.ndarray, " users"]
+    judged: Judged
+    metrics: dict[str, float | None]
+
+    def row(self, knobs: Evaluate) -> dict[str, Any]:
+        """A row of the details: labels, metrics, the interval of the accuracy, and counts."""
+        low, high = bootstrap_interval(self.judged, resamples=knobs.resamples, seed=knobs.seed)
+        metrics = {name: rounded(value) for name, value in self.metrics.items()}
+        return {
+            "users": self.users,
+            "items": self.items,
+            "test": self.test,
+            "pairs": self.pairs,
+            "shots": self.shots,
+            "model": self.model,
+            "accuracy": metrics.pop("accuracy"),
+            "low": rounded(low),
+            "high": rounded(high),
+            **metrics,
+            "n_users": len(self.judged.total),
+            "n_pairs": int(self.judged.total.sum()),
+        }
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Every model on every slice.
+
+    Args:
+        main: The headline test set, by users and items.
+        by_test: Every named test set, of seen, unseen and all users; empty where there is one set.
+        by_filter: Filtered and untouched pairs of the headline test set; empty where no image has a filter.
+        test: The headline test set's name; empty where there is one set.
+        cold_start: Users, prompts and responses never seen, at once.
+        cold_start_counts: pairs in that slice; left_out, pairs on new items that were left out since the
+            same user was located by one of these items; why the slice is empty.
+    """
+
+    main: list[Score]
+    by_test: list[Score] = field(default_factory=list)
+    by_filter: list[Score] = field(default_factory=list)
+    test: str = ""
+    cold_start: list[Score] = field(default_factory=list)
+    cold_start_counts: dict[str, str | int] = field(default_factory=dict)
+
+    @property
+    def all(self) -> list[Score]:
+        """The scores of all slices in one list."""
+        return [*self.main, *self.by_test, *self.by_filter, *self.cold_start]
+
+
+def find(
+    scores: list[Score],
+    users: str,
+    model: str,
+    *,
+    shots: int | None = None,
+    new: bool = False,
+    test: str | None = None,
+    pairs: str = "all",
+) -> Score | None:
+    """The score of a model on all items, on known ones where these are kept apart, or on new ones."""
+    for items in ("new",) if new else ("all", "known"):
+        for score in scores:
+            labels = (score.users, score.model, score.shots, score.items, score.pairs)
+            if labels == (users, model, shots, items, pairs) and test in (None, score.test):
+                return score
+    return None
+
+
+def score_slices(predictions: pl.DataFrame, data: Study, knobs: Evaluate) -> Scores:
+    """Score every model on every slice of the predictions.
+
+    Args:
+        predictions: The table of predictions.
+        data: The dataset, for the marks of its pairs.
+        knobs: The headline shots.
+    """
+    pairs = predictions.select("pair", "users").unique("pair", maintain_order=True)
+    pairs = pairs.hstack(data.places.select("items", "test", "filtered")[pairs["pair"]])
+    sets = named_sets(pairs)
+    headline = headline_test(pairs, sets)
+    in_headline = pl.col("test").is_in(sets[headline]) if headline else pl.lit(value=True)
+    pairs = pairs.with_columns(
+        in_headline=in_headline.fill_null(value=False),
+        filtered=pl.col("filtered").is_not_null(),
+        **_cold_start_columns(
+            data, data.comparisons[torch.from_numpy(pairs["pair"].to_numpy().astype("int64"))]
+        ),
+    )
+    table = predictions.join(pairs.drop("users"), on="pair", maintain_order="left")
+
+    main, by_test, by_filter = [], [], []
+    for users in USERS:
+        rows = table.filter(pl.col("users") == users, "in_headline")
+        for items in kinds_of_items(rows, data.dataset):
+            on_items = rows if items == "all" else rows.filter(pl.col("items") == items)
+            main += _scores(on_items, users, items=items, test=headline)
+        if rows["filtered"].any():
+            by_filter += _scores(rows.filter("filtered"), users, test=headline, pairs="filtered")
+            by_filter += _scores(rows.filter(~pl.col("filtered")), users, test=headline, pairs="untouched")
+    for name, members in sets.items():
+        rows = table.filter(pl.col("test").is_in(members))
+        for users in USERS:
+            by_test += _scores(rows.filter(pl.col("users") == users), users, test=name)
+        by_test += _scores(_all_users(rows, knobs.headline_shots), "all", test=name)
+
+    never_seen = pl.col("new_prompt") & pl.col("new_responses")
+    unseen = table.filter(pl.col("users") != "seen", "in_headline")
+    cold_start = []
+    for users in USERS[1:]:
+        rows = unseen.filter(pl.col("users") == users, never_seen, ~pl.col("located_by"))
+        cold_start += _scores(rows, users, items=NEVER_SEEN, test=headline)
+    counts = _cold_start_counts(unseen.unique("pair"), never_seen, has_prompts=len(data.prompt_ids) > 0)
+    return Scores(main, by_test, by_filter, headline, cold_start, counts)
+
+
+def _scores(
+    predictions: pl.DataFrame, users: str, *, items: str = "all", test: str = "", pairs: str = "all"
+) -> list[Score]:
+    """Every model on one slice; nothing where the slice is empty."""
+    return [
+        Score(
+            *(users, items, test, pairs, shots, model, np.unique(rows["user"]), judged(rows)),
+            {name: metric(rows) for name, metric in METRICS.items()},
+        )
+        for (model, shots), rows in predictions.group_by("model", "shots", maintain_order=True)
+    ]
+
+
+def kinds_of_items(pairs: pl.DataFrame, dataset: str) -> list[str]:
+    """What to report the items under: one kind alone is all; where they are kept apart, known and new."""
+    kinds = sorted(pairs["items"].unique().to_list())
+    if len(kinds) < 2:
+        return ["all"]
+    return kinds if DATASETS[dataset].ITEMS_APART else ["all", *kinds]
+
+
+def named_sets(pairs: pl.DataFrame) -> dict[str, list[str]]:
+    """The test sets to report by name, each with the marks that belong to it; empty where all is one set."""
+    names = sorted(pairs["test"].drop_nulls().unique().to_list())
+    if len(names) < 2:
+        return {}
+    sets = {name: [name] for name in names}
+    if set(PARTS_OF_TEST) <= set(names) and "test" not in names:
+        sets["test"] = list(PARTS_OF_TEST)
+    return sets
+
+
+def headline_test(pairs: pl.DataFrame, sets: dict[str, list[str]]) -> str:
+    """The set that headlines are about, else the largest; empty where all is one set."""
+    sizes = {name: pairs["test"].is_in(members).sum() for name, members in sets.items()}
+    largest = max(sizes, key=lambda name: sizes[name], default="")
+    return next((name for name in HEADLINE_TESTS if name in sets), largest)
+
+
+def _all_users(predictions: pl.DataFrame, headline_shots: int) -> pl.DataFrame:
+    """Seen users with their own weights together with unseen ones, from none and from the headline shots.
+
+    Seen users need no shots, and unlocated users have none: their rows stand in at either number of shots.
+    """
+    groups = dict(predictions.group_by("users", "model", "shots", maintain_order=True))
+    everyone = list(dict.fromkeys(users for users, _, _ in groups))
+    tables = [predictions.clear()]
+    if set(everyone) <= {"seen"}:
+        return tables[0]
+    for model in dict.fromkeys(model for _, model, _ in groups):
+        for shots in (0, headline_shots) if model == "model" else (None,):
+            keys = [
+                next((key for n in (shots, None, 0) if (key := (users, model, n)) in groups), None)
+                for users in everyone
+            ]
+            if None not in keys and any((users, model, shots) in groups for users in everyone):
+                tables += [groups[key].with_columns(shots=pl.lit(shots, pl.Int32)) for key in keys if key]
+    return pl.concat(tables)
+
+
+def _cold_start_columns(data: Study, pairs: Comparisons) -> dict[str, pl.Series]:
+    """Which pairs have a prompt, and which have responses, that no training pair has; which are located by.
+
+    Where all questions share a few answers, such as yes and no, responses cannot be new, and only the prompt
+    counts. A pair is located by if one of its items occurs among the adapt pairs of the same user.
+    """
+    train, adapt, q = data.select("seen", "train"), data.select("unseen", "adapt"), data.comparisons.questions
+    has_prompts, question = len(data.prompt_ids) > 0, pairs.question
+    few = has_prompts and len(torch.unique(torch.cat([q.first, q.second]))) <= FEW_ANSWERS
+    prompts = [q.prompt] if has_prompts else []
+    responses = [] if few else [q.first, q.second]
+    located_by = torch.zeros(len(pairs), dtype=torch.bool)
+    width = max(len(data.prompt_ids), len(data.response_ids), 1)
+    for sides in (prompts, responses):
+        for side in sides:
+            for shown in sides:
+                theirs = pairs.user * width + side[question]
+                located_by |= torch.isin(theirs, adapt.user * width + shown[adapt.question])
+
+    def new(sides: list[torch.Tensor]) -> torch.Tensor:
+        known = torch.cat([side[train.question] for side in sides]) if sides else train.question[:0]
+        old = [torch.isin(side[question], known) for side in sides]
+        return ~torch.stack(old).any(0) if old else torch.ones(len(pairs), dtype=torch.bool)
+
+    masks = {"new_prompt": new(prompts), "new_responses": new(responses), "located_by": located_by}
+    return {name: pl.Series(name, mask.numpy()) for name, mask in masks.items()}
+
+
+def _cold_start_counts(
+    pairs: pl.DataFrame, never_seen: pl.Expr, *, has_prompts: bool
+) -> dict[str, str | int]:
+    """Pairs in the cold-start slice, those left out, and why it is empty, by what is missing first."""
+    n = len(pairs.filter(never_seen, ~pl.col("located_by")))
+    left_out = len(pairs.filter(never_seen, "located_by"))
+    why = "no comparison of unseen users has a new prompt and new responses at once"
+    if n:
+        why = ""
+    elif not len(pairs):
+        why = "no unseen user has a comparison to test on"
+    elif left_out:
+        why = "unseen users were located by the very items that training never showed"
+    elif has_prompts and not pairs["new_prompt"].any():
+        why = "unseen users are tested on prompts that training knows, every one of them"
+    elif not pairs["new_responses"].any():
+        why = "unseen users are tested on responses that training knows, every one of them"
+    return {"why": why, "pairs": n, "left_out": left_out}

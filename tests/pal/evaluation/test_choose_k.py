@@ -1,0 +1,130 @@
+"""Cross-validation of the number of prototypes."""
+
+import numpy as np
+import pytest
+import torch
+
+from pal.comparisons import Comparisons, Embeddings
+from pal.config import FitConfig, HeadConfig, preset
+from pal.errors import PalError
+from pal.evaluation.choose_k import choose_k, decide, leading_directions, one_prototype_per_user
+
+HEAD = HeadConfig(model="B", latent=4, hidden_layers=0, bias=False, similarity="inner")
+ONE = FitConfig(objective="mixture", grid_points=0, epochs=80, learning_rate=0.1, batch_size=0, restarts=2)
+
+
+def test_the_smallest_candidate_within_one_standard_error_of_the_best_is_chosen():
+    """Two users, 1,000 comparisons each. K = 3 is best: 900 and 1,000 right, 95 %, deviations of 5 points.
+
+    Its standard error is sqrt((25 + 25) / 1) / sqrt(2) = 5 points, and so is that of K = 2, whose 90 % are
+    just within; K = 1, with an error of 4 points, lacks 10.
+    """
+    right = {1: np.array([810.0, 890.0]), 2: np.array([850.0, 951.0]), 3: np.array([900.0, 1000.0])}
+    choice = decide([1, 2, 3], right, np.array([1000, 1000]))
+    assert choice.K == 2
+    assert [row.accuracy for row in choice.candidates] == pytest.approx([0.85, 0.9005, 0.95])
+    assert choice.candidates[2].standard_error == pytest.approx(0.05)
+    assert [row.sufficient for row in choice.candidates] == [False, True, True]
+    assert (choice.n_users, choice.n_comparisons) == (2, 2000)
+
+
+def test_of_equals_the_smallest_is_chosen_and_users_without_comparisons_do_not_count():
+    """Ten right of twenty, both users alike: no spread, but (10 + 2) / 24 has an error of sqrt(0.25 / 24)."""
+    right = dict.fromkeys([1, 4], np.array([5.0, 0.0, 5.0]))
+    choice = decide([1, 4], right, np.array([10, 0, 10]))
+    assert (choice.K, choice.n_users) == (1, 2)
+    assert choice.candidates[0].standard_error == pytest.approx((0.25 / 24) ** 0.5)
+
+
+def test_two_answers_more_or_fewer_among_hundreds_decide_nothing():
+    """Three wrong of 1,800 against one: the error of the three is at least sqrt(5) answers."""
+    wrong = {1: 3, 2: 1, 3: 0}
+    right = {K: np.array([60.0 - (user < count) for user in range(30)]) for K, count in wrong.items()}
+    assert decide([1, 2], right, np.full(30, 60)).K == 1
+    assert decide([1, 2, 3], right, np.full(30, 60)).K == 2
+
+
+def test_two_groups_ask_for_two_prototypes(toy):
+    choice = choose_k(
+        toy.embeddings, toy.train, n_users=20, head=HEAD, config=ONE, candidates=range(1, 5), seed=1
+    )
+    assert choice.K == 2
+    assert choice.n_comparisons == len(toy.train)
+    accuracy = {row.K: row.accuracy for row in choice.candidates}
+    assert accuracy[1] < 0.7
+    assert accuracy[2] > 0.9
+
+
+def test_without_one_prototype_per_user_candidates_end_two_beyond_the_best_and_repeat_under_a_seed(toy):
+    """Grid points between the prototypes: every K is fitted from a new start. K = 5 is never tried."""
+    config = FitConfig(epochs=3, learning_rate=0.1, batch_size=200)
+    fits = []
+    once, again = (
+        choose_k(
+            toy.embeddings, toy.train, n_users=20, head=HEAD, config=config, candidates=range(1, 6),
+            progress=lambda done, most: fits.append((done, most)),
+        )
+        for _ in range(2)
+    )  # fmt: skip
+    assert once == again
+    best = max(range(len(once.candidates)), key=lambda i: once.candidates[i].accuracy)
+    assert len(once.candidates) == min(5, best + 3)
+    assert fits[-1] == (3 * len(once.candidates), 15)
+
+
+def test_one_prototype_per_user_has_a_way_of_its_own_and_keeps_how_users_count():
+    """The paper's learning rates, 5e-4 over a thousand epochs, would go nowhere in 80 steps."""
+    _, config = preset("paper", "A", fit={"weighting": "users", "batch_size": 0})
+    one = one_prototype_per_user(config)
+    assert (one.objective, one.grid_points, one.loss) == ("mixture", 0, "logistic")
+    assert (one.weighting, one.weight_decay, one.batch_size) == ("users", config.weight_decay, 0)
+    assert one == one_prototype_per_user(one)
+    assert one == one_prototype_per_user(
+        preset("paper", "A", fit={"weighting": "users", "batch_size": 0, "learning_rate": 0.1})[1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("candidates", "message"),
+    [
+        ([], r"candidates must be numbers of at least 1, got \[\]"),
+        ([0, 1], r"candidates must be numbers of at least 1, got \[0, 1\]"),
+        ([14], "candidates must be at most 13, the users of a fit in 3 folds, got 14; lower them"),
+    ],
+)
+def test_candidates_that_cannot_be_fitted_are_refused(toy, candidates, message):
+    with pytest.raises(PalError, match=message):
+        choose_k(toy.embeddings, toy.train, n_users=20, head=HEAD, config=ONE, candidates=candidates)
+
+
+def test_users_with_one_comparison_cannot_be_judged(toy):
+    single = Comparisons.from_pairs(
+        user=torch.arange(6), prompt=torch.zeros(6, dtype=torch.long), chosen=torch.arange(6),
+        rejected=torch.arange(6) + 1,
+    )  # fmt: skip
+    with pytest.raises(PalError, match="comparisons must hold a user with at least two"):
+        choose_k(toy.embeddings, single, n_users=6, head=HEAD, config=ONE, candidates=[1])
+
+
+def asked(first, second):
+    return Comparisons.from_pairs(
+        user=torch.zeros(len(first), dtype=torch.long), prompt=None, chosen=torch.tensor(first),
+        rejected=torch.tensor(second),
+    )  # fmt: skip
+
+
+def test_what_lies_in_few_directions_keeps_its_inner_products():
+    torch.manual_seed(0)
+    table = torch.randn(8, 2) @ torch.randn(2, 5)
+    narrow = torch.eye(2)
+    leading = leading_directions(Embeddings(narrow, table), asked([0, 2, 4], [1, 3, 5]), 2)
+    assert leading.prompts is narrow
+    assert leading.responses.shape == (8, 2)
+    torch.testing.assert_close(leading.responses @ leading.responses.T, table @ table.T)
+
+
+def test_only_rows_that_are_asked_about_choose_the_directions():
+    """Row 2 is long, but nobody is asked about it: the second axis is lost."""
+    table = torch.tensor([[1.0, 0.0], [-2.0, 0.0], [0.0, 9.0]])
+    leading = leading_directions(Embeddings(torch.zeros(0, 0), table), asked([0], [1]), 1)
+    torch.testing.assert_close(leading.responses.abs(), torch.tensor([[1.0], [2.0], [0.0]]))

@@ -1,0 +1,198 @@
+"""Agreement of prototypes, dead ones, users outside the hull, and plurality, on margins made by hand."""
+
+import pytest
+import torch
+from sklearn.metrics import adjusted_rand_score
+
+from pal.comparisons import Comparisons, Embeddings
+from pal.config import FitConfig, HeadConfig, preset
+from pal.errors import PalError
+from pal.evaluation.prototypes import dead_prototypes, match_prototypes, outside_hull, plurality_test
+from pal.fitting.trainer import fit
+from pal.models.ideal_point import IdealPointModel
+
+EVEN = torch.full((2,), 0.5)
+
+
+def test_prototypes_that_only_changed_places_are_matched_and_agree_fully():
+    """On a question that everybody answers alike both differ from it alone: by +1, -1 and by -1, +1."""
+    one = torch.tensor([[5.0, 5.0], [1.0, -1.0]])
+    found = match_prototypes(one, one.flip(1) * 3, EVEN, EVEN)
+    assert found.partner.tolist() == [1, 0]
+    assert found.agreement.tolist() == [1, 1]
+
+
+def test_what_everybody_likes_makes_no_agreement():
+    """Less the means, one fit differs on question 2 alone, the other on question 3 alone: nothing in common."""
+    one = torch.tensor([[9.0, 9.0], [1.0, -1.0], [0.0, 0.0]])
+    other = torch.tensor([[9.0, 9.0], [0.0, 0.0], [1.0, -1.0]])
+    assert match_prototypes(one, other, EVEN, EVEN).agreement.tolist() == [0, 0]
+
+
+def test_a_prototype_that_nobody_uses_moves_no_other():
+    one = torch.tensor([[1.0, -1.0, 50.0], [0.0, 0.0, 7.0]])
+    other = torch.tensor([[1.0, -1.0, -30.0], [0.0, 0.0, 1.0]])
+    shares = torch.tensor([0.5, 0.5, 0.0])
+    assert match_prototypes(one, other, shares, shares).agreement[:2].tolist() == [1, 1]
+
+
+def test_a_prototype_is_dead_that_is_nobodys_nearest_or_has_hardly_any_weight():
+    """The third is nobody's nearest; with 40 users the second's one user holds 0.025 + ... of 1 / 30."""
+    weights = torch.tensor([[0.6, 0.0, 0.4]] * 39 + [[0.0, 1.0, 0.0]])
+    assert dead_prototypes(weights).tolist() == [False, True, True]
+    assert dead_prototypes(torch.eye(3)).tolist() == [False, False, False]
+
+
+def mirrored(first, n):
+    """n answers to a question that the two prototypes see with margins 1 and 0, and their mirror image."""
+    return torch.tensor([first, [-x for x in first]]).repeat(n, 1)
+
+
+def test_who_is_described_by_a_mix_is_inside_and_who_wants_more_than_any_is_outside_hull():
+    """Prototype margins 1 and 0; the wider simplex reaches 1.5, where 40 answers gain 40 log(s(1.5)/s(1)) = 4.4.
+
+    The answers of the second user, half of either side, are likeliest at 0, which both simplices hold.
+    """
+    strong, undecided = torch.tensor([[1.0, 0.0]] * 40), mirrored([1.0, 0.0], 20)
+    user = torch.tensor([0] * 40 + [1] * 40)
+    found = outside_hull(torch.cat([strong, undecided]), user, n_users=3)
+    assert found.tolist() == [True, False, False]
+    gain = 40 * (torch.tensor(1.5).sigmoid().log() - torch.tensor(1.0).sigmoid().log())
+    assert 3.0 < float(gain) < 4.5  # log 20 is 3.0
+
+
+def simulated(groups, seed, users=60, pairs=40, dim=4):
+    """Users who prefer what lies nearer to their group's point; items and points are drawn."""
+    rng = torch.Generator().manual_seed(seed)
+    ideal = 2 * torch.eye(dim)[torch.arange(users) % groups]
+    items = torch.randn(2 * users * pairs, dim, generator=rng)
+    user = torch.arange(users).repeat_interleave(pairs)
+    distance = (items - ideal[user].repeat_interleave(2, 0)).square().sum(1).view(-1, 2)
+    first = distance[:, 0] < distance[:, 1]
+    rows = torch.arange(2 * users * pairs).view(-1, 2)
+    chosen = torch.where(first, rows[:, 0], rows[:, 1])
+    rejected = torch.where(first, rows[:, 1], rows[:, 0])
+    comparisons = Comparisons.from_pairs(user=user, prompt=None, chosen=chosen, rejected=rejected)
+    return Embeddings(torch.zeros(0, 0), items), comparisons, (torch.arange(users) % groups).numpy()
+
+
+def refitted(groups, objective):
+    """Two fits of K = 3 from other seeds: agreement weighted by share, Rand indices, dead prototypes."""
+    embeddings, train, true = simulated(groups, 0)
+    options = {"objective": objective, "epochs": 100, "batch_size": 3000}
+    head, config = preset("ours", "A", head={"K": 3, "latent": 4}, fit=options)
+    fits = [fit(embeddings, train, n_users=60, head=head, config=config, seed=seed) for seed in (0, 1)]
+    at = [
+        f.head.prototype_margins(f.head.question_features(embeddings, train.questions)).detach() for f in fits
+    ]
+    shares = [f.states.mean(0) for f in fits]
+    nearest = [f.states.argmax(1).numpy() for f in fits]
+    agreement = float(match_prototypes(*at, *shares).agreement @ shares[0].double())
+    return (
+        agreement,
+        adjusted_rand_score(*nearest),
+        adjusted_rand_score(nearest[0], true),
+        dead_prototypes(fits[0].states),
+    )
+
+
+def test_well_separated_groups_come_out_the_same_from_another_seed():
+    agreement, again, true, unused = refitted(3, "mixture")
+    assert agreement > 0.9
+    assert again > 0.95
+    assert true > 0.95
+    assert not unused.any()
+
+
+def test_prototypes_of_people_who_are_all_alike_do_not():
+    agreement, again, _, _ = refitted(1, "pal")
+    assert agreement < 0.8
+    assert again < 0.5
+
+
+def test_where_users_are_classes_people_who_are_all_alike_leave_prototypes_dead_prototypes():
+    assert refitted(1, "mixture")[3].any()
+
+
+EMBEDDINGS = Embeddings(torch.zeros(1, 0), torch.tensor([[0.0], [1.0]]))
+
+
+def line_head() -> IdealPointModel:
+    """On a line, f the identity, prototypes at 0 and 1: of 0 over 1, margins are +1 and -1."""
+    config = HeadConfig(model="A", K=2, latent=1, hidden_layers=0, bias=False)
+    head = IdealPointModel(config, prompt_dim=0, response_dim=1)
+    head.f.first.weight.data = torch.ones(1, 1)
+    head.prototypes.data = torch.tensor([[0.0], [1.0]])
+    return head.eval()
+
+
+def answers(user: list[int], chosen: list[int]) -> Comparisons:
+    c = torch.tensor(chosen)
+    return Comparisons.from_pairs(user=torch.tensor(user), prompt=None, chosen=c, rejected=1 - c)
+
+
+def test_users_at_their_own_prototypes_gain_what_dealing_loses():
+    """Users 0 and 2 choose 0, users 1 and 3 choose 1, each at the own prototype: margins are 1 throughout.
+
+    A deal gives each user a random one of the four weights; by symmetry two of four are of the other kind on
+    average, and the loss there is softplus(1) in place of softplus(-1), which is 1 more: the gain is 1/2.
+    """
+    weights = torch.eye(2).repeat(2, 1)
+    found = plurality_test(
+        line_head(), weights, EMBEDDINGS, answers([0, 1, 2, 3], [0, 1, 0, 1]), shuffles=4000
+    )
+    assert found.gain == pytest.approx(0.5, abs=0.03)
+    assert (found.n_users, found.n_comparisons) == (4, 4)
+
+
+def test_the_p_value_is_the_share_of_deals_as_good():
+    """Of the 4! deals of (a, b, a, b) four keep everyone's kind: a third of 12 ... 4 / 24 = 1/6."""
+    weights = torch.eye(2).repeat(2, 1)
+    found = plurality_test(
+        line_head(), weights, EMBEDDINGS, answers([0, 1, 2, 3], [0, 1, 0, 1]), shuffles=4000
+    )
+    assert found.p_value == pytest.approx(1 / 6, abs=0.02)
+
+
+def test_users_count_alike_however_often_they_answer():
+    """User 0, wrong once by 1, against user 1, right nine times: mean of users, not of answers.
+
+    Own weights: (softplus(1) + softplus(-1)) / 2; the other deal is the same with places changed, wrong for
+    user 1 in all nine: the same mean, so no gain.
+    """
+    weights = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    held_out = answers([0] + [1] * 9, [1] + [1] * 9)
+    found = plurality_test(line_head(), weights, EMBEDDINGS, held_out, shuffles=50)
+    assert found.gain == pytest.approx(0.0, abs=1e-6)
+
+
+def test_equal_weights_are_no_evidence():
+    """All deals are as good as the own weights, so p is 1."""
+    found = plurality_test(
+        line_head(), torch.full((4, 2), 0.5), EMBEDDINGS, answers([0, 1, 2, 3], [0, 1, 0, 1])
+    )
+    assert (found.gain, found.p_value) == (pytest.approx(0.0, abs=1e-9), 1.0)
+
+
+def test_weights_are_dealt_within_strata_alone():
+    """Each user alone in a stratum: nothing can be dealt, and p is 1."""
+    weights = torch.eye(2).repeat(2, 1)
+    held_out = answers([0, 1, 2, 3], [0, 1, 0, 1])
+    alone = plurality_test(line_head(), weights, EMBEDDINGS, held_out, strata=torch.arange(4))
+    assert alone.p_value == 1.0
+
+
+def test_two_groups_are_found(toy):
+    config = FitConfig(epochs=60, learning_rate=0.1, batch_size=200)
+    head = HeadConfig(model="B", K=2, latent=4, hidden_layers=0, bias=False)
+    fitted = fit(toy.embeddings, toy.train, n_users=20, head=head, config=config)
+    found = plurality_test(fitted.head, fitted.states, toy.embeddings, toy.val)
+    assert found.p_value == 0.001  # none of 999 deals is as good
+    assert found.gain > 0
+
+
+def test_nothing_held_out_is_refused():
+    with pytest.raises(PalError, match="held_out must hold at least one comparison, got none"):
+        plurality_test(
+            line_head(), torch.eye(2), EMBEDDINGS, answers([0], [0])[torch.tensor([], dtype=torch.long)]
+        )

@@ -1,0 +1,114 @@
+"""Unseen users, located from none, few and more of their comparisons, drawn or chosen."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from pal.serving.reward_model import RewardModel
+from pipeline import paths, study
+from pipeline.evaluation import predictions
+from pipeline.params import Evaluate
+
+
+def knobs(**changes):
+    usual = {"seed": 0, "shots": [1, 5, 20], "headline_shots": 20, "draws": 20, "asked": 0, "resamples": 100}
+    return Evaluate(**{**usual, **changes})
+
+
+@pytest.fixture
+def simulated(small):
+    return study.load("simulated"), RewardModel.load(paths.models("simulated") / "model")
+
+
+def test_places_number_each_users_comparisons_in_a_random_order():
+    user, generator = torch.tensor([2, 0, 2, 2, 0, 3]), torch.Generator().manual_seed(0)
+    orders = [predictions.places_in_user(user, 5, generator) for _ in range(20)]
+    assert all(sorted(place[user == 0].tolist()) == [0, 1] for place in orders)
+    assert all(sorted(place[user == 2].tolist()) == [0, 1, 2] and place[5] == 0 for place in orders)
+    assert len({tuple(place.tolist()) for place in orders}) > 5
+
+
+def test_shots_of_a_draw_are_the_first_of_its_order_so_that_they_lie_within_its_larger_shots(
+    simulated, monkeypatch
+):
+    """The orders are spied on: from n shots users stand where the library puts them by their first n."""
+    places = []
+    real = predictions.places_in_user
+
+    def spied(*args):
+        places.append(real(*args))
+        return places[-1]
+
+    monkeypatch.setattr(predictions, "places_in_user", spied)
+    data, model = simulated
+    located = predictions.locate(data, model, knobs())
+    pairs = data.select("unseen", "adapt")
+    assert len(places) == 20
+    for draw, place in enumerate(places):
+        rows = {n: (place < n).nonzero().squeeze(1) for n in (1, 5, 20)}
+        assert [len(each) for each in rows.values()] == [6, 30, 120]
+        for n, first in rows.items():
+            expected = model.locate(data.embeddings, pairs[first], n_users=6)
+            assert torch.allclose(located[n][draw], expected, atol=1e-5)
+
+
+def test_all_shots_are_what_the_library_adapts_to(simulated):
+    """24 adapt pairs a user: from 24 shots every draw is the same set."""
+    data, model = simulated
+    located = predictions.locate(data, model, knobs(shots=[24], headline_shots=24))[24]
+    whole = model.locate(data.embeddings, data.select("unseen", "adapt"), n_users=6)
+    assert len(located) == 20
+    for weights in located:
+        assert torch.allclose(weights, whole, atol=1e-5)
+
+
+def test_shots_come_from_adapt_pairs_and_never_from_test_pairs(simulated):
+    data, model = simulated
+    test = (data.places["users"] == "unseen") & (data.places["split"] == "test")
+    sign = torch.where(
+        torch.from_numpy(test.to_numpy().copy()), -data.comparisons.sign, data.comparisons.sign
+    )
+    turned = SimpleNamespace(
+        embeddings=data.embeddings,
+        n_users=data.n_users,
+        select=lambda users, split: study.Study.select(
+            SimpleNamespace(places=data.places, comparisons=replace(data.comparisons, sign=sign)),
+            users,
+            split,
+        ),
+    )
+    before, after = (predictions.locate(each, model, knobs()) for each in (data, turned))
+    assert all(torch.equal(a, b) for n in before for a, b in zip(before[n], after[n], strict=True))
+
+
+def test_without_comparisons_to_locate_by_there_are_no_shots_but_zero(simulated):
+    data, model = simulated
+    kept = data.places["split"] != "adapt"
+    bare = replace(
+        data,
+        places=data.places.filter(kept),
+        comparisons=data.comparisons[torch.from_numpy(kept.arg_true().to_numpy().astype("int64"))],
+    )
+    located = predictions.locate(bare, model, knobs())
+    assert list(located) == [0]
+    assert torch.allclose(located[0][0], model.states.mean(0).expand(6, -1), atol=1e-5)
+
+
+def test_everything_asked_is_everything_known(simulated):
+    """24 adapt pairs a user: after 24 chosen questions users stand where all of them put them."""
+    data, model = simulated
+    located = predictions.locate_by_questions(data, model, 50)
+    assert list(located) == list(range(1, 25))
+    whole = model.locate(data.embeddings, data.select("unseen", "adapt"), n_users=6)
+    assert torch.allclose(located[24], whole, atol=1e-4)
+    assert predictions.locate_by_questions(data, model, 0) == {}
+
+
+def test_users_asked_in_blocks_stand_where_they_stand_together(simulated, monkeypatch):
+    data, model = simulated
+    whole = predictions.locate_by_questions(data, model, 3)
+    monkeypatch.setattr(predictions, "NUMBERS_AT_ONCE", 1)
+    blocks = predictions.locate_by_questions(data, model, 3)
+    assert all(torch.allclose(whole[n], blocks[n], atol=1e-5) for n in (1, 2, 3))

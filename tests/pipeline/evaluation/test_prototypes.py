@@ -1,0 +1,66 @@
+"""Stability of prototypes and the test of plurality, on the small projects."""
+
+import shutil
+
+import pytest
+
+from pal.serving.saved_model import SavedModel
+from pipeline import params, paths, study
+from pipeline.evaluation import prototypes
+from pipeline.stages import train
+
+
+def found(dataset):
+    return prototypes.stability(study.load(dataset), SavedModel.load(paths.models(dataset) / "model"))
+
+
+def test_a_model_held_against_itself_agrees_in_everything(small):
+    shutil.rmtree(paths.models("own") / "again-1")
+    shutil.copytree(paths.models("own") / "model", paths.models("own") / "again-1")
+    same = found("own")
+    assert (same["seeds"], same["agreement"], same["same_groups"], same["same_answers"]) == (1, 1, 1, 1)
+    assert same["by_prototype"] == [1, 1]
+    assert (same["true_groups"], same["n_groups"]) == (None, None)
+
+
+def test_true_groups_and_users_outside_are_counted_where_they_are_known(small):
+    """The partition of two groups; 8 seen and 6 unseen users, all with comparisons to locate them by."""
+    known = found("simulated")
+    assert known["n_groups"] == 2
+    assert -1 <= known["true_groups"] <= 1
+    assert [half["of"] for half in known["outside"].values()] == [8, 6]
+
+
+def test_without_further_fits_nothing_is_said_of_other_seeds(small):
+    shutil.rmtree(paths.models("own") / "again-1")
+    alone = found("own")
+    assert (alone["seeds"], alone["agreement"], alone["same_answers"]) == (0, None, None)
+    assert alone["dead"] is not None
+
+
+@pytest.mark.parametrize("dataset", ["simulated", "own"])
+def test_one_prototype_has_nothing_to_tell_apart(small, dataset):
+    model = SavedModel.load(paths.models(dataset) / "k1")
+    assert prototypes.stability(study.load(dataset), model) is None
+
+
+def plurality(dataset, users):
+    model = SavedModel.load(paths.models(dataset) / "model")
+    return prototypes.plurality(study.load(dataset), model, users, params.load().evaluate)
+
+
+def test_two_groups_differ(small):
+    """Own comparisons: half like red, half blue. A tenth or so of six seen users' shuffles keep everyone's kind.
+
+    Of two unseen users either shuffle is likely, so nothing can be shown, whatever they prefer.
+    """
+    seen = plurality("own", "seen")
+    assert seen["gain"] > 0
+    assert seen["differ_p"] < 0.15
+    assert plurality("own", "unseen")["differ_p"] > 0.4
+
+
+def test_with_one_prototype_nobody_differs(small):
+    small.set({"model.K": 1})
+    train.main("own")
+    assert plurality("own", "seen") == {"gain": 0.0, "differ_p": 1.0}

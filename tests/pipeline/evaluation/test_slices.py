@@ -1,0 +1,309 @@
+"""Slices and metrics on a study made by hand: one number per item, on which one reward or two rewards look.
+
+Items lie on a line, at their own number. A model of two prototypes likes large numbers with the one and
+small numbers with the other; seen user 0 stands at the first, seen user 1 at the second.
+"""
+
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+import torch
+
+from pal.comparisons import Comparisons, Embeddings
+from pal.models.base import PrototypeModel
+from pal.users.points import Points
+from pipeline.evaluation import slices
+from pipeline.evaluation.headline import user_accuracies
+from pipeline.evaluation.predictions import margins_by, predict, without_ties
+from pipeline.evaluation.slices import find, score_slices
+from pipeline.params import Evaluate
+from pipeline.storage.embeddings import Embedder
+from pipeline.study import Study
+
+KNOBS = Evaluate(seed=0, shots=[1, 2], headline_shots=2, draws=20, asked=0, resamples=100)
+UP, DOWN = (5, 1), (1, 5)  # chosen, rejected: what who likes large and who likes small numbers answers
+
+
+class Line(PrototypeModel):
+    """Reads each question as the difference of its two numbers; `likes` says which weights want it large."""
+
+    linear = True
+    block_size = 1000
+    state_dim = 2
+
+    def __init__(self, likes=(1.0, -1.0)):
+        super().__init__()
+        self.likes = torch.tensor(likes)
+
+    def question_features(self, embeddings, questions):
+        return embeddings.responses[questions.first] - embeddings.responses[questions.second]
+
+    def margin(self, features, states):
+        return features[:, 0] * (states @ self.likes)
+
+    def margins_at(self, features, states):
+        return features * (states @ self.likes)
+
+    def reward(self, prompts, responses, states):
+        raise NotImplementedError
+
+
+def model(weights=((1.0, 0.0), (0.0, 1.0)), likes=(1.0, -1.0)):
+    """Two seen users, by default at one prototype each."""
+    weights = torch.tensor(weights)
+    loss = SimpleNamespace(loss="logistic")
+    return SimpleNamespace(
+        head=Line(likes), states=weights, population=Points.from_states(weights), fit_config=loss
+    )
+
+
+def study(rows, dataset="pickapic_v1", label=None, groups=None, prompts=None, n_prompts=0, n_responses=6):
+    """A study from rows of (users, user, split, (chosen, rejected), marks)."""
+    full = {"items": "new", "test": None, "filtered": None}
+    marks = [{"users": r[0], "split": r[2], **full, **(r[4] if len(r) > 4 else {})} for r in rows]
+    schema = dict.fromkeys(("users", "split", "items", "test", "filtered"), pl.Categorical)
+    numbers = torch.arange(n_responses).float()[:, None]
+    by = Embedder("none", "", "", 1, "float32", "as given")
+    return Study(
+        dataset=dataset,
+        embeddings=Embeddings(torch.zeros(0, 0), numbers),
+        embedders={"prompts": None, "responses": by},
+        prompt_ids=[f"prompt {n}" for n in range(n_prompts)],
+        response_ids=[f"item {n}" for n in range(n_responses)],
+        user_ids={"seen": ["a", "b"], "unseen": ["new 0", "new 1"]},
+        groups=groups,
+        comparisons=Comparisons.from_pairs(
+            user=torch.tensor([r[1] for r in rows]),
+            prompt=None if prompts is None else torch.tensor(prompts),
+            chosen=torch.tensor([r[3][0] for r in rows]),
+            rejected=torch.tensor([r[3][1] for r in rows]),
+            label=None if label is None else torch.tensor(label),
+        ),
+        places=pl.DataFrame(marks, schema=schema),
+    )
+
+
+def scored(data, models=None, baselines=None, **more):
+    return score_slices(
+        predict(data, models or {"model": model()}, baselines or {}, KNOBS, **more), data, KNOBS
+    )
+
+
+def accuracies(scores):
+    """Right and total by users, items, test, pairs, shots of the model."""
+    return {
+        (s.users, s.items, s.test, s.pairs, s.shots): (float(s.judged.right.sum()), int(s.judged.total.sum()))
+        for s in scores
+        if s.model == "model"
+    }
+
+
+SEEN = [("seen", 0, "test", UP), ("seen", 1, "test", DOWN), ("seen", 1, "test", UP)]
+
+
+def test_seen_users_are_judged_with_their_own_weights():
+    """User 0 likes large numbers and chose one; user 1 likes small ones and chose one of two."""
+    assert accuracies(scored(study(SEEN)).main) == {("seen", "all", "", "all", None): (2, 3)}
+
+
+def test_unseen_users_without_comparisons_are_judged_from_none_and_nothing_else():
+    """At the mean of both prototypes every margin is zero, which counts one half."""
+    scores = scored(study([*SEEN, ("unseen", 0, "test", UP), ("unseen", 1, "test", DOWN)])).main
+    assert accuracies(scores)["unseen", "all", "", "all", 0] == (1, 2)
+    assert {s.shots for s in scores if s.users == "unseen"} == {0}
+
+
+def test_users_who_cannot_be_located_stand_apart_where_others_can():
+    """New 0 chose the larger number once, which fits the first prototype alone: right on the next."""
+    rows = [*SEEN, ("unseen", 0, "adapt", UP), ("unseen", 0, "test", UP), ("unseen", 1, "test", UP)]
+    data = study(rows)
+    scores = scored(data).main
+    got = accuracies(scores)
+    assert got["unseen", "all", "", "all", 0] == (0.5, 1)
+    assert got["unseen", "all", "", "all", 1] == got["unseen", "all", "", "all", 2] == (1, 1)
+    assert {key: n for key, n in got.items() if key[0] == "unlocated"} == {
+        ("unlocated", "all", "", "all", 0): (0.5, 1)
+    }
+    by_user = user_accuracies(scores, data)
+    assert (by_user["seen"].tolist(), by_user["unseen"].tolist()) == ([1, 0.5], [1, 0.5])
+
+
+CELLS = [
+    ("seen", 0, "test", UP, {"test": "test"}),
+    ("seen", 1, "test", UP, {"test": "test"}),
+    ("seen", 0, "test", UP, {"test": "test_unique"}),
+    ("unseen", 0, "adapt", UP),
+    ("unseen", 0, "test", UP, {"test": "test"}),
+    ("unseen", 0, "test", DOWN, {"test": "test_unique"}),
+    ("unseen", 1, "test", UP, {"test": "test_unique"}),
+]
+
+
+def larger(pairs):
+    """A baseline: the margin of the larger number."""
+    q = pairs.questions
+    return (q.first - q.second)[pairs.question].float() * pairs.sign
+
+
+def test_each_test_set_is_judged_on_seen_and_on_all_users_and_headlines_are_about_one():
+    """`test`: seen 1 of 2; all with the unseen from none 1.5 of 3, from 2 shots 2 of 3. `test_unique`: seen 1
+    of 1; from none two halves more, from 2 shots new 0 is wrong and new 1, never located, half right."""
+    scores = scored(study(CELLS), baselines={"longer": larger})
+    got = accuracies(scores.by_test)
+    assert got["seen", "all", "test", "all", None] == (1, 2)
+    assert got["all", "all", "test", "all", 0] == (1.5, 3)
+    assert got["all", "all", "test", "all", 2] == (2, 3)
+    assert got["seen", "all", "test_unique", "all", None] == (1, 1)
+    assert got["all", "all", "test_unique", "all", 0] == (2, 3)
+    assert got["all", "all", "test_unique", "all", 2] == (1.5, 3)
+    longer = find(scores.by_test, "all", "longer", test="test")
+    assert (longer.judged.right.sum(), longer.judged.total.sum(), longer.shots) == (3, 3, None)
+    assert scores.test == "test"
+    assert accuracies(scores.main)["seen", "all", "test", "all", None] == (1, 2)
+    assert accuracies(scores.main)["unseen", "all", "test", "all", 0] == (0.5, 1)
+
+
+def test_of_version_two_headlines_are_about_what_does_not_leak_and_both_parts_are_its_test_set():
+    rows = [
+        ("seen", 0, "test", UP, {"test": "leakage"}),
+        ("seen", 0, "test", UP, {"test": "leakage"}),
+        ("seen", 1, "test", UP, {"test": "no_leakage"}),
+        ("unseen", 0, "test", UP, {"test": "no_leakage"}),
+    ]
+    scores = scored(study(rows))
+    assert scores.test == "no_leakage"
+    assert accuracies(scores.main)["seen", "all", "no_leakage", "all", None] == (0, 1)
+    by_test = accuracies(scores.by_test)
+    assert by_test["seen", "all", "test", "all", None] == (2, 3)
+    assert by_test["all", "all", "test", "all", 0] == (2.5, 4)
+
+
+def test_one_named_test_set_is_no_reason_for_scores_by_test():
+    scores = scored(study([(*row, {"test": "test"}) for row in SEEN]))
+    assert (scores.test, scores.by_test) == ("", [])
+
+
+def test_filtered_and_untouched_pairs_are_judged_apart_for_seen_and_unseen_users():
+    rows = [
+        ("seen", 0, "test", UP, {"filtered": "winner"}),
+        ("seen", 1, "test", DOWN, {"filtered": "loser"}),
+        ("seen", 1, "test", UP),
+        ("unseen", 0, "adapt", UP),
+        ("unseen", 0, "test", UP, {"filtered": "loser"}),
+        ("unseen", 0, "test", DOWN),
+    ]
+    scores = scored(study(rows, "pickafilter"))
+    got = accuracies(scores.by_filter)
+    assert got["seen", "all", "", "filtered", None] == (2, 2)
+    assert got["seen", "all", "", "untouched", None] == (0, 1)
+    assert got["unseen", "all", "", "filtered", 2] == (1, 1)
+    assert got["unseen", "all", "", "untouched", 2] == (0, 1)
+    assert accuracies(scores.main)["seen", "all", "", "all", None] == (2, 3)
+    assert {s.pairs for s in scored(study([rows[0]])).by_filter} == {"filtered"}
+    assert scored(study(SEEN)).by_filter == []
+
+
+@pytest.mark.parametrize(
+    ("dataset", "kinds"), [("pickapic_v1", {"all", "known", "new"}), ("own", {"known", "new"})]
+)
+def test_items_are_pooled_unless_the_split_keeps_them_apart_on_purpose(dataset, kinds):
+    rows = [(*SEEN[0], {"items": "known"}), *SEEN[1:]]
+    assert {s.items for s in scored(study(rows, dataset)).main} == kinds
+
+
+def test_ties_are_neither_right_nor_wrong_and_a_label_below_half_prefers_the_other():
+    """Of four pairs one is a tie; in another the rejected one is preferred with 0.75, as user 0 would."""
+    rows = [*SEEN, ("seen", 0, "test", DOWN)]
+    data = study(rows, label=[1.0, 1.0, 0.5, 0.25])
+    assert accuracies(scored(data).main) == {("seen", "all", "", "all", None): (3, 3)}
+    assert scored(study(SEEN, label=[0.5] * 3)).main == []
+
+
+def test_controls_stand_beside_the_model_and_one_half_can_be_judged_alone():
+    """One prototype that likes large numbers; the oracle knows that new 0 is of user 1's group."""
+    groups = {"seen": ["up", "down"], "unseen": ["down", "up"]}
+    alone = model([[1.0], [1.0]], likes=(1.0,))
+    oracle = model([[0.0, 1.0], [1.0, 0.0]], likes=(-1.0, 1.0))  # groups by name: down, up
+    data = study([*SEEN, ("unseen", 0, "test", DOWN)], groups=groups)
+    models = {"model": model(), "k1": alone, "oracle": oracle}
+    rights = {(s.users, s.model, s.shots): float(s.judged.right.sum()) for s in scored(data, models).main}
+    assert rights["seen", "k1", None] == 2
+    assert rights["seen", "oracle", None] == 2
+    assert rights["unseen", "k1", None] == 0
+    assert rights["unseen", "oracle", None] == 1
+    assert {s.users for s in scored(data, halves=("seen",)).main} == {"seen"}
+
+
+def test_every_metric_is_a_column_of_the_details_and_one_more_is_one_line(monkeypatch):
+    """Two answers, 5 and 1: user 0 always says 5, and is right in two of two; user 1 says 1, and is right in
+    one of one saying so and none of one saying 5: balanced (2/3 + 1/1) / 2, macro (1 + 1/2) / 2."""
+    monkeypatch.setitem(slices.METRICS, "mean_margin", lambda predictions: predictions["margin"].mean())
+    (score,) = scored(study([*SEEN, ("seen", 0, "test", UP)])).main
+    row = score.row(KNOBS)
+    assert row["balanced"] == pytest.approx((2 / 3 + 1) / 2, abs=1e-6)
+    assert (row["accuracy"], row["macro"], row["worst_decile"]) == (0.75, 0.75, 0.5)
+    assert row["mean_margin"] == 2  # 4, 4, 4 and -4
+    assert row["low"] <= row["accuracy"] <= row["high"]
+
+
+def test_predictions_are_one_row_a_pair_and_model_with_margin_and_probability():
+    data = study(SEEN)
+    table = predict(data, {"model": model()}, {"longer": larger}, KNOBS)
+    assert table.select("pair", "model", "margin", "right", "answer").rows() == [
+        *((0, "longer", 4, 1, 5), (1, "longer", -4, 0, 1), (2, "longer", 4, 1, 5)),
+        *((0, "model", 4, 1, 5), (1, "model", 4, 1, 1), (2, "model", -4, 0, 5)),
+    ]
+    sure = 0.98201
+    assert table["probability"].to_list()[3:] == pytest.approx([sure, sure, 1 - sure], abs=1e-5)
+    pairs, _ = without_ties(data.select("seen", "test"))
+    tables = [model().states, model().states.flip(0)]
+    assert [m.tolist() for m in margins_by(model(), tables, data, pairs)] == [[4, 4, -4], [-4, -4, 4]]
+
+
+TRAIN = [(0, 0, 0, 1), (1, 0, 2, 3)]
+
+
+def cold_start(train, adapt, test, n_prompts=0, n_responses=20):
+    """The cold-start slice, from rows of (user, prompt, chosen, rejected): pairs, left out, why, pairs scored."""
+    parts = (("seen", "train", train), ("unseen", "adapt", adapt), ("unseen", "test", test))
+    rows = [(users, r[0], split, r[2:]) for users, split, part in parts for r in part]
+    prompts = [r[1] for _, _, part in parts for r in part] if n_prompts else None
+    scores = scored(study(rows, "own", prompts=prompts, n_prompts=n_prompts, n_responses=n_responses))
+    scored_pairs = sum(int(s.judged.total.sum()) for s in scores.cold_start if s.shots == 0)
+    return (*(scores.cold_start_counts[name] for name in ("pairs", "left_out", "why")), scored_pairs)
+
+
+def test_pairs_on_responses_that_training_showed_are_not_in_the_cold_start_slice():
+    """Of three test pairs the first has a response of training; two are left."""
+    assert cold_start(TRAIN, [], [(0, 0, 0, 9), (0, 0, 8, 9), (1, 0, 6, 7)]) == (2, 0, "", 2)
+
+
+def test_nor_are_pairs_on_what_the_same_user_was_located_by_which_is_counted():
+    """User 0 was located by 8 against 9; user 1 may be tested on it."""
+    assert cold_start(TRAIN, [(0, 0, 9, 8)], [(0, 0, 8, 10), (1, 0, 8, 10), (0, 0, 11, 12)]) == (2, 1, "", 2)
+
+
+def test_with_a_few_answers_for_all_new_prompts_are_enough():
+    rows = [(0, 0, 0, 1)], [(0, 1, 1, 0)], [(0, 0, 0, 1), (0, 1, 0, 1), (0, 2, 0, 1), (1, 1, 0, 1)]
+    assert cold_start(*rows, n_prompts=3, n_responses=2) == (2, 1, "", 2)
+
+
+@pytest.mark.parametrize(
+    ("test", "n_prompts", "why"),
+    [
+        ([], 0, "no unseen user has a comparison to test on"),
+        ([(0, 0, 0, 9)], 0, "unseen users are tested on responses that training knows, every one of them"),
+        ([(0, 0, 14, 15)], 2, "unseen users are tested on prompts that training knows, every one of them"),
+        (
+            [(0, 0, 14, 15), (0, 1, 0, 9)],
+            2,
+            "no comparison of unseen users has a new prompt and new responses at once",
+        ),
+        ([(0, 0, 8, 14)], 0, "unseen users were located by the very items that training never showed"),
+    ],
+)
+def test_where_the_cold_start_slice_is_empty_the_reason_is_said(test, n_prompts, why):
+    adapt = [(0, 0, n, n + 1) for n in (4, 6, 8, 10, 12)]
+    pairs, _, reason, n_scored = cold_start(TRAIN, adapt, test, n_prompts)
+    assert (pairs, reason, n_scored) == (0, why, 0)
