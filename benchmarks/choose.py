@@ -20,7 +20,7 @@ from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset
 from pal.evaluation.choose_k import choose_k, one_prototype_per_user
 from pal.evaluation.prototypes import plurality_test
-from pal.fitting.fit import fit
+from pal.fitting.trainer import fit
 from pipeline.datasets import simulated
 
 GROUPS = range(1, 7)
@@ -84,7 +84,7 @@ def p_value(seed: int) -> float:
     embeddings, train, held_out = simulation(seed, 1, 40, 20, 20)
     head, config = preset("ours", "A", head={"K": 2, "latent": 16})
     fitted = fit(embeddings, train, n_users=40, head=head, config=config, seed=seed)
-    return plurality_test(fitted.head, fitted.weights, embeddings, held_out, seed=seed).p_value
+    return plurality_test(fitted.head, fitted.states, embeddings, held_out, seed=seed).p_value
 
 
 def simulation(
@@ -110,7 +110,7 @@ def simulation(
     user = np.repeat(np.arange(users), train + held_out)
     items = rng.normal(scale=0.25, size=(2 * len(user), 16)).astype(np.float32)
     chosen, rejected = map(torch.from_numpy, simulated.answer(items, ideal, user, matrix))
-    every = Comparisons.of(user=torch.from_numpy(user), prompt=None, chosen=chosen, rejected=rejected)
+    every = Comparisons.from_pairs(user=torch.from_numpy(user), prompt=None, chosen=chosen, rejected=rejected)
     first = torch.from_numpy(np.tile(np.arange(train + held_out) < train, users))
     embeddings = Embeddings(torch.zeros(0, 0), torch.from_numpy(items))
     return embeddings, every[first.nonzero().squeeze(1)], every[(~first).nonzero().squeeze(1)]

@@ -26,9 +26,9 @@ from benchmarks.table import Row, Section
 from benchmarks.timing import in_turns, peak
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig, preset
-from pal.fitting.fit import fit, make_optimiser
-from pal.fitting.objectives import FixedWeights
-from pal.models.heads import make_head
+from pal.fitting.per_comparison import FixedStates
+from pal.fitting.trainer import fit, make_optimiser
+from pal.models.base import make_model
 
 WIDTH, BATCH, PAIRS, PROMPTS, USERS = 1024, 16_384, 959_040, 59_940, 5_000
 LEAST_PEAK = 75.0  # GFLOP/s of float32 products a thread, from which on ratios are judged
@@ -63,7 +63,7 @@ def pick_a_pic() -> tuple[Embeddings, Comparisons]:
     prompt = torch.randint(PROMPTS, (PAIRS,), generator=g).sort().values
     first = torch.arange(PAIRS) + prompt  # one image more than comparisons in each prompt before
     likes_new = torch.rand(PAIRS, generator=g) < 0.5
-    comparisons = Comparisons.of(
+    comparisons = Comparisons.from_pairs(
         user=torch.randint(USERS, (PAIRS,), generator=g),
         prompt=prompt,
         chosen=first + likes_new.long(),
@@ -92,7 +92,7 @@ def _configs(dropout: float = 0.5, epochs: int = 1) -> tuple[HeadConfig, FitConf
 
 def _steps(work: tuple[Embeddings, Comparisons]) -> list[Row]:
     torch.manual_seed(0)
-    batch = next(FixedWeights(*work, _configs()[1], torch.ones(USERS, 1)).batches())
+    batch = next(FixedStates(*work, _configs()[1], torch.ones(USERS, 1)).batches())
     asked = batch.questions[batch.question]
     prompts, images = len(asked.prompt.unique()), len(torch.cat([asked.first, asked.second]).unique())
     parts = {
@@ -118,8 +118,8 @@ def _step(work: tuple[Embeddings, Comparisons], batch: Comparisons, dropout: flo
     """One step as `pal.fitting` takes it."""
     shape, config = _configs(dropout)
     torch.manual_seed(0)
-    objective = FixedWeights(*work, config, torch.ones(USERS, 1))
-    head = make_head(shape, prompt_dim=WIDTH, response_dim=WIDTH).train()
+    objective = FixedStates(*work, config, torch.ones(USERS, 1))
+    head = make_model(shape, prompt_dim=WIDTH, response_dim=WIDTH).train()
     optimiser = make_optimiser(head, objective, config)
 
     def step() -> None:

@@ -289,10 +289,10 @@ def pick(groups: int, seed: int, users: int) -> dict[str, tuple[Float[Tensor, " 
     some = (places_in_user(pairs.user, n_users, generator) < 20).nonzero().squeeze(1)
     located = model.locate(data.embeddings, pairs[some], n_users=n_users)
     found = {}
-    for half, weights in (("seen", model.weights), ("unseen", located)):
+    for half, weights in (("seen", model.states), ("unseen", located)):
         group = torch.tensor([personas.index(name) for name in data.groups[half]])
         own = _margins(data, model, pool, weights)
-        mean = _margins(data, model, pool, model.weights_of(None)[None]).expand_as(own)
+        mean = _margins(data, model, pool, model.state_of(None)[None]).expand_as(own)
         found[half] = _pick(own, mean, yes[group], generator)
     return found
 
@@ -302,7 +302,9 @@ def _margins(
 ) -> Float[Tensor, "users pool"]:
     """Reward of yes less that of no to each statement, for each user."""
     with torch.no_grad():
-        return model.head.margins_at(model.head.read(data.embeddings, yes_or_no(data, pool)), weights).T
+        return model.head.margins_at(
+            model.head.question_features(data.embeddings, yes_or_no(data, pool)), weights
+        ).T
 
 
 def _pick(

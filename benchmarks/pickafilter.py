@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.studies import SEEDS, STAGES, changed, in_parallel, shared_data, staged, values
 from benchmarks.table import Row, Section
-from pal.fitting.fit import margins
+from pal.models.base import margins
 from pal.serving.model import RewardModel
 from pipeline import paths, study
 from pipeline.datasets import drawn_scenes
@@ -84,7 +84,7 @@ def _figures() -> Figures:
         for kind, filters in (("seen", {}), ("untouched", {"filtered": None})):
             pairs = data.select("seen", "test", **filters)
             with torch.inference_mode():
-                margin = margins(model.head, model.weights, data.embeddings, pairs)
+                margin = margins(model.head, model.states, data.embeddings, pairs)
             right = (margin > 0).float() + (margin == 0).float() / 2
             totals[kind] = (float(right.sum()), len(right))
         totals["filtered"] = tuple(totals["seen"][at] - totals["untouched"][at] for at in (0, 1))

@@ -18,11 +18,11 @@ from benchmarks.table import Row, Section
 from benchmarks.timing import Timed, in_turns, peak, threads
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset
-from pal.fitting.fit import Fitted, fit, margins, read_blocks
-from pal.models.heads import make_head
+from pal.fitting.trainer import Fitted, fit
+from pal.models.base import feature_blocks, make_model, margins
 from pal.serving.model import RewardModel
 from pal.serving.preferences import Preferences
-from pal.users.adapt import MAX_POINTS, Prior
+from pal.users.points import MAX_POINTS, Points
 from pal.users.simplex import solve_weights
 from pipeline.study import Study
 
@@ -114,7 +114,7 @@ def _to_99(studies: list[Study]) -> list[Row]:
         took, timed = _timed(lambda data=data, seed=seed: _fit(data, seed, **TO_99))
         fitted, test = _fit(data, seed, **TO_99), data.select("seen", "test", "known")
         with torch.inference_mode():
-            right = margins(fitted.head, fitted.weights, data.embeddings, test) > 0
+            right = margins(fitted.head, fitted.states, data.embeddings, test) > 0
         seconds.append(took)
         accuracies.append(100 * float(right.double().mean()))
         every.append(timed)
@@ -150,7 +150,7 @@ def _weights(data: Study) -> list[Row]:
     fitted, pairs = _fit(data, 0, **TO_99), data.select("unseen", "adapt")
     pairs = pairs[(pairs.user < USERS).nonzero().squeeze(1)]
     with torch.inference_mode():
-        blocks = read_blocks(fitted.head, data.embeddings, pairs)
+        blocks = feature_blocks(fitted.head, data.embeddings, pairs)
         at = [fitted.head.prototype_margins(r).index_select(0, p) * b.sign[:, None] for b, r, p in blocks]
     margin = torch.cat(at).clone()
     seconds, timed = _timed(lambda: solve_weights(margin, pairs.user, n_users=USERS))
@@ -194,10 +194,10 @@ def _model() -> RewardModel:
     head, config = preset("ours", "B", head={"K": 3, "latent": 16})
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        built = make_head(head, prompt_dim=DIM, response_dim=DIM)
+        built = make_model(head, prompt_dim=DIM, response_dim=DIM)
         weights = torch.softmax(2 * torch.randn(1000, 3), 1)
     ids = [str(number) for number in range(len(weights))]
-    return RewardModel(built, ids, weights, Prior.of(weights), config, {}, DIM, DIM)
+    return RewardModel(built, ids, weights, Points.from_states(weights), config, {}, DIM, DIM)
 
 
 def _scores(model: RewardModel, table: torch.Tensor) -> list[Row]:
@@ -226,7 +226,7 @@ def _adapting(model: RewardModel, table: torch.Tensor) -> list[Row]:
     shared = Embeddings(table[:6000], table[6000:12_000])
 
     def locate() -> None:
-        comparisons = Comparisons.of(user=user, prompt=prompt, chosen=chosen, rejected=rejected)
+        comparisons = Comparisons.from_pairs(user=user, prompt=prompt, chosen=chosen, rejected=rejected)
         model.locate(shared, comparisons, n_users=USERS)
 
     sides = [x.view(USERS, SHOTS, DIM) for x in table[: 3 * USERS * SHOTS].chunk(3)]
@@ -247,11 +247,11 @@ def _one_user(model: RewardModel, table: torch.Tensor) -> list[Row]:
     forgotten, never = whole - model.adapt(given[3:4]), model.adapt(given[:3] + given[4:])
 
     def apart(first: Any, second: Any) -> float:
-        return float((first.weights - second.weights).abs().max())
+        return float((first.state - second.state).abs().max())
 
     return [
         _row(f"adapt, one user x {SHOTS} comparisons", lambda: model.adapt(given[:SHOTS]), 20, repeats=50),
-        _row("one more comparison", lambda: (taste + model.adapt(given[SHOTS:])).weights, 2, repeats=50),
+        _row("one more comparison", lambda: (taste + model.adapt(given[SHOTS:])).state, 2, repeats=50),
         Row("  weights, one at a time against at once", apart(step, whole), "", at_most=1e-6),
         Row("  weights, one forgotten against never known", apart(forgotten, never), "", at_most=1e-6),
         Row("  a taste as JSON", float(len(whole.to_json())), "bytes", note=f"{MAX_POINTS} points"),

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import yaml
 
-from pal.fitting.fit import fit
+from pal.fitting.trainer import fit
 from pal.serving.model import RewardModel
 from pipeline import params, paths, study
 from pipeline.params import Params

@@ -7,7 +7,7 @@ import torch
 from experiments import study
 from experiments.entries import Run
 from experiments.measure import Measured
-from pal.models.heads import make_head
+from pal.models.base import make_model
 from pipeline.errors import PipelineError
 
 WIDTH = 768  # of all-mpnet-base-v2
@@ -26,7 +26,7 @@ def parameters(run: Run) -> Measured:
         for K in run.grid.get("K", [1]):
             options_here = {**options, "prototypes": "input", "distance": "l2", **run.head}
             head, _ = study.configs(run.model_copy(update={"head": options_here}), "paper", {"K": K})
-            made = make_head(head, prompt_dim=0, response_dim=WIDTH)
+            made = make_model(head, prompt_dim=0, response_dim=WIDTH)
             rows.append({"what": shape, "K": K, "count": sum(p.numel() for p in made.parameters())})
     return Measured([], [], {"counts": rows})
 

@@ -13,7 +13,7 @@ from experiments import fits, intervals, study
 from experiments.entries import FITTED, Place, Run
 from experiments.recovery import recovery
 from pal.evaluation.accuracy import Judged
-from pal.fitting.fit import Fitted
+from pal.fitting.trainer import Fitted
 from pal.serving.saved import SavedModel
 from pipeline.evaluation import baselines
 from pipeline.evaluation.predictions import predict
@@ -186,8 +186,8 @@ def _fitted(
 
 def _for_others(task: fits.Task, fitted: Fitted, other: study.Drawn) -> tuple[fits.Task, Fitted]:
     """A fit of one prototype as it stands for another study's people, who all have the same reward."""
-    everybody = fitted.weights.new_ones(other.data.n_users("seen"), 1)
-    return replace(task, data=other.data), replace(fitted, weights=everybody)
+    everybody = fitted.states.new_ones(other.data.n_users("seen"), 1)
+    return replace(task, data=other.data), replace(fitted, states=everybody)
 
 
 def _judge(
@@ -203,7 +203,7 @@ def _judge(
     halves = tuple(
         half for half in ("seen", "unseen") if any(w.get("users") in (half, "all", "both") for w in wanted)
     )
-    others = baselines.of(data, drawn.texts) if any("model" in w for w in wanted) else {}
+    others = baselines.available_baselines(data, drawn.texts) if any("model" in w for w in wanted) else {}
     shots = entry.shots or [1]
     knobs = Evaluate(seed=task.seed, shots=shots, headline_shots=max(shots), draws=20, asked=0, resamples=100)
     bound = drawn.bound if bounded else None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pal.fitting.fit import Fitted
+from pal.fitting.trainer import Fitted
 
 if TYPE_CHECKING:
     from experiments.study import Drawn
@@ -31,7 +31,7 @@ def recovery(fitted: Fitted, drawn: "Drawn") -> list[dict[str, Any]]:
     row = {name: place for place, name in enumerate(truth["user_ids"])}
     true = true[[row[name] for name in drawn.data.user_ids["seen"]]]
     with torch.inference_mode():
-        found = fitted.head.ideal_points(fitted.weights).double().numpy()  # type: ignore[operator]
+        found = fitted.head.ideal_points(fitted.states).double().numpy()  # type: ignore[operator]
     aligned = align(found, true)
     points = [
         {"x": round(t[0], 3), "y": round(t[1], 3), "u": round(a[0], 3), "v": round(a[1], 3)}

@@ -15,7 +15,8 @@ from experiments.entries import Run
 from experiments.sources import find, missing
 from pal.config import FitConfig, HeadConfig, preset
 from pal.evaluation.accuracy import Judged
-from pal.fitting.fit import Fitted, margins
+from pal.fitting.trainer import Fitted
+from pal.models.base import margins
 from pipeline.errors import PipelineError
 from pipeline.study import Study
 
@@ -49,14 +50,14 @@ SPACES: dict[str, tuple[dict[str, list[Any]], dict[str, list[Any]]]] = {
             "objective": ["mixture", "mixture", "pal"],
             "learning_rate": [0.002, 0.005, 0.01, 0.02],
             "weight_decay": [0.01, 0.1, 0.3, 1.0],
-            "heating": ["linear", "geometric"],
+            "annealing_schedule": ["linear", "geometric"],
             "grid_points": [0, 40],
             "epochs": [100, 300],
         },
     ),
 }
 SETS = {
-    "simulated": Run.of(
+    "simulated": Run.from_options(
         dataset="simulated",
         needs="nothing",
         model="A",
@@ -67,7 +68,7 @@ SETS = {
             "test_pairs": 1,
         },
     ),
-    "persona": Run.of(
+    "persona": Run.from_options(
         dataset="persona",
         needs="persona",
         encoder="all-MiniLM-L6-v2",
@@ -118,7 +119,8 @@ def configurations(model: str) -> list[Options]:
             for space in SPACES[model]
         )
         if fit.get("objective") != "mixture":  # these two are options of the mixture
-            fit = {name: value for name, value in fit.items() if name not in ("heating", "grid_points")}
+            of_mixture = ("annealing_schedule", "grid_points")
+            fit = {name: value for name, value in fit.items() if name not in of_mixture}
         if (head, fit) not in found:
             found.append((head, fit))
     return found
@@ -138,7 +140,7 @@ def _configs(entry: Run, head: dict[str, Any], fit: dict[str, Any]) -> tuple[Hea
 
 def _judged(data: Study, head: HeadConfig, config: FitConfig, seed: int) -> Judged:
     """Fit with one half of the validation pairs, and judge the other."""
-    from pal.fitting.fit import fit
+    from pal.fitting.trainer import fit
 
     val, n_users = data.select("seen", "val"), data.n_users("seen")
     first, second = (val[_every_other(val.user.numpy(), half)] for half in (0, 1))
@@ -147,7 +149,7 @@ def _judged(data: Study, head: HeadConfig, config: FitConfig, seed: int) -> Judg
         data.embeddings, train, n_users=n_users, head=head, config=config, val=first, seed=seed
     )
     return Judged.from_margins(
-        margins(found.head, found.weights, data.embeddings, second), second.user, n_users=n_users
+        margins(found.head, found.states, data.embeddings, second), second.user, n_users=n_users
     )
 
 

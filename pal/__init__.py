@@ -6,13 +6,12 @@
     ann = model.adapt([("How do I start?", "Just try it.", "Read the manual first.")])
     model.rank("What now?", ["Try more.", "Read on."], user=ann)
 
-Each user has an ideal point, a convex mix of K prototypes that all users share; a response is worth how
-near it lies to that point in a space learned on top of a frozen encoder. `fit` learns prototypes and the
-weights of the users seen, `adapt` locates a new user from a handful of comparisons with all else frozen.
+Each user has a state, in PAL a convex mix of K prototypes that all users share: an ideal point. A response is
+worth how near it lies to that point in a space learned on top of a frozen encoder. `fit` learns prototypes
+and the states of the seen users; `adapt` locates a new user from a handful of comparisons with all else
+frozen.
 
-Names are loaded on first use (PEP 562), so `import pal` costs milliseconds and imports no torch. The two
-functions are imported from their modules, `from pal.fitting.fit import fit`: as an attribute of the
-package, a name can only be one of the two.
+Names are loaded on first use (PEP 562), so `import pal` costs milliseconds and imports no torch.
 """
 
 _HOMES = {
@@ -29,11 +28,16 @@ _HOMES = {
     "HeadConfig": "pal.config",
     "preset": "pal.config",
     "PalError": "pal.errors",
-    "Fitted": "pal.fitting.fit",
-    "FixedIdealPoints": "pal.models.heads",
-    "PromptedIdealPoints": "pal.models.heads",
-    "make_head": "pal.models.heads",
-    "Prior": "pal.users.adapt",
+    "Fitted": "pal.fitting.trainer",
+    "fit": "pal.fitting.trainer",
+    "IdealPointModel": "pal.models.ideal_point",
+    "PreferenceModel": "pal.models.base",
+    "PromptedIdealPointModel": "pal.models.prompted_ideal_point",
+    "make_model": "pal.models.base",
+    "Points": "pal.users.points",
+    "Population": "pal.users.population",
+    "Posterior": "pal.users.population",
+    "adapt": "pal.users.population",
     "solve_weights": "pal.users.simplex",
     "Ranked": "pal.serving.model",
     "RewardModel": "pal.serving.model",
@@ -42,9 +46,8 @@ _HOMES = {
     "Question": "pal.serving.questions",
     "Reader": "pal.serving.reader",
     "SavedModel": "pal.serving.saved",
+    "RankedQuestion": "pal.users.question_choice",
     "Taste": "pal.users.taste",
-    "Uncertainty": "pal.users.taste",
-    "Asked": "pal.users.ask",
     "Aggregate": "pal.serving.aggregates",
     "best_of_each": "pal.serving.training",
     "best_of_n": "pal.serving.training",

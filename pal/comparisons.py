@@ -87,7 +87,7 @@ class Comparisons:
     weight: Float[Tensor, " n"] | None = None
 
     @classmethod
-    def of(
+    def from_pairs(
         cls,
         *,
         user: Int[Tensor, " n"],

@@ -1,12 +1,15 @@
-"""What a head is and how it is fitted: every choice a named option, and the presets that combine them.
+"""Options of a model and of its fit, each with its default, range and description; presets of them.
 
 Where the two PAL texts and the authors' released code differ or are silent, the choice is an option here.
 This module imports no torch, so that a pipeline can check its parameters in a moment.
 """
 
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticKnownError
 
 from pal.errors import PalError
 
@@ -21,6 +24,33 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _member_of(package: str, registry: str) -> Callable[[Any], Any]:
+    """A check that a name is in a registry, which is imported when it is needed, as it stands above us."""
+
+    def check(name: Any) -> Any:
+        known = getattr(import_module(package), registry)
+        if not isinstance(name, str) or name not in known:
+            raise PydanticKnownError("literal_error", {"expected": ", ".join(map(repr, known))})
+        return name
+
+    return check
+
+
+def registered(registry: Mapping[str, Any], name: str) -> Any:
+    """The class that a registry holds under a name, as itself or as `module:class`.
+
+    Raises:
+        PalError: If there is none of this name.
+    """
+    if name not in registry:
+        raise PalError(f"name must be one of {', '.join(registry)}, got {name!r}")
+    member = registry[name]
+    if not isinstance(member, str):
+        return member
+    module, _, attribute = member.partition(":")
+    return getattr(import_module(module), attribute)
+
+
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
@@ -33,7 +63,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
 
     @classmethod
-    def of(cls: type[Some], /, **options: Any) -> Some:
+    def from_options(cls: type[Some], /, **options: Any) -> Some:
         """Make a config from options.
 
         Raises:
@@ -46,9 +76,9 @@ class Config(BaseModel):
 
 
 class HeadConfig(Config):
-    """The shape of a reward head."""
+    """Options of a reward model: the head on top of a frozen encoder."""
 
-    model: Literal["A", "B"] = Field(
+    model: Annotated[str, BeforeValidator(_member_of("pal.models", "MODELS"))] = Field(
         "B", description="A: fixed ideal points. B: ideal points that are functions of the prompt."
     )
     K: int = Field(3, ge=1, description="Prototypes shared by all users; 1 gives everyone the same reward.")
@@ -99,13 +129,20 @@ class HeadConfig(Config):
 
 
 class FitConfig(Config):
-    """How a head is fitted to the comparisons of the users seen."""
+    """How a model is fitted to the comparisons of the seen users."""
 
-    objective: Literal["pal", "mixture"] = Field(
+    objective: Annotated[str, BeforeValidator(_member_of("pal.fitting", "OBJECTIVES"))] = Field(
         "pal",
         description=(
             "pal: the paper's loss per comparison, free simplex weights per user. mixture: each user a "
             "latent class over points of the simplex, whose posterior gives the weights."
+        ),
+    )
+    population: Annotated[str, BeforeValidator(_member_of("pal.users", "POPULATIONS"))] = Field(
+        "points",
+        description=(
+            "Where users' states are expected, which locates new users: points (at most 128 of the seen "
+            "users' states)."
         ),
     )
     grid_points: int = Field(
@@ -161,7 +198,7 @@ class FitConfig(Config):
         ge=0,
         description=(
             "Steps of the optimiser at which to stop: fewer epochs then, in whole ones and at least one, "
-            "with about as many looks at the validation comparisons; 0: no bound."
+            "with about as many validations; 0: no bound."
         ),
     )
     batch_size: int = Field(
@@ -186,23 +223,25 @@ class FitConfig(Config):
     anneal: Annotated[Number, Field(ge=0, le=1)] = Field(
         0.4, description="mixture: share of the run over which the inverse temperature rises to 1."
     )
-    heating: Literal["linear", "geometric"] = Field(
+    annealing_schedule: Literal["linear", "geometric"] = Field(
         "linear",
         description=(
             "mixture: how that temperature rises: by the same amount each step, or by the same factor, which "
-            "suits users with hundreds of answers, who under linear heating leave the start at once."
+            "suits users with hundreds of answers, whose classes form too early under the linear schedule."
         ),
     )
     start_answers: Positive = Field(
         2.0,
         description="mixture: how many of a user's answers count at the start; in the end all do.",
     )
-    validate_every: int = Field(1, ge=1, description="Epochs between looks at the validation comparisons.")
+    validate_every: int = Field(1, ge=1, description="Epochs between validations.")
     best_by: Literal["accuracy", "loss"] = Field(
         "accuracy",
-        description="What makes a look at the validation comparisons the best: accuracy or loss.",
+        description="What the best epoch on the validation comparisons is chosen by.",
     )
-    patience: int = Field(0, ge=0, description="Looks without a better one before stopping; 0: never.")
+    patience: int = Field(
+        0, ge=0, description="Validations without a better one before stopping early; 0: never."
+    )
     restarts: int = Field(
         1, ge=1, description="Fits from different starts; the one of lowest training loss is kept."
     )
@@ -216,24 +255,24 @@ class FitConfig(Config):
         return self
 
     @property
-    def spread(self) -> float:
+    def logit_init_std(self) -> float:
         """Standard deviation of the logits that the users' free weights start from."""
         return 1.0 if self.weights_start == "random" else 0.01
 
-    def heat(self, start: float, done: float) -> float:
+    def inverse_temperature(self, start: float, done: float) -> float:
         """The inverse temperature of `mixture`, from `start` up to 1.
 
         Args:
             start: Where it starts, in (0, 1].
-            done: Share of the run behind us.
+            done: Share of the run that is over.
         """
         if done >= self.anneal:
             return 1.0
         share = done / self.anneal
-        return start ** (1 - share) if self.heating == "geometric" else start + (1 - start) * share
+        return start ** (1 - share) if self.annealing_schedule == "geometric" else start + (1 - start) * share
 
-    def plan(self, n_batches: int) -> tuple[int, int]:
-        """Epochs to run, and epochs between looks at the validation comparisons.
+    def epochs_and_validation_interval(self, n_batches: int) -> tuple[int, int]:
+        """Epochs to run, and epochs between validations.
 
         Args:
             n_batches: Steps of one epoch.
@@ -371,12 +410,11 @@ def preset(
     Raises:
         PalError: If the preset or an option is unknown, or a value not allowed.
     """
-    if (name, model) not in _PRESETS:
-        raise PalError(
-            f"preset must be one of {', '.join(PRESETS)} and model A or B, got {name!r} and {model!r}"
-        )
-    head_options, fit_options = _PRESETS[name, model]
+    HeadConfig.from_options(model=model)
+    if name not in PRESETS:
+        raise PalError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+    head_options, fit_options = _PRESETS.get((name, model), ({}, {}))  # the defaults, for further models
     return (
-        HeadConfig.of(**{"model": model, **head_options, **(head or {})}),
-        FitConfig.of(**{**fit_options, **(fit or {})}),
+        HeadConfig.from_options(**{"model": model, **head_options, **(head or {})}),
+        FitConfig.from_options(**{**fit_options, **(fit or {})}),
     )

@@ -61,7 +61,7 @@ def test_the_five_minutes_work_as_written(repository):
 def test_hiding_ids_and_taking_someone_out_work_as_written(tmp_path, monkeypatch):
     """The two pieces of Python of the page on privacy."""
     torch = pytest.importorskip("torch")
-    from pal import FitConfig, HeadConfig, Prior, RewardModel, make_head
+    from pal import FitConfig, HeadConfig, Points, RewardModel, make_model
 
     monkeypatch.chdir(tmp_path)
     hide, take_out = (content for language, content, _ in blocks("privacy.md") if language == "python")
@@ -74,13 +74,15 @@ def test_hiding_ids_and_taking_someone_out_work_as_written(tmp_path, monkeypatch
     assert lines[0][:32] == lines[2][:32] != lines[1][:32]
 
     weights = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]])
-    head = make_head(HeadConfig(model="A", K=2, latent=1), prompt_dim=0, response_dim=1)
-    before = RewardModel(head, ["bob", "ann", "eve"], weights, Prior.of(weights), FitConfig(), {}, 0, 1)
+    head = make_model(HeadConfig(model="A", K=2, latent=1), prompt_dim=0, response_dim=1)
+    before = RewardModel(
+        head, ["bob", "ann", "eve"], weights, Points.from_states(weights), FitConfig(), {}, 0, 1
+    )
     before.save("model")
     subprocess.run([sys.executable, "-c", take_out], check=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
     after = RewardModel.load("model")
     assert after.user_ids == ["bob", "eve"]
-    assert torch.equal(after.weights_of("eve"), before.weights_of("eve"))
+    assert torch.equal(after.state_of("eve"), before.state_of("eve"))
     assert after.fingerprint == before.fingerprint
 
 

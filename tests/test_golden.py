@@ -35,10 +35,10 @@ from typer.testing import CliRunner
 from pal import Comparisons, Embeddings, FitConfig, HeadConfig, RewardModel, encoders, preset
 from pal.cli.app import main as pal_main
 from pal.encoders.pictures import read as read_picture
-from pal.fitting.fit import fit
+from pal.fitting.trainer import fit
 from pipeline.__main__ import main as pipeline_main
 
-compare, model_of = Comparisons.of, RewardModel.of
+compare, model_of = Comparisons.from_pairs, RewardModel.of
 HERE = Path(__file__).parent / "golden"
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 OWN = {"datasets": ["own"], "source.own": "own.csv", "encoder.own": "hashed-words"}
@@ -69,18 +69,18 @@ def fits(_: Path) -> dict:
     )
     embeddings, found = Embeddings(prompts, responses), {}
     for name, (head, how) in INPUTS["fits"].items():
-        losses, config = [], FitConfig.of(epochs=6, **how)
+        losses, config = [], FitConfig.from_options(epochs=6, **how)
         fitted = fit(
             embeddings,
             train,
             n_users=24,
-            head=HeadConfig.of(latent=4, hidden=8, **head),
+            head=HeadConfig.from_options(latent=4, hidden=8, **head),
             config=config,
             val=val,
             seed=5,
             progress=lambda _, loss, into=losses: into.append(loss),
         )
-        tensors = [*fitted.head.state_dict().values(), fitted.weights]
+        tensors = [*fitted.head.state_dict().values(), fitted.states]
         # In the order of the hashes themselves, so that names and shapes may change.
         hashes = sorted(
             hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest() for tensor in tensors
@@ -92,8 +92,8 @@ def fits(_: Path) -> dict:
             "losses": losses,
             "history": fitted.history,
             "train_loss": fitted.train_loss,
-            "weights": fitted.weights[:3],
-            "prior": model.prior.mean,
+            "weights": fitted.states[:3],
+            "prior": model.population.mean,
             "scores": model.score(prompts[:5], responses[:5], user="user 3"),
         }
     return found
@@ -152,9 +152,9 @@ def serving(folder: Path) -> dict:
             "average": model.score(prompts, first),
             "users": model.score(prompts, first, user=["user 0", "user 1", taste, None]),
             "rank": [(r.index, r.reward) for r in model.rank(one, first, user="user 2")],
-            "adapted": taste.weights,
-            "posterior": taste.posterior,
-            "sum": (taste + taste).weights,
+            "adapted": taste.state,
+            "posterior": taste.posterior.masses,
+            "sum": (taste + taste).state,
             "probability": model.probability(prompts, first, second, user=taste),
             "ask": [(a.index, a.bits) for a in model.ask(questions)],
             "ask someone": [(a.index, a.bits) for a in model.ask(questions, taste, n=2)],

@@ -8,8 +8,10 @@ import torch
 
 from benchmarks.persona import known_answers
 from benchmarks.studies import draw, real_persona, values
-from pal.fitting.fit import Fitted, fit, margins
-from pal.users.adapt import Prior, adapt
+from pal.fitting.trainer import Fitted, fit
+from pal.models.base import margins
+from pal.users.points import Points
+from pal.users.population import adapt
 from pipeline.evaluation.bounds import accuracy_bound, is_yes
 
 pytestmark = pytest.mark.skipif(
@@ -42,7 +44,7 @@ def fitted(data, given, K: int) -> Fitted:
 
 
 def accuracy(data, found: Fitted, pairs, weights: torch.Tensor | None = None) -> float:
-    margin = margins(found.head, found.weights if weights is None else weights, data.embeddings, pairs)
+    margin = margins(found.head, found.states if weights is None else weights, data.embeddings, pairs)
     return float((margin > 0).float().mean())
 
 
@@ -59,6 +61,6 @@ def test_three_prototypes_serve_three_groups_on_known_and_new_statements_and_new
     shown, pairs = data.select("unseen", "adapt"), data.select("unseen", "test", "known")
     twenty = shown[(torch.arange(len(shown)) % given.persona.prepare.adapt_pairs < 20).nonzero().squeeze(1)]
     n_users = data.n_users("unseen")
-    weights = adapt(found.head, Prior.of(found.weights), data.embeddings, twenty, n_users=n_users)
+    weights = adapt(found.head, Points.from_states(found.states), data.embeddings, twenty, n_users=n_users)
     bound = accuracy_bound(known_answers(data, given), data, twenty, pairs, n_users)
     assert accuracy(data, found, pairs, weights) >= bound - 0.003

@@ -42,7 +42,7 @@ def inspect(model: Path, table: str | None, options: dict[str, Any], *, number: 
 
 def model_facts(model: RewardModel) -> dict[str, Any]:
     """What a model is, as JSON: its head, its encoders, and its users' weights in summary."""
-    weights, config = model.weights, model.config
+    weights, config = model.states, model.config
     nearest = torch.bincount(weights.argmax(1), minlength=config.K)
     return {
         "model": config.model,
@@ -54,7 +54,7 @@ def model_facts(model: RewardModel) -> dict[str, Any]:
         "responses": _encoder(model, "responses"),
         "users": len(model.user_ids),
         "users_at_one_prototype": int((weights.amax(1) > PURE).sum()),
-        "places_for_new_users": len(model.prior.mass),
+        "places_for_new_users": len(model.population.prior.masses),
         "fingerprint": model.fingerprint,
         "prototypes": [
             {

@@ -316,8 +316,7 @@ class RowUsers:
             raise PalError("--average must stand alone, got --user or --taste too; leave one out")
         self._model = model
         self._weights = {
-            user_id: taste.weights
-            for user_id, taste in (read_tastes(tastes, model) if tastes else {}).items()
+            user_id: taste.state for user_id, taste in (read_tastes(tastes, model) if tastes else {}).items()
         }
         self.everyone: Tensor | None = None
         if user is not None:
@@ -328,13 +327,13 @@ class RowUsers:
             if len(self._weights) > 1:
                 n = len(self._weights)
                 raise PalError(f"--user must say whose of the {n:,} tastes, or a column user_id in the table")
-            self.everyone = next(iter(self._weights.values()), model.weights_of(None))
+            self.everyone = next(iter(self._weights.values()), model.state_of(None))
 
     def _of(self, user_id: str) -> Tensor:
         if user_id not in self._weights:
             if user_id not in self._model.rows:
                 raise unknown_user(user_id, self._model)
-            self._weights[user_id] = self._model.weights_of(user_id)
+            self._weights[user_id] = self._model.state_of(user_id)
         return self._weights[user_id]
 
     def weights(self, rows: Sequence[Row]) -> Tensor:

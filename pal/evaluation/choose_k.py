@@ -33,8 +33,9 @@ from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
 from pal.evaluation.accuracy import Judged
 from pal.evaluation.prototype_pruning import prune_prototypes
-from pal.fitting.fit import Fitted, fit, margins
-from pal.users.adapt import Prior, comparison_log_likelihoods
+from pal.fitting.trainer import Fitted, fit
+from pal.models.base import margins
+from pal.users.population import fit_population
 
 USER_FOLDS = 3
 PAIR_FOLDS = 4
@@ -54,7 +55,7 @@ ONE_PER_USER = {
     "schedule": "one_cycle",
     "epochs": 80,
     "max_steps": 80,
-    "heating": "geometric",
+    "annealing_schedule": "geometric",
     "anneal": 0.4,
     "restarts": 1,
 }
@@ -103,7 +104,7 @@ def one_prototype_per_user(config: FitConfig) -> FitConfig:
     Weighting, weight decay and precision stay as in `config`; `ONE_PER_USER` sets the rest.
     """
     size = config.batch_size and max(config.batch_size, MIN_BATCH)
-    return FitConfig.of(**{**config.model_dump(), **ONE_PER_USER, "batch_size": size})
+    return FitConfig.from_options(**{**config.model_dump(), **ONE_PER_USER, "batch_size": size})
 
 
 def choose_k(
@@ -326,13 +327,13 @@ def _cross_validated(
     fitted: Fitted, embeddings: Embeddings, fold: _Fold, n_users: int, folds: int, config: FitConfig
 ) -> Float[np.ndarray, " users"]:
     """Right judgements of held-out users' comparisons, each by the user as located from the other folds."""
-    prior = Prior.of(fitted.weights)
+    population = fit_population(config.population, fitted.states)
     user_and_fold = fold.pair_fold * n_users + fold.held_out.user
     with torch.inference_mode():
-        each = comparison_log_likelihoods(fitted.head, prior, embeddings, fold.held_out, config.loss)
+        each = population.evidence(fitted.head, embeddings, fold.held_out, config.loss)
         sums = each.new_zeros(folds * n_users, each.shape[1]).index_add(0, user_and_fold, each)
         by_fold = sums.view(folds, n_users, -1)
-        # Log-likelihoods add up over comparisons: those of all less those of a fold are those of the others.
-        weights = prior.weights((by_fold.sum(0) - by_fold).flatten(0, 1))
-        margin = margins(fitted.head, weights, embeddings, replace(fold.held_out, user=user_and_fold))
+        # Evidence adds up over comparisons: that of all less that of a fold is that of the others.
+        states = population.posterior((by_fold.sum(0) - by_fold).flatten(0, 1)).mean
+        margin = margins(fitted.head, states, embeddings, replace(fold.held_out, user=user_and_fold))
     return Judged.from_margins(margin, fold.held_out.user, n_users=n_users).right

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
-from pal.fitting.fit import Fitted, check_finite, check_task, descend, mean_loss
-from pal.fitting.objectives import Mixture, user_balanced
-from pal.models.heads import Head, make_head
+from pal.fitting.mixture import Mixture
+from pal.fitting.objective import user_balanced
+from pal.fitting.trainer import Fitted, check_finite, check_task, descend, mean_loss
+from pal.models.base import PreferenceModel, make_model
 from pal.models.mlp import StackedMLP
 
 SPARE = 4  # prototypes at the start beyond the most that are wanted
@@ -70,9 +71,9 @@ def prune_prototypes(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = make_head(start, **widths).to(device)
+        model = make_model(start, **widths).to(device)
         train.check(embeddings, n_users=n_users, needs_prompts=model.needs_prompts)
-        objective = Mixture(embeddings, train, config, n_users, start.K).to(device)
+        objective = Mixture(embeddings, train, config, n_users, model).to(device)
         descend(model, objective, embeddings, None, config)
         while True:
             K = model.config.K
@@ -88,15 +89,17 @@ def prune_prototypes(
                 return
             kept = _all_but(K, least_missed(joint)).to(device)
             model = with_prototypes(model, kept, **widths)
-            smaller = Mixture(embeddings, train, refining, n_users, K - 1).to(device)
+            smaller = Mixture(embeddings, train, refining, n_users, model).to(device)
             shares = smaller.points @ (objective.log_share @ objective.points)[kept]
             smaller.log_share.copy_(shares.log_softmax(0))
-            smaller.everything = objective.everything  # the answer counts, which stay the same
+            smaller.all_answers = objective.all_answers  # the answer counts, which stay the same
             objective = smaller
             descend(model, objective, embeddings, None, refining)
 
 
-def with_prototypes(head: Head, kept: Int[Tensor, " K"], *, prompt_dim: int, response_dim: int) -> Head:
+def with_prototypes(
+    head: PreferenceModel, kept: Int[Tensor, " K"], *, prompt_dim: int, response_dim: int
+) -> PreferenceModel:
     """A copy of a head with some of its prototypes alone, in training mode.
 
     Args:
@@ -106,7 +109,7 @@ def with_prototypes(head: Head, kept: Int[Tensor, " K"], *, prompt_dim: int, res
         response_dim: Width of the responses' embeddings.
     """
     config = head.config.model_copy(update={"K": len(kept)})
-    small = make_head(config, prompt_dim=prompt_dim, response_dim=response_dim).to(kept.device)
+    small = make_model(config, prompt_dim=prompt_dim, response_dim=response_dim).to(kept.device)
     own = "prototypes" if config.model == "A" else "g."
     state = {
         name: _members(value, name, kept, getattr(head, "g", None)) if name.startswith(own) else value

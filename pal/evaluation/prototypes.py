@@ -23,9 +23,8 @@ from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.errors import PalError
-from pal.fitting.fit import read_blocks
-from pal.fitting.losses import LOSSES, expected_loss
-from pal.models.heads import Head
+from pal.models.base import PreferenceModel, feature_blocks
+from pal.models.losses import LOSSES, expected_loss
 from pal.users.simplex import solve_weights
 
 LIKELIER = 20.0  # how many times likelier answers must be outside than anywhere between the prototypes
@@ -127,7 +126,7 @@ class Plurality:
 
 
 def plurality_test(
-    head: Head,
+    head: PreferenceModel,
     states: Float[Tensor, "users state"],
     embeddings: Embeddings,
     held_out: Comparisons,
@@ -165,7 +164,7 @@ def plurality_test(
     held_out = _some_users(held_out, len(states), rng)
     with torch.inference_mode():
         features = torch.cat(
-            [r.index_select(0, place) for _, r, place in read_blocks(head, embeddings, held_out)]
+            [r.index_select(0, place) for _, r, place in feature_blocks(head, embeddings, held_out)]
         )
         users, row = torch.unique(held_out.user, return_inverse=True)
         share = 1.0 / torch.bincount(row).index_select(0, row) / len(users)

@@ -1,1 +1,11 @@
-"""Preference models: what a reward reads of prompt and response, and how it meets a user's state."""
+"""Reward models: what a reward reads of prompt and response, combined with the state of a user.
+
+A model is a subclass of `pal.models.base.PreferenceModel` in a module of its own and one line of `MODELS`.
+The line names its class as `module:class`, so that options can be checked without importing torch; the class
+itself may stand there as well.
+"""
+
+MODELS = {
+    "A": "pal.models.ideal_point:IdealPointModel",
+    "B": "pal.models.prompted_ideal_point:PromptedIdealPointModel",
+}

@@ -8,7 +8,7 @@ over the responses to a prompt away first, so that these compare what a response
 Shapes used in this module:
     n       responses
     groups  places that rewards are taken at
-    K       prototypes
+    state   numbers of a user's state
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -21,9 +21,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pal.errors import PalError
+from pal.models.base import PrototypeModel
 from pal.serving.items import Items
 from pal.serving.model import RewardModel, User
 from pal.serving.questions import read_prompts
+from pal.users.taste import Taste
 
 Kind = Literal["mean", "worst", "quantile"]
 
@@ -34,7 +36,7 @@ class Aggregate:
 
     Args:
         kind: mean, worst or quantile.
-        groups: Whose rewards: weights (groups, K), or users (ids, tastes, weights, None), by name or not.
+        groups: Whose rewards: states, one a row, or users (ids, tastes, states, None), by name or not.
             None stands for the population where users stand (mean, quantile) or the K prototypes (worst).
         share: Of the population, in [0, 1]; quantile alone.
         centred: Whether each group's mean over the responses to one prompt is taken away first.
@@ -52,7 +54,7 @@ class Aggregate:
             raise PalError(f"a quantile's share must lie in [0, 1], got {self.share!r}; 0 is the worst off")
         groups = self.groups
         if groups is not None and not isinstance(groups, Tensor | Mapping | list | tuple):
-            raise PalError(f"groups must be weights, a mapping or a list, got {type(groups).__name__}")
+            raise PalError(f"groups must be states, a mapping or a list, got {type(groups).__name__}")
         if groups is not None and not len(groups):
             raise PalError("groups must hold at least one, got none; leave them out for the population")
 
@@ -76,22 +78,23 @@ class Aggregate:
         """In a word: `mean`, `worst`, `quantile_0.1`."""
         return f"quantile_{self.share:g}" if self.kind == "quantile" else self.kind
 
-    def points(self, model: RewardModel) -> tuple[Float[Tensor, "groups K"], Float[Tensor, " groups"]]:
+    def points(self, model: RewardModel) -> tuple[Float[Tensor, "groups state"], Float[Tensor, " groups"]]:
         """Where rewards are taken, and the share of people at each; shares sum to 1.
 
         Raises:
-            PalError: If a group is unknown to the model, or weights are no shares of its K prototypes.
+            PalError: If a group is unknown to the model, or a state is none of this model.
         """
-        K = model.config.K
         if self.groups is None:
-            if self.kind == "worst":
+            K = model.head.state_dim
+            if self.kind == "worst" and isinstance(model.head, PrototypeModel):
                 return torch.eye(K), torch.full((K,), 1 / K)
-            return model.prior.points, model.prior.mass
+            prior = model.population.prior
+            return prior.states, prior.masses
         given = self.groups
         if not isinstance(given, Tensor):
             users = list(given.values() if isinstance(given, Mapping) else given)
-            given = torch.stack([weights_of(model, user) for user in users])
-        _check_shares(given, K)
+            given = torch.stack([state_of(model, user) for user in users])
+        model.head.check_states(given, "groups")
         return given.float(), torch.full((len(given),), 1 / len(given))
 
     def of(
@@ -130,7 +133,7 @@ def combined(
 
 
 def rewards_at(
-    model: RewardModel, prompts: Items | None, responses: Items, points: Float[Tensor, "groups K"]
+    model: RewardModel, prompts: Items | None, responses: Items, points: Float[Tensor, "groups state"]
 ) -> Float[Tensor, "n groups"]:
     """Rewards of responses at several places, everything encoded once.
 
@@ -138,7 +141,7 @@ def rewards_at(
         model: Whose.
         prompts: One per response, or one for all; as `RewardModel.score` takes them.
         responses: What is scored.
-        points: Weights.
+        points: States.
     """
     rows = model.reader.read(responses, "responses", model.response_dim)
     table = rows.block(0, len(rows))
@@ -147,27 +150,17 @@ def rewards_at(
     return torch.stack([model.score(asked, table, user=point) for point in points], 1).cpu()
 
 
-def weights_of(model: RewardModel, user: User) -> Float[Tensor, " K"]:
-    """Weights of one user, however given.
+def state_of(model: RewardModel, user: User) -> Float[Tensor, " state"]:
+    """The state of one user, however given.
 
     Raises:
         PalError: If the user is unknown, or a taste another model's.
     """
     if isinstance(user, Tensor):
-        _check_shares(user[None], model.config.K)
+        model.head.check_states(user[None], "the user's state")
         return user.float()
     if user is None or isinstance(user, str):
-        return model.weights_of(user)
-    if not hasattr(user, "bound"):
-        raise PalError(f"a user must be an id, a Taste, weights or None, got {type(user).__name__}")
-    return user.bound(model).weights
-
-
-def _check_shares(weights: Tensor, K: int) -> None:
-    if weights.dim() != 2 or weights.shape[1] != K:
-        shape = tuple(weights.shape)
-        raise PalError(f"weights must be {K} numbers for each group or user, got the shape {shape}")
-    if not bool(torch.isfinite(weights).all()):
-        raise PalError("weights must be finite, got NaN or infinity")
-    if bool((weights < 0).any()) or bool(((weights.sum(1) - 1).abs() > 1e-4).any()):
-        raise PalError("weights must be shares that sum to 1, got others; divide them by their sum")
+        return model.state_of(user)
+    if not isinstance(user, Taste):
+        raise PalError(f"a user must be an id, a Taste, a state or None, got {type(user).__name__}")
+    return user.with_model(model).state

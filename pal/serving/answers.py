@@ -3,7 +3,6 @@
 Shapes used in this module:
     n       comparisons
     users   people to locate
-    points  points of the prior
 """
 
 from bisect import bisect_right
@@ -22,8 +21,7 @@ from pal.serving.preferences import Preferences
 from pal.serving.questions import joined, read_questions
 from pal.serving.reader import Reader
 from pal.serving.saved import SavedModel
-from pal.users.adapt import comparison_log_likelihoods
-from pal.users.taste import UNIT, Taste, in_units
+from pal.users.taste import Taste, sum_evidence
 
 # Comparisons read together: what repeats among raw items is encoded once, so as many as memory allows; of
 # embeddings so few that they stay near the processor.
@@ -96,7 +94,7 @@ def _tastes(
     prompts = _prompts(columns) if model.head.needs_prompts else None
     read = read_questions(model, reader, prompts, responses, where, ("chosen", "rejected"))
     user = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts, dtype=torch.long))
-    comparisons = Comparisons.of(
+    comparisons = Comparisons.from_pairs(
         user=user,
         prompt=read.questions.prompt,
         chosen=read.questions.first,
@@ -104,14 +102,8 @@ def _tastes(
         label=_labels(columns),
     )
     with torch.no_grad():
-        each = comparison_log_likelihoods(
-            model.head, model.prior, read.embeddings, comparisons, model.fit_config.loss
-        )
-    total = [own.sum(0).mul(UNIT).tolist() for own in in_units(each).split(counts)]
-    return {
-        user_id: Taste(model.fingerprint, tuple(row), count, model.prior)
-        for user_id, row, count in zip(group, total, counts, strict=True)
-    }
+        evidence = model.population.evidence(model.head, read.embeddings, comparisons, model.fit_config.loss)
+    return dict(zip(group, sum_evidence(model, evidence, counts), strict=True))
 
 
 def _prompts(columns: list[_Answers]) -> Tensor | list[Any] | None:

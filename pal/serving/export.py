@@ -16,7 +16,7 @@ from torch import Tensor
 from pal import encoders
 from pal.errors import PalError
 from pal.files import new_folder, write_bytes
-from pal.serving.aggregates import Aggregate, rewards_at, weights_of
+from pal.serving.aggregates import Aggregate, rewards_at, state_of
 from pal.serving.model import RewardModel, User
 from pal.serving.reader import IN_PACKAGES
 
@@ -199,7 +199,7 @@ def _prompts_of(model: RewardModel, prompt: str | None) -> str:
 
 def _places(model: RewardModel, user: User | Aggregate) -> tuple[Tensor, Tensor, str, float]:
     if not isinstance(user, Aggregate):
-        return weights_of(model, user)[None], torch.ones(1), "mean", 0.5
+        return state_of(model, user)[None], torch.ones(1), "mean", 0.5
     if user.centred:
         raise PalError("an aggregate must not be centred to be exported: one response is scored at a time")
     return *user.points(model), user.kind, float(user.share)
@@ -214,7 +214,7 @@ def _hold_to(model: RewardModel, folder: Path, user: User | Aggregate, prompt: s
         points, mass = user.points(model)
         wanted = user.of(rewards_at(model, asked, texts, points), mass, texts)
     else:
-        wanted = model.score(asked, texts, user=weights_of(model, user))
+        wanted = model.score(asked, texts, user=state_of(model, user))
     apart = (found - wanted).abs() / wanted.abs().clamp_min(1)
     near = NEAR[model.reader.about("responses").get("dtype", "float32")]
     if not bool((apart <= near).all()):

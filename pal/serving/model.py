@@ -2,7 +2,7 @@
 
 Shapes used in this module:
     n       responses scored, or questions
-    K       prototypes
+    state   numbers of a user's state
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pal.errors import PalError
+from pal.models.losses import preference_probability
 from pal.serving.answers import tastes
 from pal.serving.items import Item, Items, Rows, listed
 from pal.serving.preferences import Preference, Preferences
@@ -23,7 +24,13 @@ from pal.serving.reader import Reader
 from pal.serving.saved import SavedModel, read_parts
 from pal.serving.scoring import rewards
 from pal.serving.sharing import Shareable
-from pal.users import ask
+from pal.users.question_choice import (
+    MOST_TOGETHER,
+    RankedQuestion,
+    answer_probabilities,
+    choose_together,
+    rank_questions,
+)
 from pal.users.taste import Taste
 
 User: TypeAlias = str | Taste | Tensor | None
@@ -52,8 +59,8 @@ class RewardModel(SavedModel, Shareable):
 
     Items may be texts, pictures (bytes, a `Path`, a PIL image) or embeddings (n, dim), one or many; encoders
     are found from the model's own config. A user is the id of someone seen in fitting; a `Taste` that
-    `adapt` gave; weights, (K,) or one row per response; None for the average user; or a list of these (but
-    tensors of (K,) alone), one per response.
+    `adapt` gave; a state, (state,) or one row per response; None for the average user; or a list of these
+    (but tensors of (state,) alone), one per response.
 
     Args:
         reader: The model's encoders; by default as `encoder` says, weights where they are by default.
@@ -104,15 +111,15 @@ class RewardModel(SavedModel, Shareable):
         found = listed(responses)
         n = len(found)
         asked = self._prompts(prompts, n)
-        weights = self._weights(user, n)
+        states = self._states(user, n)
         if isinstance(found, Tensor) or n <= AT_ONCE:
-            return rewards(self.head, asked, self._responses(found), weights)
+            return rewards(self.head, asked, self._responses(found), states)
         parts = []
         for start in range(0, n, AT_ONCE):
             stop = min(start + AT_ONCE, n)
             part = None if asked is None else Rows(asked.table, asked.rows[start:stop])
-            w = weights if weights.dim() == 1 else weights[start:stop]
-            parts.append(rewards(self.head, part, self._responses(found[start:stop], start), w))
+            these = states if states.dim() == 1 else states[start:stop]
+            parts.append(rewards(self.head, part, self._responses(found[start:stop], start), these))
         return torch.cat(parts)
 
     def probability(
@@ -137,14 +144,14 @@ class RewardModel(SavedModel, Shareable):
         if len(sides[1]) != n:
             raise PalError(f"second must be as many as first, got {len(sides[1])} and {n}")
         read = read_questions(self, self.reader, prompts, joined(sides))
-        weights = self._weights(user, n).expand(n, self.config.K)
+        states = self._states(user, n).expand(n, self.head.state_dim)
         parts = [torch.zeros(0)]
         with torch.no_grad():
             for start in range(0, n, AT_ONCE):
                 rows = torch.arange(start, min(start + AT_ONCE, n))
-                numbers = self.head.read(read.embeddings, read.questions[rows])
-                parts.append(self.head.margin(numbers, weights[rows]))
-        return ask.preferred_first(torch.cat(parts), self.fit_config.loss)
+                features = self.head.question_features(read.embeddings, read.questions[rows])
+                parts.append(self.head.margin(features, states[rows]))
+        return preference_probability(torch.cat(parts), self.fit_config.loss)
 
     def rank(self, prompt: Item | None, responses: Items, *, user: User = None) -> list[Ranked]:
         """Responses to one prompt, best first; equal ones as they came.
@@ -189,7 +196,7 @@ class RewardModel(SavedModel, Shareable):
         *,
         n: int | None = None,
         together: bool = False,
-    ) -> list[ask.Asked]:
+    ) -> list[RankedQuestion]:
         """Which of these questions to put next to someone: those whose answers tell most, first.
 
         Args:
@@ -212,12 +219,14 @@ class RewardModel(SavedModel, Shareable):
             None if bare else [row.prompt for row in rows],
             listed([row.first for row in rows] + [row.second for row in rows]),
         )
-        taste = Taste.none(self) if taste is None else taste.bound(self)
-        points, loss = self.prior.points, self.fit_config.loss
-        chance = ask.chances(self.head, points, read.embeddings, read.questions, loss)
+        taste = Taste.empty(self) if taste is None else taste.with_model(self)
+        belief = taste.posterior
+        probability = answer_probabilities(
+            self.head, belief.states.float(), read.embeddings, read.questions, self.fit_config.loss
+        )
         if together:
-            return ask.sequence(chance, taste.posterior, ask.MOST_IN_SEQUENCE if n is None else n)
-        return ask.order(chance, taste.posterior)[:n]
+            return choose_together(probability, belief.masses, MOST_TOGETHER if n is None else n)
+        return rank_questions(probability, belief.masses)[:n]
 
     def _prompts(self, prompts: Items | None, n: int) -> Rows | None:
         return read_prompts(self, self.reader, prompts, n, lambda row: f"prompts[{row}]")
@@ -226,29 +235,29 @@ class RewardModel(SavedModel, Shareable):
         where = lambda row: f"responses[{start + row}]"  # noqa: E731
         return self.reader.read(responses, "responses", self.response_dim, where)
 
-    def _weights(self, user: User | Sequence[User], n: int) -> Float[Tensor, "*n K"]:
-        """Weights of a user, (K,), or one row per response where users are a list."""
+    def _states(self, user: User | Sequence[User], n: int) -> Float[Tensor, "*n state"]:
+        """The state of a user, or one row per response where users are a list."""
         if isinstance(user, Tensor):
-            if tuple(user.shape) not in ((self.config.K,), (n, self.config.K)):
+            width = self.head.state_dim
+            if tuple(user.shape) not in ((width,), (n, width)):
                 raise PalError(
-                    f"weights must have the shape ({self.config.K},) or ({n}, {self.config.K}), got "
-                    f"{tuple(user.shape)}"
+                    f"a state must have the shape ({width},) or ({n}, {width}), got {tuple(user.shape)}"
                 )
             if not bool(torch.isfinite(user).all()):
-                raise PalError("weights must be finite, got NaN or infinity")
+                raise PalError("a state must be finite, got NaN or infinity")
             return user.float()
         if isinstance(user, Taste):
-            return user.bound(self).weights
+            return user.with_model(self).state
         if user is None or isinstance(user, str):
-            return self.weights_of(user)
+            return self.state_of(user)
         if not isinstance(user, list | tuple) or len(user) != n:
             got = f"{len(user)}" if isinstance(user, list | tuple) else type(user).__name__
             raise PalError(
-                f"user must be an id, a Taste, weights or None, or a list of {n} of these, got {got}"
+                f"user must be an id, a Taste, a state or None, or a list of {n} of these, got {got}"
             )
         known: dict[int, Tensor] = {}
         for one in user:
             if id(one) not in known:
-                known[id(one)] = self._weights(one, -1)
+                known[id(one)] = self._states(one, -1)
         rows = [known[id(one)] for one in user]
-        return torch.stack(rows) if rows else torch.zeros(0, self.config.K)
+        return torch.stack(rows) if rows else torch.zeros(0, self.head.state_dim)

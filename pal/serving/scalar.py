@@ -34,7 +34,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput  # noqa: TID2
 
 from pal.config import HeadConfig
 from pal.errors import PalError
-from pal.models.heads import make_head
+from pal.models.base import make_model
 from pal.serving.aggregates import combined
 
 POOLINGS = ("mean", "cls", "max")
@@ -114,9 +114,9 @@ class ScalarReward(PreTrainedModel):
         about = {key: value for key, value in config.encoder_config.items() if not names_code(key)}
         encoder = AutoConfig.for_model(about.pop("model_type"), **about)
         self.encoder = AutoModel.from_config(encoder, trust_remote_code=False)
-        options = HeadConfig.of(**config.head)
+        options = HeadConfig.from_options(**config.head)
         width = self.encoder.config.hidden_size * len(config.pooling)
-        self.head = make_head(options, prompt_dim=config.prompt_dim, response_dim=width)
+        self.head = make_model(options, prompt_dim=config.prompt_dim, response_dim=width)
         self.register_buffer("points", torch.zeros(config.groups, options.K))
         self.register_buffer("mass", torch.zeros(config.groups))
         if config.prompts == "fixed":

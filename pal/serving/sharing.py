@@ -149,8 +149,8 @@ def without_users(model: Saved) -> Saved:
     Rewards of the average user, the prior and so every taste stay as they are. The prior's points are still
     places where people stand, a person alone where few were seen, but without a name.
     """
-    mean = model.prior.mean[None]
-    return replace(model, user_ids=[AVERAGE], weights=mean / mean.sum())  # type: ignore[type-var]
+    mean = model.population.mean[None]
+    return replace(model, user_ids=[AVERAGE], states=mean)  # type: ignore[type-var]
 
 
 def _on_hub(model: Any, about: "About | None", *, users: bool) -> Any:

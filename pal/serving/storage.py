@@ -8,7 +8,6 @@ saving another one in its place takes it away.
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,7 @@ from pal.errors import PalError
 from pal.files import new_folder, sweep, write_bytes
 
 FORMAT = "pal-reward-model"
-VERSION = 1
-# From each older version the step to the next: a config in, the config that the next version would have.
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+VERSION = 2
 TENSORS, USERS, CONFIG, CARD = "model.safetensors", "users.json", "config.json", "README.md"
 
 
@@ -143,8 +140,8 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{path} must have the seal that it gives, got another; it was changed or damaged, so fit or "
             "copy the model again"
         )
-    for older in range(version, VERSION):
-        config = UPGRADES[older](config) | {"version": older + 1}
+    if version < VERSION:
+        raise PalError(f"{path} must have the version {VERSION}, got {version}, of an older pal; fit again")
     return config
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pal.encoders.texts import complaint
 from pal.errors import PalError
-from pal.serving.aggregates import Aggregate, rewards_at, weights_of
+from pal.serving.aggregates import Aggregate, rewards_at, state_of
 from pal.serving.completions import completion_text, prompt_text
 from pal.serving.items import Item, Items, listed
 from pal.serving.model import Ranked, RewardModel, User
@@ -56,11 +56,11 @@ class PolicyReward:
         for user_id, taste in self.tastes.items():
             if not isinstance(user_id, str):
                 raise PalError(f"tastes must be by ids that are text, got {user_id!r}")
-            _named(weights_of, self.model, taste, where=f"user {user_id!r}")
+            _named(state_of, self.model, taste, where=f"user {user_id!r}")
         if self.column is None and isinstance(self.whom, Aggregate):
             self._points = self.whom.points(self.model)
         elif self.column is None:
-            weights_of(self.model, self.whom)
+            state_of(self.model, self.whom)
 
     @property
     def __name__(self) -> str:  # what TRL logs it under

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pal.errors import PalError
-from pal.fitting.losses import LOSSES
+from pal.models.losses import LOSSES
 
 
 def solve_weights(

@@ -1,87 +1,91 @@
-"""A taste: all that is kept of one person, log-likelihoods on the prior's points.
+"""A taste: the evidence that one person's answers give of their state, and the posterior that follows.
 
-Answers add up: one more is a sum, two histories merge by a sum, and forgetting one is a difference. Numbers
-are held as multiples of 2^-24 nats, whose sums floating point does not round, so that all three are exact in
-any order, and forgetting leaves no trace.
+Evidence adds up over answers: one answer more is a sum, two histories merge by a sum, and forgetting an
+answer is a difference. Numbers are held as multiples of 2^-24, whose sums floating point does not round, so
+that all three are exact in any order, and a forgotten answer leaves no trace.
 
 Shapes used in this module:
-    n       comparisons
-    points  points of the prior
-    K       prototypes
+    n         comparisons
+    evidence  numbers of evidence, such as log-likelihoods at the points of a prior
+    state     numbers of a user's state
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from operator import add, sub
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pal.config import registered
 from pal.errors import PalError
 from pal.files import write_bytes
-from pal.serving.saved import SavedModel
-from pal.users.adapt import Prior
-from pal.users.taste_html import drawn
+from pal.users import POPULATIONS
+from pal.users.population import Population, Posterior
 
 FORMAT = "pal-taste"
 VERSION = 1
 UNIT = 2.0**-24
 LARGEST = 2**53  # units up to which a float holds every whole number
 LONGEST = 100_000  # characters of a file; 128 points take some 1,500
-SLACK = 1e-3  # nats that the same comparison may differ by between machines
 
 
-@dataclass(frozen=True)
-class Uncertainty:
-    """How well a taste is known.
+@runtime_checkable
+class FittedModel(Protocol):
+    """What a taste belongs to: a saved model."""
 
-    Args:
-        sd: Posterior standard deviation of each weight, 0 to 0.5.
-        effective_points: Places where this person may well stand: the exponential of the posterior's
-            entropy, from 1 (known) to the number of the prior's points.
-    """
+    @property
+    def fingerprint(self) -> str:
+        """Hex digits over all that shapes rewards and posteriors."""
 
-    sd: Float[Tensor, " K"]
-    effective_points: float
+    @property
+    def population(self) -> Population:
+        """Where its users' states lie."""
 
 
 @dataclass(frozen=True)
 class Taste:
-    """One person's place in a model, as far as answers tell.
+    """One person's evidence, for one model.
 
     Args:
         model: The fingerprint of the model that it belongs to.
-        log_likelihood: Of all answers at each of the prior's points, in nats, whole multiples of 2^-24.
+        kind: The name of the model's population.
+        evidence: Summed over all answers, whole multiples of 2^-24: log-likelihoods in nats at the points of
+        a
+            prior, for the population `points`.
         comparisons: Answers that went in.
-        prior: The model's prior; None for a taste that was read without its model.
+        population: The model's population; None for a taste that was read without its model.
     """
 
     model: str
-    log_likelihood: tuple[float, ...]
+    kind: str
+    evidence: tuple[float, ...]
     comparisons: int
-    prior: Prior | None = field(default=None, compare=False, repr=False)
+    population: Population | None = field(default=None, compare=False, repr=False)
 
     @classmethod
-    def none(cls, model: SavedModel) -> "Taste":
+    def empty(cls, model: FittedModel) -> "Taste":
         """Someone of whom nothing is known: the prior itself."""
-        return cls(model.fingerprint, (0.0,) * len(model.prior.mass), 0, model.prior)
+        population = model.population
+        none = (0.0,) * population.evidence_size
+        return cls(model.fingerprint, population.name, none, 0, population)
 
-    def plus(self, log_likelihoods: Float[Tensor, "n points"]) -> "Taste":
-        """With more comparisons, given by their log-likelihoods at the prior's points.
+    def updated(self, evidence: Float[Tensor, "n evidence"]) -> "Taste":
+        """With more comparisons, given by their evidence.
 
         Raises:
-            PalError: If they are not finite, or not on as many points.
+            PalError: If a number is not finite, or they are not as many as this taste's.
         """
-        if log_likelihoods.shape[1] != len(self.log_likelihood):
-            points = (len(self.log_likelihood), log_likelihoods.shape[1])
-            raise PalError("log_likelihoods must be on {} points, got {}".format(*points))
-        more = in_units(log_likelihoods).sum(0).mul(UNIT).tolist()
-        total = tuple(map(add, self.log_likelihood, more))
-        return replace(self, log_likelihood=total, comparisons=self.comparisons + len(log_likelihoods))
+        if evidence.shape[1] != len(self.evidence):
+            raise PalError(f"evidence must be {len(self.evidence)} numbers, got {evidence.shape[1]}")
+        more = _in_units(evidence).sum(0).mul(UNIT).tolist()
+        total = tuple(map(add, self.evidence, more))
+        return replace(self, evidence=total, comparisons=self.comparisons + len(evidence))
 
     def __add__(self, other: "Taste") -> "Taste":
         """Both histories together.
@@ -103,71 +107,55 @@ class Taste:
                 f"a taste of {self.comparisons} comparisons cannot forget {other.comparisons}; "
                 "take away only what went in"
             )
-        # No answer is likelier than certain: what is left is never above 0, and 0 where nothing is left.
-        above = max(map(abs, rest.log_likelihood) if not rest.comparisons else rest.log_likelihood)
-        if above > SLACK * max(1, self.comparisons):
+        left = torch.tensor(rest.evidence, dtype=torch.float64)
+        # What is left may differ by rounding of the answers taken away, as by another machine.
+        if not registered(POPULATIONS, self.kind).possible(left, rest.comparisons, self.comparisons):
             raise PalError("the comparisons to forget are not among these; take away only what went in")
-        return rest if rest.comparisons else replace(rest, log_likelihood=(0.0,) * len(rest.log_likelihood))
+        return rest if rest.comparisons else replace(rest, evidence=(0.0,) * len(rest.evidence))
 
     def _combined(self, other: "Taste", how: Callable[[Any, Any], Any]) -> "Taste":
-        if self.model != other.model or len(self.log_likelihood) != len(other.log_likelihood):
+        if self.model != other.model or len(self.evidence) != len(other.evidence):
             raise PalError(
                 f"tastes must belong to one model, got {self.model} and {other.model}; adapt both to one"
             )
-        total = tuple(map(how, self.log_likelihood, other.log_likelihood))
+        total = tuple(map(how, self.evidence, other.evidence))
         count = how(self.comparisons, other.comparisons)
-        return Taste(self.model, total, count, self.prior or other.prior)
+        return Taste(self.model, self.kind, total, count, self.population or other.population)
 
-    def bound(self, model: SavedModel) -> "Taste":
-        """The same, with its model's prior at hand.
+    def with_model(self, model: FittedModel) -> "Taste":
+        """The same, with its model's population at hand.
 
         Raises:
             PalError: If it was made for another model.
         """
-        if self.model != model.fingerprint or len(self.log_likelihood) != len(model.prior.mass):
+        if self.model != model.fingerprint or len(self.evidence) != model.population.evidence_size:
             raise PalError(
                 f"the taste must be of this model, {model.fingerprint}, got one of {self.model}; adapt to "
                 "the user's comparisons with this model"
             )
-        return self if self.prior is model.prior else replace(self, prior=model.prior)
+        return self if self.population is model.population else replace(self, population=model.population)
 
     @property
-    def posterior(self) -> Float[Tensor, " points"]:
-        """Share of belief at each of the prior's points; float64, sums to 1.
+    def posterior(self) -> Posterior:
+        """Belief about the person's state: `mean`, `sd`, `effective_states`, `states` and `masses`; float64.
 
         Raises:
             PalError: If it was read without its model.
         """
-        return self._prior.posterior(torch.tensor(self.log_likelihood, dtype=torch.float64)[None])[0]
-
-    @property
-    def weights(self) -> Float[Tensor, " K"]:
-        """Posterior mean weights; the zero-shot weights where there are no comparisons.
-
-        Raises:
-            PalError: If it was read without its model.
-        """
-        return (self.posterior @ self._prior.points.double()).float()
-
-    @property
-    def uncertainty(self) -> Uncertainty:
-        """Standard deviation of each weight, and effective number of points.
-
-        Raises:
-            PalError: If it was read without its model.
-        """
-        belief, points = self.posterior, self._prior.points.double()
-        variance = belief @ (points - belief @ points).square()
-        entropy = torch.special.entr(belief).sum()
-        return Uncertainty(variance.sqrt().float(), float(entropy.exp()))
-
-    @property
-    def _prior(self) -> Prior:
-        if self.prior is None:
+        if self.population is None:
             raise PalError(
                 "the taste must have its model at hand, got it without; read it by Taste.load(path, model)"
             )
-        return self.prior
+        return self.population.posterior(torch.tensor(self.evidence, dtype=torch.float64))
+
+    @property
+    def state(self) -> Float[Tensor, " state"]:
+        """Posterior mean state; the population's mean where there are no comparisons.
+
+        Raises:
+            PalError: If it was read without its model.
+        """
+        return self.posterior.mean.float()
 
     def to_json(self) -> str:
         """One line of JSON of about 1 KB; nothing in it names the person or what was compared."""
@@ -177,30 +165,32 @@ class Taste:
             "model": self.model,
             "comparisons": self.comparisons,
             "unit": "2^-24 nats",
-            "log_likelihood": [round(value / UNIT) for value in self.log_likelihood],
+            registered(POPULATIONS, self.kind).evidence_name: [
+                round(value / UNIT) for value in self.evidence
+            ],
         }
         return json.dumps(about, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str | bytes, model: SavedModel | None = None) -> "Taste":
+    def from_json(cls, text: str | bytes, model: FittedModel | None = None) -> "Taste":
         """What `to_json` wrote, the same to the last bit.
 
         Args:
             text: The JSON.
-            model: Its model, without which it can be merged and scored with, but shows no weights.
+            model: Its model, without which it can be merged and scored with, but shows no state.
 
         Raises:
             PalError: If it is no taste, from a newer version, or made for another model.
         """
-        taste = _read(text)
-        return taste if model is None else taste.bound(model)
+        taste = _parse(text)
+        return taste if model is None else taste.with_model(model)
 
     def save(self, path: Path | str) -> None:
         """Write it to a file, whole or not at all."""
         write_bytes(Path(path), (self.to_json() + "\n").encode("ascii"))
 
     @classmethod
-    def load(cls, path: Path | str, model: SavedModel | None = None) -> "Taste":
+    def load(cls, path: Path | str, model: FittedModel | None = None) -> "Taste":
         """Read a file that `save` wrote; see `from_json`.
 
         Raises:
@@ -217,35 +207,60 @@ class Taste:
             raise PalError(f"{path} cannot be used: {error}") from None
 
     def __repr__(self) -> str:
-        known = f"{self.comparisons:,} comparisons"
-        if self.prior is None:
-            return f"Taste({known}, model {self.model[:8]}, read without it)"
-        weights, sd = self.weights.tolist(), self.uncertainty.sd.tolist()
-        shown = ", ".join(f"{w:.2f} ± {s:.2f}" for w, s in zip(weights, sd, strict=True))
-        return f"Taste({known}, weights {shown})"
+        counted = f"{self.comparisons:,} comparisons"
+        if self.population is None:
+            return f"Taste({counted}, model {self.model[:8]}, read without it)"
+        posterior = self.posterior
+        numbers = zip(posterior.mean.tolist(), posterior.sd.tolist(), strict=True)
+        return f"Taste({counted}, state {', '.join(f'{mean:.2f} ± {sd:.2f}' for mean, sd in numbers)})"
 
     def _repr_html_(self) -> str:
-        """A bar per prototype, for notebooks."""
-        if self.prior is None:
-            return drawn(self.comparisons, self.model, [], [], None)
-        found = self.uncertainty
-        return drawn(
-            self.comparisons, self.model, self.weights.tolist(), found.sd.tolist(), found.effective_points
+        """A table for notebooks, with a bar for each number of the state; no script, everything escaped."""
+        about = f"Taste from {self.comparisons:,} comparison{'' if self.comparisons == 1 else 's'}"
+        about = f"{about}, model {escape(self.model[:8])}"
+        if self.population is None:
+            return f"<table><caption>{about}, read without its model</caption></table>"
+        posterior = self.posterior
+        means, sds = posterior.mean.tolist(), posterior.sd.tolist()
+        widest = max(1.0, *map(abs, means))
+        rows = "".join(
+            f"<tr><td>{number}</td><td style='width:14em'><span style='display:inline-block;height:0.8em;"
+            f"background:#4c78a8;width:{100 * abs(mean) / widest:.1f}%'></span></td>"
+            f"<td>{mean:.2f} ± {sd:.2f}</td></tr>"
+            for number, (mean, sd) in enumerate(zip(means, sds, strict=True), 1)
         )
+        about = f"{about}, {float(posterior.effective_states):.1f} effective states"
+        return f"<table><caption style='text-align:left'>{about}</caption>{rows}</table>"
 
 
-def in_units(log_likelihoods: Float[Tensor, "n points"]) -> Float[Tensor, "n points"]:
-    """Log-likelihoods in whole units of 2^-24 nats, as float64.
+def sum_evidence(
+    model: FittedModel, evidence: Float[Tensor, "n evidence"], counts: Sequence[int]
+) -> list[Taste]:
+    """The tastes of several people from the evidence of their comparisons, person after person.
+
+    Args:
+        model: What they belong to.
+        evidence: Of each comparison.
+        counts: Comparisons of each person; they sum to n.
 
     Raises:
-        PalError: If one is not finite.
+        PalError: If a number is not finite.
     """
-    if not bool(torch.isfinite(log_likelihoods).all()):
-        raise PalError("log-likelihoods must be finite, got NaN or infinity; look for it in the embeddings")
-    return log_likelihoods.double().div(UNIT).round()
+    population, fingerprint = model.population, model.fingerprint
+    totals = [rows.sum(0).mul(UNIT).tolist() for rows in _in_units(evidence).split(list(counts))]
+    return [
+        Taste(fingerprint, population.name, tuple(total), count, population)
+        for total, count in zip(totals, counts, strict=True)
+    ]
 
 
-def _read(text: str | bytes) -> Taste:
+def _in_units(evidence: Float[Tensor, "n evidence"]) -> Float[Tensor, "n evidence"]:
+    if not bool(torch.isfinite(evidence).all()):
+        raise PalError("evidence must be finite, got NaN or infinity; look for it in the embeddings")
+    return evidence.double().div(UNIT).round()
+
+
+def _parse(text: str | bytes) -> Taste:
     if len(text) > LONGEST:
         raise PalError(f"a taste must have at most {LONGEST:,} characters, got more")
     try:
@@ -263,7 +278,9 @@ def _read(text: str | bytes) -> Taste:
         )
     if not isinstance(model, str) or type(count) is not int or count < 0:
         raise PalError(f"a taste must name its model and count its comparisons, got {model!r} and {count!r}")
-    units = about.get("log_likelihood")
+    names = {registered(POPULATIONS, kind).evidence_name: kind for kind in POPULATIONS}
+    name = next((name for name in names if name in about), "log_likelihood")
+    units = about.get(name)
     if not isinstance(units, list) or not all(type(unit) is int and abs(unit) < LARGEST for unit in units):
-        raise PalError("a taste's log_likelihood must be a list of whole numbers below 2^53, got others")
-    return Taste(model, tuple(unit * UNIT for unit in units), count)
+        raise PalError(f"a taste's {name} must be a list of whole numbers below 2^53, got others")
+    return Taste(model, names[name], tuple(unit * UNIT for unit in units), count)

@@ -13,10 +13,10 @@ import polars as pl
 import torch
 
 from pal.comparisons import Questions
-from pal.models.heads import FixedIdealPoints
+from pal.models.ideal_point import IdealPointModel
 from pal.serving.saved import SavedModel
 from pipeline import paths
-from pipeline.encoding import pixels
+from pipeline.encoding import images
 from pipeline.evaluation.prototypes import prototype_margins
 from pipeline.storage.manifests import read_json
 from pipeline.study import Study
@@ -46,7 +46,7 @@ def portrait(
     """
     adapt = data.select("unseen", "adapt")
     unseen = model.locate(data.embeddings, adapt, n_users=data.n_users("unseen"))
-    weights = {"seen": model.weights, "unseen": unseen}
+    weights = {"seen": model.states, "unseen": unseen}
     return {
         "users": [row for half in weights for row in _users(data, half, weights[half], accuracy.get(half))],
         "prototypes": _prototypes(data, model, items, n_items),
@@ -98,7 +98,7 @@ def _prototypes(data: Study, model: SavedModel, items: pl.DataFrame, n_items: in
     chosen = [answer for ends in prototypes for end in ends.values() for answer in end]
     ids = {data.prompt_ids[prompt] for prompt, _, _ in chosen if prompt >= 0}
     shown = show_items(items, data.dataset, ids | {data.response_ids[response] for _, response, _ in chosen})
-    shares = model.weights.mean(0)
+    shares = model.states.mean(0)
     return [
         {
             "prototype": k + 1,
@@ -149,7 +149,7 @@ def _truth(data: Study, model: SavedModel, weights: dict[str, torch.Tensor]) -> 
     the items alone; the plane is that of the true points' largest spread.
     """
     path = paths.prepared(data.dataset) / "truth.json"
-    if not path.exists() or not isinstance(model.head, FixedIdealPoints):
+    if not path.exists() or not isinstance(model.head, IdealPointModel):
         return None
     from scipy.linalg import orthogonal_procrustes
 
@@ -288,11 +288,11 @@ def show_items(items: pl.DataFrame, dataset: str, wanted: set[str]) -> dict[str,
     )
     texts = wanted_items.filter(pl.col("modality") == "text")
     shown = {item: ShownItem(text=text) for item, text in texts.select("item_id", "text").iter_rows()}
-    images = wanted_items.filter(pl.col("modality") == "image")
-    if len(images):
-        thumbnails = pixels.thumbnails(images, dataset, THUMBNAIL_WIDTH)
+    pictures = wanted_items.filter(pl.col("modality") == "image")
+    if len(pictures):
+        thumbnails = images.thumbnails(pictures, dataset, THUMBNAIL_WIDTH)
         shown |= {
-            item: ShownItem(image=data_uri(thumbnails.get(item))) for item in images["item_id"].to_list()
+            item: ShownItem(image=data_uri(thumbnails.get(item))) for item in pictures["item_id"].to_list()
         }
     return shown
 

@@ -28,11 +28,10 @@ import torch
 
 from pal.comparisons import Comparisons
 from pal.evaluation.accuracy import rightness
-from pal.fitting.fit import read_blocks
+from pal.models.base import feature_blocks
 from pal.serving.saved import SavedModel
-from pal.users.adapt import comparison_log_likelihoods
-from pal.users.ask import chances
-from pal.users.interviews import interview
+from pal.users.population import log_likelihoods
+from pal.users.question_choice import answer_probabilities, interview
 from pipeline.evaluation.baselines import Margins
 from pipeline.params import Evaluate
 from pipeline.study import Study
@@ -87,7 +86,7 @@ def predict(
             (n, None): [margin(pairs)] for n, margin in baselines.items()
         }
         if half == "seen":
-            margins |= {(n, None): margins_by(m, [m.weights], data, pairs) for n, m in models.items()}
+            margins |= {(n, None): margins_by(m, [m.states], data, pairs) for n, m in models.items()}
             if bound is not None:
                 margins["bound", None] = bound.margins(half, [data.select(half, "train")], pairs)
         else:
@@ -174,7 +173,7 @@ def margins_by(
     """Margins under several tables of users' weights; what does not depend on the user is computed once."""
     parts: list[list[torch.Tensor]] = [[pairs.sign[:0]] for _ in tables]
     with torch.inference_mode():
-        for block, features, place in read_blocks(model.head, data.embeddings, pairs):
+        for block, features, place in feature_blocks(model.head, data.embeddings, pairs):
             rows = features.index_select(0, place)
             for part, weights in zip(parts, tables, strict=True):
                 part.append(model.head.margin(rows, weights.index_select(0, block.user)) * block.sign)
@@ -190,13 +189,12 @@ def locate(data: Study, model: SavedModel, knobs: Evaluate) -> dict[int, list[to
     pairs = data.select("unseen", "adapt")
     n_users = data.n_users("unseen")
     with torch.inference_mode():
-        each = comparison_log_likelihoods(
-            model.head, model.prior, data.embeddings, pairs, model.fit_config.loss
-        )
-        located = {0: [model.prior.weights(each.new_zeros(n_users, each.shape[1]))]}
+        population = model.population
+        each = population.evidence(model.head, data.embeddings, pairs, model.fit_config.loss)
+        located = {0: [population.posterior(each.new_zeros(n_users, each.shape[1])).mean]}
         for shots, rows in drawn_shots(pairs.user, n_users, knobs):
             total = each.new_zeros(n_users, each.shape[1]).index_add(0, pairs.user[rows], each[rows])
-            located.setdefault(shots, []).append(model.prior.weights(total))
+            located.setdefault(shots, []).append(population.posterior(total).mean)
     return located
 
 
@@ -241,13 +239,13 @@ def locate_by_questions(data: Study, model: SavedModel, most: int) -> dict[int, 
     if not most or not len(pairs) or model.config.K == 1:
         return {}
     counts = torch.bincount(pairs.user, minlength=n_users)
-    rounds, width = min(most, int(counts.max())), int(counts.max()) * len(model.prior.mass)
+    rounds, width = min(most, int(counts.max())), int(counts.max()) * len(model.population.prior.masses)
     weights: dict[int, list[torch.Tensor]] = {}
     for users in torch.arange(n_users).split(max(1, NUMBERS_AT_ONCE // width)):
         here = pairs[((pairs.user >= users[0]) & (pairs.user <= users[-1])).nonzero().squeeze(1)]
         likelihood = _interviewed(data, model, here, here.user - users[0], counts[users], rounds)
         for n, total in enumerate(likelihood, 1):
-            weights.setdefault(n, []).append(model.prior.weights(total))
+            weights.setdefault(n, []).append(model.population.prior.reweighted(total).mean)
     return {n: torch.cat(parts) for n, parts in weights.items()}
 
 
@@ -260,9 +258,12 @@ def _interviewed(
     most = max(1, int(count.max()))
     with torch.inference_mode():
         loss = model.fit_config.loss
-        answers = comparison_log_likelihoods(model.head, model.prior, data.embeddings, pairs, loss)
+        prior = model.population.prior
+        answers = log_likelihoods(model.head, prior.states, data.embeddings, pairs, loss)
         questions = pairs.questions[pairs.question]
-        chance = chances(model.head, model.prior.points, data.embeddings, questions, loss).to(answers.dtype)
+        chance = answer_probabilities(model.head, prior.states, data.embeddings, questions, loss).to(
+            answers.dtype
+        )
 
     def by_user(values: torch.Tensor) -> torch.Tensor:
         """(users, questions, points), padded with zeros."""
@@ -271,7 +272,7 @@ def _interviewed(
         return table
 
     allowed = torch.arange(most) < count[:, None]
-    return interview(by_user(chance), by_user(answers), allowed, model.prior.mass, rounds).likelihood
+    return interview(by_user(chance), by_user(answers), allowed, prior.masses, rounds).likelihood
 
 
 def rounded(value: float | None) -> float | None:

@@ -11,7 +11,7 @@ import torch
 
 from pal.comparisons import Comparisons, Questions
 from pal.evaluation.prototypes import dead_prototypes, match_prototypes, outside_hull, plurality_test
-from pal.fitting.fit import read_blocks
+from pal.models.base import feature_blocks
 from pal.serving.saved import SavedModel
 from pipeline import paths
 from pipeline.evaluation.predictions import locate, margins_by, rounded, without_ties
@@ -35,7 +35,7 @@ def plurality(data: Study, model: SavedModel, users: str, knobs: Evaluate) -> di
     if n_users < 2 or not len(held_out) or not len(known):
         return dict(NOT_TESTED)
     counts = torch.bincount(known.user, minlength=n_users)
-    weights = model.weights
+    weights = model.states
     if users == "unseen":
         weights = locate(data, model, knobs)[knobs.headline_shots][0]
         counts = counts.clamp_max(knobs.headline_shots)
@@ -69,7 +69,7 @@ def stability(data: Study, model: SavedModel) -> dict[str, Any] | None:
         **_agreement(data, model, others),
         "true_groups": _same_groups(np.array(groups), _nearest(model)) if groups else None,
         "n_groups": len(set(groups)) if groups else None,
-        "dead": [k + 1 for k, dead in enumerate(dead_prototypes(model.weights).tolist()) if dead],
+        "dead": [k + 1 for k, dead in enumerate(dead_prototypes(model.states).tolist()) if dead],
         "outside": _outside(data, model),
     }
 
@@ -81,14 +81,14 @@ def _agreement(data: Study, model: SavedModel, others: list[SavedModel]) -> dict
         return {"seeds": 0, **dict.fromkeys(names)}
     rows = torch.unique(data.select("seen", "train").question)[:MAX_QUESTIONS]
     questions, test = data.comparisons.questions[rows], data.select("seen", "test")
-    margins, shares = prototype_margins(data, model, questions), model.weights.mean(0)
-    (ours,) = margins_by(model, [model.weights], data, test)
+    margins, shares = prototype_margins(data, model, questions), model.states.mean(0)
+    (ours,) = margins_by(model, [model.states], data, test)
     agreement, groups, answers = [], [], []
     for other in others:
         theirs_at = prototype_margins(data, other, questions)
-        agreement.append(match_prototypes(margins, theirs_at, shares, other.weights.mean(0)).agreement)
+        agreement.append(match_prototypes(margins, theirs_at, shares, other.states.mean(0)).agreement)
         groups.append(_same_groups(_nearest(model), _nearest(other)))
-        (theirs,) = margins_by(other, [other.weights], data, test)
+        (theirs,) = margins_by(other, [other.states], data, test)
         answers.append(float(((ours > 0) == (theirs > 0)).double().mean()))
     by_prototype = torch.stack(agreement).mean(0)
     return {
@@ -103,11 +103,11 @@ def _agreement(data: Study, model: SavedModel, others: list[SavedModel]) -> dict
 def prototype_margins(data: Study, model: SavedModel, questions: Questions) -> torch.Tensor:
     """(questions, K): the margin of each question's first response at each prototype."""
     with torch.inference_mode():
-        return model.head.prototype_margins(model.head.read(data.embeddings, questions))
+        return model.head.prototype_margins(model.head.question_features(data.embeddings, questions))
 
 
 def _nearest(model: SavedModel) -> np.ndarray:
-    return model.weights.argmax(1).numpy()
+    return model.states.argmax(1).numpy()
 
 
 def _same_groups(groups: np.ndarray, other: np.ndarray) -> float:
@@ -136,6 +136,6 @@ def _chosen_margins(data: Study, model: SavedModel, pairs: Comparisons) -> torch
     """(pairs, K): margins in favour of the chosen response at each prototype."""
     parts = [torch.zeros(0, model.config.K)]
     with torch.inference_mode():
-        for block, features, place in read_blocks(model.head, data.embeddings, pairs):
+        for block, features, place in feature_blocks(model.head, data.embeddings, pairs):
             parts.append(model.head.prototype_margins(features).index_select(0, place) * block.sign[:, None])
     return torch.cat(parts).clone()

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from pal.config import FitConfig, HeadConfig
 from pal.files import new_folder, write_csv
-from pal.fitting.fit import Fitted, fit
+from pal.fitting.trainer import Fitted, fit
 from pal.serving.saved import SavedModel
 from pipeline import params, paths, study
 from pipeline.errors import PipelineError
@@ -80,7 +80,7 @@ def _fit(
             head=head,
             config=config,
             val=data.select("seen", "val"),
-            weights=weights,
+            states=weights,
             device=device,
             seed=seed,
             progress=step,

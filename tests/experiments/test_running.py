@@ -146,8 +146,8 @@ def test_agreement_counts_pairs_that_several_people_answered():
         def select(self, half, split):
             if (half, split) != ("seen", "train"):
                 none = torch.zeros(0, dtype=torch.long)
-                return Comparisons.of(user=none, prompt=none, chosen=none, rejected=none)
-            return Comparisons.of(
+                return Comparisons.from_pairs(user=none, prompt=none, chosen=none, rejected=none)
+            return Comparisons.from_pairs(
                 user=torch.tensor([0, 1, 2, 0, 1, 2, 2]),
                 prompt=torch.tensor([0, 0, 0, 1, 1, 2, 2]),
                 chosen=torch.tensor([0, 0, 1, 2, 2, 4, 5]),

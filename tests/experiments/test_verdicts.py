@@ -172,7 +172,7 @@ def test_a_bound_within_our_interval_is_left_open(check, bound, verdict):
 def test_one_cell_that_fails_outweighs_those_that_hold_or_are_open():
     arms = [mixed(3, 7, groups=2), mixed(8, 8, groups=3), mixed(2, 2, groups=4)]
     said = {"says": "a", "place": "b", "check": "reaches", "least": 50.0}
-    rows = [verdicts.claim(Claim.of(**said), arms[:n])[0] for n in (2, 3)]
+    rows = [verdicts.claim(Claim.from_options(**said), arms[:n])[0] for n in (2, 3)]
     assert [cell["holds"] for cell in rows[1]["cells"]] == [None, True, False]
     assert [(row["verdict"], row["holds_in"]) for row in rows] == [("undecided", 1), ("worse", 1)]
 

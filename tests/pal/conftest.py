@@ -6,9 +6,9 @@ from hypothesis import settings
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
-from pal.models.heads import make_head
+from pal.models.base import make_model
 from pal.serving.model import RewardModel
-from pal.users.adapt import Prior
+from pal.users.points import Points
 
 settings.register_profile("quick", max_examples=20, deadline=None, derandomize=True, database=None)
 settings.load_profile("quick")
@@ -23,7 +23,7 @@ def _answers(n: int, users: range, prompts: torch.Tensor, responses: torch.Tenso
     along = (prompts[prompt] * (responses[first] - responses[second])).sum(1)
     likes_first = (along > 0) == (user % 2 == 0)
     chosen, rejected = torch.where(likes_first, first, second), torch.where(likes_first, second, first)
-    return Comparisons.of(user=user - users.start, prompt=prompt, chosen=chosen, rejected=rejected)
+    return Comparisons.from_pairs(user=user - users.start, prompt=prompt, chosen=chosen, rejected=rejected)
 
 
 @pytest.fixture(scope="session")
@@ -51,11 +51,11 @@ def line() -> RewardModel:
     Of response 0 over 1 the margin is +1 for `zero` and -1 for `one`, who are as likely.
     """
     config = HeadConfig(model="A", K=2, latent=1, hidden_layers=0, bias=False)
-    head = make_head(config, prompt_dim=0, response_dim=1)
+    head = make_model(config, prompt_dim=0, response_dim=1)
     head.f.first.weight.data = torch.ones(1, 1)
     head.prototypes.data = torch.tensor([[0.0], [1.0]])
     weights = torch.eye(2)
-    prior = Prior(weights, torch.tensor([0.5, 0.5]))
+    prior = Points(weights, torch.tensor([0.5, 0.5]))
     return RewardModel(head, ["zero", "one"], weights, prior, FitConfig(), {}, 0, 1)
 
 
@@ -64,9 +64,9 @@ def worded() -> RewardModel:
     """Model B on hashed words, of random numbers: prompts and responses are texts."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        head = make_head(HeadConfig(K=3, latent=4, hidden=5), prompt_dim=256, response_dim=256)
+        head = make_model(HeadConfig(K=3, latent=4, hidden=5), prompt_dim=256, response_dim=256)
         weights = torch.softmax(2 * torch.randn(40, 3), 1)
     about = {"encoder": "hashed-words", "weights_sha256": "", "files_sha256": "", "dim": 256}
     encoder = {"prompts": about, "responses": about}
     ids = [f"user {number}" for number in range(40)]
-    return RewardModel(head, ids, weights, Prior.of(weights), FitConfig(), encoder, 256, 256)
+    return RewardModel(head, ids, weights, Points.from_states(weights), FitConfig(), encoder, 256, 256)

@@ -14,7 +14,7 @@ def rows(*numbers: int, dtype: torch.dtype = torch.long) -> torch.Tensor:
 
 def test_of_puts_the_lower_row_first_and_keeps_the_choice_in_the_sign():
     """Choosing 5 over 2 and 2 over 5 ask one question, (2, 5), and answer it -1 and +1."""
-    c = Comparisons.of(user=rows(0, 1), prompt=rows(7, 7), chosen=rows(5, 2), rejected=rows(2, 5))
+    c = Comparisons.from_pairs(user=rows(0, 1), prompt=rows(7, 7), chosen=rows(5, 2), rejected=rows(2, 5))
     assert len(c.questions) == 1
     assert (c.questions.prompt.item(), c.questions.first.item(), c.questions.second.item()) == (7, 2, 5)
     assert c.question.tolist() == [0, 0]
@@ -22,17 +22,17 @@ def test_of_puts_the_lower_row_first_and_keeps_the_choice_in_the_sign():
 
 
 def test_of_tells_questions_with_other_prompts_apart():
-    c = Comparisons.of(user=rows(0, 0), prompt=rows(0, 1), chosen=rows(3, 3), rejected=rows(4, 4))
+    c = Comparisons.from_pairs(user=rows(0, 0), prompt=rows(0, 1), chosen=rows(3, 3), rejected=rows(4, 4))
     assert c.questions.prompt[c.question].tolist() == [0, 1]
 
 
 def test_of_without_prompts_marks_them_as_missing():
-    c = Comparisons.of(user=rows(0), prompt=None, chosen=rows(1), rejected=rows(0))
+    c = Comparisons.from_pairs(user=rows(0), prompt=None, chosen=rows(1), rejected=rows(0))
     assert c.questions.prompt.tolist() == [-1]
 
 
 def test_of_no_comparisons_has_no_questions():
-    c = Comparisons.of(user=rows(), prompt=rows(), chosen=rows(), rejected=rows())
+    c = Comparisons.from_pairs(user=rows(), prompt=rows(), chosen=rows(), rejected=rows())
     assert len(c) == len(c.questions) == 0
 
 
@@ -40,7 +40,7 @@ def test_of_does_not_overflow_narrow_row_numbers():
     """100,000 squared is past 2^31: in int32 the two questions would be mixed up."""
     narrow = {"dtype": torch.int32}
     chosen, rejected = rows(99_999, 65_536, **narrow), rows(99_998, 0, **narrow)
-    c = Comparisons.of(user=rows(0, 0, **narrow), prompt=None, chosen=chosen, rejected=rejected)
+    c = Comparisons.from_pairs(user=rows(0, 0, **narrow), prompt=None, chosen=chosen, rejected=rejected)
     assert c.questions.first[c.question].tolist() == [99_998, 0]
     assert c.questions.second[c.question].tolist() == [99_999, 65_536]
 
@@ -54,7 +54,7 @@ def test_of_does_not_overflow_narrow_row_numbers():
 )
 def test_questions_give_back_every_answer(answers):
     prompt, chosen, rejected = (torch.tensor(column) for column in zip(*answers, strict=True))
-    c = Comparisons.of(user=torch.zeros_like(chosen), prompt=prompt, chosen=chosen, rejected=rejected)
+    c = Comparisons.from_pairs(user=torch.zeros_like(chosen), prompt=prompt, chosen=chosen, rejected=rejected)
     asked = c.questions[c.question]
     assert torch.equal(asked.prompt, prompt)
     assert torch.equal(torch.where(c.sign > 0, asked.first, asked.second), chosen)
@@ -63,26 +63,30 @@ def test_questions_give_back_every_answer(answers):
 
 
 def test_of_drops_labels_that_are_all_one():
-    c = Comparisons.of(user=rows(0), prompt=None, chosen=rows(1), rejected=rows(0), label=torch.tensor([1.0]))
+    c = Comparisons.from_pairs(
+        user=rows(0), prompt=None, chosen=rows(1), rejected=rows(0), label=torch.tensor([1.0])
+    )
     assert c.label is None
 
 
 def test_rows_of_comparisons_keep_their_questions():
     label = torch.tensor([0.5, 1.0])
-    c = Comparisons.of(user=rows(4, 5), prompt=None, chosen=rows(1, 3), rejected=rows(0, 2), label=label)
+    c = Comparisons.from_pairs(
+        user=rows(4, 5), prompt=None, chosen=rows(1, 3), rejected=rows(0, 2), label=label
+    )
     last = c[rows(1)]
     assert (last.user.item(), last.label.item(), last.questions[last.question].first.item()) == (5, 1.0, 2)
 
 
 def test_of_rejects_a_response_compared_with_itself():
     with pytest.raises(PalError, match=r"chosen and rejected must differ.*in comparison 1;"):
-        Comparisons.of(user=rows(0, 0), prompt=None, chosen=rows(1, 2), rejected=rows(0, 2))
+        Comparisons.from_pairs(user=rows(0, 0), prompt=None, chosen=rows(1, 2), rejected=rows(0, 2))
 
 
 @pytest.mark.parametrize("label", [-0.1, 1.1, float("nan")])
 def test_of_rejects_labels_that_are_no_probability(label):
     with pytest.raises(PalError, match=r"label must lie in \[0, 1\]"):
-        Comparisons.of(
+        Comparisons.from_pairs(
             user=rows(0), prompt=None, chosen=rows(1), rejected=rows(0), label=torch.tensor([label])
         )
 
@@ -90,7 +94,7 @@ def test_of_rejects_labels_that_are_no_probability(label):
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("inf"), float("nan")])
 def test_of_rejects_weights_that_are_not_finite_and_above_zero(weight):
     with pytest.raises(PalError, match=r"weight must be a finite number above 0, got .* in comparison 1;"):
-        Comparisons.of(
+        Comparisons.from_pairs(
             user=rows(0, 0),
             prompt=None,
             chosen=rows(1, 1),
@@ -100,20 +104,22 @@ def test_of_rejects_weights_that_are_not_finite_and_above_zero(weight):
 
 
 def test_check_rejects_weights_that_came_in_another_way():
-    c = Comparisons.of(user=rows(0), prompt=None, chosen=rows(1), rejected=rows(0))
+    c = Comparisons.from_pairs(user=rows(0), prompt=None, chosen=rows(1), rejected=rows(0))
     c = Comparisons(c.user, c.question, c.sign, None, c.questions, torch.tensor([-1.0]))
     with pytest.raises(PalError, match=r"weight must be a finite number above 0, got -1 in comparison 0"):
         c.check(EMBEDDINGS, n_users=1, needs_prompts=False)
 
 
 def test_of_drops_weights_that_are_all_one():
-    c = Comparisons.of(user=rows(0), prompt=None, chosen=rows(1), rejected=rows(0), weight=torch.ones(1))
+    c = Comparisons.from_pairs(
+        user=rows(0), prompt=None, chosen=rows(1), rejected=rows(0), weight=torch.ones(1)
+    )
     assert c.weight is None
 
 
 def test_weights_go_with_their_comparisons():
     weight = torch.tensor([0.5, 1.0, 2.0])
-    c = Comparisons.of(
+    c = Comparisons.from_pairs(
         user=rows(0, 1, 2), prompt=None, chosen=rows(1, 3, 2), rejected=rows(0, 2, 1), weight=weight
     ).to("cpu")
     assert c[rows(2, 0)].weight.tolist() == [2.0, 0.5]
@@ -122,7 +128,7 @@ def test_weights_go_with_their_comparisons():
 
 def test_a_slice_is_those_rows():
     label = torch.tensor([0.5, 1.0, 0.0])
-    c = Comparisons.of(
+    c = Comparisons.from_pairs(
         user=rows(4, 5, 6), prompt=None, chosen=rows(1, 3, 2), rejected=rows(0, 2, 1), label=label
     )
     part, same = c.slice(1, 9), c[rows(1, 2)]
@@ -150,7 +156,7 @@ EMBEDDINGS = Embeddings(torch.zeros(2, 3), torch.zeros(4, 3))
     ],
 )
 def test_check_names_rows_that_point_nowhere(change, message):
-    c = Comparisons.of(
+    c = Comparisons.from_pairs(
         **({"user": rows(0), "prompt": rows(0), "chosen": rows(1), "rejected": rows(0)} | change)
     )
     with pytest.raises(PalError, match=message):
@@ -158,7 +164,7 @@ def test_check_names_rows_that_point_nowhere(change, message):
 
 
 def test_check_lets_prompts_be_missing_where_none_are_read():
-    c = Comparisons.of(user=rows(0), prompt=None, chosen=rows(1), rejected=rows(0))
+    c = Comparisons.from_pairs(user=rows(0), prompt=None, chosen=rows(1), rejected=rows(0))
     c.check(EMBEDDINGS, n_users=1, needs_prompts=False)
 
 
@@ -187,9 +193,9 @@ def test_questions_told_apart_in_blocks_are_those_of_one_block(asked, at_once):
     given = {"user": torch.zeros_like(prompt), "prompt": prompt, "chosen": chosen}
     given["rejected"] = (chosen + step) % 6
     with pytest.MonkeyPatch.context() as patch:
-        whole = Comparisons.of(**given)
+        whole = Comparisons.from_pairs(**given)
         patch.setattr(comparisons, "ROWS_AT_ONCE", at_once)
-        blocks = Comparisons.of(**given)
+        blocks = Comparisons.from_pairs(**given)
     assert torch.equal(blocks.question, whole.question)
     for name in ("prompt", "first", "second"):
         assert torch.equal(getattr(blocks.questions, name), getattr(whole.questions, name))

@@ -5,7 +5,8 @@ import torch
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
-from pal.fitting.fit import fit, margins
+from pal.fitting.trainer import fit
+from pal.models.base import margins
 
 HEAD = {"K": 2, "latent": 4, "hidden": 3}
 FIT = {"epochs": 4, "batch_size": 16}
@@ -59,7 +60,7 @@ FIT_OPTIONS = [
     ({"precision": "bfloat16"}, {}, {}),
     ({"anneal": 0.9}, {}, MIXTURE),
     ({"start_answers": 0.5}, {}, MIXTURE),
-    ({"heating": "geometric"}, {}, MIXTURE),
+    ({"annealing_schedule": "geometric"}, {}, MIXTURE),
 ]
 
 
@@ -69,7 +70,7 @@ def fitted(head: dict, config: dict) -> torch.Tensor:
     embeddings = Embeddings(torch.randn(6, 4, generator=draw), 2 * torch.randn(5, 4, generator=draw))
     user = torch.tensor([0] * 30 + [1] * 6 + [2] * 12)
     chosen = torch.randint(5, (48,), generator=draw)
-    train = Comparisons.of(
+    train = Comparisons.from_pairs(
         user=user,
         prompt=torch.randint(6, (48,), generator=draw),
         chosen=chosen,
@@ -79,11 +80,11 @@ def fitted(head: dict, config: dict) -> torch.Tensor:
         embeddings,
         train,
         n_users=3,
-        head=HeadConfig.of(**{**HEAD, **head}),
-        config=FitConfig.of(**{**FIT, **config}),
+        head=HeadConfig.from_options(**{**HEAD, **head}),
+        config=FitConfig.from_options(**{**FIT, **config}),
     )
     with torch.no_grad():
-        return margins(done.head, done.weights, embeddings, train)
+        return margins(done.head, done.states, embeddings, train)
 
 
 @pytest.mark.parametrize(("option", "others"), HEAD_OPTIONS, ids=str)
@@ -97,8 +98,14 @@ def test_every_option_of_a_fit_changes_it(option, head, others):
 
 
 def test_no_option_is_left_out():
-    """Those of validation and restarts, which this data has not, are tested in test_fit.py."""
+    """Those of validation, restarts and locating, which this data has not, are tested in test_fit.py."""
     tried = {name for option, _ in HEAD_OPTIONS for name in option}
     assert tried == set(HeadConfig.model_fields) - {"model"}
     tried = {name for option, _, _ in FIT_OPTIONS for name in option}
-    assert set(FitConfig.model_fields) - tried == {"validate_every", "best_by", "patience", "restarts"}
+    assert set(FitConfig.model_fields) - tried == {
+        "population",
+        "validate_every",
+        "best_by",
+        "patience",
+        "restarts",
+    }

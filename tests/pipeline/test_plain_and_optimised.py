@@ -11,11 +11,11 @@ import torch
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.encoders.hashed import HashedWords
-from pal.fitting import fit, objectives
-from pal.models import heads
+from pal.fitting import mixture, per_comparison
+from pal.models import base, ideal_point, prompted_ideal_point
 from pipeline import paths, study
 from pipeline.stages import encode, evaluate, train
-from pipeline.storage import shards, tables
+from pipeline.storage import embeddings, tables
 
 N_USERS = 6  # of eight, a quarter is kept unseen
 
@@ -74,7 +74,7 @@ def plainly(data):
         return torch.from_numpy(np.concatenate([encoder.encode([texts[item]]) for item in ids]))
 
     rows = torch.arange(len(pairs))
-    plain = Comparisons.of(
+    plain = Comparisons.from_pairs(
         user=pairs.user, prompt=rows, chosen=rows, rejected=rows + len(rows), label=pairs.label,
         weight=pairs.weight,
     )  # fmt: skip
@@ -100,7 +100,7 @@ def test_without_distinct_rows_and_without_distinct_items_the_metrics_are_the_sa
     optimised = metrics()
     real = study.load
     monkeypatch.setattr(study, "load", lambda dataset: plainly(real(dataset)))
-    for module in (fit, heads, objectives):
+    for module in (base, ideal_point, prompted_ideal_point, per_comparison, mixture):
         monkeypatch.setattr(module, "distinct_rows", every_row)
     train.main("own")
     monkeypatch.setattr(study, "load", real)  # what a pair asks is told by its items: the majority needs them
@@ -110,9 +110,9 @@ def test_without_distinct_rows_and_without_distinct_items_the_metrics_are_the_sa
 
 
 def test_encoded_alone_and_encoded_in_batches_are_the_same_vectors(small):
-    ids, vectors, embedder = shards.read_folder(paths.embeddings("own") / "text", "")
+    ids, vectors, embedder = embeddings.read_shards(paths.embeddings("own") / "text", "")
     items = pl.read_parquet(paths.recoloured("own") / tables.ITEMS)
     texts = dict(items.select("item_id", "text").iter_rows())
-    alone = np.concatenate([HashedWords().encode([texts[item]]) for item in shards.unpacked(ids)])
+    alone = np.concatenate([HashedWords().encode([texts[item]]) for item in embeddings.unpacked(ids)])
     assert embedder.dtype == "float32"
     assert np.array_equal(vectors, alone)

@@ -43,7 +43,7 @@ def test_unseen_people_are_located_from_texts_as_by_the_pipeline(own):
         given[data.user_ids["unseen"][user]].append(comparison)
     found = model.adapt_many(given)
     torch.testing.assert_close(
-        torch.stack([taste.weights for taste in found.values()]), expected, atol=1e-5, rtol=0
+        torch.stack([taste.state for taste in found.values()]), expected, atol=1e-5, rtol=0
     )
 
 

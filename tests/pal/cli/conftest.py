@@ -19,7 +19,7 @@ def words(worded, tmp_path) -> Path:
 @pytest.fixture
 def on_a_line(line, tmp_path) -> Path:
     """The model on a line, saved: responses are lists of one number."""
-    replace(line, weights=line.weights.clone()).save(tmp_path / "line")
+    replace(line, states=line.states.clone()).save(tmp_path / "line")
     return tmp_path / "line"
 
 

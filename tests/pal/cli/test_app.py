@@ -127,7 +127,7 @@ def broken(folder: Path, how: str) -> None:
         ("missing file", "model.safetensors cannot be read (No such file or directory)"),
         ("no folder", "config.json cannot be read (No such file or directory)"),
         ("wrong hash", "must have the sha256 that config.json gives"),
-        ("newer version", "must have a version of at most 1, got 99; install a newer pal"),
+        ("newer version", "must have a version of at most 2, got 99; install a newer pal"),
         ("pickle", "a pickle can run code and is never loaded"),
         ("other format", "must be of the format 'pal-reward-model', got another"),
     ],

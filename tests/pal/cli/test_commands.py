@@ -103,7 +103,7 @@ def test_adapt_of_one_person_needs_no_id(pal, on_a_line, line, rows):
     pal("adapt", on_a_line, "-", "--out", "someone.json", stdin=choice * 2)
     taste = Taste.load("someone.json", line)
     assert taste.comparisons == 2
-    torch.testing.assert_close(taste.weights, torch.tensor([0.880797, 0.119203]))
+    torch.testing.assert_close(taste.state, torch.tensor([0.880797, 0.119203]))
     point = lines({"response": [0.0], "user_id": "one"})  # the only taste of a file is everyone's
     (row,) = rows(pal("score", on_a_line, "-", "--taste", "someone.json", stdin=point))
     assert row["reward"] == pytest.approx(line.score(None, [[0.0]], user=taste).item(), abs=1e-6)

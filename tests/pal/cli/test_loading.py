@@ -12,11 +12,11 @@ from pal.cli.loading import table_errors
 from pal.config import FitConfig, HeadConfig
 from pal.encoders.classical import DIM
 from pal.errors import PalError
-from pal.models.heads import make_head
+from pal.models.base import make_model
 from pal.serving.model import RewardModel
 from pal.serving.reader import Reader
 from pal.table_files import Row
-from pal.users.adapt import Prior
+from pal.users.points import Points
 
 
 @pytest.fixture
@@ -24,11 +24,11 @@ def pictures(tmp_path) -> tuple[RewardModel, Path]:
     """Model A on pictures, of random numbers."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        head = make_head(HeadConfig(model="A", K=2, latent=3), prompt_dim=0, response_dim=DIM)
+        head = make_model(HeadConfig(model="A", K=2, latent=3), prompt_dim=0, response_dim=DIM)
     about = {"encoder": "classical", "weights_sha256": "", "files_sha256": "", "dim": DIM}
     weights = torch.tensor([[0.7, 0.3], [0.2, 0.8]])
     encoder = {"prompts": None, "responses": about}
-    model = RewardModel(head, ["a", "b"], weights, Prior.of(weights), FitConfig(), encoder, 0, DIM)
+    model = RewardModel(head, ["a", "b"], weights, Points.from_states(weights), FitConfig(), encoder, 0, DIM)
     model.save(tmp_path / "pictures")
     return model, tmp_path / "pictures"
 

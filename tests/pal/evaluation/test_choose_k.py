@@ -98,7 +98,7 @@ def test_candidates_that_cannot_be_fitted_are_refused(toy, candidates, message):
 
 
 def test_users_with_one_comparison_cannot_be_judged(toy):
-    single = Comparisons.of(
+    single = Comparisons.from_pairs(
         user=torch.arange(6), prompt=torch.zeros(6, dtype=torch.long), chosen=torch.arange(6),
         rejected=torch.arange(6) + 1,
     )  # fmt: skip
@@ -107,7 +107,7 @@ def test_users_with_one_comparison_cannot_be_judged(toy):
 
 
 def asked(first, second):
-    return Comparisons.of(
+    return Comparisons.from_pairs(
         user=torch.zeros(len(first), dtype=torch.long), prompt=None, chosen=torch.tensor(first),
         rejected=torch.tensor(second),
     )  # fmt: skip

@@ -7,7 +7,7 @@ from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
 from pal.evaluation.choose_k import one_prototype_per_user
 from pal.evaluation.prototype_pruning import least_missed, prune_prototypes, with_prototypes
-from pal.models.heads import make_head
+from pal.models.base import make_model
 
 CONFIG = one_prototype_per_user(FitConfig(batch_size=0))
 
@@ -25,7 +25,7 @@ def heads():
 def test_what_is_kept_of_a_head_rewards_as_it_did(config):
     torch.manual_seed(0)
     prompts, responses = torch.randn(6, 5), torch.randn(6, 7)
-    head = make_head(config, prompt_dim=5, response_dim=7).eval()
+    head = make_model(config, prompt_dim=5, response_dim=7).eval()
     kept = torch.tensor([3, 0, 2])
     small = with_prototypes(head, kept, prompt_dim=5, response_dim=7).eval()
     weights = torch.softmax(torch.randn(6, 3), 1)
@@ -48,10 +48,10 @@ def test_every_number_down_to_one_comes_once_and_two_groups_keep_their_prototype
         prune_prototypes(toy.embeddings, toy.train, n_users=20, head=head, config=CONFIG, most=3, seed=1)
     )
     assert [fitted.head.config.K for fitted in fits] == [3, 2, 1]
-    assert [tuple(fitted.weights.shape) for fitted in fits] == [(20, 3), (20, 2), (20, 1)]
+    assert [tuple(fitted.states.shape) for fitted in fits] == [(20, 3), (20, 2), (20, 1)]
     three, two, one = (fitted.train_loss for fitted in fits)
     assert max(two, three) < 0.5 * one
-    place = fits[1].weights.argmax(1)
+    place = fits[1].states.argmax(1)
     assert len({int(p) for p in place[0::2]}) == len({int(p) for p in place[1::2]}) == 1
     assert place[0] != place[1]
     assert not any(parameter.requires_grad for parameter in fits[0].head.parameters())

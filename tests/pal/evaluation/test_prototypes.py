@@ -8,8 +8,8 @@ from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig, preset
 from pal.errors import PalError
 from pal.evaluation.prototypes import dead_prototypes, match_prototypes, outside_hull, plurality_test
-from pal.fitting.fit import fit
-from pal.models.heads import FixedIdealPoints
+from pal.fitting.trainer import fit
+from pal.models.ideal_point import IdealPointModel
 
 EVEN = torch.full((2,), 0.5)
 
@@ -72,7 +72,7 @@ def simulated(groups, seed, users=60, pairs=40, dim=4):
     rows = torch.arange(2 * users * pairs).view(-1, 2)
     chosen = torch.where(first, rows[:, 0], rows[:, 1])
     rejected = torch.where(first, rows[:, 1], rows[:, 0])
-    comparisons = Comparisons.of(user=user, prompt=None, chosen=chosen, rejected=rejected)
+    comparisons = Comparisons.from_pairs(user=user, prompt=None, chosen=chosen, rejected=rejected)
     return Embeddings(torch.zeros(0, 0), items), comparisons, (torch.arange(users) % groups).numpy()
 
 
@@ -82,15 +82,17 @@ def refitted(groups, objective):
     options = {"objective": objective, "epochs": 100, "batch_size": 3000}
     head, config = preset("ours", "A", head={"K": 3, "latent": 4}, fit=options)
     fits = [fit(embeddings, train, n_users=60, head=head, config=config, seed=seed) for seed in (0, 1)]
-    at = [f.head.prototype_margins(f.head.read(embeddings, train.questions)).detach() for f in fits]
-    shares = [f.weights.mean(0) for f in fits]
-    nearest = [f.weights.argmax(1).numpy() for f in fits]
+    at = [
+        f.head.prototype_margins(f.head.question_features(embeddings, train.questions)).detach() for f in fits
+    ]
+    shares = [f.states.mean(0) for f in fits]
+    nearest = [f.states.argmax(1).numpy() for f in fits]
     agreement = float(match_prototypes(*at, *shares).agreement @ shares[0].double())
     return (
         agreement,
         adjusted_rand_score(*nearest),
         adjusted_rand_score(nearest[0], true),
-        dead_prototypes(fits[0].weights),
+        dead_prototypes(fits[0].states),
     )
 
 
@@ -115,10 +117,10 @@ def test_where_users_are_classes_people_who_are_all_alike_leave_prototypes_dead_
 EMBEDDINGS = Embeddings(torch.zeros(1, 0), torch.tensor([[0.0], [1.0]]))
 
 
-def line_head() -> FixedIdealPoints:
+def line_head() -> IdealPointModel:
     """On a line, f the identity, prototypes at 0 and 1: of 0 over 1, margins are +1 and -1."""
     config = HeadConfig(model="A", K=2, latent=1, hidden_layers=0, bias=False)
-    head = FixedIdealPoints(config, prompt_dim=0, response_dim=1)
+    head = IdealPointModel(config, prompt_dim=0, response_dim=1)
     head.f.first.weight.data = torch.ones(1, 1)
     head.prototypes.data = torch.tensor([[0.0], [1.0]])
     return head.eval()
@@ -126,7 +128,7 @@ def line_head() -> FixedIdealPoints:
 
 def answers(user: list[int], chosen: list[int]) -> Comparisons:
     c = torch.tensor(chosen)
-    return Comparisons.of(user=torch.tensor(user), prompt=None, chosen=c, rejected=1 - c)
+    return Comparisons.from_pairs(user=torch.tensor(user), prompt=None, chosen=c, rejected=1 - c)
 
 
 def test_users_at_their_own_prototypes_gain_what_dealing_loses():
@@ -184,7 +186,7 @@ def test_two_groups_are_found(toy):
     config = FitConfig(epochs=60, learning_rate=0.1, batch_size=200)
     head = HeadConfig(model="B", K=2, latent=4, hidden_layers=0, bias=False)
     fitted = fit(toy.embeddings, toy.train, n_users=20, head=head, config=config)
-    found = plurality_test(fitted.head, fitted.weights, toy.embeddings, toy.val)
+    found = plurality_test(fitted.head, fitted.states, toy.embeddings, toy.val)
     assert found.p_value == 0.001  # none of 999 deals is as good
     assert found.gain > 0
 

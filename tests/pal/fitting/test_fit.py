@@ -4,8 +4,9 @@ import torch
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
-from pal.fitting.fit import fit, margins, mean_loss
-from pal.models import heads
+from pal.fitting.trainer import fit, mean_loss
+from pal.models import base
+from pal.models.base import margins
 
 HEADS = {
     "A": HeadConfig(model="A", K=2, latent=4, hidden_layers=0, bias=False),
@@ -16,7 +17,7 @@ BRIEF = FitConfig(epochs=2, batch_size=200)
 
 
 def accuracy(fitted, embeddings: Embeddings, comparisons: Comparisons) -> float:
-    return (margins(fitted.head, fitted.weights, embeddings, comparisons) > 0).float().mean().item()
+    return (margins(fitted.head, fitted.states, embeddings, comparisons) > 0).float().mean().item()
 
 
 def wide(toy) -> Embeddings:
@@ -32,7 +33,7 @@ def along_one_direction(toy, n_users: int, n: int) -> Comparisons:
     x = toy.embeddings.responses[:, 0]
     likes_first = (x[first] > x[second]) == (user % 2 == 0)
     chosen, rejected = torch.where(likes_first, first, second), torch.where(likes_first, second, first)
-    return Comparisons.of(user=user, prompt=None, chosen=chosen, rejected=rejected)
+    return Comparisons.from_pairs(user=user, prompt=None, chosen=chosen, rejected=rejected)
 
 
 @pytest.mark.parametrize("objective", ["pal", "mixture"])
@@ -40,7 +41,7 @@ def test_model_b_learns_two_groups(toy, objective):
     config = QUICK.model_copy(update={"objective": objective})
     fitted = fit(toy.embeddings, toy.train, n_users=20, head=HEADS["B"], config=config)
     assert accuracy(fitted, toy.embeddings, toy.val) > 0.95
-    group = fitted.weights.argmax(1)
+    group = fitted.states.argmax(1)
     assert set(group[::2].tolist()) != set(group[1::2].tolist())
 
 
@@ -56,7 +57,7 @@ def test_one_prototype_cannot_tell_two_groups_apart(toy):
     head = HEADS["B"].model_copy(update={"K": 1})
     fitted = fit(toy.embeddings, toy.train, n_users=20, head=head, config=QUICK)
     assert accuracy(fitted, toy.embeddings, toy.val) < 0.7
-    assert torch.equal(fitted.weights, torch.ones(20, 1))
+    assert torch.equal(fitted.states, torch.ones(20, 1))
 
 
 @pytest.mark.parametrize("objective", ["pal", "mixture"])
@@ -67,11 +68,11 @@ def test_same_seed_gives_the_same_result(toy, objective):
         fit(toy.embeddings, toy.train, n_users=20, head=head, config=config, val=toy.val, seed=seed)
         for seed in (1, 1, 2)
     )
-    assert torch.equal(one.weights, two.weights)
+    assert torch.equal(one.states, two.states)
     assert one.history == two.history
     for name, tensor in one.head.state_dict().items():
         assert torch.equal(tensor, two.head.state_dict()[name])
-    assert not torch.equal(one.weights, other.weights)
+    assert not torch.equal(one.states, other.states)
 
 
 def test_fit_leaves_the_random_state_alone(toy):
@@ -85,7 +86,7 @@ def test_fit_leaves_the_random_state_alone(toy):
 @pytest.mark.parametrize("objective", ["pal", "mixture"])
 def test_weights_stay_on_the_simplex(toy, objective):
     config = BRIEF.model_copy(update={"objective": objective})
-    weights = fit(toy.embeddings, toy.train, n_users=20, head=HEADS["B"], config=config).weights
+    weights = fit(toy.embeddings, toy.train, n_users=20, head=HEADS["B"], config=config).states
     assert weights.min() >= 0
     torch.testing.assert_close(weights.sum(1), torch.ones(20))
 
@@ -94,10 +95,10 @@ def test_given_weights_are_not_changed(toy):
     given = torch.eye(2)[torch.arange(20) % 2]
     kept = given.clone()
     fitted = fit(
-        toy.embeddings, toy.train, n_users=20, head=HEADS["B"], config=QUICK, weights=given, val=toy.val
+        toy.embeddings, toy.train, n_users=20, head=HEADS["B"], config=QUICK, states=given, val=toy.val
     )
     assert torch.equal(given, kept)
-    assert torch.equal(fitted.weights, kept)
+    assert torch.equal(fitted.states, kept)
     assert accuracy(fitted, toy.embeddings, toy.val) > 0.95
 
 
@@ -108,14 +109,14 @@ def test_best_epoch_on_validation_is_kept(toy):
     looks = [(look["val_accuracy"], -look["val_loss"]) for look in fitted.history]
     assert looks[-1] < max(looks)
     assert accuracy(fitted, toy.embeddings, toy.val) == pytest.approx(max(looks)[0])
-    found = mean_loss(fitted.head, fitted.weights, toy.embeddings, toy.val, config)
+    found = mean_loss(fitted.head, fitted.states, toy.embeddings, toy.val, config)
     assert found == pytest.approx(-max(looks)[1], rel=1e-5)
 
 
 def test_best_epoch_may_be_the_one_of_least_validation_loss(toy):
     config = FitConfig(epochs=12, learning_rate=1.0, schedule="constant", batch_size=200, best_by="loss")
     fitted = fit(toy.embeddings, toy.train, n_users=20, head=HEADS["B"], config=config, val=toy.val)
-    found = mean_loss(fitted.head, fitted.weights, toy.embeddings, toy.val, config)
+    found = mean_loss(fitted.head, fitted.states, toy.embeddings, toy.val, config)
     assert found == pytest.approx(min(look["val_loss"] for look in fitted.history), rel=1e-5)
 
 
@@ -125,7 +126,7 @@ def test_validation_never_moves_the_parameters(toy):
     without = fit(toy.embeddings, toy.train, n_users=20, head=HEADS["B"], config=config)
     with_val = fit(toy.embeddings, toy.train, n_users=20, head=HEADS["B"], config=config, val=toy.val)
     assert len(with_val.history) == 1
-    assert torch.equal(without.weights, with_val.weights)
+    assert torch.equal(without.states, with_val.states)
     for name, tensor in without.head.state_dict().items():
         assert torch.equal(tensor, with_val.head.state_dict()[name])
 
@@ -160,9 +161,9 @@ def test_progress_is_told_each_epoch(toy):
 
 def test_margins_do_not_depend_on_the_blocks_they_are_read_in(toy):
     fitted = fit(toy.embeddings, toy.train, n_users=20, head=HEADS["B"], config=BRIEF)
-    whole = margins(fitted.head, fitted.weights, toy.embeddings, toy.val)
+    whole = margins(fitted.head, fitted.states, toy.embeddings, toy.val)
     parts = [
-        margins(fitted.head, fitted.weights, toy.embeddings, toy.val[rows])
+        margins(fitted.head, fitted.states, toy.embeddings, toy.val[rows])
         for rows in torch.arange(200).split(33)
     ]
     torch.testing.assert_close(torch.cat(parts), whole)
@@ -170,10 +171,10 @@ def test_margins_do_not_depend_on_the_blocks_they_are_read_in(toy):
 
 def test_margins_do_not_depend_on_how_many_are_read_at_once(toy, monkeypatch):
     fitted = fit(toy.embeddings, toy.train, n_users=20, head=HEADS["B"], config=BRIEF)
-    whole = margins(fitted.head, fitted.weights, toy.embeddings, toy.val)
-    monkeypatch.setattr(heads, "NUMBERS_AT_ONCE", 33 * 8)
-    assert fitted.head.questions_at_once == 33
-    torch.testing.assert_close(margins(fitted.head, fitted.weights, toy.embeddings, toy.val), whole)
+    whole = margins(fitted.head, fitted.states, toy.embeddings, toy.val)
+    monkeypatch.setattr(base, "NUMBERS_AT_ONCE", 33 * 8)
+    assert fitted.head.block_size == 33
+    torch.testing.assert_close(margins(fitted.head, fitted.states, toy.embeddings, toy.val), whole)
 
 
 @pytest.mark.parametrize("objective", ["pal", "mixture"])
@@ -192,7 +193,7 @@ def test_bfloat16_fits_as_well_as_float32(toy, objective):
         )
         for precision in ("float32", "bfloat16")
     )
-    assert two.weights.dtype == torch.float32
+    assert two.states.dtype == torch.float32
     assert all(p.dtype == torch.float32 for p in two.head.state_dict().values())
     assert accuracy(two, toy.embeddings, toy.val) == pytest.approx(
         accuracy(one, toy.embeddings, toy.val), abs=0.03
@@ -207,7 +208,7 @@ def test_half_embeddings_fit_as_the_numbers_that_they_are(toy, precision):
     same = Embeddings(halves.prompts.float(), halves.responses.float())
     one, two = (fit(e, toy.train, n_users=20, head=HEADS["B"], config=config) for e in (halves, same))
     assert one.train_loss == two.train_loss
-    assert torch.equal(one.weights, two.weights)
+    assert torch.equal(one.states, two.states)
 
 
 def test_bfloat16_with_dropout_repeats_itself(toy):
@@ -217,7 +218,7 @@ def test_bfloat16_with_dropout_repeats_itself(toy):
         fit(toy.embeddings, toy.train, n_users=20, head=head, config=config, val=toy.val) for _ in range(2)
     )
     assert one.history == two.history
-    assert torch.equal(one.weights, two.weights)
+    assert torch.equal(one.states, two.states)
 
 
 def test_weights_count_in_losses_and_not_in_accuracy(toy):
@@ -227,8 +228,8 @@ def test_weights_count_in_losses_and_not_in_accuracy(toy):
     weighted = Comparisons(
         two.user, two.question, two.sign, None, two.questions, weight=torch.tensor([1.0, 3.0])
     )
-    losses = torch.nn.functional.softplus(-margins(fitted.head, fitted.weights, toy.embeddings, two))
-    found = mean_loss(fitted.head, fitted.weights, toy.embeddings, weighted, BRIEF)
+    losses = torch.nn.functional.softplus(-margins(fitted.head, fitted.states, toy.embeddings, two))
+    found = mean_loss(fitted.head, fitted.states, toy.embeddings, weighted, BRIEF)
     assert found == pytest.approx(((losses[0] + 3 * losses[1]) / 4).item())
     plain, counted = (
         fit(toy.embeddings, toy.train, n_users=20, head=HEADS["B"], config=BRIEF, val=val)
@@ -241,7 +242,7 @@ def test_weights_count_in_losses_and_not_in_accuracy(toy):
 def test_margins_of_no_comparisons_are_none(toy):
     fitted = fit(toy.embeddings, toy.train, n_users=20, head=HEADS["B"], config=BRIEF)
     nothing = toy.val[torch.zeros(0, dtype=torch.long)]
-    assert margins(fitted.head, fitted.weights, toy.embeddings, nothing).shape == (0,)
+    assert margins(fitted.head, fitted.states, toy.embeddings, nothing).shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +251,7 @@ def test_margins_of_no_comparisons_are_none(toy):
         ({"n": 0}, "train must hold at least one comparison, got none"),
         ({"K": 21}, "K must be at most the number of seen users, 20, got 21; lower K"),
         ({"n_users": 15}, r"user must hold row numbers in \[0, 15\), got 1"),
-        ({"weights": torch.ones(20, 3)}, r"weights must have the shape .* \(20, 2\), got \(20, 3\)"),
+        ({"weights": torch.ones(20, 3)}, r"states must have the shape .* \(20, 2\), got \(20, 3\)"),
         ({"poison": True}, "the loss became nan in epoch 1; lower learning_rate, or look for NaN"),
     ],
 )
@@ -265,5 +266,5 @@ def test_fit_refuses_what_it_cannot_use(toy, change, message):
             n_users=change.get("n_users", 20),
             head=head,
             config=BRIEF,
-            weights=change.get("weights"),
+            states=change.get("weights"),
         )

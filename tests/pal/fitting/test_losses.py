@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pal.fitting.losses import LOSSES, expected_loss, hinge, logistic, smooth_hinge, weighted_mean
+from pal.models.losses import LOSSES, expected_loss, hinge, logistic, smooth_hinge, weighted_mean
 
 
 def test_logistic_is_the_negative_log_likelihood():

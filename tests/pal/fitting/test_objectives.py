@@ -8,24 +8,20 @@ from hypothesis import strategies as st
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
-from pal.fitting import objectives
-from pal.fitting.objectives import (
-    FixedWeights,
-    Mixture,
-    Objective,
-    PerComparison,
-    simplex_grid,
-    user_balanced,
-)
-from pal.models.heads import FixedIdealPoints, make_head
+from pal.fitting import mixture
+from pal.fitting.mixture import Mixture, simplex_grid
+from pal.fitting.objective import Objective, user_balanced
+from pal.fitting.per_comparison import FixedStates, PerComparison
+from pal.models.base import make_model
+from pal.models.ideal_point import IdealPointModel
 
 EMBEDDINGS = Embeddings(torch.zeros(1, 0), torch.tensor([[0.0], [1.0]]))
 
 
-def line_head() -> FixedIdealPoints:
+def line_head() -> IdealPointModel:
     """On a line, f the identity, prototypes at 0 and 1: of 0 over 1, margins are +1 and -1."""
     config = HeadConfig(model="A", K=2, latent=1, hidden_layers=0, bias=False)
-    head = FixedIdealPoints(config, prompt_dim=0, response_dim=1)
+    head = IdealPointModel(config, prompt_dim=0, response_dim=1)
     head.f.first.weight.data = torch.ones(1, 1)
     head.prototypes.data = torch.tensor([[0.0], [1.0]])
     return head.eval()
@@ -40,7 +36,7 @@ def answers(
     """Each user chooses response 0 or 1 over the other."""
     c = torch.tensor(chosen)
     label, weight = (None if x is None else torch.tensor(x) for x in (label, weight))
-    return Comparisons.of(
+    return Comparisons.from_pairs(
         user=torch.tensor(user), prompt=None, chosen=c, rejected=1 - c, label=label, weight=weight
     )
 
@@ -52,7 +48,7 @@ def softplus(x: float) -> float:
 def test_per_comparison_loss_is_the_mean_over_comparisons():
     """Weights (3/4, 1/4) put the ideal point at 1/4: of 0 over 1 the margin is 9/16 - 1/16 = 1/2."""
     train = answers([0, 0], [0, 1])
-    objective = FixedWeights(EMBEDDINGS, train, FitConfig(), torch.tensor([[0.75, 0.25]]))
+    objective = FixedStates(EMBEDDINGS, train, FitConfig(), torch.tensor([[0.75, 0.25]]))
     loss = objective.loss(line_head(), train, 0.0).item()
     assert loss == pytest.approx((softplus(-0.5) + softplus(0.5)) / 2)
 
@@ -60,7 +56,7 @@ def test_per_comparison_loss_is_the_mean_over_comparisons():
 def test_per_comparison_loss_honours_labels():
     """As above, and the one comparison is a tie: half of either loss."""
     train = answers([0], [0], [0.5])
-    objective = FixedWeights(EMBEDDINGS, train, FitConfig(), torch.tensor([[0.75, 0.25]]))
+    objective = FixedStates(EMBEDDINGS, train, FitConfig(), torch.tensor([[0.75, 0.25]]))
     loss = objective.loss(line_head(), train, 0.0).item()
     assert loss == pytest.approx((softplus(-0.5) + softplus(0.5)) / 2)
 
@@ -70,26 +66,28 @@ def test_bound_loss_is_the_sum_of_how_far_ideal_points_lie_outside():
     train = answers([0, 0], [0, 1])
     weights = torch.tensor([[0.25, 0.75]])
     config = FitConfig(bound_loss=2.0, bound=0.5)
-    plain = FixedWeights(EMBEDDINGS, train, FitConfig(), weights).loss(line_head(), train, 0.0)
-    bounded = FixedWeights(EMBEDDINGS, train, config, weights).loss(line_head(), train, 0.0)
+    plain = FixedStates(EMBEDDINGS, train, FitConfig(), weights).loss(line_head(), train, 0.0)
+    bounded = FixedStates(EMBEDDINGS, train, config, weights).loss(line_head(), train, 0.0)
     assert (bounded - plain).item() == pytest.approx(1.0)
 
 
 def test_lengths_of_prompted_ideal_points_are_those_before_normalisation():
-    head = make_head(HeadConfig(K=2, normalise="mixed"), prompt_dim=3, response_dim=3).eval()
+    head = make_model(HeadConfig(K=2, normalise="mixed"), prompt_dim=3, response_dim=3).eval()
     embeddings = Embeddings(torch.randn(4, 3), torch.randn(2, 3))
     same = torch.zeros(4, dtype=torch.long)
-    questions = Comparisons.of(user=same, prompt=torch.arange(4), chosen=same, rejected=same + 1).questions
+    questions = Comparisons.from_pairs(
+        user=same, prompt=torch.arange(4), chosen=same, rejected=same + 1
+    ).questions
     weights = torch.tensor([[0.3, 0.7]]).expand(4, 2)
     with torch.no_grad():
         g = head.g(embeddings.prompts[questions.prompt])
         expected = (0.3 * g[0] + 0.7 * g[1]).norm(dim=1)
-        lengths = head.ideal_lengths(head.read(embeddings, questions), weights)
+        lengths = head.ideal_lengths(head.question_features(embeddings, questions), weights)
     torch.testing.assert_close(lengths, expected)
 
 
 def test_bound_loss_is_refused_where_lengths_are_not_kept():
-    head = make_head(HeadConfig(K=2, normalise="each"), prompt_dim=3, response_dim=3)
+    head = make_model(HeadConfig(K=2, normalise="each"), prompt_dim=3, response_dim=3)
     with pytest.raises(PalError, match="bound_loss must be 0 where model B is linear in the weights"):
         head.ideal_lengths(torch.zeros(1, 2), torch.ones(1, 2) / 2)
 
@@ -109,13 +107,13 @@ def test_user_balanced_comparisons_keep_their_weights_within_a_user():
 def test_random_weights_start_as_softmax_of_normal_numbers():
     """The logit of two such weights has variance 2; even ones lie within a hair of a half."""
     config = FitConfig(weights_start="random")
-    weights = PerComparison(EMBEDDINGS, answers([0], [0]), config, 20_000, 2).weights(line_head())
+    weights = PerComparison(EMBEDDINGS, answers([0], [0]), config, 20_000, line_head()).states(line_head())
     assert weights.logit()[:, 0].var().item() == pytest.approx(2.0, rel=0.05)
 
 
 def test_free_weights_start_nearly_even():
-    objective = PerComparison(EMBEDDINGS, answers([0], [0]), FitConfig(), 50, 4)
-    torch.testing.assert_close(objective.weights(line_head()), torch.full((50, 4), 0.25), atol=0.02, rtol=0)
+    objective = PerComparison(EMBEDDINGS, answers([0], [0]), FitConfig(), 50, line_head())
+    torch.testing.assert_close(objective.states(line_head()), torch.full((50, 2), 0.5), atol=0.02, rtol=0)
 
 
 def test_mixture_loss_is_the_likelihood_of_whole_users():
@@ -125,7 +123,9 @@ def test_mixture_loss_is_the_likelihood_of_whole_users():
     minus their sum over three comparisons.
     """
     train = answers([0, 0, 1], [0, 0, 1])
-    objective = Mixture(EMBEDDINGS, train, FitConfig(objective="mixture", grid_points=0, anneal=0), 2, 2)
+    objective = Mixture(
+        EMBEDDINGS, train, FitConfig(objective="mixture", grid_points=0, anneal=0), 2, line_head()
+    )
     s = 1 / (1 + math.exp(-1))
     expected = -(math.log((s**2 + (1 - s) ** 2) / 2) + math.log(0.5)) / 3
     assert objective.loss(line_head(), train, 1.0).item() == pytest.approx(expected)
@@ -134,9 +134,9 @@ def test_mixture_loss_is_the_likelihood_of_whole_users():
 def test_mixture_weights_are_the_posterior():
     """Even shares, one answer for 0: posterior s at the first prototype; none: the shares themselves."""
     train = answers([0], [0])
-    objective = Mixture(EMBEDDINGS, train, FitConfig(objective="mixture", grid_points=0), 2, 2)
+    objective = Mixture(EMBEDDINGS, train, FitConfig(objective="mixture", grid_points=0), 2, line_head())
     s = 1 / (1 + math.exp(-1))
-    weights = objective.weights(line_head())
+    weights = objective.states(line_head())
     torch.testing.assert_close(weights, torch.tensor([[s, 1 - s], [0.5, 0.5]]))
 
 
@@ -146,7 +146,9 @@ def test_mixture_shares_follow_the_posteriors_once_annealed():
     Each answer has odds sigmoid(1) / sigmoid(-1) = e for the first prototype, five have e^5.
     """
     train = answers([0] * 5 + [1] * 5, [0] * 10)
-    objective = Mixture(EMBEDDINGS, train, FitConfig(objective="mixture", grid_points=0, anneal=0.5), 2, 2)
+    objective = Mixture(
+        EMBEDDINGS, train, FitConfig(objective="mixture", grid_points=0, anneal=0.5), 2, line_head()
+    )
     objective.loss(line_head(), train, 0.1)
     torch.testing.assert_close(objective.log_share.exp(), torch.tensor([0.5, 0.5]))
     objective.loss(line_head(), train, 0.9)
@@ -158,9 +160,9 @@ def objective_of(kind: str, train: Comparisons, n_users: int, **options) -> Obje
     torch.manual_seed(0)
     if kind == "given":
         weights = torch.softmax(torch.randn(n_users, 2), 1)
-        return FixedWeights(EMBEDDINGS, train, FitConfig(**options), weights)
+        return FixedStates(EMBEDDINGS, train, FitConfig(**options), weights)
     config = FitConfig(objective=kind, **options)
-    return (Mixture if kind == "mixture" else PerComparison)(EMBEDDINGS, train, config, n_users, 2)
+    return (Mixture if kind == "mixture" else PerComparison)(EMBEDDINGS, train, config, n_users, line_head())
 
 
 @pytest.mark.parametrize("kind", ["pal", "given", "mixture"])
@@ -183,7 +185,7 @@ def test_a_weight_of_two_is_the_same_comparison_twice(kind, done, given):
         head, objective = line_head().requires_grad_(), objective_of(kind, train, 4)
         loss = objective.loss(head, train, done)
         loss.backward()
-        found.append([loss.detach(), head.f.first.weight.grad, objective.weights(head).detach()])
+        found.append([loss.detach(), head.f.first.weight.grad, objective.states(head).detach()])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
@@ -193,9 +195,9 @@ def test_mixture_weights_do_not_depend_on_the_blocks_they_are_found_in(monkeypat
     """A block of one answer still holds a whole user; users 9 to 11 and 0 have no answers."""
     train = answers([1 + i % 8 for i in range(40)], [i % 3 % 2 for i in range(40)])
     objective = objective_of("mixture", train, 12)
-    whole = objective.weights(line_head())
-    monkeypatch.setattr(objectives, "MARGINS_AT_ONCE", size * len(objective.points))
-    blocks = objective.weights(line_head())
+    whole = objective.states(line_head())
+    monkeypatch.setattr(mixture, "MARGINS_AT_ONCE", size * len(objective.points))
+    blocks = objective.states(line_head())
     assert blocks.shape == (12, 2)
     torch.testing.assert_close(blocks, whole)
 
@@ -203,7 +205,7 @@ def test_mixture_weights_do_not_depend_on_the_blocks_they_are_found_in(monkeypat
 def asked(prompts: list[int]) -> Comparisons:
     """One comparison of each prompt in the list, by a user of its own."""
     n = len(prompts)
-    return Comparisons.of(
+    return Comparisons.from_pairs(
         user=torch.arange(n),
         prompt=torch.tensor(prompts),
         chosen=torch.zeros(n, dtype=torch.long),
@@ -241,7 +243,7 @@ def test_prompt_by_prompt_both_prompts_and_their_comparisons_are_shuffled():
 def test_an_epoch_holds_every_comparison_once(kind, batch_size):
     train = answers([i % 9 for i in range(40)], [i % 2 for i in range(40)])
     config = FitConfig(objective=kind, batch_size=batch_size)
-    objective = (Mixture if kind == "mixture" else PerComparison)(EMBEDDINGS, train, config, 12, 2)
+    objective = (Mixture if kind == "mixture" else PerComparison)(EMBEDDINGS, train, config, 12, line_head())
     batches = list(objective.batches())
     assert len(batches) <= objective.n_batches
 
@@ -255,7 +257,7 @@ def test_an_epoch_holds_every_comparison_once(kind, batch_size):
 
 def test_mixture_batches_keep_users_whole():
     train = answers([i % 9 for i in range(40)], [i % 2 for i in range(40)])
-    objective = Mixture(EMBEDDINGS, train, FitConfig(objective="mixture", batch_size=7), 12, 2)
+    objective = Mixture(EMBEDDINGS, train, FitConfig(objective="mixture", batch_size=7), 12, line_head())
     users = [set(batch.user.tolist()) for batch in objective.batches()]
     assert sum(map(len, users)) == len(set.union(*users)) == 9
 
@@ -281,14 +283,14 @@ def test_a_plain_matrix_of_counts_gives_the_mixture_the_same_loss_and_slopes(mon
 
     def found() -> tuple[torch.Tensor, ...]:
         head = line_head()
-        mixture = objective_of("mixture", train, 3)
-        loss = mixture.loss(head, train[torch.arange(6)], 1.0)
+        objective = objective_of("mixture", train, 3)
+        loss = objective.loss(head, train[torch.arange(6)], 1.0)
         loss.backward()
         return loss.detach(), head.prototypes.grad, head.f.first.weight.grad
 
     sparse = found()
-    monkeypatch.setattr(objectives, "PLAIN_FROM", 1)
-    monkeypatch.setattr(objectives.Counts, "of", None)
+    monkeypatch.setattr(mixture, "DENSE_FROM", 1)
+    monkeypatch.setattr(mixture, "_compressed", None)
     for plain, one in zip(found(), sparse, strict=True):
         assert torch.allclose(plain, one, atol=1e-6)
 

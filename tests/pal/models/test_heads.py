@@ -6,22 +6,24 @@ from hypothesis import strategies as st
 from pal.comparisons import Embeddings, Questions
 from pal.config import HeadConfig
 from pal.errors import PalError
-from pal.models.heads import FixedIdealPoints, Head, PromptedIdealPoints, make_head
+from pal.models.base import PreferenceModel, make_model
+from pal.models.ideal_point import IdealPointModel
+from pal.models.prompted_ideal_point import PromptedIdealPointModel
 
 NO_PROMPTS = torch.zeros(2, 0)
 HALVES = torch.tensor([[0.5, 0.5]])
 
 
-def margin(head: Head, embeddings: Embeddings, weights: torch.Tensor) -> float:
+def margin(head: PreferenceModel, embeddings: Embeddings, weights: torch.Tensor) -> float:
     """The margin of the one question whether response 0 or 1 is better, asked on prompt 0."""
     one = Questions(torch.tensor([0]), torch.tensor([0]), torch.tensor([1]))
-    return head.margin(head.read(embeddings, one), weights).item()
+    return head.margin(head.question_features(embeddings, one), weights).item()
 
 
-def model_a(**options) -> FixedIdealPoints:
+def model_a(**options) -> IdealPointModel:
     """f is the identity of the plane; prototypes lie at (0, 0) and (2, 0)."""
     config = HeadConfig(model="A", K=2, latent=2, hidden_layers=0, bias=False, **options)
-    head = FixedIdealPoints(config, prompt_dim=0, response_dim=2)
+    head = IdealPointModel(config, prompt_dim=0, response_dim=2)
     head.f.first.weight.data = torch.eye(2)
     head.prototypes.data = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
     return head.eval()
@@ -52,7 +54,7 @@ def test_model_a_mixes_prototypes_where_it_is_told(prototypes, reward):
     """
     options = {"hidden": 1, "latent": 1, "bias": False, "skip": False}
     config = HeadConfig(model="A", K=2, prototypes=prototypes, **options)
-    head = FixedIdealPoints(config, prompt_dim=0, response_dim=1).eval()
+    head = IdealPointModel(config, prompt_dim=0, response_dim=1).eval()
     head.f.first.weight.data = torch.ones(1, 1)
     head.f.later[0].weight.data = torch.full((1, 1, 1), 3.0)
     head.prototypes.data = torch.tensor([[-2.0], [4.0]])
@@ -62,7 +64,7 @@ def test_model_a_mixes_prototypes_where_it_is_told(prototypes, reward):
 def test_model_a_reads_prompt_and_response_side_by_side():
     """f sums both: prompt 10 with responses 1 and 2 lies at 11 and 12; with the ideal point 0, 144 - 121."""
     config = HeadConfig(model="A", K=1, latent=1, hidden_layers=0, bias=False, inputs="prompt_and_response")
-    head = FixedIdealPoints(config, prompt_dim=1, response_dim=1)
+    head = IdealPointModel(config, prompt_dim=1, response_dim=1)
     head.f.first.weight.data = torch.ones(1, 2)
     head.prototypes.data = torch.zeros(1, 1)
     embeddings = Embeddings(torch.tensor([[10.0]]), torch.tensor([[1.0], [2.0]]))
@@ -86,7 +88,7 @@ def test_model_b_rewards_likeness_to_the_ideal_point_of_the_prompt(options, rewa
     The scale is kept at most 100.
     """
     config = HeadConfig(K=2, latent=2, hidden_layers=0, bias=False, **options)
-    head = PromptedIdealPoints(config, prompt_dim=1, response_dim=2)
+    head = PromptedIdealPointModel(config, prompt_dim=1, response_dim=2)
     head.f.first.weight.data = torch.eye(2)
     head.g.first.weight.data = torch.tensor([[3.0], [0.0], [0.0], [4.0]])
     embeddings = Embeddings(torch.ones(1, 1), torch.tensor([[3.0, 4.0], [5.0, 0.0]]))
@@ -97,7 +99,7 @@ def test_model_b_rewards_likeness_to_the_ideal_point_of_the_prompt(options, rewa
 
 def test_model_b_scores_zero_where_the_prototypes_cancel():
     config = HeadConfig(K=2, latent=1, hidden_layers=0, bias=False, normalise="mixed")
-    head = PromptedIdealPoints(config, prompt_dim=1, response_dim=1)
+    head = PromptedIdealPointModel(config, prompt_dim=1, response_dim=1)
     head.g.first.weight.data = torch.tensor([[1.0], [-1.0]])
     embeddings = Embeddings(torch.ones(1, 1), torch.tensor([[1.0], [-1.0]]))
     assert margin(head, embeddings, HALVES) == 0.0
@@ -105,7 +107,7 @@ def test_model_b_scores_zero_where_the_prototypes_cancel():
 
 def test_learned_scale_is_a_parameter():
     names = [
-        dict(make_head(HeadConfig(learn_scale=learn), prompt_dim=2, response_dim=2).named_parameters())
+        dict(make_model(HeadConfig(learn_scale=learn), prompt_dim=2, response_dim=2).named_parameters())
         for learn in (True, False)
     ]
     assert ["log_scale" in found for found in names] == [True, False]
@@ -144,7 +146,7 @@ class World:
     def __init__(self, options: dict, seed: int) -> None:
         torch.manual_seed(seed)
         config = HeadConfig(latent=4, hidden=5, **options)
-        self.head = make_head(config, prompt_dim=3, response_dim=4).double().eval()
+        self.head = make_model(config, prompt_dim=3, response_dim=4).double().eval()
         self.embeddings = Embeddings(torch.randn(4, 3).double(), torch.randn(7, 4).double())
         first = torch.randint(7, (6,))
         second = (first + torch.randint(1, 7, (6,))) % 7
@@ -152,7 +154,7 @@ class World:
         self.weights = torch.softmax(torch.randn(6, config.K).double(), 1)
 
     def margin(self, questions: Questions | None = None) -> torch.Tensor:
-        read = self.head.read(self.embeddings, questions or self.questions)
+        read = self.head.question_features(self.embeddings, questions or self.questions)
         return self.head.margin(read, self.weights)
 
 
@@ -177,7 +179,9 @@ def test_margin_is_the_difference_of_the_rewards(world):
 
 @given(WORLDS)
 def test_margins_at_points_are_the_margins_there(world):
-    table = world.head.margins_at(world.head.read(world.embeddings, world.questions), world.weights)
+    table = world.head.margins_at(
+        world.head.question_features(world.embeddings, world.questions), world.weights
+    )
     assert table.shape == (6, 6)
     torch.testing.assert_close(table.diagonal(), world.margin(), rtol=1e-6, atol=1e-6)
 
@@ -187,7 +191,7 @@ def test_linear_heads_have_margins_linear_in_the_weights(world):
     if not world.head.linear:
         return
     corners = torch.eye(world.head.config.K, dtype=torch.float64)
-    table = world.head.margins_at(world.head.read(world.embeddings, world.questions), corners)
+    table = world.head.margins_at(world.head.question_features(world.embeddings, world.questions), corners)
     torch.testing.assert_close((table * world.weights).sum(1), world.margin())
 
 
@@ -222,7 +226,7 @@ def _permute_members(g, order: list[int]) -> None:
 def test_one_prototype_scores_every_user_alike(options, seed):
     world = World(options | {"K": 1}, seed)
     assert torch.equal(world.weights, torch.ones(6, 1, dtype=torch.float64))
-    read = world.head.read(world.embeddings, world.questions)
+    read = world.head.question_features(world.embeddings, world.questions)
     torch.testing.assert_close(world.head.margins_at(read, torch.ones(1, 1).double())[:, 0], world.margin())
 
 
@@ -236,7 +240,7 @@ def test_margins_have_finite_gradients(world):
 def test_prototype_margins_are_margins_at_the_corners():
     """f is the identity, prototypes 0 and (2, 0); of (1, 0) over (0, 0): 0 - 1 = -1 and 4 - 1 = 3."""
     head = model_a()
-    read = head.read(
+    read = head.question_features(
         Embeddings(NO_PROMPTS, torch.tensor([[1.0, 0.0], [0.0, 0.0]])),
         Questions(torch.tensor([-1]), torch.tensor([0]), torch.tensor([1])),
     )
@@ -255,4 +259,4 @@ def test_prototype_margins_are_margins_at_the_corners():
 )
 def test_head_that_needs_prompts_refuses_to_do_without(options, message):
     with pytest.raises(PalError, match=message):
-        make_head(HeadConfig(**options), prompt_dim=0, response_dim=2)
+        make_model(HeadConfig(**options), prompt_dim=0, response_dim=2)

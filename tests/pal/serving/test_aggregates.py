@@ -65,7 +65,7 @@ def test_a_quantile_lies_between_the_worst_and_the_best(rows, share):
 
 def test_rewards_at_places_are_those_of_their_weights(worded):
     prompts, responses = ["q", "r", "q"], ["a", "b", "c"]
-    found = rewards_at(worded, prompts, responses, worded.weights[:4])
+    found = rewards_at(worded, prompts, responses, worded.states[:4])
     for column in range(4):
         torch.testing.assert_close(found[:, column], worded.score(prompts, responses, user=f"user {column}"))
 
@@ -73,7 +73,7 @@ def test_rewards_at_places_are_those_of_their_weights(worded):
 def test_an_aggregate_of_tastes_is_of_their_weights(line):
     taste = line.adapt([(None, BOTH[0], BOTH[1])])
     points, mass = Aggregate.mean([taste, None]).points(line)
-    torch.testing.assert_close(points, torch.stack([taste.weights, HALF]))
+    torch.testing.assert_close(points, torch.stack([taste.state, HALF]))
     assert mass.tolist() == [0.5, 0.5]
 
 
@@ -88,10 +88,10 @@ def test_a_quantile_outside_0_to_1_is_refused(share):
     [
         ([], "at least one, got none"),
         (["bob"], "one of the 2 seen in fitting, got 'bob'"),
-        ([Taste("0" * 32, (0.0, 0.0), 1)], "must be of this model"),
-        (torch.ones(2, 3), r"2 numbers for each group or user, got the shape \(2, 3\)"),
+        ([Taste("0" * 32, "points", (0.0, 0.0), 1)], "must be of this model"),
+        (torch.ones(2, 3), r"2 numbers for each state, got the shape \(2, 3\)"),
         (torch.ones(2, 2), "shares that sum to 1"),
-        (torch.full((1, 2), math.nan), "weights must be finite"),
+        (torch.full((1, 2), math.nan), "groups must be finite"),
         ([torch.tensor([1.5, -0.5])], "shares that sum to 1"),
     ],
 )

@@ -11,12 +11,12 @@ import torch
 from pal import encoders
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
-from pal.models.heads import make_head
+from pal.models.base import make_model
 from pal.serving.aggregates import Aggregate
 from pal.serving.export import export_scalar
 from pal.serving.model import RewardModel
 from pal.serving.reader import Reader
-from pal.users.adapt import Prior
+from pal.users.points import Points
 from tests.pal.encoders.conftest import WIDTH, make
 
 NAME = "sentence-transformers:somebody/tiny"
@@ -40,7 +40,7 @@ def personal(folder, head="B", *, dtype="float32", name=NAME, width=WIDTH) -> Re
     reads_prompts = config.model == "B" or config.inputs != "response"
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        built = make_head(config, prompt_dim=width * reads_prompts, response_dim=width)
+        built = make_model(config, prompt_dim=width * reads_prompts, response_dim=width)
         weights = torch.softmax(2 * torch.randn(9, 3), 1)
     found = encoders.describe(NAME, str(folder))
     about = {"encoder": name, "dim": width, "weights_sha256": found.weights_sha256, "dtype": dtype}
@@ -48,7 +48,15 @@ def personal(folder, head="B", *, dtype="float32", name=NAME, width=WIDTH) -> Re
     ids = [f"user {number}" for number in range(9)]
     reader = Reader(encoder, {name: str(folder)})
     return RewardModel(
-        built, ids, weights, Prior.of(weights), FitConfig(), encoder, width * reads_prompts, width, reader
+        built,
+        ids,
+        weights,
+        Points.from_states(weights),
+        FitConfig(),
+        encoder,
+        width * reads_prompts,
+        width,
+        reader,
     )
 
 

@@ -8,8 +8,8 @@ import torch
 
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
-from pal.fitting.fit import Fitted, margins
-from pal.models.heads import make_head
+from pal.fitting.trainer import Fitted
+from pal.models.base import make_model, margins
 from pal.serving.model import Ranked, RewardModel
 from pal.users.taste import Taste
 
@@ -75,7 +75,7 @@ def test_raw_items_score_as_their_embeddings(worded):
             worded.score(prompts, responses, user=user), worded.score(*vectors, user=user)
         )
     torch.testing.assert_close(
-        worded.score(*vectors), worded.head.reward(*vectors, worded.weights_of(None).expand(3, 3)).detach()
+        worded.score(*vectors), worded.head.reward(*vectors, worded.state_of(None).expand(3, 3)).detach()
     )
 
 
@@ -131,15 +131,15 @@ def test_scoring_nothing_gives_nothing(worded):
 def test_adapting_by_hand(line):
     """Two choices of 0: odds e^2 for `zero`; a tie changes nothing."""
     p = math.exp(2) / (math.exp(2) + 1)
-    torch.testing.assert_close(line.adapt([(None, ZERO, ONE)] * 2).weights, torch.tensor([p, 1 - p]))
-    torch.testing.assert_close(line.adapt([(None, ZERO, ONE, 0.5)]).weights, torch.tensor([0.5, 0.5]))
+    torch.testing.assert_close(line.adapt([(None, ZERO, ONE)] * 2).state, torch.tensor([p, 1 - p]))
+    torch.testing.assert_close(line.adapt([(None, ZERO, ONE, 0.5)]).state, torch.tensor([0.5, 0.5]))
     nobody = line.adapt([])
-    assert (nobody.comparisons, nobody.weights.tolist()) == (0, [0.5, 0.5])
+    assert (nobody.comparisons, nobody.state.tolist()) == (0, [0.5, 0.5])
 
 
 def test_a_taste_tells_what_locating_by_tensors_does(toy: SimpleNamespace):
     torch.manual_seed(0)
-    head = make_head(HeadConfig(K=3), prompt_dim=4, response_dim=4)
+    head = make_model(HeadConfig(K=3), prompt_dim=4, response_dim=4)
     weights = torch.softmax(torch.randn(60, 3), 1)
     ids = [str(number) for number in range(60)]
     model = RewardModel.of(
@@ -154,8 +154,8 @@ def test_a_taste_tells_what_locating_by_tensors_does(toy: SimpleNamespace):
         given[str(int(toy.adapt.user[row]))].append((p[asked.prompt[row]], chosen, rejected))
     found = model.adapt_many(given)
     assert list(found) == list(given)
-    torch.testing.assert_close(torch.stack([taste.weights for taste in found.values()]), expected)
-    torch.testing.assert_close(found["3"].weights, model.adapt(given["3"]).weights)
+    torch.testing.assert_close(torch.stack([taste.state for taste in found.values()]), expected)
+    torch.testing.assert_close(found["3"].state, model.adapt(given["3"]).state)
     asked = toy.test.questions[toy.test.question]
     first, second = (
         model.score(p[asked.prompt], r[side], user=expected[toy.test.user])
@@ -200,11 +200,11 @@ def test_asking_together_does_not_ask_the_same_twice(worded):
         ({"responses": [b"", b"x"]}, r"responses\[0\] must be one of the texts that hashed-words reads, got one of"),
         ({"responses": ["a", torch.zeros(256)]}, "items must be all embeddings or none, got both"),
         ({"user": "bob"}, r"one of the 40 seen in fitting, got 'bob'.*model\.adapt\(comparisons\)"),
-        ({"user": torch.zeros(2)}, r"weights must have the shape \(3,\) or \(2, 3\), got \(2,\)"),
-        ({"user": torch.full((3,), math.nan)}, "weights must be finite"),
+        ({"user": torch.zeros(2)}, r"a state must have the shape \(3,\) or \(2, 3\), got \(2,\)"),
+        ({"user": torch.full((3,), math.nan)}, "a state must be finite"),
         ({"user": ["user 1"]}, "a list of 2 of these, got 1"),
         ({"user": ["user 1", "bob"]}, "got 'bob'"),
-        ({"user": Taste("0" * 32, (0.0,) * 40, 1)}, "the taste must be of this model"),
+        ({"user": Taste("0" * 32, "points", (0.0,) * 40, 1)}, "the taste must be of this model"),
     ],
 )  # fmt: skip
 def test_score_refuses_what_it_cannot_use(worded, change, message):

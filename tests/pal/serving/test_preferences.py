@@ -84,13 +84,13 @@ def test_one_prompt_stands_for_all_of_a_column(worded):
     assert one == both
     vectors = worded.reader.read(["q", "a", "b", "c", "d"], "responses", 256).block(0, 5)
     found = worded.adapt(Preferences(vectors[0], vectors[1:3], vectors[3:]))
-    torch.testing.assert_close(found.weights, one.weights)
+    torch.testing.assert_close(found.state, one.state)
 
 
 def test_people_with_and_without_comparisons_are_located_together(line):
     found = line.adapt_many({"ann": columns(), "bob": [], "cid": columns(label=[0.0, 0.0])})
-    assert found["bob"].weights.tolist() == [0.5, 0.5]
-    torch.testing.assert_close(found["ann"].weights, found["cid"].weights.flip(0))
+    assert found["bob"].state.tolist() == [0.5, 0.5]
+    torch.testing.assert_close(found["ann"].state, found["cid"].state.flip(0))
     assert line.adapt_many({}) == {}
 
 

@@ -11,12 +11,12 @@ import torch
 from pal.comparisons import Embeddings
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
-from pal.fitting.fit import Fitted
-from pal.models.heads import make_head
+from pal.fitting.trainer import Fitted
+from pal.models.base import make_model
 from pal.serving import storage
 from pal.serving.model import RewardModel
 from pal.serving.saved import SavedModel
-from pal.users.adapt import Prior
+from pal.users.points import Points
 
 ENCODER = {"prompts": {"name": "hash", "weights_sha256": "00"}, "responses": {"name": "hash", "dim": 4}}
 USERS = ["anna", "", "O'Brien \n\0", "日本 🎈", "lone \ud800 surrogate", "a.b/c"]
@@ -27,7 +27,7 @@ def made(users: list[str] = USERS, weights: torch.Tensor = WEIGHTS, **options) -
     config = HeadConfig(**{"model": "B", "latent": 4, "hidden": 5} | options)
     torch.manual_seed(0)
     dims = {"prompt_dim": 3, "response_dim": 4}
-    fitted = Fitted(make_head(config, **dims), weights, 0.0)
+    fitted = Fitted(make_model(config, **dims), weights, 0.0)
     embeddings = Embeddings(torch.zeros(1, 3), torch.zeros(1, 4))
     return RewardModel.of(fitted, embeddings, user_ids=users, fit_config=FitConfig(), encoder=ENCODER)
 
@@ -217,7 +217,7 @@ def test_load_refuses_bytes_that_only_look_like_safetensors(saved):
     ("change", "message"),
     [
         ({"format": "other"}, "must be of the format 'pal-reward-model', got another"),
-        ({"version": 2}, "must have a version of at most 1, got 2; install a newer pal"),
+        ({"version": 3}, "must have a version of at most 2, got 3; install a newer pal"),
         ({"version": "1"}, "must give a version of at least 1, got '1'"),
         ({"prompt_dim": "3"}, "prompt_dim must be of type int, got '3'"),
         ({"response_dim": 0}, "response_dim at least 1"),
@@ -253,7 +253,7 @@ def test_load_refuses_a_config_that_is_no_object(saved, text):
     ("users", "message"),
     [
         (["a", "b", "c", "d", "e", "a"], "user_ids must not repeat, got 'a' twice"),
-        (["a", "b"], r"weights must have the shape \(2, 3\), got \(6, 3\)"),
+        (["a", "b"], "user_ids must be as many as states, at least 1, got 2, 6"),
         (["a", "b", "c", "d", "e", 6], "must hold ids that are text, got 6"),
         ({"a": 0}, "must hold a list of ids, got dict"),
     ],
@@ -267,16 +267,20 @@ def test_load_refuses_users_that_do_not_fit(saved, users, message):
 @pytest.mark.parametrize(
     ("name", "tensor", "message"),
     [
-        ("weights", WEIGHTS * 1.01, "weights must be shares that sum to 1"),
-        ("weights", WEIGHTS + torch.tensor([2.0, -1.0, -1.0]), "weights must be shares that sum to 1"),
-        ("weights", WEIGHTS * float("nan"), "weights must be finite, got NaN or infinity"),
-        ("weights", WEIGHTS[:, :2], r"weights must have the shape \(6, 3\), got \(6, 2\)"),
-        ("weights", WEIGHTS.double(), "weights must be float32, got torch.float64"),
-        ("prior.mass", torch.full((6,), 0.5), "prior.mass must be shares that sum to 1"),
-        ("prior.points", torch.tensor(1.0), "prior.points must have the shape"),
+        ("states", WEIGHTS * 1.01, "states must be shares that sum to 1"),
+        ("states", WEIGHTS + torch.tensor([2.0, -1.0, -1.0]), "states must be shares that sum to 1"),
+        ("states", WEIGHTS * float("nan"), "states must be finite, got NaN or infinity"),
+        ("states", WEIGHTS[:, :2], r"states must be 3 numbers for each state, got the shape \(6, 2\)"),
+        ("states", WEIGHTS.double(), "states must be float32, got torch.float64"),
+        (
+            "population.mass",
+            torch.full((6,), 0.5),
+            "population.mass must be shares of the points that sum to 1",
+        ),
+        ("population.points", torch.tensor(1.0), "population.points must be 3 numbers for each state"),
         ("head.log_scale", torch.tensor(float("inf")), "head.log_scale must be finite"),
         ("head.extra", torch.ones(1), r"got \['head.extra'\] too many, \[\] missing"),
-        ("weights", None, r"got \[\] too many, \['weights'\] missing"),
+        ("states", None, r"got \[\] too many, \['states'\] missing"),
     ],
 )
 def test_load_refuses_tensors_that_do_not_fit(saved, name, tensor, message):
@@ -287,23 +291,23 @@ def test_load_refuses_tensors_that_do_not_fit(saved, name, tensor, message):
 
 
 def test_model_refuses_users_and_weights_that_disagree():
-    with pytest.raises(PalError, match="user_ids must be as many as weights, at least 1, got 5, 6"):
+    with pytest.raises(PalError, match="user_ids must be as many as states, at least 1, got 5, 6"):
         made(users=USERS[:5])
 
 
 def test_zero_shot_weights_are_the_mean_of_the_users():
-    torch.testing.assert_close(made().weights_of(None), WEIGHTS.mean(0))
+    torch.testing.assert_close(made().state_of(None), WEIGHTS.mean(0))
 
 
 def test_unknown_user_is_told_to_adapt():
     with pytest.raises(PalError, match="user must be one of the 6 seen in fitting, got 'bob'; adapt to"):
-        made().weights_of("bob")
+        made().state_of("bob")
 
 
 def test_seen_user_has_their_own_weights():
     model = made()
     for row, user in enumerate(USERS):
-        assert torch.equal(model.weights_of(user), WEIGHTS[row])
+        assert torch.equal(model.state_of(user), WEIGHTS[row])
 
 
 def test_a_fingerprint_is_that_of_what_shapes_rewards(saved):
@@ -312,29 +316,17 @@ def test_a_fingerprint_is_that_of_what_shapes_rewards(saved):
     assert RewardModel.load(saved).fingerprint == model.fingerprint
     assert len(model.fingerprint) == 32
     parted = SavedModel(
-        model.head, USERS[:5], WEIGHTS[:5], model.prior, FitConfig(epochs=3), {}, model.prompt_dim, 4
+        model.head, USERS[:5], WEIGHTS[:5], model.population, FitConfig(epochs=3), {}, model.prompt_dim, 4
     )
     assert parted.fingerprint == model.fingerprint
-    prior = Prior(model.prior.points.flip(0), model.prior.mass)
-    for change in ({"fit_config": FitConfig(loss="hinge")}, {"prior": prior}):
+    prior = Points(model.population.points.flip(0), model.population.mass)
+    for change in ({"fit_config": FitConfig(loss="hinge")}, {"population": prior}):
         assert replace(model, **change).fingerprint != model.fingerprint
     assert made(K=3, scale=11.0).fingerprint != model.fingerprint
 
 
-def test_an_older_version_is_brought_up_to_date_step_by_step(saved, monkeypatch):
-    """Two versions ahead of today's: the first renamed the head's options, the second the widths."""
+def test_a_folder_of_an_older_version_is_refused(saved):
     about = json.loads((saved / "config.json").read_text())
-    old = {("oldest " + name if name in ("head", "prompt_dim") else name): x for name, x in about.items()}
-    write_sealed(saved / "config.json", old)
-
-    def renamed(name):
-        return lambda config: {key.replace(f"oldest {name}", name): x for key, x in config.items()}
-
-    monkeypatch.setattr(storage, "VERSION", 3)
-    monkeypatch.setattr(storage, "UPGRADES", {1: renamed("head"), 2: renamed("prompt_dim")})
-    assert RewardModel.load(saved).fingerprint == made().fingerprint
-    assert storage.read_folder(saved)[0]["version"] == 3
-
-
-def test_there_is_a_step_from_every_older_version():
-    assert set(storage.UPGRADES) == set(range(1, storage.VERSION))
+    write_sealed(saved / "config.json", about | {"version": 1})
+    with pytest.raises(PalError, match="must have the version 2, got 1, of an older pal; fit again"):
+        RewardModel.load(saved)

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from pal.config import HeadConfig
-from pal.models.heads import PromptedIdealPoints, make_head
+from pal.models.base import make_model
+from pal.models.prompted_ideal_point import PromptedIdealPointModel
 from pal.serving import scoring
 from pal.serving.items import Rows
 
@@ -25,7 +26,7 @@ def _small_blocks(monkeypatch):
 
 def head_of(**options):
     torch.manual_seed(0)
-    return make_head(HeadConfig(latent=4, hidden=5, **options), prompt_dim=6, response_dim=7).eval()
+    return make_model(HeadConfig(latent=4, hidden=5, **options), prompt_dim=6, response_dim=7).eval()
 
 
 def prompts_of(how: str) -> Rows:
@@ -64,13 +65,13 @@ def test_rewards_are_float32_whatever_comes(kind):
 
 def test_prompts_that_repeat_are_mapped_once(monkeypatch):
     head, mapped = head_of(model="B"), []
-    real = PromptedIdealPoints._map
+    real = PromptedIdealPointModel.embed_prompts
 
-    def counting(self, prompts, responses):
+    def counting(self, prompts):
         mapped.append(len(prompts))
-        return real(self, prompts, responses)
+        return real(self, prompts)
 
-    monkeypatch.setattr(PromptedIdealPoints, "_map", counting)
+    monkeypatch.setattr(PromptedIdealPointModel, "embed_prompts", counting)
     responses, weights = Rows(torch.randn(N, 7)), torch.full((3,), 1 / 3)
     for prompts, least, most in (
         (prompts_of("one"), 1, 1),

@@ -43,7 +43,7 @@ def test_a_folder_with_its_card_is_loaded_and_replaced(worded, tmp_path):
     assert ModelCard.load(folder / "README.md").data.library_name == "pal"
     for found in (RewardModel.load(folder), RewardModel.from_pretrained(folder)):
         assert found.fingerprint == worded.fingerprint
-        assert torch.equal(found.weights, worded.weights)
+        assert torch.equal(found.states, worded.states)
     worded.save_pretrained(folder, users=False)
     assert "Answers" not in (folder / "README.md").read_text()
     worded.save(folder)
@@ -160,4 +160,4 @@ def test_a_hub_that_refuses_is_told_in_a_sentence(worded, hub):
 
 
 def test_the_mean_of_all_stands_for_all(worded):
-    torch.testing.assert_close(without_users(worded).weights[0], worded.prior.mean)
+    torch.testing.assert_close(without_users(worded).state[0], worded.population.mean)

@@ -28,12 +28,12 @@ def test_each_row_is_rewarded_by_its_own_user(worded):
 
 
 def test_a_given_taste_comes_before_the_weights_of_fitting(worded):
-    reward = reward_for_users(worded, {"user 3": worded.weights[7]}, column="who")
+    reward = reward_for_users(worded, {"user 3": worded.states[7]}, column="who")
     assert reward(PROMPTS, TEXTS, who=["user 3"] * 3) == near(worded.score(PROMPTS, TEXTS, user="user 7"))
 
 
 def test_ids_may_be_whole_numbers(worded):
-    reward = reward_for_users(worded, {"7": worded.weights[7]})
+    reward = reward_for_users(worded, {"7": worded.states[7]})
     assert reward(PROMPTS, TEXTS, user_id=[7] * 3) == near(worded.score(PROMPTS, TEXTS, user="user 7"))
 
 
@@ -55,8 +55,8 @@ def test_a_prompt_may_be_read_otherwise(worded):
 
 
 def test_aggregates_serve_the_population(worded):
-    each = torch.stack([worded.score(PROMPTS, TEXTS, user=point) for point in worded.prior.points])
-    assert reward_for_all(worded, Aggregate.mean())(PROMPTS, TEXTS) == near(worded.prior.mass @ each)
+    each = torch.stack([worded.score(PROMPTS, TEXTS, user=point) for point in worded.population.points])
+    assert reward_for_all(worded, Aggregate.mean())(PROMPTS, TEXTS) == near(worded.population.mass @ each)
     prototypes = torch.stack([worded.score(PROMPTS, TEXTS, user=point) for point in torch.eye(3)])
     worst = reward_for_all(worded, Aggregate.worst())
     assert worst(PROMPTS, TEXTS) == near(prototypes.amin(0))
@@ -109,9 +109,9 @@ def test_rewards_are_refused_where_they_would_be_another_s(worded, change, messa
     ("make", "message"),
     [
         (lambda m: reward_for(m, "bob"), "seen in fitting, got 'bob'"),
-        (lambda m: reward_for_users(m, {"ann": Taste("0" * 32, (0.0,) * 40, 1)}), "user 'ann': the taste must be of"),
+        (lambda m: reward_for_users(m, {"ann": Taste("0" * 32, "points", (0.0,) * 40, 1)}), "user 'ann': the taste must be of"),
         (lambda m: reward_for_all(m, Aggregate.worst(["bob"])), "got 'bob'"),
-        (lambda m: reward_for(m, torch.full((3,), math.nan)), "weights must be finite"),
+        (lambda m: reward_for(m, torch.full((3,), math.nan)), "state must be finite"),
         (lambda m: reward_for(m, torch.ones(3)), "shares that sum to 1"),
     ],
 )  # fmt: skip

@@ -8,18 +8,20 @@ from hypothesis import strategies as st
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
-from pal.fitting.fit import fit, margins
-from pal.models.heads import FixedIdealPoints, make_head
-from pal.users.adapt import Prior, adapt, comparison_log_likelihoods
+from pal.fitting.trainer import fit
+from pal.models.base import make_model, margins
+from pal.models.ideal_point import IdealPointModel
+from pal.users.points import Points
+from pal.users.population import adapt
 
 LINE = Embeddings(torch.zeros(1, 0), torch.tensor([[0.0], [1.0]]))
-HALF = Prior(torch.eye(2), torch.tensor([0.5, 0.5]))
+HALF = Points(torch.eye(2), torch.tensor([0.5, 0.5]))
 
 
-def line_head() -> FixedIdealPoints:
+def line_head() -> IdealPointModel:
     """On a line, f the identity, prototypes at 0 and 1: of 0 over 1, margins are +1 and -1."""
     config = HeadConfig(model="A", K=2, latent=1, hidden_layers=0, bias=False)
-    head = FixedIdealPoints(config, prompt_dim=0, response_dim=1)
+    head = IdealPointModel(config, prompt_dim=0, response_dim=1)
     head.f.first.weight.data = torch.ones(1, 1)
     head.prototypes.data = torch.tensor([[0.0], [1.0]])
     return head.eval()
@@ -29,7 +31,9 @@ def choices(*chosen: int, label: float = 1.0) -> Comparisons:
     """One user's choices between response 0 and 1."""
     c = torch.tensor(chosen, dtype=torch.long)
     labels = torch.full((len(c),), label)
-    return Comparisons.of(user=torch.zeros_like(c), prompt=None, chosen=c, rejected=1 - c, label=labels)
+    return Comparisons.from_pairs(
+        user=torch.zeros_like(c), prompt=None, chosen=c, rejected=1 - c, label=labels
+    )
 
 
 def random_weights(n: int, K: int) -> torch.Tensor:
@@ -45,7 +49,7 @@ def test_posterior_is_worked_out_exactly():
 
 def test_prior_counts_like_answers():
     """Prior odds 1 : 3 and one choice of 0, odds e: e : 3."""
-    prior = Prior(torch.eye(2), torch.tensor([0.25, 0.75]))
+    prior = Points(torch.eye(2), torch.tensor([0.25, 0.75]))
     weights = adapt(line_head(), prior, LINE, choices(0), n_users=1)
     torch.testing.assert_close(weights[0, 0].item(), math.e / (math.e + 3))
 
@@ -65,7 +69,7 @@ def test_hinge_serves_as_a_log_likelihood():
 
 
 def test_users_without_comparisons_get_the_zero_shot_weights():
-    prior = Prior.of(random_weights(30, 2))
+    prior = Points.from_states(random_weights(30, 2))
     weights = adapt(line_head(), prior, LINE, choices(), n_users=3)
     torch.testing.assert_close(weights, prior.mean.expand(3, 2))
 
@@ -74,7 +78,7 @@ def test_new_users_are_located_from_few_comparisons(toy):
     config = FitConfig(epochs=60, learning_rate=0.1, batch_size=200)
     head = HeadConfig(K=2, latent=4, hidden_layers=0, bias=False)
     fitted = fit(toy.embeddings, toy.train, n_users=20, head=head, config=config)
-    prior = Prior.of(fitted.weights)
+    prior = Points.from_states(fitted.states)
     weights = adapt(fitted.head, prior, toy.embeddings, toy.adapt, n_users=toy.n_new)
     few, zero = (
         (margins(fitted.head, w, toy.embeddings, toy.test) > 0).float().mean().item()
@@ -85,9 +89,9 @@ def test_new_users_are_located_from_few_comparisons(toy):
 
 
 def test_adapting_leaves_the_head_unchanged(toy):
-    head = make_head(HeadConfig(K=3), prompt_dim=4, response_dim=4).eval()
+    head = make_model(HeadConfig(K=3), prompt_dim=4, response_dim=4).eval()
     before = {name: tensor.clone() for name, tensor in head.state_dict().items()}
-    prior = Prior.of(random_weights(20, 3))
+    prior = Points.from_states(random_weights(20, 3))
     points = prior.points.clone()
     adapt(head, prior, toy.embeddings, toy.adapt, n_users=10)
     assert all(torch.equal(tensor, before[name]) for name, tensor in head.state_dict().items())
@@ -99,11 +103,11 @@ def test_one_prototype_gives_seen_zero_shot_and_few_shot_alike(toy, model):
     """Every user is the one prototype (D34), so the three margins are the same to the last bit."""
     head = HeadConfig(model=model, K=1, latent=4)
     fitted = fit(toy.embeddings, toy.train, n_users=20, head=head, config=FitConfig(epochs=1))
-    prior = Prior.of(fitted.weights)
+    prior = Points.from_states(fitted.states)
     few = adapt(fitted.head, prior, toy.embeddings, toy.adapt, n_users=10)
     seen, zero, few = (
         margins(fitted.head, weights, toy.embeddings, toy.test)
-        for weights in (fitted.weights, prior.mean.expand(10, 1), few)
+        for weights in (fitted.states, prior.mean.expand(10, 1), few)
     )
     assert torch.equal(seen, zero)
     assert torch.equal(seen, few)
@@ -112,17 +116,17 @@ def test_one_prototype_gives_seen_zero_shot_and_few_shot_alike(toy, model):
 @given(st.lists(st.integers(0, 1), max_size=12), st.integers(0, 12))
 def test_comparisons_one_by_one_equal_all_at_once(chosen, cut):
     """Log-likelihoods add: those of two histories sum to that of both."""
-    prior = Prior.of(random_weights(20, 2))
+    prior = Points.from_states(random_weights(20, 2))
     parts = [choices(*chosen[:cut]), choices(*chosen[cut:])]
-    total = sum(comparison_log_likelihoods(line_head(), prior, LINE, part).sum(0) for part in parts)
+    total = sum(prior.evidence(line_head(), LINE, part).sum(0) for part in parts)
     at_once = adapt(line_head(), prior, LINE, choices(*chosen), n_users=1)
-    torch.testing.assert_close(prior.weights(total[None]), at_once, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(prior.posterior(total[None]).mean, at_once, atol=1e-5, rtol=1e-5)
     assert at_once.min() >= 0
     assert at_once.sum().item() == pytest.approx(1)
 
 
 def test_adapted_weights_can_be_fitted_with_again(toy):
-    head = make_head(HeadConfig(K=2), prompt_dim=4, response_dim=4).eval()
+    head = make_model(HeadConfig(K=2), prompt_dim=4, response_dim=4).eval()
     weights = adapt(head, HALF, toy.embeddings, toy.adapt, n_users=10)
     fitted = fit(
         toy.embeddings,
@@ -130,9 +134,9 @@ def test_adapted_weights_can_be_fitted_with_again(toy):
         n_users=10,
         head=HeadConfig(K=2),
         config=FitConfig(epochs=1),
-        weights=weights,
+        states=weights,
     )
-    assert torch.equal(fitted.weights, weights)
+    assert torch.equal(fitted.states, weights)
 
 
 def test_adapt_refuses_users_out_of_range():
@@ -144,7 +148,7 @@ def test_adapt_refuses_users_out_of_range():
 @pytest.mark.parametrize("K", [1, 2, 5])
 def test_prior_has_the_mean_of_its_users(n, K):
     weights = random_weights(n, K)
-    prior = Prior.of(weights)
+    prior = Points.from_states(weights)
     assert len(prior.points) == len(prior.mass) <= min(n, 128)
     assert prior.mass.sum().item() == pytest.approx(1)
     assert prior.mass.min() > 0
@@ -154,28 +158,28 @@ def test_prior_has_the_mean_of_its_users(n, K):
 
 def test_prior_counts_users_who_stand_at_one_place():
     """Three of four users at the first corner: mass 3/4 there."""
-    prior = Prior.of(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]))
+    prior = Points.from_states(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]))
     assert dict(zip(prior.points[:, 0].tolist(), prior.mass.tolist(), strict=True)) == {0.0: 0.25, 1.0: 0.75}
 
 
 def test_prior_of_many_places_stays_near_all_of_them():
     weights = random_weights(2000, 3)
-    nearest = torch.cdist(weights, Prior.of(weights).points).amin(1)
+    nearest = torch.cdist(weights, Points.from_states(weights).points).amin(1)
     assert nearest.max() < 0.15
 
 
 def test_prior_is_the_same_each_time():
     weights = random_weights(500, 3)
-    assert torch.equal(Prior.of(weights).points, Prior.of(weights).points)
+    assert torch.equal(Points.from_states(weights).points, Points.from_states(weights).points)
 
 
 def test_prior_of_nobody_is_refused():
-    with pytest.raises(PalError, match="weights must hold at least one user, got none"):
-        Prior.of(torch.zeros(0, 3))
+    with pytest.raises(PalError, match="states must hold at least one user, got none"):
+        Points.from_states(torch.zeros(0, 3))
 
 
 def test_an_answer_of_weight_two_counts_as_two():
     c = torch.tensor([0])
-    double = Comparisons.of(user=c, prompt=None, chosen=c, rejected=1 - c, weight=torch.tensor([2.0]))
+    double = Comparisons.from_pairs(user=c, prompt=None, chosen=c, rejected=1 - c, weight=torch.tensor([2.0]))
     once, twice = (adapt(line_head(), HALF, LINE, given, n_users=1) for given in (double, choices(0, 0)))
     torch.testing.assert_close(once, twice)

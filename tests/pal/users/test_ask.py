@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 
 from pal.comparisons import Embeddings, Questions
 from pal.errors import PalError
-from pal.users.ask import chances, information, order, preferred_first, sequence
+from pal.models.losses import preference_probability
+from pal.users.question_choice import (
+    answer_probabilities,
+    choose_together,
+    expected_information,
+    rank_questions,
+)
 
 HALF = torch.tensor([0.5, 0.5], dtype=torch.float64)
 
@@ -19,26 +25,31 @@ def table(*rows):
 def test_information_by_hand():
     """A certain answer that differs tells 1 bit; the same coin tells none; 3/4 against 1/4 tells
     1 - H(1/4) = 1 - 0.811278; 1 against 1/2 tells H(3/4) - 1/2 = 0.311278."""
-    found = information(table([1, 0], [0.5, 0.5], [0.75, 0.25], [1, 0.5], [1, 1]), HALF)
+    found = expected_information(table([1, 0], [0.5, 0.5], [0.75, 0.25], [1, 0.5], [1, 1]), HALF)
     torch.testing.assert_close(found, table([1, 0, 0.1887219, 0.3112781, 0])[0], atol=1e-7, rtol=0)
 
 
 def test_belief_counts():
     """One who is almost surely at the first point answers as foreseen: H(0.9) = 0.468996 bits."""
-    found = information(table([1, 0]), torch.tensor([0.9, 0.1], dtype=torch.float64))
+    found = expected_information(table([1, 0]), torch.tensor([0.9, 0.1], dtype=torch.float64))
     assert found.item() == pytest.approx(0.4689956)
 
 
 def test_equal_questions_stay_in_their_order():
-    assert [one.index for one in order(table([0.5, 0.5], [1, 0], [0, 1], [0.5, 0.5]), HALF)] == [1, 2, 0, 3]
+    assert [one.index for one in rank_questions(table([0.5, 0.5], [1, 0], [0, 1], [0.5, 0.5]), HALF)] == [
+        1,
+        2,
+        0,
+        3,
+    ]
 
 
 def test_a_sequence_asks_for_what_is_not_known_yet():
     """Four points: two questions halve them crosswise, one repeats the first; alone all tell a bit."""
     chance = table([1, 1, 0, 0], [0, 0, 1, 1], [1, 0, 1, 0])
     belief = torch.full((4,), 0.25, dtype=torch.float64)
-    assert [one.index for one in order(chance, belief)] == [0, 1, 2]
-    asked = sequence(chance, belief, 3)
+    assert [one.index for one in rank_questions(chance, belief)] == [0, 1, 2]
+    asked = choose_together(chance, belief, 3)
     assert [one.index for one in asked] == [0, 2, 1]
     assert [one.bits for one in asked] == pytest.approx([1, 1, 0])
 
@@ -46,7 +57,7 @@ def test_a_sequence_asks_for_what_is_not_known_yet():
 def test_a_noisy_question_asked_again_tells_less_and_less():
     """p = 3/4 or 1/4: together two answers have the chances 5/16 and 3/16, twice each, of entropy 1.954434;
     less 2 x 0.811278 of noise and the 0.188722 of the first."""
-    asked = sequence(table([0.75, 0.25], [0.75, 0.25]), HALF, 2)
+    asked = choose_together(table([0.75, 0.25], [0.75, 0.25]), HALF, 2)
     assert [one.bits for one in asked] == pytest.approx([0.1887219, 0.1431561], abs=1e-6)
 
 
@@ -54,8 +65,8 @@ def test_a_noisy_question_asked_again_tells_less_and_less():
 def test_what_a_sequence_tells_is_never_negative_nor_more_than_each_alone(rows):
     chance = table(*rows)
     belief = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)
-    alone = information(chance, belief)
-    asked = sequence(chance, belief, 10)
+    alone = expected_information(chance, belief)
+    asked = choose_together(chance, belief, 10)
     assert sorted(one.index for one in asked) == list(range(len(rows)))
     for one in asked:
         assert 0 <= one.bits <= float(alone[one.index]) + 1e-9
@@ -67,21 +78,21 @@ def test_chances_by_hand(line, monkeypatch):
     rows = torch.tensor([0, 1, 0])
     questions = Questions(torch.full((3,), -1), rows, 1 - rows)
     p = 1 / (1 + torch.tensor(-1.0).double().exp())
-    found = chances(line.head, line.prior.points, embeddings, questions)
+    found = answer_probabilities(line.head, line.population.points, embeddings, questions)
     expected = torch.stack([torch.stack([p, 1 - p]), torch.stack([1 - p, p]), torch.stack([p, 1 - p])])
     torch.testing.assert_close(found, expected)
-    monkeypatch.setattr("pal.users.ask.BLOCK", 2)
-    assert torch.equal(chances(line.head, line.prior.points, embeddings, questions), found)
+    monkeypatch.setattr("pal.users.question_choice.BLOCK", 2)
+    assert torch.equal(answer_probabilities(line.head, line.population.points, embeddings, questions), found)
 
 
 def test_the_hinge_loss_gives_chances_too():
     """Margin 0.5: losses 0.5 and 1.5, odds e^1; beyond 1 the loser's loss alone grows."""
-    found = preferred_first(torch.tensor([0.0, 0.5, 3.0]), "hinge")
+    found = preference_probability(torch.tensor([0.0, 0.5, 3.0]), "hinge")
     torch.testing.assert_close(found, torch.sigmoid(torch.tensor([0.0, 1.0, 4.0])))
-    torch.testing.assert_close(preferred_first(torch.tensor(0.5)), torch.sigmoid(torch.tensor(0.5)))
+    torch.testing.assert_close(preference_probability(torch.tensor(0.5)), torch.sigmoid(torch.tensor(0.5)))
 
 
 @pytest.mark.parametrize("n", [0, 11])
 def test_a_sequence_has_its_limits(n):
-    with pytest.raises(PalError, match=f"n must be 1 to 10 for questions in a sequence, got {n}"):
-        sequence(table([1, 0]), HALF, n)
+    with pytest.raises(PalError, match=f"n must be 1 to 10 for questions asked together, got {n}"):
+        choose_together(table([1, 0]), HALF, n)

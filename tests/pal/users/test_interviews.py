@@ -2,8 +2,7 @@
 
 import torch
 
-from pal.users.ask import order
-from pal.users.interviews import interview
+from pal.users.question_choice import interview, rank_questions
 
 # Four people types; question 0 halves them, 1 halves each half, 2 is nearly a coin for everybody.
 CHANCE = torch.tensor([[0.9, 0.9, 0.1, 0.1], [0.9, 0.1, 0.9, 0.1], [0.5, 0.5, 0.5, 0.6]])
@@ -20,14 +19,14 @@ def asked(types, rounds, allowed=None):
 
 
 def test_the_first_question_is_the_one_that_tells_most_alone():
-    best = order(CHANCE.double(), MASS.double())[0].index
-    assert asked([0, 1], 1).asked.tolist() == [[best, best]]
+    best = rank_questions(CHANCE.double(), MASS.double())[0].index
+    assert asked([0, 1], 1).questions.tolist() == [[best, best]]
 
 
 def test_two_good_questions_tell_four_types_apart():
     """Both asked, the right type holds 0.9 * 0.9 = 0.81 of belief; the useless question comes last."""
     found = asked([0, 1, 2, 3], 3)
-    assert found.asked[2].tolist() == [2] * 4
+    assert found.questions[2].tolist() == [2] * 4
     belief = torch.softmax(MASS.log() + found.likelihood[1], 1)
     assert torch.allclose(belief.diagonal(), torch.tensor(0.81))
 
@@ -35,6 +34,6 @@ def test_two_good_questions_tell_four_types_apart():
 def test_what_may_not_be_asked_is_not_asked_and_nothing_is_asked_twice():
     allowed = torch.tensor([[False, True, True], [True, True, True]])
     found = asked([0, 0], 3, allowed)
-    assert found.asked[:, 0].tolist() == [1, 2, -1]
-    assert sorted(found.asked[:, 1].tolist()) == [0, 1, 2]
+    assert found.questions[:, 0].tolist() == [1, 2, -1]
+    assert sorted(found.questions[:, 1].tolist()) == [0, 1, 2]
     assert torch.equal(found.likelihood[1, 0], found.likelihood[2, 0])

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pal.errors import PalError
-from pal.users.adapt import Prior
+from pal.users.points import Points
 from pal.users.taste import UNIT, Taste
 
 ZERO, ONE = torch.tensor([0.0]), torch.tensor([1.0])
 CHOICE = (None, ZERO, ONE)
 POINTS = 3
-PRIOR = Prior(torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]), torch.tensor([0.25, 0.5, 0.25]))
+PRIOR = Points(torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]), torch.tensor([0.25, 0.5, 0.25]))
 likelihoods = st.lists(
     st.lists(st.floats(-50, 0, width=32), min_size=POINTS, max_size=POINTS), min_size=1, max_size=12
 )
@@ -24,27 +24,27 @@ likelihoods = st.lists(
 
 def taste(rows=(), model="a" * 32) -> Taste:
     table = torch.tensor(list(rows), dtype=torch.float32).reshape(-1, POINTS)
-    return Taste(model, (0.0,) * POINTS, 0, PRIOR).plus(table)
+    return Taste(model, "points", (0.0,) * POINTS, 0, PRIOR).updated(table)
 
 
 def test_the_posterior_by_hand():
     """Prior 1 : 2 : 1, likelihoods 1, 1/2, 1/4: odds 4 : 4 : 1."""
     found = taste([[0.0, -math.log(2), -math.log(4)]])
-    torch.testing.assert_close(found.posterior.float(), torch.tensor([4 / 9, 4 / 9, 1 / 9]))
-    torch.testing.assert_close(found.weights, torch.tensor([6 / 9, 3 / 9]))
+    torch.testing.assert_close(found.posterior.masses.float(), torch.tensor([4 / 9, 4 / 9, 1 / 9]))
+    torch.testing.assert_close(found.state, torch.tensor([6 / 9, 3 / 9]))
 
 
 def test_uncertainty_by_hand():
     """Prior alone, 1/4, 1/2, 1/4 at 0, 1/2, 1: variance 1/8; entropy 1.5 bits."""
-    found = taste().uncertainty
-    torch.testing.assert_close(found.sd, torch.full((2,), math.sqrt(1 / 8)))
-    assert found.effective_points == pytest.approx(2**1.5)
+    found = taste().posterior
+    torch.testing.assert_close(found.sd.float(), torch.full((2,), math.sqrt(1 / 8)))
+    assert found.effective_states == pytest.approx(2**1.5)
 
 
 def test_someone_known_is_certain():
-    found = taste([[-100.0, 0.0, -100.0]]).uncertainty
+    found = taste([[-100.0, 0.0, -100.0]]).posterior
     assert found.sd.tolist() == pytest.approx([0, 0], abs=1e-6)
-    assert found.effective_points == pytest.approx(1)
+    assert found.effective_states == pytest.approx(1)
 
 
 @given(likelihoods, likelihoods)
@@ -61,7 +61,7 @@ def test_one_at_a_time_is_all_at_once(rows):
     for row in rows:
         step = step + taste([row])
     assert step == taste(rows)
-    assert torch.equal(step.weights, taste(rows).weights)
+    assert torch.equal(step.state, taste(rows).state)
 
 
 @given(likelihoods)
@@ -74,13 +74,13 @@ def test_json_brings_back_every_bit(rows):
 
 def test_numbers_are_kept_to_a_sixteen_millionth():
     rows = -torch.rand(1, POINTS, generator=torch.Generator().manual_seed(0)) * 20
-    kept = torch.tensor(taste(rows.tolist()).log_likelihood, dtype=torch.float64)
+    kept = torch.tensor(taste(rows.tolist()).evidence, dtype=torch.float64)
     assert (kept - rows[0].double()).abs().max() <= UNIT / 2
 
 
 def test_json_of_the_largest_prior_takes_about_a_kilobyte(line):
     values = tuple(round(-14 * at / 128 / UNIT) * UNIT for at in range(128))
-    assert len(Taste(line.fingerprint, values, 20).to_json()) < 1500
+    assert len(Taste(line.fingerprint, "points", values, 20).to_json()) < 1500
 
 
 def test_json_by_hand(line):
@@ -99,7 +99,7 @@ def test_a_file_comes_back_with_its_model(line, tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["ann.json"]
     back = Taste.load(tmp_path / "new" / "ann.json", line)
     assert back == found
-    assert torch.equal(back.weights, found.weights)
+    assert torch.equal(back.state, found.state)
 
 
 def test_without_its_model_a_taste_merges_but_shows_no_weights(line):
@@ -109,9 +109,9 @@ def test_without_its_model_a_taste_merges_but_shows_no_weights(line):
     with pytest.raises(
         PalError, match=r"must have its model at hand, got it without; read it by Taste\.load"
     ):
-        _ = both.weights
-    assert torch.equal(both.bound(line).weights, line.adapt([CHOICE, CHOICE]).weights)
-    assert (both + line.adapt([CHOICE])).weights.shape == (2,)
+        _ = both.state
+    assert torch.equal(both.with_model(line).state, line.adapt([CHOICE, CHOICE]).state)
+    assert (both + line.adapt([CHOICE])).state.shape == (2,)
     assert "read without it" in repr(both)
 
 
@@ -143,7 +143,7 @@ def test_forgetting_is_as_good_as_never_having_known(line):
     comparisons = [CHOICE, (None, ONE, ZERO), (None, torch.tensor([0.3]), ONE)]
     rest = line.adapt(comparisons) - line.adapt(comparisons[1:2])
     torch.testing.assert_close(
-        rest.weights, line.adapt([comparisons[0], comparisons[2]]).weights, atol=1e-6, rtol=0
+        rest.state, line.adapt([comparisons[0], comparisons[2]]).state, atol=1e-6, rtol=0
     )
 
 
@@ -184,15 +184,15 @@ def test_a_missing_file_and_a_place_that_cannot_be_written_are_told(tmp_path):
 
 
 def test_numbers_that_are_no_likelihoods_are_refused():
-    with pytest.raises(PalError, match="log-likelihoods must be finite"):
+    with pytest.raises(PalError, match="evidence must be finite"):
         taste([[math.nan, 0.0, 0.0]])
-    with pytest.raises(PalError, match="must be on 3 points, got 2"):
-        taste().plus(torch.zeros(1, 2))
+    with pytest.raises(PalError, match="evidence must be 3 numbers, got 2"):
+        taste().updated(torch.zeros(1, 2))
 
 
 def test_a_taste_shows_itself(line):
     found = line.adapt([CHOICE] * 2)
-    assert repr(found) == "Taste(2 comparisons, weights 0.88 ± 0.32, 0.12 ± 0.32)"
+    assert repr(found) == "Taste(2 comparisons, state 0.88 ± 0.32, 0.12 ± 0.32)"
     html = found._repr_html_()
     assert html.count("<tr>") == 2
     assert "Taste from 2 comparisons" in html
@@ -200,7 +200,7 @@ def test_a_taste_shows_itself(line):
 
 
 def test_what_a_taste_shows_is_escaped_and_runs_nothing():
-    html = Taste("<script>", (0.0,), 1)._repr_html_()
+    html = Taste("<script>", "points", (0.0,), 1)._repr_html_()
     assert "<script" not in html
     assert "&lt;script" in html
     assert "Taste from 1 comparison," in html

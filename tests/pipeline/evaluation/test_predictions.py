@@ -93,7 +93,7 @@ def test_without_comparisons_to_locate_by_there_are_no_shots_but_zero(simulated)
     )
     located = predictions.locate(bare, model, knobs())
     assert list(located) == [0]
-    assert torch.allclose(located[0][0], model.weights.mean(0).expand(6, -1), atol=1e-5)
+    assert torch.allclose(located[0][0], model.states.mean(0).expand(6, -1), atol=1e-5)
 
 
 def test_everything_asked_is_everything_known(simulated):

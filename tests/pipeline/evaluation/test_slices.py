@@ -11,44 +11,41 @@ import pytest
 import torch
 
 from pal.comparisons import Comparisons, Embeddings
-from pal.models.heads import Head
-from pal.users.adapt import Prior
+from pal.models.base import PrototypeModel
+from pal.users.points import Points
 from pipeline.evaluation import slices
 from pipeline.evaluation.headline import user_accuracies
 from pipeline.evaluation.predictions import margins_by, predict, without_ties
 from pipeline.evaluation.slices import find, score_slices
 from pipeline.params import Evaluate
-from pipeline.storage.shards import Embedder
+from pipeline.storage.embeddings import Embedder
 from pipeline.study import Study
 
 KNOBS = Evaluate(seed=0, shots=[1, 2], headline_shots=2, draws=20, asked=0, resamples=100)
 UP, DOWN = (5, 1), (1, 5)  # chosen, rejected: what who likes large and who likes small numbers answers
 
 
-class Line(Head):
+class Line(PrototypeModel):
     """Reads each question as the difference of its two numbers; `likes` says which weights want it large."""
 
     linear = True
-    needs_prompts = False
-    questions_at_once = 1000
+    block_size = 1000
+    state_dim = 2
 
     def __init__(self, likes=(1.0, -1.0)):
         super().__init__()
         self.likes = torch.tensor(likes)
 
-    def read(self, embeddings, questions):
+    def question_features(self, embeddings, questions):
         return embeddings.responses[questions.first] - embeddings.responses[questions.second]
 
-    def margin(self, read, weights):
-        return read[:, 0] * (weights @ self.likes)
+    def margin(self, features, states):
+        return features[:, 0] * (states @ self.likes)
 
-    def margins_at(self, read, points):
-        return read * (points @ self.likes)
+    def margins_at(self, features, states):
+        return features * (states @ self.likes)
 
-    def reward(self, prompts, responses, weights):
-        raise NotImplementedError
-
-    def ideal_lengths(self, *args):
+    def reward(self, prompts, responses, states):
         raise NotImplementedError
 
 
@@ -56,7 +53,9 @@ def model(weights=((1.0, 0.0), (0.0, 1.0)), likes=(1.0, -1.0)):
     """Two seen users, by default at one prototype each."""
     weights = torch.tensor(weights)
     loss = SimpleNamespace(loss="logistic")
-    return SimpleNamespace(head=Line(likes), weights=weights, prior=Prior.of(weights), fit_config=loss)
+    return SimpleNamespace(
+        head=Line(likes), states=weights, population=Points.from_states(weights), fit_config=loss
+    )
 
 
 def study(rows, dataset="pickapic_v1", label=None, groups=None, prompts=None, n_prompts=0, n_responses=6):
@@ -74,7 +73,7 @@ def study(rows, dataset="pickapic_v1", label=None, groups=None, prompts=None, n_
         response_ids=[f"item {n}" for n in range(n_responses)],
         user_ids={"seen": ["a", "b"], "unseen": ["new 0", "new 1"]},
         groups=groups,
-        comparisons=Comparisons.of(
+        comparisons=Comparisons.from_pairs(
             user=torch.tensor([r[1] for r in rows]),
             prompt=None if prompts is None else torch.tensor(prompts),
             chosen=torch.tensor([r[3][0] for r in rows]),
@@ -258,7 +257,7 @@ def test_predictions_are_one_row_a_pair_and_model_with_margin_and_probability():
     sure = 0.98201
     assert table["probability"].to_list()[3:] == pytest.approx([sure, sure, 1 - sure], abs=1e-5)
     pairs, _ = without_ties(data.select("seen", "test"))
-    tables = [model().weights, model().weights.flip(0)]
+    tables = [model().states, model().states.flip(0)]
     assert [m.tolist() for m in margins_by(model(), tables, data, pairs)] == [[4, 4, -4], [-4, -4, 4]]
 
 

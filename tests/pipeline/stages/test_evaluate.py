@@ -153,7 +153,7 @@ def test_unseen_users_without_comparisons_to_locate_them_by_are_judged_and_drawn
     assert [line.split(",")[0] for line in curve] == ["shots", "0"]
     unseen = [user["weights"] for user in evaluated("own")["users"] if user["users"] == "unseen"]
     model = RewardModel.load(layout.models("own") / "model")
-    assert unseen == [pytest.approx(model.weights.mean(0).tolist(), abs=1e-3)] * 2
+    assert unseen == [pytest.approx(model.states.mean(0).tolist(), abs=1e-3)] * 2
     assert "own-curve" not in report.render([evaluated("own")])
 
 

@@ -1,0 +1,260 @@
+"""The mixture objective: each user is a latent class over points of the simplex (annealed EM).
+
+Shapes used in this module:
+    n       comparisons
+    q       distinct questions
+    sides   2q: each question's first response, then each question's second
+    users   users
+    K       prototypes
+    points  points of the simplex
+"""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from math import comb
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+from typing_extensions import override
+
+from pal.comparisons import Comparisons, Embeddings, Questions, distinct_rows
+from pal.config import FitConfig
+from pal.errors import PalError
+from pal.fitting.objective import Objective
+from pal.models.base import PreferenceModel, PrototypeModel
+
+MARGINS_AT_ONCE = 1 << 25  # of comparisons at points, 128 MB of float32
+COUNTED_AT_ONCE = 1 << 20  # answers counted per user and question, at some dozen bytes each
+# Answers of a batch from which on a dense matrix counts them, if it has at most so many questions per answer.
+DENSE_FROM, DENSE_CELLS = 1 << 17, 8
+
+
+class Mixture(Objective):
+    """Each user is a latent class over points p of the simplex: -log sum_p pi_p prod_j sigmoid(margin_j(p)).
+
+    The class shares pi follow the posteriors, and a user's weights are the posterior mean of the points. An
+    inverse temperature rises to 1 over the first part of the run (annealed EM), so that early, arbitrary
+    prototypes do not claim users for good. With few answers a user this is what reaches the bound of a
+    learner who knows the prototypes, where a point estimate of free weights falls far below it.
+    """
+
+    def __init__(
+        self,
+        embeddings: Embeddings,
+        train: Comparisons,
+        config: FitConfig,
+        n_users: int,
+        model: PreferenceModel,
+    ) -> None:
+        super().__init__(embeddings, train, config)
+        if not isinstance(model, PrototypeModel):
+            raise PalError(
+                f"objective must be 'pal' for model {model.config.model}, whose states are no weights of "
+                "prototypes, got 'mixture'"
+            )
+        points = simplex_grid(model.config.K, config.grid_points)
+        self.register_buffer("points", points)
+        self.register_buffer("log_share", torch.full((len(points),), -float(len(points))).log_softmax(0))
+        self.n_users = n_users
+        answers = len(train) if train.weight is None else float(train.weight.sum())
+        self.start = min(1.0, config.start_answers * n_users / answers)
+        # Comparisons that come user by user, as the pipeline's do, need no second copy in that order.
+        ordered = bool((train.user[1:] >= train.user[:-1]).all())
+        self.by_user = train if ordered else train[torch.argsort(train.user, stable=True)]
+        counts = torch.bincount(train.user, minlength=n_users)
+        self.counts, self.starts = counts, counts.cumsum(0) - counts
+        self.all_answers: tuple[Questions, AnswerCounts] | None = None
+
+    @override
+    def batches(self) -> Iterator[Comparisons]:
+        """One epoch: every user once with all answers, in a new random order."""
+        if self.batch_size == len(self.train_set):
+            yield self.by_user
+            return
+        order = torch.randperm(self.n_users).to(self.device)
+        for users in _user_blocks(self.counts[order], self.batch_size):
+            counts = self.counts[order[users]]
+            within = torch.arange(int(counts.sum()), device=self.device)
+            within -= (counts.cumsum(0) - counts).repeat_interleave(counts)
+            yield self.by_user[self.starts[order[users]].repeat_interleave(counts) + within]
+
+    @override
+    def loss(self, model: PreferenceModel, batch: Comparisons, done: float) -> Float[Tensor, ""]:
+        inverse_temperature = self.config.inverse_temperature(self.start, done)
+        users, place = distinct_rows(batch.user, self.n_users)
+        likelihood = self._log_likelihoods(model, batch, place, len(users))
+        joint = self.log_share + inverse_temperature * likelihood
+        if done >= self.config.anneal:  # shares that move while classes form let one class take everyone
+            # Move the class shares towards the mean posterior, by the share of the users just seen.
+            share = len(users) / self.n_users
+            mean = torch.softmax(joint.detach(), 1).mean(0).clamp_min(1e-6)
+            self.log_share.copy_(((1 - share) * self.log_share.exp() + share * mean / mean.sum()).log())
+        answers = len(batch) if batch.weight is None else batch.weight.sum()
+        return -torch.logsumexp(joint, 1).sum() / (inverse_temperature * answers)
+
+    def _log_likelihoods(
+        self, model: PreferenceModel, batch: Comparisons, place: Int[Tensor, " n"], n_users: int
+    ) -> Float[Tensor, "u points"]:
+        questions, counts = self._count(batch, place, n_users)
+        return counts.log_likelihoods(model.margins_at(self.question_features(model, questions), self.points))
+
+    def _count(
+        self, batch: Comparisons, place: Int[Tensor, " n"], n_users: int
+    ) -> tuple[Questions, "AnswerCounts"]:
+        """Distinct questions of a batch, and the users' answers to them; kept where it is every answer."""
+        if batch is self.by_user and self.all_answers is not None:
+            return self.all_answers
+        distinct, question = distinct_rows(batch.question, len(batch.questions))
+        # A batch that serves once does not repay the sorting that a sparse matrix takes.
+        cells = n_users * len(distinct) // DENSE_CELLS
+        dense = batch is not self.by_user and len(batch) >= max(DENSE_FROM, cells)
+        counts = AnswerCounts.from_answers(
+            batch, user=place, question=question, n_users=n_users, n_questions=len(distinct), dense=dense
+        )
+        counted = batch.questions[distinct], counts
+        if batch is self.by_user:
+            self.all_answers = counted
+        return counted
+
+    @override
+    def states(self, model: PreferenceModel) -> Float[Tensor, "users K"]:
+        return torch.softmax(self.log_share + self.likelihoods(model), 1) @ self.points
+
+    def likelihoods(self, model: PreferenceModel) -> Float[Tensor, "users points"]:
+        """Each user's log-likelihood at each point, in nats, all answers counted."""
+        size = min(model.block_size, max(1, MARGINS_AT_ONCE // len(self.points)))
+        if len(self.train_set.questions) <= size:  # what is built is never longer than the questions
+            size = max(size, COUNTED_AT_ONCE)
+        blocks = []
+        for users in _user_blocks(self.counts, size):
+            start = int(self.starts[users[0]])
+            block = self.by_user.slice(start, start + int(self.counts[users].sum()))
+            blocks.append(self._log_likelihoods(model, block, block.user - users[0], len(users)).detach())
+        return torch.cat(blocks)
+
+
+@dataclass(frozen=True)
+class AnswerCounts:
+    """How often each user chose each side of each question: likelihoods at points as one matrix product.
+
+    Many users answer the same questions, so the log-likelihood of an answer at a point is worked out once per
+    distinct question, and a user's is a weighted sum of rows:
+
+        L[u, p] = sum_j A[u, j] log sigmoid(m[j, p]) + B[u, j] log sigmoid(-m[j, p])
+
+    with A and B the (weighted) counts of answers for a question's first and second response, m the margins.
+    Nothing as long as answers times points is ever built.
+
+    Args:
+        by_user: (users, sides); compressed by rows, or dense for users who answer a fair share of the
+            questions, which is made without a sort.
+        by_side: Its transpose, compressed by rows too, for the gradient; None where it is dense.
+    """
+
+    by_user: Tensor
+    by_side: Tensor | None
+
+    @classmethod
+    def from_answers(
+        cls,
+        answers: Comparisons,
+        *,
+        user: Int[Tensor, " n"],
+        question: Int[Tensor, " n"],
+        n_users: int,
+        n_questions: int,
+        dense: bool = False,
+    ) -> "AnswerCounts":
+        """Count answers.
+
+        Args:
+            answers: Their signs, labels and weights are read. Of a label P(chosen is preferred), the rest
+                counts for the other side.
+            user: Row of each answer's user.
+            question: Each answer's question, below `n_questions`.
+            n_users: Rows of the matrix.
+            n_questions: Half of its columns.
+            dense: Whether to make a dense matrix.
+        """
+        second = (answers.sign < 0).long()
+        side = question + second * n_questions
+        amount = torch.ones_like(answers.sign) if answers.weight is None else answers.weight
+        if answers.label is not None:
+            user, side = user.repeat(2), torch.cat([side, question + (1 - second) * n_questions])
+            amount = torch.cat([amount * answers.label, amount * (1 - answers.label)])
+        n_sides = 2 * n_questions
+        if dense:
+            table = amount.new_zeros(n_users * n_sides).index_add_(0, user * n_sides + side, amount)
+            return cls(table.view(n_users, n_sides), None)
+        return cls(
+            _compressed(user, side, amount, (n_users, n_sides)),
+            _compressed(side, user, amount, (n_sides, n_users)),
+        )
+
+    def log_likelihoods(self, margins: Float[Tensor, "q points"]) -> Float[Tensor, "users points"]:
+        """Each user's log-likelihood at each point, in nats; differentiable in the margins.
+
+        Args:
+            margins: Reward of each question's first response less that of its second, at each point.
+        """
+        first = functional.logsigmoid(margins)
+        sides = torch.cat([first, first - margins])
+        if self.by_side is None:
+            return self.by_user @ sides
+        return _SparseProduct.apply(sides, self.by_user, self.by_side)
+
+
+def _compressed(
+    row: Int[Tensor, " n"], column: Int[Tensor, " n"], amount: Float[Tensor, " n"], shape: tuple[int, int]
+) -> Tensor:
+    """A sparse matrix compressed by rows; entries of one place stay apart, and products add them."""
+    if bool((row[1:] < row[:-1]).any()):
+        row, order = torch.sort(row, stable=True)
+        column, amount = column.index_select(0, order), amount.index_select(0, order)
+    starts = torch.zeros(shape[0] + 1, dtype=torch.int32, device=row.device)
+    starts[1:] = torch.bincount(row, minlength=shape[0]).cumsum(0)
+    with warnings.catch_warnings():  # torch says once that such tensors are in beta
+        warnings.simplefilter("ignore")
+        return torch.sparse_csr_tensor(starts, column.int(), amount.float(), shape, check_invariants=False)
+
+
+class _SparseProduct(torch.autograd.Function):
+    """A sparse matrix times a dense one; torch's own gradient sorts anew each time, or is not there."""
+
+    @staticmethod
+    @override
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, matrix: Tensor, back: Tensor) -> Tensor:
+        ctx.back = back  # type: ignore[attr-defined]
+        return matrix @ x
+
+    @staticmethod
+    @override
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return ctx.back @ grad.contiguous(), None, None  # type: ignore[attr-defined]
+
+
+def simplex_grid(K: int, max_points: int) -> Float[Tensor, "points K"]:
+    """The finest regular grid of the simplex with at most so many points, and its corners in any case."""
+    steps = 1
+    while K > 1 and comb(steps + K, K - 1) <= max_points:
+        steps += 1
+    # Stars and bars: K - 1 bars among steps + K - 1 places; the gaps between bars are the coordinates.
+    rows = []
+    for bars in combinations(range(steps + K - 1), K - 1):
+        edges = (-1, *bars, steps + K - 1)
+        rows.append([b - a - 1 for a, b in pairwise(edges)])
+    return torch.tensor(rows, dtype=torch.float32) / steps
+
+
+def _user_blocks(counts: Int[Tensor, " users"], size: int) -> Iterator[Int[Tensor, " block"]]:
+    """Rows of users in blocks of about `size` answers, in order; a block without answers joins another."""
+    if not len(counts):
+        return
+    block = (counts.cumsum(0) - 1).clamp_min(0) // size
+    yield from torch.arange(len(counts), device=counts.device).split(
+        torch.unique_consecutive(block, return_counts=True)[1].tolist()
+    )

@@ -1,0 +1,287 @@
+"""Fitting: learn the shared model and the states of the seen users, with early stopping and restarts.
+
+Embeddings stay on the device and batches are gathered by row number; what does not depend on the user is
+computed once per distinct question of a batch. Randomness comes from the seed alone.
+
+Shapes used in this module:
+    users   seen users
+    state   numbers of a user's state
+"""
+
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from math import isfinite
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pal.comparisons import Comparisons, Embeddings
+from pal.config import FitConfig, HeadConfig, registered
+from pal.errors import PalError
+from pal.fitting import OBJECTIVES
+from pal.fitting.objective import Objective, user_balanced
+from pal.fitting.per_comparison import FixedStates
+from pal.models.base import PreferenceModel, make_model, margins
+from pal.models.losses import LOSSES, expected_loss, weighted_mean
+
+Progress = Callable[[int, float], None]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The result of a fit.
+
+    Args:
+        head: The shared model, in evaluation mode.
+        states: One state per seen user.
+        train_loss: Mean loss over the training comparisons, dropout off.
+        history: One entry per validation: epoch, loss, and val_loss and val_accuracy where there are
+            validation comparisons.
+    """
+
+    head: PreferenceModel
+    states: Float[Tensor, "users state"]
+    train_loss: float
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def fit(
+    embeddings: Embeddings,
+    train: Comparisons,
+    *,
+    n_users: int,
+    head: HeadConfig,
+    config: FitConfig,
+    val: Comparisons | None = None,
+    states: Float[Tensor, "users state"] | None = None,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Fitted:
+    """Fit a model and its users' states; the best epoch on `val` is kept, of restarts the best.
+
+    Args:
+        embeddings: Frozen-encoder outputs that the comparisons point into.
+        train: Comparisons of the seen users.
+        n_users: Seen users; rows of the table of states.
+        head: The model's options.
+        config: How to fit.
+        val: Comparisons that choose the epoch; None keeps the last.
+        states: States to hold fixed, as for users whose group is known; None learns them.
+        device: Where to compute.
+        seed: Makes everything random; the same seed gives the same result on the same machine.
+        progress: Called after each epoch with its number and its mean loss.
+
+    Raises:
+        PalError: If there is nothing to train on, K exceeds the users, states have another shape, rows
+            point nowhere, or the loss is not finite.
+    """
+    check_task(train, n_users, head, states)
+    embeddings, train = embeddings.to(device), train.to(device)
+    if config.weighting == "users":
+        train = user_balanced(train, n_users)
+    val = val.to(device) if val is not None and len(val) else None
+
+    def restart(number: int) -> Fitted:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed + number)
+            model = make_model(
+                head, prompt_dim=embeddings.prompts.shape[1], response_dim=embeddings.responses.shape[1]
+            ).to(device)
+            for comparisons in (train, val):
+                if comparisons is not None:
+                    comparisons.check(embeddings, n_users=n_users, needs_prompts=model.needs_prompts)
+            objective = _make_objective(model, embeddings, train, n_users, config, states).to(device)
+            history = descend(model, objective, embeddings, val, config, progress)
+        model.eval()
+        with torch.inference_mode():
+            final = objective.states(model)
+            loss = check_finite(mean_loss(model, final, embeddings, train, config), config.epochs)
+        return Fitted(model.requires_grad_(requires_grad=False), final.clone(), loss, history)
+
+    return min(map(restart, range(config.restarts)), key=lambda fitted: fitted.train_loss)
+
+
+def check_task(
+    train: Comparisons, n_users: int, head: HeadConfig, states: Float[Tensor, "users state"] | None
+) -> None:
+    """Check that there is something to fit, and that K suits the users.
+
+    Raises:
+        PalError: If not.
+    """
+    if not len(train):
+        raise PalError("train must hold at least one comparison, got none")
+    if n_users < head.K and states is None:
+        raise PalError(f"K must be at most the number of seen users, {n_users}, got {head.K}; lower K")
+
+
+def _make_objective(
+    model: PreferenceModel,
+    embeddings: Embeddings,
+    train: Comparisons,
+    n_users: int,
+    config: FitConfig,
+    states: Tensor | None,
+) -> Objective:
+    shape = (n_users, model.state_dim)
+    if states is not None and tuple(states.shape) != shape:
+        raise PalError(f"states must have the shape (n_users, K) = {shape}, got {tuple(states.shape)}")
+    if model.shared_state is not None:
+        states = model.shared_state.expand(shape)
+    if states is not None:
+        return FixedStates(embeddings, train, config, states)
+    return registered(OBJECTIVES, config.objective)(embeddings, train, config, n_users, model)
+
+
+def descend(
+    model: PreferenceModel,
+    objective: Objective,
+    embeddings: Embeddings,
+    val: Comparisons | None,
+    config: FitConfig,
+    progress: Progress | None = None,
+) -> list[dict[str, float]]:
+    """Run the epochs, and leave model and objective as they were at the best validation.
+
+    Args:
+        model: The model to fit, from its present parameters on.
+        objective: The loss, on the model's device.
+        embeddings: What the comparisons point into.
+        val: Comparisons that choose the epoch; None keeps the last.
+        config: How to fit.
+        progress: Called after each epoch with its number and its mean loss.
+
+    Returns:
+        The validations, as in `Fitted.history`.
+    """
+    optimiser = make_optimiser(model.named_parameters(), objective.parameters(), config)
+    epochs, interval = config.epochs_and_validation_interval(objective.n_batches)
+    schedule = make_schedule(optimiser, config, epochs * objective.n_batches)
+    history: list[dict[str, float]] = []
+    best, best_state, since_best = None, None, 0
+    for epoch in range(1, epochs + 1):
+        loss = _train_epoch(model, objective, optimiser, schedule, epoch, epochs)
+        if progress is not None:
+            progress(epoch, loss)
+        if epoch % interval and epoch < epochs:
+            continue
+        validation = {"epoch": float(epoch), "loss": loss}
+        history.append(validation)
+        if val is None:
+            continue
+        model.eval()
+        with torch.inference_mode():
+            validation |= _validate(model, objective.states(model), embeddings, val, config)
+        score = (validation["val_accuracy"], -validation["val_loss"])
+        score = score if config.best_by == "accuracy" else score[::-1]
+        since_best += 1
+        if best is None or score > best:
+            best, since_best = score, 0
+            best_state = deepcopy((model.state_dict(), objective.state_dict()))
+        if config.patience and since_best >= config.patience:
+            break
+    if best_state is not None:
+        model.load_state_dict(best_state[0])
+        objective.load_state_dict(best_state[1])
+    return history
+
+
+def _train_epoch(
+    model: PreferenceModel,
+    objective: Objective,
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler | None,
+    epoch: int,
+    epochs: int,
+) -> float:
+    model.train()
+    total, count = torch.zeros((), device=objective.device), 0
+    for number, batch in enumerate(objective.batches()):
+        done = (epoch - 1 + number / objective.n_batches) / epochs
+        loss = objective.loss(model, batch, done)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        if schedule is not None:
+            schedule.step()
+        total += loss.detach()
+        count += 1
+    return check_finite((total / count).item(), epoch)
+
+
+def check_finite(loss: float, epoch: int) -> float:
+    """The loss, or an error that names its epoch.
+
+    Raises:
+        PalError: If the loss is not finite.
+    """
+    if not isfinite(loss):
+        raise PalError(
+            f"the loss became {loss} in epoch {epoch}; lower learning_rate, or look for NaN in the embeddings"
+        )
+    return loss
+
+
+def make_optimiser(
+    named: Iterable[tuple[str, Tensor]], of_users: Iterable[Tensor], config: FitConfig
+) -> torch.optim.Optimizer:
+    """Adam or AdamW, fused: over these few dozen small tensors the plain one takes ten times as long.
+
+    Args:
+        named: A model's parameters; model A's prototypes learn at the rate of the users' weights, model B's
+            scale at its own where that is set.
+        of_users: The objective's parameters, which learn at the rate of the users' weights.
+        config: Kind, rates and decay.
+    """
+    shared, scale, fast = [], [], list(of_users)
+    groups = {"prototypes": fast, "log_scale": scale if config.scale_learning_rate else shared}
+    for name, parameter in named:
+        groups.get(name, shared).append(parameter)
+    options = [
+        {"params": shared, "lr": config.learning_rate, "weight_decay": config.weight_decay},
+        {"params": scale, "lr": config.scale_learning_rate, "weight_decay": 0.0},
+        {"params": fast, "lr": config.weights_learning_rate, "weight_decay": 0.0},
+    ]
+    kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
+    return kind([group for group in options if group["params"]], fused=True)
+
+
+def make_schedule(
+    optimiser: torch.optim.Optimizer, config: FitConfig, total: int
+) -> torch.optim.lr_scheduler.LRScheduler | None:
+    """The learning rates of a run of `total` steps, or None where they are constant."""
+    if config.schedule == "constant":
+        return None
+    peaks = [group["lr"] for group in optimiser.param_groups]
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, peaks, total_steps=max(total, 2), cycle_momentum=False
+    )
+
+
+def _validate(
+    model: PreferenceModel,
+    states: Float[Tensor, "users state"],
+    embeddings: Embeddings,
+    val: Comparisons,
+    config: FitConfig,
+) -> dict[str, float]:
+    margin = margins(model, states, embeddings, val)
+    loss = weighted_mean(expected_loss(LOSSES[config.loss], margin, val.label), val.weight)
+    right = (margin > 0).float() + 0.5 * (margin == 0).float()
+    return {"val_loss": loss.item(), "val_accuracy": right.mean().item()}
+
+
+def mean_loss(
+    model: PreferenceModel,
+    states: Float[Tensor, "users state"],
+    embeddings: Embeddings,
+    comparisons: Comparisons,
+    config: FitConfig,
+) -> float:
+    """Mean loss of comparisons under given states."""
+    margin = margins(model, states, embeddings, comparisons)
+    losses = expected_loss(LOSSES[config.loss], margin, comparisons.label)
+    return weighted_mean(losses, comparisons.weight).item()

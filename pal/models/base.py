@@ -1,0 +1,214 @@
+"""PreferenceModel: the contract of a reward that differs from person to person.
+
+A reward is what the model reads of prompt and response, combined with the user's state. A model reduces each
+distinct question once (`question_features`) to numbers from which the margin of any state follows; fitting,
+adapting and evaluation all build on this. What a state is, is the model's own business.
+
+Shapes used in this module:
+    n         comparisons, or responses
+    q         distinct questions
+    p, r      distinct prompts, distinct responses
+    users     users
+    points    states that margins are taken at
+    state     numbers of a user's state
+    K         prototypes
+    features  numbers kept per question
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from typing_extensions import override
+
+from pal.comparisons import Comparisons, Embeddings, Questions, distinct_rows
+from pal.config import HeadConfig, registered
+from pal.errors import PalError
+from pal.models import MODELS
+
+NUMBERS_AT_ONCE = 1 << 25  # of one layer, where questions are read outside training
+
+
+class PreferenceModel(nn.Module, ABC):
+    """A reward that differs from person to person: reward(prompt, response, state of the user).
+
+    A subclass takes `(config, *, prompt_dim, response_dim)`.
+    """
+
+    config: HeadConfig
+
+    @property
+    @abstractmethod
+    def state_dim(self) -> int:
+        """Numbers of a user's state."""
+
+    @property
+    def linear(self) -> bool:
+        """Whether margins are linear in the state: locating a user is then a convex problem."""
+        return False
+
+    @property
+    def needs_prompts(self) -> bool:
+        """Whether questions without a prompt cannot be read."""
+        return False
+
+    @property
+    def shared_state(self) -> Float[Tensor, " state"] | None:
+        """The state that all users share, where the model has no other; else None."""
+        return None
+
+    @property
+    def block_size(self) -> int:
+        """Questions to read at once, so that memory stays bounded however wide the layers are."""
+        widest = max(side for parameter in self.parameters() for side in parameter.shape)
+        return min(1 << 18, max(1, NUMBERS_AT_ONCE // widest))
+
+    @abstractmethod
+    def question_features(self, embeddings: Embeddings, questions: Questions) -> Float[Tensor, "q features"]:
+        """Reduce each question to the numbers from which the margin of any state follows."""
+
+    @abstractmethod
+    def margin(
+        self, features: Float[Tensor, "n features"], states: Float[Tensor, "n state"]
+    ) -> Float[Tensor, " n"]:
+        """Reward of each question's first response less that of its second, for aligned states."""
+
+    @abstractmethod
+    def margins_at(
+        self, features: Float[Tensor, "q features"], states: Float[Tensor, "points state"]
+    ) -> Float[Tensor, "q points"]:
+        """The margin of every question at every state."""
+
+    @abstractmethod
+    def reward(
+        self,
+        prompts: Float[Tensor, "n prompt_dim"],
+        responses: Float[Tensor, "n response_dim"],
+        states: Float[Tensor, "n state"],
+    ) -> Float[Tensor, " n"]:
+        """Score each response for aligned states; only differences for one user and prompt mean anything."""
+
+    def embed_prompts(self, prompts: Float[Tensor, "p prompt_dim"]) -> Float[Tensor, "p ..."]:
+        """What the reward reads of prompts, whoever the user is: computed once for each distinct prompt."""
+        return prompts
+
+    def reward_embedded(
+        self,
+        embedded: Float[Tensor, "p ..."],
+        prompt: Int[Tensor, " n"],
+        responses: Float[Tensor, "n response_dim"],
+        states: Float[Tensor, "*n state"],
+    ) -> Float[Tensor, " n"]:
+        """Score responses to prompts that `embed_prompts` has read.
+
+        Args:
+            embedded: The distinct prompts, embedded.
+            prompt: Each response's row of `embedded`.
+            responses: What is scored.
+            states: One state for all responses, or one for each.
+        """
+        return self.reward(
+            embedded.index_select(0, prompt), responses, states.expand(len(responses), self.state_dim)
+        )
+
+    def free_to_states(self, free: Float[Tensor, "n state"]) -> Float[Tensor, "n state"]:
+        """Valid states from free numbers, as an optimiser moves them; differentiable."""
+        return free
+
+    def check_states(self, states: Tensor, name: str) -> None:
+        """Check that states, one a row, are states of this model.
+
+        Raises:
+            PalError: If their shape is another, a number is not finite, or the model allows no such state.
+        """
+        if states.dim() != 2 or states.shape[1] != self.state_dim:
+            raise PalError(
+                f"{name} must be {self.state_dim} numbers for each state, got the shape {tuple(states.shape)}"
+            )
+        if not bool(torch.isfinite(states).all()):
+            raise PalError(f"{name} must be finite, got NaN or infinity; fit again")
+
+    def ideal_lengths(
+        self, features: Float[Tensor, "n features"], states: Float[Tensor, "n state"]
+    ) -> Float[Tensor, " n"]:
+        """Length of each aligned user's ideal point, for the question's prompt, before normalisation.
+
+        Raises:
+            PalError: If the model has no ideal points, or the features do not tell their length.
+        """
+        raise PalError(f"bound_loss must be 0 for model {self.config.model}, which has no ideal points")
+
+
+class PrototypeModel(PreferenceModel):
+    """A model whose states are weights of K prototypes that all users share: points of the simplex."""
+
+    @override
+    @property
+    def state_dim(self) -> int:
+        return self.config.K
+
+    @override
+    @property
+    def shared_state(self) -> Float[Tensor, " state"] | None:
+        return torch.ones(1) if self.config.K == 1 else None
+
+    @override
+    def free_to_states(self, free: Float[Tensor, "n state"]) -> Float[Tensor, "n state"]:
+        return torch.softmax(free, 1)
+
+    @override
+    def check_states(self, states: Tensor, name: str) -> None:
+        super().check_states(states, name)
+        if bool((states < 0).any()) or bool(((states.sum(1) - 1).abs() > 1e-4).any()):
+            raise PalError(f"{name} must be shares that sum to 1, got others; divide them by their sum")
+
+    def prototype_margins(self, features: Float[Tensor, "q features"]) -> Float[Tensor, "q K"]:
+        """The margin of every question for a user at each prototype."""
+        return self.margins_at(features, torch.eye(self.config.K, device=features.device))
+
+
+def make_model(config: HeadConfig, *, prompt_dim: int, response_dim: int) -> PreferenceModel:
+    """The model that a config describes, freshly initialised from torch's global generator.
+
+    Args:
+        config: The model's options; `model` is its name in `MODELS`.
+        prompt_dim: Width of the prompts' embeddings; 0 where there are no prompts.
+        response_dim: Width of the responses' embeddings.
+
+    Raises:
+        PalError: If the config needs prompts and there are none.
+    """
+    return registered(MODELS, config.model)(config, prompt_dim=prompt_dim, response_dim=response_dim)
+
+
+def feature_blocks(
+    model: PreferenceModel, embeddings: Embeddings, comparisons: Comparisons
+) -> Iterator[tuple[Comparisons, Float[Tensor, "q features"], Int[Tensor, " n"]]]:
+    """Comparisons in blocks of bounded memory, each with its distinct questions' features and their rows."""
+    for start in range(0, len(comparisons), model.block_size):
+        block = comparisons.slice(start, start + model.block_size)
+        distinct, row = distinct_rows(block.question, len(comparisons.questions))
+        yield block, model.question_features(embeddings, comparisons.questions[distinct]), row
+
+
+def margins(
+    model: PreferenceModel,
+    states: Float[Tensor, "users state"],
+    embeddings: Embeddings,
+    comparisons: Comparisons,
+) -> Float[Tensor, " n"]:
+    """Reward of the chosen response less that of the rejected one, for each comparison's user.
+
+    Args:
+        model: A model in evaluation mode.
+        states: The table that `comparisons.user` points into.
+        embeddings: What the comparisons' questions point into.
+        comparisons: The answers; only the questions that they ask are read.
+    """
+    blocks = [
+        model.margin(features.index_select(0, row), states.index_select(0, block.user)) * block.sign
+        for block, features, row in feature_blocks(model, embeddings, comparisons)
+    ]
+    return torch.cat(blocks) if blocks else comparisons.sign

@@ -1,0 +1,172 @@
+"""PAL model B: each user's ideal point is a function of the prompt, a mix of K functions of all users.
+
+Shapes used in this module:
+    n         comparisons, or responses
+    q         distinct questions
+    p, r      distinct prompts, distinct responses
+    points    points of the simplex
+    K         prototypes
+    latent    width of the preference space
+    features  K products, and where margins are not linear in the weights a K x K Gram matrix
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+from typing_extensions import override
+
+from pal.comparisons import Embeddings, Questions, distinct_rows
+from pal.config import HeadConfig
+from pal.errors import PalError
+from pal.models.base import PrototypeModel
+from pal.models.mlp import StackedMLP, as_float32
+
+MAX_SCALE = 100.0
+
+
+class PromptedIdealPointModel(PrototypeModel):
+    """PAL model B: a response x is worth scale * cos(f(x), z(c)), or their plain inner product.
+
+    The ideal point for prompt c is z(c) = sum_k w_k g_k(c), w the user's weights. With `normalise='each'`,
+    the g_k are brought to unit length before mixing and z is not after it.
+
+    Args:
+        config: The model's options.
+        prompt_dim: Width of the prompts' embeddings.
+        response_dim: Width of the responses' embeddings.
+    """
+
+    def __init__(self, config: HeadConfig, *, prompt_dim: int, response_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        if not prompt_dim:
+            raise PalError("model must be 'A' where there are no prompts, got 'B'")
+        self.f = StackedMLP(response_dim, 1, config)
+        self.g = StackedMLP(prompt_dim, config.K, config)
+        log_scale = torch.tensor(math.log(config.scale))
+        if config.learn_scale:
+            self.log_scale = nn.Parameter(log_scale)
+        else:
+            self.register_buffer("log_scale", log_scale)
+
+    @override
+    @property
+    def needs_prompts(self) -> bool:
+        return True
+
+    @override
+    @property
+    def linear(self) -> bool:
+        return self.config.similarity == "inner" or self.config.normalise == "each"
+
+    @property
+    def scale(self) -> Float[Tensor, ""]:
+        """Factor of the cosine, at most 100; 1 for the inner product."""
+        if self.config.similarity == "inner":
+            return torch.ones((), device=self.log_scale.device)
+        return self.log_scale.exp().clamp(max=MAX_SCALE)
+
+    def _unit_responses(self, f: Float[Tensor, "r latent"]) -> Float[Tensor, "r latent"]:
+        return functional.normalize(f, dim=-1) * self.scale if self.config.similarity == "cosine" else f
+
+    def _unit_prototypes(self, g: Float[Tensor, "K p latent"]) -> Float[Tensor, "K p latent"]:
+        each = self.config.similarity == "cosine" and self.config.normalise == "each"
+        return functional.normalize(g, dim=-1) if each else g
+
+    @override
+    def question_features(self, embeddings: Embeddings, questions: Questions) -> Float[Tensor, "q features"]:
+        """The K products of f(first) - f(second) with the g_k; where not linear, their Gram matrix too."""
+        prompt_rows, prompt = distinct_rows(questions.prompt, len(embeddings.prompts))
+        sides = torch.cat([questions.first, questions.second])
+        response_rows, response = distinct_rows(sides, len(embeddings.responses))
+        g = self.g.of_rows(embeddings.prompts, prompt_rows)
+        f = self.f.of_rows(embeddings.responses, response_rows).squeeze(0)
+        with torch.autocast(f.device.type, enabled=False):  # products of what was mapped are float32
+            f, g = self._unit_responses(as_float32(f)), self._unit_prototypes(as_float32(g))
+            first, second = response.chunk(2)
+            apart = f.index_select(0, first) - f.index_select(0, second)
+            products = (g.index_select(1, prompt) * apart).sum(-1).T
+            if self.linear:
+                return products
+            gram = torch.einsum("kpd,lpd->pkl", g, g).flatten(1)
+            return torch.cat([products, gram.index_select(0, prompt)], 1)
+
+    @override
+    def margin(
+        self, features: Float[Tensor, "n features"], states: Float[Tensor, "n K"]
+    ) -> Float[Tensor, " n"]:
+        along = (features[:, : self.config.K] * states).sum(1)
+        if self.linear:
+            return along
+        return along * _inverse_root(self._square_lengths(features, states))
+
+    def _square_lengths(
+        self, features: Float[Tensor, "n features"], states: Float[Tensor, "n K"]
+    ) -> Float[Tensor, " n"]:
+        K = self.config.K
+        return torch.einsum("nkl,nk,nl->n", features[:, K:].view(-1, K, K), states, states)
+
+    @override
+    def margins_at(
+        self, features: Float[Tensor, "q features"], states: Float[Tensor, "points K"]
+    ) -> Float[Tensor, "q points"]:
+        K = self.config.K
+        along = features[:, :K] @ states.T
+        if self.linear:
+            return along
+        outer = (states[:, :, None] * states[:, None, :]).flatten(1)
+        return along * _inverse_root(features[:, K:] @ outer.T)
+
+    @override
+    def reward(
+        self,
+        prompts: Float[Tensor, "n prompt_dim"],
+        responses: Float[Tensor, "n response_dim"],
+        states: Float[Tensor, "n K"],
+    ) -> Float[Tensor, " n"]:
+        """Scaled cosine (or inner product) of response and ideal point; within +-scale."""
+        row = torch.arange(len(prompts), device=prompts.device)
+        return self.reward_embedded(self.embed_prompts(prompts), row, responses, states)
+
+    @override
+    def embed_prompts(self, prompts: Float[Tensor, "p prompt_dim"]) -> Float[Tensor, "p K latent"]:
+        """The g_k of prompts."""
+        return self._unit_prototypes(self.g(as_float32(prompts))).transpose(0, 1)
+
+    @override
+    def reward_embedded(
+        self,
+        embedded: Float[Tensor, "p K latent"],
+        prompt: Int[Tensor, " n"],
+        responses: Float[Tensor, "n response_dim"],
+        states: Float[Tensor, "*n K"],
+    ) -> Float[Tensor, " n"]:
+        f = self._unit_responses(self.f(as_float32(responses))[0])
+        if states.dim() == 1 and len(embedded) < len(prompt):  # one user: mix once for each distinct prompt
+            ideal = torch.einsum("pkd,k->pd", embedded, states).index_select(0, prompt)
+        else:
+            states = states.expand(len(responses), -1)
+            ideal = torch.einsum("nkd,nk->nd", embedded.index_select(0, prompt), states)
+        if not self.linear:
+            ideal = functional.normalize(ideal, dim=-1)
+        return (f * ideal).sum(1)
+
+    @override
+    def ideal_lengths(
+        self, features: Float[Tensor, "n features"], states: Float[Tensor, "n K"]
+    ) -> Float[Tensor, " n"]:
+        if self.linear:
+            raise PalError(
+                "bound_loss must be 0 where model B is linear in the weights: no lengths of ideal points are "
+                "kept; set similarity to cosine and normalise to mixed"
+            )
+        # The floor keeps the root's gradient finite where prototypes cancel.
+        return self._square_lengths(features, states).clamp_min(1e-12).sqrt()
+
+
+def _inverse_root(square: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    # The floor makes a mix whose members cancel score 0 in place of NaN.
+    return square.clamp_min(1e-12).rsqrt()

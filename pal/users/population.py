@@ -1,0 +1,217 @@
+"""Populations: a prior over users' states, and posteriors from their answers (empirical Bayes).
+
+A population is fitted to the seen users' states. It turns each answer of a person into numbers that add up
+over answers (`evidence`), and their sum into a belief about the person's state (`posterior`).
+
+Shapes used in this module:
+    n         comparisons
+    users     users to locate
+    points    weighted states that stand for a distribution
+    state     numbers of a user's state
+    evidence  numbers kept of a person's answers
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pal.comparisons import Comparisons, Embeddings
+from pal.config import FitConfig, registered
+from pal.models.base import PreferenceModel, feature_blocks
+from pal.models.losses import LOSSES, expected_loss
+from pal.users import POPULATIONS
+
+SLACK = 1e-3  # by which the evidence of one comparison may differ between machines
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Belief about a user's state, or many users': states with masses, over which rewards can be averaged.
+
+    A subclass that knows mean and standard deviation in closed form gives those.
+
+    Args:
+        states: Where the state may lie; shared by all users, or a table for each.
+        masses: Share of belief at each of these; sums to 1.
+    """
+
+    states: Float[Tensor, "*users points state"]
+    masses: Float[Tensor, "*many points"]
+
+    @cached_property
+    def log_masses(self) -> Float[Tensor, "*many points"]:
+        """Logarithms of the masses; kept, since taking them anew costs more than adapting to one answer."""
+        return self.masses.log()
+
+    @property
+    def mean(self) -> Float[Tensor, "*many state"]:
+        """Posterior mean of the state."""
+        if self.states.dim() == 2:
+            return self.masses @ self.states
+        return (self.masses[:, None] @ self.states)[:, 0]
+
+    @property
+    def sd(self) -> Float[Tensor, "*many state"]:
+        """Posterior standard deviation of each number of the state."""
+        apart = self.states - self.mean[..., None, :]
+        return (self.masses[..., None] * apart.square()).sum(-2).sqrt()
+
+    @property
+    def effective_states(self) -> Float[Tensor, "*many"]:
+        """Number of states that the user may well have: exp of the entropy, 1 where the state is known."""
+        return torch.special.entr(self.masses).sum(-1).exp()
+
+    def reweighted(self, log_likelihood: Float[Tensor, "*more points"]) -> "Posterior":
+        """The belief after answers, given by their summed log-likelihoods at the states."""
+        masses = torch.softmax(self.log_masses + log_likelihood, -1)
+        return Posterior(self.states.to(masses.dtype), masses)
+
+
+class Population(ABC):
+    """Where users' states lie, and how answers move the belief about one user's state.
+
+    `evidence` adds up over a person's answers, whatever the population: log-likelihoods on points, or the
+    natural parameters of a Gaussian. Zeros stand for no answers.
+    """
+
+    name: ClassVar[str]  # its name in POPULATIONS
+    evidence_name: ClassVar[str]  # what its evidence is called in a saved taste
+
+    @classmethod
+    @abstractmethod
+    def from_states(cls, states: Float[Tensor, "users state"]) -> "Population":
+        """Fit the prior to the states of the seen users.
+
+        Raises:
+            PalError: If there are no users.
+        """
+
+    @classmethod
+    @abstractmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Population":
+        """The population that `tensors` describes."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor of the population, by the name it is saved under."""
+
+    @abstractmethod
+    def check(self, model: PreferenceModel) -> None:
+        """Check that the tensors are a population of this model's users.
+
+        Raises:
+            PalError: If a shape is another, or a number is not allowed.
+        """
+
+    @property
+    @abstractmethod
+    def mean(self) -> Float[Tensor, " state"]:
+        """The state of a user of whom nothing is known."""
+
+    @property
+    @abstractmethod
+    def prior(self) -> Posterior:
+        """The belief about a user of whom nothing is known."""
+
+    @property
+    @abstractmethod
+    def evidence_size(self) -> int:
+        """Numbers of evidence."""
+
+    @abstractmethod
+    def evidence(
+        self,
+        model: PreferenceModel,
+        embeddings: Embeddings,
+        comparisons: Comparisons,
+        loss: str = "logistic",
+    ) -> Float[Tensor, "n evidence"]:
+        """What each comparison says about its user's state, in numbers that add up over comparisons.
+
+        Args:
+            model: A model in evaluation mode.
+            embeddings: What the comparisons' questions point into.
+            comparisons: Answers of users to locate; one of weight 2 counts as two.
+            loss: The loss that the model was fitted with; minus a hinge loss serves as a
+                pseudo-log-likelihood.
+        """
+
+    @abstractmethod
+    def posterior(self, evidence: Float[Tensor, "*users evidence"]) -> Posterior:
+        """Belief about each user's state, from the summed evidence of the user's answers."""
+
+    @staticmethod
+    def possible(evidence: Float[Tensor, " evidence"], comparisons: int, before: int) -> bool:
+        """Whether this can be what is left of a person's evidence.
+
+        Args:
+            evidence: What is left after answers were taken away.
+            comparisons: Comparisons that are left.
+            before: Comparisons before, whose numbers may differ by rounding from those taken away.
+        """
+        return comparisons > 0 or float(evidence.abs().max()) <= SLACK * max(1, before)
+
+
+def fit_population(name: str, states: Float[Tensor, "users state"]) -> Population:
+    """The population of this name in `POPULATIONS`, fitted to the seen users' states.
+
+    Raises:
+        PalError: If there is none of this name, or there are no users.
+    """
+    return registered(POPULATIONS, name).from_states(states)
+
+
+def log_likelihoods(
+    model: PreferenceModel,
+    states: Float[Tensor, "points state"],
+    embeddings: Embeddings,
+    comparisons: Comparisons,
+    loss: str = "logistic",
+) -> Float[Tensor, "n points"]:
+    """Log-likelihood of each comparison at each state; see `Population.evidence` for the arguments."""
+    blocks = [states.new_zeros(0, len(states))]
+    for block, features, row in feature_blocks(model, embeddings, comparisons):
+        margin = model.margins_at(features, states).index_select(0, row) * block.sign[:, None]
+        label = None if block.label is None else block.label[:, None]
+        likelihood = -expected_loss(LOSSES[loss], margin, label)
+        blocks.append(likelihood if block.weight is None else likelihood * block.weight[:, None])
+    return torch.cat(blocks) if len(blocks) > 1 else blocks[0]
+
+
+def adapt(
+    model: PreferenceModel,
+    population: Population,
+    embeddings: Embeddings,
+    comparisons: Comparisons,
+    *,
+    n_users: int,
+    config: FitConfig | None = None,
+) -> Float[Tensor, "users state"]:
+    """Locate new users by their comparisons; model and population stay as they are.
+
+    Args:
+        model: A model in evaluation mode.
+        population: Fitted to the seen users' states.
+        embeddings: What the comparisons' questions point into.
+        comparisons: The new users' answers; `user` counts from 0 to `n_users` - 1.
+        n_users: Users to locate.
+        config: How the model was fitted; its loss is read.
+
+    Raises:
+        PalError: If a row number points outside its table.
+
+    Returns:
+        Posterior mean states; that of a user without comparisons is the population's mean.
+    """
+    comparisons.check(embeddings, n_users=n_users, needs_prompts=model.needs_prompts)
+    loss = "logistic" if config is None else config.loss
+    with torch.no_grad():  # not inference_mode: what leaves it could never be fitted with again
+        each = population.evidence(model, embeddings, comparisons, loss)
+        total = each.new_zeros(n_users, each.shape[1]).index_add(0, comparisons.user, each)
+        return population.posterior(total).mean
