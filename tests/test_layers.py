@@ -40,19 +40,13 @@ NOT_YET = {
     ("pal.users.ask", "pal.fitting.losses"),
     ("pal.users.simplex", "pal.fitting.losses"),
     ("pal.users.taste", "pal.serving.saved"),
-    ("pipeline.datasets.pickapic_files", "pipeline.progress"),
-    ("pipeline.encoding.encode_images", "pipeline.progress"),
     ("pipeline.encoding.encode_ray", "pipeline.stages.encode"),
-    ("pipeline.encoding.encode_texts", "pipeline.progress"),
     ("pipeline.report.curves", "pipeline.evaluation.evaluated"),
     ("pipeline.report.findings", "pipeline.evaluation.evaluated"),
     ("pipeline.report.sections", "pipeline.evaluation.evaluated"),
     ("pipeline.report.sections", "pipeline.datasets"),
     ("pipeline.report.curves", "pipeline.storage.manifests"),
     ("pipeline.report.trust", "pipeline.evaluation.evaluated"),
-    ("pipeline.stages.download", "pipeline.progress"),
-    ("pipeline.storage.promises", "pipeline.plain_yaml"),
-    ("pipeline.storage.verify", "pipeline.progress"),
 }
 MODULES = sorted(path for package in ("pal", "pipeline") for path in (ROOT / package).rglob("*.py"))
 
