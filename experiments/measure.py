@@ -14,7 +14,7 @@ from experiments.entries import FITTED, Place, Run
 from experiments.recovery import recovery
 from pal.evaluation.accuracy import Judged
 from pal.fitting.trainer import Fitted
-from pal.serving.saved import SavedModel
+from pal.serving.saved_model import SavedModel
 from pipeline.evaluation import baselines
 from pipeline.evaluation.predictions import predict
 from pipeline.evaluation.slices import Score, Scores, find, score_slices
@@ -196,7 +196,7 @@ def _judge(
     """What the entry reads of one fit, and where asked of the bound of its study."""
     data = task.data
     by = dict.fromkeys(data.embedders)
-    model = SavedModel.of(
+    model = SavedModel.from_fit(
         fitted, data.embeddings, user_ids=data.user_ids["seen"], fit_config=task.config, encoder=by
     )
     wanted = [READERS[name] for name in entry.read]

@@ -14,7 +14,7 @@ import torch
 
 from pal.comparisons import Questions
 from pal.models.ideal_point import IdealPointModel
-from pal.serving.saved import SavedModel
+from pal.serving.saved_model import SavedModel
 from pipeline import paths
 from pipeline.encoding import images
 from pipeline.evaluation.prototypes import prototype_margins

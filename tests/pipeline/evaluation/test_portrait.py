@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pal.comparisons import Comparisons
-from pal.serving.model import RewardModel
+from pal.serving.reward_model import RewardModel
 from pipeline import paths, study
 from pipeline.evaluation import portrait
 

@@ -1,20 +1,20 @@
-"""One person's reward, or one aggregate's, as a model that plain `transformers` code can call.
+"""A `transformers` sequence classifier that holds one person's reward, or one aggregate's.
 
-    import pal.serving.scalar
+    import pal.serving.transformers_model
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder)
     model(**tokenizer(responses, padding=True, truncation=True, return_tensors="pt")).logits  # (n, 1)
 
-`export_scalar` writes such a folder, encoder and tokeniser in it. No class of `transformers`
-itself has a pooled sentence vector and a distance to a point, so importing this module, which registers one,
-takes the place of code from the folder, of which none is ever run. See `ScalarReward` for what it cannot do.
+`export_scalar` writes such a folder, with encoder and tokeniser in it. No class of `transformers` itself has
+a pooled sentence vector and a distance to a point. Importing this module registers one, so that no code from
+the folder is ever run. See `ScalarReward` for what it cannot do.
 
 Shapes used in this module:
     n       responses
     tokens  of the longest
-    groups  places that rewards are taken at
+    groups  users' states that rewards are taken for
     K       prototypes
 """
 
@@ -54,10 +54,10 @@ class ScalarConfig(PretrainedConfig):
         prompt_dim: Width of a prompt's embedding; 0 where there is none.
         prompts: none (the reward reads none), fixed (one, which stands in the weights) or given (a second
             text beside every response).
-        groups: Places that rewards are taken at; 1 for one user.
-        kind: How they become one: mean, worst or quantile.
+        groups: States that rewards are taken for; 1 for one user.
+        kind: How their rewards become one: mean, worst or quantile.
         share: Of the population; quantile alone.
-        made_from: Where it comes from: the PAL model's fingerprint, the encoder's name and weights' sha256.
+        made_from: Its origin: the PAL model's fingerprint, the encoder's name and weights' sha256.
     """
 
     model_type = "pal-scalar"
@@ -98,9 +98,10 @@ class ScalarReward(PreTrainedModel):
     it was either fixed when this was exported, or is given as a second batch of tokens:
     `prompt_input_ids` and `prompt_attention_mask`.
 
-    It is not a drop-in for code that puts prompt and response into one text, as TRL's own road for reward
+    It is not a drop-in for code that puts prompt and response into one text, as TRL's own path for reward
     *models* does, without the tokens at the ends that the encoder expects: that scores another text than
-    `RewardModel.score` does. There, use `pal.serving.training`, which is given both apart.
+    `RewardModel.score` does. Use `pal.serving.trl_rewards`
+    there, which takes both separately.
     """
 
     config_class = ScalarConfig
@@ -110,14 +111,14 @@ class ScalarReward(PreTrainedModel):
     def __init__(self, config: ScalarConfig) -> None:
         super().__init__(config)
         _check(config)
-        # What is left out could name code: of the folder, or of the hub.
+        # The keys that are left out could name code of the folder or of the hub.
         about = {key: value for key, value in config.encoder_config.items() if not names_code(key)}
         encoder = AutoConfig.for_model(about.pop("model_type"), **about)
         self.encoder = AutoModel.from_config(encoder, trust_remote_code=False)
         options = HeadConfig.from_options(**config.head)
         width = self.encoder.config.hidden_size * len(config.pooling)
         self.head = make_model(options, prompt_dim=config.prompt_dim, response_dim=width)
-        self.register_buffer("points", torch.zeros(config.groups, options.K))
+        self.register_buffer("states", torch.zeros(config.groups, self.head.state_dim))
         self.register_buffer("mass", torch.zeros(config.groups))
         if config.prompts == "fixed":
             self.register_buffer("prompt", torch.zeros(1, config.prompt_dim))
@@ -154,13 +155,14 @@ class ScalarReward(PreTrainedModel):
             raise PalError(
                 "each row must be one response, got a pair of texts; give prompts as prompt_input_ids"
             )
-        x = self._embedded(input_ids, attention_mask)
+        x = self._embed(input_ids, attention_mask)
         prompts = self._prompts(x, prompt_input_ids, prompt_attention_mask)
-        rewards = [self.head.reward(prompts, x, point.expand(len(x), -1)) for point in self.points]
-        found = combined(self.config.kind, self.config.share, torch.stack(rewards, 1), self.mass)
-        return SequenceClassifierOutput(logits=found[:, None])
+        rewards = [self.head.reward(prompts, x, state.expand(len(x), -1)) for state in self.states]
+        reward = combined(self.config.kind, self.config.share, torch.stack(rewards, 1), self.mass)
+        return SequenceClassifierOutput(logits=reward[:, None])
 
     def _prompts(self, x: Tensor, tokens: Tensor | None, mask: Tensor | None) -> Tensor:
+        """Embeddings of prompts, one per response; of width 0 where the reward reads none."""
         if self.config.prompts == "none":
             return x.new_zeros(len(x), 0)
         if self.config.prompts == "fixed":
@@ -172,13 +174,13 @@ class ScalarReward(PreTrainedModel):
                 "prompt_input_ids must be given, got none; the reward depends on the prompt (to fix one, "
                 "export_scalar(..., prompt=...))"
             )
-        found = self._embedded(tokens, mask)
-        if len(found) not in (1, len(x)):
-            raise PalError(f"prompts must be one for all, or one for each of {len(x)}, got {len(found)}")
-        return found.expand(len(x), -1)
+        prompts = self._embed(tokens, mask)
+        if len(prompts) not in (1, len(x)):
+            raise PalError(f"prompts must be one for all, or one for each of {len(x)}, got {len(prompts)}")
+        return prompts.expand(len(x), -1)
 
-    def _embedded(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        """Vectors of texts as the encoder's library makes them, (n, width) float32."""
+    def _embed(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """Embeddings of texts as the encoder's library makes them, (n, width) float32."""
         if tokens.shape[1] > self.config.max_tokens:
             raise PalError(
                 f"a text must have at most {self.config.max_tokens} tokens, got {tokens.shape[1]}; pass "
@@ -186,15 +188,20 @@ class ScalarReward(PreTrainedModel):
             )
         mask = torch.ones_like(tokens) if mask is None else mask
         hidden = self.encoder(input_ids=tokens, attention_mask=mask).last_hidden_state.float()
-        own = mask[:, :, None].to(hidden.dtype)
-        ways = {
-            "mean": lambda: (hidden * own).sum(1) / own.sum(1).clamp_min(1e-9),
-            "cls": lambda: hidden[torch.arange(len(hidden), device=hidden.device), mask.int().argmax(1)],
-            "max": lambda: hidden.masked_fill(own == 0, float("-inf")).amax(1),
-        }
-        found = torch.cat([ways[how]() for how in self.config.pooling], 1)
-        found = functional.normalize(found, dim=1) if self.config.unit_length else found
-        return found.to(getattr(torch, self.config.stored)).float()
+        weight = mask[:, :, None].to(hidden.dtype)
+        pooled = []
+        for pooling in self.config.pooling:
+            if pooling == "mean":
+                pooled.append((hidden * weight).sum(1) / weight.sum(1).clamp_min(1e-9))
+            elif pooling == "cls":  # the first token that is not padding, which may stand on the left
+                first = mask.int().argmax(1)
+                pooled.append(hidden[torch.arange(len(hidden), device=hidden.device), first])
+            else:
+                pooled.append(hidden.masked_fill(weight == 0, float("-inf")).amax(1))
+        x = torch.cat(pooled, 1)
+        x = functional.normalize(x, dim=1) if self.config.unit_length else x
+        # Training read stored embeddings, which may have been rounded to float16.
+        return x.to(getattr(torch, self.config.stored)).float()
 
 
 def names_code(key: str) -> bool:

@@ -1,4 +1,4 @@
-"""A reward model at work."""
+"""Scores, ranks, tastes and questions of a reward model, by hand where numbers are small."""
 
 import math
 from types import SimpleNamespace
@@ -10,7 +10,10 @@ from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
 from pal.fitting.trainer import Fitted
 from pal.models.base import make_model, margins
-from pal.serving.model import Ranked, RewardModel
+from pal.models.prompted_ideal_point import PromptedIdealPointModel
+from pal.serving import reward_model
+from pal.serving.inputs import ItemEmbeddings, Preferences
+from pal.serving.reward_model import Ranked, RewardModel
 from pal.users.taste import Taste
 
 ZERO, ONE = torch.tensor([0.0]), torch.tensor([1.0])
@@ -34,11 +37,6 @@ def test_rewards_by_hand(line):
 def test_embeddings_come_as_tensors_arrays_or_lists(line, many):
     rewards = line.score(None, many, user="one")
     assert (rewards.tolist(), rewards.dtype) == (near(-1, 0), torch.float32)
-
-
-def test_one_item_is_a_list_of_one(line, worded):
-    assert line.score(None, ZERO).shape == (1,)
-    assert worded.score("hello", "world").shape == (1,)
 
 
 def test_users_may_be_ids_tastes_weights_or_one_for_each_row(line):
@@ -68,15 +66,16 @@ def test_one_prompt_stands_for_all_responses(worded):
 
 def test_raw_items_score_as_their_embeddings(worded):
     prompts, responses = ["how are you", "who is it", "how are you"], ["fine", "me", "well and you"]
-    read = worded.reader.read
-    vectors = [read(prompts, "prompts", 256).block(0, 3), read(responses, "responses", 256).block(0, 3)]
+    vectors = [
+        worded.input_encoder.encode(items, side, 256).tensor()
+        for items, side in ((prompts, "prompts"), (responses, "responses"))
+    ]
     for user in ("user 3", None):
         torch.testing.assert_close(
             worded.score(prompts, responses, user=user), worded.score(*vectors, user=user)
         )
-    torch.testing.assert_close(
-        worded.score(*vectors), worded.head.reward(*vectors, worded.state_of(None).expand(3, 3)).detach()
-    )
+    expected = worded.head.reward(*vectors, worded.state_of(None).expand(3, 3)).detach()
+    torch.testing.assert_close(worded.score(*vectors), expected)
 
 
 def test_long_lists_are_read_in_parts(worded, monkeypatch):
@@ -84,14 +83,10 @@ def test_long_lists_are_read_in_parts(worded, monkeypatch):
     prompts = [f"question {number % 3}" for number in range(23)]
     users = [f"user {number}" for number in range(23)]
     expected = worded.score(prompts, responses, user=users)
-    monkeypatch.setattr("pal.serving.model.AT_ONCE", 5)
+    monkeypatch.setattr("pal.serving.reward_model.RAW_AT_ONCE", 5)
     torch.testing.assert_close(worded.score(prompts, responses, user=users), expected)
     p = worded.probability("q", responses, ["never"] * 23, user=users)
     assert p[7].item() == pytest.approx(worded.probability("q", responses[7], "never", user="user 7").item())
-
-
-def test_prompts_are_not_read_where_the_reward_does_not_depend_on_them(line):
-    assert torch.equal(line.score("anything", BOTH), line.score(None, BOTH))
 
 
 def test_probability_by_hand(line):
@@ -111,14 +106,10 @@ def test_probability_is_that_of_the_difference_in_rewards(worded):
 def test_ranking_by_hand(line):
     items = [torch.tensor([x]) for x in (1.0, 0.0, 3.0, -1.0)]
     ranked = line.rank(None, items, user="zero")
-    assert [one.index for one in ranked] == [1, 0, 3, 2]
+    assert [(type(one), one.index, one.response) for one in ranked] == [
+        (Ranked, index, items[index]) for index in (1, 0, 3, 2)
+    ]
     assert [one.reward for one in ranked] == near(0, -1, -1, -9)
-
-
-def test_a_ranking_holds_the_responses_as_given(worded):
-    ranked = worded.rank("q", ["a", "b"])
-    assert isinstance(ranked[0], Ranked)
-    assert {one.response for one in ranked} == {"a", "b"}
 
 
 def test_scoring_nothing_gives_nothing(worded):
@@ -142,7 +133,7 @@ def test_a_taste_tells_what_locating_by_tensors_does(toy: SimpleNamespace):
     head = make_model(HeadConfig(K=3), prompt_dim=4, response_dim=4)
     weights = torch.softmax(torch.randn(60, 3), 1)
     ids = [str(number) for number in range(60)]
-    model = RewardModel.of(
+    model = RewardModel.from_fit(
         Fitted(head, weights, 0.0), toy.embeddings, user_ids=ids, fit_config=FitConfig(), encoder={}
     )
     expected = model.locate(toy.embeddings, toy.adapt, n_users=10)
@@ -187,22 +178,87 @@ def test_asking_together_does_not_ask_the_same_twice(worded):
     assert sum(one.bits for one in together) < sum(one.bits for one in alone)
 
 
+def test_columns_of_embeddings_count_as_rows_do(line):
+    columns = Preferences(None, torch.zeros(2, 1), torch.ones(2, 1))
+    assert line.adapt(columns) == line.adapt([(None, ZERO, ONE)] * 2)
+    tied = Preferences(None, torch.zeros(2, 1), torch.ones(2, 1), [0.0, 0.0])
+    located = line.adapt_many({"ann": columns, "bob": [], "cid": tied})
+    assert located["bob"].state.tolist() == [0.5, 0.5]
+    torch.testing.assert_close(located["ann"].state, located["cid"].state.flip(0))
+    assert line.adapt_many({}) == {}
+
+
+def test_groups_of_people_are_cut_by_their_comparisons(line, monkeypatch):
+    monkeypatch.setattr("pal.serving.reward_model.EMBEDDINGS_AT_ONCE", 3)
+    columns = Preferences(None, torch.zeros(2, 1), torch.ones(2, 1))
+    many = {str(number): columns for number in range(7)}
+    assert set(line.adapt_many(many).values()) == {line.adapt(columns)}
+
+
+KINDS = [
+    {"model": "A", "distance": "l2"},
+    {"model": "A", "inputs": "prompt_and_response", "prototypes": "input"},
+    {"model": "B"},
+    {"model": "B", "normalise": "mixed", "learn_scale": True},
+    {"model": "B", "similarity": "inner"},
+]
+N = 50
+
+
+def prompts_of(how: str) -> ItemEmbeddings:
+    """Fifty prompts: all different, in runs, one repeated, or rows of a table in any order."""
+    if how == "distinct":
+        return ItemEmbeddings(torch.randn(N, 6))
+    if how == "runs":
+        table = torch.randn(N, 6)
+        table[:, 0] = 1  # equal at the first number, which alone decides nothing
+        return ItemEmbeddings(table[torch.arange(N) // 7])
+    if how == "one":
+        return ItemEmbeddings(torch.randn(1, 6)).repeated(N)
+    return ItemEmbeddings(torch.randn(20, 6), torch.randint(20, (N,)))
+
+
+@pytest.mark.parametrize("how", ["distinct", "runs", "one", "table"])
+@pytest.mark.parametrize("options", KINDS)
+def test_rewards_of_blocks_are_the_heads_own(options, how, monkeypatch):
+    monkeypatch.setattr(reward_model, "BLOCK", 8)
+    torch.manual_seed(0)
+    head = make_model(HeadConfig(latent=4, hidden=5, **options), prompt_dim=6, response_dim=7).eval()
+    prompts, responses = prompts_of(how), ItemEmbeddings(torch.randn(30, 7), torch.randint(30, (N,)))
+    for states in (torch.softmax(torch.randn(3), 0), torch.softmax(torch.randn(N, 3), 1)):
+        expected = head.reward(prompts.tensor(), responses.tensor(), states.expand(N, 3)).detach()
+        rewards = reward_model._rewards_of(head, prompts, responses, states)
+        torch.testing.assert_close(rewards, expected)
+        assert not rewards.requires_grad
+        assert not rewards.is_inference()
+
+
+@pytest.mark.parametrize(("how", "most"), [("one", 1), ("table", 20), ("runs", 8), ("distinct", N)])
+def test_prompts_that_repeat_are_mapped_once(how, most, monkeypatch):
+    mapped, real = [], PromptedIdealPointModel.embed_prompts
+    monkeypatch.setattr(
+        PromptedIdealPointModel, "embed_prompts", lambda self, p: [mapped.append(len(p)), real(self, p)][1]
+    )
+    head = make_model(HeadConfig(model="B", latent=4, hidden=5), prompt_dim=6, response_dim=7).eval()
+    reward_model._rewards_of(
+        head, prompts_of(how), ItemEmbeddings(torch.randn(N, 7)), torch.full((3,), 1 / 3)
+    )
+    assert sum(mapped) <= most
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"prompts": None}, "prompts must be given, got None"),
-        ({"prompts": torch.zeros(2, 9)}, r"must have the shape \(n, 256\) for prompts\[0\], got \(2, 9\)"),
+        ({"prompts": torch.zeros(2, 9)}, r"prompts\[0\] must be an embedding of 256 numbers"),
         ({"prompts": ["a", "b", "c"]}, "prompts must be one for all responses, or one for each of the 2, got 3"),
         ({"prompts": ["a", ""]}, r"prompts\[1\] is empty"),
-        ({"responses": torch.zeros(2, 9)}, r"must have the shape \(n, 256\) for responses\[0\], got \(2, 9\)"),
-        ({"responses": torch.zeros(2, 256).int()}, "embeddings must be floats"),
-        ({"responses": ["a", " "]}, r"responses\[1\] holds nothing but spaces"),
-        ({"responses": [b"", b"x"]}, r"responses\[0\] must be one of the texts that hashed-words reads, got one of"),
-        ({"responses": ["a", torch.zeros(256)]}, "items must be all embeddings or none, got both"),
         ({"user": "bob"}, r"one of the 40 seen in fitting, got 'bob'.*model\.adapt\(comparisons\)"),
-        ({"user": torch.zeros(2)}, r"a state must have the shape \(3,\) or \(2, 3\), got \(2,\)"),
-        ({"user": torch.full((3,), math.nan)}, "a state must be finite"),
-        ({"user": ["user 1"]}, "a list of 2 of these, got 1"),
+        ({"user": torch.zeros(2)}, r"state must be 3 numbers for each state, got the shape \(1, 2\)"),
+        ({"user": torch.eye(3)}, "users' states must be 2, one per response, got 3"),
+        ({"user": torch.ones(3)}, "the user's state must be shares that sum to 1"),
+        ({"user": torch.full((3,), math.nan)}, "state must be finite"),
+        ({"user": ["user 1"]}, "a list of 2, one per response, got 1"),
         ({"user": ["user 1", "bob"]}, "got 'bob'"),
         ({"user": Taste("0" * 32, "points", (0.0,) * 40, 1)}, "the taste must be of this model"),
     ],
@@ -213,48 +269,41 @@ def test_score_refuses_what_it_cannot_use(worded, change, message):
         worded.score(**given)
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_embeddings_that_are_not_finite_are_refused_by_their_row(worded, bad):
+def test_errors_carry_the_item_that_is_meant(worded):
     table = torch.zeros(20, 256)
-    table[17, 200] = bad
-    with pytest.raises(PalError, match=r"finite, got NaN or infinity in responses\[17\]"):
-        worded.score("a", table)
-    with pytest.raises(PalError, match=r"finite, got NaN or infinity in prompts\[17\]"):
-        worded.score(table, torch.zeros(20, 256))
+    table[17, 200] = math.inf
+    for given, column in ((("a", table), "responses"), ((table, torch.zeros(20, 256)), "prompts")):
+        with pytest.raises(PalError, match=rf"{column}\[17\] must be finite") as caught:
+            worded.score(*given)
+        assert (caught.value.column, caught.value.row) == (column, 17)
+    with pytest.raises(PalError) as caught:
+        worded.adapt_many({"ann": [("q", "a", "b")], "bob": [("q", "a", "b"), ("q", "a", "")]})
+    error = caught.value
+    assert str(error) == f"rejected of comparison 1 of user 'bob' {error.problem}"
+    assert (error.column, error.row, error.user) == ("rejected", 1, "bob")
+    with pytest.raises(PalError, match=r"got 2; .*\(user 'bob'\)") as caught:
+        worded.adapt_many({"ann": [("q", "a", "b")], "bob": [("q", "a", "b", 2)]})
+    assert (caught.value.column, caught.value.row, caught.value.user) == ("label", 0, "bob")
 
 
 @pytest.mark.parametrize(
     ("comparisons", "message"),
     [
-        ([("q", "a", "b"), ("q", "a", "a")], "chosen of comparison 1 and rejected of comparison 1 must differ"),
+        ([("q", "a", "b"), ("q", "a", "a")], "rejected of comparison 1 must differ from the chosen response"),
         ([("q", torch.ones(256), torch.ones(256))], "rejected of comparison 0 must differ"),
         ([("q", "a", "")], "rejected of comparison 0 is empty"),
         ([("", "a", "b")], "prompt of comparison 0 is empty"),
         ([(None, "a", "b")], "prompts must be given, got None"),
-        ([("q", "a", "b"), (None, "a", "b")], "must all have a prompt or none, got none in comparison 1"),
-        ([("q", "a", b"picture")], "rejected of comparison 0 must be one of the texts that hashed-words reads"),
-        ([("q", "a", torch.zeros(256))], "items must be all embeddings of one width or none|all embeddings or none"),
-        ([("q", "a", "b", 1.5)], r"label must lie in \[0, 1\] in comparison 0, got 1.5"),
-        ([("a", "b")], "comparison 0 must be a Preference, a mapping with .*, got tuple"),
-        ([{"prompt": "q", "chosen": "a"}], "comparison 0 must have the names .* got no 'rejected'"),
-        ([{"chosen": "a", "rejected": "b", "lable": 1}], "got 'lable' too"),
+        ([("q", "a", torch.zeros(256))], "all embeddings of one width or none"),
     ],
-)  # fmt: skip
+)
 def test_adapt_refuses_comparisons_that_it_cannot_use(worded, comparisons, message):
     with pytest.raises(PalError, match=message):
         worded.adapt(comparisons)
 
 
-def test_among_many_the_person_is_named(worded):
-    good = [("q", "a", "b")]
-    with pytest.raises(PalError, match="rejected of comparison 1 of user 'bob' is empty"):
-        worded.adapt_many({"ann": good, "bob": [*good, ("q", "a", "")]})
-    with pytest.raises(PalError, match=r"got 2; .*\(user 'bob'\)"):
-        worded.adapt_many({"ann": good, "bob": [("q", "a", "b", 2)]})
-
-
 def test_questions_that_cannot_be_asked_are_refused(worded):
-    with pytest.raises(PalError, match="first of question 1 and second of question 1 must differ"):
+    with pytest.raises(PalError, match="second of question 1 must differ from the first"):
         worded.ask([("q", "a", "b"), ("q", "a", "a")])
     with pytest.raises(PalError, match="n must be 1 to 10"):
         worded.ask([("q", "a", "b")], n=11, together=True)

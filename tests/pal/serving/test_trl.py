@@ -9,9 +9,9 @@ import torch
 
 from pal.serving.aggregates import Aggregate
 from pal.serving.export import export_scalar
-from pal.serving.training import PolicyReward, reward_for, reward_for_all, reward_for_users
+from pal.serving.trl_rewards import PolicyReward, reward_for, reward_for_all, reward_for_users
+from tests.pal.encoders.conftest import make
 
-from .encoders.conftest import make
 from .test_export import personal
 
 pytestmark = [
@@ -109,7 +109,7 @@ class Watched(PolicyReward):
 def test_every_completion_is_rewarded_by_the_user_of_its_row(policy, worded, tmp_path):
     taste = worded.adapt([("how are you", "fine", "not so well")])
     made = reward_for_users(worded, {"ann": taste})
-    reward = Watched(made.model, made.whom, made.column, made.tastes)
+    reward = Watched(made.model, made.user, made.column, made.tastes)
     prompts = {"user 3": "how are you", "ann": "who is it", "user 5": "is it a dog", "user 7": "are you so"}
     rows = [{"prompt": prompt, "user_id": user} for user, prompt in prompts.items()]
     trained(policy, reward, rows, tmp_path)
@@ -151,7 +151,7 @@ def test_an_exported_reward_passes_for_trl_s_own_kind_of_reward_model(policy, tm
     """It trains; that it scores prompt and completion as one text is what `ScalarReward` says of it."""
     from transformers import AutoTokenizer
 
-    from pal.serving.scalar import ScalarReward
+    from pal.serving.transformers_model import ScalarReward
 
     model = personal(make(tmp_path / "tiny"), "A")
     export_scalar(model, tmp_path / "scalar", "user 3")

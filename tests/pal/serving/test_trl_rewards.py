@@ -1,4 +1,4 @@
-"""Reward functions for policies, and the best of n."""
+"""Reward functions for policies, TRL's conversations as texts, and the best of n."""
 
 import math
 
@@ -7,7 +7,16 @@ import torch
 
 from pal.errors import PalError
 from pal.serving.aggregates import Aggregate
-from pal.serving.training import best_of_each, best_of_n, reward_for, reward_for_all, reward_for_users
+from pal.serving.inputs import ItemEmbeddings
+from pal.serving.trl_rewards import (
+    best_of_each,
+    best_of_n,
+    completion_text,
+    prompt_text,
+    reward_for,
+    reward_for_all,
+    reward_for_users,
+)
 from pal.users.taste import Taste
 
 PROMPTS = ["how are you", "how are you", "who is it"]
@@ -42,11 +51,42 @@ def test_one_user_may_be_served(worded, user):
     assert reward_for(worded, user)(PROMPTS, TEXTS) == near(worded.score(PROMPTS, TEXTS, user=user))
 
 
+def said(role, content):
+    return {"role": role, "content": content}
+
+
 def test_conversations_are_read_as_texts(worded):
-    prompts = [[{"role": "system", "content": "be kind"}, {"role": "user", "content": p}] for p in PROMPTS]
-    completions = [[{"role": "assistant", "content": text}] for text in TEXTS]
+    prompts = [[said("system", "be kind"), said("user", prompt)] for prompt in PROMPTS]
+    completions = [[said("assistant", text)] for text in TEXTS]
     reward = reward_for(worded, "user 3")
     assert reward(prompts, completions) == reward(PROMPTS, TEXTS)
+
+
+def test_texts_of_conversations():
+    assert prompt_text(" how? ") == completion_text(" how? ") == " how? "
+    talk = [said("system", "be kind"), said("user", "how?"), said("assistant", "so"), said("user", "why?")]
+    assert prompt_text(talk) == "how?\n\nso\n\nwhy?"
+    call = said("assistant", None) | {"tool_calls": []}
+    assert completion_text([call, said("tool", "42"), said("assistant", "it is 42")]) == "it is 42"
+    assert completion_text([]) == ""
+    parts = [{"type": "text", "text": "a "}, {"type": "text", "text": "b"}]
+    assert completion_text([said("assistant", parts)]) == "a b"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (7, "completions.3. must be a text or a list of messages, got int"),
+        (["hello"], "messages with a role and a content, got str"),
+        ([{"content": "hello"}], "messages with a role"),
+        ([said("assistant", 7)], "contents of text, got int"),
+        ([said("assistant", [{"type": "image"}])], "text alone, got a part of the kind 'image'"),
+        ([said("assistant", [7])], "text alone, got a part of the kind 'int'"),
+    ],
+)
+def test_what_is_no_text_is_refused(given, message):
+    with pytest.raises(PalError, match=message):
+        completion_text(given, "completions[3]")
 
 
 def test_a_prompt_may_be_read_otherwise(worded):
@@ -122,9 +162,8 @@ def test_what_cannot_reward_is_refused_before_training(worded, make, message):
 
 def test_a_reward_that_is_not_finite_stops_the_training(line):
     line.head.prototypes.data = torch.tensor([[3e38], [3e38]])
-    line.reader.read = lambda items, *_: type(line.reader)({}).read(
-        torch.tensor([[1.0]] * len(items)), "responses", 1
-    )
+    vectors = lambda items, *_: ItemEmbeddings(torch.ones(len(items), 1))  # noqa: E731
+    line.input_encoder.encode = vectors
     with pytest.raises(PalError, match=r"the reward of completions\[1\] must be finite, got -inf"):
         reward_for(line, "one")(["p", "p"], ["", "x"])
 
