@@ -14,7 +14,7 @@ from experiments.entries import FITTED, Place, Run
 from experiments.recovery import recovery
 from pal.evaluation.accuracy import Judged
 from pal.fitting.trainer import Fitted
-from pal.serving.saved import SavedModel
+from pal.serving.saved_model import SavedModel
 from pipeline.evaluation import baselines
 from pipeline.evaluation.predictions import predict
 from pipeline.evaluation.slices import Score, Scores, find, score_slices
@@ -196,14 +196,14 @@ def _judge(
     """What the entry reads of one fit, and where asked of the bound of its study."""
     data = task.data
     by = dict.fromkeys(data.embedders)
-    model = SavedModel.of(
+    model = SavedModel.from_fit(
         fitted, data.embeddings, user_ids=data.user_ids["seen"], fit_config=task.config, encoder=by
     )
     wanted = [READERS[name] for name in entry.read]
     halves = tuple(
         half for half in ("seen", "unseen") if any(w.get("users") in (half, "all", "both") for w in wanted)
     )
-    others = baselines.of(data, drawn.texts) if any("model" in w for w in wanted) else {}
+    others = baselines.available_baselines(data, drawn.texts) if any("model" in w for w in wanted) else {}
     shots = entry.shots or [1]
     knobs = Evaluate(seed=task.seed, shots=shots, headline_shots=max(shots), draws=20, asked=0, resamples=100)
     bound = drawn.bound if bounded else None

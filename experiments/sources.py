@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments.entries import ROOT, Needs
 from pipeline import params
-from pipeline.storage import hashes
+from pipeline.storage import raw_files
 
 NAMES = {
     "nothing": "nothing but a seed",
@@ -63,4 +63,4 @@ def fingerprint(needs: Needs) -> dict[str, object]:
 
 def _hashes(folder: Path) -> dict[str, str]:
     names = [p for p in sorted(folder.rglob("*")) if p.suffix in (".jsonl", ".json", ".parquet")]
-    return {str(path.relative_to(folder)): hashes.sha256(path) for path in names}
+    return {str(path.relative_to(folder)): raw_files.cached_sha256(path) for path in names}

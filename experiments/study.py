@@ -86,7 +86,7 @@ def draw(run: Run, cell: Place, source: str, seed: int) -> Drawn:
             data,
             study.texts(run.dataset),
             read_json(truth, "prepare") if truth.exists() else None,
-            bounds.of(data, params.load()) if run.bound else None,
+            bounds.bayes_bound(data, params.load()) if run.bound else None,
             {"splits": split_table(run.dataset), "published": compared_with_published(run.dataset)},
         )
 

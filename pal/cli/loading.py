@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from pal.errors import PalError
-from pal.serving.model import RewardModel
-from pal.serving.reader import Side
+from pal.serving.read_inputs import Side
+from pal.serving.reward_model import RewardModel
 from pal.table_files import Row, TableReader, table_format
 from pal.users.taste import Taste
 
@@ -100,7 +100,7 @@ class TableModel:
         """What texts in cells of a side are; asked of each side alone, since the other may be vectors."""
         preferred: Kind = "text" if side == "prompts" else "image"
         with table_errors():
-            readable = self.model.reader.modalities(side)
+            readable = self.model.input_encoder.modalities(side)
         return self.kinds[side] or (preferred if preferred in readable else readable[0])
 
 
@@ -213,19 +213,10 @@ def table_errors(*groups: Sequence[Row]) -> Iterator[None]:
         if groups and error.row is not None and error.problem is not None:
             row = groups[int(error.user or 0)][error.row]
             raise row.error(COLUMNS.get(error.column, error.column), error.problem) from None
-        raise PalError(_reworded(str(error), groups)) from None
+        raise PalError(_reworded(str(error))) from None
 
 
-# How the library's messages name an item, until its errors carry the row.
-_ITEM = re.compile(r"(prompt|response)s\[(\d+)\]")
-_ANSWER = re.compile(r" of (?:comparison|question) (\d+)(?: of user '(\d+)')?")
-
-
-def _reworded(text: str, groups: Sequence[Sequence[Row]]) -> str:
-    if groups:
-        text = _ITEM.sub(lambda at: f"{at[1]} in {groups[0][int(at[2])].place}", text)
-        text = _ANSWER.sub(lambda at: f" in {groups[int(at[2] or 0)][int(at[1])].place}", text)
-        text = re.sub(r"\b(first|second)(?= in )", lambda at: COLUMNS[at[1]], text)
+def _reworded(text: str) -> str:
     text = re.sub(r"weights=\{'([^']+)': \.\.\.\}", r"--weights \1=PLACE", text)
     text = text.replace("load(..., weights={name: folder})", "--weights NAME=FOLDER")
     return text.replace(

@@ -13,7 +13,7 @@ from pipeline import params, study
 from pipeline import paths as layout
 from pipeline.datasets import own
 from pipeline.stages import download, encode, prepare, recolour, split
-from pipeline.storage import raw
+from pipeline.storage import raw_files
 from pipeline.storage.tables import image_id, text_id
 
 HEADER = "user_id,prompt,response_a,response_b,winner\n"
@@ -68,12 +68,12 @@ def test_images_become_items_by_the_hash_of_their_file(folder):
 def test_images_are_read_where_they_lie(folder):
     rows(folder, "ann,p,pictures/red.png,pictures/blue.jpg,a")
     download.main("own")
-    files = {file.name: file for file in raw.read_manifest("own").files}
+    files = {file.name: file for file in raw_files.read_manifest("own").files}
     assert set(files) == {"table.csv", "pictures/red.png", "pictures/blue.jpg"}
-    stored = raw.stored(files["pictures/red.png"], "own")
+    stored = raw_files.stored(files["pictures/red.png"], "own")
     assert stored.is_symlink()
     assert stored.resolve() == (folder / "pictures/red.png").resolve()
-    assert not raw.stored(files["table.csv"], "own").is_symlink()
+    assert not raw_files.stored(files["table.csv"], "own").is_symlink()
 
 
 def test_one_image_under_two_names_is_one_item(folder):
