@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+
 from pal.fitting.trainer import Fitted
 
 if TYPE_CHECKING:
