@@ -7,7 +7,6 @@ from pydantic import Discriminator, Field, Tag, ValidationError, create_model, m
 
 from pal.config import Config, FitConfig, HeadConfig, explain, preset
 from pal.errors import PalError, shorten
-from pal.models import MODELS
 from pipeline import paths
 from pipeline.datasets import DATASETS
 from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, EncoderByModality, Text
@@ -142,13 +141,8 @@ class Params(Config):
             if unknown := next((name for name in given if name not in known), None):
                 raise PipelineError(_unknown(f"{dataset}.{key}.{unknown}", known))
             options[key] = {name: value for name, value in given.items() if value is not None}
-        model = options["head"].pop("model", None)
+        model = options["head"].pop("model", "null")
         K = K or (1 if self.model.K == "auto" else self.model.K)
-        if model not in MODELS:
-            raise PipelineError(
-                f"{dataset}.head.model in {paths.PARAMS} must be one of {', '.join(map(repr, MODELS))}, "
-                f"got {model!r}"
-            )
         try:
             return preset(section.preset, model, head={**options["head"], "K": K}, fit=options["train"])
         except PalError as error:
