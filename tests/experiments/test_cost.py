@@ -9,7 +9,7 @@ from experiments.entries import Run
 def a_run(**options):
     knobs = {"seen_users_per_group": 10, "unseen_users_per_group": 2, "train_pairs": 100}
     given = {"presets": ["paper"], "grid": {"groups": [2, 3], "K": [1, 2]}, "seeds": [0, 1], "prepare": knobs}
-    return Run.of(dataset="simulated", **{**given, **options})
+    return Run.from_options(dataset="simulated", **{**given, **options})
 
 
 def test_fits_are_cells_times_presets_times_seeds():
@@ -45,7 +45,7 @@ def test_a_mixture_costs_its_batches_and_not_all_users_at_each_step():
     ours = {"max_steps": 40, "batch_size": 20_000}
 
     def seconds(users):
-        run = Run.of(
+        run = Run.from_options(
             dataset="persona",
             model="B",
             presets=["ours"],

@@ -80,7 +80,7 @@ def test_an_entry_that_there_is_not_is_named_with_those_that_there_are(declared)
 
 
 def test_a_scale_replaces_knobs_one_by_one():
-    run = Run.of(
+    run = Run.from_options(
         dataset="persona",
         prepare={"users_per_group": 10_000, "train_pairs": 7},
         grid={"K": [1, 2], "latent": [4]},
@@ -101,13 +101,13 @@ def test_a_scale_replaces_knobs_one_by_one():
 
 
 def test_cells_are_every_combination_and_answers_are_not_drawn_anew():
-    run = Run.of(dataset="simulated", grid={"groups": [2, 3], "train_pairs": [5, 10], "K": [1, 2, 3]})
+    run = Run.from_options(dataset="simulated", grid={"groups": [2, 3], "train_pairs": [5, 10], "K": [1, 2, 3]})
     assert study.draws(run) == [{"groups": 2}, {"groups": 3}]
     assert len(study.fits(run, "ours", {"groups": 2})) == 6
 
 
 def test_a_preset_is_run_at_the_cells_that_it_is_kept_to_and_nothing_is_drawn_for_none():
-    run = Run.of(
+    run = Run.from_options(
         dataset="persona",
         presets=["paper", "ours"],
         grid={"groups": [2, 3, 4], "K": [1, 2, 3]},
@@ -120,7 +120,7 @@ def test_a_preset_is_run_at_the_cells_that_it_is_kept_to_and_nothing_is_drawn_fo
 
 
 def test_a_variant_of_a_preset_is_that_preset_with_its_own_options():
-    run = Run.of(dataset="simulated", presets=["paper", "paper-full"], fit={"paper-full": {"batch_size": 0}})
+    run = Run.from_options(dataset="simulated", presets=["paper", "paper-full"], fit={"paper-full": {"batch_size": 0}})
     (_, plain), (_, full) = (study.configs(run, name, {"K": 2}) for name in run.presets)
     assert (plain.batch_size, full.batch_size) == (1024, 0)
     assert full.model_copy(update={"batch_size": 1024}) == plain
@@ -140,11 +140,11 @@ def test_a_number_of_others_says_why_it_is_not_repeated_and_ours_does_not(tmp_pa
 
 def test_what_is_tested_on_others_has_one_prototype():
     with pytest.raises(Exception, match=r"grid\.K must be \[1\] with tested_on"):
-        Run.of(dataset="pickapic_v1", tested_on="pickapic_v2", grid={"K": [1, 2]})
+        Run.from_options(dataset="pickapic_v1", tested_on="pickapic_v2", grid={"K": [1, 2]})
 
 
 def test_a_preset_that_stops_early_sees_the_first_answers_and_no_more_than_the_cell_has():
-    run = Run.of(dataset="persona", answers={"paper": 150})
+    run = Run.from_options(dataset="persona", answers={"paper": 150})
     assert study.most_answers(run, "paper", {}) == 150
     assert study.most_answers(run, "paper", {"train_pairs": 100}) == 100
     assert study.most_answers(run, "ours", {"train_pairs": 200}) == 200

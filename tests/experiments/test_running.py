@@ -11,7 +11,7 @@ from experiments.measure import Arm
 from pal.evaluation.accuracy import Judged
 from pipeline.errors import PipelineError
 
-TINY = Run.of(
+TINY = Run.from_options(
     dataset="simulated",
     model="A",
     head={"latent": 4},

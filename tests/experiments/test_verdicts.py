@@ -130,7 +130,7 @@ def test_a_claim_about_cells_that_were_not_run_is_not_run():
 
 def test_a_variant_of_a_preset_stands_beside_without_a_verdict():
     more, less = ({"K": K, "preset": "paper-full"} for K in (3, 1))
-    said = Claim.of(says="a", place="b", check="difference", more={"K": 3}, less={"K": 1}, value=7.0)
+    said = Claim.from_options(says="a", place="b", check="difference", more={"K": 3}, less={"K": 1}, value=7.0)
     (row,) = verdicts.claim(said, [arm(9, **more), arm(2, **less)])
     assert (row["preset"], row["verdict"]) == ("paper-full", verdicts.BESIDE)
 
@@ -147,7 +147,7 @@ def test_a_variant_of_a_preset_stands_beside_without_a_verdict():
 )
 def test_a_claim_is_decided_by_our_whole_interval(least, verdict):
     arms = [mixed(2, 4, 4, 6, K=1), mixed(3, 7, 5, 9, K=2)]
-    said = Claim.of(says="a", place="b", check="difference", more={"K": 2}, less={"K": 1}, least=least)
+    said = Claim.from_options(says="a", place="b", check="difference", more={"K": 2}, less={"K": 1}, least=least)
     (row,) = verdicts.claim(said, arms)
     assert (row["cells"][0]["ours"], row["verdict"]) == (20.0, verdict)
 
@@ -164,7 +164,7 @@ def test_a_claim_is_decided_by_our_whole_interval(least, verdict):
     ],
 )
 def test_a_bound_within_our_interval_is_left_open(check, bound, verdict):
-    said = Claim.of(says="a", place="b", check=check, at={"K": 2}, least=bound)
+    said = Claim.from_options(says="a", place="b", check=check, at={"K": 2}, least=bound)
     (row,) = verdicts.claim(said, [mixed(3, 7, 3, 7, K=2)])
     assert row["verdict"] == verdict
 
@@ -181,7 +181,7 @@ def test_a_range_holds_where_its_interval_ends_below_the_bound():
     arms = [mixed(5, 5, K=1), mixed(5, 7, K=2)]  # the best less the worst: 0 to 20, 10 in the mean
     verdict = {
         most: verdicts.claim(
-            Claim.of(says="a", place="b", check="range", over="K", at={"what": "seen"}, most=most), arms
+            Claim.from_options(says="a", place="b", check="range", over="K", at={"what": "seen"}, most=most), arms
         )[0]["verdict"]
         for most in (20.0, 15.0)
     }
