@@ -24,8 +24,8 @@ from pal.encoders.ahead import ahead
 from pal.errors import PalError
 from pipeline import paths
 from pipeline.datasets import persona
-from pipeline.encoding.encode_texts import batches
-from pipeline.storage import shards, tables
+from pipeline.encoding.texts import batches
+from pipeline.storage import embeddings, tables
 
 NAME = "all-MiniLM-L6-v2"
 N_TEXTS, SLICE = 6_000, 1_000
@@ -248,7 +248,7 @@ def _storage_rows(n: int, dim: int, dtype: str) -> list[Row]:
 
     vectors = np.random.default_rng(0).normal(size=(n, dim)).astype(dtype)
     ids = [f"{row:032x}" for row in range(n)]
-    embedder = shards.Embedder("random", "", "", dim, dtype, "as drawn")
+    embedder = embeddings.Embedder("random", "", "", dim, dtype, "as drawn")
 
     def synced(write: Callable[[], None], path: Path) -> None:
         write()
@@ -267,12 +267,12 @@ def _storage_rows(n: int, dim: int, dtype: str) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         shard, npy, lists = (Path(folder) / name for name in ("shard.parquet", "a.npy", "lists.parquet"))
         write = {
-            "shards": lambda: shards.write(shard, ids, vectors, embedder),
+            "shards": lambda: embeddings.write_shard(shard, ids, vectors, embedder),
             "npy": lambda: synced(lambda: np.save(npy, vectors), npy),
             "lists": lambda: synced(lambda: write_lists(lists), lists),
         }
         read = {
-            "shards": lambda: shards.read(shard),
+            "shards": lambda: embeddings.read_shard(shard),
             "npy": lambda: np.load(npy),
             "lists": lambda: read_lists(lists),
         }

@@ -17,7 +17,7 @@ from benchmarks.studies import SEEDS, changed, draw, fit_study, in_parallel, rea
 from benchmarks.table import Row, Section
 from pal.comparisons import Questions
 from pal.evaluation.accuracy import Judged, bootstrap_interval
-from pal.serving.model import RewardModel
+from pal.serving.reward_model import RewardModel
 from pipeline import paths
 from pipeline.datasets import persona as statements
 from pipeline.evaluation import bounds

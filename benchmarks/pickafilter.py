@@ -19,7 +19,7 @@ import torch
 from benchmarks.studies import SEEDS, STAGES, changed, in_parallel, shared_data, staged, values
 from benchmarks.table import Row, Section
 from pal.models.base import margins
-from pal.serving.model import RewardModel
+from pal.serving.reward_model import RewardModel
 from pipeline import paths, study
 from pipeline.datasets import drawn_scenes
 from pipeline.stages import evaluate, train

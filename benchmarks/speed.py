@@ -20,8 +20,8 @@ from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset
 from pal.fitting.trainer import Fitted, fit
 from pal.models.base import feature_blocks, make_model, margins
-from pal.serving.model import RewardModel
-from pal.serving.preferences import Preferences
+from pal.serving.inputs import Preferences
+from pal.serving.reward_model import RewardModel
 from pal.users.points import MAX_POINTS, Points
 from pal.users.simplex import solve_weights
 from pipeline.study import Study

@@ -21,7 +21,7 @@ import torch
 import yaml
 
 from pal.fitting.trainer import fit
-from pal.serving.model import RewardModel
+from pal.serving.reward_model import RewardModel
 from pipeline import params, paths, study
 from pipeline.params import Params
 from pipeline.stages import download, encode, prepare, recolour, split
@@ -91,7 +91,7 @@ def fit_study(
         seed=given.train.seed, progress=progress,
     )  # fmt: skip
     ids = data.user_ids["seen"]
-    return RewardModel.of(fitted, data.embeddings, user_ids=ids, fit_config=config, encoder={})
+    return RewardModel.from_fit(fitted, data.embeddings, user_ids=ids, fit_config=config, encoder={})
 
 
 def in_parallel(job: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> dict[tuple[Any, ...], Any]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from experiments import beyond, entries, figures, ledger, running
+from experiments import entries, figures, ledger, running
 from experiments.entries import Entry
 from experiments.running import Findings
 from pal.files import write_text
@@ -19,7 +19,7 @@ def main() -> Path:
     """Write the page from what the entries left."""
     declared = entries.load()
     parts = [part(name, entry, running.read(name, entry)) for name, entry in declared.entries.items()]
-    write_text(PAGE, render(parts, beyond=beyond.read(), report=paths.REPORT.exists()))
+    write_text(PAGE, render(parts, report=paths.REPORT.exists()))
     return PAGE
 
 
@@ -42,12 +42,11 @@ def part(name: str, entry: Entry, found: Findings) -> dict[str, Any]:
     }
 
 
-def render(parts: list[dict[str, Any]], *, beyond: dict[str, Any] | None = None, report: bool = False) -> str:
+def render(parts: list[dict[str, Any]], *, report: bool = False) -> str:
     """The page: equal findings give equal bytes; what comes from data is escaped.
 
     Args:
         parts: The entries.
-        beyond: What `experiments.beyond` read; None leaves that section out.
         report: Whether to link to the pipeline's report.
     """
     import jinja2
@@ -64,7 +63,6 @@ def render(parts: list[dict[str, Any]], *, beyond: dict[str, Any] | None = None,
     scripts = [BOOT, _vega(), DRAW]
     return environment.get_template(TEMPLATE.name).render(
         parts=parts,
-        beyond=beyond,
         report=report,
         interval=ledger.INTERVAL,
         theme=charts.THEME,

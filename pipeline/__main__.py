@@ -142,9 +142,9 @@ def store(
     where they were, older versions in their DVC caches included, and the embeddings that were used when a
     dataset was last encoded. Nothing is removed without --clean.
     """
-    from pipeline.storage import store
+    from pipeline.storage import cleanup
 
-    store.main(clean=clean, days=days)
+    cleanup.main(clean=clean, days=days)
 
 
 def _known(dataset: str) -> str:

@@ -143,11 +143,6 @@ class Params(Config):
             options[key] = {name: value for name, value in given.items() if value is not None}
         model = options["head"].pop("model", None)
         K = K or (1 if self.model.K == "auto" else self.model.K)
-        if model not in (models := get_args(HeadConfig.model_fields["model"].annotation)):
-            raise PipelineError(
-                f"{dataset}.head.model in {paths.PARAMS} must be one of {', '.join(map(repr, models))}, "
-                f"got {model!r}"
-            )
         try:
             return preset(section.preset, model, head={**options["head"], "K": K}, fit=options["train"])
         except PalError as error:

@@ -15,9 +15,9 @@ import torch
 from pal.comparisons import Comparisons, Embeddings
 from pipeline import paths
 from pipeline.errors import PipelineError
-from pipeline.storage import manifests, shards, tables
+from pipeline.storage import embeddings, manifests, tables
+from pipeline.storage.embeddings import Embedder
 from pipeline.storage.manifests import read_json
-from pipeline.storage.shards import Embedder
 from pipeline.storage.tables import Coded
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ class _Embedded:
                 f"every pair of {self.dataset} must have a {side} or none, got both; "
                 f"run `dvc repro -f prepare@{self.dataset}`"
             )
-        names = shards.packed(values)
+        names = embeddings.packed(values)
         used = np.bincount(codes, minlength=len(names)) > 0  # a dictionary may hold more than its column
         by_modality = {name: _positions(names, self._folder(name)[0]) for name in self.modalities}
         matching = [name for name, rows in by_modality.items() if (rows[used] >= 0).any()]
@@ -242,11 +242,11 @@ class _Embedded:
 
     def names(self, modality: str | None) -> list[str]:
         """A modality's items, by row."""
-        return [] if modality is None else shards.unpacked(self._folder(modality)[0])
+        return [] if modality is None else embeddings.unpacked(self._folder(modality)[0])
 
     def _folder(self, modality: str) -> tuple[np.ndarray, np.ndarray, Embedder]:
         if modality not in self._folders:
-            self._folders[modality] = shards.read_folder(self.folder / modality, self.stage)
+            self._folders[modality] = embeddings.read_shards(self.folder / modality, self.stage)
         return self._folders[modality]
 
 
@@ -315,7 +315,7 @@ def _unless_all_one(values: np.ndarray | None) -> torch.Tensor | None:
 def _dropped(path: Path) -> np.ndarray:
     """Ids of the items that encode dropped."""
     if not path.exists():
-        return shards.packed([])
+        return embeddings.packed([])
     manifests.check(path, f"encode@{path.parent.name}")
     with path.open(encoding="utf-8", newline="") as file:
-        return shards.packed([row["item_id"] for row in csv.DictReader(file)])
+        return embeddings.packed([row["item_id"] for row in csv.DictReader(file)])

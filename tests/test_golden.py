@@ -38,7 +38,7 @@ from pal.encoders.pictures import read as read_picture
 from pal.fitting.trainer import fit
 from pipeline.__main__ import main as pipeline_main
 
-compare, model_of = Comparisons.from_pairs, RewardModel.of
+compare, model_of = Comparisons.from_pairs, RewardModel.from_fit
 HERE = Path(__file__).parent / "golden"
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 OWN = {"datasets": ["own"], "source.own": "own.csv", "encoder.own": "hashed-words"}

@@ -11,9 +11,7 @@ from torch import Tensor
 
 from pal.cli.loading import TableModel, open_inputs, table_errors
 from pal.errors import PalError
-from pal.serving.model import RewardModel
-from pal.serving.questions import read_prompts
-from pal.serving.scoring import rewards
+from pal.serving.reward_model import RewardModel
 from pal.table_files import Row
 
 PURE = 0.9  # a user with more than this weight on one prototype counts as standing there
@@ -71,7 +69,7 @@ def model_facts(model: RewardModel) -> dict[str, Any]:
 def _encoder(model: RewardModel, side: Any) -> dict[str, Any]:
     dim = model.prompt_dim if side == "prompts" else model.response_dim
     try:
-        return {"encoder": model.reader.about(side)["encoder"], "dim": dim}
+        return {"encoder": model.input_encoder.describe(side)["encoder"], "dim": dim}
     except PalError:
         return {"encoder": None, "dim": dim}  # fitted on vectors
 
@@ -94,12 +92,9 @@ def _likes(inputs: TableModel, number: int) -> list[dict[str, Any]]:
 
 def _rewards_by_prototype(inputs: TableModel, rows: Sequence[Row]) -> Tensor:
     """The reward of each row at each prototype, (n, K); everything is encoded once."""
-    model, n = inputs.model, len(rows)
-    given, responses = inputs.prompts(rows), inputs.items(rows, "response")
+    model, prompts, responses = inputs.model, inputs.prompts(rows), inputs.items(rows, "response")
     with table_errors(rows):
-        prompts = read_prompts(model, model.reader, given, n, lambda at: f"prompts[{at}]")
-        read = model.reader.read(responses, "responses", model.response_dim)
-    return torch.stack([rewards(model.head, prompts, read, at) for at in torch.eye(model.config.K)], 1)
+        return model.score_states(prompts, responses, torch.eye(model.config.K))
 
 
 def _above_others(rows: Sequence[Row], reward: Tensor, columns: tuple[str, ...]) -> tuple[list[Row], Tensor]:

@@ -6,7 +6,6 @@ there are several.
 
 import io
 import json
-import re
 import shutil
 import sys
 import tempfile
@@ -20,8 +19,8 @@ import torch
 from torch import Tensor
 
 from pal.errors import PalError
-from pal.serving.model import RewardModel
-from pal.serving.reader import Side
+from pal.serving.read_inputs import Side
+from pal.serving.reward_model import RewardModel
 from pal.table_files import Row, TableReader, table_format
 from pal.users.taste import Taste
 
@@ -99,8 +98,7 @@ class TableModel:
     def _kind(self, side: Side) -> Kind:
         """What texts in cells of a side are; asked of each side alone, since the other may be vectors."""
         preferred: Kind = "text" if side == "prompts" else "image"
-        with table_errors():
-            readable = self.model.reader.modalities(side)
+        readable = self.model.input_encoder.modalities(side)
         return self.kinds[side] or (preferred if preferred in readable else readable[0])
 
 
@@ -154,8 +152,7 @@ def open_inputs(
                 raise PalError(f"{reader.name} {problem}", file=reader.name, column=taken[0])
         _check_device(device)
         places = dict(_weights_place(each) for each in weights or ())
-        with table_errors():
-            loaded = RewardModel.load(model, weights=places, device=device)
+        loaded = RewardModel.load(model, weights=places, device=device)
         folder = Path() if table in (None, "-") else Path(table).parent
         inputs = TableModel(loaded, reader, folder, {"prompts": prompts, "responses": responses})
         if reader is not None:
@@ -202,7 +199,7 @@ def _weights_place(text: str) -> tuple[str, str]:
 
 @contextmanager
 def table_errors(*groups: Sequence[Row]) -> Iterator[None]:
-    """Name rows of the table and options in errors of the library.
+    """Name rows of the table in errors of the library, which number items.
 
     Args:
         groups: The rows that are worked on: one list, or one for each of the users `0`, `1`, ...
@@ -210,28 +207,10 @@ def table_errors(*groups: Sequence[Row]) -> Iterator[None]:
     try:
         yield
     except PalError as error:
-        if groups and error.row is not None and error.problem is not None:
-            row = groups[int(error.user or 0)][error.row]
-            raise row.error(COLUMNS.get(error.column, error.column), error.problem) from None
-        raise PalError(_reworded(str(error), groups)) from None
-
-
-# How the library's messages name an item, until its errors carry the row.
-_ITEM = re.compile(r"(prompt|response)s\[(\d+)\]")
-_ANSWER = re.compile(r" of (?:comparison|question) (\d+)(?: of user '(\d+)')?")
-
-
-def _reworded(text: str, groups: Sequence[Sequence[Row]]) -> str:
-    if groups:
-        text = _ITEM.sub(lambda at: f"{at[1]} in {groups[0][int(at[2])].place}", text)
-        text = _ANSWER.sub(lambda at: f" in {groups[int(at[2] or 0)][int(at[1])].place}", text)
-        text = re.sub(r"\b(first|second)(?= in )", lambda at: COLUMNS[at[1]], text)
-    text = re.sub(r"weights=\{'([^']+)': \.\.\.\}", r"--weights \1=PLACE", text)
-    text = text.replace("load(..., weights={name: folder})", "--weights NAME=FOLDER")
-    return text.replace(
-        "the model was fitted on vectors and names no encoder",
-        "the model was fitted on vectors and names no encoder, so give lists of numbers in JSONL or Parquet",
-    )
+        if not groups or error.row is None or error.problem is None:
+            raise
+        row = groups[int(error.user or 0)][error.row]
+        raise row.error(COLUMNS.get(error.column, error.column), error.problem) from None
 
 
 def read_tastes(path: Path, model: RewardModel) -> dict[str, Taste]:

@@ -1,13 +1,13 @@
-"""One reward for many people: their mean, the worst group's, or a quantile of the population.
+"""Aggregated rewards of many people: their mean, the worst group's, or a quantile of the population.
 
-A policy serves everybody at once, so what it is trained on must say whom it is for. PAL's rewards of
-different people stand on one scale, that of the preference space, but comparisons fix each person's only up
-to a constant: the mean is not touched by that, worst and quantile are. `centred` takes each group's mean
-over the responses to a prompt away first, so that these compare what a response *gains* a group.
+A policy serves everybody at once, so its reward must say whom it is for. Rewards of different people are on
+one scale, that of the preference space, but comparisons determine each person's only up to a constant. The
+mean does not depend on these constants; worst and quantile do. `centred` subtracts each group's mean over the
+responses to a prompt first, so that they compare what a response *gains* a group.
 
 Shapes used in this module:
     n       responses
-    groups  places that rewards are taken at
+    groups  states that rewards are taken for
     state   numbers of a user's state
 """
 
@@ -22,10 +22,7 @@ from torch import Tensor
 
 from pal.errors import PalError
 from pal.models.base import PrototypeModel
-from pal.serving.items import Items
-from pal.serving.model import RewardModel, User
-from pal.serving.questions import read_prompts
-from pal.users.taste import Taste
+from pal.serving.reward_model import RewardModel, User
 
 Kind = Literal["mean", "worst", "quantile"]
 
@@ -36,10 +33,10 @@ class Aggregate:
 
     Args:
         kind: mean, worst or quantile.
-        groups: Whose rewards: states, one a row, or users (ids, tastes, states, None), by name or not.
-            None stands for the population where users stand (mean, quantile) or the K prototypes (worst).
+        groups: Whose rewards: states, one a row, or users (ids, tastes, states, None), by name or not. By
+            default the population's; for the worst of a model with prototypes, these.
         share: Of the population, in [0, 1]; quantile alone.
-        centred: Whether each group's mean over the responses to one prompt is taken away first.
+        centred: Whether each group's mean over the responses to one prompt is subtracted first.
     """
 
     kind: Kind = "mean"
@@ -78,48 +75,45 @@ class Aggregate:
         """In a word: `mean`, `worst`, `quantile_0.1`."""
         return f"quantile_{self.share:g}" if self.kind == "quantile" else self.kind
 
-    def points(self, model: RewardModel) -> tuple[Float[Tensor, "groups state"], Float[Tensor, " groups"]]:
-        """Where rewards are taken, and the share of people at each; shares sum to 1.
+    def states(self, model: RewardModel) -> tuple[Float[Tensor, "groups state"], Float[Tensor, " groups"]]:
+        """States that rewards are taken for, and the share of people at each; shares sum to 1.
 
         Raises:
-            PalError: If a group is unknown to the model, or a state is none of this model.
+            PalError: If a group is unknown to the model, or states do not fit it.
         """
         if self.groups is None:
-            K = model.head.state_dim
             if self.kind == "worst" and isinstance(model.head, PrototypeModel):
+                K = model.head.state_dim
                 return torch.eye(K), torch.full((K,), 1 / K)
             prior = model.population.prior
             return prior.states, prior.masses
-        given = self.groups
-        if not isinstance(given, Tensor):
-            users = list(given.values() if isinstance(given, Mapping) else given)
-            given = torch.stack([state_of(model, user) for user in users])
-        model.head.check_states(given, "groups")
-        return given.float(), torch.full((len(given),), 1 / len(given))
+        users = list(self.groups.values() if isinstance(self.groups, Mapping) else self.groups)
+        states = model.states_of(users, len(users))
+        return states, torch.full((len(states),), 1 / len(states))
 
-    def of(
+    def combine(
         self, rewards: Float[Tensor, "n groups"], mass: Float[Tensor, " groups"], prompts: Sequence[Hashable]
     ) -> Float[Tensor, " n"]:
         """One reward per response.
 
         Args:
-            rewards: Each response's at each place.
-            mass: Share of people at each place.
+            rewards: Each response's, for each state.
+            mass: Share of people at each state.
             prompts: What each response answers; only which are equal matters, and that only if centred.
         """
         if self.centred:
-            place: dict[Hashable, int] = {}
-            at = torch.tensor([place.setdefault(one, len(place)) for one in prompts], dtype=torch.long)
-            count = torch.bincount(at, minlength=len(place)).clamp_min(1)[:, None]
-            total = rewards.new_zeros(len(place), rewards.shape[1]).index_add(0, at, rewards)
-            rewards = rewards - (total / count)[at]
+            numbers: dict[Hashable, int] = {}
+            number = torch.tensor([numbers.setdefault(p, len(numbers)) for p in prompts], dtype=torch.long)
+            count = torch.bincount(number, minlength=len(numbers))[:, None]
+            total = rewards.new_zeros(len(numbers), rewards.shape[1]).index_add(0, number, rewards)
+            rewards = rewards - (total / count)[number]
         return combined(self.kind, self.share, rewards, mass)
 
 
 def combined(
     kind: Kind, share: float, rewards: Float[Tensor, "n groups"], mass: Float[Tensor, " groups"]
 ) -> Float[Tensor, " n"]:
-    """One reward per response from those at each place; see `Aggregate`."""
+    """One reward per response from those for each state; see `Aggregate`."""
     if kind == "mean":
         return rewards @ mass
     if kind == "worst":
@@ -130,37 +124,3 @@ def combined(
     reached &= mass[order] > 0
     reached[:, -1] = True
     return rewards.gather(1, order.gather(1, reached.int().argmax(1, keepdim=True)))[:, 0]
-
-
-def rewards_at(
-    model: RewardModel, prompts: Items | None, responses: Items, points: Float[Tensor, "groups state"]
-) -> Float[Tensor, "n groups"]:
-    """Rewards of responses at several places, everything encoded once.
-
-    Args:
-        model: Whose.
-        prompts: One per response, or one for all; as `RewardModel.score` takes them.
-        responses: What is scored.
-        points: States.
-    """
-    rows = model.reader.read(responses, "responses", model.response_dim)
-    table = rows.block(0, len(rows))
-    rows = read_prompts(model, model.reader, prompts, len(table), lambda row: f"prompts[{row}]")
-    asked = None if rows is None else rows.block(0, len(table))
-    return torch.stack([model.score(asked, table, user=point) for point in points], 1).cpu()
-
-
-def state_of(model: RewardModel, user: User) -> Float[Tensor, " state"]:
-    """The state of one user, however given.
-
-    Raises:
-        PalError: If the user is unknown, or a taste another model's.
-    """
-    if isinstance(user, Tensor):
-        model.head.check_states(user[None], "the user's state")
-        return user.float()
-    if user is None or isinstance(user, str):
-        return model.state_of(user)
-    if not isinstance(user, Taste):
-        raise PalError(f"a user must be an id, a Taste, a state or None, got {type(user).__name__}")
-    return user.with_model(model).state

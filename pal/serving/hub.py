@@ -1,54 +1,306 @@
-"""A model as huggingface_hub's own mixin knows it: what to write, what to fetch, which card.
+"""Sharing a model with its card: as a folder, or on the Hugging Face hub.
 
-Imported when a model is shared and not before. The mixin writes into a folder that it is given, file by file;
-`pal.serving.sharing` gives it a temporary one.
+A shared model is what `RewardModel.save` writes, and a card. A model holds people: the ids of all who were
+seen in fitting, each with their state. An upload leaves them out unless asked to keep them; new people are
+located by the population all the same, and tastes still fit.
+
+In a card, everything that comes from data or a caller is escaped, so that a name cannot become a heading or a
+script.
 """
 
+import csv
+import html
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
+from huggingface_hub import (
+    CommitOperationAdd,
+    HfApi,
+    ModelCard,
+    ModelCardData,
+    snapshot_download,
+)
+from huggingface_hub.errors import HfHubHTTPError
 
-from pal.serving.card import LIBRARY, TAGS, About, model_card
-from pal.serving.storage import CONFIG, TENSORS, USERS
+from pal.errors import PalError
+from pal.serving.reward_model import RewardModel
+from pal.serving.saved_model import CARD, CONFIG, SUMS, TENSORS, USERS, SavedModel, write_model
+
+AVERAGE = "average"  # the id that stands for all in a model without its users
+TEMPLATE = Path(__file__).with_name("model_card.md.j2")
+TAGS = ["pal", "reward-model", "pluralistic-alignment", "personalization", "preference"]
+NEEDED = ("users", "items", "pairs", "shots", "model", "accuracy", "low", "high", "worst_decile", "n_users")
+PREDICTED_BY = {
+    "model": "this model",
+    "k1": "one reward for everyone",
+    "majority": "the majority's answer",
+    "oracle": "told the true groups",
+}
+REPO = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
+LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*")
+SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$@:])")
+# The base classes of the HTTP error are OSError and the error of the HTTP library, which the client has
+# changed before.
+HUB_ERRORS = (*HfHubHTTPError.__bases__, OSError, ValueError)
+Model = TypeVar("Model", bound=RewardModel)
+Saved = TypeVar("Saved", bound=SavedModel)
 
 
-class OnHub(ModelHubMixin, library_name=LIBRARY, tags=list(TAGS)):
-    """A reward model on its way to the hub or from it.
+@dataclass(frozen=True)
+class About:
+    """What a card says beside what the model itself knows.
 
     Args:
-        model: A `RewardModel`.
-        about: What its card tells beside what the model itself knows.
+        title: The model's name.
+        data: What it was fitted on, in words: where from, how many people, under which licence.
+        licence: The model's, as the hub spells it: `apache-2.0`, `cc-by-4.0`.
+        datasets: The data sets' names on the hub.
+        language: Codes such as `en`.
+        results: Rows of the pipeline's metrics/details/NAME.csv, as `read_results` gives them.
     """
 
-    # `about` is an About or None; were it said so, the mixin would make one from a config that names it.
-    def __init__(self, model: Any, about: Any = None) -> None:
-        self.model = model
-        self.about = about
+    title: str = "A personal reward model"
+    data: str = ""
+    licence: str | None = None
+    datasets: Sequence[str] = ()
+    language: Sequence[str] = ()
+    results: Sequence[Mapping[str, Any]] = field(default=())
 
-    def _save_pretrained(self, save_directory: Path) -> None:
-        self.model.save(save_directory)
+    def __post_init__(self) -> None:
+        for name in self.datasets:
+            if not REPO.fullmatch(name):
+                raise PalError(f"datasets must be names on the hub such as ORG/NAME, got {name!r}")
+        if self.licence is not None and not LICENCE.fullmatch(self.licence):
+            raise PalError(f"licence must be one of the hub's, such as apache-2.0, got {self.licence!r}")
+        for number, row in enumerate(self.results):
+            for name in NEEDED:
+                if name not in row:
+                    raise PalError(
+                        "results must have the columns of metrics/details/NAME.csv, got row "
+                        f"{number} without {name!r}",
+                        row=number,
+                        column=name,
+                    )
 
-    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """The card; what the mixin would put into its template is not read."""
-        return ModelCard(model_card(self.model, self.about or About()))
 
-    @classmethod
-    def _from_pretrained(
-        cls,
-        *,
-        model_id: str,
-        revision: str | None,
-        cache_dir: str | Path | None,
-        force_download: bool,
-        local_files_only: bool,
-        token: str | bool | None,
-        kind: Any,
-        how: dict[str, Any],
-        **ignored: Any,  # a config may name an argument of __init__, which the mixin then passes on
-    ) -> "OnHub":
-        folder = snapshot_download(
-            model_id, revision=revision, cache_dir=cache_dir, force_download=force_download,
-            local_files_only=local_files_only, token=token, allow_patterns=[TENSORS, USERS, CONFIG],
-        )  # fmt: skip
-        return cls(kind.load(folder, **how))
+def read_results(path: Path | str) -> list[dict[str, str]]:
+    """Rows of the pipeline's metrics/details/NAME.csv.
+
+    Raises:
+        PalError: If it cannot be read.
+    """
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise PalError(f"{path} cannot be read ({error}); run the pipeline's stage evaluate") from None
+    About(results=rows)
+    return rows
+
+
+def model_card(model: SavedModel, about: About) -> str:
+    """The card as Markdown, with the hub's YAML in front; see `model_card.md.j2` for its words."""
+    data = ModelCardData(
+        language=list(about.language) or None,
+        license=about.licence,
+        library_name="pal",
+        tags=TAGS,
+        datasets=list(about.datasets) or None,
+        metrics=["accuracy"] if about.results else None,
+    )
+    return ModelCard.from_template(
+        data,
+        template_path=str(TEMPLATE),
+        title=escaped(about.title),
+        config=model.config,
+        n_users=0 if list(model.user_ids) == [AVERAGE] else len(model.user_ids),
+        about_data=escaped(about.data),
+        licence=escaped(about.licence or ""),
+        encoders=list(_encoder_rows(model.encoder)),
+        measured=bool(about.results),
+        results=[_result_cells(row) for row in about.results if _is_shown(row)],
+    ).content
+
+
+def escaped(text: Any) -> str:
+    """A text on one line that Markdown and HTML show as it is."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return SPECIAL.sub(r"\\\1", html.escape(line, quote=False))
+
+
+def save_pretrained(
+    model: RewardModel, folder: Path | str, *, about: About | None = None, users: bool = True
+) -> None:
+    """Write a model and its card to a folder, as a whole; a model that is there already is replaced.
+
+    Args:
+        model: What to write.
+        folder: Where to.
+        about: What the card says beside what the model itself knows.
+        users: Whether the people seen in fitting stay in it.
+
+    Raises:
+        PalError: If something else is at that place.
+    """
+    write_model(Path(folder), _shared_files(model, about, users=users))
+
+
+def from_pretrained(
+    kind: type[Model],
+    name: Path | str,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: Path | str | None = None,
+    local_files_only: bool = False,
+    weights: Mapping[str, str | Path] | None = None,
+    device: str = "cpu",
+) -> Model:
+    """Read a model from a folder or from the hub, with every number and every file's hash checked.
+
+    Args:
+        kind: The class of the model.
+        name: A folder, or a repository of the hub, `ORG/NAME`.
+        revision: The hub's commit, branch or tag; only a commit cannot change.
+        token: The hub's; by default the one that `hf auth login` kept.
+        cache_dir: Where downloads are kept.
+        local_files_only: Whether the hub is not asked.
+        weights: See `RewardModel.load`.
+        device: See `RewardModel.load`.
+
+    Raises:
+        PalError: If the hub has no such model or cannot be reached, or `load` refuses what it has.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        try:
+            folder = Path(
+                snapshot_download(
+                    str(name),
+                    revision=revision,
+                    cache_dir=cache_dir,
+                    local_files_only=local_files_only,
+                    token=token,
+                    allow_patterns=[TENSORS, USERS, CONFIG, SUMS],
+                )
+            )
+        except HUB_ERRORS as error:
+            raise PalError(
+                f"{name} must be a folder or a PAL model on the hub, and cannot be read ({_short(error)}); "
+                "check name, network and token"
+            ) from None
+    return kind.load(folder, weights=weights, device=device)  # type: ignore[return-value]
+
+
+def push_to_hub(
+    model: RewardModel,
+    repo: str,
+    *,
+    about: About | None = None,
+    users: bool = False,
+    private: bool | None = None,
+    token: str | None = None,
+    branch: str | None = None,
+    create_pr: bool | None = None,
+    commit_message: str = "Add a PAL reward model",
+) -> str:
+    """Upload a model and its card to the hub.
+
+    Args:
+        model: What to upload.
+        repo: `ORG/NAME`; made where missing.
+        about: What the card says beside what the model itself knows.
+        users: Whether the people seen in fitting, ids and states, go with it. Think before.
+        private: Whether a new repository is private; by default as the organisation has it.
+        token: The hub's; by default the one that `hf auth login` kept.
+        branch: Where to; by default main.
+        create_pr: Whether to open a pull request.
+        commit_message: Of the commit.
+
+    Returns:
+        The commit's address.
+
+    Raises:
+        PalError: If the hub refuses it or cannot be reached.
+    """
+    files = _shared_files(model, about, users=users)
+    api = HfApi(token=token)
+    try:
+        name = api.create_repo(repo, private=private, exist_ok=True).repo_id
+        if branch is not None:
+            api.create_branch(name, branch=branch, exist_ok=True)
+        commit = api.create_commit(
+            name,
+            [CommitOperationAdd(path_in_repo=path, path_or_fileobj=data) for path, data in files.items()],
+            commit_message=commit_message,
+            revision=branch,
+            create_pr=create_pr,
+        )
+    except HUB_ERRORS as error:
+        raise PalError(
+            f"{repo} could not be written on the hub ({_short(error)}); check the name, the network and "
+            "that the token may write"
+        ) from None
+    return str(commit)
+
+
+def without_users(model: Saved) -> Saved:
+    """The same model without the people seen in fitting: one stands for all, at the average user's state.
+
+    Rewards of the average user, the population and so every taste stay as they are. The population may still
+    hold the states of single people, where few were seen, but without a name.
+    """
+    return replace(model, user_ids=[AVERAGE], states=model.state_of(None)[None])  # type: ignore[type-var]
+
+
+def _shared_files(model: RewardModel, about: About | None, *, users: bool) -> dict[str, bytes]:
+    shared = model if users else without_users(model)
+    return shared.files() | {CARD: model_card(shared, about or About()).encode("utf-8")}
+
+
+def _encoder_rows(encoder: Mapping[str, Any]) -> list[list[str]]:
+    """Cells of the card's table of encoders: side, name, width, sha256 of the weights."""
+    has_sides = set(encoder) <= {"prompts", "responses"}
+    sides = dict(encoder) if has_sides else {"prompts and responses": encoder}
+    rows = []
+    for side, about in (sides or {"all": None}).items():
+        name = about.get("encoder") if isinstance(about, Mapping) else None
+        if not name or name == "none":
+            rows.append([side, "none: embeddings are given", "", ""])
+        else:
+            sha256 = about.get("weights_sha256") or "none"
+            rows.append([side, escaped(name), escaped(about.get("dim", "")), escaped(sha256)])
+    return rows
+
+
+def _is_shown(row: Mapping[str, Any]) -> bool:
+    return row["pairs"] == "all" and row["model"] in PREDICTED_BY
+
+
+def _result_cells(row: Mapping[str, Any]) -> list[str]:
+    """Cells of the card's table of results."""
+    items = {"new": ", items never seen", "known": ", known items"}.get(str(row["items"]), "")
+    test = f", {escaped(row['test'])}" if row.get("test") else ""
+    shots = f", located from {escaped(row['shots'])} comparisons" if row["shots"] not in ("", None) else ""
+    return [
+        f"{escaped(row['users'])} people{items}{test}{shots}",
+        PREDICTED_BY[row["model"]],
+        _percent(row["accuracy"]),
+        f"{_percent(row['low'])} to {_percent(row['high'])}",
+        _percent(row["worst_decile"]),
+        escaped(row["n_users"]),
+    ]
+
+
+def _percent(value: Any) -> str:
+    try:
+        return f"{100 * float(value):.1f}"
+    except (TypeError, ValueError):
+        return escaped(value) if value else "none"
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

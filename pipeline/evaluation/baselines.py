@@ -1,6 +1,6 @@
-"""What is held against the model without being fitted to users: the majority, length, and the encoder itself.
+"""Baselines that are not fitted to users: majority vote, length, and similarity by the encoder itself.
 
-majority    what a model that knows no user and reads no text would say
+majority    the answer of a model that knows no user and reads no text
 longer      the longer text wins
 similarity  the response nearer to its prompt wins, where one encoder put both into one space
 """
@@ -22,21 +22,22 @@ NO_ENCODER = ("none", "")
 Margins = Callable[[Comparisons], torch.Tensor]
 
 
-def of(data: Study, texts: dict[str, str]) -> dict[str, Margins]:
+def available_baselines(data: Study, texts: dict[str, str]) -> dict[str, Margins]:
     """The baselines that a dataset allows: each gives margins in favour of the chosen responses.
 
     Args:
         data: The dataset; the majority votes with its training pairs.
         texts: Texts of the items that are texts, by item id.
     """
-    majority = Majority.of(data.select("seen", "train"))
-    found: dict[str, Margins] = {"majority": majority.margins}
-    lengths = _lengths(data, texts)
-    if lengths is not None and not majority.few_answers:
-        found["longer"] = lambda pairs: longer(lengths, pairs)
+    majority = Majority.from_votes(data.select("seen", "train"))
+    baselines: dict[str, Margins] = {"majority": majority.margins}
+    responses = [texts.get(item) for item in data.response_ids]
+    if responses and None not in responses and not majority.few_answers:
+        lengths = torch.tensor([len(text) for text in responses if text is not None])
+        baselines["longer"] = lambda pairs: longer(lengths, pairs)
     if in_one_space(data):
-        found["similarity"] = lambda pairs: similarity(data, pairs)
-    return found
+        baselines["similarity"] = lambda pairs: similarity(data, pairs)
+    return baselines
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Majority:
     few_answers: bool
 
     @classmethod
-    def of(cls, train: Comparisons) -> "Majority":
+    def from_votes(cls, train: Comparisons) -> "Majority":
         """Count the votes of training."""
         q = train.questions
         label = torch.ones_like(train.sign) if train.label is None else train.label
@@ -84,8 +85,8 @@ class Majority:
 def longer(lengths: torch.Tensor, comparisons: Comparisons) -> torch.Tensor:
     """By how many characters the chosen response is longer; texts of equal length get no margin."""
     q = comparisons.questions
-    more = lengths[q.first] - lengths[q.second]
-    return more[comparisons.question].float() * comparisons.sign
+    longer_by = lengths[q.first] - lengths[q.second]
+    return longer_by[comparisons.question].float() * comparisons.sign
 
 
 def similarity(data: Study, comparisons: Comparisons) -> torch.Tensor:
@@ -116,11 +117,3 @@ def in_one_space(data: Study) -> bool:
         responses.files_sha256,
         responses.dim,
     )
-
-
-def _lengths(data: Study, texts: dict[str, str]) -> torch.Tensor | None:
-    """Characters of each response; None where not all are texts."""
-    found = [texts.get(item) for item in data.response_ids]
-    if not found or any(text is None for text in found):
-        return None
-    return torch.tensor([len(text) for text in found if text is not None])

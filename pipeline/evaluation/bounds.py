@@ -29,17 +29,17 @@ from pipeline.datasets import persona
 from pipeline.datasets.persona import Statement
 from pipeline.errors import PipelineError
 from pipeline.params import Params
-from pipeline.storage import raw
+from pipeline.storage import raw_files
 from pipeline.storage.manifests import read_json
 from pipeline.storage.tables import text_id
 from pipeline.study import Study
 
-KEPT = 96  # points drawn of each user's belief
-PRIOR = 2048  # points drawn of what is believed of everybody before any answer
-BURN, BURN_PER_WALL = 128, 8  # steps before the first of them: the smaller the cut, the slower to forget
-CHAINS_AT_ONCE, NUMBERS_AT_ONCE = 1 << 13, 1 << 21
+KEPT = 96  # points drawn of each user's posterior
+PRIOR_POINTS = 2048  # points drawn of the prior
+BURN, BURN_PER_WALL = 128, 8  # steps before the first point: the smaller the cut, the slower to forget
 KEEP_EVERY = 4  # of the points of a chain
-EVEN = 1e-6  # nearer to one half than this, a chance is a tie
+CHAINS_AT_ONCE, NUMBERS_AT_ONCE = 1 << 13, 1 << 21
+TIE = 1e-6  # nearer to one half than this, a chance is a tie
 
 
 class Bound(Protocol):
@@ -55,26 +55,34 @@ class Bound(Protocol):
         """
 
 
-def of(data: Study, values: Params) -> Bound | None:
-    """The bound for a dataset of which the truth is known; None where it is not, or is not here."""
+def bayes_bound(data: Study, values: Params) -> Bound | None:
+    """The bound for a dataset of which the truth is known; None where it is not, or is not stored."""
     if data.dataset == "persona" and data.groups is not None:
-        statements = _statements()
-        return statements and Groups(data, _says(data, statements, values))
+        try:
+            files = [
+                (f.name, raw_files.stored(f, "persona")) for f in raw_files.read_manifest("persona").files
+            ]
+        except PipelineError as error:
+            print(f"evaluate@persona: without the bound of a learner who knows the personas: {error}")
+            return None
+        statements = [statement for name, path in files for statement in persona.read(name, path)]
+        options = values.persona.prepare
+        says_yes = known_answers(data, statements, options.personas, options.prompt)
+        return GroupBound(data, _persona_agrees(data, says_yes))
     path = paths.prepared(data.dataset) / "truth.json"
     if data.dataset != "simulated" or not path.exists():
         return None
     truth = read_json(path, f"prepare@{data.dataset}")
-    coefficients = _Coefficients(data, np.array(truth["matrix"]), np.array(truth["prototypes"]))
+    coefficients = TrueCoefficients(data, np.array(truth["matrix"]), np.array(truth["prototypes"]))
     if truth["setting"] == "partition" or len(truth["prototypes"]) == 1:
-        return Groups(data, lambda pairs: coefficients(pairs) > 0)
+        return GroupBound(data, lambda pairs: coefficients(pairs) > 0)
     weights = dict(zip(truth["user_ids"], truth["weights"], strict=True))
     start = {half: torch.tensor([weights[u] for u in ids]) for half, ids in data.user_ids.items()}
-    knobs = values.simulated.prepare
-    return Mixture(coefficients, start, knobs.concentration, values.evaluate.seed)
+    return MixtureBound(coefficients, start, values.simulated.prepare.concentration, values.evaluate.seed)
 
 
 @dataclass(frozen=True)
-class Groups:
+class GroupBound:
     """Users belong to groups of equal size, and everybody in a group answers alike.
 
     Args:
@@ -88,7 +96,9 @@ class Groups:
     def margins(self, half: str, known: list[Comparisons], test: Comparisons) -> list[Float[Tensor, " n"]]:
         """Every group that fits a user's answers is equally likely, and none else."""
         would, n_users = self.agrees(test), self.data.n_users(half)
-        return [group_margins(self.agrees(one), one.user, would, test.user, n_users) for one in known]
+        return [
+            group_margins(self.agrees(answers), answers.user, would, test.user, n_users) for answers in known
+        ]
 
 
 def group_margins(
@@ -113,11 +123,11 @@ def group_margins(
     wrong = torch.zeros(n_users, would.shape[1]).index_add(0, user, (~agrees).float())
     fits = (wrong == wrong.amin(1, keepdim=True)).double()
     chance = ((fits / fits.sum(1, keepdim=True))[test_user] * would).sum(1) - 0.5
-    return torch.where(chance.abs() < EVEN, 0.0, chance)
+    return torch.where(chance.abs() < TIE, 0.0, chance)
 
 
 @dataclass(frozen=True)
-class Mixture:
+class MixtureBound:
     """Users stand anywhere between known prototypes: Dirichlet weights, cut by the answers without noise.
 
     Args:
@@ -133,42 +143,47 @@ class Mixture:
     seed: int
 
     def margins(self, half: str, known: list[Comparisons], test: Comparisons) -> list[Float[Tensor, " n"]]:
-        """The share of points drawn of a user's belief at which the chosen response is nearer."""
+        """The share of points drawn of a user's posterior at which the chosen response is nearer."""
         start, coefficients = self.start[half].double(), self.coefficients(test)
         generator = torch.Generator().manual_seed(self.seed)
+
+        def draw(walls: Tensor, start: Tensor, kept: int) -> Float[Tensor, "chains kept K"]:
+            burn = BURN + BURN_PER_WALL * walls.shape[1]
+            return draw_points(
+                walls,
+                start,
+                concentration=self.concentration,
+                kept=kept,
+                burn=burn,
+                generator=generator,
+            )
+
+        margins: dict[int, Tensor] = {}
         at_once = max(1, CHAINS_AT_ONCE // len(start))
-        found: dict[int, Tensor] = {}
-        told = [n for n, one in enumerate(known) if len(one)]
-        for block in (told[n : n + at_once] for n in range(0, len(told), at_once)):
+        answered = [n for n, answers in enumerate(known) if len(answers)]
+        for block in (answered[n : n + at_once] for n in range(0, len(answered), at_once)):
             walls = _walls([(self.coefficients(known[n]), known[n].user) for n in block], len(start))
-            points = self._draw(walls, start.repeat(len(block), 1), KEPT, generator).split(len(start))
-            found |= {n: _judged(each, coefficients, test) for n, each in zip(block, points, strict=True)}
-        prior = self._draw(start.new_zeros(1, 0, start.shape[1]), start[:1], PRIOR, generator)
-        nobody = _judged(prior.expand(len(start), -1, -1), coefficients, test)
-        return [found.get(n, nobody) for n in range(len(known))]
-
-    def _draw(
-        self, walls: Tensor, start: Tensor, kept: int, generator: torch.Generator
-    ) -> Float[Tensor, "chains kept K"]:
-        burn, concentration = BURN + BURN_PER_WALL * walls.shape[1], self.concentration
-        return draw_points(
-            walls, start, concentration=concentration, kept=kept, burn=burn, generator=generator
-        )
+            points = draw(walls, start.repeat(len(block), 1), KEPT).split(len(start))
+            for n, users_points in zip(block, points, strict=True):
+                margins[n] = _share_nearer(users_points, coefficients, test)
+        prior = draw(start.new_zeros(1, 0, start.shape[1]), start[:1], PRIOR_POINTS)
+        without = _share_nearer(prior.expand(len(start), -1, -1), coefficients, test)
+        return [margins.get(n, without) for n in range(len(known))]
 
 
-def _judged(
+def _share_nearer(
     points: Float[Tensor, "users kept K"], coefficients: Float[Tensor, "n K"], test: Comparisons
 ) -> Float[Tensor, " n"]:
     """The share of a user's points at which the chosen response is nearer, less one half."""
     size = max(1, NUMBERS_AT_ONCE // points.shape[1])
-    parts = [
-        (torch.einsum("nk,npk->np", some, points[user]) > 0).double().mean(1)
-        for some, user in zip(coefficients.split(size), test.user.split(size), strict=True)
+    shares = [
+        (torch.einsum("nk,npk->np", block, points[user]) > 0).double().mean(1)
+        for block, user in zip(coefficients.split(size), test.user.split(size), strict=True)
     ]
-    return torch.cat(parts) - 0.5
+    return torch.cat(shares) - 0.5
 
 
-class _Coefficients:
+class TrueCoefficients:
     """The simulation's margins in favour of the chosen response: linear in a user's true weights."""
 
     def __init__(self, data: Study, matrix: np.ndarray, prototypes: np.ndarray) -> None:
@@ -179,8 +194,8 @@ class _Coefficients:
         """|rejected - a|^2 - |chosen - a|^2 at each true prototype a."""
         q = pairs.questions
         first, second = (self._mapped[rows[pairs.question]] for rows in (q.first, q.second))
-        apart = second - first
-        margin = (apart * (second + first)).sum(1, keepdim=True) - 2 * apart @ self._prototypes.T
+        difference = second - first
+        margin = (difference * (second + first)).sum(1, keepdim=True) - 2 * difference @ self._prototypes.T
         return margin * pairs.sign[:, None]
 
 
@@ -236,23 +251,6 @@ def _persona_agrees(
     return agrees
 
 
-def _says(
-    data: Study, statements: list[Statement], values: Params
-) -> Callable[[Comparisons], Bool[Tensor, "n groups"]]:
-    knobs = values.persona.prepare
-    return _persona_agrees(data, known_answers(data, statements, knobs.personas, knobs.prompt))
-
-
-def _statements() -> list[Statement] | None:
-    """The personas' statements as they were downloaded; None where the store has them no more."""
-    try:
-        files = [(f.name, raw.stored(f, "persona")) for f in raw.read_manifest("persona").files]
-    except PipelineError as error:
-        print(f"evaluate@persona: without the bound of a learner who knows the personas: {error}")
-        return None
-    return [statement for name, path in files for statement in persona.read(name, path)]
-
-
 def draw_points(
     walls: Float[Tensor, "chains walls K"],
     start: Float[Tensor, "chains K"],
@@ -277,33 +275,23 @@ def draw_points(
         generator: Where randomness comes from.
     """
     chains, K = start.shape
-    sides = torch.eye(K, dtype=walls.dtype).expand(chains, K, K)
-    walls = torch.cat([walls, sides], 1)
-    at, points = start.to(walls.dtype), []
+    walls = torch.cat([walls, torch.eye(K, dtype=walls.dtype).expand(chains, K, K)], 1)
+    point, points = start.to(walls.dtype), []
     for step in range(burn + KEEP_EVERY * kept):
-        way = torch.randn(chains, K, generator=generator, dtype=walls.dtype)
-        way -= way.mean(1, keepdim=True)  # along the simplex
-        new = _step(walls, at, way, torch.rand(chains, generator=generator, dtype=walls.dtype))
+        direction = torch.randn(chains, K, generator=generator, dtype=walls.dtype)
+        direction -= direction.mean(1, keepdim=True)  # along the simplex
+        share = torch.rand(chains, generator=generator, dtype=walls.dtype)
+        slack, slope = torch.bmm(walls, torch.stack([point, direction], 2)).unbind(2)
+        reach = slack.clamp_min(0) / slope.abs()  # infinite or NaN where the line runs along a wall
+        ahead = torch.where(slope < 0, reach, torch.inf).amin(1)
+        behind = torch.where(slope > 0, reach, torch.inf).amin(1)
+        new = (point + (share * (ahead + behind) - behind)[:, None] * direction).clamp_min(1e-12)
+        new = new / new.sum(1, keepdim=True)
         if concentration != 1:
-            ratio = (concentration - 1) * (new.log() - at.log()).sum(1)
+            log_ratio = (concentration - 1) * (new.log() - point.log()).sum(1)
             chance = torch.rand(chains, generator=generator, dtype=walls.dtype)
-            new = torch.where((chance.log() < ratio)[:, None], new, at)
-        at = new
+            new = torch.where((chance.log() < log_ratio)[:, None], new, point)
+        point = new
         if step >= burn and (step - burn) % KEEP_EVERY == KEEP_EVERY - 1:
-            points.append(at)
+            points.append(point)
     return torch.stack(points, 1)
-
-
-def _step(
-    walls: Float[Tensor, "chains walls K"],
-    at: Float[Tensor, "chains K"],
-    way: Float[Tensor, "chains K"],
-    share: Float[Tensor, " chains"],
-) -> Float[Tensor, "chains K"]:
-    """The point at a share of the line that runs along `way` from wall to wall."""
-    slack, slope = torch.bmm(walls, torch.stack([at, way], 2)).unbind(2)
-    reach = slack.clamp_min(0) / slope.abs()  # infinite or NaN where the line runs along a wall
-    ahead = torch.where(slope < 0, reach, torch.inf).amin(1)
-    behind = torch.where(slope > 0, reach, torch.inf).amin(1)
-    new = (at + (share * (ahead + behind) - behind)[:, None] * way).clamp_min(1e-12)
-    return new / new.sum(1, keepdim=True)

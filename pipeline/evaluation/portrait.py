@@ -14,9 +14,9 @@ import torch
 
 from pal.comparisons import Questions
 from pal.models.ideal_point import IdealPointModel
-from pal.serving.saved import SavedModel
+from pal.serving.saved_model import SavedModel
 from pipeline import paths
-from pipeline.encoding import pixels
+from pipeline.encoding import images
 from pipeline.evaluation.prototypes import prototype_margins
 from pipeline.storage.manifests import read_json
 from pipeline.study import Study
@@ -288,11 +288,11 @@ def show_items(items: pl.DataFrame, dataset: str, wanted: set[str]) -> dict[str,
     )
     texts = wanted_items.filter(pl.col("modality") == "text")
     shown = {item: ShownItem(text=text) for item, text in texts.select("item_id", "text").iter_rows()}
-    images = wanted_items.filter(pl.col("modality") == "image")
-    if len(images):
-        thumbnails = pixels.thumbnails(images, dataset, THUMBNAIL_WIDTH)
+    pictures = wanted_items.filter(pl.col("modality") == "image")
+    if len(pictures):
+        thumbnails = images.thumbnails(pictures, dataset, THUMBNAIL_WIDTH)
         shown |= {
-            item: ShownItem(image=data_uri(thumbnails.get(item))) for item in images["item_id"].to_list()
+            item: ShownItem(image=data_uri(thumbnails.get(item))) for item in pictures["item_id"].to_list()
         }
     return shown
 

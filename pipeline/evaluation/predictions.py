@@ -29,7 +29,7 @@ import torch
 from pal.comparisons import Comparisons
 from pal.evaluation.accuracy import rightness
 from pal.models.base import feature_blocks
-from pal.serving.saved import SavedModel
+from pal.serving.saved_model import SavedModel
 from pal.users.population import log_likelihoods
 from pal.users.question_choice import answer_probabilities, interview
 from pipeline.evaluation.baselines import Margins

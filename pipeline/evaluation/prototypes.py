@@ -12,7 +12,7 @@ import torch
 from pal.comparisons import Comparisons, Questions
 from pal.evaluation.prototypes import dead_prototypes, match_prototypes, outside_hull, plurality_test
 from pal.models.base import feature_blocks
-from pal.serving.saved import SavedModel
+from pal.serving.saved_model import SavedModel
 from pipeline import paths
 from pipeline.evaluation.predictions import locate, margins_by, rounded, without_ties
 from pipeline.params import Evaluate

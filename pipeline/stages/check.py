@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pal.files import new_folder, write_json
 from pipeline import params, paths
 from pipeline.datasets import DATASETS
-from pipeline.storage import hashes
+from pipeline.storage import raw_files
 
 
 def main() -> None:
@@ -23,7 +23,9 @@ def main() -> None:
         fingerprints[name] = {
             "source": source.source,
             "remotes": [asdict(remote) for remote in source.remotes],
-            "sha256": {file: hashes.sha256(path) for file, path in {**source.paths, **source.links}.items()},
+            "sha256": {
+                file: raw_files.cached_sha256(path) for file, path in {**source.paths, **source.links}.items()
+            },
         }
     with new_folder(paths.fingerprint("any").parent) as folder:
         for name, fingerprint in fingerprints.items():

@@ -12,14 +12,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
+from tqdm import tqdm
+
 from pal import hub_files
 from pal.files import sha256_of
-from pipeline import params, paths, progress
+from pipeline import params, paths
 from pipeline.datasets import DATASETS
 from pipeline.datasets.base import Remote
 from pipeline.errors import PipelineError
-from pipeline.storage import raw
-from pipeline.storage.raw import RawFile
+from pipeline.storage import raw_files
+from pipeline.storage.raw_files import RawFile
 
 T = TypeVar("T")
 
@@ -28,8 +30,8 @@ def main(dataset: str) -> None:
     """Fetch one dataset's raw files."""
     values = params.load()
     source = DATASETS[dataset].find(values)
-    files = [raw.keep(path, name) for name, path in with_progress(source.paths.items())]
-    files += [raw.link(path, name) for name, path in with_progress(source.links.items())]
+    files = [raw_files.keep(path, name) for name, path in with_progress(source.paths.items())]
+    files += [raw_files.link(path, name) for name, path in with_progress(source.links.items())]
     commits = []
     for remote in source.remotes:
         commit, fetched = from_hub(remote, dataset)
@@ -42,7 +44,7 @@ def main(dataset: str) -> None:
             raise PipelineError(
                 f"{count} raw files of {dataset} are named {name}; give each source its prefix"
             )
-    raw.write_manifest(dataset, raw.Manifest(source.source, ", ".join(commits) or None, files))
+    raw_files.write_manifest(dataset, raw_files.Manifest(source.source, ", ".join(commits) or None, files))
     print(f"download@{dataset}: {len(files):,} files, {sum(f.size for f in files):,} bytes")
 
 
@@ -66,7 +68,7 @@ def from_hub(remote: Remote, dataset: str) -> tuple[str, list[RawFile]]:
     for name in _matching(remote, list(hashes)):
         _refuse_unpublished(name, remote, hashes[name])
         sha256 = remote.sha256.get(Path(name).name) or hashes[name]
-        stored[name] = raw.find(sha256, _name(remote, name)) if sha256 else None
+        stored[name] = raw_files.find(sha256, _name(remote, name)) if sha256 else None
     if missing := [name for name, file in stored.items() if file is None]:
         # Kept where a download breaks off: the client goes on with what is there.
         folder = paths.store() / "downloads" / f"{remote.repo.replace('/', '--')}-{commit}"
@@ -77,7 +79,7 @@ def from_hub(remote: Remote, dataset: str) -> tuple[str, list[RawFile]]:
         for name in missing:
             sha256 = sha256_of(folder / name)
             _refuse_unpublished(name, remote, sha256)
-            stored[name] = raw.move_in(folder / name, _name(remote, name), sha256)
+            stored[name] = raw_files.move_in(folder / name, _name(remote, name), sha256)
         shutil.rmtree(folder)
     return commit, [file for file in stored.values() if file]
 
@@ -114,12 +116,12 @@ def made(make: Callable[[Path], None]) -> list[RawFile]:
     with TemporaryDirectory(dir=paths.store()) as name:
         folder = Path(name)
         make(folder)
-        return [raw.move_in(path, path.name) for path in sorted(folder.iterdir())]
+        return [raw_files.move_in(path, path.name) for path in sorted(folder.iterdir())]
 
 
 def with_progress(files: Collection[T]) -> Iterator[T]:
     """A progress bar over files."""
-    with progress.bar(len(files), "download", "file") as bar:
+    with tqdm(total=len(files), desc="download", unit="file") as bar:
         for file in files:
             yield file
             bar.update()

@@ -1,12 +1,11 @@
 """encode: run the frozen encoder over every distinct item once, into Parquet shards.
 
-Vectors go into the store batch group by batch group, so a killed run loses one group at most, and content
-that another dataset or experiment encoded is not encoded again. Batches are a fixed function of the full
-list of items, so that a resumed run gives the same bytes. Each modality has a folder of shards of its own.
+Vectors go into the store group by group, so a killed run loses one group at most, and content that another
+dataset or experiment encoded is not encoded again. Batches are a fixed function of the full list of items, so
+that a resumed run gives the same bytes. Each modality has a folder of shards of its own.
 """
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,25 +14,20 @@ from pal import encoders
 from pal.files import new_folder
 from pipeline import params, paths
 from pipeline.datasets.base import EncoderByModality
-from pipeline.encoding import encode_images, encode_texts, listed, ranks
-from pipeline.encoding.bad_items import BadItem, dropped_csv
-from pipeline.encoding.ranks import Share
-from pipeline.encoding.turns import Job
+from pipeline.encoding import images, shares, texts
+from pipeline.encoding.items import BadItem, Items, read_items, write_dropped
+from pipeline.encoding.shares import Job, Share
 from pipeline.errors import PipelineError
 from pipeline.params import Params
-from pipeline.storage import raw, shards, tables, uses
-from pipeline.storage.embedding_store import EmbeddingStore
-from pipeline.storage.gathering import one_ahead
+from pipeline.storage import cleanup, raw_files, tables
+from pipeline.storage.embeddings import Embedder, EmbeddingStore, write_shard
 from pipeline.storage.manifests import write_manifest
-from pipeline.storage.shards import Embedder
 from pipeline.study import pick_device
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipeline.encoding.listed import Items
-
-FILLED = {"text": encode_texts, "image": encode_images}
+FILL = {"text": texts.fill, "image": images.fill}
 
 
 def main(dataset: str, rank: int | None = None, world: int | None = None) -> None:
@@ -46,74 +40,68 @@ def main(dataset: str, rank: int | None = None, world: int | None = None) -> Non
         world: How many shares there are.
     """
     values = params.load()
-    share = ranks.share(rank, world)
-    items = listed.read(paths.recoloured(dataset) / tables.ITEMS, f"recolour@{dataset}")
+    share = shares.share_of(rank, world)
+    items = read_items(paths.recoloured(dataset) / tables.ITEMS, f"recolour@{dataset}")
     if share.world > 1:
-        fill_share(dataset, items, values, share)
+        encode_share(dataset, items, values, share)
         return
     if values.encode.engine == "ray":
-        _by_ray(dataset, items, values)
+        _encode_with_ray(dataset, items, values)
     bad: list[BadItem] = []
-    about: dict[str, Any] = {}
+    modalities: dict[str, Any] = {}
     with new_folder(paths.embeddings(dataset)) as folder:
-        for modality, part in items.items():
-            embedder, ids, vectors, faults = _embed(part, modality, dataset, values)
-            bad += faults
-            _write(folder / modality, ids, vectors, embedder, values.encode.shard_rows)
-            about[modality] = {"in": len(part.ids), "out": len(ids), "encoder": asdict(embedder)}
-        dropped_csv(folder / "dropped.csv", bad)
-        _write_manifest(folder, sum(len(part.ids) for part in items.values()), about, bad)
+        for modality, of_modality in items.items():
+            if _is_given(modality, dataset, values):
+                ids, (embedder, vectors) = of_modality.ids, _given(of_modality, modality, dataset)
+            else:
+                job, faults = _fill(of_modality, modality, dataset, values, Share())
+                bad += faults
+                places = job.store.find(job.ids) if job.missing.any() else job.places
+                ids, embedder = job.ids[~places.missing], job.store.embedder
+                vectors = job.store.gather(places, folder)
+            _write_shards(folder / modality, ids, vectors, embedder, values.encode.shard_rows)
+            modalities[modality] = {"in": len(of_modality.ids), "out": len(ids), "encoder": asdict(embedder)}
+        write_dropped(folder / "dropped.csv", bad)
+        counts = {
+            "read": sum(about["in"] for about in modalities.values()),
+            "kept": sum(about["out"] for about in modalities.values()),
+            "dropped": len(bad),
+        }
+        reasons = dict(Counter(item.reason for item in bad).most_common())
+        write_manifest(folder, counts, reasons=reasons, modalities=modalities)
 
 
-def fill_share(dataset: str, items: dict[str, "Items"], values: Params, share: Share) -> None:
+def encode_share(dataset: str, items: dict[str, Items], values: Params, share: Share) -> None:
     """Encode a share of a dataset's items into the store, and write nothing else."""
-    for modality, part in items.items():
+    for modality, of_modality in items.items():
         if not _is_given(modality, dataset, values):
-            job, bad = _fill(part, modality, dataset, values, share)
-            _refuse(bad, dataset, values.encode.on_bad_item)
+            job, _ = _fill(of_modality, modality, dataset, values, share)
             count = int((~job.store.find(job.ids).missing).sum())
             print(f"encode@{dataset}: {count:,} of {len(job.ids):,} {modality} items in the store")
-    gather = f"`python -m pipeline encode {dataset} --world 1` or `dvc repro`"
-    who = f"rank {share.rank} of {share.world} ({share.told_by})"
-    print(f"encode@{dataset}: {who} is done; once all are, run {gather}")
+    rank = f"rank {share.rank} of {share.world} ({share.origin})"
+    last = f"`python -m pipeline encode {dataset} --world 1` or `dvc repro`"
+    print(f"encode@{dataset}: {rank} is done; once all are, run {last}")
 
 
-def _by_ray(dataset: str, items: dict[str, "Items"], values: Params) -> None:
+def _encode_with_ray(dataset: str, items: dict[str, Items], values: Params) -> None:
     """Have a Ray cluster put into the store what is missing there, if anything is."""
-    count = 0
-    for modality, part in items.items():
-        if not _is_given(modality, dataset, values):
-            job, _ = _job(part, modality, dataset, values, Share())
-            count += int(job.missing.sum())
-    if count:
-        from pipeline.encoding import encode_ray
-
-        encode_ray.fill(dataset, pick_device(values.encode.device, "encode.device"))
-
-
-def _is_given(modality: str, dataset: str, values: Params) -> bool:
-    """Whether items are vectors already."""
-    return modality == "vector" or _encoder_of(dataset, modality, values) == "none"
-
-
-def _embed(
-    items: "Items", modality: str, dataset: str, values: Params
-) -> tuple[Embedder, "np.ndarray", Iterator["np.ndarray"], list[BadItem]]:
-    """One modality's encoder, the ids that it encoded, their vectors in parts, and what it could not read."""
-    if _is_given(modality, dataset, values):
-        return _given(items, modality, dataset, values)
-    job, bad = _fill(items, modality, dataset, values, Share())
-    _refuse(bad, dataset, values.encode.on_bad_item)
-    places = job.store.find(items.ids) if job.missing.any() else job.places
-    kept = ~places.missing
-    places = type(places)(places.files, places.file[kept], places.row[kept])
-    return job.store.embedder, items.ids[kept], job.store.gather(places, values.encode.shard_rows), bad
+    jobs = [
+        _job(of_modality, modality, dataset, values, Share())[0]
+        for modality, of_modality in items.items()
+        if not _is_given(modality, dataset, values)
+    ]
+    if any(job.missing.any() for job in jobs):
+        shares.encode_with_ray(__name__, dataset, pick_device(values.encode.device, "encode.device"))
 
 
 def _fill(
-    items: "Items", modality: str, dataset: str, values: Params, share: Share
+    items: Items, modality: str, dataset: str, values: Params, share: Share
 ) -> tuple[Job, list[BadItem]]:
-    """Put a share of what is missing into the store; what could not be encoded."""
+    """Put a share of what is missing into the store; what could not be encoded.
+
+    Raises:
+        PipelineError: If an item cannot be encoded and is not to be skipped.
+    """
     job, described = _job(items, modality, dataset, values, share)
     count = int(job.missing.sum())
     stored = f"{len(items.ids) - count:,} in the store, {count:,} to encode"
@@ -122,18 +110,36 @@ def _fill(
         return job, []
     device = pick_device(values.encode.device, "encode.device")
     if device == "cuda":
-        ranks.use_own_gpu()
-    encoder = encoders.load(described, device)
-    return job, FILLED[modality].fill(job, encoder, items, values.encode)
+        shares.use_own_gpu()
+    bad = FILL[modality](job, encoders.load(described, device), items, values.encode)
+    if bad and values.encode.on_bad_item == "fail":
+        raise PipelineError(_complaint(bad, dataset))
+    for reason, number in Counter(item.reason for item in bad).most_common(5):
+        print(f"encode@{dataset}: {number:,} items skipped: {reason}")
+    return job, bad
+
+
+def _complaint(bad: list[BadItem], dataset: str) -> str:
+    files = [] if bad[0].file is None else raw_files.read_manifest(dataset).files
+    item = bad[0].described({file.sha256: file.name for file in files})
+    more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
+    return (
+        f"{item} of {dataset}{more} cannot be encoded: {bad[0].reason}; mend it, or set "
+        "encode.on_bad_item to skip"
+    )
 
 
 def _job(
-    items: "Items", modality: str, dataset: str, values: Params, share: Share
+    items: Items, modality: str, dataset: str, values: Params, share: Share
 ) -> tuple[Job, encoders.Described]:
     """What is missing of a modality, and the encoder for it."""
+    options = values.encode
     name = _encoder_of(dataset, modality, values)
-    device = pick_device(values.encode.device, "encode.device")
-    described = _describe(name, values)
+    weights = options.weights.get(name, "hub")
+    if weights not in ("package", "hub"):
+        weights = str(paths.project_root() / Path(weights).expanduser())
+    engine = "torch" if options.engine == "ray" else options.engine
+    described = encoders.describe(name, weights, precision=options.precision, engine=engine)
     if modality not in described.modalities:
         reads = " and ".join(described.modalities)
         raise PipelineError(
@@ -141,32 +147,25 @@ def _job(
             f"got {name!r}, which reads {reads}; name another, or one per modality"
         )
     embedder = Embedder(
-        name, described.weights_sha256, described.files_sha256, described.dim, values.encode.dtype,
+        name, described.weights_sha256, described.files_sha256, described.dim, options.dtype,
         described.preprocessing, described.engine, described.precision,
     )  # fmt: skip
-    store = EmbeddingStore(embedder, device)
-    uses.record(dataset, modality, store.folder.name)
+    store = EmbeddingStore(embedder, pick_device(options.device, "encode.device"))
+    cleanup.record_use(dataset, modality, store.folder.name)
     return Job(store, items.ids, store.find(items.ids), share, dataset), described
 
 
 def _encoder_of(dataset: str, modality: str, values: Params) -> str:
-    named = values[dataset].encoder
-    if isinstance(named, EncoderByModality):
-        return getattr(named, modality, "none")
-    return named
+    encoder = values[dataset].encoder
+    return getattr(encoder, modality, "none") if isinstance(encoder, EncoderByModality) else encoder
 
 
-def _describe(name: str, values: Params) -> encoders.Described:
-    weights = values.encode.weights.get(name, "hub")
-    if weights not in ("package", "hub"):
-        weights = str(paths.project_root() / Path(weights).expanduser())
-    engine = "torch" if values.encode.engine == "ray" else values.encode.engine
-    return encoders.describe(name, weights, precision=values.encode.precision, engine=engine)
+def _is_given(modality: str, dataset: str, values: Params) -> bool:
+    """Whether items are vectors already."""
+    return modality == "vector" or _encoder_of(dataset, modality, values) == "none"
 
 
-def _given(
-    items: "Items", modality: str, dataset: str, values: Params
-) -> tuple[Embedder, "np.ndarray", Iterator["np.ndarray"], list[BadItem]]:
+def _given(items: Items, modality: str, dataset: str) -> tuple[Embedder, "np.ndarray"]:
     """Items that are vectors already."""
     import numpy as np
 
@@ -176,49 +175,16 @@ def _given(
     widths = lists.list.len().unique().to_list()
     if len(widths) > 1:
         raise PipelineError(f"the vectors of {dataset} must be of one width, got {sorted(widths)}")
-    vectors = lists.explode().to_numpy().reshape(len(lists), widths[0]).astype(np.float32)
     print(f"encode@{dataset}: {len(lists):,} items are vectors already")
-    embedder = Embedder("none", "", "", widths[0], "float32", "as given", "none", "float32")
-    step = values.encode.shard_rows
-    parts = (vectors[start : start + step] for start in range(0, len(vectors), step))
-    return embedder, items.ids, parts, []
+    vectors = lists.explode().to_numpy().reshape(len(lists), widths[0]).astype(np.float32)
+    return Embedder("none", "", "", widths[0], "float32", "as given", "none", "float32"), vectors
 
 
-def _refuse(bad: list[BadItem], dataset: str, on_bad_item: str) -> None:
-    """Stop at items that cannot be encoded, unless they are to be skipped.
-
-    Raises:
-        PipelineError: Naming the first, and how many there are.
-    """
-    if not bad:
-        return
-    first = bad[0]
-    more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
-    if on_bad_item == "fail":
-        files = [] if first.file is None else raw.read_manifest(dataset).files
-        names = {file.sha256: file.name for file in files}
-        raise PipelineError(
-            f"{first.told(names)} of {dataset}{more} cannot be encoded: {first.reason}; mend it, or set "
-            "encode.on_bad_item to skip"
-        )
-    for reason, count in Counter(item.reason for item in bad).most_common(5):
-        print(f"encode@{dataset}: {count:,} items skipped: {reason}")
-
-
-def _write(
-    folder: Path, ids: "np.ndarray", parts: Iterator["np.ndarray"], embedder: Embedder, rows: int
+def _write_shards(
+    folder: Path, ids: "np.ndarray", vectors: "np.ndarray", embedder: Embedder, rows: int
 ) -> None:
+    """At least one shard, since its metadata names the encoder."""
     folder.mkdir()
-    start = 0
-    for number, vectors in enumerate(one_ahead(parts)):
-        names = ids[start : start + len(vectors)]
-        shards.write(folder / f"shard-{number:05d}.parquet", names, vectors, embedder)
-        start += len(vectors)
-
-
-def _write_manifest(folder: Path, n_items: int, about: dict[str, Any], bad: list[BadItem]) -> None:
-    """What went in, what came out, what was dropped and why."""
-    kept = sum(part["out"] for part in about.values())
-    reasons = dict(Counter(item.reason for item in bad).most_common())
-    counts = {"read": n_items, "kept": kept, "dropped": len(bad)}
-    write_manifest(folder, counts, reasons=reasons, modalities=about)
+    for number, start in enumerate(range(0, max(len(ids), 1), rows)):
+        shard = slice(start, start + rows)
+        write_shard(folder / f"shard-{number:05d}.parquet", ids[shard], vectors[shard], embedder)

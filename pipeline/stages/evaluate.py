@@ -15,10 +15,12 @@ import torch
 
 from pal.evaluation.accuracy import calibrate
 from pal.files import new_folder, write_csv, write_json
-from pal.serving.saved import SavedModel
+from pal.serving.saved_model import SavedModel
 from pipeline import params, paths, study
 from pipeline.errors import PipelineError
-from pipeline.evaluation import baselines, bounds, prototypes
+from pipeline.evaluation import prototypes
+from pipeline.evaluation.baselines import available_baselines
+from pipeline.evaluation.bounds import bayes_bound
 from pipeline.evaluation.headline import against_one_reward, compare, headline, user_accuracies
 from pipeline.evaluation.portrait import gallery, portrait
 from pipeline.evaluation.predictions import predict, rounded, without_ties
@@ -46,7 +48,9 @@ def main(dataset: str) -> None:
     }
     model = models["model"]
     texts = dict(items.drop_nulls("text").select("item_id", "text").iter_rows())
-    predictions = predict(data, models, baselines.of(data, texts), knobs, bound=bounds.of(data, values))
+    predictions = predict(
+        data, models, available_baselines(data, texts), knobs, bound=bayes_bound(data, values)
+    )
     scores = score_slices(predictions, data, knobs)
     rows = {id(score): score.row(knobs) for score in scores.all}
     main_rows = [rows[id(score)] for score in scores.main]

@@ -3,15 +3,15 @@
 from pal.files import new_folder
 from pipeline import params, paths
 from pipeline.datasets import DATASETS
-from pipeline.storage import raw, tables
+from pipeline.storage import raw_files, tables
 from pipeline.storage.manifests import write_manifest
 
 
 def main(dataset: str) -> None:
     """Write one dataset's items and pairs, and count what was read, kept and dropped."""
     values = params.load()
-    manifest = raw.read_manifest(dataset)
-    files = {file.name: raw.stored(file, dataset) for file in manifest.files}
+    manifest = raw_files.read_manifest(dataset)
+    files = {file.name: raw_files.stored(file, dataset) for file in manifest.files}
     with new_folder(paths.prepared(dataset)) as out:
         counts = DATASETS[dataset].prepare(values, files, out)
         write_manifest(out, counts, out / tables.PAIRS, source=manifest.source)

@@ -12,7 +12,7 @@ from pal.errors import shorten
 from pal.files import copy_file, new_folder
 from pipeline import params, paths
 from pipeline.datasets.base import ColourFilters
-from pipeline.encoding import colour
+from pipeline.encoding.images import colour_filter
 from pipeline.errors import PipelineError
 from pipeline.storage import tables
 from pipeline.storage.manifests import write_manifest
@@ -106,7 +106,7 @@ def put_filters(pairs: "pl.DataFrame", filters: ColourFilters, dataset: str) -> 
             f"pairs of {dataset} must be of the group cool or warm to be filtered, got {lost['group'][0]!r} "
             f"in pair {lost['pair_id'][0]}; set {dataset}.recolour to none"
         )
-    specs = {name: colour.spec(filters.blend, getattr(filters, name), filters.strength) for name in OTHER}
+    specs = {name: colour_filter(filters.blend, getattr(filters, name), filters.strength) for name in OTHER}
     own = pl.col("group").replace_strict(specs, default=None)
     other = pl.col("group").replace_strict({name: specs[OTHER[name]] for name in OTHER}, default=None)
     return pairs.with_columns(

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from pal.config import FitConfig, HeadConfig
 from pal.files import new_folder, write_csv
 from pal.fitting.trainer import Fitted, fit
-from pal.serving.saved import SavedModel
+from pal.serving.saved_model import SavedModel
 from pipeline import params, paths, study
 from pipeline.errors import PipelineError
 from pipeline.storage.manifests import write_manifest
@@ -88,7 +88,7 @@ def _fit(
 
 
 def _save(data: Study, fitted: Fitted, config: FitConfig, folder: Path) -> None:
-    SavedModel.of(
+    SavedModel.from_fit(
         fitted,
         data.embeddings,
         user_ids=data.user_ids["seen"],

@@ -7,7 +7,7 @@ from hypothesis import settings
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
 from pal.models.base import make_model
-from pal.serving.model import RewardModel
+from pal.serving.reward_model import RewardModel
 from pal.users.points import Points
 
 settings.register_profile("quick", max_examples=20, deadline=None, derandomize=True, database=None)

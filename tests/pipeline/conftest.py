@@ -181,11 +181,11 @@ class Album:
         tables.write_table(path, items, tables.items_schema())
 
     def _keep(self, name: str, data: bytes) -> None:
-        from pipeline.storage import raw
+        from pipeline.storage import raw_files
 
         (self.project.root / name).write_bytes(data)
-        self._files.append(raw.keep(self.project.root / name))
-        raw.write_manifest("own", raw.Manifest("an album", None, self._files))
+        self._files.append(raw_files.keep(self.project.root / name))
+        raw_files.write_manifest("own", raw_files.Manifest("an album", None, self._files))
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pal.serving.model import RewardModel
-from pal.serving.saved import SavedModel
+from pal.serving.reward_model import RewardModel
+from pal.serving.saved_model import SavedModel
 from pipeline import paths as layout
 from pipeline import study
 

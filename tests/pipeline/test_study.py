@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from pipeline import paths, study
-from pipeline.encoding.bad_items import BadItem, dropped_csv
+from pipeline.encoding.items import BadItem, write_dropped
 from pipeline.errors import PipelineError
-from pipeline.storage import manifests, shards, tables
+from pipeline.storage import embeddings, manifests, tables
 
 
 def rewrite(path, change, schema):
@@ -92,10 +92,10 @@ def test_a_pair_without_a_place_is_left_out(small):
 
 def test_an_item_without_embedding_is_one_sentence(small):
     path = paths.embeddings("own") / "text" / "shard-00000.parquet"
-    names, vectors, embedder = shards.read(path)
-    ids = shards.unpacked(names)
+    names, vectors, embedder = embeddings.read_shard(path)
+    ids = embeddings.unpacked(names)
     gone = ids.index(tables.text_id("a red thing 0"))
-    shards.write(path, ids[:gone] + ids[gone + 1 :], vectors[1:], embedder)
+    embeddings.write_shard(path, ids[:gone] + ids[gone + 1 :], vectors[1:], embedder)
     manifests.write_manifest(paths.embeddings("own"))
     with pytest.raises(
         PipelineError,
@@ -123,15 +123,17 @@ class Toy:
     def embed(self, modality, vectors):
         """Embeddings of items, by their ids."""
         ids = sorted(vectors)
-        embedder = shards.Embedder(f"toy {modality}", "", "", len(vectors[ids[0]]), "float32", "by hand")
+        embedder = embeddings.Embedder(f"toy {modality}", "", "", len(vectors[ids[0]]), "float32", "by hand")
         folder = paths.embeddings("own") / modality
         folder.mkdir(parents=True, exist_ok=True)
-        shards.write(folder / "shard-00000.parquet", ids, np.array([vectors[i] for i in ids]), embedder)
+        embeddings.write_shard(
+            folder / "shard-00000.parquet", ids, np.array([vectors[i] for i in ids]), embedder
+        )
 
     def drop(self, *ids):
         dropped = [BadItem(item, "image", "empty") for item in ids]
         paths.embeddings("own").mkdir(parents=True, exist_ok=True)
-        dropped_csv(paths.embeddings("own") / "dropped.csv", dropped)
+        write_dropped(paths.embeddings("own") / "dropped.csv", dropped)
 
     def ask(self, user, users, split, prompt, chosen, rejected, **more):
         pair = {"user_id": user, "users": users, "split": split, "prompt": prompt}

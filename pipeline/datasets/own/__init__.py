@@ -35,6 +35,8 @@ the first row that shows it.
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import polars as pl
+
 from pal.config import Config
 from pipeline.datasets.base import DatasetParams, Source, Split, Text
 from pipeline.datasets.own.checks import TIE, check_left, check_rows, check_times
@@ -51,12 +53,10 @@ from pipeline.datasets.own.tables import PREFERENCE, SUFFIXES, read_table
 from pipeline.datasets.own.vectors import find_vectors, read_vectors
 from pipeline.errors import PipelineError
 from pipeline.paths import PARAMS
-from pipeline.storage import raw
+from pipeline.storage import raw_files
 from pipeline.storage.tables import ITEMS, PAIRS, pairs_schema, write_table
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from pipeline.params import Params as AllParams
 
 TITLE = "Your own comparisons"
@@ -96,7 +96,7 @@ def find(params: "AllParams") -> Source:
         )
     vectors = find_vectors(own.vectors) if _columns(own.prepare, "vector") else {}
     not_tables = {path.resolve() for path in vectors.values()}  # a file of vectors may lie among the tables
-    files = raw.find_files(own.source, key, SUFFIXES)
+    files = raw_files.find_files(own.source, key, SUFFIXES)
     tables = {path.name: path for path in files if path.resolve() not in not_tables}
     if not tables:
         raise PipelineError(
@@ -125,7 +125,7 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
     return counts
 
 
-def read(tables: dict[str, Path], options: Prepare) -> "pl.DataFrame":
+def read(tables: dict[str, Path], options: Prepare) -> pl.DataFrame:
     """Read and check all tables; the columns are those of `check_rows`."""
     ids = _columns(options, "vector")
     ids += ["response_a", "response_b"] if "chosen" in ids else []
@@ -141,7 +141,7 @@ def _modality(options: Prepare, role: str) -> str:
     return options.prompts if role == "prompt" else options.responses
 
 
-def _items(options: Prepare, rows: "pl.DataFrame", files: dict[str, Path]) -> dict[str, Items]:
+def _items(options: Prepare, rows: pl.DataFrame, files: dict[str, Path]) -> dict[str, Items]:
     """What the cells of each modality stand for; a file in the store is named by its sha256."""
     items: dict[str, Items] = {"text": TextItems()}
     images = {name: path for name, path in files.items() if name.lower().endswith(IMAGE_SUFFIXES)}
@@ -155,8 +155,8 @@ def _items(options: Prepare, rows: "pl.DataFrame", files: dict[str, Path]) -> di
 
 
 def keep(
-    rows: "pl.DataFrame", items: dict[str, Items], options: Prepare
-) -> tuple["pl.DataFrame", dict[str, int]]:
+    rows: pl.DataFrame, items: dict[str, Items], options: Prepare
+) -> tuple[pl.DataFrame, dict[str, int]]:
     """Replace cells by items, and leave out the rows that nothing can be learned from.
 
     Args:
@@ -172,8 +172,6 @@ def keep(
     Raises:
         PipelineError: If a cell stands for nothing, or too little is left.
     """
-    import polars as pl
-
     for role in ROLES:
         ids = items[_modality(options, role)].ids(rows, role)
         item = pl.col(role).replace_strict(list(ids), list(ids.values()), return_dtype=pl.String)
@@ -195,13 +193,11 @@ def keep(
     return kept, counts
 
 
-def write_tables(rows: "pl.DataFrame", items: dict[str, Items], folder: Path) -> None:
+def write_tables(rows: pl.DataFrame, items: dict[str, Items], folder: Path) -> None:
     """Write the rows that `keep` returns as the tables of items and pairs.
 
     A user is unseen exactly if one of its rows is an adapt row; without a split the stage split decides.
     """
-    import polars as pl
-
     wanted = {item for role in ROLES for item in rows[f"{role}_id"].drop_nulls().unique()}
     write_items(folder / ITEMS, list(items.values()), wanted)
     unseen = (pl.col("split") == "adapt").any().over("user_id")

@@ -1,6 +1,6 @@
 """Rules for the rows of users' comparisons, and all tables joined in the shape of chosen and rejected."""
 
-from typing import TYPE_CHECKING
+import polars as pl
 
 from pal.errors import shorten
 from pal.table_files import row_place
@@ -9,16 +9,13 @@ from pipeline.datasets.own.tables import COLUMNS, PREFERENCE, RESPONSES, refuse
 from pipeline.errors import PipelineError
 from pipeline.storage.tables import SPLIT_NAMES
 
-if TYPE_CHECKING:
-    import polars as pl
-
 LONGEST_USER_ID = 512
 TIE = 0.5
 SHAPE = ("file", "row", "line", "user_id", "prompt", *PREFERENCE, "winner", "label", "split", "timestamp")
 WINNERS = {"a": "a", "response_a": "a", "b": "b", "response_b": "b", "tie": "tie"}
 
 
-def check_rows(frames: list["pl.DataFrame"]) -> "pl.DataFrame":
+def check_rows(frames: list[pl.DataFrame]) -> pl.DataFrame:
     """Join tables, and check every row.
 
     Args:
@@ -31,8 +28,6 @@ def check_rows(frames: list["pl.DataFrame"]) -> "pl.DataFrame":
     Raises:
         PipelineError: With the first row and the column of a fault.
     """
-    import polars as pl
-
     rows = _concatenate(frames).with_columns(pl.col("split").replace("", None))
     duel = "winner" in rows.columns
     _check_texts(rows, RESPONSES if duel else PREFERENCE)
@@ -44,10 +39,8 @@ def check_rows(frames: list["pl.DataFrame"]) -> "pl.DataFrame":
     )
 
 
-def _concatenate(frames: list["pl.DataFrame"]) -> "pl.DataFrame":
+def _concatenate(frames: list[pl.DataFrame]) -> pl.DataFrame:
     """The rows of all tables; a label that no table has is 1, a split or timestamp that none has is null."""
-    import polars as pl
-
     first = frames[0]
     for frame in frames[1:]:
         for column in (each for each in COLUMNS if (each in first.columns) != (each in frame.columns)):
@@ -67,8 +60,7 @@ def _concatenate(frames: list["pl.DataFrame"]) -> "pl.DataFrame":
     return rows.with_columns(**{name: value for name, value in absent.items() if name not in rows.columns})
 
 
-def _check_texts(rows: "pl.DataFrame", responses: tuple[str, ...]) -> None:
-    import polars as pl
+def _check_texts(rows: pl.DataFrame, responses: tuple[str, ...]) -> None:
 
     users = pl.col("user_id")
     blank = users.fill_null("").str.strip_chars() == ""
@@ -84,8 +76,7 @@ def _check_texts(rows: "pl.DataFrame", responses: tuple[str, ...]) -> None:
         refuse(rows, column, empty[column], "must not be empty")
 
 
-def _with_checked_labels(rows: "pl.DataFrame") -> "pl.DataFrame":
-    import polars as pl
+def _with_checked_labels(rows: pl.DataFrame) -> pl.DataFrame:
 
     label = pl.col("label")
     allowed = "must be a number from 0.5 to 1, got {got}"
@@ -95,10 +86,8 @@ def _with_checked_labels(rows: "pl.DataFrame") -> "pl.DataFrame":
     return rows.with_columns(winner=pl.lit(None, pl.String))
 
 
-def _with_preference(rows: "pl.DataFrame") -> "pl.DataFrame":
+def _with_preference(rows: pl.DataFrame) -> pl.DataFrame:
     """Chosen, rejected and label from two responses and a winner."""
-    import polars as pl
-
     winner = pl.col("winner").str.strip_chars().str.to_lowercase()
     allowed = "must be a, b or tie, got {got}"
     # 1 is the second response to some and the first to others.
@@ -115,8 +104,7 @@ def _with_preference(rows: "pl.DataFrame") -> "pl.DataFrame":
     )
 
 
-def _check_splits(rows: "pl.DataFrame") -> None:
-    import polars as pl
+def _check_splits(rows: pl.DataFrame) -> None:
 
     split = pl.col("split")
     advice = "fill it in, or leave it empty in every row to have the pipeline split"
@@ -139,7 +127,7 @@ def _check_splits(rows: "pl.DataFrame") -> None:
         )
 
 
-def check_left(kept: "pl.DataFrame", counts: dict[str, int]) -> None:
+def check_left(kept: pl.DataFrame, counts: dict[str, int]) -> None:
     """Check that enough rows are left when ties and equal responses are dropped.
 
     Args:
@@ -162,10 +150,8 @@ def check_left(kept: "pl.DataFrame", counts: dict[str, int]) -> None:
         _check_halves(kept, f" once {' and '.join(reasons)} are dropped" if reasons else "")
 
 
-def _check_halves(rows: "pl.DataFrame", without: str) -> None:
+def _check_halves(rows: pl.DataFrame, without: str) -> None:
     """Check that there are rows to train, adapt and test on, and that every user is in one half."""
-    import polars as pl
-
     names = sorted(rows["split"].unique())
     if not {"train", "adapt", "test"} <= set(names):
         raise PipelineError(
@@ -192,7 +178,7 @@ def _check_halves(rows: "pl.DataFrame", without: str) -> None:
             )
 
 
-def check_times(rows: "pl.DataFrame", shares: SplitShares | str) -> None:
+def check_times(rows: pl.DataFrame, shares: SplitShares | str) -> None:
     """Check that every row has a timestamp where pairs are to be split by time.
 
     Raises:
@@ -212,6 +198,6 @@ def _place(row: dict[str, object]) -> str:
     return row_place(row["file"], row["row"], row["line"])
 
 
-def _more_users(rows: "pl.DataFrame") -> str:
+def _more_users(rows: pl.DataFrame) -> str:
     others = rows["user_id"].n_unique() - 1
     return f" (and {others:,} more user{'s' if others > 1 else ''})" if others else ""

@@ -6,15 +6,15 @@ somebody else, so no path leads out of its folder: not an absolute one, not `..`
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
 
 from pipeline.datasets.own.tables import refuse
 from pipeline.datasets.own.vectors import Vectors
 from pipeline.storage.tables import image_id, item_id, items_schema, text_id, write_table
-
-if TYPE_CHECKING:
-    import polars as pl
-    import pyarrow as pa
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 LONGEST_PATH = 1024  # characters
@@ -24,10 +24,10 @@ _CHUNK = 65_536  # vectors in one array, since Arrow counts a list's numbers in 
 class Items(Protocol):
     """What the cells of one modality stand for."""
 
-    def ids(self, rows: "pl.DataFrame", column: str) -> dict[str, str]:
+    def ids(self, rows: pl.DataFrame, column: str) -> dict[str, str]:
         """Item ids by cell, for every cell of the column; raises where a cell stands for nothing."""
 
-    def table(self, wanted: set[str]) -> "pa.Table":
+    def table(self, wanted: set[str]) -> pa.Table:
         """The items with these ids, as columns of the table of items."""
 
 
@@ -37,13 +37,13 @@ class TextItems:
     def __init__(self) -> None:
         self._texts: dict[str, str] = {}
 
-    def ids(self, rows: "pl.DataFrame", column: str) -> dict[str, str]:
+    def ids(self, rows: pl.DataFrame, column: str) -> dict[str, str]:
         """Item ids by text."""
         ids = {text: text_id(text) for text in rows[column].drop_nulls().unique()}
         self._texts |= {item: text for text, item in ids.items()}
         return ids
 
-    def table(self, wanted: set[str]) -> "pa.Table":
+    def table(self, wanted: set[str]) -> pa.Table:
         """The texts."""
         ids = sorted(wanted & self._texts.keys())
         return _table("text", ids, text=[self._texts[item] for item in ids])
@@ -60,12 +60,12 @@ class ImageItems:
         # Before download, as files lie, paths tell them apart.
         self._files = {name: str(path) if path.suffix else path.name for name, path in files.items()}
 
-    def ids(self, rows: "pl.DataFrame", column: str) -> dict[str, str]:
+    def ids(self, rows: pl.DataFrame, column: str) -> dict[str, str]:
         """Item ids by path."""
         cells = rows[column].drop_nulls().unique()
         return {cell: image_id(self._files[str(PurePosixPath(cell))]) for cell in cells}
 
-    def table(self, wanted: set[str]) -> "pa.Table":
+    def table(self, wanted: set[str]) -> pa.Table:
         """The images."""
         files = {image_id(sha256): sha256 for sha256 in self._files.values()}
         ids = sorted(wanted & files.keys())
@@ -81,25 +81,20 @@ class VectorItems:
     def __post_init__(self) -> None:
         self._ids = [item_id("vector", row.astype("<f4").tobytes()) for row in self.vectors.values]
 
-    def ids(self, rows: "pl.DataFrame", column: str) -> dict[str, str]:
+    def ids(self, rows: pl.DataFrame, column: str) -> dict[str, str]:
         """Item ids by the vectors' own ids.
 
         Raises:
             PipelineError: With the first row whose id no vector has.
         """
-        import polars as pl
-
         ids = dict(zip(self.vectors.ids, self._ids, strict=True))
         cells = set(rows[column].drop_nulls().unique())
         lost = pl.col(column).is_in(list(cells - ids.keys()))
         refuse(rows, column, lost, f"must be an id in {self.vectors.name}, got {{got}}")
         return {cell: ids[cell] for cell in cells}
 
-    def table(self, wanted: set[str]) -> "pa.Table":
+    def table(self, wanted: set[str]) -> pa.Table:
         """The vectors."""
-        import numpy as np
-        import pyarrow as pa
-
         row_of = {item: row for row, item in enumerate(self._ids) if item in wanted}
         rows, width = np.fromiter(row_of.values(), np.int64, len(row_of)), self.vectors.values.shape[1]
         chunks = [
@@ -112,21 +107,18 @@ class VectorItems:
         return _table("vector", list(row_of), vector=pa.chunked_array(chunks, pa.list_(pa.float32())))
 
 
-def _table(modality: str, ids: list[str], **columns: object) -> "pa.Table":
-    import pyarrow as pa
+def _table(modality: str, ids: list[str], **columns: object) -> pa.Table:
 
     return pa.table({"item_id": ids, "modality": [modality] * len(ids), **columns})
 
 
 def write_items(path: Path, items: list[Items], wanted: set[str]) -> None:
     """Write the items with these ids, of all modalities, as one table."""
-    import pyarrow as pa
-
     tables = [table for table in (each.table(wanted) for each in items) if len(table)]
     write_table(path, pa.concat_tables(tables, promote_options="default"), items_schema())
 
 
-def find_images(rows: "pl.DataFrame", columns: list[str], folder: Path) -> dict[str, Path]:
+def find_images(rows: pl.DataFrame, columns: list[str], folder: Path) -> dict[str, Path]:
     """The images that rows name, by their path in the folder.
 
     Args:
@@ -137,8 +129,6 @@ def find_images(rows: "pl.DataFrame", columns: list[str], folder: Path) -> dict[
     Raises:
         PipelineError: With the first row whose path is not that of an image in the folder.
     """
-    import polars as pl
-
     images: dict[str, Path] = {}
     root = folder.resolve()
     for column in columns:

@@ -4,7 +4,13 @@ from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import types
 
 from pal.errors import shorten
 from pal.table_files import (
@@ -16,10 +22,6 @@ from pal.table_files import (
     row_place,
 )
 from pipeline.errors import PipelineError
-
-if TYPE_CHECKING:
-    import polars as pl
-    import pyarrow as pa
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 # A table has either two columns that say which response won, or two responses and a column that says it.
@@ -63,9 +65,7 @@ class Faults:
             raise PipelineError(message, file=self.name, row=number, column=column or None, problem=problem)
 
 
-def refuse(
-    rows: "pl.DataFrame", column: str, wrong: "pl.Expr | pl.Series", rule: str, advice: str = ""
-) -> None:
+def refuse(rows: pl.DataFrame, column: str, wrong: pl.Expr | pl.Series, rule: str, advice: str = "") -> None:
     """Raise at the first row where `wrong` holds; {got} in the rule stands for the cell's value.
 
     Where the table has two responses and a winner, the message names the column as it is in the table.
@@ -120,7 +120,7 @@ def columns_of(name: str, names: list[str]) -> list[str]:
     return [column for column in COLUMNS if column in names]
 
 
-def read_table(name: str, path: Path, ids: Collection[str] = ()) -> "pl.DataFrame":
+def read_table(name: str, path: Path, ids: Collection[str] = ()) -> pl.DataFrame:
     """Read one table, with cells checked for their types alone.
 
     Args:
@@ -135,8 +135,6 @@ def read_table(name: str, path: Path, ids: Collection[str] = ()) -> "pl.DataFram
     Raises:
         PalError: With the first fault, its row and its column.
     """
-    import polars as pl
-
     kind = Path(name).suffix.lower()
     if kind not in SUFFIXES:
         raise PipelineError(f"{name} must be a {', '.join(SUFFIXES)} file", file=name)
@@ -154,10 +152,8 @@ def read_table(name: str, path: Path, ids: Collection[str] = ()) -> "pl.DataFram
     return frame.select(pl.lit(name).alias("file"), *frame.columns)
 
 
-def _frame(reader: TableReader, faults: Faults, ids: Collection[str]) -> "pl.DataFrame":
+def _frame(reader: TableReader, faults: Faults, ids: Collection[str]) -> pl.DataFrame:
     """The rows of CSV or JSONL as a frame, a chunk at a time to save memory."""
-    import polars as pl
-
     csv = reader.kind == "csv"
     columns = columns_of(reader.name, reader.columns or []) if csv else COLUMNS
     types = {"label": pl.Float64, "timestamp": pl.Datetime("us")}
@@ -256,12 +252,8 @@ def parse_time(cell: str | float | None) -> datetime | None:
     return datetime(1970, 1, 1) + timedelta(seconds=seconds)
 
 
-def _parquet_frame(reader: TableReader, path: Path, faults: Faults, ids: Collection[str]) -> "pl.DataFrame":
+def _parquet_frame(reader: TableReader, path: Path, faults: Faults, ids: Collection[str]) -> pl.DataFrame:
     """Parquet by columns, through pyarrow, since polars panics on damaged files with a backtrace."""
-    import polars as pl
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     name = reader.name
     columns = columns_of(name, reader.columns or [])
     kinds = {column: _arrow_type(name, column, reader.schema.field(column).type, ids) for column in columns}
@@ -294,11 +286,8 @@ def _parquet_frame(reader: TableReader, path: Path, faults: Faults, ids: Collect
     return frame.select(row.alias("row"), line.alias("line"), *columns)
 
 
-def _arrow_type(name: str, column: str, kind: "pa.DataType", ids: Collection[str]) -> "pa.DataType":
+def _arrow_type(name: str, column: str, kind: pa.DataType, ids: Collection[str]) -> pa.DataType:
     """The type that a Parquet column is cast to: large_string, float64 or a time."""
-    import pyarrow as pa
-    from pyarrow import types
-
     value = kind.value_type if types.is_dictionary(kind) else kind
     text = types.is_string(value) or types.is_large_string(value) or types.is_string_view(value)
     integer = types.is_integer(value)
@@ -315,11 +304,8 @@ def _arrow_type(name: str, column: str, kind: "pa.DataType", ids: Collection[str
     return pa.float64() if column == "label" else pa.large_string()
 
 
-def _check_length(name: str, column: str, cells: "pa.ChunkedArray") -> None:
+def _check_length(name: str, column: str, cells: pa.ChunkedArray) -> None:
     """Refuse a column that does not fit in memory once every cell is a text of its own."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     total = 0
     for chunk in cells.chunks:
         if pa.types.is_dictionary(chunk.type) and not pa.types.is_integer(chunk.type.value_type):

@@ -14,16 +14,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import types
+from safetensors import SafetensorError, safe_open
 
 from pal.errors import PalError, shorten
 from pal.table_files import reason
 from pipeline import paths
 from pipeline.errors import PipelineError
-from pipeline.storage import raw
-
-if TYPE_CHECKING:
-    import numpy as np
+from pipeline.storage import raw_files
 
 SUFFIXES = (".parquet", ".safetensors", ".npy")
 FOLDER = "vectors/"  # before their names, which may be a table's too
@@ -31,7 +35,7 @@ BATCH = 8192  # rows read at once
 _FLOATS = {"F16", "F32", "F64"}
 
 # Returns the rows at places, (rows, width).
-ReadRows = Callable[["np.ndarray"], "np.ndarray"]
+ReadRows = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Vectors:
 
     name: str
     ids: list[str]
-    values: "np.ndarray"
+    values: np.ndarray
 
 
 def find_vectors(source: str | None) -> dict[str, Path]:
@@ -60,7 +64,7 @@ def find_vectors(source: str | None) -> dict[str, Path]:
         raise PipelineError(
             f"{key} must name a {', '.join(SUFFIXES)} file, since own.prepare says vector, got null; set it"
         )
-    files = raw.find_files(source, key, SUFFIXES)
+    files = raw_files.find_files(source, key, SUFFIXES)
     if len(files) > 1:
         raise PipelineError(f"{key} must name one file, got a folder with {len(files)} of them")
     ids = files[0].with_suffix(".ids.txt")
@@ -77,8 +81,6 @@ def read_vectors(files: dict[str, Path], wanted: set[str]) -> Vectors:
     Raises:
         PipelineError: If the file is damaged, names an id twice, or a vector is not finite.
     """
-    import numpy as np
-
     given, path = next((name, path) for name, path in files.items() if not name.endswith(".ids.txt"))
     name = given.removeprefix(FOLDER)
     beside = files.get(FOLDER + Path(name).with_suffix(".ids.txt").name)
@@ -101,8 +103,6 @@ def read_vectors(files: dict[str, Path], wanted: set[str]) -> Vectors:
 
 @contextmanager
 def _readable(name: str) -> Iterator[None]:
-    import pyarrow as pa
-    from safetensors import SafetensorError
 
     try:
         yield
@@ -153,7 +153,6 @@ def _ids_beside(name: str, path: Path | None) -> list[str]:
 
 @contextmanager
 def _npy(name: str, path: Path, beside: Path | None) -> Iterator[tuple[list[str], ReadRows]]:
-    import numpy as np
 
     ids = _ids_beside(name, beside)
     try:
@@ -171,8 +170,6 @@ def _npy(name: str, path: Path, beside: Path | None) -> Iterator[tuple[list[str]
 
 @contextmanager
 def _safetensors(name: str, path: Path, beside: Path | None) -> Iterator[tuple[list[str], ReadRows]]:
-    import numpy as np
-    from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:
         keys = list(file.keys())
@@ -191,7 +188,7 @@ def _safetensors(name: str, path: Path, beside: Path | None) -> Iterator[tuple[l
             raise PipelineError(f"`ids` in the metadata of {name} must be a JSON list, got {shorten(ids)}")
         _check_shape(name, tuple(tensor.get_shape()), ids)
 
-        def read_rows(places: "np.ndarray") -> "np.ndarray":
+        def read_rows(places: np.ndarray) -> np.ndarray:
             batches = [np.empty((0, tensor.get_shape()[1]), np.float32)]
             for start in range(0, len(ids), BATCH):
                 stop = min(start + BATCH, len(ids))
@@ -205,9 +202,6 @@ def _safetensors(name: str, path: Path, beside: Path | None) -> Iterator[tuple[l
 
 @contextmanager
 def _parquet(name: str, path: Path, beside: Path | None) -> Iterator[tuple[list[str], ReadRows]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    from pyarrow import types
 
     with pq.ParquetFile(path, pre_buffer=False) as file:  # with it, all of the file is read ahead
         schema = file.schema_arrow
@@ -230,12 +224,8 @@ def _parquet(name: str, path: Path, beside: Path | None) -> Iterator[tuple[list[
         yield ids, lambda places: _read_parquet_rows(name, file, places)
 
 
-def _read_parquet_rows(name: str, file: Any, places: "np.ndarray") -> "np.ndarray":
+def _read_parquet_rows(name: str, file: Any, places: np.ndarray) -> np.ndarray:
     """The vectors at places, a batch of rows at a time."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     batches, start, width = [], 0, None
     for batch in file.iter_batches(BATCH, columns=["embedding"]):
         rows = places[(places >= start) & (places < start + len(batch))] - start

@@ -126,8 +126,8 @@ def broken(folder: Path, how: str) -> None:
     [
         ("missing file", "model.safetensors cannot be read (No such file or directory)"),
         ("no folder", "config.json cannot be read (No such file or directory)"),
-        ("wrong hash", "must have the sha256 that config.json gives"),
-        ("newer version", "must have a version of at most 2, got 99; install a newer pal"),
+        ("wrong hash", "must have the sha256 that SHA256SUMS gives"),
+        ("newer version", "must have the version 2, got 99; fit the model again"),
         ("pickle", "a pickle can run code and is never loaded"),
         ("other format", "must be of the format 'pal-reward-model', got another"),
     ],
@@ -149,6 +149,6 @@ def test_a_defect_of_ours_is_not_passed_off_as_a_users(words, monkeypatch):
     def fail(*_, **__):
         raise ValueError("a defect")
 
-    monkeypatch.setattr("pal.serving.model.RewardModel.load", fail)
+    monkeypatch.setattr("pal.serving.reward_model.RewardModel.load", fail)
     done = CliRunner().invoke(app, ["inspect", str(words)])
     assert isinstance(done.exception, ValueError)

@@ -13,8 +13,8 @@ from pal.config import FitConfig, HeadConfig
 from pal.encoders.classical import DIM
 from pal.errors import PalError
 from pal.models.base import make_model
-from pal.serving.model import RewardModel
-from pal.serving.reader import Reader
+from pal.serving.read_inputs import InputEncoder
+from pal.serving.reward_model import RewardModel
 from pal.table_files import Row
 from pal.users.points import Points
 
@@ -69,7 +69,7 @@ def test_the_user_may_say_what_cells_are(pal, pictures, words):
 
 def test_prompts_may_be_vectors_and_responses_texts(pal, worded, tmp_path, rows):
     encoder = {"prompts": None, "responses": worded.encoder["responses"]}
-    model = replace(worded, encoder=encoder, reader=Reader(encoder))
+    model = replace(worded, encoder=encoder, input_encoder=InputEncoder(encoder))
     model.save(tmp_path / "mixed")
     prompt = [0.5] * 256
     given = json.dumps({"prompt": prompt, "response": "fine"}) + "\n"
@@ -86,8 +86,7 @@ ROWS = [Row("a.csv", number, number, {}) for number in (1, 2, 3)]
         (PalError("?", row=2, column="responses", problem="is empty"), [ROWS], "response in row 3 of a.csv is empty"),
         (PalError("?", row=0, column="second", problem="is bad"), [ROWS], "response_b in row 1 of a.csv is bad"),
         (PalError("?", row=0, column="chosen", user="1", problem="is bad"), [ROWS[:1], ROWS[2:]], "chosen in row 3 of a.csv is bad"),
-        (PalError("?", row=0, column="chosen", problem="is bad"), [], "?"),
-        (PalError("say weights={'all-mpnet-base-v2': ...}"), [], "say --weights all-mpnet-base-v2=PLACE"),
+        (PalError("?", problem="is bad"), [ROWS], "?"),
     ],
 )  # fmt: skip
 def test_errors_of_the_library_name_rows_and_options(error, groups, expected):

@@ -14,8 +14,8 @@ from pal.errors import PalError
 from pal.models.base import make_model
 from pal.serving.aggregates import Aggregate
 from pal.serving.export import export_scalar
-from pal.serving.model import RewardModel
-from pal.serving.reader import Reader
+from pal.serving.read_inputs import InputEncoder
+from pal.serving.reward_model import RewardModel
 from pal.users.points import Points
 from tests.pal.encoders.conftest import WIDTH, make
 
@@ -46,7 +46,7 @@ def personal(folder, head="B", *, dtype="float32", name=NAME, width=WIDTH) -> Re
     about = {"encoder": name, "dim": width, "weights_sha256": found.weights_sha256, "dtype": dtype}
     encoder = {"prompts": about, "responses": about}
     ids = [f"user {number}" for number in range(9)]
-    reader = Reader(encoder, {name: str(folder)})
+    input_encoder = InputEncoder(encoder, {name: str(folder)})
     return RewardModel(
         built,
         ids,
@@ -56,7 +56,7 @@ def personal(folder, head="B", *, dtype="float32", name=NAME, width=WIDTH) -> Re
         encoder,
         width * reads_prompts,
         width,
-        reader,
+        input_encoder,
     )
 
 
@@ -64,7 +64,7 @@ def logits(folder, texts=TEXTS, prompts=None):
     """What plain transformers code gets."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    import pal.serving.scalar  # noqa: F401
+    import pal.serving.transformers_model  # noqa: F401
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder)
@@ -113,9 +113,9 @@ def test_aggregates_are_exported_too(tiny, tmp_path, head, aggregate):
     model = personal(tiny, head)
     asked = "q" if model.head.needs_prompts else None
     export_scalar(model, tmp_path / "scalar", aggregate, prompt=asked)
-    points, mass = aggregate.points(model)
-    each = torch.stack([model.score(asked, TEXTS, user=point) for point in points], 1)
-    same(logits(tmp_path / "scalar"), aggregate.of(each, mass, TEXTS))
+    states, mass = aggregate.states(model)
+    expected = aggregate.combine(model.score_states(asked, TEXTS, states), mass, TEXTS)
+    same(logits(tmp_path / "scalar"), expected)
 
 
 @pytest.mark.parametrize("how", [{"pooling": "cls"}, {"unit": False}])
@@ -172,17 +172,17 @@ def test_a_config_that_names_code_is_read_without_it(tiny, tmp_path):
     ],
 )
 def test_a_config_that_cannot_be_is_refused(change, message):
-    from pal.serving.scalar import ScalarConfig, ScalarReward
+    from pal.serving.transformers_model import ScalarConfig, ScalarReward
 
     with pytest.raises(PalError, match=message):
         ScalarReward(ScalarConfig(**({"encoder_config": {"model_type": "bert"}} | change)))
 
 
 def test_gradients_reach_the_encoder(tiny, tmp_path):
-    import pal.serving.scalar
+    import pal.serving.transformers_model
 
     export_scalar(personal(tiny, "A"), tmp_path / "scalar")
-    model = pal.serving.scalar.ScalarReward.from_pretrained(tmp_path / "scalar")
+    model = pal.serving.transformers_model.ScalarReward.from_pretrained(tmp_path / "scalar")
     model(input_ids=torch.tensor([[101, 7, 102]])).logits.sum().backward()
     assert model.encoder.embeddings.word_embeddings.weight.grad[7].abs().sum() > 0
 
@@ -197,14 +197,16 @@ def test_more_outputs_than_one_are_refused(tiny, tmp_path):
 
 
 def test_weights_that_are_no_safetensors_are_never_loaded(tiny, tmp_path):
-    import pal.serving.scalar
+    import pal.serving.transformers_model
 
     export_scalar(personal(tiny, "A"), tmp_path / "scalar")
     weights = tmp_path / "scalar/model.safetensors"
     torch.save({}, weights.with_name("pytorch_model.bin"))
     weights.unlink()
     with pytest.raises(OSError, match="safetensors"):
-        pal.serving.scalar.ScalarReward.from_pretrained(tmp_path / "scalar", use_safetensors=False)
+        pal.serving.transformers_model.ScalarReward.from_pretrained(
+            tmp_path / "scalar", use_safetensors=False
+        )
 
 
 @pytest.mark.parametrize(
@@ -220,10 +222,10 @@ def test_weights_that_are_no_safetensors_are_never_loaded(tiny, tmp_path):
     ],
 )
 def test_inputs_that_would_score_another_text_are_refused(tiny, tmp_path, given, message):
-    import pal.serving.scalar
+    import pal.serving.transformers_model
 
     export_scalar(personal(tiny), tmp_path / "scalar")
-    model = pal.serving.scalar.ScalarReward.from_pretrained(tmp_path / "scalar")
+    model = pal.serving.transformers_model.ScalarReward.from_pretrained(tmp_path / "scalar")
     with pytest.raises(PalError, match=message):
         model(**({"input_ids": torch.ones(1, 2, dtype=torch.long)} | given))
 
@@ -244,10 +246,13 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_left(tiny, tmp_path, 
         ((model, place, "bob"), "got 'bob'"),
         ((model, place, Aggregate.worst(centred=True)), "must not be centred"),
         (
-            (replace(two, reader=Reader(two.encoder, model.reader.weights)), place),
+            (replace(two, input_encoder=InputEncoder(two.encoder, model.input_encoder.weights)), place),
             "one encoder to be exported",
         ),
-        ((replace(model, reader=Reader(half, model.reader.weights)), place), "must compute in float32"),
+        (
+            (replace(model, input_encoder=InputEncoder(half, model.input_encoder.weights)), place),
+            "must compute in float32",
+        ),
         ((model, tmp_path), "must not be there yet, or be an empty folder"),
     ]:
         with pytest.raises(PalError, match=message):
@@ -268,7 +273,7 @@ def test_a_script_that_imports_no_more_than_it_says_reads_it(tiny, tmp_path):
     model = personal(tiny, "A")
     export_scalar(model, tmp_path / "scalar", "user 2")
     script = (
-        "import pal.serving.scalar\n"
+        "import pal.serving.transformers_model\n"
         "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n"
         f"folder = {str(tmp_path / 'scalar')!r}\n"
         "tokens = AutoTokenizer.from_pretrained(folder)(['a cat'], return_tensors='pt')\n"

@@ -42,7 +42,7 @@ def simulated(small):
 
 def test_in_the_partition_setting_everybody_is_known_from_a_few_answers(simulated):
     _, data, values = simulated
-    bound = bounds.of(data, values)
+    bound = bounds.bayes_bound(data, values)
     test, _ = without_ties(data.select("seen", "test"))
     (found,) = bound.margins("seen", [data.select("seen", "train")], test)
     assert bool((found == 0.5).all())
@@ -52,7 +52,7 @@ def test_the_simulations_margins_are_those_that_the_answers_were_made_from(simul
     """At a user's true weights every answer's margin is positive."""
     _, data, _ = simulated
     truth = read_json(paths.prepared("simulated") / "truth.json", "")
-    coefficients = bounds._Coefficients(data, np.array(truth["matrix"]), np.array(truth["prototypes"]))
+    coefficients = bounds.TrueCoefficients(data, np.array(truth["matrix"]), np.array(truth["prototypes"]))
     weights = dict(zip(truth["user_ids"], truth["weights"], strict=True))
     pairs = data.select("unseen", "adapt")
     true = torch.tensor([weights[data.user_ids["unseen"][user]] for user in pairs.user.tolist()])
@@ -65,22 +65,22 @@ def test_in_the_mixture_setting_more_answers_tell_more_and_none_tells_what_all_s
     path = paths.prepared("simulated") / "truth.json"
     write_json(path, {**read_json(path, ""), "setting": "mixture"})
     manifests.write_manifest(path.parent)
-    bound = bounds.of(data, values)
+    bound = bounds.bayes_bound(data, values)
     pairs = data.select("unseen", "adapt")
     test, _ = without_ties(data.select("unseen", "test"))
     none, all_known = bound.margins("unseen", [pairs.slice(0, 0), pairs], test)
     right = [float((found > 0).double().mean()) for found in (none, all_known)]
     assert right[0] < right[1]
     assert right[1] > 0.9
-    again = bounds.of(data, values).margins("unseen", [pairs.slice(0, 0), pairs], test)
+    again = bounds.bayes_bound(data, values).margins("unseen", [pairs.slice(0, 0), pairs], test)
     assert all(torch.equal(a, b) for a, b in zip((none, all_known), again, strict=True))
 
 
 def test_without_the_truth_there_is_no_bound(simulated):
     _, data, values = simulated
     (paths.prepared("simulated") / "truth.json").unlink()
-    assert bounds.of(data, values) is None
-    assert bounds.of(study.load("own"), values) is None
+    assert bounds.bayes_bound(data, values) is None
+    assert bounds.bayes_bound(study.load("own"), values) is None
 
 
 def drawn(walls, start, concentration=1.0, kept=4000, K=3):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pal.comparisons import Comparisons
-from pal.serving.model import RewardModel
+from pal.serving.reward_model import RewardModel
 from pipeline import paths, study
 from pipeline.evaluation import portrait
 
@@ -129,7 +129,7 @@ def test_pictures_are_shown_small_and_none_twice_for_one_prompt(own, monkeypatch
         asked.extend(frame["item_id"].to_list())
         return {item: b"\xff\xd8\xff" + item.encode() for item in frame["item_id"].to_list()[1:]}
 
-    monkeypatch.setattr(portrait.pixels, "thumbnails", draw)
+    monkeypatch.setattr(portrait.images, "thumbnails", draw)
     data, model = own
     thing = pl.col("text").str.contains("thing")
     items = study.items("own").with_columns(pl.col("modality").cast(pl.String))
@@ -172,7 +172,7 @@ def test_a_text_is_shown_as_it_is_and_an_image_as_a_data_uri(monkeypatch):
         asked.append((frame["item_id"].to_list(), dataset, size))
         return {"i1": JPEG}
 
-    monkeypatch.setattr(portrait.pixels, "thumbnails", draw)
+    monkeypatch.setattr(portrait.images, "thumbnails", draw)
     shown = portrait.show_items(
         table_of("text", "image", "image", "vector", "image"), "own", {"i0", "i1", "i2", "i3"}
     )
@@ -225,7 +225,7 @@ def filtered_study(marks, groups=None):
 
 
 def test_a_filtered_test_pair_is_shown_with_its_user_group_and_filter(monkeypatch):
-    monkeypatch.setattr(portrait.pixels, "thumbnails", lambda *_: {"i1": JPEG})
+    monkeypatch.setattr(portrait.images, "thumbnails", lambda *_: {"i1": JPEG})
     groups = {"seen": ["red", "blue"], "unseen": []}
     data = filtered_study([("seen", "test", "loser"), ("seen", "train", "winner")], groups)
     assert portrait.gallery(data, table_of("text", "image", "image"), 5) == [
@@ -241,7 +241,7 @@ def test_a_filtered_test_pair_is_shown_with_its_user_group_and_filter(monkeypatc
 
 
 def test_unseen_users_pairs_are_shown_where_seen_users_have_none(monkeypatch):
-    monkeypatch.setattr(portrait.pixels, "thumbnails", lambda *_: {"i2": JPEG})
+    monkeypatch.setattr(portrait.images, "thumbnails", lambda *_: {"i2": JPEG})
     data = filtered_study([("seen", "test", None), ("unseen", "test", "winner")])
     (pair,) = portrait.gallery(data, table_of("text", "image", "image"), 5)
     assert (pair["user"], pair["group"], pair["chosen"]) == ("a", None, URI)

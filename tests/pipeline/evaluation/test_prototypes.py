@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from pal.serving.saved import SavedModel
+from pal.serving.saved_model import SavedModel
 from pipeline import params, paths, study
 from pipeline.evaluation import prototypes
 from pipeline.stages import train

@@ -18,7 +18,7 @@ from pipeline.evaluation.headline import user_accuracies
 from pipeline.evaluation.predictions import margins_by, predict, without_ties
 from pipeline.evaluation.slices import find, score_slices
 from pipeline.params import Evaluate
-from pipeline.storage.shards import Embedder
+from pipeline.storage.embeddings import Embedder
 from pipeline.study import Study
 
 KNOBS = Evaluate(seed=0, shots=[1, 2], headline_shots=2, draws=20, asked=0, resamples=100)

@@ -11,7 +11,7 @@ import shutil
 import pytest
 
 from pal.errors import PalError
-from pal.serving.saved import SavedModel
+from pal.serving.saved_model import SavedModel
 from pipeline.errors import PipelineError
 from pipeline.stages import encode, evaluate, recolour, split, train
 

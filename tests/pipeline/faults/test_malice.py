@@ -27,7 +27,7 @@ from pal import encoders
 from pal.cli.app import main as pal_command
 from pal.encoders.pictures import read as read_picture
 from pal.errors import PalError
-from pal.serving.saved import SavedModel
+from pal.serving.saved_model import SavedModel
 from pal.users.taste import Taste
 from pipeline import params
 from pipeline.errors import PipelineError

@@ -22,7 +22,7 @@ def test_auto_takes_what_suffices_and_train_fits_it(small, capsys):
     assert [row["K"] for row in found["curves"][paths.ONE_PER_USER]["candidates"]] == [1, 2, 3]
     assert "simulated, one prototype per user: K = " in capsys.readouterr().out
     train.main("simulated")
-    from pal.serving.saved import SavedModel
+    from pal.serving.saved_model import SavedModel
 
     assert found["K"] == SavedModel.load(paths.models("simulated") / "model").config.K
 

@@ -10,7 +10,7 @@ from pipeline.datasets import DATASETS, persona
 from pipeline.datasets.base import Remote, Source
 from pipeline.errors import PipelineError
 from pipeline.stages import download
-from pipeline.storage import raw
+from pipeline.storage import raw_files
 from tests.hub_client import hub_client  # noqa: F401
 
 NAMES = ["interest-in-art.jsonl", "interest-in-math.jsonl"]
@@ -50,17 +50,17 @@ def test_files_of_a_folder_come_into_the_store(project):
     (project.root / "own.csv").write_text("hello")
     project.set({"datasets": ["own"], "own.source": "own.csv"})
     download.main("own")
-    manifest = raw.read_manifest("own")
+    manifest = raw_files.read_manifest("own")
     assert (manifest.source, manifest.revision) == ("own: own.csv", None)
-    assert raw.stored(manifest.files[0], "own").read_text() == "hello"
+    assert raw_files.stored(manifest.files[0], "own").read_text() == "hello"
 
 
 def test_files_of_the_hub_are_taken_at_the_commit_that_the_revision_names(hub):
     download.main("persona")
-    manifest = raw.read_manifest("persona")
+    manifest = raw_files.read_manifest("persona")
     assert manifest.revision == hub.newest
     assert [file.name for file in manifest.files] == NAMES
-    assert raw.stored(manifest.files[1], "persona").read_bytes() == f"content of {NAMES[1]}".encode()
+    assert raw_files.stored(manifest.files[1], "persona").read_bytes() == f"content of {NAMES[1]}".encode()
     before = paths.raw("persona").read_bytes()
     hub.downloaded.clear()
     download.main("persona")
@@ -116,7 +116,7 @@ def test_patterns_are_taken_in_their_order_and_each_files_name_gets_the_prefix(t
     assert [(file.name, file.size) for file in files] == [
         ("v1-notes.md", 1), ("v1-a.parquet", 5_000), ("v1-b.parquet", 5_000),
     ]  # fmt: skip
-    assert raw.stored(files[2], "own").read_bytes() == B
+    assert raw_files.stored(files[2], "own").read_bytes() == B
     assert sorted(tables.downloaded) == ["data/a.parquet", "data/b.parquet", "notes.md"]
 
 
@@ -125,7 +125,7 @@ def test_what_was_downloaded_lies_in_the_store_once_and_what_is_there_is_not_ask
     _, files = download.from_hub(remote("data/*"), "own")
     assert stored_files() == [A, B]
     assert not list((paths.store() / "downloads").iterdir())
-    raw.stored(files[1], "own").unlink()
+    raw_files.stored(files[1], "own").unlink()
     tables.downloaded.clear()
     assert download.from_hub(remote("data/*"), "own") == (tables.newest, files)
     assert tables.downloaded == ["data/b.parquet"]
@@ -159,7 +159,7 @@ def test_several_repositories_are_told_apart_by_their_prefixes(tables, monkeypat
     found = Source("hub", remotes=[remote("data/a*"), remote("other/*", prefix="tables-")])
     source(monkeypatch, found)
     download.main("own")
-    manifest = raw.read_manifest("own")
+    manifest = raw_files.read_manifest("own")
     assert [file.name for file in manifest.files] == ["a.parquet", "tables-a.parquet"]
     assert manifest.revision == f"{tables.newest}, {tables.newest}"
 
@@ -169,8 +169,8 @@ def test_linked_files_are_read_where_they_lie(project, monkeypatch):
     there.write_bytes(b"big")
     source(monkeypatch, Source("a folder", links={"big.parquet": there}))
     download.main("own")
-    (file,) = raw.read_manifest("own").files
-    assert raw.stored(file, "own").resolve() == there
+    (file,) = raw_files.read_manifest("own").files
+    assert raw_files.stored(file, "own").resolve() == there
 
 
 def test_what_the_program_makes_itself_comes_into_the_store(project, monkeypatch):
@@ -182,8 +182,8 @@ def test_what_the_program_makes_itself_comes_into_the_store(project, monkeypatch
 
     source(monkeypatch, Source("drawn", make=make))
     download.main("own")
-    files = raw.read_manifest("own").files
-    assert [(file.name, raw.stored(file, "own").read_text()) for file in files] == [
+    files = raw_files.read_manifest("own").files
+    assert [(file.name, raw_files.stored(file, "own").read_text()) for file in files] == [
         ("a.txt", "first"), ("b.txt", "second"),
     ]  # fmt: skip
     before = paths.raw("own").read_bytes()

@@ -11,7 +11,7 @@ from pal.errors import PalError
 from pipeline import paths
 from pipeline.errors import PipelineError
 from pipeline.stages import encode
-from pipeline.storage import shards, tables
+from pipeline.storage import embeddings, tables
 
 N = 1300  # items: three groups of at least 512 items, the last one smaller
 
@@ -39,8 +39,8 @@ def shards_of(dataset="own"):
 
 
 def read(modality="text", dataset="own"):
-    ids, vectors, embedder = shards.read_folder(paths.embeddings(dataset) / modality, "")
-    return shards.unpacked(ids), vectors, embedder
+    ids, vectors, embedder = embeddings.read_shards(paths.embeddings(dataset) / modality, "")
+    return embeddings.unpacked(ids), vectors, embedder
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_rows_are_cut_into_shards(own):
     encode.main("own")
     names = [f"shard-0000{number}.parquet" for number in range(3)]
     assert sorted(shards_of()) == ["dropped.csv", "manifest.json", *names]
-    assert len(shards.read(paths.embeddings("own") / "text" / names[2])[0]) == 300
+    assert len(embeddings.read_shard(paths.embeddings("own") / "text" / names[2])[0]) == 300
     assert read()[0] == sorted(tables.text_id(text) for text in texts())
 
 

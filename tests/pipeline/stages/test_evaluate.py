@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pal.files import write_json
-from pal.serving.model import RewardModel
+from pal.serving.reward_model import RewardModel
 from pipeline import paths as layout
 from pipeline import study
 from pipeline.__main__ import flatten

@@ -8,7 +8,7 @@ import pytest
 from pipeline import paths
 from pipeline.errors import PipelineError
 from pipeline.stages import download, prepare
-from pipeline.storage import raw, tables
+from pipeline.storage import raw_files, tables
 
 OWN = "user_id,prompt,chosen,rejected\nann,why?,so,no\nbob,why?,no,so\n"
 
@@ -49,7 +49,7 @@ def test_without_a_manifest_the_stage_to_run_is_named(project):
 def test_damaged_raw_bytes_leave_the_old_tables(own):
     prepare.main("own")
     before = {path: path.read_bytes() for path in paths.prepared("own").iterdir()}
-    raw.stored(raw.read_manifest("own").files[0], "own").write_text("damage")
+    raw_files.stored(raw_files.read_manifest("own").files[0], "own").write_text("damage")
     with pytest.raises(PipelineError, match=r"was damaged in the store"):
         prepare.main("own")
     assert {path: path.read_bytes() for path in paths.prepared("own").iterdir()} == before

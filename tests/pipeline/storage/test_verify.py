@@ -10,9 +10,8 @@ import pytest
 
 from pipeline import paths
 from pipeline.errors import PipelineError
-from pipeline.storage import manifests, promises, raw, verify
-from pipeline.storage.embedding_store import EmbeddingStore
-from pipeline.storage.shards import Embedder
+from pipeline.storage import manifests, raw_files, verify
+from pipeline.storage.embeddings import Embedder, EmbeddingStore
 
 
 def run(capsys, **options):
@@ -81,8 +80,8 @@ def test_mend_removes_what_is_wrong(small, capsys):
 
 
 def test_a_raw_file_that_is_gone_is_missing(small, capsys):
-    (file,) = raw.read_manifest("own").files
-    raw.stored(file, "own").unlink()
+    (file,) = raw_files.read_manifest("own").files
+    raw_files.stored(file, "own").unlink()
     code, out = run(capsys)
     assert code == 1
     assert f"{file.sha256} is missing (says data/raw/own.json (own.csv))" in out
@@ -92,7 +91,7 @@ def test_a_raw_file_that_is_gone_is_missing(small, capsys):
 def test_a_linked_file_is_read_where_it_lies_and_only_the_link_is_removed(project, capsys):
     mine = project.root / "mine.csv"
     mine.write_text("before")
-    raw.write_manifest("own", raw.Manifest("here", None, [raw.link(mine)]))
+    raw_files.write_manifest("own", raw_files.Manifest("here", None, [raw_files.link(mine)]))
     assert run(capsys)[0] == 0
     mine.write_text("beyond")
     assert run(capsys, mend=True)[0] == 1
@@ -109,11 +108,11 @@ def test_what_was_remembered_of_a_file_is_not_asked(project, capsys):
     kept.add([f"{n:032x}" for n in range(1000)], np.ones((1000, 300)))
     (path,) = kept.folder.glob("*.parquet")
     os.utime(path, ns=(1_000_000_000, 1_000_000_000))
-    from pipeline.storage import hashes
+    from pipeline.storage import raw_files
 
-    assert hashes.sha256(path) == path.stem
+    assert raw_files.cached_sha256(path) == path.stem
     flip(path)
-    assert hashes.sha256(path) == path.stem
+    assert raw_files.cached_sha256(path) == path.stem
     code, out = run(capsys)
     assert (code, f"{path} is damaged" in out) == (1, True)
 
@@ -124,7 +123,7 @@ def test_what_was_remembered_of_a_file_is_not_asked(project, capsys):
 def test_a_dvc_lock_that_is_none_is_one_sentence(project, text):
     Path("dvc.lock").write_text(text)
     with pytest.raises(PipelineError, match=r"dvc.lock cannot be read .*`git checkout dvc.lock`"):
-        list(promises.gather())
+        list(verify.recorded())
 
 
 TOY = """\

@@ -1,0 +1,244 @@
+"""Encoding of inputs: texts and pictures to embeddings, by the encoders that a model was fitted with.
+
+Encoders are found from the model's own description and loaded when they are first needed. Their weights must
+have the hashes of the description, so that a reward means what it meant when the model was fitted.
+"""
+
+import io
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pal.errors import PalError
+from pal.serving.inputs import (
+    IMAGE,
+    TEXT,
+    ItemEmbeddings,
+    ItemList,
+    Places,
+    check_embeddings,
+    kind_of,
+    places_in,
+)
+
+Side = Literal["prompts", "responses"]
+PLURALS = {TEXT: "texts", IMAGE: "pictures"}
+IN_PACKAGES = ("all-MiniLM-L6-v2",)  # whose weights come with this library's own dependencies
+TOKENS_PER_BATCH = 4096
+IMAGES_PER_BATCH = 32
+
+
+@dataclass
+class InputEncoder:
+    """A model's encoders, one for prompts and one for responses.
+
+    Args:
+        encoder: The model's: `{"prompts": {...} | None, "responses": {...}}`, or one description for both.
+        weights: Where an encoder's weights come from, by its name: `package`, `hub` or a folder. By default
+            the hub; for all-MiniLM-L6-v2 the package.
+        device: Where encoders compute.
+    """
+
+    encoder: Mapping[str, Any]
+    weights: Mapping[str, str | Path] = field(default_factory=dict)
+    device: str = "cpu"
+    _loaded: dict[tuple[str, str, str], tuple[Any, tuple[str, ...]]] = field(default_factory=dict, repr=False)
+
+    def encode(self, items: ItemList, side: Side, dim: int, places: Places | None = None) -> ItemEmbeddings:
+        """Embeddings of items; texts and pictures that repeat are encoded once, embeddings pass through.
+
+        Args:
+            items: What `as_list` returns.
+            side: Which encoder reads them.
+            dim: Width that embeddings must have.
+            places: Name of each item in messages; `responses[3]` by default.
+
+        Raises:
+            PalError: If an item cannot be read, or the encoder cannot be had or is not the model's own.
+        """
+        places = places or places_in(side)
+        if isinstance(items, Tensor):
+            n = len(items)
+            # One embedding that was expanded is stored once.
+            table = items[:1] if n > 1 and items.stride(0) == 0 else items
+            check_embeddings(table, dim, places)
+            return ItemEmbeddings(table).repeated(n) if len(table) != n else ItemEmbeddings(table)
+        if not items:
+            return ItemEmbeddings(torch.zeros(0, dim))
+        distinct: dict[Any, int] = {}  # each distinct item's row of the table, by what makes it distinct
+        first_at: list[int] = []
+        row = torch.empty(len(items), dtype=torch.long)
+        for number, item in enumerate(items):
+            # A PIL image in memory cannot be compared with others cheaply, so it only equals itself.
+            key = item if isinstance(item, str | bytes | Path) else ("picture", id(item))
+            if key not in distinct:
+                distinct[key] = len(distinct)
+                first_at.append(number)
+            row[number] = distinct[key]
+        table = self._encode_distinct([items[at] for at in first_at], side, lambda at: places(first_at[at]))
+        check_embeddings(table, dim, lambda at: places(first_at[at]))
+        return ItemEmbeddings(table, row)
+
+    def _encode_distinct(self, items: list[Any], side: Side, places: Places) -> Tensor:
+        """Embeddings of distinct texts and pictures, (len(items), dim) float32."""
+        description = self.describe(side)
+        encoder, modalities = self._load(side)
+        rows: dict[str, list[int]] = {}
+        for number, item in enumerate(items):
+            kind = kind_of(item)
+            if kind not in modalities:
+                reads = " and ".join(PLURALS[modality] for modality in modalities)
+                raise places(number).error(
+                    f"must be one of the {reads} that {description['encoder']} reads, got one of the "
+                    f"{PLURALS[kind]}; give what the model was fitted on"
+                )
+            rows.setdefault(kind, []).append(number)
+        table = torch.empty(len(items), description["dim"])
+        for kind, numbers in sorted(rows.items()):
+            encode = _encode_texts if kind == TEXT else _encode_pictures
+            chosen = [items[number] for number in numbers]
+            for batch, vectors in encode(encoder, chosen, lambda at, numbers=numbers: places(numbers[at])):
+                # Training read stored embeddings, which may have been rounded to float16.
+                stored = vectors.astype(description.get("dtype", "float32")).astype("float32")
+                table[torch.tensor([numbers[at] for at in batch])] = torch.from_numpy(stored)
+        return table
+
+    def modalities(self, side: Side) -> tuple[str, ...]:
+        """What one side's encoder reads: text, image or both.
+
+        Raises:
+            PalError: If the model names no encoder, or it cannot be had or is not the model's own.
+        """
+        return self._load(side)[1]
+
+    def describe(self, side: Side) -> dict[str, Any]:
+        """The model's description of one side's encoder.
+
+        Raises:
+            PalError: If it names none, so that only embeddings can be read.
+        """
+        has_sides = set(self.encoder) <= {"prompts", "responses"}
+        description = self.encoder.get(side) if has_sides else self.encoder
+        name = description.get("encoder") if isinstance(description, Mapping) else None
+        if not isinstance(name, str) or name == "none":
+            raise PalError(
+                f"{side} must be embeddings, got texts or pictures; the model was fitted on vectors and "
+                "names no encoder, so give lists of numbers (in tables: JSONL or Parquet)"
+            )
+        if type(description.get("dim")) is not int:
+            raise PalError(
+                f"the model's config must give the width of {name}, got {description.get('dim')!r}"
+            )
+        return dict(description)
+
+    def source(self, name: str) -> str:
+        """Where an encoder's weights come from: `package`, `hub` or a folder."""
+        return str(self.weights.get(name, "package" if name in IN_PACKAGES else "hub"))
+
+    def _load(self, side: Side) -> tuple[Any, tuple[str, ...]]:
+        """The encoder, and the kinds of items that it reads; loaded once."""
+        description = self.describe(side)
+        name = description["encoder"]
+        precision, engine = description.get("precision", "float32"), description.get("engine", "torch")
+        key = (name, precision, engine)
+        if key not in self._loaded:
+            from pal import encoders
+
+            try:
+                described = encoders.describe(name, self.source(name), precision=precision, engine=engine)
+            except PalError as error:
+                raise PalError(
+                    f"the encoder of the model's {side} cannot be used: {error} (for encode.weights "
+                    f"give pal --weights {name}=PLACE, or load weights={{{name!r}: PLACE}})"
+                ) from None
+            _check_same_encoder(description, described)
+            self._loaded[key] = encoders.load(described, self.device), described.modalities
+        return self._loaded[key]
+
+
+def _check_same_encoder(description: Mapping[str, Any], described: Any) -> None:
+    """Compare the encoder that was loaded with the one that the model was fitted with."""
+    name = description["encoder"]
+    for what in ("weights_sha256", "dim"):
+        wanted, got = description.get(what), getattr(described, what)
+        if wanted and wanted != got:
+            raise PalError(
+                f"{name} must have the {what} that the model was fitted with, {wanted}, got {got}; give "
+                f"the folder of the right weights, --weights {name}=FOLDER, in Python load(..., "
+                f"weights={{{name!r}: FOLDER}})"
+            )
+    # Tokenisers and configs differ harmlessly between the hub's copy and a package's, so this only warns.
+    if description.get("files_sha256") not in (None, "", described.files_sha256):
+        warnings.warn(
+            f"the weights of {name} are those that the model was fitted with, but its other files "
+            "(tokeniser, configuration) are not the same; compare a few rewards with ones that you trust",
+            stacklevel=2,
+        )
+
+
+def _encode_texts(
+    encoder: Any, texts: list[str], places: Places
+) -> Iterator[tuple[Sequence[int], np.ndarray]]:
+    """Batches of texts of like length under a token budget, as rows and vectors."""
+    from pal.encoders.texts import complaint
+
+    for row, text in enumerate(texts):
+        if fault := complaint(text):
+            raise places(row).error(f"{fault}; leave it out, or give a text")
+    lengths = encoder.lengths(texts)
+    batch: list[int] = []
+    for row in sorted(range(len(texts)), key=lengths.__getitem__):
+        if batch and lengths[row] * (len(batch) + 1) > TOKENS_PER_BATCH:
+            yield batch, encoder.encode([texts[at] for at in batch])
+            batch = []
+        batch.append(row)
+    yield batch, encoder.encode([texts[at] for at in batch])
+
+
+def _encode_pictures(
+    encoder: Any, pictures: list[Any], places: Places
+) -> Iterator[tuple[Sequence[int], np.ndarray]]:
+    """Batches of pictures in order, decoded on threads ahead of the encoder, as rows and vectors."""
+    from pal.encoders.ahead import ahead
+
+    workers = max(1, (os.cpu_count() or 1) - 1)
+    decoded = ahead(pictures, lambda picture: encoder.shrink(_pixels(picture)), workers, 2 * IMAGES_PER_BATCH)
+    for start in range(0, len(pictures), IMAGES_PER_BATCH):
+        rows = range(start, min(start + IMAGES_PER_BATCH, len(pictures)))
+        batch = []
+        for row in rows:
+            outcome = next(decoded)
+            if isinstance(outcome.error, PalError):
+                raise places(row).error(f"cannot be read as a picture: {outcome.error}")
+            if outcome.error is not None:
+                raise outcome.error
+            batch.append(outcome.result)
+        yield rows, encoder.encode_images(torch.stack(batch))
+
+
+def _pixels(picture: Any) -> Tensor:
+    """Pixels of a picture; every kind goes through the decoder of files, which limits sizes."""
+    from pal.encoders import pictures
+
+    if isinstance(picture, Path):
+        try:
+            picture = picture.read_bytes()
+        except OSError as error:
+            raise PalError(f"{picture} ({error.strerror})") from None
+    if not isinstance(picture, bytes):  # a PIL image: to a file, upright and without loss
+        from PIL import ImageOps
+
+        image = ImageOps.exif_transpose(picture)
+        if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
+            image = image.convert("RGB")
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", compress_level=1)
+        picture = buffer.getvalue()
+    return pictures.read(picture)

@@ -1,0 +1,491 @@
+"""A personal reward model: score, rank, adapt and ask, from texts, pictures or embeddings.
+
+Shapes used in this module:
+    n        responses scored, comparisons, or questions
+    users    users to locate
+    states   users' states that rewards are taken for
+    state    numbers of a user's state
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pal.comparisons import Comparisons, Embeddings, Questions
+from pal.errors import PalError
+from pal.models.base import PreferenceModel
+from pal.models.losses import preference_probability
+from pal.serving.inputs import (
+    Item,
+    ItemEmbeddings,
+    ItemList,
+    Items,
+    Place,
+    Places,
+    Preference,
+    Preferences,
+    Question,
+    as_columns,
+    as_list,
+    as_row,
+    concatenate,
+    places_in,
+)
+from pal.serving.read_inputs import InputEncoder
+from pal.serving.saved_model import SavedModel, read_model
+from pal.users.question_choice import (
+    MOST_TOGETHER,
+    RankedQuestion,
+    answer_probabilities,
+    choose_together,
+    rank_questions,
+)
+from pal.users.taste import Taste, sum_evidence
+
+if TYPE_CHECKING:
+    from pal.serving.hub import About
+
+User: TypeAlias = str | Taste | Tensor | None
+Answers: TypeAlias = Preferences | Sequence[Preference | Mapping[str, Any] | Sequence[Any]]
+
+# Texts and pictures are encoded this many at a time, which bounds memory; as many as it allows, since what
+# repeats among them is encoded once.
+RAW_AT_ONCE = 1 << 15
+# Comparisons of embeddings that are read together: so few that they stay in the processor's cache.
+EMBEDDINGS_AT_ONCE = 1 << 10
+BLOCK = 8192  # responses that are scored at a time: some megabytes, which stay in the cache as well
+
+
+class Ranked(NamedTuple):
+    """A response in a ranking.
+
+    Args:
+        index: Its number as given.
+        response: As given; a row where embeddings were.
+        reward: Its reward; only differences for one user and one prompt mean anything.
+    """
+
+    index: int
+    response: Any
+    reward: float
+
+
+@dataclass(frozen=True, repr=False)
+class RewardModel(SavedModel):
+    """Rewards that differ from user to user; see `SavedModel` for what it is made of.
+
+    Items may be texts, pictures (bytes, a `Path`, a PIL image) or embeddings (n, dim), one or many; encoders
+    are found from the model's own config. A user is the id of someone seen in fitting; a `Taste` that
+    `adapt` gave; a state, or one row per response; None for the average user; or a list of these (but
+    tensors of one state alone), one per response.
+
+    Args:
+        input_encoder: The model's encoders; by default as `encoder` says, weights where they are by default.
+    """
+
+    input_encoder: InputEncoder = field(default=None, compare=False, repr=False)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.input_encoder is None:
+            object.__setattr__(self, "input_encoder", InputEncoder(self.encoder))
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path | str,
+        *,
+        weights: Mapping[str, str | Path] | None = None,
+        device: str = "cpu",
+    ) -> "RewardModel":
+        """Read a saved model, with every number checked; encoders are looked for when they are needed.
+
+        Args:
+            folder: What `save` wrote.
+            weights: Where an encoder's weights come from, by its name: `package`, `hub` or a folder.
+            device: Where encoders compute.
+
+        Raises:
+            PalError: If a file is missing or damaged, not what `save` writes, or from another version.
+        """
+        fields = read_model(Path(folder))
+        return cls(**fields, input_encoder=InputEncoder(fields["encoder"], weights or {}, device))
+
+    def score(
+        self, prompts: Items | None, responses: Items, *, user: User | Sequence[User] = None
+    ) -> Float[Tensor, " n"]:
+        """Reward each response; only differences for one user and one prompt mean anything.
+
+        Args:
+            prompts: One per response, or one for all; None, or anything, where the reward does not depend on
+                it.
+            responses: What to score, (n, response_dim) as embeddings.
+            user: Whose reward; None is the average user.
+
+        Raises:
+            PalError: If an item cannot be read, shapes disagree, or the user is unknown.
+        """
+        return self._rewards(prompts, as_list(responses), user)
+
+    def rank(self, prompt: Item | None, responses: Items, *, user: User = None) -> list[Ranked]:
+        """Responses to one prompt, best first; equal ones as they came.
+
+        Raises:
+            PalError: As `score` does.
+        """
+        items = as_list(responses)
+        reward = self._rewards(prompt, items, user)
+        order = reward.argsort(descending=True, stable=True).tolist()
+        return [Ranked(index, items[index], float(reward[index])) for index in order]
+
+    def score_states(
+        self, prompts: Items | None, responses: Items, states: Float[Tensor, "states state"]
+    ) -> Float[Tensor, "n states"]:
+        """Reward each response for several users' states, with every item encoded once.
+
+        Raises:
+            PalError: As `score` does.
+        """
+        items = as_list(responses)
+        embedded = self.encode_responses(items)
+        embedded_prompts = self.encode_prompts(prompts, len(items))
+        columns = [_rewards_of(self.head, embedded_prompts, embedded, state) for state in states]
+        return torch.stack(columns, 1).cpu()
+
+    def probability(
+        self, prompts: Items | None, first: Items, second: Items, *, user: User | Sequence[User] = None
+    ) -> Float[Tensor, " n"]:
+        """P(first is preferred to second), by the loss that the model was fitted with.
+
+        Args:
+            prompts: One per question, or one for all; see `score`.
+            first: One response per question.
+            second: The other, aligned.
+            user: Whose preference, with one row or entry per question where there are several.
+
+        Returns:
+            In (0, 1).
+
+        Raises:
+            PalError: If an item cannot be read, shapes disagree, or the user is unknown.
+        """
+        sides = [as_list(first), as_list(second)]
+        n = len(sides[0])
+        if len(sides[1]) != n:
+            raise PalError(f"second must be as many as first, got {len(sides[1])} and {n}")
+        embeddings, questions = self._encode_questions(prompts, concatenate(sides))
+        states = self.states_of(user, n).expand(n, -1)
+        margins = [torch.zeros(0)]
+        with torch.no_grad():
+            for start in range(0, n, RAW_AT_ONCE):
+                rows = torch.arange(start, min(start + RAW_AT_ONCE, n))
+                features = self.head.question_features(embeddings, questions[rows])
+                margins.append(self.head.margin(features, states[rows]))
+        return preference_probability(torch.cat(margins), self.fit_config.loss)
+
+    def adapt(self, comparisons: Answers) -> Taste:
+        """Locate someone by their comparisons; the model stays as it is.
+
+        One comparison more later is `taste + model.adapt([it])`; to forget it, `taste - model.adapt([it])`.
+
+        Args:
+            comparisons: A list of `Preference`, of mappings with prompt, chosen, rejected and perhaps label,
+                or of tuples of these; or `Preferences`, columns. May be empty.
+
+        Raises:
+            PalError: If an item cannot be read, or a comparison's responses are the same.
+        """
+        return self.adapt_many({"": comparisons})[""]
+
+    def adapt_many(self, comparisons: Mapping[str, Answers]) -> dict[str, Taste]:
+        """Locate many people at once, in bounded memory; see `adapt`.
+
+        Args:
+            comparisons: Each person's, by any id.
+
+        Raises:
+            PalError: As `adapt` does, naming the person.
+        """
+        tastes: dict[str, Taste] = {}
+        group: dict[str, Preferences] = {}
+        count = 0
+        name_users = len(comparisons) > 1
+        for user, given in comparisons.items():
+            try:
+                columns = as_columns(given, needs_prompts=self.head.needs_prompts)
+            except PalError as error:
+                if not name_users:
+                    raise
+                raise PalError(
+                    f"{error} (user {user!r})", row=error.row, column=error.column, user=user
+                ) from None
+            group[user] = columns
+            count += len(columns.chosen)
+            if count >= (EMBEDDINGS_AT_ONCE if isinstance(columns.chosen, Tensor) else RAW_AT_ONCE):
+                tastes |= self._adapt_group(group, name_users=name_users)
+                group, count = {}, 0
+        return tastes | self._adapt_group(group, name_users=name_users)
+
+    def ask(
+        self,
+        questions: Sequence[Any],
+        taste: Taste | None = None,
+        *,
+        n: int | None = None,
+        together: bool = False,
+    ) -> list[RankedQuestion]:
+        """Choose questions by expected information gain (BALD): those whose answers tell most come first.
+
+        Args:
+            questions: Candidates, each a `Question`, a mapping with prompt, first and second, or a tuple
+                of these.
+            taste: What is known of the person; None for someone new.
+            n: How many are wanted; all where not given (together: 10).
+            together: Whether they will be asked together, so that none repeats what another tells; otherwise
+                each is weighed alone.
+
+        Raises:
+            PalError: If an item cannot be read, a question's responses are the same, or the taste is another
+                model's.
+        """
+        rows = [as_row(Question, given, f"question {row}") for row, given in enumerate(questions)]
+        no_prompts = any(row.prompt is None for row in rows)
+        embeddings, candidates = self._encode_questions(
+            None if no_prompts else [row.prompt for row in rows],
+            as_list([row.first for row in rows] + [row.second for row in rows]),
+        )
+        belief = (Taste.empty(self) if taste is None else taste.with_model(self)).posterior
+        probability = answer_probabilities(
+            self.head, belief.states.float(), embeddings, candidates, self.fit_config.loss
+        )
+        if together:
+            return choose_together(probability, belief.masses, MOST_TOGETHER if n is None else n)
+        return rank_questions(probability, belief.masses)[:n]
+
+    def state_of(self, user: User) -> Float[Tensor, " state"]:
+        """The state of one user: someone seen in fitting by id, a taste's, one that is given, or the average.
+
+        Raises:
+            PalError: If the user is unknown, a taste another model's, or a state not one of this model.
+        """
+        if isinstance(user, Taste):
+            return user.with_model(self).state
+        if user is None or isinstance(user, str):
+            return super().state_of(user)
+        if not isinstance(user, Tensor):
+            raise PalError(f"a user must be an id, a Taste, a state or None, got {type(user).__name__}")
+        self.head.check_states(torch.atleast_2d(user), "the user's state")
+        return user.float()
+
+    def states_of(self, user: User | Sequence[User], n: int) -> Float[Tensor, "*n state"]:
+        """The state of one user, (state,), or one row per response for a list of users or n states.
+
+        Raises:
+            PalError: As `state_of` does, or if there is not one user per response.
+        """
+        if isinstance(user, Tensor) and user.dim() > 1:
+            self.head.check_states(user, "users' states")
+            if len(user) != n:
+                raise PalError(f"users' states must be {n}, one per response, got {len(user)}")
+            return user.float()
+        if not isinstance(user, list | tuple):
+            return self.state_of(user)
+        if len(user) != n:
+            raise PalError(f"user must be one, or a list of {n}, one per response, got {len(user)}")
+        # A taste's state is computed once, however many rows it has.
+        known = {id(each): each for each in user}
+        states = {key: self.state_of(each) for key, each in known.items()}
+        return (
+            torch.stack([states[id(each)] for each in user]) if user else torch.zeros(0, self.head.state_dim)
+        )
+
+    def encode_responses(self, responses: ItemList, places: Places | None = None) -> ItemEmbeddings:
+        """Embeddings of responses; see `InputEncoder.encode`."""
+        return self.input_encoder.encode(responses, "responses", self.response_dim, places)
+
+    def encode_prompts(
+        self, prompts: Items | None, n: int, places: Places | None = None
+    ) -> ItemEmbeddings | None:
+        """Embeddings of as many prompts as there are responses; None where the model reads no prompts.
+
+        Args:
+            prompts: One for all, or one for each.
+            n: How many responses there are.
+            places: Name of each prompt in messages.
+
+        Raises:
+            PalError: If they are needed and not given, not as many, or one cannot be read.
+        """
+        if not self.head.needs_prompts:
+            return None
+        if prompts is None:
+            raise PalError("prompts must be given, got None; this head's reward depends on the prompt")
+        embedded = self.input_encoder.encode(as_list(prompts), "prompts", self.prompt_dim, places)
+        if len(embedded) not in (n, 1):
+            raise PalError(
+                f"prompts must be one for all responses, or one for each of the {n}, got {len(embedded)}"
+            )
+        return embedded if len(embedded) == n else embedded.repeated(n)
+
+    def save_pretrained(
+        self, folder: Path | str, *, about: "About | None" = None, users: bool = True
+    ) -> None:
+        """Write the model and its card to a folder; see `pal.serving.hub.save_pretrained`."""
+        from pal.serving import hub
+
+        hub.save_pretrained(self, folder, about=about, users=users)
+
+    @classmethod
+    def from_pretrained(cls, name: Path | str, **options: Any) -> "RewardModel":
+        """Read a model from a folder or from the Hugging Face hub; see `pal.serving.hub.from_pretrained`."""
+        from pal.serving import hub
+
+        return hub.from_pretrained(cls, name, **options)
+
+    def push_to_hub(self, repo: str, **options: Any) -> str:
+        """Upload the model and its card to the Hugging Face hub; see `pal.serving.hub.push_to_hub`."""
+        from pal.serving import hub
+
+        return hub.push_to_hub(self, repo, **options)
+
+    def _rewards(
+        self, prompts: Items | None, responses: ItemList, user: User | Sequence[User]
+    ) -> Float[Tensor, " n"]:
+        n = len(responses)
+        embedded_prompts, states = self.encode_prompts(prompts, n), self.states_of(user, n)
+        rewards = []
+        step = max(n, 1) if isinstance(responses, Tensor) else RAW_AT_ONCE
+        for start in range(0, max(n, 1), step):
+            stop = min(start + step, n)
+            embedded = self.encode_responses(responses[start:stop], places_in("responses", start))
+            rewards.append(
+                _rewards_of(
+                    self.head,
+                    None if embedded_prompts is None else embedded_prompts.part(start, stop),
+                    embedded,
+                    states if states.dim() == 1 else states[start:stop],
+                )
+            )
+        return torch.cat(rewards)
+
+    def _adapt_group(self, group: Mapping[str, Preferences], *, name_users: bool) -> dict[str, Taste]:
+        """Tastes of some people: everything is encoded together, then summed user by user."""
+        columns = list(group.values())
+        counts = [len(each.chosen) for each in columns]
+        user = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts, dtype=torch.long))
+        first_row = [0, *accumulate(counts)]
+
+        def place(side: str, row: int) -> Place:
+            number = int(user[row])
+            user_id = list(group)[number] if name_users else None
+            of_user = "" if user_id is None else f" of user {user_id!r}"
+            row -= first_row[number]
+            return Place(f"{side} of comparison {row}{of_user}", side, row, user_id)
+
+        prompts = [each.prompts for each in columns if len(each.chosen)]
+        embeddings, questions = self._encode_questions(
+            None if any(of_user is None for of_user in prompts) else concatenate(prompts),
+            concatenate([*(each.chosen for each in columns), *(each.rejected for each in columns)]),
+            place,
+            ("chosen", "rejected"),
+        )
+        labels = [
+            torch.ones(count) if each.label is None else each.label
+            for each, count in zip(columns, counts, strict=True)
+        ]
+        comparisons = Comparisons.from_pairs(
+            user=user,
+            prompt=questions.prompt,
+            chosen=questions.first,
+            rejected=questions.second,
+            label=None if all(each.label is None for each in columns) else torch.cat(labels),
+        )
+        with torch.no_grad():
+            evidence = self.population.evidence(self.head, embeddings, comparisons, self.fit_config.loss)
+        return dict(zip(group, sum_evidence(self, evidence, counts), strict=True))
+
+    def _encode_questions(
+        self,
+        prompts: Items | None,
+        responses: ItemList,
+        place: Callable[[str, int], Place] = lambda side, row: Place(f"{side} of question {row}", side, row),
+        sides: tuple[str, str] = ("first", "second"),
+    ) -> tuple[Embeddings, Questions]:
+        """Questions as rows of embeddings, in the order given.
+
+        Args:
+            prompts: One per question, or one for all; not read where the reward does not depend on them.
+            responses: The first response of every question, then the second of every one.
+            place: Where an item stands, from its side and its question's number.
+            sides: What the two sides are called.
+
+        Raises:
+            PalError: If an item cannot be read, or a question's two responses are the same.
+        """
+        n = len(responses) // 2
+        embedded = self.encode_responses(responses, lambda row: place(sides[row >= n], row % max(n, 1)))
+        embedded_prompts = self.encode_prompts(prompts, n, lambda row: place("prompt", row))
+        rows = embedded.rows
+        # The same item, or the same embedding.
+        same = rows[:n] == rows[n:]
+        if embedded.row is None:
+            same = (embedded.table[:n] == embedded.table[n:]).all(1)
+        for row in same.nonzero()[:1, 0].tolist():
+            raise place(sides[1], row).error(f"must differ from the {sides[0]} response; leave such rows out")
+        return (
+            Embeddings(
+                torch.zeros(0, 0) if embedded_prompts is None else _single(embedded_prompts.table),
+                _single(embedded.table),
+            ),
+            Questions(
+                torch.full((n,), -1) if embedded_prompts is None else embedded_prompts.rows,
+                rows[:n],
+                rows[n:],
+            ),
+        )
+
+
+def _single(table: Tensor) -> Tensor:
+    """Embeddings as a model reads them: half precision as it is."""
+    return table.float() if table.dtype == torch.float64 else table
+
+
+def _rewards_of(
+    head: PreferenceModel,
+    prompts: ItemEmbeddings | None,
+    responses: ItemEmbeddings,
+    states: Float[Tensor, "*n state"],
+) -> Float[Tensor, " n"]:
+    """Reward embedded responses block by block, in bounded memory.
+
+    Args:
+        head: A model in evaluation mode.
+        prompts: As many as responses; None where the model reads none.
+        responses: What is scored.
+        states: One for all, or one per response.
+
+    Returns:
+        float32, on the head's device.
+    """
+    device = next(head.parameters()).device
+    states = states.to(device)
+    rewards = torch.empty(len(responses), device=device)
+    with torch.no_grad():  # not inference_mode: its tensors can never be used in a fit
+        for start in range(0, len(rewards), BLOCK):
+            stop = min(start + BLOCK, len(rewards))
+            x = responses.part(start, stop).tensor().to(device, torch.float32)
+            state = states if states.dim() == 1 else states[start:stop]
+            if prompts is None:
+                reward = head.reward(x.new_zeros(len(x), 0), x, state.expand(len(x), -1))
+            else:
+                table, row = prompts.part(start, stop).distinct()
+                embedded = head.embed_prompts(table.to(device, torch.float32))
+                reward = head.reward_embedded(embedded, row.to(device), x, state)
+            rewards[start:stop] = reward
+    return rewards

@@ -1,0 +1,227 @@
+"""A `transformers` sequence classifier that holds one person's reward, or one aggregate's.
+
+    import pal.serving.transformers_model
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    model(**tokenizer(responses, padding=True, truncation=True, return_tensors="pt")).logits  # (n, 1)
+
+`export_scalar` writes such a folder, with encoder and tokeniser in it. No class of `transformers` itself has
+a pooled sentence vector and a distance to a point. Importing this module registers one, so that no code from
+the folder is ever run. See `ScalarReward` for what it cannot do.
+
+Shapes used in this module:
+    n       responses
+    tokens  of the longest
+    groups  users' states that rewards are taken for
+    K       prototypes
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import (  # noqa: TID253 (its classes are what is subclassed; nothing else imports this)
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.modeling_outputs import SequenceClassifierOutput  # noqa: TID253
+
+from pal.config import HeadConfig
+from pal.errors import PalError
+from pal.models.base import make_model
+from pal.serving.aggregates import combined
+
+POOLINGS = ("mean", "cls", "max")
+PROMPTS = ("none", "fixed", "given")
+
+
+class ScalarConfig(PretrainedConfig):
+    """What a `ScalarReward` is made of.
+
+    Args:
+        encoder_config: The encoder's own, of `transformers`.
+        pooling: How tokens become one vector: mean, cls or max, or several side by side.
+        unit_length: Whether that vector is brought to unit length.
+        stored: What training kept embeddings in: float32 or float16; they are rounded to it.
+        max_tokens: Tokens that a text may have.
+        head: Options of `pal.config.HeadConfig`.
+        prompt_dim: Width of a prompt's embedding; 0 where there is none.
+        prompts: none (the reward reads none), fixed (one, which stands in the weights) or given (a second
+            text beside every response).
+        groups: States that rewards are taken for; 1 for one user.
+        kind: How their rewards become one: mean, worst or quantile.
+        share: Of the population; quantile alone.
+        made_from: Its origin: the PAL model's fingerprint, the encoder's name and weights' sha256.
+    """
+
+    model_type = "pal-scalar"
+
+    def __init__(
+        self,
+        encoder_config: dict[str, Any] | None = None,
+        pooling: list[str] | None = None,
+        unit_length: bool = True,  # noqa: FBT001, FBT002 (transformers passes them by name)
+        stored: str = "float32",
+        max_tokens: int = 512,
+        head: dict[str, Any] | None = None,
+        prompt_dim: int = 0,
+        prompts: str = "none",
+        groups: int = 1,
+        kind: str = "mean",
+        share: float = 0.5,
+        made_from: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        labels = {"id2label": {0: "reward"}, "label2id": {"reward": 0}, "problem_type": "regression"}
+        wanted = kwargs.pop("num_labels", 1)
+        super().__init__(**(labels | kwargs))
+        if wanted != 1 or self.num_labels != 1:
+            got = wanted if wanted != 1 else self.num_labels
+            raise PalError(f"num_labels must be 1, a reward, got {got}; leave it out")
+        self.encoder_config = encoder_config or {}
+        self.pooling, self.unit_length, self.stored = pooling or ["mean"], unit_length, stored
+        self.max_tokens, self.head, self.prompt_dim = max_tokens, head or {}, prompt_dim
+        self.prompts, self.groups, self.kind, self.share = prompts, groups, kind, share
+        self.made_from = made_from or {}
+
+
+class ScalarReward(PreTrainedModel):
+    """Rewards of responses to one person or one aggregate, from tokens: `logits` of shape (n, 1).
+
+    Only differences between responses to one prompt mean anything. Where the reward depends on the prompt,
+    it was either fixed when this was exported, or is given as a second batch of tokens:
+    `prompt_input_ids` and `prompt_attention_mask`.
+
+    It is not a drop-in for code that puts prompt and response into one text, as TRL's own path for reward
+    *models* does, without the tokens at the ends that the encoder expects: that scores another text than
+    `RewardModel.score` does. Use `pal.serving.trl_rewards`
+    there, which takes both separately.
+    """
+
+    config_class = ScalarConfig
+    base_model_prefix = "encoder"
+    main_input_name = "input_ids"
+
+    def __init__(self, config: ScalarConfig) -> None:
+        super().__init__(config)
+        _check(config)
+        # The keys that are left out could name code of the folder or of the hub.
+        about = {key: value for key, value in config.encoder_config.items() if not names_code(key)}
+        encoder = AutoConfig.for_model(about.pop("model_type"), **about)
+        self.encoder = AutoModel.from_config(encoder, trust_remote_code=False)
+        options = HeadConfig.from_options(**config.head)
+        width = self.encoder.config.hidden_size * len(config.pooling)
+        self.head = make_model(options, prompt_dim=config.prompt_dim, response_dim=width)
+        self.register_buffer("states", torch.zeros(config.groups, self.head.state_dim))
+        self.register_buffer("mass", torch.zeros(config.groups))
+        if config.prompts == "fixed":
+            self.register_buffer("prompt", torch.zeros(1, config.prompt_dim))
+        self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> "ScalarReward":
+        """As in `transformers`, from safetensors alone."""
+        return super().from_pretrained(*args, **(kwargs | {"use_safetensors": True}))
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        prompt_input_ids: Tensor | None = None,
+        prompt_attention_mask: Tensor | None = None,
+        **_: Any,
+    ) -> SequenceClassifierOutput:
+        """Reward responses.
+
+        Args:
+            input_ids: (n, tokens), with the tokeniser's tokens at the ends, cut by `truncation=True`.
+            attention_mask: (n, tokens); 1 for a text's own tokens.
+            token_type_ids: All 0; looked at, so that a pair of texts is not taken for one.
+            prompt_input_ids: The prompts', (n, tokens), or (1, tokens) for all.
+            prompt_attention_mask: The same for prompts.
+
+        Raises:
+            PalError: If there are more tokens than the encoder was used with, a pair of texts in one row, or
+                no prompts where the reward depends on them.
+        """
+        if token_type_ids is not None and bool(token_type_ids.any()):
+            raise PalError(
+                "each row must be one response, got a pair of texts; give prompts as prompt_input_ids"
+            )
+        x = self._embed(input_ids, attention_mask)
+        prompts = self._prompts(x, prompt_input_ids, prompt_attention_mask)
+        rewards = [self.head.reward(prompts, x, state.expand(len(x), -1)) for state in self.states]
+        reward = combined(self.config.kind, self.config.share, torch.stack(rewards, 1), self.mass)
+        return SequenceClassifierOutput(logits=reward[:, None])
+
+    def _prompts(self, x: Tensor, tokens: Tensor | None, mask: Tensor | None) -> Tensor:
+        """Embeddings of prompts, one per response; of width 0 where the reward reads none."""
+        if self.config.prompts == "none":
+            return x.new_zeros(len(x), 0)
+        if self.config.prompts == "fixed":
+            if tokens is not None:
+                raise PalError("the prompt was fixed when this was exported; leave prompt_input_ids out")
+            return self.prompt.expand(len(x), -1)
+        if tokens is None:
+            raise PalError(
+                "prompt_input_ids must be given, got none; the reward depends on the prompt (to fix one, "
+                "export_scalar(..., prompt=...))"
+            )
+        prompts = self._embed(tokens, mask)
+        if len(prompts) not in (1, len(x)):
+            raise PalError(f"prompts must be one for all, or one for each of {len(x)}, got {len(prompts)}")
+        return prompts.expand(len(x), -1)
+
+    def _embed(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """Embeddings of texts as the encoder's library makes them, (n, width) float32."""
+        if tokens.shape[1] > self.config.max_tokens:
+            raise PalError(
+                f"a text must have at most {self.config.max_tokens} tokens, got {tokens.shape[1]}; pass "
+                "truncation=True to the tokeniser"
+            )
+        mask = torch.ones_like(tokens) if mask is None else mask
+        hidden = self.encoder(input_ids=tokens, attention_mask=mask).last_hidden_state.float()
+        weight = mask[:, :, None].to(hidden.dtype)
+        pooled = []
+        for pooling in self.config.pooling:
+            if pooling == "mean":
+                pooled.append((hidden * weight).sum(1) / weight.sum(1).clamp_min(1e-9))
+            elif pooling == "cls":  # the first token that is not padding, which may stand on the left
+                first = mask.int().argmax(1)
+                pooled.append(hidden[torch.arange(len(hidden), device=hidden.device), first])
+            else:
+                pooled.append(hidden.masked_fill(weight == 0, float("-inf")).amax(1))
+        x = torch.cat(pooled, 1)
+        x = functional.normalize(x, dim=1) if self.config.unit_length else x
+        # Training read stored embeddings, which may have been rounded to float16.
+        return x.to(getattr(torch, self.config.stored)).float()
+
+
+def names_code(key: str) -> bool:
+    """Whether a key of an encoder's config may name code, or a place on the machine that wrote it."""
+    return key.startswith("_") or key in ("auto_map", "attn_implementation", "experts_implementation")
+
+
+def _check(config: ScalarConfig) -> None:
+    wrong = {
+        f"pooling must be of {', '.join(POOLINGS)}": not set(config.pooling) <= set(POOLINGS),
+        f"prompts must be one of {', '.join(PROMPTS)}": config.prompts not in PROMPTS,
+        "stored must be float32 or float16": config.stored not in ("float32", "float16"),
+        "encoder_config must name its model_type": "model_type" not in config.encoder_config,
+        "kind must be mean, worst or quantile": config.kind not in ("mean", "worst", "quantile"),
+        "groups must be at least 1": type(config.groups) is not int or config.groups < 1,
+    }
+    for what, is_wrong in wrong.items():
+        if is_wrong:
+            raise PalError(f"{what} in the exported model's config; export it again")
+
+
+AutoConfig.register(ScalarConfig.model_type, ScalarConfig)
+AutoModelForSequenceClassification.register(ScalarConfig, ScalarReward)

@@ -1,0 +1,334 @@
+"""Reward functions for TRL that train a policy on personal rewards, and the best of n responses.
+
+    from pal import RewardModel
+    from pal.serving.trl_rewards import reward_for_users
+
+    reward = reward_for_users(RewardModel.load("model"))
+    trainer = GRPOTrainer(policy, reward_funcs=reward, train_dataset=dataset, args=args)
+
+where the data set has the columns `prompt` and `user_id`. This module does not import TRL: what TRL calls is
+a plain function of lists. TRL passes prompts and completions either as texts or as conversations, lists of
+messages with `role` and `content`; a reward model reads plain texts, so conversations are turned into these.
+Rewards are comparable for one user and one prompt, which is all that GRPO, comparing completions of one row,
+needs. Better rewards are not yet a better policy: look at what it writes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from pal.encoders.texts import complaint
+from pal.errors import PalError
+from pal.serving.aggregates import Aggregate
+from pal.serving.inputs import Item, Items, as_list, concatenate
+from pal.serving.reward_model import Ranked, RewardModel, User
+
+UserOrAll: TypeAlias = User | Aggregate
+
+
+def prompt_text(prompt: Any, name: str = "a prompt") -> str:
+    """A prompt as one text.
+
+    Of a conversation, everything that was said in it, in order, with an empty line between messages. System
+    messages are left out: they tell the policy how to behave and not what is asked.
+
+    Args:
+        prompt: A text, or a list of messages.
+        name: Its name in messages.
+
+    Raises:
+        PalError: If it is neither, or a message holds something else than text.
+    """
+    return _as_text(prompt, name, lambda role: role != "system")
+
+
+def completion_text(completion: Any, name: str = "a completion") -> str:
+    """A completion as one text: of a conversation, what the assistant said, without calls of tools.
+
+    Raises:
+        PalError: If it is neither a text nor a list of messages, or a message holds something else than text.
+    """
+    return _as_text(completion, name, lambda role: role == "assistant")
+
+
+@dataclass(eq=False)
+class PolicyReward:
+    """A reward function in GRPO's signature; made by `reward_for_users`, `reward_for` or `reward_for_all`.
+
+    A completion with nothing to read, which policies write now and then, cannot be scored. It gets the least
+    reward of its batch, so that silence never pays, and is counted in `silent` and in TRL's own log.
+
+    Args:
+        model: The reward model.
+        user: A user or an aggregate for all rows; not read where there is a column.
+        column: The column of user ids; None where all rows have one reward.
+        tastes: Users who were not seen in fitting, by id; they come before those seen.
+        read_prompt: A prompt of TRL's, a text or messages, to the text that the model was fitted on.
+        silent: Completions so far with nothing to read.
+    """
+
+    model: RewardModel
+    user: UserOrAll = None
+    column: str | None = None
+    tastes: Mapping[str, User] = field(default_factory=dict)
+    read_prompt: Callable[[Any], str] = prompt_text
+    silent: int = 0
+
+    def __post_init__(self) -> None:
+        # Users are looked up now, so that an unknown one stops before training and not after hours of it.
+        for user_id, taste in self.tastes.items():
+            if not isinstance(user_id, str):
+                raise PalError(f"tastes must be by ids that are text, got {user_id!r}")
+            try:
+                self.model.state_of(taste)
+            except PalError as error:
+                raise PalError(f"user {user_id!r}: {error}", user=user_id) from None
+        if self.column is None and not isinstance(self.user, Aggregate):
+            self.model.state_of(self.user)
+        elif self.column is None:
+            self.user.states(self.model)
+
+    @property
+    def __name__(self) -> str:  # what TRL logs it under
+        if self.column is not None:
+            return "pal_personal"
+        return f"pal_{self.user.name}" if isinstance(self.user, Aggregate) else "pal_one_user"
+
+    def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float]:
+        """Rewards of completions.
+
+        Args:
+            prompts: Texts or conversations, as many as completions.
+            completions: Texts or conversations.
+            columns: Whatever else TRL passes; the column of user ids is read, one per completion.
+
+        Raises:
+            PalError: If a user is unknown or not given, or a prompt or completion is no text.
+        """
+        for name, given in (("prompts", prompts), ("completions", completions)):
+            if not isinstance(given, list | tuple):
+                raise PalError(f"{name} must be a list of texts or conversations, got {type(given).__name__}")
+        if len(prompts) != len(completions):
+            raise PalError(
+                f"prompts must be as many as the {len(completions)} completions, got {len(prompts)}"
+            )
+        users = self.user if self.column is None else self._users(columns, len(completions))
+        texts = [completion_text(given, f"completions[{row}]") for row, given in enumerate(completions)]
+        questions = [self._prompt(given, row) for row, given in enumerate(prompts)]
+        spoken = [row for row, text in enumerate(texts) if complaint(text) is None]
+        self.silent += len(texts) - len(spoken)
+        if log_metric := columns.get("log_metric"):
+            log_metric("pal/silent", float(len(texts) - len(spoken)))
+        if not spoken:
+            return [0.0] * len(texts)
+        reward = _score(
+            self.model,
+            [questions[row] for row in spoken],
+            [texts[row] for row in spoken],
+            [users[row] for row in spoken] if isinstance(users, list) else users,
+        )
+        for at in (~torch.isfinite(reward)).nonzero()[:, 0].tolist():
+            raise PalError(
+                f"the reward of completions[{spoken[at]}] must be finite, got {float(reward[at])}; the "
+                "head's numbers overflow, so fit again"
+            )
+        rewards = torch.full((len(texts),), float(reward.min()))
+        rewards[torch.tensor(spoken)] = reward.cpu()
+        return rewards.tolist()
+
+    def _users(self, columns: Mapping[str, Any], n: int) -> list[User]:
+        """The user of each row."""
+        ids = columns.get(self.column)
+        if ids is None:
+            names = ", ".join(sorted(name for name, value in columns.items() if isinstance(value, list)))
+            raise PalError(
+                f"the data set must have a column {self.column!r} of users, got {names or 'no columns'}; add "
+                "it, or use reward_for or reward_for_all"
+            )
+        if not isinstance(ids, list | tuple) or len(ids) != n:
+            raise PalError(f"{self.column} must be a list of {n}, one per completion, got {ids!r:.80}")
+        users = []
+        for row, given in enumerate(ids):
+            user_id = str(given)
+            if not isinstance(given, str | int) or isinstance(given, bool):
+                raise PalError(
+                    f"{self.column}[{row}] must be a user's id, got {given!r}; leave out the row", row=row
+                )
+            if user_id not in self.tastes and user_id not in self.model.rows:
+                raise PalError(
+                    f"{self.column}[{row}] must be one of the {len(self.model.rows)} users seen in fitting "
+                    f"or the {len(self.tastes)} given tastes, got {user_id!r}; adapt to the user's "
+                    "comparisons first, reward_for_users(model, tastes={id: model.adapt(comparisons)})",
+                    row=row,
+                    user=user_id,
+                )
+            users.append(self.tastes.get(user_id, user_id))
+        return users
+
+    def _prompt(self, prompt: Any, row: int) -> str:
+        if not self.model.head.needs_prompts:
+            # Equal prompts still tell which completions are compared.
+            return prompt if isinstance(prompt, str) else repr(prompt)
+        if self.read_prompt is prompt_text:
+            text = prompt_text(prompt, f"prompts[{row}]")
+        else:
+            text = self.read_prompt(prompt)
+        if not isinstance(text, str):
+            raise PalError(f"read_prompt must give a text for prompts[{row}], got {type(text).__name__}")
+        if fault := complaint(text):
+            raise PalError(f"prompts[{row}] {fault}; leave out the row", row=row)
+        return text
+
+
+def reward_for_users(
+    model: RewardModel,
+    tastes: Mapping[str, User] | None = None,
+    *,
+    column: str = "user_id",
+    read_prompt: Callable[[Any], str] = prompt_text,
+) -> PolicyReward:
+    """A reward function that serves each row's own user.
+
+    Args:
+        model: The reward model.
+        tastes: Users who were not seen in fitting, by id: what `model.adapt_many` gives. May also hold
+            states, or others for users who were seen.
+        column: The data set's column of ids.
+        read_prompt: A prompt of TRL's, a text or messages, to the text that the model was fitted on.
+
+    Raises:
+        PalError: If a taste is another model's.
+    """
+    return PolicyReward(model, None, column, dict(tastes or {}), read_prompt)
+
+
+def reward_for(
+    model: RewardModel, user: User, *, read_prompt: Callable[[Any], str] = prompt_text
+) -> PolicyReward:
+    """A reward function that serves one user alone; None is the average user, as in `RewardModel.score`.
+
+    Raises:
+        PalError: If the user is unknown.
+    """
+    return PolicyReward(model, user, read_prompt=read_prompt)
+
+
+def reward_for_all(
+    model: RewardModel, aggregate: Aggregate, *, read_prompt: Callable[[Any], str] = prompt_text
+) -> PolicyReward:
+    """A reward function that serves everybody at once: see `Aggregate`.
+
+    Where several processes train together, completions of one prompt may come in several batches; leave
+    aggregates uncentred then.
+
+    Raises:
+        PalError: If a group is unknown.
+    """
+    if not isinstance(aggregate, Aggregate):
+        raise PalError(f"aggregate must be an Aggregate, got {type(aggregate).__name__}; for one, reward_for")
+    return PolicyReward(model, aggregate, read_prompt=read_prompt)
+
+
+def best_of_n(model: RewardModel, prompt: Item | None, responses: Items, user: UserOrAll = None) -> Ranked:
+    """The response to pick for a user, or for an aggregate of many; the first of equals.
+
+    Args:
+        model: The reward model.
+        prompt: What all answer; None where the reward does not depend on it.
+        responses: At least one.
+        user: Whom to pick for; None is the average user.
+
+    Raises:
+        PalError: If there are no responses, an item cannot be read, or the user is unknown.
+    """
+    return best_of_each(model, None if prompt is None else [prompt], [responses], user)[0]
+
+
+def best_of_each(
+    model: RewardModel,
+    prompts: Sequence[Item] | None,
+    responses: Sequence[Items],
+    users: UserOrAll | Sequence[User] = None,
+) -> list[Ranked]:
+    """`best_of_n` for many prompts, everything encoded together.
+
+    Args:
+        model: The reward model.
+        prompts: One per group of responses.
+        responses: Groups of at least one response.
+        users: One for all, or a list of one per group.
+
+    Raises:
+        PalError: As `best_of_n` does, or if lengths disagree.
+    """
+    groups = [as_list(group) for group in responses]
+    counts = [len(group) for group in groups]
+    if 0 in counts:
+        raise PalError(f"responses[{counts.index(0)}] must hold at least one response, got none")
+    each_user = users if isinstance(users, list | tuple) else None
+    for name, given in (("prompts", prompts), ("users", each_user)):
+        if given is not None and len(given) != len(groups):
+            raise PalError(f"{name} must be one per group of responses, {len(groups)}, got {len(given)}")
+    if not groups:
+        return []
+    group_of = [number for number, count in enumerate(counts) for _ in range(count)]  # of each response
+    per_response = None if prompts is None else as_list([prompts[number] for number in group_of])
+    if each_user is not None:
+        users = [each_user[number] for number in group_of]
+    reward = _score(model, per_response, concatenate(groups), users, group_of)
+    best = []
+    for group, rewards in zip(groups, reward.split(counts), strict=True):
+        index = int(rewards.argmax())
+        best.append(Ranked(index, group[index], float(rewards[index])))
+    return best
+
+
+def _score(
+    model: RewardModel,
+    prompts: Any,
+    responses: Any,
+    users: UserOrAll | list[User],
+    prompt_of: Sequence[Any] | None = None,
+) -> Tensor:
+    """Rewards for one user, a user of each row or an aggregate; `prompt_of` tells which prompts are equal."""
+    read = prompts if model.head.needs_prompts else None
+    if not isinstance(users, Aggregate):
+        return model.score(read, responses, user=users)
+    states, mass = users.states(model)
+    return users.combine(model.score_states(read, responses, states), mass, prompt_of or prompts)
+
+
+def _as_text(given: Any, name: str, is_said: Callable[[str], bool]) -> str:
+    """A text as it is, and a conversation as what those of the right role said in it."""
+    if isinstance(given, str):
+        return given
+    if not isinstance(given, list | tuple):
+        raise PalError(f"{name} must be a text or a list of messages, got {type(given).__name__}")
+    for message in given:
+        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+            raise PalError(
+                f"{name} must hold messages with a role and a content, got {type(message).__name__}; give "
+                "TRL's conversational format"
+            )
+    texts = [_content_text(message, name) for message in given if is_said(message["role"])]
+    return "\n\n".join(text for text in texts if text)
+
+
+def _content_text(message: Mapping[str, Any], name: str) -> str:
+    content = message.get("content")
+    if content is None:  # a call of a tool
+        return ""
+    parts = [content] if isinstance(content, str) else content
+    if not isinstance(parts, list | tuple):
+        raise PalError(f"{name} must have contents of text, got {type(content).__name__}")
+    texts = []
+    for part in parts:
+        text = part.get("text") if isinstance(part, Mapping) else part
+        if not isinstance(text, str):
+            kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+            raise PalError(f"{name} must have contents of text alone, got a part of the kind {kind!r}")
+        texts.append(text)
+    return "".join(texts)

@@ -1,0 +1,326 @@
+"""Images into the store: read in the order in which they lie, decoded ahead of the encoder, fixed batches.
+
+A colour filter is a short text, `mix #1f5fff 0.35` or `multiply #1f5fff 0.35`, which stands in the items
+table and goes into the item's id. It acts in linear light, as a lens of that colour would. Each channel
+passes through a table of 256 entries, so that the same filter gives the same bytes everywhere.
+"""
+
+import io
+import os
+import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from itertools import groupby, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from tqdm import tqdm
+
+from pal.errors import PalError, shorten
+from pipeline.encoding.items import BadItem
+from pipeline.encoding.shares import Groups, Job, group_rows
+from pipeline.errors import PipelineError
+from pipeline.storage import raw_files
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+    import pyarrow as pa
+    from torch import Tensor
+
+    from pal.encoders import ImageEncoder
+    from pipeline.encoding.items import Items
+    from pipeline.params import Encode
+
+GROUP_ROWS = 512  # at least
+PLACE = ["file", "row_group", "row", "column", "filter"]
+ROWS_AT_ONCE = 64  # rows of a Parquet file in memory at a time, each with a picture or two
+LARGEST_FILE = 1 << 28  # bytes of a picture's file
+FILTER = re.compile(r"(mix|multiply) #([0-9a-f]{6}) (\d+(?:\.\d+)?)")
+MOST_FILTER_LENGTH = 40
+
+
+def fill(job: Job, encoder: "ImageEncoder", items: "Items", options: "Encode") -> list[BadItem]:
+    """Encode the groups of this process's share that hold a missing image, and store what was missing.
+
+    Args:
+        job: What is missing, of what, and this process's share of it.
+        encoder: The encoder.
+        items: The dataset's image items.
+        options: Batch size, workers and so on.
+
+    Returns:
+        The missing images of this share that cannot be encoded.
+    """
+    import numpy as np
+    import polars as pl
+
+    size = options.images_per_batch
+    size *= max(1, group_rows(len(job.ids), GROUP_ROWS) // size)  # whole batches
+    frame = items.images().with_columns(missing=pl.Series(job.missing), item=pl.int_range(pl.len()))
+    frame = in_reading_order(frame).with_columns(group=pl.int_range(pl.len()) // size)
+    groups = Groups(frame["item"].to_numpy(), np.append(np.arange(0, len(frame), size), len(frame)))
+    # In blocks: each process reads files of its own.
+    needed = groups.needed(job.missing, job.share.block(len(groups)))
+    frame = frame.filter(pl.col("group").is_in(needed))
+    order = {item: row for row, item in enumerate(frame["item_id"])}
+    with tqdm(total=int(job.missing.sum()), desc="encode", unit="image") as bar:
+        bad, finished = _finished(encoder, frame, options, job.dataset)
+        bar.update(len(bad))
+        frame = frame.filter(~pl.col("group").is_in(finished))
+        group_of = frame["group"].to_list()
+        shrunk = _shrunk(encoder, read_pictures(frame, job.dataset), options)
+        for _, pictures in groupby(shrunk, lambda pair: group_of[pair[0]]):
+            rows, vectors, faults = _encode_group(encoder, pictures, options.images_per_batch)
+            bad += [_bad_item(frame, row, reason) for row, reason in faults if frame["missing"][row]]
+            if rows:
+                bar.update(job.store_missing(frame["item"].gather(rows).to_numpy(), np.concatenate(vectors)))
+    return sorted(bad, key=lambda item: order[item.item_id])
+
+
+def _finished(
+    encoder: "ImageEncoder", frame: "pl.DataFrame", options: "Encode", dataset: str
+) -> tuple[list[BadItem], list[int]]:
+    """Groups that an earlier run stored but for bad images; and these images, which are tried again.
+
+    Without this a few bad images would have nearly every group encoded anew in each run.
+    """
+    import polars as pl
+
+    retried = frame.filter(~pl.col("missing").all().over("group") & pl.col("missing"))
+    if retried.is_empty():
+        return [], []
+    shrunk = _shrunk(encoder, read_pictures(retried, dataset), options)
+    faults = [picture if isinstance(picture, str) else None for _, picture in shrunk]
+    retried = retried.with_columns(fault=pl.Series(faults, dtype=pl.String))
+    done = retried.filter(pl.col("fault").is_not_null().all().over("group"))
+    bad = [_bad_item(done, row, fault) for row, fault in enumerate(done["fault"])]
+    return bad, done["group"].unique().to_list()
+
+
+def _encode_group(
+    encoder: "ImageEncoder", pictures: Iterator[tuple[int, "Tensor | str"]], size: int
+) -> tuple[list[int], list["np.ndarray"], list[tuple[int, str]]]:
+    """The rows that could be encoded, their vectors by batch, and the other rows with their faults."""
+    import torch
+
+    rows, vectors, faults = [], [], []
+    # A batch lacks what cannot be decoded, and nothing else changes.
+    while batch := list(islice(pictures, size)):
+        good = [(row, picture) for row, picture in batch if not isinstance(picture, str)]
+        faults += [(row, picture) for row, picture in batch if isinstance(picture, str)]
+        if good:
+            vectors.append(encoder.encode_images(torch.stack([picture for _, picture in good])))
+            rows += [row for row, _ in good]
+    return rows, vectors, faults
+
+
+def _shrunk(
+    encoder: "ImageEncoder", pictures: Iterable["Picture"], options: "Encode"
+) -> Iterator[tuple[int, "Tensor | str"]]:
+    """Each image's row, and itself as the network takes it or why it cannot; decoded on threads, in order."""
+    from pal.encoders.ahead import ahead
+
+    workers = options.workers or default_workers()
+    depth = max(2 * options.images_per_batch, 4 * workers)
+    for done in ahead(pictures, lambda picture: encoder.shrink(decoded(picture)), workers, depth):
+        if done.error is None:
+            yield done.job.row, done.result
+        elif isinstance(done.error, PalError) and not isinstance(done.error, PipelineError):
+            yield done.job.row, str(done.error)
+        else:
+            raise done.error
+
+
+def default_workers() -> int:
+    """Threads that decode: with few cores one beside the encoder's, else all but two."""
+    return max(1, (os.cpu_count() or 1) - 2)
+
+
+def _bad_item(frame: "pl.DataFrame", row: int, reason: str) -> BadItem:
+    item = frame.row(row, named=True)
+    place = {name: item[name] for name in ("file", "row_group", "row", "column")}
+    return BadItem(item["item_id"], "image", reason, **place)
+
+
+class Picture(NamedTuple):
+    """One image item.
+
+    Args:
+        row: Its row in the frame of items.
+        filter: The colour filter that its pixels get; None for none.
+        data: Its bytes; None where there are none.
+        fault: Why there are none.
+    """
+
+    row: int
+    filter: str | None
+    data: bytes | None
+    fault: str = ""
+
+
+def in_reading_order(items: "pl.DataFrame") -> "pl.DataFrame":
+    """Image items in the order in which their bytes are best read."""
+    import polars as pl
+
+    return items.with_columns(pl.col("file", "column", "filter").cast(pl.String)).sort(PLACE)
+
+
+def read_pictures(items: "pl.DataFrame", dataset: str) -> Iterator[Picture]:
+    """The bytes of image items, in the order of the frame, which should be that of `in_reading_order`.
+
+    Raises:
+        PipelineError: If a raw file is missing or damaged.
+    """
+    files = {file.sha256: file for file in raw_files.read_manifest(dataset).files}
+    places = items.select(PLACE).with_row_index("item")
+    for (sha256,), of_file in places.group_by(["file"], maintain_order=True):
+        if sha256 not in files:
+            raise PipelineError(
+                f"an image of {dataset} lies in a raw file {sha256} that download@{dataset} does not list; "
+                f"run `dvc repro prepare@{dataset}`"
+            )
+        path = raw_files.stored(files[sha256], dataset)
+        if of_file["row_group"].is_null().all():
+            large = path.stat().st_size > LARGEST_FILE
+            data = None if large else path.read_bytes()
+            for row, filtered in of_file.select("item", "filter").iter_rows():
+                yield Picture(row, filtered, data, f"larger than {LARGEST_FILE >> 20} MiB" if large else "")
+        else:
+            yield from _from_parquet(of_file, path, f"{files[sha256].name} of {dataset}")
+
+
+def _from_parquet(items: "pl.DataFrame", path: Path, name: str) -> Iterator[Picture]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            for (group,), of_group in items.group_by(["row_group"], maintain_order=True):
+                yield from _from_row_group(file, group, of_group)
+    except (pa.ArrowException, OSError, KeyError, ValueError, IndexError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise PipelineError(f"{name} is damaged or has not the images that it had ({reason})") from None
+
+
+def _from_row_group(file: "pa.parquet.ParquetFile", group: int, items: "pl.DataFrame") -> Iterator[Picture]:
+    """Pictures of one row group, some rows at a time; only columns that hold a wanted picture are read."""
+    wanted = items.select("item", "row", "column", "filter").iter_rows()
+    following = next(wanted, None)
+    start = 0
+    columns = sorted(items["column"].unique())
+    for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns):
+        while following is not None and following[1] < start + len(batch):
+            item, row, column, filtered = following
+            data = batch.column(column)[row - start].as_py()
+            if not isinstance(data, bytes | None):
+                raise ValueError(f"column {column} holds no bytes but {type(data).__name__}")
+            yield Picture(item, filtered, data, "" if data else "it has no bytes")
+            following = next(wanted, None)
+        start += len(batch)
+    if following is not None:
+        raise IndexError(f"row group {group} ends before row {following[1]}")
+
+
+def decoded(picture: Picture) -> "Tensor":
+    """A picture's pixels with its filter over them: (3, height, width) uint8.
+
+    Raises:
+        PalError: With the reason, if it is no picture.
+    """
+    from pal.encoders import pictures
+
+    if picture.data is None:
+        raise PalError(picture.fault)
+    pixels = pictures.read(picture.data)
+    return apply_filter(pixels, picture.filter) if picture.filter else pixels
+
+
+def thumbnails(items: "pl.DataFrame", dataset: str, size: int) -> dict[str, bytes]:
+    """Small JPEGs of image items, by item id; one that cannot be decoded is left out."""
+    from PIL import Image
+
+    items = in_reading_order(items)
+    ids = items["item_id"].to_list()
+    jpegs = {}
+    for picture in read_pictures(items, dataset):
+        try:
+            pixels = decoded(picture)
+        except PipelineError:  # the filter is wrong, not the image
+            raise
+        except PalError:
+            continue
+        image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+        image.thumbnail((size, size))
+        out = io.BytesIO()
+        image.save(out, "JPEG", quality=80)
+        jpegs[ids[picture.row]] = out.getvalue()
+    return jpegs
+
+
+def colour_filter(blend: str, colour: str, strength: float) -> str:
+    """A filter as the text that items carry; a colour's upper and lower case are one filter.
+
+    Args:
+        blend: mix: towards the colour. multiply: by the colour, as glass of that colour does.
+        colour: As #rrggbb.
+        strength: How far, above 0 (not at all) and at most 1 (all the way).
+    """
+    text = f"{blend} {colour.lower()} {strength:.6f}".rstrip("0").rstrip(".")
+    filter_tables(text)
+    return text
+
+
+def apply_filter(pixels: "Tensor", text: str) -> "Tensor":
+    """Put a filter over a picture.
+
+    Args:
+        pixels: Red, green and blue, uint8 of shape (3, height, width), sRGB.
+        text: The filter.
+
+    Returns:
+        The same shape and type.
+
+    Raises:
+        PipelineError: If the text is no filter.
+    """
+    import torch
+
+    table = torch.tensor(filter_tables(text), dtype=torch.uint8)
+    return torch.stack([table[channel][pixels[channel].int()] for channel in range(3)])
+
+
+@lru_cache(maxsize=64)
+def filter_tables(text: str) -> tuple[tuple[int, ...], ...]:
+    """What each of the 256 values becomes, for red, green and blue.
+
+    Raises:
+        PipelineError: If the text is no filter.
+    """
+    match = FILTER.fullmatch(text) if len(text) <= MOST_FILTER_LENGTH else None
+    if match is None or not 0 < float(match[3]) <= 1:
+        raise PipelineError(
+            "a colour filter must be `mix` or `multiply`, a colour as #rrggbb and a strength above 0 and at "
+            f"most 1, got {shorten(text)}; run `dvc repro -f recolour`"
+        )
+    strength = float(match[3])
+
+    def blended(value: int, colour: int) -> int:
+        light, tint = to_linear(value), to_linear(colour)
+        if match[1] == "mix":
+            return to_srgb((1 - strength) * light + strength * tint)
+        return to_srgb(light * (1 - strength + strength * tint))
+
+    return tuple(tuple(blended(value, colour) for value in range(256)) for colour in bytes.fromhex(match[2]))
+
+
+def to_linear(value: int) -> float:
+    """The light, from 0 to 1, that an sRGB value from 0 to 255 stands for (IEC 61966-2-1)."""
+    share = value / 255
+    return share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4
+
+
+def to_srgb(light: float) -> int:
+    """The sRGB value from 0 to 255 nearest to an amount of light from 0 to 1."""
+    share = light * 12.92 if light <= 0.0031308 else 1.055 * light ** (1 / 2.4) - 0.055
+    return min(255, max(0, int(share * 255 + 0.5)))

@@ -1,0 +1,213 @@
+"""Raw files: pinned by their sha256 in a small manifest, their bytes in the store, shared by all datasets.
+
+The sha256 of large files is cached in SQLite by path, size, time and inode, so that 200 GB are not read at
+every start. A file that was changed without a trace in these is not noticed; `verify` reads all bytes.
+"""
+
+import hashlib
+import secrets
+import sqlite3
+import time
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pal.files import move_file, new_file, sentence, sha256_of, write_json
+from pipeline import paths
+from pipeline.errors import PipelineError
+from pipeline.storage import cleanup
+from pipeline.storage.manifests import read_json
+
+BLOCK = 1 << 20  # bytes
+CACHED_FROM = 1 << 20  # bytes; hashing less is as quick as looking it up
+SETTLES = 2_000_000_000  # ns: what changes again within a tick of the clock leaves no trace
+PATIENCE = 10.0  # seconds to wait for another process that writes to the cache
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """One raw file.
+
+    Args:
+        name: Its name within the dataset.
+        sha256: What its bytes must hash to.
+        size: Bytes.
+    """
+
+    name: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What download leaves in place of the bytes: where they came from, and which they are.
+
+    Args:
+        source: The words of params.yaml that chose them.
+        revision: The hub's commits that they were taken from; None elsewhere.
+        files: The files, in the order to read them in.
+    """
+
+    source: str
+    revision: str | None
+    files: list[RawFile]
+
+
+def find_files(source: str, what: str, suffixes: tuple[str, ...]) -> list[Path]:
+    """The files behind a FOLDER or FILE in params.yaml, in the order of their names.
+
+    Args:
+        source: The path as written, absolute or relative to the repository.
+        what: The parameter that holds it, for messages.
+        suffixes: Endings of the files to take from a folder, and allowed for a file.
+
+    Raises:
+        PipelineError: If there is no such path, or no such file in it.
+    """
+    path = paths.project_root() / Path(source).expanduser()
+    if path.is_file():
+        if path.suffix not in suffixes:
+            raise PipelineError(f"{what} must be a {', '.join(suffixes)} file, got {source!r}")
+        return [path]
+    if not path.is_dir():
+        raise PipelineError(
+            f"{what} must be an existing file or folder, got {source!r}, looked for at {path}"
+        )
+    files = sorted(file for file in path.iterdir() if file.suffix in suffixes and file.is_file())
+    if not files:
+        raise PipelineError(f"{what} must hold {', '.join(suffixes)} files, got {source!r}, which has none")
+    return files
+
+
+def keep(path: Path, name: str | None = None) -> RawFile:
+    """Copy a file into the store, if its bytes are not there.
+
+    Raises:
+        PipelineError: If it changes meanwhile.
+        PalError: If the store cannot be written.
+    """
+    sha256 = sha256_of(path)
+    home = home_of(sha256)
+    if home.is_symlink() or not home.exists():  # the target of a link may change or go
+        digest = hashlib.sha256()
+        with new_file(home) as out, path.open("rb") as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+                out.write(block)
+            if digest.hexdigest() != sha256:
+                raise PipelineError(f"{path} changed while it was being copied; run the stage again")
+    return RawFile(name or path.name, sha256, path.stat().st_size)
+
+
+def link(path: Path, name: str | None = None) -> RawFile:
+    """Have the store hold a symbolic link to a file in place of a copy.
+
+    Raises:
+        PipelineError: If the store cannot be written.
+    """
+    sha256 = cached_sha256(path)
+    home = home_of(sha256)
+    if not home.exists() or cached_sha256(home) != sha256:  # or an older link leads elsewhere by now
+        temporary = home.with_name(f".{home.name}.{secrets.token_hex(8)}.new")
+        try:
+            home.parent.mkdir(parents=True, exist_ok=True)
+            temporary.symlink_to(path.resolve())
+            temporary.replace(home)
+        except OSError as error:
+            raise PipelineError(sentence(error, f"{home} cannot be written")) from None
+    return RawFile(name or path.name, sha256, path.stat().st_size)
+
+
+def move_in(path: Path, name: str, sha256: str | None = None) -> RawFile:
+    """Move a file that nobody else needs into the store.
+
+    Args:
+        path: The file.
+        name: Its name within the dataset.
+        sha256: Of its bytes, where that is known already.
+    """
+    size, sha256 = path.stat().st_size, sha256 or sha256_of(path)
+    move_file(path, home_of(sha256))
+    return RawFile(name, sha256, size)
+
+
+def find(sha256: str, name: str) -> RawFile | None:
+    """A file of the store by its hash; None where the store has no such bytes."""
+    home = home_of(sha256)
+    if not home.exists() or cached_sha256(home) != sha256:
+        return None
+    return RawFile(name, sha256, home.stat().st_size)
+
+
+def stored(file: RawFile, dataset: str) -> Path:
+    """The store's path of a raw file, its hash checked; the last part of the path is its sha256.
+
+    Raises:
+        PipelineError: If it is not there or damaged.
+    """
+    home = home_of(file.sha256)
+    again = f"run `dvc repro -f -s download@{dataset}`"
+    if not home.exists():
+        raise PipelineError(
+            f"the raw file {file.name} of {dataset} is not in the store {paths.store()}; {again}"
+        )
+    if cached_sha256(home) != file.sha256:
+        what = "was changed where it lies" if home.is_symlink() else "was damaged in the store"
+        home.unlink()
+        raise PipelineError(f"the raw file {file.name} of {dataset} {what}; {again}")
+    return home
+
+
+def home_of(sha256: str) -> Path:
+    """Where the store holds the bytes of a hash, if it does."""
+    return paths.store() / "raw" / sha256[:2] / sha256
+
+
+def write_manifest(dataset: str, manifest: Manifest) -> None:
+    """Write which raw files a dataset has."""
+    write_json(paths.raw(dataset), asdict(manifest))
+    cleanup.record_use(dataset, "raw")
+
+
+def read_manifest(dataset: str) -> Manifest:
+    """Read which raw files a dataset has.
+
+    Raises:
+        PipelineError: If the manifest is missing or damaged.
+    """
+    path, stage = paths.raw(dataset), f"download@{dataset}"
+    values = read_json(path, stage)
+    try:
+        return Manifest(values["source"], values["revision"], [RawFile(**file) for file in values["files"]])
+    except (LookupError, TypeError) as error:
+        raise PipelineError(f"{path} is damaged ({error}); run `dvc repro -f {stage}`") from None
+
+
+def cached_sha256(path: Path) -> str:
+    """The file's sha256, hex: as cached if the file looks untouched since, else computed now."""
+    path = path.resolve()
+    before = path.stat()
+    if before.st_size < CACHED_FROM:
+        return sha256_of(path)
+    key = (str(path), before.st_size, before.st_mtime_ns, before.st_ino)
+    with suppress(sqlite3.Error, OSError), closing(_cache()) as cache:
+        columns = "path = ? AND size = ? AND mtime_ns = ? AND inode = ?"
+        if row := cache.execute(f"SELECT sha256 FROM files WHERE {columns}", key).fetchone():  # noqa: S608
+            return row[0]
+    sha256 = sha256_of(path)
+    after = path.stat()
+    unchanged = (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    if unchanged and time.time_ns() - after.st_mtime_ns > SETTLES:
+        # A damaged or locked cache costs time, never an answer.
+        with suppress(sqlite3.Error, OSError), closing(_cache()) as cache, cache:
+            cache.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", (*key, sha256))
+    return sha256
+
+
+def _cache() -> sqlite3.Connection:
+    paths.store().mkdir(parents=True, exist_ok=True)
+    cache = sqlite3.connect(paths.store() / "hashes.sqlite", timeout=PATIENCE)
+    columns = "path TEXT PRIMARY KEY, size INT, mtime_ns INT, inode INT, sha256 TEXT"
+    cache.execute(f"CREATE TABLE IF NOT EXISTS files ({columns})")
+    return cache

@@ -1,0 +1,219 @@
+"""Model cards, and models shared as folders and on a stand-in for the hub."""
+
+import json
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from pal.errors import PalError
+from pal.serving import hub
+from pal.serving.hub import About, escaped, model_card, read_results
+from pal.serving.reward_model import RewardModel
+
+FILES = {"model.safetensors", "users.json", "config.json", "SHA256SUMS", "README.md"}
+RESULTS = """\
+users,items,test,pairs,shots,model,accuracy,low,high,macro,balanced,worst_decile,n_users,n_pairs
+seen,known,,all,,model,0.981,0.974,0.988,0.981,0.97,0.9333,300,6000
+seen,new,,all,,k1,0.8315,0.822829,0.840667,0.8315,0.5025,0.683333,300,6000
+seen,known,,all,,similarity,0.5,0.4,0.6,0.5,0.5,0.3,300,6000
+unseen,all,unique,all,5,model,0.9611,0.957658,0.964292,0.9611,0.883146,0.89475,300,6000
+unseen,all,,filtered,5,model,0.1,0.1,0.1,0.1,,0.1,300,6000
+"""
+
+
+@pytest.fixture
+def results(tmp_path):
+    (tmp_path / "own.csv").write_text(RESULTS)
+    return read_results(tmp_path / "own.csv")
+
+
+@pytest.fixture
+def repos(monkeypatch, tmp_path):
+    """Repositories of a stand-in for the hub, by name, each a mapping from file names to contents."""
+    repos = {}
+
+    class Api:
+        def __init__(self, token):
+            assert token in (None, "hf_mine")
+
+        def create_repo(self, name, *, private, exist_ok):
+            if "/" not in name:
+                raise ValueError(f"no such\nname: {name}")
+            repos.setdefault(name, {})
+            return SimpleNamespace(repo_id=name)
+
+        def create_branch(self, name, *, branch, exist_ok):
+            repos[name]["branch"] = branch.encode()
+
+        def create_commit(self, name, operations, **_):
+            repos[name] |= {one.path_in_repo: one.path_or_fileobj for one in operations}
+            return f"address of {name}"
+
+    def snapshot_download(name, *, allow_patterns, **_):
+        if name not in repos:
+            raise LocalEntryNotFoundError(f"nothing\nof {name}")
+        folder = tmp_path / "cache" / name
+        folder.mkdir(parents=True)
+        for file, data in repos[name].items():
+            if file in allow_patterns:
+                (folder / file).write_bytes(data)
+        return str(folder)
+
+    monkeypatch.setattr(hub, "HfApi", Api)
+    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    return repos
+
+
+def test_the_hub_reads_what_stands_in_front(worded, results):
+    about = About("Answers", "Ten friends: tea or coffee?", "cc-by-4.0", ["ann/tea"], ["en"], results)
+    data = ModelCard(model_card(worded, about)).data
+    assert (data.license, data.library_name, data.datasets) == ("cc-by-4.0", "pal", ["ann/tea"])
+    assert (data.language, data.metrics) == (["en"], ["accuracy"])
+    assert "reward-model" in data.tags
+
+
+def test_a_card_says_who_is_served_how_well_and_who_worst(worded, results):
+    lines = model_card(worded, About(results=results)).splitlines()
+    start = lines.index("|---|---|---|---|---|---|")
+    assert lines[start + 1 : start + 5] == [
+        "| seen people, known items | this model | 98.1 | 97.4 to 98.8 | 93.3 | 300 |",
+        "| seen people, items never seen | one reward for everyone | 83.2 | 82.3 to 84.1 | 68.3 | 300 |",
+        "| unseen people, unique, located from 5 comparisons | this model | 96.1 | 95.8 to 96.4 | 89.5 | 300 |",
+        "",
+    ]
+    row = results[0] | {"worst_decile": "", "low": math.nan}
+    assert "| nan to 98.8 | none | 300 |" in model_card(worded, About(results=[row]))
+
+
+def test_a_card_says_what_the_model_is_and_is_not(line, worded):
+    text = model_card(worded, About())
+    for words in (
+        "K is the number of prototypes, not the number of groups",
+        "the ids and weights of the 40 people seen in fitting.",
+        "| prompts | hashed\\-words | 256 | none |",
+        "Not told by who made this card",
+        "Not measured by who made this card",
+        "- No accuracy was given",
+        "not the quality of a policy",
+    ):
+        assert words in text
+    assert ModelCard(text).data.license is None
+    assert "| all | none: embeddings are given |  |  |" in model_card(line, About())
+    about = {"encoder": "all-MiniLM-L6-v2", "dim": 384, "weights_sha256": "ab" * 32}
+    one = model_card(replace(worded, encoder=about), About())
+    assert f"| prompts and responses | all\\-MiniLM\\-L6\\-v2 | 384 | {'ab' * 32} |" in one
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<script>alert(1)</script>", "&lt;script&gt;alert\\(1\\)&lt;/script&gt;"),
+        ("a\n# b\r\n---", "a \\# b \\-\\-\\-"),
+        ("[x](http://y) | **z** `c`", "\\[x\\]\\(http\\://y\\) \\| \\*\\*z\\*\\* \\`c\\`"),
+        ("\u202eright\x00", "right"),
+    ],
+)
+def test_a_text_is_shown_as_it_is(text, shown):
+    assert escaped(text) == shown
+
+
+def test_nothing_from_data_becomes_markup(worded, results):
+    evil = "---\nlicense: mit\n---\n# <img src=x onerror=alert(1)>\n| a | b |\n``` {{ 7 * 7 }}"
+    encoder = {"encoder": evil, "dim": evil, "weights_sha256": evil}
+    rows = [dict.fromkeys(row, evil) | {"pairs": "all", "model": "model"} for row in results]
+    text = model_card(replace(worded, encoder=encoder), About(evil, evil, "apache-2.0", results=rows))
+    plain = model_card(worded, About("a", "a", "apache-2.0", results=[results[0]]))
+    assert "<img" not in text
+    assert "49" not in text
+    assert ModelCard(text).data.license == "apache-2.0"
+    assert text.count("\n#") == plain.count("\n#")
+    assert text.count("```") == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"datasets": ["a/b/c"]}, "datasets must be names on the hub such as ORG/NAME, got 'a/b/c'"),
+        ({"licence": "Apache 2"}, "licence must be one of the hub's, such as apache-2.0, got 'Apache 2'"),
+        ({"results": [{"users": "seen"}]}, "got row 0 without 'items'"),
+    ],
+)
+def test_what_cannot_be_on_a_card_is_refused(given, message):
+    with pytest.raises(PalError, match=message):
+        About(**given)
+
+
+def test_results_that_cannot_be_read_are_refused(tmp_path):
+    with pytest.raises(PalError, match=r"nothing.csv cannot be read .* run the pipeline's stage evaluate"):
+        read_results(tmp_path / "nothing.csv")
+
+
+def test_a_folder_with_its_card_is_loaded_and_replaced(worded, tmp_path):
+    folder = tmp_path / "model"
+    worded.save_pretrained(folder, about=About(title="Answers"))
+    assert {path.name for path in folder.iterdir()} == FILES
+    for loaded in (RewardModel.load(folder), RewardModel.from_pretrained(folder)):
+        assert loaded.fingerprint == worded.fingerprint
+        assert torch.equal(loaded.states, worded.states)
+    worded.save_pretrained(folder, users=False)
+    assert "Answers" not in (folder / "README.md").read_text()
+    worded.save(folder)
+    assert not (folder / "README.md").exists()
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(PalError, match=r"nothing but a saved model, got "):
+        worded.save_pretrained(tmp_path)
+
+
+def test_without_its_users_a_model_says_of_new_people_what_it_said(worded, tmp_path):
+    worded.save_pretrained(tmp_path / "model", users=False)
+    loaded = RewardModel.load(tmp_path / "model")
+    assert "user 3" not in "".join(path.read_text(errors="ignore") for path in (tmp_path / "model").iterdir())
+    assert loaded.user_ids == ["average"]
+    assert "It holds no person's own weights." in (tmp_path / "model/README.md").read_text()
+    comparisons = [("q", "fine", "well")]
+    taste = worded.adapt(comparisons)
+    assert loaded.adapt(comparisons) == taste
+    torch.testing.assert_close(loaded.score("q", "a", user=taste), worded.score("q", "a", user=taste))
+    for user in (None, "average"):
+        torch.testing.assert_close(loaded.score("q", "a", user=user), worded.score("q", "a"))
+    with pytest.raises(PalError, match="got 'user 3'"):
+        loaded.score("q", "a", user="user 3")
+
+
+def test_there_and_back_over_the_hub(worded, repos):
+    address = worded.push_to_hub("ann/answers", token="hf_mine", branch="tried", users=True)
+    assert address == "address of ann/answers"
+    assert set(repos["ann/answers"]) == FILES | {"branch"}
+    loaded = RewardModel.from_pretrained("ann/answers")
+    assert (type(loaded), loaded.fingerprint) == (RewardModel, worded.fingerprint)
+    torch.testing.assert_close(loaded.score("q", "a", user="user 3"), worded.score("q", "a", user="user 3"))
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda files: files.update({"users.json": b"[]"}), "must have the sha256 that SHA256SUMS gives"),
+        (lambda files: files.update({"config.json": json.dumps({"a": 1}).encode()}), "must be of the format"),
+        (lambda files: files.pop("users.json"), "users.json cannot be read"),
+    ],
+)
+def test_what_the_hub_has_is_held_to_its_hashes(worded, repos, harm, message):
+    worded.push_to_hub("ann/answers")
+    assert b"user 3" not in repos["ann/answers"]["users.json"]
+    harm(repos["ann/answers"])
+    with pytest.raises(PalError, match=message):
+        RewardModel.from_pretrained("ann/answers")
+
+
+def test_what_the_hub_refuses_is_told_in_a_sentence(worded, repos):
+    with pytest.raises(
+        PalError, match=r"ann/nothing must be a folder or a PAL model on the hub, .*nothing of"
+    ):
+        RewardModel.from_pretrained("ann/nothing")
+    with pytest.raises(PalError, match=r"nobody could not be written on the hub \(no such name: nobody\)"):
+        worded.push_to_hub("nobody")

@@ -1,0 +1,210 @@
+"""Reward functions for policies, TRL's conversations as texts, and the best of n."""
+
+import math
+
+import pytest
+import torch
+
+from pal.errors import PalError
+from pal.serving.aggregates import Aggregate
+from pal.serving.inputs import ItemEmbeddings
+from pal.serving.trl_rewards import (
+    best_of_each,
+    best_of_n,
+    completion_text,
+    prompt_text,
+    reward_for,
+    reward_for_all,
+    reward_for_users,
+)
+from pal.users.taste import Taste
+
+PROMPTS = ["how are you", "how are you", "who is it"]
+TEXTS = ["fine", "not so well", "the cat"]
+
+
+def near(tensor):
+    return pytest.approx(tensor.tolist(), abs=1e-6)
+
+
+def test_each_row_is_rewarded_by_its_own_user(worded):
+    taste = worded.adapt([("q", "fine", "not so well")])
+    reward = reward_for_users(worded, {"ann": taste})
+    users = ["user 3", "ann", "user 5"]
+    found = reward(prompts=PROMPTS, completions=TEXTS, completion_ids=[[1]] * 3, user_id=users)
+    assert found == near(worded.score(PROMPTS, TEXTS, user=["user 3", taste, "user 5"]))
+    assert reward.__name__ == "pal_personal"
+
+
+def test_a_given_taste_comes_before_the_weights_of_fitting(worded):
+    reward = reward_for_users(worded, {"user 3": worded.states[7]}, column="who")
+    assert reward(PROMPTS, TEXTS, who=["user 3"] * 3) == near(worded.score(PROMPTS, TEXTS, user="user 7"))
+
+
+def test_ids_may_be_whole_numbers(worded):
+    reward = reward_for_users(worded, {"7": worded.states[7]})
+    assert reward(PROMPTS, TEXTS, user_id=[7] * 3) == near(worded.score(PROMPTS, TEXTS, user="user 7"))
+
+
+@pytest.mark.parametrize("user", ["user 3", None])
+def test_one_user_may_be_served(worded, user):
+    assert reward_for(worded, user)(PROMPTS, TEXTS) == near(worded.score(PROMPTS, TEXTS, user=user))
+
+
+def said(role, content):
+    return {"role": role, "content": content}
+
+
+def test_conversations_are_read_as_texts(worded):
+    prompts = [[said("system", "be kind"), said("user", prompt)] for prompt in PROMPTS]
+    completions = [[said("assistant", text)] for text in TEXTS]
+    reward = reward_for(worded, "user 3")
+    assert reward(prompts, completions) == reward(PROMPTS, TEXTS)
+
+
+def test_texts_of_conversations():
+    assert prompt_text(" how? ") == completion_text(" how? ") == " how? "
+    talk = [said("system", "be kind"), said("user", "how?"), said("assistant", "so"), said("user", "why?")]
+    assert prompt_text(talk) == "how?\n\nso\n\nwhy?"
+    call = said("assistant", None) | {"tool_calls": []}
+    assert completion_text([call, said("tool", "42"), said("assistant", "it is 42")]) == "it is 42"
+    assert completion_text([]) == ""
+    parts = [{"type": "text", "text": "a "}, {"type": "text", "text": "b"}]
+    assert completion_text([said("assistant", parts)]) == "a b"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (7, "completions.3. must be a text or a list of messages, got int"),
+        (["hello"], "messages with a role and a content, got str"),
+        ([{"content": "hello"}], "messages with a role"),
+        ([said("assistant", 7)], "contents of text, got int"),
+        ([said("assistant", [{"type": "image"}])], "text alone, got a part of the kind 'image'"),
+        ([said("assistant", [7])], "text alone, got a part of the kind 'int'"),
+    ],
+)
+def test_what_is_no_text_is_refused(given, message):
+    with pytest.raises(PalError, match=message):
+        completion_text(given, "completions[3]")
+
+
+def test_a_prompt_may_be_read_otherwise(worded):
+    reward = reward_for(worded, None, read_prompt=lambda prompt: prompt["question"])
+    assert reward([{"question": p} for p in PROMPTS], TEXTS) == near(worded.score(PROMPTS, TEXTS))
+
+
+def test_aggregates_serve_the_population(worded):
+    each = torch.stack([worded.score(PROMPTS, TEXTS, user=point) for point in worded.population.points])
+    assert reward_for_all(worded, Aggregate.mean())(PROMPTS, TEXTS) == near(worded.population.mass @ each)
+    prototypes = torch.stack([worded.score(PROMPTS, TEXTS, user=point) for point in torch.eye(3)])
+    worst = reward_for_all(worded, Aggregate.worst())
+    assert worst(PROMPTS, TEXTS) == near(prototypes.amin(0))
+    assert reward_for_all(worded, Aggregate.quantile(0))(PROMPTS, TEXTS) == near(each.amin(0))
+    assert (worst.__name__, reward_for_all(worded, Aggregate.quantile(0.1)).__name__) == (
+        "pal_worst",
+        "pal_quantile_0.1",
+    )
+
+
+def test_silence_never_pays_and_is_counted(worded):
+    logged = {}
+    reward = reward_for(worded, None)
+    found = reward(PROMPTS, ["fine", "", " \n"], log_metric=logged.__setitem__)
+    assert found == near(worded.score("how are you", ["fine"] * 3))
+    found = reward([*PROMPTS, "q"], [*TEXTS, ""])
+    assert found[3] == min(found[:3])
+    assert (reward.silent, logged) == (3, {"pal/silent": 2.0})
+    assert reward(PROMPTS, ["", "", ""]) == [0, 0, 0]
+    assert reward([], []) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"user_id": None}, r"must have a column 'user_id' of users, got domain; add it"),
+        ({"user_id": ["user 1", "bob", "user 2"]}, r"user_id\[1\] must be one of the 40 users seen.*got 'bob'.*adapt"),
+        ({"user_id": ["user 1", None, "user 2"]}, r"user_id\[1\] must be a user's id, got None"),
+        ({"user_id": ["user 1", 1.5, "user 2"]}, r"user_id\[1\] must be a user's id, got 1.5"),
+        ({"user_id": ["user 1"]}, "user_id must be a list of 3, one per completion"),
+        ({"completions": "fine"}, "completions must be a list of texts or conversations, got str"),
+        ({"completions": ["fine", 7, "b"]}, r"completions\[1\] must be a text or a list of messages, got int"),
+        ({"completions": ["fine"]}, "prompts must be as many as the 1 completions, got 3"),
+        ({"prompts": ["a", "", "b"]}, r"prompts\[1\] is empty"),
+        ({"prompts": ["a", 7, "b"]}, r"prompts\[1\] must be a text or a list of messages"),
+    ],
+)  # fmt: skip
+def test_rewards_are_refused_where_they_would_be_another_s(worded, change, message):
+    given = {
+        "prompts": PROMPTS,
+        "completions": TEXTS,
+        "user_id": ["user 1"] * 3,
+        "domain": ["x"] * 3,
+    } | change
+    with pytest.raises(PalError, match=message):
+        reward_for_users(worded)(**given)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda m: reward_for(m, "bob"), "seen in fitting, got 'bob'"),
+        (lambda m: reward_for_users(m, {"ann": Taste("0" * 32, "points", (0.0,) * 40, 1)}), "user 'ann': the taste must be of"),
+        (lambda m: reward_for_all(m, Aggregate.worst(["bob"])), "got 'bob'"),
+        (lambda m: reward_for(m, torch.full((3,), math.nan)), "state must be finite"),
+        (lambda m: reward_for(m, torch.ones(3)), "shares that sum to 1"),
+    ],
+)  # fmt: skip
+def test_what_cannot_reward_is_refused_before_training(worded, make, message):
+    with pytest.raises(PalError, match=message):
+        make(worded)
+
+
+def test_a_reward_that_is_not_finite_stops_the_training(line):
+    line.head.prototypes.data = torch.tensor([[3e38], [3e38]])
+    vectors = lambda items, *_: ItemEmbeddings(torch.ones(len(items), 1))  # noqa: E731
+    line.input_encoder.encode = vectors
+    with pytest.raises(PalError, match=r"the reward of completions\[1\] must be finite, got -inf"):
+        reward_for(line, "one")(["p", "p"], ["", "x"])
+
+
+def test_the_best_for_a_user_is_the_first_of_its_ranking(worded):
+    for user in ("user 3", None):
+        assert best_of_n(worded, "q", TEXTS, user) == worded.rank("q", TEXTS, user=user)[0]
+
+
+def test_the_best_of_equals_is_the_first(line):
+    assert best_of_n(line, None, torch.tensor([[1.0], [-1.0], [1.0]]), "zero").index == 0
+
+
+def test_the_best_for_all_by_hand(line):
+    """Of 0, 0.5 and 3 the worst off get -1, -0.25 and -9."""
+    items = torch.tensor([[0.0], [0.5], [3.0]])
+    found = best_of_n(line, None, items, Aggregate.worst())
+    assert (found.index, found.reward) == (1, -0.25)
+
+
+def test_many_prompts_are_picked_for_at_once(worded):
+    groups = [TEXTS, ["a dog", "the cat"]]
+    found = best_of_each(worded, ["q", "r"], groups, ["user 1", "user 2"])
+    alone = [best_of_n(worded, p, g, u) for p, g, u in zip("qr", groups, ["user 1", "user 2"], strict=True)]
+    assert [one.index for one in found] == [one.index for one in alone]
+    assert [one.reward for one in found] == pytest.approx([one.reward for one in alone], abs=1e-6)
+    both = best_of_each(worded, ["q", "r"], groups, Aggregate.mean())
+    assert [one.response for one in both] == [
+        best_of_n(worded, p, g, Aggregate.mean()).response for p, g in zip("qr", groups, strict=True)
+    ]
+    assert best_of_each(worded, [], []) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((["q"], [[]]), r"responses\[0\] must hold at least one response"),
+        ((["q"], [["a"], ["b"]]), "prompts must be one per group of responses, 2, got 1"),
+        ((["q"], [["a"]], ["user 1", "user 2"]), "users must be one per group of responses, 1, got 2"),
+    ],
+)
+def test_groups_that_do_not_fit_are_refused(worded, given, message):
+    with pytest.raises(PalError, match=message):
+        best_of_each(worded, *given)

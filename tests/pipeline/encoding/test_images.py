@@ -1,0 +1,450 @@
+"""Images into the store: fixed batches in reading order, bad ones told and counted, a kill loses a group."""
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from pal.encoders import pictures
+from pal.encoders.classical import Classical
+from pal.errors import PalError
+from pipeline import paths
+from pipeline.encoding import images
+from pipeline.errors import PipelineError
+from pipeline.stages import encode
+from pipeline.storage import embeddings, tables
+
+ROOT = Path(__file__).parents[3]
+HTML = b"<html><body>404 not found</body></html>"
+WARM = "mix #ff5f1f 0.5"
+N = 20  # pictures: three groups of two batches of four, the last one smaller
+
+
+@pytest.fixture(autouse=True)
+def small_groups(monkeypatch):
+    monkeypatch.setattr(images, "GROUP_ROWS", 8)
+
+
+@pytest.fixture
+def full(album, drawn):
+    """Twenty pictures: eight files, some with a filter, and six rows of two in a Parquet file."""
+    album.data = {}
+    for n in range(8):
+        data = drawn(n, "JPEG" if n % 2 else "PNG")
+        item = album.file(f"{n}.jpg", data, filter=WARM if n >= 4 else None)
+        album.data[item] = (data, WARM if n >= 4 else None)
+    columns = {f"jpg_{m}": [drawn(100 + 10 * m + n) for n in range(6)] for m in range(2)}
+    file = album.table("train.parquet", columns, 4)
+    for column, cells in columns.items():
+        for n, data in enumerate(cells):
+            item = album.item(file, row_group=n // 4, row=n % 4, column=column)
+            album.data[item] = (data, None)
+    album.write()
+    return album
+
+
+def written():
+    return {path.name: path.read_bytes() for path in paths.embeddings("own").rglob("*.*")}
+
+
+def read(modality="image"):
+    ids, vectors, embedder = embeddings.read_shards(paths.embeddings("own") / modality, "")
+    return dict(zip(embeddings.unpacked(ids), vectors, strict=True)), embedder
+
+
+def manifest():
+    return json.loads((paths.embeddings("own") / "manifest.json").read_text())
+
+
+def dropped():
+    with (paths.embeddings("own") / "dropped.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """The batches that the encoder was given; `encoded.stop` ends the run, as a kill would, after as many."""
+
+    class Batches(list):
+        stop = None
+
+    seen = Batches()
+    real = Classical.encode_images
+
+    def watched(self, batch):
+        if seen.stop is not None and len(seen) >= seen.stop:
+            raise KeyboardInterrupt
+        seen.append(batch.numpy().tobytes())
+        return real(self, batch)
+
+    monkeypatch.setattr(Classical, "encode_images", watched)
+    return seen
+
+
+def test_every_image_has_the_vector_of_its_filtered_pixels(full):
+    encode.main("own")
+    found, embedder = read()
+    assert embedder.encoder == "classical"
+    assert set(found) == set(full.data)
+    ours = Classical()
+    for item, (data, filtered) in full.data.items():
+        pixels = pictures.read(data)
+        pixels = images.apply_filter(pixels, filtered) if filtered else pixels
+        expected = ours.encode_images(torch.stack([ours.shrink(pixels)]))[0]
+        assert np.allclose(found[item], expected, atol=1e-4)
+
+
+def test_a_second_run_decodes_nothing_and_gives_the_same_bytes(full, encoded, monkeypatch, capsys):
+    encode.main("own")
+    before = written()
+    assert len(encoded) == 5
+    encoded.clear()
+    monkeypatch.setattr(pictures, "read", lambda data: pytest.fail("decoded again"))
+    encode.main("own")
+    assert encoded == []
+    assert written() == before
+    assert "20 image items, 20 in the store, 0 to encode" in capsys.readouterr().out
+
+
+def test_a_killed_run_resumes_to_the_same_bytes(full, encoded, monkeypatch):
+    """Three batches of five were done: one group of two is in the store, and only the other three are encoded."""
+    root = full.project.root
+    monkeypatch.setenv("PAL_STORE", str(root / "undisturbed"))
+    shutil.copytree(root / "store", root / "undisturbed")
+    encode.main("own")
+    whole, batches = written(), list(encoded)
+    monkeypatch.setenv("PAL_STORE", str(root / "store"))
+    shutil.rmtree(paths.embeddings("own"))
+    encoded.clear()
+    encoded.stop = 3
+    with pytest.raises(KeyboardInterrupt):
+        encode.main("own")
+    assert not paths.embeddings("own").exists()
+    assert len(list((root / "store" / "embeddings").rglob("*.parquet"))) == 1
+    encoded.stop = None
+    encoded.clear()
+    encode.main("own")
+    assert written() == whole
+    assert list(encoded) == batches[2:]
+
+
+@pytest.mark.parametrize("workers", [2, 5])
+def test_workers_change_nothing(full, monkeypatch, workers):
+    encode.main("own")
+    before = written()
+    shutil.rmtree(paths.store() / "embeddings")
+    full.project.set({"encode.workers": workers})
+    encode.main("own")
+    assert written() == before
+
+
+@pytest.fixture
+def spoiled(album, drawn):
+    """Nine pictures of which three are none: a page under an image's name, a cut-off file, an empty cell."""
+    for n in range(3):
+        album.file(f"{n}.png", drawn(n))
+    album.bad = [album.file("page.jpg", HTML), album.file("cut.png", drawn(50)[:-40])]
+    file = album.table("train.parquet", {"jpg_0": [drawn(60), None, drawn(61), drawn(62)]}, 4)
+    cells = [album.item(file, row_group=0, row=row, column="jpg_0") for row in range(4)]
+    album.bad.append(cells[1])
+    album.write()
+    return album
+
+
+def test_a_bad_image_stops_the_run_with_its_name_and_its_reason(spoiled):
+    with pytest.raises(PipelineError) as caught:
+        encode.main("own")
+    said = str(caught.value)
+    names = ("the image page.jpg of", "the image cut.png of", "the image in jpg_0, row 1 of row group 0, of ")
+    assert said.startswith(names)
+    assert " of own (and 2 more) cannot be encoded: " in said
+    assert said.endswith("; mend it, or set encode.on_bad_item to skip")
+    assert not paths.embeddings("own").exists()
+
+
+def test_skipped_images_are_counted_and_listed_with_their_reasons(spoiled, capsys):
+    spoiled.project.set({"encode.on_bad_item": "skip"})
+    encode.main("own")
+    told = manifest()
+    assert told["counts"] == {"read": 9, "kept": 6, "dropped": 3}
+    assert (told["modalities"]["image"]["in"], told["modalities"]["image"]["out"]) == (9, 6)
+    assert sum(told["reasons"].values()) == 3
+    assert {row["item_id"] for row in dropped()} == set(spoiled.bad)
+    reasons = {row["item_id"]: row["reason"] for row in dropped()}
+    assert reasons[spoiled.bad[0]] == "an HTML page; only JPEG, PNG and WebP are opened"
+    assert "truncated PNG" in reasons[spoiled.bad[1]]
+    assert reasons[spoiled.bad[2]] == "it has no bytes"
+    (cell,) = [row for row in dropped() if row["item_id"] == spoiled.bad[2]]
+    assert (cell["row_group"], cell["row"], cell["column"]) == ("0", "1", "jpg_0")
+    assert not set(read()[0]) & set(spoiled.bad)
+    assert "encode@own: 1 items skipped: it has no bytes" in capsys.readouterr().out
+
+
+def test_a_run_that_skips_gives_the_same_bytes_again_and_encodes_nothing(spoiled, encoded):
+    """Bad images are tried again, and the groups of good ones in which they lie are not."""
+    spoiled.project.set({"encode.on_bad_item": "skip"})
+    encode.main("own")
+    before = written()
+    encoded.clear()
+    encode.main("own")
+    assert written() == before
+    assert encoded == []
+
+
+def test_where_all_are_skipped_an_empty_shard_tells_the_encoder(album):
+    album.file("page.jpg", HTML)
+    album.project.set({"encode.on_bad_item": "skip"})
+    album.write()
+    encode.main("own")
+    found, embedder = read()
+    assert (found, embedder.encoder) == ({}, "classical")
+
+
+def test_texts_and_images_have_a_folder_and_an_encoder_each(full):
+    full.texts = ["a red thing", "a blue thing"]
+    full.write()
+    encode.main("own")
+    texts, by_words = read("text")
+    pictured, by_pixels = read("image")
+    assert (by_words.encoder, by_pixels.encoder) == ("hashed-words", "classical")
+    assert (len(texts), len(pictured)) == (2, N)
+    assert manifest()["counts"] == {"read": N + 2, "kept": N + 2, "dropped": 0}
+
+
+@pytest.mark.parametrize(
+    ("named", "wrong"),
+    [
+        ("hashed-words", "the image items of own, got 'hashed-words', which reads text"),
+        ("classical", "the text items of own, got 'classical', which reads image"),
+    ],
+)
+def test_an_encoder_that_does_not_read_a_modality_is_one_sentence(full, named, wrong):
+    full.texts = ["a red thing"]
+    full.write()
+    full.project.set({"own.encoder": named})
+    with pytest.raises(
+        PipelineError, match=rf"^own\.encoder in params\.yaml must read {wrong}; name another, or"
+    ):
+        encode.main("own")
+    assert not paths.embeddings("own").exists()
+
+
+def test_a_fault_of_our_own_is_not_taken_for_a_bad_image(full, monkeypatch):
+    def fail(self, pixels):
+        raise ZeroDivisionError("ours")
+
+    full.project.set({"encode.on_bad_item": "skip"})
+    monkeypatch.setattr(Classical, "shrink", fail)
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        encode.main("own")
+
+
+def test_a_filter_that_is_none_is_one_sentence(album, drawn):
+    """It is the table that is wrong, not the image: skipping is no way out."""
+    album.project.set({"encode.on_bad_item": "skip"})
+    album.file("a.png", drawn(0), filter="sepia")
+    album.write()
+    with pytest.raises(PipelineError, match=r"a colour filter must be .* got 'sepia'"):
+        encode.main("own")
+
+
+def test_workers_leave_cores_to_the_encoder(monkeypatch):
+    """On 1 to 3 cores one thread; on 16 all but two."""
+    for cores, workers in ((None, 1), (1, 1), (2, 1), (3, 1), (16, 14)):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        assert images.default_workers() == workers
+
+
+def items():
+    frame = tables.read_table(paths.recoloured("own") / tables.ITEMS, "")
+    return images.in_reading_order(frame.filter(frame["modality"] == "image"))
+
+
+def pictures_of():
+    """Item ids and pictures, in the order in which they are read."""
+    frame = items()
+    ids = frame["item_id"].to_list()
+    return [(ids[one.row], one) for one in images.read_pictures(frame, "own")]
+
+
+@pytest.fixture
+def shelf(album, drawn):
+    """Two Parquet files of two pictures a row, three rows in groups of two, some wanted; and a plain file."""
+    album.expected = {}
+    for name in "ab":
+        data = {side: [drawn(10 * n + m) for n in range(3)] for m, side in enumerate(("jpg_0", "jpg_1"))}
+        data["jpg_1"][1] += name.encode()  # what follows a picture's end is ignored; the files differ
+        file = album.table(f"{name}.parquet", {**data, "caption": ["x", "y", "z"]}, 2)
+        for row, side in ((2, "jpg_1"), (0, "jpg_0"), (1, "jpg_0"), (1, "jpg_1"), (2, "jpg_0")):
+            item = album.item(file, row_group=row // 2, row=row % 2, column=side)
+            album.expected[item] = data[side][row]
+    alone = drawn(99, "JPEG")
+    album.expected[album.file("alone.jpg", alone)] = alone
+    album.write()
+    return album
+
+
+def test_every_item_gets_its_own_bytes(shelf):
+    assert {item: one.data for item, one in pictures_of()} == shelf.expected
+
+
+def test_pictures_come_in_the_order_in_which_they_lie(shelf):
+    frame = items()
+    assert [one.row for one in images.read_pictures(frame, "own")] == list(range(len(frame)))
+    places = [row for row in frame.select("file", "row_group", "row", "column").iter_rows() if row[3]]
+    assert places == sorted(places)
+
+
+def test_only_wanted_columns_are_read(shelf, monkeypatch):
+    """Neither captions nor, where nothing in it is wanted, the other picture."""
+    asked = []
+    real = pq.ParquetFile.iter_batches
+
+    def watched(self, *words, **how):
+        asked.append((how["row_groups"], how["columns"]))
+        return real(self, *words, **how)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", watched)
+    frame = items()
+    list(images.read_pictures(frame.filter((pl.col("row") == 0).fill_null(value=True)), "own"))
+    assert asked == [([0], ["jpg_0"]), ([1], ["jpg_0", "jpg_1"])] * 2
+
+
+def test_a_filter_is_put_over_the_decoded_picture(album):
+    """A black PNG under half of white in linear light: sRGB 188, by hand (0.5 -> 187.5)."""
+    out = io.BytesIO()
+    Image.new("RGB", (3, 2)).save(out, "PNG")
+    album.file("black.png", out.getvalue(), filter="mix #ffffff 0.5")
+    album.write()
+    ((_, one),) = pictures_of()
+    assert images.decoded(one).unique().tolist() == [188]
+    assert tuple(images.decoded(one).shape) == (3, 2, 3)
+
+
+def test_a_cell_without_bytes_is_a_fault_of_its_item_alone(album, drawn):
+    file = album.table("a.parquet", {"jpg_0": [None, b"", drawn(0)]}, 3)
+    ids = [album.item(file, row_group=0, row=row, column="jpg_0") for row in range(3)]
+    album.write()
+    found = dict(pictures_of())
+    for item in ids[:2]:
+        with pytest.raises(PalError, match=r"^it has no bytes$|^empty$"):
+            images.decoded(found[item])
+    assert tuple(images.decoded(found[ids[2]]).shape) == (3, 16, 24)
+
+
+def test_a_huge_file_is_not_read(album, drawn, monkeypatch):
+    album.file("a.png", drawn(0))
+    album.write()
+    monkeypatch.setattr(images, "LARGEST_FILE", 100)
+    ((_, one),) = pictures_of()
+    assert one.data is None
+    with pytest.raises(PalError, match=r"^larger than 0 MiB$"):
+        images.decoded(one)
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ({"row_group": 1, "row": 0, "column": "jpg_0"}, "row_group_indices is 1"),
+        ({"row_group": 0, "row": 9, "column": "jpg_0"}, "row group 0 ends before row 9"),
+        ({"row_group": 0, "row": 0, "column": "jpg_7"}, "jpg_7"),
+        ({"row_group": 0, "row": 0, "column": "caption"}, "column caption holds no bytes but str"),
+    ],
+)
+def test_a_place_that_is_not_there_is_one_sentence(album, drawn, place, reason):
+    album.item(album.table("a.parquet", {"jpg_0": [drawn(0)], "caption": ["x"]}, 1), **place)
+    album.write()
+    with pytest.raises(PipelineError, match=rf"^a\.parquet of own is damaged or has not the .*{reason}"):
+        pictures_of()
+
+
+def test_a_raw_file_that_is_not_listed_names_the_stage_to_run(album, drawn):
+    album.file("a.png", drawn(0))
+    album.item("f" * 64)
+    album.write()
+    with pytest.raises(
+        PipelineError, match=r"raw file f{64} that download@own does not list; run `dvc repro prepare@own`"
+    ):
+        pictures_of()
+
+
+def test_thumbnails_are_small_and_leave_out_what_is_no_picture(album, drawn):
+    """24 x 16 in a square of 12: 12 x 8."""
+    good = album.file("a.png", drawn(0))
+    small = album.file("b.jpg", drawn(1, "JPEG", (6, 4)))
+    album.file("c.png", b"<html>not found</html>")
+    album.write()
+    found = images.thumbnails(items(), "own", 12)
+    shown = {item: Image.open(io.BytesIO(data)) for item, data in found.items()}
+    assert {item: (one.format, one.size) for item, one in shown.items()} == {
+        good: ("JPEG", (12, 8)), small: ("JPEG", (6, 4)),
+    }  # fmt: skip
+
+
+def grey(value):
+    return torch.full((3, 1, 1), value, dtype=torch.uint8)
+
+
+def test_linear_light_is_that_of_the_standard():
+    """IEC 61966-2-1: 128/255 = 0.50196 -> ((0.50196 + 0.055) / 1.055)^2.4 = 0.21586; 10/255 / 12.92 = 0.003035."""
+    assert images.to_linear(0) == 0
+    assert images.to_linear(255) == 1
+    assert images.to_linear(128) == pytest.approx(0.2158605, abs=1e-6)
+    assert images.to_linear(10) == pytest.approx(0.0030353, abs=1e-6)
+
+
+@pytest.mark.parametrize("value", range(256))
+def test_light_and_back_is_the_same_value(value):
+    assert images.to_srgb(images.to_linear(value)) == value
+
+
+def test_mixing_half_of_a_primary_into_black_and_white():
+    """Black: red becomes 0.5 of light, sRGB 1.055 * 0.5^(1/2.4) - 0.055 = 0.735357 -> 187.5 -> 188. White:
+    green and blue lose half: 188 as well, red stays."""
+    assert images.apply_filter(grey(0), "mix #ff0000 0.5").flatten().tolist() == [188, 0, 0]
+    assert images.apply_filter(grey(255), "mix #ff0000 0.5").flatten().tolist() == [255, 188, 188]
+
+
+def test_multiplying_is_glass_of_that_colour():
+    """White through full glass is the colour itself. 128 has light 0.21586; through glass of 128 it has 0.21586^2
+    = 0.046596, sRGB 1.055 * 0.046596^(1/2.4) - 0.055 = 0.238418 -> 60.8 -> 61. Black stays black."""
+    assert images.apply_filter(grey(255), "multiply #1f5fff 1").flatten().tolist() == [31, 95, 255]
+    assert images.apply_filter(grey(128), "multiply #808080 1").flatten().tolist() == [61, 61, 61]
+    assert images.apply_filter(grey(0), "multiply #808080 0.3").flatten().tolist() == [0, 0, 0]
+
+
+def test_each_pixel_passes_through_its_channels_table():
+    pixels = torch.arange(24, dtype=torch.uint8).reshape(3, 2, 4) * 10
+    table = images.filter_tables("mix #1f5fff 0.35")
+    wanted = [[[table[c][v] for v in row] for row in plane] for c, plane in enumerate(pixels.tolist())]
+    before = pixels.clone()
+    after = images.apply_filter(pixels, "mix #1f5fff 0.35")
+    assert after.tolist() == wanted
+    assert after.dtype == torch.uint8
+    assert (pixels == before).all()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "mix", "blur #1f5fff 0.35", "mix 1f5fff 0.35", "mix #1f5ff 0.35", "mix #1F5FFF 0.35",
+     "mix #1f5fff 0", "mix #1f5fff 1.01", "mix #1f5fff -0.5", "mix #1f5fff nan", "mix #1f5fff 0.35 ",
+     "mix #1f5fff 1e9", "mix #1f5fff 0." + "3" * 99],
+)  # fmt: skip
+def test_what_is_no_filter_is_refused(text):
+    with pytest.raises(
+        PipelineError, match=r"a colour filter must be `mix` or `multiply`, a colour as #rrggbb"
+    ):
+        images.apply_filter(grey(0), text)
+
+
+def test_a_filter_is_written_in_one_form():
+    assert images.colour_filter("mix", "#1F5FFF", 0.35) == "mix #1f5fff 0.35"
+    assert images.colour_filter("multiply", "#000000", 1.0) == "multiply #000000 1"

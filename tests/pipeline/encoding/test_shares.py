@@ -1,0 +1,250 @@
+"""Shares of the work: ranks and Ray's workers give the bytes of one process, and nothing is encoded twice."""
+
+import builtins
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pal.encoders.hashed import HashedWords
+from pipeline import paths
+from pipeline.encoding import images, shares
+from pipeline.encoding.shares import Share
+from pipeline.errors import PipelineError
+from pipeline.stages import encode
+from pipeline.storage import embeddings, tables
+
+QUICK = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+TORCHRUN = {"RANK": "2", "WORLD_SIZE": "5"}
+SLURM = {"SLURM_PROCID": "1", "SLURM_NTASKS": "3"}
+
+
+@QUICK
+@given(count=st.integers(0, 200), world=st.integers(1, 12))
+def test_every_group_is_one_ranks(count, world):
+    ranks = [Share(rank, world) for rank in range(world)]
+    for way in (Share.strided, Share.block):
+        assert sorted(group for share in ranks for group in way(share, count)) == list(range(count))
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "told"),
+    [
+        ((None, None), {}, (0, 1)),
+        ((1, 4), {}, (1, 4)),
+        ((1, 4), TORCHRUN, (1, 4)),
+        ((None, None), TORCHRUN, (2, 5)),
+        ((None, None), SLURM, (1, 3)),
+        ((None, None), {**SLURM, **TORCHRUN}, (2, 5)),
+        ((None, 1), SLURM, (0, 1)),
+        ((None, None), {"RANK": "1"}, (0, 1)),
+        ((None, None), {**TORCHRUN, "DVC_STAGE": "encode@own"}, (0, 1)),
+    ],
+)
+def test_flags_win_over_launchers_and_dvc_does_everything(flags, environ, told):
+    share = shares.share_of(*flags, environ)
+    assert (share.rank, share.world) == told
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "wrong"),
+    [
+        (
+            (4, 4),
+            {},
+            r"^--rank and --world must be .* got rank 4 of world 4; --world 1 alone does everything$",
+        ),
+        ((-1, 4), {}, "got rank -1 of world 4"),
+        ((0, None), {}, "got rank 0 of world None"),
+        ((None, 4), {}, "got rank None of world 4"),
+        ((None, None), {"RANK": "5", "WORLD_SIZE": "5"}, "^RANK and WORLD_SIZE of torchrun must"),
+        (
+            (None, None),
+            {"RANK": "a", "WORLD_SIZE": "5"},
+            "^RANK in the environment must be a whole number, got 'a'",
+        ),
+    ],
+)
+def test_ranks_that_cannot_be_are_one_sentence(flags, environ, wrong):
+    with pytest.raises(PipelineError, match=wrong):
+        shares.share_of(*flags, environ)
+
+
+@pytest.fixture
+def chosen(monkeypatch):
+    """The GPU that was made the current one, of four."""
+    found = []
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.setattr("torch.cuda.set_device", found.append)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("environ", "gpu"), [({"LOCAL_RANK": "3"}, [3]), ({"SLURM_LOCALID": "5"}, [1]), ({}, [])]
+)
+def test_each_rank_takes_its_own_gpu(chosen, environ, gpu):
+    shares.use_own_gpu(environ)
+    assert chosen == gpu
+
+
+def output():
+    folder = paths.embeddings("own")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*")}
+
+
+def files(root):
+    return sorted((root / "store/embeddings").rglob("*.parquet"))
+
+
+@pytest.fixture
+def texts(project, monkeypatch):
+    """Two thousand texts in four groups, and the output of a run without ranks, with another store."""
+    project.set({"own.encoder": "hashed-words", "encode.device": "cpu", "encode.shard_rows": 300})
+    frame = tables.text_items([f"statement {n}" for n in range(2000)])
+    tables.write_table(paths.recoloured("own") / tables.ITEMS, frame, tables.items_schema())
+    return _once(project, monkeypatch)
+
+
+def _once(project, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setenv("PAL_STORE", str(project.root / "alone"))
+        for path in (project.root / "store").glob("raw*"):
+            (project.root / "alone").mkdir(exist_ok=True)
+            (project.root / "alone" / path.name).symlink_to(path)
+        encode.main("own")
+    project.whole = output()
+    for path in paths.embeddings("own").rglob("*.*"):
+        path.unlink()
+    return project
+
+
+def test_ranks_put_their_shares_into_the_store_and_nothing_else(texts, capsys):
+    encode.main("own", 0, 3)
+    assert output() == {}
+    assert len(files(texts.root)) == 2  # groups 0 and 3 of four
+    said = capsys.readouterr().out
+    assert (
+        "rank 0 of 3 (--rank and --world) is done; once all are, run `python -m pipeline encode own --world 1`"
+        in said
+    )
+
+
+def test_what_ranks_stored_is_gathered_to_the_same_bytes(texts, monkeypatch, capsys):
+    for rank in (2, 0, 1):
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("WORLD_SIZE", "3")
+        encode.main("own")
+    capsys.readouterr()
+    encode.main("own", None, 1)
+    assert "2,000 in the store, 0 to encode" in capsys.readouterr().out
+    assert output() == texts.whole
+
+
+def test_a_missing_rank_is_made_up_for_and_nothing_is_stored_twice(texts):
+    encode.main("own", 0, 3)
+    encode.main("own", 2, 3)
+    encode.main("own")
+    assert output() == texts.whole
+    assert sum(len(embeddings.read_shard(path)[0]) for path in files(texts.root)) == 2000
+
+
+def test_a_rank_that_comes_twice_encodes_nothing(texts, monkeypatch):
+    encode.main("own", 0, 2)
+    before = files(texts.root)
+    monkeypatch.setattr(HashedWords, "encode", lambda *_: pytest.fail("encoded again"))
+    encode.main("own", 0, 2)
+    assert files(texts.root) == before
+
+
+def test_images_are_shared_out_too(album, drawn, monkeypatch):
+    monkeypatch.setattr(images, "GROUP_ROWS", 8)
+    for n in range(20):
+        album.file(f"{n}.png", drawn(n))
+    album.texts = ["a red thing", "a blue thing"]
+    album.write()
+    project = _once(album.project, monkeypatch)
+    for rank in (0, 2):
+        encode.main("own", rank, 3)
+    encode.main("own")
+    assert output() == project.whole
+    assert sum(len(embeddings.read_shard(path)[0]) for path in files(project.root)) == 22
+
+
+def test_each_rank_names_the_items_that_stop_it(album):
+    album.texts = ["a", ""]
+    album.write()
+    for rank in range(2):
+        with pytest.raises(PipelineError, match="the text '' of own cannot be encoded: is empty"):
+            encode.main("own", rank, 2)
+
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def by_ray(project):
+    project.set({"own.encoder": "hashed-words", "encode.device": "cpu", "encode.engine": "ray"})
+    path = paths.recoloured("own") / tables.ITEMS
+    tables.write_table(path, tables.text_items(["a", "b"]), tables.items_schema())
+    return project
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_replaced_and_the_result_is_that_without_ray(by_ray):
+    """Two workers on this machine; one is killed once the first group is in the store."""
+    texts = [f"statement {n}, " + "very " * (n % 9) + "short" for n in range(8_000)]
+    path = paths.recoloured("own") / tables.ITEMS
+    tables.write_table(path, tables.text_items(texts), tables.items_schema())
+    stored = Path(os.environ["PAL_STORE"]) / "embeddings"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": "local"}
+    process = subprocess.Popen([sys.executable, "-m", "pipeline", "encode", "own"], env=environment)
+    workers = []
+    while process.poll() is None and not (workers and list(stored.rglob("*.parquet"))):
+        workers = [
+            child for child in psutil.Process(process.pid).children(recursive=True) if is_worker(child)
+        ]
+        time.sleep(0.01)
+    workers[0].kill()
+    assert process.wait(120) == 0
+    with_ray = {path.name: path.read_bytes() for path in paths.embeddings("own").rglob("*.*")}
+    by_ray.set({"encode.engine": "torch"})
+    shutil.rmtree(stored)
+    encode.main("own")
+    assert {path.name: path.read_bytes() for path in paths.embeddings("own").rglob("*.*")} == with_ray
+
+
+def is_worker(process) -> bool:
+    try:
+        return " ".join(process.cmdline()).startswith("ray::Worker")
+    except psutil.Error:
+        return False
+
+
+def test_a_full_store_needs_no_cluster_and_has_the_key_of_torch(by_ray, monkeypatch):
+    by_ray.set({"encode.engine": "torch"})
+    encode.main("own")
+    by_ray.set({"encode.engine": "ray"})
+    monkeypatch.setattr(
+        "pipeline.encoding.shares.encode_with_ray", lambda *_: pytest.fail("started a cluster")
+    )
+    encode.main("own")
+
+
+def test_without_the_package_one_sentence_says_what_to_install(by_ray, monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *rest):
+        if name == "ray":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(PipelineError, match=r"encode.engine ray needs the package ray; run `pip install -e"):
+        encode.main("own")

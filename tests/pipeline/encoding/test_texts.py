@@ -1,0 +1,138 @@
+"""Texts into the store: batches of like length that what is stored cannot change; bad texts told and counted."""
+
+import csv
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pal.encoders.hashed import HashedWords
+from pipeline import paths
+from pipeline.encoding import texts
+from pipeline.errors import PipelineError
+from pipeline.stages import encode
+from pipeline.storage import embeddings, tables
+
+QUICK = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+LENGTHS = st.lists(st.integers(1, 40), max_size=60)
+
+
+@QUICK
+@given(lengths=LENGTHS, budget=st.integers(1, 100))
+def test_every_row_is_in_one_batch_and_no_batch_is_over_budget(lengths, budget):
+    lengths = np.sort(np.array(lengths, dtype=np.int64))
+    edges = texts.batches(lengths, budget)
+    assert (edges[0], edges[-1]) == (0, len(lengths))
+    for start, stop in pairwise(edges):
+        padded = lengths[stop - 1] * (stop - start)
+        assert stop > start
+        assert padded <= budget or stop - start == 1
+        if stop < len(lengths):  # none is cut short
+            assert lengths[stop] * (stop + 1 - start) > budget
+
+
+def test_batches_by_hand():
+    """Lengths 1, 2, 2, 5 within 5: 1 and 2 make 2 x 2 = 4, a third 2 x 3 = 6 is past 5; 2 and 5 are past it too."""
+    assert texts.batches(np.array([1, 2, 2, 5]), 5).tolist() == [0, 2, 3, 4]
+    assert texts.batches(np.array([0, 0, 9]), 5).tolist() == [0, 2, 3]
+    assert texts.batches(np.array([], dtype=np.int64), 5).tolist() == [0]
+
+
+def test_batches_do_not_depend_on_the_order_of_the_table(album, monkeypatch):
+    seen = []
+    real = HashedWords.encode
+    monkeypatch.setattr(HashedWords, "encode", lambda self, batch: seen.append(batch) or real(self, batch))
+    frame = tables.text_items([f"{'very ' * (n % 5)}{n}" for n in range(90)])
+    path = paths.recoloured("own") / tables.ITEMS
+    album.project.set({"encode.tokens_per_batch": 16})
+    found = []
+    for number, table in enumerate((frame, frame.reverse(), frame.sort("text"))):
+        monkeypatch.setenv("PAL_STORE", str(album.project.root / f"store {number}"))
+        tables.write_table(path, table, tables.items_schema())
+        encode.main("own")
+        found.append(list(seen))
+        seen.clear()
+    assert len(found[0]) == 18
+    assert found[0] == found[1] == found[2]
+
+
+def test_groups_by_hand():
+    """At least 3 rows a group: batches of 2 + 2, then 3, and the 1 that is left."""
+    assert texts.group_starts(np.array([0, 2, 4, 7, 8]), 3).tolist() == [0, 2, 3, 4]
+    assert texts.group_starts(np.array([0]), 3).tolist() == [0]
+
+
+def test_texts_are_read_some_at_a_time_and_bad_ones_found_among_them(album, monkeypatch, capsys):
+    """Seven texts, three at a time: the last of all is bad, and one in the middle."""
+    monkeypatch.setattr(texts, "BLOCK", 3)
+    album.texts = ["a", "b", "c", "d", "e", "", " "]
+    album.write()
+    album.project.set({"encode.on_bad_item": "skip"})
+    encode.main("own")
+    ids, _, _ = embeddings.read_shards(paths.embeddings("own") / "text", "")
+    assert embeddings.unpacked(ids) == sorted(tables.text_id(text) for text in "abcde")
+    assert manifest()["counts"] == {"read": 7, "kept": 5, "dropped": 2}
+
+
+GOOD = [
+    "a red thing",
+    "a blue thing",
+    "\u200f\N{HEBREW LETTER SHIN}\N{HEBREW LETTER LAMED}",
+    "\N{PILE OF POO}",
+    "a\x00b",
+    "x" * 5000,
+]
+BAD = {
+    "": "is empty",
+    " \t\n": "holds nothing but spaces and invisible characters",
+    "\u200f\u202e": "holds nothing but spaces and invisible characters",
+}
+
+
+@pytest.fixture
+def own(album):
+    """Six good texts and three bad ones."""
+    album.texts = [*GOOD, *BAD]
+    album.write()
+    return album.project
+
+
+def manifest():
+    return json.loads((paths.embeddings("own") / "manifest.json").read_text())
+
+
+def test_a_bad_text_stops_the_run_in_its_own_words(own):
+    with pytest.raises(
+        PipelineError,
+        match=r"^the text '.*' of own \(and 2 more\) cannot be encoded: (is empty|holds nothing but .*); mend it",
+    ):
+        encode.main("own")
+    assert not paths.embeddings("own").exists()
+
+
+def test_skipped_texts_are_counted_and_listed_with_their_reasons(own):
+    own.set({"encode.on_bad_item": "skip"})
+    encode.main("own")
+    assert manifest()["counts"] == {"read": 9, "kept": 6, "dropped": 3}
+    assert manifest()["reasons"] == {BAD["\u200f\u202e"]: 2, BAD[""]: 1}
+    with (paths.embeddings("own") / "dropped.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["item_id"]: row["reason"] for row in rows} == {tables.text_id(k): v for k, v in BAD.items()}
+    assert {row["modality"] for row in rows} == {"text"}
+    ids, vectors, _ = embeddings.read_shards(paths.embeddings("own") / "text", "")
+    assert sorted(embeddings.unpacked(ids)) == sorted(tables.text_id(text) for text in GOOD)
+    assert len(vectors) == len(GOOD)
+
+
+def test_bad_texts_do_not_change_the_good_ones_vectors(own):
+    own.set({"encode.on_bad_item": "skip"})
+    encode.main("own")
+    before = (paths.embeddings("own") / "text/shard-00000.parquet").read_bytes()
+    frame = tables.text_items(GOOD)
+    tables.write_table(paths.recoloured("own") / tables.ITEMS, frame, tables.items_schema())
+    own.set({"encode.on_bad_item": "fail"})
+    encode.main("own")
+    assert (paths.embeddings("own") / "text/shard-00000.parquet").read_bytes() == before

@@ -1,0 +1,116 @@
+"""The store's table, and what is removed from it: only what nobody refers to, and only when it is said."""
+
+import os
+import time
+
+import pytest
+
+from pipeline import paths
+from pipeline.storage import cleanup, raw_files
+
+
+@pytest.fixture
+def shared(project):
+    """A store with a file that this project refers to, and one that nobody does, both a month old."""
+    for name in ("mine", "lost"):
+        (project.root / name).write_text(name)
+    raw_files.write_manifest("own", raw_files.Manifest("here", None, [raw_files.keep(project.root / "mine")]))
+    raw_files.keep(project.root / "lost")
+    age(30)
+    return project
+
+
+def age(days):
+    then = time.time() - days * cleanup.DAY
+    for path in [paths.store(), *paths.store().rglob("*")]:
+        os.utime(path, (then, then), follow_symlinks=False)
+
+
+def kept():
+    return sorted(path.read_text() for path in (paths.store() / "raw").glob("*/*"))
+
+
+def test_nothing_is_removed_without_being_told_to(shared, capsys):
+    cleanup.main()
+    out = capsys.readouterr().out
+    assert "4 B in 1 places could go (nobody refers to it, 7 days old)" in out
+    assert kept() == ["lost", "mine"]
+
+
+def test_clean_removes_what_nobody_refers_to(shared, capsys):
+    cleanup.main(clean=True)
+    assert "removed 1 places, 4 B" in capsys.readouterr().out
+    assert kept() == ["mine"]
+
+
+def test_what_is_young_stays(shared, capsys):
+    age(3)
+    cleanup.main(clean=True)
+    assert kept() == ["lost", "mine"]
+    cleanup.main(clean=True, days=2)
+    assert kept() == ["mine"]
+
+
+def test_another_repository_keeps_its_files(shared, tmp_path, monkeypatch, capsys):
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.chdir(other)
+    cleanup.main(clean=True)
+    assert kept() == ["mine"]
+    (shared.root / "params.yaml").unlink()  # it is gone
+    cleanup.main(clean=True)
+    assert kept() == []
+    assert not any(cleanup.uses().values())
+
+
+def test_an_older_version_in_dvcs_cache_keeps_its_files(shared, capsys):
+    (shared.root / "new").write_text("newer")
+    old = paths.raw("own")
+    home = shared.root / ".dvc/cache/files/md5/ab/cd"
+    home.parent.mkdir(parents=True)
+    home.write_bytes(old.read_bytes())
+    raw_files.write_manifest("own", raw_files.Manifest("here", None, [raw_files.keep(shared.root / "new")]))
+    age(30)
+    cleanup.main(clean=True)
+    assert kept() == ["mine", "newer"]
+
+
+def test_embeddings_are_told_by_encoder_and_dataset(small, capsys):
+    cleanup.main()
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("embeddings"))
+    assert line.split()[1:5] == ["hashed-words", "float32", "torch", "cpu"]
+    assert line.split()[-1] == "own"
+
+
+def test_embeddings_of_an_encoder_no_longer_used_can_go(small, monkeypatch, capsys):
+    """The project was built elsewhere and copied: here nothing was encoded yet."""
+    from pipeline.stages import encode
+
+    encode.main("own")
+    small.set({"encode.dtype": "float16"})
+    encode.main("own")
+    age(30)
+    for use in (paths.store() / "uses").glob("*/*.json"):
+        if str(small.root) not in use.read_text():
+            use.unlink()
+    folders = {path.name for path in (paths.store() / "embeddings").iterdir()}
+    cleanup.main(clean=True)
+    left = {path.name for path in (paths.store() / "embeddings").iterdir()}
+    assert (len(folders), len(left)) == (2, 1)
+    capsys.readouterr()
+    encode.main("own")
+    assert "0 to encode" in capsys.readouterr().out
+
+
+def test_leftovers_and_downloads_can_go_and_a_linked_file_stays(shared, capsys):
+    raw_files.link(shared.root / "lost")
+    (paths.store() / "downloads/a--b-c").mkdir(parents=True)
+    (paths.store() / "downloads/a--b-c/part.incomplete").write_text("12")
+    (paths.store() / "raw" / "ab").mkdir(exist_ok=True)
+    (paths.store() / "raw/ab/.xyz.tmp").write_text("1")
+    age(30)
+    cleanup.main(clean=True)
+    assert kept() == ["mine"]
+    assert (shared.root / "lost").read_text() == "lost"
+    assert not list((paths.store() / "downloads").iterdir())
+    assert not list((paths.store() / "raw/ab").glob(".*"))

@@ -1,0 +1,253 @@
+"""Shards and the store: vectors come back bit by bit under a key of all that shapes them; damage is named."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pal.files import sha256_of
+from pipeline.errors import PipelineError
+from pipeline.storage import embeddings
+from pipeline.storage.embeddings import Embedder, EmbeddingStore
+
+QUICK = settings(max_examples=40, deadline=None, derandomize=True, database=None)
+A, B, C, X = (letter * 32 for letter in "abcd")
+
+
+def embedder(**changes):
+    usual = {
+        "encoder": "toy", "weights_sha256": "w", "files_sha256": "f", "dim": 2, "dtype": "float32",
+        "preprocessing": "as it is",
+    }  # fmt: skip
+    return Embedder(**{**usual, **changes})
+
+
+def rows(*values):
+    return np.array(values, dtype=np.float32)
+
+
+def vectors(n=3):
+    return np.arange(n * 2, dtype=np.float32).reshape(n, 2) / 7
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("n", [0, 3])
+def test_a_shard_comes_back_as_it_was_written(tmp_path, dtype, n):
+    path = tmp_path / "shard-00000.parquet"
+    embeddings.write_shard(path, [B, A, C][:n], vectors(n), embedder(dtype=dtype))
+    ids, back, made_by = embeddings.read_shard(path)
+    assert (embeddings.unpacked(ids), made_by) == ([B, A, C][:n], embedder(dtype=dtype))
+    assert back.dtype == np.dtype(dtype)
+    assert np.array_equal(back, vectors(n).astype(dtype))
+
+
+def test_a_shard_is_one_row_group_of_the_same_bytes_that_says_what_made_it(tmp_path):
+    for name in "ab":
+        ids = [f"{i:032x}" for i in range(70_000)]
+        embeddings.write_shard(tmp_path / name, ids, vectors(70_000), embedder())
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert pq.ParquetFile(tmp_path / "a").num_row_groups == 1
+    assert np.array_equal(embeddings.read_shard(tmp_path / "a")[1], vectors(70_000))
+    assert json.loads(pq.read_schema(tmp_path / "a").metadata[b"pal"]) == {
+        "encoder": "toy", "weights_sha256": "w", "files_sha256": "f", "dim": 2, "dtype": "float32",
+        "preprocessing": "as it is", "engine": "torch", "precision": "float32",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("bad", "dtype"), [(np.nan, "float32"), (np.inf, "float32"), (1e5, "float16")])
+def test_a_vector_that_is_not_finite_names_its_item(tmp_path, bad, dtype):
+    """100,000 is past float16's greatest number, 65,504."""
+    wrong = vectors()
+    wrong[1, 1] = bad
+    with pytest.raises(PipelineError, match=rf"item a{{32}} must be finite in {dtype}, got"):
+        embeddings.write_shard(tmp_path / "x", [B, A, C], wrong, embedder(dtype=dtype))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "wrong", [["a"], ["g" * 32], ["a" * 31 + " "], ["a" * 33], ["A" * 32], [A, ""], ["\ud800"]]
+)
+def test_ids_that_are_no_hashes_are_refused(wrong):
+    with pytest.raises(PipelineError, match=r"32 hex digits"):
+        embeddings.packed(wrong)
+
+
+def test_a_folder_is_read_in_the_order_of_its_shards(tmp_path):
+    with pytest.raises(PipelineError, match=r"holds no embeddings; run `dvc repro encode@own`"):
+        embeddings.read_shards(tmp_path, "encode@own")
+    embeddings.write_shard(tmp_path / "shard-00001.parquet", [C], vectors(1), embedder())
+    embeddings.write_shard(tmp_path / "shard-00000.parquet", [B, A], vectors(2), embedder())
+    ids, back, made_by = embeddings.read_shards(tmp_path, "encode@own")
+    assert (embeddings.unpacked(ids), back.shape, made_by) == ([B, A, C], (3, 2), embedder())
+
+
+def test_what_is_no_shard_names_itself_and_the_stage_to_run(tmp_path):
+    pq.write_table(pa.table({"item_id": ["a"]}), tmp_path / "shard-00000.parquet")
+    with pytest.raises(
+        PipelineError, match=r"shard-00000\.parquet is not a whole shard .*\); run `dvc repro -f encode@own`"
+    ):
+        embeddings.read_shards(tmp_path, "encode@own")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    path = tmp_path_factory.mktemp("damage") / "shard-00000.parquet"
+    embeddings.write_shard(path, [f"{i:032x}" for i in range(20)], vectors(20), embedder())
+    return path, path.read_bytes()
+
+
+@QUICK
+@given(data=st.data())
+def test_truncation_and_flipped_bits_are_one_sentence_or_a_shard(whole, data):
+    """A flip within a vector passes here: the store and manifests know files by their hashes."""
+    path, content = whole
+    damaged = bytearray(content)
+    for _ in range(data.draw(st.integers(1, 3))):
+        damaged[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(damaged[: data.draw(st.integers(0, len(content)))])
+    try:
+        ids, back, _ = embeddings.read_shard(path)
+    except PipelineError as error:
+        assert "is not a whole shard of embeddings (" in str(error)  # noqa: PT017 - either outcome is right
+        assert "\n" not in str(error)  # noqa: PT017
+    else:
+        assert len(ids) == len(back)
+
+
+def open_store(root, **changes):
+    return EmbeddingStore(embedder(**changes), "cpu", root)
+
+
+def find(store, *ids):
+    return store.find(embeddings.packed(list(ids)))
+
+
+def read(store, *ids):
+    return store.gather(find(store, *ids), store.folder).tolist()
+
+
+def known(store, *ids):
+    return [bool(found) for found in ~find(store, *ids).missing]
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A store with two files: a and b, then c and, again and otherwise, a."""
+    store = open_store(tmp_path)
+    store.add([A, B], rows([1, 1], [2, 2]))
+    store.add([C, A], rows([3, 3], [9, 9]))
+    return store
+
+
+def test_what_was_added_is_found_and_read_in_the_order_asked_for(store, tmp_path):
+    assert known(open_store(tmp_path / "empty"), A, B) == [False, False]
+    assert known(store, B, X, C) == [True, False, True]
+    assert read(store, C, X, B, C) == [[3, 3], [2, 2], [3, 3]]
+    assert read(store) == []
+    assert {path.suffix for path in store.folder.iterdir()} == {".parquet", ".json"}
+
+
+def test_the_order_of_vectors_does_not_depend_on_the_stores_history(tmp_path):
+    """Item i has the vector (i, -i); twice in files of seven, cut differently and in another order."""
+    ids = [f"{i * 7919 % 97:032x}" for i in range(97)]
+    found = []
+    for step in (7, 30):
+        store = open_store(tmp_path / str(step))
+        for start in reversed(range(0, 97, step)):
+            some = range(start, min(start + step, 97))
+            store.add([ids[i] for i in some], rows(*([i, -i] for i in some)))
+        found.append(read(store, *ids))
+    assert found[0] == found[1] == [[i, -i] for i in range(97)]
+
+
+def test_half_precision_is_kept_as_such(tmp_path):
+    store = open_store(tmp_path, dtype="float16")
+    store.add([A], rows([1, 1 / 3]))
+    back = store.gather(find(store, A), tmp_path)
+    assert back.dtype == np.float16
+    assert back[0, 1] == np.float16(1 / 3)
+
+
+def test_an_item_in_two_files_is_taken_from_the_first_by_name(store):
+    places = find(store, A)
+    assert places.files[places.file[0]] == min(store.folder.iterdir())
+    assert read(store, A)[0][0] in (1, 9)
+
+
+def test_ids_that_agree_in_their_first_half_are_told_apart(tmp_path):
+    store = open_store(tmp_path)
+    store.add([A, "a" * 16 + "b" * 16], rows([1, 1], [2, 2]))
+    assert read(store, "a" * 16 + "b" * 16, A) == [[2, 2], [1, 1]]
+
+
+def test_files_are_named_by_their_bytes_and_others_are_not_read(store):
+    before = sorted(store.folder.glob("*.parquet"))
+    store.add([A, B], rows([1, 1], [2, 2]))
+    assert sorted(store.folder.glob("*.parquet")) == before
+    assert all(path.name == f"{sha256_of(path)}.parquet" for path in before)
+    (store.folder / ".x.parquet").write_bytes(b"half")
+    (store.folder / "x.new").write_bytes(b"half")
+    assert known(store, A, B, C) == [True, True, True]
+
+
+def test_a_damaged_file_is_reported_removed_and_the_rest_still_found(store, tmp_path):
+    places = find(store, B)
+    path = places.files[places.file[0]]
+    content = bytearray(path.read_bytes())
+    content[40] ^= 1
+    path.write_bytes(content)
+    again = open_store(tmp_path)
+    with pytest.raises(
+        PipelineError, match=rf"{path.name} was damaged and has been removed; run the stage again"
+    ):
+        find(again, B)
+    assert not path.exists()
+    assert known(again, A, B, C) == [True, False, True]
+
+
+def test_a_full_disk_is_one_sentence(store, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(
+        PipelineError, match=r"cannot be put in order in .* \(No space left on device\); free"
+    ):
+        read(store, A)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dtype": "float16"},
+        {"encoder": "other"},
+        {"weights_sha256": "v"},
+        {"files_sha256": "g"},
+        {"dim": 3},
+        {"preprocessing": "cut"},
+        {"engine": "onnx"},
+        {"precision": "bfloat16"},
+    ],
+)
+def test_whatever_shapes_a_vector_has_a_store_of_its_own(store, tmp_path, change):
+    assert open_store(tmp_path, **change).folder != store.folder
+
+
+def test_a_gpu_a_library_and_an_encoding_version_have_a_store_of_their_own(store, tmp_path, monkeypatch):
+    folders = {store.folder, EmbeddingStore(embedder(), "cuda", tmp_path).folder}
+    with monkeypatch.context() as patch:
+        patch.setattr(embeddings.metadata, "version", lambda name: "0.0.0")
+        folders.add(open_store(tmp_path).folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(embeddings, "ENCODING_VERSION", 99)
+        folders.add(open_store(tmp_path).folder)
+    assert len(folders) == 4
+    assert open_store(tmp_path).folder == store.folder
+
+
+def test_the_store_lies_where_pal_store_says(project):
+    assert open_store(None).folder.parent == project.root / "store" / "embeddings"

@@ -1,0 +1,258 @@
+"""Raw files: found by their path, kept by their hash, and checked whenever they are read."""
+
+import hashlib
+import os
+import sqlite3
+
+import pytest
+
+from pipeline import paths
+from pipeline.errors import PipelineError
+from pipeline.storage import raw_files
+
+HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # printf hello | sha256sum
+
+
+@pytest.fixture
+def hello(project):
+    (project.root / "hello.csv").write_text("hello")
+    return project.root / "hello.csv"
+
+
+def home():
+    return paths.store() / "raw" / "2c" / HELLO
+
+
+def test_a_file_is_found_relative_to_the_repository(hello):
+    assert raw_files.find_files("hello.csv", "own.source", (".csv",)) == [hello]
+    assert raw_files.find_files(str(hello), "own.source", (".csv",)) == [hello]
+
+
+def test_a_folder_gives_its_files_in_the_order_of_their_names(project):
+    folder = project.root / "mine"
+    folder.mkdir()
+    for name in ("b.csv", "a.jsonl", "notes.md", "c.csv"):
+        (folder / name).write_text("x")
+    (folder / "folder.csv").mkdir()
+    found = raw_files.find_files("mine", "own.source", (".csv", ".jsonl"))
+    assert [path.name for path in found] == ["a.jsonl", "b.csv", "c.csv"]
+
+
+def test_a_path_to_nothing_says_where_it_looked(project):
+    with pytest.raises(
+        PipelineError, match=rf"own.source must be an existing .* got 'no', .* {project.root}/no"
+    ):
+        raw_files.find_files("no", "own.source", (".csv",))
+
+
+def test_a_folder_without_such_files_is_refused(project):
+    (project.root / "mine").mkdir()
+    with pytest.raises(PipelineError, match=r"own.source must hold .csv files, got 'mine', which has none"):
+        raw_files.find_files("mine", "own.source", (".csv",))
+
+
+def test_a_kept_file_lies_under_its_hash(hello):
+    file = raw_files.keep(hello)
+    assert file == raw_files.RawFile("hello.csv", HELLO, 5)
+    assert home().read_text() == "hello"
+    assert raw_files.stored(file, "own") == home()
+
+
+def test_a_file_is_kept_once_under_any_name(hello):
+    raw_files.keep(hello)
+    before = home().stat().st_mtime_ns
+    assert raw_files.keep(hello, "other").name == "other"
+    assert home().stat().st_mtime_ns == before
+    assert [path for path in paths.store().rglob("*") if path.is_file()] == [home()]
+
+
+def test_a_file_that_changes_while_it_is_copied_is_refused(hello, monkeypatch):
+    monkeypatch.setattr(raw_files, "sha256_of", lambda path: home().name)
+    hello.write_bytes(b"hullo")
+    with pytest.raises(
+        PipelineError, match=r"hello.csv changed while it was being copied; run the stage again"
+    ):
+        raw_files.keep(hello)
+    assert not home().exists()
+
+
+def test_a_file_that_left_the_store_names_the_stage_to_run(hello):
+    file = raw_files.keep(hello)
+    home().unlink()
+    with pytest.raises(
+        PipelineError, match=r"hello.csv of own is not in the store .*; run `dvc repro -f -s download@own`"
+    ):
+        raw_files.stored(file, "own")
+
+
+def test_damage_in_the_store_is_noticed_and_removed(hello):
+    file = raw_files.keep(hello)
+    home().write_text("hellO")
+    with pytest.raises(
+        PipelineError, match=r"hello.csv of own was damaged in the store; run `dvc repro -f -s"
+    ):
+        raw_files.stored(file, "own")
+    assert not home().exists()
+    raw_files.keep(hello)
+    assert raw_files.stored(file, "own").read_text() == "hello"
+
+
+def test_a_manifest_comes_back_as_it_was(project):
+    with pytest.raises(PipelineError, match=r"data/raw/own.json is missing; run `dvc repro download@own`"):
+        raw_files.read_manifest("own")
+    manifest = raw_files.Manifest("hub: a/b at main", "c0ffee", [raw_files.RawFile("a.jsonl", HELLO, 5)])
+    raw_files.write_manifest("own", manifest)
+    assert raw_files.read_manifest("own") == manifest
+
+
+def test_a_linked_file_is_read_where_it_lies(hello):
+    """The store points to it: not a byte is copied."""
+    file = raw_files.link(hello)
+    assert file == raw_files.RawFile("hello.csv", HELLO, 5)
+    assert home().is_symlink()
+    assert raw_files.stored(file, "own") == home()
+    assert home().resolve() == hello
+    assert raw_files.link(hello, "other").name == "other"
+
+
+def test_a_linked_file_that_was_changed_is_one_sentence(hello):
+    file = raw_files.link(hello)
+    hello.write_text("hellO")
+    with pytest.raises(
+        PipelineError, match=r"hello.csv of own was changed where it lies; run `dvc repro -f -s download@own`"
+    ):
+        raw_files.stored(file, "own")
+    assert hello.read_text() == "hellO"
+    assert raw_files.stored(raw_files.link(hello), "own").read_text() == "hellO"
+
+
+@pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: path.write_text("hullo")])
+def test_a_link_that_leads_nowhere_or_to_other_bytes_is_laid_anew(hello, change):
+    """As after the folder was moved: the same bytes lie elsewhere now."""
+    raw_files.link(hello)
+    moved = hello.with_name("moved.csv")
+    moved.write_text("hello")
+    change(hello)
+    assert raw_files.stored(raw_files.link(moved), "own").resolve() == moved
+
+
+def test_a_copy_takes_the_place_of_a_link(hello):
+    """What a link leads to is another's, and may be changed."""
+    raw_files.link(hello)
+    file = raw_files.keep(hello)
+    hello.unlink()
+    assert raw_files.stored(file, "own").read_text() == "hello"
+
+
+def test_a_file_is_found_by_its_hash(hello):
+    assert raw_files.find(HELLO, "h") is None
+    raw_files.keep(hello)
+    assert raw_files.find(HELLO, "h") == raw_files.RawFile("h", HELLO, 5)
+    home().write_text("hellO")
+    assert raw_files.find(HELLO, "h") is None
+
+
+def test_a_file_that_nobody_else_needs_is_moved(hello):
+    assert raw_files.move_in(hello, "h") == raw_files.RawFile("h", HELLO, 5)
+    assert not hello.exists()
+    assert home().read_text() == "hello"
+
+
+BIG = raw_files.CACHED_FROM
+
+
+@pytest.fixture
+def hashed(project, monkeypatch):
+    """The paths whose bytes were read."""
+    read = []
+    real = raw_files.sha256_of
+
+    def watched(path):
+        read.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(raw_files, "sha256_of", watched)
+    return read
+
+
+@pytest.fixture
+def big(project):
+    (project.root / "big").write_bytes(bytes(BIG))
+    os.utime(project.root / "big", ns=(1_000_000_000, 1_000_000_000))
+    return project.root / "big"
+
+
+def test_a_hash_is_remembered(big, hashed):
+    expected = hashlib.sha256(bytes(BIG)).hexdigest()
+    assert [raw_files.cached_sha256(big) for _ in range(3)] == [expected] * 3
+    assert hashed == ["big"]
+
+
+def test_a_file_that_was_just_written_is_not_remembered(big, hashed):
+    """It may change again within one tick of the file system's clock, and look the same."""
+    os.utime(big)
+    raw_files.cached_sha256(big)
+    raw_files.cached_sha256(big)
+    assert hashed == ["big", "big"]
+
+
+def test_small_files_are_always_read(project, hashed):
+    """Reading them is as quick as the look into the book."""
+    (project.root / "small").write_bytes(bytes(BIG - 1))
+    raw_files.cached_sha256(project.root / "small")
+    raw_files.cached_sha256(project.root / "small")
+    assert hashed == ["small", "small"]
+    assert not (paths.store() / "hashes.sqlite").exists()
+
+
+def longer(path):
+    path.write_bytes(bytes(BIG + 1))
+    os.utime(path, ns=(1_000_000_000, 1_000_000_000))
+
+
+def later(path):
+    path.write_bytes(b"1" * BIG)
+    os.utime(path, ns=(2_000_000_000, 2_000_000_000))
+
+
+def replaced(path):
+    """Of the same size and time, but another file: as `cp -p` and `mv` leave it."""
+    path.with_name("new").write_bytes(b"1" * BIG)
+    os.utime(path.with_name("new"), ns=(1_000_000_000, 1_000_000_000))
+    path.with_name("new").replace(path)
+
+
+@pytest.mark.parametrize("change", [longer, later, replaced], ids=lambda change: change.__name__)
+def test_a_changed_file_is_read_again(big, change):
+    raw_files.cached_sha256(big)
+    change(big)
+    assert raw_files.cached_sha256(big) == hashlib.sha256(big.read_bytes()).hexdigest()
+    assert raw_files.cached_sha256(big) == hashlib.sha256(big.read_bytes()).hexdigest()
+
+
+def test_a_link_is_remembered_as_what_it_leads_to(big, hashed):
+    big.with_name("link").symlink_to(big)
+    assert raw_files.cached_sha256(big.with_name("link")) == raw_files.cached_sha256(big)
+    assert hashed == ["big"]
+
+
+def test_a_locked_book_costs_time_and_not_an_answer(big, hashed, monkeypatch):
+    raw_files.cached_sha256(big)
+    monkeypatch.setattr(raw_files, "PATIENCE", 0.01)
+    book = sqlite3.connect(paths.store() / "hashes.sqlite", isolation_level="EXCLUSIVE")
+    try:
+        book.execute("BEGIN EXCLUSIVE")
+        assert raw_files.cached_sha256(big) == hashlib.sha256(bytes(BIG)).hexdigest()
+    finally:
+        book.close()
+    assert hashed == ["big", "big"]
+    raw_files.cached_sha256(big)
+    assert hashed == ["big", "big"]
+
+
+def test_a_damaged_manifest_names_the_stage_to_run(project):
+    paths.raw("own").parent.mkdir(parents=True)
+    for content in ("{}", "[]", '{"source": "x", "revision": null, "files": [{"name": "a"}]}', "{"):
+        paths.raw("own").write_text(content)
+        with pytest.raises(PipelineError, match=r"own.json is damaged .*; run `dvc repro -f download@own`"):
+            raw_files.read_manifest("own")
