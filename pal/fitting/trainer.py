@@ -260,9 +260,7 @@ def check_finite(loss: float, epoch: int) -> float:
     return loss
 
 
-def make_optimiser(
-    model: PreferenceModel, objective: Objective, config: FitConfig
-) -> torch.optim.Optimizer:
+def make_optimiser(model: PreferenceModel, objective: Objective, config: FitConfig) -> torch.optim.Optimizer:
     """Adam or AdamW, fused: over these few dozen small tensors the plain one takes ten times as long.
 
     Args:

@@ -103,7 +103,7 @@ class PromptedIdealPointModel(PrototypeModel):
         prompt: Int[Tensor, " q"],
         response: Int[Tensor, " sides"],
     ) -> Float[Tensor, "q features"]:
-        """The same from bfloat16 vectors, without a float32 copy of any: lengths divide products, not vectors.
+        """The same from bfloat16 vectors without a float32 copy: lengths divide products, not vectors.
 
         Products are taken once for each distinct pair of prompt and response.
         """
@@ -195,7 +195,7 @@ class PromptedIdealPointModel(PrototypeModel):
 
 
 class _Dots(torch.autograd.Function):
-    """Dot products of bfloat16 vectors with float32 sums; torch's gradient of such a sum copies twice more."""
+    """Dot products of bfloat16 vectors with float32 sums; the gradient of torch's own copies twice more."""
 
     @staticmethod
     @override
