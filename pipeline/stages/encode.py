@@ -6,6 +6,7 @@ that a resumed run gives the same bytes. Each modality has a folder of shards of
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,14 +53,15 @@ def main(dataset: str, rank: int | None = None, world: int | None = None) -> Non
     with new_folder(paths.embeddings(dataset)) as folder:
         for modality, of_modality in items.items():
             if _is_given(modality, dataset, values):
-                ids, (embedder, vectors) = of_modality.ids, _given(of_modality, modality, dataset)
+                ids = of_modality.ids
+                embedder, parts = _given(of_modality, modality, dataset, values.encode.shard_rows)
             else:
                 job, faults = _fill(of_modality, modality, dataset, values, Share())
                 bad += faults
                 places = job.store.find(job.ids) if job.missing.any() else job.places
                 ids, embedder = job.ids[~places.missing], job.store.embedder
-                vectors = job.store.gather(places, folder)
-            _write_shards(folder / modality, ids, vectors, embedder, values.encode.shard_rows)
+                parts = job.store.gather(places, values.encode.shard_rows, folder)
+            _write_shards(folder / modality, ids, parts, embedder)
             modalities[modality] = {"in": len(of_modality.ids), "out": len(ids), "encoder": asdict(embedder)}
         write_dropped(folder / "dropped.csv", bad)
         counts = {
@@ -165,7 +167,7 @@ def _is_given(modality: str, dataset: str, values: Params) -> bool:
     return modality == "vector" or _encoder_of(dataset, modality, values) == "none"
 
 
-def _given(items: Items, modality: str, dataset: str) -> tuple[Embedder, "np.ndarray"]:
+def _given(items: Items, modality: str, dataset: str, rows: int) -> tuple[Embedder, Iterator["np.ndarray"]]:
     """Items that are vectors already."""
     import numpy as np
 
@@ -177,14 +179,14 @@ def _given(items: Items, modality: str, dataset: str) -> tuple[Embedder, "np.nda
         raise PipelineError(f"the vectors of {dataset} must be of one width, got {sorted(widths)}")
     print(f"encode@{dataset}: {len(lists):,} items are vectors already")
     vectors = lists.explode().to_numpy().reshape(len(lists), widths[0]).astype(np.float32)
-    return Embedder("none", "", "", widths[0], "float32", "as given", "none", "float32"), vectors
+    parts = (vectors[start : start + rows] for start in range(0, len(vectors), rows))
+    return Embedder("none", "", "", widths[0], "float32", "as given", "none", "float32"), parts
 
 
-def _write_shards(
-    folder: Path, ids: "np.ndarray", vectors: "np.ndarray", embedder: Embedder, rows: int
-) -> None:
-    """At least one shard, since its metadata names the encoder."""
+def _write_shards(folder: Path, ids: "np.ndarray", parts: Iterator["np.ndarray"], embedder: Embedder) -> None:
     folder.mkdir()
-    for number, start in enumerate(range(0, max(len(ids), 1), rows)):
-        shard = slice(start, start + rows)
-        write_shard(folder / f"shard-{number:05d}.parquet", ids[shard], vectors[shard], embedder)
+    start = 0
+    for number, vectors in enumerate(parts):
+        names = ids[start : start + len(vectors)]
+        write_shard(folder / f"shard-{number:05d}.parquet", names, vectors, embedder)
+        start += len(vectors)
