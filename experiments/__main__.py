@@ -21,17 +21,16 @@ app = typer.Typer(
 def run(
     entry: Annotated[str, typer.Argument(help="An entry of paper.yaml.")],
     scale: Annotated[str | None, typer.Option(help="laptop or paper; as paper.yaml says by default.")] = None,
-    dry: Annotated[bool, typer.Option(help="On data of the same shape; nothing is a result.")] = False,  # noqa: FBT002
 ) -> None:
-    """Run one entry, or say that its data are not here."""
+    """Run one entry, or say that its data are not at hand."""
     from experiments import running
 
-    print(running.main(entry, scale=scale, is_dry=dry))
+    print(running.main(entry, scale=scale))
 
 
 @app.command()
 def ledger() -> None:
-    """Hold what was found against what was published: metrics/paper.json and the page."""
+    """Hold what was measured against what was published: metrics/paper.json and the page."""
     from experiments import ledger, page
 
     ledger.main()
@@ -39,31 +38,11 @@ def ledger() -> None:
 
 
 @app.command()
-def cost(
-    scale: Annotated[str | None, typer.Option(help="laptop or paper; as paper.yaml says by default.")] = None,
-) -> None:
-    """Foresee how long the simulation's and Persona's entries take, without running any."""
-    from experiments import cost
-
-    print(cost.table(scale))
-
-
-@app.command()
-def search(
-    dataset: Annotated[str, typer.Argument(help="simulated or persona.")],
-) -> None:
-    """Hold preset `ours` against 24 drawn configurations, on validation pairs; a quarter of an hour."""
-    from experiments import search
-
-    print(search.main(dataset))
-
-
-@app.command()
 def prints() -> None:
-    """Fingerprint code and data, for DVC."""
-    from experiments import prints
+    """Fingerprint the real data that entries need, for DVC."""
+    from experiments import sources
 
-    prints.main()
+    sources.main()
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from experiments import study
@@ -48,15 +49,14 @@ def agreement(data: "study.Study", split: str) -> list[dict[str, Any]]:
 
     A pair is two responses to one prompt; somebody who was asked twice counts once, by the first answer.
     """
-    parts = [data.select(half, part) for half in ("seen", "unseen") for part in _parts(half, split)]
+    # An unseen user's train rows are called adapt.
+    named = {"seen": split, "unseen": "adapt" if split == "train" else split}
+    parts = [data.select(half, name) for half, name in named.items()]
     user = torch.cat([p.user + n * 10**7 for n, p in enumerate(parts)])
     question = torch.cat([p.question for p in parts])
     sign = torch.cat([p.sign for p in parts])
-    key = question * 10**8 + user
-    order = torch.argsort(key, stable=True)
-    first = torch.ones(len(order), dtype=torch.bool)
-    first[1:] = key[order][1:] != key[order][:-1]
-    once = order[first]
+    # np.unique gives the index of each key's first occurrence.
+    once = torch.from_numpy(np.unique((question * 10**8 + user).numpy(), return_index=True)[1])
     n = int(question.max()) + 1 if len(question) else 0
     votes = torch.bincount(question[once], minlength=n)
     left = torch.zeros(n).index_add(0, question[once], (sign[once] > 0).float())
@@ -66,11 +66,6 @@ def agreement(data: "study.Study", split: str) -> list[dict[str, Any]]:
         {"what": f"{split}: pairs of several users", "count": int(several.sum())},
         {"what": f"{split}: disagreements", "count": int(differ.sum())},
     ]
-
-
-def _parts(half: str, split: str) -> tuple[str, ...]:
-    """An unseen user's train rows are called adapt."""
-    return ("adapt",) if half == "unseen" and split == "train" else (split,)
 
 
 def value(rows: list[dict[str, Any]], on: str, K: Any = None) -> int | None:

@@ -87,21 +87,12 @@ class Run(Config):
         change = self.scales.get(scale)  # type: ignore[call-overload]
         if change is None:
             return self.model_copy(update={"scales": {}})
-        fit = {
-            name: {**self.fit.get(name, {}), **change.fit.get(name, {})} for name in {*self.fit, *change.fit}
-        }
-        return self.model_copy(
-            update={
-                "prepare": {**self.prepare, **change.prepare},
-                "grid": {**self.grid, **change.grid},
-                "only": {**self.only, **change.only},
-                "answers": {**self.answers, **change.answers},
-                "fit": fit,
-                "presets": change.presets or self.presets,
-                "seeds": change.seeds or self.seeds,
-                "scales": {},
-            }
-        )
+        keyed = ("prepare", "grid", "only", "answers")
+        update: dict[str, Any] = {key: {**getattr(self, key), **getattr(change, key)} for key in keyed}
+        update |= {key: getattr(change, key) or getattr(self, key) for key in ("presets", "seeds")}
+        names = {*self.fit, *change.fit}
+        update["fit"] = {name: {**self.fit.get(name, {}), **change.fit.get(name, {})} for name in names}
+        return self.model_copy(update=update | {"scales": {}})
 
 
 class Scale(Config):
@@ -218,11 +209,10 @@ class Entry(Config):
         places = [p.at for p in self.paper.published]
         places += [place for c in self.paper.claims for place in (c.more, c.less, c.at)]
         for place in places:
-            for axis in place:
-                if axis not in known:
-                    raise ValueError(
-                        f"paper names the axis {axis}, which run.grid lacks; it has {sorted(known)}"
-                    )
+            if unknown := next((axis for axis in place if axis not in known), None):
+                raise ValueError(
+                    f"paper names the axis {unknown}, which run.grid lacks; it has {sorted(known)}"
+                )
         return self
 
 

@@ -7,7 +7,7 @@ readers tell them apart.
 from collections import Counter
 from typing import Any
 
-from experiments.entries import Entry
+from experiments.entries import Entry, Figure
 from experiments.verdicts import matches
 from pipeline.report.charts import COLOURS, GREY, INK, Row, Spec, spec
 
@@ -25,18 +25,9 @@ NAMES = {
 }
 DASHES = [[1, 0], [7, 3], [2, 2], [9, 3, 2, 3], [4, 2], [1, 3], [12, 4], [6, 2, 1, 2, 1, 2]]
 MARKS = [
-    "circle",
-    "square",
-    "triangle-up",
-    "diamond",
-    "cross",
-    "triangle-down",
-    "triangle-right",
-    "triangle-left",
-]
-LINES = [*COLOURS, GREY]
+    "circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left",
+]  # fmt: skip
 PAPER = "#000000"
-READ = {"seen": "unseen pairs of seen users", "unseen": "unseen users"}
 
 
 def drawn(entry: Entry, rows: list[Row], bounds: list[Row] | None = None) -> list[dict[str, Any]]:
@@ -48,104 +39,100 @@ def drawn(entry: Entry, rows: list[Row], bounds: list[Row] | None = None) -> lis
         bounds: What could be had at best, by x and line; nothing where it is not known.
 
     Returns:
-        For each chart a title, the chart and its height.
+        For each chart a title and the chart.
     """
     figure = entry.figure
     if figure is None:
         return []
-    here = [row for row in rows if figure.x in row and _shown(entry, row)]
-    if not here:
+    rows = [row for row in rows if figure.x in row and matches(row, figure.only)]
+    if figure.line != "what":  # of what was measured, the first that varies with x
+        what = "unseen" if figure.x == "shots" else entry.run.read[0]
+        rows = [row for row in rows if row["what"] == what]
+    if not rows:
         return []
-    told = {row["what"] for row in here}
-    best = [b for b in bounds or [] if figure.x in b and b["what"] in told]
-    domain = _window([*here, *_points(entry, here), *best])
+    whats = {row["what"] for row in rows}
+    best = [bound for bound in bounds or [] if figure.x in bound and bound["what"] in whats]
+    every = [*rows, *_points(entry, figure, rows), *best]
+    low, high = min(row["low"] for row in every), max(row["high"] for row in every)
+    domain = [max(0.0, 5 * ((low - 1) // 5)), min(100.5, 5 * ((high + 1) // 5 + 1))]
+    panels: dict[tuple[str, Any], list[Row]] = {
+        (preset, panel): []
+        for preset in dict.fromkeys(row["preset"] for row in rows)
+        for panel in dict.fromkeys(row.get(figure.panel or "") for row in rows)
+    }
+    for row in rows:
+        panels[row["preset"], row.get(figure.panel or "")].append(row)
     charts = []
-    for preset in dict.fromkeys(row["preset"] for row in here):
-        for panel in dict.fromkeys(row.get(figure.panel or "") for row in here):
-            part = [row for row in here if row["preset"] == preset and row.get(figure.panel or "") == panel]
-            if part:
-                title = f"preset {preset}" + (
-                    f", {NAMES[figure.panel or '']} = {panel}" if panel is not None else ""
-                )
-                charts.append({"title": title, "chart": _chart(entry, part, domain, best)})
+    for (preset, panel), part in panels.items():
+        if part:
+            where = "" if panel is None else f", {NAMES[str(figure.panel)]} = {panel}"
+            chart = _chart(entry, figure, part, domain, best)
+            charts.append({"title": f"preset {preset}{where}", "chart": chart})
     return charts
 
 
-def _shown(entry: Entry, row: Row) -> bool:
-    """The rows that a figure is about: of what was measured the first that varies with x."""
-    figure = entry.figure
-    if figure is None or not matches(row, figure.only):
-        return False
-    if figure.line == "what":
-        return True
-    return row["what"] == ("unseen" if figure.x == "shots" else next(name for name in entry.run.read))
-
-
-def _chart(entry: Entry, rows: list[Row], domain: list[float], bounds: list[Row]) -> Spec:
+def _chart(entry: Entry, figure: Figure, rows: list[Row], domain: list[float], bounds: list[Row]) -> Spec:
     import altair as alt
 
-    figure = entry.figure
-    assert figure is not None  # noqa: S101 - `drawn` has looked
-    keys = list(dict.fromkeys(row.get(figure.line or "") for row in rows))
-    names = [_name(figure.line, key) for key in keys]
-    values = [_value(row, figure.x, _name(figure.line, row.get(figure.line or ""))) for row in rows]
-    ticks = sorted({value["x"] for value in values})
+    values = [
+        {
+            "x": row[figure.x],
+            "series": _name(figure.line, row.get(figure.line or "")),
+            **{key: round(row[key], 2) for key in ("accuracy", "low", "high")},
+            "interval": f"{row['low']:.1f}\u2013{row['high']:.1f}",
+        }
+        for row in rows
+    ]
+    names = list(dict.fromkeys(value["series"] for value in values))
     scale = alt.Scale(type="log" if figure.log else "linear", nice=False, padding=14)
-    x = alt.X(
-        "x:Q",
-        title=NAMES[figure.x],
-        scale=scale,
-        axis=alt.Axis(values=_ticks(ticks), grid=False, format="~g"),
-    )
+    ticks = _ticks(sorted({value["x"] for value in values}))
+    x = alt.X("x:Q", title=NAMES[figure.x], scale=scale, axis=alt.Axis(values=ticks, grid=False, format="~g"))
     y = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(domain=domain, nice=False, zero=False))
 
-    def series(channel: Any, field: str, range_: list[Any], legend: Any) -> Any:
-        return channel(field, scale=alt.Scale(domain=names, range=range_[: len(names)]), legend=legend)
+    def series(channel: Any, marks: list[Any], legend: Any) -> Any:
+        return channel("series:N", scale=alt.Scale(domain=names, range=marks[: len(names)]), legend=legend)
 
-    shown = alt.Legend(title=None, orient="top", columns=4, symbolSize=90, symbolOpacity=1)
-    legend = shown if len(names) > 1 else None
-    colour = series(alt.Color, "series:N", LINES, legend)
-    shape = series(alt.Shape, "series:N", MARKS, legend)
-    dash = series(alt.StrokeDash, "series:N", DASHES, None)
-    base = alt.Chart(alt.InlineData(values=values)).encode(x=x)
+    legend = alt.Legend(title=None, orient="top", columns=4, symbolSize=90, symbolOpacity=1)
+    legend = legend if len(names) > 1 else None
+    colour, shape = series(alt.Color, [*COLOURS, GREY], legend), series(alt.Shape, MARKS, legend)
+    dash = series(alt.StrokeDash, DASHES, None)
+
+    def base(data: list[Row]) -> Any:
+        return alt.Chart(alt.InlineData(values=data)).encode(x=x)
+
     hover = [alt.Tooltip(field) for field in ("series:N", "x:Q", "accuracy:Q", "interval:N")]
+    low = alt.Y("low:Q", title="accuracy, %")
+    ours = base(values)
+    dots = ours.mark_point(filled=True, size=48, opacity=1)
     layers = [
-        base.mark_area(opacity=0.13).encode(y=alt.Y("low:Q", title="accuracy, %"), y2="high:Q", color=colour),
-        base.mark_line(strokeWidth=1.8).encode(y=y, color=colour, strokeDash=dash),
-        base.mark_point(filled=True, size=48, opacity=1).encode(
-            y=y, color=colour, shape=shape, tooltip=hover
-        ),
+        ours.mark_area(opacity=0.13).encode(y=low, y2="high:Q", color=colour),
+        ours.mark_line(strokeWidth=1.8).encode(y=y, color=colour, strokeDash=dash),
+        dots.encode(y=y, color=colour, shape=shape, tooltip=hover),
     ]
-    layers += _alone(values, x, colour)
-    layers += _bounds(bounds, figure, x, y)
-    layers += _papers(entry, rows, x, y)
-    return spec(
-        alt.layer(*layers).properties(width=330, height=250),
-        f"{entry.title}: accuracy over {NAMES[figure.x]}",
-    )
-
-
-def _alone(values: list[Row], x: Any, colour: Any) -> list[Any]:
-    """The intervals of points that no line joins, as upright strokes: a band has no width there."""
-    import altair as alt
-
+    # A band has no width where no line joins points: their intervals are upright strokes.
     count = Counter(value["series"] for value in values)
-    alone = [value for value in values if count[value["series"]] == 1]
-    if not alone:
-        return []
-    base = alt.Chart(alt.InlineData(values=alone)).encode(x=x, color=colour)
-    return [base.mark_rule(strokeWidth=1.4, opacity=0.6).encode(y=alt.Y("low:Q"), y2="high:Q")]
-
-
-def _value(row: Row, x: str, series: str) -> Row:
-    return {
-        "x": row[x],
-        "series": series,
-        "accuracy": round(row["accuracy"], 2),
-        "low": round(row["low"], 2),
-        "high": round(row["high"], 2),
-        "interval": f"{row['low']:.1f}\u2013{row['high']:.1f}",
-    }
+    if alone := [value for value in values if count[value["series"]] == 1]:
+        strokes = base(alone).mark_rule(strokeWidth=1.4, opacity=0.6)
+        layers.append(strokes.encode(y=alt.Y("low:Q"), y2="high:Q", color=colour))
+    if bounds:  # what could be had at best, as a thin grey line
+        best = [
+            {"x": b[figure.x], "accuracy": b["bound"], "series": str(b.get(figure.line or ""))}
+            for b in bounds
+        ]
+        line = base(best).mark_line(color=GREY, strokeWidth=1.4, strokeDash=[3, 3])
+        layers.append(line.encode(y=y, detail="series:N"))
+    if points := _points(
+        entry, figure, rows
+    ):  # the text's numbers as open rings with a cross, and their spread
+        text, hover = base([{**point, "series": "the text"} for point in points]), hover[:3]
+        ring = {"color": PAPER, "size": 120, "shape": "circle", "strokeWidth": 1.6, "fill": "white"}
+        layers += [
+            text.mark_rule(color=PAPER, strokeWidth=1).encode(y=alt.Y("low:Q"), y2="high:Q"),
+            text.mark_point(**ring, fillOpacity=0.0).encode(y=y, tooltip=hover),
+            text.mark_point(color=PAPER, size=40, shape="cross", strokeWidth=1, filled=True).encode(y=y),
+        ]
+    title = f"{entry.title}: accuracy over {NAMES[figure.x]}"
+    return spec(alt.layer(*layers).properties(width=330, height=250), title)
 
 
 def _name(axis: str | None, key: Any) -> str:
@@ -163,77 +150,41 @@ def _ticks(values: list[float]) -> list[float]:
     return kept
 
 
-def _points(entry: Entry, rows: list[Row]) -> list[Row]:
+def _points(entry: Entry, figure: Figure, rows: list[Row]) -> list[Row]:
     """The text's numbers that belong to these rows."""
-    figure = entry.figure
-    found = []
+    points: dict[tuple[Any, float], Row] = {}
     for number in entry.paper.published:
-        if figure is None or number.value is None or number.whose == "others":
-            continue
-        for row in rows:
-            if matches(row, number.at):
-                low, high = number.value - (number.spread or 0), number.value + (number.spread or 0)
-                found.append({"x": row[figure.x], "accuracy": number.value, "low": low, "high": high})
-    return list({(p["x"], p["accuracy"]): p for p in found}.values())
-
-
-def _papers(entry: Entry, rows: list[Row], x: Any, y: Any) -> list[Any]:
-    """The text's numbers as open rings with a cross, and their spread."""
-    import altair as alt
-
-    points = _points(entry, rows)
-    if not points:
-        return []
-    base = alt.Chart(alt.InlineData(values=[{**p, "series": "the text"} for p in points])).encode(x=x)
-    hover = [alt.Tooltip(field) for field in ("series:N", "x:Q", "accuracy:Q")]
-    return [
-        base.mark_rule(color=PAPER, strokeWidth=1).encode(y=alt.Y("low:Q"), y2="high:Q"),
-        base.mark_point(
-            color=PAPER, size=120, shape="circle", strokeWidth=1.6, fill="white", fillOpacity=0.0
-        ).encode(y=y, tooltip=hover),
-        base.mark_point(color=PAPER, size=40, shape="cross", strokeWidth=1, filled=True).encode(y=y),
-    ]
-
-
-def _bounds(bounds: list[Row], figure: Any, x: Any, y: Any) -> list[Any]:
-    """What could be had at best, as a thin grey line."""
-    import altair as alt
-
-    if not bounds:
-        return []
-    values = [
-        {"x": b[figure.x], "accuracy": b["bound"], "series": str(b.get(figure.line or ""))} for b in bounds
-    ]
-    base = alt.Chart(alt.InlineData(values=values)).encode(x=x, y=y, detail="series:N")
-    return [base.mark_line(color=GREY, strokeWidth=1.4, strokeDash=[3, 3])]
-
-
-def _window(rows: list[Row]) -> list[float]:
-    low, high = min(row["low"] for row in rows), max(row["high"] for row in rows)
-    return [max(0.0, 5 * ((low - 1) // 5)), min(100.5, 5 * ((high + 1) // 5 + 1))]
+        if number.value is not None and number.whose == "ours":
+            low, high = number.value - (number.spread or 0), number.value + (number.spread or 0)
+            for row in (row for row in rows if matches(row, number.at)):
+                point = {"x": row[figure.x], "accuracy": number.value, "low": low, "high": high}
+                points[row[figure.x], number.value] = point
+    return list(points.values())
 
 
 def plane(rows: list[Row], K: int) -> Spec:
-    """True and found ideal points of one fit, joined user by user."""
+    """True and estimated ideal points of one fit, joined user by user."""
     import altair as alt
 
     points = [row for row in rows if row.get("K") == K and "x" in row]
     true = [{"x": p["x"], "y": p["y"], "which": "true"} for p in points]
-    found = [{"x": p["u"], "y": p["v"], "which": "found"} for p in points]
-    names, colours, shapes = ["true", "found"], [INK, COLOURS[1]], ["circle", "cross"]
-    legend = alt.Legend(title=None, orient="top")
-    axes = {
-        "x": alt.X("x:Q", axis=alt.Axis(grid=False, tickCount=4, title=None), scale=alt.Scale(zero=False)),
-        "y": alt.Y("y:Q", axis=alt.Axis(grid=False, tickCount=4, title=None), scale=alt.Scale(zero=False)),
-    }
+    estimated = [{"x": p["u"], "y": p["v"], "which": "found"} for p in points]
+    axis, scale = alt.Axis(grid=False, tickCount=4, title=None), alt.Scale(zero=False)
+    axes = {"x": alt.X("x:Q", axis=axis, scale=scale), "y": alt.Y("y:Q", axis=axis, scale=scale)}
+
+    def which(channel: Any, marks: list[str]) -> Any:
+        scale = alt.Scale(domain=["true", "found"], range=marks)
+        return channel("which:N", scale=scale, legend=alt.Legend(title=None, orient="top"))
+
     joins = alt.Chart(alt.InlineData(values=points)).mark_rule(strokeWidth=0.6, color=GREY, opacity=0.5)
-    dots = alt.Chart(alt.InlineData(values=[*true, *found])).mark_point(filled=True, size=34, opacity=0.85)
+    mark = {"filled": True, "size": 34, "opacity": 0.85}
+    dots = alt.Chart(alt.InlineData(values=[*true, *estimated])).mark_point(**mark)
     chart = alt.layer(
         joins.encode(**axes, x2="u:Q", y2="v:Q"),
         dots.encode(
             **axes,
-            color=alt.Color("which:N", scale=alt.Scale(domain=names, range=colours), legend=legend),
-            shape=alt.Shape("which:N", scale=alt.Scale(domain=names, range=shapes), legend=legend),
+            color=which(alt.Color, [INK, COLOURS[1]]),
+            shape=which(alt.Shape, ["circle", "cross"]),
         ),
     )
     return spec(chart.properties(width=195, height=195), f"True and found ideal points at K = {K}")

@@ -69,14 +69,8 @@ def _count(number: entries.Published, found: Findings) -> dict[str, Any]:
     ours = value(found.about["counts"], str(number.at["what"]), number.at.get("K"))
     if ours is None:
         return _not_run(number)
-    verdict = verdicts.of_count(number.value or 0, ours, number.tolerance)
-    return {
-        "paper": number.value,
-        "place": number.place,
-        "cell": dict(number.at),
-        "ours": ours,
-        "verdict": verdict,
-    }
+    about = {"paper": number.value, "place": number.place, "cell": dict(number.at), "ours": ours}
+    return {**about, "verdict": verdicts.of_count(number.value or 0, ours, number.tolerance)}
 
 
 def flat(one: dict[str, Any]) -> list[dict[str, Any]]:
@@ -88,15 +82,13 @@ def flat(one: dict[str, Any]) -> list[dict[str, Any]]:
     }
     parts = [{"entry": one["entry"], "kind": "number", **row} for row in one["numbers"]]
     parts += [{"entry": one["entry"], "kind": "claim", **_short(row)} for row in one["claims"]]
-    parts += [_bound(one["entry"], row) for row in one.get("bounds", [])]
+    parts += [
+        {"entry": one["entry"], "kind": "bound", "cell": verdicts.cell_of(row)}
+        | {key: row[key] for key in ("bound", "low", "high")}
+        for row in one.get("bounds", [])
+    ]
     rows = [{"entry": one["entry"], "kind": "entry", **head}, *parts]
     return [{key: value for key, value in row.items() if value is not None} for row in rows]
-
-
-def _bound(entry: str, row: dict[str, Any]) -> dict[str, Any]:
-    """What anyone could reach in one cell."""
-    found = {key: row[key] for key in ("bound", "low", "high")}
-    return {"entry": entry, "kind": "bound", "cell": verdicts.cell_of(row), **found}
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:

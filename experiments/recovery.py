@@ -32,22 +32,11 @@ def recovery(fitted: Fitted, drawn: "Drawn") -> list[dict[str, Any]]:
     true = true[[row[name] for name in drawn.data.user_ids["seen"]]]
     with torch.inference_mode():
         found = fitted.head.ideal_points(fitted.states).double().numpy()  # type: ignore[operator]
-    aligned = align(found, true)
+    design = np.concatenate([found, np.ones((len(found), 1))], 1)
+    aligned = design @ np.linalg.lstsq(design, true, rcond=1e-6)[0]
+    explained = float(1 - ((aligned - true) ** 2).sum() / ((true - true.mean(0)) ** 2).sum())
     points = [
         {"x": round(t[0], 3), "y": round(t[1], 3), "u": round(a[0], 3), "v": round(a[1], 3)}
         for t, a in zip(true.tolist(), aligned.tolist(), strict=True)
     ]
-    return [{"r2": round(explained(aligned, true), 4)}, *points]
-
-
-def align(found: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Found points under the affine map that brings them nearest to the true ones."""
-    ones = np.ones((len(found), 1))
-    design = np.concatenate([found, ones], 1)
-    solution, *_ = np.linalg.lstsq(design, true, rcond=1e-6)
-    return design @ solution
-
-
-def explained(aligned: np.ndarray, true: np.ndarray) -> float:
-    """Share of the true points' spread that the aligned ones explain."""
-    return float(1 - ((aligned - true) ** 2).sum() / ((true - true.mean(0)) ** 2).sum())
+    return [{"r2": round(explained, 4)}, *points]

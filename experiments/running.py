@@ -8,29 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from experiments import dry, entries, sources
+from experiments import entries, sources
 from experiments.counts import counted, parameters
 from experiments.entries import Entry
-from experiments.measure import BOUND, Arm, Measured, run, summary
+from experiments.measure import BOUND, Arm, run, summary
 from pal.evaluation.accuracy import Judged
 from pal.files import new_file, write_text
 from pipeline.errors import PipelineError
 
 METRICS = Path("metrics/paper")
 DATA = Path("data/paper")
-DRY = Path("data/paper/dry")
 
 
-def main(name: str, *, scale: str | None = None, is_dry: bool = False) -> Path:
+def main(name: str, *, scale: str | None = None) -> Path:
     """Run an entry and write its findings, or that its data are not here.
 
     Args:
         name: The entry.
         scale: laptop or paper; as paper.yaml says by default.
-        is_dry: Run its code on a little data of the same shape; what comes out is no result.
 
     Returns:
-        The file of its findings.
+        The file of what was measured.
 
     Raises:
         PipelineError: If there is no such entry or scale, or a stage fails.
@@ -40,36 +38,24 @@ def main(name: str, *, scale: str | None = None, is_dry: bool = False) -> Path:
     scale = scale or declared.scale
     if scale not in entries.SCALES:
         raise PipelineError(f"scale must be one of {', '.join(entries.SCALES)}, got {scale!r}")
-    if is_dry:
-        with dry.source(entry.run) as (small, source):
-            return _keep(name, small, "dry", _measured(small, source, 1), DRY)
     source = sources.find(entry.run.needs)
     if source is None:
         keep_arms(DATA / f"{name}.parquet", [])
         return write(METRICS / f"{name}.json", {"not_run": sources.missing(entry.run.needs)}, [])
-    at = entry.run.at(scale)
-    return _keep(name, at, scale, _measured(at, source, os.cpu_count() or 1), METRICS)
-
-
-def _measured(run_: entries.Run, source: str, workers: int) -> Measured:
-    if run_.kind == "parameters":
-        return parameters(run_)
-    if run_.kind == "counts":
-        return counted(run_, source)
-    return run(run_, source, workers)
-
-
-def _keep(name: str, run_: entries.Run, scale: str, found: Measured, folder: Path) -> Path:
-    """Write metrics, and arms beside the data."""
-    arms = [arm for arm in found.arms if arm.at.get("preset") != BOUND]
-    keep_arms((DRY if scale == "dry" else DATA) / f"{name}.parquet", arms)
-    about: dict[str, Any] = {"scale": scale, "seeds": run_.seeds, "prepare": run_.prepare}
-    if scale == "dry":
-        about["dry"] = "a dry run on data of the same shape: nothing here is a result"
-    about |= {key: value for key, value in found.tables.items() if value}
-    about["bounds"] = [best(arm) for arm in found.arms if arm.at.get("preset") == BOUND]
+    entry_run = entry.run.at(scale)
+    if entry_run.kind == "parameters":
+        measured = parameters(entry_run)
+    elif entry_run.kind == "counts":
+        measured = counted(entry_run, source)
+    else:
+        measured = run(entry_run, source, os.cpu_count() or 1)
+    arms = [arm for arm in measured.arms if arm.at.get("preset") != BOUND]
+    keep_arms(DATA / f"{name}.parquet", arms)
+    about: dict[str, Any] = {"scale": scale, "seeds": entry_run.seeds, "prepare": entry_run.prepare}
+    about |= {key: value for key, value in measured.tables.items() if value}
+    about["bounds"] = [best(arm) for arm in measured.arms if arm.at.get("preset") == BOUND]
     rows = [summary(arm) for arm in arms if arm.judged]
-    return write(folder / f"{name}.json", about, rows, found.pictures)
+    return write(METRICS / f"{name}.json", about, rows, measured.pictures)
 
 
 def best(arm: Arm) -> dict[str, Any]:

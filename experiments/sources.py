@@ -3,8 +3,10 @@
 import os
 from contextlib import chdir
 from pathlib import Path
+from typing import get_args
 
 from experiments.entries import ROOT, Needs
+from pal.files import new_folder, write_json
 from pipeline import params
 from pipeline.storage import raw_files
 
@@ -16,6 +18,13 @@ NAMES = {
     "pickapic_v1_and_v2": "Pick-a-Pic v1 and v2",
     "summarize": "OpenAI's TL;DR comparisons",
 }
+
+
+def main() -> None:
+    """Write one fingerprint per kind of real data: DVC cannot see a folder outside the repository."""
+    with new_folder(Path("data/paper/prints")) as folder:
+        for needs in get_args(Needs):
+            write_json(folder / f"{needs}.json", fingerprint(needs))
 
 
 def find(needs: Needs) -> str | None:
@@ -51,16 +60,15 @@ def missing(needs: Needs) -> str:
 
 
 def fingerprint(needs: Needs) -> dict[str, object]:
-    """What the real data are now: DVC cannot see a folder outside the repository change."""
+    """The sha256 of the real data's files; the source alone where there are none."""
     source = find(needs)
     if source is None or needs == "nothing":
         return {"source": source}
+    folders = {"sha256": source}
     if needs == "pickapic_v1_and_v2":
-        first = first_version(source) or source
-        return {"pickapic_v1": _hashes(Path(first)), "pickapic_v2": _hashes(Path(source))}
-    return {"sha256": _hashes(Path(source))}
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    names = [p for p in sorted(folder.rglob("*")) if p.suffix in (".jsonl", ".json", ".parquet")]
-    return {str(path.relative_to(folder)): raw_files.cached_sha256(path) for path in names}
+        folders = {"pickapic_v1": first_version(source) or source, "pickapic_v2": source}
+    prints: dict[str, object] = {}
+    for name, folder in folders.items():
+        files = [p for p in sorted(Path(folder).rglob("*")) if p.suffix in (".jsonl", ".json", ".parquet")]
+        prints[name] = {str(path.relative_to(folder)): raw_files.cached_sha256(path) for path in files}
+    return prints

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.persona import PERSONAS
 from benchmarks.studies import ROOT, staged
 from experiments.entries import DRAWN, FITTED, Place, Run
 from experiments.sources import first_version
@@ -24,8 +25,6 @@ from pipeline.evaluation.bounds import Bound
 from pipeline.stages.evaluate import compared_with_published, split_table
 from pipeline.storage.manifests import read_json
 from pipeline.study import Study
-
-PERSONAS = ["art", "literature", "math", "music", "science", "sports"]
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,8 @@ class Drawn:
 
 def cells(run: Run, axes: tuple[str, ...]) -> list[Place]:
     """Every combination of the grid's values on some axes."""
-    here = {axis: values for axis, values in run.grid.items() if axis in axes}
-    return [dict(zip(here, values, strict=True)) for values in product(*here.values())]
+    grid = {axis: values for axis, values in run.grid.items() if axis in axes}
+    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
 
 
 def draws(run: Run) -> list[Place]:
@@ -61,16 +60,12 @@ def draws(run: Run) -> list[Place]:
 
 def fits(run: Run, preset: str, cell: Place) -> list[Place]:
     """What of a preset must be fitted to each study of one cell."""
-    only = run.only.get(preset, {})
-    return [place for place in cells(run, ("train_pairs", *FITTED)) if _within({**cell, **place}, only)]
 
+    def is_run(at: Place) -> bool:
+        groups, only = {"groups": at.get("groups")}, run.only.get(preset, {})  # as a value, groups is K*
+        return all(at.get(axis) in [groups.get(value, value) for value in only[axis]] for axis in only)
 
-def _within(at: Place, only: dict[Any, list[Any]]) -> bool:
-    """Whether a cell is among those that a preset is run at."""
-    return all(
-        at.get(axis) in [at.get("groups") if value == "groups" else value for value in values]
-        for axis, values in only.items()
-    )
+    return [place for place in cells(run, ("train_pairs", *FITTED)) if is_run({**cell, **place})]
 
 
 def draw(run: Run, cell: Place, source: str, seed: int) -> Drawn:

@@ -58,61 +58,49 @@ def published(number: Published, rows: list[Row]) -> list[Row]:
     about = {"paper": number.value, "spread": number.spread, "place": number.place}
     if number.whose == "others":
         return [{**about, "why": number.why, "verdict": NOT_OURS}]
-    here = _untrained_once([row for row in rows if matches(row, number.at)])
-    found = []
-    for row in here:
-        cell = {
-            **about,
-            "cell": cell_of(row),
-            "ours": row["accuracy"],
-            "low": row["low"],
-            "high": row["high"],
-        }
-        cell |= {"preset": row.get("preset"), "seeds": len(row["each"])}
-        if number.value is None:
-            verdict = NO_NUMBER
-        else:
-            verdict = of_number(number.value, row["accuracy"], row["low"], row["high"], number.tolerance)
+    rows = [row for row in rows if matches(row, number.at)]
+    judged = []
+    for row in rows:
+        # No preset changes a similarity: the first preset's row stands for all.
+        if row["what"].startswith("similarity") and row["preset"] != rows[0]["preset"]:
+            continue
+        ours, low, high = (row[key] for key in ("accuracy", "low", "high"))
+        cell = {"cell": cell_of(row), "ours": ours, "low": low, "high": high}
         if is_variant(row.get("preset")):
             verdict = BESIDE
-        found.append({**cell, "verdict": verdict})
-    return found or [{**about, "cell": dict(number.at), "verdict": NOT_RUN}]
-
-
-def _untrained_once(rows: list[Row]) -> list[Row]:
-    """The same rows, but of a similarity, which no preset changes, those of the first preset alone."""
-    first = {row["preset"] for row in rows[:1]}
-    return [row for row in rows if row["preset"] in first or not row["what"].startswith("similarity")]
+        elif number.value is None:
+            verdict = NO_NUMBER
+        else:
+            verdict = of_number(number.value, ours, low, high, number.tolerance)
+        shown = {"preset": row.get("preset"), "seeds": len(row["each"]), "verdict": verdict}
+        judged.append({**about, **cell, **shown})
+    return judged or [{**about, "cell": dict(number.at), "verdict": NOT_RUN}]
 
 
 def claim(said: Claim, arms: list[Arm]) -> list[Row]:
     """A claim as it stands in our cells, one verdict per preset with every cell behind it."""
     about = {"says": said.says, "place": said.place, "paper": said.value}
-    presets = list(dict.fromkeys(str(arm.at["preset"]) for arm in arms))
-    found = []
-    for preset in presets:
-        here = [arm for arm in arms if arm.at["preset"] == preset]
-        cells = CHECKS[said.check](said, here)
+    judged = []
+    for preset in dict.fromkeys(str(arm.at["preset"]) for arm in arms):
+        cells = CHECKS[said.check](said, [arm for arm in arms if arm.at["preset"] == preset])
         if cells:
             holds = sum(cell["holds"] is True for cell in cells)
-            verdict = _of_cells(said, cells) if said.value is None else _of_difference(said, cells)
-            if is_variant(preset):
-                verdict = BESIDE
-            found.append({**about, "preset": preset, "cells": cells, "holds_in": holds, "verdict": verdict})
-    return found or [{**about, "verdict": NOT_RUN}]
+            verdict = BESIDE if is_variant(preset) else _of_cells(said, cells)
+            judged.append({**about, "preset": preset, "cells": cells, "holds_in": holds, "verdict": verdict})
+    return judged or [{**about, "verdict": NOT_RUN}]
 
 
 def _of_cells(said: Claim, cells: list[Row]) -> str:
-    """A claim in words; one that accuracy stays below, or reaches, a bound fails for the better or worse."""
+    """A claim in words; one that accuracy stays below, or reaches, a bound fails for the better or worse.
+
+    A claim with a number is held to the mean over its cells.
+    """
+    if said.value is not None:
+        ours, low, high = (sum(cell[key] for cell in cells) / len(cells) for key in ("ours", "low", "high"))
+        return of_number(said.value, ours, low, high, said.tolerance)
     if any(cell["holds"] is False for cell in cells):
         return {"below": BETTER, "reaches": WORSE}.get(said.check, HOLDS_NOT)
     return REPRODUCED if all(cell["holds"] for cell in cells) else UNDECIDED
-
-
-def _of_difference(said: Claim, cells: list[Row]) -> str:
-    """A claim with a number is held to the mean over its cells."""
-    ours, low, high = (sum(cell[key] for cell in cells) / len(cells) for key in ("ours", "low", "high"))
-    return of_number(said.value or 0.0, ours, low, high, said.tolerance)
 
 
 def cell_of(row: Place | Row) -> Place:

@@ -7,7 +7,6 @@ from pydantic import Discriminator, Field, Tag, ValidationError, create_model, m
 
 from pal.config import Config, FitConfig, HeadConfig, explain, preset
 from pal.errors import PalError, shorten
-from pal.models import MODELS
 from pipeline import paths
 from pipeline.datasets import DATASETS
 from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, EncoderByModality, Text
@@ -144,11 +143,6 @@ class Params(Config):
             options[key] = {name: value for name, value in given.items() if value is not None}
         model = options["head"].pop("model", None)
         K = K or (1 if self.model.K == "auto" else self.model.K)
-        if model not in MODELS:
-            raise PipelineError(
-                f"{dataset}.head.model in {paths.PARAMS} must be one of {', '.join(map(repr, MODELS))}, "
-                f"got {model!r}"
-            )
         try:
             return preset(section.preset, model, head={**options["head"], "K": K}, fit=options["train"])
         except PalError as error:

@@ -1,11 +1,14 @@
 """A toy repository under real DVC, copied from the working tree, for tests of the DAG and of the README."""
 
 import csv
+import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -55,7 +58,30 @@ class Repository:
     @staticmethod
     def stages_in(output: str) -> set[str]:
         """The stages that DVC says it ran."""
-        return set(re.findall(r"Running stage '([\w@]+)'", output))
+        return set(re.findall(r"Running stage '([\w@-]+)'", output))
+
+    def changed(self) -> set[str]:
+        """The stages whose own dependencies or parameters have changed, as `dvc status` has it."""
+        return set(json.loads(self.run("dvc", "status", "--json")))
+
+    def repro_killed(self, stage: str, seconds: float) -> None:
+        """Run `dvc repro`, and kill it some seconds after a stage has begun."""
+        process = subprocess.Popen(
+            ["dvc", "repro"],
+            cwd=self.home,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        for line in process.stdout:
+            if f"Running stage '{stage}'" in line:
+                break
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
 
     def write_answers(self, extra: int = 0) -> None:
         """The toy's comparisons: ten people answer twenty questions each; half like tea, half coffee."""

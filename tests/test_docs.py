@@ -32,8 +32,6 @@ def shown(output: str) -> list[dict]:
 
 @pytest.mark.xdist_group("dag")
 def test_the_five_minutes_work_as_written(repository):
-    for knob in ("epochs", "restarts"):  # the toy's own are for speed alone; a reader's are these
-        repository.edit(f"own.train.{knob}", None)
     said, made = "", []
     for language, content, before in blocks("five-minutes.md"):
         if language == "csv":

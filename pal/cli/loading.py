@@ -6,7 +6,6 @@ there are several.
 
 import io
 import json
-import re
 import shutil
 import sys
 import tempfile
@@ -99,8 +98,7 @@ class TableModel:
     def _kind(self, side: Side) -> Kind:
         """What texts in cells of a side are; asked of each side alone, since the other may be vectors."""
         preferred: Kind = "text" if side == "prompts" else "image"
-        with table_errors():
-            readable = self.model.input_encoder.modalities(side)
+        readable = self.model.input_encoder.modalities(side)
         return self.kinds[side] or (preferred if preferred in readable else readable[0])
 
 
@@ -154,8 +152,7 @@ def open_inputs(
                 raise PalError(f"{reader.name} {problem}", file=reader.name, column=taken[0])
         _check_device(device)
         places = dict(_weights_place(each) for each in weights or ())
-        with table_errors():
-            loaded = RewardModel.load(model, weights=places, device=device)
+        loaded = RewardModel.load(model, weights=places, device=device)
         folder = Path() if table in (None, "-") else Path(table).parent
         inputs = TableModel(loaded, reader, folder, {"prompts": prompts, "responses": responses})
         if reader is not None:
@@ -202,7 +199,7 @@ def _weights_place(text: str) -> tuple[str, str]:
 
 @contextmanager
 def table_errors(*groups: Sequence[Row]) -> Iterator[None]:
-    """Name rows of the table and options in errors of the library.
+    """Name rows of the table in errors of the library, which number items.
 
     Args:
         groups: The rows that are worked on: one list, or one for each of the users `0`, `1`, ...
@@ -210,19 +207,10 @@ def table_errors(*groups: Sequence[Row]) -> Iterator[None]:
     try:
         yield
     except PalError as error:
-        if groups and error.row is not None and error.problem is not None:
-            row = groups[int(error.user or 0)][error.row]
-            raise row.error(COLUMNS.get(error.column, error.column), error.problem) from None
-        raise PalError(_reworded(str(error))) from None
-
-
-def _reworded(text: str) -> str:
-    text = re.sub(r"weights=\{'([^']+)': \.\.\.\}", r"--weights \1=PLACE", text)
-    text = text.replace("load(..., weights={name: folder})", "--weights NAME=FOLDER")
-    return text.replace(
-        "the model was fitted on vectors and names no encoder",
-        "the model was fitted on vectors and names no encoder, so give lists of numbers in JSONL or Parquet",
-    )
+        if not groups or error.row is None or error.problem is None:
+            raise
+        row = groups[int(error.user or 0)][error.row]
+        raise row.error(COLUMNS.get(error.column, error.column), error.problem) from None
 
 
 def read_tastes(path: Path, model: RewardModel) -> dict[str, Taste]:

@@ -130,7 +130,7 @@ class InputEncoder:
         if not isinstance(name, str) or name == "none":
             raise PalError(
                 f"{side} must be embeddings, got texts or pictures; the model was fitted on vectors and "
-                "names no encoder"
+                "names no encoder, so give lists of numbers (in tables: JSONL or Parquet)"
             )
         if type(description.get("dim")) is not int:
             raise PalError(
@@ -154,8 +154,10 @@ class InputEncoder:
             try:
                 described = encoders.describe(name, self.source(name), precision=precision, engine=engine)
             except PalError as error:
-                words = str(error).replace("encode.weights", f"weights={{{name!r}: ...}}")
-                raise PalError(f"the encoder of the model's {side} cannot be used: {words}") from None
+                raise PalError(
+                    f"the encoder of the model's {side} cannot be used: {error} (for encode.weights "
+                    f"give pal --weights {name}=PLACE, or load weights={{{name!r}: PLACE}})"
+                ) from None
             _check_same_encoder(description, described)
             self._loaded[key] = encoders.load(described, self.device), described.modalities
         return self._loaded[key]
@@ -169,7 +171,8 @@ def _check_same_encoder(description: Mapping[str, Any], described: Any) -> None:
         if wanted and wanted != got:
             raise PalError(
                 f"{name} must have the {what} that the model was fitted with, {wanted}, got {got}; give "
-                "the folder of the right weights, load(..., weights={name: folder})"
+                f"the folder of the right weights, --weights {name}=FOLDER, in Python load(..., "
+                f"weights={{{name!r}: FOLDER}})"
             )
     # Tokenisers and configs differ harmlessly between the hub's copy and a package's, so this only warns.
     if description.get("files_sha256") not in (None, "", described.files_sha256):

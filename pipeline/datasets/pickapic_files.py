@@ -14,8 +14,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
+from tqdm import tqdm
 
-from pipeline import paths, progress
+from pipeline import paths
 from pipeline.datasets.base import HubFiles, Remote, Source
 from pipeline.errors import PipelineError
 
@@ -106,7 +107,7 @@ def read(files: dict[str, Path], *, pixels: bool = True) -> pl.DataFrame:
         PipelineError: If a file is damaged or not in the format.
     """
     ordered = {name: files[name] for name in sorted(files, key=in_order)}
-    with progress.bar(sum(count_groups(ordered)), "prepare", "row group") as bar:
+    with tqdm(total=sum(count_groups(ordered)), desc="prepare", unit="row group") as bar:
         parts = []
         for name, path in ordered.items():
             for part in _read_groups(name, path, pixels=pixels):

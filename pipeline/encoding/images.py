@@ -14,8 +14,9 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from tqdm import tqdm
+
 from pal.errors import PalError, shorten
-from pipeline import progress
 from pipeline.encoding.items import BadItem
 from pipeline.encoding.shares import Groups, Job, group_rows
 from pipeline.errors import PipelineError
@@ -63,7 +64,7 @@ def fill(job: Job, encoder: "ImageEncoder", items: "Items", options: "Encode") -
     needed = groups.needed(job.missing, job.share.block(len(groups)))
     frame = frame.filter(pl.col("group").is_in(needed))
     order = {item: row for row, item in enumerate(frame["item_id"])}
-    with progress.bar(int(job.missing.sum()), "encode", "image") as bar:
+    with tqdm(total=int(job.missing.sum()), desc="encode", unit="image") as bar:
         bad, finished = _finished(encoder, frame, options, job.dataset)
         bar.update(len(bad))
         frame = frame.filter(~pl.col("group").is_in(finished))

@@ -3,7 +3,8 @@
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from pipeline import progress
+from tqdm import tqdm
+
 from pipeline.encoding.items import BadItem
 from pipeline.encoding.shares import Groups, Job, group_rows
 
@@ -39,7 +40,7 @@ def fill(job: Job, encoder: "TextEncoder", items: "Items", options: "Encode") ->
     order = np.argsort(lengths, kind="stable")[len(faults) :]  # a bad text has length -1; ids ascend
     starts = group_starts(edges, group_rows(len(order), GROUP_ROWS))
     groups = Groups(order, edges[starts])
-    with progress.bar(int(job.missing.sum()), "encode", "text") as bar:
+    with tqdm(total=int(job.missing.sum()), desc="encode", unit="text") as bar:
         # Strided: costs rise along the groups, so that each process has some of all lengths.
         for group in groups.needed(job.missing, job.share.strided(len(groups))):
             batch_edges = edges[starts[group] : starts[group + 1] + 1]

@@ -12,9 +12,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
+from tqdm import tqdm
+
 from pal import hub_files
 from pal.files import sha256_of
-from pipeline import params, paths, progress
+from pipeline import params, paths
 from pipeline.datasets import DATASETS
 from pipeline.datasets.base import Remote
 from pipeline.errors import PipelineError
@@ -119,7 +121,7 @@ def made(make: Callable[[Path], None]) -> list[RawFile]:
 
 def with_progress(files: Collection[T]) -> Iterator[T]:
     """A progress bar over files."""
-    with progress.bar(len(files), "download", "file") as bar:
+    with tqdm(total=len(files), desc="download", unit="file") as bar:
         for file in files:
             yield file
             bar.update()

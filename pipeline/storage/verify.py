@@ -17,7 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import paths, plain_yaml, progress
+import yaml
+from tqdm import tqdm
+
+from pipeline import paths
 from pipeline.errors import PipelineError
 from pipeline.storage import manifests, raw_files
 from pipeline.storage.cleanup import cache_folder
@@ -97,10 +100,18 @@ def recorded() -> Iterator[Record]:
         yield Record(home, "sha256", home.stem, "its own name", removed=(home,))
 
 
+def _yaml(text: str) -> Any:
+    """The value of a YAML text; a ValueError where it is none."""
+    try:
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - it is safe
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(" ".join(str(error).split())) from None
+
+
 def _of_dvc(cache: Path) -> Iterator[Record]:
     """Outputs that dvc.lock names, in the working tree and in DVC's cache."""
     try:
-        chosen = set(plain_yaml.load(paths.PARAMS.read_text(encoding="utf-8"))["datasets"])
+        chosen = set(_yaml(paths.PARAMS.read_text(encoding="utf-8"))["datasets"])
     except (OSError, ValueError, LookupError, TypeError):
         chosen = set()  # `check` says what is wrong there
     for stage, path, md5 in _outputs():
@@ -133,7 +144,7 @@ def _outputs() -> list[tuple[str, Path, str]]:
     if not LOCK.exists():
         return []
     try:
-        stages = plain_yaml.load(LOCK.read_text(encoding="utf-8"))["stages"]
+        stages = _yaml(LOCK.read_text(encoding="utf-8"))["stages"]
         outputs = [
             (name, Path(out["path"]), out["md5"])
             for name, stage in stages.items()
@@ -214,7 +225,10 @@ def _hash_all(records: list[Record]) -> dict[tuple[Any, ...], str]:
         wanted.setdefault(_inode(record.path), (record.path, set()))[1].add(record.kind)
     total = sum(path.stat().st_size for path, _ in wanted.values() if path.is_file())
     hashes = {}
-    with progress.bar(total, "verify", "B") as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with (
+        tqdm(total=total, desc="verify", unit="B", unit_scale=True) as bar,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
         results = pool.map(lambda item: _hashes(*item), wanted.values())
         for (inode, (path, _)), by_kind in zip(wanted.items(), results, strict=True):
             hashes |= {(*inode, kind): value for kind, value in by_kind.items()}

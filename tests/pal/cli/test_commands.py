@@ -39,7 +39,7 @@ def tastes(path: str) -> dict[str, Taste]:
 def alike(some: dict[str, Taste], others: dict[str, Taste]) -> bool:
     return some.keys() == others.keys() and all(
         taste.comparisons == others[user].comparisons
-        and taste.log_likelihood == pytest.approx(others[user].log_likelihood, abs=1e-5)
+        and taste.evidence == pytest.approx(others[user].evidence, abs=1e-5)
         for user, taste in some.items()
     )
 
@@ -226,12 +226,12 @@ BAD_ROWS = [
     ("score", "prompt,response,user_id\nhow,fine,user 1\nhow,bad,carl\n", r"got 'carl'.*\(row 2 \(line 3\) of bad.csv\)"),
     ("score", "prompt,response,user_id\nhow,fine,\n", r"user_id in row 1 \(line 2\) of bad.csv must be text"),
     ("rank", ROWS + "how are you,well,4\n", r"rows of one prompt must stand together, got row 4 \(line 5\) of bad.csv.*sort"),
-    ("adapt", "prompt,chosen,rejected\nhow,fine,fine\n", r"row 1 \(line 2\) of bad.csv.* must differ, got the same"),
-    ("adapt", "user_id,prompt,chosen,rejected\nann,how,a,b\nbob,how,c,d\nann,how,e,e\n", r"chosen in row 3 \(line 4\) of bad.csv.* must differ"),
+    ("adapt", "prompt,chosen,rejected\nhow,fine,fine\n", r"row 1 \(line 2\) of bad.csv must differ"),
+    ("adapt", "user_id,prompt,chosen,rejected\nann,how,a,b\nbob,how,c,d\nann,how,e,e\n", r"rejected in row 3 \(line 4\) of bad.csv must differ"),
     ("adapt", "prompt,chosen,rejected\nhow,fine,\n", r"rejected in row 1 \(line 2\) of bad.csv is empty"),
     ("adapt", "prompt,chosen,rejected,label\nhow,fine,bad,2\n", r"label in row 1 \(line 2\) of bad.csv must lie in \[0, 1\], got '2'; 0.5 is a tie"),
     ("adapt", "prompt,chosen,rejected,label\nhow,fine,bad,yes\n", "got 'yes'"),
-    ("ask", "prompt,response_a,response_b\nhow,fine,fine\n", r"response_a in row 1 \(line 2\) of bad.csv.* must differ"),
+    ("ask", "prompt,response_a,response_b\nhow,fine,fine\n", r"response_b in row 1 \(line 2\) of bad.csv must differ"),
 ]  # fmt: skip
 
 

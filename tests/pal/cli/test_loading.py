@@ -86,8 +86,7 @@ ROWS = [Row("a.csv", number, number, {}) for number in (1, 2, 3)]
         (PalError("?", row=2, column="responses", problem="is empty"), [ROWS], "response in row 3 of a.csv is empty"),
         (PalError("?", row=0, column="second", problem="is bad"), [ROWS], "response_b in row 1 of a.csv is bad"),
         (PalError("?", row=0, column="chosen", user="1", problem="is bad"), [ROWS[:1], ROWS[2:]], "chosen in row 3 of a.csv is bad"),
-        (PalError("?", row=0, column="chosen", problem="is bad"), [], "?"),
-        (PalError("say weights={'all-mpnet-base-v2': ...}"), [], "say --weights all-mpnet-base-v2=PLACE"),
+        (PalError("?", problem="is bad"), [ROWS], "?"),
     ],
 )  # fmt: skip
 def test_errors_of_the_library_name_rows_and_options(error, groups, expected):

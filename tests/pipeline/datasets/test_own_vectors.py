@@ -12,11 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save
 
-from pal.errors import PalError as PipelineError
+from pal.errors import PalError
 from pipeline import params, study
 from pipeline import paths as layout
 from pipeline.datasets import own
-from pipeline.datasets.own import vectors as own_vectors
 from pipeline.stages import download, encode, prepare, recolour, split
 from pipeline.storage.tables import item_id, text_id
 
@@ -115,17 +114,15 @@ def test_every_format_gives_the_same_items(given, contents):
     assert pairs["rejected"].to_list() == [id_of(2, 3), id_of(0, 1)]
 
 
-def test_only_vectors_that_are_named_become_items(given):
+def test_only_vectors_that_are_named_become_items_batch_by_batch(given, monkeypatch):
     """w is NaN, but no row names it."""
-    values = np.vstack([VALUES, [np.nan, 1]])
-    given({"v.npy": as_npy(values), "v.ids.txt": lines([*IDS, "w"])})
-    items, _ = prepared()
-    assert (items["modality"] == "vector").sum() == 3
-
-
-def test_batches_of_rows_are_read_one_by_one(given, monkeypatch):
-    monkeypatch.setattr(own_vectors, "BATCH", 2)
-    for contents in (FORMATS["safetensors"], FORMATS["Parquet lists"]):
+    monkeypatch.setattr("pipeline.datasets.own.vectors.BATCH", 2)
+    values, ids = np.vstack([VALUES, [np.nan, 1]]).astype(np.float32), [*IDS, "w"]
+    for contents in (
+        {"v.npy": as_npy(values), "v.ids.txt": lines(ids)},
+        {"v.safetensors": as_safetensors(values, ids)},
+        {"v.parquet": as_parquet(ids, values)},
+    ):
         given(contents)
         items, _ = prepared()
         assert sorted(items["vector"].drop_nulls().to_list()) == [[0, 1], [2, 3], [4, 5]]
@@ -153,15 +150,11 @@ def test_the_same_numbers_under_two_ids_are_one_item(given, folder):
     assert (counts["read"], counts["kept"], counts["identical_dropped"]) == (2, 1, 1)
 
 
-def test_vectors_in_the_tables_own_folder_are_no_table(given, project):
-    given({"v.parquet": as_parquet(IDS, VALUES)})
+def test_files_of_vectors_are_no_tables_and_are_read_only_where_cells_are_vectors(given, project):
+    given({"v.parquet": b"nonsense"})
     project.set({"own.source": "mine"})
     assert list(own.find(params.load()).paths) == ["table.csv"]
-
-
-def test_vectors_are_not_looked_at_where_there_are_none(given, project):
-    given({"v.npy": b"nonsense"})
-    project.set({"own.prepare.responses": "text"})
+    project.set({"own.source": "mine/table.csv", "own.prepare.responses": "text"})
     assert own.find(params.load()).links == {}
 
 
@@ -187,163 +180,64 @@ class Boom:
         return (pytest.fail, ("it was unpickled",))
 
 
-PICKLED = as_npy(np.array([[Boom()]], dtype=object), allow_pickle=True)
-ZIPPED = io.BytesIO()
-np.savez(ZIPPED, VALUES)
-SHORT = as_npy(VALUES)
+def npy(values, ids="xyz"):
+    return {"v.npy": as_npy(values, allow_pickle=True), "v.ids.txt": lines(ids)}
+
+
 NAN = np.array([[0, 1], [np.nan, 3], [4, 5]])
+RAGGED, NULL, HOLE = ([[1.0, 2.0], second, [3.0, 4.0]] for second in ([1.0], None, [1.0, None]))
+RENAMED = as_parquet(IDS, VALUES).replace(b"embedding", b"embeddinG")
+HUGE_HEADER = (2**40).to_bytes(8, "little") + b"{}"
 
-# What is odd, the files, and how the sentence starts.
-ODD_VECTORS = {
-    "objects": (
-        {"v.npy": PICKLED, "v.ids.txt": lines(["x"])},
-        "v.npy must hold an array of floats, got one of Python objects (a pickle); save it as float32",
-    ),
-    "a bare pickle": (
-        {"v.npy": pickle.dumps(Boom()), "v.ids.txt": lines()},
-        "v.npy is damaged or no .npy file (the magic string is not correct; expected",
-    ),
-    "a zip of arrays": (
-        {"v.npy": ZIPPED.getvalue(), "v.ids.txt": lines()},
-        "v.npy is damaged or no .npy file (",
-    ),
-    "an array cut off": (
-        {"v.npy": SHORT[:-4], "v.ids.txt": lines()},
-        "v.npy is damaged or no .npy file (mmap length is greater than file size); export it again",
-    ),
-    "whole numbers": (
-        {"v.npy": as_npy(np.ones((3, 2), np.int64)), "v.ids.txt": lines()},
-        "v.npy must hold an array of floats, got one of int64; save it as float32",
-    ),
-    "an array of one axis": (
-        {"v.npy": as_npy(np.ones(3, np.float32)), "v.ids.txt": lines()},
-        "v.npy must hold an array of vectors, (n, width), got one of shape (3,)",
-    ),
-    "vectors of no numbers": (
-        {"v.npy": as_npy(np.ones((3, 0), np.float32)), "v.ids.txt": lines()},
-        "v.npy must hold an array of vectors, (n, width), got one of shape (3, 0)",
-    ),
-    "zero rows": (
-        {"v.npy": as_npy(np.ones((0, 2), np.float32)), "v.ids.txt": b""},
-        "v.npy must hold at least one vector, got none",
-    ),
-    "zero rows of Parquet": (
-        {"v.parquet": as_parquet([], [], LISTS, pa.string())},
-        "v.parquet must hold at least one vector, got none",
-    ),
-    "a missing file of ids": (
-        {"v.npy": as_npy(VALUES)},
-        "v.npy must have a file v.ids.txt beside it, one id a line in the order of its rows, got none",
-    ),
-    "too few ids": (
-        {"v.npy": as_npy(VALUES), "v.ids.txt": lines("xy")},
-        "v.npy must have one id a vector, got 2 ids for 3 vectors",
-    ),
-    "an empty line among the ids": (
-        {"v.npy": as_npy(VALUES), "v.ids.txt": b"x\n\nz\n"},
-        "the id of vector 2 of v.npy must be a text, got ''",
-    ),
-    "ids in Latin-1": (
-        {"v.npy": as_npy(VALUES), "v.ids.txt": "é\nx\ny\n".encode("latin-1")},
-        "v.ids.txt must be UTF-8; save it as UTF-8",
-    ),
-    "an id twice": (
-        {"v.safetensors": as_safetensors(VALUES, ["x", "y", "x"])},
-        "v.safetensors must name each id once, got 'x' again as vector 3",
-    ),
-    "an id that is a number": (
-        {"v.safetensors": as_safetensors(VALUES, ["x", 2, "z"])},
-        "the id of vector 2 of v.safetensors must be a text, got 2",
-    ),
-    "ids that are no list": (
-        {"v.safetensors": as_safetensors(VALUES, {"x": 1})},
-        "`ids` in the metadata of v.safetensors must be a JSON list, got {'x': 1}",
-    ),
-    "a null id": (
-        {"v.parquet": as_parquet(["x", None, "z"], VALUES)},
-        "the id of vector 2 of v.parquet must be a text, got None",
-    ),
-    "a dangling id": (
-        {"v.npy": as_npy(VALUES[:2]), "v.ids.txt": lines("yz")},
-        "chosen in row 1 (line 2) of table.csv must be an id in v.npy, got 'x'",
-    ),
-    "NaN": (
-        {"v.npy": as_npy(NAN), "v.ids.txt": lines()},
-        "the vector 'y' in v.npy must be finite in float32, got NaN or infinity",
-    ),
-    "too large for float32": (
-        {"v.parquet": as_parquet(IDS, VALUES.astype(np.float64) * 1e300)},
-        "the vector 'x' in v.parquet must be finite in float32, got NaN or infinity",
-    ),
-    "a vector of another width": (
-        {"v.parquet": as_parquet(IDS, [[1.0, 2.0], [1.0], [3.0, 4.0]])},
-        "vector 2 of v.parquet must have 2 numbers, as the first, got 1",
-    ),
-    "a null vector": (
-        {"v.parquet": as_parquet(IDS, [[1.0, 2.0], None, [3.0, 4.0]])},
-        "vector 2 of v.parquet must have 2 numbers, as the first, got 0",
-    ),
-    "a null in a vector": (
-        {"v.parquet": as_parquet(IDS, [[1.0, 2.0], [1.0, None], [3.0, 4.0]])},
-        "v.parquet must have a number in every place of a vector, got an empty one",
-    ),
-    "no embedding column": (
-        {"v.parquet": as_parquet(IDS, VALUES).replace(b"embedding", b"embeddinG")},
-        "v.parquet must have one column embedding, got 0; it has id, embeddinG",
-    ),
-    "texts for vectors": (
-        {"v.parquet": as_parquet(IDS, ["1", "2", "3"])},
-        "embedding in v.parquet must hold lists of numbers, got string",
-    ),
-    "floats for ids": (
-        {"v.parquet": as_parquet([1.0, 2.0, 3.0], VALUES)},
-        "id in v.parquet must hold text or whole numbers, got double",
-    ),
-    "Parquet cut off": (
-        {"v.parquet": as_parquet(IDS, VALUES)[:-20]},
-        "v.parquet is damaged or no .parquet file (",
-    ),
-    "a tensor of another name": (
-        {"v.safetensors": as_safetensors(VALUES, name="weights")},
-        "v.safetensors must hold a tensor `embeddings`, got 'weights'",
-    ),
-    "a tensor of whole numbers": (
-        {"v.safetensors": as_safetensors(VALUES.astype(np.int32))},
-        "the tensor `embeddings` in v.safetensors must be one of F16, F32, F64, got I32",
-    ),
-    "a safetensors file cut off": (
-        {"v.safetensors": as_safetensors(VALUES)[:-4]},
-        "v.safetensors is damaged or no .safetensors file (",
-    ),
-    "a header of 100 MB and more": (
-        {"v.safetensors": (2**40).to_bytes(8, "little") + b"{}"},
-        "v.safetensors is damaged or no .safetensors file (",
-    ),
-}
+# Each kind of fault: the files, and how the sentence starts.
+FAULTS = [
+    (npy(np.array([[Boom()]], dtype=object)), "v.npy must hold an array of floats, got one of Python objects (a pickle); save it as float32"),
+    ({"v.npy": pickle.dumps(Boom()), "v.ids.txt": lines()}, "v.npy is damaged or no .npy file (the magic string is not correct; expected"),
+    ({"v.npy": as_npy(VALUES)[:-4], "v.ids.txt": lines()}, "v.npy is damaged or no .npy file (mmap length is greater than file size); export it again"),
+    (npy(np.ones((3, 2), np.int64)), "v.npy must hold an array of floats, got one of int64; save it as float32"),
+    (npy(np.ones(3, np.float32)), "v.npy must hold an array of vectors, (n, width), got one of shape (3,)"),
+    (npy(np.ones((3, 0), np.float32)), "v.npy must hold an array of vectors, (n, width), got one of shape (3, 0)"),
+    (npy(np.ones((0, 2), np.float32), ""), "v.npy must hold at least one vector, got none"),
+    ({"v.parquet": as_parquet([], [], LISTS, pa.string())}, "v.parquet must hold at least one vector, got none"),
+    ({"v.npy": as_npy(VALUES)}, "v.npy must have a file v.ids.txt beside it, one id a line in the order of its rows, got none"),
+    (npy(VALUES, "xy"), "v.npy must have one id a vector, got 2 ids for 3 vectors"),
+    (npy(VALUES, ["x", "", "z"]), "the id of vector 2 of v.npy must be a text, got ''"),
+    ({"v.npy": as_npy(VALUES), "v.ids.txt": "é\nx\ny\n".encode("latin-1")}, "v.ids.txt must be UTF-8; save it as UTF-8"),
+    ({"v.safetensors": as_safetensors(VALUES, ["x", "y", "x"])}, "v.safetensors must name each id once, got 'x' again as vector 3"),
+    ({"v.safetensors": as_safetensors(VALUES, ["x", 2, "z"])}, "the id of vector 2 of v.safetensors must be a text, got 2"),
+    ({"v.safetensors": as_safetensors(VALUES, {"x": 1})}, "`ids` in the metadata of v.safetensors must be a JSON list, got {'x': 1}"),
+    (npy(VALUES[:2], "yz"), "chosen in row 1 (line 2) of table.csv must be an id in v.npy, got 'x'"),
+    (npy(NAN), "the vector 'y' in v.npy must be finite in float32, got NaN or infinity"),
+    ({"v.parquet": as_parquet(IDS, VALUES.astype(np.float64) * 1e300)}, "the vector 'x' in v.parquet must be finite in float32, got NaN or infinity"),
+    ({"v.parquet": as_parquet(IDS, RAGGED)}, "vector 2 of v.parquet must have 2 numbers, as the first, got 1"),
+    ({"v.parquet": as_parquet(IDS, NULL)}, "vector 2 of v.parquet must have 2 numbers, as the first, got 0"),
+    ({"v.parquet": as_parquet(IDS, HOLE)}, "v.parquet must have a number in every place of a vector, got an empty one"),
+    ({"v.parquet": RENAMED}, "v.parquet must have one column embedding, got 0; it has id, embeddinG"),
+    ({"v.parquet": as_parquet(IDS, ["1", "2", "3"])}, "embedding in v.parquet must hold lists of numbers, got string"),
+    ({"v.parquet": as_parquet([1.0, 2.0, 3.0], VALUES)}, "id in v.parquet must hold text or whole numbers, got double"),
+    ({"v.parquet": as_parquet(IDS, VALUES)[:-20]}, "v.parquet is damaged or no .parquet file ("),
+    ({"v.safetensors": as_safetensors(VALUES, name="weights")}, "v.safetensors must hold a tensor `embeddings`, got 'weights'"),
+    ({"v.safetensors": as_safetensors(VALUES.astype(np.int32))}, "the tensor `embeddings` in v.safetensors must be one of F16, F32, F64, got I32"),
+    ({"v.safetensors": HUGE_HEADER}, "v.safetensors is damaged or no .safetensors file ("),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("contents", "sentence"), ODD_VECTORS.values(), ids=ODD_VECTORS)
-def test_odd_vectors_are_refused_in_one_sentence(given, contents, sentence):
+@pytest.mark.parametrize(("contents", "sentence"), FAULTS, ids=[sentence[:60] for _, sentence in FAULTS])
+def test_a_fault_of_the_vectors_is_one_sentence(given, contents, sentence):
     given(contents)
-    found = own.find(params.load())
-    with pytest.raises(PipelineError, match=f"^{re.escape(sentence)}") as caught:
-        found.check()
+    source = own.find(params.load())
+    with pytest.raises(PalError, match=f"^{re.escape(sentence)}") as caught:
+        source.check()
     assert "\n" not in str(caught.value)
 
 
-def test_vectors_must_be_named(folder):
-    with pytest.raises(
-        PipelineError,
-        match=r"^own\.vectors in params\.yaml must name a \.parquet, \.safetensors, \.npy file, since "
-        r"own\.prepare says vector, got null; set it$",
-    ):
+def test_vectors_must_be_named_and_apart_from_the_comparisons(folder, given, project):
+    sentence = (
+        "own.vectors in params.yaml must name a .parquet, .safetensors, .npy file, since own.prepare says"
+    )
+    with pytest.raises(PalError, match=f"^{re.escape(sentence)} vector, got null; set it$"):
         own.find(params.load())
-
-
-def test_vectors_and_comparisons_are_files_apart(given, project):
     given({"v.parquet": as_parquet(IDS, VALUES)})
     project.set({"own.source": "mine/v.parquet"})
-    with pytest.raises(
-        PipelineError, match=r"^own\.source in params\.yaml must hold a table besides the vectors"
-    ):
+    with pytest.raises(PalError, match=r"^own\.source in params\.yaml must hold a table besides the vectors"):
         own.find(params.load())
