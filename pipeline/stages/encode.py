@@ -23,7 +23,6 @@ from pipeline.params import Params
 from pipeline.storage import cleanup, raw_files, tables
 from pipeline.storage.embeddings import Embedder, EmbeddingStore, write_shard
 from pipeline.storage.manifests import write_manifest
-from pipeline.study import pick_device
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,7 +92,7 @@ def _encode_with_ray(dataset: str, items: dict[str, Items], values: Params) -> N
         if not _is_given(modality, dataset, values)
     ]
     if any(job.missing.any() for job in jobs):
-        shares.encode_with_ray(__name__, dataset, pick_device(values.encode.device, "encode.device"))
+        shares.encode_with_ray(__name__, dataset, _device(values))
 
 
 def _fill(
@@ -110,7 +109,7 @@ def _fill(
     print(f"encode@{dataset}: {len(items.ids):,} {modality} items, {stored}")
     if not count:
         return job, []
-    device = pick_device(values.encode.device, "encode.device")
+    device = _device(values)
     if device == "cuda":
         shares.use_own_gpu()
     bad = FILL[modality](job, encoders.load(described, device), items, values.encode)
@@ -152,9 +151,17 @@ def _job(
         name, described.weights_sha256, described.files_sha256, described.dim, options.dtype,
         described.preprocessing, described.engine, described.precision,
     )  # fmt: skip
-    store = EmbeddingStore(embedder, pick_device(options.device, "encode.device"))
+    store = EmbeddingStore(embedder, _device(values))
     cleanup.record_use(dataset, modality, store.folder.name)
     return Job(store, items.ids, store.find(items.ids), share, dataset), described
+
+
+def _device(values: Params) -> str:
+    if values.encode.device == "cpu":
+        return "cpu"  # without torch, which takes seconds to import: a full store needs none of it
+    from pipeline.study import pick_device
+
+    return pick_device(values.encode.device, "encode.device")
 
 
 def _encoder_of(dataset: str, modality: str, values: Params) -> str:

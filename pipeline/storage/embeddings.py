@@ -260,7 +260,10 @@ class EmbeddingStore:
 
         file_of, row_of = places.file[~places.missing], places.row[~places.missing]
         count, dim, dtype = len(file_of), self.embedder.dim, self.embedder.stored_dtype
-        starts = np.arange(0, max(count, 1), rows)
+        if not count:
+            yield np.empty((0, dim), dtype)
+            return
+        starts = np.arange(0, count, rows)
         ends = starts.copy()  # of what each part has so far
         order = np.argsort(file_of, kind="stable")
         numbers, firsts = np.unique(file_of[order], return_index=True)
