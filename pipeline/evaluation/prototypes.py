@@ -11,7 +11,7 @@ import torch
 
 from pal.comparisons import Comparisons, Questions
 from pal.evaluation.prototypes import dead_prototypes, match_prototypes, outside_hull, plurality_test
-from pal.models.base import feature_blocks
+from pal.models.base import PrototypeModel, feature_blocks
 from pal.serving.saved_model import SavedModel
 from pipeline import paths
 from pipeline.evaluation.predictions import locate, margins_by, rounded, without_ties
@@ -52,7 +52,7 @@ def plurality(data: Study, model: SavedModel, users: str, knobs: Evaluate) -> di
 
 
 def stability(data: Study, model: SavedModel) -> dict[str, Any] | None:
-    """What the report says of a model's prototypes; None for one prototype.
+    """What the report says of a model's prototypes; None for one prototype or none.
 
     Returns:
         seeds (further fits), agreement (of matched prototypes; by prototype too), same_groups (adjusted Rand
@@ -61,7 +61,7 @@ def stability(data: Study, model: SavedModel) -> dict[str, Any] | None:
         dead (prototypes), outside (seen and unseen users, and of how many). None where something is not
         known.
     """
-    if model.config.K == 1:
+    if model.config.K == 1 or not isinstance(model.head, PrototypeModel):
         return None
     others = [SavedModel.load(path) for path in paths.further_fits(paths.models(data.dataset))]
     groups = data.groups and data.groups["seen"]
