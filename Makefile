@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro results test lint format bench paper faults clean
+.PHONY: help setup repro results test lint format bench size paper faults clean
 
 help:  ## Show what can be made.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ format: $(READY)  ## Mend style.
 
 bench: $(READY)  ## Measure every figure that the project claims (about twelve minutes).
 	python -m benchmarks
+
+size: $(READY)  ## Print lines, modules and import floors beside the figures to reach.
+	python -m benchmarks.size
 
 paper: $(READY)  ## Run the paper's experiments that the data allow, or one: make paper ONLY=persona-5a.
 ifdef ONLY

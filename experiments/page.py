@@ -8,7 +8,7 @@ from experiments.entries import Entry
 from experiments.running import Findings
 from pal.files import write_text
 from pipeline import paths
-from pipeline.stages.report import BOOT, DRAW, _csp_hash, _vega, charts, script_json
+from pipeline.stages.report import render_page
 
 PAGE = Path("data/paper/paper.html")
 TEMPLATE = Path(__file__).with_name("paper.html.j2")
@@ -49,27 +49,8 @@ def render(parts: list[dict[str, Any]], *, report: bool = False) -> str:
         parts: The entries.
         report: Whether to link to the pipeline's report.
     """
-    import jinja2
-    from markupsafe import Markup
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"script_json": script_json, "cell": cell, "number": number, "ends": ends}
-    scripts = [BOOT, _vega(), DRAW]
-    return environment.get_template(TEMPLATE.name).render(
-        parts=parts,
-        report=report,
-        interval=ledger.INTERVAL,
-        theme=charts.THEME,
-        font=Markup(charts.FONT),  # noqa: S704 - a constant of ours
-        scripts=[Markup(script) for script in scripts],  # noqa: S704 - no data in them
-        hashes=[_csp_hash(script) for script in scripts],
-    )
+    filters = {"cell": cell, "number": number, "ends": ends}
+    return render_page(TEMPLATE, filters, parts=parts, report=report, interval=ledger.INTERVAL)
 
 
 def cell(at: dict[str, Any]) -> str:

@@ -141,7 +141,7 @@ class Params(Config):
             if unknown := next((name for name in given if name not in known), None):
                 raise PipelineError(_unknown(f"{dataset}.{key}.{unknown}", known))
             options[key] = {name: value for name, value in given.items() if value is not None}
-        model = options["head"].pop("model", None)
+        model = options["head"].pop("model", "null")
         K = K or (1 if self.model.K == "auto" else self.model.K)
         try:
             return preset(section.preset, model, head={**options["head"], "K": K}, fit=options["train"])

@@ -41,12 +41,6 @@ NOT_YET = {
     ("pal.users.simplex", "pal.fitting.losses"),
     ("pal.users.taste", "pal.serving.saved"),
     ("pipeline.encoding.encode_ray", "pipeline.stages.encode"),
-    ("pipeline.report.curves", "pipeline.evaluation.evaluated"),
-    ("pipeline.report.findings", "pipeline.evaluation.evaluated"),
-    ("pipeline.report.sections", "pipeline.evaluation.evaluated"),
-    ("pipeline.report.sections", "pipeline.datasets"),
-    ("pipeline.report.curves", "pipeline.storage.manifests"),
-    ("pipeline.report.trust", "pipeline.evaluation.evaluated"),
 }
 MODULES = sorted(path for package in ("pal", "pipeline") for path in (ROOT / package).rglob("*.py"))
 

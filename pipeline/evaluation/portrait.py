@@ -13,6 +13,7 @@ import polars as pl
 import torch
 
 from pal.comparisons import Questions
+from pal.models.base import PrototypeModel
 from pal.models.ideal_point import IdealPointModel
 from pal.serving.saved_model import SavedModel
 from pipeline import paths
@@ -33,7 +34,7 @@ PAIR_ITEMS = ("prompt", "chosen", "rejected")
 def portrait(
     data: Study, model: SavedModel, items: pl.DataFrame, n_items: int, accuracy: dict[str, np.ndarray]
 ) -> dict[str, Any]:
-    """The report's `users`, `prototypes` and `truth`.
+    """The report's `users`, `prototypes` and `truth`; empty for a model without prototypes.
 
     Unseen users stand where all their comparisons put them; without any, at the seen users' mean.
 
@@ -44,6 +45,8 @@ def portrait(
         n_items: Items per prototype, most and least preferred.
         accuracy: For seen and unseen, each user's accuracy.
     """
+    if not isinstance(model.head, PrototypeModel):
+        return {"users": [], "prototypes": [], "truth": None}
     adapt = data.select("unseen", "adapt")
     unseen = model.locate(data.embeddings, adapt, n_users=data.n_users("unseen"))
     weights = {"seen": model.states, "unseen": unseen}

@@ -1,10 +1,12 @@
-"""The report's figures, as Vega-Lite specifications made with Altair. Each takes plain rows, gives a dict.
+"""Charts of the report, as Vega-Lite specifications made with Altair. Each takes plain rows, gives a dict.
 
 Colours are Okabe and Ito's, which colour-blind readers tell apart; shapes repeat what colours say.
 """
 
 import math
 from typing import Any
+
+from pipeline.paths import AS_FITTED, ONE_PER_USER
 
 Row = dict[str, Any]
 Spec = dict[str, Any]
@@ -31,6 +33,10 @@ SWATCHES = {  # the shapes as paths 12 wide and high, for legends outside the fi
     "triangle-down": "M6,10.5l5,-9h-10z",
     "cross": "M4.2,1h3.6v3.2h3.2v3.6h-3.2v3.2h-3.6v-3.2h-3.2v-3.6h3.2z",
 }
+WAYS = {  # of choose-k: colour, shape, dash, and how far beside its K a mark stands
+    AS_FITTED: (COLOURS[0], "circle", [1, 0], -0.06),
+    ONE_PER_USER: (COLOURS[1], "square", [6, 3], 0.06),
+}
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 _AXIS = {"domainColor": GREY, "tickColor": GREY, "gridColor": "#ececec", "titleFontWeight": "normal"}
 THEME: Spec = {
@@ -38,16 +44,8 @@ THEME: Spec = {
     "background": "white",
     "view": {"stroke": None},
     "axis": {**_AXIS, "labelFontSize": 12, "titleFontSize": 12, "labelColor": INK, "titleColor": INK},
-    "legend": {
-        "title": None,
-        "orient": "top",
-        "labelFontSize": 12,
-        "labelColor": INK,
-        "labelLimit": 300,
-        "symbolLimit": 50,
-        "symbolSize": 70,
-        "columnPadding": 18,
-    },
+    "legend": {"title": None, "orient": "top", "labelFontSize": 12, "labelColor": INK, "labelLimit": 300}
+    | {"symbolLimit": 50, "symbolSize": 70, "columnPadding": 18},
     "text": {"fontSize": 12, "color": INK},
     "point": {"strokeWidth": 1.2},
 }
@@ -66,14 +64,10 @@ def accuracy_dots(rows: list[Row], names: dict[str, str]) -> Spec:
         tooltip=tooltip("place:N", "series:N", "accuracy:Q", "interval:N"),
     )
     axis = alt.Axis(title="accuracy, %", tickCount=6)
-    bars = (
-        base.transform_filter("isValid(datum.low)")
-        .mark_rule(strokeWidth=1.5)
-        .encode(x=alt.X("low:Q", axis=axis, scale=_window(values)), x2="high:Q")
-    )
-    dots = base.mark_point(filled=True, size=55, opacity=1).encode(
-        x="accuracy:Q", shape=alt.Shape("series:N", scale=_scale(names, shown, 1), legend=None)
-    )
+    x = alt.X("low:Q", axis=axis, scale=_window(values))
+    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.5).encode(x=x, x2="high:Q")
+    shape = alt.Shape("series:N", scale=_scale(names, shown, 1), legend=None)
+    dots = base.mark_point(filled=True, size=55, opacity=1).encode(x="accuracy:Q", shape=shape)
     step = alt.Step(9 * len(shown) + 7, **{"for": "position"})
     layered = alt.layer(bars, dots).properties(width="container", height=step)
     return spec(layered, "Accuracies with 95 % intervals, of the model and what it is held against")
@@ -116,18 +110,17 @@ def few_shot(
     model = alt.Chart(alt.InlineData(values=values)).encode(x=x, y=y)
     band = model.transform_filter("isValid(datum.low)").mark_area(opacity=0.18, color=COLOURS[0])
     hover = tooltip("series:N", "shots:Q", "accuracy:Q", "interval:N")
-    other = alt.Chart(alt.InlineData(values=beside)).encode(x=x, y=y)
-    points = other.mark_point(filled=True, size=40, opacity=1).encode(
-        color=encode["color"], shape=alt.Shape("series:N", scale=_scale(names, shown, 1), legend=None)
-    )
     layers = [
         band.encode(y=alt.Y("low:Q"), y2="high:Q"),
         alt.Chart(alt.InlineData(values=lines)).mark_line(strokeWidth=1.5).encode(x=x, y=y, **encode),
-        *(
-            [other.mark_line(strokeWidth=1.5).encode(**encode), points.encode(tooltip=hover)]
-            if beside
-            else []
-        ),
+    ]
+    if beside:
+        other = alt.Chart(alt.InlineData(values=beside)).encode(x=x, y=y)
+        shape = alt.Shape("series:N", scale=_scale(names, shown, 1), legend=None)
+        points = other.mark_point(filled=True, size=40, opacity=1)
+        points = points.encode(color=encode["color"], shape=shape, tooltip=hover)
+        layers += [other.mark_line(strokeWidth=1.5).encode(**encode), points]
+    layers += [
         model.mark_line(strokeWidth=2).encode(**encode),
         model.mark_point(filled=True, size=60, opacity=1, color=COLOURS[0]).encode(tooltip=hover),
     ]
@@ -167,21 +160,56 @@ def training(rows: list[Row], series: dict[str, str], title: str) -> Spec:
     ]
     names = list(series.values())
     legend = alt.Legend(symbolType="stroke", symbolSize=500, symbolStrokeWidth=2) if len(names) > 1 else None
-    colour = alt.Color("series:N", scale=alt.Scale(domain=names, range=COLOURS[: len(names)]), legend=legend)
-    dash = alt.StrokeDash(
-        "series:N", scale=alt.Scale(domain=names, range=[[1, 0], [6, 3]][: len(names)]), legend=legend
-    )
-    lines = alt.Chart(alt.InlineData(values=values)).mark_line(
-        point=alt.OverlayMarkDef(size=18, strokeDash=[1, 0])
-    )
-    drawn = lines.encode(
+    colours, dashes = COLOURS[: len(names)], [[1, 0], [6, 3]][: len(names)]
+    point = alt.OverlayMarkDef(size=18, strokeDash=[1, 0])
+    drawn = alt.Chart(alt.InlineData(values=values)).mark_line(point=point)
+    drawn = drawn.encode(
         x=alt.X("epoch:Q", axis=alt.Axis(grid=False, tickMinStep=1, format="d", tickCount=5)),
         y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)),
-        color=colour,
-        strokeDash=dash,
+        color=alt.Color("series:N", scale=alt.Scale(domain=names, range=colours), legend=legend),
+        strokeDash=alt.StrokeDash("series:N", scale=alt.Scale(domain=names, range=dashes), legend=legend),
         tooltip=tooltip("epoch:Q", "value:Q", "series:N"),
     )
     return spec(drawn.properties(width="container", height=200), f"{title} by epoch")
+
+
+def choices(curves: dict[str, Row]) -> Spec:
+    """Accuracy over K with bars of one standard error, by way of choosing K, each way's choice ringed."""
+    import altair as alt
+
+    shown = [way for way in WAYS if way in curves]
+    values = []
+    for way in shown:
+        for row in curves[way]["candidates"]:
+            accuracy, error = row["accuracy"], row["standard_error"]
+            ends = {"low": hundred(accuracy - error), "high": hundred(min(1.0, accuracy + error))}
+            value = {"K": row["K"], "at": row["K"] + WAYS[way][3], "accuracy": hundred(accuracy), **ends}
+            named = {"way": way, "error": f"{100 * error:.2f}", "chosen": row["K"] == curves[way]["K"]}
+            values.append({**value, **named})
+    candidates = sorted({value["K"] for value in values})
+    legend = alt.Legend(symbolSize=90) if len(shown) > 1 else None
+
+    def by_way(channel: Any, which: int, legend: Any) -> Any:
+        scale = alt.Scale(domain=shown, range=[WAYS[way][which] for way in shown])
+        return channel("way:N", scale=scale, legend=legend)
+
+    scale = alt.Scale(domain=[candidates[0] - 0.4, candidates[-1] + 0.4])
+    x = alt.X("at:Q", title="prototypes K", scale=scale).axis(values=candidates, format="d", grid=False)
+    y = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(zero=False))
+    low = alt.Y("low:Q", title="accuracy, %")
+    colour, shape = by_way(alt.Color, 0, legend), by_way(alt.Shape, 1, legend)
+    base = alt.Chart(alt.InlineData(values=values)).encode(x=x)
+    hover = tooltip("way:N", "K:Q", "accuracy:Q", "error:N")
+    dots = base.mark_point(filled=True, size=55, opacity=1)
+    rings = base.transform_filter("datum.chosen").encode(y=y)
+    layers = [
+        base.mark_rule(strokeWidth=1.5).encode(y=low, y2="high:Q", color=colour),
+        base.mark_line(strokeWidth=1.8).encode(y=y, color=colour, strokeDash=by_way(alt.StrokeDash, 2, None)),
+        dots.encode(y=y, color=colour, shape=shape, tooltip=hover),
+        rings.mark_point(size=260, shape="circle", strokeWidth=1.6, color=GREY),
+    ]
+    chart = alt.layer(*layers).properties(width="container", height=260)
+    return spec(chart, "Accuracy by number of prototypes")
 
 
 def _percents(row: Row) -> Row:

@@ -1,151 +1,259 @@
-"""What an evaluation found, in words. Sentences claim no more than their intervals carry."""
+"""What an evaluation found, in sentences that claim no more than their intervals carry, and alarms.
+
+Alarms say why prototypes should not be believed, a sentence each. Their limits are conventions, not tests.
+"""
 
 from typing import Any
 
-from pipeline.evaluation.evaluated import Evaluated
-from pipeline.report.numerals import NO_BREAK, interval, percent, points, tied
-from pipeline.report.rows import beside, from_shots, one_kind_of_items, places
+from pipeline.paths import AS_FITTED, ONE_PER_USER
+from pipeline.report.tables import accuracies_along, baseline, from_shots, one_kind_of_items, ordered
 
 Row = dict[str, Any]
+NO_BREAK, DASH, MINUS = "\u00a0", "\u2013", "\u2212"
+LEAST_AGREEMENT = 0.8  # of matched prototypes, a cosine
+LEAST_RAND = 0.5  # of the nearest prototypes with the true groups, where K is their number
+MOST_OUTSIDE = 0.05  # share of users whom no mix of the prototypes describes
+ONE_REWARD = "one reward for everyone (K = 1)"
 
 
-def headline(evaluated: Evaluated) -> str:
+def percent(share: float | None) -> str:
+    """A share of 1 as a percentage with one decimal."""
+    return DASH if share is None else f"{100 * share:.1f}{NO_BREAK}%"
+
+
+def points(share: float) -> str:
+    """A difference of shares in percentage points with one decimal, its minus a minus sign."""
+    return f"{100 * share:.1f}".replace("-0.0", "0.0").replace("-", MINUS)
+
+
+def number(value: float) -> str:
+    """A number with two decimals, its minus a minus sign."""
+    return f"{value:.2f}".replace("-", MINUS)
+
+
+def unbroken(text: str) -> str:
+    """The text with its equations kept on one line."""
+    for sign in "=<>":
+        text = text.replace(f" {sign} ", f"{NO_BREAK}{sign}{NO_BREAK}")
+    return text
+
+
+def interval(row: Row) -> str:
+    """The two ends of a row's 95 % interval, without a unit; empty where there is none."""
+    if row["low"] is None or row["high"] is None:
+        return ""
+    return f"{100 * row['low']:.1f}{DASH}{100 * row['high']:.1f}"
+
+
+def headline(evaluated: Row) -> str:
     """The accuracies that matter, in one sentence."""
-    rows = places(evaluated["accuracies"])
-    parts = [
-        _seen(evaluated, [row for row in rows if row["users"] == "seen"]),
-        _unseen([row for row in rows if row["users"] == "unseen"]),
-    ]
-    said = "; ".join(part for part in parts if part)
+    rows = ordered(evaluated["accuracies"])
+    seen, unseen = ([row for row in rows if row["users"] == users] for users in ("seen", "unseen"))
+    parts = []
+    if seen:
+        first, new = seen[0], [row for row in seen[1:] if row["items"] == "new"]
+        both_items = bool(new) and first["items"] == "known"
+        said = f"seen users {percent(first['accuracy'])}"
+        said += f" (95{NO_BREAK}% interval {interval(first)})" if interval(first) else ""
+        said += f" on known items and {percent(new[0]['accuracy'])} on new ones" if both_items else ""
+        k1 = baseline(evaluated["accuracies"], first, "k1")
+        if k1 and evaluated["head"]["K"] > 1:
+            which = " on the known items" if both_items else ""
+            said += f", against {percent(k1['accuracy'])} with one reward for everyone{which}"
+        parts.append(said)
+    if unseen:
+        kind = one_kind_of_items(unseen)
+        most, zero = kind[-1], next((row for row in kind[:-1] if row["shots"] == 0), None)
+        said = f"unseen users {percent(most['accuracy'])} from {from_shots(most['shots'])}"
+        parts.append(f"{said}, {percent(zero['accuracy'])} from none" if zero else said)
+    said = "; ".join(parts)
     return f"{said[0].upper()}{said[1:]}." if said else "No accuracies were measured."
 
 
-def _seen(evaluated: Evaluated, rows: list[Row]) -> str:
-    if not rows:
-        return ""
-    first, new = rows[0], [row for row in rows[1:] if row["items"] == "new"]
-    said = f"seen users {percent(first['accuracy'])}"
-    if interval(first):
-        said += f" (95{NO_BREAK}% interval {interval(first)})"
-    if new and first["items"] == "known":
-        said += f" on known items and {percent(new[0]['accuracy'])} on new ones"
-    baseline = beside(evaluated["accuracies"], first, "k1")
-    if baseline and evaluated["head"]["K"] > 1:
-        which = " on the known items" if new and first["items"] == "known" else ""
-        said += f", against {percent(baseline['accuracy'])} with one reward for everyone{which}"
-    return said
-
-
-def _unseen(rows: list[Row]) -> str:
-    if not rows:
-        return ""
-    kind = one_kind_of_items(rows)
-    most, zero = kind[-1], next((row for row in kind[:-1] if row["shots"] == 0), None)
-    said = f"unseen users {percent(most['accuracy'])} from {from_shots(most['shots'])}"
-    return f"{said}, {percent(zero['accuracy'])} from none" if zero else said
-
-
-def plurality(evaluated: Evaluated) -> str:
+def plurality(evaluated: Row) -> str:
     """Whether more than one prototype helps, on the evidence of the users' intervals."""
-    n_prototypes = evaluated["head"]["K"]
-    if n_prototypes == 1:
+    K, said = evaluated["head"]["K"], []
+    if K == 1:
         return "K = 1: everyone is given the same reward, so there is no plurality to measure."
-    found = evaluated["plurality"] or {}
-    said = [
-        sentence
-        for users in ("seen", "unseen")
-        for sentence in (
-            _compared(n_prototypes, users, found.get(users) or {}),
-            _differing(users, found.get(users) or {}),
-        )
-        if sentence
-    ]
-    return tied(" ".join(said).strip()) or "The model was not compared with one reward for everyone (K = 1)."
+    for users in ("seen", "unseen"):
+        test: Row = (evaluated["plurality"] or {}).get(users) or {}
+        difference, p = test.get("difference"), test.get("differ_p")
+        if difference is not None:
+            evidence = _evidence(test)
+            if not _excludes_zero(test):
+                gap = f"a difference of {points(difference)} points{evidence}"
+                said.append(f"On {users} users there is no evidence that K > 1 helps here: {gap}.")
+            elif difference > 0:
+                said.append(f"On {users} users K = {K} beats K = 1 by {points(difference)} points{evidence}.")
+            else:
+                worse = f"K = {K} is worse than K = 1, by {points(-difference)} points"
+                said.append(f"On {users} users {worse}{evidence}.")
+        if p is not None and p < 0.05:
+            better = "foretell their answers better than weights dealt among them"
+            said.append(f"The own weights of {users} users {better} (p = {p:.3g}).")
+        elif p is not None:
+            alike = "foretell their answers as well as the own"
+            said.append(f"Weights dealt among {users} users {alike} (p = {p:.3g}).")
+    return unbroken(" ".join(said)) or "The model was not compared with one reward for everyone (K = 1)."
 
 
-def _compared(n_prototypes: int, users: str, found: Row) -> str:
-    difference = found.get("difference")
-    if difference is None:
-        return ""
-    evidence = _evidence(found)
-    if _excludes_zero(found) and difference > 0:
-        return f"On {users} users K = {n_prototypes} beats K = 1 by {points(difference)} points{evidence}."
-    if _excludes_zero(found):
-        worse = f"K = {n_prototypes} is worse than K = 1, by {points(-difference)} points"
-        return f"On {users} users {worse}{evidence}."
-    return (
-        f"On {users} users there is no evidence that K > 1 helps here: "
-        f"a difference of {points(difference)} points{evidence}."
-    )
-
-
-def _differing(users: str, found: Row) -> str:
-    p = found.get("differ_p")
-    if p is None:
-        return ""
-    if p < 0.05:
-        better = "foretell their answers better than weights dealt among them"
-        return f"The own weights of {users} users {better} (p = {p:.3g})."
-    return f"Weights dealt among {users} users foretell their answers as well as the own (p = {p:.3g})."
-
-
-def _excludes_zero(found: Row) -> bool:
-    low, high, p = found.get("low"), found.get("high"), found.get("p")
+def _excludes_zero(test: Row) -> bool:
+    low, high, p = test.get("low"), test.get("high"), test.get("p")
     return low is not None and high is not None and (low > 0 or high < 0) and (p is None or p < 0.05)
 
 
-def _evidence(found: Row) -> str:
-    low, high, p = found.get("low"), found.get("high"), found.get("p")
+def _evidence(test: Row) -> str:
+    low, high, p = test.get("low"), test.get("high"), test.get("p")
     parts = []
     if low is not None and high is not None:
-        swapped = (-high, -low) if _excludes_zero(found) and high < 0 else (low, high)
-        parts.append(f"95{NO_BREAK}% interval {points(swapped[0])} to {points(swapped[1])}")
+        # Where it is worse, the sentence speaks of how much worse: the interval is turned round.
+        low, high = (-high, -low) if _excludes_zero(test) and high < 0 else (low, high)
+        parts.append(f"95{NO_BREAK}% interval {points(low)} to {points(high)}")
     if p is not None:
-        parts.append(tied("p < 0.001" if p < 0.001 else f"p = {p:.3f}"))
+        parts.append(unbroken("p < 0.001" if p < 0.001 else f"p = {p:.3f}"))
     return f" ({', '.join(parts)})" if parts else ""
 
 
-def held(evaluated: Evaluated) -> str:
+def against_baselines(evaluated: Row) -> str:
     """Whether one reward for everyone beats the longer response and the encoder's own similarity."""
-    found = evaluated["beside"] or {}
-    encoder = (evaluated["encoder"]["responses"] or {}).get("name", "")
+    encoder, said = (evaluated["encoder"]["responses"] or {}).get("name", ""), []
     names = {"longer": "the longer response", "similarity": f"{encoder} similarity"}
-    said = [_against(names[key], found[key]) for key in names if _measured(found.get(key))]
-    longer = found.get("longer")
-    if _measured(longer) and not (_excludes_zero(longer) and longer["difference"] > 0):
+    tests = {key: (evaluated["beside"] or {}).get(key) or {} for key in names}
+    measured = {key: test for key, test in tests.items() if test.get("difference") is not None}
+    for key, test in measured.items():
+        name, difference, evidence = names[key], test["difference"], _evidence(test)
+        if not _excludes_zero(test):
+            by = f"a difference of {points(difference)} points{evidence}"
+            said.append(f"On seen users there is no evidence that {ONE_REWARD} beats {name}: {by}.")
+        elif difference > 0:
+            said.append(f"On seen users {ONE_REWARD} beats {name} by {points(difference)} points{evidence}.")
+        else:
+            by = f"by {points(-difference)} points{evidence}"
+            said.append(f"On seen users {ONE_REWARD} is worse than {name}, {by}.")
+    longer = measured.get("longer")
+    if longer and not (_excludes_zero(longer) and longer["difference"] > 0):
         said.append(
             "A reward sees nothing of a text but its embedding, from which its length can hardly be read, "
             "and has only the training comparisons to learn it from."
         )
-    return tied(" ".join(said))
+    return unbroken(" ".join(said))
 
 
-def _against(name: str, found: Row) -> str:
-    difference, evidence = found["difference"], _evidence(found)
-    one = "one reward for everyone (K = 1)"
-    if not _excludes_zero(found):
-        by = f"{points(difference)} points{evidence}"
-        return f"On seen users there is no evidence that {one} beats {name}: a difference of {by}."
-    if difference > 0:
-        return f"On seen users {one} beats {name} by {points(difference)} points{evidence}."
-    return f"On seen users {one} is worse than {name}, by {points(-difference)} points{evidence}."
-
-
-def _measured(found: Row | None) -> bool:
-    return bool(found) and found.get("difference") is not None
-
-
-def meaning(evaluated: Evaluated) -> str:
+def meaning_of_k(evaluated: Row) -> str:
     """What K counts, given how users' weights were fitted."""
-    head, fit = evaluated["head"], evaluated["fit"]
-    if head["K"] == 1:
+    K, fit = evaluated["head"]["K"], evaluated["fit"]
+    if K == 1:
         return "With one prototype every user has the same ideal point."
     if fit["objective"] == "mixture" and fit["grid_points"] == 0:
         return (
-            f"Each user was taken to stand at one of the {head['K']} prototypes, so K is the number of "
+            f"Each user was taken to stand at one of the {K} prototypes, so K is the number of "
             "groups that the model tells apart; a user's weights say how sure it is of each."
         )
     return (
-        f"Users may stand anywhere between the prototypes, so K = {head['K']} need not be the number of "
+        f"Users may stand anywhere between the prototypes, so K = {K} need not be the number of "
         "groups: there can be more groups than prototypes."
     )
+
+
+def choices_of_k(curves: dict[str, Row], K: int) -> str:
+    """What the curves of choose-k say of K, and why they may differ; empty without curves."""
+    said = []
+    if ONE_PER_USER in curves:
+        groups = curves[ONE_PER_USER]["K"]
+        words = "nobody is told apart" if groups == 1 else f"{groups} groups describe these users"
+        said.append(f"With every user at one prototype, {words} (K = {groups}).")
+    if AS_FITTED in curves:
+        said.append(f"Fitted as this model is, K = {curves[AS_FITTED]['K']} suffices.")
+    if len(curves) > 1:
+        said.append(
+            "The two may differ. With weights between the prototypes the sign of a reward is affine in the "
+            "weights, so users among three prototypes can behave as more than three groups; with every user "
+            "at one prototype, K is the number of groups, of which it takes many to imitate users who stand "
+            "between."
+        )
+    return unbroken(" ".join([*said, f"The model of this page has K = {K}."])) if curves else ""
+
+
+def alarms(evaluated: Row) -> list[str]:
+    """Why the prototypes should not be believed, a sentence each; none where there is no reason."""
+    stability, said = evaluated["stability"], []
+    if not stability:
+        return []
+    agreement, dead, rand = stability["agreement"], stability["dead"], stability["true_groups"]
+    if agreement is not None and agreement < LEAST_AGREEMENT:
+        seeds, fit = stability["seeds"], evaluated["fit"]
+        remedy = ""
+        if fit["objective"] == "mixture" and fit["grid_points"]:
+            key = f"{evaluated['dataset']}.train.grid_points"
+            free = "Users may stand anywhere between them, which leaves them free"
+            remedy = f" {free}; {key}: 0 ties each user to one."
+        said.append(
+            "Do not read meaning into these prototypes: fitted again from "
+            f"{'another seed' if seeds == 1 else f'{seeds} other seeds'}, they come out different (agreement "
+            f"{number(agreement)}, where 1 is the same), though users' rewards agree on "
+            f"{percent(stability['same_answers'])} of the test questions.{remedy}"
+        )
+    if dead:
+        which = f"Prototypes {_joined(dead)} are" if len(dead) > 1 else f"Prototype {dead[0]} is"
+        said.append(f"{which} dead: hardly anybody stands there, so the data need fewer than K.")
+    if stability["n_groups"] == evaluated["head"]["K"] and rand is not None and rand < LEAST_RAND:
+        index = f"adjusted Rand index {number(rand)}"
+        said.append(f"These prototypes are not the true groups, though there are as many: {index}.")
+    outside: Row = stability["outside"] or {}
+    shares = {half: each["users"] / each["of"] for half, each in outside.items() if each["of"]}
+    many = [f"{percent(share)} of {half} users" for half, share in shares.items() if share > MOST_OUTSIDE]
+    if many:
+        where = "they stand outside the hull"
+        said.append(f"No mix of these prototypes describes {' and '.join(many)}: {where}.")
+    return [unbroken(sentence) for sentence in said]
+
+
+def trust(evaluated: Row) -> list[Row]:
+    """What is known of the prototypes, as names and values for a table; empty where K is 1."""
+    stability = evaluated["stability"]
+    if not stability:
+        return []
+    rows = {}
+    if stability["agreement"] is not None:
+        each = ", ".join(number(value) for value in stability["by_prototype"])
+        rows = {
+            "Prototypes, matched with those of other seeds": f"{number(stability['agreement'])} ({each})",
+            "Users' nearest prototype, the same from other seeds": number(stability["same_groups"]),
+            "Test questions on which a user's rewards agree": percent(stability["same_answers"]),
+        }
+    if stability["true_groups"] is not None:
+        rows["Users' nearest prototype and their true group"] = number(stability["true_groups"])
+    rows["Dead prototypes"] = _joined(stability["dead"]) or "none"
+    for half, count in (stability["outside"] or {}).items():
+        rows[f"{half.capitalize()} users outside the hull"] = f"{count['users']:,} of {count['of']:,}"
+    return [{"name": name, "value": value} for name, value in rows.items()]
+
+
+def asking(accuracies: list[Row]) -> str:
+    """What choosing is worth: how few chosen comparisons reach the most drawn ones."""
+    chosen = accuracies_along(accuracies, "asked")
+    drawn = [row for row in accuracies_along(accuracies, "model") if row["shots"]]
+    if not chosen or not drawn:
+        return ""
+    most = drawn[-1]
+    reached = next((row for row in chosen if row["accuracy"] >= most["accuracy"]), None)
+    goal = f"{most['shots']} drawn ones ({percent(most['accuracy'])}, interval {interval(most)})"
+    if reached is None:
+        last = chosen[-1]
+        return f"{last['shots']} chosen comparisons reach {percent(last['accuracy'])}, less than {goal}."
+    n = reached["shots"]
+    noun = "comparison reaches" if n == 1 else "comparisons reach"
+    return f"{n} chosen {noun} {percent(reached['accuracy'])}, no less than {goal}."
+
+
+def never_seen(split: Row) -> str:
+    """Whether the strictest split could be formed, and what was left out for it."""
+    if split["why"]:
+        return f"It cannot be formed here: {split['why']}."
+    said = f"{split['pairs']:,} comparisons of unseen users"
+    why = "were left out, since the same user was located by one of their items"
+    return f"{said}; {split['left_out']:,} {why}." if split["left_out"] else f"{said}."
+
+
+def _joined(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers))

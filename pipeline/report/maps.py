@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 from pipeline.report.charts import COLOURS, GREY, INK, SHAPES, Row, Spec, rounded, spec, tooltip
-from pipeline.report.numerals import percent
+from pipeline.report.findings import percent
 
 
 def strip(users: list[Row]) -> Spec:
@@ -20,20 +20,13 @@ def strip(users: list[Row]) -> Spec:
         {**_user(user), "x": rounded(user["weights"][0]), "offset": rounded(i * golden % 1)}
         for i, user in enumerate(users)
     ]
-    groups = _groups(values)
-    points = _by_group(values, legend=False).encode(
-        x=alt.X(
-            "x:Q",
-            title="weight of prototype 1",
-            axis=alt.Axis(tickCount=5),
-            scale=alt.Scale(domain=[0, 1], padding=6),
-        ),
-        y=alt.Y("group:N", sort=groups, title=None, axis=alt.Axis() if len(groups) > 1 else None),
-        yOffset=alt.YOffset("offset:Q", scale=alt.Scale(domain=[-0.25, 1.25])),
-    )
-    return spec(
-        points.properties(width="container", height=alt.Step(60)), "Users by their weight on prototype 1"
-    )
+    groups, scale = _groups(values), alt.Scale(domain=[0, 1], padding=6)
+    x = alt.X("x:Q", title="weight of prototype 1", axis=alt.Axis(tickCount=5), scale=scale)
+    y = alt.Y("group:N", sort=groups, title=None, axis=alt.Axis() if len(groups) > 1 else None)
+    offset = alt.YOffset("offset:Q", scale=alt.Scale(domain=[-0.25, 1.25]))
+    points = _by_group(values, legend=False).encode(x=x, y=y, yOffset=offset)
+    chart = points.properties(width="container", height=alt.Step(60))
+    return spec(chart, "Users by their weight on prototype 1")
 
 
 def simplex(users: list[Row], n_prototypes: int) -> Spec:
@@ -61,33 +54,25 @@ def simplex(users: list[Row], n_prototypes: int) -> Spec:
         names.encode(x=x, y=y, text="label:N"),
         _by_group(values).encode(x=x, y=y),
     )
-    return spec(
-        layered.properties(width=480, height=round(240 * (high - low) / side)), "Users between the prototypes"
-    )
+    chart = layered.properties(width=480, height=round(240 * (high - low) / side))
+    return spec(chart, "Users between the prototypes")
 
 
 def truth(found: Row) -> Spec:
     """Predicted ideal points, each joined to the true one, with the prototypes of both."""
     import altair as alt
 
-    values = [
-        {
-            **_user(user),
-            **dict(
-                zip(("x", "y", "x2", "y2"), map(rounded, (*user["predicted"], *user["true"])), strict=True)
-            ),
-        }
-        for user in found["users"]
-    ]
-    marks = [
-        {"x": rounded(p["true"][0]), "y": rounded(p["true"][1]), "of": "true"} for p in found["prototypes"]
-    ]
-    marks += [{"x": rounded(x), "y": rounded(y), "of": "predicted"} for x, y in found["predicted_prototypes"]]
+    values = []
+    for user in found["users"]:
+        ends = map(rounded, (*user["predicted"], *user["true"]))
+        values.append({**_user(user), **dict(zip(("x", "y", "x2", "y2"), ends, strict=True))})
+    points = [(*prototype["true"], "true") for prototype in found["prototypes"]]
+    points += [(x, y, "predicted") for x, y in found["predicted_prototypes"]]
+    marks = [{"x": rounded(x), "y": rounded(y), "of": which} for x, y, which in points]
     x, y = _square_axes(values, marks)
     lines = alt.Chart(alt.InlineData(values=values)).mark_rule(strokeWidth=0.9, color="#9a9a9a", aria=False)
-    big = alt.Chart(alt.InlineData(values=marks)).mark_point(
-        size=260, shape="diamond", opacity=1, stroke=INK, strokeWidth=2
-    )
+    diamond = {"size": 260, "shape": "diamond", "opacity": 1, "stroke": INK, "strokeWidth": 2}
+    big = alt.Chart(alt.InlineData(values=marks)).mark_point(**diamond)
     fill = alt.Fill("of:N", scale=alt.Scale(domain=["true", "predicted"], range=["white", INK]), legend=None)
     layered = alt.layer(
         lines.encode(x=x, y=y, x2="x2:Q", y2="y2:Q"),
@@ -134,18 +119,15 @@ def _by_group(values: list[Row], *, legend: bool = True) -> Any:
     shapes = [SHAPES[i % len(SHAPES)] for i in range(n)]
     named = alt.Legend(columns=4, symbolStrokeWidth=1.2) if n > 1 and legend else None
     colour = alt.Scale(domain=groups, range=colours)
-    fields = [
-        f"{field}:N" for field in ("user", "users", "group", "weights", "accuracy") if field in values[0]
-    ]
+    known = [field for field in ("user", "users", "group", "weights", "accuracy") if field in values[0]]
+    filled = alt.Scale(domain=["seen", "unseen"], range=[0.75, 0])
     marks = alt.Chart(alt.InlineData(values=values)).mark_point(size=36, opacity=0.9, aria=False)
     return marks.encode(
         fill=alt.Fill("group:N", scale=colour, legend=named),
         stroke=alt.Stroke("group:N", scale=colour, legend=named),
         shape=alt.Shape("group:N", scale=alt.Scale(domain=groups, range=shapes), legend=named),
-        fillOpacity=alt.FillOpacity(
-            "users:N", scale=alt.Scale(domain=["seen", "unseen"], range=[0.75, 0]), legend=None
-        ),
-        tooltip=tooltip(*fields),
+        fillOpacity=alt.FillOpacity("users:N", scale=filled, legend=None),
+        tooltip=tooltip(*(f"{field}:N" for field in known)),
     )
 
 

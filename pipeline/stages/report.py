@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from pal.files import write_text
 from pipeline import params, paths
-from pipeline.evaluation.evaluated import Evaluated, read
-from pipeline.report import charts, curves, numerals, rows
-from pipeline.report.sections import section
+from pipeline.datasets import DATASETS
+from pipeline.report import charts, findings, maps, tables
+from pipeline.report.charts import Row, Spec
+from pipeline.storage.manifests import read_json
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -45,48 +46,58 @@ for (const chart of document.querySelectorAll(".chart"))
 
 def main() -> None:
     """Write the report on the datasets that params.yaml lists, in that order."""
-    datasets = params.load().datasets
-    evaluated = [{**read(dataset), "curves": curves.read(dataset)} for dataset in datasets]
+    evaluated = []
+    for dataset in params.load().datasets:
+        read = read_json(paths.evaluated(dataset) / "evaluated.json", f"evaluate@{dataset}")
+        chosen = paths.chosen(dataset)  # not there where model.K is a number and nobody asked
+        curves = read_json(chosen, f"choose-k@{dataset}")["curves"] if chosen.is_file() else {}
+        evaluated.append({**read, "curves": curves})
     write_text(paths.REPORT, render(evaluated, paper=PAPER.exists()))
 
 
-def render(evaluated: list[Evaluated], *, paper: bool = False) -> str:
+def render(evaluated: list[Row], *, paper: bool = False) -> str:
     """The page: equal findings give equal bytes. What comes from data is escaped, in text and in scripts.
 
     Args:
-        evaluated: A section each; what choose-k found of one stands under `curves`.
+        evaluated: A section each: what evaluate wrote, and the curves of choose-k under `curves`.
         paper: Whether to link to the page of the paper's experiments.
     """
+    filters = {
+        "percent": findings.percent,
+        "interval": findings.interval,
+        "number": findings.number,
+        "shorten": lambda text, limit=280: text if len(text) <= limit else text[: limit - 1].rstrip() + "…",
+        # A thumbnail's address, where it is part of the page: nothing is ever fetched.
+        "picture": lambda uri: uri if uri and _PICTURE.fullmatch(uri) else None,
+        "series": tables.series,
+        "words": lambda key: key.replace("_", " "),
+    }
+    sections = [section(each) for each in evaluated]
+    marks = {"series": charts.SERIES, "swatches": charts.SWATCHES}
+    return render_page(TEMPLATE, filters, sections=sections, paper=paper, **marks)
+
+
+def render_page(template: Path, filters: dict[str, Any], **context: Any) -> str:
+    """Render a template into a page whose security policy lets the page's own scripts run, and no other."""
     import jinja2
     from markupsafe import Markup
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATE.parent),
+        loader=jinja2.FileSystemLoader(template.parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "percent": numerals.percent,
-        "interval": numerals.interval,
-        "script_json": script_json,
-        "shorten": _shorten,
-        "number": numerals.number,
-        "picture": picture,
-        "series": rows.series,
-        "words": lambda key: key.replace("_", " "),
-    }
+    environment.filters |= {"script_json": script_json, **filters}
     scripts = [BOOT, _vega(), DRAW]
-    return environment.get_template(TEMPLATE.name).render(
-        sections=[section(one) for one in evaluated],
-        paper=paper,
+    digests = [hashlib.sha256(script.encode()).digest() for script in scripts]
+    return environment.get_template(template.name).render(
+        **context,
         theme=charts.THEME,
-        series=charts.SERIES,
-        swatches=charts.SWATCHES,
         font=Markup(charts.FONT),  # noqa: S704 - a constant of ours
         scripts=[Markup(script) for script in scripts],  # noqa: S704 - no data in them
-        hashes=[_csp_hash(script) for script in scripts],
+        hashes=[f"sha256-{base64.b64encode(digest).decode()}" for digest in digests],
     )
 
 
@@ -100,10 +111,6 @@ def script_json(value: Any) -> "Markup":
     return Markup(text)  # noqa: S704 - escaped in the lines above
 
 
-def _shorten(text: str, limit: int = 280) -> str:
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
-
-
 @cache
 def _vega() -> str:
     """Vega, Vega-Lite and Vega-Embed in one script, once for the whole page."""
@@ -112,11 +119,91 @@ def _vega() -> str:
     return vl_convert.javascript_bundle().replace("</script", r"<\/script").replace("<!--", r"<\!--")
 
 
-def _csp_hash(script: str) -> str:
-    """The source expression by which the page's security policy lets this script run, and no other."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
+def section(evaluated: Row) -> Row:
+    """What the template shows of one dataset: its sentences, its tables and its charts."""
+    dataset, counts, accuracies = evaluated["dataset"], evaluated["counts"], evaluated["accuracies"]
+    curves, K = evaluated.get("curves") or {}, evaluated["head"]["K"]
+    names = tables.series_names(K, (evaluated["encoder"]["responses"] or {}).get("name", ""))
+    shown = {
+        "accuracy": tables.table(accuracies),
+        "tests": tables.table_by_test(evaluated["tests"]),
+        "filters": tables.table_by_filter(evaluated["filters"]),
+    }
+    marks = {name: tables.dots(table) for name, table in shown.items()}
+    kind = evaluated["source"].partition(":")[0]
+    encoders = [by["name"] for by in evaluated["encoder"].values() if by]
+    untrained = any(name.startswith("untrained-") for name in encoders)
+    # What a reader must not overlook: made-up data, and encoders that were never trained.
+    tags = [f"{kind} data"] * (kind in ("sample", "generated")) + ["untrained weights"] * untrained
+    return {
+        **evaluated,
+        "title": DATASETS[dataset].TITLE,
+        "about": DATASETS[dataset].ABOUT,
+        "tags": tags,
+        "headline": findings.headline(evaluated),
+        "compared": findings.plurality(evaluated),
+        "held": findings.against_baselines(evaluated),
+        "meaning": findings.meaning_of_k(evaluated),
+        "names": names,
+        "opening": tables.shared_opening(evaluated["prototypes"]),
+        "table": shown["accuracy"],
+        "tests": shown["tests"],
+        "filters": shown["filters"],
+        "n_users": counts.get("seen_users", 0) + counts.get("unseen_users", 0),
+        "grouped": any(user["group"] for user in evaluated["users"]),
+        "drawn": {
+            name: [model for model in tables.MODELS if any(mark["series"] == model for mark in each)]
+            for name, each in marks.items()
+        },
+        "figures": {
+            **{name: charts.accuracy_dots(each, names) if each else None for name, each in marks.items()},
+            **figures(evaluated, names, curves),
+        },
+        "references": [row["series"] for row in tables.curve(accuracies)[1]],
+        "bounded": bool(tables.accuracies_along(accuracies, "bound")),
+        "asking": findings.asking(accuracies),
+        "trust": findings.trust(evaluated),
+        "alarms": findings.alarms(evaluated),
+        "strictest": tables.table(evaluated["never_seen"]["accuracies"]),
+        "never": findings.never_seen(evaluated["never_seen"]),
+        "prototypes_said": findings.choices_of_k(curves, K),
+    }
 
 
-def picture(uri: str | None) -> str | None:
-    """A thumbnail's address, where it is part of the page: nothing is ever fetched."""
-    return uri if uri and _PICTURE.fullmatch(uri) else None
+def figures(evaluated: Row, names: dict[str, str], curves: dict[str, Row]) -> dict[str, Spec | None]:
+    """Every chart of a dataset but those of its tables; None where there is nothing to draw."""
+    accuracies, users, truth = evaluated["accuracies"], evaluated["users"], evaluated["truth"]
+    K, log = evaluated["head"]["K"], evaluated["training"]
+    few_shot = asking = places = None
+    model, references = tables.curve(accuracies)
+    if len(model) > 1:
+        bound = tables.accuracies_along(accuracies, "bound")
+        few_shot = charts.few_shot(model, references, names, {"bound": bound} if bound else {})
+    drawn, chosen = (tables.accuracies_along(accuracies, name) for name in ("model", "asked"))
+    if len(drawn) > 1 and chosen:  # from none on, where both are the same
+        start = [row for row in drawn if row["shots"] == 0]
+        both = {**names, "model": "Drawn comparisons"}
+        asking = charts.few_shot(drawn, [], both, {"asked": [*start, *chosen]})
+    if users and K > 1:
+        places = maps.strip(users) if K == 2 else maps.simplex(users, K)
+    bins = [
+        each
+        for each in evaluated["calibration"]["bins"]
+        if each["predicted"] is not None and each["observed"] is not None
+    ]
+    losses = {"loss": "training", "val_loss": "validation"}
+    losses = {key: name for key, name in losses.items() if any(row[key] is not None for row in log)}
+    loss_title = "loss" if len(losses) > 1 else f"{next(iter(losses.values()), '')} loss"
+    percents = [{**row, "val_accuracy": charts.hundred(row["val_accuracy"])} for row in log]
+    validation, title = {"val_accuracy": "validation"}, "validation accuracy, %"
+    validated = any(row["val_accuracy"] is not None for row in log)
+    return {
+        "few_shot": few_shot,
+        "asking": asking,
+        "users": places,
+        "calibration": charts.calibration(bins) if bins else None,
+        "loss": charts.training(log, losses, loss_title) if losses else None,
+        "val_accuracy": charts.training(percents, validation, title) if validated else None,
+        "truth": maps.truth(truth) if truth and truth["users"] else None,
+        "curves": charts.choices(curves) if curves else None,
+    }

@@ -12,9 +12,11 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from pal.config import FitConfig, HeadConfig
+from pal.config import FitConfig, HeadConfig, registered
 from pal.files import new_folder, write_csv
 from pal.fitting.trainer import Fitted, fit
+from pal.models import MODELS
+from pal.models.base import PrototypeModel
 from pal.serving.saved_model import SavedModel
 from pipeline import params, paths, study
 from pipeline.errors import PipelineError
@@ -35,7 +37,8 @@ def main(dataset: str) -> None:
         )
     # By name: the seed, and the users' weights where they are given.
     models: dict[str, tuple[int, torch.Tensor | None]] = {"model": (first, None)}
-    models |= {name: (first, weights) for name, weights in control_weights(data).items()}
+    if issubclass(registered(MODELS, head.model), PrototypeModel):
+        models |= {name: (first, weights) for name, weights in control_weights(data).items()}
     if head.K > 1:  # one prototype comes out the same anyway
         # Seeds that share none with the model's or each other's restarts.
         again = range(1, values.train.more_seeds + 1)

@@ -89,7 +89,7 @@ WRONG = [
     ("encode.on_bad_item", "ignore", "encode.on_bad_item must be one of 'fail', 'skip', got 'ignore'"),
     ("own.preset", "best", "own.preset must be one of 'ours', 'paper', 'authors', got 'best'"),
     ("own.head.latent", 0, "own.head.latent must be at least 1, got 0"),
-    ("own.head.model", None, "own.head.model must be one of 'A', 'B', got None"),
+    ("own.head.model", None, "own.head.model must be one of 'A', 'B', got 'null'"),
     ("own.train.learning_rate", "fast", "own.train.learning_rate must be a number, got 'fast'"),
     ("own.train.loss", "hinge", "own.train.loss must be 'logistic' with objective 'mixture', got 'hinge'"),
     ("evaluate.shots", [0, 20], "evaluate.shots.0 must be at least 1, got 0"),

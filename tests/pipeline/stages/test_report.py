@@ -1,5 +1,7 @@
 """The report on made-up findings: what it says, what it draws, and that it stays one harmless file."""
 
+import base64
+import hashlib
 import html
 import io
 import json
@@ -13,9 +15,7 @@ import pytest
 from PIL import Image
 
 from pipeline import paths
-from pipeline.errors import PipelineError
 from pipeline.evaluation import portrait
-from pipeline.evaluation.evaluated import read as evaluated_read
 from pipeline.report import maps
 from pipeline.stages import report
 
@@ -297,17 +297,23 @@ def test_every_figure_is_there_for_every_number_of_prototypes(n_prototypes):
     assert shown(page).count("users' weight") == n_prototypes
 
 
-def test_a_simulation_shows_the_truth_and_no_items():
-    page = report.render([simulated()])
-    assert "simulated-ideal-points" in specs(page)
-    assert "What each prototype prefers" not in page
-    assert "generated data" in shown(page)
-
-
-def test_sample_data_are_recognisable_as_sample():
-    page = shown(report.render([evaluated()]))
-    assert "sample data" in page
-    assert "Source: sample: 1,200 statements that come with this project" in page
+def test_what_a_reader_must_not_overlook_is_said():
+    page = shown(report.render([evaluated(), simulated(), pictured()]))
+    for said in (
+        "sample data", "Source: sample: 1,200 statements that come with this project", "generated data",
+        "untrained weights", "untrained-vit-h-14 similarity", "Answers are simulated: the longer summary wins.",
+        "Not the published Pick-a-Pic v1: rows of train 5 of 583,747.",
+        "Encoder: all-MiniLM-L6-v2, 384 numbers per item", "Encoder of prompts: all-MiniLM-L6-v2",
+        "Encoder of responses: untrained-vit-h-14, 1024 numbers per item",
+        "Encoder: none, items are vectors already", "prepare 1,000 900 100 ties dropped 100",
+        "encode 500 498 2 it is cut short: 2", "G1, seen 58,831 628 \u2013 G1, unseen",
+        "test_unique: all users, unseen from no comparisons 70.0 %",
+        "Unseen, 20 comparisons, untouched pairs 83.0 %", "those of the test set test.",
+    ):  # fmt: skip
+        assert said in page
+    alone = shown(report.render([evaluated(groups=())]))
+    for said in ("untrained weights", "and what was dropped", "Colour and shape"):
+        assert said not in alone
 
 
 def test_empty_and_null_findings_are_said_not_drawn():
@@ -317,27 +323,17 @@ def test_empty_and_null_findings_are_said_not_drawn():
         assert said in shown(page)
 
 
-def test_accuracies_without_intervals_are_shown_without():
-    rows = [{**row, "low": None, "high": None} for row in accuracies(3)]
-    page = report.render([evaluated(accuracies=rows)])
-    assert "Seen users 99.8 % on known items" in shown(page)
-
-
-def test_groups_and_losses_that_are_null_are_left_out():
-    found = evaluated(groups=())
-    page = report.render([found])
-    assert "Colour and shape" not in shown(page)
-    assert "validation" not in json.dumps(specs(page)["persona-loss"])
-
-
 def test_text_from_data_cannot_become_markup():
     found = evaluated(prototypes=prototypes(3, ATTACK), groups=(ATTACK, "b", "c"), source=ATTACK)
     found["users"][0]["user_id"] = "<b>x</b>"
-    page = report.render([found])
+    pairs = pictured("own", notes=[ATTACK], account=[], prototypes=[], split_table=[{ATTACK: ATTACK}])
+    pairs["gallery"][0] |= {"prompt": ATTACK + '" x="', "user": ATTACK, "group": ATTACK}
+    page = report.render([found, pairs])
     loads = Loads()
     loads.feed(page)
-    assert "img" not in loads.tags
+    assert loads.tags.count("img") == 8
     assert "<b>x</b>" not in page
+    assert ATTACK not in re.sub(r"(?s)<script.*?</script>", "", page)
     assert html.escape(ATTACK) in page
     assert ATTACK in json.dumps(specs(page)["persona-map"])
 
@@ -367,62 +363,6 @@ def test_an_address_that_is_no_thumbnail_is_no_picture(uri):
     assert "example.org" not in page
 
 
-def test_words_around_a_picture_cannot_become_markup():
-    found = pictured(notes=[ATTACK], account=[])
-    found["gallery"][0] |= {"prompt": ATTACK + '" x="', "user": ATTACK, "group": ATTACK}
-    found["prototypes"][0]["most"][0]["prompt"] = ATTACK
-    found["split_table"] = [{ATTACK: ATTACK}]
-    page = report.render([found])
-    assert ATTACK not in re.sub(r"(?s)<script.*?</script>", "", page)
-    loads = Loads()
-    loads.feed(page)
-    assert loads.tags.count("img") == 16
-
-
-def test_untrained_weights_and_notes_are_not_to_be_overlooked():
-    page = shown(report.render([pictured()]))
-    assert "untrained weights" in page
-    assert "untrained-vit-h-14 similarity" in page
-    assert "Answers are simulated: the longer summary wins." in page
-    assert "Not the published Pick-a-Pic v1: rows of train 5 of 583,747." in page
-    assert "untrained weights" not in shown(report.render([evaluated()]))
-
-
-def test_encoders_are_named_once_where_they_are_the_same_and_twice_where_not():
-    assert "Encoder: all-MiniLM-L6-v2, 384 numbers per item" in shown(report.render([evaluated()]))
-    page = shown(report.render([pictured()]))
-    assert "Encoder of prompts: all-MiniLM-L6-v2" in page
-    assert "Encoder of responses: untrained-vit-h-14, 1024 numbers per item" in page
-    assert "Encoder: none, items are vectors already" in shown(report.render([simulated()]))
-
-
-def test_what_was_dropped_is_said_with_its_reason():
-    page = shown(report.render([pictured()]))
-    assert "prepare 1,000 900 100 ties dropped 100" in page
-    assert "encode 500 498 2 it is cut short: 2" in page
-    assert "and what was dropped" not in shown(report.render([evaluated()]))
-
-
-def test_the_split_stands_in_the_shape_of_the_papers_table():
-    assert "G1, seen 58,831 628 \u2013 G1, unseen" in shown(report.render([pictured()]))
-
-
-def test_test_sets_and_filters_have_a_table_and_a_figure_each():
-    page = report.render([pictured()])
-    assert {"pickafilter-tests-dots", "pickafilter-filters-dots"} <= set(specs(page))
-    said = shown(page)
-    assert "test_unique: all users, unseen from no comparisons 70.0 %" in said
-    assert "Unseen, 20 comparisons, untouched pairs 83.0 %" in said
-    assert "those of the test set test." in said
-
-
-def test_unseen_users_without_shots_have_no_curve():
-    rows = [row for row in accuracies(3) if row["shots"] in (None, 0)]
-    page = report.render([evaluated(accuracies=rows)])
-    assert "persona-curve" not in specs(page)
-    assert "from no comparisons" in shown(page)
-
-
 def test_script_json_escapes_what_could_end_a_script():
     text = report.script_json({"a": "</script>&<!--\u2028\u2029"})
     assert not set("<>&\u2028\u2029") & set(text)
@@ -445,16 +385,8 @@ def test_the_policy_allows_just_the_scripts_of_the_page():
     page = report.render([evaluated()])
     allowed = re.findall(r"'(sha256-[^']+)'", page[: page.index("<style>")])
     scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
-    assert allowed == [report._csp_hash(script) for script in scripts]
-
-
-def test_equal_findings_give_equal_bytes():
-    assert report.render([evaluated(), simulated()]) == report.render([evaluated(), simulated()])
-
-
-def test_users_add_little_to_the_page():
-    few, many = (len(report.render([evaluated(n_users=n)])) for n in (100, 2000))
-    assert (many - few) / 1900 < 250
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert allowed == [f"sha256-{digest}" for digest in digests]
 
 
 @pytest.fixture
@@ -477,29 +409,6 @@ def test_main_writes_the_datasets_in_their_order(project, monkeypatch):
     report.main()
     page = paths.REPORT.read_text(encoding="utf-8")
     assert 0 < page.index('<h2 id="simulated"') < page.index('<h2 id="persona"')
-
-
-@pytest.mark.parametrize(
-    ("spoil", "missing"),
-    [
-        (lambda found: found.pop("calibration"), "calibration"),
-        (lambda found: found["users"][2].pop("weights"), r"users\[2\].weights"),
-        (lambda found: found["prototypes"][0]["most"][0].pop("score"), r"prototypes\[0\].most\[0\].score"),
-    ],
-)
-def test_a_missing_key_names_the_file_and_the_stage_to_run(project, spoil, missing):
-    found = evaluated()
-    spoil(found)
-    project(found)
-    with pytest.raises(
-        PipelineError, match=rf"evaluated.json has no '{missing}'; run `dvc repro -f evaluate@persona`"
-    ):
-        evaluated_read("persona")
-
-
-def test_findings_never_made_name_the_stage_to_run(project):
-    with pytest.raises(PipelineError, match="dvc repro evaluate@own"):
-        evaluated_read("own")
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -1,6 +1,6 @@
 """Accuracies as rows of tables, from accuracies made up here."""
 
-from pipeline.report import rows
+from pipeline.report import tables
 
 
 def accuracy(users, items, shots, model, value, test="", pairs="all"):
@@ -17,7 +17,7 @@ def found():
 
 
 def test_a_baseline_measured_once_stands_for_every_number_of_shots():
-    table = rows.table(found())
+    table = tables.table(found())
     assert [row["place"] for row in table][:4] == [
         "Seen, known items",
         "Seen, new items",
@@ -37,7 +37,7 @@ def test_test_sets_stand_one_after_the_other_by_name():
         accuracy("all", "all", None, "k1", value, test=name)
         for name, value in (("test", 0.6), ("test_unique", 0.5))
     ]
-    table = rows.by_test(made)
+    table = tables.table_by_test(made)
     assert [row["place"] for row in table] == [
         "test: seen",
         "test: all users, unseen from no comparisons",
@@ -47,18 +47,13 @@ def test_test_sets_stand_one_after_the_other_by_name():
     assert [row["k1"] and row["k1"]["accuracy"] for row in table] == [None, 0.6, None, 0.5]
 
 
-def test_series_are_those_measured_anywhere():
-    assert rows.series(rows.table(found())) == ["model", "k1"]
-    assert rows.series([]) == []
-
-
 def test_filtered_pairs_stand_beside_untouched_ones_for_seen_and_unseen_users():
     made = [
         accuracy(users, "all", shots, "model", 0.9, pairs=pairs)
         for pairs in ("untouched", "filtered")
         for users, shots in (("unseen", 0), ("unseen", 5), ("unseen", 10), ("seen", None))
     ]
-    assert [row["place"] for row in rows.by_filter(made, 10)] == [
+    assert [row["place"] for row in tables.table_by_filter(made)] == [
         "Seen, filtered pairs",
         "Seen, untouched pairs",
         "Unseen, no comparisons, filtered pairs",
@@ -68,36 +63,28 @@ def test_filtered_pairs_stand_beside_untouched_ones_for_seen_and_unseen_users():
     ]
 
 
-def test_similarity_is_named_by_its_encoder():
-    assert rows.series_names(3, "untrained-vit-h-14")["similarity"] == "untrained-vit-h-14 similarity"
-
-
-def test_marks_are_one_per_place_and_series_that_was_measured():
-    table = rows.table(found())
-    assert [(m["place"], m["series"]) for m in rows.dots(table)][:3] == [
-        ("Seen, known items", "model"), ("Seen, known items", "k1"), ("Seen, new items", "model"),
-    ]  # fmt: skip
-
-
 def test_similarity_is_not_drawn_where_answers_are_few():
     def marks(balanced):
         model = {**accuracy("seen", "all", None, "model", 0.9), "balanced": balanced}
-        return rows.drawn(rows.dots(rows.table([model, accuracy("seen", "all", None, "similarity", 0.5)])))
+        return {
+            mark["series"]
+            for mark in tables.dots(tables.table([model, accuracy("seen", "all", None, "similarity", 0.5)]))
+        }
 
-    assert marks(None) == ["model", "similarity"]
-    assert marks(0.9) == ["model"]
+    assert marks(None) == {"model", "similarity"}
+    assert marks(0.9) == {"model"}
 
 
 def test_a_majority_that_is_undecided_everywhere_is_not_drawn():
     half = {**accuracy("unseen", "all", None, "majority", 0.5), "low": 0.5, "high": 0.5}
     made = [accuracy("unseen", "all", n, "model", 0.8) for n in (0, 5)]
-    assert rows.drawn(rows.dots(rows.table([*made, half]))) == ["model"]
-    assert rows.curve([*made, half])[1] == []
-    assert rows.curve([*made, {**half, "high": 0.6}])[1] == [{"series": "majority", "accuracy": 0.5}]
+    assert {mark["series"] for mark in tables.dots(tables.table([*made, half]))} == {"model"}
+    assert tables.curve([*made, half])[1] == []
+    assert tables.curve([*made, {**half, "high": 0.6}])[1] == [{"series": "majority", "accuracy": 0.5}]
 
 
 def test_opening_is_what_all_prompts_share_up_to_a_line_end():
     most = [{"prompt": f"Would you say this?\nI like {what}."} for what in ("art", "algebra")]
-    assert rows.opening([{"most": most, "least": []}]) == "Would you say this?\n"
-    assert rows.opening([{"most": most, "least": [{"prompt": None}]}]) == ""
-    assert rows.opening([{"most": most[:1], "least": []}]) == ""
+    assert tables.shared_opening([{"most": most, "least": []}]) == "Would you say this?\n"
+    assert tables.shared_opening([{"most": most, "least": [{"prompt": None}]}]) == ""
+    assert tables.shared_opening([{"most": most[:1], "least": []}]) == ""

@@ -1,9 +1,7 @@
-"""Accuracies as rows of tables and marks of figures: the model beside what it is held against."""
+"""Accuracies as rows of tables and marks of charts: the model beside what it is held against."""
 
 from itertools import takewhile
 from typing import Any
-
-from pipeline.report.numerals import tied
 
 Row = dict[str, Any]
 
@@ -13,15 +11,15 @@ ITEMS = ("all", "known", "new", "never seen")
 
 
 def series_names(n_prototypes: int, encoder: str) -> dict[str, str]:
-    """What the model and what it is held against are called in tables and figures.
+    """What the model and what it is held against are called in tables and charts.
 
     Args:
         n_prototypes: The model's K.
         encoder: What embedded the responses: an untrained one says so in its name.
     """
     return {
-        "model": tied(f"PAL, K = {n_prototypes}"),
-        "k1": tied("One reward (K = 1)"),
+        "model": f"PAL, K\u00a0=\u00a0{n_prototypes}",
+        "k1": "One reward (K\u00a0=\u00a01)",
         "similarity": f"{encoder} similarity",
         "longer": "Longer response",
         "majority": "Majority answer",
@@ -53,35 +51,36 @@ def place(row: Row) -> str:
     return ", ".join(parts)
 
 
-def places(accuracies: list[Row]) -> list[Row]:
+def ordered(accuracies: list[Row]) -> list[Row]:
     """The model's rows: seen users first, then unseen users by the number of comparisons."""
-    rows = [row for row in accuracies if row["model"] == "model"]
-    return sorted(
-        rows, key=lambda row: (USERS.index(row["users"]), ITEMS.index(row["items"]), row["shots"] or 0)
-    )
+
+    def order(row: Row) -> tuple[int, int, int]:
+        return USERS.index(row["users"]), ITEMS.index(row["items"]), row["shots"] or 0
+
+    return sorted((row for row in accuracies if row["model"] == "model"), key=order)
 
 
-def beside(accuracies: list[Row], row: Row, model: str) -> Row | None:
+def baseline(accuracies: list[Row], row: Row, model: str) -> Row | None:
     """A baseline's row for the place of the model's `row`.
 
     Where a baseline was measured once for these users and items, it does not depend on the shots.
     """
-    here = [other for other in accuracies if other["model"] == model and _where(other) == _where(row)]
-    exact = [other for other in here if other["shots"] == row["shots"]]
+
+    def where(row: Row) -> tuple[str, ...]:
+        return row["users"], row["items"], row.get("test", ""), row.get("pairs", "all")
+
+    same = [other for other in accuracies if other["model"] == model and where(other) == where(row)]
+    exact = [other for other in same if other["shots"] == row["shots"]]
     if exact:
         return exact[0]
-    return here[0] if len(here) == 1 and model != "model" else None
-
-
-def _where(row: Row) -> tuple[str, ...]:
-    return row["users"], row["items"], row.get("test", ""), row.get("pairs", "all")
+    return same[0] if len(same) == 1 and model != "model" else None
 
 
 def table(accuracies: list[Row]) -> list[Row]:
     """The accuracy table: one row per place, with the model and the baselines that were measured there."""
     return [
-        {"place": place(row), **{model: beside(accuracies, row, model) for model in MODELS}}
-        for row in places(accuracies)
+        {"place": place(row), **{model: baseline(accuracies, row, model) for model in MODELS}}
+        for row in ordered(accuracies)
     ]
 
 
@@ -90,7 +89,7 @@ def series(table: list[Row]) -> list[str]:
     return [model for model in MODELS if any(row[model] for row in table)]
 
 
-def by_test(accuracies: list[Row]) -> list[Row]:
+def table_by_test(accuracies: list[Row]) -> list[Row]:
     """The tables of several test sets in one, the set's name before each place."""
     return [
         {**row, "place": f"{name}: {row['place'][0].lower()}{row['place'][1:]}"}
@@ -99,16 +98,15 @@ def by_test(accuracies: list[Row]) -> list[Row]:
     ]
 
 
-def by_filter(accuracies: list[Row], shots: int) -> list[Row]:
-    """Filtered pairs beside untouched ones, of seen users and of unseen ones from none and from `shots`."""
-    rows = table([row for row in accuracies if row["shots"] in (None, 0, shots)])
-    pairs = ("filtered", "untouched")
+def table_by_filter(accuracies: list[Row]) -> list[Row]:
+    """Filtered pairs beside untouched ones, of seen users and of unseen ones from none and most shots."""
+    most = max((row["shots"] for row in accuracies if row["shots"] is not None), default=0)
 
     def order(row: Row) -> tuple[int, int, int]:
-        model = row["model"]
+        model, pairs = row["model"], ("filtered", "untouched")
         return USERS.index(model["users"]), model["shots"] or 0, pairs.index(model["pairs"])
 
-    return sorted(rows, key=order)
+    return sorted(table([row for row in accuracies if row["shots"] in (None, 0, most)]), key=order)
 
 
 def one_kind_of_items(rows: list[Row]) -> list[Row]:
@@ -124,56 +122,47 @@ def dots(table: list[Row]) -> list[Row]:
     What would squeeze all others is left to the table: the encoder's similarity where questions share a few
     answers, as yes and no, and a majority that is undecided everywhere, since nobody was asked before.
     """
-    return [
-        {
-            "place": row["place"],
-            "series": model,
-            **{key: row[model][key] for key in ("accuracy", "low", "high")},
-        }
-        for row in table
-        for model in MODELS
-        if row[model] and not _undecided(row[model]) and not (model == "similarity" and few(row["model"]))
-    ]
+    marks = []
+    for row in table:
+        few_answers = row["model"].get("balanced") is not None
+        for model in MODELS:
+            cell = row[model]
+            if cell and not _is_undecided(cell) and not (model == "similarity" and few_answers):
+                values = {key: cell[key] for key in ("accuracy", "low", "high")}
+                marks.append({"place": row["place"], "series": model, **values})
+    return marks
 
 
-def few(row: Row) -> bool:
-    """Whether the questions of a row share a few answers."""
-    return row.get("balanced") is not None
-
-
-def _undecided(row: Row) -> bool:
+def _is_undecided(row: Row) -> bool:
     return row["accuracy"] == row["low"] == row["high"] == 0.5
-
-
-def drawn(marks: list[Row]) -> list[str]:
-    """The series of which there are marks."""
-    found = {mark["series"] for mark in marks}
-    return [model for model in MODELS if model in found]
 
 
 def curve(accuracies: list[Row]) -> tuple[list[Row], list[Row]]:
     """The model on unseen users by shots, and what it is held against there, seen users among it."""
-    rows = places(accuracies)
+    rows = ordered(accuracies)
     unseen = one_kind_of_items([row for row in rows if row["users"] == "unseen"])
     if not unseen:
         return [], []
     seen = [row for row in rows if row["users"] == "seen"]
     same_items = [row for row in seen if row["items"] == unseen[0]["items"]]
-    held = [(model, beside(accuracies, unseen[-1], model)) for model in ("k1", "longer", "majority")]
-    held += [("seen", next(iter(same_items or seen), None))]
-    shown = [(series, row) for series, row in held if row and not _undecided(row)]
-    return unseen, [{"series": series, "accuracy": row["accuracy"]} for series, row in shown]
+    held = {model: baseline(accuracies, unseen[-1], model) for model in ("k1", "longer", "majority")}
+    held["seen"] = next(iter(same_items or seen), None)
+    return unseen, [
+        {"series": series, "accuracy": row["accuracy"]}
+        for series, row in held.items()
+        if row and not _is_undecided(row)
+    ]
 
 
-def along(accuracies: list[Row], model: str) -> list[Row]:
+def accuracies_along(accuracies: list[Row], model: str) -> list[Row]:
     """A model on unseen users by shots, on the items that the curve is about."""
     rows = [row for row in accuracies if (row["users"], row["model"]) == ("unseen", model)]
     return sorted(one_kind_of_items(rows), key=lambda row: row["shots"] or 0)
 
 
-def opening(prototypes: list[Row]) -> str:
+def shared_opening(prototypes: list[Row]) -> str:
     """The lines with which all prompts shown begin, where there are several prompts and they share any."""
-    rows = [row for one in prototypes for row in (*one["most"], *one["least"])]
+    rows = [row for prototype in prototypes for row in (*prototype["most"], *prototype["least"])]
     prompts = {row["prompt"] for row in rows}
     if len(prompts) < 2 or None in prompts:
         return ""
