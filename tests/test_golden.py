@@ -34,14 +34,14 @@ from typer.testing import CliRunner
 # Everything of the project that is reached, in one place: adapt these lines where modules move.
 from pal import Comparisons, Embeddings, FitConfig, HeadConfig, RewardModel, encoders, preset
 from pal.cli.app import main as pal_main
-from pal.encoders.pictures import read as read_picture
+from pal.encoders.images import read as read_picture
 from pal.fitting.trainer import fit
 from pipeline.__main__ import main as pipeline_main
 
 compare, model_of = Comparisons.from_pairs, RewardModel.from_fit
 HERE = Path(__file__).parent / "golden"
 PARAMS = Path(__file__).parents[1] / "params.yaml"
-OWN = {"datasets": ["own"], "source.own": "own.csv", "encoder.own": "hashed-words"}
+OWN = {"datasets": ["own"], "own.source": "own.csv", "own.encoder": "hashed-words"}
 INPUTS = json.loads((HERE / "inputs.json").read_text(encoding="utf-8"))
 NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d+)?e-\d+|\d+\.\d+|\d{6,})")
 PRINT = re.compile(r'(?<="model": ")[0-9a-f]{32}|(?<=fingerprint )[0-9a-f]+')
