@@ -19,8 +19,8 @@ from benchmarks.studies import ROOT, real_persona, run_child, shared_data, value
 from benchmarks.table import Row, Section
 from benchmarks.timing import in_turns, peak, threads
 from pal import encoders
-from pal.encoders import ImageEncoder, pictures
-from pal.encoders.ahead import ahead
+from pal.encoders import ImageEncoder
+from pal.encoders.images import prefetch, read
 from pal.errors import PalError
 from pipeline import paths
 from pipeline.datasets import persona
@@ -162,7 +162,7 @@ def _shrinking(jpegs: list[bytes], encoder: ImageEncoder) -> list[Row]:
     plain = image_transform(224, is_train=False, mean=(0, 0, 0), std=(1, 1, 1))
 
     def ours() -> list[torch.Tensor]:
-        return [encoder.shrink(pictures.read(jpeg)) for jpeg in jpegs]
+        return [encoder.shrink(read(jpeg)) for jpeg in jpegs]
 
     def theirs(way: Callable = transform) -> list[torch.Tensor]:
         return [way(Image.open(io.BytesIO(jpeg))) for jpeg in jpegs]
@@ -181,7 +181,7 @@ def _shrinking(jpegs: list[bytes], encoder: ImageEncoder) -> list[Row]:
 
 def _vectors_of_pictures(jpegs: list[bytes], encoder: ImageEncoder) -> list[Row]:
     data = [jpegs[at % len(jpegs)] for at in range(N_PICTURES)]
-    shrunk = [encoder.shrink(pictures.read(jpeg)) for jpeg in data]
+    shrunk = [encoder.shrink(read(jpeg)) for jpeg in data]
 
     def encode(some: Iterator[torch.Tensor]) -> np.ndarray:
         return np.concatenate(
@@ -195,7 +195,7 @@ def _vectors_of_pictures(jpegs: list[bytes], encoder: ImageEncoder) -> list[Row]
         return encode(iter(shrunk))
 
     def path() -> np.ndarray:
-        each = ahead(data, lambda jpeg: encoder.shrink(pictures.read(jpeg)), 1, 2 * BATCH)
+        each = prefetch(data, lambda jpeg: encoder.shrink(read(jpeg)), 1, 2 * BATCH)
         return encode(done.result for done in each)
 
     assert np.array_equal(bare(), path()), "the path must not change the vectors"

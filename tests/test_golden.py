@@ -34,7 +34,7 @@ from typer.testing import CliRunner
 # Everything of the project that is reached, in one place: adapt these lines where modules move.
 from pal import Comparisons, Embeddings, FitConfig, HeadConfig, RewardModel, encoders, preset
 from pal.cli.app import main as pal_main
-from pal.encoders.pictures import read as read_picture
+from pal.encoders.images import read as read_picture
 from pal.fitting.trainer import fit
 from pipeline.__main__ import main as pipeline_main
 

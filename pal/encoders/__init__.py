@@ -1,11 +1,19 @@
-"""Frozen encoders: texts and pictures in, vectors out. Heads never import this package.
+"""Frozen encoders: texts and images in, vectors out.
 
 `describe` says which weights an encoder name stands for and checks them, in a second and without torch;
-`load` builds the encoder.
+`load` builds the encoder. `registry.ENCODERS` lists the modules.
 """
 
-from pal.encoders.base import ENCODING_VERSION, Described, ImageEncoder, TextEncoder
-from pal.encoders.catalogue import check_name, describe, load, names
+from pal.encoders.registry import (
+    ENCODING_VERSION,
+    Described,
+    ImageEncoder,
+    TextEncoder,
+    check_name,
+    describe,
+    load,
+    names,
+)
 
 __all__ = [
     "ENCODING_VERSION",

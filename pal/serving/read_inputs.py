@@ -187,7 +187,7 @@ def _encode_texts(
     encoder: Any, texts: list[str], places: Places
 ) -> Iterator[tuple[Sequence[int], np.ndarray]]:
     """Batches of texts of like length under a token budget, as rows and vectors."""
-    from pal.encoders.texts import complaint
+    from pal.encoders.registry import complaint
 
     for row, text in enumerate(texts):
         if fault := complaint(text):
@@ -206,10 +206,12 @@ def _encode_pictures(
     encoder: Any, pictures: list[Any], places: Places
 ) -> Iterator[tuple[Sequence[int], np.ndarray]]:
     """Batches of pictures in order, decoded on threads ahead of the encoder, as rows and vectors."""
-    from pal.encoders.ahead import ahead
+    from pal.encoders.images import prefetch
 
     workers = max(1, (os.cpu_count() or 1) - 1)
-    decoded = ahead(pictures, lambda picture: encoder.shrink(_pixels(picture)), workers, 2 * IMAGES_PER_BATCH)
+    decoded = prefetch(
+        pictures, lambda picture: encoder.shrink(_pixels(picture)), workers, 2 * IMAGES_PER_BATCH
+    )
     for start in range(0, len(pictures), IMAGES_PER_BATCH):
         rows = range(start, min(start + IMAGES_PER_BATCH, len(pictures)))
         batch = []
@@ -225,7 +227,7 @@ def _encode_pictures(
 
 def _pixels(picture: Any) -> Tensor:
     """Pixels of a picture; every kind goes through the decoder of files, which limits sizes."""
-    from pal.encoders import pictures
+    from pal.encoders import images
 
     if isinstance(picture, Path):
         try:
@@ -241,4 +243,4 @@ def _pixels(picture: Any) -> Tensor:
         buffer = io.BytesIO()
         image.save(buffer, "PNG", compress_level=1)
         picture = buffer.getvalue()
-    return pictures.read(picture)
+    return images.read(picture)

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from pal.encoders.texts import complaint
+from pal.encoders.registry import complaint
 from pal.errors import PalError
 from pal.serving.aggregates import Aggregate
 from pal.serving.inputs import Item, Items, as_list, concatenate

@@ -119,11 +119,11 @@ def _shrunk(
     encoder: "ImageEncoder", pictures: Iterable["Picture"], options: "Encode"
 ) -> Iterator[tuple[int, "Tensor | str"]]:
     """Each image's row, and itself as the network takes it or why it cannot; decoded on threads, in order."""
-    from pal.encoders.ahead import ahead
+    from pal.encoders.images import prefetch
 
     workers = options.workers or default_workers()
     depth = max(2 * options.images_per_batch, 4 * workers)
-    for done in ahead(pictures, lambda picture: encoder.shrink(decoded(picture)), workers, depth):
+    for done in prefetch(pictures, lambda picture: encoder.shrink(decoded(picture)), workers, depth):
         if done.error is None:
             yield done.job.row, done.result
         elif isinstance(done.error, PalError) and not isinstance(done.error, PipelineError):
@@ -228,11 +228,11 @@ def decoded(picture: Picture) -> "Tensor":
     Raises:
         PalError: With the reason, if it is no picture.
     """
-    from pal.encoders import pictures
+    from pal.encoders import images
 
     if picture.data is None:
         raise PalError(picture.fault)
-    pixels = pictures.read(picture.data)
+    pixels = images.read(picture.data)
     return apply_filter(pixels, picture.filter) if picture.filter else pixels
 
 

@@ -92,13 +92,13 @@ def _lengths(encoder: "TextEncoder", texts: "Texts") -> tuple["np.ndarray", dict
     """Tokens of every text, -1 where it cannot be encoded; and why not, by row."""
     import numpy as np
 
-    from pal.encoders import texts as rules
+    from pal.encoders.registry import complaint
 
     lengths = np.full(len(texts), -1, dtype=np.int64)
     faults = {}
     for start in range(0, len(texts), BLOCK):
         block = texts.take(slice(start, start + BLOCK))
-        complaints = [rules.complaint(text) for text in block]
+        complaints = [complaint(text) for text in block]
         faults.update({start + row: fault for row, fault in enumerate(complaints) if fault})
         good = [row for row, fault in enumerate(complaints) if not fault]
         lengths[start + np.array(good, dtype=np.int64)] = encoder.lengths([block[row] for row in good])

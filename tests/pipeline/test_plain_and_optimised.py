@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pal.comparisons import Comparisons, Embeddings
-from pal.encoders.hashed import HashedWords
+from pal.encoders.model_free import HashedWords
 from pal.fitting import mixture, per_comparison
 from pal.models import base, ideal_point, prompted_ideal_point
 from pipeline import paths, study

@@ -10,7 +10,7 @@ from PIL import Image
 
 from pal.cli.loading import table_errors
 from pal.config import FitConfig, HeadConfig
-from pal.encoders.classical import DIM
+from pal.encoders.model_free import CLASSICAL_DIM as DIM
 from pal.errors import PalError
 from pal.models.base import make_model
 from pal.serving.read_inputs import InputEncoder

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from pal import encoders
-from pal.encoders.classical import DIM, Classical
-from pal.encoders.hashed import HashedWords
-from pal.encoders.pictures import read as decode
+from pal.encoders.images import read as decode
+from pal.encoders.model_free import CLASSICAL_DIM as DIM
+from pal.encoders.model_free import Classical, HashedWords
 from pal.errors import PalError
 from pal.serving.inputs import as_list
 from pal.serving.read_inputs import InputEncoder

@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pal.encoders import pictures
-from pal.encoders.classical import Classical
+from pal.encoders import images as image_files
+from pal.encoders.model_free import Classical
 from pal.errors import PalError
 from pipeline import paths
 from pipeline.encoding import images
@@ -96,7 +96,7 @@ def test_every_image_has_the_vector_of_its_filtered_pixels(full):
     assert set(found) == set(full.data)
     ours = Classical()
     for item, (data, filtered) in full.data.items():
-        pixels = pictures.read(data)
+        pixels = image_files.read(data)
         pixels = images.apply_filter(pixels, filtered) if filtered else pixels
         expected = ours.encode_images(torch.stack([ours.shrink(pixels)]))[0]
         assert np.allclose(found[item], expected, atol=1e-4)
@@ -107,7 +107,7 @@ def test_a_second_run_decodes_nothing_and_gives_the_same_bytes(full, encoded, mo
     before = written()
     assert len(encoded) == 5
     encoded.clear()
-    monkeypatch.setattr(pictures, "read", lambda data: pytest.fail("decoded again"))
+    monkeypatch.setattr(image_files, "read", lambda data: pytest.fail("decoded again"))
     encode.main("own")
     assert encoded == []
     assert written() == before

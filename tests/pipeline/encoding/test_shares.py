@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pal.encoders.hashed import HashedWords
+from pal.encoders.model_free import HashedWords
 from pipeline import paths
 from pipeline.encoding import images, shares
 from pipeline.encoding.shares import Share

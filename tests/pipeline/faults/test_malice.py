@@ -25,7 +25,7 @@ import torch
 
 from pal import encoders
 from pal.cli.app import main as pal_command
-from pal.encoders.pictures import read as read_picture
+from pal.encoders.images import read as read_picture
 from pal.errors import PalError
 from pal.serving.saved_model import SavedModel
 from pal.users.taste import Taste

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pal.encoders.hashed import HashedWords
+from pal.encoders.model_free import HashedWords
 from pal.errors import PalError
 from pipeline import paths
 from pipeline.errors import PipelineError

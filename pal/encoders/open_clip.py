@@ -1,0 +1,419 @@
+"""CLIP models of open_clip, and PickScore: images and texts into one space.
+
+`clip-vit-h-14` is held to the published hash of its weights. Of `pickscore`, whose revision is pinned, and of
+any other model no published hash is known; the hash of its weights is recorded beside every vector. Weights
+are safetensors, never a pickle. Names that start with `untrained-` are architectures with random weights of
+a fixed seed; no other name runs without weights. Vectors are what the projections give, not of unit length.
+"""
+
+import copy
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pal.encoders.registry import Described
+from pal.encoders.weights import from_hub, sha256_of
+from pal.errors import PalError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+UNTRAINED, OPEN_CLIP, HUB, PICKSCORE = "untrained-", "open_clip:", "hf-hub:", "pickscore"
+CLIP_H = "clip-vit-h-14"
+NAMES, PREFIXES = (CLIP_H, PICKSCORE), (OPEN_CLIP, UNTRAINED)
+ARCHITECTURES = {CLIP_H: "ViT-H-14"}
+PUBLISHED = {  # the hub's repository and commit
+    CLIP_H: ("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "1c2b8495b28150b8a4922ee1c8edee224c284c0c"),
+    PICKSCORE: ("yuvalkirstain/PickScore_v1", "a4e4367c6dfa7288a00c550414478f865b875800"),
+}
+WEIGHTS_SHA256 = {CLIP_H: "0084e75319a50ad85ef45377bad5bc38f2f58824459eb690048d51c9f8863be5"}
+WEIGHTS = ("open_clip_model.safetensors", "model.safetensors")
+CONFIG = "open_clip_config.json"
+PRECISIONS = ("float32", "bfloat16", "float16")
+ENGINES = ("torch", "compile")
+SEED = 0  # of untrained weights
+# What open_clip takes where a model's configuration says nothing (its OPENAI_DATASET_MEAN and _STD).
+PREPROCESS = {
+    "mean": (0.48145466, 0.4578275, 0.40821073),
+    "std": (0.26862954, 0.26130258, 0.27577711),
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """How a model is built, and what it takes.
+
+    Args:
+        model: open_clip's `model_cfg`; for PickScore transformers' config.json.
+        preprocess: Mean and std by channel, interpolation, resize_mode.
+        dim: Width of its vectors.
+        size: Side of the images that it takes, pixels.
+        reads_text: Whether its texts can be read with open_clip's own tokeniser.
+    """
+
+    model: dict[str, Any]
+    preprocess: dict[str, Any]
+    dim: int
+    size: int
+    reads_text: bool
+
+
+def describe(name: str, weights: str, *, precision: str, engine: str) -> Described:
+    """Find a model's files and hold them to the published hash, where there is one: see `registry.describe`.
+
+    Untrained architectures have no files: `weights` changes nothing for them.
+    """
+    if engine not in ENGINES:
+        raise PalError(
+            f"engine must be one of {', '.join(ENGINES)} for {name}, got {engine!r}; "
+            "ONNX Runtime runs text encoders alone"
+        )
+    if precision not in PRECISIONS:
+        raise PalError(f"precision must be one of {', '.join(PRECISIONS)} for {name}, got {precision!r}")
+    folder = None if name.startswith(UNTRAINED) else _folder(name, weights)
+    config = config_of(name, folder)
+    sha256 = "" if folder is None else _weights_sha256(name, weights_file(name, folder))
+    # Over everything that shapes a vector and is a file: the configuration as read, and the weights.
+    files = json.dumps([config.model, config.preprocess, sha256], sort_keys=True, default=list)
+    fit = "shortest side and centre crop" if config.preprocess["resize_mode"] == "shortest" else "squashed"
+    words = (
+        f"{'' if folder else f'UNTRAINED weights of seed {SEED}; '}{config.preprocess['interpolation']} to "
+        f"{config.size} px, {fit}; texts to 77 tokens; not normalised"
+    )
+    return Described(
+        name, config.dim, sha256, hashlib.sha256(files.encode()).hexdigest(), words, folder, "open_clip",
+        modalities=("text", "image") if config.reads_text else ("image",),
+        engine=engine, precision=precision,
+    )  # fmt: skip
+
+
+def load(described: Described, device: str) -> "ClipEncoder":
+    """Build a described model, ready to encode on a device.
+
+    Raises:
+        PalError: If its name says untrained and it has files, or the other way round; if float16 is asked
+            for on a CPU; if the weights do not fit.
+    """
+    name, folder = described.name, described.folder
+    if name.startswith(UNTRAINED) != (folder is None):
+        raise PalError(
+            f"{name} must have weights exactly where its name does not say untrained, "
+            f"got {'no files' if folder is None else str(folder)}"
+        )
+    if described.precision == "float16" and device == "cpu":
+        raise PalError(f"precision must be float32 or bfloat16 for {name} on a CPU, got 'float16'")
+    encoder = PickScoreEncoder if name == PICKSCORE else ClipEncoder
+    return encoder(described, config_of(name, folder), device)
+
+
+class ClipEncoder:
+    """A CLIP model, from local safetensors or untrained.
+
+    Args:
+        described: The model, its weights checked.
+        config: How it is built.
+        device: Where to compute.
+
+    Raises:
+        PalError: If the weights do not fit the architecture.
+    """
+
+    def __init__(self, described: Described, config: Config, device: str) -> None:
+        import torch
+
+        self._device, self._config = device, config
+        self._dtype = getattr(torch, described.precision)
+        model = self._built(described).eval().requires_grad_(False)
+        if not all(torch.isfinite(weight).all() for weight in model.parameters()):
+            raise PalError(f"the weights of {described.name} must be finite, got NaN or infinity")
+        self._model = model.to(device, self._dtype)
+        mean, std = (
+            torch.tensor(config.preprocess[key], device=device).view(3, 1, 1) for key in ("mean", "std")
+        )
+        self._scale, self._shift = 1 / (255 * std), -mean / std
+        self._tokeniser = self._tokeniser_of()
+        self._is_causal = self._text_is_causal()
+        self._image, self._text = self._image_tower, self._text_tower
+        if described.engine == "compile":
+            self._image, self._text = torch.compile(self._image), torch.compile(self._text, dynamic=True)
+
+    def shrink(self, pixels: "Tensor") -> "Tensor":
+        """One image as the model takes it, resized and cropped: (3, size, size) uint8."""
+        from pal.encoders.images import cropped, squashed
+
+        fit = squashed if self._config.preprocess["resize_mode"] == "squash" else cropped
+        return fit(pixels, self._config.size, self._config.preprocess["interpolation"])
+
+    def encode_images(self, batch: "Tensor") -> Any:
+        """Vectors of shrunk images: (n, dim) float32."""
+        import torch
+
+        with torch.inference_mode():
+            pixels = batch.to(self._device, non_blocking=True)
+            # (x / 255 - mean) / std as one multiply-add, in float32 whatever the model computes in.
+            pixels = torch.addcmul(self._shift, pixels, self._scale).to(self._dtype)
+            return self._image(pixels).float().cpu().numpy()
+
+    def lengths(self, texts: list[str]) -> list[int]:
+        """Tokens that each text makes, start and end among them, cut to the model's limit."""
+        return [int(end) + 1 for end in self._token_ids(texts).argmax(1)] if texts else []
+
+    def encode(self, texts: list[str]) -> Any:
+        """Vectors of texts, encoded as one batch: (len(texts), dim) float32."""
+        import torch
+
+        with torch.inference_mode():
+            token_ids = self._token_ids(texts)
+            if self._is_causal:
+                # Nothing behind a text's end reaches its vector; a prompt has some 20 tokens of the 77.
+                token_ids = token_ids[:, : int(token_ids.argmax(1).max()) + 1]
+            return self._text(token_ids.to(self._device)).float().cpu().numpy()
+
+    def _token_ids(self, texts: list[str]) -> "Tensor":
+        """Token ids, 0 behind each text's end: (len(texts), context). The end has the highest id of all."""
+        # Half of a surrogate pair has no bytes, and the tokeniser works on bytes.
+        return self._tokeniser([text.encode("utf-8", "replace").decode() for text in texts])
+
+    def _tokeniser_of(self) -> "Callable[[list[str]], Tensor]":
+        """open_clip's own, whose vocabulary it carries: nothing is downloaded."""
+        from open_clip import SimpleTokenizer
+
+        return SimpleTokenizer(context_length=self._config.model["text_cfg"].get("context_length", 77))
+
+    def _text_is_causal(self) -> bool:
+        """Whether each token sees those before it alone, and the vector is that of the end."""
+        return getattr(self._model, "text_pool_type", "") == "argmax" and self._model.attn_mask is not None
+
+    def _built(self, described: Described) -> "nn.Module":
+        import open_clip
+        import torch
+        from safetensors import SafetensorError
+
+        config = copy.deepcopy(self._config.model)
+        custom = config.pop("custom_text", False)
+        coca = open_clip.CoCa if "multimodal_cfg" in config else open_clip.CustomTextCLIP
+        if "timm_model_name" in config["vision_cfg"]:
+            config["vision_cfg"]["timm_model_pretrained"] = False
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            model = (coca if custom else open_clip.CLIP)(**config)
+        if described.folder is not None:
+            path = weights_file(described.name, described.folder)
+            try:
+                open_clip.load_checkpoint(model, str(path), strict=True)
+            except (RuntimeError, KeyError, SafetensorError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise PalError(f"{path} must hold the weights of {described.name}: {reason}") from None
+        return model
+
+    def _image_tower(self, pixels: "Tensor") -> "Tensor":
+        return self._model.encode_image(pixels, normalize=False)
+
+    def _text_tower(self, token_ids: "Tensor") -> "Tensor":
+        import torch
+
+        model, length = self._model, token_ids.shape[1]
+        if not self._is_causal:
+            return model.encode_text(token_ids, normalize=False)
+        # open_clip's `CLIP.encode_text`, which takes texts padded to 77 tokens alone, for any length.
+        x = model.token_embedding(token_ids) + model.positional_embedding[:length]
+        x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
+        x = x[torch.arange(len(x), device=x.device), token_ids.argmax(1)]
+        projection = model.text_projection
+        return projection(x) if callable(projection) else x @ projection
+
+
+class PickScoreEncoder(ClipEncoder):
+    """PickScore_v1, CLIP-H fine-tuned on Pick-a-Pic, or any CLIPModel of transformers in a local folder.
+
+    Its processor is that of laion/CLIP-ViT-H-14-laion2B-s32B-b79K: CLIP's pixels, and CLIP's vocabulary,
+    which open_clip carries. Texts are cleaned as that processor does, not as open_clip does: HTML
+    entities stay.
+    """
+
+    def _built(self, described: Described) -> "nn.Module":
+        from safetensors import SafetensorError
+        from transformers import CLIPModel
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        try:
+            model, info = CLIPModel.from_pretrained(
+                str(described.folder), use_safetensors=True, local_files_only=True, output_loading_info=True
+            )
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise PalError(f"{described.folder} must hold a CLIPModel of transformers: {reason}") from None
+        if missing := sorted(info["missing_keys"]):
+            raise PalError(
+                f"{described.folder} must hold all weights of {described.name}, got no {missing[0]}"
+            )
+        return model
+
+    def _tokeniser_of(self) -> "Callable[[list[str]], Tensor]":
+        from open_clip import SimpleTokenizer
+
+        text = self._config.model.get("text_config") or {}
+        tokeniser = SimpleTokenizer(context_length=text.get("max_position_embeddings", 77))
+        # As the fast CLIP tokeniser of transformers does it: composed, one space, lower case.
+        tokeniser.clean_fn = lambda text: re.sub(r"\s+", " ", unicodedata.normalize("NFC", text)).lower()
+        return tokeniser
+
+    def _text_is_causal(self) -> bool:
+        return True
+
+    def _image_tower(self, pixels: "Tensor") -> "Tensor":
+        return self._model.visual_projection(self._model.vision_model(pixel_values=pixels).pooler_output)
+
+    def _text_tower(self, token_ids: "Tensor") -> "Tensor":
+        return self._model.text_projection(self._model.text_model(input_ids=token_ids).pooler_output)
+
+
+def weights_file(name: str, folder: Path) -> Path:
+    """The file of a model's weights in its folder.
+
+    Raises:
+        PalError: If there is none that is safetensors; pickles are not opened.
+    """
+    wanted = {CLIP_H: WEIGHTS[:1], PICKSCORE: WEIGHTS[1:]}.get(name, WEIGHTS)
+    for file in wanted:
+        if (folder / file).is_file():
+            return folder / file
+    raise PalError(
+        f"encode.weights must lead to a folder with {' or '.join(wanted)} of {name}, got {str(folder)!r} "
+        "without; a pickle is not opened"
+    )
+
+
+def _folder(name: str, weights: str) -> Path:
+    if weights == "package":
+        raise PalError(f"encode.weights must be hub or a folder for {name}, got 'package': none carries it")
+    if name not in NAMES and not name.startswith(OPEN_CLIP + HUB):
+        _architecture_and_tag(name)  # a name that open_clip does not have is refused before its files are
+    if weights != "hub":
+        return Path(weights).expanduser()
+    if name in NAMES:
+        return from_hub(*PUBLISHED[name], ["*.json", WEIGHTS[0] if name == CLIP_H else WEIGHTS[1]])
+    repo = name.removeprefix(OPEN_CLIP + HUB)
+    if repo == name:
+        repo = "/".join(_pretrained(name, *_architecture_and_tag(name)).get("hf_hub", "").split("/")[:2])
+    if not repo:
+        raise PalError(f"{name} has no weights on the hub; set encode.weights to a folder with safetensors")
+    # A tag's weights move with its repository: their hash is recorded, and another one encodes anew.
+    return from_hub(repo, None, [CONFIG, *WEIGHTS])
+
+
+def _weights_sha256(name: str, path: Path) -> str:
+    sha256, published = sha256_of(path), WEIGHTS_SHA256.get(name)
+    if published and sha256 != published:
+        raise PalError(
+            f"the weights of {name} in {path} must have the published sha256 {published}, got {sha256}; "
+            "get them again, or set encode.weights to hub"
+        )
+    return sha256
+
+
+def config_of(name: str, folder: Path | None) -> Config:
+    """A model's configuration: from its folder where one lies there, else from open_clip's own files.
+
+    Raises:
+        PalError: If there is no such model, or it is of a kind that is not built here.
+    """
+    if name == PICKSCORE:
+        return _transformers_config(name, folder)
+    if folder and (folder / CONFIG).is_file():
+        whole = _json(folder / CONFIG)
+        return _open_clip_config(name, whole.get("model_cfg"), whole.get("preprocess_cfg"))
+    if name.startswith(OPEN_CLIP + HUB):
+        raise PalError(f"encode.weights must lead to a folder with {CONFIG} of {name}, got {str(folder)!r}")
+    architecture, tag = _architecture_and_tag(name)
+    preprocess = _pretrained(name, architecture, tag) if tag else {}
+    quick = {"quick_gelu": True} if preprocess.get("quick_gelu") else {}
+    return _open_clip_config(name, _json(_config_files()[architecture.lower()]) | quick, preprocess)
+
+
+@cache
+def _config_files() -> dict[str, Path]:
+    """open_clip's configurations by their name in lower case: importing it takes seconds and brings torch."""
+    found = find_spec("open_clip")
+    folders = found.submodule_search_locations if found else None
+    if not folders:
+        raise PalError("open_clip must be installed for CLIP models; run `pip install open_clip_torch`")
+    return {path.stem.lower(): path for path in (Path(folders[0]) / "model_configs").glob("*.json")}
+
+
+def _architecture_and_tag(name: str) -> tuple[str, str]:
+    """open_clip's names of the architecture and, where there is one, of the trained weights."""
+    architecture, _, tag = name.removeprefix(OPEN_CLIP).removeprefix(UNTRAINED).partition("/")
+    architecture = ARCHITECTURES.get(name, architecture)
+    known = _config_files()
+    if architecture.lower() not in known or bool(tag) != name.startswith(OPEN_CLIP):
+        shapes = "open_clip:ARCHITECTURE/TAG, open_clip:hf-hub:ORG/NAME or untrained-ARCHITECTURE"
+        near = get_close_matches(architecture.lower(), known, 3, 0.3) or ["vit-b-32", "vit-h-14"]
+        like = ", ".join(known[match].stem for match in near)
+        raise PalError(f"an encoder of open_clip must be {shapes} (ARCHITECTURE as in {like}), got {name!r}")
+    return known[architecture.lower()].stem, tag
+
+
+def _pretrained(name: str, architecture: str, tag: str) -> dict[str, Any]:
+    """What open_clip knows of a tag: its preprocessing, and its repository on the hub."""
+    from open_clip import get_pretrained_cfg, list_pretrained_tags_by_model
+
+    config = get_pretrained_cfg(architecture, tag)
+    if not config:
+        known = ", ".join(list_pretrained_tags_by_model(architecture)) or "none"
+        raise PalError(f"the weights of {architecture} must be one of {known}, got {tag!r} in {name!r}")
+    return config
+
+
+def _open_clip_config(name: str, model: Any, preprocess: Any) -> Config:
+    try:
+        text, vision, dim = model["text_cfg"], model["vision_cfg"], int(model["embed_dim"])
+        size = vision.get("image_size", 224)
+        preprocess = PREPROCESS | {k: v for k, v in (preprocess or {}).items() if k in PREPROCESS and v}
+    except (TypeError, KeyError, AttributeError, ValueError):
+        raise PalError(f"the configuration of {name} must hold embed_dim, vision_cfg and text_cfg") from None
+    if not isinstance(size, int) or preprocess["resize_mode"] not in ("shortest", "squash"):
+        raise PalError(
+            f"{name} must take square pictures, cropped (shortest) or squashed, got {size!r} pixels, "
+            f"{preprocess['resize_mode']!r}"
+        )
+    if "hf_model_name" in text:
+        raise PalError(
+            f"{name} must have a text tower of open_clip's own, got {text['hf_model_name']!r}, "
+            "which would be downloaded while the model is built"
+        )
+    return Config(model, preprocess, dim, size, not {"hf_tokenizer_name", "tokenizer_kwargs"} & set(text))
+
+
+def _transformers_config(name: str, folder: Path | None) -> Config:
+    if folder is None or not (folder / "config.json").is_file():
+        raise PalError(
+            f"encode.weights must lead to a folder with config.json of {name}, got {str(folder)!r}"
+        )
+    model = _json(folder / "config.json")
+    try:
+        dim, size = int(model["projection_dim"]), int(model["vision_config"].get("image_size", 224))
+    except (TypeError, KeyError, AttributeError, ValueError):
+        raise PalError(f"the configuration of {name} must hold projection_dim and vision_config") from None
+    return Config(model, PREPROCESS, dim, size, True)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PalError(f"{path} must be a JSON file that can be read, got {error}") from None
+    if not isinstance(value, dict):
+        raise PalError(f"{path} must be a JSON object, got {type(value).__name__}")
+    return value

