@@ -14,7 +14,6 @@ import torch
 
 from experiments import intervals, study
 from experiments.entries import FITTED, Place, Run
-from experiments.recovery import recovery
 from pal.config import FitConfig
 from pal.evaluation.accuracy import Judged
 from pal.fitting.trainer import Fitted, fit
@@ -123,6 +122,31 @@ def _run_study(entry: Run, cell: Place, source: str, seed: int) -> Measured:
             bounded.add(place.get("train_pairs"))
             arms += _judge(entry, data, tested.texts, fitted, config, seed, at, bound)
     return Measured(arms, pictures, drawn.tables)
+
+
+def recovery(fitted: Fitted, drawn: study.Drawn) -> list[dict[str, Any]]:
+    """True and estimated ideal points of the seen users, and the share of the true ones explained.
+
+    The learned map is known up to an affine change that leaves all answers as they are, so the estimated
+    points are brought onto the true ones by the affine map of least squares before they are compared.
+
+    Returns:
+        One row for the share explained (`r2`), one per user: x, y true; u, v estimated and aligned.
+    """
+    truth = drawn.truth or {}
+    true = np.array(truth["weights"]) @ np.array(truth["prototypes"]) @ np.array(truth["matrix"]).T
+    row = {name: place for place, name in enumerate(truth["user_ids"])}
+    true = true[[row[name] for name in drawn.data.user_ids["seen"]]]
+    with torch.inference_mode():
+        estimated = fitted.head.ideal_points(fitted.states).double().numpy()  # type: ignore[operator]
+    design = np.concatenate([estimated, np.ones((len(estimated), 1))], 1)
+    aligned = design @ np.linalg.lstsq(design, true, rcond=1e-6)[0]
+    explained = float(1 - ((aligned - true) ** 2).sum() / ((true - true.mean(0)) ** 2).sum())
+    points = [
+        {"x": round(t[0], 3), "y": round(t[1], 3), "u": round(a[0], 3), "v": round(a[1], 3)}
+        for t, a in zip(true.tolist(), aligned.tolist(), strict=True)
+    ]
+    return [{"r2": round(explained, 4)}, *points]
 
 
 def _judge(
