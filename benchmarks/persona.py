@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from statistics import fmean
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from benchmarks.studies import SEEDS, changed, draw, fit_study, in_parallel, real_persona, values
+from benchmarks.studies import SEEDS, changed, draw, fit_study, in_parallel, real_persona, score_study, values
 from benchmarks.table import Row, Section
 from pal.comparisons import Questions
 from pal.evaluation.accuracy import Judged, bootstrap_interval
-from pal.serving.reward_model import RewardModel
 from pipeline import paths
 from pipeline.datasets import persona as statements
 from pipeline.evaluation import bounds
@@ -27,9 +26,8 @@ from pipeline.evaluation.predictions import (
     locate_by_questions,
     margins_by,
     places_in_user,
-    predict,
 )
-from pipeline.evaluation.slices import find, score_slices
+from pipeline.evaluation.slices import find
 from pipeline.params import Params
 from pipeline.storage.tables import text_id
 from pipeline.study import Study
@@ -125,17 +123,14 @@ def run(name: str, seed: int) -> Figures:
         unseen = case.unseen_users_per_group > 1 and case.groups == K
         model = fit_study("persona", data, given, K)
         halves = ("seen", "unseen") if unseen else ("seen",)
-        predictions = predict(data, {"model": model}, {}, given.evaluate, halves)
-        tests = score_slices(predictions, data, given.evaluate)
-        figures[f"K={K}"] = find(tests.main, "seen", "model").judged.micro
-        figures[f"K={K} new"] = find(tests.main, "seen", "model", new=True).judged.micro
+        scores = score_study(data, model, given, halves)
+        figures[f"K={K}"] = find(scores, "seen", "model").judged.micro
+        figures[f"K={K} new"] = find(scores, "seen", "model", new=True).judged.micro
         for n in SHOTS if unseen else ():
-            figures[f"{n} shots"] = find(tests.main, "unseen", "model", shots=n).judged.micro
+            figures[f"{n} shots"] = find(scores, "unseen", "model", shots=n).judged.micro
     if name == BASE:
         model = fit_study("persona", data, changed(given, {"persona.preset": "paper"}), case.groups)
-        predictions = predict(data, {"model": model}, {}, given.evaluate, ("seen",))
-        tests = score_slices(predictions, data, given.evaluate).main
-        figures["paper"] = find(tests, "seen", "model").judged.micro
+        figures["paper"] = find(score_study(data, model, given), "seen", "model").judged.micro
         figures |= _unseen_bounds(says_yes, data, given.evaluate.seed)
     return {name: 100 * value for name, value in figures.items()}
 
@@ -240,12 +235,6 @@ def ask(seed: int) -> dict[str, tuple[float, float, float]]:
     return found
 
 
-def yes_or_no(data: Study, prompt: Int[Tensor, " n"]) -> Questions:
-    """Of each prompt, whether yes is preferred to no."""
-    yes, no = (torch.full_like(prompt, data.response_ids.index(text_id(word))) for word in ("Yes", "No"))
-    return Questions(prompt, yes, no)
-
-
 def best_of_n() -> Section:
     """Best of 16 for the right user, against the pick for the average user.
 
@@ -278,54 +267,36 @@ def best_of_n() -> Section:
 
 
 def pick(groups: int, seed: int, users: int) -> dict[str, tuple[Float[Tensor, " users"], Figures]]:
-    """Draw a study of `users` people a persona, fit it, and let both pick, for one seed."""
+    """Draw a study of `users` people a persona, fit it, and let both pick, for one seed.
+
+    Returns:
+        By half, each user's wins with half of the ties, and the shares of sets in which picks have a yes.
+    """
     given = prepared(Case(groups, users, 100, (groups,), unseen_users_per_group=users, val_pairs=5), seed)
     data = draw("persona", given)
     model = fit_study("persona", data, given, groups)
     pool = data.select("seen", "test", "new").questions.prompt.unique()
-    yes, personas = known_answers(data, given)[:, pool], given.persona.prepare.personas
+    says_yes, personas = known_answers(data, given)[:, pool], given.persona.prepare.personas
+    yes, no = (torch.full_like(pool, data.response_ids.index(text_id(word))) for word in ("Yes", "No"))
+    with torch.no_grad():
+        features = model.head.question_features(data.embeddings, Questions(pool, yes, no))
     generator = torch.Generator().manual_seed(seed)
     pairs, n_users = data.select("unseen", "adapt"), data.n_users("unseen")
     some = (places_in_user(pairs.user, n_users, generator) < 20).nonzero().squeeze(1)
     located = model.locate(data.embeddings, pairs[some], n_users=n_users)
     found = {}
-    for half, weights in (("seen", model.states), ("unseen", located)):
+    for half, states in (("seen", model.states), ("unseen", located)):
         group = torch.tensor([personas.index(name) for name in data.groups[half]])
-        own = _margins(data, model, pool, weights)
-        mean = _margins(data, model, pool, model.state_of(None)[None]).expand_as(own)
-        found[half] = _pick(own, mean, yes[group], generator)
+        size = (len(group), SETS, len(pool))
+        sets = torch.rand(size, generator=generator).topk(CANDIDATES, -1).indices
+        answers = says_yes[group][:, None].expand(size).gather(2, sets).float()
+        picks = []
+        for picker in (states, model.state_of(None)[None]):  # margins of yes over no, for each user
+            with torch.no_grad():
+                margins = model.head.margins_at(features, picker).T[:, None].expand(size).gather(2, sets)
+            picks.append(answers.gather(2, margins.argmax(2, keepdim=True))[..., 0])
+        own, mean = picks
+        shares = {"own": own, "mean": mean, "random": answers, "possible": answers.amax(2)}
+        score = (0.5 + (own - mean) / 2).sum(1)
+        found[half] = score, {name: float(share.mean()) for name, share in shares.items()}
     return found
-
-
-def _margins(
-    data: Study, model: RewardModel, pool: Int[Tensor, " pool"], weights: Float[Tensor, "users K"]
-) -> Float[Tensor, "users pool"]:
-    """Reward of yes less that of no to each statement, for each user."""
-    with torch.no_grad():
-        return model.head.margins_at(
-            model.head.question_features(data.embeddings, yes_or_no(data, pool)), weights
-        ).T
-
-
-def _pick(
-    own: Float[Tensor, "users pool"],
-    mean: Float[Tensor, "users pool"],
-    yes: Bool[Tensor, "users pool"],
-    generator: torch.Generator,
-) -> tuple[Float[Tensor, " users"], Figures]:
-    """Wins and half the ties of each user, and the shares of sets in which each pick has the user's yes."""
-    users, pool = own.shape
-    sets = torch.rand(users, SETS, pool, generator=generator).topk(CANDIDATES, -1).indices
-
-    def candidates(table: Tensor) -> Tensor:  # (users, SETS, CANDIDATES)
-        return table[:, None].expand(-1, SETS, -1).gather(2, sets)
-
-    answers = candidates(yes).float()
-    ours, theirs = (answers.gather(2, candidates(x).argmax(2, keepdim=True))[..., 0] for x in (own, mean))
-    shares = {
-        "own": float(ours.mean()),
-        "mean": float(theirs.mean()),
-        "random": float(answers.mean()),
-        "possible": float(answers.amax(2).mean()),
-    }
-    return (0.5 + (ours - theirs) / 2).sum(1), shares

@@ -4,12 +4,22 @@ import json
 from statistics import fmean
 from typing import Any
 
-from benchmarks.studies import ROOT, SEEDS, STAGES, changed, draw, fit_study, in_parallel, staged, values
+from benchmarks.studies import (
+    ROOT,
+    SEEDS,
+    STAGES,
+    changed,
+    draw,
+    fit_study,
+    in_parallel,
+    score_study,
+    staged,
+    values,
+)  # fmt: skip
 from benchmarks.table import Row, Section
 from pipeline import paths
 from pipeline.__main__ import flatten
-from pipeline.evaluation.predictions import predict
-from pipeline.evaluation.slices import find, score_slices
+from pipeline.evaluation.slices import find
 from pipeline.stages import evaluate, train
 
 SETTINGS = ("mixture", "partition")
@@ -53,9 +63,7 @@ def accuracy(case: int, setting: str, seed: int) -> float:
     given = changed(given, {"simulated.preset": preset, **changes})
     data = draw("simulated", given)
     model = fit_study("simulated", data, given, 3)
-    predictions = predict(data, {"model": model}, {}, given.evaluate, ("seen",))
-    tests = score_slices(predictions, data, given.evaluate).main
-    return 100 * find(tests, "seen", "model").judged.micro
+    return 100 * find(score_study(data, model, given), "seen", "model").judged.micro
 
 
 def default() -> Section:
