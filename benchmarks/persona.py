@@ -97,7 +97,7 @@ def persona() -> Section:
     if real_persona() is None:
         return Section(title, MISSING, [])
     encode_once()
-    found = in_parallel(run, [(name, seed) for name in CASES for seed in SEEDS])
+    results = in_parallel(run, [(name, seed) for name in CASES for seed in SEEDS])
     about = {
         "real Persona set": "found",
         "seeds": list(SEEDS),
@@ -106,7 +106,7 @@ def persona() -> Section:
         "validation pairs a user": "5 (300 and 600 users), 1 (3,000 users); they choose the epoch alone",
         "draws of the shots": 20,
     }
-    return Section(title, about, _rows({name: [found[name, seed] for seed in SEEDS] for name in CASES}))
+    return Section(title, about, _rows({name: [results[name, seed] for seed in SEEDS] for name in CASES}))
 
 
 def run(name: str, seed: int) -> Figures:
@@ -148,14 +148,14 @@ def _unseen_bounds(says_yes: Bool[Tensor, "groups items"], data: Study, seed: in
     return {f"bound {shots} shots": bound(shots) for shots in SHOTS}
 
 
-def _rows(found: dict[str, list[Figures]]) -> list[Row]:
+def _rows(results: dict[str, list[Figures]]) -> list[Row]:
     def mean(case: str, figure: str) -> float:
-        return fmean(figures[figure] for figures in found[case])
+        return fmean(figures[figure] for figures in results[case])
 
     def row(
         what: str, case: str, figure: str, least: float | None, most: float | None = None, note: str = ""
     ):
-        each = [figures[figure] for figures in found[case]]
+        each = [figures[figure] for figures in results[case]]
         return Row(what, fmean(each), at_least=least, at_most=most, each=each, note=note)
 
     def beside(what: str, case: str, figure: str, bound: str, slack: float) -> Row:
@@ -200,15 +200,15 @@ def asking() -> Section:
     if real_persona() is None:
         return Section(title, MISSING, [])
     encode_once()
-    found = list(in_parallel(ask, [(seed,) for seed in SEEDS]).values())
+    results = list(in_parallel(ask, [(seed,) for seed in SEEDS]).values())
     about = {"seeds": list(SEEDS), "users": "600 seen, 100 answers each; 600 unseen, 20 test pairs each"}
 
     def row(what: str, key: str, least: float | None = None) -> Row:
-        each = [figures[key][0] for figures in found]
-        ends = ", ".join(f"{figures[key][1]:.2f} to {figures[key][2]:.2f}" for figures in found)
+        each = [figures[key][0] for figures in results]
+        ends = ", ".join(f"{figures[key][1]:.2f} to {figures[key][2]:.2f}" for figures in results)
         return Row(what, fmean(each), at_least=least, each=each, note=f"95 % intervals over users: {ends}")
 
-    twenty = fmean(figures["drawn 20"][0] for figures in found)
+    twenty = fmean(figures["drawn 20"][0] for figures in results)
     rows = [row(f"accuracy after {n} drawn", f"drawn {n}") for n in (0, 5, 10, 20)]
     what = "chosen of the user's own 50"
     rows += [
@@ -227,12 +227,12 @@ def ask(seed: int) -> dict[str, tuple[float, float, float]]:
     tables |= {f"own {n}": [weights] for n, weights in locate_by_questions(data, model, 10).items()}
     test = data.select("unseen", "test", "known")
     margins = iter(margins_by(model, [w for draws in tables.values() for w in draws], data, test))
-    found = {}
+    results = {}
     for name, draws in tables.items():
         each = [Judged.from_margins(next(margins), test.user, n_users=data.n_users("unseen")) for _ in draws]
         judged = Judged(sum(j.right for j in each) / len(each), each[0].total)
-        found[name] = (100 * judged.micro, *(100 * end for end in bootstrap_interval(judged)))
-    return found
+        results[name] = (100 * judged.micro, *(100 * end for end in bootstrap_interval(judged)))
+    return results
 
 
 def best_of_n() -> Section:
@@ -249,11 +249,11 @@ def best_of_n() -> Section:
     if real_persona() is None:
         return Section(title, MISSING, [])
     encode_once()
-    found = in_parallel(pick, [(groups, seed, USERS) for groups in GROUPS for seed in SEEDS])
+    results = in_parallel(pick, [(groups, seed, USERS) for groups in GROUPS for seed in SEEDS])
     rows = []
     for groups in GROUPS:
         for half, words in HALVES.items():
-            picks = [found[groups, seed, USERS][half] for seed in SEEDS]
+            picks = [results[groups, seed, USERS][half] for seed in SEEDS]
             score = torch.cat([scores for scores, _ in picks]).double()
             judged = Judged(score.numpy(), torch.full_like(score, SETS).long().numpy())
             low, high = (100 * bound for bound in bootstrap_interval(judged))
@@ -284,7 +284,7 @@ def pick(groups: int, seed: int, users: int) -> dict[str, tuple[Float[Tensor, " 
     pairs, n_users = data.select("unseen", "adapt"), data.n_users("unseen")
     some = (places_in_user(pairs.user, n_users, generator) < 20).nonzero().squeeze(1)
     located = model.locate(data.embeddings, pairs[some], n_users=n_users)
-    found = {}
+    results = {}
     for half, states in (("seen", model.states), ("unseen", located)):
         group = torch.tensor([personas.index(name) for name in data.groups[half]])
         size = (len(group), SETS, len(pool))
@@ -298,5 +298,5 @@ def pick(groups: int, seed: int, users: int) -> dict[str, tuple[Float[Tensor, " 
         own, mean = picks
         shares = {"own": own, "mean": mean, "random": answers, "possible": answers.amax(2)}
         score = (0.5 + (own - mean) / 2).sum(1)
-        found[half] = score, {name: float(share.mean()) for name, share in shares.items()}
-    return found
+        results[half] = score, {name: float(share.mean()) for name, share in shares.items()}
+    return results

@@ -40,11 +40,11 @@ REACH = {
 def simulated() -> Section:
     """100 users, 100 comparisons each, three prototypes, both settings; 2 minutes on two quiet cores."""
     jobs = [(case, setting, seed) for case in range(len(CASES)) for setting in SETTINGS for seed in SEEDS]
-    found = in_parallel(accuracy, sorted(jobs, key=lambda job: CASES[job[0]][1] == "ours"))
+    results = in_parallel(accuracy, sorted(jobs, key=lambda job: CASES[job[0]][1] == "ours"))
     rows = []
     for case, (dim, preset, head, least) in enumerate(CASES):
         for setting in SETTINGS:
-            each = [found[case, setting, seed] for seed in SEEDS]
+            each = [results[case, setting, seed] for seed in SEEDS]
             distance = "" if preset == "paper" else f", {head.get('distance', 'squared')}"
             note = "the paper's one run: 91.26" if preset == "paper" and setting == "mixture" else ""
             what = f"{setting}, d={dim}{distance}, preset {preset}"
@@ -68,11 +68,11 @@ def accuracy(case: int, setting: str, seed: int) -> float:
 
 def default() -> Section:
     """params.yaml as it is shipped, on the simulation and the sample; 2 minutes on two quiet cores."""
-    found = in_parallel(run, [(dataset, seed) for dataset in REACH for seed in SEEDS])
+    results = in_parallel(run, [(dataset, seed) for dataset in REACH for seed in SEEDS])
     rows = []
     for dataset, metrics in REACH.items():
         for name, least in metrics.items():
-            each = [100 * found[dataset, seed][name] for seed in SEEDS]
+            each = [100 * results[dataset, seed][name] for seed in SEEDS]
             rows.append(Row(f"{dataset}, {name}", fmean(each), at_least=least, each=each))
     return Section("The embedded default (K=3)", {"seeds": list(SEEDS)}, rows)
 
