@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),  # the warnings of TRL and its libraries are theirs
 ]
 
-WORDS = ["how", "who", "is", "are", "it", "you", "fine", "not", "so", "well", "the", "a", "cat", "dog", "yes", "no"]
+WORDS = ["how", "who", "is", "are", "it", "you", "fine", "not", "so", "well", "the", "a", "cat", "dog", "yes", "no"]  # fmt: skip
 STEPS, GENERATIONS = 2, 4
 
 
