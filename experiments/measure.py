@@ -209,7 +209,7 @@ def _read(scores: Scores, reader: dict[str, Any], shot: int | None, most: int) -
 
 def summary(arm: Arm) -> dict[str, Any]:
     """An arm as a row of metrics: accuracy in per cent with its interval, and each seed's."""
-    each = [100 * one.micro for one in arm.judged]
+    each = [100 * judged.micro for judged in arm.judged]
     low, high = intervals.interval(intervals.resampled(arm.judged))
     return {
         **arm.at,
@@ -218,6 +218,6 @@ def summary(arm: Arm) -> dict[str, Any]:
         "high": round(high, 3),
         "sd": round(float(torch.tensor(each).std()) if len(each) > 1 else 0.0, 3),
         "each": [round(x, 2) for x in each],
-        "users": int(sum((one.total > 0).sum() for one in arm.judged) / len(arm.judged)),
-        "pairs": int(sum(one.total.sum() for one in arm.judged) / len(arm.judged)),
+        "users": int(sum((judged.total > 0).sum() for judged in arm.judged) / len(arm.judged)),
+        "pairs": int(sum(judged.total.sum() for judged in arm.judged) / len(arm.judged)),
     }

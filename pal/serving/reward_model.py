@@ -98,11 +98,7 @@ class RewardModel(SavedModel):
 
     @classmethod
     def load(
-        cls,
-        folder: Path | str,
-        *,
-        weights: Mapping[str, str | Path] | None = None,
-        device: str = "cpu",
+        cls, folder: Path | str, *, weights: Mapping[str, str | Path] | None = None, device: str = "cpu"
     ) -> "RewardModel":
         """Read a saved model, with every number checked; encoders are looked for when they are needed.
 

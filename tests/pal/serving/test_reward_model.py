@@ -51,12 +51,6 @@ def test_users_may_be_ids_tastes_weights_or_one_for_each_row(line):
     torch.testing.assert_close(several, torch.tensor([-1, -0.25, -((1 - p) ** 2), 0.0]))
 
 
-def test_a_taste_without_its_model_scores_all_the_same(line):
-    taste = line.adapt([(None, ZERO, ONE)])
-    read = Taste.from_json(taste.to_json())
-    assert torch.equal(line.score(None, BOTH, user=read), line.score(None, BOTH, user=taste))
-
-
 def test_one_prompt_stands_for_all_responses(worded):
     responses = ["yes", "no", "perhaps", "no"]
     once = worded.score("a question", responses, user="user 7")
@@ -96,12 +90,6 @@ def test_probability_by_hand(line):
     assert found == pytest.approx([SIGMOID, 1 - SIGMOID, 0.5])
     each = line.probability(None, BOTH, BOTH.flip(0), user=["zero", "zero"])
     torch.testing.assert_close(each, torch.tensor([SIGMOID, 1 - SIGMOID]))
-
-
-def test_probability_is_that_of_the_difference_in_rewards(worded):
-    first, second = worded.score("q", ["a b", "c d"], user="user 1").tolist()
-    p = worded.probability("q", "a b", "c d", user="user 1").item()
-    assert p == pytest.approx(1 / (1 + math.exp(second - first)), abs=1e-6)
 
 
 def test_ranking_by_hand(line):
