@@ -127,7 +127,7 @@ class TableReader:
             PalError: With the place of the first row that cannot be read, or lacks a required column.
         """
         for row in self._rows:
-            if self.columns is None:
+            if self.columns is None and self._required:
                 check_columns(self.name, row.cells, self._required, row)
             yield row
 
