@@ -13,7 +13,6 @@ from pipeline import paths as layout
 from pipeline import study
 from pipeline.__main__ import flatten
 from pipeline.errors import PipelineError
-from pipeline.evaluation.evaluated import read as evaluated_read
 from pipeline.stages import evaluate, report, train
 from pipeline.storage import manifests
 
@@ -25,7 +24,7 @@ def metrics(dataset):
 
 
 def evaluated(dataset):
-    return evaluated_read(dataset)
+    return json.loads((layout.evaluated(dataset) / "evaluated.json").read_text())
 
 
 def details(dataset):
