@@ -50,6 +50,7 @@ DAMAGED = [
     "data/embeddings/own/text/shard-00000.parquet",
     "data/models/own/model/model.safetensors",
     "data/models/own/k1/config.json",
+    "data/models/own/k1/SHA256SUMS",
     "data/evaluated/own/evaluated.json",
     "data/raw/own.json",
     "data/models/simulated/manifest.json",
