@@ -35,17 +35,17 @@ HOMOGENEOUS = 400
 def choose() -> Section:
     """Everything; Persona where it is there."""
     sets = ["simulation"] + (["Persona"] if real_persona() else [])
-    found = in_parallel(chosen, [(name, K, seed) for name in sets for K in GROUPS for seed in SEEDS])
+    results = in_parallel(chosen, [(name, K, seed) for name in sets for K in GROUPS for seed in SEEDS])
     rows = []
     for name in sets:
         for groups in GROUPS:
-            each = [float(found[name, groups, seed][0]) for seed in SEEDS]
+            each = [float(results[name, groups, seed][0]) for seed in SEEDS]
             what, right = (
                 f"{name}, K* = {groups}: seeds of ten in which choose-k finds it",
                 each.count(groups),
             )
             rows.append(Row(what, right, "", at_least=9, each=each, note="each: K found"))
-        seconds = fmean(found[name, groups, seed][1] for groups in GROUPS for seed in SEEDS)
+        seconds = fmean(results[name, groups, seed][1] for groups in GROUPS for seed in SEEDS)
         rows.append(Row(f"{name}: seconds of one core a run", seconds, "s"))
     p_values = in_parallel(p_value, [(seed,) for seed in range(HOMOGENEOUS)]).values()
     what, rejected = (

@@ -216,8 +216,8 @@ def _jpegs() -> tuple[list[bytes], str]:
     if photos:
         import pyarrow.parquet as pq
 
-        found = pq.read_table(photos / "images.parquet", columns=["jpg"])["jpg"].to_pylist()[:N_JPEGS]
-        every = [Image.open(io.BytesIO(jpeg)) for jpeg in found]
+        stored = pq.read_table(photos / "images.parquet", columns=["jpg"])["jpg"].to_pylist()[:N_JPEGS]
+        every = [Image.open(io.BytesIO(jpeg)) for jpeg in stored]
     else:
         small = np.random.default_rng(0).integers(0, 256, (N_JPEGS, 32, 32, 3), dtype=np.uint8)
         every, source = [Image.fromarray(pixels) for pixels in small], "drawn: the photographs were not found"
@@ -276,9 +276,9 @@ def _storage_rows(n: int, dim: int, dtype: str) -> list[Row]:
             "npy": lambda: np.load(npy),
             "lists": lambda: read_lists(lists),
         }
-        for what, parts in (("write", write), ("read", read)):
-            timed = in_turns(parts)
-            ours, plain, as_lists = (vectors.nbytes / timed.seconds[name] / 1e6 for name in parts)
+        for what, calls in (("write", write), ("read", read)):
+            timed = in_turns(calls)
+            ours, plain, as_lists = (vectors.nbytes / timed.seconds[name] / 1e6 for name in calls)
             end = f"{what}, {n:,} x {dim:,} {dtype}"
             note, late = f"npy {plain:,.0f}, lists {as_lists:,.0f}; {timed.note}", timed.unjudged
             rows += [

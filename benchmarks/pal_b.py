@@ -93,15 +93,18 @@ def _configs(dropout: float = 0.5, epochs: int = 1) -> tuple[HeadConfig, FitConf
 def _steps(work: tuple[Embeddings, Comparisons]) -> list[Row]:
     torch.manual_seed(0)
     batch = next(FixedStates(*work, _configs()[1], torch.ones(USERS, 1)).batches())
-    asked = batch.questions[batch.question]
-    prompts, images = len(asked.prompt.unique()), len(torch.cat([asked.first, asked.second]).unique())
-    parts = {
+    questions = batch.questions[batch.question]
+    prompts, images = (
+        len(questions.prompt.unique()),
+        len(torch.cat([questions.first, questions.second]).unique()),
+    )
+    calls = {
         "products": _products(prompts, images),
         "step": _step(work, batch, 0.5),
         "without": _step(work, batch, 0.0),
         "plain": _plain_step(work[0], batch),
     }
-    timed = in_turns(parts, least_peak=LEAST_PEAK)
+    timed = in_turns(calls, least_peak=LEAST_PEAK)
     floor, step, without, plain = timed.seconds.values()
     rate = 10 * (prompts + images) * WIDTH**2 / floor / 1e9
     size = f"{prompts + images:,} distinct rows of {3 * BATCH:,}"

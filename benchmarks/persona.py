@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from statistics import fmean
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from benchmarks.studies import SEEDS, changed, draw, fit_study, in_parallel, real_persona, values
+from benchmarks.studies import SEEDS, changed, draw, fit_study, in_parallel, real_persona, score_study, values
 from benchmarks.table import Row, Section
 from pal.comparisons import Questions
 from pal.evaluation.accuracy import Judged, bootstrap_interval
-from pal.serving.reward_model import RewardModel
 from pipeline import paths
 from pipeline.datasets import persona as statements
 from pipeline.evaluation import bounds
@@ -27,9 +26,8 @@ from pipeline.evaluation.predictions import (
     locate_by_questions,
     margins_by,
     places_in_user,
-    predict,
 )
-from pipeline.evaluation.slices import find, score_slices
+from pipeline.evaluation.slices import find
 from pipeline.params import Params
 from pipeline.storage.tables import text_id
 from pipeline.study import Study
@@ -99,7 +97,7 @@ def persona() -> Section:
     if real_persona() is None:
         return Section(title, MISSING, [])
     encode_once()
-    found = in_parallel(run, [(name, seed) for name in CASES for seed in SEEDS])
+    results = in_parallel(run, [(name, seed) for name in CASES for seed in SEEDS])
     about = {
         "real Persona set": "found",
         "seeds": list(SEEDS),
@@ -108,7 +106,7 @@ def persona() -> Section:
         "validation pairs a user": "5 (300 and 600 users), 1 (3,000 users); they choose the epoch alone",
         "draws of the shots": 20,
     }
-    return Section(title, about, _rows({name: [found[name, seed] for seed in SEEDS] for name in CASES}))
+    return Section(title, about, _rows({name: [results[name, seed] for seed in SEEDS] for name in CASES}))
 
 
 def run(name: str, seed: int) -> Figures:
@@ -125,17 +123,14 @@ def run(name: str, seed: int) -> Figures:
         unseen = case.unseen_users_per_group > 1 and case.groups == K
         model = fit_study("persona", data, given, K)
         halves = ("seen", "unseen") if unseen else ("seen",)
-        predictions = predict(data, {"model": model}, {}, given.evaluate, halves)
-        tests = score_slices(predictions, data, given.evaluate)
-        figures[f"K={K}"] = find(tests.main, "seen", "model").judged.micro
-        figures[f"K={K} new"] = find(tests.main, "seen", "model", new=True).judged.micro
+        scores = score_study(data, model, given, halves)
+        figures[f"K={K}"] = find(scores, "seen", "model").judged.micro
+        figures[f"K={K} new"] = find(scores, "seen", "model", new=True).judged.micro
         for n in SHOTS if unseen else ():
-            figures[f"{n} shots"] = find(tests.main, "unseen", "model", shots=n).judged.micro
+            figures[f"{n} shots"] = find(scores, "unseen", "model", shots=n).judged.micro
     if name == BASE:
         model = fit_study("persona", data, changed(given, {"persona.preset": "paper"}), case.groups)
-        predictions = predict(data, {"model": model}, {}, given.evaluate, ("seen",))
-        tests = score_slices(predictions, data, given.evaluate).main
-        figures["paper"] = find(tests, "seen", "model").judged.micro
+        figures["paper"] = find(score_study(data, model, given), "seen", "model").judged.micro
         figures |= _unseen_bounds(says_yes, data, given.evaluate.seed)
     return {name: 100 * value for name, value in figures.items()}
 
@@ -153,14 +148,14 @@ def _unseen_bounds(says_yes: Bool[Tensor, "groups items"], data: Study, seed: in
     return {f"bound {shots} shots": bound(shots) for shots in SHOTS}
 
 
-def _rows(found: dict[str, list[Figures]]) -> list[Row]:
+def _rows(results: dict[str, list[Figures]]) -> list[Row]:
     def mean(case: str, figure: str) -> float:
-        return fmean(figures[figure] for figures in found[case])
+        return fmean(figures[figure] for figures in results[case])
 
     def row(
         what: str, case: str, figure: str, least: float | None, most: float | None = None, note: str = ""
     ):
-        each = [figures[figure] for figures in found[case]]
+        each = [figures[figure] for figures in results[case]]
         return Row(what, fmean(each), at_least=least, at_most=most, each=each, note=note)
 
     def beside(what: str, case: str, figure: str, bound: str, slack: float) -> Row:
@@ -205,15 +200,15 @@ def asking() -> Section:
     if real_persona() is None:
         return Section(title, MISSING, [])
     encode_once()
-    found = list(in_parallel(ask, [(seed,) for seed in SEEDS]).values())
+    results = list(in_parallel(ask, [(seed,) for seed in SEEDS]).values())
     about = {"seeds": list(SEEDS), "users": "600 seen, 100 answers each; 600 unseen, 20 test pairs each"}
 
     def row(what: str, key: str, least: float | None = None) -> Row:
-        each = [figures[key][0] for figures in found]
-        ends = ", ".join(f"{figures[key][1]:.2f} to {figures[key][2]:.2f}" for figures in found)
+        each = [figures[key][0] for figures in results]
+        ends = ", ".join(f"{figures[key][1]:.2f} to {figures[key][2]:.2f}" for figures in results)
         return Row(what, fmean(each), at_least=least, each=each, note=f"95 % intervals over users: {ends}")
 
-    twenty = fmean(figures["drawn 20"][0] for figures in found)
+    twenty = fmean(figures["drawn 20"][0] for figures in results)
     rows = [row(f"accuracy after {n} drawn", f"drawn {n}") for n in (0, 5, 10, 20)]
     what = "chosen of the user's own 50"
     rows += [
@@ -232,18 +227,12 @@ def ask(seed: int) -> dict[str, tuple[float, float, float]]:
     tables |= {f"own {n}": [weights] for n, weights in locate_by_questions(data, model, 10).items()}
     test = data.select("unseen", "test", "known")
     margins = iter(margins_by(model, [w for draws in tables.values() for w in draws], data, test))
-    found = {}
+    results = {}
     for name, draws in tables.items():
         each = [Judged.from_margins(next(margins), test.user, n_users=data.n_users("unseen")) for _ in draws]
         judged = Judged(sum(j.right for j in each) / len(each), each[0].total)
-        found[name] = (100 * judged.micro, *(100 * end for end in bootstrap_interval(judged)))
-    return found
-
-
-def yes_or_no(data: Study, prompt: Int[Tensor, " n"]) -> Questions:
-    """Of each prompt, whether yes is preferred to no."""
-    yes, no = (torch.full_like(prompt, data.response_ids.index(text_id(word))) for word in ("Yes", "No"))
-    return Questions(prompt, yes, no)
+        results[name] = (100 * judged.micro, *(100 * end for end in bootstrap_interval(judged)))
+    return results
 
 
 def best_of_n() -> Section:
@@ -260,11 +249,11 @@ def best_of_n() -> Section:
     if real_persona() is None:
         return Section(title, MISSING, [])
     encode_once()
-    found = in_parallel(pick, [(groups, seed, USERS) for groups in GROUPS for seed in SEEDS])
+    results = in_parallel(pick, [(groups, seed, USERS) for groups in GROUPS for seed in SEEDS])
     rows = []
     for groups in GROUPS:
         for half, words in HALVES.items():
-            picks = [found[groups, seed, USERS][half] for seed in SEEDS]
+            picks = [results[groups, seed, USERS][half] for seed in SEEDS]
             score = torch.cat([scores for scores, _ in picks]).double()
             judged = Judged(score.numpy(), torch.full_like(score, SETS).long().numpy())
             low, high = (100 * bound for bound in bootstrap_interval(judged))
@@ -278,54 +267,36 @@ def best_of_n() -> Section:
 
 
 def pick(groups: int, seed: int, users: int) -> dict[str, tuple[Float[Tensor, " users"], Figures]]:
-    """Draw a study of `users` people a persona, fit it, and let both pick, for one seed."""
+    """Draw a study of `users` people a persona, fit it, and let both pick, for one seed.
+
+    Returns:
+        By half, each user's wins with half of the ties, and the shares of sets in which picks have a yes.
+    """
     given = prepared(Case(groups, users, 100, (groups,), unseen_users_per_group=users, val_pairs=5), seed)
     data = draw("persona", given)
     model = fit_study("persona", data, given, groups)
     pool = data.select("seen", "test", "new").questions.prompt.unique()
-    yes, personas = known_answers(data, given)[:, pool], given.persona.prepare.personas
+    says_yes, personas = known_answers(data, given)[:, pool], given.persona.prepare.personas
+    yes, no = (torch.full_like(pool, data.response_ids.index(text_id(word))) for word in ("Yes", "No"))
+    with torch.no_grad():
+        features = model.head.question_features(data.embeddings, Questions(pool, yes, no))
     generator = torch.Generator().manual_seed(seed)
     pairs, n_users = data.select("unseen", "adapt"), data.n_users("unseen")
     some = (places_in_user(pairs.user, n_users, generator) < 20).nonzero().squeeze(1)
     located = model.locate(data.embeddings, pairs[some], n_users=n_users)
-    found = {}
-    for half, weights in (("seen", model.states), ("unseen", located)):
+    results = {}
+    for half, states in (("seen", model.states), ("unseen", located)):
         group = torch.tensor([personas.index(name) for name in data.groups[half]])
-        own = _margins(data, model, pool, weights)
-        mean = _margins(data, model, pool, model.state_of(None)[None]).expand_as(own)
-        found[half] = _pick(own, mean, yes[group], generator)
-    return found
-
-
-def _margins(
-    data: Study, model: RewardModel, pool: Int[Tensor, " pool"], weights: Float[Tensor, "users K"]
-) -> Float[Tensor, "users pool"]:
-    """Reward of yes less that of no to each statement, for each user."""
-    with torch.no_grad():
-        return model.head.margins_at(
-            model.head.question_features(data.embeddings, yes_or_no(data, pool)), weights
-        ).T
-
-
-def _pick(
-    own: Float[Tensor, "users pool"],
-    mean: Float[Tensor, "users pool"],
-    yes: Bool[Tensor, "users pool"],
-    generator: torch.Generator,
-) -> tuple[Float[Tensor, " users"], Figures]:
-    """Wins and half the ties of each user, and the shares of sets in which each pick has the user's yes."""
-    users, pool = own.shape
-    sets = torch.rand(users, SETS, pool, generator=generator).topk(CANDIDATES, -1).indices
-
-    def candidates(table: Tensor) -> Tensor:  # (users, SETS, CANDIDATES)
-        return table[:, None].expand(-1, SETS, -1).gather(2, sets)
-
-    answers = candidates(yes).float()
-    ours, theirs = (answers.gather(2, candidates(x).argmax(2, keepdim=True))[..., 0] for x in (own, mean))
-    shares = {
-        "own": float(ours.mean()),
-        "mean": float(theirs.mean()),
-        "random": float(answers.mean()),
-        "possible": float(answers.amax(2).mean()),
-    }
-    return (0.5 + (ours - theirs) / 2).sum(1), shares
+        size = (len(group), SETS, len(pool))
+        sets = torch.rand(size, generator=generator).topk(CANDIDATES, -1).indices
+        answers = says_yes[group][:, None].expand(size).gather(2, sets).float()
+        picks = []
+        for picker in (states, model.state_of(None)[None]):  # margins of yes over no, for each user
+            with torch.no_grad():
+                margins = model.head.margins_at(features, picker).T[:, None].expand(size).gather(2, sets)
+            picks.append(answers.gather(2, margins.argmax(2, keepdim=True))[..., 0])
+        own, mean = picks
+        shares = {"own": own, "mean": mean, "random": answers, "possible": answers.amax(2)}
+        score = (0.5 + (own - mean) / 2).sum(1)
+        results[half] = score, {name: float(share.mean()) for name, share in shares.items()}
+    return results

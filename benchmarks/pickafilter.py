@@ -35,7 +35,9 @@ Figures = dict[str, float]
 def pickafilter() -> Section:
     """All figures."""
     kinds = ["drawn", *(["photographs"] if photographs() else [])]
-    found = in_parallel(run, [(kind, beta, seed) for kind in kinds for beta in (1.0, 0.5) for seed in SEEDS])
+    results = in_parallel(
+        run, [(kind, beta, seed) for kind in kinds for beta in (1.0, 0.5) for seed in SEEDS]
+    )
     rows = []
     for kind in kinds:
         for what, beta, figure, least, most in (
@@ -48,7 +50,7 @@ def pickafilter() -> Section:
             ("beta 0.5, filtered pairs, K=1", 0.5, "filtered.k1", None, None),
             ("beta 0.5, unseen users at 10 shots", 0.5, "unseen.10", None, None),
         ):
-            each = [found[kind, beta, seed][figure] for seed in SEEDS]
+            each = [results[kind, beta, seed][figure] for seed in SEEDS]
             rows.append(Row(f"{kind}, {what}", fmean(each), at_least=least, at_most=most, each=each))
     about = {"seeds": list(SEEDS), "K": K, "encoder": "classical"}
     if "photographs" not in kinds:
@@ -103,12 +105,12 @@ def write_photographs(folder: Path, seed: int) -> None:
     random = Random(seed)
     jpgs = pl.read_parquet(photographs(), columns=["jpg"])["jpg"].to_list()
     random.shuffle(jpgs)
-    parts = {
+    splits = {
         "train": jpgs[:TRAIN],
         "validation": jpgs[TRAIN : TRAIN + VALIDATION],
         "test": jpgs[TRAIN + VALIDATION :],
     }
-    drawn = {name: _spoilt(part, random) for name, part in parts.items()}
+    drawn = {name: _spoilt(some, random) for name, some in splits.items()}
     drawn_scenes.write_answers(folder, drawn, (PEOPLE,), random)
 
 

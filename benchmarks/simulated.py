@@ -4,12 +4,22 @@ import json
 from statistics import fmean
 from typing import Any
 
-from benchmarks.studies import ROOT, SEEDS, STAGES, changed, draw, fit_study, in_parallel, staged, values
+from benchmarks.studies import (
+    ROOT,
+    SEEDS,
+    STAGES,
+    changed,
+    draw,
+    fit_study,
+    in_parallel,
+    score_study,
+    staged,
+    values,
+)  # fmt: skip
 from benchmarks.table import Row, Section
 from pipeline import paths
 from pipeline.__main__ import flatten
-from pipeline.evaluation.predictions import predict
-from pipeline.evaluation.slices import find, score_slices
+from pipeline.evaluation.slices import find
 from pipeline.stages import evaluate, train
 
 SETTINGS = ("mixture", "partition")
@@ -30,11 +40,11 @@ REACH = {
 def simulated() -> Section:
     """100 users, 100 comparisons each, three prototypes, both settings; 2 minutes on two quiet cores."""
     jobs = [(case, setting, seed) for case in range(len(CASES)) for setting in SETTINGS for seed in SEEDS]
-    found = in_parallel(accuracy, sorted(jobs, key=lambda job: CASES[job[0]][1] == "ours"))
+    results = in_parallel(accuracy, sorted(jobs, key=lambda job: CASES[job[0]][1] == "ours"))
     rows = []
     for case, (dim, preset, head, least) in enumerate(CASES):
         for setting in SETTINGS:
-            each = [found[case, setting, seed] for seed in SEEDS]
+            each = [results[case, setting, seed] for seed in SEEDS]
             distance = "" if preset == "paper" else f", {head.get('distance', 'squared')}"
             note = "the paper's one run: 91.26" if preset == "paper" and setting == "mixture" else ""
             what = f"{setting}, d={dim}{distance}, preset {preset}"
@@ -53,18 +63,16 @@ def accuracy(case: int, setting: str, seed: int) -> float:
     given = changed(given, {"simulated.preset": preset, **changes})
     data = draw("simulated", given)
     model = fit_study("simulated", data, given, 3)
-    predictions = predict(data, {"model": model}, {}, given.evaluate, ("seen",))
-    tests = score_slices(predictions, data, given.evaluate).main
-    return 100 * find(tests, "seen", "model").judged.micro
+    return 100 * find(score_study(data, model, given), "seen", "model").judged.micro
 
 
 def default() -> Section:
     """params.yaml as it is shipped, on the simulation and the sample; 2 minutes on two quiet cores."""
-    found = in_parallel(run, [(dataset, seed) for dataset in REACH for seed in SEEDS])
+    results = in_parallel(run, [(dataset, seed) for dataset in REACH for seed in SEEDS])
     rows = []
     for dataset, metrics in REACH.items():
         for name, least in metrics.items():
-            each = [100 * found[dataset, seed][name] for seed in SEEDS]
+            each = [100 * results[dataset, seed][name] for seed in SEEDS]
             rows.append(Row(f"{dataset}, {name}", fmean(each), at_least=least, each=each))
     return Section("The embedded default (K=3)", {"seeds": list(SEEDS)}, rows)
 

@@ -103,8 +103,8 @@ def _fit(data: Study, seed: int, progress: Any = None, **options: Any) -> Fitted
     )
 
 
-def _timed(part: Callable[[], object]) -> tuple[float, Timed]:
-    timed = in_turns({"": part}, least_peak=PEAK)
+def _timed(call: Callable[[], object]) -> tuple[float, Timed]:
+    timed = in_turns({"": call}, least_peak=PEAK)
     return timed.seconds[""], timed
 
 
@@ -258,13 +258,13 @@ def _one_user(model: RewardModel, table: torch.Tensor) -> list[Row]:
     ]
 
 
-def _row(what: str, part: Callable[[], object], most: float, repeats: int = 1) -> Row:
+def _row(what: str, call: Callable[[], object], most: float, repeats: int = 1) -> Row:
     """Seconds of a part, or where it is repeated milliseconds of each time."""
 
     def repeated() -> float:
         started = time.perf_counter()
         for _ in range(repeats):
-            part()
+            call()
         return (time.perf_counter() - started) / repeats
 
     seconds, timed = _timed(repeated)

@@ -23,6 +23,8 @@ import yaml
 from pal.fitting.trainer import fit
 from pal.serving.reward_model import RewardModel
 from pipeline import params, paths, study
+from pipeline.evaluation.predictions import predict
+from pipeline.evaluation.slices import Score, score_slices
 from pipeline.params import Params
 from pipeline.stages import download, encode, prepare, recolour, split
 from pipeline.study import Study
@@ -92,6 +94,14 @@ def fit_study(
     )  # fmt: skip
     ids = data.user_ids["seen"]
     return RewardModel.from_fit(fitted, data.embeddings, user_ids=ids, fit_config=config, encoder={})
+
+
+def score_study(
+    data: Study, model: RewardModel, given: Params, halves: tuple[str, ...] = ("seen",)
+) -> list[Score]:
+    """The model's accuracies on a study's test pairs, as the stage evaluate finds them."""
+    predictions = predict(data, {"model": model}, {}, given.evaluate, halves)
+    return score_slices(predictions, data, given.evaluate).main
 
 
 def in_parallel(job: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> dict[tuple[Any, ...], Any]:

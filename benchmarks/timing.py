@@ -1,4 +1,4 @@
-"""Timing on a machine that others use too: parts in turns, each between two looks at the float32 matrix peak.
+"""Timing on a machine that others use too: calls in turns, each between two looks at the float32 matrix peak.
 
 A sample beside which the peak fell under 85 % of the best that the process saw was disturbed, and does not
 count; of the others the fastest does. Disturbance that both looks missed is what the minimum is for.
@@ -17,10 +17,10 @@ WANTED, AT_MOST = 4, 12  # samples that count, and samples in all
 
 @dataclass(frozen=True)
 class Timed:
-    """The fastest undisturbed sample of each part.
+    """The fastest undisturbed sample of each call.
 
     Args:
-        seconds: By part.
+        seconds: By call.
         note: The peak and how many samples counted, in words.
         unjudged: Why a figure made from these cannot be judged; empty where it can.
         peak: The lowest float32 matrix peak beside a sample that counts, GFLOP/s.
@@ -33,33 +33,33 @@ class Timed:
 
 
 def in_turns(
-    parts: dict[str, Callable[[], object]], *, least_peak: float = 0.0, at_most: int = AT_MOST
+    calls: dict[str, Callable[[], object]], *, least_peak: float = 0.0, at_most: int = AT_MOST
 ) -> Timed:
-    """Time parts in turns until enough samples of each were undisturbed.
+    """Time calls in turns until enough samples of each were undisturbed.
 
     Args:
-        parts: What is timed, by name; one that returns a float says itself how many seconds it took.
+        calls: What is timed, by name; one that returns a float says itself how many seconds it took.
         least_peak: GFLOP/s a thread, from which on times are judged.
-        at_most: Samples of each part.
+        at_most: Samples of each call.
     """
-    samples: dict[str, list[tuple[float, float]]] = {name: [] for name in parts}
+    samples: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
 
     def kept(name: str) -> list[tuple[float, float]]:
         return [sample for sample in samples[name] if sample[1] >= SHARE * peak.best]
 
     before = peak()
     for _ in range(at_most):
-        for name in [name for name in parts if len(kept(name)) < WANTED]:
+        for name in [name for name in calls if len(kept(name)) < WANTED]:
             started = time.perf_counter()
-            result = parts[name]()
+            result = calls[name]()
             seconds = time.perf_counter() - started
             after = peak()
             samples[name].append((result if isinstance(result, float) else seconds, min(before, after)))
             before = after
-    best = {name: min(kept(name) or samples[name]) for name in parts}
+    best = {name: min(kept(name) or samples[name]) for name in calls}
     lowest = min(beside for _, beside in best.values())
-    counts = ", ".join(f"{len(kept(name))} of {len(samples[name])}" for name in parts)
-    unjudged = "" if all(map(kept, parts)) else "the machine was disturbed"
+    counts = ", ".join(f"{len(kept(name))} of {len(samples[name])}" for name in calls)
+    unjudged = "" if all(map(kept, calls)) else "the machine was disturbed"
     if lowest < (least := least_peak * torch.get_num_threads()):
         unjudged = f"the peak was {lowest:.0f} GFLOP/s, under {least:.0f}"
     seconds = {name: seconds for name, (seconds, _) in best.items()}

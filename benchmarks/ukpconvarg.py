@@ -73,16 +73,16 @@ def ukpconvarg() -> Section:
     if find() is None:
         return Section(title, {"judgements": "not found; skipped: set PAL_UKPCONVARG to their folder"}, [])
     run(0, prototypes=())  # every argument once, for all that follows
-    found = list(in_parallel(run, [(seed,) for seed in SEEDS]).values())
-    counts = {name: int(found[0][name]) for name in ("read", "ties_dropped", "identical_dropped", "kept")}
+    results = list(in_parallel(run, [(seed,) for seed in SEEDS]).values())
+    counts = {name: int(results[0][name]) for name in ("read", "ties_dropped", "identical_dropped", "kept")}
     about = {
         "seeds": list(SEEDS),
         **counts,
-        "median training judgements a worker": int(found[0]["median"]),
+        "median training judgements a worker": int(results[0]["median"]),
         "known": "test pairs on topics trained on, their pairs mostly judged by others in training",
         "new": "test pairs on three of 32 topics that training never saw",
     }
-    return Section(title, about, _rows(found))
+    return Section(title, about, _rows(results))
 
 
 def run(seed: int, prototypes: tuple[int, ...] = PROTOTYPES) -> Figures:
@@ -132,17 +132,17 @@ def _of_model(K: int) -> Figures:
     return figures | {f"p seen K={K}": plurality["p"], f"gain seen K={K}": 100 * plurality["difference"]}
 
 
-def _rows(found: list[Figures]) -> list[Row]:
+def _rows(results: list[Figures]) -> list[Row]:
     """The figures that are held to something, then those beside them."""
 
     def row(what: str, name: str, unit: str = "%", **bounds: object) -> Row:
-        each = [figures[name] for figures in found]
+        each = [figures[name] for figures in results]
         return Row(what, fmean(each), unit, each=each, **bounds)
 
     rows = []
     for items, why in (("known", ""), ("new", WHY)):
         topics = f"seen workers, {items} topics"
-        longer = fmean(figures[f"longer seen {items}"] for figures in found)
+        longer = fmean(figures[f"longer seen {items}"] for figures in results)
         rows += [
             row(f"{topics}: K=1, over longer wins", f"k1 seen {items}", at_least=longer, note=why),
             *(row(f"{topics}: K={K}", f"K={K} seen {items}") for K in PROTOTYPES),

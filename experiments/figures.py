@@ -63,10 +63,10 @@ def drawn(entry: Entry, rows: list[Row], bounds: list[Row] | None = None) -> lis
     for row in rows:
         panels[row["preset"], row.get(figure.panel or "")].append(row)
     charts = []
-    for (preset, panel), part in panels.items():
-        if part:
+    for (preset, panel), shown in panels.items():
+        if shown:
             where = "" if panel is None else f", {NAMES[str(figure.panel)]} = {panel}"
-            chart = _chart(entry, figure, part, domain, best)
+            chart = _chart(entry, figure, shown, domain, best)
             charts.append({"title": f"preset {preset}{where}", "chart": chart})
     return charts
 

@@ -26,7 +26,9 @@ def resampled(judged: list[Judged], resamples: int = RESAMPLES) -> np.ndarray:
         judged: One per seed.
         resamples: How many.
     """
-    each = np.stack([_of_users(one.with_comparisons(), resamples, seed) for seed, one in enumerate(judged)])
+    each = np.stack(
+        [_of_users(study.with_comparisons(), resamples, seed) for seed, study in enumerate(judged)]
+    )
     drawn = np.random.default_rng(0).integers(len(judged), size=(len(judged), resamples))
     # A seed drawn twice must not bring the same users twice: each slot reads its draws at another place.
     place = (np.arange(resamples) + 37 * np.arange(len(judged))[:, None]) % resamples
@@ -35,7 +37,7 @@ def resampled(judged: list[Judged], resamples: int = RESAMPLES) -> np.ndarray:
 
 def mean(judged: list[Judged]) -> float:
     """Mean over seeds of the share judged right, in per cent."""
-    return 100 * float(np.mean([one.micro for one in judged]))
+    return 100 * float(np.mean([study.micro for study in judged]))
 
 
 def interval(draws: np.ndarray) -> tuple[float, float]:

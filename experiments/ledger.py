@@ -20,39 +20,41 @@ def main() -> None:
     """Write metrics/paper.json from what the entries left."""
     declared = entries.load()
     lines = {name: line(name, entry, running.read(name, entry)) for name, entry in declared.entries.items()}
-    verdict = Counter(row["verdict"] for one in lines.values() for row in one["numbers"] + one["claims"])
+    verdict = Counter(
+        row["verdict"] for entry in lines.values() for row in entry["numbers"] + entry["claims"]
+    )
     running.write(
         LEDGER,
         {"interval": INTERVAL, "verdicts": dict(sorted(verdict.items())), "entries": list(lines)},
-        [row for one in lines.values() for row in flat(one)],
+        [row for entry in lines.values() for row in flat(entry)],
     )
 
 
-def line(name: str, entry: Entry, found: Findings) -> dict[str, Any]:
+def line(name: str, entry: Entry, findings: Findings) -> dict[str, Any]:
     """One entry's part of the ledger."""
     paper = entry.paper
     about = {"entry": name, "title": entry.title, "place": paper.place, "differences": paper.differences}
-    if "not_run" in found.about:
+    if "not_run" in findings.about:
         numbers = [_not_run(number) for number in paper.published]
         claims = [
             {"says": c.says, "place": c.place, "paper": c.value, "verdict": verdicts.NOT_RUN}
             for c in paper.claims
         ]
-        return {**about, "state": found.about["not_run"], "numbers": numbers, "claims": claims}
+        return {**about, "state": findings.about["not_run"], "numbers": numbers, "claims": claims}
     if entry.run.kind == "accuracy":
-        numbers = [row for number in paper.published for row in verdicts.published(number, found.rows)]
-        claims = [row for said in paper.claims for row in _claim(name, said, found)]
+        numbers = [row for number in paper.published for row in verdicts.published(number, findings.rows)]
+        claims = [row for said in paper.claims for row in _claim(name, said, findings)]
     else:
-        numbers, claims = [_count(number, found) for number in paper.published], []
-    about |= {"scale": found.about["scale"], "seeds": found.about["seeds"]}
-    bounds = found.about.get("bounds", [])
+        numbers, claims = [_count(number, findings) for number in paper.published], []
+    about |= {"scale": findings.about["scale"], "seeds": findings.about["seeds"]}
+    bounds = findings.about.get("bounds", [])
     return {**about, "state": "run", "numbers": numbers, "claims": claims, "bounds": bounds}
 
 
-def _claim(name: str, said: entries.Claim, found: Findings) -> list[dict[str, Any]]:
+def _claim(name: str, said: entries.Claim, findings: Findings) -> list[dict[str, Any]]:
     """A claim's verdicts; those found before where users' answers are not here, as in a new clone."""
-    if found.arms or not found.rows:
-        return verdicts.claim(said, found.arms)
+    if findings.arms or not findings.rows:
+        return verdicts.claim(said, findings.arms)
     about = {"entry": name, "kind": "claim", "says": said.says, "place": said.place}
     known = [row for row in running.rows_of(LEDGER) if about.items() <= row.items()]
     kept = [{key: value for key, value in row.items() if key not in ("entry", "kind")} for row in known]
@@ -65,29 +67,29 @@ def _not_run(number: entries.Published) -> dict[str, Any]:
     return {**about, "why": number.why, "verdict": verdict}
 
 
-def _count(number: entries.Published, found: Findings) -> dict[str, Any]:
-    ours = value(found.about["counts"], str(number.at["what"]), number.at.get("K"))
+def _count(number: entries.Published, findings: Findings) -> dict[str, Any]:
+    ours = value(findings.about["counts"], str(number.at["what"]), number.at.get("K"))
     if ours is None:
         return _not_run(number)
     about = {"paper": number.value, "place": number.place, "cell": dict(number.at), "ours": ours}
     return {**about, "verdict": verdicts.of_count(number.value or 0, ours, number.tolerance)}
 
 
-def flat(one: dict[str, Any]) -> list[dict[str, Any]]:
+def flat(entry: dict[str, Any]) -> list[dict[str, Any]]:
     """An entry as rows: its head, then a row per number and claim, without what is null."""
     head = {
-        key: one[key]
+        key: entry[key]
         for key in ("entry", "title", "place", "state", "scale", "seeds", "differences")
-        if key in one
+        if key in entry
     }
-    parts = [{"entry": one["entry"], "kind": "number", **row} for row in one["numbers"]]
-    parts += [{"entry": one["entry"], "kind": "claim", **_short(row)} for row in one["claims"]]
+    parts = [{"entry": entry["entry"], "kind": "number", **row} for row in entry["numbers"]]
+    parts += [{"entry": entry["entry"], "kind": "claim", **_short(row)} for row in entry["claims"]]
     parts += [
-        {"entry": one["entry"], "kind": "bound", "cell": verdicts.cell_of(row)}
+        {"entry": entry["entry"], "kind": "bound", "cell": verdicts.cell_of(row)}
         | {key: row[key] for key in ("bound", "low", "high")}
-        for row in one.get("bounds", [])
+        for row in entry.get("bounds", [])
     ]
-    rows = [{"entry": one["entry"], "kind": "entry", **head}, *parts]
+    rows = [{"entry": entry["entry"], "kind": "entry", **head}, *parts]
     return [{key: value for key, value in row.items() if value is not None} for row in rows]
 
 

@@ -14,7 +14,6 @@ import torch
 
 from experiments import intervals, study
 from experiments.entries import FITTED, Place, Run
-from experiments.recovery import recovery
 from pal.config import FitConfig
 from pal.evaluation.accuracy import Judged
 from pal.fitting.trainer import Fitted, fit
@@ -125,6 +124,31 @@ def _run_study(entry: Run, cell: Place, source: str, seed: int) -> Measured:
     return Measured(arms, pictures, drawn.tables)
 
 
+def recovery(fitted: Fitted, drawn: study.Drawn) -> list[dict[str, Any]]:
+    """True and estimated ideal points of the seen users, and the share of the true ones explained.
+
+    The learned map is known up to an affine change that leaves all answers as they are, so the estimated
+    points are brought onto the true ones by the affine map of least squares before they are compared.
+
+    Returns:
+        One row for the share explained (`r2`), one per user: x, y true; u, v estimated and aligned.
+    """
+    truth = drawn.truth or {}
+    true = np.array(truth["weights"]) @ np.array(truth["prototypes"]) @ np.array(truth["matrix"]).T
+    row = {name: place for place, name in enumerate(truth["user_ids"])}
+    true = true[[row[name] for name in drawn.data.user_ids["seen"]]]
+    with torch.inference_mode():
+        estimated = fitted.head.ideal_points(fitted.states).double().numpy()  # type: ignore[operator]
+    design = np.concatenate([estimated, np.ones((len(estimated), 1))], 1)
+    aligned = design @ np.linalg.lstsq(design, true, rcond=1e-6)[0]
+    explained = float(1 - ((aligned - true) ** 2).sum() / ((true - true.mean(0)) ** 2).sum())
+    points = [
+        {"x": round(t[0], 3), "y": round(t[1], 3), "u": round(a[0], 3), "v": round(a[1], 3)}
+        for t, a in zip(true.tolist(), aligned.tolist(), strict=True)
+    ]
+    return [{"r2": round(explained, 4)}, *points]
+
+
 def _judge(
     entry: Run,
     data: Study,
@@ -185,7 +209,7 @@ def _read(scores: Scores, reader: dict[str, Any], shot: int | None, most: int) -
 
 def summary(arm: Arm) -> dict[str, Any]:
     """An arm as a row of metrics: accuracy in per cent with its interval, and each seed's."""
-    each = [100 * one.micro for one in arm.judged]
+    each = [100 * judged.micro for judged in arm.judged]
     low, high = intervals.interval(intervals.resampled(arm.judged))
     return {
         **arm.at,
@@ -194,6 +218,6 @@ def summary(arm: Arm) -> dict[str, Any]:
         "high": round(high, 3),
         "sd": round(float(torch.tensor(each).std()) if len(each) > 1 else 0.0, 3),
         "each": [round(x, 2) for x in each],
-        "users": int(sum((one.total > 0).sum() for one in arm.judged) / len(arm.judged)),
-        "pairs": int(sum(one.total.sum() for one in arm.judged) / len(arm.judged)),
+        "users": int(sum((judged.total > 0).sum() for judged in arm.judged) / len(arm.judged)),
+        "pairs": int(sum(judged.total.sum() for judged in arm.judged) / len(arm.judged)),
     }

@@ -23,22 +23,22 @@ def main() -> Path:
     return PAGE
 
 
-def part(name: str, entry: Entry, found: Findings) -> dict[str, Any]:
+def part(name: str, entry: Entry, findings: Findings) -> dict[str, Any]:
     """One entry as the page shows it."""
-    drawn = figures.drawn(entry, found.rows, found.about.get("bounds"))
-    for preset, setting in dict.fromkeys((p["preset"], p.get("setting")) for p in found.pictures):
-        here = [p for p in found.pictures if (p["preset"], p.get("setting")) == (preset, setting)]
-        for n, K in enumerate(dict.fromkeys(p["K"] for p in here)):
-            r2 = next(p["r2"] for p in here if p["K"] == K and "r2" in p)
+    drawn = figures.drawn(entry, findings.rows, findings.about.get("bounds"))
+    for preset, setting in dict.fromkeys((p["preset"], p.get("setting")) for p in findings.pictures):
+        points = [p for p in findings.pictures if (p["preset"], p.get("setting")) == (preset, setting)]
+        for n, K in enumerate(dict.fromkeys(p["K"] for p in points)):
+            r2 = next(p["r2"] for p in points if p["K"] == K and "r2" in p)
             title = f"{preset}, {setting}, K = {K}: {abs(round(100 * r2))} % recovered"
-            drawn.append({"title": title, "chart": figures.plane(here, K), "new_row": n == 0})
-    line = ledger.line(name, entry, found)
+            drawn.append({"title": title, "chart": figures.plane(points, K), "new_row": n == 0})
+    line = ledger.line(name, entry, findings)
     return {
         **line,
         "name": name,
         "charts": drawn,
-        "rows": found.rows[:MANY],
-        "more": max(0, len(found.rows) - MANY),
+        "rows": findings.rows[:MANY],
+        "more": max(0, len(findings.rows) - MANY),
     }
 
 

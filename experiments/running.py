@@ -94,8 +94,8 @@ def keep_arms(path: Path, arms: list[Arm]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    parts = [(n, seed, one) for n, arm in enumerate(arms) for seed, one in enumerate(arm.judged)]
-    sizes = [len(one.total) for _, _, one in parts]
+    parts = [(n, seed, judged) for n, arm in enumerate(arms) for seed, judged in enumerate(arm.judged)]
+    sizes = [len(judged.total) for _, _, judged in parts]
 
     def column(values: list[Any], kind: str) -> np.ndarray:
         return np.concatenate(values).astype(kind) if values else np.zeros(0, kind)
@@ -104,8 +104,8 @@ def keep_arms(path: Path, arms: list[Arm]) -> None:
         {
             "arm": np.repeat([n for n, _, _ in parts], sizes).astype("int32"),
             "seed": np.repeat([seed for _, seed, _ in parts], sizes).astype("int16"),
-            "right": column([one.right for _, _, one in parts], "float32"),
-            "total": column([one.total for _, _, one in parts], "int32"),
+            "right": column([judged.right for _, _, judged in parts], "float32"),
+            "total": column([judged.total for _, _, judged in parts], "int32"),
         },
         metadata={"arms": _json([arm.at for arm in arms])},
     )
@@ -130,11 +130,11 @@ def read(name: str, entry: Entry) -> Findings:
         missing = sources.missing(entry.run.needs) if sources.find(entry.run.needs) is None else "not run yet"
         return Findings({"not_run": missing}, [], [], [])
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise PipelineError(f"{path} is damaged ({error}); run `make paper ONLY={name}`") from None
-    rows, pictures = found.pop("rows"), found.pop("pictures")
-    return Findings(found, rows, pictures, read_arms(DATA / f"{name}.parquet"))
+    rows, pictures = values.pop("rows"), values.pop("pictures")
+    return Findings(values, rows, pictures, read_arms(DATA / f"{name}.parquet"))
 
 
 def read_arms(path: Path) -> list[Arm]:
@@ -149,8 +149,8 @@ def read_arms(path: Path) -> list[Arm]:
     starts = np.searchsorted(arm, np.arange(len(places) + 1))
     arms = []
     for n, at in enumerate(places):
-        here = slice(starts[n], starts[n + 1])
-        cuts = np.flatnonzero(np.diff(seed[here])) + 1
-        pairs = zip(np.split(right[here], cuts), np.split(total[here], cuts), strict=True)
+        rows_of_arm = slice(starts[n], starts[n + 1])
+        cuts = np.flatnonzero(np.diff(seed[rows_of_arm])) + 1
+        pairs = zip(np.split(right[rows_of_arm], cuts), np.split(total[rows_of_arm], cuts), strict=True)
         arms.append(Arm(at, [Judged(r.astype("float64"), t.astype("int64")) for r, t in pairs]))
     return arms

@@ -7,10 +7,13 @@ cell that it speaks of, and not where it fails in any. A variant of a preset, ch
 stands beside without a verdict.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from experiments import intervals
-from experiments.entries import Axis, Claim, Place, Published
+from experiments.entries import Claim, Place, Published
 from experiments.measure import Arm
 
 Row = dict[str, Any]
@@ -82,11 +85,11 @@ def claim(said: Claim, arms: list[Arm]) -> list[Row]:
     about = {"says": said.says, "place": said.place, "paper": said.value}
     judged = []
     for preset in dict.fromkeys(str(arm.at["preset"]) for arm in arms):
-        cells = CHECKS[said.check](said, [arm for arm in arms if arm.at["preset"] == preset])
-        if cells:
-            holds = sum(cell["holds"] is True for cell in cells)
-            verdict = BESIDE if is_variant(preset) else _of_cells(said, cells)
-            judged.append({**about, "preset": preset, "cells": cells, "holds_in": holds, "verdict": verdict})
+        held = cells(said, [arm for arm in arms if arm.at["preset"] == preset])
+        if held:
+            holds = sum(cell["holds"] is True for cell in held)
+            verdict = BESIDE if is_variant(preset) else _of_cells(said, held)
+            judged.append({**about, "preset": preset, "cells": held, "holds_in": holds, "verdict": verdict})
     return judged or [{**about, "verdict": NOT_RUN}]
 
 
@@ -109,105 +112,63 @@ def cell_of(row: Place | Row) -> Place:
     return {axis: row[axis] for axis in axes if axis in row}
 
 
-def _shown(
-    cell: Place, draws: Any, ours: float, *, least: float | None = None, most: float | None = None
-) -> Row:
-    """A cell with its interval, and whether the claim holds there; None where the interval does not tell.
+def cells(said: Claim, arms: list[Arm]) -> list[Row]:
+    """A claim in every cell that it speaks of: our mean, its interval, and whether the claim holds there.
 
-    Args:
-        cell: The cell.
-        draws: Resamples.
-        ours: Our mean.
-        least: What it must exceed; None where there is no such bound.
-        most: What it must not exceed; None likewise.
+    `holds` is None where the interval does not tell.
     """
-    low, high = intervals.interval(draws)
-    holds = None
-    if least is not None:
-        holds = True if low > least else False if high <= least else None
-    elif most is not None:
-        holds = True if high <= most + 1e-9 else False if low > most + 1e-9 else None
-    ends = {"ours": round(ours, 2), "low": round(low, 2), "high": round(high, 2)}
-    return {"cell": cell, **ends, "holds": holds}
+    rows = []
+    for at, ours, draws in _measured(said, arms):
+        low, high = intervals.interval(draws)
+        if said.check in ("below", "range"):
+            most = said.least - 1e-6 if said.check == "below" else said.most
+            holds = True if high <= most + 1e-9 else False if low > most + 1e-9 else None
+        else:
+            least = said.least - 1e-9 if said.check == "reaches" else said.least
+            holds = True if low > least else False if high <= least else None
+        ends = {"ours": round(ours, 2), "low": round(low, 2), "high": round(high, 2)}
+        rows.append({"cell": cell_of(at), **ends, "holds": holds})
+    return rows
 
 
-def _difference(said: Claim, arms: list[Arm]) -> list[Row]:
-    """`more` less `less`, paired, wherever the other axes agree."""
-    named = {*said.more, *said.less}
-    cells = []
-    for more in (arm for arm in arms if matches(arm.at, said.more)):
-        for less in (arm for arm in arms if matches(arm.at, said.less)):
-            if _others(more.at, named) == _others(less.at, named) and more is not less:
-                ours, draws = _less(more, less)
-                cells.append(_shown(cell_of(_others(more.at, {"what"})), draws, ours, least=said.least))
-    return cells
+def _measured(said: Claim, arms: list[Arm]) -> Iterator[tuple[Place, float, np.ndarray]]:
+    """Where a claim is looked at, our mean of what it is about there, and resamples of that."""
+    over = str(said.over)
+    if said.check in ("reaches", "below"):
+        for arm in (arm for arm in arms if matches(arm.at, said.at)):
+            yield arm.at, intervals.mean(arm.judged), intervals.resampled(arm.judged)
+    elif said.check == "difference":  # paired, wherever the other axes agree
+        named = {*said.more, *said.less}
+        for more in (arm for arm in arms if matches(arm.at, said.more)):
+            for less in (arm for arm in arms if matches(arm.at, said.less)):
+                if _without(more.at, named) == _without(less.at, named) and more is not less:
+                    yield _without(more.at, {"what"}), *_less(more, less)
+    elif said.check == "gap":  # how far the rise at `more` exceeds that at `less`
+        groups = (_along(over, place, arms) for place in (said.more, said.less))
+        for more, less in zip(*groups, strict=False):
+            (ours, draws), (other, others) = _less(more[-1], more[0]), _less(less[-1], less[0])
+            yield _without(more[0].at, {over}), ours - other, draws - others
+    else:
+        for group in _along(over, said.at, arms):
+            at = _without(group[0].at, {over})
+            if said.check == "range":  # the best less the worst, whose interval is that of these two
+                group = sorted(group, key=lambda arm: intervals.mean(arm.judged))
+            yield at, *_less(group[-1], group[0])
 
 
-def _less(more: Arm, less: Arm) -> tuple[float, Any]:
+def _less(more: Arm, less: Arm) -> tuple[float, np.ndarray]:
     draws = intervals.resampled(more.judged) - intervals.resampled(less.judged)
     return intervals.mean(more.judged) - intervals.mean(less.judged), draws
 
 
-def _others(at: Place, named: set[str]) -> Place:
-    return {axis: value for axis, value in at.items() if axis not in named}
+def _without(at: Place, axes: set[str]) -> Place:
+    return {axis: value for axis, value in at.items() if axis not in axes}
 
 
-def _reaches(said: Claim, arms: list[Arm]) -> list[Row]:
-    return [_level(arm, least=said.least - 1e-9) for arm in arms if matches(arm.at, said.at)]
-
-
-def _below(said: Claim, arms: list[Arm]) -> list[Row]:
-    return [_level(arm, most=said.least - 1e-6) for arm in arms if matches(arm.at, said.at)]
-
-
-def _level(arm: Arm, **bound: float) -> Row:
-    return _shown(cell_of(arm.at), intervals.resampled(arm.judged), intervals.mean(arm.judged), **bound)
-
-
-def _along(over: Axis | None, place: Place, arms: list[Arm]) -> list[list[Arm]]:
+def _along(over: str, place: Place, arms: list[Arm]) -> list[list[Arm]]:
     """Arms of a place that differ along an axis alone, each group in the axis's order."""
     groups: dict[str, list[Arm]] = {}
     for arm in arms:
         if over in arm.at and matches(arm.at, place):
-            groups.setdefault(repr(_others(arm.at, {str(over)})), []).append(arm)
-    return [sorted(group, key=lambda arm: arm.at[str(over)]) for group in groups.values() if len(group) > 1]
-
-
-def _range(said: Claim, arms: list[Arm]) -> list[Row]:
-    """The best less the worst along an axis; its interval is that of these two."""
-    cells = []
-    for group in _along(said.over, said.at, arms):
-        ordered = sorted(group, key=lambda arm: intervals.mean(arm.judged))
-        ours, draws = _less(ordered[-1], ordered[0])
-        cell = cell_of(_others(group[0].at, {str(said.over)}))
-        cells.append(_shown(cell, draws, ours, most=said.most))
-    return cells
-
-
-def _rises(said: Claim, arms: list[Arm]) -> list[Row]:
-    cells = []
-    for group in _along(said.over, said.at, arms):
-        ours, draws = _less(group[-1], group[0])
-        cells.append(_shown(cell_of(_others(group[0].at, {str(said.over)})), draws, ours, least=said.least))
-    return cells
-
-
-def _gap(said: Claim, arms: list[Arm]) -> list[Row]:
-    """How far the rise at `more` exceeds that at `less`."""
-    more, less = (_along(said.over, place, arms) for place in (said.more, said.less))
-    cells = []
-    for high, low in zip(more, less, strict=False):
-        (ours, draws), (other, others) = _less(high[-1], high[0]), _less(low[-1], low[0])
-        cell = cell_of(_others(high[0].at, {str(said.over)}))
-        cells.append(_shown(cell, draws - others, ours - other, least=said.least))
-    return cells
-
-
-CHECKS = {
-    "difference": _difference,
-    "reaches": _reaches,
-    "below": _below,
-    "range": _range,
-    "rises": _rises,
-    "gap": _gap,
-}
+            groups.setdefault(repr(_without(arm.at, {over})), []).append(arm)
+    return [sorted(group, key=lambda arm: arm.at[over]) for group in groups.values() if len(group) > 1]

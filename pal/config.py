@@ -394,7 +394,7 @@ PRESETS = tuple(dict.fromkeys(name for name, _ in _PRESETS))
 
 def preset(
     name: str,
-    model: str,
+    model: Any,
     *,
     head: dict[str, Any] | None = None,
     fit: dict[str, Any] | None = None,

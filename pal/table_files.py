@@ -127,7 +127,7 @@ class TableReader:
             PalError: With the place of the first row that cannot be read, or lacks a required column.
         """
         for row in self._rows:
-            if self.columns is None:
+            if self.columns is None and self._required:
                 check_columns(self.name, row.cells, self._required, row)
             yield row
 
@@ -197,18 +197,19 @@ class TableReader:
                 self._on_fault(number, line, f"must be a JSON object, got {describe(cells)}")
 
     def _csv_rows(self) -> Iterator[Row]:
-        rows = self._csv_values()
-        self.columns = next(rows, (0, 0, None))[2]
-        return self._named(rows, self.columns or [])
+        values = self._csv_values()
+        self.columns = columns = next(values, (0, 0, None))[2]
 
-    def _named(self, rows: Iterator[tuple[int, int, list[str]]], columns: list[str]) -> Iterator[Row]:
-        for number, line, values in rows:
-            if len(values) == len(columns):
-                yield Row(self.name, number, line, dict(zip(columns, values, strict=True)))
-            else:
-                problem = f"must have {len(columns)} values, one per column, got {len(values)}"
-                advice = "put quotes around a value that holds a comma or a line break"
-                self._on_fault(number, line, f"{problem}; {advice}")
+        def rows() -> Iterator[Row]:
+            for number, line, cells in values:
+                if len(cells) == len(columns):
+                    yield Row(self.name, number, line, dict(zip(columns, cells, strict=True)))
+                else:
+                    problem = f"must have {len(columns)} values, one per column, got {len(cells)}"
+                    advice = "put quotes around a value that holds a comma or a line break"
+                    self._on_fault(number, line, f"{problem}; {advice}")
+
+        return rows()
 
     def _csv_values(self) -> Iterator[tuple[int, int, list[str]]]:
         """Number (0 for the header), first line and values of each row; blank lines are no rows."""
@@ -240,14 +241,15 @@ class TableReader:
             parquet = pq.ParquetFile(self._file)
         self.schema, self.columns = parquet.schema_arrow, parquet.schema_arrow.names
         self.total = parquet.metadata.num_rows
-        return self._parquet_batches(parquet)
 
-    def _parquet_batches(self, parquet: Any) -> Iterator[Row]:
-        with readable_parquet(self.name):
-            for batch in parquet.iter_batches(batch_size=64):
-                for cells in batch.to_pylist():
-                    self.done += 1
-                    yield Row(self.name, self.done, None, cells)
+        def rows() -> Iterator[Row]:
+            with readable_parquet(self.name):
+                for batch in parquet.iter_batches(batch_size=64):
+                    for cells in batch.to_pylist():
+                        self.done += 1
+                        yield Row(self.name, self.done, None, cells)
+
+        return rows()
 
 
 @contextmanager
@@ -366,31 +368,26 @@ def _jsonl_writer(file: io.BufferedIOBase) -> WriteRows:
 
 def _csv_writer(file: io.BufferedIOBase) -> WriteRows:
     """Rows under a header from the first row; lists, objects and booleans as JSON."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")  # pyarrow's writer quotes every text
     names: list[str] = []
 
+    def cell_text(cell: Any) -> Any:
+        return json.dumps(cell, ensure_ascii=False) if isinstance(cell, list | dict | bool) else cell
+
     def write(rows: list[Cells]) -> None:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")  # pyarrow's writer quotes every text
         if rows and not names:
             names.extend(rows[0])
             writer.writerow(names)
         for row in rows:
             _check_same_columns(row, names)
-            cells = [row[name] for name in names]
-            writer.writerow(
-                [
-                    json.dumps(cell, ensure_ascii=False) if isinstance(cell, list | dict | bool) else cell
-                    for cell in cells
-                ]
-            )
+            writer.writerow([cell_text(row[name]) for name in names])
         try:
             file.write(text.getvalue().encode())
         except UnicodeEncodeError:
             message = "a row holds half of a surrogate pair, which is no character; leave it out"
             raise PalError(message) from None
         file.flush()
-        text.seek(0)
-        text.truncate()
 
     return write
 

@@ -42,14 +42,21 @@ def model_facts(model: RewardModel) -> dict[str, Any]:
     """What a model is, as JSON: its head, its encoders, and its users' weights in summary."""
     weights, config = model.states, model.config
     nearest = torch.bincount(weights.argmax(1), minlength=config.K)
+
+    def side(name: Any, dim: int) -> dict[str, Any]:
+        try:
+            return {"encoder": model.input_encoder.describe(name)["encoder"], "dim": dim}
+        except PalError:
+            return {"encoder": None, "dim": dim}  # fitted on vectors
+
     return {
         "model": config.model,
         "K": config.K,
         "latent": config.latent,
         "objective": model.fit_config.objective,
         "loss": model.fit_config.loss,
-        "prompts": _encoder(model, "prompts") if model.head.needs_prompts else None,
-        "responses": _encoder(model, "responses"),
+        "prompts": side("prompts", model.prompt_dim) if model.head.needs_prompts else None,
+        "responses": side("responses", model.response_dim),
         "users": len(model.user_ids),
         "users_at_one_prototype": int((weights.amax(1) > PURE).sum()),
         "places_for_new_users": len(model.population.prior.masses),
@@ -66,35 +73,30 @@ def model_facts(model: RewardModel) -> dict[str, Any]:
     }
 
 
-def _encoder(model: RewardModel, side: Any) -> dict[str, Any]:
-    dim = model.prompt_dim if side == "prompts" else model.response_dim
-    try:
-        return {"encoder": model.input_encoder.describe(side)["encoder"], "dim": dim}
-    except PalError:
-        return {"encoder": None, "dim": dim}  # fitted on vectors
-
-
 def _likes(inputs: TableModel, number: int) -> list[dict[str, Any]]:
     """The rows that each prototype likes most and least, compared with the others of the same prompt."""
     rows: list[Row] = []
-    parts: list[Tensor] = []
+    rewards: list[Tensor] = []
     for batch in inputs.batches():
-        parts.append(_rewards_by_prototype(inputs, batch))
+        prompts, responses = inputs.prompts(batch), inputs.items(batch, "response")
+        with table_errors(batch):
+            states = torch.eye(inputs.model.config.K)  # a user who stands at the prototype
+            rewards.append(inputs.model.score_states(prompts, responses, states))
         rows += batch
-    rows, above = _above_others(rows, torch.cat(parts), inputs.prompt_columns)
+    rows, above = _above_others(rows, torch.cat(rewards), inputs.prompt_columns)
+
+    def shown(index: int, column: Tensor) -> dict[str, Any]:
+        cells = {
+            name: rows[index].cells[name] for name in ("prompt", "response") if name in rows[index].cells
+        }
+        return {**cells, "above_mean": round(float(column[index]), 4)}
+
     likes = []
     for column in above.T:
         order = column.argsort(descending=True, stable=True)
         ends = {"likes_most": order[:number], "likes_least": order.flip(0)[:number]}
-        likes.append({name: [_shown(rows[at], column[at]) for at in ats] for name, ats in ends.items()})
+        likes.append({name: [shown(index, column) for index in end.tolist()] for name, end in ends.items()})
     return likes
-
-
-def _rewards_by_prototype(inputs: TableModel, rows: Sequence[Row]) -> Tensor:
-    """The reward of each row at each prototype, (n, K); everything is encoded once."""
-    model, prompts, responses = inputs.model, inputs.prompts(rows), inputs.items(rows, "response")
-    with table_errors(rows):
-        return model.score_states(prompts, responses, torch.eye(model.config.K))
 
 
 def _above_others(rows: Sequence[Row], reward: Tensor, columns: tuple[str, ...]) -> tuple[list[Row], Tensor]:
@@ -103,30 +105,30 @@ def _above_others(rows: Sequence[Row], reward: Tensor, columns: tuple[str, ...])
     Raises:
         PalError: If no prompt has two responses.
     """
-    place: dict[str, int] = {}
+    groups: dict[str, int] = {}
     keys = [repr([row.cells[name] for name in columns]) for row in rows]
-    group = torch.tensor([place.setdefault(key, len(place)) for key in keys])
+    group = torch.tensor([groups.setdefault(key, len(groups)) for key in keys])
     count = torch.bincount(group)
     if int(count.max()) < 2:
         raise PalError(
             "some prompt must have two responses or more, got one each; rewards only compare these"
         )
-    mean = torch.zeros(len(place), reward.shape[1]).index_add_(0, group, reward) / count[:, None]
-    beside = (count[group] > 1).nonzero()[:, 0]
-    return [rows[at] for at in beside.tolist()], (reward - mean[group])[beside]
-
-
-def _shown(row: Row, above: Tensor) -> dict[str, Any]:
-    cells = {name: row.cells[name] for name in ("prompt", "response") if name in row.cells}
-    return {**cells, "above_mean": round(float(above), 4)}
+    mean = torch.zeros(len(groups), reward.shape[1]).index_add_(0, group, reward) / count[:, None]
+    compared = (count[group] > 1).nonzero()[:, 0]
+    return [rows[index] for index in compared.tolist()], (reward - mean[group])[compared]
 
 
 def _as_text(about: dict[str, Any]) -> str:
+    def side(facts: dict[str, Any] | None) -> str:
+        if facts is None:
+            return "are not read"
+        return f"{facts['encoder'] or 'vectors, no encoder'}, {facts['dim']:,} numbers"
+
     users = about["users"]
     lines = [
         f"model {about['model']}, {about['K']} prototypes, latent {about['latent']}; "
         f"fitted by {about['objective']}, {about['loss']} loss",
-        *(f"{side:<12}{_named(about[side])}" for side in ("prompts", "responses")),
+        *(f"{name:<12}{side(about[name])}" for name in ("prompts", "responses")),
         f"{'users':<12}{users:,} seen in fitting; {about['users_at_one_prototype']:,} have more than "
         f"{PURE:.0%} of their weight on one prototype",
         f"{'new users':<12}are looked for at {about['places_for_new_users']:,} places",
@@ -134,30 +136,18 @@ def _as_text(about: dict[str, Any]) -> str:
         "",
         "prototype   mean weight ± sd   users nearest",
     ]
-    for one in about["prototypes"]:
-        bar = "#" * round(BAR_WIDTH * one["nearest_users"] / users)
+    for each in about["prototypes"]:
+        bar = "#" * round(BAR_WIDTH * each["nearest_users"] / users)
         lines.append(
-            f"{one['prototype']:>9}   {one['mean_weight']:>11.3f} ± {one['sd_of_weight']:.3f}   "
-            f"{one['nearest_users']:>6,}  {bar}"
+            f"{each['prototype']:>9}   {each['mean_weight']:>11.3f} ± {each['sd_of_weight']:.3f}   "
+            f"{each['nearest_users']:>6,}  {bar}"
         )
-    for one in about["prototypes"]:
+    for each in about["prototypes"]:
         for end in ("most", "least"):
-            if items := one.get(f"likes_{end}"):
-                lines += ["", f"prototype {one['prototype']} likes {end}", *map(_line, items)]
+            items = each.get(f"likes_{end}", [])
+            lines += ["", f"prototype {each['prototype']} likes {end}"] if items else []
+            for item in items:
+                cells = [" ".join(str(item[name]).split()) for name in ("prompt", "response") if name in item]
+                texts = [cell if len(cell) <= TEXT_WIDTH else f"{cell[: TEXT_WIDTH - 1]}…" for cell in cells]
+                lines.append(f"{item['above_mean']:>+9.3f}  {' -> '.join(texts)}")
     return "\n".join(lines)
-
-
-def _named(side: dict[str, Any] | None) -> str:
-    if side is None:
-        return "are not read"
-    return f"{side['encoder'] or 'vectors, no encoder'}, {side['dim']:,} numbers"
-
-
-def _line(item: dict[str, Any]) -> str:
-    texts = [_short(item[name]) for name in ("prompt", "response") if name in item]
-    return f"{item['above_mean']:>+9.3f}  {' -> '.join(texts)}"
-
-
-def _short(cell: Any) -> str:
-    text = " ".join(str(cell).split())
-    return text if len(text) <= TEXT_WIDTH else f"{text[: TEXT_WIDTH - 1]}…"

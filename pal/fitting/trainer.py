@@ -8,7 +8,8 @@ Shapes used in this module:
     state   numbers of a user's state
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from math import isfinite
@@ -27,6 +28,9 @@ from pal.models.base import PreferenceModel, make_model, margins
 from pal.models.losses import LOSSES, expected_loss, weighted_mean
 
 Progress = Callable[[int, float], None]
+
+# Multiply-adds of a step's forward pass (comparisons times parameters) from which on a second thread is used.
+WORK_FOR_TWO_THREADS = 1e10
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def fit(
             objective = _make_objective(model, embeddings, train, n_users, config, states).to(device)
             history = descend(model, objective, embeddings, val, config, progress)
         model.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), training_threads(model, objective):
             final = objective.states(model)
             loss = check_finite(mean_loss(model, final, embeddings, train, config), config.epochs)
         return Fitted(model.requires_grad_(requires_grad=False), final.clone(), loss, history)
@@ -157,7 +161,19 @@ def descend(
     Returns:
         The validations, as in `Fitted.history`.
     """
-    optimiser = make_optimiser(model.named_parameters(), objective.parameters(), config)
+    with training_threads(model, objective):
+        return _descend(model, objective, embeddings, val, config, progress)
+
+
+def _descend(
+    model: PreferenceModel,
+    objective: Objective,
+    embeddings: Embeddings,
+    val: Comparisons | None,
+    config: FitConfig,
+    progress: Progress | None,
+) -> list[dict[str, float]]:
+    optimiser = make_optimiser(model, objective, config)
     epochs, interval = config.epochs_and_validation_interval(objective.n_batches)
     schedule = make_schedule(optimiser, config, epochs * objective.n_batches)
     history: list[dict[str, float]] = []
@@ -187,6 +203,25 @@ def descend(
         model.load_state_dict(best_state[0])
         objective.load_state_dict(best_state[1])
     return history
+
+
+@contextmanager
+def training_threads(model: PreferenceModel, objective: Objective) -> Iterator[None]:
+    """Limit torch to the threads that pay for steps of this size: one for small heads, else at most two.
+
+    The size alone decides, never the machine's cores, so that a fit is the same to the bit on 64 of them.
+    Measured on two cores that other processes use as well: up to 4e9 multiply-adds, a step with two threads
+    took 3 to 25 times as long as with one, since after each of its many short calls the threads wait for each
+    other and spin; at 7e10 it took as long, and its matrix products alone 0.8 times as long. More than two
+    threads were not measured, and are not used.
+    """
+    before = torch.get_num_threads()
+    work = objective.batch_size * sum(parameter.numel() for parameter in model.parameters())
+    torch.set_num_threads(min(before, 2 if work >= WORK_FOR_TWO_THREADS else 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _train_epoch(
@@ -225,20 +260,18 @@ def check_finite(loss: float, epoch: int) -> float:
     return loss
 
 
-def make_optimiser(
-    named: Iterable[tuple[str, Tensor]], of_users: Iterable[Tensor], config: FitConfig
-) -> torch.optim.Optimizer:
+def make_optimiser(model: PreferenceModel, objective: Objective, config: FitConfig) -> torch.optim.Optimizer:
     """Adam or AdamW, fused: over these few dozen small tensors the plain one takes ten times as long.
 
     Args:
-        named: A model's parameters; model A's prototypes learn at the rate of the users' weights, model B's
-            scale at its own where that is set.
-        of_users: The objective's parameters, which learn at the rate of the users' weights.
+        model: Its prototypes, where it has such parameters, learn at the rate of the users' weights, and its
+            scale at a rate of its own where that is set.
+        objective: Its parameters learn at the rate of the users' weights.
         config: Kind, rates and decay.
     """
-    shared, scale, fast = [], [], list(of_users)
+    shared, scale, fast = [], [], list(objective.parameters())
     groups = {"prototypes": fast, "log_scale": scale if config.scale_learning_rate else shared}
-    for name, parameter in named:
+    for name, parameter in model.named_parameters():
         groups.get(name, shared).append(parameter)
     options = [
         {"params": shared, "lr": config.learning_rate, "weight_decay": config.weight_decay},

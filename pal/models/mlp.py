@@ -55,13 +55,15 @@ class StackedMLP(nn.Module):
         first = self.first(x)
         if not self.hidden:
             return first.view(len(x), self.stack, self.latent).transpose(0, 1)
-        h, skip = first.split([self.stack * self.hidden, self.stack * self.skip_width], 1)
+        h, skip = first, None
+        if self.skip_width:
+            h, skip = first.split([self.stack * self.hidden, self.stack * self.skip_width], 1)
         h = h.reshape(len(x), self.stack, self.hidden).transpose(0, 1)
         for layer in self.later:
             h = layer(self.activation(h))
         if self.identity:
             return h + x
-        if self.skip_width:
+        if skip is not None:
             return h + skip.reshape(len(x), self.stack, self.latent).transpose(0, 1)
         return h
 
@@ -98,6 +100,8 @@ class BatchedLinear(nn.Module):
     def forward(self, x: Float[Tensor, "stack rows dim"]) -> Float[Tensor, "stack rows out"]:
         if self.bias is None:
             return x @ self.weight
+        if x.dtype == torch.bfloat16 and len(self.weight) == 1:  # half the time of baddbmm
+            return functional.linear(x[0], self.weight[0].T, self.bias[0, 0])[None]
         return torch.baddbmm(self.bias, x, self.weight)
 
 
@@ -105,8 +109,7 @@ class ByteDropout(nn.Dropout):
     """Dropout that draws a byte for each element of a bfloat16 tensor; other tensors as `torch.nn.Dropout`.
 
     torch draws a float for each element on one thread, a fifth of a wide layer's step. Here eight elements
-    share one random word, so the share dropped is a whole number of 256ths, and the rest is scaled by exactly
-    that share.
+    share one random word, so the share dropped is a whole number of 256ths, by which the rest is scaled.
     """
 
     @override
@@ -115,5 +118,6 @@ class ByteDropout(nn.Dropout):
             return super().forward(x)
         level = min(max(round(self.p * 256), 1), 255)
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
-        kept = (words.view(torch.uint8)[: x.numel()] >= level).view(x.shape)
-        return x * kept * (256 / (256 - level))
+        drawn = words.view(torch.uint8)[: x.numel()].view(x.shape)
+        # A mask of bfloat16 from the start: a product with booleans is not vectorised.
+        return x * torch.ge(drawn, level, out=torch.empty_like(x)).mul_(256 / (256 - level))

@@ -84,8 +84,10 @@ class PromptedIdealPointModel(PrototypeModel):
         response_rows, response = distinct_rows(sides, len(embeddings.responses))
         g = self.g.of_rows(embeddings.prompts, prompt_rows)
         f = self.f.of_rows(embeddings.responses, response_rows).squeeze(0)
-        with torch.autocast(f.device.type, enabled=False):  # products of what was mapped are float32
-            f, g = self._unit_responses(as_float32(f)), self._unit_prototypes(as_float32(g))
+        with torch.autocast(f.device.type, enabled=False):
+            if f.dtype == torch.bfloat16:
+                return self._half_features(g, f, prompt, response)
+            f, g = self._unit_responses(f), self._unit_prototypes(g)
             first, second = response.chunk(2)
             apart = f.index_select(0, first) - f.index_select(0, second)
             products = (g.index_select(1, prompt) * apart).sum(-1).T
@@ -93,6 +95,31 @@ class PromptedIdealPointModel(PrototypeModel):
                 return products
             gram = torch.einsum("kpd,lpd->pkl", g, g).flatten(1)
             return torch.cat([products, gram.index_select(0, prompt)], 1)
+
+    def _half_features(
+        self,
+        g: Float[Tensor, "K p latent"],
+        f: Float[Tensor, "r latent"],
+        prompt: Int[Tensor, " q"],
+        response: Int[Tensor, " sides"],
+    ) -> Float[Tensor, "q features"]:
+        """The same from bfloat16 vectors without a float32 copy: lengths divide products, not vectors.
+
+        Products are taken once for each distinct pair of prompt and response.
+        """
+        pairs, place = torch.unique(response * g.shape[1] + prompt.repeat(2), return_inverse=True)
+        of_response, of_prompt = pairs // g.shape[1], pairs % g.shape[1]
+        rows = f if len(pairs) == len(f) else f.index_select(0, of_response)
+        products = _Dots.apply(rows, g.index_select(1, of_prompt))
+        if self.config.similarity == "cosine":
+            products = products * (self.scale * _inverse_length(_Dots.apply(f, f)))[of_response]
+            if self.config.normalise == "each":
+                products = products * _inverse_length(_Dots.apply(g, g))[:, of_prompt]
+        first, second = products.index_select(1, place).T.chunk(2)
+        if self.linear:
+            return first - second
+        gram = _Dots.apply(g[:, None], g[None]).flatten(0, 1).T
+        return torch.cat([first - second, gram.index_select(0, prompt)], 1)
 
     @override
     def margin(
@@ -165,6 +192,28 @@ class PromptedIdealPointModel(PrototypeModel):
             )
         # The floor keeps the root's gradient finite where prototypes cancel.
         return self._square_lengths(features, states).clamp_min(1e-12).sqrt()
+
+
+class _Dots(torch.autograd.Function):
+    """Dot products of bfloat16 vectors with float32 sums; the gradient of torch's own copies twice more."""
+
+    @staticmethod
+    @override
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, y: Tensor) -> Tensor:
+        ctx.save_for_backward(x, y)
+        return (x * y).sum(-1, dtype=torch.float32)
+
+    @staticmethod
+    @override
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        x, y = ctx.saved_tensors  # type: ignore[attr-defined]
+        half = grad.to(x.dtype)[..., None]
+        return (half * y).sum_to_size(x.shape), (half * x).sum_to_size(y.shape)
+
+
+def _inverse_length(square: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    # The floor of `functional.normalize`, squared.
+    return square.clamp_min(1e-24).rsqrt()
 
 
 def _inverse_root(square: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:

@@ -59,11 +59,7 @@ PROMPTS = {
 
 
 def export_scalar(
-    model: RewardModel,
-    folder: Path | str,
-    user: User | Aggregate = None,
-    *,
-    prompt: str | None = None,
+    model: RewardModel, folder: Path | str, user: User | Aggregate = None, *, prompt: str | None = None
 ) -> None:
     """Write one reward as a model that `AutoModelForSequenceClassification` reads.
 

@@ -16,13 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from huggingface_hub import (
-    CommitOperationAdd,
-    HfApi,
-    ModelCard,
-    ModelCardData,
-    snapshot_download,
-)
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, ModelCardData, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
 from pal.errors import PalError

@@ -79,13 +79,13 @@ class ItemEmbeddings:
     @property
     def rows(self) -> Int[Tensor, " n"]:
         """Each item's row of the table."""
-        return torch.arange(len(self.table)) if self.row is None else self.row
+        return torch.arange(len(self.table), device=self.table.device) if self.row is None else self.row
 
-    def part(self, start: int, stop: int) -> "ItemEmbeddings":
-        """The items `start` to `stop`."""
+    def part(self, items: slice) -> "ItemEmbeddings":
+        """Some of the items."""
         if self.row is None:
-            return ItemEmbeddings(self.table[start:stop])
-        return ItemEmbeddings(self.table, self.row[start:stop])
+            return ItemEmbeddings(self.table[items])
+        return ItemEmbeddings(self.table, self.row[items])
 
     def tensor(self) -> Float[Tensor, "n dim"]:
         """One embedding per item, repeated where items repeat."""
@@ -99,11 +99,12 @@ class ItemEmbeddings:
         if self.row is not None:
             rows, row = torch.unique(self.row, return_inverse=True)
             return self.table[rows.to(self.table.device)], row
-        new = torch.ones(len(self.table), dtype=torch.bool, device=self.table.device)
-        # The first number settles most cases; a difference takes half the time of comparing all numbers.
-        if bool((self.table[1:, 0] == self.table[:-1, 0]).any()):
-            new[1:] = (self.table[1:] - self.table[:-1]).abs_().amax(1) != 0
-        return self.table[new], new.long().cumsum(0) - 1
+        table = self.table
+        if not bool((table[1:, 0] == table[:-1, 0]).any()):  # the first number settles most cases
+            return table, self.rows
+        new = torch.ones(len(table), dtype=torch.bool, device=table.device)
+        new[1:] = (table[1:] - table[:-1]).abs_().amax(1) != 0  # takes half the time of comparing
+        return table[new], new.long().cumsum(0) - 1
 
     def repeated(self, n: int) -> "ItemEmbeddings":
         """One item repeated n times; several items as they are."""

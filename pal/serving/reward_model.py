@@ -7,7 +7,7 @@ Shapes used in this module:
     state    numbers of a user's state
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings, Questions
 from pal.errors import PalError
-from pal.models.base import PreferenceModel
+from pal.models.base import margins
 from pal.models.losses import preference_probability
 from pal.serving.inputs import (
     Item,
@@ -98,11 +98,7 @@ class RewardModel(SavedModel):
 
     @classmethod
     def load(
-        cls,
-        folder: Path | str,
-        *,
-        weights: Mapping[str, str | Path] | None = None,
-        device: str = "cpu",
+        cls, folder: Path | str, *, weights: Mapping[str, str | Path] | None = None, device: str = "cpu"
     ) -> "RewardModel":
         """Read a saved model, with every number checked; encoders are looked for when they are needed.
 
@@ -153,10 +149,9 @@ class RewardModel(SavedModel):
             PalError: As `score` does.
         """
         items = as_list(responses)
-        embedded = self.encode_responses(items)
-        embedded_prompts = self.encode_prompts(prompts, len(items))
-        columns = [_rewards_of(self.head, embedded_prompts, embedded, state) for state in states]
-        return torch.stack(columns, 1).cpu()
+        table = self.encode_responses(items).tensor()
+        embedded_prompts = self.encode_prompts(prompts, len(items)).tensor()
+        return torch.stack([self.score(embedded_prompts, table, user=state) for state in states], 1).cpu()
 
     def probability(
         self, prompts: Items | None, first: Items, second: Items, *, user: User | Sequence[User] = None
@@ -180,14 +175,13 @@ class RewardModel(SavedModel):
         if len(sides[1]) != n:
             raise PalError(f"second must be as many as first, got {len(sides[1])} and {n}")
         embeddings, questions = self._encode_questions(prompts, concatenate(sides))
-        states = self.states_of(user, n).expand(n, -1)
-        margins = [torch.zeros(0)]
+        comparisons = Comparisons.from_pairs(
+            user=torch.arange(n), prompt=questions.prompt, chosen=questions.first, rejected=questions.second
+        )
+        states = self.states_of(user, n).expand(n, self.head.state_dim)
         with torch.no_grad():
-            for start in range(0, n, RAW_AT_ONCE):
-                rows = torch.arange(start, min(start + RAW_AT_ONCE, n))
-                features = self.head.question_features(embeddings, questions[rows])
-                margins.append(self.head.margin(features, states[rows]))
-        return preference_probability(torch.cat(margins), self.fit_config.loss)
+            margin = margins(self.head, states, embeddings, comparisons)
+        return preference_probability(margin, self.fit_config.loss)
 
     def adapt(self, comparisons: Answers) -> Taste:
         """Locate someone by their comparisons; the model stays as it is.
@@ -309,10 +303,8 @@ class RewardModel(SavedModel):
         """Embeddings of responses; see `InputEncoder.encode`."""
         return self.input_encoder.encode(responses, "responses", self.response_dim, places)
 
-    def encode_prompts(
-        self, prompts: Items | None, n: int, places: Places | None = None
-    ) -> ItemEmbeddings | None:
-        """Embeddings of as many prompts as there are responses; None where the model reads no prompts.
+    def encode_prompts(self, prompts: Items | None, n: int, places: Places | None = None) -> ItemEmbeddings:
+        """Embeddings of as many prompts as there are responses; of width 0 where the model reads no prompts.
 
         Args:
             prompts: One for all, or one for each.
@@ -323,15 +315,15 @@ class RewardModel(SavedModel):
             PalError: If they are needed and not given, not as many, or one cannot be read.
         """
         if not self.head.needs_prompts:
-            return None
+            return ItemEmbeddings(torch.zeros(1, 0)).repeated(n)
         if prompts is None:
-            raise PalError("prompts must be given, got None; this head's reward depends on the prompt")
+            raise PalError("prompts must be given, got None; this model's reward depends on the prompt")
         embedded = self.input_encoder.encode(as_list(prompts), "prompts", self.prompt_dim, places)
         if len(embedded) not in (n, 1):
             raise PalError(
                 f"prompts must be one for all responses, or one for each of the {n}, got {len(embedded)}"
             )
-        return embedded if len(embedded) == n else embedded.repeated(n)
+        return embedded.repeated(n)
 
     def save_pretrained(
         self, folder: Path | str, *, about: "About | None" = None, users: bool = True
@@ -357,22 +349,31 @@ class RewardModel(SavedModel):
     def _rewards(
         self, prompts: Items | None, responses: ItemList, user: User | Sequence[User]
     ) -> Float[Tensor, " n"]:
-        n = len(responses)
-        embedded_prompts, states = self.encode_prompts(prompts, n), self.states_of(user, n)
-        rewards = []
-        step = max(n, 1) if isinstance(responses, Tensor) else RAW_AT_ONCE
-        for start in range(0, max(n, 1), step):
-            stop = min(start + step, n)
-            embedded = self.encode_responses(responses[start:stop], places_in("responses", start))
-            rewards.append(
-                _rewards_of(
-                    self.head,
-                    None if embedded_prompts is None else embedded_prompts.part(start, stop),
-                    embedded,
-                    states if states.dim() == 1 else states[start:stop],
+        """Rewards block by block, in bounded memory; float32, on the head's device."""
+        n, head = len(responses), self.head
+        device = next(head.parameters()).device
+        embedded_prompts, states = self.encode_prompts(prompts, n), self.states_of(user, n).to(device)
+        rewards = torch.empty(n, device=device)
+        with torch.no_grad():  # not inference_mode: its tensors can never be used in a fit
+            for rows, responses_of_block in self._blocks(responses):
+                distinct, row = embedded_prompts.part(rows).distinct()
+                rewards[rows] = head.reward_embedded(
+                    head.embed_prompts(distinct.to(device, torch.float32)),
+                    row.to(device),
+                    responses_of_block.to(device, torch.float32),
+                    states if states.dim() == 1 else states[rows],
                 )
-            )
-        return torch.cat(rewards)
+        return rewards
+
+    def _blocks(self, responses: ItemList) -> Iterator[tuple[slice, Float[Tensor, "n dim"]]]:
+        """Embeddings of responses in blocks, with their numbers; texts and pictures are encoded as needed."""
+        n = len(responses)
+        step = n if isinstance(responses, Tensor) else RAW_AT_ONCE
+        for first in range(0, n, max(step, 1)):
+            embedded = self.encode_responses(responses[first : first + step], places_in("responses", first))
+            for start in range(0, len(embedded), BLOCK):
+                block = embedded.part(slice(start, start + BLOCK)).tensor()
+                yield slice(first + start, first + start + len(block)), block
 
     def _adapt_group(self, group: Mapping[str, Preferences], *, name_users: bool) -> dict[str, Taste]:
         """Tastes of some people: everything is encoded together, then summed user by user."""
@@ -431,61 +432,14 @@ class RewardModel(SavedModel):
         n = len(responses) // 2
         embedded = self.encode_responses(responses, lambda row: place(sides[row >= n], row % max(n, 1)))
         embedded_prompts = self.encode_prompts(prompts, n, lambda row: place("prompt", row))
-        rows = embedded.rows
+        first, second = embedded.rows[:n], embedded.rows[n:]
         # The same item, or the same embedding.
-        same = rows[:n] == rows[n:]
-        if embedded.row is None:
-            same = (embedded.table[:n] == embedded.table[n:]).all(1)
+        same = (embedded.table[:n] == embedded.table[n:]).all(1) if embedded.row is None else first == second
         for row in same.nonzero()[:1, 0].tolist():
-            raise place(sides[1], row).error(f"must differ from the {sides[0]} response; leave such rows out")
-        return (
-            Embeddings(
-                torch.zeros(0, 0) if embedded_prompts is None else _single(embedded_prompts.table),
-                _single(embedded.table),
-            ),
-            Questions(
-                torch.full((n,), -1) if embedded_prompts is None else embedded_prompts.rows,
-                rows[:n],
-                rows[n:],
-            ),
-        )
-
-
-def _single(table: Tensor) -> Tensor:
-    """Embeddings as a model reads them: half precision as it is."""
-    return table.float() if table.dtype == torch.float64 else table
-
-
-def _rewards_of(
-    head: PreferenceModel,
-    prompts: ItemEmbeddings | None,
-    responses: ItemEmbeddings,
-    states: Float[Tensor, "*n state"],
-) -> Float[Tensor, " n"]:
-    """Reward embedded responses block by block, in bounded memory.
-
-    Args:
-        head: A model in evaluation mode.
-        prompts: As many as responses; None where the model reads none.
-        responses: What is scored.
-        states: One for all, or one per response.
-
-    Returns:
-        float32, on the head's device.
-    """
-    device = next(head.parameters()).device
-    states = states.to(device)
-    rewards = torch.empty(len(responses), device=device)
-    with torch.no_grad():  # not inference_mode: its tensors can never be used in a fit
-        for start in range(0, len(rewards), BLOCK):
-            stop = min(start + BLOCK, len(rewards))
-            x = responses.part(start, stop).tensor().to(device, torch.float32)
-            state = states if states.dim() == 1 else states[start:stop]
-            if prompts is None:
-                reward = head.reward(x.new_zeros(len(x), 0), x, state.expand(len(x), -1))
-            else:
-                table, row = prompts.part(start, stop).distinct()
-                embedded = head.embed_prompts(table.to(device, torch.float32))
-                reward = head.reward_embedded(embedded, row.to(device), x, state)
-            rewards[start:stop] = reward
-    return rewards
+            problem = f"must differ from the {sides[0]} response, got the same; leave it out"
+            raise place(sides[1], row).error(problem)
+        # A model reads half precision as it is, and float64 not at all.
+        tables = [
+            x.float() if x.dtype == torch.float64 else x for x in (embedded_prompts.table, embedded.table)
+        ]
+        return Embeddings(*tables), Questions(embedded_prompts.rows, first, second)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -181,14 +181,19 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
     _check_enough(options, len(known), len(new))
     prompts = [s.question if options.prompt == "question" else s.statement for s in statements]
     tables.write_table(out / tables.ITEMS, tables.text_items([*prompts, "Yes", "No"]), tables.items_schema())
-    n_pairs = write_pairs(
-        rng,
-        options,
-        Answers(options.personas, [s.persona for s in statements], [s.agrees for s in statements], prompts),
-        known,
-        new,
-        out,
-    )
+    drawn = {
+        half.users: np.concatenate(
+            [
+                draw_statements(rng, known, half.count, len(half.splits) - options.new_test_pairs),
+                draw_statements(rng, new, half.count, options.new_test_pairs),
+            ],
+            axis=1,
+        )
+        for half in halves(options)
+    }
+    blocks = pair_blocks(options, statements, prompts, drawn)
+    tables.write_blocks(out / tables.PAIRS, blocks, tables.pairs_schema())
+    n_pairs = sum(rows.size for rows in drawn.values())
     return {"read": n_pairs, "kept": n_pairs, "dropped": 0, "statements": len(statements)}
 
 
@@ -208,7 +213,7 @@ def divide(
 
 
 def _check_enough(options: Prepare, n_known: int, n_new: int) -> None:
-    """Questions are drawn without replacement, so there must be enough of them (D27)."""
+    """Check that there are enough questions to draw without replacement (D27)."""
     asked = max(options.train_pairs, options.adapt_pairs) + options.val_pairs + options.test_pairs
     if asked > n_known:
         raise PipelineError(
@@ -223,37 +228,23 @@ def _check_enough(options: Prepare, n_known: int, n_new: int) -> None:
         )
 
 
-def write_pairs(
-    rng: np.random.Generator,
-    options: Prepare,
-    answers: "Answers",
-    known: np.ndarray,
-    new: np.ndarray,
-    out: Path,
-) -> int:
-    """Draw for everyone, and write the pairs table.
+class Half(NamedTuple):
+    """The seen or the unseen users: how many of each persona, how many in all, and the split of each pair."""
 
-    Args:
-        rng: Draws.
-        options: How many users, and how many pairs of each.
-        answers: What users of each persona answer.
-        known: Rows of the statements that training may use.
-        new: Rows of those kept out of it.
-        out: The folder to write into.
+    users: str
+    per_group: int
+    count: int
+    splits: list[str]
 
-    Returns:
-        How many pairs there are.
-    """
-    asked = {}
-    for users, per_group, n_first, _ in _halves(options):
-        n_users = len(options.personas) * per_group
-        n_known = n_first + options.val_pairs + options.test_pairs
-        asked[users] = [
-            draw_statements(rng, known, n_users, n_known),
-            draw_statements(rng, new, n_users, options.new_test_pairs),
-        ]
-    tables.write_blocks(out / tables.PAIRS, _blocks(options, answers, asked), tables.pairs_schema())
-    return sum(drawn.size for half in asked.values() for drawn in half)
+
+def halves(options: Prepare) -> list[Half]:
+    """The seen users and the unseen ones."""
+    later = ["val"] * options.val_pairs + ["test"] * (options.test_pairs + options.new_test_pairs)
+    groups, seen, unseen = len(options.personas), options.users_per_group, options.unseen_users_per_group
+    return [
+        Half("seen", seen, groups * seen, ["train"] * options.train_pairs + later),
+        Half("unseen", unseen, groups * unseen, ["adapt"] * options.adapt_pairs + later),
+    ]
 
 
 def draw_statements(rng: np.random.Generator, pool: np.ndarray, n_users: int, count: int) -> np.ndarray:
@@ -264,89 +255,51 @@ def draw_statements(rng: np.random.Generator, pool: np.ndarray, n_users: int, co
     return drawn
 
 
-def _halves(options: Prepare) -> list[tuple[str, int, int, str]]:
-    """For seen and unseen: users per group, and how many pairs come first, with their split's name."""
-    return [
-        ("seen", options.users_per_group, options.train_pairs, "train"),
-        ("unseen", options.unseen_users_per_group, options.adapt_pairs, "adapt"),
-    ]
+def pair_blocks(
+    options: Prepare, statements: list[Statement], prompts: list[str], drawn: dict[str, np.ndarray]
+) -> Iterator[pa.Table]:
+    """Blocks of the pairs table, whole users at a time.
 
-
-def _blocks(options: Prepare, answers: "Answers", asked: dict[str, list[np.ndarray]]) -> Iterator[pa.Table]:
-    """The pairs of whole users, about `tables.BLOCK_ROWS` at a time."""
-    start = 0
-    for users, per_group, n_first, first in _halves(options):
-        splits = [first] * n_first + ["val"] * options.val_pairs
-        splits += ["test"] * (options.test_pairs + options.new_test_pairs)
-        n_users = len(options.personas) * per_group
-        at_once = max(1, tables.BLOCK_ROWS // max(1, len(splits)))
-        for low in range(0, n_users, at_once):
-            rows = np.arange(low, min(low + at_once, n_users))
-            drawn = np.concatenate([part[rows] for part in asked[users]], 1)
-            yield answers.table(users, rows, per_group, drawn, splits, start)
-            start += drawn.size
-
-
-class Answers:
-    """What people of each persona answer, as rows of the pairs table.
+    The paper has sixty million pairs, too many rows for memory: what is kept of each is one number.
 
     Args:
-        personas: The personas, one group of users each.
-        about: Each statement's persona.
-        agrees: Whether that persona agrees with the statement.
+        options: The personas, and how many users and pairs of each.
+        statements: All statements.
         prompts: Each statement's prompt.
+        drawn: (users, pairs) rows of the statements that each user is asked, for seen and unseen.
     """
-
-    def __init__(self, personas: list[str], about: list[str], agrees: list[bool], prompts: list[str]) -> None:
-        import numpy as np
-
-        self.personas = personas
-        self.about = np.array([personas.index(name) for name in about])
-        self.agrees = np.array(agrees)
-        ids, self.prompt = np.unique([tables.text_id(prompt) for prompt in prompts], return_inverse=True)
-        self.prompt_ids = ids.tolist()
-        self.answers = [tables.text_id("Yes"), tables.text_id("No")]
-
-    def table(
-        self,
-        users: str,
-        rows: np.ndarray,
-        per_group: int,
-        asked: np.ndarray,
-        splits: list[str],
-        start: int,
-    ) -> pa.Table:
-        """Pairs of some users.
-
-        Args:
-            users: seen or unseen.
-            rows: The users' numbers within their half.
-            per_group: Users of each persona.
-            asked: (users, pairs) rows of the statements that each is asked.
-            splits: The split of each of a user's pairs.
-            start: The first pair's id.
-        """
-        import numpy as np
-        import pyarrow as pa
-
-        group, width = rows // per_group, asked.shape[1]
-        says_no = ~(self.agrees[asked] & (self.about[asked] == group[:, None])).ravel()
-        ids = [f"{users}-{self.personas[row // per_group]}-{row % per_group:05d}" for row in rows.tolist()]
-        kinds = sorted(set(splits))
-        return pa.table(
-            {
-                "pair_id": np.arange(start, start + asked.size),
-                "user_id": _named(np.repeat(np.arange(len(rows)), width), ids),
-                "prompt": _named(self.prompt[asked.ravel()], self.prompt_ids),
-                "chosen": _named(says_no, self.answers),
-                "rejected": _named(~says_no, self.answers),
-                "label": np.ones(asked.size, np.float32),
-                "group": _named(np.repeat(group, width), self.personas),
-                "users": _named(np.zeros(asked.size), [users]),
-                "split": _named(np.tile([kinds.index(one) for one in splits], len(rows)), kinds),
-            }
-        )
+    about = np.array([options.personas.index(s.persona) for s in statements])
+    agrees = np.array([s.agrees for s in statements])
+    ids, prompt = np.unique([tables.text_id(text) for text in prompts], return_inverse=True)
+    answers = [tables.text_id("Yes"), tables.text_id("No")]
+    start = 0
+    for half in halves(options):
+        at_once = max(1, tables.BLOCK_ROWS // max(1, len(half.splits)))
+        kinds = sorted(set(half.splits))
+        for low in range(0, half.count, at_once):
+            asked = drawn[half.users][low : low + at_once]
+            users = np.arange(low, low + len(asked))
+            group, width = users // half.per_group, asked.shape[1]
+            says_no = ~(agrees[asked] & (about[asked] == group[:, None])).ravel()
+            names = [
+                f"{half.users}-{options.personas[user // half.per_group]}-{user % half.per_group:05d}"
+                for user in users.tolist()
+            ]
+            yield pa.table(
+                {
+                    "pair_id": np.arange(start, start + asked.size),
+                    "user_id": _categorical(np.repeat(np.arange(len(users)), width), names),
+                    "prompt": _categorical(prompt[asked.ravel()], ids.tolist()),
+                    "chosen": _categorical(says_no, answers),
+                    "rejected": _categorical(~says_no, answers),
+                    "label": np.ones(asked.size, np.float32),
+                    "group": _categorical(np.repeat(group, width), options.personas),
+                    "users": _categorical(np.zeros(asked.size), [half.users]),
+                    "split": _categorical(np.tile([kinds.index(s) for s in half.splits], len(users)), kinds),
+                }
+            )
+            start += asked.size
 
 
-def _named(codes: np.ndarray, names: list[str]) -> pa.DictionaryArray:
+def _categorical(codes: np.ndarray, names: list[str]) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(names, pa.string()))

@@ -135,12 +135,14 @@ def _unseen_margins(
     """Margins on unseen users' pairs: of the controls, of the model at all shots, and of the bound."""
     model, n_users = models["model"], data.n_users("unseen")
     margins: dict[Key, list[torch.Tensor]] = {}
-    controls = {"k1": torch.ones(n_users, 1), "oracle": data.group_weights("unseen")}
-    for name, weights in controls.items():
-        if name in models and weights is not None:
-            margins[name, None] = margins_by(models[name], [weights], data, pairs)
+    controls: dict[str, torch.Tensor | None] = {"oracle": data.group_weights("unseen")}
+    if "k1" in models:  # whose users all have the same state
+        controls = {"k1": models["k1"].population.mean.expand(n_users, -1), **controls}
+    for name, states in controls.items():
+        if name in models and states is not None:
+            margins[name, None] = margins_by(models[name], [states], data, pairs)
     located = locate(data, model, knobs)
-    every = iter(margins_by(model, [weights for draws in located.values() for weights in draws], data, pairs))
+    every = iter(margins_by(model, [states for draws in located.values() for states in draws], data, pairs))
     margins |= {("model", shots): [next(every) for _ in draws] for shots, draws in located.items()}
     if bound is not None:
         adapt = data.select("unseen", "adapt")
@@ -170,18 +172,18 @@ def without_ties(comparisons: Comparisons) -> tuple[Comparisons, torch.Tensor]:
 def margins_by(
     model: SavedModel, tables: list[torch.Tensor], data: Study, pairs: Comparisons
 ) -> list[torch.Tensor]:
-    """Margins under several tables of users' weights; what does not depend on the user is computed once."""
+    """Margins under several tables of users' states; what does not depend on the user is computed once."""
     parts: list[list[torch.Tensor]] = [[pairs.sign[:0]] for _ in tables]
     with torch.inference_mode():
         for block, features, place in feature_blocks(model.head, data.embeddings, pairs):
             rows = features.index_select(0, place)
-            for part, weights in zip(parts, tables, strict=True):
-                part.append(model.head.margin(rows, weights.index_select(0, block.user)) * block.sign)
+            for part, states in zip(parts, tables, strict=True):
+                part.append(model.head.margin(rows, states.index_select(0, block.user)) * block.sign)
     return [torch.cat(part) for part in parts]
 
 
 def locate(data: Study, model: SavedModel, knobs: Evaluate) -> dict[int, list[torch.Tensor]]:
-    """Unseen users' weights from each number of shots, one table per draw; nested within a draw (D18).
+    """Unseen users' states from each number of shots, one table per draw; nested within a draw (D18).
 
     A user with fewer comparisons than shots is located from all of them. Where no user has any, there are
     zero shots only.
@@ -225,10 +227,10 @@ def places_in_user(user: torch.Tensor, n_users: int, generator: torch.Generator)
 
 
 def locate_by_questions(data: Study, model: SavedModel, most: int) -> dict[int, torch.Tensor]:
-    """Unseen users' weights after 1, 2 and more questions, chosen by expected information gain (BALD).
+    """Unseen users' states after 1, 2 and more questions, chosen by expected information gain (BALD).
 
     Only the answers to the adapt pairs are known, so these are the questions. A user with fewer questions is
-    located by all of them. Empty where there are none, or one prototype.
+    located by all of them. Empty where there are none, or all users have the same state.
 
     Args:
         data: The dataset.
@@ -236,37 +238,36 @@ def locate_by_questions(data: Study, model: SavedModel, most: int) -> dict[int, 
         most: Questions to ask of each; no more than a user with the most of them has.
     """
     pairs, n_users = data.select("unseen", "adapt"), data.n_users("unseen")
-    if not most or not len(pairs) or model.config.K == 1:
+    prior = model.population.prior
+    if not most or not len(pairs) or len(prior.masses) == 1:
         return {}
     counts = torch.bincount(pairs.user, minlength=n_users)
-    rounds, width = min(most, int(counts.max())), int(counts.max()) * len(model.population.prior.masses)
-    weights: dict[int, list[torch.Tensor]] = {}
+    rounds, width = min(most, int(counts.max())), int(counts.max()) * len(prior.masses)
+    located: dict[int, list[torch.Tensor]] = {}
     for users in torch.arange(n_users).split(max(1, NUMBERS_AT_ONCE // width)):
         here = pairs[((pairs.user >= users[0]) & (pairs.user <= users[-1])).nonzero().squeeze(1)]
         likelihood = _interviewed(data, model, here, here.user - users[0], counts[users], rounds)
         for n, total in enumerate(likelihood, 1):
-            weights.setdefault(n, []).append(model.population.prior.reweighted(total).mean)
-    return {n: torch.cat(parts) for n, parts in weights.items()}
+            located.setdefault(n, []).append(prior.reweighted(total).mean)
+    return {n: torch.cat(states) for n, states in located.items()}
 
 
 def _interviewed(
     data: Study, model: SavedModel, pairs: Comparisons, user: torch.Tensor, count: torch.Tensor, rounds: int
 ) -> torch.Tensor:
-    """Log-likelihoods of some users at the prior's points after each question."""
+    """Log-likelihoods of some users at the prior's states after each question."""
     order = torch.argsort(user, stable=True)
     place = torch.arange(len(order)) - (count.cumsum(0) - count).repeat_interleave(count)
     most = max(1, int(count.max()))
+    prior, loss = model.population.prior, model.fit_config.loss
     with torch.inference_mode():
-        loss = model.fit_config.loss
-        prior = model.population.prior
         answers = log_likelihoods(model.head, prior.states, data.embeddings, pairs, loss)
         questions = pairs.questions[pairs.question]
-        chance = answer_probabilities(model.head, prior.states, data.embeddings, questions, loss).to(
-            answers.dtype
-        )
+        chance = answer_probabilities(model.head, prior.states, data.embeddings, questions, loss)
+        chance = chance.to(answers.dtype)
 
     def by_user(values: torch.Tensor) -> torch.Tensor:
-        """(users, questions, points), padded with zeros."""
+        """(users, questions, states), padded with zeros."""
         table = values.new_zeros(len(count), most, values.shape[1])
         table[user[order], place] = values[order]
         return table

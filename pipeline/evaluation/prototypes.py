@@ -23,9 +23,9 @@ NOT_TESTED: dict[str, float | None] = {"gain": None, "differ_p": None}
 
 
 def plurality(data: Study, model: SavedModel, users: str, knobs: Evaluate) -> dict[str, float | None]:
-    """Permutation test of whether users' own weights predict their test answers better than shuffled ones.
+    """Permutation test of whether users' own states predict their test answers better than shuffled ones.
 
-    Seen users have their weights from training, unseen ones from the headline shots of the first draw. Users
+    Seen users have their states from training, unseen ones from the headline shots of the first draw. Users
     are shuffled among those who are known by about as many comparisons, up to a factor of two. Nulls where
     there is nothing to shuffle: fewer than two users, or none that can be located.
     """
@@ -35,13 +35,13 @@ def plurality(data: Study, model: SavedModel, users: str, knobs: Evaluate) -> di
     if n_users < 2 or not len(held_out) or not len(known):
         return dict(NOT_TESTED)
     counts = torch.bincount(known.user, minlength=n_users)
-    weights = model.states
+    states = model.states
     if users == "unseen":
-        weights = locate(data, model, knobs)[knobs.headline_shots][0]
+        states = locate(data, model, knobs)[knobs.headline_shots][0]
         counts = counts.clamp_max(knobs.headline_shots)
     test = plurality_test(
         model.head,
-        weights,
+        states,
         data.embeddings,
         held_out,
         loss=model.fit_config.loss,
@@ -52,7 +52,7 @@ def plurality(data: Study, model: SavedModel, users: str, knobs: Evaluate) -> di
 
 
 def stability(data: Study, model: SavedModel) -> dict[str, Any] | None:
-    """What the report says of a model's prototypes; None for one prototype or none.
+    """What the report says of a model's prototypes; None for one prototype, or a model without.
 
     Returns:
         seeds (further fits), agreement (of matched prototypes; by prototype too), same_groups (adjusted Rand
@@ -61,7 +61,7 @@ def stability(data: Study, model: SavedModel) -> dict[str, Any] | None:
         dead (prototypes), outside (seen and unseen users, and of how many). None where something is not
         known.
     """
-    if model.config.K == 1 or not isinstance(model.head, PrototypeModel):
+    if not isinstance(model.head, PrototypeModel) or model.config.K == 1:
         return None
     others = [SavedModel.load(path) for path in paths.further_fits(paths.models(data.dataset))]
     groups = data.groups and data.groups["seen"]

@@ -58,16 +58,16 @@ def simplex(users: list[Row], n_prototypes: int) -> Spec:
     return spec(chart, "Users between the prototypes")
 
 
-def truth(found: Row) -> Spec:
+def truth(truth: Row) -> Spec:
     """Predicted ideal points, each joined to the true one, with the prototypes of both."""
     import altair as alt
 
     values = []
-    for user in found["users"]:
+    for user in truth["users"]:
         ends = map(rounded, (*user["predicted"], *user["true"]))
         values.append({**_user(user), **dict(zip(("x", "y", "x2", "y2"), ends, strict=True))})
-    points = [(*prototype["true"], "true") for prototype in found["prototypes"]]
-    points += [(x, y, "predicted") for x, y in found["predicted_prototypes"]]
+    points = [(*prototype["true"], "true") for prototype in truth["prototypes"]]
+    points += [(x, y, "predicted") for x, y in truth["predicted_prototypes"]]
     marks = [{"x": rounded(x), "y": rounded(y), "of": which} for x, y, which in points]
     x, y = _square_axes(values, marks)
     lines = alt.Chart(alt.InlineData(values=values)).mark_rule(strokeWidth=0.9, color="#9a9a9a", aria=False)

@@ -6,6 +6,7 @@ that a resumed run gives the same bytes. Each modality has a folder of shards of
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,6 @@ from pipeline.params import Params
 from pipeline.storage import cleanup, raw_files, tables
 from pipeline.storage.embeddings import Embedder, EmbeddingStore, write_shard
 from pipeline.storage.manifests import write_manifest
-from pipeline.study import pick_device
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,14 +52,15 @@ def main(dataset: str, rank: int | None = None, world: int | None = None) -> Non
     with new_folder(paths.embeddings(dataset)) as folder:
         for modality, of_modality in items.items():
             if _is_given(modality, dataset, values):
-                ids, (embedder, vectors) = of_modality.ids, _given(of_modality, modality, dataset)
+                ids = of_modality.ids
+                embedder, parts = _given(of_modality, modality, dataset, values.encode.shard_rows)
             else:
                 job, faults = _fill(of_modality, modality, dataset, values, Share())
                 bad += faults
                 places = job.store.find(job.ids) if job.missing.any() else job.places
                 ids, embedder = job.ids[~places.missing], job.store.embedder
-                vectors = job.store.gather(places, folder)
-            _write_shards(folder / modality, ids, vectors, embedder, values.encode.shard_rows)
+                parts = job.store.gather(places, values.encode.shard_rows, folder)
+            _write_shards(folder / modality, ids, parts, embedder)
             modalities[modality] = {"in": len(of_modality.ids), "out": len(ids), "encoder": asdict(embedder)}
         write_dropped(folder / "dropped.csv", bad)
         counts = {
@@ -91,7 +92,7 @@ def _encode_with_ray(dataset: str, items: dict[str, Items], values: Params) -> N
         if not _is_given(modality, dataset, values)
     ]
     if any(job.missing.any() for job in jobs):
-        shares.encode_with_ray(__name__, dataset, pick_device(values.encode.device, "encode.device"))
+        shares.encode_with_ray(__name__, dataset, _device(values))
 
 
 def _fill(
@@ -108,7 +109,7 @@ def _fill(
     print(f"encode@{dataset}: {len(items.ids):,} {modality} items, {stored}")
     if not count:
         return job, []
-    device = pick_device(values.encode.device, "encode.device")
+    device = _device(values)
     if device == "cuda":
         shares.use_own_gpu()
     bad = FILL[modality](job, encoders.load(described, device), items, values.encode)
@@ -150,9 +151,17 @@ def _job(
         name, described.weights_sha256, described.files_sha256, described.dim, options.dtype,
         described.preprocessing, described.engine, described.precision,
     )  # fmt: skip
-    store = EmbeddingStore(embedder, pick_device(options.device, "encode.device"))
+    store = EmbeddingStore(embedder, _device(values))
     cleanup.record_use(dataset, modality, store.folder.name)
     return Job(store, items.ids, store.find(items.ids), share, dataset), described
+
+
+def _device(values: Params) -> str:
+    if values.encode.device == "cpu":
+        return "cpu"  # without torch, which takes seconds to import: a full store needs none of it
+    from pipeline.study import pick_device
+
+    return pick_device(values.encode.device, "encode.device")
 
 
 def _encoder_of(dataset: str, modality: str, values: Params) -> str:
@@ -165,7 +174,7 @@ def _is_given(modality: str, dataset: str, values: Params) -> bool:
     return modality == "vector" or _encoder_of(dataset, modality, values) == "none"
 
 
-def _given(items: Items, modality: str, dataset: str) -> tuple[Embedder, "np.ndarray"]:
+def _given(items: Items, modality: str, dataset: str, rows: int) -> tuple[Embedder, Iterator["np.ndarray"]]:
     """Items that are vectors already."""
     import numpy as np
 
@@ -177,14 +186,14 @@ def _given(items: Items, modality: str, dataset: str) -> tuple[Embedder, "np.nda
         raise PipelineError(f"the vectors of {dataset} must be of one width, got {sorted(widths)}")
     print(f"encode@{dataset}: {len(lists):,} items are vectors already")
     vectors = lists.explode().to_numpy().reshape(len(lists), widths[0]).astype(np.float32)
-    return Embedder("none", "", "", widths[0], "float32", "as given", "none", "float32"), vectors
+    parts = (vectors[start : start + rows] for start in range(0, len(vectors), rows))
+    return Embedder("none", "", "", widths[0], "float32", "as given", "none", "float32"), parts
 
 
-def _write_shards(
-    folder: Path, ids: "np.ndarray", vectors: "np.ndarray", embedder: Embedder, rows: int
-) -> None:
-    """At least one shard, since its metadata names the encoder."""
+def _write_shards(folder: Path, ids: "np.ndarray", parts: Iterator["np.ndarray"], embedder: Embedder) -> None:
     folder.mkdir()
-    for number, start in enumerate(range(0, max(len(ids), 1), rows)):
-        shard = slice(start, start + rows)
-        write_shard(folder / f"shard-{number:05d}.parquet", ids[shard], vectors[shard], embedder)
+    start = 0
+    for number, vectors in enumerate(parts):
+        names = ids[start : start + len(vectors)]
+        write_shard(folder / f"shard-{number:05d}.parquet", names, vectors, embedder)
+        start += len(vectors)

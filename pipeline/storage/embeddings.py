@@ -242,15 +242,16 @@ class EmbeddingStore:
         write_bytes(self.folder / name, out.getbuffer())
         self._ids[name] = names
 
-    def gather(self, places: Places, folder: Path) -> "np.ndarray":
-        """Vectors of those items that are in the store, in their order, on disk rather than in memory.
+    def gather(self, places: Places, rows: int, folder: Path) -> Iterator["np.ndarray"]:
+        """Vectors of those items that are in the store, in their order, in parts of at most so many rows.
+
+        Nearly every part needs nearly every file. So each file is read once, and its vectors are appended to
+        their parts in a file without a name, which is gone with the process.
 
         Args:
             places: Where items lie.
-            folder: Where a file without a name is made for them, which is gone with the process.
-
-        Returns:
-            (items, dim), in the dtype that is stored.
+            rows: Rows of a part.
+            folder: Where the file without a name is made.
 
         Raises:
             PipelineError: If a file is damaged, or the disk is full.
@@ -258,21 +259,31 @@ class EmbeddingStore:
         import numpy as np
 
         file_of, row_of = places.file[~places.missing], places.row[~places.missing]
-        shape, dtype = (len(file_of), self.embedder.dim), self.embedder.stored_dtype
-        if not shape[0]:
-            return np.empty(shape, dtype)
-        try:
-            with tempfile.TemporaryFile(dir=folder) as file:
-                # Reserved now: a disk that fills up under a memory map would kill the process.
-                os.posix_fallocate(file.fileno(), 0, shape[0] * shape[1] * dtype.itemsize)
-                vectors = np.memmap(file, dtype, "r+", shape=shape)
-        except OSError as error:
-            raise PipelineError(sentence(error, f"embeddings cannot be put in order in {folder}")) from None
+        count, dim, dtype = len(file_of), self.embedder.dim, self.embedder.stored_dtype
+        if not count:
+            yield np.empty((0, dim), dtype)
+            return
+        starts = np.arange(0, count, rows)
+        ends = starts.copy()  # of what each part has so far
         order = np.argsort(file_of, kind="stable")
-        numbers, starts = np.unique(file_of[order], return_index=True)
-        for number, rows in zip(numbers, np.split(order, starts[1:]), strict=True):
-            vectors[rows] = read_shard(places.files[number])[1][row_of[rows]]
-        return vectors
+        numbers, firsts = np.unique(file_of[order], return_index=True)
+        try:
+            with tempfile.TemporaryFile(dir=folder) as spool:
+                for number, items in zip(numbers, np.split(order, firsts[1:]), strict=True):
+                    vectors = read_shard(places.files[number])[1][row_of[items]]
+                    edges = np.append(np.searchsorted(items, starts), len(items))
+                    for part in np.flatnonzero(np.diff(edges)):
+                        spool.seek(int(ends[part]) * dim * dtype.itemsize)
+                        spool.write(vectors[edges[part] : edges[part + 1]].data)
+                        ends[part] += edges[part + 1] - edges[part]
+                spool.seek(0)
+                for start, end in zip(starts, ends, strict=True):
+                    appended = np.fromfile(spool, dtype, (end - start) * dim).reshape(-1, dim)
+                    vectors = np.empty_like(appended)
+                    vectors[np.argsort(file_of[start:end], kind="stable")] = appended
+                    yield vectors
+        except OSError as error:
+            raise PipelineError(sentence(error, f"{folder} has no room for the vectors")) from None
 
     def _verified_ids(self, path: Path) -> "np.ndarray":
         """A file's ids, after its bytes were compared with its name.

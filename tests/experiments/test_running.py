@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import counts, entries, figures, ledger, measure, page, recovery, running, study
+from experiments import counts, entries, figures, ledger, measure, page, running, study
 from experiments.entries import Run
 from experiments.measure import Arm
 from pal.comparisons import Comparisons
@@ -107,7 +107,7 @@ def test_points_that_are_an_affine_map_of_the_truth_are_recovered_wholly():
     drawn = SimpleNamespace(truth=truth, data=SimpleNamespace(user_ids={"seen": [*range(20)]}))
     for points, share in ((weights @ prototypes @ rng.normal(size=(2, 5)) + 3, 1.0), (np.ones((20, 5)), 0.0)):
         head = SimpleNamespace(ideal_points=lambda _, points=points: torch.from_numpy(points))
-        share_explained, *rest = recovery.recovery(SimpleNamespace(head=head, states=None), drawn)
+        share_explained, *rest = measure.recovery(SimpleNamespace(head=head, states=None), drawn)
         assert share_explained["r2"] == pytest.approx(share)
         assert len(rest) == 20
 

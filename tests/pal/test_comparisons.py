@@ -21,21 +21,6 @@ def test_of_puts_the_lower_row_first_and_keeps_the_choice_in_the_sign():
     assert c.sign.tolist() == [-1.0, 1.0]
 
 
-def test_of_tells_questions_with_other_prompts_apart():
-    c = Comparisons.from_pairs(user=rows(0, 0), prompt=rows(0, 1), chosen=rows(3, 3), rejected=rows(4, 4))
-    assert c.questions.prompt[c.question].tolist() == [0, 1]
-
-
-def test_of_without_prompts_marks_them_as_missing():
-    c = Comparisons.from_pairs(user=rows(0), prompt=None, chosen=rows(1), rejected=rows(0))
-    assert c.questions.prompt.tolist() == [-1]
-
-
-def test_of_no_comparisons_has_no_questions():
-    c = Comparisons.from_pairs(user=rows(), prompt=rows(), chosen=rows(), rejected=rows())
-    assert len(c) == len(c.questions) == 0
-
-
 def test_of_does_not_overflow_narrow_row_numbers():
     """100,000 squared is past 2^31: in int32 the two questions would be mixed up."""
     narrow = {"dtype": torch.int32}
@@ -60,22 +45,6 @@ def test_questions_give_back_every_answer(answers):
     assert torch.equal(torch.where(c.sign > 0, asked.first, asked.second), chosen)
     assert torch.equal(torch.where(c.sign > 0, asked.second, asked.first), rejected)
     assert len(c.questions) == len({(p, *sorted(pair)) for p, *pair in answers})
-
-
-def test_of_drops_labels_that_are_all_one():
-    c = Comparisons.from_pairs(
-        user=rows(0), prompt=None, chosen=rows(1), rejected=rows(0), label=torch.tensor([1.0])
-    )
-    assert c.label is None
-
-
-def test_rows_of_comparisons_keep_their_questions():
-    label = torch.tensor([0.5, 1.0])
-    c = Comparisons.from_pairs(
-        user=rows(4, 5), prompt=None, chosen=rows(1, 3), rejected=rows(0, 2), label=label
-    )
-    last = c[rows(1)]
-    assert (last.user.item(), last.label.item(), last.questions[last.question].first.item()) == (5, 1.0, 2)
 
 
 def test_of_rejects_a_response_compared_with_itself():
@@ -108,13 +77,6 @@ def test_check_rejects_weights_that_came_in_another_way():
     c = Comparisons(c.user, c.question, c.sign, None, c.questions, torch.tensor([-1.0]))
     with pytest.raises(PalError, match=r"weight must be a finite number above 0, got -1 in comparison 0"):
         c.check(EMBEDDINGS, n_users=1, needs_prompts=False)
-
-
-def test_of_drops_weights_that_are_all_one():
-    c = Comparisons.from_pairs(
-        user=rows(0), prompt=None, chosen=rows(1), rejected=rows(0), weight=torch.ones(1)
-    )
-    assert c.weight is None
 
 
 def test_weights_go_with_their_comparisons():
@@ -161,11 +123,6 @@ def test_check_names_rows_that_point_nowhere(change, message):
     )
     with pytest.raises(PalError, match=message):
         c.check(EMBEDDINGS, n_users=5, needs_prompts=True)
-
-
-def test_check_lets_prompts_be_missing_where_none_are_read():
-    c = Comparisons.from_pairs(user=rows(0), prompt=None, chosen=rows(1), rejected=rows(0))
-    c.check(EMBEDDINGS, n_users=1, needs_prompts=False)
 
 
 @given(st.lists(st.integers(0, 9), max_size=20))

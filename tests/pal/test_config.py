@@ -87,17 +87,6 @@ def test_authors_mlp2_has_the_parameters_of_three_square_layers():
     assert sum(p.numel() for p in made.g.parameters()) == 2 * 3_148_800
 
 
-def test_unknown_preset_is_refused():
-    with pytest.raises(PalError, match="preset must be one of ours, paper, authors, got 'theirs'"):
-        preset("theirs", "A")
-
-
-def test_configs_survive_a_round_trip():
-    head, fit = preset("paper", "B")
-    assert HeadConfig.from_options(**head.model_dump()) == head
-    assert FitConfig.from_options(**fit.model_dump()) == fit
-
-
 def test_package_and_config_import_no_torch():
     code = "import sys, pal, pal.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

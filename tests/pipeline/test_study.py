@@ -90,20 +90,6 @@ def test_a_pair_without_a_place_is_left_out(small):
     assert len(study.load("own").comparisons) == 95
 
 
-def test_an_item_without_embedding_is_one_sentence(small):
-    path = paths.embeddings("own") / "text" / "shard-00000.parquet"
-    names, vectors, embedder = embeddings.read_shard(path)
-    ids = embeddings.unpacked(names)
-    gone = ids.index(tables.text_id("a red thing 0"))
-    embeddings.write_shard(path, ids[:gone] + ids[gone + 1 :], vectors[1:], embedder)
-    manifests.write_manifest(paths.embeddings("own"))
-    with pytest.raises(
-        PipelineError,
-        match=rf"pairs of own name a chosen without embedding, the first '{ids[gone]}'; run `dvc repro -f encode@own`",
-    ):
-        study.load("own")
-
-
 @pytest.mark.parametrize(
     ("gone", "stage"),
     [("recoloured", "recolour"), ("splits", "split"), ("embeddings", "encode")],
@@ -153,7 +139,7 @@ def item(n):
     return f"{n:032x}"
 
 
-P, A, B, C, D = map(item, range(5))
+P, A, B, C, D, E = map(item, range(6))
 
 
 @pytest.fixture
@@ -206,69 +192,6 @@ def test_pairs_of_dropped_items_are_left_out_and_counted(toy):
     assert chosen_of(data) == [A, B, A, A]
 
 
-def test_a_dropped_prompt_drops_its_pairs(toy):
-    toy.drop(D)
-    toy.ask("ann", "seen", "train", D, A, B)
-    assert toy.load().dropped == 1
-
-
-@pytest.mark.parametrize("side", ["prompt", "chosen", "each"])
-def test_where_no_pair_is_left_the_list_of_dropped_items_is_named(toy, side):
-    """A side that is lost as a whole is not taken for one that never was."""
-    toy.pairs = []
-    toy.drop(D)
-    toy.ask("ann", "seen", "train", D if side == "prompt" else P, D if side != "prompt" else A, B)
-    if side == "each":
-        toy.ask("ann", "seen", "train", P, A, D)
-    with pytest.raises(
-        PipelineError, match=r"no pair of own has items that could all be encoded; see data/\S+/dropped\.csv"
-    ):
-        toy.load()
-
-
-def test_an_item_that_was_neither_encoded_nor_dropped_is_one_sentence(toy):
-    toy.drop(B)
-    toy.ask("ann", "seen", "train", P, A, D)
-    toy.ask("ann", "seen", "val", P, A, D)
-    with pytest.raises(
-        PipelineError, match=rf"^2 pairs of own name a rejected without embedding, the first '{D}'; run"
-    ):
-        toy.load()
-
-
-def test_responses_of_two_modalities_are_refused(toy):
-    toy.embed("text", {P: [1, 2], D: [3, 4]})
-    toy.ask("ann", "seen", "train", P, D, A)
-    with pytest.raises(
-        PipelineError, match=r"the chosen items of own must all be of one modality, got both text and image"
-    ):
-        toy.load()
-
-
-def test_a_text_against_an_image_is_refused(toy):
-    toy.pairs = []
-    toy.ask("ann", "seen", "train", None, P, A)
-    with pytest.raises(
-        PipelineError,
-        match=r"chosen and rejected items of own must be of one modality, got text and image",
-    ):
-        toy.load()
-
-
-def test_pairs_with_and_without_a_prompt_are_refused(toy):
-    toy.ask("ann", "seen", "train", None, A, B)
-    with pytest.raises(PipelineError, match=r"every pair of own must have a prompt or none, got both; run"):
-        toy.load()
-
-
-def test_pairs_without_prompts_need_no_prompt_embeddings(toy):
-    toy.pairs = []
-    toy.ask("ann", "seen", "train", None, A, B)
-    data = toy.load()
-    assert data.embedders["prompts"] is None
-    assert (data.prompt_ids, data.embeddings.prompts.shape) == ([], (0, 0))
-
-
 def test_a_seen_half_alone_and_an_unseen_half_alone_are_numbered_from_zero(toy):
     toy.pairs = [pair for pair in toy.pairs if pair["users"] == "unseen"]
     data = toy.load()
@@ -293,14 +216,6 @@ def test_names_that_no_pair_uses_any_more_are_no_users_and_no_items(toy, project
     assert chosen_of(data) == [A, B, A]
 
 
-def test_groups_are_told_where_all_users_have_one(toy):
-    for pair, group in zip(toy.pairs, ("G1", "G2", "G1"), strict=True):
-        pair["group"] = group
-    assert toy.load().groups == {"seen": ["G1", "G2"], "unseen": ["G1"]}
-    del toy.pairs[0]["group"]
-    assert toy.load().groups is None
-
-
 def test_the_oracle_has_a_prototype_per_group_of_seen_users(toy):
     for pair, group in zip(toy.pairs, ("b", "a", "a"), strict=True):
         pair["group"] = group
@@ -311,3 +226,28 @@ def test_the_oracle_has_a_prototype_per_group_of_seen_users(toy):
     assert toy.load().group_weights("unseen") is None
     del toy.pairs[2]["group"]
     assert toy.load().group_weights("seen") is None
+
+
+NONE_LEFT = r"no pair of own has items that could all be encoded; see data/\S+/dropped\.csv"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "chosen", "rejected", "alone", "message"),
+    [
+        (P, A, E, False, rf"^1 pairs of own name a rejected without embedding, the first '{E}'; run"),
+        (P, D, A, False, r"the chosen items of own must all be of one modality, got both text and image"),
+        (None, D, A, True, r"chosen and rejected items of own must be of one modality, got text and image"),
+        (None, A, B, False, r"every pair of own must have a prompt or none, got both; run"),
+        (C, A, B, True, NONE_LEFT),
+        (P, A, C, True, NONE_LEFT),  # a side that is lost as a whole is not taken for one that never was
+    ],
+)
+def test_items_that_do_not_fit_are_one_sentence(toy, prompt, chosen, rejected, alone, message):
+    """D is a text, C could not be encoded, and E was neither encoded nor dropped."""
+    toy.embed("text", {P: [1, 2], D: [3, 4]})
+    toy.pairs = [] if alone else toy.pairs[:2]
+    toy.embed("image", {A: [1, 0, 0], B: [0, 1, 0]})
+    toy.drop(C)
+    toy.ask("ann", "seen", "train", prompt, chosen, rejected)
+    with pytest.raises(PipelineError, match=message):
+        toy.load()

@@ -1,15 +1,16 @@
 import math
+from math import log
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pal.comparisons import Comparisons, Embeddings
+from pal.comparisons import Comparisons, Embeddings, Questions
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
 from pal.fitting import mixture
-from pal.fitting.mixture import Mixture, simplex_grid
+from pal.fitting.mixture import AnswerCounts, Mixture, simplex_grid
 from pal.fitting.objective import Objective, user_balanced
 from pal.fitting.per_comparison import FixedStates, PerComparison
 from pal.models.base import make_model
@@ -53,14 +54,6 @@ def test_per_comparison_loss_is_the_mean_over_comparisons():
     assert loss == pytest.approx((softplus(-0.5) + softplus(0.5)) / 2)
 
 
-def test_per_comparison_loss_honours_labels():
-    """As above, and the one comparison is a tie: half of either loss."""
-    train = answers([0], [0], [0.5])
-    objective = FixedStates(EMBEDDINGS, train, FitConfig(), torch.tensor([[0.75, 0.25]]))
-    loss = objective.loss(line_head(), train, 0.0).item()
-    assert loss == pytest.approx((softplus(-0.5) + softplus(0.5)) / 2)
-
-
 def test_bound_loss_is_the_sum_of_how_far_ideal_points_lie_outside():
     """The ideal point (1/4, 3/4) lies at 3/4 on the line, so a ball of 1/2 is left by 1/4, in two rows: 2 * 2/4."""
     train = answers([0, 0], [0, 1])
@@ -92,12 +85,6 @@ def test_bound_loss_is_refused_where_lengths_are_not_kept():
         head.ideal_lengths(torch.zeros(1, 2), torch.ones(1, 2) / 2)
 
 
-def test_user_balanced_comparisons_count_every_user_alike():
-    """User 0 answers once, user 1 three times: shares 1, 1/3, 1/3, 1/3, which are two; times 4/2 four in all."""
-    train = user_balanced(answers([0, 1, 1, 1], [0, 0, 0, 1]), 3)
-    torch.testing.assert_close(train.weight, torch.tensor([2.0, 2 / 3, 2 / 3, 2 / 3]))
-
-
 def test_user_balanced_comparisons_keep_their_weights_within_a_user():
     """Weights 1 and 3 of one user are shares 1/4 and 3/4, with the other's 1 two; times 3/2 three in all."""
     train = user_balanced(answers([0, 0, 1], [0, 0, 1], weight=[1.0, 3.0, 5.0]), 2)
@@ -109,11 +96,6 @@ def test_random_weights_start_as_softmax_of_normal_numbers():
     config = FitConfig(weights_start="random")
     weights = PerComparison(EMBEDDINGS, answers([0], [0]), config, 20_000, line_head()).states(line_head())
     assert weights.logit()[:, 0].var().item() == pytest.approx(2.0, rel=0.05)
-
-
-def test_free_weights_start_nearly_even():
-    objective = PerComparison(EMBEDDINGS, answers([0], [0]), FitConfig(), 50, line_head())
-    torch.testing.assert_close(objective.states(line_head()), torch.full((50, 2), 0.5), atol=0.02, rtol=0)
 
 
 def test_mixture_loss_is_the_likelihood_of_whole_users():
@@ -229,32 +211,6 @@ def test_prompt_by_prompt_an_epoch_holds_every_comparison_once(prompts, batch_si
         assert changes == len(set(prompts)) - 1
 
 
-def test_prompt_by_prompt_both_prompts_and_their_comparisons_are_shuffled():
-    train = asked([i // 8 for i in range(64)])
-    objective = objective_of("pal", train, 64, shuffle="prompts", batch_size=16)
-    epochs = [torch.cat([batch.user for batch in objective.batches()]) for _ in range(2)]
-    assert not torch.equal(*epochs)
-    assert not torch.equal(epochs[0][::8] // 8, epochs[1][::8] // 8)
-    assert any(epochs[0].view(8, 8).diff(dim=1).min(1).values < 0)
-
-
-@pytest.mark.parametrize("batch_size", [0, 7, 1000])
-@pytest.mark.parametrize("kind", ["pal", "mixture"])
-def test_an_epoch_holds_every_comparison_once(kind, batch_size):
-    train = answers([i % 9 for i in range(40)], [i % 2 for i in range(40)])
-    config = FitConfig(objective=kind, batch_size=batch_size)
-    objective = (Mixture if kind == "mixture" else PerComparison)(EMBEDDINGS, train, config, 12, line_head())
-    batches = list(objective.batches())
-    assert len(batches) <= objective.n_batches
-
-    def count(parts: list[Comparisons]) -> list[tuple[int, float]]:
-        return sorted(
-            (u, s) for part in parts for u, s in zip(part.user.tolist(), part.sign.tolist(), strict=True)
-        )
-
-    assert count(batches) == count([train])
-
-
 def test_mixture_batches_keep_users_whole():
     train = answers([i % 9 for i in range(40)], [i % 2 for i in range(40)])
     objective = Mixture(EMBEDDINGS, train, FitConfig(objective="mixture", batch_size=7), 12, line_head())
@@ -295,8 +251,46 @@ def test_a_plain_matrix_of_counts_gives_the_mixture_the_same_loss_and_slopes(mon
         assert torch.allclose(plain, one, atol=1e-6)
 
 
-def test_comparisons_that_come_user_by_user_are_not_copied():
-    ordered, mixed = answers([0, 0, 1], [0, 1, 0]), answers([1, 0, 0], [0, 1, 0])
-    assert objective_of("mixture", ordered, 2).by_user is ordered
-    by_user = objective_of("mixture", mixed, 2).by_user
-    assert by_user.user.tolist() == [0, 0, 1]
+USER, QUESTION = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
+SIGN = torch.tensor([1.0, -1.0, -1.0, -1.0])
+
+
+def counts(label=None, weight=None, **how):
+    answers = Comparisons(USER, QUESTION, SIGN, label, Questions(*[torch.zeros(2).long()] * 3), weight)
+    return AnswerCounts.from_answers(answers, user=USER, question=QUESTION, n_users=3, n_questions=2, **how)
+
+
+MARGINS = torch.tensor([[0.0, log(3.0)], [log(3.0), 0.0]])  # sigmoid: 1/2 and 3/4
+
+
+def test_each_answer_adds_its_log_likelihood():
+    found = counts().log_likelihoods(MARGINS)
+    half, right, wrong = log(1 / 2), log(3 / 4), log(1 / 4)
+    expected = [[half + wrong, right + half], [half + wrong, wrong + half], [0.0, 0.0]]
+    assert torch.allclose(found, torch.tensor(expected))
+
+
+def test_labels_share_an_answer_between_sides_and_weights_multiply_it():
+    label, weight = torch.tensor([0.5, 1.0, 1.0, 1.0]), torch.tensor([2.0, 1.0, 1.0, 3.0])
+    found = counts(label, weight).log_likelihoods(MARGINS)
+    half, right, wrong = log(1 / 2), log(3 / 4), log(1 / 4)
+    expected = [[2 * half + wrong, right + wrong + half], [half + 3 * wrong, wrong + 3 * half], [0.0, 0.0]]
+    assert torch.allclose(found, torch.tensor(expected))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "values"), [("linear", [0.01, 0.505, 1.0, 1.0]), ("geometric", [0.01, 0.1, 1.0, 1.0])]
+)
+def test_inverse_temperature_rises_by_amounts_or_by_factors(schedule, values):
+    config = FitConfig(objective="mixture", anneal=0.4, annealing_schedule=schedule)
+    assert [config.inverse_temperature(0.01, done) for done in (0.0, 0.2, 0.4, 0.9)] == pytest.approx(values)
+
+
+def test_most_steps_become_fewer_epochs_with_as_many_looks():
+    config = FitConfig(epochs=300, validate_every=25, max_steps=600)
+    assert [config.epochs_and_validation_interval(n) for n in (1, 2, 30, 1000)] == [
+        (300, 25),
+        (300, 25),
+        (20, 2),
+        (1, 1),
+    ]

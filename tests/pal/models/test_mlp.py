@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pal.config import HeadConfig
-from pal.models.mlp import StackedMLP
+from pal.models.mlp import ByteDropout, StackedMLP
 
 X = torch.tensor([[1.0, -2.0]])
 
@@ -25,17 +25,6 @@ def test_hidden_layers_are_bent_and_biased():
     """All parameters 2, hidden 3: each hidden unit is relu(2 - 4 + 2) = 0, so the output is its bias, 2."""
     mlp = constant(StackedMLP(2, 1, HeadConfig(hidden=3, latent=1, skip=False)), 2.0)
     assert mlp(X).tolist() == [[[2.0]]]
-
-
-def test_two_hidden_layers_are_bent_twice():
-    """From (1, -2), parameters -1, no bias, hidden 2: 1 and 1; then -2 and -2, bent to 0; so 0."""
-    config = HeadConfig(hidden=2, hidden_layers=2, latent=1, skip=False, bias=False)
-    assert constant(StackedMLP(2, 1, config), -1.0)(X).tolist() == [[[0.0]]]
-
-
-def test_identity_skip_adds_the_input_where_widths_agree():
-    mlp = constant(StackedMLP(2, 3, HeadConfig(latent=2)), 0.0)
-    assert mlp(X).tolist() == [X.tolist()] * 3
 
 
 def test_linear_skip_joins_other_widths():
@@ -73,3 +62,15 @@ def test_parameters_are_those_of_the_layers():
     """768 -> 384 -> 768 with biases: 768 * 384 + 384 + 384 * 768 + 768 = 590,976 (D10); the skip is free."""
     mlp = StackedMLP(768, 1, HeadConfig(hidden=384, latent=768))
     assert sum(parameter.numel() for parameter in mlp.parameters()) == 590_976
+
+
+def test_byte_dropout_drops_its_share_and_scales_the_rest():
+    """0.3 of 256 is 77: 77/256 are dropped, and 256/179 = 1.43 is 1.4297 in bfloat16; a gradient passes alike."""
+    torch.manual_seed(0)
+    x = torch.ones(1 << 16, dtype=torch.bfloat16, requires_grad=True)
+    out = ByteDropout(0.3)(x)
+    out.sum().backward()
+    assert set(out.tolist()) == {0.0, 1.4296875}
+    assert (out == 0).float().mean().item() == pytest.approx(77 / 256, abs=0.01)
+    assert torch.equal(x.grad, out.detach())
+    assert torch.equal(ByteDropout(0.3).eval()(x), x)

@@ -98,7 +98,7 @@ def test_an_embedding_that_is_not_finite_is_named_in_any_block():
 
 def test_embeddings_of_items_that_repeat():
     items = ItemEmbeddings(torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([1, 0, 1]))
-    assert (len(items), items.part(1, 3).tensor().tolist()) == (3, [[1.0], [2.0]])
+    assert (len(items), items.part(slice(1, 3)).tensor().tolist()) == (3, [[1.0], [2.0]])
     assert [x.tolist() for x in items.distinct()] == [[[1.0], [2.0]], [1, 0, 1]]
     assert len(ItemEmbeddings(items.table[:1]).repeated(4)) == 4
     own = ItemEmbeddings(torch.tensor([[1.0, 5.0], [1.0, 5.0], [1.0, 6.0], [1.0, 5.0]]))

@@ -14,6 +14,7 @@ from pal.models.prompted_ideal_point import PromptedIdealPointModel
 from pal.serving import reward_model
 from pal.serving.inputs import ItemEmbeddings, Preferences
 from pal.serving.reward_model import Ranked, RewardModel
+from pal.users.points import Points
 from pal.users.taste import Taste
 
 ZERO, ONE = torch.tensor([0.0]), torch.tensor([1.0])
@@ -48,12 +49,6 @@ def test_users_may_be_ids_tastes_weights_or_one_for_each_row(line):
     assert line.score(None, BOTH, user=["one", "zero"]).tolist() == near(-1, -1)
     several = line.score(None, BOTH.repeat(2, 1), user=("one", None, taste, torch.tensor([0.0, 1.0])))
     torch.testing.assert_close(several, torch.tensor([-1, -0.25, -((1 - p) ** 2), 0.0]))
-
-
-def test_a_taste_without_its_model_scores_all_the_same(line):
-    taste = line.adapt([(None, ZERO, ONE)])
-    read = Taste.from_json(taste.to_json())
-    assert torch.equal(line.score(None, BOTH, user=read), line.score(None, BOTH, user=taste))
 
 
 def test_one_prompt_stands_for_all_responses(worded):
@@ -95,12 +90,6 @@ def test_probability_by_hand(line):
     assert found == pytest.approx([SIGMOID, 1 - SIGMOID, 0.5])
     each = line.probability(None, BOTH, BOTH.flip(0), user=["zero", "zero"])
     torch.testing.assert_close(each, torch.tensor([SIGMOID, 1 - SIGMOID]))
-
-
-def test_probability_is_that_of_the_difference_in_rewards(worded):
-    first, second = worded.score("q", ["a b", "c d"], user="user 1").tolist()
-    p = worded.probability("q", "a b", "c d", user="user 1").item()
-    assert p == pytest.approx(1 / (1 + math.exp(second - first)), abs=1e-6)
 
 
 def test_ranking_by_hand(line):
@@ -218,32 +207,36 @@ def prompts_of(how: str) -> ItemEmbeddings:
     return ItemEmbeddings(torch.randn(20, 6), torch.randint(20, (N,)))
 
 
+def bare(monkeypatch, prompts: ItemEmbeddings, **options) -> RewardModel:
+    """A model of random numbers that is given these prompts, whatever is passed to it."""
+    monkeypatch.setattr(reward_model, "BLOCK", 8)
+    monkeypatch.setattr(RewardModel, "encode_prompts", lambda *_: prompts)
+    head = make_model(HeadConfig(latent=4, hidden=5, **options), prompt_dim=6, response_dim=7)
+    return RewardModel(head, ["a"], torch.eye(3)[:1], Points.from_states(torch.eye(3)), FitConfig(), {}, 6, 7)
+
+
 @pytest.mark.parametrize("how", ["distinct", "runs", "one", "table"])
 @pytest.mark.parametrize("options", KINDS)
 def test_rewards_of_blocks_are_the_heads_own(options, how, monkeypatch):
-    monkeypatch.setattr(reward_model, "BLOCK", 8)
     torch.manual_seed(0)
-    head = make_model(HeadConfig(latent=4, hidden=5, **options), prompt_dim=6, response_dim=7).eval()
-    prompts, responses = prompts_of(how), ItemEmbeddings(torch.randn(30, 7), torch.randint(30, (N,)))
+    prompts, responses = prompts_of(how), torch.randn(N, 7)
+    model = bare(monkeypatch, prompts, **options)
     for states in (torch.softmax(torch.randn(3), 0), torch.softmax(torch.randn(N, 3), 1)):
-        expected = head.reward(prompts.tensor(), responses.tensor(), states.expand(N, 3)).detach()
-        rewards = reward_model._rewards_of(head, prompts, responses, states)
+        expected = model.head.reward(prompts.tensor(), responses, states.expand(N, 3)).detach()
+        rewards = model.score(None, responses, user=states)
         torch.testing.assert_close(rewards, expected)
         assert not rewards.requires_grad
         assert not rewards.is_inference()
 
 
-@pytest.mark.parametrize(("how", "most"), [("one", 1), ("table", 20), ("runs", 8), ("distinct", N)])
-def test_prompts_that_repeat_are_mapped_once(how, most, monkeypatch):
-    mapped, real = [], PromptedIdealPointModel.embed_prompts
+@pytest.mark.parametrize(("how", "most"), [("one", 7), ("table", 50), ("runs", 8 + 7), ("distinct", N)])
+def test_prompts_that_repeat_in_a_block_are_embedded_once(how, most, monkeypatch):
+    embedded, real = [], PromptedIdealPointModel.embed_prompts
     monkeypatch.setattr(
-        PromptedIdealPointModel, "embed_prompts", lambda self, p: [mapped.append(len(p)), real(self, p)][1]
+        PromptedIdealPointModel, "embed_prompts", lambda self, p: [embedded.append(len(p)), real(self, p)][1]
     )
-    head = make_model(HeadConfig(model="B", latent=4, hidden=5), prompt_dim=6, response_dim=7).eval()
-    reward_model._rewards_of(
-        head, prompts_of(how), ItemEmbeddings(torch.randn(N, 7)), torch.full((3,), 1 / 3)
-    )
-    assert sum(mapped) <= most
+    bare(monkeypatch, prompts_of(how), model="B").score(None, torch.randn(N, 7), user="a")
+    assert sum(embedded) <= most
 
 
 @pytest.mark.parametrize(

@@ -19,24 +19,7 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),  # the warnings of TRL and its libraries are theirs
 ]
 
-WORDS = [
-    "how",
-    "who",
-    "is",
-    "are",
-    "it",
-    "you",
-    "fine",
-    "not",
-    "so",
-    "well",
-    "the",
-    "a",
-    "cat",
-    "dog",
-    "yes",
-    "no",
-]
+WORDS = ["how", "who", "is", "are", "it", "you", "fine", "not", "so", "well", "the", "a", "cat", "dog", "yes", "no"]  # fmt: skip
 STEPS, GENERATIONS = 2, 4
 
 
@@ -137,11 +120,9 @@ def test_conversations_train_too(policy, worded, tmp_path):
     "make",
     [
         lambda model: reward_for(model, "user 3"),
-        lambda model: reward_for_all(model, Aggregate.mean()),
         lambda model: reward_for_all(model, Aggregate.worst(centred=True)),
-        lambda model: reward_for_all(model, Aggregate.quantile(0.1)),
     ],
-    ids=["one user", "mean", "worst", "quantile"],
+    ids=["one user", "worst"],
 )
 def test_one_user_and_aggregates_train_too(policy, worded, tmp_path, make):
     trained(policy, make(worded), [{"prompt": "how are you"}, {"prompt": "who is it"}], tmp_path)

@@ -234,14 +234,6 @@ def test_too_many_questions_are_one_sentence(toy):
         prepared(toy)
 
 
-def test_too_many_new_questions_are_one_sentence(toy):
-    toy.set({"persona.prepare.new_test_pairs": 2})
-    with pytest.raises(
-        PipelineError, match=r"new_test_pairs must be at most 1, the statements kept out .*, got 2"
-    ):
-        prepared(toy)
-
-
 @pytest.fixture(scope="module")
 def sample():
     return {

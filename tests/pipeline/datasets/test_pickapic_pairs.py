@@ -1,7 +1,6 @@
 """From rows to items and pairs: what counts, what is dropped and counted, where pictures lie, who is seen."""
 
 import json
-from datetime import datetime
 
 import polars as pl
 import pytest
@@ -133,25 +132,12 @@ def test_a_share_of_users_is_rounded_and_is_of_those_users(users, share, seed):
     assert drawn == pickapic.draw_users({*sorted(users)[::-1]}, share, seed)
 
 
-def test_without_train_rows_there_is_nothing_to_train_on(shards, tmp_path):
-    shards.write("test-0.parquet", [shards.row()])
-    with pytest.raises(PipelineError, match=r"must leave comparisons to train on, got none in train"):
-        prepared(shards.files(), tmp_path / "out")
-
-
 def test_every_prompt_may_weigh_alike(shards, tmp_path, read_pairs):
     shards.write("train-0.parquet", [shards.row(num_example_per_prompt=n) for n in (1, 4)])
     prepared(shards.files(), tmp_path / "out", weighting="per_prompt")
     assert read_pairs(tmp_path / "out")[0]["weight"].to_list() == [1.0, 0.25]
     prepared(shards.files(), tmp_path / "out")
     assert read_pairs(tmp_path / "out")[0]["weight"].to_list() == [None, None]
-
-
-def test_when_a_user_answered_is_kept(shards, tmp_path, read_pairs):
-    rows = [shards.row(created_at=datetime(2023, 3, 1, 12)), shards.row(created_at=None)]
-    shards.write("train-0.parquet", rows)
-    prepared(shards.files(), tmp_path / "out")
-    assert read_pairs(tmp_path / "out")[0]["time"].to_list() == [datetime(2023, 3, 1, 12), None]
 
 
 def test_rows_are_counted_by_split_beside_the_published_ones(shards, tmp_path, capsys):

@@ -59,18 +59,6 @@ def test_every_answer_of_a_study_follows_its_truth(tmp_path):
         assert near < far
 
 
-def test_counts_of_users_and_pairs_are_those_asked_for(tmp_path):
-    """3 seen users x (4 + 1 + 2) and 2 unseen x (5 + 1 + 2): 21 and 16 pairs, two items each."""
-    items, pairs, truth = study(tmp_path)
-    assert len(items) == 2 * 37
-    counts = {(u, s): n for u, s, n in pairs.group_by("users", "split").len().iter_rows()}
-    assert counts == {
-        ("seen", "train"): 12, ("seen", "val"): 3, ("seen", "test"): 6,
-        ("unseen", "adapt"): 10, ("unseen", "val"): 2, ("unseen", "test"): 4,
-    }  # fmt: skip
-    assert truth["user_ids"] == ["seen-00000", "seen-00001", "seen-00002", "unseen-00000", "unseen-00001"]
-
-
 def test_vectors_are_float32_and_named_by_their_bytes(tmp_path):
     items, _, _ = study(tmp_path)
     assert items["vector"].dtype == pl.List(pl.Float32)
@@ -78,12 +66,6 @@ def test_vectors_are_float32_and_named_by_their_bytes(tmp_path):
     content = np.array(row["vector"], dtype=np.float32).tobytes()
     assert row["item_id"] == tables.item_id("vector", content)
     assert row["modality"] == "vector"
-
-
-def test_items_spread_as_the_paper_says(tmp_path):
-    """N(0, (1/d) I): the variance of 3 x 2,400 numbers is 1/3, within four standard errors of 0.0056."""
-    items, _, _ = study(tmp_path, train_pairs=400)
-    assert np.var(np.array(items["vector"].to_list())) == pytest.approx(1 / 3, abs=0.023)
 
 
 def test_the_seed_decides_everything(tmp_path):
@@ -109,14 +91,6 @@ def test_mixture_has_weights_of_the_simplex_and_no_groups(tmp_path):
     assert pairs["group"].null_count() == len(pairs)
 
 
-def test_concentration_draws_users_together_or_to_the_corners():
-    rng = np.random.default_rng(0)
-    knobs = [Prepare(**{**KNOBS, "seen_users": 200, "concentration": c}) for c in (100, 0.01)]
-    together, apart = (simulated.draw_weights(rng, each).max(1).mean() for each in knobs)
-    assert together < 0.6
-    assert apart > 0.95
-
-
 def test_prototypes_keep_their_distance():
     rng = np.random.default_rng(0)
     knobs = Prepare(**{**KNOBS, "groups": 3, "min_distance": 1.0})
@@ -132,8 +106,3 @@ def test_an_impossible_distance_is_one_sentence():
         match=r"min_distance must leave room for 6 prototypes in 1 dimensions, got 10.*; lower it",
     ):
         simulated.draw_prototypes(np.random.default_rng(0), knobs)
-
-
-def test_one_prototype_needs_no_distance():
-    knobs = Prepare(**{**KNOBS, "groups": 1, "min_distance": 10})
-    assert simulated.draw_prototypes(np.random.default_rng(0), knobs).shape == (1, 3)

@@ -8,8 +8,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pipeline.datasets import summarize
 from pipeline.errors import PipelineError
@@ -122,22 +120,6 @@ def test_both_layouts_of_the_same_rows_give_the_same_frame(tmp_path):
     assert (raw["post"].is_null() == raw["article"].is_not_null()).all()
 
 
-_maybe = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(_maybe, _maybe, _maybe, _maybe, st.integers(0, 1)), min_size=1, max_size=6))
-def test_any_texts_and_nulls_come_through_both_layouts_alike(tmp_path_factory, values):
-    tmp_path = tmp_path_factory.mktemp("any")
-    rows = [
-        row(info={"post": post}, worker=worker, summaries=summaries(first, second), choice=choice)
-        for post, worker, first, second, choice in values
-    ]
-    raw, hub = read(tmp_path / "raw", a=lines(*rows)).frame, read(tmp_path / "hub", a=table(*rows)).frame
-    assert raw.equals(hub)
-    assert sorted(map(str, raw["post"])) == sorted(str(post) for post, *_ in values)
-
-
 def test_a_row_keeps_what_protocols_need(tmp_path):
     assert read(tmp_path, batch9=lines(row())).frame.to_dicts() == [
         {
@@ -153,11 +135,6 @@ def test_a_row_keeps_what_protocols_need(tmp_path):
             "choice": 1,
         }
     ]
-
-
-@pytest.mark.parametrize(("split", "place"), [("train", "train"), ("valid1", "validation"), ("valid2", "validation"), ("test", "test")])  # fmt: skip
-def test_valid1_and_valid2_are_validation(tmp_path, split, place):
-    assert read(tmp_path, a=lines(row(split=split))).frame["split"].to_list() == [place]
 
 
 def test_blank_lines_a_mark_at_the_start_and_a_missing_last_newline_are_harmless(tmp_path):
@@ -198,11 +175,6 @@ def test_a_bad_line_is_refused_where_it_stands(tmp_path, content, message):
         read(tmp_path, a=content)
 
 
-def test_a_line_cut_off_is_told_as_such(tmp_path):
-    with pytest.raises(PipelineError, match=r"line 2 .*; the file seems cut off there, download it again"):
-        read(tmp_path, a=lines(row(), row())[:-9])
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -237,15 +209,6 @@ def test_a_bad_row_counts_from_the_start_of_the_file(tmp_path, monkeypatch):
         read(tmp_path / "raw", a=lines(*rows))
 
 
-@pytest.mark.parametrize("content", [b"PAR1", b"not a table at all", b"PAR1" + bytes(100) + b"PAR1"])
-def test_a_damaged_table_is_one_sentence(tmp_path, content):
-    (tmp_path / "a.parquet").write_bytes(content)
-    with pytest.raises(
-        PipelineError, match=r"^a\.parquet is damaged or not Parquet \(.*\); download it again"
-    ):
-        read(tmp_path)
-
-
 def test_a_table_damaged_in_the_middle_is_one_sentence(tmp_path):
     pq.write_table(table(*many(200)), tmp_path / "a.parquet", compression="zstd")
     content = bytearray((tmp_path / "a.parquet").read_bytes())
@@ -268,12 +231,6 @@ def test_other_arrow_forms_of_the_same_types_read_alike(tmp_path):
     expected = read(tmp_path / "raw", a=lines(*rows)).frame
     for name, form in forms.items():
         assert read(tmp_path / name, a=form).frame.equals(expected), name
-
-
-def test_an_older_layout_without_folders_is_found(tmp_path):
-    rows = [row(), row(split="valid1")]
-    found = read(tmp_path, **{f"summarize_from_feedback-{n}": table(each) for n, each in zip(("train", "validation"), rows, strict=True)})  # fmt: skip
-    assert len(found.frame) == 2
 
 
 def test_two_layouts_at_once_are_refused(tmp_path):

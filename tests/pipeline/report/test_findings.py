@@ -32,10 +32,6 @@ def test_headline_says_seen_and_unseen_accuracies_with_what_they_are_held_agains
     assert unseen == "unseen users 99.4 % from 20 comparisons, 83.3 % from none."
 
 
-def test_headline_of_one_prototype_is_held_against_nothing():
-    assert "against" not in findings.headline(found(n_prototypes=1))
-
-
 @pytest.mark.parametrize(
     ("difference", "said"),
     [
@@ -62,10 +58,6 @@ def test_plurality_says_whether_people_differ():
     said = findings.plurality(found(plurality={"seen": seen, "unseen": unseen})).replace("\u00a0", " ")
     assert "The own weights of seen users foretell their answers better than weights dealt among them" in said
     assert "Weights dealt among unseen users foretell their answers as well as the own (p = 0.4)." in said
-
-
-def test_one_prototype_has_no_plurality():
-    assert "no plurality to measure" in findings.plurality(found(n_prototypes=1, plurality=None))
 
 
 @pytest.mark.parametrize(
@@ -105,10 +97,6 @@ def test_where_length_is_not_beaten_the_report_says_why(longer, said):
     text = findings.against_baselines(found(beside={"longer": longer})).replace("\u00a0", " ")
     assert said in text
     assert "its length can hardly be read" in text
-
-
-def test_a_model_without_one_reward_to_hold_against_anything_says_nothing():
-    assert findings.against_baselines(found()) == findings.against_baselines(found(beside=None)) == ""
 
 
 def test_unseen_users_who_cannot_be_located_are_told_from_none():
@@ -176,10 +164,6 @@ def test_nothing_alarming_raises_no_alarm():
 def test_each_reason_for_distrust_is_one_sentence(more, said):
     (alarm,) = findings.alarms(judged(**more))
     assert said in alarm
-
-
-def test_other_groups_than_prototypes_are_no_reason():
-    assert findings.alarms(judged(true_groups=0.2, n_groups=6)) == []
 
 
 def test_free_places_between_prototypes_are_named_as_what_leaves_them_open():

@@ -105,14 +105,6 @@ def test_a_share_of_each_users_pairs_is_filtered_half_and_half_whatever_the_orde
     assert again.sort("pair_id").equals(chosen)
 
 
-def test_one_users_choice_is_nobody_elses_business():
-    """User 0 has the same pairs, with others beside and without."""
-    _, alone = study((10,), ("cool",))
-    _, three = study()
-    chosen = [recolour.choose(pairs, 0.5, 3) for pairs in (alone, three)]
-    assert chosen[0].equals(chosen[1].filter(pl.col("user_id") == "user 0"))
-
-
 def test_winners_get_their_groups_colour_and_losers_the_other(coloured):
     before, pairs = study()
     items, after, _ = coloured(before, pairs)
@@ -154,15 +146,6 @@ def test_pictures_that_nobody_sees_unfiltered_are_left_out_and_counted(coloured)
     named = set(after["chosen"]) | set(after["rejected"]) | {tables.text_id("a dog")}
     assert set(items["item_id"]) == named
     assert items["item_id"].is_unique().all()
-
-
-def test_without_a_share_nothing_changes(coloured):
-    before, pairs = study()
-    items, after, manifest = coloured(before, pairs, beta=0.0)
-    assert after.select("chosen", "rejected").equals(pairs.select("chosen", "rejected"))
-    assert after["filtered"].null_count() == len(after)
-    assert set(items["item_id"]) == set(before["item_id"])
-    assert manifest["counts"]["unfiltered"] == 18
 
 
 @pytest.mark.parametrize("group", [None, "blue"])

@@ -124,7 +124,7 @@ def evaluated(dataset="persona", n_prototypes=3, n_users=60, groups=("art", "lit
             "high": (i + 1) / 10,
             "predicted": i / 10 + 0.05,
             "observed": i / 10 + 0.04,
-            "count": 40 * i,
+            "count": i,
         }
         for i in range(1, 10)
     ]
@@ -219,23 +219,11 @@ def pictured(dataset="pickafilter", **more):
         for n, (filtered, group) in enumerate([("winner", "likes blue"), ("loser", "likes red")] * 2)
     ]  # fmt: skip
     image_encoder = {"name": "untrained-vit-h-14", "weights_sha256": "", "dim": 1024, "engine": "torch"}
+    prepare = {"stage": "prepare", "read": 1000, "kept": 900, "dropped": 100}
+    encode = {"stage": "encode", "read": 500, "kept": 498, "dropped": 2}
     account = [
-        {
-            "stage": "prepare",
-            "read": 1000,
-            "kept": 900,
-            "dropped": 100,
-            "details": {"ties_dropped": 100},
-            "reasons": {},
-        },
-        {
-            "stage": "encode",
-            "read": 500,
-            "kept": 498,
-            "dropped": 2,
-            "details": {},
-            "reasons": {"it is cut short": 2},
-        },
+        {**prepare, "details": {"ties_dropped": 100}, "reasons": {}},
+        {**encode, "details": {}, "reasons": {"it is cut short": 2}},
     ]
     split = [
         {"group": f"G{n}, {who}", "train": 58831, "val": 628, "test": None}
@@ -413,16 +401,9 @@ def test_main_writes_the_datasets_in_their_order(project, monkeypatch):
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--virtual-time-budget=20000",
-    "--dump-dom",
-]
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
+    "--disable-component-update", "--no-first-run", "--virtual-time-budget=20000", "--dump-dom",
+]  # fmt: skip
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium to open the report in")

@@ -90,21 +90,6 @@ def test_new_prompts_are_tested_on_and_nothing_else():
     }  # fmt: skip
 
 
-def test_users_with_too_few_pairs_take_no_part():
-    pairs = pl.concat([grid(5, 4), table([("lonely", "p0", "a", "b")])]).with_columns(
-        pair_id=pl.int_range(pl.len())
-    )
-    placed = with_users(split.draw_places(pairs, shares(), seed=0), pairs)
-    assert "lonely" not in set(placed["user_id"])
-    assert len(placed) == 20
-
-
-def test_the_seed_decides_the_places_and_the_order_of_rows_only_with_it():
-    pairs = grid(10, 10)
-    assert split.draw_places(pairs, shares(), 0).equals(split.draw_places(pairs, shares(), 0))
-    assert not split.draw_places(pairs, shares(), 0).equals(split.draw_places(pairs, shares(), 1))
-
-
 @pytest.mark.parametrize("n_users", [1, 2])
 def test_too_few_users_are_one_sentence(n_users):
     with pytest.raises(
@@ -133,13 +118,6 @@ def test_by_time_the_latest_pairs_of_a_user_are_tested_on():
         "seen": {("test",) * 2 + ("val",) + ("train",) * 7},
         "unseen": {("test",) * 5 + ("adapt",) * 5},
     }
-
-
-def test_by_time_pairs_of_one_time_are_drawn():
-    """With no time to tell them apart, the split is the random one."""
-    pairs = timed(grid(10, 10), [0] * 100)
-    by_time, random = (split.draw_places(pairs, shares(by=by), seed=0) for by in ("time", "random"))
-    assert by_time.equals(random)
 
 
 def test_by_time_needs_every_time():
@@ -203,12 +181,6 @@ def test_no_pair_is_in_two_places_and_no_user_in_both_halves(rows, drawn, seed):
     assert set(marked.filter(marked["split"] == "train")["items"]) <= {"known"} or (
         None in [r[1] for r in rows]
     )
-
-
-def test_declared_places_are_taken_as_they_are():
-    pairs = table([("ann", "p", "a", "b", "seen", "train"), ("bob", "p", "a", "b", "unseen", "adapt")])
-    placed = split.declared_places(coded(pairs), "own")
-    assert placed.rows() == [(0, "seen", "train"), (1, "unseen", "adapt")]
 
 
 def marks(rows):

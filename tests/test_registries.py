@@ -22,7 +22,7 @@ from pipeline.datasets.base import DatasetParams, Source
 from pipeline.evaluation.slices import METRICS
 from pipeline.stages import report
 from pipeline.storage import tables
-from tests.pipeline.conftest import build
+from tests.pipeline.conftest import build, project  # noqa: F401 - a fixture
 
 
 class MixedEffects(PreferenceModel):
@@ -100,7 +100,7 @@ DRINKS = SimpleNamespace(
 
 
 @pytest.fixture
-def extended(project, monkeypatch):
+def extended(project, monkeypatch):  # noqa: F811
     """A project whose one dataset is a new one, fitted by a new model, objective and population."""
     monkeypatch.setitem(MODELS, "mixed-effects", MixedEffects)
     monkeypatch.setitem(OBJECTIVES, "small-deviations", SmallDeviations)

@@ -14,11 +14,6 @@ def test_logistic_is_the_negative_log_likelihood():
     torch.testing.assert_close(losses, torch.tensor([math.log(2), math.log(4 / 3)]))
 
 
-def test_logistic_stays_finite_at_huge_margins():
-    """log(1 + e^1000) is 1000 to every digit."""
-    assert logistic(torch.tensor([-1000.0, 1000.0])).tolist() == [1000.0, 0.0]
-
-
 def test_hinge_is_zero_from_a_margin_of_one():
     """max(0, 1 - m): 3 at -2, 1 at 0, 0.5 at 0.5, 0 from 1."""
     assert hinge(torch.tensor([-2.0, 0.0, 0.5, 1.0, 4.0])).tolist() == [3.0, 1.0, 0.5, 0.0, 0.0]
@@ -35,29 +30,11 @@ def test_expected_loss_averages_over_the_label():
     assert loss.tolist() == [0.75]
 
 
-def test_expected_loss_without_labels_is_the_loss():
-    margin = torch.linspace(-3, 3, 7)
-    assert torch.equal(expected_loss(logistic, margin, None), logistic(margin))
-
-
-def test_expected_loss_spreads_one_label_over_many_margins():
-    """Hinge at 0 is 1 either way; at 2 it is 0, at -2 it is 3, half each 1.5."""
-    loss = expected_loss(hinge, torch.tensor([[0.0, 2.0]]), torch.tensor([[0.5]]))
-    assert loss.tolist() == [[1.0, 1.5]]
-
-
 @pytest.mark.parametrize("name", LOSSES)
 @given(margin=st.floats(-50, 50))
 def test_a_tie_costs_the_same_whichever_is_called_chosen(name, margin):
     half, m = torch.tensor([0.5]), torch.tensor([margin])
     assert torch.equal(expected_loss(LOSSES[name], m, half), expected_loss(LOSSES[name], -m, half))
-
-
-@pytest.mark.parametrize("name", LOSSES)
-@given(margin=st.floats(-20, 20), more=st.floats(0, 5))
-def test_losses_never_rise_with_the_margin(name, margin, more):
-    low, high = LOSSES[name](torch.tensor([margin, margin + more], dtype=torch.float64)).tolist()
-    assert high <= low
 
 
 def test_weighted_mean_counts_a_weight_of_two_twice():

@@ -12,6 +12,7 @@ from pal.users.question_choice import (
     answer_probabilities,
     choose_together,
     expected_information,
+    interview,
     rank_questions,
 )
 
@@ -27,21 +28,6 @@ def test_information_by_hand():
     1 - H(1/4) = 1 - 0.811278; 1 against 1/2 tells H(3/4) - 1/2 = 0.311278."""
     found = expected_information(table([1, 0], [0.5, 0.5], [0.75, 0.25], [1, 0.5], [1, 1]), HALF)
     torch.testing.assert_close(found, table([1, 0, 0.1887219, 0.3112781, 0])[0], atol=1e-7, rtol=0)
-
-
-def test_belief_counts():
-    """One who is almost surely at the first point answers as foreseen: H(0.9) = 0.468996 bits."""
-    found = expected_information(table([1, 0]), torch.tensor([0.9, 0.1], dtype=torch.float64))
-    assert found.item() == pytest.approx(0.4689956)
-
-
-def test_equal_questions_stay_in_their_order():
-    assert [one.index for one in rank_questions(table([0.5, 0.5], [1, 0], [0, 1], [0.5, 0.5]), HALF)] == [
-        1,
-        2,
-        0,
-        3,
-    ]
 
 
 def test_a_sequence_asks_for_what_is_not_known_yet():
@@ -96,3 +82,38 @@ def test_the_hinge_loss_gives_chances_too():
 def test_a_sequence_has_its_limits(n):
     with pytest.raises(PalError, match=f"n must be 1 to 10 for questions asked together, got {n}"):
         choose_together(table([1, 0]), HALF, n)
+
+
+# Four people types; question 0 halves them, 1 halves each half, 2 is nearly a coin for everybody.
+CHANCE = torch.tensor([[0.9, 0.9, 0.1, 0.1], [0.9, 0.1, 0.9, 0.1], [0.5, 0.5, 0.5, 0.6]])
+MASS = torch.full((4,), 0.25)
+
+
+def interviewed(types, rounds, allowed=None):
+    """Everyone answers as their type mostly would."""
+    chance = CHANCE.expand(len(types), -1, -1)
+    yes = CHANCE[:, types].T > 0.5
+    answers = torch.where(yes[:, :, None], chance.log(), (1 - chance).log())
+    allowed = torch.ones(len(types), 3, dtype=torch.bool) if allowed is None else allowed
+    return interview(chance, answers, allowed, MASS, rounds)
+
+
+def test_the_first_question_is_the_one_that_tells_most_alone():
+    best = rank_questions(CHANCE.double(), MASS.double())[0].index
+    assert interviewed([0, 1], 1).questions.tolist() == [[best, best]]
+
+
+def test_two_good_questions_tell_four_types_apart():
+    """Both asked, the right type holds 0.9 * 0.9 = 0.81 of belief; the useless question comes last."""
+    found = interviewed([0, 1, 2, 3], 3)
+    assert found.questions[2].tolist() == [2] * 4
+    belief = torch.softmax(MASS.log() + found.likelihood[1], 1)
+    assert torch.allclose(belief.diagonal(), torch.tensor(0.81))
+
+
+def test_what_may_not_be_asked_is_not_asked_and_nothing_is_asked_twice():
+    allowed = torch.tensor([[False, True, True], [True, True, True]])
+    found = interviewed([0, 0], 3, allowed)
+    assert found.questions[:, 0].tolist() == [1, 2, -1]
+    assert sorted(found.questions[:, 1].tolist()) == [0, 1, 2]
+    assert torch.equal(found.likelihood[1, 0], found.likelihood[2, 0])

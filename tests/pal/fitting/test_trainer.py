@@ -4,6 +4,7 @@ import torch
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
+from pal.fitting import trainer
 from pal.fitting.trainer import fit, mean_loss
 from pal.models import base
 from pal.models.base import margins
@@ -75,33 +76,6 @@ def test_same_seed_gives_the_same_result(toy, objective):
     assert not torch.equal(one.states, other.states)
 
 
-def test_fit_leaves_the_random_state_alone(toy):
-    torch.manual_seed(5)
-    expected = torch.rand(1)
-    torch.manual_seed(5)
-    fit(toy.embeddings, toy.train, n_users=20, head=HEADS["B"], config=BRIEF)
-    assert torch.equal(torch.rand(1), expected)
-
-
-@pytest.mark.parametrize("objective", ["pal", "mixture"])
-def test_weights_stay_on_the_simplex(toy, objective):
-    config = BRIEF.model_copy(update={"objective": objective})
-    weights = fit(toy.embeddings, toy.train, n_users=20, head=HEADS["B"], config=config).states
-    assert weights.min() >= 0
-    torch.testing.assert_close(weights.sum(1), torch.ones(20))
-
-
-def test_given_weights_are_not_changed(toy):
-    given = torch.eye(2)[torch.arange(20) % 2]
-    kept = given.clone()
-    fitted = fit(
-        toy.embeddings, toy.train, n_users=20, head=HEADS["B"], config=QUICK, states=given, val=toy.val
-    )
-    assert torch.equal(given, kept)
-    assert torch.equal(fitted.states, kept)
-    assert accuracy(fitted, toy.embeddings, toy.val) > 0.95
-
-
 def test_best_epoch_on_validation_is_kept(toy):
     """A learning rate that is far too high makes epochs of very different worth."""
     config = FitConfig(epochs=12, learning_rate=1.0, schedule="constant", batch_size=200)
@@ -111,13 +85,6 @@ def test_best_epoch_on_validation_is_kept(toy):
     assert accuracy(fitted, toy.embeddings, toy.val) == pytest.approx(max(looks)[0])
     found = mean_loss(fitted.head, fitted.states, toy.embeddings, toy.val, config)
     assert found == pytest.approx(-max(looks)[1], rel=1e-5)
-
-
-def test_best_epoch_may_be_the_one_of_least_validation_loss(toy):
-    config = FitConfig(epochs=12, learning_rate=1.0, schedule="constant", batch_size=200, best_by="loss")
-    fitted = fit(toy.embeddings, toy.train, n_users=20, head=HEADS["B"], config=config, val=toy.val)
-    found = mean_loss(fitted.head, fitted.states, toy.embeddings, toy.val, config)
-    assert found == pytest.approx(min(look["val_loss"] for look in fitted.history), rel=1e-5)
 
 
 def test_validation_never_moves_the_parameters(toy):
@@ -144,29 +111,6 @@ def test_restart_of_lowest_training_loss_is_kept(toy):
         return fitted.train_loss
 
     assert losses(3, 0) == min(losses(1, seed) for seed in range(3))
-
-
-def test_progress_is_told_each_epoch(toy):
-    told = []
-    fit(
-        toy.embeddings,
-        toy.train,
-        n_users=20,
-        head=HEADS["B"],
-        config=BRIEF,
-        progress=lambda epoch, loss: told.append((epoch, loss)),
-    )
-    assert [epoch for epoch, _ in told] == [1, 2]
-
-
-def test_margins_do_not_depend_on_the_blocks_they_are_read_in(toy):
-    fitted = fit(toy.embeddings, toy.train, n_users=20, head=HEADS["B"], config=BRIEF)
-    whole = margins(fitted.head, fitted.states, toy.embeddings, toy.val)
-    parts = [
-        margins(fitted.head, fitted.states, toy.embeddings, toy.val[rows])
-        for rows in torch.arange(200).split(33)
-    ]
-    torch.testing.assert_close(torch.cat(parts), whole)
 
 
 def test_margins_do_not_depend_on_how_many_are_read_at_once(toy, monkeypatch):
@@ -211,16 +155,6 @@ def test_half_embeddings_fit_as_the_numbers_that_they_are(toy, precision):
     assert torch.equal(one.states, two.states)
 
 
-def test_bfloat16_with_dropout_repeats_itself(toy):
-    head = HEADS["B"].model_copy(update={"hidden_layers": 1, "dropout": 0.3})
-    config = BRIEF.model_copy(update={"precision": "bfloat16", "shuffle": "prompts"})
-    one, two = (
-        fit(toy.embeddings, toy.train, n_users=20, head=head, config=config, val=toy.val) for _ in range(2)
-    )
-    assert one.history == two.history
-    assert torch.equal(one.states, two.states)
-
-
 def test_weights_count_in_losses_and_not_in_accuracy(toy):
     """Two validation comparisons, the second counted three times: (l0 + 3 l1) / 4."""
     fitted = fit(toy.embeddings, toy.train, n_users=20, head=HEADS["B"], config=BRIEF)
@@ -237,12 +171,6 @@ def test_weights_count_in_losses_and_not_in_accuracy(toy):
     )
     assert plain.history[0]["val_accuracy"] == counted.history[0]["val_accuracy"]
     assert plain.history[0]["val_loss"] != counted.history[0]["val_loss"]
-
-
-def test_margins_of_no_comparisons_are_none(toy):
-    fitted = fit(toy.embeddings, toy.train, n_users=20, head=HEADS["B"], config=BRIEF)
-    nothing = toy.val[torch.zeros(0, dtype=torch.long)]
-    assert margins(fitted.head, fitted.states, toy.embeddings, nothing).shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -268,3 +196,18 @@ def test_fit_refuses_what_it_cannot_use(toy, change, message):
             config=BRIEF,
             states=change.get("weights"),
         )
+
+
+def test_small_steps_take_one_thread_and_the_number_is_restored(toy, monkeypatch):
+    seen = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for work in (1e10, 0):
+            monkeypatch.setattr(trainer, "WORK_FOR_TWO_THREADS", work)
+            watch = lambda *_: seen.append(torch.get_num_threads())  # noqa: E731
+            fit(toy.embeddings, toy.train, n_users=20, head=HEADS["B"], config=BRIEF, progress=watch)
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 1, 2, 2]
