@@ -254,20 +254,25 @@ class Coded:
 def read_coded(path: Path, made_by: str, columns: list[str]) -> Coded:
     """Read columns of a table that a stage wrote, a block of rows at a time, as codes.
 
-    Codes of chosen and rejected stand for the same names, so that they can be compared. A null number is 1.
-
     Raises:
         PipelineError: If it is missing or damaged; `made_by` names the stage to run again.
     """
+    return coded(_read_blocks(path, made_by, columns), columns)
+
+
+def coded(blocks: Iterable["pa.Table"], columns: list[str]) -> Coded:
+    """Code columns of a table that comes in blocks of rows, each of which may number its names in its own way.
+
+    Codes of chosen and rejected stand for the same names, so that they can be compared. A null number is 1.
+    """
     shared: dict[str, int] = {}
     codes = {name: shared if name in ("chosen", "rejected") else {} for name in columns}
-    blocks: dict[str, list[np.ndarray]] = {name: [] for name in columns}
-    for block in _read_blocks(path, made_by, columns):
+    arrays: dict[str, list[np.ndarray]] = {name: [] for name in columns}
+    for block in blocks:
         for name in columns:
-            blocks[name].append(_coded(block[name], codes[name]))
-    return Coded(
-        {name: _joined(blocks.pop(name)) for name in columns}, {n: list(c) for n, c in codes.items()}
-    )
+            arrays[name].append(_coded(block[name], codes[name]))
+    whole = {name: _joined(arrays.pop(name)) for name in columns}
+    return Coded(whole, {name: list(of_name) for name, of_name in codes.items()})
 
 
 def _coded(column: "pa.ChunkedArray", codes_of_names: dict[str, int]) -> "np.ndarray":
