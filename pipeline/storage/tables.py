@@ -261,7 +261,7 @@ def read_coded(path: Path, made_by: str, columns: list[str]) -> Coded:
 
 
 def coded(blocks: Iterable["pa.Table"], columns: list[str]) -> Coded:
-    """Code columns of a table that comes in blocks of rows, each of which may number its names in its own way.
+    """Code columns of a table in blocks of rows, each of which may number its names in its own way.
 
     Codes of chosen and rejected stand for the same names, so that they can be compared. A null number is 1.
     """
