@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from unittest.mock import patch
 
@@ -113,12 +113,11 @@ def _ways() -> tuple[dict[str, Callable[[list[str]], np.ndarray]], dict[str, str
 
 def _stage(encoder: encoders.TextEncoder, budget: int, texts: list[str]) -> np.ndarray:
     """Texts to vectors as the stage encode does it."""
-    out = None
-    for rows in batches(encoder.lengths(texts), texts, budget):
-        vectors = encoder.encode([texts[row] for row in rows])
-        out = np.empty((len(texts), vectors.shape[1]), dtype=np.float32) if out is None else out
-        out[rows] = vectors
-    return out
+    lengths = np.asarray(encoder.lengths(texts))
+    order = np.argsort(lengths, kind="stable")
+    rows = [order[start:end] for start, end in pairwise(batches(lengths[order], budget))]
+    vectors = np.concatenate([encoder.encode([texts[row] for row in some]) for some in rows])
+    return vectors[np.argsort(order)]
 
 
 def _texts() -> list[str]:

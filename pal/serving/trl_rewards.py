@@ -30,17 +30,12 @@ UserOrAll: TypeAlias = User | Aggregate
 
 
 def prompt_text(prompt: Any, name: str = "a prompt") -> str:
-    """A prompt as one text.
+    """A prompt, a text or a list of messages, as one text: all that was said, with empty lines between.
 
-    Of a conversation, everything that was said in it, in order, with an empty line between messages. System
-    messages are left out: they tell the policy how to behave and not what is asked.
-
-    Args:
-        prompt: A text, or a list of messages.
-        name: Its name in messages.
+    System messages are left out: they tell the policy how to behave and not what is asked.
 
     Raises:
-        PalError: If it is neither, or a message holds something else than text.
+        PalError: If it is neither, or a message holds something else than text; `name` is its name there.
     """
     return _as_text(prompt, name, lambda role: role != "system")
 
@@ -49,7 +44,7 @@ def completion_text(completion: Any, name: str = "a completion") -> str:
     """A completion as one text: of a conversation, what the assistant said, without calls of tools.
 
     Raises:
-        PalError: If it is neither a text nor a list of messages, or a message holds something else than text.
+        PalError: As `prompt_text` does.
     """
     return _as_text(completion, name, lambda role: role == "assistant")
 
@@ -197,10 +192,7 @@ def reward_for_users(
         tastes: Users who were not seen in fitting, by id: what `model.adapt_many` gives. May also hold
             states, or others for users who were seen.
         column: The data set's column of ids.
-        read_prompt: A prompt of TRL's, a text or messages, to the text that the model was fitted on.
-
-    Raises:
-        PalError: If a taste is another model's.
+        read_prompt: See `PolicyReward`.
     """
     return PolicyReward(model, None, column, dict(tastes or {}), read_prompt)
 
@@ -208,11 +200,7 @@ def reward_for_users(
 def reward_for(
     model: RewardModel, user: User, *, read_prompt: Callable[[Any], str] = prompt_text
 ) -> PolicyReward:
-    """A reward function that serves one user alone; None is the average user, as in `RewardModel.score`.
-
-    Raises:
-        PalError: If the user is unknown.
-    """
+    """A reward function that serves one user alone; None is the average user, as in `RewardModel.score`."""
     return PolicyReward(model, user, read_prompt=read_prompt)
 
 
@@ -223,9 +211,6 @@ def reward_for_all(
 
     Where several processes train together, completions of one prompt may come in several batches; leave
     aggregates uncentred then.
-
-    Raises:
-        PalError: If a group is unknown.
     """
     if not isinstance(aggregate, Aggregate):
         raise PalError(f"aggregate must be an Aggregate, got {type(aggregate).__name__}; for one, reward_for")
@@ -234,12 +219,6 @@ def reward_for_all(
 
 def best_of_n(model: RewardModel, prompt: Item | None, responses: Items, user: UserOrAll = None) -> Ranked:
     """The response to pick for a user, or for an aggregate of many; the first of equals.
-
-    Args:
-        model: The reward model.
-        prompt: What all answer; None where the reward does not depend on it.
-        responses: At least one.
-        user: Whom to pick for; None is the average user.
 
     Raises:
         PalError: If there are no responses, an item cannot be read, or the user is unknown.
