@@ -1,8 +1,10 @@
 """What is added from outside, a class or a module and a line of a registry, goes through the whole pipeline."""
 
 import json
+import sys
 from types import SimpleNamespace
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import nn
 
 from pal import RewardModel
 from pal.config import Config
+from pal.encoders.registry import ENCODERS, Described
 from pal.fitting import OBJECTIVES
 from pal.fitting.per_comparison import PerComparison
 from pal.models import MODELS
@@ -64,6 +67,24 @@ class FewPoints(Points):
         return super().from_states(states, max_points=max_points)
 
 
+class FirstLetters:
+    """One number for each letter of the alphabet: whether the text starts with it."""
+
+    def lengths(self, texts):
+        return [1] * len(texts)
+
+    def encode(self, texts):
+        return np.array([[text[0] == chr(97 + k) for k in range(26)] for text in texts], np.float32)
+
+
+FIRST_LETTERS = SimpleNamespace(
+    NAMES=("first-letters",),
+    PREFIXES=(),
+    describe=lambda name, weights, **_: Described(name, 26, "", "", "the first letter", None, "letters"),
+    load=lambda described, device: FirstLetters(),
+)
+
+
 class DrinkParams(DatasetParams):
     class Prepare(Config):
         users: int
@@ -101,17 +122,19 @@ DRINKS = SimpleNamespace(
 
 @pytest.fixture
 def extended(project, monkeypatch):  # noqa: F811
-    """A project whose one dataset is a new one, fitted by a new model, objective and population."""
+    """A project whose one dataset is a new one, encoded, fitted and judged by what is new."""
     monkeypatch.setitem(MODELS, "mixed-effects", MixedEffects)
     monkeypatch.setitem(OBJECTIVES, "small-deviations", SmallDeviations)
     monkeypatch.setitem(POPULATIONS, "few points", FewPoints)
     monkeypatch.setitem(METRICS, "n_right", lambda predictions: float(predictions["right"].sum()))
+    monkeypatch.setitem(sys.modules, "letters", FIRST_LETTERS)
+    monkeypatch.setitem(ENCODERS, "letters", "letters")
     monkeypatch.setitem(DATASETS, "drinks", DRINKS)
     train = {"objective": "small-deviations", "population": "few points", "epochs": 80, "validate_every": 80}
     project.values["drinks"] = {
         "source": "sample",
         "prepare": {"users": 8},
-        "encoder": "hashed-words",
+        "encoder": "first-letters",
         "head": {"model": "mixed-effects"},
         "train": {**train, "learning_rate": 0.05},
     }
@@ -131,5 +154,6 @@ def test_additions_go_through_the_whole_pipeline(extended):
     model = RewardModel.load(paths.models("drinks") / "model")
     assert isinstance(model.head, MixedEffects)
     assert isinstance(model.population, FewPoints)
+    assert model.encoder["responses"]["encoder"] == "first-letters"
     assert model.fit_config.objective == "small-deviations"
     assert "Drinks" in paths.REPORT.read_text()

@@ -20,7 +20,7 @@ Shapes used in this module:
     width       directions kept
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -61,7 +61,6 @@ ONE_PER_USER = {
 }
 MIN_BATCH = 200_000  # comparisons a step
 ROWS_AT_ONCE = 1 << 16
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,6 @@ def choose_k(
     pair_folds: int = PAIR_FOLDS,
     device: torch.device | str = "cpu",
     seed: int = 0,
-    progress: Progress | None = None,
 ) -> Choice:
     """Cross-validate candidates for the number of prototypes.
 
@@ -136,7 +134,6 @@ def choose_k(
         pair_folds: Parts of a user's comparisons; each is judged by a user located from the others.
         device: Where to fit.
         seed: Makes folds and fits random.
-        progress: Called with the fits judged and the most that there can be.
 
     Raises:
         PalError: If candidates are missing or exceed the users of a fit, or no user has two comparisons.
@@ -193,8 +190,6 @@ def choose_k(
         K = fitted.head.config.K
         judged = _cross_validated(fitted, embeddings, fold, n_users, pair_folds, config)
         right[K] = right.get(K, np.zeros(n_users)) + judged
-        if progress is not None:
-            progress(done, len(tried) * user_folds)
         if not one_per_user and done % user_folds == 0:
             accuracies = [row.accuracy for row in decide(sorted(right), right, total).candidates]
             if len(accuracies) - 1 - accuracies.index(max(accuracies)) >= BEYOND:

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from pal.config import FitConfig, HeadConfig
-from pal.errors import PalError
 from pal.evaluation.choose_k import one_prototype_per_user
 from pal.evaluation.prototype_pruning import least_missed, prune_prototypes, with_prototypes
 from pal.models.base import make_model
@@ -35,7 +34,7 @@ def test_what_is_kept_of_a_head_rewards_as_it_did(config):
     assert small.config.K == 3
 
 
-def test_the_prototype_without_which_answers_stay_likeliest_is_theleast_missed():
+def test_the_prototype_without_which_answers_stay_likeliest_is_the_least_missed():
     """Without the first, user 2 falls from -1 to -9; without the second, user 1 from -1 to -2 at the third."""
     joint = torch.tensor([[-50.0, -1.0, -2.0], [-1.0, -9.0, -50.0]])
     assert least_missed(joint) == 2  # nobody is likeliest there
@@ -55,12 +54,3 @@ def test_every_number_down_to_one_comes_once_and_two_groups_keep_their_prototype
     assert len({int(p) for p in place[0::2]}) == len({int(p) for p in place[1::2]}) == 1
     assert place[0] != place[1]
     assert not any(parameter.requires_grad for parameter in fits[0].head.parameters())
-
-
-def test_users_may_be_as_few_as_the_prototypes_asked_for_but_no_fewer(toy):
-    head = HeadConfig(model="B", latent=4, hidden_layers=0)
-    fits = prune_prototypes(toy.embeddings, toy.train, n_users=20, head=head, config=CONFIG, most=20, seed=1)
-    assert next(fits).head.config.K == 20
-    empty = toy.train[torch.zeros(0, dtype=torch.long)]
-    with pytest.raises(PalError, match="train must hold at least one comparison"):
-        next(prune_prototypes(toy.embeddings, empty, n_users=20, head=head, config=CONFIG, most=2))

@@ -110,12 +110,6 @@ def test_no_point_is_behind_a_wall_and_those_before_it_are_even():
     assert points.mean(0).tolist() == pytest.approx([0.5, 1 / 6, 1 / 3], abs=0.02)
 
 
-def test_rows_of_zeros_are_no_walls():
-    zeros = [0.0] * 3
-    one, other = (drawn(walls, [0.2, 0.3, 0.5], kept=5) for walls in ([], [zeros, zeros]))
-    assert torch.equal(one, other)
-
-
 def test_a_peaked_prior_keeps_points_together():
     """Dirichlet(5, 5): variance of the first weight 1 / (4 * 11)."""
     points = drawn([], [0.5, 0.5], concentration=5.0, K=2)

@@ -75,14 +75,6 @@ def test_a_metric_that_is_added_is_shown_before_all_others(monkeypatch):
     assert numbers(Scores(main), range(1, 9), 1)["seen.new"] == 0.25
 
 
-def test_where_answers_are_few_the_encoders_similarity_is_left_to_the_details():
-    main = [
-        score("seen", None, "model", balanced=0.5),
-        score("seen", None, "similarity", balanced=0.5),
-    ]
-    assert set(numbers(Scores(main))) == {"seen.accuracy", "seen.balanced_accuracy", "seen.worst_decile"}
-
-
 def test_the_four_cells_of_two_test_sets_are_named_by_set_and_users():
     cells = [
         score(users, shots, "model", right, test=test)
@@ -108,11 +100,6 @@ def test_filtered_and_untouched_pairs_are_named_for_seen_users_and_at_the_headli
         "seen.filtered.accuracy": 1, "seen.untouched.accuracy": 0.5,
         "unseen.filtered.accuracy": 1, "unseen.untouched.accuracy": 0.5,
     }  # fmt: skip
-
-
-def test_without_shots_filtered_pairs_of_unseen_users_are_judged_from_none():
-    filters = [score("unseen", 0, "model", 2, pairs="filtered")]
-    assert numbers(Scores([], by_filter=filters)) == {"unseen.filtered.accuracy": 6 / 8}
 
 
 def test_plurality_of_unseen_users_without_shots_is_judged_from_none():

@@ -173,6 +173,7 @@ def test_a_text_is_shown_as_it_is_and_an_image_as_a_data_uri(monkeypatch):
         return {"i1": JPEG}
 
     monkeypatch.setattr(portrait.images, "thumbnails", draw)
+    assert [portrait.data_uri(data) for data in (None, b"<svg/>", JPEG + bytes(70_000))] == [None] * 3
     shown = portrait.show_items(
         table_of("text", "image", "image", "vector", "image"), "own", {"i0", "i1", "i2", "i3"}
     )
@@ -182,11 +183,6 @@ def test_a_text_is_shown_as_it_is_and_an_image_as_a_data_uri(monkeypatch):
         "i1": portrait.ShownItem(image=URI),
         "i2": portrait.ShownItem(),
     }
-
-
-def test_what_is_no_small_jpeg_does_not_become_part_of_the_page():
-    assert [portrait.data_uri(data) for data in (None, b"", b"<svg/>", JPEG + bytes(70_000))] == [None] * 4
-    assert portrait.data_uri(JPEG) == URI
 
 
 def row(group, filtered, prompt):
@@ -245,8 +241,5 @@ def test_unseen_users_pairs_are_shown_where_seen_users_have_none(monkeypatch):
     data = filtered_study([("seen", "test", None), ("unseen", "test", "winner")])
     (pair,) = portrait.gallery(data, table_of("text", "image", "image"), 5)
     assert (pair["user"], pair["group"], pair["chosen"]) == ("a", None, URI)
-
-
-def test_without_filters_there_is_no_gallery():
-    data = filtered_study([("seen", "test", None), ("seen", "test", None)])
-    assert portrait.gallery(data, table_of("text", "image", "image"), 5) == []
+    without = filtered_study([("seen", "test", None), ("seen", "test", None)])
+    assert portrait.gallery(without, table_of("text", "image", "image"), 5) == []

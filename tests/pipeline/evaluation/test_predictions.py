@@ -22,14 +22,6 @@ def simulated(small):
     return study.load("simulated"), RewardModel.load(paths.models("simulated") / "model")
 
 
-def test_places_number_each_users_comparisons_in_a_random_order():
-    user, generator = torch.tensor([2, 0, 2, 2, 0, 3]), torch.Generator().manual_seed(0)
-    orders = [predictions.places_in_user(user, 5, generator) for _ in range(20)]
-    assert all(sorted(place[user == 0].tolist()) == [0, 1] for place in orders)
-    assert all(sorted(place[user == 2].tolist()) == [0, 1, 2] and place[5] == 0 for place in orders)
-    assert len({tuple(place.tolist()) for place in orders}) > 5
-
-
 def test_shots_of_a_draw_are_the_first_of_its_order_so_that_they_lie_within_its_larger_shots(
     simulated, monkeypatch
 ):
@@ -52,16 +44,6 @@ def test_shots_of_a_draw_are_the_first_of_its_order_so_that_they_lie_within_its_
         for n, first in rows.items():
             expected = model.locate(data.embeddings, pairs[first], n_users=6)
             assert torch.allclose(located[n][draw], expected, atol=1e-5)
-
-
-def test_all_shots_are_what_the_library_adapts_to(simulated):
-    """24 adapt pairs a user: from 24 shots every draw is the same set."""
-    data, model = simulated
-    located = predictions.locate(data, model, knobs(shots=[24], headline_shots=24))[24]
-    whole = model.locate(data.embeddings, data.select("unseen", "adapt"), n_users=6)
-    assert len(located) == 20
-    for weights in located:
-        assert torch.allclose(weights, whole, atol=1e-5)
 
 
 def test_shots_come_from_adapt_pairs_and_never_from_test_pairs(simulated):
@@ -104,11 +86,3 @@ def test_everything_asked_is_everything_known(simulated):
     whole = model.locate(data.embeddings, data.select("unseen", "adapt"), n_users=6)
     assert torch.allclose(located[24], whole, atol=1e-4)
     assert predictions.locate_by_questions(data, model, 0) == {}
-
-
-def test_users_asked_in_blocks_stand_where_they_stand_together(simulated, monkeypatch):
-    data, model = simulated
-    whole = predictions.locate_by_questions(data, model, 3)
-    monkeypatch.setattr(predictions, "NUMBERS_AT_ONCE", 1)
-    blocks = predictions.locate_by_questions(data, model, 3)
-    assert all(torch.allclose(whole[n], blocks[n], atol=1e-5) for n in (1, 2, 3))

@@ -7,7 +7,6 @@ import pytest
 from pal.serving.saved_model import SavedModel
 from pipeline import params, paths, study
 from pipeline.evaluation import prototypes
-from pipeline.stages import train
 
 
 def found(dataset):
@@ -58,9 +57,3 @@ def test_two_groups_differ(small):
     assert seen["gain"] > 0
     assert seen["differ_p"] < 0.15
     assert plurality("own", "unseen")["differ_p"] > 0.4
-
-
-def test_with_one_prototype_nobody_differs(small):
-    small.set({"model.K": 1})
-    train.main("own")
-    assert plurality("own", "seen") == {"gain": 0.0, "differ_p": 1.0}

@@ -102,11 +102,6 @@ def accuracies(scores):
 SEEN = [("seen", 0, "test", UP), ("seen", 1, "test", DOWN), ("seen", 1, "test", UP)]
 
 
-def test_seen_users_are_judged_with_their_own_weights():
-    """User 0 likes large numbers and chose one; user 1 likes small ones and chose one of two."""
-    assert accuracies(scored(study(SEEN)).main) == {("seen", "all", "", "all", None): (2, 3)}
-
-
 def test_unseen_users_without_comparisons_are_judged_from_none_and_nothing_else():
     """At the mean of both prototypes every margin is zero, which counts one half."""
     scores = scored(study([*SEEN, ("unseen", 0, "test", UP), ("unseen", 1, "test", DOWN)])).main
@@ -177,11 +172,6 @@ def test_of_version_two_headlines_are_about_what_does_not_leak_and_both_parts_ar
     by_test = accuracies(scores.by_test)
     assert by_test["seen", "all", "test", "all", None] == (2, 3)
     assert by_test["all", "all", "test", "all", 0] == (2.5, 4)
-
-
-def test_one_named_test_set_is_no_reason_for_scores_by_test():
-    scores = scored(study([(*row, {"test": "test"}) for row in SEEN]))
-    assert (scores.test, scores.by_test) == ("", [])
 
 
 def test_filtered_and_untouched_pairs_are_judged_apart_for_seen_and_unseen_users():

@@ -11,8 +11,8 @@ from pal.files import write_json
 from pal.serving.reward_model import RewardModel
 from pipeline import paths as layout
 from pipeline import study
-from pipeline.__main__ import flatten
 from pipeline.errors import PipelineError
+from pipeline.evaluation.slices import METRICS
 from pipeline.stages import evaluate, report, train
 from pipeline.storage import manifests
 
@@ -33,14 +33,6 @@ def details(dataset):
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_headline_names_a_person_understands_are_at_most_15(small, dataset):
-    names = dict(flatten(metrics(dataset)))
-    assert len(names) <= 15
-    assert {"seen.accuracy", "unseen.zero_shot.accuracy", "unseen.few_shot.20.accuracy"} <= set(names)
-    assert all(0 <= value <= 1 for value in names.values())
-
-
-@pytest.mark.parametrize("dataset", DATASETS)
 def test_headline_numbers_stand_in_the_details_too(small, dataset):
     rows = {(r["users"], r["items"], r["shots"], r["model"]): r for r in details(dataset)}
     items = "all" if dataset == "simulated" else "known"
@@ -53,19 +45,6 @@ def test_headline_numbers_stand_in_the_details_too(small, dataset):
     assert found["unseen"]["zero_shot"]["accuracy"] == float(rows["unseen", items, "0", "model"]["accuracy"])
 
 
-def test_the_curve_goes_from_no_shots_to_the_most(small):
-    with layout.plot("few_shot", "simulated").open() as file:
-        assert [row["shots"] for row in csv.DictReader(file)] == ["0", "1", "5", "20"]
-
-
-def test_accuracy_is_above_chance_and_the_oracle_above_one_reward_for_all(small):
-    """Two groups; the oracle, told them, is well above one half after a handful of epochs."""
-    found = metrics("simulated")
-    assert found["seen"]["oracle"]["accuracy"] > found["seen"]["k1"]["accuracy"]
-    assert found["seen"]["oracle"]["accuracy"] > 0.75
-    assert metrics("own")["seen"]["accuracy"] > 0.5
-
-
 def test_counts_say_what_went_in(small):
     """8 seen x 20 train and 10 test; 6 unseen x 10 test; two items a pair, 8 x 34 + 6 x 38 pairs."""
     assert evaluated("simulated")["counts"] == {
@@ -74,8 +53,8 @@ def test_counts_say_what_went_in(small):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("dataset", DATASETS)
-def test_evaluating_twice_gives_the_same_bytes(small, dataset):
+def test_evaluating_twice_gives_the_same_bytes(small):
+    dataset = "simulated"
     paths = [layout.metrics(dataset), layout.plot("details", dataset), layout.plot("calibration", dataset)]
     paths.append(layout.evaluated(dataset) / "evaluated.json")
     before = [path.read_bytes() for path in paths]
@@ -83,8 +62,8 @@ def test_evaluating_twice_gives_the_same_bytes(small, dataset):
     assert [path.read_bytes() for path in paths] == before
 
 
-@pytest.mark.parametrize("dataset", DATASETS)
-def test_one_prototype_serves_everyone_alike_from_any_number_of_shots(small, dataset):
+def test_one_prototype_serves_everyone_alike_from_any_number_of_shots(small):
+    dataset = "simulated"
     small.set({"model.K": 1})
     train.main(dataset)
     evaluate.main(dataset)
@@ -99,14 +78,18 @@ def test_one_prototype_serves_everyone_alike_from_any_number_of_shots(small, dat
     assert evaluated(dataset)["plurality"]["unseen"]["difference"] == 0
 
 
-@pytest.mark.parametrize("n_prototypes", [1, 2, 3])
-def test_what_evaluate_writes_renders(small, n_prototypes):
+@pytest.mark.parametrize("n_prototypes", [1, 3])
+def test_what_evaluate_writes_renders_with_a_metric_that_is_added(small, monkeypatch, n_prototypes):
+    monkeypatch.setitem(METRICS, "n_right", lambda predictions: float(predictions["right"].sum()))
     small.set({"model.K": n_prototypes, "simulated.train.epochs": 4, "own.train.epochs": 4})
     for dataset in DATASETS:
         train.main(dataset)
         evaluate.main(dataset)
     found = [evaluated(dataset) for dataset in DATASETS]
     page = report.render(found)
+    assert ">n right<" in page.lower()
+    assert "n_right" in details("own")[0]
+    assert "n_right" in metrics("own")["seen"]
     assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
     assert {len(user["weights"]) for one in found for user in one["users"]} == {n_prototypes}
 
