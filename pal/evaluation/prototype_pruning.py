@@ -19,7 +19,7 @@ from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
 from pal.fitting.mixture import Mixture
 from pal.fitting.objective import user_balanced
-from pal.fitting.trainer import Fitted, check_finite, check_task, descend, mean_loss
+from pal.fitting.trainer import Fitted, check_finite, check_task, descend, mean_loss, training_threads
 from pal.models.base import PreferenceModel, make_model
 from pal.models.mlp import StackedMLP
 
@@ -78,7 +78,7 @@ def prune_prototypes(
         while True:
             K = model.config.K
             model.eval()
-            with torch.no_grad():
+            with torch.no_grad(), training_threads(model, objective):
                 # Log of share times likelihood at each prototype: the simplex points are its corners here.
                 joint = (objective.log_share + objective.likelihoods(model)) @ objective.points
                 weights = torch.softmax(joint, 1)

@@ -27,7 +27,6 @@ ITEMS, PAIRS, SPLITS = "items.parquet", "pairs.parquet", "splits.parquet"
 MODALITIES = ("text", "image", "vector")
 USERS = ("seen", "unseen")
 SPLIT_NAMES = ("train", "adapt", "val", "test")
-ITEM_NAMES = ("known", "new")
 BLOCK_ROWS = 1 << 20  # rows of a Parquet row group, which is what stages read and write at a time
 
 
@@ -177,12 +176,8 @@ def read_arrow(path: Path, made_by: str, columns: list[str] | None = None) -> "p
     return table
 
 
-def read_blocks(path: Path, made_by: str, columns: list[str]) -> Iterator["pa.Table"]:
-    """The same a block of rows at a time, for tables that are not to lie in memory whole.
-
-    Raises:
-        PipelineError: As `read_arrow`, as soon as the damage is reached.
-    """
+def _read_blocks(path: Path, made_by: str, columns: list[str]) -> Iterator["pa.Table"]:
+    """The same a block of rows at a time, for tables that are not to lie in memory whole."""
     import pyarrow.parquet as pq
 
     manifests.check(path, made_by)
@@ -256,55 +251,50 @@ class Coded:
         return len(next(iter(self.columns.values())))
 
 
-def coded(
-    blocks: Iterable["pa.Table"], columns: list[str], together: tuple[str, ...] = ("chosen", "rejected")
-) -> Coded:
-    """Code a table that comes in blocks of rows.
+def read_coded(path: Path, made_by: str, columns: list[str]) -> Coded:
+    """Read columns of a table that a stage wrote, a block of rows at a time, as codes.
 
-    Args:
-        blocks: The blocks; each may number its names in its own way.
-        columns: The columns to take: names, and numbers, where null counts as 1.
-        together: Columns that share their names, so that their codes can be compared.
+    Raises:
+        PipelineError: If it is missing or damaged; `made_by` names the stage to run again.
+    """
+    return coded(_read_blocks(path, made_by, columns), columns)
+
+
+def coded(blocks: Iterable["pa.Table"], columns: list[str]) -> Coded:
+    """Code columns of a table in blocks of rows, each of which may number its names in its own way.
+
+    Codes of chosen and rejected stand for the same names, so that they can be compared. A null number is 1.
     """
     shared: dict[str, int] = {}
-    numbers: dict[str, dict[str, int]] = {name: shared if name in together else {} for name in columns}
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in columns}
+    codes = {name: shared if name in ("chosen", "rejected") else {} for name in columns}
+    arrays: dict[str, list[np.ndarray]] = {name: [] for name in columns}
     for block in blocks:
         for name in columns:
-            parts[name].append(_coded(block[name], numbers[name]))
-    whole = {name: _joined(parts.pop(name)) for name in columns}
-    return Coded(whole, {name: list(found) for name, found in numbers.items()})
+            arrays[name].append(_coded(block[name], codes[name]))
+    whole = {name: _joined(arrays.pop(name)) for name in columns}
+    return Coded(whole, {name: list(of_name) for name, of_name in codes.items()})
 
 
-def _coded(column: "pa.ChunkedArray", numbers: dict[str, int]) -> "np.ndarray":
-    """A block's column; names not met before are numbered next."""
+def _coded(column: "pa.ChunkedArray", codes_of_names: dict[str, int]) -> "np.ndarray":
+    """A block's column; names not met before get the next codes."""
     import numpy as np
     import pyarrow as pa
 
     if not pa.types.is_dictionary(column.type):
         values = column.fill_null(1).to_numpy()
         return np.broadcast_to(values[:1], values.shape) if (values == 1).all() else values
-    found, names = codes(column)
-    number = np.array([*(numbers.setdefault(name, len(numbers)) for name in names), -1])
-    return number[found].astype(np.min_scalar_type(-len(numbers) - 1))  # signed, for null
+    in_block, names = codes(column)
+    code = np.array([*(codes_of_names.setdefault(name, len(codes_of_names)) for name in names), -1])
+    return code[in_block].astype(np.min_scalar_type(-len(codes_of_names) - 1))  # signed, for null
 
 
-def _joined(parts: list["np.ndarray"]) -> "np.ndarray":
+def _joined(blocks: list["np.ndarray"]) -> "np.ndarray":
     """The blocks of a column as one array; a column of ones alone takes no memory."""
     import numpy as np
 
-    if parts and all(part.strides == (0,) for part in parts):
-        return np.broadcast_to(parts[0][:1], sum(map(len, parts)))
-    return np.concatenate([*parts, np.empty(0, np.int8)])
-
-
-def read_coded(path: Path, made_by: str, columns: list[str]) -> Coded:
-    """Read columns of a table that a stage wrote, a block at a time, as codes.
-
-    Raises:
-        PipelineError: If it is missing or damaged; `made_by` names the stage to run again.
-    """
-    return coded(read_blocks(path, made_by, columns), columns)
+    if blocks and all(block.strides == (0,) for block in blocks):
+        return np.broadcast_to(blocks[0][:1], sum(map(len, blocks)))
+    return np.concatenate([*blocks, np.empty(0, np.int8)])
 
 
 def words(codes: "np.ndarray", names: list[str], known: Iterable[str] = ()) -> "pl.Series":
@@ -318,24 +308,24 @@ def words(codes: "np.ndarray", names: list[str], known: Iterable[str] = ()) -> "
     import numpy as np
     import polars as pl
 
-    there = list(dict.fromkeys([*known, *names]))
-    place = {name: row for row, name in enumerate(there)}
-    row = np.array([*(place[name] for name in names), len(there)], np.uint32)  # the last is null
-    return pl.Series([*there, None], dtype=pl.Enum(there)).gather(row[codes])
+    categories = list(dict.fromkeys([*known, *names]))
+    index = {name: row for row, name in enumerate(categories)}
+    row = np.array([*(index[name] for name in names), len(categories)], np.uint32)  # the last is null
+    return pl.Series([*categories, None], dtype=pl.Enum(categories)).gather(row[codes])
 
 
-def rows_of(there: "np.ndarray", wanted: "np.ndarray") -> "np.ndarray | slice | None":
-    """The row of each wanted id among those there: a slice where both are the same, None where one is not."""
+def rows_of(ids: "np.ndarray", wanted: "np.ndarray") -> "np.ndarray | slice | None":
+    """The row of each wanted id among `ids`: a slice where both are equal, None where one is missing."""
     import numpy as np
 
-    if np.array_equal(there, wanted):
+    if np.array_equal(ids, wanted):
         return slice(None)
-    if not len(there):
+    if not len(ids):
         return None
-    order = np.argsort(there, kind="stable")
-    place = np.searchsorted(there, wanted, sorter=order)
-    found = order[np.minimum(place, len(there) - 1)]
-    return found if np.array_equal(there[found], wanted) else None
+    order = np.argsort(ids, kind="stable")
+    place = np.searchsorted(ids, wanted, sorter=order)
+    rows = order[np.minimum(place, len(ids) - 1)]
+    return rows if np.array_equal(ids[rows], wanted) else None
 
 
 def text_items(texts: list[str]) -> "pl.DataFrame":

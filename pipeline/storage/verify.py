@@ -27,6 +27,7 @@ from pipeline.storage.cleanup import cache_folder
 
 LOCK = Path("dvc.lock")
 MD5_FOLDER = "md5 of a folder"
+MODEL_SUMS = "SHA256SUMS"  # of a model that `pal` saved
 KINDS = ("md5", "sha256")
 BLOCK = 1 << 20
 SHOWN = 100  # wrong files printed in full
@@ -88,7 +89,7 @@ def recorded() -> Iterator[Record]:
     for depth in ("*", "*/*"):
         for path in sorted(Path("data").glob(f"{depth}/{manifests.NAME}")):
             yield from _of_manifest(path)
-    for path in sorted(Path("data/models").glob("*/*/config.json")):
+    for path in sorted(Path("data/models").glob(f"*/*/{MODEL_SUMS}")):
         yield from _of_model(path)
     for path in sorted(Path("data/raw").glob("*.json")):
         yield from _of_raw_files(path)
@@ -189,16 +190,15 @@ def _of_manifest(path: Path) -> Iterator[Record]:
 
 
 def _of_model(path: Path) -> Iterator[Record]:
-    """Files of a saved model, which its config.json pins."""
+    """Files of a saved model, by its list in the format of `sha256sum`."""
     try:
-        pinned = json.loads(path.read_text(encoding="utf-8"))["sha256"]
-        files = {path.with_name(name): str(sha256) for name, sha256 in pinned.items()}
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        files = [line.split("  ", 1) for line in path.read_text(encoding="utf-8").splitlines()]
+        records = [(path.with_name(name), sha256) for sha256, name in files]
+    except (OSError, ValueError):
         yield _unreadable(path)
         return
-    for file, sha256 in files.items():
-        if file != path:  # which pins itself otherwise
-            yield Record(file, "sha256", sha256, str(path), removed=(file,))
+    for file, sha256 in records:
+        yield Record(file, "sha256", sha256, str(path), removed=(file,))
 
 
 def _of_raw_files(path: Path) -> Iterator[Record]:

@@ -222,7 +222,7 @@ def test_a_killed_worker_is_replaced_and_the_result_is_that_without_ray(by_ray):
 
 def is_worker(process) -> bool:
     try:
-        return " ".join(process.cmdline()).startswith("ray::Worker")
+        return " ".join(process.cmdline()).startswith("ray::encode_share")
     except psutil.Error:
         return False
 

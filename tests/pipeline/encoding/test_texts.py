@@ -125,14 +125,3 @@ def test_skipped_texts_are_counted_and_listed_with_their_reasons(own):
     ids, vectors, _ = embeddings.read_shards(paths.embeddings("own") / "text", "")
     assert sorted(embeddings.unpacked(ids)) == sorted(tables.text_id(text) for text in GOOD)
     assert len(vectors) == len(GOOD)
-
-
-def test_bad_texts_do_not_change_the_good_ones_vectors(own):
-    own.set({"encode.on_bad_item": "skip"})
-    encode.main("own")
-    before = (paths.embeddings("own") / "text/shard-00000.parquet").read_bytes()
-    frame = tables.text_items(GOOD)
-    tables.write_table(paths.recoloured("own") / tables.ITEMS, frame, tables.items_schema())
-    own.set({"encode.on_bad_item": "fail"})
-    encode.main("own")
-    assert (paths.embeddings("own") / "text/shard-00000.parquet").read_bytes() == before

@@ -164,20 +164,6 @@ def test_the_order_of_vectors_does_not_depend_on_the_stores_history(tmp_path):
     assert found[0] == found[1] == [[i, -i] for i in range(97)]
 
 
-def test_half_precision_is_kept_as_such(tmp_path):
-    store = open_store(tmp_path, dtype="float16")
-    store.add([A], rows([1, 1 / 3]))
-    (back,) = store.gather(find(store, A), 10, tmp_path)
-    assert back.dtype == np.float16
-    assert back[0, 1] == np.float16(1 / 3)
-
-
-def test_an_item_in_two_files_is_taken_from_the_first_by_name(store):
-    places = find(store, A)
-    assert places.files[places.file[0]] == min(store.folder.iterdir())
-    assert read(store, A)[0][0] in (1, 9)
-
-
 def test_ids_that_agree_in_their_first_half_are_told_apart(tmp_path):
     store = open_store(tmp_path)
     store.add([A, "a" * 16 + "b" * 16], rows([1, 1], [2, 2]))

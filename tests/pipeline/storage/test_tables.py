@@ -26,10 +26,6 @@ def test_ids_are_the_first_half_of_the_contents_sha256():
     assert tables.item_id("vector", bytes(8)) == "5c9764bd9e17f2a3fb5dc7d2b70a8163"
 
 
-def test_a_text_and_a_vector_of_the_same_bytes_differ():
-    assert tables.item_id("text", b"Yes") == tables.text_id("Yes") != tables.item_id("vector", b"Yes")
-
-
 def test_an_images_id_is_its_place_and_its_filter():
     """`printf 'image\\0ffff||||' | sha256sum`, and with all parts filled."""
     assert tables.image_id("ffff") == "2573084448dee174644405d531857b9b"
@@ -61,17 +57,6 @@ def test_text_items_are_distinct_and_ordered_by_id():
     assert tables.text_items([]).schema == items.schema
 
 
-def test_schemas_name_their_columns():
-    assert tables.items_schema().names == [
-        "item_id", "modality", "text", "vector", "file", "row_group", "row", "column", "filter",
-    ]  # fmt: skip
-    assert tables.pairs_schema().names == [
-        "pair_id", "user_id", "prompt", "chosen", "rejected", "label", "group", "users", "split",
-        "test", "filtered", "weight", "time",
-    ]  # fmt: skip
-    assert tables.splits_schema().names == ["pair_id", "users", "split", "items"]
-
-
 def test_a_table_is_written_in_its_schema_with_nulls_where_columns_are_absent(tmp_path):
     path = tmp_path / "pairs.parquet"
     tables.write_table(path, pairs(2), tables.pairs_schema())
@@ -100,12 +85,6 @@ def test_chosen_columns_alone_are_read(tmp_path):
         tables.read_table(path, "prepare@own", ["nope"])
 
 
-def test_a_folder_named_like_a_partition_adds_no_column(tmp_path):
-    path = tmp_path / "run=3" / "pairs.parquet"
-    tables.write_table(path, pairs(1), tables.pairs_schema())
-    assert tables.read_table(path, "prepare@own").columns == tables.pairs_schema().names
-
-
 def test_a_missing_table_names_the_stage_to_run(tmp_path):
     with pytest.raises(PipelineError, match=r"pairs.parquet is missing; run `dvc repro prepare@own`"):
         tables.read_table(tmp_path / "pairs.parquet", "prepare@own")
@@ -118,15 +97,6 @@ def whole(tmp_path_factory):
     frame = pairs(40).with_columns(user_id=pl.format("user {}", pl.col("pair_id") % 7))
     tables.write_table(path, frame, tables.pairs_schema())
     return path, path.read_bytes()
-
-
-@settings(max_examples=40, deadline=None, derandomize=True, database=None)
-@given(share=st.floats(0, 1, exclude_max=True))
-def test_a_truncated_table_is_one_sentence(whole, share):
-    path, content = whole
-    path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(PipelineError, match=r"^\S+pairs.parquet is damaged \(.*run `dvc repro -f x`$"):
-        tables.read_table(path, "x")
 
 
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
@@ -182,11 +152,6 @@ def test_a_table_read_in_blocks_is_coded_as_if_it_were_whole(tmp_path):
     assert found["weight"].tolist() == [1.0] * 199 + [2.0]
     assert found["label"].tolist() == [1.0] * 200
     assert found["label"].strides == (0,)
-
-
-def test_a_table_of_no_rows_has_no_codes(tmp_path):
-    tables.write_table(tmp_path / "pairs.parquet", pairs(1).clear(), tables.pairs_schema())
-    assert len(tables.read_coded(tmp_path / "pairs.parquet", "", ["pair_id", "user_id"])) == 0
 
 
 def test_damage_in_a_later_block_names_the_stage_to_run(tmp_path):
