@@ -41,16 +41,6 @@ ID_BYTES = 16
 BUFFER = 1 << 16  # bytes
 ABOUT = "about.json"
 THREADS = 2  # that hash files at once: more than a disk or a small machine serves better
-LIBRARIES = (
-    "torch",
-    "torchvision",
-    "transformers",
-    "sentence-transformers",
-    "tokenizers",
-    "open_clip_torch",
-    "pillow",
-)
-OF_ENGINE = {"onnx": ("onnx", "onnxruntime")}
 
 
 @dataclass(frozen=True)
@@ -188,11 +178,13 @@ class EmbeddingStore:
         embedder: The encoder, and how its vectors are stored.
         device: cpu or cuda: they do not agree to the last bit.
         root: The folder of all stores; None takes `paths.store()`.
+        libraries: Packages whose version may change a vector, as the encoder names them.
     """
 
-    def __init__(self, embedder: Embedder, device: str, root: Path | None = None) -> None:
+    def __init__(
+        self, embedder: Embedder, device: str, root: Path | None = None, libraries: tuple[str, ...] = ()
+    ) -> None:
         self.embedder = embedder
-        libraries = LIBRARIES + OF_ENGINE.get(embedder.engine, ())
         self._about = {
             "embedder": asdict(embedder),
             "device": device,
