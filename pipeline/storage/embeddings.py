@@ -219,7 +219,7 @@ class EmbeddingStore:
         file = np.full(len(ids), -1, dtype=np.int32)
         row = np.full(len(ids), -1, dtype=np.int32)
         if files and len(ids):
-            place = _first_places(np.concatenate(ids_of_files), ids)
+            place = first_places(np.concatenate(ids_of_files), ids)
             known = np.flatnonzero(place >= 0)
             starts = np.cumsum([0, *map(len, ids_of_files)])
             file[known] = np.searchsorted(starts, place[known], side="right") - 1
@@ -316,7 +316,7 @@ def _removed(path: Path) -> str:
     return f"{path} was damaged and has been removed; run the stage again, and it is encoded anew"
 
 
-def _first_places(known: "np.ndarray", ids: "np.ndarray") -> "np.ndarray":
+def first_places(known: "np.ndarray", ids: "np.ndarray") -> "np.ndarray":
     """The first index of each id in an unordered list; -1 where it does not occur."""
     import numpy as np
 
