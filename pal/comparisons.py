@@ -1,4 +1,4 @@
-"""Comparisons as tensors: who was asked what, and which response they chose.
+"""Comparisons as tensors: who answered which question, and the response they chose.
 
 Many users answer the same question (a prompt with two responses), so everything that does not depend on
 the user is computed once per distinct question: `Questions` holds those, `Comparisons` points into them.
@@ -74,7 +74,7 @@ class Comparisons:
         question: Row of `questions`.
         sign: +1 where `first` was chosen, -1 where `second` was.
         label: P(chosen is preferred), in [0, 1]; 0.5 is a tie. None stands for all ones.
-        questions: The distinct questions asked.
+        questions: The distinct questions.
         weight: How much each answer counts in losses, above 0: 2 is the same answer given twice. None stands
             for all ones. Accuracies count every answer once.
     """
@@ -202,19 +202,19 @@ def _distinct_triples(
     width = int(max(chosen.max(), rejected.max())) + 1
 
     def sides(rows: slice) -> Int[Tensor, " block"]:
-        one, other = chosen[rows].long(), rejected[rows].long()  # products of int32 overflow
-        return torch.minimum(one, other) * width + torch.maximum(one, other)
+        a, b = chosen[rows].long(), rejected[rows].long()  # products of int32 overflow
+        return torch.minimum(a, b) * width + torch.maximum(a, b)
 
     pairs = _distinct(map(sides, _slices(len(chosen))))
 
-    def asked(rows: slice) -> Int[Tensor, " block"]:
+    def keys_of(rows: slice) -> Int[Tensor, " block"]:
         pair = torch.searchsorted(pairs, sides(rows))
         return pair if prompt is None else (prompt[rows].long() + 1) * len(pairs) + pair
 
-    keys = _distinct(map(asked, _slices(len(chosen))))
+    keys = _distinct(map(keys_of, _slices(len(chosen))))
     question = torch.empty(len(chosen), dtype=torch.long, device=chosen.device)
     for rows in _slices(len(chosen)):
-        question[rows] = torch.searchsorted(keys, asked(rows))
+        question[rows] = torch.searchsorted(keys, keys_of(rows))
     pair = pairs[keys % len(pairs)]
     return Questions(keys // len(pairs) - 1, pair // width, pair % width), question
 
