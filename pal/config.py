@@ -311,7 +311,7 @@ def explain(error: ValidationError) -> str:
 # D8, D13, D14); where it is silent (batch size, the toy's loss) the authors' code decides. `authors` is that
 # code: three linear layers (D9), AdamW on batches of 16,384 with the bound loss (D13, D14), plain distances
 # (D4), the least validation loss kept. `ours` was found on validation comparisons of the simulation and of
-# Persona alone; experiments/search.py holds it against equally many drawn configurations of each.
+# Persona alone.
 _AUTHORS_HEAD = {"hidden_layers": 2, "hidden": 0, "dropout": 0.5, "dropout_first": True}
 _AUTHORS_FIT = {
     "learning_rate": 1e-4,

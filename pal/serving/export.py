@@ -204,13 +204,13 @@ def _prompts_of(model: RewardModel, prompt: str | None) -> str:
 def _compare_rewards(model: RewardModel, folder: Path, user: User | Aggregate, prompt: str | None) -> None:
     """Read back what was written and compare its rewards with the model's own."""
     texts = list(PROBES)
-    asked = (PROBES[0] if prompt is None else prompt) if model.head.needs_prompts else None
-    got = _read_back(folder, texts, asked if prompt is None else None)
+    probe_prompt = (PROBES[0] if prompt is None else prompt) if model.head.needs_prompts else None
+    got = _read_back(folder, texts, probe_prompt if prompt is None else None)
     if isinstance(user, Aggregate):
         states, mass = user.states(model)
-        wanted = user.combine(model.score_states(asked, texts, states), mass, texts)
+        wanted = user.combine(model.score_states(probe_prompt, texts, states), mass, texts)
     else:
-        wanted = model.score(asked, texts, user=user)
+        wanted = model.score(probe_prompt, texts, user=user)
     difference = (got - wanted).abs() / wanted.abs().clamp_min(1)
     tolerance = TOLERANCE[model.input_encoder.describe("responses").get("dtype", "float32")]
     if not bool((difference <= tolerance).all()):

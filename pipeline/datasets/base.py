@@ -58,7 +58,7 @@ class Source:
     links: dict[str, Path] = field(default_factory=dict)
     remotes: list[Remote] = field(default_factory=list)
     make: Callable[[Path], None] | None = None
-    check: Callable[[], None] | None = None
+    check: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True)

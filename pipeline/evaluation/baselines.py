@@ -23,7 +23,7 @@ Margins = Callable[[Comparisons], torch.Tensor]
 
 
 def available_baselines(data: Study, texts: dict[str, str]) -> dict[str, Margins]:
-    """The baselines that a dataset allows, each a function to margins; `texts` are those of its items, by id."""
+    """The baselines that a dataset allows, each a function to margins; `texts` are its items', by id."""
     majority = Majority.from_votes(data.select("seen", "train"))
     baselines: dict[str, Margins] = {"majority": majority.margins}
     responses = [texts.get(item) for item in data.response_ids]

@@ -211,7 +211,7 @@ def drawn_shots(user: torch.Tensor, n_users: int, knobs: Evaluate) -> Iterator[t
 def places_in_user(
     user: torch.Tensor, n_users: int, generator: torch.Generator | None = None
 ) -> torch.Tensor:
-    """Each comparison's place, from 0, among its user's: in random order, or without a generator in theirs."""
+    """Each comparison's place, from 0, among its user's, in random order; without a generator as is."""
     n = len(user)
     shuffled = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
     order = shuffled[torch.argsort(user[shuffled], stable=True)]

@@ -27,7 +27,7 @@ class Project:
         self.save()
 
     def set(self, values: dict[str, Any]) -> None:
-        """Set knobs by their dotted names, and write params.yaml."""
+        """Set parameters by their dotted names, and write params.yaml."""
         for name, value in values.items():
             *path, last = name.split(".")
             self._section(path)[last] = value

@@ -79,7 +79,7 @@ WRONG = [
     ("own.split", "drawn", "own.split must be one of 'as_prepared', got 'drawn'"),
     ("own.split", None, "own.split must be a map of options, got None"),
     ("own.split.val", 0.9, "own.split: val + test must be below 1, got 0.9 + 0.2; the rest is trained on"),
-    ("persona.encoder", "clip", "or start with open_clip:, sentence-transformers:, untrained-, got 'clip'"),
+    ("persona.encoder", "clip", "persona.encoder must be one of all-MiniLM-L6-v2, "),
     ("pickafilter.encoder.image", "resnet", "pickafilter.encoder.image must be one of all-MiniLM-L6-v2, "),
     ("pickafilter.encoder", {"text": "hashed-words"}, "pickafilter.encoder.image is missing"),
     ("own.encoder", 3, "own.encoder must be text, got 3"),

@@ -61,7 +61,7 @@ def test_missing_packages_are_named_with_the_command(monkeypatch):
 
 def test_compiled_batches_are_all_of_one_kind(tiny, expected, monkeypatch):
     """At least two rows, and always a mask: what is built once serves all. The building itself, half a minute,
-    is left out here; benchmarks/text.py has it."""
+    is left out here; `python -m benchmarks text` has it."""
     import torch
 
     shapes = []
