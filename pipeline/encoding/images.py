@@ -14,6 +14,11 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
 from tqdm import tqdm
 
 from pal.errors import PalError, shorten
@@ -23,9 +28,6 @@ from pipeline.errors import PipelineError
 from pipeline.storage import raw_files
 
 if TYPE_CHECKING:
-    import numpy as np
-    import polars as pl
-    import pyarrow as pa
     from torch import Tensor
 
     from pal.encoders import ImageEncoder
@@ -52,9 +54,6 @@ def fill(job: Job, encoder: "ImageEncoder", items: "Items", options: "Encode") -
     Returns:
         The missing images of this share that cannot be encoded.
     """
-    import numpy as np
-    import polars as pl
-
     size = options.images_per_batch
     size *= max(1, group_rows(len(job.ids), GROUP_ROWS) // size)  # whole batches
     frame = items.images().with_columns(missing=pl.Series(job.missing), item=pl.int_range(pl.len()))
@@ -79,14 +78,12 @@ def fill(job: Job, encoder: "ImageEncoder", items: "Items", options: "Encode") -
 
 
 def _finished(
-    encoder: "ImageEncoder", frame: "pl.DataFrame", options: "Encode", dataset: str
+    encoder: "ImageEncoder", frame: pl.DataFrame, options: "Encode", dataset: str
 ) -> tuple[list[BadItem], list[int]]:
     """Groups that an earlier run stored but for bad images; and these images, which are tried again.
 
     Without this a few bad images would have nearly every group encoded anew in each run.
     """
-    import polars as pl
-
     retried = frame.filter(~pl.col("missing").all().over("group") & pl.col("missing"))
     if retried.is_empty():
         return [], []
@@ -100,7 +97,7 @@ def _finished(
 
 def _encode_group(
     encoder: "ImageEncoder", pictures: Iterator[tuple[int, "Tensor | str"]], size: int
-) -> tuple[list[int], list["np.ndarray"], list[tuple[int, str]]]:
+) -> tuple[list[int], list[np.ndarray], list[tuple[int, str]]]:
     """The rows that could be encoded, their vectors by batch, and the other rows with their faults."""
     import torch
 
@@ -137,7 +134,7 @@ def default_workers() -> int:
     return max(1, (os.cpu_count() or 1) - 2)
 
 
-def _bad_item(frame: "pl.DataFrame", row: int, reason: str) -> BadItem:
+def _bad_item(frame: pl.DataFrame, row: int, reason: str) -> BadItem:
     item = frame.row(row, named=True)
     place = {name: item[name] for name in ("file", "row_group", "row", "column")}
     return BadItem(item["item_id"], "image", reason, **place)
@@ -159,14 +156,12 @@ class Picture(NamedTuple):
     fault: str = ""
 
 
-def in_reading_order(items: "pl.DataFrame") -> "pl.DataFrame":
+def in_reading_order(items: pl.DataFrame) -> pl.DataFrame:
     """Image items in the order in which their bytes are best read."""
-    import polars as pl
-
     return items.with_columns(pl.col("file", "column", "filter").cast(pl.String)).sort(PLACE)
 
 
-def read_pictures(items: "pl.DataFrame", dataset: str) -> Iterator[Picture]:
+def read_pictures(items: pl.DataFrame, dataset: str) -> Iterator[Picture]:
     """The bytes of image items, in the order of the frame, which should be that of `in_reading_order`.
 
     Raises:
@@ -190,10 +185,7 @@ def read_pictures(items: "pl.DataFrame", dataset: str) -> Iterator[Picture]:
             yield from _from_parquet(of_file, path, f"{files[sha256].name} of {dataset}")
 
 
-def _from_parquet(items: "pl.DataFrame", path: Path, name: str) -> Iterator[Picture]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _from_parquet(items: pl.DataFrame, path: Path, name: str) -> Iterator[Picture]:
     try:
         with pq.ParquetFile(path) as file:
             for (group,), of_group in items.group_by(["row_group"], maintain_order=True):
@@ -203,7 +195,7 @@ def _from_parquet(items: "pl.DataFrame", path: Path, name: str) -> Iterator[Pict
         raise PipelineError(f"{name} is damaged or has not the images that it had ({reason})") from None
 
 
-def _from_row_group(file: "pa.parquet.ParquetFile", group: int, items: "pl.DataFrame") -> Iterator[Picture]:
+def _from_row_group(file: pa.parquet.ParquetFile, group: int, items: pl.DataFrame) -> Iterator[Picture]:
     """Pictures of one row group, some rows at a time; only columns that hold a wanted picture are read."""
     wanted = items.select("item", "row", "column", "filter").iter_rows()
     following = next(wanted, None)
@@ -236,10 +228,8 @@ def decoded(picture: Picture) -> "Tensor":
     return apply_filter(pixels, picture.filter) if picture.filter else pixels
 
 
-def thumbnails(items: "pl.DataFrame", dataset: str, size: int) -> dict[str, bytes]:
+def thumbnails(items: pl.DataFrame, dataset: str, size: int) -> dict[str, bytes]:
     """Small JPEGs of image items, by item id; one that cannot be decoded is left out."""
-    from PIL import Image
-
     items = in_reading_order(items)
     ids = items["item_id"].to_list()
     jpegs = {}

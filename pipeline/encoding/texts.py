@@ -3,14 +3,13 @@
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
 from tqdm import tqdm
 
 from pipeline.encoding.items import BadItem
 from pipeline.encoding.shares import Groups, Job, group_rows
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from pal.encoders import TextEncoder
     from pipeline.encoding.items import Items, Texts
     from pipeline.params import Encode
@@ -32,8 +31,6 @@ def fill(job: Job, encoder: "TextEncoder", items: "Items", options: "Encode") ->
     Returns:
         The missing texts that cannot be encoded, of all shares.
     """
-    import numpy as np
-
     texts = items.texts()
     lengths, faults = _lengths(encoder, texts)
     edges = batches(np.sort(lengths[lengths >= 0]), options.tokens_per_batch)
@@ -53,7 +50,7 @@ def fill(job: Job, encoder: "TextEncoder", items: "Items", options: "Encode") ->
     ]
 
 
-def batches(lengths: "np.ndarray", budget: int) -> "np.ndarray":
+def batches(lengths: np.ndarray, budget: int) -> np.ndarray:
     """Where batches begin, and where the last ends: at most `budget` tokens with padding, or one long text.
 
     A function of the full list alone: what is already in the store changes no batch.
@@ -62,8 +59,6 @@ def batches(lengths: "np.ndarray", budget: int) -> "np.ndarray":
         lengths: Tokens of each text, ascending.
         budget: Most tokens of a batch, each of its texts padded to the longest.
     """
-    import numpy as np
-
     edges = [0]
     while (start := edges[-1]) < len(lengths):
         most = max(1, budget // max(1, int(lengths[start])))  # texts, were none longer than the first
@@ -72,15 +67,13 @@ def batches(lengths: "np.ndarray", budget: int) -> "np.ndarray":
     return np.array(edges, dtype=np.int64)
 
 
-def group_starts(edges: "np.ndarray", rows: int) -> "np.ndarray":
+def group_starts(edges: np.ndarray, rows: int) -> np.ndarray:
     """Batches in groups of about `rows` items: the batches with which groups begin, and the end.
 
     Args:
         edges: Where batches begin, and where the last ends.
         rows: A group is closed once it has as many.
     """
-    import numpy as np
-
     starts = [0]
     while edges[starts[-1]] < edges[-1]:
         end = np.searchsorted(edges, edges[starts[-1]] + rows)
@@ -88,10 +81,8 @@ def group_starts(edges: "np.ndarray", rows: int) -> "np.ndarray":
     return np.array(starts, dtype=np.int64)
 
 
-def _lengths(encoder: "TextEncoder", texts: "Texts") -> tuple["np.ndarray", dict[int, str]]:
+def _lengths(encoder: "TextEncoder", texts: "Texts") -> tuple[np.ndarray, dict[int, str]]:
     """Tokens of every text, -1 where it cannot be encoded; and why not, by row."""
-    import numpy as np
-
     from pal.encoders.registry import complaint
 
     lengths = np.full(len(texts), -1, dtype=np.int64)

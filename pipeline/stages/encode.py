@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from pal import encoders
 from pal.files import new_folder
@@ -23,9 +25,6 @@ from pipeline.params import Params
 from pipeline.storage import cleanup, raw_files, tables
 from pipeline.storage.embeddings import Embedder, EmbeddingStore, write_shard
 from pipeline.storage.manifests import write_manifest
-
-if TYPE_CHECKING:
-    import numpy as np
 
 FILL = {"text": texts.fill, "image": images.fill}
 
@@ -174,10 +173,8 @@ def _is_given(modality: str, dataset: str, values: Params) -> bool:
     return modality == "vector" or _encoder_of(dataset, modality, values) == "none"
 
 
-def _given(items: Items, modality: str, dataset: str, rows: int) -> tuple[Embedder, Iterator["np.ndarray"]]:
+def _given(items: Items, modality: str, dataset: str, rows: int) -> tuple[Embedder, Iterator[np.ndarray]]:
     """Items that are vectors already."""
-    import numpy as np
-
     if modality != "vector":
         raise PipelineError(f"{dataset}.encoder must name an encoder: not all items are vectors, got 'none'")
     lists = items.vectors()
@@ -190,7 +187,7 @@ def _given(items: Items, modality: str, dataset: str, rows: int) -> tuple[Embedd
     return Embedder("none", "", "", widths[0], "float32", "as given", "none", "float32"), parts
 
 
-def _write_shards(folder: Path, ids: "np.ndarray", parts: Iterator["np.ndarray"], embedder: Embedder) -> None:
+def _write_shards(folder: Path, ids: np.ndarray, parts: Iterator[np.ndarray], embedder: Embedder) -> None:
     folder.mkdir()
     start = 0
     for number, vectors in enumerate(parts):
