@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -41,16 +41,8 @@ ID_BYTES = 16
 BUFFER = 1 << 16  # bytes
 ABOUT = "about.json"
 THREADS = 2  # that hash files at once: more than a disk or a small machine serves better
-LIBRARIES = (
-    "torch",
-    "torchvision",
-    "transformers",
-    "sentence-transformers",
-    "tokenizers",
-    "open_clip_torch",
-    "pillow",
-)
-OF_ENGINE = {"onnx": ("onnx", "onnxruntime")}
+LIBRARIES = "torch torchvision transformers sentence-transformers tokenizers open_clip_torch pillow"
+LIBRARIES_OF_ONNX = "onnx onnxruntime"
 
 
 @dataclass(frozen=True)
@@ -186,14 +178,17 @@ class EmbeddingStore:
 
     def __init__(self, embedder: Embedder, device: str, root: Path | None = None) -> None:
         self.embedder = embedder
-        libraries = LIBRARIES + OF_ENGINE.get(embedder.engine, ())
+        more = LIBRARIES_OF_ONNX if embedder.engine == "onnx" else ""
+        libraries = f"{LIBRARIES} {more}".split()
         self._about = {
             "embedder": asdict(embedder),
             "device": device,
             "encoding_version": ENCODING_VERSION,
             "libraries": {name: metadata.version(name) for name in libraries},
         }
-        self.folder = (root or paths.store()) / "embeddings" / _key(self._about)
+        digest = hashlib.sha256(json.dumps(self._about, sort_keys=True).encode()).hexdigest()
+        name = "".join(c if c.isalnum() or c in ".-_" else "-" for c in embedder.encoder)
+        self.folder = (root or paths.store()) / "embeddings" / f"{name[:60]}-{digest[:16]}"
         self._ids: dict[str, np.ndarray] = {}  # of files that were verified, by name
 
     def find(self, ids: np.ndarray) -> Places:
@@ -291,19 +286,17 @@ class EmbeddingStore:
                 "encoded anew"
             ) from None
         if sha256 != path.stem:
-            raise PipelineError(_removed(path))
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                how = f"could not be removed ({error.strerror}); remove it, and run again"
+                raise PipelineError(f"{path} is damaged and {how}") from None
+            raise PipelineError(
+                f"{path} was damaged and has been removed; run the stage again, and it is encoded anew"
+            )
         with _opened(path, ["item_id"]) as table:
             self._ids[path.name] = _ids_of(table)
         return self._ids[path.name]
-
-
-def _removed(path: Path) -> str:
-    """Remove a damaged file, and say so."""
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        return f"{path} is damaged and could not be removed ({error.strerror}); remove it, and run again"
-    return f"{path} was damaged and has been removed; run the stage again, and it is encoded anew"
 
 
 def _first_places(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
@@ -322,13 +315,6 @@ def _first_places(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
     place = order[np.minimum(np.searchsorted(short[order], wanted), len(known) - 1)]
     place[known[place] != ids] = -1
     return place
-
-
-def _key(about: dict[str, Any]) -> str:
-    """A short hash of all that shapes a vector, after the encoder's name."""
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-    name = "".join(c if c.isalnum() or c in ".-_" else "-" for c in about["embedder"]["encoder"])
-    return f"{name[:60]}-{digest[:16]}"
 
 
 def _write(out: IO[bytes], ids: np.ndarray, vectors: np.ndarray, embedder: Embedder) -> None:
