@@ -141,7 +141,7 @@ def _job(
         name, described.weights_sha256, described.files_sha256, described.dim, options.dtype,
         described.preprocessing, described.engine, described.precision,
     )  # fmt: skip
-    store = EmbeddingStore(embedder, _device(values))
+    store = EmbeddingStore(embedder, _device(values), libraries=described.libraries)
     cleanup.record_use(dataset, modality, store.folder.name)
     return Job(store, items.ids, store.find(items.ids), share, dataset), described
 

@@ -41,8 +41,6 @@ ID_BYTES = 16
 BUFFER = 1 << 16  # bytes
 ABOUT = "about.json"
 THREADS = 2  # that hash files at once: more than a disk or a small machine serves better
-LIBRARIES = "torch torchvision transformers sentence-transformers tokenizers open_clip_torch pillow"
-LIBRARIES_OF_ONNX = "onnx onnxruntime"
 
 
 @dataclass(frozen=True)
@@ -174,12 +172,13 @@ class EmbeddingStore:
         embedder: The encoder, and how its vectors are stored.
         device: cpu or cuda: they do not agree to the last bit.
         root: The folder of all stores; None takes `paths.store()`.
+        libraries: Packages whose version may change a vector, as the encoder names them.
     """
 
-    def __init__(self, embedder: Embedder, device: str, root: Path | None = None) -> None:
+    def __init__(
+        self, embedder: Embedder, device: str, root: Path | None = None, libraries: tuple[str, ...] = ()
+    ) -> None:
         self.embedder = embedder
-        more = LIBRARIES_OF_ONNX if embedder.engine == "onnx" else ""
-        libraries = f"{LIBRARIES} {more}".split()
         self._about = {
             "embedder": asdict(embedder),
             "device": device,
@@ -206,7 +205,7 @@ class EmbeddingStore:
         file = np.full(len(ids), -1, dtype=np.int32)
         row = np.full(len(ids), -1, dtype=np.int32)
         if files and len(ids):
-            place = _first_places(np.concatenate(ids_of_files), ids)
+            place = first_places(np.concatenate(ids_of_files), ids)
             known = np.flatnonzero(place >= 0)
             starts = np.cumsum([0, *map(len, ids_of_files)])
             file[known] = np.searchsorted(starts, place[known], side="right") - 1
@@ -299,7 +298,7 @@ class EmbeddingStore:
         return self._ids[path.name]
 
 
-def _first_places(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
+def first_places(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """The first index of each id in an unordered list; -1 where it does not occur."""
 
     def halves(array: np.ndarray) -> np.ndarray:
