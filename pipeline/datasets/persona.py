@@ -19,12 +19,16 @@ from pydantic import Field, model_validator
 from pal.config import Config, Number
 from pal.errors import shorten
 from pipeline import paths
-from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, HubFiles, Remote, Source
+from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, HubFiles, Remote, Source, Truth
 from pipeline.errors import PipelineError
-from pipeline.storage import tables
+from pipeline.storage import raw_files, tables
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pal.comparisons import Comparisons
     from pipeline.params import Params as AllParams
+    from pipeline.study import Study
 
 TITLE = "Persona"
 ABOUT = (
@@ -299,3 +303,41 @@ def pair_blocks(
 
 def _categorical(codes: np.ndarray, names: list[str]) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(names, pa.string()))
+
+
+def known_answers(data: "Study", statements: list[Statement], options: Prepare) -> "Tensor":
+    """(personas, prompts): whether a user of each persona says yes to each item of the prompts' table."""
+    import torch
+
+    rows = {item: row for row, item in enumerate(data.prompt_ids)}
+    table = torch.zeros(len(options.personas), len(rows), dtype=torch.bool)
+    for s in statements:
+        row = rows.get(tables.text_id(s.question if options.prompt == "question" else s.statement))
+        if row is not None:
+            table[options.personas.index(s.persona), row] |= s.agrees
+    return table
+
+
+def is_yes(data: "Study", pairs: "Comparisons") -> "Tensor":
+    """(n,): which comparisons were answered yes."""
+    first = pairs.questions.first[pairs.question]
+    return (first == data.response_ids.index(tables.text_id("Yes"))) == (pairs.sign > 0)
+
+
+def agrees(data: "Study", says_yes: "Tensor", pairs: "Comparisons") -> "Tensor":
+    """(n, personas): whether a user of each persona would answer each comparison as it was answered."""
+    return says_yes.T[pairs.questions.prompt[pairs.question]] == is_yes(data, pairs)[:, None]
+
+
+def bound(data: "Study", params: "AllParams") -> Truth | None:
+    """What each persona answers; None where the files are not stored any more."""
+    if data.groups is None:
+        return None
+    try:
+        files = [(f.name, raw_files.stored(f, "persona")) for f in raw_files.read_manifest("persona").files]
+    except PipelineError as error:
+        print(f"evaluate@persona: without the bound of a learner who knows the personas: {error}")
+        return None
+    statements = [statement for name, path in files for statement in read(name, path)]
+    says_yes = known_answers(data, statements, params.persona.prepare)
+    return Truth(lambda pairs: agrees(data, says_yes, pairs))

@@ -14,12 +14,16 @@ from scipy.spatial.distance import pdist
 
 from pal.config import Config, Number, Positive
 from pal.files import write_json
-from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, Source
+from pipeline import paths
+from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, Source, Truth
 from pipeline.errors import PipelineError
 from pipeline.storage import tables
+from pipeline.storage.manifests import read_json
 
 if TYPE_CHECKING:
+    from pal.comparisons import Comparisons
     from pipeline.params import Params as AllParams
+    from pipeline.study import Study
 
 TITLE = "Simulated users"
 ABOUT = (
@@ -158,3 +162,29 @@ def _study_layout(options: Prepare) -> pl.DataFrame:
         who = pl.DataFrame({"user": range(first, first + n_users)}, schema={"user": pl.Int64})
         frames.append(who.join(pl.DataFrame({"split": split}), how="cross").with_columns(users=pl.lit(users)))
     return pl.concat(frames)
+
+
+def bound(data: "Study", params: "AllParams") -> Truth | None:
+    """The map and the true prototypes; None where they are not stored."""
+    import torch
+
+    path = paths.prepared(data.dataset) / "truth.json"
+    if not path.exists():
+        return None
+    truth = read_json(path, f"prepare@{data.dataset}")
+    matrix = np.array(truth["matrix"])
+    mapped = torch.from_numpy(data.embeddings.responses.double().numpy() @ matrix.T)
+    prototypes = torch.from_numpy(np.array(truth["prototypes"]) @ matrix.T)
+
+    def margins(pairs: "Comparisons") -> torch.Tensor:
+        """|rejected - a|^2 - |chosen - a|^2 at each true prototype a."""
+        q = pairs.questions
+        first, second = (mapped[rows[pairs.question]] for rows in (q.first, q.second))
+        difference = second - first
+        margin = (difference * (second + first)).sum(1, keepdim=True) - 2 * difference @ prototypes.T
+        return margin * pairs.sign[:, None]
+
+    if truth["setting"] == "partition" or len(prototypes) == 1:
+        return Truth(margins)
+    weights = dict(zip(truth["user_ids"], truth["weights"], strict=True))
+    return Truth(margins, weights, params.simulated.prepare.concentration)
