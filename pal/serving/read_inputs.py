@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pal import encoders
 from pal.errors import PalError
 from pal.serving.inputs import (
     IMAGE,
@@ -30,7 +31,6 @@ from pal.serving.inputs import (
 
 Side = Literal["prompts", "responses"]
 PLURALS = {TEXT: "texts", IMAGE: "pictures"}
-IN_PACKAGES = ("all-MiniLM-L6-v2",)  # whose weights come with this library's own dependencies
 TOKENS_PER_BATCH = 4096
 IMAGES_PER_BATCH = 32
 
@@ -140,7 +140,7 @@ class InputEncoder:
 
     def source(self, name: str) -> str:
         """Where an encoder's weights come from: `package`, `hub` or a folder."""
-        return str(self.weights.get(name, "package" if name in IN_PACKAGES else "hub"))
+        return str(self.weights[name] if name in self.weights else encoders.default_weights(name))
 
     def _load(self, side: Side) -> tuple[Any, tuple[str, ...]]:
         """The encoder, and the kinds of items that it reads; loaded once."""
@@ -149,8 +149,6 @@ class InputEncoder:
         precision, engine = description.get("precision", "float32"), description.get("engine", "torch")
         key = (name, precision, engine)
         if key not in self._loaded:
-            from pal import encoders
-
             try:
                 described = encoders.describe(name, self.source(name), precision=precision, engine=engine)
             except PalError as error:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pipeline.datasets.own.tables import refuse
 from pipeline.datasets.own.vectors import Vectors
-from pipeline.storage.tables import image_id, item_id, items_schema, text_id, write_table
+from pipeline.storage.tables import image_id, item_id, text_id
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 LONGEST_PATH = 1024  # characters
@@ -50,14 +50,10 @@ class TextItems:
 
 
 class ImageItems:
-    """Cells are paths of images.
-
-    Args:
-        files: Where the images lie, by their path in the table's folder: in the store, under their sha256.
-    """
+    """Cells are paths of images; `files` holds these by their path in the table's folder."""
 
     def __init__(self, files: dict[str, Path]) -> None:
-        # Before download, as files lie, paths tell them apart.
+        # In the store a file is named by its sha256. Before download, paths tell files apart.
         self._files = {name: str(path) if path.suffix else path.name for name, path in files.items()}
 
     def ids(self, rows: pl.DataFrame, column: str) -> dict[str, str]:
@@ -82,11 +78,7 @@ class VectorItems:
         self._ids = [item_id("vector", row.astype("<f4").tobytes()) for row in self.vectors.values]
 
     def ids(self, rows: pl.DataFrame, column: str) -> dict[str, str]:
-        """Item ids by the vectors' own ids.
-
-        Raises:
-            PipelineError: With the first row whose id no vector has.
-        """
+        """Item ids by the vectors' own ids."""
         ids = dict(zip(self.vectors.ids, self._ids, strict=True))
         cells = set(rows[column].drop_nulls().unique())
         lost = pl.col(column).is_in(list(cells - ids.keys()))
@@ -108,27 +100,11 @@ class VectorItems:
 
 
 def _table(modality: str, ids: list[str], **columns: object) -> pa.Table:
-
     return pa.table({"item_id": ids, "modality": [modality] * len(ids), **columns})
 
 
-def write_items(path: Path, items: list[Items], wanted: set[str]) -> None:
-    """Write the items with these ids, of all modalities, as one table."""
-    tables = [table for table in (each.table(wanted) for each in items) if len(table)]
-    write_table(path, pa.concat_tables(tables, promote_options="default"), items_schema())
-
-
 def find_images(rows: pl.DataFrame, columns: list[str], folder: Path) -> dict[str, Path]:
-    """The images that rows name, by their path in the folder.
-
-    Args:
-        rows: The rows of all tables.
-        columns: The columns that hold paths.
-        folder: The tables' folder.
-
-    Raises:
-        PipelineError: With the first row whose path is not that of an image in the folder.
-    """
+    """The images that the cells of columns name, by their path in the tables' folder."""
     images: dict[str, Path] = {}
     root = folder.resolve()
     for column in columns:

@@ -32,7 +32,7 @@ from pipeline.storage import raw_files
 SUFFIXES = (".parquet", ".safetensors", ".npy")
 FOLDER = "vectors/"  # before their names, which may be a table's too
 BATCH = 8192  # rows read at once
-_FLOATS = {"F16", "F32", "F64"}
+_FLOATS = ("F16", "F32", "F64")
 
 # Returns the rows at places, (rows, width).
 ReadRows = Callable[[np.ndarray], np.ndarray]
@@ -40,25 +40,15 @@ ReadRows = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Vectors:
-    """Vectors by id.
+    """Vectors by id."""
 
-    Args:
-        name: The file they are from, for messages.
-        ids: Their ids, in the order of `values`.
-        values: (len(ids), width), float32.
-    """
-
-    name: str
+    name: str  # the file, for messages
     ids: list[str]
-    values: np.ndarray
+    values: np.ndarray  # (len(ids), width), float32
 
 
 def find_vectors(source: str | None) -> dict[str, Path]:
-    """The files that `own.vectors` names: that of the vectors, and that of the ids where there is one.
-
-    Raises:
-        PipelineError: If it names none.
-    """
+    """The files that `own.vectors` names: that of the vectors, and that of the ids where there is one."""
     key = f"own.vectors in {paths.PARAMS}"
     if source is None:
         raise PipelineError(
@@ -72,15 +62,7 @@ def find_vectors(source: str | None) -> dict[str, Path]:
 
 
 def read_vectors(files: dict[str, Path], wanted: set[str]) -> Vectors:
-    """Read the vectors that are used, in the order of the file.
-
-    Args:
-        files: What `find_vectors` returns, or the same files in the store.
-        wanted: The ids; those that the file has not are left out.
-
-    Raises:
-        PipelineError: If the file is damaged, names an id twice, or a vector is not finite.
-    """
+    """Read the vectors whose ids are wanted, in the order of the file that `find_vectors` returns."""
     given, path = next((name, path) for name, path in files.items() if not name.endswith(".ids.txt"))
     name = given.removeprefix(FOLDER)
     beside = files.get(FOLDER + Path(name).with_suffix(".ids.txt").name)
@@ -103,7 +85,6 @@ def read_vectors(files: dict[str, Path], wanted: set[str]) -> Vectors:
 
 @contextmanager
 def _readable(name: str) -> Iterator[None]:
-
     try:
         yield
     except PalError:
@@ -119,12 +100,13 @@ def _check_ids(name: str, ids: list[Any]) -> None:
         raise PipelineError(f"{name} must hold at least one vector, got none", file=name)
     seen: set[str] = set()
     for row, id_ in enumerate(ids, 1):
+        problem = ""
         if type(id_) is not str or not id_:
-            message = f"the id of vector {row:,} of {name} must be a text, got {shorten(id_)}"
-            raise PipelineError(message, file=name, row=row)
-        if id_ in seen:
-            message = f"{name} must name each id once, got {shorten(id_)} again as vector {row:,}"
-            raise PipelineError(message, file=name, row=row)
+            problem = f"the id of vector {row:,} of {name} must be a text, got {shorten(id_)}"
+        elif id_ in seen:
+            problem = f"{name} must name each id once, got {shorten(id_)} again as vector {row:,}"
+        if problem:
+            raise PipelineError(problem, file=name, row=row)
         seen.add(id_)
 
 
@@ -153,7 +135,6 @@ def _ids_beside(name: str, path: Path | None) -> list[str]:
 
 @contextmanager
 def _npy(name: str, path: Path, beside: Path | None) -> Iterator[tuple[list[str], ReadRows]]:
-
     ids = _ids_beside(name, beside)
     try:
         array = np.lib.format.open_memmap(path, mode="r")  # np.load takes other formats too
@@ -170,19 +151,15 @@ def _npy(name: str, path: Path, beside: Path | None) -> Iterator[tuple[list[str]
 
 @contextmanager
 def _safetensors(name: str, path: Path, beside: Path | None) -> Iterator[tuple[list[str], ReadRows]]:
-
     with safe_open(path, framework="numpy") as file:
         keys = list(file.keys())
         if "embeddings" not in keys:
-            raise PipelineError(
-                f"{name} must hold a tensor `embeddings`, got {shorten(', '.join(keys) or 'none')}"
-            )
+            got = shorten(", ".join(keys) or "none")
+            raise PipelineError(f"{name} must hold a tensor `embeddings`, got {got}")
         tensor, ids = file.get_slice("embeddings"), (file.metadata() or {}).get("ids")
-        if tensor.get_dtype() not in _FLOATS:
-            raise PipelineError(
-                f"the tensor `embeddings` in {name} must be one of {', '.join(sorted(_FLOATS))}, "
-                f"got {tensor.get_dtype()}"
-            )
+        if (kind := tensor.get_dtype()) not in _FLOATS:
+            allowed = ", ".join(_FLOATS)
+            raise PipelineError(f"the tensor `embeddings` in {name} must be one of {allowed}, got {kind}")
         ids = _ids_beside(name, beside) if ids is None else json.loads(ids)
         if not isinstance(ids, list):
             raise PipelineError(f"`ids` in the metadata of {name} must be a JSON list, got {shorten(ids)}")
@@ -202,7 +179,6 @@ def _safetensors(name: str, path: Path, beside: Path | None) -> Iterator[tuple[l
 
 @contextmanager
 def _parquet(name: str, path: Path, beside: Path | None) -> Iterator[tuple[list[str], ReadRows]]:
-
     with pq.ParquetFile(path, pre_buffer=False) as file:  # with it, all of the file is read ahead
         schema = file.schema_arrow
         for column in ("id", "embedding"):

@@ -119,7 +119,7 @@ def test_truncation_and_flipped_bits_are_one_sentence_or_a_shard(whole, data):
 
 
 def open_store(root, **changes):
-    return EmbeddingStore(embedder(**changes), "cpu", root)
+    return EmbeddingStore(embedder(**changes), "cpu", root, ("torch",))
 
 
 def find(store, *ids):
@@ -222,7 +222,7 @@ def test_whatever_shapes_a_vector_has_a_store_of_its_own(store, tmp_path, change
 
 
 def test_a_gpu_a_library_and_an_encoding_version_have_a_store_of_their_own(store, tmp_path, monkeypatch):
-    folders = {store.folder, EmbeddingStore(embedder(), "cuda", tmp_path).folder}
+    folders = {store.folder, EmbeddingStore(embedder(), "cuda", tmp_path, ("torch",)).folder}
     with monkeypatch.context() as patch:
         patch.setattr(embeddings.metadata, "version", lambda name: "0.0.0")
         folders.add(open_store(tmp_path).folder)
