@@ -37,11 +37,12 @@ class Items:
     path: Path
     made_by: str
 
-    def texts(self) -> "Texts":
-        """Their texts."""
+    def texts(self) -> pa.LargeStringArray:
+        """Their texts in Arrow's memory, in the order of the ids; empty where the table has none."""
         column = tables.read_arrow(self.path, self.made_by, ["text"]).column("text")
         # With 64-bit offsets the column is one chunk however long it is; without, 2 GB would be the most.
-        return Texts(pc.cast(column, pa.large_string()).combine_chunks(), self.rows)
+        texts = pc.cast(column, pa.large_string()).combine_chunks()
+        return texts.take(pa.array(self.rows)).fill_null("")
 
     def images(self) -> pl.DataFrame:
         """Where the bytes of images lie, one row an item, in the order of the ids."""
@@ -52,26 +53,6 @@ class Items:
         return tables.read_table(self.path, self.made_by, ["vector"])["vector"][self.rows]
 
 
-@dataclass(frozen=True)
-class Texts:
-    """Texts in Arrow's memory rather than Python's.
-
-    Args:
-        column: All texts of the table.
-        rows: The row of each item.
-    """
-
-    column: pa.LargeStringArray
-    rows: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def take(self, items: np.ndarray | slice) -> list[str]:
-        """The texts of some items, in their order; empty where the table has none."""
-        return [text or "" for text in self.column.take(pa.array(self.rows[items])).to_pylist()]
-
-
 def read_items(path: Path, made_by: str) -> dict[str, Items]:
     """The items of a table, by modality; modalities without an item are left out.
 
@@ -79,7 +60,14 @@ def read_items(path: Path, made_by: str) -> dict[str, Items]:
         PipelineError: If the table is missing or damaged, or an id is not one.
     """
     table = tables.read_arrow(path, made_by, ["item_id", "modality"])
-    ids = embeddings.packed(_fixed_width(table.column("item_id")))
+    column = table.column("item_id")
+    width = 2 * embeddings.ID_BYTES
+    if len(column) and pc.all(pc.equal(pc.binary_length(column), width)).as_py():
+        chunks = [c.cast(pa.binary()).cast(pa.binary(width)) for c in column.chunks if len(c)]
+        buffers = [np.frombuffer(c.buffers()[1], f"S{width}", len(c), c.offset * width) for c in chunks]
+        ids = embeddings.packed(np.concatenate(buffers))
+    else:  # texts of other lengths, which `packed` refuses
+        ids = embeddings.packed(column.to_pylist())
     codes, names = tables.codes(table.column("modality"))
     order = np.argsort(ids, kind="stable")
     items = {}
@@ -88,17 +76,6 @@ def read_items(path: Path, made_by: str) -> dict[str, Items]:
         if len(rows):
             items[modality] = Items(ids[rows], rows, path, made_by)
     return items
-
-
-def _fixed_width(column: pa.ChunkedArray) -> np.ndarray | list[str]:
-    """Texts of 32 bytes each as a numpy array; others as a list, for `packed` to refuse."""
-    width = 2 * embeddings.ID_BYTES
-    if not len(column) or not pc.all(pc.equal(pc.binary_length(column), width)).as_py():
-        return column.to_pylist()
-    chunks = [chunk.cast(pa.binary()).cast(pa.binary(width)) for chunk in column.chunks if len(chunk)]
-    return np.concatenate(
-        [np.frombuffer(c.buffers()[1], f"S{width}", len(c), c.offset * width) for c in chunks]
-    )
 
 
 @dataclass(frozen=True)

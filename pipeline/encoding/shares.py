@@ -111,9 +111,9 @@ def use_own_gpu(environ: Mapping[str, str] = os.environ) -> None:
         torch.cuda.set_device(int(local) % torch.cuda.device_count())
 
 
-def group_rows(count: int, least: int = LEAST_ROWS) -> int:
+def group_rows(count: int) -> int:
     """Items in a group, of a list of so many: a thousandth of it, within bounds."""
-    return max(least, min(count // GROUPS, MOST_ROWS))
+    return max(LEAST_ROWS, min(count // GROUPS, MOST_ROWS))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -185,7 +185,9 @@ class EmbeddingStore:
             "encoding_version": ENCODING_VERSION,
             "libraries": {name: metadata.version(name) for name in libraries},
         }
-        self.folder = (root or paths.store()) / "embeddings" / _key(self._about)
+        digest = hashlib.sha256(json.dumps(self._about, sort_keys=True).encode()).hexdigest()
+        name = "".join(c if c.isalnum() or c in ".-_" else "-" for c in embedder.encoder)
+        self.folder = (root or paths.store()) / "embeddings" / f"{name[:60]}-{digest[:16]}"
         self._ids: dict[str, np.ndarray] = {}  # of files that were verified, by name
 
     def find(self, ids: np.ndarray) -> Places:
@@ -283,19 +285,17 @@ class EmbeddingStore:
                 "encoded anew"
             ) from None
         if sha256 != path.stem:
-            raise PipelineError(_removed(path))
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                how = f"could not be removed ({error.strerror}); remove it, and run again"
+                raise PipelineError(f"{path} is damaged and {how}") from None
+            raise PipelineError(
+                f"{path} was damaged and has been removed; run the stage again, and it is encoded anew"
+            )
         with _opened(path, ["item_id"]) as table:
             self._ids[path.name] = _ids_of(table)
         return self._ids[path.name]
-
-
-def _removed(path: Path) -> str:
-    """Remove a damaged file, and say so."""
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        return f"{path} is damaged and could not be removed ({error.strerror}); remove it, and run again"
-    return f"{path} was damaged and has been removed; run the stage again, and it is encoded anew"
 
 
 def first_places(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
@@ -314,13 +314,6 @@ def first_places(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
     place = order[np.minimum(np.searchsorted(short[order], wanted), len(known) - 1)]
     place[known[place] != ids] = -1
     return place
-
-
-def _key(about: dict[str, Any]) -> str:
-    """A short hash of all that shapes a vector, after the encoder's name."""
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-    name = "".join(c if c.isalnum() or c in ".-_" else "-" for c in about["embedder"]["encoder"])
-    return f"{name[:60]}-{digest[:16]}"
 
 
 def _write(out: IO[bytes], ids: np.ndarray, vectors: np.ndarray, embedder: Embedder) -> None:

@@ -27,6 +27,7 @@ ITEMS, PAIRS, SPLITS = "items.parquet", "pairs.parquet", "splits.parquet"
 MODALITIES = ("text", "image", "vector")
 USERS = ("seen", "unseen")
 SPLIT_NAMES = ("train", "adapt", "val", "test")
+NAME = pa.dictionary(pa.int32(), pa.string())  # few names, many rows
 BLOCK_ROWS = 1 << 20  # rows of a Parquet row group, which is what stages read and write at a time
 
 
@@ -38,18 +39,17 @@ def items_schema() -> pa.Schema:
     image    file, the sha256 of the raw file that holds its bytes; where that is a Parquet file also the
              row_group, the row in it and the column; and filter, which the pixels get when they are decoded
     """
-    name = pa.dictionary(pa.int32(), pa.string())
     return pa.schema(
         [
             pa.field("item_id", pa.string(), nullable=False),
-            pa.field("modality", name, nullable=False),
+            pa.field("modality", NAME, nullable=False),
             pa.field("text", pa.string()),
             pa.field("vector", pa.list_(pa.float32())),
-            pa.field("file", name),
+            pa.field("file", NAME),
             pa.field("row_group", pa.int32()),
             pa.field("row", pa.int32()),
-            pa.field("column", name),
-            pa.field("filter", name),
+            pa.field("column", NAME),
+            pa.field("filter", NAME),
         ]
     )
 
@@ -63,20 +63,19 @@ def pairs_schema() -> pa.Schema:
     colour filter. weight is how much a comparison counts in training, 1 where null. time is when the user
     answered.
     """
-    name = pa.dictionary(pa.int32(), pa.string())
     return pa.schema(
         [
             pa.field("pair_id", pa.int64(), nullable=False),
-            pa.field("user_id", name, nullable=False),
-            pa.field("prompt", name),
-            pa.field("chosen", name, nullable=False),
-            pa.field("rejected", name, nullable=False),
+            pa.field("user_id", NAME, nullable=False),
+            pa.field("prompt", NAME),
+            pa.field("chosen", NAME, nullable=False),
+            pa.field("rejected", NAME, nullable=False),
             pa.field("label", pa.float32(), nullable=False),
-            pa.field("group", name),
-            pa.field("users", name),
-            pa.field("split", name),
-            pa.field("test", name),
-            pa.field("filtered", name),
+            pa.field("group", NAME),
+            pa.field("users", NAME),
+            pa.field("split", NAME),
+            pa.field("test", NAME),
+            pa.field("filtered", NAME),
             pa.field("weight", pa.float32()),
             pa.field("time", pa.timestamp("us")),
         ]
@@ -88,13 +87,12 @@ def splits_schema() -> pa.Schema:
 
     items says whether the pair's prompt (without prompts: either response) occurs in training: known or new.
     """
-    name = pa.dictionary(pa.int32(), pa.string())
     return pa.schema(
         [
             pa.field("pair_id", pa.int64(), nullable=False),
-            pa.field("users", name, nullable=False),
-            pa.field("split", name, nullable=False),
-            pa.field("items", name, nullable=False),
+            pa.field("users", NAME, nullable=False),
+            pa.field("split", NAME, nullable=False),
+            pa.field("items", NAME, nullable=False),
         ]
     )
 
@@ -136,18 +134,14 @@ def write_blocks(path: Path, blocks: Iterable[pl.DataFrame | pa.Table], schema: 
     """
     with new_file(path) as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
         for block in blocks:
-            writer.write_table(_in_schema(block, schema), row_group_size=BLOCK_ROWS)
-
-
-def _in_schema(frame: pl.DataFrame | pa.Table, schema: pa.Schema) -> pa.Table:
-    table = frame if isinstance(frame, pa.Table) else frame.to_arrow()
-    columns = [
-        table.column(field.name).cast(field.type)
-        if field.name in table.column_names
-        else pa.nulls(len(table), field.type)
-        for field in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
+            table = block if isinstance(block, pa.Table) else block.to_arrow()
+            columns = [
+                table.column(field.name).cast(field.type)
+                if field.name in table.column_names
+                else pa.nulls(len(table), field.type)
+                for field in schema
+            ]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=BLOCK_ROWS)
 
 
 def read_arrow(path: Path, made_by: str, columns: list[str] | None = None) -> pa.Table:

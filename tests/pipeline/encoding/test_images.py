@@ -15,7 +15,7 @@ from PIL import Image
 from pal.encoders.model_free import Classical
 from pal.errors import PalError
 from pipeline import paths
-from pipeline.encoding import images
+from pipeline.encoding import images, shares
 from pipeline.errors import PipelineError
 from pipeline.stages import encode
 from pipeline.storage import embeddings, tables
@@ -28,7 +28,7 @@ N = 20  # pictures: three groups of two batches of four, the last one smaller
 
 @pytest.fixture(autouse=True)
 def small_groups(monkeypatch):
-    monkeypatch.setattr(images, "GROUP_ROWS", 8)
+    monkeypatch.setattr(shares, "LEAST_ROWS", 8)
 
 
 @pytest.fixture
@@ -197,13 +197,6 @@ def test_a_filter_that_is_none_is_one_sentence(album, drawn):
     album.write()
     with pytest.raises(PipelineError, match=r"a colour filter must be .* got 'sepia'"):
         encode.main("own")
-
-
-def test_workers_leave_cores_to_the_encoder(monkeypatch):
-    """On 1 to 3 cores one thread; on 16 all but two."""
-    for cores, workers in ((None, 1), (1, 1), (2, 1), (3, 1), (16, 14)):
-        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
-        assert images.default_workers() == workers
 
 
 def items():

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pal.encoders.model_free import HashedWords
 from pipeline import paths
-from pipeline.encoding import images, shares
+from pipeline.encoding import shares
 from pipeline.encoding.shares import Share
 from pipeline.errors import PipelineError
 from pipeline.stages import encode
@@ -164,7 +164,7 @@ def test_a_rank_that_comes_twice_encodes_nothing(texts, monkeypatch):
 
 
 def test_images_are_shared_out_too(album, drawn, monkeypatch):
-    monkeypatch.setattr(images, "GROUP_ROWS", 8)
+    monkeypatch.setattr(shares, "LEAST_ROWS", 8)
     for n in range(20):
         album.file(f"{n}.png", drawn(n))
     album.texts = ["a red thing", "a blue thing"]
