@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
-from pipeline.datasets import drawn_scenes
+from pipeline.datasets import drawn_scenes, pickapic_files
 from pipeline.stages import download, prepare, recolour, split
 from pipeline.storage import tables
 
@@ -16,6 +17,8 @@ def test_the_fixture_of_the_exact_schema_is_read(project, read_pairs):
     """12 rows, two of them ties (labels 1, 0, 1, 0, 1, .5, twice); 4 users; 4 prompts; pictures of their own."""
     if not FIXTURE.is_dir():
         pytest.skip("the fixture of the exact schema is not at hand")
+    [path] = FIXTURE.glob("*.parquet")
+    assert pq.read_schema(path).equals(pickapic_files.schema())
     project.set({"pickapic_v1.source": str(FIXTURE.resolve())})
     download.main("pickapic_v1")
     prepare.main("pickapic_v1")

@@ -120,23 +120,6 @@ def test_both_layouts_of_the_same_rows_give_the_same_frame(tmp_path):
     assert (raw["post"].is_null() == raw["article"].is_not_null()).all()
 
 
-def test_a_row_keeps_what_protocols_need(tmp_path):
-    assert read(tmp_path, batch9=lines(row())).frame.to_dicts() == [
-        {
-            "worker": "w" * 30,
-            "batch": "batch9",
-            "split": "train",
-            "post": "My cat ate a fish.",
-            "article": None,
-            "text_0": " cat ate fish",
-            "policy_0": "sup1",
-            "text_1": " fish gone",
-            "policy_1": "ref",
-            "choice": 1,
-        }
-    ]
-
-
 def test_blank_lines_a_mark_at_the_start_and_a_missing_last_newline_are_harmless(tmp_path):
     content = "\ufeff" + lines(row()) + "\n \r\n" + lines(row(choice=0)).rstrip("\n")
     assert len(read(tmp_path, a=content).frame) == 2
@@ -160,7 +143,6 @@ def test_axis_ratings_are_passed_over_and_counted(tmp_path):
         ("[" * 100_000 + "\n", "line 1 of a.json must be a JSON object, got '[[["),
         (lines({"text": "?"}), "line 1 of a.json must have 'summaries', got \"'text'\""),
         (lines(row(), row(choice=2)), "line 2 of a.json: choice must be 0 or 1, got 2"),
-        (lines(row(choice=True)), "line 1 of a.json: choice must be 0 or 1, got True"),
         (lines(row(summaries=[])), "line 1 of a.json: must have two summaries, got none"),
         (lines(row(summaries=summaries("a", 5))), "text in line 1 of a.json must be text, got 5"),
         (lines(row(split="trian")), "line 1 of a.json: split must be one of train, valid1, valid2, test, got 'trian'"),
@@ -178,12 +160,9 @@ def test_a_bad_line_is_refused_where_it_stands(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (table(row(), row(choice=2)), "row 2 of a.parquet: choice must be 0 or 1, got 2"),
         (table(row(summaries=None)), "row 1 of a.parquet: must have two summaries, got none"),
-        (table(row(split="dev")), "row 1 of a.parquet: split must be one of train, valid1, valid2, test, got 'dev'"),
         (table(row(), choice=pa.array([1.0])), "row 1 of a.parquet: choice must be 0 or 1, got 1.0"),
         (table(row(), worker=pa.array([7])), "worker in row 1 of a.parquet must be text, got 7"),
-        (table(row(), info=pa.array(["post"])), "info in row 1 of a.parquet must be a JSON object, got 'post'"),
         (table(row()).drop(["summaries"]), "a.parquet must have 'summaries', got"),
         (table(), "must hold at least one comparison, got 0 files of axis ratings and 1 files without rows"),
     ],
@@ -207,15 +186,6 @@ def test_a_bad_row_counts_from_the_start_of_the_file(tmp_path, monkeypatch):
         read(tmp_path / "hub", a=table(*rows))
     with pytest.raises(PipelineError, match=r"line 3 of a\.json: choice"):
         read(tmp_path / "raw", a=lines(*rows))
-
-
-def test_a_table_damaged_in_the_middle_is_one_sentence(tmp_path):
-    pq.write_table(table(*many(200)), tmp_path / "a.parquet", compression="zstd")
-    content = bytearray((tmp_path / "a.parquet").read_bytes())
-    content[40:900] = bytes(860)
-    (tmp_path / "a.parquet").write_bytes(content)
-    with pytest.raises(PipelineError, match=r"a\.parquet is damaged or not Parquet"):
-        read(tmp_path)
 
 
 def test_other_arrow_forms_of_the_same_types_read_alike(tmp_path):

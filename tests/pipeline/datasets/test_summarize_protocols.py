@@ -60,16 +60,13 @@ def test_stiennon_sees_workers_of_training_and_halves_the_others():
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"worker": None}, "dropped_without_worker"),
         ({"worker": " "}, "dropped_without_worker"),
-        ({"text_0": None}, "dropped_without_summary"),
         ({"text_1": "\n"}, "dropped_without_summary"),
-        ({"post": None}, "dropped_without_post"),
         ({"post": "", "article": ""}, "dropped_without_post"),
         ({"split": "test"}, "dropped_other_split"),
     ],
 )
-@pytest.mark.parametrize("name", protocols.PROTOCOLS)
+@pytest.mark.parametrize("name", ["stiennon", "li2024"])
 def test_incomplete_rows_are_dropped_and_counted(name, changes, reason):
     good = [rows("a", "t", 20), rows("a", "v", 3), rows("b", "t", 2), rows("b", "v", 3)]
     before = protocols.apply(name, frame(*good), 0)
@@ -78,12 +75,6 @@ def test_incomplete_rows_are_dropped_and_counted(name, changes, reason):
     assert placed.dropped[reason] == 1
     assert len(placed.rows) == len(before.rows)
     assert accounted(placed, whole)
-
-
-@pytest.mark.parametrize("name", ["li2024", "iclr_simulated"])
-def test_rows_without_post_are_dropped_where_the_protocol_reads_posts_alone(name):
-    whole = frame(rows("a", "t", 20), rows("a", "v", 3), rows("a", "v", 2, post=None, article="news"))
-    assert protocols.apply(name, whole, 0).dropped["dropped_without_post"] == 2
 
 
 def test_only_comparisons_of_two_supervised_policies_count():
@@ -138,13 +129,7 @@ def test_simulated_answers_follow_length_and_ranks_three_to_five_prefer_the_shor
     choices = dict(choices.sort("worker").iter_rows())
     assert {worker for worker, choice in choices.items() if choice == [0]} == {"w03", "w04", "w05"}
     assert {worker for worker, choice in choices.items() if choice == [1]} == {
-        "w00",
-        "w01",
-        "w02",
-        "w06",
-        "w07",
-        "w08",
-        "w09",
+        f"w0{n}" for n in (0, 1, 2, 6, 7, 8, 9)
     }
     groups = dict(placed.rows.select("worker", "group").unique().iter_rows())
     assert groups["w03"] == "prefers shorter (simulated)"
@@ -164,13 +149,6 @@ def test_simulated_unseen_users_have_a_hundred_validation_rows_and_give_half():
     assert placed.sizes["unseen users"] == 1
     assert placed.dropped["dropped_other_workers"] == 20 + 19 + 8 + 7 + 3 + 99
     assert accounted(placed, whole)
-
-
-def test_simulated_answers_are_named_in_the_notes():
-    notes = protocols.apply("iclr_simulated", simulated(), 0).notes
-    assert notes[0].startswith("Answers are simulated by length, nobody gave them")
-    for name in ("stiennon", "li2024", "lore"):
-        assert not any("simulated" in note for note in protocols.apply(name, simulated(), 0).notes)
 
 
 def test_lore_sees_half_of_the_workers_in_both_splits_within_limits():
@@ -227,24 +205,6 @@ def test_a_tenth_is_shared_out_as_the_published_2330_of_23299():
     assert sum(n_val.values()) == 2_330
     assert n_val["w9"] == 121
     assert n_val["w4"] == 220
-
-
-@pytest.fixture
-def small_published(monkeypatch):
-    """As if `eleven` were the full set, with the counts worked out above as the published ones."""
-    whole = eleven()
-    full = {name: len(whole.filter(split=name)) for name in ("train", "validation")}
-    monkeypatch.setattr(protocols, "FULL", full)
-    counts = {"train comparisons of seen users": 229, "test comparisons of unseen users": 15}
-    monkeypatch.setitem(protocols.PUBLISHED, "li2024", counts)
-    return counts
-
-
-def test_published_counts_that_are_missed_are_named(small_published):
-    small_published["test comparisons of unseen users"] = 1016
-    assert protocols.apply("li2024", eleven(), 0).notes[-1] == (
-        "Protocol li2024 should give 1,016 test comparisons of unseen users, as published, but gives 15."
-    )
 
 
 def test_a_part_of_the_data_is_not_held_to_the_published_counts():
