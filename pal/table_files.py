@@ -123,6 +123,8 @@ class TableReader:
         self._file, self._on_fault = file, on_fault or self._raise
         self._required: tuple[str, ...] = ()
         self._rows = {"jsonl": self._json_rows, "csv": self._csv_rows, "parquet": self._parquet_rows}[kind]()
+        if kind != "jsonl":
+            next(self._rows, None)  # which sets the columns
 
     def __iter__(self) -> Iterator[Row]:
         """All rows.
@@ -200,27 +202,12 @@ class TableReader:
             else:
                 self._on_fault(number, line, f"must be a JSON object, got {describe(cells)}")
 
-    def _csv_rows(self) -> Iterator[Row]:
-        values = self._csv_values()
-        self.columns = columns = next(values, (0, 0, None))[2]
-
-        def rows() -> Iterator[Row]:
-            for number, line, cells in values:
-                if len(cells) == len(columns):
-                    yield Row(self.name, number, line, dict(zip(columns, cells, strict=True)))
-                else:
-                    problem = f"must have {len(columns)} values, one per column, got {len(cells)}"
-                    advice = "put quotes around a value that holds a comma or a line break"
-                    self._on_fault(number, line, f"{problem}; {advice}")
-
-        return rows()
-
-    def _csv_values(self) -> Iterator[tuple[int, int, list[str]]]:
-        """Number (0 for the header), first line and values of each row; blank lines are no rows."""
+    def _csv_rows(self) -> Iterator[Any]:
+        """None once the header is read, then rows; blank lines are none."""
         # StringIO splits lines at carriage returns too, as the csv module wants them.
         lines = chain.from_iterable(io.StringIO(line, newline="") for line in self._lines())
         reader = csv.reader(lines, strict=True)
-        number, line = 0, 1
+        number, line = 0, 1  # the header is row 0
         while True:
             limit = csv.field_size_limit(MAX_BYTES)  # it holds for the whole process, so only for this row
             try:
@@ -234,24 +221,29 @@ class TableReader:
             if values is None:
                 return
             if values:
-                yield number, line, values
+                if self.columns is None:
+                    self.columns = values
+                    yield None
+                elif len(values) == len(self.columns):
+                    yield Row(self.name, number, line, dict(zip(self.columns, values, strict=True)))
+                else:
+                    problem = f"must have {len(self.columns)} values, one per column, got {len(values)}"
+                    advice = "put quotes around a value that holds a comma or a line break"
+                    self._on_fault(number, line, f"{problem}; {advice}")
                 number += 1
             line = reader.line_num + 1
 
-    def _parquet_rows(self) -> Iterator[Row]:
+    def _parquet_rows(self) -> Iterator[Any]:
+        """None once the schema is read, then rows."""
         with readable_parquet(self.name):
             parquet = pq.ParquetFile(self._file)
-        self.schema, self.columns = parquet.schema_arrow, parquet.schema_arrow.names
-        self.total = parquet.metadata.num_rows
-
-        def rows() -> Iterator[Row]:
-            with readable_parquet(self.name):
-                for batch in parquet.iter_batches(batch_size=64):
-                    for cells in batch.to_pylist():
-                        self.done += 1
-                        yield Row(self.name, self.done, None, cells)
-
-        return rows()
+            self.schema, self.columns = parquet.schema_arrow, parquet.schema_arrow.names
+            self.total = parquet.metadata.num_rows
+            yield None
+            for batch in parquet.iter_batches(batch_size=64):
+                for cells in batch.to_pylist():
+                    self.done += 1
+                    yield Row(self.name, self.done, None, cells)
 
 
 @contextmanager

@@ -30,11 +30,11 @@ from pal.users.taste import Taste
 def score(
     model: Path, table: str, out: str, users: dict[str, Any], options: dict[str, Any], *, ranked: bool
 ) -> None:
-    """Add each response's reward to its row, and its rank among the responses to its prompt.
+    """Add each response's reward to its row.
 
     Args:
         model: The model's folder.
-        table: With `response`, `prompt` where the model reads prompts, and perhaps `user_id`.
+        table: The table of responses.
         out: The table to write.
         users: The options of `RowUsers`.
         options: See above.
@@ -97,8 +97,7 @@ def adapt(
 
     Args:
         model: The model's folder.
-        table: With `chosen`, `rejected`, `prompt` where the model reads prompts, and perhaps `user_id` and
-            `label`; its rows may come in any order.
+        table: The table of comparisons, whose rows may come in any order.
         out: The file of tastes to write.
         known: Tastes that the comparisons are added to; those of users who are not in the table stay.
         options: See above.
@@ -191,7 +190,7 @@ def ask(
 
     Args:
         model: The model's folder.
-        table: With `response_a`, `response_b`, and `prompt` where the model reads prompts.
+        table: The table of pairs.
         out: The table to write.
         user: The user who is asked, where `tastes` holds several.
         tastes: A file of tastes; without it the user is new.
