@@ -115,7 +115,8 @@ def place(kept: Comparisons, share: float, seed: int) -> pl.DataFrame:
     """
     rows = kept.rows
     users = {split: set(rows.filter(pl.col("split") == split)["user_id"]) for split in ("train", "test")}
-    unseen = draw_users(users["train"] & users["test"], share, seed)
+    both = np.random.default_rng(seed).permutation(sorted(users["train"] & users["test"]))
+    unseen = set(both[: round(share * len(both))].tolist())
     seen = users["train"] - unseen
     if not seen:
         raise PipelineError(
@@ -129,12 +130,6 @@ def place(kept: Comparisons, share: float, seed: int) -> pl.DataFrame:
         split=pl.when((place == "train") & ~is_seen).then(pl.lit("adapt")).otherwise(place),
         test=pl.when(place == "test").then(pl.col("split").cast(pl.String)),
     )
-
-
-def draw_users(users: set[int], share: float, seed: int) -> set[int]:
-    """A share of the users, the same whatever the order of rows."""
-    order = np.random.default_rng(seed).permutation(sorted(users))
-    return set(order[: round(share * len(order))].tolist())
 
 
 def weigh(rows: pl.DataFrame, weighting: str) -> pl.DataFrame:
