@@ -108,11 +108,15 @@ def results() -> None:
         metrics = read_json(paths.metrics(dataset), f"evaluate@{dataset}")
         print(f"\n{dataset}")
         for name, value in flatten(metrics):
-            shown = value  # words, as of an untrained encoder, as they are
-            if not isinstance(value, str):
-                shown = f"{value:9.4f}" if name.endswith("_p") else f"{100 * value:8.2f} %"
-            print(f"  {name:<34} {shown}")
+            print(f"  {name:<34} {shown(name, value)}")
     print(f"\nreport: {paths.REPORT}")
+
+
+def shown(name: str, value: float | str) -> str:
+    """An accuracy in per cent, a p-value as it is, and words, as of an untrained encoder, as they are."""
+    if isinstance(value, str):
+        return value
+    return f"{value:9.4f}" if name.endswith("_p") else f"{100 * value:8.2f} %"
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
