@@ -17,12 +17,7 @@ from tests.pal.conftest import line_head
 EMBEDDINGS = Embeddings(torch.zeros(1, 0), torch.tensor([[0.0], [1.0]]))
 
 
-def answers(
-    user: list[int],
-    chosen: list[int],
-    label: list[float] | None = None,
-    weight: list[float] | None = None,
-) -> Comparisons:
+def answers(user: list[int], chosen: list[int], label=None, weight=None) -> Comparisons:
     """Each user chooses response 0 or 1 over the other."""
     c = torch.tensor(chosen)
     label, weight = (None if x is None else torch.tensor(x) for x in (label, weight))
@@ -152,13 +147,8 @@ def test_a_weight_of_two_is_the_same_comparison_twice(kind, done, given):
 
 def asked(prompts: list[int]) -> Comparisons:
     """One comparison of each prompt in the list, by a user of its own."""
-    n = len(prompts)
-    return Comparisons.from_pairs(
-        user=torch.arange(n),
-        prompt=torch.tensor(prompts),
-        chosen=torch.zeros(n, dtype=torch.long),
-        rejected=torch.ones(n, dtype=torch.long),
-    )
+    user, zero = torch.arange(len(prompts)), torch.zeros(len(prompts), dtype=torch.long)
+    return Comparisons.from_pairs(user=user, prompt=torch.tensor(prompts), chosen=zero, rejected=zero + 1)
 
 
 @given(st.lists(st.integers(-1, 6), min_size=1, max_size=40), st.integers(0, 50), st.integers(0, 9))

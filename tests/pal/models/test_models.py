@@ -99,29 +99,19 @@ def test_model_b_scores_zero_where_the_prototypes_cancel():
     assert margin(head, embeddings, HALVES) == 0.0
 
 
-MODEL_A = st.fixed_dictionaries(
-    {
-        "model": st.just("A"),
-        "distance": st.sampled_from(["squared", "l2"]),
-        "prototypes": st.sampled_from(["latent", "input", "projected"]),
-        "inputs": st.sampled_from(["response", "prompt_and_response"]),
-    }
+def choices(**values):
+    return st.fixed_dictionaries({name: st.sampled_from(of_name) for name, of_name in values.items()})
+
+
+MODEL_A = choices(
+    model=["A"],
+    distance=["squared", "l2"],
+    prototypes=["latent", "input", "projected"],
+    inputs=["response", "prompt_and_response"],
 )
-MODEL_B = st.fixed_dictionaries(
-    {
-        "model": st.just("B"),
-        "similarity": st.sampled_from(["cosine", "inner"]),
-        "normalise": st.sampled_from(["mixed", "each"]),
-    }
-)
-BOTH = st.fixed_dictionaries(
-    {
-        "K": st.integers(1, 4),
-        "hidden_layers": st.integers(0, 2),
-        "skip": st.booleans(),
-        "activation": st.sampled_from(["relu", "gelu"]),
-        "bias": st.booleans(),
-    }
+MODEL_B = choices(model=["B"], similarity=["cosine", "inner"], normalise=["mixed", "each"])
+BOTH = choices(
+    K=[1, 2, 4], hidden_layers=[0, 1, 2], skip=[True, False], activation=["relu", "gelu"], bias=[True, False]
 )
 OPTIONS = st.tuples(st.one_of(MODEL_A, MODEL_B), BOTH).map(lambda parts: parts[0] | parts[1])
 
