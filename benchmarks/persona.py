@@ -15,12 +15,12 @@ from torch import Tensor
 
 from benchmarks.studies import SEEDS, changed, draw, fit_study, in_parallel, real_persona, score_study, values
 from benchmarks.table import Row, Section
-from pal.comparisons import Questions
-from pal.evaluation.accuracy import Judged, bootstrap_interval
+from pal.comparisons import Comparisons, Questions
+from pal.evaluation.accuracy import Judged, bootstrap_interval, rightness
 from pipeline import paths
 from pipeline.datasets import persona as statements
-from pipeline.evaluation import bounds
-from pipeline.evaluation.bounds import accuracy_bound, is_yes
+from pipeline.datasets.persona import agrees, is_yes
+from pipeline.evaluation.bounds import group_margins
 from pipeline.evaluation.predictions import (
     locate,
     locate_by_questions,
@@ -79,7 +79,16 @@ def known_answers(data: Study, given: Params) -> Bool[Tensor, "groups items"]:
     options, folder = given.persona.prepare, paths.Path(given.persona.source)
     files = [f"interest-in-{name}.jsonl" for name in options.personas]
     every = [statement for file in files for statement in statements.read(file, folder / file)]
-    return bounds.known_answers(data, every, options.personas, options.prompt)
+    return statements.known_answers(data, every, options)
+
+
+def accuracy_bound(
+    says_yes: Bool[Tensor, "groups items"], data: Study, known: Comparisons, test: Comparisons, n_users: int
+) -> float:
+    """Accuracy on `test` of a learner who knows the personas, and of a user only the answers in `known`."""
+    fits, would = agrees(data, says_yes, known), agrees(data, says_yes, test)
+    margin = group_margins(fits, known.user, would, test.user, n_users)
+    return float(rightness(margin).mean())
 
 
 def encode_once() -> None:

@@ -9,7 +9,7 @@ Shapes used in this module:
     rows    any list of row numbers
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -113,10 +113,8 @@ class Comparisons:
         """
         same = (chosen == rejected).nonzero()
         if len(same):
-            raise PalError(
-                "chosen and rejected must differ, got the same response in comparison "
-                f"{same[0].item()}; drop such rows"
-            )
+            got = f"the same response in comparison {same[0].item()}"
+            raise PalError(f"chosen and rejected must differ, got {got}; drop such rows")
         if label is not None and not bool(((label >= 0) & (label <= 1)).all()):
             raise PalError("label must lie in [0, 1]; 1 is chosen preferred, 0.5 a tie")
         if weight is not None:
@@ -130,16 +128,22 @@ class Comparisons:
     def __len__(self) -> int:
         return len(self.user)
 
+    def _each(self, change: Callable[[Tensor], Tensor], questions: Questions) -> "Comparisons":
+        user, question, sign = map(change, (self.user, self.question, self.sign))
+        label, weight = (None if x is None else change(x) for x in (self.label, self.weight))
+        return Comparisons(user, question, sign, label, questions, weight)
+
     def __getitem__(self, rows: Int[Tensor, " rows"]) -> "Comparisons":
-        user, question, sign = (x.index_select(0, rows) for x in (self.user, self.question, self.sign))
-        label, weight = (None if x is None else x.index_select(0, rows) for x in (self.label, self.weight))
-        return Comparisons(user, question, sign, label, self.questions, weight)
+        return self._each(lambda column: column.index_select(0, rows), self.questions)
 
     def slice(self, start: int, stop: int) -> "Comparisons":
         """Answers `start` to `stop`, without a copy."""
-        user, question, sign = (x[start:stop] for x in (self.user, self.question, self.sign))
-        label, weight = (None if x is None else x[start:stop] for x in (self.label, self.weight))
-        return Comparisons(user, question, sign, label, self.questions, weight)
+        return self._each(lambda column: column[start:stop], self.questions)
+
+    def to(self, device: torch.device | str) -> "Comparisons":
+        """The same comparisons on another device."""
+        prompt, first, second = (x.to(device) for x in vars(self.questions).values())
+        return self._each(lambda column: column.to(device), Questions(prompt, first, second))
 
     def check(self, embeddings: Embeddings, *, n_users: int, needs_prompts: bool) -> None:
         """Make sure that every row number points at something: on a GPU a wrong one ends the process.
@@ -160,14 +164,6 @@ class Comparisons:
         _check_range("second", q.second, len(embeddings.responses))
         if needs_prompts:
             _check_range("prompt", q.prompt, len(embeddings.prompts))
-
-    def to(self, device: torch.device | str) -> "Comparisons":
-        """The same comparisons on another device."""
-        q = self.questions
-        questions = Questions(q.prompt.to(device), q.first.to(device), q.second.to(device))
-        user, question, sign = (x.to(device) for x in (self.user, self.question, self.sign))
-        label, weight = (None if x is None else x.to(device) for x in (self.label, self.weight))
-        return Comparisons(user, question, sign, label, questions, weight)
 
 
 def _check_weight(weight: Float[Tensor, " n"]) -> None:

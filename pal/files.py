@@ -61,20 +61,13 @@ def sha256_of(path: Path) -> str:
 
 
 class OutFile(io.BufferedWriter):
-    """An open temporary file whose errors name the file that it will become.
+    """An open temporary file whose errors name the file that it will become."""
 
-    Args:
-        temporary: The file to create.
-        path: The name for messages.
-    """
-
-    def __init__(self, temporary: Path, path: Path) -> None:
-        super().__init__(io.FileIO(temporary, "x"))
-        self._path = path
+    path: Path
 
     def write(self, data: Any) -> int:
         """Write all bytes."""
-        with _as_sentence(self._path):
+        with _as_sentence(self.path):
             return super().write(data)
 
 
@@ -92,7 +85,8 @@ def new_file(path: Path) -> Iterator[OutFile]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep_once(path.parent)
         temporary = _temporary(path)
-        out = OutFile(temporary, path)
+        out = OutFile(io.FileIO(temporary, "x"))
+        out.path = path
     try:
         yield out
         with _as_sentence(path):
@@ -126,7 +120,9 @@ def new_folder(path: Path, *, replace: bool = True, advice: str = "") -> Iterato
     try:
         yield temporary
         with _as_sentence(path, advice):
-            _sync_all(temporary)
+            for each in [*temporary.rglob("*"), temporary]:
+                if each.is_dir() or (each.is_file() and not each.is_symlink()):
+                    _sync(each)
             if replace or not path.is_dir():
                 _exchange(temporary, path)
     finally:
@@ -141,7 +137,7 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8."""
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -204,11 +200,8 @@ def _exchange(new: Path, path: Path) -> None:
             new.rename(path)
             break
         except OSError as error:
-            if error.errno in (
-                errno.ENOTEMPTY,
-                errno.EEXIST,
-            ):  # another process was first
-                continue
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                continue  # another process was first
             if former is not None:
                 former.rename(path)
             raise
@@ -228,12 +221,6 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _sync_all(folder: Path) -> None:
-    for path in [*folder.rglob("*"), folder]:
-        if path.is_dir() or (path.is_file() and not path.is_symlink()):
-            _sync(path)
 
 
 def _remove(path: Path) -> None:

@@ -5,27 +5,18 @@ alone, so what was downloaded is held to the hashes that the hub lists. Errors b
 """
 
 import re
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from pal.errors import PalError
 
 COMMIT = re.compile("[0-9a-f]{40}")
 
 
-class Listing(NamedTuple):
-    """The files of a repository at one commit.
-
-    Args:
-        commit: Its hash.
-        sha256: Of each file, by its path; None for small files, of which the hub lists Git's hash alone.
-    """
-
-    commit: str
-    sha256: dict[str, str | None]
-
-
-def list_files(repo: str, revision: str, *, repo_type: str = "model", advice: str) -> Listing:
+def list_files(
+    repo: str, revision: str, *, repo_type: str = "model", advice: str
+) -> tuple[str, dict[str, str | None]]:
     """Ask the hub which commit a branch, tag or commit stands for, and which files it has.
 
     Args:
@@ -34,13 +25,20 @@ def list_files(repo: str, revision: str, *, repo_type: str = "model", advice: st
         repo_type: model or dataset.
         advice: What else the user can do: the end of the sentence of an error.
 
+    Returns:
+        The commit's hash, and the sha256 of each file by its path; None for small files, of which the hub
+        lists Git's hash alone.
+
     Raises:
         PalError: If the hub cannot be reached, or has no such repository or revision.
     """
+    from huggingface_hub import HfApi
+
     try:
-        return _listing(repo, revision, repo_type)
+        about = HfApi().repo_info(repo, repo_type=repo_type, revision=revision, files_metadata=True)
     except _client_errors() as error:
         _refuse(error, f"{repo} at {revision}", advice)
+    return about.sha, {file.rfilename: file.lfs and file.lfs.sha256 for file in about.siblings or []}
 
 
 def download(
@@ -52,7 +50,7 @@ def download(
     folder: Path | None = None,
     advice: str,
 ) -> Path:
-    """Download files of one commit and hold each to the hash that the hub lists.
+    """Download files of one commit and compare each with the hash that the hub lists.
 
     A commit that the client's cache holds is used without asking the hub; where the hub does not answer, a
     branch or tag is what the cache last saw of it.
@@ -72,17 +70,25 @@ def download(
         PalError: If they cannot be had, or are others than the hub lists; such files are removed.
     """
     from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     revision = revision or "main"
     what = f"{repo} at {revision}"
     where = {"repo_type": repo_type, "local_dir": folder}
-    if folder is None and COMMIT.fullmatch(revision) and (cached := _cached(repo, revision, patterns)):
-        return cached
+    cached = None
+    if folder is None:
+        with suppress(LocalEntryNotFoundError):
+            cached = snapshot_download(
+                repo, revision=revision, allow_patterns=patterns, local_files_only=True
+            )
+    if cached and COMMIT.fullmatch(revision):
+        return Path(cached)
     try:
-        _listing(repo, revision, repo_type)
+        HfApi().repo_info(repo, repo_type=repo_type, revision=revision)
     except _client_errors() as error:
-        if folder is None and _unanswered(error) and (cached := _cached(repo, revision, patterns)):
-            return cached
+        status = _status(error)
+        if cached and (status is None or status in (408, 429) or status >= 500):  # the hub gave no answer
+            return Path(cached)
         _refuse(error, what, advice)
     try:
         local = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, **where))
@@ -102,26 +108,6 @@ def download(
     return local
 
 
-def _listing(repo: str, revision: str, repo_type: str) -> Listing:
-    from huggingface_hub import HfApi
-
-    about = HfApi().repo_info(repo, repo_type=repo_type, revision=revision, files_metadata=True)
-    return Listing(about.sha, {f.rfilename: f.lfs and f.lfs.sha256 for f in about.siblings or []})
-
-
-def _cached(repo: str, revision: str, patterns: list[str]) -> Path | None:
-    """The cache's folder of a model at a revision, if all of its files are there."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        return Path(
-            snapshot_download(repo, revision=revision, allow_patterns=patterns, local_files_only=True)
-        )
-    except LocalEntryNotFoundError:
-        return None
-
-
 def _client_errors() -> tuple[type[Exception], ...]:
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -129,16 +115,15 @@ def _client_errors() -> tuple[type[Exception], ...]:
     return (*HfHubHTTPError.__bases__, ValueError, RuntimeError)
 
 
-def _unanswered(error: Exception) -> bool:
-    """Whether the hub gave no answer, or one that it gives while it is overloaded or down."""
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    return status is None or status in (408, 429) or status >= 500
+def _status(error: Exception) -> int | None:
+    """The HTTP status that the hub answered with; None where it did not answer."""
+    return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def _refuse(error: Exception, what: str, advice: str) -> NoReturn:
     from huggingface_hub import constants, errors
 
-    status = getattr(getattr(error, "response", None), "status_code", None)
+    status = _status(error)
     host = constants.ENDPOINT.partition("://")[2]
     if isinstance(error, errors.GatedRepoError):
         why, remedy = "its owner must grant access", "accept its terms there and log in"

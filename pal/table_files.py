@@ -7,6 +7,7 @@ since polars fills a short row with nulls and pyarrow names no line.
 import csv
 import io
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -16,6 +17,9 @@ from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pal.errors import PalError, shorten
 from pal.files import new_file
@@ -114,11 +118,13 @@ class TableReader:
     ) -> None:
         self.name, self.kind = name, kind
         self.columns: list[str] | None = None
-        self.schema: Any = None
+        self.schema: pa.Schema | None = None
         self.done, self.total = 0, None
         self._file, self._on_fault = file, on_fault or self._raise
         self._required: tuple[str, ...] = ()
         self._rows = {"jsonl": self._json_rows, "csv": self._csv_rows, "parquet": self._parquet_rows}[kind]()
+        if kind != "jsonl":
+            next(self._rows, None)  # which sets the columns
 
     def __iter__(self) -> Iterator[Row]:
         """All rows.
@@ -196,27 +202,12 @@ class TableReader:
             else:
                 self._on_fault(number, line, f"must be a JSON object, got {describe(cells)}")
 
-    def _csv_rows(self) -> Iterator[Row]:
-        values = self._csv_values()
-        self.columns = columns = next(values, (0, 0, None))[2]
-
-        def rows() -> Iterator[Row]:
-            for number, line, cells in values:
-                if len(cells) == len(columns):
-                    yield Row(self.name, number, line, dict(zip(columns, cells, strict=True)))
-                else:
-                    problem = f"must have {len(columns)} values, one per column, got {len(cells)}"
-                    advice = "put quotes around a value that holds a comma or a line break"
-                    self._on_fault(number, line, f"{problem}; {advice}")
-
-        return rows()
-
-    def _csv_values(self) -> Iterator[tuple[int, int, list[str]]]:
-        """Number (0 for the header), first line and values of each row; blank lines are no rows."""
+    def _csv_rows(self) -> Iterator[Any]:
+        """None once the header is read, then rows; blank lines are none."""
         # StringIO splits lines at carriage returns too, as the csv module wants them.
         lines = chain.from_iterable(io.StringIO(line, newline="") for line in self._lines())
         reader = csv.reader(lines, strict=True)
-        number, line = 0, 1
+        number, line = 0, 1  # the header is row 0
         while True:
             limit = csv.field_size_limit(MAX_BYTES)  # it holds for the whole process, so only for this row
             try:
@@ -230,33 +221,34 @@ class TableReader:
             if values is None:
                 return
             if values:
-                yield number, line, values
+                if self.columns is None:
+                    self.columns = values
+                    yield None
+                elif len(values) == len(self.columns):
+                    yield Row(self.name, number, line, dict(zip(self.columns, values, strict=True)))
+                else:
+                    problem = f"must have {len(self.columns)} values, one per column, got {len(values)}"
+                    advice = "put quotes around a value that holds a comma or a line break"
+                    self._on_fault(number, line, f"{problem}; {advice}")
                 number += 1
             line = reader.line_num + 1
 
-    def _parquet_rows(self) -> Iterator[Row]:
-        import pyarrow.parquet as pq
-
+    def _parquet_rows(self) -> Iterator[Any]:
+        """None once the schema is read, then rows."""
         with readable_parquet(self.name):
             parquet = pq.ParquetFile(self._file)
-        self.schema, self.columns = parquet.schema_arrow, parquet.schema_arrow.names
-        self.total = parquet.metadata.num_rows
-
-        def rows() -> Iterator[Row]:
-            with readable_parquet(self.name):
-                for batch in parquet.iter_batches(batch_size=64):
-                    for cells in batch.to_pylist():
-                        self.done += 1
-                        yield Row(self.name, self.done, None, cells)
-
-        return rows()
+            self.schema, self.columns = parquet.schema_arrow, parquet.schema_arrow.names
+            self.total = parquet.metadata.num_rows
+            yield None
+            for batch in parquet.iter_batches(batch_size=64):
+                for cells in batch.to_pylist():
+                    self.done += 1
+                    yield Row(self.name, self.done, None, cells)
 
 
 @contextmanager
 def readable_parquet(name: str) -> Iterator[None]:
     """Turn the errors of reading a damaged Parquet file into a PalError."""
-    import pyarrow as pa
-
     try:
         yield
     except PalError:
@@ -281,31 +273,25 @@ def check_columns(file: str, names: Iterable[str], needed: Iterable[str], row: R
     names, needed = list(names), list(needed)
     about: Any = {"file": file, "row": row.number if row else None}
     if missing := [column for column in needed if column not in names]:
-        advice = _advice(missing, names, [name for name in names if name not in needed])
+        many = len(missing) > 1
+        others, renames = [name for name in names if name not in needed], []
+        for column in missing:
+            if like := column_like(column, others):
+                others = [name for name in others if name != like]
+                renames.append(f"{like!r} to {column}")
+        advice = f"add {'them' if many else 'it'}; the first line of a CSV file names its columns"
+        if renames:
+            advice = f"rename {', '.join(renames)}"
+        if len(names) == 1 and (marks := [mark for mark in (";", "\t", "|") if mark in names[0]]):
+            advice = f"separate its columns by commas, not by {marks[0]!r}"
         has = ", ".join(map(repr, names)) or "none"
         has = has if len(has) <= 200 else f"{has[:200]}…"
-        lacks = (
-            f"lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; it has {has}; {advice}"
-        )
+        lacks = f"lacks the column{'s' * many} {', '.join(missing)}; it has {has}; {advice}"
         raise PalError(f"{row.place if row else file} {lacks}", column=missing[0], **about)
     if len(set(names)) < len(names):  # also of columns that are only passed on: one would be lost
         double = next(name for name in names if names.count(name) > 1)
         problem = f"must have one column {double}, got {names.count(double)}; rename one"
         raise PalError(f"{file} {problem}", column=double, **about)
-
-
-def _advice(missing: list[str], names: list[str], free: list[str]) -> str:
-    """What to do about missing columns; `free` are the names that may be meant for them."""
-    if len(names) == 1 and (used := [mark for mark in (";", "\t", "|") if mark in names[0]]):
-        return f"separate its columns by commas, not by {used[0]!r}"
-    renames = []
-    for column in missing:
-        if like := column_like(column, free):
-            free = [name for name in free if name != like]
-            renames.append(f"{like!r} to {column}")
-    if renames:
-        return f"rename {', '.join(renames)}"
-    return f"add {'them' if len(missing) > 1 else 'it'}; the first line of a CSV file names its columns"
 
 
 def column_like(column: str, names: Iterable[str]) -> str | None:
@@ -330,7 +316,37 @@ def reason(error: Exception) -> str:
 
 
 @contextmanager
-def open_writer(path: str, kind: str | None, schema: Any = None) -> Iterator[WriteRows]:
+def open_reader(path: str, kind: str | None) -> Iterator[TableReader]:
+    """Open a table, or standard input for `-`.
+
+    Args:
+        path: The file.
+        kind: jsonl, csv or parquet, where the suffix does not say it.
+
+    Raises:
+        PalError: If it cannot be read.
+    """
+    kind = table_format(path, kind)
+    with ExitStack() as stack:
+        if path == "-":
+            file: io.BufferedIOBase = sys.stdin.buffer
+            if kind == "parquet" and not file.seekable():  # Parquet is read from its end
+                file = stack.enter_context(tempfile.TemporaryFile())
+                shutil.copyfileobj(sys.stdin.buffer, file)
+            yield TableReader(file, "standard input", kind)
+            return
+        try:
+            file = stack.enter_context(Path(path).open("rb"))
+        except OSError as error:
+            message = f"{path} cannot be read ({error.strerror}); name a file, or - for standard input"
+            raise PalError(message, file=path) from None
+        reader = TableReader(file, path, kind)
+        reader.total = reader.total or os.fstat(file.fileno()).st_size
+        yield reader
+
+
+@contextmanager
+def open_writer(path: str, kind: str | None, schema: pa.Schema | None = None) -> Iterator[WriteRows]:
     """A function that writes lists of rows to a file, or to standard output for `-`.
 
     A file appears under its name only when the block ends without an error.
@@ -349,15 +365,40 @@ def open_writer(path: str, kind: str | None, schema: Any = None) -> Iterator[Wri
         if kind == "parquet":
             yield stack.enter_context(_parquet_writer(file, schema))
         else:
-            yield {"jsonl": _jsonl_writer, "csv": _csv_writer}[kind](file)
+            yield _line_writer(file, kind)
         file.flush()
 
 
-def _jsonl_writer(file: io.BufferedIOBase) -> WriteRows:
+def _line_writer(file: io.BufferedIOBase, kind: str) -> WriteRows:
+    """CSV has a header from the first row; its lists, objects and booleans are written as JSON."""
+    names: list[str] = []
+
+    def csv_cell(cell: Any) -> Any:
+        return json.dumps(cell, ensure_ascii=False) if isinstance(cell, list | dict | bool) else cell
+
+    def csv_text(rows: list[Cells]) -> str:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")  # pyarrow's writer quotes every text
+        if rows and not names:
+            names.extend(rows[0])
+            writer.writerow(names)
+        for row in rows:
+            _check_same_columns(row, names)
+            writer.writerow([csv_cell(row[name]) for name in names])
+        return text.getvalue()
+
     def write(rows: list[Cells]) -> None:
         try:
-            lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
-            data = "".join(lines).encode()
+            if kind == "csv":
+                text = csv_text(rows)
+            else:
+                text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+            data = text.encode()
+        except UnicodeEncodeError:
+            message = "a row holds half of a surrogate pair, which is no character; leave it out"
+            raise PalError(message) from None
+        except PalError:
+            raise
         except (TypeError, ValueError) as error:
             raise PalError(f"a row cannot be written as JSON ({error}); leave that column out") from None
         file.write(data)
@@ -366,51 +407,29 @@ def _jsonl_writer(file: io.BufferedIOBase) -> WriteRows:
     return write
 
 
-def _csv_writer(file: io.BufferedIOBase) -> WriteRows:
-    """Rows under a header from the first row; lists, objects and booleans as JSON."""
-    names: list[str] = []
-
-    def cell_text(cell: Any) -> Any:
-        return json.dumps(cell, ensure_ascii=False) if isinstance(cell, list | dict | bool) else cell
-
-    def write(rows: list[Cells]) -> None:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")  # pyarrow's writer quotes every text
-        if rows and not names:
-            names.extend(rows[0])
-            writer.writerow(names)
-        for row in rows:
-            _check_same_columns(row, names)
-            writer.writerow([cell_text(row[name]) for name in names])
-        try:
-            file.write(text.getvalue().encode())
-        except UnicodeEncodeError:
-            message = "a row holds half of a surrogate pair, which is no character; leave it out"
-            raise PalError(message) from None
-        file.flush()
-
-    return write
-
-
 @contextmanager
-def _parquet_writer(file: io.BufferedIOBase, schema: Any) -> Iterator[WriteRows]:
+def _parquet_writer(file: io.BufferedIOBase, schema: pa.Schema | None) -> Iterator[WriteRows]:
     """A row group a batch; types as in the input or, of new columns, as in the first batch."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     piped = file is sys.stdout.buffer
     if piped and sys.stdout.isatty():
         raise PalError("Parquet is not for a terminal; give --out FILE, or another --format")
     with ExitStack() as stack:
         # Parquet asks for positions, which a pipe cannot tell.
         target = stack.enter_context(tempfile.TemporaryFile()) if piped else file
-        writer: Any = None
+        writer: pq.ParquetWriter | None = None
 
         def write(rows: list[Cells]) -> None:
             nonlocal writer, schema
             try:
                 if writer is None:
-                    schema = _with_types(pa.Table.from_pylist(rows).schema, schema)
+                    known = {} if schema is None else {field.name: field for field in schema}
+                    fields = [known.get(field.name, field) for field in pa.Table.from_pylist(rows).schema]
+                    # A column of nothing but nulls is taken for texts.
+                    texts = [
+                        each.with_type(pa.string()) if pa.types.is_null(each.type) else each
+                        for each in fields
+                    ]
+                    schema = pa.schema(texts)
                     writer = stack.enter_context(pq.ParquetWriter(target, schema))
                 for row in rows:
                     if not row.keys() <= set(schema.names):
@@ -425,17 +444,6 @@ def _parquet_writer(file: io.BufferedIOBase, schema: Any) -> Iterator[WriteRows]
         if piped:
             target.seek(0)
             shutil.copyfileobj(target, file)
-
-
-def _with_types(inferred: Any, known: Any) -> Any:
-    """A schema with the types that are known; a column of nothing but nulls is taken for texts."""
-    import pyarrow as pa
-
-    names = () if known is None else known.names
-    fields = [known.field(field.name) if field.name in names else field for field in inferred]
-    return pa.schema(
-        [field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in fields]
-    )
 
 
 def _check_same_columns(row: Cells, names: Iterable[str]) -> None:

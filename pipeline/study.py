@@ -6,10 +6,10 @@ training and one asked in a test are the same row.
 
 import csv
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 import torch
 
 from pal.comparisons import Comparisons, Embeddings
@@ -21,13 +21,14 @@ from pipeline.storage.manifests import read_json
 from pipeline.storage.tables import Coded
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from pipeline.params import Params
 
 SIDES = ("prompt", "chosen", "rejected")
 PAIR_COLUMNS = ["pair_id", "user_id", *SIDES, "group", "test", "filtered", "label", "weight"]
 SPLIT_COLUMNS = ["pair_id", "users", "split", "items"]
+# Columns of `Study.places` and the words that may be asked for though no pair has them.
+PLACES = {"users": tables.USERS, "split": tables.SPLIT_NAMES, "items": ("known", "new")}
+NONE_LEFT = "no pair of {} has items that could all be encoded; see {}/dropped.csv"
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Study:
     user_ids: dict[str, list[str]]
     groups: dict[str, list[str]] | None
     comparisons: Comparisons
-    places: "pl.DataFrame"
+    places: pl.DataFrame
     dropped: int = 0
 
     def select(self, users: str, split: str, items: str | None = None, **others: str | None) -> Comparisons:
@@ -98,9 +99,18 @@ def load(dataset: str) -> Study:
     Raises:
         PipelineError: If something is missing or damaged, or a pair names an item without embedding.
     """
-    embedded = _Embedded(dataset)  # first: with nothing there yet, its stage brings about all others
+    folder, made_by = paths.embeddings(dataset), f"encode@{dataset}"
+    modalities = [name for name in tables.MODALITIES if (folder / name).is_dir()]
+    if not modalities:  # asked first: with nothing there yet, this stage brings about all others
+        raise PipelineError(f"{folder} holds no embeddings; run `dvc repro {made_by}`")
     pairs, splits = _read(dataset)
-    sides = {side: embedded.rows(side, pairs[side], pairs.names[side]) for side in SIDES}
+    shards = {name: embeddings.read_shards(folder / name, made_by) for name in modalities}
+    dropped: list[str] = []
+    if (folder / "dropped.csv").exists():
+        manifests.check(folder / "dropped.csv", made_by)
+        with (folder / "dropped.csv").open(encoding="utf-8", newline="") as file:
+            dropped = [row["item_id"] for row in csv.DictReader(file)]
+    sides = {side: _rows_of(dataset, side, pairs, shards, dropped) for side in SIDES}
     rows = {side: side_rows for side, (_, side_rows) in sides.items()}
     prompts, responses = sides["prompt"][0], sides["chosen"][0]
     if responses is None or responses != sides["rejected"][0]:
@@ -111,33 +121,48 @@ def load(dataset: str) -> Study:
     # Pairs that name an item that could not be encoded; without prompts those rows are all -1.
     bad = (rows["chosen"] < 0) | (rows["rejected"] < 0) | ((rows["prompt"] < 0) & (prompts is not None))
     if len(bad) and bad.all():
-        raise embedded.none_left()
+        raise PipelineError(NONE_LEFT.format(dataset, folder))
     if bad.any():
         pairs, splits = pairs.rows(~bad), splits.rows(~bad)
         rows = {side: side_rows[~bad] for side, side_rows in rows.items()}
     user, user_ids, groups = _users(pairs, splits)
+    # Prompts and responses of one modality share one tensor.
+    tensors = {
+        name: torch.from_numpy(shards[name][1].astype("float32")) for name in {prompts, responses} - {None}
+    }
+    # Columns of ones may be arrays without memory of their own, which torch does not take.
+    numbers = {
+        name: None if (pairs[name] == 1).all() else torch.from_numpy(pairs[name])
+        for name in ("label", "weight")
+    }
+    words = {
+        **{name: tables.words(splits[name], splits.names[name], known) for name, known in PLACES.items()},
+        **{name: tables.words(pairs[name], pairs.names[name]) for name in ("test", "filtered")},
+    }
     return Study(
         dataset=dataset,
-        embeddings=Embeddings(embedded.tensor(prompts), embedded.tensor(responses)),
-        embedders={"prompts": embedded.embedder(prompts), "responses": embedded.embedder(responses)},
-        prompt_ids=embedded.names(prompts),
-        response_ids=embedded.names(responses),
+        embeddings=Embeddings(tensors[prompts] if prompts else torch.zeros(0, 0), tensors[responses]),
+        embedders={
+            "prompts": shards[prompts][2] if prompts else None,
+            "responses": shards[responses][2],
+        },
+        prompt_ids=embeddings.unpacked(shards[prompts][0]) if prompts else [],
+        response_ids=embeddings.unpacked(shards[responses][0]),
         user_ids=user_ids,
         groups=groups,
         comparisons=Comparisons.from_pairs(
             user=torch.from_numpy(user),
-            prompt=None if prompts is None else torch.from_numpy(rows["prompt"]),
+            prompt=torch.from_numpy(rows["prompt"]) if prompts else None,
             chosen=torch.from_numpy(rows["chosen"]),
             rejected=torch.from_numpy(rows["rejected"]),
-            label=_unless_all_one(pairs["label"]),
-            weight=_unless_all_one(pairs["weight"]),
+            **numbers,
         ),
-        places=_places(pairs, splits),
+        places=pl.DataFrame(words),
         dropped=int(bad.sum()),
     )
 
 
-def items(dataset: str) -> "pl.DataFrame":
+def items(dataset: str) -> pl.DataFrame:
     """The items table, by item_id: texts, and where images lie."""
     columns = ["item_id", "modality", "text", "file", "row_group", "row", "column", "filter"]
     path = paths.recoloured(dataset) / tables.ITEMS
@@ -172,91 +197,63 @@ def pick_device(wanted: str, key: str) -> str:
     return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-class _Embedded:
-    """The embeddings of a dataset, a folder per modality, each read when it is first needed."""
-
-    def __init__(self, dataset: str) -> None:
-        self.dataset = dataset
-        self.folder = paths.embeddings(dataset)
-        self.stage = f"encode@{dataset}"
-        self.modalities = [name for name in tables.MODALITIES if (self.folder / name).is_dir()]
-        self._folders: dict[str, tuple[np.ndarray, np.ndarray, Embedder]] = {}
-        self._tensors: dict[str, torch.Tensor] = {}
-        if not self.modalities:
-            raise PipelineError(f"{self.folder} holds no embeddings; run `dvc repro {self.stage}`")
-        self.dropped = _dropped(self.folder / "dropped.csv")
-
-    def rows(self, side: str, codes: np.ndarray, values: list[str]) -> tuple[str | None, np.ndarray]:
-        """The modality of one side's items, and each pair's row in its embeddings: -1 where it was dropped.
-
-        Raises:
-            PipelineError: If an item has no embedding and was not dropped, all were dropped, or modalities
-                are mixed.
-        """
-        if (codes < 0).all():
-            return None, codes
-        if (codes < 0).any():
-            raise PipelineError(
-                f"every pair of {self.dataset} must have a {side} or none, got both; "
-                f"run `dvc repro -f prepare@{self.dataset}`"
-            )
-        names = embeddings.packed(values)
-        used = np.bincount(codes, minlength=len(names)) > 0  # a dictionary may hold more than its column
-        by_modality = {name: _positions(names, self._folder(name)[0]) for name in self.modalities}
-        matching = [name for name, rows in by_modality.items() if (rows[used] >= 0).any()]
-        if len(matching) > 1:
-            raise PipelineError(
-                f"the {side} items of {self.dataset} must all be of one modality, "
-                f"got both {matching[0]} and {matching[1]}"
-            )
-        rows = by_modality[matching[0]] if matching else np.full(len(names), -1)
-        lost = used & (rows < 0) & ~np.isin(names, self.dropped)
-        if lost.any():
-            count = int(np.isin(codes, np.flatnonzero(lost)).sum())
-            raise PipelineError(
-                f"{count:,} pairs of {self.dataset} name a {side} without embedding, the first "
-                f"{values[int(np.flatnonzero(lost)[0])]!r}; run `dvc repro -f {self.stage}`"
-            )
-        if not matching:
-            raise self.none_left()
-        return matching[0], rows.astype(np.int32)[codes]
-
-    def none_left(self) -> PipelineError:
-        """The error where every pair names an item that could not be encoded."""
-        return PipelineError(
-            f"no pair of {self.dataset} has items that could all be encoded; "
-            f"see {self.folder / 'dropped.csv'}"
+def _read(dataset: str) -> tuple[Coded, Coded]:
+    """Pairs that have a place, and their places, row for row."""
+    pairs = tables.read_coded(paths.recoloured(dataset) / tables.PAIRS, f"recolour@{dataset}", PAIR_COLUMNS)
+    splits = tables.read_coded(paths.splits(dataset) / tables.SPLITS, f"split@{dataset}", SPLIT_COLUMNS)
+    placed = tables.rows_of(pairs["pair_id"], splits["pair_id"])
+    if placed is None:
+        raise PipelineError(
+            f"the split of {dataset} names pairs that are not there; run `dvc repro -f split@{dataset}`"
         )
-
-    def tensor(self, modality: str | None) -> torch.Tensor:
-        """A modality's vectors, the same tensor at each call; none of width 0 where there is no modality."""
-        if modality is None:
-            return torch.zeros(0, 0)
-        if modality not in self._tensors:
-            self._tensors[modality] = torch.from_numpy(self._folder(modality)[1].astype("float32"))
-        return self._tensors[modality]
-
-    def embedder(self, modality: str | None) -> Embedder | None:
-        """What made a modality's embeddings."""
-        return None if modality is None else self._folder(modality)[2]
-
-    def names(self, modality: str | None) -> list[str]:
-        """A modality's items, by row."""
-        return [] if modality is None else embeddings.unpacked(self._folder(modality)[0])
-
-    def _folder(self, modality: str) -> tuple[np.ndarray, np.ndarray, Embedder]:
-        if modality not in self._folders:
-            self._folders[modality] = embeddings.read_shards(self.folder / modality, self.stage)
-        return self._folders[modality]
+    return pairs.without("pair_id").rows(placed), splits.without("pair_id")
 
 
-def _positions(names: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Where each name stands among those known; -1 where it does not."""
-    if not len(known):
-        return np.full(len(names), -1, dtype=np.int64)
-    order = np.argsort(known, kind="stable")
-    place = np.minimum(np.searchsorted(known, names, sorter=order), len(known) - 1)
-    return np.where(known[order[place]] == names, order[place], -1)
+def _rows_of(
+    dataset: str,
+    side: str,
+    pairs: Coded,
+    shards: dict[str, tuple[np.ndarray, np.ndarray, Embedder]],
+    dropped: list[str],
+) -> tuple[str | None, np.ndarray]:
+    """The modality of one side's items, and each pair's row in its embeddings: -1 where it was dropped.
+
+    Raises:
+        PipelineError: If an item has no embedding and was not dropped, all were dropped, or modalities are
+            mixed.
+    """
+    codes, values = pairs[side], pairs.names[side]
+    if (codes < 0).all():
+        return None, codes
+    if (codes < 0).any():
+        raise PipelineError(
+            f"every pair of {dataset} must have a {side} or none, got both; "
+            f"run `dvc repro -f prepare@{dataset}`"
+        )
+    names = embeddings.packed(values)
+    used = np.bincount(codes, minlength=len(names)) > 0  # a dictionary may hold more than its column
+    by_modality = {
+        modality: embeddings.first_places(known, names)
+        for modality, (known, _, _) in shards.items()
+        if len(known)
+    }
+    matching = [name for name, rows in by_modality.items() if (rows[used] >= 0).any()]
+    if len(matching) > 1:
+        raise PipelineError(
+            f"the {side} items of {dataset} must all be of one modality, "
+            f"got both {matching[0]} and {matching[1]}"
+        )
+    rows = by_modality[matching[0]] if matching else np.full(len(names), -1)
+    lost = used & (rows < 0) & ~np.isin(names, embeddings.packed(dropped))
+    if lost.any():
+        count = int(np.isin(codes, np.flatnonzero(lost)).sum())
+        raise PipelineError(
+            f"{count:,} pairs of {dataset} name a {side} without embedding, the first "
+            f"{values[int(np.flatnonzero(lost)[0])]!r}; run `dvc repro -f encode@{dataset}`"
+        )
+    if not matching:
+        raise PipelineError(NONE_LEFT.format(dataset, paths.embeddings(dataset)))
+    return matching[0], rows.astype(np.int32)[codes]
 
 
 def _users(
@@ -282,40 +279,3 @@ def _users(
         return numbered, user_ids, None
     names = pairs.names["group"]
     return numbered, user_ids, {half: [names[code] for code in each] for half, each in groups.items()}
-
-
-def _read(dataset: str) -> tuple[Coded, Coded]:
-    """Pairs that have a place, and their places, row for row."""
-    path, made_by = paths.recoloured(dataset) / tables.PAIRS, f"recolour@{dataset}"
-    pairs = tables.read_coded(path, made_by, PAIR_COLUMNS)
-    path, made_by = paths.splits(dataset) / tables.SPLITS, f"split@{dataset}"
-    splits = tables.read_coded(path, made_by, SPLIT_COLUMNS)
-    rows = tables.rows_of(pairs["pair_id"], splits["pair_id"])
-    if rows is None:
-        raise PipelineError(
-            f"the split of {dataset} names pairs that are not there; run `dvc repro -f split@{dataset}`"
-        )
-    return pairs.without("pair_id").rows(rows), splits.without("pair_id")
-
-
-def _places(pairs: Coded, splits: Coded) -> "pl.DataFrame":
-    import polars as pl
-
-    known = {"users": tables.USERS, "split": tables.SPLIT_NAMES, "items": ("known", "new")}
-    columns = {name: tables.words(splits[name], splits.names[name], words) for name, words in known.items()}
-    columns |= {name: tables.words(pairs[name], pairs.names[name]) for name in ("test", "filtered")}
-    return pl.DataFrame(columns)
-
-
-def _unless_all_one(values: np.ndarray | None) -> torch.Tensor | None:
-    """A column of numbers; None where all are 1 or null."""
-    return None if values is None or (values == 1).all() else torch.from_numpy(values)
-
-
-def _dropped(path: Path) -> np.ndarray:
-    """Ids of the items that encode dropped."""
-    if not path.exists():
-        return embeddings.packed([])
-    manifests.check(path, f"encode@{path.parent.name}")
-    with path.open(encoding="utf-8", newline="") as file:
-        return embeddings.packed([row["item_id"] for row in csv.DictReader(file)])

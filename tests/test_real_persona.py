@@ -6,13 +6,13 @@ Looked for in PAL_PERSONA, else in ../shared/data/persona; `make bench` measures
 import pytest
 import torch
 
-from benchmarks.persona import known_answers
+from benchmarks.persona import accuracy_bound, known_answers
 from benchmarks.studies import draw, real_persona, values
 from pal.fitting.trainer import Fitted, fit
 from pal.models.base import margins
 from pal.users.points import Points
 from pal.users.population import adapt
-from pipeline.evaluation.bounds import accuracy_bound, is_yes
+from pipeline.datasets.persona import is_yes
 
 pytestmark = pytest.mark.skipif(
     real_persona() is None,

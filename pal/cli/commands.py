@@ -30,11 +30,11 @@ from pal.users.taste import Taste
 def score(
     model: Path, table: str, out: str, users: dict[str, Any], options: dict[str, Any], *, ranked: bool
 ) -> None:
-    """Add each response's reward to its row, and its rank among the responses to its prompt.
+    """Add each response's reward to its row.
 
     Args:
         model: The model's folder.
-        table: With `response`, `prompt` where the model reads prompts, and perhaps `user_id`.
+        table: The table of responses.
         out: The table to write.
         users: The options of `RowUsers`.
         options: See above.
@@ -43,24 +43,23 @@ def score(
     written = ("reward", "rank") if ranked else ("reward",)
     with open_inputs(model, table, ["response"], written, **options) as inputs:
         row_users = RowUsers(inputs.model, inputs.table.first(), **users)
-        scored = _scored(inputs, row_users)
+
+        def scored(rows: list[Row]) -> list[tuple[Row, float]]:
+            states = row_users.states(rows)
+            prompts, responses = inputs.prompts(rows), inputs.items(rows, "response")
+            with table_errors(rows):
+                rewards = inputs.model.score(prompts, responses, user=states)
+            return [(row, shortest_float(reward)) for row, reward in zip(rows, rewards.numpy(), strict=True)]
+
+        batches = map(scored, inputs.batches())
         if ranked:
             by_user = ("user_id",) if row_users.everyone is None else ()
-            written_rows = _ranked(chain.from_iterable(scored), (*inputs.prompt_columns, *by_user))
+            written_rows = _ranked(chain.from_iterable(batches), (*inputs.prompt_columns, *by_user))
         else:
-            written_rows = ([{**row.cells, "reward": reward} for row, reward in batch] for batch in scored)
+            written_rows = ([{**row.cells, "reward": reward} for row, reward in batch] for batch in batches)
         with open_writer(out, options["kind"], inputs.table.schema) as write:
             for rows in written_rows:
                 write(rows)
-
-
-def _scored(inputs: TableModel, row_users: RowUsers) -> Iterator[list[tuple[Row, float]]]:
-    for rows in inputs.batches():
-        weights = row_users.weights(rows)
-        prompts, responses = inputs.prompts(rows), inputs.items(rows, "response")
-        with table_errors(rows):
-            rewards = inputs.model.score(prompts, responses, user=weights)
-        yield [(row, shortest_float(reward)) for row, reward in zip(rows, rewards.numpy(), strict=True)]
 
 
 def shortest_float(number: np.float32) -> float:
@@ -98,8 +97,7 @@ def adapt(
 
     Args:
         model: The model's folder.
-        table: With `chosen`, `rejected`, `prompt` where the model reads prompts, and perhaps `user_id` and
-            `label`; its rows may come in any order.
+        table: The table of comparisons, whose rows may come in any order.
         out: The file of tastes to write.
         known: Tastes that the comparisons are added to; those of users who are not in the table stay.
         options: See above.
@@ -110,16 +108,20 @@ def adapt(
     if forget and known is None:
         raise PalError("--forget needs --taste, the tastes that comparisons are to be taken out of")
     with open_inputs(model, table, ["chosen", "rejected"], **options) as inputs:
-        name = inputs.table.name
         tastes = read_tastes(known, inputs.model) if known else {}
         has_ids = "user_id" in inputs.table.first().cells
         if has_ids and "" in tastes:
             raise PalError(f"{known} must say whose taste it is, since the table has a column user_id")
         if not has_ids and tastes.keys() - {""}:
+            name = inputs.table.name
             raise PalError(f"{name} must have a column user_id, since {known} names people; add it")
         for rows in inputs.batches("chosen"):
             for user_id, taste in _tastes(inputs, rows, has_ids=has_ids).items():
-                tastes[user_id] = _combined(tastes.get(user_id), taste, user_id, forget=forget)
+                before = tastes.get(user_id)
+                if forget:
+                    tastes[user_id] = _forgotten(before, taste, user_id)
+                else:
+                    tastes[user_id] = taste if before is None else before + taste
     if forget:  # users of whom nothing is left are forgotten altogether
         tastes = {user_id: taste for user_id, taste in tastes.items() if taste.comparisons}
     if out.lower().endswith(".json") and len(tastes) > 1:
@@ -130,16 +132,26 @@ def adapt(
 
 
 def _tastes(inputs: TableModel, rows: Sequence[Row], *, has_ids: bool) -> dict[str, Taste]:
-    """The tastes that the comparisons of a batch give, by user."""
+    """The tastes that the comparisons of a batch give, by user; a missing label is 1."""
     groups: dict[str, list[Row]] = {}
+    labels: dict[str, list[float]] = {}
     for row in rows:
         if has_ids != ("user_id" in row.cells):
             message = f"{row.place} must have a user_id if and only if the first row has one"
             raise PalError(message, file=row.file, row=row.number, column="user_id")
-        groups.setdefault(user_id_in(row) if has_ids else "", []).append(row)
+        user_id = user_id_in(row) if has_ids else ""
+        cell = row.cells.get("label")
+        try:
+            label = 1.0 if cell in (None, "") else -1.0 if isinstance(cell, bool) else float(cell)
+        except (TypeError, ValueError, OverflowError):
+            label = -1.0
+        if not 0 <= label <= 1:
+            raise row.error("label", f"must lie in [0, 1], got {cell!r}; 0.5 is a tie")
+        groups.setdefault(user_id, []).append(row)
+        labels.setdefault(user_id, []).append(label)
     comparisons = {
-        str(number): _aligned(inputs, group, ("chosen", "rejected"), [_label(row) for row in group])
-        for number, group in enumerate(groups.values())
+        str(number): _aligned(inputs, group, ("chosen", "rejected"), labels[user_id])
+        for number, (user_id, group) in enumerate(groups.items())
     }
     with table_errors(*groups.values()):
         tastes = inputs.model.adapt_many(comparisons)
@@ -154,23 +166,7 @@ def _aligned(
     return list(zip(prompts, *(inputs.items(rows, side) for side in sides), *more, strict=True))
 
 
-def _label(row: Row) -> float:
-    """P(chosen is preferred): 1 where the table does not say it."""
-    cell = row.cells.get("label")
-    if cell in (None, ""):
-        return 1.0
-    try:
-        label = float(cell) if isinstance(cell, str | int | float) and not isinstance(cell, bool) else -1.0
-    except ValueError:
-        label = -1.0
-    if not 0 <= label <= 1:
-        raise row.error("label", f"must lie in [0, 1], got {cell!r}; 0.5 is a tie")
-    return label
-
-
-def _combined(before: Taste | None, taste: Taste, user_id: str, *, forget: bool) -> Taste:
-    if not forget:
-        return taste if before is None else before + taste
+def _forgotten(before: Taste | None, taste: Taste, user_id: str) -> Taste:
     if before is None:
         raise PalError(f"--taste has no taste of {user_id!r}; take away only what went in", user=user_id)
     try:
@@ -194,7 +190,7 @@ def ask(
 
     Args:
         model: The model's folder.
-        table: With `response_a`, `response_b`, and `prompt` where the model reads prompts.
+        table: The table of pairs.
         out: The table to write.
         user: The user who is asked, where `tastes` holds several.
         tastes: A file of tastes; without it the user is new.
@@ -205,35 +201,26 @@ def ask(
     """
     sides = ("response_a", "response_b")
     with open_inputs(model, table, sides, ["bits"], **options) as inputs:
-        taste = _asked_taste(inputs.model, user, tastes)
+        known = read_tastes(tastes, inputs.model) if tastes else {}
+        if tastes is None and user in inputs.model.rows:
+            raise PalError(
+                f"--user needs --taste to ask: of {user!r}, seen in fitting, the model keeps weights and not "
+                "how sure they are; adapt to this user's comparisons first"
+            )
+        if user is not None and user not in known:
+            raise unknown_user(user, inputs.model)
+        if user is None and len(known) > 1:
+            raise PalError(f"--user must say whose of the {len(known):,} tastes in {tastes}")
+        taste = next(iter(known.values()), None) if user is None else known[user]
         best: list[tuple[float, int, Cells]] = []
         before = 0
         batches = inputs.batches("response_a")
         for rows in [list(chain.from_iterable(batches))] if together else batches:
             questions = _aligned(inputs, rows, sides)
             with table_errors(rows):
-                asked = inputs.model.ask(questions, taste, n=number, together=together)
-            pairs = [(each.bits, -before - each.index, rows[each.index].cells) for each in asked]
+                chosen = inputs.model.ask(questions, taste, n=number, together=together)
+            pairs = [(each.bits, -before - each.index, rows[each.index].cells) for each in chosen]
             best = pairs if together else heapq.nlargest(number, best + pairs, key=lambda pair: pair[:2])
             before += len(rows)
         with open_writer(out, options["kind"], inputs.table.schema) as write:
             write([{**cells, "bits": round(bits, 6)} for bits, _, cells in best])
-
-
-def _asked_taste(model: Any, user: str | None, path: Path | None) -> Taste | None:
-    """The taste of the user who is asked; None for someone new."""
-    if path is None:
-        if user in model.rows:
-            raise PalError(
-                f"--user needs --taste to ask: of {user!r}, seen in fitting, the model keeps weights and not "
-                "how sure they are; adapt to this user's comparisons first"
-            )
-        if user is not None:
-            raise unknown_user(user, model)
-        return None
-    tastes = read_tastes(path, model)
-    if user is None and len(tastes) > 1:
-        raise PalError(f"--user must say whose of the {len(tastes):,} tastes in {path}")
-    if user is not None and user not in tastes:
-        raise unknown_user(user, model)
-    return next(iter(tastes.values())) if user is None else tastes[user]

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,16 @@ def inspect(model: Path, table: str | None, options: dict[str, Any], *, number: 
 
 
 def model_facts(model: RewardModel) -> dict[str, Any]:
-    """What a model is, as JSON: its head, its encoders, and its users' weights in summary."""
+    """What a model is, as JSON: its head, its encoders, and its users' weights in summary.
+
+    Raises:
+        PalError: If users' states are not weights on prototypes.
+    """
+    if (population := model.population.name) != "points":
+        raise PalError(
+            f"pal inspect shows how users weigh prototypes, so the population must be 'points', got "
+            f"{population!r}; read the states of such a model in Python, as RewardModel.load(...).states"
+        )
     weights, config = model.states, model.config
     nearest = torch.bincount(weights.argmax(1), minlength=config.K)
 
@@ -74,7 +82,11 @@ def model_facts(model: RewardModel) -> dict[str, Any]:
 
 
 def _likes(inputs: TableModel, number: int) -> list[dict[str, Any]]:
-    """The rows that each prototype likes most and least, compared with the others of the same prompt."""
+    """The rows that each prototype likes most and least, compared with the others of the same prompt.
+
+    Raises:
+        PalError: If no prompt has two responses.
+    """
     rows: list[Row] = []
     rewards: list[Tensor] = []
     for batch in inputs.batches():
@@ -83,13 +95,23 @@ def _likes(inputs: TableModel, number: int) -> list[dict[str, Any]]:
             states = torch.eye(inputs.model.config.K)  # a user who stands at the prototype
             rewards.append(inputs.model.score_states(prompts, responses, states))
         rows += batch
-    rows, above = _above_others(rows, torch.cat(rewards), inputs.prompt_columns)
+    groups: dict[str, int] = {}
+    keys = [repr([row.cells[name] for name in inputs.prompt_columns]) for row in rows]
+    group = torch.tensor([groups.setdefault(key, len(groups)) for key in keys])
+    count = torch.bincount(group)
+    if int(count.max()) < 2:
+        problem = "some prompt must have two responses or more, got one each; rewards only compare these"
+        raise PalError(problem)
+    # Rewards for one prompt mean nothing but by their differences, so they are given above its mean.
+    reward = torch.cat(rewards)
+    mean = torch.zeros(len(groups), reward.shape[1]).index_add_(0, group, reward) / count[:, None]
+    compared = (count[group] > 1).nonzero()[:, 0]
+    above = (reward - mean[group])[compared]
 
     def shown(index: int, column: Tensor) -> dict[str, Any]:
-        cells = {
-            name: rows[index].cells[name] for name in ("prompt", "response") if name in rows[index].cells
-        }
-        return {**cells, "above_mean": round(float(column[index]), 4)}
+        cells = rows[int(compared[index])].cells
+        shared = {name: cells[name] for name in ("prompt", "response") if name in cells}
+        return {**shared, "above_mean": round(float(column[index]), 4)}
 
     likes = []
     for column in above.T:
@@ -97,25 +119,6 @@ def _likes(inputs: TableModel, number: int) -> list[dict[str, Any]]:
         ends = {"likes_most": order[:number], "likes_least": order.flip(0)[:number]}
         likes.append({name: [shown(index, column) for index in end.tolist()] for name, end in ends.items()})
     return likes
-
-
-def _above_others(rows: Sequence[Row], reward: Tensor, columns: tuple[str, ...]) -> tuple[list[Row], Tensor]:
-    """The rows whose prompt has several, and their rewards less the mean of these: alone, they mean nothing.
-
-    Raises:
-        PalError: If no prompt has two responses.
-    """
-    groups: dict[str, int] = {}
-    keys = [repr([row.cells[name] for name in columns]) for row in rows]
-    group = torch.tensor([groups.setdefault(key, len(groups)) for key in keys])
-    count = torch.bincount(group)
-    if int(count.max()) < 2:
-        raise PalError(
-            "some prompt must have two responses or more, got one each; rewards only compare these"
-        )
-    mean = torch.zeros(len(groups), reward.shape[1]).index_add_(0, group, reward) / count[:, None]
-    compared = (count[group] > 1).nonzero()[:, 0]
-    return [rows[index] for index in compared.tolist()], (reward - mean[group])[compared]
 
 
 def _as_text(about: dict[str, Any]) -> str:

@@ -1,17 +1,15 @@
-"""What commands work on: tables, models that read their cells, and users' weights.
+"""What commands work on: tables, models that read their cells, and users' states.
 
 A file of tastes has one person a line, as `pal adapt` writes it: a taste, with the person's `user_id` where
 there are several.
 """
 
-import io
 import json
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +19,7 @@ from torch import Tensor
 from pal.errors import PalError
 from pal.serving.read_inputs import Side
 from pal.serving.reward_model import RewardModel
-from pal.table_files import Row, TableReader, table_format
+from pal.table_files import Row, TableReader, open_reader
 from pal.users.taste import Taste
 
 Kind = Literal["text", "image"]
@@ -57,16 +55,17 @@ class TableModel:
 
         table = self.table
         paths = isinstance(table.first().cells[column], str) and self._kind("responses") == "image"
-        rows = table.kind == "parquet"
+        parquet = table.kind == "parquet"
         with tqdm(
             total=table.total,
-            unit=" rows" if rows else "B",
-            unit_scale=not rows,
+            unit=" rows" if parquet else "B",
+            unit_scale=not parquet,
             delay=1,
             disable=not sys.stderr.isatty(),
             leave=False,
         ) as bar:
-            for batch in batched(table, PICTURES if paths else ROWS):
+            rows = iter(table)
+            while batch := list(islice(rows, PICTURES if paths else ROWS)):
                 yield batch
                 bar.update(table.done - bar.n)
 
@@ -102,18 +101,6 @@ class TableModel:
         return self.kinds[side] or (preferred if preferred in readable else readable[0])
 
 
-def batched(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
-    """Rows in lists of `size`."""
-    batch: list[Row] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
 @contextmanager
 def open_inputs(
     model: Path,
@@ -143,58 +130,31 @@ def open_inputs(
     Raises:
         PalError: If the table or the model cannot be read, or the table has not the right columns.
     """
-    with ExitStack() as stack:
-        reader = None if table is None else _open_table(table, kind, stack)
+    with nullcontext() if table is None else open_reader(table, kind) as reader:
         if reader is not None:
             reader.require(needed)
             if taken := sorted(reader.first().cells.keys() & set(written)):
                 problem = f"must not have the column {taken[0]}, which is to be written; rename it"
                 raise PalError(f"{reader.name} {problem}", file=reader.name, column=taken[0])
-        _check_device(device)
-        places = dict(_weights_place(each) for each in weights or ())
+        try:
+            device_type = torch.device(device).type
+        except RuntimeError:
+            device_type = ""
+        if device_type not in ("cpu", "cuda"):
+            raise PalError(f"--device must be cpu or cuda, got {device!r}")
+        if device_type == "cuda" and not torch.cuda.is_available():
+            raise PalError(f"--device must be cpu where torch finds no GPU, got {device!r}")
+        for each in weights or ():
+            if not all(each.partition("=")):
+                places = "a place is package, hub or a folder"
+                raise PalError(f"--weights must be NAME=PLACE, got {each!r}; {places}")
+        places = dict(each.split("=", 1) for each in weights or ())
         loaded = RewardModel.load(model, weights=places, device=device)
         folder = Path() if table in (None, "-") else Path(table).parent
         inputs = TableModel(loaded, reader, folder, {"prompts": prompts, "responses": responses})
         if reader is not None:
             reader.require(inputs.prompt_columns)
         yield inputs
-
-
-def _open_table(path: str, kind: str | None, stack: ExitStack) -> TableReader:
-    kind = table_format(path, kind)
-    if path == "-":
-        file: io.BufferedIOBase = sys.stdin.buffer
-        if kind == "parquet" and not file.seekable():  # Parquet is read from its end
-            file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-            shutil.copyfileobj(sys.stdin.buffer, file)
-        return TableReader(file, "standard input", kind)
-    try:
-        file = stack.enter_context(Path(path).open("rb"))  # noqa: SIM115
-        size = Path(path).stat().st_size
-    except OSError as error:
-        message = f"{path} cannot be read ({error.strerror}); name a file, or - for standard input"
-        raise PalError(message, file=path) from None
-    reader = TableReader(file, path, kind)
-    reader.total = reader.total or size
-    return reader
-
-
-def _check_device(device: str) -> None:
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        kind = ""
-    if kind not in ("cpu", "cuda"):
-        raise PalError(f"--device must be cpu or cuda, got {device!r}")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise PalError(f"--device must be cpu where torch finds no GPU, got {device!r}")
-
-
-def _weights_place(text: str) -> tuple[str, str]:
-    name, mark, place = text.partition("=")
-    if not (name and mark and place):
-        raise PalError(f"--weights must be NAME=PLACE, got {text!r}; a place is package, hub or a folder")
-    return name, place
 
 
 @contextmanager
@@ -272,7 +232,7 @@ def unknown_user(user_id: str, model: RewardModel) -> PalError:
 
 
 class RowUsers:
-    """The weights of the user whose reward each row asks for.
+    """The state of the user whose reward each row is to have.
 
     Args:
         model: The model.
@@ -282,7 +242,7 @@ class RowUsers:
         average: Whether the average user is meant in all rows.
 
     Attributes:
-        everyone: The weights (K,) of all rows; None where the `user_id` of each row counts.
+        everyone: The state (state,) of all rows; None where the `user_id` of each row counts.
 
     Raises:
         PalError: If the options contradict each other, or a user is unknown.
@@ -294,41 +254,40 @@ class RowUsers:
         if average and (user is not None or tastes is not None):
             raise PalError("--average must stand alone, got --user or --taste too; leave one out")
         self._model = model
-        self._weights = {
+        self._states = {
             user_id: taste.state for user_id, taste in (read_tastes(tastes, model) if tastes else {}).items()
         }
         self.everyone: Tensor | None = None
         if user is not None:
             self.everyone = self._of(user)
-        elif "" in self._weights:
-            self.everyone = self._weights[""]
+        elif "" in self._states:
+            self.everyone = self._states[""]
         elif average or "user_id" not in first.cells:
-            if len(self._weights) > 1:
-                n = len(self._weights)
+            if (n := len(self._states)) > 1:
                 raise PalError(f"--user must say whose of the {n:,} tastes, or a column user_id in the table")
-            self.everyone = next(iter(self._weights.values()), model.state_of(None))
+            self.everyone = next(iter(self._states.values()), model.state_of(None))
 
     def _of(self, user_id: str) -> Tensor:
-        if user_id not in self._weights:
+        if user_id not in self._states:
             if user_id not in self._model.rows:
                 raise unknown_user(user_id, self._model)
-            self._weights[user_id] = self._model.state_of(user_id)
-        return self._weights[user_id]
+            self._states[user_id] = self._model.state_of(user_id)
+        return self._states[user_id]
 
-    def weights(self, rows: Sequence[Row]) -> Tensor:
-        """Weights as `RewardModel.score` takes them: (K,) for all rows, or (n, K).
+    def states(self, rows: Sequence[Row]) -> Tensor:
+        """States as `RewardModel.score` takes them: (state,) for all rows, or (n, state).
 
         Raises:
             PalError: Naming the first row whose user is unknown.
         """
         if self.everyone is not None:
             return self.everyone
-        weights = []
+        states = []
         for row in rows:
             user_id = user_id_in(row)
             try:
-                weights.append(self._of(user_id))
+                states.append(self._of(user_id))
             except PalError as error:
                 message = f"{error} ({row.place})"
                 raise PalError(message, file=row.file, row=row.number, column="user_id") from None
-        return torch.stack(weights)
+        return torch.stack(states)

@@ -17,23 +17,28 @@ import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torchvision.io  # noqa: F401 - registers torch.ops.image
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
 
 from pal.errors import PalError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-    from torch import Tensor
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_PIXELS = 64_000_000
 MAX_SCANS = 500  # a progressive JPEG of thousands of scans is small and takes minutes
 LONGEST = 16  # times the short side, to which an image is cropped before it is resized
 RGB = 3  # torchvision.io.ImageReadMode.RGB
+# The operator beneath torchvision.io.decode_jpeg, which warns that a later torchvision will be without it.
+DECODE_JPEG = getattr(torch.ops.image, "decode_jpeg", None)
 
 
-def read(data: bytes) -> "Tensor":
+def read(data: bytes) -> Tensor:
     """Decode an image.
 
     Args:
@@ -45,15 +50,17 @@ def read(data: bytes) -> "Tensor":
     Raises:
         PalError: With the reason alone, to be put beside the image's name: `damaged PNG: ...`.
     """
-    from PIL import Image, UnidentifiedImageError
-
     if not data:
         raise PalError("empty")
     kind = "file"
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             kind = (image.format or "").replace("MPO", "JPEG")
-            _check_size(image, data)
+            if image.width * image.height > MAX_PIXELS:
+                size = f"{image.width:,} x {image.height:,}"
+                raise PalError(f"{size} pixels in its header, more than {MAX_PIXELS:,}")
+            if image.info.get("progressive") and data.count(b"\xff\xda") > MAX_SCANS:
+                raise PalError(f"a progressive JPEG of more than {MAX_SCANS} scans")
             return _decode(image, data)
     except PalError:
         raise
@@ -68,53 +75,26 @@ def read(data: bytes) -> "Tensor":
         raise PalError(f"{what} {kind}: {reason or 'it cannot be decoded'}") from None
 
 
-def _check_size(image: "Image", data: bytes) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise PalError(f"{image.width:,} x {image.height:,} pixels in its header, more than {MAX_PIXELS:,}")
-    if image.info.get("progressive") and data.count(b"\xff\xda") > MAX_SCANS:
-        raise PalError(f"a progressive JPEG of more than {MAX_SCANS} scans")
-
-
-def _decode(image: "Image", data: bytes) -> "Tensor":
-    import numpy as np
-    import torch
-    from PIL import ImageOps
-
-    decoder = _jpeg_decoder()
-    if decoder and image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
+def _decode(image: Image.Image, data: bytes) -> Tensor:
+    if DECODE_JPEG and image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
         # The same pixels as Pillow's in 1 / 1.4 of the time.
-        return decoder(torch.frombuffer(bytearray(data), dtype=torch.uint8), RGB, True)
+        return DECODE_JPEG(torch.frombuffer(bytearray(data), dtype=torch.uint8), RGB, True)
     ImageOps.exif_transpose(image, in_place=True)
-    return torch.from_numpy(np.array(_rgb(image))).permute(2, 0, 1)
-
-
-@cache
-def _jpeg_decoder() -> "Callable[[Tensor, int, bool], Tensor] | None":
-    """Torchvision's operator, beneath a function that warns that a later torchvision will be without."""
-    import torch
-    import torchvision.io  # noqa: F401
-
-    return getattr(torch.ops.image, "decode_jpeg", None)
-
-
-def _rgb(image: "Image") -> "Image":
-    """RGB, on white where it is transparent."""
-    import numpy as np
-    from PIL import Image
-
     image.load()
     if image.mode.startswith("I"):  # 16 bits of grey
         values = np.asarray(image).astype(np.uint16)
         grey = (values >> 8).astype(np.uint8)
         if "transparency" in image.info:
             grey[values == image.info["transparency"]] = 255
-        return Image.fromarray(grey).convert("RGB")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    image = image.convert("RGBA")
-    white = Image.new("RGBA", image.size, "white")
-    white.alpha_composite(image)
-    return white.convert("RGB")
+        rgb = Image.fromarray(grey).convert("RGB")
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        white.alpha_composite(image)
+        rgb = white.convert("RGB")
+    else:
+        rgb = image.convert("RGB")
+    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
 
 
 class Done(NamedTuple):
@@ -177,7 +157,7 @@ def prefetch(
 # columns first from version 13 on; torch always takes the rows first.
 
 
-def cropped(pixels: "Tensor", size: int, interpolation: str = "bicubic") -> "Tensor":
+def cropped(pixels: Tensor, size: int, interpolation: str = "bicubic") -> Tensor:
     """CLIP's transform: the shortest side resized to `size`, then a centre crop.
 
     Args:
@@ -188,23 +168,15 @@ def cropped(pixels: "Tensor", size: int, interpolation: str = "bicubic") -> "Ten
     Returns:
         uint8, (3, size, size), contiguous.
     """
-    from torchvision.transforms.v2 import functional as F
-
     short = min(pixels.shape[-2:])
     height, width = (min(side, LONGEST * short) for side in pixels.shape[-2:])
     if (height, width) != tuple(pixels.shape[-2:]):
         # 1 x 65,000 pixels brought to 224 on the short side would be ten gigabytes.
         pixels = F.center_crop(pixels, [height, width])
-    return F.center_crop(_resized(pixels, [size], interpolation), [size, size]).contiguous()
+    resized = F.resize(pixels, [size], InterpolationMode(interpolation), antialias=True)
+    return F.center_crop(resized, [size, size]).contiguous()
 
 
-def squashed(pixels: "Tensor", size: int, interpolation: str = "bicubic") -> "Tensor":
+def squashed(pixels: Tensor, size: int, interpolation: str = "bicubic") -> Tensor:
     """The whole image resized to `size` by `size`, whatever its shape; arguments as for `cropped`."""
-    return _resized(pixels, [size, size], interpolation).contiguous()
-
-
-def _resized(pixels: "Tensor", size: list[int], interpolation: str) -> "Tensor":
-    from torchvision.transforms.v2 import InterpolationMode
-    from torchvision.transforms.v2 import functional as F
-
-    return F.resize(pixels, size, interpolation=InterpolationMode(interpolation), antialias=True)
+    return F.resize(pixels, [size, size], InterpolationMode(interpolation), antialias=True).contiguous()

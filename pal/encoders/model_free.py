@@ -10,6 +10,8 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pal.encoders.registry import Described
 
 if TYPE_CHECKING:
@@ -32,12 +34,15 @@ def describe(name: str, weights: str, *, precision: str, engine: str) -> Describ
     """Describe one of the two; they have no files: weights, precision and engine change nothing."""
     if name == "hashed-words":
         words = "casefolded words, hashed into signed buckets, unit length"
-        return Described(name, WORDS_DIM, "", "", words, None, "model-free")
+        return Described(name, WORDS_DIM, "", "", words, None, "model-free", libraries=("numpy",))
     words = (
         f"whole picture to {SIZE} x {SIZE}; moments, histograms and a coarse grid of colour, gradients, "
         "Laplacians and local contrast at three scales"
     )
-    return Described(name, CLASSICAL_DIM, "", "", words, None, "model-free", modalities=("image",))
+    return Described(
+        name, CLASSICAL_DIM, "", "", words, None, "model-free",
+        modalities=("image",), libraries=("torch", "torchvision", "pillow"),
+    )  # fmt: skip
 
 
 def load(described: Described, device: str) -> "HashedWords | Classical":
@@ -54,8 +59,6 @@ class HashedWords:
 
     def encode(self, texts: list[str]) -> Any:
         """Vectors of texts: (len(texts), 256) float32, of unit length, or zero where there is no word."""
-        import numpy as np
-
         out = np.zeros((len(texts), WORDS_DIM), dtype=np.float32)
         for row, text in enumerate(texts):
             for word in WORD.findall(text.casefold()):
@@ -105,56 +108,41 @@ def _statistics(rgb: "Tensor") -> "Tensor":
     luma = (0.299 * red + 0.587 * green + 0.114 * blue).clamp(0, 1)
     red_green, yellow_blue = red - green, (red + green) / 2 - blue
     saturation = rgb.amax(1) - rgb.amin(1)
-    warmth = red - blue
-    planes = [red, green, blue, luma, red_green, yellow_blue, saturation, warmth, (luma - 0.5).abs()]
+    planes = [red, green, blue, luma, red_green, yellow_blue, saturation, red - blue, (luma - 0.5).abs()]
+    flat = torch.stack(planes, 1).flatten(2)
+    mean = flat.mean(2)
+    away = flat - mean[..., None]
+    square = away.square()
+    third = (square * away).mean(2)
     opponents = torch.stack([luma - 0.5, red_green, yellow_blue], 1)
+    ordered = luma[:, ::2, ::2].flatten(1).sort(1).values  # of every fourth pixel
+    quantiles = ordered[:, [int(share * ordered.shape[1]) for share in (0.05, 0.25, 0.5, 0.75, 0.95)]]
     return torch.cat(
         [
-            _moments(torch.stack(planes, 1)),
+            # The cube root of the third moment, so that all three are in units of the plane.
+            4 * torch.hstack([mean, square.mean(2).sqrt(), third.sign() * third.abs().pow(1 / 3)]),
             4 * torch.nn.functional.adaptive_avg_pool2d(opponents, CELLS).flatten(1),
             _histogram((8 * luma).long().clamp(0, 7), 8),
             _histogram((8 * saturation).long().clamp(0, 7), 8),
             _histogram(_quarter(red_green) * 4 + _quarter(yellow_blue), 16),
-            4 * (_quantiles(luma) - 0.5),
+            4 * (quantiles - 0.5),
             *_textures(opponents),
         ],
         1,
     )
 
 
-def _moments(planes: "Tensor") -> "Tensor":
-    """Mean, spread and the cube root of the third moment of each plane: (n, 3 * planes)."""
-    import torch
-
-    flat = planes.flatten(2)
-    mean = flat.mean(2)
-    away = flat - mean[..., None]
-    square = away.square()
-    third = (square * away).mean(2)
-    return 4 * torch.hstack([mean, square.mean(2).sqrt(), third.sign() * third.abs().pow(1 / 3)])
-
-
 def _quarter(opponent: "Tensor") -> "Tensor":
     """Which of four parts of [-1, 1]: most images' colours lie within 0.15 of grey."""
-    import torch
-
-    return torch.bucketize(opponent.contiguous(), opponent.new_tensor([-0.15, 0.0, 0.15]))
+    return (opponent > -0.15).long() + (opponent > 0) + (opponent > 0.15)
 
 
 def _histogram(bins: "Tensor", n_bins: int) -> "Tensor":
     """Root of the share of pixels in each bin, 1 where all bins hold as many: (n, n_bins)."""
-    import torch
-
     flat = bins.flatten(1)
-    counts = torch.zeros(len(flat), n_bins, device=flat.device)
-    counts.scatter_add_(1, flat, torch.ones_like(flat, dtype=counts.dtype))
+    counts = flat.new_zeros(len(flat), n_bins).float()
+    counts.scatter_add_(1, flat, counts.new_ones(flat.shape))
     return (counts * n_bins / flat.shape[1]).sqrt()
-
-
-def _quantiles(luma: "Tensor") -> "Tensor":
-    """Brightness that 5, 25, 50, 75 and 95 % of every fourth pixel stay under: (n, 5)."""
-    ordered = luma[:, ::2, ::2].flatten(1).sort(1).values
-    return ordered[:, [int(share * ordered.shape[1]) for share in (0.05, 0.25, 0.5, 0.75, 0.95)]]
 
 
 def _textures(planes: "Tensor") -> "list[Tensor]":

@@ -29,6 +29,8 @@ TOLERANCE = 1e-3
 def network(described: Described, model: Any, limit: int) -> "Network":
     """Export the network, or open what was exported before.
 
+    The file lies in a folder named after all that shapes it, under the name of its own hash.
+
     Args:
         described: The model.
         model: The library's network, on the CPU, in evaluation mode.
@@ -37,37 +39,14 @@ def network(described: Described, model: Any, limit: int) -> "Network":
     Raises:
         PalError: If it cannot be exported, or gives other vectors than torch.
     """
-    import onnxruntime
-    import torch
-
     model.set_attn_implementation("eager")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
-    path = _exported(described, model, limit)
-    return _runner(onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]))
-
-
-def _runner(session: Any) -> "Network":
-    import torch
-
-    def run(token_ids: "Tensor", attention_mask: "Tensor | None") -> "Tensor":
-        attention_mask = torch.ones_like(token_ids) if attention_mask is None else attention_mask
-        arrays = dict(zip(INPUTS, (token_ids.numpy(), attention_mask.numpy()), strict=True))
-        return torch.from_numpy(session.run(None, arrays)[0])
-
-    return run
-
-
-def _exported(described: Described, model: Any, limit: int) -> Path:
-    """The exported network, in a folder named after all that shapes it, under the name of its own hash."""
     libraries = [f"{name} {metadata.version(name)}" for name in ("torch", "transformers", "onnx")]
     shaped_by = "\n".join([described.files_sha256, described.weights_sha256, str(OPSET), *libraries])
     short = "".join(c if c.isalnum() or c in "-." else "-" for c in described.name)
     folder = cache_folder() / "onnx" / f"{short}-{hashlib.sha256(shaped_by.encode()).hexdigest()[:16]}"
     for path in folder.glob("*.onnx"):
         if sha256_of(path) == path.stem:
-            return path
+            return _run_by_onnx(path)
     shutil.rmtree(folder, ignore_errors=True)
     with new_folder(folder, replace=False, advice=ADVICE) as new:
         path = new / "network.onnx"
@@ -80,7 +59,24 @@ def _exported(described: Described, model: Any, limit: int) -> Path:
             ) from None
         _compare(described, model, path, limit)
         path.rename(new / f"{sha256_of(path)}.onnx")
-    return next(folder.glob("*.onnx"))
+    return _run_by_onnx(next(folder.glob("*.onnx")))
+
+
+def _run_by_onnx(path: Path) -> "Network":
+    import onnxruntime
+    import torch
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def run(token_ids: "Tensor", attention_mask: "Tensor | None") -> "Tensor":
+        attention_mask = torch.ones_like(token_ids) if attention_mask is None else attention_mask
+        arrays = dict(zip(INPUTS, (token_ids.numpy(), attention_mask.numpy()), strict=True))
+        return torch.from_numpy(session.run(None, arrays)[0])
+
+    return run
 
 
 def _export(model: Any, path: Path) -> None:
@@ -114,10 +110,9 @@ def _export(model: Any, path: Path) -> None:
 
 def _compare(described: Described, model: Any, path: Path, limit: int) -> None:
     """Hold the export to torch's vectors at other lengths than the traced one, up to the longest."""
-    import onnxruntime
     import torch
 
-    run = _runner(onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]))
+    run = _run_by_onnx(path)
     generator = torch.Generator().manual_seed(0)
     for rows, tokens in ((1, 2), (3, 16), (2, limit)):
         token_ids = torch.randint(model.config.vocab_size, (rows, tokens), generator=generator)

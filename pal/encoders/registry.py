@@ -5,7 +5,9 @@ An encoder's module has
     PREFIXES                 how any other of its names starts: `open_clip:`
     describe(name, weights, *, precision, engine) -> Described
     load(described, device) -> TextEncoder | ImageEncoder
-To add one: a module with these four, and a line in `ENCODERS`.
+and, where the weights of some come with this library's own dependencies,
+    IN_PACKAGES              their names
+To add one: a module with these, and a line in `ENCODERS`.
 """
 
 import unicodedata
@@ -51,6 +53,8 @@ class Described:
         modalities: What it reads: text, image, or both into one space.
         engine: What runs the network: torch, compile (torch.compile) or onnx (ONNX Runtime).
         precision: What the network computes in: float32, bfloat16 or float16.
+        libraries: Packages whose next version may change a vector beyond rounding: what was encoded with
+            another version is encoded again.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Described:
     modalities: tuple[str, ...] = ("text",)
     engine: str = "torch"
     precision: str = "float32"
+    libraries: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -107,7 +112,7 @@ def describe(
     Raises:
         PalError: If the name is unknown, the files are not there, or the weights are not the published ones.
     """
-    return _module(_family(name)).describe(name, weights, precision=precision, engine=engine)
+    return _module(check_name(name)).describe(name, weights, precision=precision, engine=engine)
 
 
 def load(described: Described, device: str = "cpu") -> TextEncoder | ImageEncoder:
@@ -115,29 +120,34 @@ def load(described: Described, device: str = "cpu") -> TextEncoder | ImageEncode
     return _module(described.family).load(described, device)
 
 
-def check_name(name: str) -> None:
-    """Hold an encoder's name to those that there are; cheap, no file is looked at.
-
-    Raises:
-        PalError: If the name is none of `names()`, and starts with no module's prefix.
-    """
-    _family(name)
-
-
 def names() -> tuple[str, ...]:
     """The encoders with a name of their own; prefixes lead to any others."""
     return tuple(name for family in ENCODERS for name in _module(family).NAMES)
 
 
-def _family(name: str) -> str:
+def check_name(name: str) -> str:
+    """Check that an encoder's name is known; no file is looked at.
+
+    Returns:
+        Its module's key in `ENCODERS`.
+
+    Raises:
+        PalError: If the name is none of `names()`, and starts with no module's prefix.
+    """
+    prefixes: list[str] = []
     for family in ENCODERS:
         module = _module(family)
         if name in module.NAMES or name.startswith(tuple(module.PREFIXES)):
             return family
-    prefixes = [prefix for family in ENCODERS for prefix in _module(family).PREFIXES]
+        prefixes += module.PREFIXES
     raise PalError(
         f"encoder must be one of {', '.join(names())}, or start with {', '.join(prefixes)}, got {name!r}"
     )
+
+
+def default_weights(name: str) -> str:
+    """Where an encoder's weights come from unless the user says: its package where it is installed anyway."""
+    return "package" if name in getattr(_module(check_name(name)), "IN_PACKAGES", ()) else "hub"
 
 
 def _module(family: str) -> Any:

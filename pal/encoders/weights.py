@@ -4,12 +4,14 @@ Packages are found by their metadata; their code is never imported.
 """
 
 import hashlib
+import json
 import os
 import shutil
 import zipfile
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pal import files, hub_files
 from pal.errors import PalError
@@ -122,3 +124,21 @@ def sha256_of_folder(folder: Path) -> str:
     names = sorted(p for p in folder.rglob("*") if p.suffix in SUFFIXES)
     lines = [f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in names]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def read_json(path: Path, kind: type = dict) -> Any:
+    """Read a JSON file of a model's configuration: an object or a list; empty where the file is not there.
+
+    Raises:
+        PalError: If it cannot be read, or holds a value of another kind.
+    """
+    if not path.is_file():
+        return kind()
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise PalError(f"{path} must be JSON ({error}); get it again") from None
+    if not isinstance(value, kind):
+        what = "object" if kind is dict else "list"
+        raise PalError(f"{path} must hold a JSON {what}, got {type(value).__name__}")
+    return value

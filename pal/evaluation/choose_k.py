@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings
@@ -139,62 +139,41 @@ def choose_k(
         PalError: If candidates are missing or exceed the users of a fit, or no user has two comparisons.
     """
     tried = sorted(set(candidates))
-    _check(tried, comparisons, n_users, user_folds)
-    rng = np.random.default_rng(seed)
-    user_fold = torch.from_numpy(rng.permutation(n_users) % user_folds)
-    pair_fold = _folds_within_users(comparisons.user, n_users, pair_folds, rng)
+    if not tried or tried[0] < 1:
+        raise PalError(f"candidates must be numbers of at least 1, got {tried}")
+    most = n_users - -(-n_users // user_folds)
+    if tried[-1] > most:
+        raise PalError(
+            f"candidates must be at most {most}, the users of a fit in {user_folds} folds, got {tried[-1]}; "
+            "lower them"
+        )
+    total = np.bincount(comparisons.user.numpy(), minlength=n_users)
+    if total.max() < 2:
+        raise PalError("comparisons must hold a user with at least two, got none; there is nothing to judge")
     one_per_user = config.objective == "mixture" and not config.grid_points
     if one_per_user:
         embeddings = leading_directions(embeddings, comparisons, WIDTH)
     embeddings = embeddings.to(device)
-    folds = [
-        _fold(comparisons, user_fold == held_out, pair_fold, n_users, device)
-        for held_out in range(user_folds)
-    ]
+    folds = _folds(comparisons, n_users, user_folds, pair_folds, device, np.random.default_rng(seed))
+    right = {K: np.zeros(n_users) for K in tried}
+    options = {"config": config, "device": device, "seed": seed}
     if one_per_user:
-        fits = (
-            (fold, fitted)
-            for fold in folds
-            for fitted in prune_prototypes(
-                embeddings,
-                fold.train,
-                n_users=fold.n_users,
-                head=head,
-                config=config,
-                most=tried[-1],
-                device=device,
-                seed=seed,
-            )
-            if fitted.head.config.K in tried
-        )
-    else:
-        fits = (
-            (
-                fold,
-                fit(
-                    embeddings,
-                    fold.train,
-                    n_users=fold.n_users,
-                    head=head.model_copy(update={"K": K}),
-                    config=config,
-                    device=device,
-                    seed=seed,
-                ),
-            )
-            for K in tried
-            for fold in folds
-        )
-    total = np.bincount(comparisons.user.numpy(), minlength=n_users)
-    right: dict[int, np.ndarray] = {}
-    for done, (fold, fitted) in enumerate(fits, 1):
-        K = fitted.head.config.K
-        judged = _cross_validated(fitted, embeddings, fold, n_users, pair_folds, config)
-        right[K] = right.get(K, np.zeros(n_users)) + judged
-        if not one_per_user and done % user_folds == 0:
-            accuracies = [row.accuracy for row in decide(sorted(right), right, total).candidates]
-            if len(accuracies) - 1 - accuracies.index(max(accuracies)) >= BEYOND:
-                break
-    return decide(sorted(right), right, total)
+        for fold in folds:
+            data = {"n_users": fold.n_users, "head": head}
+            for fitted in prune_prototypes(embeddings, fold.train, **data, most=tried[-1], **options):
+                if (K := fitted.head.config.K) in right:
+                    right[K] += _held_out_right(fitted, embeddings, fold, n_users, pair_folds, config)
+        return decide(right, total)
+    for done, K in enumerate(tried, 1):
+        for fold in folds:
+            data = {"n_users": fold.n_users, "head": head.model_copy(update={"K": K})}
+            fitted = fit(embeddings, fold.train, **data, **options)
+            right[K] += _held_out_right(fitted, embeddings, fold, n_users, pair_folds, config)
+        choice = decide({K: right[K] for K in tried[:done]}, total)
+        accuracies = [candidate.accuracy for candidate in choice.candidates]
+        if done - 1 - accuracies.index(max(accuracies)) >= BEYOND:
+            break
+    return choice
 
 
 def leading_directions(embeddings: Embeddings, comparisons: Comparisons, width: int) -> Embeddings:
@@ -226,11 +205,7 @@ def leading_directions(embeddings: Embeddings, comparisons: Comparisons, width: 
     )
 
 
-def decide(
-    tried: Sequence[int],
-    right: Mapping[int, Float[np.ndarray, " users"]],
-    total: Int[np.ndarray, " users"],
-) -> Choice:
+def decide(right: Mapping[int, Float[np.ndarray, " users"]], total: Int[np.ndarray, " users"]) -> Choice:
     """One-standard-error rule: the smallest K whose accuracy is within one standard error of the best.
 
     The error is that of an accuracy over users, the larger of the two that are compared. The error of their
@@ -239,42 +214,22 @@ def decide(
     tell: where two of 1,800 are judged wrong, or none, the spread over users says nothing.
 
     Args:
-        tried: The candidates, ascending.
-        right: Right judgements by candidate, one per user.
+        right: Right judgements by candidate, one per user; candidates in ascending order.
         total: Comparisons judged, by user.
     """
     judged = total > 0
-    accuracy = np.stack([right[K] for K in tried])[:, judged] / total[judged]
+    n_users, n = int(judged.sum()), int(total.sum())
+    accuracy = np.stack(list(right.values()))[:, judged] / total[judged]
     mean = accuracy.mean(1)
     best = int(mean.argmax())  # of equals the smallest
-    errors = _standard_errors(accuracy, int(total.sum()))
+    spread = accuracy.std(1, ddof=1) / np.sqrt(n_users) if n_users > 1 else np.zeros(len(mean))
+    # At least the error of n answers and two right and two wrong ones (Agresti and Coull).
+    share = (mean * n + 2) / (n + 4)
+    errors = np.maximum(spread, np.sqrt(share * (1 - share) / (n + 4)))
     enough = mean >= mean[best] - np.maximum(errors, errors[best])
-    rows = [Candidate(K, float(mean[i]), float(errors[i]), bool(enough[i])) for i, K in enumerate(tried)]
-    chosen = next(row.K for row in rows if row.sufficient)
-    return Choice(chosen, rows, int(judged.sum()), int(total.sum()))
-
-
-def _standard_errors(
-    accuracy: Float[np.ndarray, "candidates users"], n: int
-) -> Float[np.ndarray, " candidates"]:
-    """Over users, and at least that of n answers and two right and two wrong ones (Agresti and Coull)."""
-    users = accuracy.shape[1]
-    spread = accuracy.std(1, ddof=1) / np.sqrt(users) if users > 1 else np.zeros(len(accuracy))
-    share = (accuracy.mean(1) * n + 2) / (n + 4)
-    return np.maximum(spread, np.sqrt(share * (1 - share) / (n + 4)))
-
-
-def _check(tried: list[int], comparisons: Comparisons, n_users: int, user_folds: int) -> None:
-    if not tried or tried[0] < 1:
-        raise PalError(f"candidates must be numbers of at least 1, got {tried}")
-    fitted = n_users - -(-n_users // user_folds)
-    if tried[-1] > fitted:
-        raise PalError(
-            f"candidates must be at most {fitted}, the users of a fit in {user_folds} folds, got "
-            f"{tried[-1]}; lower them"
-        )
-    if int(torch.bincount(comparisons.user, minlength=n_users).max()) < 2:
-        raise PalError("comparisons must hold a user with at least two, got none; there is nothing to judge")
+    columns = (right, mean.tolist(), errors.tolist(), enough.tolist())
+    rows = [Candidate(*values) for values in zip(*columns, strict=True)]
+    return Choice(next(row.K for row in rows if row.sufficient), rows, n_users, n)
 
 
 @dataclass(frozen=True)
@@ -287,47 +242,49 @@ class _Fold:
     pair_fold: Int[Tensor, " n"]
 
 
-def _fold(
+def _folds(
     comparisons: Comparisons,
-    held: Bool[Tensor, " users"],
-    pair_fold: Int[Tensor, " n"],
     n_users: int,
+    user_folds: int,
+    pair_folds: int,
     device: torch.device | str,
-) -> _Fold:
-    inside = held[comparisons.user]
-    train = comparisons[(~inside).nonzero().squeeze(1)]
-    number = (~held).cumsum(0) - 1  # the users of a fit are numbered without gaps
-    rows = inside.nonzero().squeeze(1)
-    return _Fold(
-        replace(train, user=number[train.user]).to(device),
-        n_users - int(held.sum()),
-        comparisons[rows].to(device),
-        pair_fold[rows].to(device),
-    )
-
-
-def _folds_within_users(
-    user: Int[Tensor, " n"], n_users: int, folds: int, rng: np.random.Generator
-) -> Int[Tensor, " n"]:
-    """Each comparison's fold: a user's comparisons at random over the folds, as even as can be."""
-    order = np.lexsort((rng.random(len(user)), user.numpy()))
-    counts = np.bincount(user.numpy(), minlength=n_users)
-    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    rng: np.random.Generator,
+) -> list[_Fold]:
+    """Folds of users at random; a user's comparisons are at random over the folds, as even as can be."""
+    user_fold = torch.from_numpy(rng.permutation(n_users) % user_folds)
+    user = comparisons.user.numpy()
+    order = np.lexsort((rng.random(len(user)), user))
+    counts = np.bincount(user, minlength=n_users)
     place = np.empty(len(user), dtype=np.int64)
-    place[order] = np.arange(len(user)) - starts
-    return torch.from_numpy(place % folds)
+    place[order] = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts)
+    pair_fold = torch.from_numpy(place % pair_folds)
+    folds = []
+    for number in range(user_folds):
+        fitted = user_fold != number
+        inside = fitted[comparisons.user]
+        train, held_out = comparisons[inside.nonzero().squeeze(1)], (~inside).nonzero().squeeze(1)
+        row = fitted.cumsum(0) - 1  # the users of a fit are numbered without gaps
+        folds.append(
+            _Fold(
+                replace(train, user=row[train.user]).to(device),
+                int(fitted.sum()),
+                comparisons[held_out].to(device),
+                pair_fold[held_out].to(device),
+            )
+        )
+    return folds
 
 
-def _cross_validated(
-    fitted: Fitted, embeddings: Embeddings, fold: _Fold, n_users: int, folds: int, config: FitConfig
+def _held_out_right(
+    fitted: Fitted, embeddings: Embeddings, fold: _Fold, n_users: int, pair_folds: int, config: FitConfig
 ) -> Float[np.ndarray, " users"]:
     """Right judgements of held-out users' comparisons, each by the user as located from the other folds."""
     population = fit_population(config.population, fitted.states)
     user_and_fold = fold.pair_fold * n_users + fold.held_out.user
     with torch.inference_mode():
         each = population.evidence(fitted.head, embeddings, fold.held_out, config.loss)
-        sums = each.new_zeros(folds * n_users, each.shape[1]).index_add(0, user_and_fold, each)
-        by_fold = sums.view(folds, n_users, -1)
+        sums = each.new_zeros(pair_folds * n_users, each.shape[1]).index_add(0, user_and_fold, each)
+        by_fold = sums.view(pair_folds, n_users, -1)
         # Evidence adds up over comparisons: that of all less that of a fold is that of the others.
         states = population.posterior((by_fold.sum(0) - by_fold).flatten(0, 1)).mean
         margin = margins(fitted.head, states, embeddings, replace(fold.held_out, user=user_and_fold))

@@ -21,7 +21,6 @@ from pal.fitting.mixture import Mixture
 from pal.fitting.objective import user_balanced
 from pal.fitting.trainer import Fitted, check_finite, check_task, descend, mean_loss, training_threads
 from pal.models.base import PreferenceModel, make_model
-from pal.models.mlp import StackedMLP
 
 SPARE = 4  # prototypes at the start beyond the most that are wanted
 REFINING_STEPS = 12  # after each removal
@@ -62,13 +61,8 @@ def prune_prototypes(
         train = user_balanced(train, n_users)
     widths = {"prompt_dim": embeddings.prompts.shape[1], "response_dim": embeddings.responses.shape[1]}
     rates = ("learning_rate", "weights_learning_rate", "scale_learning_rate")
-    refining = config.model_copy(
-        update={
-            **{name: REFINING_RATE * getattr(config, name) for name in rates},
-            "anneal": 0.0,
-            "max_steps": REFINING_STEPS,
-        }
-    )
+    slower = {name: REFINING_RATE * getattr(config, name) for name in rates}
+    refining = config.model_copy(update={**slower, "anneal": 0.0, "max_steps": REFINING_STEPS})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = make_model(start, **widths).to(device)
@@ -110,22 +104,16 @@ def with_prototypes(
     """
     config = head.config.model_copy(update={"K": len(kept)})
     small = make_model(config, prompt_dim=prompt_dim, response_dim=response_dim).to(kept.device)
-    own = "prototypes" if config.model == "A" else "g."
-    state = {
-        name: _members(value, name, kept, getattr(head, "g", None)) if name.startswith(own) else value
-        for name, value in head.state_dict().items()
-    }
+    state, g = head.state_dict(), getattr(head, "g", None)
+    for name, value in state.items():
+        if name.startswith("g.first."):  # the first layers of all members of a stack are one matrix
+            sides = value.split([g.stack * g.hidden, g.stack * g.skip_width])
+            members = [side.view(g.stack, -1, *value.shape[1:])[kept] for side in sides if len(side)]
+            state[name] = torch.cat([side.flatten(0, 1) for side in members])
+        elif name.startswith(("prototypes", "g.")):
+            state[name] = value[kept]
     small.load_state_dict(state)
     return small
-
-
-def _members(value: Tensor, name: str, kept: Int[Tensor, " K"], g: StackedMLP | None) -> Tensor:
-    """The rows of a parameter that belong to the kept prototypes: of a stack, or of the joint first layer."""
-    if g is None or not name.startswith("g.first."):
-        return value[kept]
-    sides = value.split([g.stack * g.hidden, g.stack * g.skip_width])
-    members = [side.view(g.stack, -1, *value.shape[1:])[kept] for side in sides if len(side)]
-    return torch.cat([side.flatten(0, 1) for side in members])
 
 
 def least_missed(joint: Float[Tensor, "users K"]) -> int:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings
@@ -60,7 +61,6 @@ def match_prototypes(
             an unused prototype moves no other.
         other_shares: The same in the second fit.
     """
-    from scipy.optimize import linear_sum_assignment
 
     def differences(margins: Float[Tensor, "q K"], shares: Float[Tensor, " K"]) -> Float[Tensor, "q K"]:
         apart = (margins - (margins @ shares)[:, None]).double()
@@ -161,7 +161,12 @@ def plurality_test(
     if not len(held_out):
         raise PalError("held_out must hold at least one comparison, got none")
     rng = np.random.default_rng(seed)
-    held_out = _some_users(held_out, len(states), rng)
+    if len(held_out) > MAX_COMPARISONS:  # random users' comparisons are enough
+        order = torch.from_numpy(rng.permutation(len(states)))
+        counts = torch.bincount(held_out.user, minlength=len(states))[order]
+        taken = torch.zeros(len(states), dtype=torch.bool)
+        taken[order[counts.cumsum(0) <= MAX_COMPARISONS]] = True
+        held_out = held_out[taken[held_out.user].nonzero().squeeze(1)]
     with torch.inference_mode():
         features = torch.cat(
             [r.index_select(0, place) for _, r, place in feature_blocks(head, embeddings, held_out)]
@@ -175,30 +180,11 @@ def plurality_test(
 
         own = states.index_select(0, users)
         group = np.zeros(len(users)) if strata is None else strata.index_select(0, users).numpy(force=True)
-        own_loss = mean_loss(own)
-        losses = [mean_loss(own[torch.from_numpy(_shuffle(group, rng))]) for _ in range(shuffles)]
+        own_loss, losses, order = mean_loss(own), [], np.empty(len(users), dtype=np.int64)
+        for _ in range(shuffles):  # a random order that keeps everyone within their own group
+            order[np.argsort(group, kind="stable")] = np.lexsort((rng.random(len(users)), group))
+            losses.append(mean_loss(own[torch.from_numpy(order)]))
     # Shuffles that change nothing but the last digits are as good.
     as_good = sum(shuffled <= own_loss + 1e-6 * max(1.0, abs(own_loss)) for shuffled in losses)
     p_value = (1 + as_good) / (1 + shuffles)
     return Plurality(float(np.mean(losses)) - own_loss, p_value, len(users), len(held_out))
-
-
-def _some_users(held_out: Comparisons, n_users: int, rng: np.random.Generator) -> Comparisons:
-    """All comparisons, or where there are many those of random users."""
-    if len(held_out) <= MAX_COMPARISONS:
-        return held_out
-    order = torch.from_numpy(rng.permutation(n_users))
-    counts = torch.bincount(held_out.user, minlength=n_users)[order]
-    taken = torch.zeros(n_users, dtype=torch.bool)
-    taken[order[counts.cumsum(0) <= MAX_COMPARISONS]] = True
-    return held_out[taken[held_out.user].nonzero().squeeze(1)]
-
-
-def _shuffle(
-    group: Int[np.ndarray, " users"] | Float[np.ndarray, " users"], rng: np.random.Generator
-) -> Int[np.ndarray, " users"]:
-    """A random order of the users that keeps everyone within the own group."""
-    shuffled = np.lexsort((rng.random(len(group)), group))
-    order = np.empty(len(group), dtype=np.int64)
-    order[np.argsort(group, kind="stable")] = shuffled
-    return order

@@ -90,9 +90,7 @@ def export_scalar(
 
 def _scalar_model(model: RewardModel, user: User | Aggregate, prompt: str | None) -> tuple[Any, Any]:
     """The exported model and its tokeniser."""
-    from sentence_transformers import SentenceTransformer
-    from transformers.utils import logging
-
+    from pal.encoders.sentence_transformers import library_model
     from pal.serving.transformers_model import ScalarConfig, ScalarReward, names_code
 
     description = model.input_encoder.describe("responses")
@@ -113,14 +111,7 @@ def _scalar_model(model: RewardModel, user: User | Aggregate, prompt: str | None
                 f"{of_prompts['encoder']} and {description['encoder']}; fix the prompt, "
                 "export_scalar(..., prompt=...)"
             )
-    logging.disable_progress_bar()
-    encoder = SentenceTransformer(
-        str(described.folder),
-        device="cpu",
-        trust_remote_code=False,
-        local_files_only=True,
-        model_kwargs={"use_safetensors": True, "dtype": "float32"},
-    ).eval()
+    encoder = library_model(described, "cpu")
     if encoder.default_prompt_name:
         raise PalError(f"the encoder must put nothing before texts to be exported, got {described.name}")
     encoder.tokenizer.model_max_length = int(encoder.max_seq_length)

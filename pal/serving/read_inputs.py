@@ -34,7 +34,6 @@ from pal.serving.inputs import (
 
 Side = Literal["prompts", "responses"]
 PLURALS = {TEXT: "texts", IMAGE: "pictures"}
-IN_PACKAGES = ("all-MiniLM-L6-v2",)  # whose weights come with this library's own dependencies
 TOKENS_PER_BATCH = 4096
 IMAGES_PER_BATCH = 32
 
@@ -131,7 +130,7 @@ class InputEncoder:
 
     def source(self, name: str) -> str:
         """Where an encoder's weights come from: `package`, `hub` or a folder."""
-        return str(self.weights.get(name, "package" if name in IN_PACKAGES else "hub"))
+        return str(self.weights[name] if name in self.weights else encoders.default_weights(name))
 
     def _load(self, side: Side) -> tuple[Any, tuple[str, ...]]:
         """The encoder, and the kinds of items that it reads; loaded once."""

@@ -10,6 +10,9 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from pal.config import Config, Number, Share
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pal.comparisons import Comparisons
     from pipeline.params import Params
 
 Count = Annotated[int, Field(ge=0)]
@@ -55,7 +58,23 @@ class Source:
     links: dict[str, Path] = field(default_factory=dict)
     remotes: list[Remote] = field(default_factory=list)
     make: Callable[[Path], None] | None = None
-    check: Callable[[], None] | None = None
+    check: Callable[[], object] | None = None
+
+
+@dataclass(frozen=True)
+class Truth:
+    """How a dataset's answers were made, where that is known; evaluate computes the Bayes bound from it.
+
+    Args:
+        margins: (n, K) margins of comparisons, in favour of the chosen response, at each true group or
+            prototype: above 0 where its users would answer so. Linear in weights, where users have these.
+        weights: By user id, the true weights over prototypes; None where each user belongs to one group.
+        concentration: Of the symmetric Dirichlet that the weights were drawn from.
+    """
+
+    margins: Callable[["Comparisons"], "Tensor"]
+    weights: dict[str, list[float]] | None = None
+    concentration: float = 1.0
 
 
 class HubFiles(Config):
@@ -139,6 +158,9 @@ class DatasetParams(Config):
 
 class Dataset(Protocol):
     """What a dataset's module offers.
+
+    Where it is known how answers were made, the module also has `bound(data, params)`, which takes the study
+    and all parameters, and returns a `Truth`, or None where that is not stored.
 
     Args:
         Params: Its section of params.yaml.

@@ -9,10 +9,9 @@ The sample is written in Pick-a-Pic's own format, under this project's licence.
 
 import io
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -98,14 +97,7 @@ ABOVE = ("cloud", "bird", "star", "balloon")
 
 @dataclass(frozen=True)
 class Scene:
-    """What a prompt asks for.
-
-    Args:
-        colour: The thing's colour, of `COLOURS`.
-        thing: What stands below, of `THINGS`.
-        above: What there is in the sky, of `ABOVE`.
-        count: How many of these, from 1 to 4.
-    """
+    """What a prompt asks for: one of `THINGS`, of one of `COLOURS`, under 1 to 4 of one of `ABOVE`."""
 
     colour: str
     thing: str
@@ -128,16 +120,24 @@ def scenes() -> list[Scene]:
 def draw(scene: Scene, seed: str, defect: str | None = None) -> Image.Image:
     """Draw a scene: 128 x 128 pixels, RGB, the same for the same arguments.
 
-    Args:
-        scene: What to draw.
-        seed: Decides place, size and light: two neat drawings of one scene differ in these.
-        defect: What is wrong with the picture, of `DEFECTS`; None draws it neatly.
+    The seed decides place, size and light. `defect`, of `DEFECTS`, is what is wrong with the picture.
     """
     random = Random(seed)  # noqa: S311 - no secret
     picture = Image.new("RGB", (DRAWN, DRAWN))
     pen = ImageDraw.Draw(picture)
     finished = defect != "unfinished"
-    _draw_background(pen, random, finished=finished)
+    # A sky that pales towards the horizon, and ground with blades of grass.
+    light = random.uniform(0.94, 1.04)
+    for y in range(HORIZON):
+        share = y / HORIZON
+        sky = (130 + 75 * share, 175 + 45 * share, 222 + 14 * share)
+        pen.line([(0, y), (DRAWN, y)], fill=shade(sky, light))
+    ground = shade((118, 150, 84), light)
+    pen.rectangle([0, HORIZON, DRAWN, DRAWN], fill=ground)
+    for _ in range(260 if finished else 0):
+        x, y, tall = random.uniform(0, DRAWN), random.uniform(HORIZON + 6, DRAWN), random.uniform(5, 11)
+        blade = shade(ground, random.choice((0.68, 0.82, 1.22)))
+        pen.line([(x, y), (x + random.uniform(-3, 3), y - tall)], fill=blade, width=2)
     count = scene.count if finished else 0
     for n in range(count):
         x, y = DRAWN * (n + 0.5) / count + random.uniform(-8, 8), random.uniform(26, 52)
@@ -152,21 +152,6 @@ def shade(colour: tuple[float, float, float], factor: float) -> tuple[int, int, 
     """A colour, lighter or darker."""
     red, green, blue = (min(255, round(channel * factor)) for channel in colour)
     return red, green, blue
-
-
-def _draw_background(pen: ImageDraw.ImageDraw, random: Random, *, finished: bool) -> None:
-    """A sky that pales towards the horizon, and ground with blades of grass."""
-    light = random.uniform(0.94, 1.04)
-    for y in range(HORIZON):
-        share = y / HORIZON
-        sky = (130 + 75 * share, 175 + 45 * share, 222 + 14 * share)
-        pen.line([(0, y), (DRAWN, y)], fill=shade(sky, light))
-    ground = shade((118, 150, 84), light)
-    pen.rectangle([0, HORIZON, DRAWN, DRAWN], fill=ground)
-    for _ in range(260 if finished else 0):
-        x, y, tall = random.uniform(0, DRAWN), random.uniform(HORIZON + 6, DRAWN), random.uniform(5, 11)
-        blade = shade(ground, random.choice((0.68, 0.82, 1.22)))
-        pen.line([(x, y), (x + random.uniform(-3, 3), y - tall)], fill=blade, width=2)
 
 
 def _draw_above(pen: ImageDraw.ImageDraw, above: str, x: float, y: float, size: float) -> None:
@@ -195,10 +180,8 @@ def _draw_thing(
 ) -> None:
     """Draw a thing of `THINGS` at x, y, of a size; without a colour its outline alone."""
     x, y, size = place
-    fills: dict[str, Any] = {}
-    if colour is not None:
-        darker = shade(colour, 0.62)
-        fills = {"own": colour, "darker": darker, "pane": (246, 226, 150), "trunk": (96, 66, 42), "ink": INK}
+    fills: dict[str, Any] = {"pane": (246, 226, 150), "trunk": (96, 66, 42), "ink": INK}
+    fills = {"own": colour, "darker": shade(colour, 0.62), **fills} if colour else {}
     for kind, units, how in THINGS[thing]:
         points = [(x + dx * size, y + dy * size) for dx, dy in zip(units[::2], units[1::2], strict=False)]
         if kind == "line":
@@ -214,13 +197,7 @@ def _draw_thing(
 
 
 def spoil(picture: Image.Image, random: Random, defect: str | None) -> Image.Image:
-    """Give a picture a defect of random strength; `unfinished` can only be drawn.
-
-    Args:
-        picture: RGB, of any size.
-        random: Decides how strong.
-        defect: Of `DEFECTS`; None leaves it as it is.
-    """
+    """Give an RGB picture a defect of random strength; `unfinished` can only be drawn, None is none."""
     if defect == "blurred":
         return picture.filter(ImageFilter.GaussianBlur(random.uniform(0.6, 2.4)))
     if defect == "noisy":
@@ -237,14 +214,7 @@ def spoil(picture: Image.Image, random: Random, defect: str | None) -> Image.Ima
 
 @dataclass(frozen=True)
 class Crowd:
-    """People who give about as many answers as each other.
-
-    Args:
-        people: How many.
-        train: Fewest and most answers in train; each gives a number between.
-        validation: Answers in validation.
-        test: Answers in test.
-    """
+    """So many people, and how many answers each gives in every split: in train a number in a range."""
 
     people: int
     train: tuple[int, int]
@@ -273,37 +243,46 @@ def write(folder: Path, seed: int = 0) -> None:
     """Write the sample as one Parquet file a split; the same bytes for the same seed."""
     random = Random(f"scenes {seed}")  # noqa: S311 - no secret
     chosen = iter(random.sample(scenes(), sum(PROMPTS.values())))
-    drawn = {
-        split: [_draw_pair(random, next(chosen)) for _ in range(count)] for split, count in PROMPTS.items()
-    }
+    drawn: dict[str, list[Drawn]] = {split: [] for split in PROMPTS}
+    for split, count in PROMPTS.items():
+        for scene in islice(chosen, count):
+            defects = (None, random.choice(DEFECTS))
+            pictures = [draw(scene, f"{scene.prompt} {random.random()}", defect) for defect in defects]
+            neat, spoilt = (jpeg(picture) for picture in pictures)
+            drawn[split].append(Drawn(scene.prompt, (uid(random), uid(random)), (neat, spoilt)))
     write_answers(folder, drawn, CROWDS, random)
 
 
 def write_answers(
     folder: Path, drawn: dict[str, list[Drawn]], crowds: tuple[Crowd, ...], random: Random
 ) -> None:
-    """Have people answer, and write what they say.
-
-    Args:
-        folder: Where to write.
-        drawn: Each split's prompts with their pictures.
-        crowds: The people.
-        random: Decides who is asked what, and who errs.
-    """
-    questions = list(_ask(random, {split: len(prompts) for split, prompts in drawn.items()}, crowds))
+    """Have people judge each split's drawn prompts, nobody one of them twice, and write what they say."""
+    questions = []
+    for user, crowd in enumerate((each for each in crowds for _ in range(each.people)), 1):
+        counts = {
+            "train": random.randint(*crowd.train), "validation": crowd.validation, "test": crowd.test
+        }  # fmt: skip
+        for split, count in counts.items():
+            prompts = random.sample(range(len(drawn[split])), count)
+            questions += [(user, split, prompt) for prompt in prompts]
     random.shuffle(questions)
     rows: dict[str, list[dict[str, Any]]] = {split: [] for split in drawn}
     for number, (user, split, prompt) in enumerate(questions):
         rows[split].append(_answer(random, number, user, drawn[split][prompt]))
     for split, answers in rows.items():
-        _write_split(folder / f"{split}-00000-of-00001.parquet", answers)
-
-
-def _draw_pair(random: Random, scene: Scene) -> Drawn:
-    defect = random.choice(DEFECTS)
-    pictures = [draw(scene, f"{scene.prompt} {random.random()}", wrong) for wrong in (None, defect)]
-    neat, spoilt = (jpeg(picture) for picture in pictures)
-    return Drawn(scene.prompt, (uid(random), uid(random)), (neat, spoilt))
+        of_prompt = Counter(row["caption"] for row in answers)
+        for place, row in enumerate(answers):
+            row |= {"num_example_per_prompt": of_prompt[row["caption"]], "__index_level_0__": place}
+        with new_file(folder / f"{split}-00000-of-00001.parquet") as out:
+            pq.write_table(
+                pa.Table.from_pylist(answers, schema=pickapic_files.schema()),
+                out,
+                compression="zstd",
+                row_group_size=8_000,
+                use_dictionary=True,
+                # A picture that many rows name is stored once in a row group.
+                dictionary_pagesize_limit=8 << 20,
+            )
 
 
 def jpeg(picture: Image.Image) -> bytes:
@@ -316,19 +295,6 @@ def jpeg(picture: Image.Image) -> bytes:
 def uid(random: Random) -> str:
     """A picture's id."""
     return str(UUID(int=random.getrandbits(128), version=4))
-
-
-def _ask(
-    random: Random, prompts: dict[str, int], crowds: tuple[Crowd, ...]
-) -> Iterator[tuple[int, str, int]]:
-    """Who is asked about which prompt of which split, nobody twice about one."""
-    people = (crowd for crowd in crowds for _ in range(crowd.people))
-    for user, crowd in enumerate(people, 1):
-        train = random.randint(*crowd.train)
-        counts = {"train": train, "validation": crowd.validation, "test": crowd.test}
-        for split, count in counts.items():
-            for prompt in random.sample(range(prompts[split]), count):
-                yield user, split, prompt
 
 
 def _answer(random: Random, number: int, user: int, drawn: Drawn) -> dict[str, Any]:
@@ -356,18 +322,3 @@ def _answer(random: Random, number: int, user: int, drawn: Drawn) -> dict[str, A
         "ranking_id": number,
         "user_id": user,
     }
-
-
-def _write_split(path: Path, rows: list[dict[str, Any]]) -> None:
-    of_prompt = Counter(row["caption"] for row in rows)
-    for place, row in enumerate(rows):
-        row |= {"num_example_per_prompt": of_prompt[row["caption"]], "__index_level_0__": place}
-    with new_file(path) as out:
-        pq.write_table(
-            pa.Table.from_pylist(rows, schema=pickapic_files.schema()),
-            out,
-            compression="zstd",
-            row_group_size=8_000,
-            use_dictionary=True,
-            dictionary_pagesize_limit=8 << 20,  # a picture that many rows name is stored once in a row group
-        )

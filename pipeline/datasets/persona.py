@@ -19,12 +19,16 @@ from pydantic import Field, model_validator
 from pal.config import Config, Number
 from pal.errors import shorten
 from pipeline import paths
-from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, HubFiles, Remote, Source
+from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, HubFiles, Remote, Source, Truth
 from pipeline.errors import PipelineError
-from pipeline.storage import tables
+from pipeline.storage import raw_files, tables
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pal.comparisons import Comparisons
     from pipeline.params import Params as AllParams
+    from pipeline.study import Study
 
 TITLE = "Persona"
 ABOUT = (
@@ -37,12 +41,12 @@ ANSWERS = {" Yes": True, " No": False}
 
 # Anthropic's own files, as published; whatever the hub or a mirror sends under these names is held to them.
 PUBLISHED_SHA256 = {
-    "interest-in-art.jsonl": ("e1dff1d0c0a10b29f525ced37b76c1bcb4974dfab36f6e64abcbfcaeeb021e07"),
-    "interest-in-literature.jsonl": ("8b551e8279535e0505a599fe19504590acf529218b33a29e4da3d73f1fcc10a9"),
-    "interest-in-math.jsonl": ("f835b449fb0cb1ba7642778899273be1f634ad93f661af5dbde5629432e1f254"),
-    "interest-in-music.jsonl": ("0decabf189570e74301793c10ce4f745a130e7426c8252c46d18e4875d9a8468"),
-    "interest-in-science.jsonl": ("c26039164631a3554db75a11904057af26c1b173228947c077f0a05c9dafa0ed"),
-    "interest-in-sports.jsonl": ("891f2e676ed4de885e7973cfc4bcfebe7a1c3e6f2c30daa6496005b0fdebdeac"),
+    "interest-in-art.jsonl": "e1dff1d0c0a10b29f525ced37b76c1bcb4974dfab36f6e64abcbfcaeeb021e07",
+    "interest-in-literature.jsonl": "8b551e8279535e0505a599fe19504590acf529218b33a29e4da3d73f1fcc10a9",
+    "interest-in-math.jsonl": "f835b449fb0cb1ba7642778899273be1f634ad93f661af5dbde5629432e1f254",
+    "interest-in-music.jsonl": "0decabf189570e74301793c10ce4f745a130e7426c8252c46d18e4875d9a8468",
+    "interest-in-science.jsonl": "c26039164631a3554db75a11904057af26c1b173228947c077f0a05c9dafa0ed",
+    "interest-in-sports.jsonl": "891f2e676ed4de885e7973cfc4bcfebe7a1c3e6f2c30daa6496005b0fdebdeac",
 }
 
 
@@ -129,7 +133,12 @@ def find(params: "AllParams") -> Source:
                 f"{params.persona.source!r}, got one without a file {name}; there are: {there or 'none'}"
             )
     files = {name: folder / name for name in names}
-    return Source(words, files, check=lambda: [read(name, path) for name, path in files.items()] and None)
+    return Source(words, files, check=lambda: read_all(files))
+
+
+def read_all(files: dict[str, Path]) -> list[Statement]:
+    """Read the files of several personas."""
+    return [statement for name, path in files.items() for statement in read(name, path)]
 
 
 def read(name: str, path: Path) -> list[Statement]:
@@ -175,10 +184,22 @@ def _statement(where: str, persona: str, line: str) -> Statement:
 def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
     """Draw who is asked what, and answer as each person's persona would."""
     options = params.persona.prepare
-    statements = [s for name, path in files.items() for s in read(name, path)]
+    statements = read_all(files)
     rng = np.random.default_rng(params.prepare.seed)
     known, new = divide(rng, statements, options)
-    _check_enough(options, len(known), len(new))
+    # Enough questions to draw without replacement (D27).
+    n_asked = max(options.train_pairs, options.adapt_pairs) + options.val_pairs + options.test_pairs
+    if n_asked > len(known):
+        raise PipelineError(
+            f"persona.prepare asks each user {n_asked} questions (train_pairs or adapt_pairs, val_pairs and "
+            f"test_pairs) without replacement, but there are {len(known)} statements for training; lower "
+            "them or add personas"
+        )
+    if options.new_test_pairs > len(new):
+        raise PipelineError(
+            f"persona.prepare.new_test_pairs must be at most {len(new)}, the statements kept out of "
+            f"training, got {options.new_test_pairs}; lower it or raise persona.prepare.new_statements"
+        )
     prompts = [s.question if options.prompt == "question" else s.statement for s in statements]
     tables.write_table(out / tables.ITEMS, tables.text_items([*prompts, "Yes", "No"]), tables.items_schema())
     drawn = {
@@ -210,22 +231,6 @@ def divide(
     is_new = np.zeros(len(distinct), dtype=bool)
     is_new[rng.permutation(len(distinct))[:n_new]] = True
     return np.flatnonzero(~is_new[home]), np.flatnonzero(is_new[home])
-
-
-def _check_enough(options: Prepare, n_known: int, n_new: int) -> None:
-    """Check that there are enough questions to draw without replacement (D27)."""
-    asked = max(options.train_pairs, options.adapt_pairs) + options.val_pairs + options.test_pairs
-    if asked > n_known:
-        raise PipelineError(
-            f"persona.prepare asks each user {asked} questions (train_pairs or adapt_pairs, val_pairs and "
-            f"test_pairs) without replacement, but there are {n_known} statements for training; lower them "
-            "or add personas"
-        )
-    if options.new_test_pairs > n_new:
-        raise PipelineError(
-            f"persona.prepare.new_test_pairs must be at most {n_new}, the statements kept out of training, "
-            f"got {options.new_test_pairs}; lower it or raise persona.prepare.new_statements"
-        )
 
 
 class Half(NamedTuple):
@@ -260,13 +265,8 @@ def pair_blocks(
 ) -> Iterator[pa.Table]:
     """Blocks of the pairs table, whole users at a time.
 
-    The paper has sixty million pairs, too many rows for memory: what is kept of each is one number.
-
-    Args:
-        options: The personas, and how many users and pairs of each.
-        statements: All statements.
-        prompts: Each statement's prompt.
-        drawn: (users, pairs) rows of the statements that each user is asked, for seen and unseen.
+    The paper has sixty million pairs, too many rows for memory: what is kept of each is one number. `drawn`
+    has for seen and unseen users the rows, (users, pairs), of the statements that each is asked.
     """
     about = np.array([options.personas.index(s.persona) for s in statements])
     agrees = np.array([s.agrees for s in statements])
@@ -274,32 +274,69 @@ def pair_blocks(
     answers = [tables.text_id("Yes"), tables.text_id("No")]
     start = 0
     for half in halves(options):
-        at_once = max(1, tables.BLOCK_ROWS // max(1, len(half.splits)))
+        at_once = max(1, tables.BLOCK_ROWS // len(half.splits))
         kinds = sorted(set(half.splits))
         for low in range(0, half.count, at_once):
-            asked = drawn[half.users][low : low + at_once]
-            users = np.arange(low, low + len(asked))
-            group, width = users // half.per_group, asked.shape[1]
-            says_no = ~(agrees[asked] & (about[asked] == group[:, None])).ravel()
+            questions = drawn[half.users][low : low + at_once]
+            users = np.arange(low, low + len(questions))
+            group, width = users // half.per_group, questions.shape[1]
+            says_no = ~(agrees[questions] & (about[questions] == group[:, None])).ravel()
             names = [
                 f"{half.users}-{options.personas[user // half.per_group]}-{user % half.per_group:05d}"
                 for user in users.tolist()
             ]
             yield pa.table(
                 {
-                    "pair_id": np.arange(start, start + asked.size),
+                    "pair_id": np.arange(start, start + questions.size),
                     "user_id": _categorical(np.repeat(np.arange(len(users)), width), names),
-                    "prompt": _categorical(prompt[asked.ravel()], ids.tolist()),
+                    "prompt": _categorical(prompt[questions.ravel()], ids.tolist()),
                     "chosen": _categorical(says_no, answers),
                     "rejected": _categorical(~says_no, answers),
-                    "label": np.ones(asked.size, np.float32),
+                    "label": np.ones(questions.size, np.float32),
                     "group": _categorical(np.repeat(group, width), options.personas),
-                    "users": _categorical(np.zeros(asked.size), [half.users]),
+                    "users": _categorical(np.zeros(questions.size), [half.users]),
                     "split": _categorical(np.tile([kinds.index(s) for s in half.splits], len(users)), kinds),
                 }
             )
-            start += asked.size
+            start += questions.size
 
 
 def _categorical(codes: np.ndarray, names: list[str]) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(names, pa.string()))
+
+
+def known_answers(data: "Study", statements: list[Statement], options: Prepare) -> "Tensor":
+    """(personas, prompts): whether a user of each persona says yes to each item of the prompts' table."""
+    import torch
+
+    rows = {item: row for row, item in enumerate(data.prompt_ids)}
+    table = torch.zeros(len(options.personas), len(rows), dtype=torch.bool)
+    for s in statements:
+        row = rows.get(tables.text_id(s.question if options.prompt == "question" else s.statement))
+        if row is not None:
+            table[options.personas.index(s.persona), row] |= s.agrees
+    return table
+
+
+def is_yes(data: "Study", pairs: "Comparisons") -> "Tensor":
+    """(n,): which comparisons were answered yes."""
+    first = pairs.questions.first[pairs.question]
+    return (first == data.response_ids.index(tables.text_id("Yes"))) == (pairs.sign > 0)
+
+
+def agrees(data: "Study", says_yes: "Tensor", pairs: "Comparisons") -> "Tensor":
+    """(n, personas): whether a user of each persona would answer each comparison as it was answered."""
+    return says_yes.T[pairs.questions.prompt[pairs.question]] == is_yes(data, pairs)[:, None]
+
+
+def bound(data: "Study", params: "AllParams") -> Truth | None:
+    """What each persona answers; None where the files are not stored any more."""
+    if data.groups is None:
+        return None
+    try:
+        files = {f.name: raw_files.stored(f, "persona") for f in raw_files.read_manifest("persona").files}
+    except PipelineError as error:
+        print(f"evaluate@persona: without the bound of a learner who knows the personas: {error}")
+        return None
+    says_yes = known_answers(data, read_all(files), params.persona.prepare)
+    return Truth(lambda pairs: agrees(data, says_yes, pairs))

@@ -66,27 +66,26 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
     """Write items and pairs, and table3.json: how many pairs there are, in the shape of the paper's table."""
     options = params.pickafilter.prepare
     kept = pickapic.load(files, ties="drop")
-    kept = kept.without("test_unique", kept.rows["split"] == "test_unique")
-    people = count_labels(kept.rows)
+    kept = kept.without("test_unique", pl.col("split") == "test_unique")
+    people = kept.rows.group_by("user_id").agg(
+        *[(pl.col("split") == split).sum().cast(pl.Int64).alias(split) for split in ("train", "test")]
+    )
+    people = people.with_columns(labels=pl.col("train") + pl.col("test"))
     both = people.filter((pl.col("train") > 0) & (pl.col("test") > 0))
-    kept = kept.without("users_not_in_both", ~kept.rows["user_id"].is_in(both["user_id"].implode()))
+    kept = kept.without("users_not_in_both", ~pl.col("user_id").is_in(both["user_id"].implode()))
     chosen = both.filter(pl.col("labels") > options.min_labels)
-    kept = kept.without("users_with_few_labels", ~kept.rows["user_id"].is_in(chosen["user_id"].implode()))
-    rows = _place(kept.rows, assign(chosen, options, params.prepare.seed))
+    kept = kept.without("users_with_few_labels", ~pl.col("user_id").is_in(chosen["user_id"].implode()))
+    groups = assign(chosen, options, params.prepare.seed)
+    rows = kept.rows.join(groups, on="user_id", how="left", maintain_order="left")
+    place = pl.col("split").cast(pl.String).replace_strict(pickapic.PLACES)
+    # An unseen user's train rows are those to locate the user from (D21).
+    located = (place == "train") & (pl.col("users") == "unseen")
+    rows = rows.with_columns(split=pl.when(located).then(pl.lit("adapt")).otherwise(place))
     table: dict[str, Any] = {"pairs": table3(rows)}
     if params.pickafilter.source == "pickapic_v1":
         table["published"] = PUBLISHED
     write_json(out / "table3.json", table)
-    users = {"users_in_both": len(both)}
-    return kept.counts() | users | pickapic.write(rows, kept.images, out)
-
-
-def count_labels(rows: pl.DataFrame) -> pl.DataFrame:
-    """Each user's rows in train, in test, and labels, which are both together."""
-    counted = rows.group_by("user_id").agg(
-        *[(pl.col("split") == split).sum().cast(pl.Int64).alias(split) for split in ("train", "test")]
-    )
-    return counted.with_columns(labels=pl.col("train") + pl.col("test"))
+    return kept.counts() | {"users_in_both": len(both)} | pickapic.write(rows, kept.images, out)
 
 
 def assign(people: pl.DataFrame, options: Prepare, seed: int) -> pl.DataFrame:
@@ -102,10 +101,11 @@ def assign(people: pl.DataFrame, options: Prepare, seed: int) -> pl.DataFrame:
         PipelineError: If a group has no user left to be unseen.
     """
     ordered = people.sort(["labels", "user_id"], descending=[True, False])
-    group = snake(len(ordered), np.random.default_rng(seed))
+    coins = np.random.default_rng(seed).integers(2, size=len(ordered) // 4 + 1)
+    group = (np.array([0, 1, 1, 0])[None] ^ coins[:, None]).ravel()[: len(ordered)]
     place = np.zeros(len(ordered), dtype=int)
-    for one in (0, 1):
-        place[group == one] = np.arange((group == one).sum())
+    for which in (0, 1):
+        place[group == which] = np.arange((group == which).sum())
     smaller = len(ordered) // 2
     if smaller <= options.seen_users_per_group:
         raise PipelineError(
@@ -120,31 +120,15 @@ def assign(people: pl.DataFrame, options: Prepare, seed: int) -> pl.DataFrame:
     )
 
 
-def snake(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Groups 0 and 1 of users in order: 0 1 1 0 or 1 0 0 1, by a coin for each four."""
-    coins = rng.integers(2, size=count // 4 + 1)
-    return (np.array([0, 1, 1, 0])[None] ^ coins[:, None]).ravel()[:count]
-
-
-def _place(rows: pl.DataFrame, groups: pl.DataFrame) -> pl.DataFrame:
-    """An unseen user's train rows are those to locate the user from (D21)."""
-    rows = rows.join(groups, on="user_id", how="left", maintain_order="left")
-    place = pl.col("split").cast(pl.String).replace_strict(pickapic.PLACES)
-    located = (place == "train") & (pl.col("users") == "unseen")
-    return rows.with_columns(split=pl.when(located).then(pl.lit("adapt")).otherwise(place))
-
-
 def table3(rows: pl.DataFrame) -> dict[str, dict[str, list[int]]]:
     """Train (of unseen users: adapt), val and test pairs of each group: seen, unseen and both."""
-    counts = {key: count for *key_, count in rows.group_by("group", "users", "split").len().iter_rows()
-              for key in [tuple(key_)]}  # fmt: skip
+    places = rows.group_by("group", "users", "split").len().iter_rows()
+    counts = {tuple(place): count for *place, count in places}
     table: dict[str, dict[str, list[int]]] = {}
     for group in GROUPS:
-        seen = [counts.get((group, "seen", split), 0) for split in ("train", "val", "test")]
-        unseen = [counts.get((group, "unseen", split), 0) for split in ("adapt", "val", "test")]
         table[group] = {
-            "seen": seen,
-            "unseen": unseen,
-            "total": [a + b for a, b in zip(seen, unseen, strict=True)],
+            users: [counts.get((group, users, split), 0) for split in (learned, "val", "test")]
+            for users, learned in (("seen", "train"), ("unseen", "adapt"))
         }
+        table[group]["total"] = [a + b for a, b in zip(*table[group].values(), strict=True)]
     return table

@@ -44,11 +44,11 @@ class Comparisons:
     read: int
     dropped: dict[str, int]
 
-    def without(self, reason: str, out: pl.Series) -> "Comparisons":
+    def without(self, reason: str, out: pl.Expr) -> "Comparisons":
         """The same without the rows where `out` is true, counted under a reason."""
-        return Comparisons(
-            self.rows.filter(~out), self.images, self.read, {**self.dropped, reason: int(out.sum())}
-        )
+        rows = self.rows.filter(~out)
+        dropped = {**self.dropped, reason: len(self.rows) - len(rows)}
+        return Comparisons(rows, self.images, self.read, dropped)
 
     def counts(self) -> dict[str, int]:
         """What was read, kept and dropped, and the reasons."""
@@ -58,7 +58,7 @@ class Comparisons:
         return {"read": self.read, "kept": len(self.rows), "dropped": dropped, **self.dropped}
 
 
-def load(files: dict[str, Path], *, ties: str, pixels: bool = True) -> Comparisons:
+def load(files: dict[str, Path], *, ties: str) -> Comparisons:
     """Read files, and leave out what is no comparison.
 
     Left out are the rows of validation_unique, which repeat some of validation; rows that lack a prompt, a
@@ -70,34 +70,24 @@ def load(files: dict[str, Path], *, ties: str, pixels: bool = True) -> Compariso
     """
     left_out = pickapic_files.LEFT_OUT
     unread = {name: path for name, path in files.items() if pickapic_files.split_of(name) == left_out}
-    rows = pickapic_files.read({name: files[name] for name in files.keys() - unread.keys()}, pixels=pixels)
-    pickapic_files.check(unread, pixels=pixels)
-    n_unread = pickapic_files.count_rows(unread)
+    rows = pickapic_files.read({name: files[name] for name in files.keys() - unread.keys()})
+    pickapic_files.check(unread, pixels=True)
+    n_unread = pickapic_files.count(unread)
     kept = Comparisons(rows, first_places(rows), len(rows) + n_unread, {left_out: n_unread})
-    whole = pl.all_horizontal(pl.col("user_id").is_not_null(), *map(_filled, ("prompt", "uid_0", "uid_1")))
-    kept = kept.without("incomplete", kept.rows.select(~whole).to_series())
+    filled = pl.col("prompt", "uid_0", "uid_1").fill_null("").str.strip_chars() != ""
+    kept = kept.without("incomplete", ~pl.all_horizontal(pl.col("user_id").is_not_null(), filled))
     empty = pl.col("label").is_null() | pl.col("label").is_nan()
     unlabelled = ~pl.col("has_label").fill_null(value=False) & (empty | (pl.col("split") != "train"))
-    kept = kept.without("without_label", kept.rows.select(unlabelled).to_series())
-    _check_labels(kept.rows, files)
-    kept = kept.without("same_image", kept.rows["uid_0"] == kept.rows["uid_1"])
-    if ties == "drop":
-        kept = kept.without("ties", kept.rows["label"] == 0.5)
-    return kept
-
-
-def _filled(column: str) -> pl.Expr:
-    return pl.col(column).fill_null("").str.strip_chars() != ""
-
-
-def _check_labels(rows: pl.DataFrame, files: dict[str, Path]) -> None:
-    bad = rows.filter(~rows["label"].is_in([0.0, 0.5, 1.0]).fill_null(value=False)).head(1)
+    kept = kept.without("without_label", unlabelled)
+    bad = kept.rows.filter(~pl.col("label").is_in([0.0, 0.5, 1.0]).fill_null(value=False)).head(1)
     for row in bad.iter_rows(named=True):
         name = next(name for name, path in files.items() if path.name == row["file"])
         raise PipelineError(
             f"{name}, row {row['row']} of row group {row['row_group']}, must have a label_0 of 1 (picture 0 "
             f"wins), 0 (picture 1 wins) or 0.5 (a tie), got {row['label']}"
         )
+    kept = kept.without("same_image", pl.col("uid_0") == pl.col("uid_1"))
+    return kept.without("ties", pl.col("label") == 0.5) if ties == "drop" else kept
 
 
 def first_places(rows: pl.DataFrame) -> pl.DataFrame:
@@ -125,7 +115,8 @@ def place(kept: Comparisons, share: float, seed: int) -> pl.DataFrame:
     """
     rows = kept.rows
     users = {split: set(rows.filter(pl.col("split") == split)["user_id"]) for split in ("train", "test")}
-    unseen = draw_users(users["train"] & users["test"], share, seed)
+    both = np.random.default_rng(seed).permutation(sorted(users["train"] & users["test"]))
+    unseen = set(both[: round(share * len(both))].tolist())
     seen = users["train"] - unseen
     if not seen:
         raise PipelineError(
@@ -139,12 +130,6 @@ def place(kept: Comparisons, share: float, seed: int) -> pl.DataFrame:
         split=pl.when((place == "train") & ~is_seen).then(pl.lit("adapt")).otherwise(place),
         test=pl.when(place == "test").then(pl.col("split").cast(pl.String)),
     )
-
-
-def draw_users(users: set[int], share: float, seed: int) -> set[int]:
-    """A share of the users, the same whatever the order of rows."""
-    order = np.random.default_rng(seed).permutation(sorted(users))
-    return set(order[: round(share * len(order))].tolist())
 
 
 def weigh(rows: pl.DataFrame, weighting: str) -> pl.DataFrame:
@@ -165,7 +150,7 @@ def weigh(rows: pl.DataFrame, weighting: str) -> pl.DataFrame:
 
 
 def write(rows: pl.DataFrame, images: pl.DataFrame, out: Path) -> dict[str, int]:
-    """Write the items that rows name, and the pairs.
+    """Write the items that rows name, and the pairs, in the order of the rows.
 
     Args:
         rows: With users, split, and where they apply test, group and weight.
@@ -179,37 +164,32 @@ def write(rows: pl.DataFrame, images: pl.DataFrame, out: Path) -> dict[str, int]
     images = images.join(used.to_frame("uid"), on="uid", how="semi").with_columns(
         pl.col("file").cast(pl.String)
     )
-    places = zip(*(images[column] for column in ("file", "row_group", "row", "column")), strict=True)
+    places = images.select("file", "row_group", "row", "column").iter_rows()
     images = images.with_columns(
-        item_id=pl.Series([tables.image_id(*one) for one in places], dtype=pl.String)
+        item_id=pl.Series([tables.image_id(*place) for place in places], dtype=pl.String)
     )
     texts = rows["prompt"].unique().to_list()
     items = pl.concat(
         [tables.text_items(texts), images.drop("uid").with_columns(modality=pl.lit("image"))], how="diagonal"
     )
     tables.write_table(out / tables.ITEMS, items.unique("item_id").sort("item_id"), tables.items_schema())
-    tables.write_table(out / tables.PAIRS, _pairs(rows, images), tables.pairs_schema())
-    return {"prompts": len(texts), "images": len(images), "users": rows["user_id"].n_unique()}
-
-
-def _pairs(rows: pl.DataFrame, images: pl.DataFrame) -> pl.DataFrame:
-    """The pairs table, in the order of the rows; of a tie picture 0 stands as chosen."""
-    texts = rows.select(pl.col("prompt").unique())
-    texts = texts.with_columns(prompt_id=pl.Series(map(tables.text_id, texts["prompt"]), dtype=pl.String))
     how = {"how": "left", "maintain_order": "left"}
     for side in ("0", "1"):
         ids = images.select(pl.col("uid").alias(f"uid_{side}"), pl.col("item_id").alias(f"item_{side}"))
         rows = rows.join(ids, on=f"uid_{side}", **how)
-    rows = rows.join(texts, on="prompt", **how)
+    prompt_ids = pl.DataFrame({"prompt": texts, "prompt_id": [tables.text_id(text) for text in texts]})
     second = pl.col("label") == 0
-    return rows.with_columns(
+    pairs = rows.join(prompt_ids, on="prompt", **how).with_columns(
         pair_id=pl.int_range(pl.len()),
         user_id=pl.col("user_id").cast(pl.String),
         prompt=pl.col("prompt_id"),
+        # Of a tie picture 0 stands as chosen.
         chosen=pl.when(second).then("item_1").otherwise("item_0"),
         rejected=pl.when(second).then("item_0").otherwise("item_1"),
         label=pl.when(pl.col("label") == 0.5).then(0.5).otherwise(1.0),
     )
+    tables.write_table(out / tables.PAIRS, pairs, tables.pairs_schema())
+    return {"prompts": len(texts), "images": len(images), "users": rows["user_id"].n_unique()}
 
 
 def prepare(options: Prepare, seed: int, files: dict[str, Path]) -> tuple[Comparisons, pl.DataFrame]:
@@ -240,31 +220,20 @@ def write_published(
         files: The raw files by name.
         leakage: What `pickapic_v2` counted, where it did.
     """
-    rows = compare_rows(version, files)
-    says = say_rows(version, rows)
-    write_json(
-        out / "published.json", {"says": says, "rows": rows, **({"leakage": leakage} if leakage else {})}
-    )
-    print(says)
-
-
-def compare_rows(version: str, files: dict[str, Path]) -> dict[str, dict[str, int]]:
-    """Rows of each split that has files, read and published."""
-    compared = {}
+    rows = {}
     for split, published in ROWS[version].items():
         of_split = {name: path for name, path in files.items() if pickapic_files.split_of(name) == split}
         if of_split:
-            compared[split] = {"read": pickapic_files.count_rows(of_split), "published": published}
-    return compared
-
-
-def say_rows(version: str, rows: dict[str, dict[str, int]]) -> str:
-    """Whether these are the published data, in one sentence."""
+            rows[split] = {"read": pickapic_files.count(of_split), "published": published}
     other = [
         f"{split} {row['read']:,} of {row['published']:,}"
         for split, row in rows.items()
         if row["read"] != row["published"]
     ]
+    says = f"The published Pick-a-Pic {version} by the rows of {', '.join(rows)}."
     if other:
-        return f"Not the published Pick-a-Pic {version}: rows of {', '.join(other)}."
-    return f"The published Pick-a-Pic {version} by the rows of {', '.join(rows)}."
+        says = f"Not the published Pick-a-Pic {version}: rows of {', '.join(other)}."
+    write_json(
+        out / "published.json", {"says": says, "rows": rows, **({"leakage": leakage} if leakage else {})}
+    )
+    print(says)

@@ -5,7 +5,7 @@ group by row group; a picture is known by where its bytes first occur, and is re
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,16 @@ COLUMNS = {
     "num_example_per_prompt": ("per_prompt", "int64"),
     "created_at": ("time", "timestamp"),
 }
+# What types are of each kind, of whatever width, and the type that they are read as.
+KINDS: dict[str, tuple[Callable[[pa.DataType], bool], pa.DataType]] = {
+    "string": (lambda t: types.is_string(t) or types.is_large_string(t) or types.is_string_view(t),
+               pa.large_string()),
+    "binary": (lambda t: types.is_binary(t) or types.is_large_binary(t), pa.large_binary()),
+    "float64": (types.is_floating, pa.float64()),
+    "int64": (lambda t: types.is_integer(t) and not types.is_uint64(t), pa.int64()),
+    "bool": (types.is_boolean, pa.bool_()),
+    "timestamp": (types.is_timestamp, pa.timestamp("us")),
+}  # fmt: skip
 
 
 def schema() -> pa.Schema:
@@ -78,11 +88,7 @@ def in_order(name: str) -> tuple[int, str]:
 
 
 def check(files: dict[str, Path], *, pixels: bool) -> None:
-    """Hold files to the format by their footers alone.
-
-    Args:
-        files: By name.
-        pixels: Whether they must have pictures; the tables named `no_images` have none.
+    """Check the format of files by their footers alone; with `pixels` they must have pictures.
 
     Raises:
         PipelineError: Naming the first file and column that is not as it must be.
@@ -93,11 +99,7 @@ def check(files: dict[str, Path], *, pixels: bool) -> None:
 
 
 def read(files: dict[str, Path], *, pixels: bool = True) -> pl.DataFrame:
-    """All rows of the files, narrow columns alone, in the order in which pictures first occur.
-
-    Args:
-        files: By name; the last part of each path is the file's sha256.
-        pixels: Whether they must have pictures.
+    """Read all rows of the files, narrow columns alone, in the order in which pictures first occur.
 
     Returns:
         split, file (sha256), row_group, row (within it), prompt, uid_0, uid_1, label (1: picture 0 wins),
@@ -107,64 +109,41 @@ def read(files: dict[str, Path], *, pixels: bool = True) -> pl.DataFrame:
         PipelineError: If a file is damaged or not in the format.
     """
     ordered = {name: files[name] for name in sorted(files, key=in_order)}
-    with tqdm(total=sum(count_groups(ordered)), desc="prepare", unit="row group") as bar:
-        parts = []
+    blocks = []
+    with tqdm(total=count(ordered, "num_row_groups"), desc="prepare", unit="row group") as bar:
         for name, path in ordered.items():
-            for part in _read_groups(name, path, pixels=pixels):
-                parts.append(part)
-                bar.update()
-    if not any(len(part) for part in parts):
+            with _opened(name, path) as file:
+                _check_schema(name, file.schema_arrow, pixels=pixels)
+                for group in range(file.num_row_groups):
+                    table = file.read_row_group(group, columns=list(COLUMNS))
+                    table.validate(full=True)
+                    # Nothing else of a schema that may be damaged reaches polars. Times become UTC.
+                    narrow = {
+                        ours: table.column(theirs).cast(KINDS[kind][1], safe=kind != "timestamp")
+                        for theirs, (ours, kind) in COLUMNS.items()
+                    }
+                    place = {
+                        "split": pl.lit(split_of(name)),
+                        "file": pl.lit(path.name),
+                        "row_group": pl.lit(group, pl.Int32),
+                        "row": pl.int_range(pl.len(), dtype=pl.Int32),
+                    }
+                    frame = pl.DataFrame(pa.table(narrow)).with_columns(**place)
+                    blocks.append(frame.select(*place, *narrow))
+                    bar.update()
+    if not any(map(len, blocks)):
         raise PipelineError("Pick-a-Pic's files must hold comparisons, got not one row")
     names = pl.Enum([path.name for path in dict.fromkeys(ordered.values())])
-    return pl.concat(parts).with_columns(pl.col("file").cast(names), pl.col("split").cast(pl.Enum(SPLITS)))
+    return pl.concat(blocks).with_columns(pl.col("file").cast(names), pl.col("split").cast(pl.Enum(SPLITS)))
 
 
-def count_rows(files: dict[str, Path]) -> int:
-    """Rows of files, by their footers."""
+def count(files: dict[str, Path], unit: str = "num_rows") -> int:
+    """Count the rows or the row groups of files, by their footers."""
     total = 0
     for name, path in files.items():
         with _opened(name, path) as file:
-            total += file.metadata.num_rows
+            total += getattr(file.metadata, unit)
     return total
-
-
-def count_groups(files: dict[str, Path]) -> Iterator[int]:
-    """Row groups of each file, by its footer."""
-    for name, path in files.items():
-        with _opened(name, path) as file:
-            yield file.num_row_groups
-
-
-def _read_groups(name: str, path: Path, *, pixels: bool) -> Iterator[pl.DataFrame]:
-    with _opened(name, path) as file:
-        _check_schema(name, file.schema_arrow, pixels=pixels)
-        for group in range(file.num_row_groups):
-            table = file.read_row_group(group, columns=list(COLUMNS))
-            table.validate(full=True)
-            yield pl.DataFrame(_narrow(table)).select(
-                pl.lit(split_of(name)).alias("split"),
-                pl.lit(path.name).alias("file"),
-                pl.lit(group, pl.Int32).alias("row_group"),
-                pl.int_range(pl.len(), dtype=pl.Int32).alias("row"),
-                *[here for here, _ in COLUMNS.values()],
-            )
-
-
-def _narrow(table: pa.Table) -> pa.Table:
-    """Our names, one type for each kind, times as UTC; and nothing else of a schema that may be damaged."""
-    types = {
-        "string": pa.large_string(),
-        "float64": pa.float64(),
-        "int64": pa.int64(),
-        "bool": pa.bool_(),
-        "timestamp": pa.timestamp("us"),
-    }
-    return pa.table(
-        {
-            here: table.column(theirs).cast(types[kind], safe=kind != "timestamp")
-            for theirs, (here, kind) in COLUMNS.items()
-        }
-    )
 
 
 @contextmanager
@@ -183,35 +162,20 @@ def _opened(name: str, path: Path) -> Iterator[pq.ParquetFile]:
         ) from None
 
 
-def _check_schema(name: str, found: pa.Schema, *, pixels: bool) -> None:
+def _check_schema(name: str, schema: pa.Schema, *, pixels: bool) -> None:
     wanted = {theirs: kind for theirs, (_, kind) in COLUMNS.items()}
     for column, kind in {**wanted, **(dict.fromkeys(JPEGS, "binary") if pixels else {})}.items():
-        fields = found.get_all_field_indices(column)
+        fields = schema.get_all_field_indices(column)
         if len(fields) != 1:
             raise PipelineError(
                 f"{name} must have one column {column} ({kind}), as Pick-a-Pic has, "
                 f"got {len(fields) or 'none'}"
                 + ("; are these the tables without images?" if column in JPEGS else "")
             )
-        if not _is(kind, found.field(fields[0]).type):
-            got = found.field(fields[0]).type
+        got = schema.field(fields[0]).type
+        inner = got.value_type if kind == "string" and types.is_dictionary(got) else got
+        if not KINDS[kind][0](inner):
             raise PipelineError(f"{name} must have {column} of type {kind}, as Pick-a-Pic has, got {got}")
-
-
-def _is(kind: str, found: pa.DataType) -> bool:
-    """Whether a type is of the kind: of any width, and a dictionary of it where the kind is text."""
-    if kind == "string" and types.is_dictionary(found):
-        found = found.value_type
-    return {
-        "string": lambda: (
-            types.is_string(found) or types.is_large_string(found) or types.is_string_view(found)
-        ),
-        "binary": lambda: types.is_binary(found) or types.is_large_binary(found),
-        "float64": lambda: types.is_floating(found),
-        "int64": lambda: types.is_integer(found) and not types.is_uint64(found),
-        "bool": lambda: types.is_boolean(found),
-        "timestamp": lambda: types.is_timestamp(found),
-    }[kind]()
 
 
 HUB_FILES = ("train", "validation", "test", "test_unique")
@@ -225,13 +189,9 @@ def from_hub(hub: HubFiles, splits: tuple[str, ...] = HUB_FILES, prefix: str = "
 def from_folder(
     source: str, what: str, splits: tuple[str, ...] = SPLITS, prefix: str = ""
 ) -> dict[str, Path]:
-    """The files of these splits in a FOLDER, or in the `data` in it, by name.
+    """The files of these splits in a folder, or in the `data` in it, by name.
 
-    Args:
-        source: The path as written, absolute or relative to the repository.
-        what: The parameter that holds it, for messages.
-        splits: Those wanted.
-        prefix: Goes before each name.
+    `source` is its path as the parameter `what` has it. `prefix` goes before each name.
 
     Raises:
         PipelineError: If there is no such folder, no such file, a file that no split claims, or a name twice.
@@ -242,7 +202,7 @@ def from_folder(
             f"{what} must be an existing folder of Pick-a-Pic's Parquet files, got {source!r}, "
             f"looked for at {folder}"
         )
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")]):
         split = split_of(path.name)
         if split is None:
@@ -250,16 +210,16 @@ def from_folder(
                 f"{what} must hold files named {'-*, '.join(SPLITS)}-*.parquet, got {path.name!r} "
                 f"in {source!r}; rename it or move it away"
             )
-        if path.name in found:
+        if path.name in files:
             raise PipelineError(f"{what} must hold each file once, got {path.name!r} twice in {source!r}")
         if split in splits:
-            found[path.name] = path
-    if not found:
+            files[path.name] = path
+    if not files:
         raise PipelineError(
             f"{what} must hold Parquet files named {'-*, '.join(splits)}-*.parquet, got {source!r}, "
             "which has none"
         )
-    return {f"{prefix}{name}": found[name] for name in sorted(found, key=in_order)}
+    return {f"{prefix}{name}": files[name] for name in sorted(files, key=in_order)}
 
 
 def find(source: str, what: str, remote: Remote, about: str) -> Source:

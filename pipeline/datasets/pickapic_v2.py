@@ -5,6 +5,7 @@ nowhere says by what. A sample there is a comparison, so the two sets are told a
 the same two pictures; the other readings are counted beside it in published.json.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,26 +44,21 @@ class Params(DatasetParams):
 def find(params: "AllParams") -> Source:
     """The hub's files, or links to those in the folder; with them v1's tables, where they are needed."""
     remote = pickapic_files.from_hub(params.pickapic_v2.hub)
-    found = pickapic_files.find(params.pickapic_v2.source, "pickapic_v2.source", remote, "Pick-a-Pic v2")
+    v2 = pickapic_files.find(params.pickapic_v2.source, "pickapic_v2.source", remote, "Pick-a-Pic v2")
     if params.pickapic_v2.prepare.leakage == "skip":
-        return found
+        return v2
     source = params.pickapic_v1.source
     if source == "hub":
         v1 = pickapic_files.from_hub(params.pickapic_v1.tables, OVERLAPS, V1)
-        return Source(found.source, links=found.links, remotes=[*found.remotes, v1], check=found.check)
+        return replace(v2, remotes=[*v2.remotes, v1])
     links = pickapic_files.from_folder(source, "pickapic_v1.source", OVERLAPS, V1)
-    return Source(
-        found.source,
-        links={**found.links, **links},
-        remotes=found.remotes,
-        check=lambda: _check_both(found, links),
-    )
 
+    def check() -> None:
+        if v2.check is not None:
+            v2.check()
+        pickapic_files.check(links, pixels=False)
 
-def _check_both(found: Source, links: dict[str, Path]) -> None:
-    if found.check is not None:
-        found.check()
-    pickapic_files.check(links, pixels=False)
+    return replace(v2, links={**v2.links, **links}, check=check)
 
 
 def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
@@ -87,16 +83,14 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
 def mark_leakage(rows: pl.DataFrame, v1: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Call a comparison of the test set leakage where v1 compared the same two pictures, else no_leakage.
 
-    Args:
-        rows: v2's, with their places.
-        v1: The rows of v1's train and validation.
-
     Returns:
-        The rows, and how many untied ones overlap by each reading, with the published counts.
+        v2's rows, and how many untied ones overlap with v1 by each reading, beside the published counts.
     """
     known = pl.concat([v1["uid_0"], v1["uid_1"]])
+    ends = (pl.min_horizontal("uid_0", "uid_1"), pl.max_horizontal("uid_0", "uid_1"))
+    both = pl.concat_str(*ends, separator="|").alias("both")
     overlaps = {
-        "same_images": _among(_pair_of_images(rows), _pair_of_images(v1)),
+        "same_images": _among(rows.select(both)["both"], v1.select(both)["both"]),
         "same_ranking": _among(rows["ranking_id"], v1["ranking_id"]),
         "either_image": _among(rows["uid_0"], known) | _among(rows["uid_1"], known),
         "same_prompt": _among(rows["prompt"], v1["prompt"]),
@@ -113,24 +107,21 @@ def mark_leakage(rows: pl.DataFrame, v1: pl.DataFrame) -> tuple[pl.DataFrame, di
     return rows.drop(list(overlaps)), {"says": say(counts), **counted}
 
 
-def _pair_of_images(frame: pl.DataFrame) -> pl.Series:
-    ends = (pl.min_horizontal("uid_0", "uid_1"), pl.max_horizontal("uid_0", "uid_1"))
-    return frame.select(pl.concat_str(*ends, separator="|")).to_series()
-
-
 def _among(values: pl.Series, known: pl.Series) -> pl.Series:
     return values.is_in(known.drop_nulls().unique().implode()).fill_null(value=False)
 
 
 def say(readings: dict[str, dict[str, int]]) -> str:
     """Whether the counts are the published ones, in one sentence; only the real data can tell."""
-    found = readings["same_images"]["leakage"], readings["same_images"]["no_leakage"]
-    published = pickapic.LEAKAGE["leakage"], pickapic.LEAKAGE["no_leakage"]
-    counts = "{:,} of the untied test comparisons overlap with v1 and {:,} do not".format(*found)
-    if sum(found) != sum(published):
-        return f"{counts}; these are not the published {sum(published):,}, so nothing can be compared."
-    if found == published:
+    got, published = readings["same_images"], pickapic.LEAKAGE
+    counts = (
+        f"{got['leakage']:,} of the untied test comparisons overlap with v1 and {got['no_leakage']:,} do not"
+    )
+    total = sum(published.values())
+    if sum(got.values()) != total:
+        return f"{counts}; these are not the published {total:,}, so nothing can be compared."
+    if got == published:
         return f"{counts}, as published."
-    same = [name for name, one in readings.items() if one["leakage"] == published[0]]
-    hint = f"; counted by {same[0]} they would agree" if same else "; no other reading agrees either"
-    return f"{counts}, where {published[0]:,} and {published[1]:,} were published{hint}."
+    same = [name for name, reading in readings.items() if reading["leakage"] == published["leakage"]]
+    hint = f"counted by {same[0]} they would agree" if same else "no other reading agrees either"
+    return f"{counts}, where {published['leakage']:,} and {published['no_leakage']:,} were published; {hint}."

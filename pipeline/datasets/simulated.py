@@ -14,12 +14,16 @@ from scipy.spatial.distance import pdist
 
 from pal.config import Config, Number, Positive
 from pal.files import write_json
-from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, Source
+from pipeline import paths
+from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, Source, Truth
 from pipeline.errors import PipelineError
 from pipeline.storage import tables
+from pipeline.storage.manifests import read_json
 
 if TYPE_CHECKING:
+    from pal.comparisons import Comparisons
     from pipeline.params import Params as AllParams
+    from pipeline.study import Study
 
 TITLE = "Simulated users"
 ABOUT = (
@@ -78,16 +82,30 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
     weights = draw_weights(rng, options)
     layout = _study_layout(options)
     items = rng.normal(scale=options.dim**-0.5, size=(2 * len(layout), options.dim)).astype(np.float32)
-    chosen, rejected = answer(items, weights @ prototypes, layout["user"].to_numpy(), matrix)
+    user = layout["user"].to_numpy()
+    chosen, rejected = answer(items, weights @ prototypes, user, matrix)
     ids = np.array([tables.item_id("vector", row.tobytes()) for row in items])
-    _write_items(ids, items, out)
-    _write_pairs(layout, ids[chosen], ids[rejected], options, weights, out)
+    user_ids = [f"seen-{i:05d}" for i in range(options.seen_users)]
+    user_ids += [f"unseen-{i:05d}" for i in range(options.unseen_users)]
+    frame = pl.DataFrame({"item_id": ids, "modality": "vector", "vector": items.tolist()})
+    frame = frame.unique("item_id").sort("item_id")
+    tables.write_table(out / tables.ITEMS, frame, tables.items_schema())
+    names = [f"prototype {k + 1}" if options.setting == "partition" else None for k in weights.argmax(1)]
+    pairs = layout.with_columns(
+        pair_id=pl.int_range(pl.len()),
+        user_id=pl.Series(np.array(user_ids)[user]),
+        chosen=pl.Series(ids[chosen]),
+        rejected=pl.Series(ids[rejected]),
+        label=pl.lit(1.0),
+        group=pl.Series(names, dtype=pl.String).gather(user),
+    )
+    tables.write_table(out / tables.PAIRS, pairs, tables.pairs_schema())
     write_json(
         out / "truth.json",
         {
             "matrix": matrix.tolist(),
             "prototypes": prototypes.tolist(),
-            "user_ids": _user_ids(options),
+            "user_ids": user_ids,
             "weights": weights.tolist(),
             "setting": options.setting,
         },
@@ -133,48 +151,40 @@ def answer(
 
 def _study_layout(options: Prepare) -> pl.DataFrame:
     """One row per comparison: user, users, split."""
-    seen = {"train": options.train_pairs, "val": options.val_pairs, "test": options.test_pairs}
-    unseen = {"adapt": options.adapt_pairs, "val": options.val_pairs, "test": options.test_pairs}
-    frames = []
-    for users, first, n_users, plan in (
-        ("seen", 0, options.seen_users, seen),
-        ("unseen", options.seen_users, options.unseen_users, unseen),
+    held_out = {"val": options.val_pairs, "test": options.test_pairs}
+    frames, first = [], 0
+    for users, n_users, plan in (
+        ("seen", options.seen_users, {"train": options.train_pairs, **held_out}),
+        ("unseen", options.unseen_users, {"adapt": options.adapt_pairs, **held_out}),
     ):
-        split = [name for name, count in plan.items() for _ in range(count)]
-        who = pl.DataFrame({"user": range(first, first + n_users)}, schema={"user": pl.Int64})
-        frames.append(who.join(pl.DataFrame({"split": split}), how="cross").with_columns(users=pl.lit(users)))
+        split = pl.DataFrame({"split": [name for name, count in plan.items() for _ in range(count)]})
+        user = pl.select(user=pl.int_range(first, first + n_users, dtype=pl.Int64))
+        frames.append(user.join(split, how="cross").with_columns(users=pl.lit(users)))
+        first += n_users
     return pl.concat(frames)
 
 
-def _user_ids(options: Prepare) -> list[str]:
-    seen = [f"seen-{i:05d}" for i in range(options.seen_users)]
-    return seen + [f"unseen-{i:05d}" for i in range(options.unseen_users)]
+def bound(data: "Study", params: "AllParams") -> Truth | None:
+    """The map and the true prototypes; None where they are not stored."""
+    import torch
 
+    path = paths.prepared(data.dataset) / "truth.json"
+    if not path.exists():
+        return None
+    truth = read_json(path, f"prepare@{data.dataset}")
+    matrix = np.array(truth["matrix"])
+    mapped = torch.from_numpy(data.embeddings.responses.double().numpy() @ matrix.T)
+    prototypes = torch.from_numpy(np.array(truth["prototypes"]) @ matrix.T)
 
-def _write_items(ids: np.ndarray, items: np.ndarray, out: Path) -> None:
-    frame = pl.DataFrame({"item_id": ids, "modality": "vector", "vector": items.tolist()})
-    frame = frame.unique("item_id").sort("item_id")
-    tables.write_table(out / tables.ITEMS, frame, tables.items_schema())
+    def margins(pairs: "Comparisons") -> torch.Tensor:
+        """|rejected - a|^2 - |chosen - a|^2 at each true prototype a."""
+        q = pairs.questions
+        first, second = (mapped[rows[pairs.question]] for rows in (q.first, q.second))
+        difference = second - first
+        margin = (difference * (second + first)).sum(1, keepdim=True) - 2 * difference @ prototypes.T
+        return margin * pairs.sign[:, None]
 
-
-def _write_pairs(
-    layout: pl.DataFrame,
-    chosen: np.ndarray,
-    rejected: np.ndarray,
-    options: Prepare,
-    weights: np.ndarray,
-    out: Path,
-) -> None:
-    user = layout["user"].to_numpy()
-    group = None
-    if options.setting == "partition":
-        group = np.array([f"prototype {k + 1}" for k in weights.argmax(1)])[user]
-    frame = layout.with_columns(
-        pair_id=pl.int_range(pl.len()),
-        user_id=pl.Series(np.array(_user_ids(options))[user]),
-        chosen=pl.Series(chosen),
-        rejected=pl.Series(rejected),
-        label=pl.lit(1.0),
-        group=pl.lit(None, pl.String) if group is None else pl.Series(group),
-    )
-    tables.write_table(out / tables.PAIRS, frame, tables.pairs_schema())
+    if truth["setting"] == "partition" or len(prototypes) == 1:
+        return Truth(margins)
+    weights = dict(zip(truth["user_ids"], truth["weights"], strict=True))
+    return Truth(margins, weights, params.simulated.prepare.concentration)

@@ -101,20 +101,12 @@ def find(params: "AllParams") -> Source:
             f"looked for at {folder}"
         )
     files = find_files(source, folder)
-
-    def check() -> None:
-        for name, path in files.items():
-            holds_comparisons(name, path)
-
-    return Source(f"folder: {source}{answers}", files, check=check)
+    words = f"folder: {source}{answers}"
+    return Source(words, files, check=lambda: [holds_comparisons(*file) for file in files.items()])
 
 
 def find_files(source: str, folder: Path) -> dict[str, Path]:
     """The files of comparisons in a folder, or in `comparisons` within it, by their names there.
-
-    Args:
-        source: The folder as params.yaml names it.
-        folder: The folder.
 
     Raises:
         PipelineError: If there are none, or of both layouts, whose rows would count twice.
@@ -143,7 +135,14 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
     for note in placed.notes:
         print(f"prepare@summarize: {note}")
     n_read = len(comparisons.frame)
-    _check_places(options.protocol, placed.rows, n_read)
+    present = set(placed.rows.select("users", "split").unique().iter_rows())
+    for users, split in NEEDED:
+        if (users, split) not in present:
+            raise PipelineError(
+                f"protocol {options.protocol} must leave {split} comparisons of {users} users, got none: it "
+                f"keeps {len(placed.rows):,} of the {n_read:,} comparisons read; give summarize.source all "
+                f"files, or choose another summarize.prepare.protocol in {paths.PARAMS}"
+            )
     first = pl.col("choice") == 0
     rows = placed.rows.select(
         "worker",
@@ -165,29 +164,18 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
     return counts | ({"axis_files_ignored": comparisons.axis_files} if comparisons.axis_files else {})
 
 
-def _check_places(protocol: str, rows: pl.DataFrame, n_read: int) -> None:
-    present = set(rows.select("users", "split").unique().iter_rows())
-    for users, split in NEEDED:
-        if (users, split) not in present:
-            raise PipelineError(
-                f"protocol {protocol} must leave {split} comparisons of {users} users, got none: it keeps "
-                f"{len(rows):,} of the {n_read:,} comparisons read; give summarize.source all files, or "
-                f"choose another summarize.prepare.protocol in {paths.PARAMS}"
-            )
-
-
 def write(rows: pl.DataFrame, item: Literal["response", "joint"], out: Path) -> None:
     """Write the tables of items and pairs.
 
-    Args:
-        rows: worker, prompt, chosen, rejected (texts), users, split and group.
-        item: What a response is: the summary alone, or `joint_text` of it and its post.
-        out: The folder.
+    `rows` has worker, prompt, chosen and rejected (texts), users, split and group. A response is the summary
+    alone, or with `joint` the summary, an empty line and the post.
     """
     sides = ("chosen", "rejected")
     prompts = _with_ids(rows.select(text="prompt").unique())
     pairs = [rows.select("prompt", summary=side) for side in sides]
-    text = pl.col("summary") if item == "response" else joint_text(pl.col("summary"), pl.col("prompt"))
+    text = pl.col("summary")
+    if item == "joint":
+        text = pl.concat_str("summary", "prompt", separator="\n\n")
     responses = _with_ids(pl.concat(pairs).unique().with_columns(text=text))
     items = pl.concat([prompts, responses.select("text", "item_id")]).unique("item_id").sort("item_id")
     tables.write_table(out / tables.ITEMS, items.with_columns(modality=pl.lit("text")), tables.items_schema())
@@ -204,11 +192,6 @@ def write(rows: pl.DataFrame, item: Literal["response", "joint"], out: Path) -> 
     tables.write_table(out / tables.PAIRS, frame, tables.pairs_schema())
 
 
-def joint_text(summary: pl.Expr, prompt: pl.Expr) -> pl.Expr:
-    """Summary and post as one text: the summary, an empty line, the post."""
-    return pl.concat_str(summary, prompt, separator="\n\n")
-
-
 def _with_ids(frame: pl.DataFrame) -> pl.DataFrame:
     """The frame with the item ids of its column `text`."""
     ids = pl.Series([tables.text_id(text) for text in frame["text"]], dtype=pl.String)
@@ -218,16 +201,14 @@ def _with_ids(frame: pl.DataFrame) -> pl.DataFrame:
 def read(files: dict[str, Path]) -> Comparisons:
     """Read all files.
 
-    Args:
-        files: Where each file's bytes lie, by the name that says what it is.
-
     Raises:
         PipelineError: Naming the file and the line or row of the first that is no comparison.
     """
     kept = {name: path for name, path in files.items() if holds_comparisons(name, path)}
     frames = [pl.DataFrame(schema=SCHEMA)]
     for name, path in kept.items():
-        values = (_values(where, row) for where, row in _rows(name, path))
+        rows = _parquet_rows(name, path) if Path(name).suffix in PARQUET else _json_rows(name, path)
+        values = (_values(where, row) for where, row in rows)
         while chunk := list(islice(values, CHUNK)):
             frames.append(pl.DataFrame(chunk, schema=SCHEMA, orient="row"))
     frame = pl.concat(frames)
@@ -248,7 +229,7 @@ def holds_comparisons(name: str, path: Path) -> bool:
     if path.stat().st_size == 0:
         raise PipelineError(f"{name} is empty (0 bytes); download it again")
     where, keys = name, []
-    if path_is_parquet(name):
+    if Path(name).suffix in PARQUET:
         keys = _guarded(name, lambda: pq.read_schema(path)).names
     else:
         where, row = next(_json_rows(name, path), (name, None))
@@ -260,17 +241,8 @@ def holds_comparisons(name: str, path: Path) -> bool:
     return "summaries" in keys
 
 
-def path_is_parquet(name: str) -> bool:
-    """Whether a file of this name is Parquet rather than JSON lines."""
-    return Path(name).suffix in PARQUET
-
-
-def _rows(name: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each row as a dictionary, with the words for where it stands."""
-    return _parquet_rows(name, path) if path_is_parquet(name) else _json_rows(name, path)
-
-
 def _json_rows(name: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each row, with the words for where it stands."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if line.isspace():

@@ -95,7 +95,13 @@ def iclr_simulated(frame: pl.DataFrame, seed: int) -> Placed:
     placed.keep(is_seen | is_unseen, "dropped_other_workers")
     drawn = rng.permutation(np.array(unseen, dtype=object))[: round(len(unseen) * SHORTER_OF / UNSEEN_USERS)]
     shorter = [top[rank] for rank in SHORTER_RANKS if rank < len(top)] + list(drawn)
-    rows = _answer_by_length(placed.rows, pl.col("worker").is_in(shorter))
+    prefers_shorter = pl.col("worker").is_in(shorter)
+    first, second = pl.col("text_0").str.len_chars(), pl.col("text_1").str.len_chars()
+    first_wins = pl.when(prefers_shorter).then(first < second).otherwise(first > second)
+    rows = placed.rows.with_columns(
+        choice=pl.when(first_wins).then(0).otherwise(1).cast(pl.Int8),
+        group=pl.when(prefers_shorter).then(pl.lit(GROUPS[1])).otherwise(pl.lit(GROUPS[0])),
+    )
     placed.rows = pl.concat([place_seen(rows.filter(is_seen), rng), halve(rows.filter(~is_seen), rng)])
     placed.sizes["unseen users"] = placed.rows.filter(users="unseen")["worker"].n_unique()
     placed.notes += [
@@ -184,15 +190,6 @@ def _keep_supervised(placed: Placed, *, without_cnn: bool) -> list[str]:
         placed.sizes[f"{words} rows of supervised policies"] = len(rows[name])
     counts = rows["train"]["worker"].drop_nulls().value_counts()
     return counts.sort("count", "worker", descending=[True, False])["worker"].head(SEEN_WORKERS).to_list()
-
-
-def _answer_by_length(rows: pl.DataFrame, shorter: pl.Expr) -> pl.DataFrame:
-    first, second = pl.col("text_0").str.len_chars(), pl.col("text_1").str.len_chars()
-    first_wins = pl.when(shorter).then(first < second).otherwise(first > second)
-    return rows.with_columns(
-        choice=pl.when(first_wins).then(0).otherwise(1).cast(pl.Int8),
-        group=pl.when(shorter).then(pl.lit(GROUPS[1])).otherwise(pl.lit(GROUPS[0])),
-    )
 
 
 def place_seen(rows: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:

@@ -8,12 +8,18 @@ passes through a table of 256 entries, so that the same filter gives the same by
 import io
 import os
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
 from tqdm import tqdm
 
 from pal.errors import PalError, shorten
@@ -23,16 +29,12 @@ from pipeline.errors import PipelineError
 from pipeline.storage import raw_files
 
 if TYPE_CHECKING:
-    import numpy as np
-    import polars as pl
-    import pyarrow as pa
     from torch import Tensor
 
     from pal.encoders import ImageEncoder
     from pipeline.encoding.items import Items
     from pipeline.params import Encode
 
-GROUP_ROWS = 512  # at least
 PLACE = ["file", "row_group", "row", "column", "filter"]
 ROWS_AT_ONCE = 64  # rows of a Parquet file in memory at a time, each with a picture or two
 LARGEST_FILE = 1 << 28  # bytes of a picture's file
@@ -52,11 +54,10 @@ def fill(job: Job, encoder: "ImageEncoder", items: "Items", options: "Encode") -
     Returns:
         The missing images of this share that cannot be encoded.
     """
-    import numpy as np
-    import polars as pl
+    import torch
 
     size = options.images_per_batch
-    size *= max(1, group_rows(len(job.ids), GROUP_ROWS) // size)  # whole batches
+    size *= max(1, group_rows(len(job.ids)) // size)  # whole batches
     frame = items.images().with_columns(missing=pl.Series(job.missing), item=pl.int_range(pl.len()))
     frame = in_reading_order(frame).with_columns(group=pl.int_range(pl.len()) // size)
     groups = Groups(frame["item"].to_numpy(), np.append(np.arange(0, len(frame), size), len(frame)))
@@ -71,22 +72,27 @@ def fill(job: Job, encoder: "ImageEncoder", items: "Items", options: "Encode") -
         group_of = frame["group"].to_list()
         shrunk = _shrunk(encoder, read_pictures(frame, job.dataset), options)
         for _, pictures in groupby(shrunk, lambda pair: group_of[pair[0]]):
-            rows, vectors, faults = _encode_group(encoder, pictures, options.images_per_batch)
-            bad += [_bad_item(frame, row, reason) for row, reason in faults if frame["missing"][row]]
+            rows, vectors = [], []
+            # A batch lacks what cannot be decoded, and nothing else changes.
+            while batch := list(islice(pictures, options.images_per_batch)):
+                good = {row: picture for row, picture in batch if not isinstance(picture, str)}
+                faults = {row: reason for row, reason in batch if isinstance(reason, str)}
+                bad += [_bad_item(frame, row, why) for row, why in faults.items() if frame["missing"][row]]
+                if good:
+                    vectors.append(encoder.encode_images(torch.stack(list(good.values()))))
+                    rows += good
             if rows:
                 bar.update(job.store_missing(frame["item"].gather(rows).to_numpy(), np.concatenate(vectors)))
     return sorted(bad, key=lambda item: order[item.item_id])
 
 
 def _finished(
-    encoder: "ImageEncoder", frame: "pl.DataFrame", options: "Encode", dataset: str
+    encoder: "ImageEncoder", frame: pl.DataFrame, options: "Encode", dataset: str
 ) -> tuple[list[BadItem], list[int]]:
     """Groups that an earlier run stored but for bad images; and these images, which are tried again.
 
     Without this a few bad images would have nearly every group encoded anew in each run.
     """
-    import polars as pl
-
     retried = frame.filter(~pl.col("missing").all().over("group") & pl.col("missing"))
     if retried.is_empty():
         return [], []
@@ -98,30 +104,13 @@ def _finished(
     return bad, done["group"].unique().to_list()
 
 
-def _encode_group(
-    encoder: "ImageEncoder", pictures: Iterator[tuple[int, "Tensor | str"]], size: int
-) -> tuple[list[int], list["np.ndarray"], list[tuple[int, str]]]:
-    """The rows that could be encoded, their vectors by batch, and the other rows with their faults."""
-    import torch
-
-    rows, vectors, faults = [], [], []
-    # A batch lacks what cannot be decoded, and nothing else changes.
-    while batch := list(islice(pictures, size)):
-        good = [(row, picture) for row, picture in batch if not isinstance(picture, str)]
-        faults += [(row, picture) for row, picture in batch if isinstance(picture, str)]
-        if good:
-            vectors.append(encoder.encode_images(torch.stack([picture for _, picture in good])))
-            rows += [row for row, _ in good]
-    return rows, vectors, faults
-
-
 def _shrunk(
     encoder: "ImageEncoder", pictures: Iterable["Picture"], options: "Encode"
 ) -> Iterator[tuple[int, "Tensor | str"]]:
     """Each image's row, and itself as the network takes it or why it cannot; decoded on threads, in order."""
     from pal.encoders.images import prefetch
 
-    workers = options.workers or default_workers()
+    workers = options.workers or max(1, (os.cpu_count() or 1) - 2)  # cores are left to the encoder
     depth = max(2 * options.images_per_batch, 4 * workers)
     for done in prefetch(pictures, lambda picture: encoder.shrink(decoded(picture)), workers, depth):
         if done.error is None:
@@ -132,12 +121,7 @@ def _shrunk(
             raise done.error
 
 
-def default_workers() -> int:
-    """Threads that decode: with few cores one beside the encoder's, else all but two."""
-    return max(1, (os.cpu_count() or 1) - 2)
-
-
-def _bad_item(frame: "pl.DataFrame", row: int, reason: str) -> BadItem:
+def _bad_item(frame: pl.DataFrame, row: int, reason: str) -> BadItem:
     item = frame.row(row, named=True)
     place = {name: item[name] for name in ("file", "row_group", "row", "column")}
     return BadItem(item["item_id"], "image", reason, **place)
@@ -159,14 +143,12 @@ class Picture(NamedTuple):
     fault: str = ""
 
 
-def in_reading_order(items: "pl.DataFrame") -> "pl.DataFrame":
+def in_reading_order(items: pl.DataFrame) -> pl.DataFrame:
     """Image items in the order in which their bytes are best read."""
-    import polars as pl
-
     return items.with_columns(pl.col("file", "column", "filter").cast(pl.String)).sort(PLACE)
 
 
-def read_pictures(items: "pl.DataFrame", dataset: str) -> Iterator[Picture]:
+def read_pictures(items: pl.DataFrame, dataset: str) -> Iterator[Picture]:
     """The bytes of image items, in the order of the frame, which should be that of `in_reading_order`.
 
     Raises:
@@ -190,36 +172,27 @@ def read_pictures(items: "pl.DataFrame", dataset: str) -> Iterator[Picture]:
             yield from _from_parquet(of_file, path, f"{files[sha256].name} of {dataset}")
 
 
-def _from_parquet(items: "pl.DataFrame", path: Path, name: str) -> Iterator[Picture]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _from_parquet(items: pl.DataFrame, path: Path, name: str) -> Iterator[Picture]:
+    """Pictures of a Parquet file, some rows at a time; only columns that hold a wanted picture are read."""
     try:
         with pq.ParquetFile(path) as file:
             for (group,), of_group in items.group_by(["row_group"], maintain_order=True):
-                yield from _from_row_group(file, group, of_group)
+                wanted = deque(of_group.select("item", "row", "column", "filter").iter_rows())
+                columns = sorted(of_group["column"].unique())
+                start = 0
+                for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns):
+                    while wanted and wanted[0][1] < start + len(batch):
+                        item, row, column, filtered = wanted.popleft()
+                        data = batch.column(column)[row - start].as_py()
+                        if not isinstance(data, bytes | None):
+                            raise ValueError(f"column {column} holds no bytes but {type(data).__name__}")
+                        yield Picture(item, filtered, data, "" if data else "it has no bytes")
+                    start += len(batch)
+                if wanted:
+                    raise IndexError(f"row group {group} ends before row {wanted[0][1]}")
     except (pa.ArrowException, OSError, KeyError, ValueError, IndexError) as error:
         reason = " ".join(str(error).split())[:120]
         raise PipelineError(f"{name} is damaged or has not the images that it had ({reason})") from None
-
-
-def _from_row_group(file: "pa.parquet.ParquetFile", group: int, items: "pl.DataFrame") -> Iterator[Picture]:
-    """Pictures of one row group, some rows at a time; only columns that hold a wanted picture are read."""
-    wanted = items.select("item", "row", "column", "filter").iter_rows()
-    following = next(wanted, None)
-    start = 0
-    columns = sorted(items["column"].unique())
-    for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns):
-        while following is not None and following[1] < start + len(batch):
-            item, row, column, filtered = following
-            data = batch.column(column)[row - start].as_py()
-            if not isinstance(data, bytes | None):
-                raise ValueError(f"column {column} holds no bytes but {type(data).__name__}")
-            yield Picture(item, filtered, data, "" if data else "it has no bytes")
-            following = next(wanted, None)
-        start += len(batch)
-    if following is not None:
-        raise IndexError(f"row group {group} ends before row {following[1]}")
 
 
 def decoded(picture: Picture) -> "Tensor":
@@ -236,10 +209,8 @@ def decoded(picture: Picture) -> "Tensor":
     return apply_filter(pixels, picture.filter) if picture.filter else pixels
 
 
-def thumbnails(items: "pl.DataFrame", dataset: str, size: int) -> dict[str, bytes]:
+def thumbnails(items: pl.DataFrame, dataset: str, size: int) -> dict[str, bytes]:
     """Small JPEGs of image items, by item id; one that cannot be decoded is left out."""
-    from PIL import Image
-
     items = in_reading_order(items)
     ids = items["item_id"].to_list()
     jpegs = {}

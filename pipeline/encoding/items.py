@@ -7,16 +7,15 @@ import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pal.errors import shorten
 from pal.files import write_text
 from pipeline.storage import embeddings, tables
-
-if TYPE_CHECKING:
-    import numpy as np
-    import polars as pl
-    import pyarrow as pa
 
 IMAGE_COLUMNS = ["item_id", "file", "row_group", "row", "column", "filter"]
 DROPPED_COLUMNS = ("item_id", "modality", "file", "row_group", "row", "column", "reason")
@@ -33,49 +32,25 @@ class Items:
         made_by: The stage that wrote it.
     """
 
-    ids: "np.ndarray"
-    rows: "np.ndarray"
+    ids: np.ndarray
+    rows: np.ndarray
     path: Path
     made_by: str
 
-    def texts(self) -> "Texts":
-        """Their texts."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
+    def texts(self) -> pa.LargeStringArray:
+        """Their texts in Arrow's memory, in the order of the ids; empty where the table has none."""
         column = tables.read_arrow(self.path, self.made_by, ["text"]).column("text")
         # With 64-bit offsets the column is one chunk however long it is; without, 2 GB would be the most.
-        return Texts(pc.cast(column, pa.large_string()).combine_chunks(), self.rows)
+        texts = pc.cast(column, pa.large_string()).combine_chunks()
+        return texts.take(pa.array(self.rows)).fill_null("")
 
-    def images(self) -> "pl.DataFrame":
+    def images(self) -> pl.DataFrame:
         """Where the bytes of images lie, one row an item, in the order of the ids."""
         return tables.read_table(self.path, self.made_by, IMAGE_COLUMNS)[self.rows]
 
-    def vectors(self) -> "pl.Series":
+    def vectors(self) -> pl.Series:
         """Vectors of items that are vectors already, as lists, in the order of the ids."""
         return tables.read_table(self.path, self.made_by, ["vector"])["vector"][self.rows]
-
-
-@dataclass(frozen=True)
-class Texts:
-    """Texts in Arrow's memory rather than Python's.
-
-    Args:
-        column: All texts of the table.
-        rows: The row of each item.
-    """
-
-    column: "pa.LargeStringArray"
-    rows: "np.ndarray"
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def take(self, items: "np.ndarray | slice") -> list[str]:
-        """The texts of some items, in their order; empty where the table has none."""
-        import pyarrow as pa
-
-        return [text or "" for text in self.column.take(pa.array(self.rows[items])).to_pylist()]
 
 
 def read_items(path: Path, made_by: str) -> dict[str, Items]:
@@ -84,10 +59,15 @@ def read_items(path: Path, made_by: str) -> dict[str, Items]:
     Raises:
         PipelineError: If the table is missing or damaged, or an id is not one.
     """
-    import numpy as np
-
     table = tables.read_arrow(path, made_by, ["item_id", "modality"])
-    ids = embeddings.packed(_fixed_width(table.column("item_id")))
+    column = table.column("item_id")
+    width = 2 * embeddings.ID_BYTES
+    if len(column) and pc.all(pc.equal(pc.binary_length(column), width)).as_py():
+        chunks = [c.cast(pa.binary()).cast(pa.binary(width)) for c in column.chunks if len(c)]
+        buffers = [np.frombuffer(c.buffers()[1], f"S{width}", len(c), c.offset * width) for c in chunks]
+        ids = embeddings.packed(np.concatenate(buffers))
+    else:  # texts of other lengths, which `packed` refuses
+        ids = embeddings.packed(column.to_pylist())
     codes, names = tables.codes(table.column("modality"))
     order = np.argsort(ids, kind="stable")
     items = {}
@@ -96,21 +76,6 @@ def read_items(path: Path, made_by: str) -> dict[str, Items]:
         if len(rows):
             items[modality] = Items(ids[rows], rows, path, made_by)
     return items
-
-
-def _fixed_width(column: "pa.ChunkedArray") -> "np.ndarray | list[str]":
-    """Texts of 32 bytes each as a numpy array; others as a list, for `packed` to refuse."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    width = 2 * embeddings.ID_BYTES
-    if not len(column) or not pc.all(pc.equal(pc.binary_length(column), width)).as_py():
-        return column.to_pylist()
-    chunks = [chunk.cast(pa.binary()).cast(pa.binary(width)) for chunk in column.chunks if len(chunk)]
-    return np.concatenate(
-        [np.frombuffer(c.buffers()[1], f"S{width}", len(c), c.offset * width) for c in chunks]
-    )
 
 
 @dataclass(frozen=True)

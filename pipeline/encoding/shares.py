@@ -15,11 +15,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from pipeline.storage.embeddings import EmbeddingStore, Places
 
 LEAST_ROWS = 512
@@ -111,9 +111,9 @@ def use_own_gpu(environ: Mapping[str, str] = os.environ) -> None:
         torch.cuda.set_device(int(local) % torch.cuda.device_count())
 
 
-def group_rows(count: int, least: int = LEAST_ROWS) -> int:
+def group_rows(count: int) -> int:
     """Items in a group, of a list of so many: a thousandth of it, within bounds."""
-    return max(least, min(count // GROUPS, MOST_ROWS))
+    return max(LEAST_ROWS, min(count // GROUPS, MOST_ROWS))
 
 
 @dataclass(frozen=True)
@@ -125,17 +125,17 @@ class Groups:
         edges: Where in that order each group begins, and where the last ends.
     """
 
-    order: "np.ndarray"
-    edges: "np.ndarray"
+    order: np.ndarray
+    edges: np.ndarray
 
     def __len__(self) -> int:
         return len(self.edges) - 1
 
-    def rows(self, group: int) -> "np.ndarray":
+    def rows(self, group: int) -> np.ndarray:
         """The rows of a group's items."""
         return self.order[self.edges[group] : self.edges[group + 1]]
 
-    def needed(self, missing: "np.ndarray", share: range) -> list[int]:
+    def needed(self, missing: np.ndarray, share: range) -> list[int]:
         """The groups of a share that hold a missing item."""
         return [group for group in share if missing[self.rows(group)].any()]
 
@@ -153,17 +153,17 @@ class Job:
     """
 
     store: "EmbeddingStore"
-    ids: "np.ndarray"
+    ids: np.ndarray
     places: "Places"
     share: Share
     dataset: str
 
     @cached_property
-    def missing(self) -> "np.ndarray":
+    def missing(self) -> np.ndarray:
         """Which items were not in the store at the start."""
         return self.places.missing
 
-    def store_missing(self, rows: "np.ndarray", vectors: "np.ndarray") -> int:
+    def store_missing(self, rows: np.ndarray, vectors: np.ndarray) -> int:
         """Put those vectors of a group into the store whose items were missing; how many.
 
         Args:

@@ -3,19 +3,18 @@
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pyarrow as pa
 from tqdm import tqdm
 
 from pipeline.encoding.items import BadItem
 from pipeline.encoding.shares import Groups, Job, group_rows
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from pal.encoders import TextEncoder
-    from pipeline.encoding.items import Items, Texts
+    from pipeline.encoding.items import Items
     from pipeline.params import Encode
 
-GROUP_ROWS = 512  # at least
 BLOCK = 100_000  # texts as Python objects at once
 SHOWN = 200  # characters of a bad text that are kept for messages
 
@@ -32,28 +31,29 @@ def fill(job: Job, encoder: "TextEncoder", items: "Items", options: "Encode") ->
     Returns:
         The missing texts that cannot be encoded, of all shares.
     """
-    import numpy as np
-
     texts = items.texts()
     lengths, faults = _lengths(encoder, texts)
     edges = batches(np.sort(lengths[lengths >= 0]), options.tokens_per_batch)
     order = np.argsort(lengths, kind="stable")[len(faults) :]  # a bad text has length -1; ids ascend
-    starts = group_starts(edges, group_rows(len(order), GROUP_ROWS))
+    starts = group_starts(edges, group_rows(len(order)))
     groups = Groups(order, edges[starts])
     with tqdm(total=int(job.missing.sum()), desc="encode", unit="text") as bar:
         # Strided: costs rise along the groups, so that each process has some of all lengths.
         for group in groups.needed(job.missing, job.share.strided(len(groups))):
             batch_edges = edges[starts[group] : starts[group + 1] + 1]
-            vectors = [encoder.encode(texts.take(order[a:b])) for a, b in pairwise(batch_edges)]
+            vectors = [
+                encoder.encode(texts.take(pa.array(order[start:end])).to_pylist())
+                for start, end in pairwise(batch_edges)
+            ]
             bar.update(job.store_missing(groups.rows(group), np.concatenate(vectors)))
     return [
-        BadItem(job.ids[row].decode(), "text", fault, text=texts.take(slice(row, row + 1))[0][:SHOWN])
+        BadItem(job.ids[row].decode(), "text", fault, text=texts[row].as_py()[:SHOWN])
         for row, fault in faults.items()
         if job.missing[row]
     ]
 
 
-def batches(lengths: "np.ndarray", budget: int) -> "np.ndarray":
+def batches(lengths: np.ndarray, budget: int) -> np.ndarray:
     """Where batches begin, and where the last ends: at most `budget` tokens with padding, or one long text.
 
     A function of the full list alone: what is already in the store changes no batch.
@@ -62,8 +62,6 @@ def batches(lengths: "np.ndarray", budget: int) -> "np.ndarray":
         lengths: Tokens of each text, ascending.
         budget: Most tokens of a batch, each of its texts padded to the longest.
     """
-    import numpy as np
-
     edges = [0]
     while (start := edges[-1]) < len(lengths):
         most = max(1, budget // max(1, int(lengths[start])))  # texts, were none longer than the first
@@ -72,15 +70,13 @@ def batches(lengths: "np.ndarray", budget: int) -> "np.ndarray":
     return np.array(edges, dtype=np.int64)
 
 
-def group_starts(edges: "np.ndarray", rows: int) -> "np.ndarray":
+def group_starts(edges: np.ndarray, rows: int) -> np.ndarray:
     """Batches in groups of about `rows` items: the batches with which groups begin, and the end.
 
     Args:
         edges: Where batches begin, and where the last ends.
         rows: A group is closed once it has as many.
     """
-    import numpy as np
-
     starts = [0]
     while edges[starts[-1]] < edges[-1]:
         end = np.searchsorted(edges, edges[starts[-1]] + rows)
@@ -88,16 +84,14 @@ def group_starts(edges: "np.ndarray", rows: int) -> "np.ndarray":
     return np.array(starts, dtype=np.int64)
 
 
-def _lengths(encoder: "TextEncoder", texts: "Texts") -> tuple["np.ndarray", dict[int, str]]:
+def _lengths(encoder: "TextEncoder", texts: pa.LargeStringArray) -> tuple[np.ndarray, dict[int, str]]:
     """Tokens of every text, -1 where it cannot be encoded; and why not, by row."""
-    import numpy as np
-
     from pal.encoders.registry import complaint
 
     lengths = np.full(len(texts), -1, dtype=np.int64)
     faults = {}
     for start in range(0, len(texts), BLOCK):
-        block = texts.take(slice(start, start + BLOCK))
+        block = texts.slice(start, BLOCK).to_pylist()
         complaints = [complaint(text) for text in block]
         faults.update({start + row: fault for row, fault in enumerate(complaints) if fault})
         good = [row for row, fault in enumerate(complaints) if not fault]

@@ -23,12 +23,7 @@ Margins = Callable[[Comparisons], torch.Tensor]
 
 
 def available_baselines(data: Study, texts: dict[str, str]) -> dict[str, Margins]:
-    """The baselines that a dataset allows: each gives margins in favour of the chosen responses.
-
-    Args:
-        data: The dataset; the majority votes with its training pairs.
-        texts: Texts of the items that are texts, by item id.
-    """
+    """The baselines that a dataset allows, each a function to margins; `texts` are its items', by id."""
     majority = Majority.from_votes(data.select("seen", "train"))
     baselines: dict[str, Margins] = {"majority": majority.margins}
     responses = [texts.get(item) for item in data.response_ids]
@@ -92,7 +87,7 @@ def longer(lengths: torch.Tensor, comparisons: Comparisons) -> torch.Tensor:
 def similarity(data: Study, comparisons: Comparisons) -> torch.Tensor:
     """The zero-shot scorer: cosine of prompt and chosen response, less that of prompt and rejected one."""
     q = comparisons.questions
-    parts = []
+    margins = []
     for block in comparisons.question.split(BLOCK):
         prompt, first, second = (
             normalize(table[rows[block]].float(), dim=1)
@@ -103,8 +98,8 @@ def similarity(data: Study, comparisons: Comparisons) -> torch.Tensor:
             )
         )
         # Two products, not one with the difference: equal responses must give zero exactly.
-        parts.append((prompt * first).sum(1) - (prompt * second).sum(1))
-    return torch.cat(parts) * comparisons.sign if parts else comparisons.sign
+        margins.append((prompt * first).sum(1) - (prompt * second).sum(1))
+    return torch.cat(margins) * comparisons.sign if margins else comparisons.sign
 
 
 def in_one_space(data: Study) -> bool:
@@ -112,8 +107,5 @@ def in_one_space(data: Study) -> bool:
     prompts, responses = data.embedders["prompts"], data.embedders["responses"]
     if prompts is None or responses is None or prompts.encoder in NO_ENCODER:
         return False
-    return (prompts.encoder, prompts.files_sha256, prompts.dim) == (
-        responses.encoder,
-        responses.files_sha256,
-        responses.dim,
-    )
+    both = [(by.encoder, by.files_sha256, by.dim) for by in (prompts, responses)]
+    return both[0] == both[1]

@@ -90,8 +90,8 @@ def predict(
             if bound is not None:
                 margins["bound", None] = bound.margins(half, [data.select(half, "train")], pairs)
         else:
-            margins |= _unseen_margins(data, pairs, models, knobs, bound)
-        marks = _marks(data, half, pairs, rows)
+            margins |= unseen_margins(data, pairs, models, knobs, bound)
+        shared = _columns(data, half, pairs, rows)
         for (model, shots), draws in margins.items():
             fitted = model in models or model == "asked"
             probability = torch.stack([torch.sigmoid(margin) for margin in draws]).mean(0)
@@ -103,33 +103,33 @@ def predict(
                 "probability": probability.numpy() if fitted else pl.lit(None),
                 "right": sum(rightness(m) for m in draws),
             }
-            tables.append(marks.with_columns(**columns).select(*SCHEMA).cast(SCHEMA))
+            tables.append(shared.with_columns(**columns).select(*SCHEMA).cast(SCHEMA))
     # Unlocated users have no shots, and no questions chosen for them.
     located = (pl.col("users") != "unlocated") | (pl.col("shots").fill_null(0) == 0)
     return pl.concat(tables).filter(located)
 
 
-def _marks(data: Study, half: str, pairs: Comparisons, rows: torch.Tensor) -> pl.DataFrame:
+def _columns(data: Study, half: str, pairs: Comparisons, rows: torch.Tensor) -> pl.DataFrame:
     """The columns of a half's test pairs that do not depend on the model."""
-    places = data.places.select(here=(pl.col("users") == half) & (pl.col("split") == "test"))
-    users, user = pl.lit(half), pairs.user.numpy()
+    users, user, q = pl.lit(half), pairs.user.numpy(), pairs.questions
     if half == "unseen":
-        located = torch.zeros(data.n_users(half), dtype=torch.bool)
-        located[data.select(half, "adapt").user] = True
-        here = located[pairs.user].numpy()
+        located = torch.isin(pairs.user, data.select(half, "adapt").user).numpy()
         user = user + data.n_users("seen")
-        if here.any() and not here.all():
-            users = pl.when(pl.Series(here)).then(pl.lit("unseen")).otherwise(pl.lit("unlocated"))
-            user = user + data.n_users("unseen") * ~here  # those who cannot be located are numbered last
-    q = pairs.questions
+        if located.any() and not located.all():
+            users = pl.when(pl.Series(located)).then(pl.lit("unseen")).otherwise(pl.lit("unlocated"))
+            user = user + data.n_users("unseen") * ~located  # those who cannot be located are numbered last
+    tested = (data.places["users"] == half) & (data.places["split"] == "test")
     chosen = torch.where(pairs.sign > 0, q.first[pairs.question], q.second[pairs.question])
-    pair = places["here"].arg_true().to_numpy()[rows.numpy()]
-    return pl.DataFrame(
-        {"pair": pair, "user": user, "answer": chosen.numpy(), "sign": pairs.sign.numpy()}
-    ).with_columns(users=users)
+    columns = {
+        "pair": tested.arg_true().to_numpy()[rows.numpy()],
+        "user": user,
+        "answer": chosen.numpy(),
+        "sign": pairs.sign.numpy(),
+    }
+    return pl.DataFrame(columns).with_columns(users=users)
 
 
-def _unseen_margins(
+def unseen_margins(
     data: Study, pairs: Comparisons, models: dict[str, SavedModel], knobs: Evaluate, bound: "Bound | None"
 ) -> dict[Key, list[torch.Tensor]]:
     """Margins on unseen users' pairs: of the controls, of the model at all shots, and of the bound."""
@@ -173,13 +173,13 @@ def margins_by(
     model: SavedModel, tables: list[torch.Tensor], data: Study, pairs: Comparisons
 ) -> list[torch.Tensor]:
     """Margins under several tables of users' states; what does not depend on the user is computed once."""
-    parts: list[list[torch.Tensor]] = [[pairs.sign[:0]] for _ in tables]
+    blocks: list[list[torch.Tensor]] = [[pairs.sign[:0]] for _ in tables]
     with torch.inference_mode():
         for block, features, place in feature_blocks(model.head, data.embeddings, pairs):
             rows = features.index_select(0, place)
-            for part, states in zip(parts, tables, strict=True):
-                part.append(model.head.margin(rows, states.index_select(0, block.user)) * block.sign)
-    return [torch.cat(part) for part in parts]
+            for margins, states in zip(blocks, tables, strict=True):
+                margins.append(model.head.margin(rows, states.index_select(0, block.user)) * block.sign)
+    return [torch.cat(margins) for margins in blocks]
 
 
 def locate(data: Study, model: SavedModel, knobs: Evaluate) -> dict[int, list[torch.Tensor]]:
@@ -188,8 +188,7 @@ def locate(data: Study, model: SavedModel, knobs: Evaluate) -> dict[int, list[to
     A user with fewer comparisons than shots is located from all of them. Where no user has any, there are
     zero shots only.
     """
-    pairs = data.select("unseen", "adapt")
-    n_users = data.n_users("unseen")
+    pairs, n_users = data.select("unseen", "adapt"), data.n_users("unseen")
     with torch.inference_mode():
         population = model.population
         each = population.evidence(model.head, data.embeddings, pairs, model.fit_config.loss)
@@ -201,13 +200,7 @@ def locate(data: Study, model: SavedModel, knobs: Evaluate) -> dict[int, list[to
 
 
 def drawn_shots(user: torch.Tensor, n_users: int, knobs: Evaluate) -> Iterator[tuple[int, torch.Tensor]]:
-    """Numbers of shots with the rows of the comparisons that are drawn, draw after draw.
-
-    Args:
-        user: Whose each comparison is.
-        n_users: Users in all.
-        knobs: The seed, the numbers of shots and the draws.
-    """
+    """Numbers of shots with the rows of the comparisons that are drawn, draw after draw."""
     generator = torch.Generator().manual_seed(knobs.seed)
     for _ in range(knobs.draws if len(user) else 0):
         place = places_in_user(user, n_users, generator)
@@ -215,65 +208,47 @@ def drawn_shots(user: torch.Tensor, n_users: int, knobs: Evaluate) -> Iterator[t
             yield shots, (place < shots).nonzero().squeeze(1)
 
 
-def places_in_user(user: torch.Tensor, n_users: int, generator: torch.Generator) -> torch.Tensor:
-    """Each comparison's place, from 0, in a random order of its user's comparisons."""
-    shuffled = torch.randperm(len(user), generator=generator)
+def places_in_user(
+    user: torch.Tensor, n_users: int, generator: torch.Generator | None = None
+) -> torch.Tensor:
+    """Each comparison's place, from 0, among its user's, in random order; without a generator as is."""
+    n = len(user)
+    shuffled = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
     order = shuffled[torch.argsort(user[shuffled], stable=True)]
     counts = torch.bincount(user, minlength=n_users)
-    starts = (counts.cumsum(0) - counts).repeat_interleave(counts)
     place = torch.empty_like(user)
-    place[order] = torch.arange(len(user)) - starts
+    place[order] = torch.arange(n) - (counts.cumsum(0) - counts).repeat_interleave(counts)
     return place
 
 
 def locate_by_questions(data: Study, model: SavedModel, most: int) -> dict[int, torch.Tensor]:
     """Unseen users' states after 1, 2 and more questions, chosen by expected information gain (BALD).
 
-    Only the answers to the adapt pairs are known, so these are the questions. A user with fewer questions is
-    located by all of them. Empty where there are none, or all users have the same state.
-
-    Args:
-        data: The dataset.
-        model: Locates users, and says what an answer is expected to tell.
-        most: Questions to ask of each; no more than a user with the most of them has.
+    Only the answers to the adapt pairs are known, so these are the questions; at most `most` of a user's. A
+    user with fewer is located by all of them. Empty where there are none, or all users have the same state.
     """
     pairs, n_users = data.select("unseen", "adapt"), data.n_users("unseen")
-    prior = model.population.prior
+    prior, loss = model.population.prior, model.fit_config.loss
     if not most or not len(pairs) or len(prior.masses) == 1:
         return {}
     counts = torch.bincount(pairs.user, minlength=n_users)
     rounds, width = min(most, int(counts.max())), int(counts.max()) * len(prior.masses)
     located: dict[int, list[torch.Tensor]] = {}
     for users in torch.arange(n_users).split(max(1, NUMBERS_AT_ONCE // width)):
-        here = pairs[((pairs.user >= users[0]) & (pairs.user <= users[-1])).nonzero().squeeze(1)]
-        likelihood = _interviewed(data, model, here, here.user - users[0], counts[users], rounds)
-        for n, total in enumerate(likelihood, 1):
+        some = pairs[((pairs.user >= users[0]) & (pairs.user <= users[-1])).nonzero().squeeze(1)]
+        user, count = some.user - users[0], counts[users]
+        cell = (user, places_in_user(user, len(users)))
+        with torch.inference_mode():
+            answers = log_likelihoods(model.head, prior.states, data.embeddings, some, loss)
+            asked = some.questions[some.question]
+            chance = answer_probabilities(model.head, prior.states, data.embeddings, asked, loss)
+        # (users, questions, states), padded with zeros.
+        empty = answers.new_zeros(len(users), max(1, int(count.max())), len(prior.masses))
+        tables = (empty.index_put(cell, values.to(answers.dtype)) for values in (chance, answers))
+        allowed = torch.arange(empty.shape[1]) < count[:, None]
+        for n, total in enumerate(interview(*tables, allowed, prior.masses, rounds).likelihood, 1):
             located.setdefault(n, []).append(prior.reweighted(total).mean)
     return {n: torch.cat(states) for n, states in located.items()}
-
-
-def _interviewed(
-    data: Study, model: SavedModel, pairs: Comparisons, user: torch.Tensor, count: torch.Tensor, rounds: int
-) -> torch.Tensor:
-    """Log-likelihoods of some users at the prior's states after each question."""
-    order = torch.argsort(user, stable=True)
-    place = torch.arange(len(order)) - (count.cumsum(0) - count).repeat_interleave(count)
-    most = max(1, int(count.max()))
-    prior, loss = model.population.prior, model.fit_config.loss
-    with torch.inference_mode():
-        answers = log_likelihoods(model.head, prior.states, data.embeddings, pairs, loss)
-        questions = pairs.questions[pairs.question]
-        chance = answer_probabilities(model.head, prior.states, data.embeddings, questions, loss)
-        chance = chance.to(answers.dtype)
-
-    def by_user(values: torch.Tensor) -> torch.Tensor:
-        """(users, questions, states), padded with zeros."""
-        table = values.new_zeros(len(count), most, values.shape[1])
-        table[user[order], place] = values[order]
-        return table
-
-    allowed = torch.arange(most) < count[:, None]
-    return interview(by_user(chance), by_user(answers), allowed, prior.masses, rounds).likelihood
 
 
 def rounded(value: float | None) -> float | None:

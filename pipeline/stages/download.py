@@ -5,12 +5,11 @@ What is pinned is the sha256 of every file; the bytes lie outside the repository
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
 from fnmatch import fnmatch
+from functools import partial
 from glob import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -23,22 +22,24 @@ from pipeline.errors import PipelineError
 from pipeline.storage import raw_files
 from pipeline.storage.raw_files import RawFile
 
-T = TypeVar("T")
-
 
 def main(dataset: str) -> None:
     """Fetch one dataset's raw files."""
     values = params.load()
     source = DATASETS[dataset].find(values)
-    files = [raw_files.keep(path, name) for name, path in with_progress(source.paths.items())]
-    files += [raw_files.link(path, name) for name, path in with_progress(source.links.items())]
+    progress = partial(tqdm, desc="download", unit="file")
+    files = [raw_files.keep(path, name) for name, path in progress(source.paths.items())]
+    files += [raw_files.link(path, name) for name, path in progress(source.links.items())]
     commits = []
     for remote in source.remotes:
         commit, fetched = from_hub(remote, dataset)
         commits.append(commit)
         files += fetched
     if source.make is not None:
-        files += made(source.make)
+        paths.store().mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=paths.store()) as folder:
+            source.make(Path(folder))
+            files += [raw_files.move_in(path, path.name) for path in sorted(Path(folder).iterdir())]
     for name, count in Counter(file.name for file in files).items():
         if count > 1:  # prepare knows files by their names
             raise PipelineError(
@@ -65,7 +66,14 @@ def from_hub(remote: Remote, dataset: str) -> tuple[str, list[RawFile]]:
     advice = f"look at {dataset}.hub in {paths.PARAMS}, or set {dataset}.source to a folder of the files"
     commit, hashes = hub_files.list_files(remote.repo, remote.revision, repo_type="dataset", advice=advice)
     stored: dict[str, RawFile | None] = {}
-    for name in _matching(remote, list(hashes)):
+    for pattern in remote.files:
+        matches = sorted(name for name in hashes if fnmatch(name, pattern))
+        if not matches:
+            raise PipelineError(
+                f"{remote.repo} at {remote.revision} has no file {pattern}; is it another repository?"
+            )
+        stored |= dict.fromkeys(matches)
+    for name in stored:
         _refuse_unpublished(name, remote, hashes[name])
         sha256 = remote.sha256.get(Path(name).name) or hashes[name]
         stored[name] = raw_files.find(sha256, _name(remote, name)) if sha256 else None
@@ -84,19 +92,6 @@ def from_hub(remote: Remote, dataset: str) -> tuple[str, list[RawFile]]:
     return commit, [file for file in stored.values() if file]
 
 
-def _matching(remote: Remote, names: list[str]) -> list[str]:
-    """The repository's files that are wanted, in the order of `remote.files`, then by name."""
-    matching: dict[str, None] = {}
-    for pattern in remote.files:
-        matches = sorted(name for name in names if fnmatch(name, pattern))
-        if not matches:
-            raise PipelineError(
-                f"{remote.repo} at {remote.revision} has no file {pattern}; is it another repository?"
-            )
-        matching |= dict.fromkeys(matches)
-    return list(matching)
-
-
 def _name(remote: Remote, name: str) -> str:
     return f"{remote.prefix}{Path(name).name}"
 
@@ -108,20 +103,3 @@ def _refuse_unpublished(name: str, remote: Remote, sha256: str | None) -> None:
             f"{Path(name).name} of {remote.repo} must have the published sha256 {published}, got {sha256}; "
             f"look at its `hub` in {paths.PARAMS}"
         )
-
-
-def made(make: Callable[[Path], None]) -> list[RawFile]:
-    """The files of a source that the program makes itself."""
-    paths.store().mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=paths.store()) as name:
-        folder = Path(name)
-        make(folder)
-        return [raw_files.move_in(path, path.name) for path in sorted(folder.iterdir())]
-
-
-def with_progress(files: Collection[T]) -> Iterator[T]:
-    """A progress bar over files."""
-    with tqdm(total=len(files), desc="download", unit="file") as bar:
-        for file in files:
-            yield file
-            bar.update()

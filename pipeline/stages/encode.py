@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from pal import encoders
 from pal.files import new_folder
@@ -23,9 +25,6 @@ from pipeline.params import Params
 from pipeline.storage import cleanup, raw_files, tables
 from pipeline.storage.embeddings import Embedder, EmbeddingStore, write_shard
 from pipeline.storage.manifests import write_manifest
-
-if TYPE_CHECKING:
-    import numpy as np
 
 FILL = {"text": texts.fill, "image": images.fill}
 
@@ -46,12 +45,18 @@ def main(dataset: str, rank: int | None = None, world: int | None = None) -> Non
         encode_share(dataset, items, values, share)
         return
     if values.encode.engine == "ray":
-        _encode_with_ray(dataset, items, values)
+        jobs = [
+            _job(of_modality, modality, dataset, values, Share())[0]
+            for modality, of_modality in items.items()
+            if _encoder_of(dataset, modality, values) != "none"
+        ]
+        if any(job.missing.any() for job in jobs):
+            shares.encode_with_ray(__name__, dataset, _device(values))
     bad: list[BadItem] = []
     modalities: dict[str, Any] = {}
     with new_folder(paths.embeddings(dataset)) as folder:
         for modality, of_modality in items.items():
-            if _is_given(modality, dataset, values):
+            if _encoder_of(dataset, modality, values) == "none":
                 ids = of_modality.ids
                 embedder, parts = _given(of_modality, modality, dataset, values.encode.shard_rows)
             else:
@@ -75,24 +80,13 @@ def main(dataset: str, rank: int | None = None, world: int | None = None) -> Non
 def encode_share(dataset: str, items: dict[str, Items], values: Params, share: Share) -> None:
     """Encode a share of a dataset's items into the store, and write nothing else."""
     for modality, of_modality in items.items():
-        if not _is_given(modality, dataset, values):
+        if _encoder_of(dataset, modality, values) != "none":
             job, _ = _fill(of_modality, modality, dataset, values, share)
             count = int((~job.store.find(job.ids).missing).sum())
             print(f"encode@{dataset}: {count:,} of {len(job.ids):,} {modality} items in the store")
     rank = f"rank {share.rank} of {share.world} ({share.origin})"
     last = f"`python -m pipeline encode {dataset} --world 1` or `dvc repro`"
     print(f"encode@{dataset}: {rank} is done; once all are, run {last}")
-
-
-def _encode_with_ray(dataset: str, items: dict[str, Items], values: Params) -> None:
-    """Have a Ray cluster put into the store what is missing there, if anything is."""
-    jobs = [
-        _job(of_modality, modality, dataset, values, Share())[0]
-        for modality, of_modality in items.items()
-        if not _is_given(modality, dataset, values)
-    ]
-    if any(job.missing.any() for job in jobs):
-        shares.encode_with_ray(__name__, dataset, _device(values))
 
 
 def _fill(
@@ -114,20 +108,16 @@ def _fill(
         shares.use_own_gpu()
     bad = FILL[modality](job, encoders.load(described, device), items, values.encode)
     if bad and values.encode.on_bad_item == "fail":
-        raise PipelineError(_complaint(bad, dataset))
+        files = [] if bad[0].file is None else raw_files.read_manifest(dataset).files
+        item = bad[0].described({file.sha256: file.name for file in files})
+        more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
+        raise PipelineError(
+            f"{item} of {dataset}{more} cannot be encoded: {bad[0].reason}; mend it, or set "
+            "encode.on_bad_item to skip"
+        )
     for reason, number in Counter(item.reason for item in bad).most_common(5):
         print(f"encode@{dataset}: {number:,} items skipped: {reason}")
     return job, bad
-
-
-def _complaint(bad: list[BadItem], dataset: str) -> str:
-    files = [] if bad[0].file is None else raw_files.read_manifest(dataset).files
-    item = bad[0].described({file.sha256: file.name for file in files})
-    more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
-    return (
-        f"{item} of {dataset}{more} cannot be encoded: {bad[0].reason}; mend it, or set "
-        "encode.on_bad_item to skip"
-    )
 
 
 def _job(
@@ -151,7 +141,7 @@ def _job(
         name, described.weights_sha256, described.files_sha256, described.dim, options.dtype,
         described.preprocessing, described.engine, described.precision,
     )  # fmt: skip
-    store = EmbeddingStore(embedder, _device(values))
+    store = EmbeddingStore(embedder, _device(values), libraries=described.libraries)
     cleanup.record_use(dataset, modality, store.folder.name)
     return Job(store, items.ids, store.find(items.ids), share, dataset), described
 
@@ -165,19 +155,13 @@ def _device(values: Params) -> str:
 
 
 def _encoder_of(dataset: str, modality: str, values: Params) -> str:
-    encoder = values[dataset].encoder
+    """The name of a modality's encoder; `none` where items are vectors already."""
+    encoder = "none" if modality == "vector" else values[dataset].encoder
     return getattr(encoder, modality, "none") if isinstance(encoder, EncoderByModality) else encoder
 
 
-def _is_given(modality: str, dataset: str, values: Params) -> bool:
-    """Whether items are vectors already."""
-    return modality == "vector" or _encoder_of(dataset, modality, values) == "none"
-
-
-def _given(items: Items, modality: str, dataset: str, rows: int) -> tuple[Embedder, Iterator["np.ndarray"]]:
+def _given(items: Items, modality: str, dataset: str, rows: int) -> tuple[Embedder, Iterator[np.ndarray]]:
     """Items that are vectors already."""
-    import numpy as np
-
     if modality != "vector":
         raise PipelineError(f"{dataset}.encoder must name an encoder: not all items are vectors, got 'none'")
     lists = items.vectors()
@@ -190,7 +174,7 @@ def _given(items: Items, modality: str, dataset: str, rows: int) -> tuple[Embedd
     return Embedder("none", "", "", widths[0], "float32", "as given", "none", "float32"), parts
 
 
-def _write_shards(folder: Path, ids: "np.ndarray", parts: Iterator["np.ndarray"], embedder: Embedder) -> None:
+def _write_shards(folder: Path, ids: np.ndarray, parts: Iterator[np.ndarray], embedder: Embedder) -> None:
     folder.mkdir()
     start = 0
     for number, vectors in enumerate(parts):

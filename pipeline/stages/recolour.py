@@ -5,8 +5,9 @@ A filter is a property of an item, applied when its pixels are decoded; no pixel
 
 import hashlib
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
 
 from pal.errors import shorten
 from pal.files import copy_file, new_folder
@@ -16,9 +17,6 @@ from pipeline.encoding.images import colour_filter
 from pipeline.errors import PipelineError
 from pipeline.storage import tables
 from pipeline.storage.manifests import write_manifest
-
-if TYPE_CHECKING:
-    import polars as pl
 
 OTHER = {"cool": "warm", "warm": "cool"}
 
@@ -31,7 +29,11 @@ def main(dataset: str) -> None:
         if not isinstance(filters, ColourFilters):
             for name in (tables.ITEMS, tables.PAIRS):
                 tables.read_table(paths.prepared(dataset) / name, f"prepare@{dataset}", columns=[])
-                _link(paths.prepared(dataset) / name, out / name)
+                source = paths.prepared(dataset) / name
+                try:  # a second name for the file's bytes
+                    os.link(source.resolve(), out / name)  # DVC may have put a link into its cache there
+                except OSError:  # a disk without hard links
+                    copy_file(source, out / name)
             write_manifest(out)
             return
         items, pairs = (
@@ -42,51 +44,39 @@ def main(dataset: str) -> None:
         named, counts = name_items(items, coloured, dataset)
         tables.write_table(out / tables.ITEMS, named, tables.items_schema())
         tables.write_table(out / tables.PAIRS, point(coloured, named), tables.pairs_schema())
-        write_manifest(out, _count(pairs, coloured), out / tables.PAIRS, items=counts)
-    filtered = coloured["filtered"].is_not_null().sum()
-    print(f"recolour@{dataset}: {filtered:,} of {len(pairs):,} pairs filtered, {len(named):,} items")
+        words = coloured["filtered"]
+        n = {word: int((words == word).sum()) for word in ("winner", "loser")}
+        kept = {"read": len(pairs), "kept": len(coloured), "dropped": len(pairs) - len(coloured)}
+        kept |= {f"{word}_filtered": count for word, count in n.items()}
+        kept["unfiltered"] = words.null_count()
+        write_manifest(out, kept, out / tables.PAIRS, items=counts)
+    print(f"recolour@{dataset}: {sum(n.values()):,} of {len(pairs):,} pairs filtered, {len(named):,} items")
 
 
-def _link(source: Path, path: Path) -> None:
-    """A second name for a file's bytes; where the disk has no hard links, a copy."""
-    try:
-        os.link(source.resolve(), path)  # DVC may have put a symbolic link into its cache there
-    except OSError:
-        copy_file(source, path)
-
-
-def choose(pairs: "pl.DataFrame", beta: float, seed: int) -> "pl.DataFrame":
+def choose(pairs: pl.DataFrame, beta: float, seed: int) -> pl.DataFrame:
     """Choose a share beta of each user's pairs, and of those one half for the winner, one for the loser.
 
-    What is chosen depends on the seed, the user and the user's pairs alone, not on the order of rows.
-
-    Args:
-        pairs: The pairs table.
-        beta: The share of each user's pairs, rounded to whole pairs; a coin decides whom an odd one is for.
-        seed: Makes the choice random.
+    The share is rounded to whole pairs, and a coin decides whom an odd one is for. What is chosen depends on
+    the seed, the user and the user's pairs alone, not on the order of rows.
 
     Returns:
         The pairs with `filtered` filled: winner, loser or null.
     """
-    import numpy as np
-    import polars as pl
-
-    parts = []
+    marked = []
     ordered = pairs.select(pl.col("user_id").cast(pl.String), "pair_id").sort("pair_id")
-    for (user,), part in ordered.group_by("user_id", maintain_order=True):
+    for (user,), own in ordered.group_by("user_id", maintain_order=True):
         rng = np.random.default_rng(int(hashlib.sha256(f"{seed}|{user}".encode()).hexdigest(), 16))
-        order = rng.permutation(len(part))
-        n_filtered = int(beta * len(part) + 0.5)
+        order = rng.permutation(len(own))
+        n_filtered = int(beta * len(own) + 0.5)
         n_winners = (n_filtered + int(rng.integers(2))) // 2
-        words = np.full(len(part), None, dtype=object)
+        words = np.full(len(own), None, dtype=object)
         words[order[:n_winners]] = "winner"
         words[order[n_winners:n_filtered]] = "loser"
-        parts.append(part.select("pair_id", filtered=pl.Series(words.tolist(), dtype=pl.String)))
-    chosen = pl.concat(parts)
-    return pairs.drop("filtered").join(chosen, on="pair_id", how="left", maintain_order="left")
+        marked.append(own.select("pair_id", filtered=pl.Series(words.tolist(), dtype=pl.String)))
+    return pairs.drop("filtered").join(pl.concat(marked), on="pair_id", how="left", maintain_order="left")
 
 
-def put_filters(pairs: "pl.DataFrame", filters: ColourFilters, dataset: str) -> "pl.DataFrame":
+def put_filters(pairs: pl.DataFrame, filters: ColourFilters, dataset: str) -> pl.DataFrame:
     """Say which filter each response of a pair gets: a winner its group's colour, a loser the other.
 
     Returns:
@@ -95,8 +85,6 @@ def put_filters(pairs: "pl.DataFrame", filters: ColourFilters, dataset: str) -> 
     Raises:
         PipelineError: If a pair that is to be filtered is of neither group.
     """
-    import polars as pl
-
     pairs = pairs.with_columns(pl.col("user_id", "prompt", "chosen", "rejected", "group").cast(pl.String))
     lost = pairs.filter(
         pl.col("filtered").is_not_null() & ~pl.col("group").is_in([*OTHER]).fill_null(value=False)
@@ -115,9 +103,7 @@ def put_filters(pairs: "pl.DataFrame", filters: ColourFilters, dataset: str) -> 
     )
 
 
-def name_items(
-    items: "pl.DataFrame", pairs: "pl.DataFrame", dataset: str
-) -> tuple["pl.DataFrame", dict[str, int]]:
+def name_items(items: pl.DataFrame, pairs: pl.DataFrame, dataset: str) -> tuple[pl.DataFrame, dict[str, int]]:
     """The items that pairs name now: filtered pictures under ids of their own, in the files that they lie in.
 
     Pictures that no pair shows unfiltered any more are left out, so that nothing is encoded for nobody.
@@ -128,8 +114,6 @@ def name_items(
     Raises:
         PipelineError: If what is to be filtered is no picture.
     """
-    import polars as pl
-
     sides = [
         pairs.select(pl.col(side).alias("source"), pl.col(f"{side}_filter").alias("filter"))
         for side in ("chosen", "rejected")
@@ -147,17 +131,15 @@ def name_items(
     left = items.filter((pl.col("modality") != "image") | pl.col("source").is_in(plain.implode()))
     places = copies.select("file", "row_group", "row", "column", "filter").iter_rows()
     copies = copies.with_columns(
-        item_id=pl.Series([tables.image_id(*one) for one in places], dtype=pl.String)
+        item_id=pl.Series([tables.image_id(*place) for place in places], dtype=pl.String)
     )
     named = pl.concat([left.with_columns(item_id=pl.col("source")), copies], how="diagonal").sort("item_id")
     dropped = len(items) - len(left)
     return named, {"read": len(items), "copies": len(copies), "kept": len(named), "dropped": dropped}
 
 
-def point(pairs: "pl.DataFrame", named: "pl.DataFrame") -> "pl.DataFrame":
+def point(pairs: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
     """Have pairs name the filtered items."""
-    import polars as pl
-
     for side in ("chosen", "rejected"):
         ids = named.select(
             pl.col("source").alias(side),
@@ -169,15 +151,3 @@ def point(pairs: "pl.DataFrame", named: "pl.DataFrame") -> "pl.DataFrame":
         )
         pairs = pairs.with_columns(pl.col("now").alias(side)).drop("now")
     return pairs
-
-
-def _count(pairs: "pl.DataFrame", coloured: "pl.DataFrame") -> dict[str, int]:
-    words = coloured["filtered"].cast(str)
-    return {
-        "read": len(pairs),
-        "kept": len(coloured),
-        "dropped": len(pairs) - len(coloured),
-        "winner_filtered": int((words == "winner").sum()),
-        "loser_filtered": int((words == "loser").sum()),
-        "unfiltered": int(words.is_null().sum()),
-    }

@@ -4,9 +4,8 @@ Everything later reads a pair's place from here. A pair is never in two places, 
 and what could not be placed is counted.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import polars as pl
 
 from pal.files import new_folder
 from pipeline import params, paths
@@ -15,9 +14,6 @@ from pipeline.errors import PipelineError
 from pipeline.storage import tables
 from pipeline.storage.manifests import write_manifest
 from pipeline.storage.tables import Coded
-
-if TYPE_CHECKING:
-    import polars as pl
 
 COLUMNS = ["pair_id", "user_id", "prompt", "chosen", "rejected", "users", "split"]
 
@@ -55,14 +51,12 @@ def main(dataset: str) -> None:
         )
 
 
-def declared_places(pairs: Coded, dataset: str) -> "pl.DataFrame":
+def declared_places(pairs: Coded, dataset: str) -> pl.DataFrame:
     """Places as prepare or the user's own `split` column say.
 
     Raises:
         PipelineError: If a pair has none.
     """
-    import polars as pl
-
     missing = int(((pairs["split"] < 0) | (pairs["users"] < 0)).sum())
     if missing:
         raise PipelineError(
@@ -76,7 +70,7 @@ def declared_places(pairs: Coded, dataset: str) -> "pl.DataFrame":
     return pl.DataFrame({"pair_id": pairs["pair_id"], **places})
 
 
-def draw_places(pairs: "pl.DataFrame", shares: SplitShares, seed: int) -> "pl.DataFrame":
+def draw_places(pairs: pl.DataFrame, shares: SplitShares, seed: int) -> pl.DataFrame:
     """Places by shares: whole users are kept unseen, whole prompts are kept new, the rest per user.
 
     Where pairs are held out by time, a seen user trains on the earliest, then come val and test; an unseen
@@ -87,8 +81,6 @@ def draw_places(pairs: "pl.DataFrame", shares: SplitShares, seed: int) -> "pl.Da
         PipelineError: If too few users are left to keep some unseen, or a pair that is to be held out by time
             has none.
     """
-    import polars as pl
-
     rng = np.random.default_rng(seed)
     counts = pairs.group_by("user_id").len().filter(pl.col("len") >= shares.min_pairs)
     users = counts["user_id"].cast(pl.String).sort().to_numpy()
@@ -102,7 +94,14 @@ def draw_places(pairs: "pl.DataFrame", shares: SplitShares, seed: int) -> "pl.Da
     unseen = set(rng.permutation(users)[:n_unseen])
     prompts = pairs["prompt"].cast(pl.String).drop_nulls().unique().sort().to_numpy()
     new = set(rng.permutation(prompts)[: round(shares.new_prompts * len(prompts))])
-    time = _times(pairs) if shares.by == "time" else pl.lit(0)
+    time = pl.lit(0)
+    if shares.by == "time":
+        if without := pairs["time"].null_count():
+            raise PipelineError(
+                f"own.split.by is time, but {without:,} of {len(pairs):,} pairs have no timestamp; fill in "
+                "the column timestamp, or set own.split.by to random"
+            )
+        time = pl.col("time").cast(pl.Int64)
     frame = pairs.select("pair_id", pl.col("user_id", "prompt").cast(pl.String), time.alias("time")).filter(
         pl.col("user_id").is_in(users.tolist())
     )
@@ -111,29 +110,17 @@ def draw_places(pairs: "pl.DataFrame", shares: SplitShares, seed: int) -> "pl.Da
         users=pl.when(pl.col("user_id").is_in(list(unseen))).then(pl.lit("unseen")).otherwise(pl.lit("seen")),
         new=pl.col("prompt").is_in(list(new)).fill_null(value=False),
     )
-    return pl.concat([_place_seen(frame, shares), _place_unseen(frame, shares)]).sort("pair_id")
+    return _place(frame, shares)
 
 
-def _times(pairs: "pl.DataFrame") -> "pl.Expr":
-    """When each pair was answered."""
-    import polars as pl
+def _place(frame: pl.DataFrame, shares: SplitShares) -> pl.DataFrame:
+    """Each pair's split, from its user's half, whether its prompt is new, its time and its draw.
 
-    if without := pairs["time"].null_count():
-        raise PipelineError(
-            f"own.split.by is time, but {without:,} of {len(pairs):,} pairs have no timestamp; fill in the "
-            "column timestamp, or set own.split.by to random"
-        )
-    return pl.col("time").cast(pl.Int64)
-
-
-def _place_seen(frame: "pl.DataFrame", shares: SplitShares) -> "pl.DataFrame":
-    """Pairs on new prompts are tested on; of the others test takes the latest, then val; training the rest.
-
-    A user left without a training pair is dropped.
+    Of a seen user's pairs those on new prompts are tested on; of the others test takes the latest, then val;
+    training has the rest, and a user left without any is dropped. Of an unseen user's pairs a share is to
+    adapt from, the earliest, one at least; the rest is tested on.
     """
-    import polars as pl
-
-    frame = frame.filter(pl.col("users") == "seen").with_columns(
+    seen = frame.filter(pl.col("users") == "seen").with_columns(
         place=pl.struct(-pl.col("time"), "draw").rank("ordinal").over("user_id", "new") - 1,
         n=pl.len().over("user_id", "new"),
     )
@@ -146,26 +133,19 @@ def _place_seen(frame: "pl.DataFrame", shares: SplitShares) -> "pl.DataFrame":
         .then(pl.lit("val"))
         .otherwise(pl.lit("train"))
     )
-    frame = frame.with_columns(split=split)
-    trained = (pl.col("split") == "train").any().over("user_id")
-    return frame.filter(trained).select("pair_id", "users", "split")
-
-
-def _place_unseen(frame: "pl.DataFrame", shares: SplitShares) -> "pl.DataFrame":
-    """Of an unseen user's pairs a share to adapt from, the earliest, one at least; the rest is tested on."""
-    import polars as pl
-
-    frame = frame.filter(pl.col("users") == "unseen").with_columns(
+    seen = seen.with_columns(split=split).filter((pl.col("split") == "train").any().over("user_id"))
+    unseen = frame.filter(pl.col("users") == "unseen").with_columns(
         # Pairs on new prompts come last, so that they are tested on.
         place=pl.struct("new", "time", "draw").rank("ordinal").over("user_id") - 1,
         n=pl.len().over("user_id"),
     )
     n_adapt = (pl.col("n") * shares.adapt).round().clip(1, pl.col("n") - 1)
     split = pl.when(pl.col("place") < n_adapt).then(pl.lit("adapt")).otherwise(pl.lit("test"))
-    return frame.with_columns(split=split).select("pair_id", "users", "split")
+    columns = ["pair_id", "users", "split"]
+    return pl.concat([seen.select(columns), unseen.with_columns(split=split).select(columns)]).sort("pair_id")
 
 
-def mark_items(pairs: Coded, placed: "pl.DataFrame") -> "pl.DataFrame":
+def mark_items(pairs: Coded, placed: pl.DataFrame) -> pl.DataFrame:
     """Say of each pair whether training knows its prompt or, where there are no prompts, both responses."""
     rows = tables.rows_of(pairs["pair_id"], placed["pair_id"].to_numpy())
     prompt, chosen, rejected = (pairs[name][rows] for name in ("prompt", "chosen", "rejected"))
@@ -185,14 +165,14 @@ def mark_items(pairs: Coded, placed: "pl.DataFrame") -> "pl.DataFrame":
     return marked if marked["pair_id"].is_sorted() else marked.sort("pair_id")
 
 
-def check_places(splits: "pl.DataFrame", dataset: str) -> None:
+def check_places(splits: pl.DataFrame, dataset: str) -> None:
     """Hold the split to what training and evaluation need.
 
     Raises:
         PipelineError: If there is nothing to train on, to test on, or no unseen user. Unseen users need no
             adapt pairs: without any they are given the mean weights.
     """
-    places = {(users, split) for users, split in splits.select("users", "split").unique().iter_rows()}
+    places = set(splits.select("users", "split").unique().iter_rows())
     for users, split in (("seen", "train"), ("seen", "test"), ("unseen", "test")):
         if (users, split) not in places:
             raise PipelineError(
@@ -201,10 +181,8 @@ def check_places(splits: "pl.DataFrame", dataset: str) -> None:
             )
 
 
-def leakage(pairs: Coded, splits: "pl.DataFrame") -> dict[str, int]:
+def leakage(pairs: Coded, splits: pl.DataFrame) -> dict[str, int]:
     """What test shares with train: the same answer of one user, the same question, prompts, items, users."""
-    import polars as pl
-
     rows = tables.rows_of(pairs["pair_id"], splits["pair_id"].to_numpy())
     first, second = pairs["chosen"][rows], pairs["rejected"][rows]
     frame = pl.DataFrame(
@@ -226,7 +204,7 @@ def leakage(pairs: Coded, splits: "pl.DataFrame") -> dict[str, int]:
     }
 
 
-def _shared(train: "pl.DataFrame", test: "pl.DataFrame", *columns: str) -> int:
+def _shared(train: pl.DataFrame, test: pl.DataFrame, *columns: str) -> int:
     """How many distinct rows of the test, by these columns, training holds too."""
     distinct = rest = test.select(columns).unique()
     # In blocks: training may have sixty million rows.

@@ -23,7 +23,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pal.encoders import ENCODING_VERSION
 from pal.files import new_file, sentence, sha256_of, write_bytes, write_json
@@ -31,26 +35,12 @@ from pipeline import paths
 from pipeline.errors import PipelineError
 from pipeline.storage import manifests
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
-
 METADATA = b"pal"
 PATTERN = "shard-*.parquet"
 ID_BYTES = 16
 BUFFER = 1 << 16  # bytes
 ABOUT = "about.json"
 THREADS = 2  # that hash files at once: more than a disk or a small machine serves better
-LIBRARIES = (
-    "torch",
-    "torchvision",
-    "transformers",
-    "sentence-transformers",
-    "tokenizers",
-    "open_clip_torch",
-    "pillow",
-)
-OF_ENGINE = {"onnx": ("onnx", "onnxruntime")}
 
 
 @dataclass(frozen=True)
@@ -78,21 +68,17 @@ class Embedder:
     precision: str = "float32"
 
     @property
-    def stored_dtype(self) -> "np.dtype":
+    def stored_dtype(self) -> np.dtype:
         """The vectors' type on disk."""
-        import numpy as np
-
         return np.dtype(self.dtype).newbyteorder("<")
 
 
-def packed(ids: "list[str] | np.ndarray") -> "np.ndarray":
+def packed(ids: "list[str] | np.ndarray") -> np.ndarray:
     """Item ids as an array of 32 hex digits each, which sorts and searches as the texts do.
 
     Raises:
         PipelineError: If an id is not 32 hex digits.
     """
-    import numpy as np
-
     try:
         array = np.asarray(ids, dtype="S") if len(ids) else np.empty(0, "S32")  # S32 would cut longer ones
         text = array.tobytes().decode("ascii")
@@ -104,12 +90,12 @@ def packed(ids: "list[str] | np.ndarray") -> "np.ndarray":
     return array
 
 
-def unpacked(ids: "np.ndarray") -> list[str]:
+def unpacked(ids: np.ndarray) -> list[str]:
     """Item ids as texts."""
     return ids.astype("U32").tolist()
 
 
-def write_shard(path: Path, ids: "list[str] | np.ndarray", vectors: "np.ndarray", embedder: Embedder) -> None:
+def write_shard(path: Path, ids: "list[str] | np.ndarray", vectors: np.ndarray, embedder: Embedder) -> None:
     """Write one shard.
 
     Args:
@@ -125,7 +111,7 @@ def write_shard(path: Path, ids: "list[str] | np.ndarray", vectors: "np.ndarray"
         _write(out, packed(ids), vectors, embedder)
 
 
-def read_shard(path: Path) -> tuple["np.ndarray", "np.ndarray", Embedder]:
+def read_shard(path: Path) -> tuple[np.ndarray, np.ndarray, Embedder]:
     """Read one shard: ids (`packed`), vectors as (rows, dim) in their stored dtype, and what made them.
 
     The vectors are a view of what was read.
@@ -140,14 +126,12 @@ def read_shard(path: Path) -> tuple["np.ndarray", "np.ndarray", Embedder]:
         return _ids_of(table), vectors.reshape(-1, embedder.dim), embedder
 
 
-def read_shards(folder: Path, made_by: str) -> tuple["np.ndarray", "np.ndarray", Embedder]:
+def read_shards(folder: Path, made_by: str) -> tuple[np.ndarray, np.ndarray, Embedder]:
     """Read all shards of a folder, in the order of their names, checked against the manifest above it.
 
     Raises:
         PipelineError: If there are none, or one is damaged; `made_by` names the stage to run again.
     """
-    import numpy as np
-
     manifests.check_folder(folder, PATTERN, made_by)
     paths = sorted(folder.glob(PATTERN))
     if not paths:
@@ -172,11 +156,11 @@ class Places(NamedTuple):
     """
 
     files: list[Path]
-    file: "np.ndarray"
-    row: "np.ndarray"
+    file: np.ndarray
+    row: np.ndarray
 
     @property
-    def missing(self) -> "np.ndarray":
+    def missing(self) -> np.ndarray:
         """Which items are not in the store."""
         return self.file < 0
 
@@ -188,21 +172,25 @@ class EmbeddingStore:
         embedder: The encoder, and how its vectors are stored.
         device: cpu or cuda: they do not agree to the last bit.
         root: The folder of all stores; None takes `paths.store()`.
+        libraries: Packages whose version may change a vector, as the encoder names them.
     """
 
-    def __init__(self, embedder: Embedder, device: str, root: Path | None = None) -> None:
+    def __init__(
+        self, embedder: Embedder, device: str, root: Path | None = None, libraries: tuple[str, ...] = ()
+    ) -> None:
         self.embedder = embedder
-        libraries = LIBRARIES + OF_ENGINE.get(embedder.engine, ())
         self._about = {
             "embedder": asdict(embedder),
             "device": device,
             "encoding_version": ENCODING_VERSION,
             "libraries": {name: metadata.version(name) for name in libraries},
         }
-        self.folder = (root or paths.store()) / "embeddings" / _key(self._about)
+        digest = hashlib.sha256(json.dumps(self._about, sort_keys=True).encode()).hexdigest()
+        name = "".join(c if c.isalnum() or c in ".-_" else "-" for c in embedder.encoder)
+        self.folder = (root or paths.store()) / "embeddings" / f"{name[:60]}-{digest[:16]}"
         self._ids: dict[str, np.ndarray] = {}  # of files that were verified, by name
 
-    def find(self, ids: "np.ndarray") -> Places:
+    def find(self, ids: np.ndarray) -> Places:
         """Where items lie. One that lies in two files is taken from the first by name.
 
         Args:
@@ -211,22 +199,20 @@ class EmbeddingStore:
         Raises:
             PipelineError: If a file's bytes are not those that its name promises; it is removed.
         """
-        import numpy as np
-
         files = sorted(self.folder.glob("[!.]*.parquet"))
         with ThreadPoolExecutor(THREADS) as pool:  # hashing releases the interpreter's lock
             ids_of_files = list(pool.map(self._verified_ids, files))
         file = np.full(len(ids), -1, dtype=np.int32)
         row = np.full(len(ids), -1, dtype=np.int32)
         if files and len(ids):
-            place = _first_places(np.concatenate(ids_of_files), ids)
+            place = first_places(np.concatenate(ids_of_files), ids)
             known = np.flatnonzero(place >= 0)
             starts = np.cumsum([0, *map(len, ids_of_files)])
             file[known] = np.searchsorted(starts, place[known], side="right") - 1
             row[known] = place[known] - starts[file[known]]
         return Places(files, file, row)
 
-    def add(self, ids: "np.ndarray | list[str]", vectors: "np.ndarray") -> None:
+    def add(self, ids: np.ndarray | list[str], vectors: np.ndarray) -> None:
         """Keep vectors, in a new file that is named by its hash.
 
         Raises:
@@ -242,7 +228,7 @@ class EmbeddingStore:
         write_bytes(self.folder / name, out.getbuffer())
         self._ids[name] = names
 
-    def gather(self, places: Places, rows: int, folder: Path) -> Iterator["np.ndarray"]:
+    def gather(self, places: Places, rows: int, folder: Path) -> Iterator[np.ndarray]:
         """Vectors of those items that are in the store, in their order, in parts of at most so many rows.
 
         Nearly every part needs nearly every file. So each file is read once, and its vectors are appended to
@@ -256,8 +242,6 @@ class EmbeddingStore:
         Raises:
             PipelineError: If a file is damaged, or the disk is full.
         """
-        import numpy as np
-
         file_of, row_of = places.file[~places.missing], places.row[~places.missing]
         count, dim, dtype = len(file_of), self.embedder.dim, self.embedder.stored_dtype
         if not count:
@@ -285,7 +269,7 @@ class EmbeddingStore:
         except OSError as error:
             raise PipelineError(sentence(error, f"{folder} has no room for the vectors")) from None
 
-    def _verified_ids(self, path: Path) -> "np.ndarray":
+    def _verified_ids(self, path: Path) -> np.ndarray:
         """A file's ids, after its bytes were compared with its name.
 
         Raises:
@@ -301,26 +285,23 @@ class EmbeddingStore:
                 "encoded anew"
             ) from None
         if sha256 != path.stem:
-            raise PipelineError(_removed(path))
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                how = f"could not be removed ({error.strerror}); remove it, and run again"
+                raise PipelineError(f"{path} is damaged and {how}") from None
+            raise PipelineError(
+                f"{path} was damaged and has been removed; run the stage again, and it is encoded anew"
+            )
         with _opened(path, ["item_id"]) as table:
             self._ids[path.name] = _ids_of(table)
         return self._ids[path.name]
 
 
-def _removed(path: Path) -> str:
-    """Remove a damaged file, and say so."""
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        return f"{path} is damaged and could not be removed ({error.strerror}); remove it, and run again"
-    return f"{path} was damaged and has been removed; run the stage again, and it is encoded anew"
-
-
-def _first_places(known: "np.ndarray", ids: "np.ndarray") -> "np.ndarray":
+def first_places(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """The first index of each id in an unordered list; -1 where it does not occur."""
-    import numpy as np
 
-    def halves(array: "np.ndarray") -> "np.ndarray":
+    def halves(array: np.ndarray) -> np.ndarray:
         return np.frombuffer(_bytes_from(array), ">u8")[::2].astype(np.uint64)
 
     # By the first 64 bits of an id as a number, which sorts many times as fast as bytes.
@@ -335,18 +316,7 @@ def _first_places(known: "np.ndarray", ids: "np.ndarray") -> "np.ndarray":
     return place
 
 
-def _key(about: dict[str, Any]) -> str:
-    """A short hash of all that shapes a vector, after the encoder's name."""
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-    name = "".join(c if c.isalnum() or c in ".-_" else "-" for c in about["embedder"]["encoder"])
-    return f"{name[:60]}-{digest[:16]}"
-
-
-def _write(out: IO[bytes], ids: "np.ndarray", vectors: "np.ndarray", embedder: Embedder) -> None:
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _write(out: IO[bytes], ids: np.ndarray, vectors: np.ndarray, embedder: Embedder) -> None:
     with np.errstate(over="ignore"):  # what overflows float16 is refused below
         stored = np.ascontiguousarray(vectors, dtype=embedder.stored_dtype)
     if not _all_finite(stored):
@@ -374,11 +344,8 @@ def _write(out: IO[bytes], ids: "np.ndarray", vectors: "np.ndarray", embedder: E
 
 
 @contextmanager
-def _opened(path: Path, columns: list[str] | None = None) -> Iterator["pa.Table"]:
+def _opened(path: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
     """A shard's table; what is wrong with it, here or in the block, is one sentence."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         # Through a small buffer: a column read whole is copied twice over memory that no cache holds.
         with (
@@ -393,10 +360,8 @@ def _opened(path: Path, columns: list[str] | None = None) -> Iterator["pa.Table"
         raise PipelineError(f"{path} is not a whole shard of embeddings ({reason})") from None
 
 
-def _bytes_of(column: "pa.ChunkedArray", width: int) -> "np.ndarray":
+def _bytes_of(column: pa.ChunkedArray, width: int) -> np.ndarray:
     """A fixed-size binary column's bytes; not copied where it is one chunk."""
-    import numpy as np
-
     if column.type.byte_width != width:
         raise ValueError(f"entries of {column.type.byte_width} bytes in place of {width}")
     chunks = [
@@ -409,20 +374,16 @@ def _bytes_of(column: "pa.ChunkedArray", width: int) -> "np.ndarray":
     return np.concatenate(chunks) if chunks else np.empty(0, np.uint8)
 
 
-def _ids_of(table: "pa.Table") -> "np.ndarray":
-    import numpy as np
-
+def _ids_of(table: pa.Table) -> np.ndarray:
     return np.frombuffer(_bytes_of(table["item_id"], ID_BYTES).tobytes().hex().encode("ascii"), "S32")
 
 
-def _bytes_from(ids: "np.ndarray") -> bytes:
+def _bytes_from(ids: np.ndarray) -> bytes:
     return bytes.fromhex(ids.tobytes().decode("ascii"))
 
 
-def _all_finite(array: "np.ndarray") -> bool:
+def _all_finite(array: np.ndarray) -> bool:
     """Whether no number is NaN or infinite: those whose exponent has every bit set."""
-    import numpy as np
-
     # By their bits, some rows at a time: numpy's isfinite takes ten times as long over float16.
     bits, infinite = {2: (np.uint16, 0x7C00), 4: (np.uint32, 0x7F80_0000)}[array.dtype.itemsize]
     magnitudes = array.reshape(-1).view(bits)

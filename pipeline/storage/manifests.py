@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from pal.files import sha256_of, write_json
 from pipeline.errors import PipelineError
 
@@ -51,8 +53,6 @@ def _check_counts(folder: Path, counts: dict[str, int], table: Path | None) -> N
     if counts["read"] != counts["kept"] + counts["dropped"]:
         why = "read must be kept + dropped"
     elif table is not None:
-        import pyarrow.parquet as pq
-
         rows = pq.read_metadata(table).num_rows
         why = f"{table.name} has {rows:,} rows" if rows != counts["kept"] else ""
     if why:

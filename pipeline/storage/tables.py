@@ -11,26 +11,27 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pal.files import new_file
 from pipeline.errors import PipelineError
 from pipeline.storage import manifests
-
-if TYPE_CHECKING:
-    import numpy as np
-    import polars as pl
-    import pyarrow as pa
 
 ITEMS, PAIRS, SPLITS = "items.parquet", "pairs.parquet", "splits.parquet"
 
 MODALITIES = ("text", "image", "vector")
 USERS = ("seen", "unseen")
 SPLIT_NAMES = ("train", "adapt", "val", "test")
+NAME = pa.dictionary(pa.int32(), pa.string())  # few names, many rows
 BLOCK_ROWS = 1 << 20  # rows of a Parquet row group, which is what stages read and write at a time
 
 
-def items_schema() -> "pa.Schema":
+def items_schema() -> pa.Schema:
     """item_id is a 128-bit content hash in hex; what else is filled depends on the modality.
 
     text     text
@@ -38,25 +39,22 @@ def items_schema() -> "pa.Schema":
     image    file, the sha256 of the raw file that holds its bytes; where that is a Parquet file also the
              row_group, the row in it and the column; and filter, which the pixels get when they are decoded
     """
-    import pyarrow as pa
-
-    name = pa.dictionary(pa.int32(), pa.string())
     return pa.schema(
         [
             pa.field("item_id", pa.string(), nullable=False),
-            pa.field("modality", name, nullable=False),
+            pa.field("modality", NAME, nullable=False),
             pa.field("text", pa.string()),
             pa.field("vector", pa.list_(pa.float32())),
-            pa.field("file", name),
+            pa.field("file", NAME),
             pa.field("row_group", pa.int32()),
             pa.field("row", pa.int32()),
-            pa.field("column", name),
-            pa.field("filter", name),
+            pa.field("column", NAME),
+            pa.field("filter", NAME),
         ]
     )
 
 
-def pairs_schema() -> "pa.Schema":
+def pairs_schema() -> pa.Schema:
     """One comparison a row; dictionary columns keep sixty million rows within a few GB.
 
     label is P(chosen is preferred). group is the true group where data are semi-synthetic. users and split
@@ -65,42 +63,36 @@ def pairs_schema() -> "pa.Schema":
     colour filter. weight is how much a comparison counts in training, 1 where null. time is when the user
     answered.
     """
-    import pyarrow as pa
-
-    name = pa.dictionary(pa.int32(), pa.string())
     return pa.schema(
         [
             pa.field("pair_id", pa.int64(), nullable=False),
-            pa.field("user_id", name, nullable=False),
-            pa.field("prompt", name),
-            pa.field("chosen", name, nullable=False),
-            pa.field("rejected", name, nullable=False),
+            pa.field("user_id", NAME, nullable=False),
+            pa.field("prompt", NAME),
+            pa.field("chosen", NAME, nullable=False),
+            pa.field("rejected", NAME, nullable=False),
             pa.field("label", pa.float32(), nullable=False),
-            pa.field("group", name),
-            pa.field("users", name),
-            pa.field("split", name),
-            pa.field("test", name),
-            pa.field("filtered", name),
+            pa.field("group", NAME),
+            pa.field("users", NAME),
+            pa.field("split", NAME),
+            pa.field("test", NAME),
+            pa.field("filtered", NAME),
             pa.field("weight", pa.float32()),
             pa.field("time", pa.timestamp("us")),
         ]
     )
 
 
-def splits_schema() -> "pa.Schema":
+def splits_schema() -> pa.Schema:
     """users: seen or unseen. split: train, val, test, for unseen users adapt, val, test.
 
     items says whether the pair's prompt (without prompts: either response) occurs in training: known or new.
     """
-    import pyarrow as pa
-
-    name = pa.dictionary(pa.int32(), pa.string())
     return pa.schema(
         [
             pa.field("pair_id", pa.int64(), nullable=False),
-            pa.field("users", name, nullable=False),
-            pa.field("split", name, nullable=False),
-            pa.field("items", name, nullable=False),
+            pa.field("users", NAME, nullable=False),
+            pa.field("split", NAME, nullable=False),
+            pa.field("items", NAME, nullable=False),
         ]
     )
 
@@ -130,44 +122,34 @@ def image_id(
     return item_id("image", place.encode())
 
 
-def write_table(path: Path, frame: "pl.DataFrame | pa.Table", schema: "pa.Schema") -> None:
+def write_table(path: Path, frame: pl.DataFrame | pa.Table, schema: pa.Schema) -> None:
     """Write a frame as Parquet in the given schema, whole or not at all; absent columns are null."""
     write_blocks(path, [frame], schema)
 
 
-def write_blocks(path: Path, blocks: Iterable["pl.DataFrame | pa.Table"], schema: "pa.Schema") -> None:
+def write_blocks(path: Path, blocks: Iterable[pl.DataFrame | pa.Table], schema: pa.Schema) -> None:
     """Write a table that comes in blocks of rows, of which one at a time lies in memory.
 
     A dictionary's names are written once a block: a block should bring those that it uses, not all there are.
     """
-    import pyarrow.parquet as pq
-
     with new_file(path) as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
         for block in blocks:
-            writer.write_table(_in_schema(block, schema), row_group_size=BLOCK_ROWS)
+            table = block if isinstance(block, pa.Table) else block.to_arrow()
+            columns = [
+                table.column(field.name).cast(field.type)
+                if field.name in table.column_names
+                else pa.nulls(len(table), field.type)
+                for field in schema
+            ]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=BLOCK_ROWS)
 
 
-def _in_schema(frame: "pl.DataFrame | pa.Table", schema: "pa.Schema") -> "pa.Table":
-    import pyarrow as pa
-
-    table = frame if isinstance(frame, pa.Table) else frame.to_arrow()
-    columns = [
-        table.column(field.name).cast(field.type)
-        if field.name in table.column_names
-        else pa.nulls(len(table), field.type)
-        for field in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-def read_arrow(path: Path, made_by: str, columns: list[str] | None = None) -> "pa.Table":
+def read_arrow(path: Path, made_by: str, columns: list[str] | None = None) -> pa.Table:
     """Read a table that a stage wrote, names as dictionaries.
 
     Raises:
         PipelineError: If it is missing or damaged; `made_by` names the stage to run again.
     """
-    import pyarrow.parquet as pq
-
     manifests.check(path, made_by)
     with _readable(path, made_by):
         # Fully validated: on damaged files polars' own reader panics, which is no Exception.
@@ -176,10 +158,8 @@ def read_arrow(path: Path, made_by: str, columns: list[str] | None = None) -> "p
     return table
 
 
-def _read_blocks(path: Path, made_by: str, columns: list[str]) -> Iterator["pa.Table"]:
+def _read_blocks(path: Path, made_by: str, columns: list[str]) -> Iterator[pa.Table]:
     """The same a block of rows at a time, for tables that are not to lie in memory whole."""
-    import pyarrow.parquet as pq
-
     manifests.check(path, made_by)
     with _readable(path, made_by), pq.ParquetFile(path, memory_map=False) as file:
         if missing := [name for name in columns if name not in file.schema_arrow.names]:
@@ -195,8 +175,6 @@ def _read_blocks(path: Path, made_by: str, columns: list[str]) -> Iterator["pa.T
 @contextmanager
 def _readable(path: Path, made_by: str) -> Iterator[None]:
     """Turn what a missing or damaged file makes readers raise into one sentence."""
-    import pyarrow as pa
-
     try:
         yield
     except FileNotFoundError:
@@ -206,17 +184,13 @@ def _readable(path: Path, made_by: str) -> Iterator[None]:
         raise PipelineError(f"{path} is damaged ({reason}); run `dvc repro -f {made_by}`") from None
 
 
-def read_table(path: Path, made_by: str, columns: list[str] | None = None) -> "pl.DataFrame":
+def read_table(path: Path, made_by: str, columns: list[str] | None = None) -> pl.DataFrame:
     """The same as a polars frame."""
-    import polars as pl
-
     return pl.DataFrame(read_arrow(path, made_by, columns))
 
 
-def codes(column: "pa.ChunkedArray") -> tuple["np.ndarray", list[str]]:
+def codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
     """A dictionary column as whole numbers and the names that they stand for: -1 is null."""
-    import numpy as np
-
     array = column.unify_dictionaries().combine_chunks()
     if not len(array):
         return np.empty(0, np.int32), []
@@ -233,13 +207,13 @@ class Coded:
         names: For each column of names those that the codes stand for; some may not occur.
     """
 
-    columns: dict[str, "np.ndarray"]
+    columns: dict[str, np.ndarray]
     names: dict[str, list[str]]
 
-    def __getitem__(self, column: str) -> "np.ndarray":
+    def __getitem__(self, column: str) -> np.ndarray:
         return self.columns[column]
 
-    def rows(self, at: "np.ndarray | slice") -> "Coded":
+    def rows(self, at: np.ndarray | slice) -> "Coded":
         """Some of the rows; all of them are not copied."""
         return Coded({name: values[at] for name, values in self.columns.items()}, self.names)
 
@@ -260,7 +234,7 @@ def read_coded(path: Path, made_by: str, columns: list[str]) -> Coded:
     return coded(_read_blocks(path, made_by, columns), columns)
 
 
-def coded(blocks: Iterable["pa.Table"], columns: list[str]) -> Coded:
+def coded(blocks: Iterable[pa.Table], columns: list[str]) -> Coded:
     """Code columns of a table in blocks of rows, each of which may number its names in its own way.
 
     Codes of chosen and rejected stand for the same names, so that they can be compared. A null number is 1.
@@ -275,11 +249,8 @@ def coded(blocks: Iterable["pa.Table"], columns: list[str]) -> Coded:
     return Coded(whole, {name: list(of_name) for name, of_name in codes.items()})
 
 
-def _coded(column: "pa.ChunkedArray", codes_of_names: dict[str, int]) -> "np.ndarray":
+def _coded(column: pa.ChunkedArray, codes_of_names: dict[str, int]) -> np.ndarray:
     """A block's column; names not met before get the next codes."""
-    import numpy as np
-    import pyarrow as pa
-
     if not pa.types.is_dictionary(column.type):
         values = column.fill_null(1).to_numpy()
         return np.broadcast_to(values[:1], values.shape) if (values == 1).all() else values
@@ -288,16 +259,14 @@ def _coded(column: "pa.ChunkedArray", codes_of_names: dict[str, int]) -> "np.nda
     return code[in_block].astype(np.min_scalar_type(-len(codes_of_names) - 1))  # signed, for null
 
 
-def _joined(blocks: list["np.ndarray"]) -> "np.ndarray":
+def _joined(blocks: list[np.ndarray]) -> np.ndarray:
     """The blocks of a column as one array; a column of ones alone takes no memory."""
-    import numpy as np
-
     if blocks and all(block.strides == (0,) for block in blocks):
         return np.broadcast_to(blocks[0][:1], sum(map(len, blocks)))
     return np.concatenate([*blocks, np.empty(0, np.int8)])
 
 
-def words(codes: "np.ndarray", names: list[str], known: Iterable[str] = ()) -> "pl.Series":
+def words(codes: np.ndarray, names: list[str], known: Iterable[str] = ()) -> pl.Series:
     """Codes as words, a byte or two each.
 
     Args:
@@ -305,19 +274,14 @@ def words(codes: "np.ndarray", names: list[str], known: Iterable[str] = ()) -> "
         names: What the codes stand for.
         known: Words that may be asked for though no row has them.
     """
-    import numpy as np
-    import polars as pl
-
     categories = list(dict.fromkeys([*known, *names]))
     index = {name: row for row, name in enumerate(categories)}
     row = np.array([*(index[name] for name in names), len(categories)], np.uint32)  # the last is null
     return pl.Series([*categories, None], dtype=pl.Enum(categories)).gather(row[codes])
 
 
-def rows_of(ids: "np.ndarray", wanted: "np.ndarray") -> "np.ndarray | slice | None":
+def rows_of(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray | slice | None:
     """The row of each wanted id among `ids`: a slice where both are equal, None where one is missing."""
-    import numpy as np
-
     if np.array_equal(ids, wanted):
         return slice(None)
     if not len(ids):
@@ -328,10 +292,8 @@ def rows_of(ids: "np.ndarray", wanted: "np.ndarray") -> "np.ndarray | slice | No
     return rows if np.array_equal(ids[rows], wanted) else None
 
 
-def text_items(texts: list[str]) -> "pl.DataFrame":
+def text_items(texts: list[str]) -> pl.DataFrame:
     """The items table of distinct texts, ordered by id."""
-    import polars as pl
-
     rows: dict[str, Any] = {text_id(text): text for text in texts}
     ids = sorted(rows)
     return pl.DataFrame(

@@ -32,9 +32,7 @@ TINY = Run.from_options(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def found():
-    return measure.run(TINY, "generated")
+READ = [("seen", None), ("unseen", 1), ("unseen", 5)]
 
 
 @pytest.fixture
@@ -44,35 +42,25 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_every_cell_is_measured_for_every_seed(found):
-    places = [(arm.at["train_pairs"], arm.at["K"], arm.at["what"], arm.at.get("shots")) for arm in found.arms]
-    reads = [("seen", None), ("unseen", 1), ("unseen", 5)]
+def test_every_cell_is_measured_for_every_seed():
+    arms = measure.run(TINY, "generated").arms
+    places = [(arm.at["train_pairs"], arm.at["K"], arm.at["what"], arm.at.get("shots")) for arm in arms]
     assert sorted(places, key=str) == sorted(
-        ((n, K, what, shots) for n in (4, 8) for K in (1, 2) for what, shots in reads), key=str
+        ((n, K, *what) for n in (4, 8) for K in (1, 2) for what in READ), key=str
     )
-    for arm in found.arms:
+    for arm in arms:
         assert [int(one.total.sum()) for one in arm.judged] == [48 if arm.at["what"] == "seen" else 24] * 3
 
 
 def test_the_bound_is_found_once_a_study_and_no_model_is_above_it(folder):
-    run = TINY.model_copy(update={"bound": True, "grid": {"train_pairs": [4, 8], "K": [1, 2]}, "seeds": [0]})
-    found = measure.run(run, "generated")
-    best = {repr(a.at): a for a in found.arms if a.at["preset"] == measure.BOUND}
-    cells = [(a.at["train_pairs"], a.at["what"], a.at.get("shots")) for a in best.values()]
-    whats = [("seen", None), ("unseen", 1), ("unseen", 5)]
-    assert sorted(cells, key=str) == sorted(((n, *what) for n in (4, 8) for what in whats), key=str)
-    assert not any("K" in a.at for a in best.values())
-    (row,) = (running.best(a) for a in best.values() if a.at["what"] == "seen" and a.at["train_pairs"] == 8)
+    run = TINY.model_copy(update={"bound": True, "seeds": [0]})
+    best = [arm for arm in measure.run(run, "generated").arms if arm.at["preset"] == measure.BOUND]
+    cells = [(arm.at["train_pairs"], arm.at["what"], arm.at.get("shots")) for arm in best]
+    assert sorted(cells, key=str) == sorted(((n, *what) for n in (4, 8) for what in READ), key=str)
+    assert not any("K" in arm.at for arm in best)
+    (row,) = (running.best(a) for a in best if a.at["what"] == "seen" and a.at["train_pairs"] == 8)
     assert row["bound"] > 60
     assert set(row) == {"train_pairs", "what", "bound", "low", "high", "each"}
-
-
-def test_seeds_dealt_to_two_processes_come_back_in_their_order(found):
-    dealt = measure.run(TINY, "generated", workers=2)
-    assert [arm.at for arm in dealt.arms] == [arm.at for arm in found.arms]
-    for one, other in zip(dealt.arms, found.arms, strict=True):
-        assert [j.micro for j in one.judged] == [j.micro for j in other.judged]
-    assert len(dealt.pictures) == len(found.pictures)
 
 
 def test_fewer_answers_are_the_first_ones_of_each_user():
@@ -87,17 +75,16 @@ def test_fewer_answers_are_the_first_ones_of_each_user():
 
 
 def test_arms_are_read_as_they_were_written(folder):
+    first, second, third = ([1.0, 2.5], [3, 4]), ([2.0], [2]), ([0.0], [5])
     arms = [
-        Arm(
-            {"K": 1}, [Judged(np.array([1.0, 2.5]), np.array([3, 4])), Judged(np.array([2.0]), np.array([2]))]
-        ),
-        Arm({"K": 2, "what": "seen"}, [Judged(np.array([0.0]), np.array([5]))]),
+        Arm(at, [Judged(np.array(right), np.array(total)) for right, total in seeds])
+        for at, seeds in (({"K": 1}, [first, second]), ({"K": 2, "what": "seen"}, [third]))
     ]
     running.keep_arms(folder / "arms.parquet", arms)
-    for one, other in zip(running.read_arms(folder / "arms.parquet"), arms, strict=True):
-        assert one.at == other.at
-        assert [j.right.tolist() for j in one.judged] == [j.right.tolist() for j in other.judged]
-        assert [j.total.tolist() for j in one.judged] == [j.total.tolist() for j in other.judged]
+    read = running.read_arms(folder / "arms.parquet")
+    assert [arm.at for arm in read] == [{"K": 1}, {"K": 2, "what": "seen"}]
+    pairs = [[(j.right.tolist(), j.total.tolist()) for j in arm.judged] for arm in read]
+    assert pairs == [[first, second], [third]]
 
 
 def test_points_that_are_an_affine_map_of_the_truth_are_recovered_wholly():
@@ -117,6 +104,9 @@ def test_parameters_are_those_worked_out_by_hand():
     both = 768 * 384 + 384 + 384 * 768 + 768
     assert counts.value(rows, "768-384-768", 2) == both + 2 * 768 == 592_512
     assert counts.value(rows, "768-768", 5) == 768 * 768 + 768 + 5 * 768 == 594_432
+    assert counts.value(rows, "768-768", 4) is None  # at another K than those counted
+    with pytest.raises(PipelineError, match="nothing was counted under 'val'; there are"):
+        counts.value(rows, "val")
 
 
 def test_agreement_counts_pairs_that_several_people_answered():
@@ -137,14 +127,6 @@ def test_agreement_counts_pairs_that_several_people_answered():
     several, differ = counts.agreement(Data(), "train")
     assert (several["count"], differ["count"]) == (2, 1)
     assert [row["count"] for row in counts.agreement(Data(), "val")] == [0, 0]
-
-
-def test_what_was_not_counted_is_named_beside_what_was():
-    rows = [{"what": "train", "count": 3}]
-    assert counts.value(rows, "train") == 3
-    assert counts.value(rows, "train", 2) is None  # at another K than those counted
-    with pytest.raises(PipelineError, match=r"nothing was counted under 'val'; there are \['train'\]"):
-        counts.value(rows, "val")
 
 
 def test_every_entry_stands_in_the_ledger_and_on_the_page_even_when_nothing_ran(folder):
@@ -193,31 +175,20 @@ def test_a_run_is_measured_judged_and_drawn_and_a_new_clone_keeps_what_was_found
     assert said == ["not judged: users' answers are not here"]
 
 
-def test_a_figure_shows_the_texts_points_on_ours():
-    entry = entries.load().entries["simulated-13"]
+def test_a_figure_shows_the_texts_points_and_a_point_alone_has_a_stroke():
     row = {"K": 1, "preset": "paper", "what": "seen", "accuracy": 80.0, "low": 79.0, "high": 81.0}
-    (chart,) = figures.drawn(entry, [row])
-    assert "72.2" in json.dumps(chart["chart"])
-
-
-def test_a_point_alone_has_its_interval_as_a_stroke_and_joined_ones_a_band():
-    entry = entries.load().entries["persona-5a"]
-    row = {"K": 2, "groups": 2, "preset": "authors", "what": "seen", "accuracy": 80.0, "low": 79, "high": 81}
-    (alone,), (joined,) = (figures.drawn(entry, rows) for rows in ([row], [row, {**row, "K": 3}]))
-    strokes = [json.dumps(chart["chart"]).count('"rule"') for chart in (alone, joined)]
-    assert strokes[0] == strokes[1] + 1
+    drawn = [
+        figures.drawn(entries.load().entries["simulated-13"], rows)
+        for rows in ([row], [row, {**row, "K": 3}])
+    ]
+    alone, joined = (json.dumps(chart["chart"]) for (chart,) in drawn)
+    assert "72.2" in alone
+    assert '"opacity": 0.6' in alone
+    assert '"opacity": 0.6' not in joined
 
 
 SAMPLE = str(entries.ROOT / "data/sample/persona")
 QUICK = {"epochs": 1, "validate_every": 1}
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Files in Pick-a-Pic's format: drawn scenes and simulated people."""
-    folder = tmp_path_factory.mktemp("pickapic_v1")
-    drawn_scenes.write(folder, 0)
-    return str(folder)
 
 
 def test_an_entry_on_personas_runs_on_the_sample():
@@ -242,13 +213,11 @@ def test_an_entry_on_personas_runs_on_the_sample():
     assert {arm.at["K"] for arm in arms if arm.at["preset"] == "paper"} == {1, 2}
 
 
-def test_rows_of_splits_are_counted(pictures):
-    run = (
-        entries.load()
-        .entries["pickafilter-splits"]
-        .run.model_copy(update={"encoder": {"text": "hashed-words", "image": "classical"}, "seeds": [0]})
-    )
-    small = run.model_copy(update={"prepare": {"min_labels": 5, "seen_users_per_group": 10}})
-    rows = counts.counted(small, pictures).tables["counts"]
+def test_rows_of_splits_are_counted(tmp_path):
+    drawn_scenes.write(tmp_path, 0)
+    changes = {"encoder": {"text": "hashed-words", "image": "classical"}, "seeds": [0]}
+    changes["prepare"] = {"min_labels": 5, "seen_users_per_group": 10}
+    run = entries.load().entries["pickafilter-splits"].run.model_copy(update=changes)
+    rows = counts.counted(run, str(tmp_path)).tables["counts"]
     assert counts.value(rows, "cool, seen, train") > 0
     assert counts.value(rows, "train: disagreements") <= counts.value(rows, "train: pairs of several users")

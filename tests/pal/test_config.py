@@ -7,36 +7,26 @@ import yaml
 from pal.config import PRESETS, FitConfig, HeadConfig, preset
 from pal.errors import PalError
 
+MIXTURE = {"objective": "mixture"}
+
 
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
         (HeadConfig, {"k": 3}, "^k is not a known option, got 3; see the names in HeadConfig$"),
         (HeadConfig, {"K": 0}, "^K must be at least 1, got 0$"),
-        (HeadConfig, {"K": "3"}, "^K must be a whole number, got '3'$"),
         (HeadConfig, {"K": True}, "^K must be a whole number, got True$"),
         (HeadConfig, {"model": "C"}, "^model must be one of 'A', 'B', got 'C'$"),
         (HeadConfig, {"bias": 1}, "^bias must be true or false, got 1$"),
         (HeadConfig, {"dropout": 1.0}, "^dropout must be below 1, got 1.0$"),
         (HeadConfig, {"scale": 0}, "^scale must be above 0, got 0$"),
-        (HeadConfig, {"cls": 0}, "^cls is not a known option, got 0"),
         (FitConfig, {"learning_rate": "fast"}, "^learning_rate must be a number, got 'fast'$"),
-        (FitConfig, {"learning_rate": True}, "^learning_rate must be a number, got True$"),
         (FitConfig, {"learning_rate": float("inf")}, "^learning_rate must be a finite number, got inf$"),
-        (FitConfig, {"weight_decay": float("inf")}, "^weight_decay must be a finite number, got inf$"),
         (FitConfig, {"anneal": 1.5}, "^anneal must be at most 1, got 1.5$"),
-        (
-            FitConfig,
-            {"objective": "mixture", "bound_loss": 1},
-            "^bound_loss must be 0 with objective 'mixture', got 1$",
-        ),
-        (
-            FitConfig,
-            {"objective": "mixture", "loss": "hinge"},
-            "^loss must be 'logistic' with objective 'mixture', got 'hinge'$",
-        ),
+        (FitConfig, MIXTURE | {"bound_loss": 1}, "^bound_loss must be 0 with objective 'mixture', got 1$"),
+        (FitConfig, MIXTURE | {"loss": "hinge"}, "^loss must be 'logistic' with objective 'mixture', got 'hinge'$"),
     ],
-)
+)  # fmt: skip
 def test_config_names_the_option_that_is_wrong(kind, options, message):
     with pytest.raises(PalError, match=message):
         kind.from_options(**options)

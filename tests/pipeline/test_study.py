@@ -11,49 +11,28 @@ import torch
 from pipeline import paths, study
 from pipeline.encoding.items import BadItem, write_dropped
 from pipeline.errors import PipelineError
-from pipeline.storage import embeddings, manifests, tables
+from pipeline.storage import embeddings, tables
 
 
-def rewrite(path, change, schema):
-    """Change a table in place."""
-    frame = tables.read_table(path, "").with_columns(pl.col(pl.Categorical).cast(pl.String))
-    tables.write_table(path, change(frame), schema)
-    manifests.write_manifest(path.parent)
+def chosen_of(data):
+    q, c = data.comparisons.questions, data.comparisons
+    rows = torch.where(c.sign > 0, q.first[c.question], q.second[c.question])
+    return [data.response_ids[row] for row in rows]
 
 
-def test_every_pair_with_a_place_is_there_with_its_own_items(small):
+def test_every_pair_with_a_place_is_there_with_its_own_items_and_user(small):
     data = study.load("own")
     pairs = tables.read_table(paths.recoloured("own") / tables.PAIRS, "")
     assert len(data.comparisons) == len(data.places) == len(pairs) == 96
+    assert chosen_of(data) == pairs["chosen"].to_list()
     q, c = data.comparisons.questions, data.comparisons
-    chosen = torch.where(c.sign > 0, q.first[c.question], q.second[c.question])
-    assert [data.response_ids[row] for row in chosen] == pairs["chosen"].to_list()
     assert [data.prompt_ids[row] for row in q.prompt[c.question]] == pairs["prompt"].to_list()
-
-
-def test_users_are_numbered_within_their_half_by_their_ids(small):
-    data = study.load("own")
     assert data.user_ids["seen"] == sorted(data.user_ids["seen"])
     assert (data.n_users("seen"), data.n_users("unseen")) == (6, 2)
-    assert not set(data.user_ids["seen"]) & set(data.user_ids["unseen"])
-    pairs = tables.read_table(paths.recoloured("own") / tables.PAIRS, "")
-    names = {half: dict(enumerate(data.user_ids[half])) for half in tables.USERS}
-    found = [
-        names[half][user]
-        for half, user in zip(data.places["users"], data.comparisons.user.tolist(), strict=True)
+    users = [
+        data.user_ids[half][user] for half, user in zip(data.places["users"], c.user.tolist(), strict=True)
     ]
-    assert found == pairs["user_id"].to_list()
-
-
-@pytest.mark.parametrize("dataset", ["simulated", "own"])
-def test_select_divides_the_comparisons_without_remainder(small, dataset):
-    data = study.load(dataset)
-    parts = [data.select(u, s, i) for u in tables.USERS for s in tables.SPLIT_NAMES for i in ("known", "new")]
-    assert sum(map(len, parts)) == len(data.comparisons)
-    assert len(data.select("seen", "test")) == sum(
-        len(data.select("seen", "test", items)) for items in ("known", "new")
-    )
-    assert len(data.select("unseen", "train")) == 0
+    assert users == pairs["user_id"].to_list()
 
 
 def test_vectors_have_no_prompts_and_known_groups(small):
@@ -74,25 +53,15 @@ def test_own_comparisons_have_prompts_texts_and_no_groups(small):
     assert data.embeddings.prompts is data.embeddings.responses
     assert set(study.texts("own")) == set(data.response_ids)
     assert "a red thing 0" in study.texts("own").values()
-
-
-def test_labels_are_kept_where_one_is_not_certain(small):
-    assert study.load("own").comparisons.label is None
-    half = pl.when(pl.col("pair_id") == 0).then(0.5).otherwise(1.0)
-    path = paths.recoloured("own") / tables.PAIRS
-    rewrite(path, lambda frame: frame.with_columns(label=half), tables.pairs_schema())
-    assert study.load("own").comparisons.label.tolist() == [0.5] + [1.0] * 95
-
-
-def test_a_pair_without_a_place_is_left_out(small):
-    path = paths.splits("own") / tables.SPLITS
-    rewrite(path, lambda frame: frame.filter(pl.col("pair_id") != 0), tables.splits_schema())
-    assert len(study.load("own").comparisons) == 95
+    splits = [
+        data.select(u, s, i) for u in tables.USERS for s in tables.SPLIT_NAMES for i in ("known", "new")
+    ]
+    assert sum(map(len, splits)) == len(data.comparisons)
+    assert len(data.select("unseen", "train")) == 0
 
 
 @pytest.mark.parametrize(
-    ("gone", "stage"),
-    [("recoloured", "recolour"), ("splits", "split"), ("embeddings", "encode")],
+    ("gone", "stage"), [("recoloured", "recolour"), ("splits", "split"), ("embeddings", "encode")]
 )
 def test_a_missing_input_names_the_stage_to_run(small, gone, stage):
     shutil.rmtree(getattr(paths, gone)("own"))
@@ -125,12 +94,11 @@ class Toy:
         pair = {"user_id": user, "users": users, "split": split, "prompt": prompt}
         self.pairs.append({**pair, "chosen": chosen, "rejected": rejected, **more})
 
-    def load(self):
-        frame = pl.DataFrame(self.pairs, infer_schema_length=None).with_columns(
-            pair_id=pl.int_range(pl.len()), label=pl.lit(1.0)
-        )
+    def load(self, placed=slice(None)):
+        pairs = [{"label": 1.0, **pair} for pair in self.pairs]
+        frame = pl.DataFrame(pairs, infer_schema_length=None).with_columns(pair_id=pl.int_range(pl.len()))
         tables.write_table(paths.recoloured("own") / tables.PAIRS, frame, tables.pairs_schema())
-        splits = frame.with_columns(items=pl.lit("known"))
+        splits = frame[placed].with_columns(items=pl.lit("known"))
         tables.write_table(paths.splits("own") / tables.SPLITS, splits, tables.splits_schema())
         return study.load("own")
 
@@ -154,19 +122,13 @@ def toy(project):
     return toy
 
 
-def chosen_of(data):
-    q, c = data.comparisons.questions, data.comparisons
-    rows = torch.where(c.sign > 0, q.first[c.question], q.second[c.question])
-    return [data.response_ids[row] for row in rows]
-
-
 def test_images_answer_texts_each_in_its_own_width(toy):
     data = toy.load()
     assert (data.embeddings.prompts.shape, data.embeddings.responses.shape) == ((1, 2), (3, 3))
     assert (data.prompt_ids, data.response_ids) == ([P], [A, B, C])
-    assert (data.embedders["prompts"].encoder, data.embedders["responses"].encoder) == (
-        "toy text", "toy image",
-    )  # fmt: skip
+    assert {name: each.encoder for name, each in data.embedders.items()} == {
+        "prompts": "toy text", "responses": "toy image",
+    }  # fmt: skip
     assert chosen_of(data) == [A, B, A]
     assert data.embeddings.responses[data.response_ids.index(B)].tolist() == [0, 1, 0]
 
@@ -178,6 +140,12 @@ def test_the_test_set_and_the_filtered_side_stand_beside_each_pair(toy):
     assert len(data.select("unseen", "test", filtered="loser")) == 1
     assert len(data.select("unseen", "test", filtered="winner")) == 0
     assert len(data.select("seen", "test", test=None, filtered=None)) == 1
+
+
+def test_labels_are_kept_where_one_is_not_certain_and_pairs_without_a_place_are_left_out(toy):
+    assert toy.load().comparisons.label is None
+    toy.pairs[1]["label"] = 0.5
+    assert toy.load(placed=slice(1, None)).comparisons.label.tolist() == [0.5, 1]
 
 
 def test_pairs_of_dropped_items_are_left_out_and_counted(toy):
@@ -192,24 +160,15 @@ def test_pairs_of_dropped_items_are_left_out_and_counted(toy):
     assert chosen_of(data) == [A, B, A, A]
 
 
-def test_a_seen_half_alone_and_an_unseen_half_alone_are_numbered_from_zero(toy):
-    toy.pairs = [pair for pair in toy.pairs if pair["users"] == "unseen"]
-    data = toy.load()
-    assert data.user_ids == {"seen": [], "unseen": ["cat"]}
-    assert data.comparisons.user.tolist() == [0]
-
-
-def test_names_that_no_pair_uses_any_more_are_no_users_and_no_items(toy, project):
+def test_names_that_no_pair_uses_any_more_are_no_users_and_no_items(toy):
     """Dictionary columns keep the names of rows that were filtered out, as polars' own categories do."""
     toy.load()
     path = paths.recoloured("own") / tables.PAIRS
-    whole = tables.read_arrow(path, "")
-    codes, names = tables.codes(whole["chosen"])
-    spare = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array([*names, item(99)]))
-    people = tables.codes(whole["user_id"])
-    users = pa.DictionaryArray.from_arrays(pa.array(people[0]), pa.array([*people[1], "zoe"]))
-    frame = whole.set_column(whole.schema.get_field_index("chosen"), whole.schema.field("chosen"), spare)
-    frame = frame.set_column(frame.schema.get_field_index("user_id"), frame.schema.field("user_id"), users)
+    frame = tables.read_arrow(path, "")
+    for column, spare in (("chosen", item(99)), ("user_id", "zoe")):
+        codes, names = tables.codes(frame[column])
+        array = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array([*names, spare]))
+        frame = frame.set_column(frame.schema.get_field_index(column), frame.schema.field(column), array)
     tables.write_table(path, frame, tables.pairs_schema())
     data = study.load("own")
     assert data.user_ids == {"seen": ["ann", "bob"], "unseen": ["cat"]}

@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import polars as pl
+import pyarrow as pa
 
 from pal.config import Config
 from pipeline.datasets.base import DatasetParams, Source, Split, Text
@@ -47,14 +48,13 @@ from pipeline.datasets.own.items import (
     TextItems,
     VectorItems,
     find_images,
-    write_items,
 )
 from pipeline.datasets.own.tables import PREFERENCE, SUFFIXES, read_table
 from pipeline.datasets.own.vectors import find_vectors, read_vectors
 from pipeline.errors import PipelineError
 from pipeline.paths import PARAMS
 from pipeline.storage import raw_files
-from pipeline.storage.tables import ITEMS, PAIRS, pairs_schema, write_table
+from pipeline.storage.tables import ITEMS, PAIRS, items_schema, pairs_schema, write_table
 
 if TYPE_CHECKING:
     from pipeline.params import Params as AllParams
@@ -83,11 +83,7 @@ class Params(DatasetParams):
 
 
 def find(params: "AllParams") -> Source:
-    """The user's files: tables, and the images or the vectors that they name.
-
-    Raises:
-        PipelineError: If `own.source` names none, or a row names an image that is not there.
-    """
+    """The user's files: tables, and the images or the vectors that they name."""
     own, key = params.own, f"own.source in {PARAMS}"
     if own.source is None:
         raise PipelineError(
@@ -150,27 +146,17 @@ def _items(options: Prepare, rows: pl.DataFrame, files: dict[str, Path]) -> dict
     if columns := _columns(options, "vector"):
         wanted = {cell for column in columns for cell in rows[column].drop_nulls().unique()}
         others = {name: path for name, path in files.items() if name not in images}
-        items["vector"] = VectorItems(read_vectors(others, wanted))
+        items["vector"] = VectorItems(*read_vectors(others, wanted))
     return items
 
 
 def keep(
     rows: pl.DataFrame, items: dict[str, Items], options: Prepare
 ) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Replace cells by items, and leave out the rows that nothing can be learned from.
+    """Add item ids as prompt_id, chosen_id and rejected_id, and leave out rows that say nothing of anyone.
 
-    Args:
-        rows: The rows of all tables.
-        items: What cells stand for, by modality.
-        options: The modalities, and whether ties are left out.
-
-    Returns:
-        The rows that are kept, with item ids as prompt_id, chosen_id and rejected_id; and counts:
-        read = kept + dropped, dropped = ties_dropped + identical_dropped, ties among those read, duplicates
-        among those kept (rows that repeat an earlier one, whatever their split).
-
-    Raises:
-        PipelineError: If a cell stands for nothing, or too little is left.
+    The counts: read = kept + dropped, dropped = ties_dropped + identical_dropped, ties among those read,
+    duplicates among those kept (rows that repeat an earlier one, whatever their split).
     """
     for role in ROLES:
         ids = items[_modality(options, role)].ids(rows, role)
@@ -199,7 +185,8 @@ def write_tables(rows: pl.DataFrame, items: dict[str, Items], folder: Path) -> N
     A user is unseen exactly if one of its rows is an adapt row; without a split the stage split decides.
     """
     wanted = {item for role in ROLES for item in rows[f"{role}_id"].drop_nulls().unique()}
-    write_items(folder / ITEMS, list(items.values()), wanted)
+    tables = [table for table in (each.table(wanted) for each in items.values()) if len(table)]
+    write_table(folder / ITEMS, pa.concat_tables(tables, promote_options="default"), items_schema())
     unseen = (pl.col("split") == "adapt").any().over("user_id")
     users = pl.when(unseen).then(pl.lit("unseen")).otherwise(pl.lit("seen"))
     pairs = rows.select(

@@ -16,30 +16,37 @@ WINNERS = {"a": "a", "response_a": "a", "b": "b", "response_b": "b", "tie": "tie
 
 
 def check_rows(frames: list[pl.DataFrame]) -> pl.DataFrame:
-    """Join tables, and check every row.
+    """Join tables as `read_table` returns them, and check every row.
 
-    Args:
-        frames: The tables, as `read_table` returns them.
-
-    Returns:
-        The columns of SHAPE: prompt and split null where there are none, label from 0.5 to 1, and winner null
-        where the tables themselves name chosen and rejected.
-
-    Raises:
-        PipelineError: With the first row and the column of a fault.
+    The result has the columns of SHAPE: prompt and split are null where there are none, label is 0.5 to 1,
+    and winner is null where the tables themselves name chosen and rejected.
     """
-    rows = _concatenate(frames).with_columns(pl.col("split").replace("", None))
+    rows = _joined(frames)
+    user, label = pl.col("user_id"), pl.col("label")
+    refuse(rows, "user_id", user.fill_null("").str.strip_chars() == "", "must name the user, got {got}")
+    most = f"must have at most {LONGEST_USER_ID} characters, got {{got}}"
+    refuse(rows, "user_id", user.str.len_chars() > LONGEST_USER_ID, most, "is this the right column?")
+    no_prompt = pl.col("prompt").fill_null("") == ""
+    if not rows.select(no_prompt.all()).item():
+        advice = "fill it in, or leave it empty in every row if there are no prompts"
+        refuse(rows, "prompt", no_prompt, "is empty, while other rows have one", advice)
     duel = "winner" in rows.columns
-    _check_texts(rows, RESPONSES if duel else PREFERENCE)
-    rows = _with_preference(rows) if duel else _with_checked_labels(rows)
+    for column in RESPONSES if duel else PREFERENCE:
+        refuse(rows, column, pl.col(column).fill_null("") == "", "must not be empty")
+    if duel:
+        rows = _with_preference(rows)
+    else:
+        allowed = "must be a number from 0.5 to 1, got {got}"
+        refuse(rows, "label", ~label.is_finite().fill_null(False), allowed)
+        refuse(rows, "label", label < TIE, allowed, "swap chosen and rejected, and write 1 minus that")
+        refuse(rows, "label", label > 1, allowed)
+        rows = rows.with_columns(winner=pl.lit(None, pl.String))
     if rows["split"].is_not_null().any():
         _check_splits(rows)
-    return rows.select(SHAPE).with_columns(
-        pl.col("prompt").replace("", None), pl.col("label").cast(pl.Float32)
-    )
+    return rows.select(SHAPE).with_columns(pl.col("prompt").replace("", None), label.cast(pl.Float32))
 
 
-def _concatenate(frames: list[pl.DataFrame]) -> pl.DataFrame:
+def _joined(frames: list[pl.DataFrame]) -> pl.DataFrame:
     """The rows of all tables; a label that no table has is 1, a split or timestamp that none has is null."""
     first = frames[0]
     for frame in frames[1:]:
@@ -51,39 +58,14 @@ def _concatenate(frames: list[pl.DataFrame]) -> pl.DataFrame:
                 file=lacks["file"][0],
                 column=column,
             )
+    rows = pl.concat(frames)
     absent = {
         "label": pl.lit(1.0),
         "split": pl.lit(None, pl.String),
         "timestamp": pl.lit(None, pl.Datetime("us")),
     }
-    rows = pl.concat(frames)
-    return rows.with_columns(**{name: value for name, value in absent.items() if name not in rows.columns})
-
-
-def _check_texts(rows: pl.DataFrame, responses: tuple[str, ...]) -> None:
-
-    users = pl.col("user_id")
-    blank = users.fill_null("").str.strip_chars() == ""
-    refuse(rows, "user_id", blank, "must name the user, got {got}")
-    long = users.str.len_chars() > LONGEST_USER_ID
-    most = f"must have at most {LONGEST_USER_ID} characters, got {{got}}"
-    refuse(rows, "user_id", long, most, "is this the right column?")
-    empty = {column: pl.col(column).fill_null("") == "" for column in ("prompt", *responses)}
-    if not rows.select(empty["prompt"].all()).item():
-        advice = "fill it in, or leave it empty in every row if there are no prompts"
-        refuse(rows, "prompt", empty["prompt"], "is empty, while other rows have one", advice)
-    for column in responses:
-        refuse(rows, column, empty[column], "must not be empty")
-
-
-def _with_checked_labels(rows: pl.DataFrame) -> pl.DataFrame:
-
-    label = pl.col("label")
-    allowed = "must be a number from 0.5 to 1, got {got}"
-    refuse(rows, "label", ~label.is_finite().fill_null(False), allowed)
-    refuse(rows, "label", label < TIE, allowed, "swap chosen and rejected, and write 1 minus that")
-    refuse(rows, "label", label > 1, allowed)
-    return rows.with_columns(winner=pl.lit(None, pl.String))
+    rows = rows.with_columns(**{name: value for name, value in absent.items() if name not in rows.columns})
+    return rows.with_columns(pl.col("split").replace("", None))
 
 
 def _with_preference(rows: pl.DataFrame) -> pl.DataFrame:
@@ -105,7 +87,6 @@ def _with_preference(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _check_splits(rows: pl.DataFrame) -> None:
-
     split = pl.col("split")
     advice = "fill it in, or leave it empty in every row to have the pipeline split"
     refuse(rows, "split", split.is_null(), "is empty, while other rows have one", advice)
@@ -128,15 +109,7 @@ def _check_splits(rows: pl.DataFrame) -> None:
 
 
 def check_left(kept: pl.DataFrame, counts: dict[str, int]) -> None:
-    """Check that enough rows are left when ties and equal responses are dropped.
-
-    Args:
-        kept: The rows that are kept.
-        counts: How many were read, and how many dropped for which reason.
-
-    Raises:
-        PipelineError: If nothing is left, or a part of the split is missing.
-    """
+    """Check that enough rows to train, adapt and test are left when ties and equal responses are dropped."""
     n, tied, same = (counts[name] for name in ("read", "ties_dropped", "identical_dropped"))
     if tied == n:
         raise PipelineError(f"all {n:,} rows are ties (label 0.5); set own.prepare.ties to 'keep'")
@@ -145,14 +118,11 @@ def check_left(kept: pl.DataFrame, counts: dict[str, int]) -> None:
             f"none of {n:,} rows is left once ties ({tied:,}) and responses compared with themselves "
             f"({same:,}) are dropped; add comparisons"
         )
-    if kept["split"].is_not_null().any():
-        reasons = ["ties"] * bool(tied) + ["identical responses"] * bool(same)
-        _check_halves(kept, f" once {' and '.join(reasons)} are dropped" if reasons else "")
-
-
-def _check_halves(rows: pl.DataFrame, without: str) -> None:
-    """Check that there are rows to train, adapt and test on, and that every user is in one half."""
-    names = sorted(rows["split"].unique())
+    if kept["split"].is_null().all():
+        return
+    reasons = ["ties"] * bool(tied) + ["identical responses"] * bool(same)
+    without = f" once {' and '.join(reasons)} are dropped" if reasons else ""
+    names = sorted(kept["split"].unique())
     if not {"train", "adapt", "test"} <= set(names):
         raise PipelineError(
             f"split must have rows of train, adapt and test, got only {', '.join(names)}{without}; "
@@ -160,7 +130,7 @@ def _check_halves(rows: pl.DataFrame, without: str) -> None:
             column="split",
         )
     has_train, has_adapt = ((pl.col("split") == name).any().over("user_id") for name in ("train", "adapt"))
-    lost = rows.filter(~has_train & ~has_adapt)
+    lost = kept.filter(~has_train & ~has_adapt)
     if len(lost):
         first = lost.row(0, named=True)
         raise PipelineError(
@@ -171,7 +141,7 @@ def _check_halves(rows: pl.DataFrame, without: str) -> None:
             column="split",
         )
     for half, name, member in (("seen", "train", ~has_adapt), ("unseen", "adapt", has_adapt)):
-        if "test" not in rows.filter(member)["split"]:
+        if "test" not in kept.filter(member)["split"]:
             raise PipelineError(
                 f"split must have test rows of {half} users (those with {name} rows), got none{without}",
                 column="split",
@@ -179,11 +149,7 @@ def _check_halves(rows: pl.DataFrame, without: str) -> None:
 
 
 def check_times(rows: pl.DataFrame, shares: SplitShares | str) -> None:
-    """Check that every row has a timestamp where pairs are to be split by time.
-
-    Raises:
-        PipelineError: With the first row that has none.
-    """
+    """Check that every row has a timestamp where pairs are to be split by time."""
     if isinstance(shares, SplitShares) and shares.by == "time":
         empty = rows["timestamp"].is_null()
         if empty.all():

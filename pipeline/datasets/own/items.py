@@ -4,7 +4,6 @@ The same content is one item, however often and under however many names it occu
 somebody else, so no path leads out of its folder: not an absolute one, not `..`, not a link.
 """
 
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -13,8 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from pipeline.datasets.own.tables import refuse
-from pipeline.datasets.own.vectors import Vectors
-from pipeline.storage.tables import image_id, item_id, items_schema, text_id, write_table
+from pipeline.storage.tables import image_id, item_id, text_id
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 LONGEST_PATH = 1024  # characters
@@ -50,14 +48,10 @@ class TextItems:
 
 
 class ImageItems:
-    """Cells are paths of images.
-
-    Args:
-        files: Where the images lie, by their path in the table's folder: in the store, under their sha256.
-    """
+    """Cells are paths of images; `files` holds these by their path in the table's folder."""
 
     def __init__(self, files: dict[str, Path]) -> None:
-        # Before download, as files lie, paths tell them apart.
+        # In the store a file is named by its sha256. Before download, paths tell files apart.
         self._files = {name: str(path) if path.suffix else path.name for name, path in files.items()}
 
     def ids(self, rows: pl.DataFrame, column: str) -> dict[str, str]:
@@ -72,35 +66,29 @@ class ImageItems:
         return _table("image", ids, file=[files[item] for item in ids])
 
 
-@dataclass
 class VectorItems:
-    """Cells are ids of vectors."""
+    """Cells are ids of vectors: the file's name, the ids and the vectors as `read_vectors` returns them."""
 
-    vectors: Vectors
-
-    def __post_init__(self) -> None:
-        self._ids = [item_id("vector", row.astype("<f4").tobytes()) for row in self.vectors.values]
+    def __init__(self, file: str, ids: list[str], values: np.ndarray) -> None:
+        self._file, self._values = file, values
+        self._items = [item_id("vector", row.astype("<f4").tobytes()) for row in values]
+        self._item_of = dict(zip(ids, self._items, strict=True))
 
     def ids(self, rows: pl.DataFrame, column: str) -> dict[str, str]:
-        """Item ids by the vectors' own ids.
-
-        Raises:
-            PipelineError: With the first row whose id no vector has.
-        """
-        ids = dict(zip(self.vectors.ids, self._ids, strict=True))
+        """Item ids by the vectors' own ids."""
         cells = set(rows[column].drop_nulls().unique())
-        lost = pl.col(column).is_in(list(cells - ids.keys()))
-        refuse(rows, column, lost, f"must be an id in {self.vectors.name}, got {{got}}")
-        return {cell: ids[cell] for cell in cells}
+        lost = pl.col(column).is_in(list(cells - self._item_of.keys()))
+        refuse(rows, column, lost, f"must be an id in {self._file}, got {{got}}")
+        return {cell: self._item_of[cell] for cell in cells}
 
     def table(self, wanted: set[str]) -> pa.Table:
         """The vectors."""
-        row_of = {item: row for row, item in enumerate(self._ids) if item in wanted}
-        rows, width = np.fromiter(row_of.values(), np.int64, len(row_of)), self.vectors.values.shape[1]
+        row_of = {item: row for row, item in enumerate(self._items) if item in wanted}
+        rows, width = np.fromiter(row_of.values(), np.int64, len(row_of)), self._values.shape[1]
         chunks = [
             pa.ListArray.from_arrays(
                 pa.array(np.arange(len(chunk) + 1, dtype=np.int32) * width),
-                pa.array(self.vectors.values[chunk].ravel()),
+                pa.array(self._values[chunk].ravel()),
             )
             for chunk in np.split(rows, range(_CHUNK, len(rows), _CHUNK))
         ]
@@ -108,27 +96,11 @@ class VectorItems:
 
 
 def _table(modality: str, ids: list[str], **columns: object) -> pa.Table:
-
     return pa.table({"item_id": ids, "modality": [modality] * len(ids), **columns})
 
 
-def write_items(path: Path, items: list[Items], wanted: set[str]) -> None:
-    """Write the items with these ids, of all modalities, as one table."""
-    tables = [table for table in (each.table(wanted) for each in items) if len(table)]
-    write_table(path, pa.concat_tables(tables, promote_options="default"), items_schema())
-
-
 def find_images(rows: pl.DataFrame, columns: list[str], folder: Path) -> dict[str, Path]:
-    """The images that rows name, by their path in the folder.
-
-    Args:
-        rows: The rows of all tables.
-        columns: The columns that hold paths.
-        folder: The tables' folder.
-
-    Raises:
-        PipelineError: With the first row whose path is not that of an image in the folder.
-    """
+    """The images that the cells of columns name, by their path in the tables' folder."""
     images: dict[str, Path] = {}
     root = folder.resolve()
     for column in columns:

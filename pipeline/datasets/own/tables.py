@@ -88,11 +88,7 @@ def refuse(rows: pl.DataFrame, column: str, wrong: pl.Expr | pl.Series, rule: st
 
 
 def columns_of(name: str, names: list[str]) -> list[str]:
-    """Those of COLUMNS among a table's names, in COLUMNS' order.
-
-    Raises:
-        PalError: If columns are missing or there twice, or say in two ways what was preferred.
-    """
+    """Those of COLUMNS among a table's names, in COLUMNS' order, which say in one way what was preferred."""
     first, second = ([column for column in shape if column in names] for shape in (PREFERENCE, DUEL))
     # Beside chosen alone, `winner` may be meant for rejected.
     if first and second and (set(second) != {"winner"} or len(first) == len(PREFERENCE)):
@@ -121,19 +117,10 @@ def columns_of(name: str, names: list[str]) -> list[str]:
 
 
 def read_table(name: str, path: Path, ids: Collection[str] = ()) -> pl.DataFrame:
-    """Read one table, with cells checked for their types alone.
+    """Read one table, with cells checked for their types alone; in columns `ids` whole numbers are texts.
 
-    Args:
-        name: The file as the user knows it; its suffix gives the format.
-        path: Where its bytes are.
-        ids: The columns that hold ids, where whole numbers are as good as texts.
-
-    Returns:
-        Columns file, row (from 1), line (null for Parquet), and those of COLUMNS that the table has: texts,
-        label as a float, timestamp as a time. An empty cell of CSV is an empty text.
-
-    Raises:
-        PalError: With the first fault, its row and its column.
+    The result has the columns file, row (from 1), line (null for Parquet), and those of COLUMNS that the
+    table has: texts, label as a float, timestamp as a time. An empty cell of CSV is an empty text.
     """
     kind = Path(name).suffix.lower()
     if kind not in SUFFIXES:
@@ -224,15 +211,9 @@ def _float(value: int) -> float:
 
 
 def parse_time(cell: str | float | None) -> datetime | None:
-    """A time in UTC, without a zone; None where the cell is empty.
+    """A time in UTC, without a zone, of ISO 8601 text or seconds since 1970; None where the cell is empty.
 
-    polars reads fewer forms of ISO 8601, and no column that mixes them.
-
-    Args:
-        cell: ISO 8601 text, which is UTC where it names no zone; or seconds since 1970, also as text.
-
-    Raises:
-        ValueError: With the problem, to follow `timestamp in row 3 of a.csv`.
+    A ValueError holds the problem. polars reads fewer forms of ISO 8601, and no column that mixes them.
     """
     if cell is None or cell == "":
         return None
@@ -266,7 +247,17 @@ def _parquet_frame(reader: TableReader, path: Path, faults: Faults, ids: Collect
         table = file.read(columns=columns)
         table.validate(full=True)
         for column in texts:
-            _check_length(name, column, table.column(column))
+            # What it takes in memory once every cell is a text of its own.
+            length = 0
+            for chunk in table.column(column).chunks:
+                if pa.types.is_dictionary(chunk.type) and not pa.types.is_integer(chunk.type.value_type):
+                    lengths = pc.binary_length(chunk.dictionary).cast(pa.int64()).take(chunk.indices)
+                    length += pc.sum(lengths).as_py() or 0
+            if length > MOST_TEXT:
+                most = f"at most {MOST_TEXT:,} bytes of text, got {length:,}"
+                raise PipelineError(
+                    f"{column} in {name} must hold {most}; split it", file=name, column=column
+                )
         # Unsafe for times alone: nanoseconds since 1970 lose digits as floats, and are refused as such.
         arrays = {
             column: table.column(column).cast(kind, safe=column != "timestamp")
@@ -302,15 +293,3 @@ def _arrow_type(name: str, column: str, kind: pa.DataType, ids: Collection[str])
     if column == "timestamp" and not text:
         return pa.float64() if number else value if time else pa.timestamp("us")
     return pa.float64() if column == "label" else pa.large_string()
-
-
-def _check_length(name: str, column: str, cells: pa.ChunkedArray) -> None:
-    """Refuse a column that does not fit in memory once every cell is a text of its own."""
-    total = 0
-    for chunk in cells.chunks:
-        if pa.types.is_dictionary(chunk.type) and not pa.types.is_integer(chunk.type.value_type):
-            lengths = pc.binary_length(chunk.dictionary).cast(pa.int64()).take(chunk.indices)
-            total += pc.sum(lengths).as_py() or 0
-    if total > MOST_TEXT:
-        message = f"{column} in {name} must hold at most {MOST_TEXT:,} bytes of text, got {total:,}; split it"
-        raise PipelineError(message, file=name, column=column)

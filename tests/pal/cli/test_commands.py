@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,10 @@ def test_score_gives_rewards_by_hand(pal, on_a_line, rows):
     assert [row["reward"] for row in scored] == near(0, -1, -4)
     average = rows(pal("score", on_a_line, "-", stdin=lines(*POINTS)))
     assert [row["reward"] for row in average] == [-0.25, -0.25, -6.25]
+    given = lines(*({"response": [1.0], "user_id": user} for user in ("one", "zero", "one")))
+    assert [row["reward"] for row in rows(pal("score", on_a_line, "-", stdin=given))] == near(0, -1, 0)
+    scored = rows(pal("score", on_a_line, "-", "--average", stdin=given))
+    assert [row["reward"] for row in scored] == near(-0.25, -0.25, -0.25)
 
 
 def test_score_of_texts_is_that_of_python_and_passes_other_columns_on(pal, words, worded, rows):
@@ -59,13 +64,6 @@ def test_score_of_texts_is_that_of_python_and_passes_other_columns_on(pal, words
     expected = worded.score(prompts, responses, user="user 3")
     assert [row["note"] for row in scored] == ["1", "2", "3"]
     assert [float(row["reward"]) for row in scored] == near(*expected.tolist())
-
-
-def test_score_takes_the_user_of_each_row(pal, on_a_line, rows):
-    given = lines(*({"response": [1.0], "user_id": user} for user in ("one", "zero", "one")))
-    assert [row["reward"] for row in rows(pal("score", on_a_line, "-", stdin=given))] == near(0, -1, 0)
-    scored = rows(pal("score", on_a_line, "-", "--average", stdin=given))
-    assert [row["reward"] for row in scored] == near(-0.25, -0.25, -0.25)
 
 
 def test_rank_sorts_the_rows_of_each_prompt_and_user_across_batches(
@@ -141,19 +139,13 @@ def test_ask_sorts_candidates_by_their_bits(pal, on_a_line, rows, monkeypatch):
     monkeypatch.setattr("pal.cli.loading.ROWS", 1)
     assert rows(pal("ask", on_a_line, "-", stdin=lines(*CANDIDATES))) == asked
     assert rows(pal("ask", on_a_line, "-", "-n", 2, stdin=lines(*CANDIDATES))) == asked[:2]
-    again = rows(pal("ask", on_a_line, "-", "-n", 3, "--together", stdin=lines(*CANDIDATES)))
-    assert again == together
-
-
-def test_ask_expects_less_of_someone_known(pal, on_a_line, rows):
     choice = lines({"user_id": "ann", "chosen": [0], "rejected": [1]})
     pal("adapt", on_a_line, "-", "--out", "tastes.jsonl", stdin=choice * 5)
-    before = rows(pal("ask", on_a_line, "-", stdin=lines(*CANDIDATES)))[0]["bits"]
-    for options in ((), ("--user", "ann")):
-        asked = rows(
+    for options in ((), ("--user", "ann")):  # less is expected of someone known
+        known = rows(
             pal("ask", on_a_line, "-", "--taste", "tastes.jsonl", *options, stdin=lines(*CANDIDATES))
         )
-        assert 0 < asked[0]["bits"] < before / 10
+        assert 0 < known[0]["bits"] < asked[0]["bits"] / 10
 
 
 @pytest.fixture
@@ -181,16 +173,12 @@ FAULTS = [
     ("score rows.csv --taste nowhere.jsonl", "nowhere.jsonl cannot be read .*; name what pal adapt wrote"),
     ("score rows.csv --taste empty.jsonl", "must hold a taste, got an empty file"),
     ("score rows.csv --taste other.jsonl", "line 1 of other.jsonl cannot be used: .* must be of the format 'pal-taste'"),
-    ("score rows.csv --taste rows.csv", "line 1 of rows.csv cannot be used: a taste must be JSON"),
     ("score rows.csv --taste twice.jsonl", "must have one taste of 'ann', got two"),
     ("score rows.csv --taste unnamed.jsonl", "must say the user_id of each of its 3 tastes, got one without"),
     ("score rows.csv --taste tastes.jsonl", "--user must say whose of the 2 tastes"),
     ("score rows.csv --weights package", "--weights must be NAME=PLACE, got 'package'"),
     ("score rows.csv --device abacus", "--device must be cpu or cuda, got 'abacus'"),
-    ("score rows.csv --out rows.txt", "rows.txt must end in .jsonl, .csv or .parquet, or --format"),
-    ("score rows.csv --out rows.csv/new.csv", "rows.csv/new.csv cannot be written .*; choose another place"),
     ("score nowhere.csv", r"nowhere.csv cannot be read \(No such file.*; name a file, or - for"),
-    ("score .  --format csv", "cannot be read .Is a directory"),
     ("adapt choices.csv --out t.csv", "tastes are JSON"),
     ("adapt choices.csv --out t.json", "out must end in .jsonl for the tastes of 2 people"),
     ("adapt choices.csv --forget", "--forget needs --taste"),
@@ -198,8 +186,6 @@ FAULTS = [
     ("adapt carl.csv --taste first.jsonl --forget", "--taste has no taste of 'carl'"),
     ("adapt someone.csv --taste tastes.jsonl", "someone.csv must have a column user_id, since tastes.jsonl names people"),
     ("adapt choices.csv --taste someone.json", "someone.json must say whose taste it is"),
-    ("ask pairs.csv --together -n 11", "n must be 1 to 10"),
-    ("ask pairs.csv --user carl", "got 'carl'; adapt"),
     ("ask pairs.csv --user 'user 1'", "--user needs --taste to ask: of 'user 1', seen in fitting"),
     ("ask pairs.csv --taste tastes.jsonl", "--user must say whose of the 2 tastes in tastes.jsonl"),
     ("ask pairs.csv --taste tastes.jsonl --user carl", "got 'carl'"),
@@ -208,8 +194,6 @@ FAULTS = [
 
 @pytest.mark.parametrize(("arguments", "sentence"), FAULTS, ids=[command for command, _ in FAULTS])
 def test_a_fault_of_the_options_is_one_sentence_and_nothing_is_written(pal, files, arguments, sentence):
-    import shlex
-
     before = set(Path().iterdir())
     command, *others = shlex.split(arguments)
     assert re.search(sentence, pal(command, files, *others, code=1))
@@ -220,17 +204,12 @@ BAD_ROWS = [
     ("score", "prompt,response\nhow,fine\n,bad\n", r"prompt in row 2 \(line 3\) of bad.csv is empty"),
     ("score", "prompt,response\nhow,fine\nwho, \n", r"response in row 2 \(line 3\) of bad.csv holds nothing but spaces"),
     ("score", "prompt,answer\nhow,fine\n", "lacks the column response; it has 'prompt', 'answer'; rename 'answer' to response"),
-    ("score", "question,response\nhow,fine\n", "lacks the column prompt; it has 'question', 'response'; rename 'question' to prompt"),
-    ("score", "how are you,fine\nwho,me\n", "lacks the column response; .* the first line of a CSV"),
     ("score", "prompt,response,reward\nhow,fine,1\n", "bad.csv must not have the column reward"),
     ("score", "prompt,response,user_id\nhow,fine,user 1\nhow,bad,carl\n", r"got 'carl'.*\(row 2 \(line 3\) of bad.csv\)"),
     ("score", "prompt,response,user_id\nhow,fine,\n", r"user_id in row 1 \(line 2\) of bad.csv must be text"),
     ("rank", ROWS + "how are you,well,4\n", r"rows of one prompt must stand together, got row 4 \(line 5\) of bad.csv.*sort"),
-    ("adapt", "prompt,chosen,rejected\nhow,fine,fine\n", r"row 1 \(line 2\) of bad.csv must differ"),
     ("adapt", "user_id,prompt,chosen,rejected\nann,how,a,b\nbob,how,c,d\nann,how,e,e\n", r"rejected in row 3 \(line 4\) of bad.csv must differ"),
-    ("adapt", "prompt,chosen,rejected\nhow,fine,\n", r"rejected in row 1 \(line 2\) of bad.csv is empty"),
     ("adapt", "prompt,chosen,rejected,label\nhow,fine,bad,2\n", r"label in row 1 \(line 2\) of bad.csv must lie in \[0, 1\], got '2'; 0.5 is a tie"),
-    ("adapt", "prompt,chosen,rejected,label\nhow,fine,bad,yes\n", "got 'yes'"),
     ("ask", "prompt,response_a,response_b\nhow,fine,fine\n", r"response_b in row 1 \(line 2\) of bad.csv must differ"),
 ]  # fmt: skip
 
@@ -242,9 +221,7 @@ def test_a_bad_row_is_named_and_nothing_is_written(pal, words, command, text, se
     assert [path.name for path in Path().iterdir()] == ["bad.csv"]
 
 
-@pytest.mark.parametrize(
-    ("cell", "got"), [(None, "nothing"), (3, "type int"), ([], "type list"), (["a"], "type list")]
-)
+@pytest.mark.parametrize(("cell", "got"), [(None, "nothing"), (["a"], "type list")])
 def test_a_cell_that_is_no_text_and_no_vector_is_refused(pal, words, cell, got):
     said = pal("score", words, "-", stdin=lines({"prompt": "how", "response": cell}), code=1)
     assert "response in row 1 of standard input must be a text" in said

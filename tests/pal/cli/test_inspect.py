@@ -47,3 +47,11 @@ def test_responses_are_compared_within_their_prompt(pal, words):
         assert sum(item["above_mean"] for item in prototype["likes_most"]) == pytest.approx(0, abs=1e-3)
     said = pal("inspect", words, "-", stdin=given.splitlines(keepends=True)[2], code=1)
     assert "some prompt must have two responses or more, got one each" in said
+
+
+def test_a_model_whose_users_are_no_points_is_refused(pal, on_a_line, monkeypatch):
+    monkeypatch.setattr("pal.users.points.Points.name", "gaussian")
+    said = pal("inspect", on_a_line, code=1)
+    assert (
+        "the population must be 'points', got 'gaussian'; read the states of such a model in Python" in said
+    )

@@ -116,7 +116,7 @@ def test_an_untrained_architecture_says_that_it_knows_nothing(name, dim):
 def test_describing_imports_neither_torch_nor_open_clip():
     code = f"from pal import encoders; encoders.describe('{UNTRAINED}'); import sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"torch", "open_clip", "numpy"} & set(done.stdout.split())
+    assert not {"torch", "open_clip", "torchvision"} & set(done.stdout.split())
 
 
 def test_a_folders_weights_are_those_that_run(tiny):
@@ -274,9 +274,9 @@ def test_a_tags_own_preprocessing_activation_and_tokeniser_are_looked_at(tmp_pat
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"model_cfg": {"embed_dim": 4}}, "must hold embed_dim, vision_cfg and text_cfg"),
+        ({"model_cfg": {"embed_dim": 4}}, "must hold embed_dim, vision_cfg, text_cfg"),
         ({"model_cfg": None}, "must hold embed_dim"),
-        ([], "must be a JSON object, got list"),
+        ([], "must hold a JSON object, got list"),
         (
             {**CONFIG, "preprocess_cfg": {"resize_mode": "longest"}},
             r"\(shortest\) or squashed, got .*'longest'",
@@ -375,5 +375,5 @@ def test_a_configuration_of_something_else_is_one_sentence(tmp_path):
     with pytest.raises(PalError, match=r"must lead to a folder with config\.json of pickscore, got"):
         encoders.describe("pickscore", str(tmp_path))
     (tmp_path / "config.json").write_text('{"projection_dim": 12}')
-    with pytest.raises(PalError, match="of pickscore must hold projection_dim and vision_config"):
+    with pytest.raises(PalError, match="of pickscore must hold projection_dim, vision_config"):
         encoders.describe("pickscore", str(tmp_path))

@@ -80,7 +80,6 @@ def shards(tmp_path):
 
 @pytest.fixture
 def more_shards(tmp_path):
-    """Another one."""
     return Shards(tmp_path / "more")
 
 

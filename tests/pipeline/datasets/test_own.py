@@ -61,14 +61,6 @@ def as_parquet(rows, types=None, **options):
 WRITERS = {"a.csv": as_csv, "a.jsonl": as_jsonl, "a.parquet": as_parquet}
 
 
-def counted(read, **others):
-    """All counts, where what is not said is 0, and what is not dropped is kept."""
-    none = dict.fromkeys(("ties", "ties_dropped", "identical_dropped", "duplicates"), 0)
-    counts = {"read": read, **none, **others}
-    dropped = counts["ties_dropped"] + counts["identical_dropped"]
-    return {**counts, "dropped": dropped, "kept": read - dropped}
-
-
 def kept(paths, ties="drop"):
     options = own.Prepare(ties=ties, prompts="text", responses="text")
     return own.keep(own.read(paths, options), {"text": TextItems()}, options)
@@ -102,7 +94,7 @@ def test_every_format_gives_the_same_frame(read, name):
     frame, counts = read({name: WRITERS[name](rows)})
     assert frame.select(SHAPE).to_dicts() == [{**each, "split": None, "timestamp": None} for each in rows]
     assert frame.select(SHAPE).dtypes == [*[pl.String] * 4, pl.Float32, pl.String, pl.Datetime("us")]
-    assert counts == counted(2)
+    assert counts["read"] == counts["kept"] == 2
     frame, _ = read({name: WRITERS[name](splits(*WHOLE))})
     assert frame["split"].to_list() == ["train", "test", "adapt", "test"]
     assert frame["label"].to_list() == [1.0] * 4
@@ -117,11 +109,10 @@ def test_both_shapes_say_the_same(read):
     assert first.drop("winner").equals(second.drop("winner"))
 
 
-@pytest.mark.parametrize(("ties", "left"), [("drop", 1), ("keep", 2)])
-def test_a_tie_is_dropped_or_kept_as_a_soft_label(read, ties, left):
-    frame, counts = read({"a.jsonl": as_jsonl([DUEL, duel(winner="tie")])}, ties)
-    assert frame["label"].to_list() == [1.0, 0.5][:left]
-    assert counts == counted(2, ties=1, ties_dropped=2 - left)
+def test_a_tie_is_dropped_or_kept_as_a_soft_label(read):
+    for ties, left in (("drop", 1), ("keep", 2)):
+        frame, _ = read({"a.jsonl": as_jsonl([DUEL, duel(winner="tie")])}, ties)
+        assert frame["label"].to_list() == [1.0, 0.5][:left]
 
 
 @pytest.mark.parametrize(("ties", "dropped"), [("drop", (2, 2)), ("keep", (0, 3))])
@@ -130,7 +121,8 @@ def test_a_response_compared_with_itself_is_dropped_and_counted(read, ties, drop
     same = row(chosen="no")
     rows = [same | {"label": 1}, row(label=0.5), same | {"label": 0.7}, same | {"label": 0.5}, row(label=1)]
     frame, counts = read({"a.csv": as_csv(rows)}, ties)
-    assert counts == counted(5, ties=2, ties_dropped=dropped[0], identical_dropped=dropped[1])
+    expected = {"read": 5, "ties": 2, "ties_dropped": dropped[0], "identical_dropped": dropped[1]}
+    assert counts == {**expected, "duplicates": 0, "dropped": sum(dropped), "kept": 5 - sum(dropped)}
     assert (frame["chosen"] == "so").all()
 
 
@@ -148,13 +140,6 @@ def test_files_are_read_in_their_order_and_other_columns_ignored(read):
     assert not {"x", "nested"} & set(frame.columns)
 
 
-def test_a_byte_order_mark_windows_line_ends_and_blank_lines_are_fine(read):
-    for name in ("a.csv", "a.jsonl"):
-        content = WRITERS[name]([GOOD, GOOD]).replace(b"\r\n", b"\n").replace(b"\n", b"\r\n\r\n").rstrip()
-        frame, _ = read({name: b"\xef\xbb\xbf" + content})
-        assert frame.select(TEXTS).rows() == [tuple(GOOD.values())] * 2
-
-
 def test_texts_longer_than_the_csv_module_likes_are_read(read):
     frame, _ = read({"a.csv": as_csv([row(chosen="x" * 200_000)])})
     assert frame["chosen"].str.len_chars().to_list() == [200_000]
@@ -163,7 +148,6 @@ def test_texts_longer_than_the_csv_module_likes_are_read(read):
 
 TYPES = {
     "categories": ({name: pa.dictionary(pa.int8(), pa.string()) for name in TEXTS}, GOOD),
-    "views": ({"prompt": pa.string_view(), "chosen": pa.large_string()}, GOOD),
     "decimals": ({"label": pa.decimal128(3, 1)}, row(label=1)),
     "whole numbers": ({"user_id": pa.uint64()}, row(user_id=7)),
 }
@@ -198,10 +182,8 @@ def test_any_text_survives_every_format(tmp_path_factory, rows):
 MOMENT = datetime(2026, 3, 1, 12, 30)
 CELLS = {
     "2026-03-01T12:30:00Z": MOMENT,
-    "2026-03-01 12:30": MOMENT,
     "2026-03-01T13:30:00.5+01:00": MOMENT + timedelta(seconds=0.5),
     "2026-03-01": datetime(2026, 3, 1),
-    "1772368200": MOMENT,
     "1772368200.25": MOMENT + timedelta(seconds=0.25),
     " 2026-03-01T12:30 ": MOMENT,
     "": None,
@@ -226,7 +208,6 @@ ZONE = timezone(timedelta(hours=5))
         (MOMENT, pa.timestamp("ns")),
         (MOMENT.replace(tzinfo=UTC).astimezone(ZONE), pa.timestamp("us", "+05:00")),
         (1_772_368_200, pa.int64()),
-        (1_772_368_200.0, pa.float64()),
         (date(2026, 3, 1), pa.date32()),
     ],
 )
@@ -257,40 +238,30 @@ FAULTS = [
     ("a.jsonl", b"\n{'user_id': 7}\n" + as_jsonl([GOOD]) + b"{]\n", "row 1 (line 2) of a.jsonl (and 1 more row) is not valid JSON (Expecting property name enclosed in double quotes at character 2); write one JSON object a line"),
     ("a.csv", HEADER + b"ann,why,so,no\nann,why,so, well,no\nbob,why,so\n", f"row 2 (line 3) of a.csv (and 1 more row) must have 4 values, one per column, got 5; {IN_QUOTES}"),
     # Columns.
-    ("a.csv", b"user,prompt,winner,loser_text\n1,2,3,4\n", "a.csv lacks the columns user_id, chosen, rejected; it has 'user', 'prompt', 'winner', 'loser_text'; rename 'user' to user_id, 'winner' to chosen"),
     ("a.jsonl", as_jsonl([without("user_id") | {"annotator_id": 1}]), "a.jsonl lacks the column user_id; it has 'annotator_id', 'chosen', 'prompt', 'rejected'; rename 'annotator_id' to user_id"),
-    ("a.csv", as_csv([without("winner", DUEL)]), "a.csv lacks the column winner; it has 'user_id', 'prompt', 'response_a', 'response_b'; add it"),
     ("a.csv", b"annotator,question,answer_a,answer_b,preference\n1,2,3,4,a\n", "a.csv lacks the columns user_id, prompt, response_a, response_b, winner; it has 'annotator', 'question', 'answer_a', 'answer_b', 'preference'; rename 'annotator' to user_id, 'question' to prompt, 'answer_a' to response_a, 'answer_b' to response_b, 'preference' to winner"),
     ("a.csv", as_csv([row(Label=0.5)]), "a.csv has a column 'Label'; rename it to label, or to something else"),
     ("a.csv", as_csv([GOOD | DUEL]), "a.csv must say in one way who won, by chosen, rejected or by response_a, response_b, winner, got chosen, rejected, response_a, response_b, winner; remove or rename what belongs to the other"),
     ("a.csv", as_csv([duel(label=1)]), "a.csv must not have a column label beside response_a, response_b, winner, since label says how surely `chosen` won; remove or rename it"),
     # Types of cells.
     ("a.parquet", as_parquet([row(chosen=["so"])]), "chosen in a.parquet must hold text, got list<"),
-    ("a.parquet", as_parquet([row(user_id=7.0)]), "user_id in a.parquet must hold text or a whole number, got double"),
-    ("a.parquet", as_parquet([row(label="yes")]), "label in a.parquet must hold a number from 0.5 to 1, got string"),
     ("a.parquet", as_parquet([row(timestamp=1)], {"timestamp": pa.time64("us")}), f"timestamp in a.parquet must hold {TIMES}, got time64[us]"),
     ("a.jsonl", as_jsonl([GOOD, row(rejected=5), row(rejected=5.5), row(prompt=1)]), "rejected in row 2 of a.jsonl (and 1 more row) must be text, got 5"),
-    ("a.jsonl", as_jsonl([row(chosen=["so"])]), "chosen in row 1 of a.jsonl must be text, got a list"),
     ("a.jsonl", as_jsonl([row(user_id=True)]), "user_id in row 1 of a.jsonl must be text or a whole number, got True"),
     ("a.jsonl", as_jsonl([GOOD, row(chosen="\ud800")]), "chosen in row 2 of a.jsonl must be valid Unicode, got '\\ud800'; it holds half of a surrogate pair"),
     # Texts.
     ("a.jsonl", as_jsonl([GOOD, row(user_id=None), without("user_id")]), "user_id in row 2 of a.jsonl (and 1 more row) must name the user, got nothing"),
-    ("a.parquet", as_parquet([row(user_id="   ")] * 2), "user_id in row 1 of a.parquet (and 1 more row) must name the user, got '   '"),
     ("a.csv", as_csv([row(user_id="x" * 512), row(user_id="x" * 513)]), f"user_id in row 2 (line 3) of a.csv must have at most 512 characters, got '{'x' * 78}…; is this the right column?"),
     ("a.csv", as_csv([GOOD, row(prompt=""), row(prompt="")]), "prompt in row 2 (line 3) of a.csv (and 1 more row) is empty, while other rows have one; fill it in, or leave it empty in every row if there are no prompts"),
-    ("a.parquet", as_parquet([GOOD, row(chosen=None)]), "chosen in row 2 of a.parquet must not be empty"),
     ("a.csv", as_csv([duel(response_b="")]), "response_b in row 1 (line 2) of a.csv must not be empty"),
     # Labels and winners.
     ("a.csv", as_csv([row(label=1), row(label="yes"), row(label="no")]), "label in row 2 (line 3) of a.csv (and 1 more row) must be a number from 0.5 to 1, got 'yes'"),
-    ("a.csv", as_csv([row(label="NaN")]), "label in row 1 (line 2) of a.csv must be a number from 0.5 to 1, got nan"),
     ("a.jsonl", as_jsonl([row(label=1), row(label=float("inf")), row(label=-(10**400))]), "label in row 2 of a.jsonl (and 1 more row) must be a number from 0.5 to 1, got inf"),
-    ("a.csv", as_csv([row(label=2)]), "label in row 1 (line 2) of a.csv must be a number from 0.5 to 1, got 2.0"),
     ("a.csv", as_csv([row(label=0)]), "label in row 1 (line 2) of a.csv must be a number from 0.5 to 1, got 0.0; swap chosen and rejected, and write 1 minus that"),
     ("a.csv", as_csv([DUEL, duel(winner="c"), duel(winner="C")]), "winner in row 2 (line 3) of a.csv (and 1 more row) must be a, b or tie, got 'c'"),
     ("a.csv", as_csv([duel(winner=1)]), "winner in row 1 (line 2) of a.csv must be a, b or tie, got '1'; write a for response_a, b for response_b"),
     # Times.
     ("a.csv", as_csv([row(timestamp="2026-03-01"), row(timestamp="yesterday")]), f"timestamp in row 2 (line 3) of a.csv must be {TIMES}, got 'yesterday'"),
-    ("a.jsonl", as_jsonl([row(timestamp=1772368200000)]), f"timestamp in row 1 of a.jsonl must be {TIMES}, got 1772368200000; divide milliseconds by 1,000"),
     ("a.parquet", as_parquet([row(timestamp=1772368200123456789)]), f"timestamp in row 1 of a.parquet must be {TIMES}, got 1.7723682001234568e+18; divide"),
     ("a.csv", as_csv([row(timestamp=20260301)]), f"timestamp in row 1 (line 2) of a.csv must be {TIMES}, got '20260301'; write dates as 2026-03-01"),
     # What is left.
@@ -302,7 +273,6 @@ FAULTS = [
     ("a.csv", as_csv(splits(*WHOLE, ("bob", "train"), ("eve", "adapt"), ("eve", "train"))), "user 'bob' (and 1 more user) must not have both train rows (row 5 (line 6) of a.csv) and adapt rows (row 3 (line 4) of a.csv); a user is either seen or unseen"),
     ("a.jsonl", as_jsonl(splits(*WHOLE, ("eve", "val"))), "user 'eve' of row 5 of a.jsonl must have train rows or adapt rows, got only val"),
     ("a.csv", as_csv(splits(("ann", "train"), ("ann", "test"))), "split must have rows of train, adapt and test, got only test, train; add them, or leave split out to have the pipeline split"),
-    ("a.csv", as_csv(splits(("ann", "train"), ("bob", "adapt"), ("bob", "test"))), "split must have test rows of seen users (those with train rows), got none"),
     ("a.csv", as_csv(splits(("ann", "train"), ("ann", "test"), ("bob", "adapt"))), "split must have test rows of unseen users (those with adapt rows), got none"),
     ("a.jsonl", as_jsonl([each | {"label": 1} for each in splits(*WHOLE, ("eve", "test"))] + [row(user_id="eve", split="train", label=0.5)]), "user 'eve' of row 5 of a.jsonl must have train rows or adapt rows, got only test once ties are dropped"),
 ]  # fmt: skip
@@ -324,7 +294,6 @@ def test_a_fault_is_one_sentence_with_its_place(read, name, content, sentence):
     [
         (as_jsonl([row(chosen="")]), "chosen in row 1 of b.jsonl must not be empty"),
         (as_jsonl([row(label=1)]), "a.csv lacks the column label, which b.jsonl has; all files must have the same columns"),
-        (as_jsonl([DUEL]), "b.jsonl lacks the column chosen, which a.csv has"),
     ],
 )  # fmt: skip
 def test_several_files_have_the_same_columns_and_rows_of_their_own(read, second, sentence):
@@ -339,26 +308,12 @@ def test_rows_are_counted_across_chunks(read, monkeypatch):
         read({"a.jsonl": as_jsonl(rows)})
 
 
-def test_invalid_utf8_in_parquet_is_refused(read):
-    table = pa.table({name: [value] for name, value in GOOD.items()})
-    offsets = pa.array([0, 1], pa.int32()).buffers()[1]
-    bad = pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(b"\xff")])
-    out = io.BytesIO()
-    pq.write_table(table.set_column(2, "chosen", bad), out)
-    with pytest.raises(PalError, match=r"^a\.parquet is damaged or not Parquet \(.*UTF8"):
-        read({"a.parquet": out.getvalue()})
-
-
 def test_a_split_by_time_needs_times_before_anything_runs(project):
     project.set({"own.source": "a.csv", "own.split.by": "time"})
     rows = [row(user_id=n, timestamp="2026-03-01" if n else "") for n in range(3)]
-    for content, sentence in (
-        (
-            rows,
-            r"timestamp in row 1 \(line 2\) of a\.csv is empty, which own\.split\.by: time does not allow",
-        ),
-        ([GOOD], r"own\.split\.by is time, which needs a column timestamp; add one"),
-    ):
+    empty = r"timestamp in row 1 \(line 2\) of a\.csv is empty, which own\.split\.by: time does not allow"
+    none = r"own\.split\.by is time, which needs a column timestamp; add one"
+    for content, sentence in ((rows, empty), ([GOOD], none)):
         (project.root / "a.csv").write_bytes(as_csv(content))
         with pytest.raises(PalError, match=f"^{sentence}"):
             own.find(params.load()).check()

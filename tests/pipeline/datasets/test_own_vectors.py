@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from safetensors.numpy import save
 
 from pal.errors import PalError
@@ -48,20 +49,16 @@ def lines(ids=IDS):
 LISTS = pa.list_(pa.float32())
 FORMATS = {
     "npy": {"v.npy": as_npy(VALUES), "v.ids.txt": lines()},
-    "npy in float64": {"v.npy": as_npy(VALUES.astype(">f8")), "v.ids.txt": lines()},
-    "npy in columns": {"v.npy": as_npy(np.asfortranarray(VALUES)), "v.ids.txt": lines()},
+    "npy in float64 by columns": {"v.npy": as_npy(np.asfortranarray(VALUES, ">f8")), "v.ids.txt": lines()},
     "ids from Windows": {"v.npy": as_npy(VALUES), "v.ids.txt": b"\xef\xbb\xbfx\r\ny\r\nz"},
-    "safetensors": {"v.safetensors": as_safetensors(VALUES)},
     "safetensors in float16": {"v.safetensors": as_safetensors(VALUES.astype(np.float16))},
     "safetensors with ids beside": {"v.safetensors": as_safetensors(VALUES, None), "v.ids.txt": lines()},
-    "Parquet lists": {"v.parquet": as_parquet(IDS, VALUES)},
     "Parquet lists of fixed size": {"v.parquet": as_parquet(IDS, VALUES, pa.list_(pa.float64(), 2))},
     "Parquet large lists": {
         "v.parquet": as_parquet(IDS, VALUES.tolist(), pa.large_list(pa.float32()), pa.large_string())
     },
-    "Parquet in groups of one": {"v.parquet": as_parquet(IDS, VALUES, LISTS, row_group_size=1)},
-    "Parquet with categories": {
-        "v.parquet": as_parquet(IDS, VALUES, LISTS, pa.dictionary(pa.int8(), pa.string()))
+    "Parquet with categories in groups of one": {
+        "v.parquet": as_parquet(IDS, VALUES, LISTS, pa.dictionary(pa.int8(), pa.string()), row_group_size=1)
     },
 }
 
@@ -158,10 +155,12 @@ def test_files_of_vectors_are_no_tables_and_are_read_only_where_cells_are_vector
     assert own.find(params.load()).links == {}
 
 
-def test_vectors_go_all_the_way_to_a_study(given, folder, project):
-    """Prompts are encoded as texts; responses keep their own width, 2."""
-    project.set({"own.encoder": "hashed-words", "encode.device": "cpu"})
-    answers = [f"u{u},p{n},{'xy'[u % 2]},{'yx'[u % 2]}\n" for u in range(8) for n in range(4)]
+def test_images_and_vectors_go_all_the_way_to_a_study(given, folder, project):
+    """Prompts are encoded as images; responses keep their own width, 2."""
+    project.set({"own.prepare.prompts": "image", "own.encoder": "classical", "encode.device": "cpu"})
+    for n, colour in enumerate(("red", "teal", "blue", "green")):
+        Image.new("RGB", (4, 4), colour).save(folder / f"p{n}.png")
+    answers = [f"u{u},p{n}.png,{'xy'[u % 2]},{'yx'[u % 2]}\n" for u in range(8) for n in range(4)]
     (folder / "table.csv").write_text("user_id,prompt,chosen,rejected\n" + "".join(answers))
     given(FORMATS["npy"])
     prepared()
@@ -185,9 +184,8 @@ def npy(values, ids="xyz"):
 
 
 NAN = np.array([[0, 1], [np.nan, 3], [4, 5]])
-RAGGED, NULL, HOLE = ([[1.0, 2.0], second, [3.0, 4.0]] for second in ([1.0], None, [1.0, None]))
+RAGGED, HOLE = ([[1.0, 2.0], second, [3.0, 4.0]] for second in ([1.0], [1.0, None]))
 RENAMED = as_parquet(IDS, VALUES).replace(b"embedding", b"embeddinG")
-HUGE_HEADER = (2**40).to_bytes(8, "little") + b"{}"
 
 # Each kind of fault: the files, and how the sentence starts.
 FAULTS = [
@@ -195,22 +193,17 @@ FAULTS = [
     ({"v.npy": pickle.dumps(Boom()), "v.ids.txt": lines()}, "v.npy is damaged or no .npy file (the magic string is not correct; expected"),
     ({"v.npy": as_npy(VALUES)[:-4], "v.ids.txt": lines()}, "v.npy is damaged or no .npy file (mmap length is greater than file size); export it again"),
     (npy(np.ones((3, 2), np.int64)), "v.npy must hold an array of floats, got one of int64; save it as float32"),
-    (npy(np.ones(3, np.float32)), "v.npy must hold an array of vectors, (n, width), got one of shape (3,)"),
     (npy(np.ones((3, 0), np.float32)), "v.npy must hold an array of vectors, (n, width), got one of shape (3, 0)"),
     (npy(np.ones((0, 2), np.float32), ""), "v.npy must hold at least one vector, got none"),
-    ({"v.parquet": as_parquet([], [], LISTS, pa.string())}, "v.parquet must hold at least one vector, got none"),
     ({"v.npy": as_npy(VALUES)}, "v.npy must have a file v.ids.txt beside it, one id a line in the order of its rows, got none"),
     (npy(VALUES, "xy"), "v.npy must have one id a vector, got 2 ids for 3 vectors"),
-    (npy(VALUES, ["x", "", "z"]), "the id of vector 2 of v.npy must be a text, got ''"),
     ({"v.npy": as_npy(VALUES), "v.ids.txt": "é\nx\ny\n".encode("latin-1")}, "v.ids.txt must be UTF-8; save it as UTF-8"),
     ({"v.safetensors": as_safetensors(VALUES, ["x", "y", "x"])}, "v.safetensors must name each id once, got 'x' again as vector 3"),
     ({"v.safetensors": as_safetensors(VALUES, ["x", 2, "z"])}, "the id of vector 2 of v.safetensors must be a text, got 2"),
     ({"v.safetensors": as_safetensors(VALUES, {"x": 1})}, "`ids` in the metadata of v.safetensors must be a JSON list, got {'x': 1}"),
     (npy(VALUES[:2], "yz"), "chosen in row 1 (line 2) of table.csv must be an id in v.npy, got 'x'"),
     (npy(NAN), "the vector 'y' in v.npy must be finite in float32, got NaN or infinity"),
-    ({"v.parquet": as_parquet(IDS, VALUES.astype(np.float64) * 1e300)}, "the vector 'x' in v.parquet must be finite in float32, got NaN or infinity"),
     ({"v.parquet": as_parquet(IDS, RAGGED)}, "vector 2 of v.parquet must have 2 numbers, as the first, got 1"),
-    ({"v.parquet": as_parquet(IDS, NULL)}, "vector 2 of v.parquet must have 2 numbers, as the first, got 0"),
     ({"v.parquet": as_parquet(IDS, HOLE)}, "v.parquet must have a number in every place of a vector, got an empty one"),
     ({"v.parquet": RENAMED}, "v.parquet must have one column embedding, got 0; it has id, embeddinG"),
     ({"v.parquet": as_parquet(IDS, ["1", "2", "3"])}, "embedding in v.parquet must hold lists of numbers, got string"),
@@ -218,7 +211,6 @@ FAULTS = [
     ({"v.parquet": as_parquet(IDS, VALUES)[:-20]}, "v.parquet is damaged or no .parquet file ("),
     ({"v.safetensors": as_safetensors(VALUES, name="weights")}, "v.safetensors must hold a tensor `embeddings`, got 'weights'"),
     ({"v.safetensors": as_safetensors(VALUES.astype(np.int32))}, "the tensor `embeddings` in v.safetensors must be one of F16, F32, F64, got I32"),
-    ({"v.safetensors": HUGE_HEADER}, "v.safetensors is damaged or no .safetensors file ("),
 ]  # fmt: skip
 
 

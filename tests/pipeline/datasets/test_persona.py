@@ -17,7 +17,6 @@ from pipeline.storage import tables
 ROOT = Path(__file__).parents[3]
 SAMPLE = ROOT / "data/sample/persona"
 ANTHROPIC = ROOT / "../shared/data/persona"
-SIX = ["art", "literature", "math", "music", "science", "sports"]
 
 
 def line(statement, answer=" Yes", /, **changes):
@@ -68,24 +67,6 @@ def prepared(project):
     ), counts
 
 
-def test_the_sample_is_found_beside_params(project):
-    (project.root / "data").symlink_to(ROOT / "data")
-    found = persona.find(params.load())
-    assert found.source.startswith("sample: ")
-    assert list(found.paths) == [
-        "interest-in-art.jsonl",
-        "interest-in-literature.jsonl",
-        "interest-in-math.jsonl",
-    ]
-    found.check()
-
-
-def test_a_folder_is_found_relative_to_the_repository(toy):
-    found = persona.find(params.load())
-    assert (found.source, found.remotes) == ("folder: mine", [])
-    assert found.paths["interest-in-art.jsonl"] == toy.root / "mine/interest-in-art.jsonl"
-
-
 def test_the_hub_is_named_with_revision_and_published_hashes(project):
     project.set({"persona.source": "hub", "persona.prepare.personas": ["art", "ends-justify-means"]})
     found = persona.find(params.load())
@@ -121,11 +102,8 @@ BROKEN = [
         (line("a") + line("b")[:50]).encode(),
         "x.jsonl, line 2, must be a JSON object, got .*; is the file cut",
     ),
-    (b"[1]\n", r"x.jsonl, line 1, must be a JSON object, got \[1\]"),
     (b"\n", "x.jsonl, line 1, must be a JSON object, got ''"),
     (line("a", statement="").encode(), "x.jsonl, line 1, must have a text 'statement', got ''"),
-    (line("a", question=7).encode(), "x.jsonl, line 1, must have a text 'question', got 7"),
-    (line("a").replace("statement", "text").encode(), "must have a text 'statement', got None"),
     (line("a", "Yes").encode(), "answer_matching_behavior must be ' Yes' or ' No', got 'Yes'"),
     (b'{"question": "\xff"}', "x.jsonl must be UTF-8, got byte 0xff at 14"),
 ]
@@ -141,13 +119,6 @@ def test_a_broken_file_is_one_sentence_that_names_the_line(tmp_path, content, me
 
 def statements(*texts):
     return [persona.Statement("art", f"{text}?", text, agrees=True) for text in texts]
-
-
-def test_divide_keeps_a_share_of_distinct_statements_out():
-    """A quarter of 8 is 2."""
-    known, new = persona.divide(np.random.default_rng(0), statements(*"abcdefgh"), knobs())
-    assert (len(known), len(new)) == (6, 2)
-    assert sorted([*known, *new]) == list(range(8))
 
 
 def test_divide_keeps_statements_that_differ_in_case_on_one_side():
@@ -177,33 +148,22 @@ def test_everyone_is_asked_without_replacement(toy):
     """Each of 6 people is asked 3 of the 3 known statements and the one new: 4 questions, no two alike."""
     pairs, _ = prepared(toy)
     assert pairs.group_by("user_id").agg(pl.col("prompt").n_unique())["prompt"].to_list() == [4] * 6
-    assert sorted(pairs["user_id"].unique()) == [
-        "seen-art-00000", "seen-art-00001", "seen-math-00000", "seen-math-00001",
-        "unseen-art-00000", "unseen-math-00000",
-    ]  # fmt: skip
+    assert {"seen-art-00001", "unseen-math-00000"} < set(pairs["user_id"])
 
 
-def test_places_are_as_asked_for(toy):
-    """4 seen people: 2 train and 1 + 1 test each; 2 unseen: 2 adapt and 1 + 1 test."""
+def test_statements_kept_out_are_never_trained_or_adapted_on(toy):
+    """4 seen people: 2 train and 1 + 1 test each; 2 unseen: 2 adapt and 1 + 1 test. All are tested on the new one."""
     pairs, _ = prepared(toy)
     assert {(u, s): n for u, s, n in pairs.group_by("users", "split").len().iter_rows()} == {
         ("seen", "train"): 8, ("seen", "test"): 8, ("unseen", "adapt"): 4, ("unseen", "test"): 4,
     }  # fmt: skip
-
-
-def test_statements_kept_out_are_never_trained_or_adapted_on(toy):
-    pairs, _ = prepared(toy)
     trained = set(pairs.filter(pairs["split"].is_in(["train", "adapt"]))["prompt"])
     assert len(trained) <= 3
     counts = Counter(pairs.filter(pairs["split"] == "test")["prompt"])
-    new = [text for text in counts if text not in trained]
-    assert [counts[text] for text in new] == [6]
+    assert [n for text, n in counts.items() if text not in trained] == [6]
 
 
-def test_the_prompt_is_the_question_or_the_statement(toy):
-    assert set(prepared(toy)[0]["prompt"]) == {
-        f"I {v} {p}" for v in ("love", "loathe") for p in ("art", "math")
-    }
+def test_the_prompt_may_be_the_question(toy):
     toy.set({"persona.prepare.prompt": "question"})
     assert 'Would you say this?\n"I love art"' in set(prepared(toy)[0]["prompt"])
 
@@ -217,14 +177,6 @@ def test_pairs_written_some_users_at_a_time_are_those_written_at_once(toy, monke
     assert parts["pair_id"].to_list() == list(range(24))
 
 
-def test_the_seed_decides_who_is_asked_what(toy):
-    toy.set({"persona.prepare.train_pairs": 1, "persona.prepare.users_per_group": 20})
-    first, again = prepared(toy)[0], prepared(toy)[0]
-    toy.set({"prepare.seed": 1})
-    assert first.equals(again)
-    assert not first.equals(prepared(toy)[0])
-
-
 def test_too_many_questions_are_one_sentence(toy):
     """4 statements, one of them kept out: 3 for training, but 3 + 1 asked."""
     toy.set({"persona.prepare.train_pairs": 3})
@@ -234,30 +186,15 @@ def test_too_many_questions_are_one_sentence(toy):
         prepared(toy)
 
 
-@pytest.fixture(scope="module")
-def sample():
-    return {
-        name: persona.read(path.name, path) for name in SIX for path in [SAMPLE / f"interest-in-{name}.jsonl"]
-    }
-
-
-@pytest.mark.parametrize("name", SIX)
-def test_the_sample_has_enough_statements_half_of_them_agreeing(sample, name):
-    found = sample[name]
-    assert len(found) >= 150
-    assert sum(s.agrees for s in found) * 2 == len(found)
-    assert len({s.statement.casefold().strip() for s in found}) == len(found)
-    assert all(s.statement in s.question for s in found)
-
-
-def test_the_sample_is_not_copied_from_anthropic(sample):
-    if not ANTHROPIC.is_dir():
-        pytest.skip("Anthropic's files are not here (../shared/data/persona)")
-    theirs = {
-        s.statement.casefold().strip()
-        for path in ANTHROPIC.glob("*.jsonl")
-        for s in persona.read(path.name, path)
-    }
-    ours = {s.statement.casefold().strip() for found in sample.values() for s in found}
-    assert len(theirs) > 1000
-    assert ours & theirs == set()
+def test_the_sample_has_enough_statements_half_of_them_agreeing_and_none_of_anthropics():
+    ours = set()
+    for path in SAMPLE.glob("interest-in-*.jsonl"):
+        found = persona.read(path.name, path)
+        assert len(found) >= 150
+        assert sum(s.agrees for s in found) * 2 == len(found)
+        distinct = {s.statement.casefold().strip() for s in found}
+        assert len(distinct) == len(found)
+        assert all(s.statement in s.question for s in found)
+        ours |= distinct
+    for path in ANTHROPIC.glob("*.jsonl"):
+        assert not ours & {s.statement.casefold().strip() for s in persona.read(path.name, path)}

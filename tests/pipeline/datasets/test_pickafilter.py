@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
@@ -14,17 +13,9 @@ from pipeline.datasets.pickafilter import Prepare
 from pipeline.errors import PipelineError
 
 
-def test_the_sample_is_made_by_the_program(project):
-    found = pickafilter.find(params.load())
-    assert found.source.startswith("sample: ")
-    assert not found.paths
-    assert not found.links
-    assert not found.remotes
-    assert found.make is not None
-
-
 def test_pickapic_v1_means_what_its_source_names(project, shards):
     shards.write("train-0.parquet", [shards.row()])
+    assert pickafilter.find(params.load()).make is not None  # the sample
     project.set({"pickafilter.source": "pickapic_v1", "pickapic_v1.source": str(shards.folder)})
     found = pickafilter.find(params.load())
     assert list(found.links) == ["train-0.parquet"]
@@ -47,36 +38,22 @@ def small(project, shards):
     return project
 
 
-def test_users_in_both_with_enough_labels_take_part_and_the_rest_is_counted(small, read_pairs):
-    """Labels are train and test together: 9, 8, 7, 6, 5, 4, 3 and 1 + 2 = 3; user 9 has 2."""
+def test_who_takes_part_and_who_of_them_is_seen(small, read_pairs):
+    """Labels are train and test together: 9, 8, 7, 6, 5, 4, 3 and 1 + 2 = 3; user 9 has 2. Groups of the first
+    four are (1, 4) and (2, 3), of the others (5, 8) and (6, 7), in either order: train 8 + 5 and 7 + 6 = 13
+    each, 4 + 1 and 3 + 2 = 5 each; both validation rows are of 1 and 4."""
     counts = pickafilter.prepare(params.load(), small.files, small.out)
     assert counts["read"] == counts["kept"] + counts["dropped"] == 36 + 1 + 9 + 4 + 12 + 1
     reasons = ("ties", "test_unique", "users_not_in_both", "users_with_few_labels", "users_in_both", "users")
     assert [counts[name] for name in reasons] == [1, 1, 11, 3, 9, 8]
     pairs, _ = read_pairs(small.out)
-    assert set(pairs["user_id"]) == {str(user) for user in range(1, 9)}
-
-
-def test_the_busiest_of_each_group_are_seen_and_the_rest_is_located_from_its_train_rows(small, read_pairs):
-    pickafilter.prepare(params.load(), small.files, small.out)
-    pairs, _ = read_pairs(small.out)
     users = pairs.select("user_id", "users", "group").unique().sort("user_id")
+    assert users["user_id"].to_list() == [str(user) for user in range(1, 9)]
     assert users["users"].to_list() == ["seen"] * 4 + ["unseen"] * 4
     assert users.group_by("users", "group").len()["len"].to_list() == [2, 2, 2, 2]
-    places = set(pairs.select("users", "split").unique().iter_rows())
-    assert places == {
-        ("seen", "train"),
-        ("seen", "val"),
-        ("seen", "test"),
-        ("unseen", "adapt"),
-        ("unseen", "test"),
-    }
-
-
-def test_the_table_is_that_of_the_paper(small):
-    """Groups of the first four are (1, 4) and (2, 3), of the others (5, 8) and (6, 7), in either order: train
-    8 + 5 and 7 + 6 = 13 each, 4 + 1 and 3 + 2 = 5 each; both validation rows are of 1 and 4."""
-    pickafilter.prepare(params.load(), small.files, small.out)
+    places = {"seen": ("train", "val", "test"), "unseen": ("adapt", "test")}
+    found = set(pairs.select("users", "split").unique().iter_rows())
+    assert found == {(half, split) for half, splits in places.items() for split in splits}
     table = json.loads((small.out / "table3.json").read_text())
     assert "published" not in table
     groups = table["pairs"]
@@ -93,15 +70,6 @@ def test_too_few_users_to_leave_some_unseen_are_refused(small):
         match=r"must leave unseen users in both groups, got 4 of groups of 4 and 4 users .*lower it",
     ):
         pickafilter.prepare(params.load(), small.files, small.out)
-
-
-@given(st.integers(0, 300), st.integers(0, 50))
-def test_the_groups_are_as_large_as_each_other_and_take_turns(count, seed):
-    group = pickafilter.snake(count, np.random.default_rng(seed))
-    assert len(group) == count
-    assert abs(2 * group.sum() - count) <= 1
-    for start in range(0, count - 3, 4):
-        assert group[start] == group[start + 3] != group[start + 1] == group[start + 2]
 
 
 @given(st.lists(st.integers(51, 4000), min_size=8, max_size=250), st.integers(0, 9))

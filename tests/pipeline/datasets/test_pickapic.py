@@ -16,29 +16,15 @@ from pipeline.errors import PipelineError
 FIXTURE = Path(__file__).parents[3] / "../shared/data/pickapic_fixture"
 
 
-@pytest.mark.parametrize(
-    ("name", "split"),
-    [
-        ("train-00000-of-00387-0123456789abcdef.parquet", "train"),
-        ("data/validation-00000-of-00012.parquet", "validation"),
-        ("v1/test-00000-of-00001.parquet", "test"),
-        ("validation_unique-00000-of-00001-ab.parquet", "validation_unique"),
-        ("test_unique-00000-of-00001-ab.parquet", "test_unique"),
-        ("test.parquet", None),
-        ("training-0.parquet", None),
-        ("train-0.jsonl", None),
-    ],
-)
-def test_a_files_name_says_its_split(name, split):
-    assert pickapic_files.split_of(name) == split
-
-
-def test_the_schema_has_the_nineteen_columns_of_the_fixture():
-    assert len(pickapic_files.schema()) == 19
-    if not FIXTURE.is_dir():
-        pytest.skip("the fixture of the exact schema is not at hand")
-    [path] = FIXTURE.glob("*.parquet")
-    assert pq.read_schema(path).equals(pickapic_files.schema())
+def test_a_files_name_says_its_split():
+    names = {
+        "train-00000-of-00387-0123456789abcdef.parquet": "train",
+        "v1/test-00000-of-00001.parquet": "test",
+        "test_unique-00000-of-00001-ab.parquet": "test_unique",
+        "test.parquet": None,
+        "train-0.jsonl": None,
+    }
+    assert {name: pickapic_files.split_of(name) for name in names} == names
 
 
 def test_the_hub_is_asked_for_the_four_splits_at_the_pinned_revision(project):
@@ -46,12 +32,7 @@ def test_the_hub_is_asked_for_the_four_splits_at_the_pinned_revision(project):
     values = params.load()
     [remote] = pickapic_v1.find(values).remotes
     assert (remote.repo, remote.revision) == ("yuvalkirstain/pickapic_v1", "abc")
-    assert remote.files == [
-        "data/train-*.parquet",
-        "data/validation-*.parquet",
-        "data/test-*.parquet",
-        "data/test_unique-*.parquet",
-    ]
+    assert remote.files == [f"data/{s}-*.parquet" for s in ("train", "validation", "test", "test_unique")]
     assert pickafilter.find(values) == pickapic_v1.find(values)
 
 
@@ -67,7 +48,8 @@ def test_v2_brings_the_tables_of_v1_without_pixels(project):
 def test_a_folder_is_linked_to_and_never_copied(project, shards, more_shards):
     shards.write("data/train-00000-of-00001.parquet", [shards.row()])
     shards.write("test-00000-of-00001.parquet", [shards.row()])
-    more_shards.write("train-00000-of-00001.parquet", [more_shards.row()])
+    without = pickapic_files.JPEGS  # v1's tables have none, and need none
+    more_shards.write("train-00000-of-00001.parquet", [more_shards.row()], without=without)
     more_shards.write("test-00000-of-00001.parquet", [more_shards.row()])
     project.set({"pickapic_v1.source": str(more_shards.folder), "pickapic_v2.source": str(shards.folder)})
     found = pickapic_v2.find(params.load())
@@ -80,15 +62,8 @@ def test_a_folder_is_linked_to_and_never_copied(project, shards, more_shards):
     }
     found.check()
     assert found.source == f"Pick-a-Pic v2 from {shards.folder}"
-
-
-def test_v1s_tables_without_pixels_will_do_for_v2(project, shards, more_shards):
-    shards.write("train-0.parquet", [shards.row()])
-    more_shards.write("train-0.parquet", [more_shards.row()], without=pickapic_files.JPEGS)
-    project.set({"pickapic_v1.source": str(more_shards.folder), "pickapic_v2.source": str(shards.folder)})
-    pickapic_v2.find(params.load()).check()
     with pytest.raises(
-        PipelineError, match=r"must have one column jpg_0 .* are these the tables without images\?"
+        PipelineError, match=r"must have one column jpg_0 .* are these the tables without images"
     ):
         pickapic_v1.find(params.load()).check()
 
@@ -160,46 +135,24 @@ def test_columns_of_any_width_and_extra_columns_are_read_alike(shards):
     assert again["time"].to_list() == [datetime(2023, 1, 1)]
 
 
-@pytest.mark.parametrize("column", [*pickapic_files.COLUMNS, *pickapic_files.JPEGS])
-def test_a_missing_column_is_named(shards, column):
-    shards.write("train-0.parquet", [shards.row()], without=[column])
-    with pytest.raises(
-        PipelineError, match=rf"train-0\.parquet must have one column {column} \(\w+\), .*got none"
-    ):
-        pickapic_files.check(shards.files(), pixels=True)
-
-
 @pytest.mark.parametrize(
-    ("column", "kind"),
+    ("changes", "message"),
     [
-        ("caption", pa.binary()),
-        ("image_0_uid", pa.binary()),
-        ("label_0", pa.string()),
-        ("has_label", pa.int8()),
-        ("user_id", pa.string()),
-        ("ranking_id", pa.float64()),
-        ("num_example_per_prompt", pa.float64()),
-        ("created_at", pa.int64()),
-        ("jpg_1", pa.string()),
+        ({"without": ["caption"]}, r"one column caption \(string\), as Pick-a-Pic has, got none"),
+        ({"cast": {"caption": pa.binary()}}, "caption of type string, as Pick-a-Pic has, got binary"),
+        ({"cast": {"has_label": pa.int8()}}, "has_label of type bool, as Pick-a-Pic has, got int8"),
+        ({"cast": {"ranking_id": pa.float64()}}, "ranking_id of type int64, as Pick-a-Pic has, got double"),
+        ({"cast": {"created_at": pa.int64()}}, "created_at of type timestamp, as Pick-a-Pic has, got int64"),
+        ({"cast": {"jpg_1": pa.string()}}, "jpg_1 of type binary, as Pick-a-Pic has, got string"),
     ],
 )
-def test_a_column_of_another_type_is_named(shards, column, kind):
-    shards.write("train-0.parquet", [shards.row()], cast={column: kind})
-    with pytest.raises(
-        PipelineError, match=rf"train-0\.parquet must have {column} of type \w+, .*got {kind}"
-    ):
+def test_a_column_that_is_missing_or_of_another_type_is_named(shards, changes, message):
+    shards.write("train-0.parquet", [shards.row()], **changes)
+    with pytest.raises(PipelineError, match=rf"train-0\.parquet must have {message}"):
         pickapic_files.check(shards.files(), pixels=True)
 
 
-def test_a_column_that_is_there_twice_is_refused(shards):
-    path = shards.write("train-0.parquet", [shards.row()])
-    table = pq.read_table(path)
-    pq.write_table(table.append_column("caption", table["caption"]), path)
-    with pytest.raises(PipelineError, match=r"must have one column caption \(string\), .* got 2"):
-        pickapic_files.check(shards.files(), pixels=True)
-
-
-@pytest.mark.parametrize("kept", [0, 3, 200, -1, -200])
+@pytest.mark.parametrize("kept", [0, 200])
 def test_a_truncated_file_is_refused_with_its_reason(shards, kept):
     path = shards.write("train-0.parquet", [shards.row()])
     path.write_bytes(path.read_bytes()[:kept])
@@ -227,16 +180,6 @@ def test_a_flipped_byte_is_read_or_refused_in_one_sentence(shards):
             refused.append(str(error))
     assert len(refused) > 20
     assert not any("\n" in sentence for sentence in refused)
-
-
-def test_bytes_that_are_no_text_are_refused(shards):
-    path = shards.write("train-0.parquet", [shards.row(prompt="a dog at the sea")])
-    pq.write_table(
-        pq.read_table(path), path, compression="none", use_dictionary=False, write_statistics=False
-    )
-    path.write_bytes(path.read_bytes().replace(b"a dog at", b"a dog\xff\xfet"))
-    with pytest.raises(PipelineError, match=r"train-0\.parquet must be a whole Parquet file .*UTF8"):
-        pickapic_files.read(shards.files())
 
 
 def test_files_without_a_row_among_them_are_refused(shards):

@@ -1,17 +1,12 @@
 """Pick-a-Pic v2: which test comparisons v1 trained or validated on, by each reading, beside what was published."""
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from pipeline import params
 from pipeline.datasets import pickapic_v2
-from pipeline.errors import PipelineError
-from pipeline.stages import download, prepare
-
-FIXTURE = Path(__file__).parents[3] / "../shared/data/pickapic_fixture"
 
 
 @pytest.fixture
@@ -73,13 +68,6 @@ def test_without_derivation_the_test_set_is_one(both, read_pairs):
     assert "leakage" not in json.loads((both.out / "published.json").read_text())
 
 
-def test_to_derive_it_v1_is_needed(both):
-    with pytest.raises(
-        PipelineError, match=r"leakage is derive, but v1's tables are not among the raw files"
-    ):
-        pickapic_v2.prepare(params.load(), both.v2, both.out)
-
-
 @pytest.mark.parametrize(
     ("counts", "says"),
     [
@@ -91,18 +79,3 @@ def test_to_derive_it_v1_is_needed(both):
 def test_on_the_real_test_set_one_sentence_says_whether_the_counts_agree(counts, says):
     readings = {name: {"leakage": count, "no_leakage": 18_391 - count} for name, count in counts.items()}
     assert pickapic_v2.say(readings).endswith(says)
-
-
-def test_the_fixture_of_the_exact_schema_is_read(project, read_pairs):
-    """It has train rows alone, so there is no test set to find an overlap in."""
-    if not FIXTURE.is_dir():
-        pytest.skip("the fixture of the exact schema is not at hand")
-    folder = str(FIXTURE.resolve())
-    project.set({"pickapic_v1.source": folder, "pickapic_v2.source": folder})
-    download.main("pickapic_v2")
-    prepare.main("pickapic_v2")
-    out = project.root / "data/prepared/pickapic_v2"
-    pairs, _ = read_pairs(out)
-    assert pairs["split"].to_list() == ["train"] * 10
-    leakage = json.loads((out / "published.json").read_text())["leakage"]
-    assert leakage["readings"]["same_images"] == {"leakage": 0, "no_leakage": 0}

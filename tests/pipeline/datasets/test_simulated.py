@@ -48,8 +48,12 @@ def test_answers_are_given_in_the_mapped_space():
 def test_every_answer_of_a_study_follows_its_truth(tmp_path):
     items, pairs, truth = study(tmp_path)
     vector = dict(zip(items["item_id"], items["vector"].to_list(), strict=True))
+    weights = np.array(truth["weights"])
+    assert weights.min() >= 0
+    assert weights.sum(1) == pytest.approx(1)
+    assert pairs["group"].null_count() == len(pairs)
     matrix = np.array(truth["matrix"])
-    ideal = np.array(truth["weights"]) @ np.array(truth["prototypes"])
+    ideal = weights @ np.array(truth["prototypes"])
     place = dict(zip(truth["user_ids"], ideal, strict=True))
     for row in pairs.iter_rows(named=True):
         near, far = (
@@ -59,36 +63,12 @@ def test_every_answer_of_a_study_follows_its_truth(tmp_path):
         assert near < far
 
 
-def test_vectors_are_float32_and_named_by_their_bytes(tmp_path):
-    items, _, _ = study(tmp_path)
-    assert items["vector"].dtype == pl.List(pl.Float32)
-    row = items.row(0, named=True)
-    content = np.array(row["vector"], dtype=np.float32).tobytes()
-    assert row["item_id"] == tables.item_id("vector", content)
-    assert row["modality"] == "vector"
-
-
-def test_the_seed_decides_everything(tmp_path):
-    first, again, other = (study(tmp_path / str(n), seed) for n, seed in enumerate((0, 0, 1)))
-    assert first[1].equals(again[1])
-    assert first[2] == again[2]
-    assert not set(first[0]["item_id"]) & set(other[0]["item_id"])
-
-
 def test_partition_puts_users_at_prototypes_in_turn_and_names_their_group(tmp_path):
     _, pairs, truth = study(tmp_path, setting="partition")
     assert truth["weights"] == [[1, 0], [0, 1], [1, 0], [0, 1], [1, 0]]
     groups = dict(pairs.select("user_id", "group").unique().iter_rows())
     assert groups["seen-00002"] == groups["unseen-00001"] == "prototype 1"
     assert groups["seen-00001"] == groups["unseen-00000"] == "prototype 2"
-
-
-def test_mixture_has_weights_of_the_simplex_and_no_groups(tmp_path):
-    _, pairs, truth = study(tmp_path)
-    weights = np.array(truth["weights"])
-    assert weights.min() >= 0
-    assert weights.sum(1) == pytest.approx(1)
-    assert pairs["group"].null_count() == len(pairs)
 
 
 def test_prototypes_keep_their_distance():

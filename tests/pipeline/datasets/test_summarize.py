@@ -4,11 +4,8 @@ import json
 import random
 import re
 from fnmatch import fnmatch
-from pathlib import Path
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from pipeline import params
@@ -18,7 +15,6 @@ from pipeline.errors import PipelineError
 from pipeline.stages import download, prepare, recolour, split
 from pipeline.storage import tables
 
-FIXTURE = Path(__file__).parents[3] / "../shared/data/tldr_fixture"
 WORDS = [f"word{i}" for i in range(300)]
 
 
@@ -91,13 +87,6 @@ def test_the_hub_is_asked_for_both_halves_under_names_of_their_own(project):
             assert [name for name in there if fnmatch(name, pattern)] == [wanted]
 
 
-def test_a_folder_is_found_and_looked_into(tldr, raw):
-    found = summarize.find(params.load())
-    assert found.source == f"folder: {raw}"
-    assert list(found.paths) == ["batch3.json"]
-    found.check()
-
-
 def test_a_bad_first_line_is_told_before_anything_runs(project):
     (project.root / "mine").mkdir()
     (project.root / "mine" / "a.json").write_text("<html>")
@@ -114,17 +103,6 @@ def test_a_missing_folder_is_named_with_what_it_may_hold(project):
         summarize.find(params.load())
 
 
-def test_every_row_is_kept_or_counted_as_dropped(tldr):
-    for protocol in ("stiennon", "li2024", "lore"):
-        tldr.set({"summarize.prepare.protocol": protocol})
-        pairs, manifest, _ = prepared()
-        counts = manifest["counts"]
-        assert counts["read"] == 2400
-        assert counts["kept"] == len(pairs)
-        assert counts["read"] == counts["kept"] + counts["dropped"]
-        assert counts["dropped"] == sum(n for name, n in counts.items() if name.startswith("dropped_"))
-
-
 def test_a_joint_item_is_the_summary_then_the_post(tldr):
     tldr.set({"summarize.prepare.item": "response"})
     alone, _, _ = prepared()
@@ -135,38 +113,6 @@ def test_a_joint_item_is_the_summary_then_the_post(tldr):
             f"{summary}\n\n{post}" for summary, post in alone.select(side, "prompt").iter_rows()
         ]
     assert joint["prompt"].equals(alone["prompt"])
-
-
-@pytest.mark.parametrize("item", ["joint", "response"])
-def test_a_long_post_never_pushes_the_summary_out_of_the_encoders_window(project, item):
-    """all-mpnet-base-v2 reads 384 tokens and cuts the end, and a word is at least one token."""
-    post = " ".join(f"p{i}" for i in range(5000))
-    rows = pl.DataFrame(
-        {"worker": ["a"], "prompt": [post], "chosen": ["a fine one"], "rejected": ["a bad one"],
-         "users": ["seen"], "split": ["train"], "group": [None]}
-    )  # fmt: skip
-    summarize.write(rows, item, project.root)
-    items = tables.read_table(project.root / tables.ITEMS, "")
-    pairs = tables.read_table(project.root / tables.PAIRS, "")
-    texts = dict(items.select("item_id", "text").iter_rows())
-    read = [" ".join(texts[pairs[side][0]].split()[:384]) for side in ("chosen", "rejected")]
-    assert read[0].startswith("a fine one")
-    assert read[1].startswith("a bad one")
-
-
-def test_raw_files_and_converted_ones_give_the_same_tables(tldr, raw):
-    prepared()
-    tables_of = [layout.prepared("summarize") / name for name in (tables.ITEMS, tables.PAIRS)]
-    before = [path.read_bytes() for path in tables_of]
-    rows = list(comparisons())
-    for half in ("train", "validation"):
-        path = tldr.root / "converted" / "comparisons" / half / "0000.parquet"
-        path.parent.mkdir(parents=True)
-        part = [row for row in rows if (row["split"] == "train") == (half == "train")]
-        pq.write_table(pa.Table.from_pylist(part), path)
-    tldr.set({"summarize.source": "converted"})
-    prepared()
-    assert [path.read_bytes() for path in tables_of] == before
 
 
 def test_simulated_answers_are_named_wherever_results_are_read(tldr, raw, capsys):
@@ -194,10 +140,9 @@ def test_simulated_answers_are_named_wherever_results_are_read(tldr, raw, capsys
 
 
 def test_too_little_data_is_one_sentence_with_what_is_missing(tldr):
-    folder = tldr.root / "more"
-    folder.mkdir()
+    (tldr.root / "more").mkdir()
     rows = [row for row in comparisons(300) if row["split"] == "train"]
-    (folder / "a.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tldr.root / "more" / "a.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
     tldr.set({"summarize.source": "more"})
     message = (
         f"protocol stiennon must leave test comparisons of seen users, got none: it keeps {len(rows)} of"
@@ -206,10 +151,12 @@ def test_too_little_data_is_one_sentence_with_what_is_missing(tldr):
         prepared()
 
 
-@pytest.mark.parametrize("protocol", ["stiennon", "li2024", "lore"])
-def test_the_split_stage_takes_the_places_as_prepared(tldr, protocol):
-    tldr.set({"summarize.prepare.protocol": protocol})
-    pairs, _, _ = prepared()
+def test_every_row_is_kept_or_counted_and_placed_as_prepared(tldr):
+    tldr.set({"summarize.prepare.protocol": "lore"})
+    pairs, manifest, _ = prepared()
+    counts = manifest["counts"]
+    assert counts["read"] == 2400 == len(pairs) + counts["dropped"]
+    assert counts["dropped"] == sum(n for name, n in counts.items() if name.startswith("dropped_"))
     recolour.main("summarize")
     split.main("summarize")
     placed = tables.read_table(layout.splits("summarize") / tables.SPLITS, "")

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from pipeline.datasets import summarize_protocols as protocols
 from pipeline.datasets.summarize import SCHEMA
-from pipeline.datasets.summarize_protocols import one_in_ten
 
 
 def rows(worker, split, count, /, **changes):
@@ -60,16 +59,13 @@ def test_stiennon_sees_workers_of_training_and_halves_the_others():
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"worker": None}, "dropped_without_worker"),
         ({"worker": " "}, "dropped_without_worker"),
-        ({"text_0": None}, "dropped_without_summary"),
         ({"text_1": "\n"}, "dropped_without_summary"),
-        ({"post": None}, "dropped_without_post"),
         ({"post": "", "article": ""}, "dropped_without_post"),
         ({"split": "test"}, "dropped_other_split"),
     ],
 )
-@pytest.mark.parametrize("name", protocols.PROTOCOLS)
+@pytest.mark.parametrize("name", ["stiennon", "li2024"])
 def test_incomplete_rows_are_dropped_and_counted(name, changes, reason):
     good = [rows("a", "t", 20), rows("a", "v", 3), rows("b", "t", 2), rows("b", "v", 3)]
     before = protocols.apply(name, frame(*good), 0)
@@ -78,12 +74,6 @@ def test_incomplete_rows_are_dropped_and_counted(name, changes, reason):
     assert placed.dropped[reason] == 1
     assert len(placed.rows) == len(before.rows)
     assert accounted(placed, whole)
-
-
-@pytest.mark.parametrize("name", ["li2024", "iclr_simulated"])
-def test_rows_without_post_are_dropped_where_the_protocol_reads_posts_alone(name):
-    whole = frame(rows("a", "t", 20), rows("a", "v", 3), rows("a", "v", 2, post=None, article="news"))
-    assert protocols.apply(name, whole, 0).dropped["dropped_without_post"] == 2
 
 
 def test_only_comparisons_of_two_supervised_policies_count():
@@ -138,13 +128,7 @@ def test_simulated_answers_follow_length_and_ranks_three_to_five_prefer_the_shor
     choices = dict(choices.sort("worker").iter_rows())
     assert {worker for worker, choice in choices.items() if choice == [0]} == {"w03", "w04", "w05"}
     assert {worker for worker, choice in choices.items() if choice == [1]} == {
-        "w00",
-        "w01",
-        "w02",
-        "w06",
-        "w07",
-        "w08",
-        "w09",
+        f"w0{n}" for n in (0, 1, 2, 6, 7, 8, 9)
     }
     groups = dict(placed.rows.select("worker", "group").unique().iter_rows())
     assert groups["w03"] == "prefers shorter (simulated)"
@@ -164,13 +148,6 @@ def test_simulated_unseen_users_have_a_hundred_validation_rows_and_give_half():
     assert placed.sizes["unseen users"] == 1
     assert placed.dropped["dropped_other_workers"] == 20 + 19 + 8 + 7 + 3 + 99
     assert accounted(placed, whole)
-
-
-def test_simulated_answers_are_named_in_the_notes():
-    notes = protocols.apply("iclr_simulated", simulated(), 0).notes
-    assert notes[0].startswith("Answers are simulated by length, nobody gave them")
-    for name in ("stiennon", "li2024", "lore"):
-        assert not any("simulated" in note for note in protocols.apply(name, simulated(), 0).notes)
 
 
 def test_lore_sees_half_of_the_workers_in_both_splits_within_limits():
@@ -193,14 +170,6 @@ def test_lore_sees_half_of_the_workers_in_both_splits_within_limits():
     assert accounted(placed, whole)
 
 
-@pytest.mark.parametrize("name", protocols.PROTOCOLS)
-def test_a_protocol_is_a_function_of_frame_and_seed(name):
-    whole = simulated()
-    first, again, other = (protocols.apply(name, whole, seed) for seed in (0, 0, 1))
-    assert first.rows.equals(again.rows)
-    assert not first.rows.equals(other.rows)
-
-
 _counts = st.lists(
     st.tuples(st.sampled_from("abcdefghijklm"), st.sampled_from("tvx"), st.integers(1, 12)), max_size=20
 )
@@ -211,40 +180,12 @@ _counts = st.lists(
 def test_no_user_is_in_both_halves_and_no_row_is_lost(groups, name, seed):
     whole = frame(*[rows(*group) for group in groups])
     placed = protocols.apply(name, whole, seed)
+    assert placed.rows.equals(protocols.apply(name, whole, seed).rows)
     assert accounted(placed, whole)
     seen, unseen = (set(placed.rows.filter(users=half)["worker"]) for half in ("seen", "unseen"))
     assert not seen & unseen
     allowed = {("seen", "train"), ("seen", "val"), ("seen", "test"), ("unseen", "adapt"), ("unseen", "test")}
     assert set(placed.rows.select("users", "split").iter_rows()) <= allowed
-
-
-def test_a_tenth_is_shared_out_as_the_published_2330_of_23299():
-    """The ten busiest workers' published counts; floors make 2,325, and five more come from the largest rests."""
-    counts = [5245, 2920, 2437, 2366, 2200, 2126, 1824, 1606, 1366, 1209]
-    workers = pl.Series("worker", [f"w{i}" for i, n in enumerate(counts) for _ in range(n)])
-    n_val = dict(one_in_ten(workers).iter_rows())
-    assert sum(counts) == 23_299
-    assert sum(n_val.values()) == 2_330
-    assert n_val["w9"] == 121
-    assert n_val["w4"] == 220
-
-
-@pytest.fixture
-def small_published(monkeypatch):
-    """As if `eleven` were the full set, with the counts worked out above as the published ones."""
-    whole = eleven()
-    full = {name: len(whole.filter(split=name)) for name in ("train", "validation")}
-    monkeypatch.setattr(protocols, "FULL", full)
-    counts = {"train comparisons of seen users": 229, "test comparisons of unseen users": 15}
-    monkeypatch.setitem(protocols.PUBLISHED, "li2024", counts)
-    return counts
-
-
-def test_published_counts_that_are_missed_are_named(small_published):
-    small_published["test comparisons of unseen users"] = 1016
-    assert protocols.apply("li2024", eleven(), 0).notes[-1] == (
-        "Protocol li2024 should give 1,016 test comparisons of unseen users, as published, but gives 15."
-    )
 
 
 def test_a_part_of_the_data_is_not_held_to_the_published_counts():

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pal.encoders.model_free import HashedWords
 from pipeline import paths
-from pipeline.encoding import images, shares
+from pipeline.encoding import shares
 from pipeline.encoding.shares import Share
 from pipeline.errors import PipelineError
 from pipeline.stages import encode
@@ -40,7 +40,6 @@ def test_every_group_is_one_ranks(count, world):
         ((None, None), {}, (0, 1)),
         ((1, 4), {}, (1, 4)),
         ((1, 4), TORCHRUN, (1, 4)),
-        ((None, None), TORCHRUN, (2, 5)),
         ((None, None), SLURM, (1, 3)),
         ((None, None), {**SLURM, **TORCHRUN}, (2, 5)),
         ((None, 1), SLURM, (0, 1)),
@@ -61,8 +60,6 @@ def test_flags_win_over_launchers_and_dvc_does_everything(flags, environ, told):
             {},
             r"^--rank and --world must be .* got rank 4 of world 4; --world 1 alone does everything$",
         ),
-        ((-1, 4), {}, "got rank -1 of world 4"),
-        ((0, None), {}, "got rank 0 of world None"),
         ((None, 4), {}, "got rank None of world 4"),
         ((None, None), {"RANK": "5", "WORLD_SIZE": "5"}, "^RANK and WORLD_SIZE of torchrun must"),
         (
@@ -75,23 +72,6 @@ def test_flags_win_over_launchers_and_dvc_does_everything(flags, environ, told):
 def test_ranks_that_cannot_be_are_one_sentence(flags, environ, wrong):
     with pytest.raises(PipelineError, match=wrong):
         shares.share_of(*flags, environ)
-
-
-@pytest.fixture
-def chosen(monkeypatch):
-    """The GPU that was made the current one, of four."""
-    found = []
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
-    monkeypatch.setattr("torch.cuda.set_device", found.append)
-    return found
-
-
-@pytest.mark.parametrize(
-    ("environ", "gpu"), [({"LOCAL_RANK": "3"}, [3]), ({"SLURM_LOCALID": "5"}, [1]), ({}, [])]
-)
-def test_each_rank_takes_its_own_gpu(chosen, environ, gpu):
-    shares.use_own_gpu(environ)
-    assert chosen == gpu
 
 
 def output():
@@ -125,8 +105,23 @@ def _once(project, monkeypatch):
     return project
 
 
-def test_ranks_put_their_shares_into_the_store_and_nothing_else(texts, capsys):
+@pytest.mark.parametrize(
+    ("environ", "gpu"), [({"LOCAL_RANK": "3"}, [3]), ({"SLURM_LOCALID": "5"}, [1]), ({}, [])]
+)
+def test_each_rank_takes_its_own_gpu(monkeypatch, environ, gpu):
+    """Of four."""
+    current = []
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.setattr("torch.cuda.set_device", current.append)
+    shares.use_own_gpu(environ)
+    assert current == gpu
+
+
+def test_ranks_put_their_shares_into_the_store_and_nothing_else(texts, monkeypatch, capsys):
     encode.main("own", 0, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(HashedWords, "encode", lambda *_: pytest.fail("encoded again"))
+        encode.main("own", 0, 3)
     assert output() == {}
     assert len(files(texts.root)) == 2  # groups 0 and 3 of four
     said = capsys.readouterr().out
@@ -155,16 +150,8 @@ def test_a_missing_rank_is_made_up_for_and_nothing_is_stored_twice(texts):
     assert sum(len(embeddings.read_shard(path)[0]) for path in files(texts.root)) == 2000
 
 
-def test_a_rank_that_comes_twice_encodes_nothing(texts, monkeypatch):
-    encode.main("own", 0, 2)
-    before = files(texts.root)
-    monkeypatch.setattr(HashedWords, "encode", lambda *_: pytest.fail("encoded again"))
-    encode.main("own", 0, 2)
-    assert files(texts.root) == before
-
-
 def test_images_are_shared_out_too(album, drawn, monkeypatch):
-    monkeypatch.setattr(images, "GROUP_ROWS", 8)
+    monkeypatch.setattr(shares, "LEAST_ROWS", 8)
     for n in range(20):
         album.file(f"{n}.png", drawn(n))
     album.texts = ["a red thing", "a blue thing"]

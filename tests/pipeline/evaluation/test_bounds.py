@@ -1,11 +1,11 @@
 """Bounds: what a learner gets right who knows how the data were made, worked out by hand."""
 
-import numpy as np
 import pytest
 import torch
 
 from pal.files import write_json
 from pipeline import params, paths, study
+from pipeline.datasets import DATASETS
 from pipeline.evaluation import bounds
 from pipeline.evaluation.predictions import without_ties
 from pipeline.storage import manifests
@@ -22,13 +22,10 @@ def test_a_user_whose_answers_leave_one_group_is_known():
     assert margins([[False, True, False]], [0], [[True, False, True]], [0], 1) == [-0.5]
 
 
-def test_groups_that_fit_alike_vote_and_a_tie_is_a_tie():
+def test_groups_that_fit_alike_vote_a_tie_is_a_tie_and_else_those_with_the_fewest_wrong_count():
     """Groups 1 and 2 fit user 0: one of the two would answer so; of user 1 nothing is known: 2 of 3."""
     found = margins([[True, True, False]], [0], [[True, False, False], [True, True, False]], [0, 1], 2)
     assert found == [0.0, pytest.approx(2 / 3 - 1 / 2)]
-
-
-def test_where_no_group_fits_all_answers_those_with_the_fewest_wrong_do():
     agrees = [[True, False], [False, True], [True, False]]
     assert margins(agrees, [0, 0, 0], [[True, False]], [0], 1) == [0.5]
 
@@ -36,12 +33,11 @@ def test_where_no_group_fits_all_answers_those_with_the_fewest_wrong_do():
 @pytest.fixture
 def simulated(small):
     """The small simulation: two groups, everyone at a prototype; and what the bound knows of it."""
-    data = study.load("simulated")
-    return small, data, params.load()
+    return study.load("simulated"), params.load()
 
 
 def test_in_the_partition_setting_everybody_is_known_from_a_few_answers(simulated):
-    _, data, values = simulated
+    data, values = simulated
     bound = bounds.bayes_bound(data, values)
     test, _ = without_ties(data.select("seen", "test"))
     (found,) = bound.margins("seen", [data.select("seen", "train")], test)
@@ -50,18 +46,18 @@ def test_in_the_partition_setting_everybody_is_known_from_a_few_answers(simulate
 
 def test_the_simulations_margins_are_those_that_the_answers_were_made_from(simulated):
     """At a user's true weights every answer's margin is positive."""
-    _, data, _ = simulated
+    data, values = simulated
     truth = read_json(paths.prepared("simulated") / "truth.json", "")
-    coefficients = bounds.TrueCoefficients(data, np.array(truth["matrix"]), np.array(truth["prototypes"]))
+    known = DATASETS["simulated"].bound(data, values)
     weights = dict(zip(truth["user_ids"], truth["weights"], strict=True))
     pairs = data.select("unseen", "adapt")
     true = torch.tensor([weights[data.user_ids["unseen"][user]] for user in pairs.user.tolist()])
-    assert bool(((coefficients(pairs) * true).sum(1) > 0).all())
+    assert bool(((known.margins(pairs) * true).sum(1) > 0).all())
 
 
 def test_in_the_mixture_setting_more_answers_tell_more_and_none_tells_what_all_share(simulated):
     """The same answers, of which the learner only knows that weights are anywhere between the prototypes."""
-    _, data, values = simulated
+    data, values = simulated
     path = paths.prepared("simulated") / "truth.json"
     write_json(path, {**read_json(path, ""), "setting": "mixture"})
     manifests.write_manifest(path.parent)
@@ -77,7 +73,7 @@ def test_in_the_mixture_setting_more_answers_tell_more_and_none_tells_what_all_s
 
 
 def test_without_the_truth_there_is_no_bound(simulated):
-    _, data, values = simulated
+    data, values = simulated
     (paths.prepared("simulated") / "truth.json").unlink()
     assert bounds.bayes_bound(data, values) is None
     assert bounds.bayes_bound(study.load("own"), values) is None

@@ -112,7 +112,7 @@ def test_a_model_that_is_the_truth_turned_and_scaled_is_laid_onto_it(simulated):
     placed = {
         half: torch.tensor([weights[user] for user in data.user_ids[half]]) for half in ("seen", "unseen")
     }
-    found = portrait._truth(data, model, placed)
+    found = portrait.true_points(data, model, placed)
     assert len(found["users"]) == 14
     for user in found["users"]:
         assert user["predicted"] == pytest.approx(user["true"], abs=2e-3)
@@ -196,10 +196,10 @@ def test_groups_and_filters_take_turns_and_prompts_do_not_repeat_while_others_ar
         row("red", "winner", "q"),
         row("blue", "loser", "p"),
     ]
-    taken = portrait._in_turn(rows, 3)
+    taken = portrait.take_turns(rows, 3)
     assert [(r["group"], r["prompt"]) for r in taken] == [("blue", "p"), ("red", "q"), ("red", "p")]
-    assert len(portrait._in_turn(rows, 9)) == 4
-    assert portrait._in_turn([], 3) == portrait._in_turn(rows, 0) == []
+    assert len(portrait.take_turns(rows, 9)) == 4
+    assert portrait.take_turns([], 3) == portrait.take_turns(rows, 0) == []
 
 
 def filtered_study(marks, groups=None):

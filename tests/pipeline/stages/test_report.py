@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -20,16 +21,15 @@ from pipeline.report import maps
 from pipeline.stages import report
 
 ATTACK = "</script><img src=x onerror=alert(1)>"
-SHOTS = (0, 1, 2, 5, 10, 20)
 MINILM = {"name": "all-MiniLM-L6-v2", "weights_sha256": "53aa51172d142c89d9012cce15ae4d6c", "dim": 384}
 
 
 def accuracy(users, items, shots, model, value, **more):
     """One row of accuracies, its interval two points wide."""
     row = {"users": users, "items": items, "shots": shots, "model": model, "accuracy": value}
-    row |= {"test": "", "pairs": "all"}
+    row |= {"test": "", "pairs": "all", "balanced": None, "worst_decile": None}
     ends = {"low": max(value - 0.01, 0), "high": min(value + 0.01, 1)}
-    return {**row, **ends, "balanced": None, "worst_decile": None, "n_users": 300, "n_pairs": 6000, **more}
+    return {**row, **ends, "n_users": 300, "n_pairs": 6000, **more}
 
 
 def accuracies(n_prototypes):
@@ -37,16 +37,11 @@ def accuracies(n_prototypes):
     rows = []
     for items, value in (("known", 0.998), ("new", 0.981)):
         rows.append(accuracy("seen", items, None, "model", value, balanced=0.99, worst_decile=0.951))
-        rows += [
-            accuracy("seen", items, None, "majority", 0.832),
-            accuracy("seen", items, None, "oracle", 0.999),
-        ]
+        rows.append(accuracy("seen", items, None, "majority", 0.832))
         rows += [accuracy("seen", items, None, "k1", 0.834)] * (n_prototypes > 1)
-    for shots in SHOTS:
-        value = 0.994 - 0.161 * 0.72**shots
-        rows.append(accuracy("unseen", "all", shots, "model", value, balanced=value - 0.02, worst_decile=0.7))
-    rows += [accuracy("unseen", "all", 0, "majority", 0.833), accuracy("unseen", "all", 0, "oracle", 0.998)]
-    return rows + [accuracy("unseen", "all", 0, "k1", 0.832)] * (n_prototypes > 1)
+    for shots in (0, 1, 5, 20):
+        rows.append(accuracy("unseen", "all", shots, "model", 0.994 - 0.161 * 0.72**shots))
+    return rows + [accuracy("unseen", "all", 0, model, 0.832) for model in ("oracle", "k1")[:n_prototypes]]
 
 
 def weights_near(draw, corner, n_prototypes):
@@ -55,131 +50,93 @@ def weights_near(draw, corner, n_prototypes):
     return [value / sum(raw) for value in raw]
 
 
-def users(n_prototypes, n_users, groups):
-    """Users whose weights go with their group."""
-    draw = random.Random(0)
-    rows = []
-    for i in range(n_users):
-        group = groups[i % len(groups)] if groups else None
+def users(n_prototypes, groups):
+    """60 users whose weights go with their group."""
+    draw, rows = random.Random(0), []
+    for i in range(60):
         near = weights_near(draw, i % (len(groups) or n_prototypes) % n_prototypes, n_prototypes)
-        row = {"user_id": f"user-{i}", "users": ("seen", "unseen")[i // 3 % 2], "group": group}
-        rows.append({**row, "weights": near, "accuracy": draw.uniform(0.9, 1) if i % 5 else None})
+        row = {"user_id": f"user-{i}", "users": ("seen", "unseen")[i // 3 % 2], "weights": near}
+        group = groups[i % len(groups)] if groups else None
+        rows.append({**row, "group": group, "accuracy": 0.95 if i % 5 else None})
     return rows
 
 
-def item(prompt, response, score, **pictures):
+def item(prompt, response, score, image=None):
     """One answer of a prototype."""
-    made = {"prompt": prompt, "prompt_image": None, "response": response, "image": None, "score": score}
-    return {**made, **pictures}
+    return {"prompt": prompt, "prompt_image": None, "response": response, "image": image, "score": score}
 
 
 def prototypes(n_prototypes, text="I enjoy painting landscapes."):
     """Two liked and one disliked item each, one without a prompt."""
-    liked = [item(text, "Yes", 9.81), item(None, text, 8.2)]
-    disliked = [item("I would rather count than read.", "Yes", -9.4)]
-    return [
-        {"prototype": k, "share": 1 / n_prototypes, "most": liked, "least": disliked}
-        for k in range(1, n_prototypes + 1)
-    ]
-
-
-def known_truth(n_prototypes, n_users):
-    """True points in the plane, predicted ones a little beside them."""
-    draw = random.Random(1)
-    corners = [(1.3, -0.2), (-0.8, 0.9), (-0.4, -1.1), (0.5, 1.0), (0.9, 0.9)][:n_prototypes]
-    rows = []
-    for i in range(n_users):
-        mixed = maps.mean(weights_near(draw, i % n_prototypes, n_prototypes), corners)
-        near = [value + draw.gauss(0, 0.08) for value in mixed]
-        who = {"user_id": f"u{i}", "users": "seen" if i % 2 else "unseen", "group": None}
-        rows.append({**who, "true": list(mixed), "predicted": near})
-    return {
-        "axes": "The first two principal axes of the true ideal points, after a similarity transform.",
-        "users": rows,
-        "prototypes": [{"true": list(corner)} for corner in corners],
-        "predicted_prototypes": [[x + 0.05, y - 0.04] for x, y in corners],
+    sides = {
+        "most": [item(text, "Yes", 9.81), item(None, text, 8.2)],
+        "least": [item("I count.", "Yes", -9.4)],
     }
+    return [{"prototype": k, "share": 1 / n_prototypes, **sides} for k in range(1, n_prototypes + 1)]
 
 
-def never_seen():
-    """The strictest split, from none and from twenty comparisons."""
-    return [accuracy("unseen", "never seen", n, "model", v) for n, v in ((0, 0.8), (20, 0.95))]
+def known_truth(n_prototypes):
+    """True points in the plane, predicted ones a little beside them."""
+    corners = [(1.3, -0.2), (-0.8, 0.9), (-0.4, -1.1), (0.5, 1.0), (0.9, 0.9)][:n_prototypes]
+    draw, rows = random.Random(1), []
+    for i in range(60):
+        true = maps.mean(weights_near(draw, i % n_prototypes, n_prototypes), corners)
+        who = {"user_id": f"u{i}", "users": "seen" if i % 2 else "unseen", "group": None}
+        rows.append({**who, "true": list(true), "predicted": [value + draw.gauss(0, 0.08) for value in true]})
+    predicted = [[x + 0.05, y - 0.04] for x, y in corners]
+    points = {"prototypes": [{"true": list(corner)} for corner in corners], "predicted_prototypes": predicted}
+    return {"axes": "The first two principal axes of the true ideal points.", "users": rows, **points}
 
 
-def stability(n_prototypes, **more):
-    """Prototypes of which nothing bad is known."""
-    if n_prototypes == 1:
-        return None
-    good = {"seeds": 2, "agreement": 0.97, "by_prototype": [0.97] * n_prototypes, "same_groups": 0.96}
-    outside = {"seen": {"users": 1, "of": 300}, "unseen": {"users": 0, "of": 300}}
-    good |= {"same_answers": 0.99, "true_groups": 0.98, "n_groups": 3, "dead": [], "outside": outside}
-    return {**good, **more}
-
-
-def evaluated(dataset="persona", n_prototypes=3, n_users=60, groups=("art", "literature", "math"), **more):
+def evaluated(dataset="persona", n_prototypes=3, groups=("art", "literature", "math"), **more):
     """What evaluate would write."""
-    bins = [
-        {
-            "low": i / 10,
-            "high": (i + 1) / 10,
-            "predicted": i / 10 + 0.05,
-            "observed": i / 10 + 0.04,
-            "count": i,
-        }
-        for i in range(1, 10)
-    ]
-    bins.insert(0, {"low": 0.0, "high": 0.1, "predicted": None, "observed": None, "count": 0})
+    bins = [{"predicted": i / 10 + 0.05, "observed": i / 10 + 0.04, "count": i} for i in range(1, 10)]
+    bins.insert(0, {"predicted": None, "observed": None, "count": 0})
     difference = {"difference": 0.164, "low": 0.16, "high": 0.168, "p": 0.0001}
-    training = [
-        {"epoch": e, "loss": 0.7 * 0.9**e, "val_loss": None, "val_accuracy": 1 - 0.5 * 0.8**e}
-        for e in range(1, 31)
-    ]
+    epochs = [{"epoch": e, "loss": 0.9**e, "val_loss": None, "val_accuracy": 1 - 0.8**e} for e in range(1, 9)]
+    stability = {
+        "seeds": 2, "agreement": 0.97, "by_prototype": [0.97] * n_prototypes, "same_groups": 0.96,
+        "same_answers": 0.99, "true_groups": 0.98, "n_groups": 3, "dead": [],
+        "outside": {"seen": {"users": 1, "of": 300}, "unseen": {"users": 0, "of": 300}},
+    }  # fmt: skip
+    never_seen = [accuracy("unseen", "never seen", n, "model", v) for n, v in ((0, 0.8), (20, 0.95))]
     made = {
         "dataset": dataset,
         "source": "sample: 1,200 statements that come with this project",
-        "notes": [],
-        "published": [],
         "encoder": {"prompts": MINILM, "responses": MINILM},
         "head": {"K": n_prototypes, "model": "B", "latent": 16},
         "fit": {"objective": "mixture", "grid_points": 40, "epochs": 30},
-        "counts": {"seen_users": n_users, "unseen_users": n_users, "train_pairs": 30000},
-        "account": [],
-        "split_table": [],
+        "counts": {"seen_users": 30, "unseen_users": 30, "train_pairs": 30000},
+        **{
+            name: []
+            for name in ("notes", "published", "account", "split_table", "tests", "filters", "gallery")
+        },
         "test": "",
-        "tests": [],
-        "filters": [],
         "beside": {},
-        "gallery": [],
         "accuracies": accuracies(n_prototypes),
         "plurality": {"seen": difference, "unseen": difference},
-        "users": users(n_prototypes, n_users, groups),
+        "users": users(n_prototypes, groups),
         "prototypes": prototypes(n_prototypes),
         "calibration": {"ece": 0.004, "bins": bins},
-        "training": training,
+        "training": epochs,
         "truth": None,
-        "never_seen": {"why": "", "pairs": 400, "left_out": 0, "accuracies": never_seen()},
-        "stability": stability(n_prototypes),
+        "never_seen": {"why": "", "pairs": 400, "left_out": 0, "accuracies": never_seen},
+        "stability": None if n_prototypes == 1 else stability,
     }
     return {**made, **more}
 
 
-def simulated(n_prototypes=3, n_users=60, **more):
+def simulated(n_prototypes=3):
     """Vectors: no prototypes in words, no groups, the truth known."""
-    found = evaluated("simulated", n_prototypes, n_users, (), prototypes=[], **more)
     encoder = {"prompts": None, "responses": {"name": "none", "weights_sha256": "", "dim": 16}}
-    return {
-        **found,
-        "source": "generated: drawn from seed 0",
-        "encoder": encoder,
-        "truth": known_truth(n_prototypes, n_users),
-    }
+    more = {"source": "generated: drawn from seed 0", "encoder": encoder, "truth": known_truth(n_prototypes)}
+    return evaluated("simulated", n_prototypes, (), prototypes=[], **more)
 
 
 def bare():
     """As little as the schema allows: every list empty, every value that may be null null."""
-    empty = {"ece": None, "bins": []}
     nothing = {"accuracies": [], "plurality": None, "users": [], "prototypes": [], "training": []}
-    return evaluated("own", **nothing, calibration=empty)
+    return evaluated("own", **nothing, calibration={"ece": None, "bins": []})
 
 
 def pixel(colour=(200, 80, 40), size=(72, 96)):
@@ -192,55 +149,48 @@ def pixel(colour=(200, 80, 40), size=(72, 96)):
 def pictured(dataset="pickafilter", **more):
     """Filtered pairs, two encoders, pictures among the prototypes, two test sets, items that were dropped."""
     prompt = "a lighthouse at dusk, oil on canvas"
-    image = item(prompt, "", 4.2, image=pixel())
-    one_gone = item(prompt, "", -3.1)
-    rows = [
+    filters = [
         accuracy(users, "all", shots, model, value - 0.1 * (pairs == "untouched"), pairs=pairs)
         for pairs in ("filtered", "untouched")
         for users, shots, model, value in (
-            ("seen", None, "model", 0.95), ("seen", None, "k1", 0.75), ("seen", None, "similarity", 0.66),
-            ("unseen", 0, "model", 0.74), ("unseen", 20, "model", 0.93), ("unseen", None, "k1", 0.74),
+            ("seen", None, "model", 0.95), ("seen", None, "similarity", 0.66), ("unseen", 0, "model", 0.74),
+            ("unseen", 20, "model", 0.93), ("unseen", None, "k1", 0.74),
         )
     ]  # fmt: skip
     tests = [
-        accuracy(users, "all", shots, model, value, test=test)
+        accuracy(users, "all", shots, "model", value, test=test)
         for test in ("test", "test_unique")
-        for users, shots, model, value in (
-            ("seen", None, "model", 0.71), ("seen", None, "similarity", 0.6), ("unseen", 0, "model", 0.69),
-            ("all", 0, "model", 0.7), ("all", None, "similarity", 0.59),
-        )
-    ]  # fmt: skip
-    colours = {"winner": (40, 80, 220), "loser": (220, 60, 30)}
-    pairs = [
-        {
-            "prompt": prompt, "chosen": pixel(colours["winner"]), "rejected": pixel((150, 150, 150), (96, 64)),
-            "filtered": filtered, "group": group, "user": f"user {n}",
-        }
+        for users, shots, value in (("seen", None, 0.71), ("unseen", 0, 0.69), ("all", 0, 0.7))
+    ]
+    pair = {"prompt": prompt, "chosen": pixel((40, 80, 220)), "rejected": pixel((150, 150, 150), (96, 64))}
+    gallery = [
+        {**pair, "filtered": filtered, "group": group, "user": f"user {n}"}
         for n, (filtered, group) in enumerate([("winner", "likes blue"), ("loser", "likes red")] * 2)
-    ]  # fmt: skip
-    image_encoder = {"name": "untrained-vit-h-14", "weights_sha256": "", "dim": 1024, "engine": "torch"}
-    prepare = {"stage": "prepare", "read": 1000, "kept": 900, "dropped": 100}
-    encode = {"stage": "encode", "read": 500, "kept": 498, "dropped": 2}
+    ]
     account = [
-        {**prepare, "details": {"ties_dropped": 100}, "reasons": {}},
-        {**encode, "details": {}, "reasons": {"it is cut short": 2}},
+        {
+            "stage": stage,
+            "read": read,
+            "kept": read - dropped,
+            "dropped": dropped,
+            "details": {},
+            "reasons": {},
+        }
+        for stage, read, dropped in (("prepare", 1000, 100), ("encode", 500, 2))
     ]
-    split = [
-        {"group": f"G{n}, {who}", "train": 58831, "val": 628, "test": None}
-        for n in (1, 2)
-        for who in ("seen", "unseen")
-    ]
-    prototypes = [
-        {"prototype": k, "share": 0.5, "most": [image] * 3, "least": [one_gone, image]} for k in (1, 2)
-    ]
+    account[0]["details"], account[1]["reasons"] = {"ties_dropped": 100}, {"it is cut short": 2}
+    image = item(prompt, "", 4.2, pixel())
+    sides = {"most": [image] * 3, "least": [item(prompt, "", -3.1), image]}
     given = {
-        "encoder": {"prompts": MINILM, "responses": image_encoder}, "filters": rows, "tests": tests, "test": "test",
-        "gallery": pairs, "account": account, "split_table": split, "prototypes": prototypes,
+        "encoder": {"prompts": MINILM, "responses": {"name": "untrained-vit-h-14", "weights_sha256": "", "dim": 1024}},
+        "filters": filters, "tests": tests, "test": "test", "gallery": gallery, "account": account,
+        "split_table": [{"group": "G1, seen", "train": 58831, "val": 628, "test": None}],
+        "prototypes": [{"prototype": k, "share": 0.5, **sides} for k in (1, 2)],
         "notes": ["Answers are simulated: the longer summary wins."],
         "published": ["Not the published Pick-a-Pic v1: rows of train 5 of 583,747."],
         "beside": {"similarity": {"difference": 0.09, "low": 0.07, "high": 0.11, "p": 0.0001}},
     }  # fmt: skip
-    return evaluated(dataset, 2, groups=("likes blue", "likes red"), **{**given, **more})
+    return evaluated(dataset, 2, ("likes blue", "likes red"), **{**given, **more})
 
 
 class Loads(HTMLParser):
@@ -274,12 +224,10 @@ def shown(page):
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).replace("\u00a0", " ").split())
 
 
-@pytest.mark.parametrize("n_prototypes", [1, 2, 3, 5])
+@pytest.mark.parametrize("n_prototypes", [1, 2, 5])
 def test_every_figure_is_there_for_every_number_of_prototypes(n_prototypes):
     page = report.render([evaluated(n_prototypes=n_prototypes)])
-    names = {"dots", "curve", "map", "reliability", "loss", "validation"} - (
-        {"map"} if n_prototypes == 1 else set()
-    )
+    names = ["dots", "curve", "reliability", "loss", "validation", "map"][: 5 if n_prototypes == 1 else 6]
     assert set(specs(page)) == {f"persona-{name}" for name in names}
     assert ("nothing to tell apart" in shown(page)) == (n_prototypes == 1)
     assert shown(page).count("users' weight") == n_prototypes
@@ -294,7 +242,7 @@ def test_what_a_reader_must_not_overlook_is_said():
         "Encoder: all-MiniLM-L6-v2, 384 numbers per item", "Encoder of prompts: all-MiniLM-L6-v2",
         "Encoder of responses: untrained-vit-h-14, 1024 numbers per item",
         "Encoder: none, items are vectors already", "prepare 1,000 900 100 ties dropped 100",
-        "encode 500 498 2 it is cut short: 2", "G1, seen 58,831 628 \u2013 G1, unseen",
+        "encode 500 498 2 it is cut short: 2", "G1, seen 58,831 628 \u2013",
         "test_unique: all users, unseen from no comparisons 70.0 %",
         "Unseen, 20 comparisons, untouched pairs 83.0 %", "those of the test set test.",
     ):  # fmt: skip
@@ -377,26 +325,18 @@ def test_the_policy_allows_just_the_scripts_of_the_page():
     assert allowed == [f"sha256-{digest}" for digest in digests]
 
 
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A repository with one dataset evaluated; gives what to write for another."""
+def test_main_writes_the_datasets_in_their_order_and_links_to_the_papers_page(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-    def write(found):
+    for found in (bare(), simulated()):
         path = paths.evaluated(found["dataset"]) / "evaluated.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True)
         path.write_text(json.dumps(found))
-
-    return write
-
-
-def test_main_writes_the_datasets_in_their_order(project, monkeypatch):
-    project(evaluated())
-    project(simulated())
-    monkeypatch.setattr(report.params, "load", lambda: type("P", (), {"datasets": ["simulated", "persona"]}))
+    monkeypatch.setattr(report.params, "load", lambda: SimpleNamespace(datasets=["simulated", "own"]))
     report.main()
     page = paths.REPORT.read_text(encoding="utf-8")
-    assert 0 < page.index('<h2 id="simulated"') < page.index('<h2 id="persona"')
+    assert 0 < page.index('<h2 id="simulated"') < page.index('<h2 id="own"')
+    assert "../paper/paper.html" not in page
+    assert '<a href="../paper/paper.html">' in report.render([bare()], paper=True)
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -410,24 +350,12 @@ FLAGS = [
 def test_a_browser_draws_every_chart_and_meets_no_error(tmp_path):
     rows = [{**row, "low": None, "high": None} for row in accuracies(2)]
     found = [simulated(5), evaluated(prototypes=prototypes(3, ATTACK)), evaluated("own", 2, accuracies=rows)]
-    found.append(pictured())
-    page = report.render(found)
-    (tmp_path / "report.html").write_text(page, encoding="utf-8")
-    opened = subprocess.run(
-        [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", (tmp_path / "report.html").as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    dom = opened.stdout
+    page, file = report.render([*found, pictured()]), tmp_path / "report.html"
+    file.write_text(page, encoding="utf-8")
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", file.as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     errors = re.search(r'<div id="errors"[^>]*>(.*?)</div>', dom, re.DOTALL)
     assert errors
     assert " hidden" in errors.group().split(">")[0], shown(errors.group(1))
     drawn = re.findall(r'id="([\w-]+)-chart"[^>]*>(?:(?!</figure>).)*?<svg', dom, re.DOTALL)
     assert drawn == list(specs(page))
-
-
-def test_the_papers_page_is_linked_to_where_it_is_there():
-    assert "../paper/paper.html" not in report.render([bare()])
-    assert '<a href="../paper/paper.html">' in report.render([bare()], paper=True)

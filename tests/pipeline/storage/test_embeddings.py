@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pal.files import sha256_of
 from pipeline.errors import PipelineError
 from pipeline.storage import embeddings
 from pipeline.storage.embeddings import Embedder, EmbeddingStore
@@ -119,7 +118,7 @@ def test_truncation_and_flipped_bits_are_one_sentence_or_a_shard(whole, data):
 
 
 def open_store(root, **changes):
-    return EmbeddingStore(embedder(**changes), "cpu", root)
+    return EmbeddingStore(embedder(**changes), "cpu", root, ("torch",))
 
 
 def find(store, *ids):
@@ -170,16 +169,6 @@ def test_ids_that_agree_in_their_first_half_are_told_apart(tmp_path):
     assert read(store, "a" * 16 + "b" * 16, A) == [[2, 2], [1, 1]]
 
 
-def test_files_are_named_by_their_bytes_and_others_are_not_read(store):
-    before = sorted(store.folder.glob("*.parquet"))
-    store.add([A, B], rows([1, 1], [2, 2]))
-    assert sorted(store.folder.glob("*.parquet")) == before
-    assert all(path.name == f"{sha256_of(path)}.parquet" for path in before)
-    (store.folder / ".x.parquet").write_bytes(b"half")
-    (store.folder / "x.new").write_bytes(b"half")
-    assert known(store, A, B, C) == [True, True, True]
-
-
 def test_a_damaged_file_is_reported_removed_and_the_rest_still_found(store, tmp_path):
     places = find(store, B)
     path = places.files[places.file[0]]
@@ -222,7 +211,7 @@ def test_whatever_shapes_a_vector_has_a_store_of_its_own(store, tmp_path, change
 
 
 def test_a_gpu_a_library_and_an_encoding_version_have_a_store_of_their_own(store, tmp_path, monkeypatch):
-    folders = {store.folder, EmbeddingStore(embedder(), "cuda", tmp_path).folder}
+    folders = {store.folder, EmbeddingStore(embedder(), "cuda", tmp_path, ("torch",)).folder}
     with monkeypatch.context() as patch:
         patch.setattr(embeddings.metadata, "version", lambda name: "0.0.0")
         folders.add(open_store(tmp_path).folder)
@@ -231,7 +220,3 @@ def test_a_gpu_a_library_and_an_encoding_version_have_a_store_of_their_own(store
         folders.add(open_store(tmp_path).folder)
     assert len(folders) == 4
     assert open_store(tmp_path).folder == store.folder
-
-
-def test_the_store_lies_where_pal_store_says(project):
-    assert open_store(None).folder.parent == project.root / "store" / "embeddings"

@@ -32,13 +32,6 @@ def test_an_images_id_is_its_place_and_its_filter():
     assert tables.image_id("ffff", 2, 7, "jpg_0", "mix #1f5fff 0.35") == "ee98ce7ca371ab6b5890271e59db6def"
 
 
-def test_every_part_of_a_place_counts():
-    """Row 0 is not no row."""
-    places = [("f",), ("g",), ("f", 0, 0, "a"), ("f", 0, 1, "a"), ("f", 1, 0, "a"), ("f", 0, 0, "b")]
-    places += [(*place, *[None] * (4 - len(place)), "mix #1f5fff 0.35") for place in places]
-    assert len({tables.image_id(*place) for place in places}) == 12
-
-
 def test_codes_are_whole_numbers_with_names_and_null_is_minus_one():
     """Two chunks with dictionaries of their own are brought to one."""
     chunks = [pa.array(part).dictionary_encode() for part in (["a", None, "b"], ["c", "a"])]
@@ -83,11 +76,6 @@ def test_chosen_columns_alone_are_read(tmp_path):
     assert tables.read_table(path, "prepare@own", ["user_id", "pair_id"]).columns == ["user_id", "pair_id"]
     with pytest.raises(PipelineError, match=r"is damaged \(No match for .*nope.*`dvc repro -f prepare@own`"):
         tables.read_table(path, "prepare@own", ["nope"])
-
-
-def test_a_missing_table_names_the_stage_to_run(tmp_path):
-    with pytest.raises(PipelineError, match=r"pairs.parquet is missing; run `dvc repro prepare@own`"):
-        tables.read_table(tmp_path / "pairs.parquet", "prepare@own")
 
 
 @pytest.fixture(scope="module")
