@@ -165,7 +165,7 @@ def test_a_bad_row_counts_from_the_start_of_the_file(tmp_path, monkeypatch):
 
 
 def test_two_layouts_at_once_are_refused(tmp_path):
-    with pytest.raises(PipelineError, match=r"got 'there', which has both"):
+    with pytest.raises(PipelineError, match=r"got 'there': both"):
         read(tmp_path, a=lines(row()), b=table(row()))
 
 
