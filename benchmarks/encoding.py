@@ -11,8 +11,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 import yaml
+from PIL import Image
 
 from benchmarks.studies import ROOT, real_persona, run_child, shared_data, values
 from benchmarks.table import Row, Section
@@ -154,7 +157,6 @@ def images() -> Section:
 
 def _shrinking(jpegs: list[bytes], encoder: ImageEncoder) -> list[Row]:
     from open_clip import image_transform
-    from PIL import Image
 
     transform = image_transform(224, is_train=False)
     plain = image_transform(224, is_train=False, mean=(0, 0, 0), std=(1, 1, 1))
@@ -182,12 +184,8 @@ def _vectors_of_pictures(jpegs: list[bytes], encoder: ImageEncoder) -> list[Row]
     shrunk = [encoder.shrink(read(jpeg)) for jpeg in data]
 
     def encode(some: Iterator[torch.Tensor]) -> np.ndarray:
-        return np.concatenate(
-            [
-                encoder.encode_images(torch.stack(batch))
-                for batch in iter(lambda: list(islice(some, BATCH)), [])
-            ]
-        )
+        batches_of = iter(lambda: list(islice(some, BATCH)), [])
+        return np.concatenate([encoder.encode_images(torch.stack(batch)) for batch in batches_of])
 
     def bare() -> np.ndarray:
         return encode(iter(shrunk))
@@ -208,12 +206,8 @@ def _vectors_of_pictures(jpegs: list[bytes], encoder: ImageEncoder) -> list[Row]
 
 def _jpegs() -> tuple[list[bytes], str]:
     """Pictures, and where they are from."""
-    from PIL import Image
-
     photos, source = shared_data("PAL_PHOTOGRAPHS", "dog_morphs", "images.parquet"), "photographs of dogs"
     if photos:
-        import pyarrow.parquet as pq
-
         stored = pq.read_table(photos / "images.parquet", columns=["jpg"])["jpg"].to_pylist()[:N_JPEGS]
         every = [Image.open(io.BytesIO(jpeg)) for jpeg in stored]
     else:
@@ -241,9 +235,6 @@ def storage() -> Section:
 
 
 def _storage_rows(n: int, dim: int, dtype: str) -> list[Row]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     vectors = np.random.default_rng(0).normal(size=(n, dim)).astype(dtype)
     ids = [f"{row:032x}" for row in range(n)]
     embedder = embeddings.Embedder("random", "", "", dim, dtype, "as drawn")
@@ -323,8 +314,6 @@ def warm() -> Section:
 
 def _write_items(folder: Path, size: int) -> None:
     """params.yaml, and the items as recolour leaves them: texts of about 60 characters."""
-    import pyarrow as pa
-
     given = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     given["own"]["encoder"] = "hashed-words"
     given["encode"] |= {"device": "cpu", "dtype": "float16"}

@@ -14,19 +14,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from benchmarks.studies import SEEDS, changed, draw, fit_study, in_parallel, real_persona, score_study, values
-from benchmarks.table import Row, Section
+from benchmarks.table import Row, Section, mean_row
 from pal.comparisons import Comparisons, Questions
 from pal.evaluation.accuracy import Judged, bootstrap_interval, rightness
 from pipeline import paths
 from pipeline.datasets import persona as statements
 from pipeline.datasets.persona import agrees, is_yes
 from pipeline.evaluation.bounds import group_margins
-from pipeline.evaluation.predictions import (
-    locate,
-    locate_by_questions,
-    margins_by,
-    places_in_user,
-)
+from pipeline.evaluation.predictions import locate, locate_by_questions, margins_by, places_in_user
 from pipeline.evaluation.slices import find
 from pipeline.params import Params
 from pipeline.storage.tables import text_id
@@ -165,13 +160,14 @@ def _rows(results: dict[str, list[Figures]]) -> list[Row]:
         what: str, case: str, figure: str, least: float | None, most: float | None = None, note: str = ""
     ):
         each = [figures[figure] for figures in results[case]]
-        return Row(what, fmean(each), at_least=least, at_most=most, each=each, note=note)
+        return mean_row(what, each, at_least=least, at_most=most, note=note)
 
     def beside(what: str, case: str, figure: str, bound: str, slack: float) -> Row:
         top = mean(case, bound)
         return row(what, case, figure, top - slack, note=f"bound {top:.2f}, less {slack}")
 
-    floor, three = mean(BASE, "floor"), mean("3000 users, 10", "K=3")
+    few = "3000 users, 10"
+    floor, three = mean(BASE, "floor"), mean(few, "K=3")
     first = "K*=3, 300 users, 100 queries: K=1"
     return [
         row(first, BASE, "K=1", floor - 0.5, floor + 0.5, f"floor {floor:.2f}"),
@@ -184,13 +180,7 @@ def _rows(results: dict[str, list[Figures]]) -> list[Row]:
             for n, slack in ((25, 0.5), (10, 1.0), (5, 1.5))
         ),
         row("K*=K=6, 600 users, 100 queries", "600 users, 100", "K=6", 99.7),
-        row(
-            "K*=3, K=8, 3,000 users, 10 queries",
-            "3000 users, 10",
-            "K=8",
-            three - 0.3,
-            note=f"K=3: {three:.2f}",
-        ),
+        row("K*=3, K=8, 3,000 users, 10 queries", few, "K=8", three - 0.3, note=f"K=3: {three:.2f}"),
         *(
             beside(f"unseen users, K*=K=3, {n} shots", BASE, f"{n} shots", f"bound {n} shots", slack)
             for n, slack in zip(SHOTS, (0.7, 0.3, 0.3), strict=True)
@@ -215,7 +205,7 @@ def asking() -> Section:
     def row(what: str, key: str, least: float | None = None) -> Row:
         each = [figures[key][0] for figures in results]
         ends = ", ".join(f"{figures[key][1]:.2f} to {figures[key][2]:.2f}" for figures in results)
-        return Row(what, fmean(each), at_least=least, each=each, note=f"95 % intervals over users: {ends}")
+        return mean_row(what, each, at_least=least, note=f"95 % intervals over users: {ends}")
 
     twenty = fmean(figures["drawn 20"][0] for figures in results)
     rows = [row(f"accuracy after {n} drawn", f"drawn {n}") for n in (0, 5, 10, 20)]
@@ -270,7 +260,7 @@ def best_of_n() -> Section:
             words_of = ", ".join(f"{name} {share:.1f}" for name, share in means.items())
             note = f"95 % interval over users {low:.1f} to {high:.1f}; yes among the picks: {words_of}"
             each = [100 * float(scores.mean()) / SETS for scores, _ in picks]
-            rows.append(Row(f"K*=K={groups}, users {words}: wins", fmean(each), each=each, note=note))
+            rows.append(mean_row(f"K*=K={groups}, users {words}: wins", each, note=note))
     about = {"real Persona set": "found", "seeds": list(SEEDS), "sets a user": SETS}
     return Section(title, about, rows)
 

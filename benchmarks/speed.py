@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from statistics import fmean, median
+from statistics import median
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from benchmarks.persona import PERSONAS
 from benchmarks.studies import ROOT, SEEDS, draw, real_persona, values
-from benchmarks.table import Row, Section
+from benchmarks.table import Row, Section, mean_row
 from benchmarks.timing import Timed, in_turns, peak, threads
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset
@@ -121,7 +121,7 @@ def _to_99(studies: list[Study]) -> list[Row]:
     what, late = "time to 99 % seen", next((timed.unjudged for timed in every if timed.unjudged), "")
     note = "; ".join(timed.note for timed in every)
     return [
-        Row(what, fmean(seconds), "s", at_most=0.8, each=seconds, note=note, unjudged=late),
+        mean_row(what, seconds, "s", at_most=0.8, note=note, unjudged=late),
         Row("  accuracy at that time, lowest seed", min(accuracies), at_least=99.0, each=accuracies),
     ]
 
