@@ -91,7 +91,7 @@ class Score:
 class Scores:
     """Every model on every slice.
 
-    `cold_start_counts` holds the pairs of the cold-start slice; left_out, pairs on new items that were left out
+    `cold_start_counts` holds the pairs of the cold-start slice; left_out, pairs on new items left out
     since the same user was located by one of these items; and why the slice is empty.
     """
 
