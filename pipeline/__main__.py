@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,11 +21,7 @@ class Commands(TyperGroup):
     """Commands that say so when nobody reads what they print; click would end without a word."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command.
-
-        Raises:
-            PipelineError: If standard output is closed.
-        """
+        """Run a command, and raise `PipelineError` if standard output is closed."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -50,7 +47,20 @@ the run with --world 1 afterwards, or `dvc repro`, writes the shards and encodes
 """
 
 
-def _command(stage: str) -> Callable[..., None]:
+def known(dataset: str) -> str:
+    """A dataset's name, if there is such a dataset.
+
+    Raises:
+        PipelineError: If there is none.
+    """
+    from pipeline.datasets import DATASETS
+
+    if dataset not in DATASETS:
+        raise PipelineError(f"dataset must be one of {', '.join(DATASETS)}, got {dataset!r}")
+    return dataset
+
+
+def command(stage: str) -> Callable[..., None]:
     """The function behind a stage's command; it imports the stage's module only when it runs."""
 
     def run(*args: Any, **options: Any) -> None:
@@ -60,7 +70,7 @@ def _command(stage: str) -> Callable[..., None]:
         run()
 
     def one_dataset(dataset: Dataset) -> None:
-        run(_known(dataset))
+        run(known(dataset))
 
     def encode(
         dataset: Dataset,
@@ -69,7 +79,7 @@ def _command(stage: str) -> Callable[..., None]:
         ] = None,
         world: Annotated[int | None, typer.Option(help="How many shares; 1 does everything.")] = None,
     ) -> None:
-        run(_known(dataset), rank, world)
+        run(known(dataset), rank, world)
 
     def choose_k(
         dataset: Dataset,
@@ -78,14 +88,14 @@ def _command(stage: str) -> Callable[..., None]:
             bool, typer.Option("--if-auto", help="Only where model.K is auto; else note the number.")
         ] = False,
     ) -> None:
-        run(_known(dataset), always=not if_auto)
+        run(known(dataset), always=not if_auto)
 
     others = {"check": all_datasets, "encode": encode, "choose-k": choose_k, "report": all_datasets}
     return others.get(stage, one_dataset)
 
 
 for _stage, _help in paths.STAGES.items():
-    app.command(_stage, help=_help + (ENCODE if _stage == "encode" else ""))(_command(_stage))
+    app.command(_stage, help=_help + (ENCODE if _stage == "encode" else ""))(command(_stage))
 
 
 @app.command()
@@ -147,58 +157,27 @@ def store(
     cleanup.main(clean=clean, days=days)
 
 
-def _known(dataset: str) -> str:
-    from pipeline.datasets import DATASETS
-
-    if dataset not in DATASETS:
-        raise PipelineError(f"dataset must be one of {', '.join(DATASETS)}, got {dataset!r}")
-    return dataset
-
-
 def main() -> None:
     """Run a command; what a user can mend is one sentence and exit code 1."""
     from pal.errors import PalError
-    from pal.files import sentence
+    from pal.files import forget_output, sentence, sweep
 
     if not sys.stderr.isatty():  # in a log a progress bar is a line now and then
         os.environ.setdefault("TQDM_MININTERVAL", "10")
     try:
-        _put_back()
+        for place in Path("data").glob("*"):
+            sweep(place)  # where a killed run had moved an old output away, that takes its place again
         try:
             app()
         finally:
-            _flush()
-    except PalError as error:
-        print(f"error: {error}", file=sys.stderr)
+            try:
+                sys.stdout.flush()  # when Python ends, it would fail with nobody to tell
+            except OSError as error:
+                forget_output()
+                raise PipelineError(sentence(error, "standard output cannot be written")) from None
+    except (PalError, OSError) as error:
+        print(f"error: {sentence(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         sys.exit(1)
-    except OSError as error:
-        print(f"error: {sentence(error)}", file=sys.stderr)
-        sys.exit(1)
-
-
-def _flush() -> None:
-    """Print what is left in the buffer: when Python ends that would fail with nobody to tell.
-
-    Raises:
-        PipelineError: If it cannot be printed.
-    """
-    from pal.files import forget_output, sentence
-
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        forget_output()
-        raise PipelineError(sentence(error, "standard output cannot be written")) from None
-
-
-def _put_back() -> None:
-    """See to what a killed run left: where it had moved an old output away, that takes its place again."""
-    from pathlib import Path
-
-    from pal.files import sweep
-
-    for place in Path("data").glob("*"):
-        sweep(place)
 
 
 if __name__ == "__main__":

@@ -180,6 +180,8 @@ def check(values: Any) -> Params:
     Raises:
         PipelineError: Naming the first key that is unknown, missing or not allowed.
     """
+    from pal.encoders import check_name
+
     if not isinstance(values, dict):
         raise PipelineError(f"{paths.PARAMS} must hold a map of options, got {shorten(values)}")
     _refuse_moved(values)
@@ -189,7 +191,16 @@ def check(values: Any) -> Params:
         raise PipelineError(_explain(error)) from None
     for dataset in DATASETS:
         params.configs(dataset)
-        _check_encoders(dataset, params[dataset].encoder)
+        named = params[dataset].encoder
+        # Whether an encoder's files are there is seen by the stage encode.
+        for modality, name in named if isinstance(named, EncoderByModality) else [("", named)]:
+            try:
+                if name != "none":
+                    check_name(name)
+            except PalError as error:
+                key = f"{dataset}.encoder" + (modality and f".{modality}")
+                words = str(error).removeprefix("encoder ")
+                raise PipelineError(f"{key} {words} (in {paths.PARAMS})") from None
     return params
 
 
@@ -212,23 +223,6 @@ def _refuse_moved(values: dict[str, Any]) -> None:
             )
 
 
-def _check_encoders(dataset: str, named: str | EncoderByModality) -> None:
-    """Hold encoders' names to those that there are; whether their files are there is seen by encode."""
-    from pal.encoders import check_name
-
-    if isinstance(named, EncoderByModality):
-        names = {f"{dataset}.encoder.{modality}": name for modality, name in named}
-    else:
-        names = {f"{dataset}.encoder": named}
-    for key, name in names.items():
-        try:
-            if name != "none":
-                check_name(name)
-        except PalError as error:
-            words = str(error).removeprefix("encoder ")
-            raise PipelineError(f"{key} {words} (in {paths.PARAMS})") from None
-
-
 _ALLOWED = {
     "too_short": "a list of at least {min_length}",
     "too_long": "a list of at most {max_length}",
@@ -242,11 +236,17 @@ _ALLOWED = {
 
 
 def _explain(error: ValidationError) -> str:
+    """The first of pydantic's errors as a sentence that names the key, what is allowed and what it got."""
     first = error.errors(include_url=False)[0]
-    where = [str(part) for part in first["loc"] if part not in TAGS]
+    where = [str(key) for key in first["loc"] if key not in TAGS]
     name, kind = ".".join(where), first["type"]
     if kind == "extra_forbidden":
-        return _unknown(name, _keys_beside(where))
+        section: Any = schema()  # whose keys are known beside the unknown one
+        for key in where[:-1]:
+            field = getattr(section, "model_fields", {}).get(key)
+            section = field.annotation if field else None
+            section = next((a for a in get_args(section) if hasattr(a, "model_fields")), section)
+        return _unknown(name, list(getattr(section, "model_fields", {})))
     if kind == "invalid_key":
         return f"{name} in {paths.PARAMS} is not a known key; keys are text"
     if where == ["datasets"] and kind == "too_short":
@@ -267,13 +267,3 @@ def _unknown(name: str, known: list[str]) -> str:
     close = get_close_matches(name.rsplit(".", 1)[-1], known, 1)
     hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
     return f"{name} in {paths.PARAMS} is not a known key; {hint}"
-
-
-def _keys_beside(where: list[str]) -> list[str]:
-    """The keys that the section of an unknown key does know."""
-    section: Any = schema()
-    for part in where[:-1]:
-        field = getattr(section, "model_fields", {}).get(part)
-        section = field.annotation if field else None
-        section = next((a for a in get_args(section) if hasattr(a, "model_fields")), section)
-    return list(getattr(section, "model_fields", {}))

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 SIDES = ("prompt", "chosen", "rejected")
 PAIR_COLUMNS = ["pair_id", "user_id", *SIDES, "group", "test", "filtered", "label", "weight"]
 SPLIT_COLUMNS = ["pair_id", "users", "split", "items"]
-# Columns of `Study.places` and the words that may be asked for though no pair has them.
-PLACES = {"users": tables.USERS, "split": tables.SPLIT_NAMES, "items": ("known", "new")}
 NONE_LEFT = "no pair of {} has items that could all be encoded; see {}/dropped.csv"
 
 
@@ -135,17 +133,14 @@ def load(dataset: str) -> Study:
         name: None if (pairs[name] == 1).all() else torch.from_numpy(pairs[name])
         for name in ("label", "weight")
     }
-    words = {
-        **{name: tables.words(splits[name], splits.names[name], known) for name, known in PLACES.items()},
-        **{name: tables.words(pairs[name], pairs.names[name]) for name in ("test", "filtered")},
-    }
+    # The words that may be asked for though no pair has them.
+    known = {"users": tables.USERS, "split": tables.SPLIT_NAMES, "items": ("known", "new")}
+    places = {name: tables.words(splits[name], splits.names[name], words) for name, words in known.items()}
+    places |= {name: tables.words(pairs[name], pairs.names[name]) for name in ("test", "filtered")}
     return Study(
         dataset=dataset,
         embeddings=Embeddings(tensors[prompts] if prompts else torch.zeros(0, 0), tensors[responses]),
-        embedders={
-            "prompts": shards[prompts][2] if prompts else None,
-            "responses": shards[responses][2],
-        },
+        embedders={"prompts": shards[prompts][2] if prompts else None, "responses": shards[responses][2]},
         prompt_ids=embeddings.unpacked(shards[prompts][0]) if prompts else [],
         response_ids=embeddings.unpacked(shards[responses][0]),
         user_ids=user_ids,
@@ -157,7 +152,7 @@ def load(dataset: str) -> Study:
             rejected=torch.from_numpy(rows["rejected"]),
             **numbers,
         ),
-        places=pl.DataFrame(words),
+        places=pl.DataFrame(places),
         dropped=int(bad.sum()),
     )
 
@@ -183,11 +178,7 @@ def n_prototypes(dataset: str, params: "Params") -> int:
 
 
 def pick_device(wanted: str, key: str) -> str:
-    """Where to compute, cpu or cuda: what is wanted, and for auto the GPU where there is one.
-
-    Args:
-        wanted: auto, cpu or cuda.
-        key: The parameter that says so, for the message.
+    """Where to compute, cpu or cuda: what the parameter `key` wants, and for auto the GPU where there is one.
 
     Raises:
         PipelineError: If cuda is wanted and there is none.

@@ -12,15 +12,14 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pal.encoders.registry import Described
-from pal.encoders.weights import from_hub, sha256_of
+from pal.encoders.weights import from_hub, read_json, sha256_of
 from pal.errors import PalError
 
 if TYPE_CHECKING:
@@ -39,6 +38,7 @@ WEIGHTS = ("open_clip_model.safetensors", "model.safetensors")
 CONFIG = "open_clip_config.json"
 PRECISIONS = ("float32", "bfloat16", "float16")
 ENGINES = ("torch", "compile")
+LIBRARIES = ("torch", "torchvision", "open_clip_torch", "transformers", "pillow")
 SEED = 0  # of untrained weights
 # What open_clip takes where a model's configuration says nothing (its OPENAI_DATASET_MEAN and _STD).
 PREPROCESS = {
@@ -49,8 +49,7 @@ PREPROCESS = {
 }
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(NamedTuple):
     """How a model is built, and what it takes.
 
     Args:
@@ -82,7 +81,13 @@ def describe(name: str, weights: str, *, precision: str, engine: str) -> Describ
         raise PalError(f"precision must be one of {', '.join(PRECISIONS)} for {name}, got {precision!r}")
     folder = None if name.startswith(UNTRAINED) else _folder(name, weights)
     config = config_of(name, folder)
-    sha256 = "" if folder is None else _weights_sha256(name, weights_file(name, folder))
+    path = folder and weights_file(name, folder)
+    sha256, published = sha256_of(path) if path else "", WEIGHTS_SHA256.get(name)
+    if published and sha256 != published:
+        raise PalError(
+            f"the weights of {name} in {path} must have the published sha256 {published}, got {sha256}; "
+            "get them again, or set encode.weights to hub"
+        )
     # Over everything that shapes a vector and is a file: the configuration as read, and the weights.
     files = json.dumps([config.model, config.preprocess, sha256], sort_keys=True, default=list)
     fit = "shortest side and centre crop" if config.preprocess["resize_mode"] == "shortest" else "squashed"
@@ -93,7 +98,7 @@ def describe(name: str, weights: str, *, precision: str, engine: str) -> Describ
     return Described(
         name, config.dim, sha256, hashlib.sha256(files.encode()).hexdigest(), words, folder, "open_clip",
         modalities=("text", "image") if config.reads_text else ("image",),
-        engine=engine, precision=precision,
+        engine=engine, precision=precision, libraries=LIBRARIES,
     )  # fmt: skip
 
 
@@ -112,8 +117,25 @@ def load(described: Described, device: str) -> "ClipEncoder":
         )
     if described.precision == "float16" and device == "cpu":
         raise PalError(f"precision must be float32 or bfloat16 for {name} on a CPU, got 'float16'")
-    encoder = PickScoreEncoder if name == PICKSCORE else ClipEncoder
-    return encoder(described, config_of(name, folder), device)
+    return ClipEncoder(described, config_of(name, folder), device)
+
+
+class Towers(NamedTuple):
+    """A network as built by open_clip or by transformers, on the CPU.
+
+    Args:
+        model: The network; its weights may be moved and cast in place.
+        tokenise: Token ids of texts, 0 behind each text's end: (texts, context). The end has the highest id.
+        image: Vectors of normalised pixels.
+        text: Vectors of token ids, of any length where the text tower is causal.
+        is_causal: Whether each token sees those before it alone, and the vector is that of the end.
+    """
+
+    model: "nn.Module"
+    tokenise: "Callable[[list[str]], Tensor]"
+    image: "Callable[[Tensor], Tensor]"
+    text: "Callable[[Tensor], Tensor]"
+    is_causal: bool
 
 
 class ClipEncoder:
@@ -133,17 +155,16 @@ class ClipEncoder:
 
         self._device, self._config = device, config
         self._dtype = getattr(torch, described.precision)
-        model = self._built(described).eval().requires_grad_(False)
+        build = _transformers_towers if described.name == PICKSCORE else _open_clip_towers
+        model, self._tokenise, self._image, self._text, self._is_causal = build(described, config)
+        model.eval().requires_grad_(False)
         if not all(torch.isfinite(weight).all() for weight in model.parameters()):
             raise PalError(f"the weights of {described.name} must be finite, got NaN or infinity")
-        self._model = model.to(device, self._dtype)
+        model.to(device, self._dtype)
         mean, std = (
             torch.tensor(config.preprocess[key], device=device).view(3, 1, 1) for key in ("mean", "std")
         )
         self._scale, self._shift = 1 / (255 * std), -mean / std
-        self._tokeniser = self._tokeniser_of()
-        self._is_causal = self._text_is_causal()
-        self._image, self._text = self._image_tower, self._text_tower
         if described.engine == "compile":
             self._image, self._text = torch.compile(self._image), torch.compile(self._text, dynamic=True)
 
@@ -180,103 +201,82 @@ class ClipEncoder:
             return self._text(token_ids.to(self._device)).float().cpu().numpy()
 
     def _token_ids(self, texts: list[str]) -> "Tensor":
-        """Token ids, 0 behind each text's end: (len(texts), context). The end has the highest id of all."""
         # Half of a surrogate pair has no bytes, and the tokeniser works on bytes.
-        return self._tokeniser([text.encode("utf-8", "replace").decode() for text in texts])
+        return self._tokenise([text.encode("utf-8", "replace").decode() for text in texts])
 
-    def _tokeniser_of(self) -> "Callable[[list[str]], Tensor]":
-        """open_clip's own, whose vocabulary it carries: nothing is downloaded."""
-        from open_clip import SimpleTokenizer
 
-        return SimpleTokenizer(context_length=self._config.model["text_cfg"].get("context_length", 77))
+def _open_clip_towers(described: Described, config: Config) -> Towers:
+    """A model of open_clip, with its tokeniser, which carries its vocabulary: nothing is downloaded."""
+    import open_clip
+    import torch
+    from safetensors import SafetensorError
 
-    def _text_is_causal(self) -> bool:
-        """Whether each token sees those before it alone, and the vector is that of the end."""
-        return getattr(self._model, "text_pool_type", "") == "argmax" and self._model.attn_mask is not None
+    options = copy.deepcopy(config.model)
+    custom = options.pop("custom_text", False)
+    coca = open_clip.CoCa if "multimodal_cfg" in options else open_clip.CustomTextCLIP
+    if "timm_model_name" in options["vision_cfg"]:
+        options["vision_cfg"]["timm_model_pretrained"] = False
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        model = (coca if custom else open_clip.CLIP)(**options)
+    if described.folder is not None:
+        path = weights_file(described.name, described.folder)
+        try:
+            open_clip.load_checkpoint(model, str(path), strict=True)
+        except (RuntimeError, KeyError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise PalError(f"{path} must hold the weights of {described.name}: {reason}") from None
+    is_causal = getattr(model, "text_pool_type", "") == "argmax" and model.attn_mask is not None
 
-    def _built(self, described: Described) -> "nn.Module":
-        import open_clip
-        import torch
-        from safetensors import SafetensorError
-
-        config = copy.deepcopy(self._config.model)
-        custom = config.pop("custom_text", False)
-        coca = open_clip.CoCa if "multimodal_cfg" in config else open_clip.CustomTextCLIP
-        if "timm_model_name" in config["vision_cfg"]:
-            config["vision_cfg"]["timm_model_pretrained"] = False
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(SEED)
-            model = (coca if custom else open_clip.CLIP)(**config)
-        if described.folder is not None:
-            path = weights_file(described.name, described.folder)
-            try:
-                open_clip.load_checkpoint(model, str(path), strict=True)
-            except (RuntimeError, KeyError, SafetensorError) as error:
-                reason = " ".join(str(error).split())[:200]
-                raise PalError(f"{path} must hold the weights of {described.name}: {reason}") from None
-        return model
-
-    def _image_tower(self, pixels: "Tensor") -> "Tensor":
-        return self._model.encode_image(pixels, normalize=False)
-
-    def _text_tower(self, token_ids: "Tensor") -> "Tensor":
-        import torch
-
-        model, length = self._model, token_ids.shape[1]
-        if not self._is_causal:
+    def text(token_ids: "Tensor") -> "Tensor":
+        if not is_causal:
             return model.encode_text(token_ids, normalize=False)
         # open_clip's `CLIP.encode_text`, which takes texts padded to 77 tokens alone, for any length.
+        length = token_ids.shape[1]
         x = model.token_embedding(token_ids) + model.positional_embedding[:length]
         x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
         x = x[torch.arange(len(x), device=x.device), token_ids.argmax(1)]
         projection = model.text_projection
         return projection(x) if callable(projection) else x @ projection
 
+    tokenise = open_clip.SimpleTokenizer(context_length=options["text_cfg"].get("context_length", 77))
+    return Towers(model, tokenise, partial(model.encode_image, normalize=False), text, is_causal)
 
-class PickScoreEncoder(ClipEncoder):
+
+def _transformers_towers(described: Described, config: Config) -> Towers:
     """PickScore_v1, CLIP-H fine-tuned on Pick-a-Pic, or any CLIPModel of transformers in a local folder.
 
     Its processor is that of laion/CLIP-ViT-H-14-laion2B-s32B-b79K: CLIP's pixels, and CLIP's vocabulary,
     which open_clip carries. Texts are cleaned as that processor does, not as open_clip does: HTML
     entities stay.
     """
+    from open_clip import SimpleTokenizer
+    from safetensors import SafetensorError
+    from transformers import CLIPModel
+    from transformers.utils import logging
 
-    def _built(self, described: Described) -> "nn.Module":
-        from safetensors import SafetensorError
-        from transformers import CLIPModel
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
-        try:
-            model, info = CLIPModel.from_pretrained(
-                str(described.folder), use_safetensors=True, local_files_only=True, output_loading_info=True
-            )
-        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise PalError(f"{described.folder} must hold a CLIPModel of transformers: {reason}") from None
-        if missing := sorted(info["missing_keys"]):
-            raise PalError(
-                f"{described.folder} must hold all weights of {described.name}, got no {missing[0]}"
-            )
-        return model
-
-    def _tokeniser_of(self) -> "Callable[[list[str]], Tensor]":
-        from open_clip import SimpleTokenizer
-
-        text = self._config.model.get("text_config") or {}
-        tokeniser = SimpleTokenizer(context_length=text.get("max_position_embeddings", 77))
-        # As the fast CLIP tokeniser of transformers does it: composed, one space, lower case.
-        tokeniser.clean_fn = lambda text: re.sub(r"\s+", " ", unicodedata.normalize("NFC", text)).lower()
-        return tokeniser
-
-    def _text_is_causal(self) -> bool:
-        return True
-
-    def _image_tower(self, pixels: "Tensor") -> "Tensor":
-        return self._model.visual_projection(self._model.vision_model(pixel_values=pixels).pooler_output)
-
-    def _text_tower(self, token_ids: "Tensor") -> "Tensor":
-        return self._model.text_projection(self._model.text_model(input_ids=token_ids).pooler_output)
+    folder = described.folder
+    logging.disable_progress_bar()
+    try:
+        model, info = CLIPModel.from_pretrained(
+            str(folder), use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise PalError(f"{folder} must hold a CLIPModel of transformers: {reason}") from None
+    if missing := sorted(info["missing_keys"]):
+        raise PalError(f"{folder} must hold all weights of {described.name}, got no {missing[0]}")
+    options = config.model.get("text_config") or {}
+    tokenise = SimpleTokenizer(context_length=options.get("max_position_embeddings", 77))
+    # As the fast CLIP tokeniser of transformers does it: composed, one space, lower case.
+    tokenise.clean_fn = lambda text: re.sub(r"\s+", " ", unicodedata.normalize("NFC", text)).lower()
+    return Towers(
+        model,
+        tokenise,
+        lambda pixels: model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output),
+        lambda token_ids: model.text_projection(model.text_model(input_ids=token_ids).pooler_output),
+        is_causal=True,
+    )
 
 
 def weights_file(name: str, folder: Path) -> Path:
@@ -313,33 +313,45 @@ def _folder(name: str, weights: str) -> Path:
     return from_hub(repo, None, [CONFIG, *WEIGHTS])
 
 
-def _weights_sha256(name: str, path: Path) -> str:
-    sha256, published = sha256_of(path), WEIGHTS_SHA256.get(name)
-    if published and sha256 != published:
-        raise PalError(
-            f"the weights of {name} in {path} must have the published sha256 {published}, got {sha256}; "
-            "get them again, or set encode.weights to hub"
-        )
-    return sha256
-
-
 def config_of(name: str, folder: Path | None) -> Config:
     """A model's configuration: from its folder where one lies there, else from open_clip's own files.
 
     Raises:
         PalError: If there is no such model, or it is of a kind that is not built here.
     """
-    if name == PICKSCORE:
-        return _transformers_config(name, folder)
-    if folder and (folder / CONFIG).is_file():
-        whole = _json(folder / CONFIG)
-        return _open_clip_config(name, whole.get("model_cfg"), whole.get("preprocess_cfg"))
-    if name.startswith(OPEN_CLIP + HUB):
-        raise PalError(f"encode.weights must lead to a folder with {CONFIG} of {name}, got {str(folder)!r}")
-    architecture, tag = _architecture_and_tag(name)
-    preprocess = _pretrained(name, architecture, tag) if tag else {}
-    quick = {"quick_gelu": True} if preprocess.get("quick_gelu") else {}
-    return _open_clip_config(name, _json(_config_files()[architecture.lower()]) | quick, preprocess)
+    file = "config.json" if name == PICKSCORE else CONFIG
+    if folder and (folder / file).is_file():
+        given = read_json(folder / file)
+    elif name == PICKSCORE or name.startswith(OPEN_CLIP + HUB):
+        raise PalError(f"encode.weights must lead to a folder with {file} of {name}, got {str(folder)!r}")
+    else:
+        architecture, tag = _architecture_and_tag(name)
+        preprocess = _pretrained(name, architecture, tag) if tag else {}
+        quick = {"quick_gelu": True} if preprocess.get("quick_gelu") else {}
+        model = read_json(_config_files()[architecture.lower()]) | quick
+        given = {"model_cfg": model, "preprocess_cfg": preprocess}
+    keys = (
+        ("projection_dim", "vision_config") if name == PICKSCORE else ("embed_dim", "vision_cfg", "text_cfg")
+    )
+    try:
+        model = given if name == PICKSCORE else given["model_cfg"]
+        dim, size = int(model[keys[0]]), model[keys[1]].get("image_size", 224)
+        text = {} if name == PICKSCORE else dict(model["text_cfg"])
+        preprocess = (given.get("preprocess_cfg") or {}).items()
+        preprocess = PREPROCESS | {key: value for key, value in preprocess if key in PREPROCESS and value}
+    except (TypeError, KeyError, AttributeError, ValueError):
+        raise PalError(f"the configuration of {name} must hold {', '.join(keys)}") from None
+    if not isinstance(size, int) or preprocess["resize_mode"] not in ("shortest", "squash"):
+        raise PalError(
+            f"{name} must take square pictures, cropped (shortest) or squashed, got {size!r} pixels, "
+            f"{preprocess['resize_mode']!r}"
+        )
+    if "hf_model_name" in text:
+        raise PalError(
+            f"{name} must have a text tower of open_clip's own, got {text['hf_model_name']!r}, "
+            "which would be downloaded while the model is built"
+        )
+    return Config(model, preprocess, dim, size, not {"hf_tokenizer_name", "tokenizer_kwargs"} & set(text))
 
 
 @cache
@@ -374,46 +386,3 @@ def _pretrained(name: str, architecture: str, tag: str) -> dict[str, Any]:
         known = ", ".join(list_pretrained_tags_by_model(architecture)) or "none"
         raise PalError(f"the weights of {architecture} must be one of {known}, got {tag!r} in {name!r}")
     return config
-
-
-def _open_clip_config(name: str, model: Any, preprocess: Any) -> Config:
-    try:
-        text, vision, dim = model["text_cfg"], model["vision_cfg"], int(model["embed_dim"])
-        size = vision.get("image_size", 224)
-        preprocess = PREPROCESS | {k: v for k, v in (preprocess or {}).items() if k in PREPROCESS and v}
-    except (TypeError, KeyError, AttributeError, ValueError):
-        raise PalError(f"the configuration of {name} must hold embed_dim, vision_cfg and text_cfg") from None
-    if not isinstance(size, int) or preprocess["resize_mode"] not in ("shortest", "squash"):
-        raise PalError(
-            f"{name} must take square pictures, cropped (shortest) or squashed, got {size!r} pixels, "
-            f"{preprocess['resize_mode']!r}"
-        )
-    if "hf_model_name" in text:
-        raise PalError(
-            f"{name} must have a text tower of open_clip's own, got {text['hf_model_name']!r}, "
-            "which would be downloaded while the model is built"
-        )
-    return Config(model, preprocess, dim, size, not {"hf_tokenizer_name", "tokenizer_kwargs"} & set(text))
-
-
-def _transformers_config(name: str, folder: Path | None) -> Config:
-    if folder is None or not (folder / "config.json").is_file():
-        raise PalError(
-            f"encode.weights must lead to a folder with config.json of {name}, got {str(folder)!r}"
-        )
-    model = _json(folder / "config.json")
-    try:
-        dim, size = int(model["projection_dim"]), int(model["vision_config"].get("image_size", 224))
-    except (TypeError, KeyError, AttributeError, ValueError):
-        raise PalError(f"the configuration of {name} must hold projection_dim and vision_config") from None
-    return Config(model, PREPROCESS, dim, size, True)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise PalError(f"{path} must be a JSON file that can be read, got {error}") from None
-    if not isinstance(value, dict):
-        raise PalError(f"{path} must be a JSON object, got {type(value).__name__}")
-    return value

@@ -334,10 +334,9 @@ def bound(data: "Study", params: "AllParams") -> Truth | None:
     if data.groups is None:
         return None
     try:
-        files = [(f.name, raw_files.stored(f, "persona")) for f in raw_files.read_manifest("persona").files]
+        files = {f.name: raw_files.stored(f, "persona") for f in raw_files.read_manifest("persona").files}
     except PipelineError as error:
         print(f"evaluate@persona: without the bound of a learner who knows the personas: {error}")
         return None
-    statements = [statement for name, path in files for statement in read(name, path)]
-    says_yes = known_answers(data, statements, params.persona.prepare)
+    says_yes = known_answers(data, read_all(files), params.persona.prepare)
     return Truth(lambda pairs: agrees(data, says_yes, pairs))

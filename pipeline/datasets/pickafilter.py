@@ -101,7 +101,8 @@ def assign(people: pl.DataFrame, options: Prepare, seed: int) -> pl.DataFrame:
         PipelineError: If a group has no user left to be unseen.
     """
     ordered = people.sort(["labels", "user_id"], descending=[True, False])
-    group = snake(len(ordered), np.random.default_rng(seed))
+    coins = np.random.default_rng(seed).integers(2, size=len(ordered) // 4 + 1)
+    group = (np.array([0, 1, 1, 0])[None] ^ coins[:, None]).ravel()[: len(ordered)]
     place = np.zeros(len(ordered), dtype=int)
     for which in (0, 1):
         place[group == which] = np.arange((group == which).sum())
@@ -119,23 +120,15 @@ def assign(people: pl.DataFrame, options: Prepare, seed: int) -> pl.DataFrame:
     )
 
 
-def snake(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Groups 0 and 1 of users in order: 0 1 1 0 or 1 0 0 1, by a coin for each four."""
-    coins = rng.integers(2, size=count // 4 + 1)
-    return (np.array([0, 1, 1, 0])[None] ^ coins[:, None]).ravel()[:count]
-
-
 def table3(rows: pl.DataFrame) -> dict[str, dict[str, list[int]]]:
     """Train (of unseen users: adapt), val and test pairs of each group: seen, unseen and both."""
     places = rows.group_by("group", "users", "split").len().iter_rows()
     counts = {tuple(place): count for *place, count in places}
     table: dict[str, dict[str, list[int]]] = {}
     for group in GROUPS:
-        seen = [counts.get((group, "seen", split), 0) for split in ("train", "val", "test")]
-        unseen = [counts.get((group, "unseen", split), 0) for split in ("adapt", "val", "test")]
         table[group] = {
-            "seen": seen,
-            "unseen": unseen,
-            "total": [a + b for a, b in zip(seen, unseen, strict=True)],
+            users: [counts.get((group, users, split), 0) for split in (learned, "val", "test")]
+            for users, learned in (("seen", "train"), ("unseen", "adapt"))
         }
+        table[group]["total"] = [a + b for a, b in zip(*table[group].values(), strict=True)]
     return table

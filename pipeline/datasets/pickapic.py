@@ -115,7 +115,8 @@ def place(kept: Comparisons, share: float, seed: int) -> pl.DataFrame:
     """
     rows = kept.rows
     users = {split: set(rows.filter(pl.col("split") == split)["user_id"]) for split in ("train", "test")}
-    unseen = draw_users(users["train"] & users["test"], share, seed)
+    both = np.random.default_rng(seed).permutation(sorted(users["train"] & users["test"]))
+    unseen = set(both[: round(share * len(both))].tolist())
     seen = users["train"] - unseen
     if not seen:
         raise PipelineError(
@@ -129,29 +130,6 @@ def place(kept: Comparisons, share: float, seed: int) -> pl.DataFrame:
         split=pl.when((place == "train") & ~is_seen).then(pl.lit("adapt")).otherwise(place),
         test=pl.when(place == "test").then(pl.col("split").cast(pl.String)),
     )
-
-
-def draw_users(users: set[int], share: float, seed: int) -> set[int]:
-    """A share of the users, the same whatever the order of rows."""
-    order = np.random.default_rng(seed).permutation(sorted(users))
-    return set(order[: round(share * len(order))].tolist())
-
-
-def weigh(rows: pl.DataFrame, weighting: str) -> pl.DataFrame:
-    """Say how much each comparison counts in training: all alike, or every prompt alike.
-
-    Raises:
-        PipelineError: If a row does not say how many there are of its prompt.
-    """
-    if weighting == "none":
-        return rows.with_columns(weight=pl.lit(None, pl.Float32))
-    bad = rows.filter(~(pl.col("per_prompt") > 0).fill_null(value=False)).head(1)
-    if len(bad):
-        raise PipelineError(
-            "num_example_per_prompt must be at least 1 where prepare's weighting is per_prompt, got "
-            f"{bad['per_prompt'][0]} in ranking {bad['ranking_id'][0]}; set weighting to none"
-        )
-    return rows.with_columns(weight=1 / pl.col("per_prompt"))
 
 
 def write(rows: pl.DataFrame, images: pl.DataFrame, out: Path) -> dict[str, int]:
@@ -198,9 +176,22 @@ def write(rows: pl.DataFrame, images: pl.DataFrame, out: Path) -> dict[str, int]
 
 
 def prepare(options: Prepare, seed: int, files: dict[str, Path]) -> tuple[Comparisons, pl.DataFrame]:
-    """What v1 and v2 share: the comparisons that count, and the rows with their places and weights."""
+    """What v1 and v2 share: the comparisons that count, and the rows with their places and weights.
+
+    Raises:
+        PipelineError: If a file is not as it must be, or nothing is left to train on.
+    """
     kept = load(files, ties=options.ties)
-    return kept, weigh(place(kept, options.unseen_users, seed), options.weighting)
+    rows = place(kept, options.unseen_users, seed)
+    if options.weighting == "none":
+        return kept, rows.with_columns(weight=pl.lit(None, pl.Float32))
+    bad = rows.filter(~(pl.col("per_prompt") > 0).fill_null(value=False)).head(1)
+    if len(bad):
+        raise PipelineError(
+            "num_example_per_prompt must be at least 1 where prepare's weighting is per_prompt, got "
+            f"{bad['per_prompt'][0]} in ranking {bad['ranking_id'][0]}; set weighting to none"
+        )
+    return kept, rows.with_columns(weight=1 / pl.col("per_prompt"))
 
 
 ROWS = {
@@ -217,14 +208,7 @@ LEAKAGE = {"leakage": 10_587, "no_leakage": 7_804}
 def write_published(
     out: Path, version: str, files: dict[str, Path], leakage: dict[str, Any] | None = None
 ) -> None:
-    """Write published.json: numbers read beside numbers published, and a sentence, which is printed too.
-
-    Args:
-        out: The folder.
-        version: v1 or v2.
-        files: The raw files by name.
-        leakage: What `pickapic_v2` counted, where it did.
-    """
+    """Write published.json: numbers read beside numbers published, and a sentence, which is printed too."""
     rows = {}
     for split, published in ROWS[version].items():
         of_split = {name: path for name, path in files.items() if pickapic_files.split_of(name) == split}
@@ -238,7 +222,6 @@ def write_published(
     says = f"The published Pick-a-Pic {version} by the rows of {', '.join(rows)}."
     if other:
         says = f"Not the published Pick-a-Pic {version}: rows of {', '.join(other)}."
-    write_json(
-        out / "published.json", {"says": says, "rows": rows, **({"leakage": leakage} if leakage else {})}
-    )
+    content = {"says": says, "rows": rows} | ({"leakage": leakage} if leakage else {})
+    write_json(out / "published.json", content)
     print(says)

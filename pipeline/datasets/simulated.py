@@ -151,16 +151,16 @@ def answer(
 
 def _study_layout(options: Prepare) -> pl.DataFrame:
     """One row per comparison: user, users, split."""
-    seen = {"train": options.train_pairs, "val": options.val_pairs, "test": options.test_pairs}
-    unseen = {"adapt": options.adapt_pairs, "val": options.val_pairs, "test": options.test_pairs}
-    frames = []
-    for users, first, n_users, plan in (
-        ("seen", 0, options.seen_users, seen),
-        ("unseen", options.seen_users, options.unseen_users, unseen),
+    held_out = {"val": options.val_pairs, "test": options.test_pairs}
+    frames, first = [], 0
+    for users, n_users, plan in (
+        ("seen", options.seen_users, {"train": options.train_pairs, **held_out}),
+        ("unseen", options.unseen_users, {"adapt": options.adapt_pairs, **held_out}),
     ):
-        split = [name for name, count in plan.items() for _ in range(count)]
-        who = pl.DataFrame({"user": range(first, first + n_users)}, schema={"user": pl.Int64})
-        frames.append(who.join(pl.DataFrame({"split": split}), how="cross").with_columns(users=pl.lit(users)))
+        split = pl.DataFrame({"split": [name for name, count in plan.items() for _ in range(count)]})
+        user = pl.select(user=pl.int_range(first, first + n_users, dtype=pl.Int64))
+        frames.append(user.join(split, how="cross").with_columns(users=pl.lit(users)))
+        first += n_users
     return pl.concat(frames)
 
 

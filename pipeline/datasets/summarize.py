@@ -94,12 +94,6 @@ def find(params: "AllParams") -> Source:
         ]
         return Source(f"hub: {repo} at {revision}{answers}", remotes=remotes)
     folder = paths.project_root() / Path(source).expanduser()
-    if not folder.is_dir():
-        raise PipelineError(
-            f"summarize.source in {paths.PARAMS} must be hub, or an existing folder of OpenAI's "
-            f"comparisons/*.json files or of the hub's converted Parquet, got {source!r}, "
-            f"looked for at {folder}"
-        )
     files = find_files(source, folder)
     words = f"folder: {source}{answers}"
     return Source(words, files, check=lambda: [holds_comparisons(*file) for file in files.items()])
@@ -116,10 +110,10 @@ def find_files(source: str, folder: Path) -> dict[str, Path]:
     layouts = {file.suffix in PARQUET for file in files}
     if len(layouts) == 1:
         return {file.relative_to(home).as_posix(): file for file in files}
-    got = "both" if layouts else "neither"
+    got = ("both" if layouts else "neither") if folder.is_dir() else f"no folder at {folder}"
     raise PipelineError(
         "summarize.source must be hub, or a folder of OpenAI's comparisons/*.json files or of the hub's "
-        f"converted comparisons/**/*.parquet, got {source!r}, which has {got}"
+        f"converted comparisons/**/*.parquet, got {source!r}: {got}"
     )
 
 

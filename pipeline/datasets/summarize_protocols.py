@@ -25,6 +25,28 @@ LORE_TRAIN, LORE_VAL, LORE_ADAPT = 150, 15, 50
 GROUPS = ("prefers longer (simulated)", "prefers shorter (simulated)")
 
 
+# The published sizes of the real data, and of what the protocols leave of it.
+FULL = {"train": 92_858, "validation": 86_086}
+PUBLISHED: dict[str, dict[str, int]] = {
+    "stiennon": {},
+    "li2024": {
+        "training rows of supervised policies": 38_487,
+        "validation rows of supervised policies": 16_294,
+        "train comparisons of seen users": 20_969,
+        "val comparisons of seen users": 2_330,
+        "test comparisons of seen users": 4_921,
+        "test comparisons of unseen users": 11_373,
+    },
+    "iclr_simulated": {
+        "train comparisons of seen users": 20_969,
+        "val comparisons of seen users": 2_330,
+        "test comparisons of seen users": 4_921,
+        "unseen users": 31,
+    },
+    "lore": {},
+}
+
+
 @dataclass
 class Placed:
     """What a protocol leaves of the comparisons, and what became of the rest.
@@ -156,13 +178,33 @@ PROTOCOLS: dict[str, Callable[[pl.DataFrame, int], Placed]] = {
 
 
 def apply(protocol: str, frame: pl.DataFrame, seed: int) -> Placed:
-    """Place the comparisons as a protocol does, and hold its row counts to the published ones."""
+    """Place the comparisons as a protocol does, and compare its row counts with the published ones.
+
+    Equal counts are the one sign that others read the same rows.
+    """
     placed = PROTOCOLS[protocol](frame, seed)
     if "group" not in placed.rows.columns:
         placed.rows = placed.rows.with_columns(group=pl.lit(None, pl.String))
     places = placed.rows.group_by("users", "split").len().iter_rows()
     placed.sizes |= {f"{split} comparisons of {users} users": n for users, split, n in places}
-    placed.notes += compare_with_published(protocol, frame["split"], placed.sizes)
+    got = {name: int((frame["split"] == name).sum()) for name in FULL}
+    published = PUBLISHED[protocol]
+    wrong = {name: n for name, n in published.items() if placed.sizes.get(name, 0) != n}
+    if got != FULL:
+        expected, given = (f"{n['train']:,} training and {n['validation']:,} validation" for n in (FULL, got))
+        notes = [f"These are not the full published comparisons ({expected} rows), but {given} rows."]
+    elif wrong:
+        notes = [
+            f"Protocol {protocol} should give {n:,} {name}, as published, but gives "
+            f"{placed.sizes.get(name, 0):,}."
+            for name, n in wrong.items()
+        ]
+    elif published:
+        notes = [f"All {len(published)} row counts of protocol {protocol} are the published ones."]
+    else:
+        full = "These are the full published comparisons"
+        notes = [f"{full}; no row counts of protocol {protocol} are published."]
+    placed.notes += notes
     return placed
 
 
@@ -231,45 +273,3 @@ def place_in_user(rows: pl.DataFrame, rng: np.random.Generator) -> pl.Series:
     drawn = rows.select("worker", "split", draw=pl.Series(rng.permutation(len(rows)), dtype=pl.Int64))
     place = pl.col("draw").rank("ordinal").over("worker", "split").cast(pl.Int64) - 1
     return drawn.select(place=place)["place"]
-
-
-# The published sizes of the real data, and of what the protocols leave of it.
-FULL = {"train": 92_858, "validation": 86_086}
-PUBLISHED: dict[str, dict[str, int]] = {
-    "stiennon": {},
-    "li2024": {
-        "training rows of supervised policies": 38_487,
-        "validation rows of supervised policies": 16_294,
-        "train comparisons of seen users": 20_969,
-        "val comparisons of seen users": 2_330,
-        "test comparisons of seen users": 4_921,
-        "test comparisons of unseen users": 11_373,
-    },
-    "iclr_simulated": {
-        "train comparisons of seen users": 20_969,
-        "val comparisons of seen users": 2_330,
-        "test comparisons of seen users": 4_921,
-        "unseen users": 31,
-    },
-    "lore": {},
-}
-
-
-def compare_with_published(protocol: str, split: pl.Series, sizes: dict[str, int]) -> list[str]:
-    """Whether the row counts are the published ones: the one sign that others read the same rows."""
-    got = {name: int((split == name).sum()) for name in FULL}
-    if got != FULL:
-        expected, here = (f"{n['train']:,} training and {n['validation']:,} validation" for n in (FULL, got))
-        return [f"These are not the full published comparisons ({expected} rows), but {here} rows."]
-    published = PUBLISHED[protocol]
-    if not published:
-        return [
-            f"These are the full published comparisons; no row counts of protocol {protocol} are published."
-        ]
-    wrong = {name: n for name, n in published.items() if sizes.get(name, 0) != n}
-    if not wrong:
-        return [f"All {len(published)} row counts of protocol {protocol} are the published ones."]
-    return [
-        f"Protocol {protocol} should give {n:,} {name}, as published, but gives {sizes.get(name, 0):,}."
-        for name, n in wrong.items()
-    ]

@@ -108,12 +108,8 @@ def compare(score: Score | None, other: Score | None, knobs: Evaluate) -> dict[s
     if score is None or other is None:
         return dict(NOT_COMPARED)
     test = paired_test(score.judged, other.judged, seed=knobs.seed, resamples=knobs.resamples)
-    return {
-        "difference": rounded(test.difference),
-        "low": rounded(test.low),
-        "high": rounded(test.high),
-        "p": rounded(test.p_value),
-    }
+    values = (test.difference, test.low, test.high, test.p_value)
+    return dict(zip(NOT_COMPARED, map(rounded, values), strict=True))
 
 
 def user_accuracies(scores: list[Score], data: Study) -> dict[str, np.ndarray]:

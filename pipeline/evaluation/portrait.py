@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from scipy.linalg import orthogonal_procrustes
 
 from pal.comparisons import Questions
 from pal.models.base import PrototypeModel
@@ -18,6 +19,7 @@ from pal.models.ideal_point import IdealPointModel
 from pal.serving.saved_model import SavedModel
 from pipeline import paths
 from pipeline.encoding import images
+from pipeline.evaluation.predictions import HALVES
 from pipeline.evaluation.prototypes import prototype_margins
 from pipeline.storage.manifests import read_json
 from pipeline.study import Study
@@ -31,84 +33,83 @@ THUMBNAIL_BYTES = 64_000
 PAIR_ITEMS = ("prompt", "chosen", "rejected")
 
 
+@dataclass(frozen=True)
+class ShownItem:
+    """An item on the page: a text, or a thumbnail as a data URI; neither where it could not be opened."""
+
+    text: str | None = None
+    image: str | None = None
+
+
 def portrait(
     data: Study, model: SavedModel, items: pl.DataFrame, n_items: int, accuracy: dict[str, np.ndarray]
 ) -> dict[str, Any]:
     """The report's `users`, `prototypes` and `truth`; empty for a model without prototypes.
 
-    Unseen users stand where all their comparisons put them; without any, at the seen users' mean.
-
-    Args:
-        data: The dataset.
-        model: The model, fitted on it.
-        items: The dataset's items, for display.
-        n_items: Items per prototype, most and least preferred.
-        accuracy: For seen and unseen, each user's accuracy.
+    Unseen users stand where all their comparisons put them; without any, at the seen users' mean. Of many
+    users, evenly spaced ones are shown.
     """
     if not isinstance(model.head, PrototypeModel):
         return {"users": [], "prototypes": [], "truth": None}
     adapt = data.select("unseen", "adapt")
     unseen = model.locate(data.embeddings, adapt, n_users=data.n_users("unseen"))
     weights = {"seen": model.states, "unseen": unseen}
-    return {
-        "users": [row for half in weights for row in _users(data, half, weights[half], accuracy.get(half))],
-        "prototypes": _prototypes(data, model, items, n_items),
-        "truth": _truth(data, model, weights),
-    }
-
-
-def _users(
-    data: Study, half: str, weights: torch.Tensor, accuracy: np.ndarray | None
-) -> list[dict[str, Any]]:
-    """Evenly spaced users of one half, at most a thousand."""
-    step = max(1, -(-len(weights) // (MAX_USERS // 2)))
-    return [
-        {
-            "user_id": data.user_ids[half][row],
-            "users": half,
-            "group": None if data.groups is None else data.groups[half][row],
-            "weights": [round(w, 4) for w in weights[row].tolist()],
-            "accuracy": None
-            if accuracy is None or np.isnan(accuracy[row])
-            else round(float(accuracy[row]), 4),
-        }
-        for row in range(0, len(weights), step)
-    ]
+    users = []
+    for half, states in weights.items():
+        right = accuracy.get(half, np.full(len(states), np.nan))
+        for row in range(0, len(states), max(1, -(-len(states) // (MAX_USERS // 2)))):
+            user = {
+                "user_id": data.user_ids[half][row],
+                "users": half,
+                "group": None if data.groups is None else data.groups[half][row],
+                "weights": [round(w, 4) for w in states[row].tolist()],
+                "accuracy": None if np.isnan(right[row]) else round(float(right[row]), 4),
+            }
+            users.append(user)
+    prototypes = _prototypes(data, model, items, n_items) if (items["modality"] != "vector").any() else []
+    return {"users": users, "prototypes": prototypes, "truth": true_points(data, model, weights)}
 
 
 def _prototypes(data: Study, model: SavedModel, items: pl.DataFrame, n_items: int) -> list[dict[str, Any]]:
     """Per prototype the answers that it prefers most and least to their alternatives, taken alone."""
-    if not (items["modality"] != "vector").any():
-        return []
     rows = torch.unique(data.select("seen", "train").question)[:MAX_QUESTIONS]
     questions = data.comparisons.questions[rows]
-    margins = prototype_margins(data, model, questions)
     row, sign = _sides(data, questions)
+    score = prototype_margins(data, model, questions)[row] * sign[:, None]
     prompt = questions.prompt[row].tolist()
     response = torch.where(sign > 0, questions.first[row], questions.second[row]).tolist()
-    prototypes = []
+    chosen: list[dict[str, list[int]]] = []
     for k in range(model.config.K):
-        score = margins[row, k] * sign
-        order = torch.argsort(score, descending=True, stable=True).tolist()
+        order = torch.argsort(score[:, k], descending=True, stable=True).tolist()
         ends = {}
         for end, by_rank in (("most", order), ("least", order[::-1])):
             first: dict[tuple[int, int], int] = {}  # one response can win over several others
             for i in by_rank:
                 first.setdefault((prompt[i], response[i]), i)
-            top = list(first.values())[:n_items]
-            ends[end] = [(prompt[i], response[i], float(score[i])) for i in top]
-        prototypes.append(ends)
-    chosen = [answer for ends in prototypes for end in ends.values() for answer in end]
-    ids = {data.prompt_ids[prompt] for prompt, _, _ in chosen if prompt >= 0}
-    shown = show_items(items, data.dataset, ids | {data.response_ids[response] for _, response, _ in chosen})
-    shares = model.states.mean(0)
+            ends[end] = list(first.values())[:n_items]
+        chosen.append(ends)
+    every = [i for ends in chosen for end in ends.values() for i in end]
+    ids = {data.prompt_ids[prompt[i]] for i in every if prompt[i] >= 0}
+    shown = show_items(items, data.dataset, ids | {data.response_ids[response[i]] for i in every})
+
+    def answer(i: int, k: int) -> dict[str, Any]:
+        asked = shown.get(data.prompt_ids[prompt[i]], ShownItem()) if prompt[i] >= 0 else ShownItem()
+        preferred = shown.get(data.response_ids[response[i]], ShownItem())
+        return {
+            "prompt": asked.text,
+            "prompt_image": asked.image,
+            "response": preferred.text or "",
+            "image": preferred.image,
+            "score": round(float(score[i, k]), 3),
+        }
+
     return [
         {
             "prototype": k + 1,
-            "share": round(float(shares[k]), 4),
-            **{end: [_answer(data, shown, *answer) for answer in answers] for end, answers in ends.items()},
+            "share": round(share, 4),
+            **{end: [answer(i, k) for i in answers] for end, answers in ends.items()},
         }
-        for k, ends in enumerate(prototypes)
+        for k, (share, ends) in enumerate(zip(model.states.mean(0).tolist(), chosen, strict=True))
     ]
 
 
@@ -130,22 +131,7 @@ def _sides(data: Study, questions: Questions) -> tuple[torch.Tensor, torch.Tenso
     return torch.cat([first, second]), torch.cat([torch.ones(len(first)), -torch.ones(len(second))])
 
 
-def _answer(
-    data: Study, shown: "dict[str, ShownItem]", prompt: int, response: int, score: float
-) -> dict[str, Any]:
-    """One answer as the report shows it."""
-    question = shown.get(data.prompt_ids[prompt], ShownItem()) if prompt >= 0 else ShownItem()
-    answer = shown.get(data.response_ids[response], ShownItem())
-    return {
-        "prompt": question.text,
-        "prompt_image": question.image,
-        "response": answer.text or "",
-        "image": answer.image,
-        "score": round(score, 3),
-    }
-
-
-def _truth(data: Study, model: SavedModel, weights: dict[str, torch.Tensor]) -> dict[str, Any] | None:
+def true_points(data: Study, model: SavedModel, weights: dict[str, torch.Tensor]) -> dict[str, Any] | None:
     """Orthogonal Procrustes of predicted onto true ideal points of a simulation, in one plane; else None.
 
     Preferences fix the space up to rotation and scale, so the predicted one is turned onto the true one by
@@ -154,8 +140,6 @@ def _truth(data: Study, model: SavedModel, weights: dict[str, torch.Tensor]) -> 
     path = paths.prepared(data.dataset) / "truth.json"
     if not path.exists() or not isinstance(model.head, IdealPointModel):
         return None
-    from scipy.linalg import orthogonal_procrustes
-
     truth = read_json(path, f"prepare@{data.dataset}")
     matrix = np.array(truth["matrix"])
     with torch.inference_mode():
@@ -202,25 +186,40 @@ def _truth(data: Study, model: SavedModel, weights: dict[str, torch.Tensor]) -> 
 
 
 def gallery(data: Study, items: pl.DataFrame, n_pairs: int) -> list[dict[str, Any]]:
-    """Test pairs with a colour filter, in turn from every group with the winner and with the loser filtered.
+    """At most `n_pairs` test pairs with a colour filter, in turn from every group and either filtered.
 
-    Args:
-        data: The dataset.
-        items: Its items table.
-        n_pairs: How many to show at most; none are shown where no pair is filtered.
+    They are of seen users; of unseen ones where seen users have none.
     """
-    rows = _in_turn(_filtered_pairs(data), n_pairs)
+    filtered = (data.places["split"] == "test") & data.places["filtered"].is_not_null()
+    halves = [half for half in HALVES if (filtered & (data.places["users"] == half)).any()]
+    if not halves:
+        return []
+    half = halves[0]
+    place = (filtered & (data.places["users"] == half)).arg_true()[:MAX_FILTERED]
+    pairs = data.comparisons[torch.from_numpy(place.to_numpy().astype("int64"))]
+    q = pairs.questions[pairs.question]
+    first, second, is_first = q.first.tolist(), q.second.tolist(), (pairs.sign > 0).tolist()
+    rows = [
+        {
+            "prompt": data.prompt_ids[prompt] if prompt >= 0 else None,
+            "chosen": data.response_ids[first[i] if is_first[i] else second[i]],
+            "rejected": data.response_ids[second[i] if is_first[i] else first[i]],
+            "filtered": data.places["filtered"][place[i]],
+            "group": None if data.groups is None else data.groups[half][user],
+            "user": data.user_ids[half][user],
+        }
+        for i, (user, prompt) in enumerate(zip(pairs.user.tolist(), q.prompt.tolist(), strict=True))
+    ]
+    rows = take_turns(rows, n_pairs)
     wanted = {row[column] for row in rows for column in PAIR_ITEMS if row[column] is not None}
     shown = show_items(items, data.dataset, wanted)
-    pairs = []
     for row in rows:
         prompt, chosen, rejected = (shown.get(row[column], ShownItem()) for column in PAIR_ITEMS)
-        images = {"prompt": prompt.text, "chosen": chosen.image, "rejected": rejected.image}
-        pairs.append({**images, **{key: row[key] for key in ("filtered", "group", "user")}})
-    return pairs
+        row.update(prompt=prompt.text, chosen=chosen.image, rejected=rejected.image)
+    return rows
 
 
-def _in_turn(rows: list[dict[str, Any]], n: int) -> list[dict[str, Any]]:
+def take_turns(rows: list[dict[str, Any]], n: int) -> list[dict[str, Any]]:
     """Up to n rows, by turns from each group and filter; no prompt twice while others are left."""
     kinds: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
@@ -237,66 +236,16 @@ def _in_turn(rows: list[dict[str, Any]], n: int) -> list[dict[str, Any]]:
     return taken
 
 
-def _filtered_pairs(data: Study) -> list[dict[str, Any]]:
-    """The first filtered test pairs of seen users, of unseen ones where seen users have none."""
-    filtered = (data.places["split"] == "test") & data.places["filtered"].is_not_null()
-    halves = [half for half in ("seen", "unseen") if (filtered & (data.places["users"] == half)).any()]
-    if not halves:
-        return []
-    half = halves[0]
-    rows = (filtered & (data.places["users"] == half)).arg_true()[:MAX_FILTERED]
-    pairs = data.comparisons[torch.from_numpy(rows.to_numpy().astype("int64"))]
-    q = pairs.questions[pairs.question]
-    chosen, rejected = (
-        torch.where(pairs.sign > 0, q.first, q.second),
-        torch.where(pairs.sign > 0, q.second, q.first),
-    )
-    columns = (x.tolist() for x in (pairs.user, q.prompt, chosen, rejected))
-    return [
-        {
-            "prompt": data.prompt_ids[prompt] if prompt >= 0 else None,
-            "chosen": data.response_ids[chosen],
-            "rejected": data.response_ids[rejected],
-            "filtered": mark,
-            "group": None if data.groups is None else data.groups[half][user],
-            "user": data.user_ids[half][user],
-        }
-        for user, prompt, chosen, rejected, mark in zip(*columns, data.places["filtered"][rows], strict=True)
-    ]
-
-
-@dataclass(frozen=True)
-class ShownItem:
-    """An item on the page.
-
-    Args:
-        text: Its text; None where it is no text.
-        image: Its thumbnail as a data URI; None where it is no image, or could not be opened.
-    """
-
-    text: str | None = None
-    image: str | None = None
-
-
 def show_items(items: pl.DataFrame, dataset: str, wanted: set[str]) -> dict[str, ShownItem]:
-    """Texts and thumbnails of some items, by item id; vectors have neither.
-
-    Args:
-        items: The items table.
-        dataset: Whose they are.
-        wanted: Item ids; others are not opened.
-    """
-    wanted_items = items.filter(pl.col("item_id").is_in(list(wanted))).with_columns(
-        pl.col("modality").cast(pl.String)
-    )
-    texts = wanted_items.filter(pl.col("modality") == "text")
+    """Texts and thumbnails of the wanted items, by item id; vectors have neither."""
+    some = items.filter(pl.col("item_id").is_in(list(wanted)))
+    some = some.with_columns(pl.col("modality").cast(pl.String))
+    texts = some.filter(pl.col("modality") == "text")
     shown = {item: ShownItem(text=text) for item, text in texts.select("item_id", "text").iter_rows()}
-    pictures = wanted_items.filter(pl.col("modality") == "image")
+    pictures = some.filter(pl.col("modality") == "image")
     if len(pictures):
         thumbnails = images.thumbnails(pictures, dataset, THUMBNAIL_WIDTH)
-        shown |= {
-            item: ShownItem(image=data_uri(thumbnails.get(item))) for item in pictures["item_id"].to_list()
-        }
+        shown |= {item: ShownItem(image=data_uri(thumbnails.get(item))) for item in pictures["item_id"]}
     return shown
 
 

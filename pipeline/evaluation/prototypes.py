@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.metrics import adjusted_rand_score
 
-from pal.comparisons import Comparisons, Questions
+from pal.comparisons import Questions
 from pal.evaluation.prototypes import dead_prototypes, match_prototypes, outside_hull, plurality_test
 from pal.models.base import PrototypeModel, feature_blocks
 from pal.serving.saved_model import SavedModel
@@ -64,10 +65,12 @@ def stability(data: Study, model: SavedModel) -> dict[str, Any] | None:
     if not isinstance(model.head, PrototypeModel) or model.config.K == 1:
         return None
     others = [SavedModel.load(path) for path in paths.further_fits(paths.models(data.dataset))]
-    groups = data.groups and data.groups["seen"]
+    groups, nearest = data.groups and data.groups["seen"], model.states.argmax(1).numpy()
+    names = ("agreement", "by_prototype", "same_groups", "same_answers")
     return {
-        **_agreement(data, model, others),
-        "true_groups": _same_groups(np.array(groups), _nearest(model)) if groups else None,
+        "seeds": len(others),
+        **(_agreement(data, model, others) if others else dict.fromkeys(names)),
+        "true_groups": rounded(adjusted_rand_score(np.array(groups), nearest)) if groups else None,
         "n_groups": len(set(groups)) if groups else None,
         "dead": [k + 1 for k, dead in enumerate(dead_prototypes(model.states).tolist()) if dead],
         "outside": _outside(data, model),
@@ -76,9 +79,6 @@ def stability(data: Study, model: SavedModel) -> dict[str, Any] | None:
 
 def _agreement(data: Study, model: SavedModel, others: list[SavedModel]) -> dict[str, Any]:
     """Agreement of the model with fits from other seeds: of prototypes, users' groups and answers."""
-    if not others:
-        names = ("agreement", "by_prototype", "same_groups", "same_answers")
-        return {"seeds": 0, **dict.fromkeys(names)}
     rows = torch.unique(data.select("seen", "train").question)[:MAX_QUESTIONS]
     questions, test = data.comparisons.questions[rows], data.select("seen", "test")
     margins, shares = prototype_margins(data, model, questions), model.states.mean(0)
@@ -87,12 +87,12 @@ def _agreement(data: Study, model: SavedModel, others: list[SavedModel]) -> dict
     for other in others:
         theirs_at = prototype_margins(data, other, questions)
         agreement.append(match_prototypes(margins, theirs_at, shares, other.states.mean(0)).agreement)
-        groups.append(_same_groups(_nearest(model), _nearest(other)))
+        nearest = (fit.states.argmax(1).numpy() for fit in (model, other))
+        groups.append(rounded(adjusted_rand_score(*nearest)))
         (theirs,) = margins_by(other, [other.states], data, test)
         answers.append(float(((ours > 0) == (theirs > 0)).double().mean()))
     by_prototype = torch.stack(agreement).mean(0)
     return {
-        "seeds": len(others),
         "agreement": rounded(float(by_prototype @ shares.double())),
         "by_prototype": [rounded(each) for each in by_prototype.tolist()],
         "same_groups": rounded(float(np.mean(groups))),
@@ -106,17 +106,6 @@ def prototype_margins(data: Study, model: SavedModel, questions: Questions) -> t
         return model.head.prototype_margins(model.head.question_features(data.embeddings, questions))
 
 
-def _nearest(model: SavedModel) -> np.ndarray:
-    return model.states.argmax(1).numpy()
-
-
-def _same_groups(groups: np.ndarray, other: np.ndarray) -> float:
-    """Adjusted Rand index of two divisions of the same users (Hubert and Arabie 1985)."""
-    from sklearn.metrics import adjusted_rand_score
-
-    return round(float(adjusted_rand_score(groups, other)), 6)
-
-
 def _outside(data: Study, model: SavedModel) -> dict[str, dict[str, int]] | None:
     """Users whose located answers are 20 times likelier outside the prototypes' convex hull.
 
@@ -127,15 +116,11 @@ def _outside(data: Study, model: SavedModel) -> dict[str, dict[str, int]] | None
     counts = {}
     for half, split in (("seen", "train"), ("unseen", "adapt")):
         pairs, _ = without_ties(data.select(half, split))
-        outside = outside_hull(_chosen_margins(data, model, pairs), pairs.user, n_users=data.n_users(half))
+        margins = [torch.zeros(0, model.config.K)]
+        with torch.inference_mode():
+            for block, features, place in feature_blocks(model.head, data.embeddings, pairs):
+                at_prototypes = model.head.prototype_margins(features).index_select(0, place)
+                margins.append(at_prototypes * block.sign[:, None])
+        outside = outside_hull(torch.cat(margins).clone(), pairs.user, n_users=data.n_users(half))
         counts[half] = {"users": int(outside.sum()), "of": int((torch.bincount(pairs.user) > 0).sum())}
     return counts
-
-
-def _chosen_margins(data: Study, model: SavedModel, pairs: Comparisons) -> torch.Tensor:
-    """(pairs, K): margins in favour of the chosen response at each prototype."""
-    parts = [torch.zeros(0, model.config.K)]
-    with torch.inference_mode():
-        for block, features, place in feature_blocks(model.head, data.embeddings, pairs):
-            parts.append(model.head.prototype_margins(features).index_select(0, place) * block.sign[:, None])
-    return torch.cat(parts).clone()

@@ -28,7 +28,9 @@ from pipeline.study import Study
 HEADLINE_TESTS = ("no_leakage", "test")
 # Version 2's test set comes in two parts; together they are what is published as its test set.
 PARTS_OF_TEST = ("leakage", "no_leakage")
+LABELS = ("users", "items", "test", "pairs", "shots", "model")
 NEVER_SEEN = "never seen"  # what the items of the cold-start slice are called
+KNOWN_ITEMS = "unseen users are tested on {} that training knows, every one of them"
 
 
 def judged(predictions: pl.DataFrame) -> Judged:
@@ -40,16 +42,6 @@ def judged(predictions: pl.DataFrame) -> Judged:
     return Judged(np.bincount(user, weights=predictions["right"]) / draws, total)
 
 
-def accuracy(predictions: pl.DataFrame) -> float:
-    """Share of pairs judged right."""
-    return judged(predictions).micro
-
-
-def macro(predictions: pl.DataFrame) -> float:
-    """Mean over users of their accuracies."""
-    return judged(predictions).macro
-
-
 def balanced(predictions: pl.DataFrame) -> float | None:
     """Mean over answers of the accuracy among pairs with that answer; None where there are many answers."""
     by_answer = predictions.group_by("answer").agg((pl.col("right") / pl.col("draws")).mean())
@@ -59,8 +51,8 @@ def balanced(predictions: pl.DataFrame) -> float | None:
 # What is measured of every model on every slice: functions of its predictions there. To add a metric is
 # one function and one line: details, report and headline show every entry.
 METRICS: dict[str, Callable[[pl.DataFrame], float | None]] = {
-    "accuracy": accuracy,
-    "macro": macro,
+    "accuracy": lambda predictions: judged(predictions).micro,
+    "macro": lambda predictions: judged(predictions).macro,
     "balanced": balanced,
     "worst_decile": lambda predictions: worst_decile(judged(predictions)),
 }
@@ -68,19 +60,7 @@ METRICS: dict[str, Callable[[pl.DataFrame], float | None]] = {
 
 @dataclass(frozen=True)
 class Score:
-    """One model on one slice.
-
-    Args:
-        users: seen, unseen, unlocated or all.
-        items: known, new, all, or never seen.
-        test: The named test set; empty where there is one only.
-        pairs: all, filtered or untouched.
-        shots: Comparisons from which unseen users were located; None where that does not apply.
-        model: The model, as in the predictions.
-        user: Numbers of the users, as in the predictions.
-        judged: Right judgements of each of them; means over the draws of the shots.
-        metrics: Every entry of METRICS.
-    """
+    """One model on one slice; labels as the predictions have them, `user` the numbers of the users judged."""
 
     users: str
     items: str
@@ -97,12 +77,7 @@ class Score:
         low, high = bootstrap_interval(self.judged, resamples=knobs.resamples, seed=knobs.seed)
         metrics = {name: rounded(value) for name, value in self.metrics.items()}
         return {
-            "users": self.users,
-            "items": self.items,
-            "test": self.test,
-            "pairs": self.pairs,
-            "shots": self.shots,
-            "model": self.model,
+            **{name: getattr(self, name) for name in LABELS},
             "accuracy": metrics.pop("accuracy"),
             "low": rounded(low),
             "high": rounded(high),
@@ -116,21 +91,15 @@ class Score:
 class Scores:
     """Every model on every slice.
 
-    Args:
-        main: The headline test set, by users and items.
-        by_test: Every named test set, of seen, unseen and all users; empty where there is one set.
-        by_filter: Filtered and untouched pairs of the headline test set; empty where no image has a filter.
-        test: The headline test set's name; empty where there is one set.
-        cold_start: Users, prompts and responses never seen, at once.
-        cold_start_counts: pairs in that slice; left_out, pairs on new items that were left out since the
-            same user was located by one of these items; why the slice is empty.
+    `cold_start_counts` holds the pairs of the cold-start slice; left_out, pairs on new items left out
+    since the same user was located by one of these items; and why the slice is empty.
     """
 
-    main: list[Score]
-    by_test: list[Score] = field(default_factory=list)
-    by_filter: list[Score] = field(default_factory=list)
-    test: str = ""
-    cold_start: list[Score] = field(default_factory=list)
+    main: list[Score]  # the headline test set, by users and items
+    by_test: list[Score] = field(default_factory=list)  # every named one; empty where there is one set
+    by_filter: list[Score] = field(default_factory=list)  # of the headline test set; empty without filters
+    test: str = ""  # the headline test set's name; empty where there is one set
+    cold_start: list[Score] = field(default_factory=list)  # users, prompts and responses never seen, at once
     cold_start_counts: dict[str, str | int] = field(default_factory=dict)
 
     @property
@@ -159,31 +128,32 @@ def find(
 
 
 def score_slices(predictions: pl.DataFrame, data: Study, knobs: Evaluate) -> Scores:
-    """Score every model on every slice of the predictions.
-
-    Args:
-        predictions: The table of predictions.
-        data: The dataset, for the marks of its pairs.
-        knobs: The headline shots.
-    """
+    """Score every model on every slice of the predictions."""
     pairs = predictions.select("pair", "users").unique("pair", maintain_order=True)
     pairs = pairs.hstack(data.places.select("items", "test", "filtered")[pairs["pair"]])
     sets = named_sets(pairs)
-    headline = headline_test(pairs, sets)
+    # The set that headlines are about, else the largest; empty where all is one set.
+    sizes = {name: pairs["test"].is_in(members).sum() for name, members in sets.items()}
+    largest = max(sizes, key=lambda name: sizes[name], default="")
+    headline = next((name for name in HEADLINE_TESTS if name in sets), largest)
     in_headline = pl.col("test").is_in(sets[headline]) if headline else pl.lit(value=True)
+    comparisons = data.comparisons[torch.from_numpy(pairs["pair"].to_numpy().astype("int64"))]
     pairs = pairs.with_columns(
         in_headline=in_headline.fill_null(value=False),
         filtered=pl.col("filtered").is_not_null(),
-        **_cold_start_columns(
-            data, data.comparisons[torch.from_numpy(pairs["pair"].to_numpy().astype("int64"))]
-        ),
+        **cold_start_columns(data, comparisons),
     )
     table = predictions.join(pairs.drop("users"), on="pair", maintain_order="left")
 
-    main, by_test, by_filter = [], [], []
+    main, by_test, by_filter, cold_start = [], [], [], []
     for users in USERS:
         rows = table.filter(pl.col("users") == users, "in_headline")
-        for items in kinds_of_items(rows, data.dataset):
+        kinds = sorted(rows["items"].unique().to_list())
+        if len(kinds) < 2:
+            kinds = ["all"]
+        elif not DATASETS[data.dataset].ITEMS_APART:
+            kinds = ["all", *kinds]
+        for items in kinds:
             on_items = rows if items == "all" else rows.filter(pl.col("items") == items)
             main += _scores(on_items, users, items=items, test=headline)
         if rows["filtered"].any():
@@ -193,15 +163,25 @@ def score_slices(predictions: pl.DataFrame, data: Study, knobs: Evaluate) -> Sco
         rows = table.filter(pl.col("test").is_in(members))
         for users in USERS:
             by_test += _scores(rows.filter(pl.col("users") == users), users, test=name)
-        by_test += _scores(_all_users(rows, knobs.headline_shots), "all", test=name)
+        by_test += _scores(everyone(rows, knobs.headline_shots), "all", test=name)
 
-    never_seen = pl.col("new_prompt") & pl.col("new_responses")
     unseen = table.filter(pl.col("users") != "seen", "in_headline")
-    cold_start = []
+    new = pl.col("new_prompt") & pl.col("new_responses")
     for users in USERS[1:]:
-        rows = unseen.filter(pl.col("users") == users, never_seen, ~pl.col("located_by"))
+        rows = unseen.filter(pl.col("users") == users, new, ~pl.col("located_by"))
         cold_start += _scores(rows, users, items=NEVER_SEEN, test=headline)
-    counts = _cold_start_counts(unseen.unique("pair"), never_seen, has_prompts=len(data.prompt_ids) > 0)
+    pairs = unseen.unique("pair")
+    n, left_out = len(pairs.filter(new, ~pl.col("located_by"))), len(pairs.filter(new, "located_by"))
+    reasons = (  # why the slice is empty, by what is missing first
+        (n > 0, ""),
+        (not len(pairs), "no unseen user has a comparison to test on"),
+        (left_out > 0, "unseen users were located by the very items that training never showed"),
+        (data.prompt_ids and not pairs["new_prompt"].any(), KNOWN_ITEMS.format("prompts")),
+        (not pairs["new_responses"].any(), KNOWN_ITEMS.format("responses")),
+        (True, "no comparison of unseen users has a new prompt and new responses at once"),
+    )
+    why = next(reason for applies, reason in reasons if applies)
+    counts = {"why": why, "pairs": n, "left_out": left_out}
     return Scores(main, by_test, by_filter, headline, cold_start, counts)
 
 
@@ -218,14 +198,6 @@ def _scores(
     ]
 
 
-def kinds_of_items(pairs: pl.DataFrame, dataset: str) -> list[str]:
-    """What to report the items under: one kind alone is all; where they are kept apart, known and new."""
-    kinds = sorted(pairs["items"].unique().to_list())
-    if len(kinds) < 2:
-        return ["all"]
-    return kinds if DATASETS[dataset].ITEMS_APART else ["all", *kinds]
-
-
 def named_sets(pairs: pl.DataFrame) -> dict[str, list[str]]:
     """The test sets to report by name, each with the marks that belong to it; empty where all is one set."""
     names = sorted(pairs["test"].drop_nulls().unique().to_list())
@@ -237,35 +209,28 @@ def named_sets(pairs: pl.DataFrame) -> dict[str, list[str]]:
     return sets
 
 
-def headline_test(pairs: pl.DataFrame, sets: dict[str, list[str]]) -> str:
-    """The set that headlines are about, else the largest; empty where all is one set."""
-    sizes = {name: pairs["test"].is_in(members).sum() for name, members in sets.items()}
-    largest = max(sizes, key=lambda name: sizes[name], default="")
-    return next((name for name in HEADLINE_TESTS if name in sets), largest)
-
-
-def _all_users(predictions: pl.DataFrame, headline_shots: int) -> pl.DataFrame:
+def everyone(predictions: pl.DataFrame, headline_shots: int) -> pl.DataFrame:
     """Seen users with their own weights together with unseen ones, from none and from the headline shots.
 
     Seen users need no shots, and unlocated users have none: their rows stand in at either number of shots.
     """
     groups = dict(predictions.group_by("users", "model", "shots", maintain_order=True))
-    everyone = list(dict.fromkeys(users for users, _, _ in groups))
+    halves = list(dict.fromkeys(users for users, _, _ in groups))
     tables = [predictions.clear()]
-    if set(everyone) <= {"seen"}:
+    if set(halves) <= {"seen"}:
         return tables[0]
     for model in dict.fromkeys(model for _, model, _ in groups):
         for shots in (0, headline_shots) if model == "model" else (None,):
             keys = [
                 next((key for n in (shots, None, 0) if (key := (users, model, n)) in groups), None)
-                for users in everyone
+                for users in halves
             ]
-            if None not in keys and any((users, model, shots) in groups for users in everyone):
+            if None not in keys and any((users, model, shots) in groups for users in halves):
                 tables += [groups[key].with_columns(shots=pl.lit(shots, pl.Int32)) for key in keys if key]
     return pl.concat(tables)
 
 
-def _cold_start_columns(data: Study, pairs: Comparisons) -> dict[str, pl.Series]:
+def cold_start_columns(data: Study, pairs: Comparisons) -> dict[str, pl.Series]:
     """Which pairs have a prompt, and which have responses, that no training pair has; which are located by.
 
     Where all questions share a few answers, such as yes and no, responses cannot be new, and only the prompt
@@ -291,23 +256,3 @@ def _cold_start_columns(data: Study, pairs: Comparisons) -> dict[str, pl.Series]
 
     masks = {"new_prompt": new(prompts), "new_responses": new(responses), "located_by": located_by}
     return {name: pl.Series(name, mask.numpy()) for name, mask in masks.items()}
-
-
-def _cold_start_counts(
-    pairs: pl.DataFrame, never_seen: pl.Expr, *, has_prompts: bool
-) -> dict[str, str | int]:
-    """Pairs in the cold-start slice, those left out, and why it is empty, by what is missing first."""
-    n = len(pairs.filter(never_seen, ~pl.col("located_by")))
-    left_out = len(pairs.filter(never_seen, "located_by"))
-    why = "no comparison of unseen users has a new prompt and new responses at once"
-    if n:
-        why = ""
-    elif not len(pairs):
-        why = "no unseen user has a comparison to test on"
-    elif left_out:
-        why = "unseen users were located by the very items that training never showed"
-    elif has_prompts and not pairs["new_prompt"].any():
-        why = "unseen users are tested on prompts that training knows, every one of them"
-    elif not pairs["new_responses"].any():
-        why = "unseen users are tested on responses that training knows, every one of them"
-    return {"why": why, "pairs": n, "left_out": left_out}

@@ -6,14 +6,12 @@ suffices, which may be smaller. Where model.K is auto, train takes the latter. T
 """
 
 from dataclasses import asdict
-from typing import Any
 
 from tqdm import tqdm
 
 from pal.files import write_json
 from pipeline import params, paths
 from pipeline.errors import PipelineError
-from pipeline.params import Params
 
 
 def main(dataset: str, *, always: bool = False) -> None:
@@ -27,12 +25,7 @@ def main(dataset: str, *, always: bool = False) -> None:
     if values.model.K != "auto" and not always:
         write_json(paths.chosen(dataset), {"K": values.model.K, "curves": {}})
         return
-    found = _choose(dataset, values)
-    write_json(paths.chosen(dataset), found)
-    _show(dataset, found)
-
-
-def _choose(dataset: str, values: Params) -> dict[str, Any]:
+    # torch is needed from here on alone: a number is noted without loading it.
     from pal.evaluation.choose_k import USER_FOLDS, choose_k, one_prototype_per_user
     from pipeline import study
 
@@ -49,25 +42,20 @@ def _choose(dataset: str, values: Params) -> dict[str, Any]:
     if ways[paths.AS_FITTED] == ways[paths.ONE_PER_USER]:
         del ways[paths.AS_FITTED]
     curves = {}
-    with tqdm(total=len(ways), desc=f"choose-k@{dataset}", unit="curve") as bar:
-        for name, way in ways.items():
-            choice = choose_k(
-                data.embeddings,
-                data.select("seen", "train"),
-                n_users=n_users,
-                head=head,
-                config=way,
-                candidates=range(1, most + 1),
-                device=study.pick_device(values.train.device, "train.device"),
-                seed=values.train.seed,
-            )
-            curves[name] = asdict(choice)
-            bar.update()
-    return {"K": curves[next(iter(ways))]["K"], "curves": curves}
-
-
-def _show(dataset: str, found: dict[str, Any]) -> None:
-    for name, curve in found["curves"].items():
+    for name, way in tqdm(ways.items(), desc=f"choose-k@{dataset}", unit="curve"):
+        choice = choose_k(
+            data.embeddings,
+            data.select("seen", "train"),
+            n_users=n_users,
+            head=head,
+            config=way,
+            candidates=range(1, most + 1),
+            device=study.pick_device(values.train.device, "train.device"),
+            seed=values.train.seed,
+        )
+        curves[name] = asdict(choice)
+    write_json(paths.chosen(dataset), {"K": curves[next(iter(ways))]["K"], "curves": curves})
+    for name, curve in curves.items():
         print(f"\n{dataset}, {name}: K = {curve['K']} ({curve['n_users']:,} users)")
         for row in curve["candidates"]:
             mark = " <" if row["K"] == curve["K"] else ""

@@ -7,7 +7,6 @@ one, and where one encoder made prompts and responses, their similarity.
 
 import csv
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -24,55 +23,68 @@ from pipeline.evaluation.bounds import bayes_bound
 from pipeline.evaluation.headline import against_one_reward, compare, headline, user_accuracies
 from pipeline.evaluation.portrait import gallery, portrait
 from pipeline.evaluation.predictions import predict, rounded, without_ties
-from pipeline.evaluation.slices import Scores, find, score_slices
-from pipeline.params import Evaluate
+from pipeline.evaluation.slices import find, score_slices
 from pipeline.storage.manifests import read_json, write_manifest
 from pipeline.study import Study
 
 MAX_REASONS = 12
 COUNTS = ("read", "kept", "dropped")
 SPLITS = ("train", "val", "test")
+CURVE = ("shots", "accuracy", "low", "high")
 
 
 def main(dataset: str) -> None:
     """Evaluate one dataset's models."""
     values = params.load()
-    knobs = values.evaluate
-    data = study.load(dataset)
-    items = study.items(dataset)
+    knobs, shown = values.evaluate, values.report
+    data, items = study.load(dataset), study.items(dataset)
     folders = {name: paths.models(dataset) / name for name in ("model", *paths.CONTROLS)}
-    models = {
-        name: SavedModel.load(folder)
-        for name, folder in folders.items()
-        if name == "model" or folder.is_dir()
-    }
+    loaded = {name: folder for name, folder in folders.items() if name == "model" or folder.is_dir()}
+    models = {name: SavedModel.load(folder) for name, folder in loaded.items()}
     model = models["model"]
-    texts = dict(items.drop_nulls("text").select("item_id", "text").iter_rows())
-    predictions = predict(
-        data, models, available_baselines(data, texts), knobs, bound=bayes_bound(data, values)
+    baselines = available_baselines(
+        data, dict(items.drop_nulls("text").select("item_id", "text").iter_rows())
     )
+    predictions = predict(data, models, baselines, knobs, bound=bayes_bound(data, values))
     scores = score_slices(predictions, data, knobs)
-    rows = {id(score): score.row(knobs) for score in scores.all}
-    main_rows = [rows[id(score)] for score in scores.main]
+    main_rows, tests, filters, cold_start = (
+        [score.row(knobs) for score in group]
+        for group in (scores.main, scores.by_test, scores.by_filter, scores.cold_start)
+    )
     plurality = {
         users: against_one_reward(scores.main, users, knobs) | prototypes.plurality(data, model, users, knobs)
         for users in ("seen", "unseen")
     }
+    # One reward for everyone against what needs no fitting, on seen users, paired by user.
+    k1 = find(scores.main, "seen", "k1")
+    unfitted = {name: find(scores.main, "seen", name) for name in ("longer", "similarity")}
     calibration = _calibration(predictions)
-    notes = read_notes(dataset)
-    write_json(paths.metrics(dataset), {**headline(scores, plurality, knobs), **_beside_metrics(data, notes)})
-    write_csv(paths.plot("details", dataset), list(rows.values()))
-    write_csv(paths.plot("few_shot", dataset), _few_shot_curve(main_rows))
+    notes, data_flow = read_notes(dataset), data_flow_counts(dataset)
+    untrained = {by.encoder for by in data.embedders.values() if by and by.encoder.startswith("untrained-")}
+    # What must stand beside the numbers: encoders without training, and how answers were simulated.
+    said = {"encoder": ", ".join(sorted(untrained)), "notes": " ".join(notes)}
+    said = {name: text for name, text in said.items() if text}
+    write_json(paths.metrics(dataset), {**headline(scores, plurality, knobs), **said})
+    write_csv(paths.plot("details", dataset), [*main_rows, *tests, *filters, *cold_start])
+    # The model on unseen users by shots: on all items, or where these are kept apart on known ones.
+    unseen = [row for row in main_rows if (row["users"], row["model"]) == ("unseen", "model")]
+    kind = "all" if any(row["items"] == "all" for row in unseen) else "known"
+    curve = [{name: row[name] for name in CURVE} for row in unseen if row["items"] == kind]
+    write_csv(paths.plot("few_shot", dataset), curve)
     write_csv(paths.plot("calibration", dataset), calibration["bins"])
-    prepared = paths.prepared(dataset) / "manifest.json"
-    data_flow = data_flow_counts(dataset)
+    with paths.plot("training", dataset).open(encoding="utf-8", newline="") as file:
+        training = [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
+    source = read_json(paths.prepared(dataset) / "manifest.json", f"prepare@{dataset}")["source"]
     with new_folder(paths.evaluated(dataset)) as folder:
         whole = {
             "dataset": dataset,
-            "source": str(read_json(prepared, f"prepare@{dataset}")["source"]),
+            "source": str(source),
             "notes": notes,
             "published": compared_with_published(dataset),
-            "encoder": {part: _encoder(data, part) for part in data.embedders},
+            "encoder": {
+                side: by and {"name": by.encoder, **{k: v for k, v in asdict(by).items() if k != "encoder"}}
+                for side, by in data.embedders.items()
+            },
             "head": model.config.model_dump(),
             "fit": model.fit_config.model_dump(),
             "counts": _counts(data, data_flow),
@@ -80,46 +92,19 @@ def main(dataset: str) -> None:
             "split_table": split_table(dataset),
             "test": scores.test,
             "accuracies": main_rows,
-            "tests": [rows[id(score)] for score in scores.by_test],
-            "filters": [rows[id(score)] for score in scores.by_filter],
-            "never_seen": {
-                **scores.cold_start_counts,
-                "accuracies": [rows[id(score)] for score in scores.cold_start],
-            },
+            "tests": tests,
+            "filters": filters,
+            "never_seen": {**scores.cold_start_counts, "accuracies": cold_start},
             "stability": prototypes.stability(data, model),
             "plurality": plurality,
-            "beside": _beside(scores, knobs),
+            "beside": {name: compare(k1, score, knobs) for name, score in unfitted.items() if k1 and score},
             "calibration": calibration,
-            "training": _training(paths.plot("training", dataset)),
-            "gallery": gallery(data, items, values.report.gallery_pairs),
-            **portrait(
-                data, model, items, values.report.items_per_prototype, user_accuracies(scores.main, data)
-            ),
+            "training": training,
+            "gallery": gallery(data, items, shown.gallery_pairs),
+            **portrait(data, model, items, shown.items_per_prototype, user_accuracies(scores.main, data)),
         }
         write_json(folder / "evaluated.json", whole)
         write_manifest(folder)
-
-
-def _beside(scores: Scores, knobs: Evaluate) -> dict[str, dict[str, float | None]]:
-    """One reward for everyone against what needs no fitting, on seen users, paired by user."""
-    k1 = find(scores.main, "seen", "k1")
-    held = {name: find(scores.main, "seen", name) for name in ("longer", "similarity")}
-    return {name: compare(k1, score, knobs) for name, score in held.items() if k1 and score}
-
-
-def _beside_metrics(data: Study, notes: list[str]) -> dict[str, str]:
-    """What must stand beside the numbers: how answers were simulated, and encoders without training."""
-    names = {by.encoder for by in data.embedders.values() if by and by.encoder.startswith("untrained-")}
-    words = {"encoder": ", ".join(sorted(names)), "notes": " ".join(notes)}
-    return {name: text for name, text in words.items() if text}
-
-
-def _few_shot_curve(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The model on unseen users by shots: on all items, or where these are kept apart on known ones."""
-    unseen = [row for row in rows if (row["users"], row["model"]) == ("unseen", "model")]
-    kind = "all" if any(row["items"] == "all" for row in unseen) else "known"
-    columns = ("shots", "accuracy", "low", "high")
-    return [{name: row[name] for name in columns} for row in unseen if row["items"] == kind]
 
 
 def _calibration(predictions: pl.DataFrame) -> dict[str, Any]:
@@ -136,7 +121,8 @@ def _calibration(predictions: pl.DataFrame) -> dict[str, Any]:
 
 
 def _counts(data: Study, data_flow: list[dict[str, Any]]) -> dict[str, int]:
-    split = next((row for row in data_flow if row["stage"] == "split"), None)
+    """How many users, items and pairs went in, and how many were left out."""
+    split = next((row for row in data_flow if row["stage"] == "split"), {"dropped": 0, "details": {}})
     test = [data.select(half, "test") for half in ("seen", "unseen")]
     ties = sum(len(pairs) - len(without_ties(pairs)[0]) for pairs in test)
     return {
@@ -146,22 +132,9 @@ def _counts(data: Study, data_flow: list[dict[str, Any]]) -> dict[str, int]:
         "train_pairs": len(data.select("seen", "train")),
         "test_pairs": sum(map(len, test)) - ties,
         **({"test_pairs_tied_and_left_out": ties} if ties else {}),
-        "dropped_pairs": (split["dropped"] if split else 0) + data.dropped,
-        "dropped_users": split["details"].get("users_dropped", 0) if split else 0,
+        "dropped_pairs": split["dropped"] + data.dropped,
+        "dropped_users": split["details"].get("users_dropped", 0),
     }
-
-
-def _encoder(data: Study, part: str) -> dict[str, Any] | None:
-    by = data.embedders[part]
-    if by is None:
-        return None
-    about = asdict(by)
-    return {"name": about.pop("encoder"), **about}
-
-
-def _training(path: Path) -> list[dict[str, float | None]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
 
 
 def read_notes(dataset: str) -> list[str]:

@@ -7,7 +7,6 @@ again-1  and so on: the model from further seeds, which tell whether prototypes 
 """
 
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
@@ -48,11 +47,24 @@ def main(dataset: str) -> None:
         for name, (seed, weights) in models.items():
             shape = head if weights is None else head.model_copy(update={"K": weights.shape[1]})
             fitted = _fit(data, name, shape, config, weights, device, seed)
-            _save(data, fitted, config, folder / name)
+            saved = SavedModel.from_fit(
+                fitted,
+                data.embeddings,
+                user_ids=data.user_ids["seen"],
+                fit_config=config,
+                encoder={side: asdict(by) if by else None for side, by in data.embedders.items()},
+            )
+            saved.save(folder / name)
             if name == "model":
-                history = _history(fitted)
+                history = fitted.history
         write_manifest(folder)
-    write_csv(paths.plot("training", dataset), history)
+    # The training curve: one row per validation, with empty cells where there are no validation pairs.
+    rows = [
+        {"epoch": int(row["epoch"])}
+        | {name: round(row[name], 6) if name in row else "" for name in ("loss", "val_loss", "val_accuracy")}
+        for row in history
+    ]
+    write_csv(paths.plot("training", dataset), rows)
 
 
 def control_weights(data: Study) -> dict[str, torch.Tensor]:
@@ -88,26 +100,3 @@ def _fit(
             seed=seed,
             progress=step,
         )
-
-
-def _save(data: Study, fitted: Fitted, config: FitConfig, folder: Path) -> None:
-    SavedModel.from_fit(
-        fitted,
-        data.embeddings,
-        user_ids=data.user_ids["seen"],
-        fit_config=config,
-        encoder={side: asdict(by) if by else None for side, by in data.embedders.items()},
-    ).save(folder)
-
-
-def _history(fitted: Fitted) -> list[dict[str, float | int | str]]:
-    """One row per validation, for the training curve."""
-    return [
-        {
-            "epoch": int(row["epoch"]),
-            "loss": round(row["loss"], 6),
-            "val_loss": round(row["val_loss"], 6) if "val_loss" in row else "",
-            "val_accuracy": round(row["val_accuracy"], 6) if "val_accuracy" in row else "",
-        }
-        for row in fitted.history
-    ]

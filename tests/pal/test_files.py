@@ -1,15 +1,10 @@
 """Atomic writes: the old content or the new, whole; one sentence for what fails; leftovers swept or put back."""
 
-import csv
-import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from pal import files
@@ -26,20 +21,6 @@ def fill(folder, text):
     with files.new_folder(folder) as new:
         (new / "inner").mkdir()
         (new / "inner" / "a.txt").write_text(text)
-
-
-def test_libraries_write_the_bytes_that_they_write_to_a_file_of_their_own(tmp_path):
-    table = pa.table({"a": [1, 2, 3]})
-    pq.write_table(table, tmp_path / "path.parquet")
-    with files.new_file(tmp_path / "ours.parquet") as out:
-        pq.write_table(table, out)
-    assert (tmp_path / "ours.parquet").read_bytes() == (tmp_path / "path.parquet").read_bytes()
-    with files.new_file(tmp_path / "a.npy") as out:
-        np.save(out, np.arange(6).reshape(2, 3))
-    assert np.load(tmp_path / "a.npy").tolist() == [[0, 1, 2], [3, 4, 5]]
-    with files.new_file(tmp_path / "a.csv") as out, io.TextIOWrapper(out, "utf-8", newline="") as text:
-        csv.writer(text).writerow(["a", "ä"])  # which closes the file
-    assert (tmp_path / "a.csv").read_bytes().decode() == "a,ä\r\n"
 
 
 def test_json_csv_and_text_are_utf8_and_nan_is_refused(tmp_path):

@@ -11,20 +11,13 @@ import torch
 from pipeline import paths, study
 from pipeline.encoding.items import BadItem, write_dropped
 from pipeline.errors import PipelineError
-from pipeline.storage import embeddings, manifests, tables
+from pipeline.storage import embeddings, tables
 
 
 def chosen_of(data):
     q, c = data.comparisons.questions, data.comparisons
     rows = torch.where(c.sign > 0, q.first[c.question], q.second[c.question])
     return [data.response_ids[row] for row in rows]
-
-
-def rewrite(path, change, schema):
-    """Change a table in place."""
-    frame = tables.read_table(path, "").with_columns(pl.col(pl.Categorical).cast(pl.String))
-    tables.write_table(path, change(frame), schema)
-    manifests.write_manifest(path.parent)
 
 
 def test_every_pair_with_a_place_is_there_with_its_own_items_and_user(small):
@@ -67,23 +60,8 @@ def test_own_comparisons_have_prompts_texts_and_no_groups(small):
     assert len(data.select("unseen", "train")) == 0
 
 
-def test_labels_are_kept_where_one_is_not_certain(small):
-    assert study.load("own").comparisons.label is None
-    half = pl.when(pl.col("pair_id") == 0).then(0.5).otherwise(1.0)
-    path = paths.recoloured("own") / tables.PAIRS
-    rewrite(path, lambda frame: frame.with_columns(label=half), tables.pairs_schema())
-    assert study.load("own").comparisons.label.tolist() == [0.5] + [1.0] * 95
-
-
-def test_a_pair_without_a_place_is_left_out(small):
-    path = paths.splits("own") / tables.SPLITS
-    rewrite(path, lambda frame: frame.filter(pl.col("pair_id") != 0), tables.splits_schema())
-    assert len(study.load("own").comparisons) == 95
-
-
 @pytest.mark.parametrize(
-    ("gone", "stage"),
-    [("recoloured", "recolour"), ("splits", "split"), ("embeddings", "encode")],
+    ("gone", "stage"), [("recoloured", "recolour"), ("splits", "split"), ("embeddings", "encode")]
 )
 def test_a_missing_input_names_the_stage_to_run(small, gone, stage):
     shutil.rmtree(getattr(paths, gone)("own"))
@@ -116,12 +94,11 @@ class Toy:
         pair = {"user_id": user, "users": users, "split": split, "prompt": prompt}
         self.pairs.append({**pair, "chosen": chosen, "rejected": rejected, **more})
 
-    def load(self):
-        frame = pl.DataFrame(self.pairs, infer_schema_length=None).with_columns(
-            pair_id=pl.int_range(pl.len()), label=pl.lit(1.0)
-        )
+    def load(self, placed=slice(None)):
+        pairs = [{"label": 1.0, **pair} for pair in self.pairs]
+        frame = pl.DataFrame(pairs, infer_schema_length=None).with_columns(pair_id=pl.int_range(pl.len()))
         tables.write_table(paths.recoloured("own") / tables.PAIRS, frame, tables.pairs_schema())
-        splits = frame.with_columns(items=pl.lit("known"))
+        splits = frame[placed].with_columns(items=pl.lit("known"))
         tables.write_table(paths.splits("own") / tables.SPLITS, splits, tables.splits_schema())
         return study.load("own")
 
@@ -152,17 +129,17 @@ def test_images_answer_texts_each_in_its_own_width(toy):
     assert {name: each.encoder for name, each in data.embedders.items()} == {
         "prompts": "toy text", "responses": "toy image",
     }  # fmt: skip
+    assert len(data.select("unseen", "test", test="test_unique")) == 1
+    assert [len(data.select("unseen", "test", filtered=side)) for side in ("winner", "loser")] == [0, 1]
+    assert len(data.select("seen", "test", test=None, filtered=None)) == 1
     assert chosen_of(data) == [A, B, A]
     assert data.embeddings.responses[data.response_ids.index(B)].tolist() == [0, 1, 0]
 
 
-def test_the_test_set_and_the_filtered_side_stand_beside_each_pair(toy):
-    data = toy.load()
-    assert data.places.columns == ["users", "split", "items", "test", "filtered"]
-    assert len(data.select("unseen", "test", test="test_unique")) == 1
-    assert len(data.select("unseen", "test", filtered="loser")) == 1
-    assert len(data.select("unseen", "test", filtered="winner")) == 0
-    assert len(data.select("seen", "test", test=None, filtered=None)) == 1
+def test_labels_are_kept_where_one_is_not_certain_and_pairs_without_a_place_are_left_out(toy):
+    assert toy.load().comparisons.label is None
+    toy.pairs[1]["label"] = 0.5
+    assert toy.load(placed=slice(1, None)).comparisons.label.tolist() == [0.5, 1]
 
 
 def test_pairs_of_dropped_items_are_left_out_and_counted(toy):

@@ -146,7 +146,7 @@ def _items(options: Prepare, rows: pl.DataFrame, files: dict[str, Path]) -> dict
     if columns := _columns(options, "vector"):
         wanted = {cell for column in columns for cell in rows[column].drop_nulls().unique()}
         others = {name: path for name, path in files.items() if name not in images}
-        items["vector"] = VectorItems(read_vectors(others, wanted))
+        items["vector"] = VectorItems(*read_vectors(others, wanted))
     return items
 
 

@@ -4,7 +4,6 @@ The same content is one item, however often and under however many names it occu
 somebody else, so no path leads out of its folder: not an absolute one, not `..`, not a link.
 """
 
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -13,7 +12,6 @@ import polars as pl
 import pyarrow as pa
 
 from pipeline.datasets.own.tables import refuse
-from pipeline.datasets.own.vectors import Vectors
 from pipeline.storage.tables import image_id, item_id, text_id
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -68,31 +66,29 @@ class ImageItems:
         return _table("image", ids, file=[files[item] for item in ids])
 
 
-@dataclass
 class VectorItems:
-    """Cells are ids of vectors."""
+    """Cells are ids of vectors: the file's name, the ids and the vectors as `read_vectors` returns them."""
 
-    vectors: Vectors
-
-    def __post_init__(self) -> None:
-        self._ids = [item_id("vector", row.astype("<f4").tobytes()) for row in self.vectors.values]
+    def __init__(self, file: str, ids: list[str], values: np.ndarray) -> None:
+        self._file, self._values = file, values
+        self._items = [item_id("vector", row.astype("<f4").tobytes()) for row in values]
+        self._item_of = dict(zip(ids, self._items, strict=True))
 
     def ids(self, rows: pl.DataFrame, column: str) -> dict[str, str]:
         """Item ids by the vectors' own ids."""
-        ids = dict(zip(self.vectors.ids, self._ids, strict=True))
         cells = set(rows[column].drop_nulls().unique())
-        lost = pl.col(column).is_in(list(cells - ids.keys()))
-        refuse(rows, column, lost, f"must be an id in {self.vectors.name}, got {{got}}")
-        return {cell: ids[cell] for cell in cells}
+        lost = pl.col(column).is_in(list(cells - self._item_of.keys()))
+        refuse(rows, column, lost, f"must be an id in {self._file}, got {{got}}")
+        return {cell: self._item_of[cell] for cell in cells}
 
     def table(self, wanted: set[str]) -> pa.Table:
         """The vectors."""
-        row_of = {item: row for row, item in enumerate(self._ids) if item in wanted}
-        rows, width = np.fromiter(row_of.values(), np.int64, len(row_of)), self.vectors.values.shape[1]
+        row_of = {item: row for row, item in enumerate(self._items) if item in wanted}
+        rows, width = np.fromiter(row_of.values(), np.int64, len(row_of)), self._values.shape[1]
         chunks = [
             pa.ListArray.from_arrays(
                 pa.array(np.arange(len(chunk) + 1, dtype=np.int32) * width),
-                pa.array(self.vectors.values[chunk].ravel()),
+                pa.array(self._values[chunk].ravel()),
             )
             for chunk in np.split(rows, range(_CHUNK, len(rows), _CHUNK))
         ]

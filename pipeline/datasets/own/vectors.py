@@ -10,9 +10,6 @@ unpickled. Of vectors that no comparison names, only the ids are checked.
 """
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +31,8 @@ FOLDER = "vectors/"  # before their names, which may be a table's too
 BATCH = 8192  # rows read at once
 _FLOATS = ("F16", "F32", "F64")
 
-# Returns the rows at places, (rows, width).
-ReadRows = Callable[[np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Vectors:
-    """Vectors by id."""
-
-    name: str  # the file, for messages
-    ids: list[str]
-    values: np.ndarray  # (len(ids), width), float32
+# All ids, the places of the wanted ones, and the vectors there, (places, width).
+Read = tuple[list[str], np.ndarray, np.ndarray]
 
 
 def find_vectors(source: str | None) -> dict[str, Path]:
@@ -61,17 +49,25 @@ def find_vectors(source: str | None) -> dict[str, Path]:
     return {f"{FOLDER}{file.name}": file for file in (files[0], ids) if file.is_file()}
 
 
-def read_vectors(files: dict[str, Path], wanted: set[str]) -> Vectors:
-    """Read the vectors whose ids are wanted, in the order of the file that `find_vectors` returns."""
+def read_vectors(files: dict[str, Path], wanted: set[str]) -> tuple[str, list[str], np.ndarray]:
+    """Read the vectors whose ids are wanted from the files that `find_vectors` returns.
+
+    Returns the file's name, the ids in its order, and the vectors, (ids, width) in float32.
+    """
     given, path = next((name, path) for name, path in files.items() if not name.endswith(".ids.txt"))
     name = given.removeprefix(FOLDER)
     beside = files.get(FOLDER + Path(name).with_suffix(".ids.txt").name)
-    open_file = {".parquet": _parquet, ".safetensors": _safetensors, ".npy": _npy}[Path(name).suffix]
-    with _readable(name), open_file(name, path, beside) as (ids, read_rows):
-        _check_ids(name, ids)
-        places = np.array([place for place, id_ in enumerate(ids) if id_ in wanted], np.int64)
+    suffix = Path(name).suffix
+    read = {".parquet": _read_parquet, ".safetensors": _read_safetensors, ".npy": _read_npy}[suffix]
+    try:
         with np.errstate(over="ignore"):
-            values = read_rows(places).astype(np.float32, copy=False)
+            ids, places, values = read(name, path, beside, wanted)
+            values = values.astype(np.float32, copy=False)
+    except PalError:
+        raise
+    except (pa.ArrowException, SafetensorError, OSError, ValueError, EOFError, OverflowError) as error:
+        message = f"{name} is damaged or no {suffix} file ({reason(error)}); export it again"
+        raise PipelineError(message, file=name) from None
     used = [ids[place] for place in places]
     if not (finite := np.isfinite(values).all(axis=1)).all():
         bad = int(np.flatnonzero(~finite)[0])
@@ -80,22 +76,17 @@ def read_vectors(files: dict[str, Path], wanted: set[str]) -> Vectors:
             file=name,
             row=int(places[bad]) + 1,
         )
-    return Vectors(name, used, values)
+    return name, used, values
 
 
-@contextmanager
-def _readable(name: str) -> Iterator[None]:
-    try:
-        yield
-    except PalError:
-        raise
-    except (pa.ArrowException, SafetensorError, OSError, ValueError, EOFError, OverflowError) as error:
-        message = f"{name} is damaged or no {Path(name).suffix} file ({reason(error)}); export it again"
-        raise PipelineError(message, file=name) from None
-
-
-def _check_ids(name: str, ids: list[Any]) -> None:
-    """Check that ids are texts, all different, at least one."""
+def _places(name: str, ids: list[Any], wanted: set[str], shape: tuple[int, ...] = ()) -> np.ndarray:
+    """Where the wanted ids stand; ids must be texts, all different, one for each vector of an array."""
+    if shape:
+        if len(shape) != 2 or not shape[1]:
+            raise PipelineError(f"{name} must hold an array of vectors, (n, width), got one of shape {shape}")
+        if shape[0] != len(ids):
+            got = f"{len(ids):,} ids for {shape[0]:,} vectors"
+            raise PipelineError(f"{name} must have one id a vector, got {got}")
     if not ids:
         raise PipelineError(f"{name} must hold at least one vector, got none", file=name)
     seen: set[str] = set()
@@ -108,24 +99,15 @@ def _check_ids(name: str, ids: list[Any]) -> None:
         if problem:
             raise PipelineError(problem, file=name, row=row)
         seen.add(id_)
-
-
-def _check_shape(name: str, shape: tuple[int, ...], ids: list[str]) -> None:
-    if len(shape) != 2 or not shape[1]:
-        raise PipelineError(f"{name} must hold an array of vectors, (n, width), got one of shape {shape}")
-    if shape[0] != len(ids):
-        raise PipelineError(
-            f"{name} must have one id a vector, got {len(ids):,} ids for {shape[0]:,} vectors"
-        )
+    return np.array([place for place, id_ in enumerate(ids) if id_ in wanted], np.int64)
 
 
 def _ids_beside(name: str, path: Path | None) -> list[str]:
     """The lines of the file of ids."""
     expected = Path(name).with_suffix(".ids.txt").name
     if path is None:
-        raise PipelineError(
-            f"{name} must have a file {expected} beside it, one id a line in the order of its rows, got none"
-        )
+        order = "one id a line in the order of its rows"
+        raise PipelineError(f"{name} must have a file {expected} beside it, {order}, got none")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -133,8 +115,7 @@ def _ids_beside(name: str, path: Path | None) -> list[str]:
     return text.removesuffix("\n").split("\n") if text else []
 
 
-@contextmanager
-def _npy(name: str, path: Path, beside: Path | None) -> Iterator[tuple[list[str], ReadRows]]:
+def _read_npy(name: str, path: Path, beside: Path | None, wanted: set[str]) -> Read:
     ids = _ids_beside(name, beside)
     try:
         array = np.lib.format.open_memmap(path, mode="r")  # np.load takes other formats too
@@ -145,12 +126,11 @@ def _npy(name: str, path: Path, beside: Path | None) -> Iterator[tuple[list[str]
         wrong = "Python objects (a pickle)"
     if wrong:
         raise PipelineError(f"{name} must hold an array of floats, got one of {wrong}; save it as float32")
-    _check_shape(name, array.shape, ids)
-    yield ids, lambda places: array[places]
+    places = _places(name, ids, wanted, array.shape)
+    return ids, places, array[places]
 
 
-@contextmanager
-def _safetensors(name: str, path: Path, beside: Path | None) -> Iterator[tuple[list[str], ReadRows]]:
+def _read_safetensors(name: str, path: Path, beside: Path | None, wanted: set[str]) -> Read:
     with safe_open(path, framework="numpy") as file:
         keys = list(file.keys())
         if "embeddings" not in keys:
@@ -163,32 +143,26 @@ def _safetensors(name: str, path: Path, beside: Path | None) -> Iterator[tuple[l
         ids = _ids_beside(name, beside) if ids is None else json.loads(ids)
         if not isinstance(ids, list):
             raise PipelineError(f"`ids` in the metadata of {name} must be a JSON list, got {shorten(ids)}")
-        _check_shape(name, tuple(tensor.get_shape()), ids)
-
-        def read_rows(places: np.ndarray) -> np.ndarray:
-            batches = [np.empty((0, tensor.get_shape()[1]), np.float32)]
-            for start in range(0, len(ids), BATCH):
+        shape = tuple(tensor.get_shape())
+        places = _places(name, ids, wanted, shape)
+        batches = [np.empty((0, shape[1]), np.float32)]
+        for start in range(0, len(ids), BATCH):
+            rows = places[(places >= start) & (places < start + BATCH)] - start
+            if len(rows):
                 stop = min(start + BATCH, len(ids))
-                rows = places[(places >= start) & (places < stop)] - start
-                if len(rows):
-                    batches.append(tensor[start:stop][rows].astype(np.float32))
-            return np.concatenate(batches)
-
-        yield ids, read_rows
+                batches.append(tensor[start:stop][rows].astype(np.float32))
+        return ids, places, np.concatenate(batches)
 
 
-@contextmanager
-def _parquet(name: str, path: Path, beside: Path | None) -> Iterator[tuple[list[str], ReadRows]]:
+def _read_parquet(name: str, path: Path, beside: Path | None, wanted: set[str]) -> Read:
     with pq.ParquetFile(path, pre_buffer=False) as file:  # with it, all of the file is read ahead
         schema = file.schema_arrow
         for column in ("id", "embedding"):
-            if schema.names.count(column) != 1:
-                raise PipelineError(
-                    f"{name} must have one column {column}, got {schema.names.count(column)}; it has "
-                    f"{', '.join(schema.names) or 'none'}",
-                    file=name,
-                    column=column,
+            if (count := schema.names.count(column)) != 1:
+                problem = (
+                    f"must have one column {column}, got {count}; it has {', '.join(schema.names) or 'none'}"
                 )
+                raise PipelineError(f"{name} {problem}", file=name, column=column)
         kind, key = schema.field("embedding").type, schema.field("id").type
         is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
         if not is_list or not (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)):
@@ -197,29 +171,22 @@ def _parquet(name: str, path: Path, beside: Path | None) -> Iterator[tuple[list[
         if not (types.is_string(key) or types.is_large_string(key) or types.is_integer(key)):
             raise PipelineError(f"id in {name} must hold text or whole numbers, got {key}")
         ids = file.read(columns=["id"]).column("id").cast(pa.string()).to_pylist()
-        yield ids, lambda places: _read_parquet_rows(name, file, places)
-
-
-def _read_parquet_rows(name: str, file: Any, places: np.ndarray) -> np.ndarray:
-    """The vectors at places, a batch of rows at a time."""
-    batches, start, width = [], 0, None
-    for batch in file.iter_batches(BATCH, columns=["embedding"]):
-        rows = places[(places >= start) & (places < start + len(batch))] - start
-        if len(rows):
+        places = _places(name, ids, wanted)
+        batches, start, width = [], 0, 0
+        for batch in file.iter_batches(BATCH, columns=["embedding"]):
+            rows = places[(places >= start) & (places < start + len(batch))] - start
+            start += len(batch)
+            if not len(rows):
+                continue
             lists = batch.column(0).take(pa.array(rows))
             lengths = np.array(pc.list_value_length(lists).fill_null(0), np.int64)
             width = width or int(lengths[0])
             if (wrong := np.flatnonzero((lengths != width) | (lengths == 0))).size:
-                row = start + int(rows[wrong[0]]) + 1
-                raise PipelineError(
-                    f"vector {row:,} of {name} must have {width or 'some'} numbers, as the first, got "
-                    f"{lengths[wrong[0]]}",
-                    file=name,
-                    row=row,
-                )
+                row = start - len(batch) + int(rows[wrong[0]]) + 1
+                problem = f"must have {width or 'some'} numbers, as the first, got {lengths[wrong[0]]}"
+                raise PipelineError(f"vector {row:,} of {name} {problem}", file=name, row=row)
             values = lists.flatten().cast(pa.float32(), safe=False)
             if values.null_count:
                 raise PipelineError(f"{name} must have a number in every place of a vector, got an empty one")
             batches.append(values.to_numpy(zero_copy_only=False).reshape(len(lists), width))
-        start += len(batch)
-    return np.concatenate(batches) if batches else np.empty((0, 0), np.float32)
+        return ids, places, np.concatenate(batches) if batches else np.empty((0, 0), np.float32)

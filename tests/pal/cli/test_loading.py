@@ -1,4 +1,4 @@
-"""What cells are: paths of pictures, texts and vectors; and errors of the library in a table's words."""
+"""What cells are: paths of pictures, texts and vectors."""
 
 import json
 from dataclasses import replace
@@ -8,14 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from pal.cli.loading import table_errors
 from pal.config import FitConfig, HeadConfig
 from pal.encoders.model_free import CLASSICAL_DIM as DIM
-from pal.errors import PalError
 from pal.models.base import make_model
 from pal.serving.read_inputs import InputEncoder
 from pal.serving.reward_model import RewardModel
-from pal.table_files import Row
 from pal.users.points import Points
 
 
@@ -75,21 +72,3 @@ def test_prompts_may_be_vectors_and_responses_texts(pal, worded, tmp_path, rows)
     given = json.dumps({"prompt": prompt, "response": "fine"}) + "\n"
     (row,) = rows(pal("score", tmp_path / "mixed", "-", stdin=given))
     assert row["reward"] == pytest.approx(model.score([prompt], ["fine"]).item(), abs=1e-6)
-
-
-ROWS = [Row("a.csv", number, number, {}) for number in (1, 2, 3)]
-
-
-@pytest.mark.parametrize(
-    ("error", "groups", "expected"),
-    [
-        (PalError("?", row=2, column="responses", problem="is empty"), [ROWS], "response in row 3 of a.csv is empty"),
-        (PalError("?", row=0, column="second", problem="is bad"), [ROWS], "response_b in row 1 of a.csv is bad"),
-        (PalError("?", row=0, column="chosen", user="1", problem="is bad"), [ROWS[:1], ROWS[2:]], "chosen in row 3 of a.csv is bad"),
-        (PalError("?", problem="is bad"), [ROWS], "?"),
-    ],
-)  # fmt: skip
-def test_errors_of_the_library_name_rows_and_options(error, groups, expected):
-    with pytest.raises(PalError) as caught, table_errors(*groups):
-        raise error
-    assert str(caught.value) == expected

@@ -97,9 +97,8 @@ def test_a_bad_first_line_is_told_before_anything_runs(project):
 
 def test_a_missing_folder_is_named_with_what_it_may_hold(project):
     project.set({"summarize.source": "nowhere"})
-    with pytest.raises(
-        PipelineError, match=r"must be hub, or an existing folder of OpenAI's comparisons/\*\.json"
-    ):
+    message = r"must be hub, or a folder of OpenAI's comparisons/\*\.json .*, got 'nowhere': no folder at /"
+    with pytest.raises(PipelineError, match=message):
         summarize.find(params.load())
 
 

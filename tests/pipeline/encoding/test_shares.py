@@ -40,7 +40,6 @@ def test_every_group_is_one_ranks(count, world):
         ((None, None), {}, (0, 1)),
         ((1, 4), {}, (1, 4)),
         ((1, 4), TORCHRUN, (1, 4)),
-        ((None, None), TORCHRUN, (2, 5)),
         ((None, None), SLURM, (1, 3)),
         ((None, None), {**SLURM, **TORCHRUN}, (2, 5)),
         ((None, 1), SLURM, (0, 1)),
@@ -61,8 +60,6 @@ def test_flags_win_over_launchers_and_dvc_does_everything(flags, environ, told):
             {},
             r"^--rank and --world must be .* got rank 4 of world 4; --world 1 alone does everything$",
         ),
-        ((-1, 4), {}, "got rank -1 of world 4"),
-        ((0, None), {}, "got rank 0 of world None"),
         ((None, 4), {}, "got rank None of world 4"),
         ((None, None), {"RANK": "5", "WORLD_SIZE": "5"}, "^RANK and WORLD_SIZE of torchrun must"),
         (
@@ -75,23 +72,6 @@ def test_flags_win_over_launchers_and_dvc_does_everything(flags, environ, told):
 def test_ranks_that_cannot_be_are_one_sentence(flags, environ, wrong):
     with pytest.raises(PipelineError, match=wrong):
         shares.share_of(*flags, environ)
-
-
-@pytest.fixture
-def chosen(monkeypatch):
-    """The GPU that was made the current one, of four."""
-    found = []
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
-    monkeypatch.setattr("torch.cuda.set_device", found.append)
-    return found
-
-
-@pytest.mark.parametrize(
-    ("environ", "gpu"), [({"LOCAL_RANK": "3"}, [3]), ({"SLURM_LOCALID": "5"}, [1]), ({}, [])]
-)
-def test_each_rank_takes_its_own_gpu(chosen, environ, gpu):
-    shares.use_own_gpu(environ)
-    assert chosen == gpu
 
 
 def output():
@@ -125,42 +105,38 @@ def _once(project, monkeypatch):
     return project
 
 
-def test_ranks_put_their_shares_into_the_store_and_nothing_else(texts, capsys):
+@pytest.mark.parametrize(
+    ("environ", "gpu"), [({"LOCAL_RANK": "3"}, [3]), ({"SLURM_LOCALID": "5"}, [1]), ({}, [])]
+)
+def test_each_rank_takes_its_own_gpu(monkeypatch, environ, gpu):
+    """Of four."""
+    current = []
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.setattr("torch.cuda.set_device", current.append)
+    shares.use_own_gpu(environ)
+    assert current == gpu
+
+
+def test_ranks_fill_the_store_alone_and_the_run_after_them_ends_with_the_same_bytes(
+    texts, monkeypatch, capsys
+):
+    """Rank 1 of 3 never comes; rank 0 comes twice."""
     encode.main("own", 0, 3)
-    assert output() == {}
+    with monkeypatch.context() as patch:
+        patch.setattr(HashedWords, "encode", lambda *_: pytest.fail("encoded again"))
+        encode.main("own", 0, 3)
     assert len(files(texts.root)) == 2  # groups 0 and 3 of four
-    said = capsys.readouterr().out
-    assert (
-        "rank 0 of 3 (--rank and --world) is done; once all are, run `python -m pipeline encode own --world 1`"
-        in said
-    )
-
-
-def test_what_ranks_stored_is_gathered_to_the_same_bytes(texts, monkeypatch, capsys):
-    for rank in (2, 0, 1):
-        monkeypatch.setenv("RANK", str(rank))
-        monkeypatch.setenv("WORLD_SIZE", "3")
-        encode.main("own")
-    capsys.readouterr()
-    encode.main("own", None, 1)
-    assert "2,000 in the store, 0 to encode" in capsys.readouterr().out
-    assert output() == texts.whole
-
-
-def test_a_missing_rank_is_made_up_for_and_nothing_is_stored_twice(texts):
-    encode.main("own", 0, 3)
-    encode.main("own", 2, 3)
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("WORLD_SIZE", "3")
     encode.main("own")
+    assert output() == {}
+    assert (
+        "rank 2 of 3 (RANK and WORLD_SIZE of torchrun) is done; once all are, run `python -m pipeline encode "
+        "own --world 1`"
+    ) in capsys.readouterr().out
+    encode.main("own", None, 1)
     assert output() == texts.whole
     assert sum(len(embeddings.read_shard(path)[0]) for path in files(texts.root)) == 2000
-
-
-def test_a_rank_that_comes_twice_encodes_nothing(texts, monkeypatch):
-    encode.main("own", 0, 2)
-    before = files(texts.root)
-    monkeypatch.setattr(HashedWords, "encode", lambda *_: pytest.fail("encoded again"))
-    encode.main("own", 0, 2)
-    assert files(texts.root) == before
 
 
 def test_images_are_shared_out_too(album, drawn, monkeypatch):
@@ -175,14 +151,6 @@ def test_images_are_shared_out_too(album, drawn, monkeypatch):
     encode.main("own")
     assert output() == project.whole
     assert sum(len(embeddings.read_shard(path)[0]) for path in files(project.root)) == 22
-
-
-def test_each_rank_names_the_items_that_stop_it(album):
-    album.texts = ["a", ""]
-    album.write()
-    for rank in range(2):
-        with pytest.raises(PipelineError, match="the text '' of own cannot be encoded: is empty"):
-            encode.main("own", rank, 2)
 
 
 ROOT = Path(__file__).parents[3]

@@ -65,18 +65,6 @@ def test_groups_by_hand():
     assert texts.group_starts(np.array([0]), 3).tolist() == [0]
 
 
-def test_texts_are_read_some_at_a_time_and_bad_ones_found_among_them(album, monkeypatch, capsys):
-    """Seven texts, three at a time: the last of all is bad, and one in the middle."""
-    monkeypatch.setattr(texts, "BLOCK", 3)
-    album.texts = ["a", "b", "c", "d", "e", "", " "]
-    album.write()
-    album.project.set({"encode.on_bad_item": "skip"})
-    encode.main("own")
-    ids, _, _ = embeddings.read_shards(paths.embeddings("own") / "text", "")
-    assert embeddings.unpacked(ids) == sorted(tables.text_id(text) for text in "abcde")
-    assert manifest()["counts"] == {"read": 7, "kept": 5, "dropped": 2}
-
-
 GOOD = [
     "a red thing",
     "a blue thing",
@@ -113,7 +101,8 @@ def test_a_bad_text_stops_the_run_in_its_own_words(own):
     assert not paths.embeddings("own").exists()
 
 
-def test_skipped_texts_are_counted_and_listed_with_their_reasons(own):
+def test_skipped_texts_are_counted_and_listed_with_their_reasons(own, monkeypatch):
+    monkeypatch.setattr(texts, "BLOCK", 4)  # nine texts, four at a time
     own.set({"encode.on_bad_item": "skip"})
     encode.main("own")
     assert manifest()["counts"] == {"read": 9, "kept": 6, "dropped": 3}

@@ -46,15 +46,6 @@ def stored_files():
     return sorted(path.read_bytes() for path in files)
 
 
-def test_files_of_a_folder_come_into_the_store(project):
-    (project.root / "own.csv").write_text("hello")
-    project.set({"datasets": ["own"], "own.source": "own.csv"})
-    download.main("own")
-    manifest = raw_files.read_manifest("own")
-    assert (manifest.source, manifest.revision) == ("own: own.csv", None)
-    assert raw_files.stored(manifest.files[0], "own").read_text() == "hello"
-
-
 def test_files_of_the_hub_are_taken_at_the_commit_that_the_revision_names(hub):
     download.main("persona")
     manifest = raw_files.read_manifest("persona")
@@ -131,23 +122,19 @@ def test_what_was_downloaded_lies_in_the_store_once_and_what_is_there_is_not_ask
     assert tables.downloaded == ["data/b.parquet"]
 
 
-def test_bytes_other_than_the_hub_lists_are_refused(tables):
-    tables.damaged = bytes.lower
-    with pytest.raises(
-        PalError, match=r"a\.parquet of org/name at \w+ must have the sha256 .*, got .*; try again"
-    ):
-        download.from_hub(remote("data/a.parquet"), "own")
-    assert stored_files() == []
-
-
 def source(monkeypatch, found):
     monkeypatch.setattr(DATASETS["own"], "find", lambda params: found)
 
 
-def test_two_files_of_one_name_are_refused(tables, monkeypatch):
+def test_two_files_of_one_name_need_a_prefix(tables, monkeypatch):
     """prepare knows raw files by their names, so one would take the other's place."""
-    found = Source("hub", remotes=[remote("data/a*"), remote("other/*")])
-    source(monkeypatch, found)
+    source(monkeypatch, Source("hub", remotes=[remote("data/a*"), remote("other/*", prefix="tables-")]))
+    download.main("own")
+    manifest = raw_files.read_manifest("own")
+    assert [file.name for file in manifest.files] == ["a.parquet", "tables-a.parquet"]
+    assert manifest.revision == f"{tables.newest}, {tables.newest}"
+    paths.raw("own").unlink()
+    source(monkeypatch, Source("hub", remotes=[remote("data/a*"), remote("other/*")]))
     with pytest.raises(
         PipelineError, match=r"^2 raw files of own are named a\.parquet; give each source its"
     ):
@@ -155,22 +142,17 @@ def test_two_files_of_one_name_are_refused(tables, monkeypatch):
     assert not paths.raw("own").exists()
 
 
-def test_several_repositories_are_told_apart_by_their_prefixes(tables, monkeypatch):
-    found = Source("hub", remotes=[remote("data/a*"), remote("other/*", prefix="tables-")])
+def test_files_of_a_folder_are_copied_and_linked_ones_are_read_where_they_lie(project, monkeypatch):
+    there = project.root / "big.parquet"
+    there.write_bytes(b"big")
+    (project.root / "own.csv").write_text("hello")
+    found = Source("a folder", paths={"own.csv": project.root / "own.csv"}, links={"big.parquet": there})
     source(monkeypatch, found)
     download.main("own")
     manifest = raw_files.read_manifest("own")
-    assert [file.name for file in manifest.files] == ["a.parquet", "tables-a.parquet"]
-    assert manifest.revision == f"{tables.newest}, {tables.newest}"
-
-
-def test_linked_files_are_read_where_they_lie(project, monkeypatch):
-    there = project.root / "big.parquet"
-    there.write_bytes(b"big")
-    source(monkeypatch, Source("a folder", links={"big.parquet": there}))
-    download.main("own")
-    (file,) = raw_files.read_manifest("own").files
-    assert raw_files.stored(file, "own").resolve() == there
+    assert (manifest.source, manifest.revision) == ("a folder", None)
+    copied, linked = (raw_files.stored(file, "own") for file in manifest.files)
+    assert (copied.read_text(), copied.is_symlink(), linked.resolve()) == ("hello", False, there)
 
 
 def test_what_the_program_makes_itself_comes_into_the_store(project, monkeypatch):
@@ -190,14 +172,3 @@ def test_what_the_program_makes_itself_comes_into_the_store(project, monkeypatch
     download.main("own")
     assert paths.raw("own").read_bytes() == before
     assert {path.name for path in paths.store().iterdir()} == {"raw", "uses"}
-
-
-def test_what_fails_to_be_made_leaves_nothing(project, monkeypatch):
-    def make(folder):
-        (folder / "a.txt").write_text("first")
-        raise PipelineError("it cannot be drawn")
-
-    source(monkeypatch, Source("drawn", make=make))
-    with pytest.raises(PipelineError, match="cannot be drawn"):
-        download.main("own")
-    assert [path for path in paths.store().rglob("*") if path.is_file()] == []

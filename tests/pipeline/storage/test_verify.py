@@ -34,24 +34,9 @@ def flip(path):
     os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
 
 
-def test_with_nothing_there_yet_it_says_so(project, capsys):
-    assert run(capsys) == (0, "nothing to verify yet; run `dvc repro`\n")
-
-
-def test_all_is_well_after_a_run(small, capsys):
-    code, out = run(capsys)
-    assert code == 0
-    assert re.fullmatch(r"verified \d+ files of 0\.\d\d GB: all as they were written\n", out)
-
-
 DAMAGED = [
-    "data/prepared/own/pairs.parquet",
-    "data/recoloured/own/items.parquet",
     "data/embeddings/own/text/shard-00000.parquet",
-    "data/models/own/model/model.safetensors",
-    "data/models/own/k1/config.json",
     "data/models/own/k1/SHA256SUMS",
-    "data/evaluated/own/evaluated.json",
     "data/raw/own.json",
     "data/models/simulated/manifest.json",
     "store/embeddings/hashed-words-*/*.parquet",
@@ -59,27 +44,28 @@ DAMAGED = [
 ]
 
 
-@pytest.mark.parametrize("pattern", DAMAGED)
-def test_a_flipped_bit_anywhere_is_named_and_nothing_is_removed(small, capsys, pattern):
-    path = next(path for path in sorted(small.root.glob(pattern)))
-    flip(path)
+def test_a_flipped_bit_anywhere_is_named_and_nothing_is_removed(small, capsys):
     code, out = run(capsys)
-    assert code == 1
-    assert re.search(rf"{path.name}( is damaged or was changed|\))", out)
-    assert "rm -f" in out
-    assert path.exists()
-
-
-def test_a_raw_file_that_is_gone_is_missing(small, capsys):
-    (file,) = raw_files.read_manifest("own").files
-    raw_files.stored(file, "own").unlink()
-    code, out = run(capsys)
-    assert code == 1
-    assert f"{file.sha256} is missing (says data/raw/own.json (own.csv))" in out
-    assert "dvc repro -f -s download@own && dvc repro" in out
+    assert code == 0
+    assert re.fullmatch(r"verified \d+ files of 0\.\d\d GB: all as they were written\n", out)
+    for pattern in DAMAGED:
+        path = min(small.root.glob(pattern))
+        content = path.read_bytes()
+        flip(path)
+        code, out = run(capsys)
+        assert code == 1
+        assert re.search(rf"{path.name}( is damaged or was changed|\))", out)
+        assert "rm -f" in out
+        assert path.exists()
+        path.chmod(0o644)
+        path.write_bytes(content)
+    path.unlink()
+    assert f"{path.name} is missing (says data/raw/own.json (own.csv))" in run(capsys)[1]
+    assert "dvc repro -f -s download@own && dvc repro" in run(capsys)[1]
 
 
 def test_a_linked_file_is_read_where_it_lies_and_only_the_link_is_removed(project, capsys):
+    assert run(capsys) == (0, "nothing to verify yet; run `dvc repro`\n")
     mine = project.root / "mine.csv"
     mine.write_text("before")
     raw_files.write_manifest("own", raw_files.Manifest("here", None, [raw_files.link(mine)]))
