@@ -49,30 +49,19 @@ BOUND = "bound"  # in the place of a preset: whoever knows how the data were mad
 
 @dataclass(frozen=True)
 class Arm:
-    """One thing measured in one cell.
+    """One thing measured in one cell: right answers by seed."""
 
-    Args:
-        at: The cell, the preset, what was read (`what`), and shots where these apply.
-        judged: By seed.
-    """
-
-    at: Place
+    at: Place  # the cell, the preset, what was read (`what`), and shots where these apply
     judged: list[Judged]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Everything that an entry's run measured.
-
-    Args:
-        arms: Accuracies.
-        pictures: Points to draw, where the entry asks for them.
-        tables: Split sizes and sentences on the data, of the first seed.
-    """
+    """Everything that an entry's run measured."""
 
     arms: list[Arm]
-    pictures: list[dict[str, Any]]
-    tables: dict[str, Any]
+    pictures: list[dict[str, Any]]  # points to draw, where the entry asks for them
+    tables: dict[str, Any]  # split sizes and sentences on the data, of the first seed
 
 
 def run(entry: Run, source: str, workers: int = 1) -> Measured:

@@ -30,21 +30,13 @@ from pipeline.study import Study
 
 @dataclass(frozen=True)
 class Drawn:
-    """A study and what is known of how it came about.
-
-    Args:
-        data: The study.
-        texts: Texts of its items, by item id.
-        truth: The simulation's truth; None elsewhere.
-        bound: Who knows how the data were made; None where the entry does not ask, or nobody can.
-        tables: Split sizes as in the paper's Table 3, and sentences on whether the data are those published.
-    """
+    """A study and what is known of how it came about."""
 
     data: Study
-    texts: dict[str, str]
-    truth: dict[str, Any] | None
-    bound: Bound | None
-    tables: dict[str, Any]
+    texts: dict[str, str]  # by item id
+    truth: dict[str, Any] | None  # the simulation's
+    bound: Bound | None  # who knows how the data were made, where the entry asks and anybody can
+    tables: dict[str, Any]  # split sizes as in the paper's Table 3, and whether the data are those published
 
 
 def cells(run: Run, axes: tuple[str, ...]) -> list[Place]:
