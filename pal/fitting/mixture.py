@@ -67,7 +67,7 @@ class Mixture(Objective):
         self.by_user = train if ordered else train[torch.argsort(train.user, stable=True)]
         counts = torch.bincount(train.user, minlength=n_users)
         self.counts, self.starts = counts, counts.cumsum(0) - counts
-        self.all_answers: tuple[Questions, AnswerCounts] | None = None
+        self.all_counts: tuple[Questions, AnswerCounts] | None = None  # kept over the steps of a full batch
 
     @override
     def batches(self) -> Iterator[Comparisons]:
@@ -99,26 +99,20 @@ class Mixture(Objective):
     def _log_likelihoods(
         self, model: PreferenceModel, batch: Comparisons, place: Int[Tensor, " n"], n_users: int
     ) -> Float[Tensor, "u points"]:
-        questions, counts = self._count(batch, place, n_users)
+        counted = self.all_counts if batch is self.by_user else None
+        if counted is None:
+            distinct, question = distinct_rows(batch.question, len(batch.questions))
+            # A batch that serves once does not repay the sorting that a sparse matrix takes.
+            cells = n_users * len(distinct) // DENSE_CELLS
+            dense = batch is not self.by_user and len(batch) >= max(DENSE_FROM, cells)
+            counts = AnswerCounts.from_answers(
+                batch, user=place, question=question, n_users=n_users, n_questions=len(distinct), dense=dense
+            )
+            counted = batch.questions[distinct], counts
+            if batch is self.by_user:
+                self.all_counts = counted
+        questions, counts = counted
         return counts.log_likelihoods(model.margins_at(self.question_features(model, questions), self.points))
-
-    def _count(
-        self, batch: Comparisons, place: Int[Tensor, " n"], n_users: int
-    ) -> tuple[Questions, "AnswerCounts"]:
-        """Distinct questions of a batch, and the users' answers to them; kept where it is every answer."""
-        if batch is self.by_user and self.all_answers is not None:
-            return self.all_answers
-        distinct, question = distinct_rows(batch.question, len(batch.questions))
-        # A batch that serves once does not repay the sorting that a sparse matrix takes.
-        cells = n_users * len(distinct) // DENSE_CELLS
-        dense = batch is not self.by_user and len(batch) >= max(DENSE_FROM, cells)
-        counts = AnswerCounts.from_answers(
-            batch, user=place, question=question, n_users=n_users, n_questions=len(distinct), dense=dense
-        )
-        counted = batch.questions[distinct], counts
-        if batch is self.by_user:
-            self.all_answers = counted
-        return counted
 
     @override
     def states(self, model: PreferenceModel) -> Float[Tensor, "users K"]:
@@ -169,16 +163,9 @@ class AnswerCounts:
         n_questions: int,
         dense: bool = False,
     ) -> "AnswerCounts":
-        """Count answers.
+        """Count answers, by their users' rows and their questions'.
 
-        Args:
-            answers: Their signs, labels and weights are read. Of a label P(chosen is preferred), the rest
-                counts for the other side.
-            user: Row of each answer's user.
-            question: Each answer's question, below `n_questions`.
-            n_users: Rows of the matrix.
-            n_questions: Half of its columns.
-            dense: Whether to make a dense matrix.
+        Of a label P(chosen is preferred), the rest counts for the other side.
         """
         second = (answers.sign < 0).long()
         side = question + second * n_questions

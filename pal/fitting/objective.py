@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from pal.comparisons import Comparisons, Embeddings, Questions
@@ -56,15 +56,11 @@ class Objective(nn.Module, ABC):
             yield self.train_set
             return
         if self.config.shuffle == "prompts":
-            order = order[torch.argsort(self._shuffled_prompts()[order], stable=True)]
+            prompt = self.train_set.questions.prompt + 1  # -1 stands for none
+            number = torch.randperm(int(prompt.max()) + 1).to(self.device)  # drawn anew for each prompt
+            order = order[torch.argsort(number[prompt][self.train_set.question][order], stable=True)]
         for rows in order.split(self.batch_size):
             yield self.train_set[rows]
-
-    def _shuffled_prompts(self) -> Int[Tensor, " n"]:
-        """Each comparison's prompt, by a number drawn anew for each prompt."""
-        prompt = self.train_set.questions.prompt + 1  # -1 stands for none
-        number = torch.randperm(int(prompt.max()) + 1).to(self.device)
-        return number[prompt][self.train_set.question]
 
     def question_features(self, model: PreferenceModel, questions: Questions) -> Float[Tensor, "q features"]:
         """The model's features of questions, at the precision that the config asks for."""
@@ -84,9 +80,7 @@ class Objective(nn.Module, ABC):
 def user_balanced(train: Comparisons, n_users: int) -> Comparisons:
     """The same comparisons, weighted so that every user with any counts alike; 1 in the mean.
 
-    Args:
-        train: Comparisons, which may have weights: they keep their shares within a user.
-        n_users: Length of the table that `train.user` points into.
+    Weights that they have keep their shares within a user.
     """
     weight = torch.ones_like(train.sign) if train.weight is None else train.weight
     total = weight.new_zeros(n_users).index_add(0, train.user, weight)

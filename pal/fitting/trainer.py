@@ -94,11 +94,19 @@ def fit(
             model = make_model(
                 head, prompt_dim=embeddings.prompts.shape[1], response_dim=embeddings.responses.shape[1]
             ).to(device)
-            for comparisons in (train, val):
-                if comparisons is not None:
-                    comparisons.check(embeddings, n_users=n_users, needs_prompts=model.needs_prompts)
-            objective = _make_objective(model, embeddings, train, n_users, config, states).to(device)
-            history = descend(model, objective, embeddings, val, config, progress)
+            for comparisons in filter(None, (train, val)):
+                comparisons.check(embeddings, n_users=n_users, needs_prompts=model.needs_prompts)
+            given, shape = states, (n_users, model.state_dim)
+            if given is not None and tuple(given.shape) != shape:
+                raise PalError(f"states must have the shape (n_users, K) = {shape}, got {tuple(given.shape)}")
+            if model.shared_state is not None:
+                given = model.shared_state.expand(shape)
+            if given is not None:
+                objective: Objective = FixedStates(embeddings, train, config, given)
+            else:
+                kind = registered(OBJECTIVES, config.objective)
+                objective = kind(embeddings, train, config, n_users, model)
+            history = descend(model, objective.to(device), embeddings, val, config, progress)
         model.eval()
         with torch.inference_mode(), training_threads(model, objective):
             final = objective.states(model)
@@ -111,33 +119,11 @@ def fit(
 def check_task(
     train: Comparisons, n_users: int, head: HeadConfig, states: Float[Tensor, "users state"] | None
 ) -> None:
-    """Check that there is something to fit, and that K suits the users.
-
-    Raises:
-        PalError: If not.
-    """
+    """Refuse a fit without comparisons, or with a K above the number of users."""
     if not len(train):
         raise PalError("train must hold at least one comparison, got none")
     if n_users < head.K and states is None:
         raise PalError(f"K must be at most the number of seen users, {n_users}, got {head.K}; lower K")
-
-
-def _make_objective(
-    model: PreferenceModel,
-    embeddings: Embeddings,
-    train: Comparisons,
-    n_users: int,
-    config: FitConfig,
-    states: Tensor | None,
-) -> Objective:
-    shape = (n_users, model.state_dim)
-    if states is not None and tuple(states.shape) != shape:
-        raise PalError(f"states must have the shape (n_users, K) = {shape}, got {tuple(states.shape)}")
-    if model.shared_state is not None:
-        states = model.shared_state.expand(shape)
-    if states is not None:
-        return FixedStates(embeddings, train, config, states)
-    return registered(OBJECTIVES, config.objective)(embeddings, train, config, n_users, model)
 
 
 def descend(
@@ -150,55 +136,44 @@ def descend(
 ) -> list[dict[str, float]]:
     """Run the epochs, and leave model and objective as they were at the best validation.
 
-    Args:
-        model: The model to fit, from its present parameters on.
-        objective: The loss, on the model's device.
-        embeddings: What the comparisons point into.
-        val: Comparisons that choose the epoch; None keeps the last.
-        config: How to fit.
-        progress: Called after each epoch with its number and its mean loss.
-
-    Returns:
-        The validations, as in `Fitted.history`.
+    Begins at the model's present parameters; returns the validations, as in `Fitted.history`.
     """
-    with training_threads(model, objective):
-        return _descend(model, objective, embeddings, val, config, progress)
-
-
-def _descend(
-    model: PreferenceModel,
-    objective: Objective,
-    embeddings: Embeddings,
-    val: Comparisons | None,
-    config: FitConfig,
-    progress: Progress | None,
-) -> list[dict[str, float]]:
     optimiser = make_optimiser(model, objective, config)
     epochs, interval = config.epochs_and_validation_interval(objective.n_batches)
-    schedule = make_schedule(optimiser, config, epochs * objective.n_batches)
+    schedule = None
+    if config.schedule != "constant":
+        peaks, total = [group["lr"] for group in optimiser.param_groups], epochs * objective.n_batches
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, peaks, total_steps=max(total, 2), cycle_momentum=False
+        )
     history: list[dict[str, float]] = []
     best, best_state, since_best = None, None, 0
-    for epoch in range(1, epochs + 1):
-        loss = _train_epoch(model, objective, optimiser, schedule, epoch, epochs)
-        if progress is not None:
-            progress(epoch, loss)
-        if epoch % interval and epoch < epochs:
-            continue
-        validation = {"epoch": float(epoch), "loss": loss}
-        history.append(validation)
-        if val is None:
-            continue
-        model.eval()
-        with torch.inference_mode():
-            validation |= _validate(model, objective.states(model), embeddings, val, config)
-        score = (validation["val_accuracy"], -validation["val_loss"])
-        score = score if config.best_by == "accuracy" else score[::-1]
-        since_best += 1
-        if best is None or score > best:
-            best, since_best = score, 0
-            best_state = deepcopy((model.state_dict(), objective.state_dict()))
-        if config.patience and since_best >= config.patience:
-            break
+    with training_threads(model, objective):
+        for epoch in range(1, epochs + 1):
+            loss = _train_epoch(model, objective, optimiser, schedule, epoch, epochs)
+            if progress is not None:
+                progress(epoch, loss)
+            if epoch % interval and epoch < epochs:
+                continue
+            validation = {"epoch": float(epoch), "loss": loss}
+            history.append(validation)
+            if val is None:
+                continue
+            model.eval()
+            with torch.inference_mode():
+                margin = margins(model, objective.states(model), embeddings, val)
+                loss_of_each = expected_loss(LOSSES[config.loss], margin, val.label)
+                validation["val_loss"] = weighted_mean(loss_of_each, val.weight).item()
+                right = (margin > 0).float() + 0.5 * (margin == 0).float()
+                validation["val_accuracy"] = right.mean().item()
+            score = (validation["val_accuracy"], -validation["val_loss"])
+            score = score if config.best_by == "accuracy" else score[::-1]
+            since_best += 1
+            if best is None or score > best:
+                best, since_best = score, 0
+                best_state = deepcopy((model.state_dict(), objective.state_dict()))
+            if config.patience and since_best >= config.patience:
+                break
     if best_state is not None:
         model.load_state_dict(best_state[0])
         objective.load_state_dict(best_state[1])
@@ -248,11 +223,7 @@ def _train_epoch(
 
 
 def check_finite(loss: float, epoch: int) -> float:
-    """The loss, or an error that names its epoch.
-
-    Raises:
-        PalError: If the loss is not finite.
-    """
+    """The loss; an error that names its epoch if it is not finite."""
     if not isfinite(loss):
         raise PalError(
             f"the loss became {loss} in epoch {epoch}; lower learning_rate, or look for NaN in the embeddings"
@@ -263,11 +234,8 @@ def check_finite(loss: float, epoch: int) -> float:
 def make_optimiser(model: PreferenceModel, objective: Objective, config: FitConfig) -> torch.optim.Optimizer:
     """Adam or AdamW, fused: over these few dozen small tensors the plain one takes ten times as long.
 
-    Args:
-        model: Its prototypes, where it has such parameters, learn at the rate of the users' weights, and its
-            scale at a rate of its own where that is set.
-        objective: Its parameters learn at the rate of the users' weights.
-        config: Kind, rates and decay.
+    Prototypes and the objective's parameters learn at the rate of the users' weights, and the model's scale
+    at a rate of its own where that is set.
     """
     shared, scale, fast = [], [], list(objective.parameters())
     groups = {"prototypes": fast, "log_scale": scale if config.scale_learning_rate else shared}
@@ -280,31 +248,6 @@ def make_optimiser(model: PreferenceModel, objective: Objective, config: FitConf
     ]
     kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
     return kind([group for group in options if group["params"]], fused=True)
-
-
-def make_schedule(
-    optimiser: torch.optim.Optimizer, config: FitConfig, total: int
-) -> torch.optim.lr_scheduler.LRScheduler | None:
-    """The learning rates of a run of `total` steps, or None where they are constant."""
-    if config.schedule == "constant":
-        return None
-    peaks = [group["lr"] for group in optimiser.param_groups]
-    return torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, peaks, total_steps=max(total, 2), cycle_momentum=False
-    )
-
-
-def _validate(
-    model: PreferenceModel,
-    states: Float[Tensor, "users state"],
-    embeddings: Embeddings,
-    val: Comparisons,
-    config: FitConfig,
-) -> dict[str, float]:
-    margin = margins(model, states, embeddings, val)
-    loss = weighted_mean(expected_loss(LOSSES[config.loss], margin, val.label), val.weight)
-    right = (margin > 0).float() + 0.5 * (margin == 0).float()
-    return {"val_loss": loss.item(), "val_accuracy": right.mean().item()}
 
 
 def mean_loss(

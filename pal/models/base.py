@@ -38,26 +38,14 @@ class PreferenceModel(nn.Module, ABC):
     """
 
     config: HeadConfig
+    linear: bool = False  # whether margins are linear in the state: locating a user is then a convex problem
+    needs_prompts: bool = False  # whether questions without a prompt cannot be read
+    shared_state: Tensor | None = None  # the state that all users share, where the model has no other
 
     @property
     @abstractmethod
     def state_dim(self) -> int:
         """Numbers of a user's state."""
-
-    @property
-    def linear(self) -> bool:
-        """Whether margins are linear in the state: locating a user is then a convex problem."""
-        return False
-
-    @property
-    def needs_prompts(self) -> bool:
-        """Whether questions without a prompt cannot be read."""
-        return False
-
-    @property
-    def shared_state(self) -> Float[Tensor, " state"] | None:
-        """The state that all users share, where the model has no other; else None."""
-        return None
 
     @property
     def block_size(self) -> int:
@@ -201,11 +189,7 @@ def margins(
 ) -> Float[Tensor, " n"]:
     """Reward of the chosen response less that of the rejected one, for each comparison's user.
 
-    Args:
-        model: A model in evaluation mode.
-        states: The table that `comparisons.user` points into.
-        embeddings: What the comparisons' questions point into.
-        comparisons: The answers; only the questions that they ask are read.
+    The model is in evaluation mode; `comparisons.user` points into `states`.
     """
     blocks = [
         model.margin(features.index_select(0, row), states.index_select(0, block.user)) * block.sign

@@ -75,7 +75,7 @@ class IdealPointModel(PrototypeModel):
             mapped = self.map_responses(prompts.repeat(2, 1), gather(embeddings.responses, sides))
             return torch.cat(as_float32(mapped).chunk(2), 1)
         rows, place = distinct_rows(sides, len(embeddings.responses))
-        mapped = as_float32(self.f.of_rows(embeddings.responses, rows).squeeze(0)).index_select(0, place)
+        mapped = as_float32(self.f(gather(embeddings.responses, rows)).squeeze(0)).index_select(0, place)
         return torch.cat(mapped.chunk(2), 1)
 
     @override

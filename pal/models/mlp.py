@@ -67,12 +67,6 @@ class StackedMLP(nn.Module):
             return h + skip.reshape(len(x), self.stack, self.latent).transpose(0, 1)
         return h
 
-    def of_rows(
-        self, table: Float[Tensor, "n dim"], rows: Int[Tensor, " rows"]
-    ) -> Float[Tensor, "stack rows latent"]:
-        """Map some rows of a table, which may be of half precision."""
-        return self(gather(table, rows))
-
 
 def gather(table: Float[Tensor, "n dim"], rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows dim"]:
     """Rows of a table, bfloat16 under bfloat16 autocast; else half precision becomes float32."""

@@ -22,7 +22,7 @@ from pal.comparisons import Embeddings, Questions, distinct_rows
 from pal.config import HeadConfig
 from pal.errors import PalError
 from pal.models.base import PrototypeModel
-from pal.models.mlp import StackedMLP, as_float32
+from pal.models.mlp import StackedMLP, as_float32, gather
 
 MAX_SCALE = 100.0
 
@@ -82,8 +82,8 @@ class PromptedIdealPointModel(PrototypeModel):
         prompt_rows, prompt = distinct_rows(questions.prompt, len(embeddings.prompts))
         sides = torch.cat([questions.first, questions.second])
         response_rows, response = distinct_rows(sides, len(embeddings.responses))
-        g = self.g.of_rows(embeddings.prompts, prompt_rows)
-        f = self.f.of_rows(embeddings.responses, response_rows).squeeze(0)
+        g = self.g(gather(embeddings.prompts, prompt_rows))
+        f = self.f(gather(embeddings.responses, response_rows)).squeeze(0)
         with torch.autocast(f.device.type, enabled=False):
             if f.dtype == torch.bfloat16:
                 return self._half_features(g, f, prompt, response)

@@ -76,11 +76,7 @@ class Aggregate:
         return f"quantile_{self.share:g}" if self.kind == "quantile" else self.kind
 
     def states(self, model: RewardModel) -> tuple[Float[Tensor, "groups state"], Float[Tensor, " groups"]]:
-        """States that rewards are taken for, and the share of people at each; shares sum to 1.
-
-        Raises:
-            PalError: If a group is unknown to the model, or states do not fit it.
-        """
+        """States that rewards are taken for, and the share of people at each; shares sum to 1."""
         if self.groups is None:
             if self.kind == "worst" and isinstance(model.head, PrototypeModel):
                 K = model.head.state_dim
@@ -94,13 +90,7 @@ class Aggregate:
     def combine(
         self, rewards: Float[Tensor, "n groups"], mass: Float[Tensor, " groups"], prompts: Sequence[Hashable]
     ) -> Float[Tensor, " n"]:
-        """One reward per response.
-
-        Args:
-            rewards: Each response's, for each state.
-            mass: Share of people at each state.
-            prompts: What each response answers; only which are equal matters, and that only if centred.
-        """
+        """One reward per response from those for each state; of prompts only which are equal matters."""
         if self.centred:
             numbers: dict[Hashable, int] = {}
             number = torch.tensor([numbers.setdefault(p, len(numbers)) for p in prompts], dtype=torch.long)
@@ -124,3 +114,21 @@ def combined(
     reached &= mass[order] > 0
     reached[:, -1] = True
     return rewards.gather(1, order.gather(1, reached.int().argmax(1, keepdim=True)))[:, 0]
+
+
+def rewards_for(
+    model: RewardModel,
+    prompts: Any,
+    responses: Any,
+    users: User | Aggregate | list[User],
+    prompt_of: Sequence[Hashable] | None = None,
+) -> Float[Tensor, " n"]:
+    """Rewards for one user, for a user of each response, or for an aggregate.
+
+    `prompt_of` tells which prompts are equal, for a centred aggregate; by default `prompts` themselves do.
+    """
+    read = prompts if model.head.needs_prompts else None
+    if not isinstance(users, Aggregate):
+        return model.score(read, responses, user=users)
+    states, mass = users.states(model)
+    return users.combine(model.score_states(read, responses, states), mass, prompt_of or prompts)

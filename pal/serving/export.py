@@ -5,18 +5,16 @@ pooling (mean, cls or max) and unit length, in float32. Everything else is refus
 back and compared with `RewardModel.score` before it is put in its place.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
 
 from pal import encoders
 from pal.errors import PalError
 from pal.files import new_folder, write_bytes
-from pal.serving.aggregates import Aggregate
+from pal.serving.aggregates import Aggregate, rewards_for
 from pal.serving.reward_model import RewardModel, User
 
 PROBES = (
@@ -97,33 +95,39 @@ def _scalar_model(model: RewardModel, user: User | Aggregate, prompt: str | None
 
     description = model.input_encoder.describe("responses")
     described, pooling, unit_length = _exportable_encoder(model, description)
-    if isinstance(user, Aggregate):
-        if user.centred:
+    if not isinstance(user, Aggregate):
+        user = Aggregate.mean(model.state_of(user)[None])
+    if user.centred:
+        raise PalError("an aggregate must not be centred to be exported: one response is scored at a time")
+    states, mass = user.states(model)
+    prompts = "none" if not model.head.needs_prompts else "given" if prompt is None else "fixed"
+    if prompts == "none" and prompt is not None:
+        raise PalError("prompt must be left out: this model's reward does not depend on it")
+    if prompts == "given":
+        of_prompts = model.input_encoder.describe("prompts")
+        if any(of_prompts.get(x) != description.get(x) for x in ("encoder", "weights_sha256", "dtype")):
             raise PalError(
-                "an aggregate must not be centred to be exported: one response is scored at a time"
+                "prompts and responses must have one encoder to be exported together, got "
+                f"{of_prompts['encoder']} and {description['encoder']}; fix the prompt, "
+                "export_scalar(..., prompt=...)"
             )
-        (states, mass), kind, share = user.states(model), user.kind, float(user.share)
-    else:
-        states, mass, kind, share = model.state_of(user)[None], torch.ones(1), "mean", 0.5
-    prompts = _prompts_of(model, prompt)
     encoder = library_model(described, "cpu")
     if encoder.default_prompt_name:
         raise PalError(f"the encoder must put nothing before texts to be exported, got {described.name}")
-    limit = int(encoder.max_seq_length)
-    encoder.tokenizer.model_max_length = limit
+    encoder.tokenizer.model_max_length = int(encoder.max_seq_length)
     network = encoder[0].auto_model
     config = ScalarConfig(
         encoder_config={k: v for k, v in network.config.to_dict().items() if not names_code(k)},
         pooling=pooling,
         unit_length=unit_length,
         stored=description.get("dtype", "float32"),
-        max_tokens=limit,
+        max_tokens=int(encoder.max_seq_length),
         head=model.config.model_dump(),
         prompt_dim=model.prompt_dim if model.head.needs_prompts else 0,
         prompts=prompts,
         groups=len(states),
-        kind=kind,
-        share=share,
+        kind=user.kind,
+        share=float(user.share),
         made_from={
             "fingerprint": model.fingerprint,
             "encoder": description["encoder"],
@@ -144,11 +148,7 @@ def _scalar_model(model: RewardModel, user: User | Aggregate, prompt: str | None
 def _exportable_encoder(
     model: RewardModel, description: dict[str, Any]
 ) -> tuple[encoders.Described, list[str], bool]:
-    """The encoder's files, its poolings, and whether its vectors have unit length.
-
-    Raises:
-        PalError: If it is not a transformer, a pooling and perhaps unit length in float32.
-    """
+    """The encoder's files, its poolings, and whether its vectors have unit length; others are refused."""
     from pal.encoders.sentence_transformers import modules_of, pooling_of
     from pal.serving.transformers_model import POOLINGS
 
@@ -175,50 +175,24 @@ def _exportable_encoder(
     return described, pooling, len(modules) == 3
 
 
-def _prompts_of(model: RewardModel, prompt: str | None) -> str:
-    """Whether the exported reward reads no prompt, one that is fixed, or one that is given with each call."""
-    if not model.head.needs_prompts:
-        if prompt is not None:
-            raise PalError("prompt must be left out: this model's reward does not depend on it")
-        return "none"
-    if prompt is not None:
-        return "fixed"
-    prompts, responses = (model.input_encoder.describe(side) for side in ("prompts", "responses"))
-    if any(prompts.get(what) != responses.get(what) for what in ("encoder", "weights_sha256", "dtype")):
-        raise PalError(
-            "prompts and responses must have one encoder to be exported together, got "
-            f"{prompts['encoder']} and {responses['encoder']}; fix the prompt, export_scalar(..., prompt=...)"
-        )
-    return "given"
-
-
 def _compare_rewards(model: RewardModel, folder: Path, user: User | Aggregate, prompt: str | None) -> None:
     """Read back what was written and compare its rewards with the model's own."""
-    texts = list(PROBES)
-    probe_prompt = (PROBES[0] if prompt is None else prompt) if model.head.needs_prompts else None
-    got = _read_back(folder, texts, probe_prompt if prompt is None else None)
-    if isinstance(user, Aggregate):
-        states, mass = user.states(model)
-        wanted = user.combine(model.score_states(probe_prompt, texts, states), mass, texts)
-    else:
-        wanted = model.score(probe_prompt, texts, user=user)
-    difference = (got - wanted).abs() / wanted.abs().clamp_min(1)
-    tolerance = TOLERANCE[model.input_encoder.describe("responses").get("dtype", "float32")]
-    if not bool((difference <= tolerance).all()):
-        raise PalError(
-            f"the exported rewards must be those of the model to {tolerance:g}, got "
-            f"{float(difference.max()):.2g} apart; use the model itself"
-        )
-
-
-def _read_back(folder: Path, texts: Sequence[str], prompt: str | None) -> Tensor:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     scalar = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True).eval()
     options = {"padding": True, "truncation": True, "return_tensors": "pt"}
-    given = dict(tokenizer(list(texts), **options))
-    if prompt is not None:
-        given |= {f"prompt_{name}": tensor for name, tensor in tokenizer([prompt], **options).items()}
+    given = dict(tokenizer(list(PROBES), **options))
+    probe_prompt = (prompt or PROBES[0]) if model.head.needs_prompts else None
+    if scalar.config.prompts == "given":
+        given |= {f"prompt_{name}": tensor for name, tensor in tokenizer([probe_prompt], **options).items()}
     with torch.no_grad():
-        return scalar(**given).logits[:, 0]
+        got = scalar(**given).logits[:, 0]
+    wanted = rewards_for(model, probe_prompt, list(PROBES), user)
+    difference = (got - wanted).abs() / wanted.abs().clamp_min(1)
+    tolerance = TOLERANCE[scalar.config.stored]
+    if not bool((difference <= tolerance).all()):
+        raise PalError(
+            f"the exported rewards must be those of the model to {tolerance:g}, got "
+            f"{float(difference.max()):.2g} apart; use the model itself"
+        )

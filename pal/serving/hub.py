@@ -40,7 +40,6 @@ SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$@:])")
 # changed before.
 HUB_ERRORS = (*HfHubHTTPError.__bases__, OSError, ValueError)
 Model = TypeVar("Model", bound=RewardModel)
-Saved = TypeVar("Saved", bound=SavedModel)
 
 
 @dataclass(frozen=True)
@@ -81,11 +80,7 @@ class About:
 
 
 def read_results(path: Path | str) -> list[dict[str, str]]:
-    """Rows of the pipeline's metrics/details/NAME.csv.
-
-    Raises:
-        PalError: If it cannot be read.
-    """
+    """Rows of the pipeline's metrics/details/NAME.csv, for a card."""
     try:
         with Path(path).open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -97,6 +92,18 @@ def read_results(path: Path | str) -> list[dict[str, str]]:
 
 def model_card(model: SavedModel, about: About) -> str:
     """The card as Markdown, with the hub's YAML in front; see `model_card.md.j2` for its words."""
+    encoder = model.encoder
+    if not set(encoder) <= {"prompts", "responses"}:
+        encoder = {"prompts and responses": encoder}
+    encoders = []  # cells of the table: side, name, width, sha256 of the weights
+    for side, of_side in (encoder or {"all": None}).items():
+        name = of_side.get("encoder") if isinstance(of_side, Mapping) else None
+        if not name or name == "none":
+            encoders.append([side, "none: embeddings are given", "", ""])
+        else:
+            cells = (name, of_side.get("dim", ""), of_side.get("weights_sha256") or "none")
+            encoders.append([side, *map(escaped, cells)])
+    shown = [row for row in about.results if row["pairs"] == "all" and row["model"] in PREDICTED_BY]
     data = ModelCardData(
         language=list(about.language) or None,
         license=about.licence,
@@ -113,9 +120,9 @@ def model_card(model: SavedModel, about: About) -> str:
         n_users=0 if list(model.user_ids) == [AVERAGE] else len(model.user_ids),
         about_data=escaped(about.data),
         licence=escaped(about.licence or ""),
-        encoders=list(_encoder_rows(model.encoder)),
+        encoders=encoders,
         measured=bool(about.results),
-        results=[_result_cells(row) for row in about.results if _is_shown(row)],
+        results=[_result_cells(row) for row in shown],
     ).content
 
 
@@ -241,37 +248,15 @@ def push_to_hub(
     return str(commit)
 
 
-def without_users(model: Saved) -> Saved:
-    """The same model without the people seen in fitting: one stands for all, at the average user's state.
-
-    Rewards of the average user, the population and so every taste stay as they are. The population may still
-    hold the states of single people, where few were seen, but without a name.
-    """
-    return replace(model, user_ids=[AVERAGE], states=model.state_of(None)[None])  # type: ignore[type-var]
-
-
 def _shared_files(model: RewardModel, about: About | None, *, users: bool) -> dict[str, bytes]:
-    shared = model if users else without_users(model)
+    """The model's files and its card.
+
+    Without its users, one stands for all, at the average user's state: rewards of that user, the population
+    and so every taste stay as they are. The population may still hold the states of single people, where few
+    were seen, but without a name.
+    """
+    shared = model if users else replace(model, user_ids=[AVERAGE], states=model.state_of(None)[None])
     return shared.files() | {CARD: model_card(shared, about or About()).encode("utf-8")}
-
-
-def _encoder_rows(encoder: Mapping[str, Any]) -> list[list[str]]:
-    """Cells of the card's table of encoders: side, name, width, sha256 of the weights."""
-    has_sides = set(encoder) <= {"prompts", "responses"}
-    sides = dict(encoder) if has_sides else {"prompts and responses": encoder}
-    rows = []
-    for side, about in (sides or {"all": None}).items():
-        name = about.get("encoder") if isinstance(about, Mapping) else None
-        if not name or name == "none":
-            rows.append([side, "none: embeddings are given", "", ""])
-        else:
-            sha256 = about.get("weights_sha256") or "none"
-            rows.append([side, escaped(name), escaped(about.get("dim", "")), escaped(sha256)])
-    return rows
-
-
-def _is_shown(row: Mapping[str, Any]) -> bool:
-    return row["pairs"] == "all" and row["model"] in PREDICTED_BY
 
 
 def _result_cells(row: Mapping[str, Any]) -> list[str]:

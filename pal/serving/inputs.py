@@ -28,17 +28,14 @@ ItemList: TypeAlias = Tensor | list[Any]  # what `as_list` returns: embeddings (
 Row = TypeVar("Row")
 
 TEXT, IMAGE, VECTOR = "text", "image", "vector"
+COLUMNS = ("chosen", "rejected", "label")
 FINITE_BLOCK = 8192  # embeddings that are checked at a time, so that nothing of the table's size is allocated
 
 
 class Place(NamedTuple):
-    """Where an item stands: its name in messages, and what an error about it carries.
+    """Where an item stands: its name in messages, such as `responses[3]`, and what an error about it carries.
 
-    Args:
-        name: Such as `responses[3]` or `rejected of comparison 3`.
-        column: The argument or column, such as `responses` or `rejected`.
-        row: The number of the item or comparison.
-        user: Whose comparison it is, where there are several users.
+    `user` is whose comparison it is, where there are several users.
     """
 
     name: str
@@ -65,9 +62,7 @@ def places_in(column: str, start: int = 0) -> Places:
 class ItemEmbeddings:
     """Embeddings of a list of items; an item that repeats is stored once.
 
-    Args:
-        table: One embedding per distinct item, of any float type.
-        row: Each item's row of the table; None where item i is row i.
+    `row` is each item's row of `table`, which may be of any float type; None where item i is row i.
     """
 
     table: Float[Tensor, "distinct dim"]
@@ -81,7 +76,7 @@ class ItemEmbeddings:
         """Each item's row of the table."""
         return torch.arange(len(self.table), device=self.table.device) if self.row is None else self.row
 
-    def part(self, items: slice) -> "ItemEmbeddings":
+    def __getitem__(self, items: slice) -> "ItemEmbeddings":
         """Some of the items."""
         if self.row is None:
             return ItemEmbeddings(self.table[items])
@@ -161,11 +156,7 @@ class Preferences:
 
 
 def as_list(items: Items) -> ItemList:
-    """Items as a list of texts and pictures, or as one table of embeddings; one item is a list of one.
-
-    Raises:
-        PalError: If something else is among them, or embeddings are mixed with other items.
-    """
+    """Items as a list of texts and pictures, or as one table of embeddings; one item is a list of one."""
     if isinstance(items, Tensor | np.ndarray):
         table = _as_tensor(items)
         return table[None] if table.dim() == 1 else table
@@ -187,11 +178,7 @@ def as_list(items: Items) -> ItemList:
 
 
 def kind_of(item: object) -> str:
-    """Whether an item is a text, an image or a vector.
-
-    Raises:
-        PalError: If it is none of these.
-    """
+    """Whether an item is a text, an image or a vector."""
     if isinstance(item, str):
         return TEXT
     if isinstance(item, bytes | Path | Image):
@@ -207,11 +194,7 @@ def kind_of(item: object) -> str:
 
 
 def concatenate(lists: Sequence[ItemList]) -> ItemList:
-    """Several lists of items as one.
-
-    Raises:
-        PalError: If some are embeddings and others not, or of another width.
-    """
+    """Several lists of items as one; all must be embeddings of one width, or none."""
     lists = [items for items in lists if len(items)]
     if not any(isinstance(items, Tensor) for items in lists):
         return [item for items in lists for item in items]
@@ -221,11 +204,7 @@ def concatenate(lists: Sequence[ItemList]) -> ItemList:
 
 
 def check_embeddings(table: Tensor, dim: int, places: Places) -> None:
-    """Refuse a table of embeddings that is not finite floats of the model's width.
-
-    Raises:
-        PalError: Naming the first embedding that cannot be used.
-    """
+    """Refuse a table of embeddings that is not finite floats of the model's width."""
     if table.dim() != 2 or table.shape[1] != dim:
         raise places(0).error(
             f"must be an embedding of {dim} numbers, got a table of the shape {tuple(table.shape)}; use the "
@@ -246,22 +225,15 @@ def check_embeddings(table: Tensor, dim: int, places: Places) -> None:
 def as_row(kind: type[Row], given: Any, place: str) -> Row:
     """A `Preference` or `Question` from itself, from a mapping of its names, or from a tuple in their order.
 
-    Args:
-        kind: The dataclass.
-        given: One of these; a mapping may leave out `prompt` and `label`.
-        place: Its name in messages.
-
-    Raises:
-        PalError: If it is none of these, or a mapping has other names or lacks one.
+    A mapping may leave out `prompt` and `label`.
     """
-    names = [field.name for field in fields(kind)]
     if isinstance(given, kind):
         return given
+    names = [field.name for field in fields(kind)]
     if isinstance(given, Mapping):
-        extra = sorted(map(str, given.keys() - set(names)))
-        missing = [name for name in names[1:3] if name not in given]
+        extra, missing = given.keys() - set(names), set(names[1:3]) - given.keys()
         if extra or missing:
-            wrong = f"{extra[0]!r} too" if extra else f"no {missing[0]!r}"
+            wrong = f"{min(map(str, extra))!r} too" if extra else f"no {min(missing)!r}"
             raise PalError(f"{place} must have the names {', '.join(names)} and no other, got {wrong}")
         return kind(**{"prompt": None, **given})
     if isinstance(given, list | tuple) and 3 <= len(given) <= len(names):
@@ -275,17 +247,20 @@ def as_row(kind: type[Row], given: Any, place: str) -> Row:
 def as_columns(comparisons: Any, *, needs_prompts: bool) -> Preferences:
     """Comparisons as columns of equal length: lists or tables, with labels as float32 or None for all ones.
 
-    Args:
-        comparisons: A list of `Preference`, of mappings or of tuples (see `as_row`); or `Preferences`.
-        needs_prompts: Whether prompts are read; they are left out otherwise.
-
-    Raises:
-        PalError: If something else is among them, lengths differ, or a label is not in [0, 1].
+    Prompts are left out where they are not needed.
     """
     columns = comparisons if isinstance(comparisons, Preferences) else _columns_of_rows(comparisons)
     chosen, rejected = as_list(columns.chosen), as_list(columns.rejected)
-    label = None if columns.label is None else _as_labels(columns.label)
-    n = len(chosen)
+    n, label = len(chosen), None
+    if columns.label is not None:
+        try:
+            label = torch.as_tensor(columns.label, dtype=torch.float32).reshape(-1)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise PalError(f"label must be numbers in [0, 1], got something else ({error})") from None
+        for row in (~((label >= 0) & (label <= 1))).nonzero()[:1, 0].tolist():  # so that NaN is refused
+            raise Place(f"label of comparison {row}", "label", row).error(
+                f"must lie in [0, 1], got {float(label[row]):g}; 1 is chosen preferred, 0.5 a tie"
+            )
     if len(rejected) != n or (label is not None and label.shape != (n,)):
         raise PalError(
             f"rejected and labels must be as many as the {n} chosen, got {len(rejected)} and "
@@ -312,26 +287,8 @@ def _columns_of_rows(comparisons: Any) -> Preferences:
             row=without_prompt[0],
             column="prompt",
         )
-    return Preferences(
-        None if without_prompt or not rows else [row.prompt for row in rows],
-        [row.chosen for row in rows],
-        [row.rejected for row in rows],
-        [row.label for row in rows],
-    )
-
-
-def _as_labels(label: Tensor | Sequence[float]) -> Float[Tensor, " n"]:
-    try:
-        labels = torch.as_tensor(label, dtype=torch.float32).reshape(-1)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise PalError(f"label must be numbers in [0, 1], got something else ({error})") from None
-    outside = (~((labels >= 0) & (labels <= 1))).nonzero()
-    if len(outside):
-        row = int(outside[0, 0])
-        raise Place(f"label of comparison {row}", "label", row).error(
-            f"must lie in [0, 1], got {float(labels[row]):g}; 1 is chosen preferred, 0.5 a tie"
-        )
-    return labels
+    prompts = None if without_prompt or not rows else [row.prompt for row in rows]
+    return Preferences(prompts, *([getattr(row, side) for row in rows] for side in COLUMNS))
 
 
 def _is_number(value: object) -> bool:

@@ -14,9 +14,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from PIL import ImageOps
 from torch import Tensor
 
 from pal import encoders
+from pal.encoders import images
+from pal.encoders.registry import complaint
 from pal.errors import PalError
 from pal.serving.inputs import (
     IMAGE,
@@ -52,16 +55,9 @@ class InputEncoder:
     _loaded: dict[tuple[str, str, str], tuple[Any, tuple[str, ...]]] = field(default_factory=dict, repr=False)
 
     def encode(self, items: ItemList, side: Side, dim: int, places: Places | None = None) -> ItemEmbeddings:
-        """Embeddings of items; texts and pictures that repeat are encoded once, embeddings pass through.
+        """Embeddings of items, as `as_list` gives them; texts and pictures that repeat are encoded once.
 
-        Args:
-            items: What `as_list` returns.
-            side: Which encoder reads them.
-            dim: Width that embeddings must have.
-            places: Name of each item in messages; `responses[3]` by default.
-
-        Raises:
-            PalError: If an item cannot be read, or the encoder cannot be had or is not the model's own.
+        Embeddings pass through, and must be `dim` wide. `places` names items in messages.
         """
         places = places or places_in(side)
         if isinstance(items, Tensor):
@@ -82,12 +78,18 @@ class InputEncoder:
                 distinct[key] = len(distinct)
                 first_at.append(number)
             row[number] = distinct[key]
-        table = self._encode_distinct([items[at] for at in first_at], side, lambda at: places(first_at[at]))
+        table = torch.empty(len(distinct), self.describe(side)["dim"])
+        for rows, vectors in self._batches(
+            [items[at] for at in first_at], side, lambda at: places(first_at[at])
+        ):
+            table[torch.tensor(rows)] = torch.from_numpy(vectors)
         check_embeddings(table, dim, lambda at: places(first_at[at]))
         return ItemEmbeddings(table, row)
 
-    def _encode_distinct(self, items: list[Any], side: Side, places: Places) -> Tensor:
-        """Embeddings of distinct texts and pictures, (len(items), dim) float32."""
+    def _batches(
+        self, items: list[Any], side: Side, places: Places
+    ) -> Iterator[tuple[Sequence[int], np.ndarray]]:
+        """Distinct texts and pictures, batch by batch: their rows, and their embeddings in float32."""
         description = self.describe(side)
         encoder, modalities = self._load(side)
         rows: dict[str, list[int]] = {}
@@ -100,30 +102,18 @@ class InputEncoder:
                     f"{PLURALS[kind]}; give what the model was fitted on"
                 )
             rows.setdefault(kind, []).append(number)
-        table = torch.empty(len(items), description["dim"])
         for kind, numbers in sorted(rows.items()):
             encode = _encode_texts if kind == TEXT else _encode_pictures
-            chosen = [items[number] for number in numbers]
-            for batch, vectors in encode(encoder, chosen, lambda at, numbers=numbers: places(numbers[at])):
+            for batch, vectors in encode(encoder, items, numbers, places):
                 # Training read stored embeddings, which may have been rounded to float16.
-                stored = vectors.astype(description.get("dtype", "float32")).astype("float32")
-                table[torch.tensor([numbers[at] for at in batch])] = torch.from_numpy(stored)
-        return table
+                yield batch, vectors.astype(description.get("dtype", "float32")).astype("float32")
 
     def modalities(self, side: Side) -> tuple[str, ...]:
-        """What one side's encoder reads: text, image or both.
-
-        Raises:
-            PalError: If the model names no encoder, or it cannot be had or is not the model's own.
-        """
+        """What one side's encoder reads: text, image or both."""
         return self._load(side)[1]
 
     def describe(self, side: Side) -> dict[str, Any]:
-        """The model's description of one side's encoder.
-
-        Raises:
-            PalError: If it names none, so that only embeddings can be read.
-        """
+        """The model's description of one side's encoder; an error if it names none."""
         has_sides = set(self.encoder) <= {"prompts", "responses"}
         description = self.encoder.get(side) if has_sides else self.encoder
         name = description.get("encoder") if isinstance(description, Mapping) else None
@@ -156,89 +146,72 @@ class InputEncoder:
                     f"the encoder of the model's {side} cannot be used: {error} (for encode.weights "
                     f"give pal --weights {name}=PLACE, or load weights={{{name!r}: PLACE}})"
                 ) from None
-            _check_same_encoder(description, described)
+            for what in ("weights_sha256", "dim"):
+                wanted, got = description.get(what), getattr(described, what)
+                if wanted and wanted != got:
+                    raise PalError(
+                        f"{name} must have the {what} that the model was fitted with, {wanted}, got {got}; "
+                        f"give the folder of the right weights, --weights {name}=FOLDER, in Python load(..., "
+                        f"weights={{{name!r}: FOLDER}})"
+                    )
+            # Tokenisers and configs differ harmlessly between the hub's copy and a package's.
+            if description.get("files_sha256") not in (None, "", described.files_sha256):
+                warnings.warn(
+                    f"the weights of {name} are those that the model was fitted with, but its other files "
+                    "(tokeniser, configuration) are not the same; compare a few rewards with ones that you "
+                    "trust",
+                    stacklevel=2,
+                )
             self._loaded[key] = encoders.load(described, self.device), described.modalities
         return self._loaded[key]
 
 
-def _check_same_encoder(description: Mapping[str, Any], described: Any) -> None:
-    """Compare the encoder that was loaded with the one that the model was fitted with."""
-    name = description["encoder"]
-    for what in ("weights_sha256", "dim"):
-        wanted, got = description.get(what), getattr(described, what)
-        if wanted and wanted != got:
-            raise PalError(
-                f"{name} must have the {what} that the model was fitted with, {wanted}, got {got}; give "
-                f"the folder of the right weights, --weights {name}=FOLDER, in Python load(..., "
-                f"weights={{{name!r}: FOLDER}})"
-            )
-    # Tokenisers and configs differ harmlessly between the hub's copy and a package's, so this only warns.
-    if description.get("files_sha256") not in (None, "", described.files_sha256):
-        warnings.warn(
-            f"the weights of {name} are those that the model was fitted with, but its other files "
-            "(tokeniser, configuration) are not the same; compare a few rewards with ones that you trust",
-            stacklevel=2,
-        )
-
-
 def _encode_texts(
-    encoder: Any, texts: list[str], places: Places
+    encoder: Any, items: list[Any], rows: list[int], places: Places
 ) -> Iterator[tuple[Sequence[int], np.ndarray]]:
     """Batches of texts of like length under a token budget, as rows and vectors."""
-    from pal.encoders.registry import complaint
-
-    for row, text in enumerate(texts):
-        if fault := complaint(text):
+    for row in rows:
+        if fault := complaint(items[row]):
             raise places(row).error(f"{fault}; leave it out, or give a text")
-    lengths = encoder.lengths(texts)
+    lengths = dict(zip(rows, encoder.lengths([items[row] for row in rows]), strict=True))
     batch: list[int] = []
-    for row in sorted(range(len(texts)), key=lengths.__getitem__):
+    for row in sorted(rows, key=lengths.__getitem__):
         if batch and lengths[row] * (len(batch) + 1) > TOKENS_PER_BATCH:
-            yield batch, encoder.encode([texts[at] for at in batch])
+            yield batch, encoder.encode([items[at] for at in batch])
             batch = []
         batch.append(row)
-    yield batch, encoder.encode([texts[at] for at in batch])
+    yield batch, encoder.encode([items[at] for at in batch])
 
 
 def _encode_pictures(
-    encoder: Any, pictures: list[Any], places: Places
+    encoder: Any, items: list[Any], rows: list[int], places: Places
 ) -> Iterator[tuple[Sequence[int], np.ndarray]]:
     """Batches of pictures in order, decoded on threads ahead of the encoder, as rows and vectors."""
-    from pal.encoders.images import prefetch
+
+    def pixels(picture: Any) -> Tensor:
+        """Every kind goes through the decoder of files, which limits sizes."""
+        if isinstance(picture, Path):
+            try:
+                picture = picture.read_bytes()
+            except OSError as error:
+                raise PalError(f"{picture} ({error.strerror})") from None
+        if not isinstance(picture, bytes):  # a PIL image: to a file, upright and without loss
+            image = ImageOps.exif_transpose(picture)
+            if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
+                image = image.convert("RGB")
+            buffer = io.BytesIO()
+            image.save(buffer, "PNG", compress_level=1)
+            picture = buffer.getvalue()
+        return encoder.shrink(images.read(picture))
 
     workers = max(1, (os.cpu_count() or 1) - 1)
-    decoded = prefetch(
-        pictures, lambda picture: encoder.shrink(_pixels(picture)), workers, 2 * IMAGES_PER_BATCH
-    )
-    for start in range(0, len(pictures), IMAGES_PER_BATCH):
-        rows = range(start, min(start + IMAGES_PER_BATCH, len(pictures)))
-        batch = []
-        for row in rows:
-            outcome = next(decoded)
+    decoded = images.prefetch([items[row] for row in rows], pixels, workers, 2 * IMAGES_PER_BATCH)
+    for start in range(0, len(rows), IMAGES_PER_BATCH):
+        batch, stack = rows[start : start + IMAGES_PER_BATCH], []
+        for row, outcome in zip(batch, decoded, strict=False):
             if isinstance(outcome.error, PalError):
                 raise places(row).error(f"cannot be read as a picture: {outcome.error}")
             if outcome.error is not None:
                 raise outcome.error
-            batch.append(outcome.result)
-        yield rows, encoder.encode_images(torch.stack(batch))
-
-
-def _pixels(picture: Any) -> Tensor:
-    """Pixels of a picture; every kind goes through the decoder of files, which limits sizes."""
-    from pal.encoders import images
-
-    if isinstance(picture, Path):
-        try:
-            picture = picture.read_bytes()
-        except OSError as error:
-            raise PalError(f"{picture} ({error.strerror})") from None
-    if not isinstance(picture, bytes):  # a PIL image: to a file, upright and without loss
-        from PIL import ImageOps
-
-        image = ImageOps.exif_transpose(picture)
-        if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
-            image = image.convert("RGB")
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG", compress_level=1)
-        picture = buffer.getvalue()
-    return images.read(picture)
+            stack.append(outcome.result)
+        yield batch, encoder.encode_images(torch.stack(stack))

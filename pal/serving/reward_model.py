@@ -7,7 +7,7 @@ Shapes used in this module:
     state    numbers of a user's state
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -127,7 +127,25 @@ class RewardModel(SavedModel):
         Raises:
             PalError: If an item cannot be read, shapes disagree, or the user is unknown.
         """
-        return self._rewards(prompts, as_list(responses), user)
+        items, head = as_list(responses), self.head
+        n, device = len(items), next(head.parameters()).device
+        embedded_prompts, states = self.encode_prompts(prompts, n), self.states_of(user, n).to(device)
+        rewards = torch.empty(n, device=device)
+        step = max(n, 1) if isinstance(items, Tensor) else RAW_AT_ONCE
+        with torch.no_grad():  # not inference_mode: its tensors can never be used in a fit
+            for first in range(0, n, step):
+                embedded = self.encode_responses(items[first : first + step], places_in("responses", first))
+                for start in range(0, len(embedded), BLOCK):
+                    block = embedded[start : start + BLOCK].tensor()
+                    rows = slice(first + start, first + start + len(block))
+                    distinct, row = embedded_prompts[rows].distinct()
+                    rewards[rows] = head.reward_embedded(
+                        head.embed_prompts(distinct.to(device, torch.float32)),
+                        row.to(device),
+                        block.to(device, torch.float32),
+                        states if states.dim() == 1 else states[rows],
+                    )
+        return rewards
 
     def rank(self, prompt: Item | None, responses: Items, *, user: User = None) -> list[Ranked]:
         """Responses to one prompt, best first; equal ones as they came.
@@ -136,18 +154,14 @@ class RewardModel(SavedModel):
             PalError: As `score` does.
         """
         items = as_list(responses)
-        reward = self._rewards(prompt, items, user)
+        reward = self.score(prompt, items, user=user)
         order = reward.argsort(descending=True, stable=True).tolist()
         return [Ranked(index, items[index], float(reward[index])) for index in order]
 
     def score_states(
         self, prompts: Items | None, responses: Items, states: Float[Tensor, "states state"]
     ) -> Float[Tensor, "n states"]:
-        """Reward each response for several users' states, with every item encoded once.
-
-        Raises:
-            PalError: As `score` does.
-        """
+        """Reward each response for several users' states, with every item encoded once."""
         items = as_list(responses)
         table = self.encode_responses(items).tensor()
         embedded_prompts = self.encode_prompts(prompts, len(items)).tensor()
@@ -278,11 +292,7 @@ class RewardModel(SavedModel):
         return user.float()
 
     def states_of(self, user: User | Sequence[User], n: int) -> Float[Tensor, "*n state"]:
-        """The state of one user, (state,), or one row per response for a list of users or n states.
-
-        Raises:
-            PalError: As `state_of` does, or if there is not one user per response.
-        """
+        """The state of one user, (state,), or one row per response for a list of users or n states."""
         if isinstance(user, Tensor) and user.dim() > 1:
             self.head.check_states(user, "users' states")
             if len(user) != n:
@@ -292,28 +302,18 @@ class RewardModel(SavedModel):
             return self.state_of(user)
         if len(user) != n:
             raise PalError(f"user must be one, or a list of {n}, one per response, got {len(user)}")
+        if not user:
+            return torch.zeros(0, self.head.state_dim)
         # A taste's state is computed once, however many rows it has.
-        known = {id(each): each for each in user}
-        states = {key: self.state_of(each) for key, each in known.items()}
-        return (
-            torch.stack([states[id(each)] for each in user]) if user else torch.zeros(0, self.head.state_dim)
-        )
+        states = {key: self.state_of(each) for key, each in {id(each): each for each in user}.items()}
+        return torch.stack([states[id(each)] for each in user])
 
     def encode_responses(self, responses: ItemList, places: Places | None = None) -> ItemEmbeddings:
         """Embeddings of responses; see `InputEncoder.encode`."""
         return self.input_encoder.encode(responses, "responses", self.response_dim, places)
 
     def encode_prompts(self, prompts: Items | None, n: int, places: Places | None = None) -> ItemEmbeddings:
-        """Embeddings of as many prompts as there are responses; of width 0 where the model reads no prompts.
-
-        Args:
-            prompts: One for all, or one for each.
-            n: How many responses there are.
-            places: Name of each prompt in messages.
-
-        Raises:
-            PalError: If they are needed and not given, not as many, or one cannot be read.
-        """
+        """Embeddings of prompts, one for all responses or one for each; of width 0 where none are read."""
         if not self.head.needs_prompts:
             return ItemEmbeddings(torch.zeros(1, 0)).repeated(n)
         if prompts is None:
@@ -346,35 +346,6 @@ class RewardModel(SavedModel):
 
         return hub.push_to_hub(self, repo, **options)
 
-    def _rewards(
-        self, prompts: Items | None, responses: ItemList, user: User | Sequence[User]
-    ) -> Float[Tensor, " n"]:
-        """Rewards block by block, in bounded memory; float32, on the head's device."""
-        n, head = len(responses), self.head
-        device = next(head.parameters()).device
-        embedded_prompts, states = self.encode_prompts(prompts, n), self.states_of(user, n).to(device)
-        rewards = torch.empty(n, device=device)
-        with torch.no_grad():  # not inference_mode: its tensors can never be used in a fit
-            for rows, responses_of_block in self._blocks(responses):
-                distinct, row = embedded_prompts.part(rows).distinct()
-                rewards[rows] = head.reward_embedded(
-                    head.embed_prompts(distinct.to(device, torch.float32)),
-                    row.to(device),
-                    responses_of_block.to(device, torch.float32),
-                    states if states.dim() == 1 else states[rows],
-                )
-        return rewards
-
-    def _blocks(self, responses: ItemList) -> Iterator[tuple[slice, Float[Tensor, "n dim"]]]:
-        """Embeddings of responses in blocks, with their numbers; texts and pictures are encoded as needed."""
-        n = len(responses)
-        step = n if isinstance(responses, Tensor) else RAW_AT_ONCE
-        for first in range(0, n, max(step, 1)):
-            embedded = self.encode_responses(responses[first : first + step], places_in("responses", first))
-            for start in range(0, len(embedded), BLOCK):
-                block = embedded.part(slice(start, start + BLOCK)).tensor()
-                yield slice(first + start, first + start + len(block)), block
-
     def _adapt_group(self, group: Mapping[str, Preferences], *, name_users: bool) -> dict[str, Taste]:
         """Tastes of some people: everything is encoded together, then summed user by user."""
         columns = list(group.values())
@@ -396,10 +367,7 @@ class RewardModel(SavedModel):
             place,
             ("chosen", "rejected"),
         )
-        labels = [
-            torch.ones(count) if each.label is None else each.label
-            for each, count in zip(columns, counts, strict=True)
-        ]
+        labels = [torch.ones(len(each.chosen)) if each.label is None else each.label for each in columns]
         comparisons = Comparisons.from_pairs(
             user=user,
             prompt=questions.prompt,
@@ -420,14 +388,8 @@ class RewardModel(SavedModel):
     ) -> tuple[Embeddings, Questions]:
         """Questions as rows of embeddings, in the order given.
 
-        Args:
-            prompts: One per question, or one for all; not read where the reward does not depend on them.
-            responses: The first response of every question, then the second of every one.
-            place: Where an item stands, from its side and its question's number.
-            sides: What the two sides are called.
-
-        Raises:
-            PalError: If an item cannot be read, or a question's two responses are the same.
+        `responses` holds the first response of every question, then the second of every one. `place` says
+        where an item stands, from its side, one of `sides`, and its question's number.
         """
         n = len(responses) // 2
         embedded = self.encode_responses(responses, lambda row: place(sides[row >= n], row % max(n, 1)))

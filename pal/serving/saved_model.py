@@ -172,11 +172,7 @@ class SavedModel:
         return shared | {"states": self.states} | population
 
     def files(self) -> dict[str, bytes]:
-        """The files that `save` writes, by name.
-
-        Raises:
-            PalError: If `encoder` is not JSON.
-        """
+        """The files that `save` writes, by name."""
         config = {
             "format": FORMAT,
             "version": VERSION,
@@ -228,15 +224,7 @@ def checksums(files: Mapping[str, bytes]) -> bytes:
 
 
 def write_model(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files of a model to a folder, all of them or none.
-
-    Args:
-        folder: Where to; made where missing, replaced where it holds a model.
-        files: By name.
-
-    Raises:
-        PalError: If something else than a saved model is there, or it cannot be written.
-    """
+    """Write the files of a model to a folder, all or none; a model that is there is replaced."""
     folder = folder.absolute()
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise PalError(f"{folder} must be a folder or not there yet, got a file or a link; choose another")
@@ -251,11 +239,7 @@ def write_model(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def read_model(folder: Path) -> dict[str, Any]:
-    """The fields of a saved model, with every number checked.
-
-    Raises:
-        PalError: If a file is missing or damaged, not what `save` writes, or from another version.
-    """
+    """The fields of a saved model, with every number checked."""
     if not folder.exists():
         sweep(folder.absolute().parent)  # a killed save may have moved it away
     config = _parse_json(folder / CONFIG, _read(folder / CONFIG))
@@ -268,15 +252,6 @@ def read_model(folder: Path) -> dict[str, Any]:
             f"{folder / CONFIG} must have the version {VERSION}, got {shorten(config.get('version'))}; fit "
             "the model again with this pal, or install the pal that wrote it"
         )
-    tensors, user_ids = _checked_files(folder)
-    try:
-        return _fields(config, user_ids, tensors)
-    except PalError as error:
-        raise PalError(f"{folder} holds no usable model: {error}", file=folder) from None
-
-
-def _checked_files(folder: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """Tensors and users' ids, from files that have the sha256 that was written beside them."""
     data = {name: _read(folder / name) for name in (CONFIG, TENSORS, USERS, SUMS)}
     # A safetensors file opens with eight bytes of length and a brace; a pickle or an archive does not.
     if data[TENSORS][8:9] != b"{":
@@ -300,7 +275,10 @@ def _checked_files(folder: Path) -> tuple[dict[str, Tensor], list[str]]:
     user_ids = _parse_json(folder / USERS, data[USERS])
     if not isinstance(user_ids, list) or not all(isinstance(user_id, str) for user_id in user_ids):
         raise PalError(f"{folder / USERS} must hold a list of ids that are text, got others; fit again")
-    return tensors, user_ids
+    try:
+        return _fields(config, user_ids, tensors)
+    except PalError as error:
+        raise PalError(f"{folder} holds no usable model: {error}", file=folder) from None
 
 
 def _fields(config: dict[str, Any], user_ids: list[str], tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -313,16 +291,16 @@ def _fields(config: dict[str, Any], user_ids: list[str], tensors: dict[str, Tens
         raise PalError(f"prompt_dim must be at least 0 and response_dim at least 1, got {dims}")
     with torch.device("meta"):  # no memory, no random numbers
         head = make_model(HeadConfig.from_options(**config["head"]), **dims)
-    parts: dict[str, dict[str, Tensor]] = {"head": {}, "population": {}}
+    owned: dict[str, dict[str, Tensor]] = {"head": {}, "population": {}}
     for name, tensor in tensors.items():
-        part, _, inner = name.partition(".")
-        parts.get(part, {})[inner] = tensor
+        owner, _, inner = name.partition(".")
+        owned.get(owner, {})[inner] = tensor
     try:
-        population = registered(POPULATIONS, config["population"]).from_tensors(parts["population"])
+        population = registered(POPULATIONS, config["population"]).from_tensors(owned["population"])
     except KeyError as error:
         raise PalError(f"tensors must hold population.{error.args[0]}, got none; fit again") from None
     _check_tensors(head, population, tensors)
-    head.load_state_dict(parts["head"], assign=True)
+    head.load_state_dict(owned["head"], assign=True)
     return {
         "head": head.requires_grad_(requires_grad=False),
         "user_ids": user_ids,

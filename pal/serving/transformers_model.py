@@ -18,6 +18,7 @@ Shapes used in this module:
     K       prototypes
 """
 
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -39,6 +40,11 @@ from pal.serving.aggregates import combined
 
 POOLINGS = ("mean", "cls", "max")
 PROMPTS = ("none", "fixed", "given")
+DEFAULTS = {
+    "encoder_config": {}, "pooling": ["mean"], "unit_length": True, "stored": "float32", "max_tokens": 512,
+    "head": {}, "prompt_dim": 0, "prompts": "none", "groups": 1, "kind": "mean", "share": 0.5,
+    "made_from": {},
+}  # fmt: skip
 
 
 class ScalarConfig(PretrainedConfig):
@@ -62,33 +68,15 @@ class ScalarConfig(PretrainedConfig):
 
     model_type = "pal-scalar"
 
-    def __init__(
-        self,
-        encoder_config: dict[str, Any] | None = None,
-        pooling: list[str] | None = None,
-        unit_length: bool = True,  # noqa: FBT001, FBT002 (transformers passes them by name)
-        stored: str = "float32",
-        max_tokens: int = 512,
-        head: dict[str, Any] | None = None,
-        prompt_dim: int = 0,
-        prompts: str = "none",
-        groups: int = 1,
-        kind: str = "mean",
-        share: float = 0.5,
-        made_from: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, **options: Any) -> None:
+        for name, default in DEFAULTS.items():
+            setattr(self, name, options.pop(name, deepcopy(default)))
         labels = {"id2label": {0: "reward"}, "label2id": {"reward": 0}, "problem_type": "regression"}
-        wanted = kwargs.pop("num_labels", 1)
-        super().__init__(**(labels | kwargs))
+        wanted = options.pop("num_labels", 1)
+        super().__init__(**(labels | options))
         if wanted != 1 or self.num_labels != 1:
             got = wanted if wanted != 1 else self.num_labels
             raise PalError(f"num_labels must be 1, a reward, got {got}; leave it out")
-        self.encoder_config = encoder_config or {}
-        self.pooling, self.unit_length, self.stored = pooling or ["mean"], unit_length, stored
-        self.max_tokens, self.head, self.prompt_dim = max_tokens, head or {}, prompt_dim
-        self.prompts, self.groups, self.kind, self.share = prompts, groups, kind, share
-        self.made_from = made_from or {}
 
 
 class ScalarReward(PreTrainedModel):
@@ -109,7 +97,16 @@ class ScalarReward(PreTrainedModel):
 
     def __init__(self, config: ScalarConfig) -> None:
         super().__init__(config)
-        _check(config)
+        wrong = {
+            f"pooling must be of {', '.join(POOLINGS)}": not set(config.pooling) <= set(POOLINGS),
+            f"prompts must be one of {', '.join(PROMPTS)}": config.prompts not in PROMPTS,
+            "stored must be float32 or float16": config.stored not in ("float32", "float16"),
+            "encoder_config must name its model_type": "model_type" not in config.encoder_config,
+            "kind must be mean, worst or quantile": config.kind not in ("mean", "worst", "quantile"),
+            "groups must be at least 1": type(config.groups) is not int or config.groups < 1,
+        }
+        for what in (what for what, is_wrong in wrong.items() if is_wrong):
+            raise PalError(f"{what} in the exported model's config; export it again")
         # The keys that are left out could name code of the folder or of the hub.
         about = {key: value for key, value in config.encoder_config.items() if not names_code(key)}
         encoder = AutoConfig.for_model(about.pop("model_type"), **about)
@@ -155,28 +152,25 @@ class ScalarReward(PreTrainedModel):
                 "each row must be one response, got a pair of texts; give prompts as prompt_input_ids"
             )
         x = self._embed(input_ids, attention_mask)
-        prompts = self._prompts(x, prompt_input_ids, prompt_attention_mask)
-        rewards = [self.head.reward(prompts, x, state.expand(len(x), -1)) for state in self.states]
-        reward = combined(self.config.kind, self.config.share, torch.stack(rewards, 1), self.mass)
-        return SequenceClassifierOutput(logits=reward[:, None])
-
-    def _prompts(self, x: Tensor, tokens: Tensor | None, mask: Tensor | None) -> Tensor:
-        """Embeddings of prompts, one per response; of width 0 where the reward reads none."""
         if self.config.prompts == "none":
-            return x.new_zeros(len(x), 0)
-        if self.config.prompts == "fixed":
-            if tokens is not None:
+            prompts = x.new_zeros(1, 0)
+        elif self.config.prompts == "fixed":
+            if prompt_input_ids is not None:
                 raise PalError("the prompt was fixed when this was exported; leave prompt_input_ids out")
-            return self.prompt.expand(len(x), -1)
-        if tokens is None:
+            prompts = self.prompt
+        elif prompt_input_ids is None:
             raise PalError(
                 "prompt_input_ids must be given, got none; the reward depends on the prompt (to fix one, "
                 "export_scalar(..., prompt=...))"
             )
-        prompts = self._embed(tokens, mask)
-        if len(prompts) not in (1, len(x)):
-            raise PalError(f"prompts must be one for all, or one for each of {len(x)}, got {len(prompts)}")
-        return prompts.expand(len(x), -1)
+        else:
+            prompts = self._embed(prompt_input_ids, prompt_attention_mask)
+        n = len(x)
+        if len(prompts) not in (1, n):
+            raise PalError(f"prompts must be one for all, or one for each of {n}, got {len(prompts)}")
+        rewards = [self.head.reward(prompts.expand(n, -1), x, state.expand(n, -1)) for state in self.states]
+        reward = combined(self.config.kind, self.config.share, torch.stack(rewards, 1), self.mass)
+        return SequenceClassifierOutput(logits=reward[:, None])
 
     def _embed(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """Embeddings of texts as the encoder's library makes them, (n, width) float32."""
@@ -206,20 +200,6 @@ class ScalarReward(PreTrainedModel):
 def names_code(key: str) -> bool:
     """Whether a key of an encoder's config may name code, or a place on the machine that wrote it."""
     return key.startswith("_") or key in ("auto_map", "attn_implementation", "experts_implementation")
-
-
-def _check(config: ScalarConfig) -> None:
-    wrong = {
-        f"pooling must be of {', '.join(POOLINGS)}": not set(config.pooling) <= set(POOLINGS),
-        f"prompts must be one of {', '.join(PROMPTS)}": config.prompts not in PROMPTS,
-        "stored must be float32 or float16": config.stored not in ("float32", "float16"),
-        "encoder_config must name its model_type": "model_type" not in config.encoder_config,
-        "kind must be mean, worst or quantile": config.kind not in ("mean", "worst", "quantile"),
-        "groups must be at least 1": type(config.groups) is not int or config.groups < 1,
-    }
-    for what, is_wrong in wrong.items():
-        if is_wrong:
-            raise PalError(f"{what} in the exported model's config; export it again")
 
 
 AutoConfig.register(ScalarConfig.model_type, ScalarConfig)

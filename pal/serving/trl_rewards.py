@@ -18,11 +18,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
 
 from pal.encoders.registry import complaint
 from pal.errors import PalError
-from pal.serving.aggregates import Aggregate
+from pal.serving.aggregates import Aggregate, rewards_for
 from pal.serving.inputs import Item, Items, as_list, concatenate
 from pal.serving.reward_model import Ranked, RewardModel, User
 
@@ -33,19 +32,12 @@ def prompt_text(prompt: Any, name: str = "a prompt") -> str:
     """A prompt, a text or a list of messages, as one text: all that was said, with empty lines between.
 
     System messages are left out: they tell the policy how to behave and not what is asked.
-
-    Raises:
-        PalError: If it is neither, or a message holds something else than text; `name` is its name there.
     """
     return _as_text(prompt, name, lambda role: role != "system")
 
 
 def completion_text(completion: Any, name: str = "a completion") -> str:
-    """A completion as one text: of a conversation, what the assistant said, without calls of tools.
-
-    Raises:
-        PalError: As `prompt_text` does.
-    """
+    """A completion as one text: of a conversation, what the assistant said, without calls of tools."""
     return _as_text(completion, name, lambda role: role == "assistant")
 
 
@@ -119,7 +111,7 @@ class PolicyReward:
             log_metric("pal/silent", float(len(texts) - len(spoken)))
         if not spoken:
             return [0.0] * len(texts)
-        reward = _score(
+        reward = rewards_for(
             self.model,
             [questions[row] for row in spoken],
             [texts[row] for row in spoken],
@@ -257,27 +249,12 @@ def best_of_each(
     per_response = None if prompts is None else as_list([prompts[number] for number in group_of])
     if each_user is not None:
         users = [each_user[number] for number in group_of]
-    reward = _score(model, per_response, concatenate(groups), users, group_of)
+    reward = rewards_for(model, per_response, concatenate(groups), users, group_of)
     best = []
     for group, rewards in zip(groups, reward.split(counts), strict=True):
         index = int(rewards.argmax())
         best.append(Ranked(index, group[index], float(rewards[index])))
     return best
-
-
-def _score(
-    model: RewardModel,
-    prompts: Any,
-    responses: Any,
-    users: UserOrAll | list[User],
-    prompt_of: Sequence[Any] | None = None,
-) -> Tensor:
-    """Rewards for one user, a user of each row or an aggregate; `prompt_of` tells which prompts are equal."""
-    read = prompts if model.head.needs_prompts else None
-    if not isinstance(users, Aggregate):
-        return model.score(read, responses, user=users)
-    states, mass = users.states(model)
-    return users.combine(model.score_states(read, responses, states), mass, prompt_of or prompts)
 
 
 def _as_text(given: Any, name: str, is_said: Callable[[str], bool]) -> str:
@@ -292,22 +269,16 @@ def _as_text(given: Any, name: str, is_said: Callable[[str], bool]) -> str:
                 f"{name} must hold messages with a role and a content, got {type(message).__name__}; give "
                 "TRL's conversational format"
             )
-    texts = [_content_text(message, name) for message in given if is_said(message["role"])]
-    return "\n\n".join(text for text in texts if text)
-
-
-def _content_text(message: Mapping[str, Any], name: str) -> str:
-    content = message.get("content")
-    if content is None:  # a call of a tool
-        return ""
-    parts = [content] if isinstance(content, str) else content
-    if not isinstance(parts, list | tuple):
-        raise PalError(f"{name} must have contents of text, got {type(content).__name__}")
     texts = []
-    for part in parts:
-        text = part.get("text") if isinstance(part, Mapping) else part
-        if not isinstance(text, str):
-            kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
-            raise PalError(f"{name} must have contents of text alone, got a part of the kind {kind!r}")
-        texts.append(text)
-    return "".join(texts)
+    for content in (message.get("content") for message in given if is_said(message["role"])):
+        # A message that only calls a tool has no content.
+        pieces = [content or ""] if content is None or isinstance(content, str) else content
+        if not isinstance(pieces, list | tuple):
+            raise PalError(f"{name} must have contents of text, got {type(content).__name__}")
+        pieces = [piece if isinstance(piece, Mapping) else {"text": piece} for piece in pieces]
+        for piece in pieces:
+            if not isinstance(piece.get("text"), str):
+                kind = piece.get("type", type(piece.get("text")).__name__)
+                raise PalError(f"{name} must have contents of text alone, got a part of the kind {kind!r}")
+        texts.append("".join(piece["text"] for piece in pieces))
+    return "\n\n".join(filter(None, texts))

@@ -159,11 +159,7 @@ class Population(ABC):
 
 
 def fit_population(name: str, states: Float[Tensor, "users state"]) -> Population:
-    """The population of this name in `POPULATIONS`, fitted to the seen users' states.
-
-    Raises:
-        PalError: If there is none of this name, or there are no users.
-    """
+    """The population of this name in `POPULATIONS`, fitted to the seen users' states."""
     return registered(POPULATIONS, name).from_states(states)
 
 

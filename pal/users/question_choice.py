@@ -61,12 +61,7 @@ def answer_probabilities(
 def expected_information(
     probability: Float[Tensor, "q points"], masses: Float[Tensor, " points"]
 ) -> Float[Tensor, " q"]:
-    """Expected information of the answer to each question, in bits, 0 to 1.
-
-    Args:
-        probability: P(first is preferred) at each state.
-        masses: Share of belief at each state; sums to 1.
-    """
+    """Expected information of the answer to each question, in bits, 0 to 1; see the module."""
     return (answer_entropy(probability @ masses) - answer_entropy(probability) @ masses).clamp(0, 1)
 
 
@@ -101,7 +96,12 @@ def choose_together(
     noise = answer_entropy(probability) @ masses
     left, known, chosen = torch.ones(len(probability), dtype=torch.bool), 0.0, []
     for _ in range(min(n, len(probability))):
-        bits = (_joint_entropy(outcome * masses, probability) - noise - known).clamp(0, 1)
+        joint = outcome * masses
+        entropies = []  # of the answers so far together with each question's answer
+        for block in probability.split(BLOCK // 8):
+            yes = joint @ block.T
+            entropies.append(_entropy(yes) + _entropy(joint.sum(1, keepdim=True) - yes))
+        bits = (torch.cat(entropies) - noise - known).clamp(0, 1)
         best = int(bits.masked_fill(~left, -1).argmax())
         chosen.append(RankedQuestion(best, float(bits[best])))
         left[best] = False
@@ -109,17 +109,6 @@ def choose_together(
         outcome = torch.cat([outcome * p, outcome * (1 - p)])
         known = float(_entropy((outcome @ masses)[:, None]))
     return chosen
-
-
-def _joint_entropy(
-    mass: Float[Tensor, "outcomes points"], probability: Float[Tensor, "q points"]
-) -> Float[Tensor, " q"]:
-    """Entropy of the answers so far together with each question's answer."""
-    blocks = []
-    for block in probability.split(BLOCK // 8):
-        first = mass @ block.T
-        blocks.append(_entropy(first) + _entropy(mass.sum(1, keepdim=True) - first))
-    return torch.cat(blocks)
 
 
 def _entropy(share: Float[Tensor, "outcomes q"]) -> Float[Tensor, " q"]:
@@ -134,9 +123,8 @@ def answer_entropy(probability: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 class Interviews(NamedTuple):
     """Questions asked of many people, and what their answers say.
 
-    Args:
-        questions: The questions' numbers in the order asked; -1 where none was left to ask.
-        likelihood: After each round, the summed log-likelihoods of the answers so far at each state.
+    `questions` holds their numbers in the order asked, -1 where none was left; `likelihood` the summed
+    log-likelihoods of the answers so far at each state.
     """
 
     questions: Int[Tensor, "rounds users"]
@@ -152,12 +140,8 @@ def interview(
 ) -> Interviews:
     """Ask everyone, whose answers are known, the most informative question under the answers before it.
 
-    Args:
-        probability: P(first is preferred) of each question for someone in each state.
-        answers: Log-likelihood at each state of the answer that this person gives.
-        allowed: Which questions may be asked of whom.
-        masses: Share of people at each state; sums to 1.
-        rounds: Questions to ask of each, one after another; of equal ones the first.
+    `answers` are the log-likelihoods, at each state, of what a person answers; of equal questions the first
+    is asked.
     """
     noise, log_masses = answer_entropy(probability), masses.log()
     people, left = torch.arange(len(probability)), allowed.clone()

@@ -93,15 +93,15 @@ def solve_weights(
         before = loss(w) - barrier[:, 0] * w.log().sum(1)
         promise = ((gradient - barrier / w) * step).sum(1)
         slack = 1e-13 * (1 + before.abs())  # what rounding may hide
-        part = torch.ones_like(before)
+        fraction = torch.ones_like(before)
         for _ in range(40):
-            new = w + part[:, None] * step
+            new = w + fraction[:, None] * step
             after = loss(new) - barrier[:, 0] * new.log().sum(1)
-            short = after > before + 1e-4 * part * promise + slack
+            short = after > before + 1e-4 * fraction * promise + slack
             if not bool(short.any()):
                 break
-            part = torch.where(short, part / 2, part)
-        w = w + part[:, None] * step
+            fraction = torch.where(short, fraction / 2, fraction)
+        w = w + fraction[:, None] * step
         w = w / w.sum(1, keepdim=True)
         z = z + _longest(z, dz) * dz
         # Kept near what the barrier implies, z cannot lead the next step astray.

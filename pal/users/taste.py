@@ -37,15 +37,13 @@ LONGEST = 100_000  # characters of a file; 128 points take some 1,500
 
 @runtime_checkable
 class FittedModel(Protocol):
-    """What a taste belongs to: a saved model."""
+    """What a taste belongs to: a saved model, its fingerprint and its population."""
 
     @property
-    def fingerprint(self) -> str:
-        """Hex digits over all that shapes rewards and posteriors."""
+    def fingerprint(self) -> str: ...  # noqa: D102
 
     @property
-    def population(self) -> Population:
-        """Where its users' states lie."""
+    def population(self) -> Population: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,7 @@ class Taste:
         model: The fingerprint of the model that it belongs to.
         kind: The name of the model's population.
         evidence: Summed over all answers, whole multiples of 2^-24: log-likelihoods in nats at the points of
-        a
-            prior, for the population `points`.
+            a prior, for the population `points`.
         comparisons: Answers that went in.
         population: The model's population; None for a taste that was read without its model.
     """
@@ -76,11 +73,7 @@ class Taste:
         return cls(model.fingerprint, population.name, none, 0, population)
 
     def updated(self, evidence: Float[Tensor, "n evidence"]) -> "Taste":
-        """With more comparisons, given by their evidence.
-
-        Raises:
-            PalError: If a number is not finite, or they are not as many as this taste's.
-        """
+        """With more comparisons, given by their evidence."""
         if evidence.shape[1] != len(self.evidence):
             raise PalError(f"evidence must be {len(self.evidence)} numbers, got {evidence.shape[1]}")
         more = _in_units(evidence).sum(0).mul(UNIT).tolist()
@@ -88,19 +81,11 @@ class Taste:
         return replace(self, evidence=total, comparisons=self.comparisons + len(evidence))
 
     def __add__(self, other: "Taste") -> "Taste":
-        """Both histories together.
-
-        Raises:
-            PalError: If they belong to different models.
-        """
+        """Both histories together; tastes of different models are refused."""
         return self._combined(other, add)
 
     def __sub__(self, other: "Taste") -> "Taste":
-        """The history without another that is part of it.
-
-        Raises:
-            PalError: If they belong to different models, or the other is no part of this one.
-        """
+        """The history without another, which must be part of it."""
         rest = self._combined(other, sub)
         if rest.comparisons < 0:
             raise PalError(
@@ -123,11 +108,7 @@ class Taste:
         return Taste(self.model, self.kind, total, count, self.population or other.population)
 
     def with_model(self, model: FittedModel) -> "Taste":
-        """The same, with its model's population at hand.
-
-        Raises:
-            PalError: If it was made for another model.
-        """
+        """The same, with its model's population at hand; a taste of another model is refused."""
         if self.model != model.fingerprint or len(self.evidence) != model.population.evidence_size:
             raise PalError(
                 f"the taste must be of this model, {model.fingerprint}, got one of {self.model}; adapt to "
@@ -137,11 +118,7 @@ class Taste:
 
     @property
     def posterior(self) -> Posterior:
-        """Belief about the person's state: `mean`, `sd`, `effective_states`, `states` and `masses`; float64.
-
-        Raises:
-            PalError: If it was read without its model.
-        """
+        """Belief about the person's state, in float64; an error if the taste was read without its model."""
         if self.population is None:
             raise PalError(
                 "the taste must have its model at hand, got it without; read it by Taste.load(path, model)"
@@ -150,11 +127,7 @@ class Taste:
 
     @property
     def state(self) -> Float[Tensor, " state"]:
-        """Posterior mean state; the population's mean where there are no comparisons.
-
-        Raises:
-            PalError: If it was read without its model.
-        """
+        """Posterior mean state; the population's mean where there are no comparisons."""
         return self.posterior.mean.float()
 
     def to_json(self) -> str:
@@ -182,7 +155,33 @@ class Taste:
         Raises:
             PalError: If it is no taste, from a newer version, or made for another model.
         """
-        taste = _parse(text)
+        if len(text) > LONGEST:
+            raise PalError(f"a taste must have at most {LONGEST:,} characters, got more")
+        try:
+            about = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise PalError(f"a taste must be JSON, got something else ({error})") from None
+        if not isinstance(about, dict) or about.get("format") != FORMAT:
+            raise PalError(f"a taste must be of the format {FORMAT!r}, got another; adapt to make one")
+        version, fingerprint, count = (about.get(name) for name in ("version", "model", "comparisons"))
+        if type(version) is not int or version < 1:
+            raise PalError(f"a taste must give a version of at least 1, got {version!r}")
+        if version > VERSION:
+            raise PalError(
+                f"a taste must have a version of at most {VERSION}, got {version}; install a newer pal"
+            )
+        if not isinstance(fingerprint, str) or type(count) is not int or count < 0:
+            raise PalError(
+                f"a taste must name its model and count its comparisons, got {fingerprint!r} and {count!r}"
+            )
+        names = {registered(POPULATIONS, kind).evidence_name: kind for kind in POPULATIONS}
+        name = next((name for name in names if name in about), "log_likelihood")
+        units = about.get(name)
+        if not isinstance(units, list) or not all(
+            type(unit) is int and abs(unit) < LARGEST for unit in units
+        ):
+            raise PalError(f"a taste's {name} must be a list of whole numbers below 2^53, got others")
+        taste = cls(fingerprint, names[name], tuple(unit * UNIT for unit in units), count)
         return taste if model is None else taste.with_model(model)
 
     def save(self, path: Path | str) -> None:
@@ -236,16 +235,7 @@ class Taste:
 def sum_evidence(
     model: FittedModel, evidence: Float[Tensor, "n evidence"], counts: Sequence[int]
 ) -> list[Taste]:
-    """The tastes of several people from the evidence of their comparisons, person after person.
-
-    Args:
-        model: What they belong to.
-        evidence: Of each comparison.
-        counts: Comparisons of each person; they sum to n.
-
-    Raises:
-        PalError: If a number is not finite.
-    """
+    """The tastes of several people from the evidence of their comparisons, `counts` of each, in order."""
     population, fingerprint = model.population, model.fingerprint
     totals = [rows.sum(0).mul(UNIT).tolist() for rows in _in_units(evidence).split(list(counts))]
     return [
@@ -258,29 +248,3 @@ def _in_units(evidence: Float[Tensor, "n evidence"]) -> Float[Tensor, "n evidenc
     if not bool(torch.isfinite(evidence).all()):
         raise PalError("evidence must be finite, got NaN or infinity; look for it in the embeddings")
     return evidence.double().div(UNIT).round()
-
-
-def _parse(text: str | bytes) -> Taste:
-    if len(text) > LONGEST:
-        raise PalError(f"a taste must have at most {LONGEST:,} characters, got more")
-    try:
-        about = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise PalError(f"a taste must be JSON, got something else ({error})") from None
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise PalError(f"a taste must be of the format {FORMAT!r}, got another; adapt to make one")
-    version, model, count = (about.get(name) for name in ("version", "model", "comparisons"))
-    if type(version) is not int or version < 1:
-        raise PalError(f"a taste must give a version of at least 1, got {version!r}")
-    if version > VERSION:
-        raise PalError(
-            f"a taste must have a version of at most {VERSION}, got {version}; install a newer pal"
-        )
-    if not isinstance(model, str) or type(count) is not int or count < 0:
-        raise PalError(f"a taste must name its model and count its comparisons, got {model!r} and {count!r}")
-    names = {registered(POPULATIONS, kind).evidence_name: kind for kind in POPULATIONS}
-    name = next((name for name in names if name in about), "log_likelihood")
-    units = about.get(name)
-    if not isinstance(units, list) or not all(type(unit) is int and abs(unit) < LARGEST for unit in units):
-        raise PalError(f"a taste's {name} must be a list of whole numbers below 2^53, got others")
-    return Taste(model, names[name], tuple(unit * UNIT for unit in units), count)

@@ -65,7 +65,11 @@ def main(dataset: str, rank: int | None = None, world: int | None = None) -> Non
                 places = job.store.find(job.ids) if job.missing.any() else job.places
                 ids, embedder = job.ids[~places.missing], job.store.embedder
                 parts = job.store.gather(places, values.encode.shard_rows, folder)
-            _write_shards(folder / modality, ids, parts, embedder)
+            (folder / modality).mkdir()
+            starts = range(0, max(1, len(ids)), values.encode.shard_rows)
+            for number, (start, vectors) in enumerate(zip(starts, parts, strict=True)):
+                path = folder / modality / f"shard-{number:05d}.parquet"
+                write_shard(path, ids[start : start + len(vectors)], vectors, embedder)
             modalities[modality] = {"in": len(of_modality.ids), "out": len(ids), "encoder": asdict(embedder)}
         write_dropped(folder / "dropped.csv", bad)
         counts = {
@@ -172,12 +176,3 @@ def _given(items: Items, modality: str, dataset: str, rows: int) -> tuple[Embedd
     vectors = lists.explode().to_numpy().reshape(len(lists), widths[0]).astype(np.float32)
     parts = (vectors[start : start + rows] for start in range(0, len(vectors), rows))
     return Embedder("none", "", "", widths[0], "float32", "as given", "none", "float32"), parts
-
-
-def _write_shards(folder: Path, ids: np.ndarray, parts: Iterator[np.ndarray], embedder: Embedder) -> None:
-    folder.mkdir()
-    start = 0
-    for number, vectors in enumerate(parts):
-        names = ids[start : start + len(vectors)]
-        write_shard(folder / f"shard-{number:05d}.parquet", names, vectors, embedder)
-        start += len(vectors)

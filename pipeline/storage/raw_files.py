@@ -192,8 +192,8 @@ def cached_sha256(path: Path) -> str:
         return sha256_of(path)
     key = (str(path), before.st_size, before.st_mtime_ns, before.st_ino)
     with suppress(sqlite3.Error, OSError), closing(_cache()) as cache:
-        columns = "path = ? AND size = ? AND mtime_ns = ? AND inode = ?"
-        if row := cache.execute(f"SELECT sha256 FROM files WHERE {columns}", key).fetchone():  # noqa: S608
+        query = "SELECT sha256 FROM files WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?"
+        if row := cache.execute(query, key).fetchone():
             return row[0]
     sha256 = sha256_of(path)
     after = path.stat()

@@ -7,6 +7,7 @@ from hypothesis import settings
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
 from pal.models.base import make_model
+from pal.models.ideal_point import IdealPointModel
 from pal.serving.reward_model import RewardModel
 from pal.users.points import Points
 
@@ -44,19 +45,24 @@ def toy() -> SimpleNamespace:
         )
 
 
+def line_head() -> IdealPointModel:
+    """On a line, f the identity, prototypes at 0 and 1: of 0 over 1, margins are +1 and -1."""
+    config = HeadConfig(model="A", K=2, latent=1, hidden_layers=0, bias=False)
+    head = IdealPointModel(config, prompt_dim=0, response_dim=1)
+    head.f.first.weight.data = torch.ones(1, 1)
+    head.prototypes.data = torch.tensor([[0.0], [1.0]])
+    return head.eval()
+
+
 @pytest.fixture
 def line() -> RewardModel:
     """On a line: a response x is worth -(x - a)^2, ideal points a from 0 (user `zero`) to 1 (user `one`).
 
     Of response 0 over 1 the margin is +1 for `zero` and -1 for `one`, who are as likely.
     """
-    config = HeadConfig(model="A", K=2, latent=1, hidden_layers=0, bias=False)
-    head = make_model(config, prompt_dim=0, response_dim=1)
-    head.f.first.weight.data = torch.ones(1, 1)
-    head.prototypes.data = torch.tensor([[0.0], [1.0]])
     weights = torch.eye(2)
     prior = Points(weights, torch.tensor([0.5, 0.5]))
-    return RewardModel(head, ["zero", "one"], weights, prior, FitConfig(), {}, 0, 1)
+    return RewardModel(line_head(), ["zero", "one"], weights, prior, FitConfig(), {}, 0, 1)
 
 
 @pytest.fixture

@@ -23,17 +23,6 @@ def asked(data, texts, pairs):
         yield (texts[data.prompt_ids[prompt]], *(sides if sign > 0 else sides[::-1]))
 
 
-def test_texts_score_as_their_stored_embeddings(own):
-    data, texts, model, _ = own
-    responses = [texts[item] for item in data.response_ids]
-    prompt = texts[data.prompt_ids[0]]
-    for user in (data.user_ids["seen"][0], None):
-        torch.testing.assert_close(
-            model.score(prompt, responses, user=user),
-            model.score(data.embeddings.prompts[0], data.embeddings.responses, user=user),
-        )
-
-
 def test_unseen_people_are_located_from_texts_as_by_the_pipeline(own):
     data, texts, model, stored = own
     pairs = data.select("unseen", "adapt")

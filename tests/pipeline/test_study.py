@@ -129,17 +129,11 @@ def test_images_answer_texts_each_in_its_own_width(toy):
     assert {name: each.encoder for name, each in data.embedders.items()} == {
         "prompts": "toy text", "responses": "toy image",
     }  # fmt: skip
+    assert len(data.select("unseen", "test", test="test_unique")) == 1
+    assert [len(data.select("unseen", "test", filtered=side)) for side in ("winner", "loser")] == [0, 1]
+    assert len(data.select("seen", "test", test=None, filtered=None)) == 1
     assert chosen_of(data) == [A, B, A]
     assert data.embeddings.responses[data.response_ids.index(B)].tolist() == [0, 1, 0]
-
-
-def test_the_test_set_and_the_filtered_side_stand_beside_each_pair(toy):
-    data = toy.load()
-    assert data.places.columns == ["users", "split", "items", "test", "filtered"]
-    assert len(data.select("unseen", "test", test="test_unique")) == 1
-    assert len(data.select("unseen", "test", filtered="loser")) == 1
-    assert len(data.select("unseen", "test", filtered="winner")) == 0
-    assert len(data.select("seen", "test", test=None, filtered=None)) == 1
 
 
 def test_labels_are_kept_where_one_is_not_certain_and_pairs_without_a_place_are_left_out(toy):

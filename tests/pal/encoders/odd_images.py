@@ -50,18 +50,19 @@ def overwritten(data, at, bytes_):
 
 def turned(image, turn, kind, **options):
     """The image stored so that EXIF orientation `turn` brings it back upright."""
-    away = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }
+    away = [
+        "FLIP_LEFT_RIGHT",
+        "ROTATE_180",
+        "FLIP_TOP_BOTTOM",
+        "TRANSPOSE",
+        "ROTATE_90",
+        "TRANSVERSE",
+        "ROTATE_270",
+    ]
     exif = Image.Exif()
     exif[0x0112] = turn
-    return saved(image.transpose(away[turn]) if turn > 1 else image, kind, exif=exif, **options)
+    stored = image.transpose(Image.Transpose[away[turn - 2]]) if turn > 1 else image
+    return saved(stored, kind, exif=exif, **options)
 
 
 JPEG, PNG = saved(drawn(), "JPEG", quality=90), saved(drawn(), "PNG")
@@ -69,6 +70,7 @@ WEBP = saved(drawn(), "WEBP", lossless=True)
 PROGRESSIVE = saved(drawn(), "JPEG", quality=90, progressive=True)
 SCAN = JPEG.index(b"\xff\xda") + 30  # within the first scan's data
 ANIMATION = {"save_all": True, "append_images": [flat(BLUE)], "duration": 100}
+HALF_RED = flat((255, 0, 0, 128), (1, 1), "RGBA")
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 # By Adam7 a 2 x 2 image is its first pixel, the one beside it, then the row below.
 INTERLACED = png(2, 2, 8, 0, [b"\x10", b"\x20", b"\x30\x40"], interlaced=1)
@@ -80,21 +82,12 @@ ODD = {
     "zero bytes": (b"", "^empty$"),
     "HTML named .jpg": (b"<!DOCTYPE html><html>404</html>", OTHER),
     "GIF, animated": (saved(flat(RED), "GIF", **ANIMATION), OTHER),
-    "TIFF": (saved(flat(RED), "TIFF"), OTHER),
-    "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", OTHER),
-    "JPEG, cut in its header": (JPEG[:100], "truncated"),
-    "JPEG, cut in its data": (JPEG[: SCAN + 200], "truncated JPEG"),
     "JPEG, cut before its end marker": (JPEG[:-2], "truncated JPEG"),
     "progressive JPEG": (PROGRESSIVE, WHOLE),
-    "progressive JPEG, cut": (PROGRESSIVE[: len(PROGRESSIVE) // 2], "truncated JPEG"),
     "JPEG of 501 scans": (PROGRESSIVE[:-2] + b"\xff\xda" * 501, "more than 500 scans"),
-    "CMYK JPEG": (saved(flat((0, 255, 255, 0), mode="CMYK"), "JPEG"), SMALL),
-    "grey JPEG": (saved(flat(128, mode="L"), "JPEG"), SMALL),
-    "grey JPEG with a colour profile": (saved(flat(128, mode="L"), "JPEG", icc_profile=SRGB), SMALL),
     "lossless JPEG": (JPEG.replace(b"\xff\xc0", b"\xff\xc3"), "damaged JPEG"),
     "JPEG damaged within its data": (overwritten(JPEG, SCAN + 50, b"\x55" * 20), WHOLE),
     "JPEG that claims no height": (with_frame(JPEG, 48, 0), OTHER),
-    "JPEG of 100 million pixels": (with_frame(JPEG, 10_000, 10_000), BOMB),
     "JPEG bomb": (with_frame(JPEG, 65_500, 65_500), BOMB),
     "JPEG with another JPEG behind it": (JPEG + JPEG, WHOLE),
     "PNG, cut": (PNG[: len(PNG) // 2], "truncated PNG"),
@@ -116,24 +109,20 @@ ODD = {
 # Chunks by hand: Pillow writes no 16-bit colour. Each sample's upper byte is what remains; alpha is on white.
 PIXELS = {
     "16-bit grey": (png(1, 1, 16, 0, [b"\x80\x40"]), (0x80, 0x80, 0x80)),
-    "16-bit grey, transparent": (
-        png(1, 1, 16, 0, [b"\x80\x40"], chunk(b"tRNS", b"\x80\x40")),
-        (255, 255, 255),
-    ),
+    "16-bit grey, transparent": (png(1, 1, 16, 0, [b"\x80\x40"], chunk(b"tRNS", b"\x80\x40")), (255,) * 3),
     "16-bit colour": (png(1, 1, 16, 2, [b"\x80\x40\x01\xff\xff\xff"]), (0x80, 0x01, 0xFF)),
-    "2-bit grey": (png(1, 1, 2, 0, [b"\x80"]), (170, 170, 170)),
     # 128/255 of red on white: 255 * (1 - 128/255) = 127 in the other channels.
-    "half transparent": (saved(flat((255, 0, 0, 128), (1, 1), "RGBA"), "PNG"), (255, 127, 127)),
-    "half transparent WebP": (
-        saved(flat((255, 0, 0, 128), (1, 1), "RGBA"), "WEBP", lossless=True),
-        (255, 127, 127),
-    ),
+    "half transparent": (saved(HALF_RED, "PNG"), (255, 127, 127)),
+    "half transparent WebP": (saved(HALF_RED, "WEBP", lossless=True), (255, 127, 127)),
     "grey and alpha": (saved(flat((0, 128), (1, 1), "LA"), "PNG"), (127, 127, 127)),
     "palette, half transparent": (
         png(1, 1, 8, 3, [b"\0"], chunk(b"PLTE", bytes(RED)), chunk(b"tRNS", b"\x80")),
         (255, 127, 127),
     ),
-    "interlaced": (INTERLACED, (0x10, 0x10, 0x10)),
+    # No cyan, full magenta and yellow, by the plain formula: red, to within JPEG's rounding.
+    "CMYK JPEG": (saved(flat((0, 255, 255, 0), mode="CMYK"), "JPEG"), RED, 3),
+    # A profile changes no pixel.
+    "grey JPEG with a colour profile": (saved(flat(128, mode="L"), "JPEG", icc_profile=SRGB), (128,) * 3),
     "colour key": (png(1, 1, 8, 2, [b"\1\2\3"], chunk(b"tRNS", b"\0\1\0\2\0\3")), (255, 255, 255)),
     "animated PNG": (saved(flat(RED), "PNG", **ANIMATION), RED),
     "animated WebP": (saved(flat(RED), "WEBP", lossless=True, **ANIMATION), RED),

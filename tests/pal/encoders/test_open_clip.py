@@ -105,15 +105,11 @@ def test_texts_have_open_clips_vectors(untrained, reference):
     assert np.array_equal(untrained.encode(["a \ud800"]), untrained.encode(["a ?"]))
 
 
-@pytest.mark.parametrize(("name", "dim"), [("vit-h-14", 1024), ("vit-l-14", 768), ("ViT-B-16", 512)])
-def test_an_untrained_architecture_says_that_it_knows_nothing(name, dim):
-    described = encoders.describe(f"untrained-{name}", "hub")
-    assert (described.dim, described.modalities) == (dim, ("text", "image"))
+def test_an_untrained_architecture_says_so_and_describing_imports_neither_torch_nor_open_clip():
+    described = encoders.describe("untrained-vit-h-14", "hub")
+    assert (described.dim, described.modalities) == (1024, ("text", "image"))
     assert (described.weights_sha256, described.folder) == ("", None)
     assert described.preprocessing.startswith("UNTRAINED weights of seed 0")
-
-
-def test_describing_imports_neither_torch_nor_open_clip():
     code = f"from pal import encoders; encoders.describe('{UNTRAINED}'); import sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "open_clip", "torchvision"} & set(done.stdout.split())
@@ -138,13 +134,6 @@ def test_a_folders_weights_are_those_that_run(tiny):
     assert abs(np.linalg.norm(vectors[0]) - 1) > 0.01
 
 
-def test_another_configuration_is_another_encoder(tiny, copy):
-    (copy / "open_clip_config.json").write_text(json.dumps({**CONFIG, "preprocess_cfg": {}}))
-    before, after = (encoders.describe(TINY, str(folder)) for folder in (tiny, copy))
-    assert before.weights_sha256 == after.weights_sha256
-    assert before.files_sha256 != after.files_sha256
-
-
 def test_bfloat16_is_near(tiny):
     half = encoders.load(encoders.describe(TINY, str(tiny), precision="bfloat16"))
     full = encoders.load(encoders.describe(TINY, str(tiny)))
@@ -162,17 +151,14 @@ def test_compile_compiles_both_towers(tiny, monkeypatch):
     assert encoder.encode(["a"]).shape == (1, 12)
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (
-            {"engine": "onnx"},
-            "engine must be one of torch, compile for .*, got 'onnx'; ONNX Runtime runs text",
-        ),
-        ({"precision": "int8"}, "precision must be one of float32, bfloat16, float16 for .*, got 'int8'"),
-        ({"precision": "float16"}, "precision must be float32 or bfloat16 for .* on a CPU, got 'float16'"),
-    ],
-)
+UNSUPPORTED = [
+    ({"engine": "onnx"}, "engine must be one of torch, compile for .*, got 'onnx'; ONNX Runtime runs text"),
+    ({"precision": "int8"}, "precision must be one of float32, bfloat16, float16 for .*, got 'int8'"),
+    ({"precision": "float16"}, "precision must be float32 or bfloat16 for .* on a CPU, got 'float16'"),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), UNSUPPORTED)
 def test_engines_and_precisions_that_it_does_not_run_are_one_sentence(options, words):
     with pytest.raises(PalError, match=words):
         encoders.load(encoders.describe(UNTRAINED, **options))
@@ -185,7 +171,7 @@ def test_a_trained_name_never_runs_without_weights_nor_an_untrained_one_with(tin
             encoders.load(wrong)
 
 
-@pytest.mark.parametrize("name", [TINY, "open_clip:ViT-B-32/openai", "clip-vit-h-14", "pickscore"])
+@pytest.mark.parametrize("name", [TINY, "pickscore"])
 def test_a_pickle_is_never_opened_and_no_package_carries_one(copy, name):
     (copy / "open_clip_model.safetensors").rename(copy / "open_clip_pytorch_model.bin")
     (copy / "config.json").write_text('{"projection_dim": 12, "vision_config": {}}')
@@ -201,41 +187,31 @@ def test_other_weights_for_clip_h_name_both_hashes(copy):
         encoders.describe("clip-vit-h-14", str(copy))
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda w: w.pop("ln_final.weight"), "must hold the weights of .*ln_final.weight"),
-        (lambda w: w.update(text_projection=torch.zeros(3, 3)), "must hold the weights of .*size mismatch"),
-        (lambda w: w["ln_final.bias"].fill_(float("nan")), "must be finite, got NaN or infinity"),
-    ],
-)
-def test_weights_that_do_not_fit_are_one_sentence(copy, change, words):
-    tensors = load_file(copy / "open_clip_model.safetensors")
-    change(tensors)
-    save_file(tensors, copy / "open_clip_model.safetensors")
-    with pytest.raises(PalError, match=words):
+def test_weights_that_do_not_fit_or_are_damaged_are_one_sentence(copy):
+    path = copy / "open_clip_model.safetensors"
+    tensors = load_file(path)
+    tensors["ln_final.bias"].fill_(float("nan"))
+    save_file(tensors, path)
+    with pytest.raises(PalError, match="must be finite, got NaN or infinity"):
         encoders.load(encoders.describe(TINY, str(copy)))
-
-
-def test_a_damaged_weights_file_is_one_sentence(copy):
-    (copy / "open_clip_model.safetensors").write_bytes(b"\xff" * 100)
+    del tensors["ln_final.weight"]
+    save_file(tensors, path)
+    with pytest.raises(PalError, match=r"must hold the weights of .*ln_final\.weight"):
+        encoders.load(encoders.describe(TINY, str(copy)))
+    path.write_bytes(b"\xff" * 100)
     with pytest.raises(PalError, match="must hold the weights of"):
         encoders.load(encoders.describe(TINY, str(copy)))
 
 
-@pytest.mark.parametrize(
-    ("name", "repo", "revision"),
-    [
-        (
-            "clip-vit-h-14",
-            "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
-            "1c2b8495b28150b8a4922ee1c8edee224c284c0c",
-        ),
-        ("pickscore", "yuvalkirstain/PickScore_v1", "a4e4367c6dfa7288a00c550414478f865b875800"),
-        ("open_clip:ViT-B-32/laion2b_s34b_b79k", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", None),
-        (TINY, "someone/tiny", None),
-    ],
-)
+ON_THE_HUB = [
+    ("clip-vit-h-14", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "1c2b8495b28150b8a4922ee1c8edee224c284c0c"),
+    ("pickscore", "yuvalkirstain/PickScore_v1", "a4e4367c6dfa7288a00c550414478f865b875800"),
+    ("open_clip:ViT-B-32/laion2b_s34b_b79k", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", None),
+    (TINY, "someone/tiny", None),
+]
+
+
+@pytest.mark.parametrize(("name", "repo", "revision"), ON_THE_HUB)
 def test_the_hub_is_asked_for_safetensors_alone(monkeypatch, name, repo, revision):
     def download(asked_repo, asked_revision, wanted, *, advice):
         assert (asked_repo, asked_revision) == (repo, revision)
@@ -251,7 +227,6 @@ def test_the_hub_is_asked_for_safetensors_alone(monkeypatch, name, repo, revisio
     ("name", "words"),
     [
         ("untrained-vit-b-33", r"open_clip:ARCHITECTURE/TAG, .* \(ARCHITECTURE as in .*ViT-B-32.*\), got"),
-        ("untrained-vit-b-32/openai", "must be open_clip:ARCHITECTURE/TAG"),
         ("open_clip:ViT-B-32", "must be open_clip:ARCHITECTURE/TAG"),
         ("open_clip:ViT-B-32/mine", r"the weights of ViT-B-32 must be one of openai, .*, got 'mine'"),
         ("untrained-roberta-vit-b-32", "must have a text tower of open_clip's own, got 'roberta-base'"),
@@ -271,19 +246,15 @@ def test_a_tags_own_preprocessing_activation_and_tokeniser_are_looked_at(tmp_pat
     assert encoders.describe("untrained-vit-b-16-siglip").modalities == ("image",)
 
 
-@pytest.mark.parametrize(
-    ("config", "words"),
-    [
-        ({"model_cfg": {"embed_dim": 4}}, "must hold embed_dim, vision_cfg, text_cfg"),
-        ({"model_cfg": None}, "must hold embed_dim"),
-        ([], "must hold a JSON object, got list"),
-        (
-            {**CONFIG, "preprocess_cfg": {"resize_mode": "longest"}},
-            r"\(shortest\) or squashed, got .*'longest'",
-        ),
-        (None, r"must lead to a folder with open_clip_config\.json of .*, got"),
-    ],
-)
+WRONG = [
+    ({"model_cfg": {"embed_dim": 4}}, "must hold embed_dim, vision_cfg, text_cfg"),
+    ([], "must hold a JSON object, got list"),
+    ({**CONFIG, "preprocess_cfg": {"resize_mode": "longest"}}, r"\(shortest\) or squashed, got .*'longest'"),
+    (None, r"must lead to a folder with open_clip_config\.json of .*, got"),
+]
+
+
+@pytest.mark.parametrize(("config", "words"), WRONG)
 def test_a_wrong_configuration_is_one_sentence(copy, config, words):
     (copy / "open_clip_config.json").write_text(json.dumps(config))
     if config is None:
@@ -296,13 +267,13 @@ def test_a_wrong_configuration_is_one_sentence(copy, config, words):
 PICKSCORE_TEXTS = ("a dog", "", "Two  DOGS &amp; a caf\u0065\u0301!!!\n", "x " * 200)
 
 
-# The published configuration names 2 as the end of a text, from before transformers looked at it.
-@pytest.fixture(scope="module", params=[2, 49407])
-def pickscore(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def pickscore(tmp_path_factory):
     from transformers import CLIPConfig, CLIPModel
 
+    # The published configuration names 2 as the end of a text, from before transformers looked at it.
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = {"vocab_size": 49408, "projection_dim": 12, "eos_token_id": request.param}
+    text = {"vocab_size": 49408, "projection_dim": 12, "eos_token_id": 2}
     vision = {"image_size": 32, "patch_size": 8, "projection_dim": 12}
     config = CLIPConfig(text_config=shape | text, vision_config=shape | vision, projection_dim=12)
     torch.manual_seed(0)
@@ -359,7 +330,12 @@ def test_texts_have_transformers_own_tokens_and_vectors(pickscore, clip_model):
     assert encoder.encode(list(PICKSCORE_TEXTS[:1])) == pytest.approx(theirs[:1], abs=1e-5)
 
 
-def test_weights_that_are_missing_or_damaged_are_one_sentence(pickscore, tmp_path):
+def test_pickscores_weights_that_are_missing_or_damaged_are_one_sentence(pickscore, tmp_path):
+    with pytest.raises(PalError, match=r"must lead to a folder with config\.json of pickscore, got"):
+        config_of("pickscore", tmp_path)
+    (tmp_path / "config.json").write_text('{"projection_dim": 12}')
+    with pytest.raises(PalError, match="of pickscore must hold projection_dim, vision_config"):
+        config_of("pickscore", tmp_path)
     (tmp_path / "config.json").write_bytes((pickscore / "config.json").read_bytes())
     tensors = load_file(pickscore / "model.safetensors")
     del tensors["visual_projection.weight"]
@@ -369,11 +345,3 @@ def test_weights_that_are_missing_or_damaged_are_one_sentence(pickscore, tmp_pat
     (tmp_path / "model.safetensors").write_bytes(b"\xff" * 100)
     with pytest.raises(PalError, match="must hold a CLIPModel of transformers"):
         encoders.load(encoders.describe("pickscore", str(tmp_path)))
-
-
-def test_a_configuration_of_something_else_is_one_sentence(tmp_path):
-    with pytest.raises(PalError, match=r"must lead to a folder with config\.json of pickscore, got"):
-        encoders.describe("pickscore", str(tmp_path))
-    (tmp_path / "config.json").write_text('{"projection_dim": 12}')
-    with pytest.raises(PalError, match="of pickscore must hold projection_dim, vision_config"):
-        encoders.describe("pickscore", str(tmp_path))

@@ -1,45 +1,35 @@
 import math
-from math import log
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pal.comparisons import Comparisons, Embeddings, Questions
+from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
-from pal.errors import PalError
 from pal.fitting import mixture
-from pal.fitting.mixture import AnswerCounts, Mixture, simplex_grid
+from pal.fitting.mixture import Mixture, simplex_grid
 from pal.fitting.objective import Objective, user_balanced
 from pal.fitting.per_comparison import FixedStates, PerComparison
 from pal.models.base import make_model
-from pal.models.ideal_point import IdealPointModel
+from tests.pal.conftest import line_head
 
 EMBEDDINGS = Embeddings(torch.zeros(1, 0), torch.tensor([[0.0], [1.0]]))
 
 
-def line_head() -> IdealPointModel:
-    """On a line, f the identity, prototypes at 0 and 1: of 0 over 1, margins are +1 and -1."""
-    config = HeadConfig(model="A", K=2, latent=1, hidden_layers=0, bias=False)
-    head = IdealPointModel(config, prompt_dim=0, response_dim=1)
-    head.f.first.weight.data = torch.ones(1, 1)
-    head.prototypes.data = torch.tensor([[0.0], [1.0]])
-    return head.eval()
-
-
-def answers(
-    user: list[int],
-    chosen: list[int],
-    label: list[float] | None = None,
-    weight: list[float] | None = None,
-) -> Comparisons:
+def answers(user: list[int], chosen: list[int], label=None, weight=None) -> Comparisons:
     """Each user chooses response 0 or 1 over the other."""
     c = torch.tensor(chosen)
     label, weight = (None if x is None else torch.tensor(x) for x in (label, weight))
     return Comparisons.from_pairs(
         user=torch.tensor(user), prompt=None, chosen=c, rejected=1 - c, label=label, weight=weight
     )
+
+
+def mixture_of(train: Comparisons, **options) -> Mixture:
+    """Of two users, at the prototypes alone."""
+    config = FitConfig(objective="mixture", grid_points=0, **options)
+    return Mixture(EMBEDDINGS, train, config, 2, line_head())
 
 
 def softplus(x: float) -> float:
@@ -79,23 +69,10 @@ def test_lengths_of_prompted_ideal_points_are_those_before_normalisation():
     torch.testing.assert_close(lengths, expected)
 
 
-def test_bound_loss_is_refused_where_lengths_are_not_kept():
-    head = make_model(HeadConfig(K=2, normalise="each"), prompt_dim=3, response_dim=3)
-    with pytest.raises(PalError, match="bound_loss must be 0 where model B is linear in the weights"):
-        head.ideal_lengths(torch.zeros(1, 2), torch.ones(1, 2) / 2)
-
-
 def test_user_balanced_comparisons_keep_their_weights_within_a_user():
     """Weights 1 and 3 of one user are shares 1/4 and 3/4, with the other's 1 two; times 3/2 three in all."""
     train = user_balanced(answers([0, 0, 1], [0, 0, 1], weight=[1.0, 3.0, 5.0]), 2)
     torch.testing.assert_close(train.weight, torch.tensor([0.375, 1.125, 1.5]))
-
-
-def test_random_weights_start_as_softmax_of_normal_numbers():
-    """The logit of two such weights has variance 2; even ones lie within a hair of a half."""
-    config = FitConfig(weights_start="random")
-    weights = PerComparison(EMBEDDINGS, answers([0], [0]), config, 20_000, line_head()).states(line_head())
-    assert weights.logit()[:, 0].var().item() == pytest.approx(2.0, rel=0.05)
 
 
 def test_mixture_loss_is_the_likelihood_of_whole_users():
@@ -105,9 +82,7 @@ def test_mixture_loss_is_the_likelihood_of_whole_users():
     minus their sum over three comparisons.
     """
     train = answers([0, 0, 1], [0, 0, 1])
-    objective = Mixture(
-        EMBEDDINGS, train, FitConfig(objective="mixture", grid_points=0, anneal=0), 2, line_head()
-    )
+    objective = mixture_of(train, anneal=0)
     s = 1 / (1 + math.exp(-1))
     expected = -(math.log((s**2 + (1 - s) ** 2) / 2) + math.log(0.5)) / 3
     assert objective.loss(line_head(), train, 1.0).item() == pytest.approx(expected)
@@ -116,7 +91,7 @@ def test_mixture_loss_is_the_likelihood_of_whole_users():
 def test_mixture_weights_are_the_posterior():
     """Even shares, one answer for 0: posterior s at the first prototype; none: the shares themselves."""
     train = answers([0], [0])
-    objective = Mixture(EMBEDDINGS, train, FitConfig(objective="mixture", grid_points=0), 2, line_head())
+    objective = mixture_of(train)
     s = 1 / (1 + math.exp(-1))
     weights = objective.states(line_head())
     torch.testing.assert_close(weights, torch.tensor([[s, 1 - s], [0.5, 0.5]]))
@@ -128,9 +103,7 @@ def test_mixture_shares_follow_the_posteriors_once_annealed():
     Each answer has odds sigmoid(1) / sigmoid(-1) = e for the first prototype, five have e^5.
     """
     train = answers([0] * 5 + [1] * 5, [0] * 10)
-    objective = Mixture(
-        EMBEDDINGS, train, FitConfig(objective="mixture", grid_points=0, anneal=0.5), 2, line_head()
-    )
+    objective = mixture_of(train, anneal=0.5)
     objective.loss(line_head(), train, 0.1)
     torch.testing.assert_close(objective.log_share.exp(), torch.tensor([0.5, 0.5]))
     objective.loss(line_head(), train, 0.9)
@@ -172,27 +145,10 @@ def test_a_weight_of_two_is_the_same_comparison_twice(kind, done, given):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("size", [1, 5, 1000])
-def test_mixture_weights_do_not_depend_on_the_blocks_they_are_found_in(monkeypatch, size):
-    """A block of one answer still holds a whole user; users 9 to 11 and 0 have no answers."""
-    train = answers([1 + i % 8 for i in range(40)], [i % 3 % 2 for i in range(40)])
-    objective = objective_of("mixture", train, 12)
-    whole = objective.states(line_head())
-    monkeypatch.setattr(mixture, "MARGINS_AT_ONCE", size * len(objective.points))
-    blocks = objective.states(line_head())
-    assert blocks.shape == (12, 2)
-    torch.testing.assert_close(blocks, whole)
-
-
 def asked(prompts: list[int]) -> Comparisons:
     """One comparison of each prompt in the list, by a user of its own."""
-    n = len(prompts)
-    return Comparisons.from_pairs(
-        user=torch.arange(n),
-        prompt=torch.tensor(prompts),
-        chosen=torch.zeros(n, dtype=torch.long),
-        rejected=torch.ones(n, dtype=torch.long),
-    )
+    user, zero = torch.arange(len(prompts)), torch.zeros(len(prompts), dtype=torch.long)
+    return Comparisons.from_pairs(user=user, prompt=torch.tensor(prompts), chosen=zero, rejected=zero + 1)
 
 
 @given(st.lists(st.integers(-1, 6), min_size=1, max_size=40), st.integers(0, 50), st.integers(0, 9))
@@ -211,16 +167,9 @@ def test_prompt_by_prompt_an_epoch_holds_every_comparison_once(prompts, batch_si
         assert changes == len(set(prompts)) - 1
 
 
-def test_mixture_batches_keep_users_whole():
-    train = answers([i % 9 for i in range(40)], [i % 2 for i in range(40)])
-    objective = Mixture(EMBEDDINGS, train, FitConfig(objective="mixture", batch_size=7), 12, line_head())
-    users = [set(batch.user.tolist()) for batch in objective.batches()]
-    assert sum(map(len, users)) == len(set.union(*users)) == 9
-
-
 @pytest.mark.parametrize(
     ("K", "most", "count"),
-    [(1, 40, 1), (2, 5, 5), (3, 0, 3), (3, 6, 6), (3, 9, 6), (3, 10, 10), (64, 40, 64)],
+    [(1, 40, 1), (3, 0, 3), (3, 9, 6), (3, 10, 10)],
 )
 def test_simplex_grid_is_the_finest_that_fits(K, most, count):
     """K = 3 in steps of 1, 1/2, 1/3 has 3, 6, 10 points; with none allowed the corners stay."""
@@ -231,10 +180,9 @@ def test_simplex_grid_is_the_finest_that_fits(K, most, count):
     torch.testing.assert_close(points.sum(1), torch.ones(count))
 
 
-@pytest.mark.parametrize("weight", [None, [1.0, 2.0, 0.5, 1.0, 3.0, 1.0]])
-@pytest.mark.parametrize("label", [None, [1.0, 0.5, 0.0, 0.9, 1.0, 0.7]])
-def test_a_plain_matrix_of_counts_gives_the_mixture_the_same_loss_and_slopes(monkeypatch, label, weight):
+def test_a_plain_matrix_of_counts_gives_the_mixture_the_same_loss_and_slopes(monkeypatch):
     """The batch is no copy of all comparisons, which would be counted once for good."""
+    label, weight = [1.0, 0.5, 0.0, 0.9, 1.0, 0.7], [1.0, 2.0, 0.5, 1.0, 3.0, 1.0]
     train = answers([0, 0, 1, 2, 2, 1], [0, 1, 0, 1, 1, 1], label, weight)
 
     def found() -> tuple[torch.Tensor, ...]:
@@ -251,46 +199,9 @@ def test_a_plain_matrix_of_counts_gives_the_mixture_the_same_loss_and_slopes(mon
         assert torch.allclose(plain, one, atol=1e-6)
 
 
-USER, QUESTION = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
-SIGN = torch.tensor([1.0, -1.0, -1.0, -1.0])
-
-
-def counts(label=None, weight=None, **how):
-    answers = Comparisons(USER, QUESTION, SIGN, label, Questions(*[torch.zeros(2).long()] * 3), weight)
-    return AnswerCounts.from_answers(answers, user=USER, question=QUESTION, n_users=3, n_questions=2, **how)
-
-
-MARGINS = torch.tensor([[0.0, log(3.0)], [log(3.0), 0.0]])  # sigmoid: 1/2 and 3/4
-
-
-def test_each_answer_adds_its_log_likelihood():
-    found = counts().log_likelihoods(MARGINS)
-    half, right, wrong = log(1 / 2), log(3 / 4), log(1 / 4)
-    expected = [[half + wrong, right + half], [half + wrong, wrong + half], [0.0, 0.0]]
-    assert torch.allclose(found, torch.tensor(expected))
-
-
-def test_labels_share_an_answer_between_sides_and_weights_multiply_it():
-    label, weight = torch.tensor([0.5, 1.0, 1.0, 1.0]), torch.tensor([2.0, 1.0, 1.0, 3.0])
-    found = counts(label, weight).log_likelihoods(MARGINS)
-    half, right, wrong = log(1 / 2), log(3 / 4), log(1 / 4)
-    expected = [[2 * half + wrong, right + wrong + half], [half + 3 * wrong, wrong + 3 * half], [0.0, 0.0]]
-    assert torch.allclose(found, torch.tensor(expected))
-
-
 @pytest.mark.parametrize(
     ("schedule", "values"), [("linear", [0.01, 0.505, 1.0, 1.0]), ("geometric", [0.01, 0.1, 1.0, 1.0])]
 )
 def test_inverse_temperature_rises_by_amounts_or_by_factors(schedule, values):
     config = FitConfig(objective="mixture", anneal=0.4, annealing_schedule=schedule)
     assert [config.inverse_temperature(0.01, done) for done in (0.0, 0.2, 0.4, 0.9)] == pytest.approx(values)
-
-
-def test_most_steps_become_fewer_epochs_with_as_many_looks():
-    config = FitConfig(epochs=300, validate_every=25, max_steps=600)
-    assert [config.epochs_and_validation_interval(n) for n in (1, 2, 30, 1000)] == [
-        (300, 25),
-        (300, 25),
-        (20, 2),
-        (1, 1),
-    ]

@@ -27,37 +27,6 @@ def test_hidden_layers_are_bent_and_biased():
     assert mlp(X).tolist() == [[[2.0]]]
 
 
-def test_linear_skip_joins_other_widths():
-    """Matrix row for the skip (1, 1), all else 0: 1 - 2 = -1."""
-    mlp = constant(StackedMLP(2, 1, HeadConfig(hidden=3, latent=1)), 0.0)
-    mlp.first.weight.data[3:] = 1.0
-    assert mlp(X).tolist() == [[[-1.0]]]
-
-
-@pytest.mark.parametrize("skip", [True, False])
-@pytest.mark.parametrize("hidden_layers", [0, 1, 2])
-def test_members_do_not_touch_each_other(hidden_layers, skip):
-    """The gradient of one member's output reaches its own share of every parameter, and no more."""
-    torch.manual_seed(0)
-    mlp = StackedMLP(4, 2, HeadConfig(hidden_layers=hidden_layers, hidden=5, latent=3, skip=skip)).eval()
-    mlp(torch.randn(6, 4))[0].square().sum().backward()
-    for layer in mlp.later:
-        assert layer.weight.grad[0].any()
-        assert not layer.weight.grad[1].any()
-    blocks = [(5, 2)] * bool(hidden_layers) + [(3, 2)] * (skip or not hidden_layers)
-    parts = torch.split(mlp.first.weight.grad, [width for width, stack in blocks for _ in range(stack)])
-    assert [bool(part.any()) for part in parts] == [True, False] * len(blocks)
-
-
-@pytest.mark.parametrize("first", [True, False])
-def test_dropout_acts_in_training_alone(first):
-    torch.manual_seed(0)
-    mlp = StackedMLP(2, 1, HeadConfig(dropout=0.5, dropout_first=first))
-    assert not torch.equal(mlp(X), mlp(X))
-    mlp.eval()
-    assert torch.equal(mlp(X), mlp(X))
-
-
 def test_parameters_are_those_of_the_layers():
     """768 -> 384 -> 768 with biases: 768 * 384 + 384 + 384 * 768 + 768 = 590,976 (D10); the skip is free."""
     mlp = StackedMLP(768, 1, HeadConfig(hidden=384, latent=768))

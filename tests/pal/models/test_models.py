@@ -99,29 +99,19 @@ def test_model_b_scores_zero_where_the_prototypes_cancel():
     assert margin(head, embeddings, HALVES) == 0.0
 
 
-MODEL_A = st.fixed_dictionaries(
-    {
-        "model": st.just("A"),
-        "distance": st.sampled_from(["squared", "l2"]),
-        "prototypes": st.sampled_from(["latent", "input", "projected"]),
-        "inputs": st.sampled_from(["response", "prompt_and_response"]),
-    }
+def choices(**values):
+    return st.fixed_dictionaries({name: st.sampled_from(of_name) for name, of_name in values.items()})
+
+
+MODEL_A = choices(
+    model=["A"],
+    distance=["squared", "l2"],
+    prototypes=["latent", "input", "projected"],
+    inputs=["response", "prompt_and_response"],
 )
-MODEL_B = st.fixed_dictionaries(
-    {
-        "model": st.just("B"),
-        "similarity": st.sampled_from(["cosine", "inner"]),
-        "normalise": st.sampled_from(["mixed", "each"]),
-    }
-)
-BOTH = st.fixed_dictionaries(
-    {
-        "K": st.integers(1, 4),
-        "hidden_layers": st.integers(0, 2),
-        "skip": st.booleans(),
-        "activation": st.sampled_from(["relu", "gelu"]),
-        "bias": st.booleans(),
-    }
+MODEL_B = choices(model=["B"], similarity=["cosine", "inner"], normalise=["mixed", "each"])
+BOTH = choices(
+    K=[1, 2, 4], hidden_layers=[0, 1, 2], skip=[True, False], activation=["relu", "gelu"], bias=[True, False]
 )
 OPTIONS = st.tuples(st.one_of(MODEL_A, MODEL_B), BOTH).map(lambda parts: parts[0] | parts[1])
 
@@ -148,57 +138,27 @@ WORLDS = st.builds(World, OPTIONS, st.integers(0, 99))
 
 
 @given(WORLDS)
-def test_swapping_the_responses_flips_the_margin(world):
-    q = world.questions
-    torch.testing.assert_close(world.margin(Questions(q.prompt, q.second, q.first)), -world.margin())
-
-
-@given(WORLDS)
-def test_margin_is_the_difference_of_the_rewards(world):
-    q, e = world.questions, world.embeddings
+def test_margins_agree_with_rewards_at_points_and_at_prototypes(world):
+    q, e, K = world.questions, world.embeddings, world.head.config.K
+    margin, near = world.margin(), {"rtol": 1e-6, "atol": 1e-6}
     first, second = (
         world.head.reward(e.prompts[q.prompt], e.responses[side], world.weights)
         for side in (q.first, q.second)
     )
-    torch.testing.assert_close(world.margin(), first - second, rtol=1e-6, atol=1e-6)
-
-
-@given(WORLDS)
-def test_margins_at_points_are_the_margins_there(world):
-    table = world.head.margins_at(
-        world.head.question_features(world.embeddings, world.questions), world.weights
-    )
-    assert table.shape == (6, 6)
-    torch.testing.assert_close(table.diagonal(), world.margin(), rtol=1e-6, atol=1e-6)
-
-
-@given(WORLDS)
-def test_linear_heads_have_margins_linear_in_the_weights(world):
-    if not world.head.linear:
-        return
-    corners = torch.eye(world.head.config.K, dtype=torch.float64)
-    table = world.head.margins_at(world.head.question_features(world.embeddings, world.questions), corners)
-    torch.testing.assert_close((table * world.weights).sum(1), world.margin())
-
-
-def test_prototype_margins_are_margins_at_the_corners():
-    """f is the identity, prototypes 0 and (2, 0); of (1, 0) over (0, 0): 0 - 1 = -1 and 4 - 1 = 3."""
-    head = model_a()
-    read = head.question_features(
-        Embeddings(NO_PROMPTS, torch.tensor([[1.0, 0.0], [0.0, 0.0]])),
-        Questions(torch.tensor([-1]), torch.tensor([0]), torch.tensor([1])),
-    )
-    assert head.prototype_margins(read).tolist() == [[-1.0, 3.0]]
+    torch.testing.assert_close(margin, first - second, **near)
+    torch.testing.assert_close(world.margin(Questions(q.prompt, q.second, q.first)), -margin)
+    features = world.head.question_features(e, q)
+    torch.testing.assert_close(world.head.margins_at(features, world.weights).diagonal(), margin, **near)
+    if world.head.linear:
+        at_prototypes = world.head.margins_at(features, torch.eye(K, dtype=torch.float64))
+        torch.testing.assert_close((at_prototypes * world.weights).sum(1), margin)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"model": "B"}, "model must be 'A' where there are no prompts, got 'B'"),
-        (
-            {"model": "A", "inputs": "prompt_and_response"},
-            "inputs must be 'response' where there are no prompts",
-        ),
+        ({"model": "A", "inputs": "prompt_and_response"}, "inputs must be 'response' where there are no"),
     ],
 )
 def test_head_that_needs_prompts_refuses_to_do_without(options, message):

@@ -9,10 +9,8 @@ from hypothesis import strategies as st
 
 from pal.errors import PalError
 from pal.serving.aggregates import Aggregate, combined
-from pal.users.taste import Taste
 
 BOTH = torch.tensor([[0.0], [1.0]])
-HALF = torch.tensor([0.5, 0.5])
 
 
 def reward(line, aggregate, responses=BOTH, prompts=None):
@@ -63,39 +61,16 @@ def test_a_quantile_lies_between_the_worst_and_the_best(rows, share):
     assert torch.equal(combined("quantile", 1, rewards, mass), rewards.amax(1))
 
 
-def test_rewards_for_states_are_those_of_their_users(worded):
-    prompts, responses = ["q", "r", "q"], ["a", "b", "c"]
-    rewards = worded.score_states(prompts, responses, worded.states[:4])
-    for column in range(4):
-        expected = worded.score(prompts, responses, user=f"user {column}")
-        torch.testing.assert_close(rewards[:, column], expected)
-
-
-def test_an_aggregate_of_tastes_is_of_their_states(line):
-    taste = line.adapt([(None, BOTH[0], BOTH[1])])
-    states, mass = Aggregate.mean([taste, None]).states(line)
-    torch.testing.assert_close(states, torch.stack([taste.state, HALF]))
-    assert mass.tolist() == [0.5, 0.5]
-
-
-@pytest.mark.parametrize("share", [-0.1, 1.1, math.nan, math.inf])
-def test_a_quantile_outside_0_to_1_is_refused(share):
-    with pytest.raises(PalError, match=r"share must lie in \[0, 1\], got"):
-        Aggregate.quantile(share)
-
-
 @pytest.mark.parametrize(
     ("groups", "message"),
     [
         ([], "at least one, got none"),
         (["bob"], "one of the 2 seen in fitting, got 'bob'"),
-        ([Taste("0" * 32, "points", (0.0, 0.0), 1)], "must be of this model"),
         (torch.ones(2, 3), r"the user's state must be 2 numbers for each state, got the shape \(1, 3\)"),
-        (torch.ones(2), r"2 numbers for each state, got the shape \(1, 1\)"),
-        (torch.ones(2, 2), "shares that sum to 1"),
-        (torch.full((1, 2), math.nan), "state must be finite"),
     ],
 )
 def test_groups_that_cannot_be_are_refused(line, groups, message):
     with pytest.raises(PalError, match=message):
         Aggregate.worst(groups).states(line)
+    with pytest.raises(PalError, match=r"share must lie in \[0, 1\], got nan"):
+        Aggregate.quantile(math.nan, groups)

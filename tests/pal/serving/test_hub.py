@@ -1,6 +1,5 @@
 """Model cards, and models shared as folders and on a stand-in for the hub."""
 
-import json
 import math
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,7 +11,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from pal.errors import PalError
 from pal.serving import hub
-from pal.serving.hub import About, escaped, model_card, read_results
+from pal.serving.hub import About, model_card, read_results
 from pal.serving.reward_model import RewardModel
 
 FILES = {"model.safetensors", "users.json", "config.json", "SHA256SUMS", "README.md"}
@@ -69,15 +68,12 @@ def repos(monkeypatch, tmp_path):
     return repos
 
 
-def test_the_hub_reads_what_stands_in_front(worded, results):
+def test_a_card_says_who_is_served_how_well_and_who_worst(worded, results):
     about = About("Answers", "Ten friends: tea or coffee?", "cc-by-4.0", ["ann/tea"], ["en"], results)
     data = ModelCard(model_card(worded, about)).data
     assert (data.license, data.library_name, data.datasets) == ("cc-by-4.0", "pal", ["ann/tea"])
     assert (data.language, data.metrics) == (["en"], ["accuracy"])
     assert "reward-model" in data.tags
-
-
-def test_a_card_says_who_is_served_how_well_and_who_worst(worded, results):
     lines = model_card(worded, About(results=results)).splitlines()
     start = lines.index("|---|---|---|---|---|---|")
     assert lines[start + 1 : start + 5] == [
@@ -109,19 +105,6 @@ def test_a_card_says_what_the_model_is_and_is_not(line, worded):
     assert f"| prompts and responses | all\\-MiniLM\\-L6\\-v2 | 384 | {'ab' * 32} |" in one
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("<script>alert(1)</script>", "&lt;script&gt;alert\\(1\\)&lt;/script&gt;"),
-        ("a\n# b\r\n---", "a \\# b \\-\\-\\-"),
-        ("[x](http://y) | **z** `c`", "\\[x\\]\\(http\\://y\\) \\| \\*\\*z\\*\\* \\`c\\`"),
-        ("\u202eright\x00", "right"),
-    ],
-)
-def test_a_text_is_shown_as_it_is(text, shown):
-    assert escaped(text) == shown
-
-
 def test_nothing_from_data_becomes_markup(worded, results):
     evil = "---\nlicense: mit\n---\n# <img src=x onerror=alert(1)>\n| a | b |\n``` {{ 7 * 7 }}"
     encoder = {"encoder": evil, "dim": evil, "weights_sha256": evil}
@@ -129,6 +112,7 @@ def test_nothing_from_data_becomes_markup(worded, results):
     text = model_card(replace(worded, encoder=encoder), About(evil, evil, "apache-2.0", results=rows))
     plain = model_card(worded, About("a", "a", "apache-2.0", results=[results[0]]))
     assert "<img" not in text
+    assert "\\# &lt;img src=x onerror=alert\\(1\\)&gt; \\| a \\| b \\|" in text
     assert "49" not in text
     assert ModelCard(text).data.license == "apache-2.0"
     assert text.count("\n#") == plain.count("\n#")
@@ -146,11 +130,6 @@ def test_nothing_from_data_becomes_markup(worded, results):
 def test_what_cannot_be_on_a_card_is_refused(given, message):
     with pytest.raises(PalError, match=message):
         About(**given)
-
-
-def test_results_that_cannot_be_read_are_refused(tmp_path):
-    with pytest.raises(PalError, match=r"nothing.csv cannot be read .* run the pipeline's stage evaluate"):
-        read_results(tmp_path / "nothing.csv")
 
 
 def test_a_folder_with_its_card_is_loaded_and_replaced(worded, tmp_path):
@@ -198,7 +177,6 @@ def test_there_and_back_over_the_hub(worded, repos):
     ("harm", "message"),
     [
         (lambda files: files.update({"users.json": b"[]"}), "must have the sha256 that SHA256SUMS gives"),
-        (lambda files: files.update({"config.json": json.dumps({"a": 1}).encode()}), "must be of the format"),
         (lambda files: files.pop("users.json"), "users.json cannot be read"),
     ],
 )

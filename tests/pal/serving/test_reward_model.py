@@ -1,15 +1,13 @@
 """Scores, ranks, tastes and questions of a reward model, by hand where numbers are small."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
-from pal.fitting.trainer import Fitted
-from pal.models.base import make_model, margins
+from pal.models.base import make_model
 from pal.models.prompted_ideal_point import PromptedIdealPointModel
 from pal.serving import reward_model
 from pal.serving.inputs import ItemEmbeddings, Preferences
@@ -32,9 +30,7 @@ def test_rewards_by_hand(line):
     assert line.score(None, BOTH).tolist() == near(-0.25, -0.25)
 
 
-@pytest.mark.parametrize(
-    "many", [BOTH, BOTH.numpy(), [ZERO, ONE], [[0.0], [1.0]], BOTH.half(), BOTH.double()]
-)
+@pytest.mark.parametrize("many", [BOTH.numpy(), [ZERO, ONE], [[0.0], [1.0]], BOTH.half(), BOTH.double()])
 def test_embeddings_come_as_tensors_arrays_or_lists(line, many):
     rewards = line.score(None, many, user="one")
     assert (rewards.tolist(), rewards.dtype) == (near(-1, 0), torch.float32)
@@ -49,14 +45,6 @@ def test_users_may_be_ids_tastes_weights_or_one_for_each_row(line):
     assert line.score(None, BOTH, user=["one", "zero"]).tolist() == near(-1, -1)
     several = line.score(None, BOTH.repeat(2, 1), user=("one", None, taste, torch.tensor([0.0, 1.0])))
     torch.testing.assert_close(several, torch.tensor([-1, -0.25, -((1 - p) ** 2), 0.0]))
-
-
-def test_one_prompt_stands_for_all_responses(worded):
-    responses = ["yes", "no", "perhaps", "no"]
-    once = worded.score("a question", responses, user="user 7")
-    each = worded.score(["a question"] * 4, responses, user="user 7")
-    torch.testing.assert_close(once, each)
-    assert once[1] == once[3]
 
 
 def test_raw_items_score_as_their_embeddings(worded):
@@ -117,46 +105,12 @@ def test_adapting_by_hand(line):
     assert (nobody.comparisons, nobody.state.tolist()) == (0, [0.5, 0.5])
 
 
-def test_a_taste_tells_what_locating_by_tensors_does(toy: SimpleNamespace):
-    torch.manual_seed(0)
-    head = make_model(HeadConfig(K=3), prompt_dim=4, response_dim=4)
-    weights = torch.softmax(torch.randn(60, 3), 1)
-    ids = [str(number) for number in range(60)]
-    model = RewardModel.from_fit(
-        Fitted(head, weights, 0.0), toy.embeddings, user_ids=ids, fit_config=FitConfig(), encoder={}
-    )
-    expected = model.locate(toy.embeddings, toy.adapt, n_users=10)
-    p, r, asked = toy.embeddings.prompts, toy.embeddings.responses, toy.adapt.questions[toy.adapt.question]
-    given = {str(user): [] for user in range(10)}
-    for row in range(len(toy.adapt)):
-        sides = r[asked.first[row]], r[asked.second[row]]
-        chosen, rejected = sides if toy.adapt.sign[row] > 0 else sides[::-1]
-        given[str(int(toy.adapt.user[row]))].append((p[asked.prompt[row]], chosen, rejected))
-    found = model.adapt_many(given)
-    assert list(found) == list(given)
-    torch.testing.assert_close(torch.stack([taste.state for taste in found.values()]), expected)
-    torch.testing.assert_close(found["3"].state, model.adapt(given["3"]).state)
-    asked = toy.test.questions[toy.test.question]
-    first, second = (
-        model.score(p[asked.prompt], r[side], user=expected[toy.test.user])
-        for side in (asked.first, asked.second)
-    )
-    margin = margins(model.head, expected, toy.embeddings, toy.test)
-    torch.testing.assert_close((first - second) * toy.test.sign, margin, atol=1e-5, rtol=1e-4)
-
-
 def test_asking_by_hand(line):
     """p = sigmoid(+-1): 1 bit of answer less 0.839942 of noise; of 0 against 0.5 the margins are +-0.25."""
     asked = line.ask([(None, ZERO, torch.tensor([0.5])), (None, ZERO, ONE), (None, ONE, ZERO)])
     assert [one.index for one in asked] == [1, 2, 0]
     assert asked[0].bits == pytest.approx(0.160058, abs=1e-6)
     assert line.ask([(None, ZERO, ONE)] * 3, n=2) == [asked[0]._replace(index=at) for at in (0, 1)]
-
-
-def test_asking_someone_known_tells_less(line):
-    known = line.adapt([(None, ZERO, ONE)] * 5)
-    (before,), (after,) = (line.ask([(None, ZERO, ONE)], taste) for taste in (None, known))
-    assert 0 < after.bits < before.bits / 10
 
 
 def test_asking_together_does_not_ask_the_same_twice(worded):
@@ -167,7 +121,7 @@ def test_asking_together_does_not_ask_the_same_twice(worded):
     assert sum(one.bits for one in together) < sum(one.bits for one in alone)
 
 
-def test_columns_of_embeddings_count_as_rows_do(line):
+def test_columns_of_embeddings_count_as_rows_do(line, monkeypatch):
     columns = Preferences(None, torch.zeros(2, 1), torch.ones(2, 1))
     assert line.adapt(columns) == line.adapt([(None, ZERO, ONE)] * 2)
     tied = Preferences(None, torch.zeros(2, 1), torch.ones(2, 1), [0.0, 0.0])
@@ -175,13 +129,10 @@ def test_columns_of_embeddings_count_as_rows_do(line):
     assert located["bob"].state.tolist() == [0.5, 0.5]
     torch.testing.assert_close(located["ann"].state, located["cid"].state.flip(0))
     assert line.adapt_many({}) == {}
-
-
-def test_groups_of_people_are_cut_by_their_comparisons(line, monkeypatch):
     monkeypatch.setattr("pal.serving.reward_model.EMBEDDINGS_AT_ONCE", 3)
-    columns = Preferences(None, torch.zeros(2, 1), torch.ones(2, 1))
-    many = {str(number): columns for number in range(7)}
-    assert set(line.adapt_many(many).values()) == {line.adapt(columns)}
+    assert set(line.adapt_many({str(number): columns for number in range(7)}).values()) == {
+        line.adapt(columns)
+    }
 
 
 KINDS = [
@@ -215,8 +166,9 @@ def bare(monkeypatch, prompts: ItemEmbeddings, **options) -> RewardModel:
     return RewardModel(head, ["a"], torch.eye(3)[:1], Points.from_states(torch.eye(3)), FitConfig(), {}, 6, 7)
 
 
-@pytest.mark.parametrize("how", ["distinct", "runs", "one", "table"])
-@pytest.mark.parametrize("options", KINDS)
+@pytest.mark.parametrize(
+    ("options", "how"), [*zip(KINDS, ["distinct", "runs", "one", "table", "runs"], strict=True)]
+)
 def test_rewards_of_blocks_are_the_heads_own(options, how, monkeypatch):
     torch.manual_seed(0)
     prompts, responses = prompts_of(how), torch.randn(N, 7)
@@ -229,7 +181,7 @@ def test_rewards_of_blocks_are_the_heads_own(options, how, monkeypatch):
         assert not rewards.is_inference()
 
 
-@pytest.mark.parametrize(("how", "most"), [("one", 7), ("table", 50), ("runs", 8 + 7), ("distinct", N)])
+@pytest.mark.parametrize(("how", "most"), [("one", 7), ("table", 50), ("runs", 8 + 7)])
 def test_prompts_that_repeat_in_a_block_are_embedded_once(how, most, monkeypatch):
     embedded, real = [], PromptedIdealPointModel.embed_prompts
     monkeypatch.setattr(
@@ -243,16 +195,11 @@ def test_prompts_that_repeat_in_a_block_are_embedded_once(how, most, monkeypatch
     ("change", "message"),
     [
         ({"prompts": None}, "prompts must be given, got None"),
-        ({"prompts": torch.zeros(2, 9)}, r"prompts\[0\] must be an embedding of 256 numbers"),
         ({"prompts": ["a", "b", "c"]}, "prompts must be one for all responses, or one for each of the 2, got 3"),
-        ({"prompts": ["a", ""]}, r"prompts\[1\] is empty"),
         ({"user": "bob"}, r"one of the 40 seen in fitting, got 'bob'.*model\.adapt\(comparisons\)"),
         ({"user": torch.zeros(2)}, r"state must be 3 numbers for each state, got the shape \(1, 2\)"),
         ({"user": torch.eye(3)}, "users' states must be 2, one per response, got 3"),
-        ({"user": torch.ones(3)}, "the user's state must be shares that sum to 1"),
-        ({"user": torch.full((3,), math.nan)}, "state must be finite"),
         ({"user": ["user 1"]}, "a list of 2, one per response, got 1"),
-        ({"user": ["user 1", "bob"]}, "got 'bob'"),
         ({"user": Taste("0" * 32, "points", (0.0,) * 40, 1)}, "the taste must be of this model"),
     ],
 )  # fmt: skip
@@ -265,10 +212,9 @@ def test_score_refuses_what_it_cannot_use(worded, change, message):
 def test_errors_carry_the_item_that_is_meant(worded):
     table = torch.zeros(20, 256)
     table[17, 200] = math.inf
-    for given, column in ((("a", table), "responses"), ((table, torch.zeros(20, 256)), "prompts")):
-        with pytest.raises(PalError, match=rf"{column}\[17\] must be finite") as caught:
-            worded.score(*given)
-        assert (caught.value.column, caught.value.row) == (column, 17)
+    with pytest.raises(PalError, match=r"prompts\[17\] must be finite") as caught:
+        worded.score(table, torch.zeros(20, 256))
+    assert (caught.value.column, caught.value.row) == ("prompts", 17)
     with pytest.raises(PalError) as caught:
         worded.adapt_many({"ann": [("q", "a", "b")], "bob": [("q", "a", "b"), ("q", "a", "")]})
     error = caught.value
@@ -284,21 +230,9 @@ def test_errors_carry_the_item_that_is_meant(worded):
     [
         ([("q", "a", "b"), ("q", "a", "a")], "rejected of comparison 1 must differ from the chosen response"),
         ([("q", torch.ones(256), torch.ones(256))], "rejected of comparison 0 must differ"),
-        ([("q", "a", "")], "rejected of comparison 0 is empty"),
-        ([("", "a", "b")], "prompt of comparison 0 is empty"),
-        ([(None, "a", "b")], "prompts must be given, got None"),
         ([("q", "a", torch.zeros(256))], "all embeddings of one width or none"),
     ],
 )
 def test_adapt_refuses_comparisons_that_it_cannot_use(worded, comparisons, message):
     with pytest.raises(PalError, match=message):
         worded.adapt(comparisons)
-
-
-def test_questions_that_cannot_be_asked_are_refused(worded):
-    with pytest.raises(PalError, match="second of question 1 must differ from the first"):
-        worded.ask([("q", "a", "b"), ("q", "a", "a")])
-    with pytest.raises(PalError, match="n must be 1 to 10"):
-        worded.ask([("q", "a", "b")], n=11, together=True)
-    with pytest.raises(PalError, match="second must be as many as first, got 1 and 2"):
-        worded.probability("q", ["a", "b"], ["c"])

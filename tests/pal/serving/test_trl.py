@@ -9,7 +9,7 @@ import torch
 
 from pal.serving.aggregates import Aggregate
 from pal.serving.export import export_scalar
-from pal.serving.trl_rewards import PolicyReward, reward_for, reward_for_all, reward_for_users
+from pal.serving.trl_rewards import PolicyReward, reward_for_all, reward_for_users
 from tests.pal.encoders.conftest import make
 
 from .test_export import personal
@@ -108,24 +108,9 @@ def test_every_completion_is_rewarded_by_the_user_of_its_row(policy, worded, tmp
     assert served == set(prompts)
 
 
-def test_conversations_train_too(policy, worded, tmp_path):
-    rows = [
-        {"prompt": [{"role": "user", "content": text}], "user_id": user}
-        for text, user in [("how are you", "user 1"), ("who is it", "user 2")]
-    ]
-    trained(policy, reward_for_users(worded), rows, tmp_path)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda model: reward_for(model, "user 3"),
-        lambda model: reward_for_all(model, Aggregate.worst(centred=True)),
-    ],
-    ids=["one user", "worst"],
-)
-def test_one_user_and_aggregates_train_too(policy, worded, tmp_path, make):
-    trained(policy, make(worded), [{"prompt": "how are you"}, {"prompt": "who is it"}], tmp_path)
+def test_an_aggregate_of_conversations_trains_too(policy, worded, tmp_path):
+    rows = [{"prompt": [{"role": "user", "content": text}]} for text in ("how are you", "who is it")]
+    trained(policy, reward_for_all(worded, Aggregate.worst(centred=True)), rows, tmp_path)
 
 
 def test_an_exported_reward_passes_for_trl_s_own_kind_of_reward_model(policy, tmp_path):

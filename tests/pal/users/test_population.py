@@ -2,29 +2,17 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
-from pal.errors import PalError
 from pal.fitting.trainer import fit
 from pal.models.base import margins
-from pal.models.ideal_point import IdealPointModel
 from pal.users.points import Points
 from pal.users.population import adapt
+from tests.pal.conftest import line_head
 
 LINE = Embeddings(torch.zeros(1, 0), torch.tensor([[0.0], [1.0]]))
 HALF = Points(torch.eye(2), torch.tensor([0.5, 0.5]))
-
-
-def line_head() -> IdealPointModel:
-    """On a line, f the identity, prototypes at 0 and 1: of 0 over 1, margins are +1 and -1."""
-    config = HeadConfig(model="A", K=2, latent=1, hidden_layers=0, bias=False)
-    head = IdealPointModel(config, prompt_dim=0, response_dim=1)
-    head.f.first.weight.data = torch.ones(1, 1)
-    head.prototypes.data = torch.tensor([[0.0], [1.0]])
-    return head.eval()
 
 
 def choices(*chosen: int, label: float = 1.0) -> Comparisons:
@@ -47,27 +35,6 @@ def test_posterior_is_worked_out_exactly():
     torch.testing.assert_close(weights, torch.tensor([[p, 1 - p]]))
 
 
-def test_contrary_answers_and_ties_tell_nothing():
-    """A choice each way, or a tie, has the same likelihood at either prototype."""
-    for answers in (choices(0, 1), choices(0, label=0.5)):
-        weights = adapt(line_head(), HALF, LINE, answers, n_users=1)
-        torch.testing.assert_close(weights, torch.tensor([[0.5, 0.5]]))
-
-
-def test_new_users_are_located_from_few_comparisons(toy):
-    config = FitConfig(epochs=60, learning_rate=0.1, batch_size=200)
-    head = HeadConfig(K=2, latent=4, hidden_layers=0, bias=False)
-    fitted = fit(toy.embeddings, toy.train, n_users=20, head=head, config=config)
-    prior = Points.from_states(fitted.states)
-    weights = adapt(fitted.head, prior, toy.embeddings, toy.adapt, n_users=toy.n_new)
-    few, zero = (
-        (margins(fitted.head, w, toy.embeddings, toy.test) > 0).float().mean().item()
-        for w in (weights, prior.mean.expand(10, 2))
-    )
-    assert few > 0.95
-    assert zero < 0.7
-
-
 @pytest.mark.parametrize("model", ["A", "B"])
 def test_one_prototype_gives_seen_zero_shot_and_few_shot_alike(toy, model):
     """Every user is the one prototype (D34), so the three margins are the same to the last bit."""
@@ -83,25 +50,7 @@ def test_one_prototype_gives_seen_zero_shot_and_few_shot_alike(toy, model):
     assert torch.equal(seen, few)
 
 
-@given(st.lists(st.integers(0, 1), max_size=12), st.integers(0, 12))
-def test_comparisons_one_by_one_equal_all_at_once(chosen, cut):
-    """Log-likelihoods add: those of two histories sum to that of both."""
-    prior = Points.from_states(random_weights(20, 2))
-    parts = [choices(*chosen[:cut]), choices(*chosen[cut:])]
-    total = sum(prior.evidence(line_head(), LINE, part).sum(0) for part in parts)
-    at_once = adapt(line_head(), prior, LINE, choices(*chosen), n_users=1)
-    torch.testing.assert_close(prior.posterior(total[None]).mean, at_once, atol=1e-5, rtol=1e-5)
-    assert at_once.min() >= 0
-    assert at_once.sum().item() == pytest.approx(1)
-
-
-def test_adapt_refuses_users_out_of_range():
-    with pytest.raises(PalError, match=r"user must hold row numbers in \[0, 0\), got 0"):
-        adapt(line_head(), HALF, LINE, choices(0), n_users=0)
-
-
-@pytest.mark.parametrize("n", [1, 5, 128, 1000])
-@pytest.mark.parametrize("K", [1, 2, 5])
+@pytest.mark.parametrize(("n", "K"), [(1, 2), (128, 1), (1000, 5)])
 def test_prior_has_the_mean_of_its_users(n, K):
     weights = random_weights(n, K)
     prior = Points.from_states(weights)
@@ -116,11 +65,6 @@ def test_prior_counts_users_who_stand_at_one_place():
     """Three of four users at the first corner: mass 3/4 there."""
     prior = Points.from_states(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]))
     assert dict(zip(prior.points[:, 0].tolist(), prior.mass.tolist(), strict=True)) == {0.0: 0.25, 1.0: 0.75}
-
-
-def test_prior_of_nobody_is_refused():
-    with pytest.raises(PalError, match="states must hold at least one user, got none"):
-        Points.from_states(torch.zeros(0, 3))
 
 
 def test_an_answer_of_weight_two_counts_as_two():

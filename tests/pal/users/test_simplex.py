@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from pal.errors import PalError
@@ -19,21 +17,13 @@ def asked(n_users: int, each: int, K: int, scale: float, seed: int = 0) -> tuple
     return (margins * sign[:, :, None]).reshape(-1, K), torch.arange(n_users).repeat_interleave(each)
 
 
-def test_weights_go_to_the_prototype_that_explains_all():
-    """The only comparison has margins 1 and -1: the loss falls all the way to the first corner."""
-    weights, residual = solve_weights(torch.tensor([[1.0, -1.0]]), torch.tensor([0]), n_users=1)
-    torch.testing.assert_close(weights, torch.tensor([[1.0, 0.0]]), atol=1e-4, rtol=0)
-    assert residual.item() <= 1e-5
-
-
 def test_users_without_comparisons_get_even_weights():
     weights, residual = solve_weights(torch.tensor([[1.0, -1.0, 0.0]]), torch.tensor([1]), n_users=3)
     assert torch.equal(weights[[0, 2]], torch.full((2, 3), 1 / 3))
     assert residual[[0, 2]].tolist() == [0.0, 0.0]
 
 
-@pytest.mark.parametrize("K", [1, 2, 3, 6])
-@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize(("K", "scale"), [(1, 1.0), (2, 0.1), (3, 10.0), (6, 1.0)])
 def test_weights_are_as_good_as_those_of_scipy(K, scale):
     margins, user = asked(3, 12, K, scale, seed=K)
     weights, _ = solve_weights(margins, user, n_users=3)
@@ -53,9 +43,7 @@ def test_weights_are_as_good_as_those_of_scipy(K, scale):
         assert loss(ours) <= theirs.fun + 1e-6
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e2, 1e4])
-@pytest.mark.parametrize("K", [2, 3, 20])
-@pytest.mark.parametrize("each", [1, 20])
+@pytest.mark.parametrize(("each", "K", "scale"), [(1, 20, 1e4), (20, 2, 1e-3), (20, 3, 1e2), (20, 20, 1e4)])
 def test_every_user_is_solved_to_optimality(each, K, scale):
     margins, user = asked(100, each, K, scale)
     weights, residual = solve_weights(margins, user, n_users=100)
@@ -73,11 +61,3 @@ def test_projection_takes_the_excess_off_evenly():
     """(1, 0.6) sums to 1.6: 0.3 off each. (2, 0.5): all mass on the first. (-1, -1): even."""
     projected = project_to_simplex(torch.tensor([[1.0, 0.6], [2.0, 0.5], [-1.0, -1.0]]))
     torch.testing.assert_close(projected, torch.tensor([[0.7, 0.3], [1.0, 0.0], [0.5, 0.5]]))
-
-
-@given(st.lists(st.floats(-5, 5), min_size=1, max_size=6))
-def test_projection_lands_on_the_simplex_and_stays(numbers):
-    once = project_to_simplex(torch.tensor([numbers], dtype=torch.float64))
-    assert once.min() >= 0
-    assert once.sum().item() == pytest.approx(1)
-    torch.testing.assert_close(project_to_simplex(once), once)

@@ -79,20 +79,16 @@ def test_the_hub_is_named_with_revision_and_published_hashes(project):
     assert list(remote.sha256) == ["interest-in-art.jsonl"]
 
 
-def test_a_folder_that_is_not_there_says_where_it_was_looked_for(project):
-    project.set({"persona.source": "nowhere"})
-    with pytest.raises(
-        PipelineError,
-        match=r"persona.source in params.yaml must be sample, hub or an existing folder, got 'nowhere', looked",
-    ):
-        persona.find(params.load())
-
-
-def test_a_missing_persona_lists_those_there(toy):
-    toy.set({"persona.prepare.personas": ["art", "chess"]})
-    with pytest.raises(
-        PipelineError, match=r"got one without a file interest-in-chess\.jsonl; there are: art, math"
-    ):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"source": "nowhere"}, "persona.source in params.yaml must be sample, hub or an existing folder, got 'no"),
+        ({"prepare.personas": ["art", "chess"]}, "got one without a file interest-in-chess.jsonl; there are: art, math"),
+    ],
+)  # fmt: skip
+def test_files_that_are_not_there_are_one_sentence(toy, change, message):
+    toy.set({f"persona.{key}": value for key, value in change.items()})
+    with pytest.raises(PipelineError, match=message):
         persona.find(params.load())
 
 
@@ -117,50 +113,33 @@ def test_a_broken_file_is_one_sentence_that_names_the_line(tmp_path, content, me
     assert "\n" not in str(caught.value)
 
 
-def statements(*texts):
-    return [persona.Statement("art", f"{text}?", text, agrees=True) for text in texts]
-
-
 def test_divide_keeps_statements_that_differ_in_case_on_one_side():
+    """A quarter of 8 is 2."""
     texts = [*"abcdefgh", *"ABCDEFGH", " a", "a "]
+    statements = [persona.Statement("art", f"{text}?", text, agrees=True) for text in texts]
     for seed in range(10):
-        known, new = persona.divide(np.random.default_rng(seed), statements(*texts), knobs())
+        known, new = persona.divide(np.random.default_rng(seed), statements, knobs())
         sides = [{texts[row].casefold().strip() for row in side} for side in (known, new)]
         assert not sides[0] & sides[1]
         assert len(sides[1]) == 2
 
 
-def test_answers_are_yes_to_the_own_personas_agreeable_statement_alone(toy):
-    """Of the four statements one is yes for each persona (D24), whoever is asked."""
+def test_who_is_asked_what_and_answers_how(toy):
+    """Each of 6 people is asked the 3 known statements and the one new: 2 train or adapt, the others are tests. Of
+    the four statements one is yes for each persona (D24)."""
     pairs, counts = prepared(toy)
     assert counts == {"read": 24, "kept": 24, "dropped": 0, "statements": 4}
-    said = {
-        (group, prompt): chosen
-        for group, prompt, chosen in pairs.select("group", "prompt", "chosen").iter_rows()
-    }
-    for (group, prompt), chosen in said.items():
-        assert chosen == ("Yes" if prompt == f"I love {group}" else "No")
-    assert (pairs["chosen"] != pairs["rejected"]).all()
-    assert set(pairs["chosen"]) <= {"Yes", "No"}
-
-
-def test_everyone_is_asked_without_replacement(toy):
-    """Each of 6 people is asked 3 of the 3 known statements and the one new: 4 questions, no two alike."""
-    pairs, _ = prepared(toy)
     assert pairs.group_by("user_id").agg(pl.col("prompt").n_unique())["prompt"].to_list() == [4] * 6
     assert {"seen-art-00001", "unseen-math-00000"} < set(pairs["user_id"])
-
-
-def test_statements_kept_out_are_never_trained_or_adapted_on(toy):
-    """4 seen people: 2 train and 1 + 1 test each; 2 unseen: 2 adapt and 1 + 1 test. All are tested on the new one."""
-    pairs, _ = prepared(toy)
     assert {(u, s): n for u, s, n in pairs.group_by("users", "split").len().iter_rows()} == {
         ("seen", "train"): 8, ("seen", "test"): 8, ("unseen", "adapt"): 4, ("unseen", "test"): 4,
     }  # fmt: skip
+    for pair in pairs.iter_rows(named=True):
+        answers = ("Yes", "No") if pair["prompt"] == f"I love {pair['group']}" else ("No", "Yes")
+        assert (pair["chosen"], pair["rejected"]) == answers
     trained = set(pairs.filter(pairs["split"].is_in(["train", "adapt"]))["prompt"])
-    assert len(trained) <= 3
-    counts = Counter(pairs.filter(pairs["split"] == "test")["prompt"])
-    assert [n for text, n in counts.items() if text not in trained] == [6]
+    tested = Counter(pairs.filter(pairs["split"] == "test")["prompt"])
+    assert [n for text, n in tested.items() if text not in trained] == [6]
 
 
 def test_the_prompt_may_be_the_question(toy):

@@ -11,7 +11,6 @@ import shutil
 import pytest
 
 from pal.errors import PalError
-from pal.serving.saved_model import SavedModel
 from pipeline.errors import PipelineError
 from pipeline.stages import encode, evaluate, recolour, split, train
 
@@ -67,15 +66,3 @@ def test_a_damaged_file_is_refused_or_changes_nothing(stage, damage, seed, small
         assert {
             name: data for name, data in contents(small.root, written).items() if "own" in name
         } == expected
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("damage", [cut, flip])
-def test_a_damaged_model_is_refused(damage, seed, small):
-    rng = random.Random(f"model {damage.__name__} {seed}")
-    folder = small.root / "data/models/own/model"
-    path = rng.choice(sorted(folder.iterdir()))
-    path.write_bytes(damage(path.read_bytes(), rng))
-    with pytest.raises(PalError) as refused:
-        SavedModel.load(folder)
-    assert "\n" not in str(refused.value)

@@ -1,7 +1,5 @@
 """encode: every item once, in batches that what is stored cannot change; a killed run resumes to the same bytes."""
 
-import shutil
-
 import numpy as np
 import polars as pl
 import pytest
@@ -43,26 +41,6 @@ def read(modality="text", dataset="own"):
     return embeddings.unpacked(ids), vectors, embedder
 
 
-@pytest.fixture
-def encoded(monkeypatch):
-    """The batches that the encoder was given; `encoded.stop` ends the run, as a kill would, after as many."""
-
-    class Batches(list):
-        stop = None
-
-    seen = Batches()
-    real = HashedWords.encode
-
-    def watched(self, texts):
-        if seen.stop is not None and len(seen) >= seen.stop:
-            raise KeyboardInterrupt
-        seen.append(tuple(texts))
-        return real(self, texts)
-
-    monkeypatch.setattr(HashedWords, "encode", watched)
-    return seen
-
-
 def test_every_item_has_its_vector_and_rows_are_cut_into_shards(own):
     own.set({"encode.shard_rows": 500})
     encode.main("own")
@@ -76,35 +54,12 @@ def test_every_item_has_its_vector_and_rows_are_cut_into_shards(own):
     assert ids == sorted(tables.text_id(text) for text in texts())
 
 
-def test_a_second_run_encodes_nothing_and_gives_the_same_bytes(own, encoded, capsys):
+def test_a_second_run_encodes_nothing_and_gives_the_same_bytes(own, capsys):
     encode.main("own")
     before = shards_of()
-    encoded.clear()
     encode.main("own")
-    assert encoded == []
     assert shards_of() == before
     assert "1,300 text items, 1,300 in the store, 0 to encode" in capsys.readouterr().out
-
-
-def test_a_killed_run_resumes_to_the_same_bytes(own, encoded, monkeypatch):
-    monkeypatch.setenv("PAL_STORE", str(own.root / "undisturbed"))
-    encode.main("own")
-    whole, batches = shards_of(), list(encoded)
-    monkeypatch.setenv("PAL_STORE", str(own.root / "store"))
-    shutil.rmtree(paths.embeddings("own"))
-    encoded.clear()
-    encoded.stop = len(batches) * 2 // 3
-    with pytest.raises(KeyboardInterrupt):
-        encode.main("own")
-    assert shards_of() == {}
-    stored = list((own.root / "store").rglob("*.parquet"))
-    assert len(stored) == 1
-    encoded.stop = None
-    encoded.clear()
-    encode.main("own")
-    assert shards_of() == whole
-    assert 0 < len(encoded) < len(batches)
-    assert set(encoded) <= set(batches)
 
 
 def test_vectors_pass_as_they_are(project):

@@ -49,29 +49,23 @@ def with_users(placed, pairs):
     return placed.join(pairs.select("pair_id", "user_id", "prompt"), on="pair_id")
 
 
-def test_shares_of_ten_users_with_ten_pairs_each():
-    """0.2 of 10 users are unseen: 2, with 5 adapt and 5 test each; of a seen user's 10, 2 test and 1 val."""
-    placed = split.draw_places(grid(10, 10), shares(), seed=0)
-    assert counted(placed, "users", "split") == {
-        ("unseen", "adapt"): 10, ("unseen", "test"): 10,
-        ("seen", "train"): 56, ("seen", "val"): 8, ("seen", "test"): 16,
-    }  # fmt: skip
-
-
 @pytest.mark.parametrize(
-    ("n_pairs", "changes", "places"),
+    ("n_users", "n_pairs", "changes", "adapt", "unseen_test", "train", "val", "test"),
     [
+        # 0.2 of 10 users are unseen: 2, with 5 adapt and 5 test each; of a seen user's 10, 2 test and 1 val.
+        (10, 10, {}, 10, 10, 56, 8, 16),
         # 0.2 of 2 rounds to none, but where there are two pairs one is tested on.
-        (2, {}, {"adapt": 1, "test": 1, "train": 4, "seen test": 4}),
+        (5, 2, {}, 1, 1, 4, None, 4),
         # An unseen user keeps something to adapt from, and something to test on.
-        (4, {"adapt": 0.01}, {"adapt": 1, "test": 3, "train": 12, "seen test": 4}),
-        (4, {"adapt": 0.99}, {"adapt": 3, "test": 1, "train": 12, "seen test": 4}),
+        (5, 4, {"adapt": 0.01}, 1, 3, 12, None, 4),
+        (5, 4, {"adapt": 0.99}, 3, 1, 12, None, 4),
     ],
 )
-def test_few_pairs_of_five_users(n_pairs, changes, places):
-    placed = split.draw_places(grid(5, n_pairs), shares(**changes), seed=0)
+def test_shares(n_users, n_pairs, changes, adapt, unseen_test, train, val, test):
+    placed = split.draw_places(grid(n_users, n_pairs), shares(**changes), seed=0)
     found = counted(placed, "users", "split")
-    assert {f"seen {s}" if (u, s) == ("seen", "test") else s: n for (u, s), n in found.items()} == places
+    assert [found.get(("unseen", name)) for name in ("adapt", "test")] == [adapt, unseen_test]
+    assert [found.get(("seen", name)) for name in ("train", "val", "test")] == [train, val, test]
 
 
 def test_new_prompts_are_tested_on_and_nothing_else():
@@ -165,21 +159,14 @@ def test_no_pair_is_in_two_places_and_no_user_in_both_halves(rows, drawn, seed):
         assert len(own) == asked[user] >= drawn.min_pairs
 
 
-def marks(rows):
-    pairs = table(rows)
-    return split.mark_items(coded(pairs), pairs.select("pair_id", "users", "split"))["items"].to_list()
-
-
-def test_a_prompt_is_known_where_any_user_trained_on_it():
+def test_known_are_prompts_that_any_user_trained_on_or_without_prompts_both_responses():
     rows = [("ann", "p", "a", "b", "seen", "train"), ("ann", "q", "a", "b", "seen", "val"),
             ("bob", "p", "c", "d", "unseen", "test"), ("bob", "q", "a", "b", "unseen", "test")]  # fmt: skip
-    assert marks(rows) == ["known", "new", "known", "new"]
-
-
-def test_without_prompts_both_responses_must_be_known():
-    rows = [("ann", None, "a", "b", "seen", "train"), ("ann", None, "c", "b", "seen", "train"),
+    without = [("ann", None, "a", "b", "seen", "train"), ("ann", None, "c", "b", "seen", "train"),
             ("bob", None, "c", "a", "unseen", "test"), ("bob", None, "a", "d", "unseen", "test")]  # fmt: skip
-    assert marks(rows) == ["known", "known", "known", "new"]
+    for pairs, marks in ((table(rows), "known new known new"), (table(without), "known known known new")):
+        marked = split.mark_items(coded(pairs), pairs.select("pair_id", "users", "split"))
+        assert " ".join(marked["items"]) == marks
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
@@ -237,20 +224,15 @@ def test_main_counts_what_it_dropped(own, capsys):
     assert "split@own: 1 pairs of 1 users with too few pairs were dropped" in capsys.readouterr().out
 
 
-def test_main_refuses_as_prepared_without_a_split_column(own):
+def test_main_takes_a_declared_split_whose_unseen_users_have_nothing_to_adapt_from(own):
     own.set({"own.split": "as_prepared"})
     with pytest.raises(
-        PipelineError, match=r"but 51 of 51 pairs name no split; give the data a `split` column"
+        PipelineError, match="but 51 of 51 pairs name no split; give the data a `split` column"
     ):
         split.main("own")
-    assert not paths.splits("own").exists()
-
-
-def test_main_takes_a_declared_split_whose_unseen_users_have_nothing_to_adapt_from(own):
     rows = [("ann", "p", "a", "b", "seen", "train"), ("ann", "q", "a", "b", "seen", "test")]
     pairs = table([*rows, ("bob", "p", "a", "b", "unseen", "test")]).with_columns(label=pl.lit(1.0))
     tables.write_table(paths.recoloured("own") / tables.PAIRS, pairs, tables.pairs_schema())
-    own.set({"own.split": "as_prepared"})
     split.main("own")
     manifest = json.loads((paths.splits("own") / "manifest.json").read_text())
     assert manifest["places"] == {

@@ -57,7 +57,7 @@ def test_a_shard_is_one_row_group_of_the_same_bytes_that_says_what_made_it(tmp_p
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("bad", "dtype"), [(np.nan, "float32"), (np.inf, "float32"), (1e5, "float16")])
+@pytest.mark.parametrize(("bad", "dtype"), [(np.nan, "float32"), (1e5, "float16")])
 def test_a_vector_that_is_not_finite_names_its_item(tmp_path, bad, dtype):
     """100,000 is past float16's greatest number, 65,504."""
     wrong = vectors()
@@ -67,9 +67,7 @@ def test_a_vector_that_is_not_finite_names_its_item(tmp_path, bad, dtype):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "wrong", [["a"], ["g" * 32], ["a" * 31 + " "], ["a" * 33], ["A" * 32], [A, ""], ["\ud800"]]
-)
+@pytest.mark.parametrize("wrong", [["g" * 32], ["a" * 31 + " "], ["a" * 33], ["A" * 32], ["\ud800"]])
 def test_ids_that_are_no_hashes_are_refused(wrong):
     with pytest.raises(PipelineError, match=r"32 hex digits"):
         embeddings.packed(wrong)
@@ -82,13 +80,9 @@ def test_a_folder_is_read_in_the_order_of_its_shards(tmp_path):
     embeddings.write_shard(tmp_path / "shard-00000.parquet", [B, A], vectors(2), embedder())
     ids, back, made_by = embeddings.read_shards(tmp_path, "encode@own")
     assert (embeddings.unpacked(ids), back.shape, made_by) == ([B, A, C], (3, 2), embedder())
-
-
-def test_what_is_no_shard_names_itself_and_the_stage_to_run(tmp_path):
     pq.write_table(pa.table({"item_id": ["a"]}), tmp_path / "shard-00000.parquet")
-    with pytest.raises(
-        PipelineError, match=r"shard-00000\.parquet is not a whole shard .*\); run `dvc repro -f encode@own`"
-    ):
+    wrong = r"shard-00000\.parquet is not a whole shard .*\); run `dvc repro -f encode@own`"
+    with pytest.raises(PipelineError, match=wrong):
         embeddings.read_shards(tmp_path, "encode@own")
 
 
@@ -193,30 +187,19 @@ def test_a_full_disk_is_one_sentence(store, monkeypatch):
         read(store, A)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"dtype": "float16"},
-        {"encoder": "other"},
-        {"weights_sha256": "v"},
-        {"files_sha256": "g"},
-        {"dim": 3},
-        {"preprocessing": "cut"},
-        {"engine": "onnx"},
-        {"precision": "bfloat16"},
-    ],
-)
-def test_whatever_shapes_a_vector_has_a_store_of_its_own(store, tmp_path, change):
-    assert open_store(tmp_path, **change).folder != store.folder
-
-
-def test_a_gpu_a_library_and_an_encoding_version_have_a_store_of_their_own(store, tmp_path, monkeypatch):
-    folders = {store.folder, EmbeddingStore(embedder(), "cuda", tmp_path, ("torch",)).folder}
+def test_whatever_shapes_a_vector_has_a_store_of_its_own(store, tmp_path, monkeypatch):
+    changes = {
+        "dtype": "float16", "encoder": "other", "weights_sha256": "v", "files_sha256": "g", "dim": 3,
+        "preprocessing": "cut", "engine": "onnx", "precision": "bfloat16",
+    }  # fmt: skip
+    folders = {open_store(tmp_path, **{name: value}).folder for name, value in changes.items()}
+    folders.add(EmbeddingStore(embedder(), "cuda", tmp_path).folder)
+    folders.add(EmbeddingStore(embedder(), "cpu", tmp_path, ("pillow",)).folder)
     with monkeypatch.context() as patch:
         patch.setattr(embeddings.metadata, "version", lambda name: "0.0.0")
-        folders.add(open_store(tmp_path).folder)
+        folders.add(EmbeddingStore(embedder(), "cpu", tmp_path, ("pillow",)).folder)
     with monkeypatch.context() as patch:
         patch.setattr(embeddings, "ENCODING_VERSION", 99)
         folders.add(open_store(tmp_path).folder)
-    assert len(folders) == 4
+    assert len(folders | {store.folder}) == 13
     assert open_store(tmp_path).folder == store.folder

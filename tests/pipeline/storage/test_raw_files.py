@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -78,6 +79,10 @@ def test_a_manifest_comes_back_as_it_was(project):
     manifest = raw_files.Manifest("hub: a/b at main", "c0ffee", [raw_files.RawFile("a.jsonl", HELLO, 5)])
     raw_files.write_manifest("own", manifest)
     assert raw_files.read_manifest("own") == manifest
+    for content in ("[]", '{"source": "x", "revision": null, "files": [{"name": "a"}]}', "{"):
+        paths.raw("own").write_text(content)
+        with pytest.raises(PipelineError, match=r"own.json is damaged .*; run `dvc repro -f download@own`"):
+            raw_files.read_manifest("own")
 
 
 def test_a_linked_file_is_read_where_it_lies_until_it_is_changed(hello):
@@ -135,10 +140,15 @@ def big(project):
     return project.root / "big"
 
 
-def test_a_hash_is_remembered(big, hashed):
+def test_a_hash_is_cached_and_a_locked_cache_costs_time_and_not_an_answer(big, hashed, monkeypatch):
     expected = hashlib.sha256(bytes(BIG)).hexdigest()
     assert [raw_files.cached_sha256(big) for _ in range(3)] == [expected] * 3
     assert hashed == ["big"]
+    monkeypatch.setattr(raw_files, "PATIENCE", 0.01)
+    with closing(sqlite3.connect(paths.store() / "hashes.sqlite", isolation_level=None)) as cache:
+        cache.execute("BEGIN EXCLUSIVE")
+        assert raw_files.cached_sha256(big) == expected
+    assert hashed == ["big", "big"]
 
 
 def longer(path):
@@ -159,25 +169,3 @@ def test_a_changed_file_is_read_again(big, change):
     change(big)
     assert raw_files.cached_sha256(big) == hashlib.sha256(big.read_bytes()).hexdigest()
     assert raw_files.cached_sha256(big) == hashlib.sha256(big.read_bytes()).hexdigest()
-
-
-def test_a_locked_book_costs_time_and_not_an_answer(big, hashed, monkeypatch):
-    raw_files.cached_sha256(big)
-    monkeypatch.setattr(raw_files, "PATIENCE", 0.01)
-    book = sqlite3.connect(paths.store() / "hashes.sqlite", isolation_level="EXCLUSIVE")
-    try:
-        book.execute("BEGIN EXCLUSIVE")
-        assert raw_files.cached_sha256(big) == hashlib.sha256(bytes(BIG)).hexdigest()
-    finally:
-        book.close()
-    assert hashed == ["big", "big"]
-    raw_files.cached_sha256(big)
-    assert hashed == ["big", "big"]
-
-
-def test_a_damaged_manifest_names_the_stage_to_run(project):
-    paths.raw("own").parent.mkdir(parents=True)
-    for content in ("{}", "[]", '{"source": "x", "revision": null, "files": [{"name": "a"}]}', "{"):
-        paths.raw("own").write_text(content)
-        with pytest.raises(PipelineError, match=r"own.json is damaged .*; run `dvc repro -f download@own`"):
-            raw_files.read_manifest("own")
