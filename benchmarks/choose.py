@@ -40,19 +40,13 @@ def choose() -> Section:
     for name in sets:
         for groups in GROUPS:
             each = [float(results[name, groups, seed][0]) for seed in SEEDS]
-            what, right = (
-                f"{name}, K* = {groups}: seeds of ten in which choose-k finds it",
-                each.count(groups),
-            )
-            rows.append(Row(what, right, "", at_least=9, each=each, note="each: K found"))
+            what = f"{name}, K* = {groups}: seeds of ten in which choose-k finds it"
+            rows.append(Row(what, each.count(groups), "", at_least=9, each=each, note="each: K found"))
         seconds = fmean(results[name, groups, seed][1] for groups in GROUPS for seed in SEEDS)
         rows.append(Row(f"{name}: seconds of one core a run", seconds, "s"))
     p_values = in_parallel(p_value, [(seed,) for seed in range(HOMOGENEOUS)]).values()
-    what, rejected = (
-        f"{HOMOGENEOUS} homogeneous simulations: rejected at 5 %",
-        fmean(p <= 0.05 for p in p_values),
-    )
-    rows.append(Row(what, 100 * rejected, at_least=2.5, at_most=7.5))
+    what = f"{HOMOGENEOUS} homogeneous simulations: rejected at 5 %"
+    rows.append(Row(what, 100 * fmean(p <= 0.05 for p in p_values), at_least=2.5, at_most=7.5))
     about = {"seeds": f"{SEEDS[0]} to {SEEDS[-1]} (choose-k), {HOMOGENEOUS} (level)", "before": FIRST}
     return Section("How many prototypes, and whether there is plurality at all", about, rows)
 
@@ -92,12 +86,7 @@ def simulation(
 ) -> tuple[Embeddings, Comparisons, Comparisons]:
     """The paper's simulation as tensors: items, comparisons to learn from, comparisons held out.
 
-    Args:
-        seed: Draws it.
-        groups: Prototypes.
-        users: Users, at the prototypes in turn.
-        train: Comparisons of each to learn from.
-        held_out: Comparisons of each that are held out.
+    Users are at the prototypes in turn; `train` and `held_out` are the comparisons of each.
     """
     options = simulated.Prepare.model_construct(
         setting="partition", groups=groups, dim=16, min_distance=1.0, seen_users=users, unseen_users=0,

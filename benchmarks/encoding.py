@@ -11,14 +11,16 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 import yaml
+from PIL import Image
 
 from benchmarks.studies import ROOT, real_persona, run_child, shared_data, values
 from benchmarks.table import Row, Section
 from benchmarks.timing import in_turns, peak, threads
 from pal import encoders
-from pal.encoders import ImageEncoder
 from pal.encoders.images import prefetch, read
 from pal.errors import PalError
 from pipeline import paths
@@ -48,36 +50,28 @@ def text() -> Section:
     """Texts by every engine and precision of a CPU, over sentence-transformers' defaults, on one thread.
 
     6,000 statements, real ones where they are there, through MiniLM: batches of like length within the encode
-    stage's token budget, and `SentenceTransformer.encode` as it comes. A part of half a minute is rarely
-    undisturbed, so the statements are cut into slices of 1,000, by length: then both make the batches that
-    they make of all 6,000. About 10 minutes on a quiet core.
+    stage's token budget, and `SentenceTransformer.encode` as it comes. Half a minute is rarely undisturbed,
+    so the statements are cut into slices of 1,000, by length. About 10 minutes on a quiet core.
     """
+    folder = real_persona() or ROOT / "data/sample/persona"
+    files = [persona.read(path.name, path) for path in sorted(folder.glob("*.jsonl"))]
+    each = [statement.statement for file in files for statement in file[: -(-N_TEXTS // len(files))]]
+    texts = sorted(each[:N_TEXTS], key=len)
     # What is derived from weights goes into a cache of this run's own.
     with threads(1), tempfile.TemporaryDirectory() as store, patch.dict(os.environ, PAL_STORE=store):
-        rows, missing = _text_rows(_texts())
+        ways, missing = _ways()
+        seconds, worst, timed = dict.fromkeys(ways, 0.0), dict.fromkeys(ways, 0.0), []
+        for start in range(0, len(texts), SLICE):
+            some = texts[start : start + SLICE]
+            expected = _unit(ways[THEIRS](some))
+            for way, encode in ways.items():
+                worst[way] = max(worst[way], float((1 - (_unit(encode(some)) * expected).sum(1)).max()))
+            timed.append(in_turns({way: partial(encode, some) for way, encode in ways.items()}, at_most=8))
+            seconds = {way: total + timed[-1].seconds[way] for way, total in seconds.items()}
         highest = peak.best
-    about = {
-        "statements": "Anthropic's" if real_persona() else "the sample's: the real Persona set was not found",
-        "threads": 1,
-        "best float32 matrix peak": f"{highest:.0f} GFLOP/s",
-        **{f"not measured: {way}": why for way, why in missing.items()},
-    }
-    return Section(f"Encoding texts ({NAME}), over {THEIRS}", about, rows)
-
-
-def _text_rows(texts: list[str]) -> tuple[list[Row], dict[str, str]]:
-    ways, missing = _ways()
-    seconds, worst, timed = dict.fromkeys(ways, 0.0), dict.fromkeys(ways, 0.0), []
-    for start in range(0, len(texts), SLICE):
-        some = texts[start : start + SLICE]
-        expected = _unit(ways[THEIRS](some))
-        for way, encode in ways.items():
-            worst[way] = max(worst[way], float((1 - (_unit(encode(some)) * expected).sum(1)).max()))
-        timed.append(in_turns({way: partial(encode, some) for way, encode in ways.items()}, at_most=8))
-        seconds = {way: total + timed[-1].seconds[way] for way, total in seconds.items()}
-    note = timed[-1].note
     unjudged = next((each.unjudged for each in timed if each.unjudged), "")
-    rows = [Row(f"{THEIRS}, defaults", len(texts) / seconds[THEIRS], "items/s", note=note)]
+    first = f"{THEIRS}, defaults"
+    rows = [Row(first, len(texts) / seconds[THEIRS], "items/s", note=timed[-1].note)]
     ratios = {way: seconds[THEIRS] / seconds[way] for way in ways if way != THEIRS}
     for way, ratio in ratios.items():
         _, _, least, apart = WAYS[way]
@@ -89,7 +83,13 @@ def _text_rows(texts: list[str]) -> tuple[list[Row], dict[str, str]]:
     if better := max((way for way in BETTER if way in ratios), key=ratios.__getitem__, default=None):
         what = "the faster of compile and onnx, times the defaults"
         rows.append(Row(what, ratios[better], "x", at_least=LEAST_BETTER, note=better, unjudged=unjudged))
-    return rows, missing
+    about = {
+        "statements": "Anthropic's" if real_persona() else "the sample's: the real Persona set was not found",
+        "threads": 1,
+        "best float32 matrix peak": f"{highest:.0f} GFLOP/s",
+        **{f"not measured: {way}": why for way, why in missing.items()},
+    }
+    return Section(f"Encoding texts ({NAME}), over {THEIRS}", about, rows)
 
 
 def _ways() -> tuple[dict[str, Callable[[list[str]], np.ndarray]], dict[str, str]]:
@@ -100,30 +100,22 @@ def _ways() -> tuple[dict[str, Callable[[list[str]], np.ndarray]], dict[str, str
     ways: dict[str, Callable] = {THEIRS: lambda texts: theirs.encode(texts, show_progress_bar=False)}
     missing = {}
     budget = values("persona", 0).encode.tokens_per_batch
+
+    def as_stage(encoder: encoders.TextEncoder, texts: list[str]) -> np.ndarray:
+        """Texts to vectors as the stage encode does it."""
+        lengths = np.asarray(encoder.lengths(texts))
+        order = np.argsort(lengths, kind="stable")
+        rows = [order[start:end] for start, end in pairwise(batches(lengths[order], budget))]
+        vectors = np.concatenate([encoder.encode([texts[row] for row in some]) for some in rows])
+        return vectors[np.argsort(order)]
+
     for way, (engine, precision, _, _) in WAYS.items():
         try:
             ours = encoders.load(encoders.describe(NAME, precision=precision, engine=engine))
+            ways[way] = partial(as_stage, ours)
         except PalError as error:
             missing[way] = str(error)
-            continue
-        ways[way] = partial(_stage, ours, budget)
     return ways, missing
-
-
-def _stage(encoder: encoders.TextEncoder, budget: int, texts: list[str]) -> np.ndarray:
-    """Texts to vectors as the stage encode does it."""
-    lengths = np.asarray(encoder.lengths(texts))
-    order = np.argsort(lengths, kind="stable")
-    rows = [order[start:end] for start, end in pairwise(batches(lengths[order], budget))]
-    vectors = np.concatenate([encoder.encode([texts[row] for row in some]) for some in rows])
-    return vectors[np.argsort(order)]
-
-
-def _texts() -> list[str]:
-    folder = real_persona() or ROOT / "data/sample/persona"
-    files = [persona.read(path.name, path) for path in sorted(folder.glob("*.jsonl"))]
-    each = [file[: -(-N_TEXTS // len(files))] for file in files]
-    return sorted([statement.statement for some in each for statement in some][:N_TEXTS], key=len)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
@@ -138,12 +130,51 @@ def images() -> Section:
     untrained ViT-B-32, decoded ahead of the encoder as the encode stage does it, beside the same encoder
     given the shrunk pictures. About three minutes on two quiet cores.
     """
+    from open_clip import image_transform
+
     jpegs, source = _jpegs()
     encoder = encoders.load(encoders.describe(PICTURES))
+    transform = image_transform(224, is_train=False)
+    plain = image_transform(224, is_train=False, mean=(0, 0, 0), std=(1, 1, 1))
+    data = [jpegs[at % len(jpegs)] for at in range(N_PICTURES)]
+
+    def shrink(jpeg: bytes) -> torch.Tensor:
+        return encoder.shrink(read(jpeg))
+
+    def ours() -> list[torch.Tensor]:
+        return [shrink(jpeg) for jpeg in jpegs]
+
+    def theirs(way: Callable = transform) -> list[torch.Tensor]:
+        return [way(Image.open(io.BytesIO(jpeg))) for jpeg in jpegs]
+
+    def encode(some: Iterator[torch.Tensor]) -> np.ndarray:
+        each = iter(lambda: list(islice(some, BATCH)), [])
+        return np.concatenate([encoder.encode_images(torch.stack(batch)) for batch in each])
+
+    def path() -> np.ndarray:
+        return encode(done.result for done in prefetch(data, shrink, 1, 2 * BATCH))
+
     with threads(1):
-        rows = _shrinking(jpegs, encoder)
+        off = [(255 * exact).round() - shrunk for exact, shrunk in zip(theirs(plain), ours(), strict=True)]
+        timed = in_turns({"ours": ours, "theirs": theirs})
+        fast, slow = timed.seconds.values()
+        apart = float(torch.stack(off).abs().max())
+        rows = [
+            Row("JPEG to uint8 224", len(jpegs) / fast, "pictures/s", note=timed.note),
+            Row("JPEG to float32 224, open_clip's transform", len(jpegs) / slow, "pictures/s"),
+            Row("  ratio, one core", slow / fast, "x", at_least=3, unjudged=timed.unjudged),
+            Row("  largest difference from Pillow's bicubic", apart, "/255", at_most=1),
+        ]
     with threads(2):
-        rows += _vectors_of_pictures(jpegs, encoder)
+        shrunk = [shrink(jpeg) for jpeg in data]
+        assert np.array_equal(encode(iter(shrunk)), path()), "the path must not change the vectors"
+        timed = in_turns({"bare": lambda: encode(iter(shrunk)), "path": path}, at_most=8)
+        quick, whole = timed.seconds.values()
+        rows += [
+            Row("bare encoder, shrunk pictures given", N_PICTURES / quick, "pictures/s", note=timed.note),
+            Row("JPEG to vectors", N_PICTURES / whole, "pictures/s"),
+            Row("  ratio, two cores", quick / whole, "x", at_least=0.95, unjudged=timed.unjudged),
+        ]
     about = {
         "pictures": f"{source}, brought to {SIDE} x {SIDE}, JPEG of quality 90",
         "encoder": f"{PICTURES}: its weights are UNTRAINED, which changes no time",
@@ -152,70 +183,11 @@ def images() -> Section:
     return Section("Pictures, beside what they replace", about, rows)
 
 
-def _shrinking(jpegs: list[bytes], encoder: ImageEncoder) -> list[Row]:
-    from open_clip import image_transform
-    from PIL import Image
-
-    transform = image_transform(224, is_train=False)
-    plain = image_transform(224, is_train=False, mean=(0, 0, 0), std=(1, 1, 1))
-
-    def ours() -> list[torch.Tensor]:
-        return [encoder.shrink(read(jpeg)) for jpeg in jpegs]
-
-    def theirs(way: Callable = transform) -> list[torch.Tensor]:
-        return [way(Image.open(io.BytesIO(jpeg))) for jpeg in jpegs]
-
-    off = [(255 * exact).round() - shrunk for exact, shrunk in zip(theirs(plain), ours(), strict=True)]
-    timed = in_turns({"ours": ours, "theirs": theirs})
-    fast, slow = timed.seconds.values()
-    apart = float(torch.stack(off).abs().max())
-    return [
-        Row("JPEG to uint8 224", len(jpegs) / fast, "pictures/s", note=timed.note),
-        Row("JPEG to float32 224, open_clip's transform", len(jpegs) / slow, "pictures/s"),
-        Row("  ratio, one core", slow / fast, "x", at_least=3, unjudged=timed.unjudged),
-        Row("  largest difference from Pillow's bicubic", apart, "/255", at_most=1),
-    ]
-
-
-def _vectors_of_pictures(jpegs: list[bytes], encoder: ImageEncoder) -> list[Row]:
-    data = [jpegs[at % len(jpegs)] for at in range(N_PICTURES)]
-    shrunk = [encoder.shrink(read(jpeg)) for jpeg in data]
-
-    def encode(some: Iterator[torch.Tensor]) -> np.ndarray:
-        return np.concatenate(
-            [
-                encoder.encode_images(torch.stack(batch))
-                for batch in iter(lambda: list(islice(some, BATCH)), [])
-            ]
-        )
-
-    def bare() -> np.ndarray:
-        return encode(iter(shrunk))
-
-    def path() -> np.ndarray:
-        each = prefetch(data, lambda jpeg: encoder.shrink(read(jpeg)), 1, 2 * BATCH)
-        return encode(done.result for done in each)
-
-    assert np.array_equal(bare(), path()), "the path must not change the vectors"
-    timed = in_turns({"bare": bare, "path": path}, at_most=8)
-    quick, whole = timed.seconds.values()
-    return [
-        Row("bare encoder, shrunk pictures given", N_PICTURES / quick, "pictures/s", note=timed.note),
-        Row("JPEG to vectors", N_PICTURES / whole, "pictures/s"),
-        Row("  ratio, two cores", quick / whole, "x", at_least=0.95, unjudged=timed.unjudged),
-    ]
-
-
 def _jpegs() -> tuple[list[bytes], str]:
     """Pictures, and where they are from."""
-    from PIL import Image
-
-    photos, source = shared_data("PAL_PHOTOGRAPHS", "dog_morphs", "images.parquet"), "photographs of dogs"
-    if photos:
-        import pyarrow.parquet as pq
-
+    if photos := shared_data("PAL_PHOTOGRAPHS", "dog_morphs", "images.parquet"):
         stored = pq.read_table(photos / "images.parquet", columns=["jpg"])["jpg"].to_pylist()[:N_JPEGS]
-        every = [Image.open(io.BytesIO(jpeg)) for jpeg in stored]
+        every, source = [Image.open(io.BytesIO(jpeg)) for jpeg in stored], "photographs of dogs"
     else:
         small = np.random.default_rng(0).integers(0, 256, (N_JPEGS, 32, 32, 3), dtype=np.uint8)
         every, source = [Image.fromarray(pixels) for pixels in small], "drawn: the photographs were not found"
@@ -234,57 +206,48 @@ def storage() -> Section:
     synced) and read from the page cache on one thread. npy holds the vectors alone. A minute on a quiet core.
     Lists cost by the element, so twice as much a byte in float16.
     """
-    with threads(1):
-        rows = [row for shape in SHAPES for row in _storage_rows(*shape)]
+    rows = []
+    with threads(1), tempfile.TemporaryDirectory() as folder:
+        shard, npy, lists = (Path(folder) / name for name in ("shard.parquet", "a.npy", "lists.parquet"))
+        for n, dim, dtype in SHAPES:
+            vectors = np.random.default_rng(0).normal(size=(n, dim)).astype(dtype)
+            ids = [f"{row:032x}" for row in range(n)]
+            embedder = embeddings.Embedder("random", "", "", dim, dtype, "as drawn")
+
+            def write_npy(vectors: np.ndarray = vectors) -> None:
+                np.save(npy, vectors)
+                _sync(npy)
+
+            def write_lists(vectors: np.ndarray = vectors, ids: list[str] = ids) -> None:
+                column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+                pq.write_table(pa.table({"item_id": ids, "embedding": column}), lists)
+                _sync(lists)
+
+            def read_lists(dim: int = dim) -> np.ndarray:
+                column = pq.read_table(lists)["embedding"].combine_chunks()
+                return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+
+            write_shard = partial(embeddings.write_shard, shard, ids, vectors, embedder)
+            write = {"shards": write_shard, "npy": write_npy, "lists": write_lists}
+            read_shard, read_npy = partial(embeddings.read_shard, shard), partial(np.load, npy)
+            read = {"shards": read_shard, "npy": read_npy, "lists": read_lists}
+            for what, calls in (("write", write), ("read", read)):
+                timed = in_turns(calls)
+                ours, plain, as_lists = (vectors.nbytes / timed.seconds[name] / 1e6 for name in calls)
+                end = f"{what}, {n:,} x {dim:,} {dtype}"
+                note, late = f"npy {plain:,.0f}, lists {as_lists:,.0f}; {timed.note}", timed.unjudged
+                rows += [
+                    Row(f"shards, {end}", ours, "MB/s", note=note),
+                    Row(f"shards over npy, {end}", ours / plain, "x", at_least=REACH[what], unjudged=late),
+                    Row(f"shards over lists, {end}", ours / as_lists, "x", at_least=5.0, unjudged=late),
+                ]
         about = {"threads": 1, "best float32 matrix peak": f"{peak.best:.0f} GFLOP/s"}
     return Section("Storage of embeddings, beside npy and Parquet's lists", about, rows)
 
 
-def _storage_rows(n: int, dim: int, dtype: str) -> list[Row]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    vectors = np.random.default_rng(0).normal(size=(n, dim)).astype(dtype)
-    ids = [f"{row:032x}" for row in range(n)]
-    embedder = embeddings.Embedder("random", "", "", dim, dtype, "as drawn")
-
-    def synced(write: Callable[[], None], path: Path) -> None:
-        write()
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
-
-    def write_lists(path: Path) -> None:
-        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dim)
-        pq.write_table(pa.table({"item_id": ids, "embedding": column}), path)
-
-    def read_lists(path: Path) -> np.ndarray:
-        column = pq.read_table(path)["embedding"].combine_chunks()
-        return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
-
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        shard, npy, lists = (Path(folder) / name for name in ("shard.parquet", "a.npy", "lists.parquet"))
-        write = {
-            "shards": lambda: embeddings.write_shard(shard, ids, vectors, embedder),
-            "npy": lambda: synced(lambda: np.save(npy, vectors), npy),
-            "lists": lambda: synced(lambda: write_lists(lists), lists),
-        }
-        read = {
-            "shards": lambda: embeddings.read_shard(shard),
-            "npy": lambda: np.load(npy),
-            "lists": lambda: read_lists(lists),
-        }
-        for what, calls in (("write", write), ("read", read)):
-            timed = in_turns(calls)
-            ours, plain, as_lists = (vectors.nbytes / timed.seconds[name] / 1e6 for name in calls)
-            end = f"{what}, {n:,} x {dim:,} {dtype}"
-            note, late = f"npy {plain:,.0f}, lists {as_lists:,.0f}; {timed.note}", timed.unjudged
-            rows += [
-                Row(f"shards, {end}", ours, "MB/s", note=note),
-                Row(f"shards over npy, {end}", ours / plain, "x", at_least=REACH[what], unjudged=late),
-                Row(f"shards over lists, {end}", ours / as_lists, "x", at_least=5.0, unjudged=late),
-            ]
-    return rows
+def _sync(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def warm() -> Section:
@@ -306,36 +269,27 @@ def warm() -> Section:
                 result, before = json.loads(child.said), took.get((size, what), (float("inf"), 0.0))
                 took[size, what] = (min(before[0], result["seconds"]), max(before[1], result["GB"]))
         for what, store, least in (("cold", "empty", None), ("warm", "full", 200_000)):
-            rate = size / took[size, what][0]
-            name = f"{size:,} items, {store} store"
+            rate, name = size / took[size, what][0], f"{size:,} items, {store} store"
             rows.append(Row(name, rate, "items/s", at_least=least, unjudged=unjudged))
     small, large = min(SIZES), max(SIZES)
     for what in ("cold", "warm"):
         growth = took[large, what][0] / took[small, what][0] / (large / small)  # 1 is linear
         name = f"{what}: time an item, {large:,} over {small:,}"
-        memory = f"{what}: peak memory, {large:,} items"
-        rows += [
-            Row(name, growth, "x", at_most=1.25, unjudged=unjudged),
-            Row(memory, took[large, what][1], "GB", at_most=1.5),
-        ]
+        rows.append(Row(name, growth, "x", at_most=1.25, unjudged=unjudged))
+        rows.append(Row(f"{what}: peak memory, {large:,} items", took[large, what][1], "GB", at_most=1.5))
     return Section("The stage encode at scale, with an encoder that costs nothing", {"width": 384}, rows)
 
 
 def _write_items(folder: Path, size: int) -> None:
     """params.yaml, and the items as recolour leaves them: texts of about 60 characters."""
-    import pyarrow as pa
-
     given = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     given["own"]["encoder"] = "hashed-words"
     given["encode"] |= {"device": "cpu", "dtype": "float16"}
     (folder / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False), encoding="utf-8")
     words = np.random.default_rng(0).integers(1, 20, size)
     texts = [f"statement {row} about this and that, {'very ' * n}short" for row, n in enumerate(words)]
-    ids = sorted((tables.text_id(text), row) for row, text in enumerate(texts))
-    columns = {
-        "item_id": [item for item, _ in ids],
-        "modality": ["text"] * size,
-        "text": [texts[row] for _, row in ids],
-    }
+    ids = sorted((tables.text_id(text), text) for text in texts)
+    columns = dict(zip(("item_id", "text"), zip(*ids, strict=True), strict=True))
+    columns["modality"] = ["text"] * size
     path = folder / paths.recoloured("own") / tables.ITEMS
-    tables.write_table(path, pa.table(columns), tables.items_schema())
+    tables.write_table(path, pa.table(columns).select(["item_id", "modality", "text"]), tables.items_schema())

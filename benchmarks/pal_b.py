@@ -69,19 +69,14 @@ def pick_a_pic() -> tuple[Embeddings, Comparisons]:
         chosen=first + likes_new.long(),
         rejected=first + (~likes_new).long(),
     )
-    return _embeddings(PROMPTS, PAIRS + PROMPTS), comparisons
-
-
-def _embeddings(prompts: int, responses: int) -> Embeddings:
-    """Random ones: rows of a smaller table, each turned by its own number of places; numbers cost time."""
     tables = []
-    for n in (prompts, responses):
+    for n in (PROMPTS, PAIRS + PROMPTS):  # rows of a smaller table, each turned: random numbers cost time
         table = torch.empty(n, WIDTH, dtype=torch.float16)
         some = torch.randn(1021, WIDTH, generator=torch.Generator().manual_seed(n)).half()
         for turn, rows in enumerate(table.split(len(some))):
             rows.copy_(some[: len(rows)].roll(turn, 1))
         tables.append(table)
-    return Embeddings(*tables)
+    return Embeddings(*tables), comparisons
 
 
 def _configs(dropout: float = 0.5, epochs: int = 1) -> tuple[HeadConfig, FitConfig]:
@@ -94,12 +89,22 @@ def _steps(work: tuple[Embeddings, Comparisons]) -> list[Row]:
     torch.manual_seed(0)
     batch = next(FixedStates(*work, _configs()[1], torch.ones(USERS, 1)).batches())
     questions = batch.questions[batch.question]
-    prompts, images = (
-        len(questions.prompt.unique()),
-        len(torch.cat([questions.first, questions.second]).unique()),
-    )
+    prompts = len(questions.prompt.unique())
+    images = len(torch.cat([questions.first, questions.second]).unique())
+    half = {"dtype": torch.bfloat16}
+    matrix, grad = torch.randn(WIDTH, WIDTH).to(**half), torch.empty(WIDTH, WIDTH, **half)
+    inputs = [(torch.randn(n, WIDTH).to(**half), torch.empty(n, WIDTH, **half)) for n in (prompts, images)]
+
+    def products() -> None:
+        """The matrix products of two layers on so many rows: nothing else, nothing allocated."""
+        for x, out in inputs:
+            for _ in range(3):
+                torch.mm(x, matrix, out=out)
+            for _ in range(2):
+                torch.mm(x.T, x, out=grad)
+
     calls = {
-        "products": _products(prompts, images),
+        "products": products,
         "step": _step(work, batch, 0.5),
         "without": _step(work, batch, 0.0),
         "plain": _plain_step(work[0], batch),
@@ -132,22 +137,6 @@ def _step(work: tuple[Embeddings, Comparisons], batch: Comparisons, dropout: flo
         optimiser.step()
 
     return step
-
-
-def _products(*rows: int) -> Callable[[], None]:
-    """The matrix products of two layers on so many rows: nothing else, nothing allocated."""
-    half = {"dtype": torch.bfloat16}
-    matrix, grad = torch.randn(WIDTH, WIDTH).to(**half), torch.empty(WIDTH, WIDTH, **half)
-    inputs = [(torch.randn(n, WIDTH).to(**half), torch.empty(n, WIDTH, **half)) for n in rows]
-
-    def products() -> None:
-        for x, out in inputs:
-            for _ in range(3):
-                torch.mm(x, matrix, out=out)
-            for _ in range(2):
-                torch.mm(x.T, x, out=grad)
-
-    return products
 
 
 def _plain_step(e: Embeddings, batch: Comparisons) -> Callable[[], None]:

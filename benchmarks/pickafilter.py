@@ -12,12 +12,13 @@ import io
 import tempfile
 from pathlib import Path
 from random import Random
-from statistics import fmean
 
+import polars as pl
 import torch
+from PIL import Image
 
 from benchmarks.studies import SEEDS, STAGES, changed, in_parallel, shared_data, staged, values
-from benchmarks.table import Row, Section
+from benchmarks.table import Section, mean_row
 from pal.models.base import margins
 from pal.serving.reward_model import RewardModel
 from pipeline import paths, study
@@ -51,7 +52,7 @@ def pickafilter() -> Section:
             ("beta 0.5, unseen users at 10 shots", 0.5, "unseen.10", None, None),
         ):
             each = [results[kind, beta, seed][figure] for seed in SEEDS]
-            rows.append(Row(f"{kind}, {what}", fmean(each), at_least=least, at_most=most, each=each))
+            rows.append(mean_row(f"{kind}, {what}", each, at_least=least, at_most=most))
     about = {"seeds": list(SEEDS), "K": K, "encoder": "classical"}
     if "photographs" not in kinds:
         about["photographs"] = "not measured: they were not found"
@@ -74,56 +75,40 @@ def run(kind: str, beta: float, seed: int) -> Figures:
             changes["pickafilter.prepare.seen_users_per_group"] = 20
         given = changed(values("pickafilter", seed, source=pictures), changes)
         with staged("pickafilter", given, (*STAGES, train, evaluate)):
-            return _figures()
-
-
-def _figures() -> Figures:
-    data = study.load("pickafilter")
-    figures: Figures = {}
-    for name in ("model", "k1"):
-        model = RewardModel.load(paths.models("pickafilter") / name)
-        totals = {}
-        for kind, filters in (("seen", {}), ("untouched", {"filtered": None})):
-            pairs = data.select("seen", "test", **filters)
-            with torch.inference_mode():
-                margin = margins(model.head, model.states, data.embeddings, pairs)
-            right = (margin > 0).float() + (margin == 0).float() / 2
-            totals[kind] = (float(right.sum()), len(right))
-        totals["filtered"] = tuple(totals["seen"][at] - totals["untouched"][at] for at in (0, 1))
-        figures |= {
-            f"{kind}.{name}": 100 * right / n if n else float("nan") for kind, (right, n) in totals.items()
-        }
-    metrics = read_json(paths.metrics("pickafilter"), "evaluate@pickafilter")
-    figures["untouched.gain"] = figures["untouched.model"] - figures["untouched.k1"]
-    return figures | {"unseen.10": 100 * metrics["unseen"]["few_shot"]["10"]["accuracy"]}
+            data = study.load("pickafilter")
+            figures: Figures = {}
+            for name in ("model", "k1"):
+                model = RewardModel.load(paths.models("pickafilter") / name)
+                totals = {}
+                for pairs_of, filters in (("seen", {}), ("untouched", {"filtered": None})):
+                    pairs = data.select("seen", "test", **filters)
+                    with torch.inference_mode():
+                        margin = margins(model.head, model.states, data.embeddings, pairs)
+                    right = (margin > 0).float() + (margin == 0).float() / 2
+                    totals[pairs_of] = (float(right.sum()), len(right))
+                totals["filtered"] = tuple(totals["seen"][at] - totals["untouched"][at] for at in (0, 1))
+                for pairs_of, (right, n) in totals.items():
+                    figures[f"{pairs_of}.{name}"] = 100 * right / n if n else float("nan")
+            metrics = read_json(paths.metrics("pickafilter"), "evaluate@pickafilter")
+            figures["untouched.gain"] = figures["untouched.model"] - figures["untouched.k1"]
+            return figures | {"unseen.10": 100 * metrics["unseen"]["few_shot"]["10"]["accuracy"]}
 
 
 def write_photographs(folder: Path, seed: int) -> None:
-    """The photographs in Pick-a-Pic's format: none of those tested on is trained on."""
-    import polars as pl
-
+    """Photographs beside spoilt copies, in Pick-a-Pic's format; none that is tested on is trained on."""
     random = Random(seed)
     jpgs = pl.read_parquet(photographs(), columns=["jpg"])["jpg"].to_list()
     random.shuffle(jpgs)
-    splits = {
-        "train": jpgs[:TRAIN],
-        "validation": jpgs[TRAIN : TRAIN + VALIDATION],
-        "test": jpgs[TRAIN + VALIDATION :],
-    }
-    drawn = {name: _spoilt(some, random) for name, some in splits.items()}
+    rest = jpgs[TRAIN:]
+    splits = {"train": jpgs[:TRAIN], "validation": rest[:VALIDATION], "test": rest[VALIDATION:]}
+    drawn: dict[str, list[drawn_scenes.Drawn]] = {name: [] for name in splits}
+    for name, some in splits.items():
+        for number, jpg in enumerate(some):
+            with Image.open(io.BytesIO(jpg)) as picture:
+                neat = picture.convert("RGB")
+            for defect in DEFECTS:
+                spoilt = drawn_scenes.jpeg(drawn_scenes.spoil(neat, random, defect))
+                uids = (drawn_scenes.uid(random), drawn_scenes.uid(random))
+                prompt = f"a dog, photograph {number}"
+                drawn[name].append(drawn_scenes.Drawn(prompt, uids, (jpg, spoilt)))
     drawn_scenes.write_answers(folder, drawn, (PEOPLE,), random)
-
-
-def _spoilt(jpgs: list[bytes], random: Random) -> list[drawn_scenes.Drawn]:
-    """Each photograph beside a copy with each defect."""
-    from PIL import Image
-
-    pairs = []
-    for number, jpg in enumerate(jpgs):
-        with Image.open(io.BytesIO(jpg)) as picture:
-            neat = picture.convert("RGB")
-        for defect in DEFECTS:
-            spoilt = drawn_scenes.jpeg(drawn_scenes.spoil(neat, random, defect))
-            uids = (drawn_scenes.uid(random), drawn_scenes.uid(random))
-            pairs.append(drawn_scenes.Drawn(f"a dog, photograph {number}", uids, (jpg, spoilt)))
-    return pairs

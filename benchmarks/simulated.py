@@ -1,7 +1,6 @@
 """Accuracies on the paper's simulation, and of params.yaml as it is shipped; means over seeds 0, 1, 2."""
 
 import json
-from statistics import fmean
 from typing import Any
 
 from benchmarks.studies import (
@@ -16,7 +15,7 @@ from benchmarks.studies import (
     staged,
     values,
 )  # fmt: skip
-from benchmarks.table import Row, Section
+from benchmarks.table import Section, mean_row
 from pipeline import paths
 from pipeline.__main__ import flatten
 from pipeline.evaluation.slices import find
@@ -48,7 +47,7 @@ def simulated() -> Section:
             distance = "" if preset == "paper" else f", {head.get('distance', 'squared')}"
             note = "the paper's one run: 91.26" if preset == "paper" and setting == "mixture" else ""
             what = f"{setting}, d={dim}{distance}, preset {preset}"
-            rows.append(Row(what, fmean(each), at_least=least, each=each, note=note))
+            rows.append(mean_row(what, each, at_least=least, note=note))
     pairs = "100 to train on, 10 that choose the epoch, 100 to test"
     about = {"seeds": list(SEEDS), "threads": "1 a process, a process a core", "pairs a user": pairs}
     return Section("Simulated: accuracies at K*=K=3, N=100, n=100 (model A, latent 16)", about, rows)
@@ -73,7 +72,7 @@ def default() -> Section:
     for dataset, metrics in REACH.items():
         for name, least in metrics.items():
             each = [100 * results[dataset, seed][name] for seed in SEEDS]
-            rows.append(Row(f"{dataset}, {name}", fmean(each), at_least=least, each=each))
+            rows.append(mean_row(f"{dataset}, {name}", each, at_least=least))
     return Section("The embedded default (K=3)", {"seeds": list(SEEDS)}, rows)
 
 

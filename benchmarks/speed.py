@@ -6,7 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from statistics import fmean, median
+from functools import partial
+from statistics import median
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch.nn import functional
 
 from benchmarks.persona import PERSONAS
 from benchmarks.studies import ROOT, SEEDS, draw, real_persona, values
-from benchmarks.table import Row, Section
+from benchmarks.table import Row, Section, mean_row
 from benchmarks.timing import Timed, in_turns, peak, threads
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset
@@ -70,8 +71,15 @@ def speed() -> Section:
     held-out test pairs is at least 99 % at every seed; comparisons a second from the first epoch's end to the
     last's; seconds of `solve_weights` for 10,000 unseen users of 20 comparisons each.
     """
+    source = str(real_persona() or ROOT / "data/sample/persona")
+    counts = {"users_per_group": 100, "train_pairs": 100, "val_pairs": 1, "test_pairs": 20}
+    counts["adapt_pairs"] = SHOTS
     with threads(1):
-        studies = [_study(seed, 3400 if seed == SEEDS[0] else 1) for seed in SEEDS]
+        studies = []
+        for seed in SEEDS:
+            counts["unseen_users_per_group"] = 3400 if seed == SEEDS[0] else 1
+            given = values("persona", seed, source=source, personas=PERSONAS[:3], **counts)
+            studies.append(draw("persona", given))
         rows = [*_to_99(studies), *_throughput(studies[0]), *_weights(studies[0])]
         highest = peak.best
     about = {
@@ -82,16 +90,6 @@ def speed() -> Section:
         "to 99 %": ", ".join(f"{k} {v}" for k, v in TO_99.items()) + ", one_cycle",
     }
     return Section("Speed on one thread (Persona, K*=K=3, 300 users, 100 queries)", about, rows)
-
-
-def _study(seed: int, unseen_users_per_group: int) -> Study:
-    source = str(real_persona() or ROOT / "data/sample/persona")
-    given = values(
-        "persona", seed, source=source, personas=PERSONAS[:3], users_per_group=100,
-        unseen_users_per_group=unseen_users_per_group, train_pairs=100, adapt_pairs=SHOTS, val_pairs=1,
-        test_pairs=20,
-    )  # fmt: skip
-    return draw("persona", given)
 
 
 def _fit(data: Study, seed: int, progress: Any = None, **options: Any) -> Fitted:
@@ -111,7 +109,7 @@ def _timed(call: Callable[[], object]) -> tuple[float, Timed]:
 def _to_99(studies: list[Study]) -> list[Row]:
     seconds, accuracies, every = [], [], []
     for seed, data in zip(SEEDS, studies, strict=True):
-        took, timed = _timed(lambda data=data, seed=seed: _fit(data, seed, **TO_99))
+        took, timed = _timed(partial(_fit, data, seed, **TO_99))
         fitted, test = _fit(data, seed, **TO_99), data.select("seen", "test", "known")
         with torch.inference_mode():
             right = margins(fitted.head, fitted.states, data.embeddings, test) > 0
@@ -121,7 +119,7 @@ def _to_99(studies: list[Study]) -> list[Row]:
     what, late = "time to 99 % seen", next((timed.unjudged for timed in every if timed.unjudged), "")
     note = "; ".join(timed.note for timed in every)
     return [
-        Row(what, fmean(seconds), "s", at_most=0.8, each=seconds, note=note, unjudged=late),
+        mean_row(what, seconds, "s", at_most=0.8, note=note, unjudged=late),
         Row("  accuracy at that time, lowest seed", min(accuracies), at_least=99.0, each=accuracies),
     ]
 
@@ -171,7 +169,13 @@ def serving() -> Section:
     tensors in which questions repeat (`locate`), and from as many separate columns (`adapt_many`). A single
     user's figures are on one thread: work so small gains nothing from more.
     """
-    model = _model()
+    head, config = preset("ours", "B", head={"K": 3, "latent": 16})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        built = make_model(head, prompt_dim=DIM, response_dim=DIM)
+        weights = torch.softmax(2 * torch.randn(1000, 3), 1)
+    ids = [str(number) for number in range(len(weights))]
+    model = RewardModel(built, ids, weights, Points.from_states(weights), config, {}, DIM, DIM)
     drawn = torch.randn(ROWS, DIM, generator=torch.Generator().manual_seed(1))
     table = functional.normalize(drawn, dim=1)
     with threads(os.cpu_count() or 1):
@@ -190,16 +194,6 @@ def serving() -> Section:
     return Section("Serving: rewards, tastes and start-up, from embeddings", about, rows)
 
 
-def _model() -> RewardModel:
-    head, config = preset("ours", "B", head={"K": 3, "latent": 16})
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        built = make_model(head, prompt_dim=DIM, response_dim=DIM)
-        weights = torch.softmax(2 * torch.randn(1000, 3), 1)
-    ids = [str(number) for number in range(len(weights))]
-    return RewardModel(built, ids, weights, Points.from_states(weights), config, {}, DIM, DIM)
-
-
 def _scores(model: RewardModel, table: torch.Tensor) -> list[Row]:
     """One prompt, prompts in runs, and as many prompts as responses."""
     rows, prompts = [], table.flip(0)
@@ -209,7 +203,7 @@ def _scores(model: RewardModel, table: torch.Tensor) -> list[Row]:
         ("as many prompts", prompts),
     ):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        seconds, timed = _timed(lambda given=given: model.score(given, table, user="7"))
+        seconds, timed = _timed(partial(model.score, given, table, user="7"))
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000
         rate, late = ROWS / seconds, timed.unjudged
         rows.append(Row(f"score, {what}", rate, "rows/s", at_least=500_000, note=timed.note, unjudged=late))

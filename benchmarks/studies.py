@@ -11,11 +11,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import chdir, contextmanager, redirect_stdout
-from dataclasses import dataclass
 from io import StringIO
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -112,15 +111,8 @@ def in_parallel(job: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -
         return dict(zip(tuples, pool.map(job, *zip(*tuples, strict=True)), strict=True))
 
 
-@dataclass(frozen=True)
-class Child:
-    """What a process took.
-
-    Args:
-        seconds: From its start to its end.
-        peak: Memory resident at most, in GB.
-        said: Its last line.
-    """
+class Child(NamedTuple):
+    """What a process took: seconds, the memory resident at most in GB, and its last line."""
 
     seconds: float
     peak: float
@@ -128,11 +120,7 @@ class Child:
 
 
 def run_child(arguments: list[str], folder: Path | str = ROOT, **environment: str) -> Child:
-    """Run Python in a folder, and wait for its end.
-
-    Raises:
-        RuntimeError: If it fails.
-    """
+    """Run Python in a folder, and wait for its end; a failure is a RuntimeError."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "PYTHONPATH": path, **environment}
     start = time.perf_counter()

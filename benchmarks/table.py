@@ -5,6 +5,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from pal.files import write_json
@@ -17,27 +18,16 @@ LIBRARIES = (
 
 @dataclass(frozen=True)
 class Row:
-    """One figure.
-
-    Args:
-        what: What was measured, in words.
-        got: The figure; the mean where there are several.
-        unit: `%` and so on; behind the number.
-        at_least: What it must reach; None where it must not.
-        at_most: What it must stay under.
-        each: The figures behind a mean, one per seed.
-        note: What belongs beside it: where a bound comes from, which settings.
-        unjudged: Why this run cannot judge the figure; empty where it can.
-    """
+    """One figure: what was measured, the number and its unit, and what it must reach, if anything."""
 
     what: str
     got: float
     unit: str = "%"
     at_least: float | None = None
     at_most: float | None = None
-    each: list[float] = field(default_factory=list)
+    each: list[float] = field(default_factory=list)  # the figures behind a mean, one per seed
     note: str = ""
-    unjudged: str = ""
+    unjudged: str = ""  # why this run cannot judge the figure
 
     @property
     def reach(self) -> str:
@@ -58,6 +48,11 @@ class Row:
             return "reached"
         missed = f"missed by {number(max(below, above))} {self.unit}".strip()
         return f"not judged: {self.unjudged} ({missed})" if self.unjudged else missed
+
+
+def mean_row(what: str, each: list[float], unit: str = "%", **more: Any) -> Row:
+    """A row of the mean of several figures, one per seed."""
+    return Row(what, fmean(each), unit, each=each, **more)
 
 
 @dataclass(frozen=True)
@@ -97,18 +92,14 @@ def keep(name: str, section: Section) -> None:
         return
     whole = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     rows = [{**asdict(row), "reach": row.reach, "verdict": row.verdict} for row in section.rows]
-    for row in rows:
-        row["each"] = [_short(x) for x in row["each"]]
-        row |= {key: None if row[key] is None else _short(row[key]) for key in ("got", "at_least", "at_most")}
+    for row in rows:  # of every number six digits: more are noise
+        row["each"] = [float(f"{x:.6g}") for x in row["each"]]
+        for key in ("got", "at_least", "at_most"):
+            row[key] = None if row[key] is None else float(f"{row[key]:.6g}")
     libraries = {library: metadata.version(library) for library in LIBRARIES}
     about = {**section.about, "cores": os.cpu_count(), "libraries": libraries}
     whole[name] = {"title": section.title, "about": about, "rows": rows}
     write_json(RESULTS, dict(sorted(whole.items())))
-
-
-def _short(value: float) -> float:
-    """Six digits: more are noise."""
-    return float(f"{value:.6g}")
 
 
 def number(value: float) -> str:

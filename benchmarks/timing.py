@@ -17,30 +17,21 @@ WANTED, AT_MOST = 4, 12  # samples that count, and samples in all
 
 @dataclass(frozen=True)
 class Timed:
-    """The fastest undisturbed sample of each call.
-
-    Args:
-        seconds: By call.
-        note: The peak and how many samples counted, in words.
-        unjudged: Why a figure made from these cannot be judged; empty where it can.
-        peak: The lowest float32 matrix peak beside a sample that counts, GFLOP/s.
-    """
+    """The fastest undisturbed sample of each call, and the lowest peak beside one that counts, GFLOP/s."""
 
     seconds: dict[str, float]
     note: str
-    unjudged: str
+    unjudged: str  # why a figure made from these cannot be judged
     peak: float
 
 
 def in_turns(
     calls: dict[str, Callable[[], object]], *, least_peak: float = 0.0, at_most: int = AT_MOST
 ) -> Timed:
-    """Time calls in turns until enough samples of each were undisturbed.
+    """Time calls in turns until enough samples of each were undisturbed, `at_most` of each.
 
-    Args:
-        calls: What is timed, by name; one that returns a float says itself how many seconds it took.
-        least_peak: GFLOP/s a thread, from which on times are judged.
-        at_most: Samples of each call.
+    A call that returns a float says itself how many seconds it took; times are judged from `least_peak`
+    GFLOP/s a thread on.
     """
     samples: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
 

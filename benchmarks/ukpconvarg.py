@@ -13,20 +13,17 @@ import csv
 import tempfile
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
 
+import polars as pl
 import torch
 import yaml
 
 from benchmarks.studies import SEEDS, changed, in_parallel, shared_data, staged, values
-from benchmarks.table import Row, Section
+from benchmarks.table import Row, Section, mean_row
 from pal.evaluation.accuracy import Judged
 from pipeline import paths, study
 from pipeline.stages import evaluate, train
 from pipeline.storage.manifests import read_json
-
-if TYPE_CHECKING:
-    import polars as pl
 
 PROTOTYPES = (2, 3)  # each beside k1, the same with one
 NO_GAIN = (
@@ -45,10 +42,8 @@ def find() -> Path | None:
     return shared_data("PAL_UKPCONVARG", "ukpconvarg", "judgements.parquet")
 
 
-def comparisons(folder: Path) -> "pl.DataFrame":
+def comparisons(folder: Path) -> pl.DataFrame:
     """The judgements as user_id, prompt, response_a, response_b, winner, timestamp."""
-    import polars as pl
-
     arguments, judgements, topics = (
         pl.read_parquet(folder / f"{name}.parquet") for name in ("arguments", "judgements", "topics")
     )
@@ -136,8 +131,7 @@ def _rows(results: list[Figures]) -> list[Row]:
     """The figures that are held to something, then those beside them."""
 
     def row(what: str, name: str, unit: str = "%", **bounds: object) -> Row:
-        each = [figures[name] for figures in results]
-        return Row(what, fmean(each), unit, each=each, **bounds)
+        return mean_row(what, [figures[name] for figures in results], unit, **bounds)
 
     rows = []
     for items, why in (("known", ""), ("new", WHY)):

@@ -44,7 +44,7 @@ def counted(run: Run, source: str) -> Measured:
     return Measured([], [], {"counts": rows, "published": drawn.tables["published"]})
 
 
-def agreement(data: "study.Study", split: str) -> list[dict[str, Any]]:
+def agreement(data: study.Study, split: str) -> list[dict[str, Any]]:
     """Pairs of one split that several people answered, and those of them on which they differ.
 
     A pair is two responses to one prompt; somebody who was asked twice counts once, by the first answer.

@@ -6,6 +6,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from pal.config import Config, Number, explain
@@ -170,14 +171,7 @@ class Claim(Config):
 
 
 class Paper(Config):
-    """What the text says.
-
-    Args:
-        place: Text, section, figure or table.
-        published: Its numbers.
-        claims: What it says in words.
-        differences: How our protocol differs, a sentence each.
-    """
+    """What the text says, where (`place`), and how our protocol differs from its own, a sentence each."""
 
     place: Text
     published: list[Published] = Field([])
@@ -229,8 +223,6 @@ def load(path: Path = PAPER) -> Declared:
     Raises:
         PipelineError: Naming the first key that is unknown, missing or not allowed.
     """
-    import yaml
-
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -241,14 +233,3 @@ def load(path: Path = PAPER) -> Declared:
         return Declared.model_validate(values)
     except ValidationError as error:
         raise PipelineError(f"{explain(error)} (in {path.name})") from None
-
-
-def find(name: str, declared: Declared) -> Entry:
-    """One entry by its name.
-
-    Raises:
-        PipelineError: If there is none, naming those that there are.
-    """
-    if name not in declared.entries:
-        raise PipelineError(f"entry must be one of {', '.join(declared.entries)}, got {name!r}")
-    return declared.entries[name]

@@ -7,9 +7,11 @@ readers tell them apart.
 from collections import Counter
 from typing import Any
 
+import altair as alt  # noqa: TID253 - this module is imported by the page alone
+
 from experiments.entries import Entry, Figure
 from experiments.verdicts import matches
-from pipeline.report.charts import COLOURS, GREY, INK, Row, Spec, spec
+from pipeline.report.charts import COLOURS, GREY, INK, Row, Spec, marks_of, spec
 
 NAMES = {
     "groups": "K*",
@@ -31,15 +33,9 @@ PAPER = "#000000"
 
 
 def drawn(entry: Entry, rows: list[Row], bounds: list[Row] | None = None) -> list[dict[str, Any]]:
-    """An entry's charts: one per preset and value of the panel's axis, on one scale.
+    """An entry's charts with their titles: one per preset and value of the panel's axis, on one scale.
 
-    Args:
-        entry: Whose figure.
-        rows: What was measured, a row per cell.
-        bounds: What could be had at best, by x and line; nothing where it is not known.
-
-    Returns:
-        For each chart a title and the chart.
+    `rows` are what was measured, one per cell; `bounds` what could be had at best, by x and line.
     """
     figure = entry.figure
     if figure is None:
@@ -55,25 +51,18 @@ def drawn(entry: Entry, rows: list[Row], bounds: list[Row] | None = None) -> lis
     every = [*rows, *_points(entry, figure, rows), *best]
     low, high = min(row["low"] for row in every), max(row["high"] for row in every)
     domain = [max(0.0, 5 * ((low - 1) // 5)), min(100.5, 5 * ((high + 1) // 5 + 1))]
-    panels: dict[tuple[str, Any], list[Row]] = {
-        (preset, panel): []
-        for preset in dict.fromkeys(row["preset"] for row in rows)
-        for panel in dict.fromkeys(row.get(figure.panel or "") for row in rows)
-    }
-    for row in rows:
-        panels[row["preset"], row.get(figure.panel or "")].append(row)
     charts = []
-    for (preset, panel), shown in panels.items():
-        if shown:
-            where = "" if panel is None else f", {NAMES[str(figure.panel)]} = {panel}"
-            chart = _chart(entry, figure, shown, domain, best)
-            charts.append({"title": f"preset {preset}{where}", "chart": chart})
+    for preset in dict.fromkeys(row["preset"] for row in rows):
+        for panel in dict.fromkeys(row.get(figure.panel or "") for row in rows):
+            shown = [row for row in rows if (row["preset"], row.get(figure.panel or "")) == (preset, panel)]
+            if shown:
+                where = "" if panel is None else f", {NAMES[str(figure.panel)]} = {panel}"
+                chart = _chart(entry, figure, shown, domain, best)
+                charts.append({"title": f"preset {preset}{where}", "chart": chart})
     return charts
 
 
 def _chart(entry: Entry, figure: Figure, rows: list[Row], domain: list[float], bounds: list[Row]) -> Spec:
-    import altair as alt
-
     values = [
         {
             "x": row[figure.x],
@@ -85,7 +74,11 @@ def _chart(entry: Entry, figure: Figure, rows: list[Row], domain: list[float], b
     ]
     names = list(dict.fromkeys(value["series"] for value in values))
     scale = alt.Scale(type="log" if figure.log else "linear", nice=False, padding=14)
-    ticks = _ticks(sorted({value["x"] for value in values}))
+    ticks: list[float] = []
+    places = sorted({value["x"] for value in values})
+    for x in places:  # of many on a log axis, those that do not run into each other
+        if len(places) < 7 or not ticks or x >= 1.45 * ticks[-1] or (x - ticks[-1] == 1 and x < 9):
+            ticks.append(x)
     x = alt.X("x:Q", title=NAMES[figure.x], scale=scale, axis=alt.Axis(values=ticks, grid=False, format="~g"))
     y = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(domain=domain, nice=False, zero=False))
 
@@ -98,7 +91,7 @@ def _chart(entry: Entry, figure: Figure, rows: list[Row], domain: list[float], b
     dash = series(alt.StrokeDash, DASHES, None)
 
     def base(data: list[Row]) -> Any:
-        return alt.Chart(alt.InlineData(values=data)).encode(x=x)
+        return marks_of(data).encode(x=x)
 
     hover = [alt.Tooltip(field) for field in ("series:N", "x:Q", "accuracy:Q", "interval:N")]
     low = alt.Y("low:Q", title="accuracy, %")
@@ -121,9 +114,7 @@ def _chart(entry: Entry, figure: Figure, rows: list[Row], domain: list[float], b
         ]
         line = base(best).mark_line(color=GREY, strokeWidth=1.4, strokeDash=[3, 3])
         layers.append(line.encode(y=y, detail="series:N"))
-    if points := _points(
-        entry, figure, rows
-    ):  # the text's numbers as open rings with a cross, and their spread
+    if points := _points(entry, figure, rows):  # open rings with a cross, and their spread
         text, hover = base([{**point, "series": "the text"} for point in points]), hover[:3]
         ring = {"color": PAPER, "size": 120, "shape": "circle", "strokeWidth": 1.6, "fill": "white"}
         layers += [
@@ -141,15 +132,6 @@ def _name(axis: str | None, key: Any) -> str:
     return str(key).replace("_", " ") if axis == "what" else f"{'K' if axis == 'K' else NAMES[axis]} = {key}"
 
 
-def _ticks(values: list[float]) -> list[float]:
-    """Where every value is marked; of many on a log axis, those that do not run into each other."""
-    kept: list[float] = []
-    for value in values:
-        if len(values) < 7 or not kept or value >= 1.45 * kept[-1] or (value - kept[-1] == 1 and value < 9):
-            kept.append(value)
-    return kept
-
-
 def _points(entry: Entry, figure: Figure, rows: list[Row]) -> list[Row]:
     """The text's numbers that belong to these rows."""
     points: dict[tuple[Any, float], Row] = {}
@@ -164,8 +146,6 @@ def _points(entry: Entry, figure: Figure, rows: list[Row]) -> list[Row]:
 
 def plane(rows: list[Row], K: int) -> Spec:
     """True and estimated ideal points of one fit, joined user by user."""
-    import altair as alt
-
     points = [row for row in rows if row.get("K") == K and "x" in row]
     true = [{"x": p["x"], "y": p["y"], "which": "true"} for p in points]
     estimated = [{"x": p["u"], "y": p["v"], "which": "found"} for p in points]
@@ -176,9 +156,9 @@ def plane(rows: list[Row], K: int) -> Spec:
         scale = alt.Scale(domain=["true", "found"], range=marks)
         return channel("which:N", scale=scale, legend=alt.Legend(title=None, orient="top"))
 
-    joins = alt.Chart(alt.InlineData(values=points)).mark_rule(strokeWidth=0.6, color=GREY, opacity=0.5)
+    joins = marks_of(points).mark_rule(strokeWidth=0.6, color=GREY, opacity=0.5)
     mark = {"filled": True, "size": 34, "opacity": 0.85}
-    dots = alt.Chart(alt.InlineData(values=[*true, *estimated])).mark_point(**mark)
+    dots = marks_of([*true, *estimated]).mark_point(**mark)
     chart = alt.layer(
         joins.encode(**axes, x2="u:Q", y2="v:Q"),
         dots.encode(

@@ -19,19 +19,12 @@ RESAMPLES = 1000
 AT_ONCE = 1 << 24  # numbers of a table of draws
 
 
-def resampled(judged: list[Judged], resamples: int = RESAMPLES) -> np.ndarray:
-    """Accuracies, in per cent, of every resample.
-
-    Args:
-        judged: One per seed.
-        resamples: How many.
-    """
-    each = np.stack(
-        [_of_users(study.with_comparisons(), resamples, seed) for seed, study in enumerate(judged)]
-    )
-    drawn = np.random.default_rng(0).integers(len(judged), size=(len(judged), resamples))
+def resampled(judged: list[Judged]) -> np.ndarray:
+    """Accuracies, in per cent, of every resample of studies, one per seed."""
+    each = np.stack([_of_users(study.with_comparisons(), seed) for seed, study in enumerate(judged)])
+    drawn = np.random.default_rng(0).integers(len(judged), size=(len(judged), RESAMPLES))
     # A seed drawn twice must not bring the same users twice: each slot reads its draws at another place.
-    place = (np.arange(resamples) + 37 * np.arange(len(judged))[:, None]) % resamples
+    place = (np.arange(RESAMPLES) + 37 * np.arange(len(judged))[:, None]) % RESAMPLES
     return 100 * each[drawn, place].mean(0)
 
 
@@ -46,20 +39,20 @@ def interval(draws: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _of_users(judged: Judged, resamples: int, seed: int) -> np.ndarray:
+def _of_users(judged: Judged, seed: int) -> np.ndarray:
     """Shares judged right in draws of one study's users."""
     n = len(judged.total)
-    if n * resamples > AT_ONCE:  # of so many users the mean is as good as normal
+    if n * RESAMPLES > AT_ONCE:  # of so many users the mean is as good as normal
         share = judged.right.sum() / judged.total.sum()
         left = judged.right - share * judged.total
         spread = np.sqrt((left**2).sum()) / judged.total.sum()
-        return share + spread * np.random.default_rng([seed, n]).normal(size=resamples)
-    counts = _counts(n, resamples, seed)
+        return share + spread * np.random.default_rng([seed, n]).normal(size=RESAMPLES)
+    counts = _counts(n, seed)
     return (counts @ judged.right) / (counts @ judged.total)
 
 
 @lru_cache(maxsize=12)
-def _counts(n: int, resamples: int, seed: int) -> np.ndarray:
+def _counts(n: int, seed: int) -> np.ndarray:
     """How often each of n users is drawn in each resample."""
     rng = np.random.default_rng([seed, n])
-    return rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float32)
+    return rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float32)

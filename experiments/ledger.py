@@ -43,22 +43,20 @@ def line(name: str, entry: Entry, findings: Findings) -> dict[str, Any]:
         return {**about, "state": findings.about["not_run"], "numbers": numbers, "claims": claims}
     if entry.run.kind == "accuracy":
         numbers = [row for number in paper.published for row in verdicts.published(number, findings.rows)]
-        claims = [row for said in paper.claims for row in _claim(name, said, findings)]
+        claims = []
+        for said in paper.claims:
+            if findings.arms or not findings.rows:
+                claims += verdicts.claim(said, findings.arms)
+            else:  # users' answers are not here, as in a new clone: the verdicts found before stay
+                about_claim = {"entry": name, "kind": "claim", "says": said.says, "place": said.place}
+                known = [row for row in running.rows_of(LEDGER) if about_claim.items() <= row.items()]
+                kept = [{key: row[key] for key in row if key not in ("entry", "kind")} for row in known]
+                claims += kept or [{"says": said.says, "place": said.place, "verdict": verdicts.NOT_HERE}]
     else:
         numbers, claims = [_count(number, findings) for number in paper.published], []
     about |= {"scale": findings.about["scale"], "seeds": findings.about["seeds"]}
     bounds = findings.about.get("bounds", [])
     return {**about, "state": "run", "numbers": numbers, "claims": claims, "bounds": bounds}
-
-
-def _claim(name: str, said: entries.Claim, findings: Findings) -> list[dict[str, Any]]:
-    """A claim's verdicts; those found before where users' answers are not here, as in a new clone."""
-    if findings.arms or not findings.rows:
-        return verdicts.claim(said, findings.arms)
-    about = {"entry": name, "kind": "claim", "says": said.says, "place": said.place}
-    known = [row for row in running.rows_of(LEDGER) if about.items() <= row.items()]
-    kept = [{key: value for key, value in row.items() if key not in ("entry", "kind")} for row in known]
-    return kept or [{"says": said.says, "place": said.place, "verdict": verdicts.NOT_HERE}]
 
 
 def _not_run(number: entries.Published) -> dict[str, Any]:

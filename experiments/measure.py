@@ -49,40 +49,23 @@ BOUND = "bound"  # in the place of a preset: whoever knows how the data were mad
 
 @dataclass(frozen=True)
 class Arm:
-    """One thing measured in one cell.
+    """One thing measured in one cell: right answers by seed."""
 
-    Args:
-        at: The cell, the preset, what was read (`what`), and shots where these apply.
-        judged: By seed.
-    """
-
-    at: Place
+    at: Place  # the cell, the preset, what was read (`what`), and shots where these apply
     judged: list[Judged]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Everything that an entry's run measured.
-
-    Args:
-        arms: Accuracies.
-        pictures: Points to draw, where the entry asks for them.
-        tables: Split sizes and sentences on the data, of the first seed.
-    """
+    """Everything that an entry's run measured."""
 
     arms: list[Arm]
-    pictures: list[dict[str, Any]]
-    tables: dict[str, Any]
+    pictures: list[dict[str, Any]]  # points to draw, where the entry asks for them
+    tables: dict[str, Any]  # split sizes and sentences on the data, of the first seed
 
 
 def run(entry: Run, source: str, workers: int = 1) -> Measured:
-    """Run an entry.
-
-    Args:
-        entry: What to compute, at its scale.
-        source: The data, as params.yaml would name them.
-        workers: Processes, among which studies are dealt: one for each seed and cell of the axes of data.
-    """
+    """Run an entry; studies, one for each seed and cell of the axes of data, are dealt to workers."""
     jobs = [(entry, cell, source, seed) for cell in study.draws(entry) for seed in entry.seeds]
     if min(workers, len(jobs)) < 2:
         results = [_run_study(*job) for job in jobs]
@@ -99,7 +82,8 @@ def run(entry: Run, source: str, workers: int = 1) -> Measured:
 def _run_study(entry: Run, cell: Place, source: str, seed: int) -> Measured:
     """All fits to the study of one seed and one combination of the axes of data."""
     drawn = study.draw(entry, cell, source, seed)
-    tested = study.another(entry, cell, source, seed) if entry.tested_on else drawn
+    others = entry.model_copy(update={"dataset": entry.tested_on, "tested_on": None})
+    tested = study.draw(others, cell, source, seed) if entry.tested_on else drawn
     arms: list[Arm] = []
     pictures: list[dict[str, Any]] = []
     bounded: set[Any] = set()  # numbers of training answers whose bound some preset has found
@@ -167,11 +151,8 @@ def _judge(
     halves = tuple(half for half in ("seen", "unseen") if users & {half, "all", "both"})
     if not halves:
         return []
-    others = (
-        baselines.available_baselines(data, texts)
-        if any("model" in reader for reader in readers.values())
-        else {}
-    )
+    needed = any("model" in reader for reader in readers.values())
+    others = baselines.available_baselines(data, texts) if needed else {}
     shots = entry.shots or [1]
     options = Evaluate(seed=seed, shots=shots, headline_shots=max(shots), draws=20, asked=0, resamples=100)
     scores = score_slices(predict(data, {"model": model}, others, options, halves, bound), data, options)

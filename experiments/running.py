@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from experiments import entries, sources
 from experiments.counts import counted, parameters
@@ -18,23 +20,19 @@ from pipeline.errors import PipelineError
 
 METRICS = Path("metrics/paper")
 DATA = Path("data/paper")
+Row = dict[str, Any]
 
 
 def main(name: str, *, scale: str | None = None) -> Path:
-    """Run an entry and write its findings, or that its data are not here.
-
-    Args:
-        name: The entry.
-        scale: laptop or paper; as paper.yaml says by default.
-
-    Returns:
-        The file of what was measured.
+    """Run an entry and write its findings, or that its data are not here; gives the file of findings.
 
     Raises:
         PipelineError: If there is no such entry or scale, or a stage fails.
     """
     declared = entries.load()
-    entry = entries.find(name, declared)
+    if name not in declared.entries:
+        raise PipelineError(f"entry must be one of {', '.join(declared.entries)}, got {name!r}")
+    entry = declared.entries[name]
     scale = scale or declared.scale
     if scale not in entries.SCALES:
         raise PipelineError(f"scale must be one of {', '.join(entries.SCALES)}, got {scale!r}")
@@ -65,12 +63,7 @@ def best(arm: Arm) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key not in ("preset", "sd", "users", "pairs")}
 
 
-def write(
-    path: Path,
-    about: dict[str, Any],
-    rows: list[dict[str, Any]],
-    pictures: list[dict[str, Any]] | None = None,
-) -> Path:
+def write(path: Path, about: Row, rows: list[Row], pictures: list[Row] | None = None) -> Path:
     """Write JSON with a line per row, so that a change of one shows as one."""
     lines = [f'  "{key}": {_json(value)}' for key, value in about.items()]
     for key, values in (("rows", rows), ("pictures", pictures or [])):
@@ -91,9 +84,6 @@ def _json(value: Any) -> str:
 
 def keep_arms(path: Path, arms: list[Arm]) -> None:
     """Each user's right answers, by arm and seed."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     parts = [(n, seed, judged) for n, arm in enumerate(arms) for seed, judged in enumerate(arm.judged)]
     sizes = [len(judged.total) for _, _, judged in parts]
 
@@ -139,8 +129,6 @@ def read(name: str, entry: Entry) -> Findings:
 
 def read_arms(path: Path) -> list[Arm]:
     """Arms as `keep_arms` wrote them; none where the file is not there."""
-    import pyarrow.parquet as pq
-
     if not path.exists():
         return []
     table = pq.read_table(path)

@@ -10,6 +10,7 @@ from io import StringIO
 from itertools import product
 from typing import Any
 
+import polars as pl
 import torch
 
 from benchmarks.persona import PERSONAS
@@ -29,21 +30,13 @@ from pipeline.study import Study
 
 @dataclass(frozen=True)
 class Drawn:
-    """A study and what is known of how it came about.
-
-    Args:
-        data: The study.
-        texts: Texts of its items, by item id.
-        truth: The simulation's truth; None elsewhere.
-        bound: Who knows how the data were made; None where the entry does not ask, or nobody can.
-        tables: Split sizes as in the paper's Table 3, and sentences on whether the data are those published.
-    """
+    """A study and what is known of how it came about."""
 
     data: Study
-    texts: dict[str, str]
-    truth: dict[str, Any] | None
-    bound: Bound | None
-    tables: dict[str, Any]
+    texts: dict[str, str]  # by item id
+    truth: dict[str, Any] | None  # the simulation's
+    bound: Bound | None  # who knows how the data were made, where the entry asks and anybody can
+    tables: dict[str, Any]  # split sizes as in the paper's Table 3, and whether the data are those published
 
 
 def cells(run: Run, axes: tuple[str, ...]) -> list[Place]:
@@ -86,11 +79,6 @@ def draw(run: Run, cell: Place, source: str, seed: int) -> Drawn:
         )
 
 
-def another(run: Run, cell: Place, source: str, seed: int) -> Drawn:
-    """Draw the study whose test pairs are judged where `tested_on` names one."""
-    return draw(run.model_copy(update={"dataset": run.tested_on, "tested_on": None}), cell, source, seed)
-
-
 def knobs(run: Run, cell: Place, source: str, seed: int) -> dict[str, Any]:
     """All parameters of one study, as params.yaml would hold them; the stages check them."""
     with chdir(ROOT):
@@ -98,48 +86,36 @@ def knobs(run: Run, cell: Place, source: str, seed: int) -> dict[str, Any]:
     name, shots = run.dataset, run.shots or [1]
     values["datasets"] = [name]
     values["model"]["K"] = 1
-    for other, place in _sources(run, source).items():
-        values[other]["source"] = place
+    values[name]["source"] = source
+    # Pick-a-Pic v1 is there too where another dataset is made or told apart with it.
+    if name == "pickafilter":
+        values[name]["source"], values["pickapic_v1"]["source"] = "pickapic_v1", source
+    elif name == "pickapic_v2" and (first := first_version(source)):
+        values["pickapic_v1"]["source"] = first
+    elif name == "pickapic_v1" and run.needs == "pickapic_v1_and_v2":
+        values[name]["source"] = first_version(source) or source
     values[name]["encoder"] = run.encoder
     values["evaluate"] |= {"shots": shots, "headline_shots": max(shots)}
     for other in ("simulated", "persona"):  # which must have as many answers as shots, run or not
         values[other]["prepare"]["adapt_pairs"] = max(shots)
     for stage in ("prepare", "recolour", "split"):
         values[stage]["seed"] = seed
-    values[name]["prepare"] |= _prepare(run, cell)
-    if "beta" in cell:
-        values[name]["recolour"]["beta"] = float(cell["beta"])
-    return values
-
-
-def _sources(run: Run, source: str) -> dict[str, str]:
-    """The source, and Pick-a-Pic v1's where another dataset is made or told apart with it."""
-    name = run.dataset
-    if name == "pickafilter":
-        return {"pickafilter": "pickapic_v1", "pickapic_v1": source}
-    if name == "pickapic_v2":
-        first = first_version(source)
-        return {"pickapic_v2": source, **({"pickapic_v1": first} if first else {})}
-    if name == "pickapic_v1" and run.needs == "pickapic_v1_and_v2":
-        return {name: first_version(source) or source}
-    return {name: source}
-
-
-def _prepare(run: Run, cell: Place) -> dict[str, Any]:
-    """The dataset's own knobs in one cell."""
     chosen = dict(run.prepare)
     if "train_pairs" in run.grid:
         chosen["train_pairs"] = max(run.grid["train_pairs"])
     chosen |= {axis: cell[axis] for axis in ("dim", "setting", "protocol") if axis in cell}
     groups = cell.get("groups", chosen.pop("groups", None))
-    if run.dataset == "persona" and groups is not None:
+    if name == "persona" and groups is not None:
         chosen["personas"] = PERSONAS[: int(groups)]
-    if run.dataset == "simulated":
+    if name == "simulated":
         chosen["groups"] = groups
         for half in ("seen", "unseen"):
             if (each := chosen.pop(f"{half}_users_per_group", None)) is not None:
                 chosen[f"{half}_users"] = each * int(groups or 1)
-    return chosen
+    values[name]["prepare"] |= chosen
+    if "beta" in cell:
+        values[name]["recolour"]["beta"] = float(cell["beta"])
+    return values
 
 
 def most_answers(run: Run, preset: str, cell: Place) -> int | None:
@@ -152,8 +128,6 @@ def first_answers(data: Study, most: int | None) -> Study:
     """The same study with at most so many training answers of each user, the first that were drawn."""
     if most is None:
         return data
-    import polars as pl
-
     places = data.places.with_row_index("row").with_columns(user=pl.Series(data.comparisons.user.numpy()))
     train = (pl.col("users") == "seen") & (pl.col("split") == "train")
     rank = pl.int_range(pl.len()).over("users", "split", "user")

@@ -25,15 +25,7 @@ HOLDS_NOT, NOT_RUN, NO_NUMBER, NOT_OURS = "not reproduced", "not run", "no numbe
 
 
 def of_number(paper: float, ours: float, low: float, high: float, tolerance: float) -> str:
-    """The verdict on a published number.
-
-    Args:
-        paper: The published number; larger is better.
-        ours: Our mean.
-        low: Lower end of our interval.
-        high: Its upper end.
-        tolerance: How far from our mean the number may lie beside the interval.
-    """
+    """The verdict on a published number, of which larger is better, beside our mean and interval."""
     if low <= paper <= high or abs(paper - ours) <= tolerance + 1e-9:
         return REPRODUCED
     return BETTER if ours > paper else WORSE
@@ -87,23 +79,25 @@ def claim(said: Claim, arms: list[Arm]) -> list[Row]:
     for preset in dict.fromkeys(str(arm.at["preset"]) for arm in arms):
         held = cells(said, [arm for arm in arms if arm.at["preset"] == preset])
         if held:
-            holds = sum(cell["holds"] is True for cell in held)
-            verdict = BESIDE if is_variant(preset) else _of_cells(said, held)
-            judged.append({**about, "preset": preset, "cells": held, "holds_in": holds, "verdict": verdict})
+            holds = [cell["holds"] for cell in held]
+            if is_variant(preset):
+                verdict = BESIDE
+            elif said.value is not None:  # a claim with a number is held to the mean over its cells
+                ends = (sum(cell[key] for cell in held) / len(held) for key in ("ours", "low", "high"))
+                verdict = of_number(said.value, *ends, said.tolerance)
+            elif False in holds:
+                verdict = {"below": BETTER, "reaches": WORSE}.get(said.check, HOLDS_NOT)
+            else:
+                verdict = REPRODUCED if all(holds) else UNDECIDED
+            row = {
+                **about,
+                "preset": preset,
+                "cells": held,
+                "holds_in": holds.count(True),
+                "verdict": verdict,
+            }
+            judged.append(row)
     return judged or [{**about, "verdict": NOT_RUN}]
-
-
-def _of_cells(said: Claim, cells: list[Row]) -> str:
-    """A claim in words; one that accuracy stays below, or reaches, a bound fails for the better or worse.
-
-    A claim with a number is held to the mean over its cells.
-    """
-    if said.value is not None:
-        ours, low, high = (sum(cell[key] for cell in cells) / len(cells) for key in ("ours", "low", "high"))
-        return of_number(said.value, ours, low, high, said.tolerance)
-    if any(cell["holds"] is False for cell in cells):
-        return {"below": BETTER, "reaches": WORSE}.get(said.check, HOLDS_NOT)
-    return REPRODUCED if all(cell["holds"] for cell in cells) else UNDECIDED
 
 
 def cell_of(row: Place | Row) -> Place:

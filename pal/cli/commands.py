@@ -118,10 +118,14 @@ def adapt(
         for rows in inputs.batches("chosen"):
             for user_id, taste in _tastes(inputs, rows, has_ids=has_ids).items():
                 before = tastes.get(user_id)
-                if forget:
-                    tastes[user_id] = _forgotten(before, taste, user_id)
-                else:
-                    tastes[user_id] = taste if before is None else before + taste
+                if forget and before is None:
+                    message = f"--taste has no taste of {user_id!r}; take away only what went in"
+                    raise PalError(message, user=user_id)
+                try:
+                    total = taste if before is None else before - taste if forget else before + taste
+                except PalError as error:
+                    raise PalError(f"{error} (user {user_id!r})" if user_id else str(error)) from None
+                tastes[user_id] = total
     if forget:  # users of whom nothing is left are forgotten altogether
         tastes = {user_id: taste for user_id, taste in tastes.items() if taste.comparisons}
     if out.lower().endswith(".json") and len(tastes) > 1:
@@ -164,15 +168,6 @@ def _aligned(
     """Prompt, both responses and more of each row, as `adapt_many` and `ask` take them."""
     prompts = inputs.prompts(rows) or [None] * len(rows)
     return list(zip(prompts, *(inputs.items(rows, side) for side in sides), *more, strict=True))
-
-
-def _forgotten(before: Taste | None, taste: Taste, user_id: str) -> Taste:
-    if before is None:
-        raise PalError(f"--taste has no taste of {user_id!r}; take away only what went in", user=user_id)
-    try:
-        return before - taste
-    except PalError as error:
-        raise PalError(f"{error} (user {user_id!r})" if user_id else str(error)) from None
 
 
 def ask(

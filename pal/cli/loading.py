@@ -74,11 +74,7 @@ class TableModel:
         return self.items(rows, "prompt", "prompts") if self.prompt_columns else None
 
     def items(self, rows: Sequence[Row], column: str, side: Side = "responses") -> list[Any]:
-        """What a column's cells stand for: texts, paths of pictures, or vectors.
-
-        Raises:
-            PalError: Naming the first cell that is none of these.
-        """
+        """What a column's cells stand for: texts, paths of pictures, or vectors; all else is refused."""
         texts = any(isinstance(row.cells[column], str) for row in rows)
         paths = texts and self._kind(side) == "image"
         items: list[Any] = []
@@ -207,11 +203,7 @@ def read_tastes(path: Path, model: RewardModel) -> dict[str, Taste]:
 
 
 def user_id_in(row: Row) -> str:
-    """The user of a row, where whole numbers are as good as texts.
-
-    Raises:
-        PalError: If there is none, or something else.
-    """
+    """The user of a row, where whole numbers are as good as texts."""
     cell = row.cells.get("user_id")
     if type(cell) is int:
         return str(cell)
@@ -275,11 +267,7 @@ class RowUsers:
         return self._states[user_id]
 
     def states(self, rows: Sequence[Row]) -> Tensor:
-        """States as `RewardModel.score` takes them: (state,) for all rows, or (n, state).
-
-        Raises:
-            PalError: Naming the first row whose user is unknown.
-        """
+        """States as `RewardModel.score` takes them: (state,) for all rows, or (n, state)."""
         if self.everyone is not None:
             return self.everyone
         states = []

@@ -219,11 +219,7 @@ class SentenceEncoder:
             return features["sentence_embedding"].float().cpu().numpy()
 
     def _tokenise(self, texts: list[str]) -> list[np.ndarray]:
-        """Token ids of each text, int32.
-
-        Raises:
-            PalError: If a text is too long, or holds half of a surrogate pair.
-        """
+        """Token ids of each text, int32."""
         for row, text in enumerate(texts, start=1):
             if fault := unreadable(text):
                 raise PalError(f"text {row:,} {fault}; change it or leave it out")
@@ -241,11 +237,7 @@ class SentenceEncoder:
 
 
 def library_model(described: Described, device: str) -> Any:
-    """The library's own model, from local safetensors, without code of the model's folder.
-
-    Raises:
-        PalError: If it cannot be loaded.
-    """
+    """Load the library's own model, from local safetensors, without code of the model's folder."""
     from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
@@ -268,11 +260,7 @@ def library_model(described: Described, device: str) -> Any:
 
 
 def _prompt_of(described: Described, model: Any) -> str:
-    """What the model puts before every text.
-
-    Raises:
-        PalError: If the model needs more than token ids and a mask.
-    """
+    """What the model puts before every text; a model that needs more than token ids and a mask is refused."""
     prompt = model.prompts.get(model.default_prompt_name, "") if model.default_prompt_name else ""
     output = model[0].modality_config.get("text", {}).get("method_output_name")
     pools_all = all(getattr(module, "include_prompt", True) is not False for module in model)

@@ -37,8 +37,8 @@ from pal.fitting.trainer import Fitted, fit
 from pal.models.base import margins
 from pal.users.population import fit_population
 
-USER_FOLDS = 3
-PAIR_FOLDS = 4
+USER_FOLDS = 3  # parts of the users; each is judged by fits to the others
+PAIR_FOLDS = 4  # parts of a user's comparisons; each is judged by a user located from the others
 BEYOND = 2  # candidates tried beyond the best one where every K is fitted from a new start
 WIDTH = 64  # directions of the embeddings that are read with one prototype per user
 # How to fit one prototype per user: few long steps, found on simulations and on Persona with seeds that judge
@@ -114,8 +114,6 @@ def choose_k(
     head: HeadConfig,
     config: FitConfig,
     candidates: Sequence[int] = tuple(range(1, 9)),
-    user_folds: int = USER_FOLDS,
-    pair_folds: int = PAIR_FOLDS,
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> Choice:
@@ -130,8 +128,6 @@ def choose_k(
             kept, as there is nothing to choose one by.
         candidates: Numbers of prototypes to try. Where every K is fitted from a new start, those are left out
             that lie beyond two which are no better than the best before them.
-        user_folds: Parts of the users; each is judged by fits to the others.
-        pair_folds: Parts of a user's comparisons; each is judged by a user located from the others.
         device: Where to fit.
         seed: Makes folds and fits random.
 
@@ -141,10 +137,10 @@ def choose_k(
     tried = sorted(set(candidates))
     if not tried or tried[0] < 1:
         raise PalError(f"candidates must be numbers of at least 1, got {tried}")
-    most = n_users - -(-n_users // user_folds)
+    most = n_users - -(-n_users // USER_FOLDS)
     if tried[-1] > most:
         raise PalError(
-            f"candidates must be at most {most}, the users of a fit in {user_folds} folds, got {tried[-1]}; "
+            f"candidates must be at most {most}, the users of a fit in {USER_FOLDS} folds, got {tried[-1]}; "
             "lower them"
         )
     total = np.bincount(comparisons.user.numpy(), minlength=n_users)
@@ -154,7 +150,7 @@ def choose_k(
     if one_per_user:
         embeddings = leading_directions(embeddings, comparisons, WIDTH)
     embeddings = embeddings.to(device)
-    folds = _folds(comparisons, n_users, user_folds, pair_folds, device, np.random.default_rng(seed))
+    folds = _folds(comparisons, n_users, device, np.random.default_rng(seed))
     right = {K: np.zeros(n_users) for K in tried}
     options = {"config": config, "device": device, "seed": seed}
     if one_per_user:
@@ -162,13 +158,13 @@ def choose_k(
             data = {"n_users": fold.n_users, "head": head}
             for fitted in prune_prototypes(embeddings, fold.train, **data, most=tried[-1], **options):
                 if (K := fitted.head.config.K) in right:
-                    right[K] += _held_out_right(fitted, embeddings, fold, n_users, pair_folds, config)
+                    right[K] += _held_out_right(fitted, embeddings, fold, n_users, config)
         return decide(right, total)
     for done, K in enumerate(tried, 1):
         for fold in folds:
             data = {"n_users": fold.n_users, "head": head.model_copy(update={"K": K})}
             fitted = fit(embeddings, fold.train, **data, **options)
-            right[K] += _held_out_right(fitted, embeddings, fold, n_users, pair_folds, config)
+            right[K] += _held_out_right(fitted, embeddings, fold, n_users, config)
         choice = decide({K: right[K] for K in tried[:done]}, total)
         accuracies = [candidate.accuracy for candidate in choice.candidates]
         if done - 1 - accuracies.index(max(accuracies)) >= BEYOND:
@@ -243,23 +239,18 @@ class _Fold:
 
 
 def _folds(
-    comparisons: Comparisons,
-    n_users: int,
-    user_folds: int,
-    pair_folds: int,
-    device: torch.device | str,
-    rng: np.random.Generator,
+    comparisons: Comparisons, n_users: int, device: torch.device | str, rng: np.random.Generator
 ) -> list[_Fold]:
     """Folds of users at random; a user's comparisons are at random over the folds, as even as can be."""
-    user_fold = torch.from_numpy(rng.permutation(n_users) % user_folds)
+    user_fold = torch.from_numpy(rng.permutation(n_users) % USER_FOLDS)
     user = comparisons.user.numpy()
     order = np.lexsort((rng.random(len(user)), user))
     counts = np.bincount(user, minlength=n_users)
     place = np.empty(len(user), dtype=np.int64)
     place[order] = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts)
-    pair_fold = torch.from_numpy(place % pair_folds)
+    pair_fold = torch.from_numpy(place % PAIR_FOLDS)
     folds = []
-    for number in range(user_folds):
+    for number in range(USER_FOLDS):
         fitted = user_fold != number
         inside = fitted[comparisons.user]
         train, held_out = comparisons[inside.nonzero().squeeze(1)], (~inside).nonzero().squeeze(1)
@@ -276,15 +267,15 @@ def _folds(
 
 
 def _held_out_right(
-    fitted: Fitted, embeddings: Embeddings, fold: _Fold, n_users: int, pair_folds: int, config: FitConfig
+    fitted: Fitted, embeddings: Embeddings, fold: _Fold, n_users: int, config: FitConfig
 ) -> Float[np.ndarray, " users"]:
     """Right judgements of held-out users' comparisons, each by the user as located from the other folds."""
     population = fit_population(config.population, fitted.states)
     user_and_fold = fold.pair_fold * n_users + fold.held_out.user
     with torch.inference_mode():
         each = population.evidence(fitted.head, embeddings, fold.held_out, config.loss)
-        sums = each.new_zeros(pair_folds * n_users, each.shape[1]).index_add(0, user_and_fold, each)
-        by_fold = sums.view(pair_folds, n_users, -1)
+        sums = each.new_zeros(PAIR_FOLDS * n_users, each.shape[1]).index_add(0, user_and_fold, each)
+        by_fold = sums.view(PAIR_FOLDS, n_users, -1)
         # Evidence adds up over comparisons: that of all less that of a fold is that of the others.
         states = population.posterior((by_fold.sum(0) - by_fold).flatten(0, 1)).mean
         margin = margins(fitted.head, states, embeddings, replace(fold.held_out, user=user_and_fold))

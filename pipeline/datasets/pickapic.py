@@ -156,19 +156,18 @@ def write(rows: pl.DataFrame, images: pl.DataFrame, out: Path) -> dict[str, int]
         [tables.text_items(texts), images.drop("uid").with_columns(modality=pl.lit("image"))], how="diagonal"
     )
     tables.write_table(out / tables.ITEMS, items.unique("item_id").sort("item_id"), tables.items_schema())
-    how = {"how": "left", "maintain_order": "left"}
-    for side in ("0", "1"):
-        ids = images.select(pl.col("uid").alias(f"uid_{side}"), pl.col("item_id").alias(f"item_{side}"))
-        rows = rows.join(ids, on=f"uid_{side}", **how)
-    prompt_ids = pl.DataFrame({"prompt": texts, "prompt_id": [tables.text_id(text) for text in texts]})
+    prompt_ids = [tables.text_id(text) for text in texts]
+    first_id, second_id = (
+        pl.col(side).replace_strict(images["uid"], images["item_id"]) for side in ("uid_0", "uid_1")
+    )
     second = pl.col("label") == 0
-    pairs = rows.join(prompt_ids, on="prompt", **how).with_columns(
+    pairs = rows.with_columns(
         pair_id=pl.int_range(pl.len()),
         user_id=pl.col("user_id").cast(pl.String),
-        prompt=pl.col("prompt_id"),
+        prompt=pl.col("prompt").replace_strict(texts, prompt_ids),
         # Of a tie picture 0 stands as chosen.
-        chosen=pl.when(second).then("item_1").otherwise("item_0"),
-        rejected=pl.when(second).then("item_0").otherwise("item_1"),
+        chosen=pl.when(second).then(second_id).otherwise(first_id),
+        rejected=pl.when(second).then(first_id).otherwise(second_id),
         label=pl.when(pl.col("label") == 0.5).then(0.5).otherwise(1.0),
     )
     tables.write_table(out / tables.PAIRS, pairs, tables.pairs_schema())

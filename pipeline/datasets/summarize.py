@@ -164,32 +164,17 @@ def write(rows: pl.DataFrame, item: Literal["response", "joint"], out: Path) -> 
     `rows` has worker, prompt, chosen and rejected (texts), users, split and group. A response is the summary
     alone, or with `joint` the summary, an empty line and the post.
     """
-    sides = ("chosen", "rejected")
-    prompts = _with_ids(rows.select(text="prompt").unique())
-    pairs = [rows.select("prompt", summary=side) for side in sides]
-    text = pl.col("summary")
+    sides = {side: pl.col(side) for side in ("chosen", "rejected")}
     if item == "joint":
-        text = pl.concat_str("summary", "prompt", separator="\n\n")
-    responses = _with_ids(pl.concat(pairs).unique().with_columns(text=text))
-    items = pl.concat([prompts, responses.select("text", "item_id")]).unique("item_id").sort("item_id")
-    tables.write_table(out / tables.ITEMS, items.with_columns(modality=pl.lit("text")), tables.items_schema())
-    ids = [
-        pair.join(responses.drop("text"), on=["prompt", "summary"], maintain_order="left")["item_id"].alias(
-            side
-        )
-        for side, pair in zip(sides, pairs, strict=True)
-    ]
-    prompt = rows.select(text="prompt").join(prompts, on="text", maintain_order="left")["item_id"]
+        sides = {side: pl.concat_str(side, "prompt", separator="\n\n") for side in sides}
+    texts = rows.select("prompt", **sides)
+    items = tables.text_items(pl.concat([texts[name] for name in texts.columns]).unique().to_list())
+    tables.write_table(out / tables.ITEMS, items, tables.items_schema())
+    ids = texts.select(pl.all().replace_strict(items["text"], items["item_id"]))
     frame = rows.rename({"worker": "user_id"}).with_columns(
-        *ids, prompt.alias("prompt"), pair_id=pl.int_range(pl.len()), label=pl.lit(1.0)
+        *ids, pair_id=pl.int_range(pl.len()), label=pl.lit(1.0)
     )
     tables.write_table(out / tables.PAIRS, frame, tables.pairs_schema())
-
-
-def _with_ids(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with the item ids of its column `text`."""
-    ids = pl.Series([tables.text_id(text) for text in frame["text"]], dtype=pl.String)
-    return frame.with_columns(item_id=ids)
 
 
 def read(files: dict[str, Path]) -> Comparisons:

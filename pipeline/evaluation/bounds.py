@@ -42,10 +42,7 @@ class Bound(Protocol):
     def margins(self, half: str, known: list[Comparisons], test: Comparisons) -> list[Float[Tensor, " n"]]:
         """The chance that the chosen response is preferred less one half, for each set of known answers.
 
-        Args:
-            half: seen or unseen: whose comparisons these are.
-            known: What is known of the users, several times over.
-            test: What is judged.
+        Known and test comparisons are of users of one half, seen or unseen.
         """
 
 
@@ -86,15 +83,9 @@ def group_margins(
 ) -> Float[Tensor, " n"]:
     """Chance that users answer as they did, less one half, from the groups that fit their known answers.
 
-    Where statements that occur twice with both answers leave no group without a contradiction, the groups
-    with the fewest fit.
-
-    Args:
-        agrees: Whether each known answer is the group's.
-        user: Whose known answer it is.
-        would: Whether each answer to judge is the group's.
-        test_user: Whose answer to judge it is.
-        n_users: Users in all.
+    `agrees` and `would` say whether each known answer, and each answer to judge, is the group's. Where
+    statements that occur twice with both answers leave no group without a contradiction, the groups with the
+    fewest fit.
     """
     wrong = torch.zeros(n_users, would.shape[1]).index_add(0, user, (~agrees).float())
     fits = (wrong == wrong.amin(1, keepdim=True)).double()
@@ -160,15 +151,8 @@ def draw_points(
 
     From a point inside take a random direction, and go to a point drawn evenly from the line between the
     walls (Smith 1984); where the prior is not flat, the ratio of its densities accepts a move (Metropolis).
-    There are many chains at once, one for each cut of the simplex.
-
-    Args:
-        walls: One row per half-space that points must lie in.
-        start: A point inside each cut; forgotten over the burn-in.
-        concentration: Of the symmetric Dirichlet; 1 is flat.
-        kept: Points to keep of each chain, every fourth.
-        burn: Steps before the first point is kept.
-        generator: Where randomness comes from.
+    There are many chains at once, one for each cut of the simplex, each from a point inside, which is
+    forgotten over the burn-in; every fourth point is kept.
     """
     chains, K = start.shape
     walls = torch.cat([walls, torch.eye(K, dtype=walls.dtype).expand(chains, K, K)], 1)

@@ -48,13 +48,6 @@ def portrait(
 
     Unseen users stand where all their comparisons put them; without any, at the seen users' mean. Of many
     users, evenly spaced ones are shown.
-
-    Args:
-        data: The dataset.
-        model: The model, fitted on it.
-        items: The dataset's items, for display.
-        n_items: Items per prototype, most and least preferred.
-        accuracy: For seen and unseen, each user's accuracy.
     """
     if not isinstance(model.head, PrototypeModel):
         return {"users": [], "prototypes": [], "truth": None}

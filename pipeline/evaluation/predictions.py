@@ -69,13 +69,7 @@ def predict(
 ) -> pl.DataFrame:
     """The predictions of models, baselines and the bound on the test pairs of either half; ties left out.
 
-    Args:
-        data: The dataset.
-        models: The model, and k1 and oracle where they were fitted.
-        baselines: Margins in favour of chosen responses, by name.
-        knobs: Seed, shots, draws and questions to ask.
-        halves: seen, unseen or both.
-        bound: A learner who knows how the data were made.
+    Of the models `model` must be there, k1 and oracle may be.
     """
     tables = [pl.DataFrame(schema=SCHEMA)]
     for half in halves:

@@ -91,21 +91,15 @@ class Score:
 class Scores:
     """Every model on every slice.
 
-    Args:
-        main: The headline test set, by users and items.
-        by_test: Every named test set, of seen, unseen and all users; empty where there is one set.
-        by_filter: Filtered and untouched pairs of the headline test set; empty where no image has a filter.
-        test: The headline test set's name; empty where there is one set.
-        cold_start: Users, prompts and responses never seen, at once.
-        cold_start_counts: pairs in that slice; left_out, pairs on new items that were left out since the
-            same user was located by one of these items; why the slice is empty.
+    `cold_start_counts` holds the pairs of the cold-start slice; left_out, pairs on new items left out
+    since the same user was located by one of these items; and why the slice is empty.
     """
 
-    main: list[Score]
-    by_test: list[Score] = field(default_factory=list)
-    by_filter: list[Score] = field(default_factory=list)
-    test: str = ""
-    cold_start: list[Score] = field(default_factory=list)
+    main: list[Score]  # the headline test set, by users and items
+    by_test: list[Score] = field(default_factory=list)  # every named one; empty where there is one set
+    by_filter: list[Score] = field(default_factory=list)  # of the headline test set; empty without filters
+    test: str = ""  # the headline test set's name; empty where there is one set
+    cold_start: list[Score] = field(default_factory=list)  # users, prompts and responses never seen, at once
     cold_start_counts: dict[str, str | int] = field(default_factory=dict)
 
     @property

@@ -6,6 +6,8 @@ Colours are Okabe and Ito's, which colour-blind readers tell apart; shapes repea
 import math
 from typing import Any
 
+import altair as alt  # noqa: TID253 - this module is imported by the report alone
+
 from pipeline.paths import AS_FITTED, ONE_PER_USER
 
 Row = dict[str, Any]
@@ -51,13 +53,16 @@ THEME: Spec = {
 }
 
 
+def marks_of(values: list[Row]) -> alt.Chart:
+    """A chart of rows that stand in the page itself."""
+    return alt.Chart(alt.InlineData(values=values))
+
+
 def accuracy_dots(rows: list[Row], names: dict[str, str]) -> Spec:
     """Dots with intervals: `rows` hold place, series (a key of `names`), accuracy, low, high as shares."""
-    import altair as alt
-
     shown = [key for key in names if any(row["series"] == key for row in rows)]
     values = [{**_percents(row), "place": row["place"], "series": names[row["series"]]} for row in rows]
-    base = alt.Chart(alt.InlineData(values=values)).encode(
+    base = marks_of(values).encode(
         y=alt.Y("place:N", sort=None, title=None, axis=alt.Axis(labelLimit=320, ticks=False, domain=False)),
         yOffset=alt.YOffset("series:N", sort=[names[key] for key in shown]),
         color=alt.Color("series:N", scale=_scale(names, shown, 0), legend=None),
@@ -78,14 +83,8 @@ def few_shot(
 ) -> Spec:
     """Accuracy by shots with its interval, over horizontal lines for `references` (series, accuracy).
 
-    Args:
-        curve: The model's rows.
-        references: What does not depend on shots.
-        names: What each series is called.
-        others: Further curves by series, drawn with points and without intervals.
+    `others` are further curves by series, drawn with points and without intervals.
     """
-    import altair as alt
-
     others = others or {}
     shots = sorted({row["shots"] for rows in (curve, *others.values()) for row in rows})
     values = [{**_percents(row), "shots": row["shots"], "series": names["model"]} for row in curve]
@@ -107,15 +106,15 @@ def few_shot(
         "color": alt.Color("series:N", scale=_scale(names, shown, 0), legend=None),
         "strokeDash": alt.StrokeDash("series:N", scale=_scale(names, shown, 2), legend=None),
     }
-    model = alt.Chart(alt.InlineData(values=values)).encode(x=x, y=y)
+    model = marks_of(values).encode(x=x, y=y)
     band = model.transform_filter("isValid(datum.low)").mark_area(opacity=0.18, color=COLOURS[0])
     hover = tooltip("series:N", "shots:Q", "accuracy:Q", "interval:N")
     layers = [
         band.encode(y=alt.Y("low:Q"), y2="high:Q"),
-        alt.Chart(alt.InlineData(values=lines)).mark_line(strokeWidth=1.5).encode(x=x, y=y, **encode),
+        marks_of(lines).mark_line(strokeWidth=1.5).encode(x=x, y=y, **encode),
     ]
     if beside:
-        other = alt.Chart(alt.InlineData(values=beside)).encode(x=x, y=y)
+        other = marks_of(beside).encode(x=x, y=y)
         shape = alt.Shape("series:N", scale=_scale(names, shown, 1), legend=None)
         points = other.mark_point(filled=True, size=40, opacity=1)
         points = points.encode(color=encode["color"], shape=shape, tooltip=hover)
@@ -130,8 +129,6 @@ def few_shot(
 
 def calibration(bins: list[Row]) -> Spec:
     """Observed against predicted shares, over the diagonal of perfect calibration."""
-    import altair as alt
-
     values = [
         {"predicted": hundred(b["predicted"]), "observed": hundred(b["observed"]), "comparisons": b["count"]}
         for b in bins
@@ -141,8 +138,8 @@ def calibration(bins: list[Row]) -> Spec:
     y = alt.Y("observed:Q", title="observed, %", scale=domain, axis=alt.Axis(tickCount=5))
     ends = [{"predicted": 0, "observed": 0}, {"predicted": 100, "observed": 100}]
     size = alt.Size("comparisons:Q", scale=alt.Scale(type="sqrt", range=[20, 400]), legend=None)
-    diagonal = alt.Chart(alt.InlineData(values=ends)).mark_line(color=GREY, strokeDash=[4, 3], strokeWidth=1)
-    dots = alt.Chart(alt.InlineData(values=values)).mark_point(filled=True, opacity=0.8, color=COLOURS[0])
+    diagonal = marks_of(ends).mark_line(color=GREY, strokeDash=[4, 3], strokeWidth=1)
+    dots = marks_of(values).mark_point(filled=True, opacity=0.8, color=COLOURS[0])
     hover = tooltip("predicted:Q", "observed:Q", "comparisons:Q")
     layered = alt.layer(diagonal.encode(x=x, y=y), dots.encode(x=x, y=y, size=size, tooltip=hover))
     return spec(layered.properties(width=320, height=320), "Observed against predicted preference")
@@ -150,8 +147,6 @@ def calibration(bins: list[Row]) -> Spec:
 
 def training(rows: list[Row], series: dict[str, str], title: str) -> Spec:
     """Columns of the training log by epoch; `series` gives each its name."""
-    import altair as alt
-
     values = [
         {"epoch": row["epoch"], "value": rounded(row[column]), "series": name}
         for column, name in series.items()
@@ -161,8 +156,7 @@ def training(rows: list[Row], series: dict[str, str], title: str) -> Spec:
     names = list(series.values())
     legend = alt.Legend(symbolType="stroke", symbolSize=500, symbolStrokeWidth=2) if len(names) > 1 else None
     colours, dashes = COLOURS[: len(names)], [[1, 0], [6, 3]][: len(names)]
-    point = alt.OverlayMarkDef(size=18, strokeDash=[1, 0])
-    drawn = alt.Chart(alt.InlineData(values=values)).mark_line(point=point)
+    drawn = marks_of(values).mark_line(point=alt.OverlayMarkDef(size=18, strokeDash=[1, 0]))
     drawn = drawn.encode(
         x=alt.X("epoch:Q", axis=alt.Axis(grid=False, tickMinStep=1, format="d", tickCount=5)),
         y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)),
@@ -175,41 +169,42 @@ def training(rows: list[Row], series: dict[str, str], title: str) -> Spec:
 
 def choices(curves: dict[str, Row]) -> Spec:
     """Accuracy over K with bars of one standard error, by way of choosing K, each way's choice ringed."""
-    import altair as alt
-
     shown = [way for way in WAYS if way in curves]
-    values = []
-    for way in shown:
-        for row in curves[way]["candidates"]:
-            accuracy, error = row["accuracy"], row["standard_error"]
-            ends = {"low": hundred(accuracy - error), "high": hundred(min(1.0, accuracy + error))}
-            value = {"K": row["K"], "at": row["K"] + WAYS[way][3], "accuracy": hundred(accuracy), **ends}
-            named = {"way": way, "error": f"{100 * error:.2f}", "chosen": row["K"] == curves[way]["K"]}
-            values.append({**value, **named})
+    values = [
+        {
+            "K": row["K"],
+            "at": row["K"] + WAYS[way][3],
+            "accuracy": hundred(row["accuracy"]),
+            "low": hundred(row["accuracy"] - row["standard_error"]),
+            "high": hundred(min(1.0, row["accuracy"] + row["standard_error"])),
+            "way": way,
+            "error": f"{100 * row['standard_error']:.2f}",
+            "chosen": row["K"] == curves[way]["K"],
+        }
+        for way in shown
+        for row in curves[way]["candidates"]
+    ]
     candidates = sorted({value["K"] for value in values})
     legend = alt.Legend(symbolSize=90) if len(shown) > 1 else None
 
-    def by_way(channel: Any, which: int, legend: Any) -> Any:
+    def by_way(channel: Any, which: int, legend: Any = legend) -> Any:
         scale = alt.Scale(domain=shown, range=[WAYS[way][which] for way in shown])
         return channel("way:N", scale=scale, legend=legend)
 
     scale = alt.Scale(domain=[candidates[0] - 0.4, candidates[-1] + 0.4])
     x = alt.X("at:Q", title="prototypes K", scale=scale).axis(values=candidates, format="d", grid=False)
     y = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(zero=False))
-    low = alt.Y("low:Q", title="accuracy, %")
-    colour, shape = by_way(alt.Color, 0, legend), by_way(alt.Shape, 1, legend)
-    base = alt.Chart(alt.InlineData(values=values)).encode(x=x)
+    low, colour = alt.Y("low:Q", title="accuracy, %"), by_way(alt.Color, 0)
+    base = marks_of(values).encode(x=x)
     hover = tooltip("way:N", "K:Q", "accuracy:Q", "error:N")
-    dots = base.mark_point(filled=True, size=55, opacity=1)
-    rings = base.transform_filter("datum.chosen").encode(y=y)
-    layers = [
+    dots, rings = base.mark_point(filled=True, size=55, opacity=1), base.transform_filter("datum.chosen")
+    chart = alt.layer(
         base.mark_rule(strokeWidth=1.5).encode(y=low, y2="high:Q", color=colour),
         base.mark_line(strokeWidth=1.8).encode(y=y, color=colour, strokeDash=by_way(alt.StrokeDash, 2, None)),
-        dots.encode(y=y, color=colour, shape=shape, tooltip=hover),
-        rings.mark_point(size=260, shape="circle", strokeWidth=1.6, color=GREY),
-    ]
-    chart = alt.layer(*layers).properties(width="container", height=260)
-    return spec(chart, "Accuracy by number of prototypes")
+        dots.encode(y=y, color=colour, shape=by_way(alt.Shape, 1), tooltip=hover),
+        rings.encode(y=y).mark_point(size=260, shape="circle", strokeWidth=1.6, color=GREY),
+    )
+    return spec(chart.properties(width="container", height=260), "Accuracy by number of prototypes")
 
 
 def _percents(row: Row) -> Row:
@@ -220,23 +215,17 @@ def _percents(row: Row) -> Row:
 
 def _window(rows: list[Row]) -> Any:
     """A scale of percentages that holds the rows' accuracies and intervals, in fives, and ends at 100."""
-    import altair as alt
-
     ends = [row[key] for row in rows for key in ("accuracy", "low", "high") if row.get(key) is not None]
     low, high = 5 * math.floor((min(ends) - 0.5) / 5), 5 * math.ceil((max(ends) + 0.5) / 5)
     return alt.Scale(domain=[max(low, 0), min(high, 100)], nice=False, zero=False)
 
 
 def _scale(names: dict[str, str], shown: list[str], which: int) -> Any:
-    import altair as alt
-
     return alt.Scale(domain=[names[key] for key in shown], range=[SERIES[key][which] for key in shown])
 
 
 def tooltip(*fields: str) -> list[Any]:
     """What shows when the reader points at a mark."""
-    import altair as alt
-
     return [alt.Tooltip(field, format=".1f" if field == "accuracy:Q" else alt.Undefined) for field in fields]
 
 

@@ -77,17 +77,9 @@ def plurality(evaluated: Row) -> str:
         return "K = 1: everyone is given the same reward, so there is no plurality to measure."
     for users in ("seen", "unseen"):
         test: Row = (evaluated["plurality"] or {}).get(users) or {}
-        difference, p = test.get("difference"), test.get("differ_p")
-        if difference is not None:
-            evidence = _evidence(test)
-            if not _excludes_zero(test):
-                gap = f"a difference of {points(difference)} points{evidence}"
-                said.append(f"On {users} users there is no evidence that K > 1 helps here: {gap}.")
-            elif difference > 0:
-                said.append(f"On {users} users K = {K} beats K = 1 by {points(difference)} points{evidence}.")
-            else:
-                worse = f"K = {K} is worse than K = 1, by {points(-difference)} points"
-                said.append(f"On {users} users {worse}{evidence}.")
+        if test.get("difference") is not None:
+            said.append(_compared(users, test, f"K = {K}", "K = 1", "K > 1 helps here"))
+        p = test.get("differ_p")
         if p is not None and p < 0.05:
             better = "foretell their answers better than weights dealt among them"
             said.append(f"The own weights of {users} users {better} (p = {p:.3g}).")
@@ -97,41 +89,40 @@ def plurality(evaluated: Row) -> str:
     return unbroken(" ".join(said)) or "The model was not compared with one reward for everyone (K = 1)."
 
 
+def _compared(users: str, test: Row, first: str, second: str, doubted: str) -> str:
+    """Which of two is better, in a sentence that claims no more than the interval and the p-value do."""
+    difference, low, high, p = (test.get(key) for key in ("difference", "low", "high", "p"))
+    clear = _excludes_zero(test)
+    if not clear:
+        said = f"there is no evidence that {doubted}: a difference of {points(difference)} points"
+    elif difference > 0:
+        said = f"{first} beats {second} by {points(difference)} points"
+    else:
+        said = f"{first} is worse than {second}, by {points(-difference)} points"
+    evidence = []
+    if low is not None and high is not None:
+        # Where it is worse, the sentence speaks of how much worse: the interval is turned round.
+        low, high = (-high, -low) if clear and high < 0 else (low, high)
+        evidence.append(f"95{NO_BREAK}% interval {points(low)} to {points(high)}")
+    if p is not None:
+        evidence.append("p < 0.001" if p < 0.001 else f"p = {p:.3f}")
+    return unbroken(f"On {users} users {said}" + (f" ({', '.join(evidence)})." if evidence else "."))
+
+
 def _excludes_zero(test: Row) -> bool:
     low, high, p = test.get("low"), test.get("high"), test.get("p")
     return low is not None and high is not None and (low > 0 or high < 0) and (p is None or p < 0.05)
 
 
-def _evidence(test: Row) -> str:
-    low, high, p = test.get("low"), test.get("high"), test.get("p")
-    parts = []
-    if low is not None and high is not None:
-        # Where it is worse, the sentence speaks of how much worse: the interval is turned round.
-        low, high = (-high, -low) if _excludes_zero(test) and high < 0 else (low, high)
-        parts.append(f"95{NO_BREAK}% interval {points(low)} to {points(high)}")
-    if p is not None:
-        parts.append(unbroken("p < 0.001" if p < 0.001 else f"p = {p:.3f}"))
-    return f" ({', '.join(parts)})" if parts else ""
-
-
 def against_baselines(evaluated: Row) -> str:
     """Whether one reward for everyone beats the longer response and the encoder's own similarity."""
     encoder, said = (evaluated["encoder"]["responses"] or {}).get("name", ""), []
-    names = {"longer": "the longer response", "similarity": f"{encoder} similarity"}
-    tests = {key: (evaluated["beside"] or {}).get(key) or {} for key in names}
-    measured = {key: test for key, test in tests.items() if test.get("difference") is not None}
-    for key, test in measured.items():
-        name, difference, evidence = names[key], test["difference"], _evidence(test)
-        if not _excludes_zero(test):
-            by = f"a difference of {points(difference)} points{evidence}"
-            said.append(f"On seen users there is no evidence that {ONE_REWARD} beats {name}: {by}.")
-        elif difference > 0:
-            said.append(f"On seen users {ONE_REWARD} beats {name} by {points(difference)} points{evidence}.")
-        else:
-            by = f"by {points(-difference)} points{evidence}"
-            said.append(f"On seen users {ONE_REWARD} is worse than {name}, {by}.")
-    longer = measured.get("longer")
-    if longer and not (_excludes_zero(longer) and longer["difference"] > 0):
+    for key, name in (("longer", "the longer response"), ("similarity", f"{encoder} similarity")):
+        test = (evaluated["beside"] or {}).get(key) or {}
+        if test.get("difference") is not None:
+            said.append(_compared("seen", test, ONE_REWARD, name, f"{ONE_REWARD} beats {name}"))
+    longer = (evaluated["beside"] or {}).get("longer") or {}
+    if longer.get("difference") is not None and not (_excludes_zero(longer) and longer["difference"] > 0):
         said.append(
             "A reward sees nothing of a text but its embedding, from which its length can hardly be read, "
             "and has only the training comparisons to learn it from."

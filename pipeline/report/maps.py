@@ -7,14 +7,14 @@ import math
 from collections import Counter
 from typing import Any
 
-from pipeline.report.charts import COLOURS, GREY, INK, SHAPES, Row, Spec, rounded, spec, tooltip
+import altair as alt  # noqa: TID253 - this module is imported by the report alone
+
+from pipeline.report.charts import COLOURS, GREY, INK, SHAPES, Row, Spec, marks_of, rounded, spec, tooltip
 from pipeline.report.findings import percent
 
 
 def strip(users: list[Row]) -> Spec:
     """Two prototypes: users along the weight of the first, one row per group."""
-    import altair as alt
-
     golden = (math.sqrt(5) - 1) / 2
     values = [
         {**_user(user), "x": rounded(user["weights"][0]), "offset": rounded(i * golden % 1)}
@@ -31,8 +31,6 @@ def strip(users: list[Row]) -> Spec:
 
 def simplex(users: list[Row], n_prototypes: int) -> Spec:
     """Three or more prototypes at the corners of a regular polygon, users at the weighted mean of corners."""
-    import altair as alt
-
     ring = corners(n_prototypes)
     values = [
         {**_user(user), "x": rounded(x), "y": rounded(y)}
@@ -47,8 +45,8 @@ def simplex(users: list[Row], n_prototypes: int) -> Spec:
     side = 1.28 * max(x for x, _ in ring) + 0.26
     x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[rounded(-side), rounded(side)], nice=False))
     y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[rounded(low), high], nice=False))
-    outline = alt.Chart(alt.InlineData(values=edges)).mark_line(color=GREY, strokeWidth=1)
-    names = alt.Chart(alt.InlineData(values=labels)).mark_text(aria=False, fontSize=13)
+    outline = marks_of(edges).mark_line(color=GREY, strokeWidth=1)
+    names = marks_of(labels).mark_text(aria=False, fontSize=13)
     layered = alt.layer(
         outline.encode(x=x, y=y, order="i:Q"),
         names.encode(x=x, y=y, text="label:N"),
@@ -60,19 +58,24 @@ def simplex(users: list[Row], n_prototypes: int) -> Spec:
 
 def truth(truth: Row) -> Spec:
     """Predicted ideal points, each joined to the true one, with the prototypes of both."""
-    import altair as alt
-
     values = []
     for user in truth["users"]:
-        ends = map(rounded, (*user["predicted"], *user["true"]))
-        values.append({**_user(user), **dict(zip(("x", "y", "x2", "y2"), ends, strict=True))})
+        x, y, x2, y2 = map(rounded, (*user["predicted"], *user["true"]))
+        values.append({**_user(user), "x": x, "y": y, "x2": x2, "y2": y2})
     points = [(*prototype["true"], "true") for prototype in truth["prototypes"]]
     points += [(x, y, "predicted") for x, y in truth["predicted_prototypes"]]
     marks = [{"x": rounded(x), "y": rounded(y), "of": which} for x, y, which in points]
-    x, y = _square_axes(values, marks)
-    lines = alt.Chart(alt.InlineData(values=values)).mark_rule(strokeWidth=0.9, color="#9a9a9a", aria=False)
+    # Both axes are of the same length in data units, so that distances can be compared.
+    xs = [row[key] for row in (*values, *marks) for key in ("x", "x2") if key in row]
+    ys = [row[key] for row in (*values, *marks) for key in ("y", "y2") if key in row]
+    half = 0.54 * max(max(xs) - min(xs), max(ys) - min(ys), 1e-6)
+    middles = [(max(ends) + min(ends)) / 2 for ends in (xs, ys)]
+    scales = [alt.Scale(domain=[rounded(m - half), rounded(m + half)], nice=False) for m in middles]
+    x = alt.X("x:Q", title="first axis", scale=scales[0], axis=alt.Axis(tickCount=5))
+    y = alt.Y("y:Q", title="second axis", scale=scales[1], axis=alt.Axis(tickCount=5))
+    lines = marks_of(values).mark_rule(strokeWidth=0.9, color="#9a9a9a", aria=False)
     diamond = {"size": 260, "shape": "diamond", "opacity": 1, "stroke": INK, "strokeWidth": 2}
-    big = alt.Chart(alt.InlineData(values=marks)).mark_point(**diamond)
+    big = marks_of(marks).mark_point(**diamond)
     fill = alt.Fill("of:N", scale=alt.Scale(domain=["true", "predicted"], range=["white", INK]), legend=None)
     layered = alt.layer(
         lines.encode(x=x, y=y, x2="x2:Q", y2="y2:Q"),
@@ -111,23 +114,22 @@ def spread(positions: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def _by_group(values: list[Row], *, legend: bool = True) -> Any:
     """A layer of users: colour and shape by group, seen filled, unseen hollow."""
-    import altair as alt
-
     groups = _groups(values)
-    n = len(groups)
-    colours = [COLOURS[i % len(COLOURS)] for i in range(n)]
-    shapes = [SHAPES[i % len(SHAPES)] for i in range(n)]
-    named = alt.Legend(columns=4, symbolStrokeWidth=1.2) if n > 1 and legend else None
+    colours, shapes = ([marks[i % len(marks)] for i in range(len(groups))] for marks in (COLOURS, SHAPES))
+    named = alt.Legend(columns=4, symbolStrokeWidth=1.2) if len(groups) > 1 and legend else None
     colour = alt.Scale(domain=groups, range=colours)
     known = [field for field in ("user", "users", "group", "weights", "accuracy") if field in values[0]]
     filled = alt.Scale(domain=["seen", "unseen"], range=[0.75, 0])
-    marks = alt.Chart(alt.InlineData(values=values)).mark_point(size=36, opacity=0.9, aria=False)
-    return marks.encode(
-        fill=alt.Fill("group:N", scale=colour, legend=named),
-        stroke=alt.Stroke("group:N", scale=colour, legend=named),
-        shape=alt.Shape("group:N", scale=alt.Scale(domain=groups, range=shapes), legend=named),
-        fillOpacity=alt.FillOpacity("users:N", scale=filled, legend=None),
-        tooltip=tooltip(*(f"{field}:N" for field in known)),
+    return (
+        marks_of(values)
+        .mark_point(size=36, opacity=0.9, aria=False)
+        .encode(
+            fill=alt.Fill("group:N", scale=colour, legend=named),
+            stroke=alt.Stroke("group:N", scale=colour, legend=named),
+            shape=alt.Shape("group:N", scale=alt.Scale(domain=groups, range=shapes), legend=named),
+            fillOpacity=alt.FillOpacity("users:N", scale=filled, legend=None),
+            tooltip=tooltip(*(f"{field}:N" for field in known)),
+        )
     )
 
 
@@ -143,16 +145,3 @@ def _groups(values: list[Row]) -> list[str]:
     """Group names in order, numbers as numbers."""
     names = {row["group"] for row in values}
     return sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
-
-
-def _square_axes(values: list[Row], marks: list[Row]) -> tuple[Any, Any]:
-    """Two axes of the same length in data units, so that distances can be compared."""
-    import altair as alt
-
-    xs = [row[key] for row in (*values, *marks) for key in ("x", "x2") if key in row]
-    ys = [row[key] for row in (*values, *marks) for key in ("y", "y2") if key in row]
-    half = 0.54 * max(max(xs) - min(xs), max(ys) - min(ys), 1e-6)
-    middles = [(max(v) + min(v)) / 2 for v in (xs, ys)]
-    scales = [alt.Scale(domain=[rounded(m - half), rounded(m + half)], nice=False) for m in middles]
-    x = alt.X("x:Q", title="first axis", scale=scales[0], axis=alt.Axis(tickCount=5))
-    return x, alt.Y("y:Q", title="second axis", scale=scales[1], axis=alt.Axis(tickCount=5))

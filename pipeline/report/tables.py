@@ -11,12 +11,7 @@ ITEMS = ("all", "known", "new", "never seen")
 
 
 def series_names(n_prototypes: int, encoder: str) -> dict[str, str]:
-    """What the model and what it is held against are called in tables and charts.
-
-    Args:
-        n_prototypes: The model's K.
-        encoder: What embedded the responses: an untrained one says so in its name.
-    """
+    """What the model of K prototypes and what it is held against are called in tables and charts."""
     return {
         "model": f"PAL, K\u00a0=\u00a0{n_prototypes}",
         "k1": "One reward (K\u00a0=\u00a01)",

@@ -6,7 +6,11 @@ import json
 import re
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import jinja2
+import vl_convert
+from markupsafe import Markup
 
 from pal.files import write_text
 from pipeline import params, paths
@@ -15,11 +19,9 @@ from pipeline.report import charts, findings, maps, tables
 from pipeline.report.charts import Row, Spec
 from pipeline.storage.manifests import read_json
 
-if TYPE_CHECKING:
-    from markupsafe import Markup
-
 PAPER = Path("data/paper/paper.html")  # of experiments/: linked to where it is there
 TEMPLATE = Path(__file__).with_name("report.html.j2")
+javascript_bundle = cache(vl_convert.javascript_bundle)
 _PICTURE = re.compile(r"data:image/jpeg;base64,[A-Za-z0-9+/]+={0,2}")
 
 BOOT = """
@@ -58,9 +60,8 @@ def main() -> None:
 def render(evaluated: list[Row], *, paper: bool = False) -> str:
     """The page: equal findings give equal bytes. What comes from data is escaped, in text and in scripts.
 
-    Args:
-        evaluated: A section each: what evaluate wrote, and the curves of choose-k under `curves`.
-        paper: Whether to link to the page of the paper's experiments.
+    Each section is what evaluate wrote, with the curves of choose-k under `curves`; `paper` says whether to
+    link to the page of the paper's experiments.
     """
     filters = {
         "percent": findings.percent,
@@ -79,9 +80,6 @@ def render(evaluated: list[Row], *, paper: bool = False) -> str:
 
 def render_page(template: Path, filters: dict[str, Any], **context: Any) -> str:
     """Render a template into a page whose security policy lets the page's own scripts run, and no other."""
-    import jinja2
-    from markupsafe import Markup
-
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template.parent),
         autoescape=True,
@@ -90,7 +88,9 @@ def render_page(template: Path, filters: dict[str, Any], **context: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"script_json": script_json, **filters}
-    scripts = [BOOT, _vega(), DRAW]
+    # Vega, Vega-Lite and Vega-Embed in one script, once for the whole page.
+    vega = javascript_bundle().replace("</script", r"<\/script").replace("<!--", r"<\!--")
+    scripts = [BOOT, vega, DRAW]
     digests = [hashlib.sha256(script.encode()).digest() for script in scripts]
     return environment.get_template(template.name).render(
         **context,
@@ -101,22 +101,12 @@ def render_page(template: Path, filters: dict[str, Any], **context: Any) -> str:
     )
 
 
-def script_json(value: Any) -> "Markup":
+def script_json(value: Any) -> Markup:
     """JSON that may stand in a script element: nothing in it can end the element or open another."""
-    from markupsafe import Markup
-
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)  # noqa: S704 - escaped in the lines above
-
-
-@cache
-def _vega() -> str:
-    """Vega, Vega-Lite and Vega-Embed in one script, once for the whole page."""
-    import vl_convert
-
-    return vl_convert.javascript_bundle().replace("</script", r"<\/script").replace("<!--", r"<\!--")
 
 
 def section(evaluated: Row) -> Row:
@@ -131,15 +121,13 @@ def section(evaluated: Row) -> Row:
     }
     marks = {name: tables.dots(table) for name, table in shown.items()}
     kind = evaluated["source"].partition(":")[0]
-    encoders = [by["name"] for by in evaluated["encoder"].values() if by]
-    untrained = any(name.startswith("untrained-") for name in encoders)
-    # What a reader must not overlook: made-up data, and encoders that were never trained.
-    tags = [f"{kind} data"] * (kind in ("sample", "generated")) + ["untrained weights"] * untrained
+    untrained = any(by and by["name"].startswith("untrained-") for by in evaluated["encoder"].values())
     return {
         **evaluated,
         "title": DATASETS[dataset].TITLE,
         "about": DATASETS[dataset].ABOUT,
-        "tags": tags,
+        # What a reader must not overlook: made-up data, and encoders that were never trained.
+        "tags": [f"{kind} data"] * (kind in ("sample", "generated")) + ["untrained weights"] * untrained,
         "headline": findings.headline(evaluated),
         "compared": findings.plurality(evaluated),
         "held": findings.against_baselines(evaluated),
@@ -174,36 +162,37 @@ def figures(evaluated: Row, names: dict[str, str], curves: dict[str, Row]) -> di
     """Every chart of a dataset but those of its tables; None where there is nothing to draw."""
     accuracies, users, truth = evaluated["accuracies"], evaluated["users"], evaluated["truth"]
     K, log = evaluated["head"]["K"], evaluated["training"]
-    few_shot = asking = places = None
+    made: dict[str, Spec | None] = dict.fromkeys(
+        ("few_shot", "asking", "users", "calibration", "loss", "val_accuracy", "truth", "curves")
+    )
     model, references = tables.curve(accuracies)
     if len(model) > 1:
         bound = tables.accuracies_along(accuracies, "bound")
-        few_shot = charts.few_shot(model, references, names, {"bound": bound} if bound else {})
+        made["few_shot"] = charts.few_shot(model, references, names, {"bound": bound} if bound else {})
     drawn, chosen = (tables.accuracies_along(accuracies, name) for name in ("model", "asked"))
     if len(drawn) > 1 and chosen:  # from none on, where both are the same
         start = [row for row in drawn if row["shots"] == 0]
         both = {**names, "model": "Drawn comparisons"}
-        asking = charts.few_shot(drawn, [], both, {"asked": [*start, *chosen]})
+        made["asking"] = charts.few_shot(drawn, [], both, {"asked": [*start, *chosen]})
     if users and K > 1:
-        places = maps.strip(users) if K == 2 else maps.simplex(users, K)
+        made["users"] = maps.strip(users) if K == 2 else maps.simplex(users, K)
     bins = [
-        each
-        for each in evaluated["calibration"]["bins"]
-        if each["predicted"] is not None and each["observed"] is not None
+        bin_ for bin_ in evaluated["calibration"]["bins"] if None not in (bin_["predicted"], bin_["observed"])
     ]
+    if bins:
+        made["calibration"] = charts.calibration(bins)
     losses = {"loss": "training", "val_loss": "validation"}
     losses = {key: name for key, name in losses.items() if any(row[key] is not None for row in log)}
-    loss_title = "loss" if len(losses) > 1 else f"{next(iter(losses.values()), '')} loss"
-    percents = [{**row, "val_accuracy": charts.hundred(row["val_accuracy"])} for row in log]
-    validation, title = {"val_accuracy": "validation"}, "validation accuracy, %"
-    validated = any(row["val_accuracy"] is not None for row in log)
-    return {
-        "few_shot": few_shot,
-        "asking": asking,
-        "users": places,
-        "calibration": charts.calibration(bins) if bins else None,
-        "loss": charts.training(log, losses, loss_title) if losses else None,
-        "val_accuracy": charts.training(percents, validation, title) if validated else None,
-        "truth": maps.truth(truth) if truth and truth["users"] else None,
-        "curves": charts.choices(curves) if curves else None,
-    }
+    if losses:
+        title = "loss" if len(losses) > 1 else f"{next(iter(losses.values()))} loss"
+        made["loss"] = charts.training(log, losses, title)
+    if any(row["val_accuracy"] is not None for row in log):
+        percents = [{**row, "val_accuracy": charts.hundred(row["val_accuracy"])} for row in log]
+        made["val_accuracy"] = charts.training(
+            percents, {"val_accuracy": "validation"}, "validation accuracy, %"
+        )
+    if truth and truth["users"]:
+        made["truth"] = maps.truth(truth)
+    if curves:
+        made["curves"] = charts.choices(curves)
+    return made

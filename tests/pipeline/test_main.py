@@ -58,10 +58,7 @@ def test_an_unknown_dataset_is_one_sentence_and_exit_code_1(main):
     [
         (("prepare", "own"), "download@own"),
         (("recolour", "own"), "prepare@own"),
-        (("split", "own"), "recolour@own"),
-        (("encode", "own"), "recolour@own"),
         (("train", "own"), "encode@own"),
-        (("evaluate", "own"), "encode@own"),
         (("report",), "evaluate@simulated"),
         (("results",), "evaluate@simulated"),
     ],
@@ -72,18 +69,6 @@ def test_a_stage_without_its_input_names_the_stage_to_run(main, words, again):
     assert re.fullmatch(
         rf"error: data/\S+ .*run `dvc repro {again}`\n|error: metrics/\S+ .*`dvc repro {again}`\n", err
     )
-
-
-def test_bad_params_are_one_sentence(main, project):
-    project.set({"model.K": 0})
-    assert main("check") == (1, "", "error: model.K must be at least 1, got 0 (in params.yaml)\n")
-
-
-def test_a_fault_of_our_own_keeps_its_traceback(project, monkeypatch):
-    monkeypatch.setattr("pipeline.params.load", lambda: 1 / 0)
-    monkeypatch.setattr(sys, "argv", ["pipeline", "check"])
-    with pytest.raises(ZeroDivisionError):
-        cli.main()
 
 
 def test_results_prints_per_cent_p_values_and_words(main, project):

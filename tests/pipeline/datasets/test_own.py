@@ -17,7 +17,7 @@ from pal.errors import PalError
 from pipeline import params
 from pipeline.datasets import own
 from pipeline.datasets.own.items import TextItems
-from pipeline.datasets.own.tables import TIMES, parse_time
+from pipeline.datasets.own.tables import TIMES
 from pipeline.storage.tables import items_schema, pairs_schema, text_id
 
 GOOD = {"user_id": "007", "prompt": "why?", "chosen": "so", "rejected": "no"}
@@ -214,17 +214,6 @@ ZONE = timezone(timedelta(hours=5))
 def test_parquet_has_times_of_its_own(read, value, kind):
     frame, _ = read({"a.parquet": as_parquet([row(timestamp=value)], {"timestamp": kind})})
     assert frame["timestamp"].to_list() == [CELLS["2026-03-01"] if kind == pa.date32() else MOMENT]
-
-
-@settings(derandomize=True, max_examples=100, deadline=None)
-@given(st.one_of(st.text(max_size=30), st.floats(), st.integers()))
-def test_any_cell_is_a_time_or_a_sentence(cell):
-    try:
-        time = parse_time(cell)
-    except ValueError as error:
-        assert str(error).startswith(f"must be {TIMES}, got ")  # noqa: PT017 - either will do
-    else:
-        assert time is None or time.tzinfo is None
 
 
 HEADER = b"user_id,prompt,chosen,rejected\n"

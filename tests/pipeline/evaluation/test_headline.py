@@ -58,23 +58,6 @@ def test_there_are_at_most_15_with_everything_there_is_to_measure():
     assert found["seen.worst_decile"] == 3 / 4
 
 
-def test_what_a_seventeenth_number_pushes_out_is_the_least_telling():
-    """`longer` and `similarity` are shown where there are many answers, in place of balanced accuracy: 16."""
-    main = everything(models=("k1", "majority", "oracle", "longer", "similarity"), balanced=None)
-    p = {"seen": {"differ_p": 0.01}, "unseen": {"differ_p": 0.02}}
-    found = numbers(Scores(main), range(1, 9), 1, p)
-    assert len(found) == 15
-    assert {"seen.longer.accuracy", "seen.similarity.accuracy", "seen.k1.accuracy"} <= set(found)
-    assert "unseen.k1.accuracy" not in found
-
-
-def test_a_metric_that_is_added_is_shown_before_all_others(monkeypatch):
-    monkeypatch.setitem(headline.METRICS, "new", lambda predictions: None)
-    main = everything()
-    main[0].metrics["new"] = 0.25
-    assert numbers(Scores(main), range(1, 9), 1)["seen.new"] == 0.25
-
-
 def test_the_four_cells_of_two_test_sets_are_named_by_set_and_users():
     cells = [
         score(users, shots, "model", right, test=test)

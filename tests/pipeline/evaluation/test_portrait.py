@@ -25,7 +25,7 @@ def simulated(small):
     return study.load("simulated"), RewardModel.load(paths.models("simulated") / "model")
 
 
-def test_every_user_stands_on_the_simplex(own):
+def test_every_user_stands_on_the_simplex_and_of_many_those_evenly_spaced(own, monkeypatch):
     data, model = own
     right = {"seen": np.linspace(0, 1, 6), "unseen": np.array([0.5, np.nan])}
     users = portrait.portrait(data, model, study.items("own"), 3, right)["users"]
@@ -33,15 +33,11 @@ def test_every_user_stands_on_the_simplex(own):
     assert all(sum(user["weights"]) == pytest.approx(1, abs=1e-3) for user in users)
     assert [user["accuracy"] for user in users] == [0, 0.2, 0.4, 0.6, 0.8, 1, 0.5, None]
     assert {user["group"] for user in users} == {None}
-
-
-def test_many_users_are_shown_evenly_spaced(own, monkeypatch):
-    """At most 3 of each half: of 6 seen every second; both unseen."""
-    monkeypatch.setattr(portrait, "MAX_USERS", 6)
-    data, model = own
-    users = portrait.portrait(data, model, study.items("own"), 3, {})["users"]
+    monkeypatch.setattr(portrait, "MAX_USERS", 6)  # 3 of each half: of 6 seen every second; both unseen
+    found = portrait.portrait(data, model, study.items("own"), 3, {})
     seen, unseen = data.user_ids["seen"], data.user_ids["unseen"]
-    assert [user["user_id"] for user in users] == [*seen[::2], *unseen]
+    assert [user["user_id"] for user in found["users"]] == [*seen[::2], *unseen]
+    assert found["truth"] is None
 
 
 def test_prototypes_are_told_by_what_they_prefer_most_and_least(own):
@@ -57,19 +53,6 @@ def test_prototypes_are_told_by_what_they_prefer_most_and_least(own):
         # Preferring one answer by a margin is refusing its alternative by the same margin.
         assert most == pytest.approx([-score for score in least], abs=2e-3)
         assert all(item["prompt"].startswith("which of") for item in each["most"] + each["least"])
-
-
-def test_a_score_is_the_prototypes_reward_less_that_of_the_other_response(own):
-    data, model = own
-    row = {text: data.response_ids.index(item) for item, text in study.texts("own").items()}
-    for k, each in enumerate(portrait.portrait(data, model, study.items("own"), 3, {})["prototypes"]):
-        for item in each["most"] + each["least"]:
-            colours = ("red", "blue") if "red" in item["response"] else ("blue", "red")
-            other = item["response"].replace(*colours)
-            at = torch.tensor([row[item["response"]], row[other]])
-            prompts = data.embeddings.prompts[row[item["prompt"]]].expand(2, -1)
-            scores = model.score(prompts, data.embeddings.responses[at], user=torch.eye(2)[k])
-            assert item["score"] == pytest.approx(float(scores[0] - scores[1]), abs=2e-3)
 
 
 def test_of_two_answers_the_rarer_is_shown(own):
@@ -88,11 +71,6 @@ def test_of_two_answers_the_rarer_is_shown(own):
     two = replace(data, comparisons=replace(c, questions=questions, sign=sign))
     found = portrait.portrait(two, model, study.items("own"), 3, {})["prototypes"]
     assert {item["response"] for p in found for item in p["most"] + p["least"]} == {"a red thing 0"}
-
-
-def test_vectors_have_no_words_and_texts_no_truth(own, simulated):
-    assert portrait.portrait(*own, study.items("own"), 3, {})["truth"] is None
-    assert portrait.portrait(*simulated, study.items("simulated"), 3, {})["prototypes"] == []
 
 
 def test_a_model_that_is_the_truth_turned_and_scaled_is_laid_onto_it(simulated):
@@ -114,6 +92,7 @@ def test_a_model_that_is_the_truth_turned_and_scaled_is_laid_onto_it(simulated):
     }
     found = portrait.true_points(data, model, placed)
     assert len(found["users"]) == 14
+    assert portrait.portrait(data, model, study.items("simulated"), 3, {})["prototypes"] == []
     for user in found["users"]:
         assert user["predicted"] == pytest.approx(user["true"], abs=2e-3)
     for true, predicted in zip(found["prototypes"], found["predicted_prototypes"], strict=True):
@@ -165,26 +144,6 @@ def table_of(*modalities):
     )
 
 
-def test_a_text_is_shown_as_it_is_and_an_image_as_a_data_uri(monkeypatch):
-    asked = []
-
-    def draw(frame, dataset, size):
-        asked.append((frame["item_id"].to_list(), dataset, size))
-        return {"i1": JPEG}
-
-    monkeypatch.setattr(portrait.images, "thumbnails", draw)
-    assert [portrait.data_uri(data) for data in (None, b"<svg/>", JPEG + bytes(70_000))] == [None] * 3
-    shown = portrait.show_items(
-        table_of("text", "image", "image", "vector", "image"), "own", {"i0", "i1", "i2", "i3"}
-    )
-    assert asked == [(["i1", "i2"], "own", 96)]
-    assert shown == {
-        "i0": portrait.ShownItem(text="text 0"),
-        "i1": portrait.ShownItem(image=URI),
-        "i2": portrait.ShownItem(),
-    }
-
-
 def row(group, filtered, prompt):
     return {"group": group, "filtered": filtered, "prompt": prompt}
 
@@ -220,7 +179,7 @@ def filtered_study(marks, groups=None):
     )
 
 
-def test_a_filtered_test_pair_is_shown_with_its_user_group_and_filter(monkeypatch):
+def test_filtered_test_pairs_are_shown_of_seen_users_else_of_unseen_ones(monkeypatch):
     monkeypatch.setattr(portrait.images, "thumbnails", lambda *_: {"i1": JPEG})
     groups = {"seen": ["red", "blue"], "unseen": []}
     data = filtered_study([("seen", "test", "loser"), ("seen", "train", "winner")], groups)
@@ -234,12 +193,10 @@ def test_a_filtered_test_pair_is_shown_with_its_user_group_and_filter(monkeypatc
             "user": "b",
         }
     ]
-
-
-def test_unseen_users_pairs_are_shown_where_seen_users_have_none(monkeypatch):
     monkeypatch.setattr(portrait.images, "thumbnails", lambda *_: {"i2": JPEG})
     data = filtered_study([("seen", "test", None), ("unseen", "test", "winner")])
     (pair,) = portrait.gallery(data, table_of("text", "image", "image"), 5)
     assert (pair["user"], pair["group"], pair["chosen"]) == ("a", None, URI)
     without = filtered_study([("seen", "test", None), ("seen", "test", None)])
     assert portrait.gallery(without, table_of("text", "image", "image"), 5) == []
+    assert [portrait.data_uri(data) for data in (None, b"<svg/>", JPEG + bytes(70_000))] == [None] * 3

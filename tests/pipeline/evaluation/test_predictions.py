@@ -65,19 +65,6 @@ def test_shots_come_from_adapt_pairs_and_never_from_test_pairs(simulated):
     assert all(torch.equal(a, b) for n in before for a, b in zip(before[n], after[n], strict=True))
 
 
-def test_without_comparisons_to_locate_by_there_are_no_shots_but_zero(simulated):
-    data, model = simulated
-    kept = data.places["split"] != "adapt"
-    bare = replace(
-        data,
-        places=data.places.filter(kept),
-        comparisons=data.comparisons[torch.from_numpy(kept.arg_true().to_numpy().astype("int64"))],
-    )
-    located = predictions.locate(bare, model, knobs())
-    assert list(located) == [0]
-    assert torch.allclose(located[0][0], model.states.mean(0).expand(6, -1), atol=1e-5)
-
-
 def test_everything_asked_is_everything_known(simulated):
     """24 adapt pairs a user: after 24 chosen questions users stand where all of them put them."""
     data, model = simulated

@@ -15,7 +15,7 @@ from pal.models.base import PrototypeModel
 from pal.users.points import Points
 from pipeline.evaluation import slices
 from pipeline.evaluation.headline import user_accuracies
-from pipeline.evaluation.predictions import margins_by, predict, without_ties
+from pipeline.evaluation.predictions import predict
 from pipeline.evaluation.slices import find, score_slices
 from pipeline.params import Evaluate
 from pipeline.storage.embeddings import Embedder
@@ -100,13 +100,6 @@ def accuracies(scores):
 
 
 SEEN = [("seen", 0, "test", UP), ("seen", 1, "test", DOWN), ("seen", 1, "test", UP)]
-
-
-def test_unseen_users_without_comparisons_are_judged_from_none_and_nothing_else():
-    """At the mean of both prototypes every margin is zero, which counts one half."""
-    scores = scored(study([*SEEN, ("unseen", 0, "test", UP), ("unseen", 1, "test", DOWN)])).main
-    assert accuracies(scores)["unseen", "all", "", "all", 0] == (1, 2)
-    assert {s.shots for s in scores if s.users == "unseen"} == {0}
 
 
 def test_users_who_cannot_be_located_stand_apart_where_others_can():
@@ -237,20 +230,6 @@ def test_every_metric_is_a_column_of_the_details_and_one_more_is_one_line(monkey
     assert row["low"] <= row["accuracy"] <= row["high"]
 
 
-def test_predictions_are_one_row_a_pair_and_model_with_margin_and_probability():
-    data = study(SEEN)
-    table = predict(data, {"model": model()}, {"longer": larger}, KNOBS)
-    assert table.select("pair", "model", "margin", "right", "answer").rows() == [
-        *((0, "longer", 4, 1, 5), (1, "longer", -4, 0, 1), (2, "longer", 4, 1, 5)),
-        *((0, "model", 4, 1, 5), (1, "model", 4, 1, 1), (2, "model", -4, 0, 5)),
-    ]
-    sure = 0.98201
-    assert table["probability"].to_list()[3:] == pytest.approx([sure, sure, 1 - sure], abs=1e-5)
-    pairs, _ = without_ties(data.select("seen", "test"))
-    tables = [model().states, model().states.flip(0)]
-    assert [m.tolist() for m in margins_by(model(), tables, data, pairs)] == [[4, 4, -4], [-4, -4, 4]]
-
-
 TRAIN = [(0, 0, 0, 1), (1, 0, 2, 3)]
 
 
@@ -262,11 +241,6 @@ def cold_start(train, adapt, test, n_prompts=0, n_responses=20):
     scores = scored(study(rows, "own", prompts=prompts, n_prompts=n_prompts, n_responses=n_responses))
     scored_pairs = sum(int(s.judged.total.sum()) for s in scores.cold_start if s.shots == 0)
     return (*(scores.cold_start_counts[name] for name in ("pairs", "left_out", "why")), scored_pairs)
-
-
-def test_pairs_on_responses_that_training_showed_are_not_in_the_cold_start_slice():
-    """Of three test pairs the first has a response of training; two are left."""
-    assert cold_start(TRAIN, [], [(0, 0, 0, 9), (0, 0, 8, 9), (1, 0, 6, 7)]) == (2, 0, "", 2)
 
 
 def test_nor_are_pairs_on_what_the_same_user_was_located_by_which_is_counted():

@@ -1,7 +1,6 @@
 """train: the head and its baselines, from seen users' training pairs alone."""
 
 import csv
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from pal.serving.reward_model import RewardModel
 from pipeline import paths, study
 from pipeline.errors import PipelineError
-from pipeline.stages import encode, recolour, split, train
+from pipeline.stages import train
 from pipeline.storage import manifests, tables
 
 
@@ -61,12 +60,6 @@ def test_the_model_names_its_encoder_and_options(small):
     assert (model.config.latent, model.fit_config.epochs) == (4, 60)
 
 
-def test_training_twice_gives_the_same_bytes(small):
-    before = models("own")
-    train.main("own")
-    assert models("own") == before
-
-
 @pytest.mark.parametrize("dataset", ["simulated", "own"])
 def test_test_answers_and_unseen_users_answers_change_no_byte_of_a_model(small, dataset):
     before = models(dataset)
@@ -110,23 +103,3 @@ def test_what_cannot_be_fitted_is_one_sentence_and_the_old_models_stay(
     with pytest.raises(PipelineError, match=message):
         train.main("own")
     assert models("own") == before
-
-
-def test_a_failed_fit_leaves_the_old_models(small, monkeypatch):
-    before = models("own")
-
-    def fail(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(train, "fit", fail)
-    with pytest.raises(KeyboardInterrupt):
-        train.main("own")
-    assert models("own") == before
-    assert {path.name for path in Path("data/models").iterdir()} == {"simulated", "own"}
-
-
-def test_paper_options_run_on_own_comparisons(small):
-    small.set({"own.preset": "paper"})
-    for stage in (recolour, split, encode, train):
-        stage.main("own")
-    assert RewardModel.load(paths.models("own") / "model").fit_config.objective == "pal"
