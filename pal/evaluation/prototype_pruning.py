@@ -86,7 +86,7 @@ def prune_prototypes(
             smaller = Mixture(embeddings, train, refining, n_users, model).to(device)
             shares = smaller.points @ (objective.log_share @ objective.points)[kept]
             smaller.log_share.copy_(shares.log_softmax(0))
-            smaller.all_answers = objective.all_answers  # the answer counts, which stay the same
+            smaller.all_counts = objective.all_counts  # the answer counts, which stay the same
             objective = smaller
             descend(model, objective, embeddings, None, refining)
 
