@@ -9,7 +9,7 @@ from experiments import study
 from experiments.entries import Run
 from experiments.measure import Measured
 from pal.models.base import make_model
-from pipeline.errors import PipelineError
+from pipeline import PipelineError
 
 WIDTH = 768  # of all-mpnet-base-v2
 # Readings of "a two-layer MLP" that come near the published counts (D10).

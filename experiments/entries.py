@@ -10,8 +10,8 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from pal.config import Config, Number, explain
+from pipeline import PipelineError
 from pipeline.datasets.base import AtLeastOne, Text
-from pipeline.errors import PipelineError
 from pipeline.params import Seed
 
 ROOT = Path(__file__).parents[1]

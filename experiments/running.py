@@ -16,7 +16,7 @@ from experiments.entries import Entry
 from experiments.measure import BOUND, Arm, run, summary
 from pal.evaluation.accuracy import Judged
 from pal.files import new_file, write_text
-from pipeline.errors import PipelineError
+from pipeline import PipelineError
 
 METRICS = Path("metrics/paper")
 DATA = Path("data/paper")

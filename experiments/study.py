@@ -19,8 +19,7 @@ from experiments.entries import DRAWN, FITTED, Place, Run
 from experiments.sources import first_version
 from pal.config import FitConfig, HeadConfig, preset
 from pal.errors import PalError
-from pipeline import params, paths, study
-from pipeline.errors import PipelineError
+from pipeline import PipelineError, params, paths, study
 from pipeline.evaluation import bounds
 from pipeline.evaluation.bounds import Bound
 from pipeline.stages.evaluate import compared_with_published, split_table

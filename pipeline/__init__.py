@@ -1,1 +1,10 @@
 """The pipeline: preferences in, personal reward models and honest accuracies out, one module per stage."""
+
+from pal.errors import PalError
+
+
+class PipelineError(PalError):
+    """What is wrong, where, what was got, what is allowed, and what to do: one sentence.
+
+    The command line prints it and exits with 1.
+    """

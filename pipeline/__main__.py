@@ -13,8 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from pipeline import paths
-from pipeline.errors import PipelineError
+from pipeline import PipelineError, paths
 
 
 class Commands(TyperGroup):

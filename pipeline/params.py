@@ -7,10 +7,9 @@ from pydantic import Discriminator, Field, Tag, ValidationError, create_model, m
 
 from pal.config import Config, FitConfig, HeadConfig, explain, preset
 from pal.errors import PalError, shorten
-from pipeline import paths
+from pipeline import PipelineError, paths
 from pipeline.datasets import DATASETS
 from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, EncoderByModality, Text
-from pipeline.errors import PipelineError
 
 Device = Literal["auto", "cpu", "cuda"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]

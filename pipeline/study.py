@@ -13,8 +13,7 @@ import polars as pl
 import torch
 
 from pal.comparisons import Comparisons, Embeddings
-from pipeline import paths
-from pipeline.errors import PipelineError
+from pipeline import PipelineError, paths
 from pipeline.storage import embeddings, manifests, tables
 from pipeline.storage.embeddings import Embedder
 from pipeline.storage.manifests import read_json

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 GROUND = {"pal.errors", "pal.config", "pal.comparisons", "pal.files", "pal.table_files", "pal.hub_files"}
-STORED = {"pipeline.errors", "pipeline.paths", "pipeline.storage"}
+STORED = {"pipeline.PipelineError", "pipeline.paths", "pipeline.storage"}
 READ = STORED | {"pipeline.datasets", "pipeline.encoding", "pipeline.study"}
 JUDGED = READ | {"pipeline.params", "pipeline.evaluation"}
 # A package, or a module at the top, and what else it may import of ours; all may import themselves.
@@ -20,15 +20,15 @@ MAY_IMPORT = {
     "pal.evaluation": GROUND | {"pal.models", "pal.users", "pal.fitting"},
     "pal.serving": GROUND | {"pal.models", "pal.users", "pal.fitting", "pal.encoders"},
     "pal.cli": GROUND | {"pal.serving", "pal.users"},
-    "pipeline.errors": set(),
-    "pipeline.paths": {"pipeline.errors"},
+    "pipeline.PipelineError": set(),
+    "pipeline.paths": {"pipeline.PipelineError"},
     "pipeline.storage": STORED,
     "pipeline.datasets": STORED,
     "pipeline.encoding": STORED,
     "pipeline.study": STORED,
     "pipeline.params": STORED | {"pipeline.datasets"},
     "pipeline.evaluation": READ | {"pipeline.params"},
-    "pipeline.report": {"pipeline.errors", "pipeline.paths"},
+    "pipeline.report": {"pipeline.PipelineError", "pipeline.paths"},
     "pipeline.stages": JUDGED | {"pipeline.report"},
     "pipeline.__main__": JUDGED | {"pipeline.stages"},
 }

@@ -18,9 +18,8 @@ from pydantic import Field, model_validator
 
 from pal.config import Config, Number
 from pal.errors import shorten
-from pipeline import paths
+from pipeline import PipelineError, paths
 from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, HubFiles, Remote, Source, Truth
-from pipeline.errors import PipelineError
 from pipeline.storage import raw_files, tables
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import polars as pl
 
 from pal.config import Config
 from pal.files import write_json
+from pipeline import PipelineError
 from pipeline.datasets import drawn_scenes, pickapic, pickapic_files, pickapic_v1
 from pipeline.datasets.base import AtLeastOne, ColourFilters, Count, DatasetParams, Source
-from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from pipeline.params import Params as AllParams

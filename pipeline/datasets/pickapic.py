@@ -13,8 +13,8 @@ import polars as pl
 
 from pal.config import Config, Share
 from pal.files import write_json
+from pipeline import PipelineError
 from pipeline.datasets import pickapic_files
-from pipeline.errors import PipelineError
 from pipeline.storage import tables
 
 PLACES = {"train": "train", "validation": "val", "test": "test", "test_unique": "test"}

@@ -16,9 +16,8 @@ import pyarrow.parquet as pq
 from pyarrow import types
 from tqdm import tqdm
 
-from pipeline import paths
+from pipeline import PipelineError, paths
 from pipeline.datasets.base import HubFiles, Remote, Source
-from pipeline.errors import PipelineError
 
 SPLITS = ("train", "validation", "test", "validation_unique", "test_unique")
 LEFT_OUT = "validation_unique"

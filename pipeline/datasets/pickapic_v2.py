@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
+from pipeline import PipelineError
 from pipeline.datasets import pickapic, pickapic_files
 from pipeline.datasets.base import DatasetParams, HubFiles, Source
-from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from pipeline.params import Params as AllParams

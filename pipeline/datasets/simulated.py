@@ -14,9 +14,8 @@ from scipy.spatial.distance import pdist
 
 from pal.config import Config, Number, Positive
 from pal.files import write_json
-from pipeline import paths
+from pipeline import PipelineError, paths
 from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, Source, Truth
-from pipeline.errors import PipelineError
 from pipeline.storage import tables
 from pipeline.storage.manifests import read_json
 

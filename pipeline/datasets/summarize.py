@@ -23,10 +23,9 @@ import pyarrow.parquet as pq
 from pal.config import Config
 from pal.errors import shorten
 from pal.files import write_json
-from pipeline import paths
+from pipeline import PipelineError, paths
 from pipeline.datasets import summarize_protocols as protocols
 from pipeline.datasets.base import DatasetParams, HubFiles, Remote, Source
-from pipeline.errors import PipelineError
 from pipeline.storage import tables
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from pal.errors import PalError, shorten
+from pipeline import PipelineError
 from pipeline.encoding.items import BadItem
 from pipeline.encoding.shares import Groups, Job, group_rows
-from pipeline.errors import PipelineError
 from pipeline.storage import raw_files
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.errors import PipelineError
+from pipeline import PipelineError
 
 if TYPE_CHECKING:
     from pipeline.storage.embeddings import EmbeddingStore, Places

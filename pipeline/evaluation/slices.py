@@ -49,7 +49,7 @@ def balanced(predictions: pl.DataFrame) -> float | None:
 
 
 # What is measured of every model on every slice: functions of its predictions there. To add a metric is
-# one function and one line: details, report and headline show every entry.
+# one function and one line: details, report and headline show it (macro is in the details alone).
 METRICS: dict[str, Callable[[pl.DataFrame], float | None]] = {
     "accuracy": lambda predictions: judged(predictions).micro,
     "macro": lambda predictions: judged(predictions).macro,

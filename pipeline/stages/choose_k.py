@@ -10,8 +10,7 @@ from dataclasses import asdict
 from tqdm import tqdm
 
 from pal.files import write_json
-from pipeline import params, paths
-from pipeline.errors import PipelineError
+from pipeline import PipelineError, params, paths
 
 
 def main(dataset: str, *, always: bool = False) -> None:

@@ -15,10 +15,9 @@ from tqdm import tqdm
 
 from pal import hub_files
 from pal.files import sha256_of
-from pipeline import params, paths
+from pipeline import PipelineError, params, paths
 from pipeline.datasets import DATASETS
 from pipeline.datasets.base import Remote
-from pipeline.errors import PipelineError
 from pipeline.storage import raw_files
 from pipeline.storage.raw_files import RawFile
 

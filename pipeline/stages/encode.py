@@ -15,12 +15,11 @@ import numpy as np
 
 from pal import encoders
 from pal.files import new_folder
-from pipeline import params, paths
+from pipeline import PipelineError, params, paths
 from pipeline.datasets.base import EncoderByModality
 from pipeline.encoding import images, shares, texts
 from pipeline.encoding.items import BadItem, Items, read_items, write_dropped
 from pipeline.encoding.shares import Job, Share
-from pipeline.errors import PipelineError
 from pipeline.params import Params
 from pipeline.storage import cleanup, raw_files, tables
 from pipeline.storage.embeddings import Embedder, EmbeddingStore, write_shard

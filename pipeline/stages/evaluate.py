@@ -15,8 +15,7 @@ import torch
 from pal.evaluation.accuracy import calibrate
 from pal.files import new_folder, write_csv, write_json
 from pal.serving.saved_model import SavedModel
-from pipeline import params, paths, study
-from pipeline.errors import PipelineError
+from pipeline import PipelineError, params, paths, study
 from pipeline.evaluation import prototypes
 from pipeline.evaluation.baselines import available_baselines
 from pipeline.evaluation.bounds import bayes_bound

@@ -11,10 +11,9 @@ import polars as pl
 
 from pal.errors import shorten
 from pal.files import copy_file, new_folder
-from pipeline import params, paths
+from pipeline import PipelineError, params, paths
 from pipeline.datasets.base import ColourFilters
 from pipeline.encoding.images import colour_filter
-from pipeline.errors import PipelineError
 from pipeline.storage import tables
 from pipeline.storage.manifests import write_manifest
 

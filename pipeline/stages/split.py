@@ -8,9 +8,8 @@ import numpy as np
 import polars as pl
 
 from pal.files import new_folder
-from pipeline import params, paths
+from pipeline import PipelineError, params, paths
 from pipeline.datasets.base import SplitShares
-from pipeline.errors import PipelineError
 from pipeline.storage import tables
 from pipeline.storage.manifests import write_manifest
 from pipeline.storage.tables import Coded

@@ -17,8 +17,7 @@ from pal.fitting.trainer import Fitted, fit
 from pal.models import MODELS
 from pal.models.base import PrototypeModel
 from pal.serving.saved_model import SavedModel
-from pipeline import params, paths, study
-from pipeline.errors import PipelineError
+from pipeline import PipelineError, params, paths, study
 from pipeline.storage.manifests import write_manifest
 from pipeline.study import Study
 

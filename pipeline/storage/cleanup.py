@@ -23,8 +23,7 @@ from pathlib import Path
 
 from pal.errors import PalError
 from pal.files import write_json
-from pipeline import paths
-from pipeline.errors import PipelineError
+from pipeline import PipelineError, paths
 
 DAY = 86_400.0
 MANIFEST_START = b'{\n  "source"'  # of every manifest of raw files

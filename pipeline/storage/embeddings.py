@@ -31,8 +31,7 @@ import pyarrow.parquet as pq
 
 from pal.encoders import ENCODING_VERSION
 from pal.files import new_file, sentence, sha256_of, write_bytes, write_json
-from pipeline import paths
-from pipeline.errors import PipelineError
+from pipeline import PipelineError, paths
 from pipeline.storage import manifests
 
 METADATA = b"pal"

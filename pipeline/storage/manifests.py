@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pal.files import sha256_of, write_json
-from pipeline.errors import PipelineError
+from pipeline import PipelineError
 
 NAME = "manifest.json"
 

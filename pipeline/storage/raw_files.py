@@ -13,8 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pal.files import move_file, new_file, sentence, sha256_of, write_json
-from pipeline import paths
-from pipeline.errors import PipelineError
+from pipeline import PipelineError, paths
 from pipeline.storage import cleanup
 from pipeline.storage.manifests import read_json
 

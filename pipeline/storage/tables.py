@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pal.files import new_file
-from pipeline.errors import PipelineError
+from pipeline import PipelineError
 from pipeline.storage import manifests
 
 ITEMS, PAIRS, SPLITS = "items.parquet", "pairs.parquet", "splits.parquet"

@@ -19,8 +19,7 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from pipeline import paths
-from pipeline.errors import PipelineError
+from pipeline import PipelineError, paths
 from pipeline.storage import manifests, raw_files
 from pipeline.storage.cleanup import cache_folder
 

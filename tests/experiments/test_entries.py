@@ -6,7 +6,7 @@ import yaml
 from experiments import entries, study
 from experiments.entries import PAPER, Run
 from experiments.measure import READERS
-from pipeline.errors import PipelineError
+from pipeline import PipelineError
 
 
 def test_what_is_read_and_which_options_are_set_is_known():

@@ -12,8 +12,8 @@ from experiments.entries import Run
 from experiments.measure import Arm
 from pal.comparisons import Comparisons
 from pal.evaluation.accuracy import Judged
+from pipeline import PipelineError
 from pipeline.datasets import drawn_scenes
-from pipeline.errors import PipelineError
 
 TINY = Run.from_options(
     dataset="simulated",

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import params
-from pipeline.errors import PipelineError
+from pipeline import PipelineError, params
 
 SHIPPED = (Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")
 KEY = re.compile(r"^(?P<indent> *)(?P<key>[\w-]+):(?P<value>.*)$")

@@ -8,9 +8,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline import paths, study
+from pipeline import PipelineError, paths, study
 from pipeline.encoding.items import BadItem, write_dropped
-from pipeline.errors import PipelineError
 from pipeline.storage import embeddings, tables
 
 

@@ -39,6 +39,7 @@ import polars as pl
 import pyarrow as pa
 
 from pal.config import Config
+from pipeline import PipelineError
 from pipeline.datasets.base import DatasetParams, Source, Split, Text
 from pipeline.datasets.own.checks import TIE, check_left, check_rows, check_times
 from pipeline.datasets.own.items import (
@@ -51,7 +52,6 @@ from pipeline.datasets.own.items import (
 )
 from pipeline.datasets.own.tables import PREFERENCE, SUFFIXES, read_table
 from pipeline.datasets.own.vectors import find_vectors, read_vectors
-from pipeline.errors import PipelineError
 from pipeline.paths import PARAMS
 from pipeline.storage import raw_files
 from pipeline.storage.tables import ITEMS, PAIRS, items_schema, pairs_schema, write_table

@@ -4,9 +4,9 @@ import polars as pl
 
 from pal.errors import shorten
 from pal.table_files import row_place
+from pipeline import PipelineError
 from pipeline.datasets.base import SplitShares
 from pipeline.datasets.own.tables import COLUMNS, PREFERENCE, RESPONSES, refuse
-from pipeline.errors import PipelineError
 from pipeline.storage.tables import SPLIT_NAMES
 
 LONGEST_USER_ID = 512

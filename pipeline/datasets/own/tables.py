@@ -21,7 +21,7 @@ from pal.table_files import (
     readable_parquet,
     row_place,
 )
-from pipeline.errors import PipelineError
+from pipeline import PipelineError
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 # A table has either two columns that say which response won, or two responses and a column that says it.

@@ -22,8 +22,7 @@ from safetensors import SafetensorError, safe_open
 
 from pal.errors import PalError, shorten
 from pal.table_files import reason
-from pipeline import paths
-from pipeline.errors import PipelineError
+from pipeline import PipelineError, paths
 from pipeline.storage import raw_files
 
 SUFFIXES = (".parquet", ".safetensors", ".npy")

@@ -8,10 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline import params
+from pipeline import PipelineError, params
 from pipeline.datasets import persona
 from pipeline.datasets.persona import Prepare
-from pipeline.errors import PipelineError
 from pipeline.storage import tables
 
 ROOT = Path(__file__).parents[3]

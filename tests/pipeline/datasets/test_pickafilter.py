@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import params
+from pipeline import PipelineError, params
 from pipeline.datasets import pickafilter
 from pipeline.datasets.pickafilter import Prepare
-from pipeline.errors import PipelineError
 
 
 def test_pickapic_v1_means_what_its_source_names(project, shards):

@@ -9,9 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import params
+from pipeline import PipelineError, params
 from pipeline.datasets import pickafilter, pickapic_files, pickapic_v1, pickapic_v2
-from pipeline.errors import PipelineError
 
 FIXTURE = Path(__file__).parents[3] / "../shared/data/pickapic_fixture"
 

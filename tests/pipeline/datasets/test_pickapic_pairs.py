@@ -5,8 +5,8 @@ import json
 import polars as pl
 import pytest
 
+from pipeline import PipelineError
 from pipeline.datasets import pickapic
-from pipeline.errors import PipelineError
 from pipeline.storage import tables
 
 

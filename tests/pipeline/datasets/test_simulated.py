@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from pipeline import PipelineError
 from pipeline.datasets import simulated
 from pipeline.datasets.simulated import Prepare
-from pipeline.errors import PipelineError
 from pipeline.storage import tables
 
 KNOBS = {

@@ -8,10 +8,9 @@ from fnmatch import fnmatch
 import polars as pl
 import pytest
 
-from pipeline import params
+from pipeline import PipelineError, params
 from pipeline import paths as layout
 from pipeline.datasets import summarize
-from pipeline.errors import PipelineError
 from pipeline.stages import download, prepare, recolour, split
 from pipeline.storage import tables
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline import PipelineError
 from pipeline.datasets import summarize
-from pipeline.errors import PipelineError
 
 FIXTURE = Path(__file__).parents[3] / "../shared/data/tldr_fixture"
 text = pa.string()

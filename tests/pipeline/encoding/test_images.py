@@ -13,9 +13,8 @@ import torch
 from PIL import Image
 
 from pal.encoders.model_free import Classical
-from pipeline import paths
+from pipeline import PipelineError, paths
 from pipeline.encoding import images, shares
-from pipeline.errors import PipelineError
 from pipeline.stages import encode
 from pipeline.storage import embeddings, tables
 

@@ -14,10 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pal.encoders.model_free import HashedWords
-from pipeline import paths
+from pipeline import PipelineError, paths
 from pipeline.encoding import shares
 from pipeline.encoding.shares import Share
-from pipeline.errors import PipelineError
 from pipeline.stages import encode
 from pipeline.storage import embeddings, tables
 

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pal.encoders.model_free import HashedWords
-from pipeline import paths
+from pipeline import PipelineError, paths
 from pipeline.encoding import texts
-from pipeline.errors import PipelineError
 from pipeline.stages import encode
 from pipeline.storage import embeddings, tables
 

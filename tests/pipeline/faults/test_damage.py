@@ -11,7 +11,7 @@ import shutil
 import pytest
 
 from pal.errors import PalError
-from pipeline.errors import PipelineError
+from pipeline import PipelineError
 from pipeline.stages import encode, evaluate, recolour, split, train
 
 pytestmark = pytest.mark.slow

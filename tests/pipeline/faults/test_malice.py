@@ -29,8 +29,7 @@ from pal.encoders.images import read as read_picture
 from pal.errors import PalError
 from pal.serving.saved_model import SavedModel
 from pal.users.taste import Taste
-from pipeline import params
-from pipeline.errors import PipelineError
+from pipeline import PipelineError, params
 from pipeline.stages import download, prepare
 
 SECONDS, MEMORY = 20, 1 << 30

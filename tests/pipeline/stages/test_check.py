@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import PipelineError
 from pipeline.datasets import DATASETS
 from pipeline.datasets.base import Remote, Source
-from pipeline.errors import PipelineError
 from pipeline.stages import check
 
 GOOD = "user_id,prompt,chosen,rejected\nann,why?,so,no\nann,who?,me,you\nbob,why?,no,so\nbob,who?,me,you\n"

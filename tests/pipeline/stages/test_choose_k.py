@@ -2,8 +2,7 @@
 
 import pytest
 
-from pipeline import paths
-from pipeline.errors import PipelineError
+from pipeline import PipelineError, paths
 from pipeline.stages import choose_k, train
 from pipeline.storage.manifests import read_json
 

@@ -5,10 +5,9 @@ import hashlib
 import pytest
 
 from pal import PalError
-from pipeline import paths
+from pipeline import PipelineError, paths
 from pipeline.datasets import DATASETS, persona
 from pipeline.datasets.base import Remote, Source
-from pipeline.errors import PipelineError
 from pipeline.stages import download
 from pipeline.storage import raw_files
 from tests.hub_client import hub_client  # noqa: F401

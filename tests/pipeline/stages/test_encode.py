@@ -6,8 +6,7 @@ import pytest
 
 from pal.encoders.model_free import HashedWords
 from pal.errors import PalError
-from pipeline import paths
-from pipeline.errors import PipelineError
+from pipeline import PipelineError, paths
 from pipeline.stages import encode
 from pipeline.storage import embeddings, tables
 

@@ -9,9 +9,8 @@ import torch
 
 from pal.files import write_json
 from pal.serving.reward_model import RewardModel
+from pipeline import PipelineError, study
 from pipeline import paths as layout
-from pipeline import study
-from pipeline.errors import PipelineError
 from pipeline.evaluation.slices import METRICS
 from pipeline.stages import evaluate, report, train
 from pipeline.storage import manifests

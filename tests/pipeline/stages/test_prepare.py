@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths
-from pipeline.errors import PipelineError
+from pipeline import PipelineError, paths
 from pipeline.stages import download, prepare
 from pipeline.storage import raw_files, tables
 

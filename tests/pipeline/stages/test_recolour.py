@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import paths
+from pipeline import PipelineError, paths
 from pipeline.datasets.base import ColourFilters
-from pipeline.errors import PipelineError
 from pipeline.stages import recolour
 from pipeline.storage import tables
 

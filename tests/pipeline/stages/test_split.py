@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import paths
+from pipeline import PipelineError, paths
 from pipeline.datasets.base import SplitShares
-from pipeline.errors import PipelineError
 from pipeline.stages import split
 from pipeline.storage import tables
 

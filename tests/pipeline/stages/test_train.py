@@ -6,8 +6,7 @@ import polars as pl
 import pytest
 
 from pal.serving.reward_model import RewardModel
-from pipeline import paths, study
-from pipeline.errors import PipelineError
+from pipeline import PipelineError, paths, study
 from pipeline.stages import train
 from pipeline.storage import manifests, tables
 

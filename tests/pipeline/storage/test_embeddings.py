@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import PipelineError
+from pipeline import PipelineError
 from pipeline.storage import embeddings
 from pipeline.storage.embeddings import Embedder, EmbeddingStore
 

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from pal.files import new_folder, write_bytes
-from pipeline.errors import PipelineError
+from pipeline import PipelineError
 from pipeline.storage import manifests
 
 

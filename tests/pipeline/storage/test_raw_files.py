@@ -7,8 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from pipeline import paths
-from pipeline.errors import PipelineError
+from pipeline import PipelineError, paths
 from pipeline.storage import raw_files
 
 HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # printf hello | sha256sum

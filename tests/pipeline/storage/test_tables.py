@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import PipelineError
+from pipeline import PipelineError
 from pipeline.storage import tables
 
 PAIRS = {"user_id": "ann", "prompt": "p", "chosen": "a", "rejected": "b", "label": 1.0}

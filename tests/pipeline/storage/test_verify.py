@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths
-from pipeline.errors import PipelineError
+from pipeline import PipelineError, paths
 from pipeline.storage import manifests, raw_files, verify
 
 
