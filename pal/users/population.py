@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings
@@ -131,8 +131,8 @@ class Population(ABC):
         embeddings: Embeddings,
         comparisons: Comparisons,
         loss: str = "logistic",
-    ) -> Float[Tensor, "n evidence"]:
-        """What each comparison says about its user's state, in numbers that add up over comparisons.
+    ) -> Float[Tensor, "n read"]:
+        """What each comparison says about its user's state, in numbers that `total` combines.
 
         Args:
             model: A model in evaluation mode.
@@ -141,6 +141,12 @@ class Population(ABC):
             loss: The loss that the model was fitted with; minus a hinge loss serves as a
                 pseudo-log-likelihood.
         """
+
+    def total(
+        self, read: Float[Tensor, "n read"], user: Int[Tensor, " n"], n_users: int
+    ) -> Float[Tensor, "users evidence"]:
+        """The evidence of each user's comparisons together; their sum, unless a population says otherwise."""
+        return read.new_zeros(n_users, read.shape[1]).index_add(0, user, read)
 
     @abstractmethod
     def posterior(self, evidence: Float[Tensor, "*users evidence"]) -> Posterior:
@@ -209,5 +215,5 @@ def adapt(
     loss = "logistic" if config is None else config.loss
     with torch.no_grad():  # not inference_mode: what leaves it could never be fitted with again
         each = population.evidence(model, embeddings, comparisons, loss)
-        total = each.new_zeros(n_users, each.shape[1]).index_add(0, comparisons.user, each)
+        total = population.total(each, comparisons.user, n_users)
         return population.posterior(total).mean
