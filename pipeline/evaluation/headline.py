@@ -107,7 +107,7 @@ def compare(score: Score | None, other: Score | None, knobs: Evaluate) -> dict[s
     """How much more accurate the first is than the other, paired by user; nulls where either is missing."""
     if score is None or other is None:
         return dict(NOT_COMPARED)
-    test = paired_test(score.judged, other.judged, seed=knobs.seed, resamples=knobs.resamples)
+    test = paired_test(score.judged, other.judged, seed=knobs.seed)
     values = (test.difference, test.low, test.high, test.p_value)
     return dict(zip(NOT_COMPARED, map(rounded, values), strict=True))
 
