@@ -59,13 +59,12 @@ class Train(Seeded):
 
 
 class Evaluate(Seeded):
-    """The stage evaluate: shots, draws and resamples."""
+    """The stage evaluate: shots, draws and questions."""
 
     shots: Annotated[list[AtLeastOne], Field(min_length=1, max_length=8)]
     headline_shots: AtLeastOne
     draws: Annotated[int, Field(ge=20)]
     asked: Annotated[int, Field(ge=0, le=50)]
-    resamples: Annotated[int, Field(ge=100)]
 
     @model_validator(mode="after")
     def _headline_is_a_shot(self) -> "Evaluate":
