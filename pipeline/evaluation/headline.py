@@ -112,9 +112,11 @@ def compare(score: Score | None, other: Score | None, knobs: Evaluate) -> dict[s
     if score is None or other is None:
         return dict(NOT_COMPARED)
     _, *rows = np.intersect1d(score.user, other.user, return_indices=True)
+    if not len(rows[0]):
+        return dict(NOT_COMPARED)
     sides = (each.judged for each in (score, other))
     x, y = (Judged(side.right[at], side.total[at]) for side, at in zip(sides, rows, strict=True))
-    test = paired_test(x, y, seed=knobs.seed, resamples=knobs.resamples)
+    test = paired_test(x, y, seed=knobs.seed)
     values = (test.difference, test.low, test.high, test.p_value)
     return dict(zip(NOT_COMPARED, map(rounded, values), strict=True))
 

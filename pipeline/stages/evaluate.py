@@ -47,7 +47,7 @@ def main(dataset: str) -> None:
     predictions = predict(data, models, baselines, knobs, bound=bayes_bound(data, values))
     scores = score_slices(predictions, data, knobs)
     main_rows, tests, filters, cold_start = (
-        [score.row(knobs) for score in group]
+        [score.row() for score in group]
         for group in (scores.main, scores.by_test, scores.by_filter, scores.cold_start)
     )
     plurality = {

@@ -21,7 +21,7 @@ from pipeline.params import Evaluate
 from pipeline.storage.embeddings import Embedder
 from pipeline.study import Study
 
-KNOBS = Evaluate(seed=0, shots=[1, 2], headline_shots=2, draws=20, asked=0, resamples=100)
+KNOBS = Evaluate(seed=0, shots=[1, 2], headline_shots=2, draws=20, asked=0)
 UP, DOWN = (5, 1), (1, 5)  # chosen, rejected: what who likes large and who likes small numbers answers
 
 
@@ -240,7 +240,7 @@ def test_every_metric_is_a_column_of_the_details_and_one_more_is_one_line(monkey
     one of one saying so and none of one saying 5: balanced (2/3 + 1/1) / 2, macro (1 + 1/2) / 2."""
     monkeypatch.setitem(slices.METRICS, "mean_margin", lambda predictions: predictions["margin"].mean())
     (score,) = scored(study([*SEEN, ("seen", 0, "test", UP)])).main
-    row = score.row(KNOBS)
+    row = score.row()
     assert row["balanced"] == pytest.approx((2 / 3 + 1) / 2, abs=1e-6)
     assert (row["accuracy"], row["macro"], row["worst_decile"]) == (0.75, 0.75, 0.5)
     assert row["mean_margin"] == 2  # 4, 4, 4 and -4
