@@ -31,6 +31,8 @@ from pal.users.gaussian import Answers, Gaussian, laplace, margin_covariance, sh
 WIDE = 256  # leading directions that the shared reward reads
 MOST_ITEMS = 2000  # items with an effect of their own: those compared most
 ROUNDS = 8  # of EM, and of the ridges' own
+PICK = True
+K0 = 20.0
 START = 0.3  # variance of a direction, and of a residual, in the first round
 
 
@@ -81,12 +83,14 @@ def fit_mixed_effects(
         history.append(validation)
         if progress is not None:
             progress(number, loss)
-        score = validation.get("val_loss", -number)
+        score = validation.get("val_loss", -number) if PICK else -number
         if best is None or score < best[0]:
             best = score, population, states
         population = step.population
     _, population, states = best
-    population = Gaussian(*(x.float() for x in (population.centre, population.covariance, population.residual)))
+    population = Gaussian(
+        *(x.float() for x in (population.centre, population.covariance, population.residual))
+    )
     return Fitted(model, states, _loss(model, states, embeddings, train), history, population)
 
 
@@ -119,7 +123,9 @@ def fit_ridge(
     theta = features.new_zeros(d + n_items)
     variance, item_variance = 0.1, 0.1
     for _ in range(ROUNDS):
-        precision = torch.cat([theta.new_full((d,), 1 / variance), theta.new_full((n_items,), 1 / item_variance)])
+        precision = torch.cat(
+            [theta.new_full((d,), 1 / variance), theta.new_full((n_items,), 1 / item_variance)]
+        )
         for _ in range(20):
             effects = torch.cat([theta[d:], theta.new_zeros(1)])
             p = torch.sigmoid(features @ theta[:d] + effects[items[:, 0]] - effects[items[:, 1]])
@@ -167,9 +173,13 @@ def _with_shared_part(
     counts = torch.zeros(2, len(distinct), dtype=torch.float64)
     counts[0].index_add_(0, row, (weight * chosen_first).double())
     counts[1].index_add_(0, row, (weight * (1 - chosen_first)).double())
-    known = torch.stack([wide.known_item(embeddings.responses[x].float()) for x in (questions.first, questions.second)], 1)
+    known = torch.stack(
+        [wide.known_item(embeddings.responses[x].float()) for x in (questions.first, questions.second)], 1
+    )
     n_known = len(wide.item_keys)
-    compared = torch.zeros(n_known + 1).index_add(0, known.flatten(), counts.sum(0).float().repeat_interleave(2))
+    compared = torch.zeros(n_known + 1).index_add(
+        0, known.flatten(), counts.sum(0).float().repeat_interleave(2)
+    )
     kept = torch.argsort(compared[:n_known], descending=True, stable=True)[:MOST_ITEMS].sort().values
     place = torch.full((n_known + 1,), len(kept))
     place[kept] = torch.arange(len(kept))
@@ -235,7 +245,7 @@ def _expectation(population: Gaussian, blocks: list[_Block], n_users: int) -> _S
     centre[-1] = found_states[:, -1].mean()
     apart = found_states - centre
     scatter = apart.T @ apart + n * prior - prior @ known @ prior
-    covariance = shrunk((scatter + scatter.T) / 2, n)
+    covariance = shrunk((scatter + scatter.T) / 2, n, K0)
     variance = torch.tensor([max(squares / max(items, 1.0), 1e-4)]).double()
     return _Step(states, Gaussian(centre, covariance, variance))
 

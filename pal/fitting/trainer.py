@@ -93,7 +93,14 @@ def fit(
     kind = registered(OBJECTIVES, config.objective)
     if not isinstance(kind, type):
         return kind(
-            embeddings, train, n_users=n_users, head=head, config=config, val=val, seed=seed, progress=progress
+            embeddings,
+            train,
+            n_users=n_users,
+            head=head,
+            config=config,
+            val=val,
+            seed=seed,
+            progress=progress,
         )
 
     def restart(number: int) -> Fitted:

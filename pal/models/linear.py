@@ -1,4 +1,4 @@
-"""A linear reward: one for everyone, plus a personal deviation along the leading directions of the embeddings.
+"""A linear reward: one for everyone, plus a personal deviation along leading directions of the embeddings.
 
 The mixed-effects model of a comparison (random coefficients; McFadden and Train, 2000) on frozen embeddings:
 
@@ -29,7 +29,9 @@ from pal.models.mlp import gather
 
 CROSSED = 32  # leading directions of prompts and of responses whose products are read
 KEYS = 4  # projections by which a known item is found again
-SAME = 1e-4  # relative distance of two embeddings of one item, which differ with what they were encoded beside
+SAME = (
+    1e-4  # relative distance of two embeddings of one item, which differ with what they were encoded beside
+)
 MOST_ROWS = 20_000  # rows that principal directions are found from
 BLOCK = 8192
 
@@ -118,7 +120,11 @@ class LinearModel(PreferenceModel):
                 table = getattr(trial, f"{name}_directions")
                 found = _principal(rows, table.shape[1])
                 table[:, : found.shape[1]] = found / _length(rows @ found)
-            phi = trial._phi(c, gather(embeddings.responses, sides[:, 1]), torch.searchsorted(prompts, sides[:, 0]))
+            phi = trial._phi(
+                c,
+                gather(embeddings.responses, sides[:, 1]),
+                torch.searchsorted(prompts, sides[:, 0].contiguous()),
+            )
         else:
             phi = x - trial.centre
         directions = _principal(phi - phi.mean(0), config.latent)

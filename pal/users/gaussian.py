@@ -1,10 +1,10 @@
 """A Gaussian population: states are normal around a mean, and answers move the belief by Laplace's method.
 
-For models whose margins are linear in the state. Beside the state each person has an unpredictable liking for
-each item (a residual), so that fifty comparisons among ten items do not count as fifty independent answers.
-Evidence is the natural parameters of the answers, eta and Lambda: they add up over sets of answers. Within one
-set Laplace's approximation is taken at the set's own mode, residuals shared; sets that are added later are
-treated as independent of it.
+For models whose margins are linear in the state. Beside the state each person has an unpredictable liking
+for each item (a residual), so that fifty comparisons among ten items do not count as fifty independent
+answers. Evidence is the natural parameters of the answers, eta and Lambda: they add up over sets of answers.
+Within one set Laplace's approximation is taken at the set's own mode, residuals shared; sets that are added
+later are treated as independent of it.
 
 Shapes used in this module:
     n         comparisons
@@ -67,7 +67,9 @@ class GaussianPosterior(Posterior):
     def states(self) -> Float[Tensor, "*many points state"]:  # type: ignore[override]
         """Samples at the quantiles of a scrambled Sobol sequence, each with its mirror image."""
         D = self.mean.shape[-1]
-        uniform = torch.quasirandom.SobolEngine(D, scramble=True, seed=0).draw(SAMPLES // 2, dtype=torch.float64)
+        uniform = torch.quasirandom.SobolEngine(D, scramble=True, seed=0).draw(
+            SAMPLES // 2, dtype=torch.float64
+        )
         half = torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6)).to(self.mean)
         values, vectors = torch.linalg.eigh(self.covariance)  # type: ignore[attr-defined]
         root = vectors * values.clamp_min(0).sqrt()[..., None, :]
@@ -124,6 +126,7 @@ class Gaussian(Population):
 
     name = "gaussian"
     evidence_name = "natural_parameters"
+    additive = False
 
     # Without shapes here, so that `check` can name what is wrong with a damaged file.
     centre: Tensor
@@ -308,8 +311,8 @@ def laplace(
 ) -> Laplace:
     """The mode of margins with prior mean `start` and covariance K, by Newton's method.
 
-    Rasmussen and Williams (2006), algorithm 3.1: K is never inverted, so that answers may repeat. `gradient` is
-    where to begin, such as that of the mode under another K.
+    Rasmussen and Williams (2006), algorithm 3.1: K is never inverted, so that answers may repeat. `gradient`
+    is where to begin, such as that of the mode under another K.
     """
     label, weight = answers.label, answers.weight
     a = torch.zeros_like(start) if gradient is None else gradient
@@ -333,7 +336,9 @@ def laplace(
     return Laplace(weight * (label - p), weight * p * (1 - p), f)
 
 
-def shrunk(scatter: Float[Tensor, "state state"], n: float, weight: float = 20.0) -> Float[Tensor, "state state"]:
+def shrunk(
+    scatter: Float[Tensor, "state state"], n: float, weight: float = 20.0
+) -> Float[Tensor, "state state"]:
     """A covariance from the sum of squares of n people, shrunk to a multiple of the identity.
 
     `weight` is how many people that multiple counts for.

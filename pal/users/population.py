@@ -62,11 +62,6 @@ class Posterior:
         apart = self.states - self.mean[..., None, :]
         return (self.masses[..., None] * apart.square()).sum(-2).sqrt()
 
-    @property
-    def effective_states(self) -> Float[Tensor, "*many"]:
-        """Number of states that the user may well have: exp of the entropy, 1 where the state is known."""
-        return torch.special.entr(self.masses).sum(-1).exp()
-
     def reweighted(self, log_likelihood: Float[Tensor, "*more points"]) -> "Posterior":
         """The belief after answers, given by their summed log-likelihoods at the states."""
         masses = torch.softmax(self.log_masses + log_likelihood, -1)
@@ -82,6 +77,7 @@ class Population(ABC):
 
     name: ClassVar[str]  # its name in POPULATIONS
     evidence_name: ClassVar[str]  # what its evidence is called in a saved taste
+    additive: ClassVar[bool] = True  # whether the evidence of a set of answers is the sum over its answers
 
     @classmethod
     @abstractmethod
