@@ -172,6 +172,8 @@ def load() -> Params:
         values = loader.construct_document(node) if node else None
     except FileNotFoundError:
         raise PipelineError(f"{paths.PARAMS} is missing; run this in the repository's root") from None
+    except PipelineError:
+        raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise PipelineError(f"{paths.PARAMS} is not valid YAML: {' '.join(str(error).split())}") from None
     return check(values)
