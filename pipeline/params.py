@@ -164,6 +164,10 @@ def load() -> Params:
     """
     import yaml
 
+    if not hasattr(yaml, "YAMLError"):
+        raise PipelineError(
+            f"the module yaml must be PyYAML, got {yaml.__file__}; rename it, or take it off PYTHONPATH"
+        )
     try:
         text = paths.PARAMS.read_text(encoding="utf-8")
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)

@@ -22,6 +22,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, ModelCardData,
 from huggingface_hub.errors import HfHubHTTPError
 
 from pal.errors import PalError
+from pal.files import expanded
 from pal.serving.reward_model import RewardModel
 from pal.serving.saved_model import CARD, CONFIG, SUMS, TENSORS, USERS, SavedModel, write_model
 
@@ -151,7 +152,7 @@ def save_pretrained(
     Raises:
         PalError: If something else is at that place.
     """
-    write_model(Path(folder), _shared_files(_shared(model, users=users), about))
+    write_model(expanded(folder), _shared_files(_shared(model, users=users), about))
 
 
 def from_pretrained(
@@ -180,7 +181,7 @@ def from_pretrained(
     Raises:
         PalError: If the hub has no such model or cannot be reached, or `load` refuses what it has.
     """
-    folder = Path(name)
+    folder = expanded(name)
     if not folder.is_dir():
         try:
             folder = Path(

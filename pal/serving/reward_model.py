@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings, Questions
 from pal.errors import PalError
+from pal.files import expanded
 from pal.models.base import margins
 from pal.models.losses import preference_probability
 from pal.serving.inputs import (
@@ -124,7 +125,7 @@ class RewardModel(SavedModel):
         Raises:
             PalError: If a file is missing or damaged, not what `save` writes, or from another version.
         """
-        fields = read_model(Path(folder))
+        fields = read_model(expanded(folder))
         return cls(**fields, input_encoder=InputEncoder(fields["encoder"], weights or {}, device))
 
     @in_float32

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from pal.config import registered
 from pal.errors import PalError
-from pal.files import write_bytes
+from pal.files import expanded, write_bytes
 from pal.users import POPULATIONS
 from pal.users.population import Population, Posterior
 
@@ -193,7 +193,7 @@ class Taste:
 
     def save(self, path: Path | str) -> None:
         """Write it to a file, whole or not at all."""
-        write_bytes(Path(path), (self.to_json() + "\n").encode("ascii"))
+        write_bytes(expanded(path), (self.to_json() + "\n").encode("ascii"))
 
     @classmethod
     def load(cls, path: Path | str, model: FittedModel | None = None) -> "Taste":
@@ -203,7 +203,7 @@ class Taste:
             PalError: If the file cannot be read, or is no taste of the model.
         """
         try:
-            with Path(path).open("rb") as file:
+            with expanded(path).open("rb") as file:
                 text = file.read(LONGEST + 1)
         except OSError as error:
             raise PalError(f"{path} cannot be read ({error.strerror}); it must be a saved taste") from None

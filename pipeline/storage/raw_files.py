@@ -12,7 +12,8 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pal.files import move_file, new_file, sentence, sha256_of, write_json
+from pal.errors import PalError
+from pal.files import make_folder, move_file, new_file, sentence, sha256_of, share, write_json
 from pipeline import PipelineError, paths
 from pipeline.storage import cleanup
 from pipeline.storage.manifests import read_json
@@ -110,7 +111,7 @@ def link(path: Path, name: str | None = None) -> RawFile:
     if not home.exists() or cached_sha256(home) != sha256:  # or an older link leads elsewhere by now
         temporary = home.with_name(f".{home.name}.{secrets.token_hex(8)}.new")
         try:
-            home.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(home.parent)
             temporary.symlink_to(path.resolve())
             temporary.replace(home)
         except OSError as error:
@@ -142,20 +143,42 @@ def find(sha256: str, name: str) -> RawFile | None:
 def stored(file: RawFile, dataset: str) -> Path:
     """The store's path of a raw file, its hash checked; the last part of the path is its sha256.
 
+    What is gone or damaged is taken anew from what the dataset's source names now, where that is the same.
+
     Raises:
-        PipelineError: If it is not there or damaged.
+        PipelineError: If it is not there or damaged, and the source does not have it either.
     """
     home = home_of(file.sha256)
-    again = f"run `dvc repro -f -s download@{dataset}`"
-    if not home.exists():
-        raise PipelineError(
-            f"the raw file {file.name} of {dataset} is not in the store {paths.store()}; {again}"
-        )
-    if cached_sha256(home) != file.sha256:
-        what = "was changed where it lies" if home.is_symlink() else "was damaged in the store"
-        home.unlink()
-        raise PipelineError(f"the raw file {file.name} of {dataset} {what}; {again}")
+    what = ""
+    if home.is_symlink() and not home.exists():
+        what = f"lay at {home.readlink()}, which is gone"
+    elif not home.exists():
+        what = f"is not in the store {paths.store()}"
+    elif cached_sha256(home) != file.sha256:
+        what = f"was changed at {home.readlink()}" if home.is_symlink() else "was damaged in the store"
+    if what:
+        home.unlink(missing_ok=True)
+        if not _take_anew(file, dataset):
+            again = f"run `dvc repro -f -s download@{dataset}`"
+            raise PipelineError(f"the raw file {file.name} of {dataset} {what}; {again}")
     return home
+
+
+def _take_anew(file: RawFile, dataset: str) -> bool:
+    """Have the store hold a raw file again, if the dataset's source names one of its name and bytes."""
+    from pipeline import params
+    from pipeline.datasets import DATASETS
+
+    try:
+        source = DATASETS[dataset].find(params.load())
+    except PalError:
+        return False
+    for take, files in ((keep, source.paths), (link, source.links)):
+        path = files.get(file.name)
+        if path is not None and cached_sha256(path) == file.sha256:
+            take(path, file.name)
+            return True
+    return False
 
 
 def home_of(sha256: str) -> Path:
@@ -205,8 +228,9 @@ def cached_sha256(path: Path) -> str:
 
 
 def _cache() -> sqlite3.Connection:
-    paths.store().mkdir(parents=True, exist_ok=True)
+    make_folder(paths.store())
     cache = sqlite3.connect(paths.store() / "hashes.sqlite", timeout=PATIENCE)
     columns = "path TEXT PRIMARY KEY, size INT, mtime_ns INT, inode INT, sha256 TEXT"
     cache.execute(f"CREATE TABLE IF NOT EXISTS files ({columns})")
+    share(paths.store() / "hashes.sqlite")
     return cache

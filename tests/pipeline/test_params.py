@@ -2,7 +2,9 @@
 
 import difflib
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from dvc.utils.hydra import apply_overrides
@@ -124,6 +126,13 @@ def test_an_experiment_rewrites_the_lines_of_its_keys_alone(tmp_path, monkeypatc
         "- - simulated", "- - persona", "- - pickafilter", "+ - own", "-   K: 3", "+   K: 5",
         "-   source:", "+   source: a.csv",
     ])  # fmt: skip
+
+
+def test_another_module_named_yaml_is_told(project, monkeypatch):
+    monkeypatch.setitem(sys.modules, "yaml", ModuleType("yaml"))
+    sys.modules["yaml"].__file__ = "/mine/yaml.py"
+    with pytest.raises(PipelineError, match=r"the module yaml must be PyYAML, got /mine/yaml.py; rename it"):
+        params.load()
 
 
 @pytest.mark.parametrize(
