@@ -77,8 +77,8 @@ def gather(table: Float[Tensor, "n dim"], rows: Int[Tensor, " rows"]) -> Float[T
 
 
 def as_float32(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """A tensor of half or of double precision as float32."""
-    return x if x.dtype == torch.float32 else x.float()
+    """A tensor of half precision as float32, any other as it is."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 class BatchedLinear(nn.Module):

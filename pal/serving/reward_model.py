@@ -428,5 +428,5 @@ class RewardModel(SavedModel):
         for row in same.nonzero()[:1, 0].tolist():
             problem = f"must differ from the {sides[0]} response, got the same; leave it out"
             raise place(sides[1], row).error(problem)
-        tables = Embeddings(embedded_prompts.table, embedded.table)
+        tables = Embeddings(embedded_prompts.table, embedded.table).without_float64()
         return tables, Questions(embedded_prompts.rows, first, second)
