@@ -38,7 +38,7 @@ class Embeddings:
     responses: Float[Tensor, "r response_dim"]
 
     def without_float64(self) -> "Embeddings":
-        """The same as float32 where they are float64, which a model does not read; a shared table stays one."""
+        """The same as float32 where they are float64, which no model reads; a shared table stays one."""
         prompts, responses = (
             x.float() if x.dtype == torch.float64 else x for x in (self.prompts, self.responses)
         )
