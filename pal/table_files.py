@@ -38,6 +38,7 @@ SIGNATURES = {  # how files begin that are no text, and what to do
     b"\xff\xfe": "UTF-16; save it as UTF-8",
     b"\xfe\xff": "UTF-16; save it as UTF-8",
 }
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a text begins that spreadsheets compute
 MAX_BYTES = 1 << 26  # of a line or a cell: anything longer is not a table of texts
 # What others call these columns, for advice on which one to rename.
 SYNONYMS = {
@@ -364,7 +365,9 @@ def open_reader(path: str, kind: str | None) -> Iterator[TableReader]:
 
 
 @contextmanager
-def open_writer(path: str, kind: str | None, schema: pa.Schema | None = None) -> Iterator[WriteRows]:
+def open_writer(
+    path: str, kind: str | None, schema: pa.Schema | None = None, *, safe_csv: bool = False
+) -> Iterator[WriteRows]:
     """A function that writes lists of rows to a file, or to standard output for `-`.
 
     A file appears under its name only when the block ends without an error.
@@ -373,6 +376,7 @@ def open_writer(path: str, kind: str | None, schema: pa.Schema | None = None) ->
         path: The file.
         kind: jsonl, csv or parquet, where the suffix does not say it.
         schema: The Arrow schema of columns that are passed on from Parquet.
+        safe_csv: Whether texts of CSV that a spreadsheet would take for a formula get a quote before them.
 
     Raises:
         PalError: If the file cannot be written, or rows do not fit the format.
@@ -383,7 +387,7 @@ def open_writer(path: str, kind: str | None, schema: pa.Schema | None = None) ->
         if kind == "parquet":
             yield stack.enter_context(_parquet_writer(file, schema))
         else:
-            yield _line_writer(file, kind)
+            yield _line_writer(file, kind, safe_csv=safe_csv)
         file.flush()
 
 
@@ -402,13 +406,15 @@ def as_json(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _line_writer(file: io.BufferedIOBase, kind: str) -> WriteRows:
+def _line_writer(file: io.BufferedIOBase, kind: str, *, safe_csv: bool) -> WriteRows:
     """CSV has a header from the first row; its lists, objects and booleans are written as JSON."""
     names: list[str] = []
 
     def csv_cell(cell: Any) -> Any:
         if isinstance(cell, list | dict | bool):
             return json.dumps(as_json(cell), ensure_ascii=False)
+        if safe_csv and isinstance(cell, str) and cell.startswith(FORMULA):
+            return f"'{cell}"
         return as_json(cell) if isinstance(cell, datetime | date | time) else cell
 
     def csv_text(rows: list[Cells]) -> str:
@@ -416,7 +422,7 @@ def _line_writer(file: io.BufferedIOBase, kind: str) -> WriteRows:
         writer = csv.writer(text, lineterminator="\n")  # pyarrow's writer quotes every text
         if rows and not names:
             names.extend(rows[0])
-            writer.writerow(names)
+            writer.writerow(map(csv_cell, names))
         for row in rows:
             _check_same_columns(row, names)
             writer.writerow([csv_cell(row[name]) for name in names])

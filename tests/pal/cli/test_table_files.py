@@ -157,6 +157,22 @@ def test_times_decimals_gaps_and_structs_are_passed_on_to_json_and_csv(tmp_path)
     )
 
 
+def test_no_cell_of_a_safe_csv_starts_a_formula(pal, words):
+    lines = ["prompt,response,=note", 'q,"=cmd|x",+1', "q,fine,-2"]
+    plain, safe = (
+        pal("score", words, "-", "--format", "csv", *more, stdin="\n".join(lines))
+        for more in ((), ["--safe-csv"])
+    )
+    assert [line.rsplit(",", 1)[0] for line in plain.splitlines()] == [
+        line.replace('"', "") for line in lines
+    ]
+    assert [line.rsplit(",", 1)[0] for line in safe.splitlines()] == [
+        "prompt,response,'=note",
+        "q,'=cmd|x,'+1",
+        "q,fine,'-2",
+    ]
+
+
 @pytest.mark.parametrize(
     ("second", "name", "sentence"),
     [
