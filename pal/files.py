@@ -175,6 +175,7 @@ def new_folder(path: Path, *, replace: bool = True, advice: str = "") -> Iterato
         with _as_sentence(path, advice):
             for each in [*temporary.rglob("*"), temporary]:
                 if each.is_dir() or (each.is_file() and not each.is_symlink()):
+                    share(each)
                     _sync(each)
             if replace or not path.is_dir():
                 _exchange(temporary, path)

@@ -8,9 +8,11 @@ import hashlib
 import secrets
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pal.errors import PalError
 from pal.files import make_folder, move_file, new_file, sentence, sha256_of, share, write_json
@@ -143,10 +145,8 @@ def find(sha256: str, name: str) -> RawFile | None:
 def stored(file: RawFile, dataset: str) -> Path:
     """The store's path of a raw file, its hash checked; the last part of the path is its sha256.
 
-    What is gone or damaged is taken anew from what the dataset's source names now, where that is the same.
-
     Raises:
-        PipelineError: If it is not there or damaged, and the source does not have it either.
+        PipelineError: If it is not there or damaged.
     """
     home = home_of(file.sha256)
     what = ""
@@ -158,27 +158,32 @@ def stored(file: RawFile, dataset: str) -> Path:
         what = f"was changed at {home.readlink()}" if home.is_symlink() else "was damaged in the store"
     if what:
         home.unlink(missing_ok=True)
-        if not _take_anew(file, dataset):
-            again = f"run `dvc repro -f -s download@{dataset}`"
-            raise PipelineError(f"the raw file {file.name} of {dataset} {what}; {again}")
+        again = f"run `dvc repro -f -s download@{dataset}`"
+        raise PipelineError(f"the raw file {file.name} of {dataset} {what}; {again}")
     return home
 
 
-def _take_anew(file: RawFile, dataset: str) -> bool:
-    """Have the store hold a raw file again, if the dataset's source names one of its name and bytes."""
-    from pipeline import params
-    from pipeline.datasets import DATASETS
+def renew(dataset: str, find_source: Callable[[], Any]) -> None:
+    """Take raw files that are gone from the store anew from the dataset's source, where it has the same bytes.
 
+    Entries of a store that others share may be links into a folder that somebody has removed.
+
+    Args:
+        dataset: Whose files.
+        find_source: Says which files the source names now: `find` of the dataset, with its parameters.
+    """
+    gone = [file for file in read_manifest(dataset).files if find(file.sha256, file.name) is None]
+    if not gone:
+        return
     try:
-        source = DATASETS[dataset].find(params.load())
-    except PalError:
-        return False
-    for take, files in ((keep, source.paths), (link, source.links)):
-        path = files.get(file.name)
-        if path is not None and cached_sha256(path) == file.sha256:
-            take(path, file.name)
-            return True
-    return False
+        source = find_source()
+    except PalError:  # `stored` says what is gone
+        return
+    for file in gone:
+        for take, files in ((keep, source.paths), (link, source.links)):
+            path = files.get(file.name)
+            if path is not None and cached_sha256(path) == file.sha256:
+                take(path, file.name)
 
 
 def home_of(sha256: str) -> Path:

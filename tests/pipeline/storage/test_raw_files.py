@@ -8,7 +8,6 @@ from contextlib import closing
 import pytest
 
 from pipeline import PipelineError, paths
-from pipeline.datasets import DATASETS
 from pipeline.datasets.base import Source
 from pipeline.storage import raw_files
 
@@ -110,11 +109,12 @@ def test_a_link_that_leads_nowhere_or_to_other_bytes_is_laid_anew(hello, change)
 
 
 @pytest.mark.parametrize("take", ["links", "paths"])
-def test_an_entry_whose_file_is_gone_is_taken_anew_where_the_source_has_it(hello, project, monkeypatch, take):
+def test_an_entry_whose_file_is_gone_is_taken_anew_where_the_source_has_it(hello, project, take):
     """As where another run's folder, to which entries of a shared store were links, was removed."""
     other = project.root / "other"
     other.mkdir()
     file = raw_files.link(hello.rename(other / "hello.csv"))
+    raw_files.write_manifest("own", raw_files.Manifest("here", None, [file]))
     (other / "hello.csv").unlink()
     with pytest.raises(
         PipelineError, match=rf"hello.csv of own lay at {other}/hello.csv, which is gone; run"
@@ -122,10 +122,11 @@ def test_an_entry_whose_file_is_gone_is_taken_anew_where_the_source_has_it(hello
         raw_files.stored(file, "own")
     hello.write_text("hullo")
     found = Source("here", **{take: {"hello.csv": hello}})
-    monkeypatch.setattr(DATASETS["own"], "find", lambda params: found)
+    raw_files.renew("own", lambda: found)
     with pytest.raises(PipelineError, match="is not in the store"):
         raw_files.stored(file, "own")
     hello.write_text("hello")
+    raw_files.renew("own", lambda: found)
     assert raw_files.stored(file, "own").read_text() == "hello"
     assert home().is_symlink() is (take == "links")
 
