@@ -28,6 +28,7 @@ MODULES = {
     "best_of_n": "persona",
     "ukpconvarg": "ukpconvarg",
     "scale": "scale",
+    "intervals": "validity",
 }
 
 

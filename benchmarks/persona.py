@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.studies import SEEDS, changed, draw, fit_study, in_parallel, real_persona, score_study, values
 from benchmarks.table import Row, Section, mean_row
 from pal.comparisons import Comparisons, Questions
-from pal.evaluation.accuracy import Judged, bootstrap_interval, rightness
+from pal.evaluation.accuracy import Judged, confidence_interval, rightness
 from pipeline import paths
 from pipeline.datasets import persona as statements
 from pipeline.datasets.persona import agrees, is_yes
@@ -224,7 +224,7 @@ def ask(seed: int) -> dict[str, tuple[float, float, float]]:
     for name, draws in tables.items():
         each = [Judged.from_margins(next(margins), test.user, n_users=data.n_users("unseen")) for _ in draws]
         judged = Judged(sum(j.right for j in each) / len(each), each[0].total)
-        results[name] = (100 * judged.micro, *(100 * end for end in bootstrap_interval(judged)))
+        results[name] = (100 * judged.micro, *(100 * end for end in confidence_interval(judged)))
     return results
 
 
@@ -249,7 +249,7 @@ def best_of_n() -> Section:
             picks = [results[groups, seed, USERS][half] for seed in SEEDS]
             score = torch.cat([scores for scores, _ in picks]).double()
             judged = Judged(score.numpy(), torch.full_like(score, SETS).long().numpy())
-            low, high = (100 * bound for bound in bootstrap_interval(judged))
+            low, high = (100 * bound for bound in confidence_interval(judged))
             means = {name: 100 * fmean(shares[name] for _, shares in picks) for name in picks[0][1]}
             words_of = ", ".join(f"{name} {share:.1f}" for name, share in means.items())
             note = f"95 % interval over users {low:.1f} to {high:.1f}; yes among the picks: {words_of}"

@@ -17,7 +17,7 @@ Names are loaded on first use (PEP 562), so `import pal` costs milliseconds and 
 _HOMES = {
     "Judged": "pal.evaluation.accuracy",
     "balanced_accuracy": "pal.evaluation.accuracy",
-    "bootstrap_interval": "pal.evaluation.accuracy",
+    "confidence_interval": "pal.evaluation.accuracy",
     "calibrate": "pal.evaluation.accuracy",
     "paired_test": "pal.evaluation.accuracy",
     "worst_decile": "pal.evaluation.accuracy",

@@ -139,7 +139,7 @@ def extended(project, monkeypatch):  # noqa: F811
         "train": {**train, "learning_rate": 0.05},
     }
     project.set({"datasets": ["drinks"], "encode.device": "cpu", "train.device": "cpu", "model.K": 2,
-                 "train.more_seeds": 0, "evaluate.resamples": 100, "evaluate.shots": [1, 2, 5],
+                 "train.more_seeds": 0, "evaluate.shots": [1, 2, 5],
                  "evaluate.headline_shots": 5})  # fmt: skip
     return project
 

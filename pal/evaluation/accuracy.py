@@ -1,7 +1,7 @@
-"""Accuracy on pairwise comparisons: clustered bootstrap intervals, calibration, paired tests.
+"""Accuracy on pairwise comparisons: intervals with users as clusters, calibration, paired tests.
 
 A comparison is right where the response that the user chose has the higher reward; a margin of exactly zero
-counts one half. One user's answers resemble each other, so intervals and tests resample users, not answers.
+counts one half. One user's answers resemble each other, so the unit of intervals and tests is the user.
 
 Shapes used in this module:
     n       comparisons
@@ -14,13 +14,14 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.stats import bootstrap
+from scipy.stats import t as student
 from torch import Tensor
 
 from pal.errors import PalError
 
 Mean = Literal["micro", "macro"]
 RANDOM_NUMBERS_AT_ONCE = 1 << 22
+UNSEEN = 0.25  # wrong answers added to the variance: where none was wrong, the next one may be
 
 
 @dataclass(frozen=True)
@@ -89,25 +90,49 @@ def rightness(margins: Float[Tensor, " n"]) -> Float[np.ndarray, " n"]:
     return (margin > 0) + 0.5 * (margin == 0)
 
 
-def bootstrap_interval(
-    judged: Judged, *, mean: Mean = "micro", level: float = 0.95, resamples: int = 1000, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of an accuracy, with users as clusters.
+def confidence_interval(judged: Judged, *, mean: Mean = "micro", level: float = 0.95) -> tuple[float, float]:
+    """Wilson's confidence interval of an accuracy, with users as clusters.
+
+    Wilson's formula takes the effective number of answers: their number over the design effect (Kish 1965),
+    which is the variance over users relative to that of as many independent answers. The variance is known
+    from so many users only, so the quantile is Student's, with Satterthwaite's degrees of freedom. With 6
+    users, or near 100 %, percentiles of a bootstrap over users covered the truth in 82 to 87 % of data sets,
+    this in 94 to 96 % (`benchmarks intervals`).
 
     Args:
         judged: Right judgements of each user.
         mean: Which accuracy: `micro`, all comparisons equal, or `macro`, all users equal.
-        level: Share of the resamples inside the interval, in (0, 1).
-        resamples: Draws of as many users as there are.
-        seed: The same seed gives the same interval.
+        level: Share of data sets in which the interval holds the true accuracy, in (0, 1).
+
+    Returns:
+        Its ends, in [0, 1]; 0 and 1 where there is one user, who says nothing of how users differ.
 
     Raises:
         PalError: If there is no comparison.
     """
     judged = judged.with_comparisons()
-    if mean == "macro":
-        return _interval_of_ratio(judged.per_user, np.ones(len(judged.total)), level, resamples, seed)
-    return _interval_of_ratio(judged.right, judged.total.astype(float), level, resamples, seed)
+    total, accuracy, n_users = judged.total, judged.per_user, len(judged.total)
+    if n_users == 1:
+        return 0.0, 1.0
+    weight = np.full(n_users, 1 / n_users) if mean == "macro" else total / total.sum()
+    share = float(weight @ accuracy)
+    apart = np.square(accuracy - share)
+    answers = 1 / (np.square(weight) / total).sum()
+    of_one_answer = share * (1 - share) + UNSEEN / answers
+    # How the variances of users' accuracies relate: all alike, or where users who gave many answers weigh
+    # more, what differs between users and what is chance in their answers.
+    variance = np.ones(n_users)
+    if mean == "micro":
+        variance = max(0.0, float(weight @ (apart - of_one_answer / total))) + of_one_answer / total
+    part = np.square(weight) * variance
+    # Each user draws the mean towards itself; the division makes the sum unbiased.
+    of_mean = float((part * apart / (variance - 2 * weight * variance + part.sum())).sum())
+    design_effect = (of_mean * answers + UNSEEN / answers) / of_one_answer
+    degrees = max(0.5, part.sum() ** 2 / np.square(part).sum() - 1)
+    quantile_squared = student.ppf((1 + level) / 2, degrees) ** 2 * design_effect / answers
+    centre = (share + quantile_squared / 2) / (1 + quantile_squared)
+    half = np.sqrt(quantile_squared * (share * (1 - share) + quantile_squared / 4)) / (1 + quantile_squared)
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
 def worst_decile(judged: Judged) -> float:
@@ -209,7 +234,7 @@ class Paired:
 
     Args:
         difference: Mean over users of the difference of their accuracies.
-        low: Lower end of its 95 % bootstrap interval, users resampled.
+        low: Lower end of its 95 % interval: Student's, over users; -1 to 1 where there is one.
         high: Upper end.
         p_value: Two-sided, of the sign-flip permutation test; 1 where no user differs, never 0.
         n_users: Users compared.
@@ -222,14 +247,13 @@ class Paired:
     n_users: int
 
 
-def paired_test(x: Judged, y: Judged, *, flips: int = 10_000, resamples: int = 1000, seed: int = 0) -> Paired:
+def paired_test(x: Judged, y: Judged, *, flips: int = 10_000, seed: int = 0) -> Paired:
     """Paired sign-flip permutation test over users: whether model x is more accurate than model y.
 
     Args:
         x: Right judgements of the one model.
         y: Of the other, on the same comparisons.
         flips: Random sign flips; where there are no more ways than that, all are taken.
-        resamples: Draws of users for the interval.
         seed: The same seed gives the same result.
 
     Raises:
@@ -238,7 +262,12 @@ def paired_test(x: Judged, y: Judged, *, flips: int = 10_000, resamples: int = 1
     if not np.array_equal(x.total, y.total):
         raise PalError("x and y must be judged on the same comparisons, got other numbers of them per user")
     difference = x.with_comparisons().per_user - y.with_comparisons().per_user
-    low, high = _interval_of_ratio(difference, np.ones(len(difference)), 0.95, resamples, seed)
+    mean, n_users, low, high = float(difference.mean()), len(difference), -1.0, 1.0
+    if n_users > 1:
+        answers = n_users**2 / (1 / x.with_comparisons().total).sum()
+        error = np.sqrt(difference.var(ddof=1) / n_users + UNSEEN / answers**2)
+        half = float(student.ppf(0.975, n_users - 1) * error)
+        low, high = max(-1.0, mean - half), min(1.0, mean + half)
     # The p-value is the share of sign flips whose sum is at least as far from zero; zeros have no sign.
     # scipy's permutation_test does the same by sorting random numbers, 6 to 14 times as slowly.
     size = np.abs(difference[difference != 0])
@@ -255,29 +284,4 @@ def paired_test(x: Judged, y: Judged, *, flips: int = 10_000, resamples: int = 1
             signs = 1.0 - 2 * rng.integers(0, 2, shape, dtype=np.int8)
             as_far += int((np.abs(signs @ size) >= threshold).sum())
         p_value = (1 + as_far) / (1 + flips)
-    return Paired(float(difference.mean()), low, high, p_value, len(difference))
-
-
-def _interval_of_ratio(
-    value: Float[np.ndarray, " users"],
-    weight: Float[np.ndarray, " users"],
-    level: float,
-    resamples: int,
-    seed: int,
-) -> tuple[float, float]:
-    """Percentile interval of sum(value) / sum(weight) over draws of users with replacement."""
-    if len(value) == 1:  # scipy refuses a single observation
-        return float(value[0] / weight[0]), float(value[0] / weight[0])
-    drawn = bootstrap(
-        (value, weight),
-        lambda value, weight, axis: value.sum(axis) / weight.sum(axis),
-        n_resamples=resamples,
-        batch=max(1, RANDOM_NUMBERS_AT_ONCE // len(value)),
-        vectorized=True,
-        paired=True,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).bootstrap_distribution
-    # scipy's own interval rounds its quantiles otherwise, which the sixth digit of the metrics would show.
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return Paired(mean, low, high, p_value, n_users)

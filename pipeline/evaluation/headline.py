@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pal.evaluation.accuracy import paired_test
+from pal.evaluation.accuracy import Judged, paired_test
 from pipeline.evaluation.predictions import rounded
 from pipeline.evaluation.slices import METRICS, Score, Scores, find
 from pipeline.params import Evaluate
@@ -96,28 +96,46 @@ def _numbers(
 def against_one_reward(scores: list[Score], users: str, knobs: Evaluate) -> dict[str, float | None]:
     """Whether the model beats one reward for everyone, paired by user; nulls where it is one reward.
 
-    Unseen users are taken at the headline shots, at none where they cannot be located.
+    Unseen users are taken at the headline shots, or at the most below them that anybody was located from.
     """
-    shots = (None,) if users == "seen" else (knobs.headline_shots, 0)
+    fewer = sorted({n for n in knobs.shots if n < knobs.headline_shots}, reverse=True)
+    shots = (None,) if users == "seen" else (knobs.headline_shots, *fewer, 0)
     model = next(filter(None, (find(scores, users, "model", shots=n) for n in shots)), None)
     return compare(model, find(scores, users, "k1"), knobs)
 
 
 def compare(score: Score | None, other: Score | None, knobs: Evaluate) -> dict[str, float | None]:
-    """How much more accurate the first is than the other, paired by user; nulls where either is missing."""
+    """How much more accurate the first is than the other, paired by user; nulls where either is missing.
+
+    Of the users whom both judge: few-shot numbers leave out who has too few comparisons.
+    """
     if score is None or other is None:
         return dict(NOT_COMPARED)
-    test = paired_test(score.judged, other.judged, seed=knobs.seed, resamples=knobs.resamples)
+    _, *rows = np.intersect1d(score.user, other.user, return_indices=True)
+    if not len(rows[0]):
+        return dict(NOT_COMPARED)
+    sides = (each.judged for each in (score, other))
+    x, y = (Judged(side.right[at], side.total[at]) for side, at in zip(sides, rows, strict=True))
+    test = paired_test(x, y, seed=knobs.seed)
     values = (test.difference, test.low, test.high, test.p_value)
     return dict(zip(NOT_COMPARED, map(rounded, values), strict=True))
+
+
+def fewer_users(scores: list[Score], knobs: Evaluate) -> list[str]:
+    """A sentence on the few-shot numbers that leave out users with fewer comparisons; none if none does."""
+    at = {n: len(s.user) for n in (0, *knobs.shots) if (s := find(scores, "unseen", "model", shots=n))}
+    every = at.get(0, 0)
+    fewer = ", ".join(f"{at.get(n, 0):,} of {every:,} at {n}" for n in knobs.shots if at.get(n, 0) < every)
+    return [f"Few-shot numbers are of the unseen users with so many comparisons: {fewer}."] if fewer else []
 
 
 def user_accuracies(scores: list[Score], data: Study) -> dict[str, np.ndarray]:
     """Each user's accuracy, by half: seen as trained, unseen from the most shots; NaN without comparisons."""
     accuracies: dict[str, np.ndarray] = {}
-    for users, half in (("seen", "seen"), ("unlocated", "unseen"), ("unseen", "unseen")):
-        shots = max((s.shots or 0 for s in scores if (s.users, s.model) == (users, "model")), default=0)
-        score = find(scores, users, "model", shots=None if users == "seen" else shots)
+    shots = sorted({s.shots for s in scores if s.shots is not None and s.model == "model"})
+    unseen = [(users, n) for n in shots for users in ("unlocated", "unseen")]
+    for users, n in (("seen", None), *unseen):  # each user's most shots come last
+        score, half = find(scores, users, "model", shots=n), "seen" if users == "seen" else "unseen"
         if score is not None:
             table = accuracies.setdefault(half, np.full(data.n_users(half), np.nan))
             rows = score.user if half == "seen" else (score.user - data.n_users("seen")) % len(table)

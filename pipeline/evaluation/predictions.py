@@ -12,7 +12,7 @@ Columns of the table:
     answer       row of the chosen response
     sign         +1 where the question's first response was chosen, else -1
     model        model, k1, oracle, asked, bound or a baseline's name
-    shots        comparisons from which unseen users were located; null where that does not apply
+    shots        comparisons from which unseen users with so many were located; null where that does not apply
     draws        random draws of the shots
     margin       in favour of the chosen response, mean over draws
     probability  P(chosen) by a fitted model, mean over draws; null for others
@@ -97,17 +97,18 @@ def predict(
                 "probability": probability.numpy() if fitted else pl.lit(None),
                 "right": sum(rightness(m) for m in draws),
             }
-            tables.append(shared.with_columns(**columns).select(*SCHEMA).cast(SCHEMA))
-    # Unlocated users have no shots, and no questions chosen for them.
-    located = (pl.col("users") != "unlocated") | (pl.col("shots").fill_null(0) == 0)
-    return pl.concat(tables).filter(located)
+            # Who has fewer comparisons to be located by is no part of a number that claims so many.
+            located = shared.with_columns(**columns).filter(pl.col("known") >= (shots or 0))
+            tables.append(located.select(*SCHEMA).cast(SCHEMA))
+    return pl.concat(tables)
 
 
 def _columns(data: Study, half: str, pairs: Comparisons, rows: torch.Tensor) -> pl.DataFrame:
-    """The columns of a half's test pairs that do not depend on the model."""
+    """Columns of a half's test pairs that do not depend on the model; `known` counts a user's adapt pairs."""
     users, user, q = pl.lit(half), pairs.user.numpy(), pairs.questions
+    known = torch.bincount(data.select(half, "adapt").user, minlength=data.n_users(half))[pairs.user].numpy()
     if half == "unseen":
-        located = torch.isin(pairs.user, data.select(half, "adapt").user).numpy()
+        located = known > 0
         user = user + data.n_users("seen")
         if located.any() and not located.all():
             users = pl.when(pl.Series(located)).then(pl.lit("unseen")).otherwise(pl.lit("unlocated"))
@@ -119,6 +120,7 @@ def _columns(data: Study, half: str, pairs: Comparisons, rows: torch.Tensor) -> 
         "user": user,
         "answer": chosen.numpy(),
         "sign": pairs.sign.numpy(),
+        "known": known,
     }
     return pl.DataFrame(columns).with_columns(users=users)
 
@@ -179,8 +181,8 @@ def margins_by(
 def locate(data: Study, model: SavedModel, knobs: Evaluate) -> dict[int, list[torch.Tensor]]:
     """Unseen users' states from each number of shots, one table per draw; nested within a draw (D18).
 
-    A user with fewer comparisons than shots is located from all of them. Where no user has any, there are
-    zero shots only.
+    A user with fewer comparisons than shots is located from all of them, and left out by `predict`. Where no
+    user has any, there are zero shots only.
     """
     pairs, n_users = data.select("unseen", "adapt"), data.n_users("unseen")
     with torch.inference_mode():
@@ -247,4 +249,4 @@ def locate_by_questions(data: Study, model: SavedModel, most: int) -> dict[int, 
 
 def rounded(value: float | None) -> float | None:
     """Six digits: more are noise, and would differ between machines."""
-    return None if value is None else round(float(value), 6)
+    return None if value is None else round(float(value), 4)

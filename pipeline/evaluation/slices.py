@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Int
 
 from pal.comparisons import Comparisons
-from pal.evaluation.accuracy import Judged, bootstrap_interval, worst_decile
+from pal.evaluation.accuracy import Judged, confidence_interval, worst_decile
 from pipeline.datasets import DATASETS
 from pipeline.evaluation.baselines import FEW_ANSWERS
 from pipeline.evaluation.predictions import USERS, rounded
@@ -72,9 +72,9 @@ class Score:
     judged: Judged
     metrics: dict[str, float | None]
 
-    def row(self, knobs: Evaluate) -> dict[str, Any]:
+    def row(self) -> dict[str, Any]:
         """A row of the details: labels, metrics, the interval of the accuracy, and counts."""
-        low, high = bootstrap_interval(self.judged, resamples=knobs.resamples, seed=knobs.seed)
+        low, high = confidence_interval(self.judged)
         metrics = {name: rounded(value) for name, value in self.metrics.items()}
         return {
             **{name: getattr(self, name) for name in LABELS},

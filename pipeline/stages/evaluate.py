@@ -19,7 +19,7 @@ from pipeline import PipelineError, params, paths, study
 from pipeline.evaluation import prototypes
 from pipeline.evaluation.baselines import available_baselines
 from pipeline.evaluation.bounds import bayes_bound
-from pipeline.evaluation.headline import against_one_reward, compare, headline, user_accuracies
+from pipeline.evaluation.headline import against_one_reward, compare, fewer_users, headline, user_accuracies
 from pipeline.evaluation.portrait import gallery, portrait
 from pipeline.evaluation.predictions import predict, rounded, without_ties
 from pipeline.evaluation.slices import find, score_slices
@@ -47,7 +47,7 @@ def main(dataset: str) -> None:
     predictions = predict(data, models, baselines, knobs, bound=bayes_bound(data, values))
     scores = score_slices(predictions, data, knobs)
     main_rows, tests, filters, cold_start = (
-        [score.row(knobs) for score in group]
+        [score.row() for score in group]
         for group in (scores.main, scores.by_test, scores.by_filter, scores.cold_start)
     )
     plurality = {
@@ -58,7 +58,8 @@ def main(dataset: str) -> None:
     k1 = find(scores.main, "seen", "k1")
     unfitted = {name: find(scores.main, "seen", name) for name in ("longer", "similarity")}
     calibration = _calibration(predictions)
-    notes, data_flow = read_notes(dataset), data_flow_counts(dataset)
+    notes = [*read_notes(dataset), *fewer_users(scores.main, knobs)]
+    data_flow = data_flow_counts(dataset)
     untrained = {by.encoder for by in data.embedders.values() if by and by.encoder.startswith("untrained-")}
     # What must stand beside the numbers: encoders without training, and how answers were simulated.
     said = {"encoder": ", ".join(sorted(untrained)), "notes": " ".join(notes)}

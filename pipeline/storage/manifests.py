@@ -28,12 +28,12 @@ def write_manifest(
 
     Args:
         folder: Where.
-        counts: read, kept and dropped, and whatever else was counted; None where nothing was.
+        counts: read, kept and dropped, merged where rows became one, and other counts; None for none.
         table: A Parquet table that must have as many rows as were kept.
         **others: What else the manifest holds.
 
     Raises:
-        PipelineError: If read is not kept and dropped together, or the table has other rows: a fault of ours.
+        PipelineError: If read is not their sum, or the table has other rows: a fault of ours.
     """
     if counts is not None:
         _check_counts(folder, counts, table)
@@ -50,7 +50,7 @@ def write_manifest(
 
 def _check_counts(folder: Path, counts: dict[str, int], table: Path | None) -> None:
     why = ""
-    if counts["read"] != counts["kept"] + counts["dropped"]:
+    if counts["read"] != counts["kept"] + counts["dropped"] + counts.get("merged", 0):
         why = "read must be kept + dropped"
     elif table is not None:
         rows = pq.read_metadata(table).num_rows

@@ -81,7 +81,6 @@ SMALL = {
     "own.split.unseen_users": 0.25,
     "own.split.val": 0.0,
     "evaluate.shots": [1, 5, 20],
-    "evaluate.resamples": 100,
 }
 
 

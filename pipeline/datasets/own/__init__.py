@@ -28,8 +28,10 @@ image       the path of a .jpg, .jpeg, .png or .webp file, relative to the table
 vector      an id in the file that `own.vectors` names, whose formats stand in `vectors.py`
 
 Other columns are ignored. A row is left out, and counted, if it is a tie (where `own.prepare.ties` says so)
-or compares a response with itself, which says nothing of anyone. Whatever else is wrong stops the pipeline at
-the first row that shows it.
+or compares a response with itself, which says nothing of anyone. One user's answers to one question (a prompt
+and two responses, in either order) become one comparison, so that no answer is trained on while another is
+tested on: its label is their mean, its weight their number, its time the last one's. Whatever else is wrong
+stops the pipeline at the first row that shows it.
 """
 
 from pathlib import Path
@@ -41,7 +43,7 @@ import pyarrow as pa
 from pal.config import Config
 from pipeline import PipelineError
 from pipeline.datasets.base import DatasetParams, Source, Split, Text
-from pipeline.datasets.own.checks import TIE, check_left, check_rows, check_times
+from pipeline.datasets.own.checks import TIE, check_left, check_repeats, check_rows, check_times
 from pipeline.datasets.own.items import (
     IMAGE_SUFFIXES,
     ImageItems,
@@ -153,10 +155,11 @@ def _items(options: Prepare, rows: pl.DataFrame, files: dict[str, Path]) -> dict
 def keep(
     rows: pl.DataFrame, items: dict[str, Items], options: Prepare
 ) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Add item ids as prompt_id, chosen_id and rejected_id, and leave out rows that say nothing of anyone.
+    """One row for each question of a user, with item ids as prompt_id, chosen_id and rejected_id, and weight.
 
-    The counts: read = kept + dropped, dropped = ties_dropped + identical_dropped, ties among those read,
-    duplicates among those kept (rows that repeat an earlier one, whatever their split).
+    The counts: read = kept + dropped + merged, where dropped = ties_dropped + identical_dropped +
+    undecided_dropped. merged are rows that repeat another one; of the comparisons with several answers
+    contradicted were answered both ways, and undecided_dropped were so equally often, and thus are ties.
     """
     for role in ROLES:
         ids = items[_modality(options, role)].ids(rows, role)
@@ -164,19 +167,52 @@ def keep(
         rows = rows.with_columns(item.alias(f"{role}_id"))
     tied = rows["label"] == TIE
     untied = rows.filter(~tied) if options.ties == "drop" else rows
-    kept = untied.filter(pl.col("chosen_id") != pl.col("rejected_id"))
-    distinct = kept.select("user_id", "prompt_id", "chosen_id", "rejected_id", "label").n_unique()
+    differing = untied.filter(pl.col("chosen_id") != pl.col("rejected_id"))
+    merged = merge_repeats(differing)
+    kept = merged.filter(pl.col("label") != TIE) if options.ties == "drop" else merged
     counts = {
         "read": len(rows),
         "ties": int(tied.sum()),
         "ties_dropped": len(rows) - len(untied),
-        "identical_dropped": len(untied) - len(kept),
+        "identical_dropped": len(untied) - len(differing),
+        "merged": len(differing) - len(merged),
+        "contradicted": int(merged["contradicted"].sum()),
+        "undecided_dropped": len(merged) - len(kept),
         "kept": len(kept),
-        "duplicates": len(kept) - distinct,
-        "dropped": len(rows) - len(kept),
     }
+    counts["dropped"] = sum(counts[f"{reason}_dropped"] for reason in ("ties", "identical", "undecided"))
     check_left(kept, counts)
     return kept, counts
+
+
+def merge_repeats(rows: pl.DataFrame) -> pl.DataFrame:
+    """One row for each user, prompt and unordered pair of responses, in the order of their first rows.
+
+    Its label is the mean of P(chosen is preferred), its chosen response the one that is preferred on the
+    whole; weight is the number of rows, and contradicted says whether they prefer now one, now the other.
+
+    Raises:
+        PipelineError: If the column `split` puts such rows into different places.
+    """
+    both, order = (pl.col("chosen_id"), pl.col("rejected_id")), pl.col("chosen_id") < pl.col("rejected_id")
+    unit = ("user_id", "prompt_id", pl.min_horizontal(*both), pl.max_horizontal(*both))
+    rows = rows.with_row_index("unit").with_columns(pl.col("unit").first().over(unit))
+    check_repeats(rows)
+    first = pl.when(order).then("label").otherwise(1 - pl.col("label"))  # P(the lesser id is preferred)
+    rows = rows.with_columns(
+        first=first.cast(pl.Float64).mean().over("unit").round(6),
+        weight=pl.len().over("unit"),
+        contradicted=((first.max() > TIE) & (first.min() < TIE)).over("unit"),
+        timestamp=pl.col("timestamp").max().over("unit"),
+    ).unique("unit", keep="first", maintain_order=True)
+    swap = pl.when(order != (pl.col("first") > TIE), pl.col("first") != TIE)
+    turned = {
+        f"{role}{suffix}": swap.then(pl.col(f"{other}{suffix}")).otherwise(pl.col(f"{role}{suffix}"))
+        for role, other in (PREFERENCE, PREFERENCE[::-1])
+        for suffix in ("", "_id")
+    }
+    label = pl.max_horizontal("first", 1 - pl.col("first")).cast(pl.Float32)
+    return rows.with_columns(**turned, label=label).drop("unit", "first")
 
 
 def write_tables(rows: pl.DataFrame, items: dict[str, Items], folder: Path) -> None:
@@ -196,6 +232,8 @@ def write_tables(rows: pl.DataFrame, items: dict[str, Items], folder: Path) -> N
         "label",
         pl.when(pl.col("split").is_not_null()).then(users).alias("users"),
         "split",
+        # Null stands for 1.
+        pl.when(pl.col("weight") > 1).then(pl.col("weight")).cast(pl.Float32).alias("weight"),
         pl.col("timestamp").alias("time"),
     )
     write_table(folder / PAIRS, pairs, pairs_schema())

@@ -108,19 +108,36 @@ def _check_splits(rows: pl.DataFrame) -> None:
         )
 
 
+def check_repeats(rows: pl.DataFrame) -> None:
+    """Check that the column split puts a user's answers to one question (one `unit`) into one place."""
+    wrong = rows.filter(pl.col("split").n_unique().over("unit") > 1)
+    if len(wrong):
+        first = wrong.row(0, named=True)
+        same = wrong.filter(pl.col("unit") == first["unit"], pl.col("split") != first["split"])
+        other = same.row(0, named=True)
+        raise PipelineError(
+            f"split in {_place(other)} must be {first['split']} as in {_place(first)}, where user "
+            f"{shorten(first['user_id'])}{_more_users(wrong)} answers this question, got {other['split']}",
+            file=other["file"],
+            row=other["row"],
+            column="split",
+        )
+
+
 def check_left(kept: pl.DataFrame, counts: dict[str, int]) -> None:
     """Check that enough rows to train, adapt and test are left when ties and equal responses are dropped."""
     n, tied, same = (counts[name] for name in ("read", "ties_dropped", "identical_dropped"))
+    undecided = counts["undecided_dropped"]
     if tied == n:
         raise PipelineError(f"all {n:,} rows are ties (label 0.5); set own.prepare.ties to 'keep'")
     if kept.is_empty():
         raise PipelineError(
-            f"none of {n:,} rows is left once ties ({tied:,}) and responses compared with themselves "
-            f"({same:,}) are dropped; add comparisons"
+            f"none of {n:,} rows is left once ties ({tied + undecided:,}) and responses compared with "
+            f"themselves ({same:,}) are dropped; add comparisons"
         )
     if kept["split"].is_null().all():
         return
-    reasons = ["ties"] * bool(tied) + ["identical responses"] * bool(same)
+    reasons = ["ties"] * bool(tied + undecided) + ["identical responses"] * bool(same)
     without = f" once {' and '.join(reasons)} are dropped" if reasons else ""
     names = sorted(kept["split"].unique())
     if not {"train", "adapt", "test"} <= set(names):

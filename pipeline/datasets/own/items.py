@@ -1,9 +1,11 @@
 """Items from the cells of users' tables: texts as they are, images by their bytes, vectors by their numbers.
 
-The same content is one item, however often and under however many names it occurs. A table may come from
+The same content is one item, however often and under however many names it occurs: texts that differ in white
+space or in Unicode's form alone are one, since encoders can hardly tell them apart. A table may come from
 somebody else, so no path leads out of its folder: not an absolute one, not `..`, not a link.
 """
 
+import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -30,21 +32,22 @@ class Items(Protocol):
 
 
 class TextItems:
-    """Cells are the texts themselves."""
+    """Cells are the texts themselves; of several spellings of one the shortest stands for all."""
 
     def __init__(self) -> None:
-        self._texts: dict[str, str] = {}
+        self._spellings: dict[str, str] = {}  # by what they have in common
 
     def ids(self, rows: pl.DataFrame, column: str) -> dict[str, str]:
         """Item ids by text."""
-        ids = {text: text_id(text) for text in rows[column].drop_nulls().unique()}
-        self._texts |= {item: text for text, item in ids.items()}
-        return ids
+        texts = sorted(rows[column].drop_nulls().unique(), key=lambda text: (len(text), text))
+        same = {text: " ".join(unicodedata.normalize("NFC", text).split()) for text in texts}
+        return {text: text_id(self._spellings.setdefault(same[text], text)) for text in texts}
 
     def table(self, wanted: set[str]) -> pa.Table:
         """The texts."""
-        ids = sorted(wanted & self._texts.keys())
-        return _table("text", ids, text=[self._texts[item] for item in ids])
+        texts = {text_id(text): text for text in self._spellings.values()}
+        ids = sorted(wanted & texts.keys())
+        return _table("text", ids, text=[texts[item] for item in ids])
 
 
 class ImageItems:

@@ -61,8 +61,11 @@ def as_parquet(rows, types=None, **options):
 WRITERS = {"a.csv": as_csv, "a.jsonl": as_jsonl, "a.parquet": as_parquet}
 
 
-def kept(paths, ties="drop"):
-    options = own.Prepare(ties=ties, prompts="text", responses="text")
+OPTIONS = own.Prepare(ties="drop", prompts="text", responses="text")
+
+
+def kept(paths, ties):
+    options = OPTIONS.model_copy(update={"ties": ties})
     return own.keep(own.read(paths, options), {"text": TextItems()}, options)
 
 
@@ -98,8 +101,8 @@ def test_every_format_gives_the_same_frame(read, name):
     frame, _ = read({name: WRITERS[name](splits(*WHOLE))})
     assert frame["split"].to_list() == ["train", "test", "adapt", "test"]
     assert frame["label"].to_list() == [1.0] * 4
-    frame, _ = read({name: WRITERS[name]([row(prompt="", split="")] * 2)})
-    assert frame.select("prompt", "split").null_count().row(0) == (2, 2)
+    frame, _ = read({name: WRITERS[name]([row(prompt="", split="")])})
+    assert frame.select("prompt", "split").null_count().row(0) == (1, 1)
 
 
 def test_both_shapes_say_the_same(read):
@@ -111,7 +114,7 @@ def test_both_shapes_say_the_same(read):
 
 def test_a_tie_is_dropped_or_kept_as_a_soft_label(read):
     for ties, left in (("drop", 1), ("keep", 2)):
-        frame, _ = read({"a.jsonl": as_jsonl([DUEL, duel(winner="tie")])}, ties)
+        frame, _ = read({"a.jsonl": as_jsonl([DUEL, duel(winner="tie", prompt="who?")])}, ties)
         assert frame["label"].to_list() == [1.0, 0.5][:left]
 
 
@@ -122,14 +125,65 @@ def test_a_response_compared_with_itself_is_dropped_and_counted(read, ties, drop
     rows = [same | {"label": 1}, row(label=0.5), same | {"label": 0.7}, same | {"label": 0.5}, row(label=1)]
     frame, counts = read({"a.csv": as_csv(rows)}, ties)
     expected = {"read": 5, "ties": 2, "ties_dropped": dropped[0], "identical_dropped": dropped[1]}
-    assert counts == {**expected, "duplicates": 0, "dropped": sum(dropped), "kept": 5 - sum(dropped)}
+    others = {"merged": 0, "contradicted": 0, "undecided_dropped": 0}
+    if ties == "keep":  # the tie is about the question that the last row answers
+        others["merged"] = 1
+    assert counts == {
+        **expected, **others, "dropped": sum(dropped), "kept": 5 - sum(dropped) - others["merged"],
+    }  # fmt: skip
     assert (frame["chosen"] == "so").all()
 
 
-def test_duplicates_are_kept_and_counted(read):
-    rows = [row(split=split) for split in ("train", "train", "test")] + splits(("b", "adapt"), ("b", "test"))
-    frame, counts = read({"a.csv": as_csv(rows)})
-    assert (len(frame), counts["duplicates"]) == (5, 2)
+REPEATS = [
+    # What a user answered to one question: 1 says so, 0 says no, 0.5 is a tie; then label, chosen and weight,
+    # without ties (which are left out first) and with them.
+    ([1], (1, "so", 1), (1, "so", 1)),
+    ([0, 0], (1, "no", 2), (1, "no", 2)),
+    ([0, 1, 1, 1], (0.75, "so", 4), (0.75, "so", 4)),
+    ([1, 0.5], (1, "so", 1), (0.75, "so", 2)),
+    ([0.9, 0.2, 0.2, 0.2], (0.625, "no", 4), (0.625, "no", 4)),
+    ([1, 0], None, (0.5, "so", 2)),
+]
+
+
+@pytest.mark.parametrize(("answers", "drop", "keep"), REPEATS)
+def test_repeats_of_one_question_are_one_comparison_of_their_mean(read, tmp_path, answers, drop, keep):
+    """A row of bob's stays beside them. Spellings that differ in white space or Unicode's form are one."""
+    spellings = [("so", "no"), (" so", "no\n"), ("so ", "no"), ("so", "\tno")]
+    rows = [
+        row(chosen=pair[answer < 0.5], rejected=pair[answer >= 0.5], label=max(answer, 1 - answer))
+        for answer, pair in zip(answers, spellings, strict=False)
+    ]
+    for ties, expected in (("drop", drop), ("keep", keep)):
+        frame, counts = read({"a.jsonl": as_jsonl([*rows, row(user_id="bob", label=1.0)])}, ties)
+        assert counts["read"] == counts["kept"] + counts["dropped"] + counts["merged"] == len(rows) + 1
+        assert counts["contradicted"] == ({0, 1} <= set(answers) or 0.9 in answers)
+        assert counts["undecided_dropped"] == (expected is None)
+        write(frame, tmp_path)
+        pairs = pl.read_parquet(tmp_path / "pairs.parquet")
+        texts = dict(pl.read_parquet(tmp_path / "items.parquet").select("item_id", "text").iter_rows())
+        assert pairs["user_id"].to_list() == ["007", "bob"][expected is None :]
+        if expected:
+            weight = pairs["weight"][0] or 1
+            assert (pytest.approx(pairs["label"][0]), texts[pairs["chosen"][0]], weight) == expected
+
+
+def test_texts_that_differ_in_spaces_or_unicode_form_alone_are_one_item(read):
+    """Composed and decomposed: one prompt and one response; so the last row compares a text with itself."""
+    rows = [
+        row(prompt="caf\u00e9  ?"),
+        row(prompt="cafe\u0301 ?\n", user_id="bob"),
+        row(chosen="r\u00e9", rejected="re\u0301 "),
+    ]
+    frame, counts = read({"a.jsonl": as_jsonl(rows)})
+    assert (frame["prompt_id"].n_unique(), counts["identical_dropped"], counts["kept"]) == (1, 1, 2)
+
+
+def test_the_last_time_of_repeats_is_theirs(read):
+    frame, _ = read(
+        {"a.csv": as_csv([row(timestamp=time) for time in ("2026-03-02", "2026-03-03", "2026-03-01")])}
+    )
+    assert frame["timestamp"].to_list() == [datetime(2026, 3, 3)]
 
 
 def test_files_are_read_in_their_order_and_other_columns_ignored(read):
@@ -155,8 +209,9 @@ TYPES = {
 
 @pytest.mark.parametrize(("types", "cells"), TYPES.values(), ids=TYPES)
 def test_types_of_parquet_are_read(read, types, cells):
-    frame, _ = read({"a.parquet": as_parquet([cells] * 3, types, row_group_size=1)})
-    assert frame.select(TEXTS).rows() == [(str(cells["user_id"]), "why?", "so", "no")] * 3
+    rows = [cells | {"prompt": prompt} for prompt in ("why?", "who?", "how?")]
+    frame, _ = read({"a.parquet": as_parquet(rows, types, row_group_size=1)})
+    assert frame.select(TEXTS).rows() == [(str(cells["user_id"]), row["prompt"], "so", "no") for row in rows]
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
@@ -175,7 +230,7 @@ def test_any_text_survives_every_format(tmp_path_factory, rows):
     for name, write in WRITERS.items():
         path = tmp_path_factory.mktemp("any") / "content"
         path.write_bytes(write(rows))
-        frame, _ = kept({name: path})
+        frame = own.read({name: path}, OPTIONS)
         assert frame.select(TEXTS).to_dicts() == rows, name
 
 
@@ -193,7 +248,9 @@ CELLS = {
 @pytest.mark.parametrize("name", WRITERS)
 def test_times_are_read_as_utc_and_reach_the_pairs(read, tmp_path, name):
     """2026-03-01 12:30 is 20,513 days and 45,000 seconds after 1970 began: 1,772,368,200 seconds."""
-    frame, _ = read({name: WRITERS[name]([row(timestamp=cell) for cell in CELLS])})
+    frame, _ = read(
+        {name: WRITERS[name]([row(timestamp=cell, prompt=f"{n}?") for n, cell in enumerate(CELLS)])}
+    )
     assert frame["timestamp"].to_list() == list(CELLS.values())
     write(frame, tmp_path)
     assert pl.read_parquet(tmp_path / "pairs.parquet")["time"].to_list() == list(CELLS.values())
@@ -253,6 +310,7 @@ FAULTS = [
     ("a.csv", as_csv([row(timestamp="2026-03-01"), row(timestamp="yesterday")]), f"timestamp in row 2 (line 3) of a.csv must be {TIMES}, got 'yesterday'"),
     ("a.parquet", as_parquet([row(timestamp=1772368200123456789)]), f"timestamp in row 1 of a.parquet must be {TIMES}, got 1.7723682001234568e+18; divide"),
     ("a.csv", as_csv([row(timestamp=20260301)]), f"timestamp in row 1 (line 2) of a.csv must be {TIMES}, got '20260301'; write dates as 2026-03-01"),
+    ("a.csv", as_csv([*splits(*WHOLE), row(prompt="0?\n", user_id="ann", split="test", chosen="no", rejected="so")]), "split in row 5 (line 6) of a.csv must be train as in row 1 (line 2) of a.csv, where user 'ann' answers this question, got test"),
     # What is left.
     ("a.csv", as_csv([row(label=0.5)] * 2), "all 2 rows are ties (label 0.5); set own.prepare.ties to 'keep'"),
     ("a.csv", as_csv([row(chosen="no", label=1), row(chosen="no", label=1), row(label=0.5)]), "none of 3 rows is left once ties (1) and responses compared with themselves (2) are dropped; add comparisons"),
@@ -332,7 +390,16 @@ def test_prepare_writes_items_and_pairs(read, tmp_path):
 
 
 def test_a_user_with_adapt_rows_is_unseen_and_prompts_may_be_null(read, tmp_path):
-    frame, _ = read({"a.csv": as_csv([each | {"prompt": ""} for each in splits(*WHOLE, ("bob", "val"))])})
+    frame, _ = read(
+        {
+            "a.csv": as_csv(
+                [
+                    each | {"prompt": "", "chosen": f"so {n}"}
+                    for n, each in enumerate(splits(*WHOLE, ("bob", "val")))
+                ]
+            )
+        }
+    )
     write(frame, tmp_path)
     pairs = pl.read_parquet(tmp_path / "pairs.parquet")
     assert pairs["users"].to_list() == ["seen", "seen", "unseen", "unseen", "unseen"]

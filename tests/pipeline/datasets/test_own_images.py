@@ -73,7 +73,7 @@ def test_one_image_under_two_names_is_one_item(folder):
     items, pairs, counts = prepared()
     assert len(items.filter(pl.col("modality") == "image")) == 2
     assert pairs["chosen"].n_unique() == 1
-    assert (counts["identical_dropped"], counts["duplicates"], counts["kept"]) == (1, 1, 2)
+    assert (counts["identical_dropped"], counts["merged"], counts["kept"]) == (1, 1, 1)
 
 
 def test_prompts_may_be_images_in_folders_of_any_name(folder, project):

@@ -13,7 +13,7 @@ NO_P = {"seen": {"p": None}, "unseen": {"p": None}}
 
 
 def knobs(**changes):
-    usual = {"seed": 0, "shots": [1, 5, 20], "headline_shots": 20, "draws": 20, "asked": 0, "resamples": 100}
+    usual = {"seed": 0, "shots": [1, 5, 20], "headline_shots": 20, "draws": 20, "asked": 0}
     return Evaluate(**{**usual, **changes})
 
 
