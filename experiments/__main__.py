@@ -1,4 +1,4 @@
-"""The command line: run an entry, write the ledger and its page.
+"""The command line: run entries of paper.yaml, write the ledger and its page.
 
 python -m experiments run persona-5a
 """
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="The paper's experiments, as experiments/dvc.yaml runs them; paper.yaml declares them.",
+    help="The paper's experiments; paper.yaml declares them.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -19,30 +19,18 @@ app = typer.Typer(
 
 @app.command()
 def run(
-    entry: Annotated[str, typer.Argument(help="An entry of paper.yaml.")],
+    entry: Annotated[
+        str | None, typer.Argument(help="An entry of paper.yaml; all that are outdated.")
+    ] = None,
     scale: Annotated[str | None, typer.Option(help="laptop or paper; as paper.yaml says by default.")] = None,
 ) -> None:
-    """Run one entry, or say that its data are not at hand."""
-    from experiments import running
+    """Run one entry, or all whose code, options or data have changed; then write the ledger and its page."""
+    from experiments import ledger, page, running
 
-    print(running.main(entry, scale=scale))
-
-
-@app.command()
-def ledger() -> None:
-    """Hold what was measured against what was published: metrics/paper.json and the page."""
-    from experiments import ledger, page
-
+    for name in [entry] if entry else running.outdated(scale):
+        print(running.main(name, scale=scale))
     ledger.main()
     print(page.main())
-
-
-@app.command()
-def prints() -> None:
-    """Fingerprint the real data that entries need, for DVC."""
-    from experiments import sources
-
-    sources.main()
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Running one entry from end to end, and where its findings lie."""
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -20,7 +21,36 @@ from pipeline import PipelineError
 
 METRICS = Path("metrics/paper")
 DATA = Path("data/paper")
+# Whose code shapes findings. DVC runs no entries: outputs that a clone does not have would stand in the way
+# of `dvc checkout`, `pull` and `exp apply`, and 31 more stages would stand in `dvc status`.
+CODE = (
+    "experiments/measure.py", "experiments/study.py", "pal/comparisons.py", "pal/config.py", "pal/evaluation",
+    "pal/fitting", "pal/models", "pal/users", "pipeline/datasets", "pipeline/evaluation", "pipeline/study.py",
+)  # fmt: skip
 Row = dict[str, Any]
+
+
+def made_from(entry: Entry, scale: str) -> str:
+    """The sha256 over all that shapes an entry's findings: code, options and real data."""
+    digest = hashlib.sha256(
+        _json([entry.run.model_dump(mode="json"), scale, sources.fingerprint(entry.run.needs)]).encode()
+    )
+    for each in CODE:
+        path = entries.ROOT / each
+        for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def outdated(scale: str | None = None) -> list[str]:
+    """The entries whose findings are not here, or were made from other code, options or data."""
+    declared = entries.load()
+    return [
+        name
+        for name, entry in declared.entries.items()
+        if not (DATA / f"{name}.parquet").exists()
+        or read(name, entry).about.get("made_from") != made_from(entry, scale or declared.scale)
+    ]
 
 
 def main(name: str, *, scale: str | None = None) -> Path:
@@ -36,10 +66,11 @@ def main(name: str, *, scale: str | None = None) -> Path:
     scale = scale or declared.scale
     if scale not in entries.SCALES:
         raise PipelineError(f"scale must be one of {', '.join(entries.SCALES)}, got {scale!r}")
-    source = sources.find(entry.run.needs)
+    source, made = sources.find(entry.run.needs), made_from(entry, scale)
     if source is None:
         keep_arms(DATA / f"{name}.parquet", [])
-        return write(METRICS / f"{name}.json", {"not_run": sources.missing(entry.run.needs)}, [])
+        about = {"not_run": sources.missing(entry.run.needs), "made_from": made}
+        return write(METRICS / f"{name}.json", about, [])
     entry_run = entry.run.at(scale)
     if entry_run.kind == "parameters":
         measured = parameters(entry_run)
@@ -49,7 +80,9 @@ def main(name: str, *, scale: str | None = None) -> Path:
         measured = run(entry_run, source, os.cpu_count() or 1)
     arms = [arm for arm in measured.arms if arm.at.get("preset") != BOUND]
     keep_arms(DATA / f"{name}.parquet", arms)
-    about: dict[str, Any] = {"scale": scale, "seeds": entry_run.seeds, "prepare": entry_run.prepare}
+    about: dict[str, Any] = {
+        "scale": scale, "seeds": entry_run.seeds, "prepare": entry_run.prepare, "made_from": made,
+    }  # fmt: skip
     about |= {key: value for key, value in measured.tables.items() if value}
     about["bounds"] = [best(arm) for arm in measured.arms if arm.at.get("preset") == BOUND]
     rows = [summary(arm) for arm in arms if arm.judged]

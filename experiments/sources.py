@@ -3,10 +3,8 @@
 import os
 from contextlib import chdir
 from pathlib import Path
-from typing import get_args
 
 from experiments.entries import ROOT, Needs
-from pal.files import new_folder, write_json
 from pipeline import params
 from pipeline.storage import raw_files
 
@@ -18,13 +16,6 @@ NAMES = {
     "pickapic_v1_and_v2": "Pick-a-Pic v1 and v2",
     "summarize": "OpenAI's TL;DR comparisons",
 }
-
-
-def main() -> None:
-    """Write one fingerprint per kind of real data: DVC cannot see a folder outside the repository."""
-    with new_folder(Path("data/paper/prints")) as folder:
-        for needs in get_args(Needs):
-            write_json(folder / f"{needs}.json", fingerprint(needs))
 
 
 def find(needs: Needs) -> str | None:

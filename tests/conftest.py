@@ -1,4 +1,7 @@
-"""A toy repository under real DVC, copied from the working tree, for tests of the DAG and of the README."""
+"""What all tests share: an environment without the user's, and a toy repository under real DVC.
+
+The toy is a copy of the working tree; tests of it stand in one file (`test_dag.py`), so that one process builds it.
+"""
 
 import csv
 import json
@@ -8,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -15,6 +19,37 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
+# All that tests see of the user's environment: stores, caches, proxies, tokens, and the configuration of Git and
+# of DVC must not reach them, nor they those.
+KEPT = re.compile(
+    "PATH|TMPDIR|LANG|LC_.*|TERM|SEEDS|OMP_NUM_THREADS|VIRTUAL_ENV|LD_LIBRARY_PATH|(PYTHON|PYTEST|CUDA).*"
+)
+HOME = pytest.StashKey[tempfile.TemporaryDirectory]()
+
+
+def pytest_configure(config):
+    """Give the tests of this process an environment and a home folder of their own."""
+    config.stash[HOME] = home = tempfile.TemporaryDirectory(prefix="pal-tests-home-")
+    kept = {name: value for name, value in os.environ.items() if KEPT.fullmatch(name)}
+    os.environ.clear()
+    os.environ.update(
+        kept,
+        HOME=home.name,
+        PAL_STORE=f"{home.name}/store",
+        GIT_CONFIG_NOSYSTEM="1",
+        DVC_SYSTEM_CONFIG_DIR=home.name,
+        DVC_SITE_CACHE_DIR=home.name,
+    )
+
+
+def pytest_unconfigure(config):
+    config.stash[HOME].cleanup()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """The toy's tests first: they take longest, so that a second process has the rest to do meanwhile."""
+    items.sort(key=lambda item: item.path.name != "test_dag.py")
 
 
 class Repository:
@@ -28,8 +63,6 @@ class Repository:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PAL_STORE": str(outside / "store"),
             "OMP_NUM_THREADS": "1",
-            "GIT_CONFIG_GLOBAL": os.devnull,
-            "GIT_CONFIG_SYSTEM": os.devnull,
             "GIT_AUTHOR_NAME": "A",
             "GIT_AUTHOR_EMAIL": "a@example.org",
             "GIT_COMMITTER_NAME": "A",
@@ -126,26 +159,21 @@ def repository(tmp_path_factory) -> Repository:
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.splitlines()
     for name in listed:
-        if (ROOT / name).is_file() and not name.startswith(
-            ("tests/", "metrics/", "dvc.lock", "experiments/dvc.")
-        ):
+        if (ROOT / name).is_file() and not name.startswith(("tests/", "metrics/", "dvc.lock")):
             (home / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, home / name)
     repository = Repository(home, outside)
     repository.write_answers()
     for key, value in {
-        "datasets": ["simulated", "own"],
+        "datasets": ["own"],
         "model.K": 2,
         "own.source": str(outside / "answers.csv"),
         "own.encoder": "hashed-words",
         "encode.device": "cpu",
         "train.device": "cpu",
-        "simulated.prepare.seen_users": 10,
-        "simulated.prepare.unseen_users": 5,
-        "simulated.prepare.train_pairs": 20,
-        "simulated.prepare.adapt_pairs": 20,
-        "simulated.prepare.test_pairs": 10,
-        "simulated.train.epochs": 3,
+        "train.more_seeds": 0,
+        "evaluate.asked": 2,
+        "evaluate.resamples": 100,
         "own.train.epochs": 40,
         "own.train.restarts": 1,
     }.items():

@@ -1,35 +1,37 @@
-"""The README's commands run, in its order, and its facts are those of the project."""
+"""The README's facts are those of the project; `test_dag.py` runs its commands."""
 
+import getpass
 import json
+import os
 import re
-import shlex
+import subprocess
+import sys
 from pathlib import Path
-
-import pytest
 
 from pipeline import paths
 from pipeline.__main__ import flatten, shown
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SHELL = [line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines()]
-# Started from `make`, which makes an environment of its own; .ci/run runs both.
-MADE = ("make repro", "make test")
 
 
-@pytest.mark.xdist_group("dag")
-def test_readme_commands_run(repository):
-    repository.edit("datasets", ["own"])
-    shutil_answers = (repository.outside / "answers.csv").read_bytes()
-    (repository.home / "answers.csv").write_bytes(shutil_answers)
-    repository.commit()
-    repository.repro()
-    for command in SHELL:
-        if command not in MADE:
-            repository.run(*shlex.split(command))
-    shown = repository.run("dvc", "exp", "show", "--csv")
-    assert len(re.findall("branch_commit|branch_base", shown)) >= 4
-    assert "seen.accuracy" in repository.run("python", "-m", "pipeline", "results")
+def test_tests_see_nothing_of_the_users_environment():
+    """Stores, caches, proxies, tokens, and the configuration of Git and of DVC."""
+    users = {
+        "PAL_STORE": "/mine", "GIT_CONFIG_GLOBAL": "/mine", "GIT_DIR": "/mine", "DVC_GLOBAL_CONFIG_DIR": "/mine",
+        "HTTPS_PROXY": "http://mine", "HF_TOKEN": "mine", "HF_HOME": "/mine", "XDG_CACHE_HOME": "/mine",
+        "RAY_ADDRESS": "mine", "HOME": "/mine", "PAL_PERSONA": "/mine",
+    }  # fmt: skip
+    code = (
+        "import os, conftest, types; config = types.SimpleNamespace(stash={});"
+        "conftest.pytest_configure(config); print(os.environ); conftest.pytest_unconfigure(config)"
+    )
+    command = [sys.executable, "-c", code]
+    env = {**os.environ, **users, "PYTHONPATH": str(ROOT / "tests")}
+    seen = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    assert "PATH" in seen
+    assert "mine" not in seen
+    assert os.environ["HOME"] != str(Path("~" + getpass.getuser()).expanduser())
 
 
 def test_every_make_target_that_the_readme_names_exists():

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 import polars as pl
 from pydantic import Field
-from scipy.spatial.distance import pdist
 
 from pal.config import Config, Number, Positive
 from pal.files import write_json
@@ -118,6 +117,8 @@ def draw_prototypes(rng: np.random.Generator, options: Prepare) -> np.ndarray:
     Raises:
         PipelineError: If that does not happen in 10,000 draws (it cannot where dim is small, D29).
     """
+    from scipy.spatial.distance import pdist  # takes as long to import as all else that `check` needs
+
     for _ in range(MAX_DRAWS):
         drawn = rng.normal(scale=options.dim**-0.5, size=(options.groups, options.dim))
         if options.groups == 1 or np.min(pdist(drawn)) >= options.min_distance:

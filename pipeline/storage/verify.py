@@ -38,7 +38,8 @@ class Record:
         wanted: The hash, hex; empty for a file of records that cannot be read.
         source: What records it, for messages.
         stage: The stage to run again by force, where nothing shows that it must; else empty.
-        removed: What must go first, so that nothing wrong is trusted again.
+        output: The output of DVC's that it belongs to.
+        copy: The file of DVC's cache that holds the same bytes.
         needed: Whether it is wrong of the file not to be there.
         newer: Whether the file may be newer than the record, if the stage's manifest confirms its bytes.
     """
@@ -48,7 +49,8 @@ class Record:
     wanted: str
     source: str
     stage: str = ""
-    removed: tuple[Path, ...] = ()
+    output: Path | None = None
+    copy: Path | None = None
     needed: bool = True
     newer: bool = False
 
@@ -57,7 +59,7 @@ def main(*, mend: bool = False) -> None:
     """Check everything, print what is wrong and how to mend it, and exit with 1 if something is.
 
     Args:
-        mend: Whether to remove what is wrong, so that the next run makes it anew.
+        mend: Whether to remove files whose bytes are wrong, and no others, so that they are made anew.
     """
     records = list(dict.fromkeys(recorded()))
     # By inode: a file under many names (DVC links its cache) is read once.
@@ -93,7 +95,8 @@ def main(*, mend: bool = False) -> None:
     if not failures:
         print(f"verified {what}: all as they were written")
         return
-    _report(failures, mend=mend)
+    right = {record.path for record in records if record not in failures and record.path.exists()}
+    _report(failures, right, mend=mend)
     print(f"{len({record.path for record in failures}):,} of {what} are wrong")
     sys.exit(1)
 
@@ -109,7 +112,7 @@ def recorded() -> Iterator[Record]:
             yield _unreadable(path)
             continue
         for file, sha256 in ((path.parent / name, sha256) for name, sha256 in hashes.items()):
-            yield Record(file, "sha256", sha256, str(path), removed=(file,))
+            yield Record(file, "sha256", sha256, str(path))
     for path in sorted(Path("data/raw").glob("*.json")):
         try:
             files = raw_files.read_manifest(path.stem).files
@@ -118,16 +121,16 @@ def recorded() -> Iterator[Record]:
             continue
         for file in files:
             home, source = raw_files.home_of(file.sha256), f"{path} ({file.name})"
-            yield Record(home, "sha256", file.sha256, source, f"download@{path.stem}", removed=(home,))
+            yield Record(home, "sha256", file.sha256, source, f"download@{path.stem}")
     # Files of the store are named by their own hash. A link leads elsewhere, and is among the raw files.
     store = paths.store()
     for home in [*store.glob(f"raw/??/{'[0-9a-f]' * 64}"), *store.glob("embeddings/*/[!.]*.parquet")]:
         if not home.is_symlink():
-            yield Record(home, "sha256", home.stem, "its own name", removed=(home,))
+            yield Record(home, "sha256", home.stem, "its own name")
 
 
 def _unreadable(path: Path) -> Record:
-    return Record(path, "sha256", "", "its own format", removed=(path,))
+    return Record(path, "sha256", "", "its own format")
 
 
 def _yaml(path: Path) -> Any:
@@ -169,15 +172,15 @@ def _of_dvc(cache: Path) -> Iterator[Record]:
         if md5.endswith(".dir"):
             home = _object(cache, md5)
             digest = md5.removesuffix(".dir")
-            yield Record(home, "md5", digest, "DVC's cache", removed=(home,), needed=False)
+            yield Record(home, "md5", digest, "DVC's cache", needed=False)
             if not home.exists() or _hash(home, "md5") != digest:  # the folder's own list is lost
                 yield Record(path, MD5_FOLDER, md5, source, stage, needed=needed, newer=True)
                 continue
             files = {path / entry["relpath"]: entry["md5"] for entry in json.loads(home.read_bytes())}
         for file, file_md5 in files.items():
             home = _object(cache, file_md5)
-            yield Record(file, "md5", file_md5, source, removed=(file, home), needed=needed, newer=True)
-            yield Record(home, "md5", file_md5, "DVC's cache", removed=(file, home), needed=False)
+            yield Record(file, "md5", file_md5, source, "", path, home, needed, newer=True)
+            yield Record(home, "md5", file_md5, "DVC's cache", needed=False)
 
 
 def _object(cache: Path, md5: str) -> Path:
@@ -212,8 +215,12 @@ def _confirmed(path: Path) -> bool:
     )
 
 
-def _report(failures: dict[Record, str], *, mend: bool) -> None:
-    """Print what is wrong, and the commands that mend it; with `mend`, remove it."""
+def _report(failures: dict[Record, str], right: set[Path], *, mend: bool) -> None:
+    """Print what is wrong, and the commands that mend it; with `mend`, remove it.
+
+    Removed is a file that no record confirms; of one that lies elsewhere and is linked to, the link. Outputs
+    whose bytes DVC's cache still has come back from there.
+    """
     by_path: dict[Path, list[Record]] = {}
     for record in failures:
         by_path.setdefault(record.path, []).append(record)
@@ -222,12 +229,16 @@ def _report(failures: dict[Record, str], *, mend: bool) -> None:
         print(f"{path} {failures[records[0]]} (says {sources})")
     if len(by_path) > SHOWN:
         print(f"and {len(by_path) - SHOWN:,} more")
-    # Never a file that lies elsewhere and is only linked to, but the link.
-    removed = dict.fromkeys(
-        path for record in failures for path in record.removed if path.is_symlink() or path.exists()
-    )
+    removed = [path for path in by_path if path not in right and (path.is_symlink() or path.is_file())]
+    outputs = {record.output: True for record in failures if record.output}
+    for record in failures:
+        if record.output and record.copy not in right:
+            outputs[record.output] = False
+    restored = [shlex.quote(str(output)) for output, whole in outputs.items() if whole]
     forced = dict.fromkeys(record.stage for record in failures if record.stage)
-    commands = f"dvc repro -f -s {' '.join(forced)} && dvc repro" if forced else "dvc repro"
+    steps = [f"dvc checkout {' '.join(restored)}"] if restored else []
+    steps += [f"dvc repro -f -s {' '.join(forced)}"] if forced else []
+    commands = " && ".join([*steps, "dvc repro"])
     if mend:
         for path in removed:
             path.unlink(missing_ok=True)

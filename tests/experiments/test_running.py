@@ -154,7 +154,10 @@ def test_a_run_is_measured_judged_and_drawn_and_a_new_clone_keeps_what_was_found
     declared = entries.Declared(scale="laptop", entries={"simulated-13": tiny})
     monkeypatch.setattr(entries, "load", lambda: declared)
     monkeypatch.setattr(running.os, "cpu_count", lambda: 1)
+    assert running.outdated() == ["simulated-13"]
     running.main("simulated-13")
+    assert running.outdated() == []
+    assert running.outdated("paper") == ["simulated-13"]
     ledger.main()
     rows = json.loads((folder / ledger.LEDGER).read_text(encoding="utf-8"))["rows"]
     numbers = [row for row in rows if row["kind"] == "number"]
@@ -166,6 +169,7 @@ def test_a_run_is_measured_judged_and_drawn_and_a_new_clone_keeps_what_was_found
 
     before = (folder / ledger.LEDGER).read_bytes()
     (folder / running.DATA / "simulated-13.parquet").unlink()  # as in a new clone, which has metrics alone
+    assert running.outdated() == ["simulated-13"]
     ledger.main()
     assert (folder / ledger.LEDGER).read_bytes() == before
     page.main()

@@ -1,9 +1,11 @@
 """params.yaml: as shipped it loads, and whatever is wrong is one sentence that names key, got and allowed."""
 
+import difflib
 import re
 from pathlib import Path
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 
 from pipeline import PipelineError, params
 
@@ -30,7 +32,7 @@ def test_every_parameter_is_described():
             if (
                 match["value"]
                 and not known
-                and "#" not in line.replace('"#', "")
+                and "#" not in line.replace("'#", "")
                 and not above.lstrip().startswith("#")
             ):
                 bare.append(".".join(path))
@@ -114,6 +116,19 @@ def test_an_old_key_is_refused_with_the_new_one(project, section, old, new):
         params.load()
 
 
+def test_an_experiment_rewrites_the_lines_of_its_keys_alone(tmp_path, monkeypatch):
+    """As `dvc exp run -S` does, which reads the file, merges, and writes all of it."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(SHIPPED, encoding="utf-8")
+    apply_overrides("params.yaml", ["model.K=5", "datasets=[own]", "own.source=a.csv"])
+    lines = difflib.ndiff(SHIPPED.splitlines(), Path("params.yaml").read_text(encoding="utf-8").splitlines())
+    changed = [line.split("#")[0].rstrip() for line in lines if line[0] in "+-"]
+    assert changed == [
+        "- - simulated", "- - persona", "- - pickafilter", "+ - own", "-   K: 3", "+   K: 5",
+        "-   source:", "+   source: a.csv",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "key", ["datasets", "model.K", "evaluate", "own", "own.head", "persona.prepare.prompt"]
 )
@@ -148,6 +163,27 @@ def test_a_number_without_a_point_is_read_as_a_number(project):
         (b"datasets: !!python/object:os.system\n", "params.yaml is not valid YAML: could not determine"),
         (b"- 1\n- 2\n", r"params.yaml must hold a map of options, got \[1, 2\]"),
         (b"3: 4\n" + SHIPPED.encode(), "3 in params.yaml is not a known key; keys are text"),
+        (
+            SHIPPED.replace("  K: 3\n", "  K: 3\n  K: 5\n").encode(),
+            r"^model\.K must be given once, got it again in line 16 ",
+        ),
+        (
+            SHIPPED.encode() + b"model: {K: 7}\n",
+            r"^model must be given once, got it again in line 2\d\d of params.yaml$",
+        ),
+        (
+            SHIPPED.replace("K: 3", "K: 010").encode(),
+            r"^model\.K must be a decimal number of .*, got '010' in line 15 of",
+        ),
+        (
+            SHIPPED.replace("K: 3", "K: 0x1F").encode(),
+            r"^model\.K must be a decimal number of .*, got '0x1F' in line 15",
+        ),
+        (
+            SHIPPED.replace("  - 20\n", f"  - {2**63}\n").encode(),
+            r"^evaluate\.shots must be .* of at most 64 bits .*, got '9223",
+        ),
+        (b"a: &a [*a]\n", "a in params.yaml is not a known key|modle|is missing|must be"),
         (b"\xff\xfe", r"params.yaml is not valid YAML: .*0xff"),
         (None, "params.yaml is missing; run this in the repository's root"),
     ],

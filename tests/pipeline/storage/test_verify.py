@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -111,22 +112,51 @@ def toy(tmp_path_factory):
     return root
 
 
-@pytest.mark.xdist_group("dag")
-def test_what_it_says_of_a_damaged_cache_mends_it(toy, monkeypatch, capsys):
+def replaced(path):
+    """As an editor leaves it: another file under the same name, DVC's cache untouched."""
+    path.with_name("new").write_bytes(b"edited")
+    path.with_name("new").replace(path)
+
+
+KINDS = [  # what is damaged, how, how many files may go, and whether DVC's cache brings it back
+    ("one/a", flip, 2, False),  # of which DVC's cache is another name
+    ("two", flip, 2, False),
+    ("one/a", lambda path: path.unlink(), 0, True),
+    ("two", lambda path: path.unlink(), 0, True),
+    ("one", shutil.rmtree, 0, True),
+    ("one/a", replaced, 1, True),
+    ("cache of two", lambda path: path.unlink(), 0, None),
+    ("cache of one", flip, 1, False),
+]
+
+
+@pytest.mark.parametrize(("name", "damage", "count", "restored"), KINDS)
+def test_mending_removes_wrong_bytes_alone_and_the_commands_do_the_rest(
+    toy, monkeypatch, capsys, name, damage, count, restored
+):
     """DVC itself takes each of these caches for whole, and brings the damage back."""
     monkeypatch.chdir(toy)
     monkeypatch.setenv("PAL_STORE", str(toy / "store"))
     assert run(capsys)[0] == 0
-    for damaged in ("one/a", "two", ".dir"):
-        if damaged == ".dir":
-            (path,) = Path(".dvc/cache").glob("files/md5/??/*.dir")
-        else:
-            path = Path(damaged)
-        flip(path)
-        code, out = run(capsys)
-        assert (code, str(path) in out) == (1, True)
-        shell(out.split("to mend:\n")[1].rsplit("\n", 2)[0].replace("\n  ", " && "))
-        assert run(capsys)[0] == 0, damaged
+    objects = {path: path.read_bytes() for path in Path(".dvc/cache/files").rglob("*") if path.is_file()}
+    cached = {"cache of one": ".dir", "cache of two": "1122"}.get(name)
+    path = Path(name)
+    if cached:
+        (path,) = (at for at, data in objects.items() if at.suffix == cached or data == cached.encode())
+    damage(path)
+    if restored is None:  # what the cache lacks is no damage
+        assert run(capsys)[0] == 0
+        return
+    said = run(capsys)[1]
+    lines = said.split("to mend:\n")[1].splitlines()[:-1]
+    assert [line.split()[0] for line in lines].count("rm") == count
+    assert ("dvc checkout" in lines[-1]) is restored
+    code, said = run(capsys, mend=True)
+    assert (code, f"removed {count} files; now run: {lines[-1].strip()}\n" in said) == (1, True)
+    kept = {at for at, data in objects.items() if at.exists() and at.read_bytes() == data}
+    assert len(objects) - len(kept) == (0 if restored else 1)
+    shell(lines[-1])
+    assert run(capsys)[0] == 0
     assert Path("two").read_text() == "1122"
 
 
