@@ -213,46 +213,6 @@ def kind_of(item: object) -> str:
     )
 
 
-def prompt_text(prompt: Any, name: str = "a prompt") -> str:
-    """A prompt, a text or a list of messages, as one text: all that was said, with empty lines between.
-
-    System messages are left out: they tell the policy how to behave and not what is asked.
-    """
-    return _as_text(prompt, name, lambda role: role != "system")
-
-
-def completion_text(completion: Any, name: str = "a completion") -> str:
-    """A completion as one text: of a conversation, what the assistant said, without calls of tools."""
-    return _as_text(completion, name, lambda role: role == "assistant")
-
-
-def _as_text(given: Any, name: str, is_said: Callable[[str], bool]) -> str:
-    """A text as it is, and a conversation as what those of the right role said in it."""
-    if isinstance(given, str):
-        return given
-    if not isinstance(given, list | tuple):
-        raise PalError(f"{name} must be a text or a list of messages, got {type(given).__name__}")
-    for message in given:
-        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
-            raise PalError(
-                f"{name} must hold messages with a role and a content, got {type(message).__name__}; give "
-                "TRL's conversational format"
-            )
-    texts = []
-    for content in (message.get("content") for message in given if is_said(message["role"])):
-        # A message that only calls a tool has no content.
-        pieces = [content or ""] if content is None or isinstance(content, str) else content
-        if not isinstance(pieces, list | tuple):
-            raise PalError(f"{name} must have contents of text, got {type(content).__name__}")
-        pieces = [piece if isinstance(piece, Mapping) else {"text": piece} for piece in pieces]
-        for piece in pieces:
-            if not isinstance(piece.get("text"), str):
-                kind = piece.get("type", type(piece.get("text")).__name__)
-                raise PalError(f"{name} must have contents of text alone, got a part of the kind {kind!r}")
-        texts.append("".join(piece["text"] for piece in pieces))
-    return "\n\n".join(filter(None, texts))
-
-
 def concatenate(lists: Sequence[ItemList]) -> ItemList:
     """Several lists of items as one; all must be embeddings of one width, or none."""
     lists = [items for items in lists if len(items)]

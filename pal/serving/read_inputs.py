@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from pal import encoders
+from pal.conversations import completion_text, prompt_text
 from pal.encoders import images
 from pal.encoders.registry import complaint
 from pal.errors import PalError
@@ -28,10 +29,8 @@ from pal.serving.inputs import (
     ItemList,
     Places,
     check_embeddings,
-    completion_text,
     kind_of,
     places_in,
-    prompt_text,
 )
 
 Side = Literal["prompts", "responses"]

@@ -139,9 +139,10 @@ def _counts(data: Study, data_flow: list[dict[str, Any]]) -> dict[str, int]:
 
 
 def read_notes(dataset: str) -> list[str]:
-    """Sentences that must stand beside every number, as that answers were simulated."""
-    path = paths.prepared(dataset) / "notes.json"
-    return [str(note) for note in read_json(path, f"prepare@{dataset}")] if path.exists() else []
+    """Sentences that must stand beside every number, as that answers were simulated, or items shared."""
+    path, split = paths.prepared(dataset) / "notes.json", paths.splits(dataset) / "manifest.json"
+    notes = read_json(path, f"prepare@{dataset}") if path.exists() else []
+    return [str(note) for note in (*notes, *read_json(split, f"split@{dataset}").get("notes", []))]
 
 
 def compared_with_published(dataset: str) -> list[str]:

@@ -164,7 +164,7 @@ def stored(file: RawFile, dataset: str) -> Path:
 
 
 def renew(dataset: str, find_source: Callable[[], Any]) -> None:
-    """Take raw files that are gone from the store anew from the dataset's source, where it has the same bytes.
+    """Take raw files that are gone from the store anew from a dataset's source, where it has the same bytes.
 
     Entries of a store that others share may be links into a folder that somebody has removed.
 

@@ -16,7 +16,8 @@ winner      a, b or tie (in capitals too, or response_a and response_b); numbers
 
 In both, two more columns are optional:
 
-split       train, val, test or adapt. A user with adapt rows is unseen, every other user is seen
+split       train, val, test or adapt, obeyed where it is there; `own.split` draws places otherwise. A user
+            with adapt rows is unseen, every other user is seen
 timestamp   when the user answered: ISO 8601 text (UTC where it names no zone), seconds since 1970, or
             Parquet's dates and times. Empty where it is not known; `own.split.by: time` needs it in every row
 
@@ -43,7 +44,7 @@ import pyarrow as pa
 from pal import encoders
 from pal.config import Config
 from pipeline import PipelineError
-from pipeline.datasets.base import DatasetParams, EncoderByModality, Source, Split, Text
+from pipeline.datasets.base import DatasetParams, EncoderByModality, Source, SplitShares, Text
 from pipeline.datasets.own.checks import (
     TIE,
     check_left,
@@ -89,7 +90,7 @@ class Params(DatasetParams):
     source: Text | None
     vectors: Text | None
     prepare: Prepare
-    split: Split
+    split: SplitShares
 
 
 def find(params: "AllParams") -> Source:

@@ -178,13 +178,13 @@ def check_texts(rows: pl.DataFrame, columns: list[str]) -> None:
             refuse(rows, column, pl.col(column).is_in(texts), f"{fault}, got {{got}}", advice)
 
 
-def check_times(rows: pl.DataFrame, shares: SplitShares | str) -> None:
+def check_times(rows: pl.DataFrame, shares: SplitShares) -> None:
     """Check that every row has a timestamp where pairs are to be split by time."""
-    if isinstance(shares, SplitShares) and shares.by == "time":
+    if shares.by == "time" and rows["split"].is_null().all():
         empty = rows["timestamp"].is_null()
         if empty.all():
             raise PipelineError(
-                "own.split.by is time, which needs a column timestamp; add one, or set it to random",
+                "own.split.by is time, which needs a column timestamp; add one, or set it to items",
                 column="timestamp",
             )
         refuse(rows, "timestamp", empty, "is empty, which own.split.by: time does not allow", "fill it in")
