@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GROUND = {"pal.errors", "pal.config", "pal.comparisons", "pal.files", "pal.table_files", "pal.hub_files"}
+GROUND = {
+    "pal.conversations",
+    "pal.errors",
+    "pal.config",
+    "pal.comparisons",
+    "pal.files",
+    "pal.table_files",
+    "pal.hub_files",
+}
 STORED = {"pipeline.PipelineError", "pipeline.paths", "pipeline.storage"}
 READ = STORED | {"pipeline.datasets", "pipeline.encoding", "pipeline.study"}
 JUDGED = READ | {"pipeline.params", "pipeline.evaluation"}
@@ -15,6 +23,7 @@ MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),
     "pal.models": GROUND,
     "pal.encoders": GROUND,
+    "pal.logs": GROUND,
     "pal.users": GROUND | {"pal.models"},
     "pal.fitting": GROUND | {"pal.models", "pal.users"},
     "pal.evaluation": GROUND | {"pal.models", "pal.users", "pal.fitting"},

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from pal.conversations import completion_text, prompt_text
 from pal.encoders.registry import complaint
 from pal.errors import PalError
 from pal.serving.aggregates import Aggregate, rewards_for
@@ -26,19 +27,6 @@ from pal.serving.inputs import Item, Items, as_list, concatenate
 from pal.serving.reward_model import Ranked, RewardModel, User
 
 UserOrAll: TypeAlias = User | Aggregate
-
-
-def prompt_text(prompt: Any, name: str = "a prompt") -> str:
-    """A prompt, a text or a list of messages, as one text: all that was said, with empty lines between.
-
-    System messages are left out: they tell the policy how to behave and not what is asked.
-    """
-    return _as_text(prompt, name, lambda role: role != "system")
-
-
-def completion_text(completion: Any, name: str = "a completion") -> str:
-    """A completion as one text: of a conversation, what the assistant said, without calls of tools."""
-    return _as_text(completion, name, lambda role: role == "assistant")
 
 
 @dataclass(eq=False)
@@ -111,17 +99,18 @@ class PolicyReward:
             log_metric("pal/silent", float(len(texts) - len(spoken)))
         if not spoken:
             return [0.0] * len(texts)
-        reward = rewards_for(
-            self.model,
-            [questions[row] for row in spoken],
-            [texts[row] for row in spoken],
-            [users[row] for row in spoken] if isinstance(users, list) else users,
-        )
-        for at in (~torch.isfinite(reward)).nonzero()[:, 0].tolist():
-            raise PalError(
-                f"the reward of completions[{spoken[at]}] must be finite, got {float(reward[at])}; the "
-                "head's numbers overflow, so fit again"
+        try:
+            reward = rewards_for(
+                self.model,
+                [questions[row] for row in spoken],
+                [texts[row] for row in spoken],
+                [users[row] for row in spoken] if isinstance(users, list) else users,
             )
+        except PalError as error:
+            if error.column != "responses" or error.row is None:
+                raise
+            row = spoken[error.row]
+            raise PalError(f"completions[{row}] {error.problem}", row=row) from None
         rewards = torch.full((len(texts),), float(reward.min()))
         rewards[torch.tensor(spoken)] = reward.cpu()
         return rewards.tolist()
@@ -255,30 +244,3 @@ def best_of_each(
         index = int(rewards.argmax())
         best.append(Ranked(index, group[index], float(rewards[index])))
     return best
-
-
-def _as_text(given: Any, name: str, is_said: Callable[[str], bool]) -> str:
-    """A text as it is, and a conversation as what those of the right role said in it."""
-    if isinstance(given, str):
-        return given
-    if not isinstance(given, list | tuple):
-        raise PalError(f"{name} must be a text or a list of messages, got {type(given).__name__}")
-    for message in given:
-        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
-            raise PalError(
-                f"{name} must hold messages with a role and a content, got {type(message).__name__}; give "
-                "TRL's conversational format"
-            )
-    texts = []
-    for content in (message.get("content") for message in given if is_said(message["role"])):
-        # A message that only calls a tool has no content.
-        pieces = [content or ""] if content is None or isinstance(content, str) else content
-        if not isinstance(pieces, list | tuple):
-            raise PalError(f"{name} must have contents of text, got {type(content).__name__}")
-        pieces = [piece if isinstance(piece, Mapping) else {"text": piece} for piece in pieces]
-        for piece in pieces:
-            if not isinstance(piece.get("text"), str):
-                kind = piece.get("type", type(piece.get("text")).__name__)
-                raise PalError(f"{name} must have contents of text alone, got a part of the kind {kind!r}")
-        texts.append("".join(piece["text"] for piece in pieces))
-    return "\n\n".join(filter(None, texts))

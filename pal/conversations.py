@@ -1,0 +1,101 @@
+"""Conversations, lists of messages with `role` and `content`, as the one text that an encoder reads."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pal.errors import PalError
+
+
+def prompt_text(prompt: Any, name: str = "a prompt") -> str:
+    """A prompt, a text or a list of messages, as one text: all that was said, with empty lines between.
+
+    System messages are left out: they tell the policy how to behave and not what is asked.
+    """
+    return _as_text(prompt, name, lambda role: role != "system")
+
+
+def completion_text(completion: Any, name: str = "a completion") -> str:
+    """A completion as one text: of a conversation, what the assistant said, without calls of tools."""
+    return _as_text(completion, name, lambda role: role == "assistant")
+
+
+def messages_of(cell: Any) -> list[dict[str, Any]] | None:
+    """A cell as messages with role and content; None where it holds none."""
+    if isinstance(cell, str):
+        if cell.lstrip()[:1] not in ("[", "{"):
+            return None
+        try:
+            cell = json.loads(cell)
+        except ValueError:
+            return None
+    cell = [cell] if isinstance(cell, dict) else cell
+    if not isinstance(cell, list) or not cell or not all(isinstance(each, dict) for each in cell):
+        return None
+    # ShareGPT's names for the same.
+    roles = {"human": "user", "gpt": "assistant", "prompter": "user"}
+    messages = [
+        {
+            "role": roles.get(role := each.get("role", each.get("from")), role),
+            "content": each.get("content", each.get("value")),
+        }
+        for each in cell
+    ]
+    return messages if all(isinstance(each["role"], str) for each in messages) else None
+
+
+def split_conversation(prompt: Any, responses: list[Any]) -> tuple[str | None, list[str | None], str | None]:
+    """A prompt and responses, as texts or conversations, as texts, and what is wrong with them."""
+    before = messages_of(prompt)
+    asked = prompt if before is None else prompt_text(before)
+    talks = [messages_of(response) for response in responses]
+    if not talks or not all(talk is not None for talk in talks):
+        return (
+            asked,
+            [each if t is None else completion_text(t) for each, t in zip(responses, talks, strict=True)],
+            None,
+        )
+    if any(talk[-1]["role"] != "assistant" for talk in talks):
+        return asked, responses, "with a conversation that does not end with the assistant"
+    shared = 0
+    if len(talks) > 1 and all(talk == talks[0] for talk in talks):
+        return asked, [completion_text(talk) for talk in talks], None
+    while all(len(talk) > shared + 1 and talk[shared] == talks[0][shared] for talk in talks):
+        shared += 1
+    if len(talks) == 1:  # all but the last turn
+        shared = len(talks[0]) - 1
+    try:
+        opening = prompt_text(talks[0][:shared])
+        rest = [completion_text(talk[shared:]) for talk in talks]
+    except PalError as error:
+        return asked, responses, f"with a conversation that is not text ({error})"
+    if asked and opening and not opening.startswith(asked):
+        opening = f"{asked}\n\n{opening}"
+    return opening or asked, rest, None
+
+
+def _as_text(given: Any, name: str, is_said: Callable[[str], bool]) -> str:
+    """A text as it is, and a conversation as what those of the right role said in it."""
+    if isinstance(given, str):
+        return given
+    if not isinstance(given, list | tuple):
+        raise PalError(f"{name} must be a text or a list of messages, got {type(given).__name__}")
+    for message in given:
+        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+            raise PalError(
+                f"{name} must hold messages with a role and a content, got {type(message).__name__}; give "
+                "TRL's conversational format"
+            )
+    texts = []
+    for content in (message.get("content") for message in given if is_said(message["role"])):
+        # A message that only calls a tool has no content.
+        pieces = [content or ""] if content is None or isinstance(content, str) else content
+        if not isinstance(pieces, list | tuple):
+            raise PalError(f"{name} must have contents of text, got {type(content).__name__}")
+        pieces = [piece if isinstance(piece, Mapping) else {"text": piece} for piece in pieces]
+        for piece in pieces:
+            if not isinstance(piece.get("text"), str):
+                kind = piece.get("type", type(piece.get("text")).__name__)
+                raise PalError(f"{name} must have contents of text alone, got a part of the kind {kind!r}")
+        texts.append("".join(piece["text"] for piece in pieces))
+    return "\n\n".join(filter(None, texts))

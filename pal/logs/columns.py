@@ -1,0 +1,381 @@
+"""What a log's columns mean: recognised by the names that the field uses, said, or stated by the user.
+
+A role is what a column is to a comparison: `user_id`, `prompt`, `chosen`, ... The shape of a log follows from
+the roles that it has:
+
+    pair      chosen, rejected
+    duel      response_a, response_b, winner
+    choice    response_a, response_b, response_c, ..., or a list `responses`; winner
+    ranking   responses as for choice; ranking (`B>A=C`, or a list of ranks), or a score or rank for each
+    rating    response, and a rating or a rank; a row for each
+    thumb     response, and a thumb up or down; a row for each
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from pal.errors import PalError
+from pal.logs.read import FILE, ROW, Table, as_text
+
+# The names by which a role's column is recognised, of several that are there the earliest; all in lower case.
+NAMES: dict[str, tuple[str, ...]] = {
+    "user_id": (
+        *("user_id", "user", "annotator_id", "annotator", "worker_id", "worker", "rater_id", "rater"),
+        *("judge_id", "judge", "evaluator_id", "evaluator", "person_id", "person", "participant_id"),
+        *("participant", "labeler_id", "labeler", "labeller_id", "labeller", "reviewer_id", "reviewer"),
+        *("respondent_id", "respondent", "assessor_id", "assessor", "user_hash", "username", "user_name"),
+    ),
+    "prompt": (
+        *("prompt", "question", "instruction", "query", "user_prompt", "prompt_text", "input", "context"),
+        *("post", "history", "task", "caption", "request", "topic"),
+    ),
+    "chosen": (
+        *("chosen", "preferred", "chosen_response", "response_chosen", "accepted", "better", "positive"),
+        *("preferred_response", "chosen_text", "winning_response", "output_chosen"),
+    ),
+    "rejected": (
+        *("rejected", "dispreferred", "rejected_response", "response_rejected", "worse", "negative"),
+        *("dispreferred_response", "rejected_text", "losing_response", "output_rejected"),
+    ),
+    "winner": (
+        *("winner", "preference", "choice", "preferred", "overall_preference", "overall_pref", "verdict"),
+        *("vote", "preferred_response", "better", "selected", "which_better", "answer_preference", "best"),
+        *("label", "labels", "judgment", "judgement", "chosen", "result", "decision", "annotation"),
+    ),
+    "responses": (
+        *("responses", "answers", "completions", "candidates", "outputs", "options", "generations"),
+        *("images", "image_path", "image_paths", "texts"),
+    ),
+    "response": (
+        *("response", "answer", "completion", "output", "model_response", "reply", "candidate", "text"),
+        *(
+            "item",
+            "item_id",
+            "generation",
+            "summary",
+            "image",
+            "joke",
+            "joke_id",
+            "movie",
+            "product",
+            "title",
+        ),
+    ),
+    "ranking": ("ranking", "ranks", "rank", "order", "ordering", "positions"),
+    "rank": ("rank", "position", "place"),
+    "rating": (
+        *("rating", "score", "stars", "grade", "overall_rating", "human_score", "human_rating", "likert"),
+        *("overall_score", "points", "value"),
+    ),
+    "thumb": (
+        *("thumb", "thumbs", "thumbs_up", "thumb_up", "liked", "like", "feedback", "if_chosen", "is_chosen"),
+        *("is_preferred", "upvote", "vote", "is_good", "label"),
+    ),
+    "label": ("label",),
+    "timestamp": ("timestamp", "time", "created_at", "tstamp", "datetime", "date", "answered_at"),
+    "split": ("split",),
+}
+# What comes before or after the letter or number of one of several responses; the earliest is taken.
+STEMS = (
+    *("response", "answer", "completion", "output", "candidate", "option", "reply", "generation", "summary"),
+    *("text", "conversation", "human_ref", "message", "image", "image_path", "img", "picture", "item", "arg"),
+    *("argument", "caption", "passage", "choice", ""),
+)
+SCORES = {"rating": ("score", "rating", "stars", "grade"), "rank": ("rank", "position", "place")}
+MARKS = (
+    "abcdefghijklmnop",
+    "123456789",
+    "0123456789",
+    ("left", "right"),
+    ("first", "second"),
+    ("one", "two"),
+)
+MARK = "[a-p]|[0-9]|left|right|first|second|one|two"
+AFTER = re.compile(rf"(?P<stem>.*?)_?(?P<mark>{MARK})(_(text|content|path))?")
+BEFORE = re.compile(r"(?P<mark>left|right|first|second)_(?P<stem>.+)")
+PATH = re.compile(r"[^\[\].]+(\[\])?(\.[^\[\].]+(\[\])?)*")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of a log are.
+
+    Args:
+        shape: See above.
+        roles: The column of each role.
+        responses: Columns of the responses that a row compares, in order; empty where a row has a list.
+        marks: What the columns call these responses: `a`, `b` or `1`, `2`.
+        scores: Columns of these responses' scores or ranks, where the shape is ranking by them.
+    """
+
+    shape: str
+    roles: dict[str, str]
+    responses: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+    scores: tuple[str, ...] = ()
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """Read `user_id=rater,prompt=instruction`; a role without a column is one that the log does not have.
+
+    Raises:
+        PalError: If it is not of this form, or names no role.
+    """
+    given: dict[str, str] = {}
+    for part in filter(None, (each.strip() for each in text.split(","))):
+        role, equals, column = (each.strip() for each in part.partition("="))
+        if not equals:
+            raise PalError(f"--columns must be ROLE=COLUMN, separated by commas, got {part!r}")
+        if role not in NAMES and not re.fullmatch("response_[a-p]", role):
+            known = ", ".join([*NAMES, "response_a", "response_b"])
+            raise PalError(f"--columns must name roles, {known}, got {role!r}")
+        given[role] = column
+    return given
+
+
+def recognise(table: Table, given: Mapping[str, str] | None = None) -> tuple[Table, Columns]:
+    """Find out which column is what, by what the user states first, then by names.
+
+    Args:
+        table: The log.
+        given: Columns by role, or paths in nested cells: `annotations[].evaluator`.
+
+    Returns:
+        The log, a row for each entry of nested lists that were reached into, and its columns.
+
+    Raises:
+        PalError: If a column is not there, several could be the user, or nothing says what was preferred.
+    """
+    given = dict(given or {})
+    if not given.get("user_id") and "user_id" not in given:
+        table, given = _nested_users(table, given)
+    table = _reach(table, given)
+    names = {_folded(name): name for name in reversed(table.columns)}
+    roles = {role: column for role, column in given.items() if column and role in NAMES}
+    free = {folded: name for folded, name in names.items() if name not in given.values()}
+
+    def find(role: str) -> str | None:
+        if role in given:
+            return given[role] or None
+        found = [free[name] for name in NAMES[role] if name in free]
+        return found[0] if found else None
+
+    if "user_id" not in given:
+        roles["user_id"] = _user(table, free)
+    for role in ("timestamp", "split"):
+        if column := find(role):
+            roles[role] = column
+    columns = _shape(table, roles, given, free, find)
+    taken = {*columns.roles.values(), *columns.responses, *columns.scores}
+    if "prompt" not in given:
+        found = [free[name] for name in NAMES["prompt"] if name in free and free[name] not in taken]
+        if len(found) > 1 and "prompt" not in free:
+            raise PalError(
+                f"{table.source} has several columns that could be the prompt, {_listed(found)}; say which "
+                f"by --columns 'prompt={found[0]}', or 'prompt=' for none", column=found[0],
+            )  # fmt: skip
+        if found:
+            columns.roles["prompt"] = found[0]
+    return table, columns
+
+
+def _shape(
+    table: Table, roles: dict[str, str], given: dict[str, str], free: dict[str, str], find: Any
+) -> Columns:
+    """The shape that the columns make, the surest first."""
+    chosen, rejected = find("chosen"), find("rejected")
+    if chosen and rejected:
+        label = {"label": label} if (label := find("label")) else {}
+        return Columns("pair", {**roles, "chosen": chosen, "rejected": rejected, **label})
+    marks, responses = _several(given, free, STEMS)
+    listed = find("responses") if not responses else None
+    if listed and not _looks_listed(table, listed):
+        listed = None
+    if responses or listed:
+        if listed:
+            roles = {**roles, "responses": listed}
+        winner = next((c for c in [find("winner")] if c and c not in responses), None)
+        ranking = find("ranking")
+        if ranking and (ranking in given.values() or not winner):
+            return Columns("ranking", {**roles, "ranking": ranking}, responses, marks)
+        if winner:
+            shape = "duel" if len(responses) == 2 else "choice"
+            return Columns(shape, {**roles, "winner": winner}, responses, marks)
+        for kind, stems in SCORES.items():
+            scored, scores = _several({}, free, stems)
+            if scored[: len(marks)] == marks and marks:
+                return Columns("ranking", {**roles, kind: scores[0]}, responses, marks, scores[: len(marks)])
+    if response := find("response"):
+        roles = {**roles, "response": response}
+        for role, shape in (("rating", "rating"), ("rank", "rating"), ("thumb", "thumb")):
+            if (column := find(role)) and column != response:
+                return Columns(shape, {**roles, role: column})
+    raise PalError(
+        f"{table.source} must say what was preferred: by columns chosen and rejected; response_a, response_b "
+        "and winner; responses and ranking; or response and rating or thumb; it has "
+        f"{_listed(table.columns)}; name them by --columns 'chosen=...,rejected=...'"
+    )
+
+
+def _several(
+    given: Mapping[str, str], free: Mapping[str, str], stems: Iterable[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Marks and names of columns that differ by a letter or number alone, of the first stem that has two."""
+    stated = {role[-1]: column for role, column in given.items() if re.fullmatch("response_[a-p]", role)}
+    if len(stated) > 1:
+        return tuple(sorted(stated)), tuple(stated[mark] for mark in sorted(stated))
+    by_stem: dict[str, dict[str, str]] = {}
+    for folded, name in free.items():
+        for match in (AFTER.fullmatch(folded), BEFORE.fullmatch(folded)):
+            if match:
+                by_stem.setdefault(match["stem"].strip("_"), {})[match["mark"]] = name
+    for stem in stems:
+        known = by_stem.get(stem, {})
+        for marks in MARKS:
+            run = []
+            for mark in marks:
+                if mark not in known:
+                    break
+                run.append(mark)
+            if len(run) > 1:
+                return tuple(run), tuple(known[mark] for mark in run)
+    return (), ()
+
+
+def _user(table: Table, free: Mapping[str, str]) -> str:
+    """The column of the user; where there are two that name the same people, the first."""
+    found = [free[name] for name in NAMES["user_id"] if name in free]
+    if not found:
+        raise PalError(
+            f"{table.source} must have a column that says who answered, such as user_id, annotator or rater; "
+            f"it has {_listed(table.columns)}; name it by --columns 'user_id=...', or 'user_id=' if it was "
+            "one person", column="user_id",
+        )  # fmt: skip
+    first, *others = found
+    if first == "user_id":
+        return first
+    n = table.frame[first].n_unique()
+    other = [
+        each
+        for each in others
+        if not n == table.frame[each].n_unique() == table.frame.select(first, each).n_unique()
+    ]
+    if other:
+        raise PalError(
+            f"{table.source} has several columns that could be the user, {_listed([first, *other])}; say "
+            f"which by --columns 'user_id={first}'", column=first,
+        )  # fmt: skip
+    return first
+
+
+def _nested_users(table: Table, given: dict[str, str]) -> tuple[Table, dict[str, str]]:
+    """Where no column is the user, but lists of objects in one have it: reach into all their parts."""
+    names = {_folded(name) for name in table.columns}
+    if names & set(NAMES["user_id"]):
+        return table, given
+    for column in table.columns:
+        cells = table.frame[column].drop_nulls()
+        if cells.dtype != pl.String or not len(cells) or not cells[0].startswith("[{"):
+            continue
+        keys = {key: None for entry in _json(cells[0]) or [] if isinstance(entry, dict) for key in entry}
+        if {_folded(key) for key in keys} & set(NAMES["user_id"]):
+            paths = {key: f"{column}[].{key}" for key in keys if key not in table.columns}
+            table = _reach(table, paths)
+            frame = table.frame.drop(column).rename({path: key for key, path in paths.items()})
+            table.said.append(f"a row for each entry of {column}")
+            return Table(frame, table.source, table.folder, table.said, table.rejected), given
+    return table, given
+
+
+def _looks_listed(table: Table, column: str) -> bool:
+    cells = table.frame[column].drop_nulls()
+    return cells.dtype == pl.String and len(cells) > 0 and cells[0].lstrip().startswith("[")
+
+
+def _reach(table: Table, given: dict[str, str]) -> Table:
+    """Add a column for each path in nested cells, which replaces the path in `given` by its own name.
+
+    Rows are repeated for each entry of the lists on the way; the responses of one row stay a list.
+    """
+    missing = [column for column in given.values() if column and column not in table.columns]
+    if not missing:
+        return table
+    frame, n = table.frame, len(table.frame)
+    for path in missing:
+        root = re.split(r"\[\]|\.", path)[0]
+        if not PATH.fullmatch(path) or root not in frame.columns or root == path:
+            raise PalError(
+                f"{table.source} has no column {path!r}; it has {_listed(table.columns)}", column=path
+            )
+    lists = {
+        role: path for role, path in given.items() if role in ("responses", "ranking") and path in missing
+    }
+    prefixes: list[str] = []
+    for path in missing:
+        if path not in lists.values():
+            prefixes += [path[: at + 2] for at in (m.start() for m in re.finditer(r"\[\]", path))]
+    reached = {name: name for name in frame.columns}  # the column that holds the JSON of each prefix
+    for prefix in sorted(set(prefixes), key=len):
+        parts = _at(frame, reached, prefix[:-2]).map_elements(_entries, pl.List(pl.String), skip_nulls=False)
+        frame = frame.with_columns(parts.alias(prefix)).explode(prefix).filter(pl.col(prefix).is_not_null())
+        reached[prefix] = prefix
+    frame = frame.with_columns(_at(frame, reached, path).alias(path) for path in missing).drop(
+        set(prefixes) - set(missing)
+    )
+    if not len(frame) or all(frame[path].null_count() == len(frame) for path in missing):
+        raise PalError(
+            f"{table.source} holds nothing at {missing[0]} in any row; check the path", column=missing[0]
+        )
+    if prefixes:
+        lost = n - frame.select(FILE, ROW).n_unique()
+        table.said.append(f"a row for each entry of {', '.join(dict.fromkeys(prefixes))}")
+        if lost:
+            table.said.append(f"{lost:,} rows have no entry there and are left out")
+    return Table(frame, table.source, table.folder, table.said, table.rejected)
+
+
+def _at(frame: pl.DataFrame, reached: Mapping[str, str], path: str) -> pl.Series:
+    """What stands at a path, as texts, from the longest prefix that has a column."""
+    start = max(
+        (name for name in reached if path == name or path.startswith((f"{name}.", f"{name}[]"))), key=len
+    )
+    steps = re.findall(r"\[\]|[^\[\].]+", path[len(start) :])
+    cells = frame[reached[start]]
+    if not steps:
+        return cells
+    return pl.Series(path, [as_text(_walk(_json(cell), steps)) for cell in cells], dtype=pl.String)
+
+
+def _walk(value: Any, steps: list[str]) -> Any:
+    for number, step in enumerate(steps):
+        if step == "[]":
+            return [_walk(each, steps[number + 1 :]) for each in value] if isinstance(value, list) else None
+        value = value.get(step) if isinstance(value, dict) else None
+    return value
+
+
+def _entries(cell: str | None) -> list[str | None]:
+    value = _json(cell)
+    return [as_text(entry) for entry in value] if isinstance(value, list) else []
+
+
+def _json(cell: str | None) -> Any:
+    try:
+        return None if cell is None else json.loads(cell)
+    except ValueError:
+        return None
+
+
+def _folded(name: str) -> str:
+    """A name in lower case with underscores, as NAMES has them: `userId` and `User ID` are `user_id`."""
+    return re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip()).lower()).strip("_")
+
+
+def _listed(names: Iterable[str]) -> str:
+    text = ", ".join(map(repr, names)) or "none"
+    return text if len(text) <= 300 else f"{text[:300]}…"

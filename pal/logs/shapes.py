@@ -1,0 +1,477 @@
+"""Comparisons of every shape that logs have: who preferred which response to what, and how surely.
+
+What each shape gives:
+
+    pair      the row
+    duel      the winner over the other; a tie, or a winner by a little, is a soft label
+    choice    the one that was taken over every other
+    ranking   of each two that are not tied, the higher one over the lower
+    rating    two responses of one person to one prompt, the higher over the lower, where their ratings are at
+              least `gap` of the person's own standard deviations apart; each with up to 10 others
+    thumb     each response with a thumb up over each with a thumb down, of one person and prompt
+
+A label is P(chosen is preferred): 1, or for an answer of strength g of G (slightly: half) 0.5 + 0.5 g / G.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from pal.conversations import messages_of, split_conversation
+from pal.errors import PalError, shorten
+from pal.logs.columns import Columns, recognise
+from pal.logs.read import FILE, MOST_FAULTY, ROW, Table, read
+from pal.logs.values import TIES, as_number, parse_ranking, plain_words, winners
+
+GAP = 0.5  # standard deviations of a person's own ratings
+PARTNERS = 10  # other ratings that each is compared with at most
+UP = {"1", "true", "up", "yes", "like", "liked", "good", "positive", "👍", "thumbs up", "+1", "chosen"}
+DOWN = {
+    "0",
+    "-1",
+    "false",
+    "down",
+    "no",
+    "dislike",
+    "disliked",
+    "bad",
+    "negative",
+    "👎",
+    "thumbs down",
+    "rejected",
+}
+PAIR_COLUMNS = ["user_id", "prompt", "chosen", "rejected", "label", "timestamp", "split", FILE, ROW]
+
+
+@dataclass(frozen=True)
+class Log:
+    """Comparisons as they were understood.
+
+    Args:
+        pairs: One row each: user_id, prompt (null where there are none), chosen, rejected, label, timestamp,
+            split, and the row that it comes from.
+        table: What was read.
+        columns: What its columns are.
+        rejected: Rows that gave no comparison: file, row, reason.
+        said: What was understood, one sentence each.
+    """
+
+    pairs: pl.DataFrame
+    table: Table
+    columns: Columns
+    rejected: pl.DataFrame
+    said: list[str]
+
+    def summary(self) -> str:
+        """What was understood, as a table to print."""
+        n = len(self.table.frame) + len(self.table.rejected)
+        by_column = [
+            (role, repr(column)) for role, column in {**self.columns.roles, **dict(zip(
+                (f"response {mark}" for mark in self.columns.marks), self.columns.responses, strict=True
+            ))}.items()
+        ]  # fmt: skip
+        prompts = self.pairs["prompt"].drop_nulls().n_unique()
+        rows = [
+            ("shape", self.columns.shape),
+            *by_column,
+            ("rows", f"{n:,}"),
+            ("people", f"{self.pairs['user_id'].n_unique():,}"),
+            ("prompts", f"{prompts:,}" if prompts else "none"),
+            ("comparisons", f"{len(self.pairs):,}"),
+        ]
+        left_out = self.rejected.group_by("reason").len().sort("len", descending=True)
+        rows += [("left out", f"{count:,} rows: {reason}") for reason, count in left_out.iter_rows()]
+        rows += [("note", sentence) for sentence in self.said]
+        width = max(len(name) for name, _ in rows)
+        return "\n".join([self.table.source, *(f"  {name:<{width}}  {value}" for name, value in rows)])
+
+
+def read_log(
+    source: Any,
+    columns: Mapping[str, str] | None = None,
+    *,
+    values: Mapping[str, str] | None = None,
+    gap: float = GAP,
+    ties: str = "drop",
+    seed: int = 0,
+) -> Log:
+    """Read a log of any form and shape.
+
+    Args:
+        source: A file, a folder, a glob, `hf://datasets/ORG/NAME@revision`, or `-`.
+        columns: Columns by role, where names do not tell.
+        values: What values of the winner mean: a, b, ..., or tie.
+        gap: Of ratings: see above.
+        ties: drop, or keep as labels of 0.5.
+        seed: Of ratings: draws which are compared.
+
+    Raises:
+        PalError: If it cannot be read, it is not clear what a column is, or no comparison is left.
+    """
+    table, found = recognise(read(source), columns)
+    said: list[str] = [*table.said]
+    frame = _with_texts(table, found)
+    frame, said_of_shape = MAKE[found.shape](frame, found, values or {}, gap, seed)
+    said += said_of_shape
+    defaults = {"label": pl.lit(1.0), "timestamp": pl.lit(None, pl.String), "split": pl.lit(None, pl.String)}
+    frame = frame.with_columns(**{name: cell for name, cell in defaults.items() if name not in frame.columns})
+    pairs, rejected = _keep(frame, ties)
+    if table.rejected:
+        lost = pl.DataFrame([vars(each) for each in table.rejected], schema=rejected.schema)
+        rejected = pl.concat([lost, rejected])
+    if pairs.is_empty():
+        reasons = ", ".join(f"{n:,} {why}" for why, n in rejected["reason"].value_counts().iter_rows())
+        raise PalError(
+            f"{table.source} must hold a comparison that tells something, got none ({reasons or said[-1]})"
+        )
+    ids = pairs["user_id"]
+    if ids.str.contains(r"^\d+\.0$").any() and ids.str.contains(r"^\d+(\.0)?$").all():
+        pairs = pairs.with_columns(pl.col("user_id").str.replace(r"\.0$", ""))
+        said.append("user ids such as 7.0 are taken as 7")
+    if not found.roles.get("user_id"):
+        said.append("no column says who answered, so all answers are taken as one person's")
+    return Log(pairs, table, found, rejected, said)
+
+
+def _keep(frame: pl.DataFrame, ties: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows that tell something, and for the others why not."""
+    blank = {
+        name: pl.col(name).is_null() | (pl.col(name).cast(pl.Binary) == b"")
+        for name in ("user_id", "prompt", "chosen", "rejected")
+    }  # fmt: skip
+    no_prompts = bool(frame.select(blank["prompt"].all()).item())
+    reason = (
+        pl.when(pl.col("problem").is_not_null()).then(pl.col("problem"))
+        .when(blank["user_id"]).then(pl.lit("without a user"))
+        .when(blank["chosen"] | blank["rejected"]).then(pl.lit("with an empty response"))
+        .when(blank["prompt"] & (not no_prompts)).then(pl.lit("without a prompt, which others have"))
+        .when(pl.col("chosen") == pl.col("rejected")).then(pl.lit("that compare a response with itself"))
+        .when((pl.col("label") == 0.5) & (ties == "drop")).then(pl.lit("ties"))
+    )  # fmt: skip
+    frame = frame.with_columns(reason.alias("problem"))
+    lost = frame.filter(pl.col("problem").is_not_null())
+    rejected = lost.select(
+        pl.col(FILE).cast(pl.String).alias("file"), pl.col(ROW).cast(pl.Int64).alias("row"),
+        pl.col("problem").alias("reason"),
+    ).unique(maintain_order=True)  # fmt: skip
+    kept = frame.filter(pl.col("problem").is_null()).select(PAIR_COLUMNS)
+    return kept.with_columns(pl.lit(None, pl.String).alias("prompt")) if no_prompts else kept, rejected
+
+
+def _with_texts(table: Table, columns: Columns) -> pl.DataFrame:
+    """The columns that count, by their roles, responses as r0, r1, ..., conversations as texts."""
+    roles = {role: column for role, column in columns.roles.items() if role not in columns.scores}
+    chosen = [pl.col(column).alias(role) for role, column in roles.items()]
+    chosen += [pl.col(column).alias(f"r{n}") for n, column in enumerate(columns.responses)]
+    chosen += [pl.col(column).alias(f"s{n}") for n, column in enumerate(columns.scores)]
+    frame = table.frame.select(*chosen, FILE, ROW).with_columns(problem=pl.lit(None, pl.String))
+    if "user_id" not in roles:
+        frame = frame.with_columns(user_id=pl.lit("everyone"))
+    if "prompt" not in roles:
+        frame = frame.with_columns(prompt=pl.lit(None, pl.String))
+    sides = [name for name in ("chosen", "rejected", "response") if name in roles]
+    sides += [f"r{n}" for n in range(len(columns.responses))]
+    talks = [name for name in ("prompt", *sides) if name in frame.columns and _is_talk(frame[name])]
+    return _read_talks(frame, sides, talks) if talks else frame
+
+
+def _is_talk(cells: pl.Series) -> bool:
+    """Whether a column holds conversations: lists of messages, or single messages, as JSON."""
+    some = cells.drop_nulls().head(20) if cells.dtype == pl.String else []
+    return len(some) > 0 and all(messages_of(cell) is not None for cell in some)
+
+
+def _read_talks(frame: pl.DataFrame, sides: list[str], talks: list[str]) -> pl.DataFrame:
+    """Conversations as texts: turns that all sides share belong to the prompt, the rest is the response."""
+    prompts, problems = [], []
+    texts: dict[str, list[str | None]] = {side: [] for side in sides}
+    for cells in frame.select("prompt", *sides).iter_rows(named=True):
+        prompt, responses, problem = split_conversation(cells.pop("prompt"), list(cells.values()))
+        prompts.append(prompt)
+        problems.append(problem)
+        for side, text in zip(sides, responses, strict=True):
+            texts[side].append(text)
+    columns = {name: pl.Series(name, cells, dtype=pl.String) for name, cells in texts.items()}
+    return frame.with_columns(
+        pl.Series("prompt", prompts, dtype=pl.String), pl.Series("problem", problems, dtype=pl.String),
+        *columns.values(),
+    )  # fmt: skip
+
+
+Made = tuple[pl.DataFrame, list[str]]
+
+
+def _pairs(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap: float, seed: int) -> Made:
+    if "label" not in frame.columns:
+        return frame, []
+    label = frame["label"].cast(pl.Float64, strict=False)
+    wrong = (
+        (label.is_null() & frame["label"].is_not_null() & (frame["label"] != "")) | (label < 0) | (label > 1)
+    )
+    if wrong.any():
+        row = frame.filter(wrong).row(0, named=True)
+        raise PalError(
+            f"label in row {row[ROW]:,} of {row[FILE]} must lie in [0, 1], got {row['label']!r}; "
+            "0.5 is a tie", file=row[FILE], row=row[ROW], column="label",
+        )  # fmt: skip
+    turned = label < 0.5
+    return frame.with_columns(
+        pl.when(turned).then(pl.col("rejected")).otherwise(pl.col("chosen")).alias("chosen"),
+        pl.when(turned).then(pl.col("chosen")).otherwise(pl.col("rejected")).alias("rejected"),
+        pl.when(turned).then(1 - label).otherwise(label).alias("label"),
+    ), []
+
+
+def _duels(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap: float, seed: int) -> Made:
+    winner = frame["winner"].str.strip_chars()
+    distinct = sorted(winner.drop_nulls().unique().to_list())
+    meaning, said = winners(distinct, columns.marks, values)
+    if not meaning or len(meaning) < len(distinct):
+        winner, meaning = _winner_is_response(frame, winner, meaning)
+    unknown = frame.filter(winner.is_not_null() & (winner != "") & ~winner.is_in(list(meaning)))
+    if len(unknown) > MOST_FAULTY * len(frame):
+        row = unknown.row(0, named=True)
+        shown = ", ".join(map(repr, distinct[:6]))
+        raise PalError(
+            f"{columns.roles['winner']} in row {row[ROW]:,} of {row[FILE]} must say which response won, got "
+            f"{shorten(row['winner'])} (of {shown}); say what the values mean, --values "
+            f"'{distinct[0]}=a,{distinct[-1]}=b'",
+            file=row[FILE], row=row[ROW], column=columns.roles["winner"],
+        )  # fmt: skip
+    side = winner.replace_strict({v: m[0] for v, m in meaning.items()}, default=None, return_dtype=pl.Int8)
+    label = winner.replace_strict(
+        {v: m[1] for v, m in meaning.items()}, default=None, return_dtype=pl.Float64
+    )
+    said += (
+        [_map_said(meaning, columns)]
+        if any(v.lower() != columns.marks[m[0]] for v, m in meaning.items() if m[1] != 0.5)
+        else []
+    )
+    return frame.with_columns(
+        pl.when(side == 1).then(pl.col("r1")).otherwise(pl.col("r0")).alias("chosen"),
+        pl.when(side == 1).then(pl.col("r0")).otherwise(pl.col("r1")).alias("rejected"),
+        label.alias("label"),
+        pl.coalesce("problem", pl.when(side.is_null()).then(pl.lit("without a winner"))).alias("problem"),
+    ), said
+
+
+def _map_said(meaning: Mapping[str, tuple[int, float]], columns: Columns) -> str:
+    words = [
+        f"{value!r} is {'a tie' if label == 0.5 else columns.responses[side]}"
+        + (f" ({label:.2f})" if 0.5 < label < 1 else "")
+        for value, (side, label) in list(meaning.items())[:8]
+    ]
+    return f"in {columns.roles['winner']!r} {', '.join(words)}"
+
+
+def _winner_is_response(
+    frame: pl.DataFrame, winner: pl.Series, meaning: dict[str, tuple[int, float]]
+) -> tuple[pl.Series, dict[str, tuple[int, float]]]:
+    """Where the winner is the text of a response itself: its side."""
+    is_text = (winner == frame["r0"].str.strip_chars()) | (winner == frame["r1"].str.strip_chars())
+    if is_text.fill_null(value=False).mean() < 0.5:
+        return winner, meaning
+    side = pl.when(winner == frame["r1"].str.strip_chars()).then(pl.lit("b")).when(is_text).then(pl.lit("a"))
+    return frame.select(side.otherwise(winner)).to_series(), {**meaning, "a": (0, 1.0), "b": (1, 1.0)}
+
+
+def _choices(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap: float, seed: int) -> Made:
+    """The one that was taken over every other."""
+    names, marks = columns.responses, [plain_words(mark) for mark in columns.marks]
+
+    def ranks(row: dict[str, Any], responses: list[str]) -> list[float] | None:
+        value = values.get(row["winner"] or "", row["winner"]) or ""
+        word = plain_words(value)
+        last = word.split(" ")[-1] if word else ""
+        if names and last in marks:
+            at = marks.index(last)
+        elif value in responses:
+            at = responses.index(value)
+        elif last.isdigit() and not names:
+            at = int(last) - (0 if zero_based else 1)
+        elif len(last) == 1 and last.isalpha():
+            at = ord(last) - ord("a")
+        elif word in TIES:
+            return [0.0] * len(responses)
+        else:
+            return None
+        return [float(n != at) for n in range(len(responses))] if at < len(responses) else None
+
+    zero_based = "0" in frame["winner"].drop_nulls().unique().to_list()
+    said = ["numbers of the responses begin with 0"] if zero_based and not names else []
+    return _ranked(frame, columns, ranks, "whose winner is none of the responses", said)
+
+
+def _rankings(
+    frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap: float, seed: int
+) -> Made:
+    """Of each two that are not tied the higher one over the lower."""
+    marks = [plain_words(mark) for mark in columns.marks] or list("abcdefghijklmnop")
+    turn = -1.0 if "rating" in columns.roles else 1.0
+
+    def ranks(row: dict[str, Any], responses: list[str]) -> list[float] | None:
+        if columns.scores:
+            cells = [as_number(row[f"s{n}"]) for n in range(len(columns.scores))]
+            return None if None in cells else [turn * cell for cell in cells]
+        return parse_ranking(row["ranking"], marks[: len(responses)])
+
+    said = [] if columns.scores else ["numbers in a ranking are ranks, the lowest best"]
+    return _ranked(frame, columns, ranks, "whose ranking names other responses", said)
+
+
+def _ranked(
+    frame: pl.DataFrame,
+    columns: Columns,
+    ranks: Callable[[dict[str, Any], list[str]], list[float] | None],
+    problem: str,
+    said: list[str],
+) -> Made:
+    """Rows with several responses as a row for each two of them that are not tied."""
+    n_columns = len(columns.responses)
+    out: dict[str, list[Any]] = {name: [] for name in ("at", "prompt", "chosen", "rejected", "problem")}
+    for at, row in enumerate(frame.iter_rows(named=True)):
+        responses = [row[f"r{n}"] for n in range(n_columns)]
+        prompt, wrong = row["prompt"], row["problem"]
+        if not n_columns:
+            cells = [_content(cell) for cell in _parsed_list(row["responses"])]
+            prompt, responses, wrong = split_conversation(prompt, cells)
+        rank = ranks(row, responses) if len(responses) > 1 else None
+        found: list[tuple[str | None, str | None, str | None]] = []
+        if rank is None:
+            found = [(None, None, wrong or problem)]
+        else:
+            full = [n for n, response in enumerate(responses) if response and response != "EMPTY STRING"]
+            found = [
+                (responses[i], responses[j], wrong)
+                for i in full for j in full if rank[i] < rank[j] and responses[i] != responses[j]
+            ] or [(None, None, wrong or "that rank nothing above anything else")]  # fmt: skip
+        for chosen, rejected, wrong in found:
+            for name, cell in zip(out, (at, prompt, chosen, rejected, wrong), strict=True):
+                out[name].append(cell)
+    rows = pl.DataFrame(out, schema={"at": pl.UInt32} | dict.fromkeys(list(out)[1:], pl.String))
+    kept = frame.with_row_index("at").drop(
+        [c for c in ("prompt", "problem", "chosen", "rejected") if c in frame.columns]
+    )
+    return rows.join(kept, on="at", how="left", maintain_order="left"), said
+
+
+def _content(response: Any) -> Any:
+    """A response in a list, which may be an object that holds its text or its messages."""
+    if not isinstance(response, dict) or "role" in response:
+        return response
+    names = ("text", "content", "response", "answer", "completion", "output", "messages")
+    return next((response[name] for name in names if response.get(name)), None)
+
+
+def _parsed_list(cell: str | None) -> list[Any]:
+    try:
+        value = json.loads(cell or "")
+    except ValueError:
+        return []
+    return value if isinstance(value, list) else []
+
+
+def _ratings(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap: float, seed: int) -> Made:
+    """Two ratings of one person and prompt, the higher over the lower."""
+    role = "rating" if "rating" in columns.roles else "rank"
+    rating = frame[role].cast(pl.Float64, strict=False)
+    if (
+        wrong := rating.is_null() & frame[role].is_not_null() & (frame[role] != "")
+    ).sum() > MOST_FAULTY * len(frame):
+        row = frame.filter(wrong).row(0, named=True)
+        raise PalError(
+            f"{columns.roles[role]} in row {row[ROW]:,} of {row[FILE]} must be a number, got {row[role]!r}",
+            file=row[FILE], row=row[ROW], column=columns.roles[role],
+        )  # fmt: skip
+    rated = frame.with_columns(value=rating if role == "rating" else -rating).filter(
+        pl.col("value").is_finite() & pl.col("problem").is_null()
+    )
+    rated = rated.with_columns(own=pl.col("value").std(ddof=0).over("user_id"))
+    within = "person and prompt" if "prompt" in columns.roles else "person"
+    said = [
+        f"ratings are compared within a {within}, where they are at least "
+        f"{gap:g} of the person's standard deviations apart, each with at most {PARTNERS} others"
+    ]
+    lost = frame.filter(~(rating.is_finite().fill_null(value=False)))
+    pairs = _matched(rated, pl.col("value") - pl.col("value_2"), gap * pl.col("own"), seed)
+    if pairs.is_empty():
+        same = (rated["own"] == 0).all()
+        why = "all are equal" if same else "no person rated two responses to one prompt so far apart"
+        raise PalError(
+            f"the ratings in {columns.roles[role]} must differ within a {within}, got none that do ({why})"
+        )
+    lost = lost.with_columns(
+        chosen=pl.lit(None, pl.String),
+        rejected=pl.lit(None, pl.String),
+        problem=pl.coalesce("problem", pl.lit("without a rating")),
+    )
+    return pl.concat([pairs, lost.select(pairs.columns)]), said
+
+
+def _thumbs(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap: float, seed: int) -> Made:
+    """A thumb up over a thumb down, of one person and prompt."""
+
+    def read_thumb(value: str) -> float | None:
+        word = values.get(value, value).strip().lower()
+        return 1.0 if word in UP else 0.0 if word in DOWN else None
+
+    distinct = frame["thumb"].drop_nulls().unique().to_list()
+    meaning = {value: read_thumb(value) for value in distinct}
+    thumb = frame["thumb"].replace_strict(meaning, default=None, return_dtype=pl.Float64)
+    rated = frame.with_columns(value=thumb).filter(
+        pl.col("value").is_not_null() & pl.col("problem").is_null()
+    )
+    pairs = _matched(rated, pl.col("value") - pl.col("value_2"), pl.lit(1.0), seed)
+    if pairs.is_empty():
+        raise PalError(
+            f"the thumbs in {columns.roles['thumb']} make no pair: no person gave one response to a prompt a "
+            "thumb up and another a thumb down; ask for both, or collect comparisons"
+        )
+    lost = frame.filter(thumb.is_null()).with_columns(
+        chosen=pl.lit(None, pl.String), rejected=pl.lit(None, pl.String),
+        problem=pl.coalesce("problem", pl.lit("without a thumb up or down")),
+    )  # fmt: skip
+    return pl.concat([pairs, lost.select(pairs.columns)]), [
+        f"each thumb is compared with at most {PARTNERS} others"
+    ]
+
+
+def _matched(rated: pl.DataFrame, difference: pl.Expr, least: pl.Expr, seed: int) -> pl.DataFrame:
+    """Rows of one person and prompt, each with those after it in a random order, the higher of two first."""
+    order = np.random.default_rng(seed).permutation(len(rated))
+    group = pl.struct("user_id", "prompt").rank("dense").alias("group")
+    rows = rated.with_columns(group, draw=pl.Series(order)).sort("group", "draw")
+    parts = []
+    for step in range(1, PARTNERS + 1):
+        other = rows.select(pl.col("group", "response", "value").shift(-step).name.suffix("_2"))
+        both = pl.concat([rows, other], how="horizontal").filter(
+            (pl.col("group") == pl.col("group_2")) & (pl.col("response") != pl.col("response_2"))
+        )
+        apart = both.with_columns(apart=difference).filter(
+            (pl.col("apart") != 0) & (pl.col("apart").abs() >= least)
+        )
+        first = pl.col("apart") > 0
+        parts.append(
+            apart.with_columns(
+                chosen=pl.when(first).then(pl.col("response")).otherwise(pl.col("response_2")),
+                rejected=pl.when(first).then(pl.col("response_2")).otherwise(pl.col("response")),
+            )
+        )
+    columns = [
+        c for c in ("user_id", "prompt", "timestamp", "split", "problem", FILE, ROW) if c in rated.columns
+    ]
+    return pl.concat(parts).select(*columns, "chosen", "rejected")
+
+
+MAKE = {
+    "pair": _pairs,
+    "duel": _duels,
+    "choice": _choices,
+    "ranking": _rankings,
+    "rating": _ratings,
+    "thumb": _thumbs,
+}
