@@ -167,6 +167,10 @@ def load() -> Params:
     """
     import yaml
 
+    if not hasattr(yaml, "YAMLError"):
+        raise PipelineError(
+            f"the module yaml must be PyYAML, got {yaml.__file__}; rename it, or take it off PYTHONPATH"
+        )
     try:
         text = paths.PARAMS.read_text(encoding="utf-8")
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
@@ -175,6 +179,8 @@ def load() -> Params:
         values = loader.construct_document(node) if node else None
     except FileNotFoundError:
         raise PipelineError(f"{paths.PARAMS} is missing; run this in the repository's root") from None
+    except PipelineError:
+        raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise PipelineError(f"{paths.PARAMS} is not valid YAML: {' '.join(str(error).split())}") from None
     return check(values)

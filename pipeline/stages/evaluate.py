@@ -58,7 +58,8 @@ def main(dataset: str) -> None:
     k1 = find(scores.main, "seen", "k1")
     unfitted = {name: find(scores.main, "seen", name) for name in ("longer", "similarity")}
     calibration = _calibration(predictions)
-    notes = [*read_notes(dataset), *fewer_users(scores.main, knobs)]
+    alike = study.alike_responses(data)
+    notes = [*read_notes(dataset), *([alike] if alike else []), *fewer_users(scores.main, knobs)]
     data_flow = data_flow_counts(dataset)
     untrained = {by.encoder for by in data.embedders.values() if by and by.encoder.startswith("untrained-")}
     # What must stand beside the numbers: encoders without training, and how answers were simulated.

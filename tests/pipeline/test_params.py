@@ -2,7 +2,9 @@
 
 import difflib
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from dvc.utils.hydra import apply_overrides
@@ -123,10 +125,17 @@ def test_an_experiment_rewrites_the_lines_of_its_keys_alone(tmp_path, monkeypatc
     apply_overrides("params.yaml", ["model.K=5", "datasets=[own]", "own.source=a.csv"])
     lines = difflib.ndiff(SHIPPED.splitlines(), Path("params.yaml").read_text(encoding="utf-8").splitlines())
     changed = [line.split("#")[0].rstrip() for line in lines if line[0] in "+-"]
-    assert changed == [
+    assert sorted(changed) == sorted([
         "- - simulated", "- - persona", "- - pickafilter", "+ - own", "-   K: 3", "+   K: 5",
         "-   source:", "+   source: a.csv",
-    ]  # fmt: skip
+    ])  # fmt: skip
+
+
+def test_another_module_named_yaml_is_told(project, monkeypatch):
+    monkeypatch.setitem(sys.modules, "yaml", ModuleType("yaml"))
+    sys.modules["yaml"].__file__ = "/mine/yaml.py"
+    with pytest.raises(PipelineError, match=r"the module yaml must be PyYAML, got /mine/yaml.py; rename it"):
+        params.load()
 
 
 @pytest.mark.parametrize(

@@ -42,15 +42,17 @@ from typing import TYPE_CHECKING, Literal
 import polars as pl
 import pyarrow as pa
 
+from pal import encoders
 from pal.config import Config
 from pipeline import PipelineError
-from pipeline.datasets.base import DatasetParams, Source, SplitShares, Text
+from pipeline.datasets.base import DatasetParams, EncoderByModality, Source, SplitShares, Text
 from pipeline.datasets.own.checks import (
     TIE,
     check_left,
     check_model,
     check_repeats,
     check_rows,
+    check_texts,
     check_times,
     doubtful_ids,
     normalised_id,
@@ -121,6 +123,11 @@ def find(params: "AllParams") -> Source:
         rows = read(tables, own.prepare)
         kept, _ = keep(rows, _items(own.prepare, rows, {**images, **vectors}), own.prepare)
         check_times(kept, own.split)
+        if params.encode.on_bad_item == "fail":
+            check_texts(rows, _columns(own.prepare, "text"))
+        for role in ROLES:
+            if rows[role].is_not_null().any():
+                _check_encoder(own, role)
         return [*doubtful_ids(rows["user_id"]), *check_model(kept, params)]
 
     return Source(f"own: {own.source}", tables, {**images, **vectors}, check=check)
@@ -154,6 +161,20 @@ def _columns(options: Prepare, modality: str) -> list[str]:
 
 def _modality(options: Prepare, role: str) -> str:
     return options.prompts if role == "prompt" else options.responses
+
+
+def _check_encoder(own: Params, role: str) -> None:
+    """Check that the encoder reads what a role's cells stand for, where it is known what it reads."""
+    modality = _modality(own.prepare, role)
+    encoder = own.encoder
+    name = getattr(encoder, modality, "none") if isinstance(encoder, EncoderByModality) else encoder
+    reads = encoders.modalities(name)
+    if modality != "vector" and reads and modality not in reads:
+        key = f"own.prepare.{'prompts' if role == 'prompt' else 'responses'}: {modality}"
+        raise PipelineError(
+            f"own.encoder in {PARAMS} must read what {role} holds ({key}), got {name!r}, which reads "
+            f"{' and '.join(reads)}; name another, or one per modality"
+        )
 
 
 def _items(options: Prepare, rows: pl.DataFrame, files: dict[str, Path]) -> dict[str, Items]:

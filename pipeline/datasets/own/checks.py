@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from pal.encoders.registry import complaint
 from pal.errors import PalError, shorten
 from pal.table_files import row_place
 from pipeline import PipelineError
@@ -175,6 +176,18 @@ def check_left(kept: pl.DataFrame, counts: dict[str, int]) -> None:
                 f"split must have test rows of {half} users (those with {name} rows), got none{without}",
                 column="split",
             )
+
+
+def check_texts(rows: pl.DataFrame, columns: list[str]) -> None:
+    """Check that an encoder can read every text of columns."""
+    for column in columns:
+        faults: dict[str, list[str]] = {}
+        for text in rows[column].drop_nulls().unique(maintain_order=True):
+            if fault := complaint(text):
+                faults.setdefault(fault, []).append(text)
+        for fault, texts in faults.items():
+            advice = "mend it, or set encode.on_bad_item to skip"
+            refuse(rows, column, pl.col(column).is_in(texts), f"{fault}, got {{got}}", advice)
 
 
 def check_times(rows: pl.DataFrame, shares: SplitShares) -> None:
