@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro results test lint format bench size paper faults clean
+.PHONY: help git setup repro results test lint format bench size paper faults clean
 
 help:  ## Show what can be made.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,7 +21,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
 
-repro: $(READY)  ## Run the pipeline, then print the accuracies and the report's path.
+git:
+	@git rev-parse --git-dir >/dev/null 2>&1 || { echo "error: DVC needs a Git repository, and this folder is none; \
+	run git clone in place of unpacking an archive, or git init && git add -A && git commit -m start" >&2; exit 1; }
+
+repro: git $(READY)  ## Run the pipeline, then print the accuracies and the report's path.
 	dvc repro
 	@python -m pipeline results
 

@@ -37,6 +37,13 @@ class Embeddings:
     prompts: Float[Tensor, "p prompt_dim"]
     responses: Float[Tensor, "r response_dim"]
 
+    def without_float64(self) -> "Embeddings":
+        """The same as float32 where they are float64, which no model reads; a shared table stays one."""
+        prompts, responses = (
+            x.float() if x.dtype == torch.float64 else x for x in (self.prompts, self.responses)
+        )
+        return Embeddings(prompts, prompts if self.responses is self.prompts else responses)
+
     def to(self, device: torch.device | str) -> "Embeddings":
         """The same embeddings on another device; a table that serves twice is copied once."""
         prompts = self.prompts.to(device)

@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -54,6 +55,56 @@ def forget_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def store() -> Path:
+    """The store outside the repository: PAL_STORE, or the user's cache folder for `pal`.
+
+    Raises:
+        PalError: If PAL_STORE is no absolute path: another store in each folder would be meant by nobody.
+    """
+    named = os.environ.get("PAL_STORE")
+    if not named:
+        from platformdirs import user_cache_path
+
+        return user_cache_path("pal")
+    folder = expanded(named)
+    if not folder.is_absolute():
+        raise PalError(f"PAL_STORE must be an absolute path or begin with ~, got {named!r}; write it in full")
+    return folder
+
+
+def expanded(path: Path | str) -> Path:
+    """A path with ~ as the home folder, which no shell has expanded where it comes from a file or a program.
+
+    Raises:
+        PalError: If there is no such home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise PalError(
+            f"the home folder in {str(path)!r} must exist, got none; write the path in full"
+        ) from None
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; see `share` for their permissions."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for each in reversed(missing):
+        share(each)
+
+
+def share(path: Path) -> None:
+    """Give what was made in a group's folder that folder's permissions, whatever the umask of who made it.
+
+    A group's folder is one that hands its group on (`chmod g+ws`), as a store of several people should be.
+    """
+    mode = path.parent.stat().st_mode
+    if mode & stat.S_ISGID:
+        with suppress(OSError):  # somebody else's
+            path.chmod(stat.S_IMODE(mode) if path.is_dir() else path.stat().st_mode | mode & 0o666)
+
+
 def sha256_of(path: Path) -> str:
     """The file's sha256, hex."""
     with path.open("rb") as file:
@@ -82,10 +133,11 @@ def new_file(path: Path) -> Iterator[OutFile]:
         if path.exists() and not path.is_file():  # a device or a pipe is no file to replace, nor is a folder
             code = errno.EISDIR if path.is_dir() else errno.EEXIST
             raise OSError(code, os.strerror(code))
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         _sweep_once(path.parent)
         temporary = _temporary(path)
         out = OutFile(io.FileIO(temporary, "x"))
+        share(temporary)
         out.path = path
     try:
         yield out
@@ -113,15 +165,17 @@ def new_folder(path: Path, *, replace: bool = True, advice: str = "") -> Iterato
         PalError: If it cannot be written.
     """
     with _as_sentence(path, advice):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         _sweep_once(path.parent)
         temporary = _temporary(path)
         temporary.mkdir()
+        share(temporary)
     try:
         yield temporary
         with _as_sentence(path, advice):
             for each in [*temporary.rglob("*"), temporary]:
                 if each.is_dir() or (each.is_file() and not each.is_symlink()):
+                    share(each)
                     _sync(each)
             if replace or not path.is_dir():
                 _exchange(temporary, path)
@@ -163,9 +217,10 @@ def copy_file(source: Path, path: Path) -> None:
 def move_file(source: Path, path: Path) -> None:
     """Rename a finished file on the same disk, once its bytes are on the disk."""
     with _as_sentence(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         _sync(source)
         source.replace(path)
+        share(path)
         _sync(path.parent)
 
 

@@ -7,12 +7,15 @@ since polars fills a short row with nulls and pyarrow names no line.
 import csv
 import io
 import json
+import math
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
@@ -25,6 +28,17 @@ from pal.errors import PalError, shorten
 from pal.files import new_file
 
 FORMATS = ("jsonl", "csv", "parquet")
+SIGNATURES = {  # how files begin that are no text, and what to do
+    b"\x1f\x8b": "gzip; unpack it first (gunzip)",
+    b"\x28\xb5\x2f\xfd": "zstd; unpack it first (unzstd)",
+    b"BZh": "bzip2; unpack it first (bunzip2)",
+    b"\xfd7zXZ": "xz; unpack it first (unxz)",
+    b"PK\x03\x04": "a zip archive or a spreadsheet; unpack it, or export it as CSV",
+    b"PAR1": "Parquet; name it .parquet",
+    b"\xff\xfe": "UTF-16; save it as UTF-8",
+    b"\xfe\xff": "UTF-16; save it as UTF-8",
+}
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a text begins that spreadsheets compute
 MAX_BYTES = 1 << 26  # of a line or a cell: anything longer is not a table of texts
 # What others call these columns, for advice on which one to rename.
 SYNONYMS = {
@@ -179,6 +193,11 @@ class TableReader:
             try:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
+                if kind := next(
+                    (kind for start, kind in SIGNATURES.items() if number == 1 and line.startswith(start)), ""
+                ):
+                    message = f"{self.name} must be {self.kind.upper()}, got {kind}"
+                    raise PalError(message, file=self.name) from None
                 raise PalError(
                     f"line {number:,} of {self.name} must be UTF-8, got the byte "
                     f"0x{error.object[error.start]:02x}; save the file as UTF-8",
@@ -346,7 +365,9 @@ def open_reader(path: str, kind: str | None) -> Iterator[TableReader]:
 
 
 @contextmanager
-def open_writer(path: str, kind: str | None, schema: pa.Schema | None = None) -> Iterator[WriteRows]:
+def open_writer(
+    path: str, kind: str | None, schema: pa.Schema | None = None, *, safe_csv: bool = False
+) -> Iterator[WriteRows]:
     """A function that writes lists of rows to a file, or to standard output for `-`.
 
     A file appears under its name only when the block ends without an error.
@@ -355,6 +376,7 @@ def open_writer(path: str, kind: str | None, schema: pa.Schema | None = None) ->
         path: The file.
         kind: jsonl, csv or parquet, where the suffix does not say it.
         schema: The Arrow schema of columns that are passed on from Parquet.
+        safe_csv: Whether texts of CSV that a spreadsheet would take for a formula get a quote before them.
 
     Raises:
         PalError: If the file cannot be written, or rows do not fit the format.
@@ -365,23 +387,42 @@ def open_writer(path: str, kind: str | None, schema: pa.Schema | None = None) ->
         if kind == "parquet":
             yield stack.enter_context(_parquet_writer(file, schema))
         else:
-            yield _line_writer(file, kind)
+            yield _line_writer(file, kind, safe_csv=safe_csv)
         file.flush()
 
 
-def _line_writer(file: io.BufferedIOBase, kind: str) -> WriteRows:
+def as_json(value: Any) -> Any:
+    """A cell as JSON has it: times as ISO 8601, decimals as text, and null for what is no finite number."""
+    if isinstance(value, dict):
+        return {str(name): as_json(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(each) for each in value]
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Decimal):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _line_writer(file: io.BufferedIOBase, kind: str, *, safe_csv: bool) -> WriteRows:
     """CSV has a header from the first row; its lists, objects and booleans are written as JSON."""
     names: list[str] = []
 
     def csv_cell(cell: Any) -> Any:
-        return json.dumps(cell, ensure_ascii=False) if isinstance(cell, list | dict | bool) else cell
+        if isinstance(cell, list | dict | bool):
+            return json.dumps(as_json(cell), ensure_ascii=False)
+        if safe_csv and isinstance(cell, str) and cell.startswith(FORMULA):
+            return f"'{cell}"
+        return as_json(cell) if isinstance(cell, datetime | date | time) else cell
 
     def csv_text(rows: list[Cells]) -> str:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")  # pyarrow's writer quotes every text
         if rows and not names:
             names.extend(rows[0])
-            writer.writerow(names)
+            writer.writerow(map(csv_cell, names))
         for row in rows:
             _check_same_columns(row, names)
             writer.writerow([csv_cell(row[name]) for name in names])
@@ -392,7 +433,7 @@ def _line_writer(file: io.BufferedIOBase, kind: str) -> WriteRows:
             if kind == "csv":
                 text = csv_text(rows)
             else:
-                text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+                text = "".join(json.dumps(as_json(row), ensure_ascii=False) + "\n" for row in rows)
             data = text.encode()
         except UnicodeEncodeError:
             message = "a row holds half of a surrogate pair, which is no character; leave it out"

@@ -16,7 +16,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 PLAIN_NUMBER = re.compile("[-+]?(0|[1-9][0-9]{0,18})")
 # Names of alternatives that pydantic puts into the place of an error; they are no keys.
-TAGS = ("count", "word", "shares", "name", "map")
+TAGS = ("count", "word", "name", "map")
 
 
 class Model(Config):
@@ -164,6 +164,10 @@ def load() -> Params:
     """
     import yaml
 
+    if not hasattr(yaml, "YAMLError"):
+        raise PipelineError(
+            f"the module yaml must be PyYAML, got {yaml.__file__}; rename it, or take it off PYTHONPATH"
+        )
     try:
         text = paths.PARAMS.read_text(encoding="utf-8")
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
@@ -172,6 +176,8 @@ def load() -> Params:
         values = loader.construct_document(node) if node else None
     except FileNotFoundError:
         raise PipelineError(f"{paths.PARAMS} is missing; run this in the repository's root") from None
+    except PipelineError:
+        raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise PipelineError(f"{paths.PARAMS} is not valid YAML: {' '.join(str(error).split())}") from None
     return check(values)
@@ -241,7 +247,15 @@ def check(values: Any) -> Params:
 
 
 def _refuse_moved(values: dict[str, Any]) -> None:
-    """Tell the new name of a key as it was called before each dataset had a section of its own."""
+    """Tell the new name of a key as it was called before."""
+    split = own.get("split") if isinstance(own := values.get("own"), dict) else None
+    if split == "as_prepared":
+        raise PipelineError(
+            f"own.split in {paths.PARAMS} must be a map of options, got 'as_prepared'; a file's own column "
+            "`split` is obeyed without it"
+        )
+    if isinstance(split, dict) and "new_prompts" in split:
+        raise PipelineError(f"own.split.new_prompts in {paths.PARAMS} is now called own.split.new_items")
     for section, content in values.items():
         for key in content if isinstance(content, dict) and section not in DATASETS else ():
             dataset = next((name for name in DATASETS if str(key).startswith(name)), None)

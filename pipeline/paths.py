@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from pal.files import store as store  # content-addressed: raw bytes and finished embeddings
+
 # Each stage, with what it does: dvc.yaml's stages and the commands of `python -m pipeline`, in their order.
 STAGES = {
     "check": "Check params.yaml, and fingerprint the sources.",
@@ -32,15 +34,6 @@ def project_root() -> Path:
     copied from, which DVC names in DVC_ROOT.
     """
     return Path(os.environ.get("DVC_ROOT") or Path.cwd())
-
-
-def store() -> Path:
-    """The content-addressed store outside the repository: raw bytes and finished embeddings."""
-    if named := os.environ.get("PAL_STORE"):
-        return Path(named)
-    from platformdirs import user_cache_path
-
-    return user_cache_path("pal")
 
 
 def fingerprint(dataset: str) -> Path:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SIDES = ("prompt", "chosen", "rejected")
 PAIR_COLUMNS = ["pair_id", "user_id", *SIDES, "group", "test", "filtered", "label", "weight"]
 SPLIT_COLUMNS = ["pair_id", "users", "split", "items"]
+QUESTIONS_AT_ONCE = 1 << 16  # whose responses are compared at a time, to bound memory
 NONE_LEFT = "no pair of {} has items that could all be encoded; see {}/dropped.csv"
 
 
@@ -88,6 +89,26 @@ class Study:
             return None
         rows = [names.index(group) for group in self.groups[users]]
         return torch.eye(len(names))[torch.tensor(rows, dtype=torch.long)]
+
+
+def alike_responses(data: Study) -> str:
+    """A sentence on comparisons whose two responses have one vector; empty where there are none.
+
+    As of emoji that the encoder does not know, or a difference behind its limit: there is nothing to learn.
+    """
+    questions, table = data.comparisons.questions, data.embeddings.responses
+    alike = torch.cat([torch.zeros(0, dtype=torch.bool)] + [
+        (table[questions.first[block]] == table[questions.second[block]]).all(1)
+        for block in torch.arange(len(questions)).split(QUESTIONS_AT_ONCE)
+    ])  # fmt: skip
+    count, n = int(alike[data.comparisons.question].sum()), len(data.comparisons)
+    if not count:
+        return ""
+    encoder = getattr(data.embedders["responses"], "encoder", "none")
+    said = (
+        f"{count:,} of {n:,} comparisons are of two responses with the same vector: the encoder ({encoder}) "
+    )
+    return f"{said}cannot tell them apart, so no model can either."
 
 
 def load(dataset: str) -> Study:

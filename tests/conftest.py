@@ -173,7 +173,6 @@ def repository(tmp_path_factory) -> Repository:
         "train.device": "cpu",
         "train.more_seeds": 0,
         "evaluate.asked": 2,
-        "evaluate.resamples": 100,
         "own.train.epochs": 40,
         "own.train.restarts": 1,
     }.items():

@@ -34,6 +34,14 @@ def test_tests_see_nothing_of_the_users_environment():
     assert os.environ["HOME"] != str(Path("~" + getpass.getuser()).expanduser())
 
 
+def test_make_repro_without_git_is_one_sentence_before_anything_is_installed(tmp_path):
+    command = ["make", "-s", "-f", str(ROOT / "Makefile"), "git"]
+    for folder, code in ((tmp_path, 2), (ROOT, 0)):
+        env = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
+        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+        assert (done.returncode, "run git clone" in done.stderr) == (code, code == 2)
+
+
 def test_every_make_target_that_the_readme_names_exists():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
     assert set(re.findall(r"`make (\w+)`", README)) <= targets

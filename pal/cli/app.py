@@ -123,6 +123,16 @@ Responses = Annotated[str, typer.Argument(metavar="FILE", help="Columns: prompt,
 Out = Annotated[str, typer.Option("--out", "-o", help="The file to write, or - for standard output.")]
 
 
+@dataclass
+class Output:
+    """The options of what a table is written to."""
+
+    out: Out = "-"
+    safe_csv: Annotated[
+        bool, typer.Option("--safe-csv", help="In CSV, put ' before texts that spreadsheets would compute.")
+    ] = False
+
+
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """Add a command to the app; a parameter that is a dataclass becomes one option for each of its fields."""
     parameters: list[Parameter] = []
@@ -245,7 +255,7 @@ def eval(model: Model, log: Log, *, options: LogOptions) -> None:
 
 
 @command
-def score(model: Model, table: Responses, *, users: Users, out: Out = "-", options: Options) -> None:
+def score(model: Model, table: Responses, *, users: Users, output: Output, options: Options) -> None:
     """Add the column reward to a table of responses.
 
     The reward is that of --user; else of the only user in --taste; else of each row's user_id; else of the
@@ -253,11 +263,11 @@ def score(model: Model, table: Responses, *, users: Users, out: Out = "-", optio
     """
     from pal.cli import commands
 
-    commands.score(model, table, out, vars(users), vars(options), ranked=False)
+    commands.score(model, table, vars(output), vars(users), vars(options), ranked=False)
 
 
 @command
-def rank(model: Model, table: Responses, *, users: Users, out: Out = "-", options: Options) -> None:
+def rank(model: Model, table: Responses, *, users: Users, output: Output, options: Options) -> None:
     """Sort the responses to each prompt, best first.
 
     Adds the columns rank and reward. Rows of one prompt (and of one user, where there is a user_id) must
@@ -265,7 +275,7 @@ def rank(model: Model, table: Responses, *, users: Users, out: Out = "-", option
     """
     from pal.cli import commands
 
-    commands.score(model, table, out, vars(users), vars(options), ranked=True)
+    commands.score(model, table, vars(output), vars(users), vars(options), ranked=True)
 
 
 @command
@@ -309,7 +319,7 @@ def ask(
     together: Annotated[
         bool, typer.Option("--together", help="To be asked together (at most 10): none repeats another.")
     ] = False,
-    out: Out = "-",
+    output: Output,
     options: Options,
 ) -> None:
     """Say which pairs to put to someone next.
@@ -319,7 +329,7 @@ def ask(
     """
     from pal.cli import commands
 
-    commands.ask(model, table, out, user, tastes, vars(options), number=number, together=together)
+    commands.ask(model, table, vars(output), user, tastes, vars(options), number=number, together=together)
 
 
 @command

@@ -6,6 +6,7 @@ Each takes `options`, the arguments of `loading.open_inputs` that all commands s
 import heapq
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from hashlib import blake2b
 from itertools import chain, groupby
 from pathlib import Path
@@ -23,19 +24,25 @@ from pal.cli.loading import (
     user_id_in,
 )
 from pal.errors import PalError
-from pal.table_files import Cells, Row, open_writer
+from pal.table_files import Cells, Row, WriteRows, open_writer
 from pal.users.taste import Taste
 
 
 def score(
-    model: Path, table: str, out: str, users: dict[str, Any], options: dict[str, Any], *, ranked: bool
+    model: Path,
+    table: str,
+    output: dict[str, Any],
+    users: dict[str, Any],
+    options: dict[str, Any],
+    *,
+    ranked: bool,
 ) -> None:
     """Add each response's reward to its row.
 
     Args:
         model: The model's folder.
         table: The table of responses.
-        out: The table to write.
+        output: The table to write, `out`, and `safe_csv`: see `open_writer`.
         users: The options of `RowUsers`.
         options: See above.
         ranked: Whether to sort the rows of each prompt (and user) by their rewards, and number them.
@@ -57,9 +64,16 @@ def score(
             written_rows = _ranked(chain.from_iterable(batches), (*inputs.prompt_columns, *by_user))
         else:
             written_rows = ([{**row.cells, "reward": reward} for row, reward in batch] for batch in batches)
-        with open_writer(out, options["kind"], inputs.table.schema) as write:
+        with table_writer(inputs, options, **output) as write:
             for rows in written_rows:
                 write(rows)
+
+
+def table_writer(
+    inputs: TableModel, options: dict[str, Any], out: str, *, safe_csv: bool
+) -> AbstractContextManager[WriteRows]:
+    """A writer of a table like the one that was read."""
+    return open_writer(out, options["kind"], inputs.table.schema, safe_csv=safe_csv)
 
 
 def shortest_float(number: np.float32) -> float:
@@ -173,7 +187,7 @@ def _aligned(
 def ask(
     model: Path,
     table: str,
-    out: str,
+    output: dict[str, Any],
     user: str | None,
     tastes: Path | None,
     options: dict[str, Any],
@@ -186,7 +200,7 @@ def ask(
     Args:
         model: The model's folder.
         table: The table of pairs.
-        out: The table to write.
+        output: The table to write: see `score`.
         user: The user who is asked, where `tastes` holds several.
         tastes: A file of tastes; without it the user is new.
         options: See above.
@@ -217,5 +231,5 @@ def ask(
             pairs = [(each.bits, -before - each.index, rows[each.index].cells) for each in chosen]
             best = pairs if together else heapq.nlargest(number, best + pairs, key=lambda pair: pair[:2])
             before += len(rows)
-        with open_writer(out, options["kind"], inputs.table.schema) as write:
+        with table_writer(inputs, options, **output) as write:
             write([{**cells, "bits": round(bits, 6)} for bits, _, cells in best])

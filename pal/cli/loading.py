@@ -82,11 +82,18 @@ class TableModel:
             cell = row.cells[column]
             if isinstance(cell, str):
                 items.append(self.folder / cell if cell and paths else cell)
-            elif isinstance(cell, list) and cell and all(type(number) in (int, float) for number in cell):
+            elif (
+                isinstance(cell, list)
+                and cell
+                and (
+                    all(type(number) in (int, float) for number in cell)
+                    or all(isinstance(message, dict) for message in cell)
+                )
+            ):
                 items.append(cell)
             else:
                 got = "nothing" if cell is None else f"a value of type {type(cell).__name__}"
-                problem = f"must be a text, the path of an image or a list of numbers, got {got}"
+                problem = f"must be a text, messages, the path of an image or a list of numbers, got {got}"
                 raise row.error(column, problem)
         return items
 
@@ -132,14 +139,6 @@ def open_inputs(
             if taken := sorted(reader.first().cells.keys() & set(written)):
                 problem = f"must not have the column {taken[0]}, which is to be written; rename it"
                 raise PalError(f"{reader.name} {problem}", file=reader.name, column=taken[0])
-        try:
-            device_type = torch.device(device).type
-        except RuntimeError:
-            device_type = ""
-        if device_type not in ("cpu", "cuda"):
-            raise PalError(f"--device must be cpu or cuda, got {device!r}")
-        if device_type == "cuda" and not torch.cuda.is_available():
-            raise PalError(f"--device must be cpu where torch finds no GPU, got {device!r}")
         for each in weights or ():
             if not all(each.partition("=")):
                 places = "a place is package, hub or a folder"

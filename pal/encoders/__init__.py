@@ -13,6 +13,7 @@ from pal.encoders.registry import (
     default_weights,
     describe,
     load,
+    modalities,
     names,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "default_weights",
     "describe",
     "load",
+    "modalities",
     "names",
 ]

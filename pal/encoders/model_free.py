@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NAMES, PREFIXES = ("hashed-words", "classical"), ()
+READS = {"hashed-words": ("text",), "classical": ("image",)}
 WORD = re.compile(r"\w+")
 WORDS_DIM = 256
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pal.encoders.registry import Described
-from pal.encoders.weights import ADVICE, cache_folder, sha256_of
+from pal.encoders.weights import ADVICE, sha256_of
 from pal.errors import PalError
-from pal.files import new_folder
+from pal.files import new_folder, store
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +43,7 @@ def network(described: Described, model: Any, limit: int) -> "Network":
     libraries = [f"{name} {metadata.version(name)}" for name in ("torch", "transformers", "onnx")]
     shaped_by = "\n".join([described.files_sha256, described.weights_sha256, str(OPSET), *libraries])
     short = "".join(c if c.isalnum() or c in "-." else "-" for c in described.name)
-    folder = cache_folder() / "onnx" / f"{short}-{hashlib.sha256(shaped_by.encode()).hexdigest()[:16]}"
+    folder = store() / "onnx" / f"{short}-{hashlib.sha256(shaped_by.encode()).hexdigest()[:16]}"
     for path in folder.glob("*.onnx"):
         if sha256_of(path) == path.stem:
             return _run_by_onnx(path)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 UNTRAINED, OPEN_CLIP, HUB, PICKSCORE = "untrained-", "open_clip:", "hf-hub:", "pickscore"
 CLIP_H = "clip-vit-h-14"
 NAMES, PREFIXES = (CLIP_H, PICKSCORE), (OPEN_CLIP, UNTRAINED)
+READS = {"": ("text", "image")}
 ARCHITECTURES = {CLIP_H: "ViT-H-14"}
 PUBLISHED = {  # the hub's repository and commit
     CLIP_H: ("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "1c2b8495b28150b8a4922ee1c8edee224c284c0c"),

@@ -7,6 +7,8 @@ An encoder's module has
     load(described, device) -> TextEncoder | ImageEncoder
 and, where the weights of some come with this library's own dependencies,
     IN_PACKAGES              their names
+and, for what can be refused before any file is looked at,
+    READS                    modalities by name; the empty name stands for all others
 To add one: a module with these, and a line in `ENCODERS`.
 """
 
@@ -148,6 +150,14 @@ def check_name(name: str) -> str:
 def default_weights(name: str) -> str:
     """Where an encoder's weights come from unless the user says: its package where it is installed anyway."""
     return "package" if name in getattr(_module(check_name(name)), "IN_PACKAGES", ()) else "hub"
+
+
+def modalities(name: str) -> tuple[str, ...]:
+    """What an encoder reads, without a look at its files; empty where its module's READS does not say."""
+    if name == "none":
+        return ()
+    reads = getattr(_module(check_name(name)), "READS", {})
+    return reads.get(name, reads.get("", ()))
 
 
 def _module(family: str) -> Any:

@@ -68,6 +68,7 @@ IN_PACKAGES = ("all-MiniLM-L6-v2",)
 LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers")
 PREFIX = "sentence-transformers:"
 NAMES, PREFIXES = tuple(PUBLISHED), (PREFIX,)
+READS = {"": ("text",)}
 OTHER = re.compile(
     re.escape(PREFIX) + r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w-][\w./-]*))?", re.ASCII
 )

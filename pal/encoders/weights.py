@@ -5,7 +5,6 @@ Packages are found by their metadata; their code is never imported.
 
 import hashlib
 import json
-import os
 import shutil
 import zipfile
 from functools import lru_cache
@@ -42,7 +41,7 @@ def from_package(name: str, packages: tuple[str, ...], file: str, weights_sha256
     """
     if len(packages) == 1:
         return _file_in(name, packages, 0, file).parent
-    folder = cache_folder() / "weights" / f"{name}-{weights_sha256[:16]}"
+    folder = files.store() / "weights" / f"{name}-{weights_sha256[:16]}"
     if not folder.is_dir():
         parts = [_file_in(name, packages, n, f".zip.{n + 1:03d}") for n in range(len(packages))]
         with new_folder(folder, replace=False, advice=ADVICE) as new:
@@ -97,15 +96,6 @@ def _unpack(name: str, parts: list[Path], folder: Path, file: str) -> None:
             f"the parts of {name} must join to a zip archive ({error}); install them again"
         ) from None
     joined.unlink()
-
-
-def cache_folder() -> Path:
-    """Where unpacked archives and exported networks lie: PAL_STORE, or the user's cache folder for `pal`."""
-    if named := os.environ.get("PAL_STORE"):
-        return Path(named)
-    from platformdirs import user_cache_path
-
-    return user_cache_path("pal")
 
 
 def sha256_of(path: Path) -> str:

@@ -83,7 +83,7 @@ def fit(
             point nowhere, or the loss is not finite.
     """
     check_task(train, n_users, head, states)
-    embeddings, train = embeddings.to(device), train.to(device)
+    embeddings, train = embeddings.without_float64().to(device), train.to(device)
     if config.weighting == "users":
         train = user_balanced(train, n_users)
     val = val.to(device) if val is not None and len(val) else None

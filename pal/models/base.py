@@ -166,8 +166,11 @@ def make_model(config: HeadConfig, *, prompt_dim: int, response_dim: int) -> Pre
         response_dim: Width of the responses' embeddings.
 
     Raises:
-        PalError: If the config needs prompts and there are none.
+        PalError: If the config needs prompts and there are none, or torch's default type is not float32.
     """
+    if torch.get_default_dtype() != torch.float32:
+        got = torch.get_default_dtype()
+        raise PalError(f"torch's default dtype must be float32 for a model, got {got}; set it afterwards")
     return registered(MODELS, config.model)(config, prompt_dim=prompt_dim, response_dim=response_dim)
 
 

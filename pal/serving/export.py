@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from pal import encoders
 from pal.errors import PalError
-from pal.files import new_folder, write_bytes
+from pal.files import expanded, new_folder, write_bytes
 from pal.serving.aggregates import Aggregate, rewards_for
 from pal.serving.reward_model import RewardModel, User
 
@@ -73,7 +73,7 @@ def export_scalar(
     Raises:
         PalError: If the place is taken, the user unknown, or the encoder cannot be exported.
     """
-    folder = Path(folder).absolute()
+    folder = expanded(folder).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PalError(f"{folder} must not be there yet, or be an empty folder; choose another place")
     scalar, tokenizer = _scalar_model(model, user, prompt)

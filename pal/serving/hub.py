@@ -1,8 +1,9 @@
 """Sharing a model with its card: as a folder, or on the Hugging Face hub.
 
 A shared model is what `RewardModel.save` writes, and a card. A model holds people: the ids of all who were
-seen in fitting, each with their state. An upload leaves them out unless asked to keep them; new people are
-located by the population all the same, and tastes still fit.
+seen in fitting, each with their state. They are left out unless asked for, and of the population points of
+fewer than five people are merged with their neighbours. New people are located by it all the same; where
+points were merged, tastes of the model do not fit the shared one.
 
 In a card, everything that comes from data or a caller is escaped, so that a name cannot become a heading or a
 script.
@@ -11,6 +12,7 @@ script.
 import csv
 import html
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,9 +22,11 @@ from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, ModelCardData,
 from huggingface_hub.errors import HfHubHTTPError
 
 from pal.errors import PalError
+from pal.files import expanded
 from pal.serving.reward_model import RewardModel
 from pal.serving.saved_model import CARD, CONFIG, SUMS, TENSORS, USERS, SavedModel, write_model
 
+FEWEST = 5  # people at a point of a population that is shared without its users
 AVERAGE = "average"  # the id that stands for all in a model without its users
 TEMPLATE = Path(__file__).with_name("model_card.md.j2")
 TAGS = ["pal", "reward-model", "pluralistic-alignment", "personalization", "preference"]
@@ -117,7 +121,7 @@ def model_card(model: SavedModel, about: About) -> str:
         template_path=str(TEMPLATE),
         title=escaped(about.title),
         config=model.config,
-        n_users=0 if list(model.user_ids) == [AVERAGE] else len(model.user_ids),
+        people=_people_in(model),
         about_data=escaped(about.data),
         licence=escaped(about.licence or ""),
         encoders=encoders,
@@ -133,20 +137,22 @@ def escaped(text: Any) -> str:
 
 
 def save_pretrained(
-    model: RewardModel, folder: Path | str, *, about: About | None = None, users: bool = True
+    model: RewardModel, folder: Path | str, *, about: About | None = None, users: bool = False
 ) -> None:
     """Write a model and its card to a folder, as a whole; a model that is there already is replaced.
+
+    `RewardModel.save` keeps the people, and writes no card.
 
     Args:
         model: What to write.
         folder: Where to.
         about: What the card says beside what the model itself knows.
-        users: Whether the people seen in fitting stay in it.
+        users: Whether the people seen in fitting, ids and states, stay in it.
 
     Raises:
         PalError: If something else is at that place.
     """
-    write_model(Path(folder), _shared_files(model, about, users=users))
+    write_model(expanded(folder), _shared_files(_shared(model, users=users), about))
 
 
 def from_pretrained(
@@ -175,7 +181,7 @@ def from_pretrained(
     Raises:
         PalError: If the hub has no such model or cannot be reached, or `load` refuses what it has.
     """
-    folder = Path(name)
+    folder = expanded(name)
     if not folder.is_dir():
         try:
             folder = Path(
@@ -202,20 +208,20 @@ def push_to_hub(
     *,
     about: About | None = None,
     users: bool = False,
-    private: bool | None = None,
+    private: bool | None = True,
     token: str | None = None,
     branch: str | None = None,
     create_pr: bool | None = None,
     commit_message: str = "Add a PAL reward model",
 ) -> str:
-    """Upload a model and its card to the hub.
+    """Upload a model and its card to the hub, and say on standard error what of people goes along.
 
     Args:
         model: What to upload.
         repo: `ORG/NAME`; made where missing.
         about: What the card says beside what the model itself knows.
         users: Whether the people seen in fitting, ids and states, go with it. Think before.
-        private: Whether a new repository is private; by default as the organisation has it.
+        private: Whether a new repository is private; None is as the organisation has it.
         token: The hub's; by default the one that `hf auth login` kept.
         branch: Where to; by default main.
         create_pr: Whether to open a pull request.
@@ -227,7 +233,8 @@ def push_to_hub(
     Raises:
         PalError: If the hub refuses it or cannot be reached.
     """
-    files = _shared_files(model, about, users=users)
+    shared = _shared(model, users=users)
+    files = _shared_files(shared, about)
     api = HfApi(token=token)
     try:
         name = api.create_repo(repo, private=private, exist_ok=True).repo_id
@@ -245,18 +252,31 @@ def push_to_hub(
             f"{repo} could not be written on the hub ({_short(error)}); check the name, the network and "
             "that the token may write"
         ) from None
+    print(f"{name}: uploaded {_people_in(shared)}", file=sys.stderr)
     return str(commit)
 
 
-def _shared_files(model: RewardModel, about: About | None, *, users: bool) -> dict[str, bytes]:
-    """The model's files and its card.
+def _shared(model: RewardModel, *, users: bool) -> RewardModel:
+    """The model to share: without its users one stands for all, at the average user's state."""
+    if users or list(model.user_ids) == [AVERAGE]:
+        return model
+    population = model.population.coarsened(len(model.user_ids), FEWEST)
+    return replace(model, user_ids=[AVERAGE], states=population.mean[None], population=population)
 
-    Without its users, one stands for all, at the average user's state: rewards of that user, the population
-    and so every taste stay as they are. The population may still hold the states of single people, where few
-    were seen, but without a name.
-    """
-    shared = model if users else replace(model, user_ids=[AVERAGE], states=model.state_of(None)[None])
+
+def _shared_files(shared: RewardModel, about: About | None) -> dict[str, bytes]:
+    """The model's files and its card."""
     return shared.files() | {CARD: model_card(shared, about or About()).encode("utf-8")}
+
+
+def _people_in(model: SavedModel) -> str:
+    """What of the people seen in fitting a model holds."""
+    if list(model.user_ids) != [AVERAGE]:
+        return f"the ids and weights of the {len(model.user_ids):,} people seen in fitting"
+    return (
+        "no person's id or own weights, but a population whose points are the means of at least "
+        f"{FEWEST} people each (all, where fewer were seen)"
+    )
 
 
 def _result_cells(row: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ Shapes used in this module:
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from numbers import Real
 from pathlib import Path
@@ -22,8 +22,9 @@ from torch import Tensor
 from pal.errors import PalError
 
 Picture: TypeAlias = bytes | Path | Image
-Item: TypeAlias = str | Picture | Tensor | np.ndarray | Sequence[float]
-Items: TypeAlias = Item | Sequence[Item]
+Conversation: TypeAlias = Sequence[Mapping[str, Any]]  # messages, each with a role and a content
+Item: TypeAlias = str | Conversation | Picture | Tensor | np.ndarray | Sequence[float]
+Items: TypeAlias = Item | Collection[Item]  # a list, or a column of a table: see `listed`
 ItemList: TypeAlias = Tensor | list[Any]  # what `as_list` returns: embeddings (n, dim), or texts and pictures
 Row = TypeVar("Row")
 
@@ -155,13 +156,32 @@ class Preferences:
     label: Tensor | Sequence[float] | None = None
 
 
+def listed(column: Any) -> Any:
+    """A table's column, as of pandas, polars, Arrow or `datasets`, as a list; anything else as it is.
+
+    Tables and mappings are no columns: their elements are their names.
+    """
+    if isinstance(column, np.ndarray):
+        return column.tolist() if column.dtype.kind in "OSTU" else column
+    if isinstance(column, Tensor | Mapping | str | bytes | list | tuple) or hasattr(column, "columns"):
+        return column
+    if any(not hasattr(column, f"__{name}__") for name in ("len", "iter", "getitem")):
+        return column
+    if hasattr(column, "column_names"):
+        return column
+    return column.to_pylist() if hasattr(column, "to_pylist") else list(column)
+
+
 def as_list(items: Items) -> ItemList:
     """Items as a list of texts and pictures, or as one table of embeddings; one item is a list of one."""
+    items = listed(items)
     if isinstance(items, Tensor | np.ndarray):
         table = _as_tensor(items)
         return table[None] if table.dim() == 1 else table
     if not isinstance(items, list | tuple):
         kind_of(items)
+        return [items]
+    if items and isinstance(items[0], Mapping):  # one conversation
         return [items]
     if items and _is_number(items[0]):
         return _as_tensor(items)[None]
@@ -178,8 +198,8 @@ def as_list(items: Items) -> ItemList:
 
 
 def kind_of(item: object) -> str:
-    """Whether an item is a text, an image or a vector."""
-    if isinstance(item, str):
+    """Whether an item is a text (or a conversation, which is read as one), an image or a vector."""
+    if isinstance(item, str) or (isinstance(item, list | tuple) and item and isinstance(item[0], Mapping)):
         return TEXT
     if isinstance(item, bytes | Path | Image):
         return IMAGE
@@ -188,7 +208,7 @@ def kind_of(item: object) -> str:
     ):
         return VECTOR
     raise PalError(
-        "an item must be a text, a picture (bytes, a Path or a PIL image) or an embedding, got "
+        "an item must be a text, messages, a picture (bytes, a Path or a PIL image) or an embedding, got "
         f"{type(item).__name__}"
     )
 
@@ -254,7 +274,7 @@ def as_columns(comparisons: Any, *, needs_prompts: bool) -> Preferences:
     n, label = len(chosen), None
     if columns.label is not None:
         try:
-            label = torch.as_tensor(columns.label, dtype=torch.float32).reshape(-1)
+            label = torch.as_tensor(listed(columns.label), dtype=torch.float32).reshape(-1)
         except (TypeError, ValueError, RuntimeError) as error:
             raise PalError(f"label must be numbers in [0, 1], got something else ({error})") from None
         for row in (~((label >= 0) & (label <= 1))).nonzero()[:1, 0].tolist():  # so that NaN is refused
@@ -296,7 +316,12 @@ def _is_number(value: object) -> bool:
 
 
 def _as_tensor(vector: Any) -> Tensor:
+    if isinstance(vector, Tensor | np.ndarray) and not vector.ndim:
+        raise PalError("an embedding must be a list of numbers, got a single number; give one of dimension 1")
     if isinstance(vector, Tensor):
+        if vector.layout != torch.strided or vector.is_meta:
+            got = "one on the meta device" if vector.is_meta else f"one of the layout {vector.layout}"
+            raise PalError(f"an embedding must be a dense tensor with its numbers, got {got}; use to_dense()")
         return vector
     try:
         array = np.ascontiguousarray(vector, None if isinstance(vector, np.ndarray) else "f4")

@@ -14,10 +14,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import ImageOps
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from pal import encoders
+from pal.conversations import completion_text, prompt_text
 from pal.encoders import images
 from pal.encoders.registry import complaint
 from pal.errors import PalError
@@ -54,6 +55,16 @@ class InputEncoder:
     device: str = "cpu"
     _loaded: dict[tuple[str, str, str], tuple[Any, tuple[str, ...]]] = field(default_factory=dict, repr=False)
 
+    def __post_init__(self) -> None:
+        try:
+            kind = torch.device(self.device).type
+        except (RuntimeError, TypeError):
+            kind = ""
+        if kind not in ("cpu", "cuda"):
+            raise PalError(f"device must be cpu or cuda, got {self.device!r}")
+        if kind == "cuda" and not torch.cuda.is_available():
+            raise PalError(f"device must be cpu where torch finds no GPU, got {self.device!r}")
+
     def encode(self, items: ItemList, side: Side, dim: int, places: Places | None = None) -> ItemEmbeddings:
         """Embeddings of items, as `as_list` gives them; texts and pictures that repeat are encoded once.
 
@@ -67,7 +78,12 @@ class InputEncoder:
             check_embeddings(table, dim, places)
             return ItemEmbeddings(table).repeated(n) if len(table) != n else ItemEmbeddings(table)
         if not items:
-            return ItemEmbeddings(torch.zeros(0, dim))
+            return ItemEmbeddings(torch.zeros(0, dim, dtype=torch.float32))
+        read = prompt_text if side == "prompts" else completion_text
+        items = [
+            read(item, places(number).name) if isinstance(item, list | tuple) else item
+            for number, item in enumerate(items)
+        ]
         distinct: dict[Any, int] = {}  # each distinct item's row of the table, by what makes it distinct
         first_at: list[int] = []
         row = torch.empty(len(items), dtype=torch.long)
@@ -78,7 +94,7 @@ class InputEncoder:
                 distinct[key] = len(distinct)
                 first_at.append(number)
             row[number] = distinct[key]
-        table = torch.empty(len(distinct), self.describe(side)["dim"])
+        table = torch.empty(len(distinct), self.describe(side)["dim"], dtype=torch.float32)
         for rows, vectors in self._batches(
             [items[at] for at in first_at], side, lambda at: places(first_at[at])
         ):
@@ -197,7 +213,19 @@ def _encode_pictures(
                 raise PalError(f"{picture} ({error.strerror})") from None
         if not isinstance(picture, bytes):  # a PIL image: to a file, upright and without loss
             image = ImageOps.exif_transpose(picture)
-            if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
+            if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+                values = np.asarray(image)
+                if image.mode == "F" or values.min(initial=0) < 0 or values.max(initial=0) > 0xFFFF:
+                    kind = "floating point" if image.mode == "F" else "beyond 16 bits"
+                    raise PalError(
+                        f"its mode {image.mode} is {kind}, whose white nobody knows; convert it to RGB"
+                    )
+                if image.mode == "I" and 0 < values.max(initial=0) <= 0xFF:
+                    raise PalError(
+                        "its mode I has values up to 255 alone, of 8 or of 16 bits; convert it to L"
+                    )
+                image = Image.fromarray(values.astype(np.uint16))  # Pillow's own conversions clip at 255
+            elif image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
                 image = image.convert("RGB")
             buffer = io.BytesIO()
             image.save(buffer, "PNG", compress_level=1)

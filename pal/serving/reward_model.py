@@ -7,11 +7,12 @@ Shapes used in this module:
     state    numbers of a user's state
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings, Questions
 from pal.errors import PalError
+from pal.files import expanded
 from pal.models.base import margins
 from pal.models.losses import preference_probability
 from pal.serving.inputs import (
@@ -35,6 +37,7 @@ from pal.serving.inputs import (
     as_list,
     as_row,
     concatenate,
+    listed,
     places_in,
 )
 from pal.serving.read_inputs import InputEncoder
@@ -51,6 +54,7 @@ from pal.users.taste import Taste, sum_evidence
 if TYPE_CHECKING:
     from pal.serving.hub import About
 
+Method = TypeVar("Method", bound=Callable[..., Any])
 User: TypeAlias = str | Taste | Tensor | None
 Answers: TypeAlias = Preferences | Sequence[Preference | Mapping[str, Any] | Sequence[Any]]
 
@@ -74,6 +78,17 @@ class Ranked(NamedTuple):
     index: int
     response: Any
     reward: float
+
+
+def in_float32(method: Method) -> Method:
+    """A method of a model that computes in float32 whatever the caller's autocast, as a trainer's, says."""
+
+    @wraps(method)
+    def run(self: Any, *args: Any, **options: Any) -> Any:
+        with torch.autocast(next(self.head.parameters()).device.type, enabled=False):
+            return method(self, *args, **options)
+
+    return run  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,11 +125,12 @@ class RewardModel(SavedModel):
         Raises:
             PalError: If a file is missing or damaged, not what `save` writes, or from another version.
         """
-        fields = read_model(Path(folder))
+        fields = read_model(expanded(folder))
         return cls(**fields, input_encoder=InputEncoder(fields["encoder"], weights or {}, device))
 
+    @in_float32
     def score(
-        self, prompts: Items | None, responses: Items, *, user: User | Sequence[User] = None
+        self, prompts: Items | None, responses: Items, *, user: User | Collection[User] = None
     ) -> Float[Tensor, " n"]:
         """Reward each response; only differences for one user and one prompt mean anything.
 
@@ -130,7 +146,7 @@ class RewardModel(SavedModel):
         items, head = as_list(responses), self.head
         n, device = len(items), next(head.parameters()).device
         embedded_prompts, states = self.encode_prompts(prompts, n), self.states_of(user, n).to(device)
-        rewards = torch.empty(n, device=device)
+        rewards = torch.empty(n, device=device, dtype=torch.float32)
         step = max(n, 1) if isinstance(items, Tensor) else RAW_AT_ONCE
         with torch.no_grad():  # not inference_mode: its tensors can never be used in a fit
             for first in range(0, n, step):
@@ -145,6 +161,13 @@ class RewardModel(SavedModel):
                         block.to(device, torch.float32),
                         states if states.dim() == 1 else states[rows],
                     )
+        for row in (~torch.isfinite(rewards)).nonzero()[:1, 0].tolist():
+            problem = (
+                f"must have a finite reward, got {float(rewards[row])}; its embedding, the prompt's or the "
+            )
+            raise places_in("responses")(row).error(
+                f"{problem}model's numbers are too large, so look at these"
+            )
         return rewards
 
     def rank(self, prompt: Item | None, responses: Items, *, user: User = None) -> list[Ranked]:
@@ -167,8 +190,9 @@ class RewardModel(SavedModel):
         embedded_prompts = self.encode_prompts(prompts, len(items)).tensor()
         return torch.stack([self.score(embedded_prompts, table, user=state) for state in states], 1).cpu()
 
+    @in_float32
     def probability(
-        self, prompts: Items | None, first: Items, second: Items, *, user: User | Sequence[User] = None
+        self, prompts: Items | None, first: Items, second: Items, *, user: User | Collection[User] = None
     ) -> Float[Tensor, " n"]:
         """P(first is preferred to second), by the loss that the model was fitted with.
 
@@ -211,6 +235,7 @@ class RewardModel(SavedModel):
         """
         return self.adapt_many({"": comparisons})[""]
 
+    @in_float32
     def adapt_many(self, comparisons: Mapping[str, Answers]) -> dict[str, Taste]:
         """Locate many people at once, in bounded memory; see `adapt`.
 
@@ -240,6 +265,7 @@ class RewardModel(SavedModel):
                 group, count = {}, 0
         return tastes | self._adapt_group(group, name_users=name_users)
 
+    @in_float32
     def ask(
         self,
         questions: Sequence[Any],
@@ -276,6 +302,7 @@ class RewardModel(SavedModel):
             return choose_together(probability, belief.masses, MOST_TOGETHER if n is None else n)
         return rank_questions(probability, belief.masses)[:n]
 
+    @in_float32
     def state_of(self, user: User) -> Float[Tensor, " state"]:
         """The state of one user: someone seen in fitting by id, a taste's, one that is given, or the average.
 
@@ -291,13 +318,14 @@ class RewardModel(SavedModel):
         self.head.check_states(torch.atleast_2d(user), "the user's state")
         return user.float()
 
-    def states_of(self, user: User | Sequence[User], n: int) -> Float[Tensor, "*n state"]:
+    def states_of(self, user: User | Collection[User], n: int) -> Float[Tensor, "*n state"]:
         """The state of one user, (state,), or one row per response for a list of users or n states."""
         if isinstance(user, Tensor) and user.dim() > 1:
             self.head.check_states(user, "users' states")
             if len(user) != n:
                 raise PalError(f"users' states must be {n}, one per response, got {len(user)}")
             return user.float()
+        user = listed(user)
         if not isinstance(user, list | tuple):
             return self.state_of(user)
         if len(user) != n:
@@ -326,7 +354,7 @@ class RewardModel(SavedModel):
         return embedded.repeated(n)
 
     def save_pretrained(
-        self, folder: Path | str, *, about: "About | None" = None, users: bool = True
+        self, folder: Path | str, *, about: "About | None" = None, users: bool = False
     ) -> None:
         """Write the model and its card to a folder; see `pal.serving.hub.save_pretrained`."""
         from pal.serving import hub
@@ -400,8 +428,5 @@ class RewardModel(SavedModel):
         for row in same.nonzero()[:1, 0].tolist():
             problem = f"must differ from the {sides[0]} response, got the same; leave it out"
             raise place(sides[1], row).error(problem)
-        # A model reads half precision as it is, and float64 not at all.
-        tables = [
-            x.float() if x.dtype == torch.float64 else x for x in (embedded_prompts.table, embedded.table)
-        ]
-        return Embeddings(*tables), Questions(embedded_prompts.rows, first, second)
+        tables = Embeddings(embedded_prompts.table, embedded.table).without_float64()
+        return tables, Questions(embedded_prompts.rows, first, second)

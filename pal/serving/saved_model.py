@@ -32,7 +32,7 @@ from torch import Tensor
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig, registered
 from pal.errors import PalError, shorten
-from pal.files import new_folder, sweep, write_bytes
+from pal.files import expanded, new_folder, sweep, write_bytes
 from pal.fitting.trainer import Fitted
 from pal.models.base import PreferenceModel, make_model
 from pal.users import POPULATIONS
@@ -205,7 +205,7 @@ class SavedModel:
         Raises:
             PalError: If something else is at that place, or `encoder` is not JSON.
         """
-        write_model(Path(folder), self.files())
+        write_model(expanded(folder), self.files())
 
     @classmethod
     def load(cls: type[Some], folder: Path | str) -> Some:
@@ -214,7 +214,7 @@ class SavedModel:
         Raises:
             PalError: If a file is missing or damaged, not what `save` writes, or from another version.
         """
-        return cls(**read_model(Path(folder)))
+        return cls(**read_model(expanded(folder)))
 
 
 def checksums(files: Mapping[str, bytes]) -> bytes:

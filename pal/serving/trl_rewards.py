@@ -99,17 +99,18 @@ class PolicyReward:
             log_metric("pal/silent", float(len(texts) - len(spoken)))
         if not spoken:
             return [0.0] * len(texts)
-        reward = rewards_for(
-            self.model,
-            [questions[row] for row in spoken],
-            [texts[row] for row in spoken],
-            [users[row] for row in spoken] if isinstance(users, list) else users,
-        )
-        for at in (~torch.isfinite(reward)).nonzero()[:, 0].tolist():
-            raise PalError(
-                f"the reward of completions[{spoken[at]}] must be finite, got {float(reward[at])}; the "
-                "head's numbers overflow, so fit again"
+        try:
+            reward = rewards_for(
+                self.model,
+                [questions[row] for row in spoken],
+                [texts[row] for row in spoken],
+                [users[row] for row in spoken] if isinstance(users, list) else users,
             )
+        except PalError as error:
+            if error.column != "responses" or error.row is None:
+                raise
+            row = spoken[error.row]
+            raise PalError(f"completions[{row}] {error.problem}", row=row) from None
         rewards = torch.full((len(texts),), float(reward.min()))
         rewards[torch.tensor(spoken)] = reward.cpu()
         return rewards.tolist()

@@ -78,6 +78,25 @@ class Points(Population):
         return {"points": self.points, "mass": self.mass}
 
     @override
+    def coarsened(self, n_users: int, fewest: int) -> "Points":
+        """The same points where each has enough of the `n_users`; else each least one is merged into another.
+
+        A merged point is the mean of its users' states, so the prior's mean stays.
+        """
+        points, users = self.points.double(), self.mass.double() * n_users
+        while len(users) > 1 and float(users.min()) < fewest - 0.5:
+            least = int(users.argmin())
+            others = torch.arange(len(users)) != least
+            nearest = int((points[others] - points[least]).square().sum(1).argmin())
+            point, count = points[least], users[least]
+            points, users = points[others], users[others]
+            points[nearest] += (point - points[nearest]) * count / (users[nearest] + count).clamp_min(1e-12)
+            users[nearest] += count
+        if len(users) == len(self.mass):
+            return self
+        return Points(points.float(), (users / users.sum()).float())
+
+    @override
     def check(self, model: PreferenceModel) -> None:
         model.check_states(self.points, "population.points")
         shares = tuple(self.mass.shape) == (len(self.points),) and not bool((self.mass < 0).any())

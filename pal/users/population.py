@@ -101,6 +101,10 @@ class Population(ABC):
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the population, by the name it is saved under."""
 
+    def coarsened(self, n_users: int, fewest: int) -> "Population":
+        """A population in which nothing stands for fewer users than `fewest`, to be shared; here, itself."""
+        return self
+
     @abstractmethod
     def check(self, model: PreferenceModel) -> None:
         """Check that the tensors are a population of this model's users.

@@ -95,15 +95,15 @@ class ColourFilters(Config):
 
 
 class SplitShares(Config):
-    """Shares by which the stage split draws who is unseen, and which pairs are held out."""
+    """Shares by which the stage split draws who is unseen, and which items and pairs are held out."""
 
     unseen_users: Annotated[Number, Field(gt=0, lt=1)]
-    new_prompts: Share
+    new_items: Share
     val: Share
     test: Annotated[Number, Field(gt=0, lt=1)]
     adapt: Annotated[Number, Field(gt=0, lt=1)]
     min_pairs: Annotated[int, Field(ge=2)]
-    by: Literal["random", "time"]
+    by: Literal["items", "pairs", "time"]
 
     @model_validator(mode="after")
     def _leaves_some_to_train_on(self) -> "SplitShares":
@@ -125,10 +125,6 @@ class EncoderByModality(Config):
 Encoder = Annotated[
     Annotated[Text, Tag("name")] | Annotated[EncoderByModality, Tag("map")],
     Discriminator(lambda value: "map" if isinstance(value, dict | EncoderByModality) else "name"),
-]
-Split = Annotated[
-    Annotated[Literal["as_prepared"], Tag("word")] | Annotated[SplitShares, Tag("shares")],
-    Discriminator(lambda value: "word" if isinstance(value, str) else "shares"),
 ]
 
 

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from tqdm import tqdm
 
 from pal import hub_files
-from pal.files import sha256_of
+from pal.files import make_folder, sha256_of
 from pipeline import PipelineError, params, paths
 from pipeline.datasets import DATASETS
 from pipeline.datasets.base import Remote
@@ -35,7 +35,7 @@ def main(dataset: str) -> None:
         commits.append(commit)
         files += fetched
     if source.make is not None:
-        paths.store().mkdir(parents=True, exist_ok=True)
+        make_folder(paths.store())
         with TemporaryDirectory(dir=paths.store()) as folder:
             source.make(Path(folder))
             files += [raw_files.move_in(path, path.name) for path in sorted(Path(folder).iterdir())]

@@ -58,7 +58,8 @@ def main(dataset: str) -> None:
     k1 = find(scores.main, "seen", "k1")
     unfitted = {name: find(scores.main, "seen", name) for name in ("longer", "similarity")}
     calibration = _calibration(predictions)
-    notes = [*read_notes(dataset), *fewer_users(scores.main, knobs)]
+    alike = study.alike_responses(data)
+    notes = [*read_notes(dataset), *([alike] if alike else []), *fewer_users(scores.main, knobs)]
     data_flow = data_flow_counts(dataset)
     untrained = {by.encoder for by in data.embedders.values() if by and by.encoder.startswith("untrained-")}
     # What must stand beside the numbers: encoders without training, and how answers were simulated.
@@ -138,9 +139,10 @@ def _counts(data: Study, data_flow: list[dict[str, Any]]) -> dict[str, int]:
 
 
 def read_notes(dataset: str) -> list[str]:
-    """Sentences that must stand beside every number, as that answers were simulated."""
-    path = paths.prepared(dataset) / "notes.json"
-    return [str(note) for note in read_json(path, f"prepare@{dataset}")] if path.exists() else []
+    """Sentences that must stand beside every number, as that answers were simulated, or items shared."""
+    path, split = paths.prepared(dataset) / "notes.json", paths.splits(dataset) / "manifest.json"
+    notes = read_json(path, f"prepare@{dataset}") if path.exists() else []
+    return [str(note) for note in (*notes, *read_json(split, f"split@{dataset}").get("notes", []))]
 
 
 def compared_with_published(dataset: str) -> list[str]:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import unicodedata
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from pipeline.storage.manifests import read_json
 PAPER = Path("data/paper/paper.html")  # of experiments/: linked to where it is there
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 javascript_bundle = cache(vl_convert.javascript_bundle)
+TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # Unicode's controls of direction
 _PICTURE = re.compile(r"data:image/jpeg;base64,[A-Za-z0-9+/]+={0,2}")
 
 BOOT = """
@@ -67,7 +69,9 @@ def render(evaluated: list[Row], *, paper: bool = False) -> str:
         "percent": findings.percent,
         "interval": findings.interval,
         "number": findings.number,
-        "shorten": lambda text, limit=280: text if len(text) <= limit else text[: limit - 1].rstrip() + "…",
+        "shorten": lambda text, limit=280: isolated(
+            text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+        ),
         # A thumbnail's address, where it is part of the page: nothing is ever fetched.
         "picture": lambda uri: uri if uri and _PICTURE.fullmatch(uri) else None,
         "series": tables.series,
@@ -76,6 +80,15 @@ def render(evaluated: list[Row], *, paper: bool = False) -> str:
     sections = [section(each) for each in evaluated]
     marks = {"series": charts.SERIES, "swatches": charts.SWATCHES}
     return render_page(TEMPLATE, filters, sections=sections, paper=paper, **marks)
+
+
+def isolated(text: str) -> str:
+    """A text that is written from right to left, or turns the direction, so that what follows it stays."""
+    kinds = {unicodedata.bidirectional(character) for character in text}
+    if not kinds & {"R", "AL", *TURNS}:
+        return text
+    kept = "".join(character for character in text if unicodedata.bidirectional(character) not in TURNS)
+    return f"\u2068{kept}\u2069"  # first strong isolate, pop directional isolate
 
 
 def render_page(template: Path, filters: dict[str, Any], **context: Any) -> str:

@@ -1,11 +1,13 @@
 """split: mark users seen or unseen, and their pairs train, adapt, val or test.
 
 Everything later reads a pair's place from here. A pair is never in two places, no user is in both halves,
-and what could not be placed is counted.
+and what could not be placed is counted, as are test pairs of which the user compared a response in training.
 """
 
 import numpy as np
 import polars as pl
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from pal.files import new_folder
 from pipeline import PipelineError, params, paths
@@ -14,6 +16,13 @@ from pipeline.storage import tables
 from pipeline.storage.manifests import write_manifest
 from pipeline.storage.tables import Coded
 
+# Why pairs have no place where places are drawn.
+REASONS = {
+    "mixed": "{:,} pairs of a new response with a known one were dropped (own.split.new_items)",
+    "across": "{:,} pairs of an item that a user trains on with one held out of that user were dropped "
+    "(own.split.by: items; pairs keeps them)",
+    "few": "{:,} pairs of {:,} users with too few pairs were dropped (own.split.min_pairs)",
+}
 COLUMNS = ["pair_id", "user_id", "prompt", "chosen", "rejected", "users", "split"]
 
 
@@ -23,31 +32,50 @@ def main(dataset: str) -> None:
     shares = values[dataset].split
     path, made_by = paths.recoloured(dataset) / tables.PAIRS, f"recolour@{dataset}"
     pairs = tables.read_coded(path, made_by, COLUMNS)
-    if isinstance(shares, SplitShares):
-        whole = tables.read_table(path, made_by, ["pair_id", "user_id", "prompt", "time"])
-        placed = draw_places(whole, shares, values.split.seed)
+    counts, said = {"read": len(pairs)}, []
+    if isinstance(shares, SplitShares) and (pairs["split"] < 0).all():
+        times = tables.read_table(path, made_by, ["time"])["time"] if shares.by == "time" else None
+        placed, dropped = draw_places(pairs, shares, values.split.seed, times)
+        counts |= {f"{reason}_dropped": n for reason, n in dropped.items()}
     else:
-        placed = declared_places(pairs, dataset)
+        placed, dropped = declared_places(pairs, dataset), {}
+        if isinstance(shares, SplitShares):
+            said = ["the file's column `split` says who is where; own.split is not used"]
     splits = mark_items(pairs, placed)
     check_places(splits, dataset)
-    counts = {"read": len(pairs), "kept": len(splits), "dropped": len(pairs) - len(splits)}
+    counts |= {"kept": len(splits), "dropped": len(pairs) - len(splits)}
     users = pairs["user_id"]
     kept = users[tables.rows_of(pairs["pair_id"], splits["pair_id"].to_numpy())]
     n_users, n_kept = (int(np.count_nonzero(np.bincount(codes))) for codes in (users, kept))
     counts["users_dropped"] = n_users - n_kept
+    said += [REASONS[reason].format(n, n_users - n_kept) for reason, n in dropped.items() if n]
     groups = splits.group_by("users", "split", "items").len().iter_rows()
     places = {".".join(place): count for *place, count in sorted(groups)}
+    leaks = leakage(pairs, splits)
+    if dataset == "own" and (repeats := leaks["answers_in_train_and_test"]):
+        raise PipelineError(
+            f"no question of a user of own may be trained and tested on, got {repeats:,}; run `dvc repro -f "
+            "prepare@own`, which makes one comparison of a user's answers to one question"
+        )
+    notes = sharing_note(leaks["tests_sharing_items"], int((splits["split"] == "test").sum()), dataset)
     with new_folder(paths.splits(dataset)) as out:
         blocks = splits.iter_slices(tables.BLOCK_ROWS)
         tables.write_blocks(out / tables.SPLITS, blocks, tables.splits_schema())
-        write_manifest(out, counts, out / tables.SPLITS, places=places, leakage=leakage(pairs, splits))
-    said = ", ".join(f"{count:,} {place.replace('.', ' ')}" for place, count in places.items())
-    print(f"split@{dataset}: {said}")
-    if counts["dropped"]:
-        print(
-            f"split@{dataset}: {counts['dropped']:,} pairs of {counts['users_dropped']:,} users with too few "
-            f"pairs were dropped ({dataset}.split.min_pairs)"
-        )
+        write_manifest(out, counts, out / tables.SPLITS, places=places, leakage=leaks, notes=notes)
+    each = ", ".join(f"{count:,} {place.replace('.', ' ')}" for place, count in places.items())
+    for sentence in (each, *said, *notes):
+        print(f"split@{dataset}: {sentence}")
+
+
+def sharing_note(sharing: int, tests: int, dataset: str) -> list[str]:
+    """A sentence on test pairs of which their user has compared a response in training, if there are any."""
+    if not sharing:
+        return []
+    advice = "; own.split.by: items keeps them apart" if dataset == "own" else ""
+    return [
+        f"In {sharing:,} of {tests:,} test pairs ({sharing / tests:.1%}) is a response, to the same prompt, "
+        f"that the same user compared in training: accuracy is higher there than on others{advice}."
+    ]
 
 
 def declared_places(pairs: Coded, dataset: str) -> pl.DataFrame:
@@ -59,8 +87,8 @@ def declared_places(pairs: Coded, dataset: str) -> pl.DataFrame:
     missing = int(((pairs["split"] < 0) | (pairs["users"] < 0)).sum())
     if missing:
         raise PipelineError(
-            f"{dataset}.split is as_prepared, but {missing:,} of {len(pairs):,} pairs name no split; "
-            "give the data a `split` column, or set own.split to shares"
+            f"every pair of {dataset} must name its split, got none in {missing:,} of {len(pairs):,} pairs; "
+            f"run `dvc repro -f prepare@{dataset}`"
         )
     places = {
         name: tables.words(pairs[name], pairs.names[name], known)
@@ -69,20 +97,49 @@ def declared_places(pairs: Coded, dataset: str) -> pl.DataFrame:
     return pl.DataFrame({"pair_id": pairs["pair_id"], **places})
 
 
-def draw_places(pairs: pl.DataFrame, shares: SplitShares, seed: int) -> pl.DataFrame:
-    """Places by shares: whole users are kept unseen, whole prompts are kept new, the rest per user.
+def draw_places(
+    pairs: Coded, shares: SplitShares, seed: int, times: pl.Series | None = None
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Places by shares: whole users are kept unseen, some items are kept new, the rest is held out per user.
 
-    Where pairs are held out by time, a seen user trains on the earliest, then come val and test; an unseen
-    user adapts from the earliest and is tested on later ones. Pairs on new prompts are tested on whenever
-    they were. Among pairs of the same time the draw decides, as it does among all otherwise.
+    By `items` a user is tested on responses that the user has compared with nothing in training (`_place`).
+    By `time` a seen user trains on the earliest pairs, then come val and test; an unseen user adapts from the
+    earliest and is tested on later ones. Pairs on new items are tested on whenever they were. Among pairs of
+    the same time the draw decides, as it does among all otherwise.
+
+    Args:
+        pairs: COLUMNS, a user's question in one row.
+        shares: How much goes where.
+        seed: The same seed gives the same places.
+        times: When each pair was answered, where pairs are held out by time.
+
+    Returns:
+        The places of the pairs that have one, and how many have none, by the reasons of REASONS.
 
     Raises:
         PipelineError: If too few users are left to keep some unseen, or a pair that is to be held out by time
             has none.
     """
     rng = np.random.default_rng(seed)
-    counts = pairs.group_by("user_id").len().filter(pl.col("len") >= shares.min_pairs)
-    users = counts["user_id"].cast(pl.String).sort().to_numpy()
+    if times is not None and (without := times.null_count()):
+        raise PipelineError(
+            f"own.split.by is time, but {without:,} of {len(pairs):,} pairs have no timestamp; fill in "
+            "the column timestamp, or set own.split.by to items"
+        )
+    ends = pairs["chosen"].astype(np.int64), pairs["rejected"].astype(np.int64)
+    frame = pl.DataFrame(
+        {
+            "pair_id": pairs["pair_id"],
+            "user": pairs["user_id"].astype(np.int64),
+            "prompt": pairs["prompt"].astype(np.int64),
+            "low": np.minimum(*ends),
+            "high": np.maximum(*ends),
+            "time": np.zeros(len(pairs), np.int64) if times is None else times.cast(pl.Int64),
+        }
+    )
+    known, mixed = _mark_new(frame, pairs.names["prompt"], shares.new_items, rng)
+    counts = known.group_by("user").len().filter(pl.col("len") >= shares.min_pairs)
+    users = sorted(counts["user"], key=pairs.names["user_id"].__getitem__)
     n_unseen = round(shares.unseen_users * len(users))
     if not 1 <= n_unseen < len(users):
         raise PipelineError(
@@ -90,58 +147,120 @@ def draw_places(pairs: pl.DataFrame, shares: SplitShares, seed: int) -> pl.DataF
             f"got {shares.unseen_users} of {len(users)} users with at least {shares.min_pairs} pairs; "
             "add users or change the share"
         )
-    unseen = set(rng.permutation(users)[:n_unseen])
-    prompts = pairs["prompt"].cast(pl.String).drop_nulls().unique().sort().to_numpy()
-    new = set(rng.permutation(prompts)[: round(shares.new_prompts * len(prompts))])
-    time = pl.lit(0)
-    if shares.by == "time":
-        if without := pairs["time"].null_count():
-            raise PipelineError(
-                f"own.split.by is time, but {without:,} of {len(pairs):,} pairs have no timestamp; fill in "
-                "the column timestamp, or set own.split.by to random"
-            )
-        time = pl.col("time").cast(pl.Int64)
-    frame = pairs.select("pair_id", pl.col("user_id", "prompt").cast(pl.String), time.alias("time")).filter(
-        pl.col("user_id").is_in(users.tolist())
+    unseen = rng.permutation(users)[:n_unseen].tolist()
+    many = known.filter(pl.col("user").is_in(users))
+    many = many.with_columns(
+        unseen=pl.col("user").is_in(unseen),
+        draw=pl.Series(rng.permutation(len(many))),
+        block=pl.Series(_blocks(many) if shares.by == "items" else np.arange(len(many))),
     )
-    frame = frame.with_columns(
-        draw=pl.Series(rng.permutation(len(frame))),
-        users=pl.when(pl.col("user_id").is_in(list(unseen))).then(pl.lit("unseen")).otherwise(pl.lit("seen")),
-        new=pl.col("prompt").is_in(list(new)).fill_null(value=False),
+    placed = _place(many, shares)
+    n_across = placed["part"].null_count()
+    placed = placed.drop_nulls("part").filter((pl.col("part") == "learn").any().over("user"))
+    learn = pl.when("unseen").then(pl.lit("adapt")).otherwise(pl.lit("train"))
+    placed = placed.select(
+        "pair_id",
+        users=pl.when("unseen").then(pl.lit("unseen")).otherwise(pl.lit("seen")),
+        split=pl.when(pl.col("part") == "learn").then(learn).otherwise("part"),
+    ).sort("pair_id")
+    few = len(frame) - len(placed) - mixed - n_across
+    return placed, {"mixed": mixed, "across": n_across, "few": few}
+
+
+def _mark_new(
+    frame: pl.DataFrame, prompts: list[str], share: float, rng: np.random.Generator
+) -> tuple[pl.DataFrame, int]:
+    """Say of each pair whether it is on a new item, and count what was left out as neither new nor known.
+
+    New is a share of the prompts or, where there are none, of the responses; then a pair of a new response
+    with a known one is left out.
+    """
+    if (frame["prompt"] >= 0).any():
+        order = rng.permutation(sorted(range(len(prompts)), key=prompts.__getitem__))
+        new = order[: round(share * len(order))].tolist()
+        return frame.with_columns(new=pl.col("prompt").is_in(new)), 0
+    questions = frame.select(pl.lit(0).alias("block"), "low", "high").unique(maintain_order=True)
+    items = _items_as_drawn(questions.with_columns(draw=pl.Series(rng.permutation(len(questions)))))
+    new = items.filter(pl.col("place") < (share * pl.col("n")).round())["item"].to_list()
+    low, high = (pl.col(side).is_in(new) for side in ("low", "high"))
+    kept = frame.filter(low == high).with_columns(new=low)
+    return kept, len(frame) - len(kept)
+
+
+def _items_as_drawn(pairs: pl.DataFrame) -> pl.DataFrame:
+    """The n items of each block, and each one's place as pairs of the block are drawn that name them."""
+    sides = [pairs.select("block", pl.col(side).alias("item"), "draw") for side in ("low", "high")]
+    items = pl.concat(sides).group_by("block", "item").agg(pl.col("draw").min()).sort("draw", "item")
+    return items.with_columns(place=pl.int_range(pl.len()).over("block"), n=pl.len().over("block"))
+
+
+def _blocks(frame: pl.DataFrame) -> np.ndarray:
+    """Each pair's block: pairs of one user that share a response to one prompt, and pairs that link these."""
+    sides = [frame.select("user", "prompt", pl.col(side).alias("item")) for side in ("low", "high")]
+    items = pl.concat(sides).with_row_index("row")
+    low, high = (
+        items.select(pl.col("row").first().over("user", "prompt", "item"))["row"].to_numpy().reshape(2, -1)
     )
-    return _place(frame, shares)
+    graph = coo_array((np.ones(len(low), bool), (low, high)), shape=(len(items), len(items)))
+    return connected_components(graph, directed=False)[1][low]
 
 
 def _place(frame: pl.DataFrame, shares: SplitShares) -> pl.DataFrame:
-    """Each pair's split, from its user's half, whether its prompt is new, its time and its draw.
+    """Each pair's part, which is learn, val or test, or null where a pair joins items of two parts.
 
-    Of a seen user's pairs those on new prompts are tested on; of the others test takes the latest, then val;
-    training has the rest, and a user left without any is dropped. Of an unseen user's pairs a share is to
-    adapt from, the earliest, one at least; the rest is tested on.
+    Of a seen user's pairs those on new items are tested on. Of the others whole blocks are dealt: test takes
+    the latest, then val; learn has the rest, one block at least. Of an unseen user's blocks those on new
+    items come first. Of a block of more than half of a user's pairs the items are dealt.
     """
-    seen = frame.filter(pl.col("users") == "seen").with_columns(
-        place=pl.struct(-pl.col("time"), "draw").rank("ordinal").over("user_id", "new") - 1,
-        n=pl.len().over("user_id", "new"),
+    fixed = frame.filter("new", ~pl.col("unseen")).with_columns(part=pl.lit("test"))
+    rest = frame.filter(~pl.col("new") | pl.col("unseen"))
+    rest = rest.with_columns(big=2 * pl.len().over("block") > pl.len().over("user"))
+    key = ["user", "unseen", "block"]
+    blocks = (
+        rest.filter(~pl.col("big"))
+        .group_by(key)
+        .agg(pl.col("new").any(), pl.col("time").max(), pl.col("draw").min(), n=pl.len())
     )
-    n_test = pl.max_horizontal((pl.col("n") * shares.test).round(), (pl.col("n") > 1).cast(pl.Int64))
-    n_val = pl.min_horizontal((pl.col("n") * shares.val).round(), pl.col("n") - n_test - 1)
-    split = (
-        pl.when(pl.col("new") | (pl.col("place") < n_test))
-        .then(pl.lit("test"))
-        .when(pl.col("place") < n_test + n_val)
-        .then(pl.lit("val"))
-        .otherwise(pl.lit("train"))
+    blocks = blocks.sort("new", "time", "draw", descending=[True, True, False])
+    blocks = blocks.with_columns(
+        before=(pl.col("n").cum_sum() - pl.col("n")).over("user"),
+        last=pl.col("block") == pl.col("block").last().over("user"),
+        n=pl.col("n").sum().over("user"),
     )
-    seen = seen.with_columns(split=split).filter((pl.col("split") == "train").any().over("user_id"))
-    unseen = frame.filter(pl.col("users") == "unseen").with_columns(
-        # Pairs on new prompts come last, so that they are tested on.
-        place=pl.struct("new", "time", "draw").rank("ordinal").over("user_id") - 1,
-        n=pl.len().over("user_id"),
-    )
-    n_adapt = (pl.col("n") * shares.adapt).round().clip(1, pl.col("n") - 1)
-    split = pl.when(pl.col("place") < n_adapt).then(pl.lit("adapt")).otherwise(pl.lit("test"))
-    columns = ["pair_id", "users", "split"]
-    return pl.concat([seen.select(columns), unseen.with_columns(split=split).select(columns)]).sort("pair_id")
+    n_test, n_val = _sizes(shares, at_least=pl.min_horizontal(1, pl.col("n") - 1))
+    part = _part(pl.col("before"), n_test, n_val)
+    blocks = blocks.with_columns(part=pl.when("last").then(pl.lit("learn")).otherwise(part))
+    whole = rest.filter(~pl.col("big")).join(blocks.select("block", "part"), on="block")
+    # Two items at least, which a pair joins, since items come as pairs are drawn.
+    big = rest.filter("big")
+    n_test, n_val = _sizes(shares, at_least=2)
+    items = _items_as_drawn(big).join(big.select("block", "unseen").unique(), on="block")
+    items = items.select("block", "item", part=_part(pl.col("place"), n_test, n_val))
+    for side in ("low", "high"):
+        big = big.join(items.rename({"item": side, "part": f"{side}_part"}), on=["block", side])
+    both = pl.when(pl.col("low_part") == pl.col("high_part")).then("low_part")
+    big = big.with_columns(part=both)
+    # As where one response is compared with each of the others: there is nothing to test apart.
+    dealt = (pl.col("part") == "learn").any().over("block")
+    big = big.with_columns(part=pl.when(dealt).then("part").otherwise(pl.lit("learn")))
+    columns = ["pair_id", "user", "unseen", "part"]
+    return pl.concat([part.select(columns) for part in (fixed, whole, big)])
+
+
+def _sizes(shares: SplitShares, at_least: pl.Expr | int) -> tuple[pl.Expr, pl.Expr]:
+    """How many of n are tested on, and how many validate, by the user's half; something is left to learn."""
+    n = pl.col("n").cast(pl.Int64)
+    n_test = pl.max_horizontal((n * shares.test).round().cast(pl.Int64), at_least)
+    n_adapt = pl.max_horizontal((n * shares.adapt).round().cast(pl.Int64), 1)
+    n_test = pl.when("unseen").then(pl.max_horizontal(n - n_adapt, at_least)).otherwise(n_test)
+    n_val = pl.min_horizontal((n * shares.val).round().cast(pl.Int64), n - n_test - 1)
+    return n_test, pl.when(pl.col("unseen") | (n_val < at_least)).then(0).otherwise(n_val)
+
+
+def _part(place: pl.Expr, n_test: pl.Expr, n_val: pl.Expr) -> pl.Expr:
+    """test, val or learn, by the place among those to be dealt."""
+    held = pl.when(place < n_test).then(pl.lit("test")).when(place < n_test + n_val).then(pl.lit("val"))
+    return held.otherwise(pl.lit("learn"))
 
 
 def mark_items(pairs: Coded, placed: pl.DataFrame) -> pl.DataFrame:
@@ -181,7 +300,11 @@ def check_places(splits: pl.DataFrame, dataset: str) -> None:
 
 
 def leakage(pairs: Coded, splits: pl.DataFrame) -> dict[str, int]:
-    """What test shares with train: the same answer of one user, the same question, prompts, items, users."""
+    """What test shares with train: the same answer of one user, the same question, prompts, items, users.
+
+    tests_sharing_items counts the test pairs of which the user has compared a response, to the same prompt,
+    in training, or for unseen users among the adapt pairs: A > B and B > C tell A > C.
+    """
     rows = tables.rows_of(pairs["pair_id"], splits["pair_id"].to_numpy())
     first, second = pairs["chosen"][rows], pairs["rejected"][rows]
     frame = pl.DataFrame(
@@ -192,7 +315,7 @@ def leakage(pairs: Coded, splits: pl.DataFrame) -> dict[str, int]:
             "high": np.maximum(first, second),
         }
     )
-    train, test = (frame.filter(splits["split"] == half) for half in ("train", "test"))
+    train, adapt, test = (frame.filter(splits["split"] == half) for half in ("train", "adapt", "test"))
     responses = [pl.concat([half["low"], half["high"]]).unique().to_frame() for half in (train, test)]
     return {
         "answers_in_train_and_test": _shared(train, test, "user", "prompt", "low", "high"),
@@ -200,7 +323,21 @@ def leakage(pairs: Coded, splits: pl.DataFrame) -> dict[str, int]:
         "prompts_in_train_and_test": _shared(train, test.filter(pl.col("prompt") >= 0), "prompt"),
         "responses_in_train_and_test": _shared(*responses, "low"),
         "users_in_train_and_test": _shared(train, test, "user"),
+        "tests_sharing_items": _sharing_items([train, adapt], test),
     }
+
+
+def _sharing_items(learned: list[pl.DataFrame], test: pl.DataFrame) -> int:
+    """How many test pairs have an item (a response to a prompt) that learned pairs of the same user have."""
+    key, rows = ["user", "prompt", "item"], test.with_row_index("row")
+    fresh = pl.concat(
+        [rows.select("row", "user", "prompt", pl.col(side).alias("item")) for side in ("low", "high")]
+    )
+    for half in learned:
+        for block in half.iter_slices(tables.BLOCK_ROWS):
+            for side in ("low", "high"):
+                fresh = fresh.join(block.rename({side: "item"}).select(key), on=key, how="anti")
+    return len(test) - int((fresh.group_by("row").len()["len"] == 2).sum())
 
 
 def _shared(train: pl.DataFrame, test: pl.DataFrame, *columns: str) -> int:

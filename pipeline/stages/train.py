@@ -33,6 +33,8 @@ def main(dataset: str) -> None:
             f"model.K in {paths.PARAMS} must be at most {n_users}, the seen users of {dataset}, "
             f"got {head.K}; lower it"
         )
+    if alike := study.alike_responses(data):
+        print(f"train@{dataset}: warning: {alike}")
     # By name: the seed, and the users' weights where they are given.
     models: dict[str, tuple[int, torch.Tensor | None]] = {"model": (first, None)}
     if issubclass(registered(MODELS, head.model), PrototypeModel):

@@ -8,11 +8,14 @@ import hashlib
 import secrets
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from pal.files import move_file, new_file, sentence, sha256_of, write_json
+from pal.errors import PalError
+from pal.files import make_folder, move_file, new_file, sentence, sha256_of, share, write_json
 from pipeline import PipelineError, paths
 from pipeline.storage import cleanup
 from pipeline.storage.manifests import read_json
@@ -110,7 +113,7 @@ def link(path: Path, name: str | None = None) -> RawFile:
     if not home.exists() or cached_sha256(home) != sha256:  # or an older link leads elsewhere by now
         temporary = home.with_name(f".{home.name}.{secrets.token_hex(8)}.new")
         try:
-            home.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(home.parent)
             temporary.symlink_to(path.resolve())
             temporary.replace(home)
         except OSError as error:
@@ -146,16 +149,41 @@ def stored(file: RawFile, dataset: str) -> Path:
         PipelineError: If it is not there or damaged.
     """
     home = home_of(file.sha256)
-    again = f"run `dvc repro -f -s download@{dataset}`"
-    if not home.exists():
-        raise PipelineError(
-            f"the raw file {file.name} of {dataset} is not in the store {paths.store()}; {again}"
-        )
-    if cached_sha256(home) != file.sha256:
-        what = "was changed where it lies" if home.is_symlink() else "was damaged in the store"
-        home.unlink()
+    what = ""
+    if home.is_symlink() and not home.exists():
+        what = f"lay at {home.readlink()}, which is gone"
+    elif not home.exists():
+        what = f"is not in the store {paths.store()}"
+    elif cached_sha256(home) != file.sha256:
+        what = f"was changed at {home.readlink()}" if home.is_symlink() else "was damaged in the store"
+    if what:
+        home.unlink(missing_ok=True)
+        again = f"run `dvc repro -f -s download@{dataset}`"
         raise PipelineError(f"the raw file {file.name} of {dataset} {what}; {again}")
     return home
+
+
+def renew(dataset: str, find_source: Callable[[], Any]) -> None:
+    """Take raw files that are gone from the store anew from a dataset's source, where it has the same bytes.
+
+    Entries of a store that others share may be links into a folder that somebody has removed.
+
+    Args:
+        dataset: Whose files.
+        find_source: Says which files the source names now: `find` of the dataset, with its parameters.
+    """
+    gone = [file for file in read_manifest(dataset).files if find(file.sha256, file.name) is None]
+    if not gone:
+        return
+    try:
+        source = find_source()
+    except PalError:  # `stored` says what is gone
+        return
+    for file in gone:
+        for take, files in ((keep, source.paths), (link, source.links)):
+            path = files.get(file.name)
+            if path is not None and cached_sha256(path) == file.sha256:
+                take(path, file.name)
 
 
 def home_of(sha256: str) -> Path:
@@ -205,8 +233,9 @@ def cached_sha256(path: Path) -> str:
 
 
 def _cache() -> sqlite3.Connection:
-    paths.store().mkdir(parents=True, exist_ok=True)
+    make_folder(paths.store())
     cache = sqlite3.connect(paths.store() / "hashes.sqlite", timeout=PATIENCE)
     columns = "path TEXT PRIMARY KEY, size INT, mtime_ns INT, inode INT, sha256 TEXT"
     cache.execute(f"CREATE TABLE IF NOT EXISTS files ({columns})")
+    share(paths.store() / "hashes.sqlite")
     return cache

@@ -42,6 +42,27 @@ def test_copies_moves_and_hashes(tmp_path):
     assert {files.sha256_of(tmp_path / "deep" / name)[:8] for name in "bc"} == {"ba7816bf"}
 
 
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_what_is_made_in_a_group_s_folder_is_the_group_s(tmp_path, umask):
+    """Folders as the store itself, files to read and write; in other folders as the umask says."""
+    before = os.umask(umask)
+    try:
+        for mode in (0o2775, 0o755):
+            store = tmp_path / f"{mode:o}"
+            store.mkdir()
+            store.chmod(mode)
+            files.write_bytes(store / "raw" / "ab" / "file", b"1")
+            fill(store / "deep" / "folder", "text")
+            files.move_file(store / "raw" / "ab" / "file", store / "new" / "file")
+            of_group = {True: 0o2775, False: 0o664}
+            of_umask = {True: 0o777 & ~umask, False: 0o666 & ~umask}
+            for path in store.rglob("*"):
+                expected = (of_group if mode == 0o2775 else of_umask)[path.is_dir()]
+                assert path.stat().st_mode & 0o7777 == expected
+    finally:
+        os.umask(before)
+
+
 def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path):
     """A real limit on the size of files, in a process of its own."""
     (tmp_path / "a").write_bytes(b"old")

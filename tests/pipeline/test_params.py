@@ -2,7 +2,9 @@
 
 import difflib
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from dvc.utils.hydra import apply_overrides
@@ -71,7 +73,10 @@ WRONG = [
         "persona.prepare: personas must not repeat a persona, got [",
     ),
     ("persona.prepare.personas", ["../art"], r"must be text of the form ^[\w-]+$, got '../art'"),
-    ("own.split", "drawn", "own.split must be one of 'as_prepared', got 'drawn'"),
+    ("own.split", "drawn", "own.split must be a map of options, got 'drawn'"),
+    ("own.split", "as_prepared", "a file's own column `split` is obeyed without it"),
+    ("own.split.by", "random", "own.split.by must be one of 'items', 'pairs', 'time', got 'random'"),
+    ("own.split.new_prompts", 0.1, "own.split.new_prompts in params.yaml is now called own.split.new_items"),
     ("own.split", None, "own.split must be a map of options, got None"),
     ("own.split.val", 0.9, "own.split: val + test must be below 1, got 0.9 + 0.2; the rest is trained on"),
     ("persona.encoder", "clip", "persona.encoder must be one of all-MiniLM-L6-v2, "),
@@ -120,10 +125,17 @@ def test_an_experiment_rewrites_the_lines_of_its_keys_alone(tmp_path, monkeypatc
     apply_overrides("params.yaml", ["model.K=5", "datasets=[own]", "own.source=a.csv"])
     lines = difflib.ndiff(SHIPPED.splitlines(), Path("params.yaml").read_text(encoding="utf-8").splitlines())
     changed = [line.split("#")[0].rstrip() for line in lines if line[0] in "+-"]
-    assert changed == [
+    assert sorted(changed) == sorted([
         "- - simulated", "- - persona", "- - pickafilter", "+ - own", "-   K: 3", "+   K: 5",
         "-   source:", "+   source: a.csv",
-    ]  # fmt: skip
+    ])  # fmt: skip
+
+
+def test_another_module_named_yaml_is_told(project, monkeypatch):
+    monkeypatch.setitem(sys.modules, "yaml", ModuleType("yaml"))
+    sys.modules["yaml"].__file__ = "/mine/yaml.py"
+    with pytest.raises(PipelineError, match=r"the module yaml must be PyYAML, got /mine/yaml.py; rename it"):
+        params.load()
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,17 @@ def test_every_pair_with_a_place_is_there_with_its_own_items_and_user(small):
     assert users == pairs["user_id"].to_list()
 
 
+def test_comparisons_of_responses_with_one_vector_are_counted(small):
+    """Items of other ids, as texts that differ in what the encoder does not know."""
+    data = study.load("own")
+    assert study.alike_responses(data) == ""
+    data.embeddings.responses[:] = data.embeddings.responses[0]
+    said = study.alike_responses(data)
+    assert said.startswith(
+        "96 of 96 comparisons are of two responses with the same vector: the encoder (hashed-words) "
+    )
+
+
 def test_vectors_have_no_prompts_and_known_groups(small):
     """8 seen users stand at 2 prototypes in turn; the unseen ones go on from the ninth."""
     data = study.load("simulated")

@@ -16,7 +16,8 @@ winner      a, b or tie (in capitals too, or response_a and response_b); numbers
 
 In both, two more columns are optional:
 
-split       train, val, test or adapt. A user with adapt rows is unseen, every other user is seen
+split       train, val, test or adapt, obeyed where it is there; `own.split` draws places otherwise. A user
+            with adapt rows is unseen, every other user is seen
 timestamp   when the user answered: ISO 8601 text (UTC where it names no zone), seconds since 1970, or
             Parquet's dates and times. Empty where it is not known; `own.split.by: time` needs it in every row
 
@@ -40,10 +41,18 @@ from typing import TYPE_CHECKING, Literal
 import polars as pl
 import pyarrow as pa
 
+from pal import encoders
 from pal.config import Config
 from pipeline import PipelineError
-from pipeline.datasets.base import DatasetParams, Source, Split, Text
-from pipeline.datasets.own.checks import TIE, check_left, check_repeats, check_rows, check_times
+from pipeline.datasets.base import DatasetParams, EncoderByModality, Source, SplitShares, Text
+from pipeline.datasets.own.checks import (
+    TIE,
+    check_left,
+    check_repeats,
+    check_rows,
+    check_texts,
+    check_times,
+)
 from pipeline.datasets.own.items import (
     IMAGE_SUFFIXES,
     ImageItems,
@@ -81,7 +90,7 @@ class Params(DatasetParams):
     source: Text | None
     vectors: Text | None
     prepare: Prepare
-    split: Split
+    split: SplitShares
 
 
 def find(params: "AllParams") -> Source:
@@ -109,6 +118,11 @@ def find(params: "AllParams") -> Source:
         rows = read(tables, own.prepare)
         kept, _ = keep(rows, _items(own.prepare, rows, {**images, **vectors}), own.prepare)
         check_times(kept, own.split)
+        if params.encode.on_bad_item == "fail":
+            check_texts(rows, _columns(own.prepare, "text"))
+        for role in ROLES:
+            if rows[role].is_not_null().any():
+                _check_encoder(own, role)
 
     return Source(f"own: {own.source}", tables, {**images, **vectors}, check=check)
 
@@ -137,6 +151,20 @@ def _columns(options: Prepare, modality: str) -> list[str]:
 
 def _modality(options: Prepare, role: str) -> str:
     return options.prompts if role == "prompt" else options.responses
+
+
+def _check_encoder(own: Params, role: str) -> None:
+    """Check that the encoder reads what a role's cells stand for, where it is known what it reads."""
+    modality = _modality(own.prepare, role)
+    encoder = own.encoder
+    name = getattr(encoder, modality, "none") if isinstance(encoder, EncoderByModality) else encoder
+    reads = encoders.modalities(name)
+    if modality != "vector" and reads and modality not in reads:
+        key = f"own.prepare.{'prompts' if role == 'prompt' else 'responses'}: {modality}"
+        raise PipelineError(
+            f"own.encoder in {PARAMS} must read what {role} holds ({key}), got {name!r}, which reads "
+            f"{' and '.join(reads)}; name another, or one per modality"
+        )
 
 
 def _items(options: Prepare, rows: pl.DataFrame, files: dict[str, Path]) -> dict[str, Items]:

@@ -2,6 +2,7 @@
 
 import polars as pl
 
+from pal.encoders.registry import complaint
 from pal.errors import shorten
 from pal.table_files import row_place
 from pipeline import PipelineError
@@ -165,13 +166,25 @@ def check_left(kept: pl.DataFrame, counts: dict[str, int]) -> None:
             )
 
 
-def check_times(rows: pl.DataFrame, shares: SplitShares | str) -> None:
+def check_texts(rows: pl.DataFrame, columns: list[str]) -> None:
+    """Check that an encoder can read every text of columns."""
+    for column in columns:
+        faults: dict[str, list[str]] = {}
+        for text in rows[column].drop_nulls().unique(maintain_order=True):
+            if fault := complaint(text):
+                faults.setdefault(fault, []).append(text)
+        for fault, texts in faults.items():
+            advice = "mend it, or set encode.on_bad_item to skip"
+            refuse(rows, column, pl.col(column).is_in(texts), f"{fault}, got {{got}}", advice)
+
+
+def check_times(rows: pl.DataFrame, shares: SplitShares) -> None:
     """Check that every row has a timestamp where pairs are to be split by time."""
-    if isinstance(shares, SplitShares) and shares.by == "time":
+    if shares.by == "time" and rows["split"].is_null().all():
         empty = rows["timestamp"].is_null()
         if empty.all():
             raise PipelineError(
-                "own.split.by is time, which needs a column timestamp; add one, or set it to random",
+                "own.split.by is time, which needs a column timestamp; add one, or set it to items",
                 column="timestamp",
             )
         refuse(rows, "timestamp", empty, "is empty, which own.split.by: time does not allow", "fill it in")

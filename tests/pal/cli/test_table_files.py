@@ -1,7 +1,11 @@
 """Tables in three formats: the same rows, places, faults, and files written whole or not at all."""
 
+import gzip
 import io
 import json
+import math
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -71,6 +75,9 @@ FAULTS = [
     ("csv", b"a,b\n1,2\n", r"x.csv lacks the column response; it has 'a', 'b'; add it; the first line of a CSV file names"),
     ("csv", b"response,n,n\na,b,c\n", r"x.csv must have one column n, got 2; rename one"),
     ("csv", "response\nü".encode("latin-1"), r"line 2 of x.csv must be UTF-8, got the byte 0xfc; save the file as UTF-8"),
+    ("csv", gzip.compress(b"response\n" * 9), r"x.csv must be CSV, got gzip; unpack it first \(gunzip\)"),
+    ("jsonl", pa.compress(b"[]" * 99, codec="zstd", asbytes=True), r"x.jsonl must be JSONL, got zstd; unpack it"),
+    ("csv", "response\nü".encode("utf-16"), r"x.csv must be CSV, got UTF-16; save it as UTF-8"),
     ("parquet", b"PAR1" * 20, r"x.parquet is damaged or not Parquet"),
 ]  # fmt: skip
 
@@ -118,12 +125,61 @@ def test_columns_keep_their_types_through_parquet(pal, on_a_line, rows):
     assert rows(pal("score", on_a_line, "points.parquet", "--format", "csv"))[1]["response"] == "[0.0]"
 
 
+def test_times_decimals_gaps_and_structs_are_passed_on_to_json_and_csv(tmp_path):
+    """ISO 8601, text, null; as pyarrow gives them from Parquet."""
+    utc = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
+    cells = {
+        "at": utc,
+        "on": utc.date(),
+        "price": Decimal("1.50"),
+        "gap": math.nan,
+        "in": {"a": [utc.time(), math.inf]},
+    }
+    with open_writer(str(tmp_path / "x.jsonl"), None) as write:
+        write([cells, {"took": timedelta(seconds=1.5)}])
+    assert [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()] == [
+        {
+            "at": "2024-01-02T03:04:05+00:00",
+            "on": "2024-01-02",
+            "price": "1.50",
+            "gap": None,
+            "in": {"a": ["03:04:05", None]},
+        },
+        {"took": 1.5},
+    ]
+    with open_writer(str(tmp_path / "x.csv"), None) as write:
+        write([cells])
+    assert (
+        (tmp_path / "x.csv")
+        .read_text()
+        .splitlines()[1]
+        .startswith("2024-01-02T03:04:05+00:00,2024-01-02,1.50,nan,")
+    )
+
+
+def test_no_cell_of_a_safe_csv_starts_a_formula(pal, words):
+    lines = ["prompt,response,=note", 'q,"=cmd|x",+1', "q,fine,-2"]
+    plain, safe = (
+        pal("score", words, "-", "--format", "csv", *more, stdin="\n".join(lines))
+        for more in ((), ["--safe-csv"])
+    )
+    assert [line.rsplit(",", 1)[0] for line in plain.splitlines()] == [
+        line.replace('"', "") for line in lines
+    ]
+    assert [line.rsplit(",", 1)[0] for line in safe.splitlines()] == [
+        "prompt,response,'=note",
+        "q,'=cmd|x,'+1",
+        "q,fine,'-2",
+    ]
+
+
 @pytest.mark.parametrize(
     ("second", "name", "sentence"),
     [
         ({"b": 1}, "x.csv", "rows must all have the same columns, got 'a' in some; write JSONL"),
         ({"a": "no number"}, "x.parquet", "rows cannot be written as Parquet"),
         ({"a": {1}}, "x.jsonl", "a row cannot be written as JSON"),
+        ({"a": b"1"}, "x.jsonl", "a row cannot be written as JSON"),
         ({"a": "\ud800"}, "x.csv", "half of a surrogate pair"),
     ],
 )

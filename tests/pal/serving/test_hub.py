@@ -13,6 +13,7 @@ from pal.errors import PalError
 from pal.serving import hub
 from pal.serving.hub import About, model_card, read_results
 from pal.serving.reward_model import RewardModel
+from pal.users.points import Points
 
 FILES = {"model.safetensors", "users.json", "config.json", "SHA256SUMS", "README.md"}
 RESULTS = """\
@@ -43,7 +44,7 @@ def repos(monkeypatch, tmp_path):
         def create_repo(self, name, *, private, exist_ok):
             if "/" not in name:
                 raise ValueError(f"no such\nname: {name}")
-            repos.setdefault(name, {})
+            repos.setdefault(name, {})["private"] = str(private).encode()
             return SimpleNamespace(repo_id=name)
 
         def create_branch(self, name, *, branch, exist_ok):
@@ -134,12 +135,12 @@ def test_what_cannot_be_on_a_card_is_refused(given, message):
 
 def test_a_folder_with_its_card_is_loaded_and_replaced(worded, tmp_path):
     folder = tmp_path / "model"
-    worded.save_pretrained(folder, about=About(title="Answers"))
+    worded.save_pretrained(folder, about=About(title="Answers"), users=True)
     assert {path.name for path in folder.iterdir()} == FILES
     for loaded in (RewardModel.load(folder), RewardModel.from_pretrained(folder)):
         assert loaded.fingerprint == worded.fingerprint
         assert torch.equal(loaded.states, worded.states)
-    worded.save_pretrained(folder, users=False)
+    worded.save_pretrained(folder)
     assert "Answers" not in (folder / "README.md").read_text()
     worded.save(folder)
     assert not (folder / "README.md").exists()
@@ -149,11 +150,16 @@ def test_a_folder_with_its_card_is_loaded_and_replaced(worded, tmp_path):
 
 
 def test_without_its_users_a_model_says_of_new_people_what_it_said(worded, tmp_path):
-    worded.save_pretrained(tmp_path / "model", users=False)
+    """Where five people or more stand at each point of the population."""
+    worded = replace(worded, population=Points(torch.eye(3), torch.tensor([0.5, 0.375, 0.125])))
+    worded.save_pretrained(tmp_path / "model")
     loaded = RewardModel.load(tmp_path / "model")
     assert "user 3" not in "".join(path.read_text(errors="ignore") for path in (tmp_path / "model").iterdir())
     assert loaded.user_ids == ["average"]
-    assert "It holds no person's own weights." in (tmp_path / "model/README.md").read_text()
+    assert (
+        "It holds no person's id or own weights, but a population whose points"
+        in (tmp_path / "model/README.md").read_text()
+    )
     comparisons = [("q", "fine", "well")]
     taste = worded.adapt(comparisons)
     assert loaded.adapt(comparisons) == taste
@@ -164,10 +170,25 @@ def test_without_its_users_a_model_says_of_new_people_what_it_said(worded, tmp_p
         loaded.score("q", "a", user="user 3")
 
 
-def test_there_and_back_over_the_hub(worded, repos):
+def test_no_single_person_stands_in_a_shared_population(worded, line, tmp_path):
+    """Forty people at forty points become at most eight points; two people, their mean."""
+    worded.save_pretrained(tmp_path / "model")
+    shared = RewardModel.load(tmp_path / "model").population
+    assert len(shared.mass) <= 8
+    assert float(shared.mass.min()) >= 5 / 40 - 1e-6
+    torch.testing.assert_close(shared.mean, worded.population.mean)
+    line.save_pretrained(tmp_path / "line")
+    assert RewardModel.load(tmp_path / "line").population.points.tolist() == [[0.5, 0.5]]
+
+
+def test_there_and_back_over_the_hub(worded, repos, capsys):
     address = worded.push_to_hub("ann/answers", token="hf_mine", branch="tried", users=True)
     assert address == "address of ann/answers"
-    assert set(repos["ann/answers"]) == FILES | {"branch"}
+    assert set(repos["ann/answers"]) == FILES | {"branch", "private"}
+    assert (
+        capsys.readouterr().err
+        == "ann/answers: uploaded the ids and weights of the 40 people seen in fitting\n"
+    )
     loaded = RewardModel.from_pretrained("ann/answers")
     assert (type(loaded), loaded.fingerprint) == (RewardModel, worded.fingerprint)
     torch.testing.assert_close(loaded.score("q", "a", user="user 3"), worded.score("q", "a", user="user 3"))
@@ -183,6 +204,7 @@ def test_there_and_back_over_the_hub(worded, repos):
 def test_what_the_hub_has_is_held_to_its_hashes(worded, repos, harm, message):
     worded.push_to_hub("ann/answers")
     assert b"user 3" not in repos["ann/answers"]["users.json"]
+    assert repos["ann/answers"]["private"] == b"True"
     harm(repos["ann/answers"])
     with pytest.raises(PalError, match=message):
         RewardModel.from_pretrained("ann/answers")

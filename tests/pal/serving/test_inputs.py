@@ -1,8 +1,12 @@
 """Texts, pictures, embeddings and comparisons as callers pass them."""
 
+import collections
 import pickle
 
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 
@@ -36,11 +40,37 @@ def test_arrays_that_cannot_be_written_to_are_read():
         ([[1.0, "a"]], "an embedding must be numbers, got something else"),
         ([b"picture", [1.0]], "all embeddings or none, got both"),
         (["a", None], "or an embedding, got NoneType"),
+        (torch.tensor(1.0), "must be a list of numbers, got a single number"),
+        (np.float32([1.0])[0], "or an embedding, got float32"),
+        (
+            torch.ones(2, 2, device="meta"),
+            "must be a dense tensor with its numbers, got one on the meta device",
+        ),
+        (
+            torch.eye(2).to_sparse(),
+            "must be a dense tensor with its numbers, got one of the layout torch.sparse_coo",
+        ),
+        (pd.DataFrame({"prompt": ["a"]}), "or an embedding, got DataFrame"),
+        (pa.table({"prompt": ["a"]}), "or an embedding, got Table"),
+        ({"prompt": ["a"]}, "or an embedding, got dict"),
+        ({"a", "b"}, "or an embedding, got set"),
     ],
 )
 def test_what_is_no_item_is_refused(items, message):
     with pytest.raises(PalError, match=message):
         getattr(as_list, "__wrapped__", as_list)(items)  # past the check of types
+
+
+COLUMNS = [
+    np.array, pd.Series, lambda items: pd.Series(items, index=range(9, 7, -1)), pl.Series, pa.array,
+    lambda items: pa.chunked_array([items]), collections.deque,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_columns_of_tables_are_lists(column):
+    unchecked = getattr(as_list, "__wrapped__", as_list)  # Arrow's columns are no collections to Python
+    assert unchecked(column(["a cup", "of tea"])) == ["a cup", "of tea"]
 
 
 def test_an_embedding_that_is_not_finite_is_named_in_any_block():

@@ -236,3 +236,37 @@ def test_errors_carry_the_item_that_is_meant(worded):
 def test_adapt_refuses_comparisons_that_it_cannot_use(worded, comparisons, message):
     with pytest.raises(PalError, match=message):
         worded.adapt(comparisons)
+
+
+def test_numbers_of_any_float_type_and_any_context_give_the_same_rewards(worded):
+    """float64 embeddings, a trainer's bfloat16 autocast, and another default type of torch."""
+    texts, expected = ["a cup of tea", "coffee"], worded.score(["drink"] * 2, ["a cup of tea", "coffee"])
+    taste = worded.adapt([("drink", *texts)])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(worded.score(["drink"] * 2, texts), expected)
+        assert worded.adapt([("drink", *texts)]) == taste
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(worded.score(["drink"] * 2, texts), expected)
+        assert worded.adapt([("drink", *texts)]).evidence == pytest.approx(taste.evidence, abs=1e-5)
+        with pytest.raises(PalError, match="torch's default dtype must be float32 for a model"):
+            make_model(worded.config, prompt_dim=2, response_dim=2)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    prompts, responses = (
+        worded.input_encoder.encode(t, s, 256).tensor()
+        for t, s in ((["drink"] * 2, "prompts"), (texts, "responses"))
+    )
+    assert torch.equal(worded.score(prompts.double(), responses.double()), expected)
+
+
+@pytest.mark.parametrize("size", [1e20, 1e38])
+def test_a_reward_that_is_not_finite_is_refused_by_item(line, size):
+    with pytest.raises(PalError, match=r"responses\[1\] must have a finite reward, got -inf"):
+        line.score(None, torch.tensor([[0.0], [size]]))
+
+
+def test_states_off_the_simplex_are_refused(line):
+    for state in ([5.0, -3.0], [0.0, 0.0]):
+        with pytest.raises(PalError, match="must be shares that sum to 1"):
+            line.score(None, torch.zeros(2, 1), user=torch.tensor(state))

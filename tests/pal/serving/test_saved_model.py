@@ -211,3 +211,11 @@ def test_a_fingerprint_is_that_of_what_shapes_rewards(saved):
     for change in ({"fit_config": FitConfig(loss="hinge")}, {"population": prior}):
         assert replace(model, **change).fingerprint != model.fingerprint
     assert made(K=3, scale=11.0).fingerprint != model.fingerprint
+
+
+def test_a_path_may_begin_with_the_home_folder(line, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    line.save("~/model")
+    assert RewardModel.load("~/model").fingerprint == line.fingerprint
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

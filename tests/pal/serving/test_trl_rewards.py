@@ -133,7 +133,7 @@ def test_a_reward_that_is_not_finite_stops_the_training(line):
     line.head.prototypes.data = torch.tensor([[3e38], [3e38]])
     vectors = lambda items, *_: ItemEmbeddings(torch.ones(len(items), 1))  # noqa: E731
     line.input_encoder.encode = vectors
-    with pytest.raises(PalError, match=r"the reward of completions\[1\] must be finite, got -inf"):
+    with pytest.raises(PalError, match=r"completions\[1\] must have a finite reward, got -inf"):
         reward_for(line, "one")(["p", "p"], ["", "x"])
 
 

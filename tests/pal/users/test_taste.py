@@ -94,6 +94,14 @@ def test_a_taste_of_another_model_is_refused(line, worded):
             merge()
 
 
+def test_tastes_add_up_by_sum_and_nothing_else_adds_to_one(line):
+    one, other = (line.adapt([(None, [a], [b])]) for a, b in ((0.0, 1.0), (1.0, 0.25)))
+    assert sum([one, other]) == one + other
+    for add in (lambda: one + 1, lambda: 1 + one, lambda: one - None):
+        with pytest.raises(PalError, match=r"a taste adds up with tastes alone, got (int|NoneType)"):
+            add()
+
+
 def test_what_never_went_in_cannot_be_forgotten():
     two, one = taste([[-1.0, -2.0, -3.0]] * 2), taste([[-1.0, -2.0, -3.0]])
     with pytest.raises(PalError, match="a taste of 1 comparisons cannot forget 2"):

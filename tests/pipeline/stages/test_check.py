@@ -58,6 +58,51 @@ def test_a_missing_source_names_the_key_to_set(own):
         check.main()
 
 
+BLANK, HUGE = "\u200b ", "x" * 2_000_001
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            BLANK,
+            r"^chosen in row 2 \(line 3\) of own.csv holds nothing but spaces and invisible .* set encode.on_bad_item to skip$",
+        ),
+        (HUGE, r"^chosen in row 2 \(line 3\) of own.csv is longer than 2,000,000 characters"),
+    ],
+    ids=["invisible", "huge"],
+)
+def test_a_text_that_no_encoder_reads_is_refused_by_row_before_anything_runs(own, text, message):
+    (own.root / "own.csv").write_text(GOOD.replace("ann,who?,me", f"ann,who?,{text}"), encoding="utf-8")
+    with pytest.raises(PipelineError, match=message):
+        check.main()
+    own.set({"encode.on_bad_item": "skip"})
+    check.main()
+
+
+@pytest.mark.parametrize("encoder", ["classical", {"text": "hashed-words", "image": "classical"}])
+def test_an_encoder_that_does_not_read_the_items_is_refused(own, encoder):
+    own.set({"own.encoder": encoder})
+    if encoder != "classical":
+        check.main()
+        own.set({"own.encoder": {"text": "classical", "image": "classical"}})
+    message = r"own\.encoder in params\.yaml must read what prompt holds \(own\.prepare\.prompts: text\), got 'classical'"
+    with pytest.raises(PipelineError, match=message):
+        check.main()
+
+
+def test_a_folder_that_dvc_s_queue_cannot_work_in_is_told(own, monkeypatch, capsys):
+    check.main()
+    assert capsys.readouterr().out == ""
+    folder = own.root / "mit ä"
+    folder.mkdir()
+    for name in ("params.yaml", "own.csv"):
+        (own.root / name).rename(folder / name)
+    monkeypatch.chdir(folder)
+    check.main()
+    assert capsys.readouterr().out.startswith("warning: DVC's queue fails in a folder")
+
+
 def test_linked_files_and_repositories_stand_in_the_fingerprint_too(own, monkeypatch):
     """A changed file outside the repository, a moved revision or other files asked for: all rerun download."""
     (own.root / "big.parquet").write_bytes(b"big")

@@ -274,6 +274,19 @@ def test_text_from_data_cannot_become_markup():
     assert ATTACK in json.dumps(specs(page)["persona-map"])
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a = b", "a = b"),
+        ("a\u202eb", "\u2068ab\u2069"),
+        ("אב", "\u2068אב\u2069"),
+        ("a\u2069b", "\u2068ab\u2069"),
+    ],
+)
+def test_text_from_data_turns_no_direction_but_its_own(text, shown):
+    assert report.isolated(text) == shown
+
+
 def test_pictures_are_part_of_the_page_and_nothing_else_may_be_one():
     page = report.render([pictured()])
     loads = Loads()

@@ -1,7 +1,11 @@
 """split: every pair in one place, every user in one half, and whatever was dropped counted."""
 
 import json
+import random
+import unicodedata
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import product
 
 import polars as pl
 import pytest
@@ -9,7 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import PipelineError, paths
+from pipeline.datasets import own as own_data
 from pipeline.datasets.base import SplitShares
+from pipeline.datasets.own.checks import check_rows
+from pipeline.datasets.own.items import TextItems
 from pipeline.stages import split
 from pipeline.storage import tables
 
@@ -17,8 +24,8 @@ HALVES = {"seen": {"train", "val", "test"}, "unseen": {"adapt", "test"}}
 
 
 def shares(**changes):
-    usual = {"unseen_users": 0.2, "new_prompts": 0.0, "val": 0.1, "test": 0.2, "adapt": 0.5, "min_pairs": 2}
-    return SplitShares(**{**usual, "by": "random", **changes})
+    usual = {"unseen_users": 0.2, "new_items": 0.0, "val": 0.1, "test": 0.2, "adapt": 0.5, "min_pairs": 2}
+    return SplitShares(**{**usual, "by": "items", **changes})
 
 
 def table(rows):
@@ -33,6 +40,11 @@ def coded(pairs):
     """As split reads them from a file: names as codes."""
     names = [pl.col(name).cast(pl.Categorical) for name in split.COLUMNS if name != "pair_id"]
     return tables.coded([pairs.with_columns(names).to_arrow()], split.COLUMNS)
+
+
+def drawn(pairs, seed=0, times=None, **changes):
+    """Places, and how many pairs have none, by the reason."""
+    return split.draw_places(coded(pairs), shares(**changes), seed, times)
 
 
 def grid(n_users, n_pairs):
@@ -61,7 +73,9 @@ def with_users(placed, pairs):
     ],
 )
 def test_shares(n_users, n_pairs, changes, adapt, unseen_test, train, val, test):
-    placed = split.draw_places(grid(n_users, n_pairs), shares(**changes), seed=0)
+    for by in ("items", "pairs"):  # which are the same where a user's pairs share no items
+        placed, dropped = drawn(grid(n_users, n_pairs), by=by, **changes)
+        assert dropped == {"mixed": 0, "across": 0, "few": 0}
     found = counted(placed, "users", "split")
     assert [found.get(("unseen", name)) for name in ("adapt", "test")] == [adapt, unseen_test]
     assert [found.get(("seen", name)) for name in ("train", "val", "test")] == [train, val, test]
@@ -71,7 +85,7 @@ def test_new_prompts_are_tested_on_and_nothing_else():
     """Half of 4 prompts are new: a seen user's 2 pairs on them are tests, of the other 2 one is a test (by the
     rule of two) and one trains; an unseen user adapts from the 2 known ones and is tested on the new ones."""
     pairs = grid(10, 4)
-    placed = with_users(split.draw_places(pairs, shares(new_prompts=0.5), seed=0), pairs)
+    placed = with_users(drawn(pairs, new_items=0.5)[0], pairs)
     assert counted(placed, "users", "split") == {
         ("seen", "train"): 8, ("seen", "test"): 24, ("unseen", "adapt"): 4, ("unseen", "test"): 4,
     }  # fmt: skip
@@ -88,21 +102,21 @@ def test_too_few_users_are_one_sentence():
     with pytest.raises(
         PipelineError, match=r"must leave at least one user seen .*, got 0\.2 of 2 users with"
     ):
-        split.draw_places(grid(2, 4), shares(), seed=0)
+        drawn(grid(2, 4))
 
 
-def timed(pairs, hours):
-    """Pairs with a time each: so many hours after the start of 2026."""
+def times(hours):
+    """Times, so many hours after the start of 2026."""
     start = datetime(2026, 1, 1)
-    times = [None if hour is None else start + timedelta(hours=hour) for hour in hours]
-    return pairs.with_columns(time=pl.Series(times, dtype=pl.Datetime("us")))
+    each = [None if hour is None else start + timedelta(hours=hour) for hour in hours]
+    return pl.Series(each, dtype=pl.Datetime("us"))
 
 
 def test_by_time_the_latest_pairs_of_a_user_are_tested_on():
     """Ten users with ten pairs each, which they answered backwards: pair 0 last. Of a seen user's ten the
     latest two are tests, the one before them validates; an unseen user adapts from the first five."""
-    pairs = timed(grid(10, 10), [9 - n for n in range(10)] * 10)
-    placed = with_users(split.draw_places(pairs, shares(by="time"), seed=0), pairs).sort("pair_id")
+    pairs, backwards = grid(10, 10), times([9 - n for n in range(10)] * 10)
+    placed = with_users(drawn(pairs, times=backwards, by="time")[0], pairs).sort("pair_id")
     found = {"seen": set(), "unseen": set()}
     for (_, users), own in placed.group_by("user_id", "users", maintain_order=True):
         found[users].add(tuple(own["split"]))
@@ -116,46 +130,173 @@ def test_by_time_needs_every_time():
     with pytest.raises(
         PipelineError,
         match=r"^own\.split\.by is time, but 2 of 20 pairs have no timestamp; fill in the column timestamp, or "
-        r"set own\.split\.by to random$",
+        r"set own\.split\.by to items$",
     ):
-        split.draw_places(timed(grid(5, 4), [None, None, *range(18)]), shares(by="time"), seed=0)
+        drawn(grid(5, 4), times=times([None, None, *range(18)]), by="time")
+
+
+ITEMS = {
+    # A user's pairs of letters, the splits of one half as counts, and how many pairs are dropped as across.
+    # A chain of 3, a chain of 2 and 5 single pairs: blocks stay whole, and no pair is lost.
+    "many blocks": ("ab bc cd ef fg hi jk lm no pq", 0),
+    # All of 6 with all: 2 items are tested on in one pair, and 4 (or of an unseen user 3, of the 6) are learned.
+    "all with all": ("ab ac ad ae af bc bd be bf cd ce cf de df ef", 8),
+    # One response beside each of the others leaves nothing to test apart from it.
+    "a star": ("ab ac ad ae af ag", 0),
+}
+
+
+@pytest.mark.parametrize(("pairs", "across"), ITEMS.values(), ids=ITEMS)
+@pytest.mark.parametrize("prompt", ["p", None])
+def test_a_user_is_tested_on_items_that_the_user_compared_with_nothing_in_training(pairs, across, prompt):
+    rows = [(f"u{u}", prompt, *pair) for u in range(10) for pair in pairs.split()]
+    placed, dropped = drawn(table(rows), unseen_users=0.1)
+    where = placed.join(table(rows), on="pair_id")
+    for (_, users), own in where.group_by("user_id", "users"):
+        items = {name: {*half["chosen"], *half["rejected"]} for (name,), half in own.group_by("split")}
+        assert not (items.get("train", items.get("adapt")) & items.get("test", set()))
+        assert not (items.get("val", set()) & items.get("test", set()))
+        if users == "seen":
+            assert len(own) == len(pairs.split()) - across
+            assert ("test" in items) == (pairs != ITEMS["a star"][0])
+    assert dropped["mixed"] == dropped["few"] == 0
+
+
+def test_without_prompts_a_share_of_the_responses_is_new():
+    """Ten users compare all of ten responses: of two new ones one pair is left, which all users are tested on;
+    the 16 pairs of each with a known one are dropped."""
+    letters = "abcdefghij"
+    rows = [(f"u{u}", None, a, b) for u in range(10) for a in letters for b in letters if a < b]
+    pairs = table(rows)
+    placed, dropped = drawn(pairs, new_items=0.2, by="pairs")
+    assert dropped == {"mixed": 160, "across": 0, "few": 0}
+    marked = split.mark_items(coded(pairs), placed)
+    assert counted(marked.filter(pl.col("items") == "new"), "users", "split") == {
+        ("seen", "test"): 8, ("unseen", "test"): 2,
+    }  # fmt: skip
 
 
 ROW = st.tuples(
     st.sampled_from([f"user {n}" for n in range(6)]),
     st.sampled_from(["p", "q", "r", None]),
-    st.sampled_from("ab"),
-    st.sampled_from("cd"),
+    *[st.sampled_from("abcde")] * 2,
 )
-DRAWN = st.builds(
-    shares,
-    unseen_users=st.floats(0.1, 0.9),
-    new_prompts=st.floats(0, 0.9),
-    val=st.floats(0, 0.4),
-    test=st.floats(0.01, 0.5),
-    adapt=st.floats(0.01, 0.99),
-    min_pairs=st.integers(2, 4),
+DRAWN = st.fixed_dictionaries(
+    {
+        "unseen_users": st.floats(0.1, 0.9),
+        "new_items": st.floats(0, 0.9),
+        "val": st.floats(0, 0.4),
+        "test": st.floats(0.01, 0.5),
+        "adapt": st.floats(0.01, 0.99),
+        "min_pairs": st.integers(2, 4),
+        "by": st.sampled_from(["items", "pairs", "time"]),
+    }
 )
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
-@given(rows=st.lists(ROW, min_size=4, max_size=60), drawn=DRAWN, seed=st.integers(0, 3))
-def test_no_pair_is_in_two_places_and_no_user_in_both_halves(rows, drawn, seed):
-    pairs = table(rows)
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@given(
+    rows=st.lists(ROW.filter(lambda row: row[2] != row[3]), min_size=4, max_size=60),
+    no_prompts=st.booleans(),
+    options=DRAWN,
+    seed=st.integers(0, 3),
+    data=st.data(),
+)
+def test_no_pair_is_in_two_places_and_no_user_in_both_halves(rows, no_prompts, options, seed, data):
+    units = {(u, p if not no_prompts else None, frozenset(pair)): pair for u, p, *pair in rows}
+    pairs = table([(u, p, *pair) for (u, p, _), pair in units.items()])
+    hours = None
+    if options["by"] == "time":
+        hours = times([data.draw(st.integers(0, 5)) for _ in range(len(pairs))])
     try:
-        placed = split.draw_places(pairs, drawn, seed)
+        placed, dropped = drawn(pairs, seed, hours, **options)
     except PipelineError as error:
         assert "at least one user seen and one unseen" in str(error)  # noqa: PT017 - too few users drawn
         return
     assert placed["pair_id"].is_unique().all()
     assert set(placed["pair_id"]) <= set(pairs["pair_id"])
-    asked = dict(pairs.group_by("user_id").len().iter_rows())
-    for (user,), own in with_users(placed, pairs).group_by("user_id"):
+    assert len(pairs) - len(placed) == sum(dropped.values())
+    assert all(n >= 0 for n in dropped.values())
+    for _, own in placed.join(pairs, on="pair_id").group_by("user_id"):
         (half,) = set(own["users"])
         assert set(own["split"]) <= HALVES[half]
-        needed = {"train"} if half == "seen" else {"adapt", "test"}
-        assert needed <= set(own["split"])
-        assert len(own) == asked[user] >= drawn.min_pairs
+        learned, tested = (
+            own.filter(pl.col("split").is_in(names)) for names in (["train", "adapt"], ["test", "val"])
+        )
+        assert len(learned)
+        assert len(own) >= options["min_pairs"] or dropped["across"]
+        if options["by"] == "items":
+            sides = [{(p, r) for p, *both in each.select("prompt", "chosen", "rejected").iter_rows() for r in both}
+                     for each in (learned, tested)]  # fmt: skip
+            assert not sides[0] & sides[1]
+        elif half == "unseen":
+            assert len(tested)
+
+
+SPELLINGS = (str, " {}".format, "{}\n".format, partial(unicodedata.normalize, "NFC"))
+
+
+@pytest.mark.parametrize("by", ["items", "pairs", "time", "column"])
+@pytest.mark.parametrize("prompts", [True, False])
+def test_who_remembers_answers_by_question_is_right_by_chance_on_coin_flips(by, prompts):
+    """A coin answers; rows repeat up to five times, swapped and spelled in other ways. What is remembered is the
+    user's own answer to the question, or else that of all users; of the latter some are right by chance."""
+    rng = random.Random(7)
+    right, total = 0.0, 0
+    for seed in range(4):
+        rows, place = [], {}
+        for u, q in product(range(20), range(20)):
+            texts = (f"a{q % 7}", f"b{q % 7}") if q % 2 else (f"a{q % 7}", f"e\u0301 c{q % 5}")
+            halves = ["train", "test"] if u % 4 else ["adapt", "test"]
+            split = place.setdefault((u, texts), rng.choice(halves)) if by == "column" else ""
+            for _ in range(rng.choice([1, 1, 2, 3, 5])):
+                pair = [rng.choice(SPELLINGS)(text) for text in texts]
+                rows.append([f"u{u}", f"p{q} ?" if prompts else "", *rng.sample(pair, 2), split])
+        rng.shuffle(rows)
+        kept, places = prepared_and_placed(rows, by, seed)
+        learned = kept.filter(places["split"].is_in(["train", "adapt"]))
+        own, everyone = (remembered(learned, columns) for columns in (["user_id", *QUESTION], QUESTION))
+        for row in kept.filter(places["split"] == "test").iter_rows(named=True):
+            unit = tuple(row[name] for name in QUESTION)
+            assert (row["user_id"], *unit) not in own
+            vote = everyone.get(unit, 0) * (1 if row["chosen_id"] == unit[1] else -1)
+            right, total = right + (vote > 0) + 0.5 * (vote == 0), total + 1
+    assert total > 100
+    assert abs(right / total - 0.5) < 2.6 * 0.5 / total**0.5
+
+
+QUESTION = ["prompt_id", "low", "high"]
+
+
+def remembered(rows, columns):
+    """How many more answers prefer the lesser id, by these columns."""
+    signed = rows.with_columns(sign=pl.when(pl.col("chosen_id") == pl.col("low")).then(1).otherwise(-1))
+    return {
+        key: n
+        for *key, n in signed.group_by(columns).agg(pl.col("sign").sum()).iter_rows()
+        for key in [tuple(key)]
+    }
+
+
+def prepared_and_placed(rows, by, seed):
+    """A file of such rows as own keeps it, with the two ids of each pair in order, and where each pair goes."""
+    names = ["user_id", "prompt", "chosen", "rejected", "split"]
+    frame = pl.DataFrame(rows, schema=names, orient="row").with_columns(
+        row=pl.int_range(1, pl.len() + 1), file=pl.lit("a.csv"), line=pl.lit(None, pl.Int64)
+    )
+    options = own_data.Prepare(ties="drop", prompts="text", responses="text")
+    kept, _ = own_data.keep(check_rows([frame]), {"text": TextItems()}, options)
+    ids = pl.col("chosen_id"), pl.col("rejected_id")
+    kept = kept.with_columns(low=pl.min_horizontal(*ids), high=pl.max_horizontal(*ids))
+    kept = kept.with_columns(pair_id=pl.int_range(pl.len()), users=pl.lit(None, pl.String))
+    if by == "column":
+        return kept, kept
+    roles = [pl.col(f"{role}_id").alias(role) for role in ("prompt", "chosen", "rejected")]
+    pairs = kept.with_columns(*roles, split=pl.lit(None, pl.String)).select(split.COLUMNS)
+    when = times(range(len(kept))) if by == "time" else None
+    placed, _ = drawn(pairs, seed, when, by=by)
+    places = kept.select("pair_id").join(placed, on="pair_id", how="left", maintain_order="left")
+    return kept, places
 
 
 def test_known_are_prompts_that_any_user_trained_on_or_without_prompts_both_responses():
@@ -184,6 +325,9 @@ def test_leakage_in_blocks_counts_what_sets_count(rows, at_once, data):
         patch.setattr(tables, "BLOCK_ROWS", at_once)
         found = split.leakage(coded(pairs), pairs.select("pair_id", "split"))
     half = {name: [row for row, place in zip(rows, places, strict=True) if place == name] for name in places}
+    shared = {(u, p, r) for u, p, *both in half.get("train", []) for r in both}
+    sharing = [any((u, p, r) in shared for r in both) for u, p, *both in half.get("test", [])]
+    assert found["tests_sharing_items"] == sum(sharing)
     kinds = {
         "answers": lambda row: {row},
         "questions": lambda row: {row[1:]},
@@ -216,24 +360,37 @@ def test_main_counts_what_it_dropped(own, capsys):
     """51 pairs in, 50 out, 1 of one user dropped."""
     split.main("own")
     manifest = json.loads((paths.splits("own") / "manifest.json").read_text())
-    assert manifest["counts"] == {"read": 51, "kept": 50, "dropped": 1, "users_dropped": 1}
+    reasons = {"mixed_dropped": 0, "across_dropped": 0, "few_dropped": 1}
+    assert manifest["counts"] == {"read": 51, "kept": 50, "dropped": 1, "users_dropped": 1, **reasons}
+    assert manifest["notes"] == []
     splits = tables.read_table(paths.splits("own") / tables.SPLITS, "")
     assert len(splits) == 50
     assert sum(manifest["places"].values()) == 50
     assert "split@own: 1 pairs of 1 users with too few pairs were dropped" in capsys.readouterr().out
 
 
-def test_main_takes_a_declared_split_whose_unseen_users_have_nothing_to_adapt_from(own):
-    own.set({"own.split": "as_prepared"})
-    with pytest.raises(
-        PipelineError, match="but 51 of 51 pairs name no split; give the data a `split` column"
-    ):
-        split.main("own")
-    rows = [("ann", "p", "a", "b", "seen", "train"), ("ann", "q", "a", "b", "seen", "test")]
+def test_main_takes_the_split_of_the_file_and_tells_of_items_that_it_shares(own, capsys):
+    """Bob has nothing to adapt from. Ann was trained on p with a and b, and is tested on p with b and c."""
+    rows = [("ann", "p", "a", "b", "seen", "train"), ("ann", "p", "b", "c", "seen", "test")]
     pairs = table([*rows, ("bob", "p", "a", "b", "unseen", "test")]).with_columns(label=pl.lit(1.0))
     tables.write_table(paths.recoloured("own") / tables.PAIRS, pairs, tables.pairs_schema())
     split.main("own")
     manifest = json.loads((paths.splits("own") / "manifest.json").read_text())
     assert manifest["places"] == {
-        "seen.test.new": 1, "seen.train.known": 1, "unseen.test.known": 1,
+        "seen.test.known": 1, "seen.train.known": 1, "unseen.test.known": 1,
     }  # fmt: skip
+    assert manifest["leakage"]["tests_sharing_items"] == 1
+    assert manifest["notes"][0].startswith("In 1 of 2 test pairs (50.0%) is a response, to the same prompt")
+    said = capsys.readouterr().out
+    assert "split@own: the file's column `split` says who is where; own.split is not used" in said
+    assert manifest["notes"][0] in said
+
+
+def test_own_questions_in_two_places_are_a_fault(own):
+    rows = [("ann", "p", *pair, "seen", half) for pair, half in ((("a", "b"), "train"), (("b", "a"), "test"))]
+    pairs = table([*rows, ("bob", "p", "a", "b", "unseen", "test")]).with_columns(label=pl.lit(1.0))
+    tables.write_table(paths.recoloured("own") / tables.PAIRS, pairs, tables.pairs_schema())
+    with pytest.raises(
+        PipelineError, match=r"^no question of a user of own may be trained and tested on, got 1"
+    ):
+        split.main("own")

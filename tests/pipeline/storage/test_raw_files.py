@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 
 from pipeline import PipelineError, paths
+from pipeline.datasets.base import Source
 from pipeline.storage import raw_files
 
 HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # printf hello | sha256sum
@@ -90,7 +91,7 @@ def test_a_linked_file_is_read_where_it_lies_until_it_is_changed(hello):
     assert raw_files.stored(file, "own") == home()
     hello.write_text("hellO")
     with pytest.raises(
-        PipelineError, match=r"hello.csv of own was changed where it lies; run `dvc repro -f -s download@own`"
+        PipelineError, match=rf"hello.csv of own was changed at {hello}; run `dvc repro -f -s download@own`"
     ):
         raw_files.stored(file, "own")
     assert hello.read_text() == "hellO"
@@ -105,6 +106,29 @@ def test_a_link_that_leads_nowhere_or_to_other_bytes_is_laid_anew(hello, change)
     moved.write_text("hello")
     change(hello)
     assert raw_files.stored(raw_files.link(moved), "own").resolve() == moved
+
+
+@pytest.mark.parametrize("take", ["links", "paths"])
+def test_an_entry_whose_file_is_gone_is_taken_anew_where_the_source_has_it(hello, project, take):
+    """As where another run's folder, to which entries of a shared store were links, was removed."""
+    other = project.root / "other"
+    other.mkdir()
+    file = raw_files.link(hello.rename(other / "hello.csv"))
+    raw_files.write_manifest("own", raw_files.Manifest("here", None, [file]))
+    (other / "hello.csv").unlink()
+    with pytest.raises(
+        PipelineError, match=rf"hello.csv of own lay at {other}/hello.csv, which is gone; run"
+    ):
+        raw_files.stored(file, "own")
+    hello.write_text("hullo")
+    found = Source("here", **{take: {"hello.csv": hello}})
+    raw_files.renew("own", lambda: found)
+    with pytest.raises(PipelineError, match="is not in the store"):
+        raw_files.stored(file, "own")
+    hello.write_text("hello")
+    raw_files.renew("own", lambda: found)
+    assert raw_files.stored(file, "own").read_text() == "hello"
+    assert home().is_symlink() is (take == "links")
 
 
 def test_a_file_is_found_by_its_hash(hello):
