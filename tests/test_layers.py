@@ -27,8 +27,9 @@ MAY_IMPORT = {
     "pal.users": GROUND | {"pal.models"},
     "pal.fitting": GROUND | {"pal.models", "pal.users"},
     "pal.evaluation": GROUND | {"pal.models", "pal.users", "pal.fitting"},
-    "pal.serving": GROUND | {"pal.models", "pal.users", "pal.fitting", "pal.encoders"},
-    "pal.cli": GROUND | {"pal.serving", "pal.users"},
+    "pal.serving": GROUND
+    | {"pal.models", "pal.users", "pal.fitting", "pal.encoders", "pal.evaluation", "pal.logs"},
+    "pal.cli": GROUND | {"pal.serving", "pal.users", "pal.logs", "pal.__version__"},
     "pipeline.PipelineError": set(),
     "pipeline.paths": {"pipeline.PipelineError"},
     "pipeline.storage": STORED,

@@ -26,8 +26,8 @@ from pipeline.study import Study
 def main(dataset: str) -> None:
     """Fit one dataset's models."""
     values = params.load()
-    head, config = values.configs(dataset, study.n_prototypes(dataset, values))
-    data = study.load(dataset)
+    data, K = study.load(dataset), study.n_prototypes(dataset, values)
+    head, config = values.configs(dataset, K, prompts=bool(data.prompt_ids))
     n_users, first = data.n_users("seen"), values.train.seed
     if n_users < head.K:
         raise PipelineError(
