@@ -1,7 +1,7 @@
 """Methods: named combinations of a model, a population and a way of fitting, each with its source.
 
-A method is a `pal.methods.base.Method` in a module of its own, or beside its kin, and one line of `METHODS`, as
-in `pal.models.MODELS`.
+A method is a `pal.methods.base.Method` in a module of its own, or beside its kin, and one line of `METHODS`,
+as in `pal.models.MODELS`.
 """
 
 METHODS = {

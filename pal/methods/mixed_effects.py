@@ -6,7 +6,6 @@ import torch
 
 from pal.config import preset
 from pal.methods.base import Learned, Method, Task
-from pal.models.linear import LinearModel
 from pal.users.gaussian import Gaussian
 
 
@@ -16,7 +15,7 @@ def learn_mixed_effects(task: Task, *, inputs: str = "response") -> Learned:
 
 
 def learn_shared(task: Task) -> Learned:
-    """The shared part of the mixed-effects model alone: everyone at the mean, and nothing learned of anyone."""
+    """The shared part of the mixed-effects model alone: everyone at the mean, nothing learned of anyone."""
     learned = learn_mixed_effects(task)
     fitted = learned.fitted
     model = fitted.head
@@ -28,12 +27,11 @@ def learn_shared(task: Task) -> Learned:
 
 
 def learn_each_alone(task: Task) -> Learned:
-    """Each person's own ridge regression: no shared reward, and deviations of one variance in all directions."""
+    """Each person's own ridge regression: no shared reward, and one variance in all directions."""
     learned = learn_mixed_effects(task)
     model = learned.fitted.head
-    assert isinstance(model, LinearModel)
-    model.coefficients.zero_()
-    model.item_effects.zero_()
+    for name in ("coefficients", "item_effects"):
+        getattr(model, name).zero_()
     size = model.state_dim
     variance = torch.full((size,), float(learned.population.covariance[:-1, :-1].diagonal().mean()))
     variance[-1] = 0.0

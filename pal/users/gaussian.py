@@ -259,10 +259,9 @@ class Gaussian(Population):
         model: PreferenceModel,
         features: Float[Tensor, "n features"],
         user: Int[Tensor, " n"],
-        posterior: Posterior,
+        posterior: GaussianPosterior,  # type: ignore[override]
     ) -> Float[Tensor, " n"]:
         """MacKay's (1992) approximation: the mean margin, drawn towards 0 by its variance."""
-        assert isinstance(posterior, GaussianPosterior)
         exact = features.to(posterior.mean)
         mean = (exact * posterior.mean.index_select(0, user)).sum(1)
         variances = [
