@@ -179,13 +179,13 @@ class SentenceEncoder:
         check_engine(described.precision, described.engine, device)
         self._device, self._dim = device, described.dim
         self._token_ids: dict[str, np.ndarray] = {}
+        modules_of(described.folder)
         if (described.name, described.engine, described.precision) == LIGHT:
             from pal.encoders import minilm
 
             light = minilm.read(described.folder, device)
             self._prompt, (self._tokenizer, self._limit, self._network, self._pooling) = "", light
             return
-        modules_of(described.folder)
         model = library_model(described, device)
         self._prompt = _prompt_of(described, model)
         transformer, *self._pooling = model
