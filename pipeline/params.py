@@ -124,12 +124,15 @@ class Params(Config):
                 )
         return self
 
-    def configs(self, dataset: str, K: int | None = None) -> tuple[HeadConfig, FitConfig]:
+    def configs(
+        self, dataset: str, K: int | None = None, *, prompts: bool = True
+    ) -> tuple[HeadConfig, FitConfig]:
         """The dataset's head and fit options: its preset, with what its section sets otherwise.
 
         Args:
             dataset: Its name.
             K: Prototypes; None takes model.K, and 1 where that is auto.
+            prompts: Whether the data have prompts, which decides on the model where head.model is null.
 
         Raises:
             PipelineError: If an option is unknown or its value not allowed.
@@ -141,7 +144,7 @@ class Params(Config):
             if unknown := next((name for name in given if name not in known), None):
                 raise PipelineError(_unknown(f"{dataset}.{key}.{unknown}", known))
             options[key] = {name: value for name, value in given.items() if value is not None}
-        model = options["head"].pop("model", "null")
+        model = options["head"].pop("model", "B" if prompts else "A")
         K = K or (1 if self.model.K == "auto" else self.model.K)
         try:
             return preset(section.preset, model, head={**options["head"], "K": K}, fit=options["train"])

@@ -1,6 +1,7 @@
-"""The command line `pal`: score, rank, adapt, ask and inspect.
+"""The command line `pal`: fit, eval, score, rank, adapt, ask and inspect.
 
-pal rank data/models/own/model answers.csv --user ann
+pal fit answers.csv
+pal rank answers-model replies.csv --user ann
 """
 
 import sys
@@ -49,7 +50,9 @@ class Commands(TyperGroup):
 app = typer.Typer(
     cls=Commands,
     help=(
-        "Reward models that differ from person to person, applied to tables.\n\n"
+        "Reward models that differ from person to person: fitted to a log of answers, applied to tables.\n\n"
+        "pal fit answers.csv\n\n"
+        "pal rank answers-model replies.csv --user ann\n\n"
         "Tables are JSONL, CSV or Parquet, by their suffix; - is standard input or output, JSONL unless "
         "--format says otherwise. Other columns are passed on. Cells are texts, or paths of images (relative "
         "to the table) where the model's encoder reads images; models that were fitted on vectors read lists "
@@ -58,6 +61,7 @@ app = typer.Typer(
         "not understood."
     ),
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help starts in half the time
 )
@@ -114,9 +118,7 @@ class Users:
     )
 
 
-Model = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="The model's folder, as `RewardModel.save` writes it.")
-]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="The folder of a model, or of `pal fit`.")]
 Responses = Annotated[str, typer.Argument(metavar="FILE", help="Columns: prompt, response[, user_id].")]
 Out = Annotated[str, typer.Option("--out", "-o", help="The file to write, or - for standard output.")]
 
@@ -156,6 +158,100 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return app.command()(run)
+
+
+def _version(value: bool | None) -> None:  # noqa: FBT001 - as typer calls it
+    if value:
+        from pal import __version__
+
+        typer.echo(f"pal {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    *,
+    _: Annotated[
+        bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = None,
+) -> None:
+    """See `help` above."""
+
+
+@dataclass
+class LogOptions:
+    """The options of the commands that read a log."""
+
+    columns: Annotated[
+        str | None,
+        typer.Option(help="What columns are, where their names do not tell: user_id=rater,prompt=task."),
+    ] = None
+    values: Annotated[str | None, typer.Option(help="What values of the winner mean: 0=a,1=b,2=tie.")] = None
+    device: Annotated[str, typer.Option(help="Where to compute: cpu or cuda.")] = "cpu"
+    seed: Annotated[int, typer.Option(help="Makes everything random.")] = 0
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=PLACE: an encoder's weights come from `package`, `hub` or a folder."),
+    ] = None
+
+    def parts(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What says how to read the log, and what says how to fit it."""
+        weights = dict(each.split("=", 1) for each in self.weights or () if "=" in each)
+        return (
+            {"columns": self.columns, "values": self.values},
+            {"device": self.device, "seed": self.seed, "weights": weights},
+        )
+
+
+Log = Annotated[
+    str,
+    typer.Argument(
+        metavar="LOG",
+        help=(
+            "A file, folder or glob of CSV, JSON, JSONL, Parquet, Arrow or Excel, hf://datasets/ORG/NAME, or "
+            "- for standard input."
+        ),
+    ),
+]
+
+
+@command
+def fit(
+    log: Log,
+    *,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write.")] = None,
+    K: Annotated[str, typer.Option("-K", help="Tastes to mix (prototypes): a number, or auto.")] = "auto",
+    encoder: Annotated[str, typer.Option(help="The encoder of texts.")] = "all-MiniLM-L6-v2",
+    image_encoder: Annotated[str, typer.Option(help="The encoder of pictures.")] = "classical",
+    unseen: Annotated[float, typer.Option(help="Share of the people held out to measure; 0: nobody.")] = 0.2,
+    time_split: Annotated[bool, typer.Option("--time-split", help="Hold out each one's latest answers.")] = (
+        False
+    ),
+    options: LogOptions,
+) -> None:
+    """Fit a personal reward model to a log of answers, and say how good it is.
+
+    A row says what someone preferred: chosen and rejected; two or more responses and a winner or a ranking;
+    or a rating or a thumb for one response. What was understood is printed. Writes model/, report.html,
+    metrics.json and rejected-rows.csv; the model is of all people and answers.
+    """
+    from pal.cli import logs
+
+    given, others = options.parts()
+    others |= {"K": K, "encoder": encoder, "image_encoder": image_encoder, "unseen": unseen}
+    folder = out or Path(Path(log.rstrip("/")).name.partition(".")[0] + "-model")
+    logs.fit(log, folder, given, {**others, "time_split": time_split})
+
+
+@command
+def eval(model: Model, log: Log, *, options: LogOptions) -> None:
+    """Judge a model on a log of new answers, of people it knows and of others.
+
+    Those it does not know are located by half of their answers, and judged on the rest. Prints JSON.
+    """
+    from pal.cli import logs
+
+    logs.evaluate(model, log, *options.parts())
 
 
 @command

@@ -106,7 +106,7 @@ class SavedModel:
             encoder: What the embeddings came from.
         """
         states = fitted.states.cpu()
-        population = fit_population(fit_config.population, states)
+        population = fitted.population or fit_population(fit_config.population, states)
         dims = {"prompt_dim": embeddings.prompts.shape[1], "response_dim": embeddings.responses.shape[1]}
         head = deepcopy(fitted.head).cpu()
         return cls(head, user_ids, states, population, fit_config, encoder, **dims)
@@ -242,6 +242,8 @@ def read_model(folder: Path) -> dict[str, Any]:
     """The fields of a saved model, with every number checked."""
     if not folder.exists():
         sweep(folder.absolute().parent)  # a killed save may have moved it away
+    if not (folder / CONFIG).exists() and (folder / "model" / CONFIG).is_file():
+        folder /= "model"  # of what `pal fit` wrote, or of a pipeline's models
     config = _parse_json(folder / CONFIG, _read(folder / CONFIG))
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise PalError(

@@ -50,7 +50,8 @@ class Source:
         links: The same for files too many or too large to copy: they are read where they lie.
         remotes: What to fetch, where the source is not local.
         make: Writes the files of a source that the program makes itself into a folder.
-        check: Looks into the local files before any stage runs, and raises `PipelineError` on bad ones.
+        check: Looks into the local files before any stage runs, raises `PipelineError` on bad ones, and
+            returns sentences on what people should know of the others.
     """
 
     source: str
@@ -58,7 +59,7 @@ class Source:
     links: dict[str, Path] = field(default_factory=dict)
     remotes: list[Remote] = field(default_factory=list)
     make: Callable[[Path], None] | None = None
-    check: Callable[[], object] | None = None
+    check: Callable[[], list[str]] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,547 @@
+"""From a log to a personal reward model: read, held out, encoded, fitted, judged, and fitted again on all.
+
+    from pal.serving.fit_log import fit_log
+
+    result = fit_log("answers.csv", out="mine")
+    result.model.rank("What now?", ["Try more.", "Read on."], user="ann")
+
+People and answers are held out to measure; the model that one keeps is then fitted again to all people and
+all answers, with the settings and epochs of the one that was measured.
+
+Shapes used in this module:
+    n       comparisons
+    users   people
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pal import encoders
+from pal.comparisons import Comparisons, Embeddings
+from pal.config import FitConfig, HeadConfig, preset
+from pal.encoders.registry import complaint
+from pal.errors import PalError
+from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
+from pal.evaluation.choose_k import USER_FOLDS, choose_k
+from pal.evaluation.holding_out import PARTS, hold_out
+from pal.files import new_folder, write_bytes, write_json, write_text
+from pal.fitting.trainer import Fitted, fit
+from pal.logs.read import FILE, ROW
+from pal.logs.shapes import Log, read_log
+from pal.models.base import margins
+from pal.serving.read_inputs import InputEncoder
+from pal.serving.reward_model import RewardModel
+from pal.serving.saved_model import CARD
+
+TEXT_ENCODER, IMAGE_ENCODER = "all-MiniLM-L6-v2", "classical"
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+MOST_PROTOTYPES = 5  # tried where K is auto
+FEW_PEOPLE = 8  # with fewer nothing is claimed of people in general
+KEPT, MEASURED = "model", "measured"  # folders: the model to use, and the one that the numbers are of
+METRICS, REPORT, REJECTED = "metrics.json", "report.html", "rejected-rows.csv"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a log is fitted.
+
+    Args:
+        K: Prototypes; `auto` chooses by cross-validation.
+        encoder: The encoder of texts.
+        image_encoder: The encoder of pictures.
+        weights: Where an encoder's weights come from, by its name: `package`, `hub` or a folder.
+        device: Where encoders and fits compute.
+        unseen: Share of the people who are held out, to measure on people who were not fitted; 0: nobody.
+        time_split: Whether each person's latest answers are held out, by the column of the time.
+        seed: Makes everything random.
+    """
+
+    K: int | str = "auto"
+    encoder: str = TEXT_ENCODER
+    image_encoder: str = IMAGE_ENCODER
+    weights: Mapping[str, str] | None = None
+    device: str = "cpu"
+    unseen: float = 0.2
+    time_split: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A log as tensors.
+
+    Args:
+        embeddings: One row per distinct prompt and response.
+        comparisons: One of each person to each question.
+        user_ids: The people, in the order of their numbers.
+        rows: For each comparison the row of `Log.pairs` that it comes from first.
+        encoder: What made the embeddings, as `SavedModel` keeps it.
+        dropped: Rows of `Log.pairs` that are not learned from, by reason.
+    """
+
+    embeddings: Embeddings
+    comparisons: Comparisons
+    user_ids: list[str]
+    rows: Int[np.ndarray, " n"]
+    encoder: dict[str, Any]
+    dropped: dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a fit of a log gives.
+
+    Args:
+        model: Fitted to all people and answers.
+        measured: Fitted without the people and answers that were held out: the one that `metrics` are of.
+        metrics: What was measured, ready for JSON.
+        log: What was read.
+        rejected: The rows that were not learned from: file, row, reason.
+    """
+
+    model: RewardModel
+    measured: RewardModel
+    metrics: dict[str, Any]
+    log: Log
+    rejected: pl.DataFrame
+
+    @property
+    def verdict(self) -> str:
+        """What the numbers say, in sentences."""
+        return str(self.metrics["verdict"])
+
+    def save(self, folder: Path | str) -> None:
+        """Write models, numbers, report and rejected rows into a folder, all or nothing.
+
+        Raises:
+            PalError: If something else is at that place.
+        """
+        from pal.serving.log_report import render
+
+        folder = Path(folder)
+        if folder.exists() and not (folder / METRICS).is_file():
+            raise PalError(
+                f"{folder} is there already, and not from `pal fit`; choose another place with --out"
+            )
+        people, answers = self.metrics["people"], self.metrics["comparisons"]
+        cards = {
+            KEPT: f"Fitted to all {people:,} people and {answers:,} comparisons. The numbers in ../{METRICS} "
+            f"are of ../{MEASURED}, which was fitted the same way without those that were held out.\n",
+            MEASURED: f"Fitted without the people and answers that were held out; ../{METRICS} has its "
+            f"numbers. Use ../{KEPT}.\n",
+        }  # fmt: skip
+        with new_folder(folder) as new:
+            for name, model in ((KEPT, self.model), (MEASURED, self.measured)):
+                for file, data in model.files().items():
+                    write_bytes(new / name / file, data)
+                write_text(new / name / CARD, cards[name])
+            write_json(new / METRICS, self.metrics)
+            write_text(new / REPORT, render(self.metrics, self.log.summary()))
+            write_text(new / REJECTED, self.rejected.write_csv())
+
+
+def fit_log(
+    source: Any,
+    *,
+    out: Path | str | None = None,
+    columns: Mapping[str, str] | None = None,
+    values: Mapping[str, str] | None = None,
+    options: Options | None = None,
+    say: Any = None,
+    **others: Any,
+) -> Result:
+    """Fit a personal reward model to a log; see `Options` for what else may be given by name.
+
+    Args:
+        source: What `pal.logs.shapes.read_log` reads.
+        out: A folder to write to; None writes nothing.
+        columns: Columns by role, where their names do not tell.
+        values: What values of the winner mean.
+        options: How; or single ones of them by name.
+        say: Called with each sentence on what was understood and done.
+        **others: Single options.
+
+    Raises:
+        PalError: If the log cannot be read, or there is too little in it.
+    """
+    options = replace(options or Options(), **others)
+    say = say or (lambda _: None)
+    log = read_log(source, columns, values=values, seed=options.seed)
+    say(log.summary())
+    if out is not None and Path(out).exists() and not (Path(out) / METRICS).is_file():
+        raise PalError(f"{out} is there already, and not from `pal fit`; choose another place with --out")
+    data = encode_log(log, options)
+    part = _hold_out(log, data, options)
+    head, config, why = _settings(data, part, options)
+    say(why)
+    measured, best = _fit(data, part, head, config, options, "measure")
+    shared = measured
+    if head.K > 1:
+        shared, _ = _fit(data, part, head.model_copy(update={"K": 1}), config, options, "one for everyone")
+    metrics = _measure(data, part, measured, shared)
+    everyone = np.zeros_like(part)
+    final, _ = _fit(data, everyone, head, config.model_copy(update={"epochs": best}), options, "fit all")
+    metrics = {
+        "source": str(source),
+        "people": len(data.user_ids),
+        "comparisons": len(data.comparisons),
+        "parts": {name: int((part == n).sum()) for n, name in enumerate(PARTS)},
+        "K": head.K,
+        "settings": why,
+        **metrics,
+    }
+    rejected = [log.rejected]
+    for why_not, rows in data.dropped.items():
+        place = {"file": pl.col(FILE).cast(pl.String), "row": pl.col(ROW).cast(pl.Int64)}
+        rejected.append(log.pairs[rows].select(**place, reason=pl.lit(why_not)))
+    result = Result(final, measured, metrics, log, pl.concat(rejected))
+    say(result.verdict)
+    if out is not None:
+        result.save(out)
+    return result
+
+
+def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> Encoded:
+    """Encode a log's items, and make one comparison of a person's answers to one question: their mean.
+
+    Args:
+        log: The log.
+        options: The encoders.
+        model: A model whose encoders and people these are to be, other people after them; None takes the
+            encoders of the options, and the log's people alone.
+    """
+    pairs = log.pairs
+    sides = {side: pairs[side] for side in ("prompt", "chosen", "rejected")}
+    has_prompts = sides["prompt"].null_count() < len(pairs)
+    tables: dict[str, list[Any]] = {
+        "prompts": sides["prompt"].unique(maintain_order=True).to_list() if has_prompts else [],
+        "responses": pl.concat([sides["chosen"], sides["rejected"]]).unique(maintain_order=True).to_list(),
+    }
+    described = dict.fromkeys(tables)
+    embedded: dict[str, Tensor] = {"prompts": torch.zeros(0, 0)}
+    bad: dict[str, set[Any]] = {}
+    for side, items in tables.items():
+        if not items:
+            continue
+        pictures = isinstance(items[0], bytes) or all(item.lower().endswith(PICTURES) for item in items)
+        name = options.image_encoder if pictures else options.encoder
+        known = model.encoder.get(side) if model else _describe(name, options.weights or {})
+        described[side] = known
+        faults = {} if pictures else {item: fault for item in items if (fault := complaint(item))}
+        bad[side] = set(faults)
+        items[:] = [item for item in items if item not in faults]
+        given = [log.table.folder / item if pictures and isinstance(item, str) else item for item in items]
+        reader = InputEncoder({side: described[side]}, options.weights or {}, options.device)
+        with _progress(len(given), f"encode {side}") as bar:
+            parts = []
+            for start in range(0, len(given), 4096):
+                block = reader.encode(given[start : start + 4096], side, described[side]["dim"])
+                parts.append(block.tensor())
+                bar(len(block))
+        embedded[side] = torch.cat(parts) if parts else torch.zeros(0, described[side]["dim"])
+    code = {side: {item: row for row, item in enumerate(items)} for side, items in tables.items()}
+    code["prompts"] = code["prompts"] or {"": -1}
+    number = {
+        side: cells.replace_strict(
+            code["prompts" if side == "prompt" else "responses"], default=-1, return_dtype=pl.Int64
+        )
+        for side, cells in sides.items()
+    }
+    known = list(model.user_ids) if model else []
+    people = known + sorted(set(pairs["user_id"].unique()) - set(known))
+    frame = pl.DataFrame({
+        "user": pairs["user_id"].cast(pl.Enum(people)).to_physical().cast(pl.Int64), **number,
+        "label": pairs["label"], "row": np.arange(len(pairs)),
+    })  # fmt: skip
+    unreadable = (pl.col("chosen") < 0) | (pl.col("rejected") < 0) | ((pl.col("prompt") < 0) & has_prompts)
+    lost = frame.filter(unreadable)["row"].to_list()
+    frame = frame.filter(~unreadable)
+    low_is_chosen = pl.col("chosen") < pl.col("rejected")
+    frame = (
+        frame.with_columns(
+            low=pl.min_horizontal("chosen", "rejected"),
+            high=pl.max_horizontal("chosen", "rejected"),
+            first=pl.when(low_is_chosen).then("label").otherwise(1 - pl.col("label")),
+        )
+        .group_by("user", "prompt", "low", "high", maintain_order=True)
+        .agg(pl.col("first").mean(), n=pl.len(), row=pl.col("row").first(), rows=pl.col("row"))
+    )
+    undecided = frame.filter(pl.col("first") == 0.5)["rows"].explode().to_list()
+    frame = frame.filter(pl.col("first") != 0.5)
+    if frame.is_empty():
+        raise PalError(f"{log.table.source} must hold a comparison that tells something, got none")
+    chosen = pl.when(pl.col("first") > 0.5)
+    frame = frame.with_columns(
+        chosen=chosen.then("low").otherwise("high"),
+        rejected=chosen.then("high").otherwise("low"),
+        label=pl.max_horizontal("first", 1 - pl.col("first")),
+    )
+    column = {
+        name: torch.from_numpy(frame[name].to_numpy().copy()) for name in frame.columns if name != "rows"
+    }
+    comparisons = Comparisons.from_pairs(
+        user=column["user"],
+        prompt=column["prompt"] if has_prompts else None,
+        chosen=column["chosen"],
+        rejected=column["rejected"],
+        label=column["label"].float(),
+        weight=column["n"].float(),
+    )
+    dropped = {
+        "with an item that cannot be encoded": lost,
+        "answered both ways equally often": undecided,
+    }
+    return Encoded(
+        Embeddings(embedded["prompts"], embedded["responses"]),
+        comparisons,
+        people,
+        frame["row"].to_numpy(),
+        described,
+        {reason: rows for reason, rows in dropped.items() if rows},
+    )
+
+
+def _describe(name: str, weights: Mapping[str, str]) -> dict[str, Any]:
+    """What is kept of an encoder beside a model."""
+    about = encoders.describe(name, weights.get(name, encoders.default_weights(name)))
+    return {
+        "encoder": about.name, "weights_sha256": about.weights_sha256, "files_sha256": about.files_sha256,
+        "dim": about.dim, "dtype": "float32", "preprocessing": about.preprocessing,
+        "engine": about.engine, "precision": about.precision,
+    }  # fmt: skip
+
+
+def _hold_out(log: Log, data: Encoded, options: Options) -> Int[np.ndarray, " n"]:
+    question = data.comparisons.questions
+    prompt = question.prompt[data.comparisons.question].numpy()
+    unit = data.comparisons.question.numpy() if (prompt < 0).all() else prompt
+    time = None
+    if options.time_split:
+        times = log.pairs["timestamp"][data.rows].str.to_datetime(
+            strict=False, time_unit="us", time_zone="UTC"
+        )
+        seconds = log.pairs["timestamp"][data.rows].cast(pl.Float64, strict=False)
+        time = times.cast(pl.Int64).fill_null((seconds * 1e6).cast(pl.Int64)).to_numpy()
+        if np.isnan(time.astype(float)).any():
+            raise PalError(
+                "--time-split needs a time in every row, as ISO 8601 text or in seconds since 1970"
+            )
+    return hold_out(data.comparisons.user.numpy(), unit, unseen=options.unseen, seed=options.seed, time=time)
+
+
+def _settings(
+    data: Encoded, part: Int[np.ndarray, " n"], options: Options
+) -> tuple[HeadConfig, FitConfig, str]:
+    """Head, fit and why: model B where there are prompts, and K as asked or by cross-validation."""
+    model = "B" if len(data.embeddings.prompts) else "A"
+    train, n_users = _of_part(data, part, 0)
+    K, why = options.K, f"K = {options.K}, as asked"
+    head, config = preset("ours", model, head={"K": 1, "latent": 16})
+    if n_users < 2:
+        K, why = 1, "K = 1: of one person there are no tastes to tell apart"
+    elif K == "auto":
+        most = min(MOST_PROTOTYPES, n_users - -(-n_users // USER_FOLDS))
+        choice = None
+        if n_users >= USER_FOLDS and most > 1:
+            choice = choose_k(
+                data.embeddings, train, n_users=n_users, head=head, config=config,
+                candidates=range(1, most + 1), device=options.device, seed=options.seed,
+            )  # fmt: skip
+        K = choice.K if choice else 1
+        tried = (
+            ", ".join(f"{c.K}: {c.accuracy:.1%}" for c in choice.candidates) if choice else "too few people"
+        )
+        why = f"K = {K}, by cross-validation over people ({tried})"
+    elif not isinstance(K, int) or not 1 <= K <= n_users:
+        raise PalError(f"-K must be auto, or from 1 to the {n_users} people that are fitted, got {K!r}")
+    return head.model_copy(update={"K": K}), config, why
+
+
+def _of_part(data: Encoded, part: Int[np.ndarray, " n"], *numbers: int) -> tuple[Comparisons, int]:
+    """The comparisons of some parts, with people numbered as in training."""
+    seen = np.unique(data.comparisons.user.numpy()[np.isin(part, (0, 1, 2))])
+    row = torch.full((len(data.user_ids),), -1, dtype=torch.long)
+    row[torch.from_numpy(seen)] = torch.arange(len(seen))
+    chosen = data.comparisons[torch.from_numpy(np.flatnonzero(np.isin(part, numbers)))]
+    return replace(chosen, user=row[chosen.user]), len(seen)
+
+
+def _fit(
+    data: Encoded,
+    part: Int[np.ndarray, " n"],
+    head: HeadConfig,
+    config: FitConfig,
+    options: Options,
+    what: str,
+) -> tuple[RewardModel, int]:
+    """A model of the people in training, and the epoch that was best on the validation comparisons."""
+    train, n_users = _of_part(data, part, 0)
+    val, _ = _of_part(data, part, 1)
+    with _progress(config.epochs * config.restarts, what) as bar:
+        fitted = fit(
+            data.embeddings, train, n_users=n_users, head=head, config=config, val=val if len(val) else None,
+            device=options.device, seed=options.seed, progress=lambda *_: bar(1),
+        )  # fmt: skip
+    seen = np.unique(data.comparisons.user.numpy()[np.isin(part, (0, 1, 2))])
+    model = RewardModel.from_fit(
+        fitted,
+        data.embeddings,
+        user_ids=[data.user_ids[user] for user in seen],
+        fit_config=config,
+        encoder=data.encoder,
+    )
+    return model, _best_epoch(fitted, config)
+
+
+def _best_epoch(fitted: Fitted, config: FitConfig) -> int:
+    judged = [row for row in fitted.history if "val_accuracy" in row]
+    if not judged:
+        return config.epochs
+    return int(max(judged, key=lambda row: (row["val_accuracy"], -row["val_loss"]))["epoch"])
+
+
+def _measure(
+    data: Encoded, part: Int[np.ndarray, " n"], model: RewardModel, shared: RewardModel
+) -> dict[str, Any]:
+    """Accuracies of the model and of one reward for everyone, on held-out answers and on held-out people."""
+    metrics: dict[str, Any] = {}
+    test, n_users = _of_part(data, part, 2)
+    if len(test):
+        personal, one = (_judged(each, each.states, data, test, n_users) for each in (model, shared))
+        metrics["seen"] = {"people": int((personal.total > 0).sum()), **_accuracy("personal", personal),
+                           **_accuracy("one_for_everyone", one)}  # fmt: skip
+        paired = paired_test(personal, one)
+        gain = {"gain": paired.difference, "gain_low": paired.low, "gain_high": paired.high}
+        metrics["seen"] |= {name: _round(number) for name, number in gain.items()}
+    metrics |= _measure_unseen(data, part, model, shared)
+    return {**metrics, "verdict": verdict(metrics, model.config.K)}
+
+
+def _measure_unseen(
+    data: Encoded, part: Int[np.ndarray, " n"], model: RewardModel, shared: RewardModel | None = None
+) -> dict[str, Any]:
+    """Accuracies on people who were not fitted, before any answer and located by some; empty without such."""
+    n_all = len(data.user_ids)
+    adapt, test = (data.comparisons[torch.from_numpy(np.flatnonzero(part == number))] for number in (3, 4))
+    if not len(test):
+        return {}
+    located = model.locate(data.embeddings, adapt, n_users=n_all)
+    states = {
+        "personal": (model, located),
+        "without_answers": (model, model.population.mean.expand_as(located)),
+    }
+    if shared is not None:
+        states["one_for_everyone"] = (shared, shared.state_of(None).expand(n_all, -1))
+    judged = {name: _judged(*each, data, test, n_all) for name, each in states.items()}
+    answers = np.bincount(adapt.user.numpy(), minlength=n_all)
+    unseen = {
+        "people": int((judged["personal"].total > 0).sum()),
+        "answers_each": int(np.median(answers[answers > 0])) if len(adapt) else 0,
+    }
+    for name, each in judged.items():
+        unseen |= _accuracy(name, each)
+    return {"unseen": unseen}
+
+
+def eval_log(
+    model: RewardModel,
+    source: Any,
+    *,
+    columns: Mapping[str, str] | None = None,
+    values: Mapping[str, str] | None = None,
+    options: Options | None = None,
+    say: Any = None,
+) -> dict[str, Any]:
+    """Judge a saved model on new comparisons, of people it knows and of people it does not.
+
+    People whom it does not know are located by half of their answers and judged on the others.
+
+    Args:
+        model: The model.
+        source: What `fit_log` reads; none of it should have been fitted.
+        columns: Columns by role, where their names do not tell.
+        values: What values of the winner mean.
+        options: Where encoders' weights come from, where they compute, and the seed.
+        say: Called with what was understood.
+
+    Raises:
+        PalError: If the log cannot be read, or its items are not what the model reads.
+    """
+    options = options or Options()
+    log = read_log(source, columns, values=values, seed=options.seed)
+    if say:
+        say(log.summary())
+    data = encode_log(log, options, model=model)
+    user = data.comparisons.user.numpy()
+    part = np.where(user < len(model.user_ids), 2, 3)
+    new = np.flatnonzero(part == 3)
+    if len(new):
+        unit = data.comparisons.question.numpy()[new]
+        halves = hold_out(user[new], unit, unseen=1.0, seed=options.seed)
+        part[new] = np.where(np.isin(halves, (4, 2)), 4, 3)
+    metrics: dict[str, Any] = {"comparisons": len(part), **_measure_unseen(data, part, model)}
+    known = data.comparisons[torch.from_numpy(np.flatnonzero(part == 2))]
+    if len(known):
+        judged = _judged(model, model.states, data, known, len(model.user_ids))
+        metrics["seen"] = {"people": int((judged.total > 0).sum()), **_accuracy("personal", judged)}
+    return metrics
+
+
+def _judged(
+    model: RewardModel, states: Float[Tensor, "users state"], data: Encoded, test: Comparisons, n_users: int
+) -> Judged:
+    return Judged.from_margins(margins(model.head, states, data.embeddings, test), test.user, n_users=n_users)
+
+
+def verdict(metrics: Mapping[str, Any], K: int) -> str:
+    """What the numbers say, in sentences."""
+    seen, unseen = metrics.get("seen"), metrics.get("unseen")
+    if seen is None:
+        return "There are too few answers to hold any out, so nothing was measured."
+    one = f"{seen['one_for_everyone']:.1%}"
+    between = f"{seen['gain_low']:+.1%} to {seen['gain_high']:+.1%} a person"
+    if K == 1:
+        return (
+            f"One reward for everyone is right on {one} of the answers held out; no second taste was found."
+        )
+    said = [f"On answers held out, the personal reward is right {seen['personal']:.1%} of the time"]
+    said[0] += f", one reward for everyone {one}."
+    if seen["people"] < FEW_PEOPLE:
+        said.append(f"These are too few people, {seen['people']}, to tell whether that holds for others.")
+    elif seen["gain_low"] > 0:
+        said.append(f"Being personal pays: {seen['gain']:+.1%} ({between}).")
+    else:
+        said.append(f"There is no proof that being personal pays here ({between}).")
+    if unseen and K > 1:
+        said.append(
+            f"On people held out it is {unseen['personal']:.1%} after {unseen['answers_each']} answers, "
+            f"{unseen['without_answers']:.1%} before any, and one reward {unseen['one_for_everyone']:.1%}."
+        )
+    return " ".join(said)
+
+
+def _accuracy(name: str, judged: Judged) -> dict[str, float]:
+    low, high = confidence_interval(judged)
+    return {name: _round(judged.micro), f"{name}_low": _round(low), f"{name}_high": _round(high)}
+
+
+def _round(number: float) -> float:
+    return round(float(number), 4)
+
+
+@contextmanager
+def _progress(total: int, what: str) -> Iterator[Any]:
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=what, delay=1, leave=False, disable=not sys.stderr.isatty()) as bar:
+        yield bar.update

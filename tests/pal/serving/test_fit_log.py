@@ -1,0 +1,104 @@
+"""From a log to a model, with a bag of hashed words in place of a network: people like short answers, or warm."""
+
+import json
+
+import polars as pl
+import pytest
+
+from pal import PalError, RewardModel, preset
+from pal.serving import fit_log as fit_log_module
+from pal.serving.fit_log import eval_log, fit_log
+
+FAST = {"encoder": "hashed-words", "K": 2, "seed": 1}
+SHORT, WARM = "click it now", "dear friend, we love to help you"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_epochs():
+    """Fits of a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        fit = {"epochs": 40, "restarts": 1, "validate_every": 10}
+        patch.setattr(fit_log_module, "preset", lambda *given, head: preset(*given, head=head, fit=fit))
+        yield
+
+
+def rows(people, prompts=8):
+    for person in range(people):
+        for prompt in range(prompts):
+            sides = (f"{SHORT} {prompt}", f"{WARM} {prompt}")
+            yield f"p{person}", f"question {prompt}?", *(sides if person % 2 else sides[::-1])
+
+
+def write(path, people, extra=()):
+    frame = pl.DataFrame(
+        [*rows(people), *extra], schema=["rater", "question", "chosen", "rejected"], orient="row"
+    )
+    frame.write_csv(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fit")
+    extra = [("p0", "question 0?", "the same", "the same"), ("p3", "question 1?", "\u200b", SHORT)]
+    said = []
+    log = write(folder / "answers.csv", 20, extra)
+    return folder, fit_log(log, out=folder / "mine", say=said.append, **FAST), said
+
+
+def test_everyone_is_in_the_model_that_is_kept_and_not_in_the_measured_one(fitted):
+    folder, result, _ = fitted
+    kept, measured = RewardModel.load(folder / "mine"), RewardModel.load(folder / "mine/measured")
+    assert kept.user_ids == result.model.user_ids == sorted(f"p{n}" for n in range(20))
+    assert len(measured.user_ids) == 16
+    responses = [f"{SHORT} 9", f"{WARM} 9"]
+    for user, best in (("p0", 1), ("p1", 0)):
+        assert kept.rank("question 9?", responses, user=user)[0].index == best
+    assert "all 20 people" in (folder / "mine/model/README.md").read_text()
+
+
+def test_numbers_and_report_say_what_was_found(fitted):
+    folder, result, said = fitted
+    metrics = json.loads((folder / "mine/metrics.json").read_text())
+    assert metrics == result.metrics
+    assert metrics["seen"]["personal"] > 0.95 > 0.7 > metrics["seen"]["one_for_everyone"]
+    assert metrics["unseen"]["personal"] > 0.95
+    assert metrics["unseen"]["answers_each"] == 4
+    page = (folder / "mine/report.html").read_text()
+    assert "Being personal pays" in page
+    assert "people" in said[0]
+    assert said[-1] == metrics["verdict"]
+
+
+def test_rows_that_tell_nothing_are_listed_with_their_reasons(fitted):
+    folder, _, _ = fitted
+    assert pl.read_csv(folder / "mine/rejected-rows.csv").rows() == [
+        ("answers.csv", 161, "that compare a response with itself"),
+        ("answers.csv", 162, "with an item that cannot be encoded"),
+    ]
+
+
+def test_saved_model_is_judged_on_people_it_knows_and_on_others(fitted, tmp_path):
+    _, result, _ = fitted
+    metrics = eval_log(result.model, write(tmp_path / "new.csv", 24))
+    assert (metrics["seen"]["people"], metrics["unseen"]["people"]) == (20, 4)
+    assert metrics["seen"]["personal"] > 0.95
+    assert metrics["unseen"]["personal"] > metrics["unseen"]["without_answers"]
+
+
+def test_one_person_has_one_taste(tmp_path):
+    result = fit_log(write(tmp_path / "a.csv", 1), **{**FAST, "K": "auto"})
+    assert result.model.config.K == 1
+    assert "of one person" in result.metrics["settings"]
+
+
+def test_nobody_is_held_out_on_demand(tmp_path):
+    result = fit_log(write(tmp_path / "a.csv", 4), **FAST, unseen=0)
+    assert result.measured.user_ids == result.model.user_ids
+    assert "unseen" not in result.metrics
+
+
+def test_another_folder_is_never_replaced(tmp_path):
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(PalError, match="is there already, and not from `pal fit`"):
+        fit_log(write(tmp_path / "a.csv", 4), out=tmp_path / "photos", **FAST)
