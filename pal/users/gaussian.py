@@ -53,6 +53,8 @@ class GaussianPosterior(Posterior):
         object.__setattr__(self, "_mean", mean)
         object.__setattr__(self, "covariance", covariance)
 
+    covariance: Tensor
+
     @override
     @property
     def mean(self) -> Float[Tensor, "*many state"]:
@@ -250,6 +252,24 @@ class Gaussian(Population):
         mean = centre + (root @ torch.cholesky_solve((moved @ root)[..., None], chol))[..., 0]
         half = torch.linalg.solve_triangular(chol, root.T.expand_as(inner), upper=False)
         return GaussianPosterior(mean, half.mT @ half)
+
+    @override
+    def probability(
+        self,
+        model: PreferenceModel,
+        features: Float[Tensor, "n features"],
+        user: Int[Tensor, " n"],
+        posterior: GaussianPosterior,  # type: ignore[override]
+    ) -> Float[Tensor, " n"]:
+        """MacKay's (1992) approximation: the mean margin, drawn towards 0 by its variance."""
+        exact = features.to(posterior.mean)
+        mean = (exact * posterior.mean.index_select(0, user)).sum(1)
+        variances = [
+            torch.einsum("ni,nij,nj->n", exact[rows], posterior.covariance[user[rows]], exact[rows])
+            for rows in torch.arange(len(user), device=user.device).split(1024)
+        ]
+        variance = torch.cat([mean[:0], *variances]) + 2 * self.residual.to(exact)
+        return torch.sigmoid(mean / (1 + torch.pi * variance / 8).sqrt())
 
     @override
     @staticmethod

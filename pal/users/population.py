@@ -152,6 +152,24 @@ class Population(ABC):
     def posterior(self, evidence: Float[Tensor, "*users evidence"]) -> Posterior:
         """Belief about each user's state, from the summed evidence of the user's answers."""
 
+    def probability(
+        self,
+        model: PreferenceModel,
+        features: Float[Tensor, "n features"],
+        user: Int[Tensor, " n"],
+        posterior: Posterior,
+    ) -> Float[Tensor, " n"]:
+        """P(a question's first response is preferred), averaged over the belief about each aligned user.
+
+        Args:
+            model: A model in evaluation mode, of the logistic loss.
+            features: Of each question.
+            user: Row of `posterior`.
+            posterior: Beliefs about users.
+        """
+        chances = torch.sigmoid(model.margins_at(features, posterior.states.float()))
+        return (chances * posterior.masses.index_select(0, user).to(chances)).sum(1)
+
     @staticmethod
     def possible(evidence: Float[Tensor, " evidence"], comparisons: int, before: int) -> bool:
         """Whether this can be what is left of a person's evidence.
