@@ -79,13 +79,23 @@ class HeadConfig(Config):
     """Options of a reward model: the head on top of a frozen encoder."""
 
     model: Annotated[str, BeforeValidator(_member_of("pal.models", "MODELS"))] = Field(
-        "B", description="A: fixed ideal points. B: ideal points that are functions of the prompt."
+        "B",
+        description=(
+            "A: fixed ideal points. B: ideal points that are functions of the prompt. linear: one linear "
+            "reward, and each person's deviation from it."
+        ),
     )
     K: int = Field(3, ge=1, description="Prototypes shared by all users; 1 gives everyone the same reward.")
     latent: int = Field(16, ge=1, description="Width of the preference space.")
-    inputs: Literal["response", "prompt_and_response"] = Field(
+    inputs: Literal["response", "prompt_and_response", "products"] = Field(
         "response",
-        description="Model A: f reads the response alone, or prompt and response side by side.",
+        description=(
+            "Model A: f reads the response alone, or prompt and response side by side. linear: the response "
+            "alone, or also the products of the leading directions of prompt and response."
+        ),
+    )
+    known_items: int = Field(
+        0, ge=0, description="linear: items with an effect of their own; the fit sets it."
     )
     normalise_inputs: bool = Field(
         False,
@@ -135,14 +145,15 @@ class FitConfig(Config):
         "pal",
         description=(
             "pal: the paper's loss per comparison, free simplex weights per user. mixture: each user a "
-            "latent class over points of the simplex, whose posterior gives the weights."
+            "latent class over points of the simplex, whose posterior gives the weights. marginal: people's "
+            "deviations normal, their covariance by EM (model linear)."
         ),
     )
     population: Annotated[str, BeforeValidator(_member_of("pal.users", "POPULATIONS"))] = Field(
         "points",
         description=(
             "Where users' states are expected, which locates new users: points (at most 128 of the seen "
-            "users' states)."
+            "users' states), or gaussian (normal, for models that are linear in the state)."
         ),
     )
     grid_points: int = Field(
@@ -348,6 +359,7 @@ _PRESETS: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {
             "restarts": 2,
         },
     ),
+    ("ours", "linear"): ({"K": 1, "latent": 64}, {"objective": "marginal", "population": "gaussian"}),
     ("paper", "A"): (
         {"hidden_layers": 0, "bias": False, "distance": "l2", "prototypes": "input"},
         {

@@ -124,12 +124,15 @@ class Params(Config):
                 )
         return self
 
-    def configs(self, dataset: str, K: int | None = None) -> tuple[HeadConfig, FitConfig]:
+    def configs(
+        self, dataset: str, K: int | None = None, *, prompts: bool = True
+    ) -> tuple[HeadConfig, FitConfig]:
         """The dataset's head and fit options: its preset, with what its section sets otherwise.
 
         Args:
             dataset: Its name.
             K: Prototypes; None takes model.K, and 1 where that is auto.
+            prompts: Whether the data have prompts, which decides on the model where head.model is null.
 
         Raises:
             PipelineError: If an option is unknown or its value not allowed.
@@ -141,7 +144,7 @@ class Params(Config):
             if unknown := next((name for name in given if name not in known), None):
                 raise PipelineError(_unknown(f"{dataset}.{key}.{unknown}", known))
             options[key] = {name: value for name, value in given.items() if value is not None}
-        model = options["head"].pop("model", "null")
+        model = options["head"].pop("model", "B" if prompts else "A")
         K = K or (1 if self.model.K == "auto" else self.model.K)
         try:
             return preset(section.preset, model, head={**options["head"], "K": K}, fit=options["train"])
@@ -256,21 +259,6 @@ def _refuse_moved(values: dict[str, Any]) -> None:
         )
     if isinstance(split, dict) and "new_prompts" in split:
         raise PipelineError(f"own.split.new_prompts in {paths.PARAMS} is now called own.split.new_items")
-    for section, content in values.items():
-        for key in content if isinstance(content, dict) and section not in DATASETS else ():
-            dataset = next((name for name in DATASETS if str(key).startswith(name)), None)
-            if section == "hub" and dataset:
-                rest = str(key).removeprefix(dataset).removeprefix("_").replace("tables_", "tables.")
-                new = f"{dataset}.{rest}" if "." in rest else f"{dataset}.hub.{rest}"
-            elif (section, key) == ("source", "own_vectors"):
-                new = "own.vectors"
-            elif section in DatasetParams.model_fields and key in DATASETS:
-                new = f"{key}.{section}"
-            else:
-                continue
-            raise PipelineError(
-                f"{section}.{key} in {paths.PARAMS} is now called {new}; every dataset has its own section"
-            )
 
 
 _ALLOWED = {

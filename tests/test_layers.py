@@ -27,8 +27,9 @@ MAY_IMPORT = {
     "pal.users": GROUND | {"pal.models"},
     "pal.fitting": GROUND | {"pal.models", "pal.users"},
     "pal.evaluation": GROUND | {"pal.models", "pal.users", "pal.fitting"},
+    "pal.methods": GROUND | {"pal.models", "pal.users", "pal.fitting", "pal.evaluation"},
     "pal.serving": GROUND
-    | {"pal.models", "pal.users", "pal.fitting", "pal.encoders", "pal.evaluation", "pal.logs"},
+    | {"pal.models", "pal.users", "pal.fitting", "pal.encoders", "pal.evaluation", "pal.logs", "pal.methods"},
     "pal.cli": GROUND | {"pal.serving", "pal.users", "pal.logs", "pal.__version__"},
     "pipeline.PipelineError": set(),
     "pipeline.paths": {"pipeline.PipelineError"},

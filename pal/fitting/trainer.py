@@ -26,6 +26,7 @@ from pal.fitting.objective import Objective, user_balanced
 from pal.fitting.per_comparison import FixedStates
 from pal.models.base import PreferenceModel, make_model, margins
 from pal.models.losses import LOSSES, expected_loss, weighted_mean
+from pal.users.population import Population
 
 Progress = Callable[[int, float], None]
 
@@ -43,12 +44,14 @@ class Fitted:
         train_loss: Mean loss over the training comparisons, dropout off.
         history: One entry per validation: epoch, loss, and val_loss and val_accuracy where there are
             validation comparisons.
+        population: Where users' states lie, for objectives that learn it; None has it read off the states.
     """
 
     head: PreferenceModel
     states: Float[Tensor, "users state"]
     train_loss: float
     history: list[dict[str, float]] = field(default_factory=list)
+    population: Population | None = None
 
 
 def fit(
@@ -87,6 +90,18 @@ def fit(
     if config.weighting == "users":
         train = user_balanced(train, n_users)
     val = val.to(device) if val is not None and len(val) else None
+    kind = registered(OBJECTIVES, config.objective)
+    if not isinstance(kind, type):
+        return kind(
+            embeddings,
+            train,
+            n_users=n_users,
+            head=head,
+            config=config,
+            val=val,
+            seed=seed,
+            progress=progress,
+        )
 
     def restart(number: int) -> Fitted:
         with torch.random.fork_rng(devices=[]):
@@ -104,7 +119,6 @@ def fit(
             if given is not None:
                 objective: Objective = FixedStates(embeddings, train, config, given)
             else:
-                kind = registered(OBJECTIVES, config.objective)
                 objective = kind(embeddings, train, config, n_users, model)
             history = descend(model, objective.to(device), embeddings, val, config, progress)
         model.eval()

@@ -8,4 +8,5 @@ itself may stand there as well.
 MODELS = {
     "A": "pal.models.ideal_point:IdealPointModel",
     "B": "pal.models.prompted_ideal_point:PromptedIdealPointModel",
+    "linear": "pal.models.linear:LinearModel",
 }

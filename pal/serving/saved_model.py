@@ -106,7 +106,7 @@ class SavedModel:
             encoder: What the embeddings came from.
         """
         states = fitted.states.cpu()
-        population = fit_population(fit_config.population, states)
+        population = fitted.population or fit_population(fit_config.population, states)
         dims = {"prompt_dim": embeddings.prompts.shape[1], "response_dim": embeddings.responses.shape[1]}
         head = deepcopy(fitted.head).cpu()
         return cls(head, user_ids, states, population, fit_config, encoder, **dims)

@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings
@@ -62,11 +62,6 @@ class Posterior:
         apart = self.states - self.mean[..., None, :]
         return (self.masses[..., None] * apart.square()).sum(-2).sqrt()
 
-    @property
-    def effective_states(self) -> Float[Tensor, "*many"]:
-        """Number of states that the user may well have: exp of the entropy, 1 where the state is known."""
-        return torch.special.entr(self.masses).sum(-1).exp()
-
     def reweighted(self, log_likelihood: Float[Tensor, "*more points"]) -> "Posterior":
         """The belief after answers, given by their summed log-likelihoods at the states."""
         masses = torch.softmax(self.log_masses + log_likelihood, -1)
@@ -82,6 +77,7 @@ class Population(ABC):
 
     name: ClassVar[str]  # its name in POPULATIONS
     evidence_name: ClassVar[str]  # what its evidence is called in a saved taste
+    additive: ClassVar[bool] = True  # whether the evidence of a set of answers is the sum over its answers
 
     @classmethod
     @abstractmethod
@@ -135,8 +131,8 @@ class Population(ABC):
         embeddings: Embeddings,
         comparisons: Comparisons,
         loss: str = "logistic",
-    ) -> Float[Tensor, "n evidence"]:
-        """What each comparison says about its user's state, in numbers that add up over comparisons.
+    ) -> Float[Tensor, "n read"]:
+        """What each comparison says about its user's state, in numbers that `total` combines.
 
         Args:
             model: A model in evaluation mode.
@@ -146,9 +142,33 @@ class Population(ABC):
                 pseudo-log-likelihood.
         """
 
+    def total(
+        self, read: Float[Tensor, "n read"], user: Int[Tensor, " n"], n_users: int
+    ) -> Float[Tensor, "users evidence"]:
+        """The evidence of each user's comparisons together; their sum, unless a population says otherwise."""
+        return read.new_zeros(n_users, read.shape[1]).index_add(0, user, read)
+
     @abstractmethod
     def posterior(self, evidence: Float[Tensor, "*users evidence"]) -> Posterior:
         """Belief about each user's state, from the summed evidence of the user's answers."""
+
+    def probability(
+        self,
+        model: PreferenceModel,
+        features: Float[Tensor, "n features"],
+        user: Int[Tensor, " n"],
+        posterior: Posterior,
+    ) -> Float[Tensor, " n"]:
+        """P(a question's first response is preferred), averaged over the belief about each aligned user.
+
+        Args:
+            model: A model in evaluation mode, of the logistic loss.
+            features: Of each question.
+            user: Row of `posterior`.
+            posterior: Beliefs about users.
+        """
+        chances = torch.sigmoid(model.margins_at(features, posterior.states.float()))
+        return (chances * posterior.masses.index_select(0, user).to(chances)).sum(1)
 
     @staticmethod
     def possible(evidence: Float[Tensor, " evidence"], comparisons: int, before: int) -> bool:
@@ -213,5 +233,5 @@ def adapt(
     loss = "logistic" if config is None else config.loss
     with torch.no_grad():  # not inference_mode: what leaves it could never be fitted with again
         each = population.evidence(model, embeddings, comparisons, loss)
-        total = each.new_zeros(n_users, each.shape[1]).index_add(0, comparisons.user, each)
+        total = population.total(each, comparisons.user, n_users)
         return population.posterior(total).mean

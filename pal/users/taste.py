@@ -32,8 +32,9 @@ from pal.users.population import Population, Posterior
 FORMAT = "pal-taste"
 VERSION = 1
 UNIT = 2.0**-24
+SHOWN = 8  # numbers of a state in its repr
 LARGEST = 2**53  # units up to which a float holds every whole number
-LONGEST = 100_000  # characters of a file; 128 points take some 1,500
+LONGEST = 1_000_000  # characters of a file; 128 points take some 1,500, a Gaussian in 65 dimensions 25,000
 
 
 @runtime_checkable
@@ -72,14 +73,6 @@ class Taste:
         population = model.population
         none = (0.0,) * population.evidence_size
         return cls(model.fingerprint, population.name, none, 0, population)
-
-    def updated(self, evidence: Float[Tensor, "n evidence"]) -> "Taste":
-        """With more comparisons, given by their evidence."""
-        if evidence.shape[1] != len(self.evidence):
-            raise PalError(f"evidence must be {len(self.evidence)} numbers, got {evidence.shape[1]}")
-        more = _in_units(evidence).sum(0).mul(UNIT).tolist()
-        total = tuple(map(add, self.evidence, more))
-        return replace(self, evidence=total, comparisons=self.comparisons + len(evidence))
 
     def __add__(self, other: Any) -> "Taste":
         """Both histories together; tastes of different models are refused."""
@@ -217,8 +210,9 @@ class Taste:
         if self.population is None:
             return f"Taste({counted}, model {self.model[:8]}, read without it)"
         posterior = self.posterior
-        numbers = zip(posterior.mean.tolist(), posterior.sd.tolist(), strict=True)
-        return f"Taste({counted}, state {', '.join(f'{mean:.2f} ± {sd:.2f}' for mean, sd in numbers)})"
+        numbers = list(zip(posterior.mean.tolist(), posterior.sd.tolist(), strict=True))
+        shown = ", ".join(f"{mean:.2f} ± {sd:.2f}" for mean, sd in numbers[:SHOWN])
+        return f"Taste({counted}, state {shown}{', …' if len(numbers) > SHOWN else ''})"
 
     def _repr_html_(self) -> str:
         """A table for notebooks, with a bar for each number of the state; no script, everything escaped."""
@@ -235,16 +229,16 @@ class Taste:
             f"<td>{mean:.2f} ± {sd:.2f}</td></tr>"
             for number, (mean, sd) in enumerate(zip(means, sds, strict=True), 1)
         )
-        about = f"{about}, {float(posterior.effective_states):.1f} effective states"
         return f"<table><caption style='text-align:left'>{about}</caption>{rows}</table>"
 
 
-def sum_evidence(
-    model: FittedModel, evidence: Float[Tensor, "n evidence"], counts: Sequence[int]
-) -> list[Taste]:
-    """The tastes of several people from the evidence of their comparisons, `counts` of each, in order."""
+def sum_evidence(model: FittedModel, read: Float[Tensor, "n read"], counts: Sequence[int]) -> list[Taste]:
+    """The tastes of several people from what was read of their comparisons, `counts` of each, in order."""
     population, fingerprint = model.population, model.fingerprint
-    totals = [rows.sum(0).mul(UNIT).tolist() for rows in _in_units(evidence).split(list(counts))]
+    user = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(list(counts), dtype=torch.long))
+    if population.additive:
+        read = _in_units(read).mul(UNIT)  # each answer on its own, so that sums are exact
+    totals = _in_units(population.total(read, user, len(counts))).mul(UNIT).tolist()
     return [
         Taste(fingerprint, population.name, tuple(total), count, population)
         for total, count in zip(totals, counts, strict=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from pal.config import Config, Number, Share
+from pipeline import PipelineError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +51,8 @@ class Source:
         links: The same for files too many or too large to copy: they are read where they lie.
         remotes: What to fetch, where the source is not local.
         make: Writes the files of a source that the program makes itself into a folder.
-        check: Looks into the local files before any stage runs, and raises `PipelineError` on bad ones.
+        check: Looks into the local files before any stage runs, raises `PipelineError` on bad ones, and
+            returns sentences on what people should know of the others.
     """
 
     source: str
@@ -58,7 +60,7 @@ class Source:
     links: dict[str, Path] = field(default_factory=dict)
     remotes: list[Remote] = field(default_factory=list)
     make: Callable[[Path], None] | None = None
-    check: Callable[[], object] | None = None
+    check: Callable[[], list[str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,21 @@ class SplitShares(Config):
                 f"val + test must be below 1, got {self.val} + {self.test}; the rest is trained on"
             )
         return self
+
+    def n_unseen(self, n_users: int) -> int:
+        """How many of the users with enough pairs are kept unseen.
+
+        Raises:
+            PipelineError: If that leaves no user seen, or none unseen.
+        """
+        n = round(self.unseen_users * n_users)
+        if not 1 <= n < n_users:
+            raise PipelineError(
+                "own.split.unseen_users must leave at least one user seen and one unseen, "
+                f"got {self.unseen_users} of {n_users} users with at least {self.min_pairs} pairs; "
+                "add users or change the share"
+            )
+        return n
 
 
 class EncoderByModality(Config):

@@ -188,10 +188,10 @@ def locate(data: Study, model: SavedModel, knobs: Evaluate) -> dict[int, list[to
     with torch.inference_mode():
         population = model.population
         each = population.evidence(model.head, data.embeddings, pairs, model.fit_config.loss)
-        located = {0: [population.posterior(each.new_zeros(n_users, each.shape[1])).mean]}
+        located = {0: [population.mean.expand(n_users, -1)]}
         for shots, rows in drawn_shots(pairs.user, n_users, knobs):
-            total = each.new_zeros(n_users, each.shape[1]).index_add(0, pairs.user[rows], each[rows])
-            located.setdefault(shots, []).append(population.posterior(total).mean)
+            total = population.total(each[rows], pairs.user[rows], n_users)
+            located.setdefault(shots, []).append(population.posterior(total).mean.float())
     return located
 
 
@@ -225,7 +225,7 @@ def locate_by_questions(data: Study, model: SavedModel, most: int) -> dict[int, 
     """
     pairs, n_users = data.select("unseen", "adapt"), data.n_users("unseen")
     prior, loss = model.population.prior, model.fit_config.loss
-    if not most or not len(pairs) or len(prior.masses) == 1:
+    if not most or not len(pairs) or not model.population.additive or len(prior.masses) == 1:
         return {}
     counts = torch.bincount(pairs.user, minlength=n_users)
     rounds, width = min(most, int(counts.max())), int(counts.max()) * len(prior.masses)
@@ -248,5 +248,5 @@ def locate_by_questions(data: Study, model: SavedModel, most: int) -> dict[int, 
 
 
 def rounded(value: float | None) -> float | None:
-    """Six digits: more are noise, and would differ between machines."""
+    """Four digits: more are noise, and would differ between machines."""
     return None if value is None else round(float(value), 4)

@@ -22,8 +22,8 @@ def main() -> None:
     fingerprints = {}
     for name in values.datasets:
         source = DATASETS[name].find(values)
-        if source.check is not None:
-            source.check()
+        for sentence in source.check() if source.check else []:
+            print(f"check: {name}: {sentence}")
         fingerprints[name] = {
             "source": source.source,
             "remotes": [asdict(remote) for remote in source.remotes],

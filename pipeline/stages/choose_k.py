@@ -28,8 +28,8 @@ def main(dataset: str, *, always: bool = False) -> None:
     from pal.evaluation.choose_k import USER_FOLDS, choose_k, one_prototype_per_user
     from pipeline import study
 
-    head, config = values.configs(dataset)
     data = study.load(dataset)
+    head, config = values.configs(dataset, prompts=bool(data.prompt_ids))
     n_users = data.n_users("seen")
     most = min(values.model.most_prototypes, n_users - -(-n_users // USER_FOLDS))
     if most < 1:

@@ -6,7 +6,7 @@ oracle   where the true groups are known: one prototype per group, everyone's gr
 again-1  and so on: the model from further seeds, which tell whether prototypes come out the same
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
 from tqdm import tqdm
@@ -17,6 +17,7 @@ from pal.fitting.trainer import Fitted, fit
 from pal.models import MODELS
 from pal.models.base import PrototypeModel
 from pal.serving.saved_model import SavedModel
+from pal.users.gaussian import Gaussian
 from pipeline import PipelineError, params, paths, study
 from pipeline.storage.manifests import write_manifest
 from pipeline.study import Study
@@ -25,8 +26,8 @@ from pipeline.study import Study
 def main(dataset: str) -> None:
     """Fit one dataset's models."""
     values = params.load()
-    head, config = values.configs(dataset, study.n_prototypes(dataset, values))
-    data = study.load(dataset)
+    data, K = study.load(dataset), study.n_prototypes(dataset, values)
+    head, config = values.configs(dataset, K, prompts=bool(data.prompt_ids))
     n_users, first = data.n_users("seen"), values.train.seed
     if n_users < head.K:
         raise PipelineError(
@@ -48,16 +49,17 @@ def main(dataset: str) -> None:
         for name, (seed, weights) in models.items():
             shape = head if weights is None else head.model_copy(update={"K": weights.shape[1]})
             fitted = _fit(data, name, shape, config, weights, device, seed)
-            saved = SavedModel.from_fit(
-                fitted,
-                data.embeddings,
-                user_ids=data.user_ids["seen"],
-                fit_config=config,
-                encoder={side: asdict(by) if by else None for side, by in data.embedders.items()},
-            )
-            saved.save(folder / name)
+            about = {
+                "user_ids": data.user_ids["seen"],
+                "fit_config": config,
+                "encoder": {side: asdict(by) if by else None for side, by in data.embedders.items()},
+            }
+            SavedModel.from_fit(fitted, data.embeddings, **about).save(folder / name)
             if name == "model":
                 history = fitted.history
+                if isinstance(fitted.population, Gaussian):
+                    shared = without_deviations(fitted, fitted.population)
+                    SavedModel.from_fit(shared, data.embeddings, **about).save(folder / "k1")
         write_manifest(folder)
     # The training curve: one row per validation, with empty cells where there are no validation pairs.
     rows = [
@@ -66,6 +68,12 @@ def main(dataset: str) -> None:
         for row in history
     ]
     write_csv(paths.plot("training", dataset), rows)
+
+
+def without_deviations(fitted: Fitted, population: Gaussian) -> Fitted:
+    """The shared part of a fit alone: everyone at the mean, and nothing to be learned of anyone."""
+    alone = replace(population, covariance=torch.zeros_like(population.covariance))
+    return replace(fitted, states=population.mean.expand_as(fitted.states), population=alone)
 
 
 def control_weights(data: Study) -> dict[str, torch.Tensor]:

@@ -2,7 +2,8 @@
 
 Each file has one of two shapes, and all files of a folder the same columns:
 
-user_id     who compared: text, or a whole number
+user_id     who compared: text, or a whole number (7.0 is 7 in JSONL and Parquet). `own.prepare.user_ids` says
+            whether ids that differ in case, blanks or Unicode's form alone are one person
 prompt      what the responses answer; empty in every row where there are no prompts
 chosen      the preferred response
 rejected    the other one
@@ -48,10 +49,13 @@ from pipeline.datasets.base import DatasetParams, EncoderByModality, Source, Spl
 from pipeline.datasets.own.checks import (
     TIE,
     check_left,
+    check_model,
     check_repeats,
     check_rows,
     check_texts,
     check_times,
+    doubtful_ids,
+    normalised_id,
 )
 from pipeline.datasets.own.items import (
     IMAGE_SUFFIXES,
@@ -79,6 +83,7 @@ ROLES = ("prompt", *PREFERENCE)
 class Prepare(Config):
     """How one's own comparisons are read."""
 
+    user_ids: Literal["as_given", "normalised"]
     ties: Literal["drop", "keep"]
     prompts: Literal["text", "image", "vector"]
     responses: Literal["text", "image", "vector"]
@@ -114,7 +119,7 @@ def find(params: "AllParams") -> Source:
     if columns := _columns(own.prepare, "image"):
         images = find_images(read(tables, own.prepare), columns, next(iter(tables.values())).parent)
 
-    def check() -> None:
+    def check() -> list[str]:
         rows = read(tables, own.prepare)
         kept, _ = keep(rows, _items(own.prepare, rows, {**images, **vectors}), own.prepare)
         check_times(kept, own.split)
@@ -123,6 +128,7 @@ def find(params: "AllParams") -> Source:
         for role in ROLES:
             if rows[role].is_not_null().any():
                 _check_encoder(own, role)
+        return [*doubtful_ids(rows["user_id"]), *check_model(kept, params)]
 
     return Source(f"own: {own.source}", tables, {**images, **vectors}, check=check)
 
@@ -141,7 +147,11 @@ def read(tables: dict[str, Path], options: Prepare) -> pl.DataFrame:
     """Read and check all tables; the columns are those of `check_rows`."""
     ids = _columns(options, "vector")
     ids += ["response_a", "response_b"] if "chosen" in ids else []
-    return check_rows([read_table(name, path, ids) for name, path in tables.items()])
+    rows = check_rows([read_table(name, path, ids) for name, path in tables.items()])
+    if options.user_ids == "normalised":
+        same = {user: normalised_id(user) for user in rows["user_id"].unique()}
+        rows = rows.with_columns(pl.col("user_id").replace(same))
+    return rows
 
 
 def _columns(options: Prepare, modality: str) -> list[str]:

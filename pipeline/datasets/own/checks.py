@@ -1,16 +1,28 @@
 """Rules for the rows of users' comparisons, and all tables joined in the shape of chosen and rejected."""
 
+import re
+import unicodedata
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
 import polars as pl
 
 from pal.encoders.registry import complaint
-from pal.errors import shorten
+from pal.errors import PalError, shorten
 from pal.table_files import row_place
 from pipeline import PipelineError
 from pipeline.datasets.base import SplitShares
 from pipeline.datasets.own.tables import COLUMNS, PREFERENCE, RESPONSES, refuse
+from pipeline.paths import PARAMS
 from pipeline.storage.tables import SPLIT_NAMES
 
+if TYPE_CHECKING:
+    from pipeline.params import Params as AllParams
+
 LONGEST_USER_ID = 512
+WHOLE = re.compile(r"^(-?\d+)\.0+$")
+# What programs write where nobody is named, as `normalised_id` gives it.
+NOBODY = {"nan", "null", "none", "<na>", "n/a", "na", "nil", "undefined", "anonymous", "unknown"}
 TIE = 0.5
 SHAPE = ("file", "row", "line", "user_id", "prompt", *PREFERENCE, "winner", "label", "split", "timestamp")
 WINNERS = {"a": "a", "response_a": "a", "b": "b", "response_b": "b", "tie": "tie"}
@@ -188,6 +200,68 @@ def check_times(rows: pl.DataFrame, shares: SplitShares) -> None:
                 column="timestamp",
             )
         refuse(rows, "timestamp", empty, "is empty, which own.split.by: time does not allow", "fill it in")
+
+
+def normalised_id(user: str) -> str:
+    """A user's id without what differs between exports: Unicode's form, blanks around it, case, 7 and 7.0."""
+    plain = unicodedata.normalize("NFC", unicodedata.normalize("NFC", user).strip().casefold())
+    return WHOLE.sub(r"\1", plain) or user
+
+
+def doubtful_ids(ids: pl.Series) -> list[str]:
+    """Sentences on ids that may be one person's, and on ids that may name nobody; none where none occur."""
+    counts, alike, said = dict(ids.value_counts().iter_rows()), defaultdict(list), []
+    for user in sorted(counts):
+        alike[normalised_id(user)].append(user)
+    if several := [users for users in alike.values() if len(users) > 1]:
+        example = " and ".join(map(shorten, several[0][:3]))
+        said.append(
+            f"warning: {sum(map(len, several)):,} user ids may be those of {len(several):,} people, as "
+            f"{example}, which differ in case, blanks, Unicode's form or a .0 alone; if they are, set "
+            "own.prepare.user_ids to normalised"
+        )
+    if nobody := [user for user in sorted(counts) if normalised_id(user) in NOBODY]:
+        n, names = sum(counts[user] for user in nobody), ", ".join(map(shorten, nobody))
+        said.append(
+            f"warning: the user_id of {n:,} rows is {names}, which may name nobody; if it does, leave these "
+            "rows out, since they count as one person"
+        )
+    return said
+
+
+def check_model(rows: pl.DataFrame, params: "AllParams") -> list[str]:
+    """Hold the model to the data's prompts and users, and say what was decided by the data.
+
+    Raises:
+        PipelineError: If the model reads prompts and there are none, there are fewer seen users than K, or
+            too few users to keep some unseen.
+    """
+    declared, shares, said = rows["split"].is_not_null().any(), params.own.split, []
+    n = rows.group_by("user_id").agg(pl.len(), train=(pl.col("split") == "train").any())
+    if declared:
+        said.append("the file's column split says who trains and who is tested; own.split is not used")
+        n_seen = int(n["train"].sum())
+    else:
+        n_users = len(n.filter(pl.col("len") >= shares.min_pairs))
+        n_seen = n_users - shares.n_unseen(n_users)
+    K = params.model.K
+    if K != "auto" and n_seen < K:
+        raise PipelineError(
+            f"model.K must be at most {n_seen}, the seen users of own, got {K}; lower it or add users"
+        )
+    if rows["prompt_id"].is_null().all():
+        from pal.models.base import make_model
+
+        head, _ = params.configs("own", prompts=False)
+        try:
+            make_model(head, prompt_dim=0, response_dim=1)
+        except PalError as error:
+            raise PipelineError(f"own.head.{error} (in {PARAMS})") from None
+        if params.own.head.get("model") is None:
+            said.append(
+                f"there are no prompts, so that own.head.model is {head.model}, which reads responses alone"
+            )
+    return said
 
 
 def _place(row: dict[str, object]) -> str:

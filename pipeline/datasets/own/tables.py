@@ -184,6 +184,8 @@ def _clean(
     clean: list[Any] = []
     for cell, place in zip(cells, places, strict=True):
         try:
+            if type(cell) is float and types is _ID[0] and cell.is_integer():
+                cell = int(cell)  # whole numbers beside a gap are written as floats
             if type(cell) not in types:
                 raise ValueError(f"must be {allowed}, got {describe(cell)}")
             if column == "timestamp":
@@ -264,6 +266,11 @@ def _parquet_frame(reader: TableReader, path: Path, faults: Faults, ids: Collect
             for column, kind in kinds.items()
         }
     frame = pl.DataFrame(pl.from_arrow(pa.table(arrays)))
+    for column in (name for name in columns if frame[name].dtype == pl.Float64 and name not in OPTIONAL):
+        places = [(number, None) for number in range(1, len(frame) + 1)]
+        cells = _clean(column, frame[column].to_list(), places, faults, ids)
+        faults.refuse()
+        frame = frame.with_columns(pl.Series(column, cells, pl.String))
     if "timestamp" in columns:
         times = frame["timestamp"]
         if not times.dtype.is_temporal():
@@ -284,12 +291,13 @@ def _arrow_type(name: str, column: str, kind: pa.DataType, ids: Collection[str])
     integer = types.is_integer(value)
     number = integer or types.is_floating(value) or types.is_decimal(value)
     time = types.is_timestamp(value) or types.is_date(value)
+    is_id = column == "user_id" or column in ids
     fits = {"label": number, "timestamp": text or number or time}.get(
-        column, text or (integer and (column == "user_id" or column in ids))
+        column, text or (is_id and (integer or types.is_floating(value)))
     )
     if not fits and not types.is_null(value):
         allowed = (_ID if column in ids else _CELLS.get(column, _TEXT))[1]
         raise PipelineError(f"{column} in {name} must hold {allowed}, got {value}", file=name, column=column)
     if column == "timestamp" and not text:
         return pa.float64() if number else value if time else pa.timestamp("us")
-    return pa.float64() if column == "label" else pa.large_string()
+    return pa.float64() if column == "label" or types.is_floating(value) else pa.large_string()

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pal.errors import PalError
 from pipeline import params
 from pipeline.datasets import own
+from pipeline.datasets.own.checks import doubtful_ids
 from pipeline.datasets.own.items import TextItems
 from pipeline.datasets.own.tables import TIMES
 from pipeline.storage.tables import items_schema, pairs_schema, text_id
@@ -61,7 +62,7 @@ def as_parquet(rows, types=None, **options):
 WRITERS = {"a.csv": as_csv, "a.jsonl": as_jsonl, "a.parquet": as_parquet}
 
 
-OPTIONS = own.Prepare(ties="drop", prompts="text", responses="text")
+OPTIONS = own.Prepare(user_ids="as_given", ties="drop", prompts="text", responses="text")
 
 
 def kept(paths, ties):
@@ -204,6 +205,7 @@ TYPES = {
     "categories": ({name: pa.dictionary(pa.int8(), pa.string()) for name in TEXTS}, GOOD),
     "decimals": ({"label": pa.decimal128(3, 1)}, row(label=1)),
     "whole numbers": ({"user_id": pa.uint64()}, row(user_id=7)),
+    "whole numbers as floats": ({"user_id": pa.float64()}, row(user_id=7)),
 }
 
 
@@ -294,6 +296,8 @@ FAULTS = [
     ("a.parquet", as_parquet([row(timestamp=1)], {"timestamp": pa.time64("us")}), f"timestamp in a.parquet must hold {TIMES}, got time64[us]"),
     ("a.jsonl", as_jsonl([GOOD, row(rejected=5), row(rejected=5.5), row(prompt=1)]), "rejected in row 2 of a.jsonl (and 1 more row) must be text, got 5"),
     ("a.jsonl", as_jsonl([row(user_id=True)]), "user_id in row 1 of a.jsonl must be text or a whole number, got True"),
+    ("a.jsonl", as_jsonl([row(user_id=7.0), row(user_id=7.5)]), "user_id in row 2 of a.jsonl must be text or a whole number, got 7.5"),
+    ("a.parquet", as_parquet([row(user_id=7.0), row(user_id=float("nan"))]), "user_id in row 2 of a.parquet must be text or a whole number, got nan"),
     ("a.jsonl", as_jsonl([GOOD, row(chosen="\ud800")]), "chosen in row 2 of a.jsonl must be valid Unicode, got '\\ud800'; it holds half of a surrogate pair"),
     # Texts.
     ("a.jsonl", as_jsonl([GOOD, row(user_id=None), without("user_id")]), "user_id in row 2 of a.jsonl (and 1 more row) must name the user, got nothing"),
@@ -364,6 +368,63 @@ def test_a_split_by_time_needs_times_before_anything_runs(project):
         (project.root / "a.csv").write_bytes(as_csv(content))
         with pytest.raises(PalError, match=f"^{sentence}"):
             own.find(params.load()).check()
+
+
+IDS = ["7", "7.0", "Ann", " ann", "e\u0301", "\u00e9", "bob", "nan", "NULL"]
+
+
+def test_ids_that_may_be_one_person_s_or_nobody_s_are_told_and_may_be_made_one(read, tmp_path):
+    (tmp_path / "ids").write_bytes(as_jsonl([row(user_id=user) for user in [*IDS, "nan"]]))
+    for how, n in (("as_given", 9), ("normalised", 6)):
+        rows = own.read({"a.jsonl": tmp_path / "ids"}, OPTIONS.model_copy(update={"user_ids": how}))
+        assert rows["user_id"].n_unique() == n
+        alike, nobody = ([], *doubtful_ids(rows["user_id"]))[-2:]
+        names = {9: "'NULL', 'nan'", 6: "'nan', 'null'"}[n]
+        assert nobody.startswith(f"warning: the user_id of 3 rows is {names}, which may name nobody")
+        assert bool(alike) == (how == "as_given")
+        assert not alike or alike.startswith(
+            "warning: 6 user ids may be those of 3 people, as ' ann' and 'Ann', "
+        )
+
+
+def checked(project, rows, **options):
+    """What check says of a file with these rows."""
+    (project.root / "a.csv").write_bytes(as_csv(rows))
+    project.set({"own.source": "a.csv", **options})
+    return own.find(params.load()).check()
+
+
+def test_what_only_train_needs_is_refused_by_check(project):
+    """Of ten users two are kept unseen. Without prompts model A is taken, unless somebody asks for another."""
+    rows = [row(user_id=user, chosen=f"so {n}", prompt="") for user in range(10) for n in range(2)]
+    assert checked(project, rows, **{"model.K": 8}) == [
+        "there are no prompts, so that own.head.model is A, which reads responses alone"
+    ]
+    with pytest.raises(
+        PalError, match=r"^own\.split\.unseen_users must leave at least one user seen and one unseen"
+    ):
+        checked(project, rows[:4], **{"model.K": 1})
+    for options, sentence in (
+        ({"model.K": 9}, "model.K must be at most 8, the seen users of own, got 9; lower it or add users"),
+        (
+            {"model.K": 2, "own.head.model": "B"},
+            "own.head.model must be 'A' where there are no prompts, got 'B' (in",
+        ),
+        (
+            {"own.head.model": "A", "own.head.inputs": "prompt_and_response"},
+            "own.head.inputs must be 'response' where",
+        ),
+    ):
+        with pytest.raises(PalError, match=f"^{re.escape(sentence)}"):
+            checked(project, rows, **options)
+
+
+def test_the_column_split_is_obeyed_and_check_says_so(project):
+    assert checked(project, splits(*WHOLE), **{"model.K": 1, "own.split.by": "time"}) == [
+        "the file's column split says who trains and who is tested; own.split is not used"
+    ]
+    with pytest.raises(PalError, match=r"^model\.K must be at most 1, the seen users of own, got 2"):
+        checked(project, splits(*WHOLE), **{"model.K": 2})
 
 
 def write(frame, folder):

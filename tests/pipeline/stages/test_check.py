@@ -11,7 +11,9 @@ from pipeline.datasets import DATASETS
 from pipeline.datasets.base import Remote, Source
 from pipeline.stages import check
 
-GOOD = "user_id,prompt,chosen,rejected\nann,why?,so,no\nann,who?,me,you\nbob,why?,no,so\nbob,who?,me,you\n"
+GOOD = "user_id,prompt,chosen,rejected\n" + "".join(
+    f"{user},why?,so,no\n{user},who?,me,you\n" for user in ("ann", "bob", "eve", "joe", "zoe")
+)
 
 
 @pytest.fixture
@@ -103,7 +105,7 @@ def test_a_folder_that_dvc_s_queue_cannot_work_in_is_told(own, monkeypatch, caps
     assert capsys.readouterr().out.startswith("warning: DVC's queue fails in a folder")
 
 
-def test_linked_files_and_repositories_stand_in_the_fingerprint_too(own, monkeypatch):
+def test_linked_files_and_repositories_stand_in_the_fingerprint_too(own, monkeypatch, capsys):
     """A changed file outside the repository, a moved revision or other files asked for: all rerun download."""
     (own.root / "big.parquet").write_bytes(b"big")
     looked = []
@@ -111,10 +113,11 @@ def test_linked_files_and_repositories_stand_in_the_fingerprint_too(own, monkeyp
         "a folder",
         links={"big.parquet": own.root / "big.parquet"},
         remotes=[Remote("org/name", "v1", ["data/*.parquet"], prefix="v1-")],
-        check=lambda: looked.append("looked into"),
+        check=lambda: looked.append("looked into") or ["7 and 7.0 differ"],
     )
     monkeypatch.setattr(DATASETS["own"], "find", lambda params: found)
     check.main()
+    assert capsys.readouterr().out == "check: own: 7 and 7.0 differ\n"
     fingerprint = prints()["own.json"]
     assert fingerprint["sha256"] == {"big.parquet": hashlib.sha256(b"big").hexdigest()}
     assert fingerprint["remotes"][0]["files"] == ["data/*.parquet"]

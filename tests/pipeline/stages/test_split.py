@@ -284,7 +284,7 @@ def prepared_and_placed(rows, by, seed):
     frame = pl.DataFrame(rows, schema=names, orient="row").with_columns(
         row=pl.int_range(1, pl.len() + 1), file=pl.lit("a.csv"), line=pl.lit(None, pl.Int64)
     )
-    options = own_data.Prepare(ties="drop", prompts="text", responses="text")
+    options = own_data.Prepare(user_ids="as_given", ties="drop", prompts="text", responses="text")
     kept, _ = own_data.keep(check_rows([frame]), {"text": TextItems()}, options)
     ids = pl.col("chosen_id"), pl.col("rejected_id")
     kept = kept.with_columns(low=pl.min_horizontal(*ids), high=pl.max_horizontal(*ids))

@@ -1,0 +1,257 @@
+"""The marginal likelihood of a linear reward with random effects: empirical Bayes by EM and Laplace's method.
+
+A shared linear reward and item effects under ridges whose strength is learned; then people's deviations as
+normal states, whose covariance EM learns (mixed logit: McFadden and Train, 2000; Laplace EM: Breslow and
+Clayton, 1993). Of the rounds the one is kept that predicts the validation comparisons best.
+
+Shapes used in this module:
+    n          comparisons
+    q          distinct questions
+    items      items with an effect of their own
+    wide       directions that the shared reward reads
+    state      directions along which people differ, and the factor of the shared reward
+    users      users
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pal.comparisons import Comparisons, Embeddings, distinct_rows
+from pal.config import FitConfig, HeadConfig
+from pal.fitting.trainer import Fitted, Progress
+from pal.models.base import margins
+from pal.models.linear import LinearModel
+from pal.models.losses import expected_loss, logistic, weighted_mean
+from pal.users.gaussian import Answers, Gaussian, laplace, margin_covariance, shrunk, side_by_side
+
+WIDE = 256  # leading directions that the shared reward reads
+MOST_ITEMS = 2000  # items with an effect of their own: those compared most
+ROUNDS = 8  # of EM, and of the ridges' own
+PICK = True
+K0 = 20.0
+START = 0.3  # variance of a direction, and of a residual, in the first round
+
+
+def fit_mixed_effects(
+    embeddings: Embeddings,
+    train: Comparisons,
+    *,
+    n_users: int,
+    head: HeadConfig,
+    config: FitConfig,
+    val: Comparisons | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Fitted:
+    """Fit a `LinearModel` and the Gaussian population of its users; nothing in it is random.
+
+    Args:
+        embeddings: Frozen-encoder outputs that the comparisons point into.
+        train: Comparisons of the seen users.
+        n_users: Seen users.
+        head: `latent` directions at most, and `inputs`.
+        config: Not read but for `weighting`.
+        val: Comparisons of the same users that choose the round; None keeps the last.
+        seed: Not read.
+        progress: Called after each round with its number and the training loss.
+    """
+    wide = LinearModel.from_comparisons(head.model_copy(update={"latent": WIDE}), embeddings, train)
+    model = _with_shared_part(wide, head, embeddings, train)
+    D = model.state_dim
+    centre = torch.zeros(D, dtype=torch.float64)
+    centre[-1] = 1.0
+    population = Gaussian(centre, START * torch.eye(D, dtype=torch.float64), torch.tensor([START]).double())
+    # Their own copy, as each round reads all of them.
+    blocks = [
+        _Block(users, answers)
+        for users, answers in side_by_side(population.evidence(model, embeddings, train), train.user, n_users)
+    ]
+    history, best = [], None
+    for number in range(1, ROUNDS + 1):
+        step = _expectation(population, blocks, n_users)
+        states = step.states
+        loss = _loss(model, states, embeddings, train)
+        validation = {"epoch": float(number), "loss": loss}
+        if val is not None and len(val):
+            validation["val_loss"] = _loss(model, states, embeddings, val)
+            right = margins(model, states, embeddings, val)
+            validation["val_accuracy"] = ((right > 0).float() + 0.5 * (right == 0).float()).mean().item()
+        history.append(validation)
+        if progress is not None:
+            progress(number, loss)
+        score = validation.get("val_loss", -number) if PICK else -number
+        if best is None or score < best[0]:
+            best = score, population, states
+        population = step.population
+    _, population, states = best
+    population = Gaussian(
+        *(x.float() for x in (population.centre, population.covariance, population.residual))
+    )
+    return Fitted(model, states, _loss(model, states, embeddings, train), history, population)
+
+
+class Ridge(NamedTuple):
+    """Coefficients and item effects, with the variances that were learned for them."""
+
+    coefficients: Float[Tensor, " wide"]
+    effects: Float[Tensor, " items"]
+    variance: float
+    item_variance: float
+
+
+def fit_ridge(
+    features: Float[Tensor, "q wide"],
+    items: Int[Tensor, "q 2"],
+    n_items: int,
+    first: Float[Tensor, " q"],
+    second: Float[Tensor, " q"],
+) -> Ridge:
+    """Bradley-Terry with two ridges, whose strengths maximise the marginal likelihood (MacKay, 1992).
+
+    Args:
+        features: Of each distinct question: those of its first response less those of its second.
+        items: Which item each side is, `n_items` where it has no effect of its own.
+        n_items: Items with an effect of their own.
+        first: How often (weighted) each question's first response was chosen.
+        second: How often its second.
+    """
+    d, total = features.shape[1], first + second
+    theta = features.new_zeros(d + n_items)
+    variance, item_variance = 0.1, 0.1
+    for _ in range(ROUNDS):
+        precision = torch.cat(
+            [theta.new_full((d,), 1 / variance), theta.new_full((n_items,), 1 / item_variance)]
+        )
+        for _ in range(20):
+            effects = torch.cat([theta[d:], theta.new_zeros(1)])
+            p = torch.sigmoid(features @ theta[:d] + effects[items[:, 0]] - effects[items[:, 1]])
+            residual, curvature = first - total * p, total * p * (1 - p)
+            by_item = theta.new_zeros(n_items + 1).index_add(0, items[:, 0], residual)
+            by_item = by_item.index_add(0, items[:, 1], -residual)[:n_items]
+            gradient = torch.cat([features.T @ residual, by_item]) - precision * theta
+            chol = torch.linalg.cholesky(_hessian(features, items, n_items, curvature) + precision.diag())
+            step = torch.cholesky_solve(gradient[:, None], chol)[:, 0]
+            theta = theta + step
+            if float(step.abs().max()) < 1e-5:
+                break
+        spread = torch.cholesky_inverse(chol).diagonal()
+        square = theta.square() + spread
+        variance = max(float(square[:d].mean()), 1e-6)
+        item_variance = max(float(square[d:].mean()), 1e-6) if n_items else item_variance
+    return Ridge(theta[:d], theta[d:], variance, item_variance)
+
+
+def _hessian(
+    features: Float[Tensor, "q wide"], items: Int[Tensor, "q 2"], n_items: int, curvature: Float[Tensor, " q"]
+) -> Float[Tensor, "all all"]:
+    """Of the negative log-likelihood; an item's columns are never built as one-hot features."""
+    d, n = features.shape[1], n_items + 1
+    scaled = features * curvature[:, None]
+    cross = features.new_zeros(n, d).index_add(0, items[:, 0], scaled).index_add(0, items[:, 1], -scaled)
+    corner = features.new_zeros(n * n)
+    for a, b, sign in ((0, 0, 1), (1, 1, 1), (0, 1, -1), (1, 0, -1)):
+        corner = corner.index_add(0, items[:, a] * n + items[:, b], sign * curvature)
+    corner = corner.view(n, n)[:n_items, :n_items]
+    cross = cross[:n_items]
+    return torch.cat([torch.cat([features.T @ scaled, cross.T], 1), torch.cat([cross, corner], 1)])
+
+
+def _with_shared_part(
+    wide: LinearModel, head: HeadConfig, embeddings: Embeddings, train: Comparisons
+) -> LinearModel:
+    """The model with coefficients and item effects fitted, and its directions cut to those of `head`."""
+    distinct, row = distinct_rows(train.question, len(train.questions))
+    questions = train.questions[distinct]
+    features = wide.question_features(embeddings, questions)[:, :-1].double()
+    label = torch.ones_like(train.sign) if train.label is None else train.label
+    weight = torch.ones_like(train.sign) if train.weight is None else train.weight
+    chosen_first = torch.where(train.sign > 0, label, 1 - label)
+    counts = torch.zeros(2, len(distinct), dtype=torch.float64)
+    counts[0].index_add_(0, row, (weight * chosen_first).double())
+    counts[1].index_add_(0, row, (weight * (1 - chosen_first)).double())
+    known = torch.stack(
+        [wide.known_item(embeddings.responses[x].float()) for x in (questions.first, questions.second)], 1
+    )
+    n_known = len(wide.item_keys)
+    compared = torch.zeros(n_known + 1).index_add(
+        0, known.flatten(), counts.sum(0).float().repeat_interleave(2)
+    )
+    kept = torch.argsort(compared[:n_known], descending=True, stable=True)[:MOST_ITEMS].sort().values
+    place = torch.full((n_known + 1,), len(kept))
+    place[kept] = torch.arange(len(kept))
+    ridge = fit_ridge(features, place[known], len(kept), counts[0], counts[1])
+    config = head.model_copy(
+        update={"latent": min(head.latent, wide.config.latent), "known_items": len(kept)}
+    )
+    dims = {"prompt_dim": embeddings.prompts.shape[1], "response_dim": embeddings.responses.shape[1]}
+    model = LinearModel(config, **dims)
+    for name, table in wide.named_buffers():
+        if getattr(model, name).shape == table.shape:
+            getattr(model, name).copy_(table)
+    model.directions.copy_(wide.directions[:, : config.latent])
+    model.coefficients.copy_((wide.directions.double() @ ridge.coefficients).float())
+    model.item_keys.copy_(wide.item_keys[kept])
+    model.item_effects.copy_(ridge.effects.float())
+    return model.eval()
+
+
+@dataclass
+class _Block:
+    """Some users' answers, and the gradient at their last mode, from which the next round begins."""
+
+    users: Int[Tensor, " block"]
+    answers: Answers
+    gradient: Float[Tensor, "block most"] | None = None
+
+
+class _Step(NamedTuple):
+    """Users' mean states under a population, and the population that EM makes of their posteriors."""
+
+    states: Float[Tensor, "users state"]
+    population: Gaussian
+
+
+def _expectation(population: Gaussian, blocks: list[_Block], n_users: int) -> _Step:
+    """One round of EM: posterior means and covariances of states and residuals, then their moments."""
+    residual = float(population.residual)
+    prior, centre = population.covariance.float(), population.centre.float()
+    states = centre.repeat(n_users, 1)
+    known = torch.zeros_like(prior)  # sum over users of what their answers take away from the covariance
+    squares, items = 0.0, 0.0
+    for block in blocks:
+        answers = block.answers
+        Z = answers.features
+        K = margin_covariance(answers, prior, residual)
+        found = laplace(answers, Z @ centre, K, block.gradient)
+        block.gradient = found.gradient
+        root = found.curvature.sqrt()
+        inner = torch.addcmul(torch.eye(K.shape[1]), root[:, :, None] * K, root[:, None, :])
+        chol = torch.linalg.cholesky(inner)
+        states[block.users] = centre + (found.gradient[:, None] @ Z)[:, 0] @ prior
+        along = torch.linalg.solve_triangular(chol, root[..., None] * Z, upper=False).flatten(0, 1)
+        known += along.T @ along
+        moved = (found.gradient[:, None] @ answers.shared @ found.gradient[..., None]).sum()
+        less = (torch.cholesky_inverse(chol) * answers.shared * (root[:, :, None] * root[:, None, :])).sum()
+        squares += float(residual**2 * (moved - less) + residual * answers.items.sum())
+        items += float(answers.items.sum())
+    answered = torch.cat([block.users for block in blocks])
+    n = len(answered)
+    found_states, prior, known = states[answered].double(), prior.double(), known.double()
+    centre = population.centre.clone()
+    centre[-1] = found_states[:, -1].mean()
+    apart = found_states - centre
+    scatter = apart.T @ apart + n * prior - prior @ known @ prior
+    covariance = shrunk((scatter + scatter.T) / 2, n, K0)
+    variance = torch.tensor([max(squares / max(items, 1.0), 1e-4)]).double()
+    return _Step(states, Gaussian(centre, covariance, variance))
+
+
+def _loss(
+    model: LinearModel, states: Float[Tensor, "users state"], embeddings: Embeddings, comparisons: Comparisons
+) -> float:
+    margin = margins(model, states, embeddings, comparisons)
+    return weighted_mean(expected_loss(logistic, margin, comparisons.label), comparisons.weight).item()

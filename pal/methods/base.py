@@ -1,0 +1,147 @@
+"""Method: what is fitted to a task, with its source; and the task itself.
+
+Shapes used in this module:
+    n      comparisons
+    users  users
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pal.comparisons import Comparisons, Embeddings
+from pal.config import FitConfig, HeadConfig, preset
+from pal.fitting.trainer import Fitted, Progress, fit
+from pal.models.base import feature_blocks
+from pal.users.population import Population, Posterior, fit_population
+
+
+@dataclass(frozen=True)
+class Task:
+    """Comparisons of seen users that a method learns from.
+
+    Args:
+        embeddings: Frozen-encoder outputs that the comparisons point into.
+        train: Comparisons to fit to.
+        n_users: Seen users; rows of the table of states.
+        val: Comparisons of the same users that choose an epoch or a round; None where there are none.
+        K: Prototypes, for the methods that have some.
+        seed: Makes everything random.
+        device: Where to compute.
+        progress: Called after each epoch or round with its number and its loss.
+    """
+
+    embeddings: Embeddings
+    train: Comparisons
+    n_users: int
+    val: Comparisons | None = None
+    K: int = 3
+    seed: int = 0
+    device: torch.device | str = "cpu"
+    progress: Progress | None = None
+
+    @property
+    def has_prompts(self) -> bool:
+        """Whether questions have prompts."""
+        return bool(self.embeddings.prompts.shape[1])
+
+    def fit(self, head: HeadConfig, config: FitConfig) -> "Learned":
+        """Fit a head as a config says, by `pal.fitting.trainer.fit`."""
+        fitted = fit(
+            self.embeddings,
+            self.train,
+            n_users=self.n_users,
+            head=head,
+            config=config,
+            val=self.val,
+            device=self.device,
+            seed=self.seed,
+            progress=self.progress,
+        )
+        return Learned(fitted, config)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a method leaves behind.
+
+    Args:
+        fitted: Model, the seen users' states, and perhaps their population.
+        config: How it was fitted; it is saved with the model.
+        said: Sentences for the user: what was tried, and why this was taken.
+    """
+
+    fitted: Fitted
+    config: FitConfig
+    said: tuple[str, ...] = ()
+
+    @property
+    def population(self) -> Population:
+        """Where the users' states lie, as learned, or else read off the seen users' states."""
+        return self.fitted.population or fit_population(self.config.population, self.fitted.states)
+
+    def posterior(self, embeddings: Embeddings, comparisons: Comparisons, n_users: int) -> Posterior:
+        """Belief about users' states from their comparisons, model and population as they are."""
+        population = self.population
+        with torch.no_grad():
+            read = population.evidence(self.fitted.head, embeddings, comparisons, self.config.loss)
+            return population.posterior(population.total(read, comparisons.user, n_users))
+
+    def probability(
+        self, embeddings: Embeddings, comparisons: Comparisons, posterior: Posterior
+    ) -> Float[Tensor, " n"]:
+        """P(the chosen response is preferred), averaged over the belief about each comparison's user."""
+        model, population = self.fitted.head, self.population
+        blocks = [comparisons.sign[:0].double()]
+        with torch.no_grad():
+            for block, features, row in feature_blocks(model, embeddings, comparisons):
+                first = population.probability(model, features.index_select(0, row), block.user, posterior)
+                blocks.append(torch.where(block.sign > 0, first, 1 - first).double())
+        return torch.cat(blocks)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way of learning personal rewards.
+
+    Args:
+        title: A few words for tables.
+        source: The paper it comes from, or `this project`.
+        differences: What is done otherwise than there, and why; empty where nothing is.
+        learn: Fits it to a task.
+        prototypes: Whether the task's K is read.
+        personal: Whether people get rewards of their own.
+    """
+
+    title: str
+    source: str
+    differences: str
+    learn: Callable[[Task], Learned]
+    prototypes: bool = False
+    personal: bool = True
+
+
+def from_preset(name: str, **head: object) -> Callable[[Task], Learned]:
+    """Learning by a preset of `pal.config`: model B where there are prompts, else model A."""
+
+    def learn(task: Task) -> Learned:
+        model = "B" if task.has_prompts else "A"
+        K = min(task.K, task.n_users)
+        options, config = preset(name, model, head={"K": K, **head})
+        if name == "ours" and not task.has_prompts:
+            # Without a prior of the users' weights model A does harm where they gave few answers.
+            options, config = preset(name, "A", head={"K": K, **head}, fit={"objective": "mixture"})
+        return task.fit(options, config)
+
+    return learn
+
+
+def without_val(task: Task) -> Task:
+    """The same task with its validation comparisons among those that are fitted to."""
+    if task.val is None or not len(task.val):
+        return task
+    joined = task.train.joined(task.val)
+    return replace(task, train=joined, val=None)

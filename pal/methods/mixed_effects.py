@@ -1,0 +1,69 @@
+"""Linear rewards with and without people's deviations: Bradley-Terry, mixed effects, each person alone."""
+
+from dataclasses import replace
+
+import torch
+
+from pal.config import preset
+from pal.methods.base import Learned, Method, Task
+from pal.users.gaussian import Gaussian
+
+
+def learn_mixed_effects(task: Task, *, inputs: str = "response") -> Learned:
+    """The mixed-effects model on responses, or also on products of prompts and responses."""
+    return task.fit(*preset("ours", "linear", head={"inputs": inputs}))
+
+
+def learn_shared(task: Task) -> Learned:
+    """The shared part of the mixed-effects model alone: everyone at the mean, nothing learned of anyone."""
+    learned = learn_mixed_effects(task)
+    fitted = learned.fitted
+    model = fitted.head
+    centre = torch.zeros(model.state_dim)
+    centre[-1] = 1.0
+    population = Gaussian(centre, torch.zeros(len(centre), len(centre)), torch.zeros(1))
+    states = centre.expand(task.n_users, -1)
+    return replace(learned, fitted=replace(fitted, states=states, population=population))
+
+
+def learn_each_alone(task: Task) -> Learned:
+    """Each person's own ridge regression: no shared reward, and one variance in all directions."""
+    learned = learn_mixed_effects(task)
+    model = learned.fitted.head
+    for name in ("coefficients", "item_effects"):
+        getattr(model, name).zero_()
+    size = model.state_dim
+    variance = torch.full((size,), float(learned.population.covariance[:-1, :-1].diagonal().mean()))
+    variance[-1] = 0.0
+    population = Gaussian(torch.zeros(size), variance.diag(), torch.zeros(1))
+    fitted = replace(learned.fitted, population=population)
+    alone = replace(learned, fitted=fitted)
+    states = alone.posterior(task.embeddings, task.train, task.n_users).mean.float()
+    return replace(alone, fitted=replace(fitted, states=states))
+
+
+MIXED_EFFECTS = Method(
+    "shared reward and personal deviations",
+    "Mixed logit (McFadden and Train, 2000), fitted by Laplace EM (Breslow and Clayton, 1993)",
+    "On frozen embeddings, with effects of known items and residuals of person and item.",
+    learn_mixed_effects,
+)
+MIXED_EFFECTS_PROMPTS = Method(
+    "the same, tastes may depend on the prompt",
+    MIXED_EFFECTS.source,
+    "Also reads products of the leading directions of prompt and response.",
+    lambda task: learn_mixed_effects(task, inputs="products" if task.has_prompts else "response"),
+)
+BT = Method(
+    "one reward for everyone",
+    "Bradley and Terry (1952), linear in embeddings, ridge by marginal likelihood (MacKay, 1992)",
+    "",
+    learn_shared,
+    personal=False,
+)
+PER_USER = Method(
+    "each person alone",
+    "Ridge regression on each person's own answers",
+    "One strength of the ridge for all, from the mixed-effects fit.",
+    learn_each_alone,
+)

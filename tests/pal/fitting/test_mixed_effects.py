@@ -1,0 +1,118 @@
+"""The mixed-effects fit recovers what was planted, and copes with data that say little."""
+
+import pytest
+import torch
+
+from pal.comparisons import Comparisons, Embeddings
+from pal.config import preset
+from pal.fitting.mixed_effects import fit_ridge
+from pal.fitting.trainer import fit
+from pal.models.base import margins
+from pal.serving.saved_model import SavedModel
+
+
+def planted(users=60, answers=60, dim=4, spread=1.0, seed=0, scale=2.0):
+    """Answers of people whose reward is a shared direction and a normal deviation, on 200 items."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(200, dim, generator=generator)
+    shared = torch.zeros(dim)
+    shared[0] = 1.0
+    w = shared + spread * torch.randn(users, dim, generator=generator)
+    user = torch.arange(users).repeat_interleave(answers)
+    rows = torch.stack([torch.randperm(200, generator=generator)[:2] for _ in user])
+    margin = scale * ((x[rows[:, 0]] - x[rows[:, 1]]) * w[user]).sum(1)
+    first = torch.rand(len(user), generator=generator) < torch.sigmoid(margin)
+    chosen = torch.where(first, rows[:, 0], rows[:, 1])
+    rejected = torch.where(first, rows[:, 1], rows[:, 0])
+    comparisons = Comparisons.from_pairs(user=user, prompt=None, chosen=chosen, rejected=rejected)
+    return Embeddings(torch.zeros(0, 0), x), comparisons, w * scale
+
+
+def fitted(embeddings, comparisons, n_users, **options):
+    head, config = preset("ours", "linear", **options)
+    return fit(embeddings, comparisons, n_users=n_users, head=head, config=config)
+
+
+def test_states_correlate_with_the_planted_ones():
+    embeddings, comparisons, w = planted()
+    found = fitted(embeddings, comparisons, 60)
+    model = found.head
+    # A person's whole reward of a direction: the shared coefficients and the deviation.
+    whole = found.states[:, -1:] * model.coefficients + found.states[:, :-1] @ model.directions.T
+    assert torch.corrcoef(torch.stack([whole.flatten(), w.flatten()]))[0, 1] > 0.9
+    right = (margins(model, found.states, embeddings, comparisons) > 0).float().mean()
+    assert right > 0.85
+
+
+def test_people_who_are_alike_get_small_deviations():
+    embeddings, comparisons, _ = planted(spread=0.0, answers=100)
+    covariance = fitted(embeddings, comparisons, 60).population.covariance
+    different, more, _ = planted(spread=1.0, answers=100)
+    assert (
+        covariance[:-1, :-1].trace()
+        < 0.15 * fitted(different, more, 60).population.covariance[:-1, :-1].trace()
+    )
+
+
+def test_the_ridges_follow_the_data_by_hand():
+    """One question, 30 against 10: log odds 1.1 under no ridge; a learned ridge takes little of it."""
+    found = fit_ridge(
+        torch.ones(1, 1, dtype=torch.float64), torch.tensor([[0, 0]]), 0,
+        torch.tensor([30.0], dtype=torch.float64), torch.tensor([10.0], dtype=torch.float64),
+    )  # fmt: skip
+    assert 0.8 < float(found.coefficients[0]) < 1.1
+
+
+def test_item_effects_are_found_again_by_embedding_and_unknown_items_have_none():
+    embeddings, comparisons, _ = planted(spread=0.0)
+    model = fitted(embeddings, comparisons, 60).head
+    known = model.known_item(embeddings.responses * (1 + 1e-7))
+    assert bool((known >= 0).all())
+    assert len(torch.unique(known)) == 200
+    assert bool((model.known_item(torch.randn(5, 4)) < 0).all())
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [(0, 0, 1)],  # one person, one answer
+        [(0, 0, 1), (0, 1, 0), (1, 0, 1)],  # contradicting answers
+        [(user, 0, 1) for user in range(5)] * 4,  # separable: everyone prefers the same
+        [(user, 2 * user, 2 * user + 1) for user in range(5)],  # fewer answers than directions
+    ],
+)
+def test_data_that_say_little_give_a_finite_model(rows, tmp_path):
+    user, chosen, rejected = torch.tensor(rows).T
+    embeddings = Embeddings(torch.zeros(0, 0), torch.randn(10, 6, generator=torch.Generator().manual_seed(0)))
+    comparisons = Comparisons.from_pairs(user=user, prompt=None, chosen=chosen, rejected=rejected)
+    n_users = int(user.max()) + 1
+    found = fitted(embeddings, comparisons, n_users)
+    config = preset("ours", "linear")[1]
+    ids = [str(number) for number in range(n_users)]
+    saved = SavedModel.from_fit(found, embeddings, user_ids=ids, fit_config=config, encoder={})
+    saved.save(tmp_path / "model")
+    loaded = SavedModel.load(tmp_path / "model")
+    assert loaded.fingerprint == saved.fingerprint
+    margin = margins(loaded.head, loaded.states, embeddings, comparisons)
+    assert bool(torch.isfinite(margin).all())
+    assert float(margin.abs().max()) < 20
+
+
+def test_products_find_a_taste_that_depends_on_the_prompt():
+    """Everyone prefers the response that points as the prompt does, or, half of them, the other one."""
+    generator = torch.Generator().manual_seed(1)
+    prompts = torch.randn(40, 3, generator=generator)
+    responses = torch.randn(60, 3, generator=generator)
+    user = torch.arange(40).repeat_interleave(40)
+    prompt = torch.randint(40, user.shape, generator=generator)
+    rows = torch.stack([torch.randperm(60, generator=generator)[:2] for _ in user])
+    side = torch.where(user % 2 == 0, 1.0, -1.0)
+    margin = side * (prompts[prompt] * (responses[rows[:, 0]] - responses[rows[:, 1]])).sum(1)
+    chosen = torch.where(margin > 0, rows[:, 0], rows[:, 1])
+    rejected = torch.where(margin > 0, rows[:, 1], rows[:, 0])
+    comparisons = Comparisons.from_pairs(user=user, prompt=prompt, chosen=chosen, rejected=rejected)
+    embeddings = Embeddings(prompts, responses)
+    found = fitted(embeddings, comparisons, 40, head={"inputs": "products"})
+    assert (margins(found.head, found.states, embeddings, comparisons) > 0).float().mean() > 0.85
+    alone = fitted(embeddings, comparisons, 40)
+    assert (margins(alone.head, alone.states, embeddings, comparisons) > 0).float().mean() < 0.75
