@@ -259,21 +259,6 @@ def _refuse_moved(values: dict[str, Any]) -> None:
         )
     if isinstance(split, dict) and "new_prompts" in split:
         raise PipelineError(f"own.split.new_prompts in {paths.PARAMS} is now called own.split.new_items")
-    for section, content in values.items():
-        for key in content if isinstance(content, dict) and section not in DATASETS else ():
-            dataset = next((name for name in DATASETS if str(key).startswith(name)), None)
-            if section == "hub" and dataset:
-                rest = str(key).removeprefix(dataset).removeprefix("_").replace("tables_", "tables.")
-                new = f"{dataset}.{rest}" if "." in rest else f"{dataset}.hub.{rest}"
-            elif (section, key) == ("source", "own_vectors"):
-                new = "own.vectors"
-            elif section in DatasetParams.model_fields and key in DATASETS:
-                new = f"{key}.{section}"
-            else:
-                continue
-            raise PipelineError(
-                f"{section}.{key} in {paths.PARAMS} is now called {new}; every dataset has its own section"
-            )
 
 
 _ALLOWED = {

@@ -17,6 +17,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import settings
+
+# The same examples everywhere, and no limit of time: machines differ, and may be busy.
+settings.register_profile("quick", max_examples=20, deadline=None, derandomize=True, database=None)
+settings.load_profile("quick")
 
 ROOT = Path(__file__).parents[1]
 # All that tests see of the user's environment: stores, caches, proxies, tokens, and the configuration of Git and

@@ -248,5 +248,5 @@ def locate_by_questions(data: Study, model: SavedModel, most: int) -> dict[int, 
 
 
 def rounded(value: float | None) -> float | None:
-    """Six digits: more are noise, and would differ between machines."""
+    """Four digits: more are noise, and would differ between machines."""
     return None if value is None else round(float(value), 4)

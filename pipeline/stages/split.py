@@ -140,14 +140,7 @@ def draw_places(
     known, mixed = _mark_new(frame, pairs.names["prompt"], shares.new_items, rng)
     counts = known.group_by("user").len().filter(pl.col("len") >= shares.min_pairs)
     users = sorted(counts["user"], key=pairs.names["user_id"].__getitem__)
-    n_unseen = round(shares.unseen_users * len(users))
-    if not 1 <= n_unseen < len(users):
-        raise PipelineError(
-            "own.split.unseen_users must leave at least one user seen and one unseen, "
-            f"got {shares.unseen_users} of {len(users)} users with at least {shares.min_pairs} pairs; "
-            "add users or change the share"
-        )
-    unseen = rng.permutation(users)[:n_unseen].tolist()
+    unseen = rng.permutation(users)[: shares.n_unseen(len(users))].tolist()
     many = known.filter(pl.col("user").is_in(users))
     many = many.with_columns(
         unseen=pl.col("user").is_in(unseen),

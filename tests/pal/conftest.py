@@ -2,7 +2,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import settings
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
@@ -10,9 +9,6 @@ from pal.models.base import make_model
 from pal.models.ideal_point import IdealPointModel
 from pal.serving.reward_model import RewardModel
 from pal.users.points import Points
-
-settings.register_profile("quick", max_examples=20, deadline=None, derandomize=True, database=None)
-settings.load_profile("quick")
 
 
 def _answers(n: int, users: range, prompts: torch.Tensor, responses: torch.Tensor) -> Comparisons:

@@ -101,23 +101,6 @@ def test_a_wrong_key_or_value_is_one_sentence(project, key, value, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("section", "old", "new"),
-    [
-        ("source", "own_vectors", "own.vectors"),
-        ("prepare", "persona", "persona.prepare"),
-        ("train", "persona", "persona.train"),
-        ("hub", "persona_repo", "persona.hub.repo"),
-        ("hub", "pickapic_v1_tables_revision", "pickapic_v1.tables.revision"),
-    ],
-)
-def test_an_old_key_is_refused_with_the_new_one(project, section, old, new):
-    project.values.setdefault(section, {})[old] = {}
-    project.save()
-    with pytest.raises(PipelineError, match=rf"^{section}\.{old} in params.yaml is now called {new};"):
-        params.load()
-
-
 def test_an_experiment_rewrites_the_lines_of_its_keys_alone(tmp_path, monkeypatch):
     """As `dvc exp run -S` does, which reads the file, merges, and writes all of it."""
     monkeypatch.chdir(tmp_path)

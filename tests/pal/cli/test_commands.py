@@ -45,6 +45,23 @@ def alike(some: dict[str, Taste], others: dict[str, Taste]) -> bool:
     )
 
 
+def said(role: str, text: str) -> list[dict]:
+    return [{"role": role, "content": text}]
+
+
+def test_messages_are_scored_ranked_and_adapted_to_as_their_texts(pal, words, rows):
+    """In tables as in Python; the rows are written as they came."""
+    texts = [{"prompt": "how", "response": text} for text in ("fine", "bad")]
+    talks = [{"prompt": said("user", "how"), "response": said("assistant", row["response"])} for row in texts]
+    for command in ("score", "rank"):
+        plain, talked = (rows(pal(command, words, "-", stdin=lines(*given))) for given in (texts, talks))
+        assert [row["reward"] for row in talked] == [row["reward"] for row in plain]
+        assert [row["response"][0]["content"] for row in talked] == [row["response"] for row in plain]
+    pair = {"prompt": "how", "chosen": "fine", "rejected": "bad"}
+    talk = {name: said("user" if name == "prompt" else "assistant", text) for name, text in pair.items()}
+    assert pal("adapt", words, "-", stdin=lines(talk)) == pal("adapt", words, "-", stdin=lines(pair))
+
+
 def test_score_gives_rewards_by_hand(pal, on_a_line, rows):
     """-(x - a)^2: `one` stands at 1, the average user at 0.5."""
     scored = rows(pal("score", on_a_line, "-", "--user", "one", stdin=lines(*POINTS)))

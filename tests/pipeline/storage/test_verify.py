@@ -120,8 +120,6 @@ def replaced(path):
 
 KINDS = [  # what is damaged, how, how many files may go, and whether DVC's cache brings it back
     ("one/a", flip, 2, False),  # of which DVC's cache is another name
-    ("two", flip, 2, False),
-    ("one/a", lambda path: path.unlink(), 0, True),
     ("two", lambda path: path.unlink(), 0, True),
     ("one", shutil.rmtree, 0, True),
     ("one/a", replaced, 1, True),
