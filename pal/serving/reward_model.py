@@ -85,7 +85,7 @@ def in_float32(method: Method) -> Method:
 
     @wraps(method)
     def run(self: Any, *args: Any, **options: Any) -> Any:
-        with torch.autocast(next(self.head.parameters()).device.type, enabled=False):
+        with torch.autocast(self.head.device.type, enabled=False):
             return method(self, *args, **options)
 
     return run  # type: ignore[return-value]
@@ -144,7 +144,7 @@ class RewardModel(SavedModel):
             PalError: If an item cannot be read, shapes disagree, or the user is unknown.
         """
         items, head = as_list(responses), self.head
-        n, device = len(items), next(head.parameters()).device
+        n, device = len(items), head.device
         embedded_prompts, states = self.encode_prompts(prompts, n), self.states_of(user, n).to(device)
         rewards = torch.empty(n, device=device, dtype=torch.float32)
         step = max(n, 1) if isinstance(items, Tensor) else RAW_AT_ONCE

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from pal import PalError, RewardModel, preset
+from pal.methods import base
 from pal.serving import fit_log as fit_log_module
 from pal.serving.fit_log import eval_log, fit_log
 
@@ -18,7 +19,9 @@ def few_epochs():
     """Fits of a second."""
     with pytest.MonkeyPatch.context() as patch:
         fit = {"epochs": 40, "restarts": 1, "validate_every": 10}
-        patch.setattr(fit_log_module, "preset", lambda *given, head: preset(*given, head=head, fit=fit))
+        quick = lambda *given, head: preset(*given, head=head, fit=fit)  # noqa: E731
+        for module in (fit_log_module, base):
+            patch.setattr(module, "preset", quick)
         yield
 
 
