@@ -116,7 +116,9 @@ def describe(
     Raises:
         PalError: If the name is unknown, the files are not there, or the weights are not the published ones.
     """
-    described = _module(check_name(name)).describe(plain_name(name), weights, precision=precision, engine=engine)
+    described = _module(check_name(name)).describe(
+        plain_name(name), weights, precision=precision, engine=engine
+    )
     if name == described.name:
         return described
     if "text" not in described.modalities:
@@ -135,9 +137,7 @@ def load(described: Described, device: str = "cpu") -> TextEncoder | ImageEncode
     try:
         if described.name == plain_name(described.name):
             return _module(described.family).load(described, device)
-        plain = replace(
-            described, name=plain_name(described.name), dim=described.dim - len(measures.NAMES)
-        )
+        plain = replace(described, name=plain_name(described.name), dim=described.dim - len(measures.NAMES))
         return measures.MeasuredTexts(_module(described.family).load(plain, device))
     except ModuleNotFoundError as error:
         install = "pip install 'pal-pluralistic-alignment[images]'"

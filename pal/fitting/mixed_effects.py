@@ -33,6 +33,8 @@ MOST_ITEMS = 2000  # items with an effect of their own: those compared most
 ROUNDS = 16  # of EM
 RIDGE_ROUNDS = 20  # of the ridges' strengths, at most
 PICK = False
+LONGEST_LEAP = 2.0  # factor by which an extrapolation may enlarge a variance
+LARGEST = 100.0  # variance: of answers that never err the likelihood has no maximum
 FASTEST = 8.0  # factor by which an extrapolation may lengthen EM's step
 START = 0.3  # variance of a direction, and of a residual, in the first round
 
@@ -261,8 +263,9 @@ def _expectation(population: Gaussian, blocks: list[_Block], n_users: int) -> _S
     centre[-1] = found_states[:, -1].mean()
     apart = found_states - centre
     scatter = apart.T @ apart + n * prior - prior @ known @ prior
-    covariance = shrunk((scatter + scatter.T) / 2, n)
-    variance = torch.tensor([max(squares / max(items, 1.0), 1e-4)]).double()
+    covariance = _within(shrunk(scatter, n), 1e-8, LARGEST)
+    variance = torch.tensor([min(max(squares / max(items, 1.0), 1e-4), LARGEST)]).double()
+    centre[-1] = centre[-1].clamp(0.1, 10)
     return _Step(states, Gaussian(centre, covariance, variance))
 
 
@@ -274,11 +277,21 @@ def _extrapolated(start: Gaussian, once: Gaussian, twice: Gaussian) -> Gaussian:
     length = float((step.norm() / bend.norm().clamp_min(1e-12)).clamp(1, FASTEST))
     guess = values[0] + 2 * length * step + length**2 * bend
     D = len(start.centre)
-    centre, covariance, residual = guess[:D], guess[D:-1].view(D, D), guess[-1:]
+    # An extrapolation may leave the covariances, or go too far where rounds hardly move any more.
+    most = LONGEST_LEAP * float(torch.linalg.eigvalsh(twice.covariance)[-1])
     least = float(twice.covariance.diagonal().mean()) * 1e-3
-    eigenvalues, vectors = torch.linalg.eigh(covariance)
-    covariance = (vectors * eigenvalues.clamp_min(least)) @ vectors.T
-    return Gaussian(centre, (covariance + covariance.T) / 2, residual.clamp_min(1e-4))
+    residual = guess[-1:].clamp(1e-4, LONGEST_LEAP * float(twice.residual))
+    centre = twice.centre + (guess[:D] - twice.centre).clamp(-0.5, 0.5)
+    return Gaussian(centre, _within(guess[D:-1].view(D, D), least, most), residual)
+
+
+def _within(
+    covariance: Float[Tensor, "state state"], least: float, most: float
+) -> Float[Tensor, "state state"]:
+    """A covariance whose eigenvalues are brought within bounds; none is above the largest that is allowed."""
+    values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
+    bounded = (vectors * values.clamp(least, min(most, LARGEST))) @ vectors.T
+    return (bounded + bounded.T) / 2
 
 
 def _loss(
