@@ -65,6 +65,10 @@ class InputEncoder:
         if kind == "cuda" and not torch.cuda.is_available():
             raise PalError(f"device must be cpu where torch finds no GPU, got {self.device!r}")
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without loaded encoders, which another process loads itself: they may hold what cannot be sent."""
+        return {**vars(self), "_loaded": {}}
+
     def encode(self, items: ItemList, side: Side, dim: int, places: Places | None = None) -> ItemEmbeddings:
         """Embeddings of items, as `as_list` gives them; texts and pictures that repeat are encoded once.
 
