@@ -19,7 +19,6 @@ from torch import Tensor
 
 from pal import encoders
 from pal.conversations import completion_text, prompt_text
-from pal.encoders import images
 from pal.encoders.registry import complaint
 from pal.errors import PalError
 from pal.serving.inputs import (
@@ -207,6 +206,7 @@ def _encode_pictures(
     encoder: Any, items: list[Any], rows: list[int], places: Places
 ) -> Iterator[tuple[Sequence[int], np.ndarray]]:
     """Batches of pictures in order, decoded on threads ahead of the encoder, as rows and vectors."""
+    from pal.encoders import images  # torchvision, which takes as long to import as torch
 
     def pixels(picture: Any) -> Tensor:
         """Every kind goes through the decoder of files, which limits sizes."""
