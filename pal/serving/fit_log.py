@@ -1,8 +1,8 @@
 """From a log to a personal reward model: read, held out, encoded, fitted, judged, and fitted again on all.
 
-    from pal.serving.fit_log import fit_log
+    from pal import fit
 
-    result = fit_log("answers.csv", out="mine")
+    result = fit("answers.csv", out="mine")
     result.model.rank("What now?", ["Try more.", "Read on."], user="ann")
 
 People and answers are held out to measure; the model that one keeps is then fitted again to all people and
@@ -28,16 +28,17 @@ from torch import Tensor
 
 from pal import encoders
 from pal.comparisons import Comparisons, Embeddings
-from pal.config import FitConfig, HeadConfig, preset
+from pal.config import preset, registered
 from pal.encoders.registry import complaint
 from pal.errors import PalError
 from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
 from pal.evaluation.choose_k import USER_FOLDS, choose_k
 from pal.evaluation.holding_out import PARTS, hold_out
 from pal.files import new_folder, write_bytes, write_json, write_text
-from pal.fitting.trainer import Fitted, fit
 from pal.logs.read import FILE, ROW
 from pal.logs.shapes import Log, read_log
+from pal.methods import METHODS
+from pal.methods.base import Task
 from pal.models.base import margins
 from pal.serving.read_inputs import InputEncoder
 from pal.serving.reward_model import RewardModel
@@ -56,7 +57,8 @@ class Options:
     """How a log is fitted.
 
     Args:
-        K: Prototypes; `auto` chooses by cross-validation.
+        method: One of `pal.methods.METHODS`, or `auto`.
+        K: Prototypes, for methods that have some; `auto` chooses by cross-validation.
         encoder: The encoder of texts.
         image_encoder: The encoder of pictures.
         weights: Where an encoder's weights come from, by its name: `package`, `hub` or a folder.
@@ -66,6 +68,7 @@ class Options:
         seed: Makes everything random.
     """
 
+    method: str = "auto"
     K: int | str = "auto"
     encoder: str = TEXT_ENCODER
     image_encoder: str = IMAGE_ENCODER
@@ -150,7 +153,7 @@ class Result:
             write_text(new / REJECTED, self.rejected.write_csv())
 
 
-def fit_log(
+def fit(
     source: Any,
     *,
     out: Path | str | None = None,
@@ -182,21 +185,20 @@ def fit_log(
         raise PalError(f"{out} is there already, and not from `pal fit`; choose another place with --out")
     data = encode_log(log, options)
     part = _hold_out(log, data, options)
-    head, config, why = _settings(data, part, options)
-    say(why)
-    measured, best = _fit(data, part, head, config, options, "measure")
-    shared = measured
-    if head.K > 1:
-        shared, _ = _fit(data, part, head.model_copy(update={"K": 1}), config, options, "one for everyone")
-    metrics = _measure(data, part, measured, shared)
-    everyone = np.zeros_like(part)
-    final, _ = _fit(data, everyone, head, config.model_copy(update={"epochs": best}), options, "fit all")
+    method, K, why = _settings(data, part, options)
+    measured, said = _fit(data, part, method, K, options, "measure")
+    say(why := ". ".join([why, *said]))
+    personal = method != "bt" and (1 if registered(METHODS, method).prototypes else 0) < K
+    shared = _fit(data, part, "bt", 1, options, "one for everyone")[0] if personal else measured
+    metrics = _measure(data, part, measured, shared, personal=personal)
+    final, _ = _fit(data, np.zeros_like(part), method, K, options, "fit all")
     metrics = {
         "source": str(source),
         "people": len(data.user_ids),
         "comparisons": len(data.comparisons),
         "parts": {name: int((part == n).sum()) for n, name in enumerate(PARTS)},
-        "K": head.K,
+        "method": method,
+        "K": K,
         "settings": why,
         **metrics,
     }
@@ -339,32 +341,33 @@ def _hold_out(log: Log, data: Encoded, options: Options) -> Int[np.ndarray, " n"
     return hold_out(data.comparisons.user.numpy(), unit, unseen=options.unseen, seed=options.seed, time=time)
 
 
-def _settings(
-    data: Encoded, part: Int[np.ndarray, " n"], options: Options
-) -> tuple[HeadConfig, FitConfig, str]:
-    """Head, fit and why: model B where there are prompts, and K as asked or by cross-validation."""
-    model = "B" if len(data.embeddings.prompts) else "A"
+def _settings(data: Encoded, part: Int[np.ndarray, " n"], options: Options) -> tuple[str, int, str]:
+    """Method, prototypes and why: as asked, or by cross-validation."""
+    name = options.method
+    if name == "auto" and "auto" not in METHODS:
+        name = "pal_ours"
+    if name not in METHODS:
+        raise PalError(f"--method must be auto or one of {', '.join(METHODS)}, got {name!r}")
     train, n_users = _of_part(data, part, 0)
-    K, why = options.K, f"K = {options.K}, as asked"
-    head, config = preset("ours", model, head={"K": 1, "latent": 16})
     if n_users < 2:
-        K, why = 1, "K = 1: of one person there are no tastes to tell apart"
-    elif K == "auto":
-        most = min(MOST_PROTOTYPES, n_users - -(-n_users // USER_FOLDS))
-        choice = None
+        return "bt", 1, "one reward: of one person there are no tastes to tell apart"
+    method, K = registered(METHODS, name), options.K
+    if not method.prototypes:
+        return name, 1, f"{name}: {method.title}"
+    if K == "auto":
+        most, curve = min(MOST_PROTOTYPES, n_users - -(-n_users // USER_FOLDS)), "too few people to choose"
+        K = 1
         if n_users >= USER_FOLDS and most > 1:
+            head, config = preset("ours", "B" if len(data.embeddings.prompts) else "A", head={"K": 1})
             choice = choose_k(
                 data.embeddings, train, n_users=n_users, head=head, config=config,
                 candidates=range(1, most + 1), device=options.device, seed=options.seed,
             )  # fmt: skip
-        K = choice.K if choice else 1
-        tried = (
-            ", ".join(f"{c.K}: {c.accuracy:.1%}" for c in choice.candidates) if choice else "too few people"
-        )
-        why = f"K = {K}, by cross-validation over people ({tried})"
-    elif not isinstance(K, int) or not 1 <= K <= n_users:
+            K, curve = choice.K, ", ".join(f"{each.K}: {each.accuracy:.1%}" for each in choice.candidates)
+        return name, K, f"{name} with K = {K}, by cross-validation over people ({curve})"
+    if not isinstance(K, int) or not 1 <= K <= n_users:
         raise PalError(f"-K must be auto, or from 1 to the {n_users} people that are fitted, got {K!r}")
-    return head.model_copy(update={"K": K}), config, why
+    return name, K, f"{name} with K = {K}, as asked"
 
 
 def _of_part(data: Encoded, part: Int[np.ndarray, " n"], *numbers: int) -> tuple[Comparisons, int]:
@@ -377,54 +380,48 @@ def _of_part(data: Encoded, part: Int[np.ndarray, " n"], *numbers: int) -> tuple
 
 
 def _fit(
-    data: Encoded,
-    part: Int[np.ndarray, " n"],
-    head: HeadConfig,
-    config: FitConfig,
-    options: Options,
-    what: str,
-) -> tuple[RewardModel, int]:
-    """A model of the people in training, and the epoch that was best on the validation comparisons."""
+    data: Encoded, part: Int[np.ndarray, " n"], method: str, K: int, options: Options, what: str
+) -> tuple[RewardModel, tuple[str, ...]]:
+    """A model of the people in training, and what its method says of it."""
     train, n_users = _of_part(data, part, 0)
     val, _ = _of_part(data, part, 1)
-    with _progress(config.epochs * config.restarts, what) as bar:
-        fitted = fit(
-            data.embeddings, train, n_users=n_users, head=head, config=config, val=val if len(val) else None,
-            device=options.device, seed=options.seed, progress=lambda *_: bar(1),
+    with _progress(None, what) as bar:
+        task = Task(
+            data.embeddings, train, n_users, val if len(val) else None, K=K, seed=options.seed,
+            device=options.device, progress=lambda *_: bar(1),
         )  # fmt: skip
+        learned = registered(METHODS, method).learn(task)
     seen = np.unique(data.comparisons.user.numpy()[np.isin(part, (0, 1, 2))])
     model = RewardModel.from_fit(
-        fitted,
+        learned.fitted,
         data.embeddings,
         user_ids=[data.user_ids[user] for user in seen],
-        fit_config=config,
+        fit_config=learned.config,
         encoder=data.encoder,
     )
-    return model, _best_epoch(fitted, config)
-
-
-def _best_epoch(fitted: Fitted, config: FitConfig) -> int:
-    judged = [row for row in fitted.history if "val_accuracy" in row]
-    if not judged:
-        return config.epochs
-    return int(max(judged, key=lambda row: (row["val_accuracy"], -row["val_loss"]))["epoch"])
+    return model, learned.said
 
 
 def _measure(
-    data: Encoded, part: Int[np.ndarray, " n"], model: RewardModel, shared: RewardModel
+    data: Encoded,
+    part: Int[np.ndarray, " n"],
+    model: RewardModel,
+    shared: RewardModel,
+    *,
+    personal: bool,
 ) -> dict[str, Any]:
     """Accuracies of the model and of one reward for everyone, on held-out answers and on held-out people."""
     metrics: dict[str, Any] = {}
     test, n_users = _of_part(data, part, 2)
     if len(test):
-        personal, one = (_judged(each, each.states, data, test, n_users) for each in (model, shared))
-        metrics["seen"] = {"people": int((personal.total > 0).sum()), **_accuracy("personal", personal),
+        own, one = (_judged(each, each.states, data, test, n_users) for each in (model, shared))
+        metrics["seen"] = {"people": int((own.total > 0).sum()), **_accuracy("personal", own),
                            **_accuracy("one_for_everyone", one)}  # fmt: skip
-        paired = paired_test(personal, one)
+        paired = paired_test(own, one)
         gain = {"gain": paired.difference, "gain_low": paired.low, "gain_high": paired.high}
         metrics["seen"] |= {name: _round(number) for name, number in gain.items()}
     metrics |= _measure_unseen(data, part, model, shared)
-    return {**metrics, "verdict": verdict(metrics, model.config.K)}
+    return {**metrics, "verdict": verdict(metrics, personal=personal)}
 
 
 def _measure_unseen(
@@ -453,7 +450,7 @@ def _measure_unseen(
     return {"unseen": unseen}
 
 
-def eval_log(
+def evaluate(
     model: RewardModel,
     source: Any,
     *,
@@ -468,7 +465,7 @@ def eval_log(
 
     Args:
         model: The model.
-        source: What `fit_log` reads; none of it should have been fitted.
+        source: What `fit` reads; none of it should have been fitted.
         columns: Columns by role, where their names do not tell.
         values: What values of the winner mean.
         options: Where encoders' weights come from, where they compute, and the seed.
@@ -503,14 +500,14 @@ def _judged(
     return Judged.from_margins(margins(model.head, states, data.embeddings, test), test.user, n_users=n_users)
 
 
-def verdict(metrics: Mapping[str, Any], K: int) -> str:
+def verdict(metrics: Mapping[str, Any], *, personal: bool) -> str:
     """What the numbers say, in sentences."""
     seen, unseen = metrics.get("seen"), metrics.get("unseen")
     if seen is None:
         return "There are too few answers to hold any out, so nothing was measured."
     one = f"{seen['one_for_everyone']:.1%}"
     between = f"{seen['gain_low']:+.1%} to {seen['gain_high']:+.1%} a person"
-    if K == 1:
+    if not personal:
         return (
             f"One reward for everyone is right on {one} of the answers held out; no second taste was found."
         )
@@ -522,7 +519,7 @@ def verdict(metrics: Mapping[str, Any], K: int) -> str:
         said.append(f"Being personal pays: {seen['gain']:+.1%} ({between}).")
     else:
         said.append(f"There is no proof that being personal pays here ({between}).")
-    if unseen and K > 1:
+    if unseen:
         said.append(
             f"On people held out it is {unseen['personal']:.1%} after {unseen['answers_each']} answers, "
             f"{unseen['without_answers']:.1%} before any, and one reward {unseen['one_for_everyone']:.1%}."
@@ -540,7 +537,7 @@ def _round(number: float) -> float:
 
 
 @contextmanager
-def _progress(total: int, what: str) -> Iterator[Any]:
+def _progress(total: int | None, what: str) -> Iterator[Any]:
     from tqdm import tqdm
 
     with tqdm(total=total, desc=what, delay=1, leave=False, disable=not sys.stderr.isatty()) as bar:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from pal.config import Config, Number, Share
+from pipeline import PipelineError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -113,6 +114,21 @@ class SplitShares(Config):
                 f"val + test must be below 1, got {self.val} + {self.test}; the rest is trained on"
             )
         return self
+
+    def n_unseen(self, n_users: int) -> int:
+        """How many of the users with enough pairs are kept unseen.
+
+        Raises:
+            PipelineError: If that leaves no user seen, or none unseen.
+        """
+        n = round(self.unseen_users * n_users)
+        if not 1 <= n < n_users:
+            raise PipelineError(
+                "own.split.unseen_users must leave at least one user seen and one unseen, "
+                f"got {self.unseen_users} of {n_users} users with at least {self.min_pairs} pairs; "
+                "add users or change the share"
+            )
+        return n
 
 
 class EncoderByModality(Config):

@@ -137,24 +137,17 @@ def draw_places(
             "time": np.zeros(len(pairs), np.int64) if times is None else times.cast(pl.Int64),
         }
     )
-    known, mixed = _mark_new(frame, pairs.names["prompt"], shares.new_items, rng)
-    counts = known.group_by("user").len().filter(pl.col("len") >= shares.min_pairs)
+    kept, mixed = _mark_new(frame, pairs.names["prompt"], shares.new_items, rng)
+    counts = kept.group_by("user").len().filter(pl.col("len") >= shares.min_pairs)
     users = sorted(counts["user"], key=pairs.names["user_id"].__getitem__)
-    n_unseen = round(shares.unseen_users * len(users))
-    if not 1 <= n_unseen < len(users):
-        raise PipelineError(
-            "own.split.unseen_users must leave at least one user seen and one unseen, "
-            f"got {shares.unseen_users} of {len(users)} users with at least {shares.min_pairs} pairs; "
-            "add users or change the share"
-        )
-    unseen = rng.permutation(users)[:n_unseen].tolist()
-    many = known.filter(pl.col("user").is_in(users))
-    many = many.with_columns(
+    unseen = rng.permutation(users)[: shares.n_unseen(len(users))].tolist()
+    kept = kept.filter(pl.col("user").is_in(users))
+    kept = kept.with_columns(
         unseen=pl.col("user").is_in(unseen),
-        draw=pl.Series(rng.permutation(len(many))),
-        block=pl.Series(_blocks(many) if shares.by == "items" else np.arange(len(many))),
+        draw=pl.Series(rng.permutation(len(kept))),
+        block=pl.Series(_blocks(kept) if shares.by == "items" else np.arange(len(kept))),
     )
-    placed = _place(many, shares)
+    placed = _place(kept, shares)
     n_across = placed["part"].null_count()
     placed = placed.drop_nulls("part").filter((pl.col("part") == "learn").any().over("user"))
     learn = pl.when("unseen").then(pl.lit("adapt")).otherwise(pl.lit("train"))
@@ -215,7 +208,8 @@ def _place(frame: pl.DataFrame, shares: SplitShares) -> pl.DataFrame:
     fixed = frame.filter("new", ~pl.col("unseen")).with_columns(part=pl.lit("test"))
     rest = frame.filter(~pl.col("new") | pl.col("unseen"))
     rest = rest.with_columns(big=2 * pl.len().over("block") > pl.len().over("user"))
-    key = ["user", "unseen", "block"]
+    rest = rest.with_columns(has_big=pl.col("big").any().over("user"))
+    key = ["user", "unseen", "block", "has_big"]
     blocks = (
         rest.filter(~pl.col("big"))
         .group_by(key)
@@ -229,7 +223,9 @@ def _place(frame: pl.DataFrame, shares: SplitShares) -> pl.DataFrame:
     )
     n_test, n_val = _sizes(shares, at_least=pl.min_horizontal(1, pl.col("n") - 1))
     part = _part(pl.col("before"), n_test, n_val)
-    blocks = blocks.with_columns(part=pl.when("last").then(pl.lit("learn")).otherwise(part))
+    # Beside a big block there is enough to learn from, so that new items need not be.
+    new = pl.when(pl.col("new") & pl.col("has_big")).then(pl.lit("test"))
+    blocks = blocks.with_columns(part=new.when("last").then(pl.lit("learn")).otherwise(part))
     whole = rest.filter(~pl.col("big")).join(blocks.select("block", "part"), on="block")
     # Two items at least, which a pair joins, since items come as pairs are drawn.
     big = rest.filter("big")
