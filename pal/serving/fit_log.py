@@ -1,8 +1,8 @@
 """From a log to a personal reward model: read, held out, encoded, fitted, judged, and fitted again on all.
 
-    from pal.serving.fit_log import fit_log
+    from pal import fit
 
-    result = fit_log("answers.csv", out="mine")
+    result = fit("answers.csv", out="mine")
     result.model.rank("What now?", ["Try more.", "Read on."], user="ann")
 
 People and answers are held out to measure; the model that one keeps is then fitted again to all people and
@@ -153,7 +153,7 @@ class Result:
             write_text(new / REJECTED, self.rejected.write_csv())
 
 
-def fit_log(
+def fit(
     source: Any,
     *,
     out: Path | str | None = None,
@@ -450,7 +450,7 @@ def _measure_unseen(
     return {"unseen": unseen}
 
 
-def eval_log(
+def evaluate(
     model: RewardModel,
     source: Any,
     *,
@@ -465,7 +465,7 @@ def eval_log(
 
     Args:
         model: The model.
-        source: What `fit_log` reads; none of it should have been fitted.
+        source: What `fit` reads; none of it should have been fitted.
         columns: Columns by role, where their names do not tell.
         values: What values of the winner mean.
         options: Where encoders' weights come from, where they compute, and the seed.
