@@ -46,7 +46,7 @@ DIMS = ("prompt_dim", "response_dim")
 Some = TypeVar("Some", bound="SavedModel")  # not typing.Self, which the shape checks in tests cannot read
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class SavedModel:
     """A fitted head with its users and their population, ready to be saved.
 
