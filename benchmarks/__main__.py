@@ -29,6 +29,7 @@ MODULES = {
     "ukpconvarg": "ukpconvarg",
     "scale": "scale",
     "intervals": "validity",
+    "plurality": "validity",
 }
 
 

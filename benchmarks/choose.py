@@ -1,10 +1,9 @@
-"""Whether choose-k finds the number of groups, and whether the test of plurality keeps its level.
+"""Whether choose-k finds the number of groups.
 
 The simulation draws users at one of K* prototypes (partition, d = 16, the least distance of two prototypes
 1), 50 users a group with 100 comparisons each. Persona draws users of K* personas of Anthropic's statements
 (see `benchmarks.studies.real_persona`), 30 a persona with 60 questions each. choose-k tries 1 to 8
-prototypes, one per user. Homogeneous simulations have K* = 1, 40 users with 20 comparisons to learn from and
-20 held out; the test is of two prototypes with free weights. About 10 minutes on two quiet cores.
+prototypes, one per user. About 8 minutes on two quiet cores.
 """
 
 import time
@@ -19,8 +18,6 @@ from benchmarks.table import Row, Section
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset
 from pal.evaluation.choose_k import choose_k, one_prototype_per_user
-from pal.evaluation.prototypes import plurality_test
-from pal.fitting.trainer import fit
 from pipeline.datasets import simulated
 
 GROUPS = range(1, 7)
@@ -29,7 +26,6 @@ FIRST = (
     "on seeds 0 to 9, with the error of the best K alone and no least size of it, choose-k found K* in "
     "ten of ten, but for Persona with K* = 1 (eight), 2 and 3 (nine)"
 )
-HOMOGENEOUS = 400
 
 
 def choose() -> Section:
@@ -44,11 +40,8 @@ def choose() -> Section:
             rows.append(Row(what, each.count(groups), "", at_least=9, each=each, note="each: K found"))
         seconds = fmean(results[name, groups, seed][1] for groups in GROUPS for seed in SEEDS)
         rows.append(Row(f"{name}: seconds of one core a run", seconds, "s"))
-    p_values = in_parallel(p_value, [(seed,) for seed in range(HOMOGENEOUS)]).values()
-    what = f"{HOMOGENEOUS} homogeneous simulations: rejected at 5 %"
-    rows.append(Row(what, 100 * fmean(p <= 0.05 for p in p_values), at_least=2.5, at_most=7.5))
-    about = {"seeds": f"{SEEDS[0]} to {SEEDS[-1]} (choose-k), {HOMOGENEOUS} (level)", "before": FIRST}
-    return Section("How many prototypes, and whether there is plurality at all", about, rows)
+    about = {"seeds": f"{SEEDS[0]} to {SEEDS[-1]}", "before": FIRST}
+    return Section("How many prototypes", about, rows)
 
 
 def chosen(name: str, groups: int, seed: int) -> tuple[int, float]:
@@ -71,14 +64,6 @@ def chosen(name: str, groups: int, seed: int) -> tuple[int, float]:
         embeddings, train, n_users=n_users, head=head, config=one_prototype_per_user(config), seed=seed
     )
     return choice.K, time.process_time() - start
-
-
-def p_value(seed: int) -> float:
-    """The p-value of the test of plurality on users who are all at one prototype."""
-    embeddings, train, held_out = simulation(seed, 1, 40, 20, 20)
-    head, config = preset("ours", "A", head={"K": 2, "latent": 16})
-    fitted = fit(embeddings, train, n_users=40, head=head, config=config, seed=seed)
-    return plurality_test(fitted.head, fitted.states, embeddings, held_out, seed=seed).p_value
 
 
 def simulation(

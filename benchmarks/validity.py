@@ -1,21 +1,33 @@
 """Whether intervals and tests hold what they promise, on simulations whose truth is known.
 
 intervals: ten settings by users, answers and accuracy; in each, users' accuracies are logit-normal with a
-standard deviation of 0, 0.5 and 1. About two minutes of one core.
+standard deviation of 0, 0.5 and 1. About six minutes of one core.
+
+plurality: whether the test of plurality keeps its level where everybody has the same reward, and users, their
+answers and what they are asked differ otherwise; and how often it finds what is there. 40 users (10 where the
+name says so) answer 20 comparisons to learn from and 10 held out, of responses in 8 dimensions. Plural models
+are mixtures of three logistic regressions, fitted by EM, in 200 data sets, and preset ours B with K = 3 in
+20. About ten minutes of two cores.
 """
 
 from collections.abc import Iterator
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy.optimize import brentq
 from scipy.special import expit
 
 from benchmarks.studies import in_parallel
 from benchmarks.table import Row, Section
+from pal.comparisons import Comparisons, Embeddings
+from pal.config import preset
 from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
+from pal.evaluation.prototypes import alike_questions, plurality_test, shuffle_test
+from pal.fitting.trainer import fit
 
-DATA_SETS = 2000
+DATA_SETS = 6000
 SPREADS = (0.0, 0.5, 1.0)
 DRAWS = 20  # of a few-shot curve
 KINDS = ("micro", "macro", "difference", "few_shot")
@@ -111,3 +123,141 @@ def centre(share: float, spread: float) -> float:
         return float(NODE_WEIGHTS @ expit(place + spread * NODES) / NODE_WEIGHTS.sum() - share)
 
     return float(brentq(error, -20, 20))
+
+
+NULLS = (
+    "nothing differs", "a fifth answers at random", "two noise levels", "lognormal noise",
+    "a topic each, linear rewards", "a topic each, one bilinear reward", "3 to 80 answers",
+    "items of lognormal difficulty", "easy items for half", "10 users", "10 users, two noise levels",
+)  # fmt: skip
+PLURAL = ("three groups", "a minority of a fifth", "opposites", "everyone a little")
+DIM = 8
+SHUFFLES = 199
+
+
+class Answers(NamedTuple):
+    """A data set: a row per comparison, whose user chose the first response over the second."""
+
+    user: np.ndarray
+    prompt: np.ndarray
+    chosen: np.ndarray
+    rejected: np.ndarray
+    held_out: np.ndarray
+
+
+def answers(kind: str, seed: int) -> Answers:
+    """Draw a data set of one of NULLS or PLURAL."""
+    rng = np.random.default_rng(seed)
+    n_users = 10 if kind.startswith("10 users") else 40
+    train, test = np.full(n_users, 20), np.full(n_users, 10)
+    if kind == "3 to 80 answers":
+        total = np.exp(rng.uniform(np.log(4.5), np.log(120), n_users))
+        train, test = (
+            np.maximum(least, total * share).astype(int) for least, share in ((3, 2 / 3), (1, 1 / 3))
+        )
+    user = np.repeat(np.arange(n_users), train + test)
+    held_out = np.concatenate([np.arange(a + b) >= a for a, b in zip(train, test, strict=True)])
+    n = len(user)
+    prompt, first, apart = rng.standard_normal((3, n, DIM))
+    care, half = np.ones(n_users), rng.random(n_users)
+    if kind == "a fifth answers at random":
+        care = (half > 0.2).astype(float)
+    elif kind.endswith("two noise levels"):
+        care = np.where(half < 0.5, 0.2, 4.0)
+    elif kind == "lognormal noise":
+        care = np.exp(rng.standard_normal(n_users))
+    elif kind == "easy items for half":
+        apart *= np.where(half < 0.5, 0.3, 2.0)[user, None]
+    elif kind == "items of lognormal difficulty":
+        apart *= np.exp(rng.standard_normal(n))[:, None]
+    rewards = rng.standard_normal((4, DIM))
+    rewards *= 2 / np.linalg.norm(rewards, axis=1, keepdims=True)
+    if kind.startswith("a topic each"):
+        topic = rng.integers(0, 4, n_users)[user]
+        prompt = 2 * rng.standard_normal((4, DIM))[topic] + 0.3 * prompt
+        bilinear = prompt @ rng.standard_normal((DIM, DIM)) / np.sqrt(DIM) / 2
+        reward = bilinear if "bilinear" in kind else rewards[topic]
+    elif kind == "three groups":
+        reward = rewards[rng.integers(0, 3, n_users)][user]
+    elif kind == "a minority of a fifth":
+        reward = rewards[(half < 0.2).astype(int)][user]
+    elif kind == "opposites":
+        reward = np.where(half < 0.4, -1, 1)[user, None] * rewards[0]
+    elif kind == "everyone a little":
+        reward = (rewards[0] + 0.35 * rng.standard_normal((n_users, DIM)))[user]
+    else:
+        reward = np.broadcast_to(rewards[0], (n, DIM))
+    margin = 1.5 * care[user] * (reward * apart).sum(1)
+    sign = np.where(rng.random(n) < expit(margin), 1, -1)[:, None]
+    middle = first / np.sqrt(2)
+    apart = sign * apart / np.sqrt(2)
+    return Answers(user, prompt, middle + apart, middle - apart, held_out)
+
+
+def cheap_p_value(kind: str, seed: int) -> float:
+    """The p-value of the test on a mixture of three logistic regressions, fitted by EM."""
+    drawn, rng = answers(kind, seed), np.random.default_rng(seed)
+    apart, n_users = drawn.chosen - drawn.rejected, int(drawn.user.max()) + 1
+    rewards = mixture(apart[~drawn.held_out], drawn.user[~drawn.held_out], n_users, rng)
+    user = drawn.user[drawn.held_out]
+    strata = alike_questions(drawn.prompt[drawn.held_out], user)
+    if strata is None:
+        return 1.0
+    margins = apart[drawn.held_out] @ rewards.T
+    return shuffle_test(margins, user, strata, shuffles=SHUFFLES, rng=rng)
+
+
+def mixture(
+    apart: np.ndarray, user: np.ndarray, n_users: int, rng: np.random.Generator, K: int = 3
+) -> np.ndarray:
+    """Each user's linear reward: the posterior mean of a mixture of K logistic regressions with ridge 1."""
+    rewards, share = 0.5 * rng.standard_normal((K, DIM)), np.full(K, 1 / K)
+    for _ in range(25):
+        margin = apart @ rewards.T
+        likelihood = np.zeros((n_users, K))
+        np.add.at(likelihood, user, -np.logaddexp(0, -margin))
+        belongs = np.exp(likelihood - likelihood.max(1, keepdims=True)) * share
+        belongs /= belongs.sum(1, keepdims=True)
+        share = belongs.mean(0) + 1e-6
+        for k, reward in enumerate(rewards):  # a Newton step
+            chance = expit(margin[:, k])
+            weight = belongs[user, k]
+            slope = apart.T @ (weight * (1 - chance)) - reward
+            curvature = (apart * (weight * chance * (1 - chance))[:, None]).T @ apart + np.eye(DIM)
+            step = np.linalg.solve(curvature, slope)
+            reward += step * min(1, 3 / (1e-12 + np.linalg.norm(step)))
+    return belongs @ rewards
+
+
+def fitted_p_value(kind: str, seed: int) -> float:
+    """The p-value of the test on preset ours B with K = 3 and all of its settings."""
+    drawn = answers(kind, seed)
+    n, n_users = len(drawn.user), int(drawn.user.max()) + 1
+    tables = (torch.from_numpy(table).float() for table in (drawn.prompt, drawn.chosen, drawn.rejected))
+    prompts, *responses = tables
+    every = Comparisons.from_pairs(
+        user=torch.from_numpy(drawn.user), prompt=torch.arange(n), chosen=torch.arange(n),
+        rejected=torch.arange(n, 2 * n),
+    )  # fmt: skip
+    train, held_out = (
+        every[torch.from_numpy(side).nonzero()[:, 0]] for side in (~drawn.held_out, drawn.held_out)
+    )
+    embeddings = Embeddings(prompts, torch.cat(responses))
+    head, config = preset("ours", "B", head={"K": 3, "latent": DIM})
+    fitted = fit(embeddings, train, n_users=n_users, head=head, config=config, seed=seed)
+    test = plurality_test(fitted.head, fitted.states, embeddings, held_out, shuffles=SHUFFLES, seed=seed)
+    return 1.0 if test.p_value is None else test.p_value
+
+
+def plurality() -> Section:
+    """Level and power of the test of plurality at 5 %."""
+    rows = []
+    for job, model, data_sets in ((cheap_p_value, "mixture", 200), (fitted_p_value, "preset ours B", 20)):
+        found = in_parallel(job, [(kind, seed) for kind in (*NULLS, *PLURAL) for seed in range(data_sets)])
+        for kind in (*NULLS, *PLURAL):
+            rejected = 100 * fmean(found[kind, seed] <= 0.05 for seed in range(data_sets))
+            limits = {"at_least": 2.5, "at_most": 7.5} if kind in NULLS and model == "mixture" else {}
+            what = "level" if kind in NULLS else "power"
+            rows.append(Row(f"{model}, {kind}: {what}", rejected, **limits))
+    about = {"data sets": "200 of a mixture, 20 of preset ours B", "shuffles": SHUFFLES}
+    return Section("The test of plurality where all prefer alike, and where they do not", about, rows)

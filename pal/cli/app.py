@@ -220,6 +220,9 @@ def fit(
     log: Log,
     *,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write.")] = None,
+    method: Annotated[str, typer.Option(help="A method, such as pal_ours or mixed_effects; or auto.")] = (
+        "auto"
+    ),
     K: Annotated[str, typer.Option("-K", help="Tastes to mix (prototypes): a number, or auto.")] = "auto",
     encoder: Annotated[str, typer.Option(help="The encoder of texts.")] = "all-MiniLM-L6-v2",
     image_encoder: Annotated[str, typer.Option(help="The encoder of pictures.")] = "classical",
@@ -238,7 +241,7 @@ def fit(
     from pal.cli import logs
 
     given, others = options.parts()
-    others |= {"K": K, "encoder": encoder, "image_encoder": image_encoder, "unseen": unseen}
+    others |= {"method": method, "K": K, "encoder": encoder, "image_encoder": image_encoder, "unseen": unseen}
     folder = out or Path(Path(log.rstrip("/")).name.partition(".")[0] + "-model")
     logs.fit(log, folder, given, {**others, "time_split": time_split})
 

@@ -17,15 +17,13 @@ import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torchvision.io  # noqa: F401 - registers torch.ops.image
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as F
 
 from pal.errors import PalError
 
@@ -34,8 +32,14 @@ MAX_PIXELS = 64_000_000
 MAX_SCANS = 500  # a progressive JPEG of thousands of scans is small and takes minutes
 LONGEST = 16  # times the short side, to which an image is cropped before it is resized
 RGB = 3  # torchvision.io.ImageReadMode.RGB
-# The operator beneath torchvision.io.decode_jpeg, which warns that a later torchvision will be without it.
-DECODE_JPEG = getattr(torch.ops.image, "decode_jpeg", None)
+
+
+@cache
+def decode_jpeg() -> Callable[..., Tensor] | None:
+    """The operator beneath torchvision.io.decode_jpeg, which warns that a later torchvision drops it."""
+    import torchvision.io  # noqa: F401 - registers torch.ops.image, and takes seconds
+
+    return getattr(torch.ops.image, "decode_jpeg", None)
 
 
 def read(data: bytes) -> Tensor:
@@ -76,9 +80,9 @@ def read(data: bytes) -> Tensor:
 
 
 def _decode(image: Image.Image, data: bytes) -> Tensor:
-    if DECODE_JPEG and image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
+    if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB") and decode_jpeg():
         # The same pixels as Pillow's in 1 / 1.4 of the time.
-        return DECODE_JPEG(torch.frombuffer(bytearray(data), dtype=torch.uint8), RGB, True)
+        return decode_jpeg()(torch.frombuffer(bytearray(data), dtype=torch.uint8), RGB, True)
     ImageOps.exif_transpose(image, in_place=True)
     image.load()
     if image.mode.startswith("I"):  # 16 bits of grey
@@ -168,15 +172,19 @@ def cropped(pixels: Tensor, size: int, interpolation: str = "bicubic") -> Tensor
     Returns:
         uint8, (3, size, size), contiguous.
     """
+    from torchvision.transforms.v2 import functional as F
+
     short = min(pixels.shape[-2:])
     height, width = (min(side, LONGEST * short) for side in pixels.shape[-2:])
     if (height, width) != tuple(pixels.shape[-2:]):
         # 1 x 65,000 pixels brought to 224 on the short side would be ten gigabytes.
         pixels = F.center_crop(pixels, [height, width])
-    resized = F.resize(pixels, [size], InterpolationMode(interpolation), antialias=True)
+    resized = F.resize(pixels, [size], F.InterpolationMode(interpolation), antialias=True)
     return F.center_crop(resized, [size, size]).contiguous()
 
 
 def squashed(pixels: Tensor, size: int, interpolation: str = "bicubic") -> Tensor:
     """The whole image resized to `size` by `size`, whatever its shape; arguments as for `cropped`."""
-    return F.resize(pixels, [size, size], InterpolationMode(interpolation), antialias=True).contiguous()
+    from torchvision.transforms.v2 import functional as F
+
+    return F.resize(pixels, [size, size], F.InterpolationMode(interpolation), antialias=True).contiguous()

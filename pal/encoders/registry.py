@@ -119,7 +119,11 @@ def describe(
 
 def load(described: Described, device: str = "cpu") -> TextEncoder | ImageEncoder:
     """Build a described encoder, ready to encode on a device."""
-    return _module(described.family).load(described, device)
+    try:
+        return _module(described.family).load(described, device)
+    except ModuleNotFoundError as error:
+        install = "pip install 'pal-pluralistic-alignment[images]'"
+        raise PalError(f"{described.name} needs the package {error.name}; run `{install}`") from None
 
 
 def names() -> tuple[str, ...]:

@@ -30,6 +30,7 @@ MODULES = ("Transformer", "Pooling", "Normalize", "Dense", "Dropout", "LayerNorm
 ENGINES = ("torch", "compile", "onnx")
 PRECISIONS = ("float32", "bfloat16", "float16")
 ONNX_PACKAGES = ("onnxruntime", "onnx")
+LIGHT = ("all-MiniLM-L6-v2", "torch", "float32")  # what runs without the library
 TEXTS_AT_ONCE = 4_096  # whose tokens are lists of Python numbers, for a moment
 
 
@@ -176,14 +177,20 @@ class SentenceEncoder:
         if described.folder is None:
             raise PalError(f"{described.name} is no sentence-transformers model: it has no files")
         check_engine(described.precision, described.engine, device)
+        self._device, self._dim = device, described.dim
+        self._token_ids: dict[str, np.ndarray] = {}
         modules_of(described.folder)
+        if (described.name, described.engine, described.precision) == LIGHT:
+            from pal.encoders import minilm
+
+            light = minilm.read(described.folder, device)
+            self._prompt, (self._tokenizer, self._limit, self._network, self._pooling) = "", light
+            return
         model = library_model(described, device)
         self._prompt = _prompt_of(described, model)
         transformer, *self._pooling = model
         self._tokenizer, self._limit = model.tokenizer, model.max_seq_length
         self._network = _network(described, transformer.auto_model, self._limit, device)
-        self._device, self._dim = device, described.dim
-        self._token_ids: dict[str, np.ndarray] = {}
 
     def lengths(self, texts: list[str]) -> list[int]:
         """Tokens that each text makes, cut to the model's limit."""

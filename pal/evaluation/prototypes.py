@@ -19,19 +19,22 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.errors import PalError
 from pal.models.base import PreferenceModel, feature_blocks
-from pal.models.losses import LOSSES, expected_loss
 from pal.users.simplex import solve_weights
 
 LIKELIER = 20.0  # how many times likelier answers must be outside than anywhere between the prototypes
 WIDER = 2.0  # how far outside to look: the simplex of the prototypes, so many times as wide
 SHUFFLES = 999
-MAX_COMPARISONS = 20_000  # judged per shuffle; of more, whole users are left out at random
+MAX_COMPARISONS, MAX_USERS = 20_000, 1000  # judged; of more, users are left out at random
+ASKED_ALIKE = 0.05  # share of the variance of questions that may be between users who are asked alike
+LEAST_STRATUM = 4  # users of a stratum, on average
 
 
 class Matched(NamedTuple):
@@ -109,18 +112,16 @@ def outside_hull(
 
 @dataclass(frozen=True)
 class Plurality:
-    """How much better users' own states predict their answers than shuffled states do.
+    """Whether users' own states predict their answers better than other users' states do.
 
     Args:
-        gain: Mean loss under shuffled states less that under the own ones, in nats per comparison, users
-            alike; above 0 where users differ.
-        p_value: Share of shuffles with a loss at most that of the own states, these counted too; never 0.
+        p_value: Share of shuffles that predict at least as well as the own states, these counted too; never
+            0. None where it cannot be told, as users are asked of different things.
         n_users: Users judged.
         n_comparisons: Their comparisons.
     """
 
-    gain: float
-    p_value: float
+    p_value: float | None
     n_users: int
     n_comparisons: int
 
@@ -131,27 +132,28 @@ def plurality_test(
     embeddings: Embeddings,
     held_out: Comparisons,
     *,
-    loss: str = "logistic",
-    strata: Int[Tensor, " users"] | None = None,
     shuffles: int = SHUFFLES,
     seed: int = 0,
 ) -> Plurality:
-    """Permutation test of whether users differ: shuffle the users' states, and compare held-out losses.
+    """Permutation test of whether users prefer differently: shuffle states, and compare held-out predictions.
 
     Where everyone prefers alike, a state fitted to one user's answers says nothing about that user's other
-    answers, and it makes no difference whose state judges them. The test is exact for every model, paired and
-    clustered by user, since whole users are shuffled. Only held-out comparisons may enter: on those that were
-    fitted to, own states win in any case.
+    answers, and it makes no difference whose state judges them; the test is exact then. Only held-out
+    comparisons may enter: on those that were fitted to, own states win in any case. How carefully one answers
+    is no preference, nor is what one is asked:
+
+    - Who answers at random has another state, and is predicted worse by every state. `shuffle_test` therefore
+      leaves out what a care of each user and a quality of each state explain.
+    - A state fitted to one topic predicts that topic. Where users' questions differ by more than chance,
+      states are shuffled among users with like questions alone (`alike_questions`).
+
+    `benchmarks plurality` measures the level on users of different care, topics and numbers of answers.
 
     Args:
         head: A model in evaluation mode.
         states: The users' states, fitted to other comparisons than `held_out`.
         embeddings: What the comparisons' questions point into.
         held_out: Comparisons of these users.
-        loss: The loss that the model was fitted with.
-        strata: States are shuffled among users of the same number in this table, as the count of answers that
-            they were fitted to, where counts differ: few answers make other states than many. None shuffles
-            among all.
         shuffles: Random shuffles of the states.
         seed: The same seed gives the same result.
 
@@ -161,30 +163,115 @@ def plurality_test(
     if not len(held_out):
         raise PalError("held_out must hold at least one comparison, got none")
     rng = np.random.default_rng(seed)
-    if len(held_out) > MAX_COMPARISONS:  # random users' comparisons are enough
-        order = torch.from_numpy(rng.permutation(len(states)))
-        counts = torch.bincount(held_out.user, minlength=len(states))[order]
-        taken = torch.zeros(len(states), dtype=torch.bool)
-        taken[order[counts.cumsum(0) <= MAX_COMPARISONS]] = True
-        held_out = held_out[taken[held_out.user].nonzero().squeeze(1)]
+    # Of many comparisons those of random users are enough, and of one user the first.
+    order = torch.from_numpy(rng.permutation(len(states))).to(held_out.user.device)
+    counts = torch.bincount(held_out.user, minlength=len(states))[order]
+    few = (counts.cumsum(0) <= MAX_COMPARISONS) & ((counts > 0).cumsum(0) <= MAX_USERS)
+    taken = torch.isin(held_out.user, order[few] if bool(counts[few].any()) else order[counts > 0][:1])
+    held_out = held_out[taken.nonzero().squeeze(1)[:MAX_COMPARISONS]]
+    users, row = torch.unique(held_out.user, return_inverse=True)
+    q, asked = held_out.questions, held_out.question
     with torch.inference_mode():
-        features = torch.cat(
-            [r.index_select(0, place) for _, r, place in feature_blocks(head, embeddings, held_out)]
-        )
-        users, row = torch.unique(held_out.user, return_inverse=True)
-        share = 1.0 / torch.bincount(row).index_select(0, row) / len(users)
-
-        def mean_loss(states: Float[Tensor, "users state"]) -> float:
-            margin = head.margin(features, states.index_select(0, row)) * held_out.sign
-            return float((expected_loss(LOSSES[loss], margin, held_out.label) * share).sum())
-
         own = states.index_select(0, users)
-        group = np.zeros(len(users)) if strata is None else strata.index_select(0, users).numpy(force=True)
-        own_loss, losses, order = mean_loss(own), [], np.empty(len(users), dtype=np.int64)
-        for _ in range(shuffles):  # a random order that keeps everyone within their own group
-            order[np.argsort(group, kind="stable")] = np.lexsort((rng.random(len(users)), group))
-            losses.append(mean_loss(own[torch.from_numpy(order)]))
+        blocks = [
+            head.margins_at(features, own).index_select(0, place) * block.sign[:, None]
+            for block, features, place in feature_blocks(head, embeddings, held_out)
+        ]
+        margins = torch.cat(blocks)
+        if held_out.label is not None:  # a tie speaks for neither response
+            margins = margins * (2 * held_out.label[:, None] - 1)
+        if bool((q.prompt[asked] < 0).any()):
+            topic = (embeddings.responses[q.first[asked]] + embeddings.responses[q.second[asked]]).float() / 2
+        else:
+            topic = embeddings.prompts[q.prompt[asked]].float()
+    user = row.numpy(force=True)
+    strata = alike_questions(topic.numpy(force=True), user)
+    p_value = None
+    if strata is not None:
+        p_value = shuffle_test(margins.numpy(force=True), user, strata, shuffles=shuffles, rng=rng)
+    return Plurality(p_value, len(users), len(held_out))
+
+
+def shuffle_test(
+    margins: Float[np.ndarray, "n users"],
+    user: Int[np.ndarray, " n"],
+    strata: Int[np.ndarray, " users"],
+    *,
+    shuffles: int,
+    rng: np.random.Generator,
+) -> float:
+    """p-value of users' own states against states shuffled within strata, where care may differ.
+
+    A table holds for each user the margins of the chosen responses under each user's state, their sum over
+    the root of their number. Where all share one reward, it is a product of how carefully a user answers and
+    how well a state knows the reward, exactly so where margins are Gaussian (Stein's lemma). That product is
+    fitted by least squares and taken away; what is left is shuffled. Margins are divided by their root mean
+    square under the state, so that its confidence counts for nothing, then by that of the user's questions,
+    so that users weigh alike; and they are cut at 2, so that no single one decides.
+
+    Args:
+        margins: Of held-out comparisons, in favour of the chosen response, at each user's state.
+        user: Whose comparison it is.
+        strata: A number for each user; states are shuffled among those of the same number.
+        shuffles: Random shuffles.
+        rng: Draws them.
+    """
+    n_users = margins.shape[1]
+    scaled = margins / np.sqrt(np.square(margins.astype(float)).mean(0)).clip(1e-12)
+    count = np.bincount(user, minlength=n_users)[:, None]
+    total = csr_matrix((np.ones(len(user)), (user, np.arange(len(user)))))
+    of_user = np.sqrt(total @ np.square(scaled).mean(1)[:, None] / count).clip(1e-12)
+    table = total @ (scaled / of_user[user]).clip(-2, 2) / np.sqrt(count)
+    own, size, shuffled = 0.0, 0.0, np.zeros(shuffles)
+    for stratum in np.unique(strata):
+        rows = np.flatnonzero(strata == stratum)
+        part = table[np.ix_(rows, rows)]
+        quality = part.mean(0)
+        # No less than -1: where two groups want opposites, these are no care and its opposite.
+        care = np.maximum(part @ quality / max(float(quality @ quality), 1e-12), -1)
+        left = part - np.outer(care, quality)
+        own, size = own + float(np.trace(left)), size + float(np.abs(left).sum())
+        orders = rng.permuted(np.tile(np.arange(len(rows)), (shuffles, 1)), axis=1)
+        shuffled += left[np.arange(len(rows)), orders].sum(1)
     # Shuffles that change nothing but the last digits are as good.
-    as_good = sum(shuffled <= own_loss + 1e-6 * max(1.0, abs(own_loss)) for shuffled in losses)
-    p_value = (1 + as_good) / (1 + shuffles)
-    return Plurality(float(np.mean(losses)) - own_loss, p_value, len(users), len(held_out))
+    return (1 + int((shuffled >= own - 1e-6 * max(1.0, size / n_users)).sum())) / (1 + shuffles)
+
+
+def alike_questions(
+    asked: Float[np.ndarray, "n dim"], user: Int[np.ndarray, " n"]
+) -> Int[np.ndarray, " users"] | None:
+    """Strata of users who are asked alike (Ward's clusters of their mean questions); all one where all are.
+
+    Users are asked alike where less than a twentieth of the variance of questions is between users, by the
+    analysis of variance (intraclass correlation).
+
+    Args:
+        asked: What each question is about: the embedding of its prompt, or the mean of its responses.
+        user: Who was asked, a number from 0 without gaps.
+
+    Returns:
+        A number for each user; None where no clusters of at least four users on average are alike within.
+    """
+    count = np.bincount(user)
+    n_users = len(count)
+    mean = np.stack([np.bincount(user, column) for column in asked.T.astype(float)], 1) / count[:, None]
+    within = float(np.square(asked - mean[user]).sum()) / max(1, len(user) - n_users)
+
+    def between(strata: Int[np.ndarray, " users"]) -> float:
+        """Share of the variance of questions that is between users of a stratum."""
+        weight = np.bincount(strata, count)
+        centre = np.stack([np.bincount(strata, column) for column in (mean * count[:, None]).T], 1)
+        apart = count @ np.square(mean - (centre / weight[:, None])[strata]).sum(1)
+        answers = len(user) - float((np.bincount(strata, count**2) / weight).sum())
+        variance = max(0.0, apart - (n_users - len(weight)) * within) / max(answers, 1e-12)
+        return variance / max(variance + within, 1e-12)
+
+    strata = np.zeros(n_users, dtype=np.int64)
+    if between(strata) < ASKED_ALIKE or n_users < 2:
+        return strata
+    tree = linkage(mean, "ward")
+    for clusters in range(2, n_users // LEAST_STRATUM + 1):
+        strata = fcluster(tree, clusters, "maxclust") - 1
+        if between(strata) < ASKED_ALIKE:
+            return strata
+    return None

@@ -15,7 +15,7 @@ A label is P(chosen is preferred): 1, or for an answer of strength g of G (sligh
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,10 +54,11 @@ class Log:
     Args:
         pairs: One row each: user_id, prompt (null where there are none), chosen, rejected, label, timestamp,
             split, and the row that it comes from.
-        table: What was read.
+        table: Where it was read from, without its rows.
         columns: What its columns are.
         rejected: Rows that gave no comparison: file, row, reason.
         said: What was understood, one sentence each.
+        n_rows: Rows that were read, or tried to be.
     """
 
     pairs: pl.DataFrame
@@ -65,10 +66,10 @@ class Log:
     columns: Columns
     rejected: pl.DataFrame
     said: list[str]
+    n_rows: int
 
     def summary(self) -> str:
         """What was understood, as a table to print."""
-        n = len(self.table.frame) + len(self.table.rejected)
         by_column = [
             (role, repr(column)) for role, column in {**self.columns.roles, **dict(zip(
                 (f"response {mark}" for mark in self.columns.marks), self.columns.responses, strict=True
@@ -78,7 +79,7 @@ class Log:
         rows = [
             ("shape", self.columns.shape),
             *by_column,
-            ("rows", f"{n:,}"),
+            ("rows", f"{self.n_rows:,}"),
             ("people", f"{self.pairs['user_id'].n_unique():,}"),
             ("prompts", f"{prompts:,}" if prompts else "none"),
             ("comparisons", f"{len(self.pairs):,}"),
@@ -114,7 +115,9 @@ def read_log(
     """
     table, found = recognise(read(source), columns)
     said: list[str] = [*table.said]
+    n_rows = len(table.frame) + len(table.rejected)
     frame = _with_texts(table, found)
+    table = replace(table, frame=table.frame.clear())  # which may be larger than all that is left
     frame, said_of_shape = MAKE[found.shape](frame, found, values or {}, gap, seed)
     said += said_of_shape
     defaults = {"label": pl.lit(1.0), "timestamp": pl.lit(None, pl.String), "split": pl.lit(None, pl.String)}
@@ -134,7 +137,7 @@ def read_log(
         said.append("user ids such as 7.0 are taken as 7")
     if not found.roles.get("user_id"):
         said.append("no column says who answered, so all answers are taken as one person's")
-    return Log(pairs, table, found, rejected, said)
+    return Log(pairs, table, found, rejected, said, n_rows)
 
 
 def _keep(frame: pl.DataFrame, ties: str) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -442,29 +445,28 @@ def _thumbs(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], ga
 
 def _matched(rated: pl.DataFrame, difference: pl.Expr, least: pl.Expr, seed: int) -> pl.DataFrame:
     """Rows of one person and prompt, each with those after it in a random order, the higher of two first."""
-    order = np.random.default_rng(seed).permutation(len(rated))
+    item = pl.col("response").rank("dense").alias("item")
     group = pl.struct("user_id", "prompt").rank("dense").alias("group")
-    rows = rated.with_columns(group, draw=pl.Series(order)).sort("group", "draw")
+    draw = pl.Series("draw", np.random.default_rng(seed).permutation(len(rated)))
+    # Numbers alone, since there are many times as many pairs as rows.
+    rows = rated.select(group, item, "value", least.alias("least"), draw).with_row_index("at")
+    rows = rows.sort("group", "draw").drop("draw")
     parts = []
     for step in range(1, PARTNERS + 1):
-        other = rows.select(pl.col("group", "response", "value").shift(-step).name.suffix("_2"))
-        both = pl.concat([rows, other], how="horizontal").filter(
-            (pl.col("group") == pl.col("group_2")) & (pl.col("response") != pl.col("response_2"))
-        )
-        apart = both.with_columns(apart=difference).filter(
-            (pl.col("apart") != 0) & (pl.col("apart").abs() >= least)
-        )
-        first = pl.col("apart") > 0
-        parts.append(
-            apart.with_columns(
-                chosen=pl.when(first).then(pl.col("response")).otherwise(pl.col("response_2")),
-                rejected=pl.when(first).then(pl.col("response_2")).otherwise(pl.col("response")),
-            )
-        )
+        other = rows.select(pl.col("at", "group", "item", "value").shift(-step).name.suffix("_2"))
+        both = pl.concat([rows, other], how="horizontal").with_columns(apart=difference)
+        both = both.filter(
+            pl.col("group") == pl.col("group_2"), pl.col("item") != pl.col("item_2"),
+            pl.col("apart") != 0, pl.col("apart").abs() >= pl.col("least"),
+        )  # fmt: skip
+        first = pl.when(pl.col("apart") > 0)
+        parts.append(both.select(first.then("at").otherwise("at_2"), low=first.then("at_2").otherwise("at")))
+    pairs = pl.concat(parts)
     columns = [
         c for c in ("user_id", "prompt", "timestamp", "split", "problem", FILE, ROW) if c in rated.columns
     ]
-    return pl.concat(parts).select(*columns, "chosen", "rejected")
+    made = rated.select(*columns, pl.col("response").alias("chosen"))[pairs["at"]]
+    return made.with_columns(rejected=rated["response"][pairs["low"]])
 
 
 MAKE = {

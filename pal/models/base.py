@@ -17,6 +17,7 @@ Shapes used in this module:
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from itertools import chain
 
 import torch
 from jaxtyping import Float, Int
@@ -46,6 +47,11 @@ class PreferenceModel(nn.Module, ABC):
     @abstractmethod
     def state_dim(self) -> int:
         """Numbers of a user's state."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's numbers are; not all models have parameters."""
+        return next(chain(self.parameters(), self.buffers())).device
 
     @property
     def block_size(self) -> int:

@@ -1,8 +1,8 @@
 """From a log to a personal reward model: read, held out, encoded, fitted, judged, and fitted again on all.
 
-    from pal.serving.fit_log import fit_log
+    from pal import fit
 
-    result = fit_log("answers.csv", out="mine")
+    result = fit("answers.csv", out="mine")
     result.model.rank("What now?", ["Try more.", "Read on."], user="ann")
 
 People and answers are held out to measure; the model that one keeps is then fitted again to all people and
@@ -28,16 +28,17 @@ from torch import Tensor
 
 from pal import encoders
 from pal.comparisons import Comparisons, Embeddings
-from pal.config import FitConfig, HeadConfig, preset
+from pal.config import preset, registered
 from pal.encoders.registry import complaint
 from pal.errors import PalError
 from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
 from pal.evaluation.choose_k import USER_FOLDS, choose_k
-from pal.evaluation.holding_out import PARTS, hold_out
+from pal.evaluation.holding_out import Shares, hold_out
 from pal.files import new_folder, write_bytes, write_json, write_text
-from pal.fitting.trainer import Fitted, fit
 from pal.logs.read import FILE, ROW
 from pal.logs.shapes import Log, read_log
+from pal.methods import METHODS
+from pal.methods.base import Task
 from pal.models.base import margins
 from pal.serving.read_inputs import InputEncoder
 from pal.serving.reward_model import RewardModel
@@ -45,6 +46,8 @@ from pal.serving.saved_model import CARD
 
 TEXT_ENCODER, IMAGE_ENCODER = "all-MiniLM-L6-v2", "classical"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+# Users and split of each place, by its number; a comparison without a place is in the final fit alone.
+PARTS = (("seen", "train"), ("seen", "val"), ("seen", "test"), ("unseen", "adapt"), ("unseen", "test"))
 MOST_PROTOTYPES = 5  # tried where K is auto
 FEW_PEOPLE = 8  # with fewer nothing is claimed of people in general
 KEPT, MEASURED = "model", "measured"  # folders: the model to use, and the one that the numbers are of
@@ -56,7 +59,8 @@ class Options:
     """How a log is fitted.
 
     Args:
-        K: Prototypes; `auto` chooses by cross-validation.
+        method: One of `pal.methods.METHODS`, or `auto`.
+        K: Prototypes, for methods that have some; `auto` chooses by cross-validation.
         encoder: The encoder of texts.
         image_encoder: The encoder of pictures.
         weights: Where an encoder's weights come from, by its name: `package`, `hub` or a folder.
@@ -66,6 +70,7 @@ class Options:
         seed: Makes everything random.
     """
 
+    method: str = "auto"
     K: int | str = "auto"
     encoder: str = TEXT_ENCODER
     image_encoder: str = IMAGE_ENCODER
@@ -150,7 +155,7 @@ class Result:
             write_text(new / REJECTED, self.rejected.write_csv())
 
 
-def fit_log(
+def fit(
     source: Any,
     *,
     out: Path | str | None = None,
@@ -182,21 +187,20 @@ def fit_log(
         raise PalError(f"{out} is there already, and not from `pal fit`; choose another place with --out")
     data = encode_log(log, options)
     part = _hold_out(log, data, options)
-    head, config, why = _settings(data, part, options)
-    say(why)
-    measured, best = _fit(data, part, head, config, options, "measure")
-    shared = measured
-    if head.K > 1:
-        shared, _ = _fit(data, part, head.model_copy(update={"K": 1}), config, options, "one for everyone")
-    metrics = _measure(data, part, measured, shared)
-    everyone = np.zeros_like(part)
-    final, _ = _fit(data, everyone, head, config.model_copy(update={"epochs": best}), options, "fit all")
+    method, K, why = _settings(data, part, options)
+    measured, said = _fit(data, part, method, K, options, "measure")
+    say(why := ". ".join([why, *said]))
+    personal = method != "bt" and (1 if registered(METHODS, method).prototypes else 0) < K
+    shared = _fit(data, part, "bt", 1, options, "one for everyone")[0] if personal else measured
+    metrics = _measure(data, part, measured, shared, personal=personal)
+    final, _ = _fit(data, np.zeros_like(part), method, K, options, "fit all")
     metrics = {
         "source": str(source),
         "people": len(data.user_ids),
         "comparisons": len(data.comparisons),
-        "parts": {name: int((part == n).sum()) for n, name in enumerate(PARTS)},
-        "K": head.K,
+        "parts": {" ".join(name): int((part == n).sum()) for n, name in enumerate(PARTS)},
+        "method": method,
+        "K": K,
         "settings": why,
         **metrics,
     }
@@ -321,50 +325,63 @@ def _describe(name: str, weights: Mapping[str, str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _hold_out(log: Log, data: Encoded, options: Options) -> Int[np.ndarray, " n"]:
-    question = data.comparisons.questions
-    prompt = question.prompt[data.comparisons.question].numpy()
-    unit = data.comparisons.question.numpy() if (prompt < 0).all() else prompt
-    time = None
+def _hold_out(
+    log: Log, data: Encoded, options: Options, rows: Int[np.ndarray, " rows"] | None = None, **shares: Any
+) -> Int[np.ndarray, " n"]:
+    """Each comparison's place: its number in PARTS, or -1 where it has none; of some rows alone."""
+    rows = np.arange(len(data.comparisons)) if rows is None else rows
+    comparisons = data.comparisons[torch.from_numpy(rows)]
+    asked = comparisons.questions[comparisons.question]
+    time = np.zeros(len(rows), np.int64)
     if options.time_split:
-        times = log.pairs["timestamp"][data.rows].str.to_datetime(
-            strict=False, time_unit="us", time_zone="UTC"
-        )
-        seconds = log.pairs["timestamp"][data.rows].cast(pl.Float64, strict=False)
-        time = times.cast(pl.Int64).fill_null((seconds * 1e6).cast(pl.Int64)).to_numpy()
-        if np.isnan(time.astype(float)).any():
-            raise PalError(
-                "--time-split needs a time in every row, as ISO 8601 text or in seconds since 1970"
-            )
-    return hold_out(data.comparisons.user.numpy(), unit, unseen=options.unseen, seed=options.seed, time=time)
+        cells = log.pairs["timestamp"][data.rows[rows]]
+        times = cells.str.to_datetime(strict=False, time_unit="us", time_zone="UTC").cast(pl.Int64)
+        times = times.fill_null((cells.cast(pl.Float64, strict=False) * 1e6).cast(pl.Int64, strict=False))
+        if times.null_count():
+            raise PalError("--time-split needs a time in every row: ISO 8601 text, or seconds since 1970")
+        time = times.to_numpy()
+    columns = {"user": comparisons.user, "prompt": asked.prompt, "low": asked.first, "high": asked.second}
+    frame = pl.DataFrame({name: column.numpy() for name, column in columns.items()})
+    frame = frame.with_columns(pair_id=pl.Series(rows), time=pl.Series(time))
+    by = "time" if options.time_split else "items"
+    drawn = Shares.from_options(**{"unseen_users": options.unseen, "by": by, **shares})
+    prompts = [f"{number:09}" for number in range(len(data.embeddings.prompts))]
+    placed, _ = hold_out(frame, drawn, options.seed, users=data.user_ids, prompts=prompts)
+    part = np.full(len(data.comparisons), -1)
+    numbers = {place: number for number, place in enumerate(PARTS)}
+    part[placed["pair_id"].to_numpy()] = [
+        numbers[place] for place in placed.select("users", "split").iter_rows()
+    ]
+    return part
 
 
-def _settings(
-    data: Encoded, part: Int[np.ndarray, " n"], options: Options
-) -> tuple[HeadConfig, FitConfig, str]:
-    """Head, fit and why: model B where there are prompts, and K as asked or by cross-validation."""
-    model = "B" if len(data.embeddings.prompts) else "A"
+def _settings(data: Encoded, part: Int[np.ndarray, " n"], options: Options) -> tuple[str, int, str]:
+    """Method, prototypes and why: as asked, or by cross-validation."""
+    name = options.method
+    if name == "auto" and "auto" not in METHODS:
+        name = "pal_ours"
+    if name not in METHODS:
+        raise PalError(f"--method must be auto or one of {', '.join(METHODS)}, got {name!r}")
     train, n_users = _of_part(data, part, 0)
-    K, why = options.K, f"K = {options.K}, as asked"
-    head, config = preset("ours", model, head={"K": 1, "latent": 16})
     if n_users < 2:
-        K, why = 1, "K = 1: of one person there are no tastes to tell apart"
-    elif K == "auto":
-        most = min(MOST_PROTOTYPES, n_users - -(-n_users // USER_FOLDS))
-        choice = None
+        return "bt", 1, "one reward: of one person there are no tastes to tell apart"
+    method, K = registered(METHODS, name), options.K
+    if not method.prototypes:
+        return name, 1, f"{name}: {method.title}"
+    if K == "auto":
+        most, curve = min(MOST_PROTOTYPES, n_users - -(-n_users // USER_FOLDS)), "too few people to choose"
+        K = 1
         if n_users >= USER_FOLDS and most > 1:
+            head, config = preset("ours", "B" if len(data.embeddings.prompts) else "A", head={"K": 1})
             choice = choose_k(
                 data.embeddings, train, n_users=n_users, head=head, config=config,
                 candidates=range(1, most + 1), device=options.device, seed=options.seed,
             )  # fmt: skip
-        K = choice.K if choice else 1
-        tried = (
-            ", ".join(f"{c.K}: {c.accuracy:.1%}" for c in choice.candidates) if choice else "too few people"
-        )
-        why = f"K = {K}, by cross-validation over people ({tried})"
-    elif not isinstance(K, int) or not 1 <= K <= n_users:
+            K, curve = choice.K, ", ".join(f"{each.K}: {each.accuracy:.1%}" for each in choice.candidates)
+        return name, K, f"{name} with K = {K}, by cross-validation over people ({curve})"
+    if not isinstance(K, int) or not 1 <= K <= n_users:
         raise PalError(f"-K must be auto, or from 1 to the {n_users} people that are fitted, got {K!r}")
-    return head.model_copy(update={"K": K}), config, why
+    return name, K, f"{name} with K = {K}, as asked"
 
 
 def _of_part(data: Encoded, part: Int[np.ndarray, " n"], *numbers: int) -> tuple[Comparisons, int]:
@@ -377,54 +394,54 @@ def _of_part(data: Encoded, part: Int[np.ndarray, " n"], *numbers: int) -> tuple
 
 
 def _fit(
-    data: Encoded,
-    part: Int[np.ndarray, " n"],
-    head: HeadConfig,
-    config: FitConfig,
-    options: Options,
-    what: str,
-) -> tuple[RewardModel, int]:
-    """A model of the people in training, and the epoch that was best on the validation comparisons."""
+    data: Encoded, part: Int[np.ndarray, " n"], method: str, K: int, options: Options, what: str
+) -> tuple[RewardModel, tuple[str, ...]]:
+    """A model of the people in training, and what its method says of it."""
     train, n_users = _of_part(data, part, 0)
     val, _ = _of_part(data, part, 1)
-    with _progress(config.epochs * config.restarts, what) as bar:
-        fitted = fit(
-            data.embeddings, train, n_users=n_users, head=head, config=config, val=val if len(val) else None,
-            device=options.device, seed=options.seed, progress=lambda *_: bar(1),
+    with _progress(None, what) as bar:
+        task = Task(
+            data.embeddings, train, n_users, val if len(val) else None, K=K, seed=options.seed,
+            device=options.device, progress=lambda *_: bar(1),
         )  # fmt: skip
+        learned = registered(METHODS, method).learn(task)
     seen = np.unique(data.comparisons.user.numpy()[np.isin(part, (0, 1, 2))])
     model = RewardModel.from_fit(
-        fitted,
+        learned.fitted,
         data.embeddings,
         user_ids=[data.user_ids[user] for user in seen],
-        fit_config=config,
+        fit_config=learned.config,
         encoder=data.encoder,
     )
-    return model, _best_epoch(fitted, config)
-
-
-def _best_epoch(fitted: Fitted, config: FitConfig) -> int:
-    judged = [row for row in fitted.history if "val_accuracy" in row]
-    if not judged:
-        return config.epochs
-    return int(max(judged, key=lambda row: (row["val_accuracy"], -row["val_loss"]))["epoch"])
+    return model, learned.said
 
 
 def _measure(
-    data: Encoded, part: Int[np.ndarray, " n"], model: RewardModel, shared: RewardModel
+    data: Encoded,
+    part: Int[np.ndarray, " n"],
+    model: RewardModel,
+    shared: RewardModel,
+    *,
+    personal: bool,
 ) -> dict[str, Any]:
     """Accuracies of the model and of one reward for everyone, on held-out answers and on held-out people."""
     metrics: dict[str, Any] = {}
     test, n_users = _of_part(data, part, 2)
     if len(test):
-        personal, one = (_judged(each, each.states, data, test, n_users) for each in (model, shared))
-        metrics["seen"] = {"people": int((personal.total > 0).sum()), **_accuracy("personal", personal),
+        own, one = (_judged(each, each.states, data, test, n_users) for each in (model, shared))
+        metrics["seen"] = {"people": int((own.total > 0).sum()), **_accuracy("personal", own),
                            **_accuracy("one_for_everyone", one)}  # fmt: skip
-        paired = paired_test(personal, one)
+        paired = paired_test(own, one)
+        asked = test.questions.prompt[test.question]
+        trained = _of_part(data, part, 0)[0]
+        new = ~torch.isin(asked, trained.questions.prompt[trained.question]) & (asked >= 0)
+        if new.any():
+            on_new = _judged(model, model.states, data, test[new.nonzero()[:, 0]], n_users)
+            metrics["seen"] |= _accuracy("personal_on_new_prompts", on_new)
         gain = {"gain": paired.difference, "gain_low": paired.low, "gain_high": paired.high}
         metrics["seen"] |= {name: _round(number) for name, number in gain.items()}
     metrics |= _measure_unseen(data, part, model, shared)
-    return {**metrics, "verdict": verdict(metrics, model.config.K)}
+    return {**metrics, "verdict": verdict(metrics, personal=personal)}
 
 
 def _measure_unseen(
@@ -453,7 +470,7 @@ def _measure_unseen(
     return {"unseen": unseen}
 
 
-def eval_log(
+def evaluate(
     model: RewardModel,
     source: Any,
     *,
@@ -468,7 +485,7 @@ def eval_log(
 
     Args:
         model: The model.
-        source: What `fit_log` reads; none of it should have been fitted.
+        source: What `fit` reads; none of it should have been fitted.
         columns: Columns by role, where their names do not tell.
         values: What values of the winner mean.
         options: Where encoders' weights come from, where they compute, and the seed.
@@ -486,9 +503,8 @@ def eval_log(
     part = np.where(user < len(model.user_ids), 2, 3)
     new = np.flatnonzero(part == 3)
     if len(new):
-        unit = data.comparisons.question.numpy()[new]
-        halves = hold_out(user[new], unit, unseen=1.0, seed=options.seed)
-        part[new] = np.where(np.isin(halves, (4, 2)), 4, 3)
+        halves = _hold_out(log, data, options, new, unseen_users=0.0, new_items=0.0, val=0.0, test=0.5)
+        part[new] = np.where(halves[new] == 2, 4, 3)
     metrics: dict[str, Any] = {"comparisons": len(part), **_measure_unseen(data, part, model)}
     known = data.comparisons[torch.from_numpy(np.flatnonzero(part == 2))]
     if len(known):
@@ -503,14 +519,14 @@ def _judged(
     return Judged.from_margins(margins(model.head, states, data.embeddings, test), test.user, n_users=n_users)
 
 
-def verdict(metrics: Mapping[str, Any], K: int) -> str:
+def verdict(metrics: Mapping[str, Any], *, personal: bool) -> str:
     """What the numbers say, in sentences."""
     seen, unseen = metrics.get("seen"), metrics.get("unseen")
     if seen is None:
         return "There are too few answers to hold any out, so nothing was measured."
     one = f"{seen['one_for_everyone']:.1%}"
     between = f"{seen['gain_low']:+.1%} to {seen['gain_high']:+.1%} a person"
-    if K == 1:
+    if not personal:
         return (
             f"One reward for everyone is right on {one} of the answers held out; no second taste was found."
         )
@@ -522,7 +538,7 @@ def verdict(metrics: Mapping[str, Any], K: int) -> str:
         said.append(f"Being personal pays: {seen['gain']:+.1%} ({between}).")
     else:
         said.append(f"There is no proof that being personal pays here ({between}).")
-    if unseen and K > 1:
+    if unseen:
         said.append(
             f"On people held out it is {unseen['personal']:.1%} after {unseen['answers_each']} answers, "
             f"{unseen['without_answers']:.1%} before any, and one reward {unseen['one_for_everyone']:.1%}."
@@ -540,7 +556,7 @@ def _round(number: float) -> float:
 
 
 @contextmanager
-def _progress(total: int, what: str) -> Iterator[Any]:
+def _progress(total: int | None, what: str) -> Iterator[Any]:
     from tqdm import tqdm
 
     with tqdm(total=total, desc=what, delay=1, leave=False, disable=not sys.stderr.isatty()) as bar:

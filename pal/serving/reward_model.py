@@ -85,13 +85,13 @@ def in_float32(method: Method) -> Method:
 
     @wraps(method)
     def run(self: Any, *args: Any, **options: Any) -> Any:
-        with torch.autocast(next(self.head.parameters()).device.type, enabled=False):
+        with torch.autocast(self.head.device.type, enabled=False):
             return method(self, *args, **options)
 
     return run  # type: ignore[return-value]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class RewardModel(SavedModel):
     """Rewards that differ from user to user; see `SavedModel` for what it is made of.
 
@@ -104,12 +104,19 @@ class RewardModel(SavedModel):
         input_encoder: The model's encoders; by default as `encoder` says, weights where they are by default.
     """
 
-    input_encoder: InputEncoder = field(default=None, compare=False, repr=False)  # type: ignore[assignment]
+    input_encoder: InputEncoder = field(default=None)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.input_encoder is None:
             object.__setattr__(self, "input_encoder", InputEncoder(self.encoder))
+
+    @classmethod
+    def fit(cls, source: Any, **options: Any) -> "RewardModel":
+        """Fit a log of answers: the model of `pal.fit`, which says what else it finds and may be given."""
+        from pal.serving.fit_log import fit
+
+        return fit(source, **options).model
 
     @classmethod
     def load(
@@ -144,7 +151,7 @@ class RewardModel(SavedModel):
             PalError: If an item cannot be read, shapes disagree, or the user is unknown.
         """
         items, head = as_list(responses), self.head
-        n, device = len(items), next(head.parameters()).device
+        n, device = len(items), head.device
         embedded_prompts, states = self.encode_prompts(prompts, n), self.states_of(user, n).to(device)
         rewards = torch.empty(n, device=device, dtype=torch.float32)
         step = max(n, 1) if isinstance(items, Tensor) else RAW_AT_ONCE

@@ -1,7 +1,8 @@
 """Predictions: one table with a row per test pair and model, of which every metric is a function.
 
 Beside the model stand the baselines, the controls k1 (one reward for everyone) and oracle (which is given the
-true groups), the bound, and `asked`, the model with as many questions as `shots` says, chosen for each user.
+true groups), the bound, `shared`, the model with one state for everyone, which training answers fit best, and
+`asked`, the model with as many questions as `shots` says, chosen for each user.
 Margins of unseen users are computed for every draw of their shots; a row holds their sums and means.
 
 Columns of the table:
@@ -11,7 +12,7 @@ Columns of the table:
     user         number of the user among all users
     answer       row of the chosen response
     sign         +1 where the question's first response was chosen, else -1
-    model        model, k1, oracle, asked, bound or a baseline's name
+    model        model, shared, k1, oracle, asked, bound or a baseline's name
     shots        comparisons from which unseen users with so many were located; null where that does not apply
     draws        random draws of the shots
     margin       in favour of the chosen response, mean over draws
@@ -55,6 +56,7 @@ SCHEMA = {
     "right": pl.Float32,
 }
 NUMBERS_AT_ONCE = 1 << 24
+PAIRS_AT_ONCE = 1 << 16
 
 Key = tuple[str, int | None]  # a model's name, and the shots that it was given
 
@@ -72,6 +74,7 @@ def predict(
     Of the models `model` must be there, k1 and oracle may be.
     """
     tables = [pl.DataFrame(schema=SCHEMA)]
+    state = one_state_for_all(data, models["model"])
     for half in halves:
         pairs, rows = without_ties(data.select(half, "test"))
         if not len(pairs):
@@ -85,9 +88,12 @@ def predict(
                 margins["bound", None] = bound.margins(half, [data.select(half, "train")], pairs)
         else:
             margins |= unseen_margins(data, pairs, models, knobs, bound)
+        if state is not None:
+            states = state.expand(data.n_users(half), -1)
+            margins["shared", None] = margins_by(models["model"], [states], data, pairs)
         shared = _columns(data, half, pairs, rows)
         for (model, shots), draws in margins.items():
-            fitted = model in models or model == "asked"
+            fitted = model in models or model in ("asked", "shared")
             probability = torch.stack([torch.sigmoid(margin) for margin in draws]).mean(0)
             columns = {
                 "model": pl.lit(model, pl.String),
@@ -150,6 +156,24 @@ def unseen_margins(
     asked = locate_by_questions(data, model, knobs.asked)
     every = iter(margins_by(model, list(asked.values()), data, pairs))
     return margins | {("asked", n): [next(every)] for n in asked}
+
+
+def one_state_for_all(data: Study, model: SavedModel) -> torch.Tensor | None:
+    """The state that fits all training answers best; None where all users have one state anyway.
+
+    What the model gains over itself with this state is due to users' states, not to its width, nor to a
+    prototype that careless users are set aside at.
+    """
+    pairs = data.select("seen", "train")
+    if not len(pairs) or bool((model.states == model.states[:1]).all()):
+        return None
+    total, population = torch.zeros(1), model.population
+    with torch.inference_mode():
+        for start in range(0, len(pairs), PAIRS_AT_ONCE):
+            some = pairs.slice(start, start + PAIRS_AT_ONCE)
+            each = population.evidence(model.head, data.embeddings, some, model.fit_config.loss)
+            total = total + each.double().sum(0, keepdim=True)
+        return population.posterior(total.float()).mean
 
 
 def without_ties(comparisons: Comparisons) -> tuple[Comparisons, torch.Tensor]:

@@ -20,36 +20,42 @@ from pipeline.params import Evaluate
 from pipeline.study import Study
 
 MAX_QUESTIONS = 20_000
-NOT_TESTED: dict[str, float | None] = {"gain": None, "differ_p": None}
+NOT_TESTED: dict[str, float | str | None] = {"differ_p": None, "why": None}
+ASKED_APART = "users are asked of different things"
 
 
-def plurality(data: Study, model: SavedModel, users: str, knobs: Evaluate) -> dict[str, float | None]:
+def plurality(
+    data: Study, model: SavedModel, users: str, knobs: Evaluate, *, items: str = "all", test: str = ""
+) -> dict[str, float | str | None]:
     """Permutation test of whether users' own states predict their test answers better than shuffled ones.
 
-    Seen users have their states from training, unseen ones from the headline shots of the first draw. Users
-    are shuffled among those who are known by about as many comparisons, up to a factor of two. Nulls where
-    there is nothing to shuffle: fewer than two users, or none that can be located.
+    Seen users have their states from training, unseen ones from the headline shots of the first draw.
+
+    Args:
+        data: The dataset.
+        model: The model evaluated.
+        users: seen or unseen.
+        knobs: Shots and seed.
+        items: Judged on all items, or on known or new ones alone.
+        test: Of which named test set; empty for all.
+
+    Returns:
+        differ_p, and where it is null, why: nulls both where there is nothing to shuffle, fewer than two
+        users, or none that can be located.
     """
-    held_out = data.select(users, "test")
+    held_out = data.select(
+        users, "test", items if items != "all" else None, **({"test": test} if test else {})
+    )
     known = data.select(users, "train" if users == "seen" else "adapt")
-    n_users = data.n_users(users)
-    if n_users < 2 or not len(held_out) or not len(known):
+    if data.n_users(users) < 2 or not len(held_out) or not len(known):
         return dict(NOT_TESTED)
-    counts = torch.bincount(known.user, minlength=n_users)
     states = model.states
     if users == "unseen":
         states = locate(data, model, knobs)[knobs.headline_shots][0]
-        counts = counts.clamp_max(knobs.headline_shots)
-    test = plurality_test(
-        model.head,
-        states,
-        data.embeddings,
-        held_out,
-        loss=model.fit_config.loss,
-        strata=(counts + 1).log2().long(),
-        seed=knobs.seed,
-    )
-    return {"gain": rounded(test.gain), "differ_p": rounded(test.p_value)}
+    p_value = plurality_test(model.head, states, data.embeddings, held_out, seed=knobs.seed).p_value
+    if p_value is None:
+        return {"differ_p": None, "why": ASKED_APART}
+    return {"differ_p": rounded(p_value), "why": None}
 
 
 def stability(data: Study, model: SavedModel) -> dict[str, Any] | None:

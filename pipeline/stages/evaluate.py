@@ -50,14 +50,21 @@ def main(dataset: str) -> None:
         [score.row() for score in group]
         for group in (scores.main, scores.by_test, scores.by_filter, scores.cold_start)
     )
+    # Which comparisons the headline is about: what is said beside it is about no others.
+    places = {n: find(scores.main, n, "model", shots=k) for n, k in (("seen", None), ("unseen", 0))}
+    about = {n: {"items": at.items, "test": at.test} if at else {} for n, at in places.items()}
     plurality = {
-        users: against_one_reward(scores.main, users, knobs) | prototypes.plurality(data, model, users, knobs)
+        users: {
+            **against_one_reward(scores.main, users, knobs),
+            "new": against_one_reward(scores.main, users, knobs, new=True),
+            **prototypes.plurality(data, model, users, knobs, **about[users]),
+        }
         for users in ("seen", "unseen")
     }
     # One reward for everyone against what needs no fitting, on seen users, paired by user.
     k1 = find(scores.main, "seen", "k1")
     unfitted = {name: find(scores.main, "seen", name) for name in ("longer", "similarity")}
-    calibration = _calibration(predictions)
+    calibration = _calibration(predictions, data, **about["seen"])
     alike = study.alike_responses(data)
     notes = [*read_notes(dataset), *([alike] if alike else []), *fewer_users(scores.main, knobs)]
     data_flow = data_flow_counts(dataset)
@@ -108,9 +115,14 @@ def main(dataset: str) -> None:
         write_manifest(folder)
 
 
-def _calibration(predictions: pl.DataFrame) -> dict[str, Any]:
-    """Predicted against observed probabilities, on all of the seen users' test pairs."""
+def _calibration(
+    predictions: pl.DataFrame, data: Study, items: str = "all", test: str = ""
+) -> dict[str, Any]:
+    """Predicted against observed probabilities, on the seen users' test pairs of the headline."""
     seen = predictions.filter(pl.col("users") == "seen", pl.col("model") == "model")
+    wanted = {name: value for name, value in (("items", items), ("test", test)) if value not in ("all", "")}
+    for name, value in wanted.items():
+        seen = seen.filter(data.places[name][seen["pair"]] == value)
     if seen.is_empty():
         return {"ece": None, "bins": []}
     table = calibrate(*(torch.from_numpy(seen[name].to_numpy().copy()) for name in ("margin", "sign")))

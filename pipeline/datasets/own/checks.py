@@ -233,7 +233,8 @@ def check_model(rows: pl.DataFrame, params: "AllParams") -> list[str]:
     """Hold the model to the data's prompts and users, and say what was decided by the data.
 
     Raises:
-        PipelineError: If the model reads prompts and there are none, or there are fewer seen users than K.
+        PipelineError: If the model reads prompts and there are none, there are fewer seen users than K, or
+            too few users to keep some unseen.
     """
     declared, shares, said = rows["split"].is_not_null().any(), params.own.split, []
     n = rows.group_by("user_id").agg(pl.len(), train=(pl.col("split") == "train").any())
@@ -242,7 +243,7 @@ def check_model(rows: pl.DataFrame, params: "AllParams") -> list[str]:
         n_seen = int(n["train"].sum())
     else:
         n_users = len(n.filter(pl.col("len") >= shares.min_pairs))
-        n_seen = n_users - round(shares.unseen_users * n_users)
+        n_seen = n_users - shares.n_unseen(n_users)
     K = params.model.K
     if K != "auto" and n_seen < K:
         raise PipelineError(

@@ -400,6 +400,10 @@ def test_what_only_train_needs_is_refused_by_check(project):
     assert checked(project, rows, **{"model.K": 8}) == [
         "there are no prompts, so that own.head.model is A, which reads responses alone"
     ]
+    with pytest.raises(
+        PalError, match=r"^own\.split\.unseen_users must leave at least one user seen and one unseen"
+    ):
+        checked(project, rows[:4], **{"model.K": 1})
     for options, sentence in (
         ({"model.K": 9}, "model.K must be at most 8, the seen users of own, got 9; lower it or add users"),
         (

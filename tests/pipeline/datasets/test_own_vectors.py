@@ -100,7 +100,6 @@ def id_of(*values):
 def test_every_format_gives_the_same_items(given, contents):
     """x is (0, 1), y is (2, 3), z is (4, 5)."""
     given(contents)
-    own.find(params.load()).check()
     items, pairs = prepared()
     vectors = items.filter(pl.col("modality") == "vector")
     assert dict(vectors.select("item_id", "vector").iter_rows()) == {

@@ -47,7 +47,5 @@ def test_two_groups_differ(small):
 
     Of two unseen users either shuffle is likely, so nothing can be shown, whatever they prefer.
     """
-    seen = plurality("own", "seen")
-    assert seen["gain"] > 0
-    assert seen["differ_p"] < 0.15
+    assert plurality("own", "seen")["differ_p"] < 0.15
     assert plurality("own", "unseen")["differ_p"] > 0.4

@@ -11,13 +11,15 @@ from pipeline.datasets import DATASETS
 from pipeline.datasets.base import Remote, Source
 from pipeline.stages import check
 
-GOOD = "user_id,prompt,chosen,rejected\nann,why?,so,no\nann,who?,me,you\nbob,why?,no,so\nbob,who?,me,you\n"
+GOOD = "user_id,prompt,chosen,rejected\n" + "".join(
+    f"{user},why?,so,no\n{user},who?,me,you\n" for user in ("ann", "bob", "eve", "joe", "zoe")
+)
 
 
 @pytest.fixture
 def own(project):
     """A project whose one dataset is own.csv."""
-    project.set({"datasets": ["own"], "own.source": "own.csv", "model.K": 1})
+    project.set({"datasets": ["own"], "own.source": "own.csv"})
     (project.root / "own.csv").write_text(GOOD)
     return project
 

@@ -46,7 +46,7 @@ def test_headline_numbers_stand_in_the_details_too(small, dataset):
     assert found["unseen"]["few_shot"][most]["accuracy"] == float(shot["accuracy"])
     assert found["unseen"]["zero_shot"]["accuracy"] == float(rows["unseen", items, "0", "model"]["accuracy"])
     others = {"oracle", "bound"} if dataset == "simulated" else {"similarity"}
-    assert {row[3] for row in rows} == {"model", "k1", "majority", "asked", *others}
+    assert {row[3] for row in rows} == {"model", "k1", "shared", "majority", "asked", *others}
 
 
 def test_counts_say_what_went_in(small):

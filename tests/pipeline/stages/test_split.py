@@ -168,12 +168,13 @@ def test_without_prompts_a_share_of_the_responses_is_new():
     letters = "abcdefghij"
     rows = [(f"u{u}", None, a, b) for u in range(10) for a in letters for b in letters if a < b]
     pairs = table(rows)
-    placed, dropped = drawn(pairs, new_items=0.2, by="pairs")
-    assert dropped == {"mixed": 160, "across": 0, "few": 0}
-    marked = split.mark_items(coded(pairs), placed)
-    assert counted(marked.filter(pl.col("items") == "new"), "users", "split") == {
-        ("seen", "test"): 8, ("unseen", "test"): 2,
-    }  # fmt: skip
+    for by in ("pairs", "items"):
+        placed, dropped = drawn(pairs, new_items=0.2, by=by)
+        assert (dropped["mixed"], dropped["few"]) == (160, 0)
+        marked = split.mark_items(coded(pairs), placed)
+        assert counted(marked.filter(pl.col("items") == "new"), "users", "split") == {
+            ("seen", "test"): 8, ("unseen", "test"): 2,
+        }  # fmt: skip
 
 
 ROW = st.tuples(
