@@ -50,7 +50,7 @@ size: $(READY)  ## Print lines, modules and import floors beside the figures to 
 	python -m benchmarks.size
 
 paper: $(READY)  ## Run the paper's experiments that the data allow, or one: make paper ONLY=persona-5a.
-	python -m experiments run $(ONLY)
+	python -m experiments $(ONLY)
 
 faults: $(READY)  ## Kill stages, damage files and hold the rest to its bytes: make faults SEEDS=100 at length.
 	OMP_NUM_THREADS=1 SEEDS=$(or $(SEEDS),4) python -m pytest -q -m slow

@@ -1,6 +1,6 @@
 """The command line: run entries of paper.yaml, write the ledger and its page.
 
-python -m experiments run persona-5a
+python -m experiments persona-5a
 """
 
 import sys

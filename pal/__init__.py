@@ -1,14 +1,14 @@
 """PAL: reward models that differ from person to person.
 
-    from pal import RewardModel
+    from pal import RewardModel, fit
 
-    model = RewardModel.load("model")
+    model = fit("answers.csv", out="mine").model  # or, later, RewardModel.load("mine")
     ann = model.adapt([("How do I start?", "Just try it.", "Read the manual first.")])
     model.rank("What now?", ["Try more.", "Read on."], user=ann)
 
 Each user has a state, in PAL a convex mix of K prototypes that all users share: an ideal point. A response is
-worth how near it lies to that point in a space learned on top of a frozen encoder. `fit` learns prototypes
-and the states of the seen users; `adapt` locates a new user from a handful of comparisons with all else
+worth how near it lies to that point in a space learned on top of a frozen encoder. `fit` learns all of it
+from a log of answers; `adapt` locates a new user from a handful of comparisons with all else
 frozen.
 
 Names are loaded on first use (PEP 562), so `import pal` costs milliseconds and imports no torch.
@@ -29,7 +29,7 @@ _HOMES = {
     "preset": "pal.config",
     "PalError": "pal.errors",
     "Fitted": "pal.fitting.trainer",
-    "fit": "pal.fitting.trainer",
+    "fit": "pal.serving.fit_log",
     "IdealPointModel": "pal.models.ideal_point",
     "PreferenceModel": "pal.models.base",
     "PromptedIdealPointModel": "pal.models.prompted_ideal_point",

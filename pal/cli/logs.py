@@ -6,7 +6,8 @@ from typing import Any
 
 from pal.errors import PalError
 from pal.logs.columns import parse_columns
-from pal.serving.fit_log import KEPT, METRICS, REPORT, Options, eval_log, fit_log
+from pal.serving import fit_log
+from pal.serving.fit_log import KEPT, METRICS, REPORT, Options
 from pal.serving.reward_model import RewardModel
 
 
@@ -25,7 +26,7 @@ def fit(source: str, out: Path, given: dict[str, Any], options: dict[str, Any]) 
     options = Options(K=K if K == "auto" else int(K), **options)
     if not 0 <= options.unseen < 1:
         raise PalError(f"--unseen must be a share from 0 to below 1, got {options.unseen:g}")
-    fit_log(source, out=out, **_read(given), options=options, say=lambda text: print(text, "\n", sep=""))
+    fit_log.fit(source, out=out, **_read(given), options=options, say=lambda text: print(text, "\n", sep=""))
     print(f"{out / REPORT}  what was found\n{out / METRICS}  its numbers\n{out / KEPT}  the model:")
     print(f"  pal rank {out} replies.csv --user NAME")
 
@@ -40,7 +41,7 @@ def evaluate(model: Path, source: str, given: dict[str, Any], options: dict[str,
         options: Those of `Options`.
     """
     loaded = RewardModel.load(model, weights=options["weights"], device=options["device"])
-    metrics = eval_log(loaded, source, **_read(given), options=Options(**options))
+    metrics = fit_log.evaluate(loaded, source, **_read(given), options=Options(**options))
     print(json.dumps(metrics, indent=2))
 
 

@@ -51,7 +51,7 @@ def prune_prototypes(
         seed: Makes the start random.
 
     Raises:
-        PalError: As `pal.fit`.
+        PalError: As `pal.fitting.trainer.fit`.
     """
     start = head.model_copy(update={"K": min(most + SPARE, n_users), "dropout": 0.0})
     check_task(train, n_users, start, None)

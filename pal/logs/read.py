@@ -80,12 +80,16 @@ class Table:
         return [name for name in self.frame.columns if name not in (FILE, ROW)]
 
 
-def read(source: str | Path) -> Table:
+def read(source: Any) -> Table:
     """Read a file, a folder, a glob of files, a data set of the hub, or standard input for `-`.
+
+    Rows in memory are read too: mappings, a frame of polars or pandas, an Arrow table, a `datasets` table.
 
     Raises:
         PalError: If there is nothing to read, or a file cannot be read.
     """
+    if not isinstance(source, str | Path):
+        return _in_memory(source)
     source = str(source)
     said: list[str] = []
     rejected: list[Rejected] = []
@@ -105,6 +109,20 @@ def read(source: str | Path) -> Table:
     if len({tuple(sorted(each.columns)) for each in frames}) > 1:
         said.append("the files have not all the same columns; what one lacks is taken as empty there")
     return Table(frame, source, folder, said, rejected)
+
+
+def _in_memory(rows: Any) -> Table:
+    if isinstance(rows, pl.DataFrame):
+        frame = _texts(rows.to_arrow())
+    elif isinstance(rows, pa.Table):
+        frame = _texts(rows)
+    else:  # iterating over pandas gives the names of columns
+        is_pandas = type(rows).__module__.startswith("pandas")
+        frame = _frame_of(iter(rows.to_dict("records") if is_pandas else rows))
+    if not len(frame):
+        raise PalError("a log must hold at least one row, got none")
+    place = {FILE: pl.lit("rows").cast(pl.Categorical), ROW: pl.int_range(1, pl.len() + 1, dtype=pl.UInt32)}
+    return Table(frame.with_columns(**place), "rows", Path())
 
 
 def _find(source: str, said: list[str]) -> tuple[list[Path], Path]:
@@ -287,6 +305,8 @@ def as_text(cell: Any) -> str | None:
     """A JSON value as a text: a text as it is, 7.0 as 7, lists and objects as JSON."""
     if cell is None or isinstance(cell, str):
         return cell
+    if cell != cell:  # NaN, pandas' empty cell
+        return None
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
     if isinstance(cell, bool | int | float):

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from pal import encoders
 from pal.conversations import completion_text, prompt_text
-from pal.encoders import images
 from pal.encoders.registry import complaint
 from pal.errors import PalError
 from pal.serving.inputs import (
@@ -64,6 +63,10 @@ class InputEncoder:
             raise PalError(f"device must be cpu or cuda, got {self.device!r}")
         if kind == "cuda" and not torch.cuda.is_available():
             raise PalError(f"device must be cpu where torch finds no GPU, got {self.device!r}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without loaded encoders, which another process loads itself: they may hold what cannot be sent."""
+        return {**vars(self), "_loaded": {}}
 
     def encode(self, items: ItemList, side: Side, dim: int, places: Places | None = None) -> ItemEmbeddings:
         """Embeddings of items, as `as_list` gives them; texts and pictures that repeat are encoded once.
@@ -203,6 +206,7 @@ def _encode_pictures(
     encoder: Any, items: list[Any], rows: list[int], places: Places
 ) -> Iterator[tuple[Sequence[int], np.ndarray]]:
     """Batches of pictures in order, decoded on threads ahead of the encoder, as rows and vectors."""
+    from pal.encoders import images  # torchvision, which takes as long to import as torch
 
     def pixels(picture: Any) -> Tensor:
         """Every kind goes through the decoder of files, which limits sizes."""

@@ -91,7 +91,7 @@ def in_float32(method: Method) -> Method:
     return run  # type: ignore[return-value]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class RewardModel(SavedModel):
     """Rewards that differ from user to user; see `SavedModel` for what it is made of.
 
@@ -104,12 +104,19 @@ class RewardModel(SavedModel):
         input_encoder: The model's encoders; by default as `encoder` says, weights where they are by default.
     """
 
-    input_encoder: InputEncoder = field(default=None, compare=False, repr=False)  # type: ignore[assignment]
+    input_encoder: InputEncoder = field(default=None)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.input_encoder is None:
             object.__setattr__(self, "input_encoder", InputEncoder(self.encoder))
+
+    @classmethod
+    def fit(cls, source: Any, **options: Any) -> "RewardModel":
+        """Fit a log of answers: the model of `pal.fit`, which says what else it finds and may be given."""
+        from pal.serving.fit_log import fit
+
+        return fit(source, **options).model
 
     @classmethod
     def load(

@@ -46,7 +46,7 @@ DIMS = ("prompt_dim", "response_dim")
 Some = TypeVar("Some", bound="SavedModel")  # not typing.Self, which the shape checks in tests cannot read
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class SavedModel:
     """A fitted head with its users and their population, ready to be saved.
 
@@ -99,7 +99,7 @@ class SavedModel:
         """The model that a fit leaves behind, on the CPU, with a population fitted to its users' states.
 
         Args:
-            fitted: From `pal.fit`.
+            fitted: From `pal.fitting.trainer.fit`.
             embeddings: What was fitted on; only the widths are read.
             user_ids: Ids of the seen users, in the order of the states.
             fit_config: How it was fitted.

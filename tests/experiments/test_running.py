@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from experiments import counts, entries, figures, ledger, measure, page, running, study
+from experiments.__main__ import app
 from experiments.entries import Run
 from experiments.measure import Arm
 from pal.comparisons import Comparisons
@@ -177,6 +179,18 @@ def test_a_run_is_measured_judged_and_drawn_and_a_new_clone_keeps_what_was_found
     ledger.main()
     said = [row["verdict"] for row in running.rows_of(folder / ledger.LEDGER) if row["kind"] == "claim"]
     assert said == ["not judged: users' answers are not here"]
+
+
+def test_the_command_runs_an_entry_or_all_that_are_outdated_and_then_the_ledger(folder, monkeypatch):
+    ran = []
+    monkeypatch.setattr(running, "main", lambda name, scale: ran.append((name, scale)))
+    monkeypatch.setattr(running, "outdated", lambda scale: ["a", "b"])
+    monkeypatch.setattr(ledger, "main", lambda: ran.append("ledger"))
+    monkeypatch.setattr(page, "main", lambda: "page")
+    for arguments in (["parameters"], ["--scale", "paper"]):
+        done = CliRunner().invoke(app, arguments)
+        assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "page")
+    assert ran == [("parameters", None), "ledger", ("a", "paper"), ("b", "paper"), "ledger"]
 
 
 def test_a_figure_shows_the_texts_points_and_a_point_alone_has_a_stroke():

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from pal import FitConfig, HeadConfig, PalError, RewardModel, fit, preset
+from pal import FitConfig, HeadConfig, PalError, RewardModel, preset
 from pal.fitting import OBJECTIVES
+from pal.fitting.trainer import fit
 from pal.models import MODELS
 from pal.users import POPULATIONS
 from pal.users.population import Population, Posterior

@@ -36,6 +36,12 @@ def test_help_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+def test_a_model_of_texts_imports_no_torchvision():
+    """Which takes as long to import as torch itself."""
+    code = "import sys, pal.cli.commands; sys.exit('torchvision' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
 @pytest.mark.parametrize("arguments", ["score", "score m rows.csv --usr ann", "scor", "ask m x -n 0"])
 def test_a_command_that_is_not_understood_is_exit_code_2(arguments):
     assert CliRunner().invoke(app, arguments.split()).exit_code == 2

@@ -5,10 +5,10 @@ import json
 import polars as pl
 import pytest
 
-from pal import PalError, RewardModel, preset
+from pal import PalError, RewardModel, fit, preset
 from pal.methods import base
 from pal.serving import fit_log as fit_log_module
-from pal.serving.fit_log import eval_log, fit_log
+from pal.serving.fit_log import evaluate
 
 FAST = {"encoder": "hashed-words", "K": 2, "seed": 1}
 SHORT, WARM = "click it now", "dear friend, we love to help you"
@@ -18,8 +18,8 @@ SHORT, WARM = "click it now", "dear friend, we love to help you"
 def few_epochs():
     """Fits of a second."""
     with pytest.MonkeyPatch.context() as patch:
-        fit = {"epochs": 40, "restarts": 1, "validate_every": 10}
-        quick = lambda *given, head: preset(*given, head=head, fit=fit)  # noqa: E731
+        options = {"epochs": 40, "restarts": 1, "validate_every": 10}
+        quick = lambda *given, head: preset(*given, head=head, fit=options)  # noqa: E731
         for module in (fit_log_module, base):
             patch.setattr(module, "preset", quick)
         yield
@@ -46,7 +46,7 @@ def fitted(tmp_path_factory):
     extra = [("p0", "question 0?", "the same", "the same"), ("p3", "question 1?", "\u200b", SHORT)]
     said = []
     log = write(folder / "answers.csv", 20, extra)
-    return folder, fit_log(log, out=folder / "mine", say=said.append, **FAST), said
+    return folder, fit(log, out=folder / "mine", say=said.append, **FAST), said
 
 
 def test_everyone_is_in_the_model_that_is_kept_and_not_in_the_measured_one(fitted):
@@ -83,20 +83,20 @@ def test_rows_that_tell_nothing_are_listed_with_their_reasons(fitted):
 
 def test_saved_model_is_judged_on_people_it_knows_and_on_others(fitted, tmp_path):
     _, result, _ = fitted
-    metrics = eval_log(result.model, write(tmp_path / "new.csv", 24))
+    metrics = evaluate(result.model, write(tmp_path / "new.csv", 24))
     assert (metrics["seen"]["people"], metrics["unseen"]["people"]) == (20, 4)
     assert metrics["seen"]["personal"] > 0.95
     assert metrics["unseen"]["personal"] > metrics["unseen"]["without_answers"]
 
 
 def test_one_person_has_one_taste(tmp_path):
-    result = fit_log(write(tmp_path / "a.csv", 1), **{**FAST, "K": "auto"})
+    result = fit(write(tmp_path / "a.csv", 1), **{**FAST, "K": "auto"})
     assert result.model.config.K == 1
     assert "of one person" in result.metrics["settings"]
 
 
 def test_nobody_is_held_out_on_demand(tmp_path):
-    result = fit_log(write(tmp_path / "a.csv", 4), **FAST, unseen=0)
+    result = fit(write(tmp_path / "a.csv", 4), **FAST, unseen=0)
     assert result.measured.user_ids == result.model.user_ids
     assert "unseen" not in result.metrics
 
@@ -104,4 +104,4 @@ def test_nobody_is_held_out_on_demand(tmp_path):
 def test_another_folder_is_never_replaced(tmp_path):
     (tmp_path / "photos").mkdir()
     with pytest.raises(PalError, match="is there already, and not from `pal fit`"):
-        fit_log(write(tmp_path / "a.csv", 4), out=tmp_path / "photos", **FAST)
+        fit(write(tmp_path / "a.csv", 4), out=tmp_path / "photos", **FAST)

@@ -1,6 +1,7 @@
 """Scores, ranks, tastes and questions of a reward model, by hand where numbers are small."""
 
 import math
+import pickle
 
 import pytest
 import torch
@@ -270,3 +271,9 @@ def test_states_off_the_simplex_are_refused(line):
     for state in ([5.0, -3.0], [0.0, 0.0]):
         with pytest.raises(PalError, match="must be shares that sum to 1"):
             line.score(None, torch.zeros(2, 1), user=torch.tensor(state))
+
+
+def test_a_used_model_can_be_sent_to_another_process_and_be_a_key(worded):
+    expected = worded.score("q", ["a", "b"])
+    assert torch.equal(pickle.loads(pickle.dumps(worded)).score("q", ["a", "b"]), expected)
+    assert {worded: 1}[worded] == 1

@@ -1,0 +1,63 @@
+"""`pal fit` and `pal eval` as a shell sees them, and the examples that the README shows."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pal.logs.columns import NAMES, STEMS
+from pal.logs.shapes import read_log
+
+ROOT = Path(__file__).parents[3]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_example_is_understood_as_the_readme_shows():
+    log = read_log(ROOT / "examples/support-answers.csv")
+    shown = README.split("```\n  rows")[1].split("```")[0]
+    assert f"  rows{shown.rstrip()}" in log.summary()
+
+
+def test_every_file_that_the_readme_fits_is_there():
+    for command in ("pal fit examples/support-answers.csv", "examples/replies.csv"):
+        assert command in README
+        assert (ROOT / command.split()[-1]).is_file()
+
+
+def test_names_in_the_docs_are_recognised():
+    page = (ROOT / "docs/logs.md").read_text(encoding="utf-8").split("**Names.**")[1].split("Where names")[0]
+    known = {name for names in NAMES.values() for name in names} | set(NAMES)
+    for name in page.split("`")[1::2]:
+        assert name in known or any(stem and stem in name for stem in STEMS) or "/" in name, name
+
+
+def test_fit_then_eval(pal):
+    rows = ["user,prompt,chosen,rejected"]
+    rows += [
+        f"p{n % 6},q{n % 4}?,{'short' if n % 2 else 'long'} {n % 4},{'long' if n % 2 else 'short'} {n % 4}"
+        for n in range(72)
+    ]
+    Path("log.csv").write_text("\n".join(rows))
+    said = pal("fit", "log.csv", "--encoder", "hashed-words", "--method", "mixed_effects")
+    assert "pal rank log-model replies.csv" in said
+    Path("replies.csv").write_text("prompt,response\nq9?,short 1\nq9?,long 1\n")
+    assert (
+        json.loads(pal("rank", "log-model", "replies.csv", "--user", "p1").splitlines()[0])["response"]
+        == "short 1"
+    )
+    assert json.loads(pal("eval", "log-model", "log.csv"))["seen"]["personal"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["-K", "some"], "-K must be auto or a whole number"),
+        (["--unseen", "1"], "--unseen must be a share"),
+        (["--values", "tie"], "--values must be VALUE=SIDE"),
+        (["--columns", "rater"], "--columns must be ROLE=COLUMN"),
+        (["--method", "magic"], "--method must be auto or one of"),
+    ],
+)
+def test_a_mistake_is_one_sentence(pal, arguments, sentence):
+    Path("log.csv").write_text("user,prompt,chosen,rejected\na,q,x,y\na,p,x,z\nb,q,y,x\nb,p,z,x\n")
+    assert sentence in pal("fit", "log.csv", "--encoder", "hashed-words", *arguments, code=1)
