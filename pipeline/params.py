@@ -155,6 +155,15 @@ class Params(Config):
             PipelineError: If an option is unknown or its value not allowed.
         """
         section, options = self[dataset], {}
+        given = {"head": section.head, "train": section.train}
+        options_set = [
+            f"{key}.{name}" for key, part in given.items() for name in part if part[name] is not None
+        ]
+        if section.method is not None and options_set:
+            raise PipelineError(
+                f"{dataset}.{options_set[0]} is read where {dataset}.method is null, got {section.method!r}; "
+                f"set {dataset}.method to null, or leave the option out (in {paths.PARAMS})"
+            )
         for key, config in (("head", HeadConfig), ("train", FitConfig)):
             known = [name for name in config.model_fields if name != "K"]
             given = getattr(section, key)
@@ -253,6 +262,11 @@ def check(values: Any) -> Params:
         raise PipelineError(_explain(error)) from None
     for dataset in DATASETS:
         params.configs(dataset)
+        if (method := params[dataset].method) is not None and method not in METHODS:
+            allowed = ", ".join(METHODS)
+            raise PipelineError(
+                f"{dataset}.method must be null or one of {allowed}, got {method!r} (in {paths.PARAMS})"
+            )
         named = params[dataset].encoder
         # Whether an encoder's files are there is seen by the stage encode.
         for modality, name in named if isinstance(named, EncoderByModality) else [("", named)]:
