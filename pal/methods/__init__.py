@@ -20,4 +20,5 @@ METHODS = {
     "maxmin": "pal.methods.bases:MAXMIN",
     "p_rlhf_individual": "pal.methods.bases:P_RLHF_INDIVIDUAL",
     "p_rlhf_cluster": "pal.methods.bases:P_RLHF_CLUSTER",
+    "auto": "pal.methods.auto:AUTO",
 }
