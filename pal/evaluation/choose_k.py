@@ -2,7 +2,7 @@
 
 The users of a fold are kept out of fitting, then located by some of their comparisons and judged on the rest,
 so that neither the users nor the comparisons that judge a candidate K were fitted to. Of the candidates the
-smallest whose accuracy is within one standard error of the best is chosen (Breiman et al., 1984).
+smallest is chosen that the best does not clearly beat, by one standard error and by a paired test over users.
 
 With one prototype per user (`one_prototype_per_user`) this finds the number of groups. With free weights it
 finds the smallest K that suffices, which may be smaller: the sign of a reward is affine in the weights, so
@@ -22,16 +22,18 @@ Shapes used in this module:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from scipy.stats import t as student
 from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
-from pal.evaluation.accuracy import Judged
+from pal.evaluation.accuracy import UNSEEN, Judged
 from pal.evaluation.prototype_pruning import prune_prototypes
 from pal.fitting.trainer import Fitted, fit
 from pal.models.base import margins
@@ -70,8 +72,8 @@ class Candidate:
     Args:
         K: Prototypes.
         accuracy: Mean over users of the accuracy on their held-out comparisons.
-        standard_error: Of that mean; see `decide`.
-        sufficient: Whether that accuracy is within one standard error of the best candidate's.
+        standard_error: Of that mean.
+        sufficient: Whether the best candidate is not clearly better; see `compare_candidates`.
     """
 
     K: int
@@ -201,31 +203,70 @@ def leading_directions(embeddings: Embeddings, comparisons: Comparisons, width: 
     )
 
 
-def decide(right: Mapping[int, Float[np.ndarray, " users"]], total: Int[np.ndarray, " users"]) -> Choice:
-    """One-standard-error rule: the smallest K whose accuracy is within one standard error of the best.
+class Compared(NamedTuple):
+    """Candidates judged on the same held-out comparisons.
 
-    The error is that of an accuracy over users, the larger of the two that are compared. The error of their
-    difference, which the same users judge, is smaller and would suit a test of one K against another; but
-    the best is the best of many, and chance helped it. An error is never below what so many answers can
-    tell: where two of 1,800 are judged wrong, or none, the spread over users says nothing.
+    Args:
+        mean: Mean over users of each candidate's score per comparison.
+        standard_error: Of that mean.
+        sufficient: Whether the best candidate is not clearly better.
+    """
+
+    mean: Float[np.ndarray, " candidates"]
+    standard_error: Float[np.ndarray, " candidates"]
+    sufficient: Bool[np.ndarray, " candidates"]
+
+
+def compare_candidates(
+    score: Float[np.ndarray, "candidates users"], total: Int[np.ndarray, " users"], *, right: bool = True
+) -> Compared:
+    """One-standard-error rule, held by a paired test: which candidates the best one does not clearly beat.
+
+    A candidate is sufficient within one standard error of the best, that of a mean over users, the larger of
+    the two (Breiman et al., 1984); and also where the difference to the best, paired by user, is below
+    Student's quantile of 97.5 %. The first is the larger with many users. With ten, whom chance alone makes
+    differ by more than one error between several candidates, the second is. One user tells no candidates
+    apart.
+
+    Args:
+        score: Sums over a user's comparisons of what judges a candidate: right judgements, or log-likelihoods
+            in nats. The simplest candidate comes first: of equals it is the best.
+        total: Comparisons judged, by user; users without are left out.
+        right: Whether scores are right judgements. Their errors are then never below what so many answers can
+            tell: where two of 1,800 are judged wrong, or none, the spread over users says nothing.
+    """
+    judged = total > 0
+    n_users, n = int(judged.sum()), int(total.sum())
+    each = score[:, judged] / total[judged]
+    mean = each.mean(1)
+    if n_users < 2:
+        return Compared(mean, np.zeros(len(mean)), np.ones(len(mean), dtype=bool))
+    best = int(mean.argmax())
+    error = each.std(1, ddof=1) / np.sqrt(n_users)
+    paired = (each[best] - each).var(1, ddof=1) / n_users
+    if right:
+        # At least the error of n answers and two right and two wrong ones (Agresti and Coull).
+        share = (mean * n + 2) / (n + 4)
+        error = np.maximum(error, np.sqrt(share * (1 - share) / (n + 4)))
+        paired = paired + UNSEEN / n**2
+    margin = np.maximum(error, error[best])
+    margin = np.maximum(margin, student.ppf(0.975, n_users - 1) * np.sqrt(paired))
+    return Compared(mean, error, mean >= mean[best] - margin)
+
+
+def decide(right: Mapping[int, Float[np.ndarray, " users"]], total: Int[np.ndarray, " users"]) -> Choice:
+    """The smallest K that the best does not clearly beat; see `compare_candidates`.
 
     Args:
         right: Right judgements by candidate, one per user; candidates in ascending order.
         total: Comparisons judged, by user.
     """
-    judged = total > 0
-    n_users, n = int(judged.sum()), int(total.sum())
-    accuracy = np.stack(list(right.values()))[:, judged] / total[judged]
-    mean = accuracy.mean(1)
-    best = int(mean.argmax())  # of equals the smallest
-    spread = accuracy.std(1, ddof=1) / np.sqrt(n_users) if n_users > 1 else np.zeros(len(mean))
-    # At least the error of n answers and two right and two wrong ones (Agresti and Coull).
-    share = (mean * n + 2) / (n + 4)
-    errors = np.maximum(spread, np.sqrt(share * (1 - share) / (n + 4)))
-    enough = mean >= mean[best] - np.maximum(errors, errors[best])
-    columns = (right, mean.tolist(), errors.tolist(), enough.tolist())
-    rows = [Candidate(*values) for values in zip(*columns, strict=True)]
-    return Choice(next(row.K for row in rows if row.sufficient), rows, n_users, n)
+    compared = compare_candidates(np.stack(list(right.values())), total)
+    rows = [
+        Candidate(*values) for values in zip(right, *(column.tolist() for column in compared), strict=True)
+    ]
+    K = next(row.K for row in rows if row.sufficient)
+    return Choice(K, rows, int((total > 0).sum()), int(total.sum()))
 
 
 @dataclass(frozen=True)

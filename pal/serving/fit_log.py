@@ -33,7 +33,7 @@ from pal.encoders.registry import complaint
 from pal.errors import PalError
 from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
 from pal.evaluation.choose_k import USER_FOLDS, choose_k
-from pal.evaluation.holding_out import PARTS, hold_out
+from pal.evaluation.holding_out import Shares, hold_out
 from pal.files import new_folder, write_bytes, write_json, write_text
 from pal.logs.read import FILE, ROW
 from pal.logs.shapes import Log, read_log
@@ -46,6 +46,8 @@ from pal.serving.saved_model import CARD
 
 TEXT_ENCODER, IMAGE_ENCODER = "all-MiniLM-L6-v2", "classical"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+# Users and split of each place, by its number; a comparison without a place is in the final fit alone.
+PARTS = (("seen", "train"), ("seen", "val"), ("seen", "test"), ("unseen", "adapt"), ("unseen", "test"))
 MOST_PROTOTYPES = 5  # tried where K is auto
 FEW_PEOPLE = 8  # with fewer nothing is claimed of people in general
 KEPT, MEASURED = "model", "measured"  # folders: the model to use, and the one that the numbers are of
@@ -196,7 +198,7 @@ def fit(
         "source": str(source),
         "people": len(data.user_ids),
         "comparisons": len(data.comparisons),
-        "parts": {name: int((part == n).sum()) for n, name in enumerate(PARTS)},
+        "parts": {" ".join(name): int((part == n).sum()) for n, name in enumerate(PARTS)},
         "method": method,
         "K": K,
         "settings": why,
@@ -315,7 +317,7 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
 
 def _describe(name: str, weights: Mapping[str, str]) -> dict[str, Any]:
     """What is kept of an encoder beside a model."""
-    about = encoders.describe(name, weights.get(name, encoders.default_weights(name)))
+    about = encoders.describe(name, weights.get(encoders.plain_name(name), encoders.default_weights(name)))
     return {
         "encoder": about.name, "weights_sha256": about.weights_sha256, "files_sha256": about.files_sha256,
         "dim": about.dim, "dtype": "float32", "preprocessing": about.preprocessing,
@@ -323,22 +325,34 @@ def _describe(name: str, weights: Mapping[str, str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _hold_out(log: Log, data: Encoded, options: Options) -> Int[np.ndarray, " n"]:
-    question = data.comparisons.questions
-    prompt = question.prompt[data.comparisons.question].numpy()
-    unit = data.comparisons.question.numpy() if (prompt < 0).all() else prompt
-    time = None
+def _hold_out(
+    log: Log, data: Encoded, options: Options, rows: Int[np.ndarray, " rows"] | None = None, **shares: Any
+) -> Int[np.ndarray, " n"]:
+    """Each comparison's place: its number in PARTS, or -1 where it has none; of some rows alone."""
+    rows = np.arange(len(data.comparisons)) if rows is None else rows
+    comparisons = data.comparisons[torch.from_numpy(rows)]
+    asked = comparisons.questions[comparisons.question]
+    time = np.zeros(len(rows), np.int64)
     if options.time_split:
-        times = log.pairs["timestamp"][data.rows].str.to_datetime(
-            strict=False, time_unit="us", time_zone="UTC"
-        )
-        seconds = log.pairs["timestamp"][data.rows].cast(pl.Float64, strict=False)
-        time = times.cast(pl.Int64).fill_null((seconds * 1e6).cast(pl.Int64)).to_numpy()
-        if np.isnan(time.astype(float)).any():
-            raise PalError(
-                "--time-split needs a time in every row, as ISO 8601 text or in seconds since 1970"
-            )
-    return hold_out(data.comparisons.user.numpy(), unit, unseen=options.unseen, seed=options.seed, time=time)
+        cells = log.pairs["timestamp"][data.rows[rows]]
+        times = cells.str.to_datetime(strict=False, time_unit="us", time_zone="UTC").cast(pl.Int64)
+        times = times.fill_null((cells.cast(pl.Float64, strict=False) * 1e6).cast(pl.Int64, strict=False))
+        if times.null_count():
+            raise PalError("--time-split needs a time in every row: ISO 8601 text, or seconds since 1970")
+        time = times.to_numpy()
+    columns = {"user": comparisons.user, "prompt": asked.prompt, "low": asked.first, "high": asked.second}
+    frame = pl.DataFrame({name: column.numpy() for name, column in columns.items()})
+    frame = frame.with_columns(pair_id=pl.Series(rows), time=pl.Series(time))
+    by = "time" if options.time_split else "items"
+    drawn = Shares.from_options(**{"unseen_users": options.unseen, "by": by, **shares})
+    prompts = [f"{number:09}" for number in range(len(data.embeddings.prompts))]
+    placed, _ = hold_out(frame, drawn, options.seed, users=data.user_ids, prompts=prompts)
+    part = np.full(len(data.comparisons), -1)
+    numbers = {place: number for number, place in enumerate(PARTS)}
+    part[placed["pair_id"].to_numpy()] = [
+        numbers[place] for place in placed.select("users", "split").iter_rows()
+    ]
+    return part
 
 
 def _settings(data: Encoded, part: Int[np.ndarray, " n"], options: Options) -> tuple[str, int, str]:
@@ -418,6 +432,12 @@ def _measure(
         metrics["seen"] = {"people": int((own.total > 0).sum()), **_accuracy("personal", own),
                            **_accuracy("one_for_everyone", one)}  # fmt: skip
         paired = paired_test(own, one)
+        asked = test.questions.prompt[test.question]
+        trained = _of_part(data, part, 0)[0]
+        new = ~torch.isin(asked, trained.questions.prompt[trained.question]) & (asked >= 0)
+        if new.any():
+            on_new = _judged(model, model.states, data, test[new.nonzero()[:, 0]], n_users)
+            metrics["seen"] |= _accuracy("personal_on_new_prompts", on_new)
         gain = {"gain": paired.difference, "gain_low": paired.low, "gain_high": paired.high}
         metrics["seen"] |= {name: _round(number) for name, number in gain.items()}
     metrics |= _measure_unseen(data, part, model, shared)
@@ -483,9 +503,8 @@ def evaluate(
     part = np.where(user < len(model.user_ids), 2, 3)
     new = np.flatnonzero(part == 3)
     if len(new):
-        unit = data.comparisons.question.numpy()[new]
-        halves = hold_out(user[new], unit, unseen=1.0, seed=options.seed)
-        part[new] = np.where(np.isin(halves, (4, 2)), 4, 3)
+        halves = _hold_out(log, data, options, new, unseen_users=0.0, new_items=0.0, val=0.0, test=0.5)
+        part[new] = np.where(halves[new] == 2, 4, 3)
     metrics: dict[str, Any] = {"comparisons": len(part), **_measure_unseen(data, part, model)}
     known = data.comparisons[torch.from_numpy(np.flatnonzero(part == 2))]
     if len(known):

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag
 
-from pal.config import Config, Number, Share
+from pal.config import Config, Number
+from pal.evaluation.holding_out import Shares
 from pipeline import PipelineError
 
 if TYPE_CHECKING:
@@ -96,24 +97,10 @@ class ColourFilters(Config):
     blend: Literal["mix", "multiply"]
 
 
-class SplitShares(Config):
+class SplitShares(Shares):
     """Shares by which the stage split draws who is unseen, and which items and pairs are held out."""
 
     unseen_users: Annotated[Number, Field(gt=0, lt=1)]
-    new_items: Share
-    val: Share
-    test: Annotated[Number, Field(gt=0, lt=1)]
-    adapt: Annotated[Number, Field(gt=0, lt=1)]
-    min_pairs: Annotated[int, Field(ge=2)]
-    by: Literal["items", "pairs", "time"]
-
-    @model_validator(mode="after")
-    def _leaves_some_to_train_on(self) -> "SplitShares":
-        if self.val + self.test >= 1:
-            raise ValueError(
-                f"val + test must be below 1, got {self.val} + {self.test}; the rest is trained on"
-            )
-        return self
 
     def n_unseen(self, n_users: int) -> int:
         """How many of the users with enough pairs are kept unseen.

@@ -262,10 +262,17 @@ def one_in_ten(workers: pl.Series) -> pl.DataFrame:
 
 
 def halve(rows: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
-    """Half of each unseen user's rows, rounded down, is adapt, so that a single row is a test."""
-    half = pl.len().over("worker") // 2
-    split = pl.when(pl.lit(place_in_user(rows, rng)) < half).then(pl.lit("adapt")).otherwise(pl.lit("test"))
-    return rows.with_columns(split=split, users=pl.lit("unseen"))
+    """Half of each unseen user's rows, rounded down, is adapt, so that a single row is a test.
+
+    It is less where a worker answers one question again: all of these rows are tests if any is.
+    """
+    sides = (pl.col("text_0"), pl.col("text_1"))
+    question = ("worker", "prompt", pl.min_horizontal(*sides), pl.max_horizontal(*sides))
+    placed = rows.with_columns(place=place_in_user(rows, rng))
+    placed = placed.with_columns(pl.col("place").max().over(question))
+    is_adapt = pl.col("place") < pl.len().over("worker") // 2
+    split = pl.when(is_adapt).then(pl.lit("adapt")).otherwise(pl.lit("test"))
+    return placed.with_columns(split=split, users=pl.lit("unseen")).drop("place")
 
 
 def place_in_user(rows: pl.DataFrame, rng: np.random.Generator) -> pl.Series:

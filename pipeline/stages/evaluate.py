@@ -61,8 +61,8 @@ def main(dataset: str) -> None:
         }
         for users in ("seen", "unseen")
     }
-    # One reward for everyone against what needs no fitting, on seen users, paired by user.
-    k1 = find(scores.main, "seen", "k1")
+    # The model against what needs no fitting, on seen users, paired by user.
+    fitted = find(scores.main, "seen", "model")
     unfitted = {name: find(scores.main, "seen", name) for name in ("longer", "similarity")}
     calibration = _calibration(predictions, data, **about["seen"])
     alike = study.alike_responses(data)
@@ -107,7 +107,7 @@ def main(dataset: str) -> None:
             "never_seen": {**scores.cold_start_counts, "accuracies": cold_start},
             "stability": prototypes.stability(data, model),
             "plurality": plurality,
-            "beside": {name: compare(k1, score, knobs) for name, score in unfitted.items() if k1 and score},
+            "beside": {name: compare(fitted, score, knobs) for name, score in unfitted.items() if score},
             "calibration": calibration,
             "training": training,
             "gallery": gallery(data, items, shown.gallery_pairs),

@@ -6,9 +6,8 @@ and what could not be placed is counted, as are test pairs of which the user com
 
 import numpy as np
 import polars as pl
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from pal.evaluation.holding_out import hold_out
 from pal.files import new_folder
 from pipeline import PipelineError, params, paths
 from pipeline.datasets.base import SplitShares
@@ -100,12 +99,7 @@ def declared_places(pairs: Coded, dataset: str) -> pl.DataFrame:
 def draw_places(
     pairs: Coded, shares: SplitShares, seed: int, times: pl.Series | None = None
 ) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Places by shares: whole users are kept unseen, some items are kept new, the rest is held out per user.
-
-    By `items` a user is tested on responses that the user has compared with nothing in training (`_place`).
-    By `time` a seen user trains on the earliest pairs, then come val and test; an unseen user adapts from the
-    earliest and is tested on later ones. Pairs on new items are tested on whenever they were. Among pairs of
-    the same time the draw decides, as it does among all otherwise.
+    """Places by shares: `pal.evaluation.holding_out.hold_out` on what the stages store.
 
     Args:
         pairs: COLUMNS, a user's question in one row.
@@ -120,7 +114,6 @@ def draw_places(
         PipelineError: If too few users are left to keep some unseen, or a pair that is to be held out by time
             has none.
     """
-    rng = np.random.default_rng(seed)
     if times is not None and (without := times.null_count()):
         raise PipelineError(
             f"own.split.by is time, but {without:,} of {len(pairs):,} pairs have no timestamp; fill in "
@@ -137,126 +130,8 @@ def draw_places(
             "time": np.zeros(len(pairs), np.int64) if times is None else times.cast(pl.Int64),
         }
     )
-    kept, mixed = _mark_new(frame, pairs.names["prompt"], shares.new_items, rng)
-    counts = kept.group_by("user").len().filter(pl.col("len") >= shares.min_pairs)
-    users = sorted(counts["user"], key=pairs.names["user_id"].__getitem__)
-    unseen = rng.permutation(users)[: shares.n_unseen(len(users))].tolist()
-    kept = kept.filter(pl.col("user").is_in(users))
-    kept = kept.with_columns(
-        unseen=pl.col("user").is_in(unseen),
-        draw=pl.Series(rng.permutation(len(kept))),
-        block=pl.Series(_blocks(kept) if shares.by == "items" else np.arange(len(kept))),
-    )
-    placed = _place(kept, shares)
-    n_across = placed["part"].null_count()
-    placed = placed.drop_nulls("part").filter((pl.col("part") == "learn").any().over("user"))
-    learn = pl.when("unseen").then(pl.lit("adapt")).otherwise(pl.lit("train"))
-    placed = placed.select(
-        "pair_id",
-        users=pl.when("unseen").then(pl.lit("unseen")).otherwise(pl.lit("seen")),
-        split=pl.when(pl.col("part") == "learn").then(learn).otherwise("part"),
-    ).sort("pair_id")
-    few = len(frame) - len(placed) - mixed - n_across
-    return placed, {"mixed": mixed, "across": n_across, "few": few}
-
-
-def _mark_new(
-    frame: pl.DataFrame, prompts: list[str], share: float, rng: np.random.Generator
-) -> tuple[pl.DataFrame, int]:
-    """Say of each pair whether it is on a new item, and count what was left out as neither new nor known.
-
-    New is a share of the prompts or, where there are none, of the responses; then a pair of a new response
-    with a known one is left out.
-    """
-    if (frame["prompt"] >= 0).any():
-        order = rng.permutation(sorted(range(len(prompts)), key=prompts.__getitem__))
-        new = order[: round(share * len(order))].tolist()
-        return frame.with_columns(new=pl.col("prompt").is_in(new)), 0
-    questions = frame.select(pl.lit(0).alias("block"), "low", "high").unique(maintain_order=True)
-    items = _items_as_drawn(questions.with_columns(draw=pl.Series(rng.permutation(len(questions)))))
-    new = items.filter(pl.col("place") < (share * pl.col("n")).round())["item"].to_list()
-    low, high = (pl.col(side).is_in(new) for side in ("low", "high"))
-    kept = frame.filter(low == high).with_columns(new=low)
-    return kept, len(frame) - len(kept)
-
-
-def _items_as_drawn(pairs: pl.DataFrame) -> pl.DataFrame:
-    """The n items of each block, and each one's place as pairs of the block are drawn that name them."""
-    sides = [pairs.select("block", pl.col(side).alias("item"), "draw") for side in ("low", "high")]
-    items = pl.concat(sides).group_by("block", "item").agg(pl.col("draw").min()).sort("draw", "item")
-    return items.with_columns(place=pl.int_range(pl.len()).over("block"), n=pl.len().over("block"))
-
-
-def _blocks(frame: pl.DataFrame) -> np.ndarray:
-    """Each pair's block: pairs of one user that share a response to one prompt, and pairs that link these."""
-    sides = [frame.select("user", "prompt", pl.col(side).alias("item")) for side in ("low", "high")]
-    items = pl.concat(sides).with_row_index("row")
-    low, high = (
-        items.select(pl.col("row").first().over("user", "prompt", "item"))["row"].to_numpy().reshape(2, -1)
-    )
-    graph = coo_array((np.ones(len(low), bool), (low, high)), shape=(len(items), len(items)))
-    return connected_components(graph, directed=False)[1][low]
-
-
-def _place(frame: pl.DataFrame, shares: SplitShares) -> pl.DataFrame:
-    """Each pair's part, which is learn, val or test, or null where a pair joins items of two parts.
-
-    Of a seen user's pairs those on new items are tested on. Of the others whole blocks are dealt: test takes
-    the latest, then val; learn has the rest, one block at least. Of an unseen user's blocks those on new
-    items come first. Of a block of more than half of a user's pairs the items are dealt.
-    """
-    fixed = frame.filter("new", ~pl.col("unseen")).with_columns(part=pl.lit("test"))
-    rest = frame.filter(~pl.col("new") | pl.col("unseen"))
-    rest = rest.with_columns(big=2 * pl.len().over("block") > pl.len().over("user"))
-    rest = rest.with_columns(has_big=pl.col("big").any().over("user"))
-    key = ["user", "unseen", "block", "has_big"]
-    blocks = (
-        rest.filter(~pl.col("big"))
-        .group_by(key)
-        .agg(pl.col("new").any(), pl.col("time").max(), pl.col("draw").min(), n=pl.len())
-    )
-    blocks = blocks.sort("new", "time", "draw", descending=[True, True, False])
-    blocks = blocks.with_columns(
-        before=(pl.col("n").cum_sum() - pl.col("n")).over("user"),
-        last=pl.col("block") == pl.col("block").last().over("user"),
-        n=pl.col("n").sum().over("user"),
-    )
-    n_test, n_val = _sizes(shares, at_least=pl.min_horizontal(1, pl.col("n") - 1))
-    part = _part(pl.col("before"), n_test, n_val)
-    # Beside a big block there is enough to learn from, so that new items need not be.
-    new = pl.when(pl.col("new") & pl.col("has_big")).then(pl.lit("test"))
-    blocks = blocks.with_columns(part=new.when("last").then(pl.lit("learn")).otherwise(part))
-    whole = rest.filter(~pl.col("big")).join(blocks.select("block", "part"), on="block")
-    # Two items at least, which a pair joins, since items come as pairs are drawn.
-    big = rest.filter("big")
-    n_test, n_val = _sizes(shares, at_least=2)
-    items = _items_as_drawn(big).join(big.select("block", "unseen").unique(), on="block")
-    items = items.select("block", "item", part=_part(pl.col("place"), n_test, n_val))
-    for side in ("low", "high"):
-        big = big.join(items.rename({"item": side, "part": f"{side}_part"}), on=["block", side])
-    both = pl.when(pl.col("low_part") == pl.col("high_part")).then("low_part")
-    big = big.with_columns(part=both)
-    # As where one response is compared with each of the others: there is nothing to test apart.
-    dealt = (pl.col("part") == "learn").any().over("block")
-    big = big.with_columns(part=pl.when(dealt).then("part").otherwise(pl.lit("learn")))
-    columns = ["pair_id", "user", "unseen", "part"]
-    return pl.concat([part.select(columns) for part in (fixed, whole, big)])
-
-
-def _sizes(shares: SplitShares, at_least: pl.Expr | int) -> tuple[pl.Expr, pl.Expr]:
-    """How many of n are tested on, and how many validate, by the user's half; something is left to learn."""
-    n = pl.col("n").cast(pl.Int64)
-    n_test = pl.max_horizontal((n * shares.test).round().cast(pl.Int64), at_least)
-    n_adapt = pl.max_horizontal((n * shares.adapt).round().cast(pl.Int64), 1)
-    n_test = pl.when("unseen").then(pl.max_horizontal(n - n_adapt, at_least)).otherwise(n_test)
-    n_val = pl.min_horizontal((n * shares.val).round().cast(pl.Int64), n - n_test - 1)
-    return n_test, pl.when(pl.col("unseen") | (n_val < at_least)).then(0).otherwise(n_val)
-
-
-def _part(place: pl.Expr, n_test: pl.Expr, n_val: pl.Expr) -> pl.Expr:
-    """test, val or learn, by the place among those to be dealt."""
-    held = pl.when(place < n_test).then(pl.lit("test")).when(place < n_test + n_val).then(pl.lit("val"))
-    return held.otherwise(pl.lit("learn"))
+    users, prompts = pairs.names["user_id"], pairs.names["prompt"]
+    return hold_out(frame, shares, seed, users=users, prompts=prompts)
 
 
 def mark_items(pairs: Coded, placed: pl.DataFrame) -> pl.DataFrame:

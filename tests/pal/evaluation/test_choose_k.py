@@ -7,33 +7,50 @@ import torch
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig, preset
 from pal.errors import PalError
-from pal.evaluation.choose_k import choose_k, decide, leading_directions, one_prototype_per_user
+from pal.evaluation.choose_k import (
+    choose_k,
+    compare_candidates,
+    decide,
+    leading_directions,
+    one_prototype_per_user,
+)
 
 HEAD = HeadConfig(model="B", latent=4, hidden_layers=0, bias=False, similarity="inner")
 ONE = FitConfig(objective="mixture", grid_points=0, epochs=80, learning_rate=0.1, batch_size=0, restarts=2)
 
 
 def test_the_smallest_candidate_within_one_standard_error_of_the_best_is_chosen():
-    """Two users, 1,000 comparisons each. K = 3 is best: 900 and 1,000 right, 95 %, deviations of 5 points.
+    """Eight users, 1,000 comparisons each. K = 3 is best: four have 850 right, four 950, 90 % in the mean.
 
-    Its standard error is sqrt((25 + 25) / 1) / sqrt(2) = 5 points, and so is that of K = 2, whose 90 % are
-    just within; K = 1, with an error of 4 points, lacks 10.
+    Its standard error is sqrt(8 * 25 / 7) / sqrt(8) = 1.89 points, so the 88.2 % of K = 2 are just within; K = 1
+    lacks 4 points, each user 3 or 5: an error of sqrt(8 / 7) / sqrt(8) = 0.378, of which 2.365 are allowed.
     """
-    right = {1: np.array([810.0, 890.0]), 2: np.array([850.0, 951.0]), 3: np.array([900.0, 1000.0])}
-    choice = decide(right, np.array([1000, 1000]))
+    best = np.repeat([850.0, 950.0], 4)
+    right = {1: best - 10 * np.array([3, 5] * 4), 2: best - 18, 3: best}
+    choice = decide(right, np.full(8, 1000))
     assert choice.K == 2
-    assert [row.accuracy for row in choice.candidates] == pytest.approx([0.85, 0.9005, 0.95])
-    assert choice.candidates[2].standard_error == pytest.approx(0.05)
+    assert [row.accuracy for row in choice.candidates] == pytest.approx([0.86, 0.882, 0.9])
+    assert choice.candidates[2].standard_error == pytest.approx(0.0189, abs=1e-4)
     assert [row.sufficient for row in choice.candidates] == [False, True, True]
-    assert (choice.n_users, choice.n_comparisons) == (2, 2000)
+    assert (choice.n_users, choice.n_comparisons) == (8, 8000)
+
+
+def test_few_users_whose_gains_differ_decide_nothing():
+    """K = 2 gains 20 points, but in one of three users alone: 60, 0 and 0, an error of 20, of which Student's
+    quantile of 2 degrees allows 4.3. One user tells nothing; log-likelihoods are judged alike."""
+    right = {1: np.array([4.0, 5.0, 5.0]), 2: np.array([10.0, 5.0, 5.0])}
+    assert decide(right, np.full(3, 10)).K == 1
+    assert decide({1: np.array([0.0]), 2: np.array([9.0])}, np.array([10])).K == 1
+    nats = np.array([[-7.0, -6.9, -7.1], [-3.0, -3.1, -3.0]])
+    assert compare_candidates(nats, np.full(3, 10), right=False).sufficient.tolist() == [False, True]
 
 
 def test_two_answers_more_or_fewer_among_hundreds_decide_nothing():
-    """Three wrong of 1,800 against one: the error of the three is at least sqrt(5) answers."""
-    wrong = {1: 3, 2: 1, 3: 0}
+    """Of 1,800 answers eight wrong, each of another user, are more than none; one is not."""
+    wrong = {1: 8, 2: 1, 3: 0}
     right = {K: np.array([60.0 - (user < count) for user in range(30)]) for K, count in wrong.items()}
     assert decide(right, np.full(30, 60)).K == 2
-    del right[3]
+    right[1] = right[2] - (np.arange(30) == 7)  # two wrong
     assert decide(right, np.full(30, 60)).K == 1
 
 

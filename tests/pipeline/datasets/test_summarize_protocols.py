@@ -52,6 +52,21 @@ def test_stiennon_sees_workers_of_training_and_halves_the_others():
     assert placed.rows["group"].null_count() == 29
 
 
+def test_a_question_asked_again_is_not_adapted_from_and_tested_on():
+    """Of b's ten questions each is asked three times, once with the summaries swapped: none is in two places."""
+    again = rows("b", "v", 10)
+    swapped = [{**row, "text_0": row["text_1"], "text_1": row["text_0"], "choice": 1} for row in again]
+    placed = protocols.apply(
+        "stiennon", frame(rows("a", "t", 20), rows("a", "v", 3), again, swapped, again), 0
+    )
+    unseen = placed.rows.filter(users="unseen")
+    number = pl.min_horizontal("text_0", "text_1")
+    assert (
+        unseen.group_by(number.alias("number")).agg(pl.col("split").n_unique())["split"].to_list() == [1] * 10
+    )
+    assert {"adapt", "test"} == set(unseen["split"])
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -112,9 +127,8 @@ def test_li2024_sees_the_ten_busiest_and_tests_the_others_on_all_their_rows():
 
 def simulated():
     """The twelve of `eleven`, and two workers with 100 and 99 validation rows."""
-    whole = eleven().with_columns(text_0=pl.lit("short"), text_1=pl.lit("much longer"))
-    more = frame(rows("x0", "v", 100, text_0="short"), rows("x1", "v", 99, text_0="short"))
-    return pl.concat([whole, more])
+    whole = pl.concat([eleven(), frame(rows("x0", "v", 100), rows("x1", "v", 99))])
+    return whole.with_columns(text_0=pl.format("s {}", "text_0"), text_1=pl.lit("much longer"))
 
 
 def test_simulated_answers_follow_length_and_ranks_three_to_five_prefer_the_shorter():
