@@ -8,6 +8,7 @@ from pydantic import Discriminator, Field, Tag, ValidationError, create_model, m
 
 from pal.config import Config, FitConfig, HeadConfig, explain, preset
 from pal.errors import PalError, shorten
+from pal.methods import METHODS
 from pipeline import PipelineError, paths
 from pipeline.datasets import DATASETS
 from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, EncoderByModality, Text
@@ -73,6 +74,21 @@ class Evaluate(Seeded):
         return self
 
 
+class Compare(Config):
+    """The stage compare: the methods, by their names in `pal.methods.METHODS`."""
+
+    methods: list[Text]
+
+    @model_validator(mode="after")
+    def _methods_are_known_and_differ(self) -> "Compare":
+        for name in self.methods:
+            if name not in METHODS:
+                raise ValueError(f"methods must be some of {', '.join(METHODS)}, got {name!r}")
+        if len(set(self.methods)) < len(self.methods):
+            raise ValueError(f"methods must not repeat a method, got {self.methods}")
+        return self
+
+
 class Report(Config):
     """The stage report."""
 
@@ -91,6 +107,7 @@ class Params(Config):
     encode: Encode
     train: Train
     evaluate: Evaluate
+    compare: Compare
     report: Report
 
     def __getitem__(self, dataset: str) -> DatasetParams:

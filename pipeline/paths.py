@@ -16,6 +16,7 @@ STAGES = {
     "choose-k": "Find how many prototypes a dataset asks for, by cross-validation.",
     "train": "Fit the head, and the baselines beside it.",
     "evaluate": "Measure accuracy on seen and on unseen users.",
+    "compare": "Judge methods side by side: does personalising pay, and with which.",
     "report": "Write the report, one HTML page that opens offline.",
 }
 # The models that train fits beside `model`: one prototype for everyone, and each user's true group given.
@@ -87,11 +88,23 @@ def evaluated(dataset: str) -> Path:
     return Path("data/evaluated") / dataset
 
 
+def compared(dataset: str) -> Path:
+    """What compare writes: whether personalising pays, and the methods' numbers."""
+    return Path("data/compare") / f"{dataset}.json"
+
+
+def judged(key: str) -> Path:
+    """Where compare keeps a method's judgements by the hash of what they follow from."""
+    return Path("data/judged") / f"{key}.json"
+
+
 def metrics(dataset: str) -> Path:
     """The headline numbers, kept in Git."""
     return Path("metrics") / f"{dataset}.json"
 
 
 def plot(kind: str, dataset: str) -> Path:
-    """A small table behind a plot, kept in Git; kind is training, few_shot, calibration or details."""
+    """A small table behind a plot, kept in Git; kind is training, few_shot, calibration, details
+    or compare.
+    """
     return Path("metrics") / kind / f"{dataset}.csv"

@@ -17,7 +17,7 @@ PARTS = re.split(
     r"^```(\w+)\n(.*?)^```$", (ROOT / "docs/five-minutes.md").read_text(encoding="utf-8"), flags=re.M | re.S
 )
 NUMBERS = ("reward", "bits")  # left out where the page shows rows
-EVERY = ("download", "prepare", "recolour", "split", "encode", "choose-k", "train", "evaluate")
+EVERY = ("download", "prepare", "recolour", "split", "encode", "choose-k", "train", "evaluate", "compare")
 
 
 def of(dataset: str, *stages: str) -> set[str]:
@@ -37,7 +37,7 @@ def test_an_edit_reaches_the_stages_that_follow_what_was_edited(repository):
     repository.edit("own.split.val", 0.2)
     repository.write_answers(extra=2)
     repository.run("python", "-m", "pipeline", "check")
-    edited = of("own", "download", "split", "choose-k", "train", "evaluate")
+    edited = of("own", "download", "split", "choose-k", "train", "evaluate", "compare")
     assert repository.changed() - {"check"} == edited
     repository.write_answers()
     repository.run("git", "reset", "-q", "--hard")

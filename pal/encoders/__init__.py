@@ -15,6 +15,7 @@ from pal.encoders.registry import (
     load,
     modalities,
     names,
+    plain_name,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "load",
     "modalities",
     "names",
+    "plain_name",
 ]

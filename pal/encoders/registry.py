@@ -13,11 +13,12 @@ To add one: a module with these, and a line in `ENCODERS`.
 """
 
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from pal.encoders import measures
 from pal.errors import PalError
 
 if TYPE_CHECKING:
@@ -105,7 +106,8 @@ def describe(
     Args:
         name: One of `names()`; or any open_clip model, `open_clip:ViT-B-32/laion2b_s34b_b79k` or
             `open_clip:hf-hub:ORG/NAME`; any sentence-transformers model, `sentence-transformers:ORG/NAME`;
-            or an open_clip architecture without trained weights, `untrained-vit-h-14`.
+            or an open_clip architecture without trained weights, `untrained-vit-h-14`. With `+measures`
+            at its end, six measures of a text follow its vector: length, punctuation.
         weights: `package` (an installed package, found by its metadata, its code never imported), `hub`, or
             a folder that holds the model's files.
         precision: float32, bfloat16 or float16: what the network computes in.
@@ -114,13 +116,29 @@ def describe(
     Raises:
         PalError: If the name is unknown, the files are not there, or the weights are not the published ones.
     """
-    return _module(check_name(name)).describe(name, weights, precision=precision, engine=engine)
+    described = _module(check_name(name)).describe(
+        plain_name(name), weights, precision=precision, engine=engine
+    )
+    if name == described.name:
+        return described
+    if "text" not in described.modalities:
+        raise PalError(f"encoder must read texts to take their measures, got {name!r}")
+    return replace(
+        described,
+        name=name,
+        dim=described.dim + len(measures.NAMES),
+        preprocessing=f"{described.preprocessing}; {len(measures.NAMES)} measures of the text added",
+        modalities=("text",),
+    )
 
 
 def load(described: Described, device: str = "cpu") -> TextEncoder | ImageEncoder:
     """Build a described encoder, ready to encode on a device."""
     try:
-        return _module(described.family).load(described, device)
+        if described.name == plain_name(described.name):
+            return _module(described.family).load(described, device)
+        plain = replace(described, name=plain_name(described.name), dim=described.dim - len(measures.NAMES))
+        return measures.MeasuredTexts(_module(described.family).load(plain, device))
     except ModuleNotFoundError as error:
         install = "pip install 'pal-pluralistic-alignment[images]'"
         raise PalError(f"{described.name} needs the package {error.name}; run `{install}`") from None
@@ -129,6 +147,11 @@ def load(described: Described, device: str = "cpu") -> TextEncoder | ImageEncode
 def names() -> tuple[str, ...]:
     """The encoders with a name of their own; prefixes lead to any others."""
     return tuple(name for family in ENCODERS for name in _module(family).NAMES)
+
+
+def plain_name(name: str) -> str:
+    """An encoder's name without `+measures`, which adds measures of the text to its vectors."""
+    return name.removesuffix(measures.SUFFIX)
 
 
 def check_name(name: str) -> str:
@@ -141,9 +164,10 @@ def check_name(name: str) -> str:
         PalError: If the name is none of `names()`, and starts with no module's prefix.
     """
     prefixes: list[str] = []
+    plain = plain_name(name)
     for family in ENCODERS:
         module = _module(family)
-        if name in module.NAMES or name.startswith(tuple(module.PREFIXES)):
+        if plain in module.NAMES or plain.startswith(tuple(module.PREFIXES)):
             return family
         prefixes += module.PREFIXES
     raise PalError(
@@ -153,7 +177,8 @@ def check_name(name: str) -> str:
 
 def default_weights(name: str) -> str:
     """Where an encoder's weights come from unless the user says: its package where it is installed anyway."""
-    return "package" if name in getattr(_module(check_name(name)), "IN_PACKAGES", ()) else "hub"
+    packaged = getattr(_module(check_name(name)), "IN_PACKAGES", ())
+    return "package" if plain_name(name) in packaged else "hub"
 
 
 def modalities(name: str) -> tuple[str, ...]:
@@ -161,7 +186,7 @@ def modalities(name: str) -> tuple[str, ...]:
     if name == "none":
         return ()
     reads = getattr(_module(check_name(name)), "READS", {})
-    return reads.get(name, reads.get("", ()))
+    return reads.get(plain_name(name), reads.get("", ()))
 
 
 def _module(family: str) -> Any:

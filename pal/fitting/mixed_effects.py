@@ -30,9 +30,12 @@ from pal.users.gaussian import Answers, Gaussian, laplace, margin_covariance, sh
 
 WIDE = 256  # leading directions that the shared reward reads
 MOST_ITEMS = 2000  # items with an effect of their own: those compared most
-ROUNDS = 8  # of EM, and of the ridges' own
-PICK = True
-K0 = 20.0
+ROUNDS = 16  # of EM
+RIDGE_ROUNDS = 20  # of the ridges' strengths, at most
+PICK = False
+LONGEST_LEAP = 2.0  # factor by which an extrapolation may enlarge a variance
+LARGEST = 100.0  # variance: of answers that never err the likelihood has no maximum
+FASTEST = 8.0  # factor by which an extrapolation may lengthen EM's step
 START = 0.3  # variance of a direction, and of a residual, in the first round
 
 
@@ -70,7 +73,7 @@ def fit_mixed_effects(
         _Block(users, answers)
         for users, answers in side_by_side(population.evidence(model, embeddings, train), train.user, n_users)
     ]
-    history, best = [], None
+    history, best, path = [], None, [population]
     for number in range(1, ROUNDS + 1):
         step = _expectation(population, blocks, n_users)
         states = step.states
@@ -87,6 +90,10 @@ def fit_mixed_effects(
         if best is None or score < best[0]:
             best = score, population, states
         population = step.population
+        path.append(population)
+        if len(path) == 3:
+            population = _extrapolated(*path)
+            path = [population]
     _, population, states = best
     population = Gaussian(
         *(x.float() for x in (population.centre, population.covariance, population.residual))
@@ -122,7 +129,7 @@ def fit_ridge(
     d, total = features.shape[1], first + second
     theta = features.new_zeros(d + n_items)
     variance, item_variance = 0.1, 0.1
-    for _ in range(ROUNDS):
+    for _ in range(RIDGE_ROUNDS):
         precision = torch.cat(
             [theta.new_full((d,), 1 / variance), theta.new_full((n_items,), 1 / item_variance)]
         )
@@ -139,10 +146,21 @@ def fit_ridge(
             if float(step.abs().max()) < 1e-5:
                 break
         spread = torch.cholesky_inverse(chol).diagonal()
-        square = theta.square() + spread
-        variance = max(float(square[:d].mean()), 1e-6)
-        item_variance = max(float(square[d:].mean()), 1e-6) if n_items else item_variance
+        before = variance, item_variance
+        variance = _variance(theta[:d], spread[:d], variance)
+        item_variance = _variance(theta[d:], spread[d:], item_variance) if n_items else item_variance
+        if (
+            max(abs(after / old - 1) for after, old in zip((variance, item_variance), before, strict=True))
+            < 0.01
+        ):
+            break
     return Ridge(theta[:d], theta[d:], variance, item_variance)
+
+
+def _variance(effects: Float[Tensor, " n"], spread: Float[Tensor, " n"], variance: float) -> float:
+    """MacKay's update: the square of effects over how many of them the data determine; slower EM agrees."""
+    determined = len(effects) - float(spread.sum()) / variance
+    return min(max(float(effects.square().sum()) / max(determined, 1e-3), 1e-4), 100.0)
 
 
 def _hessian(
@@ -245,9 +263,35 @@ def _expectation(population: Gaussian, blocks: list[_Block], n_users: int) -> _S
     centre[-1] = found_states[:, -1].mean()
     apart = found_states - centre
     scatter = apart.T @ apart + n * prior - prior @ known @ prior
-    covariance = shrunk((scatter + scatter.T) / 2, n, K0)
-    variance = torch.tensor([max(squares / max(items, 1.0), 1e-4)]).double()
+    covariance = _within(shrunk(scatter, n), 1e-8, LARGEST)
+    variance = torch.tensor([min(max(squares / max(items, 1.0), 1e-4), LARGEST)]).double()
+    centre[-1] = centre[-1].clamp(0.1, 10)
     return _Step(states, Gaussian(centre, covariance, variance))
+
+
+def _extrapolated(start: Gaussian, once: Gaussian, twice: Gaussian) -> Gaussian:
+    """Where EM is heading after two rounds (SQUAREM: Varadhan and Roland, 2008), which takes far fewer."""
+    values = [torch.cat([x.flatten() for x in vars(each).values()]) for each in (start, once, twice)]
+    step = values[1] - values[0]
+    bend = values[2] - values[1] - step
+    length = float((step.norm() / bend.norm().clamp_min(1e-12)).clamp(1, FASTEST))
+    guess = values[0] + 2 * length * step + length**2 * bend
+    D = len(start.centre)
+    # An extrapolation may leave the covariances, or go too far where rounds hardly move any more.
+    most = LONGEST_LEAP * float(torch.linalg.eigvalsh(twice.covariance)[-1])
+    least = float(twice.covariance.diagonal().mean()) * 1e-3
+    residual = guess[-1:].clamp(1e-4, LONGEST_LEAP * float(twice.residual))
+    centre = twice.centre + (guess[:D] - twice.centre).clamp(-0.5, 0.5)
+    return Gaussian(centre, _within(guess[D:-1].view(D, D), least, most), residual)
+
+
+def _within(
+    covariance: Float[Tensor, "state state"], least: float, most: float
+) -> Float[Tensor, "state state"]:
+    """A covariance whose eigenvalues are brought within bounds; none is above the largest that is allowed."""
+    values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
+    bounded = (vectors * values.clamp(least, min(most, LARGEST))) @ vectors.T
+    return (bounded + bounded.T) / 2
 
 
 def _loss(

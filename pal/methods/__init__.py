@@ -12,4 +12,5 @@ METHODS = {
     "pal_paper": "pal.methods.prototypes:PAL_PAPER",
     "pal_authors": "pal.methods.prototypes:PAL_AUTHORS",
     "pal_ours": "pal.methods.prototypes:PAL_OURS",
+    "auto": "pal.methods.auto:AUTO",
 }

@@ -159,7 +159,7 @@ def _exportable_encoder(
         )
     model.encode_responses(["a"])  # which compares the encoder's weights with the model's hash
     described = encoders.describe(name, model.input_encoder.source(name))
-    if described.family != "sentence-transformers" or described.folder is None:
+    if described.family != "sentence-transformers" or described.folder is None or name.endswith("+measures"):
         raise PalError(f"the encoder must be of sentence-transformers to be exported, got {name}")
     modules = modules_of(described.folder)
     kinds = [kind for kind, _ in modules]

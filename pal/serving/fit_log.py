@@ -352,7 +352,7 @@ def _encode(
 
 def _describe(name: str, weights: Mapping[str, str]) -> dict[str, Any]:
     """What is kept of an encoder beside a model."""
-    about = encoders.describe(name, weights.get(name, encoders.default_weights(name)))
+    about = encoders.describe(name, weights.get(encoders.plain_name(name), encoders.default_weights(name)))
     return {
         "encoder": about.name, "weights_sha256": about.weights_sha256, "files_sha256": about.files_sha256,
         "dim": about.dim, "dtype": "float32", "preprocessing": about.preprocessing,

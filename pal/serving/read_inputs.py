@@ -149,7 +149,7 @@ class InputEncoder:
 
     def source(self, name: str) -> str:
         """Where an encoder's weights come from: `package`, `hub` or a folder."""
-        return str(self.weights[name] if name in self.weights else encoders.default_weights(name))
+        return str(self.weights.get(encoders.plain_name(name)) or encoders.default_weights(name))
 
     def _load(self, side: Side) -> tuple[Any, tuple[str, ...]]:
         """The encoder, and the kinds of items that it reads; loaded once."""

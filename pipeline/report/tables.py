@@ -104,6 +104,18 @@ def table_by_filter(accuracies: list[Row]) -> list[Row]:
     return sorted(table([row for row in accuracies if row["shots"] in (None, 0, most)]), key=order)
 
 
+def by_method(compared: Row) -> Row | None:
+    """What compare wrote, as a table of methods by place; None where no methods were compared."""
+    rows = compared.get("rows")
+    if not rows:
+        return None
+    places = list(dict.fromkeys(row["place"] for row in rows))
+    cells = {(row["method"], row["place"]): row for row in rows}
+    names = dict.fromkeys(row["method"] for row in rows)
+    methods = [{"method": name, "cells": [cells[name, place] for place in places]} for name in names]
+    return {**compared, "places": places, "methods": methods}
+
+
 def one_kind_of_items(rows: list[Row]) -> list[Row]:
     """Of rows on all, known and new items those on the first of these kinds that occurs."""
     kinds = {row["items"] for row in rows}

@@ -133,7 +133,7 @@ def _job(
     """What is missing of a modality, and the encoder for it."""
     options = values.encode
     name = _encoder_of(dataset, modality, values)
-    weights = options.weights.get(name, "hub")
+    weights = options.weights.get(encoders.plain_name(name), "hub")
     if weights not in ("package", "hub"):
         weights = str(paths.project_root() / Path(weights).expanduser())
     engine = "torch" if options.engine == "ray" else options.engine

@@ -55,7 +55,9 @@ def main() -> None:
         read = read_json(paths.evaluated(dataset) / "evaluated.json", f"evaluate@{dataset}")
         chosen = paths.chosen(dataset)  # not there where model.K is a number and nobody asked
         curves = read_json(chosen, f"choose-k@{dataset}")["curves"] if chosen.is_file() else {}
-        evaluated.append({**read, "curves": curves})
+        compared = paths.compared(dataset)
+        methods = read_json(compared, f"compare@{dataset}") if compared.is_file() else {}
+        evaluated.append({**read, "curves": curves, "methods": methods})
     write_text(paths.REPORT, render(evaluated, paper=PAPER.exists()))
 
 
@@ -167,6 +169,7 @@ def section(evaluated: Row) -> Row:
         "alarms": findings.alarms(evaluated),
         "strictest": tables.table(evaluated["never_seen"]["accuracies"]),
         "never": findings.never_seen(evaluated["never_seen"]),
+        "methods": tables.by_method(evaluated.get("methods") or {}),
         "prototypes_said": findings.choices_of_k(curves, K),
     }
 

@@ -1,0 +1,236 @@
+"""Methods side by side on held-out comparisons: which one serves these people best, and how sure that is.
+
+Each method is judged at the same places: people it was fitted to, on items that training knew and on new
+ones, and people it first meets with none, few and more of their answers. Differences are paired by person,
+and corrected for their number by Holm's method.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from pal.comparisons import Comparisons, Embeddings
+from pal.evaluation.accuracy import (
+    Judged,
+    Paired,
+    calibrate,
+    confidence_interval,
+    paired_test,
+    worst_decile,
+)
+from pal.methods.base import Learned, Method
+from pal.models.base import margins
+
+SHOTS = (0, 5, 10, 20, 50)  # answers of people whom the fit did not meet
+NEW_AT = 20  # answers from which these are judged on new items
+LEVEL = 0.05
+NO_CONTRAST = (
+    "Whether personalising pays was not measured: compare.methods must hold a method with one reward for "
+    "everyone, such as bt, and a personal one, such as mixed_effects."
+)
+
+Row = dict[str, Any]
+
+
+class Place(NamedTuple):
+    """Whose comparisons, on which items, from how many of a person's answers (None: those fitted to)."""
+
+    users: str
+    items: str
+    answers: int | None
+
+    def __str__(self) -> str:
+        who = "known people" if self.answers is None else f"new people, {self.answers} answers"
+        return f"{who}, {self.items} items"
+
+
+@dataclass(frozen=True)
+class Held:
+    """Held-out comparisons, and the answers from which those who made them are located.
+
+    Args:
+        known: Answers that may be known.
+        test: Comparisons to judge on.
+        n_users: Users that both count.
+    """
+
+    known: Comparisons
+    test: Comparisons
+    n_users: int
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How a method did at one place.
+
+    Args:
+        judged: Right judgements per user.
+        log_loss: Mean of -log P(chosen), in nats.
+        calibration_error: Expected calibration error, a share.
+    """
+
+    judged: Judged
+    log_loss: float
+    calibration_error: float
+
+
+Results = Mapping[str, Mapping[Place, Judgement]]  # by the method's name
+
+
+def first_answers(user: Int[Tensor, " n"], n_users: int, answers: int) -> Bool[Tensor, " n"]:
+    """Which answers are among the first so many of users who have that many; nested in the number."""
+    counts = torch.bincount(user, minlength=n_users)
+    order = torch.argsort(user, stable=True)
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(user)) - (counts.cumsum(0) - counts)[user[order]]
+    return (place < answers) & (counts[user] >= answers)
+
+
+def places(
+    known: Mapping[str, Comparisons],
+    tests: Mapping[tuple[str, str], Comparisons],
+    n_users: Mapping[str, int],
+    shots: Sequence[int] = SHOTS,
+) -> dict[Place, Held]:
+    """What methods are judged on, in the order of tables; places without comparisons are left out.
+
+    Args:
+        known: For `seen` the answers that were fitted to, for `unseen` those that locate.
+        tests: Held-out comparisons by users and by items, `known` or `new`; without ties.
+        n_users: Users of either half.
+        shots: Numbers of answers from which unseen users are located.
+    """
+    found = {
+        Place("seen", items, None): Held(known["seen"], tests["seen", items], n_users["seen"])
+        for items in ("known", "new")
+    }
+    counts = torch.bincount(known["unseen"].user, minlength=n_users["unseen"])
+    by_items = {items: tests["unseen", items] for items in ("known", "new")}
+    first = "known" if len(by_items["known"]) else "new"
+    for items in dict.fromkeys((first, "new")):
+        for answers in shots if items == first else (NEW_AT,):
+            rows = first_answers(known["unseen"].user, n_users["unseen"], answers)
+            test = by_items[items]
+            found[Place("unseen", items, answers)] = Held(
+                known["unseen"][rows.nonzero()[:, 0]],
+                test[(counts[test.user] >= answers).nonzero()[:, 0]],
+                n_users["unseen"],
+            )
+    return {place: held for place, held in found.items() if len(held.test)}
+
+
+def judge(learned: Learned, embeddings: Embeddings, place: Place, held: Held) -> Judgement:
+    """Judge by probabilities that are averaged over the belief about each person.
+
+    Where the fit itself leaves people free states, without a prior, these are taken for the people that it
+    was fitted to.
+    """
+    test = held.test
+    if place.answers is None and learned.config.objective == "pal":
+        with torch.no_grad():
+            margin = margins(learned.fitted.head, learned.fitted.states, embeddings, test).double()
+    else:
+        belief = learned.posterior(embeddings, held.known, held.n_users)
+        margin = torch.logit(learned.probability(embeddings, test, belief).clamp(1e-6, 1 - 1e-6))
+    return Judgement(
+        Judged.from_margins(margin, test.user, n_users=held.n_users),
+        -torch.nn.functional.logsigmoid(margin).mean().item(),
+        calibrate(margin, test.sign).error,
+    )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values corrected for their number by Holm's step-down method (1979)."""
+    corrected, least = list(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        least = max(least, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = least
+    return corrected
+
+
+def table(results: Results, seconds: Mapping[str, float]) -> list[Row]:
+    """A row for each place and method: its numbers, and its difference to the best method there.
+
+    Accuracies are means over users, all alike; `p_value` is corrected for the methods of the place.
+
+    Args:
+        results: Judgements at the same places for every method.
+        seconds: How long each was fitted.
+    """
+    rows: list[Row] = []
+    for place in next(iter(results.values()), {}):
+        judged = {name: by_place[place].judged for name, by_place in results.items()}
+        best = max(judged, key=lambda name: judged[name].macro)
+        others = [name for name in judged if name != best]
+        differences = {name: paired_test(judged[name], judged[best]) for name in others}
+        p_values = dict(zip(others, holm([differences[name].p_value for name in others]), strict=True))
+        for name, of_users in judged.items():
+            low, high = confidence_interval(of_users, mean="macro")
+            apart = differences.get(name, Paired(0.0, 0.0, 0.0, 1.0, 0))
+            numbers = {
+                "accuracy": of_users.macro,
+                "low": low,
+                "high": high,
+                "worst_decile": worst_decile(of_users),
+                "log_loss": results[name][place].log_loss,
+                "calibration_error": results[name][place].calibration_error,
+                "difference": apart.difference,
+                "difference_low": apart.low,
+                "difference_high": apart.high,
+                "p_value": p_values.get(name, 1.0),
+                "seconds": seconds[name],
+            }
+            about = {**place._asdict(), "place": str(place), "method": name, "best": name == best}
+            counts = {"n_users": len(of_users.with_comparisons().total), "n_pairs": int(of_users.total.sum())}
+            rows.append({**about, **{key: round(x, 5) for key, x in numbers.items()}, **counts})
+    return rows
+
+
+def verdict(results: Results, methods: Mapping[str, Method]) -> str:
+    """One sentence: whether personalising pays, with which method, by how much, and how sure that is.
+
+    The best personal method is held against the best with one reward for everyone, at the first place. It is
+    recommended only where it gains there beyond chance, and loses on new items nowhere.
+    """
+    shared = [name for name in results if not methods[name].personal]
+    personal = [name for name in results if methods[name].personal]
+    at = list(next(iter(results.values()), {}))
+    if not (shared and personal and at):
+        return NO_CONTRAST
+    first = at[0]
+    base = max(shared, key=lambda name: results[name][first].judged.macro)
+
+    def gain(name: str, place: Place) -> Paired:
+        return paired_test(results[name][place].judged, results[base][place].judged)
+
+    gains = {name: gain(name, first) for name in personal}
+    p_values = dict(zip(personal, holm([gains[name].p_value for name in personal]), strict=True))
+    surely = [name for name in personal if p_values[name] < LEVEL and gains[name].difference > 0]
+    new = [place for place in at[1:] if place.items == "new"]
+    safe = [name for name in surely if all(gain(name, place).difference >= 0 for place in new)]
+    best = max(safe or surely or personal, key=lambda name: gains[name].difference)
+    if safe:
+        opening = "Personalising pays on these data"
+    elif surely:
+        opening = (
+            "Do not personalise by these numbers, since what is gained on known items is lost on new ones"
+        )
+    else:
+        opening = "These data do not show that personalising pays"
+    beside = [*new, *(place for place in at if place.answers == NEW_AT and place.items != "new")]
+    more = "".join(f"; {place}: {_points(gain(best, place))}" for place in dict.fromkeys(beside))
+    # Where the first place is of new items, all of them are.
+    untested = "" if new or first.items == "new" else "; new items were not tested"
+    return (
+        f"{opening}: {best} ({methods[best].title}) less {base}, in points of accuracy, {first}: "
+        f"{_points(gains[best])}, p = {p_values[best]:.2g} after Holm over {len(personal)}{more}{untested}."
+    )
+
+
+def _points(paired: Paired) -> str:
+    difference, low, high = (100 * x for x in (paired.difference, paired.low, paired.high))
+    return f"{difference:+.1f} (95 % interval {low:+.1f} to {high:+.1f})"

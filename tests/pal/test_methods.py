@@ -1,0 +1,88 @@
+"""Methods by name, and what cross-validation makes of them."""
+
+import numpy as np
+import pytest
+import torch
+
+from pal.comparisons import Comparisons, Embeddings
+from pal.config import registered
+from pal.methods import METHODS
+from pal.methods.auto import Tried, decide, folds, learn_auto
+from pal.methods.base import Task
+
+
+def people(users=40, answers=40, spread=0.0, seed=0) -> Task:
+    """Answers on 120 items of people who share a direction, and differ from it by `spread`."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(120, 4, generator=generator)
+    w = torch.tensor([1.0, 0, 0, 0]) + spread * torch.randn(users, 4, generator=generator)
+    user = torch.arange(users).repeat_interleave(answers)
+    rows = torch.stack([torch.randperm(120, generator=generator)[:2] for _ in user])
+    margin = 1.5 * ((x[rows[:, 0]] - x[rows[:, 1]]) * w[user]).sum(1)
+    first = torch.rand(len(user), generator=generator) < torch.sigmoid(margin)
+    chosen, rejected = (torch.where(first == side, rows[:, 0], rows[:, 1]) for side in (True, False))
+    comparisons = Comparisons.from_pairs(user=user, prompt=None, chosen=chosen, rejected=rejected)
+    return Task(Embeddings(torch.zeros(0, 0), x), comparisons, users, K=2)
+
+
+def test_people_who_are_alike_get_one_reward_and_others_their_own():
+    alike = learn_auto(people())
+    assert "auto: bt, since no personal method" in alike.said[-1]
+    assert float(alike.population.covariance.abs().max()) == 0
+    different = learn_auto(people(spread=1.0))
+    assert "auto: mixed_effects, since it beats bt significantly" in different.said[-1]
+
+
+def test_too_few_people_get_one_reward_and_are_told_so():
+    (said,) = learn_auto(people(users=5, spread=1.0)).said
+    assert said.startswith("auto: bt, since there are fewer than 10 people")
+
+
+def test_the_decision_by_hand():
+    """Losses of four people. b gains 0.1 +- 0; c gains 0.12 but no more than b within its error; d is noise."""
+    shared = np.full(4, 0.7)
+
+    def tried(name, loss):
+        return Tried(name, np.array(loss), {})
+
+    bt, b = tried("bt", shared), tried("b", shared - 0.1)
+    c = tried("c", shared - [0.0, 0.1, 0.2, 0.18])
+    d = tried("d", shared - [1.0, -1.0, 1.0, -0.9])
+    assert decide([bt, b, c, d]) == "b"
+    assert decide([bt, tried("b", shared - 0.01), c]) == "c"
+    assert decide([bt, d]) == "bt"
+
+
+def test_folds_hold_apart_people_items_and_a_persons_own_responses():
+    task = people()
+    q = task.train.questions
+
+    def sides(pairs):
+        return torch.stack([q.first, q.second], 1)[pairs.question]
+
+    for fold in folds(task):
+        learn = fold.learn
+        known, new, strangers = fold.tests.values()
+        assert not set(sides(learn).flatten().tolist()) & set(sides(new).flatten().tolist())
+        assert not set(learn.user.tolist()) & set(strangers.user.tolist())
+        own = {
+            (u, i) for u, pair in zip(learn.user.tolist(), sides(learn).tolist(), strict=True) for i in pair
+        }
+        tested = {
+            (u, i) for u, pair in zip(known.user.tolist(), sides(known).tolist(), strict=True) for i in pair
+        }
+        # A response that stands once in a person's answers is dealt with its pair, others on their own.
+        assert not own & tested
+        assert min(map(len, fold.tests.values())) > 0
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_learns_and_says_what_it_is(name):
+    method, task = registered(METHODS, name), people(users=12, answers=10)
+    learned = method.learn(task)
+    belief = learned.posterior(task.embeddings, task.train, task.n_users)
+    chance = learned.probability(task.embeddings, task.train, belief)
+    assert bool(((chance >= 0) & (chance <= 1)).all())
+    assert (chance > 0.5).double().mean() > 0.45
+    assert method.title
+    assert method.source
