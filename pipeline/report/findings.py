@@ -10,10 +10,10 @@ from pipeline.report.tables import accuracies_along, baseline, from_shots, one_k
 
 Row = dict[str, Any]
 NO_BREAK, DASH, MINUS = "\u00a0", "\u2013", "\u2212"
-LEAST_AGREEMENT = 0.8  # of matched prototypes, a cosine
+LEAST_AGREEMENT = 0.8  # of the prototype that agrees least with its match, a cosine
 LEAST_RAND = 0.5  # of the nearest prototypes with the true groups, where K is their number
 MOST_OUTSIDE = 0.05  # share of users whom no mix of the prototypes describes
-ONE_REWARD = "one reward for everyone (K = 1)"
+FEWEST_USERS = 6  # with fewer, all differing alike, the paired test never falls below 5 %
 
 
 def percent(share: float | None) -> str:
@@ -71,30 +71,45 @@ def headline(evaluated: Row) -> str:
 
 
 def plurality(evaluated: Row) -> str:
-    """Whether more than one prototype helps, on the evidence of the users' intervals."""
+    """Whether K > 1 helps, on known and on new items, and whether users prefer differently."""
     K, said = evaluated["head"]["K"], []
     if K == 1:
         return "K = 1: everyone is given the same reward, so there is no plurality to measure."
     for users in ("seen", "unseen"):
         test: Row = (evaluated["plurality"] or {}).get(users) or {}
-        if test.get("difference") is not None:
-            said.append(_compared(users, test, f"K = {K}", "K = 1", "K > 1 helps here"))
-        p = test.get("differ_p")
-        if p is not None and p < 0.05:
-            better = "foretell their answers better than weights dealt among them"
-            said.append(f"The own weights of {users} users {better} (p = {p:.3g}).")
+        new: Row = test.get("new") or {}
+        for each, whose in ((test, f"On {users} users"), (new, f"On new items of {users} users")):
+            if each.get("difference") is not None:
+                said.append(_compared(whose, each, f"K = {K}", "one reward for everyone"))
+        if _clear(new) and new["difference"] < 0:
+            said.append("For items like these, keep K = 1.")
+        p, others = test.get("differ_p"), "weights shuffled among them"
+        if test.get("why"):
+            said.append(f"Whether {users} users prefer differently cannot be told: {test['why']}.")
+        elif p is not None and p < 0.05:
+            said.append(
+                f"The own weights of {users} users foretell their answers better than {others} "
+                f"(p = {p:.3g}): they prefer differently."
+            )
         elif p is not None:
-            alike = "foretell their answers as well as the own"
-            said.append(f"Weights dealt among {users} users {alike} (p = {p:.3g}).")
+            said.append(
+                f"That {users} users prefer differently is not shown: {others} foretell their answers about "
+                f"as well (p = {p:.3g})."
+            )
+        if _clear(test) and test["difference"] > 0 and (test.get("why") or (p is not None and p >= 0.05)):
+            said.append("The gain may come from what they are asked, or from how carefully they answer.")
     return unbroken(" ".join(said)) or "The model was not compared with one reward for everyone (K = 1)."
 
 
-def _compared(users: str, test: Row, first: str, second: str, doubted: str) -> str:
-    """Which of two is better, in a sentence that claims no more than the interval and the p-value do."""
+def _compared(whose: str, test: Row, first: str, second: str) -> str:
+    """Which of two is better, in a sentence that claims no more than users, interval and p-value do."""
     difference, low, high, p = (test.get(key) for key in ("difference", "low", "high", "p"))
-    clear = _excludes_zero(test)
-    if not clear:
-        said = f"there is no evidence that {doubted}: a difference of {points(difference)} points"
+    clear, users = _clear(test), test.get("users")
+    if users is not None and users < FEWEST_USERS:
+        who = "1 user is" if users == 1 else f"{users} users are"
+        said = f"{who} too few to tell {first} from {second}: a difference of {points(difference)} points"
+    elif not clear:
+        said = f"{first} and {second} cannot be told apart: a difference of {points(difference)} points"
     elif difference > 0:
         said = f"{first} beats {second} by {points(difference)} points"
     else:
@@ -106,23 +121,27 @@ def _compared(users: str, test: Row, first: str, second: str, doubted: str) -> s
         evidence.append(f"95{NO_BREAK}% interval {points(low)} to {points(high)}")
     if p is not None:
         evidence.append("p < 0.001" if p < 0.001 else f"p = {p:.3f}")
-    return unbroken(f"On {users} users {said}" + (f" ({', '.join(evidence)})." if evidence else "."))
+    return unbroken(f"{whose} {said}" + (f" ({', '.join(evidence)})." if evidence else "."))
 
 
-def _excludes_zero(test: Row) -> bool:
-    low, high, p = test.get("low"), test.get("high"), test.get("p")
-    return low is not None and high is not None and (low > 0 or high < 0) and (p is None or p < 0.05)
+def _clear(test: Row) -> bool:
+    """Whether a difference is beyond chance: of enough users, and by interval and p-value alike."""
+    low, high, p, users = (test.get(key) for key in ("low", "high", "p", "users"))
+    if low is None or high is None or (users is not None and users < FEWEST_USERS):
+        return False
+    return (low > 0 or high < 0) and (p is None or p < 0.05)
 
 
 def against_baselines(evaluated: Row) -> str:
-    """Whether one reward for everyone beats the longer response and the encoder's own similarity."""
+    """Whether the model beats the longer response and the encoder's own similarity."""
     encoder, said = (evaluated["encoder"]["responses"] or {}).get("name", ""), []
+    model = f"K = {evaluated['head']['K']}"
     for key, name in (("longer", "the longer response"), ("similarity", f"{encoder} similarity")):
         test = (evaluated["beside"] or {}).get(key) or {}
         if test.get("difference") is not None:
-            said.append(_compared("seen", test, ONE_REWARD, name, f"{ONE_REWARD} beats {name}"))
+            said.append(_compared("On seen users", test, model, name))
     longer = (evaluated["beside"] or {}).get("longer") or {}
-    if longer.get("difference") is not None and not (_excludes_zero(longer) and longer["difference"] > 0):
+    if longer.get("difference") is not None and not (_clear(longer) and longer["difference"] > 0):
         said.append(
             "A reward sees nothing of a text but its embedding, from which its length can hardly be read, "
             "and has only the training comparisons to learn it from."
@@ -170,8 +189,10 @@ def alarms(evaluated: Row) -> list[str]:
     stability, said = evaluated["stability"], []
     if not stability:
         return []
-    agreement, dead, rand = stability["agreement"], stability["dead"], stability["true_groups"]
-    if agreement is not None and agreement < LEAST_AGREEMENT:
+    dead, rand = stability["dead"], stability["true_groups"]
+    by_prototype = {k: value for k, value in enumerate(stability["by_prototype"] or [], 1) if k not in dead}
+    changed = {k: value for k, value in by_prototype.items() if value < LEAST_AGREEMENT}
+    if changed:
         seeds, fit = stability["seeds"], evaluated["fit"]
         remedy = ""
         if fit["objective"] == "mixture" and fit["grid_points"]:
@@ -179,10 +200,10 @@ def alarms(evaluated: Row) -> list[str]:
             free = "Users may stand anywhere between them, which leaves them free"
             remedy = f" {free}; {key}: 0 ties each user to one."
         said.append(
-            "Do not read meaning into these prototypes: fitted again from "
-            f"{'another seed' if seeds == 1 else f'{seeds} other seeds'}, they come out different (agreement "
-            f"{number(agreement)}, where 1 is the same), though users' rewards agree on "
-            f"{percent(stability['same_answers'])} of the test questions.{remedy}"
+            f"Do not read meaning into prototype{'s' * (len(changed) > 1)} {_joined(list(changed))}: fitted "
+            f"again from {'another seed' if seeds == 1 else f'{seeds} other seeds'}, not the same come out "
+            f"(least agreement {number(min(changed.values()))}, where 1 is the same), though users' rewards "
+            f"agree on {percent(stability['same_answers'])} of the test questions.{remedy}"
         )
     if dead:
         which = f"Prototypes {_joined(dead)} are" if len(dead) > 1 else f"Prototype {dead[0]} is"

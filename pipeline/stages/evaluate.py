@@ -61,8 +61,8 @@ def main(dataset: str) -> None:
         }
         for users in ("seen", "unseen")
     }
-    # One reward for everyone against what needs no fitting, on seen users, paired by user.
-    k1 = find(scores.main, "seen", "k1")
+    # The model against what needs no fitting, on seen users, paired by user.
+    fitted = find(scores.main, "seen", "model")
     unfitted = {name: find(scores.main, "seen", name) for name in ("longer", "similarity")}
     calibration = _calibration(predictions, data, **about["seen"])
     alike = study.alike_responses(data)
@@ -80,7 +80,9 @@ def main(dataset: str) -> None:
     curve = [{name: row[name] for name in CURVE} for row in unseen if row["items"] == kind]
     write_csv(paths.plot("few_shot", dataset), curve)
     write_csv(paths.plot("calibration", dataset), calibration["bins"])
-    with paths.plot("training", dataset).open(encoding="utf-8", newline="") as file:
+    if not (curve_file := paths.plot("training", dataset)).exists():
+        raise PipelineError(f"{curve_file} is missing; run `dvc repro -f train@{dataset}`")
+    with curve_file.open(encoding="utf-8", newline="") as file:
         training = [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
     source = read_json(paths.prepared(dataset) / "manifest.json", f"prepare@{dataset}")["source"]
     with new_folder(paths.evaluated(dataset)) as folder:
@@ -105,7 +107,7 @@ def main(dataset: str) -> None:
             "never_seen": {**scores.cold_start_counts, "accuracies": cold_start},
             "stability": prototypes.stability(data, model),
             "plurality": plurality,
-            "beside": {name: compare(k1, score, knobs) for name, score in unfitted.items() if k1 and score},
+            "beside": {name: compare(fitted, score, knobs) for name, score in unfitted.items() if score},
             "calibration": calibration,
             "training": training,
             "gallery": gallery(data, items, shown.gallery_pairs),

@@ -1,5 +1,8 @@
 """Sentences of the report, from findings made up here."""
 
+import random
+import re
+
 import pytest
 
 from pipeline.paths import AS_FITTED, ONE_PER_USER
@@ -47,16 +50,16 @@ def test_headline_says_seen_and_unseen_accuracies_with_what_they_are_held_agains
     [
         (
             compared(0.164, 0.16, 0.168, 0.0001),
-            "beats K = 1 by 16.4 points (95 % interval 16.0 to 16.8, p < 0.001)",
+            "beats one reward for everyone by 16.4 points (95 % interval 16.0 to 16.8, p < 0.001)",
         ),
         (
             compared(0.003, -0.002, 0.008, 0.24),
-            "no evidence that K > 1 helps here: a difference of 0.3 points",
+            "cannot be told apart: a difference of 0.3 points",
         ),
-        (compared(0.02, 0.001, 0.04, 0.06), "no evidence that K > 1 helps here"),
+        (compared(0.02, 0.001, 0.04, 0.06), "cannot be told apart"),
         (
             compared(-0.02, -0.03, -0.01, 0.002),
-            "is worse than K = 1, by 2.0 points (95 % interval 1.0 to 3.0, p = 0.002)",
+            "is worse than one reward for everyone, by 2.0 points (95 % interval 1.0 to 3.0, p = 0.002)",
         ),
         (compared(None, None, None, None), "was not compared"),
         (
@@ -65,7 +68,24 @@ def test_headline_says_seen_and_unseen_accuracies_with_what_they_are_held_agains
         ),
         (
             compared(0.0, -0.1, 0.1, 1, differ_p=0.4),
-            "foretell their answers as well as the own (p = 0.4).",
+            "is not shown: weights shuffled among them foretell their answers about as well (p = 0.4).",
+        ),
+        (
+            compared(0.1, 0.05, 0.15, differ_p=0.4),
+            "The gain may come from what they are asked, or from how carefully they answer.",
+        ),
+        (
+            compared(0.1, 0.05, 0.15, why="users are asked of different things"),
+            "prefer differently cannot be told: users are asked of different things.",
+        ),
+        (
+            compared(1.0, -1.0, 1.0, 0.5, users=2),
+            "2 users are too few to tell K = 3 from one reward for everyone: a difference of 100.0 points",
+        ),
+        (
+            compared(0.1, 0.05, 0.15, new=compared(-0.1, -0.15, -0.05)),
+            "On new items of seen users K = 3 is worse than one reward for everyone, by 10.0 points "
+            "(95 % interval 5.0 to 15.0, p = 0.001). For items like these, keep K = 1.",
         ),
     ],
 )
@@ -82,12 +102,50 @@ def test_meaning_of_the_number_of_prototypes_follows_the_fit(objective, grid_poi
     assert said in findings.meaning_of_k(found(fit=fit))
 
 
-def test_one_reward_is_held_against_length_and_against_the_encoder_by_its_name():
+def test_sentences_say_what_their_numbers_say():
+    """Drawn tests: each claim is there if its numbers carry it, and only then; all figures are those given."""
+    rng = random.Random(0)
+
+    def drawn():
+        middle, half = rng.uniform(-0.3, 0.3), rng.choice([0.0, 0.02, 0.5])
+        p, users = rng.choice([0.0001, 0.01, 0.04, 0.06, 0.9]), rng.choice([1, 2, 5, 6, 300])
+        return compared(middle, middle - half, middle + half, p, users=users)
+
+    for _ in range(500):
+        test = {**drawn(), "new": drawn(), "differ_p": rng.choice([None, 0.001, 0.049, 0.051, 0.7])}
+        test["why"] = "of a reason" if test["differ_p"] is None and rng.random() < 0.5 else None
+        said = plain(findings.plurality(found(plurality={"seen": test})))
+        for each, where in ((test, "On seen users "), (test["new"], "On new items of seen users ")):
+            (sentence,) = (part for part in re.split(r"(?<=\)\.) ", said) if part.startswith(where))
+            clear = each["users"] >= 6 and each["p"] < 0.05 and (each["low"] > 0 or each["high"] < 0)
+            assert ("beats" in sentence) == (clear and each["difference"] > 0)
+            assert ("worse" in sentence) == (clear and each["difference"] < 0)
+            assert ("too few" in sentence) == (each["users"] < 6)
+            if each["users"] >= 6 and not clear:
+                assert "cannot be told apart" in sentence
+            figures = re.findall(r"-?[\d.]+\d", sentence.replace("\u2212", "-").split("difference of")[-1])
+            given = {f"{abs(100 * each[key]):.1f}" for key in ("difference", "low", "high")}
+            given |= {"95", "0.001", f"{each['p']:.3f}"}
+            assert {figure.lstrip("-") for figure in figures} <= given
+        p = test["differ_p"]
+        assert ("they prefer differently." in said) == (p is not None and p < 0.05)
+        assert ("is not shown" in said) == (p is not None and p >= 0.05)
+        assert ("cannot be told: of a reason" in said) == bool(test["why"])
+        assert ("keep K = 1" in said) == ("On new items of seen users K = 3 is worse" in said)
+        by_prototype = [rng.choice([0.27, 0.79, 0.81, 0.99]) for _ in range(5)]
+        alarms = findings.alarms(judged(by_prototype=by_prototype))
+        assert bool(alarms) == (min(by_prototype) < 0.8)
+        if alarms:
+            listed = re.search(r"prototypes? ([\d, ]+): fitted", alarms[0]).group(1)
+            assert listed == ", ".join(str(k) for k, a in enumerate(by_prototype, 1) if a < 0.8)
+
+
+def test_the_model_is_held_against_length_and_against_the_encoder_by_its_name():
     beside = {"longer": compared(0.03, 0.01, 0.05), "similarity": compared(0.1, 0.08, 0.12)}
     assert plain(findings.against_baselines(found(beside=beside))) == (
-        "On seen users one reward for everyone (K = 1) beats the longer response by 3.0 points "
+        "On seen users K = 3 beats the longer response by 3.0 points "
         "(95 % interval 1.0 to 5.0, p = 0.001). "
-        "On seen users one reward for everyone (K = 1) beats untrained-vit-h-14 similarity by 10.0 points "
+        "On seen users K = 3 beats untrained-vit-h-14 similarity by 10.0 points "
         "(95 % interval 8.0 to 12.0, p = 0.001)."
     )
     worse = plain(findings.against_baselines(found(beside={"longer": compared(-0.05, -0.07, -0.03)})))
@@ -120,6 +178,7 @@ def test_nothing_alarming_raises_no_alarm():
     assert findings.alarms({"stability": None}) == []
 
 
+CHANGED = [0.98, 0.5, 0.96]
 FREE = {"objective": "mixture", "grid_points": 40}
 FAR = {"seen": {"users": 30, "of": 300}, "unseen": {"users": 0, "of": 10}}
 
@@ -127,9 +186,12 @@ FAR = {"seen": {"users": 30, "of": 300}, "unseen": {"users": 0, "of": 10}}
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        (judged(agreement=0.5), "from 2 other seeds, they come out different (agreement 0.50"),
-        (judged(agreement=0.5, seeds=1), "from another seed"),
-        (judged(FREE, agreement=0.5), "persona.train.grid_points: 0 ties each user to one"),
+        (
+            judged(by_prototype=CHANGED),
+            "2: fitted again from 2 other seeds, not the same come out (least agreement 0.50",
+        ),
+        (judged(by_prototype=CHANGED, seeds=1), "from another seed"),
+        (judged(FREE, by_prototype=CHANGED), "persona.train.grid_points: 0 ties each user to one"),
         (judged(dead=[2]), "Prototype 2 is dead"),
         (judged(dead=[1, 3]), "Prototypes 1, 3 are dead"),
         (judged(true_groups=0.2), "not the true groups"),
