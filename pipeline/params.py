@@ -155,21 +155,18 @@ class Params(Config):
             PipelineError: If an option is unknown or its value not allowed.
         """
         section, options = self[dataset], {}
-        given = {"head": section.head, "train": section.train}
-        options_set = [
-            f"{key}.{name}" for key, part in given.items() for name in part if part[name] is not None
-        ]
-        if section.method is not None and options_set:
-            raise PipelineError(
-                f"{dataset}.{options_set[0]} is read where {dataset}.method is null, got {section.method!r}; "
-                f"set {dataset}.method to null, or leave the option out (in {paths.PARAMS})"
-            )
         for key, config in (("head", HeadConfig), ("train", FitConfig)):
             known = [name for name in config.model_fields if name != "K"]
             given = getattr(section, key)
             if unknown := next((name for name in given if name not in known), None):
                 raise PipelineError(_unknown(f"{dataset}.{key}.{unknown}", known))
             options[key] = {name: value for name, value in given.items() if value is not None}
+        if section.method is not None and any(options.values()):
+            key = next(f"{key}.{name}" for key, part in options.items() for name in part)
+            raise PipelineError(
+                f"{dataset}.{key} is read where {dataset}.method is null, got {section.method!r}; "
+                f"set {dataset}.method to null, or leave the option out (in {paths.PARAMS})"
+            )
         model = options["head"].pop("model", "B" if prompts else "A")
         K = K or (1 if self.model.K == "auto" else self.model.K)
         try:
