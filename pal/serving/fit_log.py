@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -30,17 +31,19 @@ from pal import encoders
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset, registered
 from pal.encoders.registry import complaint
+from pal.encoders.vector_store import Embedder, item_id, packed
+from pal.encoders.vector_store import EmbeddingStore as VectorStore
 from pal.errors import PalError
 from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
 from pal.evaluation.choose_k import USER_FOLDS, choose_k
 from pal.evaluation.holding_out import Shares, hold_out
-from pal.files import new_folder, write_bytes, write_json, write_text
+from pal.files import new_folder, store, write_bytes, write_json, write_text
 from pal.logs.read import FILE, ROW
 from pal.logs.shapes import Log, read_log
 from pal.methods import METHODS
 from pal.methods.base import Task
 from pal.models.base import margins
-from pal.serving.read_inputs import InputEncoder
+from pal.serving.read_inputs import InputEncoder, Side
 from pal.serving.reward_model import RewardModel
 from pal.serving.saved_model import CARD
 
@@ -49,6 +52,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 # Users and split of each place, by its number; a comparison without a place is in the final fit alone.
 PARTS = (("seen", "train"), ("seen", "val"), ("seen", "test"), ("unseen", "adapt"), ("unseen", "test"))
 MOST_PROTOTYPES = 5  # tried where K is auto
+ENCODED_AT_ONCE = 2048  # items, after which their vectors are kept
 FEW_PEOPLE = 8  # with fewer nothing is claimed of people in general
 KEPT, MEASURED = "model", "measured"  # folders: the model to use, and the one that the numbers are of
 METRICS, REPORT, REJECTED = "metrics.json", "report.html", "rejected-rows.csv"
@@ -244,15 +248,7 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
         faults = {} if pictures else {item: fault for item in items if (fault := complaint(item))}
         bad[side] = set(faults)
         items[:] = [item for item in items if item not in faults]
-        given = [log.table.folder / item if pictures and isinstance(item, str) else item for item in items]
-        reader = InputEncoder({side: described[side]}, options.weights or {}, options.device)
-        with _progress(len(given), f"encode {side}") as bar:
-            parts = []
-            for start in range(0, len(given), 4096):
-                block = reader.encode(given[start : start + 4096], side, described[side]["dim"])
-                parts.append(block.tensor())
-                bar(len(block))
-        embedded[side] = torch.cat(parts) if parts else torch.zeros(0, described[side]["dim"])
+        embedded[side] = _encode(items, side, known, log.table.folder if pictures else None, options)
     code = {side: {item: row for row, item in enumerate(items)} for side, items in tables.items()}
     code["prompts"] = code["prompts"] or {"": -1}
     number = {
@@ -313,6 +309,45 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
         described,
         {reason: rows for reason, rows in dropped.items() if rows},
     )
+
+
+def _encode(
+    items: list[Any], side: Side, known: Mapping[str, Any], folder: Path | None, options: Options
+) -> Float[Tensor, "items dim"]:
+    """The embeddings of items, some at a time: what is done is kept in the store, however the run ends.
+
+    Args:
+        items: Texts, pictures or their paths.
+        side: What they are.
+        known: The encoder, as it is kept beside a model.
+        folder: What the paths of pictures are relative to; None for texts.
+        options: Where the encoder's weights come from, and where it computes.
+    """
+    if folder is not None:
+        items = [folder / item if isinstance(item, str) else item for item in items]
+    contents = [
+        ("text", item.encode()) if isinstance(item, str)
+        else ("image", item if isinstance(item, bytes) else item.read_bytes()) for item in items
+    ]  # fmt: skip
+    ids = packed([item_id(*content) for content in contents])
+    # Apart from the pipeline's, whose vectors do not depend on what was encoded in one batch.
+    kept = VectorStore(Embedder(**known), options.device, store() / "fit")
+    table = torch.empty(len(items), known["dim"], dtype=torch.float32)
+    reader = InputEncoder({side: known}, options.weights or {}, options.device)
+    missing = np.flatnonzero(kept.find(ids).missing)
+    with _progress(len(items), f"encode {side}") as bar:
+        bar(len(items) - len(missing))
+        for rows in np.split(missing, range(ENCODED_AT_ONCE, len(missing), ENCODED_AT_ONCE)):
+            if len(rows):
+                block = reader.encode([items[row] for row in rows], side, known["dim"]).tensor()
+                kept.add(ids[rows], block.numpy())
+                bar(len(rows))
+    with TemporaryDirectory(prefix="pal-") as scratch:
+        start = 0
+        for part in kept.gather(kept.find(ids), len(items) or 1, Path(scratch)):
+            table[start : start + len(part)] = torch.from_numpy(part.astype(np.float32))
+            start += len(part)
+    return table
 
 
 def _describe(name: str, weights: Mapping[str, str]) -> dict[str, Any]:

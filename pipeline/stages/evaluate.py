@@ -80,7 +80,9 @@ def main(dataset: str) -> None:
     curve = [{name: row[name] for name in CURVE} for row in unseen if row["items"] == kind]
     write_csv(paths.plot("few_shot", dataset), curve)
     write_csv(paths.plot("calibration", dataset), calibration["bins"])
-    with paths.plot("training", dataset).open(encoding="utf-8", newline="") as file:
+    if not (curve_file := paths.plot("training", dataset)).exists():
+        raise PipelineError(f"{curve_file} is missing; run `dvc repro -f train@{dataset}`")
+    with curve_file.open(encoding="utf-8", newline="") as file:
         training = [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
     source = read_json(paths.prepared(dataset) / "manifest.json", f"prepare@{dataset}")["source"]
     with new_folder(paths.evaluated(dataset)) as folder:

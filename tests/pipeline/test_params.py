@@ -84,7 +84,7 @@ WRONG = [
     ("pickafilter.encoder", {"text": "hashed-words"}, "pickafilter.encoder.image is missing"),
     ("own.encoder", 3, "own.encoder must be text, got 3"),
     ("pickafilter.recolour.beta", 1.5, "pickafilter.recolour.beta must be at most 1, got 1.5"),
-    ("own.head.model", "C", "own.head.model must be one of 'A', 'B', got 'C'"),
+    ("own.head.model", "C", "own.head.model must be one of 'A', 'B', "),
     ("own.train.learning_rate", "fast", "own.train.learning_rate must be a number, got 'fast'"),
     ("own.train.loss", "hinge", "own.train.loss must be 'logistic' with objective 'mixture', got 'hinge'"),
     ("evaluate.shots", [0, 20], "evaluate.shots.0 must be at least 1, got 0"),

@@ -25,7 +25,7 @@ STAGES = {
     "evaluate": (
         evaluate,
         ["data/splits/own", "data/embeddings/own", "data/models/own"],
-        ["data/evaluated/own", "metrics"],
+        ["data/evaluated/own", "metrics/details", "metrics/few_shot", "metrics/calibration"],
     ),
 }
 
