@@ -5,6 +5,7 @@ as in `pal.models.MODELS`.
 """
 
 METHODS = {
+    "popularity": "pal.methods.popularity:POPULARITY",
     "bt": "pal.methods.mixed_effects:BT",
     "per_user": "pal.methods.mixed_effects:PER_USER",
     "mixed_effects": "pal.methods.mixed_effects:MIXED_EFFECTS",
@@ -12,5 +13,13 @@ METHODS = {
     "pal_paper": "pal.methods.prototypes:PAL_PAPER",
     "pal_authors": "pal.methods.prototypes:PAL_AUTHORS",
     "pal_ours": "pal.methods.prototypes:PAL_OURS",
+    "ideal_point": "pal.methods.ideal_point:IDEAL_POINT",
+    "lore": "pal.methods.bases:LORE",
+    "rfm": "pal.methods.bases:RFM",
+    "mrm": "pal.methods.bases:MRM",
+    "drm": "pal.methods.bases:DRM",
+    "maxmin": "pal.methods.bases:MAXMIN",
+    "p_rlhf_individual": "pal.methods.bases:P_RLHF_INDIVIDUAL",
+    "p_rlhf_cluster": "pal.methods.bases:P_RLHF_CLUSTER",
     "auto": "pal.methods.auto:AUTO",
 }

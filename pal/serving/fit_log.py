@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -30,17 +31,19 @@ from pal import encoders
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset, registered
 from pal.encoders.registry import complaint
+from pal.encoders.vector_store import Embedder, item_id, packed
+from pal.encoders.vector_store import EmbeddingStore as VectorStore
 from pal.errors import PalError
 from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
 from pal.evaluation.choose_k import USER_FOLDS, choose_k
 from pal.evaluation.holding_out import Shares, hold_out
-from pal.files import new_folder, write_bytes, write_json, write_text
+from pal.files import new_folder, store, write_bytes, write_json, write_text
 from pal.logs.read import FILE, ROW
 from pal.logs.shapes import Log, read_log
 from pal.methods import METHODS
-from pal.methods.base import Task
+from pal.methods.base import Learned, Task
 from pal.models.base import margins
-from pal.serving.read_inputs import InputEncoder
+from pal.serving.read_inputs import InputEncoder, Side
 from pal.serving.reward_model import RewardModel
 from pal.serving.saved_model import CARD
 
@@ -48,7 +51,9 @@ TEXT_ENCODER, IMAGE_ENCODER = "all-MiniLM-L6-v2", "classical"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 # Users and split of each place, by its number; a comparison without a place is in the final fit alone.
 PARTS = (("seen", "train"), ("seen", "val"), ("seen", "test"), ("unseen", "adapt"), ("unseen", "test"))
+PROTOTYPES = 3  # of the candidates of the method auto
 MOST_PROTOTYPES = 5  # tried where K is auto
+ENCODED_AT_ONCE = 2048  # items, after which their vectors are kept
 FEW_PEOPLE = 8  # with fewer nothing is claimed of people in general
 KEPT, MEASURED = "model", "measured"  # folders: the model to use, and the one that the numbers are of
 METRICS, REPORT, REJECTED = "metrics.json", "report.html", "rejected-rows.csv"
@@ -59,7 +64,7 @@ class Options:
     """How a log is fitted.
 
     Args:
-        method: One of `pal.methods.METHODS`, or `auto`.
+        method: One of `pal.methods.METHODS`; `auto` chooses one.
         K: Prototypes, for methods that have some; `auto` chooses by cross-validation.
         encoder: The encoder of texts.
         image_encoder: The encoder of pictures.
@@ -188,9 +193,10 @@ def fit(
     data = encode_log(log, options)
     part = _hold_out(log, data, options)
     method, K, why = _settings(data, part, options)
-    measured, said = _fit(data, part, method, K, options, "measure")
-    say(why := ". ".join([why, *said]))
-    personal = method != "bt" and (1 if registered(METHODS, method).prototypes else 0) < K
+    measured, learned = _fit(data, part, method, K, options, "measure")
+    method = learned.method or method
+    say(why := "\n".join([why, *learned.said]))
+    personal = registered(METHODS, method).personal and (K > 1 or not registered(METHODS, method).prototypes)
     shared = _fit(data, part, "bt", 1, options, "one for everyone")[0] if personal else measured
     metrics = _measure(data, part, measured, shared, personal=personal)
     final, _ = _fit(data, np.zeros_like(part), method, K, options, "fit all")
@@ -200,7 +206,7 @@ def fit(
         "comparisons": len(data.comparisons),
         "parts": {" ".join(name): int((part == n).sum()) for n, name in enumerate(PARTS)},
         "method": method,
-        "K": K,
+        "K": final.config.K,
         "settings": why,
         **metrics,
     }
@@ -244,15 +250,7 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
         faults = {} if pictures else {item: fault for item in items if (fault := complaint(item))}
         bad[side] = set(faults)
         items[:] = [item for item in items if item not in faults]
-        given = [log.table.folder / item if pictures and isinstance(item, str) else item for item in items]
-        reader = InputEncoder({side: described[side]}, options.weights or {}, options.device)
-        with _progress(len(given), f"encode {side}") as bar:
-            parts = []
-            for start in range(0, len(given), 4096):
-                block = reader.encode(given[start : start + 4096], side, described[side]["dim"])
-                parts.append(block.tensor())
-                bar(len(block))
-        embedded[side] = torch.cat(parts) if parts else torch.zeros(0, described[side]["dim"])
+        embedded[side] = _encode(items, side, known, log.table.folder if pictures else None, options)
     code = {side: {item: row for row, item in enumerate(items)} for side, items in tables.items()}
     code["prompts"] = code["prompts"] or {"": -1}
     number = {
@@ -315,6 +313,45 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
     )
 
 
+def _encode(
+    items: list[Any], side: Side, known: Mapping[str, Any], folder: Path | None, options: Options
+) -> Float[Tensor, "items dim"]:
+    """The embeddings of items, some at a time: what is done is kept in the store, however the run ends.
+
+    Args:
+        items: Texts, pictures or their paths.
+        side: What they are.
+        known: The encoder, as it is kept beside a model.
+        folder: What the paths of pictures are relative to; None for texts.
+        options: Where the encoder's weights come from, and where it computes.
+    """
+    if folder is not None:
+        items = [folder / item if isinstance(item, str) else item for item in items]
+    contents = [
+        ("text", item.encode()) if isinstance(item, str)
+        else ("image", item if isinstance(item, bytes) else item.read_bytes()) for item in items
+    ]  # fmt: skip
+    ids = packed([item_id(*content) for content in contents])
+    # Apart from the pipeline's, whose vectors do not depend on what was encoded in one batch.
+    kept = VectorStore(Embedder(**known), options.device, store() / "fit")
+    table = torch.empty(len(items), known["dim"], dtype=torch.float32)
+    reader = InputEncoder({side: known}, options.weights or {}, options.device)
+    missing = np.flatnonzero(kept.find(ids).missing)
+    with _progress(len(items), f"encode {side}") as bar:
+        bar(len(items) - len(missing))
+        for rows in np.split(missing, range(ENCODED_AT_ONCE, len(missing), ENCODED_AT_ONCE)):
+            if len(rows):
+                block = reader.encode([items[row] for row in rows], side, known["dim"]).tensor()
+                kept.add(ids[rows], block.numpy())
+                bar(len(rows))
+    with TemporaryDirectory(prefix="pal-") as scratch:
+        start = 0
+        for part in kept.gather(kept.find(ids), len(items) or 1, Path(scratch)):
+            table[start : start + len(part)] = torch.from_numpy(part.astype(np.float32))
+            start += len(part)
+    return table
+
+
 def _describe(name: str, weights: Mapping[str, str]) -> dict[str, Any]:
     """What is kept of an encoder beside a model."""
     about = encoders.describe(name, weights.get(encoders.plain_name(name), encoders.default_weights(name)))
@@ -358,14 +395,14 @@ def _hold_out(
 def _settings(data: Encoded, part: Int[np.ndarray, " n"], options: Options) -> tuple[str, int, str]:
     """Method, prototypes and why: as asked, or by cross-validation."""
     name = options.method
-    if name == "auto" and "auto" not in METHODS:
-        name = "pal_ours"
     if name not in METHODS:
-        raise PalError(f"--method must be auto or one of {', '.join(METHODS)}, got {name!r}")
+        raise PalError(f"--method must be one of {', '.join(METHODS)}, got {name!r}")
     train, n_users = _of_part(data, part, 0)
     if n_users < 2:
         return "bt", 1, "one reward: of one person there are no tastes to tell apart"
     method, K = registered(METHODS, name), options.K
+    if name == "auto" and K == "auto":
+        return name, min(n_users, PROTOTYPES), "auto, by cross-validation over people, answers and items"
     if not method.prototypes:
         return name, 1, f"{name}: {method.title}"
     if K == "auto":
@@ -395,8 +432,8 @@ def _of_part(data: Encoded, part: Int[np.ndarray, " n"], *numbers: int) -> tuple
 
 def _fit(
     data: Encoded, part: Int[np.ndarray, " n"], method: str, K: int, options: Options, what: str
-) -> tuple[RewardModel, tuple[str, ...]]:
-    """A model of the people in training, and what its method says of it."""
+) -> tuple[RewardModel, Learned]:
+    """A model of the people in training, and what its method left behind."""
     train, n_users = _of_part(data, part, 0)
     val, _ = _of_part(data, part, 1)
     with _progress(None, what) as bar:
@@ -413,7 +450,7 @@ def _fit(
         fit_config=learned.config,
         encoder=data.encoder,
     )
-    return model, learned.said
+    return model, learned
 
 
 def _measure(

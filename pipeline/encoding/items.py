@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pal.encoders import vector_store
 from pal.errors import shorten
 from pal.files import write_text
 from pipeline.storage import embeddings, tables
@@ -61,7 +62,7 @@ def read_items(path: Path, made_by: str) -> dict[str, Items]:
     """
     table = tables.read_arrow(path, made_by, ["item_id", "modality"])
     column = table.column("item_id")
-    width = 2 * embeddings.ID_BYTES
+    width = 2 * vector_store.ID_BYTES
     if len(column) and pc.all(pc.equal(pc.binary_length(column), width)).as_py():
         chunks = [c.cast(pa.binary()).cast(pa.binary(width)) for c in column.chunks if len(c)]
         buffers = [np.frombuffer(c.buffers()[1], f"S{width}", len(c), c.offset * width) for c in chunks]

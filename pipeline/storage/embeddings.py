@@ -1,128 +1,35 @@
-"""Embeddings on disk: Parquet shards of item ids and vectors, and the store of all that was ever encoded.
+"""The shards of embeddings that the stage encode wrote, and what reads and writes them (`pal.encoders`)."""
 
-A shard has two fixed-size *binary* columns, item_id and embedding, little-endian, uncompressed, without
-dictionary or statistics: Parquet has no fixed-size list, and its list column is many times slower to write
-and to read. A shard is one row group, so that reading it copies nothing. Other tools see bytes; `dim` and
-`dtype` in the schema's metadata say how to read them.
-
-The store lies outside the repository, so that hours of encoding survive a killed run. Its key is all that
-shapes a vector: the encoder's files, the dtype, the device, the libraries' versions, and
-`encoders.ENCODING_VERSION`, which is raised by hand when code changes vectors. Its files are shards named by
-the sha256 of their bytes, which are compared before they are used: a flipped bit is an error and never
-another vector.
-"""
-
-import hashlib
-import io
-import json
-import os
-import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import IO, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pal.encoders import ENCODING_VERSION
-from pal.files import new_file, sentence, sha256_of, write_bytes, write_json
-from pipeline import PipelineError, paths
+from pal.encoders.vector_store import (
+    Embedder,
+    EmbeddingStore,
+    Places,
+    first_places,
+    packed,
+    read_shard,
+    unpacked,
+    write_shard,
+)
+from pal.errors import PalError
+from pipeline import PipelineError
 from pipeline.storage import manifests
 
-METADATA = b"pal"
+__all__ = [
+    "Embedder",
+    "EmbeddingStore",
+    "Places",
+    "first_places",
+    "packed",
+    "read_shard",
+    "read_shards",
+    "unpacked",
+    "write_shard",
+]
 PATTERN = "shard-*.parquet"
-ID_BYTES = 16
-BUFFER = 1 << 16  # bytes
-ABOUT = "about.json"
-THREADS = 2  # that hash files at once: more than a disk or a small machine serves better
-
-
-@dataclass(frozen=True)
-class Embedder:
-    """Which encoder made vectors, and how: what stands in every shard's metadata.
-
-    Args:
-        encoder: Its name; `none` where items were vectors already.
-        weights_sha256: Hash of its weights; empty where it has none, or untrained ones.
-        files_sha256: Hash over its weights, configuration and tokeniser.
-        dim: Width of the vectors.
-        dtype: float32 or float16, as stored.
-        preprocessing: In words.
-        engine: What ran the network: torch, compile or onnx.
-        precision: What the network computed in.
-    """
-
-    encoder: str
-    weights_sha256: str
-    files_sha256: str
-    dim: int
-    dtype: str
-    preprocessing: str
-    engine: str = "torch"
-    precision: str = "float32"
-
-    @property
-    def stored_dtype(self) -> np.dtype:
-        """The vectors' type on disk."""
-        return np.dtype(self.dtype).newbyteorder("<")
-
-
-def packed(ids: "list[str] | np.ndarray") -> np.ndarray:
-    """Item ids as an array of 32 hex digits each, which sorts and searches as the texts do.
-
-    Raises:
-        PipelineError: If an id is not 32 hex digits.
-    """
-    try:
-        array = np.asarray(ids, dtype="S") if len(ids) else np.empty(0, "S32")  # S32 would cut longer ones
-        text = array.tobytes().decode("ascii")
-        valid = array.dtype.itemsize == 2 * ID_BYTES and bytes.fromhex(text).hex() == text
-    except ValueError:
-        valid = False
-    if not valid:
-        raise PipelineError("item ids must be 32 hex digits; make them with pipeline.storage.tables.item_id")
-    return array
-
-
-def unpacked(ids: np.ndarray) -> list[str]:
-    """Item ids as texts."""
-    return ids.astype("U32").tolist()
-
-
-def write_shard(path: Path, ids: "list[str] | np.ndarray", vectors: np.ndarray, embedder: Embedder) -> None:
-    """Write one shard.
-
-    Args:
-        path: The file.
-        ids: Item ids, one per row.
-        vectors: (len(ids), dim) float array; converted to the embedder's dtype.
-        embedder: What made them.
-
-    Raises:
-        PipelineError: If a vector is not finite, in the dtype that it is stored in.
-    """
-    with new_file(path) as out:
-        _write(out, packed(ids), vectors, embedder)
-
-
-def read_shard(path: Path) -> tuple[np.ndarray, np.ndarray, Embedder]:
-    """Read one shard: ids (`packed`), vectors as (rows, dim) in their stored dtype, and what made them.
-
-    The vectors are a view of what was read.
-
-    Raises:
-        PipelineError: If the file is damaged or no shard.
-    """
-    with _opened(path) as table:
-        embedder = Embedder(**json.loads(table.schema.metadata[METADATA]))
-        dtype = embedder.stored_dtype
-        vectors = _bytes_of(table["embedding"], embedder.dim * dtype.itemsize).view(dtype)
-        return _ids_of(table), vectors.reshape(-1, embedder.dim), embedder
 
 
 def read_shards(folder: Path, made_by: str) -> tuple[np.ndarray, np.ndarray, Embedder]:
@@ -137,257 +44,9 @@ def read_shards(folder: Path, made_by: str) -> tuple[np.ndarray, np.ndarray, Emb
         raise PipelineError(f"{folder} holds no embeddings; run `dvc repro {made_by}`")
     try:
         shards = [read_shard(path) for path in paths]
-    except PipelineError as error:
+    except PalError as error:
         raise PipelineError(f"{error}; run `dvc repro -f {made_by}`") from None
     if len(shards) == 1:
         return shards[0]
     ids, vectors, embedders = zip(*shards, strict=True)
     return np.concatenate(ids), np.concatenate(vectors), embedders[0]
-
-
-class Places(NamedTuple):
-    """Where items lie in the store.
-
-    Args:
-        files: The store's files.
-        file: Each item's file, as its index in `files`; -1 where it is not in the store.
-        row: Its row in that file.
-    """
-
-    files: list[Path]
-    file: np.ndarray
-    row: np.ndarray
-
-    @property
-    def missing(self) -> np.ndarray:
-        """Which items are not in the store."""
-        return self.file < 0
-
-
-class EmbeddingStore:
-    """Finished vectors by item id, for one encoder as it runs on this machine.
-
-    Args:
-        embedder: The encoder, and how its vectors are stored.
-        device: cpu or cuda: they do not agree to the last bit.
-        root: The folder of all stores; None takes `paths.store()`.
-        libraries: Packages whose version may change a vector, as the encoder names them.
-    """
-
-    def __init__(
-        self, embedder: Embedder, device: str, root: Path | None = None, libraries: tuple[str, ...] = ()
-    ) -> None:
-        self.embedder = embedder
-        self._about = {
-            "embedder": asdict(embedder),
-            "device": device,
-            "encoding_version": ENCODING_VERSION,
-            "libraries": {name: metadata.version(name) for name in libraries},
-        }
-        digest = hashlib.sha256(json.dumps(self._about, sort_keys=True).encode()).hexdigest()
-        name = "".join(c if c.isalnum() or c in ".-_" else "-" for c in embedder.encoder)
-        self.folder = (root or paths.store()) / "embeddings" / f"{name[:60]}-{digest[:16]}"
-        self._ids: dict[str, np.ndarray] = {}  # of files that were verified, by name
-
-    def find(self, ids: np.ndarray) -> Places:
-        """Where items lie. One that lies in two files is taken from the first by name.
-
-        Args:
-            ids: Item ids as `packed` gives them.
-
-        Raises:
-            PipelineError: If a file's bytes are not those that its name promises; it is removed.
-        """
-        files = sorted(self.folder.glob("[!.]*.parquet"))
-        with ThreadPoolExecutor(THREADS) as pool:  # hashing releases the interpreter's lock
-            ids_of_files = list(pool.map(self._verified_ids, files))
-        file = np.full(len(ids), -1, dtype=np.int32)
-        row = np.full(len(ids), -1, dtype=np.int32)
-        if files and len(ids):
-            place = first_places(np.concatenate(ids_of_files), ids)
-            known = np.flatnonzero(place >= 0)
-            starts = np.cumsum([0, *map(len, ids_of_files)])
-            file[known] = np.searchsorted(starts, place[known], side="right") - 1
-            row[known] = place[known] - starts[file[known]]
-        return Places(files, file, row)
-
-    def add(self, ids: np.ndarray | list[str], vectors: np.ndarray) -> None:
-        """Keep vectors, in a new file that is named by its hash.
-
-        Raises:
-            PipelineError: If a vector is not finite.
-            PalError: If the store cannot be written.
-        """
-        names = packed(ids)
-        out = io.BytesIO()
-        _write(out, names, vectors, self.embedder)
-        if not (self.folder / ABOUT).exists():
-            write_json(self.folder / ABOUT, self._about)
-        name = f"{hashlib.sha256(out.getbuffer()).hexdigest()}.parquet"
-        write_bytes(self.folder / name, out.getbuffer())
-        self._ids[name] = names
-
-    def gather(self, places: Places, rows: int, folder: Path) -> Iterator[np.ndarray]:
-        """Vectors of those items that are in the store, in their order, in parts of at most so many rows.
-
-        Nearly every part needs nearly every file. So each file is read once, and its vectors are appended to
-        their parts in a file without a name, which is gone with the process.
-
-        Args:
-            places: Where items lie.
-            rows: Rows of a part.
-            folder: Where the file without a name is made.
-
-        Raises:
-            PipelineError: If a file is damaged, or the disk is full.
-        """
-        file_of, row_of = places.file[~places.missing], places.row[~places.missing]
-        count, dim, dtype = len(file_of), self.embedder.dim, self.embedder.stored_dtype
-        if not count:
-            yield np.empty((0, dim), dtype)
-            return
-        starts = np.arange(0, count, rows)
-        ends = starts.copy()  # of what each part has so far
-        order = np.argsort(file_of, kind="stable")
-        numbers, firsts = np.unique(file_of[order], return_index=True)
-        try:
-            with tempfile.TemporaryFile(dir=folder) as spool:
-                for number, items in zip(numbers, np.split(order, firsts[1:]), strict=True):
-                    vectors = read_shard(places.files[number])[1][row_of[items]]
-                    edges = np.append(np.searchsorted(items, starts), len(items))
-                    for part in np.flatnonzero(np.diff(edges)):
-                        spool.seek(int(ends[part]) * dim * dtype.itemsize)
-                        spool.write(vectors[edges[part] : edges[part + 1]].data)
-                        ends[part] += edges[part + 1] - edges[part]
-                spool.seek(0)
-                for start, end in zip(starts, ends, strict=True):
-                    appended = np.fromfile(spool, dtype, (end - start) * dim).reshape(-1, dim)
-                    vectors = np.empty_like(appended)
-                    vectors[np.argsort(file_of[start:end], kind="stable")] = appended
-                    yield vectors
-        except OSError as error:
-            raise PipelineError(sentence(error, f"{folder} has no room for the vectors")) from None
-
-    def _verified_ids(self, path: Path) -> np.ndarray:
-        """A file's ids, after its bytes were compared with its name.
-
-        Raises:
-            PipelineError: If they are others, or the file is gone.
-        """
-        if path.name in self._ids:
-            return self._ids[path.name]
-        try:
-            sha256 = sha256_of(path)
-        except OSError as error:
-            raise PipelineError(
-                f"{path} could not be read ({error.strerror}); run the stage again, and what is missing is "
-                "encoded anew"
-            ) from None
-        if sha256 != path.stem:
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                how = f"could not be removed ({error.strerror}); remove it, and run again"
-                raise PipelineError(f"{path} is damaged and {how}") from None
-            raise PipelineError(
-                f"{path} was damaged and has been removed; run the stage again, and it is encoded anew"
-            )
-        with _opened(path, ["item_id"]) as table:
-            self._ids[path.name] = _ids_of(table)
-        return self._ids[path.name]
-
-
-def first_places(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """The first index of each id in an unordered list; -1 where it does not occur."""
-
-    def halves(array: np.ndarray) -> np.ndarray:
-        return np.frombuffer(_bytes_from(array), ">u8")[::2].astype(np.uint64)
-
-    # By the first 64 bits of an id as a number, which sorts many times as fast as bytes.
-    short, wanted = halves(known), halves(ids)
-    order = np.argsort(short, kind="stable")
-    same = short[order[1:]] == short[order[:-1]]
-    if (known[order[1:][same]] != known[order[:-1][same]]).any():  # two ids agree in these 64 bits
-        short, wanted = known, ids
-        order = np.argsort(short, kind="stable")
-    place = order[np.minimum(np.searchsorted(short[order], wanted), len(known) - 1)]
-    place[known[place] != ids] = -1
-    return place
-
-
-def _write(out: IO[bytes], ids: np.ndarray, vectors: np.ndarray, embedder: Embedder) -> None:
-    with np.errstate(over="ignore"):  # what overflows float16 is refused below
-        stored = np.ascontiguousarray(vectors, dtype=embedder.stored_dtype)
-    if not _all_finite(stored):
-        row = int(np.flatnonzero(~np.isfinite(stored).all(axis=1))[0])
-        raise PipelineError(
-            f"the embedding of item {ids[row].decode()} must be finite in {embedder.dtype}, "
-            "got NaN or infinity"
-        )
-    columns = {
-        "item_id": (_bytes_from(ids), ID_BYTES),
-        "embedding": (stored.reshape(-1).view(np.uint8), embedder.dim * stored.dtype.itemsize),
-    }
-    schema = pa.schema(
-        [pa.field(name, pa.binary(width), nullable=False) for name, (_, width) in columns.items()],
-        metadata={METADATA: json.dumps(asdict(embedder), sort_keys=True).encode()},
-    )
-    arrays = [
-        pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(ids), [None, pa.py_buffer(data)])
-        for data, width in columns.values()
-    ]
-    pq.write_table(
-        pa.Table.from_arrays(arrays, schema=schema), out, compression="none",
-        use_dictionary=False, write_statistics=False, row_group_size=max(1, len(ids)),
-    )  # fmt: skip
-
-
-@contextmanager
-def _opened(path: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
-    """A shard's table; what is wrong with it, here or in the block, is one sentence."""
-    try:
-        # Through a small buffer: a column read whole is copied twice over memory that no cache holds.
-        with (
-            pa.OSFile(os.fspath(path)) as source,
-            pq.ParquetFile(source, buffer_size=BUFFER, pre_buffer=False) as file,
-        ):
-            table = file.read(columns, use_threads=False)
-        table.validate(full=True)
-        yield table
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise PipelineError(f"{path} is not a whole shard of embeddings ({reason})") from None
-
-
-def _bytes_of(column: pa.ChunkedArray, width: int) -> np.ndarray:
-    """A fixed-size binary column's bytes; not copied where it is one chunk."""
-    if column.type.byte_width != width:
-        raise ValueError(f"entries of {column.type.byte_width} bytes in place of {width}")
-    chunks = [
-        np.frombuffer(chunk.buffers()[1], np.uint8, len(chunk) * width, chunk.offset * width)
-        for chunk in column.chunks
-        if len(chunk)
-    ]
-    if len(chunks) == 1:
-        return chunks[0]
-    return np.concatenate(chunks) if chunks else np.empty(0, np.uint8)
-
-
-def _ids_of(table: pa.Table) -> np.ndarray:
-    return np.frombuffer(_bytes_of(table["item_id"], ID_BYTES).tobytes().hex().encode("ascii"), "S32")
-
-
-def _bytes_from(ids: np.ndarray) -> bytes:
-    return bytes.fromhex(ids.tobytes().decode("ascii"))
-
-
-def _all_finite(array: np.ndarray) -> bool:
-    """Whether no number is NaN or infinite: those whose exponent has every bit set."""
-    # By their bits, some rows at a time: numpy's isfinite takes ten times as long over float16.
-    bits, infinite = {2: (np.uint16, 0x7C00), 4: (np.uint32, 0x7F80_0000)}[array.dtype.itemsize]
-    magnitudes = array.reshape(-1).view(bits)
-    step, no_sign = 1 << 19, bits(np.iinfo(bits).max >> 1)
-    return all(
-        (magnitudes[start : start + step] & no_sign).max() < infinite
-        for start in range(0, len(magnitudes), step)
-    )

@@ -6,7 +6,6 @@ splits      one row per pair: where it belongs
 embeddings  one row per item: its vector, in Parquet shards
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pal.encoders.vector_store import item_id
 from pal.files import new_file
 from pipeline import PipelineError
 from pipeline.storage import manifests
@@ -95,11 +95,6 @@ def splits_schema() -> pa.Schema:
             pa.field("items", NAME, nullable=False),
         ]
     )
-
-
-def item_id(modality: str, content: bytes) -> str:
-    """The content hash that identifies an item, the same wherever it occurs: 32 hex digits."""
-    return hashlib.sha256(modality.encode() + b"\0" + content).hexdigest()[:32]
 
 
 def text_id(text: str) -> str:

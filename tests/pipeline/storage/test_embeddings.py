@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import PipelineError
+from pal import PalError
+from pal.encoders import vector_store
 from pipeline.storage import embeddings
 from pipeline.storage.embeddings import Embedder, EmbeddingStore
 
@@ -62,19 +63,19 @@ def test_a_vector_that_is_not_finite_names_its_item(tmp_path, bad, dtype):
     """100,000 is past float16's greatest number, 65,504."""
     wrong = vectors()
     wrong[1, 1] = bad
-    with pytest.raises(PipelineError, match=rf"item a{{32}} must be finite in {dtype}, got"):
+    with pytest.raises(PalError, match=rf"item a{{32}} must be finite in {dtype}, got"):
         embeddings.write_shard(tmp_path / "x", [B, A, C], wrong, embedder(dtype=dtype))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("wrong", [["g" * 32], ["a" * 31 + " "], ["a" * 33], ["A" * 32], ["\ud800"]])
 def test_ids_that_are_no_hashes_are_refused(wrong):
-    with pytest.raises(PipelineError, match=r"32 hex digits"):
+    with pytest.raises(PalError, match=r"32 hex digits"):
         embeddings.packed(wrong)
 
 
 def test_a_folder_is_read_in_the_order_of_its_shards(tmp_path):
-    with pytest.raises(PipelineError, match=r"holds no embeddings; run `dvc repro encode@own`"):
+    with pytest.raises(PalError, match=r"holds no embeddings; run `dvc repro encode@own`"):
         embeddings.read_shards(tmp_path, "encode@own")
     embeddings.write_shard(tmp_path / "shard-00001.parquet", [C], vectors(1), embedder())
     embeddings.write_shard(tmp_path / "shard-00000.parquet", [B, A], vectors(2), embedder())
@@ -82,7 +83,7 @@ def test_a_folder_is_read_in_the_order_of_its_shards(tmp_path):
     assert (embeddings.unpacked(ids), back.shape, made_by) == ([B, A, C], (3, 2), embedder())
     pq.write_table(pa.table({"item_id": ["a"]}), tmp_path / "shard-00000.parquet")
     wrong = r"shard-00000\.parquet is not a whole shard .*\); run `dvc repro -f encode@own`"
-    with pytest.raises(PipelineError, match=wrong):
+    with pytest.raises(PalError, match=wrong):
         embeddings.read_shards(tmp_path, "encode@own")
 
 
@@ -104,7 +105,7 @@ def test_truncation_and_flipped_bits_are_one_sentence_or_a_shard(whole, data):
     path.write_bytes(damaged[: data.draw(st.integers(0, len(content)))])
     try:
         ids, back, _ = embeddings.read_shard(path)
-    except PipelineError as error:
+    except PalError as error:
         assert "is not a whole shard of embeddings (" in str(error)  # noqa: PT017 - either outcome is right
         assert "\n" not in str(error)  # noqa: PT017
     else:
@@ -170,9 +171,7 @@ def test_a_damaged_file_is_reported_removed_and_the_rest_still_found(store, tmp_
     content[40] ^= 1
     path.write_bytes(content)
     again = open_store(tmp_path)
-    with pytest.raises(
-        PipelineError, match=rf"{path.name} was damaged and has been removed; run the stage again"
-    ):
+    with pytest.raises(PalError, match=rf"{path.name} was damaged and has been removed; run the stage again"):
         find(again, B)
     assert not path.exists()
     assert known(again, A, B, C) == [True, False, True]
@@ -182,8 +181,8 @@ def test_a_full_disk_is_one_sentence(store, monkeypatch):
     def full(**_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(embeddings.tempfile, "TemporaryFile", full)
-    with pytest.raises(PipelineError, match=r"has no room for the vectors \(No space left on device\); free"):
+    monkeypatch.setattr(vector_store.tempfile, "TemporaryFile", full)
+    with pytest.raises(PalError, match=r"has no room for the vectors \(No space left on device\); free"):
         read(store, A)
 
 
@@ -196,10 +195,10 @@ def test_whatever_shapes_a_vector_has_a_store_of_its_own(store, tmp_path, monkey
     folders.add(EmbeddingStore(embedder(), "cuda", tmp_path).folder)
     folders.add(EmbeddingStore(embedder(), "cpu", tmp_path, ("pillow",)).folder)
     with monkeypatch.context() as patch:
-        patch.setattr(embeddings.metadata, "version", lambda name: "0.0.0")
+        patch.setattr(vector_store.metadata, "version", lambda name: "0.0.0")
         folders.add(EmbeddingStore(embedder(), "cpu", tmp_path, ("pillow",)).folder)
     with monkeypatch.context() as patch:
-        patch.setattr(embeddings, "ENCODING_VERSION", 99)
+        patch.setattr(vector_store, "ENCODING_VERSION", 99)
         folders.add(open_store(tmp_path).folder)
     assert len(folders | {store.folder}) == 13
     assert open_store(tmp_path).folder == store.folder

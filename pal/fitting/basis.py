@@ -1,0 +1,242 @@
+"""A basis of K linear rewards that all people share, and each person's weights of them, by descent.
+
+    reward(c, x) of user u = r . phi(c, x) + sum_k w_uk v_k . phi(c, x)
+
+on the leading directions of the embeddings. Most peers of this project are such a basis with one constraint
+or another on r, v and w; what is fitted is a `LinearModel`, so that all else works as with any other.
+
+Shapes used in this module:
+    n          comparisons
+    q          distinct questions
+    wide       leading directions that the basis reads
+    users      users
+    K          rewards of the basis
+    state      K, and the factor of the shared reward, which is 1
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from pal.comparisons import Comparisons, Embeddings, distinct_rows
+from pal.config import HeadConfig
+from pal.fitting.trainer import Fitted, Progress, check_finite
+from pal.models.base import PreferenceModel
+from pal.models.linear import LinearModel
+from pal.models.losses import expected_loss, logistic, weighted_mean
+from pal.users.gaussian import Gaussian, shrunk
+from pal.users.points import Points
+
+WIDE = 64
+STEPS, EVERY = 300, 10  # of Adam on all comparisons; between validations
+RATE = 0.05
+ROUNDS = 5  # of EM for a normal population
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What is asked of a basis.
+
+    Args:
+        weights: simplex: shares that sum to 1; free: any, with a normal prior; clusters: all on one reward.
+        rewards: learned; differences: the principal directions of chosen less rejected; all: every direction.
+        shared: Whether there is a reward r beside the basis, with weight 1 for everyone.
+        generic: Share of the loss of r alone, as for someone of whom nothing is known, in [0, 1).
+        worst_half: How much more the half of the users counts whose loss is the greater, at least 0.
+    """
+
+    weights: Literal["simplex", "free", "clusters"]
+    rewards: Literal["learned", "differences", "all"] = "learned"
+    shared: bool = False
+    generic: float = 0.0
+    worst_half: float = 0.0
+
+
+def fit_basis(
+    basis: Basis,
+    embeddings: Embeddings,
+    train: Comparisons,
+    *,
+    n_users: int,
+    K: int,
+    val: Comparisons | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Fitted:
+    """Fit rewards and weights together; the step that predicts the validation comparisons best is kept.
+
+    Args:
+        basis: Its constraints.
+        embeddings: Frozen-encoder outputs that the comparisons point into.
+        train: Comparisons of the seen users.
+        n_users: Seen users.
+        K: Rewards of the basis; not read where these are all directions.
+        val: Comparisons of the same users; None keeps the last step.
+        seed: Draws the start.
+        progress: Called at each validation with its step and the training loss.
+    """
+    inputs = "products" if embeddings.prompts.shape[1] else "response"
+    config = HeadConfig(model="linear", K=1, latent=WIDE, inputs=inputs)
+    wide = LinearModel.from_comparisons(config, embeddings, train)
+    answers = _Answers.read(wide, embeddings, train)
+    held = _Answers.read(wide, embeddings, val) if val is not None and len(val) else None
+    fit = _Fit(basis, answers, n_users, K, torch.Generator().manual_seed(seed))
+    optimiser = torch.optim.Adam([p for p in fit.parameters() if p.requires_grad], lr=RATE)
+    history: list[dict[str, float]] = []
+    best, kept = None, fit.state_dict()
+    for step in range(1, STEPS + 1):
+        loss = fit.loss(answers, step / STEPS)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        if step % EVERY:
+            continue
+        history.append({"epoch": float(step), "loss": check_finite(loss.item(), step)})
+        if progress is not None:
+            progress(step, loss.item())
+        if held is not None:
+            history[-1]["val_loss"] = fit.held_out_loss(held)
+        score = history[-1].get("val_loss", -step)
+        # Clusters are hard in the second half alone.
+        if (basis.weights != "clusters" or 2 * step >= STEPS) and (best is None or score < best):
+            best, kept = score, {name: value.clone() for name, value in fit.state_dict().items()}
+    fit.load_state_dict(kept)
+    with torch.no_grad():
+        model = _as_linear(wide, fit.rewards, fit.shared, embeddings)
+        states = torch.cat([fit.states(), torch.ones(n_users, 1)], 1)
+        population = Points.from_states(states)
+        if basis.weights == "free":
+            states, population = fit_normal(model, states, embeddings, train)
+    return Fitted(model, states, history[-1]["loss"], history, population)
+
+
+def fit_normal(
+    model: PreferenceModel, states: Float[Tensor, "users state"], embeddings: Embeddings, train: Comparisons
+) -> tuple[Float[Tensor, "users state"], Gaussian]:
+    """Mean and covariance of people's weights by EM, from weights to begin with; and the weights it expects.
+
+    The last number of a state is the same for all, and stays.
+    """
+    n_users, spread = len(states), torch.zeros(states.shape[1], states.shape[1]).double()
+    for _ in range(ROUNDS):
+        centre = states.double().mean(0)
+        apart = (states.double() - centre)[:, :-1]
+        covariance = torch.zeros_like(spread)
+        covariance[:-1, :-1] = shrunk(apart.T @ apart + spread[:-1, :-1], n_users)
+        covariance = (covariance + covariance.T) / 2
+        population = Gaussian(centre.float(), covariance.float(), torch.zeros(1))
+        read = population.evidence(model, embeddings, train)
+        posterior = population.posterior(population.total(read, train.user, n_users))
+        states, spread = posterior.mean.float(), posterior.covariance.sum(0)
+    return states, population
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """Comparisons, with the directions of each distinct question."""
+
+    features: Float[Tensor, "q wide"]
+    row: Int[Tensor, " n"]
+    of: Comparisons
+    weight: Float[Tensor, " n"]
+
+    @classmethod
+    def read(cls, wide: LinearModel, embeddings: Embeddings, of: Comparisons) -> "_Answers":
+        distinct, row = distinct_rows(of.question, len(of.questions))
+        features = wide.question_features(embeddings, of.questions[distinct])[:, :-1]
+        return cls(features, row, of, torch.ones_like(of.sign) if of.weight is None else of.weight)
+
+
+class _Fit(nn.Module):
+    """What is learned, and its loss."""
+
+    def __init__(
+        self, basis: Basis, answers: _Answers, n_users: int, K: int, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.basis, D = basis, answers.features.shape[1]
+        learned = basis.rewards == "learned"
+        if learned:
+            rewards = 0.3 * torch.randn(D, K, generator=generator)
+        elif basis.rewards == "all":
+            rewards = torch.eye(D)
+        else:
+            turned = (answers.features[answers.row] * answers.of.sign[:, None]).double()
+            rewards = torch.linalg.eigh(turned.T @ turned).eigenvectors[:, -K:].flip(1).float()
+        K = rewards.shape[1]
+        start = 0.1 * torch.randn(n_users, K, generator=generator) if learned else torch.zeros(n_users, K)
+        self.rewards = nn.Parameter(rewards, requires_grad=learned)
+        self.free = nn.Parameter(start, requires_grad=basis.weights != "clusters")
+        self.shared = nn.Parameter(torch.zeros(D), requires_grad=basis.shared)
+        self.register_buffer("clusters", torch.full((n_users, K), 1 / K))
+
+    def states(self) -> Float[Tensor, "users K"]:
+        if self.basis.weights == "clusters":
+            return self.clusters
+        return torch.softmax(self.free, 1) if self.basis.weights == "simplex" else self.free
+
+    def margins(self, answers: _Answers) -> tuple[Float[Tensor, "n K"], Float[Tensor, " n"]]:
+        """Margins in favour of the chosen response: of each reward of the basis, and of the shared one."""
+        of_basis, of_shared = answers.features @ self.rewards, answers.features @ self.shared
+        sign = answers.of.sign
+        return of_basis[answers.row] * sign[:, None], of_shared[answers.row] * sign
+
+    def loss(self, answers: _Answers, done: float) -> Float[Tensor, ""]:
+        of, weight = answers.of, answers.weight
+        each, shared = self.margins(answers)
+        if self.basis.weights == "clusters":
+            by_cluster = expected_loss(logistic, each, None if of.label is None else of.label[:, None])
+            self._assign(by_cluster.detach() * weight[:, None], of.user, done)
+            losses = (self.clusters[of.user] * by_cluster).sum(1)
+        else:
+            losses = expected_loss(logistic, shared + (each * self.states()[of.user]).sum(1), of.label)
+        counted = weight
+        if self.basis.worst_half:
+            sums = torch.zeros(2, len(self.free)).index_add(
+                1, of.user, torch.stack([weight * losses.detach(), weight])
+            )
+            of_user = sums[0] / sums[1].clamp_min(1e-9)
+            counted = weight * (1 + self.basis.worst_half * (of_user > of_user.median())[of.user])
+        loss = (counted * losses).sum() / counted.sum()
+        if self.basis.generic:
+            alone = weighted_mean(expected_loss(logistic, shared, of.label), of.weight)
+            loss = (1 - self.basis.generic) * loss + self.basis.generic * alone
+        # Normal priors of variance one on all that is learned.
+        ridge = sum(parameter.square().sum() for parameter in self.parameters() if parameter.requires_grad)
+        return loss + 0.5 * ridge / weight.sum()
+
+    def _assign(self, losses: Float[Tensor, "n K"], user: Int[Tensor, " n"], done: float) -> None:
+        """The E-step: shares of clusters that sharpen in the first half, and in the second the best alone."""
+        likelihood = -torch.zeros_like(self.clusters).index_add(0, user, losses)
+        if done < 0.5:
+            self.clusters = torch.softmax((2 * done) ** 3 * likelihood, 1)
+        else:
+            self.clusters = one_hot(likelihood.argmax(1), self.clusters.shape[1]).to(self.clusters)
+
+    @torch.no_grad()
+    def held_out_loss(self, answers: _Answers) -> float:
+        each, shared = self.margins(answers)
+        margin = shared + (each * self.states()[answers.of.user]).sum(1)
+        return weighted_mean(expected_loss(logistic, margin, answers.of.label), answers.of.weight).item()
+
+
+def _as_linear(
+    wide: LinearModel,
+    rewards: Float[Tensor, "wide K"],
+    shared: Float[Tensor, " wide"],
+    embeddings: Embeddings,
+) -> LinearModel:
+    """The basis as a linear model of K directions, without item effects."""
+    config = wide.config.model_copy(update={"latent": rewards.shape[1], "known_items": 0})
+    model = LinearModel(
+        config, prompt_dim=embeddings.prompts.shape[1], response_dim=embeddings.responses.shape[1]
+    )
+    for name in ("centre", "prompt_centre", "prompt_directions", "response_directions"):
+        getattr(model, name).copy_(getattr(wide, name))
+    model.directions.copy_(wide.directions @ rewards)
+    model.coefficients.copy_(wide.directions @ shared)
+    return model.eval()

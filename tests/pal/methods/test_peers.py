@@ -1,0 +1,100 @@
+"""Each method recovers its own planted truth."""
+
+import pytest
+import torch
+
+from pal.comparisons import Comparisons, Embeddings
+from pal.config import registered
+from pal.methods import METHODS
+from pal.methods.base import Task
+
+USERS, ITEMS, DIM = 60, 120, 6
+
+
+def task(rewards, answers=60, prompts=None, K=2):
+    """People's answers on random items, by their rewards of the items, (users, items); and more to test on."""
+    generator = torch.Generator().manual_seed(1)
+    user = torch.arange(USERS).repeat_interleave(answers)
+    rows = torch.stack([torch.randperm(ITEMS, generator=generator)[:2] for _ in user])
+    margin = rewards[user, rows[:, 0]] - rewards[user, rows[:, 1]]
+    first = torch.rand(len(user), generator=generator) < torch.sigmoid(margin)
+    chosen, rejected = torch.where(first, rows.T, rows.flip(1).T)
+    comparisons = Comparisons.from_pairs(user=user, prompt=None, chosen=chosen, rejected=rejected)
+    part = torch.arange(len(user)) % answers
+    train, val = ((part >= 10).nonzero()[:, 0], (part < 10).nonzero()[:, 0])
+    embeddings = Embeddings(torch.zeros(0, 0), ITEM)
+    return Task(embeddings, comparisons[train], USERS, comparisons[val], K=K)
+
+
+def planted_items():
+    return torch.randn(ITEMS, DIM, generator=torch.Generator().manual_seed(0))
+
+
+ITEM = planted_items()
+
+
+def found(name, task):
+    """The rewards that a method learned, (users, items), each person's centred."""
+    learned = registered(METHODS, name).learn(task)
+    model, states = learned.fitted.head, learned.fitted.states
+    none = torch.zeros(ITEMS, 0)
+    rewards = torch.stack([model.reward(none, ITEM, state.expand(ITEMS, -1)) for state in states])
+    return learned, rewards - rewards.mean(1, keepdim=True)
+
+
+def agreement(rewards, truth):
+    """The correlation over all people and items of what either says, each person's mean aside."""
+    truth = truth - truth.mean(1, keepdim=True)
+    return torch.corrcoef(torch.stack([rewards.flatten(), truth.flatten()]))[0, 1].item()
+
+
+def draws(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(2))
+
+
+BASIS = draws(DIM, 2)
+SHARES = torch.softmax(3 * draws(USERS, 2), 1)
+GROUP = torch.arange(USERS) % 2
+TRUTH = {
+    "ideal_point": -0.7 * (draws(USERS, 1, 2) - (ITEM @ BASIS / 2)).square().sum(2),
+    "lore": 2 * (ITEM @ BASIS @ SHARES.T).T,
+    "rfm": 1.5 * (ITEM @ BASIS @ draws(USERS, 2).T).T,
+    "mrm": 1.5 * (ITEM @ BASIS @ (draws(USERS, 2) + 1).T).T,
+    "drm": 1.5 * (ITEM @ draws(USERS, DIM).T).T,
+    "maxmin": 2 * (ITEM @ BASIS)[:, GROUP].T,
+    "p_rlhf_individual": 1.5 * (ITEM @ (draws(DIM, 1) + 0.7 * draws(USERS, DIM).T)).T,
+    "p_rlhf_cluster": 2 * (ITEM @ (draws(DIM, 1) + BASIS @ SHARES.T)).T,
+}
+
+
+@pytest.mark.parametrize("name", TRUTH)
+def test_rewards_are_recovered(name):
+    _, rewards = found(name, task(TRUTH[name]))
+    assert agreement(rewards, TRUTH[name]) > 0.9
+
+
+def test_maxmin_puts_everyone_into_their_group():
+    learned, _ = found("maxmin", task(TRUTH["maxmin"]))
+    group = learned.fitted.states[:, :2].argmax(1)
+    assert (group == GROUP).float().mean() in (0.0, 1.0)
+    assert sorted(learned.population.mass.tolist()) == [0.5, 0.5]
+
+
+def test_popularity_knows_items_and_nothing_of_people_or_of_new_items():
+    liked = 2 * draws(ITEMS)
+    learned, rewards = found("popularity", task(liked.expand(USERS, -1)))
+    assert agreement(rewards, liked.expand(USERS, -1)) > 0.9
+    new = torch.randn(5, DIM, generator=torch.Generator().manual_seed(7))
+    assert not learned.fitted.head.reward(torch.zeros(5, 0), new, learned.fitted.states[:5]).any()
+
+
+@pytest.mark.parametrize("name", TRUTH)
+def test_new_people_are_located_by_their_answers(name):
+    """The seen people again, as if they were new, by all of their answers."""
+    given = task(TRUTH[name])
+    learned, _ = found(name, given)
+    assert given.val is not None
+    belief = learned.posterior(given.embeddings, given.train, USERS)
+    right = (learned.probability(given.embeddings, given.val, belief) > 0.5).float().mean()
+    shared = learned.posterior(given.embeddings, given.train.slice(0, 0), USERS)
+    assert right > (learned.probability(given.embeddings, given.val, shared) > 0.5).float().mean() + 0.02
