@@ -81,8 +81,8 @@ class HeadConfig(Config):
     model: Annotated[str, BeforeValidator(_member_of("pal.models", "MODELS"))] = Field(
         "B",
         description=(
-            "A: fixed ideal points. B: ideal points that are functions of the prompt. linear: one linear "
-            "reward, and each person's deviation from it."
+            "A: fixed ideal points. B: ideal points that are functions of the prompt. point: an ideal point "
+            "of each person's own. linear: one linear reward, and each person's deviation from it."
         ),
     )
     K: int = Field(3, ge=1, description="Prototypes shared by all users; 1 gives everyone the same reward.")

@@ -25,6 +25,7 @@ from torch.nn.functional import one_hot
 from pal.comparisons import Comparisons, Embeddings, distinct_rows
 from pal.config import HeadConfig
 from pal.fitting.trainer import Fitted, Progress, check_finite
+from pal.models.base import PreferenceModel
 from pal.models.linear import LinearModel
 from pal.models.losses import expected_loss, logistic, weighted_mean
 from pal.users.gaussian import Gaussian, shrunk
@@ -114,7 +115,7 @@ def fit_basis(
 
 
 def fit_normal(
-    model: LinearModel, states: Float[Tensor, "users state"], embeddings: Embeddings, train: Comparisons
+    model: PreferenceModel, states: Float[Tensor, "users state"], embeddings: Embeddings, train: Comparisons
 ) -> tuple[Float[Tensor, "users state"], Gaussian]:
     """Mean and covariance of people's weights by EM, from weights to begin with; and the weights it expects.
 

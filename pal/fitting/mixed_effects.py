@@ -196,7 +196,7 @@ def _with_shared_part(
     )
     n_known = len(wide.item_keys)
     compared = torch.zeros(n_known + 1).index_add(
-        0, known.flatten(), counts.sum(0).float().repeat_interleave(2)
+        0, known.flatten() % (n_known + 1), counts.sum(0).float().repeat_interleave(2)
     )
     kept = torch.argsort(compared[:n_known], descending=True, stable=True)[:MOST_ITEMS].sort().values
     place = torch.full((n_known + 1,), len(kept))

@@ -13,6 +13,7 @@ METHODS = {
     "pal_paper": "pal.methods.prototypes:PAL_PAPER",
     "pal_authors": "pal.methods.prototypes:PAL_AUTHORS",
     "pal_ours": "pal.methods.prototypes:PAL_OURS",
+    "ideal_point": "pal.methods.ideal_point:IDEAL_POINT",
     "lore": "pal.methods.bases:LORE",
     "rfm": "pal.methods.bases:RFM",
     "mrm": "pal.methods.bases:MRM",

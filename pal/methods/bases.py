@@ -82,7 +82,9 @@ P_RLHF_CLUSTER = Method(
 MRM = Method(
     "reward features whose weights adapt, the worse half of people weighs more",
     "Meta reward modelling (Cai et al., 2026)",
-    LINEAR + "Weights start from a normal prior whose mean is learned, in place of a few steps of descent.",
+    LINEAR
+    + "The worse half of people weighs twice. Weights start from a normal prior whose mean is learned, in "
+    "place of a few steps of descent.",
     learn(Basis("free", worst_half=1.0)),
     prototypes=True,
 )

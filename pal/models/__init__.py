@@ -8,5 +8,6 @@ itself may stand there as well.
 MODELS = {
     "A": "pal.models.ideal_point:IdealPointModel",
     "B": "pal.models.prompted_ideal_point:PromptedIdealPointModel",
+    "point": "pal.models.free_point:FreePointModel",
     "linear": "pal.models.linear:LinearModel",
 }

@@ -18,14 +18,12 @@ from typing_extensions import override
 from pal.comparisons import Embeddings, Questions, distinct_rows
 from pal.config import HeadConfig
 from pal.errors import PalError
-from pal.models.base import PrototypeModel
+from pal.models.base import PreferenceModel, PrototypeModel
 from pal.models.mlp import StackedMLP, as_float32, gather
 
 
-class IdealPointModel(PrototypeModel):
-    """PAL model A (PAL, eq. 2): a response x is worth -d(f(x), a), a the user's ideal point.
-
-    a = Pw, f(Pw) or f(P)w with the user's weights w, and d the squared or plain distance.
+class MappedModel(PreferenceModel):
+    """What models with ideal points share: f, which maps responses into the preference space.
 
     Args:
         config: The model's options.
@@ -38,27 +36,12 @@ class IdealPointModel(PrototypeModel):
         self.config = config
         if self.needs_prompts and not prompt_dim:
             raise PalError("inputs must be 'response' where there are no prompts, got 'prompt_and_response'")
-        dim = response_dim + prompt_dim * self.needs_prompts
-        self.f = StackedMLP(dim, 1, config)
-        width = config.latent if config.prototypes == "latent" else dim
-        self.prototypes = nn.Parameter(functional.normalize(torch.randn(config.K, width), dim=-1))
+        self.f = StackedMLP(response_dim + prompt_dim * self.needs_prompts, 1, config)
 
     @override
     @property
     def needs_prompts(self) -> bool:
         return self.config.inputs == "prompt_and_response"
-
-    @override
-    @property
-    def linear(self) -> bool:
-        return self.config.distance == "squared" and self.config.prototypes != "input"
-
-    def ideal_points(self, weights: Float[Tensor, "n K"]) -> Float[Tensor, "n latent"]:
-        """Ideal points of users with these weights, in the preference space."""
-        if self.config.prototypes == "input":
-            return self.f(weights @ self.prototypes)[0]
-        corners = self.f(self.prototypes)[0] if self.config.prototypes == "projected" else self.prototypes
-        return weights @ corners
 
     def map_responses(
         self, prompts: Float[Tensor, "n prompt_dim"], responses: Float[Tensor, "n response_dim"]
@@ -77,6 +60,31 @@ class IdealPointModel(PrototypeModel):
         rows, place = distinct_rows(sides, len(embeddings.responses))
         mapped = as_float32(self.f(gather(embeddings.responses, rows)).squeeze(0)).index_select(0, place)
         return torch.cat(mapped.chunk(2), 1)
+
+
+class IdealPointModel(MappedModel, PrototypeModel):
+    """PAL model A (PAL, eq. 2): a response x is worth -d(f(x), a), a the user's ideal point.
+
+    a = Pw, f(Pw) or f(P)w with the user's weights w, and d the squared or plain distance.
+    """
+
+    def __init__(self, config: HeadConfig, *, prompt_dim: int, response_dim: int) -> None:
+        super().__init__(config, prompt_dim=prompt_dim, response_dim=response_dim)
+        dim = response_dim + prompt_dim * self.needs_prompts
+        width = config.latent if config.prototypes == "latent" else dim
+        self.prototypes = nn.Parameter(functional.normalize(torch.randn(config.K, width), dim=-1))
+
+    @override
+    @property
+    def linear(self) -> bool:
+        return self.config.distance == "squared" and self.config.prototypes != "input"
+
+    def ideal_points(self, weights: Float[Tensor, "n K"]) -> Float[Tensor, "n latent"]:
+        """Ideal points of users with these weights, in the preference space."""
+        if self.config.prototypes == "input":
+            return self.f(weights @ self.prototypes)[0]
+        corners = self.f(self.prototypes)[0] if self.config.prototypes == "projected" else self.prototypes
+        return weights @ corners
 
     @override
     def margin(

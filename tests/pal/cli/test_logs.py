@@ -55,7 +55,7 @@ def test_fit_then_eval(pal):
         (["--unseen", "1"], "--unseen must be a share"),
         (["--values", "tie"], "--values must be VALUE=SIDE"),
         (["--columns", "rater"], "--columns must be ROLE=COLUMN"),
-        (["--method", "magic"], "--method must be auto or one of"),
+        (["--method", "magic"], "--method must be one of"),
     ],
 )
 def test_a_mistake_is_one_sentence(pal, arguments, sentence):

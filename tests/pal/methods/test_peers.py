@@ -56,6 +56,7 @@ BASIS = draws(DIM, 2)
 SHARES = torch.softmax(3 * draws(USERS, 2), 1)
 GROUP = torch.arange(USERS) % 2
 TRUTH = {
+    "ideal_point": -0.7 * (draws(USERS, 1, 2) - (ITEM @ BASIS / 2)).square().sum(2),
     "lore": 2 * (ITEM @ BASIS @ SHARES.T).T,
     "rfm": 1.5 * (ITEM @ BASIS @ draws(USERS, 2).T).T,
     "mrm": 1.5 * (ITEM @ BASIS @ (draws(USERS, 2) + 1).T).T,
@@ -67,7 +68,7 @@ TRUTH = {
 
 
 @pytest.mark.parametrize("name", TRUTH)
-def test_a_basis_is_recovered(name):
+def test_rewards_are_recovered(name):
     _, rewards = found(name, task(TRUTH[name]))
     assert agreement(rewards, TRUTH[name]) > 0.9
 

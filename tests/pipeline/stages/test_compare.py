@@ -58,5 +58,5 @@ def test_a_run_that_was_stopped_goes_on_with_what_is_missing(small, monkeypatch,
 
 def test_an_unknown_method_is_one_sentence(small):
     small.set({"compare.methods": ["bt", "magic"]})
-    with pytest.raises(PipelineError, match=r"compare: methods must be some of bt, .*, got 'magic'"):
+    with pytest.raises(PipelineError, match=r"compare: methods must be some of popularity, .*, got 'magic'"):
         params.load()
