@@ -26,7 +26,7 @@ MODULES = {
     "pickafilter": "pickafilter",
     "serving": "speed",
     "best_of_n": "persona",
-    "ukpconvarg": "ukpconvarg",
+    "real_people": "real_people",
     "scale": "scale",
     "intervals": "validity",
     "plurality": "validity",

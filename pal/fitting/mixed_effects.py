@@ -62,8 +62,7 @@ def fit_mixed_effects(
         seed: Not read.
         progress: Called after each round with its number and the training loss.
     """
-    wide = LinearModel.from_comparisons(head.model_copy(update={"latent": WIDE}), embeddings, train)
-    model = _with_shared_part(wide, head, embeddings, train)
+    model = fit_shared_part(head, embeddings, train)
     D = model.state_dim
     centre = torch.zeros(D, dtype=torch.float64)
     centre[-1] = 1.0
@@ -77,10 +76,10 @@ def fit_mixed_effects(
     for number in range(1, ROUNDS + 1):
         step = _expectation(population, blocks, n_users)
         states = step.states
-        loss = _loss(model, states, embeddings, train)
+        loss = mean_log_loss(model, states, embeddings, train)
         validation = {"epoch": float(number), "loss": loss}
         if val is not None and len(val):
-            validation["val_loss"] = _loss(model, states, embeddings, val)
+            validation["val_loss"] = mean_log_loss(model, states, embeddings, val)
             right = margins(model, states, embeddings, val)
             validation["val_accuracy"] = ((right > 0).float() + 0.5 * (right == 0).float()).mean().item()
         history.append(validation)
@@ -98,7 +97,7 @@ def fit_mixed_effects(
     population = Gaussian(
         *(x.float() for x in (population.centre, population.covariance, population.residual))
     )
-    return Fitted(model, states, _loss(model, states, embeddings, train), history, population)
+    return Fitted(model, states, mean_log_loss(model, states, embeddings, train), history, population)
 
 
 class Ridge(NamedTuple):
@@ -178,10 +177,9 @@ def _hessian(
     return torch.cat([torch.cat([features.T @ scaled, cross.T], 1), torch.cat([cross, corner], 1)])
 
 
-def _with_shared_part(
-    wide: LinearModel, head: HeadConfig, embeddings: Embeddings, train: Comparisons
-) -> LinearModel:
-    """The model with coefficients and item effects fitted, and its directions cut to those of `head`."""
+def fit_shared_part(head: HeadConfig, embeddings: Embeddings, train: Comparisons) -> LinearModel:
+    """The model with its directions found, and the coefficients and item effects that all people share."""
+    wide = LinearModel.from_comparisons(head.model_copy(update={"latent": WIDE}), embeddings, train)
     distinct, row = distinct_rows(train.question, len(train.questions))
     questions = train.questions[distinct]
     features = wide.question_features(embeddings, questions)[:, :-1].double()
@@ -294,8 +292,9 @@ def _within(
     return (bounded + bounded.T) / 2
 
 
-def _loss(
+def mean_log_loss(
     model: LinearModel, states: Float[Tensor, "users state"], embeddings: Embeddings, comparisons: Comparisons
 ) -> float:
+    """Mean logistic loss of comparisons at their users' states, in nats."""
     margin = margins(model, states, embeddings, comparisons)
-    return weighted_mean(expected_loss(logistic, margin, comparisons.label), comparisons.weight).item()
+    return weighted_mean(expectedmean_log_loss(logistic, margin, comparisons.label), comparisons.weight).item()

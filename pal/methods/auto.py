@@ -25,7 +25,7 @@ from pal.methods import METHODS
 from pal.methods.base import Learned, Method, Task
 
 CANDIDATES = ("bt", "mixed_effects", "mixed_effects_prompts", "pal_ours")  # the simplest first
-FOLDS = 2
+FOLDS = 4
 REGIMES = ("known items", "new items", "new people")
 NEW_ITEMS = 0.2  # share of responses (of prompts, where there are some) that a fold keeps from everyone
 HELD_OUT = 0.25  # share of a person's responses that a fold tests on

@@ -5,6 +5,8 @@ from dataclasses import replace
 import torch
 
 from pal.config import preset
+from pal.fitting.mixed_effects import fit_shared_part, mean_log_loss
+from pal.fitting.trainer import Fitted
 from pal.methods.base import Learned, Method, Task
 from pal.users.gaussian import Gaussian
 
@@ -16,14 +18,15 @@ def learn_mixed_effects(task: Task, *, inputs: str = "response") -> Learned:
 
 def learn_shared(task: Task) -> Learned:
     """The shared part of the mixed-effects model alone: everyone at the mean, nothing learned of anyone."""
-    learned = learn_mixed_effects(task)
-    fitted = learned.fitted
-    model = fitted.head
+    head, config = preset("ours", "linear")
+    model = fit_shared_part(head, task.embeddings, task.train)
     centre = torch.zeros(model.state_dim)
     centre[-1] = 1.0
+    states = centre.expand(task.n_users, -1).clone()
+    loss = mean_log_loss(model, states, task.embeddings, task.train)
     population = Gaussian(centre, torch.zeros(len(centre), len(centre)), torch.zeros(1))
-    states = centre.expand(task.n_users, -1)
-    return replace(learned, fitted=replace(fitted, states=states, population=population))
+    history = [{"epoch": 1.0, "loss": loss}]
+    return Learned(Fitted(model, states, loss, history, population), config)
 
 
 def learn_each_alone(task: Task) -> Learned:

@@ -24,6 +24,7 @@ class Project:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.values: dict[str, Any] = deepcopy(_shipped())
+        self.values["own"]["method"] = None  # so that head and train are read; `auto` has tests of its own
         self.save()
 
     def set(self, values: dict[str, Any]) -> None:
@@ -118,9 +119,7 @@ def project(tmp_path, monkeypatch):
     root = tmp_path / "project"
     root.mkdir()
     _enter(monkeypatch, root)
-    found = Project(root)
-    found.set({"own.method": None})  # so that own's head and train are read; `auto` has tests of its own
-    return found
+    return Project(root)
 
 
 def picture(seed: int = 0, kind: str = "PNG", size: tuple[int, int] = (24, 16)) -> bytes:

@@ -5,7 +5,8 @@ import json
 import polars as pl
 import pytest
 
-from benchmarks import ukpconvarg
+from benchmarks import real_people
+from benchmarks.studies import shared_data
 from pipeline import params, paths
 from pipeline.datasets import own
 from pipeline.stages import download, prepare, recolour, split
@@ -21,9 +22,9 @@ def test_the_judgements_are_prepared_and_split_by_time(project):
     are 1,038 texts, on 32 topics; 168 judgements have no place: those of workers with one, and of
     seen workers who judged new topics alone.
     """
-    if (folder := ukpconvarg.find()) is None:
+    if (folder := shared_data("PAL_UKPCONVARG", "ukpconvarg", "judgements.parquet")) is None:
         pytest.skip("the judgements of UKPConvArg1 are not on this machine (../shared/data/ukpconvarg)")
-    ukpconvarg.comparisons(folder).write_parquet(project.root / "judgements.parquet")
+    real_people.judgements(folder).write_parquet(project.root / "judgements.parquet")
     project.set({"datasets": ["own"], "own.source": "judgements.parquet", "own.split.by": "time"})
     own.find(params.load()).check()
     for stage in (download, prepare, recolour, split):

@@ -1,0 +1,244 @@
+"""Real people: methods on ratings of jokes and judgements of arguments, beside one reward for everyone.
+
+Jester (5,000 people's ratings of 100 jokes) and UKPConvArg1 (crowd workers on which of two arguments
+convinces more), with all-MiniLM-L6-v2 and measures of the texts. A fifth of the items (of the debates) is
+new: in nobody's training pairs. What a person said of the others is dealt to training, validation and test:
+ratings by joke, pairs made within a part, so that a test pair holds jokes that this person has compared with
+nothing; judgements as they are. Ratings make a pair where they are at least 2 of 20 points apart. Unseen
+people are located from their first answers, all else frozen.
+
+known   seen people, pairs of known items
+new     seen people, pairs of new items
+20, 50  unseen people from so many answers, pairs of known items
+plain   what the others are held against: preset ours with K = 1 and without measures, one reward for all
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+
+from benchmarks.studies import SEEDS, shared_data
+from benchmarks.table import Row, Section, mean_row
+from pal import encoders
+from pal.comparisons import Comparisons, Embeddings
+from pal.config import preset, registered
+from pal.encoders.measures import NAMES
+from pal.evaluation.accuracy import Judged, paired_test
+from pal.methods import METHODS
+from pal.methods.base import Learned, Task
+
+METHODS_SHOWN = ("bt", "mixed_effects", "pal_ours", "auto")
+KNOWN_PARTS = {"train": 0.6, "val": 0.15, "known": 0.25}
+UNSEEN_PARTS = {"adapt": 0.6, "unseen": 0.4}
+MOST = {"val": 25, "known": 50, "new": 50, "adapt": 50, "unseen": 50}
+SHOTS = (20, 50)
+NEW = 0.2
+# What auto less plain is to reach, in points: known, new, unseen people from 20 and from 50 answers.
+REACH = {
+    ("jester", 100): (1.0, 1.9, 1.9, 3.0),
+    ("jester", 20): (0.6, 0.9, 1.0, 1.6),
+    ("ukpconvarg", 100): (0.7, 0.9, 1.3, 1.6),
+    ("ukpconvarg", 20): (0.7, 0.8, 0.3, 0.2),
+}
+Pairs = list[tuple[int, int, int, int]]  # user, prompt, chosen, rejected
+
+
+class Data(NamedTuple):
+    """Texts, and each person's answers by part; `None` is the prompts of jokes."""
+
+    prompts: list[str]
+    responses: list[str]
+    pairs: dict[str, Pairs]
+    n_users: dict[str, int]
+
+
+def real_people() -> Section:
+    """All figures of the data that are there."""
+    title = "Real people: accuracy beside one reward for everyone (MiniLM with measures of the texts)"
+    rows = []
+    for (name, n_train), reach in REACH.items():
+        folder = shared_data(f"PAL_{name.upper()}", name, "README.md")
+        if folder is None:
+            rows.append(Row(f"{name}, {n_train} pairs", float("nan"), unjudged="its files are not there"))
+            continue
+        results = [judge(DRAW[name](folder, n_train, seed), seed) for seed in SEEDS]
+        rows += _rows(f"{name}, {n_train} pairs", results, reach)
+    about = {"seeds": list(SEEDS), "training pairs a person": "at most those of the row", "new items": NEW}
+    return Section(title, about, rows)
+
+
+def draw_jester(folder: Path, n_train: int, seed: int) -> Data:
+    """600 seen and 200 unseen people with at least 60 ratings."""
+    rng = np.random.default_rng(seed)
+    jokes = pl.read_parquet(folder / "jokes.parquet").sort("joke_id")["text"].to_list()
+    table = pl.read_parquet(folder / "ratings.parquet")
+    ratings = np.full((int(table["user_id"].max()) + 1, len(jokes)), np.nan)
+    ratings[table["user_id"], table["joke_id"]] = table["rating"]
+    people = rng.permutation(np.flatnonzero((~np.isnan(ratings)).sum(1) >= 60))[:800]
+    new = rng.permutation(len(jokes))[: round(NEW * len(jokes))]
+
+    def pairs(row: np.ndarray, items: np.ndarray) -> Iterable[tuple[int, int, int]]:
+        first, second = np.triu_indices(len(items), 1)
+        apart = row[items[first]] - row[items[second]]
+        for pair in rng.permutation(np.flatnonzero(np.abs(apart) >= 2)):
+            sides = items[first[pair]], items[second[pair]]
+            yield (-1, *(sides if apart[pair] > 0 else sides[::-1]))
+
+    def answers(person: int, parts: dict[str, float]) -> dict[str, Iterable[tuple[int, int, int]]]:
+        row = ratings[people[person]]
+        rated = np.flatnonzero(~np.isnan(row))
+        return {
+            part: pairs(row, items)
+            for part, items in _dealt(rng.permutation(np.setdiff1d(rated, new)), parts).items()
+        } | {"new": pairs(row, np.intersect1d(rated, new))}
+
+    return _collected([], jokes, len(people), 600, n_train, answers)
+
+
+def judgements(folder: Path) -> pl.DataFrame:
+    """UKPConvArg1 as user_id, prompt, response_a, response_b, winner, timestamp."""
+    arguments, table, topics = (
+        pl.read_parquet(folder / f"{name}.parquet") for name in ("arguments", "judgements", "topics")
+    )
+    for side in ("left", "right"):
+        texts = arguments.select("topic", pl.col("arg_id").alias(f"{side}_id"), pl.col("text").alias(side))
+        table = table.join(texts, on=["topic", f"{side}_id"], how="left", maintain_order="left")
+    return table.join(topics, on="topic", how="left", maintain_order="left").select(
+        "user_id",
+        pl.format("{} {}", "title", "stance").alias("prompt"),
+        pl.col("left").alias("response_a"),
+        pl.col("right").alias("response_b"),
+        pl.col("value").replace_strict({"a1": "a", "a2": "b", "equal": "tie"}).alias("winner"),
+        pl.col("submitted_at").alias("timestamp"),
+    )
+
+
+def draw_ukpconvarg(folder: Path, n_train: int, seed: int) -> Data:
+    """150 seen and 50 unseen workers with at least 40 judgements that are no ties."""
+    rng = np.random.default_rng(seed)
+    table = judgements(folder).filter(pl.col("winner") != "tie", pl.col("response_a") != pl.col("response_b"))
+    responses = pl.concat([table["response_a"], table["response_b"]]).unique().sort().to_list()
+    topics = table["prompt"].unique().sort().to_list()
+    row_of, topic_of = ({text: row for row, text in enumerate(texts)} for texts in (responses, topics))
+    by_worker: dict[str, list[tuple[int, int, int]]] = {}
+    for worker, prompt, first, second, winner, _ in table.iter_rows():
+        sides = (row_of[first], row_of[second]) if winner == "a" else (row_of[second], row_of[first])
+        by_worker.setdefault(worker, []).append((topic_of[prompt], *sides))
+    workers = rng.permutation(sorted(name for name, pairs in by_worker.items() if len(pairs) >= 40))[:200]
+    new = set(rng.permutation(len(topics))[: round(NEW * len(topics))].tolist())
+
+    def answers(person: int, parts: dict[str, float]) -> dict[str, Iterable[tuple[int, int, int]]]:
+        given = by_worker[workers[person]]
+        given = [given[row] for row in rng.permutation(len(given))]
+        known = [pair for pair in given if pair[0] not in new]
+        return _dealt(known, parts) | {"new": [pair for pair in given if pair[0] in new]}
+
+    return _collected(topics, responses, len(workers), 150, n_train, answers)
+
+
+DRAW = {"jester": draw_jester, "ukpconvarg": draw_ukpconvarg}
+
+
+def _dealt(items, parts: dict[str, float]) -> dict:
+    """Shuffled items in parts of given shares, one after another."""
+    edges = [round(share * len(items)) for share in np.cumsum([0.0, *parts.values()])]
+    return {part: items[edges[n] : edges[n + 1]] for n, part in enumerate(parts)}
+
+
+def _collected(
+    prompts: list[str], responses: list[str], n: int, n_seen: int, n_train: int, answers: Callable
+) -> Data:
+    pairs: dict[str, Pairs] = {part: [] for part in ("train", *MOST)}
+    most = {**MOST, "train": n_train}
+    for person in range(n):
+        seen = person < n_seen
+        for part, given in answers(person, KNOWN_PARTS if seen else UNSEEN_PARTS).items():
+            if part != "new" or seen:
+                number = person if seen else person - n_seen
+                pairs[part] += [(number, *pair) for pair, _ in zip(given, range(most[part]), strict=False)]
+    return Data(prompts, responses, pairs, {"seen": n_seen, "unseen": n - n_seen})
+
+
+@cache
+def encoded(texts: tuple[str, ...]) -> torch.Tensor:
+    """Vectors of texts, encoded once for all seeds, in batches of like length."""
+    if not texts:
+        return torch.zeros(0, 0)
+    encoder = encoders.load(encoders.describe("all-MiniLM-L6-v2+measures"))
+    order = np.argsort(encoder.lengths(list(texts)), kind="stable")
+    batches = [
+        encoder.encode([texts[row] for row in rows]) for rows in np.array_split(order, -(-len(texts) // 16))
+    ]
+    return torch.from_numpy(np.concatenate(batches)[np.argsort(order)])
+
+
+def judge(data: Data, seed: int) -> dict[str, dict[str, Judged]]:
+    """Right judgements per person, by place and method."""
+    tables = [encoded(tuple(data.prompts)), encoded(tuple(data.responses))]
+    embeddings = Embeddings(*tables)
+    rows = torch.tensor([pair for part in data.pairs.values() for pair in part])
+    every = Comparisons.from_pairs(
+        user=rows[:, 0], prompt=rows[:, 1] if data.prompts else None, chosen=rows[:, 2], rejected=rows[:, 3]
+    )
+    ends = np.cumsum([len(part) for part in data.pairs.values()])
+    parts = {
+        name: every[torch.arange(end - len(data.pairs[name]), end)]
+        for name, end in zip(data.pairs, ends, strict=True)
+    }
+    task = Task(embeddings, parts["train"], data.n_users["seen"], parts["val"], seed=seed)
+    learned = {name: registered(METHODS, name).learn(task) for name in METHODS_SHOWN}
+    found = {name: _judged(each, embeddings, parts, data.n_users) for name, each in learned.items()}
+    width = len(NAMES)
+    plain = Embeddings(
+        tables[0][:, :-width] if data.prompts else torch.ones(1, 8), tables[1][:, :-width].contiguous()
+    )
+    if not data.prompts:  # model B with one prompt for all
+        asked = replace(every.questions, prompt=torch.zeros_like(every.questions.prompt))
+        parts = {name: replace(part, questions=asked) for name, part in parts.items()}
+    alone = replace(task, embeddings=plain, train=parts["train"], val=parts["val"])
+    one = alone.fit(*preset("ours", "B", head={"K": 1}))
+    return {**found, "plain": _judged(one, plain, parts, data.n_users)}
+
+
+def _judged(
+    learned: Learned, embeddings: Embeddings, parts: dict[str, Comparisons], n_users: dict[str, int]
+) -> dict[str, Judged]:
+    adapt = parts["adapt"]
+    order = torch.argsort(adapt.user, stable=True)
+    counts = torch.bincount(adapt.user, minlength=n_users["unseen"])
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    places = {"known": (parts["train"], "known", "seen"), "new": (parts["train"], "new", "seen")} | {
+        str(n): (adapt[(place < n).nonzero()[:, 0]], "unseen", "unseen") for n in SHOTS
+    }
+    found = {}
+    for name, (given, test, half) in places.items():
+        belief = learned.posterior(embeddings, given, n_users[half])
+        chance = learned.probability(embeddings, parts[test], belief)
+        found[name] = Judged.from_margins(chance - 0.5, parts[test].user, n_users=n_users[half])
+    return found
+
+
+def _rows(what: str, results: list[dict[str, dict[str, Judged]]], reach: tuple[float, ...]) -> list[Row]:
+    rows = []
+    for place, least in zip(("known", "new", *map(str, SHOTS)), reach, strict=True):
+        label = {"known": "known items", "new": "new items"}.get(place, f"unseen people, {place} answers")
+        for name in METHODS_SHOWN:
+            tests = [paired_test(result[name][place], result["plain"][place]) for result in results]
+            gains = [100 * test.difference for test in tests]
+            significant = sum(test.low > 0 or test.high < 0 for test in tests)
+            rows.append(
+                mean_row(
+                    f"{what}: {label}, {name} less plain", gains, "points",
+                    note=f"intervals without zero in {significant} of {len(tests)} seeds",
+                    **({"at_least": least} if name == "auto" else {}),
+                )
+            )  # fmt: skip
+        rows.append(mean_row(f"  plain, {label}", [100 * result["plain"][place].macro for result in results]))
+    return rows
