@@ -30,6 +30,8 @@ MODULES = {
     "scale": "scale",
     "intervals": "validity",
     "plurality": "validity",
+    "homogeneous": "validity",
+    "bound": "validity",
 }
 
 

@@ -1,13 +1,17 @@
 """Whether intervals and tests hold what they promise, on simulations whose truth is known.
 
 intervals: ten settings by users, answers and accuracy; in each, users' accuracies are logit-normal with a
-standard deviation of 0, 0.5 and 1. About six minutes of one core.
+standard deviation of 0, 0.5 and 1. About four minutes of one core.
 
 plurality: whether the test of plurality keeps its level where everybody has the same reward, and users, their
 answers and what they are asked differ otherwise; and how often it finds what is there. 40 users (10 where the
 name says so) answer 20 comparisons to learn from and 10 held out, of responses in 8 dimensions. Plural models
 are mixtures of three logistic regressions, fitted by EM, in 200 data sets, and preset ours B with K = 3 in
 20. About ten minutes of two cores.
+
+homogeneous: whether choose-k takes K = 1 where everybody prefers alike. About fifteen minutes of two cores.
+
+bound: whether twice as many points move the Bayes bound of the default simulation. About ten minutes.
 """
 
 from collections.abc import Iterator
@@ -19,15 +23,20 @@ import torch
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from benchmarks.studies import in_parallel
+from benchmarks.choose import simulation
+from benchmarks.studies import in_parallel, staged, values
 from benchmarks.table import Row, Section
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset
-from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
+from pal.evaluation.accuracy import Judged, confidence_interval, paired_test, rightness
+from pal.evaluation.choose_k import choose_k
 from pal.evaluation.prototypes import alike_questions, plurality_test, shuffle_test
 from pal.fitting.trainer import fit
+from pipeline import study
+from pipeline.evaluation import bounds
+from pipeline.evaluation.predictions import drawn_shots
 
-DATA_SETS = 6000
+DATA_SETS = 4000
 SPREADS = (0.0, 0.5, 1.0)
 DRAWS = 20  # of a few-shot curve
 KINDS = ("micro", "macro", "difference", "few_shot")
@@ -261,3 +270,50 @@ def plurality() -> Section:
             rows.append(Row(f"{model}, {kind}: {what}", rejected, **limits))
     about = {"data sets": "200 of a mixture, 20 of preset ours B", "shuffles": SHUFFLES}
     return Section("The test of plurality where all prefer alike, and where they do not", about, rows)
+
+
+def bound() -> Section:
+    """By how much twice as many points move the simulation's bound, by shots, mean of all draws."""
+    given = values("simulated", 0)
+    accuracy: dict[int, dict[int, float]] = {}
+    with staged("simulated", given):
+        data = study.load("simulated")
+        pairs, adapt = data.select("unseen", "test"), data.select("unseen", "adapt")
+        shots = list(drawn_shots(adapt.user, data.n_users("unseen"), given.evaluate))
+        known = [adapt.slice(0, 0), *(adapt[rows] for _, rows in shots)]
+        learner = bounds.bayes_bound(data, given)
+        kept, prior = bounds.KEPT, bounds.PRIOR_POINTS
+        for times in (1, 2):
+            bounds.KEPT, bounds.PRIOR_POINTS = kept * times, prior * times
+            right = [100 * rightness(margin).mean() for margin in learner.margins("unseen", known, pairs)]
+            numbers = [0, *(n for n, _ in shots)]
+            accuracy[times] = {
+                n: fmean(share for share, m in zip(right, numbers, strict=True) if m == n)
+                for n in dict.fromkeys(numbers)
+            }
+        bounds.KEPT, bounds.PRIOR_POINTS = kept, prior
+    rows = [
+        Row(f"from {n} answers: moved by", abs(accuracy[2][n] - accuracy[1][n]), "points", at_most=0.03)
+        for n in accuracy[1]
+    ]
+    about = {"points of each user": f"{kept} and {2 * kept}", "of the prior": f"{prior} and {2 * prior}"}
+    return Section("Convergence of the simulation's Bayes bound", about, rows)
+
+
+def homogeneous() -> Section:
+    """How often choose-k takes K = 1 where everybody is at one prototype."""
+    sizes, rows = {10: 100, 30: 100, 100: 20}, []
+    for n_users, data_sets in sizes.items():
+        found = in_parallel(chosen_k, [(n_users, seed) for seed in range(data_sets)])
+        share = 100 * fmean(K == 1 for K in found.values())
+        rows.append(Row(f"{n_users} users x 20 answers: K = 1", share, at_least=95))
+    about = {"data sets": sizes, "model": "preset ours A, with free weights"}
+    return Section("K chosen where all prefer alike", about, rows)
+
+
+def chosen_k(n_users: int, seed: int) -> int:
+    """The K that choose-k takes, of 1 to 6, fitted as training fits."""
+    embeddings, train, _ = simulation(1000 + seed, 1, n_users, 20, 0)
+    head, config = preset("ours", "A", head={"latent": 16})
+    data = {"n_users": n_users, "head": head, "config": config}
+    return choose_k(embeddings, train, **data, candidates=range(1, 7), seed=seed).K

@@ -161,6 +161,12 @@ class Params(Config):
             if unknown := next((name for name in given if name not in known), None):
                 raise PipelineError(_unknown(f"{dataset}.{key}.{unknown}", known))
             options[key] = {name: value for name, value in given.items() if value is not None}
+        if section.method is not None and any(options.values()):
+            key = next(f"{key}.{name}" for key, part in options.items() for name in part)
+            raise PipelineError(
+                f"{dataset}.{key} is read where {dataset}.method is null, got {section.method!r}; "
+                f"set {dataset}.method to null, or leave the option out (in {paths.PARAMS})"
+            )
         model = options["head"].pop("model", "B" if prompts else "A")
         K = K or (1 if self.model.K == "auto" else self.model.K)
         try:
@@ -253,6 +259,11 @@ def check(values: Any) -> Params:
         raise PipelineError(_explain(error)) from None
     for dataset in DATASETS:
         params.configs(dataset)
+        if (method := params[dataset].method) is not None and method not in METHODS:
+            allowed = ", ".join(METHODS)
+            raise PipelineError(
+                f"{dataset}.method must be null or one of {allowed}, got {method!r} (in {paths.PARAMS})"
+            )
         named = params[dataset].encoder
         # Whether an encoder's files are there is seen by the stage encode.
         for modality, name in named if isinstance(named, EncoderByModality) else [("", named)]:

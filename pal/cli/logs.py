@@ -26,7 +26,13 @@ def fit(source: str, out: Path, given: dict[str, Any], options: dict[str, Any]) 
     options = Options(K=K if K == "auto" else int(K), **options)
     if not 0 <= options.unseen < 1:
         raise PalError(f"--unseen must be a share from 0 to below 1, got {options.unseen:g}")
-    fit_log.fit(source, out=out, **_read(given), options=options, say=lambda text: print(text, "\n", sep=""))
+    try:
+        fit_log.fit(
+            source, out=out, **_read(given), options=options, say=lambda text: print(text, "\n", sep="")
+        )
+    except KeyboardInterrupt:
+        kept = "what was encoded is kept, so that a rerun goes on from there"
+        raise PalError(f"stopped before {out} was written; {kept}") from None
     print(f"{out / REPORT}  what was found\n{out / METRICS}  its numbers\n{out / KEPT}  the model:")
     print(f"  pal rank {out} replies.csv --user NAME")
 

@@ -67,11 +67,11 @@ def learn_auto(task: Task) -> Learned:
     if len(torch.unique(task.train.user)) < FEWEST_PEOPLE:
         why = f"fewer than {FEWEST_PEOPLE} people, from whom it cannot be told whether people differ"
         learned = registered(METHODS, "bt").learn(task)
-        return replace(learned, said=(f"auto: bt, since there are {why}.",))
+        return replace(learned, said=(f"auto: bt, since there are {why}.",), method="bt")
     tried = [judge(name, task) for name in CANDIDATES if task.has_prompts or name != "mixed_effects_prompts"]
     name = decide(tried)
     learned = registered(METHODS, name).learn(task)
-    return replace(learned, said=explain(tried, name))
+    return replace(learned, said=explain(tried, name), method=name)
 
 
 def decide(tried: list[Tried]) -> str:
@@ -187,7 +187,9 @@ def folds(task: Task) -> Iterator[Fold]:
         new_person = rng.random(task.n_users) < NEW_PEOPLE
         shared = prompt if task.has_prompts else np.stack([first, second])
         new_item = (rng.random(int(shared.max()) + 1) < NEW_ITEMS)[shared]
-        new, mixed = (new_item, False) if task.has_prompts else (new_item.all(0), new_item[0] != new_item[1])
+        new, mixed = new_item, np.zeros_like(new_item)
+        if not task.has_prompts:
+            new, mixed = new_item.all(0), new_item[0] != new_item[1]
         tested = (rng.random(len(cells)) < HELD_OUT)[cell]
         alone = rng.random(len(user)) < HELD_OUT
         test = np.where(once, alone, tested.all(0))

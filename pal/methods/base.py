@@ -72,11 +72,13 @@ class Learned:
         fitted: Model, the seen users' states, and perhaps their population.
         config: How it was fitted; it is saved with the model.
         said: Sentences for the user: what was tried, and why this was taken.
+        method: The name of the method that was taken, where several were tried.
     """
 
     fitted: Fitted
     config: FitConfig
     said: tuple[str, ...] = ()
+    method: str | None = None
 
     @property
     def population(self) -> Population:

@@ -41,7 +41,7 @@ from pal.files import new_folder, store, write_bytes, write_json, write_text
 from pal.logs.read import FILE, ROW
 from pal.logs.shapes import Log, read_log
 from pal.methods import METHODS
-from pal.methods.base import Task
+from pal.methods.base import Learned, Task
 from pal.models.base import margins
 from pal.serving.read_inputs import InputEncoder, Side
 from pal.serving.reward_model import RewardModel
@@ -51,6 +51,7 @@ TEXT_ENCODER, IMAGE_ENCODER = "all-MiniLM-L6-v2", "classical"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 # Users and split of each place, by its number; a comparison without a place is in the final fit alone.
 PARTS = (("seen", "train"), ("seen", "val"), ("seen", "test"), ("unseen", "adapt"), ("unseen", "test"))
+PROTOTYPES = 3  # of the candidates of the method auto
 MOST_PROTOTYPES = 5  # tried where K is auto
 ENCODED_AT_ONCE = 2048  # items, after which their vectors are kept
 FEW_PEOPLE = 8  # with fewer nothing is claimed of people in general
@@ -63,7 +64,7 @@ class Options:
     """How a log is fitted.
 
     Args:
-        method: One of `pal.methods.METHODS`, or `auto`.
+        method: One of `pal.methods.METHODS`; `auto` chooses one.
         K: Prototypes, for methods that have some; `auto` chooses by cross-validation.
         encoder: The encoder of texts.
         image_encoder: The encoder of pictures.
@@ -192,9 +193,10 @@ def fit(
     data = encode_log(log, options)
     part = _hold_out(log, data, options)
     method, K, why = _settings(data, part, options)
-    measured, said = _fit(data, part, method, K, options, "measure")
-    say(why := ". ".join([why, *said]))
-    personal = method != "bt" and (1 if registered(METHODS, method).prototypes else 0) < K
+    measured, learned = _fit(data, part, method, K, options, "measure")
+    method = learned.method or method
+    say(why := "\n".join([why, *learned.said]))
+    personal = registered(METHODS, method).personal and (K > 1 or not registered(METHODS, method).prototypes)
     shared = _fit(data, part, "bt", 1, options, "one for everyone")[0] if personal else measured
     metrics = _measure(data, part, measured, shared, personal=personal)
     final, _ = _fit(data, np.zeros_like(part), method, K, options, "fit all")
@@ -204,7 +206,7 @@ def fit(
         "comparisons": len(data.comparisons),
         "parts": {" ".join(name): int((part == n).sum()) for n, name in enumerate(PARTS)},
         "method": method,
-        "K": K,
+        "K": final.config.K,
         "settings": why,
         **metrics,
     }
@@ -393,14 +395,14 @@ def _hold_out(
 def _settings(data: Encoded, part: Int[np.ndarray, " n"], options: Options) -> tuple[str, int, str]:
     """Method, prototypes and why: as asked, or by cross-validation."""
     name = options.method
-    if name == "auto" and "auto" not in METHODS:
-        name = "pal_ours"
     if name not in METHODS:
-        raise PalError(f"--method must be auto or one of {', '.join(METHODS)}, got {name!r}")
+        raise PalError(f"--method must be one of {', '.join(METHODS)}, got {name!r}")
     train, n_users = _of_part(data, part, 0)
     if n_users < 2:
         return "bt", 1, "one reward: of one person there are no tastes to tell apart"
     method, K = registered(METHODS, name), options.K
+    if name == "auto" and K == "auto":
+        return name, min(n_users, PROTOTYPES), "auto, by cross-validation over people, answers and items"
     if not method.prototypes:
         return name, 1, f"{name}: {method.title}"
     if K == "auto":
@@ -430,8 +432,8 @@ def _of_part(data: Encoded, part: Int[np.ndarray, " n"], *numbers: int) -> tuple
 
 def _fit(
     data: Encoded, part: Int[np.ndarray, " n"], method: str, K: int, options: Options, what: str
-) -> tuple[RewardModel, tuple[str, ...]]:
-    """A model of the people in training, and what its method says of it."""
+) -> tuple[RewardModel, Learned]:
+    """A model of the people in training, and what its method left behind."""
     train, n_users = _of_part(data, part, 0)
     val, _ = _of_part(data, part, 1)
     with _progress(None, what) as bar:
@@ -448,7 +450,7 @@ def _fit(
         fit_config=learned.config,
         encoder=data.encoder,
     )
-    return model, learned.said
+    return model, learned
 
 
 def _measure(

@@ -7,7 +7,7 @@ from typing import Any
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem;color:#222}
 h1{font-size:1.5rem} p.big{font-size:1.2rem}
-pre{background:#f4f4f4;padding:1rem;overflow:auto;font-size:13px}
+pre{background:#f4f4f4;white-space:pre-wrap;padding:1rem;overflow:auto;font-size:13px}
 .bar{background:#e8eaf2;height:1.1rem;margin:.2rem 0 .8rem}
 .bar i{display:block;height:100%;background:#4c62b0}
 """
@@ -46,9 +46,9 @@ def render(metrics: Mapping[str, Any], summary: str) -> str:
                     bar = f"<div class='bar'><i style='width:{100 * numbers[name]:.1f}%'></i></div>"
                     parts.append(f"<div>{words}: {right}</div>{bar}")
     how = (
-        f"{metrics['settings']}. The numbers are of the model in the folder measured; the one to use, in the "
+        f"{metrics['settings']}\nThe numbers are of the model in the folder measured; the one to use, in the "
         "folder model, was then fitted to all people and answers. Intervals are over people, 95 %."
     )
-    parts.append(f"<h2>How</h2><p>{escape(how)}</p><h2>What was read</h2><pre>{escape(summary)}</pre>")
+    parts.append(f"<h2>How</h2><pre>{escape(how)}</pre><h2>What was read</h2><pre>{escape(summary)}</pre>")
     title = f"{metrics['source']}: {metrics['people']:,} people, {metrics['comparisons']:,} comparisons"
     return PAGE.format(style=STYLE, title=escape(title), body="\n".join(parts))

@@ -61,7 +61,7 @@ class Source:
     links: dict[str, Path] = field(default_factory=dict)
     remotes: list[Remote] = field(default_factory=list)
     make: Callable[[Path], None] | None = None
-    check: Callable[[], list[str]] | None = None
+    check: Callable[[], list[str] | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,8 @@ class DatasetParams(Config):
     recolour: Literal["none"] = "none"
     split: Literal["as_prepared"] = "as_prepared"
     encoder: Encoder
+    # What is fitted: a name of METHODS in pal/methods, or None for what preset, head and train say.
+    method: Text | None = None
     preset: Literal["ours", "paper", "authors"] = "ours"
     # Options of HeadConfig and FitConfig that differ from the preset; `Params.configs` checks them.
     head: dict[str, Any]

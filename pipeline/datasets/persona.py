@@ -132,7 +132,11 @@ def find(params: "AllParams") -> Source:
                 f"{params.persona.source!r}, got one without a file {name}; there are: {there or 'none'}"
             )
     files = {name: folder / name for name in names}
-    return Source(words, files, check=lambda: read_all(files))
+
+    def check() -> None:
+        read_all(files)
+
+    return Source(words, files, check=check)
 
 
 def read_all(files: dict[str, Path]) -> list[Statement]:

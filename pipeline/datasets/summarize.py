@@ -95,7 +95,12 @@ def find(params: "AllParams") -> Source:
     folder = paths.project_root() / Path(source).expanduser()
     files = find_files(source, folder)
     words = f"folder: {source}{answers}"
-    return Source(words, files, check=lambda: [holds_comparisons(*file) for file in files.items()])
+
+    def check() -> None:
+        for file in files.items():
+            holds_comparisons(*file)
+
+    return Source(words, files, check=check)
 
 
 def find_files(source: str, folder: Path) -> dict[str, Path]:

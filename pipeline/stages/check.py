@@ -22,7 +22,7 @@ def main() -> None:
     fingerprints = {}
     for name in values.datasets:
         source = DATASETS[name].find(values)
-        for sentence in source.check() if source.check else []:
+        for sentence in (source.check() if source.check else None) or ():
             print(f"check: {name}: {sentence}")
         fingerprints[name] = {
             "source": source.source,

@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 from tqdm import tqdm
 
+from pal.config import HeadConfig
 from pal.files import write_json
 from pipeline import PipelineError, params, paths
 
@@ -21,8 +22,13 @@ def main(dataset: str, *, always: bool = False) -> None:
         always: Choose even where model.K is a number.
     """
     values = params.load()
-    if values.model.K != "auto" and not always:
-        write_json(paths.chosen(dataset), {"K": values.model.K, "curves": {}})
+    noted = values.model.K
+    if noted == "auto" and values[dataset].method is not None:
+        noted = (
+            HeadConfig().K
+        )  # methods are chosen by `auto` of pal.methods, not by their number of prototypes
+    if noted != "auto" and not always:
+        write_json(paths.chosen(dataset), {"K": noted, "curves": {}})
         return
     # torch is needed from here on alone: a number is noted without loading it.
     from pal.evaluation.choose_k import USER_FOLDS, choose_k, one_prototype_per_user

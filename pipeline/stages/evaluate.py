@@ -137,7 +137,9 @@ def _calibration(
 
 def _counts(data: Study, data_flow: list[dict[str, Any]]) -> dict[str, int]:
     """How many users, items and pairs went in, and how many were left out."""
-    split = next((row for row in data_flow if row["stage"] == "split"), {"dropped": 0, "details": {}})
+    stages = {row["stage"]: row for row in data_flow}
+    split = stages.get("split", {"details": {}})
+    dropped = sum(stages[name]["dropped"] or 0 for name in ("prepare", "split") if name in stages)
     test = [data.select(half, "test") for half in ("seen", "unseen")]
     ties = sum(len(pairs) - len(without_ties(pairs)[0]) for pairs in test)
     return {
@@ -147,7 +149,7 @@ def _counts(data: Study, data_flow: list[dict[str, Any]]) -> dict[str, int]:
         "train_pairs": len(data.select("seen", "train")),
         "test_pairs": sum(map(len, test)) - ties,
         **({"test_pairs_tied_and_left_out": ties} if ties else {}),
-        "dropped_pairs": split["dropped"] + data.dropped,
+        "dropped_pairs": dropped + data.dropped,
         "dropped_users": split["details"].get("users_dropped", 0),
     }
 

@@ -1,23 +1,25 @@
 """train: fit the head on the seen users, and beside it the models that it is compared with.
 
-model    the head that params.yaml asks for
-k1       the same with one prototype: one reward for everyone
+model    the method, or the head, that params.yaml asks for
+k1       one reward for everyone: the same head with one prototype, or of the methods `bt`
 oracle   where the true groups are known: one prototype per group, everyone's group given
 again-1  and so on: the model from further seeds, which tell whether prototypes come out the same
 """
 
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from dataclasses import asdict
 
 import torch
 from tqdm import tqdm
 
 from pal.config import FitConfig, HeadConfig, registered
-from pal.files import new_folder, write_csv
+from pal.files import new_folder, write_csv, write_json
 from pal.fitting.trainer import Fitted, fit
+from pal.methods import METHODS
+from pal.methods.base import Learned, Task
 from pal.models import MODELS
 from pal.models.base import PrototypeModel
 from pal.serving.saved_model import SavedModel
-from pal.users.gaussian import Gaussian
 from pipeline import PipelineError, params, paths, study
 from pipeline.storage.manifests import write_manifest
 from pipeline.study import Study
@@ -27,39 +29,22 @@ def main(dataset: str) -> None:
     """Fit one dataset's models."""
     values = params.load()
     data, K = study.load(dataset), study.n_prototypes(dataset, values)
-    head, config = values.configs(dataset, K, prompts=bool(data.prompt_ids))
-    n_users, first = data.n_users("seen"), values.train.seed
-    if n_users < head.K:
-        raise PipelineError(
-            f"model.K in {paths.PARAMS} must be at most {n_users}, the seen users of {dataset}, "
-            f"got {head.K}; lower it"
-        )
     if alike := study.alike_responses(data):
         print(f"train@{dataset}: warning: {alike}")
-    # By name: the seed, and the users' weights where they are given.
-    models: dict[str, tuple[int, torch.Tensor | None]] = {"model": (first, None)}
-    if issubclass(registered(MODELS, head.model), PrototypeModel):
-        models |= {name: (first, weights) for name, weights in control_weights(data).items()}
-    if head.K > 1:  # one prototype comes out the same anyway
-        # Seeds that share none with the model's or each other's restarts.
-        again = range(1, values.train.more_seeds + 1)
-        models |= {f"again-{n}": (first + n * config.restarts, None) for n in again}
-    device = study.pick_device(values.train.device, "train.device")
+    fits = _by_method if values[dataset].method is not None else _by_options
     with new_folder(paths.models(dataset)) as folder:
-        for name, (seed, weights) in models.items():
-            shape = head if weights is None else head.model_copy(update={"K": weights.shape[1]})
-            fitted = _fit(data, name, shape, config, weights, device, seed)
-            about = {
-                "user_ids": data.user_ids["seen"],
-                "fit_config": config,
-                "encoder": {side: asdict(by) if by else None for side, by in data.embedders.items()},
-            }
-            SavedModel.from_fit(fitted, data.embeddings, **about).save(folder / name)
+        for name, learned in fits(data, values, K):
+            saved = SavedModel.from_fit(
+                learned.fitted,
+                data.embeddings,
+                user_ids=data.user_ids["seen"],
+                fit_config=learned.config,
+                encoder={side: asdict(by) if by else None for side, by in data.embedders.items()},
+            )
+            saved.save(folder / name)
             if name == "model":
-                history = fitted.history
-                if isinstance(fitted.population, Gaussian):
-                    shared = without_deviations(fitted, fitted.population)
-                    SavedModel.from_fit(shared, data.embeddings, **about).save(folder / "k1")
+                history = learned.fitted.history
+                write_json(folder / "method.json", {"method": values[dataset].method, "said": learned.said})
         write_manifest(folder)
     # The training curve: one row per validation, with empty cells where there are no validation pairs.
     rows = [
@@ -70,10 +55,46 @@ def main(dataset: str) -> None:
     write_csv(paths.plot("training", dataset), rows)
 
 
-def without_deviations(fitted: Fitted, population: Gaussian) -> Fitted:
-    """The shared part of a fit alone: everyone at the mean, and nothing to be learned of anyone."""
-    alone = replace(population, covariance=torch.zeros_like(population.covariance))
-    return replace(fitted, states=population.mean.expand_as(fitted.states), population=alone)
+def _by_method(data: Study, values: params.Params, K: int) -> Iterator[tuple[str, Learned]]:
+    """What the dataset's method learns, and beside it one reward for everyone."""
+    names = {"model": str(values[data.dataset].method), "k1": "bt"}
+    for name, method in tqdm(names.items(), desc=f"train@{data.dataset}", unit="method"):
+        task = Task(
+            data.embeddings,
+            data.select("seen", "train"),
+            data.n_users("seen"),
+            data.select("seen", "val"),
+            K=K,
+            seed=values.train.seed,
+            device=study.pick_device(values.train.device, "train.device"),
+        )
+        learned = registered(METHODS, method).learn(task)
+        for sentence in learned.said if name == "model" else ():
+            print(f"train@{data.dataset}: {sentence}")
+        yield name, learned
+
+
+def _by_options(data: Study, values: params.Params, K: int) -> Iterator[tuple[str, Learned]]:
+    """What preset, head and train say, the same with one prototype, the oracle, and further seeds."""
+    head, config = values.configs(data.dataset, K, prompts=bool(data.prompt_ids))
+    n_users, first = data.n_users("seen"), values.train.seed
+    if n_users < head.K:
+        raise PipelineError(
+            f"model.K in {paths.PARAMS} must be at most {n_users}, the seen users of {data.dataset}, "
+            f"got {head.K}; lower it"
+        )
+    # By name: the seed, and the users' weights where they are given.
+    models: dict[str, tuple[int, torch.Tensor | None]] = {"model": (first, None)}
+    if issubclass(registered(MODELS, head.model), PrototypeModel):
+        models |= {name: (first, weights) for name, weights in control_weights(data).items()}
+    if head.K > 1:  # one prototype comes out the same anyway
+        # Seeds that share none with the model's or each other's restarts.
+        again = range(1, values.train.more_seeds + 1)
+        models |= {f"again-{n}": (first + n * config.restarts, None) for n in again}
+    device = study.pick_device(values.train.device, "train.device")
+    for name, (seed, weights) in models.items():
+        shape = head if weights is None else head.model_copy(update={"K": weights.shape[1]})
+        yield name, Learned(_fit(data, name, shape, config, weights, device, seed), config)
 
 
 def control_weights(data: Study) -> dict[str, torch.Tensor]:

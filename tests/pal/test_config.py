@@ -16,7 +16,7 @@ MIXTURE = {"objective": "mixture"}
         (HeadConfig, {"k": 3}, "^k is not a known option, got 3; see the names in HeadConfig$"),
         (HeadConfig, {"K": 0}, "^K must be at least 1, got 0$"),
         (HeadConfig, {"K": True}, "^K must be a whole number, got True$"),
-        (HeadConfig, {"model": "C"}, "^model must be one of 'A', 'B', got 'C'$"),
+        (HeadConfig, {"model": "C"}, "^model must be one of 'A', 'B'.*, got 'C'$"),
         (HeadConfig, {"bias": 1}, "^bias must be true or false, got 1$"),
         (HeadConfig, {"dropout": 1.0}, "^dropout must be below 1, got 1.0$"),
         (HeadConfig, {"scale": 0}, "^scale must be above 0, got 0$"),

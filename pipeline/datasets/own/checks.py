@@ -249,7 +249,7 @@ def check_model(rows: pl.DataFrame, params: "AllParams") -> list[str]:
         raise PipelineError(
             f"model.K must be at most {n_seen}, the seen users of own, got {K}; lower it or add users"
         )
-    if rows["prompt_id"].is_null().all():
+    if params.own.method is None and rows["prompt_id"].is_null().all():
         from pal.models.base import make_model
 
         head, _ = params.configs("own", prompts=False)

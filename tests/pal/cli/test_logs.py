@@ -18,6 +18,11 @@ def test_example_is_understood_as_the_readme_shows():
     assert f"  rows{shown.rstrip()}" in log.summary()
 
 
+def test_example_of_ratings_becomes_comparisons_within_people():
+    log = read_log(ROOT / "examples/joke-ratings.csv")
+    assert (log.columns.shape, log.pairs["user_id"].n_unique()) == ("rating", 30)
+
+
 def test_every_file_that_the_readme_fits_is_there():
     for command in ("pal fit examples/support-answers.csv", "examples/replies.csv"):
         assert command in README
@@ -55,7 +60,7 @@ def test_fit_then_eval(pal):
         (["--unseen", "1"], "--unseen must be a share"),
         (["--values", "tie"], "--values must be VALUE=SIDE"),
         (["--columns", "rater"], "--columns must be ROLE=COLUMN"),
-        (["--method", "magic"], "--method must be auto or one of"),
+        (["--method", "magic"], "--method must be one of"),
     ],
 )
 def test_a_mistake_is_one_sentence(pal, arguments, sentence):

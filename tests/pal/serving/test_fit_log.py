@@ -10,7 +10,7 @@ from pal.methods import base
 from pal.serving import fit_log as fit_log_module
 from pal.serving.fit_log import evaluate
 
-FAST = {"encoder": "hashed-words", "K": 2, "seed": 1}
+FAST = {"encoder": "hashed-words", "method": "pal_ours", "K": 2, "seed": 1}
 SHORT, WARM = "click it now", "dear friend, we love to help you"
 
 

@@ -79,7 +79,7 @@ def test_without_the_truth_there_is_no_bound(simulated):
     assert bounds.bayes_bound(study.load("own"), values) is None
 
 
-def drawn(walls, start, concentration=1.0, kept=4000, K=3):
+def drawn(walls, start, concentration=1.0, kept=16_000, K=3):
     table = torch.tensor(walls, dtype=torch.float64).reshape(1, -1, K)
     generator = torch.Generator().manual_seed(0)
     begin = torch.tensor([start], dtype=torch.float64)
@@ -92,7 +92,7 @@ def drawn(walls, start, concentration=1.0, kept=4000, K=3):
 def test_without_walls_points_are_spread_evenly_over_the_simplex():
     """The first weight of three is below 1/2 with chance 1 - 1/4."""
     points = drawn([], [0.2, 0.3, 0.5])
-    assert torch.allclose(points.sum(1), torch.ones(4000, dtype=torch.float64))
+    assert torch.allclose(points.sum(1), torch.ones(16_000, dtype=torch.float64))
     assert float((points[:, 0] < 0.5).double().mean()) == pytest.approx(0.75, abs=0.03)
 
 
