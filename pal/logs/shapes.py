@@ -16,6 +16,7 @@ A label is P(chosen is preferred): 1, or for an answer of strength g of G (sligh
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ import polars as pl
 from pal.conversations import messages_of, split_conversation
 from pal.errors import PalError, shorten
 from pal.logs.columns import Columns, recognise
+from pal.logs.presets import PRESETS
 from pal.logs.read import FILE, MOST_FAULTY, ROW, Table, read
 from pal.logs.values import TIES, as_number, parse_ranking, plain_words, winners
 
@@ -103,7 +105,7 @@ def read_log(
     """Read a log of any form and shape.
 
     Args:
-        source: A file, a folder, a glob, `hf://datasets/ORG/NAME@revision`, or `-`.
+        source: A file, a folder, a glob, `hf://datasets/ORG/NAME@revision`, `-`, or one of `PRESETS`.
         columns: Columns by role, where names do not tell.
         values: What values of the winner mean: a, b, ..., or tie.
         gap: Of ratings: see above.
@@ -113,7 +115,13 @@ def read_log(
     Raises:
         PalError: If it cannot be read, it is not clear what a column is, or no comparison is left.
     """
+    preset = PRESETS.get(source) if isinstance(source, str) and not Path(source).exists() else None
+    if preset:
+        source = preset.source
+        columns, values = {**preset.columns, **(columns or {})}, {**preset.values, **(values or {})}
     table, found = recognise(read(source), columns)
+    if preset:
+        table.said.insert(0, preset.about)
     said: list[str] = [*table.said]
     n_rows = len(table.frame) + len(table.rejected)
     frame = _with_texts(table, found)
