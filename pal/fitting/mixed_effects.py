@@ -297,4 +297,4 @@ def mean_log_loss(
 ) -> float:
     """Mean logistic loss of comparisons at their users' states, in nats."""
     margin = margins(model, states, embeddings, comparisons)
-    return weighted_mean(expectedmean_log_loss(logistic, margin, comparisons.label), comparisons.weight).item()
+    return weighted_mean(expected_loss(logistic, margin, comparisons.label), comparisons.weight).item()
