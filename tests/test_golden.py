@@ -41,7 +41,7 @@ from pipeline.__main__ import main as pipeline_main
 compare, model_of = Comparisons.from_pairs, RewardModel.from_fit
 HERE = Path(__file__).parent / "golden"
 PARAMS = Path(__file__).parents[1] / "params.yaml"
-OWN = {"datasets": ["own"], "own.source": "own.csv", "own.encoder": "hashed-words"}
+OWN = {"datasets": ["own"], "own.source": "own.csv", "own.encoder": "hashed-words", "own.method": None}
 INPUTS = json.loads((HERE / "inputs.json").read_text(encoding="utf-8"))
 NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d+)?e-\d+|\d+\.\d+|\d{6,})")
 PRINT = re.compile(r'(?<="model": ")[0-9a-f]{32}|(?<=fingerprint )[0-9a-f]+')

@@ -29,7 +29,8 @@ from pal.models.losses import expected_loss, logistic, weighted_mean
 from pal.users.gaussian import Answers, Gaussian, laplace, margin_covariance, shrunk, side_by_side
 
 WIDE = 256  # leading directions that the shared reward reads
-MOST_ITEMS = 2000  # items with an effect of their own: those compared most
+MOST_ITEMS = 1000  # items with an effect of their own: those compared most
+FEWEST_COMPARED = 5  # times that an item with an effect of its own is compared
 ROUNDS = 16  # of EM
 RIDGE_ROUNDS = 20  # of the ridges' strengths, at most
 PICK = False
@@ -132,7 +133,7 @@ def fit_ridge(
         precision = torch.cat(
             [theta.new_full((d,), 1 / variance), theta.new_full((n_items,), 1 / item_variance)]
         )
-        for _ in range(20):
+        for _ in range(10):
             effects = torch.cat([theta[d:], theta.new_zeros(1)])
             p = torch.sigmoid(features @ theta[:d] + effects[items[:, 0]] - effects[items[:, 1]])
             residual, curvature = first - total * p, total * p * (1 - p)
@@ -142,7 +143,7 @@ def fit_ridge(
             chol = torch.linalg.cholesky(_hessian(features, items, n_items, curvature) + precision.diag())
             step = torch.cholesky_solve(gradient[:, None], chol)[:, 0]
             theta = theta + step
-            if float(step.abs().max()) < 1e-5:
+            if float(step.abs().max()) < 1e-4:
                 break
         spread = torch.cholesky_inverse(chol).diagonal()
         before = variance, item_variance
@@ -196,7 +197,8 @@ def fit_shared_part(head: HeadConfig, embeddings: Embeddings, train: Comparisons
     compared = torch.zeros(n_known + 1).index_add(
         0, known.flatten() % (n_known + 1), counts.sum(0).float().repeat_interleave(2)
     )
-    kept = torch.argsort(compared[:n_known], descending=True, stable=True)[:MOST_ITEMS].sort().values
+    most = torch.argsort(compared[:n_known], descending=True, stable=True)[:MOST_ITEMS]
+    kept = most[compared[most] >= FEWEST_COMPARED].sort().values
     place = torch.full((n_known + 1,), len(kept))
     place[kept] = torch.arange(len(kept))
     ridge = fit_ridge(features, place[known], len(kept), counts[0], counts[1])
