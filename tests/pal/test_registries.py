@@ -79,7 +79,7 @@ def test_members_from_outside_are_fitted_saved_adapted_and_asked_with(registered
     assert gain[0] > gain[1]
     step = taste + model.adapt([(None, other, like)]) - model.adapt([(None, other, like)])
     assert step == taste == type(taste).from_json(taste.to_json(), model)
-    assert "effective states" in taste._repr_html_()
+    assert "Taste from 9 comparisons" in taste._repr_html_()
     with pytest.raises(PalError, match="are not among these"):
         _ = model.adapt([(None, like, other)]) - model.adapt([(None, other, like)])
     assert [question.index for question in model.ask([(None, like, other)], taste)] == [0]
