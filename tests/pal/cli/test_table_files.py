@@ -75,7 +75,7 @@ FAULTS = [
     ("csv", b"a,b\n1,2\n", r"x.csv lacks the column response; it has 'a', 'b'; add it; the first line of a CSV file names"),
     ("csv", b"response,n,n\na,b,c\n", r"x.csv must have one column n, got 2; rename one"),
     ("csv", "response\nü".encode("latin-1"), r"line 2 of x.csv must be UTF-8, got the byte 0xfc; save the file as UTF-8"),
-    ("csv", gzip.compress(b"response\n" * 9), r"x.csv must be CSV, got gzip; unpack it first \(gunzip\)"),
+    ("csv", gzip.compress(b"response\n" * 9, mtime=0), r"x.csv must be CSV, got gzip; unpack it first \(gunzip\)"),
     ("jsonl", pa.compress(b"[]" * 99, codec="zstd", asbytes=True), r"x.jsonl must be JSONL, got zstd; unpack it"),
     ("csv", "response\nü".encode("utf-16"), r"x.csv must be CSV, got UTF-16; save it as UTF-8"),
     ("parquet", b"PAR1" * 20, r"x.parquet is damaged or not Parquet"),
