@@ -90,7 +90,7 @@ def test_a_name_that_is_in_no_registry_is_refused_by_the_config(registered):
     assert HeadConfig(model="mixed-effects").model == "mixed-effects"
     for config, options, known in (
         (HeadConfig, {"model": "C"}, "'A', 'B', 'point', 'linear', 'mixed-effects', got 'C'"),
-        (FitConfig, {"objective": "vote"}, "'pal', 'mixture', 'small-deviations', got 'vote'"),
+        (FitConfig, {"objective": "vote"}, "'pal', 'mixture', 'marginal', 'small-deviations', got 'vote'"),
         (FitConfig, {"population": ["points"]}, r"'points', 'gaussian', got \['points'\]"),
     ):
         with pytest.raises(PalError, match=f"^{next(iter(options))} must be one of {known}$"):
