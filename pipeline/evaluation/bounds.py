@@ -139,9 +139,11 @@ class MixtureBound:
         if len(answered) < len(known):
             concentration = np.full(K, self.truth.concentration)
             prior = np.random.default_rng(self.seed).dirichlet(concentration, PRIOR_POINTS)
-            places = torch.from_numpy(prior).float().T
-            blocks = coefficients.float().split(max(1, NUMBERS_AT_ONCE // PRIOR_POINTS))
-            without = torch.cat([(block @ places > 0).double().mean(1) for block in blocks]) - 0.5
+            nearer = torch.zeros(len(coefficients), dtype=torch.float64)
+            # Counted in place: a small result after each large one kept the memory from being used again.
+            for places in torch.from_numpy(prior).float().split(max(1, NUMBERS_AT_ONCE // len(coefficients))):
+                nearer += (coefficients.float() @ places.T > 0).sum(1)
+            without = nearer / PRIOR_POINTS - 0.5
             margins |= {n: without for n in range(len(known)) if n not in margins}
         return [margins[n] for n in range(len(known))]
 
