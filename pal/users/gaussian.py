@@ -44,38 +44,49 @@ class GaussianPosterior(Posterior):
 
     Args:
         mean: Its mean.
-        covariance: Its covariance.
+        root: A root R of the prior's covariance R R'.
+        chol: Cholesky factor of the precision in the space of that root: the covariance is R (L L')^-1 R'.
     """
 
-    def __init__(
-        self, mean: Float[Tensor, "*many state"], covariance: Float[Tensor, "*many state state"]
-    ) -> None:
-        object.__setattr__(self, "_mean", mean)
-        object.__setattr__(self, "covariance", covariance)
+    root: Tensor
+    chol: Tensor
 
-    covariance: Tensor
+    def __init__(
+        self,
+        mean: Float[Tensor, "*many state"],
+        root: Float[Tensor, "state state"],
+        chol: Float[Tensor, "*many state state"],
+    ) -> None:
+        for name, value in (("_mean", mean), ("root", root), ("chol", chol)):
+            object.__setattr__(self, name, value)
 
     @override
     @property
     def mean(self) -> Float[Tensor, "*many state"]:
         return self._mean  # type: ignore[attr-defined]
 
+    @cached_property
+    def factor(self) -> Float[Tensor, "*many state state"]:
+        """F with the covariance F'F; worked out where it is asked for, as it costs more than the mean."""
+        return torch.linalg.solve_triangular(self.chol, self.root.T.expand_as(self.chol), upper=False)
+
+    @cached_property
+    def covariance(self) -> Float[Tensor, "*many state state"]:
+        """Posterior covariance of the state."""
+        return self.factor.mT @ self.factor
+
     @override
     @property
     def sd(self) -> Float[Tensor, "*many state"]:
-        return self.covariance.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt()  # type: ignore[attr-defined]
+        return self.factor.square().sum(-2).sqrt()
 
     @cached_property
     def states(self) -> Float[Tensor, "*many points state"]:  # type: ignore[override]
         """Samples at the quantiles of a scrambled Sobol sequence, each with its mirror image."""
-        D = self.mean.shape[-1]
-        uniform = torch.quasirandom.SobolEngine(D, scramble=True, seed=0).draw(
-            SAMPLES // 2, dtype=torch.float64
-        )
-        half = torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6)).to(self.mean)
-        values, vectors = torch.linalg.eigh(self.covariance)  # type: ignore[attr-defined]
-        root = vectors * values.clamp_min(0).sqrt()[..., None, :]
-        return self.mean[..., None, :] + torch.cat([half, -half]) @ root.mT
+        engine = torch.quasirandom.SobolEngine(self.mean.shape[-1], scramble=True, seed=0)
+        uniform = engine.draw(SAMPLES // 2, dtype=torch.float64).clamp(1e-6, 1 - 1e-6)
+        half = torch.special.ndtri(uniform).to(self.mean)
+        return self.mean[..., None, :] + torch.cat([half, -half]) @ self.factor
 
     @cached_property
     def masses(self) -> Float[Tensor, "*many points"]:  # type: ignore[override]
@@ -173,10 +184,16 @@ class Gaussian(Population):
     def mean(self) -> Float[Tensor, " state"]:
         return self.centre
 
+    @cached_property
+    def root(self) -> Float[Tensor, "state state"]:
+        """A root of the covariance, in float64; also where the covariance is singular."""
+        values, vectors = torch.linalg.eigh(self.covariance.double())
+        return vectors * values.clamp_min(0).sqrt()
+
     @override
     @cached_property
     def prior(self) -> GaussianPosterior:
-        return GaussianPosterior(self.centre.double(), self.covariance.double())
+        return GaussianPosterior(self.centre.double(), self.root, torch.eye(len(self.centre)).to(self.root))
 
     @override
     @property
@@ -242,16 +259,13 @@ class Gaussian(Population):
         matrix = exact.new_zeros(*exact.shape[:-1], D, D)
         matrix[..., upper[0], upper[1]] = exact[..., D:]
         matrix = matrix + matrix.triu(1).mT
-        prior, centre = self.covariance.to(exact), self.centre.to(exact)
         # In the space of the prior's root, so that a singular covariance is no special case.
-        values, vectors = torch.linalg.eigh(prior)
-        root = vectors * values.clamp_min(0).sqrt()
+        root, centre = self.root.to(exact), self.centre.to(exact)
         inner = torch.eye(D).to(exact) + root.T @ matrix @ root
-        moved = exact[..., :D] - matrix @ centre
         chol = torch.linalg.cholesky(inner)
-        mean = centre + (root @ torch.cholesky_solve((moved @ root)[..., None], chol))[..., 0]
-        half = torch.linalg.solve_triangular(chol, root.T.expand_as(inner), upper=False)
-        return GaussianPosterior(mean, half.mT @ half)
+        moved = (exact[..., :D] - matrix @ centre) @ root
+        mean = centre + torch.cholesky_solve(moved[..., None], chol)[..., 0] @ root.T
+        return GaussianPosterior(mean, root, chol)
 
     @override
     def probability(
