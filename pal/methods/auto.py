@@ -99,12 +99,8 @@ def explain(tried: list[Tried], name: str) -> tuple[str, ...]:
     for each in tried:
         accuracies = ", ".join(f"{100 * value:.1f} % on {regime}" for regime, value in each.accuracy.items())
         worse, error = each.worse_than(tried[0])
-        beside = (
-            f", {1000 * worse:+.1f} ± {1000 * error:.1f} beside {tried[0].name}"
-            if each is not tried[0]
-            else ""
-        )
-        loss = f"log-loss {1000 * each.mean:.1f} thousandths of a nat{beside}"
+        beside = f", {worse:+.4f} ± {error:.4f} beside {tried[0].name}" if each is not tried[0] else ""
+        loss = f"log-loss {each.mean:.4f}{beside}"
         lines.append(f"auto tried {each.name}: {loss}; right in {accuracies}")
     shared = tried[0].name
     why = (
