@@ -147,22 +147,6 @@ class Comparisons:
         """Answers `start` to `stop`, without a copy."""
         return self._each(lambda column: column[start:stop], self.questions)
 
-    def joined(self, other: "Comparisons") -> "Comparisons":
-        """These and others over the same questions."""
-
-        def both(mine: Tensor | None, theirs: Tensor | None) -> Tensor | None:
-            if mine is None and theirs is None:
-                return None
-            return torch.cat(
-                [torch.ones_like(of.sign) if x is None else x for x, of in ((mine, self), (theirs, other))]
-            )
-
-        user, question, sign = (
-            torch.cat([getattr(self, name), getattr(other, name)]) for name in ("user", "question", "sign")
-        )
-        label, weight = both(self.label, other.label), both(self.weight, other.weight)
-        return Comparisons(user, question, sign, label, self.questions, weight)
-
     def to(self, device: torch.device | str) -> "Comparisons":
         """The same comparisons on another device."""
         prompt, first, second = (x.to(device) for x in vars(self.questions).values())

@@ -2,7 +2,7 @@
 
 A shared linear reward and item effects under ridges whose strength is learned; then people's deviations as
 normal states, whose covariance EM learns (mixed logit: McFadden and Train, 2000; Laplace EM: Breslow and
-Clayton, 1993). Of the rounds the one is kept that predicts the validation comparisons best.
+Clayton, 1993), extrapolated. The last round is kept: a marginal likelihood guards itself against overfitting.
 
 Shapes used in this module:
     n          comparisons
@@ -33,7 +33,6 @@ MOST_ITEMS = 1000  # items with an effect of their own: those compared most
 FEWEST_COMPARED = 5  # times that an item with an effect of its own is compared
 ROUNDS = 16  # of EM
 RIDGE_ROUNDS = 20  # of the ridges' strengths, at most
-PICK = False
 LONGEST_LEAP = 2.0  # factor by which an extrapolation may enlarge a variance
 LARGEST = 100.0  # variance: of answers that never err the likelihood has no maximum
 FASTEST = 8.0  # factor by which an extrapolation may lengthen EM's step
@@ -58,8 +57,8 @@ def fit_mixed_effects(
         train: Comparisons of the seen users.
         n_users: Seen users.
         head: `latent` directions at most, and `inputs`.
-        config: Not read but for `weighting`.
-        val: Comparisons of the same users that choose the round; None keeps the last.
+        config: Not read.
+        val: Comparisons of the same users, for the history alone.
         seed: Not read.
         progress: Called after each round with its number and the training loss.
     """
@@ -73,7 +72,7 @@ def fit_mixed_effects(
         _Block(users, answers)
         for users, answers in side_by_side(population.evidence(model, embeddings, train), train.user, n_users)
     ]
-    history, best, path = [], None, [population]
+    history, path = [], [population]
     for number in range(1, ROUNDS + 1):
         step = _expectation(population, blocks, n_users)
         states = step.states
@@ -86,15 +85,11 @@ def fit_mixed_effects(
         history.append(validation)
         if progress is not None:
             progress(number, loss)
-        score = validation.get("val_loss", -number) if PICK else -number
-        if best is None or score < best[0]:
-            best = score, population, states
-        population = step.population
-        path.append(population)
-        if len(path) == 3:
-            population = _extrapolated(*path)
-            path = [population]
-    _, population, states = best
+        if number < ROUNDS:  # the states that are kept are those under the population that is kept
+            path.append(step.population)
+            if len(path) == 3:
+                path = [_extrapolated(*path)]
+            population = path[-1]
     population = Gaussian(
         *(x.float() for x in (population.centre, population.covariance, population.residual))
     )

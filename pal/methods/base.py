@@ -6,7 +6,7 @@ Shapes used in this module:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -139,11 +139,3 @@ def from_preset(name: str, **head: object) -> Callable[[Task], Learned]:
         return task.fit(options, config)
 
     return learn
-
-
-def without_val(task: Task) -> Task:
-    """The same task with its validation comparisons among those that are fitted to."""
-    if task.val is None or not len(task.val):
-        return task
-    joined = task.train.joined(task.val)
-    return replace(task, train=joined, val=None)
