@@ -23,7 +23,7 @@ MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),
     "pal.models": GROUND,
     "pal.encoders": GROUND,
-    "pal.logs": GROUND,
+    "pal.logs": GROUND | {"pal.encoders"},
     "pal.users": GROUND | {"pal.models"},
     "pal.fitting": GROUND | {"pal.models", "pal.users"},
     "pal.evaluation": GROUND | {"pal.models", "pal.users", "pal.fitting"},

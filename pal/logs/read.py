@@ -14,7 +14,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -80,35 +80,47 @@ class Table:
         return [name for name in self.frame.columns if name not in (FILE, ROW)]
 
 
+@dataclass(frozen=True)
+class Files:
+    """The files of a log.
+
+    Args:
+        paths: Where they lie, by the names that messages use; what a file is, its bytes tell.
+        source: What was asked for, in the user's words.
+        folder: What paths in cells are relative to.
+        said: What was understood, one sentence each.
+    """
+
+    paths: dict[str, Path]
+    source: str
+    folder: Path
+    said: list[str] = field(default_factory=list)
+
+
 def read(source: Any) -> Table:
     """Read a file, a folder, a glob of files, a data set of the hub, or standard input for `-`.
 
-    Rows in memory are read too: mappings, a frame of polars or pandas, an Arrow table, a `datasets` table.
+    Rows in memory are read too: mappings, a frame of polars or pandas, an Arrow table, a `datasets` table;
+    and `Files` that were found before.
 
     Raises:
         PalError: If there is nothing to read, or a file cannot be read.
     """
-    if not isinstance(source, str | Path):
+    if not isinstance(source, str | Path | Files):
         return _in_memory(source)
-    source = str(source)
-    said: list[str] = []
-    rejected: list[Rejected] = []
     with tempfile.TemporaryDirectory(prefix="pal-") as scratch:
         if source == "-":
-            paths, folder = [Path(scratch) / "standard input"], Path()
-            with paths[0].open("wb") as file:
+            path = Path(scratch) / "standard input"
+            with path.open("wb") as file:
                 shutil.copyfileobj(sys.stdin.buffer, file)
-        else:
-            paths, folder = _find(source, said)
-        frames = []
-        for path in paths:
-            frame = _read_file(path, path.relative_to(folder).as_posix() if len(paths) > 1 else path.name,
-                               said, rejected, Path(scratch))  # fmt: skip
-            frames.append(frame)
+            source = Files({path.name: path}, "-", Path())
+        files = source if isinstance(source, Files) else find_files(source)
+        said, rejected = list(files.said), []
+        frames = [_read_file(path, name, said, rejected, Path(scratch)) for name, path in files.paths.items()]
     frame = pl.concat(frames, how="diagonal_relaxed") if len(frames) > 1 else frames[0]
     if len({tuple(sorted(each.columns)) for each in frames}) > 1:
         said.append("the files have not all the same columns; what one lacks is taken as empty there")
-    return Table(frame, source, folder, said, rejected)
+    return Table(frame, files.source, files.folder, said, rejected)
 
 
 def _in_memory(rows: Any) -> Table:
@@ -125,30 +137,52 @@ def _in_memory(rows: Any) -> Table:
     return Table(frame.with_columns(**place), "rows", Path())
 
 
-def _find(source: str, said: list[str]) -> tuple[list[Path], Path]:
-    """The files that a source names, and the folder that paths in them are relative to."""
+def find_files(source: Path | str, folder: Path | None = None, without: Iterable[Path] = ()) -> Files:
+    """The files that a source names.
+
+    Args:
+        source: A file, a folder, a glob, or `hf://datasets/ORG/NAME@revision`, which is downloaded.
+        folder: What a relative path starts from; None: the current folder.
+        without: Files that are no part of the log, though they may lie in its folder.
+
+    Raises:
+        PalError: If there are none.
+    """
+    source, said = str(source), []
     if source.startswith(HUB):
-        return _from_hub(source, said)
-    path = Path(source).expanduser()
+        paths, root = _from_hub(source, said)
+        return Files({path.relative_to(root).as_posix(): path for path in paths}, source, root, said)
+    path = (folder or Path()) / Path(source).expanduser()
     if path.is_file():
-        return [path], path.parent
+        return Files({path.name: path}, source, path.parent)
     if path.is_dir():
         saved = sorted(path.rglob("data-*-of-*.arrow"))
         paths = saved if list(path.rglob("state.json")) and saved else sorted(path.rglob("*"))
-        folder = path
+        root = path
     else:
-        paths, folder = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))), path.parent
-        while any(mark in str(folder) for mark in "*?["):
-            folder = folder.parent
-    hidden = [each for each in paths if any(p.startswith((".", "_")) for p in each.relative_to(folder).parts)]
-    found = [each for each in paths if each not in hidden and each.is_file() and _suffix(each) in SUFFIXES]
+        paths, root = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))), path.parent
+        while any(mark in str(root) for mark in "*?["):
+            root = root.parent
+    others = {each.resolve() for each in without}
+    named = {each.relative_to(root): each for each in paths}
+    found = {
+        name.as_posix(): each
+        for name, each in named.items()
+        if is_table(each.name) and not any(part.startswith((".", "_")) for part in name.parts)
+        and each.is_file() and each.resolve() not in others
+    }  # fmt: skip
     if not found:
         allowed = ", ".join(SUFFIXES)
         what = "holds no" if path.is_dir() else "is not there, and matches no"
         raise PalError(
             f"{source} {what} file that ends in {allowed} (or these with .gz or .zst)", file=source
         )
-    return found, folder
+    return Files(found, source, root)
+
+
+def is_table(name: str) -> bool:
+    """Whether a file may be a table, by its name."""
+    return _suffix(Path(name)) in SUFFIXES
 
 
 def _suffix(path: Path) -> str:
@@ -161,23 +195,37 @@ def _suffix(path: Path) -> str:
 def _from_hub(source: str, said: list[str]) -> tuple[list[Path], Path]:
     from pal.hub_files import download, list_files
 
+    repo, revision, below = hub_parts(source)
+    advice = "download it by other means and name the folder"
+    commit, files = list_files(repo, revision, repo_type="dataset", advice=advice)
+    wanted = hub_tables(files, below)
+    folder = download(repo, commit, wanted, repo_type="dataset", advice=advice)
+    said.append(f"{repo} at {commit}, {len(wanted)} files")
+    return [folder / name for name in wanted], folder
+
+
+def hub_parts(source: str) -> tuple[str, str, str]:
+    """Repository, revision and folder of `hf://datasets/ORG/NAME@revision/FOLDER`."""
     repo, _, inside = source.removeprefix(HUB).partition("@")
     revision, _, inside = inside.partition("/")
     parts = repo.split("/")
-    repo, below = "/".join(parts[:2]), "/".join([*parts[2:], *filter(None, [inside])])
-    advice = "download it by other means and name the folder"
-    commit, files = list_files(repo, revision or "main", repo_type="dataset", advice=advice)
-    wanted = [name for name in files if _suffix(Path(name)) in SUFFIXES and name.startswith(below)]
-    # Of the same data in two formats, as many repositories hold them, one is read.
+    return "/".join(parts[:2]), revision or "main", "/".join([*parts[2:], *filter(None, [inside])])
+
+
+def hub_tables(files: Iterable[str], below: str) -> list[str]:
+    """Those of a repository's files that are read: of the same data in two formats, as many have, one.
+
+    Raises:
+        PalError: If there are none.
+    """
+    wanted = [name for name in files if is_table(name) and name.startswith(below)]
     for suffix in (".parquet", ".jsonl", ".csv"):
         if some := [name for name in wanted if _suffix(Path(name)) == suffix]:
             wanted = some
             break
     if not wanted:
-        raise PalError(f"{source} has no table, got {len(files)} other files; name one of its folders")
-    folder = download(repo, commit, wanted, repo_type="dataset", advice=advice)
-    said.append(f"{repo} at {commit}, {len(wanted)} files")
-    return [folder / name for name in sorted(wanted)], folder
+        raise PalError(f"the repository must hold a table in {below or 'it'}, got none; name a folder of it")
+    return sorted(wanted)
 
 
 def _read_file(
@@ -421,7 +469,8 @@ def _csv(
         faults.append((row.number - 1, f"{problem}; {advice}"))
         return "skip"
 
-    table = pa_csv.read_csv(
+    # A block at a time, so that beside what it becomes little else lies in memory.
+    with pa_csv.open_csv(
         path,
         # With threads rows that are malformed have no numbers.
         read_options=pa_csv.ReadOptions(
@@ -433,14 +482,17 @@ def _csv(
         convert_options=pa_csv.ConvertOptions(
             column_types=dict.fromkeys(header, pa.large_string()), strings_can_be_null=False
         ),
-    )  # fmt: skip
-    if table.num_rows:
-        last = str(table.slice(table.num_rows - 1).to_pylist()[0].get(table.column_names[-1]) or "")
+    ) as reader:  # fmt: skip
+        frames = [_texts(pa.Table.from_batches([block])) for block in reader]
+        frame = pl.concat(frames) if frames else _texts(reader.schema.empty_table())
+    pa.default_memory_pool().release_unused()
+    if len(frame):
+        last = str(frame[-1, -1] or "")
         if last.endswith(("\n", "\r")) or (last.count("\n") > 1 and separator in last):
-            number = table.num_rows + len(faults)
+            number = len(frame) + len(faults)
             problem = "has a quote that is not closed; double each quote within quotes"
             raise PalError(f"row {number:,} of {name} {problem}", file=name, row=number, problem=problem)
-    return _texts(table)
+    return frame
 
 
 def _is_lines(text: str) -> bool:
