@@ -60,6 +60,11 @@ class Answers:
         modality = self.modality["prompts" if side == "prompt" else "responses"]
         return None if modality is None else self.items[modality]
 
+    def used(self, modality: str) -> np.ndarray:
+        """The rows of a modality's items that `pairs` names, ascending."""
+        sides = [side for side in SIDES if self.items_of(side) is self.items[modality]]
+        return np.unique(np.concatenate([self.pairs[side].to_numpy() for side in sides]))
+
 
 def read_answers(
     log: Log,
@@ -135,6 +140,8 @@ def read_answers(
     }
     dropped = ("ties", "identical", "unusable", "undecided")
     counts["dropped"] = sum(counts[f"{reason}_dropped"] for reason in dropped)
+    if not counts["unusable_dropped"]:
+        del counts["unusable_dropped"]
     if kept.is_empty():
         tied, same = counts["ties_dropped"] + counts["undecided_dropped"], counts["identical_dropped"]
         raise PalError(

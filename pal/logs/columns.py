@@ -374,7 +374,7 @@ def _entries(cell: str | None) -> list[str | None]:
 def _json(cell: str | None) -> Any:
     try:
         return None if cell is None else json.loads(cell)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -94,9 +94,11 @@ def read_texts(log: Log, sides: list[str]) -> Read:
     row = np.empty(len(ids), np.int32)
     row[order] = np.arange(len(ids), dtype=np.int32)
     by_side = dict(zip(sides, np.split(row[group[codes]], len(sides)), strict=True))
-    return Items(
-        np.frombuffer(ids[order].tobytes().hex().encode(), "S32"), texts.gather(chosen[order])
-    ), by_side
+    hexadecimal = np.empty(len(ids), "S32")
+    for start in range(0, len(ids), BLOCK):
+        block = ids[order[start : start + BLOCK]].tobytes().hex().encode()
+        hexadecimal[start : start + BLOCK] = np.frombuffer(block, "S32")
+    return Items(hexadecimal, texts.gather(chosen[order])), by_side
 
 
 def _halves(ids: list[str]) -> np.ndarray:

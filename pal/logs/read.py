@@ -23,10 +23,11 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from pal.errors import PalError
+from pal.errors import PalError, shorten
 from pal.table_files import TableReader, readable_parquet, reason, row_place
 
 FILE, ROW = "#file", "#row"  # columns of a table: which file a row is from, and its number there, from 1
@@ -35,6 +36,8 @@ COMPRESSED = {b"\x1f\x8b": ("gzip", ".gz"), b"\x28\xb5": ("zstd", ".zst")}
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 HEAD = 1 << 18  # bytes from which the dialect is told
 BLOCK = 1 << 24  # bytes that are parsed at once, the length of the longest row
+MOST_ROWS = 200_000_000
+MOST_TEXT = 1 << 34  # bytes in a column of a file
 CHUNK = 20_000  # rows that are in memory as Python objects
 MOST_FAULTY = 0.1  # share of malformed rows from which on the file, not the row, is at fault
 HOLDERS = ("data", "rows", "examples", "records", "results")  # keys of a list of rows in a JSON object
@@ -250,8 +253,7 @@ def _read_file(
             magic = file.read(8)
     faults: list[tuple[int, str]] = []
     if magic[:4] == b"PAR1":
-        with readable_parquet(name):
-            frame = _texts(pq.read_table(path, partitioning=None))
+        frame = _texts(_parquet(path, name))
     elif magic[:6] == b"ARROW1" or magic[:4] == b"\xff\xff\xff\xff":
         frame = _texts(_arrow(path, name))
     elif magic[:4] == b"PK\x03\x04":
@@ -293,6 +295,33 @@ def _unpacked(path: Path, name: str, kind: str, scratch: Path) -> Path:
             f"{name} ends early or is damaged ({kind}: {reason(error)}); copy or export it again", file=name
         ) from None
     return out
+
+
+def _parquet(path: Path, name: str) -> pa.Table:
+    """Parquet through pyarrow, since polars panics on damaged files with a backtrace.
+
+    Texts come as dictionaries, since one that a file holds once may stand in millions of rows.
+    """
+    with readable_parquet(name), pq.ParquetFile(path) as file:
+        if (total := file.metadata.num_rows) > MOST_ROWS:
+            message = f"{name} must have at most {MOST_ROWS:,} rows, got {total:,}; split it"
+            raise PalError(message, file=name)
+        texts = [each.name for each in file.schema_arrow if pa.types.is_string(each.type)]
+    with readable_parquet(name), pq.ParquetFile(path, read_dictionary=texts) as file:
+        table = file.read()
+        table.validate(full=True)
+    for column in texts:
+        # What it takes in memory once every cell is a text of its own.
+        length = sum(
+            pc.sum(pc.binary_length(chunk.dictionary).cast(pa.int64()).take(chunk.indices)).as_py() or 0
+            for chunk in table.column(column).chunks
+        )
+        if length > MOST_TEXT:
+            raise PalError(
+                f"{column} in {name} must hold at most {MOST_TEXT:,} bytes of text, got {length:,}; split it",
+                file=name, column=column,
+            )  # fmt: skip
+    return table
 
 
 def _arrow(path: Path, name: str) -> pa.Table:
@@ -338,7 +367,13 @@ def _text_column(name: str, column: pa.ChunkedArray) -> pl.Series:
                 return pl.Series(name, [cell and cell["bytes"] for cell in pictures], dtype=pl.Binary)
             cells = (cell and cell.get("path") for cell in pictures)
         return pl.Series(name, list(cells), dtype=pl.String)
-    series = pl.Series(name, pl.from_arrow(column))
+    if pa.types.is_dictionary(column.type):  # of which polars would make categories
+        chunks = [
+            pl.Series(pl.from_arrow(c.dictionary)).gather(pl.from_arrow(c.indices)) for c in column.chunks
+        ]
+        series = (pl.concat(chunks) if chunks else pl.Series(dtype=pl.String)).alias(name)
+    else:
+        series = pl.Series(name, pl.from_arrow(column))
     if series.dtype.is_float():
         if (series.drop_nulls() == series.drop_nulls().round()).all() and series.is_finite().all():
             series = series.cast(pl.Int64, strict=False)
@@ -500,7 +535,7 @@ def _is_lines(text: str) -> bool:
     first, _, rest = text.lstrip().partition("\n")
     try:
         return isinstance(json.loads(first), dict) and bool(rest.strip())
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
@@ -522,25 +557,36 @@ def _whole_json(data: bytes, name: str) -> pl.DataFrame | None:
             value = [value]
     if not all(isinstance(row, dict) for row in value):
         raise PalError(f"{name} must hold a list of JSON objects, got another list", file=name)
-    return _frame_of(iter(value))
+    return _frame_of(iter(value), name)
 
 
 def _json_lines(data: bytes, name: str, faults: list[tuple[int, str]]) -> pl.DataFrame:
     reader = TableReader(
         io.BytesIO(data), name, "jsonl", lambda row, _, problem: faults.append((row, problem))
     )
-    return _frame_of(row.cells for row in reader)
+    return _frame_of((row.cells for row in reader), name)
 
 
-def _frame_of(rows: Iterator[dict[str, Any]]) -> pl.DataFrame:
+def _frame_of(rows: Iterator[dict[str, Any]], file: str = "rows") -> pl.DataFrame:
     """Objects as a frame of texts, a chunk at a time to save memory."""
-    frames = []
+    frames: list[pl.DataFrame] = []
     while chunk := list(islice(rows, CHUNK)):
         names = dict.fromkeys(name for row in chunk for name in row)
-        frames.append(
-            pl.DataFrame(
-                {name: [as_text(row.get(name)) for row in chunk] for name in names},
-                schema=dict.fromkeys(names, pl.String),
-            )
-        )
+        cells = {name: [as_text(row.get(name)) for row in chunk] for name in names}
+        try:
+            frames.append(pl.DataFrame(cells, schema=dict.fromkeys(names, pl.String)))
+        except UnicodeEncodeError:
+            _refuse_halves(cells, sum(map(len, frames)), file)
     return pl.concat(frames, how="diagonal") if frames else pl.DataFrame()
+
+
+def _refuse_halves(cells: dict[str, list[str | None]], before: int, file: str) -> None:
+    """Say which cell holds half of a surrogate pair, which is no character, and which JSON can write."""
+    for name, column in cells.items():
+        for at, cell in enumerate(column):
+            if cell and any("\ud800" <= each <= "\udfff" for each in cell):
+                number, problem = before + at + 1, f"must be valid Unicode, got {shorten(cell)}"
+                raise PalError(
+                    f"{name} in {row_place(file, number, None)} {problem}; it holds half of a surrogate pair",
+                    file=file, row=number, column=name, problem=problem,
+                )  # fmt: skip

@@ -197,8 +197,8 @@ def _keep(frame: pl.DataFrame, ties: str) -> tuple[pl.DataFrame, pl.DataFrame]:
         .when(blank["user_id"]).then(pl.lit("without a user"))
         .when(blank["chosen"] | blank["rejected"]).then(pl.lit("with an empty response"))
         .when(blank["prompt"] & (not no_prompts)).then(pl.lit("without a prompt, which others have"))
-        .when(pl.col("chosen") == pl.col("rejected")).then(pl.lit(SAME))
         .when((pl.col("label") == 0.5) & (ties == "drop")).then(pl.lit(TIES_LEFT_OUT))
+        .when(pl.col("chosen") == pl.col("rejected")).then(pl.lit(SAME))
     )  # fmt: skip
     frame = frame.with_columns(reason.alias("problem"))
     lost = frame.filter(pl.col("problem").is_not_null())
@@ -502,7 +502,7 @@ def _content(response: Any) -> Any:
 def _parsed_list(cell: str | None) -> list[Any]:
     try:
         value = json.loads(cell or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     return value if isinstance(value, list) else []
 

@@ -88,7 +88,9 @@ def find(params: "AllParams") -> Source:
     if place.startswith(HUB):
         repo, revision, below = hub_parts(place)
         return Source(about, remotes=[Remote(repo, revision, [f"{below}/"])])
-    vectors = find_vectors(project_root() / Path(own.vectors).expanduser()) if own.vectors else {}
+    vectors: dict[str, Path] = {}
+    if own.vectors and {own.prepare.prompts, own.prepare.responses} & {"vector", None}:
+        vectors = find_vectors(project_root() / Path(own.vectors).expanduser())
     files = find_files(place, project_root(), vectors.values())
     log = _read(files, own)
     pictures: dict[str, Path] = {}
@@ -180,8 +182,7 @@ def _pair_blocks(pairs: pl.DataFrame, answers: Answers) -> Iterator[pa.Table]:
 def _item_blocks(answers: Answers) -> Iterator[pa.Table]:
     """The items that pairs name, some at a time."""
     for modality, items in answers.items.items():
-        sides = [side for side in SIDES if answers.items_of(side) is items]
-        used = np.unique(np.concatenate([answers.pairs[side].to_numpy() for side in sides]))
+        used = answers.used(modality)
         for rows in np.split(used, range(ITEMS_AT_ONCE, len(used), ITEMS_AT_ONCE)):
             ids = pa.array(items.ids[rows]).cast(pa.string())
             columns = {"item_id": ids, "modality": pa.array([modality] * len(rows))}

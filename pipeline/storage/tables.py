@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pal.encoders.vector_store import image_id as image_id
+from pal.encoders.vector_store import item_id as item_id
 from pal.encoders.vector_store import text_id as text_id
 from pal.files import new_file
 from pipeline import PipelineError
