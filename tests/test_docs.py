@@ -91,6 +91,13 @@ def test_the_page_on_choosing_has_the_measured_numbers():
         assert re.search(rf"\b{re.escape(f'{got:.{digits}f}')}\b", text), got
 
 
+def test_the_page_on_the_paper_counts_the_ledgers_verdicts():
+    text = (ROOT / "docs/paper.md").read_text(encoding="utf-8")
+    counted = json.loads((ROOT / "metrics/paper.json").read_text(encoding="utf-8"))["verdicts"]
+    rows = re.findall(r"^\| ([a-z ]+) \| (\d+) \|", text, re.M)
+    assert {verdict: int(number) for verdict, number in rows} == counted
+
+
 def test_scripts_are_there():
     for target in PROJECT["scripts"].values():
         module, name = target.split(":")
