@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "pal.methods": GROUND | {"pal.models", "pal.users", "pal.fitting", "pal.evaluation"},
     "pal.serving": GROUND
     | {"pal.models", "pal.users", "pal.fitting", "pal.encoders", "pal.evaluation", "pal.logs", "pal.methods"},
-    "pal.cli": GROUND | {"pal.serving", "pal.users", "pal.logs", "pal.__version__"},
+    "pal.cli": GROUND
+    | {"pal.serving", "pal.evaluation", "pal.models", "pal.users", "pal.logs", "pal.__version__"},
     "pipeline.PipelineError": set(),
     "pipeline.paths": {"pipeline.PipelineError"},
     "pipeline.storage": STORED,
