@@ -120,6 +120,7 @@ def test_a_shared_opening_is_left_out_of_prompts():
     assert without_opening(["alone", "alone"]) == ["alone", "alone"]
 
 
+@pytest.mark.slow
 def test_the_six_interests_of_persona_are_named_from_the_statements_alone():
     """People who say yes to what agrees with their interest and no to all else, of 60 statements each."""
     interests = sorted(path.stem.removeprefix("interest-in-") for path in SAMPLE.glob("*.jsonl"))
@@ -160,5 +161,4 @@ def test_the_six_interests_of_persona_are_named_from_the_statements_alone():
         stem = {"literature": ("read", "book", "novel", "poe"), "sports": ("sport", "match", "team"),
                 "math": ("math", "equation", "algebra", "numbers")}.get(interest, (interest,))  # fmt: skip
         named += told.liked_words[0].name.startswith(stem)
-        print(interest, told.title)
     assert named == 6
