@@ -355,6 +355,39 @@ def inspect(
     inspect_model(model, table, vars(options), number=number, as_json=as_json)
 
 
+@dataclass
+class ServeOptions:
+    """The options of the commands that serve."""
+
+    host: Annotated[str, typer.Option(help="Where to listen; elsewhere than here, set PAL_API_KEY.")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000
+    database: Annotated[
+        str, typer.Option(help="Of answers: a file (SQLite), or postgresql+psycopg://USER@HOST/NAME.")
+    ] = "answers.db"
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=PLACE: an encoder's weights come from `package`, `hub` or a folder."),
+    ] = None
+    device: Annotated[str, typer.Option(help="Where encoders compute: cpu or cuda.")] = "cpu"
+
+
+@command
+def serve(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Folders, or NAME=FOLDER.")],
+    *,
+    options: ServeOptions,
+) -> None:
+    """Serve models over HTTP: scores, rankings, people's tastes, rewards for trainers.
+
+    Needs the extra [serve]. Stops gracefully at Ctrl-C.
+    """
+    from pal.cli import serve as service
+
+    service.serve(models, **vars(options))
+
+
 def main() -> None:
     """Run a command; warnings are printed as sentences too."""
     import warnings

@@ -26,7 +26,7 @@ from pal.fitting.trainer import Fitted, Progress
 from pal.models.base import margins
 from pal.models.linear import LinearModel
 from pal.models.losses import expected_loss, logistic, weighted_mean
-from pal.users.gaussian import Answers, Gaussian, laplace, margin_covariance, shrunk, side_by_side
+from pal.users.gaussian import Answers, Gaussian, laplace, margin_covariance, moved, shrunk, side_by_side
 
 WIDE = 256  # leading directions that the shared reward reads
 MOST_ITEMS = 1000  # items with an effect of their own: those compared most
@@ -244,12 +244,12 @@ def _expectation(population: Gaussian, blocks: list[_Block], n_users: int) -> _S
         root = found.curvature.sqrt()
         inner = torch.addcmul(torch.eye(K.shape[1]), root[:, :, None] * K, root[:, None, :])
         chol = torch.linalg.cholesky(inner)
-        states[block.users] = centre + (found.gradient[:, None] @ Z)[:, 0] @ prior
+        states[block.users] = centre + moved(answers, found) @ prior
         along = torch.linalg.solve_triangular(chol, root[..., None] * Z, upper=False).flatten(0, 1)
         known += along.T @ along
-        moved = (found.gradient[:, None] @ answers.shared @ found.gradient[..., None]).sum()
+        squared = (found.gradient[:, None] @ answers.shared @ found.gradient[..., None]).sum()
         less = (torch.cholesky_inverse(chol) * answers.shared * (root[:, :, None] * root[:, None, :])).sum()
-        squares += float(residual**2 * (moved - less) + residual * answers.items.sum())
+        squares += float(residual**2 * (squared - less) + residual * answers.items.sum())
         items += float(answers.items.sum())
     answered = torch.cat([block.users for block in blocks])
     n = len(answered)

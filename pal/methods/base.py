@@ -100,7 +100,8 @@ class Learned:
         blocks = [comparisons.sign[:0].double()]
         with torch.no_grad():
             for block, features, row in feature_blocks(model, embeddings, comparisons):
-                first = population.probability(model, features.index_select(0, row), block.user, posterior)
+                asked = features.index_select(0, row)
+                first = population.probability(model, asked, block.user, posterior, self.config.loss)
                 blocks.append(torch.where(block.sign > 0, first, 1 - first).double())
         return torch.cat(blocks)
 

@@ -135,6 +135,24 @@ class PreferenceModel(nn.Module, ABC):
         raise PalError(f"bound_loss must be 0 for model {self.config.model}, which has no ideal points")
 
 
+class LinearInState(PreferenceModel):
+    """A model whose margins are products of a question's features and the user's state."""
+
+    linear = True
+
+    @override
+    def margin(
+        self, features: Float[Tensor, "n state"], states: Float[Tensor, "n state"]
+    ) -> Float[Tensor, " n"]:
+        return (features * states).sum(1)
+
+    @override
+    def margins_at(
+        self, features: Float[Tensor, "q state"], states: Float[Tensor, "points state"]
+    ) -> Float[Tensor, "q points"]:
+        return features @ states.T
+
+
 class PrototypeModel(PreferenceModel):
     """A model whose states are weights of K prototypes that all users share: points of the simplex."""
 

@@ -14,17 +14,16 @@ from torch import Tensor
 from typing_extensions import override
 
 from pal.comparisons import Embeddings, Questions
+from pal.models.base import LinearInState
 from pal.models.ideal_point import MappedModel
 
 
-class FreePointModel(MappedModel):
+class FreePointModel(MappedModel, LinearInState):
     """A response x is worth -|f(x) - a|^2, less what is the same for all responses: 2 f(x).a - |f(x)|^2.
 
     The state is (a, 1), so that margins are linear in it. With a linear f the distance is a metric that all
     people share (Canal et al., 2022).
     """
-
-    linear = True
 
     @override
     @property
@@ -40,18 +39,6 @@ class FreePointModel(MappedModel):
         first, second = super().question_features(embeddings, questions).chunk(2, 1)
         apart = first - second
         return torch.cat([2 * apart, -(apart * (first + second)).sum(1, keepdim=True)], 1)
-
-    @override
-    def margin(
-        self, features: Float[Tensor, "n state"], states: Float[Tensor, "n state"]
-    ) -> Float[Tensor, " n"]:
-        return (features * states).sum(1)
-
-    @override
-    def margins_at(
-        self, features: Float[Tensor, "q state"], states: Float[Tensor, "points state"]
-    ) -> Float[Tensor, "q points"]:
-        return features @ states.T
 
     @override
     def reward(

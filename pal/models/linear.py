@@ -24,7 +24,7 @@ from typing_extensions import override
 from pal.comparisons import Comparisons, Embeddings, Questions, distinct_rows
 from pal.config import HeadConfig
 from pal.errors import PalError
-from pal.models.base import PreferenceModel
+from pal.models.base import LinearInState
 from pal.models.mlp import gather
 
 CROSSED = 32  # leading directions of prompts and of responses whose products are read
@@ -36,7 +36,7 @@ MOST_ROWS = 20_000  # rows that principal directions are found from
 BLOCK = 8192
 
 
-class LinearModel(PreferenceModel):
+class LinearModel(LinearInState):
     """A shared linear reward with item effects, and a personal linear deviation along leading directions.
 
     phi is the response's embedding (`inputs='response'`), or that and the products of the leading directions
@@ -48,8 +48,6 @@ class LinearModel(PreferenceModel):
         prompt_dim: Width of the prompts' embeddings.
         response_dim: Width of the responses' embeddings.
     """
-
-    linear = True
 
     def __init__(self, config: HeadConfig, *, prompt_dim: int, response_dim: int) -> None:
         super().__init__()
@@ -209,18 +207,6 @@ class LinearModel(PreferenceModel):
         table = torch.cat(blocks) if blocks else self.coefficients.new_zeros(0, self.state_dim)
         first, second = table.index_select(0, place).chunk(2)
         return first, second
-
-    @override
-    def margin(
-        self, features: Float[Tensor, "n state"], states: Float[Tensor, "n state"]
-    ) -> Float[Tensor, " n"]:
-        return (features * states).sum(1)
-
-    @override
-    def margins_at(
-        self, features: Float[Tensor, "q state"], states: Float[Tensor, "points state"]
-    ) -> Float[Tensor, "q points"]:
-        return features @ states.T
 
     @override
     def reward(

@@ -21,8 +21,6 @@ from torch import Tensor
 from pal.comparisons import Comparisons, Embeddings, Questions
 from pal.errors import PalError
 from pal.files import expanded
-from pal.models.base import margins
-from pal.models.losses import preference_probability
 from pal.serving.inputs import (
     Item,
     ItemEmbeddings,
@@ -42,6 +40,7 @@ from pal.serving.inputs import (
 )
 from pal.serving.read_inputs import InputEncoder
 from pal.serving.saved_model import SavedModel, read_model
+from pal.users.population import Posterior
 from pal.users.question_choice import (
     MOST_TOGETHER,
     RankedQuestion,
@@ -201,7 +200,10 @@ class RewardModel(SavedModel):
     def probability(
         self, prompts: Items | None, first: Items, second: Items, *, user: User | Collection[User] = None
     ) -> Float[Tensor, " n"]:
-        """P(first is preferred to second), by the loss that the model was fitted with.
+        """P(first is preferred to second), averaged over what is not known of the user.
+
+        That is the belief about someone whose taste is given, the whole population for the average user, and
+        of a Gaussian population the liking for single items that no state tells.
 
         Args:
             prompts: One per question, or one for all; see `score`.
@@ -220,13 +222,37 @@ class RewardModel(SavedModel):
         if len(sides[1]) != n:
             raise PalError(f"second must be as many as first, got {len(sides[1])} and {n}")
         embeddings, questions = self._encode_questions(prompts, concatenate(sides))
-        comparisons = Comparisons.from_pairs(
-            user=torch.arange(n), prompt=questions.prompt, chosen=questions.first, rejected=questions.second
-        )
-        states = self.states_of(user, n).expand(n, self.head.state_dim)
+        rows: dict[int, list[int]] = {}
+        each = list(self._each_user(user, n))
+        for row, one in enumerate(each):
+            rows.setdefault(id(one), []).append(row)
+        chance, loss = torch.empty(n), self.fit_config.loss
         with torch.no_grad():
-            margin = margins(self.head, states, embeddings, comparisons)
-        return preference_probability(margin, self.fit_config.loss)
+            for its in rows.values():
+                belief = self._belief(each[its[0]])
+                for some in torch.tensor(its).split(self.head.block_size):
+                    features = self.head.question_features(embeddings, questions[some])
+                    alone = torch.zeros_like(some)
+                    first = self.population.probability(self.head, features, alone, belief, loss)
+                    chance[some] = first.float().cpu()
+        return chance
+
+    def _each_user(self, user: User | Collection[User], n: int) -> Collection[User]:
+        """One user for each of n rows; the same object where it is the same user."""
+        self.states_of(user, n)  # refuses what is no user, or not as many
+        user = listed(user)
+        return (
+            user
+            if isinstance(user, list | tuple) or (isinstance(user, Tensor) and user.dim() > 1)
+            else [user] * n
+        )
+
+    def _belief(self, user: User) -> Posterior:
+        """What is known of one user, as a table of one."""
+        if user is None or isinstance(user, Taste):
+            evidence = (0.0,) * self.population.evidence_size if user is None else user.evidence
+            return self.population.posterior(torch.tensor([evidence], dtype=torch.float64))
+        return self.population.at(self.state_of(user))
 
     def adapt(self, comparisons: Answers) -> Taste:
         """Locate someone by their comparisons; the model stays as it is.

@@ -263,9 +263,28 @@ class Gaussian(Population):
         root, centre = self.root.to(exact), self.centre.to(exact)
         inner = torch.eye(D).to(exact) + root.T @ matrix @ root
         chol = torch.linalg.cholesky(inner)
-        moved = (exact[..., :D] - matrix @ centre) @ root
-        mean = centre + torch.cholesky_solve(moved[..., None], chol)[..., 0] @ root.T
+        pulled = (exact[..., :D] - matrix @ centre) @ root
+        mean = centre + torch.cholesky_solve(pulled[..., None], chol)[..., 0] @ root.T
         return GaussianPosterior(mean, root, chol)
+
+    @override
+    def locate(
+        self, read: Float[Tensor, "n read"], user: Int[Tensor, " n"], n_users: int
+    ) -> Float[Tensor, "users state"]:
+        prior, centre = self.covariance.to(read), self.centre.to(read)
+        states = centre.repeat(n_users, 1)
+        for users, answers in side_by_side(read, user, n_users):
+            K = margin_covariance(answers, prior, float(self.residual))
+            found = laplace(answers, answers.features @ centre, K)
+            states[users] = centre + moved(answers, found) @ prior
+        return states
+
+    @override
+    def at(self, state: Float[Tensor, " state"]) -> GaussianPosterior:
+        exact = state.double()
+        return GaussianPosterior(
+            exact[None], torch.zeros_like(self.root), torch.eye(len(exact)).to(exact)[None]
+        )
 
     @override
     def probability(
@@ -274,6 +293,7 @@ class Gaussian(Population):
         features: Float[Tensor, "n features"],
         user: Int[Tensor, " n"],
         posterior: GaussianPosterior,  # type: ignore[override]
+        loss: str = "logistic",
     ) -> Float[Tensor, " n"]:
         """MacKay's (1992) approximation: the mean margin, drawn towards 0 by its variance."""
         exact = features.to(posterior.mean)
@@ -368,6 +388,11 @@ def laplace(
             break
     p = torch.sigmoid(f)
     return Laplace(weight * (label - p), weight * p * (1 - p), f)
+
+
+def moved(answers: Answers, found: Laplace) -> Float[Tensor, "users state"]:
+    """How far answers move each user's state from the mean; times the prior covariance."""
+    return (found.gradient[:, None] @ answers.features)[:, 0]
 
 
 def shrunk(

@@ -24,7 +24,7 @@ from torch import Tensor
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, registered
 from pal.models.base import PreferenceModel, feature_blocks
-from pal.models.losses import LOSSES, expected_loss
+from pal.models.losses import LOSSES, expected_loss, preference_probability
 from pal.users import POPULATIONS
 
 SLACK = 1e-3  # by which the evidence of one comparison may differ between machines
@@ -152,22 +152,34 @@ class Population(ABC):
     def posterior(self, evidence: Float[Tensor, "*users evidence"]) -> Posterior:
         """Belief about each user's state, from the summed evidence of the user's answers."""
 
+    def locate(
+        self, read: Float[Tensor, "n read"], user: Int[Tensor, " n"], n_users: int
+    ) -> Float[Tensor, "users state"]:
+        """Each user's mean state, for which less may have to be worked out than for the whole belief."""
+        return self.posterior(self.total(read, user, n_users)).mean
+
+    def at(self, state: Float[Tensor, " state"]) -> Posterior:
+        """The belief about someone whose state is known, as a table of one."""
+        return Posterior(state[None], torch.ones(1, 1).to(state))
+
     def probability(
         self,
         model: PreferenceModel,
         features: Float[Tensor, "n features"],
         user: Int[Tensor, " n"],
         posterior: Posterior,
+        loss: str = "logistic",
     ) -> Float[Tensor, " n"]:
         """P(a question's first response is preferred), averaged over the belief about each aligned user.
 
         Args:
-            model: A model in evaluation mode, of the logistic loss.
+            model: A model in evaluation mode.
             features: Of each question.
             user: Row of `posterior`.
             posterior: Beliefs about users.
+            loss: The loss that the model was fitted with.
         """
-        chances = torch.sigmoid(model.margins_at(features, posterior.states.float()))
+        chances = preference_probability(model.margins_at(features, posterior.states.to(features)), loss)
         return (chances * posterior.masses.index_select(0, user).to(chances)).sum(1)
 
     @staticmethod
@@ -233,5 +245,4 @@ def adapt(
     loss = "logistic" if config is None else config.loss
     with torch.no_grad():  # not inference_mode: what leaves it could never be fitted with again
         each = population.evidence(model, embeddings, comparisons, loss)
-        total = population.total(each, comparisons.user, n_users)
-        return population.posterior(total).mean
+        return population.locate(each, comparisons.user, n_users)

@@ -214,8 +214,8 @@ def locate(data: Study, model: SavedModel, knobs: Evaluate) -> dict[int, list[to
         each = population.evidence(model.head, data.embeddings, pairs, model.fit_config.loss)
         located = {0: [population.mean.expand(n_users, -1)]}
         for shots, rows in drawn_shots(pairs.user, n_users, knobs):
-            total = population.total(each[rows], pairs.user[rows], n_users)
-            located.setdefault(shots, []).append(population.posterior(total).mean.float())
+            states = population.locate(each[rows], pairs.user[rows], n_users)
+            located.setdefault(shots, []).append(states.float())
     return located
 
 

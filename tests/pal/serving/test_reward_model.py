@@ -81,6 +81,13 @@ def test_probability_by_hand(line):
     torch.testing.assert_close(each, torch.tensor([SIGMOID, 1 - SIGMOID]))
 
 
+def test_probability_is_averaged_over_what_is_not_known(line):
+    """Half of the people stand at 0 and half at 1; after one answer the odds are e : 1."""
+    taste, p = line.adapt([(None, ZERO, ONE)]), SIGMOID
+    found = line.probability(None, ZERO, ONE, user=taste).item()
+    assert found == pytest.approx(p * p + (1 - p) * (1 - p))
+
+
 def test_ranking_by_hand(line):
     items = [torch.tensor([x]) for x in (1.0, 0.0, 3.0, -1.0)]
     ranked = line.rank(None, items, user="zero")

@@ -53,6 +53,19 @@ def test_the_posterior_agrees_with_numerical_integration():
     assert float(found.mean[0, 1]) == 1.0
 
 
+def test_locating_gives_the_mean_of_the_posterior():
+    """Without working out the rest of the belief; residuals too, where answers share items."""
+    answers, given = torch.tensor([(0, 1), (4, 2), (4, 0), (0, 1)]), population(residual=0.5)
+    comparisons = Comparisons.from_pairs(
+        user=torch.tensor([0, 0, 0, 2]), prompt=None, chosen=answers[:, 0], rejected=answers[:, 1]
+    )
+    read = given.evidence(model(), Embeddings(torch.zeros(0, 0), ITEMS), comparisons)
+    belief = given.posterior(given.total(read, comparisons.user, 3))
+    located = given.locate(read, comparisons.user, 3)
+    torch.testing.assert_close(located, belief.mean.float(), atol=1e-4, rtol=1e-4)
+    assert located[1].tolist() == [0.0, 1.0]
+
+
 def test_samples_have_the_mean_and_the_spread_of_the_posterior():
     found = state([(0, 1)])
     torch.testing.assert_close(found.states.mean(-2), found.mean, atol=1e-6, rtol=0)
