@@ -34,7 +34,15 @@ MAY_IMPORT = {
     | {"pal.report"},
     "pal.service": GROUND | {"pal.serving", "pal.users", "pal.encoders", "pal.logs", "pal.__version__"},
     "pal.cli": GROUND
-    | {"pal.serving", "pal.service", "pal.evaluation", "pal.models", "pal.users", "pal.logs", "pal.__version__"},
+    | {
+        "pal.serving",
+        "pal.service",
+        "pal.evaluation",
+        "pal.models",
+        "pal.users",
+        "pal.logs",
+        "pal.__version__",
+    },
     "pipeline.PipelineError": set(),
     "pipeline.paths": {"pipeline.PipelineError"},
     "pipeline.storage": STORED,
