@@ -388,6 +388,56 @@ def serve(
     service.serve(models, **vars(options))
 
 
+@command
+def demo(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder, or NAME=FOLDER.")],
+    *,
+    log: Annotated[
+        str | None, typer.Option(help="Answers to show; by default those that the model was fitted to.")
+    ] = None,
+    questions: Annotated[
+        Path | None, typer.Option(help="A table of pairs to ask: prompt, response_a, response_b.")
+    ] = None,
+    collect: Annotated[
+        Path | None, typer.Option(help="Run a study in place of the demo, answers into this file.")
+    ] = None,
+    consent: Annotated[Path | None, typer.Option(help="A text that participants agree to.")] = None,
+    random_share: Annotated[
+        float, typer.Option("--random", help="Share of a study's questions that are drawn at random.")
+    ] = 0.2,
+    repeat_every: Annotated[
+        int, typer.Option("--repeat", min=0, help="After so many answers a study repeats a question.")
+    ] = 10,
+    number: Annotated[
+        int | None, typer.Option("--number", "-n", min=1, help="Answers of each participant of a study.")
+    ] = None,
+    options: ServeOptions,
+) -> None:
+    """Open a page on which a model is tried, or run a study that collects answers.
+
+    The page learns your taste while you answer, shows people the model has seen, and compares responses.
+    """
+    from pal.cli import serve as service
+
+    study = {"collect": collect, "consent": consent, "random_share": random_share}
+    study |= {"repeat_every": repeat_every, "number": number}
+    service.demo(model, log=log, questions=questions, **study, **vars(options))
+
+
+@command
+def answers(
+    database: Annotated[str, typer.Argument(metavar="DATABASE", help="Of pal serve or of a study.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write: JSONL.")] = Path(
+        "answers.jsonl"
+    ),
+) -> None:
+    """Write collected answers as a log that `pal fit` reads."""
+    from pal.cli import serve as service
+
+    service.export(database, out)
+
+
 def main() -> None:
     """Run a command; warnings are printed as sentences too."""
     import warnings

@@ -6,6 +6,8 @@ with the one statement that raises the version, so that two writers follow each 
 lost. Deleting a person deletes the log: nothing is kept.
 """
 
+import base64
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from pal.errors import PalError
+from pal.files import make_folder, write_bytes
 from pal.service.errors import RefusedError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -178,6 +181,20 @@ class Answers:
         with self.engine.connect() as connection:
             return list(connection.scalars(chosen))
 
+    def export(self, pictures: Path) -> list[dict[str, Any]]:
+        """All answers that stand, of all models, as rows of a log; pictures go into a folder as files."""
+        with self.engine.connect() as connection:
+            people = connection.execute(sa.select(PEOPLE.c.model, PEOPLE.c.user_id)).all()
+        rows = []
+        for model, user_id in people:
+            for entry in (self.read(model, user_id) or (0, 0, []))[2]:
+                items = {
+                    name: _to_file(value, pictures) if isinstance(value, dict) else value
+                    for name, value in entry.answer.items()
+                }
+                rows.append({"user_id": user_id, "timestamp": entry.time, **items})
+        return rows
+
     def _append(
         self, model: str, user_id: str, rows: list[dict[str, Any]], key: str | None
     ) -> tuple[int, bool]:
@@ -247,6 +264,17 @@ def _version(connection: sa.Connection, model: str, user_id: str) -> tuple[int, 
     )
     row = connection.execute(found).first()
     return None if row is None else (row.id, row.version)
+
+
+def _to_file(item: dict[str, str], folder: Path) -> str:
+    """The path of a picture, which is named by its content."""
+    data = base64.b64decode(item["image"])
+    ends = {b"\xff\xd8": "jpg", b"RI": "webp"}
+    path = folder / f"{hashlib.sha256(data).hexdigest()[:32]}.{ends.get(data[:2], 'png')}"
+    if not path.exists():
+        make_folder(folder)
+        write_bytes(path, data)
+    return f"{folder.name}/{path.name}"
 
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:

@@ -25,7 +25,7 @@ from pal import __version__
 from pal.errors import PalError
 from pal.service import requests as typed
 from pal.service.answers import Answers
-from pal.service.compute import Models, Needed, Worker
+from pal.service.compute import Job, Models, Needed, Worker
 from pal.service.errors import RefusedError
 from pal.serving.aggregates import Aggregate, rewards_for
 from pal.serving.inputs import Preferences
@@ -62,7 +62,7 @@ class Service:
 
     async def compute(self, model: RewardModel, needs: Sequence[Needed], run: Callable[..., Any]) -> Any:
         """`run(*embeddings)` on the worker."""
-        return await asyncio.wrap_future(self.worker.submit(model, needs, run))
+        return await asyncio.wrap_future(self.worker.submit(Job(model, needs, run)))
 
     async def taste(self, name: str, model: RewardModel, user_id: str) -> tuple[Taste, int, int] | None:
         """Someone's taste by the answers that stand, its version and their number; None without a log."""
@@ -138,6 +138,9 @@ class Service:
             ("prompts", prompts_for(model, prompts)),
             ("responses", typed.read_items(responses, "responses", "responses")),
         ]
+        if not isinstance(users, Aggregate):
+            states = model.states_of(users, len(responses))
+            return await asyncio.wrap_future(self.worker.submit(Job(model, needs, states=states)))
         equal = [repr(prompt) for prompt in prompts] * (len(responses) if len(prompts) == 1 else 1)
 
         def run(prompt: Any, response: Any) -> list[float]:
@@ -355,10 +358,13 @@ async def delete_person(user_id: str, service: OfService, model: ModelName = Non
 
 
 class Guard:
-    """What is done to every request: a time limit for its body, headers that bind browsers."""
+    """What is done to every request: a time limit for its body, headers that bind browsers.
 
-    def __init__(self, app: Any) -> None:
-        self.app = app
+    Where the worker is busy, posts to /v1 are refused before they are read.
+    """
+
+    def __init__(self, app: Any, worker: Worker) -> None:
+        self.app, self.worker = app, worker
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve a request."""
@@ -388,6 +394,12 @@ class Guard:
                 ]
             await send(message)
 
+        try:
+            if scope["method"] == "POST" and scope["path"].startswith("/v1/"):
+                self.worker.refuse_if_busy()
+        except RefusedError as error:
+            await (await _refuse(Request(scope), error))(scope, receive, send_guarded)
+            return
         await self.app(scope, receive_in_time, send_guarded)
 
 
@@ -428,6 +440,8 @@ def create_app(
                 401, "Authorization must be Bearer and the service's key", {"WWW-Authenticate": "Bearer"}
             )
 
+    app.state.check_key, app.state.has_key = check_key, bool(key)
+    app.state.check_key, app.state.has_key = check_key, bool(key)
     app.include_router(router, dependencies=[Depends(check_key)])
 
     @app.get("/healthz", tags=["service"])
@@ -447,7 +461,7 @@ def create_app(
         Exception: _refuse_unexpected,
     }.items():
         app.add_exception_handler(kind, handler)  # type: ignore[arg-type]
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, worker=service.worker)
     if not key:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK)
     return app

@@ -1,7 +1,12 @@
 """Encoding and scoring for many requests at once: one thread, a bounded queue, and a cache of embeddings.
 
 Requests that wait are taken together: their texts and pictures are encoded in one batch, each distinct one
-once (dynamic batching). A full queue refuses with 429, so that waiting and memory are bounded.
+once (dynamic batching), and their rewards are taken in one go. Where too many are under way a request is
+refused with 429, so that waiting and memory are bounded.
+
+Shapes used in this module:
+    n      responses of a request
+    state  numbers of a user's state
 """
 
 import queue
@@ -10,11 +15,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from pal.errors import PalError
@@ -24,7 +31,7 @@ from pal.serving.read_inputs import Side
 from pal.serving.reward_model import RewardModel
 from pal.serving.saved_model import CONFIG
 
-MOST_WAITING = 64  # requests; the last of them waits about as long as 64 take
+MOST_UNDER_WAY = 64  # requests that wait or are computed; a new one waits about as long as 64 take
 MOST_TOGETHER = 1024  # texts and pictures of the requests that are taken together
 MOST_CACHED = 16_384  # embeddings; 25 MB of 384 numbers
 Needed = tuple[Side, list[Raw] | Tensor]
@@ -77,11 +84,15 @@ class Models:
 
 @dataclass(eq=False)
 class Job:
-    """What one request needs encoded, and what is then computed."""
+    """What one request needs encoded, and what is then computed: `run`, or rewards where it is None.
+
+    Rewards need prompts and responses, and are those of `states`: one for all responses, or one for each.
+    """
 
     model: RewardModel
     needs: Sequence[Needed]
-    run: Callable[..., Any]
+    run: Callable[..., Any] | None = None
+    states: Float[Tensor, "*n state"] | None = None
     future: Future = field(default_factory=Future)
     keys: list[list[bytes] | None] = field(default_factory=list)  # of what is needed; None for embeddings
 
@@ -90,12 +101,15 @@ class Worker:
     """The thread that encodes and scores.
 
     Args:
-        most_waiting: Requests that may wait.
+        most_under_way: Requests that may wait or be computed.
         most_cached: Embeddings that are kept.
     """
 
-    def __init__(self, most_waiting: int = MOST_WAITING, most_cached: int = MOST_CACHED) -> None:
-        self.waiting: queue.Queue[Job | None] = queue.Queue(most_waiting)
+    def __init__(self, most_under_way: int = MOST_UNDER_WAY, most_cached: int = MOST_CACHED) -> None:
+        self.most_under_way = most_under_way
+        self.under_way = 0
+        self._lock = threading.Lock()
+        self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self.counts = {"batches": 0, "jobs": 0, "encoded": 0, "cached": 0, "refused": 0}
         self._cache: OrderedDict[bytes, Tensor] = OrderedDict()
         self._most_cached = most_cached
@@ -103,61 +117,62 @@ class Worker:
         self._thread = threading.Thread(target=self._work, name="pal-worker", daemon=True)
         self._thread.start()
 
-    def submit(self, model: RewardModel, needs: Sequence[Needed], run: Callable[..., Any]) -> Future:
-        """Compute `run(*embeddings)`, one table of embeddings for each of the lists that it needs.
-
-        Raises:
-            RefusedError: With 429 where too many wait.
-        """
-        job = Job(model, needs, run)
-        try:
-            self.waiting.put_nowait(job)
-        except queue.Full:
+    def refuse_if_busy(self) -> None:
+        """Raise 429 where as many requests as may be are under way."""
+        if self.under_way >= self.most_under_way:
             self.counts["refused"] += 1
             raise RefusedError(
                 429,
-                f"{self.waiting.maxsize} requests wait already; try again in a second",
+                f"{self.most_under_way} requests are under way already; try again in a second",
                 {"Retry-After": "1"},
-            ) from None
+            )
+
+    def submit(self, job: Job) -> Future:
+        """Compute a job: `run(*embeddings)`, one table for each of its lists, or its rewards.
+
+        Raises:
+            RefusedError: With 429 where too many are under way.
+        """
+        with self._lock:
+            self.refuse_if_busy()
+            self.under_way += 1
+        self._waiting.put(job)
         return job.future
 
     def stop(self) -> None:
         """Finish what waits, then end the thread."""
-        self.waiting.put(None)
+        self._waiting.put(None)
         self._thread.join()
 
     def _work(self) -> None:
         ended = False
         while not ended:
             jobs, size = [], 0
-            job = self.waiting.get()
+            job = self._waiting.get()
             while job is not None:
                 jobs.append(job)
-                size += sum(len(items) for _, items in job.needs if isinstance(items, list))
+                size += sum(len(items) for _, items in job.needs)
                 if size >= MOST_TOGETHER:
                     break
                 try:
-                    job = self.waiting.get_nowait()
+                    job = self._waiting.get_nowait()
                 except queue.Empty:
                     break
             ended = job is None
+            taken, jobs = len(jobs), [job for job in jobs if job.future.set_running_or_notify_cancel()]
             self.counts["batches"] += 1
             self.counts["jobs"] += len(jobs)
             table, faults = self._encode(jobs)
-            for job in jobs:
-                self._finish(job, table, faults)
-
-    def _finish(self, job: Job, table: Mapping[bytes, Tensor], faults: Mapping[bytes, PalError]) -> None:
-        try:
-            embeddings = []
-            for (side, items), keys in zip(job.needs, job.keys, strict=True):
-                for row, key in enumerate(keys or []):
-                    if key in faults:
-                        raise PalError(f"{side}[{row}] {faults[key].problem or faults[key]}")
-                embeddings.append(items if keys is None else torch.stack([table[key] for key in keys]))
-            job.future.set_result(job.run(*embeddings))
-        except Exception as error:  # belongs to the request, whatever it is
-            job.future.set_exception(error)
+            ready = [(job, tables) for job in jobs if (tables := _tables(job, table, faults)) is not None]
+            for model in {id(job.model): job.model for job, _ in ready if job.run is None}.values():
+                _reward_together(
+                    model, [(job, *tables) for job, tables in ready if job.run is None and job.model is model]
+                )
+            for job, tables in ready:
+                if job.run is not None:
+                    _finish(job, partial(job.run, *tables))
+            with self._lock:
+                self.under_way -= taken
 
     def _encode(self, jobs: Sequence[Job]) -> tuple[dict[bytes, Tensor], dict[bytes, PalError]]:
         """Embeddings of all texts and pictures that jobs need, by their keys, or what is wrong with them."""
@@ -223,3 +238,48 @@ class Worker:
 def _key(encoder: bytes, item: str | bytes) -> bytes:
     kind, data = (b"t", item.encode("utf-8", "surrogatepass")) if isinstance(item, str) else (b"i", item)
     return blake2b(encoder + kind + data, digest_size=16).digest()
+
+
+def _tables(
+    job: Job, table: Mapping[bytes, Tensor], faults: Mapping[bytes, PalError]
+) -> list[Tensor | list[Any]] | None:
+    """The embeddings of each of a job's lists; None where an item has none, which its future then says."""
+    for (side, _), keys in zip(job.needs, job.keys, strict=True):
+        for row, key in enumerate(keys or []):
+            if key in faults:
+                job.future.set_exception(PalError(f"{side}[{row}] {faults[key].problem or faults[key]}"))
+                return None
+    return [
+        items if keys is None else torch.stack([table[key] for key in keys])
+        for (_, items), keys in zip(job.needs, job.keys, strict=True)
+    ]
+
+
+def _reward_together(model: RewardModel, jobs: Sequence[tuple[Job, Any, Tensor]]) -> None:
+    """Rewards of several requests in one go; where that fails each alone, so that one fails for itself."""
+    counts = [len(responses) for *_, responses in jobs]
+    read = model.head.needs_prompts
+    try:
+        prompts = [
+            prompt.expand(n, -1) if read else prompt for (_, prompt, _), n in zip(jobs, counts, strict=True)
+        ]
+        states = [job.states.expand(n, -1) for (job, *_), n in zip(jobs, counts, strict=True)]
+        rewards = model.score(
+            torch.cat(prompts) if read else None,
+            torch.cat([responses for *_, responses in jobs]),
+            user=torch.cat(states),
+        )
+    except (PalError, RuntimeError):  # RuntimeError: widths differ
+        for job, prompt, responses in jobs:
+            score = partial(model.score, prompt if read else None, responses, user=job.states)
+            _finish(job, lambda score=score: score().tolist())
+        return
+    for (job, *_), part in zip(jobs, rewards.split(counts), strict=True):
+        _finish(job, part.tolist)
+
+
+def _finish(job: Job, run: Callable[[], Any]) -> None:
+    try:
+        job.future.set_result(run())
+    except Exception as error:  # belongs to the request, whatever it is
+        job.future.set_exception(error)
