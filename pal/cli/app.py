@@ -226,6 +226,9 @@ def fit(
     K: Annotated[str, typer.Option("-K", help="Tastes to mix (prototypes): a number, or auto.")] = "auto",
     encoder: Annotated[str, typer.Option(help="The encoder of texts.")] = "all-MiniLM-L6-v2",
     image_encoder: Annotated[str, typer.Option(help="The encoder of pictures.")] = "classical",
+    vectors: Annotated[
+        Path | None, typer.Option(help="Embeddings that cells name by ids: .parquet, .safetensors or .npy.")
+    ] = None,
     unseen: Annotated[float, typer.Option(help="Share of the people held out to measure; 0: nobody.")] = 0.2,
     time_split: Annotated[bool, typer.Option("--time-split", help="Hold out each one's latest answers.")] = (
         False
@@ -242,6 +245,7 @@ def fit(
 
     given, others = options.parts()
     others |= {"method": method, "K": K, "encoder": encoder, "image_encoder": image_encoder, "unseen": unseen}
+    others |= {"vectors": vectors}
     folder = out or Path(Path(log.rstrip("/")).name.partition(".")[0] + "-model")
     logs.fit(log, folder, given, {**others, "time_split": time_split})
 

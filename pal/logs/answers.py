@@ -117,6 +117,11 @@ def read_answers(
     frame = log.pairs.select("user_id", "label", "timestamp", "split").with_columns(
         at=pl.int_range(pl.len(), dtype=pl.UInt32), **{side: pl.Series(by_side[side]) for side in SIDES}
     )
+    if (split := log.pairs["split"]).is_not_null().any():
+        advice = "fill it in, or leave it empty in every row to have places drawn"
+        log.refuse("split", split.is_null(), "is empty, while other rows have one", advice)
+        advice = "say `split=` among the columns where it means something else"
+        log.refuse("split", ~split.is_in(SPLITS), f"must be one of {', '.join(SPLITS)}, got {{got}}", advice)
     same = frame.filter(pl.col("chosen") == pl.col("rejected"))["at"]
     merged = merge_repeats(frame.filter(pl.col("chosen") != pl.col("rejected")), log)
     undecided = merged.filter((pl.col("label") == TIE) & (ties == "drop"))
@@ -214,15 +219,10 @@ def check_splits(kept: pl.DataFrame, log: Log) -> None:
     A user with adapt rows is unseen, every other user is seen.
 
     Raises:
-        PalError: If a place is empty or unknown, a user is in both halves or in neither, or one is missing.
+        PalError: If a user is in both halves or in neither, or a place is missing.
     """
-    split = log.pairs["split"]
-    if split.is_null().all():
+    if kept["split"].is_null().all():
         return
-    advice = "fill it in, or leave it empty in every row to have places drawn"
-    log.refuse("split", split.is_null(), "is empty, while other rows have one", advice)
-    advice = "say `split=` among the columns where it means something else"
-    log.refuse("split", ~split.is_in(SPLITS), f"must be one of {', '.join(SPLITS)}, got {{got}}", advice)
     has_train, has_adapt = ((pl.col("split") == name).any().over("user_id") for name in ("train", "adapt"))
     if len(wrong := kept.filter(has_train & has_adapt)):
         of_user = wrong.filter(pl.col("user_id") == wrong["user_id"][0])

@@ -191,6 +191,7 @@ def _keep(frame: pl.DataFrame, ties: str) -> tuple[pl.DataFrame, pl.DataFrame]:
         name: pl.col(name).is_null() | (pl.col(name).cast(pl.Binary) == b"")
         for name in ("user_id", "prompt", "chosen", "rejected")
     }  # fmt: skip
+    blank["user_id"] |= pl.col("user_id").str.strip_chars() == ""
     no_prompts = bool(frame.select(blank["prompt"].all()).item())
     reason = (
         pl.when(pl.col("problem").is_not_null()).then(pl.col("problem"))
