@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help git setup repro results test lint format bench size paper faults clean
+.PHONY: help git setup repro results test lint format docs bench size paper faults clean
 
 help:  ## Show what can be made.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ lint: $(READY)  ## Check style.
 format: $(READY)  ## Mend style.
 	ruff check --fix --quiet .
 	ruff format --quiet .
+
+docs: $(READY)  ## Build the pages as a site that works offline: build/docs/index.html.
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict --quiet
 
 bench: $(READY)  ## Measure every figure that the project claims (about twelve minutes).
 	python -m benchmarks

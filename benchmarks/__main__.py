@@ -28,6 +28,7 @@ MODULES = {
     "best_of_n": "persona",
     "real_people": "real_people",
     "scale": "scale",
+    "service": "service",
     "intervals": "validity",
     "plurality": "validity",
     "homogeneous": "validity",

@@ -23,11 +23,13 @@ def run(
         str | None, typer.Argument(help="An entry of paper.yaml; all that are outdated.")
     ] = None,
     scale: Annotated[str | None, typer.Option(help="laptop or paper; as paper.yaml says by default.")] = None,
+    *,
+    judge: Annotated[bool, typer.Option("--judge", help="Run nothing: judge what was measured.")] = False,
 ) -> None:
     """Run one entry, or all whose code, options or data have changed; then write the ledger and its page."""
     from experiments import ledger, page, running
 
-    for name in [entry] if entry else running.outdated(scale):
+    for name in [] if judge else [entry] if entry else running.outdated(scale):
         print(running.main(name, scale=scale))
     ledger.main()
     print(page.main())

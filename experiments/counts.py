@@ -12,23 +12,18 @@ from pal.models.base import make_model
 from pipeline import PipelineError
 
 WIDTH = 768  # of all-mpnet-base-v2
-# Readings of "a two-layer MLP" that come near the published counts (D10).
-SHAPES: dict[str, dict[str, Any]] = {
-    "768-384-768": {"hidden_layers": 1, "hidden": 384, "latent": 768, "bias": True, "skip": True},
-    "768-384-384-384": {"hidden_layers": 2, "hidden": 384, "latent": 384, "bias": True, "skip": False},
-    "768-768": {"hidden_layers": 0, "latent": 768, "bias": True, "skip": False},
-}
+# The reading of "a two-layer MLP" that has both published counts (D10).
+SHAPE = {"hidden_layers": 1, "hidden": 384, "latent": 768, "bias": True, "skip": True}
 
 
 def parameters(run: Run) -> Measured:
-    """Parameters of model A by shape and K, the prototypes counted at the encoder's width (a = f(Pw))."""
+    """Parameters of model A, 768-384-768, by K, the prototypes counted at the encoder's width (a = f(Pw))."""
+    options = {**SHAPE, "prototypes": "input", "distance": "l2", **run.head}
     rows = []
-    for shape, options in SHAPES.items():
-        for K in run.grid.get("K", [1]):
-            options_here = {**options, "prototypes": "input", "distance": "l2", **run.head}
-            head, _ = study.configs(run.model_copy(update={"head": options_here}), "paper", {"K": K})
-            made = make_model(head, prompt_dim=0, response_dim=WIDTH)
-            rows.append({"what": shape, "K": K, "count": sum(p.numel() for p in made.parameters())})
+    for K in run.grid.get("K", [1]):
+        head, _ = study.configs(run.model_copy(update={"head": options}), "paper", {"K": K})
+        made = make_model(head, prompt_dim=0, response_dim=WIDTH)
+        rows.append({"what": "parameters", "K": K, "count": sum(p.numel() for p in made.parameters())})
     return Measured([], [], {"counts": rows})
 
 

@@ -146,7 +146,7 @@ class Claim(Config):
             below: it is less. range: over the axis `over` accuracies differ by at most `most`. rises: from
             the least to the largest value of `over` accuracy rises by more than `least`. gap: that rise is
             larger at `more` than at `less` by more than `least`. Each is looked at in every cell of the other
-            axes, and holds where our whole interval says so.
+            axes, and holds where our whole interval says so, by the least effect.
         more: The cells of the larger accuracy.
         less: Those of the smaller.
         at: Cells to look at.
@@ -168,6 +168,11 @@ class Claim(Config):
     most: Number = 0.0
     value: Number | None = None
     tolerance: Number = 0.0
+
+    @property
+    def effect(self) -> float:
+        """Least effect: by how many points more than `least`, where that is 0: next to nothing is no rise."""
+        return 1.0 if self.check in ("difference", "rises", "gap") and self.least == 0 else 0.0
 
 
 class Paper(Config):

@@ -7,20 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from experiments import entries, sources
 from experiments.counts import counted, parameters
 from experiments.entries import Entry
 from experiments.measure import BOUND, Arm, run, summary
-from pal.evaluation.accuracy import Judged
-from pal.files import new_file, write_text
+from pal.files import write_text
 from pipeline import PipelineError
 
 METRICS = Path("metrics/paper")
-DATA = Path("data/paper")
 # Whose code shapes findings. DVC runs no entries: outputs that a clone does not have would stand in the way
 # of `dvc checkout`, `pull` and `exp apply`, and 31 more stages would stand in `dvc status`.
 CODE = (
@@ -48,8 +42,7 @@ def outdated(scale: str | None = None) -> list[str]:
     return [
         name
         for name, entry in declared.entries.items()
-        if not (DATA / f"{name}.parquet").exists()
-        or read(name, entry).about.get("made_from") != made_from(entry, scale or declared.scale)
+        if read(name, entry).about.get("made_from") != made_from(entry, scale or declared.scale)
     ]
 
 
@@ -68,7 +61,6 @@ def main(name: str, *, scale: str | None = None) -> Path:
         raise PipelineError(f"scale must be one of {', '.join(entries.SCALES)}, got {scale!r}")
     source, made = sources.find(entry.run.needs), made_from(entry, scale)
     if source is None:
-        keep_arms(DATA / f"{name}.parquet", [])
         about = {"not_run": sources.missing(entry.run.needs), "made_from": made}
         return write(METRICS / f"{name}.json", about, [])
     entry_run = entry.run.at(scale)
@@ -79,7 +71,6 @@ def main(name: str, *, scale: str | None = None) -> Path:
     else:
         measured = run(entry_run, source, os.cpu_count() or 1)
     arms = [arm for arm in measured.arms if arm.at.get("preset") != BOUND]
-    keep_arms(DATA / f"{name}.parquet", arms)
     about: dict[str, Any] = {
         "scale": scale, "seeds": entry_run.seeds, "prepare": entry_run.prepare, "made_from": made,
     }  # fmt: skip
@@ -106,44 +97,17 @@ def write(path: Path, about: Row, rows: list[Row], pictures: list[Row] | None = 
     return path
 
 
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    """The rows that `write` left there; none where the file is not there."""
-    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
-
-
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def keep_arms(path: Path, arms: list[Arm]) -> None:
-    """Each user's right answers, by arm and seed."""
-    parts = [(n, seed, judged) for n, arm in enumerate(arms) for seed, judged in enumerate(arm.judged)]
-    sizes = [len(judged.total) for _, _, judged in parts]
-
-    def column(values: list[Any], kind: str) -> np.ndarray:
-        return np.concatenate(values).astype(kind) if values else np.zeros(0, kind)
-
-    table = pa.table(
-        {
-            "arm": np.repeat([n for n, _, _ in parts], sizes).astype("int32"),
-            "seed": np.repeat([seed for _, seed, _ in parts], sizes).astype("int16"),
-            "right": column([judged.right for _, _, judged in parts], "float32"),
-            "total": column([judged.total for _, _, judged in parts], "int32"),
-        },
-        metadata={"arms": _json([arm.at for arm in arms])},
-    )
-    with new_file(path) as out:
-        pq.write_table(table, out, compression="zstd")
-
-
 @dataclass(frozen=True)
 class Findings:
-    """What an entry's run left: the metrics' own words, rows, pictures, and arms where they are at hand."""
+    """What an entry's run left: the metrics' own words, rows and pictures."""
 
     about: dict[str, Any]
     rows: list[dict[str, Any]]
     pictures: list[dict[str, Any]]
-    arms: list[Arm]
 
 
 def read(name: str, entry: Entry) -> Findings:
@@ -151,27 +115,10 @@ def read(name: str, entry: Entry) -> Findings:
     path = METRICS / f"{name}.json"
     if not path.exists():
         missing = sources.missing(entry.run.needs) if sources.find(entry.run.needs) is None else "not run yet"
-        return Findings({"not_run": missing}, [], [], [])
+        return Findings({"not_run": missing}, [], [])
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise PipelineError(f"{path} is damaged ({error}); run `make paper ONLY={name}`") from None
     rows, pictures = values.pop("rows"), values.pop("pictures")
-    return Findings(values, rows, pictures, read_arms(DATA / f"{name}.parquet"))
-
-
-def read_arms(path: Path) -> list[Arm]:
-    """Arms as `keep_arms` wrote them; none where the file is not there."""
-    if not path.exists():
-        return []
-    table = pq.read_table(path)
-    places = json.loads(table.schema.metadata[b"arms"])
-    arm, seed, right, total = (table[c].to_numpy() for c in ("arm", "seed", "right", "total"))
-    starts = np.searchsorted(arm, np.arange(len(places) + 1))
-    arms = []
-    for n, at in enumerate(places):
-        rows_of_arm = slice(starts[n], starts[n + 1])
-        cuts = np.flatnonzero(np.diff(seed[rows_of_arm])) + 1
-        pairs = zip(np.split(right[rows_of_arm], cuts), np.split(total[rows_of_arm], cuts), strict=True)
-        arms.append(Arm(at, [Judged(r.astype("float64"), t.astype("int64")) for r, t in pairs]))
-    return arms
+    return Findings(values, rows, pictures)

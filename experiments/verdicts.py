@@ -1,34 +1,52 @@
-"""Verdicts: what the text says against what we measured, in one word and with the numbers behind it.
+"""Verdicts: what the text says beside what we measured, one verdict per statement.
 
-A number is reproduced where it lies within our interval or within the stated tolerance of our mean; else ours
-is better or worse. A claim holds in a cell where our whole interval lies on its side of the bound, and fails
-where it lies on the other; between the two our data do not tell. It is reproduced where it holds in every
-cell that it speaks of, and not where it fails in any. A variant of a preset, chosen after results were seen,
-stands beside without a verdict.
+A number is reproduced where it lies within our interval or within the stated tolerance of our mean, and our
+interval reaches at most `PRECISION` points to either side. Otherwise ours is better or worse, if it differs
+by at least `EFFECT` points; of a baseline (K = 1, or the encoder's own similarity) higher is not better, and
+the verdict says only that it differs. A claim holds in a cell where our whole interval lies beyond its bound
+by the least effect, and fails where the whole interval lies on the other side of the bound. It is reproduced
+where it holds in every cell that it speaks of, and not where it fails in any. All else is undecided.
+
+Every preset has a verdict of its own, beside the others. The statement's is that of the text's own preset
+where it was run, else of the authors' code, else of ours. A variant of a preset, chosen after results were
+seen, gets none.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import intervals
 from experiments.entries import Claim, Place, Published
-from experiments.measure import Arm
 
 Row = dict[str, Any]
 REPRODUCED, BETTER, WORSE = "reproduced", "better", "worse"
-BESIDE = "no verdict: a variant"
+BASELINE = "baseline differs"
 UNDECIDED = "undecided"
-NOT_HERE = "not judged: users' answers are not here"
+BESIDE = "no verdict: a variant"
 HOLDS_NOT, NOT_RUN, NO_NUMBER, NOT_OURS = "not reproduced", "not run", "no number given", "not repeated here"
+PRESETS = ("paper", "authors", "ours")  # whose verdict is the statement's: the first that was run
+AXES = ("groups", "train_pairs", "dim", "setting", "beta", "protocol", "K", "latent", "shots", "what")
+EFFECT = 1.0  # points; smaller differences are neither better nor worse
+PRECISION = 3.0  # points; with wider intervals nothing is reproduced
 
 
-def of_number(paper: float, ours: float, low: float, high: float, tolerance: float) -> str:
-    """The verdict on a published number, of which larger is better, beside our mean and interval."""
-    if low <= paper <= high or abs(paper - ours) <= tolerance + 1e-9:
-        return REPRODUCED
-    return BETTER if ours > paper else WORSE
+class Estimate(NamedTuple):
+    """An accuracy or a difference of two, in per cent, and its 95 % interval."""
+
+    ours: float
+    low: float
+    high: float
+
+
+def of_number(paper: float, ours: Estimate, tolerance: float, *, baseline: bool = False) -> str:
+    """The verdict on a published number, of which larger is better unless it is a baseline's."""
+    apart = abs(paper - ours.ours)
+    if ours.low <= paper <= ours.high or apart <= tolerance + 1e-9:
+        return REPRODUCED if ours.high - ours.low <= 2 * PRECISION else UNDECIDED
+    if apart < EFFECT:
+        return UNDECIDED
+    return BASELINE if baseline else BETTER if ours.ours > paper else WORSE
 
 
 def of_count(paper: float, ours: int, tolerance: float) -> str:
@@ -48,121 +66,135 @@ def is_variant(preset: str | None) -> bool:
     return "-" in (preset or "")
 
 
-def published(number: Published, rows: list[Row]) -> list[Row]:
-    """A published number beside each of our cells that it is about, one per preset."""
-    about = {"paper": number.value, "spread": number.spread, "place": number.place}
+def published(number: Published, rows: list[Row]) -> Row:
+    """A published number beside each of our cells that it is about, preset by preset."""
+    about = {"paper": number.value, "spread": number.spread, "place": number.place, "cell": dict(number.at)}
     if number.whose == "others":
-        return [{**about, "why": number.why, "verdict": NOT_OURS}]
+        return {**about, "why": number.why, "verdict": NOT_OURS}
     rows = [row for row in rows if matches(row, number.at)]
     judged = []
     for row in rows:
+        what = row["what"]
         # No preset changes a similarity: the first preset's row stands for all.
-        if row["what"].startswith("similarity") and row["preset"] != rows[0]["preset"]:
+        if what.startswith("similarity") and row["preset"] != rows[0]["preset"]:
             continue
-        ours, low, high = (row[key] for key in ("accuracy", "low", "high"))
-        cell = {"cell": cell_of(row), "ours": ours, "low": low, "high": high}
-        if is_variant(row.get("preset")):
+        if is_variant(row["preset"]):
             verdict = BESIDE
         elif number.value is None:
             verdict = NO_NUMBER
         else:
-            verdict = of_number(number.value, ours, low, high, number.tolerance)
-        shown = {"preset": row.get("preset"), "seeds": len(row["each"]), "verdict": verdict}
-        judged.append({**about, **cell, **shown})
-    return judged or [{**about, "cell": dict(number.at), "verdict": NOT_RUN}]
+            baseline = row.get("K") == 1 or what.startswith("similarity")
+            verdict = of_number(number.value, _estimate(row), number.tolerance, baseline=baseline)
+        seeds = {"preset": row["preset"], "seeds": len(row["each"]), "verdict": verdict}
+        judged.append({"cell": cell_of(row), **_estimate(row)._asdict(), **seeds})
+    return {**about, **_statement(judged)}
 
 
-def claim(said: Claim, arms: list[Arm]) -> list[Row]:
-    """A claim as it stands in our cells, one verdict per preset with every cell behind it."""
-    about = {"says": said.says, "place": said.place, "paper": said.value}
+def claim(said: Claim, rows: list[Row]) -> Row:
+    """A claim as it stands in our cells, preset by preset, with the cells in which it does not hold."""
     judged = []
-    for preset in dict.fromkeys(str(arm.at["preset"]) for arm in arms):
-        held = cells(said, [arm for arm in arms if arm.at["preset"] == preset])
-        if held:
-            holds = [cell["holds"] for cell in held]
-            if is_variant(preset):
-                verdict = BESIDE
-            elif said.value is not None:  # a claim with a number is held to the mean over its cells
-                ends = (sum(cell[key] for cell in held) / len(held) for key in ("ours", "low", "high"))
-                verdict = of_number(said.value, *ends, said.tolerance)
-            elif False in holds:
-                verdict = {"below": BETTER, "reaches": WORSE}.get(said.check, HOLDS_NOT)
-            else:
-                verdict = REPRODUCED if all(holds) else UNDECIDED
-            row = {
-                **about,
-                "preset": preset,
-                "cells": held,
-                "holds_in": holds.count(True),
-                "verdict": verdict,
-            }
-            judged.append(row)
-    return judged or [{**about, "verdict": NOT_RUN}]
+    for preset in dict.fromkeys(str(row["preset"]) for row in rows):
+        held = cells(said, [row for row in rows if row["preset"] == preset])
+        if not held:
+            continue
+        holds = [cell["holds"] for cell in held]
+        mean = Estimate(*(sum(cell[key] for cell in held) / len(held) for key in Estimate._fields))
+        if is_variant(preset):
+            verdict = BESIDE
+        elif said.value is not None:  # a claim with a number is held to the mean over its cells
+            verdict = of_number(said.value, mean, said.tolerance)
+        elif False in holds:
+            verdict = {"below": BETTER, "reaches": WORSE}.get(said.check, HOLDS_NOT)
+        else:
+            verdict = REPRODUCED if all(holds) else UNDECIDED
+        judged.append({"preset": preset, **_rounded(mean), "cells": held, "verdict": verdict})
+    return {"says": said.says, "place": said.place, "paper": said.value, **_statement(judged)}
+
+
+def _statement(judged: list[Row]) -> Row:
+    """One verdict of all: where the cells of the preset that counts disagree, there is none."""
+    by = next((preset for preset in PRESETS if any(row["preset"] == preset for row in judged)), None)
+    verdicts = {row["verdict"] for row in judged if row["preset"] == by}
+    verdict = NOT_RUN if by is None else verdicts.pop() if len(verdicts) == 1 else UNDECIDED
+    return {"verdict": verdict, "by": by, "presets": judged}
 
 
 def cell_of(row: Place | Row) -> Place:
     """The axes of a row, without what was measured there and without the preset."""
-    axes = ("groups", "train_pairs", "dim", "setting", "beta", "protocol", "K", "latent", "shots", "what")
-    return {axis: row[axis] for axis in axes if axis in row}
+    return {axis: row[axis] for axis in AXES if axis in row}
 
 
-def cells(said: Claim, arms: list[Arm]) -> list[Row]:
+def cells(said: Claim, rows: list[Row]) -> list[Row]:
     """A claim in every cell that it speaks of: our mean, its interval, and whether the claim holds there.
 
     `holds` is None where the interval does not tell.
     """
-    rows = []
-    for at, ours, draws in _measured(said, arms):
-        low, high = intervals.interval(draws)
+    found = []
+    for at, measured in _measured(said, rows):
+        _, low, high = measured
         if said.check in ("below", "range"):
             most = said.least - 1e-6 if said.check == "below" else said.most
             holds = True if high <= most + 1e-9 else False if low > most + 1e-9 else None
         else:
             least = said.least - 1e-9 if said.check == "reaches" else said.least
-            holds = True if low > least else False if high <= least else None
-        ends = {"ours": round(ours, 2), "low": round(low, 2), "high": round(high, 2)}
-        rows.append({"cell": cell_of(at), **ends, "holds": holds})
-    return rows
+            holds = True if low > least + said.effect else False if high <= least else None
+        found.append({"cell": at, **_rounded(measured), "holds": holds})
+    return found
 
 
-def _measured(said: Claim, arms: list[Arm]) -> Iterator[tuple[Place, float, np.ndarray]]:
-    """Where a claim is looked at, our mean of what it is about there, and resamples of that."""
+def _measured(said: Claim, rows: list[Row]) -> Iterator[tuple[Place, Estimate]]:
+    """Where a claim is looked at, and our estimate of what it is about there."""
     over = str(said.over)
     if said.check in ("reaches", "below"):
-        for arm in (arm for arm in arms if matches(arm.at, said.at)):
-            yield arm.at, intervals.mean(arm.judged), intervals.resampled(arm.judged)
-    elif said.check == "difference":  # paired, wherever the other axes agree
+        for row in rows:
+            if matches(row, said.at):
+                yield cell_of(row), _estimate(row)
+    elif said.check == "difference":  # wherever the other axes agree
         named = {*said.more, *said.less}
-        for more in (arm for arm in arms if matches(arm.at, said.more)):
-            for less in (arm for arm in arms if matches(arm.at, said.less)):
-                if _without(more.at, named) == _without(less.at, named) and more is not less:
-                    yield _without(more.at, {"what"}), *_less(more, less)
+        for more in (row for row in rows if matches(row, said.more)):
+            for less in (row for row in rows if matches(row, said.less)):
+                if more is not less and _without(more, named) == _without(less, named):
+                    yield _without(more, {"what"}), difference(_estimate(more), _estimate(less))
     elif said.check == "gap":  # how far the rise at `more` exceeds that at `less`
-        groups = (_along(over, place, arms) for place in (said.more, said.less))
+        groups = (_along(over, place, rows) for place in (said.more, said.less))
         for more, less in zip(*groups, strict=False):
-            (ours, draws), (other, others) = _less(more[-1], more[0]), _less(less[-1], less[0])
-            yield _without(more[0].at, {over}), ours - other, draws - others
+            rises = (difference(_estimate(group[-1]), _estimate(group[0])) for group in (more, less))
+            yield _without(more[0], {over}), difference(*rises)
     else:
-        for group in _along(over, said.at, arms):
-            at = _without(group[0].at, {over})
+        for group in _along(over, said.at, rows):
+            at = _without(group[0], {over})
             if said.check == "range":  # the best less the worst, whose interval is that of these two
-                group = sorted(group, key=lambda arm: intervals.mean(arm.judged))
-            yield at, *_less(group[-1], group[0])
+                group = sorted(group, key=lambda row: row["accuracy"])
+            yield at, difference(_estimate(group[-1]), _estimate(group[0]))
 
 
-def _less(more: Arm, less: Arm) -> tuple[float, np.ndarray]:
-    draws = intervals.resampled(more.judged) - intervals.resampled(less.judged)
-    return intervals.mean(more.judged) - intervals.mean(less.judged), draws
+def difference(more: Estimate, less: Estimate) -> Estimate:
+    """The difference of two estimates by MOVER (Zou and Donner 2008), as if they were independent.
+
+    Both are of the same people and seeds, so the true interval is narrower, seldom wider.
+    """
+    apart = more.ours - less.ours
+    below = np.hypot(more.ours - more.low, less.high - less.ours)
+    above = np.hypot(more.high - more.ours, less.ours - less.low)
+    return Estimate(apart, apart - float(below), apart + float(above))
 
 
-def _without(at: Place, axes: set[str]) -> Place:
-    return {axis: value for axis, value in at.items() if axis not in axes}
+def _estimate(row: Row) -> Estimate:
+    return Estimate(row["accuracy"], row["low"], row["high"])
 
 
-def _along(over: str, place: Place, arms: list[Arm]) -> list[list[Arm]]:
-    """Arms of a place that differ along an axis alone, each group in the axis's order."""
-    groups: dict[str, list[Arm]] = {}
-    for arm in arms:
-        if over in arm.at and matches(arm.at, place):
-            groups.setdefault(repr(_without(arm.at, {over})), []).append(arm)
-    return [sorted(group, key=lambda arm: arm.at[over]) for group in groups.values() if len(group) > 1]
+def _rounded(estimate: Estimate) -> Row:
+    return {key: round(value, 2) for key, value in estimate._asdict().items()}
+
+
+def _without(row: Place | Row, axes: set[str]) -> Place:
+    return {axis: value for axis, value in cell_of(row).items() if axis not in axes}
+
+
+def _along(over: str, place: Place, rows: list[Row]) -> list[list[Row]]:
+    """Rows of a place that differ along an axis alone, each group in the axis's order."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if over in row and matches(row, place):
+            groups.setdefault(repr(_without(row, {over})), []).append(row)
+    return [sorted(group, key=lambda row: row[over]) for group in groups.values() if len(group) > 1]

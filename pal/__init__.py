@@ -17,6 +17,8 @@ Names are loaded on first use (PEP 562), so `import pal` costs milliseconds and 
 _HOMES = {
     "Judged": "pal.evaluation.accuracy",
     "balanced_accuracy": "pal.evaluation.accuracy",
+    "Description": "pal.evaluation.describe",
+    "describe": "pal.evaluation.describe",
     "confidence_interval": "pal.evaluation.accuracy",
     "calibrate": "pal.evaluation.accuracy",
     "paired_test": "pal.evaluation.accuracy",

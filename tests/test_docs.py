@@ -1,4 +1,4 @@
-"""The pages' Python works, and their facts are those of the project; `test_dag.py` runs the five minutes."""
+"""The pages' Python works, and their facts are those of the project; `test_dag.py` runs their commands."""
 
 import json
 import re
@@ -32,7 +32,7 @@ def test_hiding_ids_and_taking_someone_out_work_as_written(tmp_path, monkeypatch
     hide, take_out = (content for language, content, _ in blocks("privacy.md") if language == "python")
     Path("user-ids.key").write_bytes(b"k" * 32)
     Path("answers.csv").write_text("user_id,prompt,chosen,rejected\n17,a,b,c\nann,a,c,b\n17,d,e,f\n")
-    subprocess.run([sys.executable, "-c", hide], check=True, cwd=tmp_path)
+    exec(hide, {})
     header, *lines = Path("hidden.csv").read_text().splitlines()
     assert header == "user_id,prompt,chosen,rejected"
     assert [re.fullmatch(r"([0-9a-f]{32}),(.*)", line)[2] for line in lines] == ["a,b,c", "a,c,b", "d,e,f"]
@@ -44,11 +44,21 @@ def test_hiding_ids_and_taking_someone_out_work_as_written(tmp_path, monkeypatch
         head, ["bob", "ann", "eve"], weights, Points.from_states(weights), FitConfig(), {}, 0, 1
     )
     before.save("model")
-    subprocess.run([sys.executable, "-c", take_out], check=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
+    exec(take_out, {})
     after = RewardModel.load("model")
     assert after.user_ids == ["bob", "eve"]
     assert torch.equal(after.state_of("eve"), before.state_of("eve"))
     assert after.fingerprint == before.fingerprint
+
+
+def test_the_site_builds_strictly_and_loads_nothing_from_elsewhere(tmp_path):
+    """Every page has its place, links and their anchors lead somewhere, and no script or font is another server's."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for page in tmp_path.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert not re.findall(r"<(?:script|img|link)\b[^>]*(?:src|href)=\"(?:https?:)?//[^>]*>", text), page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -79,6 +89,13 @@ def test_the_page_on_choosing_has_the_measured_numbers():
         (simulated["mixture, d=16, l2, preset ours"], 1),
     ]:
         assert re.search(rf"\b{re.escape(f'{got:.{digits}f}')}\b", text), got
+
+
+def test_the_page_on_the_paper_counts_the_ledgers_verdicts():
+    text = (ROOT / "docs/paper.md").read_text(encoding="utf-8")
+    counted = json.loads((ROOT / "metrics/paper.json").read_text(encoding="utf-8"))["verdicts"]
+    rows = re.findall(r"^\| ([a-z ]+) \| (\d+) \|", text, re.M)
+    assert {verdict: int(number) for verdict, number in rows} == counted
 
 
 def test_scripts_are_there():

@@ -27,10 +27,23 @@ MAY_IMPORT = {
     "pal.users": GROUND | {"pal.models"},
     "pal.fitting": GROUND | {"pal.models", "pal.users"},
     "pal.evaluation": GROUND | {"pal.models", "pal.users", "pal.fitting"},
+    "pal.report": GROUND | {"pal.models", "pal.users", "pal.evaluation"},
     "pal.methods": GROUND | {"pal.models", "pal.users", "pal.fitting", "pal.evaluation"},
     "pal.serving": GROUND
-    | {"pal.models", "pal.users", "pal.fitting", "pal.encoders", "pal.evaluation", "pal.logs", "pal.methods"},
-    "pal.cli": GROUND | {"pal.serving", "pal.users", "pal.logs", "pal.__version__"},
+    | {"pal.models", "pal.users", "pal.fitting", "pal.encoders", "pal.evaluation", "pal.logs", "pal.methods"}
+    | {"pal.report"},
+    "pal.service": GROUND
+    | {"pal.serving", "pal.models", "pal.users", "pal.encoders", "pal.logs", "pal.__version__"},
+    "pal.cli": GROUND
+    | {
+        "pal.serving",
+        "pal.service",
+        "pal.evaluation",
+        "pal.models",
+        "pal.users",
+        "pal.logs",
+        "pal.__version__",
+    },
     "pipeline.PipelineError": set(),
     "pipeline.paths": {"pipeline.PipelineError"},
     "pipeline.storage": STORED,

@@ -1,4 +1,4 @@
-"""The README's facts are those of the project; `test_dag.py` runs its commands."""
+"""The README's facts are those of the project; `pal/cli/test_logs.py` runs its commands."""
 
 import getpass
 import json
@@ -42,9 +42,32 @@ def test_make_repro_without_git_is_one_sentence_before_anything_is_installed(tmp
         assert (done.returncode, "run git clone" in done.stderr) == (code, code == 2)
 
 
-def test_every_make_target_that_the_readme_names_exists():
+def test_the_readme_is_short():
+    assert len(README.encode()) <= 8000
+
+
+def test_every_make_target_that_is_named_exists():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
-    assert set(re.findall(r"`make (\w+)`", README)) <= targets
+    for text in (README, *(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))):
+        assert set(re.findall(r"(?:`|^    )make (\w+)", text, re.M)) <= targets
+
+
+def test_the_table_of_real_people_is_what_was_measured():
+    """Rows of `auto` and of `bt`: data set and pairs a person, in the order of the benchmark's."""
+    rows = json.loads((ROOT / "benchmarks/results.json").read_text())["real_people"]["rows"]
+    got = {row["what"]: row["got"] for row in rows}
+    shown = [line.split("|")[2:-1] for line in README.splitlines() if re.match(r"\| .*\| `(auto|bt)`", line)]
+    studies = [f"{name}, {pairs} pairs" for name in ("jester", "ukpconvarg") for pairs in (100, 20)]
+    tests = ("known items", "new items", "unseen people, 20 answers", "unseen people, 50 answers")
+    expected = [
+        [
+            f" `{method}` ",
+            *(f" {round(got[f'{study}: {test}, {method} less plain'], 1):+.1f} " for test in tests),
+        ]
+        for study in studies
+        for method in ("auto", "bt")
+    ]
+    assert shown == [[cell.replace("+0.0", "0.0").replace("-0.0", "0.0") for cell in row] for row in expected]
 
 
 def test_every_link_to_a_file_leads_somewhere():
@@ -52,12 +75,10 @@ def test_every_link_to_a_file_leads_somewhere():
         assert (ROOT / link).exists(), link
 
 
-def test_readme_lists_the_stages():
-    assert f"the pipeline: {', '.join(paths.STAGES)}" in " ".join(README.split())
-
-
-def test_readme_shows_the_results_that_git_keeps():
+def test_the_page_on_the_pipeline_has_the_stages_and_the_results_that_git_keeps():
+    page = (ROOT / "docs/pipeline.md").read_text(encoding="utf-8")
+    assert f"(`dvc.yaml`): {', '.join(paths.STAGES)}" in " ".join(page.split())
     for dataset in ("simulated", "persona", "pickafilter"):
         found = json.loads((ROOT / paths.metrics(dataset)).read_text())
         for name, value in flatten(found):
-            assert f"  {name:<34} {shown(name, value)}" in README
+            assert f"  {name:<34} {shown(name, value)}" in page

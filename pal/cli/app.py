@@ -355,6 +355,89 @@ def inspect(
     inspect_model(model, table, vars(options), number=number, as_json=as_json)
 
 
+@dataclass
+class ServeOptions:
+    """The options of the commands that serve."""
+
+    host: Annotated[str, typer.Option(help="Where to listen; elsewhere than here, set PAL_API_KEY.")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000
+    database: Annotated[
+        str, typer.Option(help="Of answers: a file (SQLite), or postgresql+psycopg://USER@HOST/NAME.")
+    ] = "answers.db"
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=PLACE: an encoder's weights come from `package`, `hub` or a folder."),
+    ] = None
+    device: Annotated[str, typer.Option(help="Where encoders compute: cpu or cuda.")] = "cpu"
+
+
+@command
+def serve(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Folders, or NAME=FOLDER.")],
+    *,
+    options: ServeOptions,
+) -> None:
+    """Serve models over HTTP: rewards, rankings and people's tastes.
+
+    Needs the extra [serve]. Stops gracefully at Ctrl-C.
+    """
+    from pal.cli import serve as service
+
+    service.serve(models, **vars(options))
+
+
+@command
+def demo(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder, or NAME=FOLDER.")],
+    *,
+    log: Annotated[
+        str | None, typer.Option(help="Answers to show; by default those that the model was fitted to.")
+    ] = None,
+    questions: Annotated[
+        Path | None, typer.Option(help="A table of pairs to ask: prompt, response_a, response_b.")
+    ] = None,
+    collect: Annotated[
+        Path | None, typer.Option(help="Run a study in place of the demo, answers into this file.")
+    ] = None,
+    consent: Annotated[Path | None, typer.Option(help="A text that participants agree to.")] = None,
+    random_share: Annotated[
+        float, typer.Option("--random", help="Share of a study's questions that are drawn at random.")
+    ] = 0.2,
+    repeat_every: Annotated[
+        int, typer.Option("--repeat", min=0, help="After so many answers a study repeats a question.")
+    ] = 10,
+    number: Annotated[
+        int | None, typer.Option("--number", "-n", min=1, help="Answers of each participant of a study.")
+    ] = None,
+    options: ServeOptions,
+) -> None:
+    """Serve a page on which a model is tried, or a study.
+
+    The page learns your taste while you answer, shows people the model has seen, and compares responses.
+    """
+    from pal.cli import serve as service
+
+    study = {"collect": collect, "consent": consent, "random_share": random_share}
+    study |= {"repeat_every": repeat_every, "number": number}
+    service.demo(model, log=log, questions=questions, **study, **vars(options))
+
+
+@command
+def answers(
+    database: Annotated[str, typer.Argument(metavar="DATABASE", help="Of pal serve or of a study.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write: JSONL.")] = Path(
+        "answers.jsonl"
+    ),
+) -> None:
+    """Write collected answers as a log that `pal fit` reads."""
+    from pal.cli import serve as service
+
+    service.export(database, out)
+
+
 def main() -> None:
     """Run a command; warnings are printed as sentences too."""
     import warnings

@@ -1,4 +1,4 @@
-"""`pal inspect`: what a model is, how its users spread over the prototypes, and what each prototype likes."""
+"""`pal inspect`: what a model is, how its people spread, and what its prototypes or directions like."""
 
 import json
 import sys
@@ -6,15 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from pal.cli.loading import TableModel, open_inputs, table_errors
 from pal.errors import PalError
+from pal.evaluation.describe import Description, describe
+from pal.models.base import PrototypeModel
 from pal.serving.reward_model import RewardModel
 from pal.table_files import Row
 
 PURE = 0.9  # a user with more than this weight on one prototype counts as standing there
 BAR_WIDTH, TEXT_WIDTH = 20, 70  # characters
+WORDS = {  # of a description, and how they are headed
+    "liked_words": "words, log-odds",
+    "disliked_words": "not its words",
+    "features": "and, rank correlation",
+}
 
 
 def inspect(model: Path, table: str | None, options: dict[str, Any], *, number: int, as_json: bool) -> None:
@@ -22,34 +28,27 @@ def inspect(model: Path, table: str | None, options: dict[str, Any], *, number: 
 
     Args:
         model: Its folder.
-        table: Responses, several to a prompt, to show what each prototype likes; held in memory.
+        table: Responses, several to a prompt, to tell what each prototype or direction likes; held in memory.
         options: The arguments of `open_inputs` that all commands share.
-        number: How many responses to show a prototype, most and least liked.
+        number: How many responses and words to show at most, most and least liked.
         as_json: Whether to print JSON, for programs.
     """
     with open_inputs(model, table, ["response"], **options) as inputs:
         about = model_facts(inputs.model)
         if table is not None:
-            for prototype, likes in zip(about["prototypes"], _likes(inputs, number), strict=True):
-                prototype |= likes
+            described = _described(inputs, number)
+            if "prototypes" not in about:
+                about["directions"] = [{"direction": k} for k in range(1, len(described) + 1)]
+            for each, words in zip(about.get("prototypes") or about["directions"], described, strict=True):
+                each |= words
     text = json.dumps(about, indent=2, ensure_ascii=False) if as_json else _as_text(about)
     sys.stdout.buffer.write((text + "\n").encode(sys.stdout.encoding, "replace"))
     sys.stdout.buffer.flush()
 
 
 def model_facts(model: RewardModel) -> dict[str, Any]:
-    """What a model is, as JSON: its head, its encoders, and its users' weights in summary.
-
-    Raises:
-        PalError: If users' states are not weights on prototypes.
-    """
-    if (population := model.population.name) != "points":
-        raise PalError(
-            f"pal inspect shows how users weigh prototypes, so the population must be 'points', got "
-            f"{population!r}; read the states of such a model in Python, as RewardModel.load(...).states"
-        )
+    """What a model is, as JSON: its head, its encoders, and where it has prototypes its users' weights."""
     weights, config = model.states, model.config
-    nearest = torch.bincount(weights.argmax(1), minlength=config.K)
 
     def side(name: Any, dim: int) -> dict[str, Any]:
         try:
@@ -57,68 +56,59 @@ def model_facts(model: RewardModel) -> dict[str, Any]:
         except PalError:
             return {"encoder": None, "dim": dim}  # fitted on vectors
 
-    return {
+    about = {
         "model": config.model,
-        "K": config.K,
+        **({"K": config.K} if isinstance(model.head, PrototypeModel) else {}),
         "latent": config.latent,
         "objective": model.fit_config.objective,
         "loss": model.fit_config.loss,
         "prompts": side("prompts", model.prompt_dim) if model.head.needs_prompts else None,
         "responses": side("responses", model.response_dim),
         "users": len(model.user_ids),
-        "users_at_one_prototype": int((weights.amax(1) > PURE).sum()),
-        "places_for_new_users": len(model.population.prior.masses),
+        "population": model.population.name,
         "fingerprint": model.fingerprint,
-        "prototypes": [
-            {
-                "prototype": k + 1,
-                "mean_weight": round(float(weights[:, k].mean()), 4),
-                "sd_of_weight": round(float(weights[:, k].std(correction=0)), 4),
-                "nearest_users": int(nearest[k]),
-            }
-            for k in range(config.K)
-        ],
     }
+    if isinstance(model.head, PrototypeModel):
+        nearest = torch.bincount(weights.argmax(1), minlength=config.K)
+        about |= {
+            "users_at_one_prototype": int((weights.amax(1) > PURE).sum()),
+            "places_for_new_users": len(model.population.prior.masses),
+            "prototypes": [
+                {
+                    "prototype": k + 1,
+                    "mean_weight": round(float(weights[:, k].mean()), 4),
+                    "sd_of_weight": round(float(weights[:, k].std(correction=0)), 4),
+                    "nearest_users": int(nearest[k]),
+                }
+                for k in range(config.K)
+            ],
+        }
+    return about
 
 
-def _likes(inputs: TableModel, number: int) -> list[dict[str, Any]]:
-    """The rows that each prototype likes most and least, compared with the others of the same prompt.
+def _described(inputs: TableModel, number: int) -> list[dict[str, Any]]:
+    """What each prototype or direction likes and dislikes among the rows of the table, and in which words.
 
     Raises:
         PalError: If no prompt has two responses.
     """
-    rows: list[Row] = []
-    rewards: list[Tensor] = []
-    for batch in inputs.batches():
-        prompts, responses = inputs.prompts(batch), inputs.items(batch, "response")
-        with table_errors(batch):
-            states = torch.eye(inputs.model.config.K)  # a user who stands at the prototype
-            rewards.append(inputs.model.score_states(prompts, responses, states))
-        rows += batch
-    groups: dict[str, int] = {}
-    keys = [repr([row.cells[name] for name in inputs.prompt_columns]) for row in rows]
-    group = torch.tensor([groups.setdefault(key, len(groups)) for key in keys])
-    count = torch.bincount(group)
-    if int(count.max()) < 2:
-        problem = "some prompt must have two responses or more, got one each; rewards only compare these"
-        raise PalError(problem)
-    # Rewards for one prompt mean nothing but by their differences, so they are given above its mean.
-    reward = torch.cat(rewards)
-    mean = torch.zeros(len(groups), reward.shape[1]).index_add_(0, group, reward) / count[:, None]
-    compared = (count[group] > 1).nonzero()[:, 0]
-    above = (reward - mean[group])[compared]
+    rows: list[Row] = [row for batch in inputs.batches() for row in batch]
+    with table_errors(rows):
+        responses, prompts = inputs.items(rows, "response"), inputs.prompts(rows)
+        described = describe(inputs.model, responses, prompts, number=number)
 
-    def shown(index: int, column: Tensor) -> dict[str, Any]:
-        cells = rows[int(compared[index])].cells
-        shared = {name: cells[name] for name in ("prompt", "response") if name in cells}
-        return {**shared, "above_mean": round(float(column[index]), 4)}
+    def facts(each: Description) -> dict[str, Any]:
+        def items(end: list[Any]) -> list[dict[str, Any]]:
+            cells = [rows[item.row].cells for item in end]
+            return [
+                {name: cell[name] for name in ("prompt", "response") if name in cell} | {"above": item.above}
+                for cell, item in zip(cells, end, strict=True)
+            ]
 
-    likes = []
-    for column in above.T:
-        order = column.argsort(descending=True, stable=True)
-        ends = {"likes_most": order[:number], "likes_least": order.flip(0)[:number]}
-        likes.append({name: [shown(index, column) for index in end.tolist()] for name, end in ends.items()})
-    return likes
+        words = {name: [word._asdict() for word in getattr(each, name)] for name in WORDS}
+        return {"title": each.title, **words, "likes": items(each.likes), "dislikes": items(each.dislikes)}
+
+    return [facts(each) for each in described]
 
 
 def _as_text(about: dict[str, Any]) -> str:
@@ -127,30 +117,43 @@ def _as_text(about: dict[str, Any]) -> str:
             return "are not read"
         return f"{facts['encoder'] or 'vectors, no encoder'}, {facts['dim']:,} numbers"
 
-    users = about["users"]
+    users, prototypes = about["users"], about.get("prototypes", [])
+    what = f", {about['K']} prototypes" if prototypes else ""
+    spread = (
+        [
+            f"{'users':<12}{users:,} seen in fitting; {about['users_at_one_prototype']:,} have more than "
+            f"{PURE:.0%} of their weight on one prototype",
+            f"{'new users':<12}are looked for at {about['places_for_new_users']:,} places",
+        ]
+        if prototypes
+        else [f"{'users':<12}{users:,} seen in fitting; their population is {about['population']}"]
+    )
     lines = [
-        f"model {about['model']}, {about['K']} prototypes, latent {about['latent']}; "
+        f"model {about['model']}{what}, latent {about['latent']}; "
         f"fitted by {about['objective']}, {about['loss']} loss",
         *(f"{name:<12}{side(about[name])}" for name in ("prompts", "responses")),
-        f"{'users':<12}{users:,} seen in fitting; {about['users_at_one_prototype']:,} have more than "
-        f"{PURE:.0%} of their weight on one prototype",
-        f"{'new users':<12}are looked for at {about['places_for_new_users']:,} places",
+        *spread,
         f"{'fingerprint':<12}{about['fingerprint']}",
-        "",
-        "prototype   mean weight ± sd   users nearest",
     ]
-    for each in about["prototypes"]:
+    lines += ["", "prototype   mean weight ± sd   users nearest"] if prototypes else []
+    for each in prototypes:
         bar = "#" * round(BAR_WIDTH * each["nearest_users"] / users)
         lines.append(
             f"{each['prototype']:>9}   {each['mean_weight']:>11.3f} ± {each['sd_of_weight']:.3f}   "
             f"{each['nearest_users']:>6,}  {bar}"
         )
-    for each in about["prototypes"]:
-        for end in ("most", "least"):
-            items = each.get(f"likes_{end}", [])
-            lines += ["", f"prototype {each['prototype']} likes {end}"] if items else []
-            for item in items:
+    for each in (*prototypes, *about.get("directions", [])):
+        if "likes" not in each:
+            continue
+        name = next(f"{key} {each[key]}" for key in ("prototype", "direction") if key in each)
+        lines += ["", f"{name}: {each['title'] or 'no words tell what it likes'}"]
+        for label, key in WORDS.items():
+            found = [f"{word['name']} {word['strength']:+.2f}" for word in each[label][:6]]
+            lines += [f"  {key}: {', '.join(found)}"] if found else []
+        for end in ("likes", "dislikes"):
+            lines += [f"  {end} most, against the average"] if each[end] else []
+            for item in each[end]:
                 cells = [" ".join(str(item[name]).split()) for name in ("prompt", "response") if name in item]
                 texts = [cell if len(cell) <= TEXT_WIDTH else f"{cell[: TEXT_WIDTH - 1]}…" for cell in cells]
-                lines.append(f"{item['above_mean']:>+9.3f}  {' -> '.join(texts)}")
+                lines.append(f"  {item['above']:>+8.3f}  {' -> '.join(texts)}")
     return "\n".join(lines)

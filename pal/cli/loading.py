@@ -139,17 +139,21 @@ def open_inputs(
             if taken := sorted(reader.first().cells.keys() & set(written)):
                 problem = f"must not have the column {taken[0]}, which is to be written; rename it"
                 raise PalError(f"{reader.name} {problem}", file=reader.name, column=taken[0])
-        for each in weights or ():
-            if not all(each.partition("=")):
-                places = "a place is package, hub or a folder"
-                raise PalError(f"--weights must be NAME=PLACE, got {each!r}; {places}")
-        places = dict(each.split("=", 1) for each in weights or ())
-        loaded = RewardModel.load(model, weights=places, device=device)
+        loaded = RewardModel.load(model, weights=places_of(weights), device=device)
         folder = Path() if table in (None, "-") else Path(table).parent
         inputs = TableModel(loaded, reader, folder, {"prompts": prompts, "responses": responses})
         if reader is not None:
             reader.require(inputs.prompt_columns)
         yield inputs
+
+
+def places_of(weights: Sequence[str] | None) -> dict[str, str]:
+    """Where encoders' weights come from, from NAME=PLACE each."""
+    for each in weights or ():
+        if not all(each.partition("=")):
+            places = "a place is package, hub or a folder"
+            raise PalError(f"--weights must be NAME=PLACE, got {each!r}; {places}")
+    return dict(each.split("=", 1) for each in weights or ())
 
 
 @contextmanager

@@ -11,9 +11,7 @@ from typer.testing import CliRunner
 from experiments import counts, entries, figures, ledger, measure, page, running, study
 from experiments.__main__ import app
 from experiments.entries import Run
-from experiments.measure import Arm
 from pal.comparisons import Comparisons
-from pal.evaluation.accuracy import Judged
 from pipeline import PipelineError
 from pipeline.datasets import drawn_scenes
 
@@ -76,19 +74,6 @@ def test_fewer_answers_are_the_first_ones_of_each_user():
         assert few.question[few.user == user].tolist() == big.question[big.user == user].tolist()[:4]
 
 
-def test_arms_are_read_as_they_were_written(folder):
-    first, second, third = ([1.0, 2.5], [3, 4]), ([2.0], [2]), ([0.0], [5])
-    arms = [
-        Arm(at, [Judged(np.array(right), np.array(total)) for right, total in seeds])
-        for at, seeds in (({"K": 1}, [first, second]), ({"K": 2, "what": "seen"}, [third]))
-    ]
-    running.keep_arms(folder / "arms.parquet", arms)
-    read = running.read_arms(folder / "arms.parquet")
-    assert [arm.at for arm in read] == [{"K": 1}, {"K": 2, "what": "seen"}]
-    pairs = [[(j.right.tolist(), j.total.tolist()) for j in arm.judged] for arm in read]
-    assert pairs == [[first, second], [third]]
-
-
 def test_points_that_are_an_affine_map_of_the_truth_are_recovered_wholly():
     rng = np.random.default_rng(0)
     weights, prototypes, matrix = rng.dirichlet([1, 1, 1], 20), rng.normal(size=(3, 2)), np.eye(2)
@@ -104,9 +89,8 @@ def test_points_that_are_an_affine_map_of_the_truth_are_recovered_wholly():
 def test_parameters_are_those_worked_out_by_hand():
     rows = counts.parameters(entries.load().entries["parameters"].run).tables["counts"]
     both = 768 * 384 + 384 + 384 * 768 + 768
-    assert counts.value(rows, "768-384-768", 2) == both + 2 * 768 == 592_512
-    assert counts.value(rows, "768-768", 5) == 768 * 768 + 768 + 5 * 768 == 594_432
-    assert counts.value(rows, "768-768", 4) is None  # at another K than those counted
+    assert counts.value(rows, "parameters", 2) == both + 2 * 768 == 592_512
+    assert counts.value(rows, "parameters", 4) is None  # at another K than those counted
     with pytest.raises(PipelineError, match="nothing was counted under 'val'; there are"):
         counts.value(rows, "val")
 
@@ -148,7 +132,7 @@ def test_every_entry_stands_in_the_ledger_and_on_the_page_even_when_nothing_ran(
     assert "https://" not in html.split("<script", 1)[0].replace("https://arxiv.org/abs/2406.08469", "")
 
 
-def test_a_run_is_measured_judged_and_drawn_and_a_new_clone_keeps_what_was_found(folder, monkeypatch):
+def test_a_run_is_measured_judged_and_drawn_from_metrics_alone(folder, monkeypatch):
     entry = entries.load().entries["simulated-13"]
     tiny = entry.model_copy(
         update={"run": TINY.model_copy(update={"grid": {"K": [1, 2, 3]}, "read": ["seen", "recovered"]})}
@@ -164,21 +148,12 @@ def test_a_run_is_measured_judged_and_drawn_and_a_new_clone_keeps_what_was_found
     rows = json.loads((folder / ledger.LEDGER).read_text(encoding="utf-8"))["rows"]
     numbers = [row for row in rows if row["kind"] == "number"]
     assert [row["paper"] for row in numbers] == [72.2, 83.96, 91.26]
-    assert all(row["low"] <= row["ours"] <= row["high"] for row in numbers)
+    presets = [preset for row in numbers for preset in row["presets"]]
+    assert len(presets) == 3
+    assert all(row["low"] <= row["ours"] <= row["high"] for row in presets)
     charts = page.part("simulated-13", tiny, running.read("simulated-13", tiny))["charts"]
     assert len(charts) == 1 + 3  # accuracy over K, and the plane at each K
     page.main()
-
-    before = (folder / ledger.LEDGER).read_bytes()
-    (folder / running.DATA / "simulated-13.parquet").unlink()  # as in a new clone, which has metrics alone
-    assert running.outdated() == ["simulated-13"]
-    ledger.main()
-    assert (folder / ledger.LEDGER).read_bytes() == before
-    page.main()
-    (folder / ledger.LEDGER).unlink()
-    ledger.main()
-    said = [row["verdict"] for row in running.rows_of(folder / ledger.LEDGER) if row["kind"] == "claim"]
-    assert said == ["not judged: users' answers are not here"]
 
 
 def test_the_command_runs_an_entry_or_all_that_are_outdated_and_then_the_ledger(folder, monkeypatch):
@@ -187,10 +162,10 @@ def test_the_command_runs_an_entry_or_all_that_are_outdated_and_then_the_ledger(
     monkeypatch.setattr(running, "outdated", lambda scale: ["a", "b"])
     monkeypatch.setattr(ledger, "main", lambda: ran.append("ledger"))
     monkeypatch.setattr(page, "main", lambda: "page")
-    for arguments in (["parameters"], ["--scale", "paper"]):
+    for arguments in (["parameters"], ["--scale", "paper"], ["--judge"]):
         done = CliRunner().invoke(app, arguments)
         assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "page")
-    assert ran == [("parameters", None), "ledger", ("a", "paper"), ("b", "paper"), "ledger"]
+    assert ran == [("parameters", None), "ledger", ("a", "paper"), ("b", "paper"), "ledger", "ledger"]
 
 
 def test_a_figure_shows_the_texts_points_and_a_point_alone_has_a_stroke():

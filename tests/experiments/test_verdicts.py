@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from experiments import intervals, page, verdicts
+from experiments import page, verdicts
 from experiments.entries import Claim, Published
-from experiments.measure import Arm, summary
+from experiments.measure import Arm, interval, summary
+from experiments.verdicts import Estimate
 from pal.evaluation.accuracy import Judged
 
 
@@ -15,20 +16,22 @@ def judged(*right):
 
 
 def arm(*right, **at):
-    """Two seeds of the same users; of a single number, four users alike."""
+    """A row of two seeds of the same users; of a single number, four users alike."""
     right = right * 4 if len(right) == 1 else right
-    return Arm({"preset": "paper", "what": "seen", **at}, [judged(*right)] * 2)
+    return summary(Arm({"preset": "paper", "what": "seen", **at}, [judged(*right)] * 2))
 
 
-ARMS = [
+ROWS = [
     *(arm(right, groups=2, K=K) for K, right in ((1, 7), (2, 9), (3, 9))),
     *(arm(right, groups=3, K=K) for K, right in ((1, 7), (2, 8), (3, 7))),
 ]
 
 
-def check(arms=ARMS, **said):
-    (row,) = verdicts.claim(Claim(says="so", place="S1", **said), arms)
-    return row
+def check(rows=ROWS, **said):
+    """A claim's verdict and what its one preset has."""
+    found = verdicts.claim(Claim(says="so", place="S1", **said), rows)
+    (preset,) = found["presets"]
+    return {**preset, "statement": found["verdict"], "holds": [cell["holds"] for cell in preset["cells"]]}
 
 
 @pytest.mark.parametrize(
@@ -41,53 +44,65 @@ def check(arms=ARMS, **said):
     ],
 )
 def test_a_number_is_held_to_our_interval_and_its_tolerance(paper, tolerance, verdict):
-    assert verdicts.of_number(paper, 92.0, 90.0, 94.0, tolerance) == verdict
+    assert verdicts.of_number(paper, Estimate(92.0, 90.0, 94.0), tolerance) == verdict
+
+
+def test_a_number_asks_a_least_precision_and_a_least_effect_and_no_baseline_is_better():
+    assert verdicts.of_number(91.0, Estimate(92.0, 88.9, 95.1), 0.0) == "undecided"  # 3.1 to either side
+    assert verdicts.of_number(91.0, Estimate(91.9, 91.8, 92.0), 0.0) == "undecided"  # 0.9 apart
+    assert verdicts.of_number(91.0, Estimate(92.1, 92.0, 92.2), 0.0) == "better"
+    assert verdicts.of_number(91.0, Estimate(92.1, 92.0, 92.2), 0.0, baseline=True) == "baseline differs"
 
 
 def test_means_and_intervals_count_seeds_alike_and_users_by_their_comparisons():
     uneven = Judged(np.array([9.0, 1.0]), np.array([10, 2]))  # 10 of 12
-    assert intervals.mean([uneven, judged(5, 5)]) == pytest.approx(100 * (10 / 12 + 0.5) / 2)
-    low, high = intervals.interval(intervals.resampled([judged(9, 9), judged(5, 5)]))
-    assert (low, high) == pytest.approx((50, 90))
+    row = summary(Arm({}, [uneven, judged(5, 5)]))
+    assert row["accuracy"] == pytest.approx(100 * (10 / 12 + 0.5) / 2, abs=1e-3)
+    assert interval([judged(9, 9), judged(5, 5)]) == pytest.approx((50, 90))
 
 
-def test_a_difference_is_paired_by_user():
-    """Users differ widely, but every one gains exactly one of ten."""
-    less, more = [judged(1, 3, 5, 7)] * 2, [judged(2, 4, 6, 8)] * 2
-    draws = intervals.resampled(more) - intervals.resampled(less)
-    assert draws == pytest.approx(np.full(len(draws), 10.0))
+def test_the_interval_of_a_difference_adds_the_distances_to_the_ends_in_squares():
+    """80 (77 to 82) less 70 (66 to 71): 10, less 3 and 1 in squares, more 2 and 4."""
+    found = verdicts.difference(Estimate(80, 77, 82), Estimate(70, 66, 71))
+    assert found == pytest.approx((10, 10 - 10**0.5, 10 + 20**0.5))
 
 
-def test_a_published_number_meets_every_preset_and_others_numbers_none():
-    rows = [{**summary(arm(9, K=2)), "preset": name} for name in ("paper", "ours")] + [summary(arm(5, K=1))]
-    number = Published(at={"K": 2, "what": "seen"}, value=95.2, tolerance=1.0, place="S1")
-    found = [(row["preset"], row["ours"], row["verdict"]) for row in verdicts.published(number, rows)]
-    assert found == [("paper", 90.0, "worse"), ("ours", 90.0, "worse")]
+def test_a_published_number_is_one_statement_with_every_preset_beside_it_and_others_numbers_none():
+    rows = [{**arm(9, K=2), "preset": name} for name in ("ours", "paper")] + [arm(5, K=1)]
+    rows[0]["accuracy"] = rows[0]["low"] = rows[0]["high"] = 99.0
+    found = verdicts.published(Published(at={"K": 2}, value=95.2, tolerance=1.0, place="S1"), rows)
+    judged = [(row["preset"], row["ours"], row["verdict"]) for row in found["presets"]]
+    assert judged == [("ours", 99.0, "better"), ("paper", 90.0, "worse")]
+    assert (found["verdict"], found["by"]) == ("worse", "paper")
+    both = verdicts.published(Published(at={}, value=90.0, tolerance=1.0, place="S1"), rows)
+    assert both["verdict"] == "undecided"  # reproduced at K = 2, another number at K = 1
     others = Published(value=61.72, whose="others", why="another system", place="S1")
-    (row,) = verdicts.published(others, rows)
+    row = verdicts.published(others, rows)
     assert (row["verdict"], row["why"]) == ("not repeated here", "another system")
     picture = Published(at={"K": 2}, value=None, place="S1")
-    assert {row["verdict"] for row in verdicts.published(picture, rows)} == {"no number given"}
+    assert verdicts.published(picture, rows)["verdict"] == "no number given"
+    assert verdicts.published(Published(at={"K": 9}, value=1.0, place="S1"), rows)["verdict"] == "not run"
 
 
 def test_a_similarity_which_no_preset_changes_is_held_to_its_number_once():
-    rows = [{**summary(arm(6, what="similarity_test")), "preset": name} for name in ("paper", "authors")]
-    number = Published(at={"what": "similarity_test"}, value=60.0, place="S1")
-    assert len(verdicts.published(number, rows)) == 1
+    rows = [{**arm(6, what="similarity_test"), "preset": name} for name in ("paper", "authors")]
+    number = Published(at={"what": "similarity_test"}, value=50.0, place="S1")
+    (row,) = verdicts.published(number, rows)["presets"]
+    assert row["verdict"] == "baseline differs"
 
 
 def test_a_difference_is_looked_at_wherever_the_other_axes_agree():
     said = {"check": "difference", "more": {"K": "groups"}, "less": {"K": 1}}
     row = check(**said)
     assert [(cell["ours"], cell["holds"]) for cell in row["cells"]] == [(20.0, True), (0.0, False)]
-    assert (row["verdict"], row["holds_in"]) == ("not reproduced", 1)
+    assert row["verdict"] == row["statement"] == "not reproduced"
     assert check(**said, value=7.0, tolerance=3.0)["verdict"] == "reproduced"  # (20 + 0) / 2 = 10
     assert check(**said, value=7.0, tolerance=2.0)["verdict"] == "better"
 
 
 def test_reaching_ranging_rising_and_staying_below_are_read_off_the_cells():
     assert check(check="reaches", at={"K": 2}, least=80.0)["verdict"] == "reproduced"
-    assert check(check="reaches", at={"K": 2}, least=85.0)["holds_in"] == 1
+    assert check(check="reaches", at={"K": 2}, least=85.0)["holds"] == [True, False]
     assert check(check="below", at={"K": 1}, least=70.0)["verdict"] == "better"
     assert check(check="below", at={"K": 1}, least=70.1)["verdict"] == "reproduced"
     assert [c["ours"] for c in check(check="range", over="K", most=15.0)["cells"]] == [20.0, 10.0]
@@ -98,18 +113,28 @@ def test_reaching_ranging_rising_and_staying_below_are_read_off_the_cells():
 
 
 def test_a_variant_of_a_preset_stands_beside_without_a_verdict():
-    arms = [arm(right, K=K, preset="paper-full") for K, right in ((3, 9), (1, 2))]
-    row = check(arms, check="difference", more={"K": 3}, less={"K": 1}, value=7.0)
-    assert (row["preset"], row["verdict"]) == ("paper-full", verdicts.BESIDE)
+    rows = [arm(right, K=K, preset="paper-full") for K, right in ((3, 9), (1, 2))]
+    row = check(rows, check="difference", more={"K": 3}, less={"K": 1}, value=7.0)
+    assert (row["preset"], row["verdict"], row["statement"]) == (
+        "paper-full",
+        verdicts.BESIDE,
+        verdicts.NOT_RUN,
+    )
+
+
+def test_a_rise_of_less_than_a_point_is_undecided():
+    rows = [arm(9, K=1), {**arm(9, K=2), "accuracy": 90.5, "low": 90.3, "high": 90.7}]
+    assert check(rows, check="rises", over="K")["verdict"] == "undecided"
+    assert check(rows, check="rises", over="K", least=-1.0)["verdict"] == "reproduced"
 
 
 @pytest.mark.parametrize(
     ("said", "verdict"),
     [
-        # Every user gains 1 of 10, or 3: 20 in the mean, 10 to 30 in any draw.
-        ({"check": "difference", "more": {"K": 2}, "less": {"K": 1}, "least": 9.9}, "reproduced"),
+        # 20 in the mean, and no interval of a share of 10 is wider than 100.
+        ({"check": "difference", "more": {"K": 2}, "less": {"K": 1}, "least": -122.0}, "reproduced"),
         ({"check": "difference", "more": {"K": 2}, "less": {"K": 1}, "least": 19.0}, "undecided"),
-        ({"check": "difference", "more": {"K": 2}, "less": {"K": 1}, "least": 30.1}, "not reproduced"),
+        ({"check": "difference", "more": {"K": 2}, "less": {"K": 1}, "least": 162.0}, "not reproduced"),
         # Users are right in 3, 5, 7 or 9 of 10: 30 to 90 % in any draw.
         ({"check": "reaches", "at": {"K": 2}, "least": 60.0}, "undecided"),
         ({"check": "reaches", "at": {"K": 2}, "least": 90.1}, "worse"),

@@ -28,14 +28,22 @@ def test_a_model_is_told_in_words(pal, words, on_a_line):
     assert "prompts     are not read" in pal("inspect", on_a_line)
 
 
-def test_each_prototype_likes_what_lies_near_it(pal, on_a_line):
-    """-x^2 and -(x - 1)^2 of 1, 0 and 3, whose means are -10/3 and -5/3."""
+def test_each_prototype_likes_what_lies_near_it_more_than_the_average_does(pal, on_a_line):
+    """Chances of x among 1, 0 and 3, with s the logistic function, less those at the ideal point 1/2.
+
+    Of 0 at -x^2: (s(1) + s(9)) / 2 = 0.8655 less (s(0) + s(6)) / 2 = 0.7488; of 1 there (s(-1) + s(8)) / 2 less
+    the same; of 1 at -(x - 1)^2: (s(1) + s(4)) / 2 = 0.8565.
+    """
     about = json.loads(pal("inspect", on_a_line, "-", "-n", 1, "--json", stdin=POINTS))
     first, second = about["prototypes"]
-    assert first["likes_most"] == [{"response": [0.0], "above_mean": pytest.approx(10 / 3, abs=1e-4)}]
-    assert second["likes_most"] == [{"response": [1], "above_mean": pytest.approx(5 / 3, abs=1e-4)}]
-    assert first["likes_least"][0]["response"] == second["likes_least"][0]["response"] == [3.0]
-    assert "prototype 2 likes least\n   -2.333  [3.0]" in pal("inspect", on_a_line, "-", stdin=POINTS)
+    assert first["likes"] == [{"response": [0.0], "above": pytest.approx(0.1167, abs=1e-4)}]
+    assert first["dislikes"] == [{"response": [1], "above": pytest.approx(-0.1145, abs=1e-4)}]
+    assert second["likes"] == [{"response": [1], "above": pytest.approx(0.1078, abs=1e-4)}]
+    said = pal("inspect", on_a_line, "-", stdin=POINTS)
+    assert (
+        "prototype 1: no words tell what it likes\n  likes most, against the average\n    +0.117  [0.0]"
+        in said
+    )
 
 
 def test_responses_are_compared_within_their_prompt(pal, words):
@@ -43,15 +51,8 @@ def test_responses_are_compared_within_their_prompt(pal, words):
     given = "".join(json.dumps({"prompt": p, "response": r}) + "\n" for p, r in rows)
     about = json.loads(pal("inspect", words, "-", "--json", stdin=given))
     for prototype in about["prototypes"]:
-        assert {item["prompt"] for item in prototype["likes_most"]} == {"q"}
-        assert sum(item["above_mean"] for item in prototype["likes_most"]) == pytest.approx(0, abs=1e-3)
+        ends = [*prototype["likes"], *prototype["dislikes"]]
+        assert {item["prompt"] for item in ends} <= {"q"}
+        assert sum(item["above"] for item in ends) == pytest.approx(0, abs=1e-3)
     said = pal("inspect", words, "-", stdin=given.splitlines(keepends=True)[2], code=1)
     assert "some prompt must have two responses or more, got one each" in said
-
-
-def test_a_model_whose_users_are_no_points_is_refused(pal, on_a_line, monkeypatch):
-    monkeypatch.setattr("pal.users.points.Points.name", "gaussian")
-    said = pal("inspect", on_a_line, code=1)
-    assert (
-        "the population must be 'points', got 'gaussian'; read the states of such a model in Python" in said
-    )

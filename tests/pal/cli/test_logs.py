@@ -29,6 +29,17 @@ def test_every_file_that_the_readme_fits_is_there():
         assert (ROOT / command.split()[-1]).is_file()
 
 
+def test_the_readmes_python_works_as_written(tmp_path, monkeypatch):
+    """With a quicker encoder and method than the default."""
+    quick = 'encoder="hashed-words", method="mixed_effects", out='
+    code = README.split("```python\n")[1].split("```")[0].replace("examples/", f"{ROOT}/examples/")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(code.replace("out=", quick), names)
+    probability = names["model"].probability(names["prompt"], *names["answers"], user=names["cas"])
+    assert probability < 0.5  # she preferred the second
+
+
 def test_names_in_the_docs_are_recognised():
     page = (ROOT / "docs/logs.md").read_text(encoding="utf-8").split("**Names.**")[1].split("Where names")[0]
     known = {name for names in NAMES.values() for name in names} | set(NAMES)

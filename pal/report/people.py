@@ -1,0 +1,220 @@
+"""People in a report: what each gains by a personal reward, examples of their answers, and how they answer.
+
+A table of judged answers has a row for each held-out answer: user_id, users (seen or unseen), prompt, chosen
+and rejected (numbers of items), right and one (whether the personal reward and one reward for everyone prefer
+what was chosen; one half is undecided), p and p_one (the chances that they gave it). `one` and `p_one` may
+be null.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy.special import ndtri
+from scipy.stats import binomtest
+
+from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
+from pal.report.page import DASH, MINUS, NO_BREAK, percent, points
+
+Row = dict[str, Any]
+FEW_PEOPLE = 8  # with fewer nothing is claimed of people in general
+MOST_PEOPLE = 300  # with a page of their own
+EXAMPLES = 3  # of either kind on a person's page
+WORST = 5
+BIN = 0.05  # of gains
+LEAST_REPEATS, LEAST_SIDES = 5, 10  # questions answered twice, and answers with a side, to be judged by
+SELF, SIDE = 0.6, 0.9  # agreement with oneself at most, share of one side at least, of who stands out
+FAST, FASTER = 3.0, 0.2  # seconds an answer, and share of the median person's, of who stands out
+
+
+def pays(difference: float, low: float, high: float, users: int, personal: float, one: float) -> Row:
+    """Whether being personal pays: an answer in a word or two, and a sentence that claims no more.
+
+    Args:
+        difference: Mean over people of the personal reward's accuracy less that of one reward for everyone.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        users: People compared.
+        personal: The personal reward's accuracy.
+        one: The other's.
+    """
+    said = f"A personal reward is right on {percent(personal)} of the answers held out, "
+    said += f"one reward for everyone on {percent(one)}"
+    who = "1 person" if users == 1 else f"{users:,} people"
+    if users < FEW_PEOPLE:
+        few = f"{who} {'says' if users == 1 else 'say'} little of others, at least {FEW_PEOPLE} are needed"
+        return {"answer": "Too few people to tell", "sentence": f"{said}; but {few}."}
+    if high < 0:  # the sentence speaks of how much worse: the interval is turned round
+        answer, how = "No, it costs", f"{points(-difference)} points fewer a person"
+        low, high = -high, -low
+    elif low > 0:
+        answer, how = "Yes", f"{points(difference)} points more a person"
+    else:
+        answer, how = "Not shown", f"the difference of {points(difference)} points a person may be chance"
+    interval = f"95{NO_BREAK}% interval {points(low)} to {points(high)}, {who}"
+    return {"answer": answer, "sentence": f"{said}: {how} ({interval})."}
+
+
+def judge_people(answers: pl.DataFrame) -> pl.DataFrame:
+    """Each person's held-out answers, accuracies and gain: user_id, users, n, accuracy, one, gain."""
+    return (
+        answers.group_by("user_id", "users", maintain_order=True)
+        .agg(n=pl.len(), accuracy=pl.col("right").mean(), one=pl.col("one").mean())
+        .with_columns(gain=pl.col("accuracy") - pl.col("one"))
+    )
+
+
+def for_whom(people: pl.DataFrame, attributes: Mapping[str, Mapping[str, str]] | None = None) -> Row | None:
+    """For whom it pays: the distribution of gains, the worst served by id, and means by attribute.
+
+    Args:
+        people: From `judge_people`.
+        attributes: By attribute each person's value.
+
+    Returns:
+        sentence, bins (low, high, people), worst, groups; None where nobody was judged.
+    """
+    if people.is_empty():
+        return None
+    worst = people.sort("accuracy", "n", descending=[False, True], maintain_order=True).head(WORST)
+    n = int(people["n"].median())  # type: ignore[arg-type]
+    mean = float(people["accuracy"].mean())  # type: ignore[arg-type]
+    reach = 1.96 * np.sqrt(max(mean * (1 - mean), 0.02) / n)
+    said, bins = [], []
+    if people["gain"].null_count() < len(people):
+        gain = people["gain"].drop_nulls().to_numpy()
+        helped, hurt = int((gain > 1e-9).sum()), int((gain < -1e-9).sum())
+        said.append(
+            f"Of {len(gain):,} people the personal reward is right more often for {helped:,}, as often for "
+            f"{len(gain) - helped - hurt:,}, and less often for {hurt:,}."
+        )
+        place = np.round(gain / BIN).astype(int)
+        bins = [
+            {"at": round(float(at * BIN), 4), "people": int((place == at).sum())}
+            for at in range(min(place.min(), 0), max(place.max(), 0) + 1)
+        ]
+    said.append(
+        f"With {n:,} held-out answers a person, a single person's accuracy is uncertain by about "
+        f"{100 * reach:.0f} points."
+    )
+    return {
+        "sentence": " ".join(said),
+        "bins": bins,
+        "most": max((each["people"] for each in bins), default=0),
+        "worst": worst.to_dicts(),
+        "groups": [
+            group for name, values in (attributes or {}).items() for group in _groups(people, name, values)
+        ],
+    }
+
+
+def _groups(people: pl.DataFrame, attribute: str, values: Mapping[str, str]) -> list[Row]:
+    """Means over the people of each value of an attribute, with 95 % intervals of the gain."""
+    told = people.with_columns(
+        value=pl.col("user_id").replace_strict(dict(values), default=None, return_dtype=pl.String)
+    )
+    rows = []
+    for value in sorted(told["value"].drop_nulls().unique().to_list()):
+        some = told.filter(pl.col("value") == value)
+        row = {"attribute": attribute, "value": value, "people": len(some), "gain": None}
+        total = some["n"].to_numpy()
+        own = Judged((some["accuracy"] * some["n"]).to_numpy(), total)
+        row["accuracy"] = own.macro
+        row["low"], row["high"] = confidence_interval(own, mean="macro")
+        if some["gain"].null_count() == 0:
+            test = paired_test(own, Judged((some["one"] * some["n"]).to_numpy(), total), flips=1)
+            row |= {"gain": test.difference, "gain_low": test.low, "gain_high": test.high}
+        rows.append(row)
+    return rows
+
+
+def examples(answers: pl.DataFrame, users: Sequence[str]) -> dict[str, dict[str, list[Row]]]:
+    """Each person's worst mistakes and most telling answers: right where one reward is surely wrong."""
+    p_one = pl.col("p_one").fill_null(0.5)
+    some = answers.filter(pl.col("user_id").is_in(list(users))).with_columns(telling=pl.col("p") - p_one)
+    right = some.filter(pl.col("right") > 0.5).sort("telling", descending=True, maintain_order=True)
+    wrong = some.filter(pl.col("right") < 0.5).sort("p", maintain_order=True)
+    found: dict[str, dict[str, list[Row]]] = {user: {"telling": [], "mistakes": []} for user in users}
+    for kind, rows in (("telling", right), ("mistakes", wrong)):
+        top = rows.group_by("user_id", maintain_order=True).head(EXAMPLES)
+        for row in top.iter_rows(named=True):
+            found[row["user_id"]][kind].append(row)
+    return found
+
+
+def answering(
+    people: pl.DataFrame,
+    repeats: pl.DataFrame | None = None,
+    sides: pl.DataFrame | None = None,
+    times: pl.DataFrame | None = None,
+) -> Row:
+    """How people answer, so that careless ones are seen before they are believed.
+
+    Args:
+        people: From `judge_people`: held-out answers that agree with the person's own model.
+        repeats: user_id, share, n: of a question answered n times, how often in the one way.
+        sides: user_id, first: whether the response shown first was chosen.
+        times: user_id, seconds: since the person's answer before.
+
+    Returns:
+        rows by person (of those who stand out first), standing_out and sentence.
+    """
+    table = people.select("user_id", "n", agreement="accuracy")
+    if repeats is not None and len(repeats):
+        n, share = pl.col("n"), pl.col("share")
+        # Of two of the answers to a question, the chance that they agree; graded answers are no repeats.
+        whole = ((n * share) - (n * share).round()).abs() < 1e-3
+        alike = (n * (share.pow(2) + (1 - share).pow(2)) - 1) / (n - 1)
+        own = repeats.filter((n > 1) & whole).group_by("user_id").agg(itself=alike.mean(), repeated=pl.len())
+        table = table.join(own, on="user_id", how="left")
+    if sides is not None and len(sides):
+        own = sides.group_by("user_id").agg(first=pl.col("first").mean(), shown=pl.len())
+        table = table.join(own, on="user_id", how="left")
+    if times is not None and len(times):
+        table = table.join(
+            times.group_by("user_id").agg(seconds=pl.col("seconds").median()), on="user_id", how="left"
+        )
+    rows = table.to_dicts()
+    z = float(ndtri(1 - 0.025 / max(len(rows), 1)))
+    typical = table["agreement"].median() if len(table) else None
+    pace = table["seconds"].median() if "seconds" in table.columns else None
+    for row in rows:
+        row["why"] = []
+        n, share = row["n"], row["agreement"]
+        upper = (share + z * z / (2 * n) + z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))) / (
+            1 + z * z / n
+        )
+        if share <= SELF and upper < typical:  # type: ignore[operator]
+            row["why"].append("hardly agrees with their own model")
+        if row.get("itself") is not None and row["repeated"] >= LEAST_REPEATS and row["itself"] <= SELF:
+            row["why"].append("answers the same question in both ways")
+        if row.get("first") is not None and row["shown"] >= LEAST_SIDES:
+            one_side = max(row["first"], 1 - row["first"])
+            p = binomtest(round(row["first"] * row["shown"]), row["shown"]).pvalue * len(rows)
+            if one_side >= SIDE and p < 0.05:
+                side = "first" if row["first"] > 0.5 else "second"
+                row["why"].append(f"nearly always chooses the response shown {side}")
+        if row.get("seconds") is not None and row["seconds"] <= min(FAST, FASTER * pace):  # type: ignore[operator]
+            row["why"].append(f"answers every {row['seconds']:.1f} seconds")
+    rows.sort(key=lambda row: (not row["why"], row["agreement"]))
+    out = sum(bool(row["why"]) for row in rows)
+    said = (
+        "Nobody stands out."
+        if not out
+        else f"{out:,} of {len(rows):,} people stand out: look at their answers before believing them."
+    )
+    return {"rows": rows[:MOST_PEOPLE], "standing_out": out, "sentence": said}
+
+
+def gained(gain: float | None) -> str:
+    """A person's gain in points with its sign."""
+    if gain is None:
+        return DASH
+    return (
+        f"{points(gain)}"
+        if gain < 0
+        else f"+{points(gain)}"
+        if round(gain, 3)
+        else f"{0:.1f}".replace("-", MINUS)
+    )

@@ -1,0 +1,1 @@
+"""Reward models over HTTP: rewards, tastes that grow with answers, and pages to try them."""

@@ -1,0 +1,503 @@
+"""The service: models over HTTP, and tastes that grow with answers.
+
+    app = create_app(Models({"support": Path("support-model")}), Answers("answers.db"))
+
+Every error is `{"error": "one sentence"}` with its status.
+"""
+
+import asyncio
+import hmac
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from pal import __version__
+from pal.errors import PalError
+from pal.service import requests as typed
+from pal.service.answers import Answers
+from pal.service.compute import Job, Models, Needed, Worker
+from pal.service.errors import RefusedError
+from pal.serving.aggregates import Aggregate, rewards_for
+from pal.serving.inputs import Preferences
+from pal.serving.reward_model import RewardModel
+from pal.users.taste import Taste
+
+MOST_TASTES = 4096  # that are kept in memory; others are rebuilt from the log
+SLOWEST_BODY = 30.0  # seconds within which a request's body must have come
+LOOPBACK = ["127.0.0.1", "localhost", "[::1]"]
+POLICY = (
+    "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+)
+log = logging.getLogger("pal.service")
+
+
+class Service:
+    """What requests are answered from: the models, the log of answers and the worker."""
+
+    def __init__(self, models: Models, answers: Answers, worker: Worker | None = None) -> None:
+        self.models, self.answers = models, answers
+        self.worker = worker or Worker()
+        self._tastes: OrderedDict[tuple[str, int, int], tuple[Taste, int]] = OrderedDict()
+
+    async def served(self, name: str | None, version: str | None = None) -> tuple[str, RewardModel]:
+        """The model that is meant; 409 where another version of it is."""
+        name = self.models.name(name)
+        model = self.models.loaded.get(name) or await asyncio.to_thread(self.models.get, name)
+        if version not in (None, model.fingerprint):
+            raise RefusedError(
+                409,
+                f"model_version must be {model.fingerprint}, which is served as {name!r}, got {version!r}",
+            )
+        return name, model
+
+    async def compute(self, model: RewardModel, needs: Sequence[Needed], run: Callable[..., Any]) -> Any:
+        """`run(*embeddings)` on the worker."""
+        return await asyncio.wrap_future(self.worker.submit(Job(model, needs, run)))
+
+    async def taste(self, name: str, model: RewardModel, user_id: str) -> tuple[Taste, int, int] | None:
+        """Someone's taste by the answers that stand, its version and their number; None without a log."""
+        found = await asyncio.to_thread(self.answers.version, name, user_id)
+        if found is None:
+            return None
+        if (name, *found) not in self._tastes:
+            read = await asyncio.to_thread(self.answers.read, name, user_id)
+            if read is None:
+                return None
+            found, entries = read[:2], read[2]
+            taste = await self.adapt(model, [entry.answer for entry in entries])
+            self._tastes[name, *found] = taste, len(entries)
+            while len(self._tastes) > MOST_TASTES:
+                self._tastes.popitem(last=False)
+        return self._tastes[name, *found][0], found[1], self._tastes[name, *found][1]
+
+    async def adapt(self, model: RewardModel, answers: Sequence[dict[str, Any]]) -> Taste:
+        """The taste that answers give; also says whether they can be read at all."""
+        if not answers:
+            return Taste.empty(model)
+        needs = [
+            ("prompts", prompts_for(model, [answer.get("prompt") for answer in answers])),
+            *(
+                ("responses", typed.read_items([answer[side] for answer in answers], "responses", side))
+                for side in ("chosen", "rejected")
+            ),
+        ]
+        label = [answer.get("label", 1.0) for answer in answers]
+
+        def run(prompts: Any, chosen: Any, rejected: Any) -> Taste:
+            columns = Preferences(prompts if model.head.needs_prompts else None, chosen, rejected, label)
+            return model.adapt(columns)
+
+        return await self.compute(model, needs, run)
+
+    async def user(self, name: str, model: RewardModel, user_id: str) -> Taste | str:
+        """A user by id: by answers given here, else as seen in fitting; 404 for others."""
+        if known := await self.taste(name, model, user_id):
+            return known[0]
+        if user_id in model.rows:
+            return user_id
+        raise RefusedError(
+            404,
+            f"user_id must be of someone who answered here or was seen in fitting, got {user_id!r}; post "
+            f"answers to /v1/people/{{id}}/answers first, or leave user_id out for the average user",
+        )
+
+    async def whose(self, name: str, model: RewardModel, request: typed.Whose) -> Any:
+        """The user, taste or aggregate of a request, as `rewards_for` takes it."""
+        given = [each for each in ("user_id", "taste", "aggregate") if getattr(request, each) is not None]
+        if len(given) > 1:
+            raise PalError(
+                f"at most one of user_id, taste and aggregate may be given, got {' and '.join(given)}"
+            )
+        if request.user_id is not None:
+            return await self.user(name, model, request.user_id)
+        if request.taste is not None:
+            return typed.read_taste(request.taste, model)
+        if request.aggregate is not None:
+            ids = request.aggregate.user_ids
+            groups = None if ids is None else [await self.user(name, model, each) for each in ids]
+            return typed.read_aggregate(request.aggregate, groups)
+        return None
+
+    async def rewards(
+        self, model: RewardModel, users: Any, prompts: Sequence[Any], responses: Sequence[Any]
+    ) -> list[float]:
+        """A reward for each response; `prompts` are one for all, or one for each."""
+        if len(prompts) not in (1, len(responses)):
+            raise PalError(f"prompts must be as many as the {len(responses)} responses, got {len(prompts)}")
+        needs = [
+            ("prompts", prompts_for(model, prompts)),
+            ("responses", typed.read_items(responses, "responses", "responses")),
+        ]
+        if not isinstance(users, Aggregate):
+            states = model.states_of(users, len(responses))
+            return await asyncio.wrap_future(self.worker.submit(Job(model, needs, states=states)))
+        equal = [repr(prompt) for prompt in prompts] * (len(responses) if len(prompts) == 1 else 1)
+
+        def run(prompt: Any, response: Any) -> list[float]:
+            return rewards_for(model, prompt, response, users, equal).tolist()
+
+        return await self.compute(model, needs, run)
+
+
+def prompts_for(model: RewardModel, prompts: Sequence[Any]) -> Any:
+    """Prompts as they are encoded; none where the model reads none."""
+    if not model.head.needs_prompts:
+        return []
+    if any(prompt is None for prompt in prompts):
+        raise PalError("prompt must be given, got none; this model's reward depends on the prompt")
+    return typed.read_items(prompts, "prompts", "prompt")
+
+
+def version_of(name: str, model: RewardModel) -> dict[str, str]:
+    """What every answer says of the model."""
+    return {"model": name, "model_version": model.fingerprint}
+
+
+def service_of(request: Request) -> Service:
+    """The service that a request goes to."""
+    return request.app.state.service
+
+
+OfService = Annotated[Service, Depends(service_of)]
+ModelName = Annotated[str | None, Query(max_length=200)]
+router = APIRouter(prefix="/v1")
+
+
+@router.post("/score", tags=["rewards"])
+async def score(request: typed.Score, service: OfService) -> typed.Rewards:
+    """Reward each response."""
+    name, model = await service.served(request.model, request.model_version)
+    n = len(request.responses)
+    if request.user_ids is not None:
+        if len(request.user_ids) != n or request.user_id or request.taste or request.aggregate:
+            raise PalError(
+                f"user_ids must be {n}, one per response, and stand alone, got {len(request.user_ids)}"
+            )
+        known = {each: await service.user(name, model, each) for each in set(request.user_ids)}
+        users: Any = [known[each] for each in request.user_ids]
+    else:
+        users = await service.whose(name, model, request)
+    prompts = [request.prompt] if request.prompts is None else request.prompts
+    rewards = await service.rewards(model, users, prompts, request.responses)
+    return typed.Rewards(rewards=rewards, **version_of(name, model))
+
+
+@router.post("/rank", tags=["rewards"])
+async def rank(request: typed.Rank, service: OfService) -> typed.Ranking:
+    """Sort the responses to a prompt, best first; equal ones as they came."""
+    name, model = await service.served(request.model, request.model_version)
+    users = await service.whose(name, model, request)
+    rewards = await service.rewards(model, users, [request.prompt], request.responses)
+    order = sorted(range(len(rewards)), key=lambda row: -rewards[row])
+    ranking = [typed.RankedResponse(index=row, reward=rewards[row]) for row in order]
+    return typed.Ranking(ranking=ranking, **version_of(name, model))
+
+
+@router.post("/compare", tags=["rewards"])
+async def compare(request: typed.Compare, service: OfService) -> typed.Probability:
+    """P(first is preferred to second), by one user."""
+    name, model = await service.served(request.model, request.model_version)
+    user = await service.whose(name, model, request)
+    if isinstance(user, Aggregate):
+        raise PalError(
+            "aggregate must be left out of a comparison, got one; compare the rewards of /v1/score"
+        )
+    needs = [
+        ("prompts", prompts_for(model, [request.prompt])),
+        ("responses", typed.read_items([request.first, request.second], "responses", "responses")),
+    ]
+
+    def run(prompt: Any, both: Any) -> float:
+        prompt = prompt if model.head.needs_prompts else None
+        return float(model.probability(prompt, both[:1], both[1:], user=user))
+
+    probability = await service.compute(model, needs, run)
+    return typed.Probability(probability=probability, **version_of(name, model))
+
+
+@router.post("/ask", tags=["people"])
+async def ask(request: typed.Ask, service: OfService) -> typed.Asked:
+    """Choose the questions whose answers tell most of someone."""
+    name, model = await service.served(request.model, request.model_version)
+    if request.user_id is not None and request.taste is not None:
+        raise PalError("at most one of user_id and taste may be given, got both")
+    taste = None if request.taste is None else typed.read_taste(request.taste, model)
+    if request.user_id is not None and (known := await service.taste(name, model, request.user_id)):
+        taste = known[0]
+    questions = request.questions
+    sides = [question.first for question in questions] + [question.second for question in questions]
+    needs = [
+        ("prompts", prompts_for(model, [question.prompt for question in questions])),
+        ("responses", typed.read_items(sides, "responses", "responses")),
+    ]
+    n = len(questions)
+
+    def run(prompts: Any, both: Any) -> list[Any]:
+        prompts = prompts if model.head.needs_prompts else [None] * n
+        pairs = list(zip(prompts, both[:n], both[n:], strict=True))
+        return model.ask(pairs, taste, n=request.n, together=request.together)
+
+    chosen = await service.compute(model, needs, run)
+    asked = [typed.AskedQuestion(index=each.index, bits=each.bits) for each in chosen]
+    return typed.Asked(questions=asked, **version_of(name, model))
+
+
+@router.get("/models", tags=["models"])
+async def models(service: OfService) -> list[typed.Model]:
+    """What is served; details of the models that were used already."""
+    shown = []
+    for name in service.models.folders:
+        model = service.models.loaded.get(name)
+        if model is None:
+            shown.append(typed.Model(name=name, loaded=False))
+            continue
+        encoders = {}
+        for side in ("prompts", "responses"):
+            try:
+                encoders[side] = model.input_encoder.describe(side)["encoder"]
+            except PalError:
+                encoders[side] = None
+        shown.append(
+            typed.Model(
+                name=name,
+                loaded=True,
+                version=model.fingerprint,
+                users=len(model.rows),
+                population=model.population.name,
+                needs_prompts=model.head.needs_prompts,
+                encoders=encoders,
+                prompt_dim=model.prompt_dim,
+                response_dim=model.response_dim,
+            )
+        )
+    return shown
+
+
+@router.get("/people", tags=["people"])
+async def people(service: OfService, model: ModelName = None) -> dict[str, list[str]]:
+    """Ids of those who were seen in fitting, and of those who answered here."""
+    name, loaded = await service.served(model)
+    return {"seen": list(loaded.user_ids), "answered": await asyncio.to_thread(service.answers.people, name)}
+
+
+@router.get("/people/{user_id:path}/export", tags=["people"])
+async def export(user_id: str, service: OfService, model: ModelName = None) -> dict[str, Any]:
+    """A person's taste and the answers that stand, as `pal adapt` and `pal fit` read them."""
+    person = await read_person(user_id, service, model)
+    read = await asyncio.to_thread(service.answers.read, person.model, user_id)
+    return {
+        "user_id": user_id,
+        "taste": person.taste,
+        "answers": [
+            {"user_id": user_id, "timestamp": entry.time, **entry.answer}
+            for entry in (read[2] if read else [])
+        ],
+    }
+
+
+@router.get("/people/{user_id:path}", tags=["people"])
+async def read_person(user_id: str, service: OfService, model: ModelName = None) -> typed.Person:
+    """What is known of a person."""
+    name, loaded = await service.served(model)
+    known = await service.taste(name, loaded, user_id)
+    if known is None:
+        await service.user(name, loaded, user_id)
+        state = loaded.state_of(user_id).tolist()
+        about = {"source": "seen", "answers": 0, "version": 0, "state": state, "sd": None, "taste": None}
+    else:
+        taste, version, count = known
+        belief = taste.posterior
+        about = {
+            "source": "answers", "answers": count, "version": version, "state": belief.mean.tolist(),
+            "sd": belief.sd.tolist(), "taste": typed.json.loads(taste.to_json()),
+        }  # fmt: skip
+    return typed.Person(user_id=user_id, **about, **version_of(name, loaded))
+
+
+@router.post("/people/{user_id:path}/answers", tags=["people"])
+async def add_answers(
+    user_id: str,
+    request: typed.NewAnswers,
+    service: OfService,
+    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+) -> typed.Added:
+    """Append answers; on disk when this returns. With an Idempotency-Key a retry writes nothing twice."""
+    name, model = await service.served(request.model, request.model_version)
+    if not 0 < len(user_id) <= 200 or not user_id.isprintable():
+        raise PalError(f"user_id must be 1 to 200 characters that can be printed, got {len(user_id)}")
+    answers = [answer.model_dump(exclude_none=True) for answer in request.answers]
+    await service.adapt(model, answers)  # refuses what could not be read later
+    version, repeated = await asyncio.to_thread(service.answers.add, name, user_id, answers, idempotency_key)
+    return typed.Added(user_id=user_id, version=version, repeated=repeated)
+
+
+@router.delete("/people/{user_id:path}/answers/{version}", tags=["people"])
+async def take_back(user_id: str, version: int, service: OfService, model: ModelName = None) -> typed.Added:
+    """Take an answer back, by its number."""
+    name, _ = await service.served(model)
+    after = await asyncio.to_thread(service.answers.take_back, name, user_id, version)
+    return typed.Added(user_id=user_id, version=after)
+
+
+@router.delete("/people/{user_id:path}", status_code=204, tags=["people"])
+async def delete_person(user_id: str, service: OfService, model: ModelName = None) -> None:
+    """Delete a person's answers and taste; what a model learned in fitting stays."""
+    name, _ = await service.served(model)
+    if not await asyncio.to_thread(service.answers.delete, name, user_id):
+        raise RefusedError(404, f"user_id must be of someone who answered here, got {user_id!r}")
+
+
+class Guard:
+    """What is done to every request: a time limit for its body, headers that bind browsers.
+
+    Where the worker is busy, posts to /v1 are refused before they are read.
+    """
+
+    def __init__(self, app: Any, worker: Worker) -> None:
+        self.app, self.worker = app, worker
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve a request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        deadline, complete = time.monotonic() + SLOWEST_BODY, False
+
+        async def receive_in_time() -> Any:
+            nonlocal complete
+            if complete:
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                raise HTTPException(408, f"the body must come within {SLOWEST_BODY:.0f} seconds") from None
+            complete = not message.get("more_body", False)
+            return message
+
+        async def send_guarded(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message["headers"],
+                    (b"content-security-policy", POLICY.encode()),
+                    (b"x-content-type-options", b"nosniff"),
+                    (b"referrer-policy", b"no-referrer"),
+                ]
+            await send(message)
+
+        try:
+            if scope["method"] == "POST" and scope["path"].startswith("/v1/"):
+                self.worker.refuse_if_busy()
+        except RefusedError as error:
+            await (await _refuse(Request(scope), error))(scope, receive, send_guarded)
+            return
+        await self.app(scope, receive_in_time, send_guarded)
+
+
+def create_app(
+    models: Models, answers: Answers, *, key: str | None = None, worker: Worker | None = None
+) -> FastAPI:
+    """The service as an ASGI app.
+
+    Args:
+        models: What is served.
+        answers: Where answers lie.
+        key: What `Authorization: Bearer` must give; None serves requests to this computer's own names alone.
+        worker: By default one with the default limits.
+    """
+    service = Service(models, answers, worker)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(service.worker.stop)
+        answers.close()
+
+    app = FastAPI(
+        title="pal",
+        version=__version__,
+        summary="Reward models that differ from person to person.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        max_body_size=typed.LARGEST_BODY,
+    )
+    app.state.service = service
+    bearer = HTTPBearer(auto_error=False)
+
+    def check_key(given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
+        if key and not (given and hmac.compare_digest(given.credentials.encode(), key.encode())):
+            raise RefusedError(
+                401, "Authorization must be Bearer and the service's key", {"WWW-Authenticate": "Bearer"}
+            )
+
+    app.state.check_key, app.state.has_key = check_key, bool(key)
+    app.state.check_key, app.state.has_key = check_key, bool(key)
+    app.include_router(router, dependencies=[Depends(check_key)])
+
+    @app.get("/healthz", tags=["service"])
+    async def healthz(response: Response) -> dict[str, str]:
+        """Whether the service can answer: its database can be read."""
+        try:
+            await asyncio.to_thread(answers.version, "", "")
+        except RefusedError as error:
+            response.status_code = 503
+            return {"status": str(error)}
+        return {"status": "ok"}
+
+    for kind, handler in {
+        PalError: _refuse,
+        RequestValidationError: _refuse_invalid,
+        StarletteHTTPException: _refuse_http,
+        Exception: _refuse_unexpected,
+    }.items():
+        app.add_exception_handler(kind, handler)  # type: ignore[arg-type]
+    app.add_middleware(Guard, worker=service.worker)
+    if not key:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK)
+    return app
+
+
+def _error(status: int, message: str, headers: Any = None) -> JSONResponse:
+    return JSONResponse({"error": message}, status, headers)
+
+
+async def _refuse(_: Request, error: PalError) -> JSONResponse:
+    refused = isinstance(error, RefusedError)
+    return _error(error.status if refused else 422, str(error), error.headers if refused else None)
+
+
+async def _refuse_invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return _error(400, f"the body must be JSON, got something else ({first['ctx']['error']})")
+    tags = {"text", "messages", "image", "vector"}
+    at = [part for part in first["loc"][1:] if part not in tags] or ["the request"]
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in at).lstrip(".")
+    message = first["msg"].removeprefix("Input ").removeprefix("String ").removeprefix("List ")
+    message = message.replace("should", "must", 1)
+    return _error(422, f"{where} {message[0].lower()}{message[1:]}")
+
+
+async def _refuse_http(_: Request, error: StarletteHTTPException) -> JSONResponse:
+    if error.status_code == 413:
+        return _error(
+            413, f"the body must have at most {typed.LARGEST_BODY:,} bytes, got more; send less at once"
+        )
+    if error.status_code == 400:
+        return _error(400, "the body must be JSON, not nested by hundreds of levels, got something else")
+    return _error(error.status_code, str(error.detail), error.headers)
+
+
+async def _refuse_unexpected(_: Request, error: Exception) -> JSONResponse:
+    log.error("a request failed", exc_info=error)
+    return _error(500, f"the service failed ({type(error).__name__}); its log says more")

@@ -1,0 +1,285 @@
+"""Encoding and scoring for many requests at once: one thread, a bounded queue, and a cache of embeddings.
+
+Requests that wait are taken together: their texts and pictures are encoded in one batch, each distinct one
+once (dynamic batching), and their rewards are taken in one go. Where too many are under way a request is
+refused with 429, so that waiting and memory are bounded.
+
+Shapes used in this module:
+    n      responses of a request
+    state  numbers of a user's state
+"""
+
+import queue
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pal.errors import PalError
+from pal.service.errors import RefusedError
+from pal.service.requests import Raw
+from pal.serving.read_inputs import Side
+from pal.serving.reward_model import RewardModel
+from pal.serving.saved_model import CONFIG
+
+MOST_UNDER_WAY = 64  # requests that wait or are computed; a new one waits about as long as 64 take
+MOST_TOGETHER = 1024  # texts and pictures of the requests that are taken together
+MOST_CACHED = 16_384  # embeddings; 25 MB of 384 numbers
+Needed = tuple[Side, list[Raw] | Tensor]
+
+
+class Models:
+    """Models by name, each loaded when it is first asked for.
+
+    Args:
+        folders: Where each lies.
+        weights: Where encoders' weights come from; see `RewardModel.load`.
+        device: Where encoders compute.
+
+    Raises:
+        PalError: If a folder holds no model.
+    """
+
+    def __init__(
+        self, folders: Mapping[str, Path], weights: Mapping[str, str] | None = None, device: str = "cpu"
+    ) -> None:
+        for name, folder in folders.items():
+            if not (folder / CONFIG).is_file() and not (folder / "model" / CONFIG).is_file():
+                raise PalError(f"{folder} must hold a saved model, got none; name what `pal fit` wrote")
+            if not name or len(name) > 200:
+                raise PalError(f"a model's name must have 1 to 200 characters, got {len(name)}")
+        self.folders = dict(folders)
+        self.loaded: dict[str, RewardModel] = {}
+        self._options = {"weights": weights, "device": device}
+        self._lock = threading.Lock()
+
+    def name(self, given: str | None) -> str:
+        """The name of the model that is meant; 404 where it is not served."""
+        if given in self.folders:
+            return given
+        if given is None and len(self.folders) == 1:
+            return next(iter(self.folders))
+        names = ", ".join(map(repr, sorted(self.folders)))
+        raise RefusedError(404 if given else 422, f"model must be one of {names}, got {given!r}")
+
+    def get(self, name: str) -> RewardModel:
+        """The model, loaded where it was not."""
+        with self._lock:
+            if name not in self.loaded:
+                try:
+                    self.loaded[name] = RewardModel.load(self.folders[name], **self._options)
+                except PalError as error:
+                    raise RefusedError(503, f"model {name!r} cannot be loaded: {error}") from None
+            return self.loaded[name]
+
+
+@dataclass(eq=False)
+class Job:
+    """What one request needs encoded, and what is then computed: `run`, or rewards where it is None.
+
+    Rewards need prompts and responses, and are those of `states`: one for all responses, or one for each.
+    """
+
+    model: RewardModel
+    needs: Sequence[Needed]
+    run: Callable[..., Any] | None = None
+    states: Float[Tensor, "*n state"] | None = None
+    future: Future = field(default_factory=Future)
+    keys: list[list[bytes] | None] = field(default_factory=list)  # of what is needed; None for embeddings
+
+
+class Worker:
+    """The thread that encodes and scores.
+
+    Args:
+        most_under_way: Requests that may wait or be computed.
+        most_cached: Embeddings that are kept.
+    """
+
+    def __init__(self, most_under_way: int = MOST_UNDER_WAY, most_cached: int = MOST_CACHED) -> None:
+        self.most_under_way = most_under_way
+        self.under_way = 0
+        self._lock = threading.Lock()
+        self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self.counts = {"batches": 0, "jobs": 0, "encoded": 0, "cached": 0, "refused": 0}
+        self._cache: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._most_cached = most_cached
+        self._encoders: dict[tuple[str, Side], bytes] = {}  # what makes two sides' embeddings the same
+        self._thread = threading.Thread(target=self._work, name="pal-worker", daemon=True)
+        self._thread.start()
+
+    def refuse_if_busy(self) -> None:
+        """Raise 429 where as many requests as may be are under way."""
+        if self.under_way >= self.most_under_way:
+            self.counts["refused"] += 1
+            raise RefusedError(
+                429,
+                f"{self.most_under_way} requests are under way already; try again in a second",
+                {"Retry-After": "1"},
+            )
+
+    def submit(self, job: Job) -> Future:
+        """Compute a job: `run(*embeddings)`, one table for each of its lists, or its rewards.
+
+        Raises:
+            RefusedError: With 429 where too many are under way.
+        """
+        with self._lock:
+            self.refuse_if_busy()
+            self.under_way += 1
+        self._waiting.put(job)
+        return job.future
+
+    def stop(self) -> None:
+        """Finish what waits, then end the thread."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        ended = False
+        while not ended:
+            jobs, size = [], 0
+            job = self._waiting.get()
+            while job is not None:
+                jobs.append(job)
+                size += sum(len(items) for _, items in job.needs)
+                if size >= MOST_TOGETHER:
+                    break
+                try:
+                    job = self._waiting.get_nowait()
+                except queue.Empty:
+                    break
+            ended = job is None
+            taken, jobs = len(jobs), [job for job in jobs if job.future.set_running_or_notify_cancel()]
+            self.counts["batches"] += 1
+            self.counts["jobs"] += len(jobs)
+            table, faults = self._encode(jobs)
+            ready = [(job, tables) for job in jobs if (tables := _tables(job, table, faults)) is not None]
+            for model in {id(job.model): job.model for job, _ in ready if job.run is None}.values():
+                _reward_together(
+                    model, [(job, *tables) for job, tables in ready if job.run is None and job.model is model]
+                )
+            for job, tables in ready:
+                if job.run is not None:
+                    _finish(job, partial(job.run, *tables))
+            with self._lock:
+                self.under_way -= taken
+
+    def _encode(self, jobs: Sequence[Job]) -> tuple[dict[bytes, Tensor], dict[bytes, PalError]]:
+        """Embeddings of all texts and pictures that jobs need, by their keys, or what is wrong with them."""
+        table: dict[bytes, Tensor] = {}
+        faults: dict[bytes, PalError] = {}
+        missing: dict[bytes, dict[bytes, tuple[RewardModel, Side, Raw]]] = {}  # by encoder, then by item
+        for job in jobs:
+            for side, items in job.needs:
+                if isinstance(items, Tensor) or not items:
+                    job.keys.append(None)
+                    continue
+                encoder = self._encoder(job.model, side)
+                keys = [_key(encoder, item) for item in items]
+                job.keys.append(keys)
+                for key, item in zip(keys, items, strict=True):
+                    if key in self._cache:
+                        self._cache.move_to_end(key)
+                        table[key] = self._cache[key]
+                    elif key not in table:
+                        missing.setdefault(encoder, {})[key] = (job.model, side, item)
+        self.counts["cached"] += len(table)
+        for items in missing.values():
+            self._encode_missing(items, table, faults)
+        return table, faults
+
+    def _encode_missing(
+        self,
+        items: Mapping[bytes, tuple[RewardModel, Side, Raw]],
+        table: dict[bytes, Tensor],
+        faults: dict[bytes, PalError],
+    ) -> None:
+        """Encode items of one encoder together; where one of them cannot be, each alone."""
+        model, side, _ = next(iter(items.values()))
+        dim = model.prompt_dim if side == "prompts" else model.response_dim
+        try:
+            vectors = model.input_encoder.encode([item for *_, item in items.values()], side, dim).tensor()
+        except Exception as error:
+            if len(items) > 1:
+                for key, item in items.items():
+                    self._encode_missing({key: item}, table, faults)
+            else:
+                given = error if isinstance(error, PalError) else PalError(f"cannot be encoded: {error}")
+                faults[next(iter(items))] = given
+            return
+        self.counts["encoded"] += len(items)
+        for key, vector in zip(items, vectors, strict=True):
+            table[key] = self._cache[key] = vector.clone()  # not a view, which would keep the whole batch
+        while len(self._cache) > self._most_cached:
+            self._cache.popitem(last=False)
+
+    def _encoder(self, model: RewardModel, side: Side) -> bytes:
+        """What tells encoders apart; a side that is given as vectors has one of its own."""
+        known = (model.fingerprint, side)
+        if known not in self._encoders:
+            try:
+                about = repr(sorted(model.input_encoder.describe(side).items()))
+            except PalError:
+                about = repr(known)
+            self._encoders[known] = blake2b(about.encode(), digest_size=16).digest()
+        return self._encoders[known]
+
+
+def _key(encoder: bytes, item: str | bytes) -> bytes:
+    kind, data = (b"t", item.encode("utf-8", "surrogatepass")) if isinstance(item, str) else (b"i", item)
+    return blake2b(encoder + kind + data, digest_size=16).digest()
+
+
+def _tables(
+    job: Job, table: Mapping[bytes, Tensor], faults: Mapping[bytes, PalError]
+) -> list[Tensor | list[Any]] | None:
+    """The embeddings of each of a job's lists; None where an item has none, which its future then says."""
+    for (side, _), keys in zip(job.needs, job.keys, strict=True):
+        for row, key in enumerate(keys or []):
+            if key in faults:
+                job.future.set_exception(PalError(f"{side}[{row}] {faults[key].problem or faults[key]}"))
+                return None
+    return [
+        items if keys is None else torch.stack([table[key] for key in keys])
+        for (_, items), keys in zip(job.needs, job.keys, strict=True)
+    ]
+
+
+def _reward_together(model: RewardModel, jobs: Sequence[tuple[Job, Any, Tensor]]) -> None:
+    """Rewards of several requests in one go; where that fails each alone, so that one fails for itself."""
+    counts = [len(responses) for *_, responses in jobs]
+    read = model.head.needs_prompts
+    try:
+        prompts = [
+            prompt.expand(n, -1) if read else prompt for (_, prompt, _), n in zip(jobs, counts, strict=True)
+        ]
+        states = [job.states.expand(n, -1) for (job, *_), n in zip(jobs, counts, strict=True)]
+        rewards = model.score(
+            torch.cat(prompts) if read else None,
+            torch.cat([responses for *_, responses in jobs]),
+            user=torch.cat(states),
+        )
+    except (PalError, RuntimeError):  # RuntimeError: widths differ
+        for job, prompt, responses in jobs:
+            score = partial(model.score, prompt if read else None, responses, user=job.states)
+            _finish(job, lambda score=score: score().tolist())
+        return
+    for (job, *_), part in zip(jobs, rewards.split(counts), strict=True):
+        _finish(job, part.tolist)
+
+
+def _finish(job: Job, run: Callable[[], Any]) -> None:
+    try:
+        job.future.set_result(run())
+    except Exception as error:  # belongs to the request, whatever it is
+        job.future.set_exception(error)

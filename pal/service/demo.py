@@ -1,0 +1,332 @@
+"""What the page shows: questions that tell most, a ranking that moves with each answer, and people.
+
+A demo has questions, pairs of responses, and a few responses to rank; both come from a log of answers, or
+from a table of pairs. Answers go to the same log as those of `/v1/people`.
+
+Shapes used in this module:
+    q       questions
+    states  states that probabilities are taken at
+    state   numbers of a user's state
+"""
+
+import base64
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pal.comparisons import Embeddings, Questions
+from pal.errors import PalError
+from pal.models.base import PrototypeModel
+from pal.service import requests as typed
+from pal.serving.reward_model import RewardModel
+from pal.table_files import open_reader
+from pal.users.population import Posterior
+from pal.users.question_choice import answer_probabilities, choose_together, rank_questions
+from pal.users.taste import Taste
+
+MOST_QUESTIONS = 200  # that the page chooses from
+MOST_TABLE = 2000  # of a table of questions
+MOST_RANKED = 6
+MOST_SHOWN = 6  # directions or prototypes
+MOST_PEOPLE = 500  # whom someone is compared with
+MORE_ANSWERS = 10
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+LONGEST_LABEL = 60
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A question, and its answer where it is one: the first was chosen. Items are as requests have them."""
+
+    prompt: Any
+    first: Any
+    second: Any
+
+    @property
+    def key(self) -> str:
+        """The same for both orders of the responses."""
+        return json.dumps([self.prompt, *sorted([json.dumps(self.first), json.dumps(self.second)])])
+
+    def as_json(self) -> dict[str, Any]:
+        """As the page shows it."""
+        return {"prompt": self.prompt, "first": self.first, "second": self.second}
+
+
+@dataclass
+class Demo:
+    """A model with questions, encoded.
+
+    Args:
+        model: The model.
+        pairs: Questions.
+        people: What people who were seen in fitting answered, by their ids.
+    """
+
+    model: RewardModel
+    pairs: Sequence[Pair]
+    people: dict[str, list[Pair]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.pairs:
+            raise PalError("questions must hold at least one pair, got none")
+        self.ranked_prompt, self.ranked = self._choose_ranked()
+        self.numbers = {pair.key: number for number, pair in enumerate(self.pairs)}
+        self.embeddings, self.questions = self.encode(self.pairs)
+        ranked = [Pair(self.ranked_prompt, item, self.ranked[0]) for item in self.ranked]
+        self._ranked = self.encode(ranked)
+        self.axes = _axes(self.model)
+        self.names = self._name_axes()
+        self.states = self.model.states[:MOST_PEOPLE]
+
+    def encode(self, pairs: Sequence[Pair]) -> tuple[Embeddings, Questions]:
+        """Pairs as rows of embeddings."""
+        model, n = self.model, len(pairs)
+        items = [pair.first for pair in pairs] + [pair.second for pair in pairs]
+        responses = model.encode_responses(typed.read_items(items, "responses", "responses"))
+        prompts = model.encode_prompts(
+            typed.read_items([pair.prompt for pair in pairs], "prompts", "prompts")
+            if model.head.needs_prompts
+            else None,
+            n,
+        )
+        rows = responses.rows
+        table = Embeddings(prompts.table, responses.table).without_float64()
+        return table, Questions(prompts.rows, rows[:n], rows[n:])
+
+    def probabilities(
+        self, states: Float[Tensor, "states state"], encoded: tuple[Embeddings, Questions] | None = None
+    ) -> Float[Tensor, "q states"]:
+        """P(first) of each question at each state."""
+        embeddings, questions = encoded or (self.embeddings, self.questions)
+        head, loss = self.model.head, self.model.fit_config.loss
+        return answer_probabilities(head, states.float(), embeddings, questions, loss)
+
+    def view(self, taste: Taste | None, answered: set[str]) -> dict[str, Any]:
+        """What the page shows after answers: the next question, the belief, the ranking, how sure it is."""
+        belief = (taste or Taste.empty(self.model)).posterior
+        probability = self.probabilities(belief.states)
+        asked = self.next_question(probability, belief, answered)
+        mean = self.model.score(*self._ranked_inputs(), user=belief.mean.float())
+        best = self.probabilities(belief.states, self._ranked).argmax(0)
+        chance = torch.zeros(len(self.ranked), dtype=torch.float64).index_add(0, best, belief.masses.double())
+        ranking = sorted(range(len(self.ranked)), key=lambda row: -float(mean[row]))
+        return {
+            "question": None if asked is None else {"number": asked, **self.pairs[asked].as_json()},
+            "ranking": [
+                {"index": row, "reward": float(mean[row]), "best": float(chance[row])} for row in ranking
+            ],
+            "belief": self._bars(belief),
+            "sure": _expected_right(probability, belief.masses),
+        }
+
+    def next_question(
+        self, probability: Float[Tensor, "q states"], belief: Posterior, answered: set[str]
+    ) -> int | None:
+        """The question that tells most of those not answered; None where none is left."""
+        order = rank_questions(probability, belief.masses)
+        return next((each.index for each in order if self.is_open(each.index, answered)), None)
+
+    def outlook(self, taste: Taste | None, answered: set[str]) -> dict[str, float]:
+        """Share of answers that would be guessed right now, after ten more answers, and at most.
+
+        Exact under the model: the ten questions that tell most together, every outcome weighed.
+        """
+        belief = (taste or Taste.empty(self.model)).posterior
+        probability, masses = self.probabilities(belief.states), belief.masses.double()
+        left = [number for number in range(len(self.pairs)) if self.is_open(number, answered)][:100]
+        outcome = torch.ones(1, len(masses), dtype=torch.float64)
+        if left:
+            chosen = choose_together(probability[left], masses, min(MORE_ANSWERS, len(left)))
+            for each in chosen:
+                p = probability[left[each.index]]
+                outcome = torch.cat([outcome * p, outcome * (1 - p)])
+        joint = outcome * masses
+        yes, whole = joint @ probability.T, joint.sum(1, keepdim=True)
+        known = torch.maximum(probability, 1 - probability) @ masses
+        return {
+            "now": _expected_right(probability, belief.masses),
+            "later": float(torch.maximum(yes, whole - yes).sum(0).mean()),
+            "at_most": float(known.mean()),
+        }
+
+    def person(self, user_id: str, state: Float[Tensor, " state"]) -> dict[str, Any]:
+        """Someone among others: position, preferences beyond the average, who is alike, mistakes."""
+        model = self.model
+        average = model.population.mean
+        theirs = self.probabilities(torch.stack([state, average]))
+        apart = theirs[:, 0] - theirs[:, 1]
+        order = apart.abs().argsort(descending=True).tolist()
+        others = self.probabilities(self.states) > 0.5
+        agreement = (others == (theirs[:, :1] > 0.5)).double().mean(0)
+        alike = [row for row in agreement.argsort(descending=True).tolist() if model.user_ids[row] != user_id]
+        beyond = []
+        for number in order[:5]:
+            pair, turned = self.pairs[number], float(apart[number]) < 0
+            first, second = (pair.second, pair.first) if turned else (pair.first, pair.second)
+            chances = [float(1 - each if turned else each) for each in theirs[number]]
+            beyond.append(
+                {**Pair(pair.prompt, first, second).as_json(), "theirs": chances[0], "average": chances[1]}
+            )
+        return {
+            "user_id": user_id,
+            "place": self._place(state),
+            "others": [self._place(other) for other in self.states],
+            "names": self.names,
+            "beyond": beyond,
+            "alike": [
+                {"user_id": model.user_ids[row], "agreement": float(agreement[row])} for row in alike[:5]
+            ],
+            **self._mistakes(user_id, state),
+        }
+
+    def _mistakes(self, user_id: str, state: Float[Tensor, " state"]) -> dict[str, Any]:
+        """How often the model agrees with a person's own answers, and where it does least."""
+        answers = self.people.get(user_id, [])
+        if not answers:
+            return {"answers": 0, "right": None, "mistakes": []}
+        chance = self.probabilities(state[None], self.encode(answers))[:, 0]
+        wrong = [number for number in chance.argsort().tolist() if float(chance[number]) < 0.5]
+        return {
+            "answers": len(answers),
+            "right": float((chance > 0.5).double().mean()),
+            "mistakes": [
+                {**answers[number].as_json(), "chance": float(chance[number])} for number in wrong[:3]
+            ],
+        }
+
+    def _place(self, state: Float[Tensor, " state"]) -> list[float]:
+        """Numbers of the axes that are shown: weights of prototypes, or standard deviations of directions."""
+        centre, axes, _ = self.axes
+        return ((state.double() - centre) @ axes).tolist()
+
+    def _bars(self, belief: Posterior) -> list[dict[str, Any]]:
+        centre, axes, low = self.axes
+        apart = belief.states.double() - belief.mean.double()
+        spread = ((apart @ axes).square() * belief.masses.double()[:, None]).sum(0).sqrt().tolist()
+        mean = ((belief.mean.double() - centre) @ axes).tolist()
+        return [
+            {"name": name, "mean": at, "sd": sd, "low": low, "high": 1.0 if low == 0 else -low}
+            for name, at, sd in zip(self.names, mean, spread, strict=True)
+        ]
+
+    def _name_axes(self) -> list[list[str]]:
+        """Each axis by the responses that its ends prefer: of the question on which they differ most."""
+        centre, axes, low = self.axes
+        names = []
+        for axis in range(axes.shape[1]):
+            if low == 0:  # a prototype against the mean of all
+                ends = torch.stack(
+                    [torch.eye(len(centre))[axis], torch.full((len(centre),), 1 / len(centre))]
+                )
+            else:
+                step = torch.linalg.pinv(axes.T)[:, axis]
+                ends = torch.stack([centre + step, centre - step])
+            apart = self.probabilities(ends.float())
+            number = int((apart[:, 0] - apart[:, 1]).abs().argmax())
+            pair = self.pairs[number]
+            likes, other = (
+                (pair.first, pair.second)
+                if apart[number, 0] > apart[number, 1]
+                else (pair.second, pair.first)
+            )
+            names.append([_label(likes), _label(other)])
+        return names
+
+    def _choose_ranked(self) -> tuple[Any, list[Any]]:
+        """The prompt with the most responses, and some of them; of several prompts where none is read."""
+        by_prompt: dict[str, dict[str, Any]] = {}
+        for pair in self.pairs:
+            group = by_prompt.setdefault(json.dumps(pair.prompt), {})
+            group |= {json.dumps(item): item for item in (pair.first, pair.second)}
+        key, group = max(by_prompt.items(), key=lambda each: len(each[1]))
+        if len(group) < 4 and not self.model.head.needs_prompts:
+            key, group = "null", {json.dumps(pair.first): pair.first for pair in self.pairs}
+        return json.loads(key), list(group.values())[:MOST_RANKED]
+
+    def _ranked_inputs(self) -> tuple[Tensor | None, Tensor]:
+        embeddings, questions = self._ranked
+        prompt = embeddings.prompts[questions.prompt] if self.model.head.needs_prompts else None
+        return prompt, embeddings.responses[questions.first]
+
+    def is_open(self, number: int, answered: set[str]) -> bool:
+        """Whether a question was not answered yet."""
+        return self.pairs[number].key not in answered
+
+
+def read_questions(log: Any, folder: Path | None, seed: int = 0) -> tuple[list[Pair], dict[str, list[Pair]]]:
+    """Distinct questions of a log, some where there are many, and every person's answers.
+
+    Args:
+        log: Its pairs: user_id, prompt, chosen, rejected.
+        folder: What paths of pictures are relative to.
+        seed: Draws questions and the order of responses.
+    """
+    draw = random.Random(seed)  # noqa: S311
+    distinct: dict[str, Pair] = {}
+    people: dict[str, list[Pair]] = {}
+    for user_id, *items in log.select("user_id", "prompt", "chosen", "rejected").iter_rows():
+        pair = Pair(*(item_of(item, folder) for item in items))
+        answers = people.setdefault(user_id, [])
+        if len(answers) < MOST_QUESTIONS:
+            answers.append(pair)
+        distinct.setdefault(pair.key, pair)
+    pairs = draw.sample(list(distinct.values()), min(MOST_QUESTIONS, len(distinct)))
+    return [Pair(p.prompt, p.second, p.first) if draw.random() < 0.5 else p for p in pairs], people
+
+
+def read_table(path: str, *, needs_prompts: bool) -> list[Pair]:
+    """Questions of a table with prompt, response_a and response_b: texts, paths of pictures or vectors."""
+    with open_reader(path, None) as reader:
+        reader.require(["response_a", "response_b", *(["prompt"] if needs_prompts else [])])
+        folder = Path(path).parent
+        rows = list(islice(reader, MOST_TABLE))
+    columns = ("prompt", "response_a", "response_b")
+    return [Pair(*(item_of(row.cells.get(column), folder) for column in columns)) for row in rows]
+
+
+def item_of(cell: Any, folder: Path | None) -> Any:
+    """A cell of a log or table as requests have it; the path of a picture becomes the picture."""
+    if isinstance(cell, str) and folder is not None and cell.lower().endswith(PICTURES):
+        try:
+            cell = (folder / cell).read_bytes()
+        except OSError as error:
+            raise PalError(f"{folder / cell} cannot be read ({error.strerror})") from None
+    return {"image": base64.b64encode(cell).decode()} if isinstance(cell, bytes) else cell
+
+
+def _axes(model: RewardModel) -> tuple[Tensor, Tensor, float]:
+    """Where axes start, their directions as columns, and their low end: 0 for weights of prototypes."""
+    size = model.head.state_dim
+    if isinstance(model.head, PrototypeModel):
+        shown = min(size, MOST_SHOWN)
+        return torch.zeros(size, dtype=torch.float64), torch.eye(size, dtype=torch.float64)[:, :shown], 0.0
+    prior = model.population.prior
+    centre = prior.mean.double()
+    apart = prior.states.double() - centre
+    covariance = (apart * prior.masses.double()[:, None]).T @ apart
+    values, vectors = torch.linalg.eigh(covariance)
+    shown = [row for row in range(size - 1, -1, -1) if float(values[row]) > 1e-9][: MOST_SHOWN // 2]
+    return centre, vectors[:, shown] / values[shown].sqrt(), -3.0
+
+
+def _expected_right(probability: Float[Tensor, "q states"], masses: Float[Tensor, " states"]) -> float:
+    """Share of answers that the belief is expected to guess right."""
+    mean = probability @ masses.double()
+    return float(torch.maximum(mean, 1 - mean).mean())
+
+
+def _label(item: Any) -> str:
+    """A response in a few words."""
+    if isinstance(item, dict):
+        return "a picture"
+    text = item if isinstance(item, str) else json.dumps(item)
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 1]}…"

@@ -1,0 +1,312 @@
+"""Typed requests and answers of the service; limits hold before anything is decoded.
+
+An item is a text, messages with role and content, `{"image": base64 of a JPEG, PNG or WebP}`, or an embedding
+as a list of numbers. An address is never fetched: a text that holds one is a text.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
+from torch import Tensor
+
+from pal.conversations import completion_text, prompt_text
+from pal.encoders.registry import complaint
+from pal.errors import PalError
+from pal.service.errors import RefusedError
+from pal.serving.aggregates import Aggregate, Kind
+from pal.serving.read_inputs import Side
+from pal.serving.reward_model import RewardModel
+from pal.users.taste import Taste
+
+LARGEST_BODY = 16 << 20  # bytes of a request
+MOST_ITEMS = 512  # responses, questions or answers of a request
+LONGEST_TEXT = 50_000  # characters
+LARGEST_IMAGE = 12 << 20  # characters of base64
+WIDEST_VECTOR = 16_384
+MOST_MESSAGES = 200
+Raw: TypeAlias = str | bytes | Tensor  # an item as it is encoded
+
+
+class Request(BaseModel):
+    """What all requests share: names that are not known are refused."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class Message(Request):
+    """A message of a conversation."""
+
+    role: Annotated[str, StringConstraints(max_length=50)]
+    content: Annotated[str, StringConstraints(max_length=LONGEST_TEXT)]
+
+
+class Picture(Request):
+    """A picture: base64 of the bytes of a JPEG, PNG or WebP."""
+
+    image: Annotated[str, StringConstraints(max_length=LARGEST_IMAGE)]
+
+
+def _kind_of(item: Any) -> str:
+    if isinstance(item, str):
+        return "text"
+    if isinstance(item, dict | Picture):
+        return "image"
+    if isinstance(item, list):
+        return "messages" if item and isinstance(item[0], dict | Message) else "vector"
+    return ""
+
+
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Item = Annotated[
+    Annotated[str, StringConstraints(max_length=LONGEST_TEXT), Tag("text")]
+    | Annotated[list[Message], Field(max_length=MOST_MESSAGES), Tag("messages")]
+    | Annotated[Picture, Tag("image")]
+    | Annotated[list[Number], Field(min_length=1, max_length=WIDEST_VECTOR), Tag("vector")],
+    Discriminator(
+        _kind_of,
+        custom_error_type="item",
+        custom_error_message='must be a text, messages, {"image": base64} or a list of numbers',
+    ),
+]
+Items = Annotated[list[Item], Field(min_length=1, max_length=MOST_ITEMS)]
+Id = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+
+class OfModel(Request):
+    """Which model is meant."""
+
+    model: Annotated[Id | None, Field(description="Its name; may be left out where one is served.")] = None
+    model_version: Annotated[
+        Id | None, Field(description="Its fingerprint: another one is refused with 409.")
+    ] = None
+
+
+class AggregateOf(Request):
+    """One reward for many people; see `pal.serving.aggregates`."""
+
+    kind: Kind
+    share: Annotated[float, Field(ge=0, le=1, description="Of the population; quantile alone.")] = 0.5
+    user_ids: Annotated[
+        list[Id] | None, Field(max_length=MOST_ITEMS, min_length=1, description="By default, the population.")
+    ] = None
+    centred: bool = False
+
+
+class Whose(OfModel):
+    """Whose reward is meant: at most one of these; without one the average user's."""
+
+    user_id: Annotated[Id | None, Field(description="Who answered here, or was seen in fitting.")] = None
+    taste: Annotated[dict[str, Any] | None, Field(description="A taste that was exported.")] = None
+    aggregate: AggregateOf | None = None
+
+
+class Score(Whose):
+    """Responses to one prompt, or with a prompt each."""
+
+    prompt: Item | None = None
+    prompts: Annotated[Items | None, Field(description="In place of prompt: one per response.")] = None
+    user_ids: Annotated[
+        list[Id] | None, Field(max_length=MOST_ITEMS, description="In place of user_id: one per response.")
+    ] = None
+    responses: Items
+
+
+class Rank(Whose):
+    """Responses to one prompt."""
+
+    prompt: Item | None = None
+    responses: Items
+
+
+class Compare(Whose):
+    """Two responses to a prompt."""
+
+    prompt: Item | None = None
+    first: Item
+    second: Item
+
+
+class Pair(Request):
+    """A question: which of two responses is preferred."""
+
+    prompt: Item | None = None
+    first: Item
+    second: Item
+
+
+class Ask(OfModel):
+    """Candidates for the next questions; someone unknown is asked as a new user."""
+
+    user_id: Id | None = None
+    taste: dict[str, Any] | None = None
+    questions: Annotated[list[Pair], Field(min_length=1, max_length=MOST_ITEMS)]
+    n: Annotated[int, Field(ge=1, le=MOST_ITEMS)] = 1
+    together: bool = False
+
+
+class Answer(Request):
+    """One comparison."""
+
+    prompt: Item | None = None
+    chosen: Item
+    rejected: Item
+    label: Annotated[float, Field(ge=0, le=1, description="P(chosen is preferred); 0.5 is a tie.")] = 1.0
+
+
+class NewAnswers(OfModel):
+    """Answers of one person."""
+
+    answers: Annotated[list[Answer], Field(min_length=1, max_length=MOST_ITEMS)]
+
+
+class Rewards(BaseModel):
+    """One reward per response; only differences for one user and one prompt mean anything."""
+
+    rewards: list[float]
+    model: str
+    model_version: str
+
+
+class RankedResponse(BaseModel):
+    """A response by its number in the request."""
+
+    index: int
+    reward: float
+
+
+class Ranking(BaseModel):
+    """Best first."""
+
+    ranking: list[RankedResponse]
+    model: str
+    model_version: str
+
+
+class Probability(BaseModel):
+    """P(first is preferred to second)."""
+
+    probability: float
+    model: str
+    model_version: str
+
+
+class AskedQuestion(BaseModel):
+    """A candidate by its number, and the expected information of its answer."""
+
+    index: int
+    bits: float
+
+
+class Asked(BaseModel):
+    """Most telling first."""
+
+    questions: list[AskedQuestion]
+    model: str
+    model_version: str
+
+
+class Person(BaseModel):
+    """What is known of a person.
+
+    `source` is `answers` for a taste from answers that were given here, `seen` for a state from fitting.
+    `version` counts the entries of the person's log; `state` and `sd` describe the belief.
+    """
+
+    user_id: str
+    source: Literal["answers", "seen"]
+    answers: int
+    version: int
+    state: list[float]
+    sd: list[float] | None
+    taste: dict[str, Any] | None
+    model: str
+    model_version: str
+
+
+class Added(BaseModel):
+    """The version after what was written; `repeated` where it had been written before, by its key."""
+
+    user_id: str
+    version: int
+    repeated: bool = False
+
+
+class Model(BaseModel):
+    """A model that is served."""
+
+    name: str
+    loaded: bool
+    version: str | None = None
+    users: int | None = None
+    population: str | None = None
+    needs_prompts: bool | None = None
+    encoders: dict[str, str | None] | None = None
+    prompt_dim: int | None = None
+    response_dim: int | None = None
+
+
+class OpenRLHF(BaseModel):
+    """The request of OpenRLHF's remote reward: texts of prompt and response together, and the prompts."""
+
+    query: Annotated[
+        list[Annotated[str, StringConstraints(max_length=LONGEST_TEXT)]], Field(max_length=MOST_ITEMS)
+    ]
+    prompts: Annotated[
+        list[Annotated[str, StringConstraints(max_length=LONGEST_TEXT)]], Field(max_length=MOST_ITEMS)
+    ]
+    labels: Annotated[list[Any] | None, Field(max_length=MOST_ITEMS)] = None
+
+
+def read_items(items: Sequence[Any] | None, side: Side, name: str) -> list[Raw] | Tensor:
+    """Items of a request as they are encoded: texts and bytes, or one table of embeddings.
+
+    Args:
+        items: As the request or the log of answers has them.
+        side: Messages are read as a prompt or as a response.
+        name: Of the items, in messages.
+    """
+    items = items or []
+    if items and all(_kind_of(item) == "vector" for item in items):
+        if len({len(item) for item in items}) > 1:
+            raise PalError(f"{name} must be embeddings of one width, got several widths")
+        with np.errstate(over="ignore"):  # what overflows is refused as infinity, by its place
+            return torch.from_numpy(np.asarray(items, dtype=np.float32))
+    return [_read_item(item, side, f"{name}[{row}]") for row, item in enumerate(items)]
+
+
+def _read_item(item: Any, side: Side, name: str) -> Raw:
+    kind = _kind_of(item)
+    if kind == "vector":
+        raise PalError(f"{name} must be a text or a picture beside others, got an embedding")
+    if kind == "image":
+        data = item["image"] if isinstance(item, dict) else item.image
+        try:
+            return base64.b64decode(data, validate=True)
+        except (binascii.Error, ValueError):
+            raise PalError(f"{name} must be base64 of a picture's bytes, got something else") from None
+    if kind == "messages":
+        messages = [each if isinstance(each, dict) else each.model_dump() for each in item]
+        item = (prompt_text if side == "prompts" else completion_text)(messages, name)
+    if fault := complaint(item):
+        raise PalError(f"{name} {fault}; leave it out, or give a text")
+    return item
+
+
+def read_taste(given: dict[str, Any], model: RewardModel) -> Taste:
+    """A taste of a request; 409 where it is another model's."""
+    taste = Taste.from_json(json.dumps(given))
+    try:
+        return taste.with_model(model)
+    except PalError as error:
+        raise RefusedError(409, str(error)) from None
+
+
+def read_aggregate(given: AggregateOf, groups: list[Any] | None) -> Aggregate:
+    """An aggregate of a request, of people who were looked up."""
+    return Aggregate(given.kind, groups, given.share, given.centred)

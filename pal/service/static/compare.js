@@ -1,0 +1,39 @@
+"use strict";
+let setup;
+document.getElementById("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  trying(async () => {
+    const responses = document.getElementById("responses").value.split(/\n\s*\n/).map((each) => each.trim()).filter(Boolean).map(parse);
+    if (responses.length < 2) throw new Error("Paste at least two responses, with an empty line between.");
+    const person = document.getElementById("person").value.trim();
+    const body = { prompt: document.getElementById("prompt").value.trim() || null, responses };
+    if (person) body.user_id = person;
+    const ranked = await call("POST", "/demo/compare", body);
+    document.getElementById("rankings").hidden = false;
+    document.getElementById("person-section").hidden = !person;
+    document.getElementById("person-name").textContent = person;
+    for (const [id, order] of [["average", ranked.average], ["worst", ranked.worst], ["person-ranking", ranked.person ?? []]]) {
+      reorder(document.getElementById(id), order.map((index) => rankingRow(index, responses[index])));
+    }
+    document.getElementById("said").textContent = `Ranked ${responses.length} responses. First by the average: ${plain(responses[ranked.average[0]]).slice(0, 80)}`;
+  });
+});
+
+// A model of vectors reads lists of numbers.
+function parse(text) {
+  if (!/^\[[\s\d.,eE+-]+\]$/.test(text)) return text;
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+trying(async () => {
+  setup = await call("GET", "/demo/setup");
+  document.getElementById("ids").append(...setup.people.map((each) => element("option", { value: each.name })));
+  document.getElementById("prompt-field").hidden = !setup.needs_prompts;
+  const texts = setup.ranked.responses.filter((each) => !each.image);
+  if (typeof setup.ranked.prompt === "string") document.getElementById("prompt").value = setup.ranked.prompt;
+  document.getElementById("responses").value = texts.map((each) => (Array.isArray(each) ? JSON.stringify(each) : each)).join("\n\n");
+});

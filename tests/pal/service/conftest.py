@@ -1,0 +1,44 @@
+import base64
+import io
+
+import pytest
+from PIL import Image
+
+pytest.importorskip("fastapi", reason="the extra [serve] is not installed")
+
+from starlette.testclient import TestClient
+
+from pal.service.answers import Answers
+from pal.service.app import create_app
+from pal.service.compute import Models, Worker
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Serve models by name, with a database of their own; a client of the service, which ends with the test."""
+    clients = []
+
+    def start_service(database="answers.db", worker=None, **models_or_key):
+        key = models_or_key.pop("key", None)
+        folders = {}
+        for name, model in models_or_key.items():
+            folders[name] = tmp_path / name
+            model.save(folders[name])
+        app = create_app(
+            Models(folders), Answers(str(tmp_path / database)), key=key, worker=worker or Worker()
+        )
+        client = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+        client.__enter__()
+        clients.append(client)
+        return client
+
+    yield start_service
+    for client in clients:
+        client.__exit__(None, None, None)
+
+
+def picture(size=(8, 8), colour="red") -> str:
+    """Base64 of a PNG."""
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()

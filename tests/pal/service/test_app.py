@@ -1,0 +1,187 @@
+import json
+
+import pytest
+import torch
+
+from pal.serving.aggregates import Aggregate
+from pal.users.taste import Taste
+
+PREFERENCE = {"prompt": "What now?", "chosen": "Tea, please.", "rejected": "Coffee, quick."}
+TEXTS = ["Tea, please.", "Coffee, quick.", "Water."]
+
+
+def test_scores_rankings_and_probabilities_are_the_models(start, worded):
+    client = start(worded=worded)
+    for whose, user in (
+        ({}, None),
+        ({"user_id": "user 3"}, "user 3"),
+        ({"taste": json.loads(worded.adapt([PREFERENCE]).to_json())}, worded.adapt([PREFERENCE])),
+    ):
+        body = {"prompt": "What now?", "responses": TEXTS, **whose}
+        rewards = client.post("/v1/score", json=body).json()["rewards"]
+        assert rewards == pytest.approx(worded.score("What now?", TEXTS, user=user).tolist(), abs=1e-5)
+        ranking = client.post("/v1/rank", json=body).json()["ranking"]
+        assert [each["index"] for each in ranking] == [
+            each.index for each in worded.rank("What now?", TEXTS, user=user)
+        ]
+        both = {"prompt": "What now?", "first": TEXTS[0], "second": TEXTS[1], **whose}
+        probability = client.post("/v1/compare", json=both).json()["probability"]
+        expected = worded.probability("What now?", TEXTS[0], TEXTS[1], user=user)
+        assert probability == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_each_response_may_have_its_own_prompt_and_user(start, worded):
+    client = start(worded=worded)
+    prompts, users = ["One?", "Two?", "One?"], ["user 1", "user 2", "user 1"]
+    body = {"prompts": prompts, "user_ids": users, "responses": TEXTS}
+    rewards = client.post("/v1/score", json=body).json()["rewards"]
+    assert rewards == pytest.approx(worded.score(prompts, TEXTS, user=users).tolist(), abs=1e-5)
+
+
+def test_conversations_are_read_as_texts(start, worded):
+    client = start(worded=worded)
+    prompt = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "What now?"}]
+    responses = [[{"role": "assistant", "content": text}] for text in TEXTS]
+    said = client.post("/v1/score", json={"prompt": prompt, "responses": responses}).json()
+    plain = client.post("/v1/score", json={"prompt": "What now?", "responses": TEXTS}).json()
+    assert said == plain
+
+
+def test_aggregates_of_the_population_and_of_named_people(start, line):
+    """On the line responses 0 and 1 are worth 0 and -1 to `zero`, -1 and 0 to `one`."""
+    client = start(line=line)
+    for aggregate, expected in (
+        ({"kind": "mean"}, [-0.5, -0.5]),
+        ({"kind": "worst"}, [-1, -1]),
+        ({"kind": "worst", "user_ids": ["zero"]}, [0, -1]),
+        ({"kind": "quantile", "share": 1}, [0, 0]),
+    ):
+        body = {"responses": [[0.0], [1.0]], "aggregate": aggregate}
+        assert client.post("/v1/score", json=body).json()["rewards"] == pytest.approx(expected)
+    assert Aggregate.mean().name == "mean"
+
+
+def test_a_taste_grows_with_answers_and_is_that_of_the_library(start, line):
+    client = start(line=line)
+    answers = [{"chosen": [0.0], "rejected": [1.0]}, {"chosen": [0.2], "rejected": [0.9], "label": 0.7}]
+    for number, answer in enumerate(answers, 1):
+        added = client.post("/v1/people/new%2Fone/answers", json={"answers": [answer]}).json()
+        assert (added["version"], added["repeated"]) == (number, False)
+    person = client.get("/v1/people/new%2Fone").json()
+    taste = line.adapt(
+        [
+            {
+                "chosen": torch.tensor(each["chosen"]),
+                "rejected": torch.tensor(each["rejected"]),
+                "label": each.get("label", 1.0),
+            }
+            for each in answers
+        ]
+    )
+    assert Taste.from_json(json.dumps(person["taste"]), line) == taste
+    assert person["state"] == pytest.approx(taste.posterior.mean.tolist())
+    assert (
+        client.post("/v1/rank", json={"responses": [[1.0], [0.0]], "user_id": "new/one"}).json()["ranking"][
+            0
+        ]["index"]
+        == 1
+    )
+    exported = client.get("/v1/people/new%2Fone/export").json()
+    assert [{name: each.get(name) for name in ("chosen", "label")} for each in exported["answers"]] == [
+        {"chosen": [0.0], "label": 1.0}, {"chosen": [0.2], "label": 0.7}
+    ]  # fmt: skip
+
+    assert client.delete("/v1/people/new%2Fone/answers/2").json()["version"] == 3
+    assert client.get("/v1/people/new%2Fone").json()["answers"] == 1
+    assert client.get("/v1/people").json() == {"seen": ["zero", "one"], "answered": ["new/one"]}
+    assert client.delete("/v1/people/new%2Fone").status_code == 204
+    assert client.get("/v1/people/new%2Fone").status_code == 404
+
+
+def test_a_retried_answer_is_not_doubled(start, line):
+    client = start(line=line)
+    send = {"json": {"answers": [{"chosen": [0.0], "rejected": [1.0]}]}, "headers": {"Idempotency-Key": "k"}}
+    assert [client.post("/v1/people/a/answers", **send).json()["repeated"] for _ in range(3)] == [
+        False,
+        True,
+        True,
+    ]
+    assert client.get("/v1/people/a").json()["answers"] == 1
+
+
+def test_asking_chooses_what_tells_most(start, line):
+    """The second pair, 0 against 0.1, hardly tells `zero` from `one`."""
+    client = start(line=line)
+    questions = [{"first": [0.0], "second": [0.1]}, {"first": [0.0], "second": [1.0]}]
+    asked = client.post("/v1/ask", json={"questions": questions, "user_id": "new", "n": 2}).json()[
+        "questions"
+    ]
+    assert [each["index"] for each in asked] == [1, 0]
+    assert asked[0]["bits"] > asked[1]["bits"]
+
+
+def test_two_models_are_loaded_when_they_are_first_asked(start, line, worded):
+    client = start(line=line, worded=worded)
+    assert [each["loaded"] for each in client.get("/v1/models").json()] == [False, False]
+    assert client.post("/v1/score", json={"responses": [[0.0]]}).status_code == 422
+    assert client.post("/v1/score", json={"model": "line", "responses": [[0.0]]}).status_code == 200
+    assert [each["loaded"] for each in client.get("/v1/models").json()] == [True, False]
+
+
+SCORE, PEOPLE = "/v1/score", "/v1/people/a/answers"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "sentence"),
+    [
+        (SCORE, '{"responses": [[NaN]]}', 422, "responses[0][0] must be a finite number"),
+        (SCORE, '{"responses": ' + "[" * 50_000 + "]" * 50_000 + "}", 400, "must be JSON"),
+        (SCORE, '{"responses": [', 400, "must be JSON"),
+        (SCORE, '{"responses": [[1e39]]}', 422, "responses[0] must be finite"),
+        (SCORE, '{"responses": [[0, 0]]}', 422, "responses[0] must be an embedding of 1 numbers"),
+        (SCORE, '{"responses": [3]}', 422, "responses[0] must be a text, messages"),
+        (SCORE, '{"responses": ["a"]}', 422, "responses must be embeddings"),
+        (SCORE, '{"responses": []}', 422, "responses must have at least 1 item"),
+        (SCORE, json.dumps({"responses": [[0]] * 513}), 422, "responses must have at most 512 items"),
+        (SCORE, '{"responses": [[0]], "user_id": "../../etc"}', 404, "got '../../etc'"),
+        (SCORE, '{"responses": [[0]], "model": "other"}', 404, "model must be one of 'line', got 'other'"),
+        (SCORE, '{"responses": [[0]], "model_version": "old"}', 409, "model_version must be"),
+        (SCORE, '{"responses": [[0]], "who": "a"}', 422, "who extra inputs are not permitted"),
+        (SCORE, '{"responses": [[0]], "taste": {"format": "x"}}', 422, "a taste must be of the format"),
+        (SCORE, '{"responses": [[0]], "user_id": "zero", "taste": {}}', 422, "at most one of"),
+        (PEOPLE, '{"answers": [{"chosen": [0], "rejected": [0]}]}', 422, "must differ"),
+        (PEOPLE, '{"answers": [{"chosen": [0], "rejected": [1], "label": 2}]}', 422, "label must be less than"),
+    ],
+)  # fmt: skip
+def test_a_bad_request_is_refused_in_a_sentence(start, line, path, body, status, sentence):
+    client = start(line=line)
+    answer = client.post(path, content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == status, answer.text
+    assert sentence in answer.json()["error"]
+    assert client.get("/v1/people").json()["answered"] == []
+
+
+def test_a_taste_of_another_model_is_refused(start, line, worded):
+    client = start(line=line)
+    taste = json.loads(worded.adapt([PREFERENCE]).to_json())
+    answer = client.post("/v1/score", json={"responses": [[0]], "taste": taste})
+    assert answer.status_code == 409
+    assert "the taste must be of this model" in answer.json()["error"]
+
+
+def test_a_body_that_is_too_large_is_refused(start, line):
+    answer = start(line=line).post("/v1/score", content=b"[" + b"1," * (9 << 20))
+    assert answer.status_code == 413
+
+
+def test_with_a_key_nothing_is_said_without_it(start, line):
+    client = start(line=line, key="secret")
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "secret"}):
+        assert client.get("/v1/models", headers=headers).status_code == 401
+    assert client.get("/v1/models", headers={"Authorization": "Bearer secret"}).status_code == 200
+    assert client.get("/healthz").json() == {"status": "ok"}
+
+
+def test_without_a_key_no_other_name_of_this_computer_is_served(start, line):
+    """So that a page elsewhere, whose name was made to lead here, can read nothing."""
+    assert start(line=line).get("/v1/models", headers={"Host": "evil.example"}).status_code == 400
