@@ -383,7 +383,7 @@ def serve(
     *,
     options: ServeOptions,
 ) -> None:
-    """Serve models over HTTP: scores, rankings, people's tastes, rewards for trainers.
+    """Serve models over HTTP: rewards, rankings and people's tastes.
 
     Needs the extra [serve]. Stops gracefully at Ctrl-C.
     """
@@ -417,7 +417,7 @@ def demo(
     ] = None,
     options: ServeOptions,
 ) -> None:
-    """Open a page on which a model is tried, or run a study that collects answers.
+    """Serve a page on which a model is tried, or a study.
 
     The page learns your taste while you answer, shows people the model has seen, and compares responses.
     """

@@ -55,7 +55,7 @@ def test_shells_complete_commands_and_options():
         return subprocess.run(command, capture_output=True, text=True, env=ENV | env, check=True).stdout
 
     bash = {"_PAL_COMPLETE": "complete_bash"}
-    assert installed(COMP_WORDS="pal s", COMP_CWORD="1", **bash).split() == ["score"]
+    assert installed(COMP_WORDS="pal sc", COMP_CWORD="1", **bash).split() == ["score"]
     assert installed(COMP_WORDS="pal ask m x --tog", COMP_CWORD="4", **bash).split() == ["--together"]
 
 
