@@ -224,7 +224,7 @@ def fit(
         "auto"
     ),
     K: Annotated[str, typer.Option("-K", help="Tastes to mix (prototypes): a number, or auto.")] = "auto",
-    encoder: Annotated[str, typer.Option(help="The encoder of texts.")] = "all-MiniLM-L6-v2",
+    encoder: Annotated[str, typer.Option(help="The encoder of texts.")] = "all-MiniLM-L6-v2+measures",
     image_encoder: Annotated[str, typer.Option(help="The encoder of pictures.")] = "classical",
     vectors: Annotated[
         Path | None, typer.Option(help="Embeddings that cells name by ids: .parquet, .safetensors or .npy.")

@@ -37,7 +37,7 @@ from pal.encoders.vector_store import EmbeddingStore as VectorStore
 from pal.errors import PalError
 from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
 from pal.evaluation.choose_k import USER_FOLDS, choose_k
-from pal.evaluation.holding_out import Shares, hold_out
+from pal.evaluation.holding_out import Shares, hold_out, on_known_items
 from pal.files import new_folder, store, write_bytes, write_json, write_text
 from pal.logs.answers import read_answers
 from pal.logs.items import SIDES, Items
@@ -51,7 +51,7 @@ from pal.serving.read_inputs import InputEncoder, Side
 from pal.serving.reward_model import RewardModel
 from pal.serving.saved_model import CARD
 
-TEXT_ENCODER, IMAGE_ENCODER = "all-MiniLM-L6-v2", "classical"
+TEXT_ENCODER, IMAGE_ENCODER = "all-MiniLM-L6-v2+measures", "classical"
 UNREADABLE = "with an item that cannot be encoded"
 # Users and split of each place, by its number; a comparison without a place is in the final fit alone.
 PARTS = (("seen", "train"), ("seen", "val"), ("seen", "test"), ("unseen", "adapt"), ("unseen", "test"))
@@ -448,22 +448,31 @@ def _measure(
 ) -> dict[str, Any]:
     """Accuracies of the model and of one reward for everyone, on held-out answers and on held-out people."""
     metrics: dict[str, Any] = {}
-    test, n_users = _of_part(data, part, 2)
-    if len(test):
+    tests, n_users = _of_part(data, part, 2)
+    known = _on_known_items(data, part)[part == 2]
+    for of_items, suffix in ((known, ""), (~known, "_on_new_items")):
+        test = tests[torch.from_numpy(np.flatnonzero(of_items))]
+        if not len(test):
+            continue
         own, one = (_judged(each, each.states, data, test, n_users) for each in (model, shared))
+        if "seen" in metrics:  # which are of known items, with which those of new ones are never added up
+            metrics["seen"] |= _accuracy(f"personal{suffix}", own) | _accuracy(
+                f"one_for_everyone{suffix}", one
+            )
+            continue
         metrics["seen"] = {"people": int((own.total > 0).sum()), **_accuracy("personal", own),
                            **_accuracy("one_for_everyone", one)}  # fmt: skip
         paired = paired_test(own, one)
-        asked = test.questions.prompt[test.question]
-        trained = _of_part(data, part, 0)[0]
-        new = ~torch.isin(asked, trained.questions.prompt[trained.question]) & (asked >= 0)
-        if new.any():
-            on_new = _judged(model, model.states, data, test[new.nonzero()[:, 0]], n_users)
-            metrics["seen"] |= _accuracy("personal_on_new_prompts", on_new)
         gain = {"gain": paired.difference, "gain_low": paired.low, "gain_high": paired.high}
         metrics["seen"] |= {name: _round(number) for name, number in gain.items()}
     metrics |= _measure_unseen(data, part, model, shared)
     return {**metrics, "verdict": verdict(metrics, personal=personal)}
+
+
+def _on_known_items(data: Encoded, part: Int[np.ndarray, " n"]) -> np.ndarray:
+    """Which comparisons are on prompts (without prompts: on responses) that training knows."""
+    asked = data.comparisons.questions[data.comparisons.question]
+    return on_known_items(asked.prompt.numpy(), asked.first.numpy(), asked.second.numpy(), part == 0)
 
 
 def _measure_unseen(
@@ -471,6 +480,8 @@ def _measure_unseen(
 ) -> dict[str, Any]:
     """Accuracies on people who were not fitted, before any answer and located by some; empty without such."""
     n_all = len(data.user_ids)
+    if shared is not None and (_on_known_items(data, part) & (part == 4)).any():
+        part = np.where(_on_known_items(data, part) | (part != 4), part, -1)
     adapt, test = (data.comparisons[torch.from_numpy(np.flatnonzero(part == number))] for number in (3, 4))
     if not len(test):
         return {}
