@@ -25,7 +25,9 @@ def answers(prompts):
     rng, rows = random.Random(0), ["rater,question,chosen,rejected"]
     for user in range(24):
         for question in range(14):
-            a, b = (f"{way} {rng.randrange(6)} {question}" for way in ("click it now", "dear friend, we love to"))
+            a, b = (
+                f"{way} {rng.randrange(6)} {question}" for way in ("click it now", "dear friend, we love to")
+            )
             asked = f"question {question % 7}?" if prompts else ""
             sides = (b, a) if (user % 2) ^ (rng.random() < 0.2) else (a, b)
             rows.append(",".join([f"p{user}", asked, *(f'"{side}"' for side in sides)]))
