@@ -38,6 +38,7 @@ MAY_IMPORT = {
     | {
         "pal.serving",
         "pal.service",
+        "pal.methods",
         "pal.evaluation",
         "pal.models",
         "pal.users",

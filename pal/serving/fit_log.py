@@ -15,11 +15,12 @@ Shapes used in this module:
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,8 @@ from pal.logs.shapes import Log, read_log
 from pal.logs.vectors import find_vectors
 from pal.methods import METHODS
 from pal.methods.base import Learned, Task
+from pal.methods.compare import judge, places, table
+from pal.methods.compare import verdict as compared
 from pal.models.base import margins
 from pal.serving.read_inputs import InputEncoder, Side
 from pal.serving.reward_model import RewardModel
@@ -406,13 +409,14 @@ def _settings(data: Encoded, part: Int[np.ndarray, " n"], options: Options) -> t
     return name, K, f"{name} with K = {K}, as asked"
 
 
-def _of_part(data: Encoded, part: Int[np.ndarray, " n"], *numbers: int) -> tuple[Comparisons, int]:
-    """The comparisons of some parts, with people numbered as in training."""
-    seen = np.unique(data.comparisons.user.numpy()[np.isin(part, (0, 1, 2))])
+def _of_part(data: Encoded, part: Int[np.ndarray, " n"], number: int) -> tuple[Comparisons, int]:
+    """The comparisons of a part, with the people of its half numbered from 0, and how many these are."""
+    half = [n for n, (users, _) in enumerate(PARTS) if users == PARTS[number][0]]
+    members = np.unique(data.comparisons.user.numpy()[np.isin(part, half)])
     row = torch.full((len(data.user_ids),), -1, dtype=torch.long)
-    row[torch.from_numpy(seen)] = torch.arange(len(seen))
-    chosen = data.comparisons[torch.from_numpy(np.flatnonzero(np.isin(part, numbers)))]
-    return replace(chosen, user=row[chosen.user]), len(seen)
+    row[torch.from_numpy(members)] = torch.arange(len(members))
+    chosen = data.comparisons[torch.from_numpy(np.flatnonzero(part == number))]
+    return replace(chosen, user=row[chosen.user]), len(members)
 
 
 def _fit(
@@ -501,6 +505,55 @@ def _measure_unseen(
     for name, each in judged.items():
         unseen |= _accuracy(name, each)
     return {"unseen": unseen}
+
+
+def compare(
+    source: Any,
+    methods: Sequence[str],
+    *,
+    columns: Mapping[str, str] | None = None,
+    values: Mapping[str, str] | None = None,
+    options: Options | None = None,
+) -> dict[str, Any]:
+    """Methods side by side on a log: what the pipeline's stage `compare` finds on the same data.
+
+    Args:
+        source: What `fit` reads.
+        methods: Names of `pal.methods.METHODS`.
+        columns: Columns by role, where their names do not tell.
+        values: What values of the winner mean.
+        options: How people and answers are held out, and how items are encoded; of K, auto is 3.
+
+    Returns:
+        `verdict`, a sentence; `rows`, one for each place and method; `notes`, why a method was left out.
+    """
+    options = options or Options()
+    chosen = {name: registered(METHODS, name) for name in methods}
+    data = encode_log(read_log(source, columns, values=values, seed=options.seed), options)
+    part = _hold_out(data, options)
+    (train, n_seen), (val, _) = (_of_part(data, part, number) for number in (0, 1))
+    adapt, n_unseen = _of_part(data, part, 3)
+    known, tests = _on_known_items(data, part), {}
+    for users, number in (("seen", 2), ("unseen", 4)):
+        test, _ = _of_part(data, part, number)
+        for items, rows in (("known", known), ("new", ~known)):
+            tests[users, items] = test[torch.from_numpy(np.flatnonzero(rows[part == number]))]
+    held = places({"seen": train, "unseen": adapt}, tests, {"seen": n_seen, "unseen": n_unseen})
+    K = min(n_seen, PROTOTYPES if options.K == "auto" else int(options.K))
+    task = Task(data.embeddings, train, n_seen, val if len(val) else None, K, options.seed, options.device)
+    results, seconds, notes = {}, {}, []
+    for name, method in chosen.items():
+        start = perf_counter()
+        try:
+            with _progress(None, name):
+                learned = method.learn(task)
+        except PalError as error:
+            notes.append(f"{name} was left out: {error}")
+            continue
+        seconds[name] = perf_counter() - start
+        results[name] = {place: judge(learned, data.embeddings, place, at) for place, at in held.items()}
+    said = compared(results, chosen)
+    return {"verdict": said, "rows": table(results, seconds), "notes": notes}
 
 
 def evaluate(

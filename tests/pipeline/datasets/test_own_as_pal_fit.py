@@ -6,9 +6,11 @@ import random
 import pytest
 
 from pal import fit
+from pal.serving.fit_log import Options
+from pal.serving.fit_log import compare as compare_log
 from pal.serving.saved_model import SavedModel
 from pipeline import paths
-from pipeline.stages import download, encode, evaluate, prepare, recolour, split, train
+from pipeline.stages import compare, download, encode, evaluate, prepare, recolour, split, train
 
 SAME = {
     # Of the pipeline's metrics, and of what pal fit measured.
@@ -34,6 +36,10 @@ def answers(prompts):
     return "\n".join(rows) + "\n"
 
 
+def without_seconds(row):
+    return {name: value for name, value in row.items() if name != "seconds"}
+
+
 def at(metrics, path):
     for name in path:
         metrics = metrics.get(name, {})
@@ -57,3 +63,8 @@ def test_model_and_accuracies_are_equal(project, method, prompts):
     found = {name: at(metrics, name) for name in SAME}
     assert found == {name: at(result.metrics, other) for name, other in SAME.items()}
     assert sum(value is not None for value in found.values()) >= 4
+    project.set({"compare.methods": ["bt", method]})
+    compare.main("own")
+    rows = json.loads(paths.compared("own").read_text())["rows"]
+    table = compare_log("a.csv", ["bt", method], options=Options(encoder="hashed-words", K=2))["rows"]
+    assert [without_seconds(row) for row in rows] == [without_seconds(row) for row in table]
