@@ -28,6 +28,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from pal.errors import PalError, shorten
+from pal.logs.presets import HUB
 from pal.table_files import TableReader, readable_parquet, reason, row_place
 
 FILE, ROW = "#file", "#row"  # columns of a table: which file a row is from, and its number there, from 1
@@ -41,7 +42,6 @@ MOST_TEXT = 1 << 34  # bytes in a column of a file
 CHUNK = 20_000  # rows that are in memory as Python objects
 MOST_FAULTY = 0.1  # share of malformed rows from which on the file, not the row, is at fault
 HOLDERS = ("data", "rows", "examples", "records", "results")  # keys of a list of rows in a JSON object
-HUB = "hf://datasets/"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,8 +28,8 @@ import polars as pl
 from pal.conversations import messages_of, split_conversation
 from pal.errors import PalError, shorten
 from pal.logs.columns import Columns, recognise
-from pal.logs.presets import PRESETS
-from pal.logs.read import FILE, MOST_FAULTY, ROW, Table, read
+from pal.logs.presets import find_preset
+from pal.logs.read import FILE, MOST_FAULTY, ROW, Files, Table, read
 from pal.logs.values import TIES, as_number, parse_ranking, plain_words, winners
 from pal.table_files import row_place
 
@@ -142,7 +141,7 @@ def read_log(
     """Read a log of any form and shape.
 
     Args:
-        source: What `pal.logs.read.read` reads, or one of `PRESETS`.
+        source: What `pal.logs.read.read` reads, or one of `PRESETS`, as `NAME` or `NAME:PATH`.
         columns: Columns by role, where names do not tell.
         values: What values of the winner mean: a, b, ..., or tie.
         gap: Of ratings: see above.
@@ -153,13 +152,17 @@ def read_log(
     Raises:
         PalError: If it cannot be read, it is not clear what a column is, or no comparison is left.
     """
-    preset = PRESETS.get(source) if isinstance(source, str) and not Path(source).exists() else None
+    preset = None
+    if isinstance(source, str):
+        preset, source = find_preset(source)
+    elif isinstance(source, Files):
+        preset, _ = find_preset(source.source)
+    table = read(source)
     if preset:
-        source = preset.source
         columns, values = {**preset.columns, **(columns or {})}, {**preset.values, **(values or {})}
-    table, found = recognise(read(source), columns)
-    if preset:
+        table = replace(table, frame=preset.reshape(table.frame) if preset.reshape else table.frame)
         table.said.insert(0, preset.about)
+    table, found = recognise(table, columns)
     said: list[str] = [*table.said]
     n_rows = len(table.frame) + len(table.rejected)
     frame = _with_texts(table, found)
@@ -416,7 +419,7 @@ def _choices(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], g
     """The one that was taken over every other."""
     names, marks = columns.responses, [plain_words(mark) for mark in columns.marks]
 
-    def ranks(row: dict[str, Any], responses: list[str]) -> list[float] | None:
+    def ranks(row: dict[str, Any], responses: list[str | None]) -> list[float] | None:
         value = values.get(row["winner"] or "", row["winner"]) or ""
         word = plain_words(value)
         last = word.split(" ")[-1] if word else ""
@@ -446,7 +449,7 @@ def _rankings(
     marks = [plain_words(mark) for mark in columns.marks] or list("abcdefghijklmnop")
     turn = -1.0 if "rating" in columns.roles else 1.0
 
-    def ranks(row: dict[str, Any], responses: list[str]) -> list[float] | None:
+    def ranks(row: dict[str, Any], responses: list[str | None]) -> list[float] | None:
         if columns.scores:
             cells = [as_number(row[f"s{n}"]) for n in range(len(columns.scores))]
             return None if None in cells else [turn * cell for cell in cells]
@@ -459,7 +462,7 @@ def _rankings(
 def _ranked(
     frame: pl.DataFrame,
     columns: Columns,
-    ranks: Callable[[dict[str, Any], list[str]], list[float] | None],
+    ranks: Callable[[dict[str, Any], list[str | None]], list[float] | None],
     problem: str,
     said: list[str],
 ) -> Made:

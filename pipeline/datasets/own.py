@@ -14,6 +14,7 @@ A row that cannot be used is left out, counted, and listed in `data/prepared/own
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -29,8 +30,8 @@ from pal.errors import PalError
 from pal.files import write_bytes, write_text
 from pal.logs.answers import Answers, read_answers
 from pal.logs.items import IMAGE_SUFFIXES, SIDES, find_pictures, modality_of
-from pal.logs.presets import PRESETS
-from pal.logs.read import HUB, Files, find_files, hub_parts
+from pal.logs.presets import HUB, find_preset
+from pal.logs.read import Files, find_files, hub_parts
 from pal.logs.shapes import Log, read_log
 from pal.logs.vectors import FOLDER, find_vectors
 from pipeline import PipelineError
@@ -84,7 +85,7 @@ def find(params: "AllParams") -> Source:
             f"own.source in {PARAMS} must name a file, a folder, a glob or a public data set, got null; "
             "set it, or take own out of datasets"
         )
-    about, place = f"own: {own.source}", _place(own)
+    about, (_, place) = f"own: {own.source}", find_preset(own.source)
     if place.startswith(HUB):
         repo, revision, below = hub_parts(place)
         return Source(about, remotes=[Remote(repo, revision, [f"{below}/"])])
@@ -112,7 +113,7 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
     vectors = {name: path for name, path in files.items() if name.startswith(FOLDER) and name not in pictures}
     made = {name for name, path in files.items() if name == path.name}  # pictures that were bytes
     tables = {name: path for name, path in files.items() if not {name} & {*pictures, *vectors, *made}}
-    log = _read(Files(tables, _place(params.own), Path()), params.own)
+    log = _read(Files(tables, "", Path()), params.own)
     answers = _answers(log, params.own, vectors=vectors, pictures=pictures, sha256=lambda path: path.name)
     for line in log.summary().splitlines():
         print(f"prepare@own: {line}")
@@ -121,15 +122,9 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
     return answers.counts
 
 
-def _place(own: Params) -> str:
-    """What is read: a preset by its name stands for a place of the hub."""
-    return PRESETS[own.source].source if own.source in PRESETS else str(own.source)
-
-
 def _read(files: Files, own: Params) -> Log:
-    preset, options = PRESETS.get(own.source), own.prepare
-    columns = {**preset.columns, **options.columns} if preset else options.columns
-    values = {**preset.values, **options.values} if preset else options.values
+    options, files = own.prepare, replace(files, source=str(own.source))
+    columns, values = options.columns, options.values
     return read_log(files, columns, values=values, ties=options.ties, user_ids=options.user_ids)
 
 
