@@ -229,6 +229,9 @@ def fit(
     vectors: Annotated[
         Path | None, typer.Option(help="Embeddings that cells name by ids: .parquet, .safetensors or .npy.")
     ] = None,
+    attributes: Annotated[
+        str | None, typer.Option(help="Columns by whose values accuracies are told apart: age,country.")
+    ] = None,
     unseen: Annotated[float, typer.Option(help="Share of the people held out to measure; 0: nobody.")] = 0.2,
     time_split: Annotated[bool, typer.Option("--time-split", help="Hold out each one's latest answers.")] = (
         False
@@ -245,7 +248,7 @@ def fit(
 
     given, others = options.parts()
     others |= {"method": method, "K": K, "encoder": encoder, "image_encoder": image_encoder, "unseen": unseen}
-    others |= {"vectors": vectors}
+    others |= {"vectors": vectors, "attributes": [each for each in (attributes or "").split(",") if each]}
     folder = out or Path(Path(log.rstrip("/")).name.partition(".")[0] + "-model")
     logs.fit(log, folder, given, {**others, "time_split": time_split})
 

@@ -17,8 +17,8 @@ import json
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -73,6 +73,7 @@ class Log:
         rejected: Rows that gave no comparison: file, row, reason.
         said: What was understood, one sentence each.
         n_rows: Rows that were read, or tried to be.
+        attributes: Further columns that were asked for, row for row of `pairs`.
     """
 
     pairs: pl.DataFrame
@@ -81,6 +82,7 @@ class Log:
     rejected: pl.DataFrame
     said: list[str]
     n_rows: int
+    attributes: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     def refuse(self, role: str, wrong: pl.Series, rule: str, advice: str = "") -> None:
         """Raise at the first comparison where `wrong` holds; {got} in the rule stands for its cell.
@@ -136,6 +138,7 @@ def read_log(
     gap: float = GAP,
     ties: str = "drop",
     user_ids: str = "as_given",
+    attributes: Sequence[str] = (),
     seed: int = 0,
 ) -> Log:
     """Read a log of any form and shape.
@@ -147,6 +150,8 @@ def read_log(
         gap: Of ratings: see above.
         ties: drop, or keep as labels of 0.5.
         user_ids: as_given, or normalised: see `normalised_id`.
+        attributes: Columns that say more of people or items, to be kept beside the comparisons; of a rating
+            those of the row that is preferred.
         seed: Of ratings: draws which are compared.
 
     Raises:
@@ -165,6 +170,12 @@ def read_log(
     table, found = recognise(table, columns)
     said: list[str] = [*table.said]
     n_rows = len(table.frame) + len(table.rejected)
+    if missing := [name for name in attributes if name not in table.columns]:
+        raise PalError(
+            f"{table.source} has no column {missing[0]!r}, which is asked for as an attribute; it has "
+            f"{', '.join(map(repr, table.columns))}", column=missing[0],
+        )  # fmt: skip
+    beside = table.frame.select(FILE, ROW, *attributes).unique([FILE, ROW]) if attributes else None
     frame = _with_texts(table, found)
     table = replace(table, frame=table.frame.clear())  # which may be larger than all that is left
     frame, said_of_shape = MAKE[found.shape](frame, found, values or {}, gap, seed)
@@ -185,7 +196,10 @@ def read_log(
     said += [*said_of_users, *said_of_times]
     if not found.roles.get("user_id"):
         said.append("no column says who answered, so all answers are taken as one person's")
-    return Log(pairs, table, found, rejected, said, n_rows)
+    if beside is not None:
+        beside = pairs.select(FILE, ROW).join(beside, [FILE, ROW], how="left", maintain_order="left")
+        beside = beside.select(attributes)
+    return Log(pairs, table, found, rejected, said, n_rows, pl.DataFrame() if beside is None else beside)
 
 
 def _keep(frame: pl.DataFrame, ties: str) -> tuple[pl.DataFrame, pl.DataFrame]:

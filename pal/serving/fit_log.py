@@ -61,6 +61,7 @@ PARTS = (("seen", "train"), ("seen", "val"), ("seen", "test"), ("unseen", "adapt
 PROTOTYPES = 3  # of the candidates of the method auto
 MOST_PROTOTYPES = 5  # tried where K is auto
 ENCODED_AT_ONCE = 2048  # items, after which their vectors are kept
+MOST_VALUES = 20  # of an attribute
 FEW_PEOPLE = 8  # with fewer nothing is claimed of people in general
 KEPT, MEASURED = "model", "measured"  # folders: the model to use, and the one that the numbers are of
 METRICS, REPORT, REJECTED = "metrics.json", "report.html", "rejected-rows.csv"
@@ -76,6 +77,7 @@ class Options:
         encoder: The encoder of texts.
         image_encoder: The encoder of pictures.
         vectors: A file of embeddings that cells name by their ids; see `pal.logs.vectors`.
+        attributes: Columns of the log by whose values accuracies are told apart.
         weights: Where an encoder's weights come from, by its name: `package`, `hub` or a folder.
         device: Where encoders and fits compute.
         unseen: Share of the people who are held out, to measure on people who were not fitted; 0: nobody.
@@ -88,6 +90,7 @@ class Options:
     encoder: str = TEXT_ENCODER
     image_encoder: str = IMAGE_ENCODER
     vectors: Path | str | None = None
+    attributes: Sequence[str] = ()
     weights: Mapping[str, str] | None = None
     device: str = "cpu"
     unseen: float = 0.2
@@ -197,7 +200,7 @@ def fit(
     """
     options = replace(options or Options(), **others)
     say = say or (lambda _: None)
-    log = read_log(source, columns, values=values, seed=options.seed)
+    log = read_log(source, columns, values=values, attributes=options.attributes, seed=options.seed)
     say(log.summary())
     if out is not None and Path(out).exists() and not (Path(out) / METRICS).is_file():
         raise PalError(f"{out} is there already, and not from `pal fit`; choose another place with --out")
@@ -221,6 +224,8 @@ def fit(
         "settings": why,
         **metrics,
     }
+    if by := _by_attribute(log, data, part, measured, shared):
+        metrics["by"] = by
     result = Result(final, measured, metrics, log, data.rejected)
     say(result.verdict)
     if out is not None:
@@ -471,6 +476,27 @@ def _measure(
         metrics["seen"] |= {name: _round(number) for name, number in gain.items()}
     metrics |= _measure_unseen(data, part, model, shared)
     return {**metrics, "verdict": verdict(metrics, personal=personal)}
+
+
+def _by_attribute(
+    log: Log, data: Encoded, part: Int[np.ndarray, " n"], model: RewardModel, shared: RewardModel
+) -> dict[str, Any]:
+    """Accuracies on held-out answers on known items, by the commonest values of each attribute."""
+    rows = _on_known_items(data, part)[part == 2]
+    tests, n_users = _of_part(data, part, 2)
+    at = data.pairs["at"].filter(part == 2).filter(rows)
+    tests, found = tests[torch.from_numpy(np.flatnonzero(rows))], {}
+    for name in log.attributes.columns if len(tests) else ():
+        cells = log.attributes[name][at].cast(pl.String).fill_null("")
+        found[name] = {}
+        for value, count in cells.value_counts(sort=True).head(MOST_VALUES).iter_rows():
+            some = tests[torch.from_numpy((cells == value).arg_true().to_numpy().astype(np.int64))]
+            own, one = (_judged(each, each.states, data, some, n_users) for each in (model, shared))
+            found[name][value] = {
+                "people": int((own.total > 0).sum()), "answers": count, **_accuracy("personal", own),
+                **_accuracy("one_for_everyone", one),
+            }  # fmt: skip
+    return found
 
 
 def _on_known_items(data: Encoded, part: Int[np.ndarray, " n"]) -> np.ndarray:

@@ -45,6 +45,14 @@ def render(metrics: Mapping[str, Any], summary: str) -> str:
                     right = f"<b>{numbers[name]:.1%}</b> right <small>({interval})</small>"
                     bar = f"<div class='bar'><i style='width:{100 * numbers[name]:.1f}%'></i></div>"
                     parts.append(f"<div>{words}: {right}</div>{bar}")
+    for name, values in metrics.get("by", {}).items():
+        parts.append(f"<h2>By {escape(name)}</h2>")
+        for value, numbers in values.items():
+            parts.append(
+                f"<div>{escape(value) or 'not known'} ({numbers['people']:,} people, {numbers['answers']:,} "
+                f"answers): <b>{numbers['personal']:.1%}</b> right, one reward for everyone "
+                f"{numbers['one_for_everyone']:.1%}</div>"
+            )
     how = (
         f"{metrics['settings']}\nThe numbers are of the model in the folder measured; the one to use, in the "
         "folder model, was then fitted to all people and answers. Intervals are over people, 95 %."
