@@ -17,7 +17,7 @@ STAGES = {
     "train": "Fit the head, and the baselines beside it.",
     "evaluate": "Measure accuracy on seen and on unseen users.",
     "compare": "Judge methods side by side: does personalising pay, and with which.",
-    "report": "Write the report, one HTML page that opens offline.",
+    "report": "Write the report, HTML pages that open offline.",
 }
 # The models that train fits beside `model`: one prototype for everyone, and each user's true group given.
 CONTROLS = ("k1", "oracle")
@@ -25,7 +25,7 @@ CONTROLS = ("k1", "oracle")
 AS_FITTED, ONE_PER_USER = "as fitted", "one prototype per user"
 PARAMS = Path("params.yaml")
 SAMPLES = Path("data/sample")
-REPORT = Path("data/report/report.html")
+REPORT = Path("data/report/report.html")  # which leads to a page for each dataset, beside it
 
 
 def project_root() -> Path:

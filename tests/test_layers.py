@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "pipeline.study": STORED,
     "pipeline.params": STORED | {"pipeline.datasets"},
     "pipeline.evaluation": READ | {"pipeline.params"},
-    "pipeline.report": {"pipeline.PipelineError", "pipeline.paths"},
+    "pipeline.report": {"pipeline.PipelineError", "pipeline.paths", "pal.report"},
     "pipeline.stages": JUDGED | {"pipeline.report"},
     "pipeline.__main__": JUDGED | {"pipeline.stages"},
 }

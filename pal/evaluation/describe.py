@@ -203,7 +203,7 @@ def describe_rewards(
     # Prompts with one response say nothing; of a few answers, as yes and no, prompts are what is liked.
     compared = torch.bincount(group)[group] > 1
     distinct = Counter(text for text in texts if text is not None)
-    if len(distinct) <= FEW_ANSWERS < len(set(group.tolist())) and None not in prompts:
+    if 0 < len(distinct) <= FEW_ANSWERS < len(set(group.tolist())) and None not in prompts:
         affirmative = _answer_to_show(texts, distinct)
         compared &= torch.tensor([text == affirmative for text in texts])
         texts = without_opening([str(prompt) for prompt in prompts])

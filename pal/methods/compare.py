@@ -206,7 +206,12 @@ def printed(rows: Sequence[Row]) -> str:
 
 
 def verdict(results: Results, methods: Mapping[str, Method]) -> str:
-    """One sentence: whether personalising pays, with which method, by how much, and how sure that is.
+    """One sentence: whether personalising pays, with which method, by how much, and how sure that is."""
+    return decide(results, methods)[1]
+
+
+def decide(results: Results, methods: Mapping[str, Method]) -> tuple[str, str]:
+    """Whether personalising pays: an answer in a few words, and the sentence of `verdict`.
 
     The best personal method is held against the best with one reward for everyone, at the first place. It is
     recommended only where it gains there beyond chance, and loses on new items nowhere.
@@ -215,7 +220,7 @@ def verdict(results: Results, methods: Mapping[str, Method]) -> str:
     personal = [name for name in results if methods[name].personal]
     at = list(next(iter(results.values()), {}))
     if not (shared and personal and at):
-        return NO_CONTRAST
+        return "Not measured", NO_CONTRAST
     first = at[0]
     base = max(shared, key=lambda name: results[name][first].judged.macro)
 
@@ -229,18 +234,19 @@ def verdict(results: Results, methods: Mapping[str, Method]) -> str:
     safe = [name for name in surely if all(gain(name, place).difference >= 0 for place in new)]
     best = max(safe or surely or personal, key=lambda name: gains[name].difference)
     if safe:
-        opening = "Personalising pays on these data"
+        answer, opening = "Yes", "Personalising pays on these data"
     elif surely:
+        answer = "Not on new items"
         opening = (
             "Do not personalise by these numbers, since what is gained on known items is lost on new ones"
         )
     else:
-        opening = "These data do not show that personalising pays"
+        answer, opening = "Not shown", "These data do not show that personalising pays"
     beside = [*new, *(place for place in at if place.answers == NEW_AT and place.items != "new")]
     more = "".join(f"; {place}: {_points(gain(best, place))}" for place in dict.fromkeys(beside))
     # Where the first place is of new items, all of them are.
     untested = "" if new or first.items == "new" else "; new items were not tested"
-    return (
+    return answer, (
         f"{opening}: {best} ({methods[best].title}) less {base}, in points of accuracy, {first}: "
         f"{_points(gains[best])}, p = {p_values[best]:.2g} after Holm over {len(personal)}{more}{untested}."
     )

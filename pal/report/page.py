@@ -21,6 +21,7 @@ NO_BREAK, DASH, MINUS = "\u00a0", "\u2013", "\u2212"
 TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # Unicode's controls of direction
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 SHORT = 280  # characters of an item
+THUMBNAIL_BYTES = 64_000
 _PICTURE = re.compile(r"data:image/jpeg;base64,[A-Za-z0-9+/]+={0,2}")
 
 
@@ -31,12 +32,12 @@ def percent(share: float | None) -> str:
 
 def points(share: float) -> str:
     """A difference of shares in percentage points with one decimal, its minus a minus sign."""
-    return f"{100 * share:.1f}".replace("-0.0", "0.0").replace("-", MINUS)
+    return f"{100 * share:z.1f}".replace("-", MINUS)
 
 
 def number(value: float) -> str:
     """A number with two decimals, its minus a minus sign."""
-    return f"{value:.2f}".replace("-", MINUS)
+    return f"{value:z.2f}".replace("-", MINUS)
 
 
 def isolated(text: str) -> str:
@@ -53,6 +54,13 @@ def isolated(text: str) -> str:
 def shorten(text: str, limit: int = SHORT) -> str:
     """A text cut to some characters."""
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def data_uri(jpeg: bytes | None) -> str | None:
+    """A JPEG as a data URI; None for what is missing, no JPEG, or too large to be a thumbnail."""
+    if not jpeg or len(jpeg) > THUMBNAIL_BYTES or not jpeg.startswith(b"\xff\xd8\xff"):
+        return None
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
 def script_json(value: Any) -> Markup:

@@ -24,11 +24,14 @@ WORST = 5
 BIN = 0.05  # of gains
 LEAST_REPEATS, LEAST_SIDES = 5, 10  # questions answered twice, and answers with a side, to be judged by
 SELF, SIDE = 0.6, 0.9  # agreement with oneself at most, share of one side at least, of who stands out
-RARE = 0.05  # chance, of all people together, that someone like the others is said to stand out
+RARE = 0.05  # chance that a difference, or anyone's standing out, is told though there is none
+PAUSE = 600.0  # seconds, after which an answer was not given right after the one before
 FAST, FASTER = 3.0, 0.2  # seconds an answer, and share of the median person's, of who stands out
 
 
-def pays(difference: float, low: float, high: float, users: int, personal: float, one: float) -> Row:
+def pays(
+    difference: float, low: float, high: float, users: int, personal: float, one: float, p: float = 0.0
+) -> Row:
     """Whether being personal pays: an answer in a word or two, and a sentence that claims no more.
 
     Args:
@@ -38,6 +41,7 @@ def pays(difference: float, low: float, high: float, users: int, personal: float
         users: People compared.
         personal: The personal reward's accuracy.
         one: The other's.
+        p: P-value of the difference, where there is one.
     """
     said = f"A personal reward is right on {percent(personal)} of the answers held out, "
     said += f"one reward for everyone on {percent(one)}"
@@ -45,10 +49,10 @@ def pays(difference: float, low: float, high: float, users: int, personal: float
     if users < FEW_PEOPLE:
         few = f"{who} {'says' if users == 1 else 'say'} little of others, at least {FEW_PEOPLE} are needed"
         return {"answer": "Too few people to tell", "sentence": f"{said}; but {few}."}
-    if high < 0:  # the sentence speaks of how much worse: the interval is turned round
+    if high < 0 and p < RARE:  # the sentence speaks of how much worse: the interval is turned round
         answer, how = "No, it costs", f"a person loses {points(-difference)} points on average"
         low, high = -high, -low
-    elif low > 0:
+    elif low > 0 and p < RARE:
         answer, how = "Yes", f"a person gains {points(difference)} points on average"
     else:
         answer, how = "Not shown", f"the mean gain of a person, {points(difference)} points, may be chance"
@@ -201,6 +205,14 @@ def answering(
         else f"{out:,} of {len(rows):,} people stand out: look at their answers before believing them."
     )
     return {"rows": rows[:MOST_PEOPLE], "standing_out": out, "sentence": said}
+
+
+def seconds_between(users: pl.Series, times: pl.Series) -> pl.DataFrame:
+    """Seconds between each answer and the person's next, pauses aside: user_id, seconds."""
+    sorted_times = pl.DataFrame({"user_id": users, "time": times}).drop_nulls().sort("user_id", "time")
+    gap = pl.col("time").diff().over("user_id").dt.total_milliseconds() / 1000
+    gaps = sorted_times.select("user_id", seconds=gap)
+    return gaps.filter((pl.col("seconds") > 0) & (pl.col("seconds") < PAUSE))
 
 
 def gained(gain: float | None) -> str:

@@ -26,6 +26,7 @@ from pal.users.population import Population
 
 MOST_QUESTIONS = 5000  # that tell what people want
 MOST_PICTURED = 40  # people with pictures on the page
+MOST_GROUPS = 20  # of an attribute, which are described in words
 SHOWN = 4  # responses of either end of a description
 SHORT = 200  # characters of an item
 Item = tuple[str, int]  # prompts or responses, and the item's row
@@ -66,6 +67,7 @@ def portrait(
     texts: Mapping[str, Sequence[str | None]],
     show: Show,
     *,
+    shown: int = SHOWN,
     attributes: Mapping[str, Mapping[str, str]] | None = None,
     outside: Sequence[str] = (),
     **how: pl.DataFrame | None,
@@ -80,19 +82,27 @@ def portrait(
         people: user_id, users and group of each.
         states: Their states, aligned.
         answers: Held-out answers, judged.
-        texts: Of prompts and of responses, by row; None where an item is no text.
+        texts: Of prompts and of responses, by row; None where an item is a picture, none of vectors.
         show: Gives items as {"text": ...} or {"image": a data URI}.
+        shown: Responses to show of what each likes, and of what each dislikes.
         attributes: By attribute each person's value.
         outside: People whom no mix of the prototypes explains.
         **how: repeats, sides and times, as `answering` takes them.
     """
     judged = judge_people(answers)
-    wants, entries, plane = _wants(head, population, embeddings, questions, states, texts)
-    shown_rows = [rank.row for each in wants for rank in (*each.likes[:SHOWN], *each.dislikes[:SHOWN])]
+    groups = {
+        (name, value): torch.tensor([values.get(each["user_id"]) == value for each in people])
+        for name, values in (attributes or {}).items()
+        for value in sorted(set(values.values()))[:MOST_GROUPS]
+    }
+    means = {key: states[members].mean(0) for key, members in groups.items() if members.any()}
+    wants, entries, plane, titles = _wants(head, population, embeddings, questions, states, texts, means)
+    shown_rows = [rank.row for each in wants for rank in (*each.likes[:shown], *each.dislikes[:shown])]
     pictured = any(text is None for text in texts["responses"][:1])
     worst = judged.sort("accuracy", "n", descending=[False, True], maintain_order=True)["user_id"].to_list()
     worst = worst[: MOST_PICTURED if pictured else MOST_PEOPLE]
-    found = examples(answers, worst)
+    # Of vectors there is nothing to show.
+    found = examples(answers if texts["responses"] else answers.clear(), worst)
     wanted = {
         (side, entries[i][row]) for row in shown_rows for i, side in enumerate(("prompts", "responses"))
     }
@@ -101,7 +111,8 @@ def portrait(
         for row in (*kinds["telling"], *kinds["mistakes"]):
             wanted |= {(side, row[name]) for name, side in sides.items()}
     items = show({item for item in wanted if item[1] >= 0})
-    openings = len(_opening(texts["prompts"]))
+    asked = torch.unique(questions.prompt).tolist() if texts["prompts"] else []
+    opening = len(_opening([texts["prompts"][row] for row in asked if row >= 0]))
     pictures = {}
 
     def cell(side: str, row: int) -> Row | None:
@@ -112,7 +123,7 @@ def portrait(
             pictures[f"{side}-{row}"] = item["image"]
             return {"picture": f"{side}-{row}"}
         text = item.get("text") or ""
-        return {"text": shorten(text[openings:].strip() if side == "prompts" else text, SHORT)}
+        return {"text": shorten(text[opening:].strip() if side == "prompts" else text, SHORT)}
 
     def example(row: Row) -> Row:
         cells = {name: cell(side, row[name]) for name, side in sides.items()}
@@ -148,17 +159,31 @@ def portrait(
         titles=[each.title for each in wants] or [""] * states.shape[1],
         shares=[each.share or 0.0 for each in wants] or states.mean(0).tolist(),
     )
+    # Where everybody is asked for one answer, as yes, what they say it to is what they like.
+    same = {entries[1][row] for row in shown_rows}
+    answer = show({("responses", same.pop())}) if len(same) == 1 and entries[0][0] >= 0 else {}
+    said = next((item.get("text") for item in answer.values()), None)
+
+    def one_answer(row: Row) -> Row:
+        return {**row, "prompt": None, "text": row["prompt"]} if said else row
+
     told_in = ("liked_words", "disliked_words", "features")
     described = [
         {
             **{name: getattr(each, name) for name in ("name", "share", "title")},
+            "answer": said,
             **{name: [word._asdict() for word in getattr(each, name)] for name in told_in},
-            **{name: [liked(rank) for rank in getattr(each, name)[:SHOWN]] for name in ("likes", "dislikes")},
+            **{
+                name: [one_answer(liked(rank)) for rank in getattr(each, name)[:shown]]
+                for name in ("likes", "dislikes")
+            },
         }
         for each in wants
     ]
     if whom:
         tables = {name: _all_rounded(whom[name]) for name in ("worst", "groups")}
+        for row in tables["groups"]:
+            row["title"] = titles.get((row["attribute"], row["value"]), "")
         whom = {**whom, **tables, "outside": list(outside)}
     folk = [one(user) for user in worst if user in number]
     return {
@@ -180,10 +205,11 @@ def _wants(
     questions: Questions,
     states: Float[Tensor, "users state"],
     texts: Mapping[str, Sequence[str | None]],
-) -> tuple[list[Any], tuple[list[int], list[int]], Float[np.ndarray, "users axes"] | None]:
-    """Descriptions of prototypes or directions, whose prompts and responses they are of, and the plane."""
+    means: Mapping[tuple[str, str], Float[Tensor, " state"]],
+) -> tuple[list[Any], tuple[list[int], list[int]], Float[np.ndarray, "users axes"] | None, dict[Any, str]]:
+    """Descriptions, the prompts and responses they are of, people in the plane, and groups in words."""
     if len(questions) < 2 or head.shared_state is not None:
-        return [], ([], []), None
+        return [], ([], []), None, {}
     some = questions[torch.linspace(0, len(questions) - 1, min(len(questions), MOST_QUESTIONS)).long()]
     sides = torch.stack([torch.cat([some.prompt, some.prompt]), torch.cat([some.first, some.second])], 1)
     sides = torch.unique(sides, dim=0)
@@ -198,16 +224,23 @@ def _wants(
             read = head.embed_prompts(embedded)
             return torch.stack([head.reward_embedded(read, row, items, state) for state in table], 1)
 
-    said = [texts["responses"][row] for row in response.tolist()]
-    asked = [texts["prompts"][row] if row >= 0 else None for row in prompt.tolist()]
-    worded = any(text is not None for text in texts["responses"][:1]) or bool(texts["responses"])
-    described = describe_rewards(head, population, states, rewards, group, said, asked) if worded else []
+    shown = bool(texts["responses"])
+    said = [texts["responses"][row] for row in response.tolist()] if shown else []
+    asked = [texts["prompts"][row] if row >= 0 and shown else None for row in prompt.tolist()]
+    described = describe_rewards(head, population, states, rewards, group, said, asked) if shown else []
+    titles = {}
+    if shown and means:
+        named = describe_rewards(
+            head, population, states, rewards, group, said, asked,
+            targets={str(n): mean for n, mean in enumerate(means.values())},
+        )  # fmt: skip
+        titles = {key: each.title for key, each in zip(means, named, strict=True)}
     plane = None
     if not isinstance(head, PrototypeModel):
         along, _ = main_directions(population, rewards, group)
         apart = (states - population.mean).double()
         plane = (apart @ torch.linalg.pinv(along.double()))[:, :2].numpy(force=True)
-    return described, (prompt.tolist(), response.tolist()), plane
+    return described, (prompt.tolist(), response.tolist()), plane, titles
 
 
 def _opening(prompts: Sequence[str | None]) -> str:

@@ -1,6 +1,5 @@
 """The page that `pal fit` leaves: does being personal pay, for whom, what do people want."""
 
-import base64
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +13,8 @@ from jaxtyping import Int
 from pal.comparisons import Comparisons
 from pal.logs.shapes import Log
 from pal.models.base import margins
-from pal.report.page import FOLDER, render_page, script
-from pal.report.people import gained, pays
+from pal.report.page import FOLDER, data_uri, render_page, script
+from pal.report.people import gained, pays, seconds_between
 from pal.report.portrait import Item, judged_answers, portrait, story
 from pal.serving.reward_model import RewardModel
 
@@ -29,7 +28,6 @@ NAMES = {  # of what was measured: its words, and what mark it has
 }
 PLACES = {"seen": "Held-out answers of people in the model", "unseen": "People who were held out"}
 WIDTH = 96  # of a thumbnail, in pixels
-PAUSE = 600  # seconds, after which an answer was not given right after the one before
 
 
 def people_of_log(
@@ -65,8 +63,9 @@ def people_of_log(
         {"user_id": user, "users": "seen" if user in row else "unseen", "group": None}
         for user in data.user_ids
     ]
+    vectors = any(isinstance(item, np.ndarray) for item in data.contents["responses"][:1])
     texts = {
-        side: [item if isinstance(item, str) else None for item in items]
+        side: [] if vectors else [item if isinstance(item, str) else None for item in items]
         for side, items in data.contents.items()
     }
 
@@ -92,13 +91,10 @@ def how_answered(pairs: pl.DataFrame) -> dict[str, pl.DataFrame]:
         high=pl.when(low_is_chosen).then("rejected").otherwise("chosen"),
         share=pl.when(low_is_chosen).then("label").otherwise(1 - pl.col("label")),
     ).group_by("user_id", "prompt", "low", "high")
-    gaps = pairs.drop_nulls("timestamp").sort("user_id", "timestamp").select(
-        "user_id", seconds=pl.col("timestamp").diff().over("user_id").dt.total_milliseconds() / 1000
-    )  # fmt: skip
     return {
         "repeats": units.agg(pl.col("share").mean(), n=pl.len()).filter(pl.col("n") > 1),
         "sides": pairs.select("user_id", "first").drop_nulls(),
-        "times": gaps.filter((pl.col("seconds") > 0) & (pl.col("seconds") < PAUSE)),
+        "times": seconds_between(pairs["user_id"], pairs["timestamp"]),
     }
 
 
@@ -114,7 +110,7 @@ def _thumbnail(item: Any) -> str | None:
             small.save(out, "JPEG", quality=80)
     except (OSError, ValueError, TypeError):
         return None
-    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
+    return data_uri(out.getvalue())
 
 
 def render(metrics: Mapping[str, Any], summary: str, people: dict[str, Any]) -> str:
@@ -142,9 +138,9 @@ def render(metrics: Mapping[str, Any], summary: str, people: dict[str, Any]) -> 
     if told["whom"]:
         told["whom"]["groups"] += [
             {
-                "attribute": name, "value": value or "not known", "people": each["people"], "gain_low": None,
+                "attribute": name, "value": value or "not known", "people": each["people"], "title": "",
                 "accuracy": each["personal"], "low": each["personal_low"], "high": each["personal_high"],
-                "gain": each["personal"] - each["one_for_everyone"],
+                "gain": each["personal"] - each["one_for_everyone"], "gain_low": None,
             }
             for name, values in metrics.get("by", {}).items()
             for value, each in values.items()

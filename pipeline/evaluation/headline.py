@@ -9,7 +9,6 @@ from pal.evaluation.accuracy import Judged, paired_test
 from pipeline.evaluation.predictions import rounded
 from pipeline.evaluation.slices import METRICS, Score, Scores, find
 from pipeline.params import Evaluate
-from pipeline.study import Study
 
 MAX_NUMBERS = 15
 HEADLINE_SHOTS = 4
@@ -139,17 +138,3 @@ def fewer_users(scores: list[Score], knobs: Evaluate) -> list[str]:
     every = at.get(0, 0)
     fewer = ", ".join(f"{at.get(n, 0):,} of {every:,} at {n}" for n in knobs.shots if at.get(n, 0) < every)
     return [f"Few-shot numbers are of the unseen users with so many comparisons: {fewer}."] if fewer else []
-
-
-def user_accuracies(scores: list[Score], data: Study) -> dict[str, np.ndarray]:
-    """Each user's accuracy, by half: seen as trained, unseen from the most shots; NaN without comparisons."""
-    accuracies: dict[str, np.ndarray] = {}
-    shots = sorted({s.shots for s in scores if s.shots is not None and s.model == "model"})
-    unseen = [(users, n) for n in shots for users in ("unlocated", "unseen")]
-    for users, n in (("seen", None), *unseen):  # each user's most shots come last
-        score, half = find(scores, users, "model", shots=n), "seen" if users == "seen" else "unseen"
-        if score is not None:
-            table = accuracies.setdefault(half, np.full(data.n_users(half), np.nan))
-            rows = score.user if half == "seen" else (score.user - data.n_users("seen")) % len(table)
-            table[rows] = score.judged.per_user
-    return accuracies

@@ -1,10 +1,9 @@
-"""What the report shows of a model: users on the simplex, prototypes by their items, the truth where known.
+"""What the report shows of a model: its people, what they want, and the truth where it is known.
 
 Items are shown as texts, or as small pictures that are part of the page; the gallery shows pairs of which one
 picture has a colour filter.
 """
 
-import base64
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,23 +12,22 @@ import polars as pl
 import torch
 from scipy.linalg import orthogonal_procrustes
 
-from pal.comparisons import Questions
-from pal.models.base import PrototypeModel
+import pal.report.portrait
 from pal.models.ideal_point import IdealPointModel
+from pal.report.page import data_uri
+from pal.report.people import seconds_between
+from pal.report.portrait import Item, judged_answers
 from pal.serving.saved_model import SavedModel
 from pipeline import paths
 from pipeline.encoding import images
-from pipeline.evaluation.predictions import HALVES
-from pipeline.evaluation.prototypes import prototype_margins
+from pipeline.evaluation.predictions import HALVES, margins_by, without_ties
+from pipeline.storage import tables
 from pipeline.storage.manifests import read_json
 from pipeline.study import Study
 
-MAX_USERS = 2000
-MAX_QUESTIONS = 20_000
 MAX_ITEMS_OF_TRUTH = 5000
 MAX_FILTERED = 2000
 THUMBNAIL_WIDTH = 96
-THUMBNAIL_BYTES = 64_000
 PAIR_ITEMS = ("prompt", "chosen", "rejected")
 
 
@@ -42,93 +40,82 @@ class ShownItem:
 
 
 def portrait(
-    data: Study, model: SavedModel, items: pl.DataFrame, n_items: int, accuracy: dict[str, np.ndarray]
+    data: Study, models: dict[str, SavedModel], items: pl.DataFrame, n_items: int, outside: list[str]
 ) -> dict[str, Any]:
-    """The report's `users`, `prototypes` and `truth`; empty for a model without prototypes.
+    """The report's `portrait`, which `pal.report.portrait` describes, and `truth`.
 
-    Unseen users stand where all their comparisons put them; without any, at the seen users' mean. Of many
-    users, evenly spaced ones are shown.
+    Unseen users stand where all their comparisons put them; without any, at the population's mean.
+
+    Args:
+        data: The dataset.
+        models: The model, and k1 where there is one.
+        items: What the dataset's items are.
+        n_items: Responses to show of what a prototype likes, and of what it dislikes.
+        outside: Users whom no mix of the prototypes describes.
     """
-    if not isinstance(model.head, PrototypeModel):
-        return {"users": [], "prototypes": [], "truth": None}
-    adapt = data.select("unseen", "adapt")
-    unseen = model.locate(data.embeddings, adapt, n_users=data.n_users("unseen"))
-    weights = {"seen": model.states, "unseen": unseen}
-    users = []
-    for half, states in weights.items():
-        right = accuracy.get(half, np.full(len(states), np.nan))
-        for row in range(0, len(states), max(1, -(-len(states) // (MAX_USERS // 2)))):
-            user = {
-                "user_id": data.user_ids[half][row],
-                "users": half,
-                "group": None if data.groups is None else data.groups[half][row],
-                "weights": [round(w, 4) for w in states[row].tolist()],
-                "accuracy": None if np.isnan(right[row]) else round(float(right[row]), 4),
-            }
-            users.append(user)
-    prototypes = _prototypes(data, model, items, n_items) if (items["modality"] != "vector").any() else []
-    return {"users": users, "prototypes": prototypes, "truth": true_points(data, model, weights)}
+    model, k1 = models["model"], models.get("k1")
+    unseen = model.locate(data.embeddings, data.select("unseen", "adapt"), n_users=data.n_users("unseen"))
+    states = {"seen": model.states, "unseen": unseen}
+    answers, people = [], []
+    for half, located in states.items():
+        test, _ = without_ties(data.select(half, "test"))
+        (own,) = margins_by(model, [located], data, test)
+        one = None
+        if k1 is not None:
+            (one,) = margins_by(k1, [k1.population.mean.expand(data.n_users(half), -1)], data, test)
+        answers.append(judged_answers(data.user_ids[half], half, test, own, one))
+        groups = data.groups[half] if data.groups else [None] * data.n_users(half)
+        users = zip(data.user_ids[half], groups, strict=True)
+        people += [{"user_id": user, "users": half, "group": group} for user, group in users]
+    ids = {"prompts": data.prompt_ids, "responses": data.response_ids}
+    vectors = data.embedders["responses"] is None or data.embedders["responses"].encoder == "none"
+    text = dict(items.drop_nulls("text").select("item_id", "text").iter_rows())
+
+    def show(wanted: set[Item]) -> dict[Item, dict[str, Any]]:
+        shown = show_items(items, data.dataset, {ids[side][row] for side, row in wanted})
+        return {(side, row): vars(shown.get(ids[side][row], ShownItem())) for side, row in wanted}
+
+    asked = torch.unique(data.select("seen", "train").question)
+    drawn = pal.report.portrait.portrait(
+        model.head,
+        model.population,
+        data.embeddings,
+        data.comparisons.questions[asked],
+        people,
+        torch.cat([*states.values()]),
+        pl.concat(answers),
+        {side: [] if vectors else [text.get(item) for item in names] for side, names in ids.items()},
+        show,
+        shown=n_items,
+        attributes={"group": {each["user_id"]: each["group"] for each in people}} if data.groups else None,
+        outside=outside,
+        repeats=_repeats(data),
+        times=_times(data.dataset),
+    )
+    return {"portrait": drawn, "truth": true_points(data, model, states)}
 
 
-def _prototypes(data: Study, model: SavedModel, items: pl.DataFrame, n_items: int) -> list[dict[str, Any]]:
-    """Per prototype the answers that it prefers most and least to their alternatives, taken alone."""
-    rows = torch.unique(data.select("seen", "train").question)[:MAX_QUESTIONS]
-    questions = data.comparisons.questions[rows]
-    row, sign = _sides(data, questions)
-    score = prototype_margins(data, model, questions)[row] * sign[:, None]
-    prompt = questions.prompt[row].tolist()
-    response = torch.where(sign > 0, questions.first[row], questions.second[row]).tolist()
-    chosen: list[dict[str, list[int]]] = []
-    for k in range(model.config.K):
-        order = torch.argsort(score[:, k], descending=True, stable=True).tolist()
-        ends = {}
-        for end, by_rank in (("most", order), ("least", order[::-1])):
-            first: dict[tuple[int, int], int] = {}  # one response can win over several others
-            for i in by_rank:
-                first.setdefault((prompt[i], response[i]), i)
-            ends[end] = list(first.values())[:n_items]
-        chosen.append(ends)
-    every = [i for ends in chosen for end in ends.values() for i in end]
-    ids = {data.prompt_ids[prompt[i]] for i in every if prompt[i] >= 0}
-    shown = show_items(items, data.dataset, ids | {data.response_ids[response[i]] for i in every})
-
-    def answer(i: int, k: int) -> dict[str, Any]:
-        asked = shown.get(data.prompt_ids[prompt[i]], ShownItem()) if prompt[i] >= 0 else ShownItem()
-        preferred = shown.get(data.response_ids[response[i]], ShownItem())
-        return {
-            "prompt": asked.text,
-            "prompt_image": asked.image,
-            "response": preferred.text or "",
-            "image": preferred.image,
-            "score": round(float(score[i, k]), 3),
-        }
-
-    return [
-        {
-            "prototype": k + 1,
-            "share": round(share, 4),
-            **{end: [answer(i, k) for i in answers] for end, answers in ends.items()},
-        }
-        for k, (share, ends) in enumerate(zip(model.states.mean(0).tolist(), chosen, strict=True))
-    ]
+def _repeats(data: Study) -> pl.DataFrame | None:
+    """Questions that a user answered more than once, and how: user_id, share, n."""
+    pairs = data.comparisons
+    if pairs.weight is None:
+        return None
+    several = (pairs.weight > 1).nonzero()[:, 0]
+    halves, user = data.places["users"], pairs.user[several].tolist()
+    users = [data.user_ids[halves[row]][u] for row, u in zip(several.tolist(), user, strict=True)]
+    share = torch.ones(len(several)) if pairs.label is None else pairs.label[several]
+    n = pairs.weight[several]
+    return pl.DataFrame(
+        {"user_id": users, "share": share.double().numpy(), "n": n.double().numpy()},
+        schema_overrides={"user_id": pl.String},
+    )
 
 
-def _sides(data: Study, questions: Questions) -> tuple[torch.Tensor, torch.Tensor]:
-    """The answers to show: their questions' rows, and +1 for the first response, -1 for the second.
-
-    Where there are two answers in all, as yes and no, the one chosen less often is shown: what someone says
-    yes to tells more than all that is refused.
-    """
-    answers = torch.unique(torch.cat([questions.first, questions.second]))
-    sides = [torch.ones(len(questions), dtype=torch.bool)] * 2
-    if len(answers) == 2:
-        train = data.select("seen", "train")
-        q = train.questions
-        chosen = torch.where(train.sign > 0, q.first[train.question], q.second[train.question])
-        rare = answers[torch.stack([(chosen == answer).sum() for answer in answers]).argmin()]
-        sides = [questions.first == rare, questions.second == rare]
-    first, second = (side.nonzero().squeeze(1) for side in sides)
-    return torch.cat([first, second]), torch.cat([torch.ones(len(first)), -torch.ones(len(second))])
+def _times(dataset: str) -> pl.DataFrame | None:
+    """Seconds between a user's answers, where the data say when they were given."""
+    path = paths.recoloured(dataset) / tables.PAIRS
+    pairs = pl.scan_parquet(path).select("user_id", "time").drop_nulls().collect()
+    return seconds_between(pairs["user_id"].cast(pl.String), pairs["time"]) if len(pairs) else None
 
 
 def true_points(data: Study, model: SavedModel, weights: dict[str, torch.Tensor]) -> dict[str, Any] | None:
@@ -247,10 +234,3 @@ def show_items(items: pl.DataFrame, dataset: str, wanted: set[str]) -> dict[str,
         thumbnails = images.thumbnails(pictures, dataset, THUMBNAIL_WIDTH)
         shown |= {item: ShownItem(image=data_uri(thumbnails.get(item))) for item in pictures["item_id"]}
     return shown
-
-
-def data_uri(jpeg: bytes | None) -> str | None:
-    """A JPEG as a data URI; None for what is missing, no JPEG, or too large to be a thumbnail."""
-    if not jpeg or len(jpeg) > THUMBNAIL_BYTES or not jpeg.startswith(b"\xff\xd8\xff"):
-        return None
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"

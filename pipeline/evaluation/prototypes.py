@@ -112,7 +112,7 @@ def prototype_margins(data: Study, model: SavedModel, questions: Questions) -> t
         return model.head.prototype_margins(model.head.question_features(data.embeddings, questions))
 
 
-def _outside(data: Study, model: SavedModel) -> dict[str, dict[str, int]] | None:
+def _outside(data: Study, model: SavedModel) -> dict[str, dict[str, Any]] | None:
     """Users whose located answers are 20 times likelier outside the prototypes' convex hull.
 
     None for models whose margin is not linear in the weights.
@@ -128,5 +128,6 @@ def _outside(data: Study, model: SavedModel) -> dict[str, dict[str, int]] | None
                 at_prototypes = model.head.prototype_margins(features).index_select(0, place)
                 margins.append(at_prototypes * block.sign[:, None])
         outside = outside_hull(torch.cat(margins).clone(), pairs.user, n_users=data.n_users(half))
-        counts[half] = {"users": int(outside.sum()), "of": int((torch.bincount(pairs.user) > 0).sum())}
+        who = [data.user_ids[half][row] for row in outside.nonzero()[:, 0].tolist()]
+        counts[half] = {"users": len(who), "of": int((torch.bincount(pairs.user) > 0).sum()), "who": who}
     return counts

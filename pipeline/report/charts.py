@@ -8,12 +8,13 @@ from typing import Any
 
 import altair as alt  # noqa: TID253 - this module is imported by the report alone
 
+from pal.report.page import FONT
 from pipeline.paths import AS_FITTED, ONE_PER_USER
 
 Row = dict[str, Any]
 Spec = dict[str, Any]
 
-INK, GREY = "#1a1a1a", "#6b6b6b"
+INK, GREY = "currentColor", "#7a7a7a"  # the page's own ink, in light and dark
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
 SERIES = {  # colour, shape, dash
@@ -39,11 +40,10 @@ WAYS = {  # of choose-k: colour, shape, dash, and how far beside its K a mark st
     AS_FITTED: (COLOURS[0], "circle", [1, 0], -0.06),
     ONE_PER_USER: (COLOURS[1], "square", [6, 3], 0.06),
 }
-FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
-_AXIS = {"domainColor": GREY, "tickColor": GREY, "gridColor": "#ececec", "titleFontWeight": "normal"}
+_AXIS = {"domainColor": GREY, "tickColor": GREY, "gridColor": "#8884", "titleFontWeight": "normal"}
 THEME: Spec = {
     "font": FONT,
-    "background": "white",
+    "background": "transparent",
     "view": {"stroke": None},
     "axis": {**_AXIS, "labelFontSize": 12, "titleFontSize": 12, "labelColor": INK, "titleColor": INK},
     "legend": {"title": None, "orient": "top", "labelFontSize": 12, "labelColor": INK, "labelLimit": 300}

@@ -5,30 +5,22 @@ Alarms say why prototypes should not be believed, a sentence each. Their limits 
 
 from typing import Any
 
+from pal.report.page import DASH, NO_BREAK, number, percent, points
+from pal.report.people import FEW_PEOPLE, pays
 from pipeline.paths import AS_FITTED, ONE_PER_USER
-from pipeline.report.tables import accuracies_along, baseline, from_shots, one_kind_of_items, ordered
+from pipeline.report.tables import (
+    accuracies_along,
+    baseline,
+    from_shots,
+    one_for_everyone,
+    one_kind_of_items,
+    ordered,
+)
 
 Row = dict[str, Any]
-NO_BREAK, DASH, MINUS = "\u00a0", "\u2013", "\u2212"
 LEAST_AGREEMENT = 0.8  # of the prototype that agrees least with its match, a cosine
 LEAST_RAND = 0.5  # of the nearest prototypes with the true groups, where K is their number
 MOST_OUTSIDE = 0.05  # share of users whom no mix of the prototypes describes
-FEWEST_USERS = 6  # with fewer, all differing alike, the paired test never falls below 5 %
-
-
-def percent(share: float | None) -> str:
-    """A share of 1 as a percentage with one decimal."""
-    return DASH if share is None else f"{100 * share:.1f}{NO_BREAK}%"
-
-
-def points(share: float) -> str:
-    """A difference of shares in percentage points with one decimal, its minus a minus sign."""
-    return f"{100 * share:.1f}".replace("-0.0", "0.0").replace("-", MINUS)
-
-
-def number(value: float) -> str:
-    """A number with two decimals, its minus a minus sign."""
-    return f"{value:.2f}".replace("-", MINUS)
 
 
 def unbroken(text: str) -> str:
@@ -70,6 +62,23 @@ def headline(evaluated: Row) -> str:
     return f"{said[0].upper()}{said[1:]}." if said else "No accuracies were measured."
 
 
+def does_it_pay(evaluated: Row) -> Row:
+    """Whether being personal pays, by the model against one reward for everyone, on seen users."""
+    accuracies, test = evaluated["accuracies"], (evaluated["plurality"] or {}).get("seen") or {}
+    seen = next((row for row in ordered(accuracies) if row["users"] == "seen"), None)
+    one = seen and one_for_everyone(accuracies, seen)
+    if evaluated["head"]["K"] == 1 and seen:
+        said = f"This model has K = 1: everyone is given one reward, right on {percent(seen['accuracy'])}."
+        return {"answer": "One reward for everyone", "sentence": unbroken(said)}
+    if not seen or not one or test.get("low") is None:
+        said = "The model was not compared with one reward for everyone (K = 1) on held-out answers."
+        return {"answer": "Not measured", "sentence": unbroken(said)}
+    users = int(test.get("users") or seen["n_users"])
+    numbers = (test["difference"], test["low"], test["high"], users)
+    p = test.get("p")
+    return pays(*numbers, seen["accuracy"], one["accuracy"], 0.0 if p is None else p)
+
+
 def plurality(evaluated: Row) -> str:
     """Whether K > 1 helps, on known and on new items, and whether users prefer differently."""
     K, said = evaluated["head"]["K"], []
@@ -105,7 +114,7 @@ def _compared(whose: str, test: Row, first: str, second: str) -> str:
     """Which of two is better, in a sentence that claims no more than users, interval and p-value do."""
     difference, low, high, p = (test.get(key) for key in ("difference", "low", "high", "p"))
     clear, users = _clear(test), test.get("users")
-    if users is not None and users < FEWEST_USERS:
+    if users is not None and users < FEW_PEOPLE:
         who = "1 user is" if users == 1 else f"{users} users are"
         said = f"{who} too few to tell {first} from {second}: a difference of {points(difference)} points"
     elif not clear:
@@ -127,7 +136,7 @@ def _compared(whose: str, test: Row, first: str, second: str) -> str:
 def _clear(test: Row) -> bool:
     """Whether a difference is beyond chance: of enough users, and by interval and p-value alike."""
     low, high, p, users = (test.get(key) for key in ("low", "high", "p", "users"))
-    if low is None or high is None or (users is not None and users < FEWEST_USERS):
+    if low is None or high is None or (users is not None and users < FEW_PEOPLE):
         return False
     return (low > 0 or high < 0) and (p is None or p < 0.05)
 

@@ -1,59 +1,13 @@
-"""The report's maps of users: where each stands between the prototypes, and where the truth was.
+"""The report's map of users beside the truth.
 
 Colour and shape say a user's true group; seen users are filled, unseen ones hollow.
 """
 
-import math
-from collections import Counter
 from typing import Any
 
 import altair as alt  # noqa: TID253 - this module is imported by the report alone
 
-from pipeline.report.charts import COLOURS, GREY, INK, SHAPES, Row, Spec, marks_of, rounded, spec, tooltip
-from pipeline.report.findings import percent
-
-
-def strip(users: list[Row]) -> Spec:
-    """Two prototypes: users along the weight of the first, one row per group."""
-    golden = (math.sqrt(5) - 1) / 2
-    values = [
-        {**_user(user), "x": rounded(user["weights"][0]), "offset": rounded(i * golden % 1)}
-        for i, user in enumerate(users)
-    ]
-    groups, scale = _groups(values), alt.Scale(domain=[0, 1], padding=6)
-    x = alt.X("x:Q", title="weight of prototype 1", axis=alt.Axis(tickCount=5), scale=scale)
-    y = alt.Y("group:N", sort=groups, title=None, axis=alt.Axis() if len(groups) > 1 else None)
-    offset = alt.YOffset("offset:Q", scale=alt.Scale(domain=[-0.25, 1.25]))
-    points = _by_group(values, legend=False).encode(x=x, y=y, yOffset=offset)
-    chart = points.properties(width="container", height=alt.Step(60))
-    return spec(chart, "Users by their weight on prototype 1")
-
-
-def simplex(users: list[Row], n_prototypes: int) -> Spec:
-    """Three or more prototypes at the corners of a regular polygon, users at the weighted mean of corners."""
-    ring = corners(n_prototypes)
-    values = [
-        {**_user(user), "x": rounded(x), "y": rounded(y)}
-        for user, (x, y) in zip(users, spread([mean(user["weights"], ring) for user in users]), strict=True)
-    ]
-    edges = [{"x": x, "y": y, "i": i} for i, (x, y) in enumerate([*ring, ring[0]])]
-    labels = [
-        {"x": rounded(1.28 * x), "y": rounded(1.28 * y), "label": f"prototype {i}"}
-        for i, (x, y) in enumerate(ring, 1)
-    ]
-    low, high = 1.28 * min(y for _, y in ring) - 0.1, 1.4
-    side = 1.28 * max(x for x, _ in ring) + 0.26
-    x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[rounded(-side), rounded(side)], nice=False))
-    y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[rounded(low), high], nice=False))
-    outline = marks_of(edges).mark_line(color=GREY, strokeWidth=1)
-    names = marks_of(labels).mark_text(aria=False, fontSize=13)
-    layered = alt.layer(
-        outline.encode(x=x, y=y, order="i:Q"),
-        names.encode(x=x, y=y, text="label:N"),
-        _by_group(values).encode(x=x, y=y),
-    )
-    chart = layered.properties(width=480, height=round(240 * (high - low) / side))
-    return spec(chart, "Users between the prototypes")
+from pipeline.report.charts import COLOURS, INK, SHAPES, Row, Spec, marks_of, rounded, spec, tooltip
 
 
 def truth(truth: Row) -> Spec:
@@ -85,40 +39,13 @@ def truth(truth: Row) -> Spec:
     return spec(layered.properties(width=440, height=440), "Predicted and true ideal points")
 
 
-def corners(n_prototypes: int) -> list[tuple[float, float]]:
-    """The corners of a regular polygon of radius 1, the first on top, clockwise."""
-    angles = [math.pi / 2 - 2 * math.pi * k / n_prototypes for k in range(n_prototypes)]
-    return [(rounded(math.cos(angle)), rounded(math.sin(angle))) for angle in angles]
-
-
-def mean(weights: list[float], ring: list[tuple[float, float]]) -> tuple[float, float]:
-    """Where a user of these weights stands between the corners: barycentric coordinates made plain."""
-    return (
-        sum(w * x for w, (x, _) in zip(weights, ring, strict=True)),
-        sum(w * y for w, (_, y) in zip(weights, ring, strict=True)),
-    )
-
-
-def spread(positions: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Points that share a place become a small disc around it, so that their number shows."""
-    cells = [(round(x * 50), round(y * 50)) for x, y in positions]
-    sizes, met, placed = Counter(cells), Counter[tuple[int, int]](), []
-    turn = math.pi * (3 - math.sqrt(5))
-    for (x, y), cell in zip(positions, cells, strict=True):
-        step = min(0.02, 0.15 / math.sqrt(sizes[cell]))
-        radius, angle = step * math.sqrt(met[cell]), turn * met[cell]
-        met[cell] += 1
-        placed.append((x + radius * math.cos(angle), y + radius * math.sin(angle)))
-    return placed
-
-
 def _by_group(values: list[Row], *, legend: bool = True) -> Any:
     """A layer of users: colour and shape by group, seen filled, unseen hollow."""
     groups = _groups(values)
     colours, shapes = ([marks[i % len(marks)] for i in range(len(groups))] for marks in (COLOURS, SHAPES))
     named = alt.Legend(columns=4, symbolStrokeWidth=1.2) if len(groups) > 1 and legend else None
     colour = alt.Scale(domain=groups, range=colours)
-    known = [field for field in ("user", "users", "group", "weights", "accuracy") if field in values[0]]
+    known = [field for field in ("user", "users", "group") if field in values[0]]
     filled = alt.Scale(domain=["seen", "unseen"], range=[0.75, 0])
     return (
         marks_of(values)
@@ -134,11 +61,7 @@ def _by_group(values: list[Row], *, legend: bool = True) -> Any:
 
 
 def _user(user: Row) -> Row:
-    row = {"user": user["user_id"], "users": user["users"], "group": user["group"] or "unknown"}
-    if "weights" in user:
-        row["weights"] = ", ".join(f"{w:.2f}" for w in user["weights"])
-        row["accuracy"] = percent(user["accuracy"])
-    return row
+    return {"user": user["user_id"], "users": user["users"], "group": user["group"] or "unknown"}
 
 
 def _groups(values: list[Row]) -> list[str]:

@@ -1,6 +1,5 @@
 """Accuracies as rows of tables and marks of charts: the model beside what it is held against."""
 
-from itertools import takewhile
 from typing import Any
 
 Row = dict[str, Any]
@@ -69,6 +68,50 @@ def baseline(accuracies: list[Row], row: Row, model: str) -> Row | None:
     if exact:
         return exact[0]
     return same[0] if len(same) == 1 and model != "model" else None
+
+
+def one_for_everyone(accuracies: list[Row], row: Row) -> Row | None:
+    """At the model's place, of the two rewards for everyone the better one: K = 1, and one state for all."""
+    found = [baseline(accuracies, row, name) for name in ("k1", "shared")]
+    return max((each for each in found if each), key=lambda each: each["accuracy"], default=None)
+
+
+def places_of(evaluated: Row) -> list[Row]:
+    """The picture of whether it pays: at few places the model beside one reward for everyone."""
+    accuracies, K = evaluated["accuracies"], evaluated["head"]["K"]
+    rows = ordered(accuracies)
+    most = max((row["shots"] or 0 for row in rows), default=0)
+    picture = []
+    for row in rows:
+        if row["shots"] not in (None, 0, most) or (row["items"] == "new" and row["users"] != "seen"):
+            continue
+        one = one_for_everyone(accuracies, row) if K > 1 else None
+        shown = [(f"personal, K\u00a0=\u00a0{K}", "model", row), ("one reward for everyone", "one", one)]
+        if K == 1:
+            shown = [("one reward for everyone", "one", row)]
+        marks = [
+            {"name": name, "series": series, **{key: cell[key] for key in ("accuracy", "low", "high")}}
+            for name, series, cell in shown
+            if cell
+        ]
+        picture.append({"place": f"{place(row)} ({row['n_users']:,})", "marks": marks})
+    return picture
+
+
+def places_of_methods(methods: Row) -> list[Row]:
+    """The same of methods side by side: the best at each place stands out."""
+    return [
+        {
+            "place": place,
+            "marks": [
+                {"name": row["method"], "series": "model" if row["best"] else "rest"}
+                | {key: row[key] for key in ("accuracy", "low", "high")}
+                for row in methods["rows"]
+                if row["place"] == place
+            ],
+        }
+        for place in methods["places"]
+    ]
 
 
 def table(accuracies: list[Row]) -> list[Row]:
@@ -165,14 +208,3 @@ def accuracies_along(accuracies: list[Row], model: str) -> list[Row]:
     """A model on unseen users by shots, on the items that the curve is about."""
     rows = [row for row in accuracies if (row["users"], row["model"]) == ("unseen", model)]
     return sorted(one_kind_of_items(rows), key=lambda row: row["shots"] or 0)
-
-
-def shared_opening(prototypes: list[Row]) -> str:
-    """The lines with which all prompts shown begin, where there are several prompts and they share any."""
-    rows = [row for prototype in prototypes for row in (*prototype["most"], *prototype["least"])]
-    prompts = {row["prompt"] for row in rows}
-    if len(prompts) < 2 or None in prompts:
-        return ""
-    lines = [prompt.splitlines(keepends=True)[:-1] for prompt in prompts]
-    alike = takewhile(lambda row: len(set(row)) == 1, zip(*lines, strict=False))
-    return "".join(row[0] for row in alike)

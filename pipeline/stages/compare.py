@@ -29,13 +29,13 @@ def main(dataset: str) -> None:
     """Judge the methods on one dataset."""
     values = params.load()
     if not values.compare.methods:
-        _write(dataset, "", [], [])
+        _write(dataset, "", "", [], [])
         return
     # torch is needed from here on alone.
     from pal.config import registered
     from pal.methods import METHODS
     from pal.methods.base import Task
-    from pal.methods.compare import places, table, verdict
+    from pal.methods.compare import decide, places, table
     from pipeline import study
     from pipeline.evaluation.predictions import without_ties
 
@@ -60,7 +60,7 @@ def main(dataset: str) -> None:
                 results[name], seconds[name] = _read(kept) or _judge(method.learn, task, held, kept)
             except PalError as error:
                 notes.append(f"{name} was left out: {error}")
-    _write(dataset, verdict(results, methods), table(results, seconds), notes)
+    _write(dataset, *decide(results, methods), table(results, seconds), notes)
 
 
 def _judge(
@@ -122,9 +122,9 @@ def _key(dataset: str, numbers: list[Any]) -> str:
     return key.hexdigest()[:32]
 
 
-def _write(dataset: str, verdict: str, rows: list[dict[str, Any]], notes: list[str]) -> None:
+def _write(dataset: str, answer: str, verdict: str, rows: list[dict[str, Any]], notes: list[str]) -> None:
     """The page's numbers, those for `dvc metrics diff`, the plot's table, and a print of all."""
-    write_json(paths.compared(dataset), {"verdict": verdict, "rows": rows, "notes": notes})
+    write_json(paths.compared(dataset), {"answer": answer, "verdict": verdict, "rows": rows, "notes": notes})
     numbers: dict[str, Any] = {"verdict": verdict} if verdict else {}
     for row in rows:
         shown = {name: row[name] for name in ("accuracy", "worst_decile", "log_loss", "calibration_error")}

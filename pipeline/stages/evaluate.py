@@ -19,7 +19,7 @@ from pipeline import PipelineError, params, paths, study
 from pipeline.evaluation import prototypes
 from pipeline.evaluation.baselines import available_baselines
 from pipeline.evaluation.bounds import bayes_bound
-from pipeline.evaluation.headline import against_one_reward, compare, fewer_users, headline, user_accuracies
+from pipeline.evaluation.headline import against_one_reward, compare, fewer_users, headline
 from pipeline.evaluation.portrait import gallery, portrait
 from pipeline.evaluation.predictions import predict, rounded, without_ties
 from pipeline.evaluation.slices import find, score_slices
@@ -85,6 +85,8 @@ def main(dataset: str) -> None:
     with curve_file.open(encoding="utf-8", newline="") as file:
         training = [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
     source = read_json(paths.prepared(dataset) / "manifest.json", f"prepare@{dataset}")["source"]
+    stability = prototypes.stability(data, model)
+    outside = [user for half in ((stability or {}).get("outside") or {}).values() for user in half["who"]]
     with new_folder(paths.evaluated(dataset)) as folder:
         whole = {
             "dataset": dataset,
@@ -105,13 +107,13 @@ def main(dataset: str) -> None:
             "tests": tests,
             "filters": filters,
             "never_seen": {**scores.cold_start_counts, "accuracies": cold_start},
-            "stability": prototypes.stability(data, model),
+            "stability": stability,
             "plurality": plurality,
             "beside": {name: compare(fitted, score, knobs) for name, score in unfitted.items() if score},
             "calibration": calibration,
             "training": training,
             "gallery": gallery(data, items, shown.gallery_pairs),
-            **portrait(data, model, items, shown.items_per_prototype, user_accuracies(scores.main, data)),
+            **portrait(data, models, items, shown.items_per_prototype, outside),
         }
         write_json(folder / "evaluated.json", whole)
         write_manifest(folder)

@@ -1,7 +1,6 @@
 """What the report shows of a model: users, prototypes in words, and the truth where it is known."""
 
 import json
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,52 +24,36 @@ def simulated(small):
     return study.load("simulated"), RewardModel.load(paths.models("simulated") / "model")
 
 
-def test_every_user_stands_on_the_simplex_and_of_many_those_evenly_spaced(own, monkeypatch):
+def test_people_stand_by_their_weights_and_are_judged_on_held_out_answers(own):
     data, model = own
-    right = {"seen": np.linspace(0, 1, 6), "unseen": np.array([0.5, np.nan])}
-    users = portrait.portrait(data, model, study.items("own"), 3, right)["users"]
-    assert [user["user_id"] for user in users] == data.user_ids["seen"] + data.user_ids["unseen"]
-    assert all(sum(user["weights"]) == pytest.approx(1, abs=1e-3) for user in users)
-    assert [user["accuracy"] for user in users] == [0, 0.2, 0.4, 0.6, 0.8, 1, 0.5, None]
-    assert {user["group"] for user in users} == {None}
-    monkeypatch.setattr(portrait, "MAX_USERS", 6)  # 3 of each half: of 6 seen every second; both unseen
-    found = portrait.portrait(data, model, study.items("own"), 3, {})
-    seen, unseen = data.user_ids["seen"], data.user_ids["unseen"]
-    assert [user["user_id"] for user in found["users"]] == [*seen[::2], *unseen]
-    assert found["truth"] is None
+    k1 = RewardModel.load(paths.models("own") / "k1")
+    found = portrait.portrait(data, {"model": model, "k1": k1}, study.items("own"), 3, ["user 1"])
+    drawn, truth = found["portrait"], found["truth"]
+    users = data.user_ids["seen"] + data.user_ids["unseen"]
+    assert truth is None
+    assert [point["user_id"] for point in drawn["map"]["points"]] == users
+    assert {person["user_id"] for person in drawn["people"]} <= set(users)
+    one = next(person for person in drawn["people"] if person["users"] == "seen")
+    assert sum(one["weights"]) == pytest.approx(1, abs=1e-3)
+    test = data.select("seen", "test")
+    row = data.user_ids["seen"].index(one["user_id"])
+    assert one["n"] == int((test.user == row).sum())
+    assert one["gain"] == pytest.approx(one["accuracy"] - one["one"], abs=1e-3)
+    assert drawn["whom"]["outside"] == ["user 1"]
+    assert json.loads(json.dumps(drawn)) == drawn
 
 
-def test_prototypes_are_told_by_what_they_prefer_most_and_least(own):
+def test_prototypes_are_told_by_what_they_prefer_more_than_the_average_does(own):
     data, model = own
-    found = portrait.portrait(data, model, study.items("own"), 4, {})["prototypes"]
-    assert [p["prototype"] for p in found] == [1, 2]
-    assert sum(p["share"] for p in found) == pytest.approx(1, abs=1e-3)
-    for each in found:
-        most, least = ([item["score"] for item in each[end]] for end in ("most", "least"))
-        assert len(most) == len(least) == 4
-        assert most == sorted(most, reverse=True)
-        assert least == sorted(least)
-        # Preferring one answer by a margin is refusing its alternative by the same margin.
-        assert most == pytest.approx([-score for score in least], abs=2e-3)
-        assert all(item["prompt"].startswith("which of") for item in each["most"] + each["least"])
-
-
-def test_of_two_answers_the_rarer_is_shown(own):
-    """As yes and no: here red is chosen by one user in six of the training pairs alone."""
-    data, model = own
-    ids = data.response_ids
-    texts = study.texts("own")
-    yes, no = (
-        next(row for row, i in enumerate(ids) if texts[i] == f"a {c} thing 0") for c in ("red", "blue")
-    )
-    q, c = data.comparisons.questions, data.comparisons
-    low, high = min(yes, no), max(yes, no)
-    questions = replace(q, first=torch.full_like(q.first, low), second=torch.full_like(q.second, high))
-    says_yes = torch.arange(len(c)) % 6 == 0
-    sign = torch.where(says_yes == (yes < no), 1.0, -1.0)
-    two = replace(data, comparisons=replace(c, questions=questions, sign=sign))
-    found = portrait.portrait(two, model, study.items("own"), 3, {})["prototypes"]
-    assert {item["response"] for p in found for item in p["most"] + p["least"]} == {"a red thing 0"}
+    drawn = portrait.portrait(data, {"model": model}, study.items("own"), 4, [])["portrait"]
+    assert [each["name"] for each in drawn["wants"]] == ["prototype 1", "prototype 2"]
+    assert sum(each["share"] for each in drawn["wants"]) == pytest.approx(1, abs=1e-3)
+    for each in drawn["wants"]:
+        assert [len(each[end]) for end in ("likes", "dislikes")] == [4, 4]
+        likes = [item["above"] for item in each["likes"]]
+        assert likes == sorted(likes, reverse=True)
+        assert likes[-1] > 0 > each["dislikes"][0]["above"]
+        assert all("thing" in item["text"] for item in each["likes"])
 
 
 def test_a_model_that_is_the_truth_turned_and_scaled_is_laid_onto_it(simulated):
@@ -92,7 +75,9 @@ def test_a_model_that_is_the_truth_turned_and_scaled_is_laid_onto_it(simulated):
     }
     found = portrait.true_points(data, model, placed)
     assert len(found["users"]) == 14
-    assert portrait.portrait(data, model, study.items("simulated"), 3, {})["prototypes"] == []
+    drawn = portrait.portrait(data, {"model": model}, study.items("simulated"), 3, [])["portrait"]
+    assert drawn["wants"] == []
+    assert all(one["telling"] == one["mistakes"] == [] for one in drawn["people"])
     for user in found["users"]:
         assert user["predicted"] == pytest.approx(user["true"], abs=2e-3)
     for true, predicted in zip(found["prototypes"], found["predicted_prototypes"], strict=True):
@@ -116,17 +101,17 @@ def test_pictures_are_shown_small_and_none_twice_for_one_prompt(own, monkeypatch
         modality=pl.when(thing).then(pl.lit("image")).otherwise("modality"),
         text=pl.when(~thing).then("text"),
     )
-    found = portrait.portrait(data, model, items, 4, {})["prototypes"]
-    rows = [row for p in found for row in p["most"] + p["least"]]
-    assert {row["response"] for row in rows} == {""}
+    drawn = portrait.portrait(data, {"model": model}, items, 4, [])["portrait"]
+    rows = [row for each in drawn["wants"] for row in each["likes"] + each["dislikes"]]
+    assert {row["text"] for row in rows} <= {"", None}
     assert all(row["prompt"].startswith("which of") for row in rows)
     images = {row["image"] for row in rows}
-    assert None in images
     assert all(uri.startswith("data:image/jpeg;base64,") for uri in images - {None})
-    assert len(images) == len(set(asked)) == len(asked)
-    for p in found:
-        for end in ("most", "least"):
-            shown = [(row["prompt"], row["image"]) for row in p[end]]
+    assert set(drawn["pictures"].values()) >= images - {None}
+    assert len(asked) == len(set(asked))
+    for each in drawn["wants"]:
+        for end in ("likes", "dislikes"):
+            shown = [(row["prompt"], row["image"]) for row in each[end]]
             assert len(shown) == len(set(shown)) == 4
 
 

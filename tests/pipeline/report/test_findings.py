@@ -108,7 +108,7 @@ def test_sentences_say_what_their_numbers_say():
 
     def drawn():
         middle, half = rng.uniform(-0.3, 0.3), rng.choice([0.0, 0.02, 0.5])
-        p, users = rng.choice([0.0001, 0.01, 0.04, 0.06, 0.9]), rng.choice([1, 2, 5, 6, 300])
+        p, users = rng.choice([0.0001, 0.01, 0.04, 0.06, 0.9]), rng.choice([1, 2, 7, 8, 300])
         return compared(middle, middle - half, middle + half, p, users=users)
 
     for _ in range(500):
@@ -117,16 +117,19 @@ def test_sentences_say_what_their_numbers_say():
         said = plain(findings.plurality(found(plurality={"seen": test})))
         for each, where in ((test, "On seen users "), (test["new"], "On new items of seen users ")):
             (sentence,) = (part for part in re.split(r"(?<=\)\.) ", said) if part.startswith(where))
-            clear = each["users"] >= 6 and each["p"] < 0.05 and (each["low"] > 0 or each["high"] < 0)
+            clear = each["users"] >= 8 and each["p"] < 0.05 and (each["low"] > 0 or each["high"] < 0)
             assert ("beats" in sentence) == (clear and each["difference"] > 0)
             assert ("worse" in sentence) == (clear and each["difference"] < 0)
-            assert ("too few" in sentence) == (each["users"] < 6)
-            if each["users"] >= 6 and not clear:
+            assert ("too few" in sentence) == (each["users"] < 8)
+            if each["users"] >= 8 and not clear:
                 assert "cannot be told apart" in sentence
             figures = re.findall(r"-?[\d.]+\d", sentence.replace("\u2212", "-").split("difference of")[-1])
             given = {f"{abs(100 * each[key]):.1f}" for key in ("difference", "low", "high")}
             given |= {"95", "0.001", f"{each['p']:.3f}"}
             assert {figure.lstrip("-") for figure in figures} <= given
+        pays = findings.does_it_pay(found(plurality={"seen": test}))["answer"]
+        assert (pays == "Yes") == ("On seen users K = 3 beats" in said)
+        assert (pays == "No, it costs") == ("On seen users K = 3 is worse" in said)
         p = test["differ_p"]
         assert ("they prefer differently." in said) == (p is not None and p < 0.05)
         assert ("is not shown" in said) == (p is not None and p >= 0.05)

@@ -64,10 +64,3 @@ def test_what_would_squeeze_the_other_marks_is_not_drawn():
     assert drawn(*rows, undecided) == {"model"}
     assert tables.curve([*rows, undecided])[1] == []
     assert tables.curve([*rows, {**undecided, "high": 0.6}])[1] == [{"series": "majority", "accuracy": 0.5}]
-
-
-def test_opening_is_what_all_prompts_share_up_to_a_line_end():
-    most = [{"prompt": f"Would you say this?\nI like {what}."} for what in ("art", "algebra")]
-    assert tables.shared_opening([{"most": most, "least": []}]) == "Would you say this?\n"
-    assert tables.shared_opening([{"most": most, "least": [{"prompt": None}]}]) == ""
-    assert tables.shared_opening([{"most": most[:1], "least": []}]) == ""

@@ -16,7 +16,7 @@ from pipeline.storage.manifests import read_json
 def test_without_methods_the_table_is_empty_and_torch_is_not_loaded(small):
     program = "import sys; from pipeline.stages import compare; compare.main('own'); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
-    assert read_json(paths.compared("own"), "") == {"verdict": "", "rows": [], "notes": []}
+    assert read_json(paths.compared("own"), "") == {"answer": "", "verdict": "", "rows": [], "notes": []}
     assert json.loads(paths.metrics("compare/own").read_text()) == {}
 
 
@@ -51,7 +51,7 @@ def test_a_run_that_was_stopped_goes_on_with_what_is_missing(small, monkeypatch,
     assert json.loads(paths.metrics("compare/own").read_text())["verdict"] == found["verdict"]
     assert found["verdict"] in capsys.readouterr().out
     report.main()
-    page = paths.REPORT.read_text()
+    page = paths.REPORT.with_name("own.html").read_text()
     assert "does personalising pay?" in page
     assert "no &lt;b&gt;such&lt;/b&gt; thing" in page
 

@@ -74,12 +74,13 @@ def test_what_evaluate_writes_renders_with_a_metric_that_is_added(small, monkeyp
         train.main(dataset)
         evaluate.main(dataset)
     found = [evaluated(dataset) for dataset in DATASETS]
-    page = report.render(found)
-    assert ">n right<" in page.lower()
+    pages = [report.render(each) for each in found]
+    assert all(">n right<" in page.lower() for page in pages)
     assert "n_right" in details("own")[0]
     assert "n_right" in metrics("own")["seen"]
-    assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
-    assert {len(user["weights"]) for one in found for user in one["users"]} == {n_prototypes}
+    assert pages[0].startswith("<!doctype html>")
+    weights = {len(one["weights"] or [1]) for each in found for one in each["portrait"]["people"]}
+    assert weights == {n_prototypes}
     if n_prototypes == 1:  # one reward for everyone, from any number of shots
         seen, rows = metrics("simulated")["seen"], details("simulated")
         unseen = {(r["model"], r["accuracy"]) for r in rows if r["users"] == "unseen"}
@@ -113,10 +114,11 @@ def test_what_must_be_said_stands_in_the_metrics_and_without_adapt_pairs_there_a
     assert set(metrics("own")["unseen"]) == {"zero_shot", "k1"}
     curve = layout.plot("few_shot", "own").read_text().splitlines()
     assert [line.split(",")[0] for line in curve] == ["shots", "0"]
-    unseen = [user["weights"] for user in evaluated("own")["users"] if user["users"] == "unseen"]
+    folk = evaluated("own")["portrait"]["people"]
+    unseen = [one["weights"] for one in folk if one["users"] == "unseen"]
     model = RewardModel.load(layout.models("own") / "model")
     assert unseen == [pytest.approx(model.states.mean(0).tolist(), abs=1e-3)] * 2
-    page = report.render([evaluated("own")])
+    page = report.render(evaluated("own"))
     assert "untrained weights" in page
     assert "own-curve" not in page
 

@@ -12,12 +12,15 @@ import subprocess
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
+import numpy as np
+import polars as pl
 import pytest
 from PIL import Image
 
+from pal.report import maps
+from pal.report.page import data_uri
+from pal.report.people import answering, for_whom, judge_people
 from pipeline import paths
-from pipeline.evaluation import portrait
-from pipeline.report import maps
 from pipeline.stages import report
 
 ATTACK = "</script><img src=x onerror=alert(1)>"
@@ -50,29 +53,62 @@ def weights_near(draw, corner, n_prototypes):
     return [value / sum(raw) for value in raw]
 
 
-def users(n_prototypes, groups):
+def people(n_prototypes, groups):
     """60 users whose weights go with their group."""
     draw, rows = random.Random(0), []
     for i in range(60):
         near = weights_near(draw, i % (len(groups) or n_prototypes) % n_prototypes, n_prototypes)
-        row = {"user_id": f"user-{i}", "users": ("seen", "unseen")[i // 3 % 2], "weights": near}
         group = groups[i % len(groups)] if groups else None
-        rows.append({**row, "group": group, "accuracy": 0.95 if i % 5 else None})
+        rows.append(
+            {"user_id": f"user-{i}", "users": ("seen", "unseen")[i // 3 % 2], "group": group, "near": near}
+        )
     return rows
 
 
-def item(prompt, response, score, image=None):
-    """One answer of a prototype."""
-    return {"prompt": prompt, "prompt_image": None, "response": response, "image": image, "score": score}
-
-
-def prototypes(n_prototypes, text="I enjoy painting landscapes."):
-    """Two liked and one disliked item each, one without a prompt."""
-    sides = {
-        "most": [item(text, "Yes", 9.81), item(None, text, 8.2)],
-        "least": [item("I count.", "Yes", -9.4)],
+def drawn_portrait(n_prototypes, groups, text="I enjoy painting landscapes.", image=None, user="user-0"):
+    """What evaluate would have drawn of 60 people with ten answers each."""
+    folk = people(n_prototypes, groups)
+    folk[0]["user_id"] = user
+    answers = pl.DataFrame(
+        [(each["user_id"], each["users"], float(n > i % 4), 0.5) for i, each in enumerate(folk) for n in range(10)],
+        schema=["user_id", "users", "right", "one"], orient="row",
+    )  # fmt: skip
+    judged = judge_people(answers)
+    cell = {"picture": "responses-0"} if image else {"text": text}
+    example = {"prompt": {"text": text}, "chosen": cell, "rejected": cell, "p": 0.9, "p_one": None}
+    item = {"prompt": text, "text": "" if image else text, "image": image, "above": 0.5}
+    word = {"name": text[:20], "strength": 1.0, "low": 0.5, "high": 1.5}
+    wants = [
+        {"name": f"prototype {k}", "share": 1 / n_prototypes, "title": text[:20], "answer": None, "liked_words": [word],
+         "disliked_words": [word], "features": [word], "likes": [item, item], "dislikes": [item]}
+        for k in range(1, n_prototypes + 1)
+    ]  # fmt: skip
+    weights = np.array([each["near"] for each in folk])
+    shown = [
+        {
+            **each,
+            **row,
+            "weights": each["near"],
+            "outside": False,
+            "why": [],
+            "telling": [example],
+            "mistakes": [],
+        }
+        for each, row in zip(folk, judged.to_dicts(), strict=True)
+    ]
+    for each in shown:
+        del each["near"]
+    return {
+        "whom": {**for_whom(judged), "outside": [user]},
+        "map": maps.draw(
+            folk, weights=weights, titles=[each["title"] for each in wants], shares=[0.5] * n_prototypes
+        ),
+        "wants": wants if n_prototypes > 1 else [],
+        "people": shown,
+        "pictures": {"responses-0": image} if image else {},
+        "tastes": [{"name": each["name"], "title": each["title"]} for each in wants],
+        "answering": answering(judged),
     }
-    return [{"prototype": k, "share": 1 / n_prototypes, **sides} for k in range(1, n_prototypes + 1)]
 
 
 def known_truth(n_prototypes):
@@ -115,8 +151,7 @@ def evaluated(dataset="persona", n_prototypes=3, groups=("art", "literature", "m
         "beside": {},
         "accuracies": accuracies(n_prototypes),
         "plurality": {"seen": difference, "unseen": difference},
-        "users": users(n_prototypes, groups),
-        "prototypes": prototypes(n_prototypes),
+        "portrait": drawn_portrait(n_prototypes, groups),
         "calibration": {"ece": 0.004, "bins": bins},
         "training": epochs,
         "truth": None,
@@ -130,12 +165,15 @@ def simulated(n_prototypes=3):
     """Vectors: no prototypes in words, no groups, the truth known."""
     encoder = {"prompts": None, "responses": {"name": "none", "weights_sha256": "", "dim": 16}}
     more = {"source": "generated: drawn from seed 0", "encoder": encoder, "truth": known_truth(n_prototypes)}
-    return evaluated("simulated", n_prototypes, (), prototypes=[], **more)
+    told = {**drawn_portrait(n_prototypes, ()), "wants": []}
+    return evaluated("simulated", n_prototypes, (), portrait=told, **more)
 
 
 def bare():
     """As little as the schema allows: every list empty, every value that may be null null."""
-    nothing = {"accuracies": [], "plurality": None, "users": [], "prototypes": [], "training": []}
+    empty = {"whom": None, "map": None, "wants": [], "people": [], "pictures": {}, "tastes": []}
+    empty["answering"] = {"rows": [], "standing_out": 0, "sentence": ""}
+    nothing = {"accuracies": [], "plurality": None, "portrait": empty, "training": []}
     return evaluated("own", **nothing, calibration={"ece": None, "bins": []})
 
 
@@ -143,7 +181,7 @@ def pixel(colour=(200, 80, 40), size=(72, 96)):
     """A one-coloured picture as evaluate puts it into its findings."""
     out = io.BytesIO()
     Image.new("RGB", size, colour).save(out, "JPEG")
-    return portrait.data_uri(out.getvalue())
+    return data_uri(out.getvalue())
 
 
 def pictured(dataset="pickafilter", **more):
@@ -179,13 +217,11 @@ def pictured(dataset="pickafilter", **more):
         for stage, read, dropped in (("prepare", 1000, 100), ("encode", 500, 2))
     ]
     account[0]["details"], account[1]["reasons"] = {"ties_dropped": 100}, {"it is cut short": 2}
-    image = item(prompt, "", 4.2, pixel())
-    sides = {"most": [image] * 3, "least": [item(prompt, "", -3.1), image]}
     given = {
         "encoder": {"prompts": MINILM, "responses": {"name": "untrained-vit-h-14", "weights_sha256": "", "dim": 1024}},
         "filters": filters, "tests": tests, "test": "test", "gallery": gallery, "account": account,
         "split_table": [{"group": "G1, seen", "train": 58831, "val": 628, "test": None}],
-        "prototypes": [{"prototype": k, "share": 0.5, **sides} for k in (1, 2)],
+        "portrait": drawn_portrait(2, ("likes blue", "likes red"), prompt, pixel()),
         "notes": ["Answers are simulated: the longer summary wins."],
         "published": ["Not the published Pick-a-Pic v1: rows of train 5 of 583,747."],
         "beside": {"similarity": {"difference": 0.09, "low": 0.07, "high": 0.11, "p": 0.0001}},
@@ -226,15 +262,32 @@ def shown(page):
 
 @pytest.mark.parametrize("n_prototypes", [1, 2, 5])
 def test_every_figure_is_there_for_every_number_of_prototypes(n_prototypes):
-    page = report.render([evaluated(n_prototypes=n_prototypes)])
-    names = ["dots", "curve", "reliability", "loss", "validation", "map"][: 5 if n_prototypes == 1 else 6]
-    assert set(specs(page)) == {f"persona-{name}" for name in names}
-    assert ("nothing to tell apart" in shown(page)) == (n_prototypes == 1)
-    assert shown(page).count("users' weight") == n_prototypes
+    page = report.render(evaluated(n_prototypes=n_prototypes))
+    assert set(specs(page)) == {
+        f"persona-{name}" for name in ("dots", "curve", "reliability", "loss", "validation")
+    }
+    assert page.count('data-person="') == (60 if n_prototypes > 1 else 0)
+    assert ("everyone is given one reward" in shown(page)) == (n_prototypes == 1)
+    assert page.index('id="pays"') < page.index('id="whom"') < page.index("In detail")
+
+
+def test_the_three_questions_come_first_and_all_else_is_folded():
+    page = report.render(evaluated())
+    said = shown(page)
+    assert "Does being personal pay here? Yes" in said
+    places = [
+        said.index(words)
+        for words in ("pay here?", "For whom?", "What do people want?", "One person", "In detail")
+    ]
+    assert places == sorted(places)
+    assert "<details open" not in page
+    assert re.findall(r'<details id="([\w-]+)"', page) == [
+        "answering", "tested", "accuracy", "few-shot", "never-seen", "trust", "calibration", "training", "data",
+    ]  # fmt: skip
 
 
 def test_what_a_reader_must_not_overlook_is_said():
-    page = shown(report.render([evaluated(), simulated(), pictured()]))
+    page = " ".join(shown(report.render(each)) for each in (evaluated(), simulated(), pictured()))
     for said in (
         "sample data", "Source: sample: 1,200 statements that come with this project", "generated data",
         "untrained weights", "untrained-vit-h-14 similarity", "Answers are simulated: the longer summary wins.",
@@ -245,57 +298,50 @@ def test_what_a_reader_must_not_overlook_is_said():
         "encode 500 498 2 it is cut short: 2", "G1, seen 58,831 628 \u2013",
         "test_unique: all users, unseen from no comparisons 70.0 %",
         "Unseen, 20 comparisons, untouched pairs 83.0 %", "those of the test set test.",
+        "No mix of the prototypes explains 1 person:", "cannot be told in words",
     ):  # fmt: skip
-        assert said in page
-    alone = shown(report.render([evaluated(groups=())]))
+        assert said in page, said
+    alone = shown(report.render(evaluated(groups=())))
     for said in ("untrained weights", "and what was dropped", "Colour and shape"):
         assert said not in alone
 
 
 def test_empty_and_null_findings_are_said_not_drawn():
-    page = report.render([bare()])
+    page = report.render(bare())
     assert specs(page) == {}
-    for said in ("No accuracies were measured", "no users to draw", "Calibration was not", "No training log"):
+    for said in (
+        "No accuracies were measured",
+        "nobody was judged",
+        "Calibration was not",
+        "No training log",
+    ):
         assert said in shown(page)
 
 
 def test_text_from_data_cannot_become_markup():
-    found = evaluated(prototypes=prototypes(3, ATTACK), groups=(ATTACK, "b", "c"), source=ATTACK)
-    found["users"][0]["user_id"] = "<b>x</b>"
-    pairs = pictured("own", notes=[ATTACK], account=[], prototypes=[], split_table=[{ATTACK: ATTACK}])
+    hostile = drawn_portrait(3, (ATTACK, "b", "c"), ATTACK, user="<b>x</b>\u202e")
+    found = evaluated(groups=(ATTACK, "b", "c"), source=ATTACK, portrait=hostile)
+    pairs = pictured("own", notes=[ATTACK], account=[], split_table=[{ATTACK: ATTACK}])
     pairs["gallery"][0] |= {"prompt": ATTACK + '" x="', "user": ATTACK, "group": ATTACK}
-    page = report.render([found, pairs])
+    page = report.render(found) + report.render(pairs)
     loads = Loads()
     loads.feed(page)
-    assert loads.tags.count("img") == 8
+    assert loads.tags.count("img") == 8 + 6
     assert "<b>x</b>" not in page
+    assert "\u202e" not in page
     assert ATTACK not in re.sub(r"(?s)<script.*?</script>", "", page)
     assert html.escape(ATTACK) in page
-    assert ATTACK in json.dumps(specs(page)["persona-map"])
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("a = b", "a = b"),
-        ("a\u202eb", "\u2068ab\u2069"),
-        ("אב", "\u2068אב\u2069"),
-        ("a\u2069b", "\u2068ab\u2069"),
-    ],
-)
-def test_text_from_data_turns_no_direction_but_its_own(text, shown):
-    assert report.isolated(text) == shown
 
 
 def test_pictures_are_part_of_the_page_and_nothing_else_may_be_one():
-    page = report.render([pictured()])
+    page = report.render(pictured())
     loads = Loads()
     loads.feed(page)
     sources = [value for tag, name, value in loads.fetching if (tag, name) == ("img", "src")]
-    assert len(sources) == len(loads.fetching) == 8 + 6 + 2
+    assert len(sources) == 8 + 6
     assert all(value.startswith("data:image/jpeg;base64,") for value in sources)
+    assert [other for other in loads.fetching if other[0] != "img"] == [("a", "href", "report.html")]
     assert "img-src data:;" in page
-    assert shown(page).count("no picture") == 2
 
 
 @pytest.mark.parametrize(
@@ -303,26 +349,22 @@ def test_pictures_are_part_of_the_page_and_nothing_else_may_be_one():
     ["https://example.org/a.jpg", "data:text/html;base64,PGI+", 'data:image/jpeg;base64,x" onerror="y', None],
 )
 def test_an_address_that_is_no_thumbnail_is_no_picture(uri):
-    found = pictured(prototypes=[])
+    found = pictured(portrait=bare()["portrait"])
     found["gallery"][0]["chosen"] = uri
-    page = report.render([found])
+    page = report.render(found)
     loads = Loads()
     loads.feed(page)
     assert loads.tags.count("img") == 7
     assert "example.org" not in page
 
 
-def test_script_json_escapes_what_could_end_a_script():
-    text = report.script_json({"a": "</script>&<!--\u2028\u2029"})
-    assert not set("<>&\u2028\u2029") & set(text)
-    assert json.loads(text) == {"a": "</script>&<!--\u2028\u2029"}
-
-
 def test_the_page_loads_nothing_and_its_policy_forbids_it():
-    page = report.render([evaluated(), simulated()])
+    page = report.render(evaluated()) + report.render_index([evaluated(), simulated()])
     loads = Loads()
     loads.feed(page)
-    assert loads.fetching == []
+    assert set(loads.fetching) == {
+        ("a", "href", name) for name in ("report.html", "persona.html", "simulated.html")
+    }
     assert not {"link", "iframe", "object", "embed", "base", "form"} & set(loads.tags)
     assert not re.search(r"url\(|@import", "".join(loads.texts["style"]))
     assert "default-src 'none'" in page
@@ -331,14 +373,14 @@ def test_the_page_loads_nothing_and_its_policy_forbids_it():
 
 
 def test_the_policy_allows_just_the_scripts_of_the_page():
-    page = report.render([evaluated()])
+    page = report.render(evaluated())
     allowed = re.findall(r"'(sha256-[^']+)'", page[: page.index("<style>")])
     scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     assert allowed == [f"sha256-{digest}" for digest in digests]
 
 
-def test_main_writes_the_datasets_in_their_order_and_links_to_the_papers_page(tmp_path, monkeypatch):
+def test_main_writes_a_page_for_each_dataset_and_one_that_leads_to_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for found in (bare(), simulated()):
         path = paths.evaluated(found["dataset"]) / "evaluated.json"
@@ -346,10 +388,15 @@ def test_main_writes_the_datasets_in_their_order_and_links_to_the_papers_page(tm
         path.write_text(json.dumps(found))
     monkeypatch.setattr(report.params, "load", lambda: SimpleNamespace(datasets=["simulated", "own"]))
     report.main()
-    page = paths.REPORT.read_text(encoding="utf-8")
-    assert 0 < page.index('<h2 id="simulated"') < page.index('<h2 id="own"')
-    assert "../paper/paper.html" not in page
-    assert '<a href="../paper/paper.html">' in report.render([bare()], paper=True)
+    index = paths.REPORT.read_text(encoding="utf-8")
+    assert 0 < index.index('href="simulated.html"') < index.index('href="own.html"')
+    assert {path.name for path in paths.REPORT.parent.iterdir()} == {
+        "report.html",
+        "simulated.html",
+        "own.html",
+    }
+    assert "../paper/paper.html" not in index
+    assert '<a href="../paper/paper.html">' in report.render_index([bare()], paper=True)
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -360,15 +407,17 @@ FLAGS = [
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium to open the report in")
-def test_a_browser_draws_every_chart_and_meets_no_error(tmp_path):
+def test_a_browser_draws_every_chart_shows_a_person_and_meets_no_error(tmp_path):
     rows = [{**row, "low": None, "high": None} for row in accuracies(2)]
-    found = [simulated(5), evaluated(prototypes=prototypes(3, ATTACK)), evaluated("own", 2, accuracies=rows)]
-    page, file = report.render([*found, pictured()]), tmp_path / "report.html"
-    file.write_text(page, encoding="utf-8")
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", file.as_uri()]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    errors = re.search(r'<div id="errors"[^>]*>(.*?)</div>', dom, re.DOTALL)
-    assert errors
-    assert " hidden" in errors.group().split(">")[0], shown(errors.group(1))
-    drawn = re.findall(r'id="([\w-]+)-chart"[^>]*>(?:(?!</figure>).)*?<svg', dom, re.DOTALL)
-    assert drawn == list(specs(page))
+    hostile = evaluated(portrait=drawn_portrait(3, (), ATTACK))
+    for found in (simulated(5), hostile, evaluated("own", 2, accuracies=rows), pictured()):
+        page, file = report.render(found), tmp_path / "report.html"
+        file.write_text(page.replace("<details", "<details open"), encoding="utf-8")
+        command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", file.as_uri()]
+        dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        errors = re.search(r'<div id="errors"[^>]*>(.*?)</div>', dom, re.DOTALL)
+        assert errors
+        assert "hidden" in errors.group().split(">")[0], shown(errors.group(1))
+        drawn = re.findall(r'id="([\w-]+)-chart"[^>]*>(?:(?!</figure>).)*?<svg', dom, re.DOTALL)
+        assert drawn == list(specs(page))
+        assert re.search(r'<div id="person"[^>]*><h3><bdi>user-0</bdi></h3>', dom)
