@@ -58,7 +58,7 @@ DOWN = {
     "thumbs down",
     "rejected",
 }
-PAIR_COLUMNS = ["user_id", "prompt", "chosen", "rejected", "label", "timestamp", "split", FILE, ROW]
+PAIR_COLUMNS = ["user_id", "prompt", "chosen", "rejected", "label", "timestamp", "split", "first", FILE, ROW]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ class Log:
 
     Args:
         pairs: One row each: user_id, prompt (null where there are none), chosen, rejected, label, timestamp,
-            split, and the row that it comes from. Cells are texts, or bytes of pictures; times are in UTC.
+            split, first (whether the response shown first was chosen, where a duel tells), and the row that
+            it comes from. Cells are texts, or bytes of pictures; times are in UTC.
         table: Where it was read from, without its rows.
         columns: What its columns are.
         rejected: Rows that gave no comparison: file, row, reason.
@@ -180,7 +181,8 @@ def read_log(
     table = replace(table, frame=table.frame.clear())  # which may be larger than all that is left
     frame, said_of_shape = MAKE[found.shape](frame, found, values or {}, gap, seed)
     said += said_of_shape
-    defaults = {"label": pl.lit(1.0), "timestamp": pl.lit(None, pl.String), "split": pl.lit(None, pl.String)}
+    defaults = {"label": pl.lit(1.0), "first": pl.lit(None, pl.Boolean)}
+    defaults |= dict.fromkeys(("timestamp", "split"), pl.lit(None, pl.String))
     frame = frame.with_columns(**{name: cell for name, cell in defaults.items() if name not in frame.columns})
     pairs, rejected = _keep(frame, ties)
     if table.rejected:
@@ -405,6 +407,7 @@ def _duels(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap
         pl.when(side == 1).then(pl.col("r1")).otherwise(pl.col("r0")).alias("chosen"),
         pl.when(side == 1).then(pl.col("r0")).otherwise(pl.col("r1")).alias("rejected"),
         label.alias("label"),
+        (side == 0).alias("first"),
         pl.coalesce("problem", pl.when(side.is_null()).then(pl.lit("without a winner"))).alias("problem"),
     ), said
 

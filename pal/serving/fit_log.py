@@ -50,6 +50,7 @@ from pal.methods.base import Learned, Task
 from pal.methods.compare import judge, places, table
 from pal.methods.compare import verdict as compared
 from pal.models.base import margins
+from pal.serving.log_report import answer, people_of_log, render
 from pal.serving.read_inputs import InputEncoder, Side
 from pal.serving.reward_model import RewardModel
 from pal.serving.saved_model import CARD
@@ -62,7 +63,6 @@ PROTOTYPES = 3  # of the candidates of the method auto
 MOST_PROTOTYPES = 5  # tried where K is auto
 ENCODED_AT_ONCE = 2048  # items, after which their vectors are kept
 MOST_VALUES = 20  # of an attribute
-FEW_PEOPLE = 8  # with fewer nothing is claimed of people in general
 KEPT, MEASURED = "model", "measured"  # folders: the model to use, and the one that the numbers are of
 METRICS, REPORT, REJECTED = "metrics.json", "report.html", "rejected-rows.csv"
 
@@ -110,6 +110,7 @@ class Encoded:
         prompt_ids: The ids of the prompts, by row of their embeddings.
         encoder: What made the embeddings, as `SavedModel` keeps it.
         rejected: The log's rows that are not learned from: file, row, reason.
+        contents: Prompts and responses themselves, by row of their embeddings.
     """
 
     embeddings: Embeddings
@@ -119,6 +120,7 @@ class Encoded:
     prompt_ids: list[str]
     encoder: dict[str, Any]
     rejected: pl.DataFrame
+    contents: dict[str, list[Any]]
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,7 @@ class Result:
         metrics: What was measured, ready for JSON.
         log: What was read.
         rejected: The rows that were not learned from: file, row, reason.
+        people: What the report shows of the people.
     """
 
     model: RewardModel
@@ -138,6 +141,7 @@ class Result:
     metrics: dict[str, Any]
     log: Log
     rejected: pl.DataFrame
+    people: dict[str, Any]
 
     @property
     def verdict(self) -> str:
@@ -150,8 +154,6 @@ class Result:
         Raises:
             PalError: If something else is at that place.
         """
-        from pal.serving.log_report import render
-
         folder = Path(folder)
         if folder.exists() and not (folder / METRICS).is_file():
             raise PalError(
@@ -170,7 +172,7 @@ class Result:
                     write_bytes(new / name / file, data)
                 write_text(new / name / CARD, cards[name])
             write_json(new / METRICS, self.metrics)
-            write_text(new / REPORT, render(self.metrics, self.log.summary()))
+            write_text(new / REPORT, render(self.metrics, self.log.summary(), self.people))
             write_text(new / REJECTED, self.rejected.write_csv())
 
 
@@ -213,6 +215,7 @@ def fit(
     personal = registered(METHODS, method).personal and (K > 1 or not registered(METHODS, method).prototypes)
     shared = _fit(data, part, "bt", 1, options, "one for everyone")[0] if personal else measured
     metrics = _measure(data, part, measured, shared, personal=personal)
+    people = people_of_log(log, data, part, measured, shared if personal else None)
     final, _ = _fit(data, np.zeros_like(part), method, K, options, "fit all")
     metrics = {
         "source": str(source),
@@ -226,7 +229,7 @@ def fit(
     }
     if by := _by_attribute(log, data, part, measured, shared):
         metrics["by"] = by
-    result = Result(final, measured, metrics, log, data.rejected)
+    result = Result(final, measured, metrics, log, data.rejected, people)
     say(result.verdict)
     if out is not None:
         result.save(out)
@@ -247,6 +250,7 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
     described: dict[str, Any] = {"prompts": None}
     embedded: dict[str, Tensor] = {"prompts": torch.zeros(0, 0)}
     names: dict[str, list[str]] = {"prompts": []}
+    contents: dict[str, list[Any]] = {"prompts": []}
     readable = np.ones(len(pairs), bool)
     tables: dict[tuple[str, str], tuple[Tensor, np.ndarray]] = {}
     for half, sides in (("prompts", SIDES[:1]), ("responses", SIDES[1:])):
@@ -262,7 +266,9 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
         if key not in tables:
             tables[key] = _encode(answers.items[modality], used, modality, half, described[half], options)
         embedded[half], row = tables[key]
-        names[half] = [each.decode() for each in answers.items[modality].ids[used[row[used] >= 0]]]
+        read, found = used[row[used] >= 0], answers.items[modality]
+        names[half] = [each.decode() for each in found.ids[read]]
+        contents[half] = [found.contents[int(each)] for each in read]
         for side in sides:
             pairs = pairs.with_columns(pl.Series(side, row[pairs[side].to_numpy()]))
             readable &= (pairs[side] >= 0).to_numpy()
@@ -284,7 +290,7 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
         weight=torch.from_numpy(pairs["weight"].cast(pl.Float32).to_numpy().copy()),
     )  # fmt: skip
     embeddings = Embeddings(embedded["prompts"], embedded["responses"])
-    return Encoded(embeddings, comparisons, people, pairs, names["prompts"], described, rejected)
+    return Encoded(embeddings, comparisons, people, pairs, names["prompts"], described, rejected, contents)
 
 
 def _encode(
@@ -475,7 +481,8 @@ def _measure(
         gain = {"gain": paired.difference, "gain_low": paired.low, "gain_high": paired.high}
         metrics["seen"] |= {name: _round(number) for name, number in gain.items()}
     metrics |= _measure_unseen(data, part, model, shared)
-    return {**metrics, "verdict": verdict(metrics, personal=personal)}
+    metrics["one_reward"] = not personal
+    return {**metrics, "verdict": verdict(metrics)}
 
 
 def _by_attribute(
@@ -631,31 +638,16 @@ def _judged(
     return Judged.from_margins(margins(model.head, states, data.embeddings, test), test.user, n_users=n_users)
 
 
-def verdict(metrics: Mapping[str, Any], *, personal: bool) -> str:
+def verdict(metrics: Mapping[str, Any]) -> str:
     """What the numbers say, in sentences."""
-    seen, unseen = metrics.get("seen"), metrics.get("unseen")
-    if seen is None:
-        return "There are too few answers to hold any out, so nothing was measured."
-    one = f"{seen['one_for_everyone']:.1%}"
-    between = f"{seen['gain_low']:+.1%} to {seen['gain_high']:+.1%} a person"
-    if not personal:
-        return (
-            f"One reward for everyone is right on {one} of the answers held out; no second taste was found."
-        )
-    said = [f"On answers held out, the personal reward is right {seen['personal']:.1%} of the time"]
-    said[0] += f", one reward for everyone {one}."
-    if seen["people"] < FEW_PEOPLE:
-        said.append(f"These are too few people, {seen['people']}, to tell whether that holds for others.")
-    elif seen["gain_low"] > 0:
-        said.append(f"Being personal pays: {seen['gain']:+.1%} ({between}).")
-    else:
-        said.append(f"There is no proof that being personal pays here ({between}).")
-    if unseen:
-        said.append(
-            f"On people held out it is {unseen['personal']:.1%} after {unseen['answers_each']} answers, "
+    told, unseen = answer(metrics), metrics.get("unseen")
+    said = f"Does being personal pay? {told['answer']}. {told['sentence']}".replace("\u00a0", " ")
+    if unseen and not metrics["one_reward"]:
+        said += (
+            f" On people held out it is {unseen['personal']:.1%} after {unseen['answers_each']} answers, "
             f"{unseen['without_answers']:.1%} before any, and one reward {unseen['one_for_everyone']:.1%}."
         )
-    return " ".join(said)
+    return said
 
 
 def _accuracy(name: str, judged: Judged) -> dict[str, float]:

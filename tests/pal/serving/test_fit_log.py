@@ -68,7 +68,7 @@ def test_numbers_and_report_say_what_was_found(fitted):
     assert metrics["unseen"]["personal"] > 0.95
     assert metrics["unseen"]["answers_each"] == 4
     page = (folder / "mine/report.html").read_text()
-    assert "Being personal pays" in page
+    assert "Does being personal pay here?" in page
     assert "people" in said[0]
     assert said[-1] == metrics["verdict"]
 
@@ -99,7 +99,7 @@ def test_accuracies_are_told_apart_by_attributes(tmp_path):
     assert set(by) == {"old", "young"}
     assert sum(each["people"] for each in by.values()) == result.metrics["seen"]["people"]
     assert all(each["personal"] > 0.9 for each in by.values())
-    assert "By age" in (tmp_path / "mine/report.html").read_text()
+    assert ">age</span>" in (tmp_path / "mine/report.html").read_text()
     with pytest.raises(PalError, match=r"^rows has no column 'country', which is asked for as an attribute"):
         fit(frame, attributes=["country"], **FAST)
 
