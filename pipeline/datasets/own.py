@@ -60,8 +60,8 @@ Modality = Literal["text", "image", "vector"]
 class Prepare(Config):
     """How one's own comparisons are read."""
 
-    columns: dict[str, str]
-    values: dict[str, str]
+    columns: dict[str, str] | None
+    values: dict[str | int | float, str] | None
     user_ids: Literal["as_given", "normalised"]
     ties: Literal["drop", "keep"]
     prompts: Modality | None
@@ -124,7 +124,7 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
 
 def _read(files: Files, own: Params) -> Log:
     options, files = own.prepare, replace(files, source=str(own.source))
-    columns, values = options.columns, options.values
+    columns, values = options.columns, {str(value): side for value, side in (options.values or {}).items()}
     return read_log(files, columns, values=values, ties=options.ties, user_ids=options.user_ids)
 
 

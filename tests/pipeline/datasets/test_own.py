@@ -85,7 +85,7 @@ LOGS = {
     "gzip, semicolons, another name": (
         "a.csv.gz", gzip.compress(b"rater;frage;chosen;rejected\nann;why?;so;no\n"), {"columns": {"prompt": "frage"}}
     ),
-    "0 and 1": ("a.csv", b"judge,prompt,answer_a,answer_b,choice\nann,why?,so,no,0\n", {"values": {"0": "a"}}),
+    "0 and 1": ("a.csv", b"judge,prompt,answer_a,answer_b,choice\nann,why?,so,no,0\n", {"values": {0: "a"}}),
     "JSON of ratings": (
         "a.json", json.dumps([{"user": "ann", "prompt": "why?", "response": r, "stars": s}
                               for r, s in (("so", 5), ("no", 1))]).encode(), {},
