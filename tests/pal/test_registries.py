@@ -89,9 +89,13 @@ def test_members_from_outside_are_fitted_saved_adapted_and_asked_with(registered
 def test_a_name_that_is_in_no_registry_is_refused_by_the_config(registered):
     assert HeadConfig(model="mixed-effects").model == "mixed-effects"
     for config, options, known in (
-        (HeadConfig, {"model": "C"}, "'A', 'B', 'point', 'linear', 'mixed-effects', got 'C'"),
+        (
+            HeadConfig,
+            {"model": "C"},
+            "'A', 'B', 'point', 'linear', 'routed', 'general', 'mixed-effects', got 'C'",
+        ),
         (FitConfig, {"objective": "vote"}, "'pal', 'mixture', 'marginal', 'small-deviations', got 'vote'"),
-        (FitConfig, {"population": ["points"]}, r"'points', 'gaussian', got \['points'\]"),
+        (FitConfig, {"population": ["points"]}, r"'points', 'gaussian', 'amortised', got \['points'\]"),
     ):
         with pytest.raises(PalError, match=f"^{next(iter(options))} must be one of {known}$"):
             config.from_options(**options)

@@ -24,7 +24,8 @@ def test_help_of_a_command_says_what_it_does(command):
     done = CliRunner().invoke(app, [command.callback.__name__, "--help"])
     assert done.exit_code == 0
     assert command.callback.__doc__.split("\n")[0] in done.stdout
-    own = {"fit": "--columns", "eval": "--columns", "serve": "--port", "demo": "--port", "answers": "--out"}
+    own = dict.fromkeys(("fit", "eval", "compare"), "--columns")
+    own |= {"serve": "--port", "demo": "--port", "answers": "--out"}
     assert own.get(command.callback.__name__, "--format") in done.stdout
 
 

@@ -124,7 +124,10 @@ def test_a_folder_holds_no_code_and_code_that_its_config_names_is_not_run(tiny, 
     [
         ({"pooling": ["lasttoken"]}, "pooling must be of mean, cls, max in the exported model's config"),
         ({"encoder_config": {}}, "encoder_config must name its model_type"),
-        ({"head": {"model": "C"}}, "model must be one of 'A', 'B', 'point', 'linear', got 'C'"),
+        (
+            {"head": {"model": "C"}},
+            "model must be one of 'A', 'B', 'point', 'linear', 'routed', 'general', got 'C'",
+        ),
     ],
 )
 def test_a_config_that_cannot_be_is_refused(change, message):
