@@ -82,7 +82,9 @@ class HeadConfig(Config):
         "B",
         description=(
             "A: fixed ideal points. B: ideal points that are functions of the prompt. point: an ideal point "
-            "of each person's own. linear: one linear reward, and each person's deviation from it."
+            "of each person's own. linear: one linear reward, and each person's deviation from it. routed: "
+            "linear rewards whose weights depend on the prompt too. general: one preference for all, cycles "
+            "allowed."
         ),
     )
     K: int = Field(3, ge=1, description="Prototypes shared by all users; 1 gives everyone the same reward.")

@@ -27,7 +27,7 @@ def messages_of(cell: Any) -> list[dict[str, Any]] | None:
             return None
         try:
             cell = json.loads(cell)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
     cell = [cell] if isinstance(cell, dict) else cell
     if not isinstance(cell, list) or not cell or not all(isinstance(each, dict) for each in cell):

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),
     "pal.models": GROUND,
     "pal.encoders": GROUND,
-    "pal.logs": GROUND,
+    "pal.logs": GROUND | {"pal.encoders"},
     "pal.users": GROUND | {"pal.models"},
     "pal.fitting": GROUND | {"pal.models", "pal.users"},
     "pal.evaluation": GROUND | {"pal.models", "pal.users", "pal.fitting"},
@@ -38,6 +38,7 @@ MAY_IMPORT = {
     | {
         "pal.serving",
         "pal.service",
+        "pal.methods",
         "pal.evaluation",
         "pal.models",
         "pal.users",

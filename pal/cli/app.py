@@ -1,4 +1,4 @@
-"""The command line `pal`: fit, eval, score, rank, adapt, ask and inspect.
+"""The command line `pal`: fit, compare, eval, score, rank, adapt, ask and inspect.
 
 pal fit answers.csv
 pal rank answers-model replies.csv --user ann
@@ -224,8 +224,14 @@ def fit(
         "auto"
     ),
     K: Annotated[str, typer.Option("-K", help="Tastes to mix (prototypes): a number, or auto.")] = "auto",
-    encoder: Annotated[str, typer.Option(help="The encoder of texts.")] = "all-MiniLM-L6-v2",
+    encoder: Annotated[str, typer.Option(help="The encoder of texts.")] = "all-MiniLM-L6-v2+measures",
     image_encoder: Annotated[str, typer.Option(help="The encoder of pictures.")] = "classical",
+    vectors: Annotated[
+        Path | None, typer.Option(help="Embeddings that cells name by ids: .parquet, .safetensors or .npy.")
+    ] = None,
+    attributes: Annotated[
+        str | None, typer.Option(help="Columns by whose values accuracies are told apart: age,country.")
+    ] = None,
     unseen: Annotated[float, typer.Option(help="Share of the people held out to measure; 0: nobody.")] = 0.2,
     time_split: Annotated[bool, typer.Option("--time-split", help="Hold out each one's latest answers.")] = (
         False
@@ -242,8 +248,30 @@ def fit(
 
     given, others = options.parts()
     others |= {"method": method, "K": K, "encoder": encoder, "image_encoder": image_encoder, "unseen": unseen}
+    others |= {"vectors": vectors, "attributes": [each for each in (attributes or "").split(",") if each]}
     folder = out or Path(Path(log.rstrip("/")).name.partition(".")[0] + "-model")
     logs.fit(log, folder, given, {**others, "time_split": time_split})
+
+
+@command
+def compare(
+    log: Log,
+    *,
+    methods: Annotated[str, typer.Option(help="Names of methods, separated by commas.")] = (
+        "bt,mixed_effects,pal_ours"
+    ),
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A JSON file of all numbers.")] = None,
+    encoder: Annotated[str, typer.Option(help="The encoder of texts.")] = "all-MiniLM-L6-v2+measures",
+    image_encoder: Annotated[str, typer.Option(help="The encoder of pictures.")] = "classical",
+    unseen: Annotated[float, typer.Option(help="Share of the people held out to measure.")] = 0.2,
+    options: LogOptions,
+) -> None:
+    """Compare methods on a log, and say whether personalising pays."""
+    from pal.cli import logs
+
+    given, others = options.parts()
+    others |= {"encoder": encoder, "image_encoder": image_encoder, "unseen": unseen}
+    logs.compare(log, methods, out, given, others)
 
 
 @command

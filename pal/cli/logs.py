@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from pal.errors import PalError
+from pal.files import write_json
 from pal.logs.columns import parse_columns
+from pal.methods.compare import printed
 from pal.serving import fit_log
 from pal.serving.fit_log import KEPT, METRICS, REPORT, Options
 from pal.serving.reward_model import RewardModel
@@ -49,6 +51,26 @@ def evaluate(model: Path, source: str, given: dict[str, Any], options: dict[str,
     loaded = RewardModel.load(model, weights=options["weights"], device=options["device"])
     metrics = fit_log.evaluate(loaded, source, **_read(given), options=Options(**options))
     print(json.dumps(metrics, indent=2))
+
+
+def compare(
+    source: str, methods: str, out: Path | None, given: dict[str, Any], options: dict[str, Any]
+) -> None:
+    """Print methods side by side on a log, and which to take.
+
+    Args:
+        source: The log.
+        methods: Their names, separated by commas.
+        out: A JSON file to write.
+        given: The options `columns` and `values`.
+        options: Those of `Options`.
+    """
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    found = fit_log.compare(source, names, **_read(given), options=Options(**options))
+    print(printed(found["rows"]))
+    print("\n".join([*found["notes"], found["verdict"]]))
+    if out is not None:
+        write_json(out, found)
 
 
 def _read(given: dict[str, Any]) -> dict[str, Any]:

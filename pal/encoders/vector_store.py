@@ -75,6 +75,26 @@ def item_id(modality: str, content: bytes) -> str:
     return hashlib.sha256(modality.encode() + b"\0" + content).hexdigest()[:32]
 
 
+def text_id(text: str) -> str:
+    """The item id of a text."""
+    return item_id("text", text.encode())
+
+
+def image_id(
+    file: str,
+    row_group: int | None = None,
+    row: int | None = None,
+    column: str | None = None,
+    filter: str | None = None,
+) -> str:
+    """The item id of an image: where its bytes lie, by content, and the filter that its pixels get.
+
+    A file's sha256 pins its bytes, so what lies at a place in it never changes and need not be read here.
+    """
+    place = "|".join("" if part is None else str(part) for part in (file, row_group, row, column, filter))
+    return item_id("image", place.encode())
+
+
 def packed(ids: "list[str] | np.ndarray") -> np.ndarray:
     """Item ids as an array of 32 hex digits each, which sorts and searches as the texts do.
 

@@ -40,6 +40,7 @@ FEW_ANSWERS = 4  # distinct responses up to which prompts tell more than respons
 SURE = 0.95  # of all words, or of all features, at once (Bonferroni)
 MOST_DIRECTIONS, LEAST_SHARE = 3, 0.01
 OPPONENTS = 32
+STRONG = 0.5  # rank correlation of a feature that names what is liked
 WORD = re.compile(r"[^\W\d_](?:[\w'\u2019]*[^\W_])?")
 FEATURES = {  # what is counted, and how more and less of it are said
     "words": (lambda text: len(text.split()), "longer", "shorter"),
@@ -104,9 +105,10 @@ class Description:
 
     @property
     def title(self) -> str:
-        """The surest words, or what else is sure, in a few words; empty where nothing is."""
-        words = [each.name for each in self.liked_words[:4]]
-        return ", ".join(words or [each.name for each in self.features[:2]])
+        """What is surest, in a few words: strong features, then words; empty where nothing is sure."""
+        features = [each.name for each in self.features if each.strength >= STRONG][:2]
+        words = [each.name for each in self.liked_words[: 4 - len(features)]]
+        return ", ".join([*features, *words] or [each.name for each in self.features[:2]])
 
 
 def describe(

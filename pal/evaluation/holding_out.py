@@ -84,6 +84,26 @@ def hold_out(
     return placed, {"mixed": mixed, "across": n_across, "few": few}
 
 
+def on_known_items(prompt: np.ndarray, low: np.ndarray, high: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Whether training knows each pair's prompt or, where there are no prompts, both of its responses.
+
+    Args:
+        prompt: Each pair's prompt by number; -1: it has none.
+        low: One of its responses by number.
+        high: The other.
+        train: Which pairs are trained on.
+    """
+    if (prompt >= 0).any():
+        # The last place is that of pairs without a prompt: where others have one, nothing knows theirs.
+        known = np.zeros(int(prompt.max()) + 2, dtype=bool)
+        known[prompt[train]] = True
+        known[-1] = False
+        return known[prompt]
+    known = np.zeros(max(low.max(initial=0), high.max(initial=0)) + 1, dtype=bool)
+    known[low[train]] = known[high[train]] = True
+    return known[low] & known[high]
+
+
 def _mark_new(
     frame: pl.DataFrame, prompts: list[str], share: float, rng: np.random.Generator
 ) -> tuple[pl.DataFrame, int]:

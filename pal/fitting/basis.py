@@ -82,8 +82,8 @@ def fit_basis(
     inputs = "products" if embeddings.prompts.shape[1] else "response"
     config = HeadConfig(model="linear", K=1, latent=WIDE, inputs=inputs)
     wide = LinearModel.from_comparisons(config, embeddings, train)
-    answers = _Answers.read(wide, embeddings, train)
-    held = _Answers.read(wide, embeddings, val) if val is not None and len(val) else None
+    answers = Answers.read(wide, embeddings, train)
+    held = Answers.read(wide, embeddings, val) if val is not None and len(val) else None
     fit = _Fit(basis, answers, n_users, K, torch.Generator().manual_seed(seed))
     optimiser = torch.optim.Adam([p for p in fit.parameters() if p.requires_grad], lr=RATE)
     history: list[dict[str, float]] = []
@@ -106,7 +106,7 @@ def fit_basis(
             best, kept = score, {name: value.clone() for name, value in fit.state_dict().items()}
     fit.load_state_dict(kept)
     with torch.no_grad():
-        model = _as_linear(wide, fit.rewards, fit.shared, embeddings)
+        model = as_linear(wide, fit.rewards, fit.shared, embeddings)
         states = torch.cat([fit.states(), torch.ones(n_users, 1)], 1)
         population = Points.from_states(states)
         if basis.weights == "free":
@@ -136,7 +136,7 @@ def fit_normal(
 
 
 @dataclass(frozen=True)
-class _Answers:
+class Answers:
     """Comparisons, with the directions of each distinct question."""
 
     features: Float[Tensor, "q wide"]
@@ -145,7 +145,8 @@ class _Answers:
     weight: Float[Tensor, " n"]
 
     @classmethod
-    def read(cls, wide: LinearModel, embeddings: Embeddings, of: Comparisons) -> "_Answers":
+    def read(cls, wide: LinearModel, embeddings: Embeddings, of: Comparisons) -> "Answers":
+        """Comparisons as `wide` reads them."""
         distinct, row = distinct_rows(of.question, len(of.questions))
         features = wide.question_features(embeddings, of.questions[distinct])[:, :-1]
         return cls(features, row, of, torch.ones_like(of.sign) if of.weight is None else of.weight)
@@ -155,7 +156,7 @@ class _Fit(nn.Module):
     """What is learned, and its loss."""
 
     def __init__(
-        self, basis: Basis, answers: _Answers, n_users: int, K: int, generator: torch.Generator
+        self, basis: Basis, answers: Answers, n_users: int, K: int, generator: torch.Generator
     ) -> None:
         super().__init__()
         self.basis, D = basis, answers.features.shape[1]
@@ -179,13 +180,13 @@ class _Fit(nn.Module):
             return self.clusters
         return torch.softmax(self.free, 1) if self.basis.weights == "simplex" else self.free
 
-    def margins(self, answers: _Answers) -> tuple[Float[Tensor, "n K"], Float[Tensor, " n"]]:
+    def margins(self, answers: Answers) -> tuple[Float[Tensor, "n K"], Float[Tensor, " n"]]:
         """Margins in favour of the chosen response: of each reward of the basis, and of the shared one."""
         of_basis, of_shared = answers.features @ self.rewards, answers.features @ self.shared
         sign = answers.of.sign
         return of_basis[answers.row] * sign[:, None], of_shared[answers.row] * sign
 
-    def loss(self, answers: _Answers, done: float) -> Float[Tensor, ""]:
+    def loss(self, answers: Answers, done: float) -> Float[Tensor, ""]:
         of, weight = answers.of, answers.weight
         each, shared = self.margins(answers)
         if self.basis.weights == "clusters":
@@ -218,13 +219,13 @@ class _Fit(nn.Module):
             self.clusters = one_hot(likelihood.argmax(1), self.clusters.shape[1]).to(self.clusters)
 
     @torch.no_grad()
-    def held_out_loss(self, answers: _Answers) -> float:
+    def held_out_loss(self, answers: Answers) -> float:
         each, shared = self.margins(answers)
         margin = shared + (each * self.states()[answers.of.user]).sum(1)
         return weighted_mean(expected_loss(logistic, margin, answers.of.label), answers.of.weight).item()
 
 
-def _as_linear(
+def as_linear(
     wide: LinearModel,
     rewards: Float[Tensor, "wide K"],
     shared: Float[Tensor, " wide"],

@@ -119,6 +119,13 @@ class Columns:
     marks: tuple[str, ...] = ()
     scores: tuple[str, ...] = ()
 
+    def name_of(self, role: str) -> str:
+        """What the log calls a column of the comparisons that were made of it."""
+        if role in self.roles:
+            return self.roles[role]
+        named = [self.roles[each] for each in ("responses", "response") if each in self.roles]
+        return " or ".join(self.responses or named or [role])
+
 
 def parse_columns(text: str) -> dict[str, str]:
     """Read `user_id=rater,prompt=instruction`; a role without a column is one that the log does not have.
@@ -367,7 +374,7 @@ def _entries(cell: str | None) -> list[str | None]:
 def _json(cell: str | None) -> Any:
     try:
         return None if cell is None else json.loads(cell)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -14,7 +14,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -23,10 +23,12 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from pal.errors import PalError
+from pal.errors import PalError, shorten
+from pal.logs.presets import HUB
 from pal.table_files import TableReader, readable_parquet, reason, row_place
 
 FILE, ROW = "#file", "#row"  # columns of a table: which file a row is from, and its number there, from 1
@@ -35,10 +37,11 @@ COMPRESSED = {b"\x1f\x8b": ("gzip", ".gz"), b"\x28\xb5": ("zstd", ".zst")}
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 HEAD = 1 << 18  # bytes from which the dialect is told
 BLOCK = 1 << 24  # bytes that are parsed at once, the length of the longest row
+MOST_ROWS = 200_000_000
+MOST_TEXT = 1 << 34  # bytes in a column of a file
 CHUNK = 20_000  # rows that are in memory as Python objects
 MOST_FAULTY = 0.1  # share of malformed rows from which on the file, not the row, is at fault
 HOLDERS = ("data", "rows", "examples", "records", "results")  # keys of a list of rows in a JSON object
-HUB = "hf://datasets/"
 
 
 @dataclass(frozen=True)
@@ -80,35 +83,47 @@ class Table:
         return [name for name in self.frame.columns if name not in (FILE, ROW)]
 
 
+@dataclass(frozen=True)
+class Files:
+    """The files of a log.
+
+    Args:
+        paths: Where they lie, by the names that messages use; what a file is, its bytes tell.
+        source: What was asked for, in the user's words.
+        folder: What paths in cells are relative to.
+        said: What was understood, one sentence each.
+    """
+
+    paths: dict[str, Path]
+    source: str
+    folder: Path
+    said: list[str] = field(default_factory=list)
+
+
 def read(source: Any) -> Table:
     """Read a file, a folder, a glob of files, a data set of the hub, or standard input for `-`.
 
-    Rows in memory are read too: mappings, a frame of polars or pandas, an Arrow table, a `datasets` table.
+    Rows in memory are read too: mappings, a frame of polars or pandas, an Arrow table, a `datasets` table;
+    and `Files` that were found before.
 
     Raises:
         PalError: If there is nothing to read, or a file cannot be read.
     """
-    if not isinstance(source, str | Path):
+    if not isinstance(source, str | Path | Files):
         return _in_memory(source)
-    source = str(source)
-    said: list[str] = []
-    rejected: list[Rejected] = []
     with tempfile.TemporaryDirectory(prefix="pal-") as scratch:
         if source == "-":
-            paths, folder = [Path(scratch) / "standard input"], Path()
-            with paths[0].open("wb") as file:
+            path = Path(scratch) / "standard input"
+            with path.open("wb") as file:
                 shutil.copyfileobj(sys.stdin.buffer, file)
-        else:
-            paths, folder = _find(source, said)
-        frames = []
-        for path in paths:
-            frame = _read_file(path, path.relative_to(folder).as_posix() if len(paths) > 1 else path.name,
-                               said, rejected, Path(scratch))  # fmt: skip
-            frames.append(frame)
+            source = Files({path.name: path}, "-", Path())
+        files = source if isinstance(source, Files) else find_files(source)
+        said, rejected = list(files.said), []
+        frames = [_read_file(path, name, said, rejected, Path(scratch)) for name, path in files.paths.items()]
     frame = pl.concat(frames, how="diagonal_relaxed") if len(frames) > 1 else frames[0]
     if len({tuple(sorted(each.columns)) for each in frames}) > 1:
         said.append("the files have not all the same columns; what one lacks is taken as empty there")
-    return Table(frame, source, folder, said, rejected)
+    return Table(frame, files.source, files.folder, said, rejected)
 
 
 def _in_memory(rows: Any) -> Table:
@@ -125,30 +140,52 @@ def _in_memory(rows: Any) -> Table:
     return Table(frame.with_columns(**place), "rows", Path())
 
 
-def _find(source: str, said: list[str]) -> tuple[list[Path], Path]:
-    """The files that a source names, and the folder that paths in them are relative to."""
+def find_files(source: Path | str, folder: Path | None = None, without: Iterable[Path] = ()) -> Files:
+    """The files that a source names.
+
+    Args:
+        source: A file, a folder, a glob, or `hf://datasets/ORG/NAME@revision`, which is downloaded.
+        folder: What a relative path starts from; None: the current folder.
+        without: Files that are no part of the log, though they may lie in its folder.
+
+    Raises:
+        PalError: If there are none.
+    """
+    source, said = str(source), []
     if source.startswith(HUB):
-        return _from_hub(source, said)
-    path = Path(source).expanduser()
+        paths, root = _from_hub(source, said)
+        return Files({path.relative_to(root).as_posix(): path for path in paths}, source, root, said)
+    path = (folder or Path()) / Path(source).expanduser()
     if path.is_file():
-        return [path], path.parent
+        return Files({path.name: path}, source, path.parent)
     if path.is_dir():
         saved = sorted(path.rglob("data-*-of-*.arrow"))
         paths = saved if list(path.rglob("state.json")) and saved else sorted(path.rglob("*"))
-        folder = path
+        root = path
     else:
-        paths, folder = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))), path.parent
-        while any(mark in str(folder) for mark in "*?["):
-            folder = folder.parent
-    hidden = [each for each in paths if any(p.startswith((".", "_")) for p in each.relative_to(folder).parts)]
-    found = [each for each in paths if each not in hidden and each.is_file() and _suffix(each) in SUFFIXES]
+        paths, root = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))), path.parent
+        while any(mark in str(root) for mark in "*?["):
+            root = root.parent
+    others = {each.resolve() for each in without}
+    named = {each.relative_to(root): each for each in paths}
+    found = {
+        name.as_posix(): each
+        for name, each in named.items()
+        if is_table(each.name) and not any(part.startswith((".", "_")) for part in name.parts)
+        and each.is_file() and each.resolve() not in others
+    }  # fmt: skip
     if not found:
         allowed = ", ".join(SUFFIXES)
         what = "holds no" if path.is_dir() else "is not there, and matches no"
         raise PalError(
             f"{source} {what} file that ends in {allowed} (or these with .gz or .zst)", file=source
         )
-    return found, folder
+    return Files(found, source, root)
+
+
+def is_table(name: str) -> bool:
+    """Whether a file may be a table, by its name."""
+    return _suffix(Path(name)) in SUFFIXES
 
 
 def _suffix(path: Path) -> str:
@@ -161,23 +198,37 @@ def _suffix(path: Path) -> str:
 def _from_hub(source: str, said: list[str]) -> tuple[list[Path], Path]:
     from pal.hub_files import download, list_files
 
+    repo, revision, below = hub_parts(source)
+    advice = "download it by other means and name the folder"
+    commit, files = list_files(repo, revision, repo_type="dataset", advice=advice)
+    wanted = hub_tables(files, below)
+    folder = download(repo, commit, wanted, repo_type="dataset", advice=advice)
+    said.append(f"{repo} at {commit}, {len(wanted)} files")
+    return [folder / name for name in wanted], folder
+
+
+def hub_parts(source: str) -> tuple[str, str, str]:
+    """Repository, revision and folder of `hf://datasets/ORG/NAME@revision/FOLDER`."""
     repo, _, inside = source.removeprefix(HUB).partition("@")
     revision, _, inside = inside.partition("/")
     parts = repo.split("/")
-    repo, below = "/".join(parts[:2]), "/".join([*parts[2:], *filter(None, [inside])])
-    advice = "download it by other means and name the folder"
-    commit, files = list_files(repo, revision or "main", repo_type="dataset", advice=advice)
-    wanted = [name for name in files if _suffix(Path(name)) in SUFFIXES and name.startswith(below)]
-    # Of the same data in two formats, as many repositories hold them, one is read.
+    return "/".join(parts[:2]), revision or "main", "/".join([*parts[2:], *filter(None, [inside])])
+
+
+def hub_tables(files: Iterable[str], below: str) -> list[str]:
+    """Those of a repository's files that are read: of the same data in two formats, as many have, one.
+
+    Raises:
+        PalError: If there are none.
+    """
+    wanted = [name for name in files if is_table(name) and name.startswith(below)]
     for suffix in (".parquet", ".jsonl", ".csv"):
         if some := [name for name in wanted if _suffix(Path(name)) == suffix]:
             wanted = some
             break
     if not wanted:
-        raise PalError(f"{source} has no table, got {len(files)} other files; name one of its folders")
-    folder = download(repo, commit, wanted, repo_type="dataset", advice=advice)
-    said.append(f"{repo} at {commit}, {len(wanted)} files")
-    return [folder / name for name in sorted(wanted)], folder
+        raise PalError(f"the repository must hold a table in {below or 'it'}, got none; name a folder of it")
+    return sorted(wanted)
 
 
 def _read_file(
@@ -202,8 +253,7 @@ def _read_file(
             magic = file.read(8)
     faults: list[tuple[int, str]] = []
     if magic[:4] == b"PAR1":
-        with readable_parquet(name):
-            frame = _texts(pq.read_table(path, partitioning=None))
+        frame = _texts(_parquet(path, name))
     elif magic[:6] == b"ARROW1" or magic[:4] == b"\xff\xff\xff\xff":
         frame = _texts(_arrow(path, name))
     elif magic[:4] == b"PK\x03\x04":
@@ -245,6 +295,33 @@ def _unpacked(path: Path, name: str, kind: str, scratch: Path) -> Path:
             f"{name} ends early or is damaged ({kind}: {reason(error)}); copy or export it again", file=name
         ) from None
     return out
+
+
+def _parquet(path: Path, name: str) -> pa.Table:
+    """Parquet through pyarrow, since polars panics on damaged files with a backtrace.
+
+    Texts come as dictionaries, since one that a file holds once may stand in millions of rows.
+    """
+    with readable_parquet(name), pq.ParquetFile(path) as file:
+        if (total := file.metadata.num_rows) > MOST_ROWS:
+            message = f"{name} must have at most {MOST_ROWS:,} rows, got {total:,}; split it"
+            raise PalError(message, file=name)
+        texts = [each.name for each in file.schema_arrow if pa.types.is_string(each.type)]
+    with readable_parquet(name), pq.ParquetFile(path, read_dictionary=texts) as file:
+        table = file.read()
+        table.validate(full=True)
+    for column in texts:
+        # What it takes in memory once every cell is a text of its own.
+        length = sum(
+            pc.sum(pc.binary_length(chunk.dictionary).cast(pa.int64()).take(chunk.indices)).as_py() or 0
+            for chunk in table.column(column).chunks
+        )
+        if length > MOST_TEXT:
+            raise PalError(
+                f"{column} in {name} must hold at most {MOST_TEXT:,} bytes of text, got {length:,}; split it",
+                file=name, column=column,
+            )  # fmt: skip
+    return table
 
 
 def _arrow(path: Path, name: str) -> pa.Table:
@@ -290,7 +367,13 @@ def _text_column(name: str, column: pa.ChunkedArray) -> pl.Series:
                 return pl.Series(name, [cell and cell["bytes"] for cell in pictures], dtype=pl.Binary)
             cells = (cell and cell.get("path") for cell in pictures)
         return pl.Series(name, list(cells), dtype=pl.String)
-    series = pl.Series(name, pl.from_arrow(column))
+    if pa.types.is_dictionary(column.type):  # of which polars would make categories
+        chunks = [
+            pl.Series(pl.from_arrow(c.dictionary)).gather(pl.from_arrow(c.indices)) for c in column.chunks
+        ]
+        series = (pl.concat(chunks) if chunks else pl.Series(dtype=pl.String)).alias(name)
+    else:
+        series = pl.Series(name, pl.from_arrow(column))
     if series.dtype.is_float():
         if (series.drop_nulls() == series.drop_nulls().round()).all() and series.is_finite().all():
             series = series.cast(pl.Int64, strict=False)
@@ -421,7 +504,8 @@ def _csv(
         faults.append((row.number - 1, f"{problem}; {advice}"))
         return "skip"
 
-    table = pa_csv.read_csv(
+    # A block at a time, so that beside what it becomes little else lies in memory.
+    with pa_csv.open_csv(
         path,
         # With threads rows that are malformed have no numbers.
         read_options=pa_csv.ReadOptions(
@@ -433,14 +517,17 @@ def _csv(
         convert_options=pa_csv.ConvertOptions(
             column_types=dict.fromkeys(header, pa.large_string()), strings_can_be_null=False
         ),
-    )  # fmt: skip
-    if table.num_rows:
-        last = str(table.slice(table.num_rows - 1).to_pylist()[0].get(table.column_names[-1]) or "")
+    ) as reader:  # fmt: skip
+        frames = [_texts(pa.Table.from_batches([block])) for block in reader]
+        frame = pl.concat(frames) if frames else _texts(reader.schema.empty_table())
+    pa.default_memory_pool().release_unused()
+    if len(frame):
+        last = str(frame[-1, -1] or "")
         if last.endswith(("\n", "\r")) or (last.count("\n") > 1 and separator in last):
-            number = table.num_rows + len(faults)
+            number = len(frame) + len(faults)
             problem = "has a quote that is not closed; double each quote within quotes"
             raise PalError(f"row {number:,} of {name} {problem}", file=name, row=number, problem=problem)
-    return _texts(table)
+    return frame
 
 
 def _is_lines(text: str) -> bool:
@@ -448,7 +535,7 @@ def _is_lines(text: str) -> bool:
     first, _, rest = text.lstrip().partition("\n")
     try:
         return isinstance(json.loads(first), dict) and bool(rest.strip())
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
@@ -470,25 +557,36 @@ def _whole_json(data: bytes, name: str) -> pl.DataFrame | None:
             value = [value]
     if not all(isinstance(row, dict) for row in value):
         raise PalError(f"{name} must hold a list of JSON objects, got another list", file=name)
-    return _frame_of(iter(value))
+    return _frame_of(iter(value), name)
 
 
 def _json_lines(data: bytes, name: str, faults: list[tuple[int, str]]) -> pl.DataFrame:
     reader = TableReader(
         io.BytesIO(data), name, "jsonl", lambda row, _, problem: faults.append((row, problem))
     )
-    return _frame_of(row.cells for row in reader)
+    return _frame_of((row.cells for row in reader), name)
 
 
-def _frame_of(rows: Iterator[dict[str, Any]]) -> pl.DataFrame:
+def _frame_of(rows: Iterator[dict[str, Any]], file: str = "rows") -> pl.DataFrame:
     """Objects as a frame of texts, a chunk at a time to save memory."""
-    frames = []
+    frames: list[pl.DataFrame] = []
     while chunk := list(islice(rows, CHUNK)):
         names = dict.fromkeys(name for row in chunk for name in row)
-        frames.append(
-            pl.DataFrame(
-                {name: [as_text(row.get(name)) for row in chunk] for name in names},
-                schema=dict.fromkeys(names, pl.String),
-            )
-        )
+        cells = {name: [as_text(row.get(name)) for row in chunk] for name in names}
+        try:
+            frames.append(pl.DataFrame(cells, schema=dict.fromkeys(names, pl.String)))
+        except UnicodeEncodeError:
+            _refuse_halves(cells, sum(map(len, frames)), file)
     return pl.concat(frames, how="diagonal") if frames else pl.DataFrame()
+
+
+def _refuse_halves(cells: dict[str, list[str | None]], before: int, file: str) -> None:
+    """Say which cell holds half of a surrogate pair, which is no character, and which JSON can write."""
+    for name, column in cells.items():
+        for at, cell in enumerate(column):
+            if cell and any("\ud800" <= each <= "\udfff" for each in cell):
+                number, problem = before + at + 1, f"must be valid Unicode, got {shorten(cell)}"
+                raise PalError(
+                    f"{name} in {row_place(file, number, None)} {problem}; it holds half of a surrogate pair",
+                    file=file, row=number, column=name, problem=problem,
+                )  # fmt: skip

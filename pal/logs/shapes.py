@@ -14,9 +14,12 @@ A label is P(chosen is preferred): 1, or for an answer of strength g of G (sligh
 """
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -25,10 +28,19 @@ import polars as pl
 from pal.conversations import messages_of, split_conversation
 from pal.errors import PalError, shorten
 from pal.logs.columns import Columns, recognise
-from pal.logs.presets import PRESETS
-from pal.logs.read import FILE, MOST_FAULTY, ROW, Table, read
+from pal.logs.presets import find_preset
+from pal.logs.read import FILE, MOST_FAULTY, ROW, Files, Table, read
 from pal.logs.values import TIES, as_number, parse_ranking, plain_words, winners
+from pal.table_files import row_place
 
+# Reasons for which rows are left out.
+SAME, TIES_LEFT_OUT = "that compare a response with itself", "ties"
+LONGEST_USER_ID = 512  # characters
+WHOLE = re.compile(r"^(-?\d+)\.0+$")
+# What programs write where nobody is named, as `normalised_id` gives it.
+NOBODY = {"nan", "null", "none", "<na>", "n/a", "na", "nil", "undefined", "anonymous", "unknown"}
+FIRST_TIME, LAST_TIME = 100_000_000, 4_102_444_800  # seconds since 1970
+TIMES_AT_ONCE = 100_000
 GAP = 0.5  # standard deviations of a person's own ratings
 PARTNERS = 10  # other ratings that each is compared with at most
 UP = {"1", "true", "up", "yes", "like", "liked", "good", "positive", "👍", "thumbs up", "+1", "chosen"}
@@ -46,7 +58,7 @@ DOWN = {
     "thumbs down",
     "rejected",
 }
-PAIR_COLUMNS = ["user_id", "prompt", "chosen", "rejected", "label", "timestamp", "split", FILE, ROW]
+PAIR_COLUMNS = ["user_id", "prompt", "chosen", "rejected", "label", "timestamp", "split", "first", FILE, ROW]
 
 
 @dataclass(frozen=True)
@@ -55,12 +67,14 @@ class Log:
 
     Args:
         pairs: One row each: user_id, prompt (null where there are none), chosen, rejected, label, timestamp,
-            split, and the row that it comes from.
+            split, first (whether the response shown first was chosen, where a duel tells), and the row that
+            it comes from. Cells are texts, or bytes of pictures; times are in UTC.
         table: Where it was read from, without its rows.
         columns: What its columns are.
         rejected: Rows that gave no comparison: file, row, reason.
         said: What was understood, one sentence each.
         n_rows: Rows that were read, or tried to be.
+        attributes: Further columns that were asked for, row for row of `pairs`.
     """
 
     pairs: pl.DataFrame
@@ -69,6 +83,30 @@ class Log:
     rejected: pl.DataFrame
     said: list[str]
     n_rows: int
+    attributes: pl.DataFrame = field(default_factory=pl.DataFrame)
+
+    def refuse(self, role: str, wrong: pl.Series, rule: str, advice: str = "") -> None:
+        """Raise at the first comparison where `wrong` holds; {got} in the rule stands for its cell.
+
+        Args:
+            role: The column of `pairs` that is wrong; messages name it as the log does.
+            wrong: Which rows of `pairs` are.
+            rule: What the cell must be.
+            advice: What to do.
+
+        Raises:
+            PalError: If there is such a row.
+        """
+        bad = self.pairs.filter(wrong)
+        if len(bad):
+            row = bad.row(0, named=True)
+            problem = f"{rule.replace('{got}', shorten(row[role]))}{advice and '; '}{advice}"
+            column = self.columns.name_of(role)
+            others = bad.select(FILE, ROW).n_unique() - 1
+            raise PalError(
+                f"{column} in {row_place(row[FILE], row[ROW], None, others)} {problem}",
+                file=row[FILE], row=row[ROW], column=column, problem=problem,
+            )  # fmt: skip
 
     def summary(self) -> str:
         """What was understood, as a table to print."""
@@ -100,35 +138,51 @@ def read_log(
     values: Mapping[str, str] | None = None,
     gap: float = GAP,
     ties: str = "drop",
+    user_ids: str = "as_given",
+    attributes: Sequence[str] = (),
     seed: int = 0,
 ) -> Log:
     """Read a log of any form and shape.
 
     Args:
-        source: A file, a folder, a glob, `hf://datasets/ORG/NAME@revision`, `-`, or one of `PRESETS`.
+        source: What `pal.logs.read.read` reads, or one of `PRESETS`, as `NAME` or `NAME:PATH`.
         columns: Columns by role, where names do not tell.
         values: What values of the winner mean: a, b, ..., or tie.
         gap: Of ratings: see above.
         ties: drop, or keep as labels of 0.5.
+        user_ids: as_given, or normalised: see `normalised_id`.
+        attributes: Columns that say more of people or items, to be kept beside the comparisons; of a rating
+            those of the row that is preferred.
         seed: Of ratings: draws which are compared.
 
     Raises:
         PalError: If it cannot be read, it is not clear what a column is, or no comparison is left.
     """
-    preset = PRESETS.get(source) if isinstance(source, str) and not Path(source).exists() else None
+    preset = None
+    if isinstance(source, str):
+        preset, source = find_preset(source)
+    elif isinstance(source, Files):
+        preset, _ = find_preset(source.source)
+    table = read(source)
     if preset:
-        source = preset.source
         columns, values = {**preset.columns, **(columns or {})}, {**preset.values, **(values or {})}
-    table, found = recognise(read(source), columns)
-    if preset:
+        table = replace(table, frame=preset.reshape(table.frame) if preset.reshape else table.frame)
         table.said.insert(0, preset.about)
+    table, found = recognise(table, columns)
     said: list[str] = [*table.said]
     n_rows = len(table.frame) + len(table.rejected)
+    if missing := [name for name in attributes if name not in table.columns]:
+        raise PalError(
+            f"{table.source} has no column {missing[0]!r}, which is asked for as an attribute; it has "
+            f"{', '.join(map(repr, table.columns))}", column=missing[0],
+        )  # fmt: skip
+    beside = table.frame.select(FILE, ROW, *attributes).unique([FILE, ROW]) if attributes else None
     frame = _with_texts(table, found)
     table = replace(table, frame=table.frame.clear())  # which may be larger than all that is left
     frame, said_of_shape = MAKE[found.shape](frame, found, values or {}, gap, seed)
     said += said_of_shape
-    defaults = {"label": pl.lit(1.0), "timestamp": pl.lit(None, pl.String), "split": pl.lit(None, pl.String)}
+    defaults = {"label": pl.lit(1.0), "first": pl.lit(None, pl.Boolean)}
+    defaults |= dict.fromkeys(("timestamp", "split"), pl.lit(None, pl.String))
     frame = frame.with_columns(**{name: cell for name, cell in defaults.items() if name not in frame.columns})
     pairs, rejected = _keep(frame, ties)
     if table.rejected:
@@ -139,13 +193,15 @@ def read_log(
         raise PalError(
             f"{table.source} must hold a comparison that tells something, got none ({reasons or said[-1]})"
         )
-    ids = pairs["user_id"]
-    if ids.str.contains(r"^\d+\.0$").any() and ids.str.contains(r"^\d+(\.0)?$").all():
-        pairs = pairs.with_columns(pl.col("user_id").str.replace(r"\.0$", ""))
-        said.append("user ids such as 7.0 are taken as 7")
+    pairs, said_of_users = _with_people(pairs, user_ids)
+    pairs, said_of_times = _with_times(pairs, found)
+    said += [*said_of_users, *said_of_times]
     if not found.roles.get("user_id"):
         said.append("no column says who answered, so all answers are taken as one person's")
-    return Log(pairs, table, found, rejected, said, n_rows)
+    if beside is not None:
+        beside = pairs.select(FILE, ROW).join(beside, [FILE, ROW], how="left", maintain_order="left")
+        beside = beside.select(attributes)
+    return Log(pairs, table, found, rejected, said, n_rows, pl.DataFrame() if beside is None else beside)
 
 
 def _keep(frame: pl.DataFrame, ties: str) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -154,14 +210,15 @@ def _keep(frame: pl.DataFrame, ties: str) -> tuple[pl.DataFrame, pl.DataFrame]:
         name: pl.col(name).is_null() | (pl.col(name).cast(pl.Binary) == b"")
         for name in ("user_id", "prompt", "chosen", "rejected")
     }  # fmt: skip
+    blank["user_id"] |= pl.col("user_id").str.strip_chars() == ""
     no_prompts = bool(frame.select(blank["prompt"].all()).item())
     reason = (
         pl.when(pl.col("problem").is_not_null()).then(pl.col("problem"))
         .when(blank["user_id"]).then(pl.lit("without a user"))
         .when(blank["chosen"] | blank["rejected"]).then(pl.lit("with an empty response"))
         .when(blank["prompt"] & (not no_prompts)).then(pl.lit("without a prompt, which others have"))
-        .when(pl.col("chosen") == pl.col("rejected")).then(pl.lit("that compare a response with itself"))
-        .when((pl.col("label") == 0.5) & (ties == "drop")).then(pl.lit("ties"))
+        .when((pl.col("label") == 0.5) & (ties == "drop")).then(pl.lit(TIES_LEFT_OUT))
+        .when(pl.col("chosen") == pl.col("rejected")).then(pl.lit(SAME))
     )  # fmt: skip
     frame = frame.with_columns(reason.alias("problem"))
     lost = frame.filter(pl.col("problem").is_not_null())
@@ -171,6 +228,90 @@ def _keep(frame: pl.DataFrame, ties: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     ).unique(maintain_order=True)  # fmt: skip
     kept = frame.filter(pl.col("problem").is_null()).select(PAIR_COLUMNS)
     return kept.with_columns(pl.lit(None, pl.String).alias("prompt")) if no_prompts else kept, rejected
+
+
+def normalised_id(user: str) -> str:
+    """A user's id without what differs between exports: Unicode's form, blanks around it, case, 7 and 7.0."""
+    plain = unicodedata.normalize("NFC", unicodedata.normalize("NFC", user).strip().casefold())
+    return WHOLE.sub(r"\1", plain) or user
+
+
+def _with_people(pairs: pl.DataFrame, user_ids: str) -> tuple[pl.DataFrame, list[str]]:
+    """User ids as they are to be, and sentences on those that may be one person's, or nobody's."""
+    said: list[str] = []
+    distinct = pairs["user_id"].unique().sort().to_list()
+    if long := [user for user in distinct if len(user) > LONGEST_USER_ID]:
+        row = pairs.filter(pl.col("user_id") == long[0]).row(0, named=True)
+        raise PalError(
+            f"user_id in {row_place(row[FILE], row[ROW], None)} must have at most {LONGEST_USER_ID} "
+            f"characters, got {shorten(long[0])}; is this the right column?",
+            file=row[FILE], row=row[ROW], column="user_id",
+        )  # fmt: skip
+    same = {user: normalised_id(user) for user in distinct}
+    if user_ids != "normalised":
+        numbers = all(re.fullmatch(r"\d+(\.0)?", user) for user in distinct)
+        floats = numbers and any(user.endswith(".0") for user in distinct)
+        same = {user: same[user] if floats else user for user in distinct}
+        if floats:
+            said.append("user ids such as 7.0 are taken as 7")
+    if any(user != other for user, other in same.items()):
+        pairs = pairs.with_columns(pl.col("user_id").replace(same))
+    people, alike = sorted(set(same.values())), defaultdict(list)
+    for user in people:
+        alike[normalised_id(user)].append(user)
+    if several := [users for users in alike.values() if len(users) > 1]:
+        example = " and ".join(map(shorten, several[0][:3]))
+        said.append(
+            f"warning: {sum(map(len, several)):,} user ids may be those of {len(several):,} people, as "
+            f"{example}, which differ in case, blanks, Unicode's form or a .0 alone; if they are, have user "
+            "ids normalised"
+        )
+    if nobody := [user for user in people if normalised_id(user) in NOBODY]:
+        n, names = pairs["user_id"].is_in(nobody).sum(), ", ".join(map(shorten, nobody))
+        said.append(
+            f"warning: the user_id of {n:,} rows is {names}, which may name nobody; if it does, leave these "
+            "rows out, since they count as one person"
+        )
+    return pairs, said
+
+
+def _with_times(pairs: pl.DataFrame, columns: Columns) -> tuple[pl.DataFrame, list[str]]:
+    """Timestamps as times in UTC; one that cannot be read is empty, and told. An empty split is none."""
+    times, odd = [], None
+    for start in range(0, len(pairs), TIMES_AT_ONCE):
+        block = pairs["timestamp"][start : start + TIMES_AT_ONCE]
+        found = (
+            [parse_time(cell) for cell in block] if block.null_count() < len(block) else [None] * len(block)
+        )
+        times.append(pl.Series(found, dtype=pl.Datetime("us")))
+        lost = times[-1].is_null() & block.is_not_null() & (block.str.strip_chars() != "")
+        if odd is None and lost.any():
+            odd = pairs.row(start + lost.arg_true()[0], named=True)
+    said = []
+    if odd:
+        said.append(
+            f"warning: {columns.roles['timestamp']} in {row_place(odd[FILE], odd[ROW], None)} is no time but "
+            f"{shorten(odd['timestamp'])}, and taken as empty; write ISO 8601, or seconds since 1970"
+        )
+    return pairs.with_columns(pl.col("split").replace("", None), timestamp=pl.concat(times)), said
+
+
+def parse_time(cell: str | None) -> datetime | None:
+    """A time in UTC, without a zone, of ISO 8601 text or seconds from 1973 to 2100; None of anything else.
+
+    Smaller numbers are dates written as digits (20260301), larger ones milliseconds.
+    """
+    text = (cell or "").strip()
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            time = datetime.fromisoformat(text)
+            return time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
+        except (ValueError, OverflowError):
+            return None
+    known = FIRST_TIME <= seconds <= LAST_TIME
+    return datetime(1970, 1, 1) + timedelta(seconds=seconds) if known else None
 
 
 def _with_texts(table: Table, columns: Columns) -> pl.DataFrame:
@@ -266,6 +407,7 @@ def _duels(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap
         pl.when(side == 1).then(pl.col("r1")).otherwise(pl.col("r0")).alias("chosen"),
         pl.when(side == 1).then(pl.col("r0")).otherwise(pl.col("r1")).alias("rejected"),
         label.alias("label"),
+        (side == 0).alias("first"),
         pl.coalesce("problem", pl.when(side.is_null()).then(pl.lit("without a winner"))).alias("problem"),
     ), said
 
@@ -294,7 +436,7 @@ def _choices(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], g
     """The one that was taken over every other."""
     names, marks = columns.responses, [plain_words(mark) for mark in columns.marks]
 
-    def ranks(row: dict[str, Any], responses: list[str]) -> list[float] | None:
+    def ranks(row: dict[str, Any], responses: list[str | None]) -> list[float] | None:
         value = values.get(row["winner"] or "", row["winner"]) or ""
         word = plain_words(value)
         last = word.split(" ")[-1] if word else ""
@@ -324,7 +466,7 @@ def _rankings(
     marks = [plain_words(mark) for mark in columns.marks] or list("abcdefghijklmnop")
     turn = -1.0 if "rating" in columns.roles else 1.0
 
-    def ranks(row: dict[str, Any], responses: list[str]) -> list[float] | None:
+    def ranks(row: dict[str, Any], responses: list[str | None]) -> list[float] | None:
         if columns.scores:
             cells = [as_number(row[f"s{n}"]) for n in range(len(columns.scores))]
             return None if None in cells else [turn * cell for cell in cells]
@@ -337,7 +479,7 @@ def _rankings(
 def _ranked(
     frame: pl.DataFrame,
     columns: Columns,
-    ranks: Callable[[dict[str, Any], list[str]], list[float] | None],
+    ranks: Callable[[dict[str, Any], list[str | None]], list[float] | None],
     problem: str,
     said: list[str],
 ) -> Made:
@@ -381,7 +523,7 @@ def _content(response: Any) -> Any:
 def _parsed_list(cell: str | None) -> list[Any]:
     try:
         value = json.loads(cell or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     return value if isinstance(value, list) else []
 

@@ -96,7 +96,7 @@ def parse_ranking(text: str | None, marks: list[str]) -> list[float] | None:
         return [by_mark[mark] for mark in marks] if sorted(by_mark) == sorted(marks) else None
     try:
         cells = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         cells = re.split(r"[,;\s]+", text.strip())
     if not isinstance(cells, list) or len(cells) != len(marks):
         return None

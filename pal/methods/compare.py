@@ -190,6 +190,21 @@ def table(results: Results, seconds: Mapping[str, float]) -> list[Row]:
     return rows
 
 
+def printed(rows: Sequence[Row]) -> str:
+    """The table as text, one block a place."""
+    lines: list[str] = []
+    for place in dict.fromkeys(row["place"] for row in rows):
+        lines.append(f"{place}: accuracy and interval, worst tenth, log-loss, calibration error, p")
+        for row in (row for row in rows if row["place"] == place):
+            ends = f"{100 * row['low']:5.1f} to {100 * row['high']:5.1f}"
+            others = f"{100 * row['worst_decile']:5.1f}  {row['log_loss']:.3f}"
+            others += f"  {100 * row['calibration_error']:4.1f}"
+            against = "best" if row["best"] else f"{row['p_value']:.3f}"
+            lines.append(f"  {row['method']:<22} {100 * row['accuracy']:5.1f}  {ends}  {others}  {against}")
+        lines.append("")
+    return "\n".join(lines)
+
+
 def verdict(results: Results, methods: Mapping[str, Method]) -> str:
     """One sentence: whether personalising pays, with which method, by how much, and how sure that is.
 

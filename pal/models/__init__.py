@@ -10,4 +10,6 @@ MODELS = {
     "B": "pal.models.prompted_ideal_point:PromptedIdealPointModel",
     "point": "pal.models.free_point:FreePointModel",
     "linear": "pal.models.linear:LinearModel",
+    "routed": "pal.models.routed:RoutedModel",
+    "general": "pal.models.general_preference:GeneralPreferenceModel",
 }

@@ -93,7 +93,7 @@ def draw(
         reach = max(float(np.abs(flat).max()), 1e-9)
         kind, places, spots = "plane", [(x / reach, y / reach) for x, y in flat.tolist()], []
         edges = [((-1.0, 0.0), (1.0, 0.0)), ((0.0, -1.0), (0.0, 1.0))]
-    ys = [y for _, y in [*places, *spots]] or [0.0]
+    ys = [y for _, y in [*places, *spots]] if plane is None else [-1.0, 1.0]
     height = max(max(ys) - min(ys), 0.5)
     middle, scale = (max(ys) + min(ys)) / 2, (100 - 2 * MARGIN) / 2
 
@@ -129,7 +129,7 @@ def draw(
     ]
     return {
         "kind": kind,
-        "ratio": round(height / 2, 3) if kind != "plane" else 1.0,
+        "ratio": 0.8 if kind == "plane" else round(min(max(height / 2, 0.4), 1.0), 3),
         "points": points,
         "labels": labels,
         "edges": [(place(a), place(b)) for a, b in edges],

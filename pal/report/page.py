@@ -71,6 +71,11 @@ def script_json(value: Any) -> Markup:
     return Markup(text)  # noqa: S704 - escaped in the lines above
 
 
+def script(name: str) -> str:
+    """A script of this folder."""
+    return (FOLDER / f"{name}.js").read_text(encoding="utf-8")
+
+
 def render_page(
     template: Path, *, scripts: Sequence[str] = (), filters: dict[str, Any] | None = None, **context: Any
 ) -> str:

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy.special import ndtri
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
 from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
 from pal.report.page import DASH, MINUS, NO_BREAK, percent, points
@@ -25,6 +24,7 @@ WORST = 5
 BIN = 0.05  # of gains
 LEAST_REPEATS, LEAST_SIDES = 5, 10  # questions answered twice, and answers with a side, to be judged by
 SELF, SIDE = 0.6, 0.9  # agreement with oneself at most, share of one side at least, of who stands out
+RARE = 0.05  # chance, of all people together, that someone like the others is said to stand out
 FAST, FASTER = 3.0, 0.2  # seconds an answer, and share of the median person's, of who stands out
 
 
@@ -46,14 +46,14 @@ def pays(difference: float, low: float, high: float, users: int, personal: float
         few = f"{who} {'says' if users == 1 else 'say'} little of others, at least {FEW_PEOPLE} are needed"
         return {"answer": "Too few people to tell", "sentence": f"{said}; but {few}."}
     if high < 0:  # the sentence speaks of how much worse: the interval is turned round
-        answer, how = "No, it costs", f"{points(-difference)} points fewer a person"
+        answer, how = "No, it costs", f"a person loses {points(-difference)} points on average"
         low, high = -high, -low
     elif low > 0:
-        answer, how = "Yes", f"{points(difference)} points more a person"
+        answer, how = "Yes", f"a person gains {points(difference)} points on average"
     else:
-        answer, how = "Not shown", f"the difference of {points(difference)} points a person may be chance"
+        answer, how = "Not shown", f"the mean gain of a person, {points(difference)} points, may be chance"
     interval = f"95{NO_BREAK}% interval {points(low)} to {points(high)}, {who}"
-    return {"answer": answer, "sentence": f"{said}: {how} ({interval})."}
+    return {"answer": answer, "sentence": f"{said}; {how} ({interval})."}
 
 
 def judge_people(answers: pl.DataFrame) -> pl.DataFrame:
@@ -117,8 +117,8 @@ def _groups(people: pl.DataFrame, attribute: str, values: Mapping[str, str]) -> 
     rows = []
     for value in sorted(told["value"].drop_nulls().unique().to_list()):
         some = told.filter(pl.col("value") == value)
-        row = {"attribute": attribute, "value": value, "people": len(some), "gain": None}
-        total = some["n"].to_numpy()
+        row = {"attribute": attribute, "value": value, "people": len(some), "gain": None, "gain_low": None}
+        total = some["n"].cast(pl.Int64).to_numpy()
         own = Judged((some["accuracy"] * some["n"]).to_numpy(), total)
         row["accuracy"] = own.macro
         row["low"], row["high"] = confidence_interval(own, mean="macro")
@@ -176,23 +176,19 @@ def answering(
             times.group_by("user_id").agg(seconds=pl.col("seconds").median()), on="user_id", how="left"
         )
     rows = table.to_dicts()
-    z = float(ndtri(1 - 0.025 / max(len(rows), 1)))
-    typical = table["agreement"].median() if len(table) else None
+    typical = float((table["agreement"] * table["n"]).sum() / max(table["n"].sum(), 1))
     pace = table["seconds"].median() if "seconds" in table.columns else None
     for row in rows:
         row["why"] = []
-        n, share = row["n"], row["agreement"]
-        upper = (share + z * z / (2 * n) + z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))) / (
-            1 + z * z / n
-        )
-        if share <= SELF and upper < typical:  # type: ignore[operator]
+        right = round(row["agreement"] * row["n"])
+        if row["agreement"] <= SELF and binom.cdf(right, row["n"], typical) * len(rows) < RARE:
             row["why"].append("hardly agrees with their own model")
         if row.get("itself") is not None and row["repeated"] >= LEAST_REPEATS and row["itself"] <= SELF:
             row["why"].append("answers the same question in both ways")
         if row.get("first") is not None and row["shown"] >= LEAST_SIDES:
             one_side = max(row["first"], 1 - row["first"])
             p = binomtest(round(row["first"] * row["shown"]), row["shown"]).pvalue * len(rows)
-            if one_side >= SIDE and p < 0.05:
+            if one_side >= SIDE and p < RARE:
                 side = "first" if row["first"] > 0.5 else "second"
                 row["why"].append(f"nearly always chooses the response shown {side}")
         if row.get("seconds") is not None and row["seconds"] <= min(FAST, FASTER * pace):  # type: ignore[operator]

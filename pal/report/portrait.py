@@ -259,7 +259,11 @@ def story(portrait: Row, answer: Row, rows: Sequence[Row]) -> Row:
     axis = Axis([value for value in values if value is not None])
     whom, drawn = portrait["whom"], portrait["map"]
     if whom:
-        whom = {**whom, "zero": next((i for i, each in enumerate(whom["bins"]) if not each["at"]), 0)}
+        whom = {
+            **whom,
+            "groups": [*whom["groups"]],
+            "zero": next((i for i, each in enumerate(whom["bins"]) if not each["at"]), 0),
+        }
     if drawn:
         drawn = {**drawn, "hollow": any(point["users"] == "unseen" for point in drawn["points"])}
     return {**portrait, "whom": whom, "map": drawn, "pays": {**answer, "rows": rows, "axis": axis}}

@@ -13,12 +13,14 @@ Shapes used in this module:
     users   people
 """
 
+import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -36,25 +38,31 @@ from pal.encoders.vector_store import EmbeddingStore as VectorStore
 from pal.errors import PalError
 from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
 from pal.evaluation.choose_k import USER_FOLDS, choose_k
-from pal.evaluation.holding_out import Shares, hold_out
+from pal.evaluation.holding_out import Shares, hold_out, on_known_items
 from pal.files import new_folder, store, write_bytes, write_json, write_text
+from pal.logs.answers import read_answers
+from pal.logs.items import SIDES, Items
 from pal.logs.read import FILE, ROW
 from pal.logs.shapes import Log, read_log
+from pal.logs.vectors import find_vectors
 from pal.methods import METHODS
 from pal.methods.base import Learned, Task
+from pal.methods.compare import judge, places, table
+from pal.methods.compare import verdict as compared
 from pal.models.base import margins
+from pal.serving.log_report import answer, people_of_log, render
 from pal.serving.read_inputs import InputEncoder, Side
 from pal.serving.reward_model import RewardModel
 from pal.serving.saved_model import CARD
 
-TEXT_ENCODER, IMAGE_ENCODER = "all-MiniLM-L6-v2", "classical"
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+TEXT_ENCODER, IMAGE_ENCODER = "all-MiniLM-L6-v2+measures", "classical"
+UNREADABLE = "with an item that cannot be encoded"
 # Users and split of each place, by its number; a comparison without a place is in the final fit alone.
 PARTS = (("seen", "train"), ("seen", "val"), ("seen", "test"), ("unseen", "adapt"), ("unseen", "test"))
 PROTOTYPES = 3  # of the candidates of the method auto
 MOST_PROTOTYPES = 5  # tried where K is auto
 ENCODED_AT_ONCE = 2048  # items, after which their vectors are kept
-FEW_PEOPLE = 8  # with fewer nothing is claimed of people in general
+MOST_VALUES = 20  # of an attribute
 KEPT, MEASURED = "model", "measured"  # folders: the model to use, and the one that the numbers are of
 METRICS, REPORT, REJECTED = "metrics.json", "report.html", "rejected-rows.csv"
 
@@ -68,6 +76,8 @@ class Options:
         K: Prototypes, for methods that have some; `auto` chooses by cross-validation.
         encoder: The encoder of texts.
         image_encoder: The encoder of pictures.
+        vectors: A file of embeddings that cells name by their ids; see `pal.logs.vectors`.
+        attributes: Columns of the log by whose values accuracies are told apart.
         weights: Where an encoder's weights come from, by its name: `package`, `hub` or a folder.
         device: Where encoders and fits compute.
         unseen: Share of the people who are held out, to measure on people who were not fitted; 0: nobody.
@@ -79,6 +89,8 @@ class Options:
     K: int | str = "auto"
     encoder: str = TEXT_ENCODER
     image_encoder: str = IMAGE_ENCODER
+    vectors: Path | str | None = None
+    attributes: Sequence[str] = ()
     weights: Mapping[str, str] | None = None
     device: str = "cpu"
     unseen: float = 0.2
@@ -94,17 +106,21 @@ class Encoded:
         embeddings: One row per distinct prompt and response.
         comparisons: One of each person to each question.
         user_ids: The people, in the order of their numbers.
-        rows: For each comparison the row of `Log.pairs` that it comes from first.
+        pairs: The same comparisons as `Answers.pairs` has them.
+        prompt_ids: The ids of the prompts, by row of their embeddings.
         encoder: What made the embeddings, as `SavedModel` keeps it.
-        dropped: Rows of `Log.pairs` that are not learned from, by reason.
+        rejected: The log's rows that are not learned from: file, row, reason.
+        contents: Prompts and responses themselves, by row of their embeddings.
     """
 
     embeddings: Embeddings
     comparisons: Comparisons
     user_ids: list[str]
-    rows: Int[np.ndarray, " n"]
+    pairs: pl.DataFrame
+    prompt_ids: list[str]
     encoder: dict[str, Any]
-    dropped: dict[str, list[int]]
+    rejected: pl.DataFrame
+    contents: dict[str, list[Any]]
 
 
 @dataclass(frozen=True)
@@ -117,6 +133,7 @@ class Result:
         metrics: What was measured, ready for JSON.
         log: What was read.
         rejected: The rows that were not learned from: file, row, reason.
+        people: What the report shows of the people.
     """
 
     model: RewardModel
@@ -124,6 +141,7 @@ class Result:
     metrics: dict[str, Any]
     log: Log
     rejected: pl.DataFrame
+    people: dict[str, Any]
 
     @property
     def verdict(self) -> str:
@@ -136,8 +154,6 @@ class Result:
         Raises:
             PalError: If something else is at that place.
         """
-        from pal.serving.log_report import render
-
         folder = Path(folder)
         if folder.exists() and not (folder / METRICS).is_file():
             raise PalError(
@@ -156,7 +172,7 @@ class Result:
                     write_bytes(new / name / file, data)
                 write_text(new / name / CARD, cards[name])
             write_json(new / METRICS, self.metrics)
-            write_text(new / REPORT, render(self.metrics, self.log.summary()))
+            write_text(new / REPORT, render(self.metrics, self.log.summary(), self.people))
             write_text(new / REJECTED, self.rejected.write_csv())
 
 
@@ -186,12 +202,12 @@ def fit(
     """
     options = replace(options or Options(), **others)
     say = say or (lambda _: None)
-    log = read_log(source, columns, values=values, seed=options.seed)
+    log = read_log(source, columns, values=values, attributes=options.attributes, seed=options.seed)
     say(log.summary())
     if out is not None and Path(out).exists() and not (Path(out) / METRICS).is_file():
         raise PalError(f"{out} is there already, and not from `pal fit`; choose another place with --out")
     data = encode_log(log, options)
-    part = _hold_out(log, data, options)
+    part = _hold_out(data, options)
     method, K, why = _settings(data, part, options)
     measured, learned = _fit(data, part, method, K, options, "measure")
     method = learned.method or method
@@ -199,6 +215,7 @@ def fit(
     personal = registered(METHODS, method).personal and (K > 1 or not registered(METHODS, method).prototypes)
     shared = _fit(data, part, "bt", 1, options, "one for everyone")[0] if personal else measured
     metrics = _measure(data, part, measured, shared, personal=personal)
+    people = people_of_log(log, data, part, measured, shared if personal else None)
     final, _ = _fit(data, np.zeros_like(part), method, K, options, "fit all")
     metrics = {
         "source": str(source),
@@ -210,11 +227,9 @@ def fit(
         "settings": why,
         **metrics,
     }
-    rejected = [log.rejected]
-    for why_not, rows in data.dropped.items():
-        place = {"file": pl.col(FILE).cast(pl.String), "row": pl.col(ROW).cast(pl.Int64)}
-        rejected.append(log.pairs[rows].select(**place, reason=pl.lit(why_not)))
-    result = Result(final, measured, metrics, log, pl.concat(rejected))
+    if by := _by_attribute(log, data, part, measured, shared):
+        metrics["by"] = by
+    result = Result(final, measured, metrics, log, data.rejected, people)
     say(result.verdict)
     if out is not None:
         result.save(out)
@@ -230,103 +245,77 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
         model: A model whose encoders and people these are to be, other people after them; None takes the
             encoders of the options, and the log's people alone.
     """
-    pairs = log.pairs
-    sides = {side: pairs[side] for side in ("prompt", "chosen", "rejected")}
-    has_prompts = sides["prompt"].null_count() < len(pairs)
-    tables: dict[str, list[Any]] = {
-        "prompts": sides["prompt"].unique(maintain_order=True).to_list() if has_prompts else [],
-        "responses": pl.concat([sides["chosen"], sides["rejected"]]).unique(maintain_order=True).to_list(),
-    }
-    described = dict.fromkeys(tables)
+    answers = read_answers(log, vectors=find_vectors(Path(options.vectors)) if options.vectors else None)
+    pairs, rejected = answers.pairs, answers.rejected
+    described: dict[str, Any] = {"prompts": None}
     embedded: dict[str, Tensor] = {"prompts": torch.zeros(0, 0)}
-    bad: dict[str, set[Any]] = {}
-    for side, items in tables.items():
-        if not items:
+    names: dict[str, list[str]] = {"prompts": []}
+    contents: dict[str, list[Any]] = {"prompts": []}
+    readable = np.ones(len(pairs), bool)
+    tables: dict[tuple[str, str], tuple[Tensor, np.ndarray]] = {}
+    for half, sides in (("prompts", SIDES[:1]), ("responses", SIDES[1:])):
+        modality = answers.modality[half]
+        if modality is None:
             continue
-        pictures = isinstance(items[0], bytes) or all(item.lower().endswith(PICTURES) for item in items)
-        name = options.image_encoder if pictures else options.encoder
-        known = model.encoder.get(side) if model else _describe(name, options.weights or {})
-        described[side] = known
-        faults = {} if pictures else {item: fault for item in items if (fault := complaint(item))}
-        bad[side] = set(faults)
-        items[:] = [item for item in items if item not in faults]
-        embedded[side] = _encode(items, side, known, log.table.folder if pictures else None, options)
-    code = {side: {item: row for row, item in enumerate(items)} for side, items in tables.items()}
-    code["prompts"] = code["prompts"] or {"": -1}
-    number = {
-        side: cells.replace_strict(
-            code["prompts" if side == "prompt" else "responses"], default=-1, return_dtype=pl.Int64
-        )
-        for side, cells in sides.items()
-    }
+        name = options.image_encoder if modality == "image" else options.encoder
+        about = model.encoder.get(half) if model else None
+        described[half] = about or _describe(name, options.weights or {}, answers.items[modality], modality)
+        used = answers.used(modality)
+        # Prompts and responses that one encoder reads share one table.
+        key = (modality, json.dumps(described[half], sort_keys=True))
+        if key not in tables:
+            tables[key] = _encode(answers.items[modality], used, modality, half, described[half], options)
+        embedded[half], row = tables[key]
+        read, found = used[row[used] >= 0], answers.items[modality]
+        names[half] = [each.decode() for each in found.ids[read]]
+        contents[half] = [found.contents[int(each)] for each in read]
+        for side in sides:
+            pairs = pairs.with_columns(pl.Series(side, row[pairs[side].to_numpy()]))
+            readable &= (pairs[side] >= 0).to_numpy()
+    if not readable.all():
+        lost = log.pairs[pairs.filter(~readable)["at"]]
+        place = {"file": pl.col(FILE).cast(pl.String), "row": pl.col(ROW).cast(pl.Int64)}
+        rejected = pl.concat([rejected, lost.select(**place, reason=pl.lit(UNREADABLE))])
+        pairs = pairs.filter(readable)
+    if pairs.is_empty():
+        raise PalError(f"{log.table.source} must hold a comparison that an encoder can read, got none")
     known = list(model.user_ids) if model else []
     people = known + sorted(set(pairs["user_id"].unique()) - set(known))
-    frame = pl.DataFrame({
-        "user": pairs["user_id"].cast(pl.Enum(people)).to_physical().cast(pl.Int64), **number,
-        "label": pairs["label"], "row": np.arange(len(pairs)),
-    })  # fmt: skip
-    unreadable = (pl.col("chosen") < 0) | (pl.col("rejected") < 0) | ((pl.col("prompt") < 0) & has_prompts)
-    lost = frame.filter(unreadable)["row"].to_list()
-    frame = frame.filter(~unreadable)
-    low_is_chosen = pl.col("chosen") < pl.col("rejected")
-    frame = (
-        frame.with_columns(
-            low=pl.min_horizontal("chosen", "rejected"),
-            high=pl.max_horizontal("chosen", "rejected"),
-            first=pl.when(low_is_chosen).then("label").otherwise(1 - pl.col("label")),
-        )
-        .group_by("user", "prompt", "low", "high", maintain_order=True)
-        .agg(pl.col("first").mean(), n=pl.len(), row=pl.col("row").first(), rows=pl.col("row"))
-    )
-    undecided = frame.filter(pl.col("first") == 0.5)["rows"].explode().to_list()
-    frame = frame.filter(pl.col("first") != 0.5)
-    if frame.is_empty():
-        raise PalError(f"{log.table.source} must hold a comparison that tells something, got none")
-    chosen = pl.when(pl.col("first") > 0.5)
-    frame = frame.with_columns(
-        chosen=chosen.then("low").otherwise("high"),
-        rejected=chosen.then("high").otherwise("low"),
-        label=pl.max_horizontal("first", 1 - pl.col("first")),
-    )
-    column = {
-        name: torch.from_numpy(frame[name].to_numpy().copy()) for name in frame.columns if name != "rows"
-    }
+    column = {side: torch.from_numpy(pairs[side].cast(pl.Int64).to_numpy().copy()) for side in SIDES}
     comparisons = Comparisons.from_pairs(
-        user=column["user"],
-        prompt=column["prompt"] if has_prompts else None,
-        chosen=column["chosen"],
-        rejected=column["rejected"],
-        label=column["label"].float(),
-        weight=column["n"].float(),
-    )
-    dropped = {
-        "with an item that cannot be encoded": lost,
-        "answered both ways equally often": undecided,
-    }
-    return Encoded(
-        Embeddings(embedded["prompts"], embedded["responses"]),
-        comparisons,
-        people,
-        frame["row"].to_numpy(),
-        described,
-        {reason: rows for reason, rows in dropped.items() if rows},
-    )
+        user=torch.from_numpy(pairs["user_id"].cast(pl.Enum(people)).to_physical().to_numpy().astype(np.int64)),
+        prompt=column["prompt"] if answers.modality["prompts"] else None,
+        chosen=column["chosen"], rejected=column["rejected"],
+        label=torch.from_numpy(pairs["label"].to_numpy().copy()),
+        weight=torch.from_numpy(pairs["weight"].cast(pl.Float32).to_numpy().copy()),
+    )  # fmt: skip
+    embeddings = Embeddings(embedded["prompts"], embedded["responses"])
+    return Encoded(embeddings, comparisons, people, pairs, names["prompts"], described, rejected, contents)
 
 
 def _encode(
-    items: list[Any], side: Side, known: Mapping[str, Any], folder: Path | None, options: Options
-) -> Float[Tensor, "items dim"]:
+    found: Items, used: np.ndarray, modality: str, side: Side, known: Mapping[str, Any], options: Options
+) -> tuple[Float[Tensor, "items dim"], np.ndarray]:
     """The embeddings of items, some at a time: what is done is kept in the store, however the run ends.
 
     Args:
-        items: Texts, pictures or their paths.
-        side: What they are.
+        found: The items.
+        used: Rows of those that are named.
+        modality: What they are.
+        side: The half of the model that reads them.
         known: The encoder, as it is kept beside a model.
-        folder: What the paths of pictures are relative to; None for texts.
         options: Where the encoder's weights come from, and where it computes.
+
+    Returns:
+        The embeddings, and the row of each item among them: -1 where it is not used, or no encoder reads it.
     """
-    if folder is not None:
-        items = [folder / item if isinstance(item, str) else item for item in items]
+    items = [found.contents[int(row)] for row in used]
+    good = [n for n, item in enumerate(items) if modality != "text" or not complaint(item)]
+    row_of = np.full(len(found), -1, np.int64)
+    row_of[used[good]] = np.arange(len(good))
+    items = [items[n] for n in good]
+    if modality == "vector":
+        return torch.from_numpy(np.stack(items)), row_of
     contents = [
         ("text", item.encode()) if isinstance(item, str)
         else ("image", item if isinstance(item, bytes) else item.read_bytes()) for item in items
@@ -349,11 +338,13 @@ def _encode(
         for part in kept.gather(kept.find(ids), len(items) or 1, Path(scratch)):
             table[start : start + len(part)] = torch.from_numpy(part.astype(np.float32))
             start += len(part)
-    return table
+    return table, row_of
 
 
-def _describe(name: str, weights: Mapping[str, str]) -> dict[str, Any]:
-    """What is kept of an encoder beside a model."""
+def _describe(name: str, weights: Mapping[str, str], items: Items, modality: str) -> dict[str, Any]:
+    """What is kept of an encoder beside a model; of vectors, that there is none."""
+    if modality == "vector":
+        return asdict(Embedder("none", "", "", items.contents.shape[1], "float32", "as given", "none"))
     about = encoders.describe(name, weights.get(encoders.plain_name(name), encoders.default_weights(name)))
     return {
         "encoder": about.name, "weights_sha256": about.weights_sha256, "files_sha256": about.files_sha256,
@@ -363,31 +354,39 @@ def _describe(name: str, weights: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _hold_out(
-    log: Log, data: Encoded, options: Options, rows: Int[np.ndarray, " rows"] | None = None, **shares: Any
+    data: Encoded, options: Options, rows: Int[np.ndarray, " rows"] | None = None, **shares: Any
 ) -> Int[np.ndarray, " n"]:
-    """Each comparison's place: its number in PARTS, or -1 where it has none; of some rows alone."""
-    rows = np.arange(len(data.comparisons)) if rows is None else rows
-    comparisons = data.comparisons[torch.from_numpy(rows)]
-    asked = comparisons.questions[comparisons.question]
-    time = np.zeros(len(rows), np.int64)
-    if options.time_split:
-        cells = log.pairs["timestamp"][data.rows[rows]]
-        times = cells.str.to_datetime(strict=False, time_unit="us", time_zone="UTC").cast(pl.Int64)
-        times = times.fill_null((cells.cast(pl.Float64, strict=False) * 1e6).cast(pl.Int64, strict=False))
-        if times.null_count():
-            raise PalError("--time-split needs a time in every row: ISO 8601 text, or seconds since 1970")
-        time = times.to_numpy()
-    columns = {"user": comparisons.user, "prompt": asked.prompt, "low": asked.first, "high": asked.second}
-    frame = pl.DataFrame({name: column.numpy() for name, column in columns.items()})
-    frame = frame.with_columns(pair_id=pl.Series(rows), time=pl.Series(time))
-    by = "time" if options.time_split else "items"
-    drawn = Shares.from_options(**{"unseen_users": options.unseen, "by": by, **shares})
-    prompts = [f"{number:09}" for number in range(len(data.embeddings.prompts))]
-    placed, _ = hold_out(frame, drawn, options.seed, users=data.user_ids, prompts=prompts)
+    """Each comparison's place: its number in PARTS, or -1 where it has none; of some rows alone.
+
+    The log's column split is obeyed where it has one, as `pal.logs.answers.check_splits` says.
+    """
     part = np.full(len(data.comparisons), -1)
     numbers = {place: number for number, place in enumerate(PARTS)}
+    if rows is None and data.pairs["split"].null_count() == 0:
+        unseen = (pl.col("split") == "adapt").any().over("user_id")
+        users = pl.when(unseen).then(pl.lit("unseen")).otherwise(pl.lit("seen"))
+        placed = data.pairs.with_row_index("pair_id").select("pair_id", users=users, split="split")
+    else:
+        rows = np.arange(len(data.comparisons)) if rows is None else rows
+        comparisons = data.comparisons[torch.from_numpy(rows)]
+        asked = comparisons.questions[comparisons.question]
+        times = data.pairs["timestamp"][rows]
+        if options.time_split and times.null_count():
+            raise PalError("--time-split needs a time in every row: ISO 8601 text, or seconds since 1970")
+        columns = {"user": comparisons.user, "prompt": asked.prompt, "low": asked.first, "high": asked.second}
+        frame = pl.DataFrame({name: column.numpy() for name, column in columns.items()})
+        time = times.cast(pl.Int64) if options.time_split else pl.lit(0)
+        prompts = [""]
+        if data.prompt_ids:
+            used, number = np.unique(frame["prompt"].to_numpy(), return_inverse=True)
+            frame = frame.with_columns(prompt=pl.Series(number))
+            prompts = [data.prompt_ids[row] for row in used]
+        frame = frame.with_columns(pair_id=pl.Series(rows), time=time)
+        by = "time" if options.time_split else "items"
+        drawn = Shares.from_options(**{"unseen_users": options.unseen, "by": by, **shares})
+        placed, _ = hold_out(frame, drawn, options.seed, users=data.user_ids, prompts=prompts)
     part[placed["pair_id"].to_numpy()] = [
-        numbers[place] for place in placed.select("users", "split").iter_rows()
+        numbers.get(place, -1) for place in placed.select("users", "split").iter_rows()
     ]
     return part
 
@@ -421,13 +420,14 @@ def _settings(data: Encoded, part: Int[np.ndarray, " n"], options: Options) -> t
     return name, K, f"{name} with K = {K}, as asked"
 
 
-def _of_part(data: Encoded, part: Int[np.ndarray, " n"], *numbers: int) -> tuple[Comparisons, int]:
-    """The comparisons of some parts, with people numbered as in training."""
-    seen = np.unique(data.comparisons.user.numpy()[np.isin(part, (0, 1, 2))])
+def _of_part(data: Encoded, part: Int[np.ndarray, " n"], number: int) -> tuple[Comparisons, int]:
+    """The comparisons of a part, with the people of its half numbered from 0, and how many these are."""
+    half = [n for n, (users, _) in enumerate(PARTS) if users == PARTS[number][0]]
+    members = np.unique(data.comparisons.user.numpy()[np.isin(part, half)])
     row = torch.full((len(data.user_ids),), -1, dtype=torch.long)
-    row[torch.from_numpy(seen)] = torch.arange(len(seen))
-    chosen = data.comparisons[torch.from_numpy(np.flatnonzero(np.isin(part, numbers)))]
-    return replace(chosen, user=row[chosen.user]), len(seen)
+    row[torch.from_numpy(members)] = torch.arange(len(members))
+    chosen = data.comparisons[torch.from_numpy(np.flatnonzero(part == number))]
+    return replace(chosen, user=row[chosen.user]), len(members)
 
 
 def _fit(
@@ -463,22 +463,53 @@ def _measure(
 ) -> dict[str, Any]:
     """Accuracies of the model and of one reward for everyone, on held-out answers and on held-out people."""
     metrics: dict[str, Any] = {}
-    test, n_users = _of_part(data, part, 2)
-    if len(test):
+    tests, n_users = _of_part(data, part, 2)
+    known = _on_known_items(data, part)[part == 2]
+    for of_items, suffix in ((known, ""), (~known, "_on_new_items")):
+        test = tests[torch.from_numpy(np.flatnonzero(of_items))]
+        if not len(test):
+            continue
         own, one = (_judged(each, each.states, data, test, n_users) for each in (model, shared))
+        if "seen" in metrics:  # which are of known items, with which those of new ones are never added up
+            metrics["seen"] |= _accuracy(f"personal{suffix}", own) | _accuracy(
+                f"one_for_everyone{suffix}", one
+            )
+            continue
         metrics["seen"] = {"people": int((own.total > 0).sum()), **_accuracy("personal", own),
                            **_accuracy("one_for_everyone", one)}  # fmt: skip
         paired = paired_test(own, one)
-        asked = test.questions.prompt[test.question]
-        trained = _of_part(data, part, 0)[0]
-        new = ~torch.isin(asked, trained.questions.prompt[trained.question]) & (asked >= 0)
-        if new.any():
-            on_new = _judged(model, model.states, data, test[new.nonzero()[:, 0]], n_users)
-            metrics["seen"] |= _accuracy("personal_on_new_prompts", on_new)
         gain = {"gain": paired.difference, "gain_low": paired.low, "gain_high": paired.high}
         metrics["seen"] |= {name: _round(number) for name, number in gain.items()}
     metrics |= _measure_unseen(data, part, model, shared)
-    return {**metrics, "verdict": verdict(metrics, personal=personal)}
+    metrics["one_reward"] = not personal
+    return {**metrics, "verdict": verdict(metrics)}
+
+
+def _by_attribute(
+    log: Log, data: Encoded, part: Int[np.ndarray, " n"], model: RewardModel, shared: RewardModel
+) -> dict[str, Any]:
+    """Accuracies on held-out answers on known items, by the commonest values of each attribute."""
+    rows = _on_known_items(data, part)[part == 2]
+    tests, n_users = _of_part(data, part, 2)
+    at = data.pairs["at"].filter(part == 2).filter(rows)
+    tests, found = tests[torch.from_numpy(np.flatnonzero(rows))], {}
+    for name in log.attributes.columns if len(tests) else ():
+        cells = log.attributes[name][at].cast(pl.String).fill_null("")
+        found[name] = {}
+        for value, count in cells.value_counts(sort=True).head(MOST_VALUES).iter_rows():
+            some = tests[torch.from_numpy((cells == value).arg_true().to_numpy().astype(np.int64))]
+            own, one = (_judged(each, each.states, data, some, n_users) for each in (model, shared))
+            found[name][value] = {
+                "people": int((own.total > 0).sum()), "answers": count, **_accuracy("personal", own),
+                **_accuracy("one_for_everyone", one),
+            }  # fmt: skip
+    return found
+
+
+def _on_known_items(data: Encoded, part: Int[np.ndarray, " n"]) -> np.ndarray:
+    """Which comparisons are on prompts (without prompts: on responses) that training knows."""
+    asked = data.comparisons.questions[data.comparisons.question]
+    return on_known_items(asked.prompt.numpy(), asked.first.numpy(), asked.second.numpy(), part == 0)
 
 
 def _measure_unseen(
@@ -486,6 +517,8 @@ def _measure_unseen(
 ) -> dict[str, Any]:
     """Accuracies on people who were not fitted, before any answer and located by some; empty without such."""
     n_all = len(data.user_ids)
+    if shared is not None and (_on_known_items(data, part) & (part == 4)).any():
+        part = np.where(_on_known_items(data, part) | (part != 4), part, -1)
     adapt, test = (data.comparisons[torch.from_numpy(np.flatnonzero(part == number))] for number in (3, 4))
     if not len(test):
         return {}
@@ -505,6 +538,55 @@ def _measure_unseen(
     for name, each in judged.items():
         unseen |= _accuracy(name, each)
     return {"unseen": unseen}
+
+
+def compare(
+    source: Any,
+    methods: Sequence[str],
+    *,
+    columns: Mapping[str, str] | None = None,
+    values: Mapping[str, str] | None = None,
+    options: Options | None = None,
+) -> dict[str, Any]:
+    """Methods side by side on a log: what the pipeline's stage `compare` finds on the same data.
+
+    Args:
+        source: What `fit` reads.
+        methods: Names of `pal.methods.METHODS`.
+        columns: Columns by role, where their names do not tell.
+        values: What values of the winner mean.
+        options: How people and answers are held out, and how items are encoded; of K, auto is 3.
+
+    Returns:
+        `verdict`, a sentence; `rows`, one for each place and method; `notes`, why a method was left out.
+    """
+    options = options or Options()
+    chosen = {name: registered(METHODS, name) for name in methods}
+    data = encode_log(read_log(source, columns, values=values, seed=options.seed), options)
+    part = _hold_out(data, options)
+    (train, n_seen), (val, _) = (_of_part(data, part, number) for number in (0, 1))
+    adapt, n_unseen = _of_part(data, part, 3)
+    known, tests = _on_known_items(data, part), {}
+    for users, number in (("seen", 2), ("unseen", 4)):
+        test, _ = _of_part(data, part, number)
+        for items, rows in (("known", known), ("new", ~known)):
+            tests[users, items] = test[torch.from_numpy(np.flatnonzero(rows[part == number]))]
+    held = places({"seen": train, "unseen": adapt}, tests, {"seen": n_seen, "unseen": n_unseen})
+    K = min(n_seen, PROTOTYPES if options.K == "auto" else int(options.K))
+    task = Task(data.embeddings, train, n_seen, val if len(val) else None, K, options.seed, options.device)
+    results, seconds, notes = {}, {}, []
+    for name, method in chosen.items():
+        start = perf_counter()
+        try:
+            with _progress(None, name):
+                learned = method.learn(task)
+        except PalError as error:
+            notes.append(f"{name} was left out: {error}")
+            continue
+        seconds[name] = perf_counter() - start
+        results[name] = {place: judge(learned, data.embeddings, place, at) for place, at in held.items()}
+    said = compared(results, chosen)
+    return {"verdict": said, "rows": table(results, seconds), "notes": notes}
 
 
 def evaluate(
@@ -540,7 +622,7 @@ def evaluate(
     part = np.where(user < len(model.user_ids), 2, 3)
     new = np.flatnonzero(part == 3)
     if len(new):
-        halves = _hold_out(log, data, options, new, unseen_users=0.0, new_items=0.0, val=0.0, test=0.5)
+        halves = _hold_out(data, options, new, unseen_users=0.0, new_items=0.0, val=0.0, test=0.5)
         part[new] = np.where(halves[new] == 2, 4, 3)
     metrics: dict[str, Any] = {"comparisons": len(part), **_measure_unseen(data, part, model)}
     known = data.comparisons[torch.from_numpy(np.flatnonzero(part == 2))]
@@ -556,31 +638,16 @@ def _judged(
     return Judged.from_margins(margins(model.head, states, data.embeddings, test), test.user, n_users=n_users)
 
 
-def verdict(metrics: Mapping[str, Any], *, personal: bool) -> str:
+def verdict(metrics: Mapping[str, Any]) -> str:
     """What the numbers say, in sentences."""
-    seen, unseen = metrics.get("seen"), metrics.get("unseen")
-    if seen is None:
-        return "There are too few answers to hold any out, so nothing was measured."
-    one = f"{seen['one_for_everyone']:.1%}"
-    between = f"{seen['gain_low']:+.1%} to {seen['gain_high']:+.1%} a person"
-    if not personal:
-        return (
-            f"One reward for everyone is right on {one} of the answers held out; no second taste was found."
-        )
-    said = [f"On answers held out, the personal reward is right {seen['personal']:.1%} of the time"]
-    said[0] += f", one reward for everyone {one}."
-    if seen["people"] < FEW_PEOPLE:
-        said.append(f"These are too few people, {seen['people']}, to tell whether that holds for others.")
-    elif seen["gain_low"] > 0:
-        said.append(f"Being personal pays: {seen['gain']:+.1%} ({between}).")
-    else:
-        said.append(f"There is no proof that being personal pays here ({between}).")
-    if unseen:
-        said.append(
-            f"On people held out it is {unseen['personal']:.1%} after {unseen['answers_each']} answers, "
+    told, unseen = answer(metrics), metrics.get("unseen")
+    said = f"Does being personal pay? {told['answer']}. {told['sentence']}".replace("\u00a0", " ")
+    if unseen and not metrics["one_reward"]:
+        said += (
+            f" On people held out it is {unseen['personal']:.1%} after {unseen['answers_each']} answers, "
             f"{unseen['without_answers']:.1%} before any, and one reward {unseen['one_for_everyone']:.1%}."
         )
-    return " ".join(said)
+    return said
 
 
 def _accuracy(name: str, judged: Judged) -> dict[str, float]:

@@ -1,54 +1,178 @@
-"""The page that `pal fit` leaves: what was read and what was measured, in one file for any browser."""
+"""The page that `pal fit` leaves: does being personal pay, for whom, what do people want."""
 
+import base64
+import io
 from collections.abc import Mapping
-from html import escape
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem;color:#222}
-h1{font-size:1.5rem} p.big{font-size:1.2rem}
-pre{background:#f4f4f4;white-space:pre-wrap;padding:1rem;overflow:auto;font-size:13px}
-.bar{background:#e8eaf2;height:1.1rem;margin:.2rem 0 .8rem}
-.bar i{display:block;height:100%;background:#4c62b0}
-"""
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>PAL</title><style>{style}</style>
-<h1>{title}</h1>
-{body}
-</html>
-"""
-NAMES = {
-    "personal": "personal reward",
-    "without_answers": "before any answer",
-    "one_for_everyone": "one reward for everyone",
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Int
+
+from pal.comparisons import Comparisons
+from pal.logs.shapes import Log
+from pal.models.base import margins
+from pal.report.page import FOLDER, render_page, script
+from pal.report.people import gained, pays
+from pal.report.portrait import Item, judged_answers, portrait, story
+from pal.serving.reward_model import RewardModel
+
+if TYPE_CHECKING:
+    from pal.serving.fit_log import Encoded
+
+NAMES = {  # of what was measured: its words, and what mark it has
+    "personal": ("personal reward", "model"),
+    "without_answers": ("before any answer", "rest"),
+    "one_for_everyone": ("one reward for everyone", "one"),
 }
+PLACES = {"seen": "Held-out answers of people in the model", "unseen": "People who were held out"}
+WIDTH = 96  # of a thumbnail, in pixels
+PAUSE = 600  # seconds, after which an answer was not given right after the one before
 
 
-def render(metrics: Mapping[str, Any], summary: str) -> str:
+def people_of_log(
+    log: Log, data: "Encoded", part: Int[np.ndarray, " n"], model: RewardModel, shared: RewardModel | None
+) -> dict[str, Any]:
+    """The people of a log, for the page.
+
+    Args:
+        log: The log.
+        data: The same as tensors.
+        part: Each comparison's place, its number in `fit_log.PARTS`.
+        model: The model that was measured.
+        shared: One reward for everyone; None where the model is that.
+    """
+
+    def of(number: int) -> Comparisons:
+        return data.comparisons[torch.from_numpy(np.flatnonzero(part == number))]
+
+    n_users, row = len(data.user_ids), {user: n for n, user in enumerate(model.user_ids)}
+    table = model.locate(data.embeddings, of(3), n_users=n_users)
+    of_seen = [n for n, user in enumerate(data.user_ids) if user in row]
+    table[of_seen] = model.states[[row[data.user_ids[n]] for n in of_seen]]
+    tables = []
+    for half, number in (("seen", 2), ("unseen", 4)):
+        test = of(number)
+        one = None
+        if shared is not None:
+            states = shared.state_of(None).expand(n_users, -1)
+            one = margins(shared.head, states, data.embeddings, test)
+        own = margins(model.head, table, data.embeddings, test)
+        tables.append(judged_answers(data.user_ids, half, test, own, one))
+    people = [
+        {"user_id": user, "users": "seen" if user in row else "unseen", "group": None}
+        for user in data.user_ids
+    ]
+    texts = {
+        side: [item if isinstance(item, str) else None for item in items]
+        for side, items in data.contents.items()
+    }
+
+    def show(wanted: set[Item]) -> dict[Item, dict[str, Any]]:
+        items = {(side, n): data.contents[side][n] for side, n in wanted}
+        return {
+            at: {"text": item} if isinstance(item, str) else {"image": _thumbnail(item)}
+            for at, item in items.items()
+        }
+
+    asked = torch.unique(of(0).question)
+    return portrait(
+        model.head, model.population, data.embeddings, data.comparisons.questions[asked], people, table,
+        pl.concat(tables), texts, show, **how_answered(log.pairs),
+    )  # fmt: skip
+
+
+def how_answered(pairs: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """What a log tells of how people answer, as `pal.report.people.answering` takes it."""
+    low_is_chosen = pl.col("chosen") < pl.col("rejected")
+    units = pairs.with_columns(
+        low=pl.when(low_is_chosen).then("chosen").otherwise("rejected"),
+        high=pl.when(low_is_chosen).then("rejected").otherwise("chosen"),
+        share=pl.when(low_is_chosen).then("label").otherwise(1 - pl.col("label")),
+    ).group_by("user_id", "prompt", "low", "high")
+    gaps = pairs.drop_nulls("timestamp").sort("user_id", "timestamp").select(
+        "user_id", seconds=pl.col("timestamp").diff().over("user_id").dt.total_milliseconds() / 1000
+    )  # fmt: skip
+    return {
+        "repeats": units.agg(pl.col("share").mean(), n=pl.len()).filter(pl.col("n") > 1),
+        "sides": pairs.select("user_id", "first").drop_nulls(),
+        "times": gaps.filter((pl.col("seconds") > 0) & (pl.col("seconds") < PAUSE)),
+    }
+
+
+def _thumbnail(item: Any) -> str | None:
+    """A picture as a small JPEG in a data URI; None where there is none, or it cannot be opened."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(item) if isinstance(item, bytes) else Path(item)) as image:
+            small = image.convert("RGB")
+            small.thumbnail((WIDTH, WIDTH))
+            out = io.BytesIO()
+            small.save(out, "JPEG", quality=80)
+    except (OSError, ValueError, TypeError):
+        return None
+    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
+
+
+def render(metrics: Mapping[str, Any], summary: str, people: dict[str, Any]) -> str:
     """The page.
 
     Args:
         metrics: What `pal fit` measured.
         summary: What was understood of the log.
+        people: From `people_of_log`.
     """
-    parts = [f"<p class='big'>{escape(metrics['verdict'])}</p>"]
-    titles = {"seen": "Held-out answers of people in the model", "unseen": "People who were held out"}
-    for half, title in titles.items():
-        if half in metrics:
-            numbers = metrics[half]
-            parts.append(f"<h2>{title} ({numbers['people']:,})</h2>")
-            for name, words in NAMES.items():
-                if name in numbers:
-                    interval = f"{numbers[f'{name}_low']:.1%} to {numbers[f'{name}_high']:.1%}"
-                    right = f"<b>{numbers[name]:.1%}</b> right <small>({interval})</small>"
-                    bar = f"<div class='bar'><i style='width:{100 * numbers[name]:.1f}%'></i></div>"
-                    parts.append(f"<div>{words}: {right}</div>{bar}")
-    how = (
-        f"{metrics['settings']}\nThe numbers are of the model in the folder measured; the one to use, in the "
-        "folder model, was then fitted to all people and answers. Intervals are over people, 95 %."
+    rows = [
+        {
+            "place": f"{title} ({metrics[half]['people']:,})",
+            "marks": [
+                {"name": words, "series": series, "accuracy": metrics[half][name]}
+                | {end: metrics[half][f"{name}_{end}"] for end in ("low", "high")}
+                for name, (words, series) in NAMES.items()
+                if name in metrics[half] and not (metrics["one_reward"] and name != "one_for_everyone")
+            ],
+        }
+        for half, title in PLACES.items()
+        if half in metrics
+    ]
+    told = story(people, answer(metrics), rows)
+    if told["whom"]:
+        told["whom"]["groups"] += [
+            {
+                "attribute": name, "value": value or "not known", "people": each["people"], "gain_low": None,
+                "accuracy": each["personal"], "low": each["personal_low"], "high": each["personal_high"],
+                "gain": each["personal"] - each["one_for_everyone"],
+            }
+            for name, values in metrics.get("by", {}).items()
+            for value, each in values.items()
+        ]  # fmt: skip
+    counts = f"{metrics['people']:,} people, {metrics['comparisons']:,} comparisons"
+    return render_page(
+        FOLDER / "log.html.j2",
+        scripts=[script("errors"), script("people")],
+        filters={"gained": gained},
+        title=f"{Path(str(metrics['source'])).name}: {counts}",
+        story=told,
+        settings=metrics["settings"],
+        summary=summary,
     )
-    parts.append(f"<h2>How</h2><pre>{escape(how)}</pre><h2>What was read</h2><pre>{escape(summary)}</pre>")
-    title = f"{metrics['source']}: {metrics['people']:,} people, {metrics['comparisons']:,} comparisons"
-    return PAGE.format(style=STYLE, title=escape(title), body="\n".join(parts))
+
+
+def answer(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Whether being personal pays, in a word or two and a sentence."""
+    seen = metrics.get("seen")
+    if seen is None:
+        said = "There are too few answers to hold any out, so nothing was measured."
+        return {"answer": "Not measured", "sentence": said}
+    if metrics["one_reward"]:
+        right = f"{seen['one_for_everyone']:.1%} of the answers held out"
+        said = f"One reward for everyone is right on {right}; no second taste was found."
+        return {"answer": "No", "sentence": said}
+    return pays(
+        *(seen[name] for name in ("gain", "gain_low", "gain_high", "people")),
+        seen["personal"],
+        seen["one_for_everyone"],
+    )

@@ -7,4 +7,5 @@ A population is a subclass of `pal.users.population.Population` in a module of i
 POPULATIONS = {
     "points": "pal.users.points:Points",
     "gaussian": "pal.users.gaussian:Gaussian",
+    "amortised": "pal.users.amortised:Amortised",
 }

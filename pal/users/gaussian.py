@@ -94,6 +94,13 @@ class GaussianPosterior(Posterior):
         return self.mean.new_full((*self.mean.shape[:-1], SAMPLES), 1 / SAMPLES)
 
 
+def certain(state: Float[Tensor, " state"]) -> GaussianPosterior:
+    """The belief about someone whose state is known, as a table of one."""
+    exact = state.double()
+    eye = torch.eye(len(exact)).to(exact)
+    return GaussianPosterior(exact[None], 0 * eye, eye[None])
+
+
 class Laplace(NamedTuple):
     """The Gaussian approximation to a person's answers, in the space of their margins.
 
@@ -281,10 +288,7 @@ class Gaussian(Population):
 
     @override
     def at(self, state: Float[Tensor, " state"]) -> GaussianPosterior:
-        exact = state.double()
-        return GaussianPosterior(
-            exact[None], torch.zeros_like(self.root), torch.eye(len(exact)).to(exact)[None]
-        )
+        return certain(state)
 
     @override
     def probability(
@@ -295,20 +299,29 @@ class Gaussian(Population):
         posterior: GaussianPosterior,  # type: ignore[override]
         loss: str = "logistic",
     ) -> Float[Tensor, " n"]:
-        """MacKay's (1992) approximation: the mean margin, drawn towards 0 by its variance."""
-        exact = features.to(posterior.mean)
-        mean = (exact * posterior.mean.index_select(0, user)).sum(1)
-        variances = [
-            torch.einsum("ni,nij,nj->n", exact[rows], posterior.covariance[user[rows]], exact[rows])
-            for rows in torch.arange(len(user), device=user.device).split(1024)
-        ]
-        variance = torch.cat([mean[:0], *variances]) + 2 * self.residual.to(exact)
-        return torch.sigmoid(mean / (1 + torch.pi * variance / 8).sqrt())
+        return expected_probability(features, user, posterior, self.residual)
 
     @override
     @staticmethod
     def possible(evidence: Float[Tensor, " evidence"], comparisons: int, before: int) -> bool:
         return True  # sets of answers do not tell which answers were in them
+
+
+def expected_probability(
+    features: Float[Tensor, "n state"],
+    user: Int[Tensor, " n"],
+    posterior: GaussianPosterior,
+    residual: Float[Tensor, "1"] | float = 0.0,
+) -> Float[Tensor, " n"]:
+    """MacKay's (1992) approximation: the mean margin, drawn towards 0 by its variance."""
+    exact = features.to(posterior.mean)
+    mean = (exact * posterior.mean.index_select(0, user)).sum(1)
+    variances = [
+        torch.einsum("ni,nij,nj->n", exact[rows], posterior.covariance[user[rows]], exact[rows])
+        for rows in torch.arange(len(user), device=user.device).split(1024)
+    ]
+    variance = torch.cat([mean[:0], *variances]) + 2 * float(residual)
+    return torch.sigmoid(mean / (1 + torch.pi * variance / 8).sqrt())
 
 
 def side_by_side(

@@ -30,7 +30,8 @@ class Remote:
     Args:
         repo: Its name.
         revision: A commit, a tag or a branch.
-        files: Paths or patterns (`data/*.parquet`) of the files to fetch.
+        files: Paths or patterns (`data/*.parquet`) of the files to fetch; one that ends in / is a folder,
+            whose tables are fetched.
         sha256: Published hashes that files are held to, by their names without folders.
         prefix: Goes before each file's name, where two repositories have files of the same name.
     """

@@ -172,6 +172,8 @@ def one_state_for_all(data: Study, model: SavedModel) -> torch.Tensor | None:
         for start in range(0, len(pairs), PAIRS_AT_ONCE):
             some = pairs.slice(start, start + PAIRS_AT_ONCE)
             each = population.evidence(model.head, data.embeddings, some, model.fit_config.loss)
+            if not population.additive:  # of each user apart, as all answers together are no one's
+                each = population.total(each, some.user, data.n_users("seen"))
             total = total + each.double().sum(0, keepdim=True)
         return population.posterior(total.float()).mean
 

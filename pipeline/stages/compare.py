@@ -135,13 +135,9 @@ def _write(dataset: str, verdict: str, rows: list[dict[str, Any]], notes: list[s
         write_csv(plot, rows)
     else:
         write_text(plot, ",".join(COLUMNS) + "\n")
-    for place in dict.fromkeys(row["place"] for row in rows):
-        print(f"\n{dataset}, {place}: accuracy and interval, worst tenth, log-loss, calibration error, p")
-        for row in (row for row in rows if row["place"] == place):
-            ends = f"{100 * row['low']:5.1f} to {100 * row['high']:5.1f}"
-            others = f"{100 * row['worst_decile']:5.1f}  {row['log_loss']:.3f}"
-            others += f"  {100 * row['calibration_error']:4.1f}"
-            against = "best" if row["best"] else f"{row['p_value']:.3f}"
-            print(f"  {row['method']:<22} {100 * row['accuracy']:5.1f}  {ends}  {others}  {against}")
+    if rows:
+        from pal.methods.compare import printed
+
+        print(f"\n{dataset}\n{printed(rows)}", end="")
     for sentence in [*notes, *([verdict] if verdict else [])]:
         print(f"\n{dataset}: {sentence}")

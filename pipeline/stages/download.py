@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from pal import hub_files
 from pal.files import make_folder, sha256_of
+from pal.logs.read import hub_tables
 from pipeline import PipelineError, params, paths
 from pipeline.datasets import DATASETS
 from pipeline.datasets.base import Remote
@@ -66,7 +67,10 @@ def from_hub(remote: Remote, dataset: str) -> tuple[str, list[RawFile]]:
     commit, hashes = hub_files.list_files(remote.repo, remote.revision, repo_type="dataset", advice=advice)
     stored: dict[str, RawFile | None] = {}
     for pattern in remote.files:
-        matches = sorted(name for name in hashes if fnmatch(name, pattern))
+        if pattern.endswith("/"):
+            matches = hub_tables(hashes, pattern.removesuffix("/"))
+        else:
+            matches = sorted(name for name in hashes if fnmatch(name, pattern))
         if not matches:
             raise PipelineError(
                 f"{remote.repo} at {remote.revision} has no file {pattern}; is it another repository?"
@@ -92,7 +96,8 @@ def from_hub(remote: Remote, dataset: str) -> tuple[str, list[RawFile]]:
 
 
 def _name(remote: Remote, name: str) -> str:
-    return f"{remote.prefix}{Path(name).name}"
+    whole = any(pattern.endswith("/") for pattern in remote.files)  # where names repeat in folders
+    return f"{remote.prefix}{name if whole else Path(name).name}"
 
 
 def _refuse_unpublished(name: str, remote: Remote, sha256: str | None) -> None:

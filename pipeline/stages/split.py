@@ -7,7 +7,7 @@ and what could not be placed is counted, as are test pairs of which the user com
 import numpy as np
 import polars as pl
 
-from pal.evaluation.holding_out import hold_out
+from pal.evaluation.holding_out import hold_out, on_known_items
 from pal.files import new_folder
 from pipeline import PipelineError, params, paths
 from pipeline.datasets.base import SplitShares
@@ -119,7 +119,9 @@ def draw_places(
             f"own.split.by is time, but {without:,} of {len(pairs):,} pairs have no timestamp; fill in "
             "the column timestamp, or set own.split.by to items"
         )
-    ends = pairs["chosen"].astype(np.int64), pairs["rejected"].astype(np.int64)
+    # By the order of ids, which is the same whatever the order of rows.
+    rank = np.argsort(np.argsort(np.array(pairs.names["chosen"], dtype=object)))
+    ends = rank[pairs["chosen"]], rank[pairs["rejected"]]
     frame = pl.DataFrame(
         {
             "pair_id": pairs["pair_id"],
@@ -139,16 +141,7 @@ def mark_items(pairs: Coded, placed: pl.DataFrame) -> pl.DataFrame:
     rows = tables.rows_of(pairs["pair_id"], placed["pair_id"].to_numpy())
     prompt, chosen, rejected = (pairs[name][rows] for name in ("prompt", "chosen", "rejected"))
     train = (placed["split"] == "train").to_numpy()
-    if (prompt >= 0).any():
-        # The last place is that of pairs without a prompt: where others have one, nothing knows theirs.
-        known = np.zeros(len(pairs.names["prompt"]) + 1, dtype=bool)
-        known[prompt[train]] = True
-        known[-1] = False
-        marks = known[prompt]
-    else:
-        known = np.zeros(len(pairs.names["chosen"]), dtype=bool)
-        known[chosen[train]] = known[rejected[train]] = True
-        marks = known[chosen] & known[rejected]
+    marks = on_known_items(prompt, chosen, rejected, train)
     words = tables.words(np.where(marks, 0, 1), ["known", "new"])
     marked = placed.select("pair_id", "users", "split").with_columns(items=words)
     return marked if marked["pair_id"].is_sorted() else marked.sort("pair_id")

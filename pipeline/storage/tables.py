@@ -17,7 +17,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pal.encoders.vector_store import item_id
+from pal.encoders.vector_store import image_id as image_id
+from pal.encoders.vector_store import item_id as item_id
+from pal.encoders.vector_store import text_id as text_id
 from pal.files import new_file
 from pipeline import PipelineError
 from pipeline.storage import manifests
@@ -95,26 +97,6 @@ def splits_schema() -> pa.Schema:
             pa.field("items", NAME, nullable=False),
         ]
     )
-
-
-def text_id(text: str) -> str:
-    """The item id of a text."""
-    return item_id("text", text.encode())
-
-
-def image_id(
-    file: str,
-    row_group: int | None = None,
-    row: int | None = None,
-    column: str | None = None,
-    filter: str | None = None,
-) -> str:
-    """The item id of an image: where its bytes lie, by content, and the filter that its pixels get.
-
-    A file's sha256 pins its bytes, so what lies at a place in it never changes and need not be read here.
-    """
-    place = "|".join("" if part is None else str(part) for part in (file, row_group, row, column, filter))
-    return item_id("image", place.encode())
 
 
 def write_table(path: Path, frame: pl.DataFrame | pa.Table, schema: pa.Schema) -> None:

@@ -64,6 +64,24 @@ def test_fit_then_eval(pal):
     assert json.loads(pal("eval", "log-model", "log.csv"))["seen"]["personal"] > 0.9
 
 
+def test_compare_prints_a_table_and_whether_personalising_pays(pal):
+    rows = ["user,prompt,chosen,rejected"]
+    sides = [("short", "long"), ("long", "short")]
+    rows += [f"p{n % 12},q{n % 5}?,{a} {n},{b} {n}" for n in range(240) for a, b in [sides[n % 2]]]
+    Path("log.csv").write_text("\n".join(rows))
+    said = pal(
+        "compare", "log.csv", "--encoder", "hashed-words", "--methods", "bt,mixed_effects", "-o", "c.json"
+    )
+    assert "known people, known items: accuracy" in said
+    found = json.loads(Path("c.json").read_text())
+    assert found["verdict"] in said
+    assert "mixed_effects" in found["verdict"]
+    accuracies = {
+        row["method"]: row["accuracy"] for row in found["rows"] if row["place"] == found["rows"][0]["place"]
+    }
+    assert accuracies["mixed_effects"] > 0.9 > 0.7 > accuracies["bt"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -1,5 +1,7 @@
 """Each method recovers its own planted truth."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -62,6 +64,8 @@ TRUTH = {
     "mrm": 1.5 * (ITEM @ BASIS @ (draws(USERS, 2) + 1).T).T,
     "drm": 1.5 * (ITEM @ draws(USERS, DIM).T).T,
     "maxmin": 2 * (ITEM @ BASIS)[:, GROUP].T,
+    "vpl": 1.5 * (ITEM @ BASIS @ draws(USERS, 2).T).T,
+    "micro": 2 * (ITEM @ BASIS)[:, GROUP].T,
     "p_rlhf_individual": 1.5 * (ITEM @ (draws(DIM, 1) + 0.7 * draws(USERS, DIM).T)).T,
     "p_rlhf_cluster": 2 * (ITEM @ (draws(DIM, 1) + BASIS @ SHARES.T)).T,
 }
@@ -71,6 +75,45 @@ TRUTH = {
 def test_rewards_are_recovered(name):
     _, rewards = found(name, task(TRUTH[name]))
     assert agreement(rewards, TRUTH[name]) > 0.9
+
+
+def test_micro_learns_weights_that_depend_on_the_prompt():
+    """What everyone likes on one kind of prompts they dislike on the other."""
+    plain = task(
+        torch.outer(1.0 - 2 * GROUP, 4 * ITEM @ BASIS[:, 0])
+    )  # odd users dislike what even ones like
+
+    def of_prompts(of):  # the same answers, as if the kind stood in the prompt
+        q, ahead = of.questions, of.sign > 0
+        sides = torch.stack([q.first, q.second])[:, of.question]
+        chosen, rejected = torch.where(ahead, sides, sides.flip(0))
+        return Comparisons.from_pairs(user=of.user // 2, prompt=of.user % 2, chosen=chosen, rejected=rejected)
+
+    train, val = of_prompts(plain.train), of_prompts(plain.val)
+    given = replace(
+        plain, embeddings=Embeddings(torch.eye(2), ITEM), train=train, val=val, n_users=USERS // 2
+    )
+    right = {}
+    for name in ("bt", "micro"):
+        learned = registered(METHODS, name).learn(given)
+        belief = learned.posterior(given.embeddings, train, USERS // 2)
+        right[name] = (learned.probability(given.embeddings, val, belief) > 0.5).float().mean().item()
+    assert right["bt"] < 0.6
+    assert right["micro"] > 0.8
+
+
+def test_general_preferences_may_be_cyclic():
+    """Paper beats stone, stone scissors and scissors paper; a reward for each cannot say so."""
+    rows = torch.tensor([(0, 1), (1, 2), (2, 0)] * 40)
+    comparisons = Comparisons.from_pairs(
+        user=torch.arange(len(rows)) // 6, prompt=None, chosen=rows[:, 0], rejected=rows[:, 1]
+    )
+    given = Task(Embeddings(torch.zeros(0, 0), torch.eye(3)), comparisons, 20)
+    learned = registered(METHODS, "gpm").learn(given)
+    belief = learned.posterior(given.embeddings, comparisons, 20)
+    assert learned.probability(given.embeddings, comparisons, belief).min() > 0.9
+    rewards = learned.fitted.head.reward(torch.zeros(3, 0), torch.eye(3), torch.ones(3, 1))
+    assert rewards.abs().max() < 0.5  # none is better than the others
 
 
 def test_maxmin_puts_everyone_into_their_group():

@@ -68,7 +68,7 @@ def test_numbers_and_report_say_what_was_found(fitted):
     assert metrics["unseen"]["personal"] > 0.95
     assert metrics["unseen"]["answers_each"] == 4
     page = (folder / "mine/report.html").read_text()
-    assert "Being personal pays" in page
+    assert "Does being personal pay here?" in page
     assert "people" in said[0]
     assert said[-1] == metrics["verdict"]
 
@@ -87,6 +87,21 @@ def test_saved_model_is_judged_on_people_it_knows_and_on_others(fitted, tmp_path
     assert (metrics["seen"]["people"], metrics["unseen"]["people"]) == (20, 4)
     assert metrics["seen"]["personal"] > 0.95
     assert metrics["unseen"]["personal"] > metrics["unseen"]["without_answers"]
+
+
+def test_accuracies_are_told_apart_by_attributes(tmp_path):
+    """Of 20 people those with even numbers like warm answers, and are said to be old."""
+    frame = pl.DataFrame(list(rows(20)), schema=["rater", "question", "chosen", "rejected"], orient="row")
+    old = pl.when(pl.col("rater").str.slice(1).cast(pl.Int32) % 2 == 0).then(pl.lit("old"))
+    frame = frame.with_columns(age=old.otherwise(pl.lit("young")))
+    result = fit(frame, attributes=["age"], out=tmp_path / "mine", **FAST)
+    by = result.metrics["by"]["age"]
+    assert set(by) == {"old", "young"}
+    assert sum(each["people"] for each in by.values()) == result.metrics["seen"]["people"]
+    assert all(each["personal"] > 0.9 for each in by.values())
+    assert ">age</span>" in (tmp_path / "mine/report.html").read_text()
+    with pytest.raises(PalError, match=r"^rows has no column 'country', which is asked for as an attribute"):
+        fit(frame, attributes=["country"], **FAST)
 
 
 def test_one_person_has_one_taste(tmp_path):

@@ -86,8 +86,8 @@ def test_prompts_may_be_images_in_folders_of_any_name(folder, project):
     assert sorted(items["modality"]) == ["image", "text", "text"]
 
 
-INSIDE = "must be a path relative to the table and inside its folder, got "
-MISSING = "must be an existing file in the table's folder, got "
+INSIDE = "must be a path relative to the log and inside its folder, got "
+MISSING = "must be an existing file in the log's folder, got "
 BAD_PATHS = {
     "missing.png": f"{MISSING}'missing.png'",
     "pictures\\red.png": f"{MISSING}'pictures\\\\red.png'; write / between folders",
@@ -105,12 +105,12 @@ BAD_PATHS = {
 
 @pytest.mark.parametrize("cell", BAD_PATHS, ids=lambda cell: cell[:20])
 def test_a_path_that_leads_to_no_image_in_the_folder_is_refused(folder, cell):
-    """The column is named as it is in the table, not as chosen or rejected."""
+    """The columns are named as they are in the table, not as chosen or rejected."""
     (folder / "folder.png").mkdir()
     (folder.parent / "secret.png").write_bytes(b"x")
     (folder / "outside").symlink_to("..")
     (folder / "round.png").symlink_to("round.png")
     rows(folder, f"ann,p,{RED},{BLUE},a", f"ann,p,{RED},{cell},b", f"ann,p,{cell},{RED},a")
-    sentence = f"response_b in row 2 (line 3) of table.csv (and 1 more row) {BAD_PATHS[cell]}"
+    sentence = f"response_a or response_b in row 2 of table.csv (and 1 more row) {BAD_PATHS[cell]}"
     with pytest.raises(PalError, match=f"^{re.escape(sentence)}$"):
         own.find(params.load())

@@ -112,7 +112,7 @@ def test_every_format_gives_the_same_items(given, contents):
 
 def test_only_vectors_that_are_named_become_items_batch_by_batch(given, monkeypatch):
     """w is NaN, but no row names it."""
-    monkeypatch.setattr("pipeline.datasets.own.vectors.BATCH", 2)
+    monkeypatch.setattr("pal.logs.vectors.BATCH", 2)
     values, ids = np.vstack([VALUES, [np.nan, 1]]).astype(np.float32), [*IDS, "w"]
     for contents in (
         {"v.npy": as_npy(values), "v.ids.txt": lines(ids)},
@@ -150,7 +150,9 @@ def test_files_of_vectors_are_no_tables_and_are_read_only_where_cells_are_vector
     given({"v.parquet": b"nonsense"})
     project.set({"own.source": "mine"})
     assert list(own.find(params.load()).paths) == ["table.csv"]
-    project.set({"own.source": "mine/table.csv", "own.prepare.responses": "text"})
+    project.set(
+        {"own.source": "mine/table.csv", "own.prepare.responses": "text", "own.prepare.prompts": "text"}
+    )
     assert own.find(params.load()).links == {}
 
 
@@ -200,7 +202,7 @@ FAULTS = [
     ({"v.safetensors": as_safetensors(VALUES, ["x", "y", "x"])}, "v.safetensors must name each id once, got 'x' again as vector 3"),
     ({"v.safetensors": as_safetensors(VALUES, ["x", 2, "z"])}, "the id of vector 2 of v.safetensors must be a text, got 2"),
     ({"v.safetensors": as_safetensors(VALUES, {"x": 1})}, "`ids` in the metadata of v.safetensors must be a JSON list, got {'x': 1}"),
-    (npy(VALUES[:2], "yz"), "chosen in row 1 (line 2) of table.csv must be an id in v.npy, got 'x'"),
+    (npy(VALUES[:2], "yz"), "chosen in row 1 of table.csv must be an id in v.npy, got 'x'"),
     (npy(NAN), "the vector 'y' in v.npy must be finite in float32, got NaN or infinity"),
     ({"v.parquet": as_parquet(IDS, RAGGED)}, "vector 2 of v.parquet must have 2 numbers, as the first, got 1"),
     ({"v.parquet": as_parquet(IDS, HOLE)}, "v.parquet must have a number in every place of a vector, got an empty one"),
@@ -222,13 +224,6 @@ def test_a_fault_of_the_vectors_is_one_sentence(given, contents, sentence):
     assert "\n" not in str(caught.value)
 
 
-def test_vectors_must_be_named_and_apart_from_the_comparisons(folder, given, project):
-    sentence = (
-        "own.vectors in params.yaml must name a .parquet, .safetensors, .npy file, since own.prepare says"
-    )
-    with pytest.raises(PalError, match=f"^{re.escape(sentence)} vector, got null; set it$"):
-        own.find(params.load())
-    given({"v.parquet": as_parquet(IDS, VALUES)})
-    project.set({"own.source": "mine/v.parquet"})
-    with pytest.raises(PalError, match=r"^own\.source in params\.yaml must hold a table besides the vectors"):
-        own.find(params.load())
+def test_vectors_must_be_named(folder):
+    with pytest.raises(PalError, match=r"^vectors must be in a file that is named, got none; name it"):
+        own.find(params.load()).check()

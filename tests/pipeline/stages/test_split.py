@@ -12,11 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pal.logs.answers import read_answers
+from pal.logs.shapes import read_log
 from pipeline import PipelineError, paths
-from pipeline.datasets import own as own_data
 from pipeline.datasets.base import SplitShares
-from pipeline.datasets.own.checks import check_rows
-from pipeline.datasets.own.items import TextItems
 from pipeline.stages import split
 from pipeline.storage import tables
 
@@ -282,11 +281,13 @@ def remembered(rows, columns):
 def prepared_and_placed(rows, by, seed):
     """A file of such rows as own keeps it, with the two ids of each pair in order, and where each pair goes."""
     names = ["user_id", "prompt", "chosen", "rejected", "split"]
-    frame = pl.DataFrame(rows, schema=names, orient="row").with_columns(
-        row=pl.int_range(1, pl.len() + 1), file=pl.lit("a.csv"), line=pl.lit(None, pl.Int64)
+    log = read_log(pl.DataFrame(rows, schema=names, orient="row"))
+    found = read_answers(log)
+    ids = found.items["text"].ids.astype(str)
+    kept = found.pairs.with_columns(
+        pl.Series(f"{side}_id", ids[found.pairs[side].to_numpy()])
+        for side in ("prompt", "chosen", "rejected")
     )
-    options = own_data.Prepare(user_ids="as_given", ties="drop", prompts="text", responses="text")
-    kept, _ = own_data.keep(check_rows([frame]), {"text": TextItems()}, options)
     ids = pl.col("chosen_id"), pl.col("rejected_id")
     kept = kept.with_columns(low=pl.min_horizontal(*ids), high=pl.max_horizontal(*ids))
     kept = kept.with_columns(pair_id=pl.int_range(pl.len()), users=pl.lit(None, pl.String))

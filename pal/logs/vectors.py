@@ -22,11 +22,9 @@ from safetensors import SafetensorError, safe_open
 
 from pal.errors import PalError, shorten
 from pal.table_files import reason
-from pipeline import PipelineError, paths
-from pipeline.storage import raw_files
 
 SUFFIXES = (".parquet", ".safetensors", ".npy")
-FOLDER = "vectors/"  # before their names, which may be a table's too
+FOLDER = "own.vectors/"  # before their names, which may be a table's too
 BATCH = 8192  # rows read at once
 _FLOATS = ("F16", "F32", "F64")
 
@@ -34,18 +32,16 @@ _FLOATS = ("F16", "F32", "F64")
 Read = tuple[list[str], np.ndarray, np.ndarray]
 
 
-def find_vectors(source: str | None) -> dict[str, Path]:
-    """The files that `own.vectors` names: that of the vectors, and that of the ids where there is one."""
-    key = f"own.vectors in {paths.PARAMS}"
-    if source is None:
-        raise PipelineError(
-            f"{key} must name a {', '.join(SUFFIXES)} file, since own.prepare says vector, got null; set it"
-        )
-    files = raw_files.find_files(source, key, SUFFIXES)
-    if len(files) > 1:
-        raise PipelineError(f"{key} must name one file, got a folder with {len(files)} of them")
-    ids = files[0].with_suffix(".ids.txt")
-    return {f"{FOLDER}{file.name}": file for file in (files[0], ids) if file.is_file()}
+def find_vectors(path: Path) -> dict[str, Path]:
+    """A file of vectors, and that of its ids where there is one, by their names.
+
+    Raises:
+        PalError: If there is no such file.
+    """
+    if not path.is_file() or path.suffix not in SUFFIXES:
+        raise PalError(f"vectors must be in a {', '.join(SUFFIXES)} file that exists, got {str(path)!r}")
+    ids = path.with_suffix(".ids.txt")
+    return {f"{FOLDER}{file.name}": file for file in (path, ids) if file.is_file()}
 
 
 def read_vectors(files: dict[str, Path], wanted: set[str]) -> tuple[str, list[str], np.ndarray]:
@@ -66,11 +62,11 @@ def read_vectors(files: dict[str, Path], wanted: set[str]) -> tuple[str, list[st
         raise
     except (pa.ArrowException, SafetensorError, OSError, ValueError, EOFError, OverflowError) as error:
         message = f"{name} is damaged or no {suffix} file ({reason(error)}); export it again"
-        raise PipelineError(message, file=name) from None
+        raise PalError(message, file=name) from None
     used = [ids[place] for place in places]
     if not (finite := np.isfinite(values).all(axis=1)).all():
         bad = int(np.flatnonzero(~finite)[0])
-        raise PipelineError(
+        raise PalError(
             f"the vector {shorten(used[bad])} in {name} must be finite in float32, got NaN or infinity",
             file=name,
             row=int(places[bad]) + 1,
@@ -82,12 +78,12 @@ def _places(name: str, ids: list[Any], wanted: set[str], shape: tuple[int, ...] 
     """Where the wanted ids stand; ids must be texts, all different, one for each vector of an array."""
     if shape:
         if len(shape) != 2 or not shape[1]:
-            raise PipelineError(f"{name} must hold an array of vectors, (n, width), got one of shape {shape}")
+            raise PalError(f"{name} must hold an array of vectors, (n, width), got one of shape {shape}")
         if shape[0] != len(ids):
             got = f"{len(ids):,} ids for {shape[0]:,} vectors"
-            raise PipelineError(f"{name} must have one id a vector, got {got}")
+            raise PalError(f"{name} must have one id a vector, got {got}")
     if not ids:
-        raise PipelineError(f"{name} must hold at least one vector, got none", file=name)
+        raise PalError(f"{name} must hold at least one vector, got none", file=name)
     seen: set[str] = set()
     for row, id_ in enumerate(ids, 1):
         problem = ""
@@ -96,7 +92,7 @@ def _places(name: str, ids: list[Any], wanted: set[str], shape: tuple[int, ...] 
         elif id_ in seen:
             problem = f"{name} must name each id once, got {shorten(id_)} again as vector {row:,}"
         if problem:
-            raise PipelineError(problem, file=name, row=row)
+            raise PalError(problem, file=name, row=row)
         seen.add(id_)
     return np.array([place for place, id_ in enumerate(ids) if id_ in wanted], np.int64)
 
@@ -106,11 +102,11 @@ def _ids_beside(name: str, path: Path | None) -> list[str]:
     expected = Path(name).with_suffix(".ids.txt").name
     if path is None:
         order = "one id a line in the order of its rows"
-        raise PipelineError(f"{name} must have a file {expected} beside it, {order}, got none")
+        raise PalError(f"{name} must have a file {expected} beside it, {order}, got none")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise PipelineError(f"{expected} must be UTF-8; save it as UTF-8", file=expected) from None
+        raise PalError(f"{expected} must be UTF-8; save it as UTF-8", file=expected) from None
     return text.removesuffix("\n").split("\n") if text else []
 
 
@@ -124,7 +120,7 @@ def _read_npy(name: str, path: Path, beside: Path | None, wanted: set[str]) -> R
             raise
         wrong = "Python objects (a pickle)"
     if wrong:
-        raise PipelineError(f"{name} must hold an array of floats, got one of {wrong}; save it as float32")
+        raise PalError(f"{name} must hold an array of floats, got one of {wrong}; save it as float32")
     places = _places(name, ids, wanted, array.shape)
     return ids, places, array[places]
 
@@ -134,14 +130,14 @@ def _read_safetensors(name: str, path: Path, beside: Path | None, wanted: set[st
         keys = list(file.keys())
         if "embeddings" not in keys:
             got = shorten(", ".join(keys) or "none")
-            raise PipelineError(f"{name} must hold a tensor `embeddings`, got {got}")
+            raise PalError(f"{name} must hold a tensor `embeddings`, got {got}")
         tensor, ids = file.get_slice("embeddings"), (file.metadata() or {}).get("ids")
         if (kind := tensor.get_dtype()) not in _FLOATS:
             allowed = ", ".join(_FLOATS)
-            raise PipelineError(f"the tensor `embeddings` in {name} must be one of {allowed}, got {kind}")
+            raise PalError(f"the tensor `embeddings` in {name} must be one of {allowed}, got {kind}")
         ids = _ids_beside(name, beside) if ids is None else json.loads(ids)
         if not isinstance(ids, list):
-            raise PipelineError(f"`ids` in the metadata of {name} must be a JSON list, got {shorten(ids)}")
+            raise PalError(f"`ids` in the metadata of {name} must be a JSON list, got {shorten(ids)}")
         shape = tuple(tensor.get_shape())
         places = _places(name, ids, wanted, shape)
         batches = [np.empty((0, shape[1]), np.float32)]
@@ -161,14 +157,14 @@ def _read_parquet(name: str, path: Path, beside: Path | None, wanted: set[str]) 
                 problem = (
                     f"must have one column {column}, got {count}; it has {', '.join(schema.names) or 'none'}"
                 )
-                raise PipelineError(f"{name} {problem}", file=name, column=column)
+                raise PalError(f"{name} {problem}", file=name, column=column)
         kind, key = schema.field("embedding").type, schema.field("id").type
         is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
         if not is_list or not (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)):
-            raise PipelineError(f"embedding in {name} must hold lists of numbers, got {kind}")
+            raise PalError(f"embedding in {name} must hold lists of numbers, got {kind}")
         key = key.value_type if types.is_dictionary(key) else key
         if not (types.is_string(key) or types.is_large_string(key) or types.is_integer(key)):
-            raise PipelineError(f"id in {name} must hold text or whole numbers, got {key}")
+            raise PalError(f"id in {name} must hold text or whole numbers, got {key}")
         ids = file.read(columns=["id"]).column("id").cast(pa.string()).to_pylist()
         places = _places(name, ids, wanted)
         batches, start, width = [], 0, 0
@@ -183,9 +179,9 @@ def _read_parquet(name: str, path: Path, beside: Path | None, wanted: set[str]) 
             if (wrong := np.flatnonzero((lengths != width) | (lengths == 0))).size:
                 row = start - len(batch) + int(rows[wrong[0]]) + 1
                 problem = f"must have {width or 'some'} numbers, as the first, got {lengths[wrong[0]]}"
-                raise PipelineError(f"vector {row:,} of {name} {problem}", file=name, row=row)
+                raise PalError(f"vector {row:,} of {name} {problem}", file=name, row=row)
             values = lists.flatten().cast(pa.float32(), safe=False)
             if values.null_count:
-                raise PipelineError(f"{name} must have a number in every place of a vector, got an empty one")
+                raise PalError(f"{name} must have a number in every place of a vector, got an empty one")
             batches.append(values.to_numpy(zero_copy_only=False).reshape(len(lists), width))
         return ids, places, np.concatenate(batches) if batches else np.empty((0, 0), np.float32)

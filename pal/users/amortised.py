@@ -1,0 +1,138 @@
+"""An amortised population: a small network reads someone's answers and says where their state lies.
+
+The prior is a standard normal. Each answer is read alone, what was read is added up, and the sum gives mean
+and spread of a normal belief (VPL: Poddar et al., 2024; sums over a set: Zaheer et al., 2017). In place of
+working out a posterior the network predicts it, as well as it was trained to.
+
+Shapes used in this module:
+    n         comparisons
+    users     users
+    hidden    width of the network
+    state     numbers of a user's state; the last is 1 for everyone
+    evidence  hidden, and how many answers there were
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from typing_extensions import override
+
+from pal.comparisons import Comparisons, Embeddings
+from pal.errors import PalError
+from pal.models.base import PreferenceModel, feature_blocks
+from pal.users.gaussian import GaussianPosterior, certain, expected_probability
+from pal.users.population import Population
+
+
+@dataclass(frozen=True)
+class Amortised(Population):
+    """The network's two layers; the second gives a mean and a log variance for each number but the last.
+
+    Args:
+        reads: (hidden, state + 1), applied to a question's features, turned to the chosen response, and 1.
+        says: (2 * (state - 1), hidden + 1), applied to the mean of what was read, and 1.
+    """
+
+    name = "amortised"
+    evidence_name = "what_was_read"
+
+    reads: Tensor
+    says: Tensor
+
+    @override
+    @classmethod
+    def from_states(cls, states: Float[Tensor, "users state"]) -> "Amortised":
+        raise PalError("population must be points or gaussian, got amortised; the method vpl fits that one")
+
+    @override
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Amortised":
+        return cls(tensors["reads"], tensors["says"])
+
+    @override
+    def tensors(self) -> dict[str, Tensor]:
+        return {"reads": self.reads, "says": self.says}
+
+    @override
+    def check(self, model: PreferenceModel) -> None:
+        D, hidden = model.state_dim, len(self.reads)
+        shapes = {"reads": (hidden, D + 1), "says": (2 * (D - 1), hidden + 1)}
+        for name, shape in shapes.items():
+            if tuple(self.tensors()[name].shape) != shape:
+                raise PalError(f"population.{name} must be a matrix of {shape}, got another; fit again")
+        if not model.linear:
+            raise PalError("population must be points where margins are not linear in the state")
+
+    @override
+    @property
+    def mean(self) -> Float[Tensor, " state"]:
+        return torch.cat([torch.zeros(len(self.says) // 2), torch.ones(1)])
+
+    @override
+    @property
+    def prior(self) -> GaussianPosterior:
+        return self.posterior(torch.zeros(self.evidence_size))
+
+    @override
+    @property
+    def evidence_size(self) -> int:
+        return len(self.reads) + 1
+
+    def read(self, turned: Float[Tensor, "n state"]) -> Float[Tensor, "n hidden"]:
+        """What the network reads of questions that are turned so that the chosen response is the first."""
+        return torch.relu(turned @ self.reads[:, :-1].T + self.reads[:, -1])
+
+    @override
+    def evidence(
+        self,
+        model: PreferenceModel,
+        embeddings: Embeddings,
+        comparisons: Comparisons,
+        loss: str = "logistic",
+    ) -> Float[Tensor, "n evidence"]:
+        blocks = [torch.zeros(0, self.evidence_size)]
+        for block, features, row in feature_blocks(model, embeddings, comparisons):
+            turned = features.index_select(0, row) * block.sign[:, None]
+            read = self.read(turned)
+            if block.label is not None:
+                label = block.label[:, None]
+                read = label * read + (1 - label) * self.read(-turned)
+            weight = torch.ones_like(block.sign) if block.weight is None else block.weight
+            blocks.append(torch.cat([read, torch.ones_like(read[:, :1])], 1) * weight[:, None])
+        return torch.cat(blocks)
+
+    def belief(
+        self, evidence: Float[Tensor, "*users evidence"]
+    ) -> tuple[Float[Tensor, "*users free"], Float[Tensor, "*users free"]]:
+        """Means and log variances of all numbers of the state but the last; of no answers, 0 and 0."""
+        says, count = self.says.to(evidence), evidence[..., -1:]
+        mean_read = evidence[..., :-1] / count.clamp_min(1)
+        told = (mean_read @ says[:, :-1].T + says[:, -1]) * count / (count + 1)
+        mean, log_variance = told.chunk(2, -1)
+        return mean, log_variance.clamp(-10, 3)
+
+    @override
+    def posterior(self, evidence: Float[Tensor, "*users evidence"]) -> GaussianPosterior:
+        mean, log_variance = self.belief(evidence.double())
+        one = torch.ones_like(mean[..., :1])
+        root = torch.cat([torch.ones_like(self.mean[:-1]), torch.zeros(1)]).diag().to(mean)
+        chol = torch.cat([(-log_variance / 2).exp(), one], -1).diag_embed()
+        return GaussianPosterior(torch.cat([mean, one], -1), root, chol)
+
+    @override
+    def at(self, state: Float[Tensor, " state"]) -> GaussianPosterior:
+        return certain(state)
+
+    @override
+    def probability(
+        self,
+        model: PreferenceModel,
+        features: Float[Tensor, "n features"],
+        user: Int[Tensor, " n"],
+        posterior: GaussianPosterior,  # type: ignore[override]
+        loss: str = "logistic",
+    ) -> Float[Tensor, " n"]:
+        return expected_probability(features, user, posterior)

@@ -1,0 +1,267 @@
+"""Your own comparisons: who preferred which response to what, as any log that `pal fit` reads.
+
+`docs/logs.md` says which files, shapes and names of columns are read; `own.prepare.columns` and `.values` say
+what names and values mean where that cannot be told. Beside what is said there:
+
+split       a column with train, val, test or adapt, obeyed where it is there; `own.split` draws places
+            otherwise. A user with adapt rows is unseen, every other user is seen
+timestamp   when the user answered; `own.split.by: time` needs it in every row
+pictures    are read where they lie; bytes in cells are copied to the store
+vectors     a cell is an id in the file that `own.vectors` names, whose formats stand in `pal/logs/vectors.py`
+
+A row that cannot be used is left out, counted, and listed in `data/prepared/own/rejected-rows.csv`.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from pal import encoders
+from pal.config import Config
+from pal.encoders.registry import complaint
+from pal.errors import PalError
+from pal.files import write_bytes, write_text
+from pal.logs.answers import Answers, read_answers
+from pal.logs.items import IMAGE_SUFFIXES, SIDES, find_pictures, modality_of
+from pal.logs.presets import HUB, find_preset
+from pal.logs.read import Files, find_files, hub_parts
+from pal.logs.shapes import Log, read_log
+from pal.logs.vectors import FOLDER, find_vectors
+from pipeline import PipelineError
+from pipeline.datasets.base import DatasetParams, EncoderByModality, Remote, Source, SplitShares, Text
+from pipeline.paths import PARAMS, project_root
+from pipeline.storage.tables import (
+    ITEMS,
+    PAIRS,
+    items_schema,
+    pairs_schema,
+    write_blocks,
+)
+
+if TYPE_CHECKING:
+    from pipeline.params import Params as AllParams
+
+TITLE = "Your own comparisons"
+ABOUT = "Comparisons that you supplied: which of two responses a user preferred."
+ITEMS_APART = True
+REJECTED = "rejected-rows.csv"
+PAIRS_AT_ONCE = 1 << 18
+ITEMS_AT_ONCE = 65_536  # items of a block, since Arrow counts the numbers in lists in 31 bits
+Modality = Literal["text", "image", "vector"]
+
+
+class Prepare(Config):
+    """How one's own comparisons are read."""
+
+    columns: dict[str, str] | None
+    values: dict[str | int | float, str] | None
+    user_ids: Literal["as_given", "normalised"]
+    ties: Literal["drop", "keep"]
+    prompts: Modality | None
+    responses: Modality | None
+
+
+class Params(DatasetParams):
+    """The section own of params.yaml."""
+
+    source: Text | None
+    vectors: Text | None
+    prepare: Prepare
+    split: SplitShares
+
+
+def find(params: "AllParams") -> Source:
+    """The user's files: those of the log, and the pictures or the vectors that it names."""
+    own = params.own
+    if own.source is None:
+        raise PipelineError(
+            f"own.source in {PARAMS} must name a file, a folder, a glob or a public data set, got null; "
+            "set it, or take own out of datasets"
+        )
+    about, (_, place) = f"own: {own.source}", find_preset(own.source)
+    if place.startswith(HUB):
+        repo, revision, below = hub_parts(place)
+        return Source(about, remotes=[Remote(repo, revision, [f"{below}/"])])
+    vectors: dict[str, Path] = {}
+    if own.vectors and {own.prepare.prompts, own.prepare.responses} & {"vector", None}:
+        vectors = find_vectors(project_root() / Path(own.vectors).expanduser())
+    files = find_files(place, project_root(), vectors.values())
+    log = _read(files, own)
+    pictures: dict[str, Path] = {}
+    for half, sides in (("prompts", SIDES[:1]), ("responses", SIDES[1:])):
+        cells = [log.pairs[side] for side in sides]
+        if modality_of(cells, getattr(own.prepare, half), set()) == "image":
+            pictures |= find_pictures(log, list(sides))
+    has_bytes = pl.Binary in log.pairs.dtypes
+    return Source(
+        about, files.paths, {**pictures, **vectors},
+        make=partial(_write_pictures, log) if has_bytes else None,
+        check=partial(_check, log, vectors, pictures, params),
+    )  # fmt: skip
+
+
+def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
+    """Read all files, and write items, pairs and the rows that were left out."""
+    pictures = {name: path for name, path in files.items() if name.lower().endswith(IMAGE_SUFFIXES)}
+    vectors = {name: path for name, path in files.items() if name.startswith(FOLDER) and name not in pictures}
+    made = {name for name, path in files.items() if name == path.name}  # pictures that were bytes
+    tables = {name: path for name, path in files.items() if not {name} & {*pictures, *vectors, *made}}
+    log = _read(Files(tables, "", Path()), params.own)
+    answers = _answers(log, params.own, vectors=vectors, pictures=pictures, sha256=lambda path: path.name)
+    for line in log.summary().splitlines():
+        print(f"prepare@own: {line}")
+    write_tables(answers, log, out)
+    write_text(out / REJECTED, answers.rejected.write_csv())
+    return answers.counts
+
+
+def _read(files: Files, own: Params) -> Log:
+    options, files = own.prepare, replace(files, source=str(own.source))
+    columns, values = options.columns, {str(value): side for value, side in (options.values or {}).items()}
+    return read_log(files, columns, values=values, ties=options.ties, user_ids=options.user_ids)
+
+
+def _answers(log: Log, own: Params, **found: object) -> Answers:
+    options = own.prepare
+    halves = {"prompts": options.prompts, "responses": options.responses}
+    return read_answers(log, ties=options.ties, **halves, **found)
+
+
+def _write_pictures(log: Log, folder: Path) -> None:
+    """Pictures that are bytes in cells as files, by their sha256."""
+    for side in SIDES:
+        if log.pairs[side].dtype == pl.Binary:
+            for data in log.pairs[side].unique():
+                write_bytes(folder / hashlib.sha256(data).hexdigest(), data)
+
+
+def write_tables(answers: Answers, log: Log, folder: Path) -> None:
+    """Write answers as the tables of items and pairs.
+
+    A user is unseen exactly if one of its rows is an adapt row; without a split the stage split decides.
+    """
+    pairs = answers.pairs
+    write_blocks(folder / ITEMS, _item_blocks(answers), items_schema())
+    unseen = (pl.col("split") == "adapt").any().over("user_id")
+    users = pl.when(unseen).then(pl.lit("unseen")).otherwise(pl.lit("seen"))
+    pairs = pairs.with_row_index("pair_id").select(
+        pl.col("pair_id").cast(pl.Int64), "user_id", *SIDES, "label",
+        users=pl.when(pl.col("split").is_not_null()).then(users),
+        split="split",
+        # Null stands for 1.
+        weight=pl.when(pl.col("weight") > 1).then(pl.col("weight")).cast(pl.Float32),
+        time="timestamp",
+    )  # fmt: skip
+    write_blocks(folder / PAIRS, _pair_blocks(pairs, answers), pairs_schema())
+
+
+def _pair_blocks(pairs: pl.DataFrame, answers: Answers) -> Iterator[pa.Table]:
+    """The pairs some at a time, with the ids of their items."""
+    for block in pairs.iter_slices(PAIRS_AT_ONCE):
+        columns = {name: block[name].to_arrow() for name in block.columns if name not in SIDES}
+        for side in SIDES:
+            if items := answers.items_of(side):
+                used, index = np.unique(block[side].to_numpy(), return_inverse=True)
+                names = pa.array(items.ids[used]).cast(pa.string())
+                columns[side] = pa.DictionaryArray.from_arrays(index.astype(np.int32), names)
+        yield pa.table(columns)
+
+
+def _item_blocks(answers: Answers) -> Iterator[pa.Table]:
+    """The items that pairs name, some at a time."""
+    for modality, items in answers.items.items():
+        used = answers.used(modality)
+        for rows in np.split(used, range(ITEMS_AT_ONCE, len(used), ITEMS_AT_ONCE)):
+            ids = pa.array(items.ids[rows]).cast(pa.string())
+            columns = {"item_id": ids, "modality": pa.array([modality] * len(rows))}
+            if modality == "text":
+                columns["text"] = items.contents[rows].to_arrow().cast(pa.string())
+            elif modality == "image":
+                columns["file"] = pa.array([items.files[row] for row in rows])
+            else:
+                width = items.contents.shape[1]
+                offsets = np.arange(len(rows) + 1, dtype=np.int32) * width
+                columns["vector"] = pa.ListArray.from_arrays(offsets, items.contents[rows].ravel())
+            yield pa.table(columns)
+
+
+def _check(log: Log, vectors: dict[str, Path], pictures: dict[str, Path], params: "AllParams") -> list[str]:
+    """Hold the log to what later stages need of it; sentences on what people should know of it.
+
+    Raises:
+        PalError: If a cell stands for nothing, or a later stage could do nothing with these answers.
+    """
+    own = params.own
+    # Before download, paths tell files apart.
+    answers = _answers(log, own, vectors=vectors, pictures=pictures, sha256=str)
+    if own.split.by == "time" and answers.pairs["split"].is_null().all():
+        empty = log.pairs["timestamp"].is_null()
+        if empty.all():
+            raise PipelineError(
+                "own.split.by is time, which needs a column timestamp; add one, or set it to items",
+                column="timestamp",
+            )
+        log.refuse("timestamp", empty, "is empty or no time, which own.split.by: time does not allow")
+    for half, modality in answers.modality.items():
+        _check_encoder(own, half, modality)
+    texts = answers.items["text"].contents if "text" in answers.items else []
+    if params.encode.on_bad_item == "fail":
+        for text, fault in ((text, fault) for text in texts if (fault := complaint(text))):
+            for side in SIDES:
+                advice = "mend it, or set encode.on_bad_item to skip"
+                log.refuse(side, log.pairs[side] == text, f"{fault}, got {{got}}", advice)
+    return [*(said for said in log.said if said.startswith("warning:")), *_check_model(answers, params)]
+
+
+def _check_encoder(own: Params, half: str, modality: str | None) -> None:
+    """Check that the encoder reads what prompts or responses are, where it is known what it reads."""
+    encoder = own.encoder
+    name = getattr(encoder, modality or "", "none") if isinstance(encoder, EncoderByModality) else encoder
+    reads = encoders.modalities(name)
+    if modality not in (None, "vector") and reads and modality not in reads:
+        raise PipelineError(
+            f"own.encoder in {PARAMS} must read what {half} are, {modality} (own.prepare.{half}), got "
+            f"{name!r}, which reads {' and '.join(reads)}; name another, or one per modality"
+        )
+
+
+def _check_model(answers: Answers, params: "AllParams") -> list[str]:
+    """Hold the model to the data's prompts and users, and say what was decided by the data.
+
+    Raises:
+        PipelineError: If the model reads prompts and there are none, there are fewer seen users than K, or
+            too few users to keep some unseen.
+    """
+    rows, shares, said = answers.pairs, params.own.split, []
+    n = rows.group_by("user_id").agg(pl.len(), train=(pl.col("split") == "train").any())
+    if rows["split"].is_not_null().any():
+        said.append("the file's column split says who trains and who is tested; own.split is not used")
+        n_seen = int(n["train"].sum())
+    else:
+        n_users = len(n.filter(pl.col("len") >= shares.min_pairs))
+        n_seen = n_users - shares.n_unseen(n_users)
+    K = params.model.K
+    if K != "auto" and n_seen < K:
+        raise PipelineError(
+            f"model.K must be at most {n_seen}, the seen users of own, got {K}; lower it or add users"
+        )
+    if params.own.method is None and answers.modality["prompts"] is None:
+        from pal.models.base import make_model
+
+        head, _ = params.configs("own", prompts=False)
+        try:
+            make_model(head, prompt_dim=0, response_dim=1)
+        except PalError as error:
+            raise PipelineError(f"own.head.{error} (in {PARAMS})") from None
+        if params.own.head.get("model") is None:
+            said.append(
+                f"there are no prompts, so that own.head.model is {head.model}, which reads responses alone"
+            )
+    return said

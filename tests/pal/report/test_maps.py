@@ -1,0 +1,37 @@
+"""Maps of people: between the corners, along a line, in a plane."""
+
+import numpy as np
+import pytest
+
+from pal.report.maps import corners, draw, mean, spread, stacked
+
+
+def test_users_stand_at_the_weighted_mean_of_corners():
+    top, right, left = corners(3)
+    assert top == pytest.approx((0, 1))
+    assert (right[1], left[1]) == pytest.approx((-0.5, -0.5))
+    assert mean([1 / 3] * 3, [top, right, left]) == pytest.approx((0, 0))
+
+
+def test_users_at_one_place_are_spread_and_the_first_stays():
+    places = spread([(0.5, 0.5), (0.5, 0.5), (0.0, 0.0)])
+    assert places[0] == (0.5, 0.5)
+    assert places[1] != (0.5, 0.5)
+    assert places[2] == (0.0, 0.0)
+    assert stacked([0.0, 0.0, 1.0]) == [(-1.0, 0.0), (-1.0, 0.05), (1.0, 0.0)]
+
+
+def people(n):
+    return [{"user_id": f"u{i}", "users": "seen", "group": None} for i in range(n)]
+
+
+def test_a_map_for_each_kind_of_taste_and_none_where_all_have_one():
+    assert draw(people(2), weights=np.ones((2, 1))) is None
+    assert draw([], weights=np.eye(2)) is None
+    line = draw(people(2), weights=np.eye(2), titles=["sea", "sun"], shares=[0.5, 0.5])
+    assert [(p["x"], p["mark"]) for p in line["points"]] == [(86.0, 0), (14.0, 1)]
+    assert [label["title"] for label in line["labels"]] == ["sea", "sun"]
+    assert draw(people(4), weights=np.eye(4))["kind"] == "polygon"
+    plane = draw(people(2), plane=np.array([[2.0], [-1.0]]), titles=["longer"])
+    assert [(p["x"], p["y"]) for p in plane["points"]] == [(86.0, 50.0), (32.0, 50.0)]
+    assert plane["axes"] == ["longer"]

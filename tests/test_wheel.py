@@ -1,0 +1,99 @@
+"""The wheel alone: built, installed beside nothing but dependencies, and fitted from; and what it brings."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import venv
+from importlib.metadata import PackageNotFoundError, distribution, requires
+from pathlib import Path
+
+import pytest
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+EXTRAS = {"dvc", "ray", "onnx", "onnxruntime", "trl", "gradio", "open-clip-torch", "fastapi", "celery"}
+
+
+def run(*command, cwd):
+    """Run a command without anything of this repository on its path."""
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=cwd, env=own, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    pytest.importorskip("setuptools", reason="the build backend is not installed here")
+    source = tmp_path_factory.mktemp("source")
+    for name in ("pal", "pipeline"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    build = "from setuptools import build_meta; build_meta.build_wheel('dist')"
+    run(sys.executable, "-c", f"import os; os.mkdir('dist'); {build}", cwd=source)
+    return next((source / "dist").glob("*.whl"))
+
+
+def test_an_example_is_fitted_from_the_installed_wheel(wheel, tmp_path):
+    venv.create(tmp_path / "env")
+    home = tmp_path / "env/lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+    shutil.unpack_archive(wheel, home, "zip")
+    # Packages that are installed here, but for those that a .pth of theirs would add, as this repository.
+    (home / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    python = tmp_path / "env/bin/python"
+    where = run(python, "-c", "import pal; print(pal.__file__)", cwd=tmp_path)
+    assert Path(where.strip()).is_relative_to(home)
+    fit = (
+        "fit",
+        ROOT / "examples/support-answers.csv",
+        "--encoder",
+        "hashed-words",
+        "--method",
+        "mixed_effects",
+    )
+    said = run(python, "-m", "pal.cli.app", *fit, "--out", "mine", cwd=tmp_path)
+    assert "people       40" in said
+    ranked = run(
+        python,
+        "-m",
+        "pal.cli.app",
+        "rank",
+        "mine",
+        ROOT / "examples/replies.csv",
+        "--user",
+        "agent01",
+        cwd=tmp_path,
+    )
+    assert ranked.count("\n") >= 2
+
+
+def brought(name, extras, seen):
+    """Names of the packages that installing one brings, as far as they are installed here."""
+    for each in map(Requirement, requires(name) or []):
+        environments = [{**default_environment(), "extra": extra} for extra in ("", *extras)]
+        key = canonicalize_name(each.name)
+        if (each.marker and not any(map(each.marker.evaluate, environments))) or key in seen:
+            continue
+        seen.add(key)
+        try:
+            distribution(key)
+        except PackageNotFoundError:
+            continue
+        brought(key, each.extras, seen)
+    return seen
+
+
+def test_without_extras_nothing_of_the_pipeline_comes_along():
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    found = set()
+    for each in map(Requirement, project["dependencies"]):
+        found |= {canonicalize_name(each.name)} | brought(each.name, each.extras, set())
+    assert {"torch", "polars", "transformers"} <= found
+    assert not found & EXTRAS
