@@ -71,7 +71,11 @@ def compute_score(
         raise PalError("reward_kwargs must give one of model and url")
     one = solution_strs is None
     texts = [solution_str or ""] if solution_strs is None else list(solution_strs)
-    infos = [extra_info or {}] if solution_strs is None else list(extra_infos or [{}] * len(texts))
+    infos = (
+        [extra_info or {}]
+        if solution_strs is None
+        else list([{}] * len(texts) if extra_infos is None else extra_infos)
+    )
     prompts = [prompt_text(info["prompt"]) if info.get("prompt") else "" for info in infos]
     users = [user_id if user_id is not None else info.get("user_id") for info in infos]
     if url is not None:

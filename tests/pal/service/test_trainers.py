@@ -3,6 +3,7 @@
 import threading
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import uvicorn
 
@@ -81,7 +82,7 @@ def test_verl_gets_the_same_rewards_in_process_and_from_the_service(start, worde
                 "data_sources": [""] * 2,
                 "solution_strs": TEXTS,
                 "ground_truths": [None] * 2,
-                "extra_infos": extra,
+                "extra_infos": np.array(extra),  # as verl does
             }
             assert compute_score(**batch, **where) == pytest.approx(expected, abs=1e-5)
             assert compute_score(**batch, aggregate="worst", **where) == pytest.approx(least, abs=1e-5)
