@@ -16,18 +16,20 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from pal import __version__
+from pal.encoders.registry import complaint
 from pal.errors import PalError
 from pal.service import requests as typed
 from pal.service.answers import Answers
 from pal.service.compute import Job, Models, Needed, Worker
 from pal.service.errors import RefusedError
-from pal.serving.aggregates import Aggregate, rewards_for
+from pal.serving.aggregates import Aggregate, Kind, rewards_for
 from pal.serving.inputs import Preferences
 from pal.serving.reward_model import RewardModel
 from pal.users.taste import Taste
@@ -45,7 +47,7 @@ class Service:
     """What requests are answered from: the models, the log of answers and the worker."""
 
     def __init__(self, models: Models, answers: Answers, worker: Worker | None = None) -> None:
-        self.models, self.answers = models, answers
+        self.models, self.answers, self.metrics = models, answers, Metrics()
         self.worker = worker or Worker()
         self._tastes: OrderedDict[tuple[str, int, int], tuple[Taste, int]] = OrderedDict()
 
@@ -203,6 +205,50 @@ async def rank(request: typed.Rank, service: OfService) -> typed.Ranking:
     return typed.Ranking(ranking=ranking, **version_of(name, model))
 
 
+@router.post("/openrlhf", tags=["rewards"])
+async def openrlhf(
+    request: typed.OpenRLHF,
+    service: OfService,
+    model: ModelName = None,
+    user_id: Annotated[str | None, Query(max_length=200)] = None,
+    aggregate: Kind | None = None,
+    share: Annotated[float, Query(ge=0, le=1)] = 0.5,
+    *,
+    labels_are_users: bool = False,
+) -> dict[str, Any]:
+    """OpenRLHF's remote reward (`--reward.remote_url`): whose reward is meant stands in the address.
+
+    With `labels_are_users` each row's label is its user's id.
+    """
+    name, loaded = await service.served(model)
+    n = len(request.query)
+    labels = request.labels or []
+    if len(request.prompts) != n or (labels_are_users and len(labels) != n):
+        raise PalError(f"prompts and labels must be as many as the {n} texts of query")
+    if not n:
+        return {"rewards": [], "scores": [], "extra_logs": {}}
+    if labels_are_users:
+        known = {each: await service.user(name, loaded, str(each)) for each in set(map(str, labels))}
+        users: Any = [known[str(each)] for each in labels]
+    else:
+        of = None if aggregate is None else typed.AggregateOf(kind=aggregate, share=share)
+        users = await service.whose(name, loaded, typed.Whose(user_id=user_id, aggregate=of))
+    pairs = [typed.split_query(*each) for each in zip(request.query, request.prompts, strict=True)]
+    # A policy writes nothing now and then: that gets the least reward of the batch, as with TRL.
+    spoken = [row for row, (_, text) in enumerate(pairs) if complaint(text) is None]
+    if not spoken:
+        rewards = [0.0] * n
+    else:
+        chosen = [users[row] for row in spoken] if isinstance(users, list) else users
+        some = await service.rewards(
+            loaded, chosen, [pairs[row][0] for row in spoken], [pairs[row][1] for row in spoken]
+        )
+        rewards = [min(some)] * n
+        for row, reward in zip(spoken, some, strict=True):
+            rewards[row] = reward
+    return {"rewards": rewards, "scores": rewards, "extra_logs": {}}
+
+
 @router.post("/compare", tags=["rewards"])
 async def compare(request: typed.Compare, service: OfService) -> typed.Probability:
     """P(first is preferred to second), by one user."""
@@ -357,21 +403,39 @@ async def delete_person(user_id: str, service: OfService, model: ModelName = Non
         raise RefusedError(404, f"user_id must be of someone who answered here, got {user_id!r}")
 
 
+class Metrics:
+    """Requests by path and status, their seconds, and what the worker did."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.seconds = Histogram(
+            "pal_request_seconds", "Seconds of requests.", ["path", "status"], registry=self.registry
+        )
+        self.worker = Gauge("pal_worker", "What the worker did.", ["what"], registry=self.registry)
+
+    def text(self, worker: Worker) -> str:
+        """In Prometheus' format."""
+        for what, count in {**worker.counts, "under_way": worker.under_way}.items():
+            self.worker.labels(what).set(count)
+        return generate_latest(self.registry).decode()
+
+
 class Guard:
     """What is done to every request: a time limit for its body, headers that bind browsers.
 
     Where the worker is busy, posts to /v1 are refused before they are read.
     """
 
-    def __init__(self, app: Any, worker: Worker) -> None:
-        self.app, self.worker = app, worker
+    def __init__(self, app: Any, service: Service) -> None:
+        self.app, self.worker, self.seconds = app, service.worker, service.metrics.seconds
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve a request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        deadline, complete = time.monotonic() + SLOWEST_BODY, False
+        started, complete = time.monotonic(), False
+        deadline = started + SLOWEST_BODY
 
         async def receive_in_time() -> Any:
             nonlocal complete
@@ -386,6 +450,10 @@ class Guard:
 
         async def send_guarded(message: Any) -> None:
             if message["type"] == "http.response.start":
+                route = scope.get("route")  # by its pattern, so that ids of people are no labels
+                self.seconds.labels(getattr(route, "path", "other"), message["status"]).observe(
+                    time.monotonic() - started
+                )
                 message["headers"] = [
                     *message["headers"],
                     (b"content-security-policy", POLICY.encode()),
@@ -444,6 +512,13 @@ def create_app(
     app.state.check_key, app.state.has_key = check_key, bool(key)
     app.include_router(router, dependencies=[Depends(check_key)])
 
+    @app.get(
+        "/metrics", tags=["service"], dependencies=[Depends(check_key)], response_class=PlainTextResponse
+    )
+    async def metrics() -> str:
+        """Counts and times for Prometheus."""
+        return service.metrics.text(service.worker)
+
     @app.get("/healthz", tags=["service"])
     async def healthz(response: Response) -> dict[str, str]:
         """Whether the service can answer: its database can be read."""
@@ -461,7 +536,7 @@ def create_app(
         Exception: _refuse_unexpected,
     }.items():
         app.add_exception_handler(kind, handler)  # type: ignore[arg-type]
-    app.add_middleware(Guard, worker=service.worker)
+    app.add_middleware(Guard, service=service)
     if not key:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK)
     return app

@@ -7,6 +7,7 @@ as a list of numbers. An address is never fetched: a text that holds one is a te
 import base64
 import binascii
 import json
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -30,6 +31,9 @@ LONGEST_TEXT = 50_000  # characters
 LARGEST_IMAGE = 12 << 20  # characters of base64
 WIDEST_VECTOR = 16_384
 MOST_MESSAGES = 200
+# Role headers and special tokens of the common chat templates (ChatML, Llama 3, Gemma, Llama 2).
+ROLES = re.compile(r"<\|im_start\|>\w+\n|<\|start_header_id\|>\w+<\|end_header_id\|>\n*|<start_of_turn>\w+\n")
+SPECIAL = re.compile(r"<\|[^|<>]*\|>|</?s>|<pad>|<eos>|<bos>|<end_of_turn>|\[/?INST\]")
 Raw: TypeAlias = str | bytes | Tensor  # an item as it is encoded
 
 
@@ -278,6 +282,15 @@ def read_items(items: Sequence[Any] | None, side: Side, name: str) -> list[Raw] 
         with np.errstate(over="ignore"):  # what overflows is refused as infinity, by its place
             return torch.from_numpy(np.asarray(items, dtype=np.float32))
     return [_read_item(item, side, f"{name}[{row}]") for row, item in enumerate(items)]
+
+
+def split_query(query: str, prompt: str) -> tuple[str, str]:
+    """Prompt and response of a text that holds both, without a chat template's special tokens."""
+    _, found, response = query.partition(prompt)
+    if not found:
+        raise PalError("query must hold its prompt, got one that does not; send prompts as they were decoded")
+    prompt, response = (SPECIAL.sub("", ROLES.sub("", text)).strip() for text in (prompt, response))
+    return prompt, response
 
 
 def _read_item(item: Any, side: Side, name: str) -> Raw:

@@ -1,4 +1,4 @@
-"""Aggregated rewards of many people: their mean, the worst group's, or a quantile of the population.
+"""Aggregated rewards of many people: mean, worst group, quantile, median, or who wins most duels.
 
 A policy serves everybody at once, so its reward must say whom it is for. Rewards of different people are on
 one scale, that of the preference space, but comparisons determine each person's only up to a constant. The
@@ -14,25 +14,25 @@ Shapes used in this module:
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from pal.errors import PalError
 from pal.models.base import PrototypeModel
 from pal.serving.reward_model import RewardModel, User
 
-Kind = Literal["mean", "worst", "quantile"]
+Kind = Literal["mean", "worst", "quantile", "median", "minimax"]
 
 
 @dataclass(frozen=True)
 class Aggregate:
-    """How rewards of many become one; made by `mean`, `worst` or `quantile`.
+    """How rewards of many become one; made by `mean`, `worst`, `quantile`, `median` or `minimax`.
 
     Args:
-        kind: mean, worst or quantile.
+        kind: mean, worst, quantile, median or minimax.
         groups: Whose rewards: states, one a row, or users (ids, tastes, states, None), by name or not. By
             default the population's; for the worst of a model with prototypes, these.
         share: Of the population, in [0, 1]; quantile alone.
@@ -45,8 +45,8 @@ class Aggregate:
     centred: bool = False
 
     def __post_init__(self) -> None:
-        if self.kind not in ("mean", "worst", "quantile"):
-            raise PalError(f"an aggregate must be mean, worst or quantile, got {self.kind!r}")
+        if self.kind not in get_args(Kind):
+            raise PalError(f"an aggregate must be one of {', '.join(get_args(Kind))}, got {self.kind!r}")
         if not isinstance(self.share, Real) or isinstance(self.share, bool) or not 0 <= self.share <= 1:
             raise PalError(f"a quantile's share must lie in [0, 1], got {self.share!r}; 0 is the worst off")
         groups = self.groups
@@ -70,6 +70,20 @@ class Aggregate:
         """The least reward that at least this share of people do not exceed: 0 is the worst off's."""
         return cls("quantile", groups, share, centred)
 
+    @classmethod
+    def median(cls, groups: Any = None, *, centred: bool = False) -> "Aggregate":
+        """The reward that half of the people do not exceed."""
+        return cls("median", groups, centred=centred)
+
+    @classmethod
+    def minimax(cls, groups: Any = None) -> "Aggregate":
+        """The least share of people who prefer a response to another one to the same prompt.
+
+        The response with the most is the minimax winner (Simpson 1969, Kramer 1977): the one that loses least
+        in its worst duel, and the Condorcet winner where there is one. A single response has 0.5.
+        """
+        return cls("minimax", groups)
+
     @property
     def name(self) -> str:
         """In a word: `mean`, `worst`, `quantile_0.1`."""
@@ -91,9 +105,11 @@ class Aggregate:
         self, rewards: Float[Tensor, "n groups"], mass: Float[Tensor, " groups"], prompts: Sequence[Hashable]
     ) -> Float[Tensor, " n"]:
         """One reward per response from those for each state; of prompts only which are equal matters."""
+        numbers: dict[Hashable, int] = {}
+        number = torch.tensor([numbers.setdefault(p, len(numbers)) for p in prompts], dtype=torch.long)
+        if self.kind == "minimax":
+            return _least_share(rewards, mass, number)
         if self.centred:
-            numbers: dict[Hashable, int] = {}
-            number = torch.tensor([numbers.setdefault(p, len(numbers)) for p in prompts], dtype=torch.long)
             count = torch.bincount(number, minlength=len(numbers))[:, None]
             total = rewards.new_zeros(len(numbers), rewards.shape[1]).index_add(0, number, rewards)
             rewards = rewards - (total / count)[number]
@@ -108,12 +124,27 @@ def combined(
         return rewards @ mass
     if kind == "worst":
         return rewards.amin(1)
+    share = 0.5 if kind == "median" else share
     order = rewards.argsort(1)
     below = mass.double()[order].cumsum(1)
     reached = below >= share - 1e-6  # masses are float32 and may sum to a little less than 1
     reached &= mass[order] > 0
     reached[:, -1] = True
     return rewards.gather(1, order.gather(1, reached.int().argmax(1, keepdim=True)))[:, 0]
+
+
+def _least_share(
+    rewards: Float[Tensor, "n groups"], mass: Float[Tensor, " groups"], number: Int[Tensor, " n"]
+) -> Float[Tensor, " n"]:
+    """Of each response the least share who prefer it to another one of the same prompt."""
+    least = torch.full((len(rewards),), 0.5)
+    for prompt in range(int(number.max()) + 1 if len(number) else 0):
+        rows = (number == prompt).nonzero()[:, 0]
+        if len(rows) > 1:
+            duels = torch.stack([torch.sigmoid(rewards[row] - rewards[rows]) @ mass for row in rows])
+            duels.fill_diagonal_(1.0)
+            least[rows] = duels.amin(1)
+    return least
 
 
 def rewards_for(

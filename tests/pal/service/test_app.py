@@ -185,3 +185,12 @@ def test_with_a_key_nothing_is_said_without_it(start, line):
 def test_without_a_key_no_other_name_of_this_computer_is_served(start, line):
     """So that a page elsewhere, whose name was made to lead here, can read nothing."""
     assert start(line=line).get("/v1/models", headers={"Host": "evil.example"}).status_code == 400
+
+
+def test_metrics_count_requests_and_name_nobody(start, line):
+    client = start(line=line)
+    client.post("/v1/people/ann/answers", json={"answers": [{"chosen": [0], "rejected": [1]}]})
+    client.get("/v1/people/ann")
+    text = client.get("/metrics").text
+    assert 'pal_request_seconds_count{path="/v1/people/{user_id:path}/answers",status="200"} 1.0' in text
+    assert "ann" not in text.replace("channel", "")

@@ -74,3 +74,16 @@ def test_groups_that_cannot_be_are_refused(line, groups, message):
         Aggregate.worst(groups).states(line)
     with pytest.raises(PalError, match=r"share must lie in \[0, 1\], got nan"):
         Aggregate.quantile(math.nan, groups)
+
+
+def test_the_minimax_winner_loses_least_in_its_worst_duel():
+    """Three people, three responses: two prefer the first to the second, and all the third to both others.
+
+    With steps of 100 each duel is a vote: the third beats everyone with 1; the first beats the third with 0.
+    """
+    rewards = torch.tensor([[100.0, 100.0, 0.0], [0.0, 0.0, 100.0], [200.0, 200.0, 200.0], [5.0, 5.0, 5.0]])
+    least = Aggregate.minimax().combine(rewards, torch.full((3,), 1 / 3), ["a", "a", "a", "alone"])
+    assert least.tolist() == pytest.approx([0, 0, 1, 0.5])
+    two = Aggregate.minimax().combine(rewards[:2], torch.full((3,), 1 / 3), ["a", "a"])
+    assert two.tolist() == pytest.approx([2 / 3, 1 / 3])
+    assert Aggregate.median().combine(rewards, torch.full((3,), 1 / 3), "aaaa").tolist() == [100, 0, 200, 5]
