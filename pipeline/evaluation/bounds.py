@@ -1,9 +1,10 @@
 """Bayes bound: the accuracy of a learner who knows how the data were made, but not each user.
 
 The learner knows what the model must estimate (what each persona says, the simulation's map and true
-prototypes; a dataset's `bound` says it) and infers of a user only what nobody can know beforehand: the group,
-or the true weights. Its posterior is exact, or sampled exactly; it sees the same answers as the model and is
-judged on the same pairs, so that no model can be expected to do better.
+prototypes; a dataset's `bound` says it) and infers of a user only what nobody can know beforehand: the
+group, or the true weights. Its posterior is exact for groups and for three prototypes, and sampled otherwise.
+It sees the same answers as the model and is judged on the same pairs, so that no model can be expected to do
+better.
 
 Shapes used in this module:
     n       comparisons
@@ -29,8 +30,8 @@ from pipeline.evaluation.predictions import places_in_user
 from pipeline.params import Params
 from pipeline.study import Study
 
-# Points drawn of each user's posterior, and of the prior. With 96 the bound was 0.1 to 0.3 points too low.
-# 1,024 and 1,536 differed by 0.01 to 0.12 points either way, in the mean of four draws of the shots.
+# Points drawn of each user's posterior, and of the prior, where it is sampled. With 96 the bound was 0.1 to
+# 0.3 points too low; 1,024 and 1,536 differed by 0.01 to 0.12 points either way.
 KEPT, PRIOR_POINTS = 1024, 1 << 20
 BURN, BURN_PER_WALL = 128, 8  # steps before the first point: the smaller the cut, the slower to forget
 CHAINS_AT_ONCE, NUMBERS_AT_ONCE = 1 << 12, 1 << 21
@@ -55,6 +56,8 @@ def bayes_bound(data: Study, values: Params) -> Bound | None:
         return None
     if truth.weights is None:
         return GroupBound(data, truth)
+    if truth.concentration == 1 and len(next(iter(truth.weights.values()))) == 3:
+        return TriangleBound(truth, {half: len(ids) for half, ids in data.user_ids.items()})
     start = {half: torch.tensor([truth.weights[u] for u in ids]) for half, ids in data.user_ids.items()}
     return MixtureBound(truth, start, values.evaluate.seed)
 
@@ -92,6 +95,72 @@ def group_margins(
     fits = (wrong == wrong.amin(1, keepdim=True)).double()
     chance = ((fits / fits.sum(1, keepdim=True))[test_user] * would).sum(1) - 0.5
     return torch.where(chance.abs() < TIE, 0.0, chance)
+
+
+@dataclass(frozen=True)
+class TriangleBound:
+    """Users stand anywhere between three prototypes, evenly: a posterior is a polygon, shares are areas."""
+
+    truth: Truth
+    n_users: dict[str, int]
+
+    def margins(self, half: str, known: list[Comparisons], test: Comparisons) -> list[Float[Tensor, " n"]]:
+        """The share of the polygon that users' answers leave at which the chosen response is nearer."""
+        judged, tested = self._lines(test), test.user.numpy()
+        rows_of_user = [np.flatnonzero(tested == user) for user in range(self.n_users[half])]
+        margins = []
+        for answers in known:
+            walls, answered = self._lines(answers), answers.user.numpy()
+            nearer = np.zeros(len(tested))
+            for user, rows in enumerate(rows_of_user):
+                polygon = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+                for wall in walls[answered == user]:
+                    polygon = cut(polygon, wall)
+                nearer[rows] = shares(polygon, judged[rows])
+            margins.append(torch.from_numpy(nearer - 0.5))
+        return margins
+
+    def _lines(self, pairs: Comparisons) -> np.ndarray:
+        """Margins as lines (a, b, c) in the first two weights: a w1 + b w2 + c, positive for the chosen."""
+        first, second, third = self.truth.margins(pairs).double().numpy().T
+        return np.stack([first - third, second - third, third], 1)
+
+
+def cut(polygon: np.ndarray, line: np.ndarray) -> np.ndarray:
+    """The part of a convex polygon, corners in order, on the positive side of a line (Sutherland-Hodgman)."""
+    distance = polygon @ line[:2] + line[2]
+    inside = distance >= 0
+    if inside.all():
+        return polygon
+    crosses = inside != np.roll(inside, -1)
+    ahead = np.roll(distance, -1)
+    share = distance / np.where(crosses, distance - ahead, 1.0)
+    crossings = polygon + share[:, None] * (np.roll(polygon, -1, 0) - polygon)
+    kept = np.stack([polygon, crossings], 1)[np.stack([inside, crosses], 1)]
+    return kept if len(kept) > 2 else polygon  # by rounding alone: the true weights are on the positive side
+
+
+def shares(polygon: np.ndarray, lines: np.ndarray) -> np.ndarray:
+    """The share of a convex polygon's area on the positive side of each line.
+
+    Areas by the shoelace formula about a point of the line, from where the cut itself adds nothing, so that
+    the edges' parts on the positive side are enough.
+    """
+    normal, offset = lines[:, :2], lines[:, 2]
+    squared = (normal**2).sum(1)
+    about = -normal * (offset / np.where(squared > 0, squared, 1.0))[:, None]
+    here = normal @ polygon.T + offset[:, None]  # lines x corners
+    ahead = np.roll(here, -1, 1)
+    crosses = (here >= 0) != (ahead >= 0)
+    crossing = here / np.where(crosses, here - ahead, 1.0)
+    start = np.where(here >= 0, 0.0, np.where(crosses, crossing, 0.0))[..., None]
+    end = np.where(ahead >= 0, 1.0, np.where(crosses, crossing, 0.0))[..., None]
+    edge, corner = np.roll(polygon, -1, 0) - polygon, polygon - about[:, None]
+    first, second = corner + start * edge, corner + end * edge
+    areas = (first[..., 0] * second[..., 1] - first[..., 1] * second[..., 0]).sum(1)
+    x, y = (polygon - polygon[0]).T
+    whole = (x * np.roll(y, -1) - y * np.roll(x, -1)).sum()
+    return np.clip(areas / whole, 0, 1) if whole > 0 else (here.mean(1) > 0).astype(float)
 
 
 @dataclass(frozen=True)

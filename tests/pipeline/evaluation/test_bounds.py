@@ -1,11 +1,14 @@
 """Bounds: what a learner gets right who knows how the data were made, worked out by hand."""
 
+import numpy as np
 import pytest
 import torch
 
+from pal.comparisons import Comparisons
 from pal.files import write_json
 from pipeline import params, paths, study
 from pipeline.datasets import DATASETS
+from pipeline.datasets.base import Truth
 from pipeline.evaluation import bounds
 from pipeline.evaluation.predictions import without_ties
 from pipeline.storage import manifests
@@ -70,6 +73,37 @@ def test_in_the_mixture_setting_more_answers_tell_more_and_none_tells_what_all_s
     assert right[1] > 0.9
     again = bounds.bayes_bound(data, values).margins("unseen", [pairs.slice(0, 0), pairs], test)
     assert all(torch.equal(a, b) for a, b in zip((none, all_known), again, strict=True))
+
+
+def test_parts_of_a_triangle_have_the_areas_worked_out_by_hand():
+    """Of the triangle (0,0), (1,0), (0,1): w1 > 1/2 is a quarter; w1 > w2 a half, of which w1 > 1/2 is a half."""
+    triangle = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    beyond_half, larger, always, never = [1, 0, -0.5], [1, -1, 0], [0, 0, 1], [0, 0, -1]
+    lines = np.array([beyond_half, larger, always, never], dtype=float)
+    assert bounds.shares(triangle, lines) == pytest.approx([1 / 4, 1 / 2, 1, 0])
+    half = bounds.cut(triangle, lines[1])
+    assert set(map(tuple, half.tolist())) == {(0.0, 0.0), (0.5, 0.5), (1.0, 0.0)}
+    assert bounds.shares(half, lines) == pytest.approx([1 / 2, 1, 1, 0])
+    assert bounds.cut(half, lines[2]) is half
+
+
+def test_areas_and_points_drawn_agree_where_three_prototypes_are_known():
+    """Thirty answers of each of four users at random weights; margins of random questions, known exactly."""
+    rng = np.random.default_rng(0)
+    weights = rng.dirichlet([1, 1, 1], 4)
+    user, coefficients = np.repeat(np.arange(4), 40), rng.standard_normal((160, 3))
+    coefficients *= np.sign((coefficients * weights[user]).sum(1))[:, None]
+    pairs = Comparisons.from_pairs(
+        user=torch.from_numpy(user), prompt=torch.arange(160), chosen=torch.arange(160), rejected=torch.arange(160) + 160
+    )  # fmt: skip
+    truth = Truth(lambda pairs: torch.from_numpy(coefficients)[pairs.questions.prompt[pairs.question]], {})
+    first = torch.arange(160) % 40 < 10
+    known, test = (pairs[rows.nonzero()[:, 0]] for rows in (first, ~first))
+    exact = bounds.TriangleBound(truth, {"seen": 4}).margins("seen", [known, known.slice(0, 0)], test)
+    start = {"seen": torch.from_numpy(weights)}
+    drawn = bounds.MixtureBound(truth, start, 0).margins("seen", [known, known.slice(0, 0)], test)
+    assert (exact[0] - drawn[0]).abs().max() < 0.06
+    assert (exact[1] - drawn[1]).abs().max() < 0.002
 
 
 def test_without_the_truth_there_is_no_bound(simulated):
