@@ -13,7 +13,7 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from threading import Lock
 from typing import Any
@@ -38,7 +38,7 @@ def compute_score(
     data_sources: Sequence[Any] | None = None,
     solution_strs: Sequence[str] | None = None,
     ground_truths: Sequence[Any] | None = None,
-    extra_infos: Sequence[Mapping[str, Any]] | None = None,
+    extra_infos: Iterable[Mapping[str, Any]] | None = None,
     model: str | None = None,
     url: str | None = None,
     user_id: str | None = None,
@@ -70,12 +70,9 @@ def compute_score(
     if (model is None) == (url is None):
         raise PalError("reward_kwargs must give one of model and url")
     one = solution_strs is None
-    texts = [solution_str or ""] if solution_strs is None else list(solution_strs)
-    infos = (
-        [extra_info or {}]
-        if solution_strs is None
-        else list([{}] * len(texts) if extra_infos is None else extra_infos)
-    )
+    texts = [solution_str or ""] if one else list(solution_strs)
+    given = [{}] * len(texts) if extra_infos is None else extra_infos
+    infos = [extra_info or {}] if one else list(given)
     prompts = [prompt_text(info["prompt"]) if info.get("prompt") else "" for info in infos]
     users = [user_id if user_id is not None else info.get("user_id") for info in infos]
     if url is not None:

@@ -87,7 +87,7 @@ def test_parts_of_a_triangle_have_the_areas_worked_out_by_hand():
     assert bounds.cut(half, lines[2]) is half
 
 
-def test_areas_and_points_drawn_agree_where_three_prototypes_are_known():
+def test_areas_agree_with_counting_points_of_a_fine_grid():
     """Thirty answers of each of four users at random weights; margins of random questions, known exactly."""
     rng = np.random.default_rng(0)
     weights = rng.dirichlet([1, 1, 1], 4)
@@ -100,10 +100,20 @@ def test_areas_and_points_drawn_agree_where_three_prototypes_are_known():
     first = torch.arange(160) % 40 < 10
     known, test = (pairs[rows.nonzero()[:, 0]] for rows in (first, ~first))
     exact = bounds.TriangleBound(truth, {"seen": 4}).margins("seen", [known, known.slice(0, 0)], test)
-    start = {"seen": torch.from_numpy(weights)}
-    drawn = bounds.MixtureBound(truth, start, 0).margins("seen", [known, known.slice(0, 0)], test)
-    assert (exact[0] - drawn[0]).abs().max() < 0.06
-    assert (exact[1] - drawn[1]).abs().max() < 0.002
+    side = (np.arange(1200) + 0.5) / 1200
+    grid = np.stack(np.meshgrid(side, side), 2).reshape(-1, 2)
+    grid = grid[grid.sum(1) < 1]
+    grid = np.column_stack([grid, 1 - grid.sum(1)])
+    at = grid @ coefficients.T > 0  # points x comparisons
+    for answers, margins in zip((first.numpy(), np.zeros(160, dtype=bool)), exact, strict=True):
+        for one in range(4):
+            his = user == one
+            left = at[:, his & answers].all(1)
+            counted = at[np.ix_(left, his & ~first.numpy())].mean(0)
+            # A polygon of few points is counted less well.
+            assert margins[test.user == one].numpy() + 0.5 == pytest.approx(
+                counted, abs=0.6 / left.sum() ** 0.5
+            )
 
 
 def test_without_the_truth_there_is_no_bound(simulated):
