@@ -36,6 +36,7 @@ RIDGE_ROUNDS = 20  # of the ridges' strengths, at most
 LONGEST_LEAP = 2.0  # factor by which an extrapolation may enlarge a variance
 LARGEST = 100.0  # variance: of answers that never err the likelihood has no maximum
 FASTEST = 8.0  # factor by which an extrapolation may lengthen EM's step
+ROWS_AT_ONCE = 1 << 16  # questions that a step of the shared fit reads in float64
 START = 0.3  # variance of a direction, and of a residual, in the first round
 
 
@@ -122,20 +123,24 @@ def fit_ridge(
         second: How often its second.
     """
     d, total = features.shape[1], first + second
-    theta = features.new_zeros(d + n_items)
+    theta = first.new_zeros(d + n_items)
     variance, item_variance = 0.1, 0.1
     for _ in range(RIDGE_ROUNDS):
         precision = torch.cat(
             [theta.new_full((d,), 1 / variance), theta.new_full((n_items,), 1 / item_variance)]
         )
         for _ in range(10):
+            gradient, hessian = -precision * theta, precision.diag()
             effects = torch.cat([theta[d:], theta.new_zeros(1)])
-            p = torch.sigmoid(features @ theta[:d] + effects[items[:, 0]] - effects[items[:, 1]])
-            residual, curvature = first - total * p, total * p * (1 - p)
-            by_item = theta.new_zeros(n_items + 1).index_add(0, items[:, 0], residual)
-            by_item = by_item.index_add(0, items[:, 1], -residual)[:n_items]
-            gradient = torch.cat([features.T @ residual, by_item]) - precision * theta
-            chol = torch.linalg.cholesky(_hessian(features, items, n_items, curvature) + precision.diag())
+            for rows in torch.arange(len(features)).split(ROWS_AT_ONCE):
+                x, sides, n = features[rows].double(), items[rows], total[rows]
+                p = torch.sigmoid(x @ theta[:d] + effects[sides[:, 0]] - effects[sides[:, 1]])
+                residual = first[rows] - n * p
+                by_item = theta.new_zeros(n_items + 1).index_add(0, sides[:, 0], residual)
+                by_item = by_item.index_add(0, sides[:, 1], -residual)[:n_items]
+                gradient += torch.cat([x.T @ residual, by_item])
+                hessian += _hessian(x, sides, n_items, n * p * (1 - p))
+            chol = torch.linalg.cholesky(hessian)
             step = torch.cholesky_solve(gradient[:, None], chol)[:, 0]
             theta = theta + step
             if float(step.abs().max()) < 1e-4:
@@ -178,16 +183,16 @@ def fit_shared_part(head: HeadConfig, embeddings: Embeddings, train: Comparisons
     wide = LinearModel.from_comparisons(head.model_copy(update={"latent": WIDE}), embeddings, train)
     distinct, row = distinct_rows(train.question, len(train.questions))
     questions = train.questions[distinct]
-    features = wide.question_features(embeddings, questions)[:, :-1].double()
+    features = torch.empty(len(questions), wide.config.latent)
+    for rows in torch.arange(len(questions)).split(ROWS_AT_ONCE):  # never twice in memory
+        features[rows] = wide.question_features(embeddings, questions[rows])[:, :-1].cpu()
     label = torch.ones_like(train.sign) if train.label is None else train.label
     weight = torch.ones_like(train.sign) if train.weight is None else train.weight
     chosen_first = torch.where(train.sign > 0, label, 1 - label)
     counts = torch.zeros(2, len(distinct), dtype=torch.float64)
     counts[0].index_add_(0, row, (weight * chosen_first).double())
     counts[1].index_add_(0, row, (weight * (1 - chosen_first)).double())
-    known = torch.stack(
-        [wide.known_item(embeddings.responses[x].float()) for x in (questions.first, questions.second)], 1
-    )
+    known = wide.known_sides(embeddings, questions)
     n_known = len(wide.item_keys)
     compared = torch.zeros(n_known + 1).index_add(
         0, known.flatten() % (n_known + 1), counts.sum(0).float().repeat_interleave(2)

@@ -15,9 +15,7 @@ def learn_popularity(task: Task) -> Learned:
     embeddings, train = task.embeddings, task.train
     config = HeadConfig(model="linear", K=1, latent=1)
     wide = LinearModel.from_comparisons(config, embeddings, train)
-    q = train.questions
-    item = torch.stack([wide.known_item(embeddings.responses[x].float()) for x in (q.first, q.second)], 1)
-    item = item[train.question]
+    item = wide.known_sides(embeddings, train.questions)[train.question]
     n = len(wide.item_keys)
     counts = torch.bincount(item.flatten() + 1, minlength=n + 1)[1:]
     kept = torch.argsort(counts, descending=True, stable=True)[:MOST_ITEMS].sort().values

@@ -168,6 +168,14 @@ class LinearModel(LinearInState):
         nearest = apart.argmin(1, keepdim=True)
         return torch.where(apart.gather(1, nearest) <= SAME, both.gather(1, nearest), -1)[:, 0]
 
+    def known_sides(self, embeddings: Embeddings, questions: Questions) -> Int[Tensor, "q 2"]:
+        """`known_item` of the first and of the second response of each question."""
+        rows, place = distinct_rows(torch.cat([questions.first, questions.second]), len(embeddings.responses))
+        known = [
+            self.known_item(gather(embeddings.responses, some).float()) for some in torch.split(rows, BLOCK)
+        ]
+        return torch.cat(known)[place].view(2, -1).T
+
     def read(
         self,
         prompts: Float[Tensor, "p prompt_dim"],
