@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 import torch
 from jaxtyping import Bool, Float, Int
 from scipy.stats import t as student
@@ -34,13 +35,14 @@ from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
 from pal.evaluation.accuracy import UNSEEN, Judged
+from pal.evaluation.holding_out import linked_pairs
 from pal.evaluation.prototype_pruning import prune_prototypes
 from pal.fitting.trainer import Fitted, fit
 from pal.models.base import margins
 from pal.users.population import fit_population
 
 USER_FOLDS = 3  # parts of the users; each is judged by fits to the others
-PAIR_FOLDS = 4  # parts of a user's comparisons; each is judged by a user located from the others
+PAIR_FOLDS = 4  # parts of what a user compared; each is judged by a user located from the others
 BEYOND = 2  # candidates tried beyond the best one where every K is fitted from a new start
 WIDTH = 64  # directions of the embeddings that are read with one prototype per user
 # How to fit one prototype per user: few long steps, found on simulations and on Persona with seeds that judge
@@ -145,14 +147,19 @@ def choose_k(
             f"candidates must be at most {most}, the users of a fit in {USER_FOLDS} folds, got {tried[-1]}; "
             "lower them"
         )
-    total = np.bincount(comparisons.user.numpy(), minlength=n_users)
-    if total.max() < 2:
-        raise PalError("comparisons must hold a user with at least two, got none; there is nothing to judge")
     one_per_user = config.objective == "mixture" and not config.grid_points
     if one_per_user:
         embeddings = leading_directions(embeddings, comparisons, WIDTH)
     embeddings = embeddings.to(device)
+    if np.bincount(comparisons.user.numpy()).max() < 2:
+        raise PalError("comparisons must hold a user with at least two, got none; there is nothing to judge")
     folds = _folds(comparisons, n_users, device, np.random.default_rng(seed))
+    total = sum(_n_judged(fold, n_users) for fold in folds)
+    if not total.any():
+        raise PalError(
+            "comparisons must hold some of one user without a response in common, got none; set K in place "
+            "of having it chosen"
+        )
     right = {K: np.zeros(n_users) for K in tried}
     options = {"config": config, "device": device, "seed": seed}
     if one_per_user:
@@ -271,25 +278,20 @@ def decide(right: Mapping[int, Float[np.ndarray, " users"]], total: Int[np.ndarr
 
 @dataclass(frozen=True)
 class _Fold:
-    """The other users' comparisons, which are fitted to, and the held-out users' with their folds."""
+    """The other users' comparisons, which are fitted to, and the held-out users' with their sides' folds."""
 
     train: Comparisons
     n_users: int
     held_out: Comparisons
-    pair_fold: Int[Tensor, " n"]
+    side_folds: Int[Tensor, "2 n"]
 
 
 def _folds(
     comparisons: Comparisons, n_users: int, device: torch.device | str, rng: np.random.Generator
 ) -> list[_Fold]:
-    """Folds of users at random; a user's comparisons are at random over the folds, as even as can be."""
+    """Folds of users at random, and of what a user compared (`folds_of_sides`)."""
     user_fold = torch.from_numpy(rng.permutation(n_users) % USER_FOLDS)
-    user = comparisons.user.numpy()
-    order = np.lexsort((rng.random(len(user)), user))
-    counts = np.bincount(user, minlength=n_users)
-    place = np.empty(len(user), dtype=np.int64)
-    place[order] = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts)
-    pair_fold = torch.from_numpy(place % PAIR_FOLDS)
+    side_folds = torch.from_numpy(folds_of_sides(comparisons, rng))
     folds = []
     for number in range(USER_FOLDS):
         fitted = user_fold != number
@@ -301,10 +303,42 @@ def _folds(
                 replace(train, user=row[train.user]).to(device),
                 int(fitted.sum()),
                 comparisons[held_out].to(device),
-                pair_fold[held_out].to(device),
+                side_folds[:, held_out].to(device),
             )
         )
     return folds
+
+
+def folds_of_sides(comparisons: Comparisons, rng: np.random.Generator) -> Int[np.ndarray, "2 n"]:
+    """The fold of either response of each comparison, so that no fold gives another's answers away.
+
+    A user's comparisons that share responses stand in one fold, since A > B and B > C give away A > C; folds
+    are at random, as even as can be. Where most of a user's comparisons hang together, their responses are
+    dealt, and comparisons may lie between two folds.
+    """
+    q = comparisons.questions
+    user = comparisons.user.numpy()
+    prompt, low, high = (side[comparisons.question].numpy() for side in (q.prompt, q.first, q.second))
+    block = linked_pairs(pl.DataFrame({"user": user, "prompt": prompt, "low": low, "high": high}))
+    draw = rng.random(len(user))
+    first = pl.DataFrame({"user": user, "block": block, "draw": draw}).with_columns(
+        first=pl.col("draw").min().over("block"), size=pl.len().over("block"), of=pl.len().over("user")
+    )
+    place = first.select(pl.col("first").rank("dense").over("user") - 1)["first"].to_numpy().astype(np.int64)
+    folds = np.stack([place, place]) % PAIR_FOLDS
+    big = (first["size"] > 1).to_numpy() & (2 * first["size"] > first["of"]).to_numpy()
+    if big.any():
+        sides = pl.DataFrame(
+            {"block": np.tile(block[big], 2), "item": np.concatenate([low[big], high[big]])}
+        ).with_columns(draw=pl.Series(rng.random(2 * big.sum())))
+        dealt = sides.select(pl.col("draw").min().over("block", "item").rank("dense").over("block") - 1)
+        folds[:, big] = dealt["draw"].to_numpy().astype(np.int64).reshape(2, -1) % PAIR_FOLDS
+    return folds
+
+
+def _n_judged(fold: _Fold, n_users: int) -> Int[np.ndarray, " users"]:
+    inside = fold.side_folds[0] == fold.side_folds[1]
+    return np.bincount(fold.held_out.user[inside].numpy(force=True), minlength=n_users)
 
 
 def _held_out_right(
@@ -312,12 +346,20 @@ def _held_out_right(
 ) -> Float[np.ndarray, " users"]:
     """Right judgements of held-out users' comparisons, each by the user as located from the other folds."""
     population = fit_population(config.population, fitted.states)
-    user_and_fold = fold.pair_fold * n_users + fold.held_out.user
+    user, (first, second) = fold.held_out.user, fold.side_folds
+    inside = first == second
     with torch.inference_mode():
         each = population.evidence(fitted.head, embeddings, fold.held_out, config.loss)
-        sums = each.new_zeros(PAIR_FOLDS * n_users, each.shape[1]).index_add(0, user_and_fold, each)
-        by_fold = sums.view(PAIR_FOLDS, n_users, -1)
-        # Evidence adds up over comparisons: that of all less that of a fold is that of the others.
-        states = population.posterior((by_fold.sum(0) - by_fold).flatten(0, 1)).mean
-        margin = margins(fitted.head, states, embeddings, replace(fold.held_out, user=user_and_fold))
-    return Judged.from_margins(margin, fold.held_out.user, n_users=n_users).right
+        by_fold = each.new_zeros(PAIR_FOLDS * n_users, each.shape[1]).index_add(
+            0, first * n_users + user, each
+        )
+        across = ~inside
+        by_fold = by_fold.index_add(0, (second * n_users + user)[across], each[across])
+        everything = each.new_zeros(n_users, each.shape[1]).index_add(0, user, each)
+        # Evidence adds up over comparisons: all of it, less what a fold has part in, is that of the others.
+        states = population.posterior((everything - by_fold.view(PAIR_FOLDS, n_users, -1)).flatten(0, 1)).mean
+        judged = fold.held_out[inside.nonzero()[:, 0]]
+        margin = margins(
+            fitted.head, states, embeddings, replace(judged, user=first[inside] * n_users + judged.user)
+        )
+    return Judged.from_margins(margin, judged.user, n_users=n_users).right

@@ -69,7 +69,7 @@ def hold_out(
     kept = kept.with_columns(
         unseen=pl.col("user").is_in(unseen),
         draw=pl.Series(rng.permutation(len(kept))),
-        block=pl.Series(_blocks(kept) if shares.by == "items" else np.arange(len(kept))),
+        block=pl.Series(linked_pairs(kept) if shares.by == "items" else np.arange(len(kept))),
     )
     placed = _place(kept, shares)
     n_across = placed["part"].null_count()
@@ -131,8 +131,12 @@ def _items_as_drawn(pairs: pl.DataFrame) -> pl.DataFrame:
     return items.with_columns(place=pl.int_range(pl.len()).over("block"), n=pl.len().over("block"))
 
 
-def _blocks(frame: pl.DataFrame) -> np.ndarray:
-    """Each pair's block: pairs of one user that share a response to one prompt, and pairs that link these."""
+def linked_pairs(frame: pl.DataFrame) -> np.ndarray:
+    """Each pair's block: pairs of one user that share a response to one prompt, and pairs that link these.
+
+    Args:
+        frame: The numbers user, prompt (-1: none), low and high of each pair.
+    """
     sides = [frame.select("user", "prompt", pl.col(side).alias("item")) for side in ("low", "high")]
     items = pl.concat(sides).with_row_index("row")
     low, high = (

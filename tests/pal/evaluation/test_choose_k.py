@@ -8,9 +8,11 @@ from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig, preset
 from pal.errors import PalError
 from pal.evaluation.choose_k import (
+    PAIR_FOLDS,
     choose_k,
     compare_candidates,
     decide,
+    folds_of_sides,
     leading_directions,
     one_prototype_per_user,
 )
@@ -128,3 +130,30 @@ def test_only_rows_that_comparisons_point_at_choose_the_directions():
     table = torch.tensor([[1.0, 0.0], [-2.0, 0.0], [0.0, 9.0]])
     leading = leading_directions(Embeddings(torch.zeros(0, 0), table), asked([0], [1]), 1)
     torch.testing.assert_close(leading.responses.abs(), torch.tensor([[1.0], [2.0], [0.0]]))
+
+
+def test_no_fold_gives_away_another_by_transitivity():
+    """User 0 compared five items in all ways, user 1 two items twice and others once, user 2 new items each."""
+    pairs = [(0, a, b) for a in range(5) for b in range(a)]
+    pairs += [(1, 0, 1), (1, 1, 0), *((1, n, n + 1) for n in range(10, 22, 2))]
+    pairs += [(2, n, n + 1) for n in range(30, 60, 2)]
+    user, chosen, rejected = torch.tensor(pairs).T
+    comparisons = Comparisons.from_pairs(user=user, prompt=None, chosen=chosen, rejected=rejected)
+    first, second = folds_of_sides(comparisons, np.random.default_rng(0))
+    for fold in range(PAIR_FOLDS):
+        for person in range(3):
+            judged = {
+                (c, r)
+                for (u, c, r), a, b in zip(pairs, first, second, strict=True)
+                if u == person and a == b == fold
+            }
+            located = {
+                x
+                for (u, *both), a, b in zip(pairs, first, second, strict=True)
+                if u == person and fold not in (a, b)
+                for x in both
+            }
+            assert not located & {x for pair in judged for x in pair}
+    assert (first == second)[10:].all()  # whole blocks
+    counts = np.bincount(first[-15:], minlength=4)
+    assert counts.max() - counts.min() <= 1
