@@ -273,8 +273,8 @@ def _rows(what: str, results: list[dict[str, dict[str, Judgement]]], reach: tupl
         better = _beside_auto(results[0], place)
         rows.append(
             Row(
-                f"  methods of {len(results[0]) - 2} above auto, {labels[place]}", float(len(better)),
-                at_most=0.0, note=", ".join(better),
+                f"  methods of {len(results[0]) - 2} above auto, {labels[place]}",
+                float(len(better)), "methods", at_most=0.0, note=", ".join(better),
             )
         )  # fmt: skip
     for place, most in CALIBRATED.items():
@@ -286,6 +286,12 @@ def _rows(what: str, results: list[dict[str, dict[str, Judgement]]], reach: tupl
     rises = max(after - before for before, after in pairwise(losses))
     note = "log-loss at 0, 5, 10, 20, 50 answers: " + ", ".join(f"{loss:.4f}" for loss in losses)
     rows.append(
-        Row(f"{what}: most that auto's log-loss rises from further answers", rises, at_most=0.0, note=note)
+        Row(
+            f"{what}: most that auto's log-loss rises from further answers",
+            rises,
+            "nats",
+            at_most=0.0,
+            note=note,
+        )
     )
     return rows
