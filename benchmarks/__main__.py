@@ -16,8 +16,6 @@ MODULES = {
     "pal_b": "pal_b",
     "text": "encoding",
     "images": "encoding",
-    "storage": "encoding",
-    "warm": "encoding",
     "default": "simulated",
     "simulated": "simulated",
     "persona": "persona",
@@ -33,7 +31,6 @@ MODULES = {
     "intervals": "validity",
     "plurality": "validity",
     "homogeneous": "validity",
-    "bound": "validity",
 }
 
 
