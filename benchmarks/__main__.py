@@ -22,6 +22,7 @@ MODULES = {
     "simulated": "simulated",
     "persona": "persona",
     "asking": "persona",
+    "corners": "persona",
     "choose": "choose",
     "pickafilter": "pickafilter",
     "serving": "speed",
@@ -32,6 +33,7 @@ MODULES = {
     "intervals": "validity",
     "plurality": "validity",
     "homogeneous": "validity",
+    "homogeneous_auto": "validity",
     "bound": "validity",
 }
 
