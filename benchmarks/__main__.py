@@ -29,6 +29,7 @@ MODULES = {
     "real_people": "real_people",
     "scale": "scale",
     "service": "service",
+    "answers": "answers",
     "intervals": "validity",
     "plurality": "validity",
     "homogeneous": "validity",

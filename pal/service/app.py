@@ -11,6 +11,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -35,6 +36,7 @@ from pal.serving.reward_model import RewardModel
 from pal.users.taste import Taste
 
 MOST_TASTES = 4096  # that are kept in memory; others are rebuilt from the log
+WRITERS = 4  # threads that write to the log
 SLOWEST_BODY = 30.0  # seconds within which a request's body must have come
 LOOPBACK = ["127.0.0.1", "localhost", "[::1]"]
 POLICY = (
@@ -50,6 +52,7 @@ class Service:
         self.models, self.answers, self.metrics = models, answers, Metrics()
         self.worker = worker or Worker()
         self._tastes: OrderedDict[tuple[str, int, int], tuple[Taste, int]] = OrderedDict()
+        self._writers, self._writes = ThreadPoolExecutor(WRITERS, "pal-writer"), 0
 
     async def served(self, name: str | None, version: str | None = None) -> tuple[str, RewardModel]:
         """The model that is meant; 409 where another version of it is."""
@@ -65,6 +68,26 @@ class Service:
     async def compute(self, model: RewardModel, needs: Sequence[Needed], run: Callable[..., Any]) -> Any:
         """`run(*embeddings)` on the worker."""
         return await asyncio.wrap_future(self.worker.submit(Job(model, needs, run)))
+
+    async def write(self, write: Callable[..., Any], *given: Any) -> Any:
+        """Write to the log on threads of its own: others read on while writers wait for a locked database."""
+        if self._writes >= self.worker.most_under_way:
+            raise RefusedError(
+                429,
+                f"{self._writes} writes are under way already; try again in a second",
+                {"Retry-After": "1"},
+            )
+        self._writes += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._writers, write, *given)
+        finally:
+            self._writes -= 1
+
+    def stop(self) -> None:
+        """Finish what waits, then let go of everything."""
+        self.worker.stop()
+        self._writers.shutdown()
+        self.answers.close()
 
     async def taste(self, name: str, model: RewardModel, user_id: str) -> tuple[Taste, int, int] | None:
         """Someone's taste by the answers that stand, its version and their number; None without a log."""
@@ -383,7 +406,7 @@ async def add_answers(
         raise PalError(f"user_id must be 1 to 200 characters that can be printed, got {len(user_id)}")
     answers = [answer.model_dump(exclude_none=True) for answer in request.answers]
     await service.adapt(model, answers)  # refuses what could not be read later
-    version, repeated = await asyncio.to_thread(service.answers.add, name, user_id, answers, idempotency_key)
+    version, repeated = await service.write(service.answers.add, name, user_id, answers, idempotency_key)
     return typed.Added(user_id=user_id, version=version, repeated=repeated)
 
 
@@ -391,7 +414,7 @@ async def add_answers(
 async def take_back(user_id: str, version: int, service: OfService, model: ModelName = None) -> typed.Added:
     """Take an answer back, by its number."""
     name, _ = await service.served(model)
-    after = await asyncio.to_thread(service.answers.take_back, name, user_id, version)
+    after = await service.write(service.answers.take_back, name, user_id, version)
     return typed.Added(user_id=user_id, version=after)
 
 
@@ -399,7 +422,7 @@ async def take_back(user_id: str, version: int, service: OfService, model: Model
 async def delete_person(user_id: str, service: OfService, model: ModelName = None) -> None:
     """Delete a person's answers and taste; what a model learned in fitting stays."""
     name, _ = await service.served(model)
-    if not await asyncio.to_thread(service.answers.delete, name, user_id):
+    if not await service.write(service.answers.delete, name, user_id):
         raise RefusedError(404, f"user_id must be of someone who answered here, got {user_id!r}")
 
 
@@ -487,8 +510,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        await asyncio.to_thread(service.worker.stop)
-        answers.close()
+        await asyncio.to_thread(service.stop)
 
     app = FastAPI(
         title="pal",
@@ -508,7 +530,6 @@ def create_app(
                 401, "Authorization must be Bearer and the service's key", {"WWW-Authenticate": "Bearer"}
             )
 
-    app.state.check_key, app.state.has_key = check_key, bool(key)
     app.state.check_key, app.state.has_key = check_key, bool(key)
     app.include_router(router, dependencies=[Depends(check_key)])
 
