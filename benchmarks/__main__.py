@@ -30,6 +30,7 @@ MODULES = {
     "real_people": "real_people",
     "scale": "scale",
     "service": "service",
+    "answers": "answers",
     "intervals": "validity",
     "plurality": "validity",
     "homogeneous": "validity",

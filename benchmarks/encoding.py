@@ -21,12 +21,13 @@ from benchmarks.studies import ROOT, real_persona, run_child, shared_data, value
 from benchmarks.table import Row, Section
 from benchmarks.timing import in_turns, peak, threads
 from pal import encoders
+from pal.encoders import vector_store as embeddings
 from pal.encoders.images import prefetch, read
 from pal.errors import PalError
 from pipeline import paths
 from pipeline.datasets import persona
 from pipeline.encoding.texts import batches
-from pipeline.storage import embeddings, tables
+from pipeline.storage import tables
 
 NAME = "all-MiniLM-L6-v2"
 N_TEXTS, SLICE = 6_000, 1_000

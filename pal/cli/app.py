@@ -221,6 +221,14 @@ Log = Annotated[
     ),
 ]
 
+Item = Annotated[
+    str,
+    typer.Option(
+        help="separate: prompt and response are encoded each alone; joint: as one text; or a template "
+        "of that, such as '{prompt} {response}'."
+    ),
+]
+
 
 @command
 def fit(
@@ -233,6 +241,7 @@ def fit(
     K: Annotated[str, typer.Option("-K", help="Tastes to mix (prototypes): a number, or auto.")] = "auto",
     encoder: Annotated[str, typer.Option(help="The encoder of texts.")] = "all-MiniLM-L6-v2+measures",
     image_encoder: Annotated[str, typer.Option(help="The encoder of pictures.")] = "classical",
+    item: Item = "separate",
     vectors: Annotated[
         Path | None, typer.Option(help="Embeddings that cells name by ids: .parquet, .safetensors or .npy.")
     ] = None,
@@ -256,6 +265,7 @@ def fit(
 
     given, others = options.parts()
     others |= {"method": method, "K": K, "encoder": encoder, "image_encoder": image_encoder, "unseen": unseen}
+    others["item"] = item
     others |= {"vectors": vectors, "attributes": _names(attributes)}
     folder = out or Path(Path(log.rstrip("/")).name.partition(".")[0] + "-model")
     logs.fit(log, folder, given, {**others, "time_split": time_split})
@@ -271,6 +281,7 @@ def compare(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A JSON file of all numbers.")] = None,
     encoder: Annotated[str, typer.Option(help="The encoder of texts.")] = "all-MiniLM-L6-v2+measures",
     image_encoder: Annotated[str, typer.Option(help="The encoder of pictures.")] = "classical",
+    item: Item = "separate",
     unseen: Annotated[float, typer.Option(help="Share of the people held out to measure.")] = 0.2,
     options: LogOptions,
 ) -> None:
@@ -279,6 +290,7 @@ def compare(
 
     given, others = options.parts()
     others |= {"encoder": encoder, "image_encoder": image_encoder, "unseen": unseen}
+    others["item"] = item
     logs.compare(log, methods, out, given, others)
 
 

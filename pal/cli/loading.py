@@ -47,7 +47,7 @@ class TableModel:
     @property
     def prompt_columns(self) -> tuple[str, ...]:
         """`prompt` where the model reads prompts."""
-        return ("prompt",) if self.model.head.needs_prompts else ()
+        return ("prompt",) if self.model.reads_prompts else ()
 
     def batches(self, column: str = "response") -> Iterator[list[Row]]:
         """The rows in batches, with a progress bar on a terminal where the work takes a while."""

@@ -32,6 +32,7 @@ from torch import Tensor
 from pal import encoders
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset, registered
+from pal.conversations import joint_text, template_of
 from pal.encoders.registry import complaint
 from pal.encoders.vector_store import Embedder, item_id, packed
 from pal.encoders.vector_store import EmbeddingStore as VectorStore
@@ -77,6 +78,8 @@ class Options:
         K: Prototypes, for methods that have some; `auto` chooses by cross-validation.
         encoder: The encoder of texts.
         image_encoder: The encoder of pictures.
+        item: What is encoded as a response: it alone (`separate`), in one text with its prompt (`joint`), or
+            by a template of such a text, with {prompt} and {response}.
         vectors: A file of embeddings that cells name by their ids; see `pal.logs.vectors`.
         attributes: Columns of the log by whose values accuracies are told apart; those of people are in the
             prior of their states where that helps people who are left out.
@@ -91,6 +94,7 @@ class Options:
     K: int | str = "auto"
     encoder: str = TEXT_ENCODER
     image_encoder: str = IMAGE_ENCODER
+    item: str = "separate"
     vectors: Path | str | None = None
     attributes: Sequence[str] = ()
     weights: Mapping[str, str] | None = None
@@ -250,7 +254,9 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
         model: A model whose encoders and people these are to be, other people after them; None takes the
             encoders of the options, and the log's people alone.
     """
-    answers = read_answers(log, vectors=find_vectors(Path(options.vectors)) if options.vectors else None)
+    template = model.input_encoder.template if model else template_of(options.item)
+    vectors = find_vectors(Path(options.vectors)) if options.vectors else None
+    answers = read_answers(log, vectors=vectors, template=template)
     pairs, rejected = answers.pairs, answers.rejected
     described: dict[str, Any] = {"prompts": None}
     embedded: dict[str, Tensor] = {"prompts": torch.zeros(0, 0)}
@@ -263,7 +269,8 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
         if modality is None:
             continue
         name = options.image_encoder if modality == "image" else options.encoder
-        about = model.encoder.get(half) if model else None
+        about = dict(model.encoder.get(half) or {}) if model else {}
+        about.pop("template", None)
         described[half] = about or _describe(name, options.weights or {}, answers.items[modality], modality)
         used = answers.used(modality)
         # Prompts and responses that one encoder reads share one table.
@@ -282,6 +289,11 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
         place = {"file": pl.col(FILE).cast(pl.String), "row": pl.col(ROW).cast(pl.Int64)}
         rejected = pl.concat([rejected, lost.select(**place, reason=pl.lit(UNREADABLE))])
         pairs = pairs.filter(readable)
+    if template is not None:
+        described["responses"] = {**described["responses"], "template": template}
+        both = [log.pairs.select("prompt", side).unique() for side in SIDES[1:]]
+        alone = {joint_text(template, *row): row[1] for frame in both for row in frame.iter_rows()}
+        contents["responses"] = [alone.get(text, text) for text in contents["responses"]]
     if pairs.is_empty():
         raise PalError(f"{log.table.source} must hold a comparison that an encoder can read, got none")
     known = list(model.user_ids) if model else []

@@ -150,7 +150,7 @@ class RewardModel(SavedModel):
         Raises:
             PalError: If an item cannot be read, shapes disagree, or the user is unknown.
         """
-        items, head = as_list(responses), self.head
+        items, head = self.joined(prompts, as_list(responses)), self.head
         n, device = len(items), head.device
         embedded_prompts, states = self.encode_prompts(prompts, n), self.states_of(user, n).to(device)
         rewards = torch.empty(n, device=device, dtype=torch.float32)
@@ -192,7 +192,7 @@ class RewardModel(SavedModel):
         self, prompts: Items | None, responses: Items, states: Float[Tensor, "states state"]
     ) -> Float[Tensor, "n states"]:
         """Reward each response for several users' states, with every item encoded once."""
-        items = as_list(responses)
+        items = self.joined(prompts, as_list(responses))
         table = self.encode_responses(items).tensor()
         embedded_prompts = self.encode_prompts(prompts, len(items)).tensor()
         return torch.stack([self.score(embedded_prompts, table, user=state) for state in states], 1).cpu()
@@ -307,7 +307,7 @@ class RewardModel(SavedModel):
         name_users = len(comparisons) > 1
         for user, given in comparisons.items():
             try:
-                columns = as_columns(given, needs_prompts=self.head.needs_prompts)
+                columns = as_columns(given, needs_prompts=self.reads_prompts)
             except PalError as error:
                 if not name_users:
                     raise
@@ -391,6 +391,15 @@ class RewardModel(SavedModel):
         # A taste's state is computed once, however many rows it has.
         states = {key: self.state_of(each) for key, each in {id(each): each for each in user}.items()}
         return torch.stack([states[id(each)] for each in user])
+
+    @property
+    def reads_prompts(self) -> bool:
+        """Whether rewards depend on prompts: by the head, or as both are encoded as one text."""
+        return self.head.needs_prompts or self.input_encoder.template is not None
+
+    def joined(self, prompts: Items | None, responses: ItemList) -> ItemList:
+        """Responses as they are encoded: see `InputEncoder.joined`."""
+        return self.input_encoder.joined(prompts, responses)
 
     def encode_responses(self, responses: ItemList, places: Places | None = None) -> ItemEmbeddings:
         """Embeddings of responses; see `InputEncoder.encode`."""
@@ -476,6 +485,10 @@ class RewardModel(SavedModel):
         where an item stands, from its side, one of `sides`, and its question's number.
         """
         n = len(responses) // 2
+        both = prompts if prompts is None or isinstance(prompts, Tensor) else as_list(prompts)
+        if isinstance(both, list) and len(both) > 1:
+            both = both * 2  # a prompt for each response
+        responses = self.joined(both, responses)
         embedded = self.encode_responses(responses, lambda row: place(sides[row >= n], row % max(n, 1)))
         embedded_prompts = self.encode_prompts(prompts, n, lambda row: place("prompt", row))
         first, second = embedded.rows[:n], embedded.rows[n:]

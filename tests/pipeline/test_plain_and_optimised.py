@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from pal.comparisons import Comparisons, Embeddings
+from pal.encoders import vector_store as embeddings
 from pal.encoders.model_free import HashedWords
 from pal.fitting import mixture, per_comparison
 from pal.models import base, ideal_point, prompted_ideal_point
 from pipeline import paths, study
 from pipeline.__main__ import flatten
 from pipeline.stages import encode, evaluate, train
-from pipeline.storage import embeddings, tables
+from pipeline.storage import tables
 
 N_USERS = 6  # of eight, a quarter is kept unseen
 
@@ -116,7 +117,7 @@ def test_without_distinct_rows_and_without_distinct_items_the_metrics_are_the_sa
 
 
 def test_encoded_alone_and_encoded_in_batches_are_the_same_vectors(small):
-    ids, vectors, embedder = embeddings.read_shards(paths.embeddings("own") / "text", "")
+    ids, vectors, embedder = tables.read_shards(paths.embeddings("own") / "text", "")
     items = pl.read_parquet(paths.recoloured("own") / tables.ITEMS)
     texts = dict(items.select("item_id", "text").iter_rows())
     alone = np.concatenate([HashedWords().encode([texts[item]]) for item in embeddings.unpacked(ids)])

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pytest
 import torch
 
+from pal.encoders import vector_store as embeddings
 from pipeline import PipelineError, paths, study
 from pipeline.encoding.items import BadItem, write_dropped
-from pipeline.storage import embeddings, tables
+from pipeline.storage import tables
 
 
 def chosen_of(data):

@@ -39,7 +39,7 @@ def test_what_is_not_known_says_nothing():
 def test_number_must_be_one():
     prior = AttributePrior({"age": {"mean": 40.0, "sd": 10.0}}, torch.tensor([[0.0], [1.0]]))
     assert prior.evidence([{"age": "50"}]).item() == 1
-    with pytest.raises(PalError, match="^the attribute age must be a number, got 'old'; or leave it out$"):
+    with pytest.raises(PalError, match=r"^the attribute age must be a number, got 'old'; or leave it out$"):
         prior.evidence([{"age": "old"}])
 
 

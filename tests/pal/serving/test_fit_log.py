@@ -4,6 +4,7 @@ import json
 
 import polars as pl
 import pytest
+import torch
 
 from pal import PalError, RewardModel, fit, preset
 from pal.methods import base
@@ -112,7 +113,7 @@ def test_attributes_tell_accuracies_apart_and_locate_strangers(tmp_path):
     one = model.adapt([("question 9?", *responses)], attributes={"age": "old"})
     assert one == model.adapt([("question 9?", *responses)]) + model.taste_of({"age": "old"})
     with pytest.raises(
-        PalError, match="^attributes must be among age, which the model knows, got 'sex'; leave"
+        PalError, match=r"^attributes must be among age, which the model knows, got 'sex'; leave"
     ):
         model.taste_of({"sex": "f"})
     judged = evaluate(result.measured, frame, options=Options(attributes=["age"]))
@@ -137,3 +138,32 @@ def test_another_folder_is_never_replaced(tmp_path):
     (tmp_path / "photos").mkdir()
     with pytest.raises(PalError, match="is there already, and not from `pal fit`"):
         fit(write(tmp_path / "a.csv", 4), out=tmp_path / "photos", **FAST)
+
+
+def test_a_model_of_joint_texts_reads_every_response_with_its_prompt(tmp_path):
+    log = write(tmp_path / "answers.csv", 20)
+    template = "{prompt} Then: {response}"
+    fit(log, out=tmp_path / "mine", item=template, **FAST)
+    model = RewardModel.load(tmp_path / "mine")
+    assert model.encoder["responses"]["template"] == template
+    assert "template" not in model.encoder["prompts"]
+    prompt, responses = "question 9?", [f"{SHORT} 9", f"{WARM} 9"]
+    vectors = model.encode_responses([f"question 9? Then: {each}" for each in responses]).tensor()
+    rewards = model.score(prompt, responses, user="p1")
+    torch.testing.assert_close(rewards, model.score(prompt, vectors, user="p1"))
+    asked = model.encode_prompts(prompt, 1).tensor()
+    chance = model.probability([prompt], responses[:1], responses[1:], user="p1")
+    torch.testing.assert_close(chance, model.probability(asked, vectors[:1], vectors[1:], user="p1"))
+    taste = model.adapt([(prompt, *responses), ("question 8?", f"{SHORT} 8", f"{WARM} 8")])
+    assert model.rank(prompt, responses, user=taste)[0].index == 0
+    assert len(model.ask([(prompt, *responses), (prompt, *responses[::-1])])) == 2
+    assert evaluate(model, log)["seen"]["personal"] == 1
+    page = (tmp_path / "mine/report.html").read_text()
+    assert SHORT in page
+    assert "Then:" not in page
+    with pytest.raises(PalError, match="prompts must be texts, one for all or one for each of the 2"):
+        model.score(None, responses)
+    with pytest.raises(PalError, match=r"responses\[0\] is empty"):
+        model.score(prompt, ["", "fine"])
+    with pytest.raises(PalError, match=r"item must be separate, joint, or a text with \{prompt\}"):
+        fit(log, item="{response}", **FAST)

@@ -12,11 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
+from pal.encoders import vector_store as embeddings
 from pal.encoders.model_free import Classical
 from pipeline import PipelineError, paths
 from pipeline.encoding import images, shares
 from pipeline.stages import encode
-from pipeline.storage import embeddings, tables
+from pipeline.storage import tables
 
 ROOT = Path(__file__).parents[3]
 HTML = b"<html><body>404 not found</body></html>"
@@ -123,7 +124,7 @@ def test_a_bad_image_stops_the_run_or_is_skipped_counted_and_listed(spoiled, enc
     assert [cell[name] for name in ("row_group", "row", "column", "reason")] == [
         "0", "1", "jpg_0", "it has no bytes",
     ]  # fmt: skip
-    ids, _, _ = embeddings.read_shards(paths.embeddings("own") / "image", "")
+    ids, _, _ = tables.read_shards(paths.embeddings("own") / "image", "")
     assert not set(embeddings.unpacked(ids)) & set(spoiled.bad)
     assert "encode@own: 1 items skipped: it has no bytes" in capsys.readouterr().out
     # Bad images are tried again, and the groups of good ones in which they lie are not.

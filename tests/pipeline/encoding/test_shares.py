@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pal.encoders import vector_store as embeddings
 from pal.encoders.model_free import HashedWords
 from pipeline import PipelineError, paths
 from pipeline.encoding import shares
 from pipeline.encoding.shares import Share
 from pipeline.stages import encode
-from pipeline.storage import embeddings, tables
+from pipeline.storage import tables
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 TORCHRUN = {"RANK": "2", "WORLD_SIZE": "5"}

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from pal.comparisons import Comparisons, Embeddings
+from pal.encoders.vector_store import Embedder
 from pal.models.base import PrototypeModel
 from pal.users.points import Points
 from pipeline.evaluation import slices
@@ -18,7 +19,6 @@ from pipeline.evaluation.headline import compare, fewer_users
 from pipeline.evaluation.predictions import predict
 from pipeline.evaluation.slices import find, score_slices
 from pipeline.params import Evaluate
-from pipeline.storage.embeddings import Embedder
 from pipeline.study import Study
 
 KNOBS = Evaluate(seed=0, shots=[1, 2], headline_shots=2, draws=20, asked=0)

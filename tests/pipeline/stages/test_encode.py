@@ -4,11 +4,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from pal.encoders import vector_store as embeddings
 from pal.encoders.model_free import HashedWords
 from pal.errors import PalError
 from pipeline import PipelineError, paths
 from pipeline.stages import encode
-from pipeline.storage import embeddings, tables
+from pipeline.storage import tables
 
 N = 1300  # items: three groups of at least 512 items, the last one smaller
 
@@ -36,7 +37,7 @@ def shards_of(dataset="own"):
 
 
 def read(modality="text", dataset="own"):
-    ids, vectors, embedder = embeddings.read_shards(paths.embeddings(dataset) / modality, "")
+    ids, vectors, embedder = tables.read_shards(paths.embeddings(dataset) / modality, "")
     return embeddings.unpacked(ids), vectors, embedder
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from pal import PalError
 from pal.encoders import vector_store
-from pipeline.storage import embeddings
-from pipeline.storage.embeddings import Embedder, EmbeddingStore
+from pal.encoders import vector_store as embeddings
+from pal.encoders.vector_store import Embedder, EmbeddingStore
+from pipeline.storage import tables
 
 QUICK = settings(max_examples=40, deadline=None, derandomize=True, database=None)
 A, B, C, X = (letter * 32 for letter in "abcd")
@@ -76,15 +77,15 @@ def test_ids_that_are_no_hashes_are_refused(wrong):
 
 def test_a_folder_is_read_in_the_order_of_its_shards(tmp_path):
     with pytest.raises(PalError, match=r"holds no embeddings; run `dvc repro encode@own`"):
-        embeddings.read_shards(tmp_path, "encode@own")
+        tables.read_shards(tmp_path, "encode@own")
     embeddings.write_shard(tmp_path / "shard-00001.parquet", [C], vectors(1), embedder())
     embeddings.write_shard(tmp_path / "shard-00000.parquet", [B, A], vectors(2), embedder())
-    ids, back, made_by = embeddings.read_shards(tmp_path, "encode@own")
+    ids, back, made_by = tables.read_shards(tmp_path, "encode@own")
     assert (embeddings.unpacked(ids), back.shape, made_by) == ([B, A, C], (3, 2), embedder())
     pq.write_table(pa.table({"item_id": ["a"]}), tmp_path / "shard-00000.parquet")
     wrong = r"shard-00000\.parquet is not a whole shard .*\); run `dvc repro -f encode@own`"
     with pytest.raises(PalError, match=wrong):
-        embeddings.read_shards(tmp_path, "encode@own")
+        tables.read_shards(tmp_path, "encode@own")
 
 
 @pytest.fixture(scope="module")
