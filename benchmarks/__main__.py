@@ -20,6 +20,7 @@ MODULES = {
     "simulated": "simulated",
     "persona": "persona",
     "asking": "persona",
+    "corners": "persona",
     "choose": "choose",
     "pickafilter": "pickafilter",
     "serving": "speed",
@@ -31,6 +32,7 @@ MODULES = {
     "intervals": "validity",
     "plurality": "validity",
     "homogeneous": "validity",
+    "homogeneous_auto": "validity",
 }
 
 

@@ -219,6 +219,10 @@ def check(values: Any) -> Params:
             raise PipelineError(
                 f"{dataset}.method must be null or one of {allowed}, got {method!r} (in {paths.PARAMS})"
             )
+        try:
+            _ = params[dataset].template
+        except PalError as error:
+            raise PipelineError(f"{dataset}.{error} (in {paths.PARAMS})") from None
         named = params[dataset].encoder
         # Whether an encoder's files are there is seen by the stage encode.
         for modality, name in named if isinstance(named, EncoderByModality) else [("", named)]:
