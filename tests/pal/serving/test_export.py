@@ -45,7 +45,7 @@ def personal(folder, head="B", *, dtype="float32", name=NAME, width=WIDTH) -> Re
     ids = [f"user {number}" for number in range(9)]
     input_encoder = InputEncoder(encoder, {name: str(folder)})
     dims, prior = (width * reads_prompts, width), Points.from_states(weights)
-    return RewardModel(built, ids, weights, prior, FitConfig(), encoder, *dims, input_encoder)
+    return RewardModel(built, ids, weights, prior, FitConfig(), encoder, *dims, input_encoder=input_encoder)
 
 
 def logits(folder, texts=TEXTS, prompts=None):
