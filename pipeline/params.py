@@ -1,6 +1,5 @@
 """params.yaml as checked, frozen values: every key is there, none is unknown, each holds what is allowed."""
 
-import re
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args
 
@@ -15,7 +14,6 @@ from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, EncoderByMo
 
 Device = Literal["auto", "cpu", "cuda"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-PLAIN_NUMBER = re.compile("[-+]?(0|[1-9][0-9]{0,18})")
 # Names of alternatives that pydantic puts into the place of an error; they are no keys.
 TAGS = ("count", "word", "name", "map")
 
@@ -190,56 +188,14 @@ def load() -> Params:
     """
     import yaml
 
-    if not hasattr(yaml, "YAMLError"):
-        raise PipelineError(
-            f"the module yaml must be PyYAML, got {yaml.__file__}; rename it, or take it off PYTHONPATH"
-        )
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        text = paths.PARAMS.read_text(encoding="utf-8")
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
-        if node := loader.get_single_node():
-            _refuse_ambiguous(node)
-        values = loader.construct_document(node) if node else None
+        values = yaml.load(paths.PARAMS.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 - both are safe
     except FileNotFoundError:
         raise PipelineError(f"{paths.PARAMS} is missing; run this in the repository's root") from None
-    except PipelineError:
-        raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise PipelineError(f"{paths.PARAMS} is not valid YAML: {' '.join(str(error).split())}") from None
     return check(values)
-
-
-def _refuse_ambiguous(root: Any) -> None:
-    """Refuse what YAML's readers understand differently: a key given twice, and numbers such as 010.
-
-    Raises:
-        PipelineError: Naming the key and its line.
-    """
-    nodes, seen = [("", root)], set()
-    while nodes:
-        name, node = nodes.pop()
-        if id(node) in seen:  # a node that is named again by an anchor
-            continue
-        seen.add(id(node))
-        problem = ""
-        if node.id == "mapping":
-            keys = [f"{name}{key.value}" for key, _ in node.value]
-            if again := next((i for i, key in enumerate(keys) if key in keys[:i]), None):
-                name, node = keys[again], node.value[again][0]
-                problem = "be given once, got it again"
-            else:
-                nodes += [(f"{key}.", value) for key, (_, value) in zip(keys, node.value, strict=True)]
-        elif node.id == "sequence":
-            nodes += [(name, value) for value in node.value]
-        elif node.tag.endswith(":int"):
-            plain = PLAIN_NUMBER.fullmatch(node.value)
-            if not plain or not -(2**63) <= int(node.value) < 2**63:
-                problem = (
-                    f"be a decimal number of at most 64 bits without leading zeros, got {shorten(node.value)}"
-                )
-        if problem:
-            where = f"line {node.start_mark.line + 1} of {paths.PARAMS}"
-            raise PipelineError(f"{name.rstrip('.')} must {problem} in {where}")
 
 
 def check(values: Any) -> Params:
@@ -252,7 +208,6 @@ def check(values: Any) -> Params:
 
     if not isinstance(values, dict):
         raise PipelineError(f"{paths.PARAMS} must hold a map of options, got {shorten(values)}")
-    _refuse_moved(values)
     try:
         params = schema().model_validate(values)
     except ValidationError as error:
@@ -264,6 +219,10 @@ def check(values: Any) -> Params:
             raise PipelineError(
                 f"{dataset}.method must be null or one of {allowed}, got {method!r} (in {paths.PARAMS})"
             )
+        try:
+            _ = params[dataset].template
+        except PalError as error:
+            raise PipelineError(f"{dataset}.{error} (in {paths.PARAMS})") from None
         named = params[dataset].encoder
         # Whether an encoder's files are there is seen by the stage encode.
         for modality, name in named if isinstance(named, EncoderByModality) else [("", named)]:
@@ -275,18 +234,6 @@ def check(values: Any) -> Params:
                 words = str(error).removeprefix("encoder ")
                 raise PipelineError(f"{key} {words} (in {paths.PARAMS})") from None
     return params
-
-
-def _refuse_moved(values: dict[str, Any]) -> None:
-    """Tell the new name of a key as it was called before."""
-    split = own.get("split") if isinstance(own := values.get("own"), dict) else None
-    if split == "as_prepared":
-        raise PipelineError(
-            f"own.split in {paths.PARAMS} must be a map of options, got 'as_prepared'; a file's own column "
-            "`split` is obeyed without it"
-        )
-    if isinstance(split, dict) and "new_prompts" in split:
-        raise PipelineError(f"own.split.new_prompts in {paths.PARAMS} is now called own.split.new_items")
 
 
 _ALLOWED = {

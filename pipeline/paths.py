@@ -93,11 +93,6 @@ def compared(dataset: str) -> Path:
     return Path("data/compare") / f"{dataset}.json"
 
 
-def judged(key: str) -> Path:
-    """Where compare keeps a method's judgements by the hash of what they follow from."""
-    return Path("data/judged") / f"{key}.json"
-
-
 def metrics(dataset: str) -> Path:
     """The headline numbers, kept in Git."""
     return Path("metrics") / f"{dataset}.json"

@@ -9,6 +9,7 @@ METHODS = {
     "bt": "pal.methods.mixed_effects:BT",
     "per_user": "pal.methods.mixed_effects:PER_USER",
     "mixed_effects": "pal.methods.mixed_effects:MIXED_EFFECTS",
+    "mixed_effects_items": "pal.methods.mixed_effects:MIXED_EFFECTS_ITEMS",
     "mixed_effects_prompts": "pal.methods.mixed_effects:MIXED_EFFECTS_PROMPTS",
     "pal_paper": "pal.methods.prototypes:PAL_PAPER",
     "pal_authors": "pal.methods.prototypes:PAL_AUTHORS",

@@ -24,7 +24,8 @@ from pal.config import registered
 from pal.methods import METHODS
 from pal.methods.base import Learned, Method, Task
 
-CANDIDATES = ("bt", "mixed_effects", "mixed_effects_prompts", "pal_ours")  # the simplest first
+# The simplest first.
+CANDIDATES = ("bt", "mixed_effects", "mixed_effects_items", "mixed_effects_prompts", "pal_ours")
 FOLDS = 4
 REGIMES = ("known items", "new items", "new people")
 NEW_ITEMS = 0.2  # share of responses (of prompts, where there are some) that a fold keeps from everyone

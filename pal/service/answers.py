@@ -9,6 +9,7 @@ lost. Deleting a person deletes the log: nothing is kept.
 import base64
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from pal.errors import PalError
 from pal.files import make_folder, write_bytes
@@ -95,6 +96,8 @@ class Answers:
             if self.engine.dialect.name == "sqlite":
                 sa.event.listen(self.engine, "connect", _set_up_sqlite)
             self._migrate()
+            if self.engine.url.database and self.engine.dialect.name == "sqlite":
+                sa.event.listen(self.engine, "checkout", _refuse_another_file(self.engine.url.database))
         except (SQLAlchemyError, ImportError) as error:
             why = " ".join(str(getattr(error, "orig", None) or error).split())[:200]
             shown = (
@@ -275,6 +278,17 @@ def _to_file(item: dict[str, str], folder: Path) -> str:
         make_folder(folder)
         write_bytes(path, data)
     return f"{folder.name}/{path.name}"
+
+
+def _refuse_another_file(path: str) -> Callable[..., None]:
+    """A check of a connection: SQLite would write on to a file that was deleted, and lose it all."""
+    before = Path(path).stat()
+
+    def check(*_: Any) -> None:
+        if not Path(path).exists() or not os.path.samestat(before, Path(path).stat()):
+            raise OperationalError("", None, OSError("its file was moved or deleted while it was served"))
+
+    return check
 
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:

@@ -11,6 +11,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -35,6 +36,7 @@ from pal.serving.reward_model import RewardModel
 from pal.users.taste import Taste
 
 MOST_TASTES = 4096  # that are kept in memory; others are rebuilt from the log
+WRITERS = 4  # threads that write to the log
 SLOWEST_BODY = 30.0  # seconds within which a request's body must have come
 LOOPBACK = ["127.0.0.1", "localhost", "[::1]"]
 POLICY = (
@@ -50,6 +52,7 @@ class Service:
         self.models, self.answers, self.metrics = models, answers, Metrics()
         self.worker = worker or Worker()
         self._tastes: OrderedDict[tuple[str, int, int], tuple[Taste, int]] = OrderedDict()
+        self._writers, self._writes = ThreadPoolExecutor(WRITERS, "pal-writer"), 0
 
     async def served(self, name: str | None, version: str | None = None) -> tuple[str, RewardModel]:
         """The model that is meant; 409 where another version of it is."""
@@ -65,6 +68,26 @@ class Service:
     async def compute(self, model: RewardModel, needs: Sequence[Needed], run: Callable[..., Any]) -> Any:
         """`run(*embeddings)` on the worker."""
         return await asyncio.wrap_future(self.worker.submit(Job(model, needs, run)))
+
+    async def write(self, write: Callable[..., Any], *given: Any) -> Any:
+        """Write to the log on threads of its own: others read on while writers wait for a locked database."""
+        if self._writes >= self.worker.most_under_way:
+            raise RefusedError(
+                429,
+                f"{self._writes} writes are under way already; try again in a second",
+                {"Retry-After": "1"},
+            )
+        self._writes += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._writers, write, *given)
+        finally:
+            self._writes -= 1
+
+    def stop(self) -> None:
+        """Finish what waits, then let go of everything."""
+        self.worker.stop()
+        self._writers.shutdown()
+        self.answers.close()
 
     async def taste(self, name: str, model: RewardModel, user_id: str) -> tuple[Taste, int, int] | None:
         """Someone's taste by the answers that stand, its version and their number; None without a log."""
@@ -86,10 +109,11 @@ class Service:
         """The taste that answers give; also says whether they can be read at all."""
         if not answers:
             return Taste.empty(model)
+        asked = [answer.get("prompt") for answer in answers]
         needs = [
-            ("prompts", prompts_for(model, [answer.get("prompt") for answer in answers])),
+            ("prompts", prompts_for(model, asked)),
             *(
-                ("responses", typed.read_items([answer[side] for answer in answers], "responses", side))
+                ("responses", responses_for(model, asked, [answer[side] for answer in answers], side))
                 for side in ("chosen", "rejected")
             ),
         ]
@@ -138,7 +162,7 @@ class Service:
             raise PalError(f"prompts must be as many as the {len(responses)} responses, got {len(prompts)}")
         needs = [
             ("prompts", prompts_for(model, prompts)),
-            ("responses", typed.read_items(responses, "responses", "responses")),
+            ("responses", responses_for(model, prompts, responses)),
         ]
         if not isinstance(users, Aggregate):
             states = model.states_of(users, len(responses))
@@ -158,6 +182,18 @@ def prompts_for(model: RewardModel, prompts: Sequence[Any]) -> Any:
     if any(prompt is None for prompt in prompts):
         raise PalError("prompt must be given, got none; this model's reward depends on the prompt")
     return typed.read_items(prompts, "prompts", "prompt")
+
+
+def responses_for(
+    model: RewardModel, prompts: Sequence[Any], responses: Sequence[Any], name: str = "responses"
+) -> Any:
+    """Responses as they are encoded: in one text with their prompts where the model was fitted so."""
+    items = typed.read_items(responses, "responses", name)
+    if model.input_encoder.template is None:
+        return items
+    if any(prompt is None for prompt in prompts):
+        raise PalError("prompt must be given, got none; this model reads it in one text with the response")
+    return model.joined(typed.read_items(prompts, "prompts", "prompt"), items)
 
 
 def version_of(name: str, model: RewardModel) -> dict[str, str]:
@@ -260,7 +296,7 @@ async def compare(request: typed.Compare, service: OfService) -> typed.Probabili
         )
     needs = [
         ("prompts", prompts_for(model, [request.prompt])),
-        ("responses", typed.read_items([request.first, request.second], "responses", "responses")),
+        ("responses", responses_for(model, [request.prompt], [request.first, request.second])),
     ]
 
     def run(prompt: Any, both: Any) -> float:
@@ -282,9 +318,10 @@ async def ask(request: typed.Ask, service: OfService) -> typed.Asked:
         taste = known[0]
     questions = request.questions
     sides = [question.first for question in questions] + [question.second for question in questions]
+    asked = [question.prompt for question in questions]
     needs = [
-        ("prompts", prompts_for(model, [question.prompt for question in questions])),
-        ("responses", typed.read_items(sides, "responses", "responses")),
+        ("prompts", prompts_for(model, asked)),
+        ("responses", responses_for(model, asked * 2, sides)),
     ]
     n = len(questions)
 
@@ -320,7 +357,7 @@ async def models(service: OfService) -> list[typed.Model]:
                 version=model.fingerprint,
                 users=len(model.rows),
                 population=model.population.name,
-                needs_prompts=model.head.needs_prompts,
+                needs_prompts=model.reads_prompts,
                 encoders=encoders,
                 prompt_dim=model.prompt_dim,
                 response_dim=model.response_dim,
@@ -383,7 +420,7 @@ async def add_answers(
         raise PalError(f"user_id must be 1 to 200 characters that can be printed, got {len(user_id)}")
     answers = [answer.model_dump(exclude_none=True) for answer in request.answers]
     await service.adapt(model, answers)  # refuses what could not be read later
-    version, repeated = await asyncio.to_thread(service.answers.add, name, user_id, answers, idempotency_key)
+    version, repeated = await service.write(service.answers.add, name, user_id, answers, idempotency_key)
     return typed.Added(user_id=user_id, version=version, repeated=repeated)
 
 
@@ -391,7 +428,7 @@ async def add_answers(
 async def take_back(user_id: str, version: int, service: OfService, model: ModelName = None) -> typed.Added:
     """Take an answer back, by its number."""
     name, _ = await service.served(model)
-    after = await asyncio.to_thread(service.answers.take_back, name, user_id, version)
+    after = await service.write(service.answers.take_back, name, user_id, version)
     return typed.Added(user_id=user_id, version=after)
 
 
@@ -399,7 +436,7 @@ async def take_back(user_id: str, version: int, service: OfService, model: Model
 async def delete_person(user_id: str, service: OfService, model: ModelName = None) -> None:
     """Delete a person's answers and taste; what a model learned in fitting stays."""
     name, _ = await service.served(model)
-    if not await asyncio.to_thread(service.answers.delete, name, user_id):
+    if not await service.write(service.answers.delete, name, user_id):
         raise RefusedError(404, f"user_id must be of someone who answered here, got {user_id!r}")
 
 
@@ -487,8 +524,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        await asyncio.to_thread(service.worker.stop)
-        answers.close()
+        await asyncio.to_thread(service.stop)
 
     app = FastAPI(
         title="pal",
@@ -508,7 +544,6 @@ def create_app(
                 401, "Authorization must be Bearer and the service's key", {"WWW-Authenticate": "Bearer"}
             )
 
-    app.state.check_key, app.state.has_key = check_key, bool(key)
     app.state.check_key, app.state.has_key = check_key, bool(key)
     app.include_router(router, dependencies=[Depends(check_key)])
 

@@ -71,14 +71,14 @@ def demo_router(service: Service, name: str, demo: Demo) -> APIRouter:
             "ranked": {"prompt": demo.ranked_prompt, "responses": demo.ranked},
             "questions": len(demo.pairs),
             "people": pairs,
-            "needs_prompts": model.head.needs_prompts,
+            "needs_prompts": model.reads_prompts,
         }
 
     @router.post("/you")
     async def you(click: Click) -> dict[str, Any]:
         if click.choice is not None and click.number is not None:
             answer = answer_to(demo, click.number, click.choice)
-            await asyncio.to_thread(service.answers.add, name, click.user_id, [answer], click.key)
+            await service.write(service.answers.add, name, click.user_id, [answer], click.key)
         taste, entries = await state_of(click.user_id)
         answered = {key_of(entry.answer) for entry in entries}
         shown = await service.compute(model, [], lambda: demo.view(taste, answered))
@@ -131,7 +131,7 @@ def study_router(service: Service, name: str, study: Study) -> APIRouter:
             noted = {"reason": shown.reason, "exchanged": shown.exchanged}
             answer = answer_to(demo, shown.number, choice, **noted)
             key = f"answer {len(answers)}"  # a page that is open twice answers a question once
-            await asyncio.to_thread(service.answers.add, name, click.user_id, [answer], key)
+            await service.write(service.answers.add, name, click.user_id, [answer], key)
             shown, answers = await current(click.user_id)
         if shown is None:
             return {"question": None, "answers": len(answers)}

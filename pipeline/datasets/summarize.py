@@ -9,18 +9,21 @@ OpenAI's raw JSON lines and the hub's converted Parquet are read into the same f
 comparison is refused; whether a row without worker, post or text takes part is the protocol's choice.
 """
 
+import codecs
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, Field, ValidationError
 
-from pal.config import Config
+from pal.config import Config, explain
+from pal.conversations import JOINT
 from pal.errors import shorten
 from pal.files import write_json
 from pipeline import PipelineError, paths
@@ -41,8 +44,6 @@ CHUNK = 10_000  # rows turned into a frame at once, which bounds memory
 SPLITS = {"train": "train", "valid1": "validation", "valid2": "validation", "test": "test"}
 TEXTS = ("worker", "batch", "split", "post", "article", "text_0", "policy_0", "text_1", "policy_1")
 SCHEMA = {**dict.fromkeys(TEXTS, pl.String), "choice": pl.Int8}
-COLUMNS = ("info", "summaries", "choice", "worker", "batch", "split")
-KINDS = {str: "text", dict: "a JSON object", list: "a list"}
 NEEDED = (("seen", "train"), ("seen", "test"), ("unseen", "adapt"), ("unseen", "test"))
 
 
@@ -58,6 +59,36 @@ class Params(DatasetParams):
 
     hub: HubFiles
     prepare: Prepare
+
+    @property
+    def template(self) -> str | None:
+        """See `DatasetParams`."""
+        return JOINT if self.prepare.item == "joint" else None
+
+
+class Info(BaseModel):
+    """What was summarised."""
+
+    post: str | None = None
+    article: str | None = None
+
+
+class Summary(BaseModel):
+    """A summary, and what wrote it."""
+
+    text: str | None = None
+    policy: str | None = None
+
+
+class Row(BaseModel, strict=True):
+    """A published row; whether one without worker, post or text takes part is the protocol's choice."""
+
+    info: Info | None = None
+    summaries: Annotated[list[Summary], Field(min_length=2, max_length=2)]
+    choice: Literal[0, 1]
+    worker: str | None = None
+    batch: str | None = None
+    split: Literal["train", "valid1", "valid2", "test"]
 
 
 @dataclass(frozen=True)
@@ -190,8 +221,7 @@ def read(files: dict[str, Path]) -> Comparisons:
     kept = {name: path for name, path in files.items() if holds_comparisons(name, path)}
     frames = [pl.DataFrame(schema=SCHEMA)]
     for name, path in kept.items():
-        rows = _parquet_rows(name, path) if Path(name).suffix in PARQUET else _json_rows(name, path)
-        values = (_values(where, row) for where, row in rows)
+        values = map(_values, _rows(name, path))
         while chunk := list(islice(values, CHUNK)):
             frames.append(pl.DataFrame(chunk, schema=SCHEMA, orient="row"))
     frame = pl.concat(frames)
@@ -209,103 +239,53 @@ def holds_comparisons(name: str, path: Path) -> bool:
     Raises:
         PipelineError: If it holds neither.
     """
-    if path.stat().st_size == 0:
-        raise PipelineError(f"{name} is empty (0 bytes); download it again")
-    where, keys = name, []
-    if Path(name).suffix in PARQUET:
-        keys = _guarded(name, lambda: pq.read_schema(path)).names
-    else:
-        where, row = next(_json_rows(name, path), (name, None))
-        if row is None:
-            raise PipelineError(f"{name} must hold one JSON object a line, got blank lines only")
-        keys = list(row)
+    try:
+        if Path(name).suffix in PARQUET:
+            keys = pq.read_schema(path).names
+        else:
+            with path.open("rb") as file:
+                keys = list(json.loads(next(filter(bytes.strip, file), b"").decode("utf-8-sig")))
+    except (pa.ArrowException, OSError, TypeError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise PipelineError(
+            f"{name} must be Parquet or hold one JSON object a line, got something else ({reason}); "
+            "download it again"
+        ) from None
     if "summaries" not in keys and "summary" not in keys:
-        raise PipelineError(f"{where} must have 'summaries', got {shorten(', '.join(map(repr, keys)))}")
+        raise PipelineError(f"{name} must have 'summaries', got {shorten(', '.join(map(repr, keys)))}")
     return "summaries" in keys
 
 
-def _json_rows(name: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each row, with the words for where it stands."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.isspace():
-                continue
-            where = f"line {number:,} of {name}"
-            try:
-                row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except UnicodeDecodeError as error:
-                byte = error.object[error.start]
-                raise PipelineError(f"{where} must be UTF-8, got the byte 0x{byte:02x}") from None
-            except (ValueError, RecursionError):
-                advice = "write one object a line"
-                if line[-1:] != b"\n":
-                    advice = "the file seems cut off there, download it again"
-                got = shorten(line.decode("utf-8", "replace").strip())
-                raise PipelineError(f"{where} must be a JSON object, got {got}; {advice}") from None
-            yield where, _as(dict, row, where)
+def _rows(name: str, path: Path) -> Iterator[Row]:
+    """Each row of a file of comparisons.
 
-
-def _parquet_rows(name: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    file = _guarded(name, lambda: pq.ParquetFile(path))
-    with file:
-        columns = [column for column in COLUMNS if column in file.schema_arrow.names]
-        batches = file.iter_batches(CHUNK, columns=columns)
-        number = 0
-        while (batch := _guarded(name, lambda: next(batches, None))) is not None:
-            _guarded(name, lambda batch=batch: batch.validate(full=True))  # refuses text that is no UTF-8
-            for row in batch.to_pylist():
-                number += 1
-                yield f"row {number:,} of {name}", row
-
-
-def _guarded(name: str, action: Any) -> Any:
-    """What the action returns; a damaged file is one sentence."""
+    Raises:
+        PipelineError: Naming the file and the line or row of the first that is no comparison.
+    """
+    number, unit = 0, "row" if Path(name).suffix in PARQUET else "line"
     try:
-        return action()
-    except (pa.ArrowException, OSError, ValueError) as error:
+        if unit == "row":
+            with pq.ParquetFile(path) as table:
+                columns = [column for column in Row.model_fields if column in table.schema_arrow.names]
+                for batch in table.iter_batches(CHUNK, columns=columns):
+                    batch.validate(full=True)  # refuses text that is no UTF-8
+                    for row in batch.to_pylist():
+                        number += 1
+                        yield Row.model_validate(row)
+        else:
+            with path.open("rb") as file:
+                for number, line in enumerate(file, 1):  # noqa: B007 - it is in the message
+                    if not line.isspace():
+                        yield Row.model_validate_json(line.removeprefix(codecs.BOM_UTF8))
+    except ValidationError as error:
+        raise PipelineError(f"{unit} {number:,} of {name}: {explain(error)[:200]}") from None
+    except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())[:100]
         raise PipelineError(f"{name} is damaged or not Parquet ({reason}); download it again") from None
 
 
-def _values(where: str, row: dict[str, Any]) -> tuple[Any, ...]:
-    """The row's values in the order of `SCHEMA`; a key that is absent is null."""
-    info = _as(dict, row.get("info"), f"info in {where}") or {}
-    summaries = _as(list, row.get("summaries"), f"summaries in {where}") or []
-    choice, split = row.get("choice"), row.get("split")
-    if len(summaries) != 2:
-        raise PipelineError(f"{where}: must have two summaries, got {len(summaries) or 'none'}")
-    if type(choice) is not int or choice not in (0, 1):
-        raise PipelineError(f"{where}: choice must be 0 or 1, got {_shown(choice)}")
-    if split not in SPLITS:
-        raise PipelineError(f"{where}: split must be one of {', '.join(SPLITS)}, got {_shown(split)}")
-    both = [_as(dict, summary, f"a summary in {where}") or {} for summary in summaries]
-    return (
-        *(_text(row, key, where) for key in ("worker", "batch")),
-        SPLITS[split],
-        *(_text(info, key, where) for key in ("post", "article")),
-        *(_text(summary, key, where) for summary in both for key in ("text", "policy")),
-        choice,
-    )
-
-
-def _shown(value: Any) -> str:
-    return "nothing" if value is None else shorten(value)
-
-
-def _as(kind: type, value: Any, what: str) -> Any:
-    """The value, if it is of that kind or null."""
-    if value is not None and not isinstance(value, kind):
-        raise PipelineError(f"{what} must be {KINDS[kind]}, got {shorten(value)}")
-    return value
-
-
-def _text(values: dict[str, Any], key: str, where: str) -> str | None:
-    text: str | None = _as(str, values.get(key), f"{key} in {where}")
-    if text is not None and not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise PipelineError(
-                f"{key} in {where} must be Unicode text, got half a surrogate pair in {text!a:.80}"
-            ) from None
-    return text
+def _values(row: Row) -> tuple[Any, ...]:
+    """The row's values in the order of `SCHEMA`."""
+    info, (first, second) = row.info or Info(), row.summaries
+    sides = (first.text, first.policy, second.text, second.policy)
+    return (row.worker, row.batch, SPLITS[row.split], info.post, info.article, *sides, row.choice)

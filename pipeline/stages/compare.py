@@ -1,15 +1,10 @@
 """compare: the methods of compare.methods on held-out comparisons, and whether personalising pays.
 
-Each method's judgements are kept by a hash of all that they follow from, so that a run that was killed, or
-one with a method more, fits only what is missing. Without methods an empty table is written, and torch is
-not loaded.
+Without methods an empty table is written, and torch is not loaded.
 """
 
-import hashlib
-import json
-from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from time import perf_counter
+from typing import Any
 
 from tqdm import tqdm
 
@@ -17,11 +12,6 @@ from pal.errors import PalError
 from pal.files import write_csv, write_json, write_text
 from pipeline import params, paths
 
-if TYPE_CHECKING:
-    from pal.methods.base import Task
-    from pal.methods.compare import Held, Judgement, Place
-
-CODE = ("comparisons.py", "config.py", "evaluation", "fitting", "methods", "models", "users")
 COLUMNS = ("users", "items", "answers", "place", "method", "accuracy", "low", "high")
 
 
@@ -35,7 +25,7 @@ def main(dataset: str) -> None:
     from pal.config import registered
     from pal.methods import METHODS
     from pal.methods.base import Task
-    from pal.methods.compare import decide, places, table
+    from pal.methods.compare import decide, judge, places, table
     from pipeline import study
     from pipeline.evaluation.predictions import without_ties
 
@@ -54,72 +44,15 @@ def main(dataset: str) -> None:
     with tqdm(methods.items(), desc=f"compare@{dataset}", unit="method") as bar:
         for name, method in bar:
             bar.set_postfix_str(name)
-            numbers = [K if method.prototypes else None, values.train.seed]
-            kept = paths.judged(_key(dataset, [name, *numbers]))
+            start = perf_counter()
             try:
-                results[name], seconds[name] = _read(kept) or _judge(method.learn, task, held, kept)
+                learned = method.learn(task)
             except PalError as error:
                 notes.append(f"{name} was left out: {error}")
+                continue
+            seconds[name] = perf_counter() - start
+            results[name] = {place: judge(learned, data.embeddings, place, at) for place, at in held.items()}
     _write(dataset, *decide(results, methods), table(results, seconds), notes)
-
-
-def _judge(
-    learn: Any, task: "Task", held: "dict[Place, Held]", kept: Path
-) -> "tuple[dict[Place, Judgement], float]":
-    """Fit a method, judge it, and keep what was found."""
-    from time import perf_counter
-
-    from pal.methods.compare import judge
-
-    start = perf_counter()
-    learned = learn(task)
-    seconds = perf_counter() - start
-    found = {place: judge(learned, task.embeddings, place, at) for place, at in held.items()}
-    rows = [
-        {
-            **place._asdict(),
-            **asdict(judgement),
-            "judged": [x.tolist() for x in vars(judgement.judged).values()],
-        }
-        for place, judgement in found.items()
-    ]
-    write_text(kept, json.dumps({"seconds": seconds, "rows": rows}))
-    return found, seconds
-
-
-def _read(kept: Path) -> "tuple[dict[Place, Judgement], float] | None":
-    """What was kept of a method; None where nothing was, or it is damaged."""
-    import numpy as np
-
-    from pal.evaluation.accuracy import Judged
-    from pal.methods.compare import Judgement, Place
-
-    try:
-        read = json.loads(kept.read_text(encoding="utf-8"))
-        return {
-            Place(row["users"], row["items"], row["answers"]): Judgement(
-                Judged(*map(np.array, row["judged"])), row["log_loss"], row["calibration_error"]
-            )
-            for row in read["rows"]
-        }, read["seconds"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-
-
-def _key(dataset: str, numbers: list[Any]) -> str:
-    """A hash of the data, of the code that fits and judges, and of numbers."""
-    from pal import methods
-
-    root = Path(methods.__file__).parents[1]
-    files = [
-        file for name in CODE for file in ((root / name).rglob("*.py") if "." not in name else [root / name])
-    ]
-    folders = (paths.recoloured(dataset), paths.splits(dataset), paths.embeddings(dataset))
-    files += [manifest for folder in folders for manifest in folder.rglob("manifest.json")]
-    key = hashlib.sha256(json.dumps([dataset, numbers]).encode())
-    for file in sorted(files):
-        key.update(hashlib.sha256(file.read_bytes()).digest())
-    return key.hexdigest()[:32]
 
 
 def _write(dataset: str, answer: str, verdict: str, rows: list[dict[str, Any]], notes: list[str]) -> None:

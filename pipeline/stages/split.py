@@ -60,7 +60,7 @@ def main(dataset: str) -> None:
     with new_folder(paths.splits(dataset)) as out:
         blocks = splits.iter_slices(tables.BLOCK_ROWS)
         tables.write_blocks(out / tables.SPLITS, blocks, tables.splits_schema())
-        write_manifest(out, counts, out / tables.SPLITS, places=places, leakage=leaks, notes=notes)
+        write_manifest(out, counts, places=places, leakage=leaks, notes=notes)
     each = ", ".join(f"{count:,} {place.replace('.', ' ')}" for place, count in places.items())
     for sentence in (each, *said, *notes):
         print(f"split@{dataset}: {sentence}")

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from pal import encoders
-from pal.encoders import sentence_transformers as module
+from pal.encoders import pooled_tokens as module
+from pal.encoders import sentence_transformers
 from pal.encoders.sentence_transformers import SentenceEncoder
 from pal.errors import PalError
 from tests.hub_client import hub_client  # noqa: F401
@@ -53,7 +54,7 @@ def test_a_local_folder_is_described_as_the_package_is_unless_a_file_differs(des
 
 
 def test_the_hub_is_asked_for_the_pinned_commit_and_other_weights_name_both_hashes(hub_client):  # noqa: F811
-    commit, got = module.PUBLISHED[MINILM].revision, hashlib.sha256(b"other").hexdigest()
+    commit, got = sentence_transformers.PUBLISHED[MINILM].revision, hashlib.sha256(b"other").hexdigest()
     hub_client.repos["sentence-transformers/all-MiniLM-L6-v2"] = {
         commit: {"model.safetensors": b"other", "model.bin": b"no"}, "f" * 40: {},
     }  # fmt: skip
@@ -246,7 +247,7 @@ def test_damaged_weights_are_one_sentence(make_tiny, tmp_path):
 
 def test_mpnet_unpacked_from_its_packages_has_the_vectors_of_the_library(monkeypatch, tmp_path):
     """400 MB, and so only where somebody installed them."""
-    for package in module.PUBLISHED["all-mpnet-base-v2"].packages:
+    for package in sentence_transformers.PUBLISHED["all-mpnet-base-v2"].packages:
         try:
             metadata.distribution(package)
         except metadata.PackageNotFoundError:

@@ -77,6 +77,16 @@ def test_rewards_are_recovered(name):
     assert agreement(rewards, TRUTH[name]) > 0.9
 
 
+def test_likings_for_items_are_recovered_where_embeddings_do_not_tell_them():
+    """Two kinds of people, told by items that have nothing in common but who likes them."""
+    kind = torch.sign(draws(ITEMS))
+    truth = 1.5 * torch.outer(1.0 - 2 * GROUP, kind)
+    learned, rewards = found("mixed_effects_items", task(truth))
+    assert learned.fitted.head.config.item_directions == ITEMS
+    assert agreement(rewards, truth) > 0.8
+    assert agreement(found("mixed_effects", task(truth))[1], truth) < 0.5
+
+
 def test_micro_learns_weights_that_depend_on_the_prompt():
     """What everyone likes on one kind of prompts they dislike on the other."""
     plain = task(

@@ -8,9 +8,27 @@ pytest.importorskip("fastapi", reason="the extra [serve] is not installed")
 
 from starlette.testclient import TestClient
 
+from benchmarks.postgres import ABSENT, Postgres, find_binaries
 from pal.service.answers import Answers
 from pal.service.app import create_app
 from pal.service.compute import Models, Worker
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A server for this run of tests, on a free port of this computer."""
+    if find_binaries() is None:
+        pytest.skip(ABSENT)
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["SQLite", "PostgreSQL"])
+def database(request, tmp_path):
+    """An empty database of either kind."""
+    if request.param == "SQLite":
+        return str(tmp_path / "a.db")
+    return request.getfixturevalue("postgres").url(tmp_path.name)
 
 
 @pytest.fixture

