@@ -208,7 +208,6 @@ def check(values: Any) -> Params:
 
     if not isinstance(values, dict):
         raise PipelineError(f"{paths.PARAMS} must hold a map of options, got {shorten(values)}")
-    _refuse_moved(values)
     try:
         params = schema().model_validate(values)
     except ValidationError as error:
@@ -220,6 +219,10 @@ def check(values: Any) -> Params:
             raise PipelineError(
                 f"{dataset}.method must be null or one of {allowed}, got {method!r} (in {paths.PARAMS})"
             )
+        try:
+            _ = params[dataset].template
+        except PalError as error:
+            raise PipelineError(f"{dataset}.{error} (in {paths.PARAMS})") from None
         named = params[dataset].encoder
         # Whether an encoder's files are there is seen by the stage encode.
         for modality, name in named if isinstance(named, EncoderByModality) else [("", named)]:
@@ -231,18 +234,6 @@ def check(values: Any) -> Params:
                 words = str(error).removeprefix("encoder ")
                 raise PipelineError(f"{key} {words} (in {paths.PARAMS})") from None
     return params
-
-
-def _refuse_moved(values: dict[str, Any]) -> None:
-    """Tell the new name of a key as it was called before."""
-    split = own.get("split") if isinstance(own := values.get("own"), dict) else None
-    if split == "as_prepared":
-        raise PipelineError(
-            f"own.split in {paths.PARAMS} must be a map of options, got 'as_prepared'; a file's own column "
-            "`split` is obeyed without it"
-        )
-    if isinstance(split, dict) and "new_prompts" in split:
-        raise PipelineError(f"own.split.new_prompts in {paths.PARAMS} is now called own.split.new_items")
 
 
 _ALLOWED = {

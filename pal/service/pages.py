@@ -71,7 +71,7 @@ def demo_router(service: Service, name: str, demo: Demo) -> APIRouter:
             "ranked": {"prompt": demo.ranked_prompt, "responses": demo.ranked},
             "questions": len(demo.pairs),
             "people": pairs,
-            "needs_prompts": model.head.needs_prompts,
+            "needs_prompts": model.reads_prompts,
         }
 
     @router.post("/you")

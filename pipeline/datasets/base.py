@@ -154,6 +154,15 @@ class DatasetParams(Config):
         return None
 
     @property
+    def template(self) -> str | None:
+        """How prompt and response are encoded as one text; None where each is an item of its own.
+
+        Raises:
+            PalError: If that is asked for in words that are not understood.
+        """
+        return None
+
+    @property
     def adapt_pairs(self) -> int | None:
         """How many comparisons of an unseen user shots are drawn from, where the parameters say so."""
         return None

@@ -25,6 +25,7 @@ import pyarrow as pa
 
 from pal import encoders
 from pal.config import Config
+from pal.conversations import template_of
 from pal.encoders.registry import complaint
 from pal.errors import PalError
 from pal.files import write_bytes, write_text
@@ -66,6 +67,7 @@ class Prepare(Config):
     ties: Literal["drop", "keep"]
     prompts: Modality | None
     responses: Modality | None
+    item: Text
 
 
 class Params(DatasetParams):
@@ -75,6 +77,11 @@ class Params(DatasetParams):
     vectors: Text | None
     prepare: Prepare
     split: SplitShares
+
+    @property
+    def template(self) -> str | None:
+        """See `DatasetParams`."""
+        return template_of(self.prepare.item, "prepare.item")
 
 
 def find(params: "AllParams") -> Source:
@@ -131,7 +138,7 @@ def _read(files: Files, own: Params) -> Log:
 def _answers(log: Log, own: Params, **found: object) -> Answers:
     options = own.prepare
     halves = {"prompts": options.prompts, "responses": options.responses}
-    return read_answers(log, ties=options.ties, **halves, **found)
+    return read_answers(log, ties=options.ties, template=own.template, **halves, **found)
 
 
 def _write_pictures(log: Log, folder: Path) -> None:
