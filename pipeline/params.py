@@ -221,7 +221,6 @@ def check(values: Any) -> Params:
 
     if not isinstance(values, dict):
         raise PipelineError(f"{paths.PARAMS} must hold a map of options, got {shorten(values)}")
-    _refuse_moved(values)
     others = _like_own(values)
     values = {
         name: {key: value for key, value in section.items() if key != LIKE} if name in others else section
@@ -267,18 +266,6 @@ def _like_own(values: dict[str, Any]) -> list[str]:
         if values[name][LIKE] != "own":
             raise PipelineError(f"{name}.{LIKE} in {paths.PARAMS} must be own, got {values[name][LIKE]!r}")
     return names
-
-
-def _refuse_moved(values: dict[str, Any]) -> None:
-    """Tell the new name of a key as it was called before."""
-    split = own.get("split") if isinstance(own := values.get("own"), dict) else None
-    if split == "as_prepared":
-        raise PipelineError(
-            f"own.split in {paths.PARAMS} must be a map of options, got 'as_prepared'; a file's own column "
-            "`split` is obeyed without it"
-        )
-    if isinstance(split, dict) and "new_prompts" in split:
-        raise PipelineError(f"own.split.new_prompts in {paths.PARAMS} is now called own.split.new_items")
 
 
 _ALLOWED = {

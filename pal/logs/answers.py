@@ -8,6 +8,7 @@ the last one's.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -32,6 +33,7 @@ from pal.table_files import row_place
 TIE = 0.5
 UNDECIDED = "answered both ways equally often"
 SPLITS = ("train", "adapt", "val", "test")
+OF_PEOPLE = 0.95  # share of people with one value, from which on an attribute is theirs and not the items'
 
 
 @dataclass(frozen=True)
@@ -270,6 +272,25 @@ def check_splits(kept: pl.DataFrame, log: Log) -> None:
                 f"split must have test rows of {half} users (those with {name} rows), got none",
                 column="split",
             )
+
+
+def attributes_of_people(attributes: pl.DataFrame, user_id: pl.Series) -> dict[str, dict[str, Any]]:
+    """The attributes of each person, of those columns that hardly ever differ between a person's rows.
+
+    Args:
+        attributes: Row for row of `user_id`; other columns are of items.
+        user_id: Who answered.
+    """
+    told: dict[str, dict[str, Any]] = {}
+    for name in attributes.columns:
+        cells = pl.DataFrame({"user_id": user_id, "cell": attributes[name]}).drop_nulls("cell")
+        people = cells.group_by("user_id", maintain_order=True).agg(
+            pl.col("cell").mode(maintain_order=True).first(), n=pl.col("cell").n_unique()
+        )
+        if len(people) and (people["n"] == 1).mean() >= OF_PEOPLE:
+            for user, cell, _ in people.iter_rows():
+                told.setdefault(user, {})[name] = cell
+    return told
 
 
 def _place(row: dict[str, object], log: Log) -> str:

@@ -41,7 +41,7 @@ from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
 from pal.evaluation.choose_k import USER_FOLDS, choose_k
 from pal.evaluation.holding_out import Shares, hold_out, on_known_items
 from pal.files import new_folder, store, write_bytes, write_json, write_text
-from pal.logs.answers import read_answers
+from pal.logs.answers import attributes_of_people, read_answers
 from pal.logs.items import SIDES, Items
 from pal.logs.read import FILE, ROW
 from pal.logs.shapes import Log, read_log
@@ -55,6 +55,7 @@ from pal.serving.log_report import answer, people_of_log, render
 from pal.serving.read_inputs import InputEncoder, Side
 from pal.serving.reward_model import RewardModel
 from pal.serving.saved_model import CARD
+from pal.users.attributes import Attributes
 
 TEXT_ENCODER, IMAGE_ENCODER = "all-MiniLM-L6-v2+measures", "classical"
 UNREADABLE = "with an item that cannot be encoded"
@@ -80,7 +81,8 @@ class Options:
         item: What is encoded as a response: it alone (`separate`), in one text with its prompt (`joint`), or
             by a template of such a text, with {prompt} and {response}.
         vectors: A file of embeddings that cells name by their ids; see `pal.logs.vectors`.
-        attributes: Columns of the log by whose values accuracies are told apart.
+        attributes: Columns of the log by whose values accuracies are told apart; those of people are in the
+            prior of their states where that helps people who are left out.
         weights: Where an encoder's weights come from, by its name: `package`, `hub` or a folder.
         device: Where encoders and fits compute.
         unseen: Share of the people who are held out, to measure on people who were not fitted; 0: nobody.
@@ -115,6 +117,7 @@ class Encoded:
         encoder: What made the embeddings, as `SavedModel` keeps it.
         rejected: The log's rows that are not learned from: file, row, reason.
         contents: Prompts and responses themselves, by row of their embeddings.
+        attributes: Of each person, those that the log tells of people.
     """
 
     embeddings: Embeddings
@@ -125,6 +128,7 @@ class Encoded:
     encoder: dict[str, Any]
     rejected: pl.DataFrame
     contents: dict[str, list[Any]]
+    attributes: list[Attributes]
 
 
 @dataclass(frozen=True)
@@ -217,10 +221,11 @@ def fit(
     method = learned.method or method
     say(why := "\n".join([why, *learned.said]))
     personal = registered(METHODS, method).personal and (K > 1 or not registered(METHODS, method).prototypes)
-    shared = _fit(data, part, "bt", 1, options, "one for everyone")[0] if personal else measured
+    shared = _fit(data, part, "bt", 1, options, "one for everyone", None)[0] if personal else measured
     metrics = _measure(data, part, measured, shared, personal=personal)
     people = people_of_log(log, data, part, measured, shared if personal else None)
-    final, _ = _fit(data, np.zeros_like(part), method, K, options, "fit all")
+    of_all = None if measured.attributes is None else "in"
+    final, _ = _fit(data, np.zeros_like(part), method, K, options, "fit all", of_all)
     metrics = {
         "source": str(source),
         "people": len(data.user_ids),
@@ -302,7 +307,11 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
         weight=torch.from_numpy(pairs["weight"].cast(pl.Float32).to_numpy().copy()),
     )  # fmt: skip
     embeddings = Embeddings(embedded["prompts"], embedded["responses"])
-    return Encoded(embeddings, comparisons, people, pairs, names["prompts"], described, rejected, contents)
+    told = attributes_of_people(log.attributes, log.pairs["user_id"])
+    attributes = [told.get(user, {}) for user in people]
+    return Encoded(
+        embeddings, comparisons, people, pairs, names["prompts"], described, rejected, contents, attributes
+    )
 
 
 def _encode(
@@ -443,9 +452,18 @@ def _of_part(data: Encoded, part: Int[np.ndarray, " n"], number: int) -> tuple[C
 
 
 def _fit(
-    data: Encoded, part: Int[np.ndarray, " n"], method: str, K: int, options: Options, what: str
+    data: Encoded,
+    part: Int[np.ndarray, " n"],
+    method: str,
+    K: int,
+    options: Options,
+    what: str,
+    attributes: str | None = "judged",
 ) -> tuple[RewardModel, Learned]:
-    """A model of the people in training, and what its method left behind."""
+    """A model of the people in training, and what its method left behind.
+
+    `attributes` are judged (whether they help), in the prior without that, or left alone.
+    """
     train, n_users = _of_part(data, part, 0)
     val, _ = _of_part(data, part, 1)
     with _progress(None, what) as bar:
@@ -455,12 +473,16 @@ def _fit(
         )  # fmt: skip
         learned = registered(METHODS, method).learn(task)
     seen = np.unique(data.comparisons.user.numpy()[np.isin(part, (0, 1, 2))])
+    if attributes and any(data.attributes):
+        people = [data.attributes[user] for user in seen]
+        learned = learned.with_attributes(task, people, judged=attributes == "judged")
     model = RewardModel.from_fit(
         learned.fitted,
         data.embeddings,
         user_ids=[data.user_ids[user] for user in seen],
         fit_config=learned.config,
         encoder=data.encoder,
+        attributes=learned.attributes,
     )
     return model, learned
 
@@ -534,11 +556,10 @@ def _measure_unseen(
     adapt, test = (data.comparisons[torch.from_numpy(np.flatnonzero(part == number))] for number in (3, 4))
     if not len(test):
         return {}
-    located = model.locate(data.embeddings, adapt, n_users=n_all)
-    states = {
-        "personal": (model, located),
-        "without_answers": (model, model.population.mean.expand_as(located)),
-    }
+    located = model.locate(data.embeddings, adapt, n_users=n_all, attributes=data.attributes)
+    nothing = data.comparisons[torch.zeros(0, dtype=torch.long)]
+    before = model.locate(data.embeddings, nothing, n_users=n_all, attributes=data.attributes)
+    states = {"personal": (model, located), "without_answers": (model, before)}
     if shared is not None:
         states["one_for_everyone"] = (shared, shared.state_of(None).expand(n_all, -1))
     judged = {name: _judged(*each, data, test, n_all) for name, each in states.items()}
@@ -619,14 +640,14 @@ def evaluate(
         source: What `fit` reads; none of it should have been fitted.
         columns: Columns by role, where their names do not tell.
         values: What values of the winner mean.
-        options: Where encoders' weights come from, where they compute, and the seed.
+        options: Where encoders' weights come from, where they compute, people's attributes, and the seed.
         say: Called with what was understood.
 
     Raises:
         PalError: If the log cannot be read, or its items are not what the model reads.
     """
     options = options or Options()
-    log = read_log(source, columns, values=values, seed=options.seed)
+    log = read_log(source, columns, values=values, attributes=options.attributes, seed=options.seed)
     if say:
         say(log.summary())
     data = encode_log(log, options, model=model)

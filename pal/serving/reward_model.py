@@ -8,7 +8,7 @@ Shapes used in this module:
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from itertools import accumulate
 from pathlib import Path
@@ -40,6 +40,7 @@ from pal.serving.inputs import (
 )
 from pal.serving.read_inputs import InputEncoder
 from pal.serving.saved_model import SavedModel, read_model
+from pal.users.attributes import Attributes
 from pal.users.population import Posterior
 from pal.users.question_choice import (
     MOST_TOGETHER,
@@ -48,7 +49,7 @@ from pal.users.question_choice import (
     choose_together,
     rank_questions,
 )
-from pal.users.taste import Taste, sum_evidence
+from pal.users.taste import Taste, sum_evidence, to_units
 
 if TYPE_CHECKING:
     from pal.serving.hub import About
@@ -254,7 +255,7 @@ class RewardModel(SavedModel):
             return self.population.posterior(torch.tensor([evidence], dtype=torch.float64))
         return self.population.at(self.state_of(user))
 
-    def adapt(self, comparisons: Answers) -> Taste:
+    def adapt(self, comparisons: Answers, *, attributes: Attributes | None = None) -> Taste:
         """Locate someone by their comparisons; the model stays as it is.
 
         One comparison more later is `taste + model.adapt([it])`; to forget it, `taste - model.adapt([it])`.
@@ -262,11 +263,33 @@ class RewardModel(SavedModel):
         Args:
             comparisons: A list of `Preference`, of mappings with prompt, chosen, rejected and perhaps label,
                 or of tuples of these; or `Preferences`, columns. May be empty.
+            attributes: What else is known of the person, such as `{"country": "DE"}`, where the model was
+                fitted with attributes. It is part of the taste from then on: give it once.
 
         Raises:
-            PalError: If an item cannot be read, or a comparison's responses are the same.
+            PalError: If an item cannot be read, a comparison's responses are the same, or the model does not
+                know such an attribute.
         """
-        return self.adapt_many({"": comparisons})[""]
+        taste = self.adapt_many({"": comparisons})[""]
+        return taste if attributes is None else taste + self.taste_of(attributes)
+
+    def taste_of(self, attributes: Attributes) -> Taste:
+        """What attributes alone say of someone: a taste of no comparisons.
+
+        Raises:
+            PalError: If the model's prior does not depend on attributes, or on none of this name.
+        """
+        if self.attributes is None:
+            raise PalError(
+                "attributes are of no use to this model, whose prior does not depend on any; leave them out"
+            )
+        if unknown := [name for name in attributes if name not in self.attributes.columns]:
+            raise PalError(
+                f"attributes must be among {', '.join(self.attributes.columns)}, which the model knows, got "
+                f"{unknown[0]!r}; leave it out"
+            )
+        (evidence,) = to_units(self.attributes.evidence([attributes])).tolist()
+        return replace(Taste.empty(self), evidence=tuple(evidence))
 
     @in_float32
     def adapt_many(self, comparisons: Mapping[str, Answers]) -> dict[str, Taste]:

@@ -9,7 +9,8 @@ import torch
 from pal import PalError, RewardModel, fit, preset
 from pal.methods import base
 from pal.serving import fit_log as fit_log_module
-from pal.serving.fit_log import evaluate
+from pal.serving.fit_log import Options, evaluate
+from pal.users.taste import Taste
 
 FAST = {"encoder": "hashed-words", "method": "pal_ours", "K": 2, "seed": 1}
 SHORT, WARM = "click it now", "dear friend, we love to help you"
@@ -90,9 +91,9 @@ def test_saved_model_is_judged_on_people_it_knows_and_on_others(fitted, tmp_path
     assert metrics["unseen"]["personal"] > metrics["unseen"]["without_answers"]
 
 
-def test_accuracies_are_told_apart_by_attributes(tmp_path):
-    """Of 20 people those with even numbers like warm answers, and are said to be old."""
-    frame = pl.DataFrame(list(rows(20)), schema=["rater", "question", "chosen", "rejected"], orient="row")
+def test_attributes_tell_accuracies_apart_and_locate_strangers(tmp_path):
+    """Of 40 people those with even numbers like warm answers, and are said to be old."""
+    frame = pl.DataFrame(list(rows(40)), schema=["rater", "question", "chosen", "rejected"], orient="row")
     old = pl.when(pl.col("rater").str.slice(1).cast(pl.Int32) % 2 == 0).then(pl.lit("old"))
     frame = frame.with_columns(age=old.otherwise(pl.lit("young")))
     result = fit(frame, attributes=["age"], out=tmp_path / "mine", **FAST)
@@ -101,6 +102,22 @@ def test_accuracies_are_told_apart_by_attributes(tmp_path):
     assert sum(each["people"] for each in by.values()) == result.metrics["seen"]["people"]
     assert all(each["personal"] > 0.9 for each in by.values())
     assert ">age</span>" in (tmp_path / "mine/report.html").read_text()
+    assert "attributes (age) are in the prior" in result.metrics["settings"]
+    assert result.metrics["unseen"]["without_answers"] > 0.95
+    model = RewardModel.load(tmp_path / "mine")
+    assert model.fingerprint == result.model.fingerprint
+    responses = [f"{SHORT} 9", f"{WARM} 9"]
+    for age, best in (("old", 1), ("young", 0)):
+        taste = Taste.from_json(model.taste_of({"age": age}).to_json(), model)
+        assert model.rank("question 9?", responses, user=taste)[0].index == best
+    one = model.adapt([("question 9?", *responses)], attributes={"age": "old"})
+    assert one == model.adapt([("question 9?", *responses)]) + model.taste_of({"age": "old"})
+    with pytest.raises(
+        PalError, match=r"^attributes must be among age, which the model knows, got 'sex'; leave"
+    ):
+        model.taste_of({"sex": "f"})
+    judged = evaluate(result.measured, frame, options=Options(attributes=["age"]))
+    assert judged["unseen"]["without_answers"] > 0.95
     with pytest.raises(PalError, match=r"^rows has no column 'country', which is asked for as an attribute"):
         fit(frame, attributes=["country"], **FAST)
 

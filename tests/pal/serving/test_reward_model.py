@@ -9,7 +9,6 @@ import torch
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
 from pal.models.base import make_model
-from pal.models.prompted_ideal_point import PromptedIdealPointModel
 from pal.serving import reward_model
 from pal.serving.inputs import ItemEmbeddings, Preferences
 from pal.serving.reward_model import Ranked, RewardModel
@@ -189,16 +188,6 @@ def test_rewards_of_blocks_are_the_heads_own(options, how, monkeypatch):
         assert not rewards.is_inference()
 
 
-@pytest.mark.parametrize(("how", "most"), [("one", 7), ("table", 50), ("runs", 8 + 7)])
-def test_prompts_that_repeat_in_a_block_are_embedded_once(how, most, monkeypatch):
-    embedded, real = [], PromptedIdealPointModel.embed_prompts
-    monkeypatch.setattr(
-        PromptedIdealPointModel, "embed_prompts", lambda self, p: [embedded.append(len(p)), real(self, p)][1]
-    )
-    bare(monkeypatch, prompts_of(how), model="B").score(None, torch.randn(N, 7), user="a")
-    assert sum(embedded) <= most
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -244,28 +233,6 @@ def test_errors_carry_the_item_that_is_meant(worded):
 def test_adapt_refuses_comparisons_that_it_cannot_use(worded, comparisons, message):
     with pytest.raises(PalError, match=message):
         worded.adapt(comparisons)
-
-
-def test_numbers_of_any_float_type_and_any_context_give_the_same_rewards(worded):
-    """float64 embeddings, a trainer's bfloat16 autocast, and another default type of torch."""
-    texts, expected = ["a cup of tea", "coffee"], worded.score(["drink"] * 2, ["a cup of tea", "coffee"])
-    taste = worded.adapt([("drink", *texts)])
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(worded.score(["drink"] * 2, texts), expected)
-        assert worded.adapt([("drink", *texts)]) == taste
-    torch.set_default_dtype(torch.float64)
-    try:
-        assert torch.equal(worded.score(["drink"] * 2, texts), expected)
-        assert worded.adapt([("drink", *texts)]).evidence == pytest.approx(taste.evidence, abs=1e-5)
-        with pytest.raises(PalError, match="torch's default dtype must be float32 for a model"):
-            make_model(worded.config, prompt_dim=2, response_dim=2)
-    finally:
-        torch.set_default_dtype(torch.float32)
-    prompts, responses = (
-        worded.input_encoder.encode(t, s, 256).tensor()
-        for t, s in ((["drink"] * 2, "prompts"), (texts, "responses"))
-    )
-    assert torch.equal(worded.score(prompts.double(), responses.double()), expected)
 
 
 @pytest.mark.parametrize("size", [1e20, 1e38])

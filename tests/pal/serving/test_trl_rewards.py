@@ -144,19 +144,6 @@ def test_the_best_for_all_by_hand(line):
     assert (found.index, found.reward) == (1, -0.25)
 
 
-def test_many_prompts_are_picked_for_at_once(worded):
-    groups = [TEXTS, ["a dog", "the cat"]]
-    found = best_of_each(worded, ["q", "r"], groups, ["user 1", "user 2"])
-    alone = [best_of_n(worded, p, g, u) for p, g, u in zip("qr", groups, ["user 1", "user 2"], strict=True)]
-    assert [one.index for one in found] == [one.index for one in alone]
-    assert [one.reward for one in found] == pytest.approx([one.reward for one in alone], abs=1e-6)
-    both = best_of_each(worded, ["q", "r"], groups, Aggregate.mean())
-    assert [one.response for one in both] == [
-        best_of_n(worded, p, g, Aggregate.mean()).response for p, g in zip("qr", groups, strict=True)
-    ]
-    assert best_of_each(worded, [], []) == []
-
-
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -105,18 +105,6 @@ def _once(project, monkeypatch):
     return project
 
 
-@pytest.mark.parametrize(
-    ("environ", "gpu"), [({"LOCAL_RANK": "3"}, [3]), ({"SLURM_LOCALID": "5"}, [1]), ({}, [])]
-)
-def test_each_rank_takes_its_own_gpu(monkeypatch, environ, gpu):
-    """Of four."""
-    current = []
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
-    monkeypatch.setattr("torch.cuda.set_device", current.append)
-    shares.use_own_gpu(environ)
-    assert current == gpu
-
-
 def test_ranks_fill_the_store_alone_and_the_run_after_them_ends_with_the_same_bytes(
     texts, monkeypatch, capsys
 ):

@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from pal.comparisons import Comparisons
 from pal.files import write_json
 from pipeline import params, paths, study
 from pipeline.datasets import DATASETS
-from pipeline.datasets.base import Truth
 from pipeline.evaluation import bounds
 from pipeline.evaluation.predictions import without_ties
 from pipeline.storage import manifests
@@ -85,35 +83,6 @@ def test_parts_of_a_triangle_have_the_areas_worked_out_by_hand():
     assert set(map(tuple, half.tolist())) == {(0.0, 0.0), (0.5, 0.5), (1.0, 0.0)}
     assert bounds.shares(half, lines) == pytest.approx([1 / 2, 1, 1, 0])
     assert bounds.cut(half, lines[2]) is half
-
-
-def test_areas_agree_with_counting_points_of_a_fine_grid():
-    """Thirty answers of each of four users at random weights; margins of random questions, known exactly."""
-    rng = np.random.default_rng(0)
-    weights = rng.dirichlet([1, 1, 1], 4)
-    user, coefficients = np.repeat(np.arange(4), 40), rng.standard_normal((160, 3))
-    coefficients *= np.sign((coefficients * weights[user]).sum(1))[:, None]
-    pairs = Comparisons.from_pairs(
-        user=torch.from_numpy(user), prompt=torch.arange(160), chosen=torch.arange(160), rejected=torch.arange(160) + 160
-    )  # fmt: skip
-    truth = Truth(lambda pairs: torch.from_numpy(coefficients)[pairs.questions.prompt[pairs.question]], {})
-    first = torch.arange(160) % 40 < 10
-    known, test = (pairs[rows.nonzero()[:, 0]] for rows in (first, ~first))
-    exact = bounds.TriangleBound(truth, {"seen": 4}).margins("seen", [known, known.slice(0, 0)], test)
-    side = (np.arange(1200) + 0.5) / 1200
-    grid = np.stack(np.meshgrid(side, side), 2).reshape(-1, 2)
-    grid = grid[grid.sum(1) < 1]
-    grid = np.column_stack([grid, 1 - grid.sum(1)])
-    at = grid @ coefficients.T > 0  # points x comparisons
-    for answers, margins in zip((first.numpy(), np.zeros(160, dtype=bool)), exact, strict=True):
-        for one in range(4):
-            his = user == one
-            left = at[:, his & answers].all(1)
-            counted = at[np.ix_(left, his & ~first.numpy())].mean(0)
-            # A polygon of few points is counted less well.
-            assert margins[test.user == one].numpy() + 0.5 == pytest.approx(
-                counted, abs=0.6 / left.sum() ** 0.5
-            )
 
 
 def test_without_the_truth_there_is_no_bound(simulated):

@@ -311,37 +311,6 @@ def test_known_are_prompts_that_any_user_trained_on_or_without_prompts_both_resp
         assert " ".join(marked["items"]) == marks
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
-@given(
-    rows=st.lists(
-        st.tuples(*map(st.sampled_from, (["ann", "bob"], ["p", "q", None], "abc", "de"))), max_size=30
-    ),
-    at_once=st.integers(1, 9),
-    data=st.data(),
-)
-def test_leakage_in_blocks_counts_what_sets_count(rows, at_once, data):
-    places = [data.draw(st.sampled_from(["train", "test"])) for _ in rows]
-    turned = [(u, p, *((c, r) if data.draw(st.booleans()) else (r, c))) for u, p, c, r in rows]
-    pairs = table([(*row, "seen", place) for row, place in zip(turned, places, strict=True)])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "BLOCK_ROWS", at_once)
-        found = split.leakage(coded(pairs), pairs.select("pair_id", "split"))
-    half = {name: [row for row, place in zip(rows, places, strict=True) if place == name] for name in places}
-    shared = {(u, p, r) for u, p, *both in half.get("train", []) for r in both}
-    sharing = [any((u, p, r) in shared for r in both) for u, p, *both in half.get("test", [])]
-    assert found["tests_sharing_items"] == sum(sharing)
-    kinds = {
-        "answers": lambda row: {row},
-        "questions": lambda row: {row[1:]},
-        "prompts": lambda row: {row[1]} - {None},
-        "responses": lambda row: {*row[2:]},
-        "users": lambda row: {row[0]},
-    }
-    for kind, of in kinds.items():
-        train, test = (set().union(*map(of, half.get(name, []))) for name in ("train", "test"))
-        assert found[f"{kind}_in_train_and_test"] == len(train & test)
-
-
 def test_a_split_without_a_place_is_one_sentence():
     splits = pl.DataFrame({"users": ["seen", "seen"], "split": ["train", "test"]})
     message = r"the split of own must have test pairs of unseen users, got none; add data"
