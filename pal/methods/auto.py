@@ -180,6 +180,9 @@ def folds(task: Task) -> Iterator[Fold]:
     once = (np.bincount(cell.ravel()) == 1)[cell].all(
         0
     )  # pairs that share no response with another of the user
+    decided = np.ones(len(user), dtype=bool)  # a tie is neither right nor wrong
+    if pairs.label is not None:
+        decided = (pairs.label != 0.5).numpy(force=True)
     for _ in range(FOLDS):
         new_person = rng.random(task.n_users) < NEW_PEOPLE
         shared = prompt if task.has_prompts else np.stack([first, second])
@@ -207,9 +210,9 @@ def folds(task: Task) -> Iterator[Fold]:
             val,
             rows(known & ~test),
             {
-                "known items": rows(known & test & old),
-                "new items": rows(inside & new & old),
-                "new people": rows(known & test & ~old),
+                "known items": rows(known & test & old & decided),
+                "new items": rows(inside & new & old & decided),
+                "new people": rows(known & test & ~old & decided),
             },
         )
 
