@@ -1,11 +1,9 @@
-from dataclasses import replace
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pal.comparisons import Comparisons, Embeddings, distinct_rows
+from pal.comparisons import Comparisons, Embeddings
 from pal.errors import PalError
 
 
@@ -55,12 +53,6 @@ def test_answers_that_cannot_be_are_refused(change, message):
         Comparisons.from_pairs(**answers | change)
 
 
-def test_check_rejects_weights_that_came_in_another_way():
-    c = Comparisons.from_pairs(user=rows(0), prompt=None, chosen=rows(1), rejected=rows(0))
-    with pytest.raises(PalError, match=r"weight must be a finite number above 0, got -1 in comparison 0"):
-        replace(c, weight=torch.tensor([-1.0])).check(EMBEDDINGS, n_users=1, needs_prompts=False)
-
-
 def test_a_slice_is_those_rows():
     label, weight = torch.tensor([0.5, 1.0, 0.0]), torch.tensor([0.5, 1.0, 2.0])
     c = Comparisons.from_pairs(
@@ -102,13 +94,3 @@ def test_check_names_rows_that_point_nowhere(change, message):
     )
     with pytest.raises(PalError, match=message):
         c.check(EMBEDDINGS, n_users=5, needs_prompts=True)
-
-
-@given(st.lists(st.integers(0, 9), max_size=20))
-def test_distinct_rows_are_those_of_unique(numbers):
-    values, place = distinct_rows(torch.tensor(numbers, dtype=torch.long), 10)
-    assert values.tolist() == sorted(set(numbers))
-    assert values[place].tolist() == numbers
-    # A table of 2^40 marks would fill any memory.
-    values, place = distinct_rows(torch.tensor([1 << 39, 5, 1 << 39]), 1 << 40)
-    assert (values.tolist(), place.tolist()) == ([5, 1 << 39], [1, 0, 1])

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pal.errors import PalError
-from pal.table_files import TableReader, column_like, open_writer, table_format
+from pal.table_files import TableReader, open_writer, table_format
 
 ROWS = [{"response": 'a, "b"\nc', "n": "1"}, {"response": "ü", "n": "2"}]
 POINTS = [{"response": [1.0], "id": 7}, {"response": [0.0], "id": 8}]
@@ -96,12 +96,6 @@ def test_lines_and_cells_have_a_limit(monkeypatch, content, kind):
     monkeypatch.setattr("pal.table_files.MAX_BYTES", 20)
     with pytest.raises(PalError, match=r"line 1 .* at most 20 bytes|field larger than field limit"):
         list(reader(content, kind))
-
-
-def test_column_like_knows_misspellings_and_synonyms():
-    assert column_like("chosen", ["Choosen ", "b"]) == "Choosen "
-    assert column_like("user_id", ["annotator_id"]) == "annotator_id"
-    assert column_like("user_id", ["b"]) is None
 
 
 def test_the_format_is_that_of_the_suffix_or_stated():

@@ -6,13 +6,9 @@ import pickle
 import pytest
 import torch
 
-from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
-from pal.models.base import make_model
-from pal.serving import reward_model
-from pal.serving.inputs import ItemEmbeddings, Preferences
-from pal.serving.reward_model import Ranked, RewardModel
-from pal.users.points import Points
+from pal.serving.inputs import Preferences
+from pal.serving.reward_model import Ranked
 from pal.users.taste import Taste
 
 ZERO, ONE = torch.tensor([0.0]), torch.tensor([1.0])
@@ -140,52 +136,6 @@ def test_columns_of_embeddings_count_as_rows_do(line, monkeypatch):
     assert set(line.adapt_many({str(number): columns for number in range(7)}).values()) == {
         line.adapt(columns)
     }
-
-
-KINDS = [
-    {"model": "A", "distance": "l2"},
-    {"model": "A", "inputs": "prompt_and_response", "prototypes": "input"},
-    {"model": "B"},
-    {"model": "B", "normalise": "mixed", "learn_scale": True},
-    {"model": "B", "similarity": "inner"},
-]
-N = 50
-
-
-def prompts_of(how: str) -> ItemEmbeddings:
-    """Fifty prompts: all different, in runs, one repeated, or rows of a table in any order."""
-    if how == "distinct":
-        return ItemEmbeddings(torch.randn(N, 6))
-    if how == "runs":
-        table = torch.randn(N, 6)
-        table[:, 0] = 1  # equal at the first number, which alone decides nothing
-        return ItemEmbeddings(table[torch.arange(N) // 7])
-    if how == "one":
-        return ItemEmbeddings(torch.randn(1, 6)).repeated(N)
-    return ItemEmbeddings(torch.randn(20, 6), torch.randint(20, (N,)))
-
-
-def bare(monkeypatch, prompts: ItemEmbeddings, **options) -> RewardModel:
-    """A model of random numbers that is given these prompts, whatever is passed to it."""
-    monkeypatch.setattr(reward_model, "BLOCK", 8)
-    monkeypatch.setattr(RewardModel, "encode_prompts", lambda *_: prompts)
-    head = make_model(HeadConfig(latent=4, hidden=5, **options), prompt_dim=6, response_dim=7)
-    return RewardModel(head, ["a"], torch.eye(3)[:1], Points.from_states(torch.eye(3)), FitConfig(), {}, 6, 7)
-
-
-@pytest.mark.parametrize(
-    ("options", "how"), [*zip(KINDS, ["distinct", "runs", "one", "table", "runs"], strict=True)]
-)
-def test_rewards_of_blocks_are_the_heads_own(options, how, monkeypatch):
-    torch.manual_seed(0)
-    prompts, responses = prompts_of(how), torch.randn(N, 7)
-    model = bare(monkeypatch, prompts, **options)
-    for states in (torch.softmax(torch.randn(3), 0), torch.softmax(torch.randn(N, 3), 1)):
-        expected = model.head.reward(prompts.tensor(), responses, states.expand(N, 3)).detach()
-        rewards = model.score(None, responses, user=states)
-        torch.testing.assert_close(rewards, expected)
-        assert not rewards.requires_grad
-        assert not rewards.is_inference()
 
 
 @pytest.mark.parametrize(

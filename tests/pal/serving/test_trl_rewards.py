@@ -7,7 +7,6 @@ from pal.errors import PalError
 from pal.serving.aggregates import Aggregate
 from pal.serving.inputs import ItemEmbeddings
 from pal.serving.trl_rewards import (
-    best_of_each,
     best_of_n,
     completion_text,
     prompt_text,
@@ -142,16 +141,3 @@ def test_the_best_for_all_by_hand(line):
     items = torch.tensor([[0.0], [0.5], [3.0]])
     found = best_of_n(line, None, items, Aggregate.worst())
     assert (found.index, found.reward) == (1, -0.25)
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ((["q"], [[]]), r"responses\[0\] must hold at least one response"),
-        ((["q"], [["a"], ["b"]]), "prompts must be one per group of responses, 2, got 1"),
-        ((["q"], [["a"]], ["user 1", "user 2"]), "users must be one per group of responses, 1, got 2"),
-    ],
-)
-def test_groups_that_do_not_fit_are_refused(worded, given, message):
-    with pytest.raises(PalError, match=message):
-        best_of_each(worded, *given)

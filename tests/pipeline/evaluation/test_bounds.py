@@ -102,13 +102,6 @@ def drawn(walls, start, concentration=1.0, kept=16_000, K=3):
     return points[0]
 
 
-def test_without_walls_points_are_spread_evenly_over_the_simplex():
-    """The first weight of three is below 1/2 with chance 1 - 1/4."""
-    points = drawn([], [0.2, 0.3, 0.5])
-    assert torch.allclose(points.sum(1), torch.ones(16_000, dtype=torch.float64))
-    assert float((points[:, 0] < 0.5).double().mean()) == pytest.approx(0.75, abs=0.03)
-
-
 def test_no_point_is_behind_a_wall_and_those_before_it_are_even():
     """The part with first >= second: half of the simplex, where the mean is (4/9, 1/6, ...) by symmetry.
 
@@ -117,9 +110,3 @@ def test_no_point_is_behind_a_wall_and_those_before_it_are_even():
     points = drawn([[1.0, -1.0, 0.0]], [0.5, 0.2, 0.3])
     assert bool((points[:, 0] >= points[:, 1]).all())
     assert points.mean(0).tolist() == pytest.approx([0.5, 1 / 6, 1 / 3], abs=0.02)
-
-
-def test_a_peaked_prior_keeps_points_together():
-    """Dirichlet(5, 5): variance of the first weight 1 / (4 * 11)."""
-    points = drawn([], [0.5, 0.5], concentration=5.0, K=2)
-    assert float(points[:, 0].var()) == pytest.approx(1 / 44, rel=0.15)

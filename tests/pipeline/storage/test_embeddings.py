@@ -138,12 +138,6 @@ def test_the_order_of_vectors_does_not_depend_on_the_stores_history(tmp_path):
     assert found[0] == found[1] == [[i, -i] for i in range(97)]
 
 
-def test_ids_that_agree_in_their_first_half_are_told_apart(tmp_path):
-    store = open_store(tmp_path)
-    store.add([A, "a" * 16 + "b" * 16], rows([1, 1], [2, 2]))
-    assert read(store, "a" * 16 + "b" * 16, A) == [[2, 2], [1, 1]]
-
-
 def test_a_damaged_file_is_reported_removed_and_the_rest_still_found(store, tmp_path):
     places = find(store, B)
     path = places.files[places.file[0]]
