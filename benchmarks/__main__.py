@@ -16,8 +16,6 @@ MODULES = {
     "pal_b": "pal_b",
     "text": "encoding",
     "images": "encoding",
-    "storage": "encoding",
-    "warm": "encoding",
     "default": "simulated",
     "simulated": "simulated",
     "persona": "persona",
@@ -35,7 +33,6 @@ MODULES = {
     "plurality": "validity",
     "homogeneous": "validity",
     "homogeneous_auto": "validity",
-    "bound": "validity",
 }
 
 

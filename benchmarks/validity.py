@@ -11,11 +11,8 @@ are mixtures of three logistic regressions, fitted by EM, in 200 data sets, and 
 
 homogeneous: whether choose-k takes K = 1 where everybody prefers alike. About fifteen minutes of two cores.
 homogeneous_auto: whether auto, which has more candidates, takes one reward there.
-
-bound: the exact Bayes bound of the default simulation beside one that is sampled. About two minutes.
 """
 
-import time
 from collections.abc import Iterator
 from statistics import fmean
 from typing import NamedTuple
@@ -26,19 +23,16 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from benchmarks.choose import simulation
-from benchmarks.studies import in_parallel, staged, values
+from benchmarks.studies import in_parallel
 from benchmarks.table import Row, Section
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset
-from pal.evaluation.accuracy import Judged, confidence_interval, paired_test, rightness
+from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
 from pal.evaluation.choose_k import choose_k
 from pal.evaluation.prototypes import alike_questions, plurality_test, shuffle_test
 from pal.fitting.trainer import fit
 from pal.methods.auto import learn_auto
 from pal.methods.base import Task
-from pipeline import study
-from pipeline.evaluation import bounds
-from pipeline.evaluation.predictions import drawn_shots
 
 DATA_SETS = 4000
 SPREADS = (0.0, 0.5, 1.0)
@@ -146,7 +140,6 @@ NULLS = (
 PLURAL = ("three groups", "a minority of a fifth", "opposites", "everyone a little")
 DIM = 8
 SHUFFLES = 199
-BOUND_SETS = 20  # four draws of the five numbers of shots
 
 
 class Answers(NamedTuple):
@@ -275,42 +268,6 @@ def plurality() -> Section:
             rows.append(Row(f"{model}, {kind}: {what}", rejected, **limits))
     about = {"data sets": "200 of a mixture, 20 of preset ours B", "shuffles": SHUFFLES}
     return Section("The test of plurality where all prefer alike, and where they do not", about, rows)
-
-
-def bound() -> Section:
-    """How far the simulation's Bayes bound, which is exact, lies from one whose posteriors are sampled."""
-    given = values("simulated", 0)
-    rows, names = [], ("exact", "sampled")
-    with staged("simulated", given):
-        data = study.load("simulated")
-        pairs, adapt = data.select("unseen", "test"), data.select("unseen", "adapt")
-        shots = list(drawn_shots(adapt.user, data.n_users("unseen"), given.evaluate))[:BOUND_SETS]
-        known = [adapt.slice(0, 0), *(adapt[rows] for _, rows in shots)]
-        exact = bounds.bayes_bound(data, given)
-        weights = torch.tensor([exact.truth.weights[user] for user in data.user_ids["unseen"]])
-        learners = (exact, bounds.MixtureBound(exact.truth, {"unseen": weights}, 0))
-        found, seconds = {}, {}
-        for name, learner in zip(names, learners, strict=True):
-            start = time.perf_counter()
-            right = [100 * rightness(margin).mean() for margin in learner.margins("unseen", known, pairs)]
-            seconds[name] = time.perf_counter() - start
-            numbers = [0, *(n for n, _ in shots)]
-            found[name] = {
-                n: fmean(share for share, m in zip(right, numbers, strict=True) if m == n)
-                for n in dict.fromkeys(numbers)
-            }
-    for n, best in found["exact"].items():
-        apart = abs(best - found["sampled"][n])
-        rows.append(
-            Row(f"from {n} answers: sampled beside exact", apart, "points", note=f"exact: {best:.3f} %")
-        )
-    rows += [Row(f"{name}: time", seconds[name], "s") for name in names]
-    about = {
-        "points of each user": bounds.KEPT,
-        "of the prior": bounds.PRIOR_POINTS,
-        "draws": "four of twenty",
-    }
-    return Section("The simulation's Bayes bound, which is exact, beside one of points drawn", about, rows)
 
 
 def homogeneous() -> Section:

@@ -208,7 +208,6 @@ def check(values: Any) -> Params:
 
     if not isinstance(values, dict):
         raise PipelineError(f"{paths.PARAMS} must hold a map of options, got {shorten(values)}")
-    _refuse_moved(values)
     try:
         params = schema().model_validate(values)
     except ValidationError as error:
@@ -235,18 +234,6 @@ def check(values: Any) -> Params:
                 words = str(error).removeprefix("encoder ")
                 raise PipelineError(f"{key} {words} (in {paths.PARAMS})") from None
     return params
-
-
-def _refuse_moved(values: dict[str, Any]) -> None:
-    """Tell the new name of a key as it was called before."""
-    split = own.get("split") if isinstance(own := values.get("own"), dict) else None
-    if split == "as_prepared":
-        raise PipelineError(
-            f"own.split in {paths.PARAMS} must be a map of options, got 'as_prepared'; a file's own column "
-            "`split` is obeyed without it"
-        )
-    if isinstance(split, dict) and "new_prompts" in split:
-        raise PipelineError(f"own.split.new_prompts in {paths.PARAMS} is now called own.split.new_items")
 
 
 _ALLOWED = {

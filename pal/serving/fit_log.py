@@ -235,7 +235,11 @@ def fit(
         "K": final.config.K,
         "settings": why,
         **metrics,
+        "answers_at_random": _round(people["answering"]["lapse"] or 0.0),
     }
+    if told := [row for row in people["answering"]["rows"] if row["why"]]:
+        metrics["look_at"] = {row["user_id"]: row["why"] for row in told}
+        say(people["answering"]["sentence"])
     if by := _by_attribute(log, data, part, measured, shared):
         metrics["by"] = by
     result = Result(final, measured, metrics, log, data.rejected, people)

@@ -79,7 +79,8 @@ def people_of_log(
     asked = torch.unique(of(0).question)
     return portrait(
         model.head, model.population, data.embeddings, data.comparisons.questions[asked], people, table,
-        pl.concat(tables), texts, show, **how_answered(log.pairs),
+        pl.concat(tables), texts, show, given=data.comparisons, loss=model.fit_config.loss,
+        **how_answered(log.pairs),
     )  # fmt: skip
 
 

@@ -50,7 +50,7 @@ def at(metrics, path):
     ("method", "prompts", "item"),
     [
         ("mixed_effects", True, "separate"),
-        ("pal_ours", False, "separate"),
+        ("bt", False, "separate"),
         ("mixed_effects", True, "{prompt} {response}"),
     ],
 )
@@ -72,10 +72,9 @@ def test_model_and_accuracies_are_equal(project, method, prompts, item):
     found = {name: at(metrics, name) for name in SAME}
     assert found == {name: at(result.metrics, other) for name, other in SAME.items()}
     assert sum(value is not None for value in found.values()) >= 4
-    project.set({"compare.methods": ["bt", method]})
+    methods = list(dict.fromkeys(["bt", method]))
+    project.set({"compare.methods": methods})
     compare.main("own")
     rows = json.loads(paths.compared("own").read_text())["rows"]
-    table = compare_log("a.csv", ["bt", method], options=Options(encoder="hashed-words", K=2, item=item))[
-        "rows"
-    ]
+    table = compare_log("a.csv", methods, options=Options(encoder="hashed-words", K=2, item=item))["rows"]
     assert [without_seconds(row) for row in rows] == [without_seconds(row) for row in table]

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import shutil
-from pathlib import Path
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -19,10 +18,8 @@ from pipeline.encoding import images, shares
 from pipeline.stages import encode
 from pipeline.storage import tables
 
-ROOT = Path(__file__).parents[3]
 HTML = b"<html><body>404 not found</body></html>"
 WARM = "mix #ff5f1f 0.5"
-N = 20  # pictures: three groups of two batches of four, the last one smaller
 
 
 @pytest.fixture(autouse=True)
@@ -142,15 +139,6 @@ def test_an_encoder_that_does_not_read_a_modality_is_one_sentence(full):
     assert not paths.embeddings("own").exists()
 
 
-def test_a_filter_that_is_none_is_one_sentence(album, drawn):
-    """It is the table that is wrong, not the image: skipping is no way out."""
-    album.project.set({"encode.on_bad_item": "skip"})
-    album.file("a.png", drawn(0), filter="sepia")
-    album.write()
-    with pytest.raises(PipelineError, match=r"a colour filter must be .* got 'sepia'"):
-        encode.main("own")
-
-
 def items():
     frame = tables.read_table(paths.recoloured("own") / tables.ITEMS, "")
     return images.in_reading_order(frame.filter(frame["modality"] == "image"))
@@ -220,16 +208,6 @@ def test_a_place_that_is_not_there_is_one_sentence(album, drawn, place, reason):
     album.item(album.table("a.parquet", {"jpg_0": [drawn(0)], "caption": ["x"]}, 1), **place)
     album.write()
     with pytest.raises(PipelineError, match=rf"^a\.parquet of own is damaged or has not the .*{reason}"):
-        pictures_of()
-
-
-def test_a_raw_file_that_is_not_listed_names_the_stage_to_run(album, drawn):
-    album.file("a.png", drawn(0))
-    album.item("f" * 64)
-    album.write()
-    with pytest.raises(
-        PipelineError, match=r"raw file f{64} that download@own does not list; run `dvc repro prepare@own`"
-    ):
         pictures_of()
 
 

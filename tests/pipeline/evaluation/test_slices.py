@@ -201,14 +201,6 @@ def test_filtered_and_untouched_pairs_are_judged_apart_for_seen_and_unseen_users
     assert scored(study(SEEN)).by_filter == []
 
 
-@pytest.mark.parametrize(
-    ("dataset", "kinds"), [("pickapic_v1", {"all", "known", "new"}), ("own", {"known", "new"})]
-)
-def test_items_are_pooled_unless_the_split_keeps_them_apart_on_purpose(dataset, kinds):
-    rows = [(*SEEN[0], {"items": "known"}), *SEEN[1:]]
-    assert {s.items for s in scored(study(rows, dataset)).main} == kinds
-
-
 def test_ties_are_neither_right_nor_wrong_and_a_label_below_half_prefers_the_other():
     """Of four pairs one is a tie; in another the rejected one is preferred with 0.75, as user 0 would."""
     rows = [*SEEN, ("seen", 0, "test", DOWN)]

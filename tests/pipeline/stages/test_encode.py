@@ -7,7 +7,7 @@ import pytest
 from pal.encoders import vector_store as embeddings
 from pal.encoders.model_free import HashedWords
 from pal.errors import PalError
-from pipeline import PipelineError, paths
+from pipeline import paths
 from pipeline.stages import encode
 from pipeline.storage import tables
 
@@ -83,12 +83,3 @@ def test_wrong_weights_are_one_sentence_and_leave_the_old_embeddings(own):
     with pytest.raises(PalError, match=r"must have the published sha256 53aa5117.*, got [0-9a-f]{64}; get"):
         encode.main("own")
     assert shards_of() == before
-
-
-def test_a_gpu_that_is_not_there_is_one_sentence(own, monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    own.set({"encode.device": "cuda"})
-    with pytest.raises(
-        PipelineError, match=r"encode\.device is cuda, but torch sees no GPU here; set it to auto"
-    ):
-        encode.main("own")
