@@ -16,12 +16,11 @@ MODULES = {
     "pal_b": "pal_b",
     "text": "encoding",
     "images": "encoding",
-    "storage": "encoding",
-    "warm": "encoding",
     "default": "simulated",
     "simulated": "simulated",
     "persona": "persona",
     "asking": "persona",
+    "corners": "persona",
     "choose": "choose",
     "pickafilter": "pickafilter",
     "serving": "speed",
@@ -34,7 +33,7 @@ MODULES = {
     "intervals": "validity",
     "plurality": "validity",
     "homogeneous": "validity",
-    "bound": "validity",
+    "homogeneous_auto": "validity",
 }
 
 

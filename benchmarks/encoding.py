@@ -1,32 +1,26 @@
-"""Encoding beside the libraries' own ways, shards beside plain files, and the stage encode at scale."""
+"""Encoding of texts and pictures beside the libraries' own ways."""
 
 import io
-import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice, pairwise
-from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-import yaml
 from PIL import Image
 
-from benchmarks.studies import ROOT, real_persona, run_child, shared_data, values
+from benchmarks.studies import ROOT, real_persona, shared_data, values
 from benchmarks.table import Row, Section
 from benchmarks.timing import in_turns, peak, threads
 from pal import encoders
 from pal.encoders.images import prefetch, read
 from pal.errors import PalError
-from pipeline import paths
 from pipeline.datasets import persona
 from pipeline.encoding.texts import batches
-from pipeline.storage import embeddings, tables
 
 NAME = "all-MiniLM-L6-v2"
 N_TEXTS, SLICE = 6_000, 1_000
@@ -41,9 +35,6 @@ WAYS = {
 BETTER, LEAST_BETTER = ("onnx, float32", "compile, float32"), 1.3  # of these one must reach that
 PICTURES = "untrained-vit-b-32"
 SIDE, N_JPEGS, N_PICTURES, BATCH = 512, 55, 96, 16
-SHAPES = ((100_000, 384, "float32"), (75_000, 1_024, "float16"))  # vectors, their width, as stored
-REACH = {"write": 0.3, "read": 0.7}  # times the throughput of npy; of fixed-size lists five times
-SIZES = (500_000, 1_000_000, 2_000_000)
 
 
 def text() -> Section:
@@ -197,99 +188,3 @@ def _jpegs() -> tuple[list[bytes], str]:
         image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
         jpegs.append(file.getvalue())
     return jpegs, source
-
-
-def storage() -> Section:
-    """Shards of embeddings beside plain npy, and beside Parquet's fixed-size lists as pyarrow writes them.
-
-    Vectors of MiniLM's shape, and of CLIP-H's in half precision, 150 MB each, with their ids: written (and
-    synced) and read from the page cache on one thread. npy holds the vectors alone. A minute on a quiet core.
-    Lists cost by the element, so twice as much a byte in float16.
-    """
-    rows = []
-    with threads(1), tempfile.TemporaryDirectory() as folder:
-        shard, npy, lists = (Path(folder) / name for name in ("shard.parquet", "a.npy", "lists.parquet"))
-        for n, dim, dtype in SHAPES:
-            vectors = np.random.default_rng(0).normal(size=(n, dim)).astype(dtype)
-            ids = [f"{row:032x}" for row in range(n)]
-            embedder = embeddings.Embedder("random", "", "", dim, dtype, "as drawn")
-
-            def write_npy(vectors: np.ndarray = vectors) -> None:
-                np.save(npy, vectors)
-                _sync(npy)
-
-            def write_lists(vectors: np.ndarray = vectors, ids: list[str] = ids) -> None:
-                column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-                pq.write_table(pa.table({"item_id": ids, "embedding": column}), lists)
-                _sync(lists)
-
-            def read_lists(dim: int = dim) -> np.ndarray:
-                column = pq.read_table(lists)["embedding"].combine_chunks()
-                return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
-
-            write_shard = partial(embeddings.write_shard, shard, ids, vectors, embedder)
-            write = {"shards": write_shard, "npy": write_npy, "lists": write_lists}
-            read_shard, read_npy = partial(embeddings.read_shard, shard), partial(np.load, npy)
-            read = {"shards": read_shard, "npy": read_npy, "lists": read_lists}
-            for what, calls in (("write", write), ("read", read)):
-                timed = in_turns(calls)
-                ours, plain, as_lists = (vectors.nbytes / timed.seconds[name] / 1e6 for name in calls)
-                end = f"{what}, {n:,} x {dim:,} {dtype}"
-                note, late = f"npy {plain:,.0f}, lists {as_lists:,.0f}; {timed.note}", timed.unjudged
-                rows += [
-                    Row(f"shards, {end}", ours, "MB/s", note=note),
-                    Row(f"shards over npy, {end}", ours / plain, "x", at_least=REACH[what], unjudged=late),
-                    Row(f"shards over lists, {end}", ours / as_lists, "x", at_least=5.0, unjudged=late),
-                ]
-        about = {"threads": 1, "best float32 matrix peak": f"{peak.best:.0f} GFLOP/s"}
-    return Section("Storage of embeddings, beside npy and Parquet's lists", about, rows)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def warm() -> Section:
-    """The stage encode at scale: texts through an empty store, and again through a full one, memory and time.
-
-    A text's vector is its checksum times a fixed row, so that what is measured is everything but the encoder.
-    Vectors of MiniLM's width in half precision. Each run is a process of its own, whose largest memory is the
-    system's figure. Two minutes on two quiet cores, and 5 GB of disk.
-    """
-    unjudged = "the machine was disturbed" if os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1) else ""
-    rows, took = [], {}
-    for size in SIZES:
-        with tempfile.TemporaryDirectory() as folder:
-            _write_items(Path(folder), size)
-            # The best of three warm runs counts: one takes seconds, and others share the machine.
-            for what in ("cold", "warm", "warm", "warm"):
-                os.sync()  # what the run before has written is not this one's to wait for
-                child = run_child(["-m", "benchmarks.checksums"], folder, PAL_STORE=f"{folder}/store")
-                result, before = json.loads(child.said), took.get((size, what), (float("inf"), 0.0))
-                took[size, what] = (min(before[0], result["seconds"]), max(before[1], result["GB"]))
-        for what, store, least in (("cold", "empty", None), ("warm", "full", 200_000)):
-            rate, name = size / took[size, what][0], f"{size:,} items, {store} store"
-            rows.append(Row(name, rate, "items/s", at_least=least, unjudged=unjudged))
-    small, large = min(SIZES), max(SIZES)
-    for what in ("cold", "warm"):
-        growth = took[large, what][0] / took[small, what][0] / (large / small)  # 1 is linear
-        name = f"{what}: time an item, {large:,} over {small:,}"
-        rows.append(Row(name, growth, "x", at_most=1.25, unjudged=unjudged))
-        rows.append(Row(f"{what}: peak memory, {large:,} items", took[large, what][1], "GB", at_most=1.5))
-    return Section("The stage encode at scale, with an encoder that costs nothing", {"width": 384}, rows)
-
-
-def _write_items(folder: Path, size: int) -> None:
-    """params.yaml, and the items as recolour leaves them: texts of about 60 characters."""
-    given = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    given["own"]["encoder"] = "hashed-words"
-    given["encode"] |= {"device": "cpu", "dtype": "float16"}
-    (folder / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False), encoding="utf-8")
-    words = np.random.default_rng(0).integers(1, 20, size)
-    texts = [f"statement {row} about this and that, {'very ' * n}short" for row, n in enumerate(words)]
-    ids = sorted((tables.text_id(text), text) for text in texts)
-    columns = dict(zip(("item_id", "text"), zip(*ids, strict=True), strict=True))
-    columns["modality"] = ["text"] * size
-    path = folder / paths.recoloured("own") / tables.ITEMS
-    tables.write_table(path, pa.table(columns).select(["item_id", "modality", "text"]), tables.items_schema())

@@ -6,8 +6,11 @@ seeds 0, 1, 2. The files are looked for in PAL_PERSONA, else in ../shared/data/p
 everything is skipped.
 """
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,7 +20,11 @@ from benchmarks.studies import SEEDS, changed, draw, fit_study, in_parallel, rea
 from benchmarks.table import Row, Section, mean_row
 from pal.comparisons import Comparisons, Questions
 from pal.evaluation.accuracy import Judged, confidence_interval, rightness
+from pal.methods.auto import learn_auto
+from pal.methods.base import Task
+from pal.models.base import margins
 from pipeline import paths
+from pipeline.datasets import drawn_scenes
 from pipeline.datasets import persona as statements
 from pipeline.datasets.persona import agrees, is_yes
 from pipeline.evaluation.bounds import group_margins
@@ -180,6 +187,60 @@ def _rows(results: dict[str, list[Figures]]) -> list[Row]:
             for n, slack in zip(SHOTS, (0.7, 0.3, 0.3), strict=True)
         ),
     ]
+
+
+CORNERS = (
+    *(("persona", {"queries": queries}) for queries in (25, 10, 5)),
+    ("simulated", {}),
+    *(("pickafilter", {"beta": beta}) for beta in (1.0, 0.5)),
+)
+
+
+def corners() -> Section:
+    """The method auto beside preset ours where people stand at corners; most of an hour of two cores."""
+    jobs = [(case, seed) for case in range(len(CORNERS)) for seed in SEEDS]
+    if real_persona():
+        encode_once()
+    else:
+        jobs = [(case, seed) for case, seed in jobs if CORNERS[case][0] != "persona"]
+    results, rows = in_parallel(beside_ours, jobs), []
+    for case in sorted({case for case, _ in jobs}):
+        name, options = CORNERS[case]
+        what = ", ".join([name, *(f"{option} {value}" for option, value in options.items())])
+        each = [results[case, seed]["auto"] - results[case, seed]["ours"] for seed in SEEDS]
+        taken = ", ".join(results[case, seed]["taken"] for seed in SEEDS)
+        ours = fmean(results[case, seed]["ours"] for seed in SEEDS)
+        note = f"ours {ours:.2f} %; taken: {taken}"
+        rows.append(mean_row(f"{what}: auto less preset ours", each, "points", at_least=-0.3, note=note))
+    return Section("auto where people stand at corners", {"seeds": list(SEEDS)}, rows)
+
+
+def beside_ours(case: int, seed: int) -> dict[str, Any]:
+    """Accuracies of preset ours and of auto on seen people's test pairs, in per cent, and what auto took."""
+    name, options = CORNERS[case]
+    K = 2 if name == "pickafilter" else 3
+    with tempfile.TemporaryDirectory() as pictures:
+        if name == "persona":
+            given = prepared(CASES[f"3000 users, {options['queries']}"], seed)
+        elif name == "simulated":
+            given = values(name, seed, dim=16)
+        else:
+            drawn_scenes.write(Path(pictures), seed)
+            changes = {f"{stage}.seed": seed for stage in ("recolour", "split", "evaluate")}
+            given = values(name, seed, source=pictures)
+            given = changed(given, {**changes, "pickafilter.recolour.beta": options["beta"]})
+        data = draw(name, given)
+    train, val, n_users = data.select("seen", "train"), data.select("seen", "val"), data.n_users("seen")
+    test = data.select("seen", "test", "known" if name == "persona" else None)
+    learned = learn_auto(Task(data.embeddings, train, n_users, val, K, seed))
+    ours = fit_study(name, data, given, K)
+    found = {"ours": (ours.head, ours.states), "auto": (learned.fitted.head, learned.fitted.states)}
+    with torch.no_grad():
+        right = {
+            key: 100 * float(rightness(margins(*fitted, data.embeddings, test)).mean())
+            for key, fitted in found.items()
+        }
+    return {**right, "taken": learned.method, "said": learned.said}
 
 
 def asking() -> Section:

@@ -10,11 +10,9 @@ are mixtures of three logistic regressions, fitted by EM, in 200 data sets, and 
 20. About ten minutes of two cores.
 
 homogeneous: whether choose-k takes K = 1 where everybody prefers alike. About fifteen minutes of two cores.
-
-bound: the exact Bayes bound of the default simulation beside one that is sampled. About two minutes.
+homogeneous_auto: whether auto, which has more candidates, takes one reward there.
 """
 
-import time
 from collections.abc import Iterator
 from statistics import fmean
 from typing import NamedTuple
@@ -25,17 +23,16 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from benchmarks.choose import simulation
-from benchmarks.studies import in_parallel, staged, values
+from benchmarks.studies import in_parallel
 from benchmarks.table import Row, Section
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset
-from pal.evaluation.accuracy import Judged, confidence_interval, paired_test, rightness
+from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
 from pal.evaluation.choose_k import choose_k
 from pal.evaluation.prototypes import alike_questions, plurality_test, shuffle_test
 from pal.fitting.trainer import fit
-from pipeline import study
-from pipeline.evaluation import bounds
-from pipeline.evaluation.predictions import drawn_shots
+from pal.methods.auto import learn_auto
+from pal.methods.base import Task
 
 DATA_SETS = 4000
 SPREADS = (0.0, 0.5, 1.0)
@@ -143,7 +140,6 @@ NULLS = (
 PLURAL = ("three groups", "a minority of a fifth", "opposites", "everyone a little")
 DIM = 8
 SHUFFLES = 199
-BOUND_SETS = 20  # four draws of the five numbers of shots
 
 
 class Answers(NamedTuple):
@@ -274,42 +270,6 @@ def plurality() -> Section:
     return Section("The test of plurality where all prefer alike, and where they do not", about, rows)
 
 
-def bound() -> Section:
-    """How far the simulation's Bayes bound, which is exact, lies from one whose posteriors are sampled."""
-    given = values("simulated", 0)
-    rows, names = [], ("exact", "sampled")
-    with staged("simulated", given):
-        data = study.load("simulated")
-        pairs, adapt = data.select("unseen", "test"), data.select("unseen", "adapt")
-        shots = list(drawn_shots(adapt.user, data.n_users("unseen"), given.evaluate))[:BOUND_SETS]
-        known = [adapt.slice(0, 0), *(adapt[rows] for _, rows in shots)]
-        exact = bounds.bayes_bound(data, given)
-        weights = torch.tensor([exact.truth.weights[user] for user in data.user_ids["unseen"]])
-        learners = (exact, bounds.MixtureBound(exact.truth, {"unseen": weights}, 0))
-        found, seconds = {}, {}
-        for name, learner in zip(names, learners, strict=True):
-            start = time.perf_counter()
-            right = [100 * rightness(margin).mean() for margin in learner.margins("unseen", known, pairs)]
-            seconds[name] = time.perf_counter() - start
-            numbers = [0, *(n for n, _ in shots)]
-            found[name] = {
-                n: fmean(share for share, m in zip(right, numbers, strict=True) if m == n)
-                for n in dict.fromkeys(numbers)
-            }
-    for n, best in found["exact"].items():
-        apart = abs(best - found["sampled"][n])
-        rows.append(
-            Row(f"from {n} answers: sampled beside exact", apart, "points", note=f"exact: {best:.3f} %")
-        )
-    rows += [Row(f"{name}: time", seconds[name], "s") for name in names]
-    about = {
-        "points of each user": bounds.KEPT,
-        "of the prior": bounds.PRIOR_POINTS,
-        "draws": "four of twenty",
-    }
-    return Section("The simulation's Bayes bound, which is exact, beside one of points drawn", about, rows)
-
-
 def homogeneous() -> Section:
     """How often choose-k takes K = 1 where everybody is at one prototype."""
     sizes, rows = {10: 100, 30: 100, 100: 20}, []
@@ -319,6 +279,44 @@ def homogeneous() -> Section:
         rows.append(Row(f"{n_users} users x 20 answers: K = 1", share, at_least=95))
     about = {"data sets": sizes, "model": "preset ours A, with free weights"}
     return Section("K chosen where all prefer alike", about, rows)
+
+
+def homogeneous_auto() -> Section:
+    """How often auto, with all its candidates, takes one reward for everyone where all prefer alike."""
+    jobs = [(n_users, seed) for n_users in (10, 30, 100) for seed in range(100)]
+    found, rows = in_parallel(taken_by_auto, jobs), []
+    for n_users in (10, 30, 100):
+        taken = [found[n_users, seed] for seed in range(100)]
+        others = ", ".join(f"{name} {taken.count(name)}" for name in sorted({*taken} - {"bt"}))
+        rows.append(
+            Row(f"{n_users} users x 20 answers: one reward", taken.count("bt"), at_least=95, note=others)
+        )
+    about = {"data sets": "100 of each size", "answers": "of a logistic reward, prompts that matter"}
+    return Section("What auto takes where all prefer alike", about, rows)
+
+
+def taken_by_auto(n_users: int, seed: int) -> str:
+    """The method that auto takes where 20 answers of each follow one logistic reward of prompt and response.
+
+    Of 60 responses to 12 prompts, so that items and prompts recur as in real logs; of odd seeds the prompts
+    are not told.
+    """
+    rng = np.random.default_rng(5000 + seed)
+    prompts, responses = rng.standard_normal((12, DIM)), rng.standard_normal((60, DIM))
+    reward = responses @ rng.standard_normal(DIM)
+    reward = reward + ((prompts @ rng.standard_normal((DIM, DIM)) / 4)[np.arange(60) % 12] * responses).sum(1)
+    user = np.repeat(np.arange(n_users), 20)
+    prompt = rng.integers(0, 12, len(user))
+    first, shift = rng.integers(0, 5, len(user)), rng.integers(1, 5, len(user))
+    sides = prompt + 12 * np.stack([first, (first + shift) % 5])
+    swap = rng.random(len(user)) > expit((reward[sides[0]] - reward[sides[1]]) / 2)
+    sides = torch.from_numpy(np.where(swap, sides[::-1], sides))
+    every = Comparisons.from_pairs(
+        user=torch.from_numpy(user), prompt=None if seed % 2 else torch.from_numpy(prompt), chosen=sides[0],
+        rejected=sides[1],
+    )  # fmt: skip
+    tables = (torch.from_numpy(table).float() for table in (prompts[:, : 0 if seed % 2 else None], responses))
+    return str(learn_auto(Task(Embeddings(*tables), every, n_users, seed=seed)).method)
 
 
 def chosen_k(n_users: int, seed: int) -> int:

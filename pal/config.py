@@ -99,6 +99,13 @@ class HeadConfig(Config):
     known_items: int = Field(
         0, ge=0, description="linear: items with an effect of their own; the fit sets it."
     )
+    item_directions: int = Field(
+        0,
+        ge=0,
+        description=(
+            "linear: of these, how many of the most compared are each a direction along which people differ."
+        ),
+    )
     normalise_inputs: bool = Field(
         False,
         description="Bring what f and g_k read to unit length first; embeddings are stored raw.",

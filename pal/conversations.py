@@ -4,7 +4,33 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pal.errors import PalError
+from pal.errors import PalError, shorten
+
+JOINT = "{response}\n\n{prompt}"
+"""How prompt and response are one text: the response first, as encoders cut long texts at their end."""
+
+
+def template_of(item: str, name: str = "item") -> str | None:
+    """The template that `item` stands for: None for `separate`, JOINT for `joint`, or a template itself.
+
+    Raises:
+        PalError: If it is none of these.
+    """
+    if item in ("separate", "joint"):
+        return JOINT if item == "joint" else None
+    if item.count("{prompt}") != 1 or item.count("{response}") != 1:
+        raise PalError(
+            f"{name} must be separate, joint, or a text with {{prompt}} and {{response}} once each, got "
+            f"{shorten(item)}"
+        )
+    return item
+
+
+def joint_text(template: str, prompt: str, response: str) -> str:
+    """A prompt and a response as one text."""
+    before, after = template.split("{response}")
+    before, after = (part.replace("{prompt}", prompt) for part in (before, after))
+    return before + response + after
 
 
 def prompt_text(prompt: Any, name: str = "a prompt") -> str:

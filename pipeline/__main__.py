@@ -11,26 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from pipeline import PipelineError, paths
 
-
-class Commands(TyperGroup):
-    """Commands that say so when nobody reads what they print; click would end without a word."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run a command, and raise `PipelineError` if standard output is closed."""
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            raise PipelineError(
-                "standard output cannot be written (Broken pipe); whoever read it has ended"
-            ) from None
-
-
 app = typer.Typer(
-    cls=Commands,
     help="PAL's stages, as dvc.yaml runs them. They read params.yaml, and run without DVC too.",
     add_completion=False,
     no_args_is_help=True,
@@ -52,10 +36,11 @@ def known(dataset: str) -> str:
     Raises:
         PipelineError: If there is none.
     """
+    from pipeline import params
     from pipeline.datasets import DATASETS
 
-    if dataset not in DATASETS:
-        raise PipelineError(f"dataset must be one of {', '.join(DATASETS)}, got {dataset!r}")
+    if dataset not in DATASETS and dataset not in (names := params.load().names):
+        raise PipelineError(f"dataset must be one of {', '.join(names)}, got {dataset!r}")
     return dataset
 
 

@@ -1,6 +1,7 @@
 """params.yaml as checked, frozen values: every key is there, none is unknown, each holds what is allowed."""
 
 import re
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args
 
@@ -15,7 +16,8 @@ from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, EncoderByMo
 
 Device = Literal["auto", "cpu", "cuda"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-PLAIN_NUMBER = re.compile("[-+]?(0|[1-9][0-9]{0,18})")
+LIKE = "like"  # a section's key that makes it one of the user's own data sets
+NAME = re.compile("[a-z][a-z0-9_]*")
 # Names of alternatives that pydantic puts into the place of an error; they are no keys.
 TAGS = ("count", "word", "name", "map")
 
@@ -110,6 +112,11 @@ class Params(Config):
     compare: Compare
     report: Report
 
+    @property
+    def names(self) -> list[str]:
+        """All datasets that have a section, whether they are run or not."""
+        return [name for name in type(self).model_fields if name not in Params.model_fields]
+
     def __getitem__(self, dataset: str) -> DatasetParams:
         """A dataset's section."""
         return getattr(self, dataset)
@@ -117,15 +124,15 @@ class Params(Config):
     @model_validator(mode="after")
     def _datasets_are_known_and_differ(self) -> "Params":
         for name in self.datasets:
-            if name not in DATASETS:
-                raise ValueError(f"datasets must be some of {', '.join(DATASETS)}, got {name!r}")
+            if name not in self.names:
+                raise ValueError(f"datasets must be some of {', '.join(self.names)}, got {name!r}")
         if len(set(self.datasets)) < len(self.datasets):
             raise ValueError(f"datasets must not repeat a dataset, got {self.datasets}")
         return self
 
     @model_validator(mode="after")
     def _counts_agree(self) -> "Params":
-        for name in DATASETS:
+        for name in self.names:
             pairs, shots = self[name].adapt_pairs, max(self.evaluate.shots)
             if pairs is not None and pairs < shots:
                 raise ValueError(
@@ -176,9 +183,13 @@ class Params(Config):
             raise PipelineError(f"{dataset}.{key}.{error} (in {paths.PARAMS})") from None
 
 
-def schema() -> type[Params]:
-    """The class of params.yaml: the sections that all datasets share, and one section for each dataset."""
-    sections: dict[str, Any] = {name: (module.Params, ...) for name, module in DATASETS.items()}
+def schema(others: Iterable[str] = ()) -> type[Params]:
+    """The class of params.yaml: the sections that all datasets share, and one section for each dataset.
+
+    Args:
+        others: Names of further data sets of the user's own, with sections like that of `own`.
+    """
+    sections: dict[str, Any] = {name: (DATASETS[name].Params, ...) for name in (*DATASETS, *others)}
     return create_model("Params", __base__=Params, **sections)
 
 
@@ -190,56 +201,14 @@ def load() -> Params:
     """
     import yaml
 
-    if not hasattr(yaml, "YAMLError"):
-        raise PipelineError(
-            f"the module yaml must be PyYAML, got {yaml.__file__}; rename it, or take it off PYTHONPATH"
-        )
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        text = paths.PARAMS.read_text(encoding="utf-8")
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
-        if node := loader.get_single_node():
-            _refuse_ambiguous(node)
-        values = loader.construct_document(node) if node else None
+        values = yaml.load(paths.PARAMS.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 - both are safe
     except FileNotFoundError:
         raise PipelineError(f"{paths.PARAMS} is missing; run this in the repository's root") from None
-    except PipelineError:
-        raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise PipelineError(f"{paths.PARAMS} is not valid YAML: {' '.join(str(error).split())}") from None
     return check(values)
-
-
-def _refuse_ambiguous(root: Any) -> None:
-    """Refuse what YAML's readers understand differently: a key given twice, and numbers such as 010.
-
-    Raises:
-        PipelineError: Naming the key and its line.
-    """
-    nodes, seen = [("", root)], set()
-    while nodes:
-        name, node = nodes.pop()
-        if id(node) in seen:  # a node that is named again by an anchor
-            continue
-        seen.add(id(node))
-        problem = ""
-        if node.id == "mapping":
-            keys = [f"{name}{key.value}" for key, _ in node.value]
-            if again := next((i for i, key in enumerate(keys) if key in keys[:i]), None):
-                name, node = keys[again], node.value[again][0]
-                problem = "be given once, got it again"
-            else:
-                nodes += [(f"{key}.", value) for key, (_, value) in zip(keys, node.value, strict=True)]
-        elif node.id == "sequence":
-            nodes += [(name, value) for value in node.value]
-        elif node.tag.endswith(":int"):
-            plain = PLAIN_NUMBER.fullmatch(node.value)
-            if not plain or not -(2**63) <= int(node.value) < 2**63:
-                problem = (
-                    f"be a decimal number of at most 64 bits without leading zeros, got {shorten(node.value)}"
-                )
-        if problem:
-            where = f"line {node.start_mark.line + 1} of {paths.PARAMS}"
-            raise PipelineError(f"{name.rstrip('.')} must {problem} in {where}")
 
 
 def check(values: Any) -> Params:
@@ -252,18 +221,26 @@ def check(values: Any) -> Params:
 
     if not isinstance(values, dict):
         raise PipelineError(f"{paths.PARAMS} must hold a map of options, got {shorten(values)}")
-    _refuse_moved(values)
+    others = _like_own(values)
+    values = {
+        name: {key: value for key, value in section.items() if key != LIKE} if name in others else section
+        for name, section in values.items()
+    }
     try:
-        params = schema().model_validate(values)
+        params = schema(others).model_validate(values)
     except ValidationError as error:
-        raise PipelineError(_explain(error)) from None
-    for dataset in DATASETS:
+        raise PipelineError(_explain(error, others)) from None
+    for dataset in params.names:
         params.configs(dataset)
         if (method := params[dataset].method) is not None and method not in METHODS:
             allowed = ", ".join(METHODS)
             raise PipelineError(
                 f"{dataset}.method must be null or one of {allowed}, got {method!r} (in {paths.PARAMS})"
             )
+        try:
+            _ = params[dataset].template
+        except PalError as error:
+            raise PipelineError(f"{dataset}.{error} (in {paths.PARAMS})") from None
         named = params[dataset].encoder
         # Whether an encoder's files are there is seen by the stage encode.
         for modality, name in named if isinstance(named, EncoderByModality) else [("", named)]:
@@ -277,16 +254,18 @@ def check(values: Any) -> Params:
     return params
 
 
-def _refuse_moved(values: dict[str, Any]) -> None:
-    """Tell the new name of a key as it was called before."""
-    split = own.get("split") if isinstance(own := values.get("own"), dict) else None
-    if split == "as_prepared":
-        raise PipelineError(
-            f"own.split in {paths.PARAMS} must be a map of options, got 'as_prepared'; a file's own column "
-            "`split` is obeyed without it"
-        )
-    if isinstance(split, dict) and "new_prompts" in split:
-        raise PipelineError(f"own.split.new_prompts in {paths.PARAMS} is now called own.split.new_items")
+def _like_own(values: dict[str, Any]) -> list[str]:
+    """The data sets of the user's own beside `own`: sections that say `like: own`."""
+    names = [name for name, section in values.items() if isinstance(section, dict) and LIKE in section]
+    for name in names:
+        if name in DATASETS or not NAME.fullmatch(str(name)) or hasattr(Params, name):
+            raise PipelineError(
+                f"a section with {LIKE} in {paths.PARAMS} must have a name of small letters, digits and _ "
+                f"that is not taken, got {name!r}; choose another"
+            )
+        if values[name][LIKE] != "own":
+            raise PipelineError(f"{name}.{LIKE} in {paths.PARAMS} must be own, got {values[name][LIKE]!r}")
+    return names
 
 
 _ALLOWED = {
@@ -301,13 +280,13 @@ _ALLOWED = {
 }
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, others: Iterable[str]) -> str:
     """The first of pydantic's errors as a sentence that names the key, what is allowed and what it got."""
     first = error.errors(include_url=False)[0]
     where = [str(key) for key in first["loc"] if key not in TAGS]
     name, kind = ".".join(where), first["type"]
     if kind == "extra_forbidden":
-        section: Any = schema()  # whose keys are known beside the unknown one
+        section: Any = schema(others)  # whose keys are known beside the unknown one
         for key in where[:-1]:
             field = getattr(section, "model_fields", {}).get(key)
             section = field.annotation if field else None

@@ -13,9 +13,9 @@ import polars as pl
 import torch
 
 from pal.comparisons import Comparisons, Embeddings
+from pal.encoders.vector_store import Embedder, first_places, packed, unpacked
 from pipeline import PipelineError, paths
-from pipeline.storage import embeddings, manifests, tables
-from pipeline.storage.embeddings import Embedder
+from pipeline.storage import manifests, tables
 from pipeline.storage.manifests import read_json
 from pipeline.storage.tables import Coded
 
@@ -122,7 +122,7 @@ def load(dataset: str) -> Study:
     if not modalities:  # asked first: with nothing there yet, this stage brings about all others
         raise PipelineError(f"{folder} holds no embeddings; run `dvc repro {made_by}`")
     pairs, splits = _read(dataset)
-    shards = {name: embeddings.read_shards(folder / name, made_by) for name in modalities}
+    shards = {name: tables.read_shards(folder / name, made_by) for name in modalities}
     dropped: list[str] = []
     if (folder / "dropped.csv").exists():
         manifests.check(folder / "dropped.csv", made_by)
@@ -161,8 +161,8 @@ def load(dataset: str) -> Study:
         dataset=dataset,
         embeddings=Embeddings(tensors[prompts] if prompts else torch.zeros(0, 0), tensors[responses]),
         embedders={"prompts": shards[prompts][2] if prompts else None, "responses": shards[responses][2]},
-        prompt_ids=embeddings.unpacked(shards[prompts][0]) if prompts else [],
-        response_ids=embeddings.unpacked(shards[responses][0]),
+        prompt_ids=unpacked(shards[prompts][0]) if prompts else [],
+        response_ids=unpacked(shards[responses][0]),
         user_ids=user_ids,
         groups=groups,
         comparisons=Comparisons.from_pairs(
@@ -241,12 +241,10 @@ def _rows_of(
             f"every pair of {dataset} must have a {side} or none, got both; "
             f"run `dvc repro -f prepare@{dataset}`"
         )
-    names = embeddings.packed(values)
+    names = packed(values)
     used = np.bincount(codes, minlength=len(names)) > 0  # a dictionary may hold more than its column
     by_modality = {
-        modality: embeddings.first_places(known, names)
-        for modality, (known, _, _) in shards.items()
-        if len(known)
+        modality: first_places(known, names) for modality, (known, _, _) in shards.items() if len(known)
     }
     matching = [name for name, rows in by_modality.items() if (rows[used] >= 0).any()]
     if len(matching) > 1:
@@ -255,7 +253,7 @@ def _rows_of(
             f"got both {matching[0]} and {matching[1]}"
         )
     rows = by_modality[matching[0]] if matching else np.full(len(names), -1)
-    lost = used & (rows < 0) & ~np.isin(names, embeddings.packed(dropped))
+    lost = used & (rows < 0) & ~np.isin(names, packed(dropped))
     if lost.any():
         count = int(np.isin(codes, np.flatnonzero(lost)).sum())
         raise PipelineError(

@@ -116,6 +116,9 @@ class Users:
     average: Annotated[bool, typer.Option("--average", help="The average user, whatever user_id says.")] = (
         False
     )
+    attributes: Annotated[
+        str | None, typer.Option(help="Someone new of whom this is known, as country=DE,age=34.")
+    ] = None
 
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="The folder of a model, or of `pal fit`.")]
@@ -203,6 +206,10 @@ class LogOptions:
         )
 
 
+def _names(given: str | None) -> list[str]:
+    return [name.strip() for name in (given or "").split(",") if name.strip()]
+
+
 Log = Annotated[
     str,
     typer.Argument(
@@ -211,6 +218,14 @@ Log = Annotated[
             "A file, folder or glob of CSV, JSON, JSONL, Parquet, Arrow or Excel, hf://datasets/ORG/NAME, or "
             "- for standard input."
         ),
+    ),
+]
+
+Item = Annotated[
+    str,
+    typer.Option(
+        help="separate: prompt and response are encoded each alone; joint: as one text; or a template "
+        "of that, such as '{prompt} {response}'."
     ),
 ]
 
@@ -226,11 +241,13 @@ def fit(
     K: Annotated[str, typer.Option("-K", help="Tastes to mix (prototypes): a number, or auto.")] = "auto",
     encoder: Annotated[str, typer.Option(help="The encoder of texts.")] = "all-MiniLM-L6-v2+measures",
     image_encoder: Annotated[str, typer.Option(help="The encoder of pictures.")] = "classical",
+    item: Item = "separate",
     vectors: Annotated[
         Path | None, typer.Option(help="Embeddings that cells name by ids: .parquet, .safetensors or .npy.")
     ] = None,
     attributes: Annotated[
-        str | None, typer.Option(help="Columns by whose values accuracies are told apart: age,country.")
+        str | None,
+        typer.Option(help="Columns that tell of people, and by which accuracies are told: age,sex."),
     ] = None,
     unseen: Annotated[float, typer.Option(help="Share of the people held out to measure; 0: nobody.")] = 0.2,
     time_split: Annotated[bool, typer.Option("--time-split", help="Hold out each one's latest answers.")] = (
@@ -248,7 +265,8 @@ def fit(
 
     given, others = options.parts()
     others |= {"method": method, "K": K, "encoder": encoder, "image_encoder": image_encoder, "unseen": unseen}
-    others |= {"vectors": vectors, "attributes": [each for each in (attributes or "").split(",") if each]}
+    others["item"] = item
+    others |= {"vectors": vectors, "attributes": _names(attributes)}
     folder = out or Path(Path(log.rstrip("/")).name.partition(".")[0] + "-model")
     logs.fit(log, folder, given, {**others, "time_split": time_split})
 
@@ -263,6 +281,7 @@ def compare(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A JSON file of all numbers.")] = None,
     encoder: Annotated[str, typer.Option(help="The encoder of texts.")] = "all-MiniLM-L6-v2+measures",
     image_encoder: Annotated[str, typer.Option(help="The encoder of pictures.")] = "classical",
+    item: Item = "separate",
     unseen: Annotated[float, typer.Option(help="Share of the people held out to measure.")] = 0.2,
     options: LogOptions,
 ) -> None:
@@ -271,18 +290,28 @@ def compare(
 
     given, others = options.parts()
     others |= {"encoder": encoder, "image_encoder": image_encoder, "unseen": unseen}
+    others["item"] = item
     logs.compare(log, methods, out, given, others)
 
 
 @command
-def eval(model: Model, log: Log, *, options: LogOptions) -> None:
+def eval(
+    model: Model,
+    log: Log,
+    *,
+    attributes: Annotated[
+        str | None, typer.Option(help="Columns of attributes that the model knows.")
+    ] = None,
+    options: LogOptions,
+) -> None:
     """Judge a model on a log of new answers, of people it knows and of others.
 
     Those it does not know are located by half of their answers, and judged on the rest. Prints JSON.
     """
     from pal.cli import logs
 
-    logs.evaluate(model, log, *options.parts())
+    given, others = options.parts()
+    logs.evaluate(model, log, given, {**others, "attributes": _names(attributes)})
 
 
 @command
@@ -328,7 +357,7 @@ def adapt(
     """Locate new users by their comparisons: write their tastes.
 
     One JSON object a line and user. A table without user_id is one person's. label is P(chosen is
-    preferred); 1 where it is not given.
+    preferred); 1 where it is not given. Columns of attributes that the model knows tell of the person too.
     """
     from pal.cli import commands
 

@@ -5,7 +5,7 @@ Each takes `options`, the arguments of `loading.open_inputs` that all commands s
 
 import heapq
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from hashlib import blake2b
 from itertools import chain, groupby
@@ -130,7 +130,7 @@ def adapt(
             name = inputs.table.name
             raise PalError(f"{name} must have a column user_id, since {known} names people; add it")
         for rows in inputs.batches("chosen"):
-            for user_id, taste in _tastes(inputs, rows, has_ids=has_ids).items():
+            for user_id, taste in _tastes(inputs, rows, None if forget else tastes, has_ids=has_ids).items():
                 before = tastes.get(user_id)
                 if forget and before is None:
                     message = f"--taste has no taste of {user_id!r}; take away only what went in"
@@ -149,8 +149,13 @@ def adapt(
             write([({"user_id": user_id} if user_id else {}) | json.loads(taste.to_json())])
 
 
-def _tastes(inputs: TableModel, rows: Sequence[Row], *, has_ids: bool) -> dict[str, Taste]:
-    """The tastes that the comparisons of a batch give, by user; a missing label is 1."""
+def _tastes(
+    inputs: TableModel, rows: Sequence[Row], known: Collection[str] | None, *, has_ids: bool
+) -> dict[str, Taste]:
+    """The tastes that the comparisons of a batch give, by user; a missing label is 1.
+
+    Attributes in the first row of someone who is not `known` yet are part of the taste, but for None.
+    """
     groups: dict[str, list[Row]] = {}
     labels: dict[str, list[float]] = {}
     for row in rows:
@@ -172,8 +177,14 @@ def _tastes(inputs: TableModel, rows: Sequence[Row], *, has_ids: bool) -> dict[s
         for number, (user_id, group) in enumerate(groups.items())
     }
     with table_errors(*groups.values()):
-        tastes = inputs.model.adapt_many(comparisons)
-    return dict(zip(groups, tastes.values(), strict=True))
+        located = inputs.model.adapt_many(comparisons)
+    tastes = dict(zip(groups, located.values(), strict=True))
+    prior = inputs.model.attributes
+    for user_id in tastes if prior and known is not None else ():
+        cells = groups[user_id][0].cells
+        if user_id not in known and (told := {name: cells[name] for name in prior.columns if name in cells}):
+            tastes[user_id] += inputs.model.taste_of(told)
+    return tastes
 
 
 def _aligned(

@@ -47,7 +47,7 @@ class TableModel:
     @property
     def prompt_columns(self) -> tuple[str, ...]:
         """`prompt` where the model reads prompts."""
-        return ("prompt",) if self.model.head.needs_prompts else ()
+        return ("prompt",) if self.model.reads_prompts else ()
 
     def batches(self, column: str = "response") -> Iterator[list[Row]]:
         """The rows in batches, with a progress bar on a terminal where the work takes a while."""
@@ -235,6 +235,7 @@ class RowUsers:
         user: The user of all rows: someone seen in fitting, or in the file of tastes.
         tastes: A file of tastes.
         average: Whether the average user is meant in all rows.
+        attributes: What is known of the one new user of all rows, as `NAME=VALUE,NAME=VALUE`.
 
     Attributes:
         everyone: The state (state,) of all rows; None where the `user_id` of each row counts.
@@ -244,16 +245,32 @@ class RowUsers:
     """
 
     def __init__(
-        self, model: RewardModel, first: Row, *, user: str | None, tastes: Path | None, average: bool
+        self,
+        model: RewardModel,
+        first: Row,
+        *,
+        user: str | None,
+        tastes: Path | None,
+        average: bool,
+        attributes: str | None,
     ) -> None:
-        if average and (user is not None or tastes is not None):
-            raise PalError("--average must stand alone, got --user or --taste too; leave one out")
+        for alone in (average and "--average", attributes and "--attributes"):
+            if alone and ((average and attributes) or user is not None or tastes is not None):
+                raise PalError(
+                    f"{alone} must stand alone, got another of these, --user or --taste; leave one out"
+                )
         self._model = model
         self._states = {
             user_id: taste.state for user_id, taste in (read_tastes(tastes, model) if tastes else {}).items()
         }
         self.everyone: Tensor | None = None
-        if user is not None:
+        if attributes is not None:
+            parts = [part.partition("=") for part in attributes.split(",")]
+            if not all(name.strip() and equals for name, equals, _ in parts):
+                raise PalError(f"--attributes must be NAME=VALUE, separated by commas, got {attributes!r}")
+            known = {name.strip(): value.strip() for name, _, value in parts}
+            self.everyone = model.taste_of(known).state
+        elif user is not None:
             self.everyone = self._of(user)
         elif "" in self._states:
             self.everyone = self._states[""]

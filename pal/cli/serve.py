@@ -84,7 +84,7 @@ def demo(
         read = read_log(log)
         pairs, people = read_questions(read.pairs, read.table.folder)
     if questions is not None:
-        pairs = read_table(str(questions), needs_prompts=loaded.head.needs_prompts)
+        pairs = read_table(str(questions), needs_prompts=loaded.reads_prompts)
     if not pairs:
         needed = "" if collect else ", or --log the answers that the model was fitted to"
         raise PalError(f"--questions must name a table of prompt, response_a, response_b{needed}, got none")

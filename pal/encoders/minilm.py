@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from pal.encoders.pooled_tokens import pool_mean
 from pal.encoders.weights import read_json
 
 
@@ -71,15 +71,7 @@ def read(folder: Path, device: str) -> tuple[Tokenizer, int, Callable[..., Tenso
             x = norm(linear(wide, f"{at}.output.dense") + x, f"{at}.output.LayerNorm")
         return x
 
-    return Tokenizer(folder, limit), limit, network, [_mean, _unit]
-
-
-def _mean(features: dict[str, Tensor]) -> dict[str, Tensor]:
-    tokens = features["token_embeddings"]
-    mask = features.get("attention_mask")
-    mask = torch.ones(tokens.shape[:2], device=tokens.device) if mask is None else mask
-    mask = mask.unsqueeze(-1).expand(tokens.size()).to(tokens.dtype)
-    return {"sentence_embedding": (tokens * mask).sum(1) / mask.sum(1).clamp(min=1e-9)}
+    return Tokenizer(folder, limit), limit, network, [pool_mean, _unit]
 
 
 def _unit(features: dict[str, Tensor]) -> dict[str, Tensor]:

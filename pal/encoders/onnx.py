@@ -18,7 +18,7 @@ from pal.files import new_folder, store
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pal.encoders.sentence_transformers import Network
+    from pal.encoders.pooled_tokens import Network
 
 OPSET = 17
 INPUTS = ("token_ids", "attention_mask")

@@ -5,6 +5,8 @@ An encoder's module has
     PREFIXES                 how any other of its names starts: `open_clip:`
     describe(name, weights, *, precision, engine) -> Described
     load(described, device) -> TextEncoder | ImageEncoder
+and, where its names may say how it encodes, as `NAME+instruction=query: `,
+    OPTIONS                  the options, which `describe` and `load` take as texts by these names
 and, where the weights of some come with this library's own dependencies,
     IN_PACKAGES              their names
 and, for what can be refused before any file is looked at,
@@ -12,6 +14,7 @@ and, for what can be refused before any file is looked at,
 To add one: a module with these, and a line in `ENCODERS`.
 """
 
+import re
 import unicodedata
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 # Named and not imported: each module imports this one, and a program needs one of them at most.
 ENCODERS = {
     "sentence-transformers": "pal.encoders.sentence_transformers",
+    "transformers": "pal.encoders.transformers",
     "open_clip": "pal.encoders.open_clip",
     "model-free": "pal.encoders.model_free",
 }
@@ -36,6 +40,8 @@ ENCODING_VERSION = 1
 vectors of any encoder beyond rounding (a tokeniser's limit, the decoding of images, a layer): everything is
 then encoded again. `tests/test_golden.py` holds the vectors of this version."""
 
+# What a name may say behind itself; a text of an instruction may hold plus signs of its own.
+OPTION = re.compile(r"\+(?=(?:layer|pooling|instruction)=)")
 LONGEST = 2_000_000  # characters of the longest text that is read; all but its first tokens are cut anyway
 INVISIBLE = {"Cc", "Cf", "Cn", "Co", "Zs", "Zl", "Zp"}
 """Unicode categories without a glyph: controls, marks of direction, unassigned and private ones, spaces."""
@@ -106,8 +112,10 @@ def describe(
     Args:
         name: One of `names()`; or any open_clip model, `open_clip:ViT-B-32/laion2b_s34b_b79k` or
             `open_clip:hf-hub:ORG/NAME`; any sentence-transformers model, `sentence-transformers:ORG/NAME`;
-            or an open_clip architecture without trained weights, `untrained-vit-h-14`. With `+measures`
-            at its end, six measures of a text follow its vector: length, punctuation.
+            or an open_clip architecture without trained weights, `untrained-vit-h-14`; or hidden states of
+            a language model, `transformers:ORG/NAME+layer=20+pooling=mean`. `+instruction=TEXT` puts a text
+            before every one. With `+measures` at its end, six measures of a text follow its vector: length,
+            punctuation.
         weights: `package` (an installed package, found by its metadata, its code never imported), `hub`, or
             a folder that holds the model's files.
         precision: float32, bfloat16 or float16: what the network computes in.
@@ -116,11 +124,10 @@ def describe(
     Raises:
         PalError: If the name is unknown, the files are not there, or the weights are not the published ones.
     """
-    described = _module(check_name(name)).describe(
-        plain_name(name), weights, precision=precision, engine=engine
-    )
-    if name == described.name:
-        return described
+    module, (plain, options, with_measures) = _module(check_name(name)), split_name(name)
+    described = module.describe(plain, weights, precision=precision, engine=engine, **options)
+    if not with_measures:
+        return replace(described, name=name)
     if "text" not in described.modalities:
         raise PalError(f"encoder must read texts to take their measures, got {name!r}")
     return replace(
@@ -134,14 +141,14 @@ def describe(
 
 def load(described: Described, device: str = "cpu") -> TextEncoder | ImageEncoder:
     """Build a described encoder, ready to encode on a device."""
+    plain, options, with_measures = split_name(described.name)
+    dim = described.dim - len(measures.NAMES) * with_measures
     try:
-        if described.name == plain_name(described.name):
-            return _module(described.family).load(described, device)
-        plain = replace(described, name=plain_name(described.name), dim=described.dim - len(measures.NAMES))
-        return measures.MeasuredTexts(_module(described.family).load(plain, device))
+        encoder = _module(described.family).load(replace(described, name=plain, dim=dim), device, **options)
     except ModuleNotFoundError as error:
         install = "pip install 'pal-pluralistic-alignment[images]'"
         raise PalError(f"{described.name} needs the package {error.name}; run `{install}`") from None
+    return measures.MeasuredTexts(encoder) if with_measures else encoder
 
 
 def names() -> tuple[str, ...]:
@@ -149,9 +156,16 @@ def names() -> tuple[str, ...]:
     return tuple(name for family in ENCODERS for name in _module(family).NAMES)
 
 
+def split_name(name: str) -> tuple[str, dict[str, str], bool]:
+    """An encoder's name alone, the options in it, and whether measures of the text follow its vectors."""
+    whole = name.removesuffix(measures.SUFFIX)
+    plain, *options = OPTION.split(whole)
+    return plain, dict(option.split("=", 1) for option in options), whole != name
+
+
 def plain_name(name: str) -> str:
-    """An encoder's name without `+measures`, which adds measures of the text to its vectors."""
-    return name.removesuffix(measures.SUFFIX)
+    """An encoder's name without what it says of how texts are encoded: by it weights are found."""
+    return split_name(name)[0]
 
 
 def check_name(name: str) -> str:
@@ -161,13 +175,19 @@ def check_name(name: str) -> str:
         Its module's key in `ENCODERS`.
 
     Raises:
-        PalError: If the name is none of `names()`, and starts with no module's prefix.
+        PalError: If the name is none of `names()`, and starts with no module's prefix; or an option in it is
+            not one of the module's.
     """
     prefixes: list[str] = []
-    plain = plain_name(name)
+    plain, options, _ = split_name(name)
     for family in ENCODERS:
         module = _module(family)
         if plain in module.NAMES or plain.startswith(tuple(module.PREFIXES)):
+            known = getattr(module, "OPTIONS", ())
+            if unknown := next((option for option in options if option not in known), None):
+                raise PalError(
+                    f"encoder must be {plain} without +{unknown}=, which it does not take, got {name!r}"
+                )
             return family
         prefixes += module.PREFIXES
     raise PalError(

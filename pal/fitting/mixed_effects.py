@@ -9,7 +9,7 @@ Shapes used in this module:
     q          distinct questions
     items      items with an effect of their own
     wide       directions that the shared reward reads
-    state      directions along which people differ, and the factor of the shared reward
+    state      directions along which people differ, such items, and the factor of the shared reward
     users      users
 """
 
@@ -31,6 +31,7 @@ from pal.users.gaussian import Answers, Gaussian, laplace, margin_covariance, mo
 WIDE = 256  # leading directions that the shared reward reads
 MOST_ITEMS = 1000  # items with an effect of their own: those compared most
 FEWEST_COMPARED = 5  # times that an item with an effect of its own is compared
+FEWEST_LIKED = 20  # times that an item is compared along which people may differ
 ROUNDS = 16  # of EM
 RIDGE_ROUNDS = 20  # of the ridges' strengths, at most
 LONGEST_LEAP = 2.0  # factor by which an extrapolation may enlarge a variance
@@ -57,7 +58,7 @@ def fit_mixed_effects(
         embeddings: Frozen-encoder outputs that the comparisons point into.
         train: Comparisons of the seen users.
         n_users: Seen users.
-        head: `latent` directions at most, and `inputs`.
+        head: `latent` directions and `item_directions` at most, and `inputs`.
         config: Not read.
         val: Comparisons of the same users, for the history alone.
         seed: Not read.
@@ -180,7 +181,8 @@ def _hessian(
 
 def fit_shared_part(head: HeadConfig, embeddings: Embeddings, train: Comparisons) -> LinearModel:
     """The model with its directions found, and the coefficients and item effects that all people share."""
-    wide = LinearModel.from_comparisons(head.model_copy(update={"latent": WIDE}), embeddings, train)
+    options = {"latent": WIDE, "item_directions": 0}
+    wide = LinearModel.from_comparisons(head.model_copy(update=options), embeddings, train)
     distinct, row = distinct_rows(train.question, len(train.questions))
     questions = train.questions[distinct]
     features = torch.empty(len(questions), wide.config.latent)
@@ -202,8 +204,14 @@ def fit_shared_part(head: HeadConfig, embeddings: Embeddings, train: Comparisons
     place = torch.full((n_known + 1,), len(kept))
     place[kept] = torch.arange(len(kept))
     ridge = fit_ridge(features, place[known], len(kept), counts[0], counts[1])
+    liked = most[: head.item_directions]
+    liked = place[liked[compared[liked] >= FEWEST_LIKED]].sort().values
     config = head.model_copy(
-        update={"latent": min(head.latent, wide.config.latent), "known_items": len(kept)}
+        update={
+            "latent": min(head.latent, wide.config.latent),
+            "known_items": len(kept),
+            "item_directions": len(liked),
+        }
     )
     dims = {"prompt_dim": embeddings.prompts.shape[1], "response_dim": embeddings.responses.shape[1]}
     model = LinearModel(config, **dims)
@@ -214,6 +222,8 @@ def fit_shared_part(head: HeadConfig, embeddings: Embeddings, train: Comparisons
     model.coefficients.copy_((wide.directions.double() @ ridge.coefficients).float())
     model.item_keys.copy_(wide.item_keys[kept])
     model.item_effects.copy_(ridge.effects.float())
+    model.item_places.fill_(len(liked))
+    model.item_places[liked] = torch.arange(len(liked)).float()
     return model.eval()
 
 

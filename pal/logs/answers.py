@@ -6,12 +6,14 @@ the last one's.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from pal.conversations import joint_text
 from pal.errors import PalError, shorten
 from pal.files import sha256_of
 from pal.logs.items import (
@@ -31,6 +33,7 @@ from pal.table_files import row_place
 TIE = 0.5
 UNDECIDED = "answered both ways equally often"
 SPLITS = ("train", "adapt", "val", "test")
+OF_PEOPLE = 0.95  # share of people with one value, from which on an attribute is theirs and not the items'
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ def read_answers(
     pictures: Mapping[str, Path] | None = None,
     sha256: Callable[[Path], str] = sha256_of,
     ties: str = "drop",
+    template: str | None = None,
 ) -> Answers:
     """Read a log's items, and make one comparison of a person's answers to one question.
 
@@ -86,10 +90,13 @@ def read_answers(
         pictures: Files by the paths in cells; None: those in the log's folder.
         sha256: The sha256 of such a file.
         ties: drop, or keep as labels of 0.5.
+        template: Makes one text of prompt and response, which is the item in the response's place; see
+            `pal.conversations.template_of`.
 
     Raises:
         PalError: If a cell stands for nothing, or no comparison is left.
     """
+    log = log if template is None else joined(log, template)
     modality, by_side, items = {}, {}, {}
     named, ids, values = "", [], np.empty((0, 0), np.float32)
     if vectors:
@@ -155,6 +162,21 @@ def read_answers(
         )
     check_splits(kept, log)
     return Answers(kept, items, modality, rejected, counts)
+
+
+def joined(log: Log, template: str) -> Log:
+    """The log with each response in one text with its prompt."""
+    if log.pairs["prompt"].dtype != pl.String or log.pairs["chosen"].dtype != pl.String:
+        raise PalError("prompts and responses must be texts to be joint, got pictures; let them be separate")
+    if log.pairs["prompt"].is_null().any():
+        raise PalError("prompts must be given to be joint with responses, got none; let them be separate")
+    cells = {
+        side: pl.Series(
+            [joint_text(template, *both) for both in log.pairs.select("prompt", side).iter_rows()]
+        )
+        for side in SIDES[1:]
+    }
+    return replace(log, pairs=log.pairs.with_columns(**cells))
 
 
 def _rejected(log: Log, rows: pl.Series, reason: str) -> pl.DataFrame:
@@ -250,6 +272,25 @@ def check_splits(kept: pl.DataFrame, log: Log) -> None:
                 f"split must have test rows of {half} users (those with {name} rows), got none",
                 column="split",
             )
+
+
+def attributes_of_people(attributes: pl.DataFrame, user_id: pl.Series) -> dict[str, dict[str, Any]]:
+    """The attributes of each person, of those columns that hardly ever differ between a person's rows.
+
+    Args:
+        attributes: Row for row of `user_id`; other columns are of items.
+        user_id: Who answered.
+    """
+    told: dict[str, dict[str, Any]] = {}
+    for name in attributes.columns:
+        cells = pl.DataFrame({"user_id": user_id, "cell": attributes[name]}).drop_nulls("cell")
+        people = cells.group_by("user_id", maintain_order=True).agg(
+            pl.col("cell").mode(maintain_order=True).first(), n=pl.col("cell").n_unique()
+        )
+        if len(people) and (people["n"] == 1).mean() >= OF_PEOPLE:
+            for user, cell, _ in people.iter_rows():
+                told.setdefault(user, {})[name] = cell
+    return told
 
 
 def _place(row: dict[str, object], log: Log) -> str:

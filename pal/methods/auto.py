@@ -2,16 +2,19 @@
 
 Each candidate is fitted to a part of the training comparisons and judged on the rest in three ways: on known
 people's answers about responses that they have compared with nothing, on responses that nobody compared, and
-on people who were kept out and located from half of their answers. The score is the log-likelihood, so that
-confidence counts. A personal method must beat one reward for everyone significantly; among personal ones the
-simplest within one standard error of the best is taken (Breiman et al., 1984).
+on people who were kept out and located from some of their answers. A fold keeps out either people and answers
+or items, so that what is left is nearly all that the method will be fitted to: from half of the answers a
+personal method would look worse than it is. The score is the log-likelihood, so that confidence counts. A
+personal method must beat one reward for everyone significantly; among personal ones the simplest within one
+standard error of the best is taken (Breiman et al., 1984).
 
 Shapes used in this module:
-    n      comparisons
-    users  users of the task
+    n        comparisons
+    users    users of the task
+    regimes  ways of judging
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,12 +27,19 @@ from pal.config import registered
 from pal.methods import METHODS
 from pal.methods.base import Learned, Method, Task
 
-CANDIDATES = ("bt", "mixed_effects", "mixed_effects_prompts", "pal_ours")  # the simplest first
-FOLDS = 4
-REGIMES = ("known items", "new items", "new people")
-NEW_ITEMS = 0.2  # share of responses (of prompts, where there are some) that a fold keeps from everyone
-HELD_OUT = 0.25  # share of a person's responses that a fold tests on
-NEW_PEOPLE = 0.2  # share of the people that a fold keeps out
+# The simplest first.
+CANDIDATES = ("bt", "mixed_effects", "mixed_effects_items", "mixed_effects_prompts", "pal_ours", "pal_free")
+# Those of which products with the prompt are part, and those that only a model without prompts needs.
+WITH_PROMPTS, WITHOUT = ("mixed_effects_prompts",), ("pal_free",)
+PEOPLE_FOLDS = (
+    3  # each tests a part of the people: half of them are kept out, the others some of their answers
+)
+ITEM_FOLDS = 2
+REGIMES = ("known items", "new people", "new items")
+NEW_ITEMS = (
+    0.2  # share of responses (of prompts, where there are some) that a fold of items keeps from everyone
+)
+HELD_OUT = 1 / 3  # share of a tested person's responses that a fold of people tests on
 SIGNIFICANT = 1.645  # standard errors by which a personal method must beat one reward for everyone: 95 %
 MOST_PEOPLE = 2000  # that take part in choosing; the method chosen is fitted to all
 FEWEST_PEOPLE = 10  # below which nothing can be told: one reward for everyone
@@ -42,24 +52,28 @@ class Tried:
 
     Args:
         name: In `METHODS`.
-        loss: Per person, in nats, mean over the ways of judging; NaN for people not judged.
+        loss: Of each person in each way of judging, in nats; NaN where a person was not judged.
         accuracy: Mean over people, by way of judging.
     """
 
     name: str
-    loss: Float[np.ndarray, " users"]
+    loss: Float[np.ndarray, "regimes users"]
     accuracy: dict[str, float]
 
     @property
     def mean(self) -> float:
-        """Mean over people."""
-        return float(np.nanmean(self.loss))
+        """Mean over people, then over the ways of judging."""
+        return float(np.nanmean(np.nanmean(self.loss, 1)))
 
     def worse_than(self, other: "Tried") -> tuple[float, float]:
-        """By how much its loss is higher, paired by person, and the standard error of that."""
+        """By how much its loss is higher, and the standard error of that, by person."""
         apart = self.loss - other.loss
-        apart = apart[~np.isnan(apart)]
-        return float(apart.mean()), float(apart.std(ddof=1) / np.sqrt(len(apart)))
+        means = np.nanmean(apart, 1, keepdims=True)
+        # A person's share in the mean over people of each way of judging, and so in the mean of these.
+        judged = (~np.isnan(apart)).sum(1, keepdims=True)
+        by_person = np.nansum((apart - means) / judged, 0) / len(apart)
+        n = (~np.isnan(apart)).any(0).sum()
+        return float(means.mean()), float(np.sqrt(np.square(by_person).sum() * n / (n - 1)))
 
 
 def learn_auto(task: Task) -> Learned:
@@ -68,7 +82,8 @@ def learn_auto(task: Task) -> Learned:
         why = f"fewer than {FEWEST_PEOPLE} people, from whom it cannot be told whether people differ"
         learned = registered(METHODS, "bt").learn(task)
         return replace(learned, said=(f"auto: bt, since there are {why}.",), method="bt")
-    tried = [judge(name, task) for name in CANDIDATES if task.has_prompts or name != "mixed_effects_prompts"]
+    left_out = WITHOUT if task.has_prompts else WITH_PROMPTS
+    tried = [judge(name, task) for name in CANDIDATES if name not in left_out]
     name = decide(tried)
     learned = registered(METHODS, name).learn(task)
     return replace(learned, said=explain(tried, name), method=name)
@@ -114,8 +129,8 @@ def explain(tried: list[Tried], name: str) -> tuple[str, ...]:
 def judge(name: str, task: Task) -> Tried:
     """Cross-validate one method."""
     method: Method = registered(METHODS, name)
-    losses = {regime: np.full((FOLDS, task.n_users), np.nan) for regime in REGIMES}
-    rights = {regime: np.full((FOLDS, task.n_users), np.nan) for regime in REGIMES}
+    shape = (len(REGIMES), PEOPLE_FOLDS + ITEM_FOLDS, task.n_users)
+    losses, rights = np.full(shape, np.nan), np.full(shape, np.nan)
     for number, fold in enumerate(folds(task)):
         learned = method.learn(replace(task, train=fold.learn, val=fold.val, progress=None))
         belief = learned.posterior(task.embeddings, fold.located, task.n_users)
@@ -126,22 +141,18 @@ def judge(name: str, task: Task) -> Tried:
             label = 1.0 if pairs.label is None else pairs.label
             loss = -(label * chance.log() + (1 - label) * (1 - chance).clamp_min(LEAST).log())
             right = (chance > 0.5).double() + 0.5 * (chance == 0.5).double()
-            losses[regime][number] = _by_user(loss, pairs, task.n_users)
-            rights[regime][number] = _by_user(right, pairs, task.n_users)
+            losses[REGIMES.index(regime), number] = _by_user(loss, pairs, task.n_users)
+            rights[REGIMES.index(regime), number] = _by_user(right, pairs, task.n_users)
+    judged = ~np.isnan(losses).all((1, 2))  # of some data, nothing can be said in one of the ways
     with np.errstate(all="ignore"):
-        by_regime = np.stack([_mean(losses[regime]) for regime in REGIMES])
-        accuracy = {
-            regime: float(np.nanmean(rights[regime]))
-            for regime in REGIMES
-            if not np.isnan(rights[regime]).all()
-        }
-    return Tried(name, _mean(by_regime), accuracy)
+        accuracy = {regime: float(np.nanmean(rights[n])) for n, regime in enumerate(REGIMES) if judged[n]}
+    return Tried(name, _mean(losses[judged]), accuracy)
 
 
-def _mean(table: Float[np.ndarray, "rows users"]) -> Float[np.ndarray, " users"]:
-    """Mean over the rows that have a number; NaN where none has."""
-    count = (~np.isnan(table)).sum(0)
-    return np.where(count, np.nansum(table, 0) / np.maximum(count, 1), np.nan)
+def _mean(table: Float[np.ndarray, "regimes folds users"]) -> Float[np.ndarray, "regimes users"]:
+    """Mean over the folds that have a number; NaN where none has."""
+    count = (~np.isnan(table)).sum(1)
+    return np.where(count, np.nansum(table, 1) / np.maximum(count, 1), np.nan)
 
 
 def _by_user(values: Tensor, pairs: Comparisons, n_users: int) -> Float[np.ndarray, " users"]:
@@ -162,55 +173,62 @@ class Fold:
 
 
 def folds(task: Task) -> Iterator[Fold]:
-    """Folds of people, of their responses, and of items; the same for every candidate."""
+    """Folds of people with some of their responses, then folds of items; the same for every candidate."""
     pairs, rng = task.train, np.random.default_rng(task.seed)
-    user = pairs.user.numpy(force=True)
-    q = pairs.questions
-    prompt, first, second = (x[pairs.question].numpy(force=True) for x in (q.prompt, q.first, q.second))
+    user, device = pairs.user.numpy(force=True), pairs.user.device
+    prompt, first, second = _items(pairs)
     width = int(max(first.max(), second.max())) + 1
-    take_part = np.zeros(task.n_users, dtype=bool)
-    take_part[rng.permutation(np.unique(user))[:MOST_PEOPLE]] = True
+    people = rng.permutation(np.unique(user))[:MOST_PEOPLE]
+    inside = np.isin(user, people)
     # A response to a prompt; what one person says of it stays on one side of the fold.
     sides = np.stack([(prompt + 1) * width + first, (prompt + 1) * width + second])
     items, sides = np.unique(sides, return_inverse=True)
-    sides = sides.reshape(2, -1)
-    cells, cell = np.unique(user * len(items) + sides, return_inverse=True)
+    cells, cell = np.unique(user * len(items) + sides.reshape(2, -1), return_inverse=True)
     cell = cell.reshape(2, -1)
-    once = (np.bincount(cell.ravel()) == 1)[cell].all(
-        0
-    )  # pairs that share no response with another of the user
-    for _ in range(FOLDS):
-        new_person = rng.random(task.n_users) < NEW_PEOPLE
-        shared = prompt if task.has_prompts else np.stack([first, second])
-        new_item = (rng.random(int(shared.max()) + 1) < NEW_ITEMS)[shared]
-        new, mixed = new_item, np.zeros_like(new_item)
-        if not task.has_prompts:
-            new, mixed = new_item.all(0), new_item[0] != new_item[1]
-        tested = (rng.random(len(cells)) < HELD_OUT)[cell]
+    # Pairs that share no response with another of the user.
+    once = (np.bincount(cell.ravel()) == 1)[cell].all(0)
+
+    def rows(mask: Bool[np.ndarray, " n"], of: Comparisons = pairs) -> Comparisons:
+        return of[torch.from_numpy(np.flatnonzero(mask)).to(device)]
+
+    def validation(mask: Callable[[Comparisons], Bool[np.ndarray, " n"]]) -> Comparisons | None:
+        return None if task.val is None else rows(mask(task.val), task.val)
+
+    for number in range(PEOPLE_FOLDS):
+        tested, new = people[number::PEOPLE_FOLDS], people[number :: 2 * PEOPLE_FOLDS]
+        held = (rng.random(len(cells)) < HELD_OUT)[cell]
         alone = rng.random(len(user)) < HELD_OUT
-        test = np.where(once, alone, tested.all(0))
-        across = ~once & (tested[0] != tested[1])
-        inside = take_part[user] & ~mixed
-        known = inside & ~new & ~across
-        old = ~new_person[user]
-
-        def rows(mask: Bool[np.ndarray, " n"]) -> Comparisons:
-            return pairs[torch.from_numpy(np.flatnonzero(mask)).to(pairs.user.device)]
-
-        val = task.val
-        if val is not None:
-            kept = take_part & ~new_person
-            val = val[torch.from_numpy(np.flatnonzero(kept[val.user.numpy(force=True)])).to(val.user.device)]
+        test = np.where(once, alone, held.all(0)) & np.isin(user, tested)
+        mixed = ~once & (held[0] != held[1]) & np.isin(user, tested)
+        located, old = inside & ~test & ~mixed, ~np.isin(user, new)
+        kept = np.setdiff1d(people, new)
         yield Fold(
-            rows(known & ~test & old),
-            val,
-            rows(known & ~test),
-            {
-                "known items": rows(known & test & old),
-                "new items": rows(inside & new & old),
-                "new people": rows(known & test & ~old),
-            },
+            rows(located & old),
+            validation(lambda val, kept=kept: np.isin(val.user.numpy(force=True), kept)),
+            rows(located),
+            {"known items": rows(test & old), "new people": rows(test & ~old)},
         )
+    for _ in range(ITEM_FOLDS):
+        new_item = rng.random(max(width, int(prompt.max()) + 1)) < NEW_ITEMS
+
+        def share(of: Comparisons, new_item: Bool[np.ndarray, " items"] = new_item) -> np.ndarray:
+            """How many of a comparison's two responses (of its prompt) are new."""
+            prompt, first, second = _items(of)
+            return (
+                2 * new_item[prompt] if task.has_prompts else new_item[first].astype(int) + new_item[second]
+            )
+
+        learn, new = rows(inside & (share(pairs) == 0)), rows(inside & (share(pairs) == 2))
+        if not len(learn) or not len(new):  # with a handful of items nothing can be told of new ones
+            continue
+        known = validation(lambda val: np.isin(val.user.numpy(force=True), people) & (share(val) == 0))
+        yield Fold(learn, known, learn, {"new items": new})
+
+
+def _items(of: Comparisons) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Prompt and both responses of each comparison."""
+    q = of.questions
+    return tuple(x[of.question].numpy(force=True) for x in (q.prompt, q.first, q.second))
 
 
 AUTO = Method(

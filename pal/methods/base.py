@@ -5,8 +5,8 @@ Shapes used in this module:
     users  users
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -14,8 +14,10 @@ from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig, preset
+from pal.fitting.attributes import fit_attributes
 from pal.fitting.trainer import Fitted, Progress, fit
 from pal.models.base import feature_blocks
+from pal.users.attributes import AttributePrior, Attributes
 from pal.users.population import Population, Posterior, fit_population
 
 
@@ -73,12 +75,36 @@ class Learned:
         config: How it was fitted; it is saved with the model.
         said: Sentences for the user: what was tried, and why this was taken.
         method: The name of the method that was taken, where several were tried.
+        attributes: What people's attributes say of their states, where that helps.
     """
 
     fitted: Fitted
     config: FitConfig
     said: tuple[str, ...] = ()
     method: str | None = None
+    attributes: AttributePrior | None = None
+
+    def with_attributes(self, task: Task, people: Sequence[Attributes], *, judged: bool = True) -> "Learned":
+        """The same with a prior that depends on attributes, where that helps people who were left out.
+
+        Args:
+            task: What was learned from.
+            people: The attributes of each of its users.
+            judged: Whether to judge that; else attributes are taken.
+        """
+        population, fitted = self.population, self.fitted
+        with torch.no_grad():
+            read = population.evidence(fitted.head, task.embeddings, task.train, self.config.loss)
+            evidence = population.total(read, task.train.user, task.n_users)
+        prior, said = fit_attributes(population, evidence, people, task.seed, judged=judged)
+        learned = replace(self, said=(*self.said, f"{said}."), attributes=prior)
+        if prior is None:
+            return learned
+        fitted = replace(fitted, population=population)
+        if self.config.objective in ("mixture", "marginal"):  # whose states are means of beliefs
+            belief = population.posterior(evidence + prior.evidence(people).to(evidence))
+            fitted = replace(fitted, states=belief.mean.float())
+        return replace(learned, fitted=fitted)
 
     @property
     def population(self) -> Population:
@@ -127,16 +153,18 @@ class Method:
     personal: bool = True
 
 
-def from_preset(name: str, **head: object) -> Callable[[Task], Learned]:
-    """Learning by a preset of `pal.config`: model B where there are prompts, else model A."""
+def from_preset(name: str, objective: str | None = None) -> Callable[[Task], Learned]:
+    """Learning by a preset of `pal.config`: model B where there are prompts, else model A.
+
+    Without an objective of its own preset ours is a mixture in both: without a prior of the users' weights
+    model A does harm where they gave few answers.
+    """
 
     def learn(task: Task) -> Learned:
         model = "B" if task.has_prompts else "A"
         K = min(task.K, task.n_users)
-        options, config = preset(name, model, head={"K": K, **head})
-        if name == "ours" and not task.has_prompts:
-            # Without a prior of the users' weights model A does harm where they gave few answers.
-            options, config = preset(name, "A", head={"K": K, **head}, fit={"objective": "mixture"})
-        return task.fit(options, config)
+        chosen = objective or ("mixture" if name == "ours" else None)
+        fit = {} if chosen is None else {"objective": chosen}
+        return task.fit(*preset(name, model, head={"K": K}, fit=fit))
 
     return learn

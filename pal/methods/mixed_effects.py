@@ -11,9 +11,9 @@ from pal.methods.base import Learned, Method, Task
 from pal.users.gaussian import Gaussian
 
 
-def learn_mixed_effects(task: Task, *, inputs: str = "response") -> Learned:
-    """The mixed-effects model on responses, or also on products of prompts and responses."""
-    return task.fit(*preset("ours", "linear", head={"inputs": inputs}))
+def learn_mixed_effects(task: Task, **head: object) -> Learned:
+    """The mixed-effects model, with options of its head that differ from the preset's."""
+    return task.fit(*preset("ours", "linear", head=head))
 
 
 def learn_shared(task: Task) -> Learned:
@@ -56,6 +56,13 @@ MIXED_EFFECTS_PROMPTS = Method(
     MIXED_EFFECTS.source,
     "Also reads products of the leading directions of prompt and response.",
     lambda task: learn_mixed_effects(task, inputs="products" if task.has_prompts else "response"),
+)
+MIXED_EFFECTS_ITEMS = Method(
+    "the same, and a liking for each much compared item",
+    f"{MIXED_EFFECTS.source}; likings for items that vary together: probabilistic matrix factorisation "
+    "(Salakhutdinov and Mnih, 2008)",
+    "The whole covariance of 16 directions and at most 128 items, in place of factors of low rank.",
+    lambda task: learn_mixed_effects(task, latent=16, item_directions=128),
 )
 BT = Method(
     "one reward for everyone",

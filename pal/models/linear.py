@@ -2,10 +2,12 @@
 
 The mixed-effects model of a comparison (random coefficients; McFadden and Train, 2000) on frozen embeddings:
 
-    reward(c, x) of user u = s_u (r . phi(c, x) + b_x) + w_u . P phi(c, x)
+    reward(c, x) of user u = s_u (r . phi(c, x) + b_x) + w_u . P phi(c, x) + v_ux
 
 with r the shared coefficients, b_x an effect of each item that training knew, P the leading principal
-directions, and (w_u, s_u) the user's state: for someone of whom nothing is known w is near 0 and s near 1.
+directions, v_ux the user's own liking for each of the items that are compared most, and (w_u, v_u, s_u) the
+user's state: for someone of whom nothing is known w and v are near 0 and s near 1. Likings for items vary
+together, so that those for some tell of others, as in collaborative filtering.
 
 Shapes used in this module:
     n           responses
@@ -13,10 +15,11 @@ Shapes used in this module:
     items       items with an effect of their own
     dim         width of phi
     directions  leading directions along which people may differ
-    state       directions, and the factor of the shared part
+    state       directions, items that are directions of their own, and the factor of the shared part
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 from typing_extensions import override
@@ -44,7 +47,7 @@ class LinearModel(LinearInState):
     Built empty; `from_comparisons` finds the directions, and `pal.fitting.mixed_effects` fits the rest.
 
     Args:
-        config: `inputs`, `latent` (directions) and `known_items` are read.
+        config: `inputs`, `latent` (directions), `known_items` and `item_directions` are read.
         prompt_dim: Width of the prompts' embeddings.
         response_dim: Width of the responses' embeddings.
     """
@@ -66,6 +69,7 @@ class LinearModel(LinearInState):
             "key_directions": (response_dim, KEYS),
             "item_keys": (config.known_items, KEYS),
             "item_effects": (config.known_items,),
+            "item_places": (config.known_items,),  # among the item directions; their number where it has none
         }
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape))
@@ -78,7 +82,7 @@ class LinearModel(LinearInState):
     @override
     @property
     def state_dim(self) -> int:
-        return self.config.latent + 1
+        return self.config.latent + self.config.item_directions + 1
 
     @override
     @property
@@ -108,7 +112,7 @@ class LinearModel(LinearInState):
         }
         few = items if len(items) <= MOST_ROWS else items[torch.linspace(0, len(items) - 1, MOST_ROWS).long()]
         x = gather(embeddings.responses, few)
-        trial = cls(config.model_copy(update={"latent": 1, "known_items": 0}), **dims)
+        trial = cls(config.model_copy(update={"latent": 1, "known_items": 0, "item_directions": 0}), **dims)
         trial.centre.copy_(x.mean(0))
         if trial.needs_prompts:
             prompts = torch.unique(sides[:, 0])
@@ -186,7 +190,10 @@ class LinearModel(LinearInState):
         phi = self._phi(prompts, responses, prompt)
         known = self.known_item(responses)
         effect = torch.cat([self.item_effects, self.item_effects.new_zeros(1)])[known]
-        return torch.cat([phi @ self.directions, (phi @ self.coefficients + effect)[:, None]], 1)
+        n = self.config.item_directions
+        place = torch.cat([self.item_places, self.item_places.new_full((1,), n)])[known].long().clamp(0, n)
+        own = F.one_hot(place, n + 1)[:, :n].to(phi)
+        return torch.cat([phi @ self.directions, own, (phi @ self.coefficients + effect)[:, None]], 1)
 
     @override
     def question_features(self, embeddings: Embeddings, questions: Questions) -> Float[Tensor, "q state"]:

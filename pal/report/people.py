@@ -24,6 +24,7 @@ WORST = 5
 BIN = 0.05  # of gains
 LEAST_REPEATS, LEAST_SIDES = 5, 10  # questions answered twice, and answers with a side, to be judged by
 SELF, SIDE = 0.6, 0.9  # agreement with oneself at most, share of one side at least, of who stands out
+LAPSE = 0.3  # share of answers at random which that of who stands out is surely above
 RARE = 0.05  # chance that a difference, or anyone's standing out, is told though there is none
 PAUSE = 600.0  # seconds, after which an answer was not given right after the one before
 FAST, FASTER = 3.0, 0.2  # seconds an answer, and share of the median person's, of who stands out
@@ -152,6 +153,7 @@ def answering(
     repeats: pl.DataFrame | None = None,
     sides: pl.DataFrame | None = None,
     times: pl.DataFrame | None = None,
+    care: pl.DataFrame | None = None,
 ) -> Row:
     """How people answer, so that careless ones are seen before they are believed.
 
@@ -160,9 +162,10 @@ def answering(
         repeats: user_id, share, n: of a question answered n times, how often in the one way.
         sides: user_id, first: whether the response shown first was chosen.
         times: user_id, seconds: since the person's answer before.
+        care: user_id, lapse, low: the share of answers at random, and what it is surely above.
 
     Returns:
-        rows by person (of those who stand out first), standing_out and sentence.
+        rows by person (of those who stand out first), standing_out, sentence, and lapse: the mean.
     """
     table = people.select("user_id", "n", agreement="accuracy")
     if repeats is not None and len(repeats):
@@ -179,6 +182,8 @@ def answering(
         table = table.join(
             times.group_by("user_id").agg(seconds=pl.col("seconds").median()), on="user_id", how="left"
         )
+    if care is not None and len(care):
+        table = table.join(care, on="user_id", how="left")
     rows = table.to_dicts()
     typical = float((table["agreement"] * table["n"]).sum() / max(table["n"].sum(), 1))
     pace = table["seconds"].median() if "seconds" in table.columns else None
@@ -187,6 +192,8 @@ def answering(
         right = round(row["agreement"] * row["n"])
         if row["agreement"] <= SELF and binom.cdf(right, row["n"], typical) * len(rows) < RARE:
             row["why"].append("hardly agrees with their own model")
+        if (row.pop("low", None) or 0) > LAPSE:
+            row["why"].append("answers as if at random")
         if row.get("itself") is not None and row["repeated"] >= LEAST_REPEATS and row["itself"] <= SELF:
             row["why"].append("answers the same question in both ways")
         if row.get("first") is not None and row["shown"] >= LEAST_SIDES:
@@ -204,7 +211,8 @@ def answering(
         if not out
         else f"{out:,} of {len(rows):,} people stand out: look at their answers before believing them."
     )
-    return {"rows": rows[:MOST_PEOPLE], "standing_out": out, "sentence": said}
+    lapse = table["lapse"].mean() if "lapse" in table.columns else None
+    return {"rows": rows[:MOST_PEOPLE], "standing_out": out, "sentence": said, "lapse": lapse}
 
 
 def seconds_between(users: pl.Series, times: pl.Series) -> pl.DataFrame:

@@ -22,6 +22,7 @@ from pal.models.base import PreferenceModel, PrototypeModel
 from pal.report import maps
 from pal.report.page import shorten
 from pal.report.people import MOST_PEOPLE, Row, answering, examples, for_whom, judge_people
+from pal.users.care import care_of
 from pal.users.population import Population
 
 MOST_QUESTIONS = 5000  # that tell what people want
@@ -70,6 +71,8 @@ def portrait(
     shown: int = SHOWN,
     attributes: Mapping[str, Mapping[str, str]] | None = None,
     outside: Sequence[str] = (),
+    given: Comparisons | None = None,
+    loss: str = "logistic",
     **how: pl.DataFrame | None,
 ) -> Row:
     """What the first part of a report shows, but for whether it pays.
@@ -87,6 +90,8 @@ def portrait(
         shown: Responses to show of what each likes, and of what each dislikes.
         attributes: By attribute each person's value.
         outside: People whom no mix of the prototypes explains.
+        given: All answers of the people, by their number among `people`: they tell how carefully they answer.
+        loss: The loss that the model was fitted with.
         **how: repeats, sides and times, as `answering` takes them.
     """
     judged = judge_people(answers)
@@ -129,6 +134,10 @@ def portrait(
         cells = {name: cell(side, row[name]) for name, side in sides.items()}
         return {**cells, "p": _rounded(row["p"]), "p_one": _rounded(row["p_one"])}
 
+    if given is not None and len(given):
+        found_care = care_of(head, population, embeddings, given, n_users=len(people), loss=loss)
+        columns = {name: getattr(found_care, name).numpy() for name in ("lapse", "low")}
+        how["care"] = pl.DataFrame({"user_id": [each["user_id"] for each in people], **columns})
     told = answering(judged, **how)
     why = {row["user_id"]: row["why"] for row in told["rows"]}
     number = {person["user_id"]: i for i, person in enumerate(people)}

@@ -109,10 +109,11 @@ class Service:
         """The taste that answers give; also says whether they can be read at all."""
         if not answers:
             return Taste.empty(model)
+        asked = [answer.get("prompt") for answer in answers]
         needs = [
-            ("prompts", prompts_for(model, [answer.get("prompt") for answer in answers])),
+            ("prompts", prompts_for(model, asked)),
             *(
-                ("responses", typed.read_items([answer[side] for answer in answers], "responses", side))
+                ("responses", responses_for(model, asked, [answer[side] for answer in answers], side))
                 for side in ("chosen", "rejected")
             ),
         ]
@@ -161,7 +162,7 @@ class Service:
             raise PalError(f"prompts must be as many as the {len(responses)} responses, got {len(prompts)}")
         needs = [
             ("prompts", prompts_for(model, prompts)),
-            ("responses", typed.read_items(responses, "responses", "responses")),
+            ("responses", responses_for(model, prompts, responses)),
         ]
         if not isinstance(users, Aggregate):
             states = model.states_of(users, len(responses))
@@ -181,6 +182,18 @@ def prompts_for(model: RewardModel, prompts: Sequence[Any]) -> Any:
     if any(prompt is None for prompt in prompts):
         raise PalError("prompt must be given, got none; this model's reward depends on the prompt")
     return typed.read_items(prompts, "prompts", "prompt")
+
+
+def responses_for(
+    model: RewardModel, prompts: Sequence[Any], responses: Sequence[Any], name: str = "responses"
+) -> Any:
+    """Responses as they are encoded: in one text with their prompts where the model was fitted so."""
+    items = typed.read_items(responses, "responses", name)
+    if model.input_encoder.template is None:
+        return items
+    if any(prompt is None for prompt in prompts):
+        raise PalError("prompt must be given, got none; this model reads it in one text with the response")
+    return model.joined(typed.read_items(prompts, "prompts", "prompt"), items)
 
 
 def version_of(name: str, model: RewardModel) -> dict[str, str]:
@@ -283,7 +296,7 @@ async def compare(request: typed.Compare, service: OfService) -> typed.Probabili
         )
     needs = [
         ("prompts", prompts_for(model, [request.prompt])),
-        ("responses", typed.read_items([request.first, request.second], "responses", "responses")),
+        ("responses", responses_for(model, [request.prompt], [request.first, request.second])),
     ]
 
     def run(prompt: Any, both: Any) -> float:
@@ -305,9 +318,10 @@ async def ask(request: typed.Ask, service: OfService) -> typed.Asked:
         taste = known[0]
     questions = request.questions
     sides = [question.first for question in questions] + [question.second for question in questions]
+    asked = [question.prompt for question in questions]
     needs = [
-        ("prompts", prompts_for(model, [question.prompt for question in questions])),
-        ("responses", typed.read_items(sides, "responses", "responses")),
+        ("prompts", prompts_for(model, asked)),
+        ("responses", responses_for(model, asked * 2, sides)),
     ]
     n = len(questions)
 
@@ -343,7 +357,7 @@ async def models(service: OfService) -> list[typed.Model]:
                 version=model.fingerprint,
                 users=len(model.rows),
                 population=model.population.name,
-                needs_prompts=model.head.needs_prompts,
+                needs_prompts=model.reads_prompts,
                 encoders=encoders,
                 prompt_dim=model.prompt_dim,
                 response_dim=model.response_dim,

@@ -90,13 +90,13 @@ class Demo:
         """Pairs as rows of embeddings."""
         model, n = self.model, len(pairs)
         items = [pair.first for pair in pairs] + [pair.second for pair in pairs]
-        responses = model.encode_responses(typed.read_items(items, "responses", "responses"))
-        prompts = model.encode_prompts(
-            typed.read_items([pair.prompt for pair in pairs], "prompts", "prompts")
-            if model.head.needs_prompts
-            else None,
-            n,
-        )
+        asked = None
+        if model.reads_prompts:
+            asked = typed.read_items([pair.prompt for pair in pairs], "prompts", "prompts")
+        read = typed.read_items(items, "responses", "responses")
+        both = asked * 2 if isinstance(asked, list) else asked
+        responses = model.encode_responses(model.joined(both, read))
+        prompts = model.encode_prompts(asked, n)
         rows = responses.rows
         table = Embeddings(prompts.table, responses.table).without_float64()
         return table, Questions(prompts.rows, rows[:n], rows[n:])
@@ -246,7 +246,7 @@ class Demo:
             group = by_prompt.setdefault(json.dumps(pair.prompt), {})
             group |= {json.dumps(item): item for item in (pair.first, pair.second)}
         key, group = max(by_prompt.items(), key=lambda each: len(each[1]))
-        if len(group) < 4 and not self.model.head.needs_prompts:
+        if len(group) < 4 and not self.model.reads_prompts:
             key, group = "null", {json.dumps(pair.first): pair.first for pair in self.pairs}
         return json.loads(key), list(group.values())[:MOST_RANKED]
 

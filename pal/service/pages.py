@@ -72,7 +72,7 @@ def demo_router(service: Service, name: str, demo: Demo) -> APIRouter:
             "questions": len(demo.pairs),
             "people": people,
             "names": demo.names,
-            "needs_prompts": model.head.needs_prompts,
+            "needs_prompts": model.reads_prompts,
         }
 
     @router.post("/you")

@@ -158,7 +158,7 @@ def rewards_for(
 
     `prompt_of` tells which prompts are equal, for a centred aggregate; by default `prompts` themselves do.
     """
-    read = prompts if model.head.needs_prompts else None
+    read = prompts if model.reads_prompts else None
     if not isinstance(users, Aggregate):
         return model.score(read, responses, user=users)
     states, mass = users.states(model)

@@ -153,6 +153,8 @@ def _exportable_encoder(
     from pal.serving.transformers_model import POOLINGS
 
     name = description["encoder"]
+    if model.input_encoder.template is not None:
+        raise PalError("prompts and responses must be separate to be exported, got a model of joint texts")
     if description.get("precision", "float32") != "float32":
         raise PalError(
             f"the encoder must compute in float32 to be exported, got {description['precision']} of {name}"

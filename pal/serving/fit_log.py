@@ -32,6 +32,7 @@ from torch import Tensor
 from pal import encoders
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset, registered
+from pal.conversations import joint_text, template_of
 from pal.encoders.registry import complaint
 from pal.encoders.vector_store import Embedder, item_id, packed
 from pal.encoders.vector_store import EmbeddingStore as VectorStore
@@ -40,7 +41,7 @@ from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
 from pal.evaluation.choose_k import USER_FOLDS, choose_k
 from pal.evaluation.holding_out import Shares, hold_out, on_known_items
 from pal.files import new_folder, store, write_bytes, write_json, write_text
-from pal.logs.answers import read_answers
+from pal.logs.answers import attributes_of_people, read_answers
 from pal.logs.items import SIDES, Items
 from pal.logs.read import FILE, ROW
 from pal.logs.shapes import Log, read_log
@@ -54,6 +55,7 @@ from pal.serving.log_report import answer, people_of_log, render
 from pal.serving.read_inputs import InputEncoder, Side
 from pal.serving.reward_model import RewardModel
 from pal.serving.saved_model import CARD
+from pal.users.attributes import Attributes
 
 TEXT_ENCODER, IMAGE_ENCODER = "all-MiniLM-L6-v2+measures", "classical"
 UNREADABLE = "with an item that cannot be encoded"
@@ -76,8 +78,11 @@ class Options:
         K: Prototypes, for methods that have some; `auto` chooses by cross-validation.
         encoder: The encoder of texts.
         image_encoder: The encoder of pictures.
+        item: What is encoded as a response: it alone (`separate`), in one text with its prompt (`joint`), or
+            by a template of such a text, with {prompt} and {response}.
         vectors: A file of embeddings that cells name by their ids; see `pal.logs.vectors`.
-        attributes: Columns of the log by whose values accuracies are told apart.
+        attributes: Columns of the log by whose values accuracies are told apart; those of people are in the
+            prior of their states where that helps people who are left out.
         weights: Where an encoder's weights come from, by its name: `package`, `hub` or a folder.
         device: Where encoders and fits compute.
         unseen: Share of the people who are held out, to measure on people who were not fitted; 0: nobody.
@@ -89,6 +94,7 @@ class Options:
     K: int | str = "auto"
     encoder: str = TEXT_ENCODER
     image_encoder: str = IMAGE_ENCODER
+    item: str = "separate"
     vectors: Path | str | None = None
     attributes: Sequence[str] = ()
     weights: Mapping[str, str] | None = None
@@ -111,6 +117,7 @@ class Encoded:
         encoder: What made the embeddings, as `SavedModel` keeps it.
         rejected: The log's rows that are not learned from: file, row, reason.
         contents: Prompts and responses themselves, by row of their embeddings.
+        attributes: Of each person, those that the log tells of people.
     """
 
     embeddings: Embeddings
@@ -121,6 +128,7 @@ class Encoded:
     encoder: dict[str, Any]
     rejected: pl.DataFrame
     contents: dict[str, list[Any]]
+    attributes: list[Attributes]
 
 
 @dataclass(frozen=True)
@@ -213,10 +221,11 @@ def fit(
     method = learned.method or method
     say(why := "\n".join([why, *learned.said]))
     personal = registered(METHODS, method).personal and (K > 1 or not registered(METHODS, method).prototypes)
-    shared = _fit(data, part, "bt", 1, options, "one for everyone")[0] if personal else measured
+    shared = _fit(data, part, "bt", 1, options, "one for everyone", None)[0] if personal else measured
     metrics = _measure(data, part, measured, shared, personal=personal)
     people = people_of_log(log, data, part, measured, shared if personal else None)
-    final, _ = _fit(data, np.zeros_like(part), method, K, options, "fit all")
+    of_all = None if measured.attributes is None else "in"
+    final, _ = _fit(data, np.zeros_like(part), method, K, options, "fit all", of_all)
     metrics = {
         "source": str(source),
         "people": len(data.user_ids),
@@ -226,7 +235,11 @@ def fit(
         "K": final.config.K,
         "settings": why,
         **metrics,
+        "answers_at_random": _round(people["answering"]["lapse"] or 0.0),
     }
+    if told := [row for row in people["answering"]["rows"] if row["why"]]:
+        metrics["look_at"] = {row["user_id"]: row["why"] for row in told}
+        say(people["answering"]["sentence"])
     if by := _by_attribute(log, data, part, measured, shared):
         metrics["by"] = by
     result = Result(final, measured, metrics, log, data.rejected, people)
@@ -245,7 +258,9 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
         model: A model whose encoders and people these are to be, other people after them; None takes the
             encoders of the options, and the log's people alone.
     """
-    answers = read_answers(log, vectors=find_vectors(Path(options.vectors)) if options.vectors else None)
+    template = model.input_encoder.template if model else template_of(options.item)
+    vectors = find_vectors(Path(options.vectors)) if options.vectors else None
+    answers = read_answers(log, vectors=vectors, template=template)
     pairs, rejected = answers.pairs, answers.rejected
     described: dict[str, Any] = {"prompts": None}
     embedded: dict[str, Tensor] = {"prompts": torch.zeros(0, 0)}
@@ -258,7 +273,8 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
         if modality is None:
             continue
         name = options.image_encoder if modality == "image" else options.encoder
-        about = model.encoder.get(half) if model else None
+        about = dict(model.encoder.get(half) or {}) if model else {}
+        about.pop("template", None)
         described[half] = about or _describe(name, options.weights or {}, answers.items[modality], modality)
         used = answers.used(modality)
         # Prompts and responses that one encoder reads share one table.
@@ -277,6 +293,11 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
         place = {"file": pl.col(FILE).cast(pl.String), "row": pl.col(ROW).cast(pl.Int64)}
         rejected = pl.concat([rejected, lost.select(**place, reason=pl.lit(UNREADABLE))])
         pairs = pairs.filter(readable)
+    if template is not None:
+        described["responses"] = {**described["responses"], "template": template}
+        both = [log.pairs.select("prompt", side).unique() for side in SIDES[1:]]
+        alone = {joint_text(template, *row): row[1] for frame in both for row in frame.iter_rows()}
+        contents["responses"] = [alone.get(text, text) for text in contents["responses"]]
     if pairs.is_empty():
         raise PalError(f"{log.table.source} must hold a comparison that an encoder can read, got none")
     known = list(model.user_ids) if model else []
@@ -290,7 +311,11 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
         weight=torch.from_numpy(pairs["weight"].cast(pl.Float32).to_numpy().copy()),
     )  # fmt: skip
     embeddings = Embeddings(embedded["prompts"], embedded["responses"])
-    return Encoded(embeddings, comparisons, people, pairs, names["prompts"], described, rejected, contents)
+    told = attributes_of_people(log.attributes, log.pairs["user_id"])
+    attributes = [told.get(user, {}) for user in people]
+    return Encoded(
+        embeddings, comparisons, people, pairs, names["prompts"], described, rejected, contents, attributes
+    )
 
 
 def _encode(
@@ -431,9 +456,18 @@ def _of_part(data: Encoded, part: Int[np.ndarray, " n"], number: int) -> tuple[C
 
 
 def _fit(
-    data: Encoded, part: Int[np.ndarray, " n"], method: str, K: int, options: Options, what: str
+    data: Encoded,
+    part: Int[np.ndarray, " n"],
+    method: str,
+    K: int,
+    options: Options,
+    what: str,
+    attributes: str | None = "judged",
 ) -> tuple[RewardModel, Learned]:
-    """A model of the people in training, and what its method left behind."""
+    """A model of the people in training, and what its method left behind.
+
+    `attributes` are judged (whether they help), in the prior without that, or left alone.
+    """
     train, n_users = _of_part(data, part, 0)
     val, _ = _of_part(data, part, 1)
     with _progress(None, what) as bar:
@@ -443,12 +477,16 @@ def _fit(
         )  # fmt: skip
         learned = registered(METHODS, method).learn(task)
     seen = np.unique(data.comparisons.user.numpy()[np.isin(part, (0, 1, 2))])
+    if attributes and any(data.attributes):
+        people = [data.attributes[user] for user in seen]
+        learned = learned.with_attributes(task, people, judged=attributes == "judged")
     model = RewardModel.from_fit(
         learned.fitted,
         data.embeddings,
         user_ids=[data.user_ids[user] for user in seen],
         fit_config=learned.config,
         encoder=data.encoder,
+        attributes=learned.attributes,
     )
     return model, learned
 
@@ -522,11 +560,10 @@ def _measure_unseen(
     adapt, test = (data.comparisons[torch.from_numpy(np.flatnonzero(part == number))] for number in (3, 4))
     if not len(test):
         return {}
-    located = model.locate(data.embeddings, adapt, n_users=n_all)
-    states = {
-        "personal": (model, located),
-        "without_answers": (model, model.population.mean.expand_as(located)),
-    }
+    located = model.locate(data.embeddings, adapt, n_users=n_all, attributes=data.attributes)
+    nothing = data.comparisons[torch.zeros(0, dtype=torch.long)]
+    before = model.locate(data.embeddings, nothing, n_users=n_all, attributes=data.attributes)
+    states = {"personal": (model, located), "without_answers": (model, before)}
     if shared is not None:
         states["one_for_everyone"] = (shared, shared.state_of(None).expand(n_all, -1))
     judged = {name: _judged(*each, data, test, n_all) for name, each in states.items()}
@@ -607,14 +644,14 @@ def evaluate(
         source: What `fit` reads; none of it should have been fitted.
         columns: Columns by role, where their names do not tell.
         values: What values of the winner mean.
-        options: Where encoders' weights come from, where they compute, and the seed.
+        options: Where encoders' weights come from, where they compute, people's attributes, and the seed.
         say: Called with what was understood.
 
     Raises:
         PalError: If the log cannot be read, or its items are not what the model reads.
     """
     options = options or Options()
-    log = read_log(source, columns, values=values, seed=options.seed)
+    log = read_log(source, columns, values=values, attributes=options.attributes, seed=options.seed)
     if say:
         say(log.summary())
     data = encode_log(log, options, model=model)

@@ -261,7 +261,10 @@ def _shared(model: RewardModel, *, users: bool) -> RewardModel:
     if users or list(model.user_ids) == [AVERAGE]:
         return model
     population = model.population.coarsened(len(model.user_ids), FEWEST)
-    return replace(model, user_ids=[AVERAGE], states=population.mean[None], population=population)
+    # What attributes say could be of few people, and is in evidence of the population as it was.
+    return replace(
+        model, user_ids=[AVERAGE], states=population.mean[None], population=population, attributes=None
+    )
 
 
 def _shared_files(shared: RewardModel, about: About | None) -> dict[str, bytes]:

@@ -47,7 +47,7 @@ def people_of_log(
         return data.comparisons[torch.from_numpy(np.flatnonzero(part == number))]
 
     n_users, row = len(data.user_ids), {user: n for n, user in enumerate(model.user_ids)}
-    table = model.locate(data.embeddings, of(3), n_users=n_users)
+    table = model.locate(data.embeddings, of(3), n_users=n_users, attributes=data.attributes)
     of_seen = [n for n, user in enumerate(data.user_ids) if user in row]
     table[of_seen] = model.states[[row[data.user_ids[n]] for n in of_seen]]
     tables = []
@@ -79,7 +79,8 @@ def people_of_log(
     asked = torch.unique(of(0).question)
     return portrait(
         model.head, model.population, data.embeddings, data.comparisons.questions[asked], people, table,
-        pl.concat(tables), texts, show, **how_answered(log.pairs),
+        pl.concat(tables), texts, show, given=data.comparisons, loss=model.fit_config.loss,
+        **how_answered(log.pairs),
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from pal import encoders
-from pal.conversations import completion_text, prompt_text
+from pal.conversations import completion_text, joint_text, prompt_text
 from pal.encoders.registry import complaint
 from pal.errors import PalError
 from pal.serving.inputs import (
@@ -26,7 +26,9 @@ from pal.serving.inputs import (
     TEXT,
     ItemEmbeddings,
     ItemList,
+    Items,
     Places,
+    as_list,
     check_embeddings,
     kind_of,
     places_in,
@@ -104,6 +106,34 @@ class InputEncoder:
             table[torch.tensor(rows)] = torch.from_numpy(vectors)
         check_embeddings(table, dim, lambda at: places(first_at[at]))
         return ItemEmbeddings(table, row)
+
+    @property
+    def template(self) -> str | None:
+        """How prompt and response are one text, where the model was fitted on such: see `template_of`."""
+        responses = self.encoder.get("responses")
+        return responses.get("template") if isinstance(responses, Mapping) else None
+
+    def joined(self, prompts: Items | None, responses: ItemList) -> ItemList:
+        """Responses in one text with their prompts, where there is a template; embeddings as they are.
+
+        Raises:
+            PalError: If prompts are not texts, or neither one nor as many as the responses.
+        """
+        if self.template is None or isinstance(responses, Tensor):
+            return responses
+        prompts = [] if prompts is None else as_list(prompts)
+        if isinstance(prompts, Tensor) or len(prompts) not in (1, len(responses)):
+            raise PalError(
+                f"prompts must be texts, one for all or one for each of the {len(responses)} responses, got "
+                f"{len(prompts)}; this model reads both as one text"
+            )
+        prompts = [prompt_text(prompt) for prompt in prompts] * (len(responses) if len(prompts) == 1 else 1)
+        texts = [completion_text(response) for response in responses]
+        # What cannot be read alone stays as it is, to be refused by its name.
+        return [
+            text if complaint(text) else joint_text(self.template, prompt, text)
+            for prompt, text in zip(prompts, texts, strict=True)
+        ]
 
     def _batches(
         self, items: list[Any], side: Side, places: Places

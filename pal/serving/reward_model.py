@@ -8,7 +8,7 @@ Shapes used in this module:
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from itertools import accumulate
 from pathlib import Path
@@ -40,6 +40,7 @@ from pal.serving.inputs import (
 )
 from pal.serving.read_inputs import InputEncoder
 from pal.serving.saved_model import SavedModel, read_model
+from pal.users.attributes import Attributes
 from pal.users.population import Posterior
 from pal.users.question_choice import (
     MOST_TOGETHER,
@@ -48,7 +49,7 @@ from pal.users.question_choice import (
     choose_together,
     rank_questions,
 )
-from pal.users.taste import Taste, sum_evidence
+from pal.users.taste import Taste, sum_evidence, to_units
 
 if TYPE_CHECKING:
     from pal.serving.hub import About
@@ -149,7 +150,7 @@ class RewardModel(SavedModel):
         Raises:
             PalError: If an item cannot be read, shapes disagree, or the user is unknown.
         """
-        items, head = as_list(responses), self.head
+        items, head = self.joined(prompts, as_list(responses)), self.head
         n, device = len(items), head.device
         embedded_prompts, states = self.encode_prompts(prompts, n), self.states_of(user, n).to(device)
         rewards = torch.empty(n, device=device, dtype=torch.float32)
@@ -191,7 +192,7 @@ class RewardModel(SavedModel):
         self, prompts: Items | None, responses: Items, states: Float[Tensor, "states state"]
     ) -> Float[Tensor, "n states"]:
         """Reward each response for several users' states, with every item encoded once."""
-        items = as_list(responses)
+        items = self.joined(prompts, as_list(responses))
         table = self.encode_responses(items).tensor()
         embedded_prompts = self.encode_prompts(prompts, len(items)).tensor()
         return torch.stack([self.score(embedded_prompts, table, user=state) for state in states], 1).cpu()
@@ -254,7 +255,7 @@ class RewardModel(SavedModel):
             return self.population.posterior(torch.tensor([evidence], dtype=torch.float64))
         return self.population.at(self.state_of(user))
 
-    def adapt(self, comparisons: Answers) -> Taste:
+    def adapt(self, comparisons: Answers, *, attributes: Attributes | None = None) -> Taste:
         """Locate someone by their comparisons; the model stays as it is.
 
         One comparison more later is `taste + model.adapt([it])`; to forget it, `taste - model.adapt([it])`.
@@ -262,11 +263,33 @@ class RewardModel(SavedModel):
         Args:
             comparisons: A list of `Preference`, of mappings with prompt, chosen, rejected and perhaps label,
                 or of tuples of these; or `Preferences`, columns. May be empty.
+            attributes: What else is known of the person, such as `{"country": "DE"}`, where the model was
+                fitted with attributes. It is part of the taste from then on: give it once.
 
         Raises:
-            PalError: If an item cannot be read, or a comparison's responses are the same.
+            PalError: If an item cannot be read, a comparison's responses are the same, or the model does not
+                know such an attribute.
         """
-        return self.adapt_many({"": comparisons})[""]
+        taste = self.adapt_many({"": comparisons})[""]
+        return taste if attributes is None else taste + self.taste_of(attributes)
+
+    def taste_of(self, attributes: Attributes) -> Taste:
+        """What attributes alone say of someone: a taste of no comparisons.
+
+        Raises:
+            PalError: If the model's prior does not depend on attributes, or on none of this name.
+        """
+        if self.attributes is None:
+            raise PalError(
+                "attributes are of no use to this model, whose prior does not depend on any; leave them out"
+            )
+        if unknown := [name for name in attributes if name not in self.attributes.columns]:
+            raise PalError(
+                f"attributes must be among {', '.join(self.attributes.columns)}, which the model knows, got "
+                f"{unknown[0]!r}; leave it out"
+            )
+        (evidence,) = to_units(self.attributes.evidence([attributes])).tolist()
+        return replace(Taste.empty(self), evidence=tuple(evidence))
 
     @in_float32
     def adapt_many(self, comparisons: Mapping[str, Answers]) -> dict[str, Taste]:
@@ -284,7 +307,7 @@ class RewardModel(SavedModel):
         name_users = len(comparisons) > 1
         for user, given in comparisons.items():
             try:
-                columns = as_columns(given, needs_prompts=self.head.needs_prompts)
+                columns = as_columns(given, needs_prompts=self.reads_prompts)
             except PalError as error:
                 if not name_users:
                     raise
@@ -368,6 +391,15 @@ class RewardModel(SavedModel):
         # A taste's state is computed once, however many rows it has.
         states = {key: self.state_of(each) for key, each in {id(each): each for each in user}.items()}
         return torch.stack([states[id(each)] for each in user])
+
+    @property
+    def reads_prompts(self) -> bool:
+        """Whether rewards depend on prompts: by the head, or as both are encoded as one text."""
+        return self.head.needs_prompts or self.input_encoder.template is not None
+
+    def joined(self, prompts: Items | None, responses: ItemList) -> ItemList:
+        """Responses as they are encoded: see `InputEncoder.joined`."""
+        return self.input_encoder.joined(prompts, responses)
 
     def encode_responses(self, responses: ItemList, places: Places | None = None) -> ItemEmbeddings:
         """Embeddings of responses; see `InputEncoder.encode`."""
@@ -453,6 +485,10 @@ class RewardModel(SavedModel):
         where an item stands, from its side, one of `sides`, and its question's number.
         """
         n = len(responses) // 2
+        both = prompts if prompts is None or isinstance(prompts, Tensor) else as_list(prompts)
+        if isinstance(both, list) and len(both) > 1:
+            both = both * 2  # a prompt for each response
+        responses = self.joined(both, responses)
         embedded = self.encode_responses(responses, lambda row: place(sides[row >= n], row % max(n, 1)))
         embedded_prompts = self.encode_prompts(prompts, n, lambda row: place("prompt", row))
         first, second = embedded.rows[:n], embedded.rows[n:]

@@ -36,6 +36,7 @@ from pal.files import expanded, new_folder, sweep, write_bytes
 from pal.fitting.trainer import Fitted
 from pal.models.base import PreferenceModel, make_model
 from pal.users import POPULATIONS
+from pal.users.attributes import AttributePrior, Attributes
 from pal.users.population import Population, adapt, fit_population
 
 FORMAT = "pal-reward-model"
@@ -43,6 +44,7 @@ VERSION = 2
 CONFIG, TENSORS, USERS, SUMS = "config.json", "model.safetensors", "users.json", "SHA256SUMS"
 CARD = "README.md"
 DIMS = ("prompt_dim", "response_dim")
+EFFECTS = "attributes.effects"  # a tensor
 Some = TypeVar("Some", bound="SavedModel")  # not typing.Self, which the shape checks in tests cannot read
 
 
@@ -60,6 +62,7 @@ class SavedModel:
             weights, widths and so on. Kept and handed back as it is; must be JSON.
         prompt_dim: Width of the prompts' embeddings; 0 where there are no prompts.
         response_dim: Width of the responses' embeddings.
+        attributes: What people's attributes say of their states; None where nothing.
 
     Raises:
         PalError: If ids repeat, shapes disagree, or a number is not finite or not allowed.
@@ -73,9 +76,10 @@ class SavedModel:
     encoder: Mapping[str, Any]
     prompt_dim: int
     response_dim: int
+    attributes: AttributePrior | None = None
 
     def __post_init__(self) -> None:
-        _check_tensors(self.head, self.population, self.tensors())
+        _check_tensors(self.head, self.population, self.attributes, self.tensors())
         self.head.check_states(self.states, "states")
         if len(self.user_ids) != len(self.states) or not len(self.states):
             counts = f"{len(self.user_ids)}, {len(self.states)}"
@@ -84,6 +88,8 @@ class SavedModel:
             twice = next(user for row, user in enumerate(self.user_ids) if self.rows[user] != row)
             raise PalError(f"user_ids must not repeat, got {twice!r} twice")
         self.population.check(self.head)
+        if self.attributes is not None:
+            self.attributes.check(self.population.evidence_size)
         self.head.eval()
 
     @classmethod
@@ -95,6 +101,7 @@ class SavedModel:
         user_ids: Sequence[str],
         fit_config: FitConfig,
         encoder: Mapping[str, Any],
+        attributes: AttributePrior | None = None,
     ) -> Some:
         """The model that a fit leaves behind, on the CPU, with a population fitted to its users' states.
 
@@ -104,12 +111,13 @@ class SavedModel:
             user_ids: Ids of the seen users, in the order of the states.
             fit_config: How it was fitted.
             encoder: What the embeddings came from.
+            attributes: What people's attributes say of their states, in evidence of this population.
         """
         states = fitted.states.cpu()
         population = fitted.population or fit_population(fit_config.population, states)
         dims = {"prompt_dim": embeddings.prompts.shape[1], "response_dim": embeddings.responses.shape[1]}
         head = deepcopy(fitted.head).cpu()
-        return cls(head, user_ids, states, population, fit_config, encoder, **dims)
+        return cls(head, user_ids, states, population, fit_config, encoder, **dims, attributes=attributes)
 
     def __repr__(self) -> str:
         about = f"model {self.config.model}, K={self.config.K}, {len(self.user_ids):,} users"
@@ -129,6 +137,8 @@ class SavedModel:
         """
         # Without defaults: an option that a newer version adds changes no fingerprint.
         shaping = {"head": self.config.model_dump(exclude_defaults=True), "loss": self.fit_config.loss}
+        if self.attributes is not None:
+            shaping["attributes"] = self.attributes.columns
         digest = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode())
         for name, tensor in sorted(self.tensors().items()):
             if name != "states":
@@ -159,17 +169,36 @@ class SavedModel:
         return self.states[self.rows[user]]
 
     def locate(
-        self, embeddings: Embeddings, comparisons: Comparisons, *, n_users: int
+        self,
+        embeddings: Embeddings,
+        comparisons: Comparisons,
+        *,
+        n_users: int,
+        attributes: Sequence[Attributes] | None = None,
     ) -> Float[Tensor, "users state"]:
-        """Locate new users by their comparisons; the model stays as it is (see `pal.adapt`)."""
-        config = self.fit_config
-        return adapt(self.head, self.population, embeddings, comparisons, n_users=n_users, config=config)
+        """Locate new users by their comparisons; the model stays as it is (see `pal.adapt`).
+
+        Args:
+            embeddings: What the comparisons' questions point into.
+            comparisons: The users' answers.
+            n_users: Users to locate.
+            attributes: What is known of each beside the answers, where the model's prior reads it.
+        """
+        config, population = self.fit_config, self.population
+        if attributes is None or self.attributes is None:
+            return adapt(self.head, population, embeddings, comparisons, n_users=n_users, config=config)
+        with torch.no_grad():
+            read = population.evidence(self.head, embeddings, comparisons, config.loss)
+            evidence = population.total(read, comparisons.user, n_users)
+            known = evidence + self.attributes.evidence(attributes).to(evidence)
+            return population.posterior(known).mean.float()
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the model, by the name it has on disk."""
         shared = {f"head.{name}": tensor for name, tensor in self.head.state_dict().items()}
         population = {f"population.{name}": tensor for name, tensor in self.population.tensors().items()}
-        return shared | {"states": self.states} | population
+        effects = {} if self.attributes is None else {EFFECTS: self.attributes.effects}
+        return shared | {"states": self.states} | population | effects
 
     def files(self) -> dict[str, bytes]:
         """The files that `save` writes, by name."""
@@ -183,6 +212,8 @@ class SavedModel:
             "response_dim": self.response_dim,
             "encoder": dict(self.encoder),
         }
+        if self.attributes is not None:
+            config["attributes"] = dict(self.attributes.columns)
         try:
             about = json.dumps(config, indent=2, allow_nan=False) + "\n"
         except (TypeError, ValueError) as error:
@@ -301,7 +332,11 @@ def _fields(config: dict[str, Any], user_ids: list[str], tensors: dict[str, Tens
         population = registered(POPULATIONS, config["population"]).from_tensors(owned["population"])
     except KeyError as error:
         raise PalError(f"tensors must hold population.{error.args[0]}, got none; fit again") from None
-    _check_tensors(head, population, tensors)
+    attributes = None
+    if (columns := config.get("attributes")) is not None:
+        effects = tensors.get(EFFECTS, torch.zeros(0))  # whose shape is refused where it is missing
+        attributes = AttributePrior.from_json(columns, effects)
+    _check_tensors(head, population, attributes, tensors)
     head.load_state_dict(owned["head"], assign=True)
     return {
         "head": head.requires_grad_(requires_grad=False),
@@ -310,14 +345,21 @@ def _fields(config: dict[str, Any], user_ids: list[str], tensors: dict[str, Tens
         "population": population,
         "fit_config": FitConfig.from_options(**config["fit"]),
         "encoder": config["encoder"],
+        "attributes": attributes,
         **dims,
     }
 
 
-def _check_tensors(head: PreferenceModel, population: Population, tensors: Mapping[str, Tensor]) -> None:
+def _check_tensors(
+    head: PreferenceModel,
+    population: Population,
+    attributes: AttributePrior | None,
+    tensors: Mapping[str, Tensor],
+) -> None:
     """Names, types and finite numbers of all tensors, and the head's shapes; others check what is theirs."""
     shapes = {f"head.{name}": tensor.shape for name, tensor in head.state_dict().items()}
     expected = {*shapes, "states", *(f"population.{name}" for name in population.tensors())}
+    expected |= set() if attributes is None else {EFFECTS}
     if tensors.keys() != expected:
         missing, extra = sorted(expected - tensors.keys()), sorted(tensors.keys() - expected)
         raise PalError(

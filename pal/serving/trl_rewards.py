@@ -145,7 +145,7 @@ class PolicyReward:
         return users
 
     def _prompt(self, prompt: Any, row: int) -> str:
-        if not self.model.head.needs_prompts:
+        if not self.model.reads_prompts:
             # Equal prompts still tell which completions are compared.
             return prompt if isinstance(prompt, str) else repr(prompt)
         if self.read_prompt is prompt_text:

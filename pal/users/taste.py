@@ -237,15 +237,16 @@ def sum_evidence(model: FittedModel, read: Float[Tensor, "n read"], counts: Sequ
     population, fingerprint = model.population, model.fingerprint
     user = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(list(counts), dtype=torch.long))
     if population.additive:
-        read = _in_units(read).mul(UNIT)  # each answer on its own, so that sums are exact
-    totals = _in_units(population.total(read, user, len(counts))).mul(UNIT).tolist()
+        read = to_units(read)  # each answer on its own, so that sums are exact
+    totals = to_units(population.total(read, user, len(counts))).tolist()
     return [
         Taste(fingerprint, population.name, tuple(total), count, population)
         for total, count in zip(totals, counts, strict=True)
     ]
 
 
-def _in_units(evidence: Float[Tensor, "n evidence"]) -> Float[Tensor, "n evidence"]:
+def to_units(evidence: Float[Tensor, "n evidence"]) -> Float[Tensor, "n evidence"]:
+    """Evidence at whole multiples of 2^-24, so that sums are exact; NaN and infinity are refused."""
     if not bool(torch.isfinite(evidence).all()):
         raise PalError("evidence must be finite, got NaN or infinity; look for it in the embeddings")
-    return evidence.double().div(UNIT).round()
+    return evidence.double().div(UNIT).round().mul(UNIT)

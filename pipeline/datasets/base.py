@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pal.comparisons import Comparisons
     from pipeline.params import Params
 
-Count = Annotated[int, Field(ge=0)]
-AtLeastOne = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0, lt=2**31)]
+AtLeastOne = Annotated[int, Field(ge=1, lt=2**31)]
 Text = Annotated[str, Field(min_length=1)]
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 
@@ -103,7 +103,7 @@ class SplitShares(Shares):
 
     unseen_users: Annotated[Number, Field(gt=0, lt=1)]
 
-    def n_unseen(self, n_users: int) -> int:
+    def n_unseen(self, n_users: int, dataset: str = "own") -> int:
         """How many of the users with enough pairs are kept unseen.
 
         Raises:
@@ -112,7 +112,7 @@ class SplitShares(Shares):
         n = round(self.unseen_users * n_users)
         if not 1 <= n < n_users:
             raise PipelineError(
-                "own.split.unseen_users must leave at least one user seen and one unseen, "
+                f"{dataset}.split.unseen_users must leave at least one user seen and one unseen, "
                 f"got {self.unseen_users} of {n_users} users with at least {self.min_pairs} pairs; "
                 "add users or change the share"
             )
@@ -151,6 +151,15 @@ class DatasetParams(Config):
     @property
     def seen_users(self) -> int | None:
         """How many users are seen, where the parameters say so."""
+        return None
+
+    @property
+    def template(self) -> str | None:
+        """How prompt and response are encoded as one text; None where each is an item of its own.
+
+        Raises:
+            PalError: If that is asked for in words that are not understood.
+        """
         return None
 
     @property

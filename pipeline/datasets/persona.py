@@ -6,18 +6,16 @@ of training altogether, so that accuracy on statements never seen can be told fr
 that training knows through other people (D25).
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from pal.config import Config, Number
-from pal.errors import shorten
+from pal.config import Config, Number, explain
 from pipeline import PipelineError, paths
 from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, HubFiles, Remote, Source, Truth
 from pipeline.storage import raw_files, tables
@@ -35,8 +33,6 @@ ABOUT = (
     "statements are text."
 )
 ITEMS_APART = True
-KEYS = ("question", "statement", "answer_matching_behavior", "answer_not_matching_behavior")
-ANSWERS = {" Yes": True, " No": False}
 
 # Anthropic's own files, as published; whatever the hub or a mirror sends under these names is held to them.
 PUBLISHED_SHA256 = {
@@ -85,6 +81,14 @@ class Params(DatasetParams):
     def adapt_pairs(self) -> int:
         """Comparisons that shots are drawn from."""
         return self.prepare.adapt_pairs
+
+
+class Row(BaseModel):
+    """A line of Anthropic's files."""
+
+    question: Annotated[str, Field(pattern=r"\S")]
+    statement: Annotated[str, Field(pattern=r"\S")]
+    answer_matching_behavior: Literal[" Yes", " No"]
 
 
 @dataclass(frozen=True)
@@ -151,37 +155,18 @@ def read(name: str, path: Path) -> list[Statement]:
         PipelineError: Naming the first line that is not a statement in Anthropic's schema.
     """
     persona = name.removeprefix("interest-in-").removesuffix(".jsonl")
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise PipelineError(
-            f"{name} must be UTF-8, got byte {error.object[error.start]:#04x} at {error.start}"
-        ) from None
-    if not text:
+    statements = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = Row.model_validate_json(line)
+            except ValidationError as error:
+                raise PipelineError(f"{name}, line {number}: {explain(error)[:200]}") from None
+            agrees = row.answer_matching_behavior == " Yes"
+            statements.append(Statement(persona, row.question, row.statement, agrees))
+    if not statements:
         raise PipelineError(f"{name} must hold one JSON object a line, got an empty file")
-    lines = text.removesuffix("\n").split("\n")  # not splitlines: a text may hold U+2028 and its like
-    return [_statement(f"{name}, line {i + 1},", persona, line) for i, line in enumerate(lines)]
-
-
-def _statement(where: str, persona: str, line: str) -> Statement:
-    try:
-        row: dict[str, Any] = json.loads(line)
-    except ValueError:
-        raise PipelineError(
-            f"{where} must be a JSON object, got {shorten(line)}; is the file cut short?"
-        ) from None
-    if not isinstance(row, dict):
-        raise PipelineError(f"{where} must be a JSON object, got {shorten(row)}")
-    for key in KEYS:
-        if not isinstance(row.get(key), str) or not row[key].strip():
-            raise PipelineError(f"{where} must have a text {key!r}, got {shorten(row.get(key))}")
-    if row["answer_matching_behavior"] not in ANSWERS:
-        raise PipelineError(
-            f"{where} answer_matching_behavior must be ' Yes' or ' No', "
-            f"got {row['answer_matching_behavior']!r}"
-        )
-    agrees = ANSWERS[row["answer_matching_behavior"]]
-    return Statement(persona, row["question"], row["statement"], agrees)
+    return statements
 
 
 def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:

@@ -25,6 +25,7 @@ ABOUT = (
 )
 ITEMS_APART = False
 GROUPS = ("cool", "warm")
+SPLITS = ("train", "val", "test")
 SAMPLE = "sample: scenes drawn by this program, simulated people"
 # Table 3 of the paper: train, val and test pairs.
 PUBLISHED = {
@@ -81,10 +82,8 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
     # An unseen user's train rows are those to locate the user from (D21).
     located = (place == "train") & (pl.col("users") == "unseen")
     rows = rows.with_columns(split=pl.when(located).then(pl.lit("adapt")).otherwise(place))
-    table: dict[str, Any] = {"pairs": table3(rows)}
-    if params.pickafilter.source == "pickapic_v1":
-        table["published"] = PUBLISHED
-    write_json(out / "table3.json", table)
+    published = PUBLISHED if params.pickafilter.source == "pickapic_v1" else {}
+    write_json(out / "table3.json", table3(rows, published))
     return kept.counts() | {"users_in_both": len(both)} | pickapic.write(rows, kept.images, out)
 
 
@@ -120,15 +119,22 @@ def assign(people: pl.DataFrame, options: Prepare, seed: int) -> pl.DataFrame:
     )
 
 
-def table3(rows: pl.DataFrame) -> dict[str, dict[str, list[int]]]:
-    """Train (of unseen users: adapt), val and test pairs of each group: seen, unseen and both."""
+def table3(rows: pl.DataFrame, published: dict[str, dict[str, tuple[int, ...]]]) -> list[dict[str, Any]]:
+    """The split in the shape of the paper's Table 3, with its numbers beside ours where they are given.
+
+    A row for each group's seen and unseen users and both: train (of unseen users: adapt), val and test pairs.
+    """
     places = rows.group_by("group", "users", "split").len().iter_rows()
     counts = {tuple(place): count for *place, count in places}
-    table: dict[str, dict[str, list[int]]] = {}
+    table = []
     for group in GROUPS:
-        table[group] = {
+        pairs = {
             users: [counts.get((group, users, split), 0) for split in (learned, "val", "test")]
             for users, learned in (("seen", "train"), ("unseen", "adapt"))
         }
-        table[group]["total"] = [a + b for a, b in zip(*table[group].values(), strict=True)]
+        pairs["total"] = [a + b for a, b in zip(*pairs.values(), strict=True)]
+        for users, numbers in pairs.items():
+            paper = published.get(group, {}).get(users, ())
+            row = {"group": f"{group}, {users}", **dict(zip(SPLITS, numbers, strict=True))}
+            table.append({**row, **{f"{s}_published": n for s, n in zip(SPLITS, paper, strict=False)}})
     return table

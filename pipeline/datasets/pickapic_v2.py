@@ -2,7 +2,7 @@
 
 PAL reports 10,587 of the 18,391 untied test comparisons as overlapping with v1's train and validation, and
 nowhere says by what. A sample there is a comparison, so the two sets are told apart by whether v1 compared
-the same two pictures; the other readings are counted beside it in published.json.
+the same two pictures.
 """
 
 from dataclasses import replace
@@ -84,44 +84,20 @@ def mark_leakage(rows: pl.DataFrame, v1: pl.DataFrame) -> tuple[pl.DataFrame, di
     """Call a comparison of the test set leakage where v1 compared the same two pictures, else no_leakage.
 
     Returns:
-        v2's rows, and how many untied ones overlap with v1 by each reading, beside the published counts.
+        v2's rows, and how many untied ones overlap with v1, beside the published counts.
     """
-    known = pl.concat([v1["uid_0"], v1["uid_1"]])
     ends = (pl.min_horizontal("uid_0", "uid_1"), pl.max_horizontal("uid_0", "uid_1"))
     both = pl.concat_str(*ends, separator="|").alias("both")
-    overlaps = {
-        "same_images": _among(rows.select(both)["both"], v1.select(both)["both"]),
-        "same_ranking": _among(rows["ranking_id"], v1["ranking_id"]),
-        "either_image": _among(rows["uid_0"], known) | _among(rows["uid_1"], known),
-        "same_prompt": _among(rows["prompt"], v1["prompt"]),
-    }
-    rows = rows.with_columns(**overlaps)
-    tested = rows.filter((pl.col("test") == "test") & (pl.col("label") != 0.5))
-    counts = {
-        name: {"leakage": int(tested[name].sum()), "no_leakage": int((~tested[name]).sum())}
-        for name in overlaps
-    }
-    word = pl.when("same_images").then(pl.lit("leakage")).otherwise(pl.lit("no_leakage"))
+    known = v1.select(both)["both"].drop_nulls().unique()
+    leaks = both.is_in(known.implode()).fill_null(value=False)
+    rows = rows.with_columns(leaks=leaks)
+    tested = rows.filter((pl.col("test") == "test") & (pl.col("label") != 0.5))["leaks"]
+    counts = {"leakage": int(tested.sum()), "no_leakage": int((~tested).sum())}
+    word = pl.when("leaks").then(pl.lit("leakage")).otherwise(pl.lit("no_leakage"))
     rows = rows.with_columns(test=pl.when(pl.col("test") == "test").then(word).otherwise("test"))
-    counted = {"used": "same_images", "readings": counts, "published": pickapic.LEAKAGE}
-    return rows.drop(list(overlaps)), {"says": say(counts), **counted}
-
-
-def _among(values: pl.Series, known: pl.Series) -> pl.Series:
-    return values.is_in(known.drop_nulls().unique().implode()).fill_null(value=False)
-
-
-def say(readings: dict[str, dict[str, int]]) -> str:
-    """Whether the counts are the published ones, in one sentence; only the real data can tell."""
-    got, published = readings["same_images"], pickapic.LEAKAGE
-    counts = (
-        f"{got['leakage']:,} of the untied test comparisons overlap with v1 and {got['no_leakage']:,} do not"
-    )
-    total = sum(published.values())
-    if sum(got.values()) != total:
-        return f"{counts}; these are not the published {total:,}, so nothing can be compared."
-    if got == published:
-        return f"{counts}, as published."
-    same = [name for name, reading in readings.items() if reading["leakage"] == published["leakage"]]
-    hint = f"counted by {same[0]} they would agree" if same else "no other reading agrees either"
-    return f"{counts}, where {published['leakage']:,} and {published['no_leakage']:,} were published; {hint}."
+    says = "{leakage:,} of the untied test comparisons overlap with v1 and {no_leakage:,} do not"
+    published = says.format(**pickapic.LEAKAGE)
+    said = f"{says.format(**counts)}, as published."
+    if counts != pickapic.LEAKAGE:
+        said = f"{says.format(**counts)}; published was: {published}."
+    return rows.drop("leaks"), {"says": said, "counts": counts, "published": pickapic.LEAKAGE}

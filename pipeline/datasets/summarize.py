@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, Field, ValidationError
 
 from pal.config import Config, explain
+from pal.conversations import JOINT
 from pal.errors import shorten
 from pal.files import write_json
 from pipeline import PipelineError, paths
@@ -58,6 +59,11 @@ class Params(DatasetParams):
 
     hub: HubFiles
     prepare: Prepare
+
+    @property
+    def template(self) -> str | None:
+        """See `DatasetParams`."""
+        return JOINT if self.prepare.item == "joint" else None
 
 
 class Info(BaseModel):

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pal.encoders import vector_store
 from pal.errors import shorten
 from pal.files import write_text
-from pipeline.storage import embeddings, tables
+from pipeline.storage import tables
 
 IMAGE_COLUMNS = ["item_id", "file", "row_group", "row", "column", "filter"]
 DROPPED_COLUMNS = ("item_id", "modality", "file", "row_group", "row", "column", "reason")
@@ -27,7 +27,7 @@ class Items:
     """The items of one modality, by id.
 
     Args:
-        ids: Their ids (`embeddings.packed`), ascending.
+        ids: Their ids (`vector_store.packed`), ascending.
         rows: The row of each in the table.
         path: The table.
         made_by: The stage that wrote it.
@@ -66,9 +66,9 @@ def read_items(path: Path, made_by: str) -> dict[str, Items]:
     if len(column) and pc.all(pc.equal(pc.binary_length(column), width)).as_py():
         chunks = [c.cast(pa.binary()).cast(pa.binary(width)) for c in column.chunks if len(c)]
         buffers = [np.frombuffer(c.buffers()[1], f"S{width}", len(c), c.offset * width) for c in chunks]
-        ids = embeddings.packed(np.concatenate(buffers))
+        ids = vector_store.packed(np.concatenate(buffers))
     else:  # texts of other lengths, which `packed` refuses
-        ids = embeddings.packed(column.to_pylist())
+        ids = vector_store.packed(column.to_pylist())
     codes, names = tables.codes(table.column("modality"))
     order = np.argsort(ids, kind="stable")
     items = {}

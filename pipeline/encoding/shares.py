@@ -20,7 +20,7 @@ import numpy as np
 from pipeline import PipelineError
 
 if TYPE_CHECKING:
-    from pipeline.storage.embeddings import EmbeddingStore, Places
+    from pal.encoders.vector_store import EmbeddingStore, Places
 
 LEAST_ROWS = 512
 MOST_ROWS = 16_384

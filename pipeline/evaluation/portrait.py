@@ -4,7 +4,7 @@ Items are shown as texts, or as small pictures that are part of the page; the ga
 picture has a colour filter.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,8 @@ def portrait(
         return {(side, row): vars(shown.get(ids[side][row], ShownItem())) for side, row in wanted}
 
     asked = torch.unique(data.select("seen", "train").question)
+    unseen_ones = torch.from_numpy((data.places["users"] == "unseen").to_numpy().astype("int64"))
+    given = replace(data.comparisons, user=data.comparisons.user + data.n_users("seen") * unseen_ones)
     drawn = pal.report.portrait.portrait(
         model.head,
         model.population,
@@ -89,6 +91,8 @@ def portrait(
         shown=n_items,
         attributes={"group": {each["user_id"]: each["group"] for each in people}} if data.groups else None,
         outside=outside,
+        given=given,
+        loss=model.fit_config.loss,
         repeats=_repeats(data),
         times=_times(data.dataset),
     )

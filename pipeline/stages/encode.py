@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from pal import encoders
+from pal.encoders.vector_store import Embedder, EmbeddingStore, write_shard
 from pal.files import new_folder
 from pipeline import PipelineError, params, paths
 from pipeline.datasets import DATASETS
@@ -24,7 +25,6 @@ from pipeline.encoding.items import BadItem, Items, read_items, write_dropped
 from pipeline.encoding.shares import Job, Share
 from pipeline.params import Params
 from pipeline.storage import cleanup, raw_files, tables
-from pipeline.storage.embeddings import Embedder, EmbeddingStore, write_shard
 from pipeline.storage.manifests import write_manifest
 
 FILL = {"text": texts.fill, "image": images.fill}

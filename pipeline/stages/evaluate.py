@@ -28,7 +28,6 @@ from pipeline.study import Study
 
 MAX_REASONS = 12
 COUNTS = ("read", "kept", "dropped")
-SPLITS = ("train", "val", "test")
 CURVE = ("shots", "accuracy", "low", "high")
 
 
@@ -172,27 +171,9 @@ def compared_with_published(dataset: str) -> list[str]:
 
 
 def split_table(dataset: str) -> list[dict[str, Any]]:
-    """The split in the shape of the paper's Table 3, where prepare wrote one: each row a dict by column.
-
-    The file holds such `rows`, or counts of train, val and test pairs under `pairs`, by group and users, and
-    under `published` the same of the paper.
-    """
-    path, stage = paths.prepared(dataset) / "table3.json", f"prepare@{dataset}"
-    if not path.exists():
-        return []
-    table = read_json(path, stage)
-    try:
-        if "rows" in table:
-            return [dict(row) for row in table["rows"]]
-        rows = []
-        for group, by_users in table["pairs"].items():
-            for users, counts in by_users.items():
-                paper = ((table.get("published") or {}).get(group) or {}).get(users) or ()
-                row = {"group": f"{group}, {users}", **dict(zip(SPLITS, counts, strict=True))}
-                rows.append({**row, **{f"{s}_published": n for s, n in zip(SPLITS, paper, strict=False)}})
-        return rows
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise PipelineError(f"{path} must hold a list of rows; run `dvc repro -f {stage}`") from None
+    """The split in the shape of the paper's Table 3, where prepare wrote one: each row a dict by column."""
+    path = paths.prepared(dataset) / "table3.json"
+    return read_json(path, f"prepare@{dataset}") if path.exists() else []
 
 
 def data_flow_counts(dataset: str) -> list[dict[str, Any]]:

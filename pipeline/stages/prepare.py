@@ -5,7 +5,7 @@ from functools import partial
 from pal.files import new_folder
 from pipeline import params, paths
 from pipeline.datasets import DATASETS
-from pipeline.storage import raw_files, tables
+from pipeline.storage import raw_files
 from pipeline.storage.manifests import write_manifest
 
 
@@ -17,5 +17,5 @@ def main(dataset: str) -> None:
     files = {file.name: raw_files.stored(file, dataset) for file in manifest.files}
     with new_folder(paths.prepared(dataset)) as out:
         counts = DATASETS[dataset].prepare(values, files, out)
-        write_manifest(out, counts, out / tables.PAIRS, source=manifest.source)
+        write_manifest(out, counts, source=manifest.source)
     print(f"prepare@{dataset}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))

@@ -48,7 +48,7 @@ def main(dataset: str) -> None:
         kept = {"read": len(pairs), "kept": len(coloured), "dropped": len(pairs) - len(coloured)}
         kept |= {f"{word}_filtered": count for word, count in n.items()}
         kept["unfiltered"] = words.null_count()
-        write_manifest(out, kept, out / tables.PAIRS, items=counts)
+        write_manifest(out, kept, items=counts)
     print(f"recolour@{dataset}: {sum(n.values()):,} of {len(pairs):,} pairs filtered, {len(named):,} items")
 
 

@@ -12,7 +12,7 @@ from pal.report.people import gained
 from pal.report.portrait import story
 from pipeline import params, paths
 from pipeline.datasets import DATASETS
-from pipeline.report import charts, findings, maps, tables
+from pipeline.report import charts, findings, tables
 from pipeline.report.charts import Row, Spec
 from pipeline.storage.manifests import read_json
 
@@ -174,7 +174,7 @@ def figures(evaluated: Row, names: dict[str, str], curves: dict[str, Row]) -> di
             percents, {"val_accuracy": "validation"}, "validation accuracy, %"
         )
     if truth and truth["users"]:
-        made["truth"] = maps.truth(truth)
+        made["truth"] = charts.truth(truth)
     if curves:
         made["curves"] = charts.choices(curves)
     return made

@@ -31,6 +31,9 @@ def main(dataset: str) -> None:
     data, K = study.load(dataset), study.n_prototypes(dataset, values)
     if alike := study.alike_responses(data):
         print(f"train@{dataset}: warning: {alike}")
+    encoder = {side: asdict(by) if by else None for side, by in data.embedders.items()}
+    if (template := values[dataset].template) is not None:
+        encoder["responses"] |= {"template": template}
     fits = _by_method if values[dataset].method is not None else _by_options
     with new_folder(paths.models(dataset)) as folder:
         for name, learned in fits(data, values, K):
@@ -39,7 +42,7 @@ def main(dataset: str) -> None:
                 data.embeddings,
                 user_ids=data.user_ids["seen"],
                 fit_config=learned.config,
-                encoder={side: asdict(by) if by else None for side, by in data.embedders.items()},
+                encoder=encoder,
             )
             saved.save(folder / name)
             if name == "model":

@@ -18,7 +18,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from pal.errors import PalError
@@ -43,28 +42,20 @@ def record_use(dataset: str, part: str, embeddings: str = "") -> None:
     repository = str(paths.project_root().resolve())
     use = {"repository": repository, "dataset": dataset, "part": part, "embeddings": embeddings}
     folder = hashlib.sha256(repository.encode()).hexdigest()[:16]
-    path = paths.store() / "uses" / folder / f"{dataset}-{part}.json"
     with suppress(OSError, PalError):
-        if _read_use(path) != use:
-            write_json(path, use)
+        write_json(paths.store() / "uses" / folder / f"{dataset}-{part}.json", use)
 
 
 def uses() -> dict[Path, Use | None]:
     """All notes; None for one that is no note or whose repository is gone."""
-    notes = {path: _read_use(path) for path in sorted((paths.store() / "uses").glob("*/*.json"))}
-    return {
-        path: use if use and (Path(use["repository"]) / paths.PARAMS).is_file() else None
-        for path, use in notes.items()
-    }
-
-
-def _read_use(path: Path) -> Use | None:
-    try:
-        note = json.loads(path.read_text(encoding="utf-8"))
-        use = {name: note[name] for name in ("repository", "dataset", "part", "embeddings")}
-    except UNREADABLE:
-        return None
-    return use if all(isinstance(value, str) for value in use.values()) else None
+    notes: dict[Path, Use | None] = {}
+    for path in sorted((paths.store() / "uses").glob("*/*.json")):
+        notes[path] = None
+        with suppress(*UNREADABLE):
+            use = {name: str(value) for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
+            if (Path(use["repository"]) / paths.PARAMS).is_file():
+                notes[path] = use
+    return notes
 
 
 def cache_folder(root: Path = Path()) -> Path:
@@ -82,14 +73,14 @@ def cache_folder(root: Path = Path()) -> Path:
     return root / ".dvc" / parser.get("cache", "dir", fallback="cache").strip("\"'")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Entry:
     """A line of the table: something that is kept or removed as a whole.
 
     Args:
         kind: raw, embeddings, downloads, leftovers, encoders or notes.
         name: Which, for the reader.
-        path: The file or folder.
+        path: The file or folder; a link is a file, so that what it leads to is never touched.
         used: By whom, in words; empty where nobody refers to it.
     """
 
@@ -98,36 +89,17 @@ class Entry:
     path: Path
     used: str = ""
 
-    @property
-    def is_folder(self) -> bool:
-        """Whether it is a folder; a link to one is a file, so that what it leads to is never touched."""
-        return self.path.is_dir() and not self.path.is_symlink()
-
-    @cached_property
-    def files(self) -> list[tuple[int, float]]:
-        """Size and time of the last change of the files and links in it."""
-        paths = self.path.rglob("*") if self.is_folder else [self.path]
-        sizes = []
-        for path in paths:
+    def __post_init__(self) -> None:
+        """Count files and links in it, their bytes in the store, and days since the youngest change."""
+        self.is_folder = self.path.is_dir() and not self.path.is_symlink()
+        self.files, self.size, changed = 0, 0, 0.0
+        for path in (self.path, *(self.path.rglob("*") if self.is_folder else ())):
             with suppress(OSError):  # another process may have removed it meanwhile
-                if path.is_symlink() or path.is_file():
-                    stat = path.lstat()
-                    sizes.append((stat.st_size, stat.st_mtime))
-        return sizes
-
-    @property
-    def size(self) -> int:
-        """Bytes in the store itself: a link's target lies elsewhere."""
-        return sum(size for size, _ in self.files)
-
-    @property
-    def age(self) -> float:
-        """Days since the youngest change in it."""
-        try:
-            own = self.path.lstat().st_mtime
-        except OSError:
-            own = 0.0
-        return (time.time() - max([own, *(changed for _, changed in self.files)])) / DAY
+                stat = path.lstat()
+                folder = path.is_dir() and not path.is_symlink()
+                self.files, self.size = self.files + (not folder), self.size + (not folder) * stat.st_size
+                changed = max(changed, stat.st_mtime)
+        self.age = (time.time() - changed) / DAY
 
 
 def main(*, clean: bool = False, days: float = 7) -> None:
@@ -138,7 +110,7 @@ def main(*, clean: bool = False, days: float = 7) -> None:
     print(f"store {paths.store()}")
     print(f"{'what':<12}{'which':<64}{'files':>10}{'size':>12}  used by")
     for (kind, name, used), group in sorted(groups.items()):
-        files, size = (sum(len(entry.files) for entry in group), sum(entry.size for entry in group))
+        files, size = (sum(entry.files for entry in group), sum(entry.size for entry in group))
         print(f"{kind:<12}{name[:63]:<64}{files:>10,}{_readable(size):>12}  {used}")
     entries = [entry for group in groups.values() for entry in group]
     old = [entry for entry in entries if not entry.used and entry.age >= days]

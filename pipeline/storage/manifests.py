@@ -13,30 +13,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from pal.files import sha256_of, write_json
 from pipeline import PipelineError
 
 NAME = "manifest.json"
 
 
-def write_manifest(
-    folder: Path, counts: dict[str, int] | None = None, table: Path | None = None, **others: Any
-) -> None:
+def write_manifest(folder: Path, counts: dict[str, int] | None = None, **others: Any) -> None:
     """Write a folder's manifest, after all other files of it.
 
     Args:
         folder: Where.
         counts: read, kept and dropped, merged where rows became one, and other counts; None for none.
-        table: A Parquet table that must have as many rows as were kept.
         **others: What else the manifest holds.
-
-    Raises:
-        PipelineError: If read is not their sum, or the table has other rows: a fault of ours.
     """
     if counts is not None:
-        _check_counts(folder, counts, table)
         others = {"counts": counts, **others}
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / NAME)
     with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
@@ -46,20 +37,6 @@ def write_manifest(
         for path, sha256 in zip(paths, hashes, strict=True)
     }
     write_json(folder / NAME, {**others, "files": files})
-
-
-def _check_counts(folder: Path, counts: dict[str, int], table: Path | None) -> None:
-    why = ""
-    if counts["read"] != counts["kept"] + counts["dropped"] + counts.get("merged", 0):
-        why = "read must be kept + dropped"
-    elif table is not None:
-        rows = pq.read_metadata(table).num_rows
-        why = f"{table.name} has {rows:,} rows" if rows != counts["kept"] else ""
-    if why:
-        got = {name: counts[name] for name in ("read", "kept", "dropped")}
-        raise PipelineError(
-            f"what {folder.parent.name} counts does not add up: {why}, got {got}; please report this"
-        )
 
 
 def recorded_hashes(manifest: Path, made_by: str = "") -> dict[str, str]:

@@ -17,14 +17,17 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pal.encoders.vector_store import Embedder, read_shard
 from pal.encoders.vector_store import image_id as image_id
 from pal.encoders.vector_store import item_id as item_id
 from pal.encoders.vector_store import text_id as text_id
+from pal.errors import PalError
 from pal.files import new_file
 from pipeline import PipelineError
 from pipeline.storage import manifests
 
 ITEMS, PAIRS, SPLITS = "items.parquet", "pairs.parquet", "splits.parquet"
+SHARDS = "shard-*.parquet"
 
 MODALITIES = ("text", "image", "vector")
 USERS = ("seen", "unseen")
@@ -277,3 +280,23 @@ def text_items(texts: list[str]) -> pl.DataFrame:
         {"item_id": ids, "modality": ["text"] * len(ids), "text": [rows[i] for i in ids]},
         schema={"item_id": pl.String, "modality": pl.String, "text": pl.String},
     )
+
+
+def read_shards(folder: Path, made_by: str) -> tuple[np.ndarray, np.ndarray, Embedder]:
+    """Read all shards of a folder, in the order of their names, checked against the manifest above it.
+
+    Raises:
+        PipelineError: If there are none, or one is damaged; `made_by` names the stage to run again.
+    """
+    manifests.check_folder(folder, SHARDS, made_by)
+    paths = sorted(folder.glob(SHARDS))
+    if not paths:
+        raise PipelineError(f"{folder} holds no embeddings; run `dvc repro {made_by}`")
+    try:
+        shards = [read_shard(path) for path in paths]
+    except PalError as error:
+        raise PipelineError(f"{error}; run `dvc repro -f {made_by}`") from None
+    if len(shards) == 1:
+        return shards[0]
+    ids, vectors, embedders = zip(*shards, strict=True)
+    return np.concatenate(ids), np.concatenate(vectors), embedders[0]

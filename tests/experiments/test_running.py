@@ -1,13 +1,11 @@
 """An entry runs from drawing to intervals, and stands in the ledger whether it ran or not."""
 
-import itertools
 import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from typer.testing import CliRunner
 
 from experiments import counts, entries, figures, ledger, measure, page, running, study
@@ -15,7 +13,6 @@ from experiments.__main__ import app
 from experiments.entries import Run
 from pal.comparisons import Comparisons
 from pipeline import PipelineError
-from pipeline.datasets import drawn_scenes
 
 TINY = Run.from_options(
     dataset="simulated",
@@ -206,16 +203,3 @@ def test_an_entry_on_personas_runs_on_the_sample():
     arms = measure.run(run, SAMPLE).arms
     assert {arm.at["what"] for arm in arms} == set(run.read)
     assert {arm.at["K"] for arm in arms if arm.at["preset"] == "paper"} == {1, 2}
-
-
-def test_rows_of_splits_are_counted(tmp_path, monkeypatch):
-    numbers = itertools.count()  # a picture of one colour each: only rows are counted
-    plain = lambda *_: Image.new("RGB", (8, 8), (next(numbers) % 256, next(numbers) // 256, 0))  # noqa: E731
-    monkeypatch.setattr(drawn_scenes, "draw", plain)
-    drawn_scenes.write(tmp_path, 0)
-    changes = {"encoder": {"text": "hashed-words", "image": "classical"}, "seeds": [0]}
-    changes["prepare"] = {"min_labels": 5, "seen_users_per_group": 10}
-    run = entries.load().entries["pickafilter-splits"].run.model_copy(update=changes)
-    rows = counts.counted(run, str(tmp_path)).tables["counts"]
-    assert counts.value(rows, "cool, seen, train") > 0
-    assert counts.value(rows, "train: disagreements") <= counts.value(rows, "train: pairs of several users")

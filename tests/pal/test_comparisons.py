@@ -1,12 +1,9 @@
-from dataclasses import replace
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pal import comparisons
-from pal.comparisons import Comparisons, Embeddings, distinct_rows
+from pal.comparisons import Comparisons, Embeddings
 from pal.errors import PalError
 
 
@@ -21,15 +18,6 @@ def test_of_puts_the_lower_row_first_and_keeps_the_choice_in_the_sign():
     assert (c.questions.prompt.item(), c.questions.first.item(), c.questions.second.item()) == (7, 2, 5)
     assert c.question.tolist() == [0, 0]
     assert c.sign.tolist() == [-1.0, 1.0]
-
-
-def test_of_does_not_overflow_narrow_row_numbers():
-    """100,000 squared is past 2^31: in int32 the two questions would be mixed up."""
-    narrow = {"dtype": torch.int32}
-    chosen, rejected = rows(99_999, 65_536, **narrow), rows(99_998, 0, **narrow)
-    c = Comparisons.from_pairs(user=rows(0, 0, **narrow), prompt=None, chosen=chosen, rejected=rejected)
-    assert c.questions.first[c.question].tolist() == [99_998, 0]
-    assert c.questions.second[c.question].tolist() == [99_999, 65_536]
 
 
 @given(
@@ -63,12 +51,6 @@ def test_answers_that_cannot_be_are_refused(change, message):
     answers = {"user": rows(0, 0), "prompt": None, "chosen": rows(1, 1), "rejected": rows(0, 2)}
     with pytest.raises(PalError, match=message):
         Comparisons.from_pairs(**answers | change)
-
-
-def test_check_rejects_weights_that_came_in_another_way():
-    c = Comparisons.from_pairs(user=rows(0), prompt=None, chosen=rows(1), rejected=rows(0))
-    with pytest.raises(PalError, match=r"weight must be a finite number above 0, got -1 in comparison 0"):
-        replace(c, weight=torch.tensor([-1.0])).check(EMBEDDINGS, n_users=1, needs_prompts=False)
 
 
 def test_a_slice_is_those_rows():
@@ -112,33 +94,3 @@ def test_check_names_rows_that_point_nowhere(change, message):
     )
     with pytest.raises(PalError, match=message):
         c.check(EMBEDDINGS, n_users=5, needs_prompts=True)
-
-
-@given(st.lists(st.integers(0, 9), max_size=20))
-def test_distinct_rows_are_those_of_unique(numbers):
-    values, place = distinct_rows(torch.tensor(numbers, dtype=torch.long), 10)
-    assert values.tolist() == sorted(set(numbers))
-    assert values[place].tolist() == numbers
-    # A table of 2^40 marks would fill any memory.
-    values, place = distinct_rows(torch.tensor([1 << 39, 5, 1 << 39]), 1 << 40)
-    assert (values.tolist(), place.tolist()) == ([5, 1 << 39], [1, 0, 1])
-
-
-@given(
-    asked=st.lists(
-        st.tuples(st.integers(-1, 3), st.integers(0, 5), st.integers(1, 5)), min_size=1, max_size=40
-    ),
-    at_once=st.integers(1, 7),
-)
-def test_questions_told_apart_in_blocks_are_those_of_one_block(asked, at_once):
-    """A block's size changes nothing: neither the questions, nor their order, nor who was asked which."""
-    prompt, chosen, step = (torch.tensor(x) for x in zip(*asked, strict=True))
-    given = {"user": torch.zeros_like(prompt), "prompt": prompt, "chosen": chosen}
-    given["rejected"] = (chosen + step) % 6
-    with pytest.MonkeyPatch.context() as patch:
-        whole = Comparisons.from_pairs(**given)
-        patch.setattr(comparisons, "ROWS_AT_ONCE", at_once)
-        blocks = Comparisons.from_pairs(**given)
-    assert torch.equal(blocks.question, whole.question)
-    for name in ("prompt", "first", "second"):
-        assert torch.equal(getattr(blocks.questions, name), getattr(whole.questions, name))

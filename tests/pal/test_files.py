@@ -115,13 +115,6 @@ def test_a_folder_takes_the_place_of_the_old_one(tmp_path):
     assert names(tmp_path) == ["out"]
 
 
-def test_a_folder_that_another_made_first_may_stay(tmp_path):
-    with files.new_folder(tmp_path / "out", replace=False):
-        fill(tmp_path / "out", "first")
-    assert (tmp_path / "out" / "inner" / "a.txt").read_text() == "first"
-    assert names(tmp_path) == ["out"]
-
-
 @pytest.mark.parametrize("failing", [1, 2])
 def test_a_folder_that_cannot_be_renamed_leaves_the_old_one(tmp_path, monkeypatch, failing):
     """Of the two renames either may fail."""
@@ -139,20 +132,6 @@ def test_a_folder_that_cannot_be_renamed_leaves_the_old_one(tmp_path, monkeypatc
         fill(tmp_path / "out", "new")
     assert (tmp_path / "out" / "inner" / "a.txt").read_text() == "old"
     assert names(tmp_path) == ["out"]
-
-
-def test_two_who_replace_a_folder_at_once_leave_one_of_both(tmp_path, monkeypatch):
-    fill(tmp_path / "out", "old")
-    real, other = os.rename, [True]
-
-    def rename(source, target):
-        if str(target).endswith("out") and other.pop() if other else False:
-            fill(tmp_path / "out", "other")  # comes between the two renames
-        return real(source, target)
-
-    monkeypatch.setattr(os, "rename", rename)
-    fill(tmp_path / "out", "new")
-    assert (tmp_path / "out" / "inner" / "a.txt").read_text() == "new"
 
 
 def test_leftovers_are_swept_after_a_week_and_strange_files_are_not(tmp_path):

@@ -43,7 +43,7 @@ def test_the_decision_by_hand():
     shared = np.full(4, 0.7)
 
     def tried(name, loss):
-        return Tried(name, np.array(loss), {})
+        return Tried(name, np.array(loss)[None], {})
 
     bt, b = tried("bt", shared), tried("b", shared - 0.1)
     c = tried("c", shared - [0.0, 0.1, 0.2, 0.18])
@@ -60,20 +60,25 @@ def test_folds_hold_apart_people_items_and_a_persons_own_responses():
     def sides(pairs):
         return torch.stack([q.first, q.second], 1)[pairs.question]
 
-    for fold in folds(task):
-        learn = fold.learn
-        known, new, strangers = fold.tests.values()
-        assert not set(sides(learn).flatten().tolist()) & set(sides(new).flatten().tolist())
-        assert not set(learn.user.tolist()) & set(strangers.user.tolist())
-        own = {
-            (u, i) for u, pair in zip(learn.user.tolist(), sides(learn).tolist(), strict=True) for i in pair
+    def cells(pairs):
+        return {
+            (u, i) for u, pair in zip(pairs.user.tolist(), sides(pairs).tolist(), strict=True) for i in pair
         }
-        tested = {
-            (u, i) for u, pair in zip(known.user.tolist(), sides(known).tolist(), strict=True) for i in pair
-        }
-        # A response that stands once in a person's answers is dealt with its pair, others on their own.
-        assert not own & tested
-        assert min(map(len, fold.tests.values())) > 0
+
+    *of_people, first, second = folds(task)
+    for fold in of_people:
+        known, strangers = fold.tests["known items"], fold.tests["new people"]
+        assert not set(fold.learn.user.tolist()) & set(strangers.user.tolist())
+        # What a person compared is on one side alone, and everyone else's answers stay.
+        assert not cells(fold.located) & (cells(known) | cells(strangers))
+        assert len(fold.learn) > 0.7 * len(task.train)
+        assert min(len(known), len(strangers)) > 0
+    tested = [set(fold.tests[regime].user.tolist()) for fold in of_people for regime in fold.tests]
+    assert sum(map(len, tested)) == len(set().union(*tested))  # each person once
+    for fold in (first, second):
+        new = fold.tests["new items"]
+        assert len(new)
+        assert not set(sides(fold.learn).flatten().tolist()) & set(sides(new).flatten().tolist())
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -34,9 +34,3 @@ def test_unseen_people_are_located_from_texts_as_by_the_pipeline(own):
     torch.testing.assert_close(
         torch.stack([taste.state for taste in found.values()]), expected, atol=1e-5, rtol=0
     )
-
-
-def test_the_pipelines_model_is_the_one_that_people_use(own):
-    _, _, model, stored = own
-    assert model.fingerprint == stored.fingerprint
-    assert repr(model) == repr(stored).replace("SavedModel", "RewardModel")

@@ -4,13 +4,13 @@ import shutil
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import pytest
 import torch
 
+from pal.encoders import vector_store as embeddings
 from pipeline import PipelineError, paths, study
 from pipeline.encoding.items import BadItem, write_dropped
-from pipeline.storage import embeddings, tables
+from pipeline.storage import tables
 
 
 def chosen_of(data):
@@ -162,21 +162,6 @@ def test_pairs_of_dropped_items_are_left_out_and_counted(toy):
     assert (data.dropped, len(data.comparisons), len(data.places)) == (2, 4, 4)
     assert data.user_ids == {"seen": ["ann", "bob", "dan"], "unseen": ["cat"]}
     assert chosen_of(data) == [A, B, A, A]
-
-
-def test_names_that_no_pair_uses_any_more_are_no_users_and_no_items(toy):
-    """Dictionary columns keep the names of rows that were filtered out, as polars' own categories do."""
-    toy.load()
-    path = paths.recoloured("own") / tables.PAIRS
-    frame = tables.read_arrow(path, "")
-    for column, spare in (("chosen", item(99)), ("user_id", "zoe")):
-        codes, names = tables.codes(frame[column])
-        array = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array([*names, spare]))
-        frame = frame.set_column(frame.schema.get_field_index(column), frame.schema.field(column), array)
-    tables.write_table(path, frame, tables.pairs_schema())
-    data = study.load("own")
-    assert data.user_ids == {"seen": ["ann", "bob"], "unseen": ["cat"]}
-    assert chosen_of(data) == [A, B, A]
 
 
 def test_the_oracle_has_a_prototype_per_group_of_seen_users(toy):

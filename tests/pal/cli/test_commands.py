@@ -3,11 +3,13 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from pal.users.attributes import AttributePrior
 from pal.users.taste import Taste
 
 ROWS = "prompt,response,note\nhow are you,fine,1\nhow are you,bad,2\nwho is it,me,3\n"
@@ -183,10 +185,32 @@ def files(pal, words):
     return words
 
 
+def test_attributes_locate_strangers(pal, line, tmp_path, rows):
+    """On a line the `north` is at 1 and the south at 0: their log-masses are 50 apart."""
+    effects = torch.zeros(3, line.population.evidence_size)
+    effects[1], effects[2] = torch.tensor([-50.0, 0.0]), torch.tensor([50.0, 0.0])
+    prior = AttributePrior({"place": {"shares": {"north": 0.5, "south": 0.5}}}, effects)
+    replace(line, states=line.states.clone(), attributes=prior).save(tmp_path / "told")
+    rewards = {}
+    for place in ("north", "south"):
+        ranked = pal("score", tmp_path / "told", "-", "--attributes", f"place={place}", stdin=lines(*POINTS))
+        rewards[place] = [row["reward"] for row in rows(ranked)]
+    assert rewards == {"north": near(0, -1, -4), "south": near(-1, 0, -9)}
+    choice = {"chosen": [0.0], "rejected": [1.0]}
+    told, plain = (
+        json.loads(pal("adapt", tmp_path / "told", "-", stdin=lines(row)))
+        for row in (choice | {"place": "north"}, choice)
+    )
+    assert told["comparisons"] == plain["comparisons"] == 1
+    assert told["log_likelihood"] != plain["log_likelihood"]
+
+
 # The command, and what its sentence must say.
 FAULTS = [
     ("score rows.csv --user carl", "user must be one of the 40 seen in fitting, .* got 'carl'; adapt to .* `pal adapt"),
     ("score rows.csv --user carl --average", "--average must stand alone"),
+    ("score rows.csv --attributes age", "--attributes must be NAME=VALUE, separated by commas, got 'age'"),
+    ("score rows.csv --attributes age=3", "attributes are of no use to this model, whose prior does not depend"),
     ("score rows.csv --taste nowhere.jsonl", "nowhere.jsonl cannot be read .*; name what pal adapt wrote"),
     ("score rows.csv --taste empty.jsonl", "must hold a taste, got an empty file"),
     ("score rows.csv --taste other.jsonl", "line 1 of other.jsonl cannot be used: .* must be of the format 'pal-taste'"),

@@ -3,9 +3,6 @@
 import gzip
 import io
 import json
-import math
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pal.errors import PalError
-from pal.table_files import TableReader, column_like, open_writer, table_format
+from pal.table_files import TableReader, open_writer, table_format
 
 ROWS = [{"response": 'a, "b"\nc', "n": "1"}, {"response": "ü", "n": "2"}]
 POINTS = [{"response": [1.0], "id": 7}, {"response": [0.0], "id": 8}]
@@ -101,12 +98,6 @@ def test_lines_and_cells_have_a_limit(monkeypatch, content, kind):
         list(reader(content, kind))
 
 
-def test_column_like_knows_misspellings_and_synonyms():
-    assert column_like("chosen", ["Choosen ", "b"]) == "Choosen "
-    assert column_like("user_id", ["annotator_id"]) == "annotator_id"
-    assert column_like("user_id", ["b"]) is None
-
-
 def test_the_format_is_that_of_the_suffix_or_stated():
     assert [table_format("A.JSONL", None), table_format("a.txt", "csv")] == ["jsonl", "csv"]
     with pytest.raises(PalError, match=r"a.txt must end in .jsonl, .csv or .parquet, or --format must say"):
@@ -123,38 +114,6 @@ def test_columns_keep_their_types_through_parquet(pal, on_a_line, rows):
     # Standard output is JSONL unless said otherwise.
     assert rows(pal("score", on_a_line, "points.parquet"))[1]["id"] == 8
     assert rows(pal("score", on_a_line, "points.parquet", "--format", "csv"))[1]["response"] == "[0.0]"
-
-
-def test_times_decimals_gaps_and_structs_are_passed_on_to_json_and_csv(tmp_path):
-    """ISO 8601, text, null; as pyarrow gives them from Parquet."""
-    utc = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
-    cells = {
-        "at": utc,
-        "on": utc.date(),
-        "price": Decimal("1.50"),
-        "gap": math.nan,
-        "in": {"a": [utc.time(), math.inf]},
-    }
-    with open_writer(str(tmp_path / "x.jsonl"), None) as write:
-        write([cells, {"took": timedelta(seconds=1.5)}])
-    assert [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()] == [
-        {
-            "at": "2024-01-02T03:04:05+00:00",
-            "on": "2024-01-02",
-            "price": "1.50",
-            "gap": None,
-            "in": {"a": ["03:04:05", None]},
-        },
-        {"took": 1.5},
-    ]
-    with open_writer(str(tmp_path / "x.csv"), None) as write:
-        write([cells])
-    assert (
-        (tmp_path / "x.csv")
-        .read_text()
-        .splitlines()[1]
-        .startswith("2024-01-02T03:04:05+00:00,2024-01-02,1.50,nan,")
-    )
 
 
 def test_no_cell_of_a_safe_csv_starts_a_formula(pal, words):
@@ -190,10 +149,3 @@ def test_rows_that_do_not_fit_the_format_leave_the_file_as_it_was(tmp_path, seco
         write([{"a": 1}])
         write([second])
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [(name, "old")]
-
-
-def test_a_column_without_values_at_first_is_taken_for_texts(tmp_path):
-    with open_writer(str(tmp_path / "x.parquet"), None) as write:
-        write([{"n": 1, "note": None}])
-        write([{"n": 2, "note": "yes"}, {"n": 3}])
-    assert pq.read_table(tmp_path / "x.parquet")["note"].to_pylist() == [None, "yes", None]

@@ -77,20 +77,6 @@ def test_compiled_batches_are_all_of_one_kind(tiny, expected, monkeypatch):
     assert set(shapes) == {(True, True)}
 
 
-def test_what_cannot_be_compiled_is_one_sentence(tiny, monkeypatch):
-    def broken(self, **options):
-        def forward(**given):
-            raise RuntimeError("no\ncompiler")
-
-        self.forward = forward
-
-    monkeypatch.setattr(torch.nn.Module, "compile", broken)
-    with pytest.raises(
-        PalError, match=r"could not build .*tiny \(no compiler\); install a C\+\+ compiler, or"
-    ):
-        encoder(tiny, "compile")
-
-
 class TestOnnx:
     @pytest.fixture(autouse=True)
     def store(self, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pal import encoders
-from pal.encoders import ImageEncoder, TextEncoder
+from pal.encoders import TextEncoder
 from pal.encoders.model_free import CHUNK, CLASSICAL_DIM, SIZE, WORDS_DIM, HashedWords
 
 
@@ -83,16 +83,6 @@ def test_a_picture_has_the_same_finite_vector_of_order_one_in_any_company(encode
     assert np.abs(whole).max() <= 5
     for row in (0, CHUNK, CHUNK + 2):
         assert encoder.encode_images(batch[row : row + 1])[0] == pytest.approx(whole[row], abs=1e-5)
-
-
-def test_it_needs_no_files_and_says_what_it_is(encoder):
-    described = encoders.describe("classical", "hub", precision="bfloat16", engine="onnx")
-    assert (described.dim, described.weights_sha256, described.folder) == (CLASSICAL_DIM, "", None)
-    assert (described.modalities, described.precision, described.engine) == (("image",), "float32", "torch")
-    assert isinstance(encoder, ImageEncoder)
-    shrunk = encoder.shrink(torch.full((3, 200, 3), 7, dtype=torch.uint8))
-    assert (tuple(shrunk.shape), shrunk.dtype) == ((3, SIZE, SIZE), torch.uint8)
-    assert encoder.encode_images(shrunk[None][:0]).shape == (0, CLASSICAL_DIM)
 
 
 def place(word):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pal import encoders
-from pal.encoders.registry import LONGEST, complaint
+from pal.encoders.registry import LONGEST, complaint, split_name
 from pal.errors import PalError
 
 
@@ -14,9 +14,28 @@ def test_an_unknown_name_lists_those_known_with_the_ways_to_name_any_other():
     known = "all-MiniLM-L6-v2, all-mpnet-base-v2, clip-vit-h-14, pickscore, hashed-words, classical"
     assert ", ".join(encoders.names()) == known
     assert str(caught.value) == (
-        f"encoder must be one of {known}, or start with sentence-transformers:, open_clip:, untrained-, got "
-        "'clip'"
+        f"encoder must be one of {known}, or start with sentence-transformers:, transformers:, open_clip:, "
+        "untrained-, got 'clip'"
     )
+
+
+def test_options_stand_in_the_name_and_weights_are_found_without_them():
+    name = "sentence-transformers:a/b@main+instruction=1+1=2? +measures"
+    assert split_name(name) == ("sentence-transformers:a/b@main", {"instruction": "1+1=2? "}, True)
+    assert encoders.plain_name(name) == "sentence-transformers:a/b@main"
+    with pytest.raises(PalError) as caught:
+        encoders.describe("hashed-words+layer=2")
+    assert str(caught.value) == (
+        "encoder must be hashed-words without +layer=, which it does not take, got 'hashed-words+layer=2'"
+    )
+
+
+def test_an_instruction_stands_before_every_text(minilm):
+    described = encoders.describe("all-MiniLM-L6-v2+instruction=query: ")
+    assert described.preprocessing.endswith(", after 'query: '")
+    assert described.dim == 384
+    vector = encoders.load(described).encode(["tea"])
+    assert (vector == minilm.encode(["query: tea"])).all()
 
 
 def test_weights_come_from_the_hub_but_for_the_package_that_is_installed_anyway():

@@ -5,13 +5,12 @@ import hashlib
 import json
 import shutil
 import sys
-from importlib import metadata
 
 import numpy as np
 import pytest
 
 from pal import encoders
-from pal.encoders import sentence_transformers as module
+from pal.encoders import sentence_transformers
 from pal.encoders.sentence_transformers import SentenceEncoder
 from pal.errors import PalError
 from tests.hub_client import hub_client  # noqa: F401
@@ -53,7 +52,7 @@ def test_a_local_folder_is_described_as_the_package_is_unless_a_file_differs(des
 
 
 def test_the_hub_is_asked_for_the_pinned_commit_and_other_weights_name_both_hashes(hub_client):  # noqa: F811
-    commit, got = module.PUBLISHED[MINILM].revision, hashlib.sha256(b"other").hexdigest()
+    commit, got = sentence_transformers.PUBLISHED[MINILM].revision, hashlib.sha256(b"other").hexdigest()
     hub_client.repos["sentence-transformers/all-MiniLM-L6-v2"] = {
         commit: {"model.safetensors": b"other", "model.bin": b"no"}, "f" * 40: {},
     }  # fmt: skip
@@ -185,20 +184,6 @@ def test_lengths_count_tokens_with_the_two_at_the_ends_and_words_past_the_limit_
     assert minilm.lengths([]) == []
 
 
-def test_texts_that_lengths_was_given_are_not_tokenised_again(minilm, monkeypatch):
-    """A batch with a text that it was not given is tokenised anew; many texts are in portions."""
-    monkeypatch.setattr(module, "TEXTS_AT_ONCE", 2)
-    minilm.lengths(TEXTS)
-    expected = minilm.encode(TEXTS[:2])
-    batches = []
-    tokenise = minilm._tokenise
-    monkeypatch.setattr(minilm, "_tokenise", lambda texts: batches.append(texts) or tokenise(texts))
-    assert minilm.encode(TEXTS[:2]).tobytes() == expected.tobytes()
-    assert batches == []
-    minilm.encode([TEXTS[0], "new"])
-    assert batches == [[TEXTS[0], "new"]]
-
-
 @pytest.mark.parametrize(
     ("made", "side"),
     [({}, "left"), ({"pooling": "cls"}, "right"), ({"pooling": "cls", "dense": 8, "unit": False}, "left")],
@@ -242,18 +227,3 @@ def test_damaged_weights_are_one_sentence(make_tiny, tmp_path):
     (folder / "model.safetensors").write_bytes(b"not safetensors at all")
     with pytest.raises(PalError, match=r"org/tiny could not be loaded from .* get its files"):
         load(folder)
-
-
-def test_mpnet_unpacked_from_its_packages_has_the_vectors_of_the_library(monkeypatch, tmp_path):
-    """400 MB, and so only where somebody installed them."""
-    for package in module.PUBLISHED["all-mpnet-base-v2"].packages:
-        try:
-            metadata.distribution(package)
-        except metadata.PackageNotFoundError:
-            pytest.skip(f"{package} is not installed")
-    monkeypatch.setenv("PAL_STORE", str(tmp_path))
-    mpnet = encoders.describe("all-mpnet-base-v2")
-    assert tmp_path in mpnet.folder.parents
-    vectors = encoders.load(mpnet).encode(TEXTS)
-    assert vectors.shape == (3, mpnet.dim)
-    assert abs(vectors - library(mpnet.folder).encode(TEXTS, show_progress_bar=False)).max() < 1e-6

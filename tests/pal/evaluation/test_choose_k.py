@@ -4,16 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from pal.comparisons import Comparisons, Embeddings
+from pal.comparisons import Comparisons
 from pal.config import FitConfig, HeadConfig, preset
-from pal.errors import PalError
 from pal.evaluation.choose_k import (
     PAIR_FOLDS,
     choose_k,
     compare_candidates,
     decide,
     folds_of_sides,
-    leading_directions,
     one_prototype_per_user,
 )
 
@@ -91,45 +89,6 @@ def test_one_prototype_per_user_has_a_way_of_its_own_and_keeps_how_users_count()
     assert one == one_prototype_per_user(
         preset("paper", "A", fit={"weighting": "users", "batch_size": 0, "learning_rate": 0.1})[1]
     )
-
-
-@pytest.mark.parametrize(
-    ("candidates", "message"),
-    [
-        ([], r"candidates must be numbers of at least 1, got \[\]"),
-        ([14], "candidates must be at most 13, the users of a fit in 3 folds, got 14; lower them"),
-    ],
-)
-def test_candidates_that_cannot_be_fitted_are_refused(toy, candidates, message):
-    with pytest.raises(PalError, match=message):
-        choose_k(toy.embeddings, toy.train, n_users=20, head=HEAD, config=ONE, candidates=candidates)
-    single = toy.train[torch.arange(20)]  # one comparison of each user
-    with pytest.raises(PalError, match="comparisons must hold a user with at least two"):
-        choose_k(toy.embeddings, single, n_users=20, head=HEAD, config=ONE, candidates=[1])
-
-
-def asked(first, second):
-    return Comparisons.from_pairs(
-        user=torch.zeros(len(first), dtype=torch.long), prompt=None, chosen=torch.tensor(first),
-        rejected=torch.tensor(second),
-    )  # fmt: skip
-
-
-def test_what_lies_in_few_directions_keeps_its_inner_products():
-    torch.manual_seed(0)
-    table = torch.randn(8, 2) @ torch.randn(2, 5)
-    narrow = torch.eye(2)
-    leading = leading_directions(Embeddings(narrow, table), asked([0, 2, 4], [1, 3, 5]), 2)
-    assert leading.prompts is narrow
-    assert leading.responses.shape == (8, 2)
-    torch.testing.assert_close(leading.responses @ leading.responses.T, table @ table.T)
-
-
-def test_only_rows_that_comparisons_point_at_choose_the_directions():
-    """Row 2 is long, but in no question: the second axis is lost."""
-    table = torch.tensor([[1.0, 0.0], [-2.0, 0.0], [0.0, 9.0]])
-    leading = leading_directions(Embeddings(torch.zeros(0, 0), table), asked([0], [1]), 1)
-    torch.testing.assert_close(leading.responses.abs(), torch.tensor([[1.0], [2.0], [0.0]]))
 
 
 def test_no_fold_gives_away_another_by_transitivity():

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
-from pal.fitting import mixture
 from pal.fitting.mixture import Mixture, simplex_grid
 from pal.fitting.objective import Objective, user_balanced
 from pal.fitting.per_comparison import FixedStates, PerComparison
@@ -178,30 +177,3 @@ def test_simplex_grid_is_the_finest_that_fits(K, most, count):
     assert len(points.unique(dim=0)) == count
     assert points.min() >= 0
     torch.testing.assert_close(points.sum(1), torch.ones(count))
-
-
-def test_a_plain_matrix_of_counts_gives_the_mixture_the_same_loss_and_slopes(monkeypatch):
-    """The batch is no copy of all comparisons, which would be counted once for good."""
-    label, weight = [1.0, 0.5, 0.0, 0.9, 1.0, 0.7], [1.0, 2.0, 0.5, 1.0, 3.0, 1.0]
-    train = answers([0, 0, 1, 2, 2, 1], [0, 1, 0, 1, 1, 1], label, weight)
-
-    def found() -> tuple[torch.Tensor, ...]:
-        head = line_head()
-        objective = objective_of("mixture", train, 3)
-        loss = objective.loss(head, train[torch.arange(6)], 1.0)
-        loss.backward()
-        return loss.detach(), head.prototypes.grad, head.f.first.weight.grad
-
-    sparse = found()
-    monkeypatch.setattr(mixture, "DENSE_FROM", 1)
-    monkeypatch.setattr(mixture, "_compressed", None)
-    for plain, one in zip(found(), sparse, strict=True):
-        assert torch.allclose(plain, one, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("schedule", "values"), [("linear", [0.01, 0.505, 1.0, 1.0]), ("geometric", [0.01, 0.1, 1.0, 1.0])]
-)
-def test_inverse_temperature_rises_by_amounts_or_by_factors(schedule, values):
-    config = FitConfig(objective="mixture", anneal=0.4, annealing_schedule=schedule)
-    assert [config.inverse_temperature(0.01, done) for done in (0.0, 0.2, 0.4, 0.9)] == pytest.approx(values)

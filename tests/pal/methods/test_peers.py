@@ -60,6 +60,7 @@ GROUP = torch.arange(USERS) % 2
 TRUTH = {
     "ideal_point": -0.7 * (draws(USERS, 1, 2) - (ITEM @ BASIS / 2)).square().sum(2),
     "lore": 2 * (ITEM @ BASIS @ SHARES.T).T,
+    "pal_free": 2 * (ITEM @ BASIS @ SHARES.T).T,
     "rfm": 1.5 * (ITEM @ BASIS @ draws(USERS, 2).T).T,
     "mrm": 1.5 * (ITEM @ BASIS @ (draws(USERS, 2) + 1).T).T,
     "drm": 1.5 * (ITEM @ draws(USERS, DIM).T).T,
@@ -75,6 +76,16 @@ TRUTH = {
 def test_rewards_are_recovered(name):
     _, rewards = found(name, task(TRUTH[name]))
     assert agreement(rewards, TRUTH[name]) > 0.9
+
+
+def test_likings_for_items_are_recovered_where_embeddings_do_not_tell_them():
+    """Two kinds of people, told by items that have nothing in common but who likes them."""
+    kind = torch.sign(draws(ITEMS))
+    truth = 1.5 * torch.outer(1.0 - 2 * GROUP, kind)
+    learned, rewards = found("mixed_effects_items", task(truth))
+    assert learned.fitted.head.config.item_directions == ITEMS
+    assert agreement(rewards, truth) > 0.8
+    assert agreement(found("mixed_effects", task(truth))[1], truth) < 0.5
 
 
 def test_micro_learns_weights_that_depend_on_the_prompt():

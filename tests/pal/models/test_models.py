@@ -164,27 +164,3 @@ def test_margins_agree_with_rewards_at_points_and_at_prototypes(world):
 def test_head_that_needs_prompts_refuses_to_do_without(options, message):
     with pytest.raises(PalError, match=message):
         make_model(HeadConfig(**options), prompt_dim=0, response_dim=2)
-
-
-@given(st.tuples(MODEL_B, BOTH).map(lambda both: both[0] | both[1]), st.integers(0, 99))
-def test_features_of_bfloat16_fits_are_the_same_but_for_rounding(options, seed):
-    """From float32 vectors margins and gradients are the same; under autocast the margins nearly are."""
-    world = World(options, seed)
-    model, q, weights = world.head.float(), world.questions, world.weights.float()
-    e = Embeddings(world.embeddings.prompts.float(), world.embeddings.responses.float())
-    g, f = model.g(e.prompts), model.f(e.responses).squeeze(0)
-    margins = [
-        model.margin(features, weights)
-        for features in (
-            model.question_features(e, q),
-            model._half_features(g, f, q.prompt, torch.cat([q.first, q.second])),
-        )
-    ]
-    torch.testing.assert_close(*margins, rtol=1e-3, atol=1e-3)
-    grads = [torch.autograd.grad(m.sum(), model.parameters(), allow_unused=True) for m in margins]
-    for one, other in zip(*grads, strict=True):
-        assert (one is None) == (other is None)
-        assert one is None or (one - other).norm() <= 1e-3 * (1 + one.norm())
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        half = model.question_features(e, q)
-    assert half.dtype == torch.float32

@@ -70,15 +70,19 @@ def test_careless_people_stand_out_and_others_do_not():
     times = pl.DataFrame(
         {"user_id": [f"u{u}" for u in range(40)], "seconds": [1.0 if u == 5 else 30.0 for u in range(40)]}
     )
-    found = answering(judge_people(table(rows)), repeats, sides, times)
+    low = [0.5 if u == 6 else 0.1 for u in range(40)]
+    care = pl.DataFrame({"user_id": [f"u{u}" for u in range(40)], "lapse": [0.2] * 40, "low": low})
+    found = answering(judge_people(table(rows)), repeats, sides, times, care)
     why = {row["user_id"]: row["why"] for row in found["rows"] if row["why"]}
     assert why == {
         "u0": ["hardly agrees with their own model"],
         "u1": ["answers the same question in both ways"],
         "u3": ["nearly always chooses the response shown first"],
         "u5": ["answers every 1.0 seconds"],
+        "u6": ["answers as if at random"],
     }
-    assert found["sentence"].startswith("4 of 40 people stand out")
+    assert found["lapse"] == pytest.approx(0.2)
+    assert found["sentence"].startswith("5 of 40 people stand out")
     assert {row["user_id"]: row["itself"] for row in found["rows"]}["u2"] == pytest.approx(1.0)
 
 

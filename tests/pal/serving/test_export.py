@@ -45,7 +45,7 @@ def personal(folder, head="B", *, dtype="float32", name=NAME, width=WIDTH) -> Re
     ids = [f"user {number}" for number in range(9)]
     input_encoder = InputEncoder(encoder, {name: str(folder)})
     dims, prior = (width * reads_prompts, width), Points.from_states(weights)
-    return RewardModel(built, ids, weights, prior, FitConfig(), encoder, *dims, input_encoder)
+    return RewardModel(built, ids, weights, prior, FitConfig(), encoder, *dims, input_encoder=input_encoder)
 
 
 def logits(folder, texts=TEXTS, prompts=None):
@@ -135,21 +135,6 @@ def test_a_config_that_cannot_be_is_refused(change, message):
 
     with pytest.raises(PalError, match=message):
         ScalarReward(ScalarConfig(**({"encoder_config": {"model_type": "bert"}} | change)))
-
-
-def test_weights_that_are_no_safetensors_are_never_loaded(tiny, tmp_path):
-    import pal.serving.transformers_model
-
-    export_scalar(personal(tiny, "A"), tmp_path / "scalar")
-    with pytest.raises(PalError, match="num_labels must be 1, a reward, got 2"):
-        pal.serving.transformers_model.ScalarReward.from_pretrained(tmp_path / "scalar", num_labels=2)
-    weights = tmp_path / "scalar/model.safetensors"
-    torch.save({}, weights.with_name("pytorch_model.bin"))
-    weights.unlink()
-    with pytest.raises(OSError, match="safetensors"):
-        pal.serving.transformers_model.ScalarReward.from_pretrained(
-            tmp_path / "scalar", use_safetensors=False
-        )
 
 
 def test_inputs_that_would_score_another_text_are_refused(tiny, tmp_path):

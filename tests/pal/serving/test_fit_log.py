@@ -4,11 +4,13 @@ import json
 
 import polars as pl
 import pytest
+import torch
 
 from pal import PalError, RewardModel, fit, preset
 from pal.methods import base
 from pal.serving import fit_log as fit_log_module
-from pal.serving.fit_log import evaluate
+from pal.serving.fit_log import Options, evaluate
+from pal.users.taste import Taste
 
 FAST = {"encoder": "hashed-words", "method": "pal_ours", "K": 2, "seed": 1}
 SHORT, WARM = "click it now", "dear friend, we love to help you"
@@ -89,9 +91,9 @@ def test_saved_model_is_judged_on_people_it_knows_and_on_others(fitted, tmp_path
     assert metrics["unseen"]["personal"] > metrics["unseen"]["without_answers"]
 
 
-def test_accuracies_are_told_apart_by_attributes(tmp_path):
-    """Of 20 people those with even numbers like warm answers, and are said to be old."""
-    frame = pl.DataFrame(list(rows(20)), schema=["rater", "question", "chosen", "rejected"], orient="row")
+def test_attributes_tell_accuracies_apart_and_locate_strangers(tmp_path):
+    """Of 40 people those with even numbers like warm answers, and are said to be old."""
+    frame = pl.DataFrame(list(rows(40)), schema=["rater", "question", "chosen", "rejected"], orient="row")
     old = pl.when(pl.col("rater").str.slice(1).cast(pl.Int32) % 2 == 0).then(pl.lit("old"))
     frame = frame.with_columns(age=old.otherwise(pl.lit("young")))
     result = fit(frame, attributes=["age"], out=tmp_path / "mine", **FAST)
@@ -100,6 +102,22 @@ def test_accuracies_are_told_apart_by_attributes(tmp_path):
     assert sum(each["people"] for each in by.values()) == result.metrics["seen"]["people"]
     assert all(each["personal"] > 0.9 for each in by.values())
     assert ">age</span>" in (tmp_path / "mine/report.html").read_text()
+    assert "attributes (age) are in the prior" in result.metrics["settings"]
+    assert result.metrics["unseen"]["without_answers"] > 0.95
+    model = RewardModel.load(tmp_path / "mine")
+    assert model.fingerprint == result.model.fingerprint
+    responses = [f"{SHORT} 9", f"{WARM} 9"]
+    for age, best in (("old", 1), ("young", 0)):
+        taste = Taste.from_json(model.taste_of({"age": age}).to_json(), model)
+        assert model.rank("question 9?", responses, user=taste)[0].index == best
+    one = model.adapt([("question 9?", *responses)], attributes={"age": "old"})
+    assert one == model.adapt([("question 9?", *responses)]) + model.taste_of({"age": "old"})
+    with pytest.raises(
+        PalError, match=r"^attributes must be among age, which the model knows, got 'sex'; leave"
+    ):
+        model.taste_of({"sex": "f"})
+    judged = evaluate(result.measured, frame, options=Options(attributes=["age"]))
+    assert judged["unseen"]["without_answers"] > 0.95
     with pytest.raises(PalError, match=r"^rows has no column 'country', which is asked for as an attribute"):
         fit(frame, attributes=["country"], **FAST)
 
@@ -120,3 +138,32 @@ def test_another_folder_is_never_replaced(tmp_path):
     (tmp_path / "photos").mkdir()
     with pytest.raises(PalError, match="is there already, and not from `pal fit`"):
         fit(write(tmp_path / "a.csv", 4), out=tmp_path / "photos", **FAST)
+
+
+def test_a_model_of_joint_texts_reads_every_response_with_its_prompt(tmp_path):
+    log = write(tmp_path / "answers.csv", 20)
+    template = "{prompt} Then: {response}"
+    fit(log, out=tmp_path / "mine", item=template, **FAST)
+    model = RewardModel.load(tmp_path / "mine")
+    assert model.encoder["responses"]["template"] == template
+    assert "template" not in model.encoder["prompts"]
+    prompt, responses = "question 9?", [f"{SHORT} 9", f"{WARM} 9"]
+    vectors = model.encode_responses([f"question 9? Then: {each}" for each in responses]).tensor()
+    rewards = model.score(prompt, responses, user="p1")
+    torch.testing.assert_close(rewards, model.score(prompt, vectors, user="p1"))
+    asked = model.encode_prompts(prompt, 1).tensor()
+    chance = model.probability([prompt], responses[:1], responses[1:], user="p1")
+    torch.testing.assert_close(chance, model.probability(asked, vectors[:1], vectors[1:], user="p1"))
+    taste = model.adapt([(prompt, *responses), ("question 8?", f"{SHORT} 8", f"{WARM} 8")])
+    assert model.rank(prompt, responses, user=taste)[0].index == 0
+    assert len(model.ask([(prompt, *responses), (prompt, *responses[::-1])])) == 2
+    assert evaluate(model, log)["seen"]["personal"] == 1
+    page = (tmp_path / "mine/report.html").read_text()
+    assert SHORT in page
+    assert "Then:" not in page
+    with pytest.raises(PalError, match="prompts must be texts, one for all or one for each of the 2"):
+        model.score(None, responses)
+    with pytest.raises(PalError, match=r"responses\[0\] is empty"):
+        model.score(prompt, ["", "fine"])
+    with pytest.raises(PalError, match=r"item must be separate, joint, or a text with \{prompt\}"):
+        fit(log, item="{response}", **FAST)

@@ -120,19 +120,6 @@ def test_nothing_from_data_becomes_markup(worded, results):
     assert text.count("```") == 2
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"datasets": ["a/b/c"]}, "datasets must be names on the hub such as ORG/NAME, got 'a/b/c'"),
-        ({"licence": "Apache 2"}, "licence must be one of the hub's, such as apache-2.0, got 'Apache 2'"),
-        ({"results": [{"users": "seen"}]}, "got row 0 without 'items'"),
-    ],
-)
-def test_what_cannot_be_on_a_card_is_refused(given, message):
-    with pytest.raises(PalError, match=message):
-        About(**given)
-
-
 def test_a_folder_with_its_card_is_loaded_and_replaced(worded, tmp_path):
     folder = tmp_path / "model"
     worded.save_pretrained(folder, about=About(title="Answers"), users=True)

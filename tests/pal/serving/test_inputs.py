@@ -12,7 +12,6 @@ import torch
 
 from pal.errors import PalError
 from pal.serving.inputs import (
-    ItemEmbeddings,
     Preference,
     Preferences,
     as_columns,
@@ -83,16 +82,6 @@ def test_an_embedding_that_is_not_finite_is_named_in_any_block():
     error = pickle.loads(pickle.dumps(caught.value))
     assert (error.row, error.column, error.user) == (8510, "responses", None)
     assert f"responses[8510] {error.problem}" == str(error)
-
-
-def test_embeddings_of_items_that_repeat():
-    items = ItemEmbeddings(torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([1, 0, 1]))
-    assert (len(items), items[1:3].tensor().tolist()) == (3, [[1.0], [2.0]])
-    assert [x.tolist() for x in items.distinct()] == [[[1.0], [2.0]], [1, 0, 1]]
-    assert len(ItemEmbeddings(items.table[:1]).repeated(4)) == 4
-    own = ItemEmbeddings(torch.tensor([[1.0, 5.0], [1.0, 5.0], [1.0, 6.0], [1.0, 5.0]]))
-    table, row = own.distinct()
-    assert (len(table), row.tolist(), own.rows.tolist()) == (3, [0, 0, 1, 2], [0, 1, 2, 3])
 
 
 @pytest.mark.parametrize(

@@ -74,23 +74,6 @@ def test_images_in_memory_may_have_any_mode(mode):
     assert encode(PIXELS, Image.new(mode, (5, 5)), DIM).table.shape == (1, DIM)
 
 
-def test_grey_of_16_bits_has_one_vector_whatever_its_mode():
-    """Pillow's own conversions clip at 255, which is all white."""
-    grey = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
-    buffers = io.BytesIO(), io.BytesIO()
-    Image.fromarray(grey).save(buffers[0], "PNG")
-    Image.fromarray(grey.astype(">u2")).save(buffers[1], "TIFF")
-    png, tiff = (Image.open(io.BytesIO(buffer.getvalue())) for buffer in buffers)
-    images = [png, png.convert("I"), Image.fromarray(grey.astype(np.int32)), tiff]
-    assert [image.mode for image in images] == ["I;16", "I", "I", "I;16B"]
-    as_file = encode(PIXELS, [buffers[0].getvalue()], DIM).tensor()
-    torch.testing.assert_close(encode(PIXELS, images, DIM).tensor(), as_file.expand(4, -1))
-    for unclear, what in ((png.convert("F"), "mode F is floating point"), (Image.new("I", (4, 4), 200), "up to 255"),
-                          (Image.new("I", (4, 4), 70_000), "beyond 16 bits")):  # fmt: skip
-        with pytest.raises(PalError, match=rf"responses\[0\] cannot be read as a picture: .*{what}"):
-            encode(PIXELS, [unclear], DIM)
-
-
 def test_messages_are_read_as_what_was_said():
     """Of a prompt all but the system's, of a response what the assistant said."""
     messages = [{"role": r, "content": c} for r, c in (("system", "be"), ("user", "hi"), ("assistant", "ho"))]

@@ -6,14 +6,9 @@ import pickle
 import pytest
 import torch
 
-from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
-from pal.models.base import make_model
-from pal.models.prompted_ideal_point import PromptedIdealPointModel
-from pal.serving import reward_model
-from pal.serving.inputs import ItemEmbeddings, Preferences
-from pal.serving.reward_model import Ranked, RewardModel
-from pal.users.points import Points
+from pal.serving.inputs import Preferences
+from pal.serving.reward_model import Ranked
 from pal.users.taste import Taste
 
 ZERO, ONE = torch.tensor([0.0]), torch.tensor([1.0])
@@ -143,62 +138,6 @@ def test_columns_of_embeddings_count_as_rows_do(line, monkeypatch):
     }
 
 
-KINDS = [
-    {"model": "A", "distance": "l2"},
-    {"model": "A", "inputs": "prompt_and_response", "prototypes": "input"},
-    {"model": "B"},
-    {"model": "B", "normalise": "mixed", "learn_scale": True},
-    {"model": "B", "similarity": "inner"},
-]
-N = 50
-
-
-def prompts_of(how: str) -> ItemEmbeddings:
-    """Fifty prompts: all different, in runs, one repeated, or rows of a table in any order."""
-    if how == "distinct":
-        return ItemEmbeddings(torch.randn(N, 6))
-    if how == "runs":
-        table = torch.randn(N, 6)
-        table[:, 0] = 1  # equal at the first number, which alone decides nothing
-        return ItemEmbeddings(table[torch.arange(N) // 7])
-    if how == "one":
-        return ItemEmbeddings(torch.randn(1, 6)).repeated(N)
-    return ItemEmbeddings(torch.randn(20, 6), torch.randint(20, (N,)))
-
-
-def bare(monkeypatch, prompts: ItemEmbeddings, **options) -> RewardModel:
-    """A model of random numbers that is given these prompts, whatever is passed to it."""
-    monkeypatch.setattr(reward_model, "BLOCK", 8)
-    monkeypatch.setattr(RewardModel, "encode_prompts", lambda *_: prompts)
-    head = make_model(HeadConfig(latent=4, hidden=5, **options), prompt_dim=6, response_dim=7)
-    return RewardModel(head, ["a"], torch.eye(3)[:1], Points.from_states(torch.eye(3)), FitConfig(), {}, 6, 7)
-
-
-@pytest.mark.parametrize(
-    ("options", "how"), [*zip(KINDS, ["distinct", "runs", "one", "table", "runs"], strict=True)]
-)
-def test_rewards_of_blocks_are_the_heads_own(options, how, monkeypatch):
-    torch.manual_seed(0)
-    prompts, responses = prompts_of(how), torch.randn(N, 7)
-    model = bare(monkeypatch, prompts, **options)
-    for states in (torch.softmax(torch.randn(3), 0), torch.softmax(torch.randn(N, 3), 1)):
-        expected = model.head.reward(prompts.tensor(), responses, states.expand(N, 3)).detach()
-        rewards = model.score(None, responses, user=states)
-        torch.testing.assert_close(rewards, expected)
-        assert not rewards.requires_grad
-        assert not rewards.is_inference()
-
-
-@pytest.mark.parametrize(("how", "most"), [("one", 7), ("table", 50), ("runs", 8 + 7)])
-def test_prompts_that_repeat_in_a_block_are_embedded_once(how, most, monkeypatch):
-    embedded, real = [], PromptedIdealPointModel.embed_prompts
-    monkeypatch.setattr(
-        PromptedIdealPointModel, "embed_prompts", lambda self, p: [embedded.append(len(p)), real(self, p)][1]
-    )
-    bare(monkeypatch, prompts_of(how), model="B").score(None, torch.randn(N, 7), user="a")
-    assert sum(embedded) <= most
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -244,28 +183,6 @@ def test_errors_carry_the_item_that_is_meant(worded):
 def test_adapt_refuses_comparisons_that_it_cannot_use(worded, comparisons, message):
     with pytest.raises(PalError, match=message):
         worded.adapt(comparisons)
-
-
-def test_numbers_of_any_float_type_and_any_context_give_the_same_rewards(worded):
-    """float64 embeddings, a trainer's bfloat16 autocast, and another default type of torch."""
-    texts, expected = ["a cup of tea", "coffee"], worded.score(["drink"] * 2, ["a cup of tea", "coffee"])
-    taste = worded.adapt([("drink", *texts)])
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(worded.score(["drink"] * 2, texts), expected)
-        assert worded.adapt([("drink", *texts)]) == taste
-    torch.set_default_dtype(torch.float64)
-    try:
-        assert torch.equal(worded.score(["drink"] * 2, texts), expected)
-        assert worded.adapt([("drink", *texts)]).evidence == pytest.approx(taste.evidence, abs=1e-5)
-        with pytest.raises(PalError, match="torch's default dtype must be float32 for a model"):
-            make_model(worded.config, prompt_dim=2, response_dim=2)
-    finally:
-        torch.set_default_dtype(torch.float32)
-    prompts, responses = (
-        worded.input_encoder.encode(t, s, 256).tensor()
-        for t, s in ((["drink"] * 2, "prompts"), (texts, "responses"))
-    )
-    assert torch.equal(worded.score(prompts.double(), responses.double()), expected)
 
 
 @pytest.mark.parametrize("size", [1e20, 1e38])

@@ -162,20 +162,6 @@ def test_load_refuses_a_config_that_does_not_fit(saved, change, message):
 
 
 @pytest.mark.parametrize(
-    ("users", "message"),
-    [
-        (["a", "b", "c", "d", "e", "a"], "user_ids must not repeat, got 'a' twice"),
-        (["a", "b"], "user_ids must be as many as states, at least 1, got 2, 6"),
-        (["a", "b", "c", "d", "e", 6], "must hold a list of ids that are text"),
-    ],
-)
-def test_load_refuses_users_that_do_not_fit(saved, users, message):
-    rewrite(saved, users=users)
-    with pytest.raises(PalError, match=message):
-        RewardModel.load(saved)
-
-
-@pytest.mark.parametrize(
     ("name", "tensor", "message"),
     [
         ("states", WEIGHTS * 1.01, "states must be shares that sum to 1"),

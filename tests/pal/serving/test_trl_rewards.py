@@ -7,7 +7,6 @@ from pal.errors import PalError
 from pal.serving.aggregates import Aggregate
 from pal.serving.inputs import ItemEmbeddings
 from pal.serving.trl_rewards import (
-    best_of_each,
     best_of_n,
     completion_text,
     prompt_text,
@@ -142,29 +141,3 @@ def test_the_best_for_all_by_hand(line):
     items = torch.tensor([[0.0], [0.5], [3.0]])
     found = best_of_n(line, None, items, Aggregate.worst())
     assert (found.index, found.reward) == (1, -0.25)
-
-
-def test_many_prompts_are_picked_for_at_once(worded):
-    groups = [TEXTS, ["a dog", "the cat"]]
-    found = best_of_each(worded, ["q", "r"], groups, ["user 1", "user 2"])
-    alone = [best_of_n(worded, p, g, u) for p, g, u in zip("qr", groups, ["user 1", "user 2"], strict=True)]
-    assert [one.index for one in found] == [one.index for one in alone]
-    assert [one.reward for one in found] == pytest.approx([one.reward for one in alone], abs=1e-6)
-    both = best_of_each(worded, ["q", "r"], groups, Aggregate.mean())
-    assert [one.response for one in both] == [
-        best_of_n(worded, p, g, Aggregate.mean()).response for p, g in zip("qr", groups, strict=True)
-    ]
-    assert best_of_each(worded, [], []) == []
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ((["q"], [[]]), r"responses\[0\] must hold at least one response"),
-        ((["q"], [["a"], ["b"]]), "prompts must be one per group of responses, 2, got 1"),
-        ((["q"], [["a"]], ["user 1", "user 2"]), "users must be one per group of responses, 1, got 2"),
-    ],
-)
-def test_groups_that_do_not_fit_are_refused(worded, given, message):
-    with pytest.raises(PalError, match=message):
-        best_of_each(worded, *given)

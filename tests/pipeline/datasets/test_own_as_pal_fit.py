@@ -46,25 +46,35 @@ def at(metrics, path):
     return metrics or None
 
 
-@pytest.mark.parametrize(("method", "prompts"), [("mixed_effects", True), ("pal_ours", False)])
-def test_model_and_accuracies_are_equal(project, method, prompts):
+@pytest.mark.parametrize(
+    ("method", "prompts", "item"),
+    [
+        ("mixed_effects", True, "separate"),
+        ("bt", False, "separate"),
+        ("mixed_effects", True, "{prompt} {response}"),
+    ],
+)
+def test_model_and_accuracies_are_equal(project, method, prompts, item):
     """But for accuracies from few answers: the pipeline draws some many times, pal fit takes all that there are."""
     (project.root / "a.csv").write_text(answers(prompts))
     options = {"own.encoder": "hashed-words", "own.method": method, "evaluate.asked": 0}
+    options["own.prepare.item"] = item
     project.set({"datasets": ["own"], "own.source": "a.csv", "model.K": 2, "encode.device": "cpu", **options})
     project.set({"train.device": "cpu"})
     for stage in (download, prepare, recolour, split, encode, train, evaluate):
         stage.main("own")
-    result = fit("a.csv", encoder="hashed-words", method=method, K=2)
+    result = fit("a.csv", encoder="hashed-words", method=method, K=2, item=item)
     model = SavedModel.load(paths.models("own") / "model")
     assert (model.fingerprint, model.user_ids) == (result.measured.fingerprint, result.measured.user_ids)
     assert model.states.equal(result.measured.states)
+    assert model.encoder == result.measured.encoder
     metrics = json.loads(paths.metrics("own").read_text())
     found = {name: at(metrics, name) for name in SAME}
     assert found == {name: at(result.metrics, other) for name, other in SAME.items()}
     assert sum(value is not None for value in found.values()) >= 4
-    project.set({"compare.methods": ["bt", method]})
+    methods = list(dict.fromkeys(["bt", method]))
+    project.set({"compare.methods": methods})
     compare.main("own")
     rows = json.loads(paths.compared("own").read_text())["rows"]
-    table = compare_log("a.csv", ["bt", method], options=Options(encoder="hashed-words", K=2))["rows"]
+    table = compare_log("a.csv", methods, options=Options(encoder="hashed-words", K=2, item=item))["rows"]
     assert [without_seconds(row) for row in rows] == [without_seconds(row) for row in table]

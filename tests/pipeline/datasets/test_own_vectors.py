@@ -136,16 +136,6 @@ def test_prompts_and_responses_may_both_be_vectors_and_ids_whole_numbers(given, 
     assert pairs.select("prompt", "chosen", "rejected").row(0) == (id_of(0, 1), id_of(4, 5), id_of(2, 3))
 
 
-def test_the_same_numbers_under_two_ids_are_one_item(given, folder):
-    values = np.array([[0, 1], [2, 3], [0, 1]], np.float32)
-    given({"v.npy": as_npy(values), "v.ids.txt": lines()})
-    items, pairs = prepared()
-    assert (items["modality"] == "vector").sum() == 2
-    assert len(pairs) == 1  # bob prefers z to x, which are the same
-    counts = json.loads((layout.prepared("own") / "manifest.json").read_text())["counts"]
-    assert (counts["read"], counts["kept"], counts["identical_dropped"]) == (2, 1, 1)
-
-
 def test_files_of_vectors_are_no_tables_and_are_read_only_where_cells_are_vectors(given, project):
     given({"v.parquet": b"nonsense"})
     project.set({"own.source": "mine"})

@@ -1,18 +1,11 @@
 """The format of Pick-a-Pic: which files there are, what each must hold, and what is read of it."""
 
-from datetime import datetime
-from pathlib import Path
-from random import Random
-
 import polars as pl
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline import PipelineError, params
 from pipeline.datasets import pickafilter, pickapic_files, pickapic_v1, pickapic_v2
-
-FIXTURE = Path(__file__).parents[3] / "../shared/data/pickapic_fixture"
 
 
 def test_a_files_name_says_its_split():
@@ -62,7 +55,7 @@ def test_a_folder_is_linked_to_and_never_copied(project, shards, more_shards):
     found.check()
     assert found.source == f"Pick-a-Pic v2 from {shards.folder}"
     with pytest.raises(
-        PipelineError, match=r"must have one column jpg_0 .* are these the tables without images"
+        PipelineError, match=r"must have a column jpg_0, .* are these the tables without images"
     ):
         pickapic_v1.find(params.load()).check()
 
@@ -107,37 +100,11 @@ def test_rows_are_read_in_order_and_pixels_never(shards, monkeypatch):
     assert names == set(pickapic_files.COLUMNS)
 
 
-def test_columns_of_any_width_and_extra_columns_are_read_alike(shards):
-    plain = shards.write("train-0.parquet", [shards.row(created_at=datetime(2023, 1, 1))])
-    frame = pickapic_files.read({"train-0.parquet": plain})
-    wide = {
-        "caption": pa.dictionary(pa.int32(), pa.string()), "image_0_uid": pa.large_string(),
-        "image_1_uid": pa.string_view(), "user_id": pa.int32(), "label_0": pa.float32(),
-        "created_at": pa.timestamp("ms", "UTC"), "jpg_0": pa.large_binary(),
-    }  # fmt: skip
-    table = pq.read_table(plain)
-    for column, kind in wide.items():
-        table = table.set_column(table.schema.get_field_index(column), column, table[column].cast(kind))
-    pq.write_table(table.append_column("extra", pa.array([1])), plain)
-    again = pickapic_files.read({"train-0.parquet": plain})
-    assert again.equals(frame)
-    assert again["time"].to_list() == [datetime(2023, 1, 1)]
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"without": ["caption"]}, r"one column caption \(string\), as Pick-a-Pic has, got none"),
-        ({"cast": {"caption": pa.binary()}}, "caption of type string, as Pick-a-Pic has, got binary"),
-        ({"cast": {"has_label": pa.int8()}}, "has_label of type bool, as Pick-a-Pic has, got int8"),
-        ({"cast": {"ranking_id": pa.float64()}}, "ranking_id of type int64, as Pick-a-Pic has, got double"),
-        ({"cast": {"created_at": pa.int64()}}, "created_at of type timestamp, as Pick-a-Pic has, got int64"),
-        ({"cast": {"jpg_1": pa.string()}}, "jpg_1 of type binary, as Pick-a-Pic has, got string"),
-    ],
-)
-def test_a_column_that_is_missing_or_of_another_type_is_named(shards, changes, message):
-    shards.write("train-0.parquet", [shards.row()], **changes)
-    with pytest.raises(PipelineError, match=rf"train-0\.parquet must have {message}"):
+def test_a_column_that_is_missing_is_named(shards):
+    shards.write("train-0.parquet", [shards.row()], without=["caption"])
+    with pytest.raises(
+        PipelineError, match=r"train-0\.parquet must have a column caption, as Pick-a-Pic has"
+    ):
         pickapic_files.check(shards.files(), pixels=True)
 
 
@@ -149,26 +116,6 @@ def test_a_truncated_file_is_refused_with_its_reason(shards, kept):
         PipelineError, match=r"train-0\.parquet must be a whole Parquet file .* fetch it again"
     ):
         pickapic_files.read(shards.files())
-
-
-def test_a_flipped_byte_is_read_or_refused_in_one_sentence(shards):
-    path = shards.write(
-        "train-0.parquet", [shards.row(prompt=f"dog {n}") for n in range(9)], row_group_size=4
-    )
-    whole = path.read_bytes()
-    damaged = shards.folder / "damaged.parquet"
-    random = Random(0)
-    refused = []
-    for _ in range(150):
-        place = random.randrange(len(whole))
-        damaged.write_bytes(whole[:place] + bytes([random.randrange(256)]) + whole[place + 1 :])
-        try:
-            frame = pickapic_files.read({"train-0.parquet": damaged})
-            assert len(frame.columns) == 4 + len(pickapic_files.COLUMNS)
-        except PipelineError as error:
-            refused.append(str(error))
-    assert len(refused) > 20
-    assert not any("\n" in sentence for sentence in refused)
 
 
 def test_files_without_a_row_among_them_are_refused(shards):

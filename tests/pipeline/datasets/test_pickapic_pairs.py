@@ -80,25 +80,6 @@ def test_a_picture_is_where_its_bytes_first_occur(shards, tmp_path, read_pairs):
     assert set(items["item_id"]) == ids
 
 
-def test_seen_are_those_with_train_rows_and_the_others_have_test_rows_alone(shards, tmp_path, read_pairs):
-    shards.write("train-0.parquet", [shards.row(user=1), shards.row(user=2)])
-    shards.write("validation-0.parquet", [shards.row(user=1), shards.row(user=3)])
-    shards.write("test-0.parquet", [shards.row(user=2), shards.row(user=3)])
-    shards.write("test_unique-0.parquet", [shards.row(user=2), shards.row(user=4)])
-    prepared(shards.files(), tmp_path / "out")
-    pairs, _ = read_pairs(tmp_path / "out")
-    assert pairs.select("user_id", "users", "split", "test").rows() == [
-        ("1", "seen", "train", None),
-        ("2", "seen", "train", None),
-        ("1", "seen", "val", None),
-        ("3", "unseen", "val", None),
-        ("2", "seen", "test", "test"),
-        ("3", "unseen", "test", "test"),
-        ("2", "seen", "test", "test_unique"),
-        ("4", "unseen", "test", "test_unique"),
-    ]
-
-
 def test_a_share_of_the_users_with_both_is_kept_out_of_training(shards, tmp_path, read_pairs):
     shards.write("train-0.parquet", [shards.row(user=user) for user in (*range(10), 50) for _ in range(2)])
     shards.write("test-0.parquet", [shards.row(user=user) for user in (*range(10), 60)])

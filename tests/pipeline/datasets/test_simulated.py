@@ -31,20 +31,6 @@ def study(out, seed=0, **changes):
     )  # fmt: skip
 
 
-def test_answers_follow_the_nearer_item():
-    """Without a map, user 0 at (0, 0) is 1 from (1, 0) and 2 from (0, 2); user 1 at (0, 3) is 1 from (0, 2)."""
-    items = np.array([[1, 0], [0, 2], [1, 0], [0, 2]], dtype=np.float32)
-    chosen, rejected = simulated.answer(items, np.array([[0.0, 0], [0, 3]]), np.array([0, 1]), np.eye(2))
-    assert (chosen.tolist(), rejected.tolist()) == ([0, 3], [1, 2])
-
-
-def test_answers_are_given_in_the_mapped_space():
-    """Stretching the first axis by 3 puts (1, 0) at distance 3, past (0, 2)."""
-    items = np.array([[1, 0], [0, 2]], dtype=np.float32)
-    chosen, _ = simulated.answer(items, np.zeros((1, 2)), np.array([0]), np.diag([3.0, 1.0]))
-    assert chosen.tolist() == [1]
-
-
 def test_every_answer_of_a_study_follows_its_truth(tmp_path):
     items, pairs, truth = study(tmp_path)
     vector = dict(zip(items["item_id"], items["vector"].to_list(), strict=True))

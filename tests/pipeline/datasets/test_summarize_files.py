@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,7 +10,6 @@ import pytest
 from pipeline import PipelineError
 from pipeline.datasets import summarize
 
-FIXTURE = Path(__file__).parents[3] / "../shared/data/tldr_fixture"
 text = pa.string()
 SCHEMA = pa.schema(
     [
@@ -135,16 +133,3 @@ def test_text_that_is_no_utf8_is_refused(tmp_path):
 def test_two_layouts_at_once_are_refused(tmp_path):
     with pytest.raises(PipelineError, match=r"got 'there': both"):
         read(tmp_path, a=lines(row()), b=table(row()))
-
-
-@pytest.mark.skipif(not FIXTURE.is_dir(), reason="OpenAI's two example rows are not here (../shared/data)")
-def test_the_two_published_example_rows_are_read():
-    """One comparison; the other row is an axis rating, which is passed over where it lies beside it."""
-    found = summarize.read(summarize.find_files("there", FIXTURE))
-    (only,) = found.frame.to_dicts()
-    assert (only["worker"], only["split"], only["choice"]) == ("ikNmucwunMnYJCQpnq6ZYb57OW7NiD", "train", 1)
-    assert only["post"].startswith("I had a car accident on friday")
-    assert (only["policy_0"], only["policy_1"]) == ("sup4_ppo_rm3_kl10", "ref")
-    files = {path.name: path for path in FIXTURE.rglob("*.json")}
-    both = summarize.read(files)
-    assert (len(both.frame), both.axis_files) == (1, 1)

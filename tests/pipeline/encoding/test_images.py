@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import shutil
-from pathlib import Path
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -12,16 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
+from pal.encoders import vector_store as embeddings
 from pal.encoders.model_free import Classical
 from pipeline import PipelineError, paths
 from pipeline.encoding import images, shares
 from pipeline.stages import encode
-from pipeline.storage import embeddings, tables
+from pipeline.storage import tables
 
-ROOT = Path(__file__).parents[3]
 HTML = b"<html><body>404 not found</body></html>"
 WARM = "mix #ff5f1f 0.5"
-N = 20  # pictures: three groups of two batches of four, the last one smaller
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +121,7 @@ def test_a_bad_image_stops_the_run_or_is_skipped_counted_and_listed(spoiled, enc
     assert [cell[name] for name in ("row_group", "row", "column", "reason")] == [
         "0", "1", "jpg_0", "it has no bytes",
     ]  # fmt: skip
-    ids, _, _ = embeddings.read_shards(paths.embeddings("own") / "image", "")
+    ids, _, _ = tables.read_shards(paths.embeddings("own") / "image", "")
     assert not set(embeddings.unpacked(ids)) & set(spoiled.bad)
     assert "encode@own: 1 items skipped: it has no bytes" in capsys.readouterr().out
     # Bad images are tried again, and the groups of good ones in which they lie are not.
@@ -139,15 +137,6 @@ def test_an_encoder_that_does_not_read_a_modality_is_one_sentence(full):
     with pytest.raises(PipelineError, match=rf"^own\.encoder in params\.yaml {wrong}"):
         encode.main("own")
     assert not paths.embeddings("own").exists()
-
-
-def test_a_filter_that_is_none_is_one_sentence(album, drawn):
-    """It is the table that is wrong, not the image: skipping is no way out."""
-    album.project.set({"encode.on_bad_item": "skip"})
-    album.file("a.png", drawn(0), filter="sepia")
-    album.write()
-    with pytest.raises(PipelineError, match=r"a colour filter must be .* got 'sepia'"):
-        encode.main("own")
 
 
 def items():
@@ -219,16 +208,6 @@ def test_a_place_that_is_not_there_is_one_sentence(album, drawn, place, reason):
     album.item(album.table("a.parquet", {"jpg_0": [drawn(0)], "caption": ["x"]}, 1), **place)
     album.write()
     with pytest.raises(PipelineError, match=rf"^a\.parquet of own is damaged or has not the .*{reason}"):
-        pictures_of()
-
-
-def test_a_raw_file_that_is_not_listed_names_the_stage_to_run(album, drawn):
-    album.file("a.png", drawn(0))
-    album.item("f" * 64)
-    album.write()
-    with pytest.raises(
-        PipelineError, match=r"raw file f{64} that download@own does not list; run `dvc repro prepare@own`"
-    ):
         pictures_of()
 
 

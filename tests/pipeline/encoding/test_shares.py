@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pal.encoders import vector_store as embeddings
 from pal.encoders.model_free import HashedWords
 from pipeline import PipelineError, paths
 from pipeline.encoding import shares
 from pipeline.encoding.shares import Share
 from pipeline.stages import encode
-from pipeline.storage import embeddings, tables
+from pipeline.storage import tables
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 TORCHRUN = {"RANK": "2", "WORLD_SIZE": "5"}
@@ -104,18 +105,6 @@ def _once(project, monkeypatch):
     return project
 
 
-@pytest.mark.parametrize(
-    ("environ", "gpu"), [({"LOCAL_RANK": "3"}, [3]), ({"SLURM_LOCALID": "5"}, [1]), ({}, [])]
-)
-def test_each_rank_takes_its_own_gpu(monkeypatch, environ, gpu):
-    """Of four."""
-    current = []
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
-    monkeypatch.setattr("torch.cuda.set_device", current.append)
-    shares.use_own_gpu(environ)
-    assert current == gpu
-
-
 def test_ranks_fill_the_store_alone_and_the_run_after_them_ends_with_the_same_bytes(
     texts, monkeypatch, capsys
 ):
@@ -136,20 +125,6 @@ def test_ranks_fill_the_store_alone_and_the_run_after_them_ends_with_the_same_by
     encode.main("own", None, 1)
     assert output() == texts.whole
     assert sum(len(embeddings.read_shard(path)[0]) for path in files(texts.root)) == 2000
-
-
-def test_images_are_shared_out_too(album, drawn, monkeypatch):
-    monkeypatch.setattr(shares, "LEAST_ROWS", 8)
-    for n in range(20):
-        album.file(f"{n}.png", drawn(n))
-    album.texts = ["a red thing", "a blue thing"]
-    album.write()
-    project = _once(album.project, monkeypatch)
-    for rank in (0, 2):
-        encode.main("own", rank, 3)
-    encode.main("own")
-    assert output() == project.whole
-    assert sum(len(embeddings.read_shard(path)[0]) for path in files(project.root)) == 22
 
 
 ROOT = Path(__file__).parents[3]

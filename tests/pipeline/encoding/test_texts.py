@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pal.encoders import vector_store as embeddings
 from pal.encoders.model_free import HashedWords
 from pipeline import PipelineError, paths
 from pipeline.encoding import texts
 from pipeline.stages import encode
-from pipeline.storage import embeddings, tables
+from pipeline.storage import tables
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 LENGTHS = st.lists(st.integers(1, 40), max_size=60)
@@ -110,6 +111,6 @@ def test_skipped_texts_are_counted_and_listed_with_their_reasons(own, monkeypatc
         rows = list(csv.DictReader(file))
     assert {row["item_id"]: row["reason"] for row in rows} == {tables.text_id(k): v for k, v in BAD.items()}
     assert {row["modality"] for row in rows} == {"text"}
-    ids, vectors, _ = embeddings.read_shards(paths.embeddings("own") / "text", "")
+    ids, vectors, _ = tables.read_shards(paths.embeddings("own") / "text", "")
     assert sorted(embeddings.unpacked(ids)) == sorted(tables.text_id(text) for text in GOOD)
     assert len(vectors) == len(GOOD)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from pal.comparisons import Comparisons, Embeddings
+from pal.encoders.vector_store import Embedder
 from pipeline.evaluation import baselines
 from pipeline.evaluation.baselines import Majority
-from pipeline.storage.embeddings import Embedder
 
 CLIP = Embedder("clip-vit-h-14", "w", "f", 2, "float32", "as published")
 

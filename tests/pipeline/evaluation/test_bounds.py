@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from pal.comparisons import Comparisons
 from pal.files import write_json
 from pipeline import params, paths, study
 from pipeline.datasets import DATASETS
-from pipeline.datasets.base import Truth
 from pipeline.evaluation import bounds
 from pipeline.evaluation.predictions import without_ties
 from pipeline.storage import manifests
@@ -87,35 +85,6 @@ def test_parts_of_a_triangle_have_the_areas_worked_out_by_hand():
     assert bounds.cut(half, lines[2]) is half
 
 
-def test_areas_agree_with_counting_points_of_a_fine_grid():
-    """Thirty answers of each of four users at random weights; margins of random questions, known exactly."""
-    rng = np.random.default_rng(0)
-    weights = rng.dirichlet([1, 1, 1], 4)
-    user, coefficients = np.repeat(np.arange(4), 40), rng.standard_normal((160, 3))
-    coefficients *= np.sign((coefficients * weights[user]).sum(1))[:, None]
-    pairs = Comparisons.from_pairs(
-        user=torch.from_numpy(user), prompt=torch.arange(160), chosen=torch.arange(160), rejected=torch.arange(160) + 160
-    )  # fmt: skip
-    truth = Truth(lambda pairs: torch.from_numpy(coefficients)[pairs.questions.prompt[pairs.question]], {})
-    first = torch.arange(160) % 40 < 10
-    known, test = (pairs[rows.nonzero()[:, 0]] for rows in (first, ~first))
-    exact = bounds.TriangleBound(truth, {"seen": 4}).margins("seen", [known, known.slice(0, 0)], test)
-    side = (np.arange(1200) + 0.5) / 1200
-    grid = np.stack(np.meshgrid(side, side), 2).reshape(-1, 2)
-    grid = grid[grid.sum(1) < 1]
-    grid = np.column_stack([grid, 1 - grid.sum(1)])
-    at = grid @ coefficients.T > 0  # points x comparisons
-    for answers, margins in zip((first.numpy(), np.zeros(160, dtype=bool)), exact, strict=True):
-        for one in range(4):
-            his = user == one
-            left = at[:, his & answers].all(1)
-            counted = at[np.ix_(left, his & ~first.numpy())].mean(0)
-            # A polygon of few points is counted less well.
-            assert margins[test.user == one].numpy() + 0.5 == pytest.approx(
-                counted, abs=0.6 / left.sum() ** 0.5
-            )
-
-
 def test_without_the_truth_there_is_no_bound(simulated):
     data, values = simulated
     (paths.prepared("simulated") / "truth.json").unlink()
@@ -133,13 +102,6 @@ def drawn(walls, start, concentration=1.0, kept=16_000, K=3):
     return points[0]
 
 
-def test_without_walls_points_are_spread_evenly_over_the_simplex():
-    """The first weight of three is below 1/2 with chance 1 - 1/4."""
-    points = drawn([], [0.2, 0.3, 0.5])
-    assert torch.allclose(points.sum(1), torch.ones(16_000, dtype=torch.float64))
-    assert float((points[:, 0] < 0.5).double().mean()) == pytest.approx(0.75, abs=0.03)
-
-
 def test_no_point_is_behind_a_wall_and_those_before_it_are_even():
     """The part with first >= second: half of the simplex, where the mean is (4/9, 1/6, ...) by symmetry.
 
@@ -148,9 +110,3 @@ def test_no_point_is_behind_a_wall_and_those_before_it_are_even():
     points = drawn([[1.0, -1.0, 0.0]], [0.5, 0.2, 0.3])
     assert bool((points[:, 0] >= points[:, 1]).all())
     assert points.mean(0).tolist() == pytest.approx([0.5, 1 / 6, 1 / 3], abs=0.02)
-
-
-def test_a_peaked_prior_keeps_points_together():
-    """Dirichlet(5, 5): variance of the first weight 1 / (4 * 11)."""
-    points = drawn([], [0.5, 0.5], concentration=5.0, K=2)
-    assert float(points[:, 0].var()) == pytest.approx(1 / 44, rel=0.15)

@@ -133,19 +133,6 @@ def row(group, filtered, prompt):
     return {"group": group, "filtered": filtered, "prompt": prompt}
 
 
-def test_groups_and_filters_take_turns_and_prompts_do_not_repeat_while_others_are_left():
-    rows = [
-        row("red", "winner", "p"),
-        row("red", "winner", "p"),
-        row("red", "winner", "q"),
-        row("blue", "loser", "p"),
-    ]
-    taken = portrait.take_turns(rows, 3)
-    assert [(r["group"], r["prompt"]) for r in taken] == [("blue", "p"), ("red", "q"), ("red", "p")]
-    assert len(portrait.take_turns(rows, 9)) == 4
-    assert portrait.take_turns([], 3) == portrait.take_turns(rows, 0) == []
-
-
 def filtered_study(marks, groups=None):
     """Pairs of prompt 0, of which image 1 was chosen over image 2 by user b, then image 2 by user a."""
     return SimpleNamespace(

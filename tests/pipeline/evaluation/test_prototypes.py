@@ -28,15 +28,6 @@ def test_true_groups_and_users_outside_are_counted_where_they_are_known(small):
     assert [half["of"] for half in known["outside"].values()] == [8, 6]
 
 
-def test_without_further_fits_nothing_is_said_of_other_seeds(small):
-    shutil.rmtree(paths.models("own") / "again-1")
-    alone = found("own")
-    assert (alone["seeds"], alone["agreement"], alone["same_answers"]) == (0, None, None)
-    assert alone["dead"] is not None
-    one = SavedModel.load(paths.models("own") / "k1")
-    assert prototypes.stability(study.load("own"), one) is None
-
-
 def plurality(dataset, users):
     model = SavedModel.load(paths.models(dataset) / "model")
     return prototypes.plurality(study.load(dataset), model, users, params.load().evaluate)

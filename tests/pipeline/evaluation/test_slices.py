@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from pal.comparisons import Comparisons, Embeddings
+from pal.encoders.vector_store import Embedder
 from pal.models.base import PrototypeModel
 from pal.users.points import Points
 from pipeline.evaluation import slices
@@ -18,7 +19,6 @@ from pipeline.evaluation.headline import compare, fewer_users
 from pipeline.evaluation.predictions import predict
 from pipeline.evaluation.slices import find, score_slices
 from pipeline.params import Evaluate
-from pipeline.storage.embeddings import Embedder
 from pipeline.study import Study
 
 KNOBS = Evaluate(seed=0, shots=[1, 2], headline_shots=2, draws=20, asked=0)
@@ -199,14 +199,6 @@ def test_filtered_and_untouched_pairs_are_judged_apart_for_seen_and_unseen_users
     assert accuracies(scores.main)["seen", "all", "", "all", None] == (2, 3)
     assert {s.pairs for s in scored(study([rows[0]])).by_filter} == {"filtered"}
     assert scored(study(SEEN)).by_filter == []
-
-
-@pytest.mark.parametrize(
-    ("dataset", "kinds"), [("pickapic_v1", {"all", "known", "new"}), ("own", {"known", "new"})]
-)
-def test_items_are_pooled_unless_the_split_keeps_them_apart_on_purpose(dataset, kinds):
-    rows = [(*SEEN[0], {"items": "known"}), *SEEN[1:]]
-    assert {s.items for s in scored(study(rows, dataset)).main} == kinds
 
 
 def test_ties_are_neither_right_nor_wrong_and_a_label_below_half_prefers_the_other():

@@ -206,13 +206,6 @@ def test_each_reason_for_distrust_is_one_sentence(found, said):
     assert said in plain(alarm)
 
 
-def test_without_further_fits_the_table_has_what_is_known():
-    nothing = dict.fromkeys(("agreement", "by_prototype", "same_groups", "same_answers", "true_groups"))
-    rows = findings.trust(judged(seeds=0, outside=None, **nothing))
-    assert rows == [{"name": "Dead prototypes", "value": "none"}]
-    assert findings.trust({"stability": None}) == []
-
-
 def test_how_few_chosen_comparisons_do_is_said():
     rows = [accuracy("unseen", "all", n, "model", a) for n, a in ((0, 0.8), (5, 0.9), (20, 0.95))]
     assert findings.asking(rows) == ""

@@ -1,6 +1,5 @@
 """check: every chosen dataset's source is looked into, and its fingerprint changes when the source does."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -8,8 +7,6 @@ import pytest
 
 from pal.errors import PalError
 from pipeline import PipelineError
-from pipeline.datasets import DATASETS
-from pipeline.datasets.base import Remote, Source
 from pipeline.stages import check
 
 GOOD = "user_id,prompt,chosen,rejected\n" + "".join(
@@ -90,34 +87,3 @@ def test_an_encoder_that_does_not_read_the_items_is_refused(own, encoder):
     message = r"own\.encoder in params\.yaml must read what prompts are, text \(own\.prepare\.prompts\), got 'classical'"
     with pytest.raises(PipelineError, match=message):
         check.main()
-
-
-def test_a_folder_that_dvc_s_queue_cannot_work_in_is_told(own, monkeypatch, capsys):
-    check.main()
-    assert capsys.readouterr().out == ""
-    folder = own.root / "mit ä"
-    folder.mkdir()
-    for name in ("params.yaml", "own.csv"):
-        (own.root / name).rename(folder / name)
-    monkeypatch.chdir(folder)
-    check.main()
-    assert capsys.readouterr().out.startswith("warning: DVC's queue fails in a folder")
-
-
-def test_linked_files_and_repositories_stand_in_the_fingerprint_too(own, monkeypatch, capsys):
-    """A changed file outside the repository, a moved revision or other files asked for: all rerun download."""
-    (own.root / "big.parquet").write_bytes(b"big")
-    looked = []
-    found = Source(
-        "a folder",
-        links={"big.parquet": own.root / "big.parquet"},
-        remotes=[Remote("org/name", "v1", ["data/*.parquet"], prefix="v1-")],
-        check=lambda: looked.append("looked into") or ["7 and 7.0 differ"],
-    )
-    monkeypatch.setattr(DATASETS["own"], "find", lambda params: found)
-    check.main()
-    assert capsys.readouterr().out == "check: own: 7 and 7.0 differ\n"
-    fingerprint = prints()["own.json"]
-    assert fingerprint["sha256"] == {"big.parquet": hashlib.sha256(b"big").hexdigest()}
-    assert fingerprint["remotes"][0]["files"] == ["data/*.parquet"]
-    assert looked == ["looked into"]

@@ -26,12 +26,6 @@ def test_auto_takes_what_suffices_and_train_fits_it(small, capsys):
     assert found["K"] == SavedModel.load(paths.models("simulated") / "model").config.K
 
 
-def test_asked_by_hand_it_looks_for_a_better_number_than_the_one_given(small):
-    small.set({"model.most_prototypes": 2})
-    choose_k.main("simulated", always=True)
-    assert len(read_json(paths.chosen("simulated"), "")["curves"]) == 2
-
-
 def test_without_the_stage_train_says_which_to_run(small):
     small.set({"model.K": "auto"})
     with pytest.raises(PipelineError, match="run `dvc repro choose-k@simulated`"):

@@ -70,14 +70,6 @@ def test_bytes_that_were_not_published_are_refused(hub):
     assert stored_files() == []
 
 
-def test_large_files_that_were_not_published_are_refused_before_they_are_fetched(tables):
-    with pytest.raises(
-        PipelineError, match=r"^a\.parquet of org/name must have the published sha256 0{64}, got"
-    ):
-        download.from_hub(remote("data/*", sha256={"a.parquet": "0" * 64}), "own")
-    assert tables.downloaded == []
-
-
 def test_a_failed_download_is_one_sentence_and_leaves_the_manifest_that_was_there(hub, project):
     download.main("persona")
     before = paths.raw("persona").read_bytes()

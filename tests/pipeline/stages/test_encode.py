@@ -4,11 +4,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from pal.encoders import vector_store as embeddings
 from pal.encoders.model_free import HashedWords
 from pal.errors import PalError
-from pipeline import PipelineError, paths
+from pipeline import paths
 from pipeline.stages import encode
-from pipeline.storage import embeddings, tables
+from pipeline.storage import tables
 
 N = 1300  # items: three groups of at least 512 items, the last one smaller
 
@@ -36,7 +37,7 @@ def shards_of(dataset="own"):
 
 
 def read(modality="text", dataset="own"):
-    ids, vectors, embedder = embeddings.read_shards(paths.embeddings(dataset) / modality, "")
+    ids, vectors, embedder = tables.read_shards(paths.embeddings(dataset) / modality, "")
     return embeddings.unpacked(ids), vectors, embedder
 
 
@@ -82,12 +83,3 @@ def test_wrong_weights_are_one_sentence_and_leave_the_old_embeddings(own):
     with pytest.raises(PalError, match=r"must have the published sha256 53aa5117.*, got [0-9a-f]{64}; get"):
         encode.main("own")
     assert shards_of() == before
-
-
-def test_a_gpu_that_is_not_there_is_one_sentence(own, monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    own.set({"encode.device": "cuda"})
-    with pytest.raises(
-        PipelineError, match=r"encode\.device is cuda, but torch sees no GPU here; set it to auto"
-    ):
-        encode.main("own")

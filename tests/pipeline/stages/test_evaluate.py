@@ -9,8 +9,8 @@ import torch
 
 from pal.files import write_json
 from pal.serving.reward_model import RewardModel
-from pipeline import PipelineError, study
 from pipeline import paths as layout
+from pipeline import study
 from pipeline.evaluation.slices import METRICS
 from pipeline.stages import evaluate, report, train
 from pipeline.storage import manifests
@@ -152,21 +152,7 @@ def test_every_stage_says_what_it_read_kept_and_dropped_and_why(project):
     assert evaluate.commonest(rare, most=2) == {"b": 5, "c": 2, "other reasons": 2}
 
 
-def test_a_split_table_is_rows_or_counts_with_the_papers_and_data_are_compared_with_these(project):
-    assert evaluate.split_table("own") == []
-    table = layout.prepared("own") / "table3.json"
-    write_json(table, {"rows": [{"group": "G1", "seen": 3}]})
-    assert evaluate.split_table("own") == [{"group": "G1", "seen": 3}]
-    counted = {"cool": {"seen": [5, 2, 1], "unseen": [3, 0, 4]}}
-    write_json(table, {"pairs": counted, "published": {"cool": {"seen": [9, 8, 7]}}})
-    paper = {"train_published": 9, "val_published": 8, "test_published": 7}
-    assert evaluate.split_table("own") == [
-        {"group": "cool, seen", "train": 5, "val": 2, "test": 1, **paper},
-        {"group": "cool, unseen", "train": 3, "val": 0, "test": 4},
-    ]
-    write_json(table, {"rows": [1]})
-    with pytest.raises(PipelineError, match=r"must hold a list of rows; run `dvc repro -f prepare@own`"):
-        evaluate.split_table("own")
+def test_data_are_compared_with_the_published_ones(project):
     assert evaluate.compared_with_published("own") == []
     content = {"says": "Not the published ones.", "rows": {}, "leakage": {"says": "3 of 4 leak."}}
     write_json(layout.prepared("own") / "published.json", content)

@@ -102,12 +102,6 @@ def test_every_figure_is_there_and_the_questions_come_before_what_is_folded(smal
     assert "<details open" not in page
 
 
-def test_one_prototype_is_one_reward_for_everyone(small):
-    found = evaluated()
-    page = shown(report.render({**found, "head": {**found["head"], "K": 1}, "stability": None}))
-    assert "everyone is given one reward" in page
-
-
 def test_what_a_reader_must_not_overlook_is_said(small, picture):
     page = " ".join(shown(report.render(each)) for each in (evaluated("simulated"), pictured(picture)))
     for said in (

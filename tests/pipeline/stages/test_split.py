@@ -1,19 +1,13 @@
 """split: every pair in one place, every user in one half, and whatever was dropped counted."""
 
 import json
-import random
-import unicodedata
 from datetime import datetime, timedelta
-from functools import partial
-from itertools import product
 
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pal.logs.answers import read_answers
-from pal.logs.shapes import read_log
 from pipeline import PipelineError, paths
 from pipeline.datasets.base import SplitShares
 from pipeline.stages import split
@@ -233,74 +227,6 @@ def test_no_pair_is_in_two_places_and_no_user_in_both_halves(rows, no_prompts, o
             assert len(tested)
 
 
-SPELLINGS = (str, " {}".format, "{}\n".format, partial(unicodedata.normalize, "NFC"))
-
-
-@pytest.mark.parametrize("by", ["items", "pairs", "time", "column"])
-@pytest.mark.parametrize("prompts", [True, False])
-def test_who_remembers_answers_by_question_is_right_by_chance_on_coin_flips(by, prompts):
-    """A coin answers; rows repeat up to five times, swapped and spelled in other ways. What is remembered is the
-    user's own answer to the question, or else that of all users; of the latter some are right by chance."""
-    rng = random.Random(7)
-    right, total = 0.0, 0
-    for seed in range(4):
-        rows, place = [], {}
-        for u, q in product(range(20), range(20)):
-            texts = (f"a{q % 7}", f"b{q % 7}") if q % 2 else (f"a{q % 7}", f"e\u0301 c{q % 5}")
-            halves = ["train", "test"] if u % 4 else ["adapt", "test"]
-            split = place.setdefault((u, texts), rng.choice(halves)) if by == "column" else ""
-            for _ in range(rng.choice([1, 1, 2, 3, 5])):
-                pair = [rng.choice(SPELLINGS)(text) for text in texts]
-                rows.append([f"u{u}", f"p{q} ?" if prompts else "", *rng.sample(pair, 2), split])
-        rng.shuffle(rows)
-        kept, places = prepared_and_placed(rows, by, seed)
-        learned = kept.filter(places["split"].is_in(["train", "adapt"]))
-        own, everyone = (remembered(learned, columns) for columns in (["user_id", *QUESTION], QUESTION))
-        for row in kept.filter(places["split"] == "test").iter_rows(named=True):
-            unit = tuple(row[name] for name in QUESTION)
-            assert (row["user_id"], *unit) not in own
-            vote = everyone.get(unit, 0) * (1 if row["chosen_id"] == unit[1] else -1)
-            right, total = right + (vote > 0) + 0.5 * (vote == 0), total + 1
-    assert total > 100
-    assert abs(right / total - 0.5) < 2.6 * 0.5 / total**0.5
-
-
-QUESTION = ["prompt_id", "low", "high"]
-
-
-def remembered(rows, columns):
-    """How many more answers prefer the lesser id, by these columns."""
-    signed = rows.with_columns(sign=pl.when(pl.col("chosen_id") == pl.col("low")).then(1).otherwise(-1))
-    return {
-        key: n
-        for *key, n in signed.group_by(columns).agg(pl.col("sign").sum()).iter_rows()
-        for key in [tuple(key)]
-    }
-
-
-def prepared_and_placed(rows, by, seed):
-    """A file of such rows as own keeps it, with the two ids of each pair in order, and where each pair goes."""
-    names = ["user_id", "prompt", "chosen", "rejected", "split"]
-    log = read_log(pl.DataFrame(rows, schema=names, orient="row"))
-    found = read_answers(log)
-    ids = found.items["text"].ids.astype(str)
-    kept = found.pairs.with_columns(
-        pl.Series(f"{side}_id", ids[found.pairs[side].to_numpy()])
-        for side in ("prompt", "chosen", "rejected")
-    )
-    ids = pl.col("chosen_id"), pl.col("rejected_id")
-    kept = kept.with_columns(low=pl.min_horizontal(*ids), high=pl.max_horizontal(*ids))
-    kept = kept.with_columns(pair_id=pl.int_range(pl.len()), users=pl.lit(None, pl.String))
-    if by == "column":
-        return kept, kept
-    roles = [pl.col(f"{role}_id").alias(role) for role in ("prompt", "chosen", "rejected")]
-    pairs = kept.with_columns(*roles, split=pl.lit(None, pl.String)).select(split.COLUMNS)
-    when = times(range(len(kept))) if by == "time" else None
-    placed, _ = drawn(pairs, seed, when, by=by)
-    places = kept.select("pair_id").join(placed, on="pair_id", how="left", maintain_order="left")
-    return kept, places
-
-
 def test_known_are_prompts_that_any_user_trained_on_or_without_prompts_both_responses():
     rows = [("ann", "p", "a", "b", "seen", "train"), ("ann", "q", "a", "b", "seen", "val"),
             ("bob", "p", "c", "d", "unseen", "test"), ("bob", "q", "a", "b", "unseen", "test")]  # fmt: skip
@@ -309,37 +235,6 @@ def test_known_are_prompts_that_any_user_trained_on_or_without_prompts_both_resp
     for pairs, marks in ((table(rows), "known new known new"), (table(without), "known known known new")):
         marked = split.mark_items(coded(pairs), pairs.select("pair_id", "users", "split"))
         assert " ".join(marked["items"]) == marks
-
-
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
-@given(
-    rows=st.lists(
-        st.tuples(*map(st.sampled_from, (["ann", "bob"], ["p", "q", None], "abc", "de"))), max_size=30
-    ),
-    at_once=st.integers(1, 9),
-    data=st.data(),
-)
-def test_leakage_in_blocks_counts_what_sets_count(rows, at_once, data):
-    places = [data.draw(st.sampled_from(["train", "test"])) for _ in rows]
-    turned = [(u, p, *((c, r) if data.draw(st.booleans()) else (r, c))) for u, p, c, r in rows]
-    pairs = table([(*row, "seen", place) for row, place in zip(turned, places, strict=True)])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "BLOCK_ROWS", at_once)
-        found = split.leakage(coded(pairs), pairs.select("pair_id", "split"))
-    half = {name: [row for row, place in zip(rows, places, strict=True) if place == name] for name in places}
-    shared = {(u, p, r) for u, p, *both in half.get("train", []) for r in both}
-    sharing = [any((u, p, r) in shared for r in both) for u, p, *both in half.get("test", [])]
-    assert found["tests_sharing_items"] == sum(sharing)
-    kinds = {
-        "answers": lambda row: {row},
-        "questions": lambda row: {row[1:]},
-        "prompts": lambda row: {row[1]} - {None},
-        "responses": lambda row: {*row[2:]},
-        "users": lambda row: {row[0]},
-    }
-    for kind, of in kinds.items():
-        train, test = (set().union(*map(of, half.get(name, []))) for name in ("train", "test"))
-        assert found[f"{kind}_in_train_and_test"] == len(train & test)
 
 
 def test_a_split_without_a_place_is_one_sentence():

@@ -68,15 +68,6 @@ def test_test_answers_and_unseen_users_answers_change_no_byte_of_a_model(small, 
     assert models(dataset) == before
 
 
-@pytest.mark.parametrize(("dataset", "split"), [("own", "train"), ("simulated", "val")])
-def test_training_and_validation_answers_do_change_it(small, dataset, split):
-    """With every validation answer turned, the epoch with the lowest validation loss is the first."""
-    before = models(dataset)
-    turn(dataset, [split])
-    train.main(dataset)
-    assert models(dataset) != before
-
-
 def test_the_training_curve_has_a_row_per_validation(small):
     with paths.plot("training", "simulated").open() as file:
         rows = list(csv.DictReader(file))

@@ -52,18 +52,6 @@ def test_another_repository_keeps_its_files(shared, tmp_path, monkeypatch, capsy
     assert not any(cleanup.uses().values())
 
 
-def test_an_older_version_in_dvcs_cache_keeps_its_files(shared, capsys):
-    (shared.root / "new").write_text("newer")
-    old = paths.raw("own")
-    home = shared.root / ".dvc/cache/files/md5/ab/cd"
-    home.parent.mkdir(parents=True)
-    home.write_bytes(old.read_bytes())
-    raw_files.write_manifest("own", raw_files.Manifest("here", None, [raw_files.keep(shared.root / "new")]))
-    age(30)
-    cleanup.main(clean=True)
-    assert kept() == ["mine", "newer"]
-
-
 def test_embeddings_of_an_encoder_no_longer_used_can_go(small, monkeypatch, capsys):
     """The project was built elsewhere and copied: here nothing was encoded yet."""
     from pipeline.stages import encode
