@@ -30,6 +30,7 @@ MODULES = {
     "scale": "scale",
     "service": "service",
     "answers": "answers",
+    "pages": "pages",
     "intervals": "validity",
     "plurality": "validity",
     "homogeneous": "validity",

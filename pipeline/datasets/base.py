@@ -103,7 +103,7 @@ class SplitShares(Shares):
 
     unseen_users: Annotated[Number, Field(gt=0, lt=1)]
 
-    def n_unseen(self, n_users: int) -> int:
+    def n_unseen(self, n_users: int, dataset: str = "own") -> int:
         """How many of the users with enough pairs are kept unseen.
 
         Raises:
@@ -112,7 +112,7 @@ class SplitShares(Shares):
         n = round(self.unseen_users * n_users)
         if not 1 <= n < n_users:
             raise PipelineError(
-                "own.split.unseen_users must leave at least one user seen and one unseen, "
+                f"{dataset}.split.unseen_users must leave at least one user seen and one unseen, "
                 f"got {self.unseen_users} of {n_users} users with at least {self.min_pairs} pairs; "
                 "add users or change the share"
             )
