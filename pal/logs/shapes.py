@@ -158,6 +158,8 @@ def read_log(
     Raises:
         PalError: If it cannot be read, it is not clear what a column is, or no comparison is left.
     """
+    if ties not in ("drop", "keep"):
+        raise PalError(f"--ties must be drop or keep, got {ties!r}")
     preset = None
     if isinstance(source, str):
         preset, source = find_preset(source)
