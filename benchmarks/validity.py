@@ -298,7 +298,8 @@ def homogeneous_auto() -> Section:
 def taken_by_auto(n_users: int, seed: int) -> str:
     """The method that auto takes where 20 answers of each follow one logistic reward of prompt and response.
 
-    Of 60 responses to 12 prompts, so that items and prompts recur as in real logs.
+    Of 60 responses to 12 prompts, so that items and prompts recur as in real logs; of odd seeds the prompts
+    are not told.
     """
     rng = np.random.default_rng(5000 + seed)
     prompts, responses = rng.standard_normal((12, DIM)), rng.standard_normal((60, DIM))
@@ -311,9 +312,10 @@ def taken_by_auto(n_users: int, seed: int) -> str:
     swap = rng.random(len(user)) > expit((reward[sides[0]] - reward[sides[1]]) / 2)
     sides = torch.from_numpy(np.where(swap, sides[::-1], sides))
     every = Comparisons.from_pairs(
-        user=torch.from_numpy(user), prompt=torch.from_numpy(prompt), chosen=sides[0], rejected=sides[1]
-    )
-    tables = (torch.from_numpy(table).float() for table in (prompts, responses))
+        user=torch.from_numpy(user), prompt=None if seed % 2 else torch.from_numpy(prompt), chosen=sides[0],
+        rejected=sides[1],
+    )  # fmt: skip
+    tables = (torch.from_numpy(table).float() for table in (prompts[:, : 0 if seed % 2 else None], responses))
     return str(learn_auto(Task(Embeddings(*tables), every, n_users, seed=seed)).method)
 
 

@@ -36,10 +36,11 @@ def known(dataset: str) -> str:
     Raises:
         PipelineError: If there is none.
     """
+    from pipeline import params
     from pipeline.datasets import DATASETS
 
-    if dataset not in DATASETS:
-        raise PipelineError(f"dataset must be one of {', '.join(DATASETS)}, got {dataset!r}")
+    if dataset not in DATASETS and dataset not in (names := params.load().names):
+        raise PipelineError(f"dataset must be one of {', '.join(names)}, got {dataset!r}")
     return dataset
 
 

@@ -1,5 +1,7 @@
 """params.yaml as checked, frozen values: every key is there, none is unknown, each holds what is allowed."""
 
+import re
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args
 
@@ -14,6 +16,8 @@ from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, EncoderByMo
 
 Device = Literal["auto", "cpu", "cuda"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+LIKE = "like"  # a section's key that makes it one of the user's own data sets
+NAME = re.compile("[a-z][a-z0-9_]*")
 # Names of alternatives that pydantic puts into the place of an error; they are no keys.
 TAGS = ("count", "word", "name", "map")
 
@@ -108,6 +112,11 @@ class Params(Config):
     compare: Compare
     report: Report
 
+    @property
+    def names(self) -> list[str]:
+        """All datasets that have a section, whether they are run or not."""
+        return [name for name in type(self).model_fields if name not in Params.model_fields]
+
     def __getitem__(self, dataset: str) -> DatasetParams:
         """A dataset's section."""
         return getattr(self, dataset)
@@ -115,15 +124,15 @@ class Params(Config):
     @model_validator(mode="after")
     def _datasets_are_known_and_differ(self) -> "Params":
         for name in self.datasets:
-            if name not in DATASETS:
-                raise ValueError(f"datasets must be some of {', '.join(DATASETS)}, got {name!r}")
+            if name not in self.names:
+                raise ValueError(f"datasets must be some of {', '.join(self.names)}, got {name!r}")
         if len(set(self.datasets)) < len(self.datasets):
             raise ValueError(f"datasets must not repeat a dataset, got {self.datasets}")
         return self
 
     @model_validator(mode="after")
     def _counts_agree(self) -> "Params":
-        for name in DATASETS:
+        for name in self.names:
             pairs, shots = self[name].adapt_pairs, max(self.evaluate.shots)
             if pairs is not None and pairs < shots:
                 raise ValueError(
@@ -174,9 +183,13 @@ class Params(Config):
             raise PipelineError(f"{dataset}.{key}.{error} (in {paths.PARAMS})") from None
 
 
-def schema() -> type[Params]:
-    """The class of params.yaml: the sections that all datasets share, and one section for each dataset."""
-    sections: dict[str, Any] = {name: (module.Params, ...) for name, module in DATASETS.items()}
+def schema(others: Iterable[str] = ()) -> type[Params]:
+    """The class of params.yaml: the sections that all datasets share, and one section for each dataset.
+
+    Args:
+        others: Names of further data sets of the user's own, with sections like that of `own`.
+    """
+    sections: dict[str, Any] = {name: (DATASETS[name].Params, ...) for name in (*DATASETS, *others)}
     return create_model("Params", __base__=Params, **sections)
 
 
@@ -208,11 +221,16 @@ def check(values: Any) -> Params:
 
     if not isinstance(values, dict):
         raise PipelineError(f"{paths.PARAMS} must hold a map of options, got {shorten(values)}")
+    others = _like_own(values)
+    values = {
+        name: {key: value for key, value in section.items() if key != LIKE} if name in others else section
+        for name, section in values.items()
+    }
     try:
-        params = schema().model_validate(values)
+        params = schema(others).model_validate(values)
     except ValidationError as error:
-        raise PipelineError(_explain(error)) from None
-    for dataset in DATASETS:
+        raise PipelineError(_explain(error, others)) from None
+    for dataset in params.names:
         params.configs(dataset)
         if (method := params[dataset].method) is not None and method not in METHODS:
             allowed = ", ".join(METHODS)
@@ -236,6 +254,20 @@ def check(values: Any) -> Params:
     return params
 
 
+def _like_own(values: dict[str, Any]) -> list[str]:
+    """The data sets of the user's own beside `own`: sections that say `like: own`."""
+    names = [name for name, section in values.items() if isinstance(section, dict) and LIKE in section]
+    for name in names:
+        if name in DATASETS or not NAME.fullmatch(str(name)) or hasattr(Params, name):
+            raise PipelineError(
+                f"a section with {LIKE} in {paths.PARAMS} must have a name of small letters, digits and _ "
+                f"that is not taken, got {name!r}; choose another"
+            )
+        if values[name][LIKE] != "own":
+            raise PipelineError(f"{name}.{LIKE} in {paths.PARAMS} must be own, got {values[name][LIKE]!r}")
+    return names
+
+
 _ALLOWED = {
     "too_short": "a list of at least {min_length}",
     "too_long": "a list of at most {max_length}",
@@ -248,13 +280,13 @@ _ALLOWED = {
 }
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, others: Iterable[str]) -> str:
     """The first of pydantic's errors as a sentence that names the key, what is allowed and what it got."""
     first = error.errors(include_url=False)[0]
     where = [str(key) for key in first["loc"] if key not in TAGS]
     name, kind = ".".join(where), first["type"]
     if kind == "extra_forbidden":
-        section: Any = schema()  # whose keys are known beside the unknown one
+        section: Any = schema(others)  # whose keys are known beside the unknown one
         for key in where[:-1]:
             field = getattr(section, "model_fields", {}).get(key)
             section = field.annotation if field else None

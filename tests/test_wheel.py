@@ -7,6 +7,8 @@ import sys
 import sysconfig
 import tomllib
 import venv
+import zipfile
+from email.parser import Parser
 from importlib.metadata import PackageNotFoundError, distribution, requires
 from pathlib import Path
 
@@ -28,16 +30,38 @@ def run(*command, cwd):
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    pytest.importorskip("setuptools", reason="the build backend is not installed here")
+def built(tmp_path_factory):
+    """The folder of what `python -m build` makes of this repository's files."""
     source = tmp_path_factory.mktemp("source")
     for name in ("pal", "pipeline"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
-    build = "from setuptools import build_meta; build_meta.build_wheel('dist')"
-    run(sys.executable, "-c", f"import os; os.mkdir('dist'); {build}", cwd=source)
-    return next((source / "dist").glob("*.whl"))
+    run(sys.executable, "-m", "build", "--no-isolation", cwd=source)
+    return source / "dist"
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    return next(built.glob("*.whl"))
+
+
+def test_wheel_and_sdist_are_fit_for_the_index(built):
+    """What the index shows: twine finds no fault, also of the README as a page; every extra and the command are there."""
+    assert [path.suffix for path in sorted(built.iterdir())] == [".whl", ".gz"]
+    checked = run(sys.executable, "-m", "twine", "check", "--strict", *sorted(built.iterdir()), cwd=built)
+    assert checked.count("PASSED") == 2
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as archive:
+        about = next(name for name in archive.namelist() if name.endswith("METADATA"))
+        metadata = Parser().parsestr(archive.read(about).decode())
+        named = archive.namelist()
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert {"images", "onnx", "pipeline", "ray", "serve", "trl", "all"} <= set(
+        metadata.get_all("Provides-Extra")
+    )
+    assert any("Python :: 3.11" in each for each in metadata.get_all("Classifier"))
+    assert not any(name.startswith(("tests", "benchmarks", "experiments")) for name in named)
+    assert any(name.endswith("log.html.j2") for name in named)
 
 
 def test_an_example_is_fitted_from_the_installed_wheel(wheel, tmp_path):

@@ -14,6 +14,7 @@ METHODS = {
     "pal_paper": "pal.methods.prototypes:PAL_PAPER",
     "pal_authors": "pal.methods.prototypes:PAL_AUTHORS",
     "pal_ours": "pal.methods.prototypes:PAL_OURS",
+    "pal_free": "pal.methods.prototypes:PAL_FREE",
     "ideal_point": "pal.methods.ideal_point:IDEAL_POINT",
     "lore": "pal.methods.bases:LORE",
     "rfm": "pal.methods.bases:RFM",

@@ -28,7 +28,9 @@ from pal.methods import METHODS
 from pal.methods.base import Learned, Method, Task
 
 # The simplest first.
-CANDIDATES = ("bt", "mixed_effects", "mixed_effects_items", "mixed_effects_prompts", "pal_ours")
+CANDIDATES = ("bt", "mixed_effects", "mixed_effects_items", "mixed_effects_prompts", "pal_ours", "pal_free")
+# Those of which products with the prompt are part, and those that only a model without prompts needs.
+WITH_PROMPTS, WITHOUT = ("mixed_effects_prompts",), ("pal_free",)
 PEOPLE_FOLDS = (
     3  # each tests a part of the people: half of them are kept out, the others some of their answers
 )
@@ -80,7 +82,8 @@ def learn_auto(task: Task) -> Learned:
         why = f"fewer than {FEWEST_PEOPLE} people, from whom it cannot be told whether people differ"
         learned = registered(METHODS, "bt").learn(task)
         return replace(learned, said=(f"auto: bt, since there are {why}.",), method="bt")
-    tried = [judge(name, task) for name in CANDIDATES if task.has_prompts or name != "mixed_effects_prompts"]
+    left_out = WITHOUT if task.has_prompts else WITH_PROMPTS
+    tried = [judge(name, task) for name in CANDIDATES if name not in left_out]
     name = decide(tried)
     learned = registered(METHODS, name).learn(task)
     return replace(learned, said=explain(tried, name), method=name)
@@ -132,6 +135,8 @@ def judge(name: str, task: Task) -> Tried:
         learned = method.learn(replace(task, train=fold.learn, val=fold.val, progress=None))
         belief = learned.posterior(task.embeddings, fold.located, task.n_users)
         for regime, pairs in fold.tests.items():
+            if pairs.label is not None:  # a tie is neither right nor wrong
+                pairs = pairs[(pairs.label != 0.5).nonzero()[:, 0]]
             if not len(pairs):
                 continue
             chance = learned.probability(task.embeddings, pairs, belief).clamp_min(LEAST)

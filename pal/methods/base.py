@@ -153,16 +153,18 @@ class Method:
     personal: bool = True
 
 
-def from_preset(name: str, **head: object) -> Callable[[Task], Learned]:
-    """Learning by a preset of `pal.config`: model B where there are prompts, else model A."""
+def from_preset(name: str, objective: str | None = None) -> Callable[[Task], Learned]:
+    """Learning by a preset of `pal.config`: model B where there are prompts, else model A.
+
+    Without an objective of its own preset ours is a mixture in both: without a prior of the users' weights
+    model A does harm where they gave few answers.
+    """
 
     def learn(task: Task) -> Learned:
         model = "B" if task.has_prompts else "A"
         K = min(task.K, task.n_users)
-        options, config = preset(name, model, head={"K": K, **head})
-        if name == "ours" and not task.has_prompts:
-            # Without a prior of the users' weights model A does harm where they gave few answers.
-            options, config = preset(name, "A", head={"K": K, **head}, fit={"objective": "mixture"})
-        return task.fit(options, config)
+        chosen = objective or ("mixture" if name == "ours" else None)
+        fit = {} if chosen is None else {"objective": chosen}
+        return task.fit(*preset(name, model, head={"K": K}, fit=fit))
 
     return learn

@@ -18,6 +18,13 @@ PAL_AUTHORS = Method(
     from_preset("authors"),
     prototypes=True,
 )
+PAL_FREE = Method(
+    "PAL, free weights",
+    PAL,
+    "Preset ours with the paper's objective: weights by likelihood alone, which take many answers of each.",
+    from_preset("ours", objective="pal"),
+    prototypes=True,
+)
 PAL_OURS = Method(
     "PAL, mixture likelihood",
     PAL,

@@ -13,11 +13,13 @@ A row that cannot be used is left out, counted, and listed in `data/prepared/own
 """
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -55,6 +57,8 @@ ITEMS_APART = True
 REJECTED = "rejected-rows.csv"
 PAIRS_AT_ONCE = 1 << 18
 ITEMS_AT_ONCE = 65_536  # items of a block, since Arrow counts the numbers in lists in 31 bits
+OPTION = re.compile(r"--(columns|values)(?=( {)?)")
+LISTED = re.compile(r"'(\w+=[^',]*(?:,\w+=[^',]*)*)'")  # 'user_id=rater,prompt=task'
 Modality = Literal["text", "image", "vector"]
 
 
@@ -84,23 +88,32 @@ class Params(DatasetParams):
         return template_of(self.prepare.item, "prepare.item")
 
 
-def find(params: "AllParams") -> Source:
+def named(name: str) -> Any:
+    """The same for a data set of one's own under another name: a section of params.yaml with `like: own`."""
+    return SimpleNamespace(
+        Params=Params, TITLE=f"{TITLE}: {name}", ABOUT=ABOUT, ITEMS_APART=ITEMS_APART,
+        find=partial(find, name=name), prepare=partial(prepare, name=name),
+    )  # fmt: skip
+
+
+def find(params: "AllParams", name: str = "own") -> Source:
     """The user's files: those of the log, and the pictures or the vectors that it names."""
-    own = params.own
+    own = params[name]
     if own.source is None:
         raise PipelineError(
-            f"own.source in {PARAMS} must name a file, a folder, a glob or a public data set, got null; "
-            "set it, or take own out of datasets"
+            f"{name}.source in {PARAMS} must name a file, a folder, a glob or a public data set, got null; "
+            f"set it, or take {name} out of datasets"
         )
-    about, (_, place) = f"own: {own.source}", find_preset(own.source)
+    about, (_, place) = f"{name}: {own.source}", find_preset(own.source)
     if place.startswith(HUB):
         repo, revision, below = hub_parts(place)
-        return Source(about, remotes=[Remote(repo, revision, [f"{below}/"])])
+        remote = Remote(repo, revision, [f"{below}/"])
+        return Source(about, remotes=[remote], make=partial(_write_pictures, own, name))
     vectors: dict[str, Path] = {}
     if own.vectors and {own.prepare.prompts, own.prepare.responses} & {"vector", None}:
         vectors = find_vectors(project_root() / Path(own.vectors).expanduser())
     files = find_files(place, project_root(), vectors.values())
-    log = _read(files, own)
+    log = _read(files, own, name)
     pictures: dict[str, Path] = {}
     for half, sides in (("prompts", SIDES[:1]), ("responses", SIDES[1:])):
         cells = [log.pairs[side] for side in sides]
@@ -109,30 +122,41 @@ def find(params: "AllParams") -> Source:
     has_bytes = pl.Binary in log.pairs.dtypes
     return Source(
         about, files.paths, {**pictures, **vectors},
-        make=partial(_write_pictures, log) if has_bytes else None,
-        check=partial(_check, log, vectors, pictures, params),
+        make=partial(_write_pictures, own, name) if has_bytes else None,
+        check=partial(_check, log, vectors, pictures, params, name),
     )  # fmt: skip
 
 
-def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
+def prepare(params: "AllParams", files: dict[str, Path], out: Path, name: str = "own") -> dict[str, int]:
     """Read all files, and write items, pairs and the rows that were left out."""
-    pictures = {name: path for name, path in files.items() if name.lower().endswith(IMAGE_SUFFIXES)}
-    vectors = {name: path for name, path in files.items() if name.startswith(FOLDER) and name not in pictures}
-    made = {name for name, path in files.items() if name == path.name}  # pictures that were bytes
-    tables = {name: path for name, path in files.items() if not {name} & {*pictures, *vectors, *made}}
-    log = _read(Files(tables, "", Path()), params.own)
-    answers = _answers(log, params.own, vectors=vectors, pictures=pictures, sha256=lambda path: path.name)
+    own = params[name]
+    pictures = {file: path for file, path in files.items() if file.lower().endswith(IMAGE_SUFFIXES)}
+    vectors = {file: path for file, path in files.items() if file.startswith(FOLDER) and file not in pictures}
+    log = _read(Files(_tables(files), "", Path()), own, name)
+    answers = _answers(log, own, vectors=vectors, pictures=pictures, sha256=lambda path: path.name)
     for line in log.summary().splitlines():
-        print(f"prepare@own: {line}")
+        print(f"prepare@{name}: {line}")
     write_tables(answers, log, out)
     write_text(out / REJECTED, answers.rejected.write_csv())
     return answers.counts
 
 
-def _read(files: Files, own: Params) -> Log:
+def _read(files: Files, own: Params, name: str) -> Log:
     options, files = own.prepare, replace(files, source=str(own.source))
     columns, values = options.columns, {str(value): side for value, side in (options.values or {}).items()}
-    return read_log(files, columns, values=values, ties=options.ties, user_ids=options.user_ids)
+    try:
+        return read_log(files, columns, values=values, ties=options.ties, user_ids=options.user_ids)
+    except PalError as error:
+        # Advice on the command line's options becomes advice on the keys of params.yaml.
+        said = LISTED.sub(lambda match: _as_map(match[1]), str(error))
+        said = OPTION.sub(lambda match: f"{name}.prepare.{match[1]}{':' * bool(match[2])}", said)
+        about = {key: getattr(error, key) for key in ("file", "row", "column", "user", "problem")}
+        raise PalError(said, **about) from None
+
+
+def _as_map(listed: str) -> str:
+    parts = (part.split("=", 1) for part in listed.split(","))
+    return "{" + ", ".join(f"{key}: {value or repr('')}" for key, value in parts) + "}"
 
 
 def _answers(log: Log, own: Params, **found: object) -> Answers:
@@ -141,12 +165,22 @@ def _answers(log: Log, own: Params, **found: object) -> Answers:
     return read_answers(log, ties=options.ties, template=own.template, **halves, **found)
 
 
-def _write_pictures(log: Log, folder: Path) -> None:
+def _write_pictures(own: Params, name: str, folder: Path, files: dict[str, Path]) -> None:
     """Pictures that are bytes in cells as files, by their sha256."""
+    log = _read(Files(_tables(files), "", Path()), own, name)
     for side in SIDES:
         if log.pairs[side].dtype == pl.Binary:
             for data in log.pairs[side].unique():
                 write_bytes(folder / hashlib.sha256(data).hexdigest(), data)
+
+
+def _tables(files: dict[str, Path]) -> dict[str, Path]:
+    """The files of the log: neither pictures, nor pictures that were bytes, nor vectors."""
+    return {
+        file: path
+        for file, path in files.items()
+        if not file.lower().endswith(IMAGE_SUFFIXES) and not file.startswith(FOLDER) and file != path.name
+    }
 
 
 def write_tables(answers: Answers, log: Log, folder: Path) -> None:
@@ -199,76 +233,79 @@ def _item_blocks(answers: Answers) -> Iterator[pa.Table]:
             yield pa.table(columns)
 
 
-def _check(log: Log, vectors: dict[str, Path], pictures: dict[str, Path], params: "AllParams") -> list[str]:
+def _check(
+    log: Log, vectors: dict[str, Path], pictures: dict[str, Path], params: "AllParams", name: str
+) -> list[str]:
     """Hold the log to what later stages need of it; sentences on what people should know of it.
 
     Raises:
         PalError: If a cell stands for nothing, or a later stage could do nothing with these answers.
     """
-    own = params.own
+    own = params[name]
     # Before download, paths tell files apart.
     answers = _answers(log, own, vectors=vectors, pictures=pictures, sha256=str)
     if own.split.by == "time" and answers.pairs["split"].is_null().all():
         empty = log.pairs["timestamp"].is_null()
         if empty.all():
             raise PipelineError(
-                "own.split.by is time, which needs a column timestamp; add one, or set it to items",
+                f"{name}.split.by is time, which needs a column timestamp; add one, or set it to items",
                 column="timestamp",
             )
-        log.refuse("timestamp", empty, "is empty or no time, which own.split.by: time does not allow")
+        log.refuse("timestamp", empty, f"is empty or no time, which {name}.split.by: time does not allow")
     for half, modality in answers.modality.items():
-        _check_encoder(own, half, modality)
+        _check_encoder(own, name, half, modality)
     texts = answers.items["text"].contents if "text" in answers.items else []
     if params.encode.on_bad_item == "fail":
         for text, fault in ((text, fault) for text in texts if (fault := complaint(text))):
             for side in SIDES:
                 advice = "mend it, or set encode.on_bad_item to skip"
                 log.refuse(side, log.pairs[side] == text, f"{fault}, got {{got}}", advice)
-    return [*(said for said in log.said if said.startswith("warning:")), *_check_model(answers, params)]
+    return [*(said for said in log.said if said.startswith("warning:")), *_check_model(answers, params, name)]
 
 
-def _check_encoder(own: Params, half: str, modality: str | None) -> None:
+def _check_encoder(own: Params, dataset: str, half: str, modality: str | None) -> None:
     """Check that the encoder reads what prompts or responses are, where it is known what it reads."""
     encoder = own.encoder
     name = getattr(encoder, modality or "", "none") if isinstance(encoder, EncoderByModality) else encoder
     reads = encoders.modalities(name)
     if modality not in (None, "vector") and reads and modality not in reads:
         raise PipelineError(
-            f"own.encoder in {PARAMS} must read what {half} are, {modality} (own.prepare.{half}), got "
-            f"{name!r}, which reads {' and '.join(reads)}; name another, or one per modality"
+            f"{dataset}.encoder in {PARAMS} must read what {half} are, {modality} "
+            f"({dataset}.prepare.{half}), got {name!r}, which reads {' and '.join(reads)}; name another, "
+            "or one per modality"
         )
 
 
-def _check_model(answers: Answers, params: "AllParams") -> list[str]:
+def _check_model(answers: Answers, params: "AllParams", name: str) -> list[str]:
     """Hold the model to the data's prompts and users, and say what was decided by the data.
 
     Raises:
         PipelineError: If the model reads prompts and there are none, there are fewer seen users than K, or
             too few users to keep some unseen.
     """
-    rows, shares, said = answers.pairs, params.own.split, []
+    own = params[name]
+    rows, shares, said = answers.pairs, own.split, []
     n = rows.group_by("user_id").agg(pl.len(), train=(pl.col("split") == "train").any())
     if rows["split"].is_not_null().any():
-        said.append("the file's column split says who trains and who is tested; own.split is not used")
+        said.append(f"the file's column split says who trains and who is tested; {name}.split is not used")
         n_seen = int(n["train"].sum())
     else:
         n_users = len(n.filter(pl.col("len") >= shares.min_pairs))
-        n_seen = n_users - shares.n_unseen(n_users)
+        n_seen = n_users - shares.n_unseen(n_users, name)
     K = params.model.K
     if K != "auto" and n_seen < K:
         raise PipelineError(
-            f"model.K must be at most {n_seen}, the seen users of own, got {K}; lower it or add users"
+            f"model.K must be at most {n_seen}, the seen users of {name}, got {K}; lower it or add users"
         )
-    if params.own.method is None and answers.modality["prompts"] is None:
+    if own.method is None and answers.modality["prompts"] is None:
         from pal.models.base import make_model
 
-        head, _ = params.configs("own", prompts=False)
+        head, _ = params.configs(name, prompts=False)
         try:
             make_model(head, prompt_dim=0, response_dim=1)
         except PalError as error:
-            raise PipelineError(f"own.head.{error} (in {PARAMS})") from None
-        if params.own.head.get("model") is None:
-            said.append(
-                f"there are no prompts, so that own.head.model is {head.model}, which reads responses alone"
-            )
+            raise PipelineError(f"{name}.head.{error} (in {PARAMS})") from None
+        if own.head.get("model") is None:
+            reads = f"{name}.head.model is {head.model}, which reads responses alone"
+            said.append(f"there are no prompts, so that {reads}")
     return said

@@ -17,10 +17,10 @@ from pipeline.storage.tables import Coded
 
 # Why pairs have no place where places are drawn.
 REASONS = {
-    "mixed": "{:,} pairs of a new response with a known one were dropped (own.split.new_items)",
+    "mixed": "{:,} pairs of a new response with a known one were dropped ({dataset}.split.new_items)",
     "across": "{:,} pairs of an item that a user trains on with one held out of that user were dropped "
-    "(own.split.by: items; pairs keeps them)",
-    "few": "{:,} pairs of {:,} users with too few pairs were dropped (own.split.min_pairs)",
+    "({dataset}.split.by: items; pairs keeps them)",
+    "few": "{:,} pairs of {users:,} users with too few pairs were dropped ({dataset}.split.min_pairs)",
 }
 COLUMNS = ["pair_id", "user_id", "prompt", "chosen", "rejected", "users", "split"]
 
@@ -34,12 +34,12 @@ def main(dataset: str) -> None:
     counts, said = {"read": len(pairs)}, []
     if isinstance(shares, SplitShares) and (pairs["split"] < 0).all():
         times = tables.read_table(path, made_by, ["time"])["time"] if shares.by == "time" else None
-        placed, dropped = draw_places(pairs, shares, values.split.seed, times)
+        placed, dropped = draw_places(pairs, shares, values.split.seed, times, dataset)
         counts |= {f"{reason}_dropped": n for reason, n in dropped.items()}
     else:
         placed, dropped = declared_places(pairs, dataset), {}
         if isinstance(shares, SplitShares):
-            said = ["the file's column `split` says who is where; own.split is not used"]
+            said = [f"the file's column `split` says who is where; {dataset}.split is not used"]
     splits = mark_items(pairs, placed)
     check_places(splits, dataset)
     counts |= {"kept": len(splits), "dropped": len(pairs) - len(splits)}
@@ -47,16 +47,19 @@ def main(dataset: str) -> None:
     kept = users[tables.rows_of(pairs["pair_id"], splits["pair_id"].to_numpy())]
     n_users, n_kept = (int(np.count_nonzero(np.bincount(codes))) for codes in (users, kept))
     counts["users_dropped"] = n_users - n_kept
-    said += [REASONS[reason].format(n, n_users - n_kept) for reason, n in dropped.items() if n]
+    lost = {"dataset": dataset, "users": n_users - n_kept}
+    said += [REASONS[reason].format(n, **lost) for reason, n in dropped.items() if n]
     groups = splits.group_by("users", "split", "items").len().iter_rows()
     places = {".".join(place): count for *place, count in sorted(groups)}
     leaks = leakage(pairs, splits)
-    if dataset == "own" and (repeats := leaks["answers_in_train_and_test"]):
+    is_own = isinstance(shares, SplitShares)
+    if is_own and (repeats := leaks["answers_in_train_and_test"]):
         raise PipelineError(
-            f"no question of a user of own may be trained and tested on, got {repeats:,}; run `dvc repro -f "
-            "prepare@own`, which makes one comparison of a user's answers to one question"
+            f"no question of a user of {dataset} may be trained and tested on, got {repeats:,}; run `dvc "
+            f"repro -f prepare@{dataset}`, which makes one comparison of a user's answers to one question"
         )
-    notes = sharing_note(leaks["tests_sharing_items"], int((splits["split"] == "test").sum()), dataset)
+    advice = f"; {dataset}.split.by: items keeps them apart" if is_own else ""
+    notes = sharing_note(leaks["tests_sharing_items"], int((splits["split"] == "test").sum()), advice)
     with new_folder(paths.splits(dataset)) as out:
         blocks = splits.iter_slices(tables.BLOCK_ROWS)
         tables.write_blocks(out / tables.SPLITS, blocks, tables.splits_schema())
@@ -66,11 +69,10 @@ def main(dataset: str) -> None:
         print(f"split@{dataset}: {sentence}")
 
 
-def sharing_note(sharing: int, tests: int, dataset: str) -> list[str]:
+def sharing_note(sharing: int, tests: int, advice: str) -> list[str]:
     """A sentence on test pairs of which their user has compared a response in training, if there are any."""
     if not sharing:
         return []
-    advice = "; own.split.by: items keeps them apart" if dataset == "own" else ""
     return [
         f"In {sharing:,} of {tests:,} test pairs ({sharing / tests:.1%}) is a response, to the same prompt, "
         f"that the same user compared in training: accuracy is higher there than on others{advice}."
@@ -97,7 +99,7 @@ def declared_places(pairs: Coded, dataset: str) -> pl.DataFrame:
 
 
 def draw_places(
-    pairs: Coded, shares: SplitShares, seed: int, times: pl.Series | None = None
+    pairs: Coded, shares: SplitShares, seed: int, times: pl.Series | None = None, dataset: str = "own"
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Places by shares: `pal.evaluation.holding_out.hold_out` on what the stages store.
 
@@ -106,6 +108,7 @@ def draw_places(
         shares: How much goes where.
         seed: The same seed gives the same places.
         times: When each pair was answered, where pairs are held out by time.
+        dataset: The dataset's name, for messages.
 
     Returns:
         The places of the pairs that have one, and how many have none, by the reasons of REASONS.
@@ -116,8 +119,8 @@ def draw_places(
     """
     if times is not None and (without := times.null_count()):
         raise PipelineError(
-            f"own.split.by is time, but {without:,} of {len(pairs):,} pairs have no timestamp; fill in "
-            "the column timestamp, or set own.split.by to items"
+            f"{dataset}.split.by is time, but {without:,} of {len(pairs):,} pairs have no timestamp; fill in "
+            f"the column timestamp, or set {dataset}.split.by to items"
         )
     # By the order of ids, which is the same whatever the order of rows.
     rank = np.argsort(np.argsort(np.array(pairs.names["chosen"], dtype=object)))

@@ -1,6 +1,7 @@
 """`pal fit` and `pal eval` as a shell sees them, and the examples that the README shows."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,18 @@ def test_example_of_ratings_becomes_comparisons_within_people():
 
 
 def test_every_file_that_the_readme_fits_is_there():
-    for command in ("pal fit examples/support-answers.csv", "examples/replies.csv"):
-        assert command in README
-        assert (ROOT / command.split()[-1]).is_file()
+    names = set(re.findall(r"examples/[\w-]+\.csv", README))
+    assert len(names) == 4
+    assert all((ROOT / name).is_file() for name in names)
+
+
+def test_example_of_pictures_ranks_as_the_readme_says(pal):
+    """The second visitor likes cool colours: the posters of even numbers."""
+    command = f"fit {ROOT}/examples/poster-choices.csv --encoder hashed-words --method mixed_effects"
+    assert "people       36" in pal(*command.split())
+    ranked = pal("rank", "poster-choices-model", f"{ROOT}/examples/posters.csv", "--user", "visitor02")
+    best = [json.loads(line)["response"] for line in ranked.splitlines()[:2]]
+    assert set(best) == {"posters/concert-2.png", "posters/concert-6.png"}
 
 
 def test_the_readmes_python_works_as_written(tmp_path, monkeypatch):

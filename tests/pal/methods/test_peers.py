@@ -60,6 +60,7 @@ GROUP = torch.arange(USERS) % 2
 TRUTH = {
     "ideal_point": -0.7 * (draws(USERS, 1, 2) - (ITEM @ BASIS / 2)).square().sum(2),
     "lore": 2 * (ITEM @ BASIS @ SHARES.T).T,
+    "pal_free": 2 * (ITEM @ BASIS @ SHARES.T).T,
     "rfm": 1.5 * (ITEM @ BASIS @ draws(USERS, 2).T).T,
     "mrm": 1.5 * (ITEM @ BASIS @ (draws(USERS, 2) + 1).T).T,
     "drm": 1.5 * (ITEM @ draws(USERS, DIM).T).T,
