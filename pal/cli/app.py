@@ -229,6 +229,11 @@ Item = Annotated[
     ),
 ]
 
+Ties = Annotated[
+    str,
+    typer.Option(help="drop: ties are left out; keep: they are learned from too, and judged by nothing."),
+]
+
 
 @command
 def fit(
@@ -242,6 +247,7 @@ def fit(
     encoder: Annotated[str, typer.Option(help="The encoder of texts.")] = "all-MiniLM-L6-v2+measures",
     image_encoder: Annotated[str, typer.Option(help="The encoder of pictures.")] = "classical",
     item: Item = "separate",
+    ties: Ties = "drop",
     vectors: Annotated[
         Path | None, typer.Option(help="Embeddings that cells name by ids: .parquet, .safetensors or .npy.")
     ] = None,
@@ -265,7 +271,7 @@ def fit(
 
     given, others = options.parts()
     others |= {"method": method, "K": K, "encoder": encoder, "image_encoder": image_encoder, "unseen": unseen}
-    others["item"] = item
+    others |= {"item": item, "ties": ties}
     others |= {"vectors": vectors, "attributes": _names(attributes)}
     folder = out or Path(Path(log.rstrip("/")).name.partition(".")[0] + "-model")
     logs.fit(log, folder, given, {**others, "time_split": time_split})
@@ -282,6 +288,7 @@ def compare(
     encoder: Annotated[str, typer.Option(help="The encoder of texts.")] = "all-MiniLM-L6-v2+measures",
     image_encoder: Annotated[str, typer.Option(help="The encoder of pictures.")] = "classical",
     item: Item = "separate",
+    ties: Ties = "drop",
     unseen: Annotated[float, typer.Option(help="Share of the people held out to measure.")] = 0.2,
     options: LogOptions,
 ) -> None:
@@ -290,7 +297,7 @@ def compare(
 
     given, others = options.parts()
     others |= {"encoder": encoder, "image_encoder": image_encoder, "unseen": unseen}
-    others["item"] = item
+    others |= {"item": item, "ties": ties}
     logs.compare(log, methods, out, given, others)
 
 

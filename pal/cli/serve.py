@@ -73,7 +73,11 @@ def demo(
     loaded = served.get(name)
     people: dict[str, Any] = {}
     pairs: Sequence[Any] = []
-    log = log or _fitted_to(folders[name])
+    try:
+        loaded.input_encoder.describe("responses")
+        log = log or _fitted_to(folders[name])
+    except PalError:
+        log = None  # without an encoder its cells are ids, of vectors that are not at hand
     if log is not None and collect is None:
         from pal.logs.shapes import read_log
 

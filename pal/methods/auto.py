@@ -135,6 +135,8 @@ def judge(name: str, task: Task) -> Tried:
         learned = method.learn(replace(task, train=fold.learn, val=fold.val, progress=None))
         belief = learned.posterior(task.embeddings, fold.located, task.n_users)
         for regime, pairs in fold.tests.items():
+            if pairs.label is not None:  # a tie is neither right nor wrong
+                pairs = pairs[(pairs.label != 0.5).nonzero()[:, 0]]
             if not len(pairs):
                 continue
             chance = learned.probability(task.embeddings, pairs, belief).clamp_min(LEAST)

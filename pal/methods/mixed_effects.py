@@ -19,12 +19,13 @@ def learn_mixed_effects(task: Task, **head: object) -> Learned:
 def learn_shared(task: Task) -> Learned:
     """The shared part of the mixed-effects model alone: everyone at the mean, nothing learned of anyone."""
     head, config = preset("ours", "linear")
-    model = fit_shared_part(head, task.embeddings, task.train)
+    model, ties = fit_shared_part(head, task.embeddings, task.train)
     centre = torch.zeros(model.state_dim)
     centre[-1] = 1.0
     states = centre.expand(task.n_users, -1).clone()
     loss = mean_log_loss(model, states, task.embeddings, task.train)
-    population = Gaussian(centre, torch.zeros(len(centre), len(centre)), torch.zeros(1))
+    nothing = torch.zeros(len(centre), len(centre))
+    population = Gaussian(centre, nothing, torch.zeros(1), torch.tensor([ties]))
     history = [{"epoch": 1.0, "loss": loss}]
     return Learned(Fitted(model, states, loss, history, population), config)
 

@@ -179,7 +179,6 @@ class Demo:
             "user_id": user_id,
             "place": self._place(state),
             "others": [self._place(other) for other in self.states],
-            "names": self.names,
             "beyond": beyond,
             "alike": [
                 {"user_id": model.user_ids[row], "agreement": float(agreement[row])} for row in alike[:5]
@@ -213,11 +212,11 @@ class Demo:
         spread = ((apart @ axes).square() * belief.masses.double()[:, None]).sum(0).sqrt().tolist()
         mean = ((belief.mean.double() - centre) @ axes).tolist()
         return [
-            {"name": name, "mean": at, "sd": sd, "low": low, "high": 1.0 if low == 0 else -low}
-            for name, at, sd in zip(self.names, mean, spread, strict=True)
+            {"mean": at, "sd": sd, "low": low, "high": 1.0 if low == 0 else -low}
+            for at, sd in zip(mean, spread, strict=True)
         ]
 
-    def _name_axes(self) -> list[list[str]]:
+    def _name_axes(self) -> list[list[Any]]:
         """Each axis by the responses that its ends prefer: of the question on which they differ most."""
         centre, axes, low = self.axes
         names = []
@@ -323,10 +322,7 @@ def _expected_right(probability: Float[Tensor, "q states"], masses: Float[Tensor
     return float(torch.maximum(mean, 1 - mean).mean())
 
 
-def _label(item: Any) -> str:
-    """A response in a few words."""
-    if isinstance(item, dict):
-        return "a picture"
-    text = item if isinstance(item, str) else json.dumps(item)
-    text = " ".join(text.split())
-    return text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 1]}…"
+def _label(item: Any) -> Any:
+    """A response in a few words; pictures and embeddings as they are."""
+    text = " ".join(item.split()) if isinstance(item, str) else item
+    return f"{text[: LONGEST_LABEL - 1]}…" if isinstance(text, str) and len(text) > LONGEST_LABEL else text

@@ -63,14 +63,15 @@ def demo_router(service: Service, name: str, demo: Demo) -> APIRouter:
 
     @router.get("/setup")
     async def setup() -> dict[str, Any]:
-        pairs = [
+        people = [
             {"name": person, "answers": len(demo.people.get(person, []))} for person in model.user_ids[:5000]
         ]
         return {
             "model": name,
             "ranked": {"prompt": demo.ranked_prompt, "responses": demo.ranked},
             "questions": len(demo.pairs),
-            "people": pairs,
+            "people": people,
+            "names": demo.names,
             "needs_prompts": model.reads_prompts,
         }
 

@@ -32,7 +32,7 @@ function plain(item) {
   return shown.alt ?? shown.textContent;
 }
 
-const percent = (share) => `${Math.round(100 * share)} %`;
+const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
 
 async function call(method, path, body, headers = {}) {
   const key = sessionStorage.getItem("key");

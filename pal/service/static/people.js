@@ -1,5 +1,6 @@
 "use strict";
 const field = document.getElementById("person");
+let setup;
 
 function pairCard(each, notes) {
   return element("div", { className: "pair" },
@@ -26,9 +27,8 @@ function drawMap(person) {
   svg.replaceChildren(...person.others.map((other) => dot(other, false)), chosen,
     made("text", { x: Number(chosen.getAttribute("cx")) + (side ? -11 : 11), y: Number(chosen.getAttribute("cy")) + 4, "text-anchor": side ? "end" : "start", class: "chosen" }, person.user_id));
   svg.setAttribute("aria-label", `${person.user_id} among ${person.others.length} people on the two leading axes of taste`);
-  const [likes, other] = person.names[0];
-  document.getElementById("map-text").textContent = `Each dot is a person. To the right: more “${likes}”, less “${other}”.` +
-    (person.names[1] ? ` Up: more “${person.names[1][0]}”, less “${person.names[1][1]}”.` : "");
+  const towards = (place, where) => (setup.names[place] ? [` ${where}: more “`, show(setup.names[place][0]), "”, less “", show(setup.names[place][1]), "”."] : []);
+  document.getElementById("map-text").replaceChildren("Each dot is a person.", ...towards(0, "To the right"), ...towards(1, "Up"));
 }
 
 const choose = (id) => trying(async () => {
@@ -56,7 +56,7 @@ document.getElementById("choose").addEventListener("submit", (event) => {
   choose(field.value);
 });
 trying(async () => {
-  const setup = await call("GET", "/demo/setup");
+  setup = await call("GET", "/demo/setup");
   document.getElementById("ids").append(...setup.people.map((each) => element("option", { value: each.name })));
   await choose(decodeURIComponent(location.hash.slice(1)) || setup.people[0].name);
 });

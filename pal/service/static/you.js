@@ -28,33 +28,34 @@ function render(before) {
   reorder(document.getElementById("ranking"), now.ranking.map((each) =>
     rankingRow(each.index, setup.ranked.responses[each.index], `Your favourite with a chance of ${percent(each.best)}`)));
   document.getElementById("sure").textContent =
-    `After ${now.answers} answer${now.answers === 1 ? "" : "s"} I would guess ${percent(now.sure)} of your choices right.`;
+    `After ${count(now.answers)} I would guess ${percent(now.sure)} of your choices right.`;
   const bars = document.getElementById("belief");
-  if (bars.children.length !== now.belief.length) bars.replaceChildren(...now.belief.map(makeBar));
-  now.belief.forEach((each, place) => moveBar(bars.children[place], each));
+  if (bars.children.length !== now.belief.length) bars.replaceChildren(...setup.names.map((name) => makeBar(name, now.belief[0])));
+  now.belief.forEach((each, place) => moveBar(bars.children[place], each, setup.names[place]));
   if (before) {
     const first = plain(setup.ranked.responses[now.ranking[0].index]);
-    document.getElementById("said").textContent = `${now.answers} answers. First in your ranking: ${first.slice(0, 80)}`;
+    document.getElementById("said").textContent = `${count(now.answers)}. First in your ranking: ${first.slice(0, 80)}`;
   }
 }
 
-function makeBar(each) {
-  const [likes, other] = each.name;
-  const ends = each.low === 0 ? element("div", { className: "ends" }, element("span", { textContent: `“${likes}” over “${other}”` }))
-    : element("div", { className: "ends" }, element("span", { textContent: other }), element("span", { textContent: likes }));
+const count = (answers) => `${answers} answer${answers === 1 ? "" : "s"}`;
+
+// A prototype is said by what it likes over what; a direction has two ends.
+function makeBar([likes, other], { low }) {
+  const ends = element("div", { className: "ends" }, ...(low === 0 ? [element("span", {}, show(likes), " over ", show(other))]
+    : [element("span", {}, show(other)), element("span", {}, show(likes))]));
   const track = element("div", { className: "track" }, element("div", { className: "band" }), element("div", { className: "dot" }));
   track.setAttribute("role", "img");
   return element("div", { className: "bar" }, ends, track);
 }
 
-function moveBar(bar, each) {
+function moveBar(bar, each, [likes, other]) {
   const place = (value) => 100 * Math.min(1, Math.max(0, (value - each.low) / (each.high - each.low)));
   const [from, to] = [place(each.mean - each.sd), place(each.mean + each.sd)];
   Object.assign(bar.querySelector(".band").style, { left: `${from}%`, width: `${Math.max(1, to - from)}%` });
   bar.querySelector(".dot").style.left = `${place(each.mean)}%`;
-  const [likes, other] = each.name;
   bar.querySelector(".track").setAttribute("aria-label",
-    `${each.low === 0 ? percent(each.mean) : each.mean.toFixed(1)} plus or minus ${each.low === 0 ? percent(each.sd) : each.sd.toFixed(1)} towards ${likes}, away from ${other}`);
+    `${each.low === 0 ? percent(each.mean) : each.mean.toFixed(1)} plus or minus ${each.low === 0 ? percent(each.sd) : each.sd.toFixed(1)} towards ${plain(likes)}, away from ${plain(other)}`);
 }
 
 listenToChoices(update);

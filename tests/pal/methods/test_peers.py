@@ -73,9 +73,16 @@ TRUTH = {
 
 
 @pytest.mark.parametrize("name", TRUTH)
-def test_rewards_are_recovered(name):
-    _, rewards = found(name, task(TRUTH[name]))
+def test_rewards_are_recovered_and_new_people_are_located_by_their_answers(name):
+    """The seen people again, as if they were new, by all of their answers."""
+    given = task(TRUTH[name])
+    learned, rewards = found(name, given)
     assert agreement(rewards, TRUTH[name]) > 0.9
+    assert given.val is not None
+    belief = learned.posterior(given.embeddings, given.train, USERS)
+    right = (learned.probability(given.embeddings, given.val, belief) > 0.5).float().mean()
+    shared = learned.posterior(given.embeddings, given.train.slice(0, 0), USERS)
+    assert right > (learned.probability(given.embeddings, given.val, shared) > 0.5).float().mean() + 0.02
 
 
 def test_likings_for_items_are_recovered_where_embeddings_do_not_tell_them():
@@ -140,18 +147,6 @@ def test_popularity_knows_items_and_nothing_of_people_or_of_new_items():
     assert agreement(rewards, liked.expand(USERS, -1)) > 0.9
     new = torch.randn(5, DIM, generator=torch.Generator().manual_seed(7))
     assert not learned.fitted.head.reward(torch.zeros(5, 0), new, learned.fitted.states[:5]).any()
-
-
-@pytest.mark.parametrize("name", TRUTH)
-def test_new_people_are_located_by_their_answers(name):
-    """The seen people again, as if they were new, by all of their answers."""
-    given = task(TRUTH[name])
-    learned, _ = found(name, given)
-    assert given.val is not None
-    belief = learned.posterior(given.embeddings, given.train, USERS)
-    right = (learned.probability(given.embeddings, given.val, belief) > 0.5).float().mean()
-    shared = learned.posterior(given.embeddings, given.train.slice(0, 0), USERS)
-    assert right > (learned.probability(given.embeddings, given.val, shared) > 0.5).float().mean() + 0.02
 
 
 def test_people_who_answer_at_random_hardly_harm_the_others():
