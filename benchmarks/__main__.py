@@ -35,6 +35,7 @@ MODULES = {
     "plurality": "validity",
     "homogeneous": "validity",
     "homogeneous_auto": "validity",
+    "attributes": "validity",
 }
 
 
