@@ -9,7 +9,7 @@ import torch
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import registered
 from pal.methods import METHODS
-from pal.methods.auto import Tried, decide, folds, learn_auto
+from pal.methods.auto import Tried, decide, explain, folds, learn_auto, race
 from pal.methods.base import Task
 from pal.methods.mixed_effects import likeliest_scale
 
@@ -54,6 +54,16 @@ def test_the_decision_by_hand():
     assert decide([bt, b, c, d]) == "b"
     assert decide([bt, tried("b", shared - 0.01), c]) == "c"
     assert decide([bt, d]) == "bt"
+
+
+def test_a_candidate_far_behind_is_given_up_and_never_taken(monkeypatch):
+    """Popularity knows of each item how much everyone likes it, where people differ in what they like."""
+    task = people(spread=1.0)
+    shared, own, alone = race(["bt", "mixed_effects", "popularity"], task)
+    assert (shared.folds, own.folds) == (5, 5)
+    assert alone.folds < 5
+    assert decide([shared, alone]) == "bt"
+    assert f"(given up after {alone.folds} of 5 folds)" in explain([shared, alone], "bt")[1]
 
 
 def test_folds_hold_apart_people_items_and_a_persons_own_responses():
