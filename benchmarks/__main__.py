@@ -27,6 +27,7 @@ MODULES = {
     "serving": "speed",
     "best_of_n": "persona",
     "real_people": "real_people",
+    "care": "care",
     "scale": "scale",
     "service": "service",
     "answers": "answers",

@@ -4,11 +4,13 @@ pal fit answers.csv
 pal rank answers-model replies.csv --user ann
 """
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import wraps
+from importlib import import_module
 from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
@@ -229,6 +231,11 @@ Item = Annotated[
     ),
 ]
 
+Ties = Annotated[
+    str,
+    typer.Option(help="drop: ties are left out; keep: they are learned from too, and judged by nothing."),
+]
+
 
 @command
 def fit(
@@ -242,6 +249,7 @@ def fit(
     encoder: Annotated[str, typer.Option(help="The encoder of texts.")] = "all-MiniLM-L6-v2+measures",
     image_encoder: Annotated[str, typer.Option(help="The encoder of pictures.")] = "classical",
     item: Item = "separate",
+    ties: Ties = "drop",
     vectors: Annotated[
         Path | None, typer.Option(help="Embeddings that cells name by ids: .parquet, .safetensors or .npy.")
     ] = None,
@@ -265,7 +273,7 @@ def fit(
 
     given, others = options.parts()
     others |= {"method": method, "K": K, "encoder": encoder, "image_encoder": image_encoder, "unseen": unseen}
-    others["item"] = item
+    others |= {"item": item, "ties": ties}
     others |= {"vectors": vectors, "attributes": _names(attributes)}
     folder = out or Path(Path(log.rstrip("/")).name.partition(".")[0] + "-model")
     logs.fit(log, folder, given, {**others, "time_split": time_split})
@@ -282,6 +290,7 @@ def compare(
     encoder: Annotated[str, typer.Option(help="The encoder of texts.")] = "all-MiniLM-L6-v2+measures",
     image_encoder: Annotated[str, typer.Option(help="The encoder of pictures.")] = "classical",
     item: Item = "separate",
+    ties: Ties = "drop",
     unseen: Annotated[float, typer.Option(help="Share of the people held out to measure.")] = 0.2,
     options: LogOptions,
 ) -> None:
@@ -290,7 +299,7 @@ def compare(
 
     given, others = options.parts()
     others |= {"encoder": encoder, "image_encoder": image_encoder, "unseen": unseen}
-    others["item"] = item
+    others |= {"item": item, "ties": ties}
     logs.compare(log, methods, out, given, others)
 
 
@@ -314,6 +323,13 @@ def eval(
     logs.evaluate(model, log, given, {**others, "attributes": _names(attributes)})
 
 
+def _commands() -> Any:
+    """The module of the commands on tables, imported only now: it brings torch."""
+    # Idle threads sleep: of three texts they are worth nothing, and waiting awake costs a second of CPU.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    return import_module("pal.cli.commands")
+
+
 @command
 def score(model: Model, table: Responses, *, users: Users, output: Output, options: Options) -> None:
     """Add the column reward to a table of responses.
@@ -321,7 +337,7 @@ def score(model: Model, table: Responses, *, users: Users, output: Output, optio
     The reward is that of --user; else of the only user in --taste; else of each row's user_id; else of the
     average user. Only differences for one user and one prompt mean anything.
     """
-    from pal.cli import commands
+    commands = _commands()
 
     commands.score(model, table, vars(output), vars(users), vars(options), ranked=False)
 
@@ -333,7 +349,7 @@ def rank(model: Model, table: Responses, *, users: Users, output: Output, option
     Adds the columns rank and reward. Rows of one prompt (and of one user, where there is a user_id) must
     stand together. Users are chosen as in score.
     """
-    from pal.cli import commands
+    commands = _commands()
 
     commands.score(model, table, vars(output), vars(users), vars(options), ranked=True)
 
@@ -359,7 +375,7 @@ def adapt(
     One JSON object a line and user. A table without user_id is one person's. label is P(chosen is
     preferred); 1 where it is not given. Columns of attributes that the model knows tell of the person too.
     """
-    from pal.cli import commands
+    commands = _commands()
 
     commands.adapt(model, table, out, tastes, vars(options), forget=forget)
 
@@ -387,7 +403,7 @@ def ask(
     Pairs whose answers tell most come first. The column bits is what an answer is expected to tell, 0 to 1.
     Without --taste the user is new.
     """
-    from pal.cli import commands
+    commands = _commands()
 
     commands.ask(model, table, vars(output), user, tastes, vars(options), number=number, together=together)
 

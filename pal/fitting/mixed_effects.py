@@ -25,7 +25,7 @@ from pal.config import FitConfig, HeadConfig
 from pal.fitting.trainer import Fitted, Progress
 from pal.models.base import margins
 from pal.models.linear import LinearModel
-from pal.models.losses import expected_loss, logistic, weighted_mean
+from pal.models.losses import expected_answer, expected_loss, logistic, weighted_mean
 from pal.users.gaussian import Answers, Gaussian, laplace, margin_covariance, moved, shrunk, side_by_side
 
 WIDE = 256  # leading directions that the shared reward reads
@@ -38,6 +38,8 @@ LONGEST_LEAP = 2.0  # factor by which an extrapolation may enlarge a variance
 LARGEST = 100.0  # variance: of answers that never err the likelihood has no maximum
 FASTEST = 8.0  # factor by which an extrapolation may lengthen EM's step
 ROWS_AT_ONCE = 1 << 16  # questions that a step of the shared fit reads in float64
+TIE = 0.5  # the label of a tie
+LEAST_TIES, MOST_TIES = 1e-3, 1e3  # of how common they are, where there are some
 START = 0.3  # variance of a direction, and of a residual, in the first round
 
 
@@ -64,11 +66,12 @@ def fit_mixed_effects(
         seed: Not read.
         progress: Called after each round with its number and the training loss.
     """
-    model = fit_shared_part(head, embeddings, train)
+    model, ties = fit_shared_part(head, embeddings, train)
     D = model.state_dim
     centre = torch.zeros(D, dtype=torch.float64)
     centre[-1] = 1.0
-    population = Gaussian(centre, START * torch.eye(D, dtype=torch.float64), torch.tensor([START]).double())
+    covariance = START * torch.eye(D, dtype=torch.float64)
+    population = Gaussian(centre, covariance, torch.tensor([START]).double(), torch.tensor([ties]).double())
     # Their own copy, as each round reads all of them.
     blocks = [
         _Block(users, answers)
@@ -92,9 +95,7 @@ def fit_mixed_effects(
             if len(path) == 3:
                 path = [_extrapolated(*path)]
             population = path[-1]
-    population = Gaussian(
-        *(x.float() for x in (population.centre, population.covariance, population.residual))
-    )
+    population = Gaussian(*(x.float() for x in _numbers(population)))
     return Fitted(model, states, mean_log_loss(model, states, embeddings, train), history, population)
 
 
@@ -105,6 +106,7 @@ class Ridge(NamedTuple):
     effects: Float[Tensor, " items"]
     variance: float
     item_variance: float
+    ties: float = 0.0
 
 
 def fit_ridge(
@@ -113,37 +115,44 @@ def fit_ridge(
     n_items: int,
     first: Float[Tensor, " q"],
     second: Float[Tensor, " q"],
+    tied: float = 0.0,
 ) -> Ridge:
     """Bradley-Terry with two ridges, whose strengths maximise the marginal likelihood (MacKay, 1992).
+
+    Where there are ties, how common they are is learned too (Davidson, 1970).
 
     Args:
         features: Of each distinct question: those of its first response less those of its second.
         items: Which item each side is, `n_items` where it has no effect of its own.
         n_items: Items with an effect of their own.
         first: How often (weighted) each question's first response was chosen.
-        second: How often its second.
+        second: How often its second; a tie is half of either.
+        tied: How many of all answers are ties.
     """
     d, total = features.shape[1], first + second
     theta = first.new_zeros(d + n_items)
     variance, item_variance = 0.1, 0.1
+    ties = 2 * tied / max(float(total.sum()) - tied, 1.0)
     for _ in range(RIDGE_ROUNDS):
         precision = torch.cat(
             [theta.new_full((d,), 1 / variance), theta.new_full((n_items,), 1 / item_variance)]
         )
         for _ in range(10):
-            gradient, hessian = -precision * theta, precision.diag()
+            gradient, hessian, expected_ties = -precision * theta, precision.diag(), 0.0
             effects = torch.cat([theta[d:], theta.new_zeros(1)])
             for rows in torch.arange(len(features)).split(ROWS_AT_ONCE):
                 x, sides, n = features[rows].double(), items[rows], total[rows]
-                p = torch.sigmoid(x @ theta[:d] + effects[sides[:, 0]] - effects[sides[:, 1]])
-                residual = first[rows] - n * p
+                answer = expected_answer(x @ theta[:d] + effects[sides[:, 0]] - effects[sides[:, 1]], ties)
+                residual = first[rows] - n * answer.label
+                expected_ties += float((n * answer.tie).sum())
                 by_item = theta.new_zeros(n_items + 1).index_add(0, sides[:, 0], residual)
                 by_item = by_item.index_add(0, sides[:, 1], -residual)[:n_items]
                 gradient += torch.cat([x.T @ residual, by_item])
-                hessian += _hessian(x, sides, n_items, n * p * (1 - p))
+                hessian += _hessian(x, sides, n_items, n * answer.variance)
             chol = torch.linalg.cholesky(hessian)
             step = torch.cholesky_solve(gradient[:, None], chol)[:, 0]
             theta = theta + step
+            ties = scaled_ties(ties, tied, expected_ties)
             if float(step.abs().max()) < 1e-4:
                 break
         spread = torch.cholesky_inverse(chol).diagonal()
@@ -155,7 +164,12 @@ def fit_ridge(
             < 0.01
         ):
             break
-    return Ridge(theta[:d], theta[d:], variance, item_variance)
+    return Ridge(theta[:d], theta[d:], variance, item_variance, ties)
+
+
+def scaled_ties(ties: float, tied: float, expected: float) -> float:
+    """How common ties are, so that as many are expected as there are; 0 where there are none."""
+    return min(max(ties * tied / max(expected, 1e-9), LEAST_TIES), MOST_TIES) if tied else 0.0
 
 
 def _variance(effects: Float[Tensor, " n"], spread: Float[Tensor, " n"], variance: float) -> float:
@@ -179,8 +193,14 @@ def _hessian(
     return torch.cat([torch.cat([features.T @ scaled, cross.T], 1), torch.cat([cross, corner], 1)])
 
 
-def fit_shared_part(head: HeadConfig, embeddings: Embeddings, train: Comparisons) -> LinearModel:
-    """The model with its directions found, and the coefficients and item effects that all people share."""
+def fit_shared_part(
+    head: HeadConfig, embeddings: Embeddings, train: Comparisons
+) -> tuple[LinearModel, float]:
+    """The model with its directions found, and what all people share: coefficients and item effects.
+
+    Returns:
+        The model, and how common ties are.
+    """
     options = {"latent": WIDE, "item_directions": 0}
     wide = LinearModel.from_comparisons(head.model_copy(update=options), embeddings, train)
     distinct, row = distinct_rows(train.question, len(train.questions))
@@ -203,7 +223,8 @@ def fit_shared_part(head: HeadConfig, embeddings: Embeddings, train: Comparisons
     kept = most[compared[most] >= FEWEST_COMPARED].sort().values
     place = torch.full((n_known + 1,), len(kept))
     place[kept] = torch.arange(len(kept))
-    ridge = fit_ridge(features, place[known], len(kept), counts[0], counts[1])
+    tied = float(weight[label == TIE].sum())
+    ridge = fit_ridge(features, place[known], len(kept), counts[0], counts[1], tied)
     liked = most[: head.item_directions]
     liked = place[liked[compared[liked] >= FEWEST_LIKED]].sort().values
     config = head.model_copy(
@@ -224,7 +245,7 @@ def fit_shared_part(head: HeadConfig, embeddings: Embeddings, train: Comparisons
     model.item_effects.copy_(ridge.effects.float())
     model.item_places.fill_(len(liked))
     model.item_places[liked] = torch.arange(len(liked)).float()
-    return model.eval()
+    return model.eval(), ridge.ties
 
 
 @dataclass
@@ -249,12 +270,16 @@ def _expectation(population: Gaussian, blocks: list[_Block], n_users: int) -> _S
     prior, centre = population.covariance.float(), population.centre.float()
     states = centre.repeat(n_users, 1)
     known = torch.zeros_like(prior)  # sum over users of what their answers take away from the covariance
-    squares, items = 0.0, 0.0
+    squares, items, ties = 0.0, 0.0, float(population.ties)
+    tied, expected_ties = 0.0, 0.0
     for block in blocks:
         answers = block.answers
         Z = answers.features
         K = margin_covariance(answers, prior, residual)
-        found = laplace(answers, Z @ centre, K, block.gradient)
+        found = laplace(answers, Z @ centre, K, block.gradient, ties)
+        if ties:
+            tied += float((answers.weight * (answers.label == TIE)).sum())
+            expected_ties += float((answers.weight * expected_answer(found.margins, ties).tie).sum())
         block.gradient = found.gradient
         root = found.curvature.sqrt()
         inner = torch.addcmul(torch.eye(K.shape[1]), root[:, :, None] * K, root[:, None, :])
@@ -276,12 +301,17 @@ def _expectation(population: Gaussian, blocks: list[_Block], n_users: int) -> _S
     covariance = _within(shrunk(scatter, n), 1e-8, LARGEST)
     variance = torch.tensor([min(max(squares / max(items, 1.0), 1e-4), LARGEST)]).double()
     centre[-1] = centre[-1].clamp(0.1, 10)
-    return _Step(states, Gaussian(centre, covariance, variance))
+    ties = scaled_ties(ties, tied, expected_ties)
+    return _Step(states, Gaussian(centre, covariance, variance, torch.tensor([ties]).double()))
+
+
+def _numbers(population: Gaussian) -> tuple[Tensor, ...]:
+    return population.centre, population.covariance, population.residual, population.ties
 
 
 def _extrapolated(start: Gaussian, once: Gaussian, twice: Gaussian) -> Gaussian:
     """Where EM is heading after two rounds (SQUAREM: Varadhan and Roland, 2008), which takes far fewer."""
-    values = [torch.cat([x.flatten() for x in vars(each).values()]) for each in (start, once, twice)]
+    values = [torch.cat([x.flatten() for x in _numbers(each)[:3]]) for each in (start, once, twice)]
     step = values[1] - values[0]
     bend = values[2] - values[1] - step
     length = float((step.norm() / bend.norm().clamp_min(1e-12)).clamp(1, FASTEST))
@@ -292,7 +322,7 @@ def _extrapolated(start: Gaussian, once: Gaussian, twice: Gaussian) -> Gaussian:
     least = float(twice.covariance.diagonal().mean()) * 1e-3
     residual = guess[-1:].clamp(1e-4, LONGEST_LEAP * float(twice.residual))
     centre = twice.centre + (guess[:D] - twice.centre).clamp(-0.5, 0.5)
-    return Gaussian(centre, _within(guess[D:-1].view(D, D), least, most), residual)
+    return Gaussian(centre, _within(guess[D:-1].view(D, D), least, most), residual, twice.ties)
 
 
 def _within(

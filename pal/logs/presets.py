@@ -81,12 +81,14 @@ PRESETS = {
     ),
     "personal_reward_bench": Preset(
         f"{HUB}MichaelR207/prism_personalized_0125",
-        "PRISM's people, as PersonalRewardBench splits them; responses are for non-commercial use",
+        "PRISM's people, as PersonalRewardBench splits them; responses are for non-commercial "
+        "use, as PRISM's",
         {"user_id": "user_id", "prompt": "context", "chosen": "chosen", "rejected": "rejected", "split": ""},
     ),
     "community_alignment": Preset(
         f"{HUB}facebook/community-alignment-dataset",
-        "CC BY 4.0; the first turn's choice of four; who is how old and lives where stands beside it",
+        "CC BY 4.0; the first turn's choice of four; who is how old and lives where stands "
+        "beside it; its revision 97343c7f is the one quoted",
         {
             "user_id": "annotator_id", "prompt": "first_turn_prompt", **_FIRST,
             "winner": "first_turn_preferred_response",
@@ -102,7 +104,7 @@ PRESETS = {
     ),
     "multipref": Preset(
         f"{HUB}allenai/multipref",
-        "ODC-BY; the overall preferences of its normal workers, slight ones as soft labels",
+        "ODC-BY, as far as known; the overall preferences of its normal workers, slight ones as soft labels",
         {
             "user_id": f"{_WORKERS}.evaluator", "prompt": "text", "winner": f"{_WORKERS}.overall_pref",
             "response_a": "completion_a", "response_b": "completion_b",
@@ -130,13 +132,14 @@ PRESETS = {
     ),
     "personal_llm": Preset(
         f"{HUB}namkoong-lab/PersonalLLM",
-        "its people are ten reward models, as simulated people are mixtures of these",
+        "its people are ten reward models, as simulated people are mixtures of these; its code "
+        "is Apache 2.0, look at its page for the data's licence",
         {"user_id": "user_id", "prompt": "prompt"},
         reshape=_reward_models,
     ),
     "shp": Preset(
         f"{HUB}stanfordnlp/SHP",
-        "its people are subreddits, whose votes are one answer",
+        "its people are subreddits, whose votes are one answer; look at its page for its licence",
         {"user_id": "domain", "prompt": "history", "winner": "labels"},
         {"1": "a", "0": "b"},
     ),

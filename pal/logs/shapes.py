@@ -158,6 +158,8 @@ def read_log(
     Raises:
         PalError: If it cannot be read, it is not clear what a column is, or no comparison is left.
     """
+    if ties not in ("drop", "keep"):
+        raise PalError(f"--ties must be drop or keep, got {ties!r}")
     preset = None
     if isinstance(source, str):
         preset, source = find_preset(source)
@@ -436,7 +438,7 @@ def _choices(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], g
     """The one that was taken over every other."""
     names, marks = columns.responses, [plain_words(mark) for mark in columns.marks]
 
-    def ranks(row: dict[str, Any], responses: list[str | None]) -> list[float] | None:
+    def ranks(row: dict[str, Any], responses: list[Any]) -> list[float] | None:
         value = values.get(row["winner"] or "", row["winner"]) or ""
         word = plain_words(value)
         last = word.split(" ")[-1] if word else ""
@@ -466,7 +468,7 @@ def _rankings(
     marks = [plain_words(mark) for mark in columns.marks] or list("abcdefghijklmnop")
     turn = -1.0 if "rating" in columns.roles else 1.0
 
-    def ranks(row: dict[str, Any], responses: list[str | None]) -> list[float] | None:
+    def ranks(row: dict[str, Any], responses: list[Any]) -> list[float] | None:
         if columns.scores:
             cells = [as_number(row[f"s{n}"]) for n in range(len(columns.scores))]
             return None if None in cells else [turn * cell for cell in cells]
@@ -479,7 +481,7 @@ def _rankings(
 def _ranked(
     frame: pl.DataFrame,
     columns: Columns,
-    ranks: Callable[[dict[str, Any], list[str | None]], list[float] | None],
+    ranks: Callable[[dict[str, Any], list[Any]], list[float] | None],
     problem: str,
     said: list[str],
 ) -> Made:
@@ -505,7 +507,9 @@ def _ranked(
         for chosen, rejected, wrong in found:
             for name, cell in zip(out, (at, prompt, chosen, rejected, wrong), strict=True):
                 out[name].append(cell)
-    rows = pl.DataFrame(out, schema={"at": pl.UInt32} | dict.fromkeys(list(out)[1:], pl.String))
+    cell = frame["r0"].dtype if n_columns else pl.String  # pictures are bytes
+    schema = {"at": pl.UInt32, "prompt": frame["prompt"].dtype, "chosen": cell, "rejected": cell}
+    rows = pl.DataFrame(out, schema={**schema, "problem": pl.String})
     kept = frame.with_row_index("at").drop(
         [c for c in ("prompt", "problem", "chosen", "rejected") if c in frame.columns]
     )

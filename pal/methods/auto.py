@@ -14,7 +14,7 @@ Shapes used in this module:
     regimes  ways of judging
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,21 +26,20 @@ from pal.comparisons import Comparisons
 from pal.config import registered
 from pal.methods import METHODS
 from pal.methods.base import Learned, Method, Task
+from pal.users.population import Posterior
 
 # The simplest first.
 CANDIDATES = ("bt", "mixed_effects", "mixed_effects_items", "mixed_effects_prompts", "pal_ours", "pal_free")
 # Those of which products with the prompt are part, and those that only a model without prompts needs.
 WITH_PROMPTS, WITHOUT = ("mixed_effects_prompts",), ("pal_free",)
-PEOPLE_FOLDS = (
-    3  # each tests a part of the people: half of them are kept out, the others some of their answers
-)
+# Each tests a part of the people: half of these are kept out, of the others some answers.
+PEOPLE_FOLDS = 3
 ITEM_FOLDS = 2
 REGIMES = ("known items", "new people", "new items")
-NEW_ITEMS = (
-    0.2  # share of responses (of prompts, where there are some) that a fold of items keeps from everyone
-)
+NEW_ITEMS = 0.2  # share of responses (prompts, where there are some) that a fold of items keeps from all
 HELD_OUT = 1 / 3  # share of a tested person's responses that a fold of people tests on
 SIGNIFICANT = 1.645  # standard errors by which a personal method must beat one reward for everyone: 95 %
+FAR_BEHIND = 4.0  # standard errors behind another, from which on a candidate is tried no further
 MOST_PEOPLE = 2000  # that take part in choosing; the method chosen is fitted to all
 FEWEST_PEOPLE = 10  # below which nothing can be told: one reward for everyone
 LEAST = 1e-6  # probability below which a log-loss grows no further
@@ -54,20 +53,24 @@ class Tried:
         name: In `METHODS`.
         loss: Of each person in each way of judging, in nats; NaN where a person was not judged.
         accuracy: Mean over people, by way of judging.
+        folds: That it was tried on.
     """
 
     name: str
     loss: Float[np.ndarray, "regimes users"]
     accuracy: dict[str, float]
+    folds: int = 0
 
     @property
     def mean(self) -> float:
         """Mean over people, then over the ways of judging."""
-        return float(np.nanmean(np.nanmean(self.loss, 1)))
+        judged = self.loss[~np.isnan(self.loss).all(1)]
+        return float(np.nanmean(judged, 1).mean())
 
     def worse_than(self, other: "Tried") -> tuple[float, float]:
         """By how much its loss is higher, and the standard error of that, by person."""
         apart = self.loss - other.loss
+        apart = apart[~np.isnan(apart).all(1)]
         means = np.nanmean(apart, 1, keepdims=True)
         # A person's share in the mean over people of each way of judging, and so in the mean of these.
         judged = (~np.isnan(apart)).sum(1, keepdims=True)
@@ -83,7 +86,7 @@ def learn_auto(task: Task) -> Learned:
         learned = registered(METHODS, "bt").learn(task)
         return replace(learned, said=(f"auto: bt, since there are {why}.",), method="bt")
     left_out = WITHOUT if task.has_prompts else WITH_PROMPTS
-    tried = [judge(name, task) for name in CANDIDATES if name not in left_out]
+    tried = race([name for name in CANDIDATES if name not in left_out], task)
     name = decide(tried)
     learned = registered(METHODS, name).learn(task)
     return replace(learned, said=explain(tried, name), method=name)
@@ -92,7 +95,7 @@ def learn_auto(task: Task) -> Learned:
 def decide(tried: list[Tried]) -> str:
     """The candidate to take: the first is one reward for everyone, and the simplest come first."""
     shared, *personal = tried
-    better = [each for each in personal if _gain(each, shared) > SIGNIFICANT]
+    better = [each for each in personal if each.folds == shared.folds and _gain(each, shared) > SIGNIFICANT]
     if not better:
         return shared.name
     best = min(better, key=lambda each: each.mean)
@@ -116,7 +119,9 @@ def explain(tried: list[Tried], name: str) -> tuple[str, ...]:
         worse, error = each.worse_than(tried[0])
         beside = f", {worse:+.4f} ± {error:.4f} beside {tried[0].name}" if each is not tried[0] else ""
         loss = f"log-loss {each.mean:.4f}{beside}"
-        lines.append(f"auto tried {each.name}: {loss}; right in {accuracies}")
+        early = f" (given up after {each.folds} of {tried[0].folds} folds)"
+        early = early if each.folds < tried[0].folds else ""
+        lines.append(f"auto tried {each.name}{early}: {loss}; right in {accuracies}")
     shared = tried[0].name
     why = (
         f"no personal method beats one reward for everyone by {SIGNIFICANT} standard errors"
@@ -126,33 +131,65 @@ def explain(tried: list[Tried], name: str) -> tuple[str, ...]:
     return (*lines, f"auto: {name}, since {why}.")
 
 
-def judge(name: str, task: Task) -> Tried:
-    """Cross-validate one method."""
-    method: Method = registered(METHODS, name)
+def race(names: Sequence[str], task: Task) -> list[Tried]:
+    """Cross-validate methods fold by fold; one that is far behind another is given up.
+
+    This is a race (Maron and Moore, 1994). The first, which others are held against, is never given up.
+    """
     shape = (len(REGIMES), PEOPLE_FOLDS + ITEM_FOLDS, task.n_users)
-    losses, rights = np.full(shape, np.nan), np.full(shape, np.nan)
+    losses = {name: np.full(shape, np.nan) for name in names}
+    rights = {name: np.full(shape, np.nan) for name in names}
+    tried: dict[str, Tried] = {}
+    racing = list(names)
     for number, fold in enumerate(folds(task)):
-        learned = method.learn(replace(task, train=fold.learn, val=fold.val, progress=None))
-        belief = learned.posterior(task.embeddings, fold.located, task.n_users)
-        for regime, pairs in fold.tests.items():
-            if not len(pairs):
-                continue
-            chance = learned.probability(task.embeddings, pairs, belief).clamp_min(LEAST)
-            label = 1.0 if pairs.label is None else pairs.label
-            loss = -(label * chance.log() + (1 - label) * (1 - chance).clamp_min(LEAST).log())
-            right = (chance > 0.5).double() + 0.5 * (chance == 0.5).double()
-            losses[REGIMES.index(regime), number] = _by_user(loss, pairs, task.n_users)
-            rights[REGIMES.index(regime), number] = _by_user(right, pairs, task.n_users)
-    judged = ~np.isnan(losses).all((1, 2))  # of some data, nothing can be said in one of the ways
-    with np.errstate(all="ignore"):
-        accuracy = {regime: float(np.nanmean(rights[n])) for n, regime in enumerate(REGIMES) if judged[n]}
-    return Tried(name, _mean(losses[judged]), accuracy)
+        # A tie is neither right nor wrong.
+        tests = {
+            regime: pairs if pairs.label is None else pairs[(pairs.label != 0.5).nonzero()[:, 0]]
+            for regime, pairs in fold.tests.items()
+        }
+        for name in racing:
+            method: Method = registered(METHODS, name)
+            learned = method.learn(replace(task, train=fold.learn, val=fold.val, progress=None))
+            belief = learned.posterior(task.embeddings, fold.located, task.n_users)
+            for regime, pairs in ((regime, pairs) for regime, pairs in tests.items() if len(pairs)):
+                place = REGIMES.index(regime), number
+                losses[name][place], rights[name][place] = _judged(learned, task, pairs, belief)
+            tried[name] = _tried(name, losses[name], rights[name], number + 1)
+        best = min((tried[name] for name in racing), key=lambda each: each.mean)
+        behind = {name: tried[name].worse_than(best) for name in racing if name != best.name}
+        racing = [
+            name
+            for name in racing
+            if name in (names[0], best.name) or behind[name][0] <= FAR_BEHIND * behind[name][1]
+        ]
+    return list(tried.values())
 
 
-def _mean(table: Float[np.ndarray, "regimes folds users"]) -> Float[np.ndarray, "regimes users"]:
-    """Mean over the folds that have a number; NaN where none has."""
-    count = (~np.isnan(table)).sum(1)
-    return np.where(count, np.nansum(table, 1) / np.maximum(count, 1), np.nan)
+def _judged(
+    learned: Learned, task: Task, pairs: Comparisons, belief: Posterior
+) -> tuple[Float[np.ndarray, " users"], Float[np.ndarray, " users"]]:
+    """Mean log-loss and accuracy of each person; NaN of those who are not in the pairs."""
+    chance = learned.probability(task.embeddings, pairs, belief).clamp_min(LEAST)
+    label = 1.0 if pairs.label is None else pairs.label
+    loss = -(label * chance.log() + (1 - label) * (1 - chance).clamp_min(LEAST).log())
+    right = (chance > 0.5).double() + 0.5 * (chance == 0.5).double()
+    return _by_user(loss, pairs, task.n_users), _by_user(right, pairs, task.n_users)
+
+
+def _tried(
+    name: str,
+    losses: Float[np.ndarray, "regimes folds users"],
+    rights: Float[np.ndarray, "regimes folds users"],
+    n: int,
+) -> Tried:
+    count = (~np.isnan(losses)).sum(1)
+    loss = np.where(count, np.nansum(losses, 1) / np.maximum(count, 1), np.nan)
+    accuracy = {
+        regime: float(np.nanmean(right))
+        for regime, right in zip(REGIMES, rights, strict=True)
+        if not np.isnan(right).all()
+    }
+    return Tried(name, loss, accuracy, n)
 
 
 def _by_user(values: Tensor, pairs: Comparisons, n_users: int) -> Float[np.ndarray, " users"]:

@@ -7,7 +7,9 @@ Shapes used in this module:
     n       comparisons
 """
 
+import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -67,3 +69,37 @@ def preference_probability(margin: Float[Tensor, "*n"], loss: str = "logistic") 
     """
     cost = LOSSES[loss]
     return torch.sigmoid(cost(-margin) - cost(margin))
+
+
+class Expected(NamedTuple):
+    """What an answer is expected to be: 1 the first is preferred, 0.5 a tie, 0 the second.
+
+    Args:
+        label: Its mean.
+        variance: Its variance.
+        tie: Chance of a tie.
+    """
+
+    label: Float[Tensor, "*n"]
+    variance: Float[Tensor, "*n"]
+    tie: Float[Tensor, "*n"] | float
+
+
+def expected_answer(margin: Float[Tensor, "*n"], ties: float = 0.0) -> Expected:
+    """Bradley-Terry with ties (Davidson, 1970): chances go as exp(margin / 2), `ties` and exp(-margin / 2).
+
+    An answer's label less the mean is the gradient of its log-likelihood, and minus the variance its second
+    derivative. Among answers that are no ties the chance of the first is the sigmoid, whatever `ties` is.
+
+    Args:
+        margin: Reward of the first response less that of the second.
+        ties: 0 where there are none; of two responses alike a share of ties / (2 + ties) is tied.
+    """
+    if not ties:
+        first = torch.sigmoid(margin)
+        return Expected(first, first * (1 - first), 0.0)
+    half = margin / 2
+    logits = torch.stack([half, torch.full_like(half, math.log(ties)), -half])
+    first, tie, _ = torch.softmax(logits, 0)
+    mean = first + tie / 2
+    return Expected(mean, first + tie / 4 - mean.square(), tie)

@@ -41,7 +41,7 @@ from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
 from pal.evaluation.choose_k import USER_FOLDS, choose_k
 from pal.evaluation.holding_out import Shares, hold_out, on_known_items
 from pal.files import new_folder, store, write_bytes, write_json, write_text
-from pal.logs.answers import attributes_of_people, read_answers
+from pal.logs.answers import TIE, attributes_of_people, read_answers
 from pal.logs.items import SIDES, Items
 from pal.logs.read import FILE, ROW
 from pal.logs.shapes import Log, read_log
@@ -83,6 +83,7 @@ class Options:
         vectors: A file of embeddings that cells name by their ids; see `pal.logs.vectors`.
         attributes: Columns of the log by whose values accuracies are told apart; those of people are in the
             prior of their states where that helps people who are left out.
+        ties: drop, or keep: they are learned from, and never tested on.
         weights: Where an encoder's weights come from, by its name: `package`, `hub` or a folder.
         device: Where encoders and fits compute.
         unseen: Share of the people who are held out, to measure on people who were not fitted; 0: nobody.
@@ -97,6 +98,7 @@ class Options:
     item: str = "separate"
     vectors: Path | str | None = None
     attributes: Sequence[str] = ()
+    ties: str = "drop"
     weights: Mapping[str, str] | None = None
     device: str = "cpu"
     unseen: float = 0.2
@@ -210,7 +212,9 @@ def fit(
     """
     options = replace(options or Options(), **others)
     say = say or (lambda _: None)
-    log = read_log(source, columns, values=values, attributes=options.attributes, seed=options.seed)
+    log = read_log(
+        source, columns, values=values, ties=options.ties, attributes=options.attributes, seed=options.seed
+    )
     say(log.summary())
     if out is not None and Path(out).exists() and not (Path(out) / METRICS).is_file():
         raise PalError(f"{out} is there already, and not from `pal fit`; choose another place with --out")
@@ -225,7 +229,7 @@ def fit(
     metrics = _measure(data, part, measured, shared, personal=personal)
     people = people_of_log(log, data, part, measured, shared if personal else None)
     of_all = None if measured.attributes is None else "in"
-    final, _ = _fit(data, np.zeros_like(part), method, K, options, "fit all", of_all)
+    final, _ = _fit(data, np.zeros_like(part), method, K, options, "fit all", of_all, learned.scale)
     metrics = {
         "source": str(source),
         "people": len(data.user_ids),
@@ -260,7 +264,7 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
     """
     template = model.input_encoder.template if model else template_of(options.item)
     vectors = find_vectors(Path(options.vectors)) if options.vectors else None
-    answers = read_answers(log, vectors=vectors, template=template)
+    answers = read_answers(log, vectors=vectors, template=template, ties=options.ties)
     pairs, rejected = answers.pairs, answers.rejected
     described: dict[str, Any] = {"prompts": None}
     embedded: dict[str, Tensor] = {"prompts": torch.zeros(0, 0)}
@@ -413,6 +417,7 @@ def _hold_out(
     part[placed["pair_id"].to_numpy()] = [
         numbers.get(place, -1) for place in placed.select("users", "split").iter_rows()
     ]
+    part[(data.pairs["label"] == TIE).to_numpy() & np.isin(part, (2, 4))] = -1  # neither right nor wrong
     return part
 
 
@@ -463,10 +468,12 @@ def _fit(
     options: Options,
     what: str,
     attributes: str | None = "judged",
+    scale: tuple[float, float] = (1.0, 1.0),
 ) -> tuple[RewardModel, Learned]:
     """A model of the people in training, and what its method left behind.
 
-    `attributes` are judged (whether they help), in the prior without that, or left alone.
+    `attributes` are judged (whether they help), in the prior without that, or left alone; a
+    Gaussian population is multiplied by `scale`, where no validation answers tell.
     """
     train, n_users = _of_part(data, part, 0)
     val, _ = _of_part(data, part, 1)
@@ -475,7 +482,7 @@ def _fit(
             data.embeddings, train, n_users, val if len(val) else None, K=K, seed=options.seed,
             device=options.device, progress=lambda *_: bar(1),
         )  # fmt: skip
-        learned = registered(METHODS, method).learn(task)
+        learned = registered(METHODS, method).learn(task).rescaled(scale, task)
     seen = np.unique(data.comparisons.user.numpy()[np.isin(part, (0, 1, 2))])
     if attributes and any(data.attributes):
         people = [data.attributes[user] for user in seen]
@@ -599,7 +606,8 @@ def compare(
     """
     options = options or Options()
     chosen = {name: registered(METHODS, name) for name in methods}
-    data = encode_log(read_log(source, columns, values=values, seed=options.seed), options)
+    log = read_log(source, columns, values=values, ties=options.ties, seed=options.seed)
+    data = encode_log(log, options)
     part = _hold_out(data, options)
     (train, n_seen), (val, _) = (_of_part(data, part, number) for number in (0, 1))
     adapt, n_unseen = _of_part(data, part, 3)

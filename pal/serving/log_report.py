@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int
 
 from pal.comparisons import Comparisons
+from pal.logs.answers import TIE
 from pal.logs.shapes import Log
 from pal.models.base import margins
 from pal.report.page import FOLDER, data_uri, render_page, script
@@ -87,6 +88,7 @@ def people_of_log(
 def how_answered(pairs: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """What a log tells of how people answer, as `pal.report.people.answering` takes it."""
     low_is_chosen = pl.col("chosen") < pl.col("rejected")
+    pairs = pairs.filter(pl.col("label") != TIE)
     units = pairs.with_columns(
         low=pl.when(low_is_chosen).then("chosen").otherwise("rejected"),
         high=pl.when(low_is_chosen).then("rejected").otherwise("chosen"),

@@ -28,6 +28,7 @@ from typing_extensions import override
 from pal.comparisons import Comparisons, Embeddings
 from pal.errors import PalError
 from pal.models.base import PreferenceModel, feature_blocks
+from pal.models.losses import expected_answer
 from pal.users.population import Population, Posterior
 
 STEPS = 12  # of Newton's method at most; it stops where no margin moves by more than CLOSE
@@ -142,6 +143,7 @@ class Gaussian(Population):
         centre: Mean, (state,).
         covariance: (state, state).
         residual: Variance of a person's own liking for an item beyond the state, (1,).
+        ties: How common ties are, (1,), as `pal.models.losses.expected_answer` takes it.
     """
 
     name = "gaussian"
@@ -152,6 +154,7 @@ class Gaussian(Population):
     centre: Tensor
     covariance: Tensor
     residual: Tensor
+    ties: Tensor = torch.zeros(1)  # noqa: RUF009 - never written to
 
     @override
     @classmethod
@@ -167,11 +170,12 @@ class Gaussian(Population):
     @override
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Gaussian":
-        return cls(tensors["centre"], tensors["covariance"], tensors["residual"])
+        return cls(**tensors)
 
     @override
     def tensors(self) -> dict[str, Tensor]:
-        return {"centre": self.centre, "covariance": self.covariance, "residual": self.residual}
+        found = {"centre": self.centre, "covariance": self.covariance, "residual": self.residual}
+        return {**found, "ties": self.ties} if float(self.ties) else found
 
     @override
     def check(self, model: PreferenceModel) -> None:
@@ -183,6 +187,8 @@ class Gaussian(Population):
             raise PalError("population.covariance must have no negative eigenvalue, got one; fit again")
         if tuple(self.residual.shape) != (1,) or not float(self.residual) >= 0:
             raise PalError("population.residual must be one number of at least 0, got another; fit again")
+        if tuple(self.ties.shape) != (1,) or not float(self.ties) >= 0:
+            raise PalError("population.ties must be one number of at least 0, got another; fit again")
         if not model.linear:
             raise PalError("population must be points where margins are not linear in the state")
 
@@ -243,7 +249,8 @@ class Gaussian(Population):
         prior, centre = self.covariance.to(read), self.centre.to(read)
         residual = float(self.residual)
         for users, answers in side_by_side(read, user, n_users):
-            found = laplace(answers, answers.features @ centre, margin_covariance(answers, prior, residual))
+            K = margin_covariance(answers, prior, residual)
+            found = laplace(answers, answers.features @ centre, K, ties=float(self.ties))
             root = found.curvature.sqrt()
             # What answers say of the state alone: pseudo-observations of the margins, whose noise is that of
             # the answer and of the residuals.
@@ -282,7 +289,7 @@ class Gaussian(Population):
         states = centre.repeat(n_users, 1)
         for users, answers in side_by_side(read, user, n_users):
             K = margin_covariance(answers, prior, float(self.residual))
-            found = laplace(answers, answers.features @ centre, K)
+            found = laplace(answers, answers.features @ centre, K, ties=float(self.ties))
             states[users] = centre + moved(answers, found) @ prior
         return states
 
@@ -375,19 +382,20 @@ def laplace(
     start: Float[Tensor, "users most"],
     K: Float[Tensor, "users most most"],
     gradient: Float[Tensor, "users most"] | None = None,
+    ties: float = 0.0,
 ) -> Laplace:
     """The mode of margins with prior mean `start` and covariance K, by Newton's method.
 
     Rasmussen and Williams (2006), algorithm 3.1: K is never inverted, so that answers may repeat. `gradient`
-    is where to begin, such as that of the mode under another K.
+    is where to begin, such as that of the mode under another K; `ties` is the population's.
     """
     label, weight = answers.label, answers.weight
     a = torch.zeros_like(start) if gradient is None else gradient
     f = start + (K @ a[..., None])[..., 0]
     eye = torch.eye(K.shape[1]).to(K)
     for _ in range(STEPS):
-        p = torch.sigmoid(f)
-        gradient, curvature = weight * (label - p), weight * p * (1 - p)
+        answer = expected_answer(f, ties)
+        gradient, curvature = weight * (label - answer.label), weight * answer.variance
         root = curvature.sqrt()
         b = curvature * (f - start) + gradient
         chol = torch.linalg.cholesky(torch.addcmul(eye, _outer(root), K))
@@ -399,8 +407,8 @@ def laplace(
         f, a = f + share * step, a + share * (target - a)
         if float(size.max()) < CLOSE:
             break
-    p = torch.sigmoid(f)
-    return Laplace(weight * (label - p), weight * p * (1 - p), f)
+    answer = expected_answer(f, ties)
+    return Laplace(weight * (label - answer.label), weight * answer.variance, f)
 
 
 def moved(answers: Answers, found: Laplace) -> Float[Tensor, "users state"]:

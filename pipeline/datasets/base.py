@@ -52,7 +52,8 @@ class Source:
         paths: Local files, by the names that messages and manifests use; their bytes are copied to the store.
         links: The same for files too many or too large to copy: they are read where they lie.
         remotes: What to fetch, where the source is not local.
-        make: Writes the files of a source that the program makes itself into a folder.
+        make: Writes the files of a source that the program makes itself into a folder; is also given the
+            files that were taken or fetched, by their names.
         check: Looks into the local files before any stage runs, raises `PipelineError` on bad ones, and
             returns sentences on what people should know of the others.
     """
@@ -61,7 +62,7 @@ class Source:
     paths: dict[str, Path] = field(default_factory=dict)
     links: dict[str, Path] = field(default_factory=dict)
     remotes: list[Remote] = field(default_factory=list)
-    make: Callable[[Path], None] | None = None
+    make: Callable[[Path, dict[str, Path]], None] | None = None
     check: Callable[[], list[str] | None] | None = None
 
 

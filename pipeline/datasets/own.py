@@ -107,7 +107,8 @@ def find(params: "AllParams", name: str = "own") -> Source:
     about, (_, place) = f"{name}: {own.source}", find_preset(own.source)
     if place.startswith(HUB):
         repo, revision, below = hub_parts(place)
-        return Source(about, remotes=[Remote(repo, revision, [f"{below}/"])])
+        remote = Remote(repo, revision, [f"{below}/"])
+        return Source(about, remotes=[remote], make=partial(_write_pictures, own, name))
     vectors: dict[str, Path] = {}
     if own.vectors and {own.prepare.prompts, own.prepare.responses} & {"vector", None}:
         vectors = find_vectors(project_root() / Path(own.vectors).expanduser())
@@ -121,7 +122,7 @@ def find(params: "AllParams", name: str = "own") -> Source:
     has_bytes = pl.Binary in log.pairs.dtypes
     return Source(
         about, files.paths, {**pictures, **vectors},
-        make=partial(_write_pictures, log) if has_bytes else None,
+        make=partial(_write_pictures, own, name) if has_bytes else None,
         check=partial(_check, log, vectors, pictures, params, name),
     )  # fmt: skip
 
@@ -131,9 +132,7 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path, name: str = 
     own = params[name]
     pictures = {file: path for file, path in files.items() if file.lower().endswith(IMAGE_SUFFIXES)}
     vectors = {file: path for file, path in files.items() if file.startswith(FOLDER) and file not in pictures}
-    made = {file for file, path in files.items() if file == path.name}  # pictures that were bytes
-    tables = {file: path for file, path in files.items() if not {file} & {*pictures, *vectors, *made}}
-    log = _read(Files(tables, "", Path()), own, name)
+    log = _read(Files(_tables(files), "", Path()), own, name)
     answers = _answers(log, own, vectors=vectors, pictures=pictures, sha256=lambda path: path.name)
     for line in log.summary().splitlines():
         print(f"prepare@{name}: {line}")
@@ -166,12 +165,22 @@ def _answers(log: Log, own: Params, **found: object) -> Answers:
     return read_answers(log, ties=options.ties, template=own.template, **halves, **found)
 
 
-def _write_pictures(log: Log, folder: Path) -> None:
+def _write_pictures(own: Params, name: str, folder: Path, files: dict[str, Path]) -> None:
     """Pictures that are bytes in cells as files, by their sha256."""
+    log = _read(Files(_tables(files), "", Path()), own, name)
     for side in SIDES:
         if log.pairs[side].dtype == pl.Binary:
             for data in log.pairs[side].unique():
                 write_bytes(folder / hashlib.sha256(data).hexdigest(), data)
+
+
+def _tables(files: dict[str, Path]) -> dict[str, Path]:
+    """The files of the log: neither pictures, nor pictures that were bytes, nor vectors."""
+    return {
+        file: path
+        for file, path in files.items()
+        if not file.lower().endswith(IMAGE_SUFFIXES) and not file.startswith(FOLDER) and file != path.name
+    }
 
 
 def write_tables(answers: Answers, log: Log, folder: Path) -> None:

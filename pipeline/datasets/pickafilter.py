@@ -52,7 +52,7 @@ def find(params: "AllParams") -> Source:
     """The drawn sample, or whatever pickapic_v1.source names, or links to the files in a folder."""
     source = params.pickafilter.source
     if source == "sample":
-        return Source(SAMPLE, make=drawn_scenes.write)
+        return Source(SAMPLE, make=lambda folder, _: drawn_scenes.write(folder))
     if source == "pickapic_v1":
         return pickapic_v1.find(params)
     links = pickapic_files.from_folder(source, "pickafilter.source")

@@ -38,7 +38,7 @@ def main(dataset: str) -> None:
     if source.make is not None:
         make_folder(paths.store())
         with TemporaryDirectory(dir=paths.store()) as folder:
-            source.make(Path(folder))
+            source.make(Path(folder), {file.name: raw_files.home_of(file.sha256) for file in files})
             files += [raw_files.move_in(path, path.name) for path in sorted(Path(folder).iterdir())]
     for name, count in Counter(file.name for file in files).items():
         if count > 1:  # prepare knows files by their names

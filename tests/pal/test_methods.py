@@ -1,5 +1,7 @@
 """Methods by name, and what cross-validation makes of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,9 @@ import torch
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import registered
 from pal.methods import METHODS
-from pal.methods.auto import Tried, decide, folds, learn_auto
+from pal.methods.auto import Tried, decide, explain, folds, learn_auto, race
 from pal.methods.base import Task
+from pal.methods.mixed_effects import likeliest_scale
 
 
 def people(users=40, answers=40, spread=0.0, seed=0) -> Task:
@@ -53,6 +56,16 @@ def test_the_decision_by_hand():
     assert decide([bt, d]) == "bt"
 
 
+def test_a_candidate_far_behind_is_given_up_and_never_taken(monkeypatch):
+    """Popularity knows of each item how much everyone likes it, where people differ in what they like."""
+    task = people(spread=1.0)
+    shared, own, alone = race(["bt", "mixed_effects", "popularity"], task)
+    assert (shared.folds, own.folds) == (5, 5)
+    assert alone.folds < 5
+    assert decide([shared, alone]) == "bt"
+    assert f"(given up after {alone.folds} of 5 folds)" in explain([shared, alone], "bt")[1]
+
+
 def test_folds_hold_apart_people_items_and_a_persons_own_responses():
     task = people()
     q = task.train.questions
@@ -91,3 +104,18 @@ def test_every_method_learns_and_says_what_it_is(name):
     assert (chance > 0.5).double().mean() > 0.45
     assert method.title
     assert method.source
+
+
+def test_a_population_that_is_too_wide_is_made_narrower_by_validation_answers():
+    """Half of the answers are for validation; a mean divided by 1.4 and variances doubled are found out."""
+    task = people(answers=60, spread=1.0)
+    rows = torch.arange(len(task.train))
+    halves = [task.train[rows[rows % 2 == side]] for side in (0, 1)]
+    learned = registered(METHODS, "mixed_effects").learn(replace(task, train=halves[0]))
+    assert learned.scale == (1.0, 1.0)  # without validation answers nothing is known of it
+    known = replace(task, train=halves[0], val=halves[1])
+    mean, variance = likeliest_scale(learned.rescaled((1 / 1.4, 2.0)), known)
+    assert mean >= 1.2
+    assert variance < 1
+    calibrated = registered(METHODS, "mixed_effects").learn(known)
+    assert torch.allclose(calibrated.population.centre, calibrated.scale[0] * learned.population.centre)

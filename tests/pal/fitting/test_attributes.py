@@ -101,3 +101,15 @@ def test_too_few_people_and_one_reward_for_all():
     assert fit_attributes(population, evidence, people)[1].endswith("fewer than 20 people have any")
     alike = Gaussian(population.centre, 0 * population.covariance, torch.zeros(1))
     assert fit_attributes(alike, evidence, people)[1].endswith("which has one state for everyone")
+
+
+def test_singular_covariance_stays_one():
+    """People differ along two of six directions alone, and so does what attributes say."""
+    population, evidence, people, _ = gaussian_people(1.0)
+    flat = torch.diag(torch.tensor([1.0, 1.0, 0, 0, 0, 0]))
+    population = Gaussian(population.centre, flat @ population.covariance @ flat, torch.zeros(1))
+    prior, _ = fit_attributes(population, evidence, people)
+    belief = population.posterior(prior.evidence([{"country": "DE"}]))
+    assert torch.isfinite(prior.effects).all()
+    assert (belief.mean[0] - population.centre)[2:].abs().max() < 1e-5
+    assert (belief.mean[0] - population.centre)[:2].abs().max() > 0.1

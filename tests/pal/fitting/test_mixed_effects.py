@@ -1,5 +1,7 @@
 """The mixed-effects fit recovers what was planted, and copes with data that say little."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from pal.fitting.mixed_effects import fit_ridge
 from pal.fitting.trainer import fit
 from pal.models.base import margins
 from pal.serving.saved_model import SavedModel
+from pal.users.gaussian import Gaussian
 
 
 def planted(users=60, answers=60, dim=4, spread=1.0, seed=0, scale=2.0):
@@ -61,6 +64,24 @@ def test_the_ridges_follow_the_data_by_hand():
         torch.tensor([30.0], dtype=torch.float64), torch.tensor([10.0], dtype=torch.float64),
     )  # fmt: skip
     assert 0.8 < float(found.coefficients[0]) < 1.1
+
+
+def test_how_common_ties_are_by_hand():
+    """Of 60 answers on responses that are alike 20 are ties: a third, which is ties / (2 + ties) for 1."""
+    thirty = torch.tensor([30.0], dtype=torch.float64)
+    zero = torch.zeros(1, 1, dtype=torch.float64)
+    found = fit_ridge(zero, torch.tensor([[0, 0]]), 0, thirty, thirty, tied=20.0)
+    assert found.ties == pytest.approx(1.0, abs=0.01)
+
+
+def test_ties_are_learned_from_and_kept_with_the_model():
+    embeddings, comparisons, _ = planted()
+    label = torch.ones_like(comparisons.sign)
+    label[::4] = 0.5
+    found = fitted(embeddings, replace(comparisons, label=label), 60)
+    assert 0.2 < float(found.population.ties) < 3
+    assert float(fitted(embeddings, comparisons, 60).population.ties) == 0
+    assert torch.equal(Gaussian.from_tensors(found.population.tensors()).ties, found.population.ties)
 
 
 def test_item_effects_are_found_again_by_embedding_and_unknown_items_have_none():

@@ -73,9 +73,16 @@ TRUTH = {
 
 
 @pytest.mark.parametrize("name", TRUTH)
-def test_rewards_are_recovered(name):
-    _, rewards = found(name, task(TRUTH[name]))
+def test_rewards_are_recovered_and_new_people_are_located_by_their_answers(name):
+    """The seen people again, as if they were new, by all of their answers."""
+    given = task(TRUTH[name])
+    learned, rewards = found(name, given)
     assert agreement(rewards, TRUTH[name]) > 0.9
+    assert given.val is not None
+    belief = learned.posterior(given.embeddings, given.train, USERS)
+    right = (learned.probability(given.embeddings, given.val, belief) > 0.5).float().mean()
+    shared = learned.posterior(given.embeddings, given.train.slice(0, 0), USERS)
+    assert right > (learned.probability(given.embeddings, given.val, shared) > 0.5).float().mean() + 0.02
 
 
 def test_likings_for_items_are_recovered_where_embeddings_do_not_tell_them():
@@ -142,13 +149,22 @@ def test_popularity_knows_items_and_nothing_of_people_or_of_new_items():
     assert not learned.fitted.head.reward(torch.zeros(5, 0), new, learned.fitted.states[:5]).any()
 
 
-@pytest.mark.parametrize("name", TRUTH)
-def test_new_people_are_located_by_their_answers(name):
-    """The seen people again, as if they were new, by all of their answers."""
-    given = task(TRUTH[name])
-    learned, _ = found(name, given)
-    assert given.val is not None
-    belief = learned.posterior(given.embeddings, given.train, USERS)
-    right = (learned.probability(given.embeddings, given.val, belief) > 0.5).float().mean()
-    shared = learned.posterior(given.embeddings, given.train.slice(0, 0), USERS)
-    assert right > (learned.probability(given.embeddings, given.val, shared) > 0.5).float().mean() + 0.02
+def test_people_who_answer_at_random_hardly_harm_the_others():
+    """Of 60 people 12 answer at random: the others' accuracy on all pairs is within half a point of without them."""
+    truth = TRUTH["p_rlhf_individual"]
+    given = task(truth)
+    careless = given.train.user >= 48
+    coin = torch.rand(len(given.train), generator=torch.Generator().manual_seed(3)) < 0.5
+    spoilt = replace(given.train, sign=torch.where(careless & coin, -given.train.sign, given.train.sign))
+    cases = {
+        "with": replace(given, train=spoilt, val=None),
+        "without": replace(given, train=given.train[(~careless).nonzero()[:, 0]], val=None),
+    }
+    first, second = torch.triu_indices(ITEMS, ITEMS, 1)
+    right = {}
+    for name, each in cases.items():
+        _, rewards = found("mixed_effects", each)
+        agrees = (rewards[:, first] > rewards[:, second]) == (truth[:, first] > truth[:, second])
+        right[name] = 100 * agrees[:48].float().mean().item()
+    assert right["without"] > 80
+    assert right["with"] > right["without"] - 0.5

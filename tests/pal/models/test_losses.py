@@ -1,8 +1,9 @@
 import math
 
+import pytest
 import torch
 
-from pal.models.losses import expected_loss, hinge, logistic, smooth_hinge, weighted_mean
+from pal.models.losses import expected_answer, expected_loss, hinge, logistic, smooth_hinge, weighted_mean
 
 
 def test_logistic_is_the_negative_log_likelihood():
@@ -32,3 +33,14 @@ def test_weighted_mean_counts_a_weight_of_two_twice():
     losses = torch.tensor([1.0, 4.0])
     assert weighted_mean(losses, torch.tensor([1.0, 2.0])).item() == 3.0
     assert weighted_mean(losses, None).item() == 2.5
+
+
+def test_answers_with_ties_by_hand():
+    """Chances as 1, 2, 1 at a margin of 0, and as 3, 1, 1/3 at log 9: 9/13, 3/13, 1/13, of the decided 9/10."""
+    even = expected_answer(torch.zeros(1), ties=2.0)
+    assert [x.item() for x in even] == pytest.approx([0.5, 0.125, 0.5])
+    told = expected_answer(torch.tensor([math.log(9)]), ties=1.0)
+    mean = 10.5 / 13
+    assert [x.item() for x in told] == pytest.approx([mean, 9 / 13 + 0.75 / 13 - mean**2, 3 / 13])
+    assert (told.label - told.tie / 2).item() / (1 - told.tie.item()) == pytest.approx(0.9)
+    assert expected_answer(torch.tensor([math.log(9)])).label.item() == pytest.approx(0.9)

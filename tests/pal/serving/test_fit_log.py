@@ -21,7 +21,10 @@ def few_epochs():
     """Fits of a second."""
     with pytest.MonkeyPatch.context() as patch:
         options = {"epochs": 40, "restarts": 1, "validate_every": 10}
-        quick = lambda *given, head: preset(*given, head=head, fit=options)  # noqa: E731
+
+        def quick(*given, head, fit=None):
+            return preset(*given, head=head, fit={**(fit or {}), **options})
+
         for module in (fit_log_module, base):
             patch.setattr(module, "preset", quick)
         yield
@@ -167,3 +170,19 @@ def test_a_model_of_joint_texts_reads_every_response_with_its_prompt(tmp_path):
         model.score(prompt, ["", "fine"])
     with pytest.raises(PalError, match=r"item must be separate, joint, or a text with \{prompt\}"):
         fit(log, item="{response}", **FAST)
+
+
+def test_ties_are_learned_from_where_they_are_kept_and_never_tested_on(tmp_path):
+    pairs = [
+        (user, prompt, a, b, "tie" if n % 3 == 0 else "a") for n, (user, prompt, a, b) in enumerate(rows(20))
+    ]
+    names = ["user_id", "prompt", "response_a", "response_b", "winner"]
+    log = tmp_path / "duels.csv"
+    pl.DataFrame(pairs, schema=names, orient="row").write_csv(log)
+    quick = {"encoder": "hashed-words", "method": "bt"}
+    dropped, kept = fit(log, **quick), fit(log, ties="keep", **quick)
+    assert kept.metrics["comparisons"] == 160 > dropped.metrics["comparisons"]
+    assert kept.metrics["parts"]["seen test"] < 160 * 0.8 * 0.25 * 0.8
+    assert float(dropped.model.population.ties) == 0 < float(kept.model.population.ties)
+    with pytest.raises(PalError, match="--ties must be drop or keep, got 'half'"):
+        fit(log, ties="half", **quick)

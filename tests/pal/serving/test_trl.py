@@ -7,9 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pal.serving.aggregates import Aggregate
 from pal.serving.export import export_scalar
-from pal.serving.trl_rewards import PolicyReward, reward_for_all, reward_for_users
+from pal.serving.trl_rewards import PolicyReward, reward_for_users
 from tests.pal.encoders.conftest import make
 
 from .test_export import personal
@@ -109,11 +108,6 @@ def test_every_completion_is_rewarded_by_the_user_of_its_row(policy, worded, tmp
         torch.testing.assert_close(torch.tensor(found)[spoken], expected)
     served = {user for _, _, columns, _ in reward.calls for user in columns["user_id"]}
     assert served == set(prompts)
-
-
-def test_an_aggregate_of_conversations_trains_too(policy, worded, tmp_path):
-    rows = [{"prompt": [{"role": "user", "content": text}]} for text in ("how are you", "who is it")]
-    trained(policy, reward_for_all(worded, Aggregate.worst(centred=True)), rows, tmp_path)
 
 
 def test_an_exported_reward_passes_for_trl_s_own_kind_of_reward_model(policy, tmp_path):

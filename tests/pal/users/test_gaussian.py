@@ -9,6 +9,7 @@ from pal.errors import PalError
 from pal.models.linear import LinearModel
 from pal.users.gaussian import Gaussian, shrunk
 
+NAMES = ("centre", "covariance", "residual")
 ITEMS = torch.tensor([[1.0], [-1.0], [2.0], [-2.0], [0.5]])
 
 
@@ -64,6 +65,22 @@ def test_locating_gives_the_mean_of_the_posterior():
     located = given.locate(read, comparisons.user, 3)
     torch.testing.assert_close(located, belief.mean.float(), atol=1e-4, rtol=1e-4)
     assert located[1].tolist() == [0.0, 1.0]
+
+
+def test_a_tie_speaks_for_a_margin_near_nought_the_less_the_commoner_ties_are():
+    """The mode under a tie beside one preferred answer, against the density on a grid."""
+    found = []
+    for ties in (0.1, 1.0, 10.0):
+        given = Gaussian(*(getattr(population(), name) for name in NAMES), torch.tensor([ties]))
+        found.append(float(state([(0, 1), (2, 1)], label=[1.0, 0.5], given=given).mean[0, 0]))
+        w = torch.linspace(-8, 8, 16001, dtype=torch.float64)
+        chances = [
+            torch.stack([m / 2, torch.full_like(m, ties).log(), -m / 2]).log_softmax(0)
+            for m in (2 * w, 3 * w)
+        ]
+        density = chances[0][0] + chances[1][1] - w**2 / 2
+        assert found[-1] == pytest.approx(float(w[density.argmax()]), abs=0.02)
+    assert found == sorted(found)
 
 
 def test_samples_have_the_mean_and_the_spread_of_the_posterior():

@@ -18,6 +18,7 @@ from pipeline.datasets.base import Remote
 from pipeline.stages import download, prepare
 from pipeline.storage import raw_files
 from pipeline.storage.tables import image_id, items_schema, pairs_schema, text_id
+from tests.hub_client import hub_client  # noqa: F401
 
 HEAD = "user_id,prompt,chosen,rejected"
 WHOLE = [("ann", "train"), ("ann", "test"), ("bob", "adapt"), ("bob", "test")]
@@ -130,6 +131,30 @@ def test_pictures_in_cells_are_copied_to_the_store(given):
     assert sha in items["file"].to_pylist()
     files = {file.name: file for file in raw_files.read_manifest("own").files}
     assert raw_files.stored(files[sha], "own").read_bytes() == red
+
+
+def test_pictures_within_a_hub_table_come_into_the_store_also_of_several_outputs(
+    given,
+    hub_client,  # noqa: F811
+):
+    """One of three pictures was taken: it stands over the two others."""
+    drawn = [picture(colour) for colour in ("red", "green", "blue")]
+    columns = {
+        f"image_{mark}": [{"bytes": data, "path": "x.png"}] for mark, data in zip("abc", drawn, strict=True)
+    }
+    out = io.BytesIO()
+    pq.write_table(pa.table({"user_id": ["ann"], "prompt": ["p"], **columns, "winner": ["b"]}), out)
+    hub_client.commit("someone/pictures", {"data/train.parquet": out.getvalue()})
+    given("", **{"own.source": "hf://datasets/someone/pictures"})
+    _, pairs = prepared()
+    red, green, blue = (image_id(hashlib.sha256(data).hexdigest()) for data in drawn)
+    assert set(zip(*(pairs[side].to_pylist() for side in ("chosen", "rejected")), strict=True)) == {
+        (green, red), (green, blue),
+    }  # fmt: skip
+    files = {file.name: file for file in raw_files.read_manifest("own").files}
+    assert [
+        raw_files.stored(files[hashlib.sha256(data).hexdigest()], "own").read_bytes() for data in drawn
+    ] == drawn
 
 
 def test_a_preset_is_fetched_from_the_hub_at_its_place(given):

@@ -32,6 +32,7 @@ from pal.users.taste import Taste
 from pipeline import PipelineError, params
 from pipeline.stages import download, prepare
 
+pytestmark = pytest.mark.slow
 SECONDS, MEMORY = 20, 1 << 30
 PNG = b"\x89PNG\r\n\x1a\n"
 HEAD = b"user_id,prompt,chosen,rejected\n"

@@ -142,7 +142,7 @@ def test_files_of_a_folder_are_copied_and_linked_ones_are_read_where_they_lie(pr
 def test_what_the_program_makes_itself_comes_into_the_store(project, monkeypatch):
     """By its bytes: made again they are the same files, and the folder in which they were made is gone."""
 
-    def make(folder):
+    def make(folder, _):
         (folder / "b.txt").write_text("second")
         (folder / "a.txt").write_text("first")
 
