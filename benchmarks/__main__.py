@@ -20,6 +20,7 @@ MODULES = {
     "simulated": "simulated",
     "persona": "persona",
     "asking": "persona",
+    "words": "persona",
     "corners": "persona",
     "choose": "choose",
     "pickafilter": "pickafilter",
