@@ -36,6 +36,7 @@ MODULES = {
     "plurality": "validity",
     "homogeneous": "validity",
     "homogeneous_auto": "validity",
+    "attributes": "validity",
 }
 
 
