@@ -157,7 +157,9 @@ def _judge(
     needed = any("model" in reader for reader in readers.values())
     others = baselines.available_baselines(data, texts) if needed else {}
     shots = entry.shots or [1]
-    options = Evaluate(seed=seed, shots=shots, headline_shots=max(shots), draws=20, asked=0)
+    # The texts' own few-shot step under their own presets.
+    way = "posterior" if str(at["preset"]).startswith("ours") else "weights"
+    options = Evaluate(seed=seed, shots=shots, headline_shots=max(shots), draws=20, asked=0, locate=way)
     scores = score_slices(predict(data, {"model": model}, others, options, halves, bound), data, options)
     no_fit = {axis: value for axis, value in at.items() if axis not in FITTED}
     arms = []

@@ -68,6 +68,7 @@ class Evaluate(Seeded):
     headline_shots: AtLeastOne
     draws: Annotated[int, Field(ge=20)]
     asked: Annotated[int, Field(ge=0, le=50)]
+    locate: Literal["posterior", "weights"]
 
     @model_validator(mode="after")
     def _headline_is_a_shot(self) -> "Evaluate":

@@ -29,12 +29,15 @@ import torch
 
 from pal.comparisons import Comparisons
 from pal.evaluation.accuracy import rightness
-from pal.models.base import feature_blocks
+from pal.models.base import PrototypeModel, feature_blocks
 from pal.serving.saved_model import SavedModel
+from pal.users.free_states import free_weights
 from pal.users.population import log_likelihoods
 from pal.users.question_choice import answer_probabilities, interview
+from pipeline import PipelineError
 from pipeline.evaluation.baselines import Margins
 from pipeline.params import Evaluate
+from pipeline.paths import PARAMS
 from pipeline.study import Study
 
 if TYPE_CHECKING:
@@ -209,14 +212,31 @@ def locate(data: Study, model: SavedModel, knobs: Evaluate) -> dict[int, list[to
 
     A user with fewer comparisons than shots is located from all of them, and left out by `predict`. Where no
     user has any, there are zero shots only.
+
+    Raises:
+        PipelineError: If free weights are asked for, and states are no weights.
     """
     pairs, n_users = data.select("unseen", "adapt"), data.n_users("unseen")
+    head, population, loss = model.head, model.population, model.fit_config.loss
+    if knobs.locate == "weights" and not isinstance(head, PrototypeModel):
+        raise PipelineError(
+            f"evaluate.locate in {PARAMS} must be posterior where states are no weights of prototypes, as of "
+            f"the model {model.config.model} of {data.dataset}, got weights; set it to posterior"
+        )
     with torch.inference_mode():
-        population = model.population
-        each = population.evidence(model.head, data.embeddings, pairs, model.fit_config.loss)
+        if knobs.locate == "posterior":
+            each = population.evidence(head, data.embeddings, pairs, loss)
+        else:
+            blocks = [x[row] for _, x, row in feature_blocks(head, data.embeddings, pairs)]
+            each = torch.cat(blocks) if blocks else torch.zeros(0, 0)
         located = {0: [population.mean.expand(n_users, -1)]}
         for shots, rows in drawn_shots(pairs.user, n_users, knobs):
-            states = population.locate(each[rows], pairs.user[rows], n_users)
+            user = pairs.user[rows]
+            states = (
+                population.locate(each[rows], user, n_users)
+                if knobs.locate == "posterior"
+                else free_weights(head, each[rows], pairs.sign[rows], user, n_users=n_users, loss=loss)
+            )
             located.setdefault(shots, []).append(states.float())
     return located
 

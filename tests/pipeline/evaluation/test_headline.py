@@ -13,7 +13,14 @@ NO_P = {"seen": {"p": None}, "unseen": {"p": None}}
 
 
 def knobs(**changes):
-    usual = {"seed": 0, "shots": [1, 5, 20], "headline_shots": 20, "draws": 20, "asked": 0}
+    usual = {
+        "seed": 0,
+        "shots": [1, 5, 20],
+        "headline_shots": 20,
+        "draws": 20,
+        "asked": 0,
+        "locate": "posterior",
+    }
     return Evaluate(**{**usual, **changes})
 
 

@@ -7,13 +7,20 @@ import pytest
 import torch
 
 from pal.serving.reward_model import RewardModel
-from pipeline import paths, study
+from pipeline import PipelineError, paths, study
 from pipeline.evaluation import predictions
 from pipeline.params import Evaluate
 
 
 def knobs(**changes):
-    usual = {"seed": 0, "shots": [1, 5, 20], "headline_shots": 20, "draws": 20, "asked": 0}
+    usual = {
+        "seed": 0,
+        "shots": [1, 5, 20],
+        "headline_shots": 20,
+        "draws": 20,
+        "asked": 0,
+        "locate": "posterior",
+    }
     return Evaluate(**{**usual, **changes})
 
 
@@ -63,6 +70,34 @@ def test_shots_come_from_adapt_pairs_and_never_from_test_pairs(simulated):
     )
     before, after = (predictions.locate(each, model, knobs()) for each in (data, turned))
     assert all(torch.equal(a, b) for n in before for a, b in zip(before[n], after[n], strict=True))
+
+
+def test_free_weights_fit_the_shots_best(simulated):
+    """Of the very shots no state has a lower loss, and one prototype leaves nothing to fit."""
+    data, model = simulated
+    pairs = data.select("unseen", "adapt")
+    shots = {"shots": [24], "headline_shots": 24}
+    located = {
+        way: predictions.locate(data, model, knobs(locate=way, **shots)) for way in ("posterior", "weights")
+    }
+    assert torch.equal(located["weights"][0][0], located["posterior"][0][0])
+    loss = {}
+    for way, states in located.items():
+        (margins,) = predictions.margins_by(model, [states[24][0]], data, pairs)
+        loss[way] = torch.zeros(6).index_add(0, pairs.user, torch.nn.functional.softplus(-margins))
+    assert (loss["weights"] <= loss["posterior"] + 1e-4).all()
+    assert (loss["weights"] < loss["posterior"] - 1e-3).any()
+
+
+def test_free_weights_need_weights(simulated):
+    data, model = simulated
+    states = SimpleNamespace(
+        head=torch.nn.Linear(1, 1), population=None, fit_config=model.fit_config, config=model.config
+    )
+    with pytest.raises(
+        PipelineError, match=r"^evaluate.locate in params.yaml must be posterior where states are no"
+    ):
+        predictions.locate(data, states, knobs(locate="weights"))
 
 
 def test_everything_asked_is_everything_known(simulated):

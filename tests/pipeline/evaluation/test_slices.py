@@ -21,7 +21,7 @@ from pipeline.evaluation.slices import find, score_slices
 from pipeline.params import Evaluate
 from pipeline.study import Study
 
-KNOBS = Evaluate(seed=0, shots=[1, 2], headline_shots=2, draws=20, asked=0)
+KNOBS = Evaluate(seed=0, shots=[1, 2], headline_shots=2, draws=20, asked=0, locate="posterior")
 UP, DOWN = (5, 1), (1, 5)  # chosen, rejected: what who likes large and who likes small numbers answers
 
 
