@@ -20,6 +20,7 @@ MODULES = {
     "simulated": "simulated",
     "persona": "persona",
     "asking": "persona",
+    "words": "persona",
     "corners": "persona",
     "choose": "choose",
     "pickafilter": "pickafilter",
@@ -35,6 +36,7 @@ MODULES = {
     "plurality": "validity",
     "homogeneous": "validity",
     "homogeneous_auto": "validity",
+    "attributes": "validity",
 }
 
 

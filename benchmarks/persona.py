@@ -16,14 +16,25 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from benchmarks.studies import SEEDS, changed, draw, fit_study, in_parallel, real_persona, score_study, values
+from benchmarks.studies import (
+    SEEDS,
+    changed,
+    draw,
+    fit_study,
+    in_parallel,
+    real_persona,
+    score_study,
+    staged,
+    values,
+)
 from benchmarks.table import Row, Section, mean_row
 from pal.comparisons import Comparisons, Questions
 from pal.evaluation.accuracy import Judged, confidence_interval, rightness
+from pal.evaluation.describe import describe_rewards
 from pal.methods.auto import learn_auto
 from pal.methods.base import Task
 from pal.models.base import margins
-from pipeline import paths
+from pipeline import paths, study
 from pipeline.datasets import drawn_scenes
 from pipeline.datasets import persona as statements
 from pipeline.datasets.persona import agrees, is_yes
@@ -31,7 +42,7 @@ from pipeline.evaluation.bounds import group_margins
 from pipeline.evaluation.predictions import locate, locate_by_questions, margins_by, places_in_user
 from pipeline.evaluation.slices import find
 from pipeline.params import Params
-from pipeline.storage.tables import text_id
+from pipeline.storage.tables import ITEMS, read_table, text_id
 from pipeline.study import Study
 
 PERSONAS = ["art", "literature", "math", "music", "science", "sports"]
@@ -287,6 +298,63 @@ def ask(seed: int) -> dict[str, tuple[float, float, float]]:
         judged = Judged(sum(j.right for j in each) / len(each), each[0].total)
         results[name] = (100 * judged.micro, *(100 * end for end in confidence_interval(judged)))
     return results
+
+
+STEMS = {  # with which a word of an interest begins, where it is not the interest's own name
+    "literature": ("literatur", "novel", "book", "read", "writ", "author", "poe"),
+    "math": ("math", "equation", "algebra", "theorem", "number", "geometr", "calcul"),
+    "science": ("scien", "physic", "research", "experiment"),
+    "sports": ("sport", "athlet", "team", "game", "match"),
+    "art": ("art", "paint", "museum", "galler"),
+}
+
+
+def words() -> Section:
+    """Whether `pal.describe` names six interests by what prototypes like; two minutes on two quiet cores.
+
+    A prototype names the first interest that its four surest words are of; statements are all that is told.
+    """
+    title = "In words: Persona, six personas, K = 6 (MiniLM, model B, latent 16, preset ours)"
+    if real_persona() is None:
+        return Section(title, MISSING, [])
+    encode_once()
+    results = list(in_parallel(name_prototypes, [(seed,) for seed in SEEDS]).values())
+    said = ", ".join(words[0] if words else "nothing" for words in results[0])
+    counts = [
+        float(len({next(filter(None, map(interest_of, words)), None) for words in each} - {None}))
+        for each in results
+    ]
+    note = f"surest words, first seed: {said}"
+    row = mean_row("interests named by the prototypes' words, of six", counts, "", at_least=6, note=note)
+    return Section(title, {"seeds": list(SEEDS), "users": "600, 100 answers each"}, [row])
+
+
+def interest_of(word: str) -> str | None:
+    """The interest that a word is of."""
+    return next((name for name in PERSONAS if word.startswith(STEMS.get(name, (name,)))), None)
+
+
+def name_prototypes(seed: int) -> list[list[str]]:
+    """The four surest words of each prototype."""
+    given = prepared(CASES["600 users, 100"], seed)
+    with staged("persona", given):
+        data = study.load("persona")
+        items = read_table(paths.prepared("persona") / ITEMS, "prepare", ["item_id", "text"])
+    text = dict(items.iter_rows())
+    model = fit_study("persona", data, given, 6)
+    asked = data.comparisons.questions
+    rows = torch.cartesian_prod(asked.prompt.unique(), torch.cat([asked.first, asked.second]).unique())
+    embedded = data.embeddings.prompts[rows[:, 0]], data.embeddings.responses[rows[:, 1]]
+    described = describe_rewards(
+        model.head,
+        model.population,
+        model.states,
+        lambda states: model.score_states(*embedded, states),
+        rows[:, 0].unique(return_inverse=True)[1],
+        [text[data.response_ids[row]] for row in rows[:, 1].tolist()],
+        [text[data.prompt_ids[row]] for row in rows[:, 0].tolist()],
+    )
+    return [[word.name for word in each.liked_words[:4]] for each in described]
 
 
 def best_of_n() -> Section:

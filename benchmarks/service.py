@@ -151,10 +151,15 @@ async def flood(port: int, path: str, body: Callable[[int], bytes], rate: float,
     async def send(number: int) -> None:
         began = time.perf_counter()
         try:
-            while idle and idle[-1][0].at_eof():  # the service closes what was not used for seconds
-                idle.pop()
             connection = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", port)
-            status = await _call(*connection, path, body(number))
+            try:
+                status = await _call(*connection, path, body(number))
+            except (OSError, asyncio.IncompleteReadError) as error:
+                if getattr(error, "partial", b""):
+                    raise
+                # The service had closed what was not used for seconds: sent again, as any client does.
+                connection = await asyncio.open_connection("127.0.0.1", port)
+                status = await _call(*connection, path, body(number))
         except (OSError, asyncio.IncompleteReadError):
             result.lost += 1
             return

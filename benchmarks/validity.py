@@ -10,10 +10,12 @@ are mixtures of three logistic regressions, fitted by EM, in 200 data sets, and 
 20. About ten minutes of two cores.
 
 homogeneous: whether choose-k takes K = 1 where everybody prefers alike. About fifteen minutes of two cores.
+attributes: whether people's country, which shifts their taste, places strangers. A minute.
 homogeneous_auto: whether auto, which has more candidates, takes one reward there.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from statistics import fmean
 from typing import NamedTuple
 
@@ -24,13 +26,14 @@ from scipy.special import expit
 
 from benchmarks.choose import simulation
 from benchmarks.studies import in_parallel
-from benchmarks.table import Row, Section
+from benchmarks.table import Row, Section, mean_row
 from pal.comparisons import Comparisons, Embeddings
-from pal.config import preset
+from pal.config import preset, registered
 from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
 from pal.evaluation.choose_k import choose_k
 from pal.evaluation.prototypes import alike_questions, plurality_test, shuffle_test
 from pal.fitting.trainer import fit
+from pal.methods import METHODS
 from pal.methods.auto import learn_auto
 from pal.methods.base import Task
 
@@ -325,3 +328,67 @@ def chosen_k(n_users: int, seed: int) -> int:
     head, config = preset("ours", "A", head={"latent": 16})
     data = {"n_users": n_users, "head": head, "config": config}
     return choose_k(embeddings, train, **data, candidates=range(1, 7), seed=seed).K
+
+
+def attributes() -> Section:
+    """Strangers of whom the country alone is known, beside one reward for each country's people."""
+    found = in_parallel(country_effect, [(seed,) for seed in range(3)])
+    rows = []
+    for what, least in (
+        ("a fit to its people alone", -0.5),
+        ("its true reward", -0.5),
+        ("nothing known", None),
+    ):
+        each = [found[seed,][what] for seed in range(3)]
+        rows.append(mean_row(f"zero-shot from the country, less {what}", each, "points", at_least=least))
+    about = {"people": "600, 300 of them strangers", "countries": 3, "answers": "30 of each"}
+    return Section("A planted effect of the country on taste", about, rows)
+
+
+def country_effect(seed: int) -> dict[str, float]:
+    """Accuracies of strangers' rewards on all pairs, in per cent, from their country and from nothing.
+
+    People's linear rewards are normal, with half the spread, around their country's.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    n, seen, n_items = 600, 300, 200
+    items = torch.randn(n_items, DIM, generator=generator)
+    country = torch.arange(n) % 3
+    means = torch.randn(3, DIM, generator=generator)
+    rewards = (means[country] + 0.5 * torch.randn(n, DIM, generator=generator)) @ items.T
+    user = torch.arange(seen).repeat_interleave(30)
+    sides = torch.randint(0, n_items, (2, len(user)), generator=generator)
+    sides[1] += (sides[0] == sides[1]).long() * (1 - 2 * (sides[1] == n_items - 1).long())
+    chance = torch.sigmoid(rewards[user, sides[0]] - rewards[user, sides[1]])
+    first = torch.rand(len(user), generator=generator) < chance
+    chosen, rejected = torch.where(first, sides, sides.flip(0))
+    train = Comparisons.from_pairs(user=user, prompt=None, chosen=chosen, rejected=rejected)
+    task = Task(Embeddings(torch.zeros(0, 0), items), train, seen, seed=seed)
+    people = [{"country": f"country {each}"} for each in country.tolist()]
+    learned = registered(METHODS, "mixed_effects").learn(task).with_attributes(task, people[:seen])
+    population, model = learned.population, learned.fitted.head
+    size = population.evidence_size
+    told = torch.zeros(3, size) if learned.attributes is None else learned.attributes.evidence(people[:3])
+    states = {"country": population.posterior(told).mean.float(), "nothing": population.mean.expand(3, -1)}
+    left, right = torch.triu_indices(n_items, n_items, 1)
+    true = rewards[seen:, left] > rewards[seen:, right]
+    accuracy = {}
+    none = torch.zeros(n_items, 0)
+    found = {
+        name: torch.stack([model.reward(none, items, state.expand(n_items, -1)) for state in table])
+        for name, table in states.items()
+    }
+    alone = []
+    for each in range(3):
+        its = replace(task, train=train[(train.user % 3 == each).nonzero()[:, 0]])
+        fitted = registered(METHODS, "bt").learn(its).fitted
+        alone.append(fitted.head.reward(none, items, fitted.states[:1].expand(n_items, -1)))
+    found |= {"true": means @ items.T, "alone": torch.stack(alone)}
+    for name, rewards_of in found.items():
+        agrees = (rewards_of[:, left] > rewards_of[:, right])[country[seen:]] == true
+        accuracy[name] = 100 * agrees.float().mean().item()
+    return {
+        "a fit to its people alone": accuracy["country"] - accuracy["alone"],
+        "its true reward": accuracy["country"] - accuracy["true"],
+        "nothing known": accuracy["country"] - accuracy["nothing"],
+    }

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from pal.cli.loading import places_of
@@ -101,14 +102,24 @@ def demo(
 
 
 def export(database: str, out: Path) -> None:
-    """Write all answers that stand as a log that `pal fit` reads: JSONL, pictures in a folder beside it."""
+    """Write all answers that stand as a log that `pal fit` reads: JSONL, pictures in a folder beside it.
+
+    Of a study it also says how often people answered a repeated question as before.
+    """
     from pal.service.answers import Answers
+    from pal.service.study import consistency
 
     if "://" not in database and not Path(database).is_file():
         raise PalError(f"{database} must be a database of answers, got no file; name that of pal serve")
     rows = Answers(database).export(out.with_name(f"{out.stem}-pictures"))
     write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    print(f"{len(rows):,} answers of {len({row['user_id'] for row in rows}):,} people in {out}")
+    people: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        people.setdefault(row["user_id"], []).append(row)
+    print(f"{len(rows):,} answers of {len(people):,} people in {out}")
+    same = [share for answers in people.values() if (share := consistency(answers)) is not None]
+    if same:
+        print(f"  repeated questions: answered as before in {fmean(same):.0%}, mean of {len(same):,} people")
     print(f"  pal fit {out}")
 
 

@@ -194,20 +194,26 @@ def merge_repeats(rows: pl.DataFrame, log: Log) -> pl.DataFrame:
         PalError: If the column `split` puts such rows into different places.
     """
     low_is_chosen = pl.col("chosen") < pl.col("rejected")
-    first, n = pl.when(low_is_chosen).then("label").otherwise(1 - pl.col("label")), pl.len()
-    merged = (
-        rows.with_columns(
-            low=pl.min_horizontal("chosen", "rejected"), high=pl.max_horizontal("chosen", "rejected"),
-            first=first.cast(pl.Float64), low_is_chosen=low_is_chosen,
-        )
-        .group_by("user_id", "prompt", "low", "high", maintain_order=True)
-        .agg(
-            pl.col("first").mean().round(6), weight=n, timestamp=pl.col("timestamp").max(),
-            contradicted=(pl.col("first").max() > TIE) & (pl.col("first").min() < TIE),
-            low_is_chosen=pl.col("low_is_chosen").first(), at=pl.col("at").first(),
-            split=pl.col("split").first(), places=pl.col("split").n_unique(),
-        )
+    first = pl.when(low_is_chosen).then("label").otherwise(1 - pl.col("label"))
+    rows = rows.with_columns(
+        low=pl.min_horizontal("chosen", "rejected"), high=pl.max_horizontal("chosen", "rejected"),
+        first=first.cast(pl.Float64), low_is_chosen=low_is_chosen,
     )  # fmt: skip
+    key = ["user_id", "prompt", "low", "high"]
+    columns = [*key, "first", "weight", "timestamp", "contradicted", "low_is_chosen", "at", "split", "places"]
+    # Most rows repeat none, and grouping a million costs as much memory as the log: two of one hash may.
+    again = rows.select(pl.struct(key).hash()).to_series().is_duplicated()
+    several = rows.filter(again).group_by(key, maintain_order=True).agg(
+        pl.col("first").mean().round(6), weight=pl.len(), timestamp=pl.col("timestamp").max(),
+        contradicted=(pl.col("first").max() > TIE) & (pl.col("first").min() < TIE),
+        low_is_chosen=pl.col("low_is_chosen").first(), at=pl.col("at").first(),
+        split=pl.col("split").first(), places=pl.col("split").n_unique(),
+    )  # fmt: skip
+    alone = rows.filter(~again).with_columns(
+        pl.col("first").round(6), weight=pl.lit(1, pl.get_index_type()), contradicted=pl.lit(value=False),
+        places=pl.lit(1, pl.get_index_type()),
+    )  # fmt: skip
+    merged = pl.concat([alone.select(columns), several.select(columns)]).sort("at")
     if (merged["places"] > 1).any():
         _refuse_places(rows, merged.filter(pl.col("places") > 1).row(0, named=True), log)
     low = (pl.col("first") > TIE) | ((pl.col("first") == TIE) & pl.col("low_is_chosen"))

@@ -18,6 +18,7 @@ from pal.fitting.attributes import fit_attributes
 from pal.fitting.trainer import Fitted, Progress, fit
 from pal.models.base import feature_blocks
 from pal.users.attributes import AttributePrior, Attributes
+from pal.users.gaussian import Gaussian
 from pal.users.population import Population, Posterior, fit_population
 
 
@@ -76,6 +77,7 @@ class Learned:
         said: Sentences for the user: what was tried, and why this was taken.
         method: The name of the method that was taken, where several were tried.
         attributes: What people's attributes say of their states, where that helps.
+        scale: By what mean and variances of a Gaussian population were multiplied after the fit.
     """
 
     fitted: Fitted
@@ -83,6 +85,29 @@ class Learned:
     said: tuple[str, ...] = ()
     method: str | None = None
     attributes: AttributePrior | None = None
+    scale: tuple[float, float] = (1.0, 1.0)
+
+    def rescaled(self, scale: tuple[float, float], task: Task | None = None) -> "Learned":
+        """The same with mean and variances of its Gaussian population multiplied.
+
+        Where the task is given, its people are located anew.
+        """
+        if scale == (1.0, 1.0):
+            return self
+        mean, variance = scale
+        population: Gaussian = self.population  # type: ignore[assignment]
+        population = replace(
+            population,
+            centre=mean * population.centre,
+            covariance=variance * population.covariance,
+            residual=variance * population.residual,
+        )
+        learned = replace(self, fitted=replace(self.fitted, population=population), scale=scale)
+        if task is None:
+            return learned
+        read = population.evidence(self.fitted.head, task.embeddings, task.train)
+        states = population.locate(read, task.train.user, task.n_users)
+        return replace(learned, fitted=replace(learned.fitted, states=states))
 
     def with_attributes(self, task: Task, people: Sequence[Attributes], *, judged: bool = True) -> "Learned":
         """The same with a prior that depends on attributes, where that helps people who were left out.

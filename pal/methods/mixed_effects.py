@@ -1,19 +1,51 @@
 """Linear rewards with and without people's deviations: Bradley-Terry, mixed effects, each person alone."""
 
 from dataclasses import replace
+from functools import cache
 
 import torch
 
 from pal.config import preset
-from pal.fitting.mixed_effects import fit_shared_part, mean_log_loss
+from pal.fitting.mixed_effects import TIE, fit_shared_part, mean_log_loss
 from pal.fitting.trainer import Fitted
 from pal.methods.base import Learned, Method, Task
 from pal.users.gaussian import Gaussian
 
+MEANS, VARIANCES = (1.0, 0.7, 0.85, 1.2, 1.4), (1.0, 0.7, 0.5)  # factors that are tried
+CALIBRATED = 200  # people that tell which are taken
+LEAST = 1e-6  # chance below which an answer says no more
+
 
 def learn_mixed_effects(task: Task, **head: object) -> Learned:
-    """The mixed-effects model, with options of its head that differ from the preset's."""
-    return task.fit(*preset("ours", "linear", head=head))
+    """The mixed-effects model, with options of its head that differ from the preset's; calibrated."""
+    learned = task.fit(*preset("ours", "linear", head=head))
+    return learned.rescaled(likeliest_scale(learned, task), task)
+
+
+def likeliest_scale(learned: Learned, task: Task) -> tuple[float, float]:
+    """Factors of the population's mean and variances under which validation answers are likeliest.
+
+    They are foretold from all of a person's training answers and from none. The variances that training
+    answers ask for are too large where a person's answers follow from each other, as those of pairs of
+    ratings do, and chances from few answers are then too near one half.
+    """
+    if task.val is None or not len(task.val):
+        return 1.0, 1.0
+    some = torch.unique(task.val.user)[:CALIBRATED]
+    train, val = (part[torch.isin(part.user, some).nonzero()[:, 0]] for part in (task.train, task.val))
+    if val.label is not None:
+        val = val[(val.label != TIE).nonzero()[:, 0]]
+
+    @cache
+    def loss(scale: tuple[float, float]) -> float:
+        found, total = learned.rescaled(scale), 0.0
+        for known in (train, train.slice(0, 0)):
+            belief = found.posterior(task.embeddings, known, task.n_users)
+            total -= float(found.probability(task.embeddings, val, belief).clamp_min(LEAST).log().sum())
+        return total
+
+    mean, _ = min(((mean, 1.0) for mean in MEANS), key=loss)
+    return min(((mean, variance) for variance in VARIANCES), key=loss)
 
 
 def learn_shared(task: Task) -> Learned:
@@ -41,7 +73,7 @@ def learn_each_alone(task: Task) -> Learned:
     variance[-1] = 0.0
     population = Gaussian(torch.zeros(size), variance.diag(), torch.zeros(1))
     fitted = replace(learned.fitted, population=population)
-    alone = replace(learned, fitted=fitted)
+    alone = replace(learned, fitted=fitted, scale=(1.0, 1.0))
     states = alone.posterior(task.embeddings, task.train, task.n_users).mean.float()
     return replace(alone, fitted=replace(fitted, states=states))
 

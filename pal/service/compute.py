@@ -136,8 +136,14 @@ class Worker:
         with self._lock:
             self.refuse_if_busy()
             self.under_way += 1
+        # Before whoever waits is told, since they may send the next request at once.
+        job.future.add_done_callback(lambda future: None if future.cancelled() else self._ended(1))
         self._waiting.put(job)
         return job.future
+
+    def _ended(self, n: int) -> None:
+        with self._lock:
+            self.under_way -= n
 
     def stop(self) -> None:
         """Finish what waits, then end the thread."""
@@ -160,6 +166,7 @@ class Worker:
                     break
             ended = job is None
             taken, jobs = len(jobs), [job for job in jobs if job.future.set_running_or_notify_cancel()]
+            self._ended(taken - len(jobs))
             self.counts["batches"] += 1
             self.counts["jobs"] += len(jobs)
             table, faults = self._encode(jobs)
@@ -171,8 +178,6 @@ class Worker:
             for job, tables in ready:
                 if job.run is not None:
                     _finish(job, partial(job.run, *tables))
-            with self._lock:
-                self.under_way -= taken
 
     def _encode(self, jobs: Sequence[Job]) -> tuple[dict[bytes, Tensor], dict[bytes, PalError]]:
         """Embeddings of all texts and pictures that jobs need, by their keys, or what is wrong with them."""

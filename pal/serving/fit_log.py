@@ -229,7 +229,7 @@ def fit(
     metrics = _measure(data, part, measured, shared, personal=personal)
     people = people_of_log(log, data, part, measured, shared if personal else None)
     of_all = None if measured.attributes is None else "in"
-    final, _ = _fit(data, np.zeros_like(part), method, K, options, "fit all", of_all)
+    final, _ = _fit(data, np.zeros_like(part), method, K, options, "fit all", of_all, learned.scale)
     metrics = {
         "source": str(source),
         "people": len(data.user_ids),
@@ -468,10 +468,12 @@ def _fit(
     options: Options,
     what: str,
     attributes: str | None = "judged",
+    scale: tuple[float, float] = (1.0, 1.0),
 ) -> tuple[RewardModel, Learned]:
     """A model of the people in training, and what its method left behind.
 
-    `attributes` are judged (whether they help), in the prior without that, or left alone.
+    `attributes` are judged (whether they help), in the prior without that, or left alone; a
+    Gaussian population is multiplied by `scale`, where no validation answers tell.
     """
     train, n_users = _of_part(data, part, 0)
     val, _ = _of_part(data, part, 1)
@@ -480,7 +482,7 @@ def _fit(
             data.embeddings, train, n_users, val if len(val) else None, K=K, seed=options.seed,
             device=options.device, progress=lambda *_: bar(1),
         )  # fmt: skip
-        learned = registered(METHODS, method).learn(task)
+        learned = registered(METHODS, method).learn(task).rescaled(scale, task)
     seen = np.unique(data.comparisons.user.numpy()[np.isin(part, (0, 1, 2))])
     if attributes and any(data.attributes):
         people = [data.attributes[user] for user in seen]

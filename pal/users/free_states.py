@@ -47,7 +47,8 @@ def free_weights(
     share = 1 / torch.bincount(user, minlength=n_users).to(features).index_select(0, user)
     free = features.new_zeros(n_users, model.state_dim)
     with torch.inference_mode(False), torch.enable_grad():
-        fixed, kept = (x.clone() for x in (features.detach(), share))
+        # Copies, since tensors that inference mode made cannot be differentiated through.
+        fixed, kept, sign, user = (x.clone() for x in (features.detach(), share, sign, user))
         free = free.clone().requires_grad_()
         descent = torch.optim.Adam([free], lr=STEP)
         for _ in range(STEPS):

@@ -1,5 +1,7 @@
 """Methods by name, and what cross-validation makes of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from pal.config import registered
 from pal.methods import METHODS
 from pal.methods.auto import Tried, decide, explain, folds, learn_auto, race
 from pal.methods.base import Task
+from pal.methods.mixed_effects import likeliest_scale
 
 
 def people(users=40, answers=40, spread=0.0, seed=0) -> Task:
@@ -101,3 +104,18 @@ def test_every_method_learns_and_says_what_it_is(name):
     assert (chance > 0.5).double().mean() > 0.45
     assert method.title
     assert method.source
+
+
+def test_a_population_that_is_too_wide_is_made_narrower_by_validation_answers():
+    """Half of the answers are for validation; a mean divided by 1.4 and variances doubled are found out."""
+    task = people(answers=60, spread=1.0)
+    rows = torch.arange(len(task.train))
+    halves = [task.train[rows[rows % 2 == side]] for side in (0, 1)]
+    learned = registered(METHODS, "mixed_effects").learn(replace(task, train=halves[0]))
+    assert learned.scale == (1.0, 1.0)  # without validation answers nothing is known of it
+    known = replace(task, train=halves[0], val=halves[1])
+    mean, variance = likeliest_scale(learned.rescaled((1 / 1.4, 2.0)), known)
+    assert mean >= 1.2
+    assert variance < 1
+    calibrated = registered(METHODS, "mixed_effects").learn(known)
+    assert torch.allclose(calibrated.population.centre, calibrated.scale[0] * learned.population.centre)

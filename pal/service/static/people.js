@@ -10,6 +10,8 @@ function pairCard(each, notes) {
     element("p", { className: "note", textContent: notes }));
 }
 
+const quoted = (item) => (item.image ? [show(item)] : ["“", show(item), "”"]);
+
 function drawMap(person) {
   const svg = document.getElementById("map");
   const axis = (place) => [Math.min(...person.others.map((o) => o[place] ?? 0), person.place[place] ?? 0), Math.max(...person.others.map((o) => o[place] ?? 0), person.place[place] ?? 0)];
@@ -27,7 +29,7 @@ function drawMap(person) {
   svg.replaceChildren(...person.others.map((other) => dot(other, false)), chosen,
     made("text", { x: Number(chosen.getAttribute("cx")) + (side ? -11 : 11), y: Number(chosen.getAttribute("cy")) + 4, "text-anchor": side ? "end" : "start", class: "chosen" }, person.user_id));
   svg.setAttribute("aria-label", `${person.user_id} among ${person.others.length} people on the two leading axes of taste`);
-  const towards = (place, where) => (setup.names[place] ? [` ${where}: more “`, show(setup.names[place][0]), "”, less “", show(setup.names[place][1]), "”."] : []);
+  const towards = (place, where) => (setup.names[place] ? [` ${where}: more `, ...quoted(setup.names[place][0]), ", less ", ...quoted(setup.names[place][1]), "."] : []);
   document.getElementById("map-text").replaceChildren("Each dot is a person.", ...towards(0, "To the right"), ...towards(1, "Up"));
 }
 

@@ -1,10 +1,16 @@
 """Attributes in the prior: numbers by hand, and effects that were planted or were not."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from pal import PalError
+from pal.comparisons import Comparisons, Embeddings
+from pal.config import registered
 from pal.fitting.attributes import fit_attributes
+from pal.methods import METHODS
+from pal.methods.base import Task
 from pal.users.attributes import AttributePrior, describe_attributes, features_of
 from pal.users.gaussian import Gaussian
 from pal.users.points import Points
@@ -113,3 +119,38 @@ def test_singular_covariance_stays_one():
     assert torch.isfinite(prior.effects).all()
     assert (belief.mean[0] - population.centre)[2:].abs().max() < 1e-5
     assert (belief.mean[0] - population.centre)[:2].abs().max() > 0.1
+
+
+def test_strangers_are_as_well_served_as_by_one_reward_for_their_country():
+    """Rewards are linear, people's spread around their country's: within half a point on all pairs of items."""
+    generator = torch.Generator().manual_seed(0)
+    items, means = torch.randn(80, 4, generator=generator), torch.randn(2, 4, generator=generator)
+    country = torch.arange(240) % 2
+    rewards = (means[country] + 0.4 * torch.randn(240, 4, generator=generator)) @ items.T
+    user = torch.arange(120).repeat_interleave(25)
+    sides = torch.stack([torch.randperm(80, generator=generator)[:2] for _ in user]).T
+    first = torch.rand(len(user), generator=generator) < torch.sigmoid(
+        rewards[user, sides[0]] - rewards[user, sides[1]]
+    )
+    chosen, rejected = torch.where(first, sides, sides.flip(0))
+    train = Comparisons.from_pairs(user=user, prompt=None, chosen=chosen, rejected=rejected)
+    task = Task(Embeddings(torch.zeros(0, 0), items), train, 120)
+    people = [{"country": COUNTRIES[each]} for each in country.tolist()]
+    learned = registered(METHODS, "mixed_effects").learn(task).with_attributes(task, people[:120])
+    states = learned.population.posterior(learned.attributes.evidence(people[:2])).mean.float()
+    left, right = torch.triu_indices(80, 80, 1)
+    accuracy = {"told": [], "alone": []}
+    for each in range(2):
+        alone = registered(METHODS, "bt").learn(
+            replace(task, train=train[(country[user] == each).nonzero()[:, 0]])
+        )
+        for name, fitted, state in (
+            ("told", learned.fitted, states[each]),
+            ("alone", alone.fitted, alone.fitted.states[0]),
+        ):
+            found = fitted.head.reward(torch.zeros(80, 0), items, state.expand(80, -1))
+            true = rewards[120:][country[120:] == each]
+            agrees = (found[left] > found[right]) == (true[:, left] > true[:, right])
+            accuracy[name].append(agrees.float().mean().item())
+    assert min(accuracy["alone"]) > 0.8
+    assert sum(accuracy["told"]) / 2 > sum(accuracy["alone"]) / 2 - 0.005

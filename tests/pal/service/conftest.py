@@ -1,11 +1,15 @@
 import base64
 import io
+import threading
+import time
+from contextlib import contextmanager
 
 import pytest
 from PIL import Image
 
 pytest.importorskip("fastapi", reason="the extra [serve] is not installed")
 
+import uvicorn
 from starlette.testclient import TestClient
 
 from benchmarks.postgres import ABSENT, Postgres, find_binaries
@@ -60,3 +64,18 @@ def picture(size=(8, 8), colour="red") -> str:
     buffer = io.BytesIO()
     Image.new("RGB", size, colour).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+@contextmanager
+def served(app):
+    """The app on a free port, as a browser or a socket meets it; its address."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()

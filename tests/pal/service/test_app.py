@@ -1,14 +1,31 @@
+import base64
 import json
+import socket
 import sqlite3
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
+from urllib.parse import quote, urlsplit
+from urllib.request import urlopen
 
 import pytest
 import torch
 
+from pal.cli.serve import serve
+from pal.config import FitConfig, HeadConfig
+from pal.encoders.registry import describe as describe_encoder
+from pal.errors import PalError
+from pal.models.base import make_model
+from pal.service.answers import Answers
+from pal.service.app import create_app
+from pal.service.compute import Models
 from pal.serving.aggregates import Aggregate
+from pal.serving.reward_model import RewardModel
+from pal.users.points import Points
 from pal.users.taste import Taste
+
+from .conftest import picture, served
 
 PREFERENCE = {"prompt": "What now?", "chosen": "Tea, please.", "rejected": "Coffee, quick."}
 TEXTS = ["Tea, please.", "Coffee, quick.", "Water."]
@@ -216,3 +233,90 @@ def test_while_the_database_is_locked_all_but_writers_are_served(start, line, tm
         refused = {write.result().status_code for write in writes}
     assert refused == {503}
     assert add().status_code == 200
+
+
+@pytest.fixture
+def pictures():
+    """Model A at random on pictures, K = 2, of 2 users."""
+    about = describe_encoder("classical", "package")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        head = make_model(HeadConfig(model="A", K=2, latent=2), prompt_dim=0, response_dim=about.dim)
+    known = {"encoder": about.name, "weights_sha256": about.weights_sha256, "dim": about.dim}
+    weights = torch.eye(2)
+    prior = Points.from_states(weights)
+    encoder = {"responses": known}
+    return RewardModel(head, ["a", "b"], weights, prior, FitConfig(), encoder, 0, about.dim)
+
+
+def test_pictures_that_would_fill_the_memory_are_refused_before_they_are_decoded(start, pictures):
+    """A PNG of a few kilobytes with 10 billion pixels; its neighbour is scored as ever."""
+    client = start(pictures=pictures)
+    bomb = bytearray(base64.b64decode(picture()))
+    bomb[16:24] = (100_000).to_bytes(4, "big") * 2
+    bomb[29:33] = zlib.crc32(bomb[12:29]).to_bytes(4, "big")
+    bad = {"image": base64.b64encode(bomb).decode()}
+    for item, status in (
+        (bad, 422),
+        ({"image": "no base64"}, 422),
+        ("a text", 422),
+        ({"image": picture()}, 200),
+    ):
+        answer = client.post("/v1/score", json={"responses": [item]})
+        assert answer.status_code == status, answer.text
+        assert status == 200 or "responses[0]" in answer.json()["error"]
+
+
+def test_a_body_that_does_not_come_is_given_up(line, tmp_path, monkeypatch):
+    """Someone sends half of a body and waits; another is served meanwhile."""
+    monkeypatch.setattr("pal.service.app.SLOWEST_BODY", 0.5)
+    line.save(tmp_path / "line")
+    app = create_app(Models({"line": tmp_path / "line"}), Answers(str(tmp_path / "a.db")))
+    with served(app) as url, socket.create_connection(urlsplit(url)[1].split(":"), timeout=20) as slow:
+        slow.sendall(b"POST /v1/score HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{")
+        with urlopen(f"{url}/healthz", timeout=20) as answer:
+            assert answer.status == 200
+        assert slow.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def test_the_key_is_in_no_log_and_no_answer(start, line, caplog):
+    caplog.set_level("DEBUG")
+    client = start(line=line, key="open-sesame")
+    for key in ("open-sesame", "open-sesame-not"):
+        for path in ("/v1/models", "/v1/people/nobody", "/metrics"):
+            answer = client.get(path, headers={"Authorization": f"Bearer {key}"})
+            assert "sesame" not in answer.text
+    assert "sesame" not in caplog.text
+
+
+def test_ids_are_names_not_paths_and_scripts_are_texts(start, line, tmp_path):
+    """Whatever an id is, it lies in the database alone; answers are JSON, never pages."""
+    client, before = start(line=line), sorted(path.name for path in tmp_path.iterdir())
+    for name in ("../../etc/passwd", "<script>alert(1)</script>", "'; DROP TABLE people; --"):
+        path = f"/v1/people/{quote(name, safe='')}"
+        assert (
+            client.post(f"{path}/answers", json={"answers": [{"chosen": [0], "rejected": [1]}]}).json()[
+                "version"
+            ]
+            == 1
+        )
+        answer = client.get(path)
+        assert answer.json()["user_id"] == name
+        assert answer.headers["content-type"] == "application/json"
+        assert "script-src" not in answer.headers["content-security-policy"]  # default-src 'self' binds it
+    assert (
+        client.post(
+            "/v1/people/a%00b/answers", json={"answers": [{"chosen": [0], "rejected": [1]}]}
+        ).status_code
+        == 422
+    )
+    assert client.get("/static/..%2f..%2fapp.py").status_code == 404
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_two_models_of_one_name_are_refused(line, tmp_path):
+    line.save(tmp_path / "line")
+    with pytest.raises(PalError, match="two models must not have one name, got 'a' twice"):
+        serve(
+            [f"a={tmp_path / 'line'}", f"a={tmp_path / 'line'}"], host="127.0.0.1", weights=[], device="cpu"
+        )

@@ -1,20 +1,19 @@
 """The pages: what a click does, what a study shows and keeps, and how it looks to a browser."""
 
 import shutil
-import threading
-import time
-from contextlib import contextmanager
 
 import pytest
-import uvicorn
 from starlette.testclient import TestClient
 
+from pal.cli.serve import export
 from pal.service.answers import Answers
 from pal.service.app import create_app
 from pal.service.compute import Models
 from pal.service.demo import Demo, Pair
 from pal.service.pages import add_pages
-from pal.service.study import Study, consistency
+from pal.service.study import Study
+
+from .conftest import served
 
 PAIRS = [Pair("What now?", f"tea number {n}", f"coffee, cold {n}") for n in range(6)]
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -50,7 +49,7 @@ def test_a_click_is_kept_moves_the_belief_and_can_be_taken_back(app):
         assert again["question"] == first["question"]
 
 
-def test_a_study_repeats_balances_sides_and_keeps_why_it_asked(app):
+def test_a_study_repeats_balances_sides_and_keeps_why_it_asked(app, tmp_path, capsys):
     with TestClient(app(repeat_every=2, questions=8), base_url="http://127.0.0.1") as client:
         for n in range(8):
             shown = client.post("/study/next", json={"user_id": "ann"}).json()
@@ -62,19 +61,8 @@ def test_a_study_repeats_balances_sides_and_keeps_why_it_asked(app):
     assert [answer["reason"] == "repeat" for answer in kept] == [False, False, True] * 2 + [False, False]
     assert all("tea" in answer["chosen"] for answer in kept)
     assert {answer["exchanged"] for answer in kept} == {False, True}
-    assert consistency(kept) == 1.0
-
-
-@contextmanager
-def served(app):
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    export(str(tmp_path / "answers.db"), tmp_path / "log.jsonl")
+    assert "answered as before in 100%, mean of 1 people" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")

@@ -21,7 +21,10 @@ def few_epochs():
     """Fits of a second."""
     with pytest.MonkeyPatch.context() as patch:
         options = {"epochs": 40, "restarts": 1, "validate_every": 10}
-        quick = lambda *given, head: preset(*given, head=head, fit=options)  # noqa: E731
+
+        def quick(*given, head, fit=None):
+            return preset(*given, head=head, fit={**(fit or {}), **options})
+
         for module in (fit_log_module, base):
             patch.setattr(module, "preset", quick)
         yield

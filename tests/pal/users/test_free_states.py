@@ -55,7 +55,8 @@ def test_descent_finds_who_answers_alike(asked, loss):
     head, sides, user, sign = asked(distance="l2", hidden_layers=0, bias=False)
     features = features_of(head, sides)
     with torch.inference_mode():
-        found = free_weights(head, features, sign, user, n_users=6, loss=loss)
+        made = (x[torch.arange(200)] for x in (features, sign, user))  # tensors of that mode
+        found = free_weights(head, *made, n_users=6, loss=loss)
         right = (head.margin(features, found[user]) * sign > 0).float()
     assert right.mean() > 0.97
     assert found[5].tolist() == pytest.approx([1 / 3] * 3)
