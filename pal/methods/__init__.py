@@ -7,6 +7,7 @@ as in `pal.models.MODELS`.
 METHODS = {
     "popularity": "pal.methods.popularity:POPULARITY",
     "bt": "pal.methods.mixed_effects:BT",
+    "bt_prompts": "pal.methods.mixed_effects:BT_PROMPTS",
     "per_user": "pal.methods.mixed_effects:PER_USER",
     "mixed_effects": "pal.methods.mixed_effects:MIXED_EFFECTS",
     "mixed_effects_items": "pal.methods.mixed_effects:MIXED_EFFECTS_ITEMS",

@@ -14,6 +14,7 @@ Shapes used in this module:
     regimes  ways of judging
 """
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -29,9 +30,17 @@ from pal.methods.base import Learned, Method, Task
 from pal.users.population import Posterior
 
 # The simplest first.
-CANDIDATES = ("bt", "mixed_effects", "mixed_effects_items", "mixed_effects_prompts", "pal_ours", "pal_free")
+CANDIDATES = (
+    "bt",
+    "bt_prompts",
+    "mixed_effects",
+    "mixed_effects_items",
+    "mixed_effects_prompts",
+    "pal_ours",
+    "pal_free",
+)
 # Those of which products with the prompt are part, and those that only a model without prompts needs.
-WITH_PROMPTS, WITHOUT = ("mixed_effects_prompts",), ("pal_free",)
+WITH_PROMPTS, WITHOUT = ("bt_prompts", "mixed_effects_prompts"), ("pal_free",)
 # Each tests a part of the people: half of these are kept out, of the others some answers.
 PEOPLE_FOLDS = 3
 ITEM_FOLDS = 2
@@ -54,12 +63,14 @@ class Tried:
         loss: Of each person in each way of judging, in nats; NaN where a person was not judged.
         accuracy: Mean over people, by way of judging.
         folds: That it was tried on.
+        personal: Whether people get rewards of their own.
     """
 
     name: str
     loss: Float[np.ndarray, "regimes users"]
     accuracy: dict[str, float]
     folds: int = 0
+    personal: bool = True
 
     @property
     def mean(self) -> float:
@@ -93,17 +104,19 @@ def learn_auto(task: Task) -> Learned:
 
 
 def decide(tried: list[Tried]) -> str:
-    """The candidate to take: the first is one reward for everyone, and the simplest come first."""
-    shared, *personal = tried
-    better = [each for each in personal if each.folds == shared.folds and _gain(each, shared) > SIGNIFICANT]
-    if not better:
-        return shared.name
-    best = min(better, key=lambda each: each.mean)
-    for each in better:
-        worse, error = each.worse_than(best)
-        if worse <= error:
-            return each.name
-    return best.name
+    """The candidate to take; the simplest come first, and the first is one reward for everyone."""
+    done = [each for each in tried if each.folds == tried[0].folds]
+    # A personal reward has to beat what one reward can do that reads the same: prompts, too.
+    shared = _simplest([each for each in done if not each.personal])
+    better = [each for each in done if each.personal and _gain(each, shared) > SIGNIFICANT]
+    return _simplest(better).name if better else shared.name
+
+
+def _simplest(tried: list[Tried]) -> Tried:
+    """The first within one standard error of the best."""
+    best = min(tried, key=lambda each: each.mean)
+    within = (each for each in tried if each is best or operator.le(*each.worse_than(best)))
+    return next(within)
 
 
 def _gain(each: Tried, shared: Tried) -> float:
@@ -122,11 +135,11 @@ def explain(tried: list[Tried], name: str) -> tuple[str, ...]:
         early = f" (given up after {each.folds} of {tried[0].folds} folds)"
         early = early if each.folds < tried[0].folds else ""
         lines.append(f"auto tried {each.name}{early}: {loss}; right in {accuracies}")
-    shared = tried[0].name
     why = (
-        f"no personal method beats one reward for everyone by {SIGNIFICANT} standard errors"
-        if name == shared
-        else f"it beats {shared} significantly, and is the simplest within one standard error of the best"
+        "it beats one reward for everyone significantly, and is the simplest within one standard error of "
+        "the best"
+        if name in [each.name for each in tried if each.personal]
+        else f"no personal method beats one reward for everyone by {SIGNIFICANT} standard errors"
     )
     return (*lines, f"auto: {name}, since {why}.")
 
@@ -189,7 +202,7 @@ def _tried(
         for regime, right in zip(REGIMES, rights, strict=True)
         if not np.isnan(right).all()
     }
-    return Tried(name, loss, accuracy, n)
+    return Tried(name, loss, accuracy, n, registered(METHODS, name).personal)
 
 
 def _by_user(values: Tensor, pairs: Comparisons, n_users: int) -> Float[np.ndarray, " users"]:

@@ -33,6 +33,8 @@ def likeliest_scale(learned: Learned, task: Task) -> tuple[float, float]:
         return 1.0, 1.0
     some = torch.unique(task.val.user)[:CALIBRATED]
     train, val = (part[torch.isin(part.user, some).nonzero()[:, 0]] for part in (task.train, task.val))
+    # Numbered anew: of everyone's beliefs memory would not hold the tables.
+    train, val = (replace(part, user=torch.searchsorted(some, part.user)) for part in (train, val))
     if val.label is not None:
         val = val[(val.label != TIE).nonzero()[:, 0]]
 
@@ -40,7 +42,7 @@ def likeliest_scale(learned: Learned, task: Task) -> tuple[float, float]:
     def loss(scale: tuple[float, float]) -> float:
         found, total = learned.rescaled(scale), 0.0
         for known in (train, train.slice(0, 0)):
-            belief = found.posterior(task.embeddings, known, task.n_users)
+            belief = found.posterior(task.embeddings, known, len(some))
             total -= float(found.probability(task.embeddings, val, belief).clamp_min(LEAST).log().sum())
         return total
 
@@ -48,9 +50,9 @@ def likeliest_scale(learned: Learned, task: Task) -> tuple[float, float]:
     return min(((mean, variance) for variance in VARIANCES), key=loss)
 
 
-def learn_shared(task: Task) -> Learned:
+def learn_shared(task: Task, **head_options: object) -> Learned:
     """The shared part of the mixed-effects model alone: everyone at the mean, nothing learned of anyone."""
-    head, config = preset("ours", "linear")
+    head, config = preset("ours", "linear", head=head_options)
     model, ties = fit_shared_part(head, task.embeddings, task.train)
     centre = torch.zeros(model.state_dim)
     centre[-1] = 1.0
@@ -102,6 +104,13 @@ BT = Method(
     "Bradley and Terry (1952), linear in embeddings, ridge by marginal likelihood (MacKay, 1992)",
     "",
     learn_shared,
+    personal=False,
+)
+BT_PROMPTS = Method(
+    "the same, which may depend on the prompt",
+    BT.source,
+    "Also reads products of the leading directions of prompt and response.",
+    lambda task: learn_shared(task, inputs="products" if task.has_prompts else "response"),
     personal=False,
 )
 PER_USER = Method(

@@ -33,7 +33,7 @@ def test_people_who_are_alike_get_one_reward_and_others_their_own():
     assert "auto: bt, since no personal method" in alike.said[-1]
     assert float(alike.population.covariance.abs().max()) == 0
     different = learn_auto(people(spread=1.0))
-    assert "auto: mixed_effects, since it beats bt significantly" in different.said[-1]
+    assert "auto: mixed_effects, since it beats one reward for everyone significantly" in different.said[-1]
 
 
 def test_too_few_people_get_one_reward_and_are_told_so():
@@ -46,7 +46,7 @@ def test_the_decision_by_hand():
     shared = np.full(4, 0.7)
 
     def tried(name, loss):
-        return Tried(name, np.array(loss)[None], {})
+        return Tried(name, np.array(loss)[None], {}, personal=name[:2] != "bt")
 
     bt, b = tried("bt", shared), tried("b", shared - 0.1)
     c = tried("c", shared - [0.0, 0.1, 0.2, 0.18])
@@ -54,6 +54,8 @@ def test_the_decision_by_hand():
     assert decide([bt, b, c, d]) == "b"
     assert decide([bt, tried("b", shared - 0.01), c]) == "c"
     assert decide([bt, d]) == "bt"
+    # One reward that reads more is what a personal one has to beat.
+    assert decide([bt, tried("bt_prompts", shared - 0.1), b]) == "bt_prompts"
 
 
 def test_a_candidate_far_behind_is_given_up_and_never_taken(monkeypatch):
