@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import wraps
-from importlib import import_module
 from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
@@ -323,13 +322,6 @@ def eval(
     logs.evaluate(model, log, given, {**others, "attributes": _names(attributes)})
 
 
-def _commands() -> Any:
-    """The module of the commands on tables, imported only now: it brings torch."""
-    # Idle threads sleep: of three texts they are worth nothing, and waiting awake costs a second of CPU.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    return import_module("pal.cli.commands")
-
-
 @command
 def score(model: Model, table: Responses, *, users: Users, output: Output, options: Options) -> None:
     """Add the column reward to a table of responses.
@@ -337,7 +329,7 @@ def score(model: Model, table: Responses, *, users: Users, output: Output, optio
     The reward is that of --user; else of the only user in --taste; else of each row's user_id; else of the
     average user. Only differences for one user and one prompt mean anything.
     """
-    commands = _commands()
+    from pal.cli import commands
 
     commands.score(model, table, vars(output), vars(users), vars(options), ranked=False)
 
@@ -349,7 +341,7 @@ def rank(model: Model, table: Responses, *, users: Users, output: Output, option
     Adds the columns rank and reward. Rows of one prompt (and of one user, where there is a user_id) must
     stand together. Users are chosen as in score.
     """
-    commands = _commands()
+    from pal.cli import commands
 
     commands.score(model, table, vars(output), vars(users), vars(options), ranked=True)
 
@@ -375,7 +367,7 @@ def adapt(
     One JSON object a line and user. A table without user_id is one person's. label is P(chosen is
     preferred); 1 where it is not given. Columns of attributes that the model knows tell of the person too.
     """
-    commands = _commands()
+    from pal.cli import commands
 
     commands.adapt(model, table, out, tastes, vars(options), forget=forget)
 
@@ -403,7 +395,7 @@ def ask(
     Pairs whose answers tell most come first. The column bits is what an answer is expected to tell, 0 to 1.
     Without --taste the user is new.
     """
-    commands = _commands()
+    from pal.cli import commands
 
     commands.ask(model, table, vars(output), user, tastes, vars(options), number=number, together=together)
 
@@ -519,6 +511,8 @@ def main() -> None:
         print(f"warning: {message}", file=sys.stderr)
 
     warnings.showwarning = print_warning
+    # Threads that wait sleep: waiting awake costs more than they do where the work is small, or others work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()
 
 

@@ -9,7 +9,7 @@ Shapes used in this module:
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from math import isfinite
@@ -194,19 +194,27 @@ def descend(
     return history
 
 
-@contextmanager
-def training_threads(model: PreferenceModel, objective: Objective) -> Iterator[None]:
-    """Limit torch to the threads that pay for steps of this size: one for small heads, else at most two.
+def training_threads(model: PreferenceModel, objective: Objective) -> AbstractContextManager[None]:
+    """Limit torch to the threads that pay for steps of this size; see `few_threads`.
 
-    The size alone decides, never the machine's cores, so that a fit is the same to the bit on 64 of them.
     Measured on two cores that other processes use as well: up to 4e9 multiply-adds, a step with two threads
     took 3 to 25 times as long as with one, since after each of its many short calls the threads wait for each
     other and spin; at 7e10 it took as long, and its matrix products alone 0.8 times as long. More than two
     threads were not measured, and are not used.
     """
-    before = torch.get_num_threads()
     work = objective.batch_size * sum(parameter.numel() for parameter in model.parameters())
-    torch.set_num_threads(min(before, 2 if work >= WORK_FOR_TWO_THREADS else 1))
+    return few_threads(two=work >= WORK_FOR_TWO_THREADS)
+
+
+@contextmanager
+def few_threads(*, two: bool) -> Iterator[None]:
+    """Limit torch to one thread, or to two.
+
+    The size of the work alone should decide, never the machine's cores, so that a fit is the same to the bit
+    on 64 of them.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before, 2 if two else 1))
     try:
         yield
     finally:

@@ -15,11 +15,13 @@ from torch import Tensor
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig, preset
 from pal.fitting.attributes import fit_attributes
-from pal.fitting.trainer import Fitted, Progress, fit
+from pal.fitting.trainer import Fitted, Progress, few_threads, fit
 from pal.models.base import feature_blocks
 from pal.users.attributes import AttributePrior, Attributes
 from pal.users.gaussian import Gaussian
 from pal.users.population import Population, Posterior, fit_population
+
+COMPARISONS_FOR_TWO_THREADS = 300_000  # below, threads that wait for each other cost more than they do
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ class Method:
         title: A few words for tables.
         source: The paper it comes from, or `this project`.
         differences: What is done otherwise than there, and why; empty where nothing is.
-        learn: Fits it to a task.
+        fit: Fits it to a task.
         prototypes: Whether the task's K is read.
         personal: Whether people get rewards of their own.
     """
@@ -173,9 +175,14 @@ class Method:
     title: str
     source: str
     differences: str
-    learn: Callable[[Task], Learned]
+    fit: Callable[[Task], Learned]
     prototypes: bool = False
     personal: bool = True
+
+    def learn(self, task: Task) -> Learned:
+        """Fit it to a task, on one thread where the task is small."""
+        with few_threads(two=len(task.train) >= COMPARISONS_FOR_TWO_THREADS):
+            return self.fit(task)
 
 
 def from_preset(name: str, objective: str | None = None) -> Callable[[Task], Learned]:
