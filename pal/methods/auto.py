@@ -25,6 +25,7 @@ from torch import Tensor
 
 from pal.comparisons import Comparisons
 from pal.config import registered
+from pal.fitting.mixed_effects import TIE
 from pal.methods import METHODS
 from pal.methods.base import Learned, Method, Task
 from pal.users.population import Posterior
@@ -46,12 +47,15 @@ PEOPLE_FOLDS = 3
 ITEM_FOLDS = 2
 REGIMES = ("known items", "new people", "new items")
 NEW_ITEMS = 0.2  # share of responses (prompts, where there are some) that a fold of items keeps from all
-HELD_OUT = 1 / 3  # share of a tested person's responses that a fold of people tests on
+PARTS = (
+    3  # that a tested person's responses are dealt into: one is tested, by turns where nothing is refitted
+)
 SIGNIFICANT = 1.645  # standard errors by which a personal method must beat one reward for everyone: 95 %
 FAR_BEHIND = 4.0  # standard errors behind another, from which on a candidate is tried no further
 MOST_PEOPLE = 2000  # that take part in choosing; the method chosen is fitted to all
 FEWEST_PEOPLE = 10  # below which nothing can be told: one reward for everyone
 LEAST = 1e-6  # probability below which a log-loss grows no further
+Judgements = dict[str, list[Float[np.ndarray, " users"]]]  # by way of judging
 
 
 @dataclass(frozen=True)
@@ -149,24 +153,20 @@ def race(names: Sequence[str], task: Task) -> list[Tried]:
 
     This is a race (Maron and Moore, 1994). The first, which others are held against, is never given up.
     """
-    shape = (len(REGIMES), PEOPLE_FOLDS + ITEM_FOLDS, task.n_users)
-    losses = {name: np.full(shape, np.nan) for name in names}
-    rights = {name: np.full(shape, np.nan) for name in names}
+    none = np.full(task.n_users, np.nan)
+    losses = {name: {regime: [none] for regime in REGIMES} for name in names}
+    rights = {name: {regime: [none] for regime in REGIMES} for name in names}
     tried: dict[str, Tried] = {}
     racing = list(names)
     for number, fold in enumerate(folds(task)):
-        # A tie is neither right nor wrong.
-        tests = {
-            regime: pairs if pairs.label is None else pairs[(pairs.label != 0.5).nonzero()[:, 0]]
-            for regime, pairs in fold.tests.items()
-        }
         for name in racing:
             method: Method = registered(METHODS, name)
             learned = method.learn(replace(task, train=fold.learn, val=fold.val, progress=None))
-            belief = learned.posterior(task.embeddings, fold.located, task.n_users)
-            for regime, pairs in ((regime, pairs) for regime, pairs in tests.items() if len(pairs)):
-                place = REGIMES.index(regime), number
-                losses[name][place], rights[name][place] = _judged(learned, task, pairs, belief)
+            for regime, located, pairs in fold.tests:
+                belief = learned.posterior(task.embeddings, located, task.n_users)
+                loss, right = _judged(learned, task, pairs, belief)
+                losses[name][regime].append(loss)
+                rights[name][regime].append(right)
             tried[name] = _tried(name, losses[name], rights[name], number + 1)
         best = min((tried[name] for name in racing), key=lambda each: each.mean)
         behind = {name: tried[name].worse_than(best) for name in racing if name != best.name}
@@ -189,20 +189,17 @@ def _judged(
     return _by_user(loss, pairs, task.n_users), _by_user(right, pairs, task.n_users)
 
 
-def _tried(
-    name: str,
-    losses: Float[np.ndarray, "regimes folds users"],
-    rights: Float[np.ndarray, "regimes folds users"],
-    n: int,
-) -> Tried:
-    count = (~np.isnan(losses)).sum(1)
-    loss = np.where(count, np.nansum(losses, 1) / np.maximum(count, 1), np.nan)
+def _tried(name: str, losses: Judgements, rights: Judgements, n: int) -> Tried:
+    tables = [np.stack(losses[regime]) for regime in REGIMES]
+    counts = [(~np.isnan(table)).sum(0) for table in tables]
+    loss = [
+        np.where(count, np.nansum(table, 0) / np.maximum(count, 1), np.nan)
+        for table, count in zip(tables, counts, strict=True)
+    ]
     accuracy = {
-        regime: float(np.nanmean(right))
-        for regime, right in zip(REGIMES, rights, strict=True)
-        if not np.isnan(right).all()
+        regime: float(np.nanmean(right)) for regime, right in rights.items() if not np.isnan(right).all()
     }
-    return Tried(name, loss, accuracy, n, registered(METHODS, name).personal)
+    return Tried(name, np.stack(loss), accuracy, n, registered(METHODS, name).personal)
 
 
 def _by_user(values: Tensor, pairs: Comparisons, n_users: int) -> Float[np.ndarray, " users"]:
@@ -214,12 +211,11 @@ def _by_user(values: Tensor, pairs: Comparisons, n_users: int) -> Float[np.ndarr
 
 @dataclass(frozen=True)
 class Fold:
-    """What a candidate is fitted to, what people are located by, and what it is judged on."""
+    """What a candidate is fitted to, and how it is judged: by what people are located, and on what."""
 
     learn: Comparisons
     val: Comparisons | None
-    located: Comparisons
-    tests: dict[str, Comparisons]
+    tests: list[tuple[str, Comparisons, Comparisons]]
 
 
 def folds(task: Task) -> Iterator[Fold]:
@@ -244,20 +240,22 @@ def folds(task: Task) -> Iterator[Fold]:
     def validation(mask: Callable[[Comparisons], Bool[np.ndarray, " n"]]) -> Comparisons | None:
         return None if task.val is None else rows(mask(task.val), task.val)
 
+    decided = np.ones(len(user), bool) if pairs.label is None else (pairs.label != TIE).numpy(force=True)
     for number in range(PEOPLE_FOLDS):
         tested, new = people[number::PEOPLE_FOLDS], people[number :: 2 * PEOPLE_FOLDS]
-        held = (rng.random(len(cells)) < HELD_OUT)[cell]
-        alone = rng.random(len(user)) < HELD_OUT
-        test = np.where(once, alone, held.all(0)) & np.isin(user, tested)
-        mixed = ~once & (held[0] != held[1]) & np.isin(user, tested)
-        located, old = inside & ~test & ~mixed, ~np.isin(user, new)
-        kept = np.setdiff1d(people, new)
-        yield Fold(
-            rows(located & old),
-            validation(lambda val, kept=kept: np.isin(val.user.numpy(force=True), kept)),
-            rows(located),
-            {"known items": rows(test & old), "new people": rows(test & ~old)},
-        )
+        stranger, known = np.isin(user, new), np.isin(user, np.setdiff1d(tested, new))
+        dealt, alone = rng.integers(PARTS, size=len(cells))[cell], rng.integers(PARTS, size=len(user))
+        test = [np.where(once, alone == part, (dealt == part).all(0)) for part in range(PARTS)]
+        kept = [np.where(once, alone != part, (dealt != part).all(0)) for part in range(PARTS)]
+        learn = rows(inside & ~stranger & (~known | kept[0]))
+        tests = [("known items", learn, rows(known & test[0] & decided))]
+        tests += [
+            ("new people", rows(stranger & kept[part]), rows(stranger & test[part] & decided))
+            for part in range(PARTS)
+        ]
+        old = np.setdiff1d(people, new)
+        val = validation(lambda val, old=old: np.isin(val.user.numpy(force=True), old))
+        yield Fold(learn, val, [test for test in tests if len(test[-1])])
     for _ in range(ITEM_FOLDS):
         new_item = rng.random(max(width, int(prompt.max()) + 1)) < NEW_ITEMS
 
@@ -268,11 +266,12 @@ def folds(task: Task) -> Iterator[Fold]:
                 2 * new_item[prompt] if task.has_prompts else new_item[first].astype(int) + new_item[second]
             )
 
-        learn, new = rows(inside & (share(pairs) == 0)), rows(inside & (share(pairs) == 2))
+        learn = rows(inside & (share(pairs) == 0))
+        new = rows(inside & (share(pairs) == 2) & decided)
         if not len(learn) or not len(new):  # with a handful of items nothing can be told of new ones
             continue
         known = validation(lambda val: np.isin(val.user.numpy(force=True), people) & (share(val) == 0))
-        yield Fold(learn, known, learn, {"new items": new})
+        yield Fold(learn, known, [("new items", learn, new)])
 
 
 def _items(of: Comparisons) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

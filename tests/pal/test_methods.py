@@ -81,17 +81,20 @@ def test_folds_hold_apart_people_items_and_a_persons_own_responses():
         }
 
     *of_people, first, second = folds(task)
+    tested: list[tuple[str, int]] = []
     for fold in of_people:
-        known, strangers = fold.tests["known items"], fold.tests["new people"]
-        assert not set(fold.learn.user.tolist()) & set(strangers.user.tolist())
-        # What a person compared is on one side alone, and everyone else's answers stay.
-        assert not cells(fold.located) & (cells(known) | cells(strangers))
-        assert len(fold.learn) > 0.7 * len(task.train)
-        assert min(len(known), len(strangers)) > 0
-    tested = [set(fold.tests[regime].user.tolist()) for fold in of_people for regime in fold.tests]
-    assert sum(map(len, tested)) == len(set().union(*tested))  # each person once
+        (_, _, known), *strangers = fold.tests
+        assert len(fold.learn) > 0.7 * len(task.train)  # everyone else's answers stay
+        # What a person compared is on one side alone.
+        assert not cells(fold.learn) & cells(known)
+        for _, located, pairs in strangers:
+            assert not cells(located) & cells(pairs)
+            assert not set(fold.learn.user.tolist()) & set(pairs.user.tolist())
+        assert min(len(pairs) for _, _, pairs in fold.tests) > 0
+        tested += {(regime, user) for regime, _, pairs in fold.tests for user in pairs.user.tolist()}
+    assert len(tested) == len(set(tested)) == len({user for _, user in tested})  # each person once
     for fold in (first, second):
-        new = fold.tests["new items"]
+        ((_, _, new),) = fold.tests
         assert len(new)
         assert not set(sides(fold.learn).flatten().tolist()) & set(sides(new).flatten().tolist())
 
