@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from scipy.special import stdtrit
 from torch import Tensor
 
 from pal.comparisons import Comparisons
@@ -50,7 +51,7 @@ NEW_ITEMS = 0.2  # share of responses (prompts, where there are some) that a fol
 PARTS = (
     3  # that a tested person's responses are dealt into: one is tested, by turns where nothing is refitted
 )
-SIGNIFICANT = 1.645  # standard errors by which a personal method must beat one reward for everyone: 95 %
+LEVEL = 0.95  # one-sided, at which a personal method must beat one reward for everyone
 FAR_BEHIND = 4.0  # standard errors behind another, from which on a candidate is tried no further
 MOST_PEOPLE = 2000  # that take part in choosing; the method chosen is fitted to all
 FEWEST_PEOPLE = 10  # below which nothing can be told: one reward for everyone
@@ -112,7 +113,7 @@ def decide(tried: list[Tried]) -> str:
     done = [each for each in tried if each.folds == tried[0].folds]
     # A personal reward has to beat what one reward can do that reads the same: prompts, too.
     shared = _simplest([each for each in done if not each.personal])
-    better = [each for each in done if each.personal and _gain(each, shared) > SIGNIFICANT]
+    better = [each for each in done if each.personal and _beats(each, shared)]
     return _simplest(better).name if better else shared.name
 
 
@@ -123,9 +124,11 @@ def _simplest(tried: list[Tried]) -> Tried:
     return next(within)
 
 
-def _gain(each: Tried, shared: Tried) -> float:
+def _beats(each: Tried, shared: Tried) -> bool:
+    """Whether it is significantly better, by a t-test over people: of ten the error itself is unsure."""
     better, error = shared.worse_than(each)
-    return better / max(error, 1e-9)
+    people = int((~np.isnan(each.loss - shared.loss)).any(0).sum())
+    return better > max(error, 1e-9) * float(stdtrit(people - 1, LEVEL))
 
 
 def explain(tried: list[Tried], name: str) -> tuple[str, ...]:
@@ -143,7 +146,7 @@ def explain(tried: list[Tried], name: str) -> tuple[str, ...]:
         "it beats one reward for everyone significantly, and is the simplest within one standard error of "
         "the best"
         if name in [each.name for each in tried if each.personal]
-        else f"no personal method beats one reward for everyone by {SIGNIFICANT} standard errors"
+        else f"no personal method beats one reward for everyone significantly (one-sided, {LEVEL:.0%})"
     )
     return (*lines, f"auto: {name}, since {why}.")
 
