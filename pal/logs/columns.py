@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import polars as pl
@@ -143,6 +144,17 @@ def parse_columns(text: str) -> dict[str, str]:
             raise PalError(f"--columns must name roles, {known}, got {role!r}")
         given[role] = column
     return given
+
+
+def column_like(role: str, names: Iterable[str]) -> str | None:
+    """The column that others call what a role is, or that is spelt like it; None if there is none."""
+    folded = {_folded(name): name for name in names}
+    if re.fullmatch("response_[a-p]", role):
+        several, at = _several({}, folded, STEMS)[1], ord(role[-1]) - ord("a")
+        return several[at] if at < len(several) else None
+    known = [name for name in NAMES.get(role, ()) if name in folded]
+    close = known or get_close_matches(role, folded, n=1, cutoff=0.8)
+    return folded[close[0]] if close else None
 
 
 def recognise(table: Table, given: Mapping[str, str] | None = None) -> tuple[Table, Columns]:

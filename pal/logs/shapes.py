@@ -31,8 +31,8 @@ from pal.errors import PalError, shorten
 from pal.logs.columns import Columns, recognise
 from pal.logs.presets import find_preset
 from pal.logs.read import FILE, MOST_FAULTY, ROW, Files, Table, read
+from pal.logs.tables import row_place
 from pal.logs.values import TIES, as_number, parse_ranking, plain_words, winners
-from pal.table_files import row_place
 
 # Reasons for which rows are left out.
 SAME, TIES_LEFT_OUT = "that compare a response with itself", "ties"
