@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from pydantic import Field
 
 from pal import encoders
 from pal.config import Config
@@ -61,7 +62,7 @@ class Prepare(Config):
 
     columns: dict[str, str] | None
     values: dict[str | int | float, str] | None
-    attributes: list[Text] = []
+    attributes: list[Text] = Field(default_factory=list)
     user_ids: Literal["as_given", "normalised"]
     ties: Literal["drop", "keep"]
     prompts: Modality | None
