@@ -6,7 +6,8 @@ the roles that it has:
     pair      chosen, rejected
     duel      response_a, response_b, winner
     choice    response_a, response_b, response_c, ..., or a list `responses`; winner
-    ranking   responses as for choice; ranking (`B>A=C`, or a list of ranks), or a score or rank for each
+    ranking   responses as for choice; ranking (`B>A=C`, or a list of ranks), or a score or rank for each;
+              or ranking alone, a list of the responses, the best first
     rating    response, and a rating or a rank; a row for each
     thumb     response, and a thumb up or down; a row for each
 """
@@ -229,15 +230,24 @@ def _shape(
             scored, scores = _several({}, free, stems)
             if scored[: len(marks)] == marks and marks:
                 return Columns("ranking", {**roles, kind: scores[0]}, responses, marks, scores[: len(marks)])
-    if response := find("response"):
-        roles = {**roles, "response": response}
-        for role, shape in (("rating", "rating"), ("rank", "rating"), ("thumb", "thumb")):
-            if (column := find(role)) and column != response:
-                return Columns(shape, {**roles, role: column})
+    elif (ranking := find("ranking")) and _looks_listed(table, ranking):
+        return Columns("ranking", {**roles, "responses": ranking, "ranking": ranking})
+    response, advice = find("response"), "chosen=...,rejected=..."
+    for role, shape in (("rating", "rating"), ("rank", "rating"), ("thumb", "thumb")):
+        column = find(role)
+        if column is None or column == response:
+            continue
+        # What is rated has many names; a column that can be nothing else is taken.
+        used = {*roles.values(), column, find("prompt")}
+        others = [name for folded, name in free.items() if name not in used and folded not in NAMES["prompt"]]
+        rated = others[0] if response is None and "response" not in given and len(others) == 1 else response
+        if rated:
+            return Columns(shape, {**roles, "response": rated, role: column})
+        advice = f"response={others[0] if others else '...'}"
     raise PalError(
         f"{table.source} must say what was preferred: by columns chosen and rejected; response_a, response_b "
         "and winner; responses and ranking; or response and rating or thumb; it has "
-        f"{_listed(table.columns)}; name them by --columns 'chosen=...,rejected=...'"
+        f"{_listed(table.columns)}; name them by --columns '{advice}'"
     )
 
 
