@@ -6,7 +6,8 @@ the roles that it has:
     pair      chosen, rejected
     duel      response_a, response_b, winner
     choice    response_a, response_b, response_c, ..., or a list `responses`; winner
-    ranking   responses as for choice; ranking (`B>A=C`, or a list of ranks), or a score or rank for each
+    ranking   responses as for choice; ranking (`B>A=C`, or a list of ranks), or a score or rank for each;
+              or ranking alone, a list of the responses, the best first
     rating    response, and a rating or a rank; a row for each
     thumb     response, and a thumb up or down; a row for each
 """
@@ -15,6 +16,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import polars as pl
@@ -145,6 +147,17 @@ def parse_columns(text: str) -> dict[str, str]:
     return given
 
 
+def column_like(role: str, names: Iterable[str]) -> str | None:
+    """The column that others call what a role is, or that is spelt like it; None if there is none."""
+    folded = {_folded(name): name for name in names}
+    if re.fullmatch("response_[a-p]", role):
+        several, at = _several({}, folded, STEMS)[1], ord(role[-1]) - ord("a")
+        return several[at] if at < len(several) else None
+    known = [name for name in NAMES.get(role, ()) if name in folded]
+    close = known or get_close_matches(role, folded, n=1, cutoff=0.8)
+    return folded[close[0]] if close else None
+
+
 def recognise(table: Table, given: Mapping[str, str] | None = None) -> tuple[Table, Columns]:
     """Find out which column is what, by what the user states first, then by names.
 
@@ -217,15 +230,24 @@ def _shape(
             scored, scores = _several({}, free, stems)
             if scored[: len(marks)] == marks and marks:
                 return Columns("ranking", {**roles, kind: scores[0]}, responses, marks, scores[: len(marks)])
-    if response := find("response"):
-        roles = {**roles, "response": response}
-        for role, shape in (("rating", "rating"), ("rank", "rating"), ("thumb", "thumb")):
-            if (column := find(role)) and column != response:
-                return Columns(shape, {**roles, role: column})
+    elif (ranking := find("ranking")) and _looks_listed(table, ranking):
+        return Columns("ranking", {**roles, "responses": ranking, "ranking": ranking})
+    response, advice = find("response"), "chosen=...,rejected=..."
+    for role, shape in (("rating", "rating"), ("rank", "rating"), ("thumb", "thumb")):
+        column = find(role)
+        if column is None or column == response:
+            continue
+        # What is rated has many names; a column that can be nothing else is taken.
+        used = {*roles.values(), column, find("prompt")}
+        others = [name for folded, name in free.items() if name not in used and folded not in NAMES["prompt"]]
+        rated = others[0] if response is None and "response" not in given and len(others) == 1 else response
+        if rated:
+            return Columns(shape, {**roles, "response": rated, role: column})
+        advice = f"response={others[0] if others else '...'}"
     raise PalError(
         f"{table.source} must say what was preferred: by columns chosen and rejected; response_a, response_b "
         "and winner; responses and ranking; or response and rating or thumb; it has "
-        f"{_listed(table.columns)}; name them by --columns 'chosen=...,rejected=...'"
+        f"{_listed(table.columns)}; name them by --columns '{advice}'"
     )
 
 

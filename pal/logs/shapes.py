@@ -31,8 +31,8 @@ from pal.errors import PalError, shorten
 from pal.logs.columns import Columns, recognise
 from pal.logs.presets import find_preset
 from pal.logs.read import FILE, MOST_FAULTY, ROW, Files, Table, read
+from pal.logs.tables import row_place
 from pal.logs.values import TIES, as_number, parse_ranking, plain_words, winners
-from pal.table_files import row_place
 
 # Reasons for which rows are left out.
 SAME, TIES_LEFT_OUT = "that compare a response with itself", "ties"
@@ -476,14 +476,18 @@ def _rankings(
     """Of each two that are not tied the higher one over the lower."""
     marks = [plain_words(mark) for mark in columns.marks] or list("abcdefghijklmnop")
     turn = -1.0 if "rating" in columns.roles else 1.0
+    in_order = columns.roles.get("responses") == columns.roles.get("ranking") is not None
 
     def ranks(row: dict[str, Any], responses: list[Any]) -> list[float] | None:
         if columns.scores:
             cells = [as_number(row[f"s{n}"]) for n in range(len(columns.scores))]
             return None if None in cells else [turn * cell for cell in cells]
+        if in_order:
+            return [float(n) for n in range(len(responses))]
         return parse_ranking(row["ranking"], marks[: len(responses)])
 
     said = [] if columns.scores else ["numbers in a ranking are ranks, the lowest best"]
+    said = ["each ranking is a list of responses, the best first"] if in_order else said
     return _ranked(frame, columns, ranks, "whose ranking names other responses", said)
 
 

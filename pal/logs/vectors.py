@@ -21,7 +21,7 @@ from pyarrow import types
 from safetensors import SafetensorError, safe_open
 
 from pal.errors import PalError, shorten
-from pal.table_files import reason
+from pal.logs.tables import reason
 
 SUFFIXES = (".parquet", ".safetensors", ".npy")
 FOLDER = "own.vectors/"  # before their names, which may be a table's too
