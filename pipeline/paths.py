@@ -24,6 +24,7 @@ CONTROLS = ("k1", "oracle")
 # The curves of choose-k: users fitted as the parameters say, and each user at a single prototype.
 AS_FITTED, ONE_PER_USER = "as fitted", "one prototype per user"
 PARAMS = Path("params.yaml")
+ATTRIBUTES = "attributes.json"  # of people, beside the prepared pairs, where the data tell
 SAMPLES = Path("data/sample")
 REPORT = Path("data/report/report.html")  # which leads to a page for each dataset, beside it
 

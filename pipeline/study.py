@@ -14,6 +14,7 @@ import torch
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.encoders.vector_store import Embedder, first_places, packed, unpacked
+from pal.users.attributes import Attributes
 from pipeline import PipelineError, paths
 from pipeline.storage import manifests, tables
 from pipeline.storage.manifests import read_json
@@ -188,6 +189,13 @@ def texts(dataset: str) -> dict[str, str]:
     """Item ids to texts, for the items that have one."""
     frame = items(dataset).drop_nulls("text")
     return dict(zip(frame["item_id"].to_list(), frame["text"].to_list(), strict=True))
+
+
+def attributes_of(data: Study, users: str) -> list[Attributes]:
+    """What the data tell of each user of one half, by attribute (`own.prepare.attributes`)."""
+    path = paths.prepared(data.dataset) / paths.ATTRIBUTES
+    told = read_json(path, f"prepare@{data.dataset}") if path.exists() else {}
+    return [told.get(user, {}) for user in data.user_ids[users]]
 
 
 def n_prototypes(dataset: str, params: "Params") -> int:

@@ -7,6 +7,7 @@ Shapes used in this module:
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings, Questions
 from pal.evaluation.accuracy import rightness
-from pal.evaluation.describe import describe_rewards, main_directions, without_opening
+from pal.evaluation.describe import Description, Liked, describe_rewards, main_directions, without_opening
 from pal.models.base import PreferenceModel, PrototypeModel
 from pal.report import maps
 from pal.report.page import shorten
@@ -30,6 +31,7 @@ MOST_PICTURED = 40  # people with pictures on the page
 MOST_GROUPS = 20  # of an attribute, which are described in words
 SHOWN = 4  # responses of either end of a description
 SHORT = 200  # characters of an item
+SIDES = {"prompt": "prompts", "chosen": "responses", "rejected": "responses"}  # of an answer
 Item = tuple[str, int]  # prompts or responses, and the item's row
 Show = Callable[[set[Item]], Mapping[Item, Row]]
 
@@ -55,6 +57,86 @@ def judged_answers(
         columns[name] = none if margins is None else rightness(margins).astype(float)
         columns[chance] = none if margins is None else torch.sigmoid(margins.double()).numpy(force=True)
     return pl.DataFrame(columns, schema_overrides={"user_id": pl.String, "users": pl.String})
+
+
+@dataclass(frozen=True)
+class _Wants:
+    """What people want, in words.
+
+    Args:
+        described: Prototypes or directions.
+        prompts: The prompt's row of each response that descriptions are of.
+        responses: The response's.
+        plane: Where people stand along the first two directions.
+        titles: What each group's people like, by attribute and value.
+    """
+
+    described: Sequence[Description] = ()
+    prompts: Sequence[int] = ()
+    responses: Sequence[int] = ()
+    plane: Float[np.ndarray, "users axes"] | None = None
+    titles: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    def shown(self, most: int) -> list[int]:
+        """The responses to show, by their place among those that descriptions are of."""
+        return [rank.row for each in self.described for rank in (*each.likes[:most], *each.dislikes[:most])]
+
+
+class _Items:
+    """Items on the page: texts cut short, without what all prompts open with; a picture once, by its name.
+
+    Args:
+        items: What stands for each item.
+        opening: Characters of a prompt to leave out.
+
+    Attributes:
+        pictures: Data URIs by name.
+    """
+
+    def __init__(self, items: Mapping[Item, Row], opening: int) -> None:
+        self._items, self._opening = items, opening
+        self.pictures: dict[str, str] = {}
+
+    def cell(self, side: str, row: int) -> Row | None:
+        """An item's text, or the name of its picture; None where there is none."""
+        if row < 0:
+            return None
+        item = self._items.get((side, row), {})
+        if item.get("image"):
+            self.pictures[f"{side}-{row}"] = item["image"]
+            return {"picture": f"{side}-{row}"}
+        text = item.get("text") or ""
+        return {"text": shorten(text[self._opening :].strip() if side == "prompts" else text, SHORT)}
+
+    def example(self, answer: Row) -> Row:
+        """A judged answer."""
+        cells = {name: self.cell(side, answer[name]) for name, side in SIDES.items()}
+        return {**cells, "p": _rounded(answer["p"]), "p_one": _rounded(answer["p_one"])}
+
+    def description(self, each: Description, wants: _Wants, most: int) -> Row:
+        """A prototype or direction, with responses of either end.
+
+        Where everybody is asked for one answer, as yes, what they say it to stands for what they like.
+        """
+        answers = {wants.responses[row] for row in wants.shown(most)}
+        answer = None
+        if len(answers) == 1 and wants.prompts[0] >= 0:
+            answer = self._items.get(("responses", answers.pop()), {}).get("text")
+
+        def liked(rank: Liked) -> Row:
+            asked = (self.cell("prompts", wants.prompts[rank.row]) or {}).get("text")
+            said = self.cell("responses", wants.responses[rank.row]) or {}
+            prompt, text = (None, asked) if answer else (asked, said.get("text"))
+            image = self.pictures.get(said.get("picture", ""))
+            return {"prompt": prompt, "text": text, "image": image, "above": rank.above}
+
+        ends, words = ("likes", "dislikes"), ("liked_words", "disliked_words", "features")
+        return {
+            **{name: getattr(each, name) for name in ("name", "share", "title")},
+            "answer": answer,
+            **{name: [word._asdict() for word in getattr(each, name)] for name in words},
+            **{name: [liked(rank) for rank in getattr(each, name)[:most]] for name in ends},
+        }
 
 
 def portrait(
@@ -101,110 +183,95 @@ def portrait(
         for value in sorted(set(values.values()))[:MOST_GROUPS]
     }
     means = {key: states[members].mean(0) for key, members in groups.items() if members.any()}
-    wants, entries, plane, titles = _wants(head, population, embeddings, questions, states, texts, means)
-    shown_rows = [rank.row for each in wants for rank in (*each.likes[:shown], *each.dislikes[:shown])]
+    wants = _wants(head, population, embeddings, questions, states, texts, means)
     pictured = any(text is None for text in texts["responses"][:1])
     worst = judged.sort("accuracy", "n", descending=[False, True], maintain_order=True)["user_id"].to_list()
     worst = worst[: MOST_PICTURED if pictured else MOST_PEOPLE]
     # Of vectors there is nothing to show.
     found = examples(answers if texts["responses"] else answers.clear(), worst)
-    wanted = {
-        (side, entries[i][row]) for row in shown_rows for i, side in enumerate(("prompts", "responses"))
-    }
-    sides = {"prompt": "prompts", "chosen": "responses", "rejected": "responses"}
-    for kinds in found.values():
-        for row in (*kinds["telling"], *kinds["mistakes"]):
-            wanted |= {(side, row[name]) for name, side in sides.items()}
-    items = show({item for item in wanted if item[1] >= 0})
-    asked = torch.unique(questions.prompt).tolist() if texts["prompts"] else []
-    opening = len(_opening([texts["prompts"][row] for row in asked if row >= 0]))
-    pictures = {}
-
-    def cell(side: str, row: int) -> Row | None:
-        if row < 0:
-            return None
-        item = items.get((side, row), {})
-        if item.get("image"):
-            pictures[f"{side}-{row}"] = item["image"]
-            return {"picture": f"{side}-{row}"}
-        text = item.get("text") or ""
-        return {"text": shorten(text[opening:].strip() if side == "prompts" else text, SHORT)}
-
-    def example(row: Row) -> Row:
-        cells = {name: cell(side, row[name]) for name, side in sides.items()}
-        return {**cells, "p": _rounded(row["p"]), "p_one": _rounded(row["p_one"])}
-
+    items = _items(questions, texts, show, wants, shown, found)
     if given is not None and len(given):
-        found_care = care_of(head, population, embeddings, given, n_users=len(people), loss=loss)
-        columns = {name: getattr(found_care, name).numpy() for name in ("lapse", "low")}
+        care = care_of(head, population, embeddings, given, n_users=len(people), loss=loss)
+        columns = {name: getattr(care, name).numpy() for name in ("lapse", "low")}
         how["care"] = pl.DataFrame({"user_id": [each["user_id"] for each in people], **columns})
     told = answering(judged, **how)
-    why = {row["user_id"]: row["why"] for row in told["rows"]}
-    number = {person["user_id"]: i for i, person in enumerate(people)}
-    by_user = {row["user_id"]: row for row in judged.to_dicts()}
-    weights = states.tolist() if isinstance(head, PrototypeModel) and head.config.K > 1 else None
-
-    def one(user: str) -> Row:
-        about = people[number[user]]
-        facts = {name: _rounded(by_user[user][name]) for name in ("n", "accuracy", "one", "gain")}
-        taste = None if weights is None else [_rounded(w) for w in weights[number[user]]]
-        kinds = {name: [example(row) for row in rows] for name, rows in found[user].items()}
-        return {
-            **{name: about[name] for name in ("user_id", "users", "group")}, **facts, "weights": taste,
-            "outside": user in set(outside), "why": why.get(user, []), **kinds,
-        }  # fmt: skip
-
-    def liked(rank: Any) -> Row:
-        prompt, response = entries[0][rank.row], entries[1][rank.row]
-        asked, said = cell("prompts", prompt) or {}, cell("responses", response) or {}
-        picture = pictures.get(said.get("picture", ""))
-        return {"prompt": asked.get("text"), "text": said.get("text"), "image": picture, "above": rank.above}
-
-    whom = for_whom(judged, attributes)
-    drawn = maps.draw(
-        people,
-        weights=states.numpy(force=True) if isinstance(head, PrototypeModel) else None,
-        plane=plane,
-        titles=[each.title for each in wants] or [""] * states.shape[1],
-        shares=[each.share or 0.0 for each in wants] or states.mean(0).tolist(),
-    )
-    # Where everybody is asked for one answer, as yes, what they say it to is what they like.
-    same = {entries[1][row] for row in shown_rows}
-    answer = show({("responses", same.pop())}) if len(same) == 1 and entries[0][0] >= 0 else {}
-    said = next((item.get("text") for item in answer.values()), None)
-
-    def one_answer(row: Row) -> Row:
-        return {**row, "prompt": None, "text": row["prompt"]} if said else row
-
-    told_in = ("liked_words", "disliked_words", "features")
-    described = [
-        {
-            **{name: getattr(each, name) for name in ("name", "share", "title")},
-            "answer": said,
-            **{name: [word._asdict() for word in getattr(each, name)] for name in told_in},
-            **{
-                name: [one_answer(liked(rank)) for rank in getattr(each, name)[:shown]]
-                for name in ("likes", "dislikes")
-            },
-        }
-        for each in wants
-    ]
-    if whom:
-        tables = {name: _all_rounded(whom[name]) for name in ("worst", "groups")}
-        for row in tables["groups"]:
-            row["title"] = titles.get((row["attribute"], row["value"]), "")
-        whom = {**whom, **tables, "outside": list(outside)}
-    folk = [one(user) for user in worst if user in number]
+    weights = states.numpy(force=True) if isinstance(head, PrototypeModel) else None
+    names = [Description(f"prototype {k + 1}", None, [], [], [], [], []) for k in range(states.shape[1])]
+    tastes = wants.described or names
     return {
-        "whom": whom,
-        "map": drawn,
-        "wants": described,
-        "people": folk,
-        "pictures": pictures,
-        "tastes": [{"name": each.name, "title": each.title} for each in wants]
-        or [{"name": f"prototype {k + 1}", "title": ""} for k in range(states.shape[1])],
+        "whom": _whom(for_whom(judged, attributes), wants.titles, outside),
+        "map": maps.draw(
+            people,
+            weights=weights,
+            plane=wants.plane,
+            titles=[each.title for each in tastes],
+            shares=[each.share or 0.0 for each in wants.described] or states.mean(0).tolist(),
+        ),
+        "wants": [items.description(each, wants, shown) for each in wants.described],
+        "people": _folk(people, judged, weights, outside, told["rows"], found, items),
+        "pictures": items.pictures,
+        "tastes": [{"name": each.name, "title": each.title} for each in tastes],
         "answering": {**told, "rows": _all_rounded(told["rows"])},
-    }  # fmt: skip
+    }
+
+
+def _items(
+    questions: Questions,
+    texts: Mapping[str, Sequence[str | None]],
+    show: Show,
+    wants: _Wants,
+    shown: int,
+    found: Mapping[str, Mapping[str, Sequence[Row]]],
+) -> _Items:
+    """All that the page shows: responses of descriptions, and people's examples."""
+    wanted = set()
+    for row in wants.shown(shown):
+        wanted |= {("prompts", wants.prompts[row]), ("responses", wants.responses[row])}
+    for kinds in found.values():
+        for answer in (*kinds["telling"], *kinds["mistakes"]):
+            wanted |= {(side, answer[name]) for name, side in SIDES.items()}
+    asked = torch.unique(questions.prompt).tolist() if texts["prompts"] else []
+    opening = _opening([texts["prompts"][row] for row in asked if row >= 0])
+    return _Items(show({item for item in wanted if item[1] >= 0}), len(opening))
+
+
+def _whom(whom: Row | None, titles: Mapping[tuple[str, str], str], outside: Sequence[str]) -> Row | None:
+    if whom is None:
+        return None
+    groups = [
+        {**row, "title": titles.get((row["attribute"], row["value"]), "")}
+        for row in _all_rounded(whom["groups"])
+    ]
+    return {**whom, "worst": _all_rounded(whom["worst"]), "groups": groups, "outside": list(outside)}
+
+
+def _folk(
+    people: Sequence[Row],
+    judged: pl.DataFrame,
+    weights: Float[np.ndarray, "users K"] | None,
+    outside: Sequence[str],
+    answering: Sequence[Row],
+    found: Mapping[str, Mapping[str, Sequence[Row]]],
+    items: _Items,
+) -> list[Row]:
+    """A page for each person of whom examples were found, in that order."""
+    number = {person["user_id"]: n for n, person in enumerate(people)}
+    facts = {row["user_id"]: row for row in judged.to_dicts()}
+    why = {row["user_id"]: row["why"] for row in answering}
+    return [
+        {
+            **{name: people[number[user]][name] for name in ("user_id", "users", "group")},
+            **{name: _rounded(facts[user][name]) for name in ("n", "accuracy", "one", "gain")},
+            "weights": None
+            if weights is None or weights.shape[1] < 2
+            else [_rounded(weight) for weight in weights[number[user]].tolist()],
+            "outside": user in outside,
+            "why": why.get(user, []),
+            **{name: [items.example(answer) for answer in answers] for name, answers in kinds.items()},
+        }
+        for user, kinds in found.items()
+        if user in number
+    ]
 
 
 def _wants(
@@ -215,10 +282,9 @@ def _wants(
     states: Float[Tensor, "users state"],
     texts: Mapping[str, Sequence[str | None]],
     means: Mapping[tuple[str, str], Float[Tensor, " state"]],
-) -> tuple[list[Any], tuple[list[int], list[int]], Float[np.ndarray, "users axes"] | None, dict[Any, str]]:
-    """Descriptions, the prompts and responses they are of, people in the plane, and groups in words."""
+) -> _Wants:
     if len(questions) < 2 or head.shared_state is not None:
-        return [], ([], []), None, {}
+        return _Wants()
     some = questions[torch.linspace(0, len(questions) - 1, min(len(questions), MOST_QUESTIONS)).long()]
     sides = torch.stack([torch.cat([some.prompt, some.prompt]), torch.cat([some.first, some.second])], 1)
     sides = torch.unique(sides, dim=0)
@@ -249,7 +315,7 @@ def _wants(
         along, _ = main_directions(population, rewards, group)
         apart = (states - population.mean).double()
         plane = (apart @ torch.linalg.pinv(along.double()))[:, :2].numpy(force=True)
-    return described, (prompt.tolist(), response.tolist()), plane, titles
+    return _Wants(described, prompt.tolist(), response.tolist(), plane, titles)
 
 
 def _opening(prompts: Sequence[str | None]) -> str:
@@ -267,45 +333,3 @@ def _rounded(value: float | None) -> float | None:
 
 def _all_rounded(rows: Sequence[Row]) -> list[Row]:
     return [{k: _rounded(v) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
-
-
-class Axis:
-    """An axis of accuracies, as percentages of its width; ends in fives."""
-
-    def __init__(self, values: Sequence[float]) -> None:
-        self.low = max(0, 5 * math.floor((100 * min(values, default=0.5) - 1) / 5))
-        self.high = min(100, 5 * math.ceil((100 * max(values, default=1.0) + 1) / 5))
-        step = 5 if self.high - self.low <= 30 else 10 if self.high - self.low <= 60 else 20
-        self.ticks = list(range(-(-self.low // step) * step, self.high + 1, step))
-
-    def place(self, share: float) -> float:
-        """Where an accuracy stands."""
-        return round(100 * (100 * share - self.low) / (self.high - self.low), 2)
-
-    def width(self, low: float, high: float) -> float:
-        """The width of an interval."""
-        return round(self.place(high) - self.place(low), 2)
-
-
-def story(portrait: Row, answer: Row, rows: Sequence[Row]) -> Row:
-    """What `story.html.j2` shows: the portrait, and whether it pays.
-
-    Args:
-        portrait: From `portrait`.
-        answer: From `pays`.
-        rows: For each place a name and `marks`: name, series (model, one or rest), accuracy, low, high.
-    """
-    values = [
-        v for row in rows for mark in row["marks"] for v in (mark["accuracy"], mark["low"], mark["high"])
-    ]
-    axis = Axis([value for value in values if value is not None])
-    whom, drawn = portrait["whom"], portrait["map"]
-    if whom:
-        whom = {
-            **whom,
-            "groups": [*whom["groups"]],
-            "zero": next((i for i, each in enumerate(whom["bins"]) if not each["at"]), 0),
-        }
-    if drawn:
-        drawn = {**drawn, "hollow": any(point["users"] == "unseen" for point in drawn["points"])}
-    return {**portrait, "whom": whom, "map": drawn, "pays": {**answer, "rows": rows, "axis": axis}}

@@ -1,7 +1,7 @@
 """Maximum-likelihood states of new users, with no prior: the few-shot step of PAL's own texts.
 
 Where margins are linear in weights of prototypes the problem is convex and solved exactly; elsewhere (a
-cosine, a distance that is not squared, a hinge) all users descend side by side from even weights.
+cosine, a distance that is not squared, a hinge) L-BFGS lowers the sum of all users' losses from even weights.
 
 Shapes used in this module:
     n         comparisons
@@ -18,8 +18,7 @@ from pal.models.base import PrototypeModel
 from pal.models.losses import LOSSES
 from pal.users.simplex import solve_weights
 
-STEPS = 300
-STEP = 0.05  # of Adam, in the logits of weights
+STEPS = 100  # of L-BFGS at most
 
 
 def free_weights(
@@ -50,10 +49,14 @@ def free_weights(
         # Copies, since tensors that inference mode made cannot be differentiated through.
         fixed, kept, sign, user = (x.clone() for x in (features.detach(), share, sign, user))
         free = free.clone().requires_grad_()
-        descent = torch.optim.Adam([free], lr=STEP)
-        for _ in range(STEPS):
+        descent = torch.optim.LBFGS([free], max_iter=STEPS, line_search_fn="strong_wolfe")
+
+        def total() -> Tensor:
             descent.zero_grad()
             states = model.free_to_states(free).index_select(0, user)
-            (kept * LOSSES[loss](model.margin(fixed, states) * sign)).sum().backward(inputs=[free])
-            descent.step()
+            each = (kept * LOSSES[loss](model.margin(fixed, states) * sign)).sum()
+            each.backward(inputs=[free])
+            return each
+
+        descent.step(total)
     return model.free_to_states(free.detach())

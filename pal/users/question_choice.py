@@ -135,13 +135,13 @@ def interview(
     probability: Float[Tensor, "users q points"],
     answers: Float[Tensor, "users q points"],
     allowed: Bool[Tensor, "users q"],
-    masses: Float[Tensor, " points"],
+    masses: Float[Tensor, "*users points"],
     rounds: int,
 ) -> Interviews:
     """Ask everyone, whose answers are known, the most informative question under the answers before it.
 
     `answers` are the log-likelihoods, at each state, of what a person answers; of equal questions the first
-    is asked.
+    is asked. `masses` are the belief before, of all or of each.
     """
     noise, log_masses = answer_entropy(probability), masses.log()
     people, left = torch.arange(len(probability)), allowed.clone()

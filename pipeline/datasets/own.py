@@ -24,14 +24,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from pydantic import Field
 
 from pal import encoders
 from pal.config import Config
 from pal.conversations import template_of
 from pal.encoders.registry import complaint
 from pal.errors import PalError
-from pal.files import write_bytes, write_text
-from pal.logs.answers import Answers, read_answers
+from pal.files import write_bytes, write_json, write_text
+from pal.logs.answers import Answers, attributes_of_people, read_answers
 from pal.logs.items import IMAGE_SUFFIXES, SIDES, find_pictures, modality_of
 from pal.logs.presets import HUB, find_preset
 from pal.logs.read import Files, find_files, hub_parts
@@ -39,14 +40,8 @@ from pal.logs.shapes import Log, read_log
 from pal.logs.vectors import FOLDER, find_vectors
 from pipeline import PipelineError
 from pipeline.datasets.base import DatasetParams, EncoderByModality, Remote, Source, SplitShares, Text
-from pipeline.paths import PARAMS, project_root
-from pipeline.storage.tables import (
-    ITEMS,
-    PAIRS,
-    items_schema,
-    pairs_schema,
-    write_blocks,
-)
+from pipeline.paths import ATTRIBUTES, PARAMS, project_root
+from pipeline.storage.tables import ITEMS, PAIRS, items_schema, pairs_schema, write_blocks
 
 if TYPE_CHECKING:
     from pipeline.params import Params as AllParams
@@ -67,6 +62,7 @@ class Prepare(Config):
 
     columns: dict[str, str] | None
     values: dict[str | int | float, str] | None
+    attributes: list[Text] = Field(default_factory=list)
     user_ids: Literal["as_given", "normalised"]
     ties: Literal["drop", "keep"]
     prompts: Modality | None
@@ -138,6 +134,8 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path, name: str = 
         print(f"prepare@{name}: {line}")
     write_tables(answers, log, out)
     write_text(out / REJECTED, answers.rejected.write_csv())
+    if own.prepare.attributes:
+        write_json(out / ATTRIBUTES, attributes_of_people(log.attributes, log.pairs["user_id"]))
     return answers.counts
 
 
@@ -145,7 +143,10 @@ def _read(files: Files, own: Params, name: str) -> Log:
     options, files = own.prepare, replace(files, source=str(own.source))
     columns, values = options.columns, {str(value): side for value, side in (options.values or {}).items()}
     try:
-        return read_log(files, columns, values=values, ties=options.ties, user_ids=options.user_ids)
+        return read_log(
+            files, columns, values=values, ties=options.ties, attributes=options.attributes,
+            user_ids=options.user_ids,
+        )  # fmt: skip
     except PalError as error:
         # Advice on the command line's options becomes advice on the keys of params.yaml.
         said = LISTED.sub(lambda match: _as_map(match[1]), str(error))

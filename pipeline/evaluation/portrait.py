@@ -23,7 +23,7 @@ from pipeline.encoding import images
 from pipeline.evaluation.predictions import HALVES, margins_by, without_ties
 from pipeline.storage import tables
 from pipeline.storage.manifests import read_json
-from pipeline.study import Study
+from pipeline.study import Study, attributes_of
 
 MAX_ITEMS_OF_TRUTH = 5000
 MAX_FILTERED = 2000
@@ -54,7 +54,10 @@ def portrait(
         outside: Users whom no mix of the prototypes describes.
     """
     model, k1 = models["model"], models.get("k1")
-    unseen = model.locate(data.embeddings, data.select("unseen", "adapt"), n_users=data.n_users("unseen"))
+    unseen = model.locate(
+        data.embeddings, data.select("unseen", "adapt"), n_users=data.n_users("unseen"),
+        attributes=attributes_of(data, "unseen"),
+    )  # fmt: skip
     states = {"seen": model.states, "unseen": unseen}
     answers, people = [], []
     for half, located in states.items():

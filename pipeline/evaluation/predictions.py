@@ -38,7 +38,7 @@ from pipeline import PipelineError
 from pipeline.evaluation.baselines import Margins
 from pipeline.params import Evaluate
 from pipeline.paths import PARAMS
-from pipeline.study import Study
+from pipeline.study import Study, attributes_of
 
 if TYPE_CHECKING:
     from pipeline.evaluation.bounds import Bound
@@ -229,16 +229,25 @@ def locate(data: Study, model: SavedModel, knobs: Evaluate) -> dict[int, list[to
         else:
             blocks = [x[row] for _, x, row in feature_blocks(head, data.embeddings, pairs)]
             each = torch.cat(blocks) if blocks else torch.zeros(0, 0)
-        located = {0: [population.mean.expand(n_users, -1)]}
+        told = _told(data, model)
+        located = {
+            0: [population.mean.expand(n_users, -1) if told is None else population.posterior(told).mean]
+        }
         for shots, rows in drawn_shots(pairs.user, n_users, knobs):
             user = pairs.user[rows]
-            states = (
-                population.locate(each[rows], user, n_users)
-                if knobs.locate == "posterior"
-                else free_weights(head, each[rows], pairs.sign[rows], user, n_users=n_users, loss=loss)
-            )
+            if knobs.locate == "weights":
+                states = free_weights(head, each[rows], pairs.sign[rows], user, n_users=n_users, loss=loss)
+            elif told is None:
+                states = population.locate(each[rows], user, n_users)
+            else:
+                states = population.posterior(population.total(each[rows], user, n_users) + told).mean
             located.setdefault(shots, []).append(states.float())
     return located
+
+
+def _told(data: Study, model: SavedModel) -> torch.Tensor | None:
+    """What unseen users' attributes say of their states, as evidence; None where the prior reads none."""
+    return model.attributes and model.attributes.evidence(attributes_of(data, "unseen"))
 
 
 def drawn_shots(user: torch.Tensor, n_users: int, knobs: Evaluate) -> Iterator[tuple[int, torch.Tensor]]:
@@ -273,6 +282,7 @@ def locate_by_questions(data: Study, model: SavedModel, most: int) -> dict[int, 
     prior, loss = model.population.prior, model.fit_config.loss
     if not most or not len(pairs) or not model.population.additive or len(prior.masses) == 1:
         return {}
+    told = _told(data, model)
     counts = torch.bincount(pairs.user, minlength=n_users)
     rounds, width = min(most, int(counts.max())), int(counts.max()) * len(prior.masses)
     located: dict[int, list[torch.Tensor]] = {}
@@ -288,8 +298,9 @@ def locate_by_questions(data: Study, model: SavedModel, most: int) -> dict[int, 
         empty = answers.new_zeros(len(users), max(1, int(count.max())), len(prior.masses))
         tables = (empty.index_put(cell, values.to(answers.dtype)) for values in (chance, answers))
         allowed = torch.arange(empty.shape[1]) < count[:, None]
-        for n, total in enumerate(interview(*tables, allowed, prior.masses, rounds).likelihood, 1):
-            located.setdefault(n, []).append(prior.reweighted(total).mean)
+        some_prior = prior if told is None else prior.reweighted(told[users])
+        for n, total in enumerate(interview(*tables, allowed, some_prior.masses, rounds).likelihood, 1):
+            located.setdefault(n, []).append(some_prior.reweighted(total).mean)
     return {n: torch.cat(states) for n, states in located.items()}
 
 

@@ -31,23 +31,37 @@ def main(dataset: str) -> None:
     data, K = study.load(dataset), study.n_prototypes(dataset, values)
     if alike := study.alike_responses(data):
         print(f"train@{dataset}: warning: {alike}")
+    task = Task(
+        data.embeddings,
+        data.select("seen", "train"),
+        data.n_users("seen"),
+        data.select("seen", "val"),
+        K=K,
+        seed=values.train.seed,
+        device=study.pick_device(values.train.device, "train.device"),
+    )
+    people = study.attributes_of(data, "seen")
     encoder = {side: asdict(by) if by else None for side, by in data.embedders.items()}
     if (template := values[dataset].template) is not None:
         encoder["responses"] |= {"template": template}
     fits = _by_method if values[dataset].method is not None else _by_options
     with new_folder(paths.models(dataset)) as folder:
-        for name, learned in fits(data, values, K):
+        for name, learned in fits(data, values, task):
+            if name == "model":
+                learned = learned.with_attributes(task, people) if any(people) else learned
+                for sentence in learned.said:
+                    print(f"train@{dataset}: {sentence}")
+                write_json(folder / "method.json", {"method": values[dataset].method, "said": learned.said})
+                history = learned.fitted.history
             saved = SavedModel.from_fit(
                 learned.fitted,
                 data.embeddings,
                 user_ids=data.user_ids["seen"],
                 fit_config=learned.config,
                 encoder=encoder,
+                attributes=learned.attributes,
             )
             saved.save(folder / name)
-            if name == "model":
-                history = learned.fitted.history
-                write_json(folder / "method.json", {"method": values[dataset].method, "said": learned.said})
         write_manifest(folder)
     # The training curve: one row per validation, with empty cells where there are no validation pairs.
     rows = [
@@ -58,46 +72,32 @@ def main(dataset: str) -> None:
     write_csv(paths.plot("training", dataset), rows)
 
 
-def _by_method(data: Study, values: params.Params, K: int) -> Iterator[tuple[str, Learned]]:
+def _by_method(data: Study, values: params.Params, task: Task) -> Iterator[tuple[str, Learned]]:
     """What the dataset's method learns, and beside it one reward for everyone."""
     names = {"model": str(values[data.dataset].method), "k1": "bt"}
     for name, method in tqdm(names.items(), desc=f"train@{data.dataset}", unit="method"):
-        task = Task(
-            data.embeddings,
-            data.select("seen", "train"),
-            data.n_users("seen"),
-            data.select("seen", "val"),
-            K=K,
-            seed=values.train.seed,
-            device=study.pick_device(values.train.device, "train.device"),
-        )
-        learned = registered(METHODS, method).learn(task)
-        for sentence in learned.said if name == "model" else ():
-            print(f"train@{data.dataset}: {sentence}")
-        yield name, learned
+        yield name, registered(METHODS, method).learn(task)
 
 
-def _by_options(data: Study, values: params.Params, K: int) -> Iterator[tuple[str, Learned]]:
+def _by_options(data: Study, values: params.Params, task: Task) -> Iterator[tuple[str, Learned]]:
     """What preset, head and train say, the same with one prototype, the oracle, and further seeds."""
-    head, config = values.configs(data.dataset, K, prompts=bool(data.prompt_ids))
-    n_users, first = data.n_users("seen"), values.train.seed
-    if n_users < head.K:
+    head, config = values.configs(data.dataset, task.K, prompts=bool(data.prompt_ids))
+    if task.n_users < head.K:
         raise PipelineError(
-            f"model.K in {paths.PARAMS} must be at most {n_users}, the seen users of {data.dataset}, "
+            f"model.K in {paths.PARAMS} must be at most {task.n_users}, the seen users of {data.dataset}, "
             f"got {head.K}; lower it"
         )
     # By name: the seed, and the users' weights where they are given.
-    models: dict[str, tuple[int, torch.Tensor | None]] = {"model": (first, None)}
+    models: dict[str, tuple[int, torch.Tensor | None]] = {"model": (task.seed, None)}
     if issubclass(registered(MODELS, head.model), PrototypeModel):
-        models |= {name: (first, weights) for name, weights in control_weights(data).items()}
+        models |= {name: (task.seed, weights) for name, weights in control_weights(data).items()}
     if head.K > 1:  # one prototype comes out the same anyway
         # Seeds that share none with the model's or each other's restarts.
         again = range(1, values.train.more_seeds + 1)
-        models |= {f"again-{n}": (first + n * config.restarts, None) for n in again}
-    device = study.pick_device(values.train.device, "train.device")
+        models |= {f"again-{n}": (task.seed + n * config.restarts, None) for n in again}
     for name, (seed, weights) in models.items():
         shape = head if weights is None else head.model_copy(update={"K": weights.shape[1]})
-        yield name, Learned(_fit(data, name, shape, config, weights, device, seed), config)
+        yield name, Learned(_fit(task, name, shape, config, weights, seed), config)
 
 
 def control_weights(data: Study) -> dict[str, torch.Tensor]:
@@ -107,13 +107,7 @@ def control_weights(data: Study) -> dict[str, torch.Tensor]:
 
 
 def _fit(
-    data: Study,
-    name: str,
-    head: HeadConfig,
-    config: FitConfig,
-    weights: torch.Tensor | None,
-    device: str,
-    seed: int,
+    task: Task, name: str, head: HeadConfig, config: FitConfig, weights: torch.Tensor | None, seed: int
 ) -> Fitted:
     with tqdm(total=config.epochs * config.restarts, desc=f"train {name}", unit="epoch") as bar:
 
@@ -122,14 +116,14 @@ def _fit(
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
 
         return fit(
-            data.embeddings,
-            data.select("seen", "train"),
-            n_users=data.n_users("seen"),
+            task.embeddings,
+            task.train,
+            n_users=task.n_users,
             head=head,
             config=config,
-            val=data.select("seen", "val"),
+            val=task.val,
             states=weights,
-            device=device,
+            device=task.device,
             seed=seed,
             progress=step,
         )

@@ -22,17 +22,19 @@ SAME = {
 }
 
 
-def answers(prompts):
-    """24 people, of whom half like short answers and half warm ones; a fifth of the answers are noise."""
-    rng, rows = random.Random(0), ["rater,question,chosen,rejected"]
-    for user in range(24):
+def answers(prompts, people=24, country=False):
+    """People of whom half like short answers and half warm ones; a fifth of the answers are noise."""
+    rng, rows = random.Random(0), ["rater,question,chosen,rejected" + ",country" * country]
+    for user in range(people):
         for question in range(14):
             a, b = (
                 f"{way} {rng.randrange(6)} {question}" for way in ("click it now", "dear friend, we love to")
             )
             asked = f"question {question % 7}?" if prompts else ""
             sides = (b, a) if (user % 2) ^ (rng.random() < 0.2) else (a, b)
-            rows.append(",".join([f"p{user}", asked, *(f'"{side}"' for side in sides)]))
+            rows.append(
+                ",".join([f"p{user}", asked, *(f'"{side}"' for side in sides), *[str(user % 2)] * country])
+            )
     return "\n".join(rows) + "\n"
 
 
@@ -47,26 +49,28 @@ def at(metrics, path):
 
 
 @pytest.mark.parametrize(
-    ("method", "prompts", "item"),
+    ("method", "prompts", "item", "attributes"),
     [
-        ("mixed_effects", True, "separate"),
-        ("bt", False, "separate"),
-        ("mixed_effects", True, "{prompt} {response}"),
+        ("mixed_effects", True, "separate", []),
+        ("bt", False, "separate", []),
+        ("mixed_effects", True, "{prompt} {response}", ["country"]),
     ],
 )
-def test_model_and_accuracies_are_equal(project, method, prompts, item):
+def test_model_and_accuracies_are_equal(project, method, prompts, item, attributes):
     """But for accuracies from few answers: the pipeline draws some many times, pal fit takes all that there are."""
-    (project.root / "a.csv").write_text(answers(prompts))
+    # Attributes are learned from twenty people upwards.
+    (project.root / "a.csv").write_text(answers(prompts, 32 if attributes else 24, country=bool(attributes)))
     options = {"own.encoder": "hashed-words", "own.method": method, "evaluate.asked": 0}
-    options["own.prepare.item"] = item
+    options |= {"own.prepare.item": item, "own.prepare.attributes": attributes}
     project.set({"datasets": ["own"], "own.source": "a.csv", "model.K": 2, "encode.device": "cpu", **options})
     project.set({"train.device": "cpu"})
     for stage in (download, prepare, recolour, split, encode, train, evaluate):
         stage.main("own")
-    result = fit("a.csv", encoder="hashed-words", method=method, K=2, item=item)
+    result = fit("a.csv", encoder="hashed-words", method=method, K=2, item=item, attributes=attributes)
     model = SavedModel.load(paths.models("own") / "model")
     assert (model.fingerprint, model.user_ids) == (result.measured.fingerprint, result.measured.user_ids)
     assert model.states.equal(result.measured.states)
+    assert (model.attributes is not None) == bool(attributes)
     assert model.encoder == result.measured.encoder
     metrics = json.loads(paths.metrics("own").read_text())
     found = {name: at(metrics, name) for name in SAME}
