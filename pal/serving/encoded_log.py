@@ -35,7 +35,7 @@ from pal.logs.items import SIDES, Items
 from pal.logs.read import FILE, ROW
 from pal.logs.shapes import Log
 from pal.logs.vectors import find_vectors
-from pal.serving.read_inputs import InputEncoder, Side
+from pal.serving.inputs import InputEncoder, Side
 from pal.serving.reward_model import RewardModel
 from pal.users.attributes import Attributes
 
