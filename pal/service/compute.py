@@ -27,7 +27,7 @@ from torch import Tensor
 from pal.errors import PalError
 from pal.service.errors import RefusedError
 from pal.service.requests import Raw
-from pal.serving.read_inputs import Side
+from pal.serving.inputs import Side
 from pal.serving.reward_model import RewardModel
 from pal.serving.saved_model import CONFIG
 

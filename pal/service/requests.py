@@ -21,7 +21,7 @@ from pal.encoders.registry import complaint
 from pal.errors import PalError
 from pal.service.errors import RefusedError
 from pal.serving.aggregates import Kind
-from pal.serving.read_inputs import Side
+from pal.serving.inputs import Side
 from pal.serving.reward_model import RewardModel
 from pal.users.taste import Taste
 
