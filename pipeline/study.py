@@ -4,7 +4,6 @@ What train and evaluate share. Questions are numbered once for all splits, so th
 training and one asked in a test are the same row.
 """
 
-import csv
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -127,8 +126,11 @@ def load(dataset: str) -> Study:
     dropped: list[str] = []
     if (folder / "dropped.csv").exists():
         manifests.check(folder / "dropped.csv", made_by)
-        with (folder / "dropped.csv").open(encoding="utf-8", newline="") as file:
-            dropped = [row["item_id"] for row in csv.DictReader(file)]
+        dropped = (
+            pl.read_csv(folder / "dropped.csv", columns=["item_id"], schema_overrides=[pl.String])
+            .to_series()
+            .to_list()
+        )
     sides = {side: _rows_of(dataset, side, pairs, shards, dropped) for side in SIDES}
     rows = {side: side_rows for side, (_, side_rows) in sides.items()}
     prompts, responses = sides["prompt"][0], sides["chosen"][0]
@@ -194,7 +196,7 @@ def texts(dataset: str) -> dict[str, str]:
 def attributes_of(data: Study, users: str) -> list[Attributes]:
     """What the data tell of each user of one half, by attribute (`own.prepare.attributes`)."""
     path = paths.prepared(data.dataset) / paths.ATTRIBUTES
-    told = read_json(path, f"prepare@{data.dataset}") if path.exists() else {}
+    told = read_json(path, f"prepare@{data.dataset}", absent={})
     return [told.get(user, {}) for user in data.user_ids[users]]
 
 
@@ -225,7 +227,9 @@ def _read(dataset: str) -> tuple[Coded, Coded]:
         raise PipelineError(
             f"the split of {dataset} names pairs that are not there; run `dvc repro -f split@{dataset}`"
         )
-    return pairs.without("pair_id").rows(placed), splits.without("pair_id")
+    for table in (pairs, splits):
+        del table.columns["pair_id"]
+    return pairs.rows(placed), splits
 
 
 def _rows_of(

@@ -13,11 +13,21 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError
 
 from pal.config import Config, Number, explain
+from pal.table_files import TableReader
 from pipeline import PipelineError, paths
-from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, HubFiles, Remote, Source, Truth
+from pipeline.datasets.base import (
+    AtLeastOne,
+    Count,
+    DatasetParams,
+    Differing,
+    HubFiles,
+    Remote,
+    Source,
+    Truth,
+)
 from pipeline.storage import raw_files, tables
 
 if TYPE_CHECKING:
@@ -48,7 +58,7 @@ PUBLISHED_SHA256 = {
 class Prepare(Config):
     """Which personas there are, and who is asked how much."""
 
-    personas: Annotated[list[Annotated[str, Field(pattern=r"^[\w-]+$")]], Field(min_length=1)]
+    personas: Annotated[list[Annotated[str, Field(pattern=r"^[\w-]+$")]], Field(min_length=1), Differing]
     prompt: Literal["question", "statement"]
     users_per_group: AtLeastOne
     unseen_users_per_group: AtLeastOne
@@ -59,11 +69,10 @@ class Prepare(Config):
     new_test_pairs: AtLeastOne
     new_statements: Annotated[Number, Field(gt=0, lt=1)]
 
-    @model_validator(mode="after")
-    def _personas_differ(self) -> "Prepare":
-        if len(set(self.personas)) < len(self.personas):
-            raise ValueError(f"personas must not repeat a persona, got {self.personas}")
-        return self
+    @property
+    def seen_users(self) -> int:
+        """All personas' seen users."""
+        return len(self.personas) * self.users_per_group
 
 
 class Params(DatasetParams):
@@ -71,16 +80,6 @@ class Params(DatasetParams):
 
     hub: HubFiles
     prepare: Prepare
-
-    @property
-    def seen_users(self) -> int:
-        """All personas' seen users."""
-        return len(self.prepare.personas) * self.prepare.users_per_group
-
-    @property
-    def adapt_pairs(self) -> int:
-        """Comparisons that shots are drawn from."""
-        return self.prepare.adapt_pairs
 
 
 class Row(BaseModel):
@@ -136,11 +135,7 @@ def find(params: "AllParams") -> Source:
                 f"{params.persona.source!r}, got one without a file {name}; there are: {there or 'none'}"
             )
     files = {name: folder / name for name in names}
-
-    def check() -> None:
-        read_all(files)
-
-    return Source(words, files, check=check)
+    return Source(words, files, check=lambda: read_all(files) and None)
 
 
 def read_all(files: dict[str, Path]) -> list[Statement]:
@@ -152,20 +147,19 @@ def read(name: str, path: Path) -> list[Statement]:
     """Read one persona's file.
 
     Raises:
-        PipelineError: Naming the first line that is not a statement in Anthropic's schema.
+        PalError: Naming the first row that is not a statement in Anthropic's schema.
     """
-    persona = name.removeprefix("interest-in-").removesuffix(".jsonl")
-    statements = []
+    persona, statements = name.removeprefix("interest-in-").removesuffix(".jsonl"), []
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+        rows = TableReader(file, name, "jsonl")
+        rows.first()
+        for cells in rows:
             try:
-                row = Row.model_validate_json(line)
+                row = Row.model_validate(cells.cells)
             except ValidationError as error:
-                raise PipelineError(f"{name}, line {number}: {explain(error)[:200]}") from None
+                raise PipelineError(f"{cells.place}: {explain(error)[:200]}") from None
             agrees = row.answer_matching_behavior == " Yes"
             statements.append(Statement(persona, row.question, row.statement, agrees))
-    if not statements:
-        raise PipelineError(f"{name} must hold one JSON object a line, got an empty file")
     return statements
 
 
@@ -189,7 +183,7 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
             f"training, got {options.new_test_pairs}; lower it or raise persona.prepare.new_statements"
         )
     prompts = [s.question if options.prompt == "question" else s.statement for s in statements]
-    tables.write_table(out / tables.ITEMS, tables.text_items([*prompts, "Yes", "No"]), tables.items_schema())
+    tables.write_table(out / tables.ITEMS, tables.text_items([*prompts, "Yes", "No"]))
     drawn = {
         half.users: np.concatenate(
             [
@@ -201,7 +195,7 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
         for half in halves(options)
     }
     blocks = pair_blocks(options, statements, prompts, drawn)
-    tables.write_blocks(out / tables.PAIRS, blocks, tables.pairs_schema())
+    tables.write_table(out / tables.PAIRS, blocks)
     n_pairs = sum(rows.size for rows in drawn.values())
     return {"read": n_pairs, "kept": n_pairs, "dropped": 0, "statements": len(statements)}
 

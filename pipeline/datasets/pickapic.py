@@ -153,7 +153,7 @@ def write(rows: pl.DataFrame, images: pl.DataFrame, out: Path) -> dict[str, int]
     items = pl.concat(
         [tables.text_items(texts), images.drop("uid").with_columns(modality=pl.lit("image"))], how="diagonal"
     )
-    tables.write_table(out / tables.ITEMS, items.unique("item_id").sort("item_id"), tables.items_schema())
+    tables.write_table(out / tables.ITEMS, items.unique("item_id").sort("item_id"))
     prompt_ids = [tables.text_id(text) for text in texts]
     first_id, second_id = (
         pl.col(side).replace_strict(images["uid"], images["item_id"]) for side in ("uid_0", "uid_1")
@@ -168,7 +168,7 @@ def write(rows: pl.DataFrame, images: pl.DataFrame, out: Path) -> dict[str, int]
         rejected=pl.when(second).then(first_id).otherwise(second_id),
         label=pl.when(pl.col("label") == 0.5).then(0.5).otherwise(1.0),
     )
-    tables.write_table(out / tables.PAIRS, pairs, tables.pairs_schema())
+    tables.write_table(out / tables.PAIRS, pairs)
     return {"prompts": len(texts), "images": len(images), "users": rows["user_id"].n_unique()}
 
 

@@ -5,8 +5,6 @@ group by row group; a picture is known by where its bytes first occur, and is re
 """
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from pal.table_files import readable_parquet
 from pipeline import PipelineError, paths
 from pipeline.datasets.base import HubFiles, Remote, Source
 
@@ -82,7 +81,7 @@ def check(files: dict[str, Path], *, pixels: bool) -> None:
         PipelineError: Naming the first file and column that is not as it must be.
     """
     for name, path in files.items():
-        with _opened(name, path) as file:
+        with readable_parquet(name), pq.ParquetFile(path) as file:
             _check_schema(name, file.schema_arrow, pixels=pixels)
 
 
@@ -100,7 +99,7 @@ def read(files: dict[str, Path], *, pixels: bool = True) -> pl.DataFrame:
     blocks = []
     with tqdm(total=count(ordered, "num_row_groups"), desc="prepare", unit="row group") as bar:
         for name, path in ordered.items():
-            with _opened(name, path) as file:
+            with readable_parquet(name), pq.ParquetFile(path) as file:
                 _check_schema(name, file.schema_arrow, pixels=pixels)
                 for group in range(file.num_row_groups):
                     table = file.read_row_group(group, columns=list(COLUMNS))
@@ -129,25 +128,9 @@ def count(files: dict[str, Path], unit: str = "num_rows") -> int:
     """Count the rows or the row groups of files, by their footers."""
     total = 0
     for name, path in files.items():
-        with _opened(name, path) as file:
+        with readable_parquet(name), pq.ParquetFile(path) as file:
             total += getattr(file.metadata, unit)
     return total
-
-
-@contextmanager
-def _opened(name: str, path: Path) -> Iterator[pq.ParquetFile]:
-    """An open file; whatever Parquet's reader finds wrong with it is one sentence."""
-    try:
-        with pq.ParquetFile(path) as file:
-            yield file
-    except PipelineError:
-        raise
-    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are no text
-        reason = " ".join(str(error).split())[:120]
-        raise PipelineError(
-            f"{name} must be a whole Parquet file in Pick-a-Pic's format, got a damaged one ({reason}); "
-            "fetch it again"
-        ) from None
 
 
 def _check_schema(name: str, schema: pa.Schema, *, pixels: bool) -> None:

@@ -38,13 +38,13 @@ from pipeline import PipelineError
 from pipeline.evaluation.baselines import Margins
 from pipeline.params import Evaluate
 from pipeline.paths import PARAMS
+from pipeline.storage.tables import USERS as HALVES
 from pipeline.study import Study, attributes_of
 
 if TYPE_CHECKING:
     from pipeline.evaluation.bounds import Bound
 
-HALVES = ("seen", "unseen")
-USERS = ("seen", "unseen", "unlocated")
+USERS = (*HALVES, "unlocated")
 SCHEMA = {
     "pair": pl.Int32,
     "users": pl.Enum(USERS),

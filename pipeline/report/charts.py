@@ -212,7 +212,8 @@ def truth(truth: Row) -> Spec:
     values = []
     for user in truth["users"]:
         x, y, x2, y2 = map(rounded, (*user["predicted"], *user["true"]))
-        values.append({**_user(user), "x": x, "y": y, "x2": x2, "y2": y2})
+        about = {"user": user["user_id"], "users": user["users"], "group": user["group"]}
+        values.append({**about, "x": x, "y": y, "x2": x2, "y2": y2})
     points = [(*prototype["true"], "true") for prototype in truth["prototypes"]]
     points += [(x, y, "predicted") for x, y in truth["predicted_prototypes"]]
     marks = [{"x": rounded(x), "y": rounded(y), "of": which} for x, y, which in points]
@@ -228,9 +229,21 @@ def truth(truth: Row) -> Spec:
     diamond = {"size": 260, "shape": "diamond", "opacity": 1, "stroke": INK, "strokeWidth": 2}
     big = marks_of(marks).mark_point(**diamond)
     fill = alt.Fill("of:N", scale=alt.Scale(domain=["true", "predicted"], range=["white", INK]), legend=None)
+    groups = sorted({value["group"] for value in values})
+    named = alt.Legend(columns=4, symbolStrokeWidth=1.2) if len(groups) > 1 else None
+    users = marks_of(values).mark_point(size=36, opacity=0.9, aria=False)
+    users = users.encode(  # colour and shape by group, seen filled, unseen hollow
+        fill=alt.Fill("group:N", scale=alt.Scale(domain=groups, range=COLOURS), legend=named),
+        stroke=alt.Stroke("group:N", scale=alt.Scale(domain=groups, range=COLOURS), legend=named),
+        shape=alt.Shape("group:N", scale=alt.Scale(domain=groups, range=SHAPES), legend=named),
+        fillOpacity=alt.FillOpacity(
+            "users:N", scale=alt.Scale(domain=["seen", "unseen"], range=[0.75, 0]), legend=None
+        ),
+        tooltip=tooltip("user:N", "users:N", "group:N"),
+    )
     layered = alt.layer(
         lines.encode(x=x, y=y, x2="x2:Q", y2="y2:Q"),
-        _by_group(values).encode(x=x, y=y),
+        users.encode(x=x, y=y),
         big.encode(x=x, y=y, fill=fill, tooltip=tooltip("of:N")),
     ).resolve_scale(fill="independent")
     return spec(layered.properties(width=440, height=440), "Predicted and true ideal points")
@@ -274,34 +287,3 @@ def hundred(share: float | None) -> float | None:
 def rounded(value: float) -> float:
     """A number with the digits that a figure can show, which keeps the page small."""
     return round(value, 4) + 0.0
-
-
-def _by_group(values: list[Row], *, legend: bool = True) -> Any:
-    """A layer of users: colour and shape by group, seen filled, unseen hollow."""
-    groups = _groups(values)
-    colours, shapes = ([marks[i % len(marks)] for i in range(len(groups))] for marks in (COLOURS, SHAPES))
-    named = alt.Legend(columns=4, symbolStrokeWidth=1.2) if len(groups) > 1 and legend else None
-    colour = alt.Scale(domain=groups, range=colours)
-    known = [field for field in ("user", "users", "group") if field in values[0]]
-    filled = alt.Scale(domain=["seen", "unseen"], range=[0.75, 0])
-    return (
-        marks_of(values)
-        .mark_point(size=36, opacity=0.9, aria=False)
-        .encode(
-            fill=alt.Fill("group:N", scale=colour, legend=named),
-            stroke=alt.Stroke("group:N", scale=colour, legend=named),
-            shape=alt.Shape("group:N", scale=alt.Scale(domain=groups, range=shapes), legend=named),
-            fillOpacity=alt.FillOpacity("users:N", scale=filled, legend=None),
-            tooltip=tooltip(*(f"{field}:N" for field in known)),
-        )
-    )
-
-
-def _user(user: Row) -> Row:
-    return {"user": user["user_id"], "users": user["users"], "group": user["group"] or "unknown"}
-
-
-def _groups(values: list[Row]) -> list[str]:
-    """Group names in order, numbers as numbers."""
-    names = {row["group"] for row in values}
-    return sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))

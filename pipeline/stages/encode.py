@@ -8,7 +8,6 @@ that a resumed run gives the same bytes. Each modality has a folder of shards of
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from pal import encoders
 from pal.encoders.vector_store import Embedder, EmbeddingStore, write_shard
 from pal.files import new_folder
 from pipeline import PipelineError, params, paths
-from pipeline.datasets import DATASETS
 from pipeline.datasets.base import EncoderByModality
 from pipeline.encoding import images, shares, texts
 from pipeline.encoding.items import BadItem, Items, read_items, write_dropped
@@ -111,8 +109,6 @@ def _fill(
     device = _device(values)
     if device == "cuda":
         shares.use_own_gpu()
-    if modality == "image":
-        raw_files.renew(dataset, partial(DATASETS[dataset].find, values))
     bad = FILL[modality](job, encoders.load(described, device), items, values.encode)
     if bad and values.encode.on_bad_item == "fail":
         files = [] if bad[0].file is None else raw_files.read_manifest(dataset).files

@@ -41,8 +41,8 @@ def main(dataset: str) -> None:
         )
         coloured = put_filters(choose(pairs, filters.beta, values.recolour.seed), filters, dataset)
         named, counts = name_items(items, coloured, dataset)
-        tables.write_table(out / tables.ITEMS, named, tables.items_schema())
-        tables.write_table(out / tables.PAIRS, point(coloured, named), tables.pairs_schema())
+        tables.write_table(out / tables.ITEMS, named)
+        tables.write_table(out / tables.PAIRS, point(coloured, named))
         words = coloured["filtered"]
         n = {word: int((words == word).sum()) for word in ("winner", "loser")}
         kept = {"read": len(pairs), "kept": len(coloured), "dropped": len(pairs) - len(coloured)}

@@ -44,11 +44,10 @@ def main() -> None:
     evaluated = []
     for dataset in params.load().datasets:
         read = read_json(paths.evaluated(dataset) / "evaluated.json", f"evaluate@{dataset}")
-        chosen = paths.chosen(dataset)  # not there where model.K is a number and nobody asked
-        curves = read_json(chosen, f"choose-k@{dataset}")["curves"] if chosen.is_file() else {}
-        compared = paths.compared(dataset)
-        methods = read_json(compared, f"compare@{dataset}") if compared.is_file() else {}
-        evaluated.append({**read, "curves": curves, "methods": methods})
+        # Not there where model.K is a number and nobody asked.
+        chosen = read_json(paths.chosen(dataset), f"choose-k@{dataset}", absent={"curves": {}})
+        methods = read_json(paths.compared(dataset), f"compare@{dataset}", absent={})
+        evaluated.append({**read, "curves": chosen["curves"], "methods": methods})
     with new_folder(paths.REPORT.parent) as folder:
         for each in evaluated:
             write_text(folder / f"{each['dataset']}.html", render(each))

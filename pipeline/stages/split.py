@@ -7,10 +7,9 @@ and what could not be placed is counted, as are test pairs of which the user com
 import numpy as np
 import polars as pl
 
-from pal.evaluation.holding_out import hold_out, on_known_items
+from pal.evaluation.holding_out import Shares, hold_out, on_known_items
 from pal.files import new_folder
 from pipeline import PipelineError, params, paths
-from pipeline.datasets.base import SplitShares
 from pipeline.storage import tables
 from pipeline.storage.manifests import write_manifest
 from pipeline.storage.tables import Coded
@@ -32,13 +31,13 @@ def main(dataset: str) -> None:
     path, made_by = paths.recoloured(dataset) / tables.PAIRS, f"recolour@{dataset}"
     pairs = tables.read_coded(path, made_by, COLUMNS)
     counts, said = {"read": len(pairs)}, []
-    if isinstance(shares, SplitShares) and (pairs["split"] < 0).all():
+    if isinstance(shares, Shares) and (pairs["split"] < 0).all():
         times = tables.read_table(path, made_by, ["time"])["time"] if shares.by == "time" else None
         placed, dropped = draw_places(pairs, shares, values.split.seed, times, dataset)
         counts |= {f"{reason}_dropped": n for reason, n in dropped.items()}
     else:
         placed, dropped = declared_places(pairs, dataset), {}
-        if isinstance(shares, SplitShares):
+        if isinstance(shares, Shares):
             said = [f"the file's column `split` says who is where; {dataset}.split is not used"]
     splits = mark_items(pairs, placed)
     check_places(splits, dataset)
@@ -52,7 +51,7 @@ def main(dataset: str) -> None:
     groups = splits.group_by("users", "split", "items").len().iter_rows()
     places = {".".join(place): count for *place, count in sorted(groups)}
     leaks = leakage(pairs, splits)
-    is_own = isinstance(shares, SplitShares)
+    is_own = isinstance(shares, Shares)
     if is_own and (repeats := leaks["answers_in_train_and_test"]):
         raise PipelineError(
             f"no question of a user of {dataset} may be trained and tested on, got {repeats:,}; run `dvc "
@@ -62,7 +61,7 @@ def main(dataset: str) -> None:
     notes = sharing_note(leaks["tests_sharing_items"], int((splits["split"] == "test").sum()), advice)
     with new_folder(paths.splits(dataset)) as out:
         blocks = splits.iter_slices(tables.BLOCK_ROWS)
-        tables.write_blocks(out / tables.SPLITS, blocks, tables.splits_schema())
+        tables.write_table(out / tables.SPLITS, blocks)
         write_manifest(out, counts, places=places, leakage=leaks, notes=notes)
     each = ", ".join(f"{count:,} {place.replace('.', ' ')}" for place, count in places.items())
     for sentence in (each, *said, *notes):
@@ -99,7 +98,7 @@ def declared_places(pairs: Coded, dataset: str) -> pl.DataFrame:
 
 
 def draw_places(
-    pairs: Coded, shares: SplitShares, seed: int, times: pl.Series | None = None, dataset: str = "own"
+    pairs: Coded, shares: Shares, seed: int, times: pl.Series | None = None, dataset: str = "own"
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Places by shares: `pal.evaluation.holding_out.hold_out` on what the stages store.
 

@@ -107,9 +107,9 @@ class Toy:
     def load(self, placed=slice(None)):
         pairs = [{"label": 1.0, **pair} for pair in self.pairs]
         frame = pl.DataFrame(pairs, infer_schema_length=None).with_columns(pair_id=pl.int_range(pl.len()))
-        tables.write_table(paths.recoloured("own") / tables.PAIRS, frame, tables.pairs_schema())
+        tables.write_table(paths.recoloured("own") / tables.PAIRS, frame)
         splits = frame[placed].with_columns(items=pl.lit("known"))
-        tables.write_table(paths.splits("own") / tables.SPLITS, splits, tables.splits_schema())
+        tables.write_table(paths.splits("own") / tables.SPLITS, splits)
         return study.load("own")
 
 

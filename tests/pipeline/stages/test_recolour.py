@@ -51,8 +51,8 @@ def coloured(project):
 
     def run(items, pairs, **knobs):
         folder = paths.prepared("pickafilter")
-        tables.write_table(folder / tables.ITEMS, items, tables.items_schema())
-        tables.write_table(folder / tables.PAIRS, pairs, tables.pairs_schema())
+        tables.write_table(folder / tables.ITEMS, items)
+        tables.write_table(folder / tables.PAIRS, pairs)
         project.set({"pickafilter.recolour": filters(**knobs).model_dump()})
         recolour.main("pickafilter")
         out = paths.recoloured("pickafilter")

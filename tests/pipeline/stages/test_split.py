@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pal.evaluation.holding_out import Shares
 from pipeline import PipelineError, paths
-from pipeline.datasets.base import SplitShares
 from pipeline.stages import split
 from pipeline.storage import tables
 
@@ -18,7 +18,7 @@ HALVES = {"seen": {"train", "val", "test"}, "unseen": {"adapt", "test"}}
 
 def shares(**changes):
     usual = {"unseen_users": 0.2, "new_items": 0.0, "val": 0.1, "test": 0.2, "adapt": 0.5, "min_pairs": 2}
-    return SplitShares(**{**usual, "by": "items", **changes})
+    return Shares(**{**usual, "by": "items", **changes})
 
 
 def table(rows):
@@ -249,7 +249,7 @@ def own(project):
     """Five users with 10 pairs each and one with a single pair, as recolour leaves them."""
     pairs = pl.concat([grid(5, 10), table([("lonely 🦉", "p0", "a", "b")])])
     pairs = pairs.with_columns(pair_id=pl.int_range(pl.len()), label=pl.lit(1.0))
-    tables.write_table(paths.recoloured("own") / tables.PAIRS, pairs, tables.pairs_schema())
+    tables.write_table(paths.recoloured("own") / tables.PAIRS, pairs)
     return project
 
 
@@ -270,7 +270,7 @@ def test_main_takes_the_split_of_the_file_and_tells_of_items_that_it_shares(own,
     """Bob has nothing to adapt from. Ann was trained on p with a and b, and is tested on p with b and c."""
     rows = [("ann", "p", "a", "b", "seen", "train"), ("ann", "p", "b", "c", "seen", "test")]
     pairs = table([*rows, ("bob", "p", "a", "b", "unseen", "test")]).with_columns(label=pl.lit(1.0))
-    tables.write_table(paths.recoloured("own") / tables.PAIRS, pairs, tables.pairs_schema())
+    tables.write_table(paths.recoloured("own") / tables.PAIRS, pairs)
     split.main("own")
     manifest = json.loads((paths.splits("own") / "manifest.json").read_text())
     assert manifest["places"] == {
@@ -286,7 +286,7 @@ def test_main_takes_the_split_of_the_file_and_tells_of_items_that_it_shares(own,
 def test_own_questions_in_two_places_are_a_fault(own):
     rows = [("ann", "p", *pair, "seen", half) for pair, half in ((("a", "b"), "train"), (("b", "a"), "test"))]
     pairs = table([*rows, ("bob", "p", "a", "b", "unseen", "test")]).with_columns(label=pl.lit(1.0))
-    tables.write_table(paths.recoloured("own") / tables.PAIRS, pairs, tables.pairs_schema())
+    tables.write_table(paths.recoloured("own") / tables.PAIRS, pairs)
     with pytest.raises(
         PipelineError, match=r"^no question of a user of own may be trained and tested on, got 1"
     ):
