@@ -127,7 +127,7 @@ def load(dataset: str) -> Study:
     if (folder / "dropped.csv").exists():
         manifests.check(folder / "dropped.csv", made_by)
         dropped = (
-            pl.read_csv(folder / "dropped.csv", columns=["item_id"], schema_overrides=[pl.String])
+            pl.read_csv(folder / "dropped.csv", columns=["item_id"], schema_overrides={"item_id": pl.String})
             .to_series()
             .to_list()
         )
