@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 from pal.config import Config, Number, member_of
 
 if TYPE_CHECKING:
+    from polars import DataFrame, Expr
     from torch import Tensor
 
     from pal.comparisons import Comparisons
@@ -82,6 +83,26 @@ class Source:
     remotes: list[Remote] = field(default_factory=list)
     make: Callable[[Path, dict[str, Path]], None] | None = None
     check: Callable[[], list[str] | None] | None = None
+
+
+@dataclass
+class Kept:
+    """A source's rows that count, and how many of the others were dropped, by reason."""
+
+    rows: "DataFrame"
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def keep(self, condition: "Expr", reason: str) -> None:
+        """Leave out the rows where the condition is false or null, and count them under the reason."""
+        kept = self.rows.filter(condition)
+        self.dropped[reason] = self.dropped.get(reason, 0) + len(self.rows) - len(kept)
+        self.rows = kept
+
+    def counts(self) -> dict[str, int]:
+        """What was read, kept and dropped, and the reasons."""
+        dropped = sum(self.dropped.values())
+        kept = len(self.rows)
+        return {"read": kept + dropped, "kept": kept, "dropped": dropped, **self.dropped}
 
 
 @dataclass(frozen=True)

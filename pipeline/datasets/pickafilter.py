@@ -67,15 +67,15 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
     """Write items and pairs, and table3.json: how many pairs there are, in the shape of the paper's table."""
     options = params.pickafilter.prepare
     kept = pickapic.load(files, ties="drop")
-    kept = kept.without("test_unique", pl.col("split") == "test_unique")
+    kept.keep(pl.col("split") != "test_unique", "test_unique")
     people = kept.rows.group_by("user_id").agg(
         *[(pl.col("split") == split).sum().cast(pl.Int64).alias(split) for split in ("train", "test")]
     )
     people = people.with_columns(labels=pl.col("train") + pl.col("test"))
     both = people.filter((pl.col("train") > 0) & (pl.col("test") > 0))
-    kept = kept.without("users_not_in_both", ~pl.col("user_id").is_in(both["user_id"].implode()))
+    kept.keep(pl.col("user_id").is_in(both["user_id"].implode()), "users_not_in_both")
     chosen = both.filter(pl.col("labels") > options.min_labels)
-    kept = kept.without("users_with_few_labels", ~pl.col("user_id").is_in(chosen["user_id"].implode()))
+    kept.keep(pl.col("user_id").is_in(chosen["user_id"].implode()), "users_with_few_labels")
     groups = assign(chosen, options, params.prepare.seed)
     rows = kept.rows.join(groups, on="user_id", how="left", maintain_order="left")
     place = pl.col("split").cast(pl.String).replace_strict(pickapic.PLACES)

@@ -4,7 +4,7 @@ Kirstain et al., arXiv:2305.01569. `pickapic_v1` and `pickapic_v2` are the datas
 `pickapic_files`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from pal.config import Config, Share
 from pal.files import write_json
 from pipeline import PipelineError
 from pipeline.datasets import pickapic_files
+from pipeline.datasets.base import Kept
 from pipeline.storage import tables
 
 PLACES = {"train": "train", "validation": "val", "test": "test", "test_unique": "test"}
@@ -28,32 +29,15 @@ class Prepare(Config):
     unseen_users: Share
 
 
-@dataclass(frozen=True)
-class Comparisons:
-    """The comparisons that count, and what became of the others.
+@dataclass
+class Comparisons(Kept):
+    """The comparisons that count: `rows` as `pickapic_files.read` gives them, with `label` 1, 0.5 or 0.
 
     Args:
-        rows: As `pickapic_files.read` gives them, with `label` 1, 0.5 or 0.
         images: Where each picture's bytes first occur: uid, file, row_group, row, column.
-        read: How many rows there were.
-        dropped: How many were left out, by reason.
     """
 
-    rows: pl.DataFrame
-    images: pl.DataFrame
-    read: int
-    dropped: dict[str, int]
-
-    def without(self, reason: str, out: pl.Expr) -> "Comparisons":
-        """The same without the rows where `out` is true, counted under a reason."""
-        rows = self.rows.filter(~out)
-        dropped = {**self.dropped, reason: len(self.rows) - len(rows)}
-        return Comparisons(rows, self.images, self.read, dropped)
-
-    def counts(self) -> dict[str, int]:
-        """What was read, kept and dropped, and the reasons."""
-        dropped = sum(self.dropped.values())
-        return {"read": self.read, "kept": len(self.rows), "dropped": dropped, **self.dropped}
+    images: pl.DataFrame = field(default_factory=pl.DataFrame)
 
 
 def load(files: dict[str, Path], *, ties: str) -> Comparisons:
@@ -71,12 +55,12 @@ def load(files: dict[str, Path], *, ties: str) -> Comparisons:
     rows = pickapic_files.read({name: files[name] for name in files.keys() - unread.keys()})
     pickapic_files.check(unread, pixels=True)
     n_unread = pickapic_files.count(unread)
-    kept = Comparisons(rows, first_places(rows), len(rows) + n_unread, {left_out: n_unread})
+    kept = Comparisons(rows, {left_out: n_unread}, first_places(rows))
     filled = pl.col("prompt", "uid_0", "uid_1").fill_null("").str.strip_chars() != ""
-    kept = kept.without("incomplete", ~pl.all_horizontal(pl.col("user_id").is_not_null(), filled))
+    kept.keep(pl.all_horizontal(pl.col("user_id").is_not_null(), filled), "incomplete")
     empty = pl.col("label").is_null() | pl.col("label").is_nan()
     unlabelled = ~pl.col("has_label").fill_null(value=False) & (empty | (pl.col("split") != "train"))
-    kept = kept.without("without_label", unlabelled)
+    kept.keep(~unlabelled, "without_label")
     bad = kept.rows.filter(~pl.col("label").is_in([0.0, 0.5, 1.0]).fill_null(value=False)).head(1)
     for row in bad.iter_rows(named=True):
         name = next(name for name, path in files.items() if path.name == row["file"])
@@ -84,8 +68,10 @@ def load(files: dict[str, Path], *, ties: str) -> Comparisons:
             f"{name}, row {row['row']} of row group {row['row_group']}, must have a label_0 of 1 (picture 0 "
             f"wins), 0 (picture 1 wins) or 0.5 (a tie), got {row['label']}"
         )
-    kept = kept.without("same_image", pl.col("uid_0") == pl.col("uid_1"))
-    return kept.without("ties", pl.col("label") == 0.5) if ties == "drop" else kept
+    kept.keep(pl.col("uid_0") != pl.col("uid_1"), "same_image")
+    if ties == "drop":
+        kept.keep(pl.col("label") != 0.5, "ties")
+    return kept
 
 
 def first_places(rows: pl.DataFrame) -> pl.DataFrame:

@@ -177,8 +177,8 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
     )
     write(rows, options.item, out)
     write_json(out / NOTES, placed.notes)
-    counts = {"read": n_read, "kept": len(rows), "dropped": n_read - len(rows)}
-    counts |= {reason: n for reason, n in placed.dropped.items() if n}
+    placed.dropped = {reason: n for reason, n in placed.dropped.items() if n}
+    counts = placed.counts()
     counts["duplicates"] = len(rows) - rows.select("worker", "prompt", "chosen", "rejected").n_unique()
     counts["identical_summaries"] = int((rows["chosen"] == rows["rejected"]).sum())
     if options.protocol == "iclr_simulated":

@@ -22,7 +22,7 @@ from pipeline.encoding import images, shares, texts
 from pipeline.encoding.items import BadItem, Items, read_items, write_dropped
 from pipeline.encoding.shares import Job, Share
 from pipeline.params import Params
-from pipeline.storage import cleanup, raw_files, tables
+from pipeline.storage import raw_files, tables
 from pipeline.storage.manifests import write_manifest
 
 FILL = {"text": texts.fill, "image": images.fill}
@@ -145,7 +145,7 @@ def _job(
         described.preprocessing, described.engine, described.precision,
     )  # fmt: skip
     store = EmbeddingStore(embedder, _device(values), libraries=described.libraries)
-    cleanup.record_use(dataset, modality, store.folder.name)
+    raw_files.record_use(dataset, modality, store.folder.name)
     return Job(store, items.ids, store.find(items.ids), share, dataset), described
 
 

@@ -4,6 +4,7 @@ The sha256 of large files is cached in SQLite by path, size, time and inode, so 
 every start. A file that was changed without a trace in these is not noticed; `verify` reads all bytes.
 """
 
+import hashlib
 import secrets
 import sqlite3
 import time
@@ -11,9 +12,9 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pal.errors import PalError
 from pal.files import copy_file, make_folder, move_file, sentence, sha256_of, share, write_json
 from pipeline import PipelineError, paths
-from pipeline.storage import cleanup
 from pipeline.storage.manifests import read_json
 
 CACHED_FROM = 1 << 20  # bytes; hashing less is as quick as looking it up
@@ -137,7 +138,7 @@ def home_of(sha256: str) -> Path:
 def write_manifest(dataset: str, manifest: Manifest) -> None:
     """Write which raw files a dataset has."""
     write_json(paths.raw(dataset), asdict(manifest))
-    cleanup.record_use(dataset, "raw")
+    record_use(dataset, "raw")
 
 
 def read_manifest(dataset: str) -> Manifest:
@@ -152,6 +153,21 @@ def read_manifest(dataset: str) -> Manifest:
         return Manifest(values["source"], values["revision"], [RawFile(**file) for file in values["files"]])
     except (LookupError, TypeError) as error:
         raise PipelineError(f"{path} is damaged ({error}); run `dvc repro -f {stage}`") from None
+
+
+def record_use(dataset: str, part: str, embeddings: str = "") -> None:
+    """Note that this repository uses something; a store that cannot be written to stays as it is.
+
+    Args:
+        dataset: The dataset that needs it.
+        part: raw, or the modality that was encoded.
+        embeddings: The folder of the store that its vectors are in; empty for raw files.
+    """
+    repository = str(paths.project_root().resolve())
+    use = {"repository": repository, "dataset": dataset, "part": part, "embeddings": embeddings}
+    folder = hashlib.sha256(repository.encode()).hexdigest()[:16]
+    with suppress(OSError, PalError):
+        write_json(paths.store() / "uses" / folder / f"{dataset}-{part}.json", use)
 
 
 def cached_sha256(path: Path) -> str:
