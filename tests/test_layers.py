@@ -12,7 +12,6 @@ GROUND = {
     "pal.config",
     "pal.comparisons",
     "pal.files",
-    "pal.table_files",
     "pal.hub_files",
 }
 STORED = {"pipeline.PipelineError", "pipeline.paths", "pipeline.storage"}

@@ -54,10 +54,10 @@ app = typer.Typer(
         "Reward models that differ from person to person: fitted to a log of answers, applied to tables.\n\n"
         "pal fit answers.csv\n\n"
         "pal rank answers-model replies.csv --user ann\n\n"
-        "Tables are JSONL, CSV or Parquet, by their suffix; - is standard input or output, JSONL unless "
-        "--format says otherwise. Other columns are passed on. Cells are texts, or paths of images (relative "
-        "to the table) where the model's encoder reads images; models that were fitted on vectors read lists "
-        "of numbers.\n\n"
+        "Tables are CSV, JSONL, Parquet and what else `pal fit` reads; written are JSONL, CSV or Parquet, by "
+        "the suffix, else by --format, else JSONL. - is standard input or output. Other columns are passed "
+        "on. Cells are texts, or paths of images (relative to the table) where the model's encoder reads "
+        "images; models that were fitted on vectors read lists of numbers.\n\n"
         "Exit codes: 0 done, 1 a mistake in the input (one sentence on standard error), 2 a command that was "
         "not understood."
     ),
@@ -89,7 +89,7 @@ class Options:
 
     kind: Annotated[
         Format | None,
-        typer.Option("--format", help="The format of standard input and output, and without a suffix."),
+        typer.Option("--format", help="The format to write where no suffix says it."),
     ] = None
     weights: Annotated[
         list[str] | None,

@@ -1,12 +1,11 @@
 """The commands that read and write tables: `pal score`, `pal rank`, `pal adapt` and `pal ask`.
 
-Each takes `options`, the arguments of `loading.open_inputs` that all commands share.
+Each takes `options`, the arguments of `loading.read_inputs` that all commands share.
 """
 
 import heapq
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from hashlib import blake2b
 from itertools import chain, groupby
 from pathlib import Path
@@ -17,14 +16,15 @@ import numpy as np
 from pal.cli.loading import (
     RowUsers,
     TableModel,
-    open_inputs,
+    read_inputs,
     read_tastes,
     table_errors,
     unknown_user,
     user_id_in,
 )
+from pal.cli.writing import open_writer
 from pal.errors import PalError
-from pal.table_files import Cells, Row, WriteRows, open_writer
+from pal.logs.tables import Cells, Row
 from pal.users.taste import Taste
 
 
@@ -48,32 +48,25 @@ def score(
         ranked: Whether to sort the rows of each prompt (and user) by their rewards, and number them.
     """
     written = ("reward", "rank") if ranked else ("reward",)
-    with open_inputs(model, table, ["response"], written, **options) as inputs:
-        row_users = RowUsers(inputs.model, inputs.table.first(), **users)
+    inputs = read_inputs(model, table, ["response"], written, **options)
+    row_users = RowUsers(inputs.model, inputs.first, **users)
 
-        def scored(rows: list[Row]) -> list[tuple[Row, float]]:
-            states = row_users.states(rows)
-            prompts, responses = inputs.prompts(rows), inputs.items(rows, "response")
-            with table_errors(rows):
-                rewards = inputs.model.score(prompts, responses, user=states)
-            return [(row, shortest_float(reward)) for row, reward in zip(rows, rewards.numpy(), strict=True)]
+    def scored(rows: list[Row]) -> list[tuple[Row, float]]:
+        states = row_users.states(rows)
+        prompts, responses = inputs.prompts(rows), inputs.items(rows, "response")
+        with table_errors(rows):
+            rewards = inputs.model.score(prompts, responses, user=states)
+        return [(row, shortest_float(reward)) for row, reward in zip(rows, rewards.numpy(), strict=True)]
 
-        batches = map(scored, inputs.batches())
-        if ranked:
-            by_user = ("user_id",) if row_users.everyone is None else ()
-            written_rows = _ranked(chain.from_iterable(batches), (*inputs.prompt_columns, *by_user))
-        else:
-            written_rows = ([{**row.cells, "reward": reward} for row, reward in batch] for batch in batches)
-        with table_writer(inputs, options, **output) as write:
-            for rows in written_rows:
-                write(rows)
-
-
-def table_writer(
-    inputs: TableModel, options: dict[str, Any], out: str, *, safe_csv: bool
-) -> AbstractContextManager[WriteRows]:
-    """A writer of a table like the one that was read."""
-    return open_writer(out, options["kind"], inputs.table.schema, safe_csv=safe_csv)
+    batches = map(scored, inputs.batches())
+    if ranked:
+        by_user = ("user_id",) if row_users.everyone is None else ()
+        written_rows = _ranked(chain.from_iterable(batches), (*inputs.prompt_columns, *by_user))
+    else:
+        written_rows = ([{**row.cells, "reward": reward} for row, reward in batch] for batch in batches)
+    with inputs.writer(**output) as write:
+        for rows in written_rows:
+            write(rows)
 
 
 def shortest_float(number: np.float32) -> float:
@@ -121,25 +114,25 @@ def adapt(
         raise PalError(f"out must end in .jsonl, or .json for one person, got {out!r}; tastes are JSON")
     if forget and known is None:
         raise PalError("--forget needs --taste, the tastes that comparisons are to be taken out of")
-    with open_inputs(model, table, ["chosen", "rejected"], **options) as inputs:
-        tastes = read_tastes(known, inputs.model) if known else {}
-        has_ids = "user_id" in inputs.table.first().cells
-        if has_ids and "" in tastes:
-            raise PalError(f"{known} must say whose taste it is, since the table has a column user_id")
-        if not has_ids and tastes.keys() - {""}:
-            name = inputs.table.name
-            raise PalError(f"{name} must have a column user_id, since {known} names people; add it")
-        for rows in inputs.batches("chosen"):
-            for user_id, taste in _tastes(inputs, rows, None if forget else tastes, has_ids=has_ids).items():
-                before = tastes.get(user_id)
-                if forget and before is None:
-                    message = f"--taste has no taste of {user_id!r}; take away only what went in"
-                    raise PalError(message, user=user_id)
-                try:
-                    total = taste if before is None else before - taste if forget else before + taste
-                except PalError as error:
-                    raise PalError(f"{error} (user {user_id!r})" if user_id else str(error)) from None
-                tastes[user_id] = total
+    inputs = read_inputs(model, table, ["chosen", "rejected"], **options)
+    tastes = read_tastes(known, inputs.model) if known else {}
+    has_ids = "user_id" in inputs.first.cells
+    if has_ids and "" in tastes:
+        raise PalError(f"{known} must say whose taste it is, since the table has a column user_id")
+    if not has_ids and tastes.keys() - {""}:
+        name = inputs.table.name
+        raise PalError(f"{name} must have a column user_id, since {known} names people; add it")
+    for rows in inputs.batches("chosen"):
+        for user_id, taste in _tastes(inputs, rows, None if forget else tastes, has_ids=has_ids).items():
+            before = tastes.get(user_id)
+            if forget and before is None:
+                message = f"--taste has no taste of {user_id!r}; take away only what went in"
+                raise PalError(message, user=user_id)
+            try:
+                total = taste if before is None else before - taste if forget else before + taste
+            except PalError as error:
+                raise PalError(f"{error} (user {user_id!r})" if user_id else str(error)) from None
+            tastes[user_id] = total
     if forget:  # users of whom nothing is left are forgotten altogether
         tastes = {user_id: taste for user_id, taste in tastes.items() if taste.comparisons}
     if out.lower().endswith(".json") and len(tastes) > 1:
@@ -220,27 +213,27 @@ def ask(
             candidates are weighed against each other, else each is weighed alone.
     """
     sides = ("response_a", "response_b")
-    with open_inputs(model, table, sides, ["bits"], **options) as inputs:
-        known = read_tastes(tastes, inputs.model) if tastes else {}
-        if tastes is None and user in inputs.model.rows:
-            raise PalError(
-                f"--user needs --taste to ask: of {user!r}, seen in fitting, the model keeps weights and not "
-                "how sure they are; adapt to this user's comparisons first"
-            )
-        if user is not None and user not in known:
-            raise unknown_user(user, inputs.model)
-        if user is None and len(known) > 1:
-            raise PalError(f"--user must say whose of the {len(known):,} tastes in {tastes}")
-        taste = next(iter(known.values()), None) if user is None else known[user]
-        best: list[tuple[float, int, Cells]] = []
-        before = 0
-        batches = inputs.batches("response_a")
-        for rows in [list(chain.from_iterable(batches))] if together else batches:
-            questions = _aligned(inputs, rows, sides)
-            with table_errors(rows):
-                chosen = inputs.model.ask(questions, taste, n=number, together=together)
-            pairs = [(each.bits, -before - each.index, rows[each.index].cells) for each in chosen]
-            best = pairs if together else heapq.nlargest(number, best + pairs, key=lambda pair: pair[:2])
-            before += len(rows)
-        with table_writer(inputs, options, **output) as write:
-            write([{**cells, "bits": round(bits, 6)} for bits, _, cells in best])
+    inputs = read_inputs(model, table, sides, ["bits"], **options)
+    known = read_tastes(tastes, inputs.model) if tastes else {}
+    if tastes is None and user in inputs.model.rows:
+        raise PalError(
+            f"--user needs --taste to ask: of {user!r}, seen in fitting, the model keeps weights and not "
+            "how sure they are; adapt to this user's comparisons first"
+        )
+    if user is not None and user not in known:
+        raise unknown_user(user, inputs.model)
+    if user is None and len(known) > 1:
+        raise PalError(f"--user must say whose of the {len(known):,} tastes in {tastes}")
+    taste = next(iter(known.values()), None) if user is None else known[user]
+    best: list[tuple[float, int, Cells]] = []
+    before = 0
+    batches = inputs.batches("response_a")
+    for rows in [list(chain.from_iterable(batches))] if together else batches:
+        questions = _aligned(inputs, rows, sides)
+        with table_errors(rows):
+            chosen = inputs.model.ask(questions, taste, n=number, together=together)
+        pairs = [(each.bits, -before - each.index, rows[each.index].cells) for each in chosen]
+        best = pairs if together else heapq.nlargest(number, best + pairs, key=lambda pair: pair[:2])
+        before += len(rows)
+    with inputs.writer(**output) as write:
+        write([{**cells, "bits": round(bits, 6)} for bits, _, cells in best])

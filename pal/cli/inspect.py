@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from pal.cli.loading import TableModel, open_inputs, table_errors
+from pal.cli.loading import TableModel, read_inputs, table_errors
 from pal.errors import PalError
 from pal.evaluation.describe import Description, describe
+from pal.logs.tables import Row
 from pal.models.base import PrototypeModel
 from pal.serving.reward_model import RewardModel
-from pal.table_files import Row
 
 PURE = 0.9  # a user with more than this weight on one prototype counts as standing there
 BAR_WIDTH, TEXT_WIDTH = 20, 70  # characters
@@ -29,18 +29,18 @@ def inspect(model: Path, table: str | None, options: dict[str, Any], *, number: 
     Args:
         model: Its folder.
         table: Responses, several to a prompt, to tell what each prototype or direction likes; held in memory.
-        options: The arguments of `open_inputs` that all commands share.
+        options: The arguments of `read_inputs` that all commands share.
         number: How many responses and words to show at most, most and least liked.
         as_json: Whether to print JSON, for programs.
     """
-    with open_inputs(model, table, ["response"], **options) as inputs:
-        about = model_facts(inputs.model)
-        if table is not None:
-            described = _described(inputs, number)
-            if "prototypes" not in about:
-                about["directions"] = [{"direction": k} for k in range(1, len(described) + 1)]
-            for each, words in zip(about.get("prototypes") or about["directions"], described, strict=True):
-                each |= words
+    inputs = read_inputs(model, table, ["response"], **options)
+    about = model_facts(inputs.model)
+    if table is not None:
+        described = _described(inputs, number)
+        if "prototypes" not in about:
+            about["directions"] = [{"direction": k} for k in range(1, len(described) + 1)]
+        for each, words in zip(about.get("prototypes") or about["directions"], described, strict=True):
+            each |= words
     text = json.dumps(about, indent=2, ensure_ascii=False) if as_json else _as_text(about)
     sys.stdout.buffer.write((text + "\n").encode(sys.stdout.encoding, "replace"))
     sys.stdout.buffer.flush()

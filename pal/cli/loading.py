@@ -7,19 +7,19 @@ there are several.
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from pal.cli.writing import WriteRows, open_writer
 from pal.errors import PalError
+from pal.logs.tables import Row, TableFile, read_rows
 from pal.serving.read_inputs import Side
 from pal.serving.reward_model import RewardModel
-from pal.table_files import Row, TableReader, open_reader
 from pal.users.taste import Taste
 
 Kind = Literal["text", "image"]
@@ -37,12 +37,19 @@ class TableModel:
         table: The table.
         folder: The folder that paths of pictures are relative to: the table's.
         kinds: What the cells of a side are, text or image, where the user says so.
+        format: The format to write, where a suffix does not say it.
     """
 
     model: RewardModel
-    table: TableReader | None
+    table: TableFile | None
     folder: Path
     kinds: Mapping[Side, Kind | None]
+    format: str | None
+
+    @property
+    def first(self) -> Row:
+        """The table's first row."""
+        return self.table.rows[0]
 
     @property
     def prompt_columns(self) -> tuple[str, ...]:
@@ -53,21 +60,18 @@ class TableModel:
         """The rows in batches, with a progress bar on a terminal where the work takes a while."""
         from tqdm import tqdm
 
-        table = self.table
-        paths = isinstance(table.first().cells[column], str) and self._kind("responses") == "image"
-        parquet = table.kind == "parquet"
-        with tqdm(
-            total=table.total,
-            unit=" rows" if parquet else "B",
-            unit_scale=not parquet,
-            delay=1,
-            disable=not sys.stderr.isatty(),
-            leave=False,
-        ) as bar:
-            rows = iter(table)
-            while batch := list(islice(rows, PICTURES if paths else ROWS)):
+        rows = self.table.rows
+        paths = isinstance(self.first.cells[column], str) and self._kind("responses") == "image"
+        size, hidden = PICTURES if paths else ROWS, not sys.stderr.isatty()
+        with tqdm(total=len(rows), unit=" rows", delay=1, disable=hidden, leave=False) as bar:
+            for start in range(0, len(rows), size):
+                batch = rows[start : start + size]
                 yield batch
-                bar.update(table.done - bar.n)
+                bar.update(len(batch))
+
+    def writer(self, out: str, *, safe_csv: bool) -> AbstractContextManager[WriteRows]:
+        """A writer of a table like the one that was read."""
+        return open_writer(out, self.format, self.table.schema, safe_csv=safe_csv)
 
     def prompts(self, rows: Sequence[Row]) -> list[Any] | None:
         """The prompt of each row; None where the model reads none."""
@@ -104,8 +108,7 @@ class TableModel:
         return self.kinds[side] or (preferred if preferred in readable else readable[0])
 
 
-@contextmanager
-def open_inputs(
+def read_inputs(
     model: Path,
     table: str | None,
     needed: Iterable[str] = (),
@@ -116,15 +119,15 @@ def open_inputs(
     device: str = "cpu",
     prompts: Kind | None = None,
     responses: Kind | None = None,
-) -> Iterator[TableModel]:
-    """Open a table and load a model that reads it.
+) -> TableModel:
+    """Read a table, and load a model that reads its cells.
 
     Args:
         model: The model's folder.
         table: A file, `-` for standard input, or None.
         needed: The columns that the table must have, but for `prompt`.
         written: The columns that the command adds, which it must not have.
-        kind: The table's format, where its suffix does not say it.
+        kind: The format to write, where a suffix does not say it.
         weights: Where encoders' weights come from, each as `NAME=PLACE`.
         device: Where encoders compute.
         prompts: What cells of prompts are; by default text where the encoder reads any.
@@ -133,18 +136,20 @@ def open_inputs(
     Raises:
         PalError: If the table or the model cannot be read, or the table has not the right columns.
     """
-    with nullcontext() if table is None else open_reader(table, kind) as reader:
-        if reader is not None:
-            reader.require(needed)
-            if taken := sorted(reader.first().cells.keys() & set(written)):
-                problem = f"must not have the column {taken[0]}, which is to be written; rename it"
-                raise PalError(f"{reader.name} {problem}", file=reader.name, column=taken[0])
-        loaded = RewardModel.load(model, weights=places_of(weights), device=device)
-        folder = Path() if table in (None, "-") else Path(table).parent
-        inputs = TableModel(loaded, reader, folder, {"prompts": prompts, "responses": responses})
-        if reader is not None:
-            reader.require(inputs.prompt_columns)
-        yield inputs
+    read = None if table is None else read_rows(table)
+    if read is not None:
+        read.require(needed)
+        for taken in sorted(read.rows[0].cells.keys() & set(written)):
+            problem = f"must not have the column {taken}, which is to be written; rename it"
+            raise PalError(f"{read.name} {problem}", file=read.name, column=taken)
+        for sentence in read.said:
+            print(f"note: {sentence}", file=sys.stderr)
+    loaded = RewardModel.load(model, weights=places_of(weights), device=device)
+    folder = Path() if table in (None, "-") else Path(table).parent
+    inputs = TableModel(loaded, read, folder, {"prompts": prompts, "responses": responses}, kind)
+    if read is not None:
+        read.require(inputs.prompt_columns)
+    return inputs
 
 
 def places_of(weights: Sequence[str] | None) -> dict[str, str]:

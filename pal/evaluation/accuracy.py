@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.stats import t as student
+from scipy.special import stdtrit
 from torch import Tensor
 
 from pal.errors import PalError
@@ -129,7 +129,7 @@ def confidence_interval(judged: Judged, *, mean: Mean = "micro", level: float = 
     of_mean = float((part * apart / (variance - 2 * weight * variance + part.sum())).sum())
     design_effect = (of_mean * answers + UNSEEN / answers) / of_one_answer
     degrees = max(0.5, part.sum() ** 2 / np.square(part).sum() - 1)
-    quantile_squared = student.ppf((1 + level) / 2, degrees) ** 2 * design_effect / answers
+    quantile_squared = stdtrit(degrees, (1 + level) / 2) ** 2 * design_effect / answers
     centre = (share + quantile_squared / 2) / (1 + quantile_squared)
     half = np.sqrt(quantile_squared * (share * (1 - share) + quantile_squared / 4)) / (1 + quantile_squared)
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))
@@ -266,7 +266,7 @@ def paired_test(x: Judged, y: Judged, *, flips: int = 10_000, seed: int = 0) -> 
     if n_users > 1:
         answers = n_users**2 / (1 / x.with_comparisons().total).sum()
         error = np.sqrt(difference.var(ddof=1) / n_users + UNSEEN / answers**2)
-        half = float(student.ppf(0.975, n_users - 1) * error)
+        half = float(stdtrit(n_users - 1, 0.975) * error)
         low, high = max(-1.0, mean - half), min(1.0, mean + half)
     # The p-value is the share of sign flips whose sum is at least as far from zero; zeros have no sign.
     # scipy's permutation_test does the same by sorting random numbers, 6 to 14 times as slowly.

@@ -28,7 +28,7 @@ import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.stats import t as student
+from scipy.special import stdtrit
 from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings
@@ -257,7 +257,7 @@ def compare_candidates(
         error = np.maximum(error, np.sqrt(share * (1 - share) / (n + 4)))
         paired = paired + UNSEEN / n**2
     margin = np.maximum(error, error[best])
-    margin = np.maximum(margin, student.ppf(0.975, n_users - 1) * np.sqrt(paired))
+    margin = np.maximum(margin, stdtrit(n_users - 1, 0.975) * np.sqrt(paired))
     return Compared(mean, error, mean >= mean[best] - margin)
 
 

@@ -24,10 +24,10 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 import torch
 from jaxtyping import Float, Int
 from scipy.special import ndtri
-from scipy.stats import rankdata
 from torch import Tensor
 
 from pal.errors import PalError
@@ -325,7 +325,8 @@ def feature_contrasts(
             values = values - (np.bincount(group, values) / np.maximum(sizes, 1))[group]
         if not values.std():
             continue
-        r = float(np.corrcoef(rankdata(values), rankdata(above))[0, 1])
+        ranks = (pl.Series(each).rank().to_numpy() for each in (values, above))
+        r = float(np.corrcoef(*ranks)[0, 1])
         reach, name = z / np.sqrt(max(len(texts) - 3, 1)), more if r > 0 else less
         ends = np.tanh(np.arctanh(min(abs(r), 0.9999)) + np.array([-reach, reach]))
         if ends[0] > 0:

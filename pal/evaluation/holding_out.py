@@ -8,8 +8,6 @@ from typing import Annotated, Literal
 import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from pal.config import Config, Number, Share
 
@@ -137,6 +135,9 @@ def linked_pairs(frame: pl.DataFrame) -> np.ndarray:
     Args:
         frame: The numbers user, prompt (-1: none), low and high of each pair.
     """
+    from scipy.sparse import coo_array  # takes a third of what every stage's start takes
+    from scipy.sparse.csgraph import connected_components
+
     sides = [frame.select("user", "prompt", pl.col(side).alias("item")) for side in ("low", "high")]
     items = pl.concat(sides).with_row_index("row")
     low, high = (

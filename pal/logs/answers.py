@@ -27,8 +27,8 @@ from pal.logs.items import (
 )
 from pal.logs.read import FILE, ROW
 from pal.logs.shapes import SAME, TIES_LEFT_OUT, Log
+from pal.logs.tables import row_place
 from pal.logs.vectors import read_vectors
-from pal.table_files import row_place
 
 TIE = 0.5
 UNDECIDED = "answered both ways equally often"

@@ -6,7 +6,8 @@ the roles that it has:
     pair      chosen, rejected
     duel      response_a, response_b, winner
     choice    response_a, response_b, response_c, ..., or a list `responses`; winner
-    ranking   responses as for choice; ranking (`B>A=C`, or a list of ranks), or a score or rank for each
+    ranking   responses as for choice; ranking (`B>A=C`, or a list of ranks), or a score or rank for each;
+              or ranking alone, a list of the responses, the best first
     rating    response, and a rating or a rank; a row for each
     thumb     response, and a thumb up or down; a row for each
 """
@@ -15,6 +16,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import polars as pl
@@ -23,63 +25,51 @@ from pal.errors import PalError
 from pal.logs.read import FILE, ROW, Table, as_text
 
 # The names by which a role's column is recognised, of several that are there the earliest; all in lower case.
-NAMES: dict[str, tuple[str, ...]] = {
+NAMES: dict[str, tuple[str, ...]] = {role: tuple(names.split()) for role, names in {
     "user_id": (
-        *("user_id", "user", "annotator_id", "annotator", "worker_id", "worker", "rater_id", "rater"),
-        *("judge_id", "judge", "evaluator_id", "evaluator", "person_id", "person", "participant_id"),
-        *("participant", "labeler_id", "labeler", "labeller_id", "labeller", "reviewer_id", "reviewer"),
-        *("respondent_id", "respondent", "assessor_id", "assessor", "user_hash", "username", "user_name"),
+        "user_id user annotator_id annotator worker_id worker rater_id rater judge_id judge evaluator_id "
+        "evaluator person_id person participant_id participant labeler_id labeler labeller_id labeller "
+        "reviewer_id reviewer respondent_id respondent assessor_id assessor user_hash username user_name"
     ),
     "prompt": (
-        *("prompt", "question", "instruction", "query", "user_prompt", "prompt_text", "input", "context"),
-        *("post", "history", "task", "caption", "request", "topic"),
+        "prompt question instruction query user_prompt prompt_text input context post history task "
+        "caption request topic"
     ),
     "chosen": (
-        *("chosen", "preferred", "chosen_response", "response_chosen", "accepted", "better", "positive"),
-        *("preferred_response", "chosen_text", "winning_response", "output_chosen"),
+        "chosen preferred chosen_response response_chosen accepted better positive preferred_response "
+        "chosen_text winning_response output_chosen"
     ),
     "rejected": (
-        *("rejected", "dispreferred", "rejected_response", "response_rejected", "worse", "negative"),
-        *("dispreferred_response", "rejected_text", "losing_response", "output_rejected"),
+        "rejected dispreferred rejected_response response_rejected worse negative dispreferred_response "
+        "rejected_text losing_response output_rejected"
     ),
     "winner": (
-        *("winner", "preference", "choice", "preferred", "overall_preference", "overall_pref", "verdict"),
-        *("vote", "preferred_response", "better", "selected", "which_better", "answer_preference", "best"),
-        *("label", "labels", "judgment", "judgement", "chosen", "result", "decision", "annotation"),
+        "winner preference choice preferred overall_preference overall_pref verdict vote "
+        "preferred_response better selected which_better answer_preference best label labels judgment "
+        "judgement chosen result decision annotation"
     ),
     "responses": (
-        *("responses", "answers", "completions", "candidates", "outputs", "options", "generations"),
-        *("images", "image_path", "image_paths", "texts"),
+        "responses answers completions candidates outputs options generations images image_path "
+        "image_paths texts"
     ),
     "response": (
-        *("response", "answer", "completion", "output", "model_response", "reply", "candidate", "text"),
-        *(
-            "item",
-            "item_id",
-            "generation",
-            "summary",
-            "image",
-            "joke",
-            "joke_id",
-            "movie",
-            "product",
-            "title",
-        ),
+        "response answer completion output model_response reply candidate text item item_id generation "
+        "summary image joke joke_id movie product title"
     ),
-    "ranking": ("ranking", "ranks", "rank", "order", "ordering", "positions"),
-    "rank": ("rank", "position", "place"),
+    "ranking": "ranking ranks rank order ordering positions",
+    "rank": "rank position place",
     "rating": (
-        *("rating", "score", "stars", "grade", "overall_rating", "human_score", "human_rating", "likert"),
-        *("overall_score", "points", "value"),
+        "rating score stars grade overall_rating human_score human_rating likert overall_score points "
+        "value"
     ),
     "thumb": (
-        *("thumb", "thumbs", "thumbs_up", "thumb_up", "liked", "like", "feedback", "if_chosen", "is_chosen"),
-        *("is_preferred", "upvote", "vote", "is_good", "label"),
+        "thumb thumbs thumbs_up thumb_up liked like feedback if_chosen is_chosen is_preferred upvote vote "
+        "is_good label"
     ),
-    "label": ("label",),
-    "timestamp": ("timestamp", "time", "created_at", "tstamp", "datetime", "date", "answered_at"),
-    "split": ("split",),
-}
+    "label": "label",
+    "timestamp": "timestamp time created_at tstamp datetime date answered_at",
+    "split": "split",
+}.items()}  # fmt: skip
 # What comes before or after the letter or number of one of several responses; the earliest is taken.
 STEMS = (
     *("response", "answer", "completion", "output", "candidate", "option", "reply", "generation", "summary"),
@@ -143,6 +133,17 @@ def parse_columns(text: str) -> dict[str, str]:
             raise PalError(f"--columns must name roles, {known}, got {role!r}")
         given[role] = column
     return given
+
+
+def column_like(role: str, names: Iterable[str]) -> str | None:
+    """The column that others call what a role is, or that is spelt like it; None if there is none."""
+    folded = {_folded(name): name for name in names}
+    if re.fullmatch("response_[a-p]", role):
+        several, at = _several({}, folded, STEMS)[1], ord(role[-1]) - ord("a")
+        return several[at] if at < len(several) else None
+    known = [name for name in NAMES.get(role, ()) if name in folded]
+    close = known or get_close_matches(role, folded, n=1, cutoff=0.8)
+    return folded[close[0]] if close else None
 
 
 def recognise(table: Table, given: Mapping[str, str] | None = None) -> tuple[Table, Columns]:
@@ -217,15 +218,24 @@ def _shape(
             scored, scores = _several({}, free, stems)
             if scored[: len(marks)] == marks and marks:
                 return Columns("ranking", {**roles, kind: scores[0]}, responses, marks, scores[: len(marks)])
-    if response := find("response"):
-        roles = {**roles, "response": response}
-        for role, shape in (("rating", "rating"), ("rank", "rating"), ("thumb", "thumb")):
-            if (column := find(role)) and column != response:
-                return Columns(shape, {**roles, role: column})
+    elif (ranking := find("ranking")) and _looks_listed(table, ranking):
+        return Columns("ranking", {**roles, "responses": ranking, "ranking": ranking})
+    response, advice = find("response"), "chosen=...,rejected=..."
+    for role, shape in (("rating", "rating"), ("rank", "rating"), ("thumb", "thumb")):
+        column = find(role)
+        if column is None or column == response:
+            continue
+        # What is rated has many names; a column that can be nothing else is taken.
+        used = {*roles.values(), column, find("prompt")}
+        others = [name for folded, name in free.items() if name not in used and folded not in NAMES["prompt"]]
+        rated = others[0] if response is None and "response" not in given and len(others) == 1 else response
+        if rated:
+            return Columns(shape, {**roles, "response": rated, role: column})
+        advice = f"response={others[0] if others else '...'}"
     raise PalError(
         f"{table.source} must say what was preferred: by columns chosen and rejected; response_a, response_b "
         "and winner; responses and ranking; or response and rating or thumb; it has "
-        f"{_listed(table.columns)}; name them by --columns 'chosen=...,rejected=...'"
+        f"{_listed(table.columns)}; name them by --columns '{advice}'"
     )
 
 

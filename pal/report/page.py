@@ -7,6 +7,7 @@ that are part of it.
 import base64
 import hashlib
 import json
+import math
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -16,11 +17,14 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+Row = dict[str, Any]
 FOLDER = Path(__file__).parent
 NO_BREAK, DASH, MINUS = "\u00a0", "\u2013", "\u2212"
 TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # Unicode's controls of direction
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 SHORT = 280  # characters of an item
+FEW_PEOPLE = 8  # with fewer nothing is claimed of people in general
+RARE = 0.05  # chance that a difference, or anyone's standing out, is told though there is none
 THUMBNAIL_BYTES = 64_000
 _PICTURE = re.compile(r"data:image/jpeg;base64,[A-Za-z0-9+/]+={0,2}")
 
@@ -49,6 +53,19 @@ def isolated(text: str) -> str:
         return text
     kept = "".join(character for character in text if unicodedata.bidirectional(character) not in TURNS)
     return f"\u2068{kept}\u2069"  # first strong isolate, pop directional isolate
+
+
+def gained(gain: float | None) -> str:
+    """A person's gain in points with its sign."""
+    if gain is None:
+        return DASH
+    return (
+        f"{points(gain)}"
+        if gain < 0
+        else f"+{points(gain)}"
+        if round(gain, 3)
+        else f"{0:.1f}".replace("-", MINUS)
+    )
 
 
 def shorten(text: str, limit: int = SHORT) -> str:
@@ -121,3 +138,76 @@ def render_page(
         scripts=[Markup(script) for script in scripts],  # noqa: S704 - no data in them
         hashes=[f"sha256-{base64.b64encode(digest).decode()}" for digest in digests],
     )
+
+
+def pays(
+    difference: float, low: float, high: float, users: int, personal: float, one: float, p: float = 0.0
+) -> Row:
+    """Whether being personal pays: an answer in a word or two, and a sentence that claims no more.
+
+    Args:
+        difference: Mean over people of the personal reward's accuracy less that of one reward for everyone.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        users: People compared.
+        personal: The personal reward's accuracy.
+        one: The other's.
+        p: P-value of the difference, where there is one.
+    """
+    said = f"A personal reward is right on {percent(personal)} of the answers held out, "
+    said += f"one reward for everyone on {percent(one)}"
+    who = "1 person" if users == 1 else f"{users:,} people"
+    if users < FEW_PEOPLE:
+        few = f"{who} {'says' if users == 1 else 'say'} little of others, at least {FEW_PEOPLE} are needed"
+        return {"answer": "Too few people to tell", "sentence": f"{said}; but {few}."}
+    if high < 0 and p < RARE:  # the sentence speaks of how much worse: the interval is turned round
+        answer, how = "No, it costs", f"a person loses {points(-difference)} points on average"
+        low, high = -high, -low
+    elif low > 0 and p < RARE:
+        answer, how = "Yes", f"a person gains {points(difference)} points on average"
+    else:
+        answer, how = "Not shown", f"the mean gain of a person, {points(difference)} points, may be chance"
+    interval = f"95{NO_BREAK}% interval {points(low)} to {points(high)}, {who}"
+    return {"answer": answer, "sentence": f"{said}; {how} ({interval})."}
+
+
+class Axis:
+    """An axis of accuracies, as percentages of its width; ends in fives."""
+
+    def __init__(self, values: Sequence[float]) -> None:
+        self.low = max(0, 5 * math.floor((100 * min(values, default=0.5) - 1) / 5))
+        self.high = min(100, 5 * math.ceil((100 * max(values, default=1.0) + 1) / 5))
+        step = 5 if self.high - self.low <= 30 else 10 if self.high - self.low <= 60 else 20
+        self.ticks = list(range(-(-self.low // step) * step, self.high + 1, step))
+
+    def place(self, share: float) -> float:
+        """Where an accuracy stands."""
+        return round(100 * (100 * share - self.low) / (self.high - self.low), 2)
+
+    def width(self, low: float, high: float) -> float:
+        """The width of an interval."""
+        return round(self.place(high) - self.place(low), 2)
+
+
+def story(portrait: Row, answer: Row, rows: Sequence[Row]) -> Row:
+    """What `story.html.j2` shows: the portrait, and whether it pays.
+
+    Args:
+        portrait: From `portrait`.
+        answer: From `pays`.
+        rows: For each place a name and `marks`: name, series (model, one or rest), accuracy, low, high.
+    """
+    values = [
+        v for row in rows for mark in row["marks"] for v in (mark["accuracy"], mark["low"], mark["high"])
+    ]
+    axis = Axis([value for value in values if value is not None])
+    whom, drawn = portrait["whom"], portrait["map"]
+    if whom:
+        whom = {
+            **whom,
+            "groups": [*whom["groups"]],
+            "zero": next((i for i, each in enumerate(whom["bins"]) if not each["at"]), 0),
+        }
+    if drawn:
+        drawn = {**drawn, "hollow": any(point["users"] == "unseen" for point in drawn["points"])}
+    return {**portrait, "whom": whom, "map": drawn, "pays": {**answer, "rows": rows, "axis": axis}}

@@ -7,17 +7,14 @@ be null.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy.stats import binom, binomtest
+from scipy.special import bdtr
 
 from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
-from pal.report.page import DASH, MINUS, NO_BREAK, percent, points
+from pal.report.page import RARE, Row
 
-Row = dict[str, Any]
-FEW_PEOPLE = 8  # with fewer nothing is claimed of people in general
 MOST_PEOPLE = 300  # with a page of their own
 EXAMPLES = 3  # of either kind on a person's page
 WORST = 5
@@ -25,40 +22,8 @@ BIN = 0.05  # of gains
 LEAST_REPEATS, LEAST_SIDES = 5, 10  # questions answered twice, and answers with a side, to be judged by
 SELF, SIDE = 0.6, 0.9  # agreement with oneself at most, share of one side at least, of who stands out
 LAPSE = 0.3  # share of answers at random which that of who stands out is surely above
-RARE = 0.05  # chance that a difference, or anyone's standing out, is told though there is none
 PAUSE = 600.0  # seconds, after which an answer was not given right after the one before
 FAST, FASTER = 3.0, 0.2  # seconds an answer, and share of the median person's, of who stands out
-
-
-def pays(
-    difference: float, low: float, high: float, users: int, personal: float, one: float, p: float = 0.0
-) -> Row:
-    """Whether being personal pays: an answer in a word or two, and a sentence that claims no more.
-
-    Args:
-        difference: Mean over people of the personal reward's accuracy less that of one reward for everyone.
-        low: Lower end of its 95 % interval.
-        high: Upper end.
-        users: People compared.
-        personal: The personal reward's accuracy.
-        one: The other's.
-        p: P-value of the difference, where there is one.
-    """
-    said = f"A personal reward is right on {percent(personal)} of the answers held out, "
-    said += f"one reward for everyone on {percent(one)}"
-    who = "1 person" if users == 1 else f"{users:,} people"
-    if users < FEW_PEOPLE:
-        few = f"{who} {'says' if users == 1 else 'say'} little of others, at least {FEW_PEOPLE} are needed"
-        return {"answer": "Too few people to tell", "sentence": f"{said}; but {few}."}
-    if high < 0 and p < RARE:  # the sentence speaks of how much worse: the interval is turned round
-        answer, how = "No, it costs", f"a person loses {points(-difference)} points on average"
-        low, high = -high, -low
-    elif low > 0 and p < RARE:
-        answer, how = "Yes", f"a person gains {points(difference)} points on average"
-    else:
-        answer, how = "Not shown", f"the mean gain of a person, {points(difference)} points, may be chance"
-    interval = f"95{NO_BREAK}% interval {points(low)} to {points(high)}, {who}"
-    return {"answer": answer, "sentence": f"{said}; {how} ({interval})."}
 
 
 def judge_people(answers: pl.DataFrame) -> pl.DataFrame:
@@ -190,7 +155,7 @@ def answering(
     for row in rows:
         row["why"] = []
         right = round(row["agreement"] * row["n"])
-        if row["agreement"] <= SELF and binom.cdf(right, row["n"], typical) * len(rows) < RARE:
+        if row["agreement"] <= SELF and bdtr(right, row["n"], typical) * len(rows) < RARE:
             row["why"].append("hardly agrees with their own model")
         if (row.pop("low", None) or 0) > LAPSE:
             row["why"].append("answers as if at random")
@@ -198,7 +163,8 @@ def answering(
             row["why"].append("answers the same question in both ways")
         if row.get("first") is not None and row["shown"] >= LEAST_SIDES:
             one_side = max(row["first"], 1 - row["first"])
-            p = binomtest(round(row["first"] * row["shown"]), row["shown"]).pvalue * len(rows)
+            fewer = round((1 - one_side) * row["shown"])
+            p = 2 * bdtr(fewer, row["shown"], 0.5) * len(rows)  # of a fair coin, two-sided
             if one_side >= SIDE and p < RARE:
                 side = "first" if row["first"] > 0.5 else "second"
                 row["why"].append(f"nearly always chooses the response shown {side}")
@@ -221,16 +187,3 @@ def seconds_between(users: pl.Series, times: pl.Series) -> pl.DataFrame:
     gap = pl.col("time").diff().over("user_id").dt.total_milliseconds() / 1000
     gaps = sorted_times.select("user_id", seconds=gap)
     return gaps.filter((pl.col("seconds") > 0) & (pl.col("seconds") < PAUSE))
-
-
-def gained(gain: float | None) -> str:
-    """A person's gain in points with its sign."""
-    if gain is None:
-        return DASH
-    return (
-        f"{points(gain)}"
-        if gain < 0
-        else f"+{points(gain)}"
-        if round(gain, 3)
-        else f"{0:.1f}".replace("-", MINUS)
-    )

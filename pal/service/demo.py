@@ -14,7 +14,6 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,10 @@ from torch import Tensor
 
 from pal.comparisons import Embeddings, Questions
 from pal.errors import PalError
+from pal.logs.tables import read_rows
 from pal.models.base import PrototypeModel
 from pal.service import requests as typed
 from pal.serving.reward_model import RewardModel
-from pal.table_files import open_reader
 from pal.users.population import Posterior
 from pal.users.question_choice import answer_probabilities, choose_together, rank_questions
 from pal.users.taste import Taste
@@ -283,12 +282,13 @@ def read_questions(log: Any, folder: Path | None, seed: int = 0) -> tuple[list[P
 
 def read_table(path: str, *, needs_prompts: bool) -> list[Pair]:
     """Questions of a table with prompt, response_a and response_b: texts, paths of pictures or vectors."""
-    with open_reader(path, None) as reader:
-        reader.require(["response_a", "response_b", *(["prompt"] if needs_prompts else [])])
-        folder = Path(path).parent
-        rows = list(islice(reader, MOST_TABLE))
+    table, folder = read_rows(path), Path(path).parent
+    table.require(["response_a", "response_b", *(["prompt"] if needs_prompts else [])])
     columns = ("prompt", "response_a", "response_b")
-    return [Pair(*(item_of(row.cells.get(column), folder) for column in columns)) for row in rows]
+    return [
+        Pair(*(item_of(row.cells.get(column), folder) for column in columns))
+        for row in table.rows[:MOST_TABLE]
+    ]
 
 
 def item_of(cell: Any, folder: Path | None) -> Any:

@@ -14,9 +14,9 @@ from pal.comparisons import Comparisons
 from pal.logs.answers import TIE
 from pal.logs.shapes import Log
 from pal.models.base import margins
-from pal.report.page import FOLDER, data_uri, render_page, script
-from pal.report.people import gained, pays, seconds_between
-from pal.report.portrait import Item, judged_answers, portrait, story
+from pal.report.page import FOLDER, data_uri, gained, pays, render_page, script, story
+from pal.report.people import seconds_between
+from pal.report.portrait import Item, judged_answers, portrait
 from pal.serving.reward_model import RewardModel
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pydantic import BaseModel, Field, ValidationError
 
 from pal.config import Config, Number, explain
-from pal.table_files import TableReader
+from pal.logs.tables import open_table
 from pipeline import PipelineError, paths
 from pipeline.datasets.base import (
     AtLeastOne,
@@ -150,16 +150,16 @@ def read(name: str, path: Path) -> list[Statement]:
         PalError: Naming the first row that is not a statement in Anthropic's schema.
     """
     persona, statements = name.removeprefix("interest-in-").removesuffix(".jsonl"), []
-    with path.open("rb") as file:
-        rows = TableReader(file, name, "jsonl")
-        rows.first()
-        for cells in rows:
+    with open_table(path, name) as table:
+        for cells in table.rows:
             try:
                 row = Row.model_validate(cells.cells)
             except ValidationError as error:
                 raise PipelineError(f"{cells.place}: {explain(error)[:200]}") from None
             agrees = row.answer_matching_behavior == " Yes"
             statements.append(Statement(persona, row.question, row.statement, agrees))
+        if not statements:
+            raise table.no_rows()
     return statements
 
 

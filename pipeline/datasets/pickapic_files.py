@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from pal.table_files import readable_parquet
+from pal.logs.tables import readable_parquet
 from pipeline import PipelineError, paths
 from pipeline.datasets.base import HubFiles, Remote, Source
 

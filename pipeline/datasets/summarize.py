@@ -11,7 +11,7 @@ comparison is refused; whether a row without worker, post or text takes part is 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,8 +22,8 @@ from pal.config import Config, explain
 from pal.conversations import JOINT
 from pal.errors import shorten
 from pal.files import write_json
-from pal.table_files import Row as Cells
-from pal.table_files import TableReader
+from pal.logs.tables import Row as Cells
+from pal.logs.tables import open_table
 from pipeline import PipelineError, paths
 from pipeline.datasets import summarize_protocols as protocols
 from pipeline.datasets.base import DatasetParams, HubFiles, Remote, Source
@@ -236,15 +236,20 @@ def read(files: dict[str, Path]) -> tuple[pl.DataFrame, int]:
 
 
 @contextmanager
-def opened(name: str, path: Path) -> Iterator[TableReader | None]:
+def opened(name: str, path: Path) -> Iterator[Iterator[Cells] | None]:
     """The rows of a file of comparisons; None for one of axis ratings.
 
     Raises:
         PalError: If it holds neither, by its first row or its schema.
     """
-    with path.open("rb") as file:
-        rows = TableReader(file, name, "parquet" if Path(name).suffix in PARQUET else "jsonl")
-        keys = list(rows.columns or rows.first().cells)
+    with open_table(path, name) as table:
+        rows = iter(table.rows)
+        keys = table.columns
+        if keys is None:  # of JSON, where each row has its own
+            first = next(rows, None)
+            if first is None:
+                raise table.no_rows()
+            keys, rows = list(first.cells), chain([first], rows)
         if "summaries" not in keys and "summary" not in keys:
             raise PipelineError(f"{name} must have 'summaries', got {shorten(', '.join(map(repr, keys)))}")
         yield rows if "summaries" in keys else None

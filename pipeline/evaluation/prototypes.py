@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import adjusted_rand_score
 
 from pal.comparisons import Questions
 from pal.evaluation.prototypes import dead_prototypes, match_prototypes, outside_hull, plurality_test
@@ -75,11 +74,18 @@ def stability(data: Study, model: SavedModel) -> dict[str, Any] | None:
     return {
         "seeds": len(others),
         **(_agreement(data, model, others) if others else dict.fromkeys(names)),
-        "true_groups": rounded(adjusted_rand_score(np.array(groups), nearest)) if groups else None,
+        "true_groups": same_groups(np.array(groups), nearest) if groups else None,
         "n_groups": len(set(groups)) if groups else None,
         "dead": [k + 1 for k, dead in enumerate(dead_prototypes(model.states).tolist()) if dead],
         "outside": _outside(data, model),
     }
+
+
+def same_groups(one: np.ndarray, other: np.ndarray) -> float:
+    """Adjusted Rand index of two groupings of the same users."""
+    from sklearn.metrics import adjusted_rand_score  # as long to import as numpy, polars and pydantic
+
+    return rounded(adjusted_rand_score(one, other))
 
 
 def _agreement(data: Study, model: SavedModel, others: list[SavedModel]) -> dict[str, Any]:
@@ -93,7 +99,7 @@ def _agreement(data: Study, model: SavedModel, others: list[SavedModel]) -> dict
         theirs_at = prototype_margins(data, other, questions)
         agreement.append(match_prototypes(margins, theirs_at, shares, other.states.mean(0)).agreement)
         nearest = (fit.states.argmax(1).numpy() for fit in (model, other))
-        groups.append(rounded(adjusted_rand_score(*nearest)))
+        groups.append(same_groups(*nearest))
         (theirs,) = margins_by(other, [other.states], data, test)
         answers.append(float(((ours > 0) == (theirs > 0)).double().mean()))
     by_prototype = torch.stack(agreement).mean(0)

@@ -5,8 +5,7 @@ Alarms say why prototypes should not be believed, a sentence each. Their limits 
 
 from typing import Any
 
-from pal.report.page import DASH, NO_BREAK, number, percent, points
-from pal.report.people import FEW_PEOPLE, pays
+from pal.report.page import DASH, FEW_PEOPLE, NO_BREAK, number, pays, percent, points
 from pipeline.paths import AS_FITTED, ONE_PER_USER
 from pipeline.report.tables import (
     accuracies_along,

@@ -8,8 +8,7 @@ import vl_convert
 
 from pal.files import new_folder, write_text
 from pal.report import page
-from pal.report.people import gained
-from pal.report.portrait import story
+from pal.report.page import gained, story
 from pipeline import params, paths
 from pipeline.datasets import DATASETS
 from pipeline.report import charts, findings, tables

@@ -94,8 +94,9 @@ def test_a_stages_help_imports_nothing_heavy():
 
 
 def test_stages_that_need_no_torch_run_without_it(small):
-    """From check to split, in a Python where torch cannot be imported."""
-    words = "import sys; sys.modules['torch'] = None; from pipeline.stages import check, prepare, recolour, split;"
+    """From check to split, and report, in a Python where torch cannot be imported."""
+    words = "import sys; sys.modules['torch'] = None; "
+    words += "from pipeline.stages import check, prepare, recolour, report, split; "
     words += "check.main(); [stage.main('own') for stage in (prepare, recolour, split)]"
     done = run(words, cwd=small.root, python=("-c",))
     assert (done.returncode, done.stderr) == (0, "")

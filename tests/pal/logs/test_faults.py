@@ -31,7 +31,7 @@ FAULTS = {
     "ranking of others": ("user,prompt,response_a,response_b,ranking\na,q,s,n,C>D\n", {}, "names other responses"),
     "label": (f"{HEAD[:-1]},label\na,q,s,n,7\n", {}, r"label in row 1 of a.csv must lie in \[0, 1\], got '7'"),
     "one way": (f"{HEAD}a,q,s,s\n", {}, r"got none \(1 that compare a response with itself\)"),
-    "not closed": (f'{HEAD}a,q,s,"n\nb,q,s,n\n', {}, "row 1 of a.csv has a quote that is not closed"),
+    "not closed": (f'{HEAD}a,q,s,"n\nb,q,s,n\n', {}, r"row 1 \(line 2\) of a.csv has a quote that is not closed"),
     "too few values": (f"{HEAD}a,q,s\n", {}, "row 1 of a.csv must have 4 values, one per column, got 3"),
     "empty": ("", {}, "a.csv is empty"),
     "header": (HEAD, {}, "must hold at least one row, got a header only"),

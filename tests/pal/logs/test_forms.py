@@ -108,6 +108,9 @@ LOGS = {
                                            "choice": "so"}), {}, [X]),
     "ranking of a list": ("a.jsonl", lines({"worker_id": "ann", "prompt": "why?", "ranking": "B>A=C",
                                             "responses": ["no", "so", "no"]}), {}, [X, X]),
+    "ranking that is the list": ("a.jsonl", lines({"user": "ann", "prompt": "why?", "ranking": ["so", "no"]},
+                                                  {"user": "bob", "prompt": "why?", "ranking": ["no", "so"]}),
+                                 {}, None),
     "ranks of pictures": ("a.json", json.dumps([  # HPDv2's test
         {"prompt": "why?", "image_path": ["so", "no"], "raw_annotations": [
             {"rank": [1, 2], "user_hash": "ann"}, {"rank": [2, 1], "user_hash": "bob"}]}]).encode(), {}, None),
@@ -117,6 +120,8 @@ LOGS = {
                 b"bob,why?,so,1\nbob,why?,no,2\n", {}, None),
     "ratings without prompts": ("a.csv", b"user,item,rating\nann,so,5\nann,no,1\n", {},
                                 [("ann", None, "so", "no", 1.0)]),
+    "ratings of what is named otherwise": ("a.csv", b"user,film,rating,time\nann,so,5,1\nann,no,1,2\n", {},
+                                           [("ann", None, "so", "no", 1.0)]),
     "thumbs": ("a.csv", b"user,prompt,completion,label\nann,why?,so,True\nann,why?,no,False\n", {}, [X]),
     "winner 0 or 1": ("a.csv", b"user,history,human_ref_A,human_ref_B,labels\nann,why?,so,no,1\n"  # SHP
                       b"bob,why?,so,no,0\n", {"values": {"1": "a", "0": "b"}}, None),

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pal.report.people import FEW_PEOPLE, answering, examples, for_whom, judge_people, pays
+from pal.report.page import FEW_PEOPLE, pays
+from pal.report.people import answering, examples, for_whom, judge_people
 
 
 def table(rows):

@@ -93,7 +93,7 @@ def test_files_that_are_not_there_are_one_sentence(toy, change, message):
 
 
 BROKEN = [
-    (b"", "x.jsonl must hold at least one row, got none"),
+    (b"", "x.jsonl is empty \\(0 bytes\\)"),
     ((line("a") + line("b")[:50]).encode(), "row 2 of x.jsonl is not valid JSON"),
     (line("a", statement="").encode(), "row 1 of x.jsonl: statement must "),
     (

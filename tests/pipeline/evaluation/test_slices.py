@@ -52,11 +52,13 @@ class Line(PrototypeModel):
 def model(weights=((1.0, 0.0), (0.0, 1.0)), likes=(1.0, -1.0)):
     """Two seen users, by default at one prototype each."""
     weights = torch.tensor(weights)
-    loss = SimpleNamespace(loss="logistic")
     return SimpleNamespace(
-        head=Line(likes), states=weights, population=Points.from_states(weights), fit_config=loss,
+        head=Line(likes),
+        states=weights,
+        population=Points.from_states(weights),
+        fit_config=SimpleNamespace(loss="logistic"),
         attributes=None,
-    )  # fmt: skip
+    )
 
 
 def study(rows, dataset="pickapic_v1", label=None, groups=None, prompts=None, n_prompts=0, n_responses=6):

@@ -1,0 +1,63 @@
+"""Tables that are written: types that are kept, and files written whole or not at all."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pal.cli.writing import open_writer, table_format
+from pal.errors import PalError
+
+POINTS = [{"response": [1.0], "id": 7}, {"response": [0.0], "id": 8}]
+
+
+def test_the_format_is_that_of_the_suffix_or_stated():
+    assert [table_format("A.JSONL", None), table_format("a.txt", "csv")] == ["jsonl", "csv"]
+    with pytest.raises(PalError, match=r"a.txt must end in .jsonl, .csv or .parquet, or --format must say"):
+        table_format("a.txt", None)
+
+
+def test_columns_keep_their_types_through_parquet(pal, on_a_line, rows):
+    schema = pa.schema({"response": pa.list_(pa.float32()), "id": pa.int16()})
+    pq.write_table(pa.Table.from_pylist(POINTS, schema), "points.parquet")
+    pal("score", on_a_line, "points.parquet", "--out", "scored.parquet")
+    scored = pq.read_table("scored.parquet")
+    assert scored.drop(["reward"]) == pa.Table.from_pylist(POINTS, schema=schema)
+    assert scored.schema.field("reward").type == pa.float64()
+    # Standard output is JSONL unless said otherwise.
+    assert rows(pal("score", on_a_line, "points.parquet"))[1]["id"] == 8
+    assert rows(pal("score", on_a_line, "points.parquet", "--format", "csv"))[1]["response"] == "[0.0]"
+
+
+def test_no_cell_of_a_safe_csv_starts_a_formula(pal, words):
+    lines = ["prompt,response,=note", 'q,"=cmd|x",+1', "q,fine,-2"]
+    plain, safe = (
+        pal("score", words, "-", "--format", "csv", *more, stdin="\n".join(lines))
+        for more in ((), ["--safe-csv"])
+    )
+    assert [line.rsplit(",", 1)[0] for line in plain.splitlines()] == [
+        line.replace('"', "") for line in lines
+    ]
+    assert [line.rsplit(",", 1)[0] for line in safe.splitlines()] == [
+        "prompt,response,'=note",
+        "q,'=cmd|x,'+1",
+        "q,fine,'-2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("second", "name", "sentence"),
+    [
+        ({"b": 1}, "x.csv", "rows must all have the same columns, got 'a' in some; write JSONL"),
+        ({"a": "no number"}, "x.parquet", "rows cannot be written as Parquet"),
+        ({"a": {1}}, "x.jsonl", "a row cannot be written as JSON"),
+        ({"a": b"1"}, "x.jsonl", "a row cannot be written as JSON"),
+        ({"a": "\ud800"}, "x.csv", "half of a surrogate pair"),
+    ],
+)
+def test_rows_that_do_not_fit_the_format_leave_the_file_as_it_was(tmp_path, second, name, sentence):
+    path = tmp_path / name
+    path.write_text("old")
+    with pytest.raises(PalError, match=sentence), open_writer(str(path), None) as write:
+        write([{"a": 1}])
+        write([second])
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [(name, "old")]
