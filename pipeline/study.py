@@ -134,11 +134,6 @@ def load(dataset: str) -> Study:
     sides = {side: _rows_of(dataset, side, pairs, shards, dropped) for side in SIDES}
     rows = {side: side_rows for side, (_, side_rows) in sides.items()}
     prompts, responses = sides["prompt"][0], sides["chosen"][0]
-    if responses is None or responses != sides["rejected"][0]:
-        raise PipelineError(
-            f"chosen and rejected items of {dataset} must be of one modality, "
-            f"got {responses} and {sides['rejected'][0]}"
-        )
     # Pairs that name an item that could not be encoded; without prompts those rows are all -1.
     bad = (rows["chosen"] < 0) | (rows["rejected"] < 0) | ((rows["prompt"] < 0) & (prompts is not None))
     if len(bad) and bad.all():
@@ -242,28 +237,17 @@ def _rows_of(
     """The modality of one side's items, and each pair's row in its embeddings: -1 where it was dropped.
 
     Raises:
-        PipelineError: If an item has no embedding and was not dropped, all were dropped, or modalities are
-            mixed.
+        PipelineError: If an item has no embedding and was not dropped, or all were dropped.
     """
     codes, values = pairs[side], pairs.names[side]
     if (codes < 0).all():
         return None, codes
-    if (codes < 0).any():
-        raise PipelineError(
-            f"every pair of {dataset} must have a {side} or none, got both; "
-            f"run `dvc repro -f prepare@{dataset}`"
-        )
     names = packed(values)
     used = np.bincount(codes, minlength=len(names)) > 0  # a dictionary may hold more than its column
     by_modality = {
         modality: first_places(known, names) for modality, (known, _, _) in shards.items() if len(known)
     }
     matching = [name for name, rows in by_modality.items() if (rows[used] >= 0).any()]
-    if len(matching) > 1:
-        raise PipelineError(
-            f"the {side} items of {dataset} must all be of one modality, "
-            f"got both {matching[0]} and {matching[1]}"
-        )
     rows = by_modality[matching[0]] if matching else np.full(len(names), -1)
     lost = used & (rows < 0) & ~np.isin(names, packed(dropped))
     if lost.any():

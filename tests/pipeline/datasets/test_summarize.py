@@ -91,7 +91,7 @@ def test_a_bad_first_line_is_told_before_anything_runs(project):
     (project.root / "mine").mkdir()
     (project.root / "mine" / "a.json").write_text("<html>")
     project.set({"summarize.source": "mine"})
-    with pytest.raises(PalError, match=r"row 1 of a\.json is not valid JSON"):
+    with pytest.raises(PalError, match=r"a\.json must have 'summaries', got"):
         summarize.find(params.load()).check()
 
 
