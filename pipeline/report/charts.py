@@ -28,14 +28,6 @@ SERIES = {  # colour, shape, dash
     "bound": (INK, "triangle-up", [3, 3]),
     "asked": (COLOURS[1], "square", [1, 0]),
 }
-SWATCHES = {  # the shapes as paths 12 wide and high, for legends outside the figures, which can wrap
-    "circle": "M6,1.5a4.5,4.5 0 1,0 0.01,0z",
-    "square": "M2,2h8v8h-8z",
-    "diamond": "M6,1l4,5l-4,5l-4,-5z",
-    "triangle-up": "M6,1.5l5,9h-10z",
-    "triangle-down": "M6,10.5l5,-9h-10z",
-    "cross": "M4.2,1h3.6v3.2h3.2v3.6h-3.2v3.2h-3.6v-3.2h-3.2v-3.6h3.2z",
-}
 WAYS = {  # of choose-k: colour, shape, dash, and how far beside its K a mark stands
     AS_FITTED: (COLOURS[0], "circle", [1, 0], -0.06),
     ONE_PER_USER: (COLOURS[1], "square", [6, 3], 0.06),

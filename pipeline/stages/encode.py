@@ -168,10 +168,8 @@ def _given(items: Items, modality: str, dataset: str, rows: int) -> tuple[Embedd
     if modality != "vector":
         raise PipelineError(f"{dataset}.encoder must name an encoder: not all items are vectors, got 'none'")
     lists = items.vectors()
-    widths = lists.list.len().unique().to_list()
-    if len(widths) > 1:
-        raise PipelineError(f"the vectors of {dataset} must be of one width, got {sorted(widths)}")
+    width = len(lists[0])
     print(f"encode@{dataset}: {len(lists):,} items are vectors already")
-    vectors = lists.explode().to_numpy().reshape(len(lists), widths[0]).astype(np.float32)
+    vectors = lists.explode().to_numpy().reshape(len(lists), width).astype(np.float32)
     parts = (vectors[start : start + rows] for start in range(0, len(vectors), rows))
-    return Embedder("none", "", "", widths[0], "float32", "as given", "none", "float32"), parts
+    return Embedder("none", "", "", width, "float32", "as given", "none", "float32"), parts

@@ -19,24 +19,6 @@ PAPER = Path("data/paper/paper.html")  # of experiments/: linked to where it is 
 TEMPLATES = Path(charts.__file__).parent
 javascript_bundle = cache(vl_convert.javascript_bundle)
 
-DRAW = """
-"use strict";
-const read = element => JSON.parse(element.textContent);
-const options = {mode: "vega-lite", renderer: "svg", actions: false, ast: true, defaultStyle: false,
-  logLevel: 1, config: read(document.getElementById("theme"))};
-const draw = chart => {
-  if (chart.dataset.drawn) return;
-  chart.dataset.drawn = "yes";
-  vegaEmbed(chart, read(chart.nextElementSibling), options).catch(error =>
-    fail(chart.id + ": " + error.message));
-};
-// What is folded has no width, and is drawn when it is opened.
-const opened = () => { for (const chart of document.querySelectorAll(".chart"))
-  if (!chart.closest("details:not([open])")) draw(chart); };
-for (const fold of document.querySelectorAll("details")) fold.addEventListener("toggle", opened);
-opened();
-"""
-
 
 def main() -> None:
     """Write the report on the datasets that params.yaml lists, in that order."""
@@ -61,10 +43,11 @@ def render(evaluated: Row) -> str:
             under `methods`.
     """
     filters = {"interval": findings.interval, "series": tables.series, "gained": gained}
-    marks = {"series": charts.SERIES, "swatches": charts.SWATCHES}
     s = section(evaluated)
     scripts = [page.script("people")]
-    return render_page(TEMPLATES / "report.html.j2", filters, scripts, s=s, title=s["title"], **marks)
+    return render_page(
+        TEMPLATES / "report.html.j2", filters, scripts, s=s, title=s["title"], series=charts.SERIES
+    )
 
 
 def render_index(evaluated: list[Row], *, paper: bool = False) -> str:
@@ -82,7 +65,12 @@ def render_page(
 ) -> str:
     """Render a template into a page with charts, which Vega draws: one script, once for the page."""
     vega = javascript_bundle().replace("</script", r"<\/script").replace("<!--", r"<\!--")
-    every = [page.script("errors"), *(scripts or []), vega, DRAW]
+    every = [
+        page.script("errors"),
+        *(scripts or []),
+        vega,
+        (TEMPLATES / "draw.js").read_text(encoding="utf-8"),
+    ]
     return page.render_page(template, scripts=every, filters=filters, theme=charts.THEME, **context)
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pal.errors import PalError
-from pal.files import copy_file, make_folder, move_file, sentence, sha256_of, share, write_json
+from pal.files import copy_file, make_folder, move_file, sha256_of, share, write_json
 from pipeline import PipelineError, paths
 from pipeline.storage.manifests import read_json
 
@@ -70,21 +70,14 @@ def keep(path: Path, name: str | None = None) -> RawFile:
 
 
 def link(path: Path, name: str | None = None) -> RawFile:
-    """Have the store hold a symbolic link to a file in place of a copy.
-
-    Raises:
-        PipelineError: If the store cannot be written.
-    """
+    """Have the store hold a symbolic link to a file in place of a copy."""
     sha256 = cached_sha256(path)
     home = home_of(sha256)
     if not home.exists() or cached_sha256(home) != sha256:  # or an older link leads elsewhere by now
         temporary = home.with_name(f".{home.name}.{secrets.token_hex(8)}.new")
-        try:
-            make_folder(home.parent)
-            temporary.symlink_to(path.resolve())
-            temporary.replace(home)
-        except OSError as error:
-            raise PipelineError(sentence(error, f"{home} cannot be written")) from None
+        make_folder(home.parent)
+        temporary.symlink_to(path.resolve())
+        temporary.replace(home)
     return RawFile(name or path.name, sha256, path.stat().st_size)
 
 
