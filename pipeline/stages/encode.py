@@ -61,7 +61,7 @@ def main(dataset: str, rank: int | None = None, world: int | None = None) -> Non
             else:
                 job, faults = _fill(of_modality, modality, dataset, values, Share())
                 bad += faults
-                places = job.store.find(job.ids) if job.missing.any() else job.places
+                places = job.store.find(job.ids)
                 ids, embedder = job.ids[~places.missing], job.store.embedder
                 parts = job.store.gather(places, values.encode.shard_rows, folder)
             (folder / modality).mkdir()
@@ -146,7 +146,7 @@ def _job(
     )  # fmt: skip
     store = EmbeddingStore(embedder, _device(values), libraries=described.libraries)
     raw_files.record_use(dataset, modality, store.folder.name)
-    return Job(store, items.ids, store.find(items.ids), share, dataset), described
+    return Job(store, items.ids, store.find(items.ids).missing, share, dataset), described
 
 
 def _device(values: Params) -> str:

@@ -27,7 +27,7 @@ from pipeline.storage.manifests import NAME, read_json, write_manifest
 from pipeline.study import Study
 
 Row = dict[str, Any]
-MAX_REASONS = 12
+MAX_REASONS = 12  # the commonest, which come first
 COUNTS = ("read", "kept", "dropped")
 CURVE = ("shots", "accuracy", "low", "high")
 
@@ -192,12 +192,11 @@ def data_flow_counts(dataset: str) -> list[Row]:
         if counts:
             details = {name: n for name, n in counts.items() if name not in COUNTS}
             row = {"stage": stage, **{name: counts.get(name) for name in COUNTS}}
-            rows.append({**row, "details": details, "reasons": commonest(written.get("reasons", {}))})
+            rows.append(
+                {
+                    **row,
+                    "details": details,
+                    "reasons": dict(list(written.get("reasons", {}).items())[:MAX_REASONS]),
+                }
+            )
     return rows
-
-
-def commonest(reasons: dict[str, int], most: int = MAX_REASONS) -> dict[str, int]:
-    """The commonest reasons, and how often all others applied."""
-    ordered = sorted(reasons.items(), key=lambda reason: (-reason[1], reason[0]))
-    rest = sum(n for _, n in ordered[most:])
-    return {**dict(ordered[:most]), **({"other reasons": rest} if rest else {})}
