@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFilter
 
 from pal.files import new_file
-from pipeline.datasets import pickapic_files
+from pipeline.datasets import pickapic
 
 PROMPTS = {"train": 300, "validation": 30, "test": 90}
 ERRS, TIES = 0.12, 0.05
@@ -275,7 +275,7 @@ def write_answers(
             row |= {"num_example_per_prompt": of_prompt[row["caption"]], "__index_level_0__": place}
         with new_file(folder / f"{split}-00000-of-00001.parquet") as out:
             pq.write_table(
-                pa.Table.from_pylist(answers, schema=pickapic_files.schema()),
+                pa.Table.from_pylist(answers, schema=pickapic.schema()),
                 out,
                 compression="zstd",
                 row_group_size=8_000,

@@ -12,7 +12,7 @@ import polars as pl
 from pal.config import Config
 from pal.files import write_json
 from pipeline import PipelineError
-from pipeline.datasets import drawn_scenes, pickapic, pickapic_files, pickapic_v1
+from pipeline.datasets import drawn_scenes, pickapic, pickapic_v1
 from pipeline.datasets.base import AtLeastOne, ColourFilters, Count, DatasetParams, Source
 
 if TYPE_CHECKING:
@@ -55,11 +55,11 @@ def find(params: "AllParams") -> Source:
         return Source(SAMPLE, make=lambda folder, _: drawn_scenes.write(folder))
     if source == "pickapic_v1":
         return pickapic_v1.find(params)
-    links = pickapic_files.from_folder(source, "pickafilter.source")
+    links = pickapic.from_folder(source, "pickafilter.source")
     return Source(
         f"Pick-a-Pic's format, from {source}",
         links=links,
-        check=lambda: pickapic_files.check(links, pixels=True),
+        check=lambda: pickapic.check(links, pixels=True),
     )
 
 
