@@ -4,6 +4,7 @@ Items are shown as texts, or as small pictures that are part of the page; the ga
 picture has a colour filter.
 """
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -207,19 +208,13 @@ def gallery(data: Study, items: pl.DataFrame, n_pairs: int) -> list[dict[str, An
 
 def take_turns(rows: list[dict[str, Any]], n: int) -> list[dict[str, Any]]:
     """Up to n rows, by turns from each group and filter; no prompt twice while others are left."""
-    kinds: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        kinds.setdefault((row["group"] or "", row["filtered"]), []).append(row)
-    queues = [kinds[kind] for kind in sorted(kinds)]
-    taken: list[dict[str, Any]] = []
-    prompts: set[str | None] = set()
-    while len(taken) < n and any(queues):
-        for queue in queues:
-            if queue and len(taken) < n:
-                fresh = next((i for i, row in enumerate(queue) if row["prompt"] not in prompts), 0)
-                taken.append(queue.pop(fresh))
-                prompts.add(taken[-1]["prompt"])
-    return taken
+    shown, turns, ordered = Counter(), Counter(), []
+    for place, row in enumerate(rows):
+        again, kind = shown[row["prompt"]], (row["group"] or "", row["filtered"])
+        ordered.append((again, turns[again, kind], kind, place))
+        shown[row["prompt"]] += 1
+        turns[again, kind] += 1
+    return [rows[place] for *_, place in sorted(ordered)[:n]]
 
 
 def show_items(items: pl.DataFrame, dataset: str, wanted: set[str]) -> dict[str, dict[str, str | None]]:

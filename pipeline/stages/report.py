@@ -99,7 +99,6 @@ def section(evaluated: Row) -> Row:
         "about": DATASETS[dataset].ABOUT,
         # What a reader must not overlook: made-up data, and encoders that were never trained.
         "tags": [f"{kind} data"] * (kind in ("sample", "generated")) + ["untrained weights"] * untrained,
-        "headline": findings.headline(evaluated),
         "compared": findings.plurality(evaluated),
         "held": findings.against_baselines(evaluated),
         "meaning": findings.meaning_of_k(evaluated),
