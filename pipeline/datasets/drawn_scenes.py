@@ -304,21 +304,9 @@ def _answer(random: Random, number: int, user: int, drawn: Drawn) -> dict[str, A
     label = 0.5 if equal else float((first == 0) != errs)
     best = "tie" if equal else drawn.uids[first if label else 1 - first]
     return {
-        "are_different": True,
-        "best_image_uid": best,
-        "caption": drawn.prompt,
-        "created_at": START + timedelta(minutes=number),
-        "has_label": True,
-        "image_0_uid": drawn.uids[first],
-        "image_0_url": "",
-        "image_1_uid": drawn.uids[1 - first],
-        "image_1_url": "",
-        "jpg_0": drawn.jpegs[first],
-        "jpg_1": drawn.jpegs[1 - first],
-        "label_0": label,
-        "label_1": 1.0 - label,
-        "model_0": "drawn",
-        "model_1": "drawn",
-        "ranking_id": number,
-        "user_id": user,
-    }
+        "are_different": True, "best_image_uid": best, "caption": drawn.prompt,
+        "created_at": START + timedelta(minutes=number), "has_label": True,
+        "image_0_uid": drawn.uids[first], "image_0_url": "", "jpg_0": drawn.jpegs[first], "label_0": label,
+        "image_1_uid": drawn.uids[1 - first], "image_1_url": "", "jpg_1": drawn.jpegs[1 - first],
+        "label_1": 1.0 - label, "model_0": "drawn", "model_1": "drawn", "ranking_id": number, "user_id": user,
+    }  # fmt: skip

@@ -44,30 +44,17 @@ COLUMNS = {
 
 def schema() -> pa.Schema:
     """The 19 columns of the hub's files."""
-    text, pixels, number = pa.string(), pa.binary(), pa.float64()
+    flag, text, number, whole = pa.bool_(), pa.string(), pa.float64(), pa.int64()
     return pa.schema(
         {
-            "are_different": pa.bool_(),
-            "best_image_uid": text,
-            "caption": text,
-            "created_at": pa.timestamp("ns"),
-            "has_label": pa.bool_(),
-            "image_0_uid": text,
-            "image_0_url": text,
-            "image_1_uid": text,
-            "image_1_url": text,
-            "jpg_0": pixels,
-            "jpg_1": pixels,
-            "label_0": number,
-            "label_1": number,
-            "model_0": text,
-            "model_1": text,
-            "ranking_id": pa.int64(),
-            "user_id": pa.int64(),
-            "num_example_per_prompt": pa.int64(),
-            "__index_level_0__": pa.int64(),
+            "are_different": flag, "best_image_uid": text, "caption": text, "created_at": pa.timestamp("ns"),
+            "has_label": flag,
+            "image_0_uid": text, "image_0_url": text, "image_1_uid": text, "image_1_url": text,
+            "jpg_0": pa.binary(), "jpg_1": pa.binary(), "label_0": number, "label_1": number, "model_0": text,
+            "model_1": text, "ranking_id": whole, "user_id": whole, "num_example_per_prompt": whole,
+            "__index_level_0__": whole,
         }
-    )
+    )  # fmt: skip
 
 
 def split_of(name: str) -> str | None:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from pal.errors import PalError
 from pipeline import PipelineError
 from pipeline.encoding.items import BadItem
-from pipeline.encoding.shares import Groups, Job, group_rows
+from pipeline.encoding.shares import Job, group_rows
 from pipeline.storage import raw_files
 
 if TYPE_CHECKING:
@@ -56,10 +56,9 @@ def fill(job: Job, encoder: "ImageEncoder", items: "Items", options: "Encode") -
     size *= max(1, group_rows(len(job.ids)) // size)  # whole batches
     frame = items.images().with_columns(missing=pl.Series(job.missing), item=pl.int_range(pl.len()))
     frame = in_reading_order(frame).with_columns(group=pl.int_range(pl.len()) // size)
-    groups = Groups(frame["item"].to_numpy(), np.append(np.arange(0, len(frame), size), len(frame)))
     # In blocks: each process reads files of its own.
-    needed = groups.needed(job.missing, job.share.block(len(groups)))
-    frame = frame.filter(pl.col("group").is_in(needed))
+    mine = pl.col("group").is_in(list(job.share.block(-(-len(frame) // size))))
+    frame = frame.filter(mine, pl.col("missing").any().over("group"))
     order = {item: row for row, item in enumerate(frame["item_id"])}
     with tqdm(total=int(job.missing.sum()), desc="encode", unit="image") as bar:
         bad, finished = _finished(encoder, frame, options, job.dataset)

@@ -106,30 +106,6 @@ def group_rows(count: int) -> int:
 
 
 @dataclass(frozen=True)
-class Groups:
-    """Every item of a list in its group.
-
-    Args:
-        order: Row numbers of items, in the order in which they are encoded.
-        edges: Where in that order each group begins, and where the last ends.
-    """
-
-    order: np.ndarray
-    edges: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.edges) - 1
-
-    def rows(self, group: int) -> np.ndarray:
-        """The rows of a group's items."""
-        return self.order[self.edges[group] : self.edges[group + 1]]
-
-    def needed(self, missing: np.ndarray, share: range) -> list[int]:
-        """The groups of a share that hold a missing item."""
-        return [group for group in share if missing[self.rows(group)].any()]
-
-
-@dataclass(frozen=True)
 class Job:
     """What is to be encoded, and into what: of one modality of one dataset.
 
