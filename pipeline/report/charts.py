@@ -20,10 +20,8 @@ SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 SERIES = {  # colour, shape, dash
     "model": (COLOURS[0], "circle", [1, 0]),
     "k1": (COLOURS[1], "square", [6, 3]),
-    "similarity": (COLOURS[3], "cross", [4, 4]),
     "longer": (COLOURS[4], "triangle-down", [6, 2]),
     "majority": (GREY, "diamond", [2, 2]),
-    "oracle": (COLOURS[2], "triangle-up", [8, 2, 2, 2]),
     "seen": (INK, "circle", [10, 3]),
     "bound": (INK, "triangle-up", [3, 3]),
     "asked": (COLOURS[1], "square", [1, 0]),
@@ -48,26 +46,6 @@ THEME: Spec = {
 def marks_of(values: list[Row]) -> alt.Chart:
     """A chart of rows that stand in the page itself."""
     return alt.Chart(alt.InlineData(values=values))
-
-
-def accuracy_dots(rows: list[Row], names: dict[str, str]) -> Spec:
-    """Dots with intervals: `rows` hold place, series (a key of `names`), accuracy, low, high as shares."""
-    shown = [key for key in names if any(row["series"] == key for row in rows)]
-    values = [{**_percents(row), "place": row["place"], "series": names[row["series"]]} for row in rows]
-    base = marks_of(values).encode(
-        y=alt.Y("place:N", sort=None, title=None, axis=alt.Axis(labelLimit=320, ticks=False, domain=False)),
-        yOffset=alt.YOffset("series:N", sort=[names[key] for key in shown]),
-        color=alt.Color("series:N", scale=_scale(names, shown, 0), legend=None),
-        tooltip=tooltip("place:N", "series:N", "accuracy:Q", "interval:N"),
-    )
-    axis = alt.Axis(title="accuracy, %", tickCount=6)
-    x = alt.X("low:Q", axis=axis, scale=_window(values))
-    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.5).encode(x=x, x2="high:Q")
-    shape = alt.Shape("series:N", scale=_scale(names, shown, 1), legend=None)
-    dots = base.mark_point(filled=True, size=55, opacity=1).encode(x="accuracy:Q", shape=shape)
-    step = alt.Step(9 * len(shown) + 7, **{"for": "position"})
-    layered = alt.layer(bars, dots).properties(width="container", height=step)
-    return spec(layered, "Accuracies with 95 % intervals, of the model and what it is held against")
 
 
 def few_shot(

@@ -84,7 +84,6 @@ def section(evaluated: Row) -> Row:
         "tests": tables.table_by_test(evaluated["tests"]),
         "filters": tables.table_by_filter(evaluated["filters"]),
     }
-    marks = {name: tables.dots(table) for name, table in shown.items()}
     kind = evaluated["source"].partition(":")[0]
     untrained = any(by and by["name"].startswith("untrained-") for by in evaluated["encoder"].values())
     methods = tables.by_method(evaluated.get("methods") or {})
@@ -108,14 +107,8 @@ def section(evaluated: Row) -> Row:
         "filters": shown["filters"],
         "grouped": bool(counts)
         and any(user["group"] for user in (evaluated["truth"] or {}).get("users", [])),
-        "drawn": {
-            name: [model for model in tables.MODELS if any(mark["series"] == model for mark in each)]
-            for name, each in marks.items()
-        },
-        "figures": {
-            **{name: charts.accuracy_dots(each, names) if each else None for name, each in marks.items()},
-            **figures(evaluated, names, curves),
-        },
+        "dots": {name: tables.dots(table, names) for name, table in shown.items()},
+        "figures": figures(evaluated, names, curves),
         "references": [row["series"] for row in tables.curve(accuracies)[1]],
         "bounded": bool(tables.accuracies_along(accuracies, "bound")),
         "asking": findings.asking(accuracies),
