@@ -55,12 +55,7 @@ def find(params: "AllParams") -> Source:
         return Source(SAMPLE, make=lambda folder, _: drawn_scenes.write(folder))
     if source == "pickapic_v1":
         return pickapic_v1.find(params)
-    links = pickapic.from_folder(source, "pickafilter.source")
-    return Source(
-        f"Pick-a-Pic's format, from {source}",
-        links=links,
-        check=lambda: pickapic.check(links, pixels=True),
-    )
+    return pickapic.find(source, "pickafilter.source", None, "Pick-a-Pic's format,")
 
 
 def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:

@@ -178,9 +178,9 @@ def from_folder(
     return {f"{prefix}{name}": files[name] for name in sorted(files, key=in_order)}
 
 
-def find(source: str, what: str, remote: Remote, about: str) -> Source:
-    """What a source of Pick-a-Pic names now: `hub`, or a FOLDER whose footers are checked at once."""
-    if source == "hub":
+def find(source: str, what: str, remote: Remote | None, about: str) -> Source:
+    """What a source of Pick-a-Pic names now: the `hub`, or a FOLDER whose footers are checked at once."""
+    if source == "hub" and remote is not None:
         return Source(f"{about} from the hub: {remote.repo} at {remote.revision}", remotes=[remote])
     links = from_folder(source, what)
     return Source(f"{about} from {source}", links=links, check=partial(check, links, pixels=True))

@@ -65,12 +65,8 @@ def render_page(
 ) -> str:
     """Render a template into a page with charts, which Vega draws: one script, once for the page."""
     vega = javascript_bundle().replace("</script", r"<\/script").replace("<!--", r"<\!--")
-    every = [
-        page.script("errors"),
-        *(scripts or []),
-        vega,
-        (TEMPLATES / "draw.js").read_text(encoding="utf-8"),
-    ]
+    draw = (TEMPLATES / "draw.js").read_text(encoding="utf-8")
+    every = [page.script("errors"), *(scripts or []), vega, draw]
     return page.render_page(template, scripts=every, filters=filters, theme=charts.THEME, **context)
 
 
@@ -80,7 +76,7 @@ def section(evaluated: Row) -> Row:
     curves, K = evaluated.get("curves") or {}, evaluated["head"]["K"]
     names = tables.series_names(K, (evaluated["encoder"]["responses"] or {}).get("name", ""))
     shown = {
-        "accuracy": tables.table(accuracies),
+        "table": tables.table(accuracies),
         "tests": tables.table_by_test(evaluated["tests"]),
         "filters": tables.table_by_filter(evaluated["filters"]),
     }
@@ -102,9 +98,7 @@ def section(evaluated: Row) -> Row:
         "held": findings.against_baselines(evaluated),
         "meaning": findings.meaning_of_k(evaluated),
         "names": names,
-        "table": shown["accuracy"],
-        "tests": shown["tests"],
-        "filters": shown["filters"],
+        **shown,
         "grouped": bool(counts)
         and any(user["group"] for user in (evaluated["truth"] or {}).get("users", [])),
         "dots": {name: tables.dots(table, names) for name, table in shown.items()},
