@@ -25,63 +25,51 @@ from pal.errors import PalError
 from pal.logs.read import FILE, ROW, Table, as_text
 
 # The names by which a role's column is recognised, of several that are there the earliest; all in lower case.
-NAMES: dict[str, tuple[str, ...]] = {
+NAMES: dict[str, tuple[str, ...]] = {role: tuple(names.split()) for role, names in {
     "user_id": (
-        *("user_id", "user", "annotator_id", "annotator", "worker_id", "worker", "rater_id", "rater"),
-        *("judge_id", "judge", "evaluator_id", "evaluator", "person_id", "person", "participant_id"),
-        *("participant", "labeler_id", "labeler", "labeller_id", "labeller", "reviewer_id", "reviewer"),
-        *("respondent_id", "respondent", "assessor_id", "assessor", "user_hash", "username", "user_name"),
+        "user_id user annotator_id annotator worker_id worker rater_id rater judge_id judge evaluator_id "
+        "evaluator person_id person participant_id participant labeler_id labeler labeller_id labeller "
+        "reviewer_id reviewer respondent_id respondent assessor_id assessor user_hash username user_name"
     ),
     "prompt": (
-        *("prompt", "question", "instruction", "query", "user_prompt", "prompt_text", "input", "context"),
-        *("post", "history", "task", "caption", "request", "topic"),
+        "prompt question instruction query user_prompt prompt_text input context post history task "
+        "caption request topic"
     ),
     "chosen": (
-        *("chosen", "preferred", "chosen_response", "response_chosen", "accepted", "better", "positive"),
-        *("preferred_response", "chosen_text", "winning_response", "output_chosen"),
+        "chosen preferred chosen_response response_chosen accepted better positive preferred_response "
+        "chosen_text winning_response output_chosen"
     ),
     "rejected": (
-        *("rejected", "dispreferred", "rejected_response", "response_rejected", "worse", "negative"),
-        *("dispreferred_response", "rejected_text", "losing_response", "output_rejected"),
+        "rejected dispreferred rejected_response response_rejected worse negative dispreferred_response "
+        "rejected_text losing_response output_rejected"
     ),
     "winner": (
-        *("winner", "preference", "choice", "preferred", "overall_preference", "overall_pref", "verdict"),
-        *("vote", "preferred_response", "better", "selected", "which_better", "answer_preference", "best"),
-        *("label", "labels", "judgment", "judgement", "chosen", "result", "decision", "annotation"),
+        "winner preference choice preferred overall_preference overall_pref verdict vote "
+        "preferred_response better selected which_better answer_preference best label labels judgment "
+        "judgement chosen result decision annotation"
     ),
     "responses": (
-        *("responses", "answers", "completions", "candidates", "outputs", "options", "generations"),
-        *("images", "image_path", "image_paths", "texts"),
+        "responses answers completions candidates outputs options generations images image_path "
+        "image_paths texts"
     ),
     "response": (
-        *("response", "answer", "completion", "output", "model_response", "reply", "candidate", "text"),
-        *(
-            "item",
-            "item_id",
-            "generation",
-            "summary",
-            "image",
-            "joke",
-            "joke_id",
-            "movie",
-            "product",
-            "title",
-        ),
+        "response answer completion output model_response reply candidate text item item_id generation "
+        "summary image joke joke_id movie product title"
     ),
-    "ranking": ("ranking", "ranks", "rank", "order", "ordering", "positions"),
-    "rank": ("rank", "position", "place"),
+    "ranking": "ranking ranks rank order ordering positions",
+    "rank": "rank position place",
     "rating": (
-        *("rating", "score", "stars", "grade", "overall_rating", "human_score", "human_rating", "likert"),
-        *("overall_score", "points", "value"),
+        "rating score stars grade overall_rating human_score human_rating likert overall_score points "
+        "value"
     ),
     "thumb": (
-        *("thumb", "thumbs", "thumbs_up", "thumb_up", "liked", "like", "feedback", "if_chosen", "is_chosen"),
-        *("is_preferred", "upvote", "vote", "is_good", "label"),
+        "thumb thumbs thumbs_up thumb_up liked like feedback if_chosen is_chosen is_preferred upvote vote "
+        "is_good label"
     ),
-    "label": ("label",),
-    "timestamp": ("timestamp", "time", "created_at", "tstamp", "datetime", "date", "answered_at"),
-    "split": ("split",),
-}
+    "label": "label",
+    "timestamp": "timestamp time created_at tstamp datetime date answered_at",
+    "split": "split",
+}.items()}  # fmt: skip
 # What comes before or after the letter or number of one of several responses; the earliest is taken.
 STEMS = (
     *("response", "answer", "completion", "output", "candidate", "option", "reply", "generation", "summary"),

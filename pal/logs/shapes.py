@@ -44,19 +44,11 @@ FIRST_TIME, LAST_TIME = 100_000_000, 4_102_444_800  # seconds since 1970
 TIMES_AT_ONCE = 100_000
 GAP = 0.5  # standard deviations of a person's own ratings
 PARTNERS = 10  # other ratings that each is compared with at most
-UP = {"1", "true", "up", "yes", "like", "liked", "good", "positive", "👍", "thumbs up", "+1", "chosen"}
+UP = {
+    *("1", "true", "up", "yes", "like", "liked", "good", "positive", "👍", "thumbs up", "+1", "chosen"),
+}
 DOWN = {
-    "0",
-    "-1",
-    "false",
-    "down",
-    "no",
-    "dislike",
-    "disliked",
-    "bad",
-    "negative",
-    "👎",
-    "thumbs down",
+    *("0", "-1", "false", "down", "no", "dislike", "disliked", "bad", "negative", "👎", "thumbs down"),
     "rejected",
 }
 PAIR_COLUMNS = ["user_id", "prompt", "chosen", "rejected", "label", "timestamp", "split", "first", FILE, ROW]
@@ -254,7 +246,7 @@ def _with_people(pairs: pl.DataFrame, user_ids: str) -> tuple[pl.DataFrame, list
     if long := [user for user in distinct if len(user) > LONGEST_USER_ID]:
         row = pairs.filter(pl.col("user_id") == long[0]).row(0, named=True)
         raise PalError(
-            f"user_id in {row_place(row[FILE], row[ROW], None)} must have at most {LONGEST_USER_ID} "
+            f"user_id in {row_place(row[FILE], row[ROW])} must have at most {LONGEST_USER_ID} "
             f"characters, got {shorten(long[0])}; is this the right column?",
             file=row[FILE], row=row[ROW], column="user_id",
         )  # fmt: skip
@@ -288,31 +280,22 @@ def _with_people(pairs: pl.DataFrame, user_ids: str) -> tuple[pl.DataFrame, list
 
 def _with_times(pairs: pl.DataFrame, columns: Columns) -> tuple[pl.DataFrame, list[str]]:
     """Timestamps as times in UTC; one that cannot be read is empty, and told. An empty split is none."""
-    times, odd = [], None
-    for start in range(0, len(pairs), TIMES_AT_ONCE):
-        block = pairs["timestamp"][start : start + TIMES_AT_ONCE]
-        found = (
-            [parse_time(cell) for cell in block] if block.null_count() < len(block) else [None] * len(block)
-        )
-        times.append(pl.Series(found, dtype=pl.Datetime("us")))
-        lost = times[-1].is_null() & block.is_not_null() & (block.str.strip_chars() != "")
-        if odd is None and lost.any():
-            odd = pairs.row(start + lost.arg_true()[0], named=True)
-    said = []
-    if odd:
+    cells, said = pairs["timestamp"].str.strip_chars().replace("", None), []
+    times = cells.map_elements(parse_time, pl.Datetime("us"))
+    if (lost := times.is_null() & cells.is_not_null()).any():
+        odd = pairs.row(lost.arg_max(), named=True)
         said.append(
-            f"warning: {columns.roles['timestamp']} in {row_place(odd[FILE], odd[ROW], None)} is no time but "
+            f"warning: {columns.roles['timestamp']} in {row_place(odd[FILE], odd[ROW])} is no time but "
             f"{shorten(odd['timestamp'])}, and taken as empty; write ISO 8601, or seconds since 1970"
         )
-    return pairs.with_columns(pl.col("split").replace("", None), timestamp=pl.concat(times)), said
+    return pairs.with_columns(pl.col("split").replace("", None), timestamp=times), said
 
 
-def parse_time(cell: str | None) -> datetime | None:
+def parse_time(text: str) -> datetime | None:
     """A time in UTC, without a zone, of ISO 8601 text or seconds from 1973 to 2100; None of anything else.
 
     Smaller numbers are dates written as digits (20260301), larger ones milliseconds.
     """
-    text = (cell or "").strip()
     try:
         seconds = float(text)
     except ValueError:
@@ -549,69 +532,62 @@ def _ratings(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], g
     """Two ratings of one person and prompt, the higher over the lower."""
     role = "rating" if "rating" in columns.roles else "rank"
     rating = frame[role].cast(pl.Float64, strict=False)
-    if (
-        wrong := rating.is_null() & frame[role].is_not_null() & (frame[role] != "")
-    ).sum() > MOST_FAULTY * len(frame):
+    wrong = rating.is_null() & frame[role].is_not_null() & (frame[role] != "")
+    if wrong.sum() > MOST_FAULTY * len(frame):
         row = frame.filter(wrong).row(0, named=True)
         raise PalError(
             f"{columns.roles[role]} in row {row[ROW]:,} of {row[FILE]} must be a number, got {row[role]!r}",
             file=row[FILE], row=row[ROW], column=columns.roles[role],
         )  # fmt: skip
-    rated = frame.with_columns(value=rating if role == "rating" else -rating).filter(
-        pl.col("value").is_finite() & pl.col("problem").is_null()
+    own = pl.col("value").std(ddof=0).over("user_id")
+    value = rating.set(~rating.is_finite().fill_null(value=False), None)
+    pairs = _matched(
+        frame.with_columns(value=value if role == "rating" else -value), gap * own, seed, "without a rating"
     )
-    rated = rated.with_columns(own=pl.col("value").std(ddof=0).over("user_id"))
     within = "person and prompt" if "prompt" in columns.roles else "person"
-    said = [
-        f"ratings are compared within a {within}, where they are at least "
-        f"{gap:g} of the person's standard deviations apart, each with at most {PARTNERS} others"
-    ]
-    lost = frame.filter(~(rating.is_finite().fill_null(value=False)))
-    pairs = _matched(rated, pl.col("value") - pl.col("value_2"), gap * pl.col("own"), seed)
-    if pairs.is_empty():
-        same = (rated["own"] == 0).all()
-        why = "all are equal" if same else "no person rated two responses to one prompt so far apart"
+    if pairs["rejected"].is_null().all():
+        same = (
+            frame.select(user_id="user_id", value=value).group_by("user_id").agg(pl.col("value").std(ddof=0))
+        )
+        why = "no person rated two responses to one prompt so far apart"
+        why = "all are equal" if (same["value"].fill_null(0) == 0).all() else why
         raise PalError(
             f"the ratings in {columns.roles[role]} must differ within a {within}, got none that do ({why})"
         )
-    lost = lost.with_columns(
-        chosen=pl.lit(None, pl.String),
-        rejected=pl.lit(None, pl.String),
-        problem=pl.coalesce("problem", pl.lit("without a rating")),
-    )
-    return pl.concat([pairs, lost.select(pairs.columns)]), said
+    return pairs, [
+        f"ratings are compared within a {within}, where they are at least "
+        f"{gap:g} of the person's standard deviations apart, each with at most {PARTNERS} others"
+    ]
 
 
 def _thumbs(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap: float, seed: int) -> Made:
     """A thumb up over a thumb down, of one person and prompt."""
-
-    def read_thumb(value: str) -> float | None:
-        word = values.get(value, value).strip().lower()
-        return 1.0 if word in UP else 0.0 if word in DOWN else None
-
     distinct = frame["thumb"].drop_nulls().unique().to_list()
-    meaning = {value: read_thumb(value) for value in distinct}
+    words = {value: values.get(value, value).strip().lower() for value in distinct}
+    meaning = {value: float(word in UP) for value, word in words.items() if word in UP | DOWN}
     thumb = frame["thumb"].replace_strict(meaning, default=None, return_dtype=pl.Float64)
-    rated = frame.with_columns(value=thumb).filter(
-        pl.col("value").is_not_null() & pl.col("problem").is_null()
-    )
-    pairs = _matched(rated, pl.col("value") - pl.col("value_2"), pl.lit(1.0), seed)
-    if pairs.is_empty():
+    pairs = _matched(frame.with_columns(value=thumb), pl.lit(1.0), seed, "without a thumb up or down")
+    if pairs["rejected"].is_null().all():
         raise PalError(
             f"the thumbs in {columns.roles['thumb']} make no pair: no person gave one response to a prompt a "
             "thumb up and another a thumb down; ask for both, or collect comparisons"
         )
-    lost = frame.filter(thumb.is_null()).with_columns(
-        chosen=pl.lit(None, pl.String), rejected=pl.lit(None, pl.String),
-        problem=pl.coalesce("problem", pl.lit("without a thumb up or down")),
-    )  # fmt: skip
-    return pl.concat([pairs, lost.select(pairs.columns)]), [
-        f"each thumb is compared with at most {PARTNERS} others"
-    ]
+    return pairs, [f"each thumb is compared with at most {PARTNERS} others"]
 
 
-def _matched(rated: pl.DataFrame, difference: pl.Expr, least: pl.Expr, seed: int) -> pl.DataFrame:
-    """Rows of one person and prompt, each with those after it in a random order, the higher of two first."""
+def _matched(frame: pl.DataFrame, least: pl.Expr, seed: int, without: str) -> pl.DataFrame:
+    """Rows of one person and prompt, each with those after it in a random order, the higher of two first.
+
+    Args:
+        frame: Rows with a `value`.
+        least: How far apart two values must be at least.
+        seed: Of the order.
+        without: What a row that has no value is: it comes last, as a problem.
+    """
+    frame = frame.with_columns(
+        problem=pl.coalesce("problem", pl.when(pl.col("value").is_null()).then(pl.lit(without)))
+    )
+    rated = frame.filter(pl.col("problem").is_null())
     item = pl.col("response").rank("dense").alias("item")
     group = pl.struct("user_id", "prompt").rank("dense").alias("group")
     draw = pl.Series("draw", np.random.default_rng(seed).permutation(len(rated)))
@@ -621,8 +597,8 @@ def _matched(rated: pl.DataFrame, difference: pl.Expr, least: pl.Expr, seed: int
     parts = []
     for step in range(1, PARTNERS + 1):
         other = rows.select(pl.col("at", "group", "item", "value").shift(-step).name.suffix("_2"))
-        both = pl.concat([rows, other], how="horizontal").with_columns(apart=difference)
-        both = both.filter(
+        both = pl.concat([rows, other], how="horizontal")
+        both = both.with_columns(apart=pl.col("value") - pl.col("value_2")).filter(
             pl.col("group") == pl.col("group_2"), pl.col("item") != pl.col("item_2"),
             pl.col("apart") != 0, pl.col("apart").abs() >= pl.col("least"),
         )  # fmt: skip
@@ -630,10 +606,11 @@ def _matched(rated: pl.DataFrame, difference: pl.Expr, least: pl.Expr, seed: int
         parts.append(both.select(first.then("at").otherwise("at_2"), low=first.then("at_2").otherwise("at")))
     pairs = pl.concat(parts)
     columns = [
-        c for c in ("user_id", "prompt", "timestamp", "split", "problem", FILE, ROW) if c in rated.columns
+        c for c in ("user_id", "prompt", "timestamp", "split", "problem", FILE, ROW) if c in frame.columns
     ]
-    made = rated.select(*columns, pl.col("response").alias("chosen"))[pairs["at"]]
-    return made.with_columns(rejected=rated["response"][pairs["low"]])
+    made = rated.select(*columns, chosen="response")[pairs["at"]]
+    lost = frame.filter(pl.col("problem").is_not_null()).select(*columns, chosen="response")
+    return pl.concat([made.with_columns(rejected=rated["response"][pairs["low"]]), lost], how="diagonal")
 
 
 MAKE = {

@@ -1,4 +1,4 @@
-"""Users' own embeddings by their ids: one file, of which only the vectors that are used come into memory.
+"""Users' own embeddings by their ids: one file, of which only the vectors that are used are kept.
 
 .parquet      columns `id` (text or whole numbers) and `embedding` (lists of numbers, all of one length)
 .safetensors  a tensor `embeddings`, (n, width), float16, float32 or float64; ids in the metadata under `ids`,
@@ -20,12 +20,10 @@ import pyarrow.parquet as pq
 from pyarrow import types
 from safetensors import SafetensorError, safe_open
 
-from pal.errors import PalError, shorten
-from pal.logs.tables import reason
+from pal.errors import PalError, reason, shorten
 
 SUFFIXES = (".parquet", ".safetensors", ".npy")
 FOLDER = "own.vectors/"  # before their names, which may be a table's too
-BATCH = 8192  # rows read at once
 _FLOATS = ("F16", "F32", "F64")
 
 # All ids, the places of the wanted ones, and the vectors there, (places, width).
@@ -140,17 +138,11 @@ def _read_safetensors(name: str, path: Path, beside: Path | None, wanted: set[st
             raise PalError(f"`ids` in the metadata of {name} must be a JSON list, got {shorten(ids)}")
         shape = tuple(tensor.get_shape())
         places = _places(name, ids, wanted, shape)
-        batches = [np.empty((0, shape[1]), np.float32)]
-        for start in range(0, len(ids), BATCH):
-            rows = places[(places >= start) & (places < start + BATCH)] - start
-            if len(rows):
-                stop = min(start + BATCH, len(ids))
-                batches.append(tensor[start:stop][rows].astype(np.float32))
-        return ids, places, np.concatenate(batches)
+        return ids, places, file.get_tensor("embeddings")[places]
 
 
 def _read_parquet(name: str, path: Path, beside: Path | None, wanted: set[str]) -> Read:
-    with pq.ParquetFile(path, pre_buffer=False) as file:  # with it, all of the file is read ahead
+    with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
         for column in ("id", "embedding"):
             if (count := schema.names.count(column)) != 1:
@@ -167,21 +159,14 @@ def _read_parquet(name: str, path: Path, beside: Path | None, wanted: set[str]) 
             raise PalError(f"id in {name} must hold text or whole numbers, got {key}")
         ids = file.read(columns=["id"]).column("id").cast(pa.string()).to_pylist()
         places = _places(name, ids, wanted)
-        batches, start, width = [], 0, 0
-        for batch in file.iter_batches(BATCH, columns=["embedding"]):
-            rows = places[(places >= start) & (places < start + len(batch))] - start
-            start += len(batch)
-            if not len(rows):
-                continue
-            lists = batch.column(0).take(pa.array(rows))
-            lengths = np.array(pc.list_value_length(lists).fill_null(0), np.int64)
-            width = width or int(lengths[0])
-            if (wrong := np.flatnonzero((lengths != width) | (lengths == 0))).size:
-                row = start - len(batch) + int(rows[wrong[0]]) + 1
-                problem = f"must have {width or 'some'} numbers, as the first, got {lengths[wrong[0]]}"
-                raise PalError(f"vector {row:,} of {name} {problem}", file=name, row=row)
-            values = lists.flatten().cast(pa.float32(), safe=False)
-            if values.null_count:
-                raise PalError(f"{name} must have a number in every place of a vector, got an empty one")
-            batches.append(values.to_numpy(zero_copy_only=False).reshape(len(lists), width))
-        return ids, places, np.concatenate(batches) if batches else np.empty((0, 0), np.float32)
+        lists = file.read(columns=["embedding"]).column("embedding").take(pa.array(places)).combine_chunks()
+    lengths = np.array(pc.list_value_length(lists).fill_null(0), np.int64)
+    width = int(lengths[0]) if len(lengths) else 0
+    if (wrong := np.flatnonzero((lengths != width) | (lengths == 0))).size:
+        row = int(places[wrong[0]]) + 1
+        problem = f"must have {width or 'some'} numbers, as the first, got {lengths[wrong[0]]}"
+        raise PalError(f"vector {row:,} of {name} {problem}", file=name, row=row)
+    values = lists.flatten().cast(pa.float32(), safe=False)
+    if values.null_count:
+        raise PalError(f"{name} must have a number in every place of a vector, got an empty one")
+    return ids, places, values.to_numpy(zero_copy_only=False).reshape(len(lists), width)

@@ -110,9 +110,8 @@ def test_every_format_gives_the_same_items(given, contents):
     assert pairs["rejected"].to_list() == [id_of(2, 3), id_of(0, 1)]
 
 
-def test_only_vectors_that_are_named_become_items_batch_by_batch(given, monkeypatch):
+def test_only_vectors_that_are_named_become_items(given):
     """w is NaN, but no row names it."""
-    monkeypatch.setattr("pal.logs.vectors.BATCH", 2)
     values, ids = np.vstack([VALUES, [np.nan, 1]]).astype(np.float32), [*IDS, "w"]
     for contents in (
         {"v.npy": as_npy(values), "v.ids.txt": lines(ids)},
