@@ -524,7 +524,7 @@ def create_app(
                 401, "Authorization must be Bearer and the service's key", {"WWW-Authenticate": "Bearer"}
             )
 
-    app.state.check_key, app.state.has_key = check_key, bool(key)
+    app.state.check_key = check_key
     app.include_router(router, dependencies=[Depends(check_key)])
 
     @app.get(
