@@ -220,6 +220,26 @@ class FitOptions(LogOptions):
     unseen: Annotated[float, typer.Option(help="Share of the people held out to measure; 0: nobody.")] = 0.2
 
 
+@dataclass
+class OneFitOptions(FitOptions):
+    """The options of `pal fit`."""
+
+    method: Annotated[str, typer.Option(help="A method, such as pal_ours or mixed_effects; or auto.")] = (
+        "auto"
+    )
+    K: Annotated[str, typer.Option("-K", help="Tastes to mix (prototypes): a number, or auto.")] = "auto"
+    vectors: Annotated[
+        Path | None, typer.Option(help="Embeddings that cells name by ids: .parquet, .safetensors or .npy.")
+    ] = None
+    attributes: Annotated[
+        str | None,
+        typer.Option(help="Columns that tell of people, and by which accuracies are told: age,sex."),
+    ] = None
+    time_split: Annotated[bool, typer.Option("--time-split", help="Hold out each one's latest answers.")] = (
+        False
+    )
+
+
 Log = Annotated[
     str,
     typer.Argument(
@@ -237,21 +257,7 @@ def fit(
     log: Log,
     *,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write.")] = None,
-    method: Annotated[str, typer.Option(help="A method, such as pal_ours or mixed_effects; or auto.")] = (
-        "auto"
-    ),
-    K: Annotated[str, typer.Option("-K", help="Tastes to mix (prototypes): a number, or auto.")] = "auto",
-    vectors: Annotated[
-        Path | None, typer.Option(help="Embeddings that cells name by ids: .parquet, .safetensors or .npy.")
-    ] = None,
-    attributes: Annotated[
-        str | None,
-        typer.Option(help="Columns that tell of people, and by which accuracies are told: age,sex."),
-    ] = None,
-    time_split: Annotated[bool, typer.Option("--time-split", help="Hold out each one's latest answers.")] = (
-        False
-    ),
-    options: FitOptions,
+    options: OneFitOptions,
 ) -> None:
     """Fit a personal reward model to a log of answers, and say how good it is.
 
@@ -261,15 +267,8 @@ def fit(
     """
     from pal.cli import logs
 
-    others = {
-        "method": method,
-        "K": K,
-        "vectors": vectors,
-        "attributes": attributes,
-        "time_split": time_split,
-    }
     folder = out or Path(Path(log.rstrip("/")).name.partition(".")[0] + "-model")
-    logs.fit(log, folder, vars(options) | given)
+    logs.fit(log, folder, vars(options))
 
 
 @command
