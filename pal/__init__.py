@@ -46,7 +46,7 @@ _HOMES = {
     "Preference": "pal.serving.inputs",
     "Preferences": "pal.serving.inputs",
     "Question": "pal.serving.inputs",
-    "InputEncoder": "pal.serving.read_inputs",
+    "InputEncoder": "pal.serving.inputs",
     "SavedModel": "pal.serving.saved_model",
     "RankedQuestion": "pal.users.question_choice",
     "Taste": "pal.users.taste",

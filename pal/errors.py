@@ -1,5 +1,6 @@
 """The one error that this library raises for what a caller can mend."""
 
+import json
 from pathlib import Path
 
 
@@ -34,3 +35,10 @@ def shorten(value: object, limit: int = 80) -> str:
     """The repr of a value, cut to a number of characters, for messages."""
     text = repr(value)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def reason(error: Exception) -> str:
+    """The first sentence of a library's error on one line, to be put in brackets."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at character {error.pos + 1}"
+    return " ".join(str(error).split()).split(". ")[0].rstrip(".")[:200] or type(error).__name__

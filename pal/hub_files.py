@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from pal.errors import PalError
+from pal.errors import PalError, reason
 
 COMMIT = re.compile("[0-9a-f]{40}")
 
@@ -140,5 +140,5 @@ def _refuse(error: Exception, what: str, advice: str) -> NoReturn:
     elif isinstance(error, OSError) and error.filename:
         why, remedy = f"{error.filename}: {error.strerror}", "make room there"
     else:
-        why, remedy = " ".join(str(error).split())[:200] or type(error).__name__, "check the network"
+        why, remedy = reason(error), "check the network"
     raise PalError(f"{what} could not be downloaded ({why}); {remedy}, or {advice}") from None

@@ -18,7 +18,7 @@ from torch import Tensor
 from pal.cli.writing import WriteRows, open_writer
 from pal.errors import PalError
 from pal.logs.tables import Row, TableFile, read_rows
-from pal.serving.read_inputs import Side
+from pal.serving.inputs import Side
 from pal.serving.reward_model import RewardModel
 from pal.users.taste import Taste
 

@@ -15,9 +15,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pal.errors import PalError
+from pal.errors import PalError, reason
 from pal.files import new_file
-from pal.logs.tables import Cells, reason
+from pal.logs.tables import Cells
 
 FORMATS = ("jsonl", "csv", "parquet")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a text begins that spreadsheets compute

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pal.encoders.registry import Described
 from pal.encoders.weights import ADVICE, sha256_of
-from pal.errors import PalError
+from pal.errors import PalError, reason
 from pal.files import new_folder, store
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ def network(described: Described, model: Any, limit: int) -> "Network":
         try:
             _export(model, path)
         except (RuntimeError, TypeError, ValueError) as error:  # the exporter's own are RuntimeErrors
-            reason = " ".join(str(error).split())[:200]
             raise PalError(
-                f"{described.name} could not be exported to ONNX ({reason}); set encode.engine to torch"
+                f"{described.name} could not be exported to ONNX ({reason(error)}); set encode.engine to "
+                "torch"
             ) from None
         _compare(described, model, path, limit)
         path.rename(new / f"{sha256_of(path)}.onnx")

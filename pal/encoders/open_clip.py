@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pal.encoders.registry import Described
 from pal.encoders.weights import from_hub, read_json, sha256_of
-from pal.errors import PalError
+from pal.errors import PalError, reason
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -225,8 +225,7 @@ def _open_clip_towers(described: Described, config: Config) -> Towers:
         try:
             open_clip.load_checkpoint(model, str(path), strict=True)
         except (RuntimeError, KeyError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise PalError(f"{path} must hold the weights of {described.name}: {reason}") from None
+            raise PalError(f"{path} must hold the weights of {described.name}: {reason(error)}") from None
     is_causal = getattr(model, "text_pool_type", "") == "argmax" and model.attn_mask is not None
 
     def text(token_ids: "Tensor") -> "Tensor":
@@ -263,8 +262,7 @@ def _transformers_towers(described: Described, config: Config) -> Towers:
             str(folder), use_safetensors=True, local_files_only=True, output_loading_info=True
         )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise PalError(f"{folder} must hold a CLIPModel of transformers: {reason}") from None
+        raise PalError(f"{folder} must hold a CLIPModel of transformers: {reason(error)}") from None
     if missing := sorted(info["missing_keys"]):
         raise PalError(f"{folder} must hold all weights of {described.name}, got no {missing[0]}")
     options = config.model.get("text_config") or {}

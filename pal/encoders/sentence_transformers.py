@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pal.encoders.pooled_tokens import PooledTokens
 from pal.encoders.registry import Described, TextEncoder
 from pal.encoders.weights import WEIGHTS, from_hub, from_package, read_json, sha256_of_folder, weights_in
-from pal.errors import PalError
+from pal.errors import PalError, reason
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -199,10 +199,9 @@ def library_model(described: Described, device: str) -> Any:
             model_kwargs={"use_safetensors": True, "dtype": "float32"},
         ).eval()
     except (OSError, ValueError, TypeError, LookupError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise PalError(
-            f"{described.name} could not be loaded from {described.folder} ({reason}); get its files again, "
-            "or choose another encoder"
+            f"{described.name} could not be loaded from {described.folder} ({reason(error)}); get its "
+            "files again, or choose another encoder"
         ) from None
 
 
@@ -262,10 +261,9 @@ def _network(described: Described, model: Any, limit: int, device: str) -> "Netw
         with torch.inference_mode():
             run_compiled(torch.ones((2, 3), dtype=torch.int64, device=device), None)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
         raise PalError(
-            f"encode.engine compile could not build {described.name} ({reason}); install a C++ compiler, "
-            "or set encode.engine to torch"
+            f"encode.engine compile could not build {described.name} ({reason(error)}); install a C++ "
+            "compiler, or set encode.engine to torch"
         ) from None
     return run_compiled
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pal.encoders.pooled_tokens import PooledTokens, pool_first, pool_last, pool_mean
 from pal.encoders.registry import Described, TextEncoder
 from pal.encoders.weights import from_hub, read_json, sha256_of_folder, weights_in
-from pal.errors import PalError
+from pal.errors import PalError, reason
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,8 +120,9 @@ def load(
             dtype=getattr(torch, described.precision), **options,
         )  # fmt: skip
     except (OSError, ValueError, TypeError, LookupError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise PalError(f"{described.name} could not be loaded from {described.folder} ({reason})") from None
+        raise PalError(
+            f"{described.name} could not be loaded from {described.folder} ({reason(error)})"
+        ) from None
     missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)  # which is not read
     if missing or model.config.is_encoder_decoder:
         problem = f"no {missing[0]}" if missing else "an encoder with a decoder"

@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pal.encoders.registry import ENCODING_VERSION
-from pal.errors import PalError
+from pal.errors import PalError, reason
 from pal.files import new_file, sentence, sha256_of, store, write_bytes, write_json
 
 METADATA = b"pal"
@@ -358,8 +358,7 @@ def _opened(path: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
         table.validate(full=True)
         yield table
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise PalError(f"{path} is not a whole shard of embeddings ({reason})") from None
+        raise PalError(f"{path} is not a whole shard of embeddings ({reason(error)})") from None
 
 
 def _bytes_of(column: pa.ChunkedArray, width: int) -> np.ndarray:

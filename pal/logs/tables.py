@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pal.errors import PalError, shorten
+from pal.errors import PalError, reason, shorten
 
 COMPRESSED = {
     b"\x1f\x8b": ("gzip", ".gz"),
@@ -448,10 +448,3 @@ def _whole_json(path: Path, name: str, encoding: str) -> Iterator[Row] | None:
 def _kind(value: Any) -> str:
     """A JSON value in a message; lists and objects by their kind, since they may be nested deeply."""
     return {list: "a list", dict: "a JSON object", type(None): "nothing"}.get(type(value)) or shorten(value)
-
-
-def reason(error: Exception) -> str:
-    """The first sentence of a library's error, to be put in brackets."""
-    if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at character {error.pos + 1}"
-    return " ".join(str(error).split()).split(". ")[0].rstrip(".")[:120]

@@ -20,8 +20,7 @@ import pyarrow.parquet as pq
 from pyarrow import types
 from safetensors import SafetensorError, safe_open
 
-from pal.errors import PalError, shorten
-from pal.logs.tables import reason
+from pal.errors import PalError, reason, shorten
 
 SUFFIXES = (".parquet", ".safetensors", ".npy")
 FOLDER = "own.vectors/"  # before their names, which may be a table's too

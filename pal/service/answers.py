@@ -10,8 +10,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
@@ -61,10 +60,8 @@ def in_sentences(method: Method) -> Method:
         try:
             return method(*args, **options)
         except SQLAlchemyError as error:
-            why = " ".join(str(getattr(error, "orig", None) or error).split())[:120]
-            raise RefusedError(
-                503, f"the database of answers cannot be used now ({why}); try again", {"Retry-After": "1"}
-            ) from None
+            said = f"the database of answers cannot be used now ({_why(error)}); try again"
+            raise RefusedError(503, said, {"Retry-After": "1"}) from None
 
     return run  # type: ignore[return-value]
 
@@ -99,13 +96,8 @@ class Answers:
             if self.engine.url.database and self.engine.dialect.name == "sqlite":
                 sa.event.listen(self.engine, "checkout", _refuse_another_file(self.engine.url.database))
         except (SQLAlchemyError, ImportError) as error:
-            why = " ".join(str(getattr(error, "orig", None) or error).split())[:200]
-            shown = (
-                sa.engine.make_url(url).render_as_string()
-                if not isinstance(error, sa.exc.ArgumentError)
-                else url
-            )
-            raise PalError(f"{shown} cannot be opened as a database of answers: {why}") from None
+            shown = url if isinstance(error, sa.exc.ArgumentError) else sa.make_url(url).render_as_string()
+            raise PalError(f"{shown} cannot be opened as a database of answers: {_why(error)}") from None
         self._insert = {"sqlite": sqlite, "postgresql": postgresql}[self.engine.dialect.name].insert
 
     def close(self) -> None:
@@ -145,11 +137,8 @@ class Answers:
     @in_sentences
     def delete(self, model: str, user_id: str) -> bool:
         """Delete a person with all answers; whether there was someone."""
-        with self._begin() as connection:
-            found = sa.select(PEOPLE.c.id).where(PEOPLE.c.model == model, PEOPLE.c.user_id == user_id)
-            person = connection.scalar(found)
-            connection.execute(sa.delete(ENTRIES).where(ENTRIES.c.person == person))
-            return bool(connection.execute(sa.delete(PEOPLE).where(PEOPLE.c.id == person)).rowcount)
+        with self.engine.begin() as connection:  # the database deletes the entries with the person
+            return bool(connection.execute(sa.delete(PEOPLE).where(_is(model, user_id))).rowcount)
 
     @in_sentences
     def version(self, model: str, user_id: str) -> tuple[int, int] | None:
@@ -206,7 +195,8 @@ class Answers:
         raised = raised.on_conflict_do_update(
             index_elements=["model", "user_id"], set_={"version": PEOPLE.c.version + len(rows)}
         ).returning(PEOPLE.c.id, PEOPLE.c.version)
-        with self._begin() as connection:
+        # The first statement is a write, so that SQLite waits for another writer and does not fail.
+        with self.engine.begin() as connection:
             person, version = connection.execute(raised).one()  # others wait here until this one has ended
             if key is not None:
                 mine = (ENTRIES.c.person == person) & (ENTRIES.c.key == key)
@@ -221,16 +211,7 @@ class Answers:
                 for at, row in enumerate(rows)
             ]  # fmt: skip
             connection.execute(sa.insert(ENTRIES), written)
-            connection.commit()
         return version, False
-
-    @contextmanager
-    def _begin(self) -> Iterator[sa.Connection]:
-        """A transaction; the first statement of each is a write, so that SQLite's waits and does not fail."""
-        with self.engine.connect() as connection:
-            yield connection
-            if connection.in_transaction():
-                connection.commit()
 
     def _migrate(self) -> None:
         """Bring the tables to the version of this pal, by Alembic."""
@@ -262,11 +243,17 @@ class Answers:
 
 
 def _version(connection: sa.Connection, model: str, user_id: str) -> tuple[int, int] | None:
-    found = sa.select(PEOPLE.c.id, PEOPLE.c.version).where(
-        PEOPLE.c.model == model, PEOPLE.c.user_id == user_id
-    )
+    found = sa.select(PEOPLE.c.id, PEOPLE.c.version).where(_is(model, user_id))
     row = connection.execute(found).first()
     return None if row is None else (row.id, row.version)
+
+
+def _is(model: str, user_id: str) -> sa.ColumnElement[bool]:
+    return (PEOPLE.c.model == model) & (PEOPLE.c.user_id == user_id)
+
+
+def _why(error: Exception) -> str:
+    return " ".join(str(getattr(error, "orig", None) or error).split())[:160]
 
 
 def _to_file(item: dict[str, str], folder: Path) -> str:

@@ -7,12 +7,13 @@ Every error is `{"error": "one sentence"}` with its status.
 
 import asyncio
 import hmac
+import json
 import logging
-import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
@@ -27,8 +28,8 @@ from pal import __version__
 from pal.encoders.registry import complaint
 from pal.errors import PalError
 from pal.service import requests as typed
-from pal.service.answers import Answers
-from pal.service.compute import Job, Models, Needed, Worker
+from pal.service.answers import Answers, Entry
+from pal.service.compute import Job, Models, Needed, Worker, encoder_of
 from pal.service.errors import RefusedError
 from pal.serving.aggregates import Aggregate, Kind, rewards_for
 from pal.serving.inputs import Preferences
@@ -40,8 +41,13 @@ WRITERS = 4  # threads that write to the log
 SLOWEST_BODY = 30.0  # seconds within which a request's body must have come
 LOOPBACK = ["127.0.0.1", "localhost", "[::1]"]
 POLICY = (
-    "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+    b"default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
+FOR_BROWSERS = [
+    (b"content-security-policy", POLICY),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+]
 log = logging.getLogger("pal.service")
 
 
@@ -49,8 +55,15 @@ class Service:
     """What requests are answered from: the models, the log of answers and the worker."""
 
     def __init__(self, models: Models, answers: Answers, worker: Worker | None = None) -> None:
-        self.models, self.answers, self.metrics = models, answers, Metrics()
-        self.worker = worker or Worker()
+        self.models, self.answers, self.worker = models, answers, worker or Worker()
+        self.metrics = CollectorRegistry()
+        self.seconds = Histogram(
+            "pal_request_seconds", "Seconds of requests.", ["path", "status"], registry=self.metrics
+        )
+        gauge = Gauge("pal_worker", "What the worker did.", ["what"], registry=self.metrics)
+        for what in self.worker.counts:
+            gauge.labels(what).set_function(partial(self.worker.counts.get, what))
+        gauge.labels("under_way").set_function(lambda: self.worker.under_way)
         self._tastes: OrderedDict[tuple[str, int, int], tuple[Taste, int]] = OrderedDict()
         self._writers, self._writes = ThreadPoolExecutor(WRITERS, "pal-writer"), 0
 
@@ -137,6 +150,16 @@ class Service:
             f"answers to /v1/people/{{id}}/answers first, or leave user_id out for the average user",
         )
 
+    async def users(self, name: str, model: RewardModel, user_ids: Sequence[str]) -> list[Taste | str]:
+        """Users by ids, each looked up once."""
+        known = {each: await self.user(name, model, each) for each in set(user_ids)}
+        return [known[each] for each in user_ids]
+
+    async def history(self, name: str, user_id: str) -> list[Entry]:
+        """The answers of someone that stand, in order."""
+        read = await asyncio.to_thread(self.answers.read, name, user_id)
+        return read[2] if read else []
+
     async def whose(self, name: str, model: RewardModel, request: typed.Whose) -> Any:
         """The user, taste or aggregate of a request, as `rewards_for` takes it."""
         given = [each for each in ("user_id", "taste", "aggregate") if getattr(request, each) is not None]
@@ -150,8 +173,9 @@ class Service:
             return typed.read_taste(request.taste, model)
         if request.aggregate is not None:
             ids = request.aggregate.user_ids
-            groups = None if ids is None else [await self.user(name, model, each) for each in ids]
-            return typed.read_aggregate(request.aggregate, groups)
+            groups = None if ids is None else await self.users(name, model, ids)
+            given = request.aggregate
+            return Aggregate(given.kind, groups, given.share, given.centred)
         return None
 
     async def rewards(
@@ -221,8 +245,7 @@ async def score(request: typed.Score, service: OfService) -> typed.Rewards:
             raise PalError(
                 f"user_ids must be {n}, one per response, and stand alone, got {len(request.user_ids)}"
             )
-        known = {each: await service.user(name, model, each) for each in set(request.user_ids)}
-        users: Any = [known[each] for each in request.user_ids]
+        users: Any = await service.users(name, model, request.user_ids)
     else:
         users = await service.whose(name, model, request)
     prompts = [request.prompt] if request.prompts is None else request.prompts
@@ -261,27 +284,21 @@ async def openrlhf(
     labels = request.labels or []
     if len(request.prompts) != n or (labels_are_users and len(labels) != n):
         raise PalError(f"prompts and labels must be as many as the {n} texts of query")
-    if not n:
-        return {"rewards": [], "scores": [], "extra_logs": {}}
     if labels_are_users:
-        known = {each: await service.user(name, loaded, str(each)) for each in set(map(str, labels))}
-        users: Any = [known[str(each)] for each in labels]
+        users: Any = await service.users(name, loaded, [str(each) for each in labels])
     else:
         of = None if aggregate is None else typed.AggregateOf(kind=aggregate, share=share)
         users = await service.whose(name, loaded, typed.Whose(user_id=user_id, aggregate=of))
     pairs = [typed.split_query(*each) for each in zip(request.query, request.prompts, strict=True)]
     # A policy writes nothing now and then: that gets the least reward of the batch, as with TRL.
     spoken = [row for row, (_, text) in enumerate(pairs) if complaint(text) is None]
-    if not spoken:
-        rewards = [0.0] * n
-    else:
+    some: list[float] = []
+    if spoken:
         chosen = [users[row] for row in spoken] if isinstance(users, list) else users
-        some = await service.rewards(
-            loaded, chosen, [pairs[row][0] for row in spoken], [pairs[row][1] for row in spoken]
-        )
-        rewards = [min(some)] * n
-        for row, reward in zip(spoken, some, strict=True):
-            rewards[row] = reward
+        prompts, responses = zip(*(pairs[row] for row in spoken), strict=True)
+        some = await service.rewards(loaded, chosen, prompts, responses)
+    known = dict(zip(spoken, some, strict=True))
+    rewards = [known.get(row, min(some, default=0.0)) for row in range(n)]
     return {"rewards": rewards, "scores": rewards, "extra_logs": {}}
 
 
@@ -338,32 +355,21 @@ async def ask(request: typed.Ask, service: OfService) -> typed.Asked:
 @router.get("/models", tags=["models"])
 async def models(service: OfService) -> list[typed.Model]:
     """What is served; details of the models that were used already."""
-    shown = []
-    for name in service.models.folders:
-        model = service.models.loaded.get(name)
-        if model is None:
-            shown.append(typed.Model(name=name, loaded=False))
-            continue
-        encoders = {}
-        for side in ("prompts", "responses"):
-            try:
-                encoders[side] = model.input_encoder.describe(side)["encoder"]
-            except PalError:
-                encoders[side] = None
-        shown.append(
-            typed.Model(
-                name=name,
-                loaded=True,
-                version=model.fingerprint,
-                users=len(model.rows),
-                population=model.population.name,
-                needs_prompts=model.reads_prompts,
-                encoders=encoders,
-                prompt_dim=model.prompt_dim,
-                response_dim=model.response_dim,
-            )
+    loaded = {
+        name: typed.Model(
+            name=name,
+            loaded=True,
+            version=model.fingerprint,
+            users=len(model.rows),
+            population=model.population.name,
+            needs_prompts=model.reads_prompts,
+            encoders={side: encoder_of(model, side).get("encoder") for side in ("prompts", "responses")},
+            prompt_dim=model.prompt_dim,
+            response_dim=model.response_dim,
         )
-    return shown
+        for name, model in service.models.loaded.items()
+    }
+    return [loaded.get(name) or typed.Model(name=name, loaded=False) for name in service.models.folders]
 
 
 @router.get("/people", tags=["people"])
@@ -377,15 +383,11 @@ async def people(service: OfService, model: ModelName = None) -> dict[str, list[
 async def export(user_id: str, service: OfService, model: ModelName = None) -> dict[str, Any]:
     """A person's taste and the answers that stand, as `pal adapt` and `pal fit` read them."""
     person = await read_person(user_id, service, model)
-    read = await asyncio.to_thread(service.answers.read, person.model, user_id)
-    return {
-        "user_id": user_id,
-        "taste": person.taste,
-        "answers": [
-            {"user_id": user_id, "timestamp": entry.time, **entry.answer}
-            for entry in (read[2] if read else [])
-        ],
-    }
+    answers = [
+        {"user_id": user_id, "timestamp": entry.time, **entry.answer}
+        for entry in await service.history(person.model, user_id)
+    ]
+    return {"user_id": user_id, "taste": person.taste, "answers": answers}
 
 
 @router.get("/people/{user_id:path}", tags=["people"])
@@ -402,7 +404,7 @@ async def read_person(user_id: str, service: OfService, model: ModelName = None)
         belief = taste.posterior
         about = {
             "source": "answers", "answers": count, "version": version, "state": belief.mean.tolist(),
-            "sd": belief.sd.tolist(), "taste": typed.json.loads(taste.to_json()),
+            "sd": belief.sd.tolist(), "taste": json.loads(taste.to_json()),
         }  # fmt: skip
     return typed.Person(user_id=user_id, **about, **version_of(name, loaded))
 
@@ -440,23 +442,6 @@ async def delete_person(user_id: str, service: OfService, model: ModelName = Non
         raise RefusedError(404, f"user_id must be of someone who answered here, got {user_id!r}")
 
 
-class Metrics:
-    """Requests by path and status, their seconds, and what the worker did."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.seconds = Histogram(
-            "pal_request_seconds", "Seconds of requests.", ["path", "status"], registry=self.registry
-        )
-        self.worker = Gauge("pal_worker", "What the worker did.", ["what"], registry=self.registry)
-
-    def text(self, worker: Worker) -> str:
-        """In Prometheus' format."""
-        for what, count in {**worker.counts, "under_way": worker.under_way}.items():
-            self.worker.labels(what).set(count)
-        return generate_latest(self.registry).decode()
-
-
 class Guard:
     """What is done to every request: a time limit for its body, headers that bind browsers.
 
@@ -464,39 +449,34 @@ class Guard:
     """
 
     def __init__(self, app: Any, service: Service) -> None:
-        self.app, self.worker, self.seconds = app, service.worker, service.metrics.seconds
+        self.app, self.worker, self.seconds = app, service.worker, service.seconds
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve a request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, complete = time.monotonic(), False
-        deadline = started + SLOWEST_BODY
+        started = asyncio.get_running_loop().time()
+        deadline: float | None = started + SLOWEST_BODY
 
         async def receive_in_time() -> Any:
-            nonlocal complete
-            if complete:
-                return await receive()
+            nonlocal deadline
             try:
-                message = await asyncio.wait_for(receive(), max(0.0, deadline - time.monotonic()))
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
             except TimeoutError:
                 raise HTTPException(408, f"the body must come within {SLOWEST_BODY:.0f} seconds") from None
-            complete = not message.get("more_body", False)
+            if not message.get("more_body", False):
+                deadline = None
             return message
 
         async def send_guarded(message: Any) -> None:
             if message["type"] == "http.response.start":
                 route = scope.get("route")  # by its pattern, so that ids of people are no labels
                 self.seconds.labels(getattr(route, "path", "other"), message["status"]).observe(
-                    time.monotonic() - started
+                    asyncio.get_running_loop().time() - started
                 )
-                message["headers"] = [
-                    *message["headers"],
-                    (b"content-security-policy", POLICY.encode()),
-                    (b"x-content-type-options", b"nosniff"),
-                    (b"referrer-policy", b"no-referrer"),
-                ]
+                message["headers"] = [*message["headers"], *FOR_BROWSERS]
             await send(message)
 
         try:
@@ -544,7 +524,7 @@ def create_app(
                 401, "Authorization must be Bearer and the service's key", {"WWW-Authenticate": "Bearer"}
             )
 
-    app.state.check_key, app.state.has_key = check_key, bool(key)
+    app.state.check_key = check_key
     app.include_router(router, dependencies=[Depends(check_key)])
 
     @app.get(
@@ -552,7 +532,7 @@ def create_app(
     )
     async def metrics() -> str:
         """Counts and times for Prometheus."""
-        return service.metrics.text(service.worker)
+        return generate_latest(service.metrics).decode()
 
     @app.get("/healthz", tags=["service"])
     async def healthz(response: Response) -> dict[str, str]:

@@ -27,7 +27,7 @@ from torch import Tensor
 from pal.errors import PalError
 from pal.service.errors import RefusedError
 from pal.service.requests import Raw
-from pal.serving.read_inputs import Side
+from pal.serving.inputs import Side
 from pal.serving.reward_model import RewardModel
 from pal.serving.saved_model import CONFIG
 
@@ -232,12 +232,17 @@ class Worker:
         """What tells encoders apart; a side that is given as vectors has one of its own."""
         known = (model.fingerprint, side)
         if known not in self._encoders:
-            try:
-                about = repr(sorted(model.input_encoder.describe(side).items()))
-            except PalError:
-                about = repr(known)
+            about = repr(sorted(encoder_of(model, side).items()) or known)
             self._encoders[known] = blake2b(about.encode(), digest_size=16).digest()
         return self._encoders[known]
+
+
+def encoder_of(model: RewardModel, side: Side) -> dict[str, Any]:
+    """What describes a side's encoder; empty where items are given as vectors."""
+    try:
+        return model.input_encoder.describe(side)
+    except PalError:
+        return {}
 
 
 def _key(encoder: bytes, item: str | bytes) -> bytes:

@@ -54,6 +54,10 @@ class Pair:
         """The same for both orders of the responses."""
         return json.dumps([self.prompt, *sorted([json.dumps(self.first), json.dumps(self.second)])])
 
+    def turned(self, *, turned: bool = True) -> "Pair":
+        """With its responses exchanged, or as it is."""
+        return Pair(self.prompt, self.second, self.first) if turned else self
+
     def as_json(self) -> dict[str, Any]:
         """As the page shows it."""
         return {"prompt": self.prompt, "first": self.first, "second": self.second}
@@ -168,12 +172,10 @@ class Demo:
         alike = [row for row in agreement.argsort(descending=True).tolist() if model.user_ids[row] != user_id]
         beyond = []
         for number in order[:5]:
-            pair, turned = self.pairs[number], float(apart[number]) < 0
-            first, second = (pair.second, pair.first) if turned else (pair.first, pair.second)
+            turned = float(apart[number]) < 0
             chances = [float(1 - each if turned else each) for each in theirs[number]]
-            beyond.append(
-                {**Pair(pair.prompt, first, second).as_json(), "theirs": chances[0], "average": chances[1]}
-            )
+            pair = self.pairs[number].turned(turned=turned)
+            beyond.append({**pair.as_json(), "theirs": chances[0], "average": chances[1]})
         return {
             "user_id": user_id,
             "place": self._place(state),
@@ -229,13 +231,8 @@ class Demo:
                 ends = torch.stack([centre + step, centre - step])
             apart = self.probabilities(ends.float())
             number = int((apart[:, 0] - apart[:, 1]).abs().argmax())
-            pair = self.pairs[number]
-            likes, other = (
-                (pair.first, pair.second)
-                if apart[number, 0] > apart[number, 1]
-                else (pair.second, pair.first)
-            )
-            names.append([_label(likes), _label(other)])
+            pair = self.pairs[number].turned(turned=bool(apart[number, 0] < apart[number, 1]))
+            names.append([_label(pair.first), _label(pair.second)])
         return names
 
     def _choose_ranked(self) -> tuple[Any, list[Any]]:
@@ -277,7 +274,7 @@ def read_questions(log: Any, folder: Path | None, seed: int = 0) -> tuple[list[P
             answers.append(pair)
         distinct.setdefault(pair.key, pair)
     pairs = draw.sample(list(distinct.values()), min(MOST_QUESTIONS, len(distinct)))
-    return [Pair(p.prompt, p.second, p.first) if draw.random() < 0.5 else p for p in pairs], people
+    return [pair.turned(turned=draw.random() < 0.5) for pair in pairs], people
 
 
 def read_table(path: str, *, needs_prompts: bool) -> list[Pair]:

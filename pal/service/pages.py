@@ -1,7 +1,5 @@
 """The pages over the service: you, people, compare; or a study; and the calls to try."""
 
-import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,11 +11,14 @@ from pydantic import Field
 
 from pal.errors import PalError
 from pal.service import requests as typed
+from pal.service.answers import Entry
 from pal.service.app import Service
 from pal.service.demo import Demo
 from pal.service.errors import RefusedError
 from pal.service.study import Study, key_of
 from pal.serving.aggregates import Aggregate
+from pal.serving.reward_model import RewardModel
+from pal.users.taste import Taste
 
 HERE = Path(__file__).parent
 MOST_COMPARED = 50
@@ -45,21 +46,23 @@ def answer_to(demo: Demo, number: int, choice: str, **noted: Any) -> dict[str, A
     """The answer as it is kept."""
     if not 0 <= number < len(demo.pairs):
         raise PalError(f"number must be a question's, 0 to {len(demo.pairs) - 1}, got {number}")
-    pair = demo.pairs[number]
-    chosen, rejected = (pair.second, pair.first) if choice == "second" else (pair.first, pair.second)
+    pair = demo.pairs[number].turned(turned=choice == "second")
     label = {"label": 0.5} if choice == "tie" else {}
     prompt = {} if pair.prompt is None else {"prompt": pair.prompt}
-    return {**prompt, "chosen": chosen, "rejected": rejected, **label, **noted}
+    return {**prompt, "chosen": pair.first, "rejected": pair.second, **label, **noted}
+
+
+async def known_of(
+    service: Service, name: str, model: RewardModel, user_id: str
+) -> tuple[Taste | None, list[Entry]]:
+    """Someone's taste by their answers, and these; no taste without a log."""
+    known = await service.taste(name, model, user_id)
+    return known and known[0], await service.history(name, user_id)
 
 
 def demo_router(service: Service, name: str, demo: Demo) -> APIRouter:
     """What the pages you, people and compare call."""
     router, model = APIRouter(prefix="/demo", include_in_schema=False), demo.model
-
-    async def state_of(user_id: str) -> tuple[Any, list[Any]]:
-        known = await service.taste(name, model, user_id)
-        read = await asyncio.to_thread(service.answers.read, name, user_id)
-        return known and known[0], read[2] if read else []
 
     @router.get("/setup")
     async def setup() -> dict[str, Any]:
@@ -80,14 +83,14 @@ def demo_router(service: Service, name: str, demo: Demo) -> APIRouter:
         if click.choice is not None and click.number is not None:
             answer = answer_to(demo, click.number, click.choice)
             await service.write(service.answers.add, name, click.user_id, [answer], click.key)
-        taste, entries = await state_of(click.user_id)
+        taste, entries = await known_of(service, name, model, click.user_id)
         answered = {key_of(entry.answer) for entry in entries}
         shown = await service.compute(model, [], lambda: demo.view(taste, answered))
         return {**shown, "answers": len(entries), "last": entries[-1].version if entries else None}
 
     @router.post("/outlook")
     async def outlook(click: Click) -> dict[str, float]:
-        taste, entries = await state_of(click.user_id)
+        taste, entries = await known_of(service, name, model, click.user_id)
         answered = {key_of(entry.answer) for entry in entries}
         return await service.compute(model, [], lambda: demo.outlook(taste, answered))
 
@@ -136,19 +139,12 @@ def study_router(service: Service, name: str, study: Study) -> APIRouter:
             shown, answers = await current(click.user_id)
         if shown is None:
             return {"question": None, "answers": len(answers)}
-        pair = demo.pairs[shown.number]
-        sides = (pair.second, pair.first) if shown.exchanged else (pair.first, pair.second)
-        return {
-            "question": {"prompt": pair.prompt, "first": sides[0], "second": sides[1]},
-            "answers": len(answers),
-            "of": study.questions,
-        }
+        question = demo.pairs[shown.number].turned(turned=shown.exchanged).as_json()
+        return {"question": question, "answers": len(answers), "of": study.questions}
 
     async def current(user_id: str) -> tuple[Any, list[dict[str, Any]]]:
-        known = await service.taste(name, demo.model, user_id)
-        read = await asyncio.to_thread(service.answers.read, name, user_id)
-        answers = [entry.answer for entry in read[2]] if read else []
-        taste = known and known[0]
+        taste, entries = await known_of(service, name, demo.model, user_id)
+        answers = [entry.answer for entry in entries]
         return await service.compute(demo.model, [], lambda: study.next(user_id, taste, answers)), answers
 
     return router
@@ -176,17 +172,8 @@ def add_pages(app: FastAPI, name: str = "", demo: Demo | None = None, study: Stu
         app.include_router(router, dependencies=[Depends(app.state.check_key)])
     menu = {path: page for path, page in pages.items() if page not in ("calls", "study")}
 
-    def page(path: str, template: str) -> Callable[[], HTMLResponse]:
-        html = environment.get_template(f"{template}.html").render(
-            page=template, menu=menu, path=path, model=name, secret=app.state.has_key
-        )
-
-        def show() -> HTMLResponse:
-            return HTMLResponse(html)
-
-        return show
-
     for path, template in pages.items():
-        app.get(path, include_in_schema=False)(page(path, template))
+        html = environment.get_template(f"{template}.html").render(page=template, menu=menu, model=name)
+        app.add_route(path, lambda _, html=html: HTMLResponse(html), include_in_schema=False)
     app.mount("/static", StaticFiles(directory=HERE / "static"))
     return app

@@ -20,8 +20,8 @@ from pal.conversations import completion_text, prompt_text
 from pal.encoders.registry import complaint
 from pal.errors import PalError
 from pal.service.errors import RefusedError
-from pal.serving.aggregates import Aggregate, Kind
-from pal.serving.read_inputs import Side
+from pal.serving.aggregates import Kind
+from pal.serving.inputs import Side
 from pal.serving.reward_model import RewardModel
 from pal.users.taste import Taste
 
@@ -35,6 +35,7 @@ MOST_MESSAGES = 200
 ROLES = re.compile(r"<\|im_start\|>\w+\n|<\|start_header_id\|>\w+<\|end_header_id\|>\n*|<start_of_turn>\w+\n")
 SPECIAL = re.compile(r"<\|[^|<>]*\|>|</?s>|<pad>|<eos>|<bos>|<end_of_turn>|\[/?INST\]")
 Raw: TypeAlias = str | bytes | Tensor  # an item as it is encoded
+Text = Annotated[str, StringConstraints(max_length=LONGEST_TEXT)]
 
 
 class Request(BaseModel):
@@ -47,7 +48,7 @@ class Message(Request):
     """A message of a conversation."""
 
     role: Annotated[str, StringConstraints(max_length=50)]
-    content: Annotated[str, StringConstraints(max_length=LONGEST_TEXT)]
+    content: Text
 
 
 class Picture(Request):
@@ -68,7 +69,7 @@ def _kind_of(item: Any) -> str:
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Item = Annotated[
-    Annotated[str, StringConstraints(max_length=LONGEST_TEXT), Tag("text")]
+    Annotated[Text, Tag("text")]
     | Annotated[list[Message], Field(max_length=MOST_MESSAGES), Tag("messages")]
     | Annotated[Picture, Tag("image")]
     | Annotated[list[Number], Field(min_length=1, max_length=WIDEST_VECTOR), Tag("vector")],
@@ -110,17 +111,6 @@ class Whose(OfModel):
     aggregate: AggregateOf | None = None
 
 
-class Score(Whose):
-    """Responses to one prompt, or with a prompt each."""
-
-    prompt: Item | None = None
-    prompts: Annotated[Items | None, Field(description="In place of prompt: one per response.")] = None
-    user_ids: Annotated[
-        list[Id] | None, Field(max_length=MOST_ITEMS, description="In place of user_id: one per response.")
-    ] = None
-    responses: Items
-
-
 class Rank(Whose):
     """Responses to one prompt."""
 
@@ -128,12 +118,13 @@ class Rank(Whose):
     responses: Items
 
 
-class Compare(Whose):
-    """Two responses to a prompt."""
+class Score(Rank):
+    """Responses to one prompt, or with a prompt each."""
 
-    prompt: Item | None = None
-    first: Item
-    second: Item
+    prompts: Annotated[Items | None, Field(description="In place of prompt: one per response.")] = None
+    user_ids: Annotated[
+        list[Id] | None, Field(max_length=MOST_ITEMS, description="In place of user_id: one per response.")
+    ] = None
 
 
 class Pair(Request):
@@ -142,6 +133,10 @@ class Pair(Request):
     prompt: Item | None = None
     first: Item
     second: Item
+
+
+class Compare(Whose, Pair):
+    """Two responses to a prompt."""
 
 
 class Ask(OfModel):
@@ -169,12 +164,17 @@ class NewAnswers(OfModel):
     answers: Annotated[list[Answer], Field(min_length=1, max_length=MOST_ITEMS)]
 
 
-class Rewards(BaseModel):
+class ByModel(BaseModel):
+    """What every answer says of the model."""
+
+    model: str
+    model_version: str
+
+
+class Rewards(ByModel):
     """One reward per response; only differences for one user and one prompt mean anything."""
 
     rewards: list[float]
-    model: str
-    model_version: str
 
 
 class RankedResponse(BaseModel):
@@ -184,20 +184,16 @@ class RankedResponse(BaseModel):
     reward: float
 
 
-class Ranking(BaseModel):
+class Ranking(ByModel):
     """Best first."""
 
     ranking: list[RankedResponse]
-    model: str
-    model_version: str
 
 
-class Probability(BaseModel):
+class Probability(ByModel):
     """P(first is preferred to second)."""
 
     probability: float
-    model: str
-    model_version: str
 
 
 class AskedQuestion(BaseModel):
@@ -207,15 +203,13 @@ class AskedQuestion(BaseModel):
     bits: float
 
 
-class Asked(BaseModel):
+class Asked(ByModel):
     """Most telling first."""
 
     questions: list[AskedQuestion]
-    model: str
-    model_version: str
 
 
-class Person(BaseModel):
+class Person(ByModel):
     """What is known of a person.
 
     `source` is `answers` for a taste from answers that were given here, `seen` for a state from fitting.
@@ -229,8 +223,6 @@ class Person(BaseModel):
     state: list[float]
     sd: list[float] | None
     taste: dict[str, Any] | None
-    model: str
-    model_version: str
 
 
 class Added(BaseModel):
@@ -258,12 +250,8 @@ class Model(BaseModel):
 class OpenRLHF(BaseModel):
     """The request of OpenRLHF's remote reward: texts of prompt and response together, and the prompts."""
 
-    query: Annotated[
-        list[Annotated[str, StringConstraints(max_length=LONGEST_TEXT)]], Field(max_length=MOST_ITEMS)
-    ]
-    prompts: Annotated[
-        list[Annotated[str, StringConstraints(max_length=LONGEST_TEXT)]], Field(max_length=MOST_ITEMS)
-    ]
+    query: Annotated[list[Text], Field(max_length=MOST_ITEMS)]
+    prompts: Annotated[list[Text], Field(max_length=MOST_ITEMS)]
     labels: Annotated[list[Any] | None, Field(max_length=MOST_ITEMS)] = None
 
 
@@ -318,8 +306,3 @@ def read_taste(given: dict[str, Any], model: RewardModel) -> Taste:
         return taste.with_model(model)
     except PalError as error:
         raise RefusedError(409, str(error)) from None
-
-
-def read_aggregate(given: AggregateOf, groups: list[Any] | None) -> Aggregate:
-    """An aggregate of a request, of people who were looked up."""
-    return Aggregate(given.kind, groups, given.share, given.centred)

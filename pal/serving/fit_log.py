@@ -13,13 +13,9 @@ Shapes used in this module:
     users   people
 """
 
-import json
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -28,108 +24,28 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pal import encoders
-from pal.comparisons import Comparisons, Embeddings
+from pal.comparisons import Comparisons
 from pal.config import preset, registered
-from pal.conversations import joint_text, template_of
-from pal.encoders.registry import complaint
-from pal.encoders.vector_store import Embedder, item_id, packed
-from pal.encoders.vector_store import EmbeddingStore as VectorStore
 from pal.errors import PalError
 from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
 from pal.evaluation.choose_k import USER_FOLDS, choose_k
-from pal.evaluation.holding_out import Shares, hold_out, on_known_items
-from pal.files import new_folder, store, write_bytes, write_json, write_text
-from pal.logs.answers import TIE, attributes_of_people, read_answers
-from pal.logs.items import SIDES, Items
-from pal.logs.read import FILE, ROW
+from pal.files import new_folder, write_bytes, write_json, write_text
 from pal.logs.shapes import Log, read_log
-from pal.logs.vectors import find_vectors
 from pal.methods import METHODS
 from pal.methods.base import Learned, Task
 from pal.methods.compare import compare as judge_methods
 from pal.methods.compare import places
 from pal.models.base import margins
-from pal.serving.log_report import answer, people_of_log, render
-from pal.serving.read_inputs import InputEncoder, Side
+from pal.serving.encoded_log import PARTS, Encoded, Options, encode_log, place, progress
+from pal.serving.log_report import people_of_log, render, verdict
 from pal.serving.reward_model import RewardModel
 from pal.serving.saved_model import CARD
-from pal.users.attributes import Attributes
 
-TEXT_ENCODER, IMAGE_ENCODER = "all-MiniLM-L6-v2+measures", "classical"
-UNREADABLE = "with an item that cannot be encoded"
-# Users and split of each place, by its number; a comparison without a place is in the final fit alone.
-PARTS = (("seen", "train"), ("seen", "val"), ("seen", "test"), ("unseen", "adapt"), ("unseen", "test"))
 PROTOTYPES = 3  # of the candidates of the method auto
 MOST_PROTOTYPES = 5  # tried where K is auto
-ENCODED_AT_ONCE = 2048  # items, after which their vectors are kept
 MOST_VALUES = 20  # of an attribute
 KEPT, MEASURED = "model", "measured"  # folders: the model to use, and the one that the numbers are of
 METRICS, REPORT, REJECTED = "metrics.json", "report.html", "rejected-rows.csv"
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a log is fitted.
-
-    Args:
-        method: One of `pal.methods.METHODS`; `auto` chooses one.
-        K: Prototypes, for methods that have some; `auto` chooses by cross-validation.
-        encoder: The encoder of texts.
-        image_encoder: The encoder of pictures.
-        item: What is encoded as a response: it alone (`separate`), in one text with its prompt (`joint`), or
-            by a template of such a text, with {prompt} and {response}.
-        vectors: A file of embeddings that cells name by their ids; see `pal.logs.vectors`.
-        attributes: Columns of the log by whose values accuracies are told apart; those of people are in the
-            prior of their states where that helps people who are left out.
-        ties: drop, or keep: they are learned from, and never tested on.
-        weights: Where an encoder's weights come from, by its name: `package`, `hub` or a folder.
-        device: Where encoders and fits compute.
-        unseen: Share of the people who are held out, to measure on people who were not fitted; 0: nobody.
-        time_split: Whether each person's latest answers are held out, by the column of the time.
-        seed: Makes everything random.
-    """
-
-    method: str = "auto"
-    K: int | str = "auto"
-    encoder: str = TEXT_ENCODER
-    image_encoder: str = IMAGE_ENCODER
-    item: str = "separate"
-    vectors: Path | str | None = None
-    attributes: Sequence[str] = ()
-    ties: str = "drop"
-    weights: Mapping[str, str] | None = None
-    device: str = "cpu"
-    unseen: float = 0.2
-    time_split: bool = False
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A log as tensors.
-
-    Args:
-        embeddings: One row per distinct prompt and response.
-        comparisons: One of each person to each question.
-        user_ids: The people, in the order of their numbers.
-        pairs: The same comparisons as `Answers.pairs` has them.
-        prompt_ids: The ids of the prompts, by row of their embeddings.
-        encoder: What made the embeddings, as `SavedModel` keeps it.
-        rejected: The log's rows that are not learned from: file, row, reason.
-        contents: Prompts and responses themselves, by row of their embeddings.
-        attributes: Of each person, those that the log tells of people.
-    """
-
-    embeddings: Embeddings
-    comparisons: Comparisons
-    user_ids: list[str]
-    pairs: pl.DataFrame
-    prompt_ids: list[str]
-    encoder: dict[str, Any]
-    rejected: pl.DataFrame
-    contents: dict[str, list[Any]]
-    attributes: list[Attributes]
 
 
 @dataclass(frozen=True)
@@ -218,7 +134,7 @@ def fit(
     if out is not None and Path(out).exists() and not (Path(out) / METRICS).is_file():
         raise PalError(f"{out} is there already, and not from `pal fit`; choose another place with --out")
     data = encode_log(log, options)
-    part = _hold_out(data, options)
+    part = place(data, options)
     method, K, why = _settings(data, part, options)
     measured, learned = _fit(data, part, method, K, options, "measure")
     method = learned.method or method
@@ -252,180 +168,12 @@ def fit(
     return result
 
 
-def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> Encoded:
-    """Encode a log's items, and make one comparison of a person's answers to one question: their mean.
-
-    Args:
-        log: The log.
-        options: The encoders.
-        model: A model whose encoders and people these are to be, other people after them; None takes the
-            encoders of the options, and the log's people alone.
-    """
-    template = model.input_encoder.template if model else template_of(options.item)
-    vectors = find_vectors(Path(options.vectors)) if options.vectors else None
-    answers = read_answers(log, vectors=vectors, template=template, ties=options.ties)
-    pairs, rejected = answers.pairs, answers.rejected
-    described: dict[str, Any] = {"prompts": None}
-    embedded: dict[str, Tensor] = {"prompts": torch.zeros(0, 0)}
-    names: dict[str, list[str]] = {"prompts": []}
-    contents: dict[str, list[Any]] = {"prompts": []}
-    readable = np.ones(len(pairs), bool)
-    tables: dict[tuple[str, str], tuple[Tensor, np.ndarray]] = {}
-    for half, sides in (("prompts", SIDES[:1]), ("responses", SIDES[1:])):
-        modality = answers.modality[half]
-        if modality is None:
-            continue
-        name = options.image_encoder if modality == "image" else options.encoder
-        about = dict(model.encoder.get(half) or {}) if model else {}
-        about.pop("template", None)
-        described[half] = about or _describe(name, options.weights or {}, answers.items[modality], modality)
-        used = answers.used(modality)
-        # Prompts and responses that one encoder reads share one table.
-        key = (modality, json.dumps(described[half], sort_keys=True))
-        if key not in tables:
-            tables[key] = _encode(answers.items[modality], used, modality, half, described[half], options)
-        embedded[half], row = tables[key]
-        read, found = used[row[used] >= 0], answers.items[modality]
-        names[half] = [each.decode() for each in found.ids[read]]
-        contents[half] = [found.contents[int(each)] for each in read]
-        for side in sides:
-            pairs = pairs.with_columns(pl.Series(side, row[pairs[side].to_numpy()]))
-            readable &= (pairs[side] >= 0).to_numpy()
-    if not readable.all():
-        lost = log.pairs[pairs.filter(~readable)["at"]]
-        place = {"file": pl.col(FILE).cast(pl.String), "row": pl.col(ROW).cast(pl.Int64)}
-        rejected = pl.concat([rejected, lost.select(**place, reason=pl.lit(UNREADABLE))])
-        pairs = pairs.filter(readable)
-    if template is not None:
-        described["responses"] = {**described["responses"], "template": template}
-        both = [log.pairs.select("prompt", side).unique() for side in SIDES[1:]]
-        alone = {joint_text(template, *row): row[1] for frame in both for row in frame.iter_rows()}
-        contents["responses"] = [alone.get(text, text) for text in contents["responses"]]
-    if pairs.is_empty():
-        raise PalError(f"{log.table.source} must hold a comparison that an encoder can read, got none")
-    known = list(model.user_ids) if model else []
-    people = known + sorted(set(pairs["user_id"].unique()) - set(known))
-    column = {side: torch.from_numpy(pairs[side].cast(pl.Int64).to_numpy().copy()) for side in SIDES}
-    comparisons = Comparisons.from_pairs(
-        user=torch.from_numpy(pairs["user_id"].cast(pl.Enum(people)).to_physical().to_numpy().astype(np.int64)),
-        prompt=column["prompt"] if answers.modality["prompts"] else None,
-        chosen=column["chosen"], rejected=column["rejected"],
-        label=torch.from_numpy(pairs["label"].to_numpy().copy()),
-        weight=torch.from_numpy(pairs["weight"].cast(pl.Float32).to_numpy().copy()),
-    )  # fmt: skip
-    embeddings = Embeddings(embedded["prompts"], embedded["responses"])
-    told = attributes_of_people(log.attributes, log.pairs["user_id"])
-    attributes = [told.get(user, {}) for user in people]
-    return Encoded(
-        embeddings, comparisons, people, pairs, names["prompts"], described, rejected, contents, attributes
-    )
-
-
-def _encode(
-    found: Items, used: np.ndarray, modality: str, side: Side, known: Mapping[str, Any], options: Options
-) -> tuple[Float[Tensor, "items dim"], np.ndarray]:
-    """The embeddings of items, some at a time: what is done is kept in the store, however the run ends.
-
-    Args:
-        found: The items.
-        used: Rows of those that are named.
-        modality: What they are.
-        side: The half of the model that reads them.
-        known: The encoder, as it is kept beside a model.
-        options: Where the encoder's weights come from, and where it computes.
-
-    Returns:
-        The embeddings, and the row of each item among them: -1 where it is not used, or no encoder reads it.
-    """
-    items = [found.contents[int(row)] for row in used]
-    good = [n for n, item in enumerate(items) if modality != "text" or not complaint(item)]
-    row_of = np.full(len(found), -1, np.int64)
-    row_of[used[good]] = np.arange(len(good))
-    items = [items[n] for n in good]
-    if modality == "vector":
-        return torch.from_numpy(np.stack(items)), row_of
-    contents = [
-        ("text", item.encode()) if isinstance(item, str)
-        else ("image", item if isinstance(item, bytes) else item.read_bytes()) for item in items
-    ]  # fmt: skip
-    ids = packed([item_id(*content) for content in contents])
-    # Apart from the pipeline's, whose vectors do not depend on what was encoded in one batch.
-    kept = VectorStore(Embedder(**known), options.device, store() / "fit")
-    table = torch.empty(len(items), known["dim"], dtype=torch.float32)
-    reader = InputEncoder({side: known}, options.weights or {}, options.device)
-    missing = np.flatnonzero(kept.find(ids).missing)
-    with _progress(len(items), f"encode {side}") as bar:
-        bar(len(items) - len(missing))
-        for rows in np.split(missing, range(ENCODED_AT_ONCE, len(missing), ENCODED_AT_ONCE)):
-            if len(rows):
-                block = reader.encode([items[row] for row in rows], side, known["dim"]).tensor()
-                kept.add(ids[rows], block.numpy())
-                bar(len(rows))
-    with TemporaryDirectory(prefix="pal-") as scratch:
-        start = 0
-        for part in kept.gather(kept.find(ids), len(items) or 1, Path(scratch)):
-            table[start : start + len(part)] = torch.from_numpy(part.astype(np.float32))
-            start += len(part)
-    return table, row_of
-
-
-def _describe(name: str, weights: Mapping[str, str], items: Items, modality: str) -> dict[str, Any]:
-    """What is kept of an encoder beside a model; of vectors, that there is none."""
-    if modality == "vector":
-        return asdict(Embedder("none", "", "", items.contents.shape[1], "float32", "as given", "none"))
-    about = encoders.describe(name, weights.get(encoders.plain_name(name), encoders.default_weights(name)))
-    return {
-        "encoder": about.name, "weights_sha256": about.weights_sha256, "files_sha256": about.files_sha256,
-        "dim": about.dim, "dtype": "float32", "preprocessing": about.preprocessing,
-        "engine": about.engine, "precision": about.precision,
-    }  # fmt: skip
-
-
-def _hold_out(
-    data: Encoded, options: Options, rows: Int[np.ndarray, " rows"] | None = None, **shares: Any
-) -> Int[np.ndarray, " n"]:
-    """Each comparison's place: its number in PARTS, or -1 where it has none; of some rows alone.
-
-    The log's column split is obeyed where it has one, as `pal.logs.answers.check_splits` says.
-    """
-    part = np.full(len(data.comparisons), -1)
-    numbers = {place: number for number, place in enumerate(PARTS)}
-    if rows is None and data.pairs["split"].null_count() == 0:
-        unseen = (pl.col("split") == "adapt").any().over("user_id")
-        users = pl.when(unseen).then(pl.lit("unseen")).otherwise(pl.lit("seen"))
-        placed = data.pairs.with_row_index("pair_id").select("pair_id", users=users, split="split")
-    else:
-        rows = np.arange(len(data.comparisons)) if rows is None else rows
-        comparisons = data.comparisons[torch.from_numpy(rows)]
-        asked = comparisons.questions[comparisons.question]
-        times = data.pairs["timestamp"][rows]
-        if options.time_split and times.null_count():
-            raise PalError("--time-split needs a time in every row: ISO 8601 text, or seconds since 1970")
-        columns = {"user": comparisons.user, "prompt": asked.prompt, "low": asked.first, "high": asked.second}
-        frame = pl.DataFrame({name: column.numpy() for name, column in columns.items()})
-        time = times.cast(pl.Int64) if options.time_split else pl.lit(0)
-        prompts = [""]
-        if data.prompt_ids:
-            used, number = np.unique(frame["prompt"].to_numpy(), return_inverse=True)
-            frame = frame.with_columns(prompt=pl.Series(number))
-            prompts = [data.prompt_ids[row] for row in used]
-        frame = frame.with_columns(pair_id=pl.Series(rows), time=time)
-        by = "time" if options.time_split else "items"
-        drawn = Shares.from_options(**{"unseen_users": options.unseen, "by": by, **shares})
-        placed, _ = hold_out(frame, drawn, options.seed, users=data.user_ids, prompts=prompts)
-    part[placed["pair_id"].to_numpy()] = [
-        numbers.get(place, -1) for place in placed.select("users", "split").iter_rows()
-    ]
-    part[(data.pairs["label"] == TIE).to_numpy() & np.isin(part, (2, 4))] = -1  # neither right nor wrong
-    return part
-
-
 def _settings(data: Encoded, part: Int[np.ndarray, " n"], options: Options) -> tuple[str, int, str]:
     """Method, prototypes and why: as asked, or by cross-validation."""
     name = options.method
     if name not in METHODS:
         raise PalError(f"--method must be one of {', '.join(METHODS)}, got {name!r}")
-    train, n_users = _of_part(data, part, 0)
+    train, n_users = data.of_part(part, 0)
     if n_users < 2:
         return "bt", 1, "one reward: of one person there are no tastes to tell apart"
     method, K = registered(METHODS, name), options.K
@@ -449,16 +197,6 @@ def _settings(data: Encoded, part: Int[np.ndarray, " n"], options: Options) -> t
     return name, K, f"{name} with K = {K}, as asked"
 
 
-def _of_part(data: Encoded, part: Int[np.ndarray, " n"], number: int) -> tuple[Comparisons, int]:
-    """The comparisons of a part, with the people of its half numbered from 0, and how many these are."""
-    half = [n for n, (users, _) in enumerate(PARTS) if users == PARTS[number][0]]
-    members = np.unique(data.comparisons.user.numpy()[np.isin(part, half)])
-    row = torch.full((len(data.user_ids),), -1, dtype=torch.long)
-    row[torch.from_numpy(members)] = torch.arange(len(members))
-    chosen = data.comparisons[torch.from_numpy(np.flatnonzero(part == number))]
-    return replace(chosen, user=row[chosen.user]), len(members)
-
-
 def _fit(
     data: Encoded,
     part: Int[np.ndarray, " n"],
@@ -474,9 +212,9 @@ def _fit(
     `attributes` are judged (whether they help), in the prior without that, or left alone; a
     Gaussian population is multiplied by `scale`, where no validation answers tell.
     """
-    train, n_users = _of_part(data, part, 0)
-    val, _ = _of_part(data, part, 1)
-    with _progress(None, what) as bar:
+    train, n_users = data.of_part(part, 0)
+    val, _ = data.of_part(part, 1)
+    with progress(None, what) as bar:
         task = Task(
             data.embeddings, train, n_users, val if len(val) else None, K=K, seed=options.seed,
             device=options.device, progress=lambda *_: bar(1),
@@ -497,6 +235,10 @@ def _fit(
     return model, learned
 
 
+# By name: a model, and users' states.
+Rewards = Mapping[str, tuple[RewardModel, Float[Tensor, "users state"]]]
+
+
 def _measure(
     data: Encoded,
     part: Int[np.ndarray, " n"],
@@ -507,53 +249,59 @@ def _measure(
 ) -> dict[str, Any]:
     """Accuracies of the model and of one reward for everyone, on held-out answers and on held-out people."""
     metrics: dict[str, Any] = {}
-    tests, n_users = _of_part(data, part, 2)
-    known = _on_known_items(data, part)[part == 2]
+    known = data.on_known_items(part)
     for of_items, suffix in ((known, ""), (~known, "_on_new_items")):
-        test = tests[torch.from_numpy(np.flatnonzero(of_items))]
+        test, n_users = data.of_part(part, 2, of_items)
         if not len(test):
             continue
-        own, one = (_judged(each, each.states, data, test, n_users) for each in (model, shared))
         if "seen" in metrics:  # which are of known items, with which those of new ones are never added up
-            metrics["seen"] |= _accuracy(f"personal{suffix}", own) | _accuracy(
-                f"one_for_everyone{suffix}", one
-            )
+            found, _ = _judge(data, test, n_users, _both(model, shared, suffix))
+            metrics["seen"] |= found | {"people": metrics["seen"]["people"]}
             continue
-        metrics["seen"] = {"people": int((own.total > 0).sum()), **_accuracy("personal", own),
-                           **_accuracy("one_for_everyone", one)}  # fmt: skip
+        metrics["seen"], (own, one) = _judge(data, test, n_users, _both(model, shared))
         paired = paired_test(own, one)
         gain = {"gain": paired.difference, "gain_low": paired.low, "gain_high": paired.high}
         metrics["seen"] |= {name: _round(number) for name, number in gain.items()}
-    metrics |= _measure_unseen(data, part, model, shared)
-    metrics["one_reward"] = not personal
+    metrics |= {**_measure_unseen(data, part, model, shared), "one_reward": not personal}
     return {**metrics, "verdict": verdict(metrics)}
+
+
+def _both(model: RewardModel, shared: RewardModel, suffix: str = "") -> Rewards:
+    """A personal reward and one for everyone, of people who were fitted."""
+    return {f"{name}{suffix}": (each, each.states) for name, each in
+            (("personal", model), ("one_for_everyone", shared))}  # fmt: skip
+
+
+def _judge(
+    data: Encoded, test: Comparisons, n_users: int, rewards: Rewards
+) -> tuple[dict[str, Any], list[Judged]]:
+    """People who are tested, the accuracy of each reward with its interval, and its right answers."""
+    judged = [
+        Judged.from_margins(margins(model.head, states, data.embeddings, test), test.user, n_users=n_users)
+        for model, states in rewards.values()
+    ]
+    found: dict[str, Any] = {"people": int((judged[0].total > 0).sum())}
+    for name, each in zip(rewards, judged, strict=True):
+        ends = zip(("", "_low", "_high"), (each.micro, *confidence_interval(each)), strict=True)
+        found |= {f"{name}{end}": _round(number) for end, number in ends}
+    return found, judged
 
 
 def _by_attribute(
     log: Log, data: Encoded, part: Int[np.ndarray, " n"], model: RewardModel, shared: RewardModel
 ) -> dict[str, Any]:
     """Accuracies on held-out answers on known items, by the commonest values of each attribute."""
-    rows = _on_known_items(data, part)[part == 2]
-    tests, n_users = _of_part(data, part, 2)
-    at = data.pairs["at"].filter(part == 2).filter(rows)
-    tests, found = tests[torch.from_numpy(np.flatnonzero(rows))], {}
+    known = data.on_known_items(part)
+    tests, n_users = data.of_part(part, 2, known)
+    at, found = data.pairs["at"].filter((part == 2) & known), {}
     for name in log.attributes.columns if len(tests) else ():
         cells = log.attributes[name][at].cast(pl.String).fill_null("")
         found[name] = {}
         for value, count in cells.value_counts(sort=True).head(MOST_VALUES).iter_rows():
             some = tests[torch.from_numpy((cells == value).arg_true().to_numpy().astype(np.int64))]
-            own, one = (_judged(each, each.states, data, some, n_users) for each in (model, shared))
-            found[name][value] = {
-                "people": int((own.total > 0).sum()), "answers": count, **_accuracy("personal", own),
-                **_accuracy("one_for_everyone", one),
-            }  # fmt: skip
+            accuracies, _ = _judge(data, some, n_users, _both(model, shared))
+            found[name][value] = {**accuracies, "answers": count}
     return found
-
-
-def _on_known_items(data: Encoded, part: Int[np.ndarray, " n"]) -> np.ndarray:
-    """Which comparisons are on prompts (without prompts: on responses) that training knows."""
-    asked = data.comparisons.questions[data.comparisons.question]
-    return on_known_items(asked.prompt.numpy(), asked.first.numpy(), asked.second.numpy(), part == 0)
 
 
 def _measure_unseen(
@@ -561,26 +309,21 @@ def _measure_unseen(
 ) -> dict[str, Any]:
     """Accuracies on people who were not fitted, before any answer and located by some; empty without such."""
     n_all = len(data.user_ids)
-    if shared is not None and (_on_known_items(data, part) & (part == 4)).any():
-        part = np.where(_on_known_items(data, part) | (part != 4), part, -1)
-    adapt, test = (data.comparisons[torch.from_numpy(np.flatnonzero(part == number))] for number in (3, 4))
+    if shared is not None and ((known := data.on_known_items(part)) & (part == 4)).any():
+        part = np.where(known | (part != 4), part, -1)
+    adapt, test = data.rows(part == 3), data.rows(part == 4)
     if not len(test):
         return {}
-    located = model.locate(data.embeddings, adapt, n_users=n_all, attributes=data.attributes)
-    nothing = data.comparisons[torch.zeros(0, dtype=torch.long)]
-    before = model.locate(data.embeddings, nothing, n_users=n_all, attributes=data.attributes)
-    states = {"personal": (model, located), "without_answers": (model, before)}
-    if shared is not None:
-        states["one_for_everyone"] = (shared, shared.state_of(None).expand(n_all, -1))
-    judged = {name: _judged(*each, data, test, n_all) for name, each in states.items()}
-    answers = np.bincount(adapt.user.numpy(), minlength=n_all)
-    unseen = {
-        "people": int((judged["personal"].total > 0).sum()),
-        "answers_each": int(np.median(answers[answers > 0])) if len(adapt) else 0,
+    options = {"n_users": n_all, "attributes": data.attributes}
+    rewards = {
+        "personal": (model, model.locate(data.embeddings, adapt, **options)),
+        "without_answers": (model, model.locate(data.embeddings, data.rows(part == -2), **options)),
     }
-    for name, each in judged.items():
-        unseen |= _accuracy(name, each)
-    return {"unseen": unseen}
+    if shared is not None:
+        rewards["one_for_everyone"] = (shared, shared.state_of(None).expand(n_all, -1))
+    answers = np.bincount(adapt.user.numpy(), minlength=n_all)
+    each = int(np.median(answers[answers > 0])) if len(adapt) else 0
+    return {"unseen": {"answers_each": each, **_judge(data, test, n_all, rewards)[0]}}
 
 
 def compare(
@@ -607,14 +350,12 @@ def compare(
     chosen = {name: registered(METHODS, name) for name in methods}
     log = read_log(source, columns, values=values, ties=options.ties, seed=options.seed)
     data = encode_log(log, options)
-    part = _hold_out(data, options)
-    (train, n_seen), (val, _) = (_of_part(data, part, number) for number in (0, 1))
-    adapt, n_unseen = _of_part(data, part, 3)
-    known, tests = _on_known_items(data, part), {}
+    part = place(data, options)
+    (train, n_seen), (val, _), _, (adapt, n_unseen), _ = (data.of_part(part, n) for n in range(len(PARTS)))
+    known, tests = data.on_known_items(part), {}
     for users, number in (("seen", 2), ("unseen", 4)):
-        test, _ = _of_part(data, part, number)
         for items, rows in (("known", known), ("new", ~known)):
-            tests[users, items] = test[torch.from_numpy(np.flatnonzero(rows[part == number]))]
+            tests[users, items], _ = data.of_part(part, number, rows)
     held = places({"seen": train, "unseen": adapt}, tests, {"seen": n_seen, "unseen": n_unseen})
     K = min(n_seen, PROTOTYPES if options.K == "auto" else int(options.K))
     task = Task(data.embeddings, train, n_seen, val if len(val) else None, K, options.seed, options.device)
@@ -654,46 +395,14 @@ def evaluate(
     part = np.where(user < len(model.user_ids), 2, 3)
     new = np.flatnonzero(part == 3)
     if len(new):
-        halves = _hold_out(data, options, new, unseen_users=0.0, new_items=0.0, val=0.0, test=0.5)
+        halves = place(data, options, new, unseen_users=0.0, new_items=0.0, val=0.0, test=0.5)
         part[new] = np.where(halves[new] == 2, 4, 3)
     metrics: dict[str, Any] = {"comparisons": len(part), **_measure_unseen(data, part, model)}
-    known = data.comparisons[torch.from_numpy(np.flatnonzero(part == 2))]
-    if len(known):
-        judged = _judged(model, model.states, data, known, len(model.user_ids))
-        metrics["seen"] = {"people": int((judged.total > 0).sum()), **_accuracy("personal", judged)}
+    if len(known := data.rows(part == 2)):
+        rewards = {"personal": (model, model.states)}
+        metrics["seen"], _ = _judge(data, known, len(model.user_ids), rewards)
     return metrics
-
-
-def _judged(
-    model: RewardModel, states: Float[Tensor, "users state"], data: Encoded, test: Comparisons, n_users: int
-) -> Judged:
-    return Judged.from_margins(margins(model.head, states, data.embeddings, test), test.user, n_users=n_users)
-
-
-def verdict(metrics: Mapping[str, Any]) -> str:
-    """What the numbers say, in sentences."""
-    told, unseen = answer(metrics), metrics.get("unseen")
-    said = f"Does being personal pay? {told['answer']}. {told['sentence']}".replace("\u00a0", " ")
-    if unseen and not metrics["one_reward"]:
-        said += (
-            f" On people held out it is {unseen['personal']:.1%} after {unseen['answers_each']} answers, "
-            f"{unseen['without_answers']:.1%} before any, and one reward {unseen['one_for_everyone']:.1%}."
-        )
-    return said
-
-
-def _accuracy(name: str, judged: Judged) -> dict[str, float]:
-    low, high = confidence_interval(judged)
-    return {name: _round(judged.micro), f"{name}_low": _round(low), f"{name}_high": _round(high)}
 
 
 def _round(number: float) -> float:
     return round(float(number), 4)
-
-
-@contextmanager
-def _progress(total: int | None, what: str) -> Iterator[Any]:
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=what, delay=1, leave=False, disable=not sys.stderr.isatty()) as bar:
-        yield bar.update

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, ModelCardData, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
-from pal.errors import PalError
+from pal.errors import PalError, reason
 from pal.files import expanded
 from pal.serving.reward_model import RewardModel
 from pal.serving.saved_model import CARD, CONFIG, SUMS, TENSORS, USERS, SavedModel, write_model
@@ -196,7 +196,7 @@ def from_pretrained(
             )
         except HUB_ERRORS as error:
             raise PalError(
-                f"{name} must be a folder or a PAL model on the hub, and cannot be read ({_short(error)}); "
+                f"{name} must be a folder or a PAL model on the hub, and cannot be read ({reason(error)}); "
                 "check name, network and token"
             ) from None
     return kind.load(folder, weights=weights, device=device)  # type: ignore[return-value]
@@ -249,7 +249,7 @@ def push_to_hub(
         )
     except HUB_ERRORS as error:
         raise PalError(
-            f"{repo} could not be written on the hub ({_short(error)}); check the name, the network and "
+            f"{repo} could not be written on the hub ({reason(error)}); check the name, the network and "
             "that the token may write"
         ) from None
     print(f"{name}: uploaded {_people_in(shared)}", file=sys.stderr)
@@ -302,7 +302,3 @@ def _percent(value: Any) -> str:
         return f"{100 * float(value):.1f}"
     except (TypeError, ValueError):
         return escaped(value) if value else "none"
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -10,7 +10,6 @@ import polars as pl
 import torch
 from jaxtyping import Int
 
-from pal.comparisons import Comparisons
 from pal.logs.answers import TIE
 from pal.logs.shapes import Log
 from pal.models.base import margins
@@ -20,7 +19,7 @@ from pal.report.portrait import Item, judged_answers, portrait
 from pal.serving.reward_model import RewardModel
 
 if TYPE_CHECKING:
-    from pal.serving.fit_log import Encoded
+    from pal.serving.encoded_log import Encoded
 
 NAMES = {  # of what was measured: its words, and what mark it has
     "personal": ("personal reward", "model"),
@@ -39,21 +38,17 @@ def people_of_log(
     Args:
         log: The log.
         data: The same as tensors.
-        part: Each comparison's place, its number in `fit_log.PARTS`.
+        part: Each comparison's place, its number in `encoded_log.PARTS`.
         model: The model that was measured.
         shared: One reward for everyone; None where the model is that.
     """
-
-    def of(number: int) -> Comparisons:
-        return data.comparisons[torch.from_numpy(np.flatnonzero(part == number))]
-
     n_users, row = len(data.user_ids), {user: n for n, user in enumerate(model.user_ids)}
-    table = model.locate(data.embeddings, of(3), n_users=n_users, attributes=data.attributes)
+    table = model.locate(data.embeddings, data.rows(part == 3), n_users=n_users, attributes=data.attributes)
     of_seen = [n for n, user in enumerate(data.user_ids) if user in row]
     table[of_seen] = model.states[[row[data.user_ids[n]] for n in of_seen]]
     tables = []
     for half, number in (("seen", 2), ("unseen", 4)):
-        test = of(number)
+        test = data.rows(part == number)
         one = None
         if shared is not None:
             states = shared.state_of(None).expand(n_users, -1)
@@ -77,7 +72,7 @@ def people_of_log(
             for at, item in items.items()
         }
 
-    asked = torch.unique(of(0).question)
+    asked = torch.unique(data.rows(part == 0).question)
     return portrait(
         model.head, model.population, data.embeddings, data.comparisons.questions[asked], people, table,
         pl.concat(tables), texts, show, given=data.comparisons, loss=model.fit_config.loss,
@@ -175,3 +170,15 @@ def answer(metrics: Mapping[str, Any]) -> dict[str, str]:
         seen["personal"],
         seen["one_for_everyone"],
     )
+
+
+def verdict(metrics: Mapping[str, Any]) -> str:
+    """What the numbers say, in sentences."""
+    told, unseen = answer(metrics), metrics.get("unseen")
+    said = f"Does being personal pay? {told['answer']}. {told['sentence']}".replace("\u00a0", " ")
+    if unseen and not metrics["one_reward"]:
+        said += (
+            f" On people held out it is {unseen['personal']:.1%} after {unseen['answers_each']} answers, "
+            f"{unseen['without_answers']:.1%} before any, and one reward {unseen['one_for_everyone']:.1%}."
+        )
+    return said

@@ -22,6 +22,7 @@ from pal.comparisons import Comparisons, Embeddings, Questions
 from pal.errors import PalError
 from pal.files import expanded
 from pal.serving.inputs import (
+    InputEncoder,
     Item,
     ItemEmbeddings,
     ItemList,
@@ -38,7 +39,6 @@ from pal.serving.inputs import (
     listed,
     places_in,
 )
-from pal.serving.read_inputs import InputEncoder
 from pal.serving.saved_model import SavedModel, read_model
 from pal.users.attributes import Attributes
 from pal.users.population import Posterior

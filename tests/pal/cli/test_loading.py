@@ -11,7 +11,7 @@ from PIL import Image
 from pal.config import FitConfig, HeadConfig
 from pal.encoders.model_free import CLASSICAL_DIM as DIM
 from pal.models.base import make_model
-from pal.serving.read_inputs import InputEncoder
+from pal.serving.inputs import InputEncoder
 from pal.serving.reward_model import RewardModel
 from pal.users.points import Points
 

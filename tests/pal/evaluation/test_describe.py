@@ -23,7 +23,7 @@ from pal.evaluation.describe import (
 )
 from pal.fitting.trainer import fit
 from pal.models.base import make_model
-from pal.serving.read_inputs import InputEncoder
+from pal.serving.inputs import InputEncoder
 from pal.serving.reward_model import RewardModel
 from pal.users.gaussian import Gaussian
 

@@ -12,7 +12,7 @@ from pal.errors import PalError
 from pal.models.base import make_model
 from pal.serving.aggregates import Aggregate
 from pal.serving.export import export_scalar
-from pal.serving.read_inputs import InputEncoder
+from pal.serving.inputs import InputEncoder
 from pal.serving.reward_model import RewardModel
 from pal.users.points import Points
 from tests.pal.encoders.conftest import WIDTH, make

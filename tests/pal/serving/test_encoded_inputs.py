@@ -14,8 +14,7 @@ from pal.encoders.images import read as decode
 from pal.encoders.model_free import CLASSICAL_DIM as DIM
 from pal.encoders.model_free import Classical, HashedWords
 from pal.errors import PalError
-from pal.serving.inputs import as_list
-from pal.serving.read_inputs import InputEncoder
+from pal.serving.inputs import InputEncoder, as_list
 
 WORDS = {"encoder": "hashed-words", "weights_sha256": "", "files_sha256": "", "dim": 256, "dtype": "float32"}
 PIXELS = {**WORDS, "encoder": "classical", "dim": DIM}
@@ -50,7 +49,7 @@ def test_long_texts_are_batched_under_a_budget(monkeypatch):
     monkeypatch.setattr(
         HashedWords, "encode", lambda self, texts: [sizes.append(len(texts)), real(self, texts)][1]
     )
-    monkeypatch.setattr("pal.serving.read_inputs.TOKENS_PER_BATCH", 6)
+    monkeypatch.setattr("pal.serving.inputs.TOKENS_PER_BATCH", 6)
     texts = ["d d d d", "a", "c c c", "b b"]
     embedded = encode(WORDS, texts)
     assert sizes == [2, 1, 1]
@@ -58,7 +57,7 @@ def test_long_texts_are_batched_under_a_budget(monkeypatch):
 
 
 def test_pictures_come_as_bytes_files_or_images_in_batches(tmp_path, monkeypatch):
-    monkeypatch.setattr("pal.serving.read_inputs.IMAGES_PER_BATCH", 3)
+    monkeypatch.setattr("pal.serving.inputs.IMAGES_PER_BATCH", 3)
     (tmp_path / "teal.png").write_bytes(png())
     given = [png(), tmp_path / "teal.png", Image.open(io.BytesIO(png())), png("red")]
     embedded = encode({"prompts": WORDS, "responses": PIXELS}, given, DIM).tensor()
