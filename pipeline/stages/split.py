@@ -149,6 +149,9 @@ def tests_sharing_items(pairs: Coded, splits: pl.DataFrame) -> int:
     rows = tables.rows_of(pairs["pair_id"], splits["pair_id"].to_numpy())
     columns = {"user": "user_id", "prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}
     frame = pl.DataFrame({name: pairs[column][rows] for name, column in columns.items()})
+    frame = frame.with_columns(
+        pl.col("chosen", "rejected").cast(pl.Int32)
+    )  # each has as few bytes as it needs
     key, sides = ["user", "prompt", "item"], ("chosen", "rejected")
     test = frame.filter(splits["split"] == "test").with_row_index("row")
     fresh = pl.concat([test.select("row", "user", "prompt", item=side) for side in sides])

@@ -274,3 +274,10 @@ def test_main_takes_the_split_of_the_file_and_tells_of_items_that_it_shares(own,
     said = capsys.readouterr().out
     assert "split@own: the file's column `split` says who is where; own.split is not used" in said
     assert manifest["notes"][0] in said
+
+
+def test_items_are_the_same_where_codes_of_chosen_and_rejected_differ_in_width():
+    """Ann chose c over 200 others in training, for whose codes two bytes are needed; then r7 over x."""
+    rows = [("ann", "p", "c", f"r{n}", "seen", "train") for n in range(200)]
+    pairs = table([*rows, ("ann", "p", "r7", "x", "seen", "test"), ("ann", "q", "r7", "x", "seen", "test")])
+    assert split.tests_sharing_items(coded(pairs), pairs.select("pair_id", "split")) == 1
