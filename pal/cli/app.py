@@ -84,20 +84,26 @@ class Kind(StrEnum):
 
 
 @dataclass
-class Options:
-    """The options of every command."""
+class Computing:
+    """Where encoders come from, and where they compute."""
 
-    kind: Annotated[
-        Format | None,
-        typer.Option("--format", help="The format to write where no suffix says it."),
-    ] = None
     weights: Annotated[
         list[str] | None,
         typer.Option(
             help="NAME=PLACE: an encoder's weights come from `package`, `hub` or a folder. Repeatable."
         ),
     ] = None
-    device: Annotated[str, typer.Option(help="Where encoders compute: cpu or cuda.")] = "cpu"
+    device: Annotated[str, typer.Option(help="Where to compute: cpu or cuda.")] = "cpu"
+
+
+@dataclass
+class Options(Computing):
+    """The options of the commands that read a table."""
+
+    kind: Annotated[
+        Format | None,
+        typer.Option("--format", help="The format to write where no suffix says it."),
+    ] = None
     prompts: Annotated[Kind | None, typer.Option(help="What prompts are, where the encoder reads both.")] = (
         None
     )
@@ -183,7 +189,7 @@ def about(
 
 
 @dataclass
-class LogOptions:
+class LogOptions(Computing):
     """The options of the commands that read a log."""
 
     columns: Annotated[
@@ -191,24 +197,47 @@ class LogOptions:
         typer.Option(help="What columns are, where their names do not tell: user_id=rater,prompt=task."),
     ] = None
     values: Annotated[str | None, typer.Option(help="What values of the winner mean: 0=a,1=b,2=tie.")] = None
-    device: Annotated[str, typer.Option(help="Where to compute: cpu or cuda.")] = "cpu"
     seed: Annotated[int, typer.Option(help="Makes everything random.")] = 0
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=PLACE: an encoder's weights come from `package`, `hub` or a folder."),
+
+
+@dataclass
+class FitOptions(LogOptions):
+    """The options of the commands that fit a log."""
+
+    encoder: Annotated[str, typer.Option(help="The encoder of texts.")] = "all-MiniLM-L6-v2+measures"
+    image_encoder: Annotated[str, typer.Option(help="The encoder of pictures.")] = "classical"
+    item: Annotated[
+        str,
+        typer.Option(
+            help="separate: prompt and response are encoded each alone; joint: as one text; or a template "
+            "of that, such as '{prompt} {response}'."
+        ),
+    ] = "separate"
+    ties: Annotated[
+        str,
+        typer.Option(help="drop: ties are left out; keep: they are learned from too, and judged by nothing."),
+    ] = "drop"
+    unseen: Annotated[float, typer.Option(help="Share of the people held out to measure; 0: nobody.")] = 0.2
+
+
+@dataclass
+class OneFitOptions(FitOptions):
+    """The options of `pal fit`."""
+
+    method: Annotated[str, typer.Option(help="A method, such as pal_ours or mixed_effects; or auto.")] = (
+        "auto"
+    )
+    K: Annotated[str, typer.Option("-K", help="Tastes to mix (prototypes): a number, or auto.")] = "auto"
+    vectors: Annotated[
+        Path | None, typer.Option(help="Embeddings that cells name by ids: .parquet, .safetensors or .npy.")
     ] = None
-
-    def parts(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What says how to read the log, and what says how to fit it."""
-        weights = dict(each.split("=", 1) for each in self.weights or () if "=" in each)
-        return (
-            {"columns": self.columns, "values": self.values},
-            {"device": self.device, "seed": self.seed, "weights": weights},
-        )
-
-
-def _names(given: str | None) -> list[str]:
-    return [name.strip() for name in (given or "").split(",") if name.strip()]
+    attributes: Annotated[
+        str | None,
+        typer.Option(help="Columns that tell of people, and by which accuracies are told: age,sex."),
+    ] = None
+    time_split: Annotated[bool, typer.Option("--time-split", help="Hold out each one's latest answers.")] = (
+        False
+    )
 
 
 Log = Annotated[
@@ -222,45 +251,13 @@ Log = Annotated[
     ),
 ]
 
-Item = Annotated[
-    str,
-    typer.Option(
-        help="separate: prompt and response are encoded each alone; joint: as one text; or a template "
-        "of that, such as '{prompt} {response}'."
-    ),
-]
-
-Ties = Annotated[
-    str,
-    typer.Option(help="drop: ties are left out; keep: they are learned from too, and judged by nothing."),
-]
-
 
 @command
 def fit(
     log: Log,
     *,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write.")] = None,
-    method: Annotated[str, typer.Option(help="A method, such as pal_ours or mixed_effects; or auto.")] = (
-        "auto"
-    ),
-    K: Annotated[str, typer.Option("-K", help="Tastes to mix (prototypes): a number, or auto.")] = "auto",
-    encoder: Annotated[str, typer.Option(help="The encoder of texts.")] = "all-MiniLM-L6-v2+measures",
-    image_encoder: Annotated[str, typer.Option(help="The encoder of pictures.")] = "classical",
-    item: Item = "separate",
-    ties: Ties = "drop",
-    vectors: Annotated[
-        Path | None, typer.Option(help="Embeddings that cells name by ids: .parquet, .safetensors or .npy.")
-    ] = None,
-    attributes: Annotated[
-        str | None,
-        typer.Option(help="Columns that tell of people, and by which accuracies are told: age,sex."),
-    ] = None,
-    unseen: Annotated[float, typer.Option(help="Share of the people held out to measure; 0: nobody.")] = 0.2,
-    time_split: Annotated[bool, typer.Option("--time-split", help="Hold out each one's latest answers.")] = (
-        False
-    ),
-    options: LogOptions,
+    options: OneFitOptions,
 ) -> None:
     """Fit a personal reward model to a log of answers, and say how good it is.
 
@@ -270,12 +267,8 @@ def fit(
     """
     from pal.cli import logs
 
-    given, others = options.parts()
-    others |= {"method": method, "K": K, "encoder": encoder, "image_encoder": image_encoder, "unseen": unseen}
-    others |= {"item": item, "ties": ties}
-    others |= {"vectors": vectors, "attributes": _names(attributes)}
     folder = out or Path(Path(log.rstrip("/")).name.partition(".")[0] + "-model")
-    logs.fit(log, folder, given, {**others, "time_split": time_split})
+    logs.fit(log, folder, vars(options))
 
 
 @command
@@ -286,20 +279,12 @@ def compare(
         "bt,mixed_effects,pal_ours"
     ),
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A JSON file of all numbers.")] = None,
-    encoder: Annotated[str, typer.Option(help="The encoder of texts.")] = "all-MiniLM-L6-v2+measures",
-    image_encoder: Annotated[str, typer.Option(help="The encoder of pictures.")] = "classical",
-    item: Item = "separate",
-    ties: Ties = "drop",
-    unseen: Annotated[float, typer.Option(help="Share of the people held out to measure.")] = 0.2,
-    options: LogOptions,
+    options: FitOptions,
 ) -> None:
     """Compare methods on a log, and say whether personalising pays."""
     from pal.cli import logs
 
-    given, others = options.parts()
-    others |= {"encoder": encoder, "image_encoder": image_encoder, "unseen": unseen}
-    others |= {"item": item, "ties": ties}
-    logs.compare(log, methods, out, given, others)
+    logs.compare(log, methods, out, vars(options))
 
 
 @command
@@ -318,8 +303,7 @@ def eval(
     """
     from pal.cli import logs
 
-    given, others = options.parts()
-    logs.evaluate(model, log, given, {**others, "attributes": _names(attributes)})
+    logs.evaluate(model, log, vars(options) | {"attributes": attributes})
 
 
 @command
@@ -421,7 +405,7 @@ def inspect(
 
 
 @dataclass
-class ServeOptions:
+class ServeOptions(Computing):
     """The options of the commands that serve."""
 
     host: Annotated[str, typer.Option(help="Where to listen; elsewhere than here, set PAL_API_KEY.")] = (
@@ -431,11 +415,6 @@ class ServeOptions:
     database: Annotated[
         str, typer.Option(help="Of answers: a file (SQLite), or postgresql+psycopg://USER@HOST/NAME.")
     ] = "answers.db"
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=PLACE: an encoder's weights come from `package`, `hub` or a folder."),
-    ] = None
-    device: Annotated[str, typer.Option(help="Where encoders compute: cpu or cuda.")] = "cpu"
 
 
 @command

@@ -6,7 +6,6 @@ Each takes `options`, the arguments of `loading.read_inputs` that all commands s
 import heapq
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from hashlib import blake2b
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
@@ -76,11 +75,10 @@ def shortest_float(number: np.float32) -> float:
 
 def _ranked(scored: Iterable[tuple[Row, float]], columns: Sequence[str]) -> Iterator[list[Cells]]:
     """The rows of each prompt (and user), best first; they must stand together in the table."""
-    seen: set[bytes] = set()
+    seen: set[str] = set()
 
-    def group_key(pair: tuple[Row, float]) -> bytes:
-        # A hash, since all keys are kept in memory.
-        return blake2b(repr([pair[0].cells.get(name) for name in columns]).encode(), digest_size=16).digest()
+    def group_key(pair: tuple[Row, float]) -> str:
+        return repr([pair[0].cells.get(name) for name in columns])
 
     for key, group in groupby(scored, group_key):
         pairs = list(group)
