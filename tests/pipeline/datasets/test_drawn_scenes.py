@@ -5,7 +5,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.datasets import drawn_scenes, pickapic_files
+from pipeline.datasets import drawn_scenes, pickapic
 from pipeline.datasets.drawn_scenes import Scene
 
 SPLITS = ("train", "validation", "test")
@@ -18,7 +18,7 @@ def rows(tmp_path_factory):
     drawn_scenes.write(folder)
     files = {split: folder / f"{split}-00000-of-00001.parquet" for split in SPLITS}
     assert set(folder.iterdir()) == set(files.values())
-    assert all(pq.read_schema(path).equals(pickapic_files.schema()) for path in files.values())
+    assert all(pq.read_schema(path).equals(pickapic.schema()) for path in files.values())
     return {split: pl.read_parquet(path) for split, path in files.items()}
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from pal.errors import PalError
 from pipeline import PipelineError, params
 from pipeline.datasets import persona
 from pipeline.datasets.persona import Prepare
@@ -92,12 +93,12 @@ def test_files_that_are_not_there_are_one_sentence(toy, change, message):
 
 
 BROKEN = [
-    (b"", "x.jsonl must hold one JSON object a line, got an empty file"),
-    ((line("a") + line("b")[:50]).encode(), "x.jsonl, line 2: "),
-    (line("a", statement="").encode(), "x.jsonl, line 1: statement must "),
+    (b"", "x.jsonl is empty \\(0 bytes\\)"),
+    ((line("a") + line("b")[:50]).encode(), "row 2 of x.jsonl is not valid JSON"),
+    (line("a", statement="").encode(), "row 1 of x.jsonl: statement must "),
     (
         line("a", "Yes").encode(),
-        "x.jsonl, line 1: answer_matching_behavior must be one of ' Yes', ' No', got 'Yes'",
+        "row 1 of x.jsonl: answer_matching_behavior must be one of ' Yes', ' No', got 'Yes'",
     ),
 ]
 
@@ -105,7 +106,7 @@ BROKEN = [
 @pytest.mark.parametrize(("content", "message"), BROKEN)
 def test_a_broken_file_is_one_sentence_that_names_the_line(tmp_path, content, message):
     (tmp_path / "x").write_bytes(content)
-    with pytest.raises(PipelineError, match=message) as caught:
+    with pytest.raises(PalError, match=message) as caught:
         persona.read("x.jsonl", tmp_path / "x")
     assert "\n" not in str(caught.value)
 

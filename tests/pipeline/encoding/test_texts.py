@@ -51,7 +51,7 @@ def test_batches_do_not_depend_on_the_order_of_the_table(album, monkeypatch):
     found = []
     for number, table in enumerate((frame, frame.reverse(), frame.sort("text"))):
         monkeypatch.setenv("PAL_STORE", str(album.project.root / f"store {number}"))
-        tables.write_table(path, table, tables.items_schema())
+        tables.write_table(path, table)
         encode.main("own")
         found.append(list(seen))
         seen.clear()

@@ -54,7 +54,9 @@ def test_filtered_pairs_stand_beside_untouched_ones_from_none_and_from_most_shot
 
 def test_what_would_squeeze_the_other_marks_is_not_drawn():
     def drawn(*rows):
-        return {mark["series"] for mark in tables.dots(tables.table([*rows]))}
+        names = {model: model for model in tables.MODELS}
+        picture = tables.dots(tables.table([*rows]), names)
+        return {mark["name"] for row in picture["rows"] for mark in row["marks"]}
 
     model, similar = accuracy("seen", None, "model", 0.9), accuracy("seen", None, "similarity", 0.5)
     assert drawn(model, similar) == {"model", "similarity"}

@@ -27,9 +27,7 @@ def own(project):
 
 
 def write_items(found):
-    tables.write_table(
-        paths.recoloured("own") / tables.ITEMS, tables.text_items(found), tables.items_schema()
-    )
+    tables.write_table(paths.recoloured("own") / tables.ITEMS, tables.text_items(found))
 
 
 def shards_of(dataset="own"):
@@ -67,7 +65,7 @@ def test_vectors_pass_as_they_are(project):
         {"item_id": ["b" * 32, "a" * 32], "modality": "vector", "vector": [[1.0, 2.0], [3.0, 4.0]]}
     )
     path = paths.recoloured("simulated") / tables.ITEMS
-    tables.write_table(path, frame, tables.items_schema())
+    tables.write_table(path, frame)
     encode.main("simulated")
     ids, vectors, embedder = read("vector", "simulated")
     assert (ids, vectors.tolist(), vectors.dtype) == (["a" * 32, "b" * 32], [[3, 4], [1, 2]], np.float32)

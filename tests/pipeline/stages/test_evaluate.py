@@ -148,8 +148,6 @@ def test_every_stage_says_what_it_read_kept_and_dropped_and_why(project):
             "reasons": {"it has 300 megapixels": 2, "it is no picture": 1},
         },
     ]  # fmt: skip
-    rare = {"a": 1, "b": 5, "c": 2, "d": 1}
-    assert evaluate.commonest(rare, most=2) == {"b": 5, "c": 2, "other reasons": 2}
 
 
 def test_data_are_compared_with_the_published_ones(project):

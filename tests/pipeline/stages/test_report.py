@@ -93,7 +93,7 @@ def shown(page):
 
 def test_every_figure_is_there_and_the_questions_come_before_what_is_folded(small):
     page = report.render(evaluated("simulated"))
-    figures = {"dots", "curve", "asked", "reliability", "loss", "validation", "ideal-points"}
+    figures = {"curve", "asked", "reliability", "loss", "validation", "ideal-points"}
     assert set(specs(page)) == {f"simulated-{name}" for name in figures}
     assert page.count('data-person="') == 14
     said = shown(page)

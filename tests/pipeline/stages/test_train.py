@@ -29,7 +29,7 @@ def turn(dataset, split_names, users="seen"):
         rejected=pl.when(here).then("chosen").otherwise("rejected"),
     )
     assert not turned.equals(frame)
-    tables.write_table(path, turned, tables.pairs_schema())
+    tables.write_table(path, turned)
     manifests.write_manifest(path.parent)
 
 

@@ -8,7 +8,6 @@ from contextlib import closing
 import pytest
 
 from pipeline import PipelineError, paths
-from pipeline.datasets.base import Source
 from pipeline.storage import raw_files
 
 HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # printf hello | sha256sum
@@ -22,24 +21,6 @@ def hello(project):
 
 def home():
     return paths.store() / "raw" / "2c" / HELLO
-
-
-def test_a_folder_gives_its_files_in_the_order_of_their_names(project):
-    folder = project.root / "mine"
-    folder.mkdir()
-    for name in ("b.csv", "a.jsonl", "notes.md", "c.csv"):
-        (folder / name).write_text("x")
-    (folder / "folder.csv").mkdir()
-    found = raw_files.find_files("mine", "own.source", (".csv", ".jsonl"))
-    assert [path.name for path in found] == ["a.jsonl", "b.csv", "c.csv"]
-    assert raw_files.find_files("mine/b.csv", "own.source", (".csv",)) == [folder / "b.csv"]
-    with pytest.raises(PipelineError, match=r"own.source must hold \.txt files, got 'mine', which has none"):
-        raw_files.find_files("mine", "own.source", (".txt",))
-    with pytest.raises(PipelineError, match=r"own.source must be a \.csv file, got 'mine/a\.jsonl'"):
-        raw_files.find_files("mine/a.jsonl", "own.source", (".csv",))
-    wrong = rf"own.source must be an existing .* got 'no', .* {project.root}/no"
-    with pytest.raises(PipelineError, match=wrong):
-        raw_files.find_files("no", "own.source", (".csv",))
 
 
 def test_a_kept_file_lies_under_its_hash(hello):
@@ -96,29 +77,6 @@ def test_a_link_that_leads_nowhere_or_to_other_bytes_is_laid_anew(hello, change)
     moved.write_text("hello")
     change(hello)
     assert raw_files.stored(raw_files.link(moved), "own").resolve() == moved
-
-
-@pytest.mark.parametrize("take", ["links", "paths"])
-def test_an_entry_whose_file_is_gone_is_taken_anew_where_the_source_has_it(hello, project, take):
-    """As where another run's folder, to which entries of a shared store were links, was removed."""
-    other = project.root / "other"
-    other.mkdir()
-    file = raw_files.link(hello.rename(other / "hello.csv"))
-    raw_files.write_manifest("own", raw_files.Manifest("here", None, [file]))
-    (other / "hello.csv").unlink()
-    with pytest.raises(
-        PipelineError, match=rf"hello.csv of own lay at {other}/hello.csv, which is gone; run"
-    ):
-        raw_files.stored(file, "own")
-    hello.write_text("hullo")
-    found = Source("here", **{take: {"hello.csv": hello}})
-    raw_files.renew("own", lambda: found)
-    with pytest.raises(PipelineError, match="is not in the store"):
-        raw_files.stored(file, "own")
-    hello.write_text("hello")
-    raw_files.renew("own", lambda: found)
-    assert raw_files.stored(file, "own").read_text() == "hello"
-    assert home().is_symlink() is (take == "links")
 
 
 def test_a_file_is_found_by_its_hash(hello):
