@@ -30,7 +30,12 @@ function render(before) {
   document.getElementById("sure").textContent =
     `After ${count(now.answers)} the model would guess ${percent(now.sure)} of your choices right.`;
   const bars = document.getElementById("belief");
-  if (bars.children.length !== now.belief.length) bars.replaceChildren(...setup.names.map((name) => makeBar(name, now.belief[0])));
+  if (bars.children.length !== now.belief.length) {
+    bars.replaceChildren(...setup.names.map((name) => makeBar(name, now.belief[0])));
+    document.getElementById("bars").textContent = `Each bar ${now.belief[0].low === 0
+      ? "is a kind of taste, with what it prefers most clearly; further right is more of it."
+      : "lies between two kinds of response."} The line is where you stand, the box how unsure that still is.`;
+  }
   now.belief.forEach((each, place) => moveBar(bars.children[place], each, setup.names[place]));
   if (before) {
     const first = brief(setup.ranked.responses[now.ranking[0].index]);
