@@ -132,14 +132,6 @@ def test_options_start_from_the_preset_and_null_is_its_value(project):
     assert values.configs("own", K=2)[0].K == 2
 
 
-def test_a_number_without_a_point_is_read_as_a_number(project):
-    """YAML 1.1 reads 5e-3 as text."""
-    project.text(
-        SHIPPED.replace("learning_rate: null", "learning_rate: 5e-3").replace("method: auto", "method:")
-    )
-    assert params.load().configs("own")[1].learning_rate == 0.005
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -7,7 +7,7 @@ import torch
 from pal.comparisons import Comparisons
 from pal.evaluation.accuracy import Judged
 from pal.methods.base import Method
-from pal.methods.compare import NO_CONTRAST, Judgement, Place, decide, first_answers, holm, places, table
+from pal.methods.compare import Judgement, Place, decide, first_answers, holm, places, table
 
 KNOWN, NEW = Place("seen", "known", None), Place("seen", "new", None)
 LATER = Place("unseen", "known", 20)
@@ -99,13 +99,3 @@ def test_it_is_never_recommended_where_new_items_lose():
     said = decide(results(bt=[[0.7]] * 3, free=[[0.9], [0.65], [0.8]]), METHODS)[1]
     assert said.startswith("Do not personalise by these numbers")
     assert "known people, new items: -5.0" in said
-
-
-def test_a_gain_within_chance_is_not_one():
-    said = decide(results(bt=[[0.7]] * 3, close=[[0.4, 1.02], [0.8], [0.8]]), METHODS)[1]
-    assert said.startswith("These data do not show that personalising pays: close")
-
-
-def test_without_one_reward_for_everyone_nothing_is_said():
-    assert decide(results(close=[[0.8]] * 3), METHODS)[1] == NO_CONTRAST
-    assert decide({}, METHODS)[1] == NO_CONTRAST

@@ -164,12 +164,6 @@ def test_a_preset_is_fetched_from_the_hub_at_its_place(given):
     assert isinstance(found.remotes[0], Remote)
 
 
-def test_files_that_are_not_there_are_told(given):
-    given("", **{"own.source": "no.csv"})
-    with pytest.raises(PalError, match=r"^no\.csv is not there, and matches no file that ends in"):
-        own.find(params.load())
-
-
 def test_a_split_by_time_needs_times_before_anything_runs(given):
     options = {"own.split.by": "time", "model.K": 1}
     given(

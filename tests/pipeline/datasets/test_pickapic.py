@@ -6,27 +6,7 @@ import pytest
 
 from pal.errors import PalError
 from pipeline import PipelineError, params
-from pipeline.datasets import pickafilter, pickapic, pickapic_v1, pickapic_v2
-
-
-def test_a_files_name_says_its_split():
-    names = {
-        "train-00000-of-00387-0123456789abcdef.parquet": "train",
-        "v1/test-00000-of-00001.parquet": "test",
-        "test_unique-00000-of-00001-ab.parquet": "test_unique",
-        "test.parquet": None,
-        "train-0.jsonl": None,
-    }
-    assert {name: pickapic.split_of(name) for name in names} == names
-
-
-def test_the_hub_is_asked_for_the_four_splits_at_the_pinned_revision(project):
-    project.set({"pickafilter.source": "pickapic_v1", "pickapic_v1.hub.revision": "abc"})
-    values = params.load()
-    [remote] = pickapic_v1.find(values).remotes
-    assert (remote.repo, remote.revision) == ("yuvalkirstain/pickapic_v1", "abc")
-    assert remote.files == [f"data/{s}-*.parquet" for s in ("train", "validation", "test", "test_unique")]
-    assert pickafilter.find(values) == pickapic_v1.find(values)
+from pipeline.datasets import pickapic, pickapic_v1, pickapic_v2
 
 
 def test_v2_brings_the_tables_of_v1_without_pixels(project):

@@ -96,15 +96,6 @@ def test_blank_lines_a_mark_at_the_start_and_a_missing_last_newline_are_harmless
     assert len(read(tmp_path, a=content)[0]) == 2
 
 
-def test_axis_ratings_are_passed_over_and_counted(tmp_path):
-    axis = {"info": {}, "split": "test", "summary": {"text": "x", "axes": {"overall": 3}}, "worker": "w"}
-    frame, axis_files = read(tmp_path, batch9=lines(row()), cnndm1=lines(axis))
-    assert (len(frame), axis_files) == (1, 1)
-    hub = {"a": table(row()), "b": pa.table({"summary": [{"text": "x"}], "worker": ["w"]})}
-    frame, axis_files = read(tmp_path / "hub", **hub)
-    assert (len(frame), axis_files) == (1, 1)
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [

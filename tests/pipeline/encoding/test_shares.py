@@ -10,28 +10,16 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pal.encoders import vector_store as embeddings
 from pal.encoders.model_free import HashedWords
 from pipeline import PipelineError, paths
 from pipeline.encoding import shares
-from pipeline.encoding.shares import Share
 from pipeline.stages import encode
 from pipeline.storage import tables
 
-QUICK = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 TORCHRUN = {"RANK": "2", "WORLD_SIZE": "5"}
 SLURM = {"SLURM_PROCID": "1", "SLURM_NTASKS": "3"}
-
-
-@QUICK
-@given(count=st.integers(0, 200), world=st.integers(1, 12))
-def test_every_group_is_one_ranks(count, world):
-    ranks = [Share(rank, world) for rank in range(world)]
-    for way in (Share.strided, Share.block):
-        assert sorted(group for share in ranks for group in way(share, count)) == list(range(count))
 
 
 @pytest.mark.parametrize(

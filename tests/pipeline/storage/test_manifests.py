@@ -1,7 +1,6 @@
 """Manifests: counts, every file by its hash, and readers who check that."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -57,10 +56,3 @@ def test_what_is_not_as_it_was_written_is_one_sentence(folder, name, content, re
         manifests.check_folder(folder / "text", "shard-*.bin", "encode@own")
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_without_a_manifest_json_is_read_as_it_is(tmp_path):
-    with pytest.raises(PipelineError, match="is missing; run `dvc repro prepare`"):
-        manifests.read_json(tmp_path / "a.json", "prepare")
-    Path(tmp_path / "a.json").write_text("[1]")
-    assert manifests.read_json(tmp_path / "a.json", "prepare") == [1]

@@ -24,12 +24,6 @@ def test_ids_are_the_first_half_of_the_contents_sha256():
     assert tables.item_id("vector", bytes(8)) == "5c9764bd9e17f2a3fb5dc7d2b70a8163"
 
 
-def test_an_images_id_is_its_place_and_its_filter():
-    """`printf 'image\\0ffff||||' | sha256sum`, and with all parts filled."""
-    assert tables.image_id("ffff") == "2573084448dee174644405d531857b9b"
-    assert tables.image_id("ffff", 2, 7, "jpg_0", "mix #1f5fff 0.35") == "ee98ce7ca371ab6b5890271e59db6def"
-
-
 def test_codes_are_whole_numbers_with_names_and_null_is_minus_one():
     """Two chunks with dictionaries of their own are brought to one."""
     chunks = [pa.array(part).dictionary_encode() for part in (["a", None, "b"], ["c", "a"])]
@@ -59,14 +53,6 @@ def test_a_table_is_written_in_its_schema_with_nulls_where_columns_are_absent(tm
         "pair_id": 1, **PAIRS, "group": None, "users": None, "split": None, "test": None,
         "filtered": None, "weight": None, "time": None,
     }  # fmt: skip
-
-
-def test_chosen_columns_alone_are_read(tmp_path):
-    path = tmp_path / "pairs.parquet"
-    tables.write_table(path, pairs(3))
-    assert tables.read_table(path, "prepare@own", ["user_id", "pair_id"]).columns == ["user_id", "pair_id"]
-    with pytest.raises(PipelineError, match=r"is damaged \(No match for .*nope.*`dvc repro -f prepare@own`"):
-        tables.read_table(path, "prepare@own", ["nope"])
 
 
 @pytest.fixture(scope="module")
