@@ -4,14 +4,14 @@ Where the two PAL texts and the authors' released code differ or are silent, the
 This module imports no torch, so that a pipeline can check its parameters in a moment.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticKnownError
 
-from pal.errors import PalError
+from pal.errors import PalError, shorten
 
 
 def _number(value: Any) -> Any:
@@ -24,7 +24,7 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _member_of(package: str, registry: str) -> Callable[[Any], Any]:
+def member_of(package: str, registry: str) -> Callable[[Any], Any]:
     """A check that a name is in a registry, which is imported when it is needed, as it stands above us."""
 
     def check(name: Any) -> Any:
@@ -78,7 +78,7 @@ class Config(BaseModel):
 class HeadConfig(Config):
     """Options of a reward model: the head on top of a frozen encoder."""
 
-    model: Annotated[str, BeforeValidator(_member_of("pal.models", "MODELS"))] = Field(
+    model: Annotated[str, BeforeValidator(member_of("pal.models", "MODELS"))] = Field(
         "B",
         description=(
             "A: fixed ideal points. B: ideal points that are functions of the prompt. point: an ideal point "
@@ -150,7 +150,7 @@ class HeadConfig(Config):
 class FitConfig(Config):
     """How a model is fitted to the comparisons of the seen users."""
 
-    objective: Annotated[str, BeforeValidator(_member_of("pal.fitting", "OBJECTIVES"))] = Field(
+    objective: Annotated[str, BeforeValidator(member_of("pal.fitting", "OBJECTIVES"))] = Field(
         "pal",
         description=(
             "pal: the paper's loss per comparison, free simplex weights per user. mixture: each user a "
@@ -158,7 +158,7 @@ class FitConfig(Config):
             "deviations normal, their covariance by EM (model linear)."
         ),
     )
-    population: Annotated[str, BeforeValidator(_member_of("pal.users", "POPULATIONS"))] = Field(
+    population: Annotated[str, BeforeValidator(member_of("pal.users", "POPULATIONS"))] = Field(
         "points",
         description=(
             "Where users' states are expected, which locates new users: points (at most 128 of the seen "
@@ -303,10 +303,15 @@ class FitConfig(Config):
         return epochs, max(1, round(self.validate_every * epochs / self.epochs))
 
 
-def explain(error: ValidationError) -> str:
-    """Put a validation error's first complaint into a sentence: which option, what is allowed, what came."""
+def explain(error: ValidationError, tags: Collection[str] = ()) -> str:
+    """Put a validation error's first complaint into a sentence: which option, what is allowed, what came.
+
+    Args:
+        error: What pydantic raised.
+        tags: Names of alternatives that pydantic puts into the place of an error; they are no options.
+    """
     first = error.errors(include_url=False)[0]
-    name = ".".join(map(str, first["loc"])) or error.title
+    name = ".".join(str(key) for key in first["loc"] if key not in tags) or error.title
     kind, context, got = first["type"], first.get("ctx", {}), first["input"]
     if kind == "extra_forbidden":
         return f"{name} is not a known option, got {got!r}; see the names in {error.title}"
@@ -323,8 +328,16 @@ def explain(error: ValidationError) -> str:
         "int_type": lambda: "a whole number",
         "float_type": lambda: "a number",
         "bool_type": lambda: "true or false",
+        "string_type": lambda: "text",
+        "string_too_short": lambda: "text, not empty",
+        "string_pattern_mismatch": lambda: f"text of the form {context['pattern']}",
+        "list_type": lambda: "a list",
+        "too_short": lambda: f"a list of at least {context['min_length']}",
+        "too_long": lambda: f"a list of at most {context['max_length']}",
+        "dict_type": lambda: "a map of options",
+        "model_type": lambda: "a map of options",
     }.get(kind, lambda: first["msg"].removeprefix("Input should be "))
-    return f"{name} must be {allowed()}, got {got!r}"
+    return f"{name} must be {allowed()}, got {shorten(got)}"
 
 
 # Options that differ from the defaults above, by preset and model. `paper` is what the text states (D4, D6,

@@ -9,10 +9,9 @@ from pydantic import Discriminator, Field, Tag, ValidationError, create_model, m
 
 from pal.config import Config, FitConfig, HeadConfig, explain, preset
 from pal.errors import PalError, shorten
-from pal.methods import METHODS
 from pipeline import PipelineError, paths
 from pipeline.datasets import DATASETS
-from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, EncoderByModality, Text
+from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, Differing, Method, Text
 
 Device = Literal["auto", "cpu", "cuda"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -80,16 +79,7 @@ class Evaluate(Seeded):
 class Compare(Config):
     """The stage compare: the methods, by their names in `pal.methods.METHODS`."""
 
-    methods: list[Text]
-
-    @model_validator(mode="after")
-    def _methods_are_known_and_differ(self) -> "Compare":
-        for name in self.methods:
-            if name not in METHODS:
-                raise ValueError(f"methods must be some of {', '.join(METHODS)}, got {name!r}")
-        if len(set(self.methods)) < len(self.methods):
-            raise ValueError(f"methods must not repeat a method, got {self.methods}")
-        return self
+    methods: Annotated[list[Method], Differing]
 
 
 class Report(Config):
@@ -102,7 +92,7 @@ class Report(Config):
 class Params(Config):
     """All of params.yaml; each dataset's section is an attribute by the dataset's name (see `schema`)."""
 
-    datasets: Annotated[list[str], Field(min_length=1)]
+    datasets: Annotated[list[str], Field(min_length=1), Differing]
     model: Model
     prepare: Seeded
     recolour: Seeded
@@ -123,25 +113,19 @@ class Params(Config):
         return getattr(self, dataset)
 
     @model_validator(mode="after")
-    def _datasets_are_known_and_differ(self) -> "Params":
+    def _datasets_are_known_and_counts_agree(self) -> "Params":
         for name in self.datasets:
             if name not in self.names:
                 raise ValueError(f"datasets must be some of {', '.join(self.names)}, got {name!r}")
-        if len(set(self.datasets)) < len(self.datasets):
-            raise ValueError(f"datasets must not repeat a dataset, got {self.datasets}")
-        return self
-
-    @model_validator(mode="after")
-    def _counts_agree(self) -> "Params":
         for name in self.names:
-            pairs, shots = self[name].adapt_pairs, max(self.evaluate.shots)
+            pairs, shots = getattr(self[name].prepare, "adapt_pairs", None), max(self.evaluate.shots)
             if pairs is not None and pairs < shots:
                 raise ValueError(
                     f"{name}.prepare.adapt_pairs must be at least {shots}, the largest of evaluate.shots, "
                     f"got {pairs}"
                 )
         for name in self.datasets:
-            users, K = self[name].seen_users, self.model.K
+            users, K = getattr(self[name].prepare, "seen_users", None), self.model.K
             if users is not None and K != "auto" and users < K:
                 raise ValueError(
                     f"model.K must be at most {users}, the seen users of {name}, got {K}; lower it or raise "
@@ -218,8 +202,6 @@ def check(values: Any) -> Params:
     Raises:
         PipelineError: Naming the first key that is unknown, missing or not allowed.
     """
-    from pal.encoders import check_name
-
     if not isinstance(values, dict):
         raise PipelineError(f"{paths.PARAMS} must hold a map of options, got {shorten(values)}")
     others = _like_own(values)
@@ -233,25 +215,6 @@ def check(values: Any) -> Params:
         raise PipelineError(_explain(error, others)) from None
     for dataset in params.names:
         params.configs(dataset)
-        if (method := params[dataset].method) is not None and method not in METHODS:
-            allowed = ", ".join(METHODS)
-            raise PipelineError(
-                f"{dataset}.method must be null or one of {allowed}, got {method!r} (in {paths.PARAMS})"
-            )
-        try:
-            _ = params[dataset].template
-        except PalError as error:
-            raise PipelineError(f"{dataset}.{error} (in {paths.PARAMS})") from None
-        named = params[dataset].encoder
-        # Whether an encoder's files are there is seen by the stage encode.
-        for modality, name in named if isinstance(named, EncoderByModality) else [("", named)]:
-            try:
-                if name != "none":
-                    check_name(name)
-            except PalError as error:
-                key = f"{dataset}.encoder" + (modality and f".{modality}")
-                words = str(error).removeprefix("encoder ")
-                raise PipelineError(f"{key} {words} (in {paths.PARAMS})") from None
     return params
 
 
@@ -269,44 +232,22 @@ def _like_own(values: dict[str, Any]) -> list[str]:
     return names
 
 
-_ALLOWED = {
-    "too_short": "a list of at least {min_length}",
-    "too_long": "a list of at most {max_length}",
-    "list_type": "a list",
-    "dict_type": "a map of options",
-    "model_type": "a map of options",
-    "string_type": "text",
-    "string_too_short": "text, not empty",
-    "string_pattern_mismatch": "text of the form {pattern}",
-}
-
-
 def _explain(error: ValidationError, others: Iterable[str]) -> str:
     """The first of pydantic's errors as a sentence that names the key, what is allowed and what it got."""
     first = error.errors(include_url=False)[0]
     where = [str(key) for key in first["loc"] if key not in TAGS]
-    name, kind = ".".join(where), first["type"]
-    if kind == "extra_forbidden":
+    said = explain(error, TAGS)
+    if first["type"] in ("extra_forbidden", "invalid_key"):
         section: Any = schema(others)  # whose keys are known beside the unknown one
         for key in where[:-1]:
             field = getattr(section, "model_fields", {}).get(key)
             section = field.annotation if field else None
             section = next((a for a in get_args(section) if hasattr(a, "model_fields")), section)
-        return _unknown(name, list(getattr(section, "model_fields", {})))
-    if kind == "invalid_key":
-        return f"{name} in {paths.PARAMS} is not a known key; keys are text"
-    if where == ["datasets"] and kind == "too_short":
-        return (
-            f"datasets in {paths.PARAMS} must name at least one of {', '.join(DATASETS)}, got an empty list"
-        )
-    if kind == "value_error" and name:
-        return f"{name}: {first['ctx']['error']} (in {paths.PARAMS})"
-    if kind in _ALLOWED:
-        allowed = _ALLOWED[kind].format(**first.get("ctx", {}))
-        return f"{name} must be {allowed}, got {shorten(first['input'])} (in {paths.PARAMS})"
-    details: Any = {key: first[key] for key in ("type", "input", "ctx") if key in first}
-    again = ValidationError.from_exception_data(error.title, [{**details, "loc": tuple(where)}])
-    return f"{explain(again)} (in {paths.PARAMS})"
+        return _unknown(".".join(where), list(getattr(section, "model_fields", {})))
+    if first["type"] == "value_error" and where:
+        said = said.removeprefix(f"{where[-1]} ").removeprefix("encoder ")
+        said = f"{'.'.join(where)}{'' if said.startswith('must') else ':'} {said}"
+    return f"{said} (in {paths.PARAMS})"
 
 
 def _unknown(name: str, known: list[str]) -> str:

@@ -4,7 +4,6 @@ What train and evaluate share. Questions are numbered once for all splits, so th
 training and one asked in a test are the same row.
 """
 
-import csv
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -127,16 +126,14 @@ def load(dataset: str) -> Study:
     dropped: list[str] = []
     if (folder / "dropped.csv").exists():
         manifests.check(folder / "dropped.csv", made_by)
-        with (folder / "dropped.csv").open(encoding="utf-8", newline="") as file:
-            dropped = [row["item_id"] for row in csv.DictReader(file)]
+        dropped = (
+            pl.read_csv(folder / "dropped.csv", columns=["item_id"], schema_overrides={"item_id": pl.String})
+            .to_series()
+            .to_list()
+        )
     sides = {side: _rows_of(dataset, side, pairs, shards, dropped) for side in SIDES}
     rows = {side: side_rows for side, (_, side_rows) in sides.items()}
     prompts, responses = sides["prompt"][0], sides["chosen"][0]
-    if responses is None or responses != sides["rejected"][0]:
-        raise PipelineError(
-            f"chosen and rejected items of {dataset} must be of one modality, "
-            f"got {responses} and {sides['rejected'][0]}"
-        )
     # Pairs that name an item that could not be encoded; without prompts those rows are all -1.
     bad = (rows["chosen"] < 0) | (rows["rejected"] < 0) | ((rows["prompt"] < 0) & (prompts is not None))
     if len(bad) and bad.all():
@@ -194,7 +191,7 @@ def texts(dataset: str) -> dict[str, str]:
 def attributes_of(data: Study, users: str) -> list[Attributes]:
     """What the data tell of each user of one half, by attribute (`own.prepare.attributes`)."""
     path = paths.prepared(data.dataset) / paths.ATTRIBUTES
-    told = read_json(path, f"prepare@{data.dataset}") if path.exists() else {}
+    told = read_json(path, f"prepare@{data.dataset}", absent={})
     return [told.get(user, {}) for user in data.user_ids[users]]
 
 
@@ -225,7 +222,9 @@ def _read(dataset: str) -> tuple[Coded, Coded]:
         raise PipelineError(
             f"the split of {dataset} names pairs that are not there; run `dvc repro -f split@{dataset}`"
         )
-    return pairs.without("pair_id").rows(placed), splits.without("pair_id")
+    for table in (pairs, splits):
+        del table.columns["pair_id"]
+    return pairs.rows(placed), splits
 
 
 def _rows_of(
@@ -238,28 +237,17 @@ def _rows_of(
     """The modality of one side's items, and each pair's row in its embeddings: -1 where it was dropped.
 
     Raises:
-        PipelineError: If an item has no embedding and was not dropped, all were dropped, or modalities are
-            mixed.
+        PipelineError: If an item has no embedding and was not dropped, or all were dropped.
     """
     codes, values = pairs[side], pairs.names[side]
     if (codes < 0).all():
         return None, codes
-    if (codes < 0).any():
-        raise PipelineError(
-            f"every pair of {dataset} must have a {side} or none, got both; "
-            f"run `dvc repro -f prepare@{dataset}`"
-        )
     names = packed(values)
     used = np.bincount(codes, minlength=len(names)) > 0  # a dictionary may hold more than its column
     by_modality = {
         modality: first_places(known, names) for modality, (known, _, _) in shards.items() if len(known)
     }
     matching = [name for name, rows in by_modality.items() if (rows[used] >= 0).any()]
-    if len(matching) > 1:
-        raise PipelineError(
-            f"the {side} items of {dataset} must all be of one modality, "
-            f"got both {matching[0]} and {matching[1]}"
-        )
     rows = by_modality[matching[0]] if matching else np.full(len(names), -1)
     lost = used & (rows < 0) & ~np.isin(names, packed(dropped))
     if lost.any():

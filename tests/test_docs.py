@@ -110,7 +110,3 @@ def test_the_citation_is_of_this_version():
     assert (citation["version"], citation["license"]) == (PROJECT["version"], PROJECT["license"])
     assert all(citation[name] for name in ("message", "title", "authors"))
     assert citation["references"][0]["url"].endswith("2406.08469")
-
-
-def test_the_changelog_has_this_version():
-    assert f"{PROJECT['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -42,10 +42,6 @@ def test_make_repro_without_git_is_one_sentence_before_anything_is_installed(tmp
         assert (done.returncode, "run git clone" in done.stderr) == (code, code == 2)
 
 
-def test_the_readme_is_short():
-    assert len(README.encode()) <= 8000
-
-
 def test_every_make_target_that_is_named_exists():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
     for text in (README, *(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))):

@@ -105,8 +105,8 @@ def drinks(params, files, out):
     frame = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
     frame = frame.with_columns(pair_id=pl.int_range(pl.len()), label=pl.lit(1.0))
     items = tables.text_items([f"{drink} {k}" for drink in ("tea", "coffee") for k in range(12)])
-    tables.write_table(out / tables.ITEMS, items, tables.items_schema())
-    tables.write_table(out / tables.PAIRS, frame, tables.pairs_schema())
+    tables.write_table(out / tables.ITEMS, items)
+    tables.write_table(out / tables.PAIRS, frame)
     return {"read": len(frame), "kept": len(frame), "dropped": 0}
 
 

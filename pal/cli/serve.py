@@ -194,7 +194,8 @@ def _named(models: Sequence[str]) -> dict[str, Path]:
     for given in models:
         name, _, folder = given.rpartition("=") if not Path(given).exists() else ("", "", given)
         path = Path(folder).expanduser()
-        name = name or (path.resolve().parent.name if path.resolve().name == "model" else path.resolve().name)
+        whole = path.resolve()
+        name = name or (whole.name == "model" and whole.parent.name) or whole.name
         if name in named:
             raise PalError(f"two models must not have one name, got {name!r} twice; give NAME=FOLDER")
         named[name] = path

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pal.encoders.registry import Described
+from pal.encoders.registry import PRECISIONS, Described
 from pal.encoders.weights import from_hub, read_json, sha256_of
 from pal.errors import PalError, reason
 
@@ -37,7 +37,6 @@ PUBLISHED = {  # the hub's repository and commit
 WEIGHTS_SHA256 = {CLIP_H: "0084e75319a50ad85ef45377bad5bc38f2f58824459eb690048d51c9f8863be5"}
 WEIGHTS = ("open_clip_model.safetensors", "model.safetensors")
 CONFIG = "open_clip_config.json"
-PRECISIONS = ("float32", "bfloat16", "float16")
 ENGINES = ("torch", "compile")
 LIBRARIES = ("torch", "torchvision", "open_clip_torch", "transformers", "pillow")
 SEED = 0  # of untrained weights

@@ -40,6 +40,9 @@ ENCODING_VERSION = 1
 vectors of any encoder beyond rounding (a tokeniser's limit, the decoding of images, a layer): everything is
 then encoded again. `tests/test_golden.py` holds the vectors of this version."""
 
+PRECISIONS = ("float32", "bfloat16", "float16")
+# A model of the hub, `ORG/NAME` or `ORG/NAME@REVISION`.
+REPO = r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w-][\w./-]*))?"
 # What a name may say behind itself; a text of an instruction may hold plus signs of its own.
 OPTION = re.compile(r"\+(?=(?:layer|pooling|instruction)=)")
 LONGEST = 2_000_000  # characters of the longest text that is read; all but its first tokens are cut anyway

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pal.encoders.pooled_tokens import PooledTokens
-from pal.encoders.registry import Described, TextEncoder
+from pal.encoders.registry import PRECISIONS, REPO, Described, TextEncoder
 from pal.encoders.weights import WEIGHTS, from_hub, from_package, read_json, sha256_of_folder, weights_in
 from pal.errors import PalError, reason
 
@@ -24,7 +24,6 @@ MODULES = ("Transformer", "Pooling", "Normalize", "Dense", "Dropout", "LayerNorm
 """The library's modules that are run: a transformer first, then what makes one vector of its tokens'."""
 
 ENGINES = ("torch", "compile", "onnx")
-PRECISIONS = ("float32", "bfloat16", "float16")
 ONNX_PACKAGES = ("onnxruntime", "onnx")
 LIGHT = ("all-MiniLM-L6-v2", "torch", "float32")  # what runs without the library
 
@@ -66,9 +65,7 @@ PREFIX = "sentence-transformers:"
 NAMES, PREFIXES = tuple(PUBLISHED), (PREFIX,)
 READS = {"": ("text",)}
 OPTIONS = ("instruction",)
-OTHER = re.compile(
-    re.escape(PREFIX) + r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w-][\w./-]*))?", re.ASCII
-)
+OTHER = re.compile(re.escape(PREFIX) + REPO, re.ASCII)
 
 
 def describe(

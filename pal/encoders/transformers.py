@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pal.encoders.pooled_tokens import PooledTokens, pool_first, pool_last, pool_mean
-from pal.encoders.registry import Described, TextEncoder
+from pal.encoders.registry import PRECISIONS, REPO, Described, TextEncoder
 from pal.encoders.weights import from_hub, read_json, sha256_of_folder, weights_in
 from pal.errors import PalError, reason
 
@@ -22,10 +22,9 @@ NAMES, PREFIXES = (), (PREFIX,)
 READS = {"": ("text",)}
 OPTIONS = ("layer", "pooling", "instruction")
 LIBRARIES = ("torch", "transformers", "tokenizers")
-PRECISIONS = ("float32", "bfloat16", "float16")
 POOLINGS = {"last": pool_last, "mean": pool_mean, "first": pool_first}
 LIMIT = 2_048  # tokens, where the model reads more: of a longer text the end is kept
-NAME = re.compile(re.escape(PREFIX) + r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w-][\w./-]*))?", re.ASCII)
+NAME = re.compile(re.escape(PREFIX) + REPO, re.ASCII)
 
 
 def describe(
@@ -61,7 +60,7 @@ def describe(
         )
     folder = Path(weights).expanduser()
     if weights == "hub":
-        folder = from_hub(matched[1], matched[2], ["*.json", "*.txt", "*.safetensors"])
+        folder = from_hub(matched["repo"], matched["revision"], ["*.json", "*.txt", "*.safetensors"])
     path = folder / "config.json"
     config = read_json(path)
     config = config.get("text_config") or config

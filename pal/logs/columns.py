@@ -299,7 +299,9 @@ def _nested_users(table: Table, given: dict[str, str]) -> tuple[Table, dict[str,
         cells = table.frame[column].drop_nulls()
         if cells.dtype != pl.String or not len(cells) or not cells[0].startswith("[{"):
             continue
-        keys = {key: None for entry in _json(cells[0]) or [] if isinstance(entry, dict) for key in entry}
+        keys = {
+            key: None for entry in parsed_json(cells[0]) or [] if isinstance(entry, dict) for key in entry
+        }
         if {_folded(key) for key in keys} & set(NAMES["user_id"]):
             paths = {key: f"{column}[].{key}" for key in keys if key not in table.columns}
             table = _reach(table, paths)
@@ -365,7 +367,7 @@ def _at(frame: pl.DataFrame, reached: Mapping[str, str], path: str) -> pl.Series
     cells = frame[reached[start]]
     if not steps:
         return cells
-    return pl.Series(path, [as_text(_walk(_json(cell), steps)) for cell in cells], dtype=pl.String)
+    return pl.Series(path, [as_text(_walk(parsed_json(cell), steps)) for cell in cells], dtype=pl.String)
 
 
 def _walk(value: Any, steps: list[str]) -> Any:
@@ -377,11 +379,12 @@ def _walk(value: Any, steps: list[str]) -> Any:
 
 
 def _entries(cell: str | None) -> list[str | None]:
-    value = _json(cell)
+    value = parsed_json(cell)
     return [as_text(entry) for entry in value] if isinstance(value, list) else []
 
 
-def _json(cell: str | None) -> Any:
+def parsed_json(cell: str | None) -> Any:
+    """What a cell holds as JSON; None where it is none."""
     try:
         return None if cell is None else json.loads(cell)
     except (ValueError, RecursionError):

@@ -13,7 +13,6 @@ What each shape gives:
 A label is P(chosen is preferred): 1, or for an answer of strength g of G (slightly: half) 0.5 + 0.5 g / G.
 """
 
-import json
 import re
 import unicodedata
 from collections import defaultdict
@@ -28,7 +27,7 @@ import pyarrow as pa
 
 from pal.conversations import messages_of, split_conversation
 from pal.errors import PalError, shorten
-from pal.logs.columns import Columns, recognise
+from pal.logs.columns import Columns, parsed_json, recognise
 from pal.logs.presets import find_preset
 from pal.logs.read import FILE, MOST_FAULTY, ROW, Files, Table, read
 from pal.logs.tables import row_place
@@ -488,7 +487,8 @@ def _ranked(
         responses = [row[f"r{n}"] for n in range(n_columns)]
         prompt, wrong = row["prompt"], row["problem"]
         if not n_columns:
-            cells = [_content(cell) for cell in _parsed_list(row["responses"])]
+            listed = parsed_json(row["responses"])
+            cells = [_content(cell) for cell in listed] if isinstance(listed, list) else []
             prompt, responses, wrong = split_conversation(prompt, cells)
         rank = ranks(row, responses) if len(responses) > 1 else None
         found: list[tuple[str | None, str | None, str | None]] = []
@@ -518,14 +518,6 @@ def _content(response: Any) -> Any:
         return response
     names = ("text", "content", "response", "answer", "completion", "output", "messages")
     return next((response[name] for name in names if response.get(name)), None)
-
-
-def _parsed_list(cell: str | None) -> list[Any]:
-    try:
-        value = json.loads(cell or "")
-    except (ValueError, RecursionError):
-        return []
-    return value if isinstance(value, list) else []
 
 
 def _ratings(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap: float, seed: int) -> Made:

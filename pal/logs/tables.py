@@ -36,7 +36,6 @@ BLOCK = 1 << 20
 LONGEST_CELL = 1 << 26  # characters; anything longer is a quote that is not closed
 EVEN = 0.9  # share of the first rows that have as many columns as the header where the separator is right
 HOLDERS = ("data", "rows", "examples", "records", "results")  # keys of a list of rows in a JSON object
-LINES = (".jsonl", ".ndjson")
 Cells = dict[str, Any]
 OnFault = Callable[[int, int | None, str], None]
 

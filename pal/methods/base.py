@@ -53,8 +53,10 @@ class Task:
         """Whether questions have prompts."""
         return bool(self.embeddings.prompts.shape[1])
 
-    def fit(self, head: HeadConfig, config: FitConfig) -> "Learned":
-        """Fit a head as a config says, by `pal.fitting.trainer.fit`."""
+    def fit(
+        self, head: HeadConfig, config: FitConfig, states: Float[Tensor, "users state"] | None = None
+    ) -> "Learned":
+        """Fit a head as a config says, by `pal.fitting.trainer.fit`; `states` that are given stay."""
         fitted = fit(
             self.embeddings,
             self.train,
@@ -62,6 +64,7 @@ class Task:
             head=head,
             config=config,
             val=self.val,
+            states=states,
             device=self.device,
             seed=self.seed,
             progress=self.progress,

@@ -7,13 +7,16 @@ and corrected for their number by Holm's method.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+from tqdm import tqdm
 
 from pal.comparisons import Comparisons, Embeddings
+from pal.errors import PalError
 from pal.evaluation.accuracy import (
     Judged,
     Paired,
@@ -22,7 +25,7 @@ from pal.evaluation.accuracy import (
     paired_test,
     worst_decile,
 )
-from pal.methods.base import Learned, Method
+from pal.methods.base import Learned, Method, Task
 from pal.models.base import margins
 
 SHOTS = (0, 5, 10, 20, 50)  # answers of people whom the fit did not meet
@@ -143,6 +146,36 @@ def judge(learned: Learned, embeddings: Embeddings, place: Place, held: Held) ->
     )
 
 
+def compare(
+    methods: Mapping[str, Method], task: Task, held: Mapping[Place, Held], desc: str = "compare"
+) -> Row:
+    """Fit and judge each method.
+
+    Args:
+        methods: By name.
+        task: What they learn from.
+        held: What they are judged on, from `places`.
+        desc: What the progress bar is called.
+
+    Returns:
+        `answer` and `verdict` of `decide`, the `rows` of `table`, and `notes`, why a method was left out.
+    """
+    results, seconds, notes = {}, {}, []
+    with tqdm(methods.items(), desc=desc, unit="method", delay=1, disable=None) as bar:
+        for name, method in bar:
+            bar.set_postfix_str(name)
+            start = perf_counter()
+            try:
+                learned = method.learn(task)
+            except PalError as error:
+                notes.append(f"{name} was left out: {error}")
+                continue
+            seconds[name] = perf_counter() - start
+            results[name] = {place: judge(learned, task.embeddings, place, at) for place, at in held.items()}
+    answer, verdict = decide(results, methods)
+    return {"answer": answer, "verdict": verdict, "rows": table(results, seconds), "notes": notes}
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """P-values corrected for their number by Holm's step-down method (1979)."""
     corrected, least = list(p_values), 0.0
@@ -205,13 +238,8 @@ def printed(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def verdict(results: Results, methods: Mapping[str, Method]) -> str:
-    """One sentence: whether personalising pays, with which method, by how much, and how sure that is."""
-    return decide(results, methods)[1]
-
-
 def decide(results: Results, methods: Mapping[str, Method]) -> tuple[str, str]:
-    """Whether personalising pays: an answer in a few words, and the sentence of `verdict`.
+    """Whether personalising pays: an answer in a few words, and a sentence with method, points and p-value.
 
     The best personal method is held against the best with one reward for everyone, at the first place. It is
     recommended only where it gains there beyond chance, and loses on new items nowhere.

@@ -189,18 +189,25 @@ class Axis:
         return round(self.place(high) - self.place(low), 2)
 
 
+def dots(rows: Sequence[Row]) -> Row:
+    """What the macro `dots` of `story.html.j2` draws.
+
+    Args:
+        rows: For each place a name and `marks`: name, series (model, one or rest), accuracy, low, high.
+    """
+    marks = [mark for row in rows for mark in row["marks"]]
+    values = [mark[end] for mark in marks for end in ("accuracy", "low", "high") if mark[end] is not None]
+    return {"rows": rows, "axis": Axis(values)}
+
+
 def story(portrait: Row, answer: Row, rows: Sequence[Row]) -> Row:
     """What `story.html.j2` shows: the portrait, and whether it pays.
 
     Args:
         portrait: From `portrait`.
         answer: From `pays`.
-        rows: For each place a name and `marks`: name, series (model, one or rest), accuracy, low, high.
+        rows: What `dots` takes.
     """
-    values = [
-        v for row in rows for mark in row["marks"] for v in (mark["accuracy"], mark["low"], mark["high"])
-    ]
-    axis = Axis([value for value in values if value is not None])
     whom, drawn = portrait["whom"], portrait["map"]
     if whom:
         whom = {
@@ -210,4 +217,4 @@ def story(portrait: Row, answer: Row, rows: Sequence[Row]) -> Row:
         }
     if drawn:
         drawn = {**drawn, "hollow": any(point["users"] == "unseen" for point in drawn["points"])}
-    return {**portrait, "whom": whom, "map": drawn, "pays": {**answer, "rows": rows, "axis": axis}}
+    return {**portrait, "whom": whom, "map": drawn, "pays": {**answer, **dots(rows)}}

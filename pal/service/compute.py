@@ -169,8 +169,8 @@ class Worker:
             self._ended(taken - len(jobs))
             self.counts["batches"] += 1
             self.counts["jobs"] += len(jobs)
-            table, faults = self._encode(jobs)
-            ready = [(job, tables) for job in jobs if (tables := _tables(job, table, faults)) is not None]
+            known = self._encode(jobs)
+            ready = [(job, tables) for job in jobs if (tables := _tables(job, known)) is not None]
             for model in {id(job.model): job.model for job, _ in ready if job.run is None}.values():
                 _reward_together(
                     model, [(job, *tables) for job, tables in ready if job.run is None and job.model is model]
@@ -179,10 +179,9 @@ class Worker:
                 if job.run is not None:
                     _finish(job, partial(job.run, *tables))
 
-    def _encode(self, jobs: Sequence[Job]) -> tuple[dict[bytes, Tensor], dict[bytes, PalError]]:
+    def _encode(self, jobs: Sequence[Job]) -> dict[bytes, Tensor | PalError]:
         """Embeddings of all texts and pictures that jobs need, by their keys, or what is wrong with them."""
-        table: dict[bytes, Tensor] = {}
-        faults: dict[bytes, PalError] = {}
+        table: dict[bytes, Tensor | PalError] = {}
         missing: dict[bytes, dict[bytes, tuple[RewardModel, Side, Raw]]] = {}  # by encoder, then by item
         for job in jobs:
             for side, items in job.needs:
@@ -200,14 +199,11 @@ class Worker:
                         missing.setdefault(encoder, {})[key] = (job.model, side, item)
         self.counts["cached"] += len(table)
         for items in missing.values():
-            self._encode_missing(items, table, faults)
-        return table, faults
+            self._encode_missing(items, table)
+        return table
 
     def _encode_missing(
-        self,
-        items: Mapping[bytes, tuple[RewardModel, Side, Raw]],
-        table: dict[bytes, Tensor],
-        faults: dict[bytes, PalError],
+        self, items: Mapping[bytes, tuple[RewardModel, Side, Raw]], table: dict[bytes, Tensor | PalError]
     ) -> None:
         """Encode items of one encoder together; where one of them cannot be, each alone."""
         model, side, _ = next(iter(items.values()))
@@ -217,10 +213,10 @@ class Worker:
         except Exception as error:
             if len(items) > 1:
                 for key, item in items.items():
-                    self._encode_missing({key: item}, table, faults)
+                    self._encode_missing({key: item}, table)
             else:
                 given = error if isinstance(error, PalError) else PalError(f"cannot be encoded: {error}")
-                faults[next(iter(items))] = given
+                table[next(iter(items))] = given
             return
         self.counts["encoded"] += len(items)
         for key, vector in zip(items, vectors, strict=True):
@@ -250,17 +246,15 @@ def _key(encoder: bytes, item: str | bytes) -> bytes:
     return blake2b(encoder + kind + data, digest_size=16).digest()
 
 
-def _tables(
-    job: Job, table: Mapping[bytes, Tensor], faults: Mapping[bytes, PalError]
-) -> list[Tensor | list[Any]] | None:
+def _tables(job: Job, known: Mapping[bytes, Tensor | PalError]) -> list[Any] | None:
     """The embeddings of each of a job's lists; None where an item has none, which its future then says."""
     for (side, _), keys in zip(job.needs, job.keys, strict=True):
         for row, key in enumerate(keys or []):
-            if key in faults:
-                job.future.set_exception(PalError(f"{side}[{row}] {faults[key].problem or faults[key]}"))
+            if isinstance(fault := known[key], PalError):
+                job.future.set_exception(PalError(f"{side}[{row}] {fault.problem or fault}"))
                 return None
     return [
-        items if keys is None else torch.stack([table[key] for key in keys])
+        items if keys is None else torch.stack([known[key] for key in keys])
         for (_, items), keys in zip(job.needs, job.keys, strict=True)
     ]
 

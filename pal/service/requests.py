@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from pal.conversations import completion_text, prompt_text
 from pal.encoders.registry import complaint
@@ -44,26 +45,28 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
-class Message(Request):
+class Message(TypedDict):
     """A message of a conversation."""
 
+    __pydantic_config__ = Request.model_config
     role: Annotated[str, StringConstraints(max_length=50)]
     content: Text
 
 
-class Picture(Request):
+class Picture(TypedDict):
     """A picture: base64 of the bytes of a JPEG, PNG or WebP."""
 
+    __pydantic_config__ = Request.model_config
     image: Annotated[str, StringConstraints(max_length=LARGEST_IMAGE)]
 
 
 def _kind_of(item: Any) -> str:
     if isinstance(item, str):
         return "text"
-    if isinstance(item, dict | Picture):
+    if isinstance(item, dict):
         return "image"
     if isinstance(item, list):
-        return "messages" if item and isinstance(item[0], dict | Message) else "vector"
+        return "messages" if item and isinstance(item[0], dict) else "vector"
     return ""
 
 
@@ -286,14 +289,12 @@ def _read_item(item: Any, side: Side, name: str) -> Raw:
     if kind == "vector":
         raise PalError(f"{name} must be a text or a picture beside others, got an embedding")
     if kind == "image":
-        data = item["image"] if isinstance(item, dict) else item.image
         try:
-            return base64.b64decode(data, validate=True)
+            return base64.b64decode(item["image"], validate=True)
         except (binascii.Error, ValueError):
             raise PalError(f"{name} must be base64 of a picture's bytes, got something else") from None
     if kind == "messages":
-        messages = [each if isinstance(each, dict) else each.model_dump() for each in item]
-        item = (prompt_text if side == "prompts" else completion_text)(messages, name)
+        item = (prompt_text if side == "prompts" else completion_text)(item, name)
     if fault := complaint(item):
         raise PalError(f"{name} {fault}; leave it out, or give a text")
     return item

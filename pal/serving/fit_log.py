@@ -16,7 +16,6 @@ Shapes used in this module:
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -34,8 +33,8 @@ from pal.files import new_folder, write_bytes, write_json, write_text
 from pal.logs.shapes import Log, read_log
 from pal.methods import METHODS
 from pal.methods.base import Learned, Task
-from pal.methods.compare import judge, places, table
-from pal.methods.compare import verdict as compared
+from pal.methods.compare import compare as judge_methods
+from pal.methods.compare import places
 from pal.models.base import margins
 from pal.serving.encoded_log import PARTS, Encoded, Options, encode_log, place, progress
 from pal.serving.log_report import people_of_log, render, verdict
@@ -345,7 +344,7 @@ def compare(
         options: How people and answers are held out, and how items are encoded; of K, auto is 3.
 
     Returns:
-        `verdict`, a sentence; `rows`, one for each place and method; `notes`, why a method was left out.
+        As `pal.methods.compare.compare` does.
     """
     options = options or Options()
     chosen = {name: registered(METHODS, name) for name in methods}
@@ -360,19 +359,7 @@ def compare(
     held = places({"seen": train, "unseen": adapt}, tests, {"seen": n_seen, "unseen": n_unseen})
     K = min(n_seen, PROTOTYPES if options.K == "auto" else int(options.K))
     task = Task(data.embeddings, train, n_seen, val if len(val) else None, K, options.seed, options.device)
-    results, seconds, notes = {}, {}, []
-    for name, method in chosen.items():
-        start = perf_counter()
-        try:
-            with progress(None, name):
-                learned = method.learn(task)
-        except PalError as error:
-            notes.append(f"{name} was left out: {error}")
-            continue
-        seconds[name] = perf_counter() - start
-        results[name] = {place: judge(learned, data.embeddings, place, at) for place, at in held.items()}
-    said = compared(results, chosen)
-    return {"verdict": said, "rows": table(results, seconds), "notes": notes}
+    return judge_methods(chosen, task, held)
 
 
 def evaluate(

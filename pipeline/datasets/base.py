@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
-from pal.config import Config, Number
-from pal.evaluation.holding_out import Shares
-from pipeline import PipelineError
+from pal.config import Config, Number, member_of
 
 if TYPE_CHECKING:
+    from polars import DataFrame, Expr
     from torch import Tensor
 
     from pal.comparisons import Comparisons
@@ -20,7 +19,27 @@ if TYPE_CHECKING:
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 AtLeastOne = Annotated[int, Field(ge=1, lt=2**31)]
 Text = Annotated[str, Field(min_length=1)]
+Method = Annotated[Text, BeforeValidator(member_of("pal.methods", "METHODS"))]
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+
+
+def _differ(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError(f"must not repeat a name, got {names}")
+    return names
+
+
+def _is_encoder(name: str) -> str:
+    """Check a name alone: whether an encoder's files are there is seen by the stage encode."""
+    from pal.encoders import check_name
+
+    if name != "none":
+        check_name(name)
+    return name
+
+
+Differing = AfterValidator(_differ)  # of the names in a list
+EncoderName = Annotated[Text, AfterValidator(_is_encoder)]
 
 
 @dataclass(frozen=True)
@@ -66,6 +85,26 @@ class Source:
     check: Callable[[], list[str] | None] | None = None
 
 
+@dataclass
+class Kept:
+    """A source's rows that count, and how many of the others were dropped, by reason."""
+
+    rows: "DataFrame"
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def keep(self, condition: "Expr", reason: str) -> None:
+        """Leave out the rows where the condition is false or null, and count them under the reason."""
+        kept = self.rows.filter(condition)
+        self.dropped[reason] = self.dropped.get(reason, 0) + len(self.rows) - len(kept)
+        self.rows = kept
+
+    def counts(self) -> dict[str, int]:
+        """What was read, kept and dropped, and the reasons."""
+        dropped = sum(self.dropped.values())
+        kept = len(self.rows)
+        return {"read": kept + dropped, "kept": kept, "dropped": dropped, **self.dropped}
+
+
 @dataclass(frozen=True)
 class Truth:
     """How a dataset's answers were made, where that is known; evaluate computes the Bayes bound from it.
@@ -99,43 +138,26 @@ class ColourFilters(Config):
     blend: Literal["mix", "multiply"]
 
 
-class SplitShares(Shares):
-    """Shares by which the stage split draws who is unseen, and which items and pairs are held out."""
-
-    unseen_users: Annotated[Number, Field(gt=0, lt=1)]
-
-    def n_unseen(self, n_users: int, dataset: str = "own") -> int:
-        """How many of the users with enough pairs are kept unseen.
-
-        Raises:
-            PipelineError: If that leaves no user seen, or none unseen.
-        """
-        n = round(self.unseen_users * n_users)
-        if not 1 <= n < n_users:
-            raise PipelineError(
-                f"{dataset}.split.unseen_users must leave at least one user seen and one unseen, "
-                f"got {self.unseen_users} of {n_users} users with at least {self.min_pairs} pairs; "
-                "add users or change the share"
-            )
-        return n
-
-
 class EncoderByModality(Config):
     """An encoder for texts and another for images."""
 
-    text: Text
-    image: Text
+    text: EncoderName
+    image: EncoderName
 
 
 # The tags say which alternative a value is meant as, so that an error is about that one alone.
 Encoder = Annotated[
-    Annotated[Text, Tag("name")] | Annotated[EncoderByModality, Tag("map")],
+    Annotated[EncoderName, Tag("name")] | Annotated[EncoderByModality, Tag("map")],
     Discriminator(lambda value: "map" if isinstance(value, dict | EncoderByModality) else "name"),
 ]
 
 
 class DatasetParams(Config):
-    """A dataset's section of params.yaml; its module narrows `source` and `prepare`, and may add keys."""
+    """A dataset's section of params.yaml; its module narrows `source` and `prepare`, and may add keys.
+
+    Where parameters say how many users are seen, and from how many comparisons of an unseen one shots are
+    drawn, `prepare` has `seen_users` and `adapt_pairs`.
+    """
 
     source: Text
     prepare: Config
@@ -143,29 +165,15 @@ class DatasetParams(Config):
     split: Literal["as_prepared"] = "as_prepared"
     encoder: Encoder
     # What is fitted: a name of METHODS in pal/methods, or None for what preset, head and train say.
-    method: Text | None = None
+    method: Method | None = None
     preset: Literal["ours", "paper", "authors"] = "ours"
     # Options of HeadConfig and FitConfig that differ from the preset; `Params.configs` checks them.
     head: dict[str, Any]
     train: dict[str, Any]
 
     @property
-    def seen_users(self) -> int | None:
-        """How many users are seen, where the parameters say so."""
-        return None
-
-    @property
     def template(self) -> str | None:
-        """How prompt and response are encoded as one text; None where each is an item of its own.
-
-        Raises:
-            PalError: If that is asked for in words that are not understood.
-        """
-        return None
-
-    @property
-    def adapt_pairs(self) -> int | None:
-        """How many comparisons of an unseen user shots are drawn from, where the parameters say so."""
+        """How prompt and response are encoded as one text; None where each is an item of its own."""
         return None
 
 

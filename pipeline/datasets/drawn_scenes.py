@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFilter
 
 from pal.files import new_file
-from pipeline.datasets import pickapic_files
+from pipeline.datasets import pickapic
 
 PROMPTS = {"train": 300, "validation": 30, "test": 90}
 ERRS, TIES = 0.12, 0.05
@@ -275,7 +275,7 @@ def write_answers(
             row |= {"num_example_per_prompt": of_prompt[row["caption"]], "__index_level_0__": place}
         with new_file(folder / f"{split}-00000-of-00001.parquet") as out:
             pq.write_table(
-                pa.Table.from_pylist(answers, schema=pickapic_files.schema()),
+                pa.Table.from_pylist(answers, schema=pickapic.schema()),
                 out,
                 compression="zstd",
                 row_group_size=8_000,
@@ -304,21 +304,9 @@ def _answer(random: Random, number: int, user: int, drawn: Drawn) -> dict[str, A
     label = 0.5 if equal else float((first == 0) != errs)
     best = "tie" if equal else drawn.uids[first if label else 1 - first]
     return {
-        "are_different": True,
-        "best_image_uid": best,
-        "caption": drawn.prompt,
-        "created_at": START + timedelta(minutes=number),
-        "has_label": True,
-        "image_0_uid": drawn.uids[first],
-        "image_0_url": "",
-        "image_1_uid": drawn.uids[1 - first],
-        "image_1_url": "",
-        "jpg_0": drawn.jpegs[first],
-        "jpg_1": drawn.jpegs[1 - first],
-        "label_0": label,
-        "label_1": 1.0 - label,
-        "model_0": "drawn",
-        "model_1": "drawn",
-        "ranking_id": number,
-        "user_id": user,
-    }
+        "are_different": True, "best_image_uid": best, "caption": drawn.prompt,
+        "created_at": START + timedelta(minutes=number), "has_label": True,
+        "image_0_uid": drawn.uids[first], "image_0_url": "", "jpg_0": drawn.jpegs[first], "label_0": label,
+        "image_1_uid": drawn.uids[1 - first], "image_1_url": "", "jpg_1": drawn.jpegs[1 - first],
+        "label_1": 1.0 - label, "model_0": "drawn", "model_1": "drawn", "ranking_id": number, "user_id": user,
+    }  # fmt: skip

@@ -19,18 +19,19 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from pal import encoders
 from pal.config import Config
 from pal.conversations import template_of
 from pal.encoders.registry import complaint
 from pal.errors import PalError
+from pal.evaluation.holding_out import Shares
 from pal.files import write_bytes, write_json, write_text
 from pal.logs.answers import Answers, attributes_of_people, read_answers
 from pal.logs.items import IMAGE_SUFFIXES, SIDES, find_pictures, modality_of
@@ -39,9 +40,9 @@ from pal.logs.read import Files, find_files, hub_parts
 from pal.logs.shapes import Log, read_log
 from pal.logs.vectors import FOLDER, find_vectors
 from pipeline import PipelineError
-from pipeline.datasets.base import DatasetParams, EncoderByModality, Remote, Source, SplitShares, Text
+from pipeline.datasets.base import DatasetParams, EncoderByModality, Remote, Source, Text
 from pipeline.paths import ATTRIBUTES, PARAMS, project_root
-from pipeline.storage.tables import ITEMS, PAIRS, items_schema, pairs_schema, write_blocks
+from pipeline.storage.tables import ITEMS, PAIRS, write_table
 
 if TYPE_CHECKING:
     from pipeline.params import Params as AllParams
@@ -57,6 +58,11 @@ LISTED = re.compile(r"'(\w+=[^',]*(?:,\w+=[^',]*)*)'")  # 'user_id=rater,prompt=
 Modality = Literal["text", "image", "vector"]
 
 
+def _is_item(item: str) -> str:
+    template_of(item)
+    return item
+
+
 class Prepare(Config):
     """How one's own comparisons are read."""
 
@@ -67,7 +73,7 @@ class Prepare(Config):
     ties: Literal["drop", "keep"]
     prompts: Modality | None
     responses: Modality | None
-    item: Text
+    item: Annotated[Text, AfterValidator(_is_item)]
 
 
 class Params(DatasetParams):
@@ -76,12 +82,12 @@ class Params(DatasetParams):
     source: Text | None
     vectors: Text | None
     prepare: Prepare
-    split: SplitShares
+    split: Shares
 
     @property
     def template(self) -> str | None:
         """See `DatasetParams`."""
-        return template_of(self.prepare.item, "prepare.item")
+        return template_of(self.prepare.item)
 
 
 def named(name: str) -> Any:
@@ -190,7 +196,7 @@ def write_tables(answers: Answers, log: Log, folder: Path) -> None:
     A user is unseen exactly if one of its rows is an adapt row; without a split the stage split decides.
     """
     pairs = answers.pairs
-    write_blocks(folder / ITEMS, _item_blocks(answers), items_schema())
+    write_table(folder / ITEMS, _item_blocks(answers))
     unseen = (pl.col("split") == "adapt").any().over("user_id")
     users = pl.when(unseen).then(pl.lit("unseen")).otherwise(pl.lit("seen"))
     pairs = pairs.with_row_index("pair_id").select(
@@ -201,7 +207,7 @@ def write_tables(answers: Answers, log: Log, folder: Path) -> None:
         weight=pl.when(pl.col("weight") > 1).then(pl.col("weight")).cast(pl.Float32),
         time="timestamp",
     )  # fmt: skip
-    write_blocks(folder / PAIRS, _pair_blocks(pairs, answers), pairs_schema())
+    write_table(folder / PAIRS, _pair_blocks(pairs, answers))
 
 
 def _pair_blocks(pairs: pl.DataFrame, answers: Answers) -> Iterator[pa.Table]:
@@ -292,7 +298,13 @@ def _check_model(answers: Answers, params: "AllParams", name: str) -> list[str]:
         n_seen = int(n["train"].sum())
     else:
         n_users = len(n.filter(pl.col("len") >= shares.min_pairs))
-        n_seen = n_users - shares.n_unseen(n_users, name)
+        n_seen = n_users - shares.n_unseen(n_users)
+        if not 0 < n_seen < n_users:
+            raise PipelineError(
+                f"{name}.split.unseen_users must leave at least one user seen and one unseen, got "
+                f"{shares.unseen_users} of {n_users} users with at least {shares.min_pairs} pairs; add users "
+                "or change the share"
+            )
     K = params.model.K
     if K != "auto" and n_seen < K:
         raise PipelineError(

@@ -9,15 +9,25 @@ that training knows through other people (D25).
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError
 
 from pal.config import Config, Number, explain
+from pal.logs.tables import open_table
 from pipeline import PipelineError, paths
-from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, HubFiles, Remote, Source, Truth
+from pipeline.datasets.base import (
+    AtLeastOne,
+    Count,
+    DatasetParams,
+    Differing,
+    HubFiles,
+    Remote,
+    Source,
+    Truth,
+)
 from pipeline.storage import raw_files, tables
 
 if TYPE_CHECKING:
@@ -48,7 +58,7 @@ PUBLISHED_SHA256 = {
 class Prepare(Config):
     """Which personas there are, and who is asked how much."""
 
-    personas: Annotated[list[Annotated[str, Field(pattern=r"^[\w-]+$")]], Field(min_length=1)]
+    personas: Annotated[list[Annotated[str, Field(pattern=r"^[\w-]+$")]], Field(min_length=1), Differing]
     prompt: Literal["question", "statement"]
     users_per_group: AtLeastOne
     unseen_users_per_group: AtLeastOne
@@ -59,11 +69,10 @@ class Prepare(Config):
     new_test_pairs: AtLeastOne
     new_statements: Annotated[Number, Field(gt=0, lt=1)]
 
-    @model_validator(mode="after")
-    def _personas_differ(self) -> "Prepare":
-        if len(set(self.personas)) < len(self.personas):
-            raise ValueError(f"personas must not repeat a persona, got {self.personas}")
-        return self
+    @property
+    def seen_users(self) -> int:
+        """All personas' seen users."""
+        return len(self.personas) * self.users_per_group
 
 
 class Params(DatasetParams):
@@ -71,16 +80,6 @@ class Params(DatasetParams):
 
     hub: HubFiles
     prepare: Prepare
-
-    @property
-    def seen_users(self) -> int:
-        """All personas' seen users."""
-        return len(self.prepare.personas) * self.prepare.users_per_group
-
-    @property
-    def adapt_pairs(self) -> int:
-        """Comparisons that shots are drawn from."""
-        return self.prepare.adapt_pairs
 
 
 class Row(BaseModel):
@@ -136,11 +135,7 @@ def find(params: "AllParams") -> Source:
                 f"{params.persona.source!r}, got one without a file {name}; there are: {there or 'none'}"
             )
     files = {name: folder / name for name in names}
-
-    def check() -> None:
-        read_all(files)
-
-    return Source(words, files, check=check)
+    return Source(words, files, check=lambda: read_all(files) and None)
 
 
 def read_all(files: dict[str, Path]) -> list[Statement]:
@@ -152,20 +147,19 @@ def read(name: str, path: Path) -> list[Statement]:
     """Read one persona's file.
 
     Raises:
-        PipelineError: Naming the first line that is not a statement in Anthropic's schema.
+        PalError: Naming the first row that is not a statement in Anthropic's schema.
     """
-    persona = name.removeprefix("interest-in-").removesuffix(".jsonl")
-    statements = []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+    persona, statements = name.removeprefix("interest-in-").removesuffix(".jsonl"), []
+    with open_table(path, name) as table:
+        for cells in table.rows:
             try:
-                row = Row.model_validate_json(line)
+                row = Row.model_validate(cells.cells)
             except ValidationError as error:
-                raise PipelineError(f"{name}, line {number}: {explain(error)[:200]}") from None
+                raise PipelineError(f"{cells.place}: {explain(error)[:200]}") from None
             agrees = row.answer_matching_behavior == " Yes"
             statements.append(Statement(persona, row.question, row.statement, agrees))
-    if not statements:
-        raise PipelineError(f"{name} must hold one JSON object a line, got an empty file")
+        if not statements:
+            raise table.no_rows()
     return statements
 
 
@@ -189,19 +183,15 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
             f"training, got {options.new_test_pairs}; lower it or raise persona.prepare.new_statements"
         )
     prompts = [s.question if options.prompt == "question" else s.statement for s in statements]
-    tables.write_table(out / tables.ITEMS, tables.text_items([*prompts, "Yes", "No"]), tables.items_schema())
-    drawn = {
-        half.users: np.concatenate(
-            [
-                draw_statements(rng, known, half.count, len(half.splits) - options.new_test_pairs),
-                draw_statements(rng, new, half.count, options.new_test_pairs),
-            ],
-            axis=1,
-        )
-        for half in halves(options)
-    }
+    tables.write_table(out / tables.ITEMS, tables.text_items([*prompts, "Yes", "No"]))
+    drawn = {}
+    for users, splits in splits_of(options).items():
+        count = options.users_per_group if users == "seen" else options.unseen_users_per_group
+        each = ((known, len(splits) - options.new_test_pairs), (new, options.new_test_pairs))
+        parts = [draw_statements(rng, pool, len(options.personas) * count, n) for pool, n in each]
+        drawn[users] = np.concatenate(parts, axis=1)
     blocks = pair_blocks(options, statements, prompts, drawn)
-    tables.write_blocks(out / tables.PAIRS, blocks, tables.pairs_schema())
+    tables.write_table(out / tables.PAIRS, blocks)
     n_pairs = sum(rows.size for rows in drawn.values())
     return {"read": n_pairs, "kept": n_pairs, "dropped": 0, "statements": len(statements)}
 
@@ -221,23 +211,13 @@ def divide(
     return np.flatnonzero(~is_new[home]), np.flatnonzero(is_new[home])
 
 
-class Half(NamedTuple):
-    """The seen or the unseen users: how many of each persona, how many in all, and the split of each pair."""
-
-    users: str
-    per_group: int
-    count: int
-    splits: list[str]
-
-
-def halves(options: Prepare) -> list[Half]:
-    """The seen users and the unseen ones."""
+def splits_of(options: Prepare) -> dict[str, list[str]]:
+    """The split of each pair of a seen and of an unseen user."""
     later = ["val"] * options.val_pairs + ["test"] * (options.test_pairs + options.new_test_pairs)
-    groups, seen, unseen = len(options.personas), options.users_per_group, options.unseen_users_per_group
-    return [
-        Half("seen", seen, groups * seen, ["train"] * options.train_pairs + later),
-        Half("unseen", unseen, groups * unseen, ["adapt"] * options.adapt_pairs + later),
-    ]
+    return {
+        "seen": ["train"] * options.train_pairs + later,
+        "unseen": ["adapt"] * options.adapt_pairs + later,
+    }
 
 
 def draw_statements(rng: np.random.Generator, pool: np.ndarray, n_users: int, count: int) -> np.ndarray:
@@ -261,29 +241,28 @@ def pair_blocks(
     ids, prompt = np.unique([tables.text_id(text) for text in prompts], return_inverse=True)
     answers = [tables.text_id("Yes"), tables.text_id("No")]
     start = 0
-    for half in halves(options):
-        at_once = max(1, tables.BLOCK_ROWS // len(half.splits))
-        kinds = sorted(set(half.splits))
-        for low in range(0, half.count, at_once):
-            questions = drawn[half.users][low : low + at_once]
-            users = np.arange(low, low + len(questions))
-            group, width = users // half.per_group, questions.shape[1]
+    for users, splits in splits_of(options).items():
+        at_once = max(1, tables.BLOCK_ROWS // len(splits))
+        kinds, per_group = sorted(set(splits)), len(drawn[users]) // len(options.personas)
+        for low in range(0, len(drawn[users]), at_once):
+            questions = drawn[users][low : low + at_once]
+            number = np.arange(low, low + len(questions))
+            group, width = number // per_group, questions.shape[1]
             says_no = ~(agrees[questions] & (about[questions] == group[:, None])).ravel()
             names = [
-                f"{half.users}-{options.personas[user // half.per_group]}-{user % half.per_group:05d}"
-                for user in users.tolist()
+                f"{users}-{options.personas[n // per_group]}-{n % per_group:05d}" for n in number.tolist()
             ]
             yield pa.table(
                 {
                     "pair_id": np.arange(start, start + questions.size),
-                    "user_id": _categorical(np.repeat(np.arange(len(users)), width), names),
+                    "user_id": _categorical(np.repeat(np.arange(len(number)), width), names),
                     "prompt": _categorical(prompt[questions.ravel()], ids.tolist()),
                     "chosen": _categorical(says_no, answers),
                     "rejected": _categorical(~says_no, answers),
                     "label": np.ones(questions.size, np.float32),
                     "group": _categorical(np.repeat(group, width), options.personas),
-                    "users": _categorical(np.zeros(questions.size), [half.users]),
-                    "split": _categorical(np.tile([kinds.index(s) for s in half.splits], len(users)), kinds),
+                    "users": _categorical(np.zeros(questions.size), [users]),
+                    "split": _categorical(np.tile([kinds.index(s) for s in splits], len(number)), kinds),
                 }
             )
             start += questions.size

@@ -12,7 +12,7 @@ import polars as pl
 from pal.config import Config
 from pal.files import write_json
 from pipeline import PipelineError
-from pipeline.datasets import drawn_scenes, pickapic, pickapic_files, pickapic_v1
+from pipeline.datasets import drawn_scenes, pickapic, pickapic_v1
 from pipeline.datasets.base import AtLeastOne, ColourFilters, Count, DatasetParams, Source
 
 if TYPE_CHECKING:
@@ -55,27 +55,22 @@ def find(params: "AllParams") -> Source:
         return Source(SAMPLE, make=lambda folder, _: drawn_scenes.write(folder))
     if source == "pickapic_v1":
         return pickapic_v1.find(params)
-    links = pickapic_files.from_folder(source, "pickafilter.source")
-    return Source(
-        f"Pick-a-Pic's format, from {source}",
-        links=links,
-        check=lambda: pickapic_files.check(links, pixels=True),
-    )
+    return pickapic.find(source, "pickafilter.source", None, "Pick-a-Pic's format,")
 
 
 def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
     """Write items and pairs, and table3.json: how many pairs there are, in the shape of the paper's table."""
     options = params.pickafilter.prepare
     kept = pickapic.load(files, ties="drop")
-    kept = kept.without("test_unique", pl.col("split") == "test_unique")
+    kept.keep(pl.col("split") != "test_unique", "test_unique")
     people = kept.rows.group_by("user_id").agg(
         *[(pl.col("split") == split).sum().cast(pl.Int64).alias(split) for split in ("train", "test")]
     )
     people = people.with_columns(labels=pl.col("train") + pl.col("test"))
     both = people.filter((pl.col("train") > 0) & (pl.col("test") > 0))
-    kept = kept.without("users_not_in_both", ~pl.col("user_id").is_in(both["user_id"].implode()))
+    kept.keep(pl.col("user_id").is_in(both["user_id"].implode()), "users_not_in_both")
     chosen = both.filter(pl.col("labels") > options.min_labels)
-    kept = kept.without("users_with_few_labels", ~pl.col("user_id").is_in(chosen["user_id"].implode()))
+    kept.keep(pl.col("user_id").is_in(chosen["user_id"].implode()), "users_with_few_labels")
     groups = assign(chosen, options, params.prepare.seed)
     rows = kept.rows.join(groups, on="user_id", how="left", maintain_order="left")
     place = pl.col("split").cast(pl.String).replace_strict(pickapic.PLACES)

@@ -1,21 +1,190 @@
-"""Pick-a-Pic, v1 and v2: which comparisons count, for whom, and how row counts compare with published ones.
+"""Pick-a-Pic, v1 and v2 (Kirstain et al., arXiv:2305.01569): its files, and which comparisons count for whom.
 
-Kirstain et al., arXiv:2305.01569. `pickapic_v1` and `pickapic_v2` are the datasets; the files' format is in
-`pickapic_files`.
+The files are Parquet with a comparison a row and both pictures' bytes in it: 200 to 335 GB, nearly all of it
+pixels. Here only footers and the narrow columns are read, row group by row group; a picture is known by where
+its bytes first occur, and is read when it is encoded. `pickapic_v1` and `pickapic_v2` are the datasets.
 """
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
 
 from pal.config import Config, Share
 from pal.files import write_json
-from pipeline import PipelineError
-from pipeline.datasets import pickapic_files
+from pal.logs.tables import readable_parquet
+from pipeline import PipelineError, paths
+from pipeline.datasets.base import HubFiles, Kept, Remote, Source
 from pipeline.storage import tables
+
+SPLITS = ("train", "validation", "test", "validation_unique", "test_unique")
+LEFT_OUT = "validation_unique"
+NAME = re.compile(rf"(?:.*/)?({'|'.join(SPLITS)})-[^/]*\.parquet")
+JPEGS = ("jpg_0", "jpg_1")
+# What is read: the file's column, its name here, and the type that it is read as.
+COLUMNS = {
+    "caption": ("prompt", pa.large_string()),
+    "image_0_uid": ("uid_0", pa.large_string()),
+    "image_1_uid": ("uid_1", pa.large_string()),
+    "label_0": ("label", pa.float64()),
+    "has_label": ("has_label", pa.bool_()),
+    "user_id": ("user_id", pa.int64()),
+    "ranking_id": ("ranking_id", pa.int64()),
+    "num_example_per_prompt": ("per_prompt", pa.int64()),
+    "created_at": ("time", pa.timestamp("us")),
+}
+
+
+def schema() -> pa.Schema:
+    """The 19 columns of the hub's files."""
+    flag, text, number, whole = pa.bool_(), pa.string(), pa.float64(), pa.int64()
+    return pa.schema(
+        {
+            "are_different": flag, "best_image_uid": text, "caption": text, "created_at": pa.timestamp("ns"),
+            "has_label": flag,
+            "image_0_uid": text, "image_0_url": text, "image_1_uid": text, "image_1_url": text,
+            "jpg_0": pa.binary(), "jpg_1": pa.binary(), "label_0": number, "label_1": number, "model_0": text,
+            "model_1": text, "ranking_id": whole, "user_id": whole, "num_example_per_prompt": whole,
+            "__index_level_0__": whole,
+        }
+    )  # fmt: skip
+
+
+def split_of(name: str) -> str | None:
+    """The split that a file belongs to by its name, None where it says none."""
+    match = NAME.fullmatch(name)
+    return match[1] if match else None
+
+
+def in_order(name: str) -> tuple[int, str]:
+    """Sorts files by split, then by name: the order in which pictures first occur."""
+    return SPLITS.index(split_of(name) or ""), name
+
+
+def check(files: dict[str, Path], *, pixels: bool) -> None:
+    """Check the format of files by their footers alone; with `pixels` they must have pictures.
+
+    Raises:
+        PipelineError: Naming the first file and column that is not as it must be.
+    """
+    for name, path in files.items():
+        with readable_parquet(name), pq.ParquetFile(path) as file:
+            _check_schema(name, file.schema_arrow, pixels=pixels)
+
+
+def read(files: dict[str, Path], *, pixels: bool = True) -> pl.DataFrame:
+    """Read all rows of the files, narrow columns alone, in the order in which pictures first occur.
+
+    Returns:
+        split, file (sha256), row_group, row (within it), prompt, uid_0, uid_1, label (1: picture 0 wins),
+        has_label, user_id, ranking_id, per_prompt, time.
+
+    Raises:
+        PipelineError: If a file is damaged or not in the format.
+    """
+    ordered = {name: files[name] for name in sorted(files, key=in_order)}
+    blocks = []
+    with tqdm(total=count(ordered, "num_row_groups"), desc="prepare", unit="row group") as bar:
+        for name, path in ordered.items():
+            with readable_parquet(name), pq.ParquetFile(path) as file:
+                _check_schema(name, file.schema_arrow, pixels=pixels)
+                for group in range(file.num_row_groups):
+                    table = file.read_row_group(group, columns=list(COLUMNS))
+                    table.validate(full=True)
+                    # Nothing else of a schema that may be damaged reaches polars. Times become UTC.
+                    narrow = {
+                        ours: table.column(theirs).cast(kind, safe=kind != pa.timestamp("us"))
+                        for theirs, (ours, kind) in COLUMNS.items()
+                    }
+                    place = {
+                        "split": pl.lit(split_of(name)),
+                        "file": pl.lit(path.name),
+                        "row_group": pl.lit(group, pl.Int32),
+                        "row": pl.int_range(pl.len(), dtype=pl.Int32),
+                    }
+                    frame = pl.DataFrame(pa.table(narrow)).with_columns(**place)
+                    blocks.append(frame.select(*place, *narrow))
+                    bar.update()
+    if not any(map(len, blocks)):
+        raise PipelineError("Pick-a-Pic's files must hold comparisons, got not one row")
+    names = pl.Enum([path.name for path in dict.fromkeys(ordered.values())])
+    return pl.concat(blocks).with_columns(pl.col("file").cast(names), pl.col("split").cast(pl.Enum(SPLITS)))
+
+
+def count(files: dict[str, Path], unit: str = "num_rows") -> int:
+    """Count the rows or the row groups of files, by their footers."""
+    total = 0
+    for name, path in files.items():
+        with readable_parquet(name), pq.ParquetFile(path) as file:
+            total += getattr(file.metadata, unit)
+    return total
+
+
+def _check_schema(name: str, schema: pa.Schema, *, pixels: bool) -> None:
+    for column in (*COLUMNS, *(JPEGS if pixels else ())):
+        if column not in schema.names:
+            hint = "; are these the tables without images?" if column in JPEGS else ""
+            raise PipelineError(f"{name} must have a column {column}, as Pick-a-Pic has, got none{hint}")
+
+
+HUB_FILES = ("train", "validation", "test", "test_unique")
+
+
+def from_hub(hub: HubFiles, splits: tuple[str, ...] = HUB_FILES, prefix: str = "") -> Remote:
+    """The files of these splits in a repository on the hub."""
+    return Remote(hub.repo, hub.revision, [f"data/{split}-*.parquet" for split in splits], prefix=prefix)
+
+
+def from_folder(
+    source: str, what: str, splits: tuple[str, ...] = SPLITS, prefix: str = ""
+) -> dict[str, Path]:
+    """The files of these splits in a folder, or in the `data` in it, by name.
+
+    `source` is its path as the parameter `what` has it. `prefix` goes before each name.
+
+    Raises:
+        PipelineError: If there is no such folder, no such file, a file that no split claims, or a name twice.
+    """
+    folder = paths.project_root() / Path(source).expanduser()
+    if not folder.is_dir():
+        raise PipelineError(
+            f"{what} must be an existing folder of Pick-a-Pic's Parquet files, got {source!r}, "
+            f"looked for at {folder}"
+        )
+    files: dict[str, Path] = {}
+    for path in sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")]):
+        split = split_of(path.name)
+        if split is None:
+            raise PipelineError(
+                f"{what} must hold files named {'-*, '.join(SPLITS)}-*.parquet, got {path.name!r} "
+                f"in {source!r}; rename it or move it away"
+            )
+        if path.name in files:
+            raise PipelineError(f"{what} must hold each file once, got {path.name!r} twice in {source!r}")
+        if split in splits:
+            files[path.name] = path
+    if not files:
+        raise PipelineError(
+            f"{what} must hold Parquet files named {'-*, '.join(splits)}-*.parquet, got {source!r}, "
+            "which has none"
+        )
+    return {f"{prefix}{name}": files[name] for name in sorted(files, key=in_order)}
+
+
+def find(source: str, what: str, remote: Remote | None, about: str) -> Source:
+    """What a source of Pick-a-Pic names now: the `hub`, or a FOLDER whose footers are checked at once."""
+    if source == "hub" and remote is not None:
+        return Source(f"{about} from the hub: {remote.repo} at {remote.revision}", remotes=[remote])
+    links = from_folder(source, what)
+    return Source(f"{about} from {source}", links=links, check=partial(check, links, pixels=True))
+
 
 PLACES = {"train": "train", "validation": "val", "test": "test", "test_unique": "test"}
 
@@ -28,32 +197,15 @@ class Prepare(Config):
     unseen_users: Share
 
 
-@dataclass(frozen=True)
-class Comparisons:
-    """The comparisons that count, and what became of the others.
+@dataclass
+class Comparisons(Kept):
+    """The comparisons that count: `rows` as `read` gives them, with `label` 1, 0.5 or 0.
 
     Args:
-        rows: As `pickapic_files.read` gives them, with `label` 1, 0.5 or 0.
         images: Where each picture's bytes first occur: uid, file, row_group, row, column.
-        read: How many rows there were.
-        dropped: How many were left out, by reason.
     """
 
-    rows: pl.DataFrame
-    images: pl.DataFrame
-    read: int
-    dropped: dict[str, int]
-
-    def without(self, reason: str, out: pl.Expr) -> "Comparisons":
-        """The same without the rows where `out` is true, counted under a reason."""
-        rows = self.rows.filter(~out)
-        dropped = {**self.dropped, reason: len(self.rows) - len(rows)}
-        return Comparisons(rows, self.images, self.read, dropped)
-
-    def counts(self) -> dict[str, int]:
-        """What was read, kept and dropped, and the reasons."""
-        dropped = sum(self.dropped.values())
-        return {"read": self.read, "kept": len(self.rows), "dropped": dropped, **self.dropped}
+    images: pl.DataFrame = field(default_factory=pl.DataFrame)
 
 
 def load(files: dict[str, Path], *, ties: str) -> Comparisons:
@@ -66,17 +218,17 @@ def load(files: dict[str, Path], *, ties: str) -> Comparisons:
     Raises:
         PipelineError: If a file is not in the format, or a label is not 0, 0.5 or 1.
     """
-    left_out = pickapic_files.LEFT_OUT
-    unread = {name: path for name, path in files.items() if pickapic_files.split_of(name) == left_out}
-    rows = pickapic_files.read({name: files[name] for name in files.keys() - unread.keys()})
-    pickapic_files.check(unread, pixels=True)
-    n_unread = pickapic_files.count(unread)
-    kept = Comparisons(rows, first_places(rows), len(rows) + n_unread, {left_out: n_unread})
+    left_out = LEFT_OUT
+    unread = {name: path for name, path in files.items() if split_of(name) == left_out}
+    rows = read({name: files[name] for name in files.keys() - unread.keys()})
+    check(unread, pixels=True)
+    n_unread = count(unread)
+    kept = Comparisons(rows, {left_out: n_unread}, first_places(rows))
     filled = pl.col("prompt", "uid_0", "uid_1").fill_null("").str.strip_chars() != ""
-    kept = kept.without("incomplete", ~pl.all_horizontal(pl.col("user_id").is_not_null(), filled))
+    kept.keep(pl.all_horizontal(pl.col("user_id").is_not_null(), filled), "incomplete")
     empty = pl.col("label").is_null() | pl.col("label").is_nan()
     unlabelled = ~pl.col("has_label").fill_null(value=False) & (empty | (pl.col("split") != "train"))
-    kept = kept.without("without_label", unlabelled)
+    kept.keep(~unlabelled, "without_label")
     bad = kept.rows.filter(~pl.col("label").is_in([0.0, 0.5, 1.0]).fill_null(value=False)).head(1)
     for row in bad.iter_rows(named=True):
         name = next(name for name, path in files.items() if path.name == row["file"])
@@ -84,8 +236,10 @@ def load(files: dict[str, Path], *, ties: str) -> Comparisons:
             f"{name}, row {row['row']} of row group {row['row_group']}, must have a label_0 of 1 (picture 0 "
             f"wins), 0 (picture 1 wins) or 0.5 (a tie), got {row['label']}"
         )
-    kept = kept.without("same_image", pl.col("uid_0") == pl.col("uid_1"))
-    return kept.without("ties", pl.col("label") == 0.5) if ties == "drop" else kept
+    kept.keep(pl.col("uid_0") != pl.col("uid_1"), "same_image")
+    if ties == "drop":
+        kept.keep(pl.col("label") != 0.5, "ties")
+    return kept
 
 
 def first_places(rows: pl.DataFrame) -> pl.DataFrame:
@@ -95,7 +249,7 @@ def first_places(rows: pl.DataFrame) -> pl.DataFrame:
         places.select(
             pl.col(f"uid_{side}").alias("uid"), "file", "row_group", "row", "order", column=pl.lit(jpeg)
         )
-        for side, jpeg in enumerate(pickapic_files.JPEGS)
+        for side, jpeg in enumerate(JPEGS)
     ]
     both = pl.concat(sides).drop_nulls("uid").sort("order", "column")
     return both.unique("uid", keep="first", maintain_order=True).drop("order")
@@ -153,7 +307,7 @@ def write(rows: pl.DataFrame, images: pl.DataFrame, out: Path) -> dict[str, int]
     items = pl.concat(
         [tables.text_items(texts), images.drop("uid").with_columns(modality=pl.lit("image"))], how="diagonal"
     )
-    tables.write_table(out / tables.ITEMS, items.unique("item_id").sort("item_id"), tables.items_schema())
+    tables.write_table(out / tables.ITEMS, items.unique("item_id").sort("item_id"))
     prompt_ids = [tables.text_id(text) for text in texts]
     first_id, second_id = (
         pl.col(side).replace_strict(images["uid"], images["item_id"]) for side in ("uid_0", "uid_1")
@@ -168,7 +322,7 @@ def write(rows: pl.DataFrame, images: pl.DataFrame, out: Path) -> dict[str, int]
         rejected=pl.when(second).then(first_id).otherwise(second_id),
         label=pl.when(pl.col("label") == 0.5).then(0.5).otherwise(1.0),
     )
-    tables.write_table(out / tables.PAIRS, pairs, tables.pairs_schema())
+    tables.write_table(out / tables.PAIRS, pairs)
     return {"prompts": len(texts), "images": len(images), "users": rows["user_id"].n_unique()}
 
 
@@ -208,9 +362,9 @@ def write_published(
     """Write published.json: numbers read beside numbers published, and a sentence, which is printed too."""
     rows = {}
     for split, published in ROWS[version].items():
-        of_split = {name: path for name, path in files.items() if pickapic_files.split_of(name) == split}
+        of_split = {name: path for name, path in files.items() if split_of(name) == split}
         if of_split:
-            rows[split] = {"read": pickapic_files.count(of_split), "published": published}
+            rows[split] = {"read": count(of_split), "published": published}
     other = [
         f"{split} {row['read']:,} of {row['published']:,}"
         for split, row in rows.items()

@@ -6,7 +6,7 @@ Kirstain et al., arXiv:2305.01569. From the hub at a pinned revision, or from a 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.datasets import pickapic, pickapic_files
+from pipeline.datasets import pickapic
 from pipeline.datasets.base import DatasetParams, HubFiles, Source
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class Params(DatasetParams):
 
 def find(params: "AllParams") -> Source:
     """The hub's files, or links to those in the folder."""
-    remote = pickapic_files.from_hub(params.pickapic_v1.hub)
-    return pickapic_files.find(params.pickapic_v1.source, "pickapic_v1.source", remote, "Pick-a-Pic v1")
+    remote = pickapic.from_hub(params.pickapic_v1.hub)
+    return pickapic.find(params.pickapic_v1.source, "pickapic_v1.source", remote, "Pick-a-Pic v1")
 
 
 def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:

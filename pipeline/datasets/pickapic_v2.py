@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import polars as pl
 
 from pipeline import PipelineError
-from pipeline.datasets import pickapic, pickapic_files
+from pipeline.datasets import pickapic
 from pipeline.datasets.base import DatasetParams, HubFiles, Source
 
 if TYPE_CHECKING:
@@ -43,20 +43,20 @@ class Params(DatasetParams):
 
 def find(params: "AllParams") -> Source:
     """The hub's files, or links to those in the folder; with them v1's tables, where they are needed."""
-    remote = pickapic_files.from_hub(params.pickapic_v2.hub)
-    v2 = pickapic_files.find(params.pickapic_v2.source, "pickapic_v2.source", remote, "Pick-a-Pic v2")
+    remote = pickapic.from_hub(params.pickapic_v2.hub)
+    v2 = pickapic.find(params.pickapic_v2.source, "pickapic_v2.source", remote, "Pick-a-Pic v2")
     if params.pickapic_v2.prepare.leakage == "skip":
         return v2
     source = params.pickapic_v1.source
     if source == "hub":
-        v1 = pickapic_files.from_hub(params.pickapic_v1.tables, OVERLAPS, V1)
+        v1 = pickapic.from_hub(params.pickapic_v1.tables, OVERLAPS, V1)
         return replace(v2, remotes=[*v2.remotes, v1])
-    links = pickapic_files.from_folder(source, "pickapic_v1.source", OVERLAPS, V1)
+    links = pickapic.from_folder(source, "pickapic_v1.source", OVERLAPS, V1)
 
     def check() -> None:
         if v2.check is not None:
             v2.check()
-        pickapic_files.check(links, pixels=False)
+        pickapic.check(links, pixels=False)
 
     return replace(v2, links={**v2.links, **links}, check=check)
 
@@ -74,7 +74,7 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
                 "pickapic_v2.prepare.leakage is derive, but v1's tables are not among the raw files; run "
                 "`dvc repro -f -s download@pickapic_v2`"
             )
-        rows, counted = mark_leakage(rows, pickapic_files.read(v1, pixels=False))
+        rows, counted = mark_leakage(rows, pickapic.read(v1, pixels=False))
         print(counted["says"])
     pickapic.write_published(out, "v2", v2, counted)
     return kept.counts() | pickapic.write(rows, kept.images, out)

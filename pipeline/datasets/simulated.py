@@ -55,16 +55,6 @@ class Params(DatasetParams):
     prepare: Prepare
     encoder: Literal["none"]
 
-    @property
-    def seen_users(self) -> int:
-        """Seen users of all groups."""
-        return self.prepare.seen_users
-
-    @property
-    def adapt_pairs(self) -> int:
-        """Comparisons that shots are drawn from."""
-        return self.prepare.adapt_pairs
-
 
 def find(params: "AllParams") -> Source:
     """Nothing to fetch."""
@@ -87,7 +77,7 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
     user_ids += [f"unseen-{i:05d}" for i in range(options.unseen_users)]
     frame = pl.DataFrame({"item_id": ids, "modality": "vector", "vector": items.tolist()})
     frame = frame.unique("item_id").sort("item_id")
-    tables.write_table(out / tables.ITEMS, frame, tables.items_schema())
+    tables.write_table(out / tables.ITEMS, frame)
     names = [f"prototype {k + 1}" if options.setting == "partition" else None for k in weights.argmax(1)]
     pairs = layout.with_columns(
         pair_id=pl.int_range(pl.len()),
@@ -97,7 +87,7 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
         label=pl.lit(1.0),
         group=pl.Series(names, dtype=pl.String).gather(user),
     )
-    tables.write_table(out / tables.PAIRS, pairs, tables.pairs_schema())
+    tables.write_table(out / tables.PAIRS, pairs)
     write_json(
         out / "truth.json",
         {
@@ -168,10 +158,9 @@ def bound(data: "Study", params: "AllParams") -> Truth | None:
     """The map and the true prototypes; None where they are not stored."""
     import torch
 
-    path = paths.prepared(data.dataset) / "truth.json"
-    if not path.exists():
+    truth = read_json(paths.prepared(data.dataset) / "truth.json", f"prepare@{data.dataset}", absent={})
+    if not truth:
         return None
-    truth = read_json(path, f"prepare@{data.dataset}")
     matrix = np.array(truth["matrix"])
     mapped = torch.from_numpy(data.embeddings.responses.double().numpy() @ matrix.T)
     prototypes = torch.from_numpy(np.array(truth["prototypes"]) @ matrix.T)

@@ -9,23 +9,21 @@ OpenAI's raw JSON lines and the hub's converted Parquet are read into the same f
 comparison is refused; whether a row without worker, post or text takes part is the protocol's choice.
 """
 
-import codecs
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
+from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from pal.config import Config, explain
 from pal.conversations import JOINT
 from pal.errors import shorten
 from pal.files import write_json
+from pal.logs.tables import Row as Cells
+from pal.logs.tables import open_table
 from pipeline import PipelineError, paths
 from pipeline.datasets import summarize_protocols as protocols
 from pipeline.datasets.base import DatasetParams, HubFiles, Remote, Source
@@ -66,18 +64,27 @@ class Params(DatasetParams):
         return JOINT if self.prepare.item == "joint" else None
 
 
+def _whole(text: str) -> str:
+    """Refuse half a surrogate pair, which JSON can hold and UTF-8 cannot."""
+    text.encode()
+    return text
+
+
+Text = Annotated[str, AfterValidator(_whole)]
+
+
 class Info(BaseModel):
     """What was summarised."""
 
-    post: str | None = None
-    article: str | None = None
+    post: Text | None = None
+    article: Text | None = None
 
 
 class Summary(BaseModel):
     """A summary, and what wrote it."""
 
-    text: str | None = None
-    policy: str | None = None
+    text: Text | None = None
+    policy: Text | None = None
 
 
 class Row(BaseModel, strict=True):
@@ -86,24 +93,9 @@ class Row(BaseModel, strict=True):
     info: Info | None = None
     summaries: Annotated[list[Summary], Field(min_length=2, max_length=2)]
     choice: Literal[0, 1]
-    worker: str | None = None
-    batch: str | None = None
+    worker: Text | None = None
+    batch: Text | None = None
     split: Literal["train", "valid1", "valid2", "test"]
-
-
-@dataclass(frozen=True)
-class Comparisons:
-    """All comparisons that were read.
-
-    Args:
-        frame: One row each: worker, batch, split (train or validation), post (Reddit) or article (CNN/DM),
-            text_0, policy_0, text_1, policy_1 and choice, the preferred summary's number. Sorted by content,
-            so that what is drawn from it does not depend on the files' paths.
-        axis_files: Files of ratings along axes, which hold no comparisons and are ignored.
-    """
-
-    frame: pl.DataFrame
-    axis_files: int
 
 
 def find(params: "AllParams") -> Source:
@@ -129,7 +121,8 @@ def find(params: "AllParams") -> Source:
 
     def check() -> None:
         for file in files.items():
-            holds_comparisons(*file)
+            with opened(*file):
+                pass
 
     return Source(words, files, check=check)
 
@@ -159,11 +152,11 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
         PipelineError: If a row is no comparison, or the protocol leaves nothing to train or to test on.
     """
     options = params.summarize.prepare
-    comparisons = read(files)
-    placed = protocols.apply(options.protocol, comparisons.frame, params.prepare.seed)
+    frame, axis_files = read(files)
+    placed = protocols.apply(options.protocol, frame, params.prepare.seed)
     for note in placed.notes:
         print(f"prepare@summarize: {note}")
-    n_read = len(comparisons.frame)
+    n_read = len(frame)
     present = set(placed.rows.select("users", "split").unique().iter_rows())
     for users, split in NEEDED:
         if (users, split) not in present:
@@ -184,13 +177,13 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
     )
     write(rows, options.item, out)
     write_json(out / NOTES, placed.notes)
-    counts = {"read": n_read, "kept": len(rows), "dropped": n_read - len(rows)}
-    counts |= {reason: n for reason, n in placed.dropped.items() if n}
+    placed.dropped = {reason: n for reason, n in placed.dropped.items() if n}
+    counts = placed.counts()
     counts["duplicates"] = len(rows) - rows.select("worker", "prompt", "chosen", "rejected").n_unique()
     counts["identical_summaries"] = int((rows["chosen"] == rows["rejected"]).sum())
     if options.protocol == "iclr_simulated":
         counts["answers_simulated_by_length"] = len(rows)
-    return counts | ({"axis_files_ignored": comparisons.axis_files} if comparisons.axis_files else {})
+    return counts | ({"axis_files_ignored": axis_files} if axis_files else {})
 
 
 def write(rows: pl.DataFrame, item: Literal["response", "joint"], out: Path) -> None:
@@ -204,88 +197,70 @@ def write(rows: pl.DataFrame, item: Literal["response", "joint"], out: Path) -> 
         sides = {side: pl.concat_str(side, "prompt", separator="\n\n") for side in sides}
     texts = rows.select("prompt", **sides)
     items = tables.text_items(pl.concat([texts[name] for name in texts.columns]).unique().to_list())
-    tables.write_table(out / tables.ITEMS, items, tables.items_schema())
+    tables.write_table(out / tables.ITEMS, items)
     ids = texts.select(pl.all().replace_strict(items["text"], items["item_id"]))
     frame = rows.rename({"worker": "user_id"}).with_columns(
         *ids, pair_id=pl.int_range(pl.len()), label=pl.lit(1.0)
     )
-    tables.write_table(out / tables.PAIRS, frame, tables.pairs_schema())
+    tables.write_table(out / tables.PAIRS, frame)
 
 
-def read(files: dict[str, Path]) -> Comparisons:
+def read(files: dict[str, Path]) -> tuple[pl.DataFrame, int]:
     """Read all files.
 
+    Returns:
+        The comparisons, one row each: worker, batch, split (train or validation), post (Reddit) or article
+        (CNN/DM), text_0, policy_0, text_1, policy_1 and choice, the preferred summary's number; sorted by
+        content, so that what is drawn from them does not depend on the files' paths. And how many files hold
+        ratings along axes, which are ignored.
+
     Raises:
-        PipelineError: Naming the file and the line or row of the first that is no comparison.
+        PalError: Naming the file and the row of the first that is no comparison.
     """
-    kept = {name: path for name, path in files.items() if holds_comparisons(name, path)}
-    frames = [pl.DataFrame(schema=SCHEMA)]
-    for name, path in kept.items():
-        values = map(_values, _rows(name, path))
-        while chunk := list(islice(values, CHUNK)):
-            frames.append(pl.DataFrame(chunk, schema=SCHEMA, orient="row"))
+    frames, n_axis_files = [pl.DataFrame(schema=SCHEMA)], 0
+    for file in files.items():
+        with opened(*file) as rows:
+            if rows is None:
+                n_axis_files += 1
+                continue
+            values = map(_values, rows)
+            while chunk := list(islice(values, CHUNK)):
+                frames.append(pl.DataFrame(chunk, schema=SCHEMA, orient="row"))
     frame = pl.concat(frames)
     if frame.is_empty():
         raise PipelineError(
-            f"summarize.source must hold at least one comparison, got {len(files) - len(kept)} files of axis "
-            f"ratings and {len(kept)} files without rows; name the folder of OpenAI's comparisons"
+            f"summarize.source must hold at least one comparison, got {n_axis_files} files of axis ratings "
+            f"and {len(files) - n_axis_files} files without rows; name the folder of OpenAI's comparisons"
         )
-    return Comparisons(frame.sort(frame.columns), len(files) - len(kept))
+    return frame.sort(frame.columns), n_axis_files
 
 
-def holds_comparisons(name: str, path: Path) -> bool:
-    """Whether a file holds comparisons, by its first row or its schema; False for axis ratings.
-
-    Raises:
-        PipelineError: If it holds neither.
-    """
-    try:
-        if Path(name).suffix in PARQUET:
-            keys = pq.read_schema(path).names
-        else:
-            with path.open("rb") as file:
-                keys = list(json.loads(next(filter(bytes.strip, file), b"").decode("utf-8-sig")))
-    except (pa.ArrowException, OSError, TypeError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise PipelineError(
-            f"{name} must be Parquet or hold one JSON object a line, got something else ({reason}); "
-            "download it again"
-        ) from None
-    if "summaries" not in keys and "summary" not in keys:
-        raise PipelineError(f"{name} must have 'summaries', got {shorten(', '.join(map(repr, keys)))}")
-    return "summaries" in keys
-
-
-def _rows(name: str, path: Path) -> Iterator[Row]:
-    """Each row of a file of comparisons.
+@contextmanager
+def opened(name: str, path: Path) -> Iterator[Iterator[Cells] | None]:
+    """The rows of a file of comparisons; None for one of axis ratings.
 
     Raises:
-        PipelineError: Naming the file and the line or row of the first that is no comparison.
+        PalError: If it holds neither, by its first row or its schema.
     """
-    number, unit = 0, "row" if Path(name).suffix in PARQUET else "line"
+    with open_table(path, name) as table:
+        rows = iter(table.rows)
+        keys = table.columns
+        if keys is None:  # of JSON, where each row has its own
+            first = next(rows, None)
+            if first is None:
+                raise table.no_rows()
+            keys, rows = list(first.cells), chain([first], rows)
+        if "summaries" not in keys and "summary" not in keys:
+            raise PipelineError(f"{name} must have 'summaries', got {shorten(', '.join(map(repr, keys)))}")
+        yield rows if "summaries" in keys else None
+
+
+def _values(cells: Cells) -> tuple[Any, ...]:
+    """A row's values in the order of `SCHEMA`."""
     try:
-        if unit == "row":
-            with pq.ParquetFile(path) as table:
-                columns = [column for column in Row.model_fields if column in table.schema_arrow.names]
-                for batch in table.iter_batches(CHUNK, columns=columns):
-                    batch.validate(full=True)  # refuses text that is no UTF-8
-                    for row in batch.to_pylist():
-                        number += 1
-                        yield Row.model_validate(row)
-        else:
-            with path.open("rb") as file:
-                for number, line in enumerate(file, 1):  # noqa: B007 - it is in the message
-                    if not line.isspace():
-                        yield Row.model_validate_json(line.removeprefix(codecs.BOM_UTF8))
+        row = Row.model_validate(cells.cells)
     except ValidationError as error:
-        raise PipelineError(f"{unit} {number:,} of {name}: {explain(error)[:200]}") from None
-    except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise PipelineError(f"{name} is damaged or not Parquet ({reason}); download it again") from None
-
-
-def _values(row: Row) -> tuple[Any, ...]:
-    """The row's values in the order of `SCHEMA`."""
+        raise PipelineError(f"{cells.place}: {explain(error)[:200]}") from None
     info, (first, second) = row.info or Info(), row.summaries
     sides = (first.text, first.policy, second.text, second.policy)
     return (row.worker, row.batch, SPLITS[row.split], info.post, info.article, *sides, row.choice)

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
+from pipeline.datasets.base import Kept
+
 BOTH_SPLITS = ("train", "validation")
 SEEN_WORKERS = 10
 # iclr_simulated: these of the ten busiest workers, counted from 0, prefer the shorter summary.
@@ -48,26 +50,16 @@ PUBLISHED: dict[str, dict[str, int]] = {
 
 
 @dataclass
-class Placed:
-    """What a protocol leaves of the comparisons, and what became of the rest.
+class Placed(Kept):
+    """What a protocol leaves of the comparisons: the frame's columns, and prompt, users, split and group.
 
     Args:
-        rows: The frame's columns, and prompt, users, split and group (null where groups are not known).
-        dropped: Rows left out, by reason.
         sizes: Row counts besides those of the places, by the names that `PUBLISHED` has for them.
         notes: What a reader of the results must know.
     """
 
-    rows: pl.DataFrame
-    dropped: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-
-    def keep(self, condition: pl.Expr, reason: str) -> None:
-        """Leave out the rows where the condition is false or null, and count them under the reason."""
-        kept = self.rows.filter(condition)
-        self.dropped[reason] = self.dropped.get(reason, 0) + len(self.rows) - len(kept)
-        self.rows = kept
 
 
 def stiennon(frame: pl.DataFrame, seed: int) -> Placed:

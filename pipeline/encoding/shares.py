@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ import numpy as np
 from pipeline import PipelineError
 
 if TYPE_CHECKING:
-    from pal.encoders.vector_store import EmbeddingStore, Places
+    from pal.encoders.vector_store import EmbeddingStore
 
 LEAST_ROWS = 512
 MOST_ROWS = 16_384
@@ -81,7 +80,7 @@ def share_of(rank: int | None, world: int | None, environ: Mapping[str, str] = o
         rank, world = 0, 1
         for launcher, (number, count) in LAUNCHERS.items():
             if number in environ and count in environ and "DVC_STAGE" not in environ:
-                rank, world = _whole(number, environ), _whole(count, environ)
+                rank, world = int(environ[number]), int(environ[count])
                 origin = f"{number} and {count} of {launcher}"
                 break
     if rank is None or world is None or not 0 <= rank < world:
@@ -90,16 +89,6 @@ def share_of(rank: int | None, world: int | None, environ: Mapping[str, str] = o
             f"{world}; --world 1 alone does everything"
         )
     return Share(rank, world, origin)
-
-
-def _whole(name: str, environ: Mapping[str, str]) -> int:
-    try:
-        return int(environ[name])
-    except ValueError:
-        raise PipelineError(
-            f"{name} in the environment must be a whole number, got {environ[name]!r}; "
-            "unset it, or give --rank and --world"
-        ) from None
 
 
 def use_own_gpu(environ: Mapping[str, str] = os.environ) -> None:
@@ -117,51 +106,22 @@ def group_rows(count: int) -> int:
 
 
 @dataclass(frozen=True)
-class Groups:
-    """Every item of a list in its group.
-
-    Args:
-        order: Row numbers of items, in the order in which they are encoded.
-        edges: Where in that order each group begins, and where the last ends.
-    """
-
-    order: np.ndarray
-    edges: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.edges) - 1
-
-    def rows(self, group: int) -> np.ndarray:
-        """The rows of a group's items."""
-        return self.order[self.edges[group] : self.edges[group + 1]]
-
-    def needed(self, missing: np.ndarray, share: range) -> list[int]:
-        """The groups of a share that hold a missing item."""
-        return [group for group in share if missing[self.rows(group)].any()]
-
-
-@dataclass(frozen=True)
 class Job:
     """What is to be encoded, and into what: of one modality of one dataset.
 
     Args:
         store: Where vectors go.
         ids: The items' ids, in ascending order.
-        places: Where they lay in the store at the start.
+        missing: Which of them were not in the store at the start.
         share: This process's part.
         dataset: Its name.
     """
 
     store: "EmbeddingStore"
     ids: np.ndarray
-    places: "Places"
+    missing: np.ndarray
     share: Share
     dataset: str
-
-    @cached_property
-    def missing(self) -> np.ndarray:
-        """Which items were not in the store at the start."""
-        return self.places.missing
 
     def store_missing(self, rows: np.ndarray, vectors: np.ndarray) -> int:
         """Put those vectors of a group into the store whose items were missing; how many.

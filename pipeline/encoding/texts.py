@@ -8,7 +8,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from pipeline.encoding.items import BadItem
-from pipeline.encoding.shares import Groups, Job, group_rows
+from pipeline.encoding.shares import Job, group_rows
 
 if TYPE_CHECKING:
     from pal.encoders import TextEncoder
@@ -36,16 +36,18 @@ def fill(job: Job, encoder: "TextEncoder", items: "Items", options: "Encode") ->
     edges = batches(np.sort(lengths[lengths >= 0]), options.tokens_per_batch)
     order = np.argsort(lengths, kind="stable")[len(faults) :]  # a bad text has length -1; ids ascend
     starts = group_starts(edges, group_rows(len(order)))
-    groups = Groups(order, edges[starts])
     with tqdm(total=int(job.missing.sum()), desc="encode", unit="text") as bar:
         # Strided: costs rise along the groups, so that each process has some of all lengths.
-        for group in groups.needed(job.missing, job.share.strided(len(groups))):
+        for group in job.share.strided(len(starts) - 1):
             batch_edges = edges[starts[group] : starts[group + 1] + 1]
+            rows = order[batch_edges[0] : batch_edges[-1]]
+            if not job.missing[rows].any():
+                continue
             vectors = [
                 encoder.encode(texts.take(pa.array(order[start:end])).to_pylist())
                 for start, end in pairwise(batch_edges)
             ]
-            bar.update(job.store_missing(groups.rows(group), np.concatenate(vectors)))
+            bar.update(job.store_missing(rows, np.concatenate(vectors)))
     return [
         BadItem(job.ids[row].decode(), "text", fault, text=texts[row].as_py()[:SHOWN])
         for row, fault in faults.items()

@@ -16,7 +16,6 @@ Shapes used in this module:
 """
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -38,17 +37,7 @@ CHAINS_AT_ONCE, NUMBERS_AT_ONCE = 1 << 12, 1 << 21
 TIE = 1e-6  # nearer to one half than this, a chance is a tie
 
 
-class Bound(Protocol):
-    """A learner who knows how the data were made."""
-
-    def margins(self, half: str, known: list[Comparisons], test: Comparisons) -> list[Float[Tensor, " n"]]:
-        """The chance that the chosen response is preferred less one half, for each set of known answers.
-
-        Known and test comparisons are of users of one half, seen or unseen.
-        """
-
-
-def bayes_bound(data: Study, values: Params) -> Bound | None:
+def bayes_bound(data: Study, values: Params) -> "Bound | None":
     """The bound for a dataset whose module knows the truth; None where it does not, or it is not stored."""
     known = getattr(DATASETS[data.dataset], "bound", None)
     truth = None if known is None else known(data, values)
@@ -64,7 +53,11 @@ def bayes_bound(data: Study, values: Params) -> Bound | None:
 
 @dataclass(frozen=True)
 class GroupBound:
-    """Users belong to groups of equal size, and everybody in a group answers alike."""
+    """Users belong to groups of equal size, and everybody in a group answers alike.
+
+    As of every bound, `margins` gives for each set of known answers the chance that the chosen response is
+    preferred, less one half; known and test comparisons are of users of one half, seen or unseen.
+    """
 
     data: Study
     truth: Truth
@@ -215,6 +208,9 @@ class MixtureBound:
             without = nearer / PRIOR_POINTS - 0.5
             margins |= {n: without for n in range(len(known)) if n not in margins}
         return [margins[n] for n in range(len(known))]
+
+
+Bound = GroupBound | TriangleBound | MixtureBound
 
 
 def draw_points(

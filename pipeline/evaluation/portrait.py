@@ -4,7 +4,8 @@ Items are shown as texts, or as small pictures that are part of the page; the ga
 picture has a colour filter.
 """
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,15 +29,8 @@ from pipeline.study import Study, attributes_of
 MAX_ITEMS_OF_TRUTH = 5000
 MAX_FILTERED = 2000
 THUMBNAIL_WIDTH = 96
+NOTHING = {"text": None, "image": None}  # an item that could not be opened
 PAIR_ITEMS = ("prompt", "chosen", "rejected")
-
-
-@dataclass(frozen=True)
-class ShownItem:
-    """An item on the page: a text, or a thumbnail as a data URI; neither where it could not be opened."""
-
-    text: str | None = None
-    image: str | None = None
 
 
 def portrait(
@@ -76,7 +70,7 @@ def portrait(
 
     def show(wanted: set[Item]) -> dict[Item, dict[str, Any]]:
         shown = show_items(items, data.dataset, {ids[side][row] for side, row in wanted})
-        return {(side, row): vars(shown.get(ids[side][row], ShownItem())) for side, row in wanted}
+        return {(side, row): shown.get(ids[side][row], NOTHING) for side, row in wanted}
 
     asked = torch.unique(data.select("seen", "train").question)
     unseen_ones = torch.from_numpy((data.places["users"] == "unseen").to_numpy().astype("int64"))
@@ -131,10 +125,9 @@ def true_points(data: Study, model: SavedModel, weights: dict[str, torch.Tensor]
     Preferences fix the space up to rotation and scale, so the predicted one is turned onto the true one by
     the items alone; the plane is that of the true points' largest spread.
     """
-    path = paths.prepared(data.dataset) / "truth.json"
-    if not path.exists() or not isinstance(model.head, IdealPointModel):
+    truth = read_json(paths.prepared(data.dataset) / "truth.json", f"prepare@{data.dataset}", absent={})
+    if not truth or not isinstance(model.head, IdealPointModel):
         return None
-    truth = read_json(path, f"prepare@{data.dataset}")
     matrix = np.array(truth["matrix"])
     with torch.inference_mode():
         items = data.embeddings.responses[:MAX_ITEMS_OF_TRUTH].float()
@@ -208,36 +201,30 @@ def gallery(data: Study, items: pl.DataFrame, n_pairs: int) -> list[dict[str, An
     wanted = {row[column] for row in rows for column in PAIR_ITEMS if row[column] is not None}
     shown = show_items(items, data.dataset, wanted)
     for row in rows:
-        prompt, chosen, rejected = (shown.get(row[column], ShownItem()) for column in PAIR_ITEMS)
-        row.update(prompt=prompt.text, chosen=chosen.image, rejected=rejected.image)
+        prompt, chosen, rejected = (shown.get(row[column], NOTHING) for column in PAIR_ITEMS)
+        row.update(prompt=prompt["text"], chosen=chosen["image"], rejected=rejected["image"])
     return rows
 
 
 def take_turns(rows: list[dict[str, Any]], n: int) -> list[dict[str, Any]]:
     """Up to n rows, by turns from each group and filter; no prompt twice while others are left."""
-    kinds: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        kinds.setdefault((row["group"] or "", row["filtered"]), []).append(row)
-    queues = [kinds[kind] for kind in sorted(kinds)]
-    taken: list[dict[str, Any]] = []
-    prompts: set[str | None] = set()
-    while len(taken) < n and any(queues):
-        for queue in queues:
-            if queue and len(taken) < n:
-                fresh = next((i for i, row in enumerate(queue) if row["prompt"] not in prompts), 0)
-                taken.append(queue.pop(fresh))
-                prompts.add(taken[-1]["prompt"])
-    return taken
+    shown, turns, ordered = Counter(), Counter(), []
+    for place, row in enumerate(rows):
+        again, kind = shown[row["prompt"]], (row["group"] or "", row["filtered"])
+        ordered.append((again, turns[again, kind], kind, place))
+        shown[row["prompt"]] += 1
+        turns[again, kind] += 1
+    return [rows[place] for *_, place in sorted(ordered)[:n]]
 
 
-def show_items(items: pl.DataFrame, dataset: str, wanted: set[str]) -> dict[str, ShownItem]:
-    """Texts and thumbnails of the wanted items, by item id; vectors have neither."""
+def show_items(items: pl.DataFrame, dataset: str, wanted: set[str]) -> dict[str, dict[str, str | None]]:
+    """The text, or a thumbnail as a data URI, of the wanted items, by item id; vectors have neither."""
     some = items.filter(pl.col("item_id").is_in(list(wanted)))
     some = some.with_columns(pl.col("modality").cast(pl.String))
     texts = some.filter(pl.col("modality") == "text")
-    shown = {item: ShownItem(text=text) for item, text in texts.select("item_id", "text").iter_rows()}
+    shown = {item: {**NOTHING, "text": text} for item, text in texts.select("item_id", "text").iter_rows()}
     pictures = some.filter(pl.col("modality") == "image")
     if len(pictures):
         thumbnails = images.thumbnails(pictures, dataset, THUMBNAIL_WIDTH)
-        shown |= {item: ShownItem(image=data_uri(thumbnails.get(item))) for item in pictures["item_id"]}
+        shown |= {item: {**NOTHING, "image": data_uri(thumbnails.get(item))} for item in pictures["item_id"]}
     return shown

@@ -4,20 +4,6 @@ Beside the model stand the baselines, the controls k1 (one reward for everyone) 
 true groups), the bound, `shared`, the model with one state for everyone, which training answers fit best, and
 `asked`, the model with as many questions as `shots` says, chosen for each user.
 Margins of unseen users are computed for every draw of their shots; a row holds their sums and means.
-
-Columns of the table:
-    pair         row of the study's comparisons
-    users        seen, unseen; or unlocated, unseen users without a comparison to locate them by, where others
-                 have some
-    user         number of the user among all users
-    answer       row of the chosen response
-    sign         +1 where the question's first response was chosen, else -1
-    model        model, shared, k1, oracle, asked, bound or a baseline's name
-    shots        comparisons from which unseen users with so many were located; null where that does not apply
-    draws        random draws of the shots
-    margin       in favour of the chosen response, mean over draws
-    probability  P(chosen) by a fitted model, mean over draws; null for others
-    right        draws in which the margin is above zero; a margin of zero adds one half
 """
 
 from collections.abc import Iterator
@@ -38,25 +24,26 @@ from pipeline import PipelineError
 from pipeline.evaluation.baselines import Margins
 from pipeline.params import Evaluate
 from pipeline.paths import PARAMS
+from pipeline.storage.tables import USERS as HALVES
 from pipeline.study import Study, attributes_of
 
 if TYPE_CHECKING:
     from pipeline.evaluation.bounds import Bound
 
-HALVES = ("seen", "unseen")
-USERS = ("seen", "unseen", "unlocated")
+USERS = (*HALVES, "unlocated")
 SCHEMA = {
-    "pair": pl.Int32,
+    "pair": pl.Int32,  # row of the study's comparisons
+    # unlocated: unseen users without a comparison to locate them by, where others have some
     "users": pl.Enum(USERS),
-    "user": pl.Int32,
-    "answer": pl.Int32,
-    "sign": pl.Float32,
-    "model": pl.Categorical,
-    "shots": pl.Int32,
-    "draws": pl.Int32,
-    "margin": pl.Float32,
-    "probability": pl.Float32,
-    "right": pl.Float32,
+    "user": pl.Int32,  # number of the user among all users
+    "answer": pl.Int32,  # row of the chosen response
+    "sign": pl.Float32,  # +1 where the question's first response was chosen, else -1
+    "model": pl.Categorical,  # model, shared, k1, oracle, asked, bound or a baseline's name
+    "shots": pl.Int32,  # from which unseen users with so many were located; null where that does not apply
+    "draws": pl.Int32,  # random draws of the shots
+    "margin": pl.Float32,  # in favour of the chosen response, mean over draws
+    "probability": pl.Float32,  # P(chosen) by a fitted model, mean over draws; null for others
+    "right": pl.Float32,  # draws in which the margin is above zero; a margin of zero adds one half
 }
 NUMBERS_AT_ONCE = 1 << 24
 PAIRS_AT_ONCE = 1 << 16

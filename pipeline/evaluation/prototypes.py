@@ -19,8 +19,6 @@ from pipeline.params import Evaluate
 from pipeline.study import Study
 
 MAX_QUESTIONS = 20_000
-NOT_TESTED: dict[str, float | str | None] = {"differ_p": None, "why": None}
-ASKED_APART = "users are asked of different things"
 
 
 def plurality(
@@ -47,14 +45,15 @@ def plurality(
     )
     known = data.select(users, "train" if users == "seen" else "adapt")
     if data.n_users(users) < 2 or not len(held_out) or not len(known):
-        return dict(NOT_TESTED)
+        return {"differ_p": None, "why": None}
     states = model.states
     if users == "unseen":
         states = locate(data, model, knobs)[knobs.headline_shots][0]
     p_value = plurality_test(model.head, states, data.embeddings, held_out, seed=knobs.seed).p_value
-    if p_value is None:
-        return {"differ_p": None, "why": ASKED_APART}
-    return {"differ_p": rounded(p_value), "why": None}
+    return {
+        "differ_p": rounded(p_value),
+        "why": "users are asked of different things" if p_value is None else None,
+    }
 
 
 def stability(data: Study, model: SavedModel) -> dict[str, Any] | None:

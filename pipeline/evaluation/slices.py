@@ -102,11 +102,6 @@ class Scores:
     cold_start: list[Score] = field(default_factory=list)  # users, prompts and responses never seen, at once
     cold_start_counts: dict[str, str | int] = field(default_factory=dict)
 
-    @property
-    def all(self) -> list[Score]:
-        """The scores of all slices in one list."""
-        return [*self.main, *self.by_test, *self.by_filter, *self.cold_start]
-
 
 def find(
     scores: list[Score],

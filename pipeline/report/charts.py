@@ -20,21 +20,11 @@ SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 SERIES = {  # colour, shape, dash
     "model": (COLOURS[0], "circle", [1, 0]),
     "k1": (COLOURS[1], "square", [6, 3]),
-    "similarity": (COLOURS[3], "cross", [4, 4]),
     "longer": (COLOURS[4], "triangle-down", [6, 2]),
     "majority": (GREY, "diamond", [2, 2]),
-    "oracle": (COLOURS[2], "triangle-up", [8, 2, 2, 2]),
     "seen": (INK, "circle", [10, 3]),
     "bound": (INK, "triangle-up", [3, 3]),
     "asked": (COLOURS[1], "square", [1, 0]),
-}
-SWATCHES = {  # the shapes as paths 12 wide and high, for legends outside the figures, which can wrap
-    "circle": "M6,1.5a4.5,4.5 0 1,0 0.01,0z",
-    "square": "M2,2h8v8h-8z",
-    "diamond": "M6,1l4,5l-4,5l-4,-5z",
-    "triangle-up": "M6,1.5l5,9h-10z",
-    "triangle-down": "M6,10.5l5,-9h-10z",
-    "cross": "M4.2,1h3.6v3.2h3.2v3.6h-3.2v3.2h-3.6v-3.2h-3.2v-3.6h3.2z",
 }
 WAYS = {  # of choose-k: colour, shape, dash, and how far beside its K a mark stands
     AS_FITTED: (COLOURS[0], "circle", [1, 0], -0.06),
@@ -56,26 +46,6 @@ THEME: Spec = {
 def marks_of(values: list[Row]) -> alt.Chart:
     """A chart of rows that stand in the page itself."""
     return alt.Chart(alt.InlineData(values=values))
-
-
-def accuracy_dots(rows: list[Row], names: dict[str, str]) -> Spec:
-    """Dots with intervals: `rows` hold place, series (a key of `names`), accuracy, low, high as shares."""
-    shown = [key for key in names if any(row["series"] == key for row in rows)]
-    values = [{**_percents(row), "place": row["place"], "series": names[row["series"]]} for row in rows]
-    base = marks_of(values).encode(
-        y=alt.Y("place:N", sort=None, title=None, axis=alt.Axis(labelLimit=320, ticks=False, domain=False)),
-        yOffset=alt.YOffset("series:N", sort=[names[key] for key in shown]),
-        color=alt.Color("series:N", scale=_scale(names, shown, 0), legend=None),
-        tooltip=tooltip("place:N", "series:N", "accuracy:Q", "interval:N"),
-    )
-    axis = alt.Axis(title="accuracy, %", tickCount=6)
-    x = alt.X("low:Q", axis=axis, scale=_window(values))
-    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.5).encode(x=x, x2="high:Q")
-    shape = alt.Shape("series:N", scale=_scale(names, shown, 1), legend=None)
-    dots = base.mark_point(filled=True, size=55, opacity=1).encode(x="accuracy:Q", shape=shape)
-    step = alt.Step(9 * len(shown) + 7, **{"for": "position"})
-    layered = alt.layer(bars, dots).properties(width="container", height=step)
-    return spec(layered, "Accuracies with 95 % intervals, of the model and what it is held against")
 
 
 def few_shot(
@@ -212,7 +182,8 @@ def truth(truth: Row) -> Spec:
     values = []
     for user in truth["users"]:
         x, y, x2, y2 = map(rounded, (*user["predicted"], *user["true"]))
-        values.append({**_user(user), "x": x, "y": y, "x2": x2, "y2": y2})
+        about = {"user": user["user_id"], "users": user["users"], "group": user["group"]}
+        values.append({**about, "x": x, "y": y, "x2": x2, "y2": y2})
     points = [(*prototype["true"], "true") for prototype in truth["prototypes"]]
     points += [(x, y, "predicted") for x, y in truth["predicted_prototypes"]]
     marks = [{"x": rounded(x), "y": rounded(y), "of": which} for x, y, which in points]
@@ -228,9 +199,21 @@ def truth(truth: Row) -> Spec:
     diamond = {"size": 260, "shape": "diamond", "opacity": 1, "stroke": INK, "strokeWidth": 2}
     big = marks_of(marks).mark_point(**diamond)
     fill = alt.Fill("of:N", scale=alt.Scale(domain=["true", "predicted"], range=["white", INK]), legend=None)
+    groups = sorted({value["group"] for value in values})
+    named = alt.Legend(columns=4, symbolStrokeWidth=1.2) if len(groups) > 1 else None
+    users = marks_of(values).mark_point(size=36, opacity=0.9, aria=False)
+    users = users.encode(  # colour and shape by group, seen filled, unseen hollow
+        fill=alt.Fill("group:N", scale=alt.Scale(domain=groups, range=COLOURS), legend=named),
+        stroke=alt.Stroke("group:N", scale=alt.Scale(domain=groups, range=COLOURS), legend=named),
+        shape=alt.Shape("group:N", scale=alt.Scale(domain=groups, range=SHAPES), legend=named),
+        fillOpacity=alt.FillOpacity(
+            "users:N", scale=alt.Scale(domain=["seen", "unseen"], range=[0.75, 0]), legend=None
+        ),
+        tooltip=tooltip("user:N", "users:N", "group:N"),
+    )
     layered = alt.layer(
         lines.encode(x=x, y=y, x2="x2:Q", y2="y2:Q"),
-        _by_group(values).encode(x=x, y=y),
+        users.encode(x=x, y=y),
         big.encode(x=x, y=y, fill=fill, tooltip=tooltip("of:N")),
     ).resolve_scale(fill="independent")
     return spec(layered.properties(width=440, height=440), "Predicted and true ideal points")
@@ -274,34 +257,3 @@ def hundred(share: float | None) -> float | None:
 def rounded(value: float) -> float:
     """A number with the digits that a figure can show, which keeps the page small."""
     return round(value, 4) + 0.0
-
-
-def _by_group(values: list[Row], *, legend: bool = True) -> Any:
-    """A layer of users: colour and shape by group, seen filled, unseen hollow."""
-    groups = _groups(values)
-    colours, shapes = ([marks[i % len(marks)] for i in range(len(groups))] for marks in (COLOURS, SHAPES))
-    named = alt.Legend(columns=4, symbolStrokeWidth=1.2) if len(groups) > 1 and legend else None
-    colour = alt.Scale(domain=groups, range=colours)
-    known = [field for field in ("user", "users", "group") if field in values[0]]
-    filled = alt.Scale(domain=["seen", "unseen"], range=[0.75, 0])
-    return (
-        marks_of(values)
-        .mark_point(size=36, opacity=0.9, aria=False)
-        .encode(
-            fill=alt.Fill("group:N", scale=colour, legend=named),
-            stroke=alt.Stroke("group:N", scale=colour, legend=named),
-            shape=alt.Shape("group:N", scale=alt.Scale(domain=groups, range=shapes), legend=named),
-            fillOpacity=alt.FillOpacity("users:N", scale=filled, legend=None),
-            tooltip=tooltip(*(f"{field}:N" for field in known)),
-        )
-    )
-
-
-def _user(user: Row) -> Row:
-    return {"user": user["user_id"], "users": user["users"], "group": user["group"] or "unknown"}
-
-
-def _groups(values: list[Row]) -> list[str]:
-    """Group names in order, numbers as numbers."""
-    names = {row["group"] for row in values}
-    return sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))

@@ -9,10 +9,7 @@ from pal.report.page import DASH, FEW_PEOPLE, NO_BREAK, number, pays, percent, p
 from pipeline.paths import AS_FITTED, ONE_PER_USER
 from pipeline.report.tables import (
     accuracies_along,
-    baseline,
-    from_shots,
     one_for_everyone,
-    one_kind_of_items,
     ordered,
 )
 
@@ -34,31 +31,6 @@ def interval(row: Row) -> str:
     if row["low"] is None or row["high"] is None:
         return ""
     return f"{100 * row['low']:.1f}{DASH}{100 * row['high']:.1f}"
-
-
-def headline(evaluated: Row) -> str:
-    """The accuracies that matter, in one sentence."""
-    rows = ordered(evaluated["accuracies"])
-    seen, unseen = ([row for row in rows if row["users"] == users] for users in ("seen", "unseen"))
-    parts = []
-    if seen:
-        first, new = seen[0], [row for row in seen[1:] if row["items"] == "new"]
-        both_items = bool(new) and first["items"] == "known"
-        said = f"seen users {percent(first['accuracy'])}"
-        said += f" (95{NO_BREAK}% interval {interval(first)})" if interval(first) else ""
-        said += f" on known items and {percent(new[0]['accuracy'])} on new ones" if both_items else ""
-        k1 = baseline(evaluated["accuracies"], first, "k1")
-        if k1 and evaluated["head"]["K"] > 1:
-            which = " on the known items" if both_items else ""
-            said += f", against {percent(k1['accuracy'])} with one reward for everyone{which}"
-        parts.append(said)
-    if unseen:
-        kind = one_kind_of_items(unseen)
-        most, zero = kind[-1], next((row for row in kind[:-1] if row["shots"] == 0), None)
-        said = f"unseen users {percent(most['accuracy'])} from {from_shots(most['shots'])}"
-        parts.append(f"{said}, {percent(zero['accuracy'])} from none" if zero else said)
-    said = "; ".join(parts)
-    return f"{said[0].upper()}{said[1:]}." if said else "No accuracies were measured."
 
 
 def does_it_pay(evaluated: Row) -> Row:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pal.report import page
+
 Row = dict[str, Any]
 
 MODELS = ("model", "k1", "similarity", "longer", "majority", "oracle", "bound")
@@ -166,21 +168,23 @@ def one_kind_of_items(rows: list[Row]) -> list[Row]:
     return [row for row in rows if row["items"] == first]
 
 
-def dots(table: list[Row]) -> list[Row]:
-    """A table of accuracies as marks to draw: one per place and series.
+def dots(table: list[Row], names: dict[str, str]) -> Row | None:
+    """A table of accuracies as a picture, one mark per place and series; None where the table is empty.
 
     What would squeeze all others is left to the table: the encoder's similarity where questions share a few
     answers, as yes and no, and a majority that is undecided everywhere, since nobody was asked before.
     """
-    marks = []
+    rows = []
     for row in table:
-        few_answers = row["model"].get("balanced") is not None
-        for model in MODELS:
-            cell = row[model]
-            if cell and not _is_undecided(cell) and not (model == "similarity" and few_answers):
-                values = {key: cell[key] for key in ("accuracy", "low", "high")}
-                marks.append({"place": row["place"], "series": model, **values})
-    return marks
+        squeezes = {"similarity"} if row["model"].get("balanced") is not None else set()
+        cells = {model: row[model] for model in MODELS if row[model] and model not in squeezes}
+        marks = [
+            {"name": names[model], "series": {"model": "model", "k1": "one"}.get(model, "rest"), **cell}
+            for model, cell in cells.items()
+            if not _is_undecided(cell)
+        ]
+        rows.append({"place": row["place"], "marks": marks})
+    return page.dots(rows) if rows else None
 
 
 def _is_undecided(row: Row) -> bool:

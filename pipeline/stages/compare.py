@@ -3,12 +3,8 @@
 Without methods an empty table is written, and torch is not loaded.
 """
 
-from time import perf_counter
 from typing import Any
 
-from tqdm import tqdm
-
-from pal.errors import PalError
 from pal.files import write_csv, write_json, write_text
 from pipeline import params, paths
 
@@ -19,13 +15,13 @@ def main(dataset: str) -> None:
     """Judge the methods on one dataset."""
     values = params.load()
     if not values.compare.methods:
-        _write(dataset, "", "", [], [])
+        _write(dataset, {"answer": "", "verdict": "", "rows": [], "notes": []})
         return
     # torch is needed from here on alone.
     from pal.config import registered
     from pal.methods import METHODS
     from pal.methods.base import Task
-    from pal.methods.compare import decide, judge, places, table
+    from pal.methods.compare import compare, places
     from pipeline import study
     from pipeline.evaluation.predictions import without_ties
 
@@ -40,24 +36,13 @@ def main(dataset: str) -> None:
     n_users = {users: data.n_users(users) for users in ("seen", "unseen")}
     held = places({"seen": train, "unseen": data.select("unseen", "adapt")}, tests, n_users)
     task = Task(data.embeddings, train, n_users["seen"], val if len(val) else None, K, values.train.seed)
-    results, seconds, notes = {}, {}, []
-    with tqdm(methods.items(), desc=f"compare@{dataset}", unit="method") as bar:
-        for name, method in bar:
-            bar.set_postfix_str(name)
-            start = perf_counter()
-            try:
-                learned = method.learn(task)
-            except PalError as error:
-                notes.append(f"{name} was left out: {error}")
-                continue
-            seconds[name] = perf_counter() - start
-            results[name] = {place: judge(learned, data.embeddings, place, at) for place, at in held.items()}
-    _write(dataset, *decide(results, methods), table(results, seconds), notes)
+    _write(dataset, compare(methods, task, held, f"compare@{dataset}"))
 
 
-def _write(dataset: str, answer: str, verdict: str, rows: list[dict[str, Any]], notes: list[str]) -> None:
+def _write(dataset: str, found: dict[str, Any]) -> None:
     """The page's numbers, those for `dvc metrics diff`, the plot's table, and a print of all."""
-    write_json(paths.compared(dataset), {"answer": answer, "verdict": verdict, "rows": rows, "notes": notes})
+    write_json(paths.compared(dataset), found)
+    verdict, rows = found["verdict"], found["rows"]
     numbers: dict[str, Any] = {"verdict": verdict} if verdict else {}
     for row in rows:
         shown = {name: row[name] for name in ("accuracy", "worst_decile", "log_loss", "calibration_error")}
@@ -65,12 +50,11 @@ def _write(dataset: str, answer: str, verdict: str, rows: list[dict[str, Any]], 
     write_json(paths.metrics(f"compare/{dataset}"), numbers)
     plot = paths.plot("compare", dataset)
     if rows:
-        write_csv(plot, rows)
-    else:
-        write_text(plot, ",".join(COLUMNS) + "\n")
-    if rows:
         from pal.methods.compare import printed
 
+        write_csv(plot, rows)
         print(f"\n{dataset}\n{printed(rows)}", end="")
-    for sentence in [*notes, *([verdict] if verdict else [])]:
+    else:
+        write_text(plot, ",".join(COLUMNS) + "\n")
+    for sentence in [*found["notes"], *([verdict] if verdict else [])]:
         print(f"\n{dataset}: {sentence}")

@@ -4,7 +4,6 @@ What is pinned is the sha256 of every file; the bytes lie outside the repository
 """
 
 import shutil
-from collections import Counter
 from fnmatch import fnmatch
 from functools import partial
 from glob import escape
@@ -40,11 +39,6 @@ def main(dataset: str) -> None:
         with TemporaryDirectory(dir=paths.store()) as folder:
             source.make(Path(folder), {file.name: raw_files.home_of(file.sha256) for file in files})
             files += [raw_files.move_in(path, path.name) for path in sorted(Path(folder).iterdir())]
-    for name, count in Counter(file.name for file in files).items():
-        if count > 1:  # prepare knows files by their names
-            raise PipelineError(
-                f"{count} raw files of {dataset} are named {name}; give each source its prefix"
-            )
     raw_files.write_manifest(dataset, raw_files.Manifest(source.source, ", ".join(commits) or None, files))
     print(f"download@{dataset}: {len(files):,} files, {sum(f.size for f in files):,} bytes")
 

@@ -8,7 +8,6 @@ that a resumed run gives the same bytes. Each modality has a folder of shards of
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,12 @@ from pal import encoders
 from pal.encoders.vector_store import Embedder, EmbeddingStore, write_shard
 from pal.files import new_folder
 from pipeline import PipelineError, params, paths
-from pipeline.datasets import DATASETS
 from pipeline.datasets.base import EncoderByModality
 from pipeline.encoding import images, shares, texts
 from pipeline.encoding.items import BadItem, Items, read_items, write_dropped
 from pipeline.encoding.shares import Job, Share
 from pipeline.params import Params
-from pipeline.storage import cleanup, raw_files, tables
+from pipeline.storage import raw_files, tables
 from pipeline.storage.manifests import write_manifest
 
 FILL = {"text": texts.fill, "image": images.fill}
@@ -63,7 +61,7 @@ def main(dataset: str, rank: int | None = None, world: int | None = None) -> Non
             else:
                 job, faults = _fill(of_modality, modality, dataset, values, Share())
                 bad += faults
-                places = job.store.find(job.ids) if job.missing.any() else job.places
+                places = job.store.find(job.ids)
                 ids, embedder = job.ids[~places.missing], job.store.embedder
                 parts = job.store.gather(places, values.encode.shard_rows, folder)
             (folder / modality).mkdir()
@@ -111,8 +109,6 @@ def _fill(
     device = _device(values)
     if device == "cuda":
         shares.use_own_gpu()
-    if modality == "image":
-        raw_files.renew(dataset, partial(DATASETS[dataset].find, values))
     bad = FILL[modality](job, encoders.load(described, device), items, values.encode)
     if bad and values.encode.on_bad_item == "fail":
         files = [] if bad[0].file is None else raw_files.read_manifest(dataset).files
@@ -149,8 +145,8 @@ def _job(
         described.preprocessing, described.engine, described.precision,
     )  # fmt: skip
     store = EmbeddingStore(embedder, _device(values), libraries=described.libraries)
-    cleanup.record_use(dataset, modality, store.folder.name)
-    return Job(store, items.ids, store.find(items.ids), share, dataset), described
+    raw_files.record_use(dataset, modality, store.folder.name)
+    return Job(store, items.ids, store.find(items.ids).missing, share, dataset), described
 
 
 def _device(values: Params) -> str:
@@ -172,10 +168,8 @@ def _given(items: Items, modality: str, dataset: str, rows: int) -> tuple[Embedd
     if modality != "vector":
         raise PipelineError(f"{dataset}.encoder must name an encoder: not all items are vectors, got 'none'")
     lists = items.vectors()
-    widths = lists.list.len().unique().to_list()
-    if len(widths) > 1:
-        raise PipelineError(f"the vectors of {dataset} must be of one width, got {sorted(widths)}")
+    width = len(lists[0])
     print(f"encode@{dataset}: {len(lists):,} items are vectors already")
-    vectors = lists.explode().to_numpy().reshape(len(lists), widths[0]).astype(np.float32)
+    vectors = lists.explode().to_numpy().reshape(len(lists), width).astype(np.float32)
     parts = (vectors[start : start + rows] for start in range(0, len(vectors), rows))
-    return Embedder("none", "", "", widths[0], "float32", "as given", "none", "float32"), parts
+    return Embedder("none", "", "", width, "float32", "as given", "none", "float32"), parts

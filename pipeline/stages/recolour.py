@@ -9,9 +9,8 @@ import os
 import numpy as np
 import polars as pl
 
-from pal.errors import shorten
 from pal.files import copy_file, new_folder
-from pipeline import PipelineError, params, paths
+from pipeline import params, paths
 from pipeline.datasets.base import ColourFilters
 from pipeline.encoding.images import colour_filter
 from pipeline.storage import tables
@@ -39,10 +38,10 @@ def main(dataset: str) -> None:
             tables.read_table(paths.prepared(dataset) / name, f"prepare@{dataset}")
             for name in (tables.ITEMS, tables.PAIRS)
         )
-        coloured = put_filters(choose(pairs, filters.beta, values.recolour.seed), filters, dataset)
-        named, counts = name_items(items, coloured, dataset)
-        tables.write_table(out / tables.ITEMS, named, tables.items_schema())
-        tables.write_table(out / tables.PAIRS, point(coloured, named), tables.pairs_schema())
+        coloured = put_filters(choose(pairs, filters.beta, values.recolour.seed), filters)
+        named, counts = name_items(items, coloured)
+        tables.write_table(out / tables.ITEMS, named)
+        tables.write_table(out / tables.PAIRS, point(coloured, named))
         words = coloured["filtered"]
         n = {word: int((words == word).sum()) for word in ("winner", "loser")}
         kept = {"read": len(pairs), "kept": len(coloured), "dropped": len(pairs) - len(coloured)}
@@ -75,24 +74,13 @@ def choose(pairs: pl.DataFrame, beta: float, seed: int) -> pl.DataFrame:
     return pairs.drop("filtered").join(pl.concat(marked), on="pair_id", how="left", maintain_order="left")
 
 
-def put_filters(pairs: pl.DataFrame, filters: ColourFilters, dataset: str) -> pl.DataFrame:
+def put_filters(pairs: pl.DataFrame, filters: ColourFilters) -> pl.DataFrame:
     """Say which filter each response of a pair gets: a winner its group's colour, a loser the other.
 
     Returns:
         The pairs, ids as text, with `chosen_filter` and `rejected_filter`, null where there is none.
-
-    Raises:
-        PipelineError: If a pair that is to be filtered is of neither group.
     """
     pairs = pairs.with_columns(pl.col("user_id", "prompt", "chosen", "rejected", "group").cast(pl.String))
-    lost = pairs.filter(
-        pl.col("filtered").is_not_null() & ~pl.col("group").is_in([*OTHER]).fill_null(value=False)
-    )
-    if len(lost):
-        raise PipelineError(
-            f"pairs of {dataset} must be of the group cool or warm to be filtered, got {lost['group'][0]!r} "
-            f"in pair {lost['pair_id'][0]}; set {dataset}.recolour to none"
-        )
     specs = {name: colour_filter(filters.blend, getattr(filters, name), filters.strength) for name in OTHER}
     own = pl.col("group").replace_strict(specs, default=None)
     other = pl.col("group").replace_strict({name: specs[OTHER[name]] for name in OTHER}, default=None)
@@ -102,16 +90,13 @@ def put_filters(pairs: pl.DataFrame, filters: ColourFilters, dataset: str) -> pl
     )
 
 
-def name_items(items: pl.DataFrame, pairs: pl.DataFrame, dataset: str) -> tuple[pl.DataFrame, dict[str, int]]:
+def name_items(items: pl.DataFrame, pairs: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
     """The items that pairs name now: filtered pictures under ids of their own, in the files that they lie in.
 
     Pictures that no pair shows unfiltered any more are left out, so that nothing is encoded for nobody.
 
     Returns:
         The items with `source`, the id before the filter, and counts: read + copies = kept + dropped.
-
-    Raises:
-        PipelineError: If what is to be filtered is no picture.
     """
     sides = [
         pairs.select(pl.col(side).alias("source"), pl.col(f"{side}_filter").alias("filter"))
@@ -121,11 +106,6 @@ def name_items(items: pl.DataFrame, pairs: pl.DataFrame, dataset: str) -> tuple[
     names = pl.col("item_id", "modality", "file", "column").cast(pl.String)
     items = items.with_columns(names).drop("filter").rename({"item_id": "source"})
     copies = items.join(shown.drop_nulls("filter"), on="source")
-    for row in copies.filter(pl.col("modality") != "image").head(1).iter_rows(named=True):
-        raise PipelineError(
-            f"items of {dataset} must be images to get colour filters, got {shorten(row['text'])}, a "
-            f"{row['modality']}; set {dataset}.recolour to none"
-        )
     plain = shown.filter(pl.col("filter").is_null())["source"].unique()
     left = items.filter((pl.col("modality") != "image") | pl.col("source").is_in(plain.implode()))
     places = copies.select("file", "row_group", "row", "column", "filter").iter_rows()

@@ -19,35 +19,16 @@ PAPER = Path("data/paper/paper.html")  # of experiments/: linked to where it is 
 TEMPLATES = Path(charts.__file__).parent
 javascript_bundle = cache(vl_convert.javascript_bundle)
 
-DRAW = """
-"use strict";
-const read = element => JSON.parse(element.textContent);
-const options = {mode: "vega-lite", renderer: "svg", actions: false, ast: true, defaultStyle: false,
-  logLevel: 1, config: read(document.getElementById("theme"))};
-const draw = chart => {
-  if (chart.dataset.drawn) return;
-  chart.dataset.drawn = "yes";
-  vegaEmbed(chart, read(chart.nextElementSibling), options).catch(error =>
-    fail(chart.id + ": " + error.message));
-};
-// What is folded has no width, and is drawn when it is opened.
-const opened = () => { for (const chart of document.querySelectorAll(".chart"))
-  if (!chart.closest("details:not([open])")) draw(chart); };
-for (const fold of document.querySelectorAll("details")) fold.addEventListener("toggle", opened);
-opened();
-"""
-
 
 def main() -> None:
     """Write the report on the datasets that params.yaml lists, in that order."""
     evaluated = []
     for dataset in params.load().datasets:
         read = read_json(paths.evaluated(dataset) / "evaluated.json", f"evaluate@{dataset}")
-        chosen = paths.chosen(dataset)  # not there where model.K is a number and nobody asked
-        curves = read_json(chosen, f"choose-k@{dataset}")["curves"] if chosen.is_file() else {}
-        compared = paths.compared(dataset)
-        methods = read_json(compared, f"compare@{dataset}") if compared.is_file() else {}
-        evaluated.append({**read, "curves": curves, "methods": methods})
+        # Not there where model.K is a number and nobody asked.
+        chosen = read_json(paths.chosen(dataset), f"choose-k@{dataset}", absent={"curves": {}})
+        methods = read_json(paths.compared(dataset), f"compare@{dataset}", absent={})
+        evaluated.append({**read, "curves": chosen["curves"], "methods": methods})
     with new_folder(paths.REPORT.parent) as folder:
         for each in evaluated:
             write_text(folder / f"{each['dataset']}.html", render(each))
@@ -62,10 +43,11 @@ def render(evaluated: Row) -> str:
             under `methods`.
     """
     filters = {"interval": findings.interval, "series": tables.series, "gained": gained}
-    marks = {"series": charts.SERIES, "swatches": charts.SWATCHES}
     s = section(evaluated)
     scripts = [page.script("people")]
-    return render_page(TEMPLATES / "report.html.j2", filters, scripts, s=s, title=s["title"], **marks)
+    return render_page(
+        TEMPLATES / "report.html.j2", filters, scripts, s=s, title=s["title"], series=charts.SERIES
+    )
 
 
 def render_index(evaluated: list[Row], *, paper: bool = False) -> str:
@@ -83,7 +65,8 @@ def render_page(
 ) -> str:
     """Render a template into a page with charts, which Vega draws: one script, once for the page."""
     vega = javascript_bundle().replace("</script", r"<\/script").replace("<!--", r"<\!--")
-    every = [page.script("errors"), *(scripts or []), vega, DRAW]
+    draw = (TEMPLATES / "draw.js").read_text(encoding="utf-8")
+    every = [page.script("errors"), *(scripts or []), vega, draw]
     return page.render_page(template, scripts=every, filters=filters, theme=charts.THEME, **context)
 
 
@@ -93,11 +76,10 @@ def section(evaluated: Row) -> Row:
     curves, K = evaluated.get("curves") or {}, evaluated["head"]["K"]
     names = tables.series_names(K, (evaluated["encoder"]["responses"] or {}).get("name", ""))
     shown = {
-        "accuracy": tables.table(accuracies),
+        "table": tables.table(accuracies),
         "tests": tables.table_by_test(evaluated["tests"]),
         "filters": tables.table_by_filter(evaluated["filters"]),
     }
-    marks = {name: tables.dots(table) for name, table in shown.items()}
     kind = evaluated["source"].partition(":")[0]
     untrained = any(by and by["name"].startswith("untrained-") for by in evaluated["encoder"].values())
     methods = tables.by_method(evaluated.get("methods") or {})
@@ -112,24 +94,15 @@ def section(evaluated: Row) -> Row:
         "about": DATASETS[dataset].ABOUT,
         # What a reader must not overlook: made-up data, and encoders that were never trained.
         "tags": [f"{kind} data"] * (kind in ("sample", "generated")) + ["untrained weights"] * untrained,
-        "headline": findings.headline(evaluated),
         "compared": findings.plurality(evaluated),
         "held": findings.against_baselines(evaluated),
         "meaning": findings.meaning_of_k(evaluated),
         "names": names,
-        "table": shown["accuracy"],
-        "tests": shown["tests"],
-        "filters": shown["filters"],
+        **shown,
         "grouped": bool(counts)
         and any(user["group"] for user in (evaluated["truth"] or {}).get("users", [])),
-        "drawn": {
-            name: [model for model in tables.MODELS if any(mark["series"] == model for mark in each)]
-            for name, each in marks.items()
-        },
-        "figures": {
-            **{name: charts.accuracy_dots(each, names) if each else None for name, each in marks.items()},
-            **figures(evaluated, names, curves),
-        },
+        "dots": {name: tables.dots(table, names) for name, table in shown.items()},
+        "figures": figures(evaluated, names, curves),
         "references": [row["series"] for row in tables.curve(accuracies)[1]],
         "bounded": bool(tables.accuracies_along(accuracies, "bound")),
         "asking": findings.asking(accuracies),

@@ -7,10 +7,9 @@ and what could not be placed is counted, as are test pairs of which the user com
 import numpy as np
 import polars as pl
 
-from pal.evaluation.holding_out import hold_out, on_known_items
+from pal.evaluation.holding_out import Shares, hold_out, on_known_items
 from pal.files import new_folder
 from pipeline import PipelineError, params, paths
-from pipeline.datasets.base import SplitShares
 from pipeline.storage import tables
 from pipeline.storage.manifests import write_manifest
 from pipeline.storage.tables import Coded
@@ -32,13 +31,13 @@ def main(dataset: str) -> None:
     path, made_by = paths.recoloured(dataset) / tables.PAIRS, f"recolour@{dataset}"
     pairs = tables.read_coded(path, made_by, COLUMNS)
     counts, said = {"read": len(pairs)}, []
-    if isinstance(shares, SplitShares) and (pairs["split"] < 0).all():
+    if isinstance(shares, Shares) and (pairs["split"] < 0).all():
         times = tables.read_table(path, made_by, ["time"])["time"] if shares.by == "time" else None
         placed, dropped = draw_places(pairs, shares, values.split.seed, times, dataset)
         counts |= {f"{reason}_dropped": n for reason, n in dropped.items()}
     else:
-        placed, dropped = declared_places(pairs, dataset), {}
-        if isinstance(shares, SplitShares):
+        placed, dropped = declared_places(pairs), {}
+        if isinstance(shares, Shares):
             said = [f"the file's column `split` says who is where; {dataset}.split is not used"]
     splits = mark_items(pairs, placed)
     check_places(splits, dataset)
@@ -51,55 +50,31 @@ def main(dataset: str) -> None:
     said += [REASONS[reason].format(n, **lost) for reason, n in dropped.items() if n]
     groups = splits.group_by("users", "split", "items").len().iter_rows()
     places = {".".join(place): count for *place, count in sorted(groups)}
-    leaks = leakage(pairs, splits)
-    is_own = isinstance(shares, SplitShares)
-    if is_own and (repeats := leaks["answers_in_train_and_test"]):
-        raise PipelineError(
-            f"no question of a user of {dataset} may be trained and tested on, got {repeats:,}; run `dvc "
-            f"repro -f prepare@{dataset}`, which makes one comparison of a user's answers to one question"
-        )
-    advice = f"; {dataset}.split.by: items keeps them apart" if is_own else ""
-    notes = sharing_note(leaks["tests_sharing_items"], int((splits["split"] == "test").sum()), advice)
+    notes, n_tests = [], int((splits["split"] == "test").sum())
+    if sharing := tests_sharing_items(pairs, splits):
+        advice = f"; {dataset}.split.by: items keeps them apart" if isinstance(shares, Shares) else ""
+        notes = [
+            f"In {sharing:,} of {n_tests:,} test pairs ({sharing / n_tests:.1%}) is a response, to the same "
+            "prompt, that the same user compared in training: accuracy is higher there than on others"
+            f"{advice}."
+        ]
     with new_folder(paths.splits(dataset)) as out:
-        blocks = splits.iter_slices(tables.BLOCK_ROWS)
-        tables.write_blocks(out / tables.SPLITS, blocks, tables.splits_schema())
-        write_manifest(out, counts, places=places, leakage=leaks, notes=notes)
+        tables.write_table(out / tables.SPLITS, splits.iter_slices(tables.BLOCK_ROWS))
+        write_manifest(out, counts, places=places, tests_sharing_items=sharing, notes=notes)
     each = ", ".join(f"{count:,} {place.replace('.', ' ')}" for place, count in places.items())
     for sentence in (each, *said, *notes):
         print(f"split@{dataset}: {sentence}")
 
 
-def sharing_note(sharing: int, tests: int, advice: str) -> list[str]:
-    """A sentence on test pairs of which their user has compared a response in training, if there are any."""
-    if not sharing:
-        return []
-    return [
-        f"In {sharing:,} of {tests:,} test pairs ({sharing / tests:.1%}) is a response, to the same prompt, "
-        f"that the same user compared in training: accuracy is higher there than on others{advice}."
-    ]
-
-
-def declared_places(pairs: Coded, dataset: str) -> pl.DataFrame:
-    """Places as prepare or the user's own `split` column say.
-
-    Raises:
-        PipelineError: If a pair has none.
-    """
-    missing = int(((pairs["split"] < 0) | (pairs["users"] < 0)).sum())
-    if missing:
-        raise PipelineError(
-            f"every pair of {dataset} must name its split, got none in {missing:,} of {len(pairs):,} pairs; "
-            f"run `dvc repro -f prepare@{dataset}`"
-        )
-    places = {
-        name: tables.words(pairs[name], pairs.names[name], known)
-        for name, known in (("users", tables.USERS), ("split", tables.SPLIT_NAMES))
-    }
+def declared_places(pairs: Coded) -> pl.DataFrame:
+    """Places as prepare or the user's own `split` column say."""
+    known = {"users": tables.USERS, "split": tables.SPLIT_NAMES}
+    places = {name: tables.words(pairs[name], pairs.names[name], words) for name, words in known.items()}
     return pl.DataFrame({"pair_id": pairs["pair_id"], **places})
 
 
 def draw_places(
-    pairs: Coded, shares: SplitShares, seed: int, times: pl.Series | None = None, dataset: str = "own"
+    pairs: Coded, shares: Shares, seed: int, times: pl.Series | None = None, dataset: str = "own"
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Places by shares: `pal.evaluation.holding_out.hold_out` on what the stages store.
 
@@ -166,51 +141,23 @@ def check_places(splits: pl.DataFrame, dataset: str) -> None:
             )
 
 
-def leakage(pairs: Coded, splits: pl.DataFrame) -> dict[str, int]:
-    """What test shares with train: the same answer of one user, the same question, prompts, items, users.
+def tests_sharing_items(pairs: Coded, splits: pl.DataFrame) -> int:
+    """How many test pairs have a response, to the same prompt, that the user has compared in training.
 
-    tests_sharing_items counts the test pairs of which the user has compared a response, to the same prompt,
-    in training, or for unseen users among the adapt pairs: A > B and B > C tell A > C.
+    For unseen users: among the adapt pairs. A > B and B > C tell A > C.
     """
     rows = tables.rows_of(pairs["pair_id"], splits["pair_id"].to_numpy())
-    first, second = pairs["chosen"][rows], pairs["rejected"][rows]
-    frame = pl.DataFrame(
-        {
-            "user": pairs["user_id"][rows],
-            "prompt": pairs["prompt"][rows],
-            "low": np.minimum(first, second),
-            "high": np.maximum(first, second),
-        }
-    )
-    train, adapt, test = (frame.filter(splits["split"] == half) for half in ("train", "adapt", "test"))
-    responses = [pl.concat([half["low"], half["high"]]).unique().to_frame() for half in (train, test)]
-    return {
-        "answers_in_train_and_test": _shared(train, test, "user", "prompt", "low", "high"),
-        "questions_in_train_and_test": _shared(train, test, "prompt", "low", "high"),
-        "prompts_in_train_and_test": _shared(train, test.filter(pl.col("prompt") >= 0), "prompt"),
-        "responses_in_train_and_test": _shared(*responses, "low"),
-        "users_in_train_and_test": _shared(train, test, "user"),
-        "tests_sharing_items": _sharing_items([train, adapt], test),
-    }
-
-
-def _sharing_items(learned: list[pl.DataFrame], test: pl.DataFrame) -> int:
-    """How many test pairs have an item (a response to a prompt) that learned pairs of the same user have."""
-    key, rows = ["user", "prompt", "item"], test.with_row_index("row")
-    fresh = pl.concat(
-        [rows.select("row", "user", "prompt", pl.col(side).alias("item")) for side in ("low", "high")]
-    )
-    for half in learned:
-        for block in half.iter_slices(tables.BLOCK_ROWS):
-            for side in ("low", "high"):
-                fresh = fresh.join(block.rename({side: "item"}).select(key), on=key, how="anti")
-    return len(test) - int((fresh.group_by("row").len()["len"] == 2).sum())
-
-
-def _shared(train: pl.DataFrame, test: pl.DataFrame, *columns: str) -> int:
-    """How many distinct rows of the test, by these columns, training holds too."""
-    distinct = rest = test.select(columns).unique()
+    columns = {"user": "user_id", "prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}
+    frame = pl.DataFrame({name: pairs[column][rows] for name, column in columns.items()})
+    frame = frame.with_columns(
+        pl.col("chosen", "rejected").cast(pl.Int32)
+    )  # each has as few bytes as it needs
+    key, sides = ["user", "prompt", "item"], ("chosen", "rejected")
+    test = frame.filter(splits["split"] == "test").with_row_index("row")
+    fresh = pl.concat([test.select("row", "user", "prompt", item=side) for side in sides])
+    learned = frame.filter(splits["split"].is_in(["train", "adapt"]))
     # In blocks: training may have sixty million rows.
-    for block in train.select(columns).iter_slices(tables.BLOCK_ROWS):
-        rest = rest.join(block, on=columns, how="anti")
-    return len(distinct) - len(rest)
+    for block in learned.iter_slices(tables.BLOCK_ROWS):
+        for side in sides:
+            fresh = fresh.join(block.rename({side: "item"}).select(key), on=key, how="anti")
+    return len(test) - int((fresh.group_by("row").len()["len"] == 2).sum())

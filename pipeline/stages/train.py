@@ -7,14 +7,14 @@ again-1  and so on: the model from further seeds, which tell whether prototypes 
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from pal.config import FitConfig, HeadConfig, registered
+from pal.config import registered
 from pal.files import new_folder, write_csv, write_json
-from pal.fitting.trainer import Fitted, fit
 from pal.methods import METHODS
 from pal.methods.base import Learned, Task
 from pal.models import MODELS
@@ -97,33 +97,17 @@ def _by_options(data: Study, values: params.Params, task: Task) -> Iterator[tupl
         models |= {f"again-{n}": (task.seed + n * config.restarts, None) for n in again}
     for name, (seed, weights) in models.items():
         shape = head if weights is None else head.model_copy(update={"K": weights.shape[1]})
-        yield name, Learned(_fit(task, name, shape, config, weights, seed), config)
+        with tqdm(total=config.epochs * config.restarts, desc=f"train {name}", unit="epoch") as bar:
+
+            def step(epoch: int, loss: float, bar: Any = bar) -> None:
+                bar.update()
+                bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+
+            learned = replace(task, seed=seed, progress=step).fit(shape, config, weights)
+        yield name, learned
 
 
 def control_weights(data: Study) -> dict[str, torch.Tensor]:
     """The weights that the seen users of each control are given; without true groups there is no oracle."""
     weights = {"k1": torch.ones(data.n_users("seen"), 1), "oracle": data.group_weights("seen")}
     return {name: weights[name] for name in paths.CONTROLS if weights[name] is not None}
-
-
-def _fit(
-    task: Task, name: str, head: HeadConfig, config: FitConfig, weights: torch.Tensor | None, seed: int
-) -> Fitted:
-    with tqdm(total=config.epochs * config.restarts, desc=f"train {name}", unit="epoch") as bar:
-
-        def step(epoch: int, loss: float) -> None:
-            bar.update()
-            bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-
-        return fit(
-            task.embeddings,
-            task.train,
-            n_users=task.n_users,
-            head=head,
-            config=config,
-            val=task.val,
-            states=weights,
-            device=task.device,
-            seed=seed,
-            progress=step,
-        )

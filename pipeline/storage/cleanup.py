@@ -10,7 +10,6 @@ kind, which nobody else writes.
 """
 
 import configparser
-import hashlib
 import json
 import shutil
 import time
@@ -20,8 +19,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pal.errors import PalError
-from pal.files import write_json
 from pipeline import PipelineError, paths
 
 DAY = 86_400.0
@@ -29,21 +26,6 @@ MANIFEST_START = b'{\n  "source"'  # of every manifest of raw files
 UNUSED = "nobody refers to"
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 Use = dict[str, str]  # repository (its path), dataset, part (raw or a modality), embeddings (a folder's name)
-
-
-def record_use(dataset: str, part: str, embeddings: str = "") -> None:
-    """Note that this repository uses something; a store that cannot be written to stays as it is.
-
-    Args:
-        dataset: The dataset that needs it.
-        part: raw, or the modality that was encoded.
-        embeddings: The folder of the store that its vectors are in; empty for raw files.
-    """
-    repository = str(paths.project_root().resolve())
-    use = {"repository": repository, "dataset": dataset, "part": part, "embeddings": embeddings}
-    folder = hashlib.sha256(repository.encode()).hexdigest()[:16]
-    with suppress(OSError, PalError):
-        write_json(paths.store() / "uses" / folder / f"{dataset}-{part}.json", use)
 
 
 def uses() -> dict[Path, Use | None]:

@@ -45,19 +45,25 @@ def recorded_hashes(manifest: Path, made_by: str = "") -> dict[str, str]:
     Raises:
         PipelineError: If it cannot be read.
     """
-    files = _load(manifest, made_by).get("files", {})
     try:
-        return {name: str(file["sha256"]) for name, file in files.items()}
+        return {name: str(file["sha256"]) for name, file in _load(manifest, made_by)["files"].items()}
     except (LookupError, TypeError, AttributeError) as error:
         raise _damaged(manifest, error, made_by) from None
 
 
-def read_json(path: Path, made_by: str) -> Any:
+def read_json(path: Path, made_by: str, absent: Any = None) -> Any:
     """Read JSON that a stage wrote, checked against the manifest of its folder where there is one.
 
+    Args:
+        path: The file.
+        made_by: The stage that writes it, to run again.
+        absent: What stands for a file that is not there; None for one that has to be.
+
     Raises:
-        PipelineError: If it is missing or damaged; `made_by` names the stage to run again.
+        PipelineError: If it is missing or damaged.
     """
+    if absent is not None and not path.exists():
+        return absent
     check(path, made_by)
     return _load(path, made_by)
 
@@ -97,14 +103,11 @@ def check_folder(folder: Path, pattern: str, made_by: str) -> None:
 
 def _load(path: Path, made_by: str) -> Any:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing; run `dvc repro {made_by}`") from None
     except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path, error, made_by) from None
-    if path.name == NAME and not isinstance(values, dict):
-        raise _damaged(path, "it must hold a map", made_by)
-    return values
 
 
 def _damaged(path: Path, why: object, made_by: str) -> PipelineError:

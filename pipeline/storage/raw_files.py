@@ -8,19 +8,15 @@ import hashlib
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pal.errors import PalError
-from pal.files import make_folder, move_file, new_file, sentence, sha256_of, share, write_json
+from pal.files import copy_file, make_folder, move_file, sha256_of, share, write_json
 from pipeline import PipelineError, paths
-from pipeline.storage import cleanup
 from pipeline.storage.manifests import read_json
 
-BLOCK = 1 << 20  # bytes
 CACHED_FROM = 1 << 20  # bytes; hashing less is as quick as looking it up
 SETTLES = 2_000_000_000  # ns: what changes again within a tick of the clock leaves no trace
 PATIENCE = 10.0  # seconds to wait for another process that writes to the cache
@@ -56,32 +52,6 @@ class Manifest:
     files: list[RawFile]
 
 
-def find_files(source: str, what: str, suffixes: tuple[str, ...]) -> list[Path]:
-    """The files behind a FOLDER or FILE in params.yaml, in the order of their names.
-
-    Args:
-        source: The path as written, absolute or relative to the repository.
-        what: The parameter that holds it, for messages.
-        suffixes: Endings of the files to take from a folder, and allowed for a file.
-
-    Raises:
-        PipelineError: If there is no such path, or no such file in it.
-    """
-    path = paths.project_root() / Path(source).expanduser()
-    if path.is_file():
-        if path.suffix not in suffixes:
-            raise PipelineError(f"{what} must be a {', '.join(suffixes)} file, got {source!r}")
-        return [path]
-    if not path.is_dir():
-        raise PipelineError(
-            f"{what} must be an existing file or folder, got {source!r}, looked for at {path}"
-        )
-    files = sorted(file for file in path.iterdir() if file.suffix in suffixes and file.is_file())
-    if not files:
-        raise PipelineError(f"{what} must hold {', '.join(suffixes)} files, got {source!r}, which has none")
-    return files
-
-
 def keep(path: Path, name: str | None = None) -> RawFile:
     """Copy a file into the store, if its bytes are not there.
 
@@ -92,32 +62,22 @@ def keep(path: Path, name: str | None = None) -> RawFile:
     sha256 = sha256_of(path)
     home = home_of(sha256)
     if home.is_symlink() or not home.exists():  # the target of a link may change or go
-        digest = hashlib.sha256()
-        with new_file(home) as out, path.open("rb") as file:
-            while block := file.read(BLOCK):
-                digest.update(block)
-                out.write(block)
-            if digest.hexdigest() != sha256:
-                raise PipelineError(f"{path} changed while it was being copied; run the stage again")
+        copy_file(path, home)
+        if sha256_of(home) != sha256:
+            home.unlink()
+            raise PipelineError(f"{path} changed while it was being copied; run the stage again")
     return RawFile(name or path.name, sha256, path.stat().st_size)
 
 
 def link(path: Path, name: str | None = None) -> RawFile:
-    """Have the store hold a symbolic link to a file in place of a copy.
-
-    Raises:
-        PipelineError: If the store cannot be written.
-    """
+    """Have the store hold a symbolic link to a file in place of a copy."""
     sha256 = cached_sha256(path)
     home = home_of(sha256)
     if not home.exists() or cached_sha256(home) != sha256:  # or an older link leads elsewhere by now
         temporary = home.with_name(f".{home.name}.{secrets.token_hex(8)}.new")
-        try:
-            make_folder(home.parent)
-            temporary.symlink_to(path.resolve())
-            temporary.replace(home)
-        except OSError as error:
-            raise PipelineError(sentence(error, f"{home} cannot be written")) from None
+        make_folder(home.parent)
+        temporary.symlink_to(path.resolve())
+        temporary.replace(home)
     return RawFile(name or path.name, sha256, path.stat().st_size)
 
 
@@ -163,29 +123,6 @@ def stored(file: RawFile, dataset: str) -> Path:
     return home
 
 
-def renew(dataset: str, find_source: Callable[[], Any]) -> None:
-    """Take raw files that are gone from the store anew from a dataset's source, where it has the same bytes.
-
-    Entries of a store that others share may be links into a folder that somebody has removed.
-
-    Args:
-        dataset: Whose files.
-        find_source: Says which files the source names now: `find` of the dataset, with its parameters.
-    """
-    gone = [file for file in read_manifest(dataset).files if find(file.sha256, file.name) is None]
-    if not gone:
-        return
-    try:
-        source = find_source()
-    except PalError:  # `stored` says what is gone
-        return
-    for file in gone:
-        for take, files in ((keep, source.paths), (link, source.links)):
-            path = files.get(file.name)
-            if path is not None and cached_sha256(path) == file.sha256:
-                take(path, file.name)
-
-
 def home_of(sha256: str) -> Path:
     """Where the store holds the bytes of a hash, if it does."""
     return paths.store() / "raw" / sha256[:2] / sha256
@@ -194,7 +131,7 @@ def home_of(sha256: str) -> Path:
 def write_manifest(dataset: str, manifest: Manifest) -> None:
     """Write which raw files a dataset has."""
     write_json(paths.raw(dataset), asdict(manifest))
-    cleanup.record_use(dataset, "raw")
+    record_use(dataset, "raw")
 
 
 def read_manifest(dataset: str) -> Manifest:
@@ -209,6 +146,21 @@ def read_manifest(dataset: str) -> Manifest:
         return Manifest(values["source"], values["revision"], [RawFile(**file) for file in values["files"]])
     except (LookupError, TypeError) as error:
         raise PipelineError(f"{path} is damaged ({error}); run `dvc repro -f {stage}`") from None
+
+
+def record_use(dataset: str, part: str, embeddings: str = "") -> None:
+    """Note that this repository uses something; a store that cannot be written to stays as it is.
+
+    Args:
+        dataset: The dataset that needs it.
+        part: raw, or the modality that was encoded.
+        embeddings: The folder of the store that its vectors are in; empty for raw files.
+    """
+    repository = str(paths.project_root().resolve())
+    use = {"repository": repository, "dataset": dataset, "part": part, "embeddings": embeddings}
+    folder = hashlib.sha256(repository.encode()).hexdigest()[:16]
+    with suppress(OSError, PalError):
+        write_json(paths.store() / "uses" / folder / f"{dataset}-{part}.json", use)
 
 
 def cached_sha256(path: Path) -> str:

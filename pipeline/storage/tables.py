@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -36,89 +35,67 @@ NAME = pa.dictionary(pa.int32(), pa.string())  # few names, many rows
 BLOCK_ROWS = 1 << 20  # rows of a Parquet row group, which is what stages read and write at a time
 
 
-def items_schema() -> pa.Schema:
-    """item_id is a 128-bit content hash in hex; what else is filled depends on the modality.
+# item_id is a 128-bit content hash in hex; what else is filled depends on the modality: of texts text, of
+# vectors vector. An image has the sha256 of the raw file that holds its bytes; where that is a Parquet file
+# also row_group, the row in it and the column; and a filter, which its pixels get when they are decoded.
+ITEMS_SCHEMA = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("modality", NAME, nullable=False),
+        pa.field("text", pa.string()),
+        pa.field("vector", pa.list_(pa.float32())),
+        pa.field("file", NAME),
+        pa.field("row_group", pa.int32()),
+        pa.field("row", pa.int32()),
+        pa.field("column", NAME),
+        pa.field("filter", NAME),
+    ]
+)
+# One comparison a row; dictionary columns keep sixty million rows within a few GB. label is P(chosen is
+# preferred). group is the true group where data are semi-synthetic. users and split are filled where the
+# source itself says where a pair belongs; the stage split decides where they are null. test names the test
+# set where a dataset has several. filtered is winner or loser where that response has a colour filter. weight
+# is how much a comparison counts in training, 1 where null. time is when the user answered.
+PAIRS_SCHEMA = pa.schema(
+    [
+        pa.field("pair_id", pa.int64(), nullable=False),
+        pa.field("user_id", NAME, nullable=False),
+        pa.field("prompt", NAME),
+        pa.field("chosen", NAME, nullable=False),
+        pa.field("rejected", NAME, nullable=False),
+        pa.field("label", pa.float32(), nullable=False),
+        *[pa.field(name, NAME) for name in ("group", "users", "split", "test", "filtered")],
+        pa.field("weight", pa.float32()),
+        pa.field("time", pa.timestamp("us")),
+    ]
+)
+# users: seen or unseen. split: train, val, test, for unseen users adapt, val, test. items says whether the
+# pair's prompt (without prompts: either response) occurs in training: known or new.
+SPLITS_SCHEMA = pa.schema(
+    [
+        pa.field("pair_id", pa.int64(), nullable=False),
+        *[pa.field(name, NAME, nullable=False) for name in ("users", "split", "items")],
+    ]
+)
+SCHEMAS = {ITEMS: ITEMS_SCHEMA, PAIRS: PAIRS_SCHEMA, SPLITS: SPLITS_SCHEMA}
 
-    text     text
-    vector   vector
-    image    file, the sha256 of the raw file that holds its bytes; where that is a Parquet file also the
-             row_group, the row in it and the column; and filter, which the pixels get when they are decoded
+
+def write_table(path: Path, table: pl.DataFrame | pa.Table | Iterable[pl.DataFrame | pa.Table]) -> None:
+    """Write a table as Parquet in the schema of its file's name, all or nothing; absent columns are null.
+
+    Args:
+        path: A file named ITEMS, PAIRS or SPLITS.
+        table: The table, or its blocks of rows, of which one at a time lies in memory. A dictionary's names
+            are written once a block: a block should bring those that it uses, not all there are.
     """
-    return pa.schema(
-        [
-            pa.field("item_id", pa.string(), nullable=False),
-            pa.field("modality", NAME, nullable=False),
-            pa.field("text", pa.string()),
-            pa.field("vector", pa.list_(pa.float32())),
-            pa.field("file", NAME),
-            pa.field("row_group", pa.int32()),
-            pa.field("row", pa.int32()),
-            pa.field("column", NAME),
-            pa.field("filter", NAME),
-        ]
-    )
-
-
-def pairs_schema() -> pa.Schema:
-    """One comparison a row; dictionary columns keep sixty million rows within a few GB.
-
-    label is P(chosen is preferred). group is the true group where data are semi-synthetic. users and split
-    are filled where the source itself says where a pair belongs; split decides where they are null. test
-    names the test set where a dataset has several. filtered is winner or loser where that response has a
-    colour filter. weight is how much a comparison counts in training, 1 where null. time is when the user
-    answered.
-    """
-    return pa.schema(
-        [
-            pa.field("pair_id", pa.int64(), nullable=False),
-            pa.field("user_id", NAME, nullable=False),
-            pa.field("prompt", NAME),
-            pa.field("chosen", NAME, nullable=False),
-            pa.field("rejected", NAME, nullable=False),
-            pa.field("label", pa.float32(), nullable=False),
-            pa.field("group", NAME),
-            pa.field("users", NAME),
-            pa.field("split", NAME),
-            pa.field("test", NAME),
-            pa.field("filtered", NAME),
-            pa.field("weight", pa.float32()),
-            pa.field("time", pa.timestamp("us")),
-        ]
-    )
-
-
-def splits_schema() -> pa.Schema:
-    """users: seen or unseen. split: train, val, test, for unseen users adapt, val, test.
-
-    items says whether the pair's prompt (without prompts: either response) occurs in training: known or new.
-    """
-    return pa.schema(
-        [
-            pa.field("pair_id", pa.int64(), nullable=False),
-            pa.field("users", NAME, nullable=False),
-            pa.field("split", NAME, nullable=False),
-            pa.field("items", NAME, nullable=False),
-        ]
-    )
-
-
-def write_table(path: Path, frame: pl.DataFrame | pa.Table, schema: pa.Schema) -> None:
-    """Write a frame as Parquet in the given schema, whole or not at all; absent columns are null."""
-    write_blocks(path, [frame], schema)
-
-
-def write_blocks(path: Path, blocks: Iterable[pl.DataFrame | pa.Table], schema: pa.Schema) -> None:
-    """Write a table that comes in blocks of rows, of which one at a time lies in memory.
-
-    A dictionary's names are written once a block: a block should bring those that it uses, not all there are.
-    """
+    schema = SCHEMAS[path.name]
     with new_file(path) as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
-        for block in blocks:
-            table = block if isinstance(block, pa.Table) else block.to_arrow()
+        for block in [table] if isinstance(table, pl.DataFrame | pa.Table) else table:
+            rows = block if isinstance(block, pa.Table) else block.to_arrow()
             columns = [
-                table.column(field.name).cast(field.type)
-                if field.name in table.column_names
-                else pa.nulls(len(table), field.type)
+                rows.column(field.name).cast(field.type)
+                if field.name in rows.column_names
+                else pa.nulls(len(rows), field.type)
                 for field in schema
             ]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=BLOCK_ROWS)
@@ -141,15 +118,14 @@ def read_arrow(path: Path, made_by: str, columns: list[str] | None = None) -> pa
 def _read_blocks(path: Path, made_by: str, columns: list[str]) -> Iterator[pa.Table]:
     """The same a block of rows at a time, for tables that are not to lie in memory whole."""
     manifests.check(path, made_by)
-    with _readable(path, made_by), pq.ParquetFile(path, memory_map=False) as file:
-        if missing := [name for name in columns if name not in file.schema_arrow.names]:
-            raise ValueError(f"no column {missing[0]!r}")
-        groups = range(file.num_row_groups)
-    for group in groups:
-        with _readable(path, made_by), pq.ParquetFile(path, memory_map=False) as file:
-            table = file.read_row_group(group, columns=columns)
-            table.validate(full=True)
-        yield table
+    with _readable(path, made_by):
+        file = pq.ParquetFile(path, memory_map=False)
+    with file:
+        for group in range(file.num_row_groups):
+            with _readable(path, made_by):
+                table = file.read_row_group(group, columns=columns)
+                table.validate(full=True)
+            yield table
 
 
 @contextmanager
@@ -196,10 +172,6 @@ class Coded:
     def rows(self, at: np.ndarray | slice) -> "Coded":
         """Some of the rows; all of them are not copied."""
         return Coded({name: values[at] for name, values in self.columns.items()}, self.names)
-
-    def without(self, column: str) -> "Coded":
-        """The other columns."""
-        return Coded({name: values for name, values in self.columns.items() if name != column}, self.names)
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -274,12 +246,9 @@ def rows_of(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray | slice | None:
 
 def text_items(texts: list[str]) -> pl.DataFrame:
     """The items table of distinct texts, ordered by id."""
-    rows: dict[str, Any] = {text_id(text): text for text in texts}
-    ids = sorted(rows)
-    return pl.DataFrame(
-        {"item_id": ids, "modality": ["text"] * len(ids), "text": [rows[i] for i in ids]},
-        schema={"item_id": pl.String, "modality": pl.String, "text": pl.String},
-    )
+    rows = {text_id(text): text for text in texts}
+    columns = {"item_id": list(rows), "modality": ["text"] * len(rows), "text": list(rows.values())}
+    return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)).sort("item_id")
 
 
 def read_shards(folder: Path, made_by: str) -> tuple[np.ndarray, np.ndarray, Embedder]:

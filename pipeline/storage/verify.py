@@ -53,22 +53,17 @@ def main(*, mend: bool = False) -> None:
     if not files:
         print("nothing to verify yet; run `dvc repro`")
         return
-    keys = sorted(files)  # both hashes of a file one after the other, while it is in memory
     sizes = {inode: path.stat().st_size for (inode, _), path in files.items()}
-    hashes = {}
-    with (
-        tqdm(total=sum(sizes[inode] for inode, _ in keys), desc="verify", unit="B", unit_scale=True) as bar,
-        ThreadPoolExecutor(os.cpu_count()) as pool,  # hashing releases the interpreter's lock
-    ):
-        for key, found in zip(keys, pool.map(lambda key: _hash(files[key], key[1]), keys), strict=True):
-            hashes[key] = found
-            bar.update(sizes[key[0]])
+    keys = sorted(files)  # both hashes of a file one after the other, while it is in memory
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the interpreter's lock
+        found = pool.map(lambda key: _hash(files[key], key[1]), keys)
+        hashes = dict(zip(keys, tqdm(found, total=len(keys), desc="verify", unit="hash"), strict=True))
     failures: dict[Path, str] = {}
     stages = set()
     for record in records:
-        found = hashes[_inode(record.path), record.kind] if record.path.exists() else "is missing"
-        if found != record.wanted:
-            what = found if found.startswith("is ") else "is damaged or was changed"
+        got = hashes[_inode(record.path), record.kind] if record.path.exists() else "is missing"
+        if got != record.wanted:
+            what = got if got.startswith("is ") else "is damaged or was changed"
             failures.setdefault(record.path, f"{what} (says {record.source})")
             stages.add(record.stage)
     wrong = {_inode(path) for path in failures if path.exists()}

@@ -63,23 +63,3 @@ def test_a_scale_replaces_knobs_one_by_one():
     assert small.grid == {"K": [1], "latent": [4]}
     assert small.fit == {"paper": {"epochs": 3, "loss": "logistic"}}
     assert run.at("paper").prepare["users_per_group"] == 10_000
-
-
-def test_a_preset_is_run_at_the_cells_that_it_is_kept_to_and_nothing_is_drawn_for_none():
-    run = Run.from_options(
-        dataset="persona",
-        presets=["paper", "ours"],
-        grid={"groups": [2, 3, 4], "K": [1, 2, 3]},
-        only={"paper": {"groups": [3], "K": [1, "groups"]}, "ours": {"groups": [2, 3], "K": ["groups"]}},
-    )
-    assert study.draws(run) == [{"groups": 2}, {"groups": 3}]
-    assert study.fits(run, "paper", {"groups": 3}) == [{"K": 1}, {"K": 3}]
-    assert study.fits(run, "paper", {"groups": 2}) == []
-    assert study.fits(run, "ours", {"groups": 2}) == [{"K": 2}]
-
-
-def test_a_preset_that_stops_early_sees_no_more_answers_than_the_cell_has():
-    run = Run.from_options(dataset="persona", answers={"paper": 150})
-    assert study.most_answers(run, "paper", {}) == 150
-    assert study.most_answers(run, "paper", {"train_pairs": 100}) == 100
-    assert study.most_answers(run, "ours", {}) is None

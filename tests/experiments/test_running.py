@@ -1,14 +1,12 @@
 """An entry runs from drawing to intervals, and stands in the ledger whether it ran or not."""
 
 import json
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from experiments import counts, entries, figures, ledger, measure, page, running, study
+from experiments import counts, entries, ledger, measure, page, running
 from experiments.__main__ import app
 from experiments.entries import Run
 from pal.comparisons import Comparisons
@@ -47,16 +45,6 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_every_cell_is_measured_for_every_seed():
-    arms = measure.run(TINY, "generated").arms
-    places = [(arm.at["train_pairs"], arm.at["K"], arm.at["what"], arm.at.get("shots")) for arm in arms]
-    assert sorted(places, key=str) == sorted(
-        ((n, K, *what) for n in (4, 8) for K in (1, 2) for what in READ), key=str
-    )
-    for arm in arms:
-        assert [int(one.total.sum()) for one in arm.judged] == [48 if arm.at["what"] == "seen" else 24] * 3
-
-
 def test_the_bound_is_found_once_a_study_and_no_model_is_above_it(folder):
     run = TINY.model_copy(update={"bound": True, "seeds": [0]})
     best = [arm for arm in measure.run(run, "generated").arms if arm.at["preset"] == measure.BOUND]
@@ -66,29 +54,6 @@ def test_the_bound_is_found_once_a_study_and_no_model_is_above_it(folder):
     (row,) = (running.best(a) for a in best if a.at["what"] == "seen" and a.at["train_pairs"] == 8)
     assert row["bound"] > 60
     assert set(row) == {"train_pairs", "what", "bound", "low", "high", "each"}
-
-
-def test_fewer_answers_are_the_first_ones_of_each_user():
-    drawn = study.draw(TINY, {}, "generated", 0)
-    small = study.first_answers(drawn.data, 4)
-    assert len(small.select("seen", "train")) == 8 * 4
-    assert len(drawn.data.select("seen", "train")) == 8 * 8
-    assert len(small.select("seen", "test")) == len(drawn.data.select("seen", "test"))
-    big, few = drawn.data.select("seen", "train"), small.select("seen", "train")
-    for user in range(8):
-        assert few.question[few.user == user].tolist() == big.question[big.user == user].tolist()[:4]
-
-
-def test_points_that_are_an_affine_map_of_the_truth_are_recovered_wholly():
-    rng = np.random.default_rng(0)
-    weights, prototypes, matrix = rng.dirichlet([1, 1, 1], 20), rng.normal(size=(3, 2)), np.eye(2)
-    truth = {"weights": weights, "prototypes": prototypes, "matrix": matrix, "user_ids": [*range(20)]}
-    drawn = SimpleNamespace(truth=truth, data=SimpleNamespace(user_ids={"seen": [*range(20)]}))
-    for points, share in ((weights @ prototypes @ rng.normal(size=(2, 5)) + 3, 1.0), (np.ones((20, 5)), 0.0)):
-        head = SimpleNamespace(ideal_points=lambda _, points=points: torch.from_numpy(points))
-        share_explained, *rest = measure.recovery(SimpleNamespace(head=head, states=None), drawn)
-        assert share_explained["r2"] == pytest.approx(share)
-        assert len(rest) == 20
 
 
 def test_parameters_are_those_worked_out_by_hand():
@@ -171,18 +136,6 @@ def test_the_command_runs_an_entry_or_all_that_are_outdated_and_then_the_ledger(
         done = CliRunner().invoke(app, arguments)
         assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "page")
     assert ran == [("parameters", None), "ledger", ("a", "paper"), ("b", "paper"), "ledger", "ledger"]
-
-
-def test_a_figure_shows_the_texts_points_and_a_point_alone_has_a_stroke():
-    row = {"K": 1, "preset": "paper", "what": "seen", "accuracy": 80.0, "low": 79.0, "high": 81.0}
-    drawn = [
-        figures.drawn(entries.load().entries["simulated-13"], rows)
-        for rows in ([row], [row, {**row, "K": 3}])
-    ]
-    alone, joined = (json.dumps(chart["chart"]) for (chart,) in drawn)
-    assert "72.2" in alone
-    assert '"opacity": 0.6' in alone
-    assert '"opacity": 0.6' not in joined
 
 
 SAMPLE = str(entries.ROOT / "data/sample/persona")

@@ -47,24 +47,11 @@ def test_a_number_is_held_to_our_interval_and_its_tolerance(paper, tolerance, ve
     assert verdicts.of_number(paper, Estimate(92.0, 90.0, 94.0), tolerance) == verdict
 
 
-def test_a_number_asks_a_least_precision_and_a_least_effect_and_no_baseline_is_better():
-    assert verdicts.of_number(91.0, Estimate(92.0, 88.9, 95.1), 0.0) == "undecided"  # 3.1 to either side
-    assert verdicts.of_number(91.0, Estimate(91.9, 91.8, 92.0), 0.0) == "undecided"  # 0.9 apart
-    assert verdicts.of_number(91.0, Estimate(92.1, 92.0, 92.2), 0.0) == "better"
-    assert verdicts.of_number(91.0, Estimate(92.1, 92.0, 92.2), 0.0, baseline=True) == "baseline differs"
-
-
 def test_means_and_intervals_count_seeds_alike_and_users_by_their_comparisons():
     uneven = Judged(np.array([9.0, 1.0]), np.array([10, 2]))  # 10 of 12
     row = summary(Arm({}, [uneven, judged(5, 5)]))
     assert row["accuracy"] == pytest.approx(100 * (10 / 12 + 0.5) / 2, abs=1e-3)
     assert interval([judged(9, 9), judged(5, 5)]) == pytest.approx((50, 90))
-
-
-def test_the_interval_of_a_difference_adds_the_distances_to_the_ends_in_squares():
-    """80 (77 to 82) less 70 (66 to 71): 10, less 3 and 1 in squares, more 2 and 4."""
-    found = verdicts.difference(Estimate(80, 77, 82), Estimate(70, 66, 71))
-    assert found == pytest.approx((10, 10 - 10**0.5, 10 + 20**0.5))
 
 
 def test_a_published_number_is_one_statement_with_every_preset_beside_it_and_others_numbers_none():
@@ -84,22 +71,6 @@ def test_a_published_number_is_one_statement_with_every_preset_beside_it_and_oth
     assert verdicts.published(Published(at={"K": 9}, value=1.0, place="S1"), rows)["verdict"] == "not run"
 
 
-def test_a_similarity_which_no_preset_changes_is_held_to_its_number_once():
-    rows = [{**arm(6, what="similarity_test"), "preset": name} for name in ("paper", "authors")]
-    number = Published(at={"what": "similarity_test"}, value=50.0, place="S1")
-    (row,) = verdicts.published(number, rows)["presets"]
-    assert row["verdict"] == "baseline differs"
-
-
-def test_a_difference_is_looked_at_wherever_the_other_axes_agree():
-    said = {"check": "difference", "more": {"K": "groups"}, "less": {"K": 1}}
-    row = check(**said)
-    assert [(cell["ours"], cell["holds"]) for cell in row["cells"]] == [(20.0, True), (0.0, False)]
-    assert row["verdict"] == row["statement"] == "not reproduced"
-    assert check(**said, value=7.0, tolerance=3.0)["verdict"] == "reproduced"  # (20 + 0) / 2 = 10
-    assert check(**said, value=7.0, tolerance=2.0)["verdict"] == "better"
-
-
 def test_reaching_ranging_rising_and_staying_below_are_read_off_the_cells():
     assert check(check="reaches", at={"K": 2}, least=80.0)["verdict"] == "reproduced"
     assert check(check="reaches", at={"K": 2}, least=85.0)["holds"] == [True, False]
@@ -110,16 +81,6 @@ def test_reaching_ranging_rising_and_staying_below_are_read_off_the_cells():
     assert check(check="rises", over="K", at={"groups": 3})["verdict"] == "not reproduced"
     row = check(check="gap", over="K", more={"groups": 2}, less={"groups": 3})
     assert (row["cells"][0]["ours"], row["verdict"]) == (20.0, "reproduced")
-
-
-def test_a_variant_of_a_preset_stands_beside_without_a_verdict():
-    rows = [arm(right, K=K, preset="paper-full") for K, right in ((3, 9), (1, 2))]
-    row = check(rows, check="difference", more={"K": 3}, less={"K": 1}, value=7.0)
-    assert (row["preset"], row["verdict"], row["statement"]) == (
-        "paper-full",
-        verdicts.BESIDE,
-        verdicts.NOT_RUN,
-    )
 
 
 @pytest.mark.parametrize(

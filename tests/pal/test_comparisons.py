@@ -53,29 +53,6 @@ def test_answers_that_cannot_be_are_refused(change, message):
         Comparisons.from_pairs(**answers | change)
 
 
-def test_a_slice_is_those_rows():
-    label, weight = torch.tensor([0.5, 1.0, 0.0]), torch.tensor([0.5, 1.0, 2.0])
-    c = Comparisons.from_pairs(
-        user=rows(4, 5, 6),
-        prompt=None,
-        chosen=rows(1, 3, 2),
-        rejected=rows(0, 2, 1),
-        label=label,
-        weight=weight,
-    ).to("cpu")
-    part, same = c.slice(1, 9), c[rows(1, 2)]
-    for name in ("user", "question", "sign", "label", "weight"):
-        assert torch.equal(getattr(part, name), getattr(same, name))
-    assert part.weight.tolist() == [1.0, 2.0]
-    assert part.questions is c.questions
-
-
-def test_embeddings_that_share_a_table_still_do_elsewhere():
-    table = torch.zeros(2, 3)
-    moved = Embeddings(table, table).to("meta")
-    assert moved.prompts is moved.responses
-
-
 EMBEDDINGS = Embeddings(torch.zeros(2, 3), torch.zeros(4, 3))
 
 

@@ -4,7 +4,7 @@ import sys
 import pytest
 import yaml
 
-from pal.config import PRESETS, FitConfig, HeadConfig, preset
+from pal.config import FitConfig, HeadConfig, preset
 from pal.errors import PalError
 
 MIXTURE = {"objective": "mixture"}
@@ -37,13 +37,6 @@ def test_config_reads_numbers_that_yaml_makes_text():
     text = yaml.safe_load("learning_rate: 5e-3")
     assert text == {"learning_rate": "5e-3"}
     assert FitConfig.from_options(**text).learning_rate == 0.005
-
-
-@pytest.mark.parametrize("model", ["A", "B"])
-@pytest.mark.parametrize("name", PRESETS)
-def test_presets_are_valid_and_can_be_changed(name, model):
-    head, fit = preset(name, model, head={"K": 7}, fit={"epochs": 3})
-    assert (head.model, head.K, fit.epochs) == (model, 7, 3)
 
 
 def test_paper_preset_is_what_the_text_says():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pal import files
-from pal.errors import PalError, shorten
+from pal.errors import PalError
 
 LEFT = ".0123456789abcdef"
 
@@ -99,13 +99,6 @@ def test_a_link_is_replaced_and_not_followed(tmp_path):
     assert not (tmp_path / "link").is_symlink()
 
 
-def test_a_block_that_fails_leaves_nothing(tmp_path):
-    for make in (files.new_file, files.new_folder):
-        with pytest.raises(RuntimeError), make(tmp_path / "a"):
-            raise RuntimeError
-    assert names(tmp_path) == []
-
-
 def test_a_folder_takes_the_place_of_the_old_one(tmp_path):
     fill(tmp_path / "out", "old")
     (tmp_path / "out" / "only-old").touch()
@@ -187,26 +180,3 @@ def test_killed_before_any_call_the_old_folder_or_the_new_stands_there(tmp_path)
     assert not done.stderr
     assert {*done.stdout.split()} == {"old", "new"}
     assert len(done.stdout.split()) > 9
-
-
-def test_a_file_is_on_the_disk_before_it_takes_its_name_and_the_name_after(tmp_path, monkeypatch):
-    """After a power cut the name leads to the old bytes or to the new ones, never to a part of them."""
-    calls = []
-
-    def sync(handle, real=os.fsync):
-        place = Path(f"/proc/self/fd/{handle}")
-        calls.append("names" if place.is_dir() else place.read_bytes())
-        real(handle)
-
-    def replace(*values, real=os.replace):
-        calls.append("replace")
-        real(*values)
-
-    monkeypatch.setattr(os, "fsync", sync)
-    monkeypatch.setattr(os, "replace", replace)
-    files.write_bytes(tmp_path / "a", b"new, whole")
-    assert calls == [b"new, whole", "replace", "names"]
-
-
-def test_long_values_are_cut():
-    assert shorten("a" * 100, 10) == "'aaaaaaaa…"

@@ -28,6 +28,12 @@ def people(users=40, answers=40, spread=0.0, seed=0) -> Task:
     return Task(Embeddings(torch.zeros(0, 0), x), comparisons, users, K=2)
 
 
+@pytest.fixture(autouse=True)
+def few_candidates(monkeypatch):
+    """Each candidate of auto takes seconds to cross-validate, most of all those with prototypes."""
+    monkeypatch.setattr("pal.methods.auto.CANDIDATES", ("bt", "mixed_effects"))
+
+
 def test_people_who_are_alike_get_one_reward_and_others_their_own():
     alike = learn_auto(people())
     assert "auto: bt, since no personal method" in alike.said[-1]

@@ -178,7 +178,7 @@ class Album:
         images = pl.DataFrame(self.places, schema=schema).with_columns(modality=pl.lit("image"))
         items = pl.concat([images, tables.text_items(self.texts)], how="diagonal")
         path = paths.recoloured("own") / tables.ITEMS
-        tables.write_table(path, items, tables.items_schema())
+        tables.write_table(path, items)
 
     def _keep(self, name: str, data: bytes) -> None:
         from pipeline.storage import raw_files

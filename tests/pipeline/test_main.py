@@ -85,14 +85,6 @@ def test_results_prints_per_cent_p_values_and_words(main, project):
     assert "report: data/report/report.html" in out
 
 
-def test_a_stages_help_imports_nothing_heavy():
-    done = run("prepare", "--help", python=("-X", "importtime", "-m", "pipeline"))
-    assert done.returncode == 0
-    names = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
-    assert "typer" in names
-    assert not names & {"torch", "polars", "pyarrow", "numpy", "pandas", "transformers", "altair", "sklearn"}
-
-
 def test_stages_that_need_no_torch_run_without_it(small):
     """From check to split, and report, in a Python where torch cannot be imported."""
     words = "import sys; sys.modules['torch'] = None; "
@@ -121,14 +113,6 @@ def test_what_the_system_refuses_is_one_sentence(main, monkeypatch, error, told)
     code, out, err = main("check")
     assert (code, out) == (1, "")
     assert re.fullmatch(rf"error: {told}[^\n]*\n", err)
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
-def test_a_full_disk_behind_standard_output_is_one_sentence():
-    with Path("/dev/full").open("wb") as full:
-        done = run("--help", capture_output=False, stdout=full, stderr=subprocess.PIPE)
-    assert done.returncode == 1
-    assert re.fullmatch(r"error: [^\n]*\(No space left on device\); free space[^\n]*\n", done.stderr)
 
 
 def test_an_output_that_a_killed_run_had_moved_away_is_put_back_at_the_next_start(main, small):

@@ -2,15 +2,10 @@
 
 import shutil
 
-import numpy as np
-import polars as pl
 import pytest
 
-from pal.encoders import vector_store as embeddings
-from pal.encoders.model_free import HashedWords
 from pipeline import paths
 from pipeline.stages import encode, evaluate, train
-from pipeline.storage import tables
 
 
 @pytest.fixture
@@ -50,12 +45,3 @@ def test_however_items_are_encoded_embeddings_and_metrics_are_the_same(small, me
     way()
     assert [path.read_bytes() for path in sorted(paths.embeddings("own").rglob("*.parquet"))] == before
     assert metrics() == metrics.first
-
-
-def test_encoded_alone_and_encoded_in_batches_are_the_same_vectors(small):
-    ids, vectors, embedder = tables.read_shards(paths.embeddings("own") / "text", "")
-    items = pl.read_parquet(paths.recoloured("own") / tables.ITEMS)
-    texts = dict(items.select("item_id", "text").iter_rows())
-    alone = np.concatenate([HashedWords().encode([texts[item]]) for item in embeddings.unpacked(ids)])
-    assert embedder.dtype == "float32"
-    assert np.array_equal(vectors, alone)

@@ -37,7 +37,7 @@ function card(path, method, about) {
     answer.hidden = false;
     answer.textContent = typeof shown === "string" ? shown || "(done)" : JSON.stringify(shown, null, 1);
   });
-  return element("details", {}, element("summary", {}, element("code", { textContent: `${method.toUpperCase()} ${path}` }), ` ${about.description ?? ""}`), form);
+  return element("details", {}, element("summary", {}, element("code", { textContent: `${method.toUpperCase()} ${path}` }), ` ${(about.description ?? "").replaceAll("`", "")}`), form);
 }
 
 trying(async () => {

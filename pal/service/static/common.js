@@ -32,6 +32,12 @@ function plain(item) {
   return shown.alt ?? shown.textContent;
 }
 
+// The beginning of an item, as a sentence quotes it.
+function brief(item, most = 80) {
+  const text = plain(item);
+  return text.length > most ? `${text.slice(0, most - 1).trimEnd()}…` : text;
+}
+
 const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
 
 async function call(method, path, body, headers = {}) {

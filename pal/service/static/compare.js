@@ -15,7 +15,7 @@ document.getElementById("form").addEventListener("submit", (event) => {
     for (const [id, order] of [["average", ranked.average], ["worst", ranked.worst], ["person-ranking", ranked.person ?? []]]) {
       reorder(document.getElementById(id), order.map((index) => rankingRow(index, responses[index])));
     }
-    document.getElementById("said").textContent = `Ranked ${responses.length} responses. First by the average: ${plain(responses[ranked.average[0]]).slice(0, 80)}`;
+    document.getElementById("said").textContent = `Ranked ${responses.length} responses. First by the average: ${brief(responses[ranked.average[0]])}`;
   });
 });
 

@@ -2,10 +2,10 @@
 const field = document.getElementById("person");
 let setup;
 
-function pairCard(each, notes) {
+function pairCard(each, verb, notes) {
   return element("div", { className: "pair" },
     each.prompt === null ? null : element("p", { className: "over" }, show(each.prompt)),
-    element("p", {}, element("strong", { textContent: "prefers " }), show(each.first)),
+    element("p", {}, element("strong", { textContent: `${verb} ` }), show(each.first)),
     element("p", { className: "over" }, "over ", show(each.second)),
     element("p", { className: "note", textContent: notes }));
 }
@@ -45,12 +45,12 @@ const choose = (id) => trying(async () => {
     return element("li", {}, button, ` would choose the same in ${percent(each.agreement)} of the questions`);
   }));
   document.getElementById("beyond").replaceChildren(...person.beyond.map((each) =>
-    pairCard(each, `${percent(each.theirs)} sure; of the average user ${percent(each.average)}`)));
+    pairCard(each, "prefers", `The model is ${percent(each.theirs)} sure of it; for the average person it would be ${percent(each.average)}.`)));
   document.getElementById("right").textContent = person.answers
-    ? `Of ${person.answers} own answers the model agrees with ${percent(person.right)}; it was fitted to them, so expect less on new ones.`
+    ? `The model agrees with ${percent(person.right)} of their ${person.answers} answers at hand; it was fitted to them, so expect less on new ones.`
     : "None of this person's answers are at hand.";
   document.getElementById("mistakes").replaceChildren(...person.mistakes.map((each) =>
-    pairCard(each, `was chosen, though the model gave it ${percent(each.chance)}`)));
+    pairCard(each, "chose", `The model gave this choice ${percent(each.chance)}.`)));
 });
 
 document.getElementById("choose").addEventListener("submit", (event) => {

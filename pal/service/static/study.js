@@ -29,5 +29,6 @@ listenToChoices(next);
 trying(async () => {
   const { consent } = await call("GET", "/study/consent");
   document.getElementById("consent").textContent = consent;
+  if (!consent) document.querySelector("#start button").textContent = "Start";
   if (me) await next();
 });

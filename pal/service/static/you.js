@@ -18,7 +18,7 @@ async function update(choice) {
   const outlook = await trying(() => call("POST", "/demo/outlook", { user_id: me }));
   if (outlook) {
     document.getElementById("outlook").textContent =
-      `Ten more answers would bring it to about ${percent(outlook.later)}; knowing you fully, ${percent(outlook.at_most)}.`;
+      `Ten more answers would bring it to about ${percent(outlook.later)}; if it knew you fully, ${percent(outlook.at_most)}.`;
   }
 }
 
@@ -28,13 +28,18 @@ function render(before) {
   reorder(document.getElementById("ranking"), now.ranking.map((each) =>
     rankingRow(each.index, setup.ranked.responses[each.index], `Your favourite with a chance of ${percent(each.best)}`)));
   document.getElementById("sure").textContent =
-    `After ${count(now.answers)} I would guess ${percent(now.sure)} of your choices right.`;
+    `After ${count(now.answers)} the model would guess ${percent(now.sure)} of your choices right.`;
   const bars = document.getElementById("belief");
-  if (bars.children.length !== now.belief.length) bars.replaceChildren(...setup.names.map((name) => makeBar(name, now.belief[0])));
+  if (bars.children.length !== now.belief.length) {
+    bars.replaceChildren(...setup.names.map((name) => makeBar(name, now.belief[0])));
+    document.getElementById("bars").textContent = `Each bar ${now.belief[0].low === 0
+      ? "is a kind of taste, with what it prefers most clearly; further right is more of it."
+      : "lies between two kinds of response."} The line is where you stand, the box how unsure that still is.`;
+  }
   now.belief.forEach((each, place) => moveBar(bars.children[place], each, setup.names[place]));
   if (before) {
-    const first = plain(setup.ranked.responses[now.ranking[0].index]);
-    document.getElementById("said").textContent = `${count(now.answers)}. First in your ranking: ${first.slice(0, 80)}`;
+    const first = brief(setup.ranked.responses[now.ranking[0].index]);
+    document.getElementById("said").textContent = `${count(now.answers)}. First in your ranking: ${first}`;
   }
 }
 
@@ -77,6 +82,6 @@ document.getElementById("delete").addEventListener("click", () => trying(async (
 trying(async () => {
   setup = await call("GET", "/demo/setup");
   const prompt = setup.ranked.prompt;
-  document.getElementById("ranked-prompt").append(prompt === null ? "" : show(prompt));
+  document.getElementById("ranked-prompt").prepend(...(prompt === null ? [] : ["Answers to “", show(prompt), "”. "]));
   await update();
 });

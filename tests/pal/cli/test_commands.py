@@ -77,14 +77,6 @@ def test_score_gives_rewards_by_hand(pal, on_a_line, rows):
     assert [row["reward"] for row in scored] == near(-0.25, -0.25, -0.25)
 
 
-def test_score_of_texts_is_that_of_python_and_passes_other_columns_on(pal, words, worded, rows):
-    scored = rows(pal("score", words, table(ROWS), "--user", "user 3", "--format", "csv"))
-    prompts, responses = ["how are you", "how are you", "who is it"], ["fine", "bad", "me"]
-    expected = worded.score(prompts, responses, user="user 3")
-    assert [row["note"] for row in scored] == ["1", "2", "3"]
-    assert [float(row["reward"]) for row in scored] == near(*expected.tolist())
-
-
 def test_rank_sorts_the_rows_of_each_prompt_and_user_across_batches(
     pal, on_a_line, words, worded, rows, monkeypatch
 ):
@@ -135,16 +127,6 @@ def test_adapt_adds_and_forgets_comparisons_exactly(pal, words):
     assert alike(tastes("grown.jsonl"), tastes("all.jsonl"))
     pal("adapt", words, "others.csv", "--taste", "all.jsonl", "--forget", "--out", "less.jsonl")
     assert alike(tastes("less.jsonl"), tastes("first.jsonl"))  # nothing is left of bob, not even his id
-
-
-def test_score_reads_tastes(pal, words, worded, rows):
-    pal("adapt", words, table(CHOICES), "--out", "tastes.jsonl")
-    table("user_id,prompt,response\nann,how,fine\nuser 7,how,fine\n", "new.csv")
-    rewards = [row["reward"] for row in rows(pal("score", words, "new.csv", "--taste", "tastes.jsonl"))]
-    expected = worded.score("how", ["fine", "fine"], user=[tastes("tastes.jsonl")["ann"], "user 7"])
-    assert rewards == near(*expected.tolist())
-    named = rows(pal("score", words, "new.csv", "--taste", "tastes.jsonl", "--user", "ann"))
-    assert [row["reward"] for row in named] == near(rewards[0], rewards[0])
 
 
 def test_ask_sorts_candidates_by_their_bits(pal, on_a_line, rows, monkeypatch):

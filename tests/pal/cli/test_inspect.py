@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-POINTS = '{"response": [1]}\n{"response": [0.0]}\n{"response": [3.0]}\n'
-
 
 def test_a_model_is_told_in_numbers(pal, on_a_line):
     about = json.loads(pal("inspect", on_a_line, "--json"))
@@ -26,24 +24,6 @@ def test_a_model_is_told_in_words(pal, words, on_a_line):
     assert "40 seen in fitting" in said
     assert said.count("#") > 10
     assert "prompts     are not read" in pal("inspect", on_a_line)
-
-
-def test_each_prototype_likes_what_lies_near_it_more_than_the_average_does(pal, on_a_line):
-    """Chances of x among 1, 0 and 3, with s the logistic function, less those at the ideal point 1/2.
-
-    Of 0 at -x^2: (s(1) + s(9)) / 2 = 0.8655 less (s(0) + s(6)) / 2 = 0.7488; of 1 there (s(-1) + s(8)) / 2 less
-    the same; of 1 at -(x - 1)^2: (s(1) + s(4)) / 2 = 0.8565.
-    """
-    about = json.loads(pal("inspect", on_a_line, "-", "-n", 1, "--json", stdin=POINTS))
-    first, second = about["prototypes"]
-    assert first["likes"] == [{"response": [0.0], "above": pytest.approx(0.1167, abs=1e-4)}]
-    assert first["dislikes"] == [{"response": [1], "above": pytest.approx(-0.1145, abs=1e-4)}]
-    assert second["likes"] == [{"response": [1], "above": pytest.approx(0.1078, abs=1e-4)}]
-    said = pal("inspect", on_a_line, "-", stdin=POINTS)
-    assert (
-        "prototype 1: no words tell what it likes\n  likes most, against the average\n    +0.117  [0.0]"
-        in said
-    )
 
 
 def test_responses_are_compared_within_their_prompt(pal, words):

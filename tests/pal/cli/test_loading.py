@@ -1,7 +1,6 @@
 """What cells are: paths of pictures, texts and vectors."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from PIL import Image
 from pal.config import FitConfig, HeadConfig
 from pal.encoders.model_free import CLASSICAL_DIM as DIM
 from pal.models.base import make_model
-from pal.serving.inputs import InputEncoder
 from pal.serving.reward_model import RewardModel
 from pal.users.points import Points
 
@@ -53,22 +51,3 @@ def test_a_picture_that_cannot_be_read_is_named_by_its_row(pal, pictures):
         given = json.dumps({"user_id": "x", "chosen": "red.png", "rejected": name}) + "\n"
         said = pal("adapt", folder, "-", stdin=given, code=1)
         assert "rejected in row 1 of standard input cannot be read as a picture" in said
-
-
-def test_the_user_may_say_what_cells_are(pal, pictures, words):
-    _, folder = pictures
-    said = pal("score", folder, "-", "--responses", "text", stdin='{"response": "red.png"}\n', code=1)
-    assert "response in row 1 of standard input must be one of the pictures that classical reads" in said
-    given = '{"prompt": "how", "response": "fine"}\n'
-    said = pal("score", words, "-", "--responses", "image", stdin=given, code=1)
-    assert "must be one of the texts that hashed-words reads, got one of the pictures" in said
-
-
-def test_prompts_may_be_vectors_and_responses_texts(pal, worded, tmp_path, rows):
-    encoder = {"prompts": None, "responses": worded.encoder["responses"]}
-    model = replace(worded, encoder=encoder, input_encoder=InputEncoder(encoder))
-    model.save(tmp_path / "mixed")
-    prompt = [0.5] * 256
-    given = json.dumps({"prompt": prompt, "response": "fine"}) + "\n"
-    (row,) = rows(pal("score", tmp_path / "mixed", "-", stdin=given))
-    assert row["reward"] == pytest.approx(model.score([prompt], ["fine"]).item(), abs=1e-6)

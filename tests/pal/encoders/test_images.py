@@ -1,7 +1,5 @@
 """Images: decoding of untrusted bytes, work ahead on threads, resizing as open_clip does it."""
 
-import io
-
 import numpy as np
 import pytest
 import torch
@@ -48,16 +46,6 @@ def test_every_exif_orientation_comes_out_upright(turn):
     assert np.abs(pixels.astype(int) - np.asarray(blocks).transpose(2, 0, 1)).max() <= 3
 
 
-@pytest.mark.parametrize(("mode", "options"), [("RGB", {}), ("RGB", {"progressive": True}), ("L", {})])
-def test_a_jpeg_is_what_pillow_makes_of_it_with_torchvisions_decoder_and_without(mode, options, monkeypatch):
-    """To within 1 of 255: both decode by libjpeg-turbo, of different versions. A later torchvision has none."""
-    data = saved(drawn((301, 77)).convert(mode), "JPEG", **options)
-    pillow = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).transpose(2, 0, 1)
-    assert np.abs(images.read(data).numpy().astype(int) - pillow).max() <= 1
-    monkeypatch.setattr(images, "decode_jpeg", lambda: None)
-    assert np.array_equal(images.read(data).numpy(), pillow)
-
-
 def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(monkeypatch):
     monkeypatch.setattr(images, "MAX_PIXELS", 600)
     assert images.read(saved(flat(128), "PNG")).shape == (3, 20, 30)
@@ -75,12 +63,6 @@ def test_a_file_cut_anywhere_before_its_pixels_end_is_refused(data, at):
     """A PNG's last 16 bytes are a checksum and the end chunk, which Pillow can do without."""
     with pytest.raises(PalError):
         images.read(data[: at % (len(data) - (16 if data.startswith(b"\x89PNG") else 0))])
-
-
-@given(st.lists(st.integers()), st.integers(0, 4), st.integers(1, 9))
-def test_prefetched_results_come_in_the_order_of_the_jobs(jobs, workers, depth):
-    done = list(prefetch(jobs, lambda job: job * 2, workers, depth))
-    assert [(job, result, error) for job, result, error in done] == [(job, job * 2, None) for job in jobs]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

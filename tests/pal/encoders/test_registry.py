@@ -38,11 +38,6 @@ def test_an_instruction_stands_before_every_text(minilm):
     assert (vector == minilm.encode(["query: tea"])).all()
 
 
-def test_weights_come_from_the_hub_but_for_the_package_that_is_installed_anyway():
-    names = ("all-MiniLM-L6-v2", "all-mpnet-base-v2", "pickscore")
-    assert [encoders.default_weights(name) for name in names] == ["package", "hub", "hub"]
-
-
 REFUSED = {
     "": "is empty",
     " \t \u00a0\u200b\ufeff\0\u202e\ue000": "holds nothing but spaces and invisible characters",

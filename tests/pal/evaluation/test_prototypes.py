@@ -32,13 +32,6 @@ def test_prototypes_that_only_changed_places_agree_fully_and_what_everybody_like
     assert match_prototypes(one, one[[0, 2, 1]], EVEN, EVEN).agreement.tolist() == [0, 0]
 
 
-def test_a_prototype_that_nobody_uses_moves_no_other():
-    one = torch.tensor([[1.0, -1.0, 50.0], [0.0, 0.0, 7.0]])
-    other = torch.tensor([[1.0, -1.0, -30.0], [0.0, 0.0, 1.0]])
-    shares = torch.tensor([0.5, 0.5, 0.0])
-    assert match_prototypes(one, other, shares, shares).agreement[:2].tolist() == [1, 1]
-
-
 def test_a_prototype_is_dead_that_is_nobodys_nearest_or_has_hardly_any_weight():
     """The third is nobody's nearest; with 40 users the second's one user holds 0.025 + ... of 1 / 30."""
     weights = torch.tensor([[0.6, 0.0, 0.4]] * 39 + [[0.0, 1.0, 0.0]])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
 from pal.fitting.mixture import Mixture, simplex_grid
-from pal.fitting.objective import Objective, user_balanced
+from pal.fitting.objective import Objective
 from pal.fitting.per_comparison import FixedStates, PerComparison
 from pal.models.base import make_model
 from tests.pal.conftest import line_head
@@ -68,12 +68,6 @@ def test_lengths_of_prompted_ideal_points_are_those_before_normalisation():
     torch.testing.assert_close(lengths, expected)
 
 
-def test_user_balanced_comparisons_keep_their_weights_within_a_user():
-    """Weights 1 and 3 of one user are shares 1/4 and 3/4, with the other's 1 two; times 3/2 three in all."""
-    train = user_balanced(answers([0, 0, 1], [0, 0, 1], weight=[1.0, 3.0, 5.0]), 2)
-    torch.testing.assert_close(train.weight, torch.tensor([0.375, 1.125, 1.5]))
-
-
 def test_mixture_loss_is_the_likelihood_of_whole_users():
     """Two classes at margins +1 and -1, half each; user 0 answers twice with 0, user 1 once with 1.
 
@@ -85,15 +79,6 @@ def test_mixture_loss_is_the_likelihood_of_whole_users():
     s = 1 / (1 + math.exp(-1))
     expected = -(math.log((s**2 + (1 - s) ** 2) / 2) + math.log(0.5)) / 3
     assert objective.loss(line_head(), train, 1.0).item() == pytest.approx(expected)
-
-
-def test_mixture_weights_are_the_posterior():
-    """Even shares, one answer for 0: posterior s at the first prototype; none: the shares themselves."""
-    train = answers([0], [0])
-    objective = mixture_of(train)
-    s = 1 / (1 + math.exp(-1))
-    weights = objective.states(line_head())
-    torch.testing.assert_close(weights, torch.tensor([[s, 1 - s], [0.5, 0.5]]))
 
 
 def test_mixture_shares_follow_the_posteriors_once_annealed():

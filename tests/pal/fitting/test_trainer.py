@@ -40,14 +40,6 @@ def test_same_seed_gives_the_same_result(toy):
     assert not torch.equal(one.states, other.states)
 
 
-@pytest.mark.parametrize("model", ["A", "B"])
-def test_float64_embeddings_are_fitted_as_float32(toy, model):
-    double = Embeddings(toy.embeddings.prompts.double(), toy.embeddings.responses.double())
-    config, short = HeadConfig(model=model, K=2, latent=2, hidden=4), FitConfig(epochs=2)
-    fits = [fit(each, toy.train, n_users=20, head=config, config=short) for each in (toy.embeddings, double)]
-    assert torch.equal(fits[0].states, fits[1].states)
-
-
 def test_best_epoch_on_validation_is_kept(toy):
     """A learning rate that is far too high makes epochs of very different worth."""
     config = FitConfig(epochs=12, learning_rate=1.0, schedule="constant", batch_size=200)

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pal.errors import PalError
@@ -132,21 +132,6 @@ def test_texts_that_differ_in_spaces_or_unicode_form_alone_are_one_item(read):
     assert shown(found)[0][1] == "caf\u00e9  ?"  # of as many characters the first in their order
 
 
-def test_items_are_numbered_by_ascending_ids_whatever_the_order_of_rows(read):
-    rows = [row(prompt=f"{n} ?", chosen=f"{n}", rejected=f"no {n}") for n in range(40)]
-    _, one = read("a.jsonl", as_jsonl(rows))
-    _, other = read("a.jsonl", as_jsonl(rows[::-1]))
-    assert one.items["text"].contents.equals(other.items["text"].contents)
-    ids = one.items["text"].ids.tolist()
-    assert ids == sorted(ids)
-
-
-def test_the_last_time_of_repeats_is_theirs(read):
-    times = ("2026-03-02", "2026-03-03", "2026-03-01")
-    _, found = read("a.csv", as_csv([row(timestamp=time) for time in times]))
-    assert found.pairs["timestamp"].to_list() == [datetime(2026, 3, 3)]
-
-
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 ROWS = st.lists(
     st.fixed_dictionaries(
@@ -157,7 +142,6 @@ ROWS = st.lists(
 )
 
 
-@settings(derandomize=True, max_examples=60, deadline=None)
 @given(rows=ROWS)
 def test_any_text_survives_every_format(tmp_path_factory, rows):
     """With a plain row before them, by which a CSV's dialect is told."""
@@ -166,23 +150,6 @@ def test_any_text_survives_every_format(tmp_path_factory, rows):
         path = tmp_path_factory.mktemp("any") / name
         path.write_bytes(write(rows))
         assert read_log(path).pairs.select(TEXTS).to_dicts() == rows, name
-
-
-TYPES = {
-    "categories": ({name: pa.dictionary(pa.int8(), pa.string()) for name in TEXTS}, GOOD),
-    "decimals": ({"label": pa.decimal128(3, 1)}, row(label=1)),
-    "whole numbers": ({"user_id": pa.uint64()}, row(user_id=7)),
-    "whole numbers as floats": ({"user_id": pa.float64()}, row(user_id=7)),
-}
-
-
-@pytest.mark.parametrize(("types", "cells"), TYPES.values(), ids=TYPES)
-def test_types_of_parquet_are_read(read, types, cells):
-    rows = [cells | {"prompt": prompt} for prompt in ("why?", "who?", "how?")]
-    log, _ = read("a.parquet", as_parquet(rows, types, row_group_size=1))
-    assert log.pairs.select(TEXTS).rows() == [
-        (str(cells["user_id"]), each["prompt"], "so", "no") for each in rows
-    ]
 
 
 MOMENT = datetime(2026, 3, 1, 12, 30)

@@ -134,13 +134,6 @@ def test_general_preferences_may_be_cyclic():
     assert rewards.abs().max() < 0.5  # none is better than the others
 
 
-def test_maxmin_puts_everyone_into_their_group():
-    learned, _ = found("maxmin", task(TRUTH["maxmin"]))
-    group = learned.fitted.states[:, :2].argmax(1)
-    assert (group == GROUP).float().mean() in (0.0, 1.0)
-    assert sorted(learned.population.mass.tolist()) == [0.5, 0.5]
-
-
 def test_popularity_knows_items_and_nothing_of_people_or_of_new_items():
     liked = 2 * draws(ITEMS)
     learned, rewards = found("popularity", task(liked.expand(USERS, -1)))

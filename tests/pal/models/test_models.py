@@ -55,16 +55,6 @@ def test_model_a_mixes_prototypes_where_it_is_told(prototypes, reward):
     assert head.reward(NO_PROMPTS[:1], torch.ones(1, 1), HALVES).item() == pytest.approx(reward)
 
 
-def test_model_a_reads_prompt_and_response_side_by_side():
-    """f sums both: prompt 10 with responses 1 and 2 lies at 11 and 12; with the ideal point 0, 144 - 121."""
-    config = HeadConfig(model="A", K=1, latent=1, hidden_layers=0, bias=False, inputs="prompt_and_response")
-    head = IdealPointModel(config, prompt_dim=1, response_dim=1)
-    head.f.first.weight.data = torch.ones(1, 2)
-    head.prototypes.data = torch.zeros(1, 1)
-    embeddings = Embeddings(torch.tensor([[10.0]]), torch.tensor([[1.0], [2.0]]))
-    assert margin(head, embeddings, torch.ones(1, 1)) == 23.0
-
-
 @pytest.mark.parametrize(
     ("options", "rewards"),
     [
@@ -89,14 +79,6 @@ def test_model_b_rewards_likeness_to_the_ideal_point_of_the_prompt(options, rewa
     found = head.reward(torch.ones(2, 1), embeddings.responses, HALVES.expand(2, 2))
     torch.testing.assert_close(found, torch.tensor(rewards))
     assert margin(head, embeddings, HALVES) == pytest.approx(rewards[0] - rewards[1], rel=1e-5)
-
-
-def test_model_b_scores_zero_where_the_prototypes_cancel():
-    config = HeadConfig(K=2, latent=1, hidden_layers=0, bias=False, normalise="mixed")
-    head = PromptedIdealPointModel(config, prompt_dim=1, response_dim=1)
-    head.g.first.weight.data = torch.tensor([[1.0], [-1.0]])
-    embeddings = Embeddings(torch.ones(1, 1), torch.tensor([[1.0], [-1.0]]))
-    assert margin(head, embeddings, HALVES) == 0.0
 
 
 def choices(**values):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pal.report.maps import corners, draw, mean, spread, stacked
+from pal.report.maps import corners, draw, mean
 
 
 def test_users_stand_at_the_weighted_mean_of_corners():
@@ -11,14 +11,6 @@ def test_users_stand_at_the_weighted_mean_of_corners():
     assert top == pytest.approx((0, 1))
     assert (right[1], left[1]) == pytest.approx((-0.5, -0.5))
     assert mean([1 / 3] * 3, [top, right, left]) == pytest.approx((0, 0))
-
-
-def test_users_at_one_place_are_spread_and_the_first_stays():
-    places = spread([(0.5, 0.5), (0.5, 0.5), (0.0, 0.0)])
-    assert places[0] == (0.5, 0.5)
-    assert places[1] != (0.5, 0.5)
-    assert places[2] == (0.0, 0.0)
-    assert stacked([0.0, 0.0, 1.0]) == [(-1.0, 0.0), (-1.0, 0.05), (1.0, 0.0)]
 
 
 def people(n):

@@ -51,14 +51,6 @@ def test_scores_rankings_and_probabilities_are_the_models(start, worded):
         assert probability == pytest.approx(float(expected), abs=1e-5)
 
 
-def test_each_response_may_have_its_own_prompt_and_user(start, worded):
-    client = start(worded=worded)
-    prompts, users = ["One?", "Two?", "One?"], ["user 1", "user 2", "user 1"]
-    body = {"prompts": prompts, "user_ids": users, "responses": TEXTS}
-    rewards = client.post("/v1/score", json=body).json()["rewards"]
-    assert rewards == pytest.approx(worded.score(prompts, TEXTS, user=users).tolist(), abs=1e-5)
-
-
 def test_conversations_are_read_as_texts(start, worded):
     client = start(worded=worded)
     prompt = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "What now?"}]
@@ -117,17 +109,6 @@ def test_a_taste_grows_with_answers_and_is_that_of_the_library(start, line):
     assert client.get("/v1/people").json() == {"seen": ["zero", "one"], "answered": ["new/one"]}
     assert client.delete("/v1/people/new%2Fone").status_code == 204
     assert client.get("/v1/people/new%2Fone").status_code == 404
-
-
-def test_a_retried_answer_is_not_doubled(start, line):
-    client = start(line=line)
-    send = {"json": {"answers": [{"chosen": [0.0], "rejected": [1.0]}]}, "headers": {"Idempotency-Key": "k"}}
-    assert [client.post("/v1/people/a/answers", **send).json()["repeated"] for _ in range(3)] == [
-        False,
-        True,
-        True,
-    ]
-    assert client.get("/v1/people/a").json()["answers"] == 1
 
 
 def test_asking_chooses_what_tells_most(start, line):

@@ -1,31 +1,16 @@
 """Rewards for trainers: OpenRLHF's remote protocol, and verl's custom reward function."""
 
-import threading
-from contextlib import contextmanager
-
 import numpy as np
 import pytest
-import uvicorn
 
 from pal.service.requests import split_query
 from pal.serving.aggregates import Aggregate
 from pal.serving.verl_rewards import compute_score
 
+from .conftest import served
+
 CHATML = "<|im_start|>user\nWhat now?<|im_end|>\n<|im_start|>assistant\n"
 TEXTS = ["Tea, please.", "Coffee, quick."]
-
-
-@contextmanager
-def listening(app):
-    """The app on a free port of this computer."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        thread.join(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
 
 
 @pytest.mark.parametrize(
@@ -74,7 +59,7 @@ def test_verl_gets_the_same_rewards_in_process_and_from_the_service(start, worde
     expected = worded.score("What now?", TEXTS, user=["user 1", "user 2"]).tolist()
     worst = Aggregate.worst().states(worded)[0]
     least = worded.score_states("What now?", TEXTS, worst).amin(1).tolist()
-    with listening(client.app) as url:
+    with served(client.app) as url:
         for where in ({"model": str(tmp_path / "worded")}, {"url": url}):
             one = compute_score("data", TEXTS[0], None, extra[0], **where)
             assert one == pytest.approx(expected[0], abs=1e-5)

@@ -78,14 +78,6 @@ def test_numbers_and_report_say_what_was_found(fitted):
     assert said[-1] == metrics["verdict"]
 
 
-def test_rows_that_tell_nothing_are_listed_with_their_reasons(fitted):
-    folder, _, _ = fitted
-    assert pl.read_csv(folder / "mine/rejected-rows.csv").rows() == [
-        ("answers.csv", 161, "that compare a response with itself"),
-        ("answers.csv", 162, "with an item that cannot be encoded"),
-    ]
-
-
 def test_saved_model_is_judged_on_people_it_knows_and_on_others(fitted, tmp_path):
     _, result, _ = fitted
     metrics = evaluate(result.model, write(tmp_path / "new.csv", 24))
@@ -129,12 +121,6 @@ def test_one_person_has_one_taste(tmp_path):
     result = fit(write(tmp_path / "a.csv", 1), **{**FAST, "K": "auto"})
     assert result.model.config.K == 1
     assert "of one person" in result.metrics["settings"]
-
-
-def test_nobody_is_held_out_on_demand(tmp_path):
-    result = fit(write(tmp_path / "a.csv", 4), **FAST, unseen=0)
-    assert result.measured.user_ids == result.model.user_ids
-    assert "unseen" not in result.metrics
 
 
 def test_another_folder_is_never_replaced(tmp_path):

@@ -24,13 +24,6 @@ from pal.serving.inputs import (
 ROW = Preference("q", "a", "b", 0.75)
 
 
-def test_arrays_that_cannot_be_written_to_are_read():
-    """As columns of a table file come, and views turned round."""
-    array = np.arange(6, dtype=np.float32).reshape(3, 2)[::-1]
-    array.flags.writeable = False
-    assert as_list(array).tolist() == array.tolist()
-
-
 @pytest.mark.parametrize(
     ("items", "message"),
     [

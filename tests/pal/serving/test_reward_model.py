@@ -26,12 +26,6 @@ def test_rewards_by_hand(line):
     assert line.score(None, BOTH).tolist() == near(-0.25, -0.25)
 
 
-@pytest.mark.parametrize("many", [BOTH.numpy(), [ZERO, ONE], [[0.0], [1.0]], BOTH.half(), BOTH.double()])
-def test_embeddings_come_as_tensors_arrays_or_lists(line, many):
-    rewards = line.score(None, many, user="one")
-    assert (rewards.tolist(), rewards.dtype) == (near(-1, 0), torch.float32)
-
-
 def test_users_may_be_ids_tastes_weights_or_one_for_each_row(line):
     taste = line.adapt([(None, ZERO, ONE)])
     p = SIGMOID  # odds e : 1
@@ -57,30 +51,12 @@ def test_raw_items_score_as_their_embeddings(worded):
     torch.testing.assert_close(worded.score(*vectors), expected)
 
 
-def test_long_lists_are_read_in_parts(worded, monkeypatch):
-    responses = [f"answer {number % 7}" for number in range(23)]
-    prompts = [f"question {number % 3}" for number in range(23)]
-    users = [f"user {number}" for number in range(23)]
-    expected = worded.score(prompts, responses, user=users)
-    monkeypatch.setattr("pal.serving.reward_model.RAW_AT_ONCE", 5)
-    torch.testing.assert_close(worded.score(prompts, responses, user=users), expected)
-    p = worded.probability("q", responses, ["never"] * 23, user=users)
-    assert p[7].item() == pytest.approx(worded.probability("q", responses[7], "never", user="user 7").item())
-
-
 def test_probability_by_hand(line):
     """Margins +1 and -1, and 0 at the average user: the sigmoid of these."""
     found = [line.probability(None, ZERO, ONE, user=user).item() for user in ("zero", "one", None)]
     assert found == pytest.approx([SIGMOID, 1 - SIGMOID, 0.5])
     each = line.probability(None, BOTH, BOTH.flip(0), user=["zero", "zero"])
     torch.testing.assert_close(each, torch.tensor([SIGMOID, 1 - SIGMOID]))
-
-
-def test_probability_is_averaged_over_what_is_not_known(line):
-    """Half of the people stand at 0 and half at 1; after one answer the odds are e : 1."""
-    taste, p = line.adapt([(None, ZERO, ONE)]), SIGMOID
-    found = line.probability(None, ZERO, ONE, user=taste).item()
-    assert found == pytest.approx(p * p + (1 - p) * (1 - p))
 
 
 def test_ranking_by_hand(line):
@@ -90,13 +66,6 @@ def test_ranking_by_hand(line):
         (Ranked, index, items[index]) for index in (1, 0, 3, 2)
     ]
     assert [one.reward for one in ranked] == near(0, -1, -1, -9)
-
-
-def test_scoring_nothing_gives_nothing(worded):
-    assert worded.score([], []).shape == (0,)
-    assert worded.rank("q", []) == []
-    assert worded.ask([]) == []
-    assert worded.adapt([]).comparisons == 0
 
 
 def test_adapting_by_hand(line):
@@ -114,14 +83,6 @@ def test_asking_by_hand(line):
     assert [one.index for one in asked] == [1, 2, 0]
     assert asked[0].bits == pytest.approx(0.160058, abs=1e-6)
     assert line.ask([(None, ZERO, ONE)] * 3, n=2) == [asked[0]._replace(index=at) for at in (0, 1)]
-
-
-def test_asking_together_does_not_ask_the_same_twice(worded):
-    questions = [("q", "a", "b"), ("q", "b", "a"), {"prompt": "other", "first": "c", "second": "d"}]
-    alone, together = worded.ask(questions), worded.ask(questions, together=True)
-    assert together[0] == pytest.approx(alone[0])
-    assert sorted(one.index for one in together) == [0, 1, 2]
-    assert sum(one.bits for one in together) < sum(one.bits for one in alone)
 
 
 def test_columns_of_embeddings_count_as_rows_do(line, monkeypatch):

@@ -7,11 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pal.serving.export import export_scalar
 from pal.serving.trl_rewards import PolicyReward, reward_for_users
-from tests.pal.encoders.conftest import make
-
-from .test_export import personal
 
 pytestmark = [
     pytest.mark.skipif(find_spec("trl") is None, reason="TRL is not installed (pip install -e '.[trl]')"),
@@ -108,18 +104,3 @@ def test_every_completion_is_rewarded_by_the_user_of_its_row(policy, worded, tmp
         torch.testing.assert_close(torch.tensor(found)[spoken], expected)
     served = {user for _, _, columns, _ in reward.calls for user in columns["user_id"]}
     assert served == set(prompts)
-
-
-def test_an_exported_reward_passes_for_trl_s_own_kind_of_reward_model(policy, tmp_path):
-    """It trains; that it scores prompt and completion as one text is what `ScalarReward` says of it."""
-    from transformers import AutoTokenizer
-
-    from pal.serving.transformers_model import ScalarReward
-
-    model = personal(make(tmp_path / "tiny"), "A")
-    export_scalar(model, tmp_path / "scalar", "user 3")
-    reward = ScalarReward.from_pretrained(tmp_path / "scalar").eval()
-    trained(policy, reward, [{"prompt": "how are"}, {"prompt": "who is"}], tmp_path / "out", name="scalar")
-    tokens = AutoTokenizer.from_pretrained(tmp_path / "scalar")
-    joined = tokens(["who is" + "fine"], return_tensors="pt", add_special_tokens=False)
-    assert abs(reward(**joined).logits.item() - model.score(None, "fine", user="user 3").item()) > 1e-3

@@ -4,9 +4,6 @@ import pytest
 import torch
 
 from pal.comparisons import Comparisons, Embeddings
-from pal.config import FitConfig, HeadConfig
-from pal.fitting.trainer import fit
-from pal.models.base import margins
 from pal.users.points import Points
 from pal.users.population import adapt
 from tests.pal.conftest import line_head
@@ -35,21 +32,6 @@ def test_posterior_is_worked_out_exactly():
     torch.testing.assert_close(weights, torch.tensor([[p, 1 - p]]))
 
 
-@pytest.mark.parametrize("model", ["A", "B"])
-def test_one_prototype_gives_seen_zero_shot_and_few_shot_alike(toy, model):
-    """Every user is the one prototype (D34), so the three margins are the same to the last bit."""
-    head = HeadConfig(model=model, K=1, latent=4)
-    fitted = fit(toy.embeddings, toy.train, n_users=20, head=head, config=FitConfig(epochs=1))
-    prior = Points.from_states(fitted.states)
-    few = adapt(fitted.head, prior, toy.embeddings, toy.adapt, n_users=10)
-    seen, zero, few = (
-        margins(fitted.head, weights, toy.embeddings, toy.test)
-        for weights in (fitted.states, prior.mean.expand(10, 1), few)
-    )
-    assert torch.equal(seen, zero)
-    assert torch.equal(seen, few)
-
-
 @pytest.mark.parametrize(("n", "K"), [(1, 2), (128, 1), (1000, 5)])
 def test_prior_has_the_mean_of_its_users(n, K):
     weights = random_weights(n, K)
@@ -65,10 +47,3 @@ def test_prior_counts_users_who_stand_at_one_place():
     """Three of four users at the first corner: mass 3/4 there."""
     prior = Points.from_states(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]))
     assert dict(zip(prior.points[:, 0].tolist(), prior.mass.tolist(), strict=True)) == {0.0: 0.25, 1.0: 0.75}
-
-
-def test_an_answer_of_weight_two_counts_as_two():
-    c = torch.tensor([0])
-    double = Comparisons.from_pairs(user=c, prompt=None, chosen=c, rejected=1 - c, weight=torch.tensor([2.0]))
-    once, twice = (adapt(line_head(), HALF, LINE, given, n_users=1) for given in (double, choices(0, 0)))
-    torch.testing.assert_close(once, twice)

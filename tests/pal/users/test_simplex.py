@@ -17,12 +17,6 @@ def asked(n_users: int, each: int, K: int, scale: float, seed: int = 0) -> tuple
     return (margins * sign[:, :, None]).reshape(-1, K), torch.arange(n_users).repeat_interleave(each)
 
 
-def test_users_without_comparisons_get_even_weights():
-    weights, residual = solve_weights(torch.tensor([[1.0, -1.0, 0.0]]), torch.tensor([1]), n_users=3)
-    assert torch.equal(weights[[0, 2]], torch.full((2, 3), 1 / 3))
-    assert residual[[0, 2]].tolist() == [0.0, 0.0]
-
-
 @pytest.mark.parametrize(("K", "scale"), [(1, 1.0), (2, 0.1), (3, 10.0), (6, 1.0)])
 def test_weights_are_as_good_as_those_of_scipy(K, scale):
     margins, user = asked(3, 12, K, scale, seed=K)

@@ -48,14 +48,6 @@ def test_merging_and_forgetting_are_exact_in_any_order(one, other):
     assert both - b - a == taste()
 
 
-@given(likelihoods)
-def test_json_brings_back_every_bit(rows):
-    found = taste(rows)
-    back = Taste.from_json(found.to_json())
-    assert back == found
-    assert back.to_json() == found.to_json()
-
-
 def test_json_by_hand(line):
     """One choice of 0: log sigmoid(1) = -0.31326169, log sigmoid(-1) = -1.31326169, times 2^24."""
     about = json.loads(line.adapt([CHOICE]).to_json())

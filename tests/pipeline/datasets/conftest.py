@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.datasets import pickapic_files
+from pipeline.datasets import pickapic
 from pipeline.storage import tables
 
 
@@ -50,7 +50,7 @@ class Shards:
 
     def write(self, name, rows, row_group_size=None, without=(), cast=None):
         """A file of these rows; some columns left out, or of another type."""
-        table = pa.Table.from_pylist(rows, schema=pickapic_files.schema()).drop_columns(list(without))
+        table = pa.Table.from_pylist(rows, schema=pickapic.schema()).drop_columns(list(without))
         for column, kind in (cast or {}).items():
             place = table.schema.get_field_index(column)
             table = table.set_column(place, column, table[column].cast(kind))

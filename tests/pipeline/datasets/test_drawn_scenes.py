@@ -1,12 +1,10 @@
 """The drawn sample: Pick-a-Pic's own schema, the same bytes each time, people and answers as they are told."""
 
-import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.datasets import drawn_scenes, pickapic_files
-from pipeline.datasets.drawn_scenes import Scene
+from pipeline.datasets import drawn_scenes, pickapic
 
 SPLITS = ("train", "validation", "test")
 
@@ -18,7 +16,7 @@ def rows(tmp_path_factory):
     drawn_scenes.write(folder)
     files = {split: folder / f"{split}-00000-of-00001.parquet" for split in SPLITS}
     assert set(folder.iterdir()) == set(files.values())
-    assert all(pq.read_schema(path).equals(pickapic_files.schema()) for path in files.values())
+    assert all(pq.read_schema(path).equals(pickapic.schema()) for path in files.values())
     return {split: pl.read_parquet(path) for split, path in files.items()}
 
 
@@ -45,16 +43,3 @@ def test_most_see_the_better_picture_on_either_side_and_some_tie(rows):
     best = pl.when(pl.col("label_0") == 1).then("image_0_uid").otherwise("image_1_uid")
     assert untied.select((pl.col("best_image_uid") == best).all()).item()
     assert (frame["label_0"] + frame["label_1"] == 1).all()
-
-
-def pixels(*arguments):
-    return np.asarray(drawn_scenes.draw(*arguments), dtype=float)
-
-
-@pytest.mark.parametrize("defect", [None, "noisy"])
-def test_a_drawing_is_the_same_whenever_it_is_drawn(defect):
-    scene = Scene("blue", "car", "bird", 3)
-    first, again, other = (pixels(scene, seed, defect) for seed in ("a", "a", "b"))
-    assert first.shape == (128, 128, 3)
-    assert (first == again).all()
-    assert (first != other).any()

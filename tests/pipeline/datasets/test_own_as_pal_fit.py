@@ -51,7 +51,6 @@ def at(metrics, path):
 @pytest.mark.parametrize(
     ("method", "prompts", "item", "attributes"),
     [
-        ("mixed_effects", True, "separate", []),
         ("bt", False, "separate", []),
         ("mixed_effects", True, "{prompt} {response}", ["country"]),
     ],

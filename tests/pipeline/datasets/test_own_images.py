@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 
 import polars as pl
 import pytest
@@ -63,27 +62,6 @@ def test_images_become_items_by_the_hash_of_their_file_and_stay_where_they_lie(f
     (folder / RED).write_bytes(b"other")
     with pytest.raises(PalError, match=rf"^the raw file {RED} of own was changed at .*; run"):
         prepare.main("own")
-
-
-def test_one_image_under_two_names_is_one_item(folder):
-    shutil.copy(folder / RED, folder / "pictures/again.png")
-    (folder / "pictures/linked.png").symlink_to("red.png")
-    lines = (f"{RED},{BLUE},a", f"pictures/again.png,{BLUE},a", "pictures/linked.png,pictures/again.png,b")
-    rows(folder, *(f"ann,p,{line}" for line in lines))
-    items, pairs, counts = prepared()
-    assert len(items.filter(pl.col("modality") == "image")) == 2
-    assert pairs["chosen"].n_unique() == 1
-    assert (counts["identical_dropped"], counts["merged"], counts["kept"]) == (1, 1, 1)
-
-
-def test_prompts_may_be_images_in_folders_of_any_name(folder, project):
-    project.set({"own.prepare.prompts": "image", "own.prepare.responses": "text"})
-    (folder / "pictures").rename(folder / "vectors")
-    (folder / "vectors/red.png").rename(folder / "vectors/a.csv.PNG")
-    rows(folder, "ann,vectors/a.csv.PNG,so,no,a")
-    items, pairs, _ = prepared()
-    assert pairs["prompt"].to_list() == [image_id(sha256_of(folder / "vectors/a.csv.PNG"))]
-    assert sorted(items["modality"]) == ["image", "text", "text"]
 
 
 INSIDE = "must be a path relative to the log and inside its folder, got "

@@ -123,18 +123,6 @@ def test_only_vectors_that_are_named_become_items(given):
         assert sorted(items["vector"].drop_nulls().to_list()) == [[0, 1], [2, 3], [4, 5]]
 
 
-def test_prompts_and_responses_may_both_be_vectors_and_ids_whole_numbers(given, folder, project):
-    project.set({"own.prepare.prompts": "vector"})
-    (folder / "table.jsonl").write_text(
-        '{"user_id": 1, "prompt": 7, "response_a": 8, "response_b": 9, "winner": "b"}'
-    )
-    given({"v.parquet": as_parquet([7, 8, 9], VALUES)})
-    project.set({"own.source": "mine/table.jsonl"})
-    items, pairs = prepared()
-    assert (items["modality"] == "vector").all()
-    assert pairs.select("prompt", "chosen", "rejected").row(0) == (id_of(0, 1), id_of(4, 5), id_of(2, 3))
-
-
 def test_files_of_vectors_are_no_tables_and_are_read_only_where_cells_are_vectors(given, project):
     given({"v.parquet": b"nonsense"})
     project.set({"own.source": "mine"})

@@ -4,10 +4,10 @@ import json
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 
+from pal.errors import PalError
 from pipeline import PipelineError, params
 from pipeline.datasets import persona
 from pipeline.datasets.persona import Prepare
@@ -92,12 +92,12 @@ def test_files_that_are_not_there_are_one_sentence(toy, change, message):
 
 
 BROKEN = [
-    (b"", "x.jsonl must hold one JSON object a line, got an empty file"),
-    ((line("a") + line("b")[:50]).encode(), "x.jsonl, line 2: "),
-    (line("a", statement="").encode(), "x.jsonl, line 1: statement must "),
+    (b"", "x.jsonl is empty \\(0 bytes\\)"),
+    ((line("a") + line("b")[:50]).encode(), "row 2 of x.jsonl is not valid JSON"),
+    (line("a", statement="").encode(), "row 1 of x.jsonl: statement must "),
     (
         line("a", "Yes").encode(),
-        "x.jsonl, line 1: answer_matching_behavior must be one of ' Yes', ' No', got 'Yes'",
+        "row 1 of x.jsonl: answer_matching_behavior must be one of ' Yes', ' No', got 'Yes'",
     ),
 ]
 
@@ -105,20 +105,9 @@ BROKEN = [
 @pytest.mark.parametrize(("content", "message"), BROKEN)
 def test_a_broken_file_is_one_sentence_that_names_the_line(tmp_path, content, message):
     (tmp_path / "x").write_bytes(content)
-    with pytest.raises(PipelineError, match=message) as caught:
+    with pytest.raises(PalError, match=message) as caught:
         persona.read("x.jsonl", tmp_path / "x")
     assert "\n" not in str(caught.value)
-
-
-def test_divide_keeps_statements_that_differ_in_case_on_one_side():
-    """A quarter of 8 is 2."""
-    texts = [*"abcdefgh", *"ABCDEFGH", " a", "a "]
-    statements = [persona.Statement("art", f"{text}?", text, agrees=True) for text in texts]
-    for seed in range(10):
-        known, new = persona.divide(np.random.default_rng(seed), statements, knobs())
-        sides = [{texts[row].casefold().strip() for row in side} for side in (known, new)]
-        assert not sides[0] & sides[1]
-        assert len(sides[1]) == 2
 
 
 def test_who_is_asked_what_and_answers_how(toy):
@@ -137,20 +126,6 @@ def test_who_is_asked_what_and_answers_how(toy):
     trained = set(pairs.filter(pairs["split"].is_in(["train", "adapt"]))["prompt"])
     tested = Counter(pairs.filter(pairs["split"] == "test")["prompt"])
     assert [n for text, n in tested.items() if text not in trained] == [6]
-
-
-def test_the_prompt_may_be_the_question(toy):
-    toy.set({"persona.prepare.prompt": "question"})
-    assert 'Would you say this?\n"I love art"' in set(prepared(toy)[0]["prompt"])
-
-
-def test_pairs_written_some_users_at_a_time_are_those_written_at_once(toy, monkeypatch):
-    whole, counts = prepared(toy)
-    monkeypatch.setattr(tables, "BLOCK_ROWS", 5)  # 4 pairs a user: one user at a time
-    parts, same = prepared(toy)
-    assert counts == same
-    assert whole.equals(parts)
-    assert parts["pair_id"].to_list() == list(range(24))
 
 
 def test_too_many_questions_are_one_sentence(toy):

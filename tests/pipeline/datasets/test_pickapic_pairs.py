@@ -1,7 +1,5 @@
 """From rows to items and pairs: what counts, what is dropped and counted, where pictures lie, who is seen."""
 
-import json
-
 import polars as pl
 import pytest
 
@@ -102,16 +100,3 @@ def test_every_prompt_may_weigh_alike(shards, tmp_path, read_pairs):
     assert read_pairs(tmp_path / "out")[0]["weight"].to_list() == [1.0, 0.25]
     prepared(shards.files(), tmp_path / "out")
     assert read_pairs(tmp_path / "out")[0]["weight"].to_list() == [None, None]
-
-
-def test_rows_are_counted_by_split_beside_the_published_ones(shards, tmp_path, capsys):
-    shards.write("train-0.parquet", [shards.row(), shards.row()])
-    shards.write("train-1.parquet", [shards.row()])
-    shards.write("test-0.parquet", [shards.row()])
-    pickapic.write_published(tmp_path, "v1", shards.files())
-    says = "Not the published Pick-a-Pic v1: rows of train 3 of 583,747, test 1 of 14,073."
-    assert json.loads((tmp_path / "published.json").read_text()) == {
-        "says": says,
-        "rows": {"train": {"read": 3, "published": 583_747}, "test": {"read": 1, "published": 14_073}},
-    }
-    assert capsys.readouterr().out == says + "\n"

@@ -57,14 +57,6 @@ def test_partition_puts_users_at_prototypes_in_turn_and_names_their_group(tmp_pa
     assert groups["seen-00001"] == groups["unseen-00000"] == "prototype 2"
 
 
-def test_prototypes_keep_their_distance():
-    rng = np.random.default_rng(0)
-    knobs = Prepare(**{**KNOBS, "groups": 3, "min_distance": 1.0})
-    for _ in range(20):
-        p = simulated.draw_prototypes(rng, knobs)
-        assert min(np.linalg.norm(p[a] - p[b]) for a, b in ((0, 1), (0, 2), (1, 2))) >= 1
-
-
 def test_an_impossible_distance_is_one_sentence():
     knobs = Prepare(**{**KNOBS, "groups": 6, "dim": 1, "min_distance": 10})
     with pytest.raises(

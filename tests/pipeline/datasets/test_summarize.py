@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 import polars as pl
 import pytest
 
+from pal.errors import PalError
 from pipeline import PipelineError, params
 from pipeline import paths as layout
 from pipeline.datasets import summarize
@@ -90,7 +91,7 @@ def test_a_bad_first_line_is_told_before_anything_runs(project):
     (project.root / "mine").mkdir()
     (project.root / "mine" / "a.json").write_text("<html>")
     project.set({"summarize.source": "mine"})
-    with pytest.raises(PipelineError, match=r"a\.json must be Parquet or hold one JSON object a line"):
+    with pytest.raises(PalError, match=r"a\.json must have 'summaries', got"):
         summarize.find(params.load()).check()
 
 

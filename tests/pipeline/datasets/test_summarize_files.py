@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pal.errors import PalError
 from pipeline import PipelineError
 from pipeline.datasets import summarize
 
@@ -83,7 +84,7 @@ def test_both_layouts_of_the_same_rows_give_the_same_frame(tmp_path):
         path.parent.mkdir(parents=True)
         half = [each for each in rows if (each["split"] == "train") == (split == "train")]
         pq.write_table(table(*half), path, row_group_size=7)
-    raw, hub = (summarize.read(summarize.find_files(name, tmp_path / name)).frame for name in ("raw", "hub"))
+    raw, hub = (summarize.read(summarize.find_files(name, tmp_path / name))[0] for name in ("raw", "hub"))
     assert raw.equals(hub)
     assert (len(raw), raw["worker"].n_unique()) == (40, 5)
     assert set(raw["split"]) == {"train", "validation"}
@@ -92,41 +93,33 @@ def test_both_layouts_of_the_same_rows_give_the_same_frame(tmp_path):
 
 def test_blank_lines_a_mark_at_the_start_and_a_missing_last_newline_are_harmless(tmp_path):
     content = "\ufeff" + lines(row()) + "\n \r\n" + lines(row(choice=0)).rstrip("\n")
-    assert len(read(tmp_path, a=content).frame) == 2
-
-
-def test_axis_ratings_are_passed_over_and_counted(tmp_path):
-    axis = {"info": {}, "split": "test", "summary": {"text": "x", "axes": {"overall": 3}}, "worker": "w"}
-    found = read(tmp_path, batch9=lines(row()), cnndm1=lines(axis))
-    assert (len(found.frame), found.axis_files) == (1, 1)
-    found = read(tmp_path / "hub", a=table(row()), b=pa.table({"summary": [{"text": "x"}], "worker": ["w"]}))
-    assert (len(found.frame), found.axis_files) == (1, 1)
+    assert len(read(tmp_path, a=content)[0]) == 2
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("\n\n", "a.json must be Parquet or hold one JSON object a line, got something else"),
-        ("[" * 100_000 + "\n", "a.json must be Parquet or hold one JSON object a line"),
+        ("\n\n", "a.json must have 'summaries', got ''"),
+        ("[" * 100_000 + "\n", "a.json is not valid JSON"),
         (lines({"text": "?"}), "a.json must have 'summaries', got \"'text'\""),
-        (lines(row()) + "nonsense\n", "line 2 of a.json: "),
-        (lines(row(), row(choice=2)), "line 2 of a.json: choice must be one of 0, 1, got 2"),
-        (lines(row(summaries=[])), "line 1 of a.json: summaries must be "),
-        (lines(row(worker="\ud83d")), "line 1 of a.json: "),
-        (lines(row()).encode() + b'{"worker": "\xff"}\n', "line 2 of a.json: "),
+        (lines(row()) + "nonsense\n", "row 2 of a.json is not valid JSON"),
+        (lines(row(), row(choice=2)), "row 2 of a.json: choice must be one of 0, 1, got 2"),
+        (lines(row(summaries=[])), "row 1 of a.json: summaries must be "),
+        (lines(row(worker="\ud83d")), "row 1 of a.json: "),
+        (lines(row()).encode() + b'{"worker": "\xff"}\n', "row 2 of a.json: summaries is missing"),
         (table(row(), row(split="trian")), "row 2 of a.parquet: split must be one of 'train', 'valid1', 'valid2', "),
-        (table(row(), worker=pa.array([7])), "row 1 of a.parquet: worker must be a valid string, got 7"),
+        (table(row(), worker=pa.array([7])), "row 1 of a.parquet: worker must be text, got 7"),
         (table(), "must hold at least one comparison, got 0 files of axis ratings and 1 files without rows"),
     ],
 )  # fmt: skip
 def test_what_is_no_comparison_is_refused_where_it_stands(tmp_path, content, message):
-    with pytest.raises(PipelineError, match=re.escape(message)):
+    with pytest.raises(PalError, match=re.escape(message)):
         read(tmp_path, a=content)
 
 
 def test_text_that_is_no_utf8_is_refused(tmp_path):
     bytes_of = [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")]
-    with pytest.raises(PipelineError, match=r"^a\.parquet is damaged or not Parquet \(.*UTF8"):
+    with pytest.raises(PalError, match=r"^a\.parquet is damaged or not Parquet \(.*UTF8"):
         read(tmp_path, a=table(row(), worker=pa.Array.from_buffers(text, 1, bytes_of)))
 
 

@@ -85,18 +85,6 @@ def test_incomplete_rows_are_dropped_and_counted(name, changes, reason):
     assert accounted(placed, whole)
 
 
-def test_only_comparisons_of_two_supervised_policies_count():
-    """cnn policies are left out by Li et al., not by the authors' code, whose rows without post are."""
-    policies = {"sup4_6b": 1, "ref": 0, "sup4_ppo_rm3": 0, None: 0, "cnndm_sup": 0}
-    groups = [rows("a", "t", 1, policy_1=policy) for policy in policies]
-    whole = frame(*groups)
-    kept = protocols.apply("li2024", whole, 0)
-    assert kept.sizes["training rows of supervised policies"] == 1
-    assert kept.dropped["dropped_other_policies"] == 4
-    kept = protocols.apply("iclr_simulated", whole, 0)
-    assert kept.sizes["training rows of supervised policies"] == 2
-
-
 def eleven():
     """w00 to w11 with 30, 29, … training rows and four validation rows each; w12 in validation alone."""
     groups = [rows(f"w{i:02d}", "t", 30 - i) + rows(f"w{i:02d}", "v", 4) for i in range(12)]

@@ -195,22 +195,6 @@ def test_a_filter_is_put_over_the_decoded_picture(album):
     assert tuple(images.decoded(one).shape) == (3, 2, 3)
 
 
-@pytest.mark.parametrize(
-    ("place", "reason"),
-    [
-        ({"row_group": 1, "row": 0, "column": "jpg_0"}, "row_group_indices is 1"),
-        ({"row_group": 0, "row": 9, "column": "jpg_0"}, "row group 0 ends before row 9"),
-        ({"row_group": 0, "row": 0, "column": "jpg_7"}, "jpg_7"),
-        ({"row_group": 0, "row": 0, "column": "caption"}, "column caption holds no bytes but str"),
-    ],
-)
-def test_a_place_that_is_not_there_is_one_sentence(album, drawn, place, reason):
-    album.item(album.table("a.parquet", {"jpg_0": [drawn(0)], "caption": ["x"]}, 1), **place)
-    album.write()
-    with pytest.raises(PipelineError, match=rf"^a\.parquet of own is damaged or has not the .*{reason}"):
-        pictures_of()
-
-
 def test_thumbnails_are_small_and_leave_out_what_is_no_picture(album, drawn):
     """24 x 16 in a square of 12: 12 x 8."""
     good = album.file("a.png", drawn(0))
@@ -228,10 +212,6 @@ def grey(value):
     return torch.full((3, 1, 1), value, dtype=torch.uint8)
 
 
-def test_light_and_back_is_the_same_value():
-    assert all(images.to_srgb(images.to_linear(value)) == value for value in range(256))
-
-
 def test_mixing_half_of_a_primary_into_black_and_white():
     """Black: red becomes 0.5 of light, sRGB 1.055 * 0.5^(1/2.4) - 0.055 = 0.735357 -> 187.5 -> 188. White:
     green and blue lose half: 188 as well, red stays."""
@@ -245,15 +225,3 @@ def test_multiplying_is_glass_of_that_colour():
     assert images.apply_filter(grey(255), "multiply #1f5fff 1").flatten().tolist() == [31, 95, 255]
     assert images.apply_filter(grey(128), "multiply #808080 1").flatten().tolist() == [61, 61, 61]
     assert images.apply_filter(grey(0), "multiply #808080 0.3").flatten().tolist() == [0, 0, 0]
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "blur #1f5fff 0.35", "mix #1F5FFF 0.35", "mix #1f5fff 0", "mix #1f5fff 1.01",
-     "mix #1f5fff 0." + "3" * 99],
-)  # fmt: skip
-def test_what_is_no_filter_is_refused(text):
-    with pytest.raises(
-        PipelineError, match=r"a colour filter must be `mix` or `multiply`, a colour as #rrggbb"
-    ):
-        images.apply_filter(grey(0), text)

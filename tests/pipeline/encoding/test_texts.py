@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pal.encoders import vector_store as embeddings
-from pal.encoders.model_free import HashedWords
-from pipeline import PipelineError, paths
+from pipeline import paths
 from pipeline.encoding import texts
 from pipeline.stages import encode
 from pipeline.storage import tables
@@ -41,30 +40,6 @@ def test_batches_by_hand():
     assert texts.batches(np.array([], dtype=np.int64), 5).tolist() == [0]
 
 
-def test_batches_do_not_depend_on_the_order_of_the_table(album, monkeypatch):
-    seen = []
-    real = HashedWords.encode
-    monkeypatch.setattr(HashedWords, "encode", lambda self, batch: seen.append(batch) or real(self, batch))
-    frame = tables.text_items([f"{'very ' * (n % 5)}{n}" for n in range(90)])
-    path = paths.recoloured("own") / tables.ITEMS
-    album.project.set({"encode.tokens_per_batch": 16})
-    found = []
-    for number, table in enumerate((frame, frame.reverse(), frame.sort("text"))):
-        monkeypatch.setenv("PAL_STORE", str(album.project.root / f"store {number}"))
-        tables.write_table(path, table, tables.items_schema())
-        encode.main("own")
-        found.append(list(seen))
-        seen.clear()
-    assert len(found[0]) == 18
-    assert found[0] == found[1] == found[2]
-
-
-def test_groups_by_hand():
-    """At least 3 rows a group: batches of 2 + 2, then 3, and the 1 that is left."""
-    assert texts.group_starts(np.array([0, 2, 4, 7, 8]), 3).tolist() == [0, 2, 3, 4]
-    assert texts.group_starts(np.array([0]), 3).tolist() == [0]
-
-
 GOOD = [
     "a red thing",
     "a blue thing",
@@ -90,15 +65,6 @@ def own(album):
 
 def manifest():
     return json.loads((paths.embeddings("own") / "manifest.json").read_text())
-
-
-def test_a_bad_text_stops_the_run_in_its_own_words(own):
-    with pytest.raises(
-        PipelineError,
-        match=r"^the text '.*' of own \(and 2 more\) cannot be encoded: (is empty|holds nothing but .*); mend it",
-    ):
-        encode.main("own")
-    assert not paths.embeddings("own").exists()
 
 
 def test_skipped_texts_are_counted_and_listed_with_their_reasons(own, monkeypatch):

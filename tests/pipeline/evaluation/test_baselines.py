@@ -47,14 +47,6 @@ def test_where_answers_are_many_the_votes_on_the_same_question_win():
     assert majority.margins(found[torch.arange(3)]).tolist() == [1, 1, -1]
 
 
-def test_a_tied_question_goes_to_the_response_chosen_more_often():
-    """0 and 1 tie on prompt 0; elsewhere 0 beats 2: 0 won 2 of 3 and 1 won 1 of 2, (2 - 1) / 3 / 2 = 1/6."""
-    found = answers([(0, 0, 1), (0, 1, 0), (1, 0, 2), *MANY])
-    assert torch.allclose(
-        Majority.from_votes(found).margins(found[torch.tensor([0, 1])]), torch.tensor([1, -1]) / 6
-    )
-
-
 def data_of(rows, prompts=None, responses=None, embedders=(CLIP, CLIP), ids=None):
     """What baselines read of a study: rows of (prompt, chosen, rejected), all of them training too."""
     vectors = torch.zeros(12, 2) if responses is None else torch.tensor(responses)

@@ -37,14 +37,6 @@ def simulated(small):
     return study.load("simulated"), params.load()
 
 
-def test_in_the_partition_setting_everybody_is_known_from_a_few_answers(simulated):
-    data, values = simulated
-    bound = bounds.bayes_bound(data, values)
-    test, _ = without_ties(data.select("seen", "test"))
-    (found,) = bound.margins("seen", [data.select("seen", "train")], test)
-    assert bool((found == 0.5).all())
-
-
 def test_the_simulations_margins_are_those_that_the_answers_were_made_from(simulated):
     """At a user's true weights every answer's margin is positive."""
     data, values = simulated
@@ -90,23 +82,3 @@ def test_without_the_truth_there_is_no_bound(simulated):
     (paths.prepared("simulated") / "truth.json").unlink()
     assert bounds.bayes_bound(data, values) is None
     assert bounds.bayes_bound(study.load("own"), values) is None
-
-
-def drawn(walls, start, concentration=1.0, kept=16_000, K=3):
-    table = torch.tensor(walls, dtype=torch.float64).reshape(1, -1, K)
-    generator = torch.Generator().manual_seed(0)
-    begin = torch.tensor([start], dtype=torch.float64)
-    points = bounds.draw_points(
-        table, begin, concentration=concentration, kept=kept, burn=100, generator=generator
-    )
-    return points[0]
-
-
-def test_no_point_is_behind_a_wall_and_those_before_it_are_even():
-    """The part with first >= second: half of the simplex, where the mean is (4/9, 1/6, ...) by symmetry.
-
-    The triangle's corners are (1,0,0), (0,0,1) and (1/2,1/2,0), and its mean is that of the corners.
-    """
-    points = drawn([[1.0, -1.0, 0.0]], [0.5, 0.2, 0.3])
-    assert bool((points[:, 0] >= points[:, 1]).all())
-    assert points.mean(0).tolist() == pytest.approx([0.5, 1 / 6, 1 / 3], abs=0.02)

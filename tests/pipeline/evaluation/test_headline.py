@@ -1,7 +1,6 @@
 """The few numbers kept in Git, from scores made up by hand."""
 
 import numpy as np
-import pytest
 
 from pal.evaluation.accuracy import Judged
 from pipeline.__main__ import flatten
@@ -90,9 +89,3 @@ def test_filtered_and_untouched_pairs_are_named_for_seen_users_and_at_the_headli
         "seen.filtered.accuracy": 1, "seen.untouched.accuracy": 0.5,
         "unseen.filtered.accuracy": 1, "unseen.untouched.accuracy": 0.5,
     }  # fmt: skip
-
-
-def test_plurality_of_unseen_users_without_shots_is_judged_from_none():
-    main = [score("unseen", 0, "model", 4), score("unseen", None, "k1", 2)]
-    assert headline.against_one_reward(main, "unseen", knobs())["difference"] == pytest.approx(0.25)
-    assert headline.against_one_reward(main, "seen", knobs()) == headline.NOT_COMPARED

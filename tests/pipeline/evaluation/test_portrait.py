@@ -43,19 +43,6 @@ def test_people_stand_by_their_weights_and_are_judged_on_held_out_answers(own):
     assert json.loads(json.dumps(drawn)) == drawn
 
 
-def test_prototypes_are_told_by_what_they_prefer_more_than_the_average_does(own):
-    data, model = own
-    drawn = portrait.portrait(data, {"model": model}, study.items("own"), 4, [])["portrait"]
-    assert [each["name"] for each in drawn["wants"]] == ["prototype 1", "prototype 2"]
-    assert sum(each["share"] for each in drawn["wants"]) == pytest.approx(1, abs=1e-3)
-    for each in drawn["wants"]:
-        assert [len(each[end]) for end in ("likes", "dislikes")] == [4, 4]
-        likes = [item["above"] for item in each["likes"]]
-        assert likes == sorted(likes, reverse=True)
-        assert likes[-1] > 0 > each["dislikes"][0]["above"]
-        assert all("thing" in item["text"] for item in each["likes"])
-
-
 def test_a_model_that_is_the_truth_turned_and_scaled_is_laid_onto_it(simulated):
     """f = 3 R M and prototypes 3 R M p, with R a rotation of the first two of 16 axes: predicted equals true."""
     data, model = simulated

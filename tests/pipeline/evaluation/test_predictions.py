@@ -98,13 +98,3 @@ def test_free_weights_need_weights(simulated):
         PipelineError, match=r"^evaluate.locate in params.yaml must be posterior where states are no"
     ):
         predictions.locate(data, states, knobs(locate="weights"))
-
-
-def test_everything_asked_is_everything_known(simulated):
-    """24 adapt pairs a user: after 24 chosen questions users stand where all of them put them."""
-    data, model = simulated
-    located = predictions.locate_by_questions(data, model, 50)
-    assert list(located) == list(range(1, 25))
-    whole = model.locate(data.embeddings, data.select("unseen", "adapt"), n_users=6)
-    assert torch.allclose(located[24], whole, atol=1e-4)
-    assert predictions.locate_by_questions(data, model, 0) == {}

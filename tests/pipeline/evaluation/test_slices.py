@@ -14,7 +14,6 @@ from pal.comparisons import Comparisons, Embeddings
 from pal.encoders.vector_store import Embedder
 from pal.models.base import PrototypeModel
 from pal.users.points import Points
-from pipeline.evaluation import slices
 from pipeline.evaluation.headline import compare, fewer_users
 from pipeline.evaluation.predictions import predict
 from pipeline.evaluation.slices import find, score_slices
@@ -227,18 +226,6 @@ def test_controls_stand_beside_the_model_and_one_half_can_be_judged_alone():
     assert {s.users for s in scored(data, halves=("seen",)).main} == {"seen"}
 
 
-def test_every_metric_is_a_column_of_the_details_and_one_more_is_one_line(monkeypatch):
-    """Two answers, 5 and 1: user 0 always says 5, and is right in two of two; user 1 says 1, and is right in
-    one of one saying so and none of one saying 5: balanced (2/3 + 1/1) / 2, macro (1 + 1/2) / 2."""
-    monkeypatch.setitem(slices.METRICS, "mean_margin", lambda predictions: predictions["margin"].mean())
-    (score,) = scored(study([*SEEN, ("seen", 0, "test", UP)])).main
-    row = score.row()
-    assert row["balanced"] == round((2 / 3 + 1) / 2, 4)
-    assert (row["accuracy"], row["macro"], row["worst_decile"]) == (0.75, 0.75, 0.5)
-    assert row["mean_margin"] == 2  # 4, 4, 4 and -4
-    assert row["low"] <= row["accuracy"] <= row["high"]
-
-
 TRAIN = [(0, 0, 0, 1), (1, 0, 2, 3)]
 
 
@@ -250,16 +237,6 @@ def cold_start(train, adapt, test, n_prompts=0, n_responses=20):
     scores = scored(study(rows, "own", prompts=prompts, n_prompts=n_prompts, n_responses=n_responses))
     scored_pairs = sum(int(s.judged.total.sum()) for s in scores.cold_start if s.shots == 0)
     return (*(scores.cold_start_counts[name] for name in ("pairs", "left_out", "why")), scored_pairs)
-
-
-def test_nor_are_pairs_on_what_the_same_user_was_located_by_which_is_counted():
-    """User 0 was located by 8 against 9; user 1 may be tested on it."""
-    assert cold_start(TRAIN, [(0, 0, 9, 8)], [(0, 0, 8, 10), (1, 0, 8, 10), (0, 0, 11, 12)]) == (2, 1, "", 2)
-
-
-def test_with_a_few_answers_for_all_new_prompts_are_enough():
-    rows = [(0, 0, 0, 1)], [(0, 1, 1, 0)], [(0, 0, 0, 1), (0, 1, 0, 1), (0, 2, 0, 1), (1, 1, 0, 1)]
-    assert cold_start(*rows, n_prompts=3, n_responses=2) == (2, 1, "", 2)
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,6 @@ def places(table):
     return [row["place"] for row in table]
 
 
-def test_a_baseline_measured_once_stands_for_every_number_of_shots():
-    rows = [accuracy("unseen", n, "model", a) for n, a in ((20, 0.994), (0, 0.833), (1, 0.9))]
-    rows += [accuracy("seen", None, "model", 0.9, items) for items in ("new", "known")]
-    table = tables.table([*rows, accuracy("unseen", 0, "k1", 0.832)])
-    seen = ["Seen, known items", "Seen, new items"]
-    assert places(table)[:4] == [*seen, "Unseen, no comparisons", "Unseen, 1 comparison"]
-    assert {row["k1"]["accuracy"] for row in table[2:]} == {0.832}
-
-
 def test_test_sets_stand_one_after_the_other_by_name():
     rows = []
     for name, value in (("test", 0.6), ("test_unique", 0.5)):
@@ -41,20 +32,11 @@ def test_test_sets_stand_one_after_the_other_by_name():
     assert [row["k1"] and row["k1"]["accuracy"] for row in table] == [None, 0.6, None, 0.5]
 
 
-def test_filtered_pairs_stand_beside_untouched_ones_from_none_and_from_most_shots():
-    rows = [
-        accuracy(users, shots, "model", 0.9, pairs=pairs)
-        for pairs in ("untouched", "filtered")
-        for users, shots in (("unseen", 0), ("unseen", 5), ("unseen", 10), ("seen", None))
-    ]
-    whose = ("Seen", "Unseen, no comparisons", "Unseen, 10 comparisons")
-    expected = [f"{who}, {pairs} pairs" for who in whose for pairs in ("filtered", "untouched")]
-    assert places(tables.table_by_filter(rows)) == expected
-
-
 def test_what_would_squeeze_the_other_marks_is_not_drawn():
     def drawn(*rows):
-        return {mark["series"] for mark in tables.dots(tables.table([*rows]))}
+        names = {model: model for model in tables.MODELS}
+        picture = tables.dots(tables.table([*rows]), names)
+        return {mark["name"] for row in picture["rows"] for mark in row["marks"]}
 
     model, similar = accuracy("seen", None, "model", 0.9), accuracy("seen", None, "similarity", 0.5)
     assert drawn(model, similar) == {"model", "similarity"}

@@ -117,13 +117,6 @@ def test_two_files_of_one_name_need_a_prefix(tables, monkeypatch):
     manifest = raw_files.read_manifest("own")
     assert [file.name for file in manifest.files] == ["a.parquet", "tables-a.parquet"]
     assert manifest.revision == f"{tables.newest}, {tables.newest}"
-    paths.raw("own").unlink()
-    source(monkeypatch, Source("hub", remotes=[remote("data/a*"), remote("other/*")]))
-    with pytest.raises(
-        PipelineError, match=r"^2 raw files of own are named a\.parquet; give each source its"
-    ):
-        download.main("own")
-    assert not paths.raw("own").exists()
 
 
 def test_files_of_a_folder_are_copied_and_linked_ones_are_read_where_they_lie(project, monkeypatch):

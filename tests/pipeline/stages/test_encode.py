@@ -27,9 +27,7 @@ def own(project):
 
 
 def write_items(found):
-    tables.write_table(
-        paths.recoloured("own") / tables.ITEMS, tables.text_items(found), tables.items_schema()
-    )
+    tables.write_table(paths.recoloured("own") / tables.ITEMS, tables.text_items(found))
 
 
 def shards_of(dataset="own"):
@@ -54,20 +52,12 @@ def test_every_item_has_its_vector_and_rows_are_cut_into_shards(own):
     assert ids == sorted(tables.text_id(text) for text in texts())
 
 
-def test_a_second_run_encodes_nothing_and_gives_the_same_bytes(own, capsys):
-    encode.main("own")
-    before = shards_of()
-    encode.main("own")
-    assert shards_of() == before
-    assert "1,300 text items, 1,300 in the store, 0 to encode" in capsys.readouterr().out
-
-
 def test_vectors_pass_as_they_are(project):
     frame = pl.DataFrame(
         {"item_id": ["b" * 32, "a" * 32], "modality": "vector", "vector": [[1.0, 2.0], [3.0, 4.0]]}
     )
     path = paths.recoloured("simulated") / tables.ITEMS
-    tables.write_table(path, frame, tables.items_schema())
+    tables.write_table(path, frame)
     encode.main("simulated")
     ids, vectors, embedder = read("vector", "simulated")
     assert (ids, vectors.tolist(), vectors.dtype) == (["a" * 32, "b" * 32], [[3, 4], [1, 2]], np.float32)

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pal.files import write_json
 from pal.serving.reward_model import RewardModel
 from pipeline import paths as layout
 from pipeline import study
@@ -47,14 +46,6 @@ def test_headline_numbers_stand_in_the_details_too(small, dataset):
     assert found["unseen"]["zero_shot"]["accuracy"] == float(rows["unseen", items, "0", "model"]["accuracy"])
     others = {"oracle", "bound"} if dataset == "simulated" else {"similarity"}
     assert {row[3] for row in rows} == {"model", "k1", "shared", "majority", "asked", *others}
-
-
-def test_counts_say_what_went_in(small):
-    """8 seen x 20 train and 10 test; 6 unseen x 10 test; two items a pair, 8 x 34 + 6 x 38 pairs."""
-    assert evaluated("simulated")["counts"] == {
-        "seen_users": 8, "unseen_users": 6, "items": 1000, "train_pairs": 160, "test_pairs": 140,
-        "dropped_pairs": 0, "dropped_users": 0,
-    }  # fmt: skip
 
 
 def test_evaluating_twice_gives_the_same_bytes(small):
@@ -148,12 +139,3 @@ def test_every_stage_says_what_it_read_kept_and_dropped_and_why(project):
             "reasons": {"it has 300 megapixels": 2, "it is no picture": 1},
         },
     ]  # fmt: skip
-    rare = {"a": 1, "b": 5, "c": 2, "d": 1}
-    assert evaluate.commonest(rare, most=2) == {"b": 5, "c": 2, "other reasons": 2}
-
-
-def test_data_are_compared_with_the_published_ones(project):
-    assert evaluate.compared_with_published("own") == []
-    content = {"says": "Not the published ones.", "rows": {}, "leakage": {"says": "3 of 4 leak."}}
-    write_json(layout.prepared("own") / "published.json", content)
-    assert evaluate.compared_with_published("own") == ["Not the published ones.", "3 of 4 leak."]

@@ -91,29 +91,6 @@ def shown(page):
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).replace("\u00a0", " ").split())
 
 
-def test_every_figure_is_there_and_the_questions_come_before_what_is_folded(small):
-    page = report.render(evaluated("simulated"))
-    figures = {"dots", "curve", "asked", "reliability", "loss", "validation", "ideal-points"}
-    assert set(specs(page)) == {f"simulated-{name}" for name in figures}
-    assert page.count('data-person="') == 14
-    said = shown(page)
-    places = [said.index(words) for words in ("pay here?", "For whom?", "One person", "In detail")]
-    assert places == sorted(places)
-    assert "<details open" not in page
-
-
-def test_what_a_reader_must_not_overlook_is_said(small, picture):
-    page = " ".join(shown(report.render(each)) for each in (evaluated("simulated"), pictured(picture)))
-    for said in (
-        "generated data", "untrained weights", "Answers are simulated: the longer summary wins.",
-        "Not the published Pick-a-Pic v1: rows of train 5 of 583,747.",
-        "Encoder: none, items are vectors already", "encode 500 498 2 it is cut short: 2",
-        "G1, seen 58,831 628 \u2013", "test_unique: seen", "untouched pairs", "those of the test set test.",
-    ):  # fmt: skip
-        assert said in page, said
-    assert "untrained weights" not in shown(report.render(evaluated()))
-
-
 def test_empty_and_null_findings_are_said_not_drawn(small):
     page = report.render(bare())
     assert specs(page) == {}

@@ -1,7 +1,5 @@
 """train: the head and its baselines, from seen users' training pairs alone."""
 
-import csv
-
 import polars as pl
 import pytest
 
@@ -29,7 +27,7 @@ def turn(dataset, split_names, users="seen"):
         rejected=pl.when(here).then("chosen").otherwise("rejected"),
     )
     assert not turned.equals(frame)
-    tables.write_table(path, turned, tables.pairs_schema())
+    tables.write_table(path, turned)
     manifests.write_manifest(path.parent)
 
 
@@ -50,15 +48,6 @@ def test_no_unseen_user_is_in_a_model(small, dataset, name):
     assert {"model": 2, "k1": 1}[name] == model.config.K
 
 
-def test_the_model_names_its_encoder_and_options(small):
-    model = RewardModel.load(paths.models("own") / "model")
-    assert model.encoder["prompts"] == model.encoder["responses"]
-    assert model.encoder["responses"]["encoder"] == "hashed-words"
-    vectors = RewardModel.load(paths.models("simulated") / "model").encoder
-    assert (vectors["prompts"], vectors["responses"]["encoder"]) == (None, "none")
-    assert (model.config.latent, model.fit_config.epochs) == (4, 60)
-
-
 @pytest.mark.parametrize("dataset", ["simulated", "own"])
 def test_test_answers_and_unseen_users_answers_change_no_byte_of_a_model(small, dataset):
     before = models(dataset)
@@ -66,15 +55,6 @@ def test_test_answers_and_unseen_users_answers_change_no_byte_of_a_model(small, 
     turn(dataset, ["adapt", "val", "test"], users="unseen")
     train.main(dataset)
     assert models(dataset) == before
-
-
-def test_the_training_curve_has_a_row_per_validation(small):
-    with paths.plot("training", "simulated").open() as file:
-        rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["epoch", "loss", "val_loss", "val_accuracy"]
-    assert [int(row["epoch"]) for row in rows] == [4, 8, 12]
-    with paths.plot("training", "own").open() as file:
-        assert {row["val_loss"] for row in csv.DictReader(file)} == {""}
 
 
 @pytest.mark.parametrize(

@@ -125,19 +125,6 @@ def test_what_was_added_is_found_and_read_in_the_order_asked_for(store, tmp_path
     assert {path.suffix for path in store.folder.iterdir()} == {".parquet", ".json"}
 
 
-def test_the_order_of_vectors_does_not_depend_on_the_stores_history(tmp_path):
-    """Item i has the vector (i, -i); twice in files of seven, cut differently and in another order."""
-    ids = [f"{i * 7919 % 97:032x}" for i in range(97)]
-    found = []
-    for step in (7, 30):
-        store = open_store(tmp_path / str(step))
-        for start in reversed(range(0, 97, step)):
-            some = range(start, min(start + step, 97))
-            store.add([ids[i] for i in some], rows(*([i, -i] for i in some)))
-        found.append(read(store, *ids))
-    assert found[0] == found[1] == [[i, -i] for i in range(97)]
-
-
 def test_a_damaged_file_is_reported_removed_and_the_rest_still_found(store, tmp_path):
     places = find(store, B)
     path = places.files[places.file[0]]

@@ -1,7 +1,6 @@
 """Manifests: counts, every file by its hash, and readers who check that."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -41,7 +40,7 @@ def test_a_manifest_holds_counts_and_every_files_hash_and_size(folder):
         ("text/shard-0.bin", b"shard-1", "is damaged (its hash is not that in"),
         ("text/shard-1.bin", None, "is missing; run"),
         ("text/shard-2.bin", b"new", "has no file of its name); run `dvc repro -f encode@own`"),
-        (manifests.NAME, b"[]", "is damaged (it must hold a map)"),
+        (manifests.NAME, b"[]", "is damaged ("),
         (manifests.NAME, b'{"files": {"a.json": 3}}', "is damaged ("),
         (manifests.NAME, b"{" * 100_000, "is damaged ("),
         (manifests.NAME, b"\xff", "is damaged ("),
@@ -57,10 +56,3 @@ def test_what_is_not_as_it_was_written_is_one_sentence(folder, name, content, re
         manifests.check_folder(folder / "text", "shard-*.bin", "encode@own")
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_without_a_manifest_json_is_read_as_it_is(tmp_path):
-    with pytest.raises(PipelineError, match="is missing; run `dvc repro prepare`"):
-        manifests.read_json(tmp_path / "a.json", "prepare")
-    Path(tmp_path / "a.json").write_text("[1]")
-    assert manifests.read_json(tmp_path / "a.json", "prepare") == [1]

@@ -8,7 +8,6 @@ from contextlib import closing
 import pytest
 
 from pipeline import PipelineError, paths
-from pipeline.datasets.base import Source
 from pipeline.storage import raw_files
 
 HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # printf hello | sha256sum
@@ -22,24 +21,6 @@ def hello(project):
 
 def home():
     return paths.store() / "raw" / "2c" / HELLO
-
-
-def test_a_folder_gives_its_files_in_the_order_of_their_names(project):
-    folder = project.root / "mine"
-    folder.mkdir()
-    for name in ("b.csv", "a.jsonl", "notes.md", "c.csv"):
-        (folder / name).write_text("x")
-    (folder / "folder.csv").mkdir()
-    found = raw_files.find_files("mine", "own.source", (".csv", ".jsonl"))
-    assert [path.name for path in found] == ["a.jsonl", "b.csv", "c.csv"]
-    assert raw_files.find_files("mine/b.csv", "own.source", (".csv",)) == [folder / "b.csv"]
-    with pytest.raises(PipelineError, match=r"own.source must hold \.txt files, got 'mine', which has none"):
-        raw_files.find_files("mine", "own.source", (".txt",))
-    with pytest.raises(PipelineError, match=r"own.source must be a \.csv file, got 'mine/a\.jsonl'"):
-        raw_files.find_files("mine/a.jsonl", "own.source", (".csv",))
-    wrong = rf"own.source must be an existing .* got 'no', .* {project.root}/no"
-    with pytest.raises(PipelineError, match=wrong):
-        raw_files.find_files("no", "own.source", (".csv",))
 
 
 def test_a_kept_file_lies_under_its_hash(hello):
@@ -63,18 +44,6 @@ def test_damage_in_the_store_is_noticed_and_removed(hello):
     assert raw_files.stored(file, "own").read_text() == "hello"
 
 
-def test_a_manifest_comes_back_as_it_was(project):
-    with pytest.raises(PipelineError, match=r"data/raw/own.json is missing; run `dvc repro download@own`"):
-        raw_files.read_manifest("own")
-    manifest = raw_files.Manifest("hub: a/b at main", "c0ffee", [raw_files.RawFile("a.jsonl", HELLO, 5)])
-    raw_files.write_manifest("own", manifest)
-    assert raw_files.read_manifest("own") == manifest
-    for content in ("[]", '{"source": "x", "revision": null, "files": [{"name": "a"}]}', "{"):
-        paths.raw("own").write_text(content)
-        with pytest.raises(PipelineError, match=r"own.json is damaged .*; run `dvc repro -f download@own`"):
-            raw_files.read_manifest("own")
-
-
 def test_a_linked_file_is_read_where_it_lies_until_it_is_changed(hello):
     file = raw_files.link(hello)
     assert (file, home().resolve()) == (raw_files.RawFile("hello.csv", HELLO, 5), hello)
@@ -86,39 +55,6 @@ def test_a_linked_file_is_read_where_it_lies_until_it_is_changed(hello):
         raw_files.stored(file, "own")
     assert hello.read_text() == "hellO"
     assert raw_files.stored(raw_files.link(hello), "own").read_text() == "hellO"
-
-
-@pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: path.write_text("hullo")])
-def test_a_link_that_leads_nowhere_or_to_other_bytes_is_laid_anew(hello, change):
-    """As after the folder was moved: the same bytes lie elsewhere now."""
-    raw_files.link(hello)
-    moved = hello.with_name("moved.csv")
-    moved.write_text("hello")
-    change(hello)
-    assert raw_files.stored(raw_files.link(moved), "own").resolve() == moved
-
-
-@pytest.mark.parametrize("take", ["links", "paths"])
-def test_an_entry_whose_file_is_gone_is_taken_anew_where_the_source_has_it(hello, project, take):
-    """As where another run's folder, to which entries of a shared store were links, was removed."""
-    other = project.root / "other"
-    other.mkdir()
-    file = raw_files.link(hello.rename(other / "hello.csv"))
-    raw_files.write_manifest("own", raw_files.Manifest("here", None, [file]))
-    (other / "hello.csv").unlink()
-    with pytest.raises(
-        PipelineError, match=rf"hello.csv of own lay at {other}/hello.csv, which is gone; run"
-    ):
-        raw_files.stored(file, "own")
-    hello.write_text("hullo")
-    found = Source("here", **{take: {"hello.csv": hello}})
-    raw_files.renew("own", lambda: found)
-    with pytest.raises(PipelineError, match="is not in the store"):
-        raw_files.stored(file, "own")
-    hello.write_text("hello")
-    raw_files.renew("own", lambda: found)
-    assert raw_files.stored(file, "own").read_text() == "hello"
-    assert home().is_symlink() is (take == "links")
 
 
 def test_a_file_is_found_by_its_hash(hello):
@@ -162,23 +98,3 @@ def test_a_hash_is_cached_and_a_locked_cache_costs_time_and_not_an_answer(big, h
         cache.execute("BEGIN EXCLUSIVE")
         assert raw_files.cached_sha256(big) == expected
     assert hashed == ["big", "big"]
-
-
-def longer(path):
-    path.write_bytes(bytes(BIG + 1))
-    os.utime(path, ns=(1_000_000_000, 1_000_000_000))
-
-
-def replaced(path):
-    """Of the same size and time, but another file: as `cp -p` and `mv` leave it."""
-    path.with_name("new").write_bytes(b"1" * BIG)
-    os.utime(path.with_name("new"), ns=(1_000_000_000, 1_000_000_000))
-    path.with_name("new").replace(path)
-
-
-@pytest.mark.parametrize("change", [longer, replaced], ids=lambda change: change.__name__)
-def test_a_changed_file_is_read_again(big, change):
-    raw_files.cached_sha256(big)
-    change(big)
-    assert raw_files.cached_sha256(big) == hashlib.sha256(big.read_bytes()).hexdigest()
-    assert raw_files.cached_sha256(big) == hashlib.sha256(big.read_bytes()).hexdigest()
