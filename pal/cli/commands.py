@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from pal.cli.loading import (
-    RowUsers,
     TableModel,
     read_inputs,
     read_tastes,
     table_errors,
     unknown_user,
     user_id_in,
+    users_of,
 )
 from pal.cli.writing import open_writer
 from pal.errors import PalError
@@ -42,24 +42,24 @@ def score(
         model: The model's folder.
         table: The table of responses.
         output: The table to write, `out`, and `safe_csv`: see `open_writer`.
-        users: The options of `RowUsers`.
+        users: The options of `users_of`.
         options: See above.
         ranked: Whether to sort the rows of each prompt (and user) by their rewards, and number them.
     """
     written = ("reward", "rank") if ranked else ("reward",)
     inputs = read_inputs(model, table, ["response"], written, **options)
-    row_users = RowUsers(inputs.model, inputs.first, **users)
+    given = users_of(inputs.model, inputs.table.rows, **users)
 
     def scored(rows: list[Row]) -> list[tuple[Row, float]]:
-        states = row_users.states(rows)
+        user = [given[row.number - 1] for row in rows] if isinstance(given, list) else given
         prompts, responses = inputs.prompts(rows), inputs.items(rows, "response")
         with table_errors(rows):
-            rewards = inputs.model.score(prompts, responses, user=states)
+            rewards = inputs.model.score(prompts, responses, user=user)
         return [(row, shortest_float(reward)) for row, reward in zip(rows, rewards.numpy(), strict=True)]
 
     batches = map(scored, inputs.batches())
     if ranked:
-        by_user = ("user_id",) if row_users.everyone is None else ()
+        by_user = ("user_id",) if isinstance(given, list) else ()
         written_rows = _ranked(chain.from_iterable(batches), (*inputs.prompt_columns, *by_user))
     else:
         written_rows = ([{**row.cells, "reward": reward} for row, reward in batch] for batch in batches)

@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
 from pal.cli.writing import WriteRows, open_writer
 from pal.errors import PalError
 from pal.logs.tables import Row, TableFile, read_rows
 from pal.serving.inputs import Side
-from pal.serving.reward_model import RewardModel
+from pal.serving.reward_model import RewardModel, User
 from pal.users.taste import Taste
 
 Kind = Literal["text", "image"]
@@ -231,76 +228,56 @@ def unknown_user(user_id: str, model: RewardModel) -> PalError:
     )
 
 
-class RowUsers:
-    """The state of the user whose reward each row is to have.
+def users_of(
+    model: RewardModel,
+    rows: Sequence[Row],
+    *,
+    user: str | None,
+    tastes: Path | None,
+    average: bool,
+    attributes: str | None,
+) -> User | list[User]:
+    """Whose reward rows are to have: one user for all, or one for each row by its `user_id`.
 
     Args:
         model: The model.
-        first: The table's first row, which says whether rows have a `user_id`.
+        rows: The table; its first row says whether rows have a `user_id`.
         user: The user of all rows: someone seen in fitting, or in the file of tastes.
         tastes: A file of tastes.
         average: Whether the average user is meant in all rows.
         attributes: What is known of the one new user of all rows, as `NAME=VALUE,NAME=VALUE`.
 
-    Attributes:
-        everyone: The state (state,) of all rows; None where the `user_id` of each row counts.
-
     Raises:
         PalError: If the options contradict each other, or a user is unknown.
     """
-
-    def __init__(
-        self,
-        model: RewardModel,
-        first: Row,
-        *,
-        user: str | None,
-        tastes: Path | None,
-        average: bool,
-        attributes: str | None,
-    ) -> None:
-        for alone in (average and "--average", attributes and "--attributes"):
-            if alone and ((average and attributes) or user is not None or tastes is not None):
-                raise PalError(
-                    f"{alone} must stand alone, got another of these, --user or --taste; leave one out"
-                )
-        self._model = model
-        self._states = {
-            user_id: taste.state for user_id, taste in (read_tastes(tastes, model) if tastes else {}).items()
-        }
-        self.everyone: Tensor | None = None
-        if attributes is not None:
-            parts = [part.partition("=") for part in attributes.split(",")]
-            if not all(name.strip() and equals for name, equals, _ in parts):
-                raise PalError(f"--attributes must be NAME=VALUE, separated by commas, got {attributes!r}")
-            known = {name.strip(): value.strip() for name, _, value in parts}
-            self.everyone = model.taste_of(known).state
-        elif user is not None:
-            self.everyone = self._of(user)
-        elif "" in self._states:
-            self.everyone = self._states[""]
-        elif average or "user_id" not in first.cells:
-            if (n := len(self._states)) > 1:
-                raise PalError(f"--user must say whose of the {n:,} tastes, or a column user_id in the table")
-            self.everyone = next(iter(self._states.values()), model.state_of(None))
-
-    def _of(self, user_id: str) -> Tensor:
-        if user_id not in self._states:
-            if user_id not in self._model.rows:
-                raise unknown_user(user_id, self._model)
-            self._states[user_id] = self._model.state_of(user_id)
-        return self._states[user_id]
-
-    def states(self, rows: Sequence[Row]) -> Tensor:
-        """States as `RewardModel.score` takes them: (state,) for all rows, or (n, state)."""
-        if self.everyone is not None:
-            return self.everyone
-        states = []
-        for row in rows:
-            user_id = user_id_in(row)
-            try:
-                states.append(self._of(user_id))
-            except PalError as error:
-                message = f"{error} ({row.place})"
-                raise PalError(message, file=row.file, row=row.number, column="user_id") from None
-        return torch.stack(states)
+    for alone in (average and "--average", attributes and "--attributes"):
+        if alone and ((average and attributes) or user is not None or tastes is not None):
+            raise PalError(
+                f"{alone} must stand alone, got another of these, --user or --taste; leave one out"
+            )
+    if attributes is not None:
+        parts = [part.partition("=") for part in attributes.split(",")]
+        if not all(name.strip() and equals for name, equals, _ in parts):
+            raise PalError(f"--attributes must be NAME=VALUE, separated by commas, got {attributes!r}")
+        return model.taste_of({name.strip(): value.strip() for name, _, value in parts})
+    known = read_tastes(tastes, model) if tastes else {}
+    if user is not None:
+        if user not in known and user not in model.rows:
+            raise unknown_user(user, model)
+        return known.get(user, user)
+    if "" in known:
+        return known[""]
+    if average or "user_id" not in rows[0].cells:
+        if len(known) > 1:
+            raise PalError(
+                f"--user must say whose of the {len(known):,} tastes, or a column user_id in the table"
+            )
+        return next(iter(known.values()), None)
+    users: list[User] = []
+    for row in rows:
+        user_id = user_id_in(row)
+        if user_id not in known and user_id not in model.rows:
+            message = f"{unknown_user(user_id, model)} ({row.place})"
+            raise PalError(message, file=row.file, row=row.number, column="user_id")
+        users.append(known.get(user_id, user_id))
+    return users

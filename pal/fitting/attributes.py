@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pal.users.attributes import AttributePrior, Attributes, describe_attributes, features_of
-from pal.users.gaussian import Gaussian, shrunk
+from pal.users.gaussian import Gaussian, natural_parameters, shrunk
 from pal.users.points import Points
 from pal.users.population import Population
 
@@ -104,11 +104,9 @@ class _OfGaussian:
         self.upper = torch.triu_indices(D, D)
         shift, precision = [], []
         for block in evidence.split(max(1, NUMBERS_AT_ONCE // (D * D))):
-            matrix = block.new_zeros(len(block), D, D)
-            matrix[:, self.upper[0], self.upper[1]] = block[:, D:]
-            matrix = matrix + matrix.triu(1).mT
+            eta, matrix = natural_parameters(block, D)
             precision.append(self.root.T @ matrix @ self.root)
-            shift.append((block[:, :D] - matrix @ self.centre) @ self.root)
+            shift.append((eta - matrix @ self.centre) @ self.root)
         self.shift, self.precision = torch.cat(shift), torch.cat(precision)
 
     @staticmethod

@@ -13,7 +13,7 @@ Shapes used in this module:
     users      users
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -26,7 +26,16 @@ from pal.fitting.trainer import Fitted, Progress
 from pal.models.base import margins
 from pal.models.linear import LinearModel
 from pal.models.losses import expected_answer, expected_loss, logistic, weighted_mean
-from pal.users.gaussian import Answers, Gaussian, laplace, margin_covariance, moved, shrunk, side_by_side
+from pal.users.gaussian import (
+    Answers,
+    Gaussian,
+    laplace,
+    margin_covariance,
+    moved,
+    natural_parameters,
+    shrunk,
+    side_by_side,
+)
 
 WIDE = 256  # leading directions that the shared reward reads
 MOST_ITEMS = 1000  # items with an effect of their own: those compared most
@@ -41,6 +50,10 @@ ROWS_AT_ONCE = 1 << 16  # questions that a step of the shared fit reads in float
 TIE = 0.5  # the label of a tie
 LEAST_TIES, MOST_TIES = 1e-3, 1e3  # of how common they are, where there are some
 START = 0.3  # variance of a direction, and of a residual, in the first round
+FACTORS = (1, 2, 4, 8)  # numbers of factors that are tried
+FACTOR_ROUNDS = 8
+READ_PEOPLE = 2000  # from whom factors are found
+HELD_OUT = 5  # every so many of them tell how many factors
 
 
 def fit_mixed_effects(
@@ -72,11 +85,12 @@ def fit_mixed_effects(
     centre[-1] = 1.0
     covariance = START * torch.eye(D, dtype=torch.float64)
     population = Gaussian(centre, covariance, torch.tensor([START]).double(), torch.tensor([ties]).double())
+    read = population.evidence(model, embeddings, train)
+    if model.config.item_directions:
+        found = find_factors(population, read, train.user)
+        population = replace(population, covariance=covariance + (found @ found.T).double())
     # Their own copy, as each round reads all of them.
-    blocks = [
-        _Block(users, answers)
-        for users, answers in side_by_side(population.evidence(model, embeddings, train), train.user, n_users)
-    ]
+    blocks = [_Block(users, answers) for users, answers in side_by_side(read, train.user, n_users)]
     history, path = [], [population]
     for number in range(1, ROUNDS + 1):
         step = _expectation(population, blocks, n_users)
@@ -97,6 +111,72 @@ def fit_mixed_effects(
             population = path[-1]
     population = Gaussian(*(x.float() for x in _numbers(population)))
     return Fitted(model, states, mean_log_loss(model, states, embeddings, train), history, population)
+
+
+def find_factors(
+    population: Gaussian, read: Float[Tensor, "n read"], user: Int[Tensor, " n"]
+) -> Float[Tensor, "state factors"]:
+    """What people's states have in common beyond a population in which all numbers vary on their own.
+
+    EM of the whole covariance hardly finds that two items are liked together where few people compared both,
+    and keeps it where it begins with it. Factor analysis finds it (EM: Rubin and Thayer, 1982), on Laplace's
+    approximation to each person's answers, with as many factors as make people who were left out likeliest.
+
+    Args:
+        population: Where EM would begin.
+        read: Its evidence.
+        user: Whose comparison each is.
+
+    Returns:
+        Loadings of the factors, of none where these do not help.
+    """
+    some = torch.unique(user)
+    some = some[torch.linspace(0, len(some) - 1, min(len(some), READ_PEOPLE)).long()]
+    rows = torch.isin(user, some).nonzero()[:, 0]
+    evidence = population.total(read[rows], torch.searchsorted(some, user[rows]), len(some)).to(read)
+    D = len(population.centre)
+    shift, precision = natural_parameters(evidence, D)
+    del evidence
+    shift = shift - precision @ population.centre.to(read)
+    # The population's own variances are noise to the factors.
+    noise = torch.eye(D).to(read) + precision @ population.covariance.to(read)
+    solved = torch.linalg.solve(noise, torch.cat([precision, shift[..., None]], 2))
+    shift, precision = solved[..., -1], (solved[..., :-1] + solved[..., :-1].mT) / 2
+    out = torch.arange(len(some), device=user.device) % HELD_OUT == 0
+    best, kept = 0.0, 0
+    for n in FACTORS:
+        loadings = _factors(shift[~out], precision[~out], n)
+        spread = torch.eye(n).to(read) + loadings.T @ precision[out] @ loadings
+        chol = torch.linalg.cholesky(spread)
+        half = torch.linalg.solve_triangular(chol, (shift[out] @ loadings)[..., None], upper=False)
+        gain = float(half.square().sum() / 2 - chol.diagonal(dim1=1, dim2=2).log().sum())
+        if gain <= best:
+            break
+        best, kept = gain, n
+    return _factors(shift, precision, kept)
+
+
+def _factors(
+    shift: Float[Tensor, "users state"], precision: Float[Tensor, "users state state"], n: int
+) -> Float[Tensor, "state n"]:
+    """Loadings of n factors by EM, from the directions in which the likelihood rises first."""
+    D = shift.shape[1]
+    seen = precision.diagonal(dim1=1, dim2=2).mean(0).clamp_min(1e-6)
+    scale = (seen.mean() / seen).sqrt()[:, None]
+    rises = (shift.T @ shift / len(shift) - precision.mean(0)) * scale * scale.T
+    rises.fill_diagonal_(0)
+    loadings = START * scale * torch.linalg.eigh(rises)[1][:, D - n :]
+    flat = precision.flatten(1).T
+    for _ in range(FACTOR_ROUNDS if n else 0):
+        spread = torch.linalg.inv(torch.eye(n).to(shift) + loadings.T @ precision @ loadings)
+        mean = (spread @ (shift @ loadings)[..., None])[..., 0]
+        squares = spread + mean[:, :, None] * mean[:, None, :]
+        curvature = (flat @ squares.flatten(1)).view(D, D, n, n).permute(0, 2, 1, 3).reshape(D * n, D * n)
+        curvature.diagonal().add_(1.0)
+        loadings = torch.linalg.solve(curvature, (shift.T @ mean).flatten()[:, None]).view(D, n)
+        # Factors of unit variance again (PX-EM: Liu, Rubin and Wu, 1998).
+        loadings = loadings @ torch.linalg.cholesky(squares.mean(0))
+    return loadings
 
 
 class Ridge(NamedTuple):

@@ -96,7 +96,7 @@ MIXED_EFFECTS_ITEMS = Method(
     "the same, and a liking for each much compared item",
     f"{MIXED_EFFECTS.source}; likings for items that vary together: probabilistic matrix factorisation "
     "(Salakhutdinov and Mnih, 2008)",
-    "The whole covariance of 16 directions and at most 128 items, in place of factors of low rank.",
+    "The whole covariance of 16 directions and at most 128 items; factors of low rank are where EM begins.",
     lambda task: learn_mixed_effects(task, latent=16, item_directions=128),
 )
 BT = Method(

@@ -268,16 +268,13 @@ class Gaussian(Population):
     @override
     def posterior(self, evidence: Float[Tensor, "*users evidence"]) -> GaussianPosterior:
         D = len(self.centre)
-        upper = torch.triu_indices(D, D)
         exact = evidence.double()
-        matrix = exact.new_zeros(*exact.shape[:-1], D, D)
-        matrix[..., upper[0], upper[1]] = exact[..., D:]
-        matrix = matrix + matrix.triu(1).mT
+        shift, matrix = natural_parameters(exact, D)
         # In the space of the prior's root, so that a singular covariance is no special case.
         root, centre = self.root.to(exact), self.centre.to(exact)
         inner = torch.eye(D).to(exact) + root.T @ matrix @ root
         chol = torch.linalg.cholesky(inner)
-        pulled = (exact[..., :D] - matrix @ centre) @ root
+        pulled = (shift - matrix @ centre) @ root
         mean = centre + torch.cholesky_solve(pulled[..., None], chol)[..., 0] @ root.T
         return GaussianPosterior(mean, root, chol)
 
@@ -312,6 +309,16 @@ class Gaussian(Population):
     @staticmethod
     def possible(evidence: Float[Tensor, " evidence"], comparisons: int, before: int) -> bool:
         return True  # sets of answers do not tell which answers were in them
+
+
+def natural_parameters(
+    evidence: Float[Tensor, "*users evidence"], n: int
+) -> tuple[Float[Tensor, "*users state"], Float[Tensor, "*users state state"]]:
+    """Evidence as eta and Lambda: the precision times the state that answers ask for, and the precision."""
+    upper = torch.triu_indices(n, n)
+    matrix = evidence.new_zeros(*evidence.shape[:-1], n, n)
+    matrix[..., upper[0], upper[1]] = evidence[..., n:]
+    return evidence[..., :n], matrix + matrix.triu(1).mT
 
 
 def expected_probability(
