@@ -42,11 +42,11 @@ def decode_jpeg() -> Callable[..., Tensor] | None:
     return getattr(torch.ops.image, "decode_jpeg", None)
 
 
-def read(data: bytes) -> Tensor:
+def read(picture: bytes | Image.Image) -> Tensor:
     """Decode an image.
 
     Args:
-        data: A JPEG, PNG or WebP file's bytes.
+        picture: A JPEG, PNG or WebP file's bytes, or an image of Pillow's in memory.
 
     Returns:
         RGB, uint8, of shape (3, height, width), upright; not always contiguous.
@@ -54,12 +54,13 @@ def read(data: bytes) -> Tensor:
     Raises:
         PalError: With the reason alone, to be put beside the image's name: `damaged PNG: ...`.
     """
-    if not data:
+    if not picture:
         raise PalError("empty")
+    data = picture if isinstance(picture, bytes) else b""
     kind = "file"
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            kind = (image.format or "").replace("MPO", "JPEG")
+        with Image.open(io.BytesIO(data), formats=FORMATS) if data else _upright(picture) as image:
+            kind = (image.format or "picture").replace("MPO", "JPEG")
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width:,} x {image.height:,}"
                 raise PalError(f"{size} pixels in its header, more than {MAX_PIXELS:,}")
@@ -77,6 +78,20 @@ def read(data: bytes) -> Tensor:
         reason = re.sub(r"^.*\.cpp:\d+, ", "", " ".join(str(error).split()))[:120]
         what = "truncated" if "truncated" in reason.lower() else "damaged"
         raise PalError(f"{what} {kind}: {reason or 'it cannot be decoded'}") from None
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """A copy of an image in memory, grey of many bits as 16 bits, where it is known what white is."""
+    image = ImageOps.exif_transpose(picture)
+    if image.mode != "F" and not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image)
+    if image.mode == "F" or values.min(initial=0) < 0 or values.max(initial=0) > 0xFFFF:
+        kind = "floating point" if image.mode == "F" else "beyond 16 bits"
+        raise PalError(f"its mode {image.mode} is {kind}, whose white nobody knows; convert it to RGB")
+    if image.mode == "I" and 0 < values.max(initial=0) <= 0xFF:
+        raise PalError("its mode I has values up to 255 alone, of 8 or of 16 bits; convert it to L")
+    return Image.fromarray(values.astype(np.uint16))  # Pillow's own conversions clip at 255
 
 
 def _decode(image: Image.Image, data: bytes) -> Tensor:

@@ -10,7 +10,6 @@ Shapes used in this module:
     dim       width of an embedding
 """
 
-import io
 import os
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -22,8 +21,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from PIL import ImageOps
-from PIL.Image import Image, fromarray
+from PIL.Image import Image
 from torch import Tensor
 
 from pal import encoders
@@ -545,31 +543,11 @@ def _encode_pictures(
     from pal.encoders import images  # torchvision, which takes as long to import as torch
 
     def pixels(picture: Any) -> Tensor:
-        """Every kind goes through the decoder of files, which limits sizes."""
         if isinstance(picture, Path):
             try:
                 picture = picture.read_bytes()
             except OSError as error:
                 raise PalError(f"{picture} ({error.strerror})") from None
-        if not isinstance(picture, bytes):  # a PIL image: to a file, upright and without loss
-            image = ImageOps.exif_transpose(picture)
-            if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-                values = np.asarray(image)
-                if image.mode == "F" or values.min(initial=0) < 0 or values.max(initial=0) > 0xFFFF:
-                    kind = "floating point" if image.mode == "F" else "beyond 16 bits"
-                    raise PalError(
-                        f"its mode {image.mode} is {kind}, whose white nobody knows; convert it to RGB"
-                    )
-                if image.mode == "I" and 0 < values.max(initial=0) <= 0xFF:
-                    raise PalError(
-                        "its mode I has values up to 255 alone, of 8 or of 16 bits; convert it to L"
-                    )
-                image = fromarray(values.astype(np.uint16))  # Pillow's own conversions clip at 255
-            elif image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
-                image = image.convert("RGB")
-            buffer = io.BytesIO()
-            image.save(buffer, "PNG", compress_level=1)
-            picture = buffer.getvalue()
         return encoder.shrink(images.read(picture))
 
     workers = max(1, (os.cpu_count() or 1) - 1)
