@@ -25,14 +25,11 @@ def serve(models: Sequence[str], **options: Any) -> None:
         options: Those of `_run`.
     """
     _check_address(options["host"])
-    from pal.service.compute import Models
     from pal.service.pages import add_pages
 
-    _one_core_for_http()
-    folders = _named(models)
-    served = Models(folders, places_of(options.pop("weights")), options.pop("device"))
-    if len(folders) == 1:
-        served.get(next(iter(folders)))
+    served = _load(models, options)
+    if len(models) == 1:
+        served.get(served.name(None))
     _run(served, add_pages, **options)
 
 
@@ -62,21 +59,18 @@ def demo(
         options: Those of `serve`.
     """
     _check_address(options["host"])
-    from pal.service.compute import Models
     from pal.service.demo import Demo, read_questions, read_table
     from pal.service.pages import add_pages
     from pal.service.study import Study
 
-    _one_core_for_http()
-    folders = _named([model])
-    name = next(iter(folders))
-    served = Models(folders, places_of(options.pop("weights")), options.pop("device"))
+    served = _load([model], options)
+    name = served.name(None)
     loaded = served.get(name)
     people: dict[str, Any] = {}
     pairs: Sequence[Any] = []
     try:
         loaded.input_encoder.describe("responses")
-        log = log or _fitted_to(folders[name])
+        log = log or _fitted_to(served.folders[name])
     except PalError:
         log = None  # without an encoder its cells are ids, of vectors that are not at hand
     if log is not None and collect is None:
@@ -173,10 +167,14 @@ def _check_address(host: str) -> None:
         ) from None
 
 
-def _one_core_for_http() -> None:
+def _load(models: Sequence[str], options: dict[str, Any]) -> Any:
+    """The models that are named, with encoders where `options` say; one core is left to HTTP."""
     import torch
 
+    from pal.service.compute import Models
+
     torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
+    return Models(_named(models), places_of(options.pop("weights")), options.pop("device"))
 
 
 def _fitted_to(folder: Path) -> str | None:

@@ -61,7 +61,7 @@ def in_sentences(method: Method) -> Method:
             return method(*args, **options)
         except SQLAlchemyError as error:
             said = f"the database of answers cannot be used now ({_why(error)}); try again"
-            raise RefusedError(503, said, {"Retry-After": "1"}) from None
+            raise RefusedError(503, said) from None
 
     return run  # type: ignore[return-value]
 

@@ -43,6 +43,8 @@ SLOWEST_BODY = 30.0  # seconds within which a request's body must have come
 # Seconds after which the encoding thread and the one that reads requests take turns: by Python's default, ten
 # times as many, encoding slows to a fourth while more requests come than can be served.
 TURN = 0.0005
+AGAIN = {"Retry-After": "1"}
+WITH_STATUS = {401: {"WWW-Authenticate": "Bearer"}, 429: AGAIN, 503: AGAIN}  # headers of what is refused
 LOOPBACK = ["127.0.0.1", "localhost", "[::1]"]
 POLICY = (
     b"default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
@@ -76,24 +78,18 @@ class Service:
         name = self.models.name(name)
         model = self.models.loaded.get(name) or await asyncio.to_thread(self.models.get, name)
         if version not in (None, model.fingerprint):
-            raise RefusedError(
-                409,
-                f"model_version must be {model.fingerprint}, which is served as {name!r}, got {version!r}",
-            )
+            served = f"{model.fingerprint}, which is served as {name!r}"
+            raise RefusedError(409, f"model_version must be {served}, got {version!r}")
         return name, model
 
-    async def compute(self, model: RewardModel, needs: Sequence[Needed], run: Callable[..., Any]) -> Any:
-        """`run(*embeddings)` on the worker."""
-        return await asyncio.wrap_future(self.worker.submit(Job(model, needs, run)))
+    async def compute(self, *job: Any, **options: Any) -> Any:
+        """The result of a `Job` on the worker."""
+        return await asyncio.wrap_future(self.worker.submit(Job(*job, **options)))
 
     async def write(self, write: Callable[..., Any], *given: Any) -> Any:
         """Write to the log on threads of its own: others read on while writers wait for a locked database."""
         if self._writes >= self.worker.most_under_way:
-            raise RefusedError(
-                429,
-                f"{self._writes} writes are under way already; try again in a second",
-                {"Retry-After": "1"},
-            )
+            raise RefusedError(429, f"{self._writes} writes are under way already; try again")
         self._writes += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._writers, write, *given)
@@ -126,14 +122,8 @@ class Service:
         """The taste that answers give; also says whether they can be read at all."""
         if not answers:
             return Taste.empty(model)
-        asked = [answer.get("prompt") for answer in answers]
-        needs = [
-            ("prompts", prompts_for(model, asked)),
-            *(
-                ("responses", responses_for(model, asked, [answer[side] for answer in answers], side))
-                for side in ("chosen", "rejected")
-            ),
-        ]
+        both = {side: [answer[side] for answer in answers] for side in ("chosen", "rejected")}
+        needs = needs_of(model, [answer.get("prompt") for answer in answers], **both)
         label = [answer.get("label", 1.0) for answer in answers]
 
         def run(prompts: Any, chosen: Any, rejected: Any) -> Taste:
@@ -188,13 +178,9 @@ class Service:
         """A reward for each response; `prompts` are one for all, or one for each."""
         if len(prompts) not in (1, len(responses)):
             raise PalError(f"prompts must be as many as the {len(responses)} responses, got {len(prompts)}")
-        needs = [
-            ("prompts", prompts_for(model, prompts)),
-            ("responses", responses_for(model, prompts, responses)),
-        ]
+        needs = needs_of(model, prompts, responses=responses)
         if not isinstance(users, Aggregate):
-            states = model.states_of(users, len(responses))
-            return await asyncio.wrap_future(self.worker.submit(Job(model, needs, states=states)))
+            return await self.compute(model, needs, states=model.states_of(users, len(responses)))
         equal = [repr(prompt) for prompt in prompts] * (len(responses) if len(prompts) == 1 else 1)
 
         def run(prompt: Any, response: Any) -> list[float]:
@@ -203,25 +189,21 @@ class Service:
         return await self.compute(model, needs, run)
 
 
-def prompts_for(model: RewardModel, prompts: Sequence[Any]) -> Any:
-    """Prompts as they are encoded; none where the model reads none."""
-    if not model.head.needs_prompts:
-        return []
-    if any(prompt is None for prompt in prompts):
+def needs_of(model: RewardModel, prompts: Sequence[Any], **responses: Sequence[Any]) -> list[Needed]:
+    """What is encoded: prompts, none where the reward does not depend on them, and lists of responses.
+
+    Responses are in one text with their prompts where the model was fitted so. Lists are named in messages.
+    """
+    if model.reads_prompts and any(prompt is None for prompt in prompts):
         raise PalError("prompt must be given, got none; this model's reward depends on the prompt")
-    return typed.read_items(prompts, "prompts", "prompt")
-
-
-def responses_for(
-    model: RewardModel, prompts: Sequence[Any], responses: Sequence[Any], name: str = "responses"
-) -> Any:
-    """Responses as they are encoded: in one text with their prompts where the model was fitted so."""
-    items = typed.read_items(responses, "responses", name)
-    if model.input_encoder.template is None:
-        return items
-    if any(prompt is None for prompt in prompts):
-        raise PalError("prompt must be given, got none; this model reads it in one text with the response")
-    return model.joined(typed.read_items(prompts, "prompts", "prompt"), items)
+    read = typed.read_items(prompts, "prompts", "prompt") if model.reads_prompts else []
+    return [
+        ("prompts", read if model.head.needs_prompts else []),
+        *(
+            ("responses", model.joined(read, typed.read_items(items, "responses", name)))
+            for name, items in responses.items()
+        ),
+    ]
 
 
 def version_of(name: str, model: RewardModel) -> dict[str, str]:
@@ -315,15 +297,11 @@ async def compare(request: typed.Compare, service: OfService) -> typed.Probabili
         raise PalError(
             "aggregate must be left out of a comparison, got one; compare the rewards of /v1/score"
         )
-    needs = [
-        ("prompts", prompts_for(model, [request.prompt])),
-        ("responses", responses_for(model, [request.prompt], [request.first, request.second])),
-    ]
 
-    def run(prompt: Any, both: Any) -> float:
-        prompt = prompt if model.head.needs_prompts else None
-        return float(model.probability(prompt, both[:1], both[1:], user=user))
+    def run(prompt: Any, *both: Any) -> float:
+        return float(model.probability(prompt if model.head.needs_prompts else None, *both, user=user))
 
+    needs = needs_of(model, [request.prompt], first=[request.first], second=[request.second])
     probability = await service.compute(model, needs, run)
     return typed.Probability(probability=probability, **version_of(name, model))
 
@@ -337,23 +315,18 @@ async def ask(request: typed.Ask, service: OfService) -> typed.Asked:
     taste = None if request.taste is None else typed.read_taste(request.taste, model)
     if request.user_id is not None and (known := await service.taste(name, model, request.user_id)):
         taste = known[0]
-    questions = request.questions
-    sides = [question.first for question in questions] + [question.second for question in questions]
-    asked = [question.prompt for question in questions]
-    needs = [
-        ("prompts", prompts_for(model, asked)),
-        ("responses", responses_for(model, asked * 2, sides)),
-    ]
-    n = len(questions)
+    items = ((each.prompt, each.first, each.second) for each in request.questions)
+    asked, first, second = zip(*items, strict=True)
+    needs = needs_of(model, asked, first=first, second=second)
 
-    def run(prompts: Any, both: Any) -> list[Any]:
-        prompts = prompts if model.head.needs_prompts else [None] * n
-        pairs = list(zip(prompts, both[:n], both[n:], strict=True))
+    def run(prompts: Any, *both: Any) -> list[Any]:
+        prompts = prompts if model.head.needs_prompts else [None] * len(asked)
+        pairs = list(zip(prompts, *both, strict=True))
         return model.ask(pairs, taste, n=request.n, together=request.together)
 
     chosen = await service.compute(model, needs, run)
-    asked = [typed.AskedQuestion(index=each.index, bits=each.bits) for each in chosen]
-    return typed.Asked(questions=asked, **version_of(name, model))
+    questions = [typed.AskedQuestion(index=each.index, bits=each.bits) for each in chosen]
+    return typed.Asked(questions=questions, **version_of(name, model))
 
 
 @router.get("/models", tags=["models"])
@@ -401,15 +374,15 @@ async def read_person(user_id: str, service: OfService, model: ModelName = None)
     known = await service.taste(name, loaded, user_id)
     if known is None:
         await service.user(name, loaded, user_id)
-        state = loaded.state_of(user_id).tolist()
-        about = {"source": "seen", "answers": 0, "version": 0, "state": state, "sd": None, "taste": None}
+        about = {"source": "seen", "state": loaded.state_of(user_id).tolist()}
     else:
-        taste, version, count = known
-        belief = taste.posterior
-        about = {
-            "source": "answers", "answers": count, "version": version, "state": belief.mean.tolist(),
-            "sd": belief.sd.tolist(), "taste": json.loads(taste.to_json()),
-        }  # fmt: skip
+        (taste, version, count), belief = known, known[0].posterior
+        about = {"source": "answers", "answers": count, "version": version}
+        about |= {
+            "state": belief.mean.tolist(),
+            "sd": belief.sd.tolist(),
+            "taste": json.loads(taste.to_json()),
+        }
     return typed.Person(user_id=user_id, **about, **version_of(name, loaded))
 
 
@@ -527,16 +500,13 @@ def create_app(
 
     def check_key(given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
         if key and not (given and hmac.compare_digest(given.credentials.encode(), key.encode())):
-            raise RefusedError(
-                401, "Authorization must be Bearer and the service's key", {"WWW-Authenticate": "Bearer"}
-            )
+            raise RefusedError(401, "Authorization must be Bearer and the service's key")
 
     app.state.check_key = check_key
-    app.include_router(router, dependencies=[Depends(check_key)])
+    with_key = [Depends(check_key)]
+    app.include_router(router, dependencies=with_key)
 
-    @app.get(
-        "/metrics", tags=["service"], dependencies=[Depends(check_key)], response_class=PlainTextResponse
-    )
+    @app.get("/metrics", tags=["service"], dependencies=with_key, response_class=PlainTextResponse)
     async def metrics() -> str:
         """Counts and times for Prometheus."""
         return generate_latest(service.metrics).decode()
@@ -569,8 +539,8 @@ def _error(status: int, message: str, headers: Any = None) -> JSONResponse:
 
 
 async def _refuse(_: Request, error: PalError) -> JSONResponse:
-    refused = isinstance(error, RefusedError)
-    return _error(error.status if refused else 422, str(error), error.headers if refused else None)
+    status = error.status if isinstance(error, RefusedError) else 422
+    return _error(status, str(error), WITH_STATUS.get(status))
 
 
 async def _refuse_invalid(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -587,9 +557,8 @@ async def _refuse_invalid(_: Request, error: RequestValidationError) -> JSONResp
 
 async def _refuse_http(_: Request, error: StarletteHTTPException) -> JSONResponse:
     if error.status_code == 413:
-        return _error(
-            413, f"the body must have at most {typed.LARGEST_BODY:,} bytes, got more; send less at once"
-        )
+        most = f"{typed.LARGEST_BODY:,} bytes"
+        return _error(413, f"the body must have at most {most}, got more; send less at once")
     if error.status_code == 400:
         return _error(400, "the body must be JSON, not nested by hundreds of levels, got something else")
     return _error(error.status_code, str(error.detail), error.headers)

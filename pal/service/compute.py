@@ -121,11 +121,7 @@ class Worker:
         """Raise 429 where as many requests as may be are under way."""
         if self.under_way >= self.most_under_way:
             self.counts["refused"] += 1
-            raise RefusedError(
-                429,
-                f"{self.most_under_way} requests are under way already; try again in a second",
-                {"Retry-After": "1"},
-            )
+            raise RefusedError(429, f"{self.most_under_way} requests are under way already; try again")
 
     def submit(self, job: Job) -> Future:
         """Compute a job: `run(*embeddings)`, one table for each of its lists, or its rewards.

@@ -117,7 +117,9 @@ class Demo:
         belief = (taste or Taste.empty(self.model)).posterior
         probability = self.probabilities(belief.states)
         asked = self.next_question(probability, belief, answered)
-        mean = self.model.score(*self._ranked_inputs(), user=belief.mean.float())
+        embeddings, ranked = self._ranked
+        prompt = embeddings.prompts[ranked.prompt] if self.model.head.needs_prompts else None
+        mean = self.model.score(prompt, embeddings.responses[ranked.first], user=belief.mean.float())
         best = self.probabilities(belief.states, self._ranked).argmax(0)
         chance = torch.zeros(len(self.ranked), dtype=torch.float64).index_add(0, best, belief.masses.double())
         ranking = sorted(range(len(self.ranked)), key=lambda row: -float(mean[row]))
@@ -245,11 +247,6 @@ class Demo:
         if len(group) < 4 and not self.model.reads_prompts:
             key, group = "null", {json.dumps(pair.first): pair.first for pair in self.pairs}
         return json.loads(key), list(group.values())[:MOST_RANKED]
-
-    def _ranked_inputs(self) -> tuple[Tensor | None, Tensor]:
-        embeddings, questions = self._ranked
-        prompt = embeddings.prompts[questions.prompt] if self.model.head.needs_prompts else None
-        return prompt, embeddings.responses[questions.first]
 
     def is_open(self, number: int, answered: set[str]) -> bool:
         """Whether a question was not answered yet."""

@@ -221,11 +221,11 @@ class Person(ByModel):
 
     user_id: str
     source: Literal["answers", "seen"]
-    answers: int
-    version: int
+    answers: int = 0
+    version: int = 0
     state: list[float]
-    sd: list[float] | None
-    taste: dict[str, Any] | None
+    sd: list[float] | None = None
+    taste: dict[str, Any] | None = None
 
 
 class Added(BaseModel):

@@ -19,7 +19,7 @@ from pal.errors import PalError
 from pal.models.base import make_model
 from pal.service.answers import Answers
 from pal.service.app import create_app
-from pal.service.compute import Models
+from pal.service.compute import Models, Worker
 from pal.serving.aggregates import Aggregate
 from pal.serving.reward_model import RewardModel
 from pal.users.points import Points
@@ -182,6 +182,15 @@ def test_with_a_key_nothing_is_said_without_it(start, line):
         assert client.get("/v1/models", headers=headers).status_code == 401
     assert client.get("/v1/models", headers={"Authorization": "Bearer secret"}).status_code == 200
     assert client.get("/healthz").json() == {"status": "ok"}
+
+
+def test_where_too_many_are_under_way_others_are_refused_unread(start, line):
+    """A worker that may have none under way; a body that is no JSON is not looked at."""
+    client = start(line=line, worker=Worker(most_under_way=0))
+    answer = client.post("/v1/score", content=b"no JSON")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "1")
+    assert answer.json()["error"] == "0 requests are under way already; try again"
+    assert 'pal_worker{what="refused"} 1.0' in client.get("/metrics").text
 
 
 def test_without_a_key_no_other_name_of_this_computer_is_served(start, line):
