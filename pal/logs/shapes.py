@@ -29,8 +29,8 @@ from pal.conversations import messages_of, split_conversation
 from pal.errors import PalError, shorten
 from pal.logs.columns import Columns, parsed_json, recognise
 from pal.logs.presets import find_preset
-from pal.logs.read import FILE, MOST_FAULTY, ROW, Files, Table, read
-from pal.logs.tables import row_place
+from pal.logs.read import FILE, ROW, Files, Table, read
+from pal.logs.tables import MOST_FAULTY, row_place
 from pal.logs.values import TIES, as_number, parse_ranking, plain_words, winners
 
 # Reasons for which rows are left out.

@@ -34,7 +34,7 @@ ENCODINGS = {"cp1252": "Windows-1252", "utf-16": "UTF-16", "utf-16-le": "UTF-16"
 HEAD = 1 << 18  # bytes from which the dialect is told
 BLOCK = 1 << 20
 LONGEST_CELL = 1 << 26  # characters; anything longer is a quote that is not closed
-EVEN = 0.9  # share of the first rows that have as many columns as the header where the separator is right
+MOST_FAULTY = 0.1  # share of malformed rows from which on the file, not the row, is at fault
 HOLDERS = ("data", "rows", "examples", "records", "results")  # keys of a list of rows in a JSON object
 Cells = dict[str, Any]
 OnFault = Callable[[int, int | None, str], None]
@@ -359,7 +359,7 @@ def _separator(head: str) -> str:
             rows = [row for row in islice(reader, 200) if row]
         width = len(rows[0]) if rows else 0
         rows = rows[:-1] or rows  # the last may be cut off
-        if width > most and sum(len(row) == width for row in rows) >= EVEN * len(rows):
+        if width > most and sum(len(row) == width for row in rows) >= (1 - MOST_FAULTY) * len(rows):
             best, most = separator, width
     return best
 
