@@ -48,53 +48,42 @@ def marks_of(values: list[Row]) -> alt.Chart:
     return alt.Chart(alt.InlineData(values=values))
 
 
-def few_shot(
-    curve: list[Row], references: list[Row], names: dict[str, str], others: dict[str, list[Row]] | None = None
-) -> Spec:
-    """Accuracy by shots with its interval, over horizontal lines for `references` (series, accuracy).
+def few_shot(curves: dict[str, list[Row]], references: list[Row], names: dict[str, str]) -> Spec:
+    """Accuracy by shots, over horizontal lines for `references` (series, accuracy).
 
-    `others` are further curves by series, drawn with points and without intervals.
+    `curves` are rows by series, a key of `names`; that of the model is drawn with its interval.
     """
-    others = others or {}
-    shots = sorted({row["shots"] for rows in (curve, *others.values()) for row in rows})
-    values = [{**_percents(row), "shots": row["shots"], "series": names["model"]} for row in curve]
+    values = [
+        {**_percents(row), "shots": row["shots"], "series": names[series]}
+        for series, rows in curves.items()
+        for row in rows
+    ]
+    shots = sorted({value["shots"] for value in values})
     lines = [
         {"shots": end, "accuracy": hundred(row["accuracy"]), "series": names[row["series"]]}
         for row in references
         for end in sorted({min(shots), max(shots)})
     ]
-    beside = [
-        {**_percents(row), "shots": row["shots"], "series": names[series]}
-        for series, rows in others.items()
-        for row in rows
-    ]
-    shown = ["model", *dict.fromkeys(row["series"] for row in references), *others]
+    shown = [*curves, *dict.fromkeys(row["series"] for row in references)]
     x = alt.X("shots:Q", title="comparisons known of the user", scale=alt.Scale(type="sqrt", nice=False))
     x = x.axis(values=shots, format="d", grid=False, labelOverlap=True)
-    y = alt.Y("accuracy:Q", title="accuracy, %", scale=_window([*values, *lines, *beside]))
+    y = alt.Y("accuracy:Q", title="accuracy, %", scale=_window([*values, *lines]))
     encode = {
         "color": alt.Color("series:N", scale=_scale(names, shown, 0), legend=None),
         "strokeDash": alt.StrokeDash("series:N", scale=_scale(names, shown, 2), legend=None),
     }
-    model = marks_of(values).encode(x=x, y=y)
-    band = model.transform_filter("isValid(datum.low)").mark_area(opacity=0.18, color=COLOURS[0])
+    marks = marks_of(values).encode(x=x, y=y, **encode)
+    band = marks_of([value for value in values if value["series"] == names["model"]])
+    band = band.transform_filter("isValid(datum.low)").mark_area(opacity=0.18, color=COLOURS[0])
+    shape = alt.Shape("series:N", scale=_scale(names, shown, 1), legend=None)
     hover = tooltip("series:N", "shots:Q", "accuracy:Q", "interval:N")
-    layers = [
-        band.encode(y=alt.Y("low:Q"), y2="high:Q"),
+    chart = alt.layer(
+        band.encode(x=x, y=alt.Y("low:Q"), y2="high:Q"),
         marks_of(lines).mark_line(strokeWidth=1.5).encode(x=x, y=y, **encode),
-    ]
-    if beside:
-        other = marks_of(beside).encode(x=x, y=y)
-        shape = alt.Shape("series:N", scale=_scale(names, shown, 1), legend=None)
-        points = other.mark_point(filled=True, size=40, opacity=1)
-        points = points.encode(color=encode["color"], shape=shape, tooltip=hover)
-        layers += [other.mark_line(strokeWidth=1.5).encode(**encode), points]
-    layers += [
-        model.mark_line(strokeWidth=2).encode(**encode),
-        model.mark_point(filled=True, size=60, opacity=1, color=COLOURS[0]).encode(tooltip=hover),
-    ]
-    chart = alt.layer(*layers).properties(width="container", height=280)
-    return spec(chart, "Accuracy by comparisons known")
+        marks.mark_line(strokeWidth=2),
+        marks.mark_point(filled=True, size=50, opacity=1).encode(shape=shape, tooltip=hover),
+    )
+    return spec(chart.properties(width="container", height=280), "Accuracy by comparisons known")
 
 
 def calibration(bins: list[Row]) -> Spec:

@@ -124,12 +124,14 @@ def figures(evaluated: Row, names: dict[str, str], curves: dict[str, Row]) -> di
     model, references = tables.curve(accuracies)
     if len(model) > 1:
         bound = tables.accuracies_along(accuracies, "bound")
-        made["few_shot"] = charts.few_shot(model, references, names, {"bound": bound} if bound else {})
+        made["few_shot"] = charts.few_shot(
+            {"model": model} | ({"bound": bound} if bound else {}), references, names
+        )
     drawn, chosen = (tables.accuracies_along(accuracies, name) for name in ("model", "asked"))
     if len(drawn) > 1 and chosen:  # from none on, where both are the same
         start = [row for row in drawn if row["shots"] == 0]
         both = {**names, "model": "Drawn comparisons"}
-        made["asking"] = charts.few_shot(drawn, [], both, {"asked": [*start, *chosen]})
+        made["asking"] = charts.few_shot({"model": drawn, "asked": [*start, *chosen]}, [], both)
     bins = [
         bin_ for bin_ in evaluated["calibration"]["bins"] if None not in (bin_["predicted"], bin_["observed"])
     ]

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from experiments import entries, study
-from experiments.entries import PAPER, Run
+from experiments.entries import PAPER
 from experiments.measure import READERS
 from pipeline import PipelineError
 
@@ -47,19 +47,3 @@ def test_a_faulty_entry_is_one_sentence(tmp_path, change, said):
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     with pytest.raises(PipelineError, match=said):
         entries.load(path)
-
-
-def test_a_scale_replaces_knobs_one_by_one():
-    laptop = {"prepare": {"users_per_group": 100}, "grid": {"K": [1]}, "fit": {"paper": {"epochs": 3}}}
-    run = Run.from_options(
-        dataset="persona",
-        prepare={"users_per_group": 10_000, "train_pairs": 7},
-        grid={"K": [1, 2], "latent": [4]},
-        fit={"paper": {"epochs": 10, "loss": "logistic"}},
-        scales={"laptop": laptop},
-    )
-    small = run.at("laptop")
-    assert small.prepare == {"users_per_group": 100, "train_pairs": 7}
-    assert small.grid == {"K": [1], "latent": [4]}
-    assert small.fit == {"paper": {"epochs": 3, "loss": "logistic"}}
-    assert run.at("paper").prepare["users_per_group"] == 10_000

@@ -4,10 +4,8 @@ import json
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from experiments import counts, entries, ledger, measure, page, running
-from experiments.__main__ import app
 from experiments.entries import Run
 from pal.comparisons import Comparisons
 from pipeline import PipelineError
@@ -124,18 +122,6 @@ def test_a_run_is_measured_judged_and_drawn_from_metrics_alone(folder, monkeypat
     charts = page.part("simulated-13", tiny, running.read("simulated-13", tiny))["charts"]
     assert len(charts) == 1 + 3  # accuracy over K, and the plane at each K
     page.main()
-
-
-def test_the_command_runs_an_entry_or_all_that_are_outdated_and_then_the_ledger(folder, monkeypatch):
-    ran = []
-    monkeypatch.setattr(running, "main", lambda name, scale: ran.append((name, scale)))
-    monkeypatch.setattr(running, "outdated", lambda scale: ["a", "b"])
-    monkeypatch.setattr(ledger, "main", lambda: ran.append("ledger"))
-    monkeypatch.setattr(page, "main", lambda: "page")
-    for arguments in (["parameters"], ["--scale", "paper"], ["--judge"]):
-        done = CliRunner().invoke(app, arguments)
-        assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "page")
-    assert ran == [("parameters", None), "ledger", ("a", "paper"), ("b", "paper"), "ledger", "ledger"]
 
 
 SAMPLE = str(entries.ROOT / "data/sample/persona")

@@ -57,19 +57,6 @@ def test_vectors_have_no_prompts_and_known_groups(small):
     assert study.texts("simulated") == {}
 
 
-def test_own_comparisons_have_prompts_texts_and_no_groups(small):
-    data = study.load("own")
-    assert data.groups is None
-    assert data.embeddings.prompts is data.embeddings.responses
-    assert set(study.texts("own")) == set(data.response_ids)
-    assert "a red thing 0" in study.texts("own").values()
-    splits = [
-        data.select(u, s, i) for u in tables.USERS for s in tables.SPLIT_NAMES for i in ("known", "new")
-    ]
-    assert sum(map(len, splits)) == len(data.comparisons)
-    assert len(data.select("unseen", "train")) == 0
-
-
 @pytest.mark.parametrize(
     ("gone", "stage"), [("recoloured", "recolour"), ("splits", "split"), ("embeddings", "encode")]
 )

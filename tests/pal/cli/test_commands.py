@@ -95,17 +95,6 @@ def test_rank_sorts_the_rows_of_each_prompt_and_user_across_batches(
     ]  # fmt: skip
 
 
-def test_adapt_gives_the_tastes_of_python_whatever_the_batches(pal, words, worded, monkeypatch):
-    pal("adapt", words, table(CHOICES), "--out", "tastes.jsonl")
-    ann = [("how", "fine", "bad"), ("who", "me", "you")]
-    expected = worded.adapt_many({"ann": ann, "bob": [("how", "bad", "fine", 0.8)]})
-    monkeypatch.setattr("pal.cli.loading.ROWS", 1)
-    pal("adapt", words, "rows.csv", "--out", "batches.jsonl")
-    for path in ("tastes.jsonl", "batches.jsonl"):
-        assert list(tastes(path)) == ["ann", "bob"]
-        assert alike(tastes(path), expected)
-
-
 def test_adapt_of_one_person_needs_no_id(pal, on_a_line, line, rows):
     """Two choices of 0 over 1: odds e^2 for `zero`."""
     choice = lines({"chosen": [0], "rejected": [1]})

@@ -45,16 +45,6 @@ def test_interval_is_worked_out_by_hand():
     assert (low, high) == pytest.approx((0.063451, 0.936549), abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("right", "total", "expected"),
-    [([3], [4], (0, 1)), ([20] * 300, [20] * 300, (0.999355, 1)), ([9, 9, 0], [10, 10, 0], (0.4117, 0.9914))],
-)
-def test_interval_never_says_more_than_so_many_users_tell(right, total, expected):
-    """One user tells nothing of others; all of 6,000 right: t^2 / (6000 + t^2) below 1, t = 1.96793; two users
-    alike by chance, beside one without comparisons: design effect 0.0125 / 0.1025, t = 12.7062."""
-    assert confidence_interval(judged(right, total)) == pytest.approx(expected, abs=1e-3)
-
-
 @pytest.mark.parametrize("kind", validity.KINDS)
 @pytest.mark.parametrize("setting", validity.SETTINGS)
 def test_intervals_cover(setting, kind):

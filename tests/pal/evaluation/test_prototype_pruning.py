@@ -1,37 +1,12 @@
 """From too many prototypes down to one."""
 
-import pytest
 import torch
 
 from pal.config import FitConfig, HeadConfig
 from pal.evaluation.choose_k import one_prototype_per_user
-from pal.evaluation.prototype_pruning import least_missed, prune_prototypes, with_prototypes
-from pal.models.base import make_model
+from pal.evaluation.prototype_pruning import least_missed, prune_prototypes
 
 CONFIG = one_prototype_per_user(FitConfig(batch_size=0))
-
-
-def heads():
-    """Every layout of parameters that prototypes have."""
-    yield HeadConfig(model="A", K=4, latent=3, dropout=0.5)
-    yield HeadConfig(model="A", K=4, latent=3, prototypes="input", distance="l2", hidden_layers=0)
-    yield HeadConfig(model="B", K=4, latent=5, hidden=3, hidden_layers=2)
-    yield HeadConfig(model="B", K=4, latent=5, hidden=5, skip=False, bias=False, similarity="inner")
-    yield HeadConfig(model="B", K=4, latent=5, hidden_layers=0, normalise="mixed", learn_scale=True)
-
-
-@pytest.mark.parametrize("config", list(heads()), ids=lambda config: config.model)
-def test_what_is_kept_of_a_head_rewards_as_it_did(config):
-    torch.manual_seed(0)
-    prompts, responses = torch.randn(6, 5), torch.randn(6, 7)
-    head = make_model(config, prompt_dim=5, response_dim=7).eval()
-    kept = torch.tensor([3, 0, 2])
-    small = with_prototypes(head, kept, prompt_dim=5, response_dim=7).eval()
-    weights = torch.softmax(torch.randn(6, 3), 1)
-    whole = torch.zeros(6, 4).index_copy(1, kept, weights)
-    expected = head.reward(prompts, responses, whole)
-    torch.testing.assert_close(small.reward(prompts, responses, weights), expected)
-    assert small.config.K == 3
 
 
 def test_the_prototype_without_which_answers_stay_likeliest_is_the_least_missed():

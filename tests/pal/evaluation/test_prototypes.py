@@ -74,16 +74,6 @@ def answers(user: list[int], chosen: list[int]) -> Comparisons:
     return Comparisons.from_pairs(user=torch.tensor(user), prompt=None, chosen=c, rejected=1 - c)
 
 
-def test_users_at_their_own_prototypes_beat_shuffles():
-    """Users 0 and 2 choose 0, users 1 and 3 choose 1, each at the own prototype: four of 4! shuffles keep that."""
-    weights = torch.eye(2).repeat(2, 1)
-    found = plurality_test(
-        line_head(), weights, EMBEDDINGS, answers([0, 1, 2, 3], [0, 1, 0, 1]), shuffles=4000
-    )
-    assert found.p_value == pytest.approx(1 / 6, abs=0.02)
-    assert (found.n_users, found.n_comparisons) == (4, 4)
-
-
 def test_care_is_no_preference():
     """Every state is good or useless, users careful or not, and the careful have the good states.
 

@@ -93,29 +93,6 @@ def test_a_device_that_is_not_there_is_refused_even_where_none_is_needed(device,
         InputEncoder(WORDS, {}, device)
 
 
-def test_an_image_in_memory_is_turned_upright():
-    wide = Image.fromarray(np.arange(600, dtype=np.uint8).reshape(10, 20, 3))
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    turned = io.BytesIO()
-    wide.save(turned, "PNG", exif=exif)
-    with Image.open(io.BytesIO(turned.getvalue())) as image:
-        in_memory = encode(PIXELS, [image], DIM).table
-    torch.testing.assert_close(in_memory, encode(PIXELS, turned.getvalue(), DIM).table)
-    assert not torch.allclose(in_memory, encode(PIXELS, wide, DIM).table)
-
-
-def test_an_encoder_is_loaded_once_and_only_when_needed(monkeypatch):
-    loaded, real = [], encoders.load
-    monkeypatch.setattr(encoders, "load", lambda *given: [loaded.append(given), real(*given)][1])
-    encoder = InputEncoder({"prompts": WORDS, "responses": WORDS})
-    assert len(encoder.encode(torch.zeros(1, 256).expand(5, -1), "responses", 256).table) == 1
-    assert loaded == []
-    for side in ("prompts", "responses", "prompts"):
-        encoder.encode(["text"], side, 256)
-    assert len(loaded) == 1
-
-
 @pytest.mark.parametrize(
     ("encoder", "items", "message"),
     [

@@ -87,25 +87,6 @@ def test_a_card_says_who_is_served_how_well_and_who_worst(worded, results):
     assert "| nan to 98.8 | none | 300 |" in model_card(worded, About(results=[row]))
 
 
-def test_a_card_says_what_the_model_is_and_is_not(line, worded):
-    text = model_card(worded, About())
-    for words in (
-        "K is the number of prototypes, not the number of groups",
-        "the ids and weights of the 40 people seen in fitting.",
-        "| prompts | hashed\\-words | 256 | none |",
-        "Not told by who made this card",
-        "Not measured by who made this card",
-        "- No accuracy was given",
-        "not the quality of a policy",
-    ):
-        assert words in text
-    assert ModelCard(text).data.license is None
-    assert "| all | none: embeddings are given |  |  |" in model_card(line, About())
-    about = {"encoder": "all-MiniLM-L6-v2", "dim": 384, "weights_sha256": "ab" * 32}
-    one = model_card(replace(worded, encoder=about), About())
-    assert f"| prompts and responses | all\\-MiniLM\\-L6\\-v2 | 384 | {'ab' * 32} |" in one
-
-
 def test_nothing_from_data_becomes_markup(worded, results):
     evil = "---\nlicense: mit\n---\n# <img src=x onerror=alert(1)>\n| a | b |\n``` {{ 7 * 7 }}"
     encoder = {"encoder": evil, "dim": evil, "weights_sha256": evil}

@@ -54,19 +54,6 @@ def test_the_posterior_agrees_with_numerical_integration():
     assert float(found.mean[0, 1]) == 1.0
 
 
-def test_locating_gives_the_mean_of_the_posterior():
-    """Without working out the rest of the belief; residuals too, where answers share items."""
-    answers, given = torch.tensor([(0, 1), (4, 2), (4, 0), (0, 1)]), population(residual=0.5)
-    comparisons = Comparisons.from_pairs(
-        user=torch.tensor([0, 0, 0, 2]), prompt=None, chosen=answers[:, 0], rejected=answers[:, 1]
-    )
-    read = given.evidence(model(), Embeddings(torch.zeros(0, 0), ITEMS), comparisons)
-    belief = given.posterior(given.total(read, comparisons.user, 3))
-    located = given.locate(read, comparisons.user, 3)
-    torch.testing.assert_close(located, belief.mean.float(), atol=1e-4, rtol=1e-4)
-    assert located[1].tolist() == [0.0, 1.0]
-
-
 def test_a_tie_speaks_for_a_margin_near_nought_the_less_the_commoner_ties_are():
     """The mode under a tie beside one preferred answer, against the density on a grid."""
     found = []

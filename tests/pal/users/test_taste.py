@@ -48,16 +48,6 @@ def test_merging_and_forgetting_are_exact_in_any_order(one, other):
     assert both - b - a == taste()
 
 
-def test_json_by_hand(line):
-    """One choice of 0: log sigmoid(1) = -0.31326169, log sigmoid(-1) = -1.31326169, times 2^24."""
-    about = json.loads(line.adapt([CHOICE]).to_json())
-    units = about.pop("log_likelihood")
-    assert units == pytest.approx([-0.31326169 * 2**24, -1.31326169 * 2**24], abs=2)
-    assert about == {
-        "format": "pal-taste", "version": 1, "model": line.fingerprint, "comparisons": 1, "unit": "2^-24 nats",
-    }  # fmt: skip
-
-
 def test_without_its_model_a_taste_merges_but_shows_no_weights(line):
     text = line.adapt([CHOICE]).to_json()
     both = Taste.from_json(text) + Taste.from_json(text)

@@ -10,14 +10,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 from safetensors.numpy import save
 
 from pal.errors import PalError
-from pipeline import params, study
+from pipeline import params
 from pipeline import paths as layout
 from pipeline.datasets import own
-from pipeline.stages import download, encode, prepare, recolour, split
+from pipeline.stages import download, prepare
 from pipeline.storage.tables import item_id, text_id
 
 IDS = ["x", "y", "z"]
@@ -131,23 +130,6 @@ def test_files_of_vectors_are_no_tables_and_are_read_only_where_cells_are_vector
         {"own.source": "mine/table.csv", "own.prepare.responses": "text", "own.prepare.prompts": "text"}
     )
     assert own.find(params.load()).links == {}
-
-
-def test_images_and_vectors_go_all_the_way_to_a_study(given, folder, project):
-    """Prompts are encoded as images; responses keep their own width, 2."""
-    project.set({"own.prepare.prompts": "image", "own.encoder": "classical", "encode.device": "cpu"})
-    for n, colour in enumerate(("red", "teal", "blue", "green")):
-        Image.new("RGB", (4, 4), colour).save(folder / f"p{n}.png")
-    answers = [f"u{u},p{n}.png,{'xy'[u % 2]},{'yx'[u % 2]}\n" for u in range(8) for n in range(4)]
-    (folder / "table.csv").write_text("user_id,prompt,chosen,rejected\n" + "".join(answers))
-    given(FORMATS["npy"])
-    prepared()
-    for stage in (recolour, split, encode):
-        stage.main("own")
-    data = study.load("own")
-    assert len(data.comparisons) == 32
-    assert sorted(data.embeddings.responses.tolist()) == [[0, 1], [2, 3]]
-    assert data.embeddings.prompts.shape[0] == 4
 
 
 class Boom:

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -12,10 +11,6 @@ from pipeline import PipelineError, params
 from pipeline.datasets import persona
 from pipeline.datasets.persona import Prepare
 from pipeline.storage import tables
-
-ROOT = Path(__file__).parents[3]
-SAMPLE = ROOT / "data/sample/persona"
-ANTHROPIC = ROOT / "../shared/data/persona"
 
 
 def line(statement, answer=" Yes", /, **changes):
@@ -64,18 +59,6 @@ def prepared(project):
     return pairs.with_columns(
         pl.col("prompt", "chosen", "rejected").replace_strict(items["item_id"], items["text"])
     ), counts
-
-
-def test_the_hub_is_named_with_revision_and_published_hashes(project):
-    project.set({"persona.source": "hub", "persona.prepare.personas": ["art", "ends-justify-means"]})
-    found = persona.find(params.load())
-    assert (found.paths, found.check) == ({}, None)
-    (remote,) = found.remotes
-    assert remote.files == [
-        "persona/interest-in-art.jsonl",
-        "persona/interest-in-ends-justify-means.jsonl",
-    ]
-    assert list(remote.sha256) == ["interest-in-art.jsonl"]
 
 
 @pytest.mark.parametrize(
@@ -135,17 +118,3 @@ def test_too_many_questions_are_one_sentence(toy):
         PipelineError, match=r"asks each user 4 questions .* but there are 3 statements for training; lower"
     ):
         prepared(toy)
-
-
-def test_the_sample_has_enough_statements_half_of_them_agreeing_and_none_of_anthropics():
-    ours = set()
-    for path in SAMPLE.glob("interest-in-*.jsonl"):
-        found = persona.read(path.name, path)
-        assert len(found) >= 150
-        assert sum(s.agrees for s in found) * 2 == len(found)
-        distinct = {s.statement.casefold().strip() for s in found}
-        assert len(distinct) == len(found)
-        assert all(s.statement in s.question for s in found)
-        ours |= distinct
-    for path in ANTHROPIC.glob("*.jsonl"):
-        assert not ours & {s.statement.casefold().strip() for s in persona.read(path.name, path)}

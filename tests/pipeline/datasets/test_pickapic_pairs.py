@@ -78,22 +78,6 @@ def test_a_picture_is_where_its_bytes_first_occur(shards, tmp_path, read_pairs):
     assert set(items["item_id"]) == ids
 
 
-def test_a_share_of_the_users_with_both_is_kept_out_of_training(shards, tmp_path, read_pairs):
-    shards.write("train-0.parquet", [shards.row(user=user) for user in (*range(10), 50) for _ in range(2)])
-    shards.write("test-0.parquet", [shards.row(user=user) for user in (*range(10), 60)])
-    drawn = []
-    for seed in (0, 0, 1):
-        prepared(shards.files(), tmp_path / "out", seed=seed, unseen_users=0.3)
-        pairs, _ = read_pairs(tmp_path / "out")
-        adapted = set(pairs.filter(pl.col("split") == "adapt")["user_id"])
-        assert len(adapted) == 3
-        assert not adapted & set(pairs.filter(pl.col("split") == "train")["user_id"])
-        assert set(pairs.filter(pl.col("users") == "unseen")["user_id"]) == adapted | {"60"}
-        assert "50" in set(pairs.filter(pl.col("split") == "train")["user_id"])
-        drawn.append(adapted)
-    assert drawn[0] == drawn[1] != drawn[2]
-
-
 def test_every_prompt_may_weigh_alike(shards, tmp_path, read_pairs):
     shards.write("train-0.parquet", [shards.row(num_example_per_prompt=n) for n in (1, 4)])
     prepared(shards.files(), tmp_path / "out", weighting="per_prompt")

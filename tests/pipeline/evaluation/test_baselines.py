@@ -60,26 +60,10 @@ def data_of(rows, prompts=None, responses=None, embedders=(CLIP, CLIP), ids=None
     )
 
 
-TEXTS = {f"item {n}": "x" * n for n in range(12)}
-
-
 def test_the_longer_text_wins_by_its_characters():
     """Lengths are the item's numbers: 7 over 2 by 5, 2 over 7 by -5."""
     found = answers([(0, 7, 2), (1, 2, 7)])
     assert baselines.longer(torch.arange(12), found).tolist() == [5, -5]
-
-
-def test_length_is_no_baseline_where_answers_are_few_or_no_texts():
-    assert set(baselines.available_baselines(data_of([(0, 0, 1), *MANY]), TEXTS)) == {
-        "majority",
-        "longer",
-        "similarity",
-    }
-    assert "longer" not in baselines.available_baselines(data_of([(0, 0, 1), (1, 1, 0)]), TEXTS)
-    assert "longer" not in baselines.available_baselines(data_of([(0, 0, 1), *MANY]), {})
-    assert "longer" not in baselines.available_baselines(
-        data_of([(0, 0, 1), *MANY]), {"item 2": "a picture has none"}
-    )
 
 
 def test_the_response_nearer_to_its_prompt_wins():

@@ -77,15 +77,3 @@ def test_the_four_cells_of_two_test_sets_are_named_by_set_and_users():
         "tests.test_unique.seen.accuracy": 6 / 8,
         "tests.test_unique.all.accuracy": 5 / 8,
     }
-
-
-def test_filtered_and_untouched_pairs_are_named_for_seen_users_and_at_the_headline_shots():
-    filters = [
-        score(users, shots, "model", right, pairs=pairs)
-        for pairs, right in (("filtered", 4), ("untouched", 0))
-        for users, shots in (("seen", None), ("unseen", 0), ("unseen", 20))
-    ]
-    assert numbers(Scores([], by_filter=filters)) == {
-        "seen.filtered.accuracy": 1, "seen.untouched.accuracy": 0.5,
-        "unseen.filtered.accuracy": 1, "unseen.untouched.accuracy": 0.5,
-    }  # fmt: skip

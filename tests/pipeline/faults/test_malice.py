@@ -54,31 +54,24 @@ def safetensors(header, data: bytes = b"", length: int | None = None) -> bytes:
     return struct.pack("<Q", len(text) if length is None else length) + text + data
 
 
-def embeddings(start: int, end: int, shape: list[int], dtype: str = "F32") -> dict:
+def embeddings(start: int, end: int, shape: list[int]) -> dict:
     return {
         "__metadata__": {"ids": '["a", "b"]'},
-        "embeddings": {"dtype": dtype, "shape": shape, "data_offsets": [start, end]},
+        "embeddings": {"dtype": "F32", "shape": shape, "data_offsets": [start, end]},
     }
 
 
 def tensor_files() -> dict[str, bytes]:
     archive = io.BytesIO()
     torch.save({"embeddings": Trap()}, archive)
-    overlapping = {**embeddings(0, 16, [2, 2]), "other": embeddings(8, 24, [2, 2])["embeddings"]}
     return {
         "a pickle": PICKLE,
         "a pickle in an archive": archive.getvalue(),
-        "a pickle behind a brace": b"\x80\x04K\x01.\0\0\0{" + PICKLE,
-        "empty": b"",
         "a header of 2^64 - 1 bytes": safetensors({}, length=(1 << 64) - 1),
-        "a header of 200 MB that is not there": safetensors({}, length=200_000_000),
-        "overlapping tensors": safetensors(overlapping, bytes(24)),
         "a tensor past the end": safetensors(embeddings(0, 1 << 40, [1 << 38]), bytes(16)),
-        "a tensor that ends before its start": safetensors(embeddings(16, 0, [2, 2]), bytes(16)),
         "a shape that overflows": safetensors(embeddings(0, 16, [1 << 33, 1 << 33]), bytes(16)),
         "NaN": safetensors(embeddings(0, 16, [2, 2]), struct.pack("<4f", float("nan"), 1, 1, 1)),
         "deep nesting": safetensors(b'{"a":' + b"[" * 100_000),
-        "an unknown type": safetensors(embeddings(0, 16, [2, 2], "EVIL"), bytes(16)),
     }
 
 
@@ -91,28 +84,20 @@ def array_files() -> dict[str, bytes]:
 
     return {
         "npy of objects": objects.getvalue(),
-        "npy of 2^80 rows": header(f"{{'descr':'<f4','fortran_order':False,'shape':({1 << 80},2)}}\n"),
         "npy past its end": header("{'descr':'<f4','fortran_order':False,'shape':(1000000000,2)}\n"),
         "npy with code in its header": header("__import__('os').mkdir('ran')\n"),
-        "npy of deep nesting": header("(" * 60_000),
-        "npy that is a pickle": PICKLE,
     }
 
 
 JSON = {
     "deep lists": b"[" * 100_000,
-    "deep objects": b'{"a":' * 100_000,
     "a number of a million digits": b"[" + b"9" * 1_000_000 + b"]",
     "a pickle": PICKLE,
-    "NULs": bytes(1000),
     "infinity": b"[Infinity, NaN]",
 }
 PARAMS = {
     "a command as a tag": "datasets: !!python/object/apply:os.mkdir [ran]\n",
-    "a new object as a tag": "!!python/object/new:os.mkdir [ran]\n",
     "a list that holds itself": "datasets: &a [*a]\n",
-    "a NUL": "datasets: [\0]\n",
-    "a date that is none": "datasets: [2000-99-99]\n",
 }
 
 
@@ -130,7 +115,6 @@ TABLES = {
     "a CSV of NULs": ("own.csv", lambda: HEAD + bytes(10_000)),
     "a CSV with one endless quote": ("own.csv", lambda: HEAD + b'"' + b"x" * 5_000_000),
     "Parquet of 210 million rows": ("own.parquet", lambda: parquet(210_000_000)),
-    "Parquet whose footer is a pickle": ("own.parquet", lambda: b"PAR1" + PICKLE + b"\x20\0\0\0PAR1"),
     "Parquet with a footer of 4 GB": ("own.parquet", lambda: b"PAR1" + bytes(99) + b"\xff\xff\xff\xffPAR1"),
     **{f"JSONL of {name}": ("own.jsonl", lambda content=content: content) for name, content in JSON.items()},
 }
@@ -146,9 +130,7 @@ def pictures() -> dict[str, bytes]:
         "30,000 x 30,000 pixels": huge,
         "an SVG that names a file": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="/etc/passwd"/></svg>',
         "a pickle": PICKLE,
-        "PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n{} loop\n",
         "a JPEG without end": b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(64),
-        "a length past the end": PNG + struct.pack(">I", 0xFFFF_FFFF) + b"IHDR",
     }
 
 
@@ -159,13 +141,11 @@ def encoder_folders() -> dict[str, dict[str, bytes]]:
         return json.dumps([{"type": kind, "path": path}]).encode()
 
     code = b"import os; os.mkdir('ran')\n"
-    auto = {"auto_map": {"AutoModel": "evil.Evil"}, "hidden_size": 4, "model_type": "evil"}
     transformer = "sentence_transformers.models.Transformer"
     return {
         "weights in a pickle": {"pytorch_model.bin": PICKLE},
         "a module of its own": {"modules.json": modules("evil.Evil"), "evil.py": code},
         "a module outside": {"modules.json": modules(transformer, "../..")},
-        "code named in its config": {"config.json": json.dumps(auto).encode(), "evil.py": code},
         **{f"weights: {name}": {"model.safetensors": data} for name, data in tensor_files().items()},
         **{f"modules.json: {name}": {"modules.json": data} for name, data in JSON.items()},
     }

@@ -146,15 +146,6 @@ def test_each_reason_for_distrust_is_one_sentence(found, said):
     assert said in plain(alarm)
 
 
-def test_how_few_chosen_comparisons_do_is_said():
-    rows = [accuracy("unseen", "all", n, "model", a) for n, a in ((0, 0.8), (5, 0.9), (20, 0.95))]
-    assert findings.asking(rows) == ""
-    rows.append(accuracy("unseen", "all", 1, "asked", 0.85))
-    assert "less than 20 drawn ones" in findings.asking(rows)
-    rows.append(accuracy("unseen", "all", 2, "asked", 0.96))
-    assert plain(findings.asking(rows)).startswith("2 chosen comparisons reach 96.0 %, no less than 20")
-
-
 def test_the_strictest_split_says_why_it_is_not_there_and_what_was_left_out():
     said = findings.never_seen({"why": "no one is new", "pairs": 0, "left_out": 0})
     assert said.endswith("here: no one is new.")

@@ -10,28 +10,6 @@ def accuracy(users, shots, model, value, items="all", **more):
     return {**row, "low": value - 0.01, "high": min(value + 0.01, 1), **more}
 
 
-def places(table):
-    return [row["place"] for row in table]
-
-
-def test_test_sets_stand_one_after_the_other_by_name():
-    rows = []
-    for name, value in (("test", 0.6), ("test_unique", 0.5)):
-        rows += [
-            accuracy(users, shots, "model", 0.7, test=name) for users, shots in (("all", 0), ("seen", None))
-        ]
-        rows.append(accuracy("all", None, "k1", value, test=name))
-    table = tables.table_by_test(rows)
-    everyone = "all users, unseen from no comparisons"
-    assert places(table) == [
-        "test: seen",
-        f"test: {everyone}",
-        "test_unique: seen",
-        f"test_unique: {everyone}",
-    ]
-    assert [row["k1"] and row["k1"]["accuracy"] for row in table] == [None, 0.6, None, 0.5]
-
-
 def test_what_would_squeeze_the_other_marks_is_not_drawn():
     def drawn(*rows):
         names = {model: model for model in tables.MODELS}

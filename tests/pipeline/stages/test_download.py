@@ -130,22 +130,3 @@ def test_files_of_a_folder_are_copied_and_linked_ones_are_read_where_they_lie(pr
     assert (manifest.source, manifest.revision) == ("a folder", None)
     copied, linked = (raw_files.stored(file, "own") for file in manifest.files)
     assert (copied.read_text(), copied.is_symlink(), linked.resolve()) == ("hello", False, there)
-
-
-def test_what_the_program_makes_itself_comes_into_the_store(project, monkeypatch):
-    """By its bytes: made again they are the same files, and the folder in which they were made is gone."""
-
-    def make(folder, _):
-        (folder / "b.txt").write_text("second")
-        (folder / "a.txt").write_text("first")
-
-    source(monkeypatch, Source("drawn", make=make))
-    download.main("own")
-    files = raw_files.read_manifest("own").files
-    assert [(file.name, raw_files.stored(file, "own").read_text()) for file in files] == [
-        ("a.txt", "first"), ("b.txt", "second"),
-    ]  # fmt: skip
-    before = paths.raw("own").read_bytes()
-    download.main("own")
-    assert paths.raw("own").read_bytes() == before
-    assert {path.name for path in paths.store().iterdir()} == {"raw", "uses"}

@@ -1,13 +1,12 @@
 """prepare: raw files, from the store alone, into items and pairs; a failure leaves what was there."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-from pipeline import PipelineError, paths
+from pipeline import paths
 from pipeline.stages import download, prepare
-from pipeline.storage import raw_files, tables
+from pipeline.storage import tables
 
 OWN = "user_id,prompt,chosen,rejected\nann,why?,so,no\nbob,why?,no,so\n"
 
@@ -33,13 +32,3 @@ def test_items_are_distinct_texts_and_pairs_name_them(own, capsys):
     assert manifest["source"] == "own: own.csv"
     assert (manifest["counts"]["read"], manifest["counts"]["kept"]) == (2, 2)
     assert "prepare@own: 2 read" in capsys.readouterr().out
-
-
-def test_damaged_raw_bytes_leave_the_old_tables(own):
-    prepare.main("own")
-    before = {path: path.read_bytes() for path in paths.prepared("own").iterdir()}
-    raw_files.stored(raw_files.read_manifest("own").files[0], "own").write_text("damage")
-    with pytest.raises(PipelineError, match=r"was damaged in the store"):
-        prepare.main("own")
-    assert {path: path.read_bytes() for path in paths.prepared("own").iterdir()} == before
-    assert [path.name for path in Path("data/prepared").iterdir()] == ["own"]
