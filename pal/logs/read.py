@@ -18,13 +18,12 @@ import pyarrow as pa
 
 from pal.errors import PalError, shorten
 from pal.logs.presets import HUB
-from pal.logs.tables import COMPRESSED, EVEN, Row, open_table, row_place
+from pal.logs.tables import COMPRESSED, MOST_FAULTY, Row, open_table, row_place
 
 FILE, ROW = "#file", "#row"  # columns of a table: which file a row is from, and its number there, from 1
 SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".xlsx")
 PACKED = tuple(suffix for _, suffix in COMPRESSED.values())
 CHUNK = 20_000  # rows that are in memory as Python objects
-MOST_FAULTY = 1 - EVEN  # share of malformed rows from which on the file, not the row, is at fault
 
 
 @dataclass(frozen=True)

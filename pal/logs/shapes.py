@@ -29,8 +29,8 @@ from pal.conversations import messages_of, split_conversation
 from pal.errors import PalError, shorten
 from pal.logs.columns import Columns, parsed_json, recognise
 from pal.logs.presets import find_preset
-from pal.logs.read import FILE, MOST_FAULTY, ROW, Files, Table, read
-from pal.logs.tables import row_place
+from pal.logs.read import FILE, ROW, Files, Table, read
+from pal.logs.tables import MOST_FAULTY, row_place
 from pal.logs.values import TIES, as_number, parse_ranking, plain_words, winners
 
 # Reasons for which rows are left out.
@@ -89,16 +89,9 @@ class Log:
         Raises:
             PalError: If there is such a row.
         """
-        bad = self.pairs.filter(wrong)
-        if len(bad):
-            row = bad.row(0, named=True)
-            problem = f"{rule.replace('{got}', shorten(row[role]))}{advice and '; '}{advice}"
-            column = self.columns.name_of(role)
-            others = bad.select(FILE, ROW).n_unique() - 1
-            raise PalError(
-                f"{column} in {row_place(row[FILE], row[ROW], None, others)} {problem}",
-                file=row[FILE], row=row[ROW], column=column, problem=problem,
-            )  # fmt: skip
+        if wrong.any():
+            rule = f"{rule}{advice and '; '}{advice}"
+            raise cell_error(self.pairs.filter(wrong), role, self.columns.name_of(role), rule)
 
     def summary(self) -> str:
         """What was understood, as a table to print."""
@@ -121,6 +114,14 @@ class Log:
         rows += [("note", sentence) for sentence in self.said]
         width = max(len(name) for name, _ in rows)
         return "\n".join([self.table.source, *(f"  {name:<{width}}  {value}" for name, value in rows)])
+
+
+def cell_error(rows: pl.DataFrame, role: str, column: str, rule: str) -> PalError:
+    """The error of the first of these rows, whose cell is wrong; {got} in the rule stands for the cell."""
+    row, others = rows.row(0, named=True), rows.select(FILE, ROW).n_unique() - 1
+    problem = rule.replace("{got}", shorten(row[role]))
+    message = f"{column} in {row_place(row[FILE], row[ROW], None, others)} {problem}"
+    return PalError(message, file=row[FILE], row=row[ROW], column=column, problem=problem)
 
 
 def read_log(
@@ -243,12 +244,8 @@ def _with_people(pairs: pl.DataFrame, user_ids: str) -> tuple[pl.DataFrame, list
     said: list[str] = []
     distinct = pairs["user_id"].unique().sort().to_list()
     if long := [user for user in distinct if len(user) > LONGEST_USER_ID]:
-        row = pairs.filter(pl.col("user_id") == long[0]).row(0, named=True)
-        raise PalError(
-            f"user_id in {row_place(row[FILE], row[ROW])} must have at most {LONGEST_USER_ID} "
-            f"characters, got {shorten(long[0])}; is this the right column?",
-            file=row[FILE], row=row[ROW], column="user_id",
-        )  # fmt: skip
+        rule = f"must have at most {LONGEST_USER_ID} characters, got {{got}}; is this the right column?"
+        raise cell_error(pairs.filter(pl.col("user_id") == long[0]), "user_id", "user_id", rule)
     same = {user: normalised_id(user) for user in distinct}
     if user_ids != "normalised":
         numbers = all(re.fullmatch(r"\d+(\.0)?", user) for user in distinct)
@@ -358,11 +355,8 @@ def _pairs(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap
         (label.is_null() & frame["label"].is_not_null() & (frame["label"] != "")) | (label < 0) | (label > 1)
     )
     if wrong.any():
-        row = frame.filter(wrong).row(0, named=True)
-        raise PalError(
-            f"label in row {row[ROW]:,} of {row[FILE]} must lie in [0, 1], got {row['label']!r}; "
-            "0.5 is a tie", file=row[FILE], row=row[ROW], column="label",
-        )  # fmt: skip
+        rule = "must lie in [0, 1], got {got}; 0.5 is a tie"
+        raise cell_error(frame.filter(wrong), "label", "label", rule)
     turned = label < 0.5
     return frame.with_columns(
         pl.when(turned).then(pl.col("rejected")).otherwise(pl.col("chosen")).alias("chosen"),
@@ -379,14 +373,12 @@ def _duels(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap
         winner, meaning = _winner_is_response(frame, winner, meaning)
     unknown = frame.filter(winner.is_not_null() & (winner != "") & ~winner.is_in(list(meaning)))
     if len(unknown) > MOST_FAULTY * len(frame):
-        row = unknown.row(0, named=True)
         shown = ", ".join(map(repr, distinct[:6]))
-        raise PalError(
-            f"{columns.roles['winner']} in row {row[ROW]:,} of {row[FILE]} must say which response won, got "
-            f"{shorten(row['winner'])} (of {shown}); say what the values mean, --values "
-            f"'{distinct[0]}=a,{distinct[-1]}=b'",
-            file=row[FILE], row=row[ROW], column=columns.roles["winner"],
-        )  # fmt: skip
+        rule = (
+            f"must say which response won, got {{got}} (of {shown}); say what the values mean, --values "
+            f"'{distinct[0]}=a,{distinct[-1]}=b'"
+        )
+        raise cell_error(unknown, "winner", columns.roles["winner"], rule)
     side = winner.replace_strict({v: m[0] for v, m in meaning.items()}, default=None, return_dtype=pl.Int8)
     label = winner.replace_strict(
         {v: m[1] for v, m in meaning.items()}, default=None, return_dtype=pl.Float64
@@ -526,11 +518,7 @@ def _ratings(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], g
     rating = frame[role].cast(pl.Float64, strict=False)
     wrong = rating.is_null() & frame[role].is_not_null() & (frame[role] != "")
     if wrong.sum() > MOST_FAULTY * len(frame):
-        row = frame.filter(wrong).row(0, named=True)
-        raise PalError(
-            f"{columns.roles[role]} in row {row[ROW]:,} of {row[FILE]} must be a number, got {row[role]!r}",
-            file=row[FILE], row=row[ROW], column=columns.roles[role],
-        )  # fmt: skip
+        raise cell_error(frame.filter(wrong), role, columns.roles[role], "must be a number, got {got}")
     own = pl.col("value").std(ddof=0).over("user_id")
     value = rating.set(~rating.is_finite().fill_null(value=False), None)
     pairs = _matched(

@@ -31,10 +31,11 @@ COMPRESSED = {
 }
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 ENCODINGS = {"cp1252": "Windows-1252", "utf-16": "UTF-16", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16"}
+MOST_ROWS = 200_000_000  # of a Parquet file, of which some KB may claim billions
 HEAD = 1 << 18  # bytes from which the dialect is told
 BLOCK = 1 << 20
 LONGEST_CELL = 1 << 26  # characters; anything longer is a quote that is not closed
-EVEN = 0.9  # share of the first rows that have as many columns as the header where the separator is right
+MOST_FAULTY = 0.1  # share of malformed rows from which on the file, not the row, is at fault
 HOLDERS = ("data", "rows", "examples", "records", "results")  # keys of a list of rows in a JSON object
 Cells = dict[str, Any]
 OnFault = Callable[[int, int | None, str], None]
@@ -238,7 +239,11 @@ def _parquet(path: Path, name: str) -> tuple[pa.Table, pa.Schema]:
     Texts come as dictionaries, since one that a file holds once may stand in millions of rows.
     """
     with readable_parquet(name):
-        schema = pq.read_schema(path)
+        about = pq.read_metadata(path)
+        if (total := about.num_rows) > MOST_ROWS:
+            message = f"{name} must have at most {MOST_ROWS:,} rows, got {total:,}; split it"
+            raise PalError(message, file=name)
+        schema = about.schema.to_arrow_schema()
         texts = [each.name for each in schema if pa.types.is_string(each.type)]
         with pq.ParquetFile(path, read_dictionary=texts) as file:
             table = file.read()
@@ -359,7 +364,7 @@ def _separator(head: str) -> str:
             rows = [row for row in islice(reader, 200) if row]
         width = len(rows[0]) if rows else 0
         rows = rows[:-1] or rows  # the last may be cut off
-        if width > most and sum(len(row) == width for row in rows) >= EVEN * len(rows):
+        if width > most and sum(len(row) == width for row in rows) >= (1 - MOST_FAULTY) * len(rows):
             best, most = separator, width
     return best
 

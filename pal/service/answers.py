@@ -205,11 +205,8 @@ class Answers:
                     connection.rollback()
                     return version - len(rows), True
             first = version - len(rows) + 1
-            written = [
-                {"person": person, "version": first + at, "key": key, "time": now,
-                 "answer": None, "takes_back": None, **row}
-                for at, row in enumerate(rows)
-            ]  # fmt: skip
+            whose = {"person": person, "key": key, "time": now}
+            written = [{**whose, "version": first + at, **row} for at, row in enumerate(rows)]
             connection.execute(sa.insert(ENTRIES), written)
         return version, False
 

@@ -140,7 +140,7 @@ class Demo:
         return next((each.index for each in order if self.is_open(each.index, answered)), None)
 
     def outlook(self, taste: Taste | None, answered: set[str]) -> dict[str, float]:
-        """Share of answers that would be guessed right now, after ten more answers, and at most.
+        """Share of answers that would be guessed right after ten more answers, and at most.
 
         Exact under the model: the ten questions that tell most together, every outcome weighed.
         """
@@ -157,7 +157,6 @@ class Demo:
         yes, whole = joint @ probability.T, joint.sum(1, keepdim=True)
         known = torch.maximum(probability, 1 - probability) @ masses
         return {
-            "now": _expected_right(probability, belief.masses),
             "later": float(torch.maximum(yes, whole - yes).sum(0).mean()),
             "at_most": float(known.mean()),
         }

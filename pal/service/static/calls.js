@@ -1,15 +1,15 @@
 "use strict";
 // The calls of openapi.json, each with a body to change and send.
-const BODIES = {
-  "/v1/score": { responses: ["Just do it.", "Let me walk you through it."], user_id: null },
-  "/v1/rank": { responses: ["Just do it.", "Let me walk you through it."], user_id: null },
-  "/v1/compare": { first: "Just do it.", second: "Let me walk you through it." },
-  "/v1/ask": { questions: [{ first: "Just do it.", second: "Let me walk you through it." }], n: 1 },
-  "/v1/people/{user_id}/answers": { answers: [{ chosen: "Just do it.", rejected: "Let me walk you through it." }] },
+const bodies = (prompt, first, second) => ({
+  "/v1/score": { prompt, responses: [first, second], user_id: null },
+  "/v1/rank": { prompt, responses: [first, second], user_id: null },
+  "/v1/compare": { prompt, first, second },
+  "/v1/ask": { questions: [{ prompt, first, second }], n: 1 },
+  "/v1/people/{user_id}/answers": { answers: [{ prompt, chosen: first, rejected: second }] },
   "/v1/openrlhf": { query: ["What now? Just do it."], prompts: ["What now? "] },
-};
+});
 
-function card(path, method, about) {
+function card(path, method, about, example) {
   const parameters = (about.parameters ?? []).filter((each) => each.in !== "header");
   const fields = parameters.map((each) => {
     const id = `${method}${path}${each.name}`;
@@ -17,7 +17,7 @@ function card(path, method, about) {
     return [each, input, element("p", {}, element("label", { htmlFor: id, textContent: `${each.name} ` }), input)];
   });
   const body = about.requestBody ? element("textarea", { rows: 8, className: "code", ariaLabel: `Body of ${path}`,
-    value: JSON.stringify(BODIES[path] ?? {}, null, 1) }) : null;
+    value: JSON.stringify(example, null, 1) }) : null;
   const answer = element("pre", { tabIndex: 0, hidden: true, ariaLabel: `Answer of ${path}` });
   const form = element("form", {}, ...fields.map((each) => each[2]), body, element("p", {}, element("button", { textContent: "Send" })), answer);
   form.addEventListener("submit", async (event) => {
@@ -42,7 +42,16 @@ function card(path, method, about) {
 
 trying(async () => {
   const schema = await call("GET", "/openapi.json");
-  const cards = Object.entries(schema.paths).flatMap(([path, methods]) => Object.entries(methods).map(([method, about]) => card(path, method, about)));
-  document.getElementById("calls").append(...cards);
-  cards[0].open = true;
+  const groups = {};
+  let examples = bodies("What now?", "Just do it.", "Let me walk you through it.");
+  if (document.querySelector("nav")) { // a demo's own responses, which its model can read
+    const { ranked } = await call("GET", "/demo/setup");
+    if (JSON.stringify(ranked).length < 30000) examples = bodies(ranked.prompt, ...ranked.responses);
+  }
+  for (const [path, methods] of Object.entries(schema.paths)) {
+    for (const [method, about] of Object.entries(methods)) (groups[about.tags[0]] ??= []).push(card(path, method, about, examples[path]));
+  }
+  const titles = { rewards: "Rewards", people: "People", models: "Models", service: "The service itself" };
+  document.getElementById("calls").append(...Object.entries(groups).flatMap(([tag, cards]) => [element("h2", { textContent: titles[tag] ?? tag }), ...cards]));
+  groups.rewards[0].open = true;
 });

@@ -46,9 +46,9 @@ def test_interval_is_worked_out_by_hand():
 
 
 @pytest.mark.parametrize("kind", validity.KINDS)
-@pytest.mark.parametrize("setting", validity.SETTINGS)
+@pytest.mark.parametrize("setting", ["6 users x 20", "50 users x 2 to 200"])
 def test_intervals_cover(setting, kind):
-    """In 300 data sets of each setting at least 90 %: four standard errors below 95; `make bench` counts 2,000."""
+    """In 300 data sets at least 90 %: four standard errors below 95; `make bench` counts 2,000 of each setting."""
     assert validity.coverage(setting, kind, 0.5, data_sets=300) >= 0.9
 
 

@@ -25,7 +25,7 @@ FAULTS = {
     "no such role": (f"{HEAD}a,q,s,n\n", {"columns": "wer=frage"}, "--columns must name roles"),
     "0 or 1": ("user,prompt,answer_a,answer_b,choice\na,q,s,n,0\na,q,s,n,1\n", {}, "--values '0=a,1=b'"),
     "unknown winner": ("user,prompt,answer_a,answer_b,choice\na,q,s,n,x\na,q,s,n,y\n", {},
-                       r"choice in row 1 of a.csv must say which response won, got 'x' \(of 'x', 'y'\)"),
+                       r"choice in row 1 of a.csv \(and 1 more row\) must say which response won, got 'x' \(of 'x', 'y'\)"),
     "equal ratings": ("user,item,rating\na,s,3\na,n,3\n", {}, r"must differ within a person, got none .*all are equal"),
     "thumbs without pairs": ("user,prompt,completion,label\na,q,s,true\na,p,n,false\n", {}, "make no pair"),
     "ranking of others": ("user,prompt,response_a,response_b,ranking\na,q,s,n,C>D\n", {}, "names other responses"),

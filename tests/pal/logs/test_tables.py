@@ -88,3 +88,11 @@ def test_cells_may_be_longer_than_the_csv_module_takes_by_itself(tmp_path):
     (tmp_path / "x.csv").write_text("a\n" + "b" * 1001)
     assert len(read_rows(str(tmp_path / "x.csv")).rows[0].cells["a"]) == 1001
     csv.field_size_limit(limit)
+
+
+def test_parquet_of_too_many_rows_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    """A few KB may hold more rows than memory does: what its end says of them is asked first."""
+    (tmp_path / "x.parquet").write_bytes(parquet_bytes(ROWS))
+    monkeypatch.setattr("pal.logs.tables.MOST_ROWS", 1)
+    with pytest.raises(PalError, match=r"x\.parquet must have at most 1 rows, got 2; split it"):
+        read_rows(str(tmp_path / "x.parquet"))
