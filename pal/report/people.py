@@ -65,8 +65,8 @@ def for_whom(people: pl.DataFrame, attributes: Mapping[str, Mapping[str, str]] |
             for at in range(min(place.min(), 0), max(place.max(), 0) + 1)
         ]
     said.append(
-        f"With {n:,} held-out answers a person, a single person's accuracy is uncertain by about "
-        f"{100 * reach:.0f} points."
+        f"With {n:,} held-out answer{'s' * (n > 1)} a person, a single person's accuracy is uncertain by "
+        f"about {100 * reach:.0f} points."
     )
     return {
         "sentence": " ".join(said),
