@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 import uvicorn
@@ -223,6 +224,10 @@ def service() -> Section:
         port = 18_431
         with serving(folder, port) as process:
             body, rows = vectors(), []
+
+            def add(what: str, got: float, **options: Any) -> None:
+                rows.append(Row(what, got, "", **options))
+
             asyncio.run(load(port, "/v1/score", body, CLIENTS, 2))
             shares, each = [], []
             for _ in range(3):  # in turns, as other work comes and goes
@@ -232,67 +237,44 @@ def service() -> Section:
                 each.append(scored)
             tail = max(part.quantile(0.99) / part.quantile(0.5) for part in each)
             lost = sum(part.lost + len(part.seconds) - 1 for part in each)
-            rows.append(
-                Row(
-                    "vectors: requests served, of those that the same app echoes",
-                    median(shares),
-                    "",
-                    at_least=0.5,
-                    note=f"{each[-1].rate:.0f} requests/s",
-                )
+            add(
+                "vectors: requests served, of those that the same app echoes",
+                median(shares),
+                at_least=0.5,
+                note=f"{each[-1].rate:.0f} requests/s",
             )
-            rows.append(
-                Row(
-                    "vectors: p99 of p50",
-                    tail,
-                    "",
-                    at_most=5,
-                    note=f"p50 {1000 * each[-1].quantile(0.5):.0f} ms",
-                )
-            )
-            rows.append(Row("vectors: requests lost or refused", lost, "", at_most=0))
+            add("vectors: p99 of p50", tail, at_most=5, note=f"p50 {1000 * each[-1].quantile(0.5):.0f} ms")
+            add("vectors: requests lost or refused", lost, at_most=0)
             together = asyncio.run(load(port, "/v1/score", text, CLIENTS, TEXTS))
             alone = one_by_one(RewardModel.load(Path(folder) / "small"), 200)
-            rows.append(
-                Row(
-                    "short texts: requests served, of those encoded one by one",
-                    together.rate / alone,
-                    "",
-                    at_least=3,
-                    note=f"{together.rate:.0f} requests/s",
-                )
+            add(
+                "short texts: requests served, of those encoded one by one",
+                together.rate / alone,
+                at_least=3,
+                note=f"{together.rate:.0f} requests/s",
             )
             before, usual = memory(process), together.quantile(0.5)
             shift = lambda number: text(1_000_000 + number)  # noqa: E731
             over = asyncio.run(flood(port, "/v1/score", shift, 4 * together.rate, OVERLOAD))
             statuses = Counter({status: len(times) for status, times in over.seconds.items()})
             others = over.lost + sum(statuses.values()) - statuses[200] - statuses[429]
-            rows.append(
-                Row(
-                    "overload, 4 x as many requests for a minute: neither 200 nor 429",
-                    others,
-                    "",
-                    at_most=0,
-                    note=f"{statuses[200]} served, {statuses[429]} refused",
-                )
+            add(
+                "overload, 4 x as many requests for a minute: neither 200 nor 429",
+                others,
+                at_most=0,
+                note=f"{statuses[200]} served, {statuses[429]} refused",
             )
-            rows.append(
-                Row(
-                    "overload: memory, of before",
-                    memory(process) / before,
-                    "",
-                    at_most=1.2,
-                    note=f"{before:.0f} MB before",
-                )
+            add(
+                "overload: memory, of before",
+                memory(process) / before,
+                at_most=1.2,
+                note=f"{before:.0f} MB before",
             )
-            rows.append(
-                Row(
-                    "overload: p50 of the served, of before",
-                    over.quantile(0.5) / usual,
-                    "",
-                    at_most=2,
-                    note=f"{1000 * usual:.0f} ms before",
-                )
+            add(
+                "overload: p50 of the served, of before",
+                over.quantile(0.5) / usual,
+                at_most=2,
+                note=f"{1000 * usual:.0f} ms before",
             )
     about = {
         "model": "B, K=3, latent 16, all-MiniLM-L6-v2, at random",
