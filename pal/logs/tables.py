@@ -119,8 +119,14 @@ def _require(place: str, names: Iterable[str], needed: list[str], file: str, row
     from pal.logs.columns import column_like  # polars, which a table that is right does not need
 
     others = [name for name in names if name not in needed]
-    renames = [f"{like!r} to {column}" for column in missing if (like := column_like(column, others))]
-    advice = f"rename {', '.join(renames)}" if renames else "add what is missing"
+    like = {column: found for column in missing if (found := column_like(column, others))}
+    pair = {"chosen", "rejected"}
+    if pair <= {*missing} and not pair <= like.keys():  # one column of answers is a winner, and no response
+        advice = "write the response that was preferred as chosen, the other as rejected"
+    elif like:
+        advice = "rename " + ", ".join(f"{found!r} to {column}" for column, found in like.items())
+    else:
+        advice = "add what is missing"
     has = ", ".join(map(repr, names)) or "none"
     has = has if len(has) <= 200 else f"{has[:200]}…"
     lacks = f"lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it has {has}; {advice}"
