@@ -4,6 +4,7 @@ Each takes `given`, the fields of `Options` and `columns` and `values` by name, 
 """
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def evaluate(model: Path, source: str, given: dict[str, Any]) -> None:
     """
     read = _read(given)
     loaded = RewardModel.load(model, weights=read["options"].weights, device=given["device"])
-    print(json.dumps(fit_log.evaluate(loaded, source, **read), indent=2))
+    print(json.dumps(fit_log.evaluate(loaded, source, **read, say=_note), indent=2))
 
 
 def compare(source: str, methods: str, out: Path | None, given: dict[str, Any]) -> None:
@@ -62,11 +63,16 @@ def compare(source: str, methods: str, out: Path | None, given: dict[str, Any]) 
         out: A JSON file to write.
         given: See above.
     """
-    found = fit_log.compare(source, _names(methods), **_read(given))
+    found = fit_log.compare(source, _names(methods), **_read(given), say=_note)
     print(printed(found["rows"]))
     print("\n".join([*found["notes"], found["verdict"]]))
     if out is not None:
         write_json(out, found)
+
+
+def _note(text: str) -> None:
+    """What was understood, beside what is printed for others to read."""
+    print(text, "\n", sep="", file=sys.stderr)
 
 
 def _read(given: dict[str, Any]) -> dict[str, Any]:

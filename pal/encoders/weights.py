@@ -24,7 +24,9 @@ ADVICE = ", or set PAL_STORE to another folder"
 
 def from_hub(repo: str, revision: str | None, wanted: list[str]) -> Path:
     """A folder with a model's files from the Hugging Face hub: see `hub_files.download`."""
-    return hub_files.download(repo, revision, wanted, advice="set encode.weights to package or a folder")
+    return hub_files.download(
+        repo, revision, wanted, advice="set encode.weights (--weights) to package or a folder"
+    )
 
 
 def from_package(name: str, packages: tuple[str, ...], file: str, weights_sha256: str) -> Path:

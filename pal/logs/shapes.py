@@ -542,9 +542,15 @@ def _ratings(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], g
 
 def _thumbs(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap: float, seed: int) -> Made:
     """A thumb up over a thumb down, of one person and prompt."""
-    distinct = frame["thumb"].drop_nulls().unique().to_list()
-    words = {value: values.get(value, value).strip().lower() for value in distinct}
+    distinct = frame["thumb"].drop_nulls().unique().sort().to_list()
+    words = {value: values.get(value, value).strip().lower().replace("_", " ") for value in distinct}
     meaning = {value: float(word in UP) for value, word in words.items() if word in UP | DOWN}
+    if distinct and not meaning:
+        shown = ", ".join(map(repr, distinct[:6]))
+        raise PalError(
+            f"{columns.roles['thumb']} must say thumb up or thumb down, got {shown}; say what the values "
+            f"mean, --values '{distinct[0]}=1,{distinct[-1]}=0'", column=columns.roles["thumb"],
+        )  # fmt: skip
     thumb = frame["thumb"].replace_strict(meaning, default=None, return_dtype=pl.Float64)
     pairs = _matched(frame.with_columns(value=thumb), pl.lit(1.0), seed, "without a thumb up or down")
     if pairs["rejected"].is_null().all():

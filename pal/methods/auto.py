@@ -133,15 +133,22 @@ def _beats(each: Tried, shared: Tried) -> bool:
 
 def explain(tried: list[Tried], name: str) -> tuple[str, ...]:
     """What was tried, a sentence each, and which was taken."""
-    lines = []
+    lines, best = (
+        [],
+        min((each for each in tried if each.folds == tried[0].folds), key=lambda each: each.mean),
+    )
     for each in tried:
         accuracies = ", ".join(f"{100 * value:.1f} % on {regime}" for regime, value in each.accuracy.items())
-        worse, error = each.worse_than(tried[0])
-        beside = f", {worse:+.4f} ± {error:.4f} beside {tried[0].name}" if each is not tried[0] else ""
-        loss = f"log-loss {each.mean:.4f}{beside}"
-        early = f" (given up after {each.folds} of {tried[0].folds} folds)"
-        early = early if each.folds < tried[0].folds else ""
-        lines.append(f"auto tried {each.name}{early}: {loss}; right in {accuracies}")
+        beside = [
+            "{:+.4f} ± {:.4f} beside {}".format(*each.worse_than(other), other.name)
+            for other in ((tried[0], best) if best is not tried[0] else (best,))
+            if other is not each
+        ]
+        if each.folds == tried[0].folds:
+            told = ", ".join([f"log-loss {each.mean:.4f}", *beside]) + f"; right in {accuracies}"
+        else:  # its means are of other answers
+            told = f"given up after {each.folds} of {tried[0].folds} folds, {', '.join(beside)}"
+        lines.append(f"auto tried {each.name}: {told}")
     why = (
         "it beats one reward for everyone significantly, and is the simplest within one standard error of "
         "the best"

@@ -119,6 +119,8 @@ def answering(
     sides: pl.DataFrame | None = None,
     times: pl.DataFrame | None = None,
     care: pl.DataFrame | None = None,
+    *,
+    personal: bool = True,
 ) -> Row:
     """How people answer, so that careless ones are seen before they are believed.
 
@@ -128,6 +130,7 @@ def answering(
         sides: user_id, first: whether the response shown first was chosen.
         times: user_id, seconds: since the person's answer before.
         care: user_id, lapse, low: the share of answers at random, and what it is surely above.
+        personal: Whether the model differs between people; else agreement with it says nothing of care.
 
     Returns:
         rows by person (of those who stand out first), standing_out, sentence, and lapse: the mean.
@@ -155,7 +158,7 @@ def answering(
     for row in rows:
         row["why"] = []
         right = round(row["agreement"] * row["n"])
-        if row["agreement"] <= SELF and bdtr(right, row["n"], typical) * len(rows) < RARE:
+        if personal and row["agreement"] <= SELF and bdtr(right, row["n"], typical) * len(rows) < RARE:
             row["why"].append("hardly agrees with their own model")
         if (row.pop("low", None) or 0) > LAPSE:
             row["why"].append("answers as if at random")

@@ -190,11 +190,13 @@ def portrait(
     # Of vectors there is nothing to show.
     found = examples(answers if texts["responses"] else answers.clear(), worst)
     items = _items(questions, texts, show, wants, shown, found)
-    if given is not None and len(given):
+    # One reward for everyone knows no one's answers: who differs from it is not careless.
+    alike = bool((states == states[:1]).all())
+    if given is not None and len(given) and not alike:
         care = care_of(head, population, embeddings, given, n_users=len(people), loss=loss)
         columns = {name: getattr(care, name).numpy() for name in ("lapse", "low")}
         how["care"] = pl.DataFrame({"user_id": [each["user_id"] for each in people], **columns})
-    told = answering(judged, **how)
+    told = answering(judged, personal=not alike, **how)
     weights = states.numpy(force=True) if isinstance(head, PrototypeModel) else None
     names = [Description(f"prototype {k + 1}", None, [], [], [], [], []) for k in range(states.shape[1])]
     tastes = wants.described or names
@@ -207,6 +209,7 @@ def portrait(
             titles=[each.title for each in tastes],
             shares=[each.share or 0.0 for each in wants.described] or states.mean(0).tolist(),
         ),
+        "alike": alike,
         "wants": [items.description(each, wants, shown) for each in wants.described],
         "people": _folk(people, judged, weights, outside, told["rows"], found, items),
         "pictures": items.pictures,

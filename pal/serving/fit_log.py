@@ -14,7 +14,7 @@ Shapes used in this module:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from pal.evaluation.choose_k import USER_FOLDS, choose_k
 from pal.files import new_folder, write_bytes, write_json, write_text
 from pal.logs.shapes import Log, read_log
 from pal.methods import METHODS
+from pal.methods.auto import FEWEST_PEOPLE
 from pal.methods.base import Learned, Task
 from pal.methods.compare import compare as judge_methods
 from pal.methods.compare import places
@@ -44,6 +45,7 @@ from pal.serving.saved_model import CARD
 PROTOTYPES = 3  # of the candidates of the method auto
 MOST_PROTOTYPES = 5  # tried where K is auto
 MOST_VALUES = 20  # of an attribute
+FEWEST_COMPARISONS = 2
 KEPT, MEASURED = "model", "measured"  # folders: the model to use, and the one that the numbers are of
 METRICS, REPORT, REJECTED = "metrics.json", "report.html", "rejected-rows.csv"
 
@@ -63,10 +65,10 @@ class Result:
 
     model: RewardModel
     measured: RewardModel
-    metrics: dict[str, Any]
-    log: Log
-    rejected: pl.DataFrame
-    people: dict[str, Any]
+    metrics: dict[str, Any] = field(repr=False)
+    log: Log = field(repr=False)
+    rejected: pl.DataFrame = field(repr=False)
+    people: dict[str, Any] = field(repr=False)
 
     @property
     def verdict(self) -> str:
@@ -134,19 +136,28 @@ def fit(
     if out is not None and Path(out).exists() and not (Path(out) / METRICS).is_file():
         raise PalError(f"{out} is there already, and not from `pal fit`; choose another place with --out")
     data = encode_log(log, options)
+    if len(data.comparisons) < FEWEST_COMPARISONS:
+        got = len(data.comparisons)
+        raise PalError(f"{log.table.source} must hold at least {FEWEST_COMPARISONS} comparisons, got {got}")
     part = place(data, options)
     method, K, why = _settings(data, part, options)
+    if merged := len(log.pairs) - len(data.comparisons):
+        why = (
+            f"{len(data.comparisons):,} comparisons, one of each person and question; {merged:,} more told "
+            f"the same again, or could not be encoded\n{why}"
+        )
     measured, learned = _fit(data, part, method, K, options, "measure")
     method = learned.method or method
     say(why := "\n".join([why, *learned.said]))
     personal = registered(METHODS, method).personal and (K > 1 or not registered(METHODS, method).prototypes)
     shared = _fit(data, part, "bt", 1, options, "one for everyone", None)[0] if personal else measured
-    metrics = _measure(data, part, measured, shared, personal=personal)
+    looked = options.method == "auto" and len(measured.user_ids) >= FEWEST_PEOPLE
+    metrics = _measure(data, part, measured, shared, personal=personal, looked=looked)
     people = people_of_log(log, data, part, measured, shared if personal else None)
     of_all = None if measured.attributes is None else "in"
     final, _ = _fit(data, np.zeros_like(part), method, K, options, "fit all", of_all, learned.scale)
     metrics = {
-        "source": str(source),
+        "source": log.table.source,
         "people": len(data.user_ids),
         "comparisons": len(data.comparisons),
         "parts": {" ".join(name): int((part == n).sum()) for n, name in enumerate(PARTS)},
@@ -175,7 +186,7 @@ def _settings(data: Encoded, part: Int[np.ndarray, " n"], options: Options) -> t
         raise PalError(f"--method must be one of {', '.join(METHODS)}, got {name!r}")
     train, n_users = data.of_part(part, 0)
     if n_users < 2:
-        return "bt", 1, "one reward: of one person there are no tastes to tell apart"
+        return "bt", 1, "one reward: of one person in training there are no tastes to tell apart"
     method, K = registered(METHODS, name), options.K
     if name == "auto" and K == "auto":
         return name, min(n_users, PROTOTYPES), "auto, by cross-validation over people, answers and items"
@@ -246,6 +257,7 @@ def _measure(
     shared: RewardModel,
     *,
     personal: bool,
+    looked: bool,
 ) -> dict[str, Any]:
     """Accuracies of the model and of one reward for everyone, on held-out answers and on held-out people."""
     metrics: dict[str, Any] = {}
@@ -262,7 +274,7 @@ def _measure(
         paired = paired_test(own, one)
         gain = {"gain": paired.difference, "gain_low": paired.low, "gain_high": paired.high}
         metrics["seen"] |= {name: _round(number) for name, number in gain.items()}
-    metrics |= {**_measure_unseen(data, part, model, shared), "one_reward": not personal}
+    metrics |= {**_measure_unseen(data, part, model, shared), "one_reward": not personal, "looked": looked}
     return {**metrics, "verdict": verdict(metrics)}
 
 
@@ -333,6 +345,7 @@ def compare(
     columns: Mapping[str, str] | None = None,
     values: Mapping[str, str] | None = None,
     options: Options | None = None,
+    say: Any = None,
 ) -> dict[str, Any]:
     """Methods side by side on a log: what the pipeline's stage `compare` finds on the same data.
 
@@ -342,6 +355,7 @@ def compare(
         columns: Columns by role, where their names do not tell.
         values: What values of the winner mean.
         options: How people and answers are held out, and how items are encoded; of K, auto is 3.
+        say: Called with what was understood.
 
     Returns:
         As `pal.methods.compare.compare` does.
@@ -349,6 +363,8 @@ def compare(
     options = options or Options()
     chosen = {name: registered(METHODS, name) for name in methods}
     log = read_log(source, columns, values=values, ties=options.ties, seed=options.seed)
+    if say:
+        say(log.summary())
     data = encode_log(log, options)
     part = place(data, options)
     (train, n_seen), (val, _), _, (adapt, n_unseen), _ = (data.of_part(part, n) for n in range(len(PARTS)))

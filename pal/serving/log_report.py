@@ -12,6 +12,7 @@ from jaxtyping import Int
 
 from pal.logs.answers import TIE
 from pal.logs.shapes import Log
+from pal.methods.auto import FEWEST_PEOPLE
 from pal.models.base import margins
 from pal.report.page import FOLDER, data_uri, gained, pays, render_page, script, story
 from pal.report.people import seconds_between
@@ -143,7 +144,8 @@ def render(metrics: Mapping[str, Any], summary: str, people: dict[str, Any]) -> 
             for name, values in metrics.get("by", {}).items()
             for value, each in values.items()
         ]  # fmt: skip
-    counts = f"{metrics['people']:,} people, {metrics['comparisons']:,} comparisons"
+    who = "1 person" if metrics["people"] == 1 else f"{metrics['people']:,} people"
+    counts = f"{who}, {metrics['comparisons']:,} comparisons"
     return render_page(
         FOLDER / "log.html.j2",
         scripts=[script("errors"), script("people")],
@@ -163,8 +165,13 @@ def answer(metrics: Mapping[str, Any]) -> dict[str, str]:
         return {"answer": "Not measured", "sentence": said}
     if metrics["one_reward"]:
         right = f"{seen['one_for_everyone']:.1%} of the answers held out"
-        said = f"One reward for everyone is right on {right}; no second taste was found."
-        return {"answer": "No", "sentence": said}
+        said = f"One reward for everyone is right on {right}; "
+        if metrics["looked"]:
+            return {"answer": "No", "sentence": f"{said}no second taste was found."}
+        said += (
+            f"whether people differ, only method auto asks, of at least {FEWEST_PEOPLE} people in training."
+        )
+        return {"answer": "Not measured", "sentence": said}
     return pays(
         *(seen[name] for name in ("gain", "gain_low", "gain_high", "people")),
         seen["personal"],

@@ -71,7 +71,7 @@ def test_a_candidate_far_behind_is_given_up_and_never_taken(monkeypatch):
     assert (shared.folds, own.folds) == (5, 5)
     assert alone.folds < 5
     assert decide([shared, alone]) == "bt"
-    assert f"(given up after {alone.folds} of 5 folds)" in explain([shared, alone], "bt")[1]
+    assert f"given up after {alone.folds} of 5 folds," in explain([shared, alone], "bt")[1]
 
 
 def test_folds_hold_apart_people_items_and_a_persons_own_responses():

@@ -27,6 +27,7 @@ FAULTS = {
     "unknown winner": ("user,prompt,answer_a,answer_b,choice\na,q,s,n,x\na,q,s,n,y\n", {},
                        r"choice in row 1 of a.csv \(and 1 more row\) must say which response won, got 'x' \(of 'x', 'y'\)"),
     "equal ratings": ("user,item,rating\na,s,3\na,n,3\n", {}, r"must differ within a person, got none .*all are equal"),
+    "thumbs of other words": ("user,prompt,completion,label\na,q,s,meh\na,q,n,fine\n", {}, "fine=1,meh=0"),
     "thumbs without pairs": ("user,prompt,completion,label\na,q,s,true\na,p,n,false\n", {}, "make no pair"),
     "ranking of others": ("user,prompt,response_a,response_b,ranking\na,q,s,n,C>D\n", {}, "names other responses"),
     "label": (f"{HEAD[:-1]},label\na,q,s,n,7\n", {}, r"label in row 1 of a.csv must lie in \[0, 1\], got '7'"),

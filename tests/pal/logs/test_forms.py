@@ -123,6 +123,8 @@ LOGS = {
     "ratings of what is named otherwise": ("a.csv", b"user,film,rating,time\nann,so,5,1\nann,no,1,2\n", {},
                                            [("ann", None, "so", "no", 1.0)]),
     "thumbs": ("a.csv", b"user,prompt,completion,label\nann,why?,so,True\nann,why?,no,False\n", {}, [X]),
+    "thumbs in other words": ("a.csv", b"user,prompt,completion,feedback\nann,why?,so,thumbs_up\n"
+                              b"ann,why?,no,thumbs_down\n", {}, [X]),
     "winner 0 or 1": ("a.csv", b"user,history,human_ref_A,human_ref_B,labels\nann,why?,so,no,1\n"  # SHP
                       b"bob,why?,so,no,0\n", {"values": {"1": "a", "0": "b"}}, None),
     "columns of other names": ("a.csv", b"wer;frage;gut;schlecht\nann;why?;so;no\nbob;why?;no;so\n",

@@ -123,6 +123,26 @@ def test_one_person_has_one_taste(tmp_path):
     assert "of one person" in result.metrics["settings"]
 
 
+def test_one_reward_that_was_asked_for_accuses_nobody_and_says_that_nobody_was_compared(tmp_path):
+    """Three of eleven people like warm answers: they differ from one reward, and are not careless."""
+    few = [row for row in rows(22) if int(row[0][1:]) % 2 or int(row[0][1:]) < 6]
+    frame = pl.DataFrame(few, schema=["rater", "question", "chosen", "rejected"], orient="row")
+    result = fit(frame, out=tmp_path / "mine", **{**FAST, "method": "bt"})
+    assert result.verdict.startswith("Does being personal pay? Not measured.")
+    assert result.people["answering"]["standing_out"] == 0
+    assert result.metrics["source"] == "rows"
+    assert len(repr(result)) < 1000
+    assert "in which people want the same" in (tmp_path / "mine/report.html").read_text()
+
+
+def test_one_comparison_is_too_few(tmp_path):
+    frame = pl.DataFrame({"rater": ["ann"], "question": ["why?"], "chosen": ["so"], "rejected": ["no"]})
+    with pytest.raises(PalError, match=r"^rows must hold at least 2 comparisons, got 1$"):
+        fit(frame, **{**FAST, "method": "auto"})
+    two = pl.concat([frame, frame.with_columns(question=pl.lit("how?"), rejected=pl.lit("maybe"))])
+    assert "Not measured" in fit(two, **{**FAST, "method": "auto"}).verdict
+
+
 def test_another_folder_is_never_replaced(tmp_path):
     (tmp_path / "photos").mkdir()
     with pytest.raises(PalError, match="is there already, and not from `pal fit`"):
