@@ -48,9 +48,7 @@ PEOPLE_FOLDS = 3
 ITEM_FOLDS = 2
 REGIMES = ("known items", "new people", "new items")
 NEW_ITEMS = 0.2  # share of responses (prompts, where there are some) that a fold of items keeps from all
-PARTS = (
-    3  # that a tested person's responses are dealt into: one is tested, by turns where nothing is refitted
-)
+PARTS = 3  # that a tested person's responses are dealt into; each is tested in turn where nothing is refitted
 LEVEL = 0.95  # one-sided, at which a personal method must beat one reward for everyone
 FAR_BEHIND = 4.0  # standard errors behind another, from which on a candidate is tried no further
 MOST_PEOPLE = 2000  # that take part in choosing; the method chosen is fitted to all
@@ -133,15 +131,14 @@ def _beats(each: Tried, shared: Tried) -> bool:
 
 def explain(tried: list[Tried], name: str) -> tuple[str, ...]:
     """What was tried, a sentence each, and which was taken."""
-    lines, best = (
-        [],
-        min((each for each in tried if each.folds == tried[0].folds), key=lambda each: each.mean),
-    )
+    best = min((each for each in tried if each.folds == tried[0].folds), key=lambda each: each.mean)
+    beside_whom = (tried[0], best) if best is not tried[0] else (best,)
+    lines = []
     for each in tried:
         accuracies = ", ".join(f"{100 * value:.1f} % on {regime}" for regime, value in each.accuracy.items())
         beside = [
             "{:+.4f} ± {:.4f} beside {}".format(*each.worse_than(other), other.name)
-            for other in ((tried[0], best) if best is not tried[0] else (best,))
+            for other in beside_whom
             if other is not each
         ]
         if each.folds == tried[0].folds:

@@ -59,13 +59,9 @@ def gained(gain: float | None) -> str:
     """A person's gain in points with its sign."""
     if gain is None:
         return DASH
-    return (
-        f"{points(gain)}"
-        if gain < 0
-        else f"+{points(gain)}"
-        if round(gain, 3)
-        else f"{0:.1f}".replace("-", MINUS)
-    )
+    if not round(gain, 3):
+        return points(0.0)
+    return points(gain) if gain < 0 else f"+{points(gain)}"
 
 
 def shorten(text: str, limit: int = SHORT) -> str:

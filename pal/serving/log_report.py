@@ -169,7 +169,8 @@ def answer(metrics: Mapping[str, Any]) -> dict[str, str]:
         if metrics["looked"]:
             return {"answer": "No", "sentence": f"{said}no second taste was found."}
         said += (
-            f"whether people differ, only method auto asks, of at least {FEWEST_PEOPLE} people in training."
+            "whether people differ was not tested, which needs the method auto and at least "
+            f"{FEWEST_PEOPLE} people in training."
         )
         return {"answer": "Not measured", "sentence": said}
     return pays(
