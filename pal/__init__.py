@@ -47,7 +47,6 @@ _HOMES = {
     "Preferences": "pal.serving.inputs",
     "Question": "pal.serving.inputs",
     "InputEncoder": "pal.serving.inputs",
-    "SavedModel": "pal.serving.saved_model",
     "RankedQuestion": "pal.users.question_choice",
     "Taste": "pal.users.taste",
     "Aggregate": "pal.serving.aggregates",

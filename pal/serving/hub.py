@@ -24,7 +24,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from pal.errors import PalError, reason
 from pal.files import expanded
 from pal.serving.reward_model import RewardModel
-from pal.serving.saved_model import CARD, CONFIG, SUMS, TENSORS, USERS, SavedModel, write_model
+from pal.serving.saved_model import CARD, CONFIG, SUMS, TENSORS, USERS, write_model
 
 FEWEST = 5  # people at a point of a population that is shared without its users
 AVERAGE = "average"  # the id that stands for all in a model without its users
@@ -94,7 +94,7 @@ def read_results(path: Path | str) -> list[dict[str, str]]:
     return rows
 
 
-def model_card(model: SavedModel, about: About) -> str:
+def model_card(model: RewardModel, about: About) -> str:
     """The card as Markdown, with the hub's YAML in front; see `model_card.md.j2` for its words."""
     encoder = model.encoder
     if not set(encoder) <= {"prompts", "responses"}:
@@ -272,7 +272,7 @@ def _shared_files(shared: RewardModel, about: About | None) -> dict[str, bytes]:
     return shared.files() | {CARD: model_card(shared, about or About()).encode("utf-8")}
 
 
-def _people_in(model: SavedModel) -> str:
+def _people_in(model: RewardModel) -> str:
     """What of the people seen in fitting a model holds."""
     if list(model.user_ids) != [AVERAGE]:
         return f"the ids and weights of the {len(model.user_ids):,} people seen in fitting"

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from pal.serving.reward_model import RewardModel
-from pal.serving.saved_model import SavedModel
 from pipeline import paths as layout
 from pipeline import study
 
@@ -12,7 +11,7 @@ from pipeline import study
 @pytest.fixture
 def own(small):
     folder = layout.models("own") / "model"
-    return study.load("own"), study.texts("own"), RewardModel.load(folder), SavedModel.load(folder)
+    return study.load("own"), study.texts("own"), RewardModel.load(folder)
 
 
 def asked(data, texts, pairs):
@@ -24,9 +23,9 @@ def asked(data, texts, pairs):
 
 
 def test_unseen_people_are_located_from_texts_as_by_the_pipeline(own):
-    data, texts, model, stored = own
+    data, texts, model = own
     pairs = data.select("unseen", "adapt")
-    expected = stored.locate(data.embeddings, pairs, n_users=data.n_users("unseen"))
+    expected = model.locate(data.embeddings, pairs, n_users=data.n_users("unseen"))
     given = {name: [] for name in data.user_ids["unseen"]}
     for user, comparison in zip(pairs.user, asked(data, texts, pairs), strict=True):
         given[data.user_ids["unseen"][user]].append(comparison)

@@ -27,7 +27,7 @@ from pal import encoders
 from pal.cli.app import main as pal_command
 from pal.encoders.images import read as read_picture
 from pal.errors import PalError
-from pal.serving.saved_model import SavedModel
+from pal.serving.reward_model import RewardModel
 from pal.users.taste import Taste
 from pipeline import PipelineError, params
 from pipeline.stages import download, prepare
@@ -175,7 +175,7 @@ def load_model(folder: Path, name: str, content: bytes) -> None:
     (folder / name).write_bytes(content)
     for path in folder.iterdir():
         path.write_bytes(path.read_bytes().replace(before, hashlib.sha256(content).hexdigest().encode()))
-    SavedModel.load(folder)
+    RewardModel.load(folder)
 
 
 SAVED = [
