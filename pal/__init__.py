@@ -52,9 +52,7 @@ _HOMES = {
     "Aggregate": "pal.serving.aggregates",
     "best_of_each": "pal.serving.trl_rewards",
     "best_of_n": "pal.serving.trl_rewards",
-    "reward_for": "pal.serving.trl_rewards",
-    "reward_for_all": "pal.serving.trl_rewards",
-    "reward_for_users": "pal.serving.trl_rewards",
+    "PolicyReward": "pal.serving.trl_rewards",
 }
 
 __all__ = list(_HOMES)
