@@ -43,6 +43,10 @@ FAULTS = {
                           "a conversation that does not end with the assistant"),
     "nothing at a path": ('[{"prompt": "q", "x": [{"who": "a"}], "chosen": "s", "rejected": "n"}]',
                           {"columns": "user_id=x[].whom"}, r"holds nothing at x\[\].whom in any row"),
+    "lists that do not match": ('[{"prompt": "q", "x": ["a", "b"], "y": [1], "answer_a": "s", "answer_b": "n"}]',
+                                {"columns": "user_id=x[],winner=y[]"}, r"x\[\] and y\[\] in row 1 of a.csv must have"),
+    "responses by name": ('[{"user": "a", "responses": {"s": "so", "n": "no"}, "ranking": ["s", "n"]}]', {},
+                          "must say what was preferred"),
 }  # fmt: skip
 
 
