@@ -1,8 +1,8 @@
 """Images into the store: read in the order in which they lie, decoded ahead of the encoder, fixed batches.
 
-A colour filter is a short text, `mix #1f5fff 0.35` or `multiply #1f5fff 0.35`, which stands in the items
-table and goes into the item's id. It acts in linear light, as a lens of that colour would. Each channel
-passes through a table of 256 entries, so that the same filter gives the same bytes everywhere.
+A colour filter is a short text that stands in the items table and goes into the item's id: `mix #1f5fff 0.35`
+goes so far towards the colour, `multiply #1f5fff 0.35` dims as glass of that colour would. It acts in linear
+light, through a table of 256 entries a channel, so that the same filter gives the same bytes everywhere.
 """
 
 import io
@@ -206,17 +206,6 @@ def thumbnails(items: pl.DataFrame, dataset: str, size: int) -> dict[str, bytes]
         image.save(out, "JPEG", quality=80)
         jpegs[ids[picture.row]] = out.getvalue()
     return jpegs
-
-
-def colour_filter(blend: str, colour: str, strength: float) -> str:
-    """A filter as the text that items carry; a colour's upper and lower case are one filter.
-
-    Args:
-        blend: mix: towards the colour. multiply: by the colour, as glass of that colour does.
-        colour: As #rrggbb.
-        strength: How far, above 0 (not at all) and at most 1 (all the way).
-    """
-    return f"{blend} {colour.lower()} {strength:.6f}".rstrip("0").rstrip(".")
 
 
 def apply_filter(pixels: "Tensor", text: str) -> "Tensor":

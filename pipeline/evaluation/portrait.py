@@ -114,7 +114,7 @@ def _repeats(data: Study) -> pl.DataFrame | None:
 
 def _times(dataset: str) -> pl.DataFrame | None:
     """Seconds between a user's answers, where the data say when they were given."""
-    path = paths.recoloured(dataset) / tables.PAIRS
+    path = paths.prepared(dataset) / tables.PAIRS
     pairs = pl.scan_parquet(path).select("user_id", "time").drop_nulls().collect()
     return seconds_between(pairs["user_id"].cast(pl.String), pairs["time"]) if len(pairs) else None
 

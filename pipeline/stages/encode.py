@@ -39,7 +39,7 @@ def main(dataset: str, rank: int | None = None, world: int | None = None) -> Non
     """
     values = params.load()
     share = shares.share_of(rank, world)
-    items = read_items(paths.recoloured(dataset) / tables.ITEMS, f"recolour@{dataset}")
+    items = read_items(paths.prepared(dataset) / tables.ITEMS, f"prepare@{dataset}")
     if share.world > 1:
         encode_share(dataset, items, values, share)
         return
