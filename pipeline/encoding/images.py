@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pal.encoders import ImageEncoder
-    from pipeline.encoding.items import Items
     from pipeline.params import Encode
 
 PLACE = ["file", "row_group", "row", "column", "filter"]
@@ -37,7 +36,7 @@ ROWS_AT_ONCE = 64  # rows of a Parquet file in memory at a time, each with a pic
 LARGEST_FILE = 1 << 28  # bytes of a picture's file
 
 
-def fill(job: Job, encoder: "ImageEncoder", items: "Items", options: "Encode") -> list[BadItem]:
+def fill(job: Job, encoder: "ImageEncoder", items: pl.DataFrame, options: "Encode") -> list[BadItem]:
     """Encode the groups of this process's share that hold a missing image, and store what was missing.
 
     Args:
@@ -53,7 +52,7 @@ def fill(job: Job, encoder: "ImageEncoder", items: "Items", options: "Encode") -
 
     size = options.images_per_batch
     size *= max(1, group_rows(len(job.ids)) // size)  # whole batches
-    frame = items.images().with_columns(missing=pl.Series(job.missing), item=pl.int_range(pl.len()))
+    frame = items.with_columns(missing=pl.Series(job.missing), item=pl.int_range(pl.len()))
     frame = in_reading_order(frame).with_columns(group=pl.int_range(pl.len()) // size)
     # In blocks: each process reads files of its own.
     mine = pl.col("group").is_in(list(job.share.block(-(-len(frame) // size))))
