@@ -85,6 +85,14 @@ SMALL = {
 }
 
 
+def knobs(**changes: Any):
+    """The options of evaluate, three numbers of shots and no questions."""
+    from pipeline.params import Evaluate
+
+    usual = {"seed": 0, "shots": [1, 5, 20], "headline_shots": 20, "draws": 20, "asked": 0}
+    return Evaluate(**{**usual, "locate": "posterior", **changes})
+
+
 def own_csv() -> str:
     """Eight people, half of whom like whatever is red and half whatever is blue; 12 comparisons each."""
     lines = ["user_id,prompt,chosen,rejected"]
