@@ -18,7 +18,7 @@ from experiments.entries import FITTED, Place, Run
 from pal.config import FitConfig
 from pal.evaluation.accuracy import Judged
 from pal.fitting.trainer import Fitted, fit
-from pal.serving.saved_model import SavedModel
+from pal.serving.reward_model import RewardModel
 from pipeline.evaluation import baselines
 from pipeline.evaluation.bounds import Bound
 from pipeline.evaluation.predictions import predict
@@ -148,7 +148,7 @@ def _judge(
 ) -> list[Arm]:
     """What the entry reads of one fit, and of the bound of its study where one is given."""
     by, ids = dict.fromkeys(data.embedders), data.user_ids["seen"]
-    model = SavedModel.from_fit(fitted, data.embeddings, user_ids=ids, fit_config=config, encoder=by)
+    model = RewardModel.from_fit(fitted, data.embeddings, user_ids=ids, fit_config=config, encoder=by)
     readers = {name: READERS[name] for name in entry.read if READERS[name]}
     users = {reader["users"] for reader in readers.values()}
     halves = tuple(half for half in ("seen", "unseen") if users & {half, "all", "both"})

@@ -93,7 +93,7 @@ class Encoded:
         user_ids: The people, in the order of their numbers.
         pairs: The same comparisons as `Answers.pairs` has them.
         prompt_ids: The ids of the prompts, by row of their embeddings.
-        encoder: What made the embeddings, as `SavedModel` keeps it.
+        encoder: What made the embeddings, as `RewardModel` keeps it.
         rejected: The log's rows that are not learned from: file, row, reason.
         contents: Prompts and responses themselves, by row of their embeddings.
         attributes: Of each person, those that the log tells of people.

@@ -349,7 +349,7 @@ class InputEncoder:
     """A model's encoders, one for prompts and one for responses.
 
     Args:
-        encoder: The model's: `{"prompts": {...} | None, "responses": {...}}`, or one description for both.
+        encoder: The model's: `{"prompts": {...} | None, "responses": {...}}`.
         weights: Where an encoder's weights come from, by its name: `package`, `hub` or a folder. By default
             the hub; for all-MiniLM-L6-v2 the package.
         device: Where encoders compute.
@@ -467,8 +467,7 @@ class InputEncoder:
 
     def describe(self, side: Side) -> dict[str, Any]:
         """The model's description of one side's encoder; an error if it names none."""
-        has_sides = set(self.encoder) <= {"prompts", "responses"}
-        description = self.encoder.get(side) if has_sides else self.encoder
+        description = self.encoder.get(side)
         name = description.get("encoder") if isinstance(description, Mapping) else None
         if not isinstance(name, str) or name == "none":
             raise PalError(

@@ -17,7 +17,7 @@ from pal.models.ideal_point import IdealPointModel
 from pal.report.page import data_uri
 from pal.report.people import seconds_between
 from pal.report.portrait import Item, judged_answers
-from pal.serving.saved_model import SavedModel
+from pal.serving.reward_model import RewardModel
 from pipeline import paths
 from pipeline.encoding import images
 from pipeline.evaluation.predictions import HALVES, margins_by, without_ties
@@ -33,7 +33,7 @@ PAIR_ITEMS = ("prompt", "chosen", "rejected")
 
 
 def portrait(
-    data: Study, models: dict[str, SavedModel], items: pl.DataFrame, n_items: int, outside: list[str]
+    data: Study, models: dict[str, RewardModel], items: pl.DataFrame, n_items: int, outside: list[str]
 ) -> dict[str, Any]:
     """The report's `portrait`, which `pal.report.portrait` describes, and `truth`.
 
@@ -118,7 +118,7 @@ def _times(dataset: str) -> pl.DataFrame | None:
     return seconds_between(pairs["user_id"].cast(pl.String), pairs["time"]) if len(pairs) else None
 
 
-def true_points(data: Study, model: SavedModel, weights: dict[str, torch.Tensor]) -> dict[str, Any] | None:
+def true_points(data: Study, model: RewardModel, weights: dict[str, torch.Tensor]) -> dict[str, Any] | None:
     """Orthogonal Procrustes of predicted onto true ideal points of a simulation, in one plane; else None.
 
     Preferences fix the space up to rotation and scale, so the predicted one is turned onto the true one by

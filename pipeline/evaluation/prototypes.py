@@ -12,7 +12,7 @@ import torch
 from pal.comparisons import Questions
 from pal.evaluation.prototypes import dead_prototypes, match_prototypes, outside_hull, plurality_test
 from pal.models.base import PrototypeModel, feature_blocks
-from pal.serving.saved_model import SavedModel
+from pal.serving.reward_model import RewardModel
 from pipeline import paths
 from pipeline.evaluation.predictions import locate, margins_by, rounded, without_ties
 from pipeline.params import Evaluate
@@ -22,7 +22,7 @@ MAX_QUESTIONS = 20_000
 
 
 def plurality(
-    data: Study, model: SavedModel, users: str, knobs: Evaluate, *, items: str = "all", test: str = ""
+    data: Study, model: RewardModel, users: str, knobs: Evaluate, *, items: str = "all", test: str = ""
 ) -> dict[str, float | str | None]:
     """Permutation test of whether users' own states predict their test answers better than shuffled ones.
 
@@ -56,7 +56,7 @@ def plurality(
     }
 
 
-def stability(data: Study, model: SavedModel) -> dict[str, Any] | None:
+def stability(data: Study, model: RewardModel) -> dict[str, Any] | None:
     """What the report says of a model's prototypes; None for one prototype, or a model without.
 
     Returns:
@@ -68,7 +68,7 @@ def stability(data: Study, model: SavedModel) -> dict[str, Any] | None:
     """
     if not isinstance(model.head, PrototypeModel) or model.config.K == 1:
         return None
-    others = [SavedModel.load(path) for path in paths.further_fits(paths.models(data.dataset))]
+    others = [RewardModel.load(path) for path in paths.further_fits(paths.models(data.dataset))]
     groups, nearest = data.groups and data.groups["seen"], model.states.argmax(1).numpy()
     names = ("agreement", "by_prototype", "same_groups", "same_answers")
     return {
@@ -88,7 +88,7 @@ def same_groups(one: np.ndarray, other: np.ndarray) -> float:
     return rounded(adjusted_rand_score(one, other))
 
 
-def _agreement(data: Study, model: SavedModel, others: list[SavedModel]) -> dict[str, Any]:
+def _agreement(data: Study, model: RewardModel, others: list[RewardModel]) -> dict[str, Any]:
     """Agreement of the model with fits from other seeds: of prototypes, users' groups and answers."""
     rows = torch.unique(data.select("seen", "train").question)[:MAX_QUESTIONS]
     questions, test = data.comparisons.questions[rows], data.select("seen", "test")
@@ -111,13 +111,13 @@ def _agreement(data: Study, model: SavedModel, others: list[SavedModel]) -> dict
     }
 
 
-def prototype_margins(data: Study, model: SavedModel, questions: Questions) -> torch.Tensor:
+def prototype_margins(data: Study, model: RewardModel, questions: Questions) -> torch.Tensor:
     """(questions, K): the margin of each question's first response at each prototype."""
     with torch.inference_mode():
         return model.head.prototype_margins(model.head.question_features(data.embeddings, questions))
 
 
-def _outside(data: Study, model: SavedModel) -> dict[str, dict[str, Any]] | None:
+def _outside(data: Study, model: RewardModel) -> dict[str, dict[str, Any]] | None:
     """Users whose located answers are 20 times likelier outside the prototypes' convex hull.
 
     None for models whose margin is not linear in the weights.

@@ -14,7 +14,7 @@ import torch
 
 from pal.evaluation.accuracy import calibrate
 from pal.files import new_folder, write_csv, write_json
-from pal.serving.saved_model import SavedModel
+from pal.serving.reward_model import RewardModel
 from pipeline import PipelineError, params, paths, study
 from pipeline.evaluation import prototypes
 from pipeline.evaluation.baselines import available_baselines
@@ -38,7 +38,7 @@ def main(dataset: str) -> None:
     knobs, shown = values.evaluate, values.report
     data, items = study.load(dataset), study.items(dataset)
     folders = [paths.models(dataset) / name for name in ("model", *paths.CONTROLS)]
-    models = {path.name: SavedModel.load(path) for path in folders if path.name == "model" or path.is_dir()}
+    models = {path.name: RewardModel.load(path) for path in folders if path.name == "model" or path.is_dir()}
     model, text = models["model"], items.drop_nulls("text")
     baselines = available_baselines(data, dict(text.select("item_id", "text").iter_rows()))
     predictions = predict(data, models, baselines, knobs, bound=bayes_bound(data, values))

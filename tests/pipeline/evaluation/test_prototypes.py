@@ -2,13 +2,13 @@
 
 import shutil
 
-from pal.serving.saved_model import SavedModel
+from pal.serving.reward_model import RewardModel
 from pipeline import params, paths, study
 from pipeline.evaluation import prototypes
 
 
 def found(dataset):
-    return prototypes.stability(study.load(dataset), SavedModel.load(paths.models(dataset) / "model"))
+    return prototypes.stability(study.load(dataset), RewardModel.load(paths.models(dataset) / "model"))
 
 
 def test_a_model_held_against_itself_agrees_in_everything(small):
@@ -29,7 +29,7 @@ def test_true_groups_and_users_outside_are_counted_where_they_are_known(small):
 
 
 def plurality(dataset, users):
-    model = SavedModel.load(paths.models(dataset) / "model")
+    model = RewardModel.load(paths.models(dataset) / "model")
     return prototypes.plurality(study.load(dataset), model, users, params.load().evaluate)
 
 

@@ -23,7 +23,7 @@ import torch
 from pal import encoders
 from pal.cli.app import main as pal_command
 from pal.errors import PalError
-from pal.serving.saved_model import SavedModel
+from pal.serving.reward_model import RewardModel
 from pipeline import PipelineError
 from pipeline.stages import download, prepare
 
@@ -140,7 +140,7 @@ def load_model(folder: Path, name: str, content: bytes) -> None:
     (folder / name).write_bytes(content)
     for path in folder.iterdir():
         path.write_bytes(path.read_bytes().replace(before, hashlib.sha256(content).hexdigest().encode()))
-    SavedModel.load(folder)
+    RewardModel.load(folder)
 
 
 SAVED = [
