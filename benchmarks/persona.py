@@ -237,9 +237,9 @@ def beside_ours(case: int, seed: int) -> dict[str, Any]:
             given = values(name, seed, dim=16)
         else:
             drawn_scenes.write(Path(pictures), seed)
-            changes = {f"{stage}.seed": seed for stage in ("recolour", "split", "evaluate")}
+            changes = {f"{stage}.seed": seed for stage in ("prepare", "split", "evaluate")}
             given = values(name, seed, source=pictures)
-            given = changed(given, {**changes, "pickafilter.recolour.beta": options["beta"]})
+            given = changed(given, {**changes, "pickafilter.prepare.recolour.beta": options["beta"]})
         data = draw(name, given)
     train, val, n_users = data.select("seen", "train"), data.select("seen", "val"), data.n_users("seen")
     test = data.select("seen", "test", "known" if name == "persona" else None)

@@ -97,7 +97,7 @@ def knobs(run: Run, cell: Place, source: str, seed: int) -> dict[str, Any]:
     values["evaluate"] |= {"shots": shots, "headline_shots": max(shots)}
     for other in ("simulated", "persona"):  # which must have as many answers as shots, run or not
         values[other]["prepare"]["adapt_pairs"] = max(shots)
-    for stage in ("prepare", "recolour", "split"):
+    for stage in ("prepare", "split"):
         values[stage]["seed"] = seed
     chosen = dict(run.prepare)
     if "train_pairs" in run.grid:
@@ -113,7 +113,7 @@ def knobs(run: Run, cell: Place, source: str, seed: int) -> dict[str, Any]:
                 chosen[f"{half}_users"] = each * int(groups or 1)
     values[name]["prepare"] |= chosen
     if "beta" in cell:
-        values[name]["recolour"]["beta"] = float(cell["beta"])
+        values[name]["prepare"]["recolour"]["beta"] = float(cell["beta"])
     return values
 
 

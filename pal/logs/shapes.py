@@ -40,6 +40,7 @@ LONGEST_USER_ID = 512  # characters
 WHOLE = re.compile(r"^(-?\d+)\.0+$")
 # What programs write where nobody is named, as `normalised_id` gives it.
 NOBODY = {"nan", "null", "none", "<na>", "n/a", "na", "nil", "undefined", "anonymous", "unknown"}
+RANKED = [list(marks) for marks in ("abcdefghijklmnop", "123456789", "0123456789")]  # as rankings call them
 FIRST_TIME, LAST_TIME = 100_000_000, 4_102_444_800  # seconds since 1970
 TIMES_AT_ONCE = 100_000
 GAP = 0.5  # standard deviations of a person's own ratings
@@ -424,17 +425,17 @@ def _winner_is_response(
 
 def _choices(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], seed: int) -> Made:
     """The one that was taken over every other."""
-    names, marks = columns.responses, [plain_words(mark) for mark in columns.marks]
+    marks = [plain_words(mark) for mark in columns.marks]
 
     def ranks(row: dict[str, Any], responses: list[Any]) -> list[float] | None:
         value = values.get(row["winner"] or "", row["winner"]) or ""
         word = plain_words(value)
         last = word.split(" ")[-1] if word else ""
-        if names and last in marks:
+        if last in marks and not (zero_based and last.isdigit()):
             at = marks.index(last)
         elif value in responses:
             at = responses.index(value)
-        elif last.isdigit() and not names:
+        elif last.isdigit():
             at = int(last) - (0 if zero_based else 1)
         elif len(last) == 1 and last.isalpha():
             at = ord(last) - ord("a")
@@ -445,13 +446,13 @@ def _choices(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], s
         return [float(n != at) for n in range(len(responses))] if at < len(responses) else None
 
     zero_based = "0" in frame["winner"].drop_nulls().unique().to_list()
-    said = ["numbers of the responses begin with 0"] if zero_based and not names else []
+    said = ["numbers of the responses begin with 0"] if zero_based and "0" not in marks else []
     return _ranked(frame, columns, ranks, "whose winner is none of the responses", said)
 
 
 def _rankings(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], seed: int) -> Made:
     """Of each two that are not tied the higher one over the lower."""
-    marks = [plain_words(mark) for mark in columns.marks] or list("abcdefghijklmnop")
+    marks = [plain_words(mark) for mark in columns.marks]
     turn = -1.0 if "rating" in columns.roles else 1.0
     in_order = columns.roles.get("responses") == columns.roles.get("ranking") is not None
 
@@ -461,10 +462,15 @@ def _rankings(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], 
             return None if None in cells else [turn * cell for cell in cells]
         if in_order:
             return [float(n) for n in range(len(responses))]
-        return parse_ranking(row["ranking"], marks[: len(responses)])
+        read = (parse_ranking(row["ranking"], named[: len(responses)]) for named in (marks, *RANKED))
+        return next((found for found in read if found), None)
 
-    said = [] if columns.scores else ["numbers in a ranking are ranks, the lowest best"]
-    said = ["each ranking is a list of responses, the best first"] if in_order else said
+    best = f"of {', '.join(columns.scores)} the {'highest' if turn < 0 else 'lowest'} is best"
+    said = [best] if columns.scores else []
+    if in_order:
+        said = ["each ranking is a list of responses, the best first"]
+    elif not columns.scores and not frame["ranking"].str.contains("[<>=a-zA-Z]").any():
+        said = ["numbers in a ranking are ranks, the lowest best"]
     return _ranked(frame, columns, ranks, "whose ranking names other responses", said)
 
 
@@ -518,7 +524,8 @@ def _content(response: Any) -> Any:
 def _ratings(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], seed: int) -> Made:
     """Two ratings of one person and prompt, the higher over the lower."""
     role = "rating" if "rating" in columns.roles else "rank"
-    rating = frame[role].cast(pl.Float64, strict=False)
+    # 4,5 is a number to half of the world.
+    rating = frame[role].str.replace(r"^\s*(-?\d+),(\d+)\s*$", "$1.$2").cast(pl.Float64, strict=False)
     wrong = rating.is_null() & frame[role].is_not_null() & (frame[role] != "")
     if wrong.sum() > MOST_FAULTY * len(frame):
         raise cell_error(frame.filter(wrong), role, columns.roles[role], "must be a number, got {got}")

@@ -4,7 +4,6 @@ Items are shown as texts, or as small pictures that are part of the page; the ga
 picture has a colour filter.
 """
 
-from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -114,7 +113,7 @@ def _repeats(data: Study) -> pl.DataFrame | None:
 
 def _times(dataset: str) -> pl.DataFrame | None:
     """Seconds between a user's answers, where the data say when they were given."""
-    path = paths.recoloured(dataset) / tables.PAIRS
+    path = paths.prepared(dataset) / tables.PAIRS
     pairs = pl.scan_parquet(path).select("user_id", "time").drop_nulls().collect()
     return seconds_between(pairs["user_id"].cast(pl.String), pairs["time"]) if len(pairs) else None
 
@@ -184,37 +183,29 @@ def gallery(data: Study, items: pl.DataFrame, n_pairs: int) -> list[dict[str, An
     half = halves[0]
     place = (filtered & (data.places["users"] == half)).arg_true()[:MAX_FILTERED]
     pairs = data.comparisons[torch.from_numpy(place.to_numpy().astype("int64"))]
-    q = pairs.questions[pairs.question]
-    first, second, is_first = q.first.tolist(), q.second.tolist(), (pairs.sign > 0).tolist()
-    rows = [
+    q, ahead = pairs.questions[pairs.question], pairs.sign > 0
+    users = pl.Series(data.user_ids[half]).gather(pairs.user.numpy())
+    names = pl.Series([*data.prompt_ids, None], dtype=pl.String), pl.Series(data.response_ids)
+    rows = pl.DataFrame(
         {
-            "prompt": data.prompt_ids[prompt] if prompt >= 0 else None,
-            "chosen": data.response_ids[first[i] if is_first[i] else second[i]],
-            "rejected": data.response_ids[second[i] if is_first[i] else first[i]],
-            "filtered": data.places["filtered"][place[i]],
-            "group": None if data.groups is None else data.groups[half][user],
-            "user": data.user_ids[half][user],
+            "prompt": names[0].gather(q.prompt.numpy()),
+            "chosen": names[1].gather(torch.where(ahead, q.first, q.second).numpy()),
+            "rejected": names[1].gather(torch.where(ahead, q.second, q.first).numpy()),
+            "filtered": data.places["filtered"].cast(pl.String).gather(place),
+            "group": None if data.groups is None else pl.Series(data.groups[half]).gather(pairs.user.numpy()),
+            "user": users,
         }
-        for i, (user, prompt) in enumerate(zip(pairs.user.tolist(), q.prompt.tolist(), strict=True))
-    ]
-    rows = take_turns(rows, n_pairs)
-    wanted = {row[column] for row in rows for column in PAIR_ITEMS if row[column] is not None}
-    shown = show_items(items, data.dataset, wanted)
-    for row in rows:
-        prompt, chosen, rejected = (shown.get(row[column], NOTHING) for column in PAIR_ITEMS)
+    )
+    # By turns from each group and filter; no prompt twice while others are left.
+    rows = rows.with_columns(again=pl.int_range(pl.len()).over("prompt"))
+    rows = rows.with_columns(turn=pl.int_range(pl.len()).over("again", "group", "filtered"))
+    rows = rows.sort("again", "turn", "group", "filtered", maintain_order=True).drop("again", "turn")
+    shown = rows.head(n_pairs).to_dicts()
+    items_shown = show_items(items, data.dataset, {row[c] for row in shown for c in PAIR_ITEMS} - {None})
+    for row in shown:
+        prompt, chosen, rejected = (items_shown.get(row[column], NOTHING) for column in PAIR_ITEMS)
         row.update(prompt=prompt["text"], chosen=chosen["image"], rejected=rejected["image"])
-    return rows
-
-
-def take_turns(rows: list[dict[str, Any]], n: int) -> list[dict[str, Any]]:
-    """Up to n rows, by turns from each group and filter; no prompt twice while others are left."""
-    shown, turns, ordered = Counter(), Counter(), []
-    for place, row in enumerate(rows):
-        again, kind = shown[row["prompt"]], (row["group"] or "", row["filtered"])
-        ordered.append((again, turns[again, kind], kind, place))
-        shown[row["prompt"]] += 1
-        turns[again, kind] += 1
-    return [rows[place] for *_, place in sorted(ordered)[:n]]
+    return shown
 
 
 def show_items(items: pl.DataFrame, dataset: str, wanted: set[str]) -> dict[str, dict[str, str | None]]:

@@ -183,7 +183,6 @@ def data_flow_counts(dataset: str) -> list[Row]:
     rows = []
     for stage, folder in (
         ("prepare", paths.prepared(dataset)),
-        ("recolour", paths.recoloured(dataset)),
         ("split", paths.splits(dataset)),
         ("encode", paths.embeddings(dataset)),
     ):

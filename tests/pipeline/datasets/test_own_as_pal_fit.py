@@ -10,7 +10,7 @@ from pal.serving.fit_log import Options
 from pal.serving.fit_log import compare as compare_log
 from pal.serving.reward_model import RewardModel
 from pipeline import paths
-from pipeline.stages import compare, download, encode, evaluate, prepare, recolour, split, train
+from pipeline.stages import compare, download, encode, evaluate, prepare, split, train
 
 SAME = {
     # Of the pipeline's metrics, and of what pal fit measured.
@@ -63,7 +63,7 @@ def test_model_and_accuracies_are_equal(project, method, prompts, item, attribut
     options |= {"own.prepare.item": item, "own.prepare.attributes": attributes}
     project.set({"datasets": ["own"], "own.source": "a.csv", "model.K": 2, "encode.device": "cpu", **options})
     project.set({"train.device": "cpu"})
-    for stage in (download, prepare, recolour, split, encode, train, evaluate):
+    for stage in (download, prepare, split, encode, train, evaluate):
         stage.main("own")
     result = fit("a.csv", encoder="hashed-words", method=method, K=2, item=item, attributes=attributes)
     model = RewardModel.load(paths.models("own") / "model")

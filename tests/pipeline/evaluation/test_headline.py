@@ -6,21 +6,9 @@ from pal.evaluation.accuracy import Judged
 from pipeline.__main__ import flatten
 from pipeline.evaluation import headline
 from pipeline.evaluation.slices import Score, Scores
-from pipeline.params import Evaluate
+from tests.pipeline.conftest import knobs
 
 NO_P = {"seen": {"p": None}, "unseen": {"p": None}}
-
-
-def knobs(**changes):
-    usual = {
-        "seed": 0,
-        "shots": [1, 5, 20],
-        "headline_shots": 20,
-        "draws": 20,
-        "asked": 0,
-        "locate": "posterior",
-    }
-    return Evaluate(**{**usual, **changes})
 
 
 def score(users, shots, model, right=3.0, *, items="all", balanced=None, **more):

@@ -17,10 +17,10 @@ from pal.users.points import Points
 from pipeline.evaluation.headline import compare, fewer_users
 from pipeline.evaluation.predictions import predict
 from pipeline.evaluation.slices import find, score_slices
-from pipeline.params import Evaluate
 from pipeline.study import Study
+from tests.pipeline.conftest import knobs
 
-KNOBS = Evaluate(seed=0, shots=[1, 2], headline_shots=2, draws=20, asked=0, locate="posterior")
+KNOBS = knobs(shots=[1, 2], headline_shots=2)
 UP, DOWN = (5, 1), (1, 5)  # chosen, rejected: what who likes large and who likes small numbers answers
 
 
