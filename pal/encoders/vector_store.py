@@ -29,7 +29,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pal.encoders.registry import ENCODING_VERSION
+from pal.encoders import ENCODING_VERSION
 from pal.errors import PalError, reason
 from pal.files import new_file, sentence, sha256_of, store, write_bytes, write_json
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from pal import encoders
 from pal.comparisons import Comparisons, Embeddings
 from pal.conversations import joint_text, template_of
-from pal.encoders.registry import complaint
+from pal.encoders import complaint
 from pal.encoders.vector_store import Embedder, item_id, packed, read_shard
 from pal.encoders.vector_store import EmbeddingStore as VectorStore
 from pal.errors import PalError
