@@ -55,9 +55,9 @@ app = typer.Typer(
         "pal fit answers.csv\n\n"
         "pal rank answers-model replies.csv --user ann\n\n"
         "Tables are CSV, JSONL, Parquet and what else `pal fit` reads; written are JSONL, CSV or Parquet, by "
-        "the suffix, else by --format, else JSONL. - is standard input or output. Other columns are passed "
-        "on. Cells are texts, or paths of images (relative to the table) where the model's encoder reads "
-        "images; models that were fitted on vectors read lists of numbers.\n\n"
+        "the suffix, else by --format, else JSONL (a terminal shows a table). - is standard input or output. "
+        "Other columns are passed on. Cells are texts, or paths of images (relative to the table) where the "
+        "model's encoder reads images; models that were fitted on vectors read lists of numbers.\n\n"
         "Exit codes: 0 done, 1 a mistake in the input (one sentence on standard error), 2 a command that was "
         "not understood."
     ),
@@ -76,13 +76,6 @@ class Format(StrEnum):
     parquet = "parquet"
 
 
-class Kind(StrEnum):
-    """What cells are."""
-
-    text = "text"
-    image = "image"
-
-
 @dataclass
 class Computing:
     """Where encoders come from, and where they compute."""
@@ -94,22 +87,6 @@ class Computing:
         ),
     ] = None
     device: Annotated[str, typer.Option(help="Where to compute: cpu or cuda.")] = "cpu"
-
-
-@dataclass
-class Options(Computing):
-    """The options of the commands that read a table."""
-
-    kind: Annotated[
-        Format | None,
-        typer.Option("--format", help="The format to write where no suffix says it."),
-    ] = None
-    prompts: Annotated[Kind | None, typer.Option(help="What prompts are, where the encoder reads both.")] = (
-        None
-    )
-    responses: Annotated[
-        Kind | None, typer.Option(help="What responses are, where the encoder reads both.")
-    ] = None
 
 
 @dataclass
@@ -138,6 +115,9 @@ class Output:
     """The options of what a table is written to."""
 
     out: Out = "-"
+    kind: Annotated[
+        Format | None, typer.Option("--format", help="The format to write where no suffix says it.")
+    ] = None
     safe_csv: Annotated[
         bool, typer.Option("--safe-csv", help="In CSV, put ' before texts that spreadsheets would compute.")
     ] = False
@@ -267,8 +247,7 @@ def fit(
     """
     from pal.cli import logs
 
-    folder = out or Path(Path(log.rstrip("/")).name.partition(".")[0] + "-model")
-    logs.fit(log, folder, vars(options))
+    logs.fit(log, out or Path(Path(log.rstrip("/")).name.partition(".")[0] + "-model"), options)
 
 
 @command
@@ -284,30 +263,23 @@ def compare(
     """Compare methods on a log, and say whether personalising pays."""
     from pal.cli import logs
 
-    logs.compare(log, methods, out, vars(options))
+    logs.compare(log, methods, out, options)
 
 
 @command
-def eval(
-    model: Model,
-    log: Log,
-    *,
-    attributes: Annotated[
-        str | None, typer.Option(help="Columns of attributes that the model knows.")
-    ] = None,
-    options: LogOptions,
-) -> None:
+def eval(model: Model, log: Log, *, options: LogOptions) -> None:
     """Judge a model on a log of new answers, of people it knows and of others.
 
-    Those it does not know are located by half of their answers, and judged on the rest. Prints JSON.
+    Those it does not know are located by half of their answers, and by columns of attributes that the model
+    knows, and judged on the rest. Prints JSON.
     """
     from pal.cli import logs
 
-    logs.evaluate(model, log, vars(options) | {"attributes": attributes})
+    logs.evaluate(model, log, options)
 
 
 @command
-def score(model: Model, table: Responses, *, users: Users, output: Output, options: Options) -> None:
+def score(model: Model, table: Responses, *, users: Users, output: Output, options: Computing) -> None:
     """Add the column reward to a table of responses.
 
     The reward is that of --user; else of the only user in --taste; else of each row's user_id; else of the
@@ -315,11 +287,11 @@ def score(model: Model, table: Responses, *, users: Users, output: Output, optio
     """
     from pal.cli import commands
 
-    commands.score(model, table, vars(output), vars(users), vars(options), ranked=False)
+    commands.score(model, table, users, output, options, ranked=False)
 
 
 @command
-def rank(model: Model, table: Responses, *, users: Users, output: Output, options: Options) -> None:
+def rank(model: Model, table: Responses, *, users: Users, output: Output, options: Computing) -> None:
     """Sort the responses to each prompt, best first.
 
     Adds the columns rank and reward. Rows of one prompt (and of one user, where there is a user_id) must
@@ -327,15 +299,13 @@ def rank(model: Model, table: Responses, *, users: Users, output: Output, option
     """
     from pal.cli import commands
 
-    commands.score(model, table, vars(output), vars(users), vars(options), ranked=True)
+    commands.score(model, table, users, output, options, ranked=True)
 
 
 @command
 def adapt(
     model: Model,
-    table: Annotated[
-        str, typer.Argument(metavar="FILE", help="Columns: prompt, chosen, rejected[, user_id][, label].")
-    ],
+    log: Log,
     *,
     out: Out = "-",
     tastes: Annotated[
@@ -344,16 +314,17 @@ def adapt(
     forget: Annotated[
         bool, typer.Option("--forget", help="Take the comparisons out of --taste, exactly.")
     ] = False,
-    options: Options,
+    options: LogOptions,
 ) -> None:
-    """Locate new users by their comparisons: write their tastes.
+    """Locate new users by their answers: write their tastes.
 
-    One JSON object a line and user. A table without user_id is one person's. label is P(chosen is
-    preferred); 1 where it is not given. Columns of attributes that the model knows tell of the person too.
+    Reads what `pal fit` reads, such as prompt, chosen, rejected[, user_id][, label]. One JSON object a line
+    and user. A log without a column of users is one person's. Columns of attributes that the model knows tell
+    of the person too.
     """
-    from pal.cli import commands
+    from pal.cli import logs
 
-    commands.adapt(model, table, out, tastes, vars(options), forget=forget)
+    logs.adapt(model, log, out, tastes, options, forget=forget)
 
 
 @command
@@ -372,7 +343,7 @@ def ask(
         bool, typer.Option("--together", help="To be asked together (at most 10): none repeats another.")
     ] = False,
     output: Output,
-    options: Options,
+    options: Computing,
 ) -> None:
     """Say which pairs to put to someone next.
 
@@ -381,7 +352,7 @@ def ask(
     """
     from pal.cli import commands
 
-    commands.ask(model, table, vars(output), user, tastes, vars(options), number=number, together=together)
+    commands.ask(model, table, output, user, tastes, options, number=number, together=together)
 
 
 @command
@@ -393,7 +364,7 @@ def inspect(
     *,
     number: Annotated[int, typer.Option("--number", "-n", min=1, help="Responses a prototype.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    options: Options,
+    options: Computing,
 ) -> None:
     """Say what a model is, and what its prototypes like.
 
@@ -401,7 +372,7 @@ def inspect(
     """
     from pal.cli.inspect import inspect as inspect_model
 
-    inspect_model(model, table, vars(options), number=number, as_json=as_json)
+    inspect_model(model, table, options, number=number, as_json=as_json)
 
 
 @dataclass
@@ -417,6 +388,25 @@ class ServeOptions(Computing):
     ] = "answers.db"
 
 
+@dataclass
+class StudyOptions:
+    """The options of a study."""
+
+    collect: Annotated[
+        Path | None, typer.Option(help="Run a study in place of the demo, answers into this file.")
+    ] = None
+    consent: Annotated[Path | None, typer.Option(help="A text that participants agree to.")] = None
+    random_share: Annotated[
+        float, typer.Option("--random", help="Share of a study's questions that are drawn at random.")
+    ] = 0.2
+    repeat_every: Annotated[
+        int, typer.Option("--repeat", min=0, help="After so many answers a study repeats a question.")
+    ] = 10
+    number: Annotated[
+        int | None, typer.Option("--number", "-n", min=1, help="Answers of each participant of a study.")
+    ] = None
+
+
 @command
 def serve(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Folders, or NAME=FOLDER.")],
@@ -429,7 +419,7 @@ def serve(
     """
     from pal.cli import serve as service
 
-    service.serve(models, **vars(options))
+    service.serve(models, options)
 
 
 @command
@@ -442,19 +432,7 @@ def demo(
     questions: Annotated[
         Path | None, typer.Option(help="A table of pairs to ask: prompt, response_a, response_b.")
     ] = None,
-    collect: Annotated[
-        Path | None, typer.Option(help="Run a study in place of the demo, answers into this file.")
-    ] = None,
-    consent: Annotated[Path | None, typer.Option(help="A text that participants agree to.")] = None,
-    random_share: Annotated[
-        float, typer.Option("--random", help="Share of a study's questions that are drawn at random.")
-    ] = 0.2,
-    repeat_every: Annotated[
-        int, typer.Option("--repeat", min=0, help="After so many answers a study repeats a question.")
-    ] = 10,
-    number: Annotated[
-        int | None, typer.Option("--number", "-n", min=1, help="Answers of each participant of a study.")
-    ] = None,
+    study: StudyOptions,
     options: ServeOptions,
 ) -> None:
     """Serve a page on which a model is tried, or a study.
@@ -463,9 +441,7 @@ def demo(
     """
     from pal.cli import serve as service
 
-    study = {"collect": collect, "consent": consent, "random_share": random_share}
-    study |= {"repeat_every": repeat_every, "number": number}
-    service.demo(model, log=log, questions=questions, **study, **vars(options))
+    service.demo(model, log, questions, study, options)
 
 
 @command

@@ -149,12 +149,15 @@ def column_like(role: str, names: Iterable[str]) -> str | None:
     return folded[close[0]] if close else None
 
 
-def recognise(table: Table, given: Mapping[str, str] | None = None) -> tuple[Table, Columns]:
+def recognise(
+    table: Table, given: Mapping[str, str] | None = None, *, alone: bool = False
+) -> tuple[Table, Columns]:
     """Find out which column is what, by what the user states first, then by names.
 
     Args:
         table: The log.
         given: Columns by role, or paths in nested cells: `annotations[].evaluator`.
+        alone: Whether a log without a user is one person's.
 
     Returns:
         The log, a row for each entry of nested lists that were reached into, and its columns.
@@ -176,7 +179,7 @@ def recognise(table: Table, given: Mapping[str, str] | None = None) -> tuple[Tab
         found = [free[name] for name in NAMES[role] if name in free]
         return found[0] if found else None
 
-    if "user_id" not in given:
+    if "user_id" not in given and not (alone and free.keys().isdisjoint(NAMES["user_id"])):
         roles["user_id"] = _user(table, free)
     for role in ("timestamp", "split"):
         if column := find(role):

@@ -17,9 +17,9 @@ import polars as pl
 
 from pal.encoders.vector_store import image_id, item_id, text_id
 from pal.logs.shapes import Log
+from pal.logs.tables import IMAGE_SUFFIXES
 
 SIDES = ("prompt", "chosen", "rejected")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 LONGEST_PATH = 1024  # characters
 BLOCK = 100_000  # texts that are in memory as Python objects
 

@@ -7,7 +7,7 @@ What each shape gives:
     choice    the one that was taken over every other
     ranking   of each two that are not tied, the higher one over the lower
     rating    two responses of one person to one prompt, the higher over the lower, where their ratings are at
-              least `gap` of the person's own standard deviations apart; each with up to 10 others
+              least GAP of the person's own standard deviations apart; each with up to 10 others
     thumb     each response with a thumb up over each with a thumb down, of one person and prompt
 
 A label is P(chosen is preferred): 1, or for an answer of strength g of G (slightly: half) 0.5 + 0.5 g / G.
@@ -35,6 +35,7 @@ from pal.logs.values import TIES, as_number, parse_ranking, plain_words, winners
 
 # Reasons for which rows are left out.
 SAME, TIES_LEFT_OUT = "that compare a response with itself", "ties"
+EVERYONE = "everyone"  # the user of a log that names none
 LONGEST_USER_ID = 512  # characters
 WHOLE = re.compile(r"^(-?\d+)\.0+$")
 # What programs write where nobody is named, as `normalised_id` gives it.
@@ -130,10 +131,11 @@ def read_log(
     columns: Mapping[str, str] | None = None,
     *,
     values: Mapping[str, str] | None = None,
-    gap: float = GAP,
     ties: str = "drop",
     user_ids: str = "as_given",
     attributes: Sequence[str] = (),
+    known: Sequence[str] = (),
+    alone: bool = False,
     seed: int = 0,
 ) -> Log:
     """Read a log of any form and shape.
@@ -142,11 +144,12 @@ def read_log(
         source: What `pal.logs.read.read` reads, or one of `PRESETS`, as `NAME` or `NAME:PATH`.
         columns: Columns by role, where names do not tell.
         values: What values of the winner mean: a, b, ..., or tie.
-        gap: Of ratings: see above.
         ties: drop, or keep as labels of 0.5.
         user_ids: as_given, or normalised: see `normalised_id`.
         attributes: Columns that say more of people or items, to be kept beside the comparisons; of a rating
             those of the row that is preferred.
+        known: Further such columns, of which the log may lack some.
+        alone: Whether answers without a column that says whose they are can be one person's.
         seed: Of ratings: draws which are compared.
 
     Raises:
@@ -172,7 +175,7 @@ def read_log(
         columns, values = {**preset.columns, **(columns or {})}, {**preset.values, **(values or {})}
         table = replace(table, frame=preset.reshape(table.frame) if preset.reshape else table.frame)
         table.said.insert(0, preset.about)
-    table, found = recognise(table, columns)
+    table, found = recognise(table, columns, alone=alone)
     said: list[str] = [*table.said]
     n_rows = len(table.frame) + len(table.rejected)
     if missing := [name for name in attributes if name not in table.columns]:
@@ -180,10 +183,11 @@ def read_log(
             f"{table.source} has no column {missing[0]!r}, which is asked for as an attribute; it has "
             f"{', '.join(map(repr, table.columns))}", column=missing[0],
         )  # fmt: skip
+    attributes = [*attributes, *(name for name in known if name in table.columns)]
     beside = table.frame.select(FILE, ROW, *attributes).unique([FILE, ROW]) if attributes else None
     frame = _with_texts(table, found)
     table = replace(table, frame=table.frame.clear())  # which may be larger than all that is left
-    frame, said_of_shape = MAKE[found.shape](frame, found, values or {}, gap, seed)
+    frame, said_of_shape = MAKE[found.shape](frame, found, values or {}, seed)
     said += said_of_shape
     defaults = {"label": pl.lit(1.0), "first": pl.lit(None, pl.Boolean)}
     defaults |= dict.fromkeys(("timestamp", "split"), pl.lit(None, pl.String))
@@ -313,7 +317,7 @@ def _with_texts(table: Table, columns: Columns) -> pl.DataFrame:
     chosen += [pl.col(column).alias(f"s{n}") for n, column in enumerate(columns.scores)]
     frame = table.frame.select(*chosen, FILE, ROW).with_columns(problem=pl.lit(None, pl.String))
     if "user_id" not in roles:
-        frame = frame.with_columns(user_id=pl.lit("everyone"))
+        frame = frame.with_columns(user_id=pl.lit(EVERYONE))
     if "prompt" not in roles:
         frame = frame.with_columns(prompt=pl.lit(None, pl.String))
     sides = [name for name in ("chosen", "rejected", "response") if name in roles]
@@ -348,7 +352,7 @@ def _read_talks(frame: pl.DataFrame, sides: list[str], talks: list[str]) -> pl.D
 Made = tuple[pl.DataFrame, list[str]]
 
 
-def _pairs(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap: float, seed: int) -> Made:
+def _pairs(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], seed: int) -> Made:
     if "label" not in frame.columns:
         return frame, []
     label = frame["label"].cast(pl.Float64, strict=False)
@@ -358,6 +362,7 @@ def _pairs(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap
     if wrong.any():
         rule = "must lie in [0, 1], got {got}; 0.5 is a tie"
         raise cell_error(frame.filter(wrong), "label", "label", rule)
+    label = label.fill_null(1.0)
     turned = label < 0.5
     return frame.with_columns(
         pl.when(turned).then(pl.col("rejected")).otherwise(pl.col("chosen")).alias("chosen"),
@@ -366,7 +371,7 @@ def _pairs(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap
     ), []
 
 
-def _duels(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap: float, seed: int) -> Made:
+def _duels(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], seed: int) -> Made:
     winner = frame["winner"].str.strip_chars()
     distinct = sorted(winner.drop_nulls().unique().to_list())
     meaning, said = winners(distinct, columns.marks, values)
@@ -418,7 +423,7 @@ def _winner_is_response(
     return frame.select(side.otherwise(winner)).to_series(), {**meaning, "a": (0, 1.0), "b": (1, 1.0)}
 
 
-def _choices(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap: float, seed: int) -> Made:
+def _choices(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], seed: int) -> Made:
     """The one that was taken over every other."""
     marks = [plain_words(mark) for mark in columns.marks]
 
@@ -445,9 +450,7 @@ def _choices(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], g
     return _ranked(frame, columns, ranks, "whose winner is none of the responses", said)
 
 
-def _rankings(
-    frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap: float, seed: int
-) -> Made:
+def _rankings(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], seed: int) -> Made:
     """Of each two that are not tied the higher one over the lower."""
     marks = [plain_words(mark) for mark in columns.marks]
     turn = -1.0 if "rating" in columns.roles else 1.0
@@ -518,7 +521,7 @@ def _content(response: Any) -> Any:
     return next((response[name] for name in names if response.get(name)), None)
 
 
-def _ratings(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap: float, seed: int) -> Made:
+def _ratings(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], seed: int) -> Made:
     """Two ratings of one person and prompt, the higher over the lower."""
     role = "rating" if "rating" in columns.roles else "rank"
     # 4,5 is a number to half of the world.
@@ -529,7 +532,7 @@ def _ratings(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], g
     own = pl.col("value").std(ddof=0).over("user_id")
     value = rating.set(~rating.is_finite().fill_null(value=False), None)
     pairs = _matched(
-        frame.with_columns(value=value if role == "rating" else -value), gap * own, seed, "without a rating"
+        frame.with_columns(value=value if role == "rating" else -value), GAP * own, seed, "without a rating"
     )
     within = "person and prompt" if "prompt" in columns.roles else "person"
     if pairs["rejected"].is_null().all():
@@ -543,11 +546,11 @@ def _ratings(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], g
         )
     return pairs, [
         f"ratings are compared within a {within}, where they are at least "
-        f"{gap:g} of the person's standard deviations apart, each with at most {PARTNERS} others"
+        f"{GAP:g} of the person's standard deviations apart, each with at most {PARTNERS} others"
     ]
 
 
-def _thumbs(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap: float, seed: int) -> Made:
+def _thumbs(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], seed: int) -> Made:
     """A thumb up over a thumb down, of one person and prompt."""
     distinct = frame["thumb"].drop_nulls().unique().sort().to_list()
     words = {value: values.get(value, value).strip().lower().replace("_", " ") for value in distinct}

@@ -31,6 +31,7 @@ COMPRESSED = {
 }
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 ENCODINGS = {"cp1252": "Windows-1252", "utf-16": "UTF-16", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16"}
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # of what a cell may name
 MOST_ROWS = 200_000_000  # of a Parquet file, of which some KB may claim billions
 HEAD = 1 << 18  # bytes from which the dialect is told
 BLOCK = 1 << 20

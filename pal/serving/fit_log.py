@@ -396,14 +396,15 @@ def evaluate(
         source: What `fit` reads; none of it should have been fitted.
         columns: Columns by role, where their names do not tell.
         values: What values of the winner mean.
-        options: Where encoders' weights come from, where they compute, people's attributes, and the seed.
+        options: Where encoders' weights come from, where they compute, and the seed.
         say: Called with what was understood.
 
     Raises:
         PalError: If the log cannot be read, or its items are not what the model reads.
     """
     options = options or Options()
-    log = read_log(source, columns, values=values, attributes=options.attributes, seed=options.seed)
+    known = list(model.attributes.columns) if model.attributes else []
+    log = read_log(source, columns, values=values, known=known, seed=options.seed)
     if say:
         say(log.summary())
     data = encode_log(log, options, model=model)
@@ -414,9 +415,9 @@ def evaluate(
         halves = place(data, options, new, unseen_users=0.0, new_items=0.0, val=0.0, test=0.5)
         part[new] = np.where(halves[new] == 2, 4, 3)
     metrics: dict[str, Any] = {"comparisons": len(part), **_measure_unseen(data, part, model)}
-    if len(known := data.rows(part == 2)):
+    if len(of_seen := data.rows(part == 2)):
         rewards = {"personal": (model, model.states)}
-        metrics["seen"], _ = _judge(data, known, len(model.user_ids), rewards)
+        metrics["seen"], _ = _judge(data, of_seen, len(model.user_ids), rewards)
     return metrics
 
 

@@ -465,11 +465,16 @@ class InputEncoder:
         """What one side's encoder reads: text, image or both."""
         return self._load(side)[1]
 
-    def describe(self, side: Side) -> dict[str, Any]:
-        """The model's description of one side's encoder; an error if it names none."""
+    def name(self, side: Side) -> str | None:
+        """The name of one side's encoder; None where items are given as vectors."""
         description = self.encoder.get(side)
         name = description.get("encoder") if isinstance(description, Mapping) else None
-        if not isinstance(name, str) or name == "none":
+        return name if isinstance(name, str) and name != "none" else None
+
+    def describe(self, side: Side) -> dict[str, Any]:
+        """The model's description of one side's encoder; an error if it names none."""
+        name, description = self.name(side), self.encoder.get(side)
+        if name is None:
             raise PalError(
                 f"{side} must be embeddings, got texts or pictures; the model was fitted on vectors and "
                 "names no encoder, so give lists of numbers (in tables: JSONL or Parquet)"
