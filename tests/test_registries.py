@@ -12,7 +12,7 @@ from torch import nn
 
 from pal import RewardModel
 from pal.config import Config
-from pal.encoders.registry import ENCODERS, Described
+from pal.encoders import ENCODERS, Described
 from pal.fitting import OBJECTIVES
 from pal.fitting.per_comparison import PerComparison
 from pal.models import MODELS

@@ -24,9 +24,8 @@ from torch import Tensor
 from pal import encoders
 from pal.comparisons import Comparisons, Embeddings
 from pal.conversations import joint_text, template_of
-from pal.encoders.registry import complaint
-from pal.encoders.vector_store import Embedder, item_id, packed, read_shard
-from pal.encoders.vector_store import EmbeddingStore as VectorStore
+from pal.encoders import complaint
+from pal.encoders.vector_store import Embedder, EmbeddingStore, item_id, packed
 from pal.errors import PalError
 from pal.evaluation.holding_out import Shares, hold_out, on_known_items
 from pal.files import store
@@ -228,7 +227,7 @@ def _encode(
     ]  # fmt: skip
     ids = packed([item_id(*content) for content in contents])
     # Apart from the pipeline's, whose vectors do not depend on what was encoded in one batch.
-    kept = VectorStore(Embedder(**known), options.device, store() / "fit")
+    kept = EmbeddingStore(Embedder(**known), options.device, store() / "fit")
     reader = InputEncoder({side: known}, options.weights or {}, options.device)
     missing = np.flatnonzero(kept.find(ids).missing)
     with progress(len(items), f"encode {side}") as bar:
@@ -239,9 +238,7 @@ def _encode(
                 kept.add(ids[rows], block.numpy())
                 bar(len(rows))
     places, table = kept.find(ids), np.empty((len(items), known["dim"]), np.float32)
-    for number in np.unique(places.file):
-        rows = places.file == number
-        table[rows] = read_shard(places.files[number])[1][places.row[rows]]
+    kept.read(places, table)
     return torch.from_numpy(table), row_of
 
 
@@ -250,9 +247,7 @@ def _describe(name: str, weights: Mapping[str, str], items: Items, modality: str
     if modality == "vector":
         return asdict(Embedder("none", "", "", items.contents.shape[1], "float32", "as given", "none"))
     about = encoders.describe(name, weights.get(encoders.plain_name(name), encoders.default_weights(name)))
-    hashes = (about.weights_sha256, about.files_sha256)
-    how = ("float32", about.preprocessing, about.engine, about.precision)
-    return asdict(Embedder(about.name, *hashes, about.dim, *how))
+    return asdict(Embedder.from_described(about))
 
 
 def place(

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from pal import encoders
 from pal.conversations import completion_text, joint_text, prompt_text
-from pal.encoders.registry import complaint
+from pal.encoders import complaint
 from pal.errors import PalError
 
 Picture: TypeAlias = bytes | Path | Image

@@ -29,7 +29,7 @@ from pydantic import AfterValidator, Field
 from pal import encoders
 from pal.config import Config
 from pal.conversations import template_of
-from pal.encoders.registry import complaint
+from pal.encoders import complaint
 from pal.errors import PalError
 from pal.evaluation.holding_out import Shares
 from pal.files import write_bytes, write_json, write_text

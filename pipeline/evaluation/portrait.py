@@ -15,6 +15,7 @@ from scipy.linalg import orthogonal_procrustes
 
 import pal.report.portrait
 from pal.comparisons import Questions
+from pal.evaluation.accuracy import rightness
 from pal.evaluation.prototypes import dead_prototypes, match_prototypes, outside_hull, plurality_test
 from pal.models.base import PrototypeModel, feature_blocks
 from pal.models.ideal_point import IdealPointModel
@@ -24,7 +25,14 @@ from pal.report.portrait import Item, judged_answers
 from pal.serving.reward_model import RewardModel
 from pipeline import paths
 from pipeline.encoding import images
-from pipeline.evaluation.predictions import HALVES, locate, margins_by, rounded, without_ties
+from pipeline.evaluation.predictions import (
+    HALVES,
+    locate,
+    margins_by,
+    one_state_for_all,
+    rounded,
+    without_ties,
+)
 from pipeline.params import Evaluate
 from pipeline.storage import tables
 from pipeline.storage.manifests import read_json
@@ -53,6 +61,8 @@ def portrait(
         outside: Users whom no mix of the prototypes describes.
     """
     model, k1 = models["model"], models.get("k1")
+    # One reward for everyone is the better of two, as in the headline.
+    shared = [(model, one_state_for_all(data, model)), *([(k1, k1.population.mean)] if k1 else [])]
     unseen = model.locate(
         data.embeddings, data.select("unseen", "adapt"), n_users=data.n_users("unseen"),
         attributes=attributes_of(data, "unseen"),
@@ -62,9 +72,11 @@ def portrait(
     for half, located in states.items():
         test, _ = without_ties(data.select(half, "test"))
         (own,) = margins_by(model, [located], data, test)
-        one = None
-        if k1 is not None:
-            (one,) = margins_by(k1, [k1.population.mean.expand(data.n_users(half), -1)], data, test)
+        ones = ((each, place.expand(data.n_users(half), -1)) for each, place in shared if place is not None)
+        one = max(
+            (margins_by(each, [place], data, test)[0] for each, place in ones),
+            key=lambda margins: float(rightness(margins).sum()), default=None,
+        )  # fmt: skip
         answers.append(judged_answers(data.user_ids[half], half, test, own, one))
         groups = data.groups[half] if data.groups else [None] * data.n_users(half)
         users = zip(data.user_ids[half], groups, strict=True)

@@ -14,7 +14,7 @@ import torch
 
 from pal.cli.serve import serve
 from pal.config import FitConfig, HeadConfig
-from pal.encoders.registry import describe as describe_encoder
+from pal.encoders import describe as describe_encoder
 from pal.errors import PalError
 from pal.models.base import make_model
 from pal.service.answers import Answers
