@@ -22,7 +22,7 @@ from pal.users.points import Points
 from pipeline import paths
 from pipeline.datasets import DATASETS
 from pipeline.datasets.base import DatasetParams, Source
-from pipeline.evaluation.slices import METRICS
+from pipeline.evaluation.scores import METRICS
 from pipeline.stages import report
 from pipeline.storage import tables
 from tests.pipeline.conftest import build, project  # noqa: F401 - a fixture
