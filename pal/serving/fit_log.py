@@ -158,6 +158,7 @@ def fit(
     final, _ = _fit(data, np.zeros_like(part), method, K, options, "fit all", of_all, learned.scale)
     metrics = {
         "source": log.table.source,
+        "read_as": {"columns": dict(columns or {}), "values": dict(values or {})},
         "people": len(data.user_ids),
         "comparisons": len(data.comparisons),
         "parts": {" ".join(name): int((part == n).sum()) for n, name in enumerate(PARTS)},
