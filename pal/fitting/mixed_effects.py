@@ -30,11 +30,11 @@ from pal.users.gaussian import (
     Answers,
     Gaussian,
     laplace,
-    margin_covariance,
     moved,
     natural_parameters,
     shrunk,
     side_by_side,
+    unit_covariance,
 )
 
 WIDE = 256  # leading directions that the shared reward reads
@@ -90,7 +90,9 @@ def fit_mixed_effects(
         found = find_factors(population, read, train.user)
         population = replace(population, covariance=covariance + (found @ found.T).double())
     # Their own copy, as each round reads all of them.
-    blocks = [_Block(users, answers) for users, answers in side_by_side(read, train.user, n_users)]
+    blocks = [
+        _Block(users, answers) for users, answers in side_by_side(read, train.user, n_users, by_item=True)
+    ]
     history, path = [], [population]
     for number in range(1, ROUNDS + 1):
         step = _expectation(population, blocks, n_users)
@@ -334,7 +336,7 @@ class _Block:
 
     users: Int[Tensor, " block"]
     answers: Answers
-    gradient: Float[Tensor, "block most"] | None = None
+    gradient: Float[Tensor, "block units"] | None = None
 
 
 class _Step(NamedTuple):
@@ -354,22 +356,21 @@ def _expectation(population: Gaussian, blocks: list[_Block], n_users: int) -> _S
     tied, expected_ties = 0.0, 0.0
     for block in blocks:
         answers = block.answers
-        Z = answers.features
-        K = margin_covariance(answers, prior, residual)
-        found = laplace(answers, Z @ centre, K, block.gradient, ties)
+        X = answers.features
+        K = unit_covariance(answers, prior, residual)
+        found = laplace(answers, X @ centre, K, block.gradient, ties)
         if ties:
             tied += float((answers.weight * (answers.label == TIE)).sum())
             expected_ties += float((answers.weight * expected_answer(found.margins, ties).tie).sum())
         block.gradient = found.gradient
-        root = found.curvature.sqrt()
-        inner = torch.addcmul(torch.eye(K.shape[1]), root[:, :, None] * K, root[:, None, :])
-        chol = torch.linalg.cholesky(inner)
         states[block.users] = centre + moved(answers, found) @ prior
-        along = torch.linalg.solve_triangular(chol, root[..., None] * Z, upper=False).flatten(0, 1)
-        known += along.T @ along
+        # (curvature^-1 + K)^-1, without either inverse.
+        told = torch.linalg.solve(torch.eye(K.shape[1]) + found.curvature @ K, found.curvature)
+        known += X.flatten(0, 1).T @ (told @ X).flatten(0, 1)
         squared = (found.gradient[:, None] @ answers.shared @ found.gradient[..., None]).sum()
-        less = (torch.cholesky_inverse(chol) * answers.shared * (root[:, :, None] * root[:, None, :])).sum()
-        squares += float(residual**2 * (squared - less) + residual * answers.items.sum())
+        squares += float(
+            residual**2 * (squared - (told * answers.shared).sum()) + residual * answers.items.sum()
+        )
         items += float(answers.items.sum())
     answered = torch.cat([block.users for block in blocks])
     n = len(answered)
@@ -377,7 +378,7 @@ def _expectation(population: Gaussian, blocks: list[_Block], n_users: int) -> _S
     centre = population.centre.clone()
     centre[-1] = found_states[:, -1].mean()
     apart = found_states - centre
-    scatter = apart.T @ apart + n * prior - prior @ known @ prior
+    scatter = apart.T @ apart + n * prior - prior @ ((known + known.T) / 2) @ prior
     covariance = _within(shrunk(scatter, n), 1e-8, LARGEST)
     variance = torch.tensor([min(max(squares / max(items, 1.0), 1e-4), LARGEST)]).double()
     centre[-1] = centre[-1].clamp(0.1, 10)
