@@ -42,7 +42,7 @@ MOST_ITEMS = 1000  # items with an effect of their own: those compared most
 FEWEST_COMPARED = 5  # times that an item with an effect of its own is compared
 FEWEST_LIKED = 20  # times that an item is compared along which people may differ
 ROUNDS = 16  # of EM
-RIDGE_ROUNDS = 20  # of the ridges' strengths, at most
+RIDGE_ROUNDS = 30  # of Newton's method and of the ridges' strengths, at most
 LONGEST_LEAP = 2.0  # factor by which an extrapolation may enlarge a variance
 LARGEST = 100.0  # variance: of answers that never err the likelihood has no maximum
 FASTEST = 8.0  # factor by which an extrapolation may lengthen EM's step
@@ -122,7 +122,8 @@ def find_factors(
 
     EM of the whole covariance hardly finds that two items are liked together where few people compared both,
     and keeps it where it begins with it. Factor analysis finds it (EM: Rubin and Thayer, 1982), on Laplace's
-    approximation to each person's answers, with as many factors as make people who were left out likeliest.
+    approximation to each person's answers, with as many factors as make people who were left out likelier
+    by more than a standard error.
 
     Args:
         population: Where EM would begin.
@@ -145,16 +146,19 @@ def find_factors(
     solved = torch.linalg.solve(noise, torch.cat([precision, shift[..., None]], 2))
     shift, precision = solved[..., -1], (solved[..., :-1] + solved[..., :-1].mT) / 2
     out = torch.arange(len(some), device=user.device) % HELD_OUT == 0
-    best, kept = 0.0, 0
+    best, kept = torch.zeros(int(out.sum())).to(read), 0
     for n in FACTORS:
         loadings = _factors(shift[~out], precision[~out], n)
         spread = torch.eye(n).to(read) + loadings.T @ precision[out] @ loadings
         chol = torch.linalg.cholesky(spread)
-        half = torch.linalg.solve_triangular(chol, (shift[out] @ loadings)[..., None], upper=False)
-        gain = float(half.square().sum() / 2 - chol.diagonal(dim1=1, dim2=2).log().sum())
-        if gain <= best:
+        half = torch.linalg.solve_triangular(chol, (shift[out] @ loadings)[..., None], upper=False)[..., 0]
+        likelier = half.square().sum(1) / 2 - chol.diagonal(dim1=1, dim2=2).log().sum(1)
+        gain = likelier - best
+        if (
+            not float(gain.sum()) > float(gain.std()) * len(gain) ** 0.5
+        ):  # its standard error; not of one person
             break
-        best, kept = gain, n
+        best, kept = likelier, n
     return _factors(shift, precision, kept)
 
 
@@ -219,32 +223,31 @@ def fit_ridge(
         precision = torch.cat(
             [theta.new_full((d,), 1 / variance), theta.new_full((n_items,), 1 / item_variance)]
         )
-        for _ in range(10):
-            gradient, hessian, expected_ties = -precision * theta, precision.diag(), 0.0
-            effects = torch.cat([theta[d:], theta.new_zeros(1)])
-            for rows in torch.arange(len(features)).split(ROWS_AT_ONCE):
-                x, sides, n = features[rows].double(), items[rows], total[rows]
-                answer = expected_answer(x @ theta[:d] + effects[sides[:, 0]] - effects[sides[:, 1]], ties)
-                residual = first[rows] - n * answer.label
-                expected_ties += float((n * answer.tie).sum())
-                by_item = theta.new_zeros(n_items + 1).index_add(0, sides[:, 0], residual)
-                by_item = by_item.index_add(0, sides[:, 1], -residual)[:n_items]
-                gradient += torch.cat([x.T @ residual, by_item])
-                hessian += _hessian(x, sides, n_items, n * answer.variance)
-            chol = torch.linalg.cholesky(hessian)
-            step = torch.cholesky_solve(gradient[:, None], chol)[:, 0]
-            theta = theta + step
-            ties = scaled_ties(ties, tied, expected_ties)
-            if float(step.abs().max()) < 1e-4:
-                break
+        gradient, hessian, expected_ties = -precision * theta, precision.diag(), 0.0
+        effects = torch.cat([theta[d:], theta.new_zeros(1)])
+        for rows in torch.arange(len(features)).split(ROWS_AT_ONCE):
+            x, sides, n = features[rows], items[rows], total[rows]
+            answer = expected_answer(
+                (x @ theta[:d].to(x)).double() + effects[sides[:, 0]] - effects[sides[:, 1]], ties
+            )
+            residual = first[rows] - n * answer.label
+            expected_ties += float((n * answer.tie).sum())
+            by_item = theta.new_zeros(n_items + 1).index_add(0, sides[:, 0], residual)
+            by_item = by_item.index_add(0, sides[:, 1], -residual)[:n_items]
+            gradient += torch.cat([(x.T @ residual.to(x)).double(), by_item])
+            hessian += _hessian(x, sides, n_items, (n * answer.variance).to(x)).double()
+        chol = torch.linalg.cholesky(hessian)
+        step = torch.cholesky_solve(gradient[:, None], chol)[:, 0]
+        theta = theta + step
+        ties = scaled_ties(ties, tied, expected_ties)
         spread = torch.cholesky_inverse(chol).diagonal()
         before = variance, item_variance
         variance = _variance(theta[:d], spread[:d], variance)
         item_variance = _variance(theta[d:], spread[d:], item_variance) if n_items else item_variance
-        if (
-            max(abs(after / old - 1) for after, old in zip((variance, item_variance), before, strict=True))
-            < 0.01
-        ):
+        moved_by = max(
+            abs(after / old - 1) for after, old in zip((variance, item_variance), before, strict=True)
+        )
+        if moved_by < 0.01 and float(step.abs().max()) < 1e-3:
             break
     return Ridge(theta[:d], theta[d:], variance, item_variance, ties)
 
