@@ -23,7 +23,7 @@ from pal.fitting.trainer import fit
 from pal.serving.reward_model import RewardModel
 from pipeline import params, paths, study
 from pipeline.evaluation.predictions import predict
-from pipeline.evaluation.slices import Score, score_slices
+from pipeline.evaluation.scores import Score, score_slices
 from pipeline.params import Params
 from pipeline.stages import download, encode, prepare, split
 from pipeline.study import Study

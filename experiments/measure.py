@@ -19,10 +19,9 @@ from pal.config import FitConfig
 from pal.evaluation.accuracy import Judged
 from pal.fitting.trainer import Fitted, fit
 from pal.serving.reward_model import RewardModel
-from pipeline.evaluation import baselines
-from pipeline.evaluation.bounds import Bound
 from pipeline.evaluation.predictions import predict
-from pipeline.evaluation.slices import Scores, find, score_slices
+from pipeline.evaluation.references import Bound, available_baselines
+from pipeline.evaluation.scores import Scores, find, score_slices
 from pipeline.params import Evaluate
 from pipeline.study import Study, pick_device
 
@@ -155,7 +154,7 @@ def _judge(
     if not halves:
         return []
     needed = any("model" in reader for reader in readers.values())
-    others = baselines.available_baselines(data, texts) if needed else {}
+    others = available_baselines(data, texts) if needed else {}
     shots = entry.shots or [1]
     # The texts' own few-shot step under their own presets.
     way = "posterior" if str(at["preset"]).startswith("ours") else "weights"

@@ -20,8 +20,7 @@ from experiments.sources import first_version
 from pal.config import FitConfig, HeadConfig, preset
 from pal.errors import PalError
 from pipeline import PipelineError, params, paths, study
-from pipeline.evaluation import bounds
-from pipeline.evaluation.bounds import Bound
+from pipeline.evaluation.references import Bound, bayes_bound
 from pipeline.stages.evaluate import compared_with_published, split_table
 from pipeline.storage.manifests import read_json
 from pipeline.study import Study
@@ -73,7 +72,7 @@ def draw(run: Run, cell: Place, source: str, seed: int) -> Drawn:
             data,
             study.texts(run.dataset),
             read_json(truth, "prepare") if truth.exists() else None,
-            bounds.bayes_bound(data, params.load()) if run.bound else None,
+            bayes_bound(data, params.load()) if run.bound else None,
             {"splits": split_table(run.dataset), "published": compared_with_published(run.dataset)},
         )
 

@@ -80,7 +80,7 @@ def messages_of(cell: Any) -> list[dict[str, Any]] | None:
     return messages if all(isinstance(each["role"], str) for each in messages) else None
 
 
-def split_conversation(prompt: Any, responses: list[Any]) -> tuple[str | None, list[str | None], str | None]:
+def split_conversation(prompt: Any, responses: list[Any]) -> tuple[str | None, list[Any], str | None]:
     """A prompt and responses, as texts or conversations, as texts, and what is wrong with them."""
     before = messages_of(prompt)
     asked = prompt if before is None else prompt_text(before)

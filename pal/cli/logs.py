@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pal.cli.loading import TableModel, load_model, places_of, read_tastes, table_errors
+from pal.cli.loading import TableModel, load_model, notes_of_fit, places_of, read_tastes, table_errors
 from pal.cli.writing import open_writer
 from pal.errors import PalError
 from pal.files import write_json
@@ -45,6 +45,8 @@ def evaluate(model: Path, source: str, options: "LogOptions") -> None:
 
     found = fit_log.evaluate(load_model(model, options), source, **_given(options), say=_note)
     print(json.dumps(found, indent=2))
+    if found["log"] == notes_of_fit(model).get("log"):
+        _note("These are the answers that the model was fitted to, on which it is nearly always right.")
 
 
 def compare(source: str, methods: str, out: Path | None, options: "FitOptions") -> None:

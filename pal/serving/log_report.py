@@ -20,7 +20,7 @@ from pal.report.portrait import Item, judged_answers, portrait
 from pal.serving.reward_model import RewardModel
 
 if TYPE_CHECKING:
-    from pal.serving.encoded_log import Encoded
+    from pal.serving.fit_log import Encoded
 
 NAMES = {  # of what was measured: its words, and what mark it has
     "personal": ("personal reward", "model"),
@@ -39,7 +39,7 @@ def people_of_log(
     Args:
         log: The log.
         data: The same as tensors.
-        part: Each comparison's place, its number in `encoded_log.PARTS`.
+        part: Each comparison's place, its number in `fit_log.PARTS`.
         model: The model that was measured.
         shared: One reward for everyone; None where the model is that.
     """

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import torch
 
 from pal.conversations import completion_text, prompt_text
-from pal.encoders.registry import complaint
+from pal.encoders import complaint
 from pal.errors import PalError
 from pal.serving.aggregates import Aggregate, rewards_for
 from pal.serving.inputs import Item, Items, as_list, concatenate

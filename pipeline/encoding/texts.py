@@ -87,7 +87,7 @@ def group_starts(edges: np.ndarray, rows: int) -> np.ndarray:
 
 def _lengths(encoder: "TextEncoder", texts: pl.Series) -> tuple[np.ndarray, dict[int, str]]:
     """Tokens of every text, -1 where it cannot be encoded; and why not, by row."""
-    from pal.encoders.registry import complaint
+    from pal.encoders import complaint
 
     lengths = np.full(len(texts), -1, dtype=np.int64)
     faults = {}

@@ -21,14 +21,13 @@ from pal.users.free_states import free_weights
 from pal.users.population import log_likelihoods
 from pal.users.question_choice import answer_probabilities, interview
 from pipeline import PipelineError
-from pipeline.evaluation.baselines import Margins
 from pipeline.params import Evaluate
 from pipeline.paths import PARAMS
 from pipeline.storage.tables import USERS as HALVES
 from pipeline.study import Study, attributes_of
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.bounds import Bound
+    from pipeline.evaluation.references import Bound, Margins
 
 USERS = (*HALVES, "unlocated")
 SCHEMA = {
@@ -54,7 +53,7 @@ Key = tuple[str, int | None]  # a model's name, and the shots that it was given
 def predict(
     data: Study,
     models: dict[str, RewardModel],
-    baselines: dict[str, Margins],
+    baselines: "dict[str, Margins]",
     knobs: Evaluate,
     halves: tuple[str, ...] = HALVES,
     bound: "Bound | None" = None,

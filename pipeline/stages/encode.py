@@ -141,10 +141,7 @@ def _job(
             f"{dataset}.encoder in {paths.PARAMS} must read the {modality} items of {dataset}, "
             f"got {name!r}, which reads {reads}; name another, or one per modality"
         )
-    embedder = Embedder(
-        name, described.weights_sha256, described.files_sha256, described.dim, options.dtype,
-        described.preprocessing, described.engine, described.precision,
-    )  # fmt: skip
+    embedder = Embedder.from_described(described, options.dtype)
     store = EmbeddingStore(embedder, _device(values), libraries=described.libraries)
     raw_files.record_use(dataset, modality, store.folder.name)
     ids = packed(items["item_id"].to_list())

@@ -113,6 +113,9 @@ LOGS = {
                         [X, ("ann", "why?", "so", "ha", 1.0)]),
     "choice in a list": ("a.jsonl", lines({"user": "ann", "prompt": "why?", "responses": ["so", "no"],
                                            "choice": "so"}), {}, [X]),
+    "choice in a list of pictures": ("a.parquet", parquet(
+        {"user": "ann", "prompt": "why?", "images": [{"bytes": b"so", "path": None}, {"bytes": b"no", "path": None}],
+         "winner": 1}), {}, [("ann", "why?", b"so", b"no", 1.0)]),
     "choice by a number from 0": ("a.csv", b"user,prompt,response_1,response_2,response_3,winner\nann,why?,so,no,no,0\n"
                                   b"bob,why?,no,so,no,1\n", {}, [X, X, ("bob", *X[1:]), ("bob", *X[1:])]),
     "ranking in letters of numbered columns": ("a.csv", b"user,prompt,response_1,response_2,ranking\nann,why?,so,no,A>B\n"
