@@ -38,9 +38,9 @@ from pipeline import paths, study
 from pipeline.datasets import drawn_scenes
 from pipeline.datasets import persona as statements
 from pipeline.datasets.persona import agrees, is_yes
-from pipeline.evaluation.bounds import group_margins
 from pipeline.evaluation.predictions import locate, locate_by_questions, margins_by, places_in_user
-from pipeline.evaluation.slices import find
+from pipeline.evaluation.references import group_margins
+from pipeline.evaluation.scores import find
 from pipeline.params import Params
 from pipeline.storage.tables import ITEMS, read_table, text_id
 from pipeline.study import Study
@@ -237,9 +237,9 @@ def beside_ours(case: int, seed: int) -> dict[str, Any]:
             given = values(name, seed, dim=16)
         else:
             drawn_scenes.write(Path(pictures), seed)
-            changes = {f"{stage}.seed": seed for stage in ("recolour", "split", "evaluate")}
+            changes = {f"{stage}.seed": seed for stage in ("prepare", "split", "evaluate")}
             given = values(name, seed, source=pictures)
-            given = changed(given, {**changes, "pickafilter.recolour.beta": options["beta"]})
+            given = changed(given, {**changes, "pickafilter.prepare.recolour.beta": options["beta"]})
         data = draw(name, given)
     train, val, n_users = data.select("seen", "train"), data.select("seen", "val"), data.n_users("seen")
     test = data.select("seen", "test", "known" if name == "persona" else None)

@@ -69,8 +69,8 @@ def run(kind: str, beta: float, seed: int) -> Figures:
     """Run all stages in a folder of their own; accuracies in per cent."""
     with tempfile.TemporaryDirectory() as pictures:
         (drawn_scenes.write if kind == "drawn" else write_photographs)(Path(pictures), seed)
-        changes = {"model.K": K, "pickafilter.recolour.beta": beta}
-        changes |= {f"{stage}.seed": seed for stage in ("recolour", "split", "evaluate")}
+        changes = {"model.K": K, "pickafilter.prepare.recolour.beta": beta}
+        changes |= {f"{stage}.seed": seed for stage in ("prepare", "split", "evaluate")}
         if kind == "photographs":
             changes["pickafilter.prepare.seen_users_per_group"] = 20
         given = changed(values("pickafilter", seed, source=pictures), changes)

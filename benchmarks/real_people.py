@@ -29,7 +29,7 @@ from benchmarks.table import Row, Section, mean_row
 from pal import encoders
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset, registered
-from pal.encoders.measures import NAMES
+from pal.encoders import MEASURES
 from pal.evaluation.accuracy import paired_test
 from pal.methods import METHODS
 from pal.methods.base import Learned, Task
@@ -203,7 +203,7 @@ def judge(data: Data, seed: int, methods: Iterable[str]) -> dict[str, dict[str, 
     task = Task(embeddings, parts["train"], data.n_users["seen"], parts["val"], seed=seed)
     learned = {name: registered(METHODS, name).learn(task) for name in methods}
     found = {name: _judged(each, embeddings, parts, data.n_users) for name, each in learned.items()}
-    width = len(NAMES)
+    width = len(MEASURES)
     plain = Embeddings(
         tables[0][:, :-width] if data.prompts else torch.ones(1, 8), tables[1][:, :-width].contiguous()
     )

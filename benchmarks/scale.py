@@ -36,15 +36,15 @@ def scale() -> Section:
     with tempfile.TemporaryDirectory() as folder:
         text = yaml.safe_dump(given.model_dump(mode="json"))
         Path(folder, "params.yaml").write_text(text, encoding="utf-8")
-        names = ("download", "prepare", "recolour", "split", "encode")
+        names = ("download", "prepare", "split", "encode")
         stages = {name: run_child(["-m", "pipeline", name, "persona"], folder) for name in names}
         fit = run_child(["-m", "benchmarks.scale"], folder)
     took = json.loads(fit.said)
-    made = {name: stages[name] for name in ("prepare", "recolour", "split")}
+    made = {name: stages[name] for name in ("prepare", "split")}
     unjudged = "" if users == USERS_PER_GROUP else f"{users:,} users a group"
     whole = sum(child.seconds for child in made.values())
     rows = [
-        Row("prepare, recolour and split", whole, "s", at_most=300, unjudged=unjudged),
+        Row("prepare and split", whole, "s", at_most=300, unjudged=unjudged),
         *(Row(f"  {name}", child.seconds, "s") for name, child in made.items()),
         Row("load the study", took["load"], "s"),
         Row("an epoch", took["epoch"], "s", at_most=120, note="batches set up included", unjudged=unjudged),

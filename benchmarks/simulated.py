@@ -18,7 +18,7 @@ from benchmarks.studies import (
 from benchmarks.table import Section, mean_row
 from pipeline import paths
 from pipeline.__main__ import flatten
-from pipeline.evaluation.slices import find
+from pipeline.evaluation.scores import find
 from pipeline.stages import evaluate, train
 
 SETTINGS = ("mixture", "partition")

@@ -23,14 +23,14 @@ from pal.fitting.trainer import fit
 from pal.serving.reward_model import RewardModel
 from pipeline import params, paths, study
 from pipeline.evaluation.predictions import predict
-from pipeline.evaluation.slices import Score, score_slices
+from pipeline.evaluation.scores import Score, score_slices
 from pipeline.params import Params
-from pipeline.stages import download, encode, prepare, recolour, split
+from pipeline.stages import download, encode, prepare, split
 from pipeline.study import Study
 
 ROOT = Path(__file__).parents[1]
 SEEDS = (0, 1, 2)
-STAGES = (download, prepare, recolour, split, encode)
+STAGES = (download, prepare, split, encode)
 
 
 def shared_data(variable: str, folder: str, file: str) -> Path | None:

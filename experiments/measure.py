@@ -18,11 +18,10 @@ from experiments.entries import FITTED, Place, Run
 from pal.config import FitConfig
 from pal.evaluation.accuracy import Judged
 from pal.fitting.trainer import Fitted, fit
-from pal.serving.saved_model import SavedModel
-from pipeline.evaluation import baselines
-from pipeline.evaluation.bounds import Bound
+from pal.serving.reward_model import RewardModel
 from pipeline.evaluation.predictions import predict
-from pipeline.evaluation.slices import Scores, find, score_slices
+from pipeline.evaluation.references import Bound, available_baselines
+from pipeline.evaluation.scores import Scores, find, score_slices
 from pipeline.params import Evaluate
 from pipeline.study import Study, pick_device
 
@@ -148,14 +147,14 @@ def _judge(
 ) -> list[Arm]:
     """What the entry reads of one fit, and of the bound of its study where one is given."""
     by, ids = dict.fromkeys(data.embedders), data.user_ids["seen"]
-    model = SavedModel.from_fit(fitted, data.embeddings, user_ids=ids, fit_config=config, encoder=by)
+    model = RewardModel.from_fit(fitted, data.embeddings, user_ids=ids, fit_config=config, encoder=by)
     readers = {name: READERS[name] for name in entry.read if READERS[name]}
     users = {reader["users"] for reader in readers.values()}
     halves = tuple(half for half in ("seen", "unseen") if users & {half, "all", "both"})
     if not halves:
         return []
     needed = any("model" in reader for reader in readers.values())
-    others = baselines.available_baselines(data, texts) if needed else {}
+    others = available_baselines(data, texts) if needed else {}
     shots = entry.shots or [1]
     # The texts' own few-shot step under their own presets.
     way = "posterior" if str(at["preset"]).startswith("ours") else "weights"

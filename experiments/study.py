@@ -20,8 +20,7 @@ from experiments.sources import first_version
 from pal.config import FitConfig, HeadConfig, preset
 from pal.errors import PalError
 from pipeline import PipelineError, params, paths, study
-from pipeline.evaluation import bounds
-from pipeline.evaluation.bounds import Bound
+from pipeline.evaluation.references import Bound, bayes_bound
 from pipeline.stages.evaluate import compared_with_published, split_table
 from pipeline.storage.manifests import read_json
 from pipeline.study import Study
@@ -73,7 +72,7 @@ def draw(run: Run, cell: Place, source: str, seed: int) -> Drawn:
             data,
             study.texts(run.dataset),
             read_json(truth, "prepare") if truth.exists() else None,
-            bounds.bayes_bound(data, params.load()) if run.bound else None,
+            bayes_bound(data, params.load()) if run.bound else None,
             {"splits": split_table(run.dataset), "published": compared_with_published(run.dataset)},
         )
 
@@ -97,7 +96,7 @@ def knobs(run: Run, cell: Place, source: str, seed: int) -> dict[str, Any]:
     values["evaluate"] |= {"shots": shots, "headline_shots": max(shots)}
     for other in ("simulated", "persona"):  # which must have as many answers as shots, run or not
         values[other]["prepare"]["adapt_pairs"] = max(shots)
-    for stage in ("prepare", "recolour", "split"):
+    for stage in ("prepare", "split"):
         values[stage]["seed"] = seed
     chosen = dict(run.prepare)
     if "train_pairs" in run.grid:
@@ -113,7 +112,7 @@ def knobs(run: Run, cell: Place, source: str, seed: int) -> dict[str, Any]:
                 chosen[f"{half}_users"] = each * int(groups or 1)
     values[name]["prepare"] |= chosen
     if "beta" in cell:
-        values[name]["recolour"]["beta"] = float(cell["beta"])
+        values[name]["prepare"]["recolour"]["beta"] = float(cell["beta"])
     return values
 
 

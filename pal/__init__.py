@@ -47,15 +47,12 @@ _HOMES = {
     "Preferences": "pal.serving.inputs",
     "Question": "pal.serving.inputs",
     "InputEncoder": "pal.serving.inputs",
-    "SavedModel": "pal.serving.saved_model",
     "RankedQuestion": "pal.users.question_choice",
     "Taste": "pal.users.taste",
     "Aggregate": "pal.serving.aggregates",
     "best_of_each": "pal.serving.trl_rewards",
     "best_of_n": "pal.serving.trl_rewards",
-    "reward_for": "pal.serving.trl_rewards",
-    "reward_for_all": "pal.serving.trl_rewards",
-    "reward_for_users": "pal.serving.trl_rewards",
+    "PolicyReward": "pal.serving.trl_rewards",
 }
 
 __all__ = list(_HOMES)

@@ -1,11 +1,13 @@
 """Conversations, lists of messages with `role` and `content`, as the one text that an encoder reads."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from pal.errors import PalError, shorten
 
+TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 JOINT = "{response}\n\n{prompt}"
 """How prompt and response are one text: the response first, as encoders cut long texts at their end."""
 
@@ -49,13 +51,21 @@ def completion_text(completion: Any, name: str = "a completion") -> str:
 def messages_of(cell: Any) -> list[dict[str, Any]] | None:
     """A cell as messages with role and content; None where it holds none."""
     if isinstance(cell, str):
-        if cell.lstrip()[:1] not in ("[", "{"):
+        if cell.lstrip().startswith("Human:") and "\n\nAssistant:" in cell:  # HH-RLHF
+            _, *parts = TURN.split(cell.strip())
+            cell = [
+                {"role": role.lower(), "content": said.strip()}
+                for role, said in zip(parts[::2], parts[1::2], strict=True)
+            ]
+        elif cell.lstrip()[:1] not in ("[", "{"):
             return None
+    if isinstance(cell, str):
         try:
             cell = json.loads(cell)
         except (ValueError, RecursionError):
             return None
-    cell = [cell] if isinstance(cell, dict) else cell
+    if isinstance(cell, dict):
+        cell = cell.get("messages", [cell])
     if not isinstance(cell, list) or not cell or not all(isinstance(each, dict) for each in cell):
         return None
     # ShareGPT's names for the same.
@@ -70,7 +80,7 @@ def messages_of(cell: Any) -> list[dict[str, Any]] | None:
     return messages if all(isinstance(each["role"], str) for each in messages) else None
 
 
-def split_conversation(prompt: Any, responses: list[Any]) -> tuple[str | None, list[str | None], str | None]:
+def split_conversation(prompt: Any, responses: list[Any]) -> tuple[str | None, list[Any], str | None]:
     """A prompt and responses, as texts or conversations, as texts, and what is wrong with them."""
     before = messages_of(prompt)
     asked = prompt if before is None else prompt_text(before)

@@ -95,7 +95,6 @@ class Params(Config):
     datasets: Annotated[list[str], Field(min_length=1), Differing]
     model: Model
     prepare: Seeded
-    recolour: Seeded
     split: Seeded
     encode: Encode
     train: Train

@@ -10,7 +10,6 @@ STAGES = {
     "check": "Check params.yaml, and fingerprint the sources.",
     "download": "Bring raw files into the store, pinned by their hashes.",
     "prepare": "Turn raw files into items and pairs.",
-    "recolour": "Give images their colour filters; text and vectors pass.",
     "split": "Mark users seen or unseen, pairs train, adapt, val or test.",
     "encode": "Embed every item once with the frozen encoder.",
     "choose-k": "Find how many prototypes a dataset asks for, by cross-validation.",
@@ -51,11 +50,6 @@ def raw(dataset: str) -> Path:
 def prepared(dataset: str) -> Path:
     """What prepare writes: items, pairs and, where data are generated, the truth behind them."""
     return Path("data/prepared") / dataset
-
-
-def recoloured(dataset: str) -> Path:
-    """What recolour writes: items and pairs with colour filters."""
-    return Path("data/recoloured") / dataset
 
 
 def splits(dataset: str) -> Path:

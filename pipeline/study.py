@@ -112,7 +112,7 @@ def alike_responses(data: Study) -> str:
 
 
 def load(dataset: str) -> Study:
-    """Read what recolour, split and encode wrote.
+    """Read what prepare, split and encode wrote.
 
     Raises:
         PipelineError: If something is missing or damaged, or a pair names an item without embedding.
@@ -178,8 +178,8 @@ def load(dataset: str) -> Study:
 def items(dataset: str) -> pl.DataFrame:
     """The items table, by item_id: texts, and where images lie."""
     columns = ["item_id", "modality", "text", "file", "row_group", "row", "column", "filter"]
-    path = paths.recoloured(dataset) / tables.ITEMS
-    return tables.read_table(path, f"recolour@{dataset}", columns)
+    path = paths.prepared(dataset) / tables.ITEMS
+    return tables.read_table(path, f"prepare@{dataset}", columns)
 
 
 def texts(dataset: str) -> dict[str, str]:
@@ -215,7 +215,7 @@ def pick_device(wanted: str, key: str) -> str:
 
 def _read(dataset: str) -> tuple[Coded, Coded]:
     """Pairs that have a place, and their places, row for row."""
-    pairs = tables.read_coded(paths.recoloured(dataset) / tables.PAIRS, f"recolour@{dataset}", PAIR_COLUMNS)
+    pairs = tables.read_coded(paths.prepared(dataset) / tables.PAIRS, f"prepare@{dataset}", PAIR_COLUMNS)
     splits = tables.read_coded(paths.splits(dataset) / tables.SPLITS, f"split@{dataset}", SPLIT_COLUMNS)
     placed = tables.rows_of(pairs["pair_id"], splits["pair_id"])
     if placed is None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from pal import RewardModel
 from pal.config import Config
-from pal.encoders.registry import ENCODERS, Described
+from pal.encoders import ENCODERS, Described
 from pal.fitting import OBJECTIVES
 from pal.fitting.per_comparison import PerComparison
 from pal.models import MODELS
@@ -22,7 +22,7 @@ from pal.users.points import Points
 from pipeline import paths
 from pipeline.datasets import DATASETS
 from pipeline.datasets.base import DatasetParams, Source
-from pipeline.evaluation.slices import METRICS
+from pipeline.evaluation.scores import METRICS
 from pipeline.stages import report
 from pipeline.storage import tables
 from tests.pipeline.conftest import build, project  # noqa: F401 - a fixture

@@ -3,16 +3,18 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pal.cli.loading import TableModel, read_inputs, table_errors
-from pal.errors import PalError
+from pal.cli.loading import TableModel, load_model, notes_of_fit, read_table, table_errors
 from pal.evaluation.describe import Description, describe
 from pal.logs.tables import Row
 from pal.models.base import PrototypeModel
 from pal.serving.reward_model import RewardModel
+
+if TYPE_CHECKING:
+    from pal.cli.app import Computing
 
 PURE = 0.9  # a user with more than this weight on one prototype counts as standing there
 BAR_WIDTH, TEXT_WIDTH = 20, 70  # characters
@@ -23,18 +25,22 @@ WORDS = {  # of a description, and how they are headed
 }
 
 
-def inspect(model: Path, table: str | None, options: dict[str, Any], *, number: int, as_json: bool) -> None:
+def inspect(model: Path, table: str | None, options: "Computing", *, number: int, as_json: bool) -> None:
     """Print what a model is.
 
     Args:
         model: Its folder.
         table: Responses, several to a prompt, to tell what each prototype or direction likes; held in memory.
-        options: The arguments of `read_inputs` that all commands share.
+        options: Where encoders come from and compute.
         number: How many responses and words to show at most, most and least liked.
         as_json: Whether to print JSON, for programs.
     """
-    inputs = read_inputs(model, table, ["response"], **options)
-    about = model_facts(inputs.model)
+    if table is None:
+        inputs = TableModel(load_model(model, options), (), Path())
+    else:
+        inputs, _ = read_table(model, table, ["response"], (), options)
+    notes = notes_of_fit(model)
+    about = {name: notes[name] for name in ("method", "source") if name in notes} | model_facts(inputs.model)
     if table is not None:
         described = _described(inputs, number)
         if "prototypes" not in about:
@@ -51,10 +57,7 @@ def model_facts(model: RewardModel) -> dict[str, Any]:
     weights, config = model.states, model.config
 
     def side(name: Any, dim: int) -> dict[str, Any]:
-        try:
-            return {"encoder": model.input_encoder.describe(name)["encoder"], "dim": dim}
-        except PalError:
-            return {"encoder": None, "dim": dim}  # fitted on vectors
+        return {"encoder": model.input_encoder.name(name), "dim": dim}
 
     about = {
         "model": config.model,
@@ -129,6 +132,7 @@ def _as_text(about: dict[str, Any]) -> str:
         else [f"{'users':<12}{users:,} seen in fitting; their population is {about['population']}"]
     )
     lines = [
+        *([f"method {about['method']}, fitted to {about['source']}"] if "method" in about else []),
         f"model {about['model']}{what}, latent {about['latent']}; "
         f"fitted by {about['objective']}, {about['loss']} loss",
         *(f"{name:<12}{side(about[name])}" for name in ("prompts", "responses")),

@@ -6,20 +6,21 @@ there are several.
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pal.cli.writing import WriteRows, open_writer
 from pal.errors import PalError
-from pal.logs.tables import Row, TableFile, read_rows
+from pal.logs.tables import IMAGE_SUFFIXES, Row, read_rows
 from pal.serving.inputs import Side
 from pal.serving.reward_model import RewardModel, User
 from pal.users.taste import Taste
 
-Kind = Literal["text", "image"]
+if TYPE_CHECKING:
+    from pal.cli.app import Computing, Users
+
 ROWS, PICTURES = 1024, 128  # rows of a batch: seconds of encoding
 # The columns of tables for what the library calls its arguments.
 COLUMNS = {"prompts": "prompt", "responses": "response", "first": "response_a", "second": "response_b"}
@@ -31,22 +32,13 @@ class TableModel:
 
     Args:
         model: The model.
-        table: The table.
-        folder: The folder that paths of pictures are relative to: the table's.
-        kinds: What the cells of a side are, text or image, where the user says so.
-        format: The format to write, where a suffix does not say it.
+        rows: The table; at least one row, but for commands that may do without one.
+        folder: What paths of pictures are relative to.
     """
 
     model: RewardModel
-    table: TableFile | None
+    rows: Sequence[Row]
     folder: Path
-    kinds: Mapping[Side, Kind | None]
-    format: str | None
-
-    @property
-    def first(self) -> Row:
-        """The table's first row."""
-        return self.table.rows[0]
 
     @property
     def prompt_columns(self) -> tuple[str, ...]:
@@ -57,32 +49,25 @@ class TableModel:
         """The rows in batches, with a progress bar on a terminal where the work takes a while."""
         from tqdm import tqdm
 
-        rows = self.table.rows
-        paths = isinstance(self.first.cells[column], str) and self._kind("responses") == "image"
-        size, hidden = PICTURES if paths else ROWS, not sys.stderr.isatty()
-        with tqdm(total=len(rows), unit=" rows", delay=1, disable=hidden, leave=False) as bar:
-            for start in range(0, len(rows), size):
-                batch = rows[start : start + size]
+        size = PICTURES if self._is_picture(self.rows[0].cells[column], "responses") else ROWS
+        hidden = not sys.stderr.isatty()
+        with tqdm(total=len(self.rows), unit=" rows", delay=1, disable=hidden, leave=False) as bar:
+            for start in range(0, len(self.rows), size):
+                batch = list(self.rows[start : start + size])
                 yield batch
                 bar.update(len(batch))
-
-    def writer(self, out: str, *, safe_csv: bool) -> AbstractContextManager[WriteRows]:
-        """A writer of a table like the one that was read."""
-        return open_writer(out, self.format, self.table.schema, safe_csv=safe_csv)
 
     def prompts(self, rows: Sequence[Row]) -> list[Any] | None:
         """The prompt of each row; None where the model reads none."""
         return self.items(rows, "prompt", "prompts") if self.prompt_columns else None
 
     def items(self, rows: Sequence[Row], column: str, side: Side = "responses") -> list[Any]:
-        """What a column's cells stand for: texts, paths of pictures, or vectors; all else is refused."""
-        texts = any(isinstance(row.cells[column], str) for row in rows)
-        paths = texts and self._kind(side) == "image"
+        """What a column's cells stand for: texts, pictures, or vectors; all else is refused."""
         items: list[Any] = []
         for row in rows:
             cell = row.cells[column]
-            if isinstance(cell, str):
-                items.append(self.folder / cell if cell and paths else cell)
+            if isinstance(cell, str | bytes):
+                items.append(self.folder / cell if cell and self._is_picture(cell, side) else cell)
             elif (
                 isinstance(cell, list)
                 and cell
@@ -98,55 +83,60 @@ class TableModel:
                 raise row.error(column, problem)
         return items
 
-    def _kind(self, side: Side) -> Kind:
-        """What texts in cells of a side are; asked of each side alone, since the other may be vectors."""
-        preferred: Kind = "text" if side == "prompts" else "image"
+    def aligned(
+        self, rows: Sequence[Row], sides: tuple[str, str], *more: Sequence[Any]
+    ) -> list[tuple[Any, ...]]:
+        """Prompt, both responses and more of each row, as `adapt_many` and `ask` take them."""
+        prompts = self.prompts(rows) or [None] * len(rows)
+        return list(zip(prompts, *(self.items(rows, side) for side in sides), *more, strict=True))
+
+    def _is_picture(self, cell: Any, side: Side) -> bool:
+        """Whether a cell is the path of a picture: by its name where the encoder reads texts too."""
+        if not isinstance(cell, str):
+            return False
         readable = self.model.input_encoder.modalities(side)
-        return self.kinds[side] or (preferred if preferred in readable else readable[0])
+        return "image" in readable and ("text" not in readable or cell.lower().endswith(IMAGE_SUFFIXES))
 
 
-def read_inputs(
-    model: Path,
-    table: str | None,
-    needed: Iterable[str] = (),
-    written: Iterable[str] = (),
-    *,
-    kind: str | None = None,
-    weights: Sequence[str] | None = None,
-    device: str = "cpu",
-    prompts: Kind | None = None,
-    responses: Kind | None = None,
-) -> TableModel:
-    """Read a table, and load a model that reads its cells.
+def read_table(
+    folder: Path, table: str, needed: Iterable[str], written: Iterable[str], options: "Computing"
+) -> tuple[TableModel, Any]:
+    """Read a table, and load a model that reads its cells; also the table's Arrow schema, where it has one.
 
     Args:
-        model: The model's folder.
-        table: A file, `-` for standard input, or None.
+        folder: The model's folder.
+        table: A file, or `-` for standard input.
         needed: The columns that the table must have, but for `prompt`.
         written: The columns that the command adds, which it must not have.
-        kind: The format to write, where a suffix does not say it.
-        weights: Where encoders' weights come from, each as `NAME=PLACE`.
-        device: Where encoders compute.
-        prompts: What cells of prompts are; by default text where the encoder reads any.
-        responses: What cells of responses are; by default images where the encoder reads any.
+        options: Where encoders come from and compute.
 
     Raises:
         PalError: If the table or the model cannot be read, or the table has not the right columns.
     """
-    read = None if table is None else read_rows(table)
-    if read is not None:
-        read.require(needed)
-        for taken in sorted(read.rows[0].cells.keys() & set(written)):
-            problem = f"must not have the column {taken}, which is to be written; rename it"
-            raise PalError(f"{read.name} {problem}", file=read.name, column=taken)
-        for sentence in read.said:
-            print(f"note: {sentence}", file=sys.stderr)
-    loaded = RewardModel.load(model, weights=places_of(weights), device=device)
-    folder = Path() if table in (None, "-") else Path(table).parent
-    inputs = TableModel(loaded, read, folder, {"prompts": prompts, "responses": responses}, kind)
-    if read is not None:
-        read.require(inputs.prompt_columns)
-    return inputs
+    read = read_rows(table)
+    read.require(needed)
+    for taken in sorted(read.rows[0].cells.keys() & set(written)):
+        problem = f"must not have the column {taken}, which is to be written; rename it"
+        raise PalError(f"{read.name} {problem}", file=read.name, column=taken)
+    for sentence in read.said:
+        print(f"note: {sentence}", file=sys.stderr)
+    model = load_model(folder, options)
+    inputs = TableModel(model, read.rows, Path() if table == "-" else Path(table).parent)
+    read.require(inputs.prompt_columns)
+    return inputs, read.schema
+
+
+def load_model(folder: Path, options: "Computing") -> RewardModel:
+    """Load a model, its encoders as the options say."""
+    return RewardModel.load(folder, weights=places_of(options.weights), device=options.device)
+
+
+def notes_of_fit(folder: Path) -> dict[str, Any]:
+    """What `pal fit` wrote beside a model, in metrics.json; empty where there is none."""
+    for metrics in (folder / "metrics.json", folder / ".." / "metrics.json"):
+        if metrics.is_file():
+            return json.loads(metrics.read_text(encoding="utf-8"))
+    return {}
 
 
 def places_of(weights: Sequence[str] | None) -> dict[str, str]:
@@ -228,28 +218,18 @@ def unknown_user(user_id: str, model: RewardModel) -> PalError:
     )
 
 
-def users_of(
-    model: RewardModel,
-    rows: Sequence[Row],
-    *,
-    user: str | None,
-    tastes: Path | None,
-    average: bool,
-    attributes: str | None,
-) -> User | list[User]:
+def users_of(model: RewardModel, rows: Sequence[Row], options: "Users") -> User | list[User]:
     """Whose reward rows are to have: one user for all, or one for each row by its `user_id`.
 
     Args:
         model: The model.
         rows: The table; its first row says whether rows have a `user_id`.
-        user: The user of all rows: someone seen in fitting, or in the file of tastes.
-        tastes: A file of tastes.
-        average: Whether the average user is meant in all rows.
-        attributes: What is known of the one new user of all rows, as `NAME=VALUE,NAME=VALUE`.
+        options: Whom the command line names.
 
     Raises:
         PalError: If the options contradict each other, or a user is unknown.
     """
+    user, tastes, average, attributes = options.user, options.tastes, options.average, options.attributes
     for alone in (average and "--average", attributes and "--attributes"):
         if alone and ((average and attributes) or user is not None or tastes is not None):
             raise PalError(

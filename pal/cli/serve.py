@@ -5,45 +5,35 @@ import json
 import os
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pal.cli.loading import places_of
+from pal.cli.loading import notes_of_fit, places_of
 from pal.errors import PalError
 from pal.files import write_text
+
+if TYPE_CHECKING:
+    from pal.cli.app import ServeOptions, StudyOptions
 
 KEY = "PAL_API_KEY"
 
 
-def serve(models: Sequence[str], **options: Any) -> None:
-    """Serve models until the process is asked to end.
-
-    Args:
-        models: Folders, or NAME=FOLDER.
-        options: Those of `_run`.
-    """
-    _check_address(options["host"])
+def serve(models: Sequence[str], options: "ServeOptions") -> None:
+    """Serve models, each a folder or NAME=FOLDER, until the process is asked to end."""
+    _check_address(options.host)
     from pal.service.pages import add_pages
 
     served = _load(models, options)
     if len(models) == 1:
         served.get(served.name(None))
-    _run(served, add_pages, **options)
+    _run(served, add_pages, options)
 
 
 def demo(
-    model: str,
-    *,
-    log: str | None,
-    questions: Path | None,
-    collect: Path | None,
-    consent: Path | None,
-    random_share: float,
-    repeat_every: int,
-    number: int | None,
-    **options: Any,
+    model: str, log: str | None, questions: Path | None, study: "StudyOptions", options: "ServeOptions"
 ) -> None:
     """Serve a model with pages on which it is tried, or with a study that collects answers.
 
@@ -51,14 +41,10 @@ def demo(
         model: Its folder, or NAME=FOLDER.
         log: Answers to show, and to take questions from; by default those that it was fitted to.
         questions: A table of pairs: prompt, response_a, response_b.
-        collect: Where a study keeps its answers; None shows the demo.
-        consent: A text that participants agree to.
-        random_share: Of a study's questions drawn at random.
-        repeat_every: Answers after which a study repeats a question; 0: never.
-        number: Answers after which a participant is done.
-        options: Those of `serve`.
+        study: Where a study keeps its answers, None for the demo; and how it asks.
+        options: Where to listen, and where encoders come from and compute.
     """
-    _check_address(options["host"])
+    _check_address(options.host)
     from pal.service.demo import Demo, read_questions, read_table
     from pal.service.pages import add_pages
     from pal.service.study import Study
@@ -68,12 +54,10 @@ def demo(
     loaded = served.get(name)
     people: dict[str, Any] = {}
     pairs: Sequence[Any] = []
-    try:
-        loaded.input_encoder.describe("responses")
-        log = log or _fitted_to(served.folders[name])
-    except PalError:
-        log = None  # without an encoder its cells are ids, of vectors that are not at hand
-    if log is not None and collect is None:
+    source = str(notes_of_fit(served.folders[name]).get("source", ""))
+    log = log or (source if source and Path(source).exists() else "")
+    # Without an encoder cells are ids, of vectors that are not at hand.
+    if log and study.collect is None and loaded.input_encoder.name("responses"):
         from pal.logs.shapes import read_log
 
         read = read_log(log)
@@ -81,18 +65,19 @@ def demo(
     if questions is not None:
         pairs = read_table(str(questions), needs_prompts=loaded.reads_prompts)
     if not pairs:
-        needed = "" if collect else ", or --log the answers that the model was fitted to"
+        needed = "" if study.collect else ", or --log the answers that the model was fitted to"
         raise PalError(f"--questions must name a table of prompt, response_a, response_b{needed}, got none")
     shown = Demo(loaded, pairs, people)
-    if collect is None:
-        _run(served, partial(add_pages, name=name, demo=shown), **options)
+    if study.collect is None:
+        _run(served, partial(add_pages, name=name, demo=shown), options)
         return
     try:
-        text = consent.read_text(encoding="utf-8") if consent else ""
+        text = study.consent.read_text(encoding="utf-8") if study.consent else ""
     except (OSError, UnicodeError) as error:
-        raise PalError(f"{consent} cannot be read as text ({error}); name a file of text") from None
-    study = Study(shown, text, random_share, repeat_every, number)
-    _run(served, partial(add_pages, name=name, study=study), **{**options, "database": str(collect)})
+        raise PalError(f"{study.consent} cannot be read as text ({error}); name a file of text") from None
+    asked = Study(shown, text, study.random_share, study.repeat_every, study.number)
+    options = replace(options, database=str(study.collect))
+    _run(served, partial(add_pages, name=name, study=asked), options)
 
 
 def export(database: str, out: Path) -> None:
@@ -117,23 +102,15 @@ def export(database: str, out: Path) -> None:
     print(f"  pal fit {out}")
 
 
-def _run(models: Any, add_pages: Callable[..., Any], *, host: str, port: int, database: str) -> None:
-    """Listen until the process is asked to end.
-
-    Args:
-        models: What is served.
-        add_pages: Adds pages to the app.
-        host: Where to listen; without a key a loopback address alone.
-        port: 0 takes a free one.
-        database: Of answers: a SQLite file, or a URL of SQLAlchemy.
-    """
+def _run(models: Any, add_pages: Callable[..., Any], options: "ServeOptions") -> None:
+    """Listen until the process is asked to end; without a key at a loopback address alone."""
     import uvicorn
 
     from pal.service.answers import Answers
     from pal.service.app import create_app
 
-    key = os.environ.get(KEY)
-    app = add_pages(create_app(models, Answers(database), key=key))
+    key, host, port = os.environ.get(KEY), options.host, options.port
+    app = add_pages(create_app(models, Answers(options.database), key=key))
     listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -167,23 +144,14 @@ def _check_address(host: str) -> None:
         ) from None
 
 
-def _load(models: Sequence[str], options: dict[str, Any]) -> Any:
+def _load(models: Sequence[str], options: "ServeOptions") -> Any:
     """The models that are named, with encoders where `options` say; one core is left to HTTP."""
     import torch
 
     from pal.service.compute import Models
 
     torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
-    return Models(_named(models), places_of(options.pop("weights")), options.pop("device"))
-
-
-def _fitted_to(folder: Path) -> str | None:
-    """The log that a model was fitted to, where `pal fit` noted it and it is still there."""
-    for metrics in (folder / "metrics.json", folder / ".." / "metrics.json"):
-        if metrics.is_file():
-            source = json.loads(metrics.read_text(encoding="utf-8")).get("source")
-            return source if isinstance(source, str) and Path(source).exists() else None
-    return None
+    return Models(_named(models), places_of(options.weights), options.device)
 
 
 def _named(models: Sequence[str]) -> dict[str, Path]:

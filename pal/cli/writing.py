@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -25,7 +26,7 @@ WriteRows = Callable[[list[Cells]], None]
 
 
 def table_format(path: str, stated: str | None) -> str:
-    """The format of a table: jsonl, csv or parquet, by its suffix, else as the user states it.
+    """The format of a table: jsonl, csv or parquet, by its suffix, else as the user states it; a terminal's.
 
     Raises:
         PalError: If a file has no such suffix and nothing is stated.
@@ -36,7 +37,7 @@ def table_format(path: str, stated: str | None) -> str:
     if stated is None and path != "-":
         message = f"{path} must end in .jsonl, .csv or .parquet, or --format must say what it is"
         raise PalError(message, file=path)
-    return stated or "jsonl"
+    return stated or ("shown" if sys.stdout.isatty() else "jsonl")
 
 
 @contextmanager
@@ -64,10 +65,31 @@ def open_writer(
             rows: list[Cells] = []
             yield rows.extend
             _write_parquet(file, rows, schema)
+        elif kind == "shown":
+            yield _show
         else:
             names: list[str] = []
             yield lambda rows: _write_lines(file, kind, rows, names, safe_csv=safe_csv)
         file.flush()
+
+
+def _show(rows: list[Cells]) -> None:
+    """Print rows as a table as wide as the terminal: numbers first, texts cut to share what is left."""
+    is_number = {name: isinstance(cell, int | float) for name, cell in rows[0].items()}
+    names = sorted(rows[0], key=lambda name: not is_number[name])
+    cells = [[row.get(name, "") for name in names] for row in rows]
+    texts = [
+        [f"{each:.3f}" if isinstance(each, float) else " ".join(f"{each}".split()) for each in row]
+        for row in cells
+    ]
+    widths = [max(map(len, column)) for column in zip(names, *texts, strict=True)]
+    n_numbers = sum(is_number.values())
+    left = shutil.get_terminal_size().columns - sum(width + 2 for width in widths[:n_numbers])
+    most = max(8, left // max(1, len(names) - n_numbers) - 2)
+    for cells in (names, *texts):
+        cut = (cell if len(cell) <= most else f"{cell[: most - 1]}…" for cell in cells)
+        print(*(cell.ljust(min(width, most)) for cell, width in zip(cut, widths, strict=True)), sep="  ")
+    print()
 
 
 def _write_lines(

@@ -1,33 +1,296 @@
-"""Frozen encoders: texts and images in, vectors out.
+"""Frozen encoders: texts and images in, vectors out. Their registry, and what every encoder offers.
 
 `describe` says which weights an encoder name stands for and checks them, in a second and without torch;
-`load` builds the encoder. `registry.ENCODERS` lists the modules.
+`load` builds the encoder. An encoder's module has
+    NAMES                    the encoders with a name of their own
+    PREFIXES                 how any other of its names starts: `open_clip:`
+    describe(name, weights, *, precision, engine) -> Described
+    load(described, device) -> TextEncoder | ImageEncoder
+and, where its names may say how it encodes, as `NAME+instruction=query: `,
+    OPTIONS                  the options, which `describe` and `load` take as texts by these names
+and, where the weights of some come with this library's own dependencies,
+    IN_PACKAGES              their names
+and, for what can be refused before any file is looked at,
+    READS                    modalities by name; the empty name stands for all others
+To add one: a module with these, and a line in `ENCODERS`.
 """
 
-from pal.encoders.registry import (
-    ENCODING_VERSION,
-    Described,
-    ImageEncoder,
-    TextEncoder,
-    check_name,
-    default_weights,
-    describe,
-    load,
-    modalities,
-    names,
-    plain_name,
-)
+import re
+import unicodedata
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-__all__ = [
-    "ENCODING_VERSION",
-    "Described",
-    "ImageEncoder",
-    "TextEncoder",
-    "check_name",
-    "default_weights",
-    "describe",
-    "load",
-    "modalities",
-    "names",
-    "plain_name",
-]
+import numpy as np
+
+from pal.errors import PalError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Named and not imported: each module imports this one, and a program needs one of them at most.
+ENCODERS = {
+    "sentence-transformers": "pal.encoders.sentence_transformers",
+    "transformers": "pal.encoders.transformers",
+    "open_clip": "pal.encoders.open_clip",
+    "model-free": "pal.encoders.model_free",
+}
+
+ENCODING_VERSION = 1
+"""Part of the key under which finished vectors are stored. Raise it by one when a change of code changes the
+vectors of any encoder beyond rounding (a tokeniser's limit, the decoding of images, a layer): everything is
+then encoded again. `tests/test_golden.py` holds the vectors of this version."""
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+# A model of the hub, `ORG/NAME` or `ORG/NAME@REVISION`.
+REPO = r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w-][\w./-]*))?"
+# What a name may say behind itself; a text of an instruction may hold plus signs of its own.
+OPTION = re.compile(r"\+(?=(?:layer|pooling|instruction)=)")
+MEASURED = "+measures"  # at the end of a name
+MEASURES = (
+    "log characters", "log sentences", "letters a word", "log commas", "log question marks", "capitals",
+)  # fmt: skip
+MEASURES_SPREAD = 0.3  # what they are multiplied by: their share of the length of a vector of unit length
+SENTENCE_END = re.compile(r"[.!?]+")
+LONGEST = 2_000_000  # characters of the longest text that is read; all but its first tokens are cut anyway
+INVISIBLE = {"Cc", "Cf", "Cn", "Co", "Zs", "Zl", "Zp"}
+"""Unicode categories without a glyph: controls, marks of direction, unassigned and private ones, spaces."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """Which encoder, exactly: what is stored beside every vector that it made.
+
+    Args:
+        name: Its name in params.yaml. One without trained weights says so: `untrained-...`.
+        dim: Width of its vectors.
+        weights_sha256: Hash of its weights; empty for an encoder that has none, and for untrained ones.
+        files_sha256: Hash over the weights, configuration and tokeniser files.
+        preprocessing: In words: what happens to an item before and after the network.
+        folder: Where its files lie on this machine; None for an encoder that has none.
+        family: Its module's key in `ENCODERS`.
+        modalities: What it reads: text, image, or both into one space.
+        engine: What runs the network: torch, compile (torch.compile) or onnx (ONNX Runtime).
+        precision: What the network computes in: float32, bfloat16 or float16.
+        libraries: Packages whose next version may change a vector beyond rounding: what was encoded with
+            another version is encoded again.
+    """
+
+    name: str
+    dim: int
+    weights_sha256: str
+    files_sha256: str
+    preprocessing: str
+    folder: Path | None
+    family: str
+    modalities: tuple[str, ...] = ("text",)
+    engine: str = "torch"
+    precision: str = "float32"
+    libraries: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """A frozen map from texts to vectors."""
+
+    def lengths(self, texts: list[str]) -> list[int]:
+        """Tokens that each text makes, as encoded: cut to the encoder's limit."""
+
+    def encode(self, texts: list[str]) -> Any:
+        """Vectors of texts, encoded as one batch: a (len(texts), dim) float32 numpy array."""
+
+
+@runtime_checkable
+class ImageEncoder(Protocol):
+    """A frozen map from images to vectors, in two steps: per image on a worker, per batch on the device.
+
+    Images are uint8 RGB tensors of shape (3, height, width); they stay uint8 until they are on the device.
+    """
+
+    def shrink(self, pixels: "Tensor") -> "Tensor":
+        """One decoded image as the network takes it: (3, size, size) uint8, the same size for all."""
+
+    def encode_images(self, batch: "Tensor") -> Any:
+        """Vectors of shrunk images: (n, 3, size, size) uint8 in, (n, dim) float32 numpy array out."""
+
+
+def describe(
+    name: str, weights: str = "package", *, precision: str = "float32", engine: str = "torch"
+) -> Described:
+    """Find an encoder's files and hold its weights to the published hash.
+
+    Args:
+        name: One of `names()`; or any open_clip model, `open_clip:ViT-B-32/laion2b_s34b_b79k` or
+            `open_clip:hf-hub:ORG/NAME`; any sentence-transformers model, `sentence-transformers:ORG/NAME`;
+            or an open_clip architecture without trained weights, `untrained-vit-h-14`; or hidden states of
+            a language model, `transformers:ORG/NAME+layer=20+pooling=mean`. `+instruction=TEXT` puts a text
+            before every one. With `+measures` at its end, six measures of a text follow its vector: length,
+            punctuation.
+        weights: `package` (an installed package, found by its metadata, its code never imported), `hub`, or
+            a folder that holds the model's files.
+        precision: float32, bfloat16 or float16: what the network computes in.
+        engine: torch, compile or onnx.
+
+    Raises:
+        PalError: If the name is unknown, the files are not there, or the weights are not the published ones.
+    """
+    module, (plain, options, with_measures) = _module(check_name(name)), split_name(name)
+    described = module.describe(plain, weights, precision=precision, engine=engine, **options)
+    if not with_measures:
+        return replace(described, name=name)
+    if "text" not in described.modalities:
+        raise PalError(f"encoder must read texts to take their measures, got {name!r}")
+    return replace(
+        described,
+        name=name,
+        dim=described.dim + len(MEASURES),
+        preprocessing=f"{described.preprocessing}; {len(MEASURES)} measures of the text added",
+        modalities=("text",),
+    )
+
+
+def load(described: Described, device: str = "cpu") -> TextEncoder | ImageEncoder:
+    """Build a described encoder, ready to encode on a device."""
+    plain, options, with_measures = split_name(described.name)
+    dim = described.dim - len(MEASURES) * with_measures
+    try:
+        encoder = _module(described.family).load(replace(described, name=plain, dim=dim), device, **options)
+    except ModuleNotFoundError as error:
+        install = "pip install 'pal-pluralistic-alignment[images]'"
+        raise PalError(f"{described.name} needs the package {error.name}; run `{install}`") from None
+    return MeasuredTexts(encoder) if with_measures else encoder
+
+
+def names() -> tuple[str, ...]:
+    """The encoders with a name of their own; prefixes lead to any others."""
+    return tuple(name for family in ENCODERS for name in _module(family).NAMES)
+
+
+def split_name(name: str) -> tuple[str, dict[str, str], bool]:
+    """An encoder's name alone, the options in it, and whether measures of the text follow its vectors."""
+    whole = name.removesuffix(MEASURED)
+    plain, *options = OPTION.split(whole)
+    return plain, dict(option.split("=", 1) for option in options), whole != name
+
+
+def plain_name(name: str) -> str:
+    """An encoder's name without what it says of how texts are encoded: by it weights are found."""
+    return split_name(name)[0]
+
+
+def check_name(name: str) -> str:
+    """Check that an encoder's name is known; no file is looked at.
+
+    Returns:
+        Its module's key in `ENCODERS`.
+
+    Raises:
+        PalError: If the name is none of `names()`, and starts with no module's prefix; or an option in it is
+            not one of the module's.
+    """
+    prefixes: list[str] = []
+    plain, options, _ = split_name(name)
+    for family in ENCODERS:
+        module = _module(family)
+        if plain in module.NAMES or plain.startswith(tuple(module.PREFIXES)):
+            known = getattr(module, "OPTIONS", ())
+            if unknown := next((option for option in options if option not in known), None):
+                raise PalError(
+                    f"encoder must be {plain} without +{unknown}=, which it does not take, got {name!r}"
+                )
+            return family
+        prefixes += module.PREFIXES
+    raise PalError(
+        f"encoder must be one of {', '.join(names())}, or start with {', '.join(prefixes)}, got {name!r}"
+    )
+
+
+def default_weights(name: str) -> str:
+    """Where an encoder's weights come from unless the user says: its package where it is installed anyway."""
+    packaged = getattr(_module(check_name(name)), "IN_PACKAGES", ())
+    return "package" if plain_name(name) in packaged else "hub"
+
+
+def modalities(name: str) -> tuple[str, ...]:
+    """What an encoder reads, without a look at its files; empty where its module's READS does not say."""
+    if name == "none":
+        return ()
+    reads = getattr(_module(check_name(name)), "READS", {})
+    return reads.get(plain_name(name), reads.get("", ()))
+
+
+def _module(family: str) -> Any:
+    return import_module(ENCODERS[family])
+
+
+def unreadable(text: str) -> str | None:
+    """What is wrong with a text that no encoder can read, None where nothing is: the end of a sentence."""
+    if len(text) > LONGEST:
+        return f"is longer than {LONGEST:,} characters (got {len(text):,})"
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return "holds half of a surrogate pair, which is no character"
+    return None
+
+
+def complaint(text: str) -> str | None:
+    """What is wrong with a text as an encoder's input, None where nothing is.
+
+    What passes has a finite vector. Nothing is refused that an encoder copes with: long texts are cut to its
+    limit, controls and unknown characters count as it counts them. A text of which a tokeniser keeps nothing
+    though there is something to see, such as a lone accent, has the vector of no text at all.
+
+    Args:
+        text: Any Python string.
+
+    Returns:
+        The end of a sentence that begins with the text's name: "is empty".
+    """
+    if not text:
+        return "is empty"
+    if fault := unreadable(text):
+        return fault
+    if all(unicodedata.category(character) in INVISIBLE for character in text):
+        return "holds nothing but spaces and invisible characters"
+    return None
+
+
+def measure(text: str) -> list[float]:
+    """Length and punctuation of a text, each number shifted and scaled by what is usual in English.
+
+    A text longer than the encoder's limit is cut before it is encoded; how long it was is in no vector. On
+    real people's choices between two arguments these numbers were worth as much as the embedding itself.
+    """
+    words = text.split()
+    capitals = sum(character.isupper() for character in text) / max(1, len(text))
+    numbers = (
+        np.log1p(len(text)) - 5,
+        np.log1p(len(SENTENCE_END.findall(text))) - 1,
+        sum(map(len, words)) / max(1, len(words)) / 5 - 1,
+        np.log1p(text.count(",")),
+        np.log1p(text.count("?")),
+        10 * capitals - 0.3,
+    )
+    return [MEASURES_SPREAD * float(number) for number in numbers]
+
+
+class MeasuredTexts:
+    """An encoder of texts whose vectors end with the text's measures.
+
+    Args:
+        encoder: The encoder that makes the rest of each vector.
+    """
+
+    def __init__(self, encoder: Any) -> None:
+        self.encoder = encoder
+
+    def lengths(self, texts: list[str]) -> list[int]:
+        """See `TextEncoder`."""
+        return self.encoder.lengths(texts)
+
+    def encode(self, texts: list[str]) -> np.ndarray:
+        """See `TextEncoder`."""
+        measures = np.array([measure(text) for text in texts], np.float32).reshape(len(texts), len(MEASURES))
+        return np.concatenate([self.encoder.encode(texts), measures], 1)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pal.encoders.registry import Described
+from pal.encoders import Described
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pal.encoders.registry import PRECISIONS, Described
+from pal.encoders import PRECISIONS, Described
 from pal.encoders.weights import from_hub, read_json, sha256_of
 from pal.errors import PalError, reason
 
@@ -68,7 +68,7 @@ class Config(NamedTuple):
 
 
 def describe(name: str, weights: str, *, precision: str, engine: str) -> Described:
-    """Find a model's files and hold them to the published hash, where there is one: see `registry.describe`.
+    """Find a model's files, held to the published hash where there is one: see `pal.encoders.describe`.
 
     Untrained architectures have no files: `weights` changes nothing for them.
     """

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pal.encoders.registry import unreadable
+from pal.encoders import unreadable
 from pal.errors import PalError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ TEXTS_AT_ONCE = 4_096  # whose tokens are lists of Python numbers, for a moment
 
 
 class PooledTokens:
-    """An encoder of texts, batch by batch; see `registry.TextEncoder`.
+    """An encoder of texts, batch by batch; see `pal.encoders.TextEncoder`.
 
     Texts are tokenised once: `lengths` keeps the tokens of what it was last given, and `encode` uses them.
 

@@ -5,26 +5,43 @@ Those in PUBLISHED are held to the published hash of their weights. Any other go
 with. No code comes from a model's folder: its modules must be the library's own, and its weights safetensors.
 """
 
+import hashlib
 import re
+import shutil
+import warnings
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pal.encoders.pooled_tokens import PooledTokens
-from pal.encoders.registry import PRECISIONS, REPO, Described, TextEncoder
-from pal.encoders.weights import WEIGHTS, from_hub, from_package, read_json, sha256_of_folder, weights_in
+from pal.encoders import PRECISIONS, REPO, Described, TextEncoder
+from pal.encoders.pooled_tokens import PooledTokens, pool_mean
+from pal.encoders.weights import (
+    ADVICE,
+    WEIGHTS,
+    from_hub,
+    from_package,
+    read_json,
+    sha256_of,
+    sha256_of_folder,
+    weights_in,
+)
 from pal.errors import PalError, reason
+from pal.files import new_folder, store
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pal.encoders.pooled_tokens import Network
+    from pal.encoders.pooled_tokens import Network, Pooling
 
 MODULES = ("Transformer", "Pooling", "Normalize", "Dense", "Dropout", "LayerNorm")
 """The library's modules that are run: a transformer first, then what makes one vector of its tokens'."""
 
 ENGINES = ("torch", "compile", "onnx")
 ONNX_PACKAGES = ("onnxruntime", "onnx")
+ONNX_OPSET = 17
+ONNX_INPUTS = ("token_ids", "attention_mask")
+ONNX_TOLERANCE = 1e-3  # how far a token's vector may lie from torch's at most; rounding alone is 1e-5
 LIGHT = ("all-MiniLM-L6-v2", "torch", "float32")  # what runs without the library
 
 
@@ -71,7 +88,7 @@ OTHER = re.compile(re.escape(PREFIX) + REPO, re.ASCII)
 def describe(
     name: str, weights: str, *, precision: str, engine: str, instruction: str | None = None
 ) -> Described:
-    """Find a model's files and hold its weights to the published hash: see `registry.describe`."""
+    """Find a model's files and hold its weights to the published hash: see `pal.encoders.describe`."""
     check_engine(precision, engine)
     published, other = PUBLISHED.get(name), OTHER.fullmatch(name)
     if not (published or other):
@@ -166,9 +183,7 @@ class SentenceEncoder(PooledTokens):
         check_engine(described.precision, described.engine, device)
         modules_of(described.folder)
         if (described.name, described.engine, described.precision) == LIGHT:
-            from pal.encoders import minilm
-
-            parts, prompt = minilm.read(described.folder, device), ""
+            parts, prompt = _read_light(described.folder, device), ""
         else:
             model = library_model(described, device)
             prompt = _prompt_of(described, model)
@@ -178,6 +193,72 @@ class SentenceEncoder(PooledTokens):
             parts = (model.tokenizer, limit, network, pooling)
         instruction = prompt if instruction is None else instruction
         super().__init__(*parts, dim=described.dim, device=device, instruction=instruction)
+
+
+class LightTokenizer:
+    """The tokeniser of LIGHT, called as transformers' own is."""
+
+    padding_side, pad_token_id = "right", 0
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        from tokenizers import Tokenizer as Fast
+
+        self._fast = Fast.from_file(str(folder / "tokenizer.json"))
+        self._fast.no_padding()
+        self._fast.enable_truncation(limit)
+
+    def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
+        """Token ids of each text, cut to the limit."""
+        return {"input_ids": [each.ids for each in self._fast.encode_batch(texts)]}
+
+
+def _read_light(folder: Path, device: str) -> tuple[LightTokenizer, int, "Network", list["Pooling"]]:
+    """LIGHT without transformers and sentence-transformers, whose import costs three times torch's.
+
+    The same operations in the same order, so that vectors are the library's to the bit: a test compares them.
+
+    Returns:
+        The tokeniser, its limit of tokens, the network and what makes one vector of its tokens'.
+    """
+    from safetensors.torch import load_file
+    from torch.nn import functional as F
+
+    limit = read_json(folder / "sentence_bert_config.json")["max_seq_length"]
+    config = read_json(folder / "config.json")
+    weights = load_file(folder / "model.safetensors", device=device)
+    heads, epsilon = config["num_attention_heads"], config["layer_norm_eps"]
+
+    def norm(x: "Tensor", name: str) -> "Tensor":
+        return F.layer_norm(x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"], epsilon)
+
+    def linear(x: "Tensor", name: str) -> "Tensor":
+        return F.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    def network(token_ids: "Tensor", attention_mask: "Tensor | None") -> "Tensor":
+        rows, tokens = token_ids.shape
+        mask = None if attention_mask is None else attention_mask[:, None, None, :].bool()
+        mask = mask if mask is None else mask.expand(rows, 1, tokens, tokens)
+        table = {name: weights[f"embeddings.{name}_embeddings.weight"] for name in
+                 ("word", "position", "token_type")}  # fmt: skip
+        x = F.embedding(token_ids, table["word"]) + table["token_type"][0]
+        x = norm(x + table["position"][:tokens], "embeddings.LayerNorm")
+        for layer in range(config["num_hidden_layers"]):
+            at = f"encoder.layer.{layer}"
+            query, key, value = (
+                linear(x, f"{at}.attention.self.{name}").view(rows, tokens, heads, -1).transpose(1, 2)
+                for name in ("query", "key", "value")
+            )
+            seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+            seen = seen.transpose(1, 2).reshape(rows, tokens, -1)
+            x = norm(linear(seen, f"{at}.attention.output.dense") + x, f"{at}.attention.output.LayerNorm")
+            wide = F.gelu(linear(x, f"{at}.intermediate.dense"))
+            x = norm(linear(wide, f"{at}.output.dense") + x, f"{at}.output.LayerNorm")
+        return x
+
+    def unit(features: "dict[str, Tensor]") -> "dict[str, Tensor]":
+        return {"sentence_embedding": F.normalize(features["sentence_embedding"], p=2, dim=1)}
+
+    return LightTokenizer(folder, limit), limit, network, [pool_mean, unit]
 
 
 def library_model(described: Described, device: str) -> Any:
@@ -233,9 +314,7 @@ def _network(described: Described, model: Any, limit: int, device: str) -> "Netw
     import torch
 
     if described.engine == "onnx":
-        from pal.encoders import onnx
-
-        return onnx.network(described, model, limit)
+        return _onnx_network(described, model, limit)
     reduced = described.precision != "float32"
     dtype = getattr(torch, described.precision) if reduced else None
 
@@ -263,6 +342,110 @@ def _network(described: Described, model: Any, limit: int, device: str) -> "Netw
             "compiler, or set encode.engine to torch"
         ) from None
     return run_compiled
+
+
+def _onnx_network(described: Described, model: Any, limit: int) -> "Network":
+    """The network by ONNX Runtime, exported once and compared with torch, or what was exported before.
+
+    `SentenceTransformer(backend="onnx")` needs optimum, which does not follow transformers 5. The file lies
+    in a folder named after all that shapes it, under the name of its own hash.
+
+    Args:
+        described: The model.
+        model: The library's network, on the CPU, in evaluation mode.
+        limit: Tokens that it reads at most.
+
+    Raises:
+        PalError: If it cannot be exported, or gives other vectors than torch.
+    """
+    model.set_attn_implementation("eager")
+    libraries = [f"{name} {metadata.version(name)}" for name in ("torch", "transformers", "onnx")]
+    shaped_by = "\n".join([described.files_sha256, described.weights_sha256, str(ONNX_OPSET), *libraries])
+    short = "".join(c if c.isalnum() or c in "-." else "-" for c in described.name)
+    folder = store() / "onnx" / f"{short}-{hashlib.sha256(shaped_by.encode()).hexdigest()[:16]}"
+    for path in folder.glob("*.onnx"):
+        if sha256_of(path) == path.stem:
+            return _run_by_onnx(path)
+    shutil.rmtree(folder, ignore_errors=True)
+    with new_folder(folder, replace=False, advice=ADVICE) as new:
+        path = new / "network.onnx"
+        try:
+            _export_onnx(model, path)
+        except (RuntimeError, TypeError, ValueError) as error:  # the exporter's own are RuntimeErrors
+            raise PalError(
+                f"{described.name} could not be exported to ONNX ({reason(error)}); set encode.engine to "
+                "torch"
+            ) from None
+        _compare_onnx(described, model, path, limit)
+        path.rename(new / f"{sha256_of(path)}.onnx")
+    return _run_by_onnx(next(folder.glob("*.onnx")))
+
+
+def _run_by_onnx(path: Path) -> "Network":
+    import onnxruntime
+    import torch
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def run(token_ids: "Tensor", attention_mask: "Tensor | None") -> "Tensor":
+        attention_mask = torch.ones_like(token_ids) if attention_mask is None else attention_mask
+        arrays = dict(zip(ONNX_INPUTS, (token_ids.numpy(), attention_mask.numpy()), strict=True))
+        return torch.from_numpy(session.run(None, arrays)[0])
+
+    return run
+
+
+def _export_onnx(model: Any, path: Path) -> None:
+    import torch
+
+    class LastHiddenState(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, token_ids: Any, attention_mask: Any) -> Any:
+            return self.model(input_ids=token_ids, attention_mask=attention_mask).last_hidden_state
+
+    token_ids = torch.ones((2, 7), dtype=torch.int64)
+    attention_mask = torch.ones_like(token_ids)
+    attention_mask[0, 5:] = 0
+    axes = {0: "rows", 1: "tokens"}
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of what tracing may lose, which the comparison finds
+        torch.onnx.export(
+            LastHiddenState().eval(),
+            (token_ids, attention_mask),
+            str(path),
+            input_names=list(ONNX_INPUTS),
+            output_names=["vectors"],
+            dynamic_axes=dict.fromkeys((*ONNX_INPUTS, "vectors"), axes),
+            opset_version=ONNX_OPSET,
+            dynamo=False,
+        )
+
+
+def _compare_onnx(described: Described, model: Any, path: Path, limit: int) -> None:
+    """Hold the export to torch's vectors at other lengths than the traced one, up to the longest."""
+    import torch
+
+    run = _run_by_onnx(path)
+    generator = torch.Generator().manual_seed(0)
+    for rows, tokens in ((1, 2), (3, 16), (2, limit)):
+        token_ids = torch.randint(model.config.vocab_size, (rows, tokens), generator=generator)
+        attention_mask = torch.ones_like(token_ids)
+        attention_mask[-1, tokens // 2 :] = 0
+        with torch.inference_mode():
+            expected = model(input_ids=token_ids, attention_mask=attention_mask).last_hidden_state
+        apart = (expected - run(token_ids, attention_mask)).abs().amax(-1)
+        worst = float(apart[attention_mask.bool()].max())
+        if not worst <= ONNX_TOLERANCE:
+            raise PalError(
+                f"{described.name} exported to ONNX must give torch's vectors, got some {worst:.1e} apart; "
+                "set encode.engine to torch"
+            )
 
 
 def modules_of(folder: Path) -> list[tuple[str, Path]]:

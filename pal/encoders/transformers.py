@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pal.encoders import PRECISIONS, REPO, Described, TextEncoder
 from pal.encoders.pooled_tokens import PooledTokens, pool_first, pool_last, pool_mean
-from pal.encoders.registry import PRECISIONS, REPO, Described, TextEncoder
 from pal.encoders.weights import from_hub, read_json, sha256_of_folder, weights_in
 from pal.errors import PalError, reason
 
@@ -37,7 +37,7 @@ def describe(
     pooling: str = "last",
     instruction: str | None = None,
 ) -> Described:
-    """Find a model's files; see `registry.describe`.
+    """Find a model's files; see `pal.encoders.describe`.
 
     Args:
         name: Of the hub.

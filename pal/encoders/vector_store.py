@@ -27,15 +27,17 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pal.encoders.registry import ENCODING_VERSION
+from pal.encoders import ENCODING_VERSION, Described
 from pal.errors import PalError, reason
 from pal.files import new_file, sentence, sha256_of, store, write_bytes, write_json
 
 METADATA = b"pal"
 ID_BYTES = 16
 BUFFER = 1 << 16  # bytes
+BLOCK = 1 << 12  # vectors
 ABOUT = "about.json"
 THREADS = 2  # that hash files at once: more than a disk or a small machine serves better
 
@@ -63,6 +65,13 @@ class Embedder:
     preprocessing: str
     engine: str = "torch"
     precision: str = "float32"
+
+    @classmethod
+    def from_described(cls, about: Described, dtype: str = "float32") -> "Embedder":
+        """What an encoder's description says of it."""
+        hashes = (about.weights_sha256, about.files_sha256)
+        how = (dtype, about.preprocessing, about.engine, about.precision)
+        return cls(about.name, *hashes, about.dim, *how)
 
     @property
     def stored_dtype(self) -> np.dtype:
@@ -230,11 +239,17 @@ class EmbeddingStore:
         write_bytes(self.folder / name, out.getbuffer())
         self._ids[name] = names
 
+    def read(self, places: Places, table: np.ndarray) -> None:
+        """Put the vectors of items that are all in the store into a table, (items, dim), file by file."""
+        for number in np.unique(places.file):
+            rows = np.flatnonzero(places.file == number)
+            table[rows] = read_shard(places.files[number])[1][places.row[rows]]
+
     def gather(self, places: Places, rows: int, folder: Path) -> Iterator[np.ndarray]:
         """Vectors of those items that are in the store, in their order, in parts of at most so many rows.
 
-        Nearly every part needs nearly every file. So each file is read once, and its vectors are appended to
-        their parts in a file without a name, which is gone with the process.
+        Nearly every part needs nearly every file. So each file is read once, into a file without a name,
+        which is gone with the process.
 
         Args:
             places: Where items lie.
@@ -244,30 +259,19 @@ class EmbeddingStore:
         Raises:
             PalError: If a file is damaged, or the disk is full.
         """
-        file_of, row_of = places.file[~places.missing], places.row[~places.missing]
-        count, dim, dtype = len(file_of), self.embedder.dim, self.embedder.stored_dtype
-        if not count:
-            yield np.empty((0, dim), dtype)
+        found = Places(places.files, *(x[~places.missing] for x in (places.file, places.row)))
+        shape, dtype = (len(found.file), self.embedder.dim), self.embedder.stored_dtype
+        if not shape[0]:
+            yield np.empty(shape, dtype)
             return
-        starts = np.arange(0, count, rows)
-        ends = starts.copy()  # of what each part has so far
-        order = np.argsort(file_of, kind="stable")
-        numbers, firsts = np.unique(file_of[order], return_index=True)
         try:
             with tempfile.TemporaryFile(dir=folder) as spool:
-                for number, items in zip(numbers, np.split(order, firsts[1:]), strict=True):
-                    vectors = read_shard(places.files[number])[1][row_of[items]]
-                    edges = np.append(np.searchsorted(items, starts), len(items))
-                    for part in np.flatnonzero(np.diff(edges)):
-                        spool.seek(int(ends[part]) * dim * dtype.itemsize)
-                        spool.write(vectors[edges[part] : edges[part + 1]].data)
-                        ends[part] += edges[part + 1] - edges[part]
-                spool.seek(0)
-                for start, end in zip(starts, ends, strict=True):
-                    appended = np.fromfile(spool, dtype, (end - start) * dim).reshape(-1, dim)
-                    vectors = np.empty_like(appended)
-                    vectors[np.argsort(file_of[start:end], kind="stable")] = appended
-                    yield vectors
+                for _ in range(0, shape[0], BLOCK):  # room first: a full disk would kill a mapped write
+                    spool.write(bytes(min(BLOCK, shape[0]) * shape[1] * dtype.itemsize))
+                spool.flush()
+                table = np.memmap(spool, dtype, "r+", shape=shape)
+                self.read(found, table)
+                yield from (table[start : start + rows] for start in range(0, shape[0], rows))
         except OSError as error:
             raise PalError(sentence(error, f"{folder} has no room for the vectors")) from None
 
@@ -302,20 +306,7 @@ class EmbeddingStore:
 
 def first_places(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """The first index of each id in an unordered list; -1 where it does not occur."""
-
-    def halves(array: np.ndarray) -> np.ndarray:
-        return np.frombuffer(_bytes_from(array), ">u8")[::2].astype(np.uint64)
-
-    # By the first 64 bits of an id as a number, which sorts many times as fast as bytes.
-    short, wanted = halves(known), halves(ids)
-    order = np.argsort(short, kind="stable")
-    same = short[order[1:]] == short[order[:-1]]
-    if (known[order[1:][same]] != known[order[:-1][same]]).any():  # two ids agree in these 64 bits
-        short, wanted = known, ids
-        order = np.argsort(short, kind="stable")
-    place = order[np.minimum(np.searchsorted(short[order], wanted), len(known) - 1)]
-    place[known[place] != ids] = -1
-    return place
+    return pc.index_in(pa.array(ids), value_set=pa.array(known)).fill_null(-1).to_numpy()
 
 
 def _write(out: io.BufferedIOBase, ids: np.ndarray, vectors: np.ndarray, embedder: Embedder) -> None:
@@ -328,7 +319,7 @@ def _write(out: io.BufferedIOBase, ids: np.ndarray, vectors: np.ndarray, embedde
             "got NaN or infinity"
         )
     columns = {
-        "item_id": (_bytes_from(ids), ID_BYTES),
+        "item_id": (bytes.fromhex(ids.tobytes().decode("ascii")), ID_BYTES),
         "embedding": (stored.reshape(-1).view(np.uint8), embedder.dim * stored.dtype.itemsize),
     }
     schema = pa.schema(
@@ -371,7 +362,3 @@ def _bytes_of(column: pa.ChunkedArray, width: int) -> np.ndarray:
 
 def _ids_of(table: pa.Table) -> np.ndarray:
     return np.frombuffer(_bytes_of(table["item_id"], ID_BYTES).tobytes().hex().encode("ascii"), "S32")
-
-
-def _bytes_from(ids: np.ndarray) -> bytes:
-    return bytes.fromhex(ids.tobytes().decode("ascii"))

@@ -281,11 +281,16 @@ def _in_words(
     """Words of liked and of disliked responses, and features; liked is one standard deviation above."""
     if None in texts or len(texts) < 2 * LEAST_TEXTS or not above.std():
         return [], [], []
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS  # a second to import
+
     words = [set(map(str.casefold, WORD.findall(str(text)))) for text in texts]
+    # Function words say little of what is liked; they are told where nothing else can be.
+    content = [
+        {w for w in each if w not in ENGLISH_STOP_WORDS and not {"'", "\u2019"} & {*w}} for each in words
+    ]
     liked, disliked = above >= above.mean() + above.std(), above <= above.mean() - above.std()
     return (
-        word_contrasts(words, liked),
-        word_contrasts(words, disliked),
+        *(word_contrasts(content, each) or word_contrasts(words, each) for each in (liked, disliked)),
         feature_contrasts(texts, above, group),
     )
 

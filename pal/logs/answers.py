@@ -23,12 +23,12 @@ from pal.logs.items import (
     modality_of,
     read_pictures,
     read_texts,
+    read_vectors,
     read_vectors_of,
 )
 from pal.logs.read import FILE, ROW
 from pal.logs.shapes import SAME, TIES_LEFT_OUT, Log
 from pal.logs.tables import row_place
-from pal.logs.vectors import read_vectors
 
 TIE = 0.5
 UNDECIDED = "answered both ways equally often"

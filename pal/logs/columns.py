@@ -17,19 +17,22 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import groupby
 from typing import Any
 
 import polars as pl
 
 from pal.errors import PalError
 from pal.logs.read import FILE, ROW, Table, as_text
+from pal.logs.tables import row_place
 
 # The names by which a role's column is recognised, of several that are there the earliest; all in lower case.
 NAMES: dict[str, tuple[str, ...]] = {role: tuple(names.split()) for role, names in {
     "user_id": (
         "user_id user annotator_id annotator worker_id worker rater_id rater judge_id judge evaluator_id "
         "evaluator person_id person participant_id participant labeler_id labeler labeller_id labeller "
-        "reviewer_id reviewer respondent_id respondent assessor_id assessor user_hash username user_name"
+        "reviewer_id reviewer respondent_id respondent assessor_id assessor user_hash username user_name "
+        "email email_address"
     ),
     "prompt": (
         "prompt question instruction query user_prompt prompt_text input context post history task "
@@ -37,11 +40,11 @@ NAMES: dict[str, tuple[str, ...]] = {role: tuple(names.split()) for role, names 
     ),
     "chosen": (
         "chosen preferred chosen_response response_chosen accepted better positive preferred_response "
-        "chosen_text winning_response output_chosen"
+        "chosen_text winning_response output_chosen preferred_output"
     ),
     "rejected": (
         "rejected dispreferred rejected_response response_rejected worse negative dispreferred_response "
-        "rejected_text losing_response output_rejected"
+        "rejected_text losing_response output_rejected non_preferred_output"
     ),
     "winner": (
         "winner preference choice preferred overall_preference overall_pref verdict vote "
@@ -54,7 +57,7 @@ NAMES: dict[str, tuple[str, ...]] = {role: tuple(names.split()) for role, names 
     ),
     "response": (
         "response answer completion output model_response reply candidate text item item_id generation "
-        "summary image joke joke_id movie product title"
+        "summary image joke joke_id movie product title messages conversation"
     ),
     "ranking": "ranking ranks rank order ordering positions",
     "rank": "rank position place",
@@ -79,8 +82,8 @@ STEMS = (
 SCORES = {"rating": ("score", "rating", "stars", "grade"), "rank": ("rank", "position", "place")}
 MARKS = (
     "abcdefghijklmnop",
-    "123456789",
     "0123456789",
+    "123456789",
     ("left", "right"),
     ("first", "second"),
     ("one", "two"),
@@ -146,12 +149,15 @@ def column_like(role: str, names: Iterable[str]) -> str | None:
     return folded[close[0]] if close else None
 
 
-def recognise(table: Table, given: Mapping[str, str] | None = None) -> tuple[Table, Columns]:
+def recognise(
+    table: Table, given: Mapping[str, str] | None = None, *, alone: bool = False
+) -> tuple[Table, Columns]:
     """Find out which column is what, by what the user states first, then by names.
 
     Args:
         table: The log.
         given: Columns by role, or paths in nested cells: `annotations[].evaluator`.
+        alone: Whether a log without a user is one person's.
 
     Returns:
         The log, a row for each entry of nested lists that were reached into, and its columns.
@@ -173,7 +179,7 @@ def recognise(table: Table, given: Mapping[str, str] | None = None) -> tuple[Tab
         found = [free[name] for name in NAMES[role] if name in free]
         return found[0] if found else None
 
-    if "user_id" not in given:
+    if "user_id" not in given and not (alone and free.keys().isdisjoint(NAMES["user_id"])):
         roles["user_id"] = _user(table, free)
     for role in ("timestamp", "split"):
         if column := find(role):
@@ -218,7 +224,7 @@ def _shape(
             scored, scores = _several({}, free, stems)
             if scored[: len(marks)] == marks and marks:
                 return Columns("ranking", {**roles, kind: scores[0]}, responses, marks, scores[: len(marks)])
-    elif (ranking := find("ranking")) and _looks_listed(table, ranking):
+    elif (ranking := find("ranking")) and _looks_listed(table, ranking) and not find("responses"):
         return Columns("ranking", {**roles, "responses": ranking, "ranking": ranking})
     response, advice = find("response"), "chosen=...,rejected=..."
     for role, shape in (("rating", "rating"), ("rank", "rating"), ("thumb", "thumb")):
@@ -326,8 +332,7 @@ def _reach(table: Table, given: dict[str, str]) -> Table:
         return table
     frame, n = table.frame, len(table.frame)
     for path in missing:
-        root = re.split(r"\[\]|\.", path)[0]
-        if not PATH.fullmatch(path) or root not in frame.columns or root == path:
+        if not PATH.fullmatch(path) or not any(path.startswith((f"{c}.", f"{c}[]")) for c in frame.columns):
             raise PalError(
                 f"{table.source} has no column {path!r}; it has {_listed(table.columns)}", column=path
             )
@@ -339,10 +344,22 @@ def _reach(table: Table, given: dict[str, str]) -> Table:
         if path not in lists.values():
             prefixes += [path[: at + 2] for at in (m.start() for m in re.finditer(r"\[\]", path))]
     reached = {name: name for name in frame.columns}  # the column that holds the JSON of each prefix
-    for prefix in sorted(set(prefixes), key=len):
-        parts = _at(frame, reached, prefix[:-2]).map_elements(_entries, pl.List(pl.String), skip_nulls=False)
-        frame = frame.with_columns(parts.alias(prefix)).explode(prefix).filter(pl.col(prefix).is_not_null())
-        reached[prefix] = prefix
+    prefixes = sorted(dict.fromkeys(prefixes), key=_depth)
+    for _, beside in groupby(prefixes, _depth):
+        paths = list(beside)
+        frame = frame.with_columns(
+            _at(frame, reached, path[:-2])
+            .map_elements(_entries, pl.List(pl.String), skip_nulls=False)
+            .alias(path)
+            for path in paths
+        )
+        for path in paths[1:]:  # entries of one number belong together
+            apart = frame.filter(pl.col(path).list.len() != pl.col(paths[0]).list.len())
+            if len(apart):
+                place = row_place(*apart.select(FILE, ROW).row(0))
+                raise PalError(f"{paths[0]} and {path} in {place} must have as many entries", column=path)
+        frame = frame.explode(paths).filter(pl.any_horizontal(pl.col(paths).is_not_null()))
+        reached |= {path: path for path in paths}
     frame = frame.with_columns(_at(frame, reached, path).alias(path) for path in missing).drop(
         set(prefixes) - set(missing)
     )
@@ -352,10 +369,14 @@ def _reach(table: Table, given: dict[str, str]) -> Table:
         )
     if prefixes:
         lost = n - frame.select(FILE, ROW).n_unique()
-        table.said.append(f"a row for each entry of {', '.join(dict.fromkeys(prefixes))}")
+        table.said.append(f"a row for each entry of {', '.join(prefixes)}")
         if lost:
             table.said.append(f"{lost:,} rows have no entry there and are left out")
     return Table(frame, table.source, table.folder, table.said, table.rejected)
+
+
+def _depth(path: str) -> int:
+    return path.count("[]")
 
 
 def _at(frame: pl.DataFrame, reached: Mapping[str, str], path: str) -> pl.Series:

@@ -7,14 +7,17 @@ What each shape gives:
     choice    the one that was taken over every other
     ranking   of each two that are not tied, the higher one over the lower
     rating    two responses of one person to one prompt, the higher over the lower, where their ratings are at
-              least `gap` of the person's own standard deviations apart; each with up to 10 others
+              least GAP of the person's own standard deviations apart; each with up to 10 others
     thumb     each response with a thumb up over each with a thumb down, of one person and prompt
 
 A label is P(chosen is preferred): 1, or for an answer of strength g of G (slightly: half) 0.5 + 0.5 g / G.
 """
 
+import hashlib
+import json
 import re
 import unicodedata
+from base64 import b64decode
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,18 +33,35 @@ from pal.logs.columns import Columns, parsed_json, recognise
 from pal.logs.presets import find_preset
 from pal.logs.read import FILE, ROW, Files, Table, read
 from pal.logs.tables import MOST_FAULTY, row_place
-from pal.logs.values import TIES, as_number, parse_ranking, plain_words, winners
 
 # Reasons for which rows are left out.
 SAME, TIES_LEFT_OUT = "that compare a response with itself", "ties"
+EVERYONE = "everyone"  # the user of a log that names none
 LONGEST_USER_ID = 512  # characters
 WHOLE = re.compile(r"^(-?\d+)\.0+$")
 # What programs write where nobody is named, as `normalised_id` gives it.
 NOBODY = {"nan", "null", "none", "<na>", "n/a", "na", "nil", "undefined", "anonymous", "unknown"}
+RANKED = [list(marks) for marks in ("abcdefghijklmnop", "123456789", "0123456789")]  # as rankings call them
 FIRST_TIME, LAST_TIME = 100_000_000, 4_102_444_800  # seconds since 1970
 TIMES_AT_ONCE = 100_000
 GAP = 0.5  # standard deviations of a person's own ratings
 PARTNERS = 10  # other ratings that each is compared with at most
+# What people write for a winner.
+TIES = {
+    *("tie", "ties", "tied", "equal", "same", "draw", "both", "neither", "none", "both bad", "bothbad"),
+    *("tie bothbad", "tie both bad", "about the same", "no preference", "unsure", "a b", "equally good", "c"),
+}
+THINGS = ("", "model ", "response ", "answer ", "option ", "output ", "completion ")
+WINNERS = {
+    **{f"{thing}{mark}": 0 for thing in THINGS for mark in ("a", "first", "left", "one")},
+    **{f"{thing}{mark}": 1 for thing in THINGS for mark in ("b", "second", "right", "two")},
+    **{f"{thing}{mark}": mark - 1 for thing in THINGS[1:] for mark in (1, 2)},
+}
+WEAK = re.compile(r"\b(slightly|somewhat|a little|a bit|marginally|weakly)\b")
+STRENGTH = re.compile(
+    r"\b(is|are|was|much|clearly|significantly|strongly|definitely|better|preferred|prefer|wins|slightly|"
+    r"somewhat|a little|a bit|marginally|weakly|than|over)\b"
+)
 UP = {
     *("1", "true", "up", "yes", "like", "liked", "good", "positive", "👍", "thumbs up", "+1", "chosen"),
 }
@@ -92,6 +112,12 @@ class Log:
             rule = f"{rule}{advice and '; '}{advice}"
             raise cell_error(self.pairs.filter(wrong), role, self.columns.name_of(role), rule)
 
+    @property
+    def fingerprint(self) -> str:
+        """A hash of who preferred what to what, in whatever order the rows stand."""
+        rows = self.pairs.select("user_id", "prompt", "chosen", "rejected").hash_rows().sort()
+        return hashlib.sha256(rows.to_numpy().tobytes()).hexdigest()
+
     def summary(self) -> str:
         """What was understood, as a table to print."""
         by_column = [
@@ -128,10 +154,11 @@ def read_log(
     columns: Mapping[str, str] | None = None,
     *,
     values: Mapping[str, str] | None = None,
-    gap: float = GAP,
     ties: str = "drop",
     user_ids: str = "as_given",
     attributes: Sequence[str] = (),
+    known: Sequence[str] = (),
+    alone: bool = False,
     seed: int = 0,
 ) -> Log:
     """Read a log of any form and shape.
@@ -140,11 +167,12 @@ def read_log(
         source: What `pal.logs.read.read` reads, or one of `PRESETS`, as `NAME` or `NAME:PATH`.
         columns: Columns by role, where names do not tell.
         values: What values of the winner mean: a, b, ..., or tie.
-        gap: Of ratings: see above.
         ties: drop, or keep as labels of 0.5.
         user_ids: as_given, or normalised: see `normalised_id`.
         attributes: Columns that say more of people or items, to be kept beside the comparisons; of a rating
             those of the row that is preferred.
+        known: Further such columns, of which the log may lack some.
+        alone: Whether answers without a column that says whose they are can be one person's.
         seed: Of ratings: draws which are compared.
 
     Raises:
@@ -162,7 +190,7 @@ def read_log(
         columns, values = {**preset.columns, **(columns or {})}, {**preset.values, **(values or {})}
         table = replace(table, frame=preset.reshape(table.frame) if preset.reshape else table.frame)
         table.said.insert(0, preset.about)
-    table, found = recognise(table, columns)
+    table, found = recognise(table, columns, alone=alone)
     said: list[str] = [*table.said]
     n_rows = len(table.frame) + len(table.rejected)
     if missing := [name for name in attributes if name not in table.columns]:
@@ -170,10 +198,11 @@ def read_log(
             f"{table.source} has no column {missing[0]!r}, which is asked for as an attribute; it has "
             f"{', '.join(map(repr, table.columns))}", column=missing[0],
         )  # fmt: skip
+    attributes = [*attributes, *(name for name in known if name in table.columns)]
     beside = table.frame.select(FILE, ROW, *attributes).unique([FILE, ROW]) if attributes else None
     frame = _with_texts(table, found)
     table = replace(table, frame=table.frame.clear())  # which may be larger than all that is left
-    frame, said_of_shape = MAKE[found.shape](frame, found, values or {}, gap, seed)
+    frame, said_of_shape = MAKE[found.shape](frame, found, values or {}, seed)
     said += said_of_shape
     defaults = {"label": pl.lit(1.0), "first": pl.lit(None, pl.Boolean)}
     defaults |= dict.fromkeys(("timestamp", "split"), pl.lit(None, pl.String))
@@ -303,7 +332,7 @@ def _with_texts(table: Table, columns: Columns) -> pl.DataFrame:
     chosen += [pl.col(column).alias(f"s{n}") for n, column in enumerate(columns.scores)]
     frame = table.frame.select(*chosen, FILE, ROW).with_columns(problem=pl.lit(None, pl.String))
     if "user_id" not in roles:
-        frame = frame.with_columns(user_id=pl.lit("everyone"))
+        frame = frame.with_columns(user_id=pl.lit(EVERYONE))
     if "prompt" not in roles:
         frame = frame.with_columns(prompt=pl.lit(None, pl.String))
     sides = [name for name in ("chosen", "rejected", "response") if name in roles]
@@ -338,7 +367,7 @@ def _read_talks(frame: pl.DataFrame, sides: list[str], talks: list[str]) -> pl.D
 Made = tuple[pl.DataFrame, list[str]]
 
 
-def _pairs(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap: float, seed: int) -> Made:
+def _pairs(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], seed: int) -> Made:
     if "label" not in frame.columns:
         return frame, []
     label = frame["label"].cast(pl.Float64, strict=False)
@@ -348,6 +377,7 @@ def _pairs(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap
     if wrong.any():
         rule = "must lie in [0, 1], got {got}; 0.5 is a tie"
         raise cell_error(frame.filter(wrong), "label", "label", rule)
+    label = label.fill_null(1.0)
     turned = label < 0.5
     return frame.with_columns(
         pl.when(turned).then(pl.col("rejected")).otherwise(pl.col("chosen")).alias("chosen"),
@@ -356,7 +386,7 @@ def _pairs(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap
     ), []
 
 
-def _duels(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap: float, seed: int) -> Made:
+def _duels(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], seed: int) -> Made:
     winner = frame["winner"].str.strip_chars()
     distinct = sorted(winner.drop_nulls().unique().to_list())
     meaning, said = winners(distinct, columns.marks, values)
@@ -388,6 +418,97 @@ def _duels(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap
     ), said
 
 
+def winners(
+    distinct: list[str], marks: tuple[str, ...], values: Mapping[str, str]
+) -> tuple[dict[str, tuple[int, float]], list[str]]:
+    """What each value of a winner means: the side, and the label; (0, 0.5) is a tie.
+
+    Raises:
+        PalError: If the values are 0 and 1 alone, which mean the first response to some and the second to
+            others.
+    """
+    words = {value: plain_words(value) for value in distinct}
+    meaning: dict[str, tuple[int, float]] = {}
+    for value, means in values.items():
+        word = plain_words(means)
+        if word not in (*WINNERS, *marks, *TIES):
+            raise PalError(f"--values must say a, b or tie, got {value}={means}")
+        side = marks.index(word) if word in marks else WINNERS.get(word, 0)
+        meaning[value] = (side, 0.5 if word in TIES else 1.0)
+    numbers = {value: float(value) for value in distinct if re.fullmatch(r"[+-]?\d+(\.\d+)?", value)}
+    if numbers and min(numbers.values()) < 0:
+        most = max(map(abs, numbers.values()))
+        graded = {v: (int(n > 0), 0.5 + 0.5 * abs(n) / most) for v, n in numbers.items()}
+        return {**graded, **meaning}, ["numbers below 0 prefer the first response"]
+    doubled = any(">>" in value or "<<" in value for value in distinct)  # beside which a single > is weak
+    for value, word in words.items():
+        bare = " ".join(STRENGTH.sub(" ", word).split())
+        arrows = re.findall("[<>]", value)
+        weak = len(arrows) == 1 if doubled else bool(WEAK.search(word))
+        if arrows:  # A>B, A<<B
+            parts = re.split("[<>]+", value, maxsplit=1)
+            bare = plain_words(parts[arrows[0] == "<"])
+        if value in meaning:
+            continue
+        if word in TIES or bare in TIES:
+            meaning[value] = (0, 0.5)
+        elif bare in (*marks, *WINNERS):
+            side = marks.index(bare) if bare in marks else WINNERS[bare]
+            meaning[value] = (side, 0.75 if weak else 1.0)
+    rest = {value: n for value, n in numbers.items() if value not in meaning}
+    if 2.0 in rest.values() and set(rest.values()) <= {0.0, 1.0, 2.0}:
+        meaning |= {value: (max(int(n) - 1, 0), 1.0 if n else 0.5) for value, n in rest.items()}
+    elif {0.0, 1.0} & set(rest.values()) and set(rest.values()) <= {0.0, 0.5, 1.0}:
+        raise PalError(
+            "a winner of 0 or 1 means the first response to some and the second to others; say which, "
+            "--values '0=a,1=b' or --values '1=a,0=b'",
+            column="winner",
+        )
+    return meaning, []
+
+
+def plain_words(value: str) -> str:
+    """Words and numbers in lower case, with single spaces: `Model_A` is `model a`."""
+    return " ".join(re.sub(r"[^\w+-]+|_|(?<=\w)-(?=\w)", " ", value.lower()).split())
+
+
+def parse_ranking(text: str | None, marks: list[str]) -> list[float] | None:
+    """The rank of each response, the lowest best, of `B>A=C`, `["B", "A", "C"]` or `[2, 1, 2]`.
+
+    Returns:
+        None where it does not rank exactly these responses.
+    """
+    if not text:
+        return None
+    if re.search("[<>=]", text):
+        levels = re.split(">+", text) if "<" not in text else re.split("<+", text)[::-1]
+        by_mark = {
+            plain_words(mark).split(" ")[-1]: float(n)
+            for n, level in enumerate(levels)
+            for mark in re.split("[=~]+", level)
+        }
+        return [by_mark[mark] for mark in marks] if sorted(by_mark) == sorted(marks) else None
+    try:
+        cells = json.loads(text)
+    except (ValueError, RecursionError):
+        cells = re.split(r"[,;\s]+", text.strip())
+    if not isinstance(cells, list) or len(cells) != len(marks):
+        return None
+    numbers = [as_number(cell) for cell in cells]
+    if None not in numbers:
+        return numbers
+    order = [plain_words(str(cell)).split(" ")[-1] for cell in cells]
+    return [float(order.index(mark)) for mark in marks] if sorted(order) == sorted(marks) else None
+
+
+def as_number(cell: Any) -> float | None:
+    """A cell as a number, None where it is none."""
+    try:
+        return float(cell)
+    except (TypeError, ValueError):
+        return None
+
+
 def _map_said(meaning: Mapping[str, tuple[int, float]], columns: Columns) -> str:
     words = [
         f"{value!r} is {'a tie' if label == 0.5 else columns.responses[side]}"
@@ -408,19 +529,19 @@ def _winner_is_response(
     return frame.select(side.otherwise(winner)).to_series(), {**meaning, "a": (0, 1.0), "b": (1, 1.0)}
 
 
-def _choices(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap: float, seed: int) -> Made:
+def _choices(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], seed: int) -> Made:
     """The one that was taken over every other."""
-    names, marks = columns.responses, [plain_words(mark) for mark in columns.marks]
+    marks = [plain_words(mark) for mark in columns.marks]
 
     def ranks(row: dict[str, Any], responses: list[Any]) -> list[float] | None:
         value = values.get(row["winner"] or "", row["winner"]) or ""
         word = plain_words(value)
         last = word.split(" ")[-1] if word else ""
-        if names and last in marks:
+        if last in marks and not (zero_based and last.isdigit()):
             at = marks.index(last)
         elif value in responses:
             at = responses.index(value)
-        elif last.isdigit() and not names:
+        elif last.isdigit():
             at = int(last) - (0 if zero_based else 1)
         elif len(last) == 1 and last.isalpha():
             at = ord(last) - ord("a")
@@ -431,15 +552,13 @@ def _choices(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], g
         return [float(n != at) for n in range(len(responses))] if at < len(responses) else None
 
     zero_based = "0" in frame["winner"].drop_nulls().unique().to_list()
-    said = ["numbers of the responses begin with 0"] if zero_based and not names else []
+    said = ["numbers of the responses begin with 0"] if zero_based and "0" not in marks else []
     return _ranked(frame, columns, ranks, "whose winner is none of the responses", said)
 
 
-def _rankings(
-    frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap: float, seed: int
-) -> Made:
+def _rankings(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], seed: int) -> Made:
     """Of each two that are not tied the higher one over the lower."""
-    marks = [plain_words(mark) for mark in columns.marks] or list("abcdefghijklmnop")
+    marks = [plain_words(mark) for mark in columns.marks]
     turn = -1.0 if "rating" in columns.roles else 1.0
     in_order = columns.roles.get("responses") == columns.roles.get("ranking") is not None
 
@@ -449,10 +568,15 @@ def _rankings(
             return None if None in cells else [turn * cell for cell in cells]
         if in_order:
             return [float(n) for n in range(len(responses))]
-        return parse_ranking(row["ranking"], marks[: len(responses)])
+        read = (parse_ranking(row["ranking"], named[: len(responses)]) for named in (marks, *RANKED))
+        return next((found for found in read if found), None)
 
-    said = [] if columns.scores else ["numbers in a ranking are ranks, the lowest best"]
-    said = ["each ranking is a list of responses, the best first"] if in_order else said
+    best = f"of {', '.join(columns.scores)} the {'highest' if turn < 0 else 'lowest'} is best"
+    said = [best] if columns.scores else []
+    if in_order:
+        said = ["each ranking is a list of responses, the best first"]
+    elif not columns.scores and not frame["ranking"].str.contains("[<>=a-zA-Z]").any():
+        said = ["numbers in a ranking are ranks, the lowest best"]
     return _ranked(frame, columns, ranks, "whose ranking names other responses", said)
 
 
@@ -486,7 +610,8 @@ def _ranked(
         for chosen, rejected, wrong in found:
             for name, cell in zip(out, (at, prompt, chosen, rejected, wrong), strict=True):
                 out[name].append(cell)
-    cell = frame["r0"].dtype if n_columns else pl.String  # pictures are bytes
+    bytes_ = any(isinstance(cell, bytes) for cell in out["chosen"])  # of pictures
+    cell = frame["r0"].dtype if n_columns else pl.Binary if bytes_ else pl.String
     schema = {"at": pl.UInt32, "prompt": frame["prompt"].dtype, "chosen": cell, "rejected": cell}
     rows = pl.DataFrame(out, schema={**schema, "problem": pl.String})
     kept = frame.with_row_index("at").drop(
@@ -496,24 +621,27 @@ def _ranked(
 
 
 def _content(response: Any) -> Any:
-    """A response in a list, which may be an object that holds its text or its messages."""
+    """A response in a list, which may be an object that holds its text, its messages or a picture."""
     if not isinstance(response, dict) or "role" in response:
         return response
-    names = ("text", "content", "response", "answer", "completion", "output", "messages")
+    if response.get("bytes"):
+        return b64decode(response["bytes"])
+    names = ("text", "content", "response", "answer", "completion", "output", "messages", "path")
     return next((response[name] for name in names if response.get(name)), None)
 
 
-def _ratings(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap: float, seed: int) -> Made:
+def _ratings(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], seed: int) -> Made:
     """Two ratings of one person and prompt, the higher over the lower."""
     role = "rating" if "rating" in columns.roles else "rank"
-    rating = frame[role].cast(pl.Float64, strict=False)
+    # 4,5 is a number to half of the world.
+    rating = frame[role].str.replace(r"^\s*(-?\d+),(\d+)\s*$", "$1.$2").cast(pl.Float64, strict=False)
     wrong = rating.is_null() & frame[role].is_not_null() & (frame[role] != "")
     if wrong.sum() > MOST_FAULTY * len(frame):
         raise cell_error(frame.filter(wrong), role, columns.roles[role], "must be a number, got {got}")
     own = pl.col("value").std(ddof=0).over("user_id")
     value = rating.set(~rating.is_finite().fill_null(value=False), None)
     pairs = _matched(
-        frame.with_columns(value=value if role == "rating" else -value), gap * own, seed, "without a rating"
+        frame.with_columns(value=value if role == "rating" else -value), GAP * own, seed, "without a rating"
     )
     within = "person and prompt" if "prompt" in columns.roles else "person"
     if pairs["rejected"].is_null().all():
@@ -527,11 +655,11 @@ def _ratings(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], g
         )
     return pairs, [
         f"ratings are compared within a {within}, where they are at least "
-        f"{gap:g} of the person's standard deviations apart, each with at most {PARTNERS} others"
+        f"{GAP:g} of the person's standard deviations apart, each with at most {PARTNERS} others"
     ]
 
 
-def _thumbs(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], gap: float, seed: int) -> Made:
+def _thumbs(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], seed: int) -> Made:
     """A thumb up over a thumb down, of one person and prompt."""
     distinct = frame["thumb"].drop_nulls().unique().sort().to_list()
     words = {value: values.get(value, value).strip().lower().replace("_", " ") for value in distinct}

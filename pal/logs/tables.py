@@ -31,7 +31,8 @@ COMPRESSED = {
 }
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 ENCODINGS = {"cp1252": "Windows-1252", "utf-16": "UTF-16", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16"}
-MOST_ROWS = 200_000_000  # of a Parquet file, of which some KB may claim billions
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # of what a cell may name
+MOST_ROWS, MOST_BYTES = 200_000_000, 1 << 36  # of a Parquet file, of which some KB may claim billions
 HEAD = 1 << 18  # bytes from which the dialect is told
 BLOCK = 1 << 20
 LONGEST_CELL = 1 << 26  # characters; anything longer is a quote that is not closed
@@ -246,9 +247,11 @@ def _parquet(path: Path, name: str) -> tuple[pa.Table, pa.Schema]:
     """
     with readable_parquet(name):
         about = pq.read_metadata(path)
-        if (total := about.num_rows) > MOST_ROWS:
-            message = f"{name} must have at most {MOST_ROWS:,} rows, got {total:,}; split it"
-            raise PalError(message, file=name)
+        size = sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups))
+        for what, got, most in (("rows", about.num_rows, MOST_ROWS), ("bytes unpacked", size, MOST_BYTES)):
+            if got > most:
+                message = f"{name} must have at most {most:,} {what}, got {got:,}; split it"
+                raise PalError(message, file=name)
         schema = about.schema.to_arrow_schema()
         texts = [each.name for each in schema if pa.types.is_string(each.type)]
         with pq.ParquetFile(path, read_dictionary=texts) as file:

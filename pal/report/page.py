@@ -146,7 +146,7 @@ def pays(
         low: Lower end of its 95 % interval.
         high: Upper end.
         users: People compared.
-        personal: The personal reward's accuracy.
+        personal: The personal reward's accuracy, over answers.
         one: The other's.
         p: P-value of the difference, where there is one.
     """
@@ -157,14 +157,14 @@ def pays(
         few = f"{who} {'says' if users == 1 else 'say'} little of others, at least {FEW_PEOPLE} are needed"
         return {"answer": "Too few people to tell", "sentence": f"{said}; but {few}."}
     if high < 0 and p < RARE:  # the sentence speaks of how much worse: the interval is turned round
-        answer, how = "No, it costs", f"a person loses {points(-difference)} points on average"
+        answer, how = "No, it costs", f"the loss is {points(-difference)} points"
         low, high = -high, -low
     elif low > 0 and p < RARE:
-        answer, how = "Yes", f"a person gains {points(difference)} points on average"
+        answer, how = "Yes", f"the gain is {points(difference)} points"
     else:
-        answer, how = "Not shown", f"the mean gain of a person, {points(difference)} points, may be chance"
+        answer, how = "Not shown", f"the gain, {points(difference)} points, may be chance"
     interval = f"95{NO_BREAK}% interval {points(low)} to {points(high)}, {who}"
-    return {"answer": answer, "sentence": f"{said}; {how} ({interval})."}
+    return {"answer": answer, "sentence": f"{said}; with every person counting the same, {how} ({interval})."}
 
 
 class Axis:

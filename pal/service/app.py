@@ -26,7 +26,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from pal import __version__
-from pal.encoders.registry import complaint
+from pal.encoders import complaint
 from pal.errors import PalError
 from pal.service import requests as typed
 from pal.service.answers import Answers, Entry

@@ -102,7 +102,7 @@ def demo_router(service: Service, name: str, demo: Demo) -> APIRouter:
 
     @router.post("/compare")
     async def compare(pasted: Pasted) -> dict[str, Any]:
-        by: dict[str, Any] = {"average": None, "worst": Aggregate.worst(centred=True)}
+        by: dict[str, Any] = {"average": None, "worst": Aggregate("worst", centred=True)}
         if pasted.user_id is not None:
             by["person"] = await service.user(name, model, pasted.user_id)
         rewards = {

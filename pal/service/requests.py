@@ -18,7 +18,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from pal.conversations import completion_text, prompt_text
-from pal.encoders.registry import complaint
+from pal.encoders import complaint
 from pal.errors import PalError
 from pal.service.errors import RefusedError
 from pal.serving.aggregates import Kind

@@ -29,10 +29,14 @@ Kind = Literal["mean", "worst", "quantile", "median", "minimax"]
 
 @dataclass(frozen=True)
 class Aggregate:
-    """How rewards of many become one; made by `mean`, `worst`, `quantile`, `median` or `minimax`.
+    """How rewards of many become one.
 
     Args:
-        kind: mean, worst, quantile, median or minimax.
+        kind: mean, the average; worst, the reward of the group that likes a response least (maximised, this
+            is max-min); quantile, the least reward that at least this share of people do not exceed; median;
+            or minimax, the least share of people who prefer a response to another one to the same prompt.
+            The response with the most is the minimax winner (Simpson 1969, Kramer 1977): the one that loses
+            least in its worst duel, and the Condorcet winner where there is one. A single response has 0.5.
         groups: Whose rewards: states, one a row, or users (ids, tastes, states, None), by name or not. By
             default the population's; for the worst of a model with prototypes, these.
         share: Of the population, in [0, 1]; quantile alone.
@@ -54,35 +58,6 @@ class Aggregate:
             raise PalError(f"groups must be states, a mapping or a list, got {type(groups).__name__}")
         if groups is not None and not len(groups):
             raise PalError("groups must hold at least one, got none; leave them out for the population")
-
-    @classmethod
-    def mean(cls, groups: Any = None) -> "Aggregate":
-        """The average reward, of the population or of given groups alike."""
-        return cls("mean", groups)
-
-    @classmethod
-    def worst(cls, groups: Any = None, *, centred: bool = False) -> "Aggregate":
-        """The reward of the group that likes a response least: maximised, this is max-min."""
-        return cls("worst", groups, centred=centred)
-
-    @classmethod
-    def quantile(cls, share: float, groups: Any = None, *, centred: bool = False) -> "Aggregate":
-        """The least reward that at least this share of people do not exceed: 0 is the worst off's."""
-        return cls("quantile", groups, share, centred)
-
-    @classmethod
-    def median(cls, groups: Any = None, *, centred: bool = False) -> "Aggregate":
-        """The reward that half of the people do not exceed."""
-        return cls("median", groups, centred=centred)
-
-    @classmethod
-    def minimax(cls, groups: Any = None) -> "Aggregate":
-        """The least share of people who prefer a response to another one to the same prompt.
-
-        The response with the most is the minimax winner (Simpson 1969, Kramer 1977): the one that loses least
-        in its worst duel, and the Condorcet winner where there is one. A single response has 0.5.
-        """
-        return cls("minimax", groups)
 
     @property
     def name(self) -> str:

@@ -96,7 +96,7 @@ def _scalar_model(model: RewardModel, user: User | Aggregate, prompt: str | None
     description = model.input_encoder.describe("responses")
     described, pooling, unit_length = _exportable_encoder(model, description)
     if not isinstance(user, Aggregate):
-        user = Aggregate.mean(model.state_of(user)[None])
+        user = Aggregate("mean", model.state_of(user)[None])
     if user.centred:
         raise PalError("an aggregate must not be centred to be exported: one response is scored at a time")
     states, mass = user.states(model)

@@ -9,40 +9,29 @@ In a card, everything that comes from data or a caller is escaped, so that a nam
 script.
 """
 
-import csv
 import html
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, ModelCardData, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, ModelCardData
 
 from pal.errors import PalError, reason
 from pal.files import expanded
+from pal.hub_files import client_errors, download
 from pal.serving.reward_model import RewardModel
-from pal.serving.saved_model import CARD, CONFIG, SUMS, TENSORS, USERS, SavedModel, write_model
+from pal.serving.saved_model import CARD, CONFIG, SUMS, TENSORS, USERS, write_model
 
 FEWEST = 5  # people at a point of a population that is shared without its users
 AVERAGE = "average"  # the id that stands for all in a model without its users
 TEMPLATE = Path(__file__).with_name("model_card.md.j2")
 TAGS = ["pal", "reward-model", "pluralistic-alignment", "personalization", "preference"]
-NEEDED = ("users", "items", "pairs", "shots", "model", "accuracy", "low", "high", "worst_decile", "n_users")
-PREDICTED_BY = {
-    "model": "this model",
-    "k1": "one reward for everyone",
-    "majority": "the majority's answer",
-    "oracle": "told the true groups",
-}
 REPO = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
 LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$@:])")
-# The base classes of the HTTP error are OSError and the error of the HTTP library, which the client has
-# changed before.
-HUB_ERRORS = (*HfHubHTTPError.__bases__, OSError, ValueError)
 Model = TypeVar("Model", bound=RewardModel)
 
 
@@ -56,7 +45,7 @@ class About:
         licence: The model's, as the hub spells it: `apache-2.0`, `cc-by-4.0`.
         datasets: The data sets' names on the hub.
         language: Codes such as `en`.
-        results: Rows of the pipeline's metrics/details/NAME.csv, as `read_results` gives them.
+        measured: How well it serves whom, in words: of `pal fit` the verdict.
     """
 
     title: str = "A personal reward model"
@@ -64,7 +53,7 @@ class About:
     licence: str | None = None
     datasets: Sequence[str] = ()
     language: Sequence[str] = ()
-    results: Sequence[Mapping[str, Any]] = field(default=())
+    measured: str = ""
 
     def __post_init__(self) -> None:
         for name in self.datasets:
@@ -72,49 +61,24 @@ class About:
                 raise PalError(f"datasets must be names on the hub such as ORG/NAME, got {name!r}")
         if self.licence is not None and not LICENCE.fullmatch(self.licence):
             raise PalError(f"licence must be one of the hub's, such as apache-2.0, got {self.licence!r}")
-        for number, row in enumerate(self.results):
-            for name in NEEDED:
-                if name not in row:
-                    raise PalError(
-                        "results must have the columns of metrics/details/NAME.csv, got row "
-                        f"{number} without {name!r}",
-                        row=number,
-                        column=name,
-                    )
 
 
-def read_results(path: Path | str) -> list[dict[str, str]]:
-    """Rows of the pipeline's metrics/details/NAME.csv, for a card."""
-    try:
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise PalError(f"{path} cannot be read ({error}); run the pipeline's stage evaluate") from None
-    About(results=rows)
-    return rows
-
-
-def model_card(model: SavedModel, about: About) -> str:
+def model_card(model: RewardModel, about: About) -> str:
     """The card as Markdown, with the hub's YAML in front; see `model_card.md.j2` for its words."""
-    encoder = model.encoder
-    if not set(encoder) <= {"prompts", "responses"}:
-        encoder = {"prompts and responses": encoder}
     encoders = []  # cells of the table: side, name, width, sha256 of the weights
-    for side, of_side in (encoder or {"all": None}).items():
+    for side, of_side in (model.encoder or {"all": None}).items():
         name = of_side.get("encoder") if isinstance(of_side, Mapping) else None
         if not name or name == "none":
             encoders.append([side, "none: embeddings are given", "", ""])
         else:
             cells = (name, of_side.get("dim", ""), of_side.get("weights_sha256") or "none")
             encoders.append([side, *map(escaped, cells)])
-    shown = [row for row in about.results if row["pairs"] == "all" and row["model"] in PREDICTED_BY]
     data = ModelCardData(
         language=list(about.language) or None,
         license=about.licence,
         library_name="pal",
         tags=TAGS,
         datasets=list(about.datasets) or None,
-        metrics=["accuracy"] if about.results else None,
     )
     return ModelCard.from_template(
         data,
@@ -125,8 +89,7 @@ def model_card(model: SavedModel, about: About) -> str:
         about_data=escaped(about.data),
         licence=escaped(about.licence or ""),
         encoders=encoders,
-        measured=bool(about.results),
-        results=[_result_cells(row) for row in shown],
+        measured=escaped(about.measured),
     ).content
 
 
@@ -160,9 +123,6 @@ def from_pretrained(
     name: Path | str,
     *,
     revision: str | None = None,
-    token: str | bool | None = None,
-    cache_dir: Path | str | None = None,
-    local_files_only: bool = False,
     weights: Mapping[str, str | Path] | None = None,
     device: str = "cpu",
 ) -> Model:
@@ -170,11 +130,8 @@ def from_pretrained(
 
     Args:
         kind: The class of the model.
-        name: A folder, or a repository of the hub, `ORG/NAME`.
+        name: A folder, or a repository of the hub, `ORG/NAME`; the hub's token is that of `hf auth login`.
         revision: The hub's commit, branch or tag; only a commit cannot change.
-        token: The hub's; by default the one that `hf auth login` kept.
-        cache_dir: Where downloads are kept.
-        local_files_only: Whether the hub is not asked.
         weights: See `RewardModel.load`.
         device: See `RewardModel.load`.
 
@@ -183,23 +140,9 @@ def from_pretrained(
     """
     folder = expanded(name)
     if not folder.is_dir():
-        try:
-            folder = Path(
-                snapshot_download(
-                    str(name),
-                    revision=revision,
-                    cache_dir=cache_dir,
-                    local_files_only=local_files_only,
-                    token=token,
-                    allow_patterns=[TENSORS, USERS, CONFIG, SUMS],
-                )
-            )
-        except HUB_ERRORS as error:
-            raise PalError(
-                f"{name} must be a folder or a PAL model on the hub, and cannot be read ({reason(error)}); "
-                "check name, network and token"
-            ) from None
-    return kind.load(folder, weights=weights, device=device)  # type: ignore[return-value]
+        advice = "name the folder of a model"
+        folder = download(str(name), revision, [TENSORS, USERS, CONFIG, SUMS], advice=advice)
+    return kind.load(folder, weights=weights, device=device)
 
 
 def push_to_hub(
@@ -247,7 +190,7 @@ def push_to_hub(
             revision=branch,
             create_pr=create_pr,
         )
-    except HUB_ERRORS as error:
+    except client_errors() as error:
         raise PalError(
             f"{repo} could not be written on the hub ({reason(error)}); check the name, the network and "
             "that the token may write"
@@ -272,7 +215,7 @@ def _shared_files(shared: RewardModel, about: About | None) -> dict[str, bytes]:
     return shared.files() | {CARD: model_card(shared, about or About()).encode("utf-8")}
 
 
-def _people_in(model: SavedModel) -> str:
+def _people_in(model: RewardModel) -> str:
     """What of the people seen in fitting a model holds."""
     if list(model.user_ids) != [AVERAGE]:
         return f"the ids and weights of the {len(model.user_ids):,} people seen in fitting"
@@ -280,25 +223,3 @@ def _people_in(model: SavedModel) -> str:
         "no person's id or own weights, but a population whose points are the means of at least "
         f"{FEWEST} people each (all, where fewer were seen)"
     )
-
-
-def _result_cells(row: Mapping[str, Any]) -> list[str]:
-    """Cells of the card's table of results."""
-    items = {"new": ", items never seen", "known": ", known items"}.get(str(row["items"]), "")
-    test = f", {escaped(row['test'])}" if row.get("test") else ""
-    shots = f", located from {escaped(row['shots'])} comparisons" if row["shots"] not in ("", None) else ""
-    return [
-        f"{escaped(row['users'])} people{items}{test}{shots}",
-        PREDICTED_BY[row["model"]],
-        _percent(row["accuracy"]),
-        f"{_percent(row['low'])} to {_percent(row['high'])}",
-        _percent(row["worst_decile"]),
-        escaped(row["n_users"]),
-    ]
-
-
-def _percent(value: Any) -> str:
-    try:
-        return f"{100 * float(value):.1f}"
-    except (TypeError, ValueError):
-        return escaped(value) if value else "none"

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from pal import encoders
 from pal.conversations import completion_text, joint_text, prompt_text
-from pal.encoders.registry import complaint
+from pal.encoders import complaint
 from pal.errors import PalError
 
 Picture: TypeAlias = bytes | Path | Image
@@ -349,7 +349,7 @@ class InputEncoder:
     """A model's encoders, one for prompts and one for responses.
 
     Args:
-        encoder: The model's: `{"prompts": {...} | None, "responses": {...}}`, or one description for both.
+        encoder: The model's: `{"prompts": {...} | None, "responses": {...}}`.
         weights: Where an encoder's weights come from, by its name: `package`, `hub` or a folder. By default
             the hub; for all-MiniLM-L6-v2 the package.
         device: Where encoders compute.
@@ -465,12 +465,16 @@ class InputEncoder:
         """What one side's encoder reads: text, image or both."""
         return self._load(side)[1]
 
+    def name(self, side: Side) -> str | None:
+        """The name of one side's encoder; None where items are given as vectors."""
+        description = self.encoder.get(side)
+        name = description.get("encoder") if isinstance(description, Mapping) else None
+        return name if isinstance(name, str) and name != "none" else None
+
     def describe(self, side: Side) -> dict[str, Any]:
         """The model's description of one side's encoder; an error if it names none."""
-        has_sides = set(self.encoder) <= {"prompts", "responses"}
-        description = self.encoder.get(side) if has_sides else self.encoder
-        name = description.get("encoder") if isinstance(description, Mapping) else None
-        if not isinstance(name, str) or name == "none":
+        name, description = self.name(side), self.encoder.get(side)
+        if name is None:
             raise PalError(
                 f"{side} must be embeddings, got texts or pictures; the model was fitted on vectors and "
                 "names no encoder, so give lists of numbers (in tables: JSONL or Parquet)"
@@ -554,10 +558,9 @@ def _encode_pictures(
     decoded = images.prefetch([items[row] for row in rows], pixels, workers, 2 * IMAGES_PER_BATCH)
     for start in range(0, len(rows), IMAGES_PER_BATCH):
         batch, stack = rows[start : start + IMAGES_PER_BATCH], []
-        for row, outcome in zip(batch, decoded, strict=False):
-            if isinstance(outcome.error, PalError):
-                raise places(row).error(f"cannot be read as a picture: {outcome.error}")
-            if outcome.error is not None:
-                raise outcome.error
-            stack.append(outcome.result)
+        for row, (_, future) in zip(batch, decoded, strict=False):
+            try:
+                stack.append(future.result())
+            except PalError as error:
+                raise places(row).error(f"cannot be read as a picture: {error}") from None
         yield batch, encoder.encode_images(torch.stack(stack))

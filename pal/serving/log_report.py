@@ -14,13 +14,13 @@ from pal.logs.answers import TIE
 from pal.logs.shapes import Log
 from pal.methods.auto import FEWEST_PEOPLE
 from pal.models.base import margins
-from pal.report.page import FOLDER, data_uri, gained, pays, render_page, script, story
+from pal.report.page import FOLDER, data_uri, gained, pays, percent, render_page, script, story
 from pal.report.people import seconds_between
 from pal.report.portrait import Item, judged_answers, portrait
 from pal.serving.reward_model import RewardModel
 
 if TYPE_CHECKING:
-    from pal.serving.encoded_log import Encoded
+    from pal.serving.fit_log import Encoded
 
 NAMES = {  # of what was measured: its words, and what mark it has
     "personal": ("personal reward", "model"),
@@ -39,7 +39,7 @@ def people_of_log(
     Args:
         log: The log.
         data: The same as tensors.
-        part: Each comparison's place, its number in `encoded_log.PARTS`.
+        part: Each comparison's place, its number in `fit_log.PARTS`.
         model: The model that was measured.
         shared: One reward for everyone; None where the model is that.
     """
@@ -164,7 +164,7 @@ def answer(metrics: Mapping[str, Any]) -> dict[str, str]:
         said = "There are too few answers to hold any out, so nothing was measured."
         return {"answer": "Not measured", "sentence": said}
     if metrics["one_reward"]:
-        right = f"{seen['one_for_everyone']:.1%} of the answers held out"
+        right = f"{percent(seen['one_for_everyone'])} of the answers held out"
         said = f"One reward for everyone is right on {right}; "
         if metrics["looked"]:
             return {"answer": "No", "sentence": f"{said}no second taste was found."}
@@ -183,10 +183,11 @@ def answer(metrics: Mapping[str, Any]) -> dict[str, str]:
 def verdict(metrics: Mapping[str, Any]) -> str:
     """What the numbers say, in sentences."""
     told, unseen = answer(metrics), metrics.get("unseen")
-    said = f"Does being personal pay? {told['answer']}. {told['sentence']}".replace("\u00a0", " ")
+    said = f"Does being personal pay? {told['answer']}. {told['sentence']}"
     if unseen and not metrics["one_reward"]:
         said += (
-            f" On people held out it is {unseen['personal']:.1%} after {unseen['answers_each']} answers, "
-            f"{unseen['without_answers']:.1%} before any, and one reward {unseen['one_for_everyone']:.1%}."
+            f" For people who were held out it is right on {percent(unseen['personal'])} after "
+            f"{unseen['answers_each']} answers and on {percent(unseen['without_answers'])} before any, one "
+            f"reward for everyone on {percent(unseen['one_for_everyone'])}."
         )
-    return said
+    return said.replace("\u00a0", " ")

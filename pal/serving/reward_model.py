@@ -7,9 +7,12 @@ Shapes used in this module:
     state    numbers of a user's state
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from functools import wraps
+from functools import cached_property, wraps
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
@@ -19,8 +22,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings, Questions
+from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
 from pal.files import expanded
+from pal.fitting.trainer import Fitted
+from pal.models.base import PreferenceModel
 from pal.serving.inputs import (
     InputEncoder,
     Item,
@@ -39,9 +45,9 @@ from pal.serving.inputs import (
     listed,
     places_in,
 )
-from pal.serving.saved_model import SavedModel, read_model
-from pal.users.attributes import Attributes
-from pal.users.population import Posterior
+from pal.serving.saved_model import EFFECTS, check_tensors, model_files, read_model, write_model
+from pal.users.attributes import AttributePrior, Attributes
+from pal.users.population import Population, Posterior, adapt, fit_population
 from pal.users.question_choice import (
     MOST_TOGETHER,
     RankedQuestion,
@@ -56,6 +62,7 @@ if TYPE_CHECKING:
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 User: TypeAlias = str | Taste | Tensor | None
+Some = TypeVar("Some", bound="RewardModel")  # not typing.Self, which the shape checks in tests cannot read
 Answers: TypeAlias = Preferences | Sequence[Preference | Mapping[str, Any] | Sequence[Any]]
 
 # Texts and pictures are encoded this many at a time, which bounds memory; as many as it allows, since what
@@ -92,8 +99,8 @@ def in_float32(method: Method) -> Method:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class RewardModel(SavedModel):
-    """Rewards that differ from user to user; see `SavedModel` for what it is made of.
+class RewardModel:
+    """Rewards that differ from user to user: a fitted head with its users and their population.
 
     Items may be texts, pictures (bytes, a `Path`, a PIL image) or embeddings (n, dim), one or many; encoders
     are found from the model's own config. A user is the id of someone seen in fitting; a `Taste` that
@@ -101,13 +108,46 @@ class RewardModel(SavedModel):
     tensors of one state alone), one per response.
 
     Args:
+        head: The shared part.
+        user_ids: Ids of the seen users, any text, no two alike.
+        states: One state per seen user, in the order of `user_ids`.
+        population: Where new users' states are expected.
+        fit_config: How the head was fitted.
+        encoder: What the embeddings came from, for `prompts` and `responses`: names, hashes of the encoders'
+            weights, widths and so on. Kept and handed back as it is; must be JSON.
+        prompt_dim: Width of the prompts' embeddings; 0 where there are no prompts.
+        response_dim: Width of the responses' embeddings.
+        attributes: What people's attributes say of their states; None where nothing.
         input_encoder: The model's encoders; by default as `encoder` says, weights where they are by default.
+
+    Raises:
+        PalError: If ids repeat, shapes disagree, or a number is not finite or not allowed.
     """
 
+    head: PreferenceModel
+    user_ids: Sequence[str]
+    states: Tensor
+    population: Population
+    fit_config: FitConfig
+    encoder: Mapping[str, Any]
+    prompt_dim: int
+    response_dim: int
+    attributes: AttributePrior | None = None
     input_encoder: InputEncoder = field(default=None)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        check_tensors(self.head, self.population, self.attributes, self.tensors())
+        self.head.check_states(self.states, "states")
+        if len(self.user_ids) != len(self.states) or not len(self.states):
+            counts = f"{len(self.user_ids)}, {len(self.states)}"
+            raise PalError(f"user_ids must be as many as states, at least 1, got {counts}")
+        if len(self.rows) < len(self.user_ids):
+            twice = next(user for row, user in enumerate(self.user_ids) if self.rows[user] != row)
+            raise PalError(f"user_ids must not repeat, got {twice!r} twice")
+        self.population.check(self.head)
+        if self.attributes is not None:
+            self.attributes.check(self.population.evidence_size)
+        self.head.eval()
         if self.input_encoder is None:
             object.__setattr__(self, "input_encoder", InputEncoder(self.encoder))
 
@@ -117,6 +157,33 @@ class RewardModel(SavedModel):
         from pal.serving.fit_log import fit
 
         return fit(source, **options).model
+
+    @classmethod
+    def from_fit(
+        cls: type[Some],
+        fitted: Fitted,
+        embeddings: Embeddings,
+        *,
+        user_ids: Sequence[str],
+        fit_config: FitConfig,
+        encoder: Mapping[str, Any],
+        attributes: AttributePrior | None = None,
+    ) -> Some:
+        """The model that a fit leaves behind, on the CPU, with a population fitted to its users' states.
+
+        Args:
+            fitted: From `pal.fitting.trainer.fit`.
+            embeddings: What was fitted on; only the widths are read.
+            user_ids: Ids of the seen users, in the order of the states.
+            fit_config: How it was fitted.
+            encoder: What the embeddings came from.
+            attributes: What people's attributes say of their states, in evidence of this population.
+        """
+        states = fitted.states.cpu()
+        population = fitted.population or fit_population(fit_config.population, states)
+        dims = {"prompt_dim": embeddings.prompts.shape[1], "response_dim": embeddings.responses.shape[1]}
+        head = deepcopy(fitted.head).cpu()
+        return cls(head, user_ids, states, population, fit_config, encoder, **dims, attributes=attributes)
 
     @classmethod
     def load(
@@ -134,6 +201,46 @@ class RewardModel(SavedModel):
         """
         fields = read_model(expanded(folder))
         return cls(**fields, input_encoder=InputEncoder(fields["encoder"], weights or {}, device))
+
+    def save(self, folder: Path | str) -> None:
+        """Write the model to a folder, as a whole; a model that is there already is replaced.
+
+        Raises:
+            PalError: If something else is at that place, or `encoder` is not JSON.
+        """
+        write_model(expanded(folder), self.files())
+
+    def __repr__(self) -> str:
+        about = f"model {self.config.model}, K={self.config.K}, {len(self.user_ids):,} users"
+        return f"{type(self).__name__}({about}, fingerprint {self.fingerprint[:8]})"
+
+    @property
+    def config(self) -> HeadConfig:
+        """The head's options."""
+        return self.head.config
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """32 hex digits of a hash over all that shapes rewards and posteriors; a taste belongs to one.
+
+        That is the head, its options, the population and the loss. It is not the seen users: one of them may
+        be removed, and everybody's tastes still hold.
+        """
+        # Without defaults: an option that a newer version adds changes no fingerprint.
+        shaping = {"head": self.config.model_dump(exclude_defaults=True), "loss": self.fit_config.loss}
+        if self.attributes is not None:
+            shaping["attributes"] = self.attributes.columns
+        digest = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode())
+        for name, tensor in sorted(self.tensors().items()):
+            if name != "states":
+                digest.update(f"\n{name} {tuple(tensor.shape)}\n".encode())
+                digest.update(tensor.detach().cpu().contiguous().numpy().astype("<f4").tobytes())
+        return digest.hexdigest()[:32]
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """Each seen user's row of the states."""
+        return {user_id: row for row, user_id in enumerate(self.user_ids)}
 
     @in_float32
     def score(
@@ -367,8 +474,17 @@ class RewardModel(SavedModel):
         """
         if isinstance(user, Taste):
             return user.with_model(self).state
-        if user is None or isinstance(user, str):
-            return super().state_of(user)
+        if user is None:
+            return self.population.mean
+        if isinstance(user, str):
+            if user not in self.rows:
+                raise PalError(
+                    f"user must be one of the {len(self.rows)} seen in fitting, got {user!r}; adapt to the "
+                    "user's comparisons first, model.adapt(comparisons), and pass the taste that this gives, "
+                    "or pass None for the average user",
+                    user=user,
+                )
+            return self.states[self.rows[user]]
         if not isinstance(user, Tensor):
             raise PalError(f"a user must be an id, a Taste, a state or None, got {type(user).__name__}")
         self.head.check_states(torch.atleast_2d(user), "the user's state")
@@ -391,6 +507,31 @@ class RewardModel(SavedModel):
         # A taste's state is computed once, however many rows it has.
         states = {key: self.state_of(each) for key, each in {id(each): each for each in user}.items()}
         return torch.stack([states[id(each)] for each in user])
+
+    def locate(
+        self,
+        embeddings: Embeddings,
+        comparisons: Comparisons,
+        *,
+        n_users: int,
+        attributes: Sequence[Attributes] | None = None,
+    ) -> Float[Tensor, "users state"]:
+        """Locate new users by their comparisons; the model stays as it is (see `pal.adapt`).
+
+        Args:
+            embeddings: What the comparisons' questions point into.
+            comparisons: The users' answers.
+            n_users: Users to locate.
+            attributes: What is known of each beside the answers, where the model's prior reads it.
+        """
+        config, population = self.fit_config, self.population
+        if attributes is None or self.attributes is None:
+            return adapt(self.head, population, embeddings, comparisons, n_users=n_users, config=config)
+        with torch.no_grad():
+            read = population.evidence(self.head, embeddings, comparisons, config.loss)
+            evidence = population.total(read, comparisons.user, n_users)
+            known = evidence + self.attributes.evidence(attributes).to(evidence)
+            return population.posterior(known).mean.float()
 
     @property
     def reads_prompts(self) -> bool:
@@ -417,6 +558,27 @@ class RewardModel(SavedModel):
                 f"prompts must be one for all responses, or one for each of the {n}, got {len(embedded)}"
             )
         return embedded.repeated(n)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor of the model, by the name it has on disk."""
+        shared = {f"head.{name}": tensor for name, tensor in self.head.state_dict().items()}
+        population = {f"population.{name}": tensor for name, tensor in self.population.tensors().items()}
+        effects = {} if self.attributes is None else {EFFECTS: self.attributes.effects}
+        return shared | {"states": self.states} | population | effects
+
+    def files(self) -> dict[str, bytes]:
+        """The files that `save` writes, by name."""
+        config = {
+            "population": self.population.name,
+            "head": self.config.model_dump(),
+            "fit": self.fit_config.model_dump(),
+            "prompt_dim": self.prompt_dim,
+            "response_dim": self.response_dim,
+            "encoder": dict(self.encoder),
+        }
+        if self.attributes is not None:
+            config["attributes"] = dict(self.attributes.columns)
+        return model_files(config, self.tensors(), self.user_ids)
 
     def save_pretrained(
         self, folder: Path | str, *, about: "About | None" = None, users: bool = False

@@ -5,39 +5,26 @@
 sha256 of these three, as `sha256sum -c` reads it. A shared model has a card, `README.md`, which is not read.
 A folder is written beside its place and moved there whole. Every number is checked on loading; pickles are
 never read.
-
-`pal.serving.reward_model.RewardModel` adds what a user of the model does. The pipeline has embeddings at
-hand and needs this alone.
-
-Shapes used in this module:
-    users   seen users, or users to locate
-    state   numbers of a user's state
 """
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig, registered
 from pal.errors import PalError, shorten
-from pal.files import expanded, new_folder, sweep, write_bytes
-from pal.fitting.trainer import Fitted
+from pal.files import new_folder, sweep, write_bytes
 from pal.models.base import PreferenceModel, make_model
 from pal.users import POPULATIONS
-from pal.users.attributes import AttributePrior, Attributes
-from pal.users.population import Population, adapt, fit_population
+from pal.users.attributes import AttributePrior
+from pal.users.population import Population
 
 FORMAT = "pal-reward-model"
 VERSION = 2
@@ -45,207 +32,33 @@ CONFIG, TENSORS, USERS, SUMS = "config.json", "model.safetensors", "users.json",
 CARD = "README.md"
 DIMS = ("prompt_dim", "response_dim")
 EFFECTS = "attributes.effects"  # a tensor
-Some = TypeVar("Some", bound="SavedModel")  # not typing.Self, which the shape checks in tests cannot read
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class SavedModel:
-    """A fitted head with its users and their population, ready to be saved.
+def model_files(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], user_ids: Sequence[str]
+) -> dict[str, bytes]:
+    """The files of a model, by name.
 
     Args:
-        head: The shared part.
-        user_ids: Ids of the seen users, any text, no two alike.
-        states: One state per seen user, in the order of `user_ids`.
-        population: Where new users' states are expected.
-        fit_config: How the head was fitted.
-        encoder: What the embeddings came from, for `prompts` and `responses`: names, hashes of the encoders'
-            weights, widths and so on. Kept and handed back as it is; must be JSON.
-        prompt_dim: Width of the prompts' embeddings; 0 where there are no prompts.
-        response_dim: Width of the responses' embeddings.
-        attributes: What people's attributes say of their states; None where nothing.
+        config: What `config.json` holds beside format and version.
+        tensors: Every tensor, by the name it has on disk.
+        user_ids: Ids of the seen users.
 
     Raises:
-        PalError: If ids repeat, shapes disagree, or a number is not finite or not allowed.
+        PalError: If what the model keeps of its encoder is not JSON.
     """
-
-    head: PreferenceModel
-    user_ids: Sequence[str]
-    states: Tensor
-    population: Population
-    fit_config: FitConfig
-    encoder: Mapping[str, Any]
-    prompt_dim: int
-    response_dim: int
-    attributes: AttributePrior | None = None
-
-    def __post_init__(self) -> None:
-        _check_tensors(self.head, self.population, self.attributes, self.tensors())
-        self.head.check_states(self.states, "states")
-        if len(self.user_ids) != len(self.states) or not len(self.states):
-            counts = f"{len(self.user_ids)}, {len(self.states)}"
-            raise PalError(f"user_ids must be as many as states, at least 1, got {counts}")
-        if len(self.rows) < len(self.user_ids):
-            twice = next(user for row, user in enumerate(self.user_ids) if self.rows[user] != row)
-            raise PalError(f"user_ids must not repeat, got {twice!r} twice")
-        self.population.check(self.head)
-        if self.attributes is not None:
-            self.attributes.check(self.population.evidence_size)
-        self.head.eval()
-
-    @classmethod
-    def from_fit(
-        cls: type[Some],
-        fitted: Fitted,
-        embeddings: Embeddings,
-        *,
-        user_ids: Sequence[str],
-        fit_config: FitConfig,
-        encoder: Mapping[str, Any],
-        attributes: AttributePrior | None = None,
-    ) -> Some:
-        """The model that a fit leaves behind, on the CPU, with a population fitted to its users' states.
-
-        Args:
-            fitted: From `pal.fitting.trainer.fit`.
-            embeddings: What was fitted on; only the widths are read.
-            user_ids: Ids of the seen users, in the order of the states.
-            fit_config: How it was fitted.
-            encoder: What the embeddings came from.
-            attributes: What people's attributes say of their states, in evidence of this population.
-        """
-        states = fitted.states.cpu()
-        population = fitted.population or fit_population(fit_config.population, states)
-        dims = {"prompt_dim": embeddings.prompts.shape[1], "response_dim": embeddings.responses.shape[1]}
-        head = deepcopy(fitted.head).cpu()
-        return cls(head, user_ids, states, population, fit_config, encoder, **dims, attributes=attributes)
-
-    def __repr__(self) -> str:
-        about = f"model {self.config.model}, K={self.config.K}, {len(self.user_ids):,} users"
-        return f"{type(self).__name__}({about}, fingerprint {self.fingerprint[:8]})"
-
-    @property
-    def config(self) -> HeadConfig:
-        """The head's options."""
-        return self.head.config
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """32 hex digits of a hash over all that shapes rewards and posteriors; a taste belongs to one.
-
-        That is the head, its options, the population and the loss. It is not the seen users: one of them may
-        be removed, and everybody's tastes still hold.
-        """
-        # Without defaults: an option that a newer version adds changes no fingerprint.
-        shaping = {"head": self.config.model_dump(exclude_defaults=True), "loss": self.fit_config.loss}
-        if self.attributes is not None:
-            shaping["attributes"] = self.attributes.columns
-        digest = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode())
-        for name, tensor in sorted(self.tensors().items()):
-            if name != "states":
-                digest.update(f"\n{name} {tuple(tensor.shape)}\n".encode())
-                digest.update(tensor.detach().cpu().contiguous().numpy().astype("<f4").tobytes())
-        return digest.hexdigest()[:32]
-
-    @cached_property
-    def rows(self) -> dict[str, int]:
-        """Each seen user's row of the states."""
-        return {user_id: row for row, user_id in enumerate(self.user_ids)}
-
-    def state_of(self, user: str | None) -> Float[Tensor, " state"]:
-        """A seen user's state; for None that of a user of whom nothing is known, the population's mean.
-
-        Raises:
-            PalError: If the user was not seen in fitting.
-        """
-        if user is None:
-            return self.population.mean
-        if user not in self.rows:
-            raise PalError(
-                f"user must be one of the {len(self.rows)} seen in fitting, got {user!r}; adapt to the "
-                "user's comparisons first, model.adapt(comparisons), and pass the taste that this gives, or "
-                "pass None for the average user",
-                user=user,
-            )
-        return self.states[self.rows[user]]
-
-    def locate(
-        self,
-        embeddings: Embeddings,
-        comparisons: Comparisons,
-        *,
-        n_users: int,
-        attributes: Sequence[Attributes] | None = None,
-    ) -> Float[Tensor, "users state"]:
-        """Locate new users by their comparisons; the model stays as it is (see `pal.adapt`).
-
-        Args:
-            embeddings: What the comparisons' questions point into.
-            comparisons: The users' answers.
-            n_users: Users to locate.
-            attributes: What is known of each beside the answers, where the model's prior reads it.
-        """
-        config, population = self.fit_config, self.population
-        if attributes is None or self.attributes is None:
-            return adapt(self.head, population, embeddings, comparisons, n_users=n_users, config=config)
-        with torch.no_grad():
-            read = population.evidence(self.head, embeddings, comparisons, config.loss)
-            evidence = population.total(read, comparisons.user, n_users)
-            known = evidence + self.attributes.evidence(attributes).to(evidence)
-            return population.posterior(known).mean.float()
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Every tensor of the model, by the name it has on disk."""
-        shared = {f"head.{name}": tensor for name, tensor in self.head.state_dict().items()}
-        population = {f"population.{name}": tensor for name, tensor in self.population.tensors().items()}
-        effects = {} if self.attributes is None else {EFFECTS: self.attributes.effects}
-        return shared | {"states": self.states} | population | effects
-
-    def files(self) -> dict[str, bytes]:
-        """The files that `save` writes, by name."""
-        config = {
-            "format": FORMAT,
-            "version": VERSION,
-            "population": self.population.name,
-            "head": self.config.model_dump(),
-            "fit": self.fit_config.model_dump(),
-            "prompt_dim": self.prompt_dim,
-            "response_dim": self.response_dim,
-            "encoder": dict(self.encoder),
-        }
-        if self.attributes is not None:
-            config["attributes"] = dict(self.attributes.columns)
-        try:
-            about = json.dumps(config, indent=2, allow_nan=False) + "\n"
-        except (TypeError, ValueError) as error:
-            raise PalError(
-                f"encoder must be JSON, got something else ({error}); describe it in text"
-            ) from None
+    try:
+        about = json.dumps({"format": FORMAT, "version": VERSION, **config}, indent=2, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise PalError(f"encoder must be JSON, got something else ({error}); describe it in text") from None
+    files = {
+        CONFIG: about.encode("ascii"),
         # safetensors refuses tensors that share memory, hence clone.
-        tensors = {name: tensor.detach().cpu().clone() for name, tensor in self.tensors().items()}
-        files = {
-            CONFIG: about.encode("ascii"),
-            TENSORS: safetensors.torch.save(tensors),
-            # ASCII escapes carry any text, lone surrogates included.
-            USERS: json.dumps(list(self.user_ids), indent=0).encode("ascii"),
-        }
-        return files | {SUMS: checksums(files)}
-
-    def save(self, folder: Path | str) -> None:
-        """Write the model to a folder, as a whole; a model that is there already is replaced.
-
-        Raises:
-            PalError: If something else is at that place, or `encoder` is not JSON.
-        """
-        write_model(expanded(folder), self.files())
-
-    @classmethod
-    def load(cls: type[Some], folder: Path | str) -> Some:
-        """Read a saved model, with every number checked.
-
-        Raises:
-            PalError: If a file is missing or damaged, not what `save` writes, or from another version.
-        """
-        return cls(**read_model(expanded(folder)))
+        TENSORS: safetensors.torch.save({name: x.detach().cpu().clone() for name, x in tensors.items()}),
+        # ASCII escapes carry any text, lone surrogates included.
+        USERS: json.dumps(list(user_ids), indent=0).encode("ascii"),
+    }
+    return files | {SUMS: checksums(files)}
 
 
 def checksums(files: Mapping[str, bytes]) -> bytes:
@@ -336,7 +149,7 @@ def _fields(config: dict[str, Any], user_ids: list[str], tensors: dict[str, Tens
     if (columns := config.get("attributes")) is not None:
         effects = tensors.get(EFFECTS, torch.zeros(0))  # whose shape is refused where it is missing
         attributes = AttributePrior.from_json(columns, effects)
-    _check_tensors(head, population, attributes, tensors)
+    check_tensors(head, population, attributes, tensors)
     head.load_state_dict(owned["head"], assign=True)
     return {
         "head": head.requires_grad_(requires_grad=False),
@@ -350,7 +163,7 @@ def _fields(config: dict[str, Any], user_ids: list[str], tensors: dict[str, Tens
     }
 
 
-def _check_tensors(
+def check_tensors(
     head: PreferenceModel,
     population: Population,
     attributes: AttributePrior | None,

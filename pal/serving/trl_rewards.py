@@ -1,9 +1,9 @@
 """Reward functions for TRL that train a policy on personal rewards, and the best of n responses.
 
     from pal import RewardModel
-    from pal.serving.trl_rewards import reward_for_users
+    from pal.serving.trl_rewards import PolicyReward
 
-    reward = reward_for_users(RewardModel.load("model"))
+    reward = PolicyReward(RewardModel.load("model"), column="user_id")
     trainer = GRPOTrainer(policy, reward_funcs=reward, train_dataset=dataset, args=args)
 
 where the data set has the columns `prompt` and `user_id`. This module does not import TRL: what TRL calls is
@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import torch
 
 from pal.conversations import completion_text, prompt_text
-from pal.encoders.registry import complaint
+from pal.encoders import complaint
 from pal.errors import PalError
 from pal.serving.aggregates import Aggregate, rewards_for
 from pal.serving.inputs import Item, Items, as_list, concatenate
@@ -31,16 +31,19 @@ UserOrAll: TypeAlias = User | Aggregate
 
 @dataclass(eq=False)
 class PolicyReward:
-    """A reward function in GRPO's signature; made by `reward_for_users`, `reward_for` or `reward_for_all`.
+    """A reward function in GRPO's signature: for each row's own user, for one user, or for everybody at once.
 
     A completion with nothing to read, which policies write now and then, cannot be scored. It gets the least
     reward of its batch, so that silence never pays, and is counted in `silent` and in TRL's own log.
 
     Args:
         model: The reward model.
-        user: A user or an aggregate for all rows; not read where there is a column.
+        user: A user or an aggregate for all rows, None for the average user; not read if there is a column.
+            Where several processes train together, completions of one prompt may come in several batches;
+            leave aggregates uncentred then.
         column: The column of user ids; None where all rows have one reward.
-        tastes: Users who were not seen in fitting, by id; they come before those seen.
+        tastes: Users who were not seen in fitting, by id, as `RewardModel.adapt_many` gives them; they come
+            before those seen.
         read_prompt: A prompt of TRL's, a text or messages, to the text that the model was fitted on.
         silent: Completions so far with nothing to read.
     """
@@ -122,7 +125,7 @@ class PolicyReward:
             names = ", ".join(sorted(name for name, value in columns.items() if isinstance(value, list)))
             raise PalError(
                 f"the data set must have a column {self.column!r} of users, got {names or 'no columns'}; add "
-                "it, or use reward_for or reward_for_all"
+                "it, or leave `column` out"
             )
         if not isinstance(ids, list | tuple) or len(ids) != n:
             raise PalError(f"{self.column} must be a list of {n}, one per completion, got {ids!r:.80}")
@@ -137,7 +140,7 @@ class PolicyReward:
                 raise PalError(
                     f"{self.column}[{row}] must be one of the {len(self.model.rows)} users seen in fitting "
                     f"or the {len(self.tastes)} given tastes, got {user_id!r}; adapt to the user's "
-                    "comparisons first, reward_for_users(model, tastes={id: model.adapt(comparisons)})",
+                    "comparisons first, PolicyReward(..., tastes={id: model.adapt(comparisons)})",
                     row=row,
                     user=user_id,
                 )
@@ -157,45 +160,6 @@ class PolicyReward:
         if fault := complaint(text):
             raise PalError(f"prompts[{row}] {fault}; leave out the row", row=row)
         return text
-
-
-def reward_for_users(
-    model: RewardModel,
-    tastes: Mapping[str, User] | None = None,
-    *,
-    column: str = "user_id",
-    read_prompt: Callable[[Any], str] = prompt_text,
-) -> PolicyReward:
-    """A reward function that serves each row's own user.
-
-    Args:
-        model: The reward model.
-        tastes: Users who were not seen in fitting, by id: what `model.adapt_many` gives. May also hold
-            states, or others for users who were seen.
-        column: The data set's column of ids.
-        read_prompt: See `PolicyReward`.
-    """
-    return PolicyReward(model, None, column, dict(tastes or {}), read_prompt)
-
-
-def reward_for(
-    model: RewardModel, user: User, *, read_prompt: Callable[[Any], str] = prompt_text
-) -> PolicyReward:
-    """A reward function that serves one user alone; None is the average user, as in `RewardModel.score`."""
-    return PolicyReward(model, user, read_prompt=read_prompt)
-
-
-def reward_for_all(
-    model: RewardModel, aggregate: Aggregate, *, read_prompt: Callable[[Any], str] = prompt_text
-) -> PolicyReward:
-    """A reward function that serves everybody at once: see `Aggregate`.
-
-    Where several processes train together, completions of one prompt may come in several batches; leave
-    aggregates uncentred then.
-    """
-    if not isinstance(aggregate, Aggregate):
-        raise PalError(f"aggregate must be an Aggregate, got {type(aggregate).__name__}; for one, reward_for")
-    return PolicyReward(model, aggregate, read_prompt=read_prompt)
 
 
 def best_of_n(model: RewardModel, prompt: Item | None, responses: Items, user: UserOrAll = None) -> Ranked:

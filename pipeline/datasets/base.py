@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
-from pal.config import Config, Number, member_of
+from pal.config import Config, member_of
 
 if TYPE_CHECKING:
     from polars import DataFrame, Expr
@@ -20,7 +20,6 @@ Count = Annotated[int, Field(ge=0, lt=2**31)]
 AtLeastOne = Annotated[int, Field(ge=1, lt=2**31)]
 Text = Annotated[str, Field(min_length=1)]
 Method = Annotated[Text, BeforeValidator(member_of("pal.methods", "METHODS"))]
-Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 
 
 def _differ(names: list[str]) -> list[str]:
@@ -128,16 +127,6 @@ class HubFiles(Config):
     revision: Annotated[str, Field(pattern=r"^[\w./-]+$")]
 
 
-class ColourFilters(Config):
-    """Which pairs of pictures get colour filters, and what a filter does to a picture (D20, D22)."""
-
-    beta: Annotated[Number, Field(ge=0, le=1)]
-    cool: Colour
-    warm: Colour
-    strength: Annotated[Number, Field(gt=0, le=1)]
-    blend: Literal["mix", "multiply"]
-
-
 class EncoderByModality(Config):
     """An encoder for texts and another for images."""
 
@@ -161,7 +150,6 @@ class DatasetParams(Config):
 
     source: Text
     prepare: Config
-    recolour: Literal["none"] = "none"
     split: Literal["as_prepared"] = "as_prepared"
     encoder: Encoder
     # What is fitted: a name of METHODS in pal/methods, or None for what preset, head and train say.

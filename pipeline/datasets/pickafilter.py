@@ -1,19 +1,22 @@
 """Pick-a-Filter: two groups of Pick-a-Pic's people who differ in the colour that they like (PAL, appendix D).
 
-Here people are chosen, put into groups, and called seen or unseen; `recolour` puts the filters on.
+People are chosen, put into groups, and called seen or unseen; then pictures get colour filters. A filter is a
+property of an item, applied when its pixels are decoded; no pixel is stored twice.
 """
 
+import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
+from pydantic import Field
 
-from pal.config import Config
+from pal.config import Config, Number
 from pal.files import write_json
 from pipeline import PipelineError
 from pipeline.datasets import drawn_scenes, pickapic, pickapic_v1
-from pipeline.datasets.base import AtLeastOne, ColourFilters, Count, DatasetParams, Source
+from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, Source
 
 if TYPE_CHECKING:
     from pipeline.params import Params as AllParams
@@ -34,18 +37,36 @@ PUBLISHED = {
 }
 
 
+Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+
+
+class Recolour(Config):
+    """Which pairs of pictures get colour filters, and what a filter does to a picture (D20, D22)."""
+
+    beta: Annotated[Number, Field(ge=0, le=1)]
+    cool: Colour
+    warm: Colour
+    strength: Annotated[Number, Field(gt=0, le=1)]
+    blend: Literal["mix", "multiply"]
+
+    def of_group(self, group: str) -> str:
+        """A group's filter as the text that items carry; a colour's upper and lower case are one filter."""
+        text = f"{self.blend} {getattr(self, group).lower()} {self.strength:.6f}"
+        return text.rstrip("0").rstrip(".")
+
+
 class Prepare(Config):
     """Who takes part in Pick-a-Filter, and who of them is seen (PAL, appendix D)."""
 
     min_labels: Count
     seen_users_per_group: AtLeastOne
+    recolour: Recolour
 
 
 class Params(DatasetParams):
     """The section pickafilter of params.yaml."""
 
     prepare: Prepare
-    recolour: ColourFilters
 
 
 def find(params: "AllParams") -> Source:
@@ -79,7 +100,10 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
     rows = rows.with_columns(split=pl.when(located).then(pl.lit("adapt")).otherwise(place))
     published = PUBLISHED if params.pickafilter.source == "pickapic_v1" else {}
     write_json(out / "table3.json", table3(rows, published))
-    return kept.counts() | {"users_in_both": len(both)} | pickapic.write(rows, kept.images, out)
+    rows = put_filters(rows, options.recolour, params.prepare.seed)
+    counts = {"users_in_both": len(both), "unfiltered": rows["filtered"].null_count()}
+    counts |= {f"{word}_filtered": int((rows["filtered"] == word).sum()) for word in ("winner", "loser")}
+    return kept.counts() | counts | pickapic.write(rows, kept.images, out)
 
 
 def assign(people: pl.DataFrame, options: Prepare, seed: int) -> pl.DataFrame:
@@ -112,6 +136,35 @@ def assign(people: pl.DataFrame, options: Prepare, seed: int) -> pl.DataFrame:
         group=pl.Series(np.array(GROUPS)[group]),
         users=pl.Series(np.where(place < options.seen_users_per_group, "seen", "unseen")),
     )
+
+
+def put_filters(rows: pl.DataFrame, options: Recolour, seed: int) -> pl.DataFrame:
+    """Choose a share beta of each user's pairs; one half get a filter on the winner, the other on the loser.
+
+    The share is rounded to whole pairs, and a coin decides whom an odd one is for. What is chosen depends on
+    the seed, the user and the user's pairs alone. A winner gets its group's colour, a loser the other.
+
+    Returns:
+        The rows with `filtered` (winner, loser or null), `filter_0` and `filter_1`.
+    """
+    words = np.full(len(rows), None, dtype=object)
+    for (user,), of_user in rows.select("user_id").with_row_index("row").group_by(["user_id"]):
+        rng = np.random.default_rng(int(hashlib.sha256(f"{seed}|{user}".encode()).hexdigest(), 16))
+        order = of_user["row"].to_numpy()[rng.permutation(len(of_user))]
+        n_filtered = int(options.beta * len(of_user) + 0.5)
+        n_winners = (n_filtered + int(rng.integers(2))) // 2
+        words[order[:n_winners]] = "winner"
+        words[order[n_winners:n_filtered]] = "loser"
+    rows = rows.with_columns(filtered=pl.Series(words.tolist(), dtype=pl.String))
+    own = pl.col("group").replace_strict({group: options.of_group(group) for group in GROUPS})
+    swapped = zip(GROUPS, GROUPS[::-1], strict=True)
+    other = pl.col("group").replace_strict({group: options.of_group(rival) for group, rival in swapped})
+    for side in (0, 1):
+        wins = pl.col("label") == 1 - side
+        filtered = pl.when(wins & (pl.col("filtered") == "winner")).then(own)
+        filtered = filtered.when(~wins & (pl.col("filtered") == "loser")).then(other)
+        rows = rows.with_columns(filtered.otherwise(None).alias(f"filter_{side}"))
+    return rows
 
 
 def table3(rows: pl.DataFrame, published: dict[str, dict[str, tuple[int, ...]]]) -> list[dict[str, Any]]:

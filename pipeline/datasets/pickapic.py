@@ -37,7 +37,6 @@ COLUMNS = {
     "has_label": ("has_label", pa.bool_()),
     "user_id": ("user_id", pa.int64()),
     "ranking_id": ("ranking_id", pa.int64()),
-    "num_example_per_prompt": ("per_prompt", pa.int64()),
     "created_at": ("time", pa.timestamp("us")),
 }
 
@@ -84,7 +83,7 @@ def read(files: dict[str, Path], *, pixels: bool = True) -> pl.DataFrame:
 
     Returns:
         split, file (sha256), row_group, row (within it), prompt, uid_0, uid_1, label (1: picture 0 wins),
-        has_label, user_id, ranking_id, per_prompt, time.
+        has_label, user_id, ranking_id, time.
 
     Raises:
         PipelineError: If a file is damaged or not in the format.
@@ -193,7 +192,6 @@ class Prepare(Config):
     """How Pick-a-Pic is read."""
 
     ties: Literal["drop", "keep"]
-    weighting: Literal["none", "per_prompt"]
     unseen_users: Share
 
 
@@ -224,6 +222,7 @@ def load(files: dict[str, Path], *, ties: str) -> Comparisons:
     check(unread, pixels=True)
     n_unread = count(unread)
     kept = Comparisons(rows, {left_out: n_unread}, first_places(rows))
+    kept.rows = rows.with_columns(filter_0=pl.lit(None, pl.String), filter_1=pl.lit(None, pl.String))
     filled = pl.col("prompt", "uid_0", "uid_1").fill_null("").str.strip_chars() != ""
     kept.keep(pl.all_horizontal(pl.col("user_id").is_not_null(), filled), "incomplete")
     empty = pl.col("label").is_null() | pl.col("label").is_nan()
@@ -288,18 +287,16 @@ def write(rows: pl.DataFrame, images: pl.DataFrame, out: Path) -> dict[str, int]
     """Write the items that rows name, and the pairs, in the order of the rows.
 
     Args:
-        rows: With users, split, and where they apply test, group and weight.
+        rows: With users, split, and where they apply test and group, and the filters that pictures get.
         images: Where pictures lie.
         out: The folder.
 
     Returns:
         How many prompts, pictures and users there are.
     """
-    used = pl.concat([rows["uid_0"], rows["uid_1"]]).unique()
-    images = images.join(used.to_frame("uid"), on="uid", how="semi").with_columns(
-        pl.col("file").cast(pl.String)
-    )
-    places = images.select("file", "row_group", "row", "column").iter_rows()
+    shown = [rows.select(uid=f"uid_{side}", filter=f"filter_{side}") for side in (0, 1)]
+    images = images.join(pl.concat(shown).unique(), on="uid").with_columns(pl.col("file").cast(pl.String))
+    places = images.select("file", "row_group", "row", "column", "filter").iter_rows()
     images = images.with_columns(
         item_id=pl.Series([tables.image_id(*place) for place in places], dtype=pl.String)
     )
@@ -309,17 +306,20 @@ def write(rows: pl.DataFrame, images: pl.DataFrame, out: Path) -> dict[str, int]
     )
     tables.write_table(out / tables.ITEMS, items.unique("item_id").sort("item_id"))
     prompt_ids = [tables.text_id(text) for text in texts]
-    first_id, second_id = (
-        pl.col(side).replace_strict(images["uid"], images["item_id"]) for side in ("uid_0", "uid_1")
-    )
+    for side in (0, 1):
+        on = [f"uid_{side}", f"filter_{side}"]
+        ids = images.select(pl.col("uid", "filter", "item_id")).rename(
+            {"uid": on[0], "filter": on[1], "item_id": f"item_{side}"}
+        )
+        rows = rows.join(ids, on=on, how="left", nulls_equal=True, maintain_order="left")
     second = pl.col("label") == 0
     pairs = rows.with_columns(
         pair_id=pl.int_range(pl.len()),
         user_id=pl.col("user_id").cast(pl.String),
         prompt=pl.col("prompt").replace_strict(texts, prompt_ids),
         # Of a tie picture 0 stands as chosen.
-        chosen=pl.when(second).then(second_id).otherwise(first_id),
-        rejected=pl.when(second).then(first_id).otherwise(second_id),
+        chosen=pl.when(second).then("item_1").otherwise("item_0"),
+        rejected=pl.when(second).then("item_0").otherwise("item_1"),
         label=pl.when(pl.col("label") == 0.5).then(0.5).otherwise(1.0),
     )
     tables.write_table(out / tables.PAIRS, pairs)
@@ -327,22 +327,13 @@ def write(rows: pl.DataFrame, images: pl.DataFrame, out: Path) -> dict[str, int]
 
 
 def prepare(options: Prepare, seed: int, files: dict[str, Path]) -> tuple[Comparisons, pl.DataFrame]:
-    """What v1 and v2 share: the comparisons that count, and the rows with their places and weights.
+    """What v1 and v2 share: the comparisons that count, and the rows with their places.
 
     Raises:
         PipelineError: If a file is not as it must be, or nothing is left to train on.
     """
     kept = load(files, ties=options.ties)
-    rows = place(kept, options.unseen_users, seed)
-    if options.weighting == "none":
-        return kept, rows.with_columns(weight=pl.lit(None, pl.Float32))
-    bad = rows.filter(~(pl.col("per_prompt") > 0).fill_null(value=False)).head(1)
-    if len(bad):
-        raise PipelineError(
-            "num_example_per_prompt must be at least 1 where prepare's weighting is per_prompt, got "
-            f"{bad['per_prompt'][0]} in ranking {bad['ranking_id'][0]}; set weighting to none"
-        )
-    return kept, rows.with_columns(weight=1 / pl.col("per_prompt"))
+    return kept, place(kept, options.unseen_users, seed)
 
 
 ROWS = {

@@ -1,8 +1,8 @@
 """Images into the store: read in the order in which they lie, decoded ahead of the encoder, fixed batches.
 
-A colour filter is a short text, `mix #1f5fff 0.35` or `multiply #1f5fff 0.35`, which stands in the items
-table and goes into the item's id. It acts in linear light, as a lens of that colour would. Each channel
-passes through a table of 256 entries, so that the same filter gives the same bytes everywhere.
+A colour filter is a short text that stands in the items table and goes into the item's id: `mix #1f5fff 0.35`
+goes so far towards the colour, `multiply #1f5fff 0.35` dims as glass of that colour would. It acts in linear
+light, through a table of 256 entries a channel, so that the same filter gives the same bytes everywhere.
 """
 
 import io
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pal.encoders import ImageEncoder
-    from pipeline.encoding.items import Items
     from pipeline.params import Encode
 
 PLACE = ["file", "row_group", "row", "column", "filter"]
@@ -37,7 +36,7 @@ ROWS_AT_ONCE = 64  # rows of a Parquet file in memory at a time, each with a pic
 LARGEST_FILE = 1 << 28  # bytes of a picture's file
 
 
-def fill(job: Job, encoder: "ImageEncoder", items: "Items", options: "Encode") -> list[BadItem]:
+def fill(job: Job, encoder: "ImageEncoder", items: pl.DataFrame, options: "Encode") -> list[BadItem]:
     """Encode the groups of this process's share that hold a missing image, and store what was missing.
 
     Args:
@@ -53,7 +52,7 @@ def fill(job: Job, encoder: "ImageEncoder", items: "Items", options: "Encode") -
 
     size = options.images_per_batch
     size *= max(1, group_rows(len(job.ids)) // size)  # whole batches
-    frame = items.images().with_columns(missing=pl.Series(job.missing), item=pl.int_range(pl.len()))
+    frame = items.with_columns(missing=pl.Series(job.missing), item=pl.int_range(pl.len()))
     frame = in_reading_order(frame).with_columns(group=pl.int_range(pl.len()) // size)
     # In blocks: each process reads files of its own.
     mine = pl.col("group").is_in(list(job.share.block(-(-len(frame) // size))))
@@ -106,13 +105,10 @@ def _shrunk(
 
     workers = options.workers or max(1, (os.cpu_count() or 1) - 2)  # cores are left to the encoder
     depth = max(2 * options.images_per_batch, 4 * workers)
-    for done in prefetch(pictures, lambda picture: encoder.shrink(decoded(picture)), workers, depth):
-        if done.error is None:
-            yield done.job.row, done.result
-        elif isinstance(done.error, PalError):
-            yield done.job.row, str(done.error)
-        else:
-            raise done.error
+    work = prefetch(pictures, lambda picture: encoder.shrink(decoded(picture)), workers, depth)
+    for picture, future in work:
+        error = future.exception()
+        yield picture.row, str(error) if isinstance(error, PalError) else future.result()
 
 
 def _bad_item(frame: pl.DataFrame, row: int, reason: str) -> BadItem:
@@ -206,17 +202,6 @@ def thumbnails(items: pl.DataFrame, dataset: str, size: int) -> dict[str, bytes]
         image.save(out, "JPEG", quality=80)
         jpegs[ids[picture.row]] = out.getvalue()
     return jpegs
-
-
-def colour_filter(blend: str, colour: str, strength: float) -> str:
-    """A filter as the text that items carry; a colour's upper and lower case are one filter.
-
-    Args:
-        blend: mix: towards the colour. multiply: by the colour, as glass of that colour does.
-        colour: As #rrggbb.
-        strength: How far, above 0 (not at all) and at most 1 (all the way).
-    """
-    return f"{blend} {colour.lower()} {strength:.6f}".rstrip("0").rstrip(".")
 
 
 def apply_filter(pixels: "Tensor", text: str) -> "Tensor":

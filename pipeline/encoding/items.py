@@ -1,80 +1,26 @@
-"""A dataset's items as encode reads them, and those that cannot be encoded.
-
-Nothing here makes a Python object per item: two million items are 64 MB of ids, and their texts' bytes once.
-"""
+"""A dataset's items as encode reads them, and those that cannot be encoded."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import polars as pl
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from pal.encoders import vector_store
 from pal.errors import shorten
 from pal.files import write_text
 from pipeline.storage import tables
 
-IMAGE_COLUMNS = ["item_id", "file", "row_group", "row", "column", "filter"]
 DROPPED_COLUMNS = ("item_id", "modality", "file", "row_group", "row", "column", "reason")
 
 
-@dataclass(frozen=True)
-class Items:
-    """The items of one modality, by id.
-
-    Args:
-        ids: Their ids (`vector_store.packed`), ascending.
-        rows: The row of each in the table.
-        path: The table.
-        made_by: The stage that wrote it.
-    """
-
-    ids: np.ndarray
-    rows: np.ndarray
-    path: Path
-    made_by: str
-
-    def texts(self) -> pa.LargeStringArray:
-        """Their texts in Arrow's memory, in the order of the ids; empty where the table has none."""
-        column = tables.read_arrow(self.path, self.made_by, ["text"]).column("text")
-        # With 64-bit offsets the column is one chunk however long it is; without, 2 GB would be the most.
-        texts = pc.cast(column, pa.large_string()).combine_chunks()
-        return texts.take(pa.array(self.rows)).fill_null("")
-
-    def images(self) -> pl.DataFrame:
-        """Where the bytes of images lie, one row an item, in the order of the ids."""
-        return tables.read_table(self.path, self.made_by, IMAGE_COLUMNS)[self.rows]
-
-    def vectors(self) -> pl.Series:
-        """Vectors of items that are vectors already, as lists, in the order of the ids."""
-        return tables.read_table(self.path, self.made_by, ["vector"])["vector"][self.rows]
-
-
-def read_items(path: Path, made_by: str) -> dict[str, Items]:
-    """The items of a table, by modality; modalities without an item are left out.
+def read_items(path: Path, made_by: str) -> dict[str, pl.DataFrame]:
+    """The items of a table by modality, in the order of their ids; modalities without an item are left out.
 
     Raises:
-        PipelineError: If the table is missing or damaged, or an id is not one.
+        PipelineError: If the table is missing or damaged.
     """
-    table = tables.read_arrow(path, made_by, ["item_id", "modality"])
-    column = table.column("item_id")
-    width = 2 * vector_store.ID_BYTES
-    if len(column) and pc.all(pc.equal(pc.binary_length(column), width)).as_py():
-        chunks = [c.cast(pa.binary()).cast(pa.binary(width)) for c in column.chunks if len(c)]
-        buffers = [np.frombuffer(c.buffers()[1], f"S{width}", len(c), c.offset * width) for c in chunks]
-        ids = vector_store.packed(np.concatenate(buffers))
-    else:  # texts of other lengths, which `packed` refuses
-        ids = vector_store.packed(column.to_pylist())
-    codes, names = tables.codes(table.column("modality"))
-    order = np.argsort(ids, kind="stable")
-    items = {}
-    for modality in tables.MODALITIES:
-        rows = order[codes[order] == names.index(modality)] if modality in names else order[:0]
-        if len(rows):
-            items[modality] = Items(ids[rows], rows, path, made_by)
-    return items
+    items = tables.read_table(path, made_by).sort("item_id")
+    parts = {name: items.filter(pl.col("modality").cast(pl.String) == name) for name in tables.MODALITIES}
+    return {name: part for name, part in parts.items() if len(part)}
 
 
 @dataclass(frozen=True)

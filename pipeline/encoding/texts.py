@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
+import polars as pl
 from tqdm import tqdm
 
 from pipeline.encoding.items import BadItem
@@ -12,14 +12,13 @@ from pipeline.encoding.shares import Job, group_rows
 
 if TYPE_CHECKING:
     from pal.encoders import TextEncoder
-    from pipeline.encoding.items import Items
     from pipeline.params import Encode
 
 BLOCK = 100_000  # texts as Python objects at once
 SHOWN = 200  # characters of a bad text that are kept for messages
 
 
-def fill(job: Job, encoder: "TextEncoder", items: "Items", options: "Encode") -> list[BadItem]:
+def fill(job: Job, encoder: "TextEncoder", items: pl.DataFrame, options: "Encode") -> list[BadItem]:
     """Encode the groups of this process's share that hold a missing text, and store what was missing.
 
     Args:
@@ -31,7 +30,7 @@ def fill(job: Job, encoder: "TextEncoder", items: "Items", options: "Encode") ->
     Returns:
         The missing texts that cannot be encoded, of all shares.
     """
-    texts = items.texts()
+    texts = items["text"].fill_null("")
     lengths, faults = _lengths(encoder, texts)
     edges = batches(np.sort(lengths[lengths >= 0]), options.tokens_per_batch)
     order = np.argsort(lengths, kind="stable")[len(faults) :]  # a bad text has length -1; ids ascend
@@ -44,12 +43,12 @@ def fill(job: Job, encoder: "TextEncoder", items: "Items", options: "Encode") ->
             if not job.missing[rows].any():
                 continue
             vectors = [
-                encoder.encode(texts.take(pa.array(order[start:end])).to_pylist())
+                encoder.encode(texts.gather(order[start:end]).to_list())
                 for start, end in pairwise(batch_edges)
             ]
             bar.update(job.store_missing(rows, np.concatenate(vectors)))
     return [
-        BadItem(job.ids[row].decode(), "text", fault, text=texts[row].as_py()[:SHOWN])
+        BadItem(job.ids[row].decode(), "text", fault, text=texts[row][:SHOWN])
         for row, fault in faults.items()
         if job.missing[row]
     ]
@@ -86,14 +85,14 @@ def group_starts(edges: np.ndarray, rows: int) -> np.ndarray:
     return np.array(starts, dtype=np.int64)
 
 
-def _lengths(encoder: "TextEncoder", texts: pa.LargeStringArray) -> tuple[np.ndarray, dict[int, str]]:
+def _lengths(encoder: "TextEncoder", texts: pl.Series) -> tuple[np.ndarray, dict[int, str]]:
     """Tokens of every text, -1 where it cannot be encoded; and why not, by row."""
-    from pal.encoders.registry import complaint
+    from pal.encoders import complaint
 
     lengths = np.full(len(texts), -1, dtype=np.int64)
     faults = {}
     for start in range(0, len(texts), BLOCK):
-        block = texts.slice(start, BLOCK).to_pylist()
+        block = texts.slice(start, BLOCK).to_list()
         complaints = [complaint(text) for text in block]
         faults.update({start + row: fault for row, fault in enumerate(complaints) if fault})
         good = [row for row, fault in enumerate(complaints) if not fault]

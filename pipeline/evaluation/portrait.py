@@ -1,10 +1,10 @@
-"""What the report shows of a model: its people, what they want, and the truth where it is known.
+"""What the report shows of a model: people, what they want, how far to believe its prototypes, and the truth.
 
 Items are shown as texts, or as small pictures that are part of the page; the gallery shows pairs of which one
-picture has a colour filter.
+picture has a colour filter. Stability is of the model that is evaluated: it is compared with the further fits
+that train makes from other seeds, which serve nothing else.
 """
 
-from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -14,18 +14,31 @@ import torch
 from scipy.linalg import orthogonal_procrustes
 
 import pal.report.portrait
+from pal.comparisons import Questions
+from pal.evaluation.accuracy import rightness
+from pal.evaluation.prototypes import dead_prototypes, match_prototypes, outside_hull, plurality_test
+from pal.models.base import PrototypeModel, feature_blocks
 from pal.models.ideal_point import IdealPointModel
 from pal.report.page import data_uri
 from pal.report.people import seconds_between
 from pal.report.portrait import Item, judged_answers
-from pal.serving.saved_model import SavedModel
+from pal.serving.reward_model import RewardModel
 from pipeline import paths
 from pipeline.encoding import images
-from pipeline.evaluation.predictions import HALVES, margins_by, without_ties
+from pipeline.evaluation.predictions import (
+    HALVES,
+    locate,
+    margins_by,
+    one_state_for_all,
+    rounded,
+    without_ties,
+)
+from pipeline.params import Evaluate
 from pipeline.storage import tables
 from pipeline.storage.manifests import read_json
 from pipeline.study import Study, attributes_of
 
+MAX_QUESTIONS = 20_000
 MAX_ITEMS_OF_TRUTH = 5000
 MAX_FILTERED = 2000
 THUMBNAIL_WIDTH = 96
@@ -34,7 +47,7 @@ PAIR_ITEMS = ("prompt", "chosen", "rejected")
 
 
 def portrait(
-    data: Study, models: dict[str, SavedModel], items: pl.DataFrame, n_items: int, outside: list[str]
+    data: Study, models: dict[str, RewardModel], items: pl.DataFrame, n_items: int, outside: list[str]
 ) -> dict[str, Any]:
     """The report's `portrait`, which `pal.report.portrait` describes, and `truth`.
 
@@ -48,6 +61,8 @@ def portrait(
         outside: Users whom no mix of the prototypes describes.
     """
     model, k1 = models["model"], models.get("k1")
+    # One reward for everyone is the better of two, as in the headline.
+    shared = [(model, one_state_for_all(data, model)), *([(k1, k1.population.mean)] if k1 else [])]
     unseen = model.locate(
         data.embeddings, data.select("unseen", "adapt"), n_users=data.n_users("unseen"),
         attributes=attributes_of(data, "unseen"),
@@ -57,9 +72,11 @@ def portrait(
     for half, located in states.items():
         test, _ = without_ties(data.select(half, "test"))
         (own,) = margins_by(model, [located], data, test)
-        one = None
-        if k1 is not None:
-            (one,) = margins_by(k1, [k1.population.mean.expand(data.n_users(half), -1)], data, test)
+        ones = ((each, place.expand(data.n_users(half), -1)) for each, place in shared if place is not None)
+        one = max(
+            (margins_by(each, [place], data, test)[0] for each, place in ones),
+            key=lambda margins: float(rightness(margins).sum()), default=None,
+        )  # fmt: skip
         answers.append(judged_answers(data.user_ids[half], half, test, own, one))
         groups = data.groups[half] if data.groups else [None] * data.n_users(half)
         users = zip(data.user_ids[half], groups, strict=True)
@@ -114,12 +131,12 @@ def _repeats(data: Study) -> pl.DataFrame | None:
 
 def _times(dataset: str) -> pl.DataFrame | None:
     """Seconds between a user's answers, where the data say when they were given."""
-    path = paths.recoloured(dataset) / tables.PAIRS
+    path = paths.prepared(dataset) / tables.PAIRS
     pairs = pl.scan_parquet(path).select("user_id", "time").drop_nulls().collect()
     return seconds_between(pairs["user_id"].cast(pl.String), pairs["time"]) if len(pairs) else None
 
 
-def true_points(data: Study, model: SavedModel, weights: dict[str, torch.Tensor]) -> dict[str, Any] | None:
+def true_points(data: Study, model: RewardModel, weights: dict[str, torch.Tensor]) -> dict[str, Any] | None:
     """Orthogonal Procrustes of predicted onto true ideal points of a simulation, in one plane; else None.
 
     Preferences fix the space up to rotation and scale, so the predicted one is turned onto the true one by
@@ -184,37 +201,29 @@ def gallery(data: Study, items: pl.DataFrame, n_pairs: int) -> list[dict[str, An
     half = halves[0]
     place = (filtered & (data.places["users"] == half)).arg_true()[:MAX_FILTERED]
     pairs = data.comparisons[torch.from_numpy(place.to_numpy().astype("int64"))]
-    q = pairs.questions[pairs.question]
-    first, second, is_first = q.first.tolist(), q.second.tolist(), (pairs.sign > 0).tolist()
-    rows = [
+    q, ahead = pairs.questions[pairs.question], pairs.sign > 0
+    users = pl.Series(data.user_ids[half]).gather(pairs.user.numpy())
+    names = pl.Series([*data.prompt_ids, None], dtype=pl.String), pl.Series(data.response_ids)
+    rows = pl.DataFrame(
         {
-            "prompt": data.prompt_ids[prompt] if prompt >= 0 else None,
-            "chosen": data.response_ids[first[i] if is_first[i] else second[i]],
-            "rejected": data.response_ids[second[i] if is_first[i] else first[i]],
-            "filtered": data.places["filtered"][place[i]],
-            "group": None if data.groups is None else data.groups[half][user],
-            "user": data.user_ids[half][user],
+            "prompt": names[0].gather(q.prompt.numpy()),
+            "chosen": names[1].gather(torch.where(ahead, q.first, q.second).numpy()),
+            "rejected": names[1].gather(torch.where(ahead, q.second, q.first).numpy()),
+            "filtered": data.places["filtered"].cast(pl.String).gather(place),
+            "group": None if data.groups is None else pl.Series(data.groups[half]).gather(pairs.user.numpy()),
+            "user": users,
         }
-        for i, (user, prompt) in enumerate(zip(pairs.user.tolist(), q.prompt.tolist(), strict=True))
-    ]
-    rows = take_turns(rows, n_pairs)
-    wanted = {row[column] for row in rows for column in PAIR_ITEMS if row[column] is not None}
-    shown = show_items(items, data.dataset, wanted)
-    for row in rows:
-        prompt, chosen, rejected = (shown.get(row[column], NOTHING) for column in PAIR_ITEMS)
+    )
+    # By turns from each group and filter; no prompt twice while others are left.
+    rows = rows.with_columns(again=pl.int_range(pl.len()).over("prompt"))
+    rows = rows.with_columns(turn=pl.int_range(pl.len()).over("again", "group", "filtered"))
+    rows = rows.sort("again", "turn", "group", "filtered", maintain_order=True).drop("again", "turn")
+    shown = rows.head(n_pairs).to_dicts()
+    items_shown = show_items(items, data.dataset, {row[c] for row in shown for c in PAIR_ITEMS} - {None})
+    for row in shown:
+        prompt, chosen, rejected = (items_shown.get(row[column], NOTHING) for column in PAIR_ITEMS)
         row.update(prompt=prompt["text"], chosen=chosen["image"], rejected=rejected["image"])
-    return rows
-
-
-def take_turns(rows: list[dict[str, Any]], n: int) -> list[dict[str, Any]]:
-    """Up to n rows, by turns from each group and filter; no prompt twice while others are left."""
-    shown, turns, ordered = Counter(), Counter(), []
-    for place, row in enumerate(rows):
-        again, kind = shown[row["prompt"]], (row["group"] or "", row["filtered"])
-        ordered.append((again, turns[again, kind], kind, place))
-        shown[row["prompt"]] += 1
-        turns[again, kind] += 1
-    return [rows[place] for *_, place in sorted(ordered)[:n]]
+    return shown
 
 
 def show_items(items: pl.DataFrame, dataset: str, wanted: set[str]) -> dict[str, dict[str, str | None]]:
@@ -228,3 +237,120 @@ def show_items(items: pl.DataFrame, dataset: str, wanted: set[str]) -> dict[str,
         thumbnails = images.thumbnails(pictures, dataset, THUMBNAIL_WIDTH)
         shown |= {item: {**NOTHING, "image": data_uri(thumbnails.get(item))} for item in pictures["item_id"]}
     return shown
+
+
+def plurality(
+    data: Study, model: RewardModel, users: str, knobs: Evaluate, *, items: str = "all", test: str = ""
+) -> dict[str, float | str | None]:
+    """Permutation test of whether users' own states predict their test answers better than shuffled ones.
+
+    Seen users have their states from training, unseen ones from the headline shots of the first draw.
+
+    Args:
+        data: The dataset.
+        model: The model evaluated.
+        users: seen or unseen.
+        knobs: Shots and seed.
+        items: Judged on all items, or on known or new ones alone.
+        test: Of which named test set; empty for all.
+
+    Returns:
+        differ_p, and where it is null, why: nulls both where there is nothing to shuffle, fewer than two
+        users, or none that can be located.
+    """
+    held_out = data.select(
+        users, "test", items if items != "all" else None, **({"test": test} if test else {})
+    )
+    known = data.select(users, "train" if users == "seen" else "adapt")
+    if data.n_users(users) < 2 or not len(held_out) or not len(known):
+        return {"differ_p": None, "why": None}
+    states = model.states
+    if users == "unseen":
+        states = locate(data, model, knobs)[knobs.headline_shots][0]
+    p_value = plurality_test(model.head, states, data.embeddings, held_out, seed=knobs.seed).p_value
+    return {
+        "differ_p": rounded(p_value),
+        "why": "users are asked of different things" if p_value is None else None,
+    }
+
+
+def prototype_stability(data: Study, model: RewardModel) -> dict[str, Any] | None:
+    """What the report says of a model's prototypes; None for one prototype, or a model without.
+
+    Returns:
+        seeds (further fits), agreement (of matched prototypes; by prototype too), same_groups (adjusted Rand
+        index of the users' nearest prototypes), same_answers (share of test questions on which a user's
+        rewards prefer the same response), true_groups (adjusted Rand index with the true groups), n_groups,
+        dead (prototypes), outside (seen and unseen users, and of how many). None where something is not
+        known.
+    """
+    if not isinstance(model.head, PrototypeModel) or model.config.K == 1:
+        return None
+    others = [RewardModel.load(path) for path in paths.further_fits(paths.models(data.dataset))]
+    groups, nearest = data.groups and data.groups["seen"], model.states.argmax(1).numpy()
+    names = ("agreement", "by_prototype", "same_groups", "same_answers")
+    return {
+        "seeds": len(others),
+        **(_agreement(data, model, others) if others else dict.fromkeys(names)),
+        "true_groups": same_groups(np.array(groups), nearest) if groups else None,
+        "n_groups": len(set(groups)) if groups else None,
+        "dead": [k + 1 for k, dead in enumerate(dead_prototypes(model.states).tolist()) if dead],
+        "outside": _outside(data, model),
+    }
+
+
+def same_groups(one: np.ndarray, other: np.ndarray) -> float:
+    """Adjusted Rand index of two groupings of the same users."""
+    from sklearn.metrics import adjusted_rand_score  # as long to import as numpy, polars and pydantic
+
+    return rounded(adjusted_rand_score(one, other))
+
+
+def _agreement(data: Study, model: RewardModel, others: list[RewardModel]) -> dict[str, Any]:
+    """Agreement of the model with fits from other seeds: of prototypes, users' groups and answers."""
+    rows = torch.unique(data.select("seen", "train").question)[:MAX_QUESTIONS]
+    questions, test = data.comparisons.questions[rows], data.select("seen", "test")
+    margins, shares = prototype_margins(data, model, questions), model.states.mean(0)
+    (ours,) = margins_by(model, [model.states], data, test)
+    agreement, groups, answers = [], [], []
+    for other in others:
+        theirs_at = prototype_margins(data, other, questions)
+        agreement.append(match_prototypes(margins, theirs_at, shares, other.states.mean(0)).agreement)
+        nearest = (fit.states.argmax(1).numpy() for fit in (model, other))
+        groups.append(same_groups(*nearest))
+        (theirs,) = margins_by(other, [other.states], data, test)
+        answers.append(float(((ours > 0) == (theirs > 0)).double().mean()))
+    by_prototype = torch.stack(agreement).mean(0)
+    return {
+        "agreement": rounded(float(by_prototype @ shares.double())),
+        "by_prototype": [rounded(each) for each in by_prototype.tolist()],
+        "same_groups": rounded(float(np.mean(groups))),
+        "same_answers": rounded(float(np.mean(answers))),
+    }
+
+
+def prototype_margins(data: Study, model: RewardModel, questions: Questions) -> torch.Tensor:
+    """(questions, K): the margin of each question's first response at each prototype."""
+    with torch.inference_mode():
+        return model.head.prototype_margins(model.head.question_features(data.embeddings, questions))
+
+
+def _outside(data: Study, model: RewardModel) -> dict[str, dict[str, Any]] | None:
+    """Users whose located answers are 20 times likelier outside the prototypes' convex hull.
+
+    None for models whose margin is not linear in the weights.
+    """
+    if not model.head.linear or model.fit_config.loss != "logistic":
+        return None
+    counts = {}
+    for half, split in (("seen", "train"), ("unseen", "adapt")):
+        pairs, _ = without_ties(data.select(half, split))
+        margins = [torch.zeros(0, model.config.K)]
+        with torch.inference_mode():
+            for block, features, place in feature_blocks(model.head, data.embeddings, pairs):
+                at_prototypes = model.head.prototype_margins(features).index_select(0, place)
+                margins.append(at_prototypes * block.sign[:, None])
+        outside = outside_hull(torch.cat(margins).clone(), pairs.user, n_users=data.n_users(half))
+        who = [data.user_ids[half][row] for row in outside.nonzero()[:, 0].tolist()]
+        counts[half] = {"users": len(who), "of": int((torch.bincount(pairs.user) > 0).sum()), "who": who}
+    return counts

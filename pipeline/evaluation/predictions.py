@@ -16,19 +16,18 @@ import torch
 from pal.comparisons import Comparisons
 from pal.evaluation.accuracy import rightness
 from pal.models.base import PrototypeModel, feature_blocks
-from pal.serving.saved_model import SavedModel
+from pal.serving.reward_model import RewardModel
 from pal.users.free_states import free_weights
 from pal.users.population import log_likelihoods
 from pal.users.question_choice import answer_probabilities, interview
 from pipeline import PipelineError
-from pipeline.evaluation.baselines import Margins
 from pipeline.params import Evaluate
 from pipeline.paths import PARAMS
 from pipeline.storage.tables import USERS as HALVES
 from pipeline.study import Study, attributes_of
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.bounds import Bound
+    from pipeline.evaluation.references import Bound, Margins
 
 USERS = (*HALVES, "unlocated")
 SCHEMA = {
@@ -53,8 +52,8 @@ Key = tuple[str, int | None]  # a model's name, and the shots that it was given
 
 def predict(
     data: Study,
-    models: dict[str, SavedModel],
-    baselines: dict[str, Margins],
+    models: dict[str, RewardModel],
+    baselines: "dict[str, Margins]",
     knobs: Evaluate,
     halves: tuple[str, ...] = HALVES,
     bound: "Bound | None" = None,
@@ -122,7 +121,7 @@ def _columns(data: Study, half: str, pairs: Comparisons, rows: torch.Tensor) -> 
 
 
 def unseen_margins(
-    data: Study, pairs: Comparisons, models: dict[str, SavedModel], knobs: Evaluate, bound: "Bound | None"
+    data: Study, pairs: Comparisons, models: dict[str, RewardModel], knobs: Evaluate, bound: "Bound | None"
 ) -> dict[Key, list[torch.Tensor]]:
     """Margins on unseen users' pairs: of the controls, of the model at all shots, and of the bound."""
     model, n_users = models["model"], data.n_users("unseen")
@@ -148,7 +147,7 @@ def unseen_margins(
     return margins | {("asked", n): [next(every)] for n in asked}
 
 
-def one_state_for_all(data: Study, model: SavedModel) -> torch.Tensor | None:
+def one_state_for_all(data: Study, model: RewardModel) -> torch.Tensor | None:
     """The state that fits all training answers best; None where all users have one state anyway.
 
     What the model gains over itself with this state is due to users' states, not to its width, nor to a
@@ -182,7 +181,7 @@ def without_ties(comparisons: Comparisons) -> tuple[Comparisons, torch.Tensor]:
 
 
 def margins_by(
-    model: SavedModel, tables: list[torch.Tensor], data: Study, pairs: Comparisons
+    model: RewardModel, tables: list[torch.Tensor], data: Study, pairs: Comparisons
 ) -> list[torch.Tensor]:
     """Margins under several tables of users' states; what does not depend on the user is computed once."""
     blocks: list[list[torch.Tensor]] = [[pairs.sign[:0]] for _ in tables]
@@ -194,7 +193,7 @@ def margins_by(
     return [torch.cat(margins) for margins in blocks]
 
 
-def locate(data: Study, model: SavedModel, knobs: Evaluate) -> dict[int, list[torch.Tensor]]:
+def locate(data: Study, model: RewardModel, knobs: Evaluate) -> dict[int, list[torch.Tensor]]:
     """Unseen users' states from each number of shots, one table per draw; nested within a draw (D18).
 
     A user with fewer comparisons than shots is located from all of them, and left out by `predict`. Where no
@@ -232,7 +231,7 @@ def locate(data: Study, model: SavedModel, knobs: Evaluate) -> dict[int, list[to
     return located
 
 
-def _told(data: Study, model: SavedModel) -> torch.Tensor | None:
+def _told(data: Study, model: RewardModel) -> torch.Tensor | None:
     """What unseen users' attributes say of their states, as evidence; None where the prior reads none."""
     return model.attributes and model.attributes.evidence(attributes_of(data, "unseen"))
 
@@ -259,7 +258,7 @@ def places_in_user(
     return place
 
 
-def locate_by_questions(data: Study, model: SavedModel, most: int) -> dict[int, torch.Tensor]:
+def locate_by_questions(data: Study, model: RewardModel, most: int) -> dict[int, torch.Tensor]:
     """Unseen users' states after 1, 2 and more questions, chosen by expected information gain (BALD).
 
     Only the answers to the adapt pairs are known, so these are the questions; at most `most` of a user's. A

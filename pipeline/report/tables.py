@@ -15,7 +15,7 @@ def series_names(n_prototypes: int, encoder: str) -> dict[str, str]:
     """What the model of K prototypes and what it is held against are called in tables and charts."""
     return {
         "model": f"PAL, K\u00a0=\u00a0{n_prototypes}",
-        "k1": "One reward (K\u00a0=\u00a01)",
+        "k1": "K\u00a0=\u00a01",
         "similarity": f"{encoder} similarity",
         "longer": "Longer response",
         "majority": "Majority answer",

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from pal import encoders
-from pal.encoders.vector_store import Embedder, EmbeddingStore, write_shard
+from pal.encoders.vector_store import Embedder, EmbeddingStore, packed, write_shard
 from pal.files import new_folder
 from pipeline import PipelineError, params, paths
 from pipeline.datasets.base import EncoderByModality
 from pipeline.encoding import images, shares, texts
-from pipeline.encoding.items import BadItem, Items, read_items, write_dropped
+from pipeline.encoding.items import BadItem, read_items, write_dropped
 from pipeline.encoding.shares import Job, Share
 from pipeline.params import Params
 from pipeline.storage import raw_files, tables
@@ -39,7 +40,7 @@ def main(dataset: str, rank: int | None = None, world: int | None = None) -> Non
     """
     values = params.load()
     share = shares.share_of(rank, world)
-    items = read_items(paths.recoloured(dataset) / tables.ITEMS, f"recolour@{dataset}")
+    items = read_items(paths.prepared(dataset) / tables.ITEMS, f"prepare@{dataset}")
     if share.world > 1:
         encode_share(dataset, items, values, share)
         return
@@ -56,7 +57,7 @@ def main(dataset: str, rank: int | None = None, world: int | None = None) -> Non
     with new_folder(paths.embeddings(dataset)) as folder:
         for modality, of_modality in items.items():
             if _encoder_of(dataset, modality, values) == "none":
-                ids = of_modality.ids
+                ids = packed(of_modality["item_id"].to_list())
                 embedder, parts = _given(of_modality, modality, dataset, values.encode.shard_rows)
             else:
                 job, faults = _fill(of_modality, modality, dataset, values, Share())
@@ -69,7 +70,7 @@ def main(dataset: str, rank: int | None = None, world: int | None = None) -> Non
             for number, (start, vectors) in enumerate(zip(starts, parts, strict=True)):
                 path = folder / modality / f"shard-{number:05d}.parquet"
                 write_shard(path, ids[start : start + len(vectors)], vectors, embedder)
-            modalities[modality] = {"in": len(of_modality.ids), "out": len(ids), "encoder": asdict(embedder)}
+            modalities[modality] = {"in": len(of_modality), "out": len(ids), "encoder": asdict(embedder)}
         write_dropped(folder / "dropped.csv", bad)
         counts = {
             "read": sum(about["in"] for about in modalities.values()),
@@ -80,7 +81,7 @@ def main(dataset: str, rank: int | None = None, world: int | None = None) -> Non
         write_manifest(folder, counts, reasons=reasons, modalities=modalities)
 
 
-def encode_share(dataset: str, items: dict[str, Items], values: Params, share: Share) -> None:
+def encode_share(dataset: str, items: dict[str, pl.DataFrame], values: Params, share: Share) -> None:
     """Encode a share of a dataset's items into the store, and write nothing else."""
     for modality, of_modality in items.items():
         if _encoder_of(dataset, modality, values) != "none":
@@ -93,7 +94,7 @@ def encode_share(dataset: str, items: dict[str, Items], values: Params, share: S
 
 
 def _fill(
-    items: Items, modality: str, dataset: str, values: Params, share: Share
+    items: pl.DataFrame, modality: str, dataset: str, values: Params, share: Share
 ) -> tuple[Job, list[BadItem]]:
     """Put a share of what is missing into the store; what could not be encoded.
 
@@ -102,8 +103,8 @@ def _fill(
     """
     job, described = _job(items, modality, dataset, values, share)
     count = int(job.missing.sum())
-    stored = f"{len(items.ids) - count:,} in the store, {count:,} to encode"
-    print(f"encode@{dataset}: {len(items.ids):,} {modality} items, {stored}")
+    stored = f"{len(items) - count:,} in the store, {count:,} to encode"
+    print(f"encode@{dataset}: {len(items):,} {modality} items, {stored}")
     if not count:
         return job, []
     device = _device(values)
@@ -124,7 +125,7 @@ def _fill(
 
 
 def _job(
-    items: Items, modality: str, dataset: str, values: Params, share: Share
+    items: pl.DataFrame, modality: str, dataset: str, values: Params, share: Share
 ) -> tuple[Job, encoders.Described]:
     """What is missing of a modality, and the encoder for it."""
     options = values.encode
@@ -140,13 +141,11 @@ def _job(
             f"{dataset}.encoder in {paths.PARAMS} must read the {modality} items of {dataset}, "
             f"got {name!r}, which reads {reads}; name another, or one per modality"
         )
-    embedder = Embedder(
-        name, described.weights_sha256, described.files_sha256, described.dim, options.dtype,
-        described.preprocessing, described.engine, described.precision,
-    )  # fmt: skip
+    embedder = Embedder.from_described(described, options.dtype)
     store = EmbeddingStore(embedder, _device(values), libraries=described.libraries)
     raw_files.record_use(dataset, modality, store.folder.name)
-    return Job(store, items.ids, store.find(items.ids).missing, share, dataset), described
+    ids = packed(items["item_id"].to_list())
+    return Job(store, ids, store.find(ids).missing, share, dataset), described
 
 
 def _device(values: Params) -> str:
@@ -163,11 +162,13 @@ def _encoder_of(dataset: str, modality: str, values: Params) -> str:
     return getattr(encoder, modality, "none") if isinstance(encoder, EncoderByModality) else encoder
 
 
-def _given(items: Items, modality: str, dataset: str, rows: int) -> tuple[Embedder, Iterator[np.ndarray]]:
+def _given(
+    items: pl.DataFrame, modality: str, dataset: str, rows: int
+) -> tuple[Embedder, Iterator[np.ndarray]]:
     """Items that are vectors already."""
     if modality != "vector":
         raise PipelineError(f"{dataset}.encoder must name an encoder: not all items are vectors, got 'none'")
-    lists = items.vectors()
+    lists = items["vector"]
     width = len(lists[0])
     print(f"encode@{dataset}: {len(lists):,} items are vectors already")
     vectors = lists.explode().to_numpy().reshape(len(lists), width).astype(np.float32)

@@ -14,15 +14,19 @@ import torch
 
 from pal.evaluation.accuracy import calibrate
 from pal.files import new_folder, write_csv, write_json
-from pal.serving.saved_model import SavedModel
+from pal.serving.reward_model import RewardModel
 from pipeline import PipelineError, params, paths, study
-from pipeline.evaluation import prototypes
-from pipeline.evaluation.baselines import available_baselines
-from pipeline.evaluation.bounds import bayes_bound
-from pipeline.evaluation.headline import against_one_reward, compare, fewer_users, headline
-from pipeline.evaluation.portrait import gallery, portrait
+from pipeline.evaluation.portrait import gallery, plurality, portrait, prototype_stability
 from pipeline.evaluation.predictions import predict, rounded, without_ties
-from pipeline.evaluation.slices import find, score_slices
+from pipeline.evaluation.references import available_baselines, bayes_bound
+from pipeline.evaluation.scores import (
+    against_one_reward,
+    compare,
+    fewer_users,
+    find,
+    headline,
+    score_slices,
+)
 from pipeline.storage.manifests import NAME, read_json, write_manifest
 from pipeline.study import Study
 
@@ -38,7 +42,7 @@ def main(dataset: str) -> None:
     knobs, shown = values.evaluate, values.report
     data, items = study.load(dataset), study.items(dataset)
     folders = [paths.models(dataset) / name for name in ("model", *paths.CONTROLS)]
-    models = {path.name: SavedModel.load(path) for path in folders if path.name == "model" or path.is_dir()}
+    models = {path.name: RewardModel.load(path) for path in folders if path.name == "model" or path.is_dir()}
     model, text = models["model"], items.drop_nulls("text")
     baselines = available_baselines(data, dict(text.select("item_id", "text").iter_rows()))
     predictions = predict(data, models, baselines, knobs, bound=bayes_bound(data, values))
@@ -46,11 +50,11 @@ def main(dataset: str) -> None:
     # Which comparisons the headline is about: what is said beside it is about no others.
     places = {n: find(scores.main, n, "model", shots=k) for n, k in (("seen", None), ("unseen", 0))}
     about = {n: {"items": at.items, "test": at.test} if at else {} for n, at in places.items()}
-    plurality = {
+    differ = {
         users: {
             **against_one_reward(scores.main, users, knobs),
             "new": against_one_reward(scores.main, users, knobs, new=True),
-            **prototypes.plurality(data, model, users, knobs, **about[users]),
+            **plurality(data, model, users, knobs, **about[users]),
         }
         for users in ("seen", "unseen")
     }
@@ -65,11 +69,11 @@ def main(dataset: str) -> None:
     # What must stand beside the numbers: encoders without training, and how answers were simulated.
     said = {"encoder": ", ".join(sorted(untrained)), "notes": " ".join(notes)}
     said = {name: sentence for name, sentence in said.items() if sentence}
-    write_json(paths.metrics(dataset), {**headline(scores, plurality, knobs), **said})
+    write_json(paths.metrics(dataset), {**headline(scores, differ, knobs), **said})
     _write_plots(dataset, rows, calibration)
     # The model against what needs no fitting, on seen users, paired by user.
     unfitted = {name: find(scores.main, "seen", name) for name in ("longer", "similarity")}
-    stability = prototypes.stability(data, model)
+    stability = prototype_stability(data, model)
     outside = [user for half in ((stability or {}).get("outside") or {}).values() for user in half["who"]]
     data_flow = data_flow_counts(dataset)
     whole = {
@@ -92,7 +96,7 @@ def main(dataset: str) -> None:
         "filters": rows["by_filter"],
         "never_seen": {**scores.cold_start_counts, "accuracies": rows["cold_start"]},
         "stability": stability,
-        "plurality": plurality,
+        "plurality": differ,
         "beside": {name: compare(places["seen"], score, knobs) for name, score in unfitted.items() if score},
         "calibration": calibration,
         "training": _training(dataset),
@@ -183,7 +187,6 @@ def data_flow_counts(dataset: str) -> list[Row]:
     rows = []
     for stage, folder in (
         ("prepare", paths.prepared(dataset)),
-        ("recolour", paths.recoloured(dataset)),
         ("split", paths.splits(dataset)),
         ("encode", paths.embeddings(dataset)),
     ):

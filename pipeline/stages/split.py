@@ -28,7 +28,7 @@ def main(dataset: str) -> None:
     """Split one dataset."""
     values = params.load()
     shares = values[dataset].split
-    path, made_by = paths.recoloured(dataset) / tables.PAIRS, f"recolour@{dataset}"
+    path, made_by = paths.prepared(dataset) / tables.PAIRS, f"prepare@{dataset}"
     pairs = tables.read_coded(path, made_by, COLUMNS)
     counts, said = {"read": len(pairs)}, []
     if isinstance(shares, Shares) and (pairs["split"] < 0).all():

@@ -19,7 +19,7 @@ from pal.methods import METHODS
 from pal.methods.base import Learned, Task
 from pal.models import MODELS
 from pal.models.base import PrototypeModel
-from pal.serving.saved_model import SavedModel
+from pal.serving.reward_model import RewardModel
 from pipeline import PipelineError, params, paths, study
 from pipeline.storage.manifests import write_manifest
 from pipeline.study import Study
@@ -53,7 +53,7 @@ def main(dataset: str) -> None:
                     print(f"train@{dataset}: {sentence}")
                 write_json(folder / "method.json", {"method": values[dataset].method, "said": learned.said})
                 history = learned.fitted.history
-            saved = SavedModel.from_fit(
+            saved = RewardModel.from_fit(
                 learned.fitted,
                 data.embeddings,
                 user_ids=data.user_ids["seen"],

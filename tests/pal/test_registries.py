@@ -1,4 +1,4 @@
-"""A population from outside the package, and members of the registries that are not there."""
+"""Members from outside the package in use, and members of the registries that are not there."""
 
 import pytest
 import torch
@@ -8,46 +8,7 @@ from pal.fitting import OBJECTIVES
 from pal.fitting.trainer import fit
 from pal.models import MODELS
 from pal.users import POPULATIONS
-from pal.users.population import Population, Posterior
-from tests.test_registries import MixedEffects, SmallDeviations
-
-
-class Gaussian(Population):
-    """States about a mean with one variance; evidence is the natural parameters of a linearised answer."""
-
-    name, evidence_name = "gaussian", "natural_parameters"
-
-    def __init__(self, centre, variance):
-        self.centre, self.variance = centre, variance
-
-    @classmethod
-    def from_states(cls, states):
-        return cls(states.mean(0), states.var(0))
-
-    @classmethod
-    def from_tensors(cls, tensors):
-        return cls(tensors["centre"], tensors["variance"])
-
-    def tensors(self):
-        return {"centre": self.centre, "variance": self.variance}
-
-    def check(self, model):
-        model.check_states(self.centre[None], "population.centre")
-
-    mean = property(lambda self: self.centre)
-    prior = property(lambda self: self.posterior(torch.zeros(self.evidence_size)))
-    evidence_size = property(lambda self: 2 * len(self.centre))
-
-    def evidence(self, model, embeddings, comparisons, loss="logistic"):
-        direction = model.question_features(embeddings, comparisons.questions[comparisons.question])
-        return torch.cat([direction * comparisons.sign[:, None] / 2, direction.square() / 4], 1)
-
-    def posterior(self, evidence):
-        slope, precision = evidence.chunk(2, -1)
-        precision = precision + 1 / self.variance
-        mean = (self.centre / self.variance + slope) / precision
-        spread = precision.rsqrt()[..., None, :] * torch.tensor([-1.0, 1.0])[:, None]
-        return Posterior(mean[..., None, :] + spread, mean.new_full((*mean.shape[:-1], 2), 0.5))
+from tests.test_registries import FewPoints, MixedEffects, SmallDeviations
 
 
 @pytest.fixture
@@ -55,14 +16,14 @@ def registered(monkeypatch):
     for registry, name, kind in (
         (MODELS, "mixed-effects", MixedEffects),
         (OBJECTIVES, "small-deviations", SmallDeviations),
-        (POPULATIONS, "gaussian", Gaussian),
+        (POPULATIONS, "few points", FewPoints),
     ):
         monkeypatch.setitem(registry, name, kind)
 
 
 def test_members_from_outside_are_fitted_saved_adapted_and_asked_with(registered, toy, tmp_path):
     head, config = preset(
-        "ours", "mixed-effects", fit={"objective": "small-deviations", "population": "gaussian"}
+        "ours", "mixed-effects", fit={"objective": "small-deviations", "population": "few points"}
     )
     fitted = fit(toy.embeddings, toy.train, n_users=20, head=head, config=config, val=toy.val)
     assert fitted.states.shape == (20, 4)
@@ -95,7 +56,11 @@ def test_a_name_that_is_in_no_registry_is_refused_by_the_config(registered):
             "'A', 'B', 'point', 'linear', 'routed', 'general', 'mixed-effects', got 'C'",
         ),
         (FitConfig, {"objective": "vote"}, "'pal', 'mixture', 'marginal', 'small-deviations', got 'vote'"),
-        (FitConfig, {"population": ["points"]}, r"'points', 'gaussian', 'amortised', got \['points'\]"),
+        (
+            FitConfig,
+            {"population": ["points"]},
+            r"'points', 'gaussian', 'amortised', 'few points', got \['points'\]",
+        ),
     ):
         with pytest.raises(PalError, match=f"^{next(iter(options))} must be one of {known}$"):
             config.from_options(**options)

@@ -85,6 +85,14 @@ SMALL = {
 }
 
 
+def knobs(**changes: Any):
+    """The options of evaluate, three numbers of shots and no questions."""
+    from pipeline.params import Evaluate
+
+    usual = {"seed": 0, "shots": [1, 5, 20], "headline_shots": 20, "draws": 20, "asked": 0}
+    return Evaluate(**{**usual, "locate": "posterior", **changes})
+
+
 def own_csv() -> str:
     """Eight people, half of whom like whatever is red and half whatever is blue; 12 comparisons each."""
     lines = ["user_id,prompt,chosen,rejected"]
@@ -98,10 +106,10 @@ def own_csv() -> str:
 
 def build(root: Path, dataset: str, *, until: str = "evaluate") -> None:
     """Run a dataset's stages in the project at `root`, which must be the current folder."""
-    from pipeline.stages import download, encode, evaluate, prepare, recolour, split, train
+    from pipeline.stages import download, encode, evaluate, prepare, split, train
 
     assert Path.cwd() == root
-    for stage in (download, prepare, recolour, split, encode, train, evaluate):
+    for stage in (download, prepare, split, encode, train, evaluate):
         stage.main(dataset)
         if stage.__name__ == f"pipeline.stages.{until}":
             return
@@ -167,7 +175,7 @@ class Album:
         return self.places[-1]["item_id"]
 
     def write(self) -> None:
-        """The items as recolour leaves them."""
+        """The items as prepare leaves them."""
         import polars as pl
 
         from pipeline import paths
@@ -177,7 +185,7 @@ class Album:
         schema = {"item_id": pl.String, **columns, "filter": pl.String}
         images = pl.DataFrame(self.places, schema=schema).with_columns(modality=pl.lit("image"))
         items = pl.concat([images, tables.text_items(self.texts)], how="diagonal")
-        path = paths.recoloured("own") / tables.ITEMS
+        path = paths.prepared("own") / tables.ITEMS
         tables.write_table(path, items)
 
     def _keep(self, name: str, data: bytes) -> None:

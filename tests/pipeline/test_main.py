@@ -57,7 +57,7 @@ def test_an_unknown_dataset_is_one_sentence_and_exit_code_1(main):
     ("words", "again"),
     [
         (("prepare", "own"), "download@own"),
-        (("recolour", "own"), "prepare@own"),
+        (("split", "own"), "prepare@own"),
         (("train", "own"), "encode@own"),
         (("report",), "evaluate@simulated"),
         (("results",), "evaluate@simulated"),
@@ -88,8 +88,8 @@ def test_results_prints_per_cent_p_values_and_words(main, project):
 def test_stages_that_need_no_torch_run_without_it(small):
     """From check to split, and report, in a Python where torch cannot be imported."""
     words = "import sys; sys.modules['torch'] = None; "
-    words += "from pipeline.stages import check, prepare, recolour, report, split; "
-    words += "check.main(); [stage.main('own') for stage in (prepare, recolour, split)]"
+    words += "from pipeline.stages import check, prepare, report, split; "
+    words += "check.main(); [stage.main('own') for stage in (prepare, split)]"
     done = run(words, cwd=small.root, python=("-c",))
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -36,7 +36,7 @@ def test_every_parameter_is_described():
                 and not above.lstrip().startswith("#")
             ):
                 bare.append(".".join(path))
-    as_for_v1 = ["pickapic_v2.prepare.weighting", "pickapic_v2.prepare.unseen_users"]
+    as_for_v1 = ["pickapic_v2.prepare.unseen_users"]
     assert bare == ["persona.prepare.unseen_users_per_group", *as_for_v1]
 
 
@@ -79,7 +79,11 @@ WRONG = [
     ("pickafilter.encoder.image", "resnet", "pickafilter.encoder.image must be one of all-MiniLM-L6-v2, "),
     ("pickafilter.encoder", {"text": "hashed-words"}, "pickafilter.encoder.image is missing"),
     ("own.encoder", 3, "own.encoder must be text, got 3"),
-    ("pickafilter.recolour.beta", 1.5, "pickafilter.recolour.beta must be at most 1, got 1.5"),
+    (
+        "pickafilter.prepare.recolour.beta",
+        1.5,
+        "pickafilter.prepare.recolour.beta must be at most 1, got 1.5",
+    ),
     ("own.head.model", "C", "own.head.model must be one of 'A', 'B', "),
     ("own.train.learning_rate", "fast", "own.train.learning_rate must be a number, got 'fast'"),
     ("own.train.loss", "hinge", "own.train.loss must be 'logistic' with objective 'mixture', got 'hinge'"),

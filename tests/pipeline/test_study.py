@@ -21,7 +21,7 @@ def chosen_of(data):
 
 def test_every_pair_with_a_place_is_there_with_its_own_items_and_user(small):
     data = study.load("own")
-    pairs = tables.read_table(paths.recoloured("own") / tables.PAIRS, "")
+    pairs = tables.read_table(paths.prepared("own") / tables.PAIRS, "")
     assert len(data.comparisons) == len(data.places) == len(pairs) == 96
     assert chosen_of(data) == pairs["chosen"].to_list()
     q, c = data.comparisons.questions, data.comparisons
@@ -58,7 +58,7 @@ def test_vectors_have_no_prompts_and_known_groups(small):
 
 
 @pytest.mark.parametrize(
-    ("gone", "stage"), [("recoloured", "recolour"), ("splits", "split"), ("embeddings", "encode")]
+    ("gone", "stage"), [("prepared", "prepare"), ("splits", "split"), ("embeddings", "encode")]
 )
 def test_a_missing_input_names_the_stage_to_run(small, gone, stage):
     shutil.rmtree(getattr(paths, gone)("own"))
@@ -94,7 +94,7 @@ class Toy:
     def load(self, placed=slice(None)):
         pairs = [{"label": 1.0, **pair} for pair in self.pairs]
         frame = pl.DataFrame(pairs, infer_schema_length=None).with_columns(pair_id=pl.int_range(pl.len()))
-        tables.write_table(paths.recoloured("own") / tables.PAIRS, frame)
+        tables.write_table(paths.prepared("own") / tables.PAIRS, frame)
         splits = frame[placed].with_columns(items=pl.lit("known"))
         tables.write_table(paths.splits("own") / tables.SPLITS, splits)
         return study.load("own")

@@ -118,6 +118,18 @@ def test_adapt_adds_and_forgets_comparisons_exactly(pal, words):
     assert alike(tastes("less.jsonl"), tastes("first.jsonl"))  # nothing is left of bob, not even his id
 
 
+def test_adapt_reads_what_fit_reads(pal, words):
+    """A tie is half an answer for either; a label that is left out is 1."""
+    duels = "rater,question,response_a,response_b,winner\nann,how,bad,fine,b\nbob,how,bad,fine,a\n"
+    pairs = (
+        "user_id,prompt,chosen,rejected,label\nann,how,fine,bad,\nbob,how,bad,fine,1\nann,who,me,you,0.5\n"
+    )
+    pal("adapt", words, table(duels + "ann,who,me,you,tie\n", "duels.csv"), "--out", "duels.jsonl")
+    pal("adapt", words, table(pairs, "pairs.csv"), "--out", "pairs.jsonl")
+    assert alike(tastes("duels.jsonl"), tastes("pairs.jsonl"))
+    assert {user: taste.comparisons for user, taste in tastes("duels.jsonl").items()} == {"ann": 2, "bob": 1}
+
+
 def test_ask_sorts_candidates_by_their_bits(pal, on_a_line, rows, monkeypatch):
     """1 bit of answer less 0.839942 of noise where margins are +-1; of 0 against 0.5 they are +-0.25."""
     asked = rows(pal("ask", on_a_line, "-", stdin=lines(*CANDIDATES)))
@@ -220,8 +232,8 @@ BAD_ROWS = [
     ("score", "prompt,response,user_id\nhow,fine,user 1\nhow,bad,carl\n", r"got 'carl'.*\(row 2 \(line 3\) of bad.csv\)"),
     ("score", "prompt,response,user_id\nhow,fine,\n", r"user_id in row 1 \(line 2\) of bad.csv must be text"),
     ("rank", ROWS + "how are you,well,4\n", r"rows of one prompt must stand together, got row 4 \(line 5\) of bad.csv.*sort"),
-    ("adapt", "user_id,prompt,chosen,rejected\nann,how,a,b\nbob,how,c,d\nann,how,e,e\n", r"rejected in row 3 \(line 4\) of bad.csv must differ"),
-    ("adapt", "prompt,chosen,rejected,label\nhow,fine,bad,2\n", r"label in row 1 \(line 2\) of bad.csv must lie in \[0, 1\], got '2'; 0.5 is a tie"),
+    ("adapt", "user_id,prompt,chosen,rejected\nann,how,a,b\nbob,how,c,d\nann,how,e, \n", r"rejected in row 3 of bad.csv holds nothing but spaces"),
+    ("adapt", "prompt,chosen,rejected,label\nhow,fine,bad,2\n", r"label in row 1 of bad.csv must lie in \[0, 1\], got '2'; 0.5 is a tie"),
     ("ask", "prompt,response_a,response_b\nhow,fine,fine\n", r"response_b in row 1 \(line 2\) of bad.csv must differ"),
 ]  # fmt: skip
 

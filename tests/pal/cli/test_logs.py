@@ -5,7 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from pal.cli.app import app
 from pal.logs.columns import NAMES, STEMS
 from pal.logs.shapes import read_log
 
@@ -72,6 +74,9 @@ def test_fit_then_eval(pal):
         == "short 1"
     )
     assert json.loads(pal("eval", "log-model", "log.csv"))["seen"]["personal"] > 0.9
+    said = CliRunner().invoke(app, ["eval", "log-model", "log.csv"]).stderr
+    assert "the answers that the model was fitted to" in said
+    assert "method mixed_effects, fitted to log.csv" in pal("inspect", "log-model")
 
 
 def test_compare_prints_a_table_and_whether_personalising_pays(pal):

@@ -44,6 +44,15 @@ def test_no_cell_of_a_safe_csv_starts_a_formula(pal, words):
     ]
 
 
+def test_a_terminal_shows_a_table(pal, words, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("pal.cli.writing.table_format", lambda path, stated: "shown")
+    said = pal("rank", words, "-", stdin="prompt,response\nhow are you today?,fine\n").splitlines()
+    assert said[0].split() == ["rank", "reward", "prompt", "response"]
+    assert said[1].startswith("1 ")
+    assert "how are yo…" in said[1]
+
+
 @pytest.mark.parametrize(
     ("second", "name", "sentence"),
     [

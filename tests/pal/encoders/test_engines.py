@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pal import encoders
-from pal.encoders import onnx, sentence_transformers
+from pal.encoders import sentence_transformers
 from pal.encoders.sentence_transformers import check_engine
 from pal.errors import PalError
 from pal.files import sha256_of
@@ -94,7 +94,7 @@ class TestOnnx:
         assert np.abs(exported.encode(TEXTS[:1]) - expected[:1]).max() < 1e-5
         [path] = store.rglob("*.onnx")
         with monkeypatch.context() as patch:
-            patch.setattr(onnx, "_export", None)
+            patch.setattr(sentence_transformers, "_export_onnx", None)
             encoder(tiny, "onnx")
         whole = path.read_bytes()
         path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
@@ -105,7 +105,7 @@ class TestOnnx:
     def test_an_export_that_fails_or_has_other_vectors_is_one_sentence_and_not_kept(
         self, tiny, store, monkeypatch
     ):
-        monkeypatch.setattr(onnx, "TOLERANCE", -1.0)
+        monkeypatch.setattr(sentence_transformers, "ONNX_TOLERANCE", -1.0)
         with pytest.raises(PalError, match=r"to ONNX must give torch's vectors, got some .* apart; set"):
             encoder(tiny, "onnx")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pal import encoders
-from pal.encoders.registry import LONGEST, complaint, split_name
+from pal.encoders import LONGEST, complaint, split_name
 from pal.errors import PalError
 
 

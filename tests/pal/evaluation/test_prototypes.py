@@ -6,7 +6,6 @@ import torch
 
 from benchmarks import validity
 from pal.comparisons import Comparisons, Embeddings
-from pal.config import HeadConfig
 from pal.errors import PalError
 from pal.evaluation.prototypes import (
     alike_questions,
@@ -16,7 +15,7 @@ from pal.evaluation.prototypes import (
     plurality_test,
     shuffle_test,
 )
-from pal.models.ideal_point import IdealPointModel
+from tests.pal.conftest import line_head
 
 EVEN = torch.full((2,), 0.5)
 
@@ -58,15 +57,6 @@ def test_who_is_described_by_a_mix_is_inside_and_who_wants_more_than_any_is_outs
 
 
 EMBEDDINGS = Embeddings(torch.zeros(1, 0), torch.tensor([[0.0], [1.0]]))
-
-
-def line_head() -> IdealPointModel:
-    """On a line, f the identity, prototypes at 0 and 1: of 0 over 1, margins are +1 and -1."""
-    config = HeadConfig(model="A", K=2, latent=1, hidden_layers=0, bias=False)
-    head = IdealPointModel(config, prompt_dim=0, response_dim=1)
-    head.f.first.weight.data = torch.ones(1, 1)
-    head.prototypes.data = torch.tensor([[0.0], [1.0]])
-    return head.eval()
 
 
 def answers(user: list[int], chosen: list[int]) -> Comparisons:

@@ -10,7 +10,7 @@ from pal.config import preset
 from pal.fitting.mixed_effects import find_factors, fit_ridge, fit_shared_part
 from pal.fitting.trainer import fit
 from pal.models.base import margins
-from pal.serving.saved_model import SavedModel
+from pal.serving.reward_model import RewardModel
 from pal.users.gaussian import Gaussian
 
 
@@ -89,9 +89,9 @@ def test_data_that_say_little_give_a_finite_model(rows, tmp_path):
     found = fitted(embeddings, comparisons, n_users)
     config = preset("ours", "linear")[1]
     ids = [str(number) for number in range(n_users)]
-    saved = SavedModel.from_fit(found, embeddings, user_ids=ids, fit_config=config, encoder={})
+    saved = RewardModel.from_fit(found, embeddings, user_ids=ids, fit_config=config, encoder={})
     saved.save(tmp_path / "model")
-    loaded = SavedModel.load(tmp_path / "model")
+    loaded = RewardModel.load(tmp_path / "model")
     assert loaded.fingerprint == saved.fingerprint
     margin = margins(loaded.head, loaded.states, embeddings, comparisons)
     assert bool(torch.isfinite(margin).all())

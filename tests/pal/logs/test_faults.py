@@ -1,6 +1,5 @@
 """Logs that cannot be read: one sentence each, which says where and what to do."""
 
-import gzip
 import json
 
 import pytest
@@ -32,17 +31,15 @@ FAULTS = {
     "ranking of others": ("user,prompt,response_a,response_b,ranking\na,q,s,n,C>D\n", {}, "names other responses"),
     "label": (f"{HEAD[:-1]},label\na,q,s,n,7\n", {}, r"label in row 1 of a.csv must lie in \[0, 1\], got '7'"),
     "one way": (f"{HEAD}a,q,s,s\n", {}, r"got none \(1 that compare a response with itself\)"),
-    "not closed": (f'{HEAD}a,q,s,"n\nb,q,s,n\n', {}, r"row 1 \(line 2\) of a.csv has a quote that is not closed"),
-    "too few values": (f"{HEAD}a,q,s\n", {}, "row 1 of a.csv must have 4 values, one per column, got 3"),
-    "empty": ("", {}, "a.csv is empty"),
-    "header": (HEAD, {}, "must hold at least one row, got a header only"),
-    "pickle": (b"\x80\x05\x95\xff\x81", {}, "must be a table: CSV, JSON, JSONL, Parquet, Arrow or Excel"),
-    "cut": (gzip.compress(HEAD.encode() * 999)[:-30], {}, "ends early or is damaged"),
     "not the assistant": (json.dumps([{"user": "a", "chosen": talk("user", "assistant", "user"),
                                        "rejected": talk("user", "assistant")}]), {},
                           "a conversation that does not end with the assistant"),
     "nothing at a path": ('[{"prompt": "q", "x": [{"who": "a"}], "chosen": "s", "rejected": "n"}]',
                           {"columns": "user_id=x[].whom"}, r"holds nothing at x\[\].whom in any row"),
+    "lists that do not match": ('[{"prompt": "q", "x": ["a", "b"], "y": [1], "answer_a": "s", "answer_b": "n"}]',
+                                {"columns": "user_id=x[],winner=y[]"}, r"x\[\] and y\[\] in row 1 of a.csv must have"),
+    "responses by name": ('[{"user": "a", "responses": {"s": "so", "n": "no"}, "ranking": ["s", "n"]}]', {},
+                          "must say what was preferred"),
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Forty logs of different shape and dialect, after the schemas of published sets: read right, each."""
+"""More than forty logs of different shape and dialect, after the schemas of published sets: read right, each."""
 
 import gzip
 import io
@@ -83,6 +83,13 @@ LOGS = {
     "pair, context and last turns": ("a.jsonl", lines(*(  # PersonalRewardBench
         {"user_id": u, "context": [said("user", "why?")], "chosen": said("assistant", c), "chosen_score": 9,
          "rejected": said("assistant", r), "rejected_score": 3} for u, _, c, r, _ in (X, Y))), {}, None),
+    "pair, transcripts": ("a.jsonl", lines(*({  # HH-RLHF
+        "worker": u, "chosen": f"\n\nHuman: why?\n\nAssistant: {c}", "rejected": f"\n\nHuman: why?\n\nAssistant: {r}"}
+        for u, _, c, r, _ in (X, Y))), {}, None),
+    "pair, as OpenAI tunes by": ("a.jsonl", lines(*({
+        "user": u, "input": {"messages": [said("user", "why?")], "tools": []},
+        "preferred_output": [said("assistant", c)], "non_preferred_output": [said("assistant", r)]}
+        for u, _, c, r, _ in (X, Y))), {}, None),
     "duel, 1 and 2": ("a.csv", DUEL, {}, None),
     "duel, tie": ("a.csv", DUEL + b"eve,why?,so,no,tie\n", {}, None),
     "duel, arena": ("a.jsonl", lines(*ARENA), {}, None),
@@ -106,6 +113,13 @@ LOGS = {
                         [X, ("ann", "why?", "so", "ha", 1.0)]),
     "choice in a list": ("a.jsonl", lines({"user": "ann", "prompt": "why?", "responses": ["so", "no"],
                                            "choice": "so"}), {}, [X]),
+    "choice in a list of pictures": ("a.parquet", parquet(
+        {"user": "ann", "prompt": "why?", "images": [{"bytes": b"so", "path": None}, {"bytes": b"no", "path": None}],
+         "winner": 1}), {}, [("ann", "why?", b"so", b"no", 1.0)]),
+    "choice by a number from 0": ("a.csv", b"user,prompt,response_1,response_2,response_3,winner\nann,why?,so,no,no,0\n"
+                                  b"bob,why?,no,so,no,1\n", {}, [X, X, ("bob", *X[1:]), ("bob", *X[1:])]),
+    "ranking in letters of numbered columns": ("a.csv", b"user,prompt,response_1,response_2,ranking\nann,why?,so,no,A>B\n"
+                                               b"bob,why?,so,no,B>A\n", {}, None),
     "ranking of a list": ("a.jsonl", lines({"worker_id": "ann", "prompt": "why?", "ranking": "B>A=C",
                                             "responses": ["no", "so", "no"]}), {}, [X, X]),
     "ranking that is the list": ("a.jsonl", lines({"user": "ann", "prompt": "why?", "ranking": ["so", "no"]},
@@ -122,6 +136,8 @@ LOGS = {
                                 [("ann", None, "so", "no", 1.0)]),
     "ratings of what is named otherwise": ("a.csv", b"user,film,rating,time\nann,so,5,1\nann,no,1,2\n", {},
                                            [("ann", None, "so", "no", 1.0)]),
+    "ratings with decimal commas": ("a.csv", b"user;prompt;response;rating\nann;why?;so;4,5\nann;why?;no;4,25\n",
+                                    {}, [X]),
     "thumbs": ("a.csv", b"user,prompt,completion,label\nann,why?,so,True\nann,why?,no,False\n", {}, [X]),
     "thumbs in other words": ("a.csv", b"user,prompt,completion,feedback\nann,why?,so,thumbs_up\n"
                               b"ann,why?,no,thumbs_down\n", {}, [X]),
@@ -129,6 +145,10 @@ LOGS = {
                       b"bob,why?,so,no,0\n", {"values": {"1": "a", "0": "b"}}, None),
     "columns of other names": ("a.csv", b"wer;frage;gut;schlecht\nann;why?;so;no\nbob;why?;no;so\n",
                                {"columns": "user_id=wer,prompt=frage,chosen=gut,rejected=schlecht"}, None),
+    "people and answers in lists of their own": ("a.jsonl", lines({  # Argilla
+        "prompt": "why?", "response_1": "so", "response_2": "no", "preference.responses.users": ["ann", "bob"],
+        "preference.responses": ["response_1", "response_2"]}),
+        {"columns": "user_id=preference.responses.users[],winner=preference.responses[]"}, None),
     "a path in nested cells": ("a.jsonl", lines({"prompt": {"messages": [said("user", "why?")]},  # Collective
         "responses": [{"response_index": "A", "messages": [said("assistant", "so")]},
                       {"response_index": "B", "messages": [said("assistant", "no")]}],

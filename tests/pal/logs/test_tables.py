@@ -97,6 +97,8 @@ def test_cells_may_be_longer_than_the_csv_module_takes_by_itself(tmp_path):
 def test_parquet_of_too_many_rows_is_refused_before_it_is_read(tmp_path, monkeypatch):
     """A few KB may hold more rows than memory does: what its end says of them is asked first."""
     (tmp_path / "x.parquet").write_bytes(parquet_bytes(ROWS))
-    monkeypatch.setattr("pal.logs.tables.MOST_ROWS", 1)
-    with pytest.raises(PalError, match=r"x\.parquet must have at most 1 rows, got 2; split it"):
-        read_rows(str(tmp_path / "x.parquet"))
+    for limit, what in (("MOST_ROWS", "rows, got 2"), ("MOST_BYTES", "bytes unpacked, got ")):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"pal.logs.tables.{limit}", 1)
+            with pytest.raises(PalError, match=rf"x\.parquet must have at most 1 {what}.*; split it"):
+                read_rows(str(tmp_path / "x.parquet"))

@@ -14,7 +14,7 @@ import torch
 
 from pal.cli.serve import serve
 from pal.config import FitConfig, HeadConfig
-from pal.encoders.registry import describe as describe_encoder
+from pal.encoders import describe as describe_encoder
 from pal.errors import PalError
 from pal.models.base import make_model
 from pal.service.answers import Answers
@@ -71,7 +71,7 @@ def test_aggregates_of_the_population_and_of_named_people(start, line):
     ):
         body = {"responses": [[0.0], [1.0]], "aggregate": aggregate}
         assert client.post("/v1/score", json=body).json()["rewards"] == pytest.approx(expected)
-    assert Aggregate.mean().name == "mean"
+    assert Aggregate("mean").name == "mean"
 
 
 def test_a_taste_grows_with_answers_and_is_that_of_the_library(start, line):

@@ -57,7 +57,7 @@ def test_verl_gets_the_same_rewards_in_process_and_from_the_service(start, worde
     client = start(worded=worded)
     extra = [{"prompt": "What now?", "user_id": f"user {number}"} for number in (1, 2)]
     expected = worded.score("What now?", TEXTS, user=["user 1", "user 2"]).tolist()
-    worst = Aggregate.worst().states(worded)[0]
+    worst = Aggregate("worst").states(worded)[0]
     least = worded.score_states("What now?", TEXTS, worst).amin(1).tolist()
     with served(client.app) as url:
         for where in ({"model": str(tmp_path / "worded")}, {"url": url}):

@@ -22,7 +22,7 @@ MINILM = {"encoder": "all-MiniLM-L6-v2", "dim": 384}
 
 
 def encode(encoder, items, dim=256, side="responses", **options):
-    return InputEncoder(encoder, **options).encode(as_list(items), side, dim)
+    return InputEncoder({side: encoder}, **options).encode(as_list(items), side, dim)
 
 
 def png(colour: str = "teal", size=(6, 4)) -> bytes:
@@ -31,9 +31,7 @@ def png(colour: str = "teal", size=(6, 4)) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize(
-    "encoder", [{"prompts": WORDS, "responses": WORDS}, {key: WORDS[key] for key in ("encoder", "dim")}]
-)
+@pytest.mark.parametrize("encoder", [WORDS, {key: WORDS[key] for key in ("encoder", "dim")}])
 def test_texts_are_encoded_as_their_encoder_does(encoder, monkeypatch):
     texts = ["the cat", "a dog barks", "the cat"]
     expected, seen, real = HashedWords().encode(texts), [], HashedWords.encode
@@ -60,7 +58,7 @@ def test_pictures_come_as_bytes_files_or_images_in_batches(tmp_path, monkeypatch
     monkeypatch.setattr("pal.serving.inputs.IMAGES_PER_BATCH", 3)
     (tmp_path / "teal.png").write_bytes(png())
     given = [png(), tmp_path / "teal.png", Image.open(io.BytesIO(png())), png("red")]
-    embedded = encode({"prompts": WORDS, "responses": PIXELS}, given, DIM).tensor()
+    embedded = encode(PIXELS, given, DIM).tensor()
     encoder = Classical()
     expected = encoder.encode_images(encoder.shrink(decode(png()))[None])
     for row in range(3):

@@ -89,7 +89,7 @@ def test_a_prompt_may_be_fixed(tiny, tmp_path):
 def test_tastes_and_aggregates_are_exported_too(tmp_path):
     """Of an encoder that takes the first token, and rounds to float16."""
     model = personal(make(tmp_path / "tiny", pooling="cls", unit=False), dtype="float16")
-    aggregate = Aggregate.quantile(0.3)
+    aggregate = Aggregate("quantile", share=0.3)
     taste = model.adapt([("q", "a cat", "a dog")])
     export_scalar(model, tmp_path / "taste", taste, prompt="q")
     same(logits(tmp_path / "taste"), model.score("q", TEXTS, user=taste))
@@ -167,7 +167,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_left(tiny, tmp_path, 
         ((line, place), "names no encoder"),
         ((dense, place), "Pooling and Normalize to be exported, got Transformer, Pooling, Dense"),
         ((model, place, "bob"), "got 'bob'"),
-        ((model, place, Aggregate.worst(centred=True)), "must not be centred"),
+        ((model, place, Aggregate("worst", centred=True)), "must not be centred"),
         ((two, place), "one encoder to be exported"),
         ((half, place), "must compute in float32"),
         ((model, tmp_path), "must not be there yet, or be an empty folder"),

@@ -9,7 +9,7 @@ import torch
 from pal import PalError, RewardModel, fit, preset
 from pal.methods import base
 from pal.serving import fit_log as fit_log_module
-from pal.serving.fit_log import Options, evaluate
+from pal.serving.fit_log import evaluate
 from pal.users.taste import Taste
 
 FAST = {"encoder": "hashed-words", "method": "pal_ours", "K": 2, "seed": 1}
@@ -111,7 +111,7 @@ def test_attributes_tell_accuracies_apart_and_locate_strangers(tmp_path):
         PalError, match=r"^attributes must be among age, which the model knows, got 'sex'; leave"
     ):
         model.taste_of({"sex": "f"})
-    judged = evaluate(result.measured, frame, options=Options(attributes=["age"]))
+    judged = evaluate(result.measured, frame)
     assert judged["unseen"]["without_answers"] > 0.95
     with pytest.raises(PalError, match=r"^rows has no column 'country', which is asked for as an attribute"):
         fit(frame, attributes=["country"], **FAST)

@@ -1,35 +1,19 @@
 """Model cards, and models shared as folders and on a stand-in for the hub."""
 
-import math
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from huggingface_hub.errors import LocalEntryNotFoundError
 
 from pal.errors import PalError
 from pal.serving import hub
-from pal.serving.hub import About, model_card, read_results
+from pal.serving.hub import About, model_card
 from pal.serving.reward_model import RewardModel
 from pal.users.points import Points
 
 FILES = {"model.safetensors", "users.json", "config.json", "SHA256SUMS", "README.md"}
-RESULTS = """\
-users,items,test,pairs,shots,model,accuracy,low,high,macro,balanced,worst_decile,n_users,n_pairs
-seen,known,,all,,model,0.981,0.974,0.988,0.981,0.97,0.9333,300,6000
-seen,new,,all,,k1,0.8315,0.822829,0.840667,0.8315,0.5025,0.683333,300,6000
-seen,known,,all,,similarity,0.5,0.4,0.6,0.5,0.5,0.3,300,6000
-unseen,all,unique,all,5,model,0.9611,0.957658,0.964292,0.9611,0.883146,0.89475,300,6000
-unseen,all,,filtered,5,model,0.1,0.1,0.1,0.1,,0.1,300,6000
-"""
-
-
-@pytest.fixture
-def results(tmp_path):
-    (tmp_path / "own.csv").write_text(RESULTS)
-    return read_results(tmp_path / "own.csv")
 
 
 @pytest.fixture
@@ -54,45 +38,37 @@ def repos(monkeypatch, tmp_path):
             repos[name] |= {one.path_in_repo: one.path_or_fileobj for one in operations}
             return f"address of {name}"
 
-    def snapshot_download(name, *, allow_patterns, **_):
+    def download(name, revision, patterns, *, advice):
         if name not in repos:
-            raise LocalEntryNotFoundError(f"nothing\nof {name}")
+            raise PalError(f"{name} at main could not be downloaded; {advice}")
         folder = tmp_path / "cache" / name
         folder.mkdir(parents=True)
         for file, data in repos[name].items():
-            if file in allow_patterns:
+            if file in patterns:
                 (folder / file).write_bytes(data)
-        return str(folder)
+        return folder
 
     monkeypatch.setattr(hub, "HfApi", Api)
-    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(hub, "download", download)
     return repos
 
 
-def test_a_card_says_who_is_served_how_well_and_who_worst(worded, results):
-    about = About("Answers", "Ten friends: tea or coffee?", "cc-by-4.0", ["ann/tea"], ["en"], results)
-    data = ModelCard(model_card(worded, about)).data
+def test_a_card_says_what_is_known_of_the_model(worded):
+    about = About("Answers", "Ten friends: tea or coffee?", "cc-by-4.0", ["ann/tea"], ["en"], "It pays.")
+    card = model_card(worded, about)
+    data = ModelCard(card).data
     assert (data.license, data.library_name, data.datasets) == ("cc-by-4.0", "pal", ["ann/tea"])
-    assert (data.language, data.metrics) == (["en"], ["accuracy"])
+    assert data.language == ["en"]
     assert "reward-model" in data.tags
-    lines = model_card(worded, About(results=results)).splitlines()
-    start = lines.index("|---|---|---|---|---|---|")
-    assert lines[start + 1 : start + 5] == [
-        "| seen people, known items | this model | 98.1 | 97.4 to 98.8 | 93.3 | 300 |",
-        "| seen people, items never seen | one reward for everyone | 83.2 | 82.3 to 84.1 | 68.3 | 300 |",
-        "| unseen people, unique, located from 5 comparisons | this model | 96.1 | 95.8 to 96.4 | 89.5 | 300 |",
-        "",
-    ]
-    row = results[0] | {"worst_decile": "", "low": math.nan}
-    assert "| nan to 98.8 | none | 300 |" in model_card(worded, About(results=[row]))
+    assert "\n\nIt pays\\.\n\n## Limits" in card
+    assert "Not measured by who made this card." in model_card(worded, About())
 
 
-def test_nothing_from_data_becomes_markup(worded, results):
+def test_nothing_from_data_becomes_markup(worded):
     evil = "---\nlicense: mit\n---\n# <img src=x onerror=alert(1)>\n| a | b |\n``` {{ 7 * 7 }}"
-    encoder = {"encoder": evil, "dim": evil, "weights_sha256": evil}
-    rows = [dict.fromkeys(row, evil) | {"pairs": "all", "model": "model"} for row in results]
-    text = model_card(replace(worded, encoder=encoder), About(evil, evil, "apache-2.0", results=rows))
-    plain = model_card(worded, About("a", "a", "apache-2.0", results=[results[0]]))
+    encoder = {"responses": {"encoder": evil, "dim": evil, "weights_sha256": evil}}
+    text = model_card(replace(worded, encoder=encoder), About(evil, evil, "apache-2.0", measured=evil))
+    plain = model_card(worded, About("a", "a", "apache-2.0", measured="a"))
     assert "<img" not in text
     assert "\\# &lt;img src=x onerror=alert\\(1\\)&gt; \\| a \\| b \\|" in text
     assert "49" not in text
@@ -179,9 +155,7 @@ def test_what_the_hub_has_is_held_to_its_hashes(worded, repos, harm, message):
 
 
 def test_what_the_hub_refuses_is_told_in_a_sentence(worded, repos):
-    with pytest.raises(
-        PalError, match=r"ann/nothing must be a folder or a PAL model on the hub, .*nothing of"
-    ):
+    with pytest.raises(PalError, match=r"ann/nothing at main could not be .*; name the folder of a model"):
         RewardModel.from_pretrained("ann/nothing")
     with pytest.raises(PalError, match=r"nobody could not be written on the hub \(no such name: nobody\)"):
         worded.push_to_hub("nobody")

@@ -12,7 +12,7 @@ from pal.errors import PalError
 from pal.fitting.trainer import Fitted
 from pal.models.base import make_model
 from pal.serving.reward_model import RewardModel
-from pal.serving.saved_model import SUMS, SavedModel, checksums
+from pal.serving.saved_model import SUMS, checksums
 from pal.users.points import Points
 
 ENCODER = {"prompts": {"name": "hash", "weights_sha256": "00"}, "responses": {"name": "hash", "dim": 4}}
@@ -180,7 +180,7 @@ def test_a_fingerprint_is_that_of_what_shapes_rewards(saved):
     model = made()
     assert RewardModel.load(saved).fingerprint == model.fingerprint
     assert len(model.fingerprint) == 32
-    parted = SavedModel(
+    parted = RewardModel(
         model.head, USERS[:5], WEIGHTS[:5], model.population, FitConfig(epochs=3), {}, model.prompt_dim, 4
     )
     assert parted.fingerprint == model.fingerprint

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pal.serving.trl_rewards import PolicyReward, reward_for_users
+from pal.serving.trl_rewards import PolicyReward
 
 pytestmark = [
     pytest.mark.skipif(find_spec("trl") is None, reason="TRL is not installed (pip install -e '.[trl]')"),
@@ -89,7 +89,7 @@ class Watched(PolicyReward):
 
 def test_every_completion_is_rewarded_by_the_user_of_its_row(policy, worded, tmp_path):
     taste = worded.adapt([("how are you", "fine", "not so well")])
-    made = reward_for_users(worded, {"ann": taste})
+    made = PolicyReward(worded, column="user_id", tastes={"ann": taste})
     reward = Watched(made.model, made.user, made.column, made.tastes)
     prompts = {"user 3": "how are you", "ann": "who is it", "user 5": "is it a dog", "user 7": "are you so"}
     rows = [{"prompt": prompt, "user_id": user} for user, prompt in prompts.items()]

@@ -7,12 +7,10 @@ from pal.errors import PalError
 from pal.serving.aggregates import Aggregate
 from pal.serving.inputs import ItemEmbeddings
 from pal.serving.trl_rewards import (
+    PolicyReward,
     best_of_n,
     completion_text,
     prompt_text,
-    reward_for,
-    reward_for_all,
-    reward_for_users,
 )
 from pal.users.taste import Taste
 
@@ -26,7 +24,7 @@ def near(tensor):
 
 def test_each_row_is_rewarded_by_its_own_user(worded):
     taste = worded.adapt([("q", "fine", "not so well")])
-    reward = reward_for_users(worded, {"ann": taste})
+    reward = PolicyReward(worded, column="user_id", tastes={"ann": taste})
     users = ["user 3", "ann", "user 5"]
     found = reward(prompts=PROMPTS, completions=TEXTS, completion_ids=[[1]] * 3, user_id=users)
     assert found == near(worded.score(PROMPTS, TEXTS, user=["user 3", taste, "user 5"]))
@@ -34,7 +32,9 @@ def test_each_row_is_rewarded_by_its_own_user(worded):
 
 
 def test_ids_may_be_whole_numbers_and_prompts_be_read_otherwise(worded):
-    reward = reward_for_users(worded, {"7": worded.states[7]}, read_prompt=lambda prompt: PROMPTS[prompt])
+    reward = PolicyReward(
+        worded, column="user_id", tastes={"7": worded.states[7]}, read_prompt=lambda prompt: PROMPTS[prompt]
+    )
     assert reward([0, 1, 2], TEXTS, user_id=[7] * 3) == near(worded.score(PROMPTS, TEXTS, user="user 7"))
 
 
@@ -69,12 +69,12 @@ def test_what_is_no_text_is_refused(given, message):
 
 def test_aggregates_serve_the_population(worded):
     each = torch.stack([worded.score(PROMPTS, TEXTS, user=point) for point in worded.population.points])
-    assert reward_for_all(worded, Aggregate.mean())(PROMPTS, TEXTS) == near(worded.population.mass @ each)
+    assert PolicyReward(worded, Aggregate("mean"))(PROMPTS, TEXTS) == near(worded.population.mass @ each)
     prototypes = torch.stack([worded.score(PROMPTS, TEXTS, user=point) for point in torch.eye(3)])
-    worst = reward_for_all(worded, Aggregate.worst())
+    worst = PolicyReward(worded, Aggregate("worst"))
     assert worst(PROMPTS, TEXTS) == near(prototypes.amin(0))
-    assert reward_for_all(worded, Aggregate.quantile(0))(PROMPTS, TEXTS) == near(each.amin(0))
-    assert (worst.__name__, reward_for_all(worded, Aggregate.quantile(0.1)).__name__) == (
+    assert PolicyReward(worded, Aggregate("quantile", share=0))(PROMPTS, TEXTS) == near(each.amin(0))
+    assert (worst.__name__, PolicyReward(worded, Aggregate("quantile", share=0.1)).__name__) == (
         "pal_worst",
         "pal_quantile_0.1",
     )
@@ -82,7 +82,7 @@ def test_aggregates_serve_the_population(worded):
 
 def test_silence_never_pays_and_is_counted(worded):
     logged = {}
-    reward = reward_for(worded, None)
+    reward = PolicyReward(worded, None)
     found = reward(PROMPTS, ["fine", "", " \n"], log_metric=logged.__setitem__)
     assert found == near(worded.score("how are you", ["fine"] * 3))
     found = reward([*PROMPTS, "q"], [*TEXTS, ""])
@@ -112,15 +112,15 @@ def test_rewards_are_refused_where_they_would_be_another_s(worded, change, messa
         "domain": ["x"] * 3,
     } | change
     with pytest.raises(PalError, match=message):
-        reward_for_users(worded)(**given)
+        PolicyReward(worded, column="user_id")(**given)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda m: reward_for(m, "bob"), "seen in fitting, got 'bob'"),
-        (lambda m: reward_for_users(m, {"ann": Taste("0" * 32, "points", (0.0,) * 40, 1)}), "user 'ann': the taste must be of"),
-        (lambda m: reward_for_all(m, Aggregate.worst(["bob"])), "got 'bob'"),
+        (lambda m: PolicyReward(m, "bob"), "seen in fitting, got 'bob'"),
+        (lambda m: PolicyReward(m, column="user_id", tastes={"ann": Taste("0" * 32, "points", (0.0,) * 40, 1)}), "user 'ann': the taste must be of"),
+        (lambda m: PolicyReward(m, Aggregate("worst", ["bob"])), "got 'bob'"),
     ],
 )  # fmt: skip
 def test_what_cannot_reward_is_refused_before_training(worded, make, message):
@@ -133,11 +133,11 @@ def test_a_reward_that_is_not_finite_stops_the_training(line):
     vectors = lambda items, *_: ItemEmbeddings(torch.ones(len(items), 1))  # noqa: E731
     line.input_encoder.encode = vectors
     with pytest.raises(PalError, match=r"completions\[1\] must have a finite reward, got -inf"):
-        reward_for(line, "one")(["p", "p"], ["", "x"])
+        PolicyReward(line, "one")(["p", "p"], ["", "x"])
 
 
 def test_the_best_for_all_by_hand(line):
     """Of 0, 0.5 and 3 the worst off get -1, -0.25 and -9."""
     items = torch.tensor([[0.0], [0.5], [3.0]])
-    found = best_of_n(line, None, items, Aggregate.worst())
+    found = best_of_n(line, None, items, Aggregate("worst"))
     assert (found.index, found.reward) == (1, -0.25)

@@ -1,9 +1,7 @@
 """One's own comparisons: any log that `pal fit` reads, prepared, and held by check to what later stages need."""
 
-import gzip
 import hashlib
 import io
-import json
 import re
 
 import pyarrow as pa
@@ -82,58 +80,13 @@ def test_a_user_with_adapt_rows_is_unseen_and_prompts_may_be_missing(given):
     assert pairs["prompt"].null_count == 5
 
 
-LOGS = {
-    "gzip, semicolons, another name": (
-        "a.csv.gz", gzip.compress(b"rater;frage;chosen;rejected\nann;why?;so;no\n"), {"columns": {"prompt": "frage"}}
-    ),
-    "0 and 1": ("a.csv", b"judge,prompt,answer_a,answer_b,choice\nann,why?,so,no,0\n", {"values": {0: "a"}}),
-    "JSON of ratings": (
-        "a.json", json.dumps([{"user": "ann", "prompt": "why?", "response": r, "stars": s}
-                              for r, s in (("so", 5), ("no", 1))]).encode(), {},
-    ),
-    "ranking": ("a.jsonl", b'{"user": "ann", "prompt": "why?", "responses": ["no", "so"], "ranking": "B>A"}\n', {}),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("log", LOGS)
-def test_what_pal_fit_reads_is_prepared(given, log):
-    name, content, options = LOGS[log]
-    given(content, name, **{f"own.prepare.{key}": value for key, value in options.items()})
-    _, pairs = prepared()
-    assert pairs.select(["user_id", "prompt", "chosen", "rejected"]).to_pylist() == [
-        {"user_id": "ann", "prompt": text_id("why?"), "chosen": text_id("so"), "rejected": text_id("no")}
-    ]
-
-
 def picture(colour):
     out = io.BytesIO()
     Image.new("RGB", (4, 4), colour).save(out, "PNG")
     return out.getvalue()
 
 
-def test_pictures_in_cells_are_copied_to_the_store(given):
-    """As `datasets` writes them: objects of bytes and path."""
-    red, blue = picture("red"), picture("blue")
-    rows = [
-        {
-            "user": "ann",
-            "prompt": "p",
-            "chosen": {"bytes": red, "path": None},
-            "rejected": {"bytes": blue, "path": None},
-        }
-    ]
-    out = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows), out)
-    given(out.getvalue(), "a.parquet")
-    items, pairs = prepared()
-    sha = hashlib.sha256(red).hexdigest()
-    assert pairs["chosen"].to_pylist() == [image_id(sha)]
-    assert sha in items["file"].to_pylist()
-    files = {file.name: file for file in raw_files.read_manifest("own").files}
-    assert raw_files.stored(files[sha], "own").read_bytes() == red
-
-
-def test_pictures_within_a_hub_table_come_into_the_store_also_of_several_outputs(
+def test_pictures_in_cells_of_a_hub_table_come_into_the_store_also_of_several_outputs(
     given,
     hub_client,  # noqa: F811
 ):

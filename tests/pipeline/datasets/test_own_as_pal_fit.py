@@ -8,9 +8,9 @@ import pytest
 from pal import fit
 from pal.serving.fit_log import Options
 from pal.serving.fit_log import compare as compare_log
-from pal.serving.saved_model import SavedModel
+from pal.serving.reward_model import RewardModel
 from pipeline import paths
-from pipeline.stages import compare, download, encode, evaluate, prepare, recolour, split, train
+from pipeline.stages import compare, download, encode, evaluate, prepare, split, train
 
 SAME = {
     # Of the pipeline's metrics, and of what pal fit measured.
@@ -63,10 +63,10 @@ def test_model_and_accuracies_are_equal(project, method, prompts, item, attribut
     options |= {"own.prepare.item": item, "own.prepare.attributes": attributes}
     project.set({"datasets": ["own"], "own.source": "a.csv", "model.K": 2, "encode.device": "cpu", **options})
     project.set({"train.device": "cpu"})
-    for stage in (download, prepare, recolour, split, encode, train, evaluate):
+    for stage in (download, prepare, split, encode, train, evaluate):
         stage.main("own")
     result = fit("a.csv", encoder="hashed-words", method=method, K=2, item=item, attributes=attributes)
-    model = SavedModel.load(paths.models("own") / "model")
+    model = RewardModel.load(paths.models("own") / "model")
     assert (model.fingerprint, model.user_ids) == (result.measured.fingerprint, result.measured.user_ids)
     assert model.states.equal(result.measured.states)
     assert (model.attributes is not None) == bool(attributes)

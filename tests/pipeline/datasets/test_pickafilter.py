@@ -1,4 +1,4 @@
-"""Pick-a-Filter: who takes part, in which group, seen or not; the table of the paper."""
+"""Pick-a-Filter: who takes part, in which group, seen or not; which pictures get filters; the paper's table."""
 
 import json
 
@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 
 from pipeline import PipelineError, params
 from pipeline.datasets import pickafilter
-from pipeline.datasets.pickafilter import Prepare
+from pipeline.datasets.pickafilter import Prepare, Recolour
+
+COLOURS = {"beta": 1.0, "cool": "#0000FF", "warm": "#ff0000", "strength": 0.5, "blend": "mix"}
+COOL, WARM = "mix #0000ff 0.5", "mix #ff0000 0.5"
 
 
 def test_pickapic_v1_means_what_its_source_names(project, shards):
@@ -72,7 +75,7 @@ def test_too_few_users_to_leave_some_unseen_are_refused(small):
 
 @given(st.lists(st.integers(51, 4000), min_size=8, max_size=250), st.integers(0, 9))
 def test_totals_match_and_the_order_of_rows_changes_nothing(labels, seed):
-    knobs = Prepare(min_labels=50, seen_users_per_group=2)
+    knobs = Prepare(min_labels=50, seen_users_per_group=2, recolour=COLOURS)
     people = pl.DataFrame({"user_id": range(len(labels)), "labels": labels})
     groups = pickafilter.assign(people, knobs, seed)
     again = pickafilter.assign(people.sample(fraction=1, shuffle=True, seed=seed), knobs, seed)
@@ -80,3 +83,44 @@ def test_totals_match_and_the_order_of_rows_changes_nothing(labels, seed):
     totals = groups.join(people, on="user_id").group_by("group").agg(pl.col("labels").sum())["labels"]
     # Each four's difference is at most that of its neighbours in order, so all of them at most the largest.
     assert abs(totals[0] - totals[1]) <= max(labels)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.floats(0, 1), st.integers(0, 99))
+def test_a_share_of_each_users_pairs_is_filtered_half_and_half(sizes, beta, seed):
+    users = [user for user, size in enumerate(sizes) for _ in range(size)]
+    rows = pl.DataFrame({"user_id": users, "group": "cool", "label": 1.0})
+    filtered = pickafilter.put_filters(rows, Recolour(**{**COLOURS, "beta": beta}), seed)
+    assert filtered.select(rows.columns).equals(rows)
+    for user, size in enumerate(sizes):
+        words = filtered.filter(user_id=user)["filtered"]
+        n_filtered = int(beta * size + 0.5)
+        winners, losers = (int((words == word).sum()) for word in ("winner", "loser"))
+        assert winners + losers == n_filtered
+        assert abs(winners - losers) == n_filtered % 2
+
+
+def test_winners_get_their_groups_colour_and_losers_the_other(project, shards, read_pairs):
+    """Each compares picture 0 with a picture of their own each time, on either side; all pairs are filtered."""
+    for split, count in {"train": 9, "test": 1}.items():
+        rows = [
+            shards.row(user=user, images=("0", f"{split} {user} {n}")[:: 1 if n % 2 else -1], label=n % 3 % 2)
+            for user in range(4)
+            for n in range(count)
+        ]
+        shards.write(f"{split}-0.parquet", rows)
+    project.set({"pickafilter.prepare": {"min_labels": 2, "seen_users_per_group": 1, "recolour": COLOURS}})
+    counts = pickafilter.prepare(params.load(), shards.files(), project.root)
+    pairs, items = read_pairs(project.root)
+    shown, _ = read_pairs(project.root, shards.files())
+    filter_of = dict(items.select("item_id", pl.col("filter").cast(pl.String)).iter_rows())
+    seen = set()
+    for pair in pairs.iter_rows(named=True):
+        own, other = (COOL, WARM) if pair["group"] == "cool" else (WARM, COOL)
+        wanted = (own, None) if pair["filtered"] == "winner" else (None, other)
+        assert (filter_of[pair["chosen"]], filter_of[pair["rejected"]]) == wanted
+        seen.add((pair["group"], pair["filtered"]))
+    assert len(seen) == 4
+    assert sum(int((shown[side] == "0").sum()) for side in ("chosen", "rejected")) == len(pairs) == 40
+    assert counts["winner_filtered"] + counts["loser_filtered"] == 40
+    # Of the pictures those that a pair shows: an own one as it is or filtered, and picture 0 in three ways.
+    assert counts["images"] == len(items) - 1 == 43

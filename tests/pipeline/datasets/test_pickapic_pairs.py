@@ -10,7 +10,7 @@ from pipeline.storage import tables
 
 def prepared(files, out, seed=0, **changes):
     """Prepare as v1 does; returns the counts."""
-    options = pickapic.Prepare(**{"ties": "drop", "weighting": "none", "unseen_users": 0.0, **changes})
+    options = pickapic.Prepare(**{"ties": "drop", "unseen_users": 0.0, **changes})
     out.mkdir(exist_ok=True)
     kept, rows = pickapic.prepare(options, seed, files)
     return kept.counts() | pickapic.write(rows, kept.images, out)
@@ -76,11 +76,3 @@ def test_a_picture_is_where_its_bytes_first_occur(shards, tmp_path, read_pairs):
     ids = {tables.image_id(train, 0, 0, "jpg_0"), tables.image_id(train, 0, 0, "jpg_1"),
            tables.image_id(train, 1, 0, "jpg_0"), tables.text_id("a dog")}  # fmt: skip
     assert set(items["item_id"]) == ids
-
-
-def test_every_prompt_may_weigh_alike(shards, tmp_path, read_pairs):
-    shards.write("train-0.parquet", [shards.row(num_example_per_prompt=n) for n in (1, 4)])
-    prepared(shards.files(), tmp_path / "out", weighting="per_prompt")
-    assert read_pairs(tmp_path / "out")[0]["weight"].to_list() == [1.0, 0.25]
-    prepared(shards.files(), tmp_path / "out")
-    assert read_pairs(tmp_path / "out")[0]["weight"].to_list() == [None, None]

@@ -12,7 +12,7 @@ from pal.errors import PalError
 from pipeline import PipelineError, params
 from pipeline import paths as layout
 from pipeline.datasets import summarize
-from pipeline.stages import download, prepare, recolour, split
+from pipeline.stages import download, prepare, split
 from pipeline.storage import tables
 
 WORDS = [f"word{i}" for i in range(300)]
@@ -156,7 +156,6 @@ def test_every_row_is_kept_or_counted_and_placed_as_prepared(tldr):
     counts = manifest["counts"]
     assert counts["read"] == 2400 == len(pairs) + counts["dropped"]
     assert counts["dropped"] == sum(n for name, n in counts.items() if name.startswith("dropped_"))
-    recolour.main("summarize")
     split.main("summarize")
     placed = tables.read_table(layout.splits("summarize") / tables.SPLITS, "")
     assert placed["users"].cast(pl.String).equals(pairs["users"], check_names=False)

@@ -140,7 +140,7 @@ def test_an_encoder_that_does_not_read_a_modality_is_one_sentence(full):
 
 
 def items():
-    frame = tables.read_table(paths.recoloured("own") / tables.ITEMS, "")
+    frame = tables.read_table(paths.prepared("own") / tables.ITEMS, "")
     return images.in_reading_order(frame.filter(frame["modality"] == "image"))
 
 

@@ -71,7 +71,7 @@ def texts(project, monkeypatch):
     """Two thousand texts in four groups, and the output of a run without ranks, with another store."""
     project.set({"own.encoder": "hashed-words", "encode.device": "cpu", "encode.shard_rows": 300})
     frame = tables.text_items([f"statement {n}" for n in range(2000)])
-    tables.write_table(paths.recoloured("own") / tables.ITEMS, frame)
+    tables.write_table(paths.prepared("own") / tables.ITEMS, frame)
     return _once(project, monkeypatch)
 
 
@@ -116,7 +116,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def by_ray(project):
     project.set({"own.encoder": "hashed-words", "encode.device": "cpu", "encode.engine": "ray"})
-    path = paths.recoloured("own") / tables.ITEMS
+    path = paths.prepared("own") / tables.ITEMS
     tables.write_table(path, tables.text_items(["a", "b"]))
     return project
 
@@ -125,7 +125,7 @@ def by_ray(project):
 def test_a_killed_worker_is_replaced_and_the_result_is_that_without_ray(by_ray):
     """Two workers on this machine; one is killed once the first group is in the store."""
     texts = [f"statement {n}, " + "very " * (n % 9) + "short" for n in range(8_000)]
-    path = paths.recoloured("own") / tables.ITEMS
+    path = paths.prepared("own") / tables.ITEMS
     tables.write_table(path, tables.text_items(texts))
     stored = Path(os.environ["PAL_STORE"]) / "embeddings"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": "local"}

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pal.encoders import vector_store as embeddings
-from pipeline import paths
+from pipeline import PipelineError, paths
 from pipeline.encoding import texts
 from pipeline.stages import encode
 from pipeline.storage import tables
@@ -69,6 +69,10 @@ def manifest():
 
 def test_skipped_texts_are_counted_and_listed_with_their_reasons(own, monkeypatch):
     monkeypatch.setattr(texts, "BLOCK", 4)  # nine texts, four at a time
+    with pytest.raises(
+        PipelineError, match=r"^the text '' of own \(and 2 more\) cannot be encoded: is empty; mend"
+    ):
+        encode.main("own")
     own.set({"encode.on_bad_item": "skip"})
     encode.main("own")
     assert manifest()["counts"] == {"read": 9, "kept": 6, "dropped": 3}

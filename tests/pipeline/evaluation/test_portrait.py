@@ -1,6 +1,7 @@
 """What the report shows of a model: users, prototypes in words, and the truth where it is known."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from pal.comparisons import Comparisons
 from pal.serving.reward_model import RewardModel
-from pipeline import paths, study
+from pipeline import params, paths, study
 from pipeline.evaluation import portrait
 
 
@@ -159,3 +160,40 @@ def test_filtered_test_pairs_are_shown_of_seen_users_else_of_unseen_ones(monkeyp
     without = filtered_study([("seen", "test", None), ("seen", "test", None)])
     assert portrait.gallery(without, table_of("text", "image", "image"), 5) == []
     assert [portrait.data_uri(data) for data in (None, b"<svg/>", JPEG + bytes(70_000))] == [None] * 3
+
+
+def found(dataset):
+    return portrait.prototype_stability(
+        study.load(dataset), RewardModel.load(paths.models(dataset) / "model")
+    )
+
+
+def test_a_model_held_against_itself_agrees_in_everything(small):
+    shutil.rmtree(paths.models("own") / "again-1")
+    shutil.copytree(paths.models("own") / "model", paths.models("own") / "again-1")
+    same = found("own")
+    assert (same["seeds"], same["agreement"], same["same_groups"], same["same_answers"]) == (1, 1, 1, 1)
+    assert same["by_prototype"] == [1, 1]
+    assert (same["true_groups"], same["n_groups"]) == (None, None)
+
+
+def test_true_groups_and_users_outside_are_counted_where_they_are_known(small):
+    """The partition of two groups; 8 seen and 6 unseen users, all with comparisons to locate them by."""
+    known = found("simulated")
+    assert known["n_groups"] == 2
+    assert -1 <= known["true_groups"] <= 1
+    assert [half["of"] for half in known["outside"].values()] == [8, 6]
+
+
+def plurality(dataset, users):
+    model = RewardModel.load(paths.models(dataset) / "model")
+    return portrait.plurality(study.load(dataset), model, users, params.load().evaluate)
+
+
+def test_two_groups_differ(small):
+    """Own comparisons: half like red, half blue. A tenth or so of six seen users' shuffles keep everyone's kind.
+
+    Of two unseen users either shuffle is likely, so nothing can be shown, whatever they prefer.
+    """
+    assert plurality("own", "seen")["differ_p"] < 0.15
+    assert plurality("own", "unseen")["differ_p"] > 0.4

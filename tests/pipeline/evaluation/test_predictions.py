@@ -9,19 +9,7 @@ import torch
 from pal.serving.reward_model import RewardModel
 from pipeline import PipelineError, paths, study
 from pipeline.evaluation import predictions
-from pipeline.params import Evaluate
-
-
-def knobs(**changes):
-    usual = {
-        "seed": 0,
-        "shots": [1, 5, 20],
-        "headline_shots": 20,
-        "draws": 20,
-        "asked": 0,
-        "locate": "posterior",
-    }
-    return Evaluate(**{**usual, **changes})
+from tests.pipeline.conftest import knobs
 
 
 @pytest.fixture

@@ -12,15 +12,15 @@ import pytest
 
 from pal.errors import PalError
 from pipeline import PipelineError
-from pipeline.stages import encode, evaluate, recolour, split, train
+from pipeline.stages import encode, evaluate, prepare, split, train
 
 pytestmark = pytest.mark.slow
 SEEDS = range(int(os.environ.get("SEEDS", "3")))
 # A stage, what it reads, and what it writes.
 STAGES = {
-    "recolour": (recolour, ["data/prepared/own", "data/raw"], ["data/recoloured/own"]),
-    "split": (split, ["data/recoloured/own"], ["data/splits/own"]),
-    "encode": (encode, ["data/recoloured/own", "store/embeddings"], ["data/embeddings/own"]),
+    "prepare": (prepare, ["data/raw", "store/raw"], ["data/prepared/own"]),
+    "split": (split, ["data/prepared/own"], ["data/splits/own"]),
+    "encode": (encode, ["data/prepared/own", "store/embeddings"], ["data/embeddings/own"]),
     "train": (train, ["data/splits/own", "data/embeddings/own"], ["data/models/own"]),
     "evaluate": (
         evaluate,

@@ -21,9 +21,9 @@ def test_auto_takes_what_suffices_and_train_fits_it(small, capsys):
     assert [row["K"] for row in found["curves"][paths.ONE_PER_USER]["candidates"]] == [1, 2, 3]
     assert "simulated, one prototype per user: K = " in capsys.readouterr().out
     train.main("simulated")
-    from pal.serving.saved_model import SavedModel
+    from pal.serving.reward_model import RewardModel
 
-    assert found["K"] == SavedModel.load(paths.models("simulated") / "model").config.K
+    assert found["K"] == RewardModel.load(paths.models("simulated") / "model").config.K
 
 
 def test_without_the_stage_train_says_which_to_run(small):

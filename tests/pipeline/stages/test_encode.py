@@ -20,14 +20,14 @@ def texts(n=N):
 
 @pytest.fixture
 def own(project):
-    """Items as recolour leaves them, to be encoded with hashed words."""
+    """Items as prepare leaves them, to be encoded with hashed words."""
     project.set({"own.encoder": "hashed-words", "encode.device": "cpu"})
     write_items(texts())
     return project
 
 
 def write_items(found):
-    tables.write_table(paths.recoloured("own") / tables.ITEMS, tables.text_items(found))
+    tables.write_table(paths.prepared("own") / tables.ITEMS, tables.text_items(found))
 
 
 def shards_of(dataset="own"):
@@ -56,7 +56,7 @@ def test_vectors_pass_as_they_are(project):
     frame = pl.DataFrame(
         {"item_id": ["b" * 32, "a" * 32], "modality": "vector", "vector": [[1.0, 2.0], [3.0, 4.0]]}
     )
-    path = paths.recoloured("simulated") / tables.ITEMS
+    path = paths.prepared("simulated") / tables.ITEMS
     tables.write_table(path, frame)
     encode.main("simulated")
     ids, vectors, embedder = read("vector", "simulated")

@@ -10,7 +10,7 @@ import torch
 from pal.serving.reward_model import RewardModel
 from pipeline import paths as layout
 from pipeline import study
-from pipeline.evaluation.slices import METRICS
+from pipeline.evaluation.scores import METRICS
 from pipeline.stages import evaluate, report, train
 from pipeline.storage import manifests
 

@@ -212,10 +212,10 @@ def test_a_split_without_a_place_is_one_sentence():
 
 @pytest.fixture
 def own(project):
-    """Five users with 10 pairs each and one with a single pair, as recolour leaves them."""
+    """Five users with 10 pairs each and one with a single pair, as prepare leaves them."""
     pairs = pl.concat([grid(5, 10), table([("lonely 🦉", "p0", "a", "b")])])
     pairs = pairs.with_columns(pair_id=pl.int_range(pl.len()), label=pl.lit(1.0))
-    tables.write_table(paths.recoloured("own") / tables.PAIRS, pairs)
+    tables.write_table(paths.prepared("own") / tables.PAIRS, pairs)
     return project
 
 
@@ -236,7 +236,7 @@ def test_main_takes_the_split_of_the_file_and_tells_of_items_that_it_shares(own,
     """Bob has nothing to adapt from. Ann was trained on p with a and b, and is tested on p with b and c."""
     rows = [("ann", "p", "a", "b", "seen", "train"), ("ann", "p", "b", "c", "seen", "test")]
     pairs = table([*rows, ("bob", "p", "a", "b", "unseen", "test")]).with_columns(label=pl.lit(1.0))
-    tables.write_table(paths.recoloured("own") / tables.PAIRS, pairs)
+    tables.write_table(paths.prepared("own") / tables.PAIRS, pairs)
     split.main("own")
     manifest = json.loads((paths.splits("own") / "manifest.json").read_text())
     assert manifest["places"] == {

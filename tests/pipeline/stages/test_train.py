@@ -16,7 +16,7 @@ def models(dataset):
 
 def turn(dataset, split_names, users="seen"):
     """Swap chosen and rejected in the pairs of some splits, where prepare wrote them."""
-    path = paths.recoloured(dataset) / tables.PAIRS
+    path = paths.prepared(dataset) / tables.PAIRS
     places = tables.read_table(paths.splits(dataset) / tables.SPLITS, "").filter(
         pl.col("split").is_in(split_names), pl.col("users") == users
     )
