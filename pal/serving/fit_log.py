@@ -432,6 +432,7 @@ def fit(
     metrics = {
         "source": log.table.source,
         "log": log.fingerprint,
+        "read_as": {"columns": dict(columns or {}), "values": dict(values or {})},
         "people": len(data.user_ids),
         "comparisons": len(data.comparisons),
         "parts": {" ".join(name): int((part == n).sum()) for n, name in enumerate(PARTS)},
