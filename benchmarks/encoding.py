@@ -143,7 +143,7 @@ def images() -> Section:
         return np.concatenate([encoder.encode_images(torch.stack(batch)) for batch in each])
 
     def path() -> np.ndarray:
-        return encode(done.result for done in prefetch(data, shrink, 1, 2 * BATCH))
+        return encode(future.result() for _, future in prefetch(data, shrink, 1, 2 * BATCH))
 
     with threads(1):
         off = [(255 * exact).round() - shrunk for exact, shrunk in zip(theirs(plain), ours(), strict=True)]

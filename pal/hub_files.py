@@ -36,7 +36,7 @@ def list_files(
 
     try:
         about = HfApi().repo_info(repo, repo_type=repo_type, revision=revision, files_metadata=True)
-    except _client_errors() as error:
+    except client_errors() as error:
         _refuse(error, f"{repo} at {revision}", advice)
     return about.sha, {file.rfilename: file.lfs and file.lfs.sha256 for file in about.siblings or []}
 
@@ -85,7 +85,7 @@ def download(
         return Path(cached)
     try:
         HfApi().repo_info(repo, repo_type=repo_type, revision=revision)
-    except _client_errors() as error:
+    except client_errors() as error:
         status = _status(error)
         if cached and (status is None or status in (408, 429) or status >= 500):  # the hub gave no answer
             return Path(cached)
@@ -95,7 +95,7 @@ def download(
         # A folder of the cache is named after its commit; the branch may have moved by now.
         commit = revision if folder else local.name
         wrong = HfApi().verify_repo_checksums(repo, revision=commit, **where).mismatches
-    except _client_errors() as error:
+    except client_errors() as error:
         _refuse(error, what, advice)
     for file in wrong:
         (local / file["path"]).resolve().unlink(missing_ok=True)
@@ -108,7 +108,8 @@ def download(
     return local
 
 
-def _client_errors() -> tuple[type[Exception], ...]:
+def client_errors() -> tuple[type[Exception], ...]:
+    """What the hub's client raises for what is not a defect."""
     from huggingface_hub.errors import HfHubHTTPError
 
     # Its bases are OSError and the error of the HTTP library, which the client has changed before.

@@ -7,7 +7,7 @@ pal rank answers-model replies.csv --user ann
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import wraps
 from inspect import Parameter, Signature, signature
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 from typer.core import TyperGroup
 
 BROKEN_PIPE = 141  # the exit code that a shell reports of a program that SIGPIPE ended
@@ -80,34 +81,25 @@ class Format(StrEnum):
 class Computing:
     """Where encoders come from, and where they compute."""
 
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="NAME=PLACE: an encoder's weights come from `package`, `hub` or a folder. Repeatable."
-        ),
-    ] = None
-    device: Annotated[str, typer.Option(help="Where to compute: cpu or cuda.")] = "cpu"
+    weights: list[str] | None = Option(
+        None, help="NAME=PLACE: an encoder's weights come from `package`, `hub` or a folder. Repeatable."
+    )
+    device: str = Option("cpu", help="Where to compute: cpu or cuda.")
 
 
 @dataclass
 class Users:
     """The options that say whose reward is meant."""
 
-    user: Annotated[
-        str | None, typer.Option(help="The user: someone seen in fitting, or in the file of --taste.")
-    ] = None
-    tastes: Annotated[Path | None, typer.Option("--taste", help="Tastes, as `pal adapt` writes them.")] = None
-    average: Annotated[bool, typer.Option("--average", help="The average user, whatever user_id says.")] = (
-        False
-    )
-    attributes: Annotated[
-        str | None, typer.Option(help="Someone new of whom this is known, as country=DE,age=34.")
-    ] = None
+    user: str | None = Option(None, help="The user: someone seen in fitting, or in the file of --taste.")
+    tastes: Path | None = Option(None, "--taste", help="Tastes, as `pal adapt` writes them.")
+    average: bool = Option(False, "--average", help="The average user, whatever user_id says.")
+    attributes: str | None = Option(None, help="Someone new of whom this is known, as country=DE,age=34.")
 
 
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="The folder of a model, or of `pal fit`.")]
-Responses = Annotated[str, typer.Argument(metavar="FILE", help="Columns: prompt, response[, user_id].")]
-Out = Annotated[str, typer.Option("--out", "-o", help="The file to write, or - for standard output.")]
+Model = Annotated[Path, Argument(metavar="MODEL", help="The folder of a model, or of `pal fit`.")]
+Responses = Annotated[str, Argument(metavar="FILE", help="Columns: prompt, response[, user_id].")]
+Out = Annotated[str, Option("--out", "-o", help="The file to write, or - for standard output.")]
 
 
 @dataclass
@@ -115,12 +107,10 @@ class Output:
     """The options of what a table is written to."""
 
     out: Out = "-"
-    kind: Annotated[
-        Format | None, typer.Option("--format", help="The format to write where no suffix says it.")
-    ] = None
-    safe_csv: Annotated[
-        bool, typer.Option("--safe-csv", help="In CSV, put ' before texts that spreadsheets would compute.")
-    ] = False
+    kind: Format | None = Option(None, "--format", help="The format to write where no suffix says it.")
+    safe_csv: bool = Option(
+        False, "--safe-csv", help="In CSV, put ' before texts that spreadsheets would compute."
+    )
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -133,11 +123,10 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY))
             continue
         groups[parameter.name] = group
-        for field in fields(group):
-            default = Parameter.empty if field.default is MISSING else field.default
-            parameters.append(
-                Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=field.type)
-            )
+        parameters += [
+            Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+            for field in fields(group)
+        ]
 
     @wraps(function)
     def run(**given: Any) -> None:
@@ -161,9 +150,7 @@ def _version(value: bool | None) -> None:  # noqa: FBT001 - as typer calls it
 @app.callback()
 def about(
     *,
-    _: Annotated[
-        bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = None,
+    _: bool | None = Option(None, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     """See `help` above."""
 
@@ -172,57 +159,48 @@ def about(
 class LogOptions(Computing):
     """The options of the commands that read a log."""
 
-    columns: Annotated[
-        str | None,
-        typer.Option(help="What columns are, where their names do not tell: user_id=rater,prompt=task."),
-    ] = None
-    values: Annotated[str | None, typer.Option(help="What values of the winner mean: 0=a,1=b,2=tie.")] = None
-    seed: Annotated[int, typer.Option(help="Makes everything random.")] = 0
+    columns: str | None = Option(
+        None, help="What columns are, where their names do not tell: user_id=rater,prompt=task."
+    )
+    values: str | None = Option(None, help="What values of the winner mean: 0=a,1=b,2=tie.")
+    seed: int = Option(0, help="Makes everything random.")
 
 
 @dataclass
 class FitOptions(LogOptions):
     """The options of the commands that fit a log."""
 
-    encoder: Annotated[str, typer.Option(help="The encoder of texts.")] = "all-MiniLM-L6-v2+measures"
-    image_encoder: Annotated[str, typer.Option(help="The encoder of pictures.")] = "classical"
-    item: Annotated[
-        str,
-        typer.Option(
-            help="separate: prompt and response are encoded each alone; joint: as one text; or a template "
-            "of that, such as '{prompt} {response}'."
-        ),
-    ] = "separate"
-    ties: Annotated[
-        str,
-        typer.Option(help="drop: ties are left out; keep: they are learned from too, and judged by nothing."),
-    ] = "drop"
-    unseen: Annotated[float, typer.Option(help="Share of the people held out to measure; 0: nobody.")] = 0.2
+    encoder: str = Option("all-MiniLM-L6-v2+measures", help="The encoder of texts.")
+    image_encoder: str = Option("classical", help="The encoder of pictures.")
+    item: str = Option(
+        "separate",
+        help="separate: prompt and response are encoded each alone; joint: as one text; or a template "
+        "of that, such as '{prompt} {response}'.",
+    )
+    ties: str = Option(
+        "drop", help="drop: ties are left out; keep: they are learned from too, and judged by nothing."
+    )
+    unseen: float = Option(0.2, help="Share of the people held out to measure; 0: nobody.")
 
 
 @dataclass
 class OneFitOptions(FitOptions):
     """The options of `pal fit`."""
 
-    method: Annotated[str, typer.Option(help="A method, such as pal_ours or mixed_effects; or auto.")] = (
-        "auto"
+    method: str = Option("auto", help="A method, such as pal_ours or mixed_effects; or auto.")
+    K: str = Option("auto", "-K", help="Tastes to mix (prototypes): a number, or auto.")
+    vectors: Path | None = Option(
+        None, help="Embeddings that cells name by ids: .parquet, .safetensors or .npy."
     )
-    K: Annotated[str, typer.Option("-K", help="Tastes to mix (prototypes): a number, or auto.")] = "auto"
-    vectors: Annotated[
-        Path | None, typer.Option(help="Embeddings that cells name by ids: .parquet, .safetensors or .npy.")
-    ] = None
-    attributes: Annotated[
-        str | None,
-        typer.Option(help="Columns that tell of people, and by which accuracies are told: age,sex."),
-    ] = None
-    time_split: Annotated[bool, typer.Option("--time-split", help="Hold out each one's latest answers.")] = (
-        False
+    attributes: str | None = Option(
+        None, help="Columns that tell of people, and by which accuracies are told: age,sex."
     )
+    time_split: bool = Option(False, "--time-split", help="Hold out each one's latest answers.")
 
 
 Log = Annotated[
     str,
-    typer.Argument(
+    Argument(
         metavar="LOG",
         help=(
             "A file, folder or glob of CSV, JSON, JSONL, Parquet, Arrow or Excel, hf://datasets/ORG/NAME, or "
@@ -236,7 +214,7 @@ Log = Annotated[
 def fit(
     log: Log,
     *,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write.")] = None,
+    out: Path | None = Option(None, "--out", "-o", help="The folder to write."),
     options: OneFitOptions,
 ) -> None:
     """Fit a personal reward model to a log of answers, and say how good it is.
@@ -254,10 +232,8 @@ def fit(
 def compare(
     log: Log,
     *,
-    methods: Annotated[str, typer.Option(help="Names of methods, separated by commas.")] = (
-        "bt,mixed_effects,pal_ours"
-    ),
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="A JSON file of all numbers.")] = None,
+    methods: str = Option("bt,mixed_effects,pal_ours", help="Names of methods, separated by commas."),
+    out: Path | None = Option(None, "--out", "-o", help="A JSON file of all numbers."),
     options: FitOptions,
 ) -> None:
     """Compare methods on a log, and say whether personalising pays."""
@@ -308,12 +284,8 @@ def adapt(
     log: Log,
     *,
     out: Out = "-",
-    tastes: Annotated[
-        Path | None, typer.Option("--taste", help="Tastes to add the comparisons to, exactly.")
-    ] = None,
-    forget: Annotated[
-        bool, typer.Option("--forget", help="Take the comparisons out of --taste, exactly.")
-    ] = False,
+    tastes: Path | None = Option(None, "--taste", help="Tastes to add the comparisons to, exactly."),
+    forget: bool = Option(False, "--forget", help="Take the comparisons out of --taste, exactly."),
     options: LogOptions,
 ) -> None:
     """Locate new users by their answers: write their tastes.
@@ -330,18 +302,14 @@ def adapt(
 @command
 def ask(
     model: Model,
-    table: Annotated[
-        str, typer.Argument(metavar="CANDIDATES", help="Columns: prompt, response_a, response_b.")
-    ],
+    table: Annotated[str, Argument(metavar="CANDIDATES", help="Columns: prompt, response_a, response_b.")],
     *,
-    user: Annotated[str | None, typer.Option(help="Who is asked, where --taste holds several.")] = None,
-    tastes: Annotated[
-        Path | None, typer.Option("--taste", help="Tastes, as `pal adapt` writes them.")
-    ] = None,
-    number: Annotated[int, typer.Option("--number", "-n", min=1, help="How many pairs.")] = 10,
-    together: Annotated[
-        bool, typer.Option("--together", help="To be asked together (at most 10): none repeats another.")
-    ] = False,
+    user: str | None = Option(None, help="Who is asked, where --taste holds several."),
+    tastes: Path | None = Option(None, "--taste", help="Tastes, as `pal adapt` writes them."),
+    number: int = Option(10, "--number", "-n", min=1, help="How many pairs."),
+    together: bool = Option(
+        False, "--together", help="To be asked together (at most 10): none repeats another."
+    ),
     output: Output,
     options: Computing,
 ) -> None:
@@ -358,58 +326,52 @@ def ask(
 @command
 def inspect(
     model: Model,
-    table: Annotated[
-        str | None, typer.Argument(metavar="[FILE]", help="Columns: prompt, response; several to a prompt.")
-    ] = None,
+    table: str | None = Argument(
+        None, metavar="[FILE]", help="Columns: prompt, response; several to a prompt."
+    ),
     *,
-    number: Annotated[int, typer.Option("--number", "-n", min=1, help="Responses a prototype.")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    number: int = Option(5, "--number", "-n", min=1, help="Responses a prototype."),
+    as_json: bool = Option(False, "--json", help="Print JSON."),
     options: Computing,
 ) -> None:
     """Say what a model is, and what its prototypes like.
 
     Without FILE, how users spread over the prototypes; with it, what each likes most and least too.
     """
-    from pal.cli.inspect import inspect as inspect_model
+    from pal.cli import commands
 
-    inspect_model(model, table, options, number=number, as_json=as_json)
+    commands.inspect(model, table, options, number=number, as_json=as_json)
 
 
 @dataclass
 class ServeOptions(Computing):
     """The options of the commands that serve."""
 
-    host: Annotated[str, typer.Option(help="Where to listen; elsewhere than here, set PAL_API_KEY.")] = (
-        "127.0.0.1"
+    host: str = Option("127.0.0.1", help="Where to listen; elsewhere than here, set PAL_API_KEY.")
+    port: int = Option(8000, min=0, max=65535, help="0 takes a free one.")
+    database: str = Option(
+        "answers.db", help="Of answers: a file (SQLite), or postgresql+psycopg://USER@HOST/NAME."
     )
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000
-    database: Annotated[
-        str, typer.Option(help="Of answers: a file (SQLite), or postgresql+psycopg://USER@HOST/NAME.")
-    ] = "answers.db"
 
 
 @dataclass
 class StudyOptions:
     """The options of a study."""
 
-    collect: Annotated[
-        Path | None, typer.Option(help="Run a study in place of the demo, answers into this file.")
-    ] = None
-    consent: Annotated[Path | None, typer.Option(help="A text that participants agree to.")] = None
-    random_share: Annotated[
-        float, typer.Option("--random", help="Share of a study's questions that are drawn at random.")
-    ] = 0.2
-    repeat_every: Annotated[
-        int, typer.Option("--repeat", min=0, help="After so many answers a study repeats a question.")
-    ] = 10
-    number: Annotated[
-        int | None, typer.Option("--number", "-n", min=1, help="Answers of each participant of a study.")
-    ] = None
+    collect: Path | None = Option(None, help="Run a study in place of the demo, answers into this file.")
+    consent: Path | None = Option(None, help="A text that participants agree to.")
+    random_share: float = Option(
+        0.2, "--random", help="Share of a study's questions that are drawn at random."
+    )
+    repeat_every: int = Option(
+        10, "--repeat", min=0, help="After so many answers a study repeats a question."
+    )
+    number: int | None = Option(None, "--number", "-n", min=1, help="Answers of each participant of a study.")
 
 
 @command
 def serve(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Folders, or NAME=FOLDER.")],
+    models: Annotated[list[str], Argument(metavar="MODEL...", help="Folders, or NAME=FOLDER.")],
     *,
     options: ServeOptions,
 ) -> None:
@@ -424,14 +386,10 @@ def serve(
 
 @command
 def demo(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder, or NAME=FOLDER.")],
+    model: Annotated[str, Argument(metavar="MODEL", help="A folder, or NAME=FOLDER.")],
     *,
-    log: Annotated[
-        str | None, typer.Option(help="Answers to show; by default those that the model was fitted to.")
-    ] = None,
-    questions: Annotated[
-        Path | None, typer.Option(help="A table of pairs to ask: prompt, response_a, response_b.")
-    ] = None,
+    log: str | None = Option(None, help="Answers to show; by default those that the model was fitted to."),
+    questions: Path | None = Option(None, help="A table of pairs to ask: prompt, response_a, response_b."),
     study: StudyOptions,
     options: ServeOptions,
 ) -> None:
@@ -446,11 +404,9 @@ def demo(
 
 @command
 def answers(
-    database: Annotated[str, typer.Argument(metavar="DATABASE", help="Of pal serve or of a study.")],
+    database: Annotated[str, Argument(metavar="DATABASE", help="Of pal serve or of a study.")],
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write: JSONL.")] = Path(
-        "answers.jsonl"
-    ),
+    out: Path = Option(Path("answers.jsonl"), "--out", "-o", help="The file to write: JSONL."),
 ) -> None:
     """Write collected answers as a log that `pal fit` reads."""
     from pal.cli import serve as service

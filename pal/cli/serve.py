@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from pal.cli.loading import notes_of_fit, places_of
+from pal.cli.tables import notes_of_fit, places_of
 from pal.errors import PalError
 from pal.files import write_text
 
@@ -54,18 +54,20 @@ def demo(
     loaded = served.get(name)
     people: dict[str, Any] = {}
     pairs: Sequence[Any] = []
-    source = str(notes_of_fit(served.folders[name]).get("source", ""))
+    notes = notes_of_fit(served.folders[name])
+    source, read_as = str(notes.get("source", "")), {} if log else notes.get("read_as", {})
     log = log or (source if source and Path(source).exists() else "")
     # Without an encoder cells are ids, of vectors that are not at hand.
-    if log and study.collect is None and loaded.input_encoder.name("responses"):
+    has_log = study.collect is None and loaded.input_encoder.name("responses")
+    if log and has_log:
         from pal.logs.shapes import read_log
 
-        read = read_log(log)
+        read = read_log(log, **read_as)
         pairs, people = read_questions(read.pairs, read.table.folder)
     if questions is not None:
         pairs = read_table(str(questions), needs_prompts=loaded.reads_prompts)
     if not pairs:
-        needed = "" if study.collect else ", or --log the answers that the model was fitted to"
+        needed = f", or --log the answers that the model was fitted to ({source})" if has_log else ""
         raise PalError(f"--questions must name a table of prompt, response_a, response_b{needed}, got none")
     shown = Demo(loaded, pairs, people)
     if study.collect is None:

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,24 +116,10 @@ def _decode(image: Image.Image, data: bytes) -> Tensor:
     return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
 
 
-class Done(NamedTuple):
-    """A job that was worked on.
-
-    Args:
-        job: As it came.
-        result: What the work gave; None where it failed.
-        error: Why it failed; None where it did not.
-    """
-
-    job: Any
-    result: Any
-    error: Exception | None
-
-
 def prefetch(
     jobs: Iterable[Any], work: Callable[[Any], Any], workers: int = 1, depth: int = 64
-) -> Generator[Done, None, None]:
-    """Do work on threads ahead of the caller, such as decoding, and yield the results in the jobs' order.
+) -> Generator[tuple[Any, Future[Any]], None, None]:
+    """Do work on threads ahead of the caller, such as decoding: each job with its future, in their order.
 
     Jobs are taken from their iterator by the caller's thread, a few at a time, so an iterator that reads a
     file need not be safe for threads. Nothing runs before the first result is asked for; when the caller
@@ -141,32 +127,19 @@ def prefetch(
 
     Args:
         jobs: What to work on; need not fit in memory.
-        work: Called once for each job, on a worker's thread.
-        workers: Threads; 0 does the work on the caller's thread.
+        work: Called once for each job, on a worker's thread; its exceptions are the future's.
+        workers: Threads.
         depth: Jobs begun and not yet taken, at most.
-
-    Yields:
-        One `Done` a job, with any exception of the work; an exception of the iterator of jobs is raised.
     """
-
-    def attempt(job: Any) -> Done:
-        try:
-            return Done(job, work(job), None)
-        except Exception as error:
-            return Done(job, None, error)
-
-    if workers == 0:
-        yield from map(attempt, jobs)
-        return
-    waiting: deque[Future[Done]] = deque()
+    waiting: deque[tuple[Any, Future[Any]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="prefetch")
     try:
         for job in jobs:
-            waiting.append(pool.submit(attempt, job))
+            waiting.append((job, pool.submit(work, job)))
             if len(waiting) >= max(depth, workers):
-                yield waiting.popleft().result()
+                yield waiting.popleft()
         while waiting:
-            yield waiting.popleft().result()
+            yield waiting.popleft()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -30,11 +30,11 @@ from pal.users.gaussian import (
     Answers,
     Gaussian,
     laplace,
-    margin_covariance,
     moved,
     natural_parameters,
     shrunk,
     side_by_side,
+    unit_covariance,
 )
 
 WIDE = 256  # leading directions that the shared reward reads
@@ -42,7 +42,7 @@ MOST_ITEMS = 1000  # items with an effect of their own: those compared most
 FEWEST_COMPARED = 5  # times that an item with an effect of its own is compared
 FEWEST_LIKED = 20  # times that an item is compared along which people may differ
 ROUNDS = 16  # of EM
-RIDGE_ROUNDS = 20  # of the ridges' strengths, at most
+RIDGE_ROUNDS = 30  # of Newton's method and of the ridges' strengths, at most
 LONGEST_LEAP = 2.0  # factor by which an extrapolation may enlarge a variance
 LARGEST = 100.0  # variance: of answers that never err the likelihood has no maximum
 FASTEST = 8.0  # factor by which an extrapolation may lengthen EM's step
@@ -90,7 +90,9 @@ def fit_mixed_effects(
         found = find_factors(population, read, train.user)
         population = replace(population, covariance=covariance + (found @ found.T).double())
     # Their own copy, as each round reads all of them.
-    blocks = [_Block(users, answers) for users, answers in side_by_side(read, train.user, n_users)]
+    blocks = [
+        _Block(users, answers) for users, answers in side_by_side(read, train.user, n_users, by_item=True)
+    ]
     history, path = [], [population]
     for number in range(1, ROUNDS + 1):
         step = _expectation(population, blocks, n_users)
@@ -120,7 +122,8 @@ def find_factors(
 
     EM of the whole covariance hardly finds that two items are liked together where few people compared both,
     and keeps it where it begins with it. Factor analysis finds it (EM: Rubin and Thayer, 1982), on Laplace's
-    approximation to each person's answers, with as many factors as make people who were left out likeliest.
+    approximation to each person's answers, with as many factors as make people who were left out likelier
+    by more than a standard error.
 
     Args:
         population: Where EM would begin.
@@ -143,16 +146,19 @@ def find_factors(
     solved = torch.linalg.solve(noise, torch.cat([precision, shift[..., None]], 2))
     shift, precision = solved[..., -1], (solved[..., :-1] + solved[..., :-1].mT) / 2
     out = torch.arange(len(some), device=user.device) % HELD_OUT == 0
-    best, kept = 0.0, 0
+    best, kept = torch.zeros(int(out.sum())).to(read), 0
     for n in FACTORS:
         loadings = _factors(shift[~out], precision[~out], n)
         spread = torch.eye(n).to(read) + loadings.T @ precision[out] @ loadings
         chol = torch.linalg.cholesky(spread)
-        half = torch.linalg.solve_triangular(chol, (shift[out] @ loadings)[..., None], upper=False)
-        gain = float(half.square().sum() / 2 - chol.diagonal(dim1=1, dim2=2).log().sum())
-        if gain <= best:
+        half = torch.linalg.solve_triangular(chol, (shift[out] @ loadings)[..., None], upper=False)[..., 0]
+        likelier = half.square().sum(1) / 2 - chol.diagonal(dim1=1, dim2=2).log().sum(1)
+        gain = likelier - best
+        if (
+            not float(gain.sum()) > float(gain.std()) * len(gain) ** 0.5
+        ):  # its standard error; not of one person
             break
-        best, kept = gain, n
+        best, kept = likelier, n
     return _factors(shift, precision, kept)
 
 
@@ -217,32 +223,31 @@ def fit_ridge(
         precision = torch.cat(
             [theta.new_full((d,), 1 / variance), theta.new_full((n_items,), 1 / item_variance)]
         )
-        for _ in range(10):
-            gradient, hessian, expected_ties = -precision * theta, precision.diag(), 0.0
-            effects = torch.cat([theta[d:], theta.new_zeros(1)])
-            for rows in torch.arange(len(features)).split(ROWS_AT_ONCE):
-                x, sides, n = features[rows].double(), items[rows], total[rows]
-                answer = expected_answer(x @ theta[:d] + effects[sides[:, 0]] - effects[sides[:, 1]], ties)
-                residual = first[rows] - n * answer.label
-                expected_ties += float((n * answer.tie).sum())
-                by_item = theta.new_zeros(n_items + 1).index_add(0, sides[:, 0], residual)
-                by_item = by_item.index_add(0, sides[:, 1], -residual)[:n_items]
-                gradient += torch.cat([x.T @ residual, by_item])
-                hessian += _hessian(x, sides, n_items, n * answer.variance)
-            chol = torch.linalg.cholesky(hessian)
-            step = torch.cholesky_solve(gradient[:, None], chol)[:, 0]
-            theta = theta + step
-            ties = scaled_ties(ties, tied, expected_ties)
-            if float(step.abs().max()) < 1e-4:
-                break
+        gradient, hessian, expected_ties = -precision * theta, precision.diag(), 0.0
+        effects = torch.cat([theta[d:], theta.new_zeros(1)])
+        for rows in torch.arange(len(features)).split(ROWS_AT_ONCE):
+            x, sides, n = features[rows], items[rows], total[rows]
+            answer = expected_answer(
+                (x @ theta[:d].to(x)).double() + effects[sides[:, 0]] - effects[sides[:, 1]], ties
+            )
+            residual = first[rows] - n * answer.label
+            expected_ties += float((n * answer.tie).sum())
+            by_item = theta.new_zeros(n_items + 1).index_add(0, sides[:, 0], residual)
+            by_item = by_item.index_add(0, sides[:, 1], -residual)[:n_items]
+            gradient += torch.cat([(x.T @ residual.to(x)).double(), by_item])
+            hessian += _hessian(x, sides, n_items, (n * answer.variance).to(x)).double()
+        chol = torch.linalg.cholesky(hessian)
+        step = torch.cholesky_solve(gradient[:, None], chol)[:, 0]
+        theta = theta + step
+        ties = scaled_ties(ties, tied, expected_ties)
         spread = torch.cholesky_inverse(chol).diagonal()
         before = variance, item_variance
         variance = _variance(theta[:d], spread[:d], variance)
         item_variance = _variance(theta[d:], spread[d:], item_variance) if n_items else item_variance
-        if (
-            max(abs(after / old - 1) for after, old in zip((variance, item_variance), before, strict=True))
-            < 0.01
-        ):
+        moved_by = max(
+            abs(after / old - 1) for after, old in zip((variance, item_variance), before, strict=True)
+        )
+        if moved_by < 0.01 and float(step.abs().max()) < 1e-3:
             break
     return Ridge(theta[:d], theta[d:], variance, item_variance, ties)
 
@@ -334,7 +339,7 @@ class _Block:
 
     users: Int[Tensor, " block"]
     answers: Answers
-    gradient: Float[Tensor, "block most"] | None = None
+    gradient: Float[Tensor, "block units"] | None = None
 
 
 class _Step(NamedTuple):
@@ -354,22 +359,21 @@ def _expectation(population: Gaussian, blocks: list[_Block], n_users: int) -> _S
     tied, expected_ties = 0.0, 0.0
     for block in blocks:
         answers = block.answers
-        Z = answers.features
-        K = margin_covariance(answers, prior, residual)
-        found = laplace(answers, Z @ centre, K, block.gradient, ties)
+        X = answers.features
+        K = unit_covariance(answers, prior, residual)
+        found = laplace(answers, X @ centre, K, block.gradient, ties)
         if ties:
             tied += float((answers.weight * (answers.label == TIE)).sum())
             expected_ties += float((answers.weight * expected_answer(found.margins, ties).tie).sum())
         block.gradient = found.gradient
-        root = found.curvature.sqrt()
-        inner = torch.addcmul(torch.eye(K.shape[1]), root[:, :, None] * K, root[:, None, :])
-        chol = torch.linalg.cholesky(inner)
         states[block.users] = centre + moved(answers, found) @ prior
-        along = torch.linalg.solve_triangular(chol, root[..., None] * Z, upper=False).flatten(0, 1)
-        known += along.T @ along
+        # (curvature^-1 + K)^-1, without either inverse.
+        told = torch.linalg.solve(torch.eye(K.shape[1]) + found.curvature @ K, found.curvature)
+        known += X.flatten(0, 1).T @ (told @ X).flatten(0, 1)
         squared = (found.gradient[:, None] @ answers.shared @ found.gradient[..., None]).sum()
-        less = (torch.cholesky_inverse(chol) * answers.shared * (root[:, :, None] * root[:, None, :])).sum()
-        squares += float(residual**2 * (squared - less) + residual * answers.items.sum())
+        squares += float(
+            residual**2 * (squared - (told * answers.shared).sum()) + residual * answers.items.sum()
+        )
         items += float(answers.items.sum())
     answered = torch.cat([block.users for block in blocks])
     n = len(answered)
@@ -377,7 +381,7 @@ def _expectation(population: Gaussian, blocks: list[_Block], n_users: int) -> _S
     centre = population.centre.clone()
     centre[-1] = found_states[:, -1].mean()
     apart = found_states - centre
-    scatter = apart.T @ apart + n * prior - prior @ known @ prior
+    scatter = apart.T @ apart + n * prior - prior @ ((known + known.T) / 2) @ prior
     covariance = _within(shrunk(scatter, n), 1e-8, LARGEST)
     variance = torch.tensor([min(max(squares / max(items, 1.0), 1e-4), LARGEST)]).double()
     centre[-1] = centre[-1].clamp(0.1, 10)

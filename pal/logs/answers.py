@@ -65,8 +65,11 @@ class Answers:
 
     def used(self, modality: str) -> np.ndarray:
         """The rows of a modality's items that `pairs` names, ascending."""
-        sides = [side for side in SIDES if self.items_of(side) is self.items[modality]]
-        return np.unique(np.concatenate([self.pairs[side].to_numpy() for side in sides]))
+        named = np.zeros(len(self.items[modality]), bool)
+        for side in SIDES:
+            if self.items_of(side) is self.items[modality]:
+                named[self.pairs[side].to_numpy()] = True
+        return np.flatnonzero(named)
 
 
 def read_answers(
@@ -135,7 +138,8 @@ def read_answers(
     kept = merged.filter((pl.col("label") != TIE) | (ties != "drop"))
     ends = {"low": pl.min_horizontal("chosen", "rejected"), "high": pl.max_horizontal("chosen", "rejected")}
     key = ["user_id", "prompt", "low", "high"]
-    lost = frame.with_columns(**ends).join(undecided.with_columns(**ends), on=key, how="semi")["at"]
+    of_users = frame.filter(pl.col("user_id").is_in(undecided["user_id"].implode()))
+    lost = of_users.with_columns(**ends).join(undecided.with_columns(**ends), on=key, how="semi")["at"]
     rejected = pl.concat([log.rejected, _rejected(log, same, SAME), _rejected(log, lost, UNDECIDED)])
     why = dict(log.rejected["reason"].value_counts().iter_rows())
     tied = why.get(TIES_LEFT_OUT, 0)
@@ -202,7 +206,9 @@ def merge_repeats(rows: pl.DataFrame, log: Log) -> pl.DataFrame:
     key = ["user_id", "prompt", "low", "high"]
     columns = [*key, "first", "weight", "timestamp", "contradicted", "low_is_chosen", "at", "split", "places"]
     # Most rows repeat none, and grouping a million costs as much memory as the log: two of one hash may.
-    again = rows.select(pl.struct(key).hash()).to_series().is_duplicated()
+    hashes = rows.select(pl.struct(key).hash()).to_series()
+    ordered = hashes.sort()
+    again = hashes.is_in(ordered.filter(ordered == ordered.shift()).implode())
     several = rows.filter(again).group_by(key, maintain_order=True).agg(
         pl.col("first").mean().round(6), weight=pl.len(), timestamp=pl.col("timestamp").max(),
         contradicted=(pl.col("first").max() > TIE) & (pl.col("first").min() < TIE),

@@ -86,7 +86,7 @@ def modality_of(cells: list[pl.Series], stated: str | None, vectors: set[str]) -
         return stated or "image"
     if vectors and any(column.is_in(list(vectors)).any() for column in cells):
         return "vector"
-    is_path = [column.str.to_lowercase().str.contains(r"\.(jpe?g|png|webp)$") for column in cells]
+    is_path = [column.str.contains(r"(?i)\.(jpe?g|png|webp)$") for column in cells]
     return "image" if all(column.all() for column in is_path) else "text"
 
 
@@ -132,10 +132,14 @@ def _distinct(cells: pl.Series) -> tuple[np.ndarray, pl.Series]:
     """The number of each cell's text, and the texts: by hashes, which are held against the texts."""
     seed = 0
     while True:
-        _, first, codes = np.unique(cells.hash(seed).to_numpy(), return_index=True, return_inverse=True)
-        texts = cells.gather(first)
+        hashes = cells.hash(seed)
+        distinct = hashes.unique().sort()
+        codes = distinct.search_sorted(hashes)
+        at = np.empty(len(distinct), np.int32)
+        at[codes.to_numpy()] = np.arange(len(cells), dtype=np.int32)
+        texts = cells.gather(at)
         if (texts.gather(codes) == cells).all():
-            return codes.astype(np.int32), texts
+            return codes.to_numpy().astype(np.int32), texts
         seed += 1
 
 

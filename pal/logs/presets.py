@@ -86,9 +86,9 @@ PRESETS = {
         {"user_id": "user_id", "prompt": "context", "chosen": "chosen", "rejected": "rejected", "split": ""},
     ),
     "community_alignment": Preset(
-        f"{HUB}facebook/community-alignment-dataset",
-        "CC BY 4.0; the first turn's choice of four; who is how old and lives where stands "
-        "beside it; its revision 97343c7f is the one quoted",
+        f"{HUB}facebook/community-alignment-dataset@97343c7f6399fcbea430ed0f37c1768281a78d56/"
+        "community_alignment.csv",
+        "CC BY 4.0; the first turn's choice of four; who is how old and lives where stands beside it",
         {
             "user_id": "annotator_id", "prompt": "first_turn_prompt", **_FIRST,
             "winner": "first_turn_preferred_response",
@@ -138,7 +138,7 @@ PRESETS = {
         reshape=_reward_models,
     ),
     "shp": Preset(
-        f"{HUB}stanfordnlp/SHP",
+        f"{HUB}stanfordnlp/SHP@e94b5f32602712d78ed494fe79105b1959396686",
         "its people are subreddits, whose votes are one answer; look at its page for its licence",
         {"user_id": "domain", "prompt": "history", "winner": "labels"},
         {"1": "a", "0": "b"},

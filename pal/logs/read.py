@@ -285,18 +285,26 @@ def _encoded(value: Any) -> str:
 
 
 def _frame_of(rows: Iterable[Row]) -> pl.DataFrame:
-    """Rows as a frame of texts and their numbers, a chunk at a time to save memory."""
-    rows, frames = iter(rows), []
+    """Rows as a frame of texts and their numbers, read in chunks; a text that repeats lies in memory once."""
+    rows, frames, kinds = iter(rows), [], {}
     while chunk := list(islice(rows, CHUNK)):
         names = dict.fromkeys(name for row in chunk for name in row.cells)
         cells = {name: [as_text(row.cells.get(name)) for row in chunk] for name in names}
         try:
-            frame = pl.DataFrame(cells, schema=dict.fromkeys(names, pl.String))
+            texts = pl.DataFrame(cells, schema=dict.fromkeys(names, pl.String))
         except UnicodeEncodeError:
             _refuse_halves(chunk)
             raise
-        frames.append(frame.with_columns(pl.Series(ROW, [row.number for row in chunk], dtype=pl.UInt32)))
-    return pl.concat(frames, how="diagonal") if frames else pl.DataFrame()
+        for name in names.keys() - kinds.keys():
+            kinds[name] = pl.Categorical(pl.Categories.random("log", pl.UInt32))
+        place = pl.Series(ROW, [row.number for row in chunk], dtype=pl.UInt32)
+        frames.append(texts.cast({name: kinds[name] for name in names}).with_columns(place))
+    frame = pl.concat(frames, how="diagonal") if frames else pl.DataFrame()
+    frames.clear()
+    for name in kinds:
+        coded = frame[name].to_arrow()
+        frame = frame.with_columns(pl.Series(name, coded.dictionary).gather(pl.Series(coded.indices)))
+    return frame
 
 
 def _refuse_halves(rows: list[Row]) -> None:

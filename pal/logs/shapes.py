@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from pal.conversations import messages_of, split_conversation
 from pal.errors import PalError, shorten
@@ -187,14 +186,6 @@ def read_log(
     elif isinstance(source, Files):
         preset, _ = find_preset(source.source)
     table = read(source)
-    # Texts that repeat lie in memory once: a third of what a log of a million comparisons takes.
-    for name in table.frame.columns if len(table.frame) > TIMES_AT_ONCE else ():
-        if table.frame[name].dtype == pl.String:
-            coded = table.frame[name].to_arrow().cast(pa.large_string()).dictionary_encode()
-            texts = pl.Series(name, coded.dictionary).gather(pl.Series(coded.indices))
-            table = replace(table, frame=table.frame.with_columns(texts))
-            del coded, texts
-            pa.default_memory_pool().release_unused()
     if preset:
         columns, values = {**preset.columns, **(columns or {})}, {**preset.values, **(values or {})}
         table = replace(table, frame=preset.reshape(table.frame) if preset.reshape else table.frame)

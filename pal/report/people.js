@@ -46,7 +46,7 @@
       if (person.n) {
         const gain = person.gain === null ? "" :
           " (" + points(person.gain) + " points against one reward for everyone)";
-        said.push("right on " + percent(person.accuracy) + " of " + person.n + " held-out answers" + gain);
+        said.push("right on " + percent(person.accuracy) + " of " + person.n + " held-out answer" + (person.n === 1 ? "" : "s") + gain);
       }
       if (person.outside) said.push("no mix of the prototypes explains these answers");
       for (const why of person.why || []) said.push(why);

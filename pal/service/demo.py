@@ -37,6 +37,7 @@ MOST_RANKED = 6
 MOST_SHOWN = 6  # directions or prototypes
 MOST_PEOPLE = 500  # whom someone is compared with
 MORE_ANSWERS = 10
+LEAST_BEYOND = 0.01  # chance of a preference above the average person's
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 LONGEST_LABEL = 60
 
@@ -172,16 +173,17 @@ class Demo:
         agreement = (others == (theirs[:, :1] > 0.5)).double().mean(0)
         alike = [row for row in agreement.argsort(descending=True).tolist() if model.user_ids[row] != user_id]
         beyond = []
-        for number in order[:5]:
-            turned = float(apart[number]) < 0
-            chances = [float(1 - each if turned else each) for each in theirs[number]]
-            pair = self.pairs[number].turned(turned=turned)
-            beyond.append({**pair.as_json(), "theirs": chances[0], "average": chances[1]})
+        for number in order:
+            turned = float(theirs[number, 0]) < 0.5
+            own, usual = (float(1 - each if turned else each) for each in theirs[number])
+            if own - usual > LEAST_BEYOND:
+                pair = self.pairs[number].turned(turned=turned)
+                beyond.append({**pair.as_json(), "theirs": own, "average": usual})
         return {
             "user_id": user_id,
             "place": self._place(state),
             "others": [self._place(other) for other in self.states],
-            "beyond": beyond,
+            "beyond": beyond[:5],
             "alike": [
                 {"user_id": model.user_ids[row], "agreement": float(agreement[row])} for row in alike[:5]
             ],

@@ -17,11 +17,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, ModelCardData, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, ModelCardData
 
 from pal.errors import PalError, reason
 from pal.files import expanded
+from pal.hub_files import client_errors, download
 from pal.serving.reward_model import RewardModel
 from pal.serving.saved_model import CARD, CONFIG, SUMS, TENSORS, USERS, write_model
 
@@ -32,9 +32,6 @@ TAGS = ["pal", "reward-model", "pluralistic-alignment", "personalization", "pref
 REPO = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
 LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$@:])")
-# The base classes of the HTTP error are OSError and the error of the HTTP library, which the client has
-# changed before.
-HUB_ERRORS = (*HfHubHTTPError.__bases__, OSError, ValueError)
 Model = TypeVar("Model", bound=RewardModel)
 
 
@@ -126,9 +123,6 @@ def from_pretrained(
     name: Path | str,
     *,
     revision: str | None = None,
-    token: str | bool | None = None,
-    cache_dir: Path | str | None = None,
-    local_files_only: bool = False,
     weights: Mapping[str, str | Path] | None = None,
     device: str = "cpu",
 ) -> Model:
@@ -136,11 +130,8 @@ def from_pretrained(
 
     Args:
         kind: The class of the model.
-        name: A folder, or a repository of the hub, `ORG/NAME`.
+        name: A folder, or a repository of the hub, `ORG/NAME`; the hub's token is that of `hf auth login`.
         revision: The hub's commit, branch or tag; only a commit cannot change.
-        token: The hub's; by default the one that `hf auth login` kept.
-        cache_dir: Where downloads are kept.
-        local_files_only: Whether the hub is not asked.
         weights: See `RewardModel.load`.
         device: See `RewardModel.load`.
 
@@ -149,23 +140,9 @@ def from_pretrained(
     """
     folder = expanded(name)
     if not folder.is_dir():
-        try:
-            folder = Path(
-                snapshot_download(
-                    str(name),
-                    revision=revision,
-                    cache_dir=cache_dir,
-                    local_files_only=local_files_only,
-                    token=token,
-                    allow_patterns=[TENSORS, USERS, CONFIG, SUMS],
-                )
-            )
-        except HUB_ERRORS as error:
-            raise PalError(
-                f"{name} must be a folder or a PAL model on the hub, and cannot be read ({reason(error)}); "
-                "check name, network and token"
-            ) from None
-    return kind.load(folder, weights=weights, device=device)  # type: ignore[return-value]
+        advice = "name the folder of a model"
+        folder = download(str(name), revision, [TENSORS, USERS, CONFIG, SUMS], advice=advice)
+    return kind.load(folder, weights=weights, device=device)
 
 
 def push_to_hub(
@@ -213,7 +190,7 @@ def push_to_hub(
             revision=branch,
             create_pr=create_pr,
         )
-    except HUB_ERRORS as error:
+    except client_errors() as error:
         raise PalError(
             f"{repo} could not be written on the hub ({reason(error)}); check the name, the network and "
             "that the token may write"

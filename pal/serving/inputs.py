@@ -558,10 +558,9 @@ def _encode_pictures(
     decoded = images.prefetch([items[row] for row in rows], pixels, workers, 2 * IMAGES_PER_BATCH)
     for start in range(0, len(rows), IMAGES_PER_BATCH):
         batch, stack = rows[start : start + IMAGES_PER_BATCH], []
-        for row, outcome in zip(batch, decoded, strict=False):
-            if isinstance(outcome.error, PalError):
-                raise places(row).error(f"cannot be read as a picture: {outcome.error}")
-            if outcome.error is not None:
-                raise outcome.error
-            stack.append(outcome.result)
+        for row, (_, future) in zip(batch, decoded, strict=False):
+            try:
+                stack.append(future.result())
+            except PalError as error:
+                raise places(row).error(f"cannot be read as a picture: {error}") from None
         yield batch, encoder.encode_images(torch.stack(stack))

@@ -167,7 +167,7 @@ def answer(metrics: Mapping[str, Any]) -> dict[str, str]:
         right = f"{percent(seen['one_for_everyone'])} of the answers held out"
         said = f"One reward for everyone is right on {right}; "
         if metrics["looked"]:
-            return {"answer": "No", "sentence": f"{said}no second taste was found."}
+            return {"answer": "Not shown", "sentence": f"{said}that people differ could not be shown."}
         said += (
             "whether people differ was not tested, which needs the method auto and at least "
             f"{FEWEST_PEOPLE} people in training."

@@ -10,13 +10,14 @@ Shapes used in this module:
     n         comparisons
     users     users
     most      comparisons of the user with the most
+    units     what a user's answers are about: items, or margins
     state     numbers of a user's state
     read      what is kept of a comparison until it is combined with the user's others
     evidence  state, and the upper triangle of a (state, state) matrix
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -36,7 +37,8 @@ CLOSE = 1e-3
 LONGEST_STEP = 5.0  # of a margin in one step, which keeps Newton's method from overshooting
 SAMPLES = 128  # states that stand for a Gaussian where something is averaged over it
 NUMBERS_AT_ONCE = 1 << 18  # of a matrix: few enough to stay in the cache
-MOST_ANSWERS = 2000  # of a person that are read at once: the work grows with their cube
+MOST_ANSWERS = 2000  # of a person that are read at once: the work may grow with their cube
+TOGETHER = 1e-6  # of the items of a user's answers, whose mean no comparison tells
 OTHERS = 4  # columns of `read` beside features: the two items, the label and the weight
 
 
@@ -103,16 +105,18 @@ def certain(state: Float[Tensor, " state"]) -> GaussianPosterior:
 
 
 class Laplace(NamedTuple):
-    """The Gaussian approximation to a person's answers, in the space of their margins.
+    """The Gaussian approximation to a person's answers, in the space of their units.
 
     Args:
-        gradient: Of the log-likelihood at the mode; K times it is how far the margins moved.
+        values: Of units, at the mode.
+        gradient: Of the log-likelihood there; K times it is how far the values moved.
         curvature: Minus its second derivative.
-        margins: Of the mode.
+        margins: Of the answers, at the mode.
     """
 
-    gradient: Float[Tensor, "users most"]
-    curvature: Float[Tensor, "users most"]
+    values: Float[Tensor, "users units"]
+    gradient: Float[Tensor, "users units"]
+    curvature: Float[Tensor, "users units units"]
     margins: Float[Tensor, "users most"]
 
 
@@ -120,19 +124,52 @@ class Laplace(NamedTuple):
 class Answers:
     """Answers of users side by side, padded with answers of weight 0.
 
+    A margin is the value of one unit less that of another. Units are items where these are fewer than the
+    answers, so that the work grows with the cube of items; else they are the margins themselves.
+
     Args:
-        features: Of each question, turned so that the chosen response is the first.
-        shared: Residuals that two answers have in common: 2 on the diagonal, +-1 where they share an item.
+        features: Of each unit.
+        shared: Residuals that two units have in common. Of margins 2 on the diagonal, +-1 where they share an
+            item.
+        first: The unit of the chosen response.
+        second: The unit of the other; the number of units where there is none.
         label: P(chosen is preferred).
         weight: 0 for padding.
         items: Distinct items of each user.
     """
 
-    features: Float[Tensor, "users most state"]
-    shared: Float[Tensor, "users most most"]
+    features: Float[Tensor, "users units state"]
+    shared: Float[Tensor, "users units units"]
+    first: Int[Tensor, "users most"]
+    second: Int[Tensor, "users most"]
     label: Float[Tensor, "users most"]
     weight: Float[Tensor, "users most"]
     items: Float[Tensor, " users"]
+
+    def margins(self, values: Float[Tensor, "users units"]) -> Float[Tensor, "users most"]:
+        """Of the answers, from the values of units."""
+        padded = torch.nn.functional.pad(values, (0, 1))
+        return padded.gather(1, self.first) - padded.gather(1, self.second)
+
+    def summed(self, by_answer: Float[Tensor, "users most *n"]) -> Float[Tensor, "users units *n"]:
+        """A gradient in margins as one in the values of units."""
+        users, units = self.shared.shape[:2]
+        into = by_answer.new_zeros(users, units + 1, *by_answer.shape[2:])
+        for unit, sign in ((self.first, 1), (self.second, -1)):
+            at = unit.view(*unit.shape, *[1] * (by_answer.ndim - 2)).expand_as(by_answer)
+            into.scatter_add_(1, at, sign * by_answer)
+        return into[:, :-1]
+
+    def crossed(self, by_answer: Float[Tensor, "users most"]) -> Float[Tensor, "users units units"]:
+        """A diagonal second derivative in margins as one in the values of units."""
+        users, units = self.shared.shape[:2]
+        into = by_answer.new_zeros(users, (units + 1) ** 2)
+        for a, b, sign in (
+            (self.first, self.first, 1), (self.second, self.second, 1),
+            (self.first, self.second, -1), (self.second, self.first, -1),
+        ):  # fmt: skip
+            into.scatter_add_(1, a * (units + 1) + b, sign * by_answer)
+        return into.view(users, units + 1, units + 1)[:, :-1, :-1]
 
 
 @dataclass(frozen=True)
@@ -246,23 +283,16 @@ class Gaussian(Population):
         D = len(self.centre)
         upper = torch.triu_indices(D, D)
         total = read.new_zeros(n_users, self.evidence_size, dtype=torch.float64)
-        prior, centre = self.covariance.to(read), self.centre.to(read)
         residual = float(self.residual)
-        for users, answers in side_by_side(read, user, n_users):
-            K = margin_covariance(answers, prior, residual)
-            found = laplace(answers, answers.features @ centre, K, ties=float(self.ties))
-            root = found.curvature.sqrt()
-            # What answers say of the state alone: pseudo-observations of the margins, whose noise is that of
-            # the answer and of the residuals.
-            observed = root * found.margins + found.gradient / root.clamp_min(1e-9)
-            noise = torch.eye(root.shape[1]).to(root) + residual * _outer(root) * answers.shared
-            chol = torch.linalg.cholesky(noise)
-            scaled = root[..., None] * answers.features
-            half = torch.linalg.solve_triangular(chol, scaled, upper=False)
-            seen = torch.linalg.solve_triangular(chol, observed[..., None], upper=False)
-            matrix = half.mT @ half
-            said = torch.cat([(half.mT @ seen)[..., 0], matrix[:, upper[0], upper[1]]], 1)
-            total[users] = said.double()
+        for users, answers in side_by_side(read, user, n_users, by_item=residual > 0):
+            found = self._laplace(answers)
+            # What answers say of the state alone: pseudo-observations of the units, whose noise is that of
+            # the answers and of the residuals.
+            noise = torch.eye(found.values.shape[1]).to(read) + residual * found.curvature @ answers.shared
+            observed = (found.curvature @ found.values[..., None]) + found.gradient[..., None]
+            scaled = torch.cat([found.curvature @ answers.features, observed], 2)
+            said = answers.features.mT @ torch.linalg.solve(noise, scaled)
+            total[users] = torch.cat([said[..., -1], said[:, upper[0], upper[1]]], 1).double()
         return total
 
     @override
@@ -284,11 +314,14 @@ class Gaussian(Population):
     ) -> Float[Tensor, "users state"]:
         prior, centre = self.covariance.to(read), self.centre.to(read)
         states = centre.repeat(n_users, 1)
-        for users, answers in side_by_side(read, user, n_users):
-            K = margin_covariance(answers, prior, float(self.residual))
-            found = laplace(answers, answers.features @ centre, K, ties=float(self.ties))
-            states[users] = centre + moved(answers, found) @ prior
+        for users, answers in side_by_side(read, user, n_users, by_item=float(self.residual) > 0):
+            states[users] = centre + moved(answers, self._laplace(answers)) @ prior
         return states
+
+    def _laplace(self, answers: Answers) -> Laplace:
+        prior, centre = self.covariance.to(answers.features), self.centre.to(answers.features)
+        K = unit_covariance(answers, prior, float(self.residual))
+        return laplace(answers, answers.features @ centre, K, ties=float(self.ties))
 
     @override
     def at(self, state: Float[Tensor, " state"]) -> GaussianPosterior:
@@ -339,83 +372,111 @@ def expected_probability(
 
 
 def side_by_side(
-    read: Float[Tensor, "n read"], user: Int[Tensor, " n"], n_users: int
+    read: Float[Tensor, "n read"], user: Int[Tensor, " n"], n_users: int, *, by_item: bool
 ) -> Iterator[tuple[Int[Tensor, " users"], Answers]]:
-    """Users' answers in blocks of users with about as many, each block in bounded memory.
+    """Users' answers in blocks of users with about as many units, each block in bounded memory.
 
-    Users without answers are in none. Of a user with more than 2,000 the first 2,000 are read.
+    Users without answers are in none. Of a user with more than 2,000 the first 2,000 are read. `by_item`: a
+    margin is the reward of one item less that of another, whoever is asked, so that items may be units.
     """
-    counts = torch.bincount(user, minlength=n_users)
     order = torch.argsort(user, stable=True)
+    counts = torch.bincount(user, minlength=n_users)
+    place = torch.arange(len(user), device=user.device) - (counts.cumsum(0) - counts)[user[order]]
+    order = order[place < MOST_ANSWERS]
+    counts = counts.clamp_max(MOST_ANSWERS)
     starts = counts.cumsum(0) - counts
-    by_count = torch.argsort(counts, stable=True)
-    by_count = by_count[counts[by_count] > 0]
     D = read.shape[1] - OTHERS
-    at = 0
-    while at < len(by_count):
-        # As many users as fit with the longest of them; the shortest is at least half as long.
-        least = int(counts[by_count[at]])
-        stop = at + int(torch.searchsorted(counts[by_count[at:]], max(2 * least, 8), right=True))
-        longest = min(int(counts[by_count[stop - 1]]), MOST_ANSWERS)
-        stop = min(stop, at + max(1, NUMBERS_AT_ONCE // (longest * (longest + D))))
-        users = by_count[at:stop]
-        at = stop
-        length = counts[users].clamp_max(MOST_ANSWERS)
-        most = int(length.max())
-        place = torch.arange(most, device=user.device)
-        inside = place < length[:, None]
-        rows = order[(starts[users][:, None] + place).clamp_max(len(order) - 1)]
-        table = torch.where(inside[..., None], read[rows], 0)
-        first, second = table[..., D], table[..., D + 1]
-        same = [
-            (x[:, :, None] == y[:, None, :]).to(read)
-            for x, y in ((first, first), (second, second), (first, second), (second, first))
-        ]
-        shared = (same[0] + same[1] - same[2] - same[3]) * inside[:, :, None] * inside[:, None, :]
-        both = torch.where(torch.cat([inside, inside], 1), torch.cat([first, second], 1), -1).sort(1).values
-        items = ((both[:, 1:] != both[:, :-1]) & (both[:, 1:] >= 0)).sum(1) + (both[:, 0] >= 0)
-        yield users, Answers(table[..., :D], shared, table[..., D + 2], table[..., D + 3], items.to(read))
+    # A user's items, numbered anew for each.
+    width = int(read[:, D : D + 2].max()) + 1 if len(read) else 1
+    named = user[order, None] * width + read[order, D : D + 2].long()
+    cells, item = torch.unique(named, return_inverse=True)
+    items = torch.bincount(cells // width, minlength=n_users)
+    item = item - (items.cumsum(0) - items)[user[order], None]
+    fewer = (items < counts) & by_item
+    for of_items in (False, True):
+        size = torch.where(fewer == of_items, items if of_items else counts, 0)
+        by_size = torch.argsort(size, stable=True)
+        by_size = by_size[size[by_size] > 0]
+        at = 0
+        while at < len(by_size):
+            # As many users as fit with the largest of them; the smallest is at least half as large.
+            stop = at + int(
+                torch.searchsorted(size[by_size[at:]], max(2 * int(size[by_size[at]]), 8), right=True)
+            )
+            units = int(size[by_size[stop - 1]])
+            stop = min(stop, at + max(1, NUMBERS_AT_ONCE // (units * (units + D))))
+            users = by_size[at:stop]
+            at, units = stop, int(size[users].max())
+            slot = torch.arange(int(counts[users].max()), device=user.device)
+            inside = slot < counts[users][:, None]
+            rows = (starts[users][:, None] + slot).clamp_max(len(order) - 1)
+            table = torch.where(inside[..., None], read[order[rows]], 0)
+            first, second = item[rows, 0], item[rows, 1]
+            answers = Answers(
+                features=table[:, :units, :D],
+                shared=torch.eye(units).to(read).expand(len(users), -1, -1),
+                first=torch.where(inside, first if of_items else slot, units),
+                second=torch.where(inside & of_items, second, units),
+                label=table[..., D + 2],
+                weight=table[..., D + 3],
+                items=items[users].to(read),
+            )
+            if of_items:
+                # The items' features from those of questions, their differences; their mean does not matter.
+                one = answers.crossed(inside.double()) + TOGETHER * answers.shared
+                difference = answers.summed(table[..., :D].double())
+                features = torch.linalg.solve(one, difference).to(read)
+                yield users, replace(answers, features=features)
+            else:
+                same = [
+                    (x[:, :, None] == y[:, None, :]).to(read)
+                    for x, y in ((first, first), (second, second), (first, second), (second, first))
+                ]
+                shared = (same[0] + same[1] - same[2] - same[3]) * inside[:, :, None] * inside[:, None, :]
+                yield users, replace(answers, shared=shared)
 
 
-def margin_covariance(
+def unit_covariance(
     answers: Answers, covariance: Float[Tensor, "state state"], residual: float
-) -> Float[Tensor, "users most most"]:
-    """Prior covariance of the margins of each user's answers, from the state's and the residuals."""
+) -> Float[Tensor, "users units units"]:
+    """Prior covariance of the values of each user's units, from the state's and the residuals."""
     return answers.features @ covariance @ answers.features.mT + residual * answers.shared
 
 
 def laplace(
     answers: Answers,
-    start: Float[Tensor, "users most"],
-    K: Float[Tensor, "users most most"],
-    gradient: Float[Tensor, "users most"] | None = None,
+    start: Float[Tensor, "users units"],
+    K: Float[Tensor, "users units units"],
+    moves: Float[Tensor, "users units"] | None = None,
     ties: float = 0.0,
 ) -> Laplace:
-    """The mode of margins with prior mean `start` and covariance K, by Newton's method.
+    """The mode of units' values with prior mean `start` and covariance K, by Newton's method.
 
-    Rasmussen and Williams (2006), algorithm 3.1: K is never inverted, so that answers may repeat. `gradient`
-    is where to begin, such as that of the mode under another K; `ties` is the population's.
+    Rasmussen and Williams (2006), section 3.4: K is never inverted, so that answers may repeat. `moves` is
+    where to begin, such as the gradient at the mode under another K; `ties` is the population's.
     """
     label, weight = answers.label, answers.weight
-    a = torch.zeros_like(start) if gradient is None else gradient
-    f = start + (K @ a[..., None])[..., 0]
+    a = torch.zeros_like(start) if moves is None else moves
+    values = start + (K @ a[..., None])[..., 0]
     eye = torch.eye(K.shape[1]).to(K)
+
+    def derivatives() -> Laplace:
+        margins = answers.margins(values)
+        answer = expected_answer(margins, ties)
+        gradient = answers.summed(weight * (label - answer.label))
+        return Laplace(values, gradient, answers.crossed(weight * answer.variance), margins)
+
     for _ in range(STEPS):
-        answer = expected_answer(f, ties)
-        gradient, curvature = weight * (label - answer.label), weight * answer.variance
-        root = curvature.sqrt()
-        b = curvature * (f - start) + gradient
-        chol = torch.linalg.cholesky(torch.addcmul(eye, _outer(root), K))
-        right = root * (K @ b[..., None])[..., 0]
-        target = b - root * torch.cholesky_solve(right[..., None], chol)[..., 0]
+        _, gradient, curvature, _ = derivatives()
+        pull = (curvature @ (values - start)[..., None])[..., 0] + gradient
+        target = torch.linalg.solve(eye + curvature @ K, pull)
         step = (K @ (target - a)[..., None])[..., 0]
-        size = step.abs().amax(1, keepdim=True)
+        size = answers.margins(step).abs().amax(1, keepdim=True)
         share = (LONGEST_STEP / size.clamp_min(LONGEST_STEP)).clamp_max(1)
-        f, a = f + share * step, a + share * (target - a)
+        values, a = values + share * step, a + share * (target - a)
         if float(size.max()) < CLOSE:
             break
-    answer = expected_answer(f, ties)
-    return Laplace(weight * (label - answer.label), weight * answer.variance, f)
+    return derivatives()
 
 
 def moved(answers: Answers, found: Laplace) -> Float[Tensor, "users state"]:
@@ -432,7 +493,3 @@ def shrunk(
     """
     eye = torch.eye(len(scatter)).to(scatter)
     return (scatter + weight * scatter.diagonal().mean() / n * eye) / (n + weight)
-
-
-def _outer(x: Float[Tensor, "users most"]) -> Float[Tensor, "users most most"]:
-    return x[:, :, None] * x[:, None, :]

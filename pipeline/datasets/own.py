@@ -134,13 +134,14 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path, name: str = 
     pictures = {file: path for file, path in files.items() if file.lower().endswith(IMAGE_SUFFIXES)}
     vectors = {file: path for file, path in files.items() if file.startswith(FOLDER) and file not in pictures}
     log = _read(Files(_tables(files), "", Path()), own, name)
-    answers = _answers(log, own, vectors=vectors, pictures=pictures, sha256=lambda path: path.name)
     for line in log.summary().splitlines():
         print(f"prepare@{name}: {line}")
-    write_tables(answers, log, out)
+    answers = _answers(log, own, vectors=vectors, pictures=pictures, sha256=lambda path: path.name)
     write_text(out / REJECTED, answers.rejected.write_csv())
     if own.prepare.attributes:
         write_json(out / ATTRIBUTES, attributes_of_people(log.attributes, log.pairs["user_id"]))
+    del log  # its cells take more memory than all that is written
+    write_tables(answers, out)
     return answers.counts
 
 
@@ -189,7 +190,7 @@ def _tables(files: dict[str, Path]) -> dict[str, Path]:
     }
 
 
-def write_tables(answers: Answers, log: Log, folder: Path) -> None:
+def write_tables(answers: Answers, folder: Path) -> None:
     """Write answers as the tables of items and pairs.
 
     A user is unseen exactly if one of its rows is an adapt row; without a split the stage split decides.

@@ -103,13 +103,10 @@ def _shrunk(
 
     workers = options.workers or max(1, (os.cpu_count() or 1) - 2)  # cores are left to the encoder
     depth = max(2 * options.images_per_batch, 4 * workers)
-    for done in prefetch(pictures, lambda picture: encoder.shrink(decoded(picture)), workers, depth):
-        if done.error is None:
-            yield done.job.row, done.result
-        elif isinstance(done.error, PalError):
-            yield done.job.row, str(done.error)
-        else:
-            raise done.error
+    work = prefetch(pictures, lambda picture: encoder.shrink(decoded(picture)), workers, depth)
+    for picture, future in work:
+        error = future.exception()
+        yield picture.row, str(error) if isinstance(error, PalError) else future.result()
 
 
 def _bad_item(frame: pl.DataFrame, row: int, reason: str) -> BadItem:

@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pal.encoders.vector_store import Embedder, read_shard
+from pal.encoders.vector_store import Embedder, first_places, read_shard
 from pal.encoders.vector_store import image_id as image_id
 from pal.encoders.vector_store import item_id as item_id
 from pal.encoders.vector_store import text_id as text_id
@@ -236,12 +236,8 @@ def rows_of(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray | slice | None:
     """The row of each wanted id among `ids`: a slice where both are equal, None where one is missing."""
     if np.array_equal(ids, wanted):
         return slice(None)
-    if not len(ids):
-        return None
-    order = np.argsort(ids, kind="stable")
-    place = np.searchsorted(ids, wanted, sorter=order)
-    rows = order[np.minimum(place, len(ids) - 1)]
-    return rows if np.array_equal(ids[rows], wanted) else None
+    rows = first_places(ids, wanted)
+    return None if (rows < 0).any() else rows
 
 
 def text_items(texts: list[str]) -> pl.DataFrame:

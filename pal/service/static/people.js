@@ -46,6 +46,7 @@ const choose = (id) => trying(async () => {
   }));
   document.getElementById("beyond").replaceChildren(...person.beyond.map((each) =>
     pairCard(each, "prefers", `The model is ${percent(each.theirs)} sure of it; for the average person it would be ${percent(each.average)}.`)));
+  if (!person.beyond.length) document.getElementById("beyond").textContent = "Nothing: the model takes them for the average person.";
   document.getElementById("right").textContent = person.answers
     ? `The model agrees with ${percent(person.right)} of their ${person.answers} answers at hand; it was fitted to them, so expect less on new ones.`
     : "None of this person's answers are at hand.";

@@ -26,7 +26,7 @@ function render(before) {
   showQuestion(now.question);
   document.getElementById("back").disabled = !now.answers;
   reorder(document.getElementById("ranking"), now.ranking.map((each) =>
-    rankingRow(each.index, setup.ranked.responses[each.index], `Your favourite with a chance of ${percent(each.best)}`)));
+    rankingRow(each.index, setup.ranked.responses[each.index], `First in your ranking with a chance of ${percent(each.best)}`)));
   document.getElementById("sure").textContent =
     `After ${count(now.answers)} the model would guess ${percent(now.sure)} of your choices right.`;
   const bars = document.getElementById("belief");

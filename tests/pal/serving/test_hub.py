@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from huggingface_hub.errors import LocalEntryNotFoundError
 
 from pal.errors import PalError
 from pal.serving import hub
@@ -39,18 +38,18 @@ def repos(monkeypatch, tmp_path):
             repos[name] |= {one.path_in_repo: one.path_or_fileobj for one in operations}
             return f"address of {name}"
 
-    def snapshot_download(name, *, allow_patterns, **_):
+    def download(name, revision, patterns, *, advice):
         if name not in repos:
-            raise LocalEntryNotFoundError(f"nothing\nof {name}")
+            raise PalError(f"{name} at main could not be downloaded; {advice}")
         folder = tmp_path / "cache" / name
         folder.mkdir(parents=True)
         for file, data in repos[name].items():
-            if file in allow_patterns:
+            if file in patterns:
                 (folder / file).write_bytes(data)
-        return str(folder)
+        return folder
 
     monkeypatch.setattr(hub, "HfApi", Api)
-    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(hub, "download", download)
     return repos
 
 
@@ -156,9 +155,7 @@ def test_what_the_hub_has_is_held_to_its_hashes(worded, repos, harm, message):
 
 
 def test_what_the_hub_refuses_is_told_in_a_sentence(worded, repos):
-    with pytest.raises(
-        PalError, match=r"ann/nothing must be a folder or a PAL model on the hub, .*nothing of"
-    ):
+    with pytest.raises(PalError, match=r"ann/nothing at main could not be .*; name the folder of a model"):
         RewardModel.from_pretrained("ann/nothing")
     with pytest.raises(PalError, match=r"nobody could not be written on the hub \(no such name: nobody\)"):
         worded.push_to_hub("nobody")
