@@ -18,6 +18,7 @@ from pal.cli.tables import (
     open_writer,
     read_table,
     read_tastes,
+    shown,
     table_errors,
     unknown_user,
     users_of,
@@ -228,42 +229,22 @@ def _described(inputs: TableModel, number: int) -> list[dict[str, Any]]:
 
 
 def _as_text(about: dict[str, Any]) -> str:
-    def side(facts: dict[str, Any] | None) -> str:
-        if facts is None:
-            return "are not read"
-        return f"{facts['encoder'] or 'vectors, no encoder'}, {facts['dim']:,} numbers"
-
-    users, prototypes = about["users"], about.get("prototypes", [])
-    what = f", {about['K']} prototypes" if prototypes else ""
-    spread = (
-        [
-            f"{'users':<12}{users:,} seen in fitting; {about['users_at_one_prototype']:,} have more than "
-            f"{PURE:.0%} of their weight on one prototype",
-            f"{'new users':<12}are looked for at {about['places_for_new_users']:,} places",
-        ]
-        if prototypes
-        else [f"{'users':<12}{users:,} seen in fitting; their population is {about['population']}"]
-    )
-    lines = [
-        *([f"method {about['method']}, fitted to {about['source']}"] if "method" in about else []),
-        f"model {about['model']}{what}, latent {about['latent']}; "
-        f"fitted by {about['objective']}, {about['loss']} loss",
-        *(f"{name:<12}{side(about[name])}" for name in ("prompts", "responses")),
-        *spread,
-        f"{'fingerprint':<12}{about['fingerprint']}",
-    ]
-    lines += ["", "prototype   mean weight ± sd   users nearest"] if prototypes else []
-    for each in prototypes:
-        bar = "#" * round(BAR_WIDTH * each["nearest_users"] / users)
-        lines.append(
-            f"{each['prototype']:>9}   {each['mean_weight']:>11.3f} ± {each['sd_of_weight']:.3f}   "
-            f"{each['nearest_users']:>6,}  {bar}"
-        )
+    lines, prototypes = [], about.get("prototypes", [])
+    for name, value in about.items():
+        if isinstance(value, dict):
+            value = f"{value['encoder'] or 'vectors, no encoder'}, {value['dim']:,} numbers"
+        if not isinstance(value, list):
+            lines.append(f"{name.replace('_', ' '):<23} {'not read' if value is None else value}")
+    if prototypes:
+        names = ("prototype", "mean_weight", "sd_of_weight", "nearest_users")
+        bars = ["#" * round(BAR_WIDTH * each["nearest_users"] / about["users"]) for each in prototypes]
+        rows = [{name: each[name] for name in names} for each in prototypes]
+        lines += ["", shown([{**row, "": bar} for row, bar in zip(rows, bars, strict=True)])]
     for each in (*prototypes, *about.get("directions", [])):
         if "likes" not in each:
             continue
         name = next(f"{key} {each[key]}" for key in ("prototype", "direction") if key in each)
-        lines += ["", f"{name}: {each['title'] or 'no words tell what it likes'}"]
+        lines += [f"{name}: {each['title'] or 'no words tell what it likes'}"]
         for label, key in WORDS.items():
             found = [f"{word['name']} {word['strength']:+.2f}" for word in each[label][:6]]
             lines += [f"  {key}: {', '.join(found)}"] if found else []
@@ -273,4 +254,5 @@ def _as_text(about: dict[str, Any]) -> str:
                 cells = [" ".join(str(item[name]).split()) for name in ("prompt", "response") if name in item]
                 texts = [cell if len(cell) <= TEXT_WIDTH else f"{cell[: TEXT_WIDTH - 1]}…" for cell in cells]
                 lines.append(f"  {item['above']:>+8.3f}  {' -> '.join(texts)}")
+        lines.append("")
     return "\n".join(lines)

@@ -317,30 +317,35 @@ def open_writer(
             yield rows.extend
             _write_parquet(file, rows, schema)
         elif kind == "shown":
-            yield _show
+            yield lambda rows: print(shown(rows))
         else:
             names: list[str] = []
             yield lambda rows: _write_lines(file, kind, rows, names, safe_csv=safe_csv)
         file.flush()
 
 
-def _show(rows: list[Cells]) -> None:
-    """Print rows as a table as wide as the terminal: numbers first, texts cut to share what is left."""
+def shown(rows: list[Cells]) -> str:
+    """Rows as a table as wide as the terminal: numbers first, texts cut to share what is left."""
     is_number = {name: isinstance(cell, int | float) for name, cell in rows[0].items()}
     names = sorted(rows[0], key=lambda name: not is_number[name])
-    cells = [[row.get(name, "") for name in names] for row in rows]
-    texts = [
-        [f"{each:.3f}" if isinstance(each, float) else " ".join(f"{each}".split()) for each in row]
-        for row in cells
-    ]
+    texts = [[_on_one_line(row.get(name, "")) for name in names] for row in rows]
     widths = [max(map(len, column)) for column in zip(names, *texts, strict=True)]
     n_numbers = sum(is_number.values())
     left = shutil.get_terminal_size().columns - sum(width + 2 for width in widths[:n_numbers])
     most = max(8, left // max(1, len(names) - n_numbers) - 2)
-    for cells in (names, *texts):
-        cut = (cell if len(cell) <= most else f"{cell[: most - 1]}…" for cell in cells)
-        print(*(cell.ljust(min(width, most)) for cell, width in zip(cut, widths, strict=True)), sep="  ")
-    print()
+    widths[n_numbers:] = [min(width, most) for width in widths[n_numbers:]]
+    lines = []
+    for line in (names, *texts):
+        cut = (
+            cell if len(cell) <= width else f"{cell[: width - 1]}…"
+            for cell, width in zip(line, widths, strict=True)
+        )  # fmt: skip
+        lines.append("  ".join(map(str.ljust, cut, widths)).rstrip() + "\n")
+    return "".join(lines)
+
+
+def _on_one_line(cell: Any) -> str:
+    return f"{cell:.3f}" if isinstance(cell, float) else " ".join(str(cell).split())
 
 
 def _write_lines(

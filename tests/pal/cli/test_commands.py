@@ -275,10 +275,11 @@ def test_a_model_is_told_in_numbers(pal, on_a_line):
 
 def test_a_model_is_told_in_words(pal, words, on_a_line):
     said = pal("inspect", words)
-    assert "prompts     hashed-words, 256 numbers" in said
-    assert "40 seen in fitting" in said
+    assert f"{'prompts':<23} hashed-words, 256 numbers" in said
+    assert f"{'users':<23} 40\n" in said
+    assert "prototype  mean_weight  sd_of_weight  nearest_users" in said
     assert said.count("#") > 10
-    assert "prompts     are not read" in pal("inspect", on_a_line)
+    assert f"{'prompts':<23} not read" in pal("inspect", on_a_line)
 
 
 def test_responses_are_compared_within_their_prompt(pal, words):
