@@ -228,16 +228,8 @@ def _encode(
 ) -> tuple[Float[Tensor, "items dim"], np.ndarray]:
     """The embeddings of items, some at a time: what is done is kept in the store, however the run ends.
 
-    Args:
-        found: The items.
-        used: Rows of those that are named.
-        modality: What they are.
-        side: The half of the model that reads them.
-        known: The encoder, as it is kept beside a model.
-        options: Where the encoder's weights come from, and where it computes.
-
-    Returns:
-        The embeddings, and the row of each item among them: -1 where it is not used, or no encoder reads it.
+    Returns the embeddings of those that are `used`, and the row of each item among them: -1 where it is not
+    used, or no encoder reads it.
     """
     items = [found.contents[int(row)] for row in used]
     good = [n for n, item in enumerate(items) if modality != "text" or not complaint(item)]
