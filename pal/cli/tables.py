@@ -58,7 +58,7 @@ class TableModel:
         """`prompt` where the model reads prompts."""
         return ("prompt",) if self.model.reads_prompts else ()
 
-    def batches(self, column: str = "response") -> Iterator[list[Row]]:
+    def batches(self, column: str) -> Iterator[list[Row]]:
         """The rows in batches, with a progress bar on a terminal where the work takes a while."""
         from tqdm import tqdm
 

@@ -346,11 +346,7 @@ class Result:
         Raises:
             PalError: If something else is at that place.
         """
-        folder = Path(folder)
-        if folder.exists() and not (folder / METRICS).is_file():
-            raise PalError(
-                f"{folder} is there already, and not from `pal fit`; choose another place with --out"
-            )
+        folder = _replaceable(folder)
         people, answers = self.metrics["people"], self.metrics["comparisons"]
         cards = {
             KEPT: f"Fitted to all {people:,} people and {answers:,} comparisons. The numbers in ../{METRICS} "
@@ -398,8 +394,8 @@ def fit(
         source, columns, values=values, ties=options.ties, attributes=options.attributes, seed=options.seed
     )
     say(log.summary())
-    if out is not None and Path(out).exists() and not (Path(out) / METRICS).is_file():
-        raise PalError(f"{out} is there already, and not from `pal fit`; choose another place with --out")
+    if out is not None:
+        _replaceable(out)  # before hours of work
     data = encode_log(log, options)
     if len(data.comparisons) < FEWEST_COMPARISONS:
         got = len(data.comparisons)
@@ -444,6 +440,13 @@ def fit(
     if out is not None:
         result.save(out)
     return result
+
+
+def _replaceable(folder: Path | str) -> Path:
+    folder = Path(folder)
+    if folder.exists() and not (folder / METRICS).is_file():
+        raise PalError(f"{folder} is there already, and not from `pal fit`; choose another place with --out")
+    return folder
 
 
 def _settings(data: Encoded, part: Int[np.ndarray, " n"], options: Options) -> tuple[str, int, str]:
