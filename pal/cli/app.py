@@ -338,9 +338,9 @@ def inspect(
 
     Without FILE, how users spread over the prototypes; with it, what each likes most and least too.
     """
-    from pal.cli.inspect import inspect as inspect_model
+    from pal.cli import commands
 
-    inspect_model(model, table, options, number=number, as_json=as_json)
+    commands.inspect(model, table, options, number=number, as_json=as_json)
 
 
 @dataclass

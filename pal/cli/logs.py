@@ -5,8 +5,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pal.cli.loading import TableModel, load_model, notes_of_fit, places_of, read_tastes, table_errors
-from pal.cli.writing import open_writer
+from pal.cli.tables import (
+    TableModel,
+    load_model,
+    notes_of_fit,
+    open_writer,
+    places_of,
+    read_tastes,
+    table_errors,
+)
 from pal.errors import PalError
 from pal.files import write_json
 from pal.logs.answers import attributes_of_people

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from pal.cli.loading import notes_of_fit, places_of
+from pal.cli.tables import notes_of_fit, places_of
 from pal.errors import PalError
 from pal.files import write_text
 

@@ -624,16 +624,8 @@ def compare(
 ) -> dict[str, Any]:
     """Methods side by side on a log: what the pipeline's stage `compare` finds on the same data.
 
-    Args:
-        source: What `fit` reads.
-        methods: Names of `pal.methods.METHODS`.
-        columns: Columns by role, where their names do not tell.
-        values: What values of the winner mean.
-        options: How people and answers are held out, and how items are encoded; of K, auto is 3.
-        say: Called with what was understood.
-
-    Returns:
-        As `pal.methods.compare.compare` does.
+    Arguments are those of `fit`, beside the names of `methods` in `pal.methods.METHODS`; of K, auto is 3.
+    Returns what `pal.methods.compare.compare` does.
     """
     options = options or Options()
     chosen = {name: registered(METHODS, name) for name in methods}
@@ -664,15 +656,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Judge a saved model on new comparisons, of people it knows and of people it does not.
 
-    People whom it does not know are located by half of their answers and judged on the others.
-
-    Args:
-        model: The model.
-        source: What `fit` reads; none of it should have been fitted.
-        columns: Columns by role, where their names do not tell.
-        values: What values of the winner mean.
-        options: Where encoders' weights come from, where they compute, and the seed.
-        say: Called with what was understood.
+    People whom it does not know are located by half of their answers and judged on the others. Arguments are
+    those of `fit`; none of what `source` holds should have been fitted.
 
     Raises:
         PalError: If the log cannot be read, or its items are not what the model reads.

@@ -21,8 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from pal.errors import PalError
-from pipeline.encoding.items import BadItem
-from pipeline.encoding.shares import Job, group_rows
+from pipeline.encoding.jobs import BadItem, Job, group_rows
 from pipeline.storage import raw_files
 
 if TYPE_CHECKING:
@@ -36,13 +35,12 @@ ROWS_AT_ONCE = 64  # rows of a Parquet file in memory at a time, each with a pic
 LARGEST_FILE = 1 << 28  # bytes of a picture's file
 
 
-def fill(job: Job, encoder: "ImageEncoder", items: pl.DataFrame, options: "Encode") -> list[BadItem]:
+def fill(job: Job, encoder: "ImageEncoder", options: "Encode") -> list[BadItem]:
     """Encode the groups of this process's share that hold a missing image, and store what was missing.
 
     Args:
         job: What is missing, of what, and this process's share of it.
         encoder: The encoder.
-        items: The dataset's image items.
         options: Batch size, workers and so on.
 
     Returns:
@@ -52,7 +50,7 @@ def fill(job: Job, encoder: "ImageEncoder", items: pl.DataFrame, options: "Encod
 
     size = options.images_per_batch
     size *= max(1, group_rows(len(job.ids)) // size)  # whole batches
-    frame = items.with_columns(missing=pl.Series(job.missing), item=pl.int_range(pl.len()))
+    frame = job.items.with_columns(missing=pl.Series(job.missing), item=pl.int_range(pl.len()))
     frame = in_reading_order(frame).with_columns(group=pl.int_range(pl.len()) // size)
     # In blocks: each process reads files of its own.
     mine = pl.col("group").is_in(list(job.share.block(-(-len(frame) // size))))

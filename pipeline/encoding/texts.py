@@ -7,8 +7,7 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from pipeline.encoding.items import BadItem
-from pipeline.encoding.shares import Job, group_rows
+from pipeline.encoding.jobs import BadItem, Job, group_rows
 
 if TYPE_CHECKING:
     from pal.encoders import TextEncoder
@@ -18,19 +17,18 @@ BLOCK = 100_000  # texts as Python objects at once
 SHOWN = 200  # characters of a bad text that are kept for messages
 
 
-def fill(job: Job, encoder: "TextEncoder", items: pl.DataFrame, options: "Encode") -> list[BadItem]:
+def fill(job: Job, encoder: "TextEncoder", options: "Encode") -> list[BadItem]:
     """Encode the groups of this process's share that hold a missing text, and store what was missing.
 
     Args:
         job: What is missing, of what, and this process's share of it.
         encoder: The encoder.
-        items: The dataset's text items.
         options: Batch size and so on.
 
     Returns:
         The missing texts that cannot be encoded, of all shares.
     """
-    texts = items["text"].fill_null("")
+    texts = job.items["text"].fill_null("")
     lengths, faults = _lengths(encoder, texts)
     edges = batches(np.sort(lengths[lengths >= 0]), options.tokens_per_batch)
     order = np.argsort(lengths, kind="stable")[len(faults) :]  # a bad text has length -1; ids ascend

@@ -19,9 +19,8 @@ from pal.encoders.vector_store import Embedder, EmbeddingStore, packed, write_sh
 from pal.files import new_folder
 from pipeline import PipelineError, params, paths
 from pipeline.datasets.base import EncoderByModality
-from pipeline.encoding import images, shares, texts
-from pipeline.encoding.items import BadItem, read_items, write_dropped
-from pipeline.encoding.shares import Job, Share
+from pipeline.encoding import images, jobs, texts
+from pipeline.encoding.jobs import BadItem, Job, Share
 from pipeline.params import Params
 from pipeline.storage import raw_files, tables
 from pipeline.storage.manifests import write_manifest
@@ -39,39 +38,34 @@ def main(dataset: str, rank: int | None = None, world: int | None = None) -> Non
         world: How many shares there are.
     """
     values = params.load()
-    share = shares.share_of(rank, world)
-    items = read_items(paths.prepared(dataset) / tables.ITEMS, f"prepare@{dataset}")
+    share = jobs.share_of(rank, world)
+    items = jobs.read_items(paths.prepared(dataset) / tables.ITEMS, f"prepare@{dataset}")
+    to_do = _jobs(dataset, items, values, share)
     if share.world > 1:
-        encode_share(dataset, items, values, share)
+        encode_share(dataset, to_do, values, share)
         return
-    if values.encode.engine == "ray":
-        jobs = [
-            _job(of_modality, modality, dataset, values, Share())[0]
-            for modality, of_modality in items.items()
-            if _encoder_of(dataset, modality, values) != "none"
-        ]
-        if any(job.missing.any() for job in jobs):
-            shares.encode_with_ray(__name__, dataset, _device(values))
+    if values.encode.engine == "ray" and any(job.missing.any() for job in to_do.values()):
+        jobs.encode_with_ray(__name__, dataset, _device(values))
+        to_do = _jobs(dataset, items, values, share)
     bad: list[BadItem] = []
     modalities: dict[str, Any] = {}
     with new_folder(paths.embeddings(dataset)) as folder:
         for modality, of_modality in items.items():
-            if _encoder_of(dataset, modality, values) == "none":
-                ids = packed(of_modality["item_id"].to_list())
-                embedder, parts = _given(of_modality, modality, dataset, values.encode.shard_rows)
-            else:
-                job, faults = _fill(of_modality, modality, dataset, values, Share())
-                bad += faults
+            if job := to_do.get(modality):
+                bad += _fill(job, values)
                 places = job.store.find(job.ids)
                 ids, embedder = job.ids[~places.missing], job.store.embedder
                 parts = job.store.gather(places, values.encode.shard_rows, folder)
+            else:
+                ids = packed(of_modality["item_id"].to_list())
+                embedder, parts = _given(of_modality, modality, dataset, values.encode.shard_rows)
             (folder / modality).mkdir()
             starts = range(0, max(1, len(ids)), values.encode.shard_rows)
             for number, (start, vectors) in enumerate(zip(starts, parts, strict=True)):
                 path = folder / modality / f"shard-{number:05d}.parquet"
                 write_shard(path, ids[start : start + len(vectors)], vectors, embedder)
             modalities[modality] = {"in": len(of_modality), "out": len(ids), "encoder": asdict(embedder)}
-        write_dropped(folder / "dropped.csv", bad)
+        jobs.write_dropped(folder / "dropped.csv", bad)
         counts = {
             "read": sum(about["in"] for about in modalities.values()),
             "kept": sum(about["out"] for about in modalities.values()),
@@ -81,36 +75,32 @@ def main(dataset: str, rank: int | None = None, world: int | None = None) -> Non
         write_manifest(folder, counts, reasons=reasons, modalities=modalities)
 
 
-def encode_share(dataset: str, items: dict[str, pl.DataFrame], values: Params, share: Share) -> None:
+def encode_share(dataset: str, to_do: dict[str, Job], values: Params, share: Share) -> None:
     """Encode a share of a dataset's items into the store, and write nothing else."""
-    for modality, of_modality in items.items():
-        if _encoder_of(dataset, modality, values) != "none":
-            job, _ = _fill(of_modality, modality, dataset, values, share)
-            count = int((~job.store.find(job.ids).missing).sum())
-            print(f"encode@{dataset}: {count:,} of {len(job.ids):,} {modality} items in the store")
+    for modality, job in to_do.items():
+        _fill(job, values)
+        count = int((~job.store.find(job.ids).missing).sum())
+        print(f"encode@{dataset}: {count:,} of {len(job.ids):,} {modality} items in the store")
     rank = f"rank {share.rank} of {share.world} ({share.origin})"
     last = f"`python -m pipeline encode {dataset} --world 1` or `dvc repro`"
     print(f"encode@{dataset}: {rank} is done; once all are, run {last}")
 
 
-def _fill(
-    items: pl.DataFrame, modality: str, dataset: str, values: Params, share: Share
-) -> tuple[Job, list[BadItem]]:
+def _fill(job: Job, values: Params) -> list[BadItem]:
     """Put a share of what is missing into the store; what could not be encoded.
 
     Raises:
         PipelineError: If an item cannot be encoded and is not to be skipped.
     """
-    job, described = _job(items, modality, dataset, values, share)
-    count = int(job.missing.sum())
-    stored = f"{len(items) - count:,} in the store, {count:,} to encode"
-    print(f"encode@{dataset}: {len(items):,} {modality} items, {stored}")
+    dataset, count = job.dataset, int(job.missing.sum())
+    stored = f"{len(job.ids) - count:,} in the store, {count:,} to encode"
+    print(f"encode@{dataset}: {len(job.ids):,} {job.modality} items, {stored}")
     if not count:
-        return job, []
+        return []
     device = _device(values)
     if device == "cuda":
-        shares.use_own_gpu()
-    bad = FILL[modality](job, encoders.load(described, device), items, values.encode)
+        jobs.use_own_gpu()
+    bad = FILL[job.modality](job, encoders.load(job.encoder, device), values.encode)
     if bad and values.encode.on_bad_item == "fail":
         files = [] if bad[0].file is None else raw_files.read_manifest(dataset).files
         item = bad[0].described({file.sha256: file.name for file in files})
@@ -121,31 +111,36 @@ def _fill(
         )
     for reason, number in Counter(item.reason for item in bad).most_common(5):
         print(f"encode@{dataset}: {number:,} items skipped: {reason}")
-    return job, bad
+    return bad
 
 
-def _job(
-    items: pl.DataFrame, modality: str, dataset: str, values: Params, share: Share
-) -> tuple[Job, encoders.Described]:
-    """What is missing of a modality, and the encoder for it."""
-    options = values.encode
-    name = _encoder_of(dataset, modality, values)
-    weights = options.weights.get(encoders.plain_name(name), "hub")
-    if weights not in ("package", "hub"):
-        weights = str(paths.project_root() / Path(weights).expanduser())
-    engine = "torch" if options.engine == "ray" else options.engine
-    described = encoders.describe(name, weights, precision=options.precision, engine=engine)
-    if modality not in described.modalities:
-        reads = " and ".join(described.modalities)
-        raise PipelineError(
-            f"{dataset}.encoder in {paths.PARAMS} must read the {modality} items of {dataset}, "
-            f"got {name!r}, which reads {reads}; name another, or one per modality"
-        )
-    embedder = Embedder.from_described(described, options.dtype)
-    store = EmbeddingStore(embedder, _device(values), libraries=described.libraries)
-    raw_files.record_use(dataset, modality, store.folder.name)
-    ids = packed(items["item_id"].to_list())
-    return Job(store, ids, store.find(ids).missing, share, dataset), described
+def _jobs(dataset: str, items: dict[str, pl.DataFrame], values: Params, share: Share) -> dict[str, Job]:
+    """By modality what there is to do; nothing for vectors, or where no encoder is named."""
+    found, options, by_modality = {}, values.encode, values[dataset].encoder
+    for modality, of_modality in items.items():
+        name = by_modality
+        if isinstance(by_modality, EncoderByModality):
+            name = getattr(by_modality, modality, "none")
+        if modality == "vector" or name == "none":
+            continue
+        weights = options.weights.get(encoders.plain_name(name), "hub")
+        if weights not in ("package", "hub"):
+            weights = str(paths.project_root() / Path(weights).expanduser())
+        engine = "torch" if options.engine == "ray" else options.engine
+        described = encoders.describe(name, weights, precision=options.precision, engine=engine)
+        if modality not in described.modalities:
+            reads = " and ".join(described.modalities)
+            raise PipelineError(
+                f"{dataset}.encoder in {paths.PARAMS} must read the {modality} items of {dataset}, "
+                f"got {name!r}, which reads {reads}; name another, or one per modality"
+            )
+        embedder = Embedder.from_described(described, options.dtype)
+        store = EmbeddingStore(embedder, _device(values), libraries=described.libraries)
+        raw_files.record_use(dataset, modality, store.folder.name)
+        ids = packed(of_modality["item_id"].to_list())
+        missing = store.find(ids).missing
+        found[modality] = Job(dataset, modality, of_modality, described, store, ids, missing, share)
+    return found
 
 
 def _device(values: Params) -> str:
@@ -154,12 +149,6 @@ def _device(values: Params) -> str:
     from pipeline.study import pick_device
 
     return pick_device(values.encode.device, "encode.device")
-
-
-def _encoder_of(dataset: str, modality: str, values: Params) -> str:
-    """The name of a modality's encoder; `none` where items are vectors already."""
-    encoder = "none" if modality == "vector" else values[dataset].encoder
-    return getattr(encoder, modality, "none") if isinstance(encoder, EncoderByModality) else encoder
 
 
 def _given(

@@ -9,7 +9,7 @@ import torch
 
 from pal.encoders import vector_store as embeddings
 from pipeline import PipelineError, paths, study
-from pipeline.encoding.items import BadItem, write_dropped
+from pipeline.encoding.jobs import BadItem, write_dropped
 from pipeline.storage import tables
 
 

@@ -84,7 +84,7 @@ def test_rank_sorts_the_rows_of_each_prompt_and_user_across_batches(
     best = worded.rank("how are you", ["fine", "bad"], user="user 5")
     assert [row["response"] for row in ranked] == [*(each.response for each in best), "me"]
     assert [row["rank"] for row in ranked] == [1, 2, 1]
-    monkeypatch.setattr("pal.cli.loading.ROWS", 2)
+    monkeypatch.setattr("pal.cli.tables.ROWS", 2)
     ranked = rows(pal("rank", on_a_line, "-", "--user", "zero", stdin=lines(*POINTS)))
     assert [(row["rank"], row["response"]) for row in ranked] == [(1, [0.0]), (2, [1]), (3, [3.0])]
     assert [row["reward"] for row in ranked] == near(0, -1, -9)
@@ -138,7 +138,7 @@ def test_ask_sorts_candidates_by_their_bits(pal, on_a_line, rows, monkeypatch):
     together = rows(pal("ask", on_a_line, "-", "-n", 3, "--together", stdin=lines(*CANDIDATES)))
     assert together[0] == asked[0]
     assert sum(row["bits"] for row in together) < sum(row["bits"] for row in asked)
-    monkeypatch.setattr("pal.cli.loading.ROWS", 1)
+    monkeypatch.setattr("pal.cli.tables.ROWS", 1)
     assert rows(pal("ask", on_a_line, "-", stdin=lines(*CANDIDATES))) == asked
     assert rows(pal("ask", on_a_line, "-", "-n", 2, stdin=lines(*CANDIDATES))) == asked[:2]
     choice = lines({"user_id": "ann", "chosen": [0], "rejected": [1]})
@@ -258,3 +258,37 @@ def test_tastes_and_texts_of_another_model_are_refused(pal, words, on_a_line):
     assert "line 1 of tastes.jsonl cannot be used: the taste must be of this model" in said
     said = pal("score", on_a_line, table(ROWS), code=1)
     assert "fitted on vectors and names no encoder, so give lists of numbers" in said
+
+
+def test_a_model_is_told_in_numbers(pal, on_a_line):
+    about = json.loads(pal("inspect", on_a_line, "--json"))
+    assert (about["model"], about["K"], about["users"], about["users_at_one_prototype"]) == ("A", 2, 2, 2)
+    assert about["prompts"] is None
+    assert about["responses"] == {"encoder": None, "dim": 1}
+    assert about["prototypes"][0] == {
+        "prototype": 1,
+        "mean_weight": 0.5,
+        "sd_of_weight": 0.5,
+        "nearest_users": 1,
+    }
+
+
+def test_a_model_is_told_in_words(pal, words, on_a_line):
+    said = pal("inspect", words)
+    assert f"{'prompts':<23} hashed-words, 256 numbers" in said
+    assert f"{'users':<23} 40\n" in said
+    assert "prototype  mean_weight  sd_of_weight  nearest_users" in said
+    assert said.count("#") > 10
+    assert f"{'prompts':<23} not read" in pal("inspect", on_a_line)
+
+
+def test_responses_are_compared_within_their_prompt(pal, words):
+    rows = [("q", "a"), ("q", "b"), ("lonely", "c")]
+    given = "".join(json.dumps({"prompt": p, "response": r}) + "\n" for p, r in rows)
+    about = json.loads(pal("inspect", words, "-", "--json", stdin=given))
+    for prototype in about["prototypes"]:
+        ends = [*prototype["likes"], *prototype["dislikes"]]
+        assert {item["prompt"] for item in ends} <= {"q"}
+        assert sum(item["above"] for item in ends) == pytest.approx(0, abs=1e-3)
+    said = pal("inspect", words, "-", stdin=given.splitlines(keepends=True)[2], code=1)
+    assert "some prompt must have two responses or more, got one each" in said

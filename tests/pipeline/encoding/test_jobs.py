@@ -14,7 +14,7 @@ import pytest
 from pal.encoders import vector_store as embeddings
 from pal.encoders.model_free import HashedWords
 from pipeline import PipelineError, paths
-from pipeline.encoding import shares
+from pipeline.encoding import jobs
 from pipeline.stages import encode
 from pipeline.storage import tables
 
@@ -36,7 +36,7 @@ SLURM = {"SLURM_PROCID": "1", "SLURM_NTASKS": "3"}
     ],
 )
 def test_flags_win_over_launchers_and_dvc_does_everything(flags, environ, told):
-    share = shares.share_of(*flags, environ)
+    share = jobs.share_of(*flags, environ)
     assert (share.rank, share.world) == told
 
 
@@ -54,7 +54,7 @@ def test_flags_win_over_launchers_and_dvc_does_everything(flags, environ, told):
 )
 def test_ranks_that_cannot_be_are_one_sentence(flags, environ, wrong):
     with pytest.raises(PipelineError, match=wrong):
-        shares.share_of(*flags, environ)
+        jobs.share_of(*flags, environ)
 
 
 def output():
@@ -156,9 +156,7 @@ def test_a_full_store_needs_no_cluster_and_has_the_key_of_torch(by_ray, monkeypa
     by_ray.set({"encode.engine": "torch"})
     encode.main("own")
     by_ray.set({"encode.engine": "ray"})
-    monkeypatch.setattr(
-        "pipeline.encoding.shares.encode_with_ray", lambda *_: pytest.fail("started a cluster")
-    )
+    monkeypatch.setattr("pipeline.encoding.jobs.encode_with_ray", lambda *_: pytest.fail("started a cluster"))
     encode.main("own")
 
 

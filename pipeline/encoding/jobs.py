@@ -1,4 +1,4 @@
-"""Work shared between processes that encode into one store: ranks of torchrun or SLURM, and workers of Ray.
+"""What is to be encoded, and how processes share it: ranks of torchrun or SLURM, and workers of Ray.
 
 Items are encoded in groups, which are a fixed function of the full list of items. A group is what one file of
 the store holds and what a kill can lose. A process takes a share of the groups by its rank, and none waits
@@ -15,11 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 
+from pal.errors import shorten
+from pal.files import write_text
 from pipeline import PipelineError
+from pipeline.storage import tables
 
 if TYPE_CHECKING:
+    from pal.encoders import Described
     from pal.encoders.vector_store import EmbeddingStore
+
+DROPPED_COLUMNS = ("item_id", "modality", "file", "row_group", "row", "column", "reason")
 
 LEAST_ROWS = 512
 MOST_ROWS = 16_384
@@ -105,23 +112,40 @@ def group_rows(count: int) -> int:
     return max(LEAST_ROWS, min(count // GROUPS, MOST_ROWS))
 
 
+def read_items(path: Path, made_by: str) -> dict[str, pl.DataFrame]:
+    """The items of a table by modality, in the order of their ids; modalities without an item are left out.
+
+    Raises:
+        PipelineError: If the table is missing or damaged.
+    """
+    items = tables.read_table(path, made_by).sort("item_id")
+    parts = {name: items.filter(pl.col("modality").cast(pl.String) == name) for name in tables.MODALITIES}
+    return {name: part for name, part in parts.items() if len(part)}
+
+
 @dataclass(frozen=True)
 class Job:
-    """What is to be encoded, and into what: of one modality of one dataset.
+    """What is to be encoded, by what, and into what: of one modality of one dataset.
 
     Args:
+        dataset: Its name.
+        modality: text or image.
+        items: The items (see `read_items`).
+        encoder: What encodes them.
         store: Where vectors go.
         ids: The items' ids, in ascending order.
         missing: Which of them were not in the store at the start.
         share: This process's part.
-        dataset: Its name.
     """
 
+    dataset: str
+    modality: str
+    items: pl.DataFrame
+    encoder: "Described"
     store: "EmbeddingStore"
     ids: np.ndarray
     missing: np.ndarray
     share: Share
-    dataset: str
 
     def store_missing(self, rows: np.ndarray, vectors: np.ndarray) -> int:
         """Put those vectors of a group into the store whose items were missing; how many.
@@ -134,6 +158,50 @@ class Job:
         if missing.any():
             self.store.add(self.ids[rows[missing]], vectors[missing])
         return int(missing.sum())
+
+
+@dataclass(frozen=True)
+class BadItem:
+    """An item that could not be encoded.
+
+    Args:
+        item_id: Its id.
+        modality: text or image.
+        reason: Why, in a phrase.
+        text: A text's own words.
+        file: The sha256 of the raw file that holds an image, and where in it:
+        row_group: the row group,
+        row: the row in it,
+        column: and the column; None where the file is the image.
+    """
+
+    item_id: str
+    modality: str
+    reason: str
+    text: str | None = None
+    file: str | None = None
+    row_group: int | None = None
+    row: int | None = None
+    column: str | None = None
+
+    def described(self, names: dict[str, str]) -> str:
+        """A text in quotes, an image by its file's name and its place in it.
+
+        Args:
+            names: The raw files' names by their sha256.
+        """
+        if self.text is not None:
+            return f"the text {shorten(self.text)}"
+        name = names.get(self.file or "", self.file)
+        if self.row is None:
+            return f"the image {name}"
+        return f"the image in {self.column}, row {self.row} of row group {self.row_group}, of {name}"
+
+
+def write_dropped(path: Path, items: list[BadItem]) -> None:
+    """List dropped items as CSV, one row an item; a header alone where nothing was dropped."""
+    rows = [[getattr(item, column) for column in DROPPED_COLUMNS] for item in items]
+    write_text(path, pl.DataFrame(rows, dict.fromkeys(DROPPED_COLUMNS), orient="row").write_csv())
 
 
 def encode_with_ray(stage: str, dataset: str, device: str) -> None:
