@@ -1,6 +1,5 @@
 """The commands that read and write tables: `pal score`, `pal rank`, `pal ask` and `pal inspect`."""
 
-import heapq
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -56,7 +55,7 @@ def score(
             rewards = inputs.model.score(prompts, responses, user=user)
         return [(row, shortest_float(reward)) for row, reward in zip(rows, rewards.numpy(), strict=True)]
 
-    batches = map(scored, inputs.batches())
+    batches = map(scored, inputs.batches("response"))
     if ranked:
         by_user = ("user_id",) if isinstance(given, list) else ()
         written_rows = _ranked(chain.from_iterable(batches), (*inputs.prompt_columns, *by_user))
@@ -123,18 +122,10 @@ def ask(
     if user is None and len(known) > 1:
         raise PalError(f"--user must say whose of the {len(known):,} tastes in {tastes}")
     taste = next(iter(known.values()), None) if user is None else known[user]
-    best: list[tuple[float, int, Cells]] = []
-    before = 0
-    batches = inputs.batches("response_a")
-    for rows in [list(chain.from_iterable(batches))] if together else batches:
-        questions = inputs.aligned(rows, sides)
-        with table_errors(rows):
-            chosen = inputs.model.ask(questions, taste, n=number, together=together)
-        pairs = [(each.bits, -before - each.index, rows[each.index].cells) for each in chosen]
-        best = pairs if together else heapq.nlargest(number, best + pairs, key=lambda pair: pair[:2])
-        before += len(rows)
+    with table_errors(inputs.rows):
+        chosen = inputs.model.ask(inputs.aligned(inputs.rows, sides), taste, n=number, together=together)
     with open_writer(output.out, output.kind, schema, safe_csv=output.safe_csv) as write:
-        write([{**cells, "bits": round(bits, 6)} for bits, _, cells in best])
+        write([{**inputs.rows[each.index].cells, "bits": round(each.bits, 6)} for each in chosen])
 
 
 def inspect(model: Path, table: str | None, options: "Computing", *, number: int, as_json: bool) -> None:
@@ -209,7 +200,7 @@ def _described(inputs: TableModel, number: int) -> list[dict[str, Any]]:
     """
     from pal.evaluation.describe import describe
 
-    rows: list[Row] = [row for batch in inputs.batches() for row in batch]
+    rows = inputs.rows
     with table_errors(rows):
         responses, prompts = inputs.items(rows, "response"), inputs.prompts(rows)
         described = describe(inputs.model, responses, prompts, number=number)

@@ -58,7 +58,7 @@ class TableModel:
         """`prompt` where the model reads prompts."""
         return ("prompt",) if self.model.reads_prompts else ()
 
-    def batches(self, column: str = "response") -> Iterator[list[Row]]:
+    def batches(self, column: str) -> Iterator[list[Row]]:
         """The rows in batches, with a progress bar on a terminal where the work takes a while."""
         from tqdm import tqdm
 
@@ -116,15 +116,7 @@ def read_table(
 ) -> tuple[TableModel, Any]:
     """Read a table, and load a model that reads its cells; also the table's Arrow schema, where it has one.
 
-    Args:
-        folder: The model's folder.
-        table: A file, or `-` for standard input.
-        needed: The columns that the table must have, but for `prompt`.
-        written: The columns that the command adds, which it must not have.
-        options: Where encoders come from and compute.
-
-    Raises:
-        PalError: If the table or the model cannot be read, or the table has not the right columns.
+    The table must have the columns that are `needed`, and not those that the command writes.
     """
     read = read_rows(table)
     read.require(needed)
@@ -232,16 +224,7 @@ def unknown_user(user_id: str, model: RewardModel) -> PalError:
 
 
 def users_of(model: RewardModel, rows: Sequence[Row], options: "Users") -> User | list[User]:
-    """Whose reward rows are to have: one user for all, or one for each row by its `user_id`.
-
-    Args:
-        model: The model.
-        rows: The table; its first row says whether rows have a `user_id`.
-        options: Whom the command line names.
-
-    Raises:
-        PalError: If the options contradict each other, or a user is unknown.
-    """
+    """Whose reward rows have: one user for all, or one for each row where the first has a `user_id`."""
     user, tastes, average, attributes = options.user, options.tastes, options.average, options.attributes
     for alone in (average and "--average", attributes and "--attributes"):
         if alone and ((average and attributes) or user is not None or tastes is not None):
