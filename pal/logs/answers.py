@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from pal.conversations import joint_text
-from pal.errors import PalError, shorten
+from pal.errors import PalError
 from pal.files import sha256_of
 from pal.logs.items import (
     SIDES,
@@ -28,7 +28,6 @@ from pal.logs.items import (
 )
 from pal.logs.read import FILE, ROW
 from pal.logs.shapes import SAME, TIES_LEFT_OUT, Log
-from pal.logs.tables import row_place
 
 TIE = 0.5
 UNDECIDED = "answered both ways equally often"
@@ -221,7 +220,9 @@ def merge_repeats(rows: pl.DataFrame, log: Log) -> pl.DataFrame:
     )  # fmt: skip
     merged = pl.concat([alone.select(columns), several.select(columns)]).sort("at")
     if (merged["places"] > 1).any():
-        _refuse_places(rows, merged.filter(pl.col("places") > 1).row(0, named=True), log)
+        apart = rows.join(merged.filter(pl.col("places") > 1), on=key, how="semi")
+        apart = apart.filter(pl.col("split").ne_missing(pl.col("split").first().over(key)))
+        _refuse(apart, "must be the same wherever a user answers one question, got {got}", log)
     low = (pl.col("first") > TIE) | ((pl.col("first") == TIE) & pl.col("low_is_chosen"))
     return merged.select(
         "user_id", "prompt",
@@ -229,21 +230,6 @@ def merge_repeats(rows: pl.DataFrame, log: Log) -> pl.DataFrame:
         pl.when(low).then("high").otherwise("low").alias("rejected"),
         pl.max_horizontal("first", 1 - pl.col("first")).cast(pl.Float32).alias("label"),
         "weight", "contradicted", "timestamp", "split", "at",
-    )  # fmt: skip
-
-
-def _refuse_places(rows: pl.DataFrame, unit: dict[str, object], log: Log) -> None:
-    """Say which two answers to one question the column split puts into different places."""
-    of_unit = rows.filter(
-        pl.col("user_id") == unit["user_id"], pl.col("prompt") == unit["prompt"],
-        pl.min_horizontal("chosen", "rejected") == unit["low"],
-        pl.max_horizontal("chosen", "rejected") == unit["high"],
-    )  # fmt: skip
-    first = of_unit.row(0, named=True)
-    other = of_unit.filter(pl.col("split").ne_missing(first["split"])).row(0, named=True)
-    raise PalError(
-        f"split in {_place(other, log)} must be {first['split']} as in {_place(first, log)}, where user "
-        f"{shorten(first['user_id'])} answers this question, got {other['split']}", **_at(other, log)
     )  # fmt: skip
 
 
@@ -258,32 +244,27 @@ def check_splits(kept: pl.DataFrame, log: Log) -> None:
     if kept["split"].is_null().all():
         return
     has_train, has_adapt = ((pl.col("split") == name).any().over("user_id") for name in ("train", "adapt"))
-    if len(wrong := kept.filter(has_train & has_adapt)):
-        of_user = wrong.filter(pl.col("user_id") == wrong["user_id"][0])
-        train, adapt = (of_user.filter(pl.col("split") == n).row(0, named=True) for n in ("train", "adapt"))
-        raise PalError(
-            f"user {shorten(train['user_id'])}{_more_users(wrong)} must not have both train rows "
-            f"({_place(train, log)}) and adapt rows ({_place(adapt, log)}); a user is either seen or unseen",
-            **_at(adapt, log),
-        )
+    both = kept.filter(has_train & has_adapt & (pl.col("split") == "adapt"))
+    _refuse(both, "must not be {got} where the user has train rows too; a user is either seen or unseen", log)
     names = sorted(kept["split"].unique())
     if not {"train", "adapt", "test"} <= set(names):
         raise PalError(
             f"split must have rows of train, adapt and test, got only {', '.join(names)}; "
             "add them, or leave split out to have places drawn", column="split",
         )  # fmt: skip
-    if len(lost := kept.filter(~has_train & ~has_adapt)):
-        first = lost.row(0, named=True)
-        raise PalError(
-            f"user {shorten(first['user_id'])} of {_place(first, log)}{_more_users(lost)} must have train "
-            f"rows or adapt rows, got only {first['split']}", **_at(first, log),
-        )  # fmt: skip
+    lost = kept.filter(~has_train & ~has_adapt)
+    _refuse(lost, "must not be {got} alone; a user needs train rows or adapt rows", log)
     for half, name, member in (("seen", "train", ~has_adapt), ("unseen", "adapt", has_adapt)):
         if "test" not in kept.filter(member)["split"]:
             raise PalError(
                 f"split must have test rows of {half} users (those with {name} rows), got none",
                 column="split",
             )
+
+
+def _refuse(rows: pl.DataFrame, rule: str, log: Log) -> None:
+    """Raise at the first of these rows, if there is one: what its column split must be."""
+    log.refuse("split", pl.int_range(len(log.pairs), eager=True).is_in(rows["at"].to_list()), rule)
 
 
 def attributes_of_people(attributes: pl.DataFrame, user_id: pl.Series) -> dict[str, dict[str, Any]]:
@@ -303,18 +284,3 @@ def attributes_of_people(attributes: pl.DataFrame, user_id: pl.Series) -> dict[s
             for user, cell, _ in people.iter_rows():
                 told.setdefault(user, {})[name] = cell
     return told
-
-
-def _place(row: dict[str, object], log: Log) -> str:
-    at = log.pairs.row(row["at"], named=True)
-    return row_place(at[FILE], at[ROW], None)
-
-
-def _at(row: dict[str, object], log: Log) -> dict[str, object]:
-    at = log.pairs.row(row["at"], named=True)
-    return {"file": at[FILE], "row": at[ROW], "column": "split"}
-
-
-def _more_users(rows: pl.DataFrame) -> str:
-    others = rows["user_id"].n_unique() - 1
-    return f" (and {others:,} more user{'s' if others > 1 else ''})" if others else ""

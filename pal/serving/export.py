@@ -97,8 +97,10 @@ def _scalar_model(model: RewardModel, user: User | Aggregate, prompt: str | None
     described, pooling, unit_length = _exportable_encoder(model, description)
     if not isinstance(user, Aggregate):
         user = Aggregate("mean", model.state_of(user)[None])
-    if user.centred:
-        raise PalError("an aggregate must not be centred to be exported: one response is scored at a time")
+    if user.centred or user.kind == "minimax":
+        raise PalError(
+            "an aggregate must not be centred or minimax to be exported: one response is scored at a time"
+        )
     states, mass = user.states(model)
     prompts = "none" if not model.head.needs_prompts else "given" if prompt is None else "fixed"
     if prompts == "none" and prompt is not None:

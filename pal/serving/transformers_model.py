@@ -39,7 +39,6 @@ from pal.models.base import make_model
 from pal.serving.aggregates import combined
 
 POOLINGS = ("mean", "cls", "max")
-PROMPTS = ("none", "fixed", "given")
 DEFAULTS = {
     "encoder_config": {}, "pooling": ["mean"], "unit_length": True, "stored": "float32", "max_tokens": 512,
     "head": {}, "prompt_dim": 0, "prompts": "none", "groups": 1, "kind": "mean", "share": 0.5,
@@ -61,7 +60,7 @@ class ScalarConfig(PretrainedConfig):
         prompts: none (the reward reads none), fixed (one, which stands in the weights) or given (a second
             text beside every response).
         groups: States that rewards are taken for; 1 for one user.
-        kind: How their rewards become one: mean, worst or quantile.
+        kind: How their rewards become one: mean, worst, quantile or median.
         share: Of the population; quantile alone.
         made_from: Its origin: the PAL model's fingerprint, the encoder's name and weights' sha256.
     """
@@ -97,16 +96,6 @@ class ScalarReward(PreTrainedModel):
 
     def __init__(self, config: ScalarConfig) -> None:
         super().__init__(config)
-        wrong = {
-            f"pooling must be of {', '.join(POOLINGS)}": not set(config.pooling) <= set(POOLINGS),
-            f"prompts must be one of {', '.join(PROMPTS)}": config.prompts not in PROMPTS,
-            "stored must be float32 or float16": config.stored not in ("float32", "float16"),
-            "encoder_config must name its model_type": "model_type" not in config.encoder_config,
-            "kind must be mean, worst or quantile": config.kind not in ("mean", "worst", "quantile"),
-            "groups must be at least 1": type(config.groups) is not int or config.groups < 1,
-        }
-        for what in (what for what, is_wrong in wrong.items() if is_wrong):
-            raise PalError(f"{what} in the exported model's config; export it again")
         # The keys that are left out could name code of the folder or of the hub.
         about = {key: value for key, value in config.encoder_config.items() if not names_code(key)}
         encoder = AutoConfig.for_model(about.pop("model_type"), **about)

@@ -86,13 +86,8 @@ class PolicyReward:
         Raises:
             PalError: If a user is unknown or not given, or a prompt or completion is no text.
         """
-        for name, given in (("prompts", prompts), ("completions", completions)):
-            if not isinstance(given, list | tuple):
-                raise PalError(f"{name} must be a list of texts or conversations, got {type(given).__name__}")
         if len(prompts) != len(completions):
-            raise PalError(
-                f"prompts must be as many as the {len(completions)} completions, got {len(prompts)}"
-            )
+            raise PalError(f"prompts must be as many as completions, {len(completions)}, got {len(prompts)}")
         users = self.user if self.column is None else self._users(columns, len(completions))
         texts = [completion_text(given, f"completions[{row}]") for row, given in enumerate(completions)]
         questions = [self._prompt(given, row) for row, given in enumerate(prompts)]

@@ -220,13 +220,13 @@ def splits(*users):
 WHOLE = [("ann", "train"), ("ann", "test"), ("bob", "adapt"), ("bob", "test")]
 AGAIN = row(prompt="0?\n", user_id="ann", split="test", chosen="no", rejected="so")
 FAULTS = [
-    ([*splits(*WHOLE), AGAIN], "split in row 5 of a.csv must be train as in row 1 of a.csv, where user 'ann' answers this question, got test"),
+    ([*splits(*WHOLE), AGAIN], "split in row 5 of a.csv must be the same wherever a user answers one question, got 'test'"),
     ([row(user_id="x" * 512), row(user_id="x" * 513)], f"user_id in row 2 of a.csv must have at most 512 characters, got '{'x' * 78}…; is this the right column?"),
     ([row(chosen="no\n", label=1), row(chosen=" no", label=1)], "none of 2 comparisons in "),
     (splits(*WHOLE, ("ann", "dev")), "split in row 5 of a.csv must be one of train, adapt, val, test, got 'dev'; say `split=`"),
     (splits(*WHOLE, ("ann", ""), ("bob", "")), "split in row 5 of a.csv (and 1 more row) is empty, while other rows have one; fill it in, or leave it empty in every row to have places drawn"),
-    (splits(*WHOLE, ("bob", "train"), ("eve", "adapt"), ("eve", "train")), "user 'bob' (and 1 more user) must not have both train rows (row 5 of a.csv) and adapt rows (row 3 of a.csv); a user is either seen or unseen"),
-    (splits(*WHOLE, ("eve", "val")), "user 'eve' of row 5 of a.csv must have train rows or adapt rows, got only val"),
+    (splits(*WHOLE, ("bob", "train"), ("eve", "adapt"), ("eve", "train")), "split in row 3 of a.csv (and 1 more row) must not be 'adapt' where the user has train rows too; a user is either seen or unseen"),
+    (splits(*WHOLE, ("eve", "val")), "split in row 5 of a.csv must not be 'val' alone; a user needs train rows or adapt rows"),
     (splits(("ann", "train"), ("ann", "test")), "split must have rows of train, adapt and test, got only test, train; add them, or leave split out to have places drawn"),
     (splits(("ann", "train"), ("ann", "test"), ("bob", "adapt")), "split must have test rows of unseen users (those with adapt rows), got none"),
 ]  # fmt: skip

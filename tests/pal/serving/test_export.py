@@ -119,24 +119,6 @@ def test_a_folder_holds_no_code_and_code_that_its_config_names_is_not_run(tiny, 
     same(logits(tmp_path / "scalar"), model.score(None, TEXTS))
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"pooling": ["lasttoken"]}, "pooling must be of mean, cls, max in the exported model's config"),
-        ({"encoder_config": {}}, "encoder_config must name its model_type"),
-        (
-            {"head": {"model": "C"}},
-            "model must be one of 'A', 'B', 'point', 'linear', 'routed', 'general', got 'C'",
-        ),
-    ],
-)
-def test_a_config_that_cannot_be_is_refused(change, message):
-    from pal.serving.transformers_model import ScalarConfig, ScalarReward
-
-    with pytest.raises(PalError, match=message):
-        ScalarReward(ScalarConfig(**({"encoder_config": {"model_type": "bert"}} | change)))
-
-
 def test_inputs_that_would_score_another_text_are_refused(tiny, tmp_path):
     import pal.serving.transformers_model
 
@@ -168,6 +150,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_left(tiny, tmp_path, 
         ((dense, place), "Pooling and Normalize to be exported, got Transformer, Pooling, Dense"),
         ((model, place, "bob"), "got 'bob'"),
         ((model, place, Aggregate("worst", centred=True)), "must not be centred"),
+        ((model, place, Aggregate("minimax")), "must not be centred or minimax"),
         ((two, place), "one encoder to be exported"),
         ((half, place), "must compute in float32"),
         ((model, tmp_path), "must not be there yet, or be an empty folder"),

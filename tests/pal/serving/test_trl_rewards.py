@@ -99,8 +99,7 @@ def test_silence_never_pays_and_is_counted(worded):
         ({"user_id": ["user 1", "bob", "user 2"]}, r"user_id\[1\] must be one of the 40 users seen.*got 'bob'.*adapt"),
         ({"user_id": ["user 1", None, "user 2"]}, r"user_id\[1\] must be a user's id, got None"),
         ({"user_id": ["user 1"]}, "user_id must be a list of 3, one per completion"),
-        ({"completions": "fine"}, "completions must be a list of texts or conversations, got str"),
-        ({"completions": ["fine"]}, "prompts must be as many as the 1 completions, got 3"),
+        ({"completions": ["fine"]}, "prompts must be as many as completions, 1, got 3"),
         ({"prompts": ["a", "", "b"]}, r"prompts\[1\] is empty"),
     ],
 )  # fmt: skip
