@@ -23,6 +23,19 @@ def _answers(n: int, users: range, prompts: torch.Tensor, responses: torch.Tenso
     return Comparisons.from_pairs(user=user - users.start, prompt=prompt, chosen=chosen, rejected=rejected)
 
 
+def duels(rewards: torch.Tensor, user: torch.Tensor, draw: torch.Generator, lapse=0.0) -> Comparisons:
+    """Two random items for each user of a list, answered by the odds of the users' rewards, (users, items).
+
+    In a share `lapse` of the answers a coin is tossed.
+    """
+    rows = torch.stack([torch.randperm(rewards.shape[1], generator=draw)[:2] for _ in user])
+    margin = rewards[user, rows[:, 0]] - rewards[user, rows[:, 1]]
+    chance = (1 - lapse) * torch.sigmoid(margin) + lapse / 2
+    first = torch.rand(len(user), generator=draw) < chance
+    chosen, rejected = torch.where(first, rows.T, rows.flip(1).T)
+    return Comparisons.from_pairs(user=user, prompt=None, chosen=chosen, rejected=rejected)
+
+
 @pytest.fixture(scope="session")
 def toy() -> SimpleNamespace:
     """Two groups of opposite taste: 20 seen users and 10 new ones."""
