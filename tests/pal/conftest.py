@@ -5,6 +5,7 @@ import torch
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
+from pal.encoders.model_free import CLASSICAL_DIM
 from pal.models.base import make_model
 from pal.models.ideal_point import IdealPointModel
 from pal.serving.reward_model import RewardModel
@@ -85,3 +86,16 @@ def worded() -> RewardModel:
     encoder = {"prompts": about, "responses": about}
     ids = [f"user {number}" for number in range(40)]
     return RewardModel(head, ids, weights, Points.from_states(weights), FitConfig(), encoder, 256, 256)
+
+
+@pytest.fixture
+def pictures() -> RewardModel:
+    """Model A on pictures, of random numbers."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        head = make_model(HeadConfig(model="A", K=2, latent=3), prompt_dim=0, response_dim=CLASSICAL_DIM)
+    about = {"encoder": "classical", "weights_sha256": "", "files_sha256": "", "dim": CLASSICAL_DIM}
+    weights = torch.tensor([[0.7, 0.3], [0.2, 0.8]])
+    encoder = {"prompts": None, "responses": about}
+    prior = Points.from_states(weights)
+    return RewardModel(head, ["a", "b"], weights, prior, FitConfig(), encoder, 0, CLASSICAL_DIM)
