@@ -228,16 +228,8 @@ def _encode(
 ) -> tuple[Float[Tensor, "items dim"], np.ndarray]:
     """The embeddings of items, some at a time: what is done is kept in the store, however the run ends.
 
-    Args:
-        found: The items.
-        used: Rows of those that are named.
-        modality: What they are.
-        side: The half of the model that reads them.
-        known: The encoder, as it is kept beside a model.
-        options: Where the encoder's weights come from, and where it computes.
-
-    Returns:
-        The embeddings, and the row of each item among them: -1 where it is not used, or no encoder reads it.
+    Returns the embeddings of those that are `used`, and the row of each item among them: -1 where it is not
+    used, or no encoder reads it.
     """
     items = [found.contents[int(row)] for row in used]
     good = [n for n, item in enumerate(items) if modality != "text" or not complaint(item)]
@@ -354,11 +346,7 @@ class Result:
         Raises:
             PalError: If something else is at that place.
         """
-        folder = Path(folder)
-        if folder.exists() and not (folder / METRICS).is_file():
-            raise PalError(
-                f"{folder} is there already, and not from `pal fit`; choose another place with --out"
-            )
+        folder = _replaceable(folder)
         people, answers = self.metrics["people"], self.metrics["comparisons"]
         cards = {
             KEPT: f"Fitted to all {people:,} people and {answers:,} comparisons. The numbers in ../{METRICS} "
@@ -406,8 +394,8 @@ def fit(
         source, columns, values=values, ties=options.ties, attributes=options.attributes, seed=options.seed
     )
     say(log.summary())
-    if out is not None and Path(out).exists() and not (Path(out) / METRICS).is_file():
-        raise PalError(f"{out} is there already, and not from `pal fit`; choose another place with --out")
+    if out is not None:
+        _replaceable(out)  # before hours of work
     data = encode_log(log, options)
     if len(data.comparisons) < FEWEST_COMPARISONS:
         got = len(data.comparisons)
@@ -452,6 +440,13 @@ def fit(
     if out is not None:
         result.save(out)
     return result
+
+
+def _replaceable(folder: Path | str) -> Path:
+    folder = Path(folder)
+    if folder.exists() and not (folder / METRICS).is_file():
+        raise PalError(f"{folder} is there already, and not from `pal fit`; choose another place with --out")
+    return folder
 
 
 def _settings(data: Encoded, part: Int[np.ndarray, " n"], options: Options) -> tuple[str, int, str]:
