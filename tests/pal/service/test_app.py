@@ -14,16 +14,11 @@ import torch
 
 from pal.cli.app import ServeOptions
 from pal.cli.serve import serve
-from pal.config import FitConfig, HeadConfig
-from pal.encoders import describe as describe_encoder
 from pal.errors import PalError
-from pal.models.base import make_model
 from pal.service.answers import Answers
 from pal.service.app import create_app
 from pal.service.compute import Models, Worker
 from pal.serving.aggregates import Aggregate
-from pal.serving.reward_model import RewardModel
-from pal.users.points import Points
 from pal.users.taste import Taste
 
 from .conftest import picture, served
@@ -229,20 +224,6 @@ def test_while_the_database_is_locked_all_but_writers_are_served(start, line, tm
         refused = {write.result().status_code for write in writes}
     assert refused == {503}
     assert add().status_code == 200
-
-
-@pytest.fixture
-def pictures():
-    """Model A at random on pictures, K = 2, of 2 users."""
-    about = describe_encoder("classical", "package")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        head = make_model(HeadConfig(model="A", K=2, latent=2), prompt_dim=0, response_dim=about.dim)
-    known = {"encoder": about.name, "weights_sha256": about.weights_sha256, "dim": about.dim}
-    weights = torch.eye(2)
-    prior = Points.from_states(weights)
-    encoder = {"responses": known}
-    return RewardModel(head, ["a", "b"], weights, prior, FitConfig(), encoder, 0, about.dim)
 
 
 def test_pictures_that_would_fill_the_memory_are_refused_before_they_are_decoded(start, pictures):
