@@ -4,7 +4,8 @@ import os
 from contextlib import chdir
 from pathlib import Path
 
-from experiments.entries import ROOT, Needs
+from benchmarks.studies import ROOT, real_persona
+from experiments.entries import Needs
 from pipeline import params
 from pipeline.storage import raw_files
 
@@ -29,10 +30,8 @@ def find(needs: Needs) -> str | None:
     if needs == "pickapic_v1_and_v2":
         second = find("pickapic_v2")
         return second if second and first_version(second) else None
-    if needs == "persona":
-        beside = Path(os.environ.get("PAL_PERSONA") or ROOT.parent / "shared/data/persona").resolve()
-        if (beside / "interest-in-art.jsonl").is_file():
-            return str(beside)
+    if needs == "persona" and (beside := real_persona()):
+        return str(beside)
     with chdir(ROOT):
         named = os.environ.get(f"PAL_{needs.upper()}") or params.load()[needs].source
     folder = (ROOT / Path(named).expanduser()).resolve()

@@ -1,6 +1,5 @@
 """The commands that read and write tables: `pal score`, `pal rank`, `pal ask` and `pal inspect`."""
 
-import heapq
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from pal.cli.tables import (
     open_writer,
     read_table,
     read_tastes,
+    shown,
     table_errors,
     unknown_user,
     users_of,
@@ -55,7 +55,7 @@ def score(
             rewards = inputs.model.score(prompts, responses, user=user)
         return [(row, shortest_float(reward)) for row, reward in zip(rows, rewards.numpy(), strict=True)]
 
-    batches = map(scored, inputs.batches())
+    batches = map(scored, inputs.batches("response"))
     if ranked:
         by_user = ("user_id",) if isinstance(given, list) else ()
         written_rows = _ranked(chain.from_iterable(batches), (*inputs.prompt_columns, *by_user))
@@ -122,18 +122,10 @@ def ask(
     if user is None and len(known) > 1:
         raise PalError(f"--user must say whose of the {len(known):,} tastes in {tastes}")
     taste = next(iter(known.values()), None) if user is None else known[user]
-    best: list[tuple[float, int, Cells]] = []
-    before = 0
-    batches = inputs.batches("response_a")
-    for rows in [list(chain.from_iterable(batches))] if together else batches:
-        questions = inputs.aligned(rows, sides)
-        with table_errors(rows):
-            chosen = inputs.model.ask(questions, taste, n=number, together=together)
-        pairs = [(each.bits, -before - each.index, rows[each.index].cells) for each in chosen]
-        best = pairs if together else heapq.nlargest(number, best + pairs, key=lambda pair: pair[:2])
-        before += len(rows)
+    with table_errors(inputs.rows):
+        chosen = inputs.model.ask(inputs.aligned(inputs.rows, sides), taste, n=number, together=together)
     with open_writer(output.out, output.kind, schema, safe_csv=output.safe_csv) as write:
-        write([{**cells, "bits": round(bits, 6)} for bits, _, cells in best])
+        write([{**inputs.rows[each.index].cells, "bits": round(each.bits, 6)} for each in chosen])
 
 
 def inspect(model: Path, table: str | None, options: "Computing", *, number: int, as_json: bool) -> None:
@@ -208,7 +200,7 @@ def _described(inputs: TableModel, number: int) -> list[dict[str, Any]]:
     """
     from pal.evaluation.describe import describe
 
-    rows: list[Row] = [row for batch in inputs.batches() for row in batch]
+    rows = inputs.rows
     with table_errors(rows):
         responses, prompts = inputs.items(rows, "response"), inputs.prompts(rows)
         described = describe(inputs.model, responses, prompts, number=number)
@@ -228,42 +220,22 @@ def _described(inputs: TableModel, number: int) -> list[dict[str, Any]]:
 
 
 def _as_text(about: dict[str, Any]) -> str:
-    def side(facts: dict[str, Any] | None) -> str:
-        if facts is None:
-            return "are not read"
-        return f"{facts['encoder'] or 'vectors, no encoder'}, {facts['dim']:,} numbers"
-
-    users, prototypes = about["users"], about.get("prototypes", [])
-    what = f", {about['K']} prototypes" if prototypes else ""
-    spread = (
-        [
-            f"{'users':<12}{users:,} seen in fitting; {about['users_at_one_prototype']:,} have more than "
-            f"{PURE:.0%} of their weight on one prototype",
-            f"{'new users':<12}are looked for at {about['places_for_new_users']:,} places",
-        ]
-        if prototypes
-        else [f"{'users':<12}{users:,} seen in fitting; their population is {about['population']}"]
-    )
-    lines = [
-        *([f"method {about['method']}, fitted to {about['source']}"] if "method" in about else []),
-        f"model {about['model']}{what}, latent {about['latent']}; "
-        f"fitted by {about['objective']}, {about['loss']} loss",
-        *(f"{name:<12}{side(about[name])}" for name in ("prompts", "responses")),
-        *spread,
-        f"{'fingerprint':<12}{about['fingerprint']}",
-    ]
-    lines += ["", "prototype   mean weight ± sd   users nearest"] if prototypes else []
-    for each in prototypes:
-        bar = "#" * round(BAR_WIDTH * each["nearest_users"] / users)
-        lines.append(
-            f"{each['prototype']:>9}   {each['mean_weight']:>11.3f} ± {each['sd_of_weight']:.3f}   "
-            f"{each['nearest_users']:>6,}  {bar}"
-        )
+    lines, prototypes = [], about.get("prototypes", [])
+    for name, value in about.items():
+        if isinstance(value, dict):
+            value = f"{value['encoder'] or 'vectors, no encoder'}, {value['dim']:,} numbers"
+        if not isinstance(value, list):
+            lines.append(f"{name.replace('_', ' '):<23} {'not read' if value is None else value}")
+    if prototypes:
+        names = ("prototype", "mean_weight", "sd_of_weight", "nearest_users")
+        bars = ["#" * round(BAR_WIDTH * each["nearest_users"] / about["users"]) for each in prototypes]
+        rows = [{name: each[name] for name in names} for each in prototypes]
+        lines += ["", shown([{**row, "": bar} for row, bar in zip(rows, bars, strict=True)])]
     for each in (*prototypes, *about.get("directions", [])):
         if "likes" not in each:
             continue
         name = next(f"{key} {each[key]}" for key in ("prototype", "direction") if key in each)
-        lines += ["", f"{name}: {each['title'] or 'no words tell what it likes'}"]
+        lines += [f"{name}: {each['title'] or 'no words tell what it likes'}"]
         for label, key in WORDS.items():
             found = [f"{word['name']} {word['strength']:+.2f}" for word in each[label][:6]]
             lines += [f"  {key}: {', '.join(found)}"] if found else []
@@ -273,4 +245,5 @@ def _as_text(about: dict[str, Any]) -> str:
                 cells = [" ".join(str(item[name]).split()) for name in ("prompt", "response") if name in item]
                 texts = [cell if len(cell) <= TEXT_WIDTH else f"{cell[: TEXT_WIDTH - 1]}…" for cell in cells]
                 lines.append(f"  {item['above']:>+8.3f}  {' -> '.join(texts)}")
+        lines.append("")
     return "\n".join(lines)

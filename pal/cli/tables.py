@@ -58,7 +58,7 @@ class TableModel:
         """`prompt` where the model reads prompts."""
         return ("prompt",) if self.model.reads_prompts else ()
 
-    def batches(self, column: str = "response") -> Iterator[list[Row]]:
+    def batches(self, column: str) -> Iterator[list[Row]]:
         """The rows in batches, with a progress bar on a terminal where the work takes a while."""
         from tqdm import tqdm
 
@@ -116,15 +116,7 @@ def read_table(
 ) -> tuple[TableModel, Any]:
     """Read a table, and load a model that reads its cells; also the table's Arrow schema, where it has one.
 
-    Args:
-        folder: The model's folder.
-        table: A file, or `-` for standard input.
-        needed: The columns that the table must have, but for `prompt`.
-        written: The columns that the command adds, which it must not have.
-        options: Where encoders come from and compute.
-
-    Raises:
-        PalError: If the table or the model cannot be read, or the table has not the right columns.
+    The table must have the columns that are `needed`, and not those that the command writes.
     """
     read = read_rows(table)
     read.require(needed)
@@ -232,16 +224,7 @@ def unknown_user(user_id: str, model: RewardModel) -> PalError:
 
 
 def users_of(model: RewardModel, rows: Sequence[Row], options: "Users") -> User | list[User]:
-    """Whose reward rows are to have: one user for all, or one for each row by its `user_id`.
-
-    Args:
-        model: The model.
-        rows: The table; its first row says whether rows have a `user_id`.
-        options: Whom the command line names.
-
-    Raises:
-        PalError: If the options contradict each other, or a user is unknown.
-    """
+    """Whose reward rows have: one user for all, or one for each row where the first has a `user_id`."""
     user, tastes, average, attributes = options.user, options.tastes, options.average, options.attributes
     for alone in (average and "--average", attributes and "--attributes"):
         if alone and ((average and attributes) or user is not None or tastes is not None):
@@ -317,30 +300,35 @@ def open_writer(
             yield rows.extend
             _write_parquet(file, rows, schema)
         elif kind == "shown":
-            yield _show
+            yield lambda rows: print(shown(rows))
         else:
             names: list[str] = []
             yield lambda rows: _write_lines(file, kind, rows, names, safe_csv=safe_csv)
         file.flush()
 
 
-def _show(rows: list[Cells]) -> None:
-    """Print rows as a table as wide as the terminal: numbers first, texts cut to share what is left."""
+def shown(rows: list[Cells]) -> str:
+    """Rows as a table as wide as the terminal: numbers first, texts cut to share what is left."""
     is_number = {name: isinstance(cell, int | float) for name, cell in rows[0].items()}
     names = sorted(rows[0], key=lambda name: not is_number[name])
-    cells = [[row.get(name, "") for name in names] for row in rows]
-    texts = [
-        [f"{each:.3f}" if isinstance(each, float) else " ".join(f"{each}".split()) for each in row]
-        for row in cells
-    ]
+    texts = [[_on_one_line(row.get(name, "")) for name in names] for row in rows]
     widths = [max(map(len, column)) for column in zip(names, *texts, strict=True)]
     n_numbers = sum(is_number.values())
     left = shutil.get_terminal_size().columns - sum(width + 2 for width in widths[:n_numbers])
     most = max(8, left // max(1, len(names) - n_numbers) - 2)
-    for cells in (names, *texts):
-        cut = (cell if len(cell) <= most else f"{cell[: most - 1]}…" for cell in cells)
-        print(*(cell.ljust(min(width, most)) for cell, width in zip(cut, widths, strict=True)), sep="  ")
-    print()
+    widths[n_numbers:] = [min(width, most) for width in widths[n_numbers:]]
+    lines = []
+    for line in (names, *texts):
+        cut = (
+            cell if len(cell) <= width else f"{cell[: width - 1]}…"
+            for cell, width in zip(line, widths, strict=True)
+        )  # fmt: skip
+        lines.append("  ".join(map(str.ljust, cut, widths)).rstrip() + "\n")
+    return "".join(lines)
+
+
+def _on_one_line(cell: Any) -> str:
+    return f"{cell:.3f}" if isinstance(cell, float) else " ".join(str(cell).split())
 
 
 def _write_lines(

@@ -155,6 +155,8 @@ def load(described: Described, device: str = "cpu") -> TextEncoder | ImageEncode
     plain, options, with_measures = split_name(described.name)
     dim = described.dim - len(MEASURES) * with_measures
     try:
+        if "image" in described.modalities:
+            import_module("torchvision")  # by which pictures are read
         encoder = _module(described.family).load(replace(described, name=plain, dim=dim), device, **options)
     except ModuleNotFoundError as error:
         install = "pip install 'pal-pluralistic-alignment[images]'"

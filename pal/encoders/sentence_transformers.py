@@ -349,14 +349,6 @@ def _onnx_network(described: Described, model: Any, limit: int) -> "Network":
 
     `SentenceTransformer(backend="onnx")` needs optimum, which does not follow transformers 5. The file lies
     in a folder named after all that shapes it, under the name of its own hash.
-
-    Args:
-        described: The model.
-        model: The library's network, on the CPU, in evaluation mode.
-        limit: Tokens that it reads at most.
-
-    Raises:
-        PalError: If it cannot be exported, or gives other vectors than torch.
     """
     model.set_attn_implementation("eager")
     libraries = [f"{name} {metadata.version(name)}" for name in ("torch", "transformers", "onnx")]

@@ -312,7 +312,6 @@ def _nested_users(table: Table, given: dict[str, str]) -> tuple[Table, dict[str,
             paths = {key: f"{column}[].{key}" for key in keys if key not in table.columns}
             table = _reach(table, paths)
             frame = table.frame.drop(column).rename({path: key for key, path in paths.items()})
-            table.said.append(f"a row for each entry of {column}")
             return Table(frame, table.source, table.folder, table.said, table.rejected), given
     return table, given
 

@@ -9,6 +9,7 @@ import asyncio
 import hmac
 import json
 import logging
+import re
 import sys
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -22,8 +23,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from pal import __version__
 from pal.encoders import complaint
@@ -44,8 +45,13 @@ SLOWEST_BODY = 30.0  # seconds within which a request's body must have come
 # times as many, encoding slows to a fourth while more requests come than can be served.
 TURN = 0.0005
 AGAIN = {"Retry-After": "1"}
+SAID = {
+    "extra_forbidden": "is no field of this request; leave it out",
+    "missing": "must be given, got nothing",
+}
 WITH_STATUS = {401: {"WWW-Authenticate": "Bearer"}, 429: AGAIN, 503: AGAIN}  # headers of what is refused
-LOOPBACK = ["127.0.0.1", "localhost", "[::1]"]
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+MOST_BODY = f"the body must have at most {typed.LARGEST_BODY:,} bytes, got more; send less at once"
 POLICY = (
     b"default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
@@ -422,11 +428,22 @@ async def delete_person(user_id: str, service: OfService, model: ModelName = Non
 class Guard:
     """What is done to every request: a time limit for its body, headers that bind browsers.
 
-    Where the worker is busy, posts to /v1 are refused before they are read.
+    What is too large is refused before it is read, and where the worker is busy posts to /v1; without a key
+    also what calls this computer by another name, as a page elsewhere may whose name was made to lead here.
     """
 
-    def __init__(self, app: Any, service: Service) -> None:
-        self.app, self.worker, self.seconds = app, service.worker, service.seconds
+    def __init__(self, app: Any, service: Service, key: str | None) -> None:
+        self.app, self.worker, self.seconds, self.key = app, service.worker, service.seconds, key
+
+    def check(self, scope: Any) -> None:
+        """Refuse what need not be read."""
+        headers = Headers(scope=scope)
+        if not self.key and re.sub(r":\d+$", "", host := headers.get("host", "")) not in LOOPBACK:
+            raise RefusedError(400, f"the host must be one of {', '.join(LOOPBACK)}, got {host[:100]!r}")
+        if int(headers.get("content-length", 0)) > typed.LARGEST_BODY:
+            raise RefusedError(413, MOST_BODY)
+        if scope["method"] == "POST" and scope["path"].startswith("/v1/"):
+            self.worker.refuse_if_busy()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve a request."""
@@ -435,14 +452,18 @@ class Guard:
             return
         started = asyncio.get_running_loop().time()
         deadline: float | None = started + SLOWEST_BODY
+        size = 0
 
         async def receive_in_time() -> Any:
-            nonlocal deadline
+            nonlocal deadline, size
             try:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError:
                 raise HTTPException(408, f"the body must come within {SLOWEST_BODY:.0f} seconds") from None
+            size += len(message.get("body", b""))
+            if size > typed.LARGEST_BODY:
+                raise HTTPException(413, MOST_BODY)
             if not message.get("more_body", False):
                 deadline = None
             return message
@@ -457,8 +478,7 @@ class Guard:
             await send(message)
 
         try:
-            if scope["method"] == "POST" and scope["path"].startswith("/v1/"):
-                self.worker.refuse_if_busy()
+            self.check(scope)
         except RefusedError as error:
             await (await _refuse(Request(scope), error))(scope, receive, send_guarded)
             return
@@ -493,7 +513,6 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        max_body_size=typed.LARGEST_BODY,
     )
     app.state.service = service
     bearer = HTTPBearer(auto_error=False)
@@ -528,9 +547,7 @@ def create_app(
         Exception: _refuse_unexpected,
     }.items():
         app.add_exception_handler(kind, handler)  # type: ignore[arg-type]
-    app.add_middleware(Guard, service=service)
-    if not key:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK)
+    app.add_middleware(Guard, service=service, key=key)
     return app
 
 
@@ -550,15 +567,14 @@ async def _refuse_invalid(_: Request, error: RequestValidationError) -> JSONResp
     tags = {"text", "messages", "image", "vector"}
     at = [part for part in first["loc"][1:] if part not in tags] or ["the request"]
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in at).lstrip(".")
+    if first["type"] in SAID:
+        return _error(422, f"{where} {SAID[first['type']]}")
     message = first["msg"].removeprefix("Input ").removeprefix("String ").removeprefix("List ")
-    message = message.replace("should", "must", 1)
+    message = message.replace("should", "must", 1).replace(" after validation, not", ", got")
     return _error(422, f"{where} {message[0].lower()}{message[1:]}")
 
 
 async def _refuse_http(_: Request, error: StarletteHTTPException) -> JSONResponse:
-    if error.status_code == 413:
-        most = f"{typed.LARGEST_BODY:,} bytes"
-        return _error(413, f"the body must have at most {most}, got more; send less at once")
     if error.status_code == 400:
         return _error(400, "the body must be JSON, not nested by hundreds of levels, got something else")
     return _error(error.status_code, str(error.detail), error.headers)

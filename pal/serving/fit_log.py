@@ -41,8 +41,7 @@ from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
 from pal.evaluation.choose_k import USER_FOLDS, choose_k
 from pal.evaluation.holding_out import Shares, hold_out, on_known_items
 from pal.files import new_folder, store, write_bytes, write_json, write_text
-from pal.logs.answers import TIE, attributes_of_people, read_answers
-from pal.logs.items import SIDES, Items, find_vectors
+from pal.logs.answers import SIDES, TIE, Items, attributes_of_people, find_vectors, read_answers
 from pal.logs.read import FILE, ROW
 from pal.logs.shapes import Log, read_log
 from pal.methods import METHODS
@@ -81,7 +80,7 @@ class Options:
         image_encoder: The encoder of pictures.
         item: What is encoded as a response: it alone (`separate`), in one text with its prompt (`joint`), or
             by a template of such a text, with {prompt} and {response}.
-        vectors: A file of embeddings that cells name by their ids; see `pal.logs.items`.
+        vectors: A file of embeddings that cells name by their ids; see `pal.logs.answers`.
         attributes: Columns of the log by whose values accuracies are told apart; those of people are in the
             prior of their states where that helps people who are left out.
         ties: drop, or keep: they are learned from, and never tested on.
@@ -228,16 +227,8 @@ def _encode(
 ) -> tuple[Float[Tensor, "items dim"], np.ndarray]:
     """The embeddings of items, some at a time: what is done is kept in the store, however the run ends.
 
-    Args:
-        found: The items.
-        used: Rows of those that are named.
-        modality: What they are.
-        side: The half of the model that reads them.
-        known: The encoder, as it is kept beside a model.
-        options: Where the encoder's weights come from, and where it computes.
-
-    Returns:
-        The embeddings, and the row of each item among them: -1 where it is not used, or no encoder reads it.
+    Returns the embeddings of those that are `used`, and the row of each item among them: -1 where it is not
+    used, or no encoder reads it.
     """
     items = [found.contents[int(row)] for row in used]
     good = [n for n, item in enumerate(items) if modality != "text" or not complaint(item)]
@@ -354,11 +345,7 @@ class Result:
         Raises:
             PalError: If something else is at that place.
         """
-        folder = Path(folder)
-        if folder.exists() and not (folder / METRICS).is_file():
-            raise PalError(
-                f"{folder} is there already, and not from `pal fit`; choose another place with --out"
-            )
+        folder = _replaceable(folder)
         people, answers = self.metrics["people"], self.metrics["comparisons"]
         cards = {
             KEPT: f"Fitted to all {people:,} people and {answers:,} comparisons. The numbers in ../{METRICS} "
@@ -406,8 +393,8 @@ def fit(
         source, columns, values=values, ties=options.ties, attributes=options.attributes, seed=options.seed
     )
     say(log.summary())
-    if out is not None and Path(out).exists() and not (Path(out) / METRICS).is_file():
-        raise PalError(f"{out} is there already, and not from `pal fit`; choose another place with --out")
+    if out is not None:
+        _replaceable(out)  # before hours of work
     data = encode_log(log, options)
     if len(data.comparisons) < FEWEST_COMPARISONS:
         got = len(data.comparisons)
@@ -452,6 +439,13 @@ def fit(
     if out is not None:
         result.save(out)
     return result
+
+
+def _replaceable(folder: Path | str) -> Path:
+    folder = Path(folder)
+    if folder.exists() and not (folder / METRICS).is_file():
+        raise PalError(f"{folder} is there already, and not from `pal fit`; choose another place with --out")
+    return folder
 
 
 def _settings(data: Encoded, part: Int[np.ndarray, " n"], options: Options) -> tuple[str, int, str]:

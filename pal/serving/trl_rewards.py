@@ -131,14 +131,6 @@ class PolicyReward:
                 raise PalError(
                     f"{self.column}[{row}] must be a user's id, got {given!r}; leave out the row", row=row
                 )
-            if user_id not in self.tastes and user_id not in self.model.rows:
-                raise PalError(
-                    f"{self.column}[{row}] must be one of the {len(self.model.rows)} users seen in fitting "
-                    f"or the {len(self.tastes)} given tastes, got {user_id!r}; adapt to the user's "
-                    "comparisons first, PolicyReward(..., tastes={id: model.adapt(comparisons)})",
-                    row=row,
-                    user=user_id,
-                )
             users.append(self.tastes.get(user_id, user_id))
         return users
 
@@ -146,10 +138,10 @@ class PolicyReward:
         if not self.model.reads_prompts:
             # Equal prompts still tell which completions are compared.
             return prompt if isinstance(prompt, str) else repr(prompt)
-        if self.read_prompt is prompt_text:
-            text = prompt_text(prompt, f"prompts[{row}]")
-        else:
+        try:
             text = self.read_prompt(prompt)
+        except PalError as error:
+            raise PalError(f"prompts[{row}] cannot be read: {error}", row=row) from None
         if not isinstance(text, str):
             raise PalError(f"read_prompt must give a text for prompts[{row}], got {type(text).__name__}")
         if fault := complaint(text):

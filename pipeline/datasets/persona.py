@@ -7,7 +7,6 @@ that training knows through other people (D25).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -82,22 +81,18 @@ class Params(DatasetParams):
     prepare: Prepare
 
 
-class Row(BaseModel):
-    """A line of Anthropic's files."""
+class Statement(BaseModel):
+    """A line of Anthropic's files: a statement, and the persona that it is about."""
 
+    persona: str
     question: Annotated[str, Field(pattern=r"\S")]
     statement: Annotated[str, Field(pattern=r"\S")]
     answer_matching_behavior: Literal[" Yes", " No"]
 
-
-@dataclass(frozen=True)
-class Statement:
-    """One statement: the persona that it is about, and whether that persona agrees with it."""
-
-    persona: str
-    question: str
-    statement: str
-    agrees: bool
+    @property
+    def agrees(self) -> bool:
+        """Whether the persona agrees with it."""
+        return self.answer_matching_behavior == " Yes"
 
 
 def find(params: "AllParams") -> Source:
@@ -151,13 +146,11 @@ def read(name: str, path: Path) -> list[Statement]:
     """
     persona, statements = name.removeprefix("interest-in-").removesuffix(".jsonl"), []
     with open_table(path, name) as table:
-        for cells in table.rows:
+        for row in table.rows:
             try:
-                row = Row.model_validate(cells.cells)
+                statements.append(Statement.model_validate({**row.cells, "persona": persona}))
             except ValidationError as error:
-                raise PipelineError(f"{cells.place}: {explain(error)[:200]}") from None
-            agrees = row.answer_matching_behavior == " Yes"
-            statements.append(Statement(persona, row.question, row.statement, agrees))
+                raise PipelineError(f"{row.place}: {explain(error)[:200]}") from None
         if not statements:
             raise table.no_rows()
     return statements
@@ -182,7 +175,7 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
             f"persona.prepare.new_test_pairs must be at most {len(new)}, the statements kept out of "
             f"training, got {options.new_test_pairs}; lower it or raise persona.prepare.new_statements"
         )
-    prompts = [s.question if options.prompt == "question" else s.statement for s in statements]
+    prompts = [getattr(s, options.prompt) for s in statements]
     tables.write_table(out / tables.ITEMS, tables.text_items([*prompts, "Yes", "No"]))
     drawn = {}
     for users, splits in splits_of(options).items():
@@ -279,7 +272,7 @@ def known_answers(data: "Study", statements: list[Statement], options: Prepare) 
     rows = {item: row for row, item in enumerate(data.prompt_ids)}
     table = torch.zeros(len(options.personas), len(rows), dtype=torch.bool)
     for s in statements:
-        row = rows.get(tables.text_id(s.question if options.prompt == "question" else s.statement))
+        row = rows.get(tables.text_id(getattr(s, options.prompt)))
         if row is not None:
             table[options.personas.index(s.persona), row] |= s.agrees
     return table

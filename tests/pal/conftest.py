@@ -5,6 +5,7 @@ import torch
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
+from pal.encoders.model_free import CLASSICAL_DIM
 from pal.models.base import make_model
 from pal.models.ideal_point import IdealPointModel
 from pal.serving.reward_model import RewardModel
@@ -21,6 +22,19 @@ def _answers(n: int, users: range, prompts: torch.Tensor, responses: torch.Tenso
     likes_first = (along > 0) == (user % 2 == 0)
     chosen, rejected = torch.where(likes_first, first, second), torch.where(likes_first, second, first)
     return Comparisons.from_pairs(user=user - users.start, prompt=prompt, chosen=chosen, rejected=rejected)
+
+
+def duels(rewards: torch.Tensor, user: torch.Tensor, draw: torch.Generator, lapse=0.0) -> Comparisons:
+    """Two random items for each user of a list, answered by the odds of the users' rewards, (users, items).
+
+    In a share `lapse` of the answers a coin is tossed.
+    """
+    rows = torch.stack([torch.randperm(rewards.shape[1], generator=draw)[:2] for _ in user])
+    margin = rewards[user, rows[:, 0]] - rewards[user, rows[:, 1]]
+    chance = (1 - lapse) * torch.sigmoid(margin) + lapse / 2
+    first = torch.rand(len(user), generator=draw) < chance
+    chosen, rejected = torch.where(first, rows.T, rows.flip(1).T)
+    return Comparisons.from_pairs(user=user, prompt=None, chosen=chosen, rejected=rejected)
 
 
 @pytest.fixture(scope="session")
@@ -72,3 +86,16 @@ def worded() -> RewardModel:
     encoder = {"prompts": about, "responses": about}
     ids = [f"user {number}" for number in range(40)]
     return RewardModel(head, ids, weights, Points.from_states(weights), FitConfig(), encoder, 256, 256)
+
+
+@pytest.fixture
+def pictures() -> RewardModel:
+    """Model A on pictures, of random numbers."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        head = make_model(HeadConfig(model="A", K=2, latent=3), prompt_dim=0, response_dim=CLASSICAL_DIM)
+    about = {"encoder": "classical", "weights_sha256": "", "files_sha256": "", "dim": CLASSICAL_DIM}
+    weights = torch.tensor([[0.7, 0.3], [0.2, 0.8]])
+    encoder = {"prompts": None, "responses": about}
+    prior = Points.from_states(weights)
+    return RewardModel(head, ["a", "b"], weights, prior, FitConfig(), encoder, 0, CLASSICAL_DIM)

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from pal.comparisons import Comparisons, Embeddings
+from pal.comparisons import Embeddings
 from pal.config import registered
 from pal.methods import METHODS
 from pal.methods.auto import Tried, decide, explain, folds, learn_auto, race
 from pal.methods.base import Task
 from pal.methods.mixed_effects import likeliest_scale
+from tests.pal.conftest import duels
 
 
 def people(users=40, answers=40, spread=0.0, seed=0) -> Task:
@@ -20,12 +21,7 @@ def people(users=40, answers=40, spread=0.0, seed=0) -> Task:
     x = torch.randn(120, 4, generator=generator)
     w = torch.tensor([1.0, 0, 0, 0]) + spread * torch.randn(users, 4, generator=generator)
     user = torch.arange(users).repeat_interleave(answers)
-    rows = torch.stack([torch.randperm(120, generator=generator)[:2] for _ in user])
-    margin = 1.5 * ((x[rows[:, 0]] - x[rows[:, 1]]) * w[user]).sum(1)
-    first = torch.rand(len(user), generator=generator) < torch.sigmoid(margin)
-    chosen, rejected = (torch.where(first == side, rows[:, 0], rows[:, 1]) for side in (True, False))
-    comparisons = Comparisons.from_pairs(user=user, prompt=None, chosen=chosen, rejected=rejected)
-    return Task(Embeddings(torch.zeros(0, 0), x), comparisons, users, K=2)
+    return Task(Embeddings(torch.zeros(0, 0), x), duels(1.5 * w @ x.T, user, generator), users, K=2)
 
 
 @pytest.fixture(autouse=True)

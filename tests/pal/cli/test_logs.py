@@ -76,7 +76,7 @@ def test_fit_then_eval(pal):
     assert json.loads(pal("eval", "log-model", "log.csv"))["seen"]["personal"] > 0.9
     said = CliRunner().invoke(app, ["eval", "log-model", "log.csv"]).stderr
     assert "the answers that the model was fitted to" in said
-    assert "method mixed_effects, fitted to log.csv" in pal("inspect", "log-model")
+    assert f"{'method':<23} mixed_effects\n{'source':<23} log.csv\n" in pal("inspect", "log-model")
 
 
 def test_compare_prints_a_table_and_whether_personalising_pays(pal):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pal import PalError
-from pal.comparisons import Comparisons, Embeddings
+from pal.comparisons import Embeddings
 from pal.config import registered
 from pal.fitting.attributes import fit_attributes
 from pal.methods import METHODS
@@ -14,6 +14,7 @@ from pal.methods.base import Task
 from pal.users.attributes import AttributePrior, describe_attributes, features_of
 from pal.users.gaussian import Gaussian
 from pal.users.points import Points
+from tests.pal.conftest import duels
 
 COUNTRIES = ("DE", "FR", "US")
 
@@ -128,12 +129,7 @@ def test_strangers_are_as_well_served_as_by_one_reward_for_their_country():
     country = torch.arange(240) % 2
     rewards = (means[country] + 0.4 * torch.randn(240, 4, generator=generator)) @ items.T
     user = torch.arange(120).repeat_interleave(25)
-    sides = torch.stack([torch.randperm(80, generator=generator)[:2] for _ in user]).T
-    first = torch.rand(len(user), generator=generator) < torch.sigmoid(
-        rewards[user, sides[0]] - rewards[user, sides[1]]
-    )
-    chosen, rejected = torch.where(first, sides, sides.flip(0))
-    train = Comparisons.from_pairs(user=user, prompt=None, chosen=chosen, rejected=rejected)
+    train = duels(rewards, user, generator)
     task = Task(Embeddings(torch.zeros(0, 0), items), train, 120)
     people = [{"country": COUNTRIES[each]} for each in country.tolist()]
     learned = registered(METHODS, "mixed_effects").learn(task).with_attributes(task, people[:120])

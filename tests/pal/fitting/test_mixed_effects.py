@@ -12,28 +12,28 @@ from pal.fitting.trainer import fit
 from pal.models.base import margins
 from pal.serving.reward_model import RewardModel
 from pal.users.gaussian import Gaussian
+from tests.pal.conftest import duels
 
 
-def planted(users=60, answers=60, dim=4, spread=1.0, seed=0, scale=2.0):
-    """Answers of people whose reward is a shared direction and a normal deviation, on 200 items."""
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(200, dim, generator=generator)
-    shared = torch.zeros(dim)
-    shared[0] = 1.0
-    w = shared + spread * torch.randn(users, dim, generator=generator)
-    user = torch.arange(users).repeat_interleave(answers)
-    rows = torch.stack([torch.randperm(200, generator=generator)[:2] for _ in user])
-    margin = scale * ((x[rows[:, 0]] - x[rows[:, 1]]) * w[user]).sum(1)
-    first = torch.rand(len(user), generator=generator) < torch.sigmoid(margin)
-    chosen = torch.where(first, rows[:, 0], rows[:, 1])
-    rejected = torch.where(first, rows[:, 1], rows[:, 0])
-    comparisons = Comparisons.from_pairs(user=user, prompt=None, chosen=chosen, rejected=rejected)
-    return Embeddings(torch.zeros(0, 0), x), comparisons, w * scale
+def planted(spread=1.0):
+    """60 people's answers to 60 questions each, by rewards that share a direction, on 200 items."""
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 4, generator=draw)
+    rewards = 2 * (torch.eye(4)[0] + spread * torch.randn(60, 4, generator=draw)) @ x.T
+    return Embeddings(torch.zeros(0, 0), x), duels(rewards, torch.arange(60).repeat_interleave(60), draw)
 
 
 def fitted(embeddings, comparisons, n_users, **options):
     head, config = preset("ours", "linear", **options)
     return fit(embeddings, comparisons, n_users=n_users, head=head, config=config)
+
+
+def test_what_is_solved_and_not_descended_is_on_the_cpu_whatever_is_asked_for():
+    """A machine with a GPU takes it by default; here there is none, and asking for it does no harm."""
+    embeddings, comparisons, _ = planted()
+    head, config = preset("ours", "linear")
+    found = fit(embeddings, comparisons, n_users=60, head=head, config=config, device="cuda")
+    assert found.states.device.type == "cpu"
 
 
 def test_the_ridges_follow_the_data_by_hand():
@@ -54,7 +54,7 @@ def test_how_common_ties_are_by_hand():
 
 
 def test_ties_are_learned_from_and_kept_with_the_model():
-    embeddings, comparisons, _ = planted()
+    embeddings, comparisons = planted()
     label = torch.ones_like(comparisons.sign)
     label[::4] = 0.5
     found = fitted(embeddings, replace(comparisons, label=label), 60)
@@ -64,7 +64,7 @@ def test_ties_are_learned_from_and_kept_with_the_model():
 
 
 def test_item_effects_are_found_again_by_embedding_and_unknown_items_have_none():
-    embeddings, comparisons, _ = planted(spread=0.0)
+    embeddings, comparisons = planted(spread=0.0)
     model = fitted(embeddings, comparisons, 60).head
     known = model.known_item(embeddings.responses * (1 + 1e-7))
     assert bool((known >= 0).all())

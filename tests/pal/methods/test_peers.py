@@ -9,30 +9,22 @@ from pal.comparisons import Comparisons, Embeddings
 from pal.config import registered
 from pal.methods import METHODS
 from pal.methods.base import Task
+from tests.pal.conftest import duels
 
 USERS, ITEMS, DIM = 60, 120, 6
 
 
-def task(rewards, answers=60, prompts=None, K=2):
+def task(rewards, answers=60):
     """People's answers on random items, by their rewards of the items, (users, items); and more to test on."""
-    generator = torch.Generator().manual_seed(1)
     user = torch.arange(USERS).repeat_interleave(answers)
-    rows = torch.stack([torch.randperm(ITEMS, generator=generator)[:2] for _ in user])
-    margin = rewards[user, rows[:, 0]] - rewards[user, rows[:, 1]]
-    first = torch.rand(len(user), generator=generator) < torch.sigmoid(margin)
-    chosen, rejected = torch.where(first, rows.T, rows.flip(1).T)
-    comparisons = Comparisons.from_pairs(user=user, prompt=None, chosen=chosen, rejected=rejected)
+    comparisons = duels(rewards, user, torch.Generator().manual_seed(1))
     part = torch.arange(len(user)) % answers
     train, val = ((part >= 10).nonzero()[:, 0], (part < 10).nonzero()[:, 0])
     embeddings = Embeddings(torch.zeros(0, 0), ITEM)
-    return Task(embeddings, comparisons[train], USERS, comparisons[val], K=K)
+    return Task(embeddings, comparisons[train], USERS, comparisons[val], K=2)
 
 
-def planted_items():
-    return torch.randn(ITEMS, DIM, generator=torch.Generator().manual_seed(0))
-
-
-ITEM = planted_items()
+ITEM = torch.randn(ITEMS, DIM, generator=torch.Generator().manual_seed(0))
 
 
 def found(name, task):

@@ -8,6 +8,7 @@ from pal.config import HeadConfig
 from pal.models.linear import LinearModel
 from pal.users.care import care_of, estimate_care
 from pal.users.gaussian import Gaussian
+from tests.pal.conftest import duels
 
 
 def answers(lapse, *, answers=100, decision=8.0, seed=0):
@@ -16,12 +17,7 @@ def answers(lapse, *, answers=100, decision=8.0, seed=0):
     x = torch.randn(100, 2, generator=draw)
     taste = decision * (torch.tensor([1.0, 0.0]) + torch.randn(users, 2, generator=draw))
     user = torch.arange(users).repeat_interleave(answers)
-    rows = torch.stack([torch.randperm(100, generator=draw)[:2] for _ in user])
-    margin = ((x[rows[:, 0]] - x[rows[:, 1]]) * taste[user]).sum(1)
-    chance = (1 - lapse[user]) * torch.sigmoid(margin) + lapse[user] / 2
-    first = torch.rand(len(user), generator=draw) < chance
-    sides = [torch.where(first, rows[:, a], rows[:, 1 - a]) for a in (0, 1)]
-    given = Comparisons.from_pairs(user=user, prompt=None, chosen=sides[0], rejected=sides[1])
+    given = duels(taste @ x.T, user, draw, lapse[user])
     model = LinearModel(HeadConfig(model="linear", latent=2), prompt_dim=0, response_dim=2)
     model.directions.copy_(torch.eye(2))
     population = Gaussian(

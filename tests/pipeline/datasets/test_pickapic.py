@@ -81,14 +81,6 @@ def test_rows_are_read_in_order_and_pixels_never(shards, monkeypatch):
     assert names == set(pickapic.COLUMNS)
 
 
-def test_a_column_that_is_missing_is_named(shards):
-    shards.write("train-0.parquet", [shards.row()], without=["caption"])
-    with pytest.raises(
-        PipelineError, match=r"train-0\.parquet must have a column caption, as Pick-a-Pic has"
-    ):
-        pickapic.check(shards.files(), pixels=True)
-
-
 @pytest.mark.parametrize("kept", [0, 200])
 def test_a_truncated_file_is_refused_with_its_reason(shards, kept):
     path = shards.write("train-0.parquet", [shards.row()])

@@ -85,13 +85,6 @@ def test_a_folder_is_read_in_the_order_of_its_shards(tmp_path):
         tables.read_shards(tmp_path, "encode@own")
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    path = tmp_path_factory.mktemp("damage") / "shard-00000.parquet"
-    embeddings.write_shard(path, [f"{i:032x}" for i in range(20)], vectors(20), embedder())
-    return path, path.read_bytes()
-
-
 def open_store(root, **changes):
     return EmbeddingStore(embedder(**changes), "cpu", root, ("torch",))
 

@@ -55,15 +55,6 @@ def test_a_table_is_written_in_its_schema_with_nulls_where_columns_are_absent(tm
     }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The bytes of a table, and a place to damage them."""
-    path = tmp_path_factory.mktemp("damage") / "pairs.parquet"
-    frame = pairs(40).with_columns(user_id=pl.format("user {}", pl.col("pair_id") % 7))
-    tables.write_table(path, frame)
-    return path, path.read_bytes()
-
-
 def test_a_table_read_in_blocks_is_coded_as_if_it_were_whole(tmp_path):
     """chosen and rejected share their codes, null is -1, and codes are as narrow as their names allow."""
     frame = pairs(200).with_columns(
