@@ -29,6 +29,7 @@ MODULES = {
     "real_people": "real_people",
     "care": "care",
     "scale": "scale",
+    "large_csv": "scale",
     "service": "service",
     "answers": "answers",
     "pages": "pages",

@@ -1,13 +1,17 @@
-"""The paper's largest study on one machine: 6 personas x 10,000 users x 1,000 queries, sixty million answers.
+"""Large data on one machine: the paper's largest study, and a million comparisons of one's own.
 
+The study: 6 personas x 10,000 users x 1,000 queries, sixty million answers.
 Each stage runs in a process of its own, whose time and peak memory are the figures; the last loads what the
 others wrote and fits model B, K = 6, preset `ours`, for one epoch, the final pass over the users included in
 the peak. Needs Anthropic's real Persona files (see benchmarks/persona.py), about 1 GB of disk and some
 minutes; PAL_SCALE_USERS asks for fewer users a group, and then nothing is judged.
+
+large_csv: check, download and prepare of a CSV of 205 MB; a minute.
 """
 
 import json
 import os
+import random
 import tempfile
 import time
 from pathlib import Path
@@ -76,6 +80,39 @@ def fit_here() -> dict[str, float]:
         "epoch": ends[0] - loaded,
         "after": time.perf_counter() - ends[0],
     }
+
+
+def large_csv() -> Section:
+    """A million comparisons of 50,000 people: what each stage takes of memory beside the program."""
+    draw = random.Random(0)
+    words = [f"w{number:04d}" for number in range(3000)]
+    responses, prompts = (
+        [" ".join(draw.choices(words, k=length)) for _ in range(count)]
+        for count, length in ((60_000, 13), (20_000, 7))
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "log.csv")
+        with log.open("w", encoding="utf-8") as file:
+            file.write("user_id,prompt,chosen,rejected\n")
+            for _ in range(1_000_000):
+                chosen, rejected = draw.sample(responses, 2)
+                file.write(f"u{draw.randrange(50_000)},{draw.choice(prompts)},{chosen},{rejected}\n")
+        given = changed(values("own", 0), {"datasets": ["own"], "own.source": str(log)})
+        text = yaml.safe_dump(given.model_dump(mode="json"))
+        Path(folder, "params.yaml").write_text(text, encoding="utf-8")
+        size, store = log.stat().st_size / 1e6, {"PAL_STORE": str(Path(folder, "store"))}
+        program = run_child(["-c", "import pipeline.stages.check, pipeline.datasets.own"], folder)
+        stages = {
+            name: run_child(["-m", "pipeline", name, *(["own"] * (name != "check"))], folder, **store)
+            for name in ("check", "download", "prepare")
+        }
+    most, rows = max(400.0, 2 * size), []
+    for name, child in stages.items():
+        rows.append(
+            Row(f"{name}: memory beside the program", 1000 * (child.peak - program.peak), "MB", at_most=most)
+        )
+        rows.append(Row(f"  in all, in {child.seconds:.0f} s", 1000 * child.peak, "MB"))
+    return Section(f"A CSV of {size:.0f} MB: a million comparisons of 50,000 people", {}, rows)
 
 
 if __name__ == "__main__":

@@ -119,19 +119,25 @@ class Child(NamedTuple):
     said: str
 
 
+# Another process between, since a process that starts from this one has its peak of memory for a beginning.
+MEASURED = """import resource, subprocess, sys
+code = subprocess.call([sys.executable, *sys.argv[1:]])
+print("", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, sep="\\n")
+sys.exit(code)"""
+
+
 def run_child(arguments: list[str], folder: Path | str = ROOT, **environment: str) -> Child:
     """Run Python in a folder, and wait for its end; a failure is a RuntimeError."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "PYTHONPATH": path, **environment}
     start = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as out:
-        child = subprocess.Popen([sys.executable, *arguments], cwd=folder, stdout=out, env=environment)
-        _, status, usage = os.wait4(child.pid, 0)  # this child's own peak; RUSAGE_CHILDREN holds the largest
-        child.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.perf_counter() - start
-        out.seek(0)
-        said = out.read().strip().rsplit("\n", 1)[-1]
+    command = [sys.executable, "-c", MEASURED, *arguments]
+    child = subprocess.run(
+        command, check=False, cwd=folder, stdout=subprocess.PIPE, text=True, env=environment
+    )
+    seconds = time.perf_counter() - start
     if child.returncode:
         raise RuntimeError(f"{' '.join(arguments)} ended with {child.returncode}")
-    kilobytes = usage.ru_maxrss if sys.platform != "darwin" else usage.ru_maxrss / 1024
-    return Child(seconds, kilobytes * 1024 / 1e9, said)
+    *said, kilobytes = child.stdout.split("\n")[:-1]
+    peak = float(kilobytes) if sys.platform != "darwin" else float(kilobytes) / 1024
+    return Child(seconds, peak * 1024 / 1e9, "\n".join(said).strip().rsplit("\n", 1)[-1])

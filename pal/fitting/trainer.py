@@ -77,7 +77,7 @@ def fit(
         config: How to fit.
         val: Comparisons that choose the epoch; None keeps the last.
         states: States to hold fixed, as for users whose group is known; None learns them.
-        device: Where to compute.
+        device: Where to compute; what is solved and not descended is on the CPU in any case.
         seed: Makes everything random; the same seed gives the same result on the same machine.
         progress: Called after each epoch with its number and its mean loss.
 
@@ -86,12 +86,14 @@ def fit(
             point nowhere, or the loss is not finite.
     """
     check_task(train, n_users, head, states)
+    kind = registered(OBJECTIVES, config.objective)
+    descends = isinstance(kind, type)
+    device = device if descends else "cpu"
     embeddings, train = embeddings.without_float64().to(device), train.to(device)
     if config.weighting == "users":
         train = user_balanced(train, n_users)
     val = val.to(device) if val is not None and len(val) else None
-    kind = registered(OBJECTIVES, config.objective)
-    if not isinstance(kind, type):
+    if not descends:
         return kind(
             embeddings,
             train,

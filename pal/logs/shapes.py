@@ -30,8 +30,7 @@ import polars as pl
 from pal.conversations import messages_of, split_conversation
 from pal.errors import PalError, shorten
 from pal.logs.columns import Columns, parsed_json, recognise
-from pal.logs.presets import find_preset
-from pal.logs.read import FILE, ROW, Files, Table, read
+from pal.logs.read import FILE, ROW, Files, Table, find_preset, read
 from pal.logs.tables import MOST_FAULTY, row_place
 
 # Reasons for which rows are left out.

@@ -69,7 +69,9 @@ class Task:
             seed=self.seed,
             progress=self.progress,
         )
-        return Learned(fitted, config)
+        # Where the task's embeddings are, since what was learned is judged on them.
+        at = self.embeddings.responses.device
+        return Learned(replace(fitted, head=fitted.head.to(at), states=fitted.states.to(at)), config)
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,7 @@ from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
 from pal.evaluation.choose_k import USER_FOLDS, choose_k
 from pal.evaluation.holding_out import Shares, hold_out, on_known_items
 from pal.files import new_folder, store, write_bytes, write_json, write_text
-from pal.logs.answers import TIE, attributes_of_people, read_answers
-from pal.logs.items import SIDES, Items, find_vectors
+from pal.logs.answers import SIDES, TIE, Items, attributes_of_people, find_vectors, read_answers
 from pal.logs.read import FILE, ROW
 from pal.logs.shapes import Log, read_log
 from pal.methods import METHODS
@@ -81,7 +80,7 @@ class Options:
         image_encoder: The encoder of pictures.
         item: What is encoded as a response: it alone (`separate`), in one text with its prompt (`joint`), or
             by a template of such a text, with {prompt} and {response}.
-        vectors: A file of embeddings that cells name by their ids; see `pal.logs.items`.
+        vectors: A file of embeddings that cells name by their ids; see `pal.logs.answers`.
         attributes: Columns of the log by whose values accuracies are told apart; those of people are in the
             prior of their states where that helps people who are left out.
         ties: drop, or keep: they are learned from, and never tested on.

@@ -7,7 +7,7 @@ split       a column with train, val, test or adapt, obeyed where it is there; `
             otherwise. A user with adapt rows is unseen, every other user is seen
 timestamp   when the user answered; `own.split.by: time` needs it in every row
 pictures    are read where they lie; bytes in cells are copied to the store
-vectors     a cell is an id in the file that `own.vectors` names, whose formats stand in `pal/logs/items.py`
+vectors     a cell is an id in the file that `own.vectors` names, whose formats stand in `pal/logs/answers.py`
 
 A row that cannot be used is left out, counted, and listed in `data/prepared/own/rejected-rows.csv`.
 """
@@ -33,10 +33,18 @@ from pal.encoders import complaint
 from pal.errors import PalError
 from pal.evaluation.holding_out import Shares
 from pal.files import write_bytes, write_json, write_text
-from pal.logs.answers import Answers, attributes_of_people, read_answers
-from pal.logs.items import FOLDER, IMAGE_SUFFIXES, SIDES, find_pictures, find_vectors, modality_of
-from pal.logs.presets import HUB, find_preset
-from pal.logs.read import Files, find_files, hub_parts
+from pal.logs.answers import (
+    FOLDER,
+    IMAGE_SUFFIXES,
+    SIDES,
+    Answers,
+    attributes_of_people,
+    find_pictures,
+    find_vectors,
+    modality_of,
+    read_answers,
+)
+from pal.logs.read import HUB, Files, find_files, find_preset, hub_parts
 from pal.logs.shapes import Log, read_log
 from pipeline import PipelineError
 from pipeline.datasets.base import DatasetParams, EncoderByModality, Remote, Source, Text

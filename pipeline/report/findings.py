@@ -9,6 +9,8 @@ from pal.report.page import DASH, FEW_PEOPLE, NO_BREAK, number, pays, percent, p
 from pipeline.paths import AS_FITTED, ONE_PER_USER
 from pipeline.report.tables import (
     accuracies_along,
+    is_personal,
+    name_of,
     one_for_everyone,
     ordered,
 )
@@ -38,7 +40,7 @@ def does_it_pay(evaluated: Row) -> Row:
     accuracies, test = evaluated["accuracies"], (evaluated["plurality"] or {}).get("seen") or {}
     seen = next((row for row in ordered(accuracies) if row["users"] == "seen"), None)
     one = seen and one_for_everyone(accuracies, seen)
-    if evaluated["head"]["K"] == 1 and seen:
+    if not is_personal(evaluated) and seen:
         said = f"This model has K = 1: everyone is given one reward, right on {percent(seen['accuracy'])}."
         return {"answer": "One reward for everyone", "sentence": unbroken(said)}
     if not seen or not one or test.get("low") is None:
@@ -52,17 +54,17 @@ def does_it_pay(evaluated: Row) -> Row:
 
 def plurality(evaluated: Row) -> str:
     """Whether K > 1 helps, on known and on new items, and whether users prefer differently."""
-    K, said = evaluated["head"]["K"], []
-    if K == 1:
+    said: list[str] = []
+    if not is_personal(evaluated):
         return "K = 1: everyone is given the same reward, so there is no plurality to measure."
     for users in ("seen", "unseen"):
         test: Row = (evaluated["plurality"] or {}).get(users) or {}
         new: Row = test.get("new") or {}
         for each, whose in ((test, f"On {users} users"), (new, f"On new items of {users} users")):
             if each.get("difference") is not None:
-                said.append(_compared(whose, each, f"K = {K}", "one reward for everyone"))
+                said.append(_compared(whose, each, name_of(evaluated), "one reward for everyone"))
         if _clear(new) and new["difference"] < 0:
-            said.append("For items like these, keep K = 1.")
+            said.append("For items like these, keep one reward for everyone.")
         p, others = test.get("differ_p"), "weights shuffled among them"
         if test.get("why"):
             said.append(f"Whether {users} users prefer differently cannot be told: {test['why']}.")
@@ -115,7 +117,7 @@ def _clear(test: Row) -> bool:
 def against_baselines(evaluated: Row) -> str:
     """Whether the model beats the longer response and the encoder's own similarity."""
     encoder, said = (evaluated["encoder"]["responses"] or {}).get("name", ""), []
-    model = f"K = {evaluated['head']['K']}"
+    model = name_of(evaluated)
     for key, name in (("longer", "the longer response"), ("similarity", f"{encoder} similarity")):
         test = (evaluated["beside"] or {}).get(key) or {}
         if test.get("difference") is not None:
@@ -132,6 +134,10 @@ def against_baselines(evaluated: Row) -> str:
 def meaning_of_k(evaluated: Row) -> str:
     """What K counts, given how users' weights were fitted."""
     K, fit = evaluated["head"]["K"], evaluated["fit"]
+    if K == 1 and is_personal(evaluated):
+        return (
+            "A person's reward is the average person's with deviations of their own; there are no prototypes."
+        )
     if K == 1:
         return "With one prototype every user has the same ideal point."
     if fit["objective"] == "mixture" and fit["grid_points"] == 0:

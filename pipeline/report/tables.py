@@ -11,11 +11,23 @@ USERS = ("seen", "unseen", "unlocated", "all")
 ITEMS = ("all", "known", "new", "never seen")
 
 
-def series_names(n_prototypes: int, encoder: str) -> dict[str, str]:
-    """What the model of K prototypes and what it is held against are called in tables and charts."""
+def is_personal(evaluated: Row) -> bool:
+    """Whether people have rewards of their own, with K = 1 too where they differ about an average person."""
+    return evaluated["head"]["K"] > 1 or not (evaluated.get("portrait") or {"alike": True})["alike"]
+
+
+def name_of(evaluated: Row) -> str:
+    """The model in sentences: by its prototypes, where it has some."""
+    K = evaluated["head"]["K"]
+    return "the personal reward" if K == 1 and is_personal(evaluated) else f"K = {K}"
+
+
+def series_names(evaluated: Row) -> dict[str, str]:
+    """What the model and what it is held against are called in tables and charts."""
+    encoder = (evaluated["encoder"]["responses"] or {}).get("name", "")
     return {
-        "model": f"PAL, K\u00a0=\u00a0{n_prototypes}",
-        "k1": "K\u00a0=\u00a01",
+        "model": f"PAL, {name_of(evaluated)}".replace(" = ", "\u00a0=\u00a0"),
+        "k1": "One reward, fitted alone",
         "similarity": f"{encoder} similarity",
         "longer": "Longer response",
         "majority": "Majority answer",
@@ -80,17 +92,18 @@ def one_for_everyone(accuracies: list[Row], row: Row) -> Row | None:
 
 def places_of(evaluated: Row) -> list[Row]:
     """The picture of whether it pays: at few places the model beside one reward for everyone."""
-    accuracies, K = evaluated["accuracies"], evaluated["head"]["K"]
+    accuracies, name = evaluated["accuracies"], name_of(evaluated).replace(" = ", "\u00a0=\u00a0")
     rows = ordered(accuracies)
     most = max((row["shots"] or 0 for row in rows), default=0)
     picture = []
     for row in rows:
         if row["shots"] not in (None, 0, most) or (row["items"] == "new" and row["users"] != "seen"):
             continue
-        one = one_for_everyone(accuracies, row) if K > 1 else None
-        shown = [(f"personal, K\u00a0=\u00a0{K}", "model", row), ("one reward for everyone", "one", one)]
-        if K == 1:
-            shown = [("one reward for everyone", "one", row)]
+        shown = [("one reward for everyone", "one", row)]
+        if is_personal(evaluated):
+            one = one_for_everyone(accuracies, row)
+            personal = name.removeprefix("the ") if name.startswith("the") else f"personal, {name}"
+            shown = [(personal, "model", row), ("one reward for everyone", "one", one)]
         marks = [
             {"name": name, "series": series, **{key: cell[key] for key in ("accuracy", "low", "high")}}
             for name, series, cell in shown

@@ -33,6 +33,10 @@ def main() -> None:
         for each in evaluated:
             write_text(folder / f"{each['dataset']}.html", render(each))
         write_text(folder / paths.REPORT.name, render_index(evaluated, paper=PAPER.exists()))
+    for each in evaluated:
+        answer = findings.does_it_pay(each)
+        print(f"{each['dataset']}: does being personal pay? {answer['answer']}. {answer['sentence']}")
+    print(f"report: {paths.REPORT}")
 
 
 def render(evaluated: Row) -> str:
@@ -74,7 +78,7 @@ def section(evaluated: Row) -> Row:
     """What the template shows of one dataset: its sentences, its tables and its charts."""
     dataset, counts, accuracies = evaluated["dataset"], evaluated["counts"], evaluated["accuracies"]
     curves, K = evaluated.get("curves") or {}, evaluated["head"]["K"]
-    names = tables.series_names(K, (evaluated["encoder"]["responses"] or {}).get("name", ""))
+    names = tables.series_names(evaluated)
     shown = {
         "table": tables.table(accuracies),
         "tests": tables.table_by_test(evaluated["tests"]),

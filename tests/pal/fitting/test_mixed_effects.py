@@ -28,6 +28,14 @@ def fitted(embeddings, comparisons, n_users, **options):
     return fit(embeddings, comparisons, n_users=n_users, head=head, config=config)
 
 
+def test_what_is_solved_and_not_descended_is_on_the_cpu_whatever_is_asked_for():
+    """A machine with a GPU takes it by default; here there is none, and asking for it does no harm."""
+    embeddings, comparisons, _ = planted()
+    head, config = preset("ours", "linear")
+    found = fit(embeddings, comparisons, n_users=60, head=head, config=config, device="cuda")
+    assert found.states.device.type == "cpu"
+
+
 def test_the_ridges_follow_the_data_by_hand():
     """One question, 30 against 10: log odds 1.1 under no ridge; a learned ridge takes little of it."""
     found = fit_ridge(

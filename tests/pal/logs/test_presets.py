@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pal import PalError
-from pal.logs.presets import PRESETS
+from pal.logs.read import PRESETS
 from pal.logs.shapes import read_log
 
 

@@ -71,7 +71,7 @@ def plain(text):
         (
             compared(0.1, 0.05, 0.15, new=compared(-0.1, -0.15, -0.05)),
             "On new items of seen users K = 3 is worse than one reward for everyone, by 10.0 points "
-            "(95 % interval 5.0 to 15.0, p = 0.001). For items like these, keep K = 1.",
+            "(95 % interval 5.0 to 15.0, p = 0.001). For items like these, keep one reward for everyone.",
         ),
     ],
 )
@@ -151,3 +151,12 @@ def test_the_strictest_split_says_why_it_is_not_there_and_what_was_left_out():
     assert said.endswith("here: no one is new.")
     said = findings.never_seen({"why": "", "pairs": 1200, "left_out": 3})
     assert said.startswith("1,200 comparisons of unseen users; 3 were left out")
+
+
+def test_people_who_differ_about_an_average_have_rewards_of_their_own_without_prototypes():
+    test = {"seen": compared(0.1, 0.05, 0.15, users=32)}
+    own = found(head={"K": 1}, portrait={"alike": False}, plurality=test)
+    assert findings.does_it_pay(own)["answer"] == "Yes"
+    assert "the personal reward beats one reward for everyone by 10.0 points" in findings.plurality(own)
+    alike = found(head={"K": 1}, portrait={"alike": True}, plurality=test)
+    assert findings.does_it_pay(alike)["answer"] == "One reward for everyone"
