@@ -17,10 +17,9 @@ from pipeline.params import Seed
 ROOT = Path(__file__).parents[1]
 PAPER = Path(__file__).with_name("paper.yaml")
 SCALES = ("laptop", "paper")
-# Axes that need data of their own, those that need a fit of their own, and those along which one fit is read.
+# Axes that need data of their own, and those that need a fit of their own; along the others one fit is read.
 DRAWN = ("groups", "train_pairs", "dim", "setting", "beta", "protocol")
 FITTED = ("K", "latent")
-READ = ("shots", "what")
 Axis = Literal["groups", "train_pairs", "dim", "setting", "beta", "protocol", "K", "latent", "shots", "what"]
 Value = int | float | str
 Preset = Annotated[str, Field(pattern=r"^(paper|authors|ours)(-[a-z0-9]+)?$")]

@@ -163,7 +163,7 @@ class LogOptions(Computing):
         None, help="What columns are, where their names do not tell: user_id=rater,prompt=task."
     )
     values: str | None = Option(None, help="What values of the winner mean: 0=a,1=b,2=tie.")
-    seed: int = Option(0, help="Makes everything random.")
+    seed: int = Option(0, help="Seeds what is drawn at random.")
 
 
 @dataclass

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import Template
 from safetensors import SafetensorError
 
 from pal import encoders
 from pal.errors import PalError
-from pal.files import expanded, new_folder, write_bytes
+from pal.files import expanded, new_folder, write_text
 from pal.serving.aggregates import Aggregate, rewards_for
 from pal.serving.reward_model import RewardModel, User
 
@@ -23,32 +24,7 @@ PROBES = (
     "It depends: on the one hand there is the time that it takes, on the other what comes of it. " * 3,
 )
 TOLERANCE = {"float32": 1e-5, "float16": 1e-3}  # a vector may be rounded to one float16 or to the next
-CARD = """\
----
-library_name: transformers
-pipeline_tag: text-classification
-tags: [pal, reward-model]
----
-
-# One reward out of a PAL model
-
-Made from the PAL model of fingerprint {fingerprint} on {encoder}, whose weights and tokeniser are in it.
-
-```python
-import pal.serving.transformers_model  # registers the class; no code comes from this folder
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained(FOLDER)
-model = AutoModelForSequenceClassification.from_pretrained(FOLDER)
-model(**tokenizer(responses, padding=True, truncation=True, return_tensors="pt")).logits  # (n, 1)
-```
-
-- {prompts}
-- Only differences between responses to one prompt mean anything.
-- Each row is one response with the tokens at its ends. Code that joins prompt and response into one text,
-  such as TRL's own path for reward models, scores another text than this was made for.
-- It serves one person, or one aggregate of people, and knows of no other.
-"""
+TEMPLATE = Path(__file__).with_name("scalar_card.md.j2")
 PROMPTS = {
     "none": "The reward depends on the response alone.",
     "fixed": "The reward is that of responses to one prompt, which was fixed when this was exported.",
@@ -83,8 +59,9 @@ def export_scalar(
             tokenizer.save_pretrained(new)
         except (OSError, SafetensorError) as error:  # safetensors has an error of its own for a full disk
             raise PalError(f"{folder} cannot be written ({error}); choose another place") from None
-        card = CARD.format(**scalar.config.made_from, prompts=PROMPTS[scalar.config.prompts])
-        write_bytes(new / "README.md", card.encode("utf-8"))
+        card = Template(TEMPLATE.read_text(encoding="utf-8"), keep_trailing_newline=True)
+        about = card.render(scalar.config.made_from, prompts=PROMPTS[scalar.config.prompts])
+        write_text(new / "README.md", about)
         _compare_rewards(model, new, user, prompt)
 
 

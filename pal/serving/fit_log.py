@@ -400,6 +400,8 @@ def fit(
         got = len(data.comparisons)
         raise PalError(f"{log.table.source} must hold at least {FEWEST_COMPARISONS} comparisons, got {got}")
     part = place(data, options)
+    if not (part == 0).any():
+        part = np.zeros_like(part)  # too few answers to hold any out
     method, K, why = _settings(data, part, options)
     if merged := len(log.pairs) - len(data.comparisons):
         why = (

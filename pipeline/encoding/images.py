@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from pal.errors import PalError
-from pipeline.encoding.jobs import BadItem, Job, group_rows
+from pipeline.encoding.jobs import Job, group_rows
 from pipeline.storage import raw_files
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ ROWS_AT_ONCE = 64  # rows of a Parquet file in memory at a time, each with a pic
 LARGEST_FILE = 1 << 28  # bytes of a picture's file
 
 
-def fill(job: Job, encoder: "ImageEncoder", options: "Encode") -> list[BadItem]:
+def fill(job: Job, encoder: "ImageEncoder", options: "Encode") -> dict[int, str]:
     """Encode the groups of this process's share that hold a missing image, and store what was missing.
 
     Args:
@@ -44,7 +44,7 @@ def fill(job: Job, encoder: "ImageEncoder", options: "Encode") -> list[BadItem]:
         options: Batch size, workers and so on.
 
     Returns:
-        The missing images of this share that cannot be encoded.
+        The rows of missing images of this share that cannot be encoded, and why, in reading order.
     """
     import torch
 
@@ -55,7 +55,7 @@ def fill(job: Job, encoder: "ImageEncoder", options: "Encode") -> list[BadItem]:
     # In blocks: each process reads files of its own.
     mine = pl.col("group").is_in(list(job.share.block(-(-len(frame) // size))))
     frame = frame.filter(mine, pl.col("missing").any().over("group"))
-    order = {item: row for row, item in enumerate(frame["item_id"])}
+    order = {item: row for row, item in enumerate(frame["item"])}
     with tqdm(total=int(job.missing.sum()), desc="encode", unit="image") as bar:
         bad, finished = _finished(encoder, frame, options, job.dataset)
         bar.update(len(bad))
@@ -68,31 +68,30 @@ def fill(job: Job, encoder: "ImageEncoder", options: "Encode") -> list[BadItem]:
             while batch := list(islice(pictures, options.images_per_batch)):
                 good = {row: picture for row, picture in batch if not isinstance(picture, str)}
                 faults = {row: reason for row, reason in batch if isinstance(reason, str)}
-                bad += [_bad_item(frame, row, why) for row, why in faults.items() if frame["missing"][row]]
+                bad |= {frame["item"][row]: why for row, why in faults.items() if frame["missing"][row]}
                 if good:
                     vectors.append(encoder.encode_images(torch.stack(list(good.values()))))
                     rows += good
             if rows:
                 bar.update(job.store_missing(frame["item"].gather(rows).to_numpy(), np.concatenate(vectors)))
-    return sorted(bad, key=lambda item: order[item.item_id])
+    return dict(sorted(bad.items(), key=lambda fault: order[fault[0]]))
 
 
 def _finished(
     encoder: "ImageEncoder", frame: pl.DataFrame, options: "Encode", dataset: str
-) -> tuple[list[BadItem], list[int]]:
+) -> tuple[dict[int, str], list[int]]:
     """Groups that an earlier run stored but for bad images; and these images, which are tried again.
 
     Without this a few bad images would have nearly every group encoded anew in each run.
     """
     retried = frame.filter(~pl.col("missing").all().over("group") & pl.col("missing"))
     if retried.is_empty():
-        return [], []
+        return {}, []
     shrunk = _shrunk(encoder, read_pictures(retried, dataset), options)
     faults = [picture if isinstance(picture, str) else None for _, picture in shrunk]
     retried = retried.with_columns(fault=pl.Series(faults, dtype=pl.String))
     done = retried.filter(pl.col("fault").is_not_null().all().over("group"))
-    bad = [_bad_item(done, row, fault) for row, fault in enumerate(done["fault"])]
-    return bad, done["group"].unique().to_list()
+    return dict(done.select("item", "fault").iter_rows()), done["group"].unique().to_list()
 
 
 def _shrunk(
@@ -107,12 +106,6 @@ def _shrunk(
     for picture, future in work:
         error = future.exception()
         yield picture.row, str(error) if isinstance(error, PalError) else future.result()
-
-
-def _bad_item(frame: pl.DataFrame, row: int, reason: str) -> BadItem:
-    item = frame.row(row, named=True)
-    place = {name: item[name] for name in ("file", "row_group", "row", "column")}
-    return BadItem(item["item_id"], "image", reason, **place)
 
 
 class Picture(NamedTuple):

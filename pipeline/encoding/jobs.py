@@ -160,48 +160,26 @@ class Job:
         return int(missing.sum())
 
 
-@dataclass(frozen=True)
-class BadItem:
-    """An item that could not be encoded.
+def describe_item(item: dict[str, Any], names: dict[str, str]) -> str:
+    """A text in quotes, an image by its file's name and its place in it.
 
     Args:
-        item_id: Its id.
-        modality: text or image.
-        reason: Why, in a phrase.
-        text: A text's own words.
-        file: The sha256 of the raw file that holds an image, and where in it:
-        row_group: the row group,
-        row: the row in it,
-        column: and the column; None where the file is the image.
+        item: A row of the items.
+        names: The raw files' names by their sha256.
     """
-
-    item_id: str
-    modality: str
-    reason: str
-    text: str | None = None
-    file: str | None = None
-    row_group: int | None = None
-    row: int | None = None
-    column: str | None = None
-
-    def described(self, names: dict[str, str]) -> str:
-        """A text in quotes, an image by its file's name and its place in it.
-
-        Args:
-            names: The raw files' names by their sha256.
-        """
-        if self.text is not None:
-            return f"the text {shorten(self.text)}"
-        name = names.get(self.file or "", self.file)
-        if self.row is None:
-            return f"the image {name}"
-        return f"the image in {self.column}, row {self.row} of row group {self.row_group}, of {name}"
+    if item["modality"] == "text":
+        return f"the text {shorten(item['text'] or '')}"
+    name = names.get(item["file"], item["file"])
+    if item["row"] is None:
+        return f"the image {name}"
+    return f"the image in {item['column']}, row {item['row']} of row group {item['row_group']}, of {name}"
 
 
-def write_dropped(path: Path, items: list[BadItem]) -> None:
-    """List dropped items as CSV, one row an item; a header alone where nothing was dropped."""
-    rows = [[getattr(item, column) for column in DROPPED_COLUMNS] for item in items]
-    write_text(path, pl.DataFrame(rows, dict.fromkeys(DROPPED_COLUMNS), orient="row").write_csv())
+def write_dropped(path: Path, items: list[pl.DataFrame]) -> None:
+    """List items that could not be encoded as CSV, one row an item; a header alone where there are none."""
+    empty = pl.DataFrame(schema=dict.fromkeys(DROPPED_COLUMNS, pl.String))
+    rows = (each.select(pl.col(DROPPED_COLUMNS).cast(pl.String)) for each in items)
+    write_text(path, pl.concat([empty, *rows]).write_csv())
 
 
 def encode_with_ray(stage: str, dataset: str, device: str) -> None:

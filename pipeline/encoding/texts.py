@@ -7,17 +7,16 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from pipeline.encoding.jobs import BadItem, Job, group_rows
+from pipeline.encoding.jobs import Job, group_rows
 
 if TYPE_CHECKING:
     from pal.encoders import TextEncoder
     from pipeline.params import Encode
 
 BLOCK = 100_000  # texts as Python objects at once
-SHOWN = 200  # characters of a bad text that are kept for messages
 
 
-def fill(job: Job, encoder: "TextEncoder", options: "Encode") -> list[BadItem]:
+def fill(job: Job, encoder: "TextEncoder", options: "Encode") -> dict[int, str]:
     """Encode the groups of this process's share that hold a missing text, and store what was missing.
 
     Args:
@@ -26,7 +25,7 @@ def fill(job: Job, encoder: "TextEncoder", options: "Encode") -> list[BadItem]:
         options: Batch size and so on.
 
     Returns:
-        The missing texts that cannot be encoded, of all shares.
+        The rows of missing texts that cannot be encoded, of all shares, and why.
     """
     texts = job.items["text"].fill_null("")
     lengths, faults = _lengths(encoder, texts)
@@ -45,11 +44,7 @@ def fill(job: Job, encoder: "TextEncoder", options: "Encode") -> list[BadItem]:
                 for start, end in pairwise(batch_edges)
             ]
             bar.update(job.store_missing(rows, np.concatenate(vectors)))
-    return [
-        BadItem(job.ids[row].decode(), "text", fault, text=texts[row][:SHOWN])
-        for row, fault in faults.items()
-        if job.missing[row]
-    ]
+    return {row: fault for row, fault in faults.items() if job.missing[row]}
 
 
 def batches(lengths: np.ndarray, budget: int) -> np.ndarray:

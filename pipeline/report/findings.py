@@ -88,7 +88,7 @@ def _compared(whose: str, test: Row, first: str, second: str) -> str:
     difference, low, high, p = (test.get(key) for key in ("difference", "low", "high", "p"))
     clear, users = _clear(test), test.get("users")
     if users is not None and users < FEW_PEOPLE:
-        who = "1 user is" if users == 1 else f"{users} users are"
+        who = "1 user is" if users == 1 else f"{users:.0f} users are"
         said = f"{who} too few to tell {first} from {second}: a difference of {points(difference)} points"
     elif not clear:
         said = f"{first} and {second} cannot be told apart: a difference of {points(difference)} points"

@@ -20,7 +20,7 @@ from pal.files import new_folder
 from pipeline import PipelineError, params, paths
 from pipeline.datasets.base import EncoderByModality
 from pipeline.encoding import images, jobs, texts
-from pipeline.encoding.jobs import BadItem, Job, Share
+from pipeline.encoding.jobs import Job, Share
 from pipeline.params import Params
 from pipeline.storage import raw_files, tables
 from pipeline.storage.manifests import write_manifest
@@ -47,12 +47,12 @@ def main(dataset: str, rank: int | None = None, world: int | None = None) -> Non
     if values.encode.engine == "ray" and any(job.missing.any() for job in to_do.values()):
         jobs.encode_with_ray(__name__, dataset, _device(values))
         to_do = _jobs(dataset, items, values, share)
-    bad: list[BadItem] = []
+    bad: list[pl.DataFrame] = []
     modalities: dict[str, Any] = {}
     with new_folder(paths.embeddings(dataset)) as folder:
         for modality, of_modality in items.items():
             if job := to_do.get(modality):
-                bad += _fill(job, values)
+                bad.append(_fill(job, values))
                 places = job.store.find(job.ids)
                 ids, embedder = job.ids[~places.missing], job.store.embedder
                 parts = job.store.gather(places, values.encode.shard_rows, folder)
@@ -69,9 +69,9 @@ def main(dataset: str, rank: int | None = None, world: int | None = None) -> Non
         counts = {
             "read": sum(about["in"] for about in modalities.values()),
             "kept": sum(about["out"] for about in modalities.values()),
-            "dropped": len(bad),
+            "dropped": sum(map(len, bad)),
         }
-        reasons = dict(Counter(item.reason for item in bad).most_common())
+        reasons = dict(Counter(reason for items in bad for reason in items["reason"]).most_common())
         write_manifest(folder, counts, reasons=reasons, modalities=modalities)
 
 
@@ -86,8 +86,8 @@ def encode_share(dataset: str, to_do: dict[str, Job], values: Params, share: Sha
     print(f"encode@{dataset}: {rank} is done; once all are, run {last}")
 
 
-def _fill(job: Job, values: Params) -> list[BadItem]:
-    """Put a share of what is missing into the store; what could not be encoded.
+def _fill(job: Job, values: Params) -> pl.DataFrame:
+    """Put a share of what is missing into the store; the items that could not be encoded, and the `reason`.
 
     Raises:
         PipelineError: If an item cannot be encoded and is not to be skipped.
@@ -95,21 +95,24 @@ def _fill(job: Job, values: Params) -> list[BadItem]:
     dataset, count = job.dataset, int(job.missing.sum())
     stored = f"{len(job.ids) - count:,} in the store, {count:,} to encode"
     print(f"encode@{dataset}: {len(job.ids):,} {job.modality} items, {stored}")
-    if not count:
-        return []
-    device = _device(values)
-    if device == "cuda":
-        jobs.use_own_gpu()
-    bad = FILL[job.modality](job, encoders.load(job.encoder, device), values.encode)
-    if bad and values.encode.on_bad_item == "fail":
-        files = [] if bad[0].file is None else raw_files.read_manifest(dataset).files
-        item = bad[0].described({file.sha256: file.name for file in files})
+    faults: dict[int, str] = {}
+    if count:
+        device = _device(values)
+        if device == "cuda":
+            jobs.use_own_gpu()
+        faults = FILL[job.modality](job, encoders.load(job.encoder, device), values.encode)
+    rows = pl.Series(list(faults), dtype=pl.UInt32)
+    bad = job.items[rows].with_columns(reason=pl.Series(list(faults.values()), dtype=pl.String))
+    if faults and values.encode.on_bad_item == "fail":
+        first = bad.row(0, named=True)
+        files = [] if first["file"] is None else raw_files.read_manifest(dataset).files
+        item = jobs.describe_item(first, {file.sha256: file.name for file in files})
         more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
         raise PipelineError(
-            f"{item} of {dataset}{more} cannot be encoded: {bad[0].reason}; mend it, or set "
+            f"{item} of {dataset}{more} cannot be encoded: {first['reason']}; mend it, or set "
             "encode.on_bad_item to skip"
         )
-    for reason, number in Counter(item.reason for item in bad).most_common(5):
+    for reason, number in Counter(bad["reason"]).most_common(5):
         print(f"encode@{dataset}: {number:,} items skipped: {reason}")
     return bad
 

@@ -9,7 +9,6 @@ import torch
 
 from pal.encoders import vector_store as embeddings
 from pipeline import PipelineError, paths, study
-from pipeline.encoding.jobs import BadItem, write_dropped
 from pipeline.storage import tables
 
 
@@ -83,9 +82,8 @@ class Toy:
         )
 
     def drop(self, *ids):
-        dropped = [BadItem(item, "image", "empty") for item in ids]
         paths.embeddings("own").mkdir(parents=True, exist_ok=True)
-        write_dropped(paths.embeddings("own") / "dropped.csv", dropped)
+        (paths.embeddings("own") / "dropped.csv").write_text("\n".join(["item_id", *ids]))
 
     def ask(self, user, users, split, prompt, chosen, rejected, **more):
         pair = {"user_id": user, "users": users, "split": split, "prompt": prompt}

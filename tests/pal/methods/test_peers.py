@@ -14,11 +14,11 @@ from tests.pal.conftest import duels
 USERS, ITEMS, DIM = 60, 120, 6
 
 
-def task(rewards, answers=60):
+def task(rewards):
     """People's answers on random items, by their rewards of the items, (users, items); and more to test on."""
-    user = torch.arange(USERS).repeat_interleave(answers)
+    user = torch.arange(USERS).repeat_interleave(60)
     comparisons = duels(rewards, user, torch.Generator().manual_seed(1))
-    part = torch.arange(len(user)) % answers
+    part = torch.arange(len(user)) % 60
     train, val = ((part >= 10).nonzero()[:, 0], (part < 10).nonzero()[:, 0])
     embeddings = Embeddings(torch.zeros(0, 0), ITEM)
     return Task(embeddings, comparisons[train], USERS, comparisons[val], K=2)

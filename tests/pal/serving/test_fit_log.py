@@ -192,3 +192,10 @@ def test_ties_are_learned_from_where_they_are_kept_and_never_tested_on(tmp_path)
     assert float(dropped.model.population.ties) == 0 < float(kept.model.population.ties)
     with pytest.raises(PalError, match="--ties must be drop or keep, got 'half'"):
         fit(log, ties="half", **quick)
+
+
+def test_two_answers_are_fitted_and_nothing_is_measured():
+    rows = [{"user": user, "prompt": "why?", "chosen": "so", "rejected": "no"} for user in ("ann", "bob")]
+    result = fit(rows, encoder="hashed-words", method="bt")
+    assert "too few answers to hold any out" in result.verdict
+    assert [each.response for each in result.model.rank("why?", ["no", "so"])] == ["so", "no"]

@@ -46,7 +46,7 @@ def policy() -> SimpleNamespace:
         return SimpleNamespace(make=lambda: LlamaForCausalLM(config), tokenizer=tokenizer)
 
 
-def trained(policy, reward: Callable, rows: list[dict], folder, *, name: str | None = None) -> None:
+def trained(policy, reward: Callable, rows: list[dict], folder) -> None:
     """A few steps of GRPO: they end, rewards and weights are finite, and some weight has moved."""
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
@@ -69,9 +69,7 @@ def trained(policy, reward: Callable, rows: list[dict], folder, *, name: str | N
     weights = dict(trainer.model.named_parameters())
     assert all(bool(torch.isfinite(value).all()) for value in weights.values())
     assert any(not torch.equal(value, before[key]) for key, value in weights.items())
-    logged = [
-        row[f"rewards/{name or reward.__name__}/mean"] for row in trainer.state.log_history if "loss" in row
-    ]
+    logged = [row[f"rewards/{reward.__name__}/mean"] for row in trainer.state.log_history if "loss" in row]
     assert len(logged) == STEPS
     assert all(torch.isfinite(torch.tensor(logged)))
     if isinstance(reward, PolicyReward):

@@ -11,18 +11,18 @@ from pal.users.gaussian import Gaussian
 from tests.pal.conftest import duels
 
 
-def answers(lapse, *, answers=100, decision=8.0, seed=0):
+def answers(lapse, *, answers=100):
     """People whose reward is a normal direction of two: model, population, embeddings and their answers."""
-    draw, users = torch.Generator().manual_seed(seed), len(lapse)
+    draw, users = torch.Generator().manual_seed(0), len(lapse)
     x = torch.randn(100, 2, generator=draw)
-    taste = decision * (torch.tensor([1.0, 0.0]) + torch.randn(users, 2, generator=draw))
+    taste = 8.0 * (torch.tensor([1.0, 0.0]) + torch.randn(users, 2, generator=draw))
     user = torch.arange(users).repeat_interleave(answers)
     given = duels(taste @ x.T, user, draw, lapse[user])
     model = LinearModel(HeadConfig(model="linear", latent=2), prompt_dim=0, response_dim=2)
     model.directions.copy_(torch.eye(2))
     population = Gaussian(
-        torch.tensor([decision, 0.0, 1.0]),
-        torch.diag(torch.tensor([decision**2, decision**2, 0.0])),
+        torch.tensor([8.0, 0.0, 1.0]),
+        torch.diag(torch.tensor([64.0, 64.0, 0.0])),
         torch.zeros(1),
     )
     return model, population, Embeddings(torch.zeros(0, 0), x), given

@@ -117,10 +117,6 @@ def table_of(*modalities):
     )
 
 
-def row(group, filtered, prompt):
-    return {"group": group, "filtered": filtered, "prompt": prompt}
-
-
 def filtered_study(marks, groups=None):
     """Pairs of prompt 0, of which image 1 was chosen over image 2 by user b, then image 2 by user a."""
     return SimpleNamespace(

@@ -231,12 +231,12 @@ def test_controls_stand_beside_the_model_and_one_half_can_be_judged_alone():
 TRAIN = [(0, 0, 0, 1), (1, 0, 2, 3)]
 
 
-def cold_start(train, adapt, test, n_prompts=0, n_responses=20):
+def cold_start(train, adapt, test, n_prompts=0):
     """The cold-start slice, from rows of (user, prompt, chosen, rejected): pairs, left out, why, pairs scored."""
     parts = (("seen", "train", train), ("unseen", "adapt", adapt), ("unseen", "test", test))
     rows = [(users, r[0], split, r[2:]) for users, split, part in parts for r in part]
     prompts = [r[1] for _, _, part in parts for r in part] if n_prompts else None
-    scores = scored(study(rows, "own", prompts=prompts, n_prompts=n_prompts, n_responses=n_responses))
+    scores = scored(study(rows, "own", prompts=prompts, n_prompts=n_prompts, n_responses=20))
     scored_pairs = sum(int(s.judged.total.sum()) for s in scores.cold_start if s.shots == 0)
     return (*(scores.cold_start_counts[name] for name in ("pairs", "left_out", "why")), scored_pairs)
 
@@ -282,14 +282,14 @@ def numbers(results, shots=(1, 5, 20), headline_shots=20, p=NO_P):
     return dict(flatten(headline(results, p, given)))
 
 
-def everything(shots=(1, 2, 3, 4, 5, 6, 7, 8), models=("k1", "majority", "oracle"), balanced=0.5):
+def everything():
     """Known and new items, baselines, and eight numbers of shots."""
     return [
-        score(users, n, model, items=items, balanced=balanced)
+        score(users, n, model, items=items, balanced=0.5)
         for users in ("seen", "unseen")
         for items in ("known", "new")
-        for model in ("model", *models)
-        for n in ([None] if users == "seen" or model != "model" else [0, *shots])
+        for model in ("model", "k1", "majority", "oracle")
+        for n in ([None] if users == "seen" or model != "model" else range(9))
     ]
 
 

@@ -14,8 +14,8 @@ from pipeline.storage import tables
 N = 1300  # items: three groups of at least 512 items, the last one smaller
 
 
-def texts(n=N):
-    return [f"statement {i}, " + "very " * (i % 9) + "short" for i in range(n)]
+def texts():
+    return [f"statement {i}, " + "very " * (i % 9) + "short" for i in range(N)]
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def write_items(found):
     tables.write_table(paths.prepared("own") / tables.ITEMS, tables.text_items(found))
 
 
-def shards_of(dataset="own"):
-    return {path.name: path.read_bytes() for path in paths.embeddings(dataset).rglob("*.*")}
+def shards_of():
+    return {path.name: path.read_bytes() for path in paths.embeddings("own").rglob("*.*")}
 
 
 def read(modality="text", dataset="own"):
