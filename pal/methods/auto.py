@@ -5,7 +5,8 @@ people's answers about responses that they have compared with nothing, on respon
 on people who were kept out and located from some of their answers. A fold keeps out either people and answers
 or items, so that what is left is nearly all that the method will be fitted to: from half of the answers a
 personal method would look worse than it is. The score is the log-likelihood, so that confidence counts. A
-personal method must beat one reward for everyone significantly; among personal ones the simplest within one
+personal method must beat one reward for everyone significantly, and itself with nothing known of anyone: what
+everyone shares may be fitted better by it, which is not personal. Among personal ones the simplest within one
 standard error of the best is taken (Breiman et al., 1984).
 
 Shapes used in this module:
@@ -67,6 +68,7 @@ class Tried:
         accuracy: Mean over people, by way of judging.
         folds: That it was tried on.
         personal: Whether people get rewards of their own.
+        alike: The loss where a personal method takes everyone for someone of whom nothing is known.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Tried:
     accuracy: dict[str, float]
     folds: int = 0
     personal: bool = True
+    alike: Float[np.ndarray, "regimes users"] | None = None
 
     @property
     def mean(self) -> float:
@@ -123,10 +126,14 @@ def _simplest(tried: list[Tried]) -> Tried:
 
 
 def _beats(each: Tried, shared: Tried) -> bool:
-    """Whether it is significantly better, by a t-test over people: of ten the error itself is unsure."""
-    better, error = shared.worse_than(each)
+    """Whether it is significantly better than `shared`, and than itself where all are taken to be alike.
+
+    By t-tests over people: of ten the error itself is unsure.
+    """
     people = int((~np.isnan(each.loss - shared.loss)).any(0).sum())
-    return better > max(error, 1e-9) * float(stdtrit(people - 1, LEVEL))
+    alike = shared if each.alike is None else replace(each, loss=each.alike)
+    beside = (other.worse_than(each) for other in (shared, alike))
+    return all(better > max(error, 1e-9) * float(stdtrit(people - 1, LEVEL)) for better, error in beside)
 
 
 def explain(tried: list[Tried], name: str) -> tuple[str, ...]:
@@ -161,8 +168,9 @@ def race(names: Sequence[str], task: Task) -> list[Tried]:
     This is a race (Maron and Moore, 1994). The first, which others are held against, is never given up.
     """
     none = np.full(task.n_users, np.nan)
-    losses = {name: {regime: [none] for regime in REGIMES} for name in names}
-    rights = {name: {regime: [none] for regime in REGIMES} for name in names}
+    losses, alike, rights = (
+        {name: {regime: [none] for regime in REGIMES} for name in names} for _ in range(3)
+    )
     tried: dict[str, Tried] = {}
     racing = list(names)
     for number, fold in enumerate(folds(task)):
@@ -174,7 +182,17 @@ def race(names: Sequence[str], task: Task) -> list[Tried]:
                 loss, right = _judged(learned, task, pairs, belief)
                 losses[name][regime].append(loss)
                 rights[name][regime].append(right)
-            tried[name] = _tried(name, losses[name], rights[name], number + 1)
+                if method.personal:
+                    nothing = learned.posterior(task.embeddings, located.slice(0, 0), task.n_users)
+                    alike[name][regime].append(_judged(learned, task, pairs, nothing)[0])
+            tried[name] = Tried(
+                name,
+                _mean_loss(losses[name]),
+                {regime: float(np.nanmean(each)) for regime, each in rights[name].items() if len(each) > 1},
+                number + 1,
+                method.personal,
+                _mean_loss(alike[name]) if method.personal else None,
+            )
         best = min((tried[name] for name in racing), key=lambda each: each.mean)
         behind = {name: tried[name].worse_than(best) for name in racing if name != best.name}
         racing = [
@@ -196,17 +214,14 @@ def _judged(
     return _by_user(loss, pairs, task.n_users), _by_user(right, pairs, task.n_users)
 
 
-def _tried(name: str, losses: Judgements, rights: Judgements, n: int) -> Tried:
+def _mean_loss(losses: Judgements) -> Float[np.ndarray, "regimes users"]:
+    """Each person's mean over the folds in which they were judged."""
     tables = [np.stack(losses[regime]) for regime in REGIMES]
     counts = [(~np.isnan(table)).sum(0) for table in tables]
-    loss = [
+    return np.stack([
         np.where(count, np.nansum(table, 0) / np.maximum(count, 1), np.nan)
         for table, count in zip(tables, counts, strict=True)
-    ]
-    accuracy = {
-        regime: float(np.nanmean(right)) for regime, right in rights.items() if not np.isnan(right).all()
-    }
-    return Tried(name, np.stack(loss), accuracy, n, registered(METHODS, name).personal)
+    ])  # fmt: skip
 
 
 def _by_user(values: Tensor, pairs: Comparisons, n_users: int) -> Float[np.ndarray, " users"]:

@@ -56,6 +56,9 @@ def test_the_decision_by_hand():
     assert decide([bt, b, c, d]) == "b"
     assert decide([bt, tried("b", shared - 0.01), c]) == "c"
     assert decide([bt, d]) == "bt"
+    # What b gains by what it says of everyone is nothing personal.
+    assert decide([bt, replace(b, alike=b.loss + np.array([0.1, -0.1, 0.1, 0.0]))]) == "bt"
+    assert decide([bt, replace(b, alike=b.loss + 0.01)]) == "b"
     # One reward that reads more is what a personal one has to beat.
     assert decide([bt, tried("bt_prompts", shared - 0.1), b]) == "bt_prompts"
 
