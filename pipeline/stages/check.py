@@ -15,6 +15,10 @@ from pipeline.storage import raw_files
 def main() -> None:
     """Check all parameters, look into every chosen dataset's source, write one fingerprint each."""
     values = params.load()
+    if not str(paths.project_root().resolve()).isascii():
+        print(
+            "warning: DVC's queue fails in a folder whose path has letters beyond ASCII; `dvc repro` does not"
+        )
     fingerprints = {}
     for name in values.datasets:
         source = DATASETS[name].find(values)

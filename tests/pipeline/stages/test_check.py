@@ -87,3 +87,11 @@ def test_an_encoder_that_does_not_read_the_items_is_refused(own, encoder):
     message = r"own\.encoder in params\.yaml must read what prompts are, text \(own\.prepare\.prompts\), got 'classical'"
     with pytest.raises(PipelineError, match=message):
         check.main()
+
+
+def test_a_folder_in_which_dvcs_queue_fails_is_told(own, tmp_path, monkeypatch, capsys):
+    (tmp_path / "\u00e4").mkdir()
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "\u00e4"))
+    own.set({"datasets": ["simulated"]})
+    check.main()
+    assert "warning: DVC's queue fails in a folder" in capsys.readouterr().out

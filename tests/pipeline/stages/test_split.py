@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pal.errors import PalError
 from pal.evaluation.holding_out import Shares
+from pal.logs.answers import read_answers
+from pal.logs.shapes import read_log
 from pipeline import PipelineError, paths
 from pipeline.stages import split
 from pipeline.storage import tables
@@ -191,6 +194,42 @@ def test_no_pair_is_in_two_places_and_no_user_in_both_halves(rows, no_prompts, o
             assert not sides[0] & sides[1]
         elif half == "unseen":
             assert len(tested)
+
+
+SPELT = st.sampled_from(["{}", " {}", "{}\n", "é {}", "e\u0301  {}"])
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(
+    rows=st.lists(st.tuples(ROW, SPELT, SPELT), min_size=8, max_size=60),
+    by=st.sampled_from(["items", "pairs"]),
+    seed=st.integers(0, 3),
+)
+def test_who_knows_by_heart_what_was_learned_knows_no_answer_that_is_tested(rows, by, seed):
+    """Coin flips, repeated, swapped and spelt otherwise: right on any would be right by a leak."""
+    log = [
+        {"user_id": user, "prompt": spelt.format(prompt), "chosen": other.format(one), "rejected": two}
+        for (user, prompt, one, two), spelt, other in rows
+        if one != two
+    ]
+    try:
+        answers = read_answers(read_log(log), ties="keep")
+        text = (
+            answers.items["text"].contents.str.normalize("NFC").str.replace_all(r"\s+", " ").str.strip_chars()
+        )
+        sides = [text[answers.pairs[side]].alias(side) for side in ("prompt", "chosen", "rejected")]
+        units = answers.pairs.select("user_id", *sides)
+        pairs = table(units.rows())
+        placed, _ = drawn(pairs, seed, by=by)
+    except (PalError, PipelineError):  # too few rows that compare, or too few users
+        return
+    known, asked = (
+        {(user, prompt, frozenset(both))
+         for user, prompt, *both in each.select("user_id", "prompt", "chosen", "rejected").rows()}
+        for name in (["train", "adapt"], ["val", "test"])
+        for each in [placed.join(pairs, on="pair_id").filter(pl.col("split").is_in(name))]
+    )  # fmt: skip
+    assert not known & asked
 
 
 def test_known_are_prompts_that_any_user_trained_on_or_without_prompts_both_responses():
