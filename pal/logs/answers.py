@@ -295,7 +295,8 @@ def check_splits(kept: pl.DataFrame, log: Log) -> None:
     if not {"train", "adapt", "test"} <= set(names):
         raise PalError(
             f"split must have rows of train, adapt and test, got only {', '.join(names)}; "
-            "add them, or leave split out to have places drawn", column="split",
+            "add them, or have places drawn: --columns 'split=', or own.prepare.columns: {split: ''}",
+            column="split",
         )  # fmt: skip
     lost = kept.filter(~has_train & ~has_adapt)
     _refuse(lost, "must not be {got} alone; a user needs train rows or adapt rows", log)

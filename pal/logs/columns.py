@@ -241,7 +241,7 @@ def _shape(
     raise PalError(
         f"{table.source} must say what was preferred: by columns chosen and rejected; response_a, response_b "
         "and winner; responses and ranking; or response and rating or thumb; it has "
-        f"{_listed(table.columns)}; name them by --columns '{advice}'"
+        f"{_listed(_paths(table))}; name them by --columns '{advice}'"
     )
 
 
@@ -276,7 +276,7 @@ def _user(table: Table, free: Mapping[str, str]) -> str:
     if not found:
         raise PalError(
             f"{table.source} must have a column that says who answered, such as user_id, annotator or rater; "
-            f"it has {_listed(table.columns)}; name it by --columns 'user_id=...', or 'user_id=' if it was "
+            f"it has {_listed(_paths(table))}; name it by --columns 'user_id=...', or 'user_id=' if it was "
             "one person", column="user_id",
         )  # fmt: skip
     first, *others = found
@@ -333,7 +333,7 @@ def _reach(table: Table, given: dict[str, str]) -> Table:
     for path in missing:
         if not PATH.fullmatch(path) or not any(path.startswith((f"{c}.", f"{c}[]")) for c in frame.columns):
             raise PalError(
-                f"{table.source} has no column {path!r}; it has {_listed(table.columns)}", column=path
+                f"{table.source} has no column {path!r}; it has {_listed(_paths(table))}", column=path
             )
     lists = {
         role: path for role, path in given.items() if role in ("responses", "ranking") and path in missing
@@ -414,6 +414,17 @@ def parsed_json(cell: str | None) -> Any:
 def _folded(name: str) -> str:
     """A name in lower case with underscores, as NAMES has them: `userId` and `User ID` are `user_id`."""
     return re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip()).lower()).strip("_")
+
+
+def _paths(table: Table) -> list[str]:
+    """Columns, and in their place what the objects in a column hold, as paths that lead there."""
+    found = []
+    for name in table.columns:
+        cell = next(iter(table.frame[name].drop_nulls()), None)
+        value = parsed_json(cell) if isinstance(cell, str) and cell[:1] in ("[", "{") else None
+        inside, mark = (value[0], "[]") if isinstance(value, list) and value else (value, "")
+        found += [f"{name}{mark}.{key}" for key in inside] if isinstance(inside, dict) else [name]
+    return found
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -227,7 +227,7 @@ FAULTS = [
     (splits(*WHOLE, ("ann", ""), ("bob", "")), "split in row 5 of a.csv (and 1 more row) is empty, while other rows have one; fill it in, or leave it empty in every row to have places drawn"),
     (splits(*WHOLE, ("bob", "train"), ("eve", "adapt"), ("eve", "train")), "split in row 3 of a.csv (and 1 more row) must not be 'adapt' where the user has train rows too; a user is either seen or unseen"),
     (splits(*WHOLE, ("eve", "val")), "split in row 5 of a.csv must not be 'val' alone; a user needs train rows or adapt rows"),
-    (splits(("ann", "train"), ("ann", "test")), "split must have rows of train, adapt and test, got only test, train; add them, or leave split out to have places drawn"),
+    (splits(("ann", "train"), ("ann", "test")), "split must have rows of train, adapt and test, got only test, train; add them, or have places drawn: --columns 'split=', or"),
     (splits(("ann", "train"), ("ann", "test"), ("bob", "adapt")), "split must have test rows of unseen users (those with adapt rows), got none"),
 ]  # fmt: skip
 
