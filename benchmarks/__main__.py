@@ -18,6 +18,7 @@ MODULES = {
     "images": "encoding",
     "default": "simulated",
     "simulated": "simulated",
+    "bound": "simulated",
     "persona": "persona",
     "asking": "persona",
     "words": "persona",

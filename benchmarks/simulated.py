@@ -2,6 +2,9 @@
 
 import json
 from typing import Any
+from unittest.mock import patch
+
+import torch
 
 from benchmarks.studies import (
     ROOT,
@@ -15,9 +18,12 @@ from benchmarks.studies import (
     staged,
     values,
 )  # fmt: skip
-from benchmarks.table import Section, mean_row
-from pipeline import paths
+from benchmarks.table import Row, Section, mean_row
+from pal.evaluation.accuracy import rightness
+from pipeline import paths, study
 from pipeline.__main__ import flatten
+from pipeline.evaluation import references
+from pipeline.evaluation.predictions import places_in_user
 from pipeline.evaluation.scores import find
 from pipeline.stages import evaluate, train
 
@@ -74,6 +80,34 @@ def default() -> Section:
             each = [100 * results[dataset, seed][name] for seed in SEEDS]
             rows.append(mean_row(f"{dataset}, {name}", each, at_least=least))
     return Section("The embedded default (K=3)", {"seeds": list(SEEDS)}, rows)
+
+
+def bound() -> Section:
+    """By how much twice as many points move the bound; among three prototypes it is exact, and used."""
+    rows = []
+    for groups in (3, 4):
+        given = values("simulated", 0, groups=groups, unseen_users=50)
+        with staged("simulated", given):
+            data = study.load("simulated")
+            exact = references.bayes_bound(data, given)
+        places = {half: [exact.truth.weights[user] for user in ids] for half, ids in data.user_ids.items()}
+        start = {half: torch.tensor(table) for half, table in places.items()}
+        answers, test = data.select("unseen", "adapt"), data.select("unseen", "test")
+        at = places_in_user(answers.user, data.n_users("unseen"))
+        known = [answers[(at < shots).nonzero()[:, 0]] for shots in (0, 5, 10, 20)]
+        found = []
+        for kept in (references.KEPT, 2 * references.KEPT):
+            with patch.object(references, "KEPT", kept):
+                sampled = references.MixtureBound(exact.truth, start, 0).margins("unseen", known, test)
+            found.append([100 * float(rightness(margins).mean()) for margins in sampled])
+        moved = [abs(a - b) for a, b in zip(*found, strict=True)]
+        what = f"{groups} prototypes, {references.KEPT} points a user and twice as many: apart"
+        rows.append(Row(what, max(moved), "points", each=moved, at_most=0.03))
+        if groups == 3:
+            true = [100 * float(rightness(m).mean()) for m in exact.margins("unseen", known, test)]
+            moved = [abs(a - b) for a, b in zip(true, found[0], strict=True)]
+            rows.append(Row("  from the exact bound, which is used", max(moved), "points", each=moved))
+    return Section("The simulation's bound, after 0, 5, 10 and 20 answers", {"seed": 0}, rows)
 
 
 def run(dataset: str, seed: int) -> dict[str, float]:
