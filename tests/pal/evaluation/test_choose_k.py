@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import validity
 from pal.comparisons import Comparisons
 from pal.config import FitConfig, HeadConfig
 from pal.evaluation.choose_k import (
@@ -42,6 +43,10 @@ def test_few_users_whose_gains_differ_decide_nothing():
     assert decide({1: np.array([0.0]), 2: np.array([9.0])}, np.array([10])).K == 1
     nats = np.array([[-7.0, -6.9, -7.1], [-3.0, -3.1, -3.0]])
     assert compare_candidates(nats, np.full(3, 10), right=False).sufficient.tolist() == [False, True]
+
+
+def test_people_who_prefer_alike_ask_for_one_prototype():
+    assert [validity.chosen_k(10, seed) for seed in (0, 1)] == [1, 1]
 
 
 def test_two_groups_ask_for_two_prototypes(toy):
