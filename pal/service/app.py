@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, Any
 
+import torch
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -186,7 +187,8 @@ class Service:
             raise PalError(f"prompts must be as many as the {len(responses)} responses, got {len(prompts)}")
         needs = needs_of(model, prompts, responses=responses)
         if not isinstance(users, Aggregate):
-            return await self.compute(model, needs, states=model.states_of(users, len(responses)))
+            states = torch.atleast_2d(model.states_of(users, len(responses)))
+            return await self.compute(model, needs, states=states)
         equal = [repr(prompt) for prompt in prompts] * (len(responses) if len(prompts) == 1 else 1)
 
         def run(prompt: Any, response: Any) -> list[float]:
@@ -217,7 +219,7 @@ def version_of(name: str, model: RewardModel) -> dict[str, str]:
     return {"model": name, "model_version": model.fingerprint}
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:
     """The service that a request goes to."""
     return request.app.state.service
 
@@ -517,7 +519,7 @@ def create_app(
     app.state.service = service
     bearer = HTTPBearer(auto_error=False)
 
-    def check_key(given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
+    async def check_key(given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
         if key and not (given and hmac.compare_digest(given.credentials.encode(), key.encode())):
             raise RefusedError(401, "Authorization must be Bearer and the service's key")
 

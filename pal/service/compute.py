@@ -86,13 +86,13 @@ class Models:
 class Job:
     """What one request needs encoded, and what is then computed: `run`, or rewards where it is None.
 
-    Rewards need prompts and responses, and are those of `states`: one for all responses, or one for each.
+    Rewards need prompts and responses, and are those of `states`: one row for all responses, or one for each.
     """
 
     model: RewardModel
     needs: Sequence[Needed]
     run: Callable[..., Any] | None = None
-    states: Float[Tensor, "*n state"] | None = None
+    states: Float[Tensor, "n state"] | None = None
     future: Future = field(default_factory=Future)
     keys: list[list[bytes] | None] = field(default_factory=list)  # of what is needed; None for embeddings
 
@@ -256,26 +256,37 @@ def _tables(job: Job, known: Mapping[bytes, Tensor | PalError]) -> list[Any] | N
 
 
 def _reward_together(model: RewardModel, jobs: Sequence[tuple[Job, Any, Tensor]]) -> None:
-    """Rewards of several requests in one go; where that fails each alone, so that one fails for itself."""
+    """Rewards of several requests in one go; where that fails each alone, so that one fails for itself.
+
+    With hardly an operation of torch for a single request: each may wait for its turn at the interpreter.
+    """
     counts = [len(responses) for *_, responses in jobs]
     read = model.head.needs_prompts
     try:
-        prompts = [
-            prompt.expand(n, -1) if read else prompt for (_, prompt, _), n in zip(jobs, counts, strict=True)
-        ]
-        states = [job.states.expand(n, -1) for (job, *_), n in zip(jobs, counts, strict=True)]
         rewards = model.score(
-            torch.cat(prompts) if read else None,
+            _for_each([prompt for _, prompt, _ in jobs], counts) if read else None,
             torch.cat([responses for *_, responses in jobs]),
-            user=torch.cat(states),
-        )
+            user=_for_each([job.states for job, *_ in jobs], counts),
+        ).tolist()
     except (PalError, RuntimeError):  # RuntimeError: widths differ
-        for job, prompt, responses in jobs:
-            score = partial(model.score, prompt if read else None, responses, user=job.states)
+        for (job, prompt, responses), n in zip(jobs, counts, strict=True):
+            states = job.states.expand(n, -1)
+            score = partial(model.score, prompt if read else None, responses, user=states)
             _finish(job, lambda score=score: score().tolist())
         return
-    for (job, *_), part in zip(jobs, rewards.split(counts), strict=True):
-        _finish(job, part.tolist)
+    start = 0
+    for (job, *_), n in zip(jobs, counts, strict=True):
+        _finish(job, partial(rewards.__getitem__, slice(start, start := start + n)))
+
+
+def _for_each(tables: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
+    """One row per response, of tables that have that or a single row."""
+    rows: list[int] = []
+    start = 0
+    for table, n in zip(tables, counts, strict=True):
+        rows += [start] * n if len(table) == 1 else range(start, start + len(table))
+        start += len(table)
+    return torch.cat(list(tables))[rows]
 
 
 def _finish(job: Job, run: Callable[[], Any]) -> None:
