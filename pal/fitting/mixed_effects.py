@@ -90,9 +90,7 @@ def fit_mixed_effects(
         found = find_factors(population, read, train.user)
         population = replace(population, covariance=covariance + (found @ found.T).double())
     # Their own copy, as each round reads all of them.
-    blocks = [
-        _Block(users, answers) for users, answers in side_by_side(read, train.user, n_users, by_item=True)
-    ]
+    blocks = [_Block(*block) for block in side_by_side(read, train.user, n_users, by_item=True)]
     history, path = [], [population]
     for number in range(1, ROUNDS + 1):
         step = _expectation(population, blocks, n_users)
@@ -154,9 +152,8 @@ def find_factors(
         half = torch.linalg.solve_triangular(chol, (shift[out] @ loadings)[..., None], upper=False)[..., 0]
         likelier = half.square().sum(1) / 2 - chol.diagonal(dim1=1, dim2=2).log().sum(1)
         gain = likelier - best
-        if (
-            not float(gain.sum()) > float(gain.std()) * len(gain) ** 0.5
-        ):  # its standard error; not of one person
+        error = float(gain.std()) * len(gain) ** 0.5  # of the sum; NaN of one person
+        if not float(gain.sum()) > error:
             break
         best, kept = likelier, n
     return _factors(shift, precision, kept)
@@ -227,9 +224,8 @@ def fit_ridge(
         effects = torch.cat([theta[d:], theta.new_zeros(1)])
         for rows in torch.arange(len(features)).split(ROWS_AT_ONCE):
             x, sides, n = features[rows], items[rows], total[rows]
-            answer = expected_answer(
-                (x @ theta[:d].to(x)).double() + effects[sides[:, 0]] - effects[sides[:, 1]], ties
-            )
+            margin = (x @ theta[:d].to(x)).double() + effects[sides[:, 0]] - effects[sides[:, 1]]
+            answer = expected_answer(margin, ties)
             residual = first[rows] - n * answer.label
             expected_ties += float((n * answer.tie).sum())
             by_item = theta.new_zeros(n_items + 1).index_add(0, sides[:, 0], residual)

@@ -42,7 +42,6 @@ WHOLE = re.compile(r"^(-?\d+)\.0+$")
 NOBODY = {"nan", "null", "none", "<na>", "n/a", "na", "nil", "undefined", "anonymous", "unknown"}
 RANKED = [list(marks) for marks in ("abcdefghijklmnop", "123456789", "0123456789")]  # as rankings call them
 FIRST_TIME, LAST_TIME = 100_000_000, 4_102_444_800  # seconds since 1970
-TIMES_AT_ONCE = 100_000
 GAP = 0.5  # standard deviations of a person's own ratings
 PARTNERS = 10  # other ratings that each is compared with at most
 # What people write for a winner.
