@@ -30,10 +30,10 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from pal import __version__
 from pal.encoders import complaint
 from pal.errors import PalError
+from pal.service import RefusedError
 from pal.service import requests as typed
 from pal.service.answers import Answers, Entry
 from pal.service.compute import Job, Models, Needed, Worker, encoder_of
-from pal.service.errors import RefusedError
 from pal.serving.aggregates import Aggregate, Kind, rewards_for
 from pal.serving.inputs import Preferences
 from pal.serving.reward_model import RewardModel

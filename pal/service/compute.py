@@ -25,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pal.errors import PalError
-from pal.service.errors import RefusedError
+from pal.service import RefusedError
 from pal.service.requests import Raw
 from pal.serving.inputs import Side
 from pal.serving.reward_model import RewardModel
