@@ -1,4 +1,4 @@
-"""Texts to vectors by a network over tokens and a pooling of theirs, as hidden states of a language model are.
+"""Texts to vectors by a network over tokens and a pooling, such as the hidden states of a language model.
 
 `PooledTokens` is what text encoders share. The encoders of this module are language models or reward models
 of transformers, such as a causal one of some billions.
