@@ -177,7 +177,7 @@ def _rows(log: "Log", model: RewardModel) -> list[Row]:
     from pal.logs.read import FILE, ROW
 
     sides = {"prompt": "prompts", "chosen": "responses", "rejected": "responses"}
-    vectors = [column for column, side in sides.items() if model.input_encoder.name(side) is None]
+    vectors = [column for column, side in sides.items() if not model.input_encoder.describe(side)]
     rows = []
     for cells in log.pairs.iter_rows(named=True):
         cells |= {column: parsed_json(cells[column]) for column in vectors}
@@ -336,7 +336,7 @@ def model_facts(model: RewardModel) -> dict[str, Any]:
     weights, config = model.states, model.config
 
     def side(name: Any, dim: int) -> dict[str, Any]:
-        return {"encoder": model.input_encoder.name(name), "dim": dim}
+        return {"encoder": model.input_encoder.describe(name).get("encoder"), "dim": dim}
 
     about = {
         "model": config.model,
@@ -461,7 +461,7 @@ def demo(
     source, read_as = str(notes.get("source", "")), {} if log else notes.get("read_as", {})
     log = log or (source if source and Path(source).exists() else "")
     # Without an encoder cells are ids, of vectors that are not at hand.
-    has_log = study.collect is None and loaded.input_encoder.name("responses")
+    has_log = study.collect is None and loaded.input_encoder.describe("responses")
     if log and has_log:
         from pal.logs.shapes import read_log
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pal.encoders import PRECISIONS, REPO, Described, TextEncoder, unreadable
+from pal.encoders import PRECISIONS, REPO, Described, TextEncoder, complaint
 from pal.encoders.weights import from_hub, read_json, sha256_of_folder, weights_in
 from pal.errors import PalError, reason
 
@@ -104,7 +104,7 @@ class PooledTokens:
     def _tokenise(self, texts: list[str]) -> list[np.ndarray]:
         """Token ids of each text, int32."""
         for row, text in enumerate(texts, start=1):
-            if fault := unreadable(text):
+            if fault := complaint(text, may_be_blank=True):
                 raise PalError(f"text {row:,} {fault}; change it or leave it out")
         token_ids = []
         for start in range(0, len(texts), TEXTS_AT_ONCE):

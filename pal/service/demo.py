@@ -94,18 +94,12 @@ class Demo:
 
     def encode(self, pairs: Sequence[Pair]) -> tuple[Embeddings, Questions]:
         """Pairs as rows of embeddings."""
-        model, n = self.model, len(pairs)
+        prompts = None
+        if self.model.reads_prompts:
+            prompts = typed.read_items([pair.prompt for pair in pairs], "prompts", "prompts")
         items = [pair.first for pair in pairs] + [pair.second for pair in pairs]
-        asked = None
-        if model.reads_prompts:
-            asked = typed.read_items([pair.prompt for pair in pairs], "prompts", "prompts")
-        read = typed.read_items(items, "responses", "responses")
-        both = asked * 2 if isinstance(asked, list) else asked
-        responses = model.encode_responses(model.joined(both, read))
-        prompts = model.encode_prompts(asked, n)
-        rows = responses.rows
-        table = Embeddings(prompts.table, responses.table).without_float64()
-        return table, Questions(prompts.rows, rows[:n], rows[n:])
+        responses = typed.read_items(items, "responses", "responses")
+        return self.model.encode_questions(prompts, responses, may_be_same=True)
 
     def probabilities(
         self, states: Float[Tensor, "states state"], encoded: tuple[Embeddings, Questions] | None = None
