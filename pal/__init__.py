@@ -50,9 +50,9 @@ _HOMES = {
     "RankedQuestion": "pal.users.question_choice",
     "Taste": "pal.users.taste",
     "Aggregate": "pal.serving.aggregates",
-    "best_of_each": "pal.serving.trl_rewards",
-    "best_of_n": "pal.serving.trl_rewards",
-    "PolicyReward": "pal.serving.trl_rewards",
+    "best_of_each": "pal.serving.policy_rewards",
+    "best_of_n": "pal.serving.policy_rewards",
+    "PolicyReward": "pal.serving.policy_rewards",
 }
 
 __all__ = list(_HOMES)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import wraps
+from importlib import import_module
 from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
@@ -114,7 +115,11 @@ class Output:
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Add a command to the app; a parameter that is a dataclass becomes one option for each of its fields."""
+    """Add a command to the app: it runs the function of the same name and parameters in `pal.cli.commands`.
+
+    That module imports torch, so it is not imported before a command runs. A parameter that is a dataclass
+    becomes one option for each of its fields.
+    """
     parameters: list[Parameter] = []
     groups = {}
     for parameter in signature(function).parameters.values():
@@ -132,7 +137,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     def run(**given: Any) -> None:
         for name, group in groups.items():
             given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
-        function(**given)
+        getattr(import_module("pal.cli.commands"), function.__name__)(**given)
 
     run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -223,9 +228,6 @@ def fit(
     or a rating or a thumb for one response. What was understood is printed. Writes model/, report.html,
     metrics.json and rejected-rows.csv; the model is of all people and answers.
     """
-    from pal.cli import logs
-
-    logs.fit(log, out or Path(Path(log.rstrip("/")).name.partition(".")[0] + "-model"), options)
 
 
 @command
@@ -237,9 +239,6 @@ def compare(
     options: FitOptions,
 ) -> None:
     """Compare methods on a log, and say whether personalising pays."""
-    from pal.cli import logs
-
-    logs.compare(log, methods, out, options)
 
 
 @command
@@ -249,9 +248,6 @@ def eval(model: Model, log: Log, *, options: LogOptions) -> None:
     Those it does not know are located by half of their answers, and by columns of attributes that the model
     knows, and judged on the rest. Prints JSON.
     """
-    from pal.cli import logs
-
-    logs.evaluate(model, log, options)
 
 
 @command
@@ -261,9 +257,6 @@ def score(model: Model, table: Responses, *, users: Users, output: Output, optio
     The reward is that of --user; else of the only user in --taste; else of each row's user_id; else of the
     average user. Only differences for one user and one prompt mean anything.
     """
-    from pal.cli import commands
-
-    commands.score(model, table, users, output, options, ranked=False)
 
 
 @command
@@ -273,9 +266,6 @@ def rank(model: Model, table: Responses, *, users: Users, output: Output, option
     Adds the columns rank and reward. Rows of one prompt (and of one user, where there is a user_id) must
     stand together. Users are chosen as in score.
     """
-    from pal.cli import commands
-
-    commands.score(model, table, users, output, options, ranked=True)
 
 
 @command
@@ -294,9 +284,6 @@ def adapt(
     and user. A log without a column of users is one person's. Columns of attributes that the model knows tell
     of the person too.
     """
-    from pal.cli import logs
-
-    logs.adapt(model, log, out, tastes, options, forget=forget)
 
 
 @command
@@ -318,9 +305,6 @@ def ask(
     Pairs whose answers tell most come first. The column bits is what an answer is expected to tell, 0 to 1.
     Without --taste the user is new.
     """
-    from pal.cli import commands
-
-    commands.ask(model, table, output, user, tastes, options, number=number, together=together)
 
 
 @command
@@ -338,9 +322,6 @@ def inspect(
 
     Without FILE, how users spread over the prototypes; with it, what each likes most and least too.
     """
-    from pal.cli import commands
-
-    commands.inspect(model, table, options, number=number, as_json=as_json)
 
 
 @dataclass
@@ -379,9 +360,6 @@ def serve(
 
     Needs the extra [serve]. Stops gracefully at Ctrl-C.
     """
-    from pal.cli import serve as service
-
-    service.serve(models, options)
 
 
 @command
@@ -397,9 +375,6 @@ def demo(
 
     The page learns your taste while you answer, shows people the model has seen, and compares responses.
     """
-    from pal.cli import serve as service
-
-    service.demo(model, log, questions, study, options)
 
 
 @command
@@ -409,9 +384,6 @@ def answers(
     out: Path = Option(Path("answers.jsonl"), "--out", "-o", help="The file to write: JSONL."),
 ) -> None:
     """Write collected answers as a log that `pal fit` reads."""
-    from pal.cli import serve as service
-
-    service.export(database, out)
 
 
 def main() -> None:

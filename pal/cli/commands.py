@@ -1,10 +1,19 @@
-"""The commands that read and write tables: `pal score`, `pal rank`, `pal ask` and `pal inspect`."""
+"""What each command of `pal` does; `pal.cli.app` says which options it takes.
 
+Only what every command needs is imported here: polars, uvicorn and the like take as long as a small ranking.
+"""
+
+import ipaddress
 import json
+import os
+import socket
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +24,7 @@ from pal.cli.tables import (
     load_model,
     notes_of_fit,
     open_writer,
+    places_of,
     read_table,
     read_tastes,
     shown,
@@ -23,14 +33,26 @@ from pal.cli.tables import (
     users_of,
 )
 from pal.errors import PalError
+from pal.files import write_json, write_text
 from pal.logs.tables import Cells, Row
 from pal.models.base import PrototypeModel
 from pal.serving.reward_model import RewardModel
 
 if TYPE_CHECKING:
-    from pal.cli.app import Computing, Output, Users
+    from pal.cli.app import (
+        Computing,
+        FitOptions,
+        LogOptions,
+        OneFitOptions,
+        Output,
+        ServeOptions,
+        StudyOptions,
+        Users,
+    )
     from pal.evaluation.describe import Description
+    from pal.logs.shapes import Log
 
+KEY = "PAL_API_KEY"
 PURE = 0.9  # a user with more than this weight on one prototype counts as standing there
 BAR_WIDTH, TEXT_WIDTH = 20, 70  # characters
 WORDS = {  # of a description, and how they are headed
@@ -40,10 +62,164 @@ WORDS = {  # of a description, and how they are headed
 }
 
 
-def score(
-    model: Path, table: str, users: "Users", output: "Output", options: "Computing", *, ranked: bool
+def fit(log: str, out: Path | None, options: "OneFitOptions") -> None:
+    """Fit a log, and say what was understood, found and written."""
+    from pal.serving import fit_log
+
+    out = out or Path(Path(log.rstrip("/")).name.partition(".")[0] + "-model")
+    if options.K != "auto" and not options.K.isdigit():
+        raise PalError(f"-K must be auto or a whole number, got {options.K!r}")
+    if not 0 <= options.unseen < 1:
+        raise PalError(f"--unseen must be a share from 0 to below 1, got {options.unseen:g}")
+    K = options.K if options.K == "auto" else int(options.K)
+    given = _given(options, K=K, attributes=_names(options.attributes))
+    try:
+        fit_log.fit(log, out=out, **given, say=lambda text: print(text, "\n", sep=""))
+    except KeyboardInterrupt:
+        kept = "what was encoded is kept, so that a rerun goes on from there"
+        raise PalError(f"stopped before {out} was written; {kept}") from None
+    print(f"{out / fit_log.REPORT}  what was found\n{out / fit_log.METRICS}  its numbers")
+    print(f"{out / fit_log.KEPT}  the model:\n  pal rank {out} replies.csv --user NAME")
+
+
+def eval(model: Path, log: str, options: "LogOptions") -> None:
+    """Print the accuracies of a saved model on a log, as JSON."""
+    from pal.serving import fit_log
+
+    found = fit_log.evaluate(load_model(model, options), log, **_given(options), say=_note)
+    print(json.dumps(found, indent=2))
+    if found["log"] == notes_of_fit(model).get("log"):
+        _note("These are the answers that the model was fitted to, on which it is nearly always right.")
+
+
+def compare(log: str, methods: str, out: Path | None, options: "FitOptions") -> None:
+    """Print methods side by side on a log, and which to take; `out` is a JSON file to write."""
+    from pal.methods.compare import printed
+    from pal.serving import fit_log
+
+    found = fit_log.compare(log, _names(methods), **_given(options), say=_note)
+    print(printed(found["rows"]))
+    print("\n".join([*found["notes"], found["verdict"]]))
+    if out is not None:
+        write_json(out, found)
+
+
+def adapt(
+    model: Path, log: str, out: str, tastes: Path | None, *, forget: bool, options: "LogOptions"
 ) -> None:
-    """Add each response's reward to its row; `ranked` sorts the rows of each prompt (and user) by it."""
+    """Write the tastes of the people of a log, one a line with the person's id where the log has ids.
+
+    Args:
+        model: The model's folder.
+        log: The log, whose rows may come in any order.
+        out: The file of tastes to write.
+        tastes: Tastes that the comparisons are added to; those of people who are not in the log stay.
+        forget: Whether the comparisons are taken out of these tastes instead.
+        options: How the log is read, and where encoders come from.
+    """
+    from pal.logs.answers import attributes_of_people
+    from pal.logs.columns import parse_columns
+    from pal.logs.shapes import EVERYONE, read_log
+
+    if out != "-" and Path(out).suffix.lower() not in (".json", ".jsonl"):
+        raise PalError(f"out must end in .jsonl, or .json for one person, got {out!r}; tastes are JSON")
+    if forget and tastes is None:
+        raise PalError("--forget needs --taste, the tastes that comparisons are to be taken out of")
+    loaded, columns = load_model(model, options), parse_columns(options.columns or "")
+    prior = list(loaded.attributes.columns) if loaded.attributes else []
+    read = read_log(
+        log, columns, values=_values(options.values), ties="keep", known=prior, alone=True, seed=options.seed
+    )
+    known = read_tastes(tastes, loaded) if tastes else {}
+    has_ids = bool(read.columns.roles.get("user_id"))
+    if has_ids and "" in known:
+        raise PalError(f"{tastes} must say whose taste it is, since {read.table.source} names people")
+    if not has_ids and known.keys() - {""}:
+        raise PalError(f"{read.table.source} must have a column user_id, since {tastes} names people; add it")
+    inputs = TableModel(loaded, _rows(read, loaded), read.table.folder)
+    before = set(known)
+    for rows in inputs.batches("chosen"):
+        groups: dict[str, list[Row]] = {}
+        for row in rows:
+            groups.setdefault(row.cells["user_id"] if has_ids else "", []).append(row)
+        comparisons = {
+            str(n): inputs.aligned(group, ("chosen", "rejected"), [row.cells["label"] for row in group])
+            for n, group in enumerate(groups.values())
+        }
+        with table_errors(*groups.values()):
+            located = loaded.adapt_many(comparisons).values()
+        for user_id, taste in zip(groups, located, strict=True):
+            if forget and user_id not in known:
+                message = f"--taste has no taste of {user_id!r}; take away only what went in"
+                raise PalError(message, user=user_id)
+            try:
+                had = known.get(user_id)
+                known[user_id] = taste if had is None else had - taste if forget else had + taste
+            except PalError as error:
+                raise PalError(f"{error} (user {user_id!r})" if user_id else str(error)) from None
+    told = attributes_of_people(read.attributes, read.pairs["user_id"])
+    for user_id in known.keys() - before:  # of the others a taste has said it already
+        if about := told.get(user_id or EVERYONE):
+            known[user_id] += loaded.taste_of(about)
+    if forget:  # people of whom nothing is left are forgotten altogether
+        known = {user_id: taste for user_id, taste in known.items() if taste.comparisons}
+    if out.lower().endswith(".json") and len(known) > 1:
+        raise PalError(f"out must end in .jsonl for the tastes of {len(known):,} people, got {out!r}")
+    with open_writer(out, "jsonl") as write:
+        for user_id, taste in known.items():
+            write([({"user_id": user_id} if user_id else {}) | json.loads(taste.to_json())])
+    _note(read.summary())
+
+
+def _rows(log: "Log", model: RewardModel) -> list[Row]:
+    """A log's comparisons as rows of a table, with lists of numbers where the model reads vectors."""
+    from pal.logs.columns import parsed_json
+    from pal.logs.read import FILE, ROW
+
+    sides = {"prompt": "prompts", "chosen": "responses", "rejected": "responses"}
+    vectors = [column for column, side in sides.items() if not model.input_encoder.describe(side)]
+    rows = []
+    for cells in log.pairs.iter_rows(named=True):
+        cells |= {column: parsed_json(cells[column]) for column in vectors}
+        rows.append(Row(cells.pop(FILE), cells.pop(ROW), None, cells))
+    return rows
+
+
+def _note(text: str) -> None:
+    """What was understood, beside what is printed for others to read."""
+    print(text, "\n", sep="", file=sys.stderr)
+
+
+def _given(options: "LogOptions", **others: Any) -> dict[str, Any]:
+    """What options say: columns by role, sides by value, and `fit_log.Options`."""
+    from pal.logs.columns import parse_columns
+    from pal.serving.fit_log import Options
+
+    given = vars(options) | {"weights": places_of(options.weights)} | others
+    columns, values = parse_columns(given.pop("columns") or ""), _values(given.pop("values"))
+    return {"columns": columns, "values": values, "options": Options(**given)}
+
+
+def _values(text: str | None) -> dict[str, str]:
+    sides = dict(part.split("=", 1) for part in (text or "").split(",") if "=" in part)
+    if text and not sides:
+        raise PalError(f"--values must be VALUE=SIDE, separated by commas, got {text!r}")
+    return sides
+
+
+def _names(text: str | None) -> list[str]:
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def rank(**options: Any) -> None:
+    """Add each response's reward to its row, and sort the rows of each prompt (and user) by it."""
+    score(**options, ranked=True)
+
+
+def score(
+    model: Path, table: str, users: "Users", output: "Output", options: "Computing", *, ranked: bool = False
+) -> None:
+    """Add each response's reward to its row; `ranked` sorts as `rank` does."""
     written = ("reward", "rank") if ranked else ("reward",)
     inputs, schema = read_table(model, table, ["response"], written, options)
     given = users_of(inputs.model, inputs.rows, users)
@@ -96,13 +272,13 @@ def _ranked(scored: Iterable[tuple[Row, float]], columns: Sequence[str]) -> Iter
 def ask(
     model: Path,
     table: str,
-    output: "Output",
     user: str | None,
     tastes: Path | None,
-    options: "Computing",
     *,
     number: int,
     together: bool,
+    output: "Output",
+    options: "Computing",
 ) -> None:
     """Write the pairs whose answers are expected to tell most of a user, with their bits.
 
@@ -128,15 +304,15 @@ def ask(
         write([{**inputs.rows[each.index].cells, "bits": round(each.bits, 6)} for each in chosen])
 
 
-def inspect(model: Path, table: str | None, options: "Computing", *, number: int, as_json: bool) -> None:
+def inspect(model: Path, table: str | None, *, number: int, as_json: bool, options: "Computing") -> None:
     """Print what a model is.
 
     Args:
         model: Its folder.
         table: Responses, several to a prompt, to tell what each prototype or direction likes; held in memory.
-        options: Where encoders come from and compute.
         number: How many responses and words to show at most, most and least liked.
         as_json: Whether to print JSON, for programs.
+        options: Where encoders come from and compute.
     """
     if table is None:
         inputs = TableModel(load_model(model, options), (), Path())
@@ -160,7 +336,7 @@ def model_facts(model: RewardModel) -> dict[str, Any]:
     weights, config = model.states, model.config
 
     def side(name: Any, dim: int) -> dict[str, Any]:
-        return {"encoder": model.input_encoder.name(name), "dim": dim}
+        return {"encoder": model.input_encoder.describe(name).get("encoder"), "dim": dim}
 
     about = {
         "model": config.model,
@@ -247,3 +423,149 @@ def _as_text(about: dict[str, Any]) -> str:
                 lines.append(f"  {item['above']:>+8.3f}  {' -> '.join(texts)}")
         lines.append("")
     return "\n".join(lines)
+
+
+def serve(models: Sequence[str], options: "ServeOptions") -> None:
+    """Serve models, each a folder or NAME=FOLDER, until the process is asked to end."""
+    _check_address(options.host)
+    from pal.service.pages import add_pages
+
+    served = _load(models, options)
+    if len(models) == 1:
+        served.get(served.name(None))
+    _run(served, add_pages, options)
+
+
+def demo(
+    model: str, log: str | None, questions: Path | None, study: "StudyOptions", options: "ServeOptions"
+) -> None:
+    """Serve a model with pages on which it is tried, or with a study that collects answers.
+
+    Args:
+        model: Its folder, or NAME=FOLDER.
+        log: Answers to show, and to take questions from; by default those that it was fitted to.
+        questions: A table of pairs: prompt, response_a, response_b.
+        study: Where a study keeps its answers, None for the demo; and how it asks.
+        options: Where to listen, and where encoders come from and compute.
+    """
+    _check_address(options.host)
+    from pal.service import demo as pages_of
+    from pal.service.pages import add_pages
+
+    served = _load([model], options)
+    name = served.name(None)
+    loaded = served.get(name)
+    people: dict[str, Any] = {}
+    pairs: Sequence[Any] = []
+    notes = notes_of_fit(served.folders[name])
+    source, read_as = str(notes.get("source", "")), {} if log else notes.get("read_as", {})
+    log = log or (source if source and Path(source).exists() else "")
+    # Without an encoder cells are ids, of vectors that are not at hand.
+    has_log = study.collect is None and loaded.input_encoder.describe("responses")
+    if log and has_log:
+        from pal.logs.shapes import read_log
+
+        read = read_log(log, **read_as)
+        pairs, people = pages_of.read_questions(read.pairs, read.table.folder)
+    if questions is not None:
+        pairs = pages_of.read_table(str(questions), needs_prompts=loaded.reads_prompts)
+    if not pairs:
+        needed = f", or --log the answers that the model was fitted to ({source})" if has_log else ""
+        raise PalError(f"--questions must name a table of prompt, response_a, response_b{needed}, got none")
+    tried = pages_of.Demo(loaded, pairs, people)
+    if study.collect is None:
+        _run(served, partial(add_pages, name=name, demo=tried), options)
+        return
+    try:
+        text = study.consent.read_text(encoding="utf-8") if study.consent else ""
+    except (OSError, UnicodeError) as error:
+        raise PalError(f"{study.consent} cannot be read as text ({error}); name a file of text") from None
+    asked = pages_of.Study(tried, text, study.random_share, study.repeat_every, study.number)
+    options = replace(options, database=str(study.collect))
+    _run(served, partial(add_pages, name=name, study=asked), options)
+
+
+def answers(database: str, out: Path) -> None:
+    """Write all answers that stand as a log that `pal fit` reads: JSONL, pictures in a folder beside it.
+
+    Of a study it also says how often people answered a repeated question as before.
+    """
+    from pal.service.answers import Answers
+    from pal.service.demo import consistency
+
+    if "://" not in database and not Path(database).is_file():
+        raise PalError(f"{database} must be a database of answers, got no file; name that of pal serve")
+    rows = Answers(database).export(out.with_name(f"{out.stem}-pictures"))
+    write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    people: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        people.setdefault(row["user_id"], []).append(row)
+    print(f"{len(rows):,} answers of {len(people):,} people in {out}")
+    same = [share for theirs in people.values() if (share := consistency(theirs)) is not None]
+    if same:
+        print(f"  repeated questions: answered as before in {fmean(same):.0%}, mean of {len(same):,} people")
+    print(f"  pal fit {out}")
+
+
+def _run(models: Any, add_pages: Callable[..., Any], options: "ServeOptions") -> None:
+    """Listen until the process is asked to end; without a key at a loopback address alone."""
+    import uvicorn
+
+    from pal.service.answers import Answers
+    from pal.service.app import create_app
+
+    key, host, port = os.environ.get(KEY), options.host, options.port
+    app = add_pages(create_app(models, Answers(options.database), key=key))
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        raise PalError(
+            f"--port must be free on {host}, got {port} ({error.strerror}); name another"
+        ) from None
+    address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+    print(f"{', '.join(models.folders)} at {address} (calls to try: {address}/docs)", flush=True)
+    if not key:
+        print(f"{KEY} is not set: only this computer can call, and needs no key", flush=True)
+    uvicorn.run(app, fd=listening.fileno(), log_level="warning", timeout_graceful_shutdown=30)
+
+
+def _check_address(host: str) -> None:
+    """Refuse to listen to others without a key."""
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not os.environ.get(KEY) and not loopback:
+        raise PalError(
+            f"--host must be a loopback address where {KEY} is not set, got {host}; set it to a secret"
+        )
+    try:
+        import fastapi  # noqa: F401
+    except ImportError:
+        raise PalError(
+            "the service must have its extra; pip install 'pal-pluralistic-alignment[serve]'"
+        ) from None
+
+
+def _load(models: Sequence[str], options: "ServeOptions") -> Any:
+    """The models that are named, with encoders where `options` say; one core is left to HTTP."""
+    from pal.service.compute import Models
+
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
+    return Models(_named(models), places_of(options.weights), options.device)
+
+
+def _named(models: Sequence[str]) -> dict[str, Path]:
+    """Folders by the names of their models; that of a folder by default."""
+    named: dict[str, Path] = {}
+    for given in models:
+        name, _, folder = given.rpartition("=") if not Path(given).exists() else ("", "", given)
+        path = Path(folder).expanduser()
+        whole = path.resolve()
+        name = name or (whole.name == "model" and whole.parent.name) or whole.name
+        if name in named:
+            raise PalError(f"two models must not have one name, got {name!r} twice; give NAME=FOLDER")
+        named[name] = path
+    return named

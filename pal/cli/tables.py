@@ -107,7 +107,7 @@ class TableModel:
         """Whether a cell is the path of a picture: by its name where the encoder reads texts too."""
         if not isinstance(cell, str):
             return False
-        readable = self.model.input_encoder.modalities(side)
+        readable = self.model.input_encoder.load(side).modalities
         return "image" in readable and ("text" not in readable or cell.lower().endswith(IMAGE_SUFFIXES))
 
 

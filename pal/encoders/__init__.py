@@ -226,18 +226,7 @@ def _module(family: str) -> Any:
     return import_module(ENCODERS[family])
 
 
-def unreadable(text: str) -> str | None:
-    """What is wrong with a text that no encoder can read, None where nothing is: the end of a sentence."""
-    if len(text) > LONGEST:
-        return f"is longer than {LONGEST:,} characters (got {len(text):,})"
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return "holds half of a surrogate pair, which is no character"
-    return None
-
-
-def complaint(text: str) -> str | None:
+def complaint(text: str, *, may_be_blank: bool = False) -> str | None:
     """What is wrong with a text as an encoder's input, None where nothing is.
 
     What passes has a finite vector. Nothing is refused that an encoder copes with: long texts are cut to its
@@ -246,14 +235,21 @@ def complaint(text: str) -> str | None:
 
     Args:
         text: Any Python string.
+        may_be_blank: Whether nothing, spaces and invisible characters are let through.
 
     Returns:
         The end of a sentence that begins with the text's name: "is empty".
     """
+    if len(text) > LONGEST:
+        return f"is longer than {LONGEST:,} characters (got {len(text):,})"
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return "holds half of a surrogate pair, which is no character"
+    if may_be_blank:
+        return None
     if not text:
         return "is empty"
-    if fault := unreadable(text):
-        return fault
     if all(unicodedata.category(character) in INVISIBLE for character in text):
         return "holds nothing but spaces and invisible characters"
     return None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pal.encoders import PRECISIONS, REPO, Described, TextEncoder
-from pal.encoders.pooled_tokens import PooledTokens, pool_mean
+from pal.encoders.transformers import PooledTokens, pool_mean
 from pal.encoders.weights import (
     ADVICE,
     WEIGHTS,
@@ -32,7 +32,7 @@ from pal.files import new_folder, store
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pal.encoders.pooled_tokens import Network, Pooling
+    from pal.encoders.transformers import Network, Pooling
 
 MODULES = ("Transformer", "Pooling", "Normalize", "Dense", "Dropout", "LayerNorm")
 """The library's modules that are run: a transformer first, then what makes one vector of its tokens'."""

@@ -39,9 +39,12 @@ class PromptedIdealPointModel(PrototypeModel):
         response_dim: Width of the responses' embeddings.
     """
 
+    needs_prompts = True
+
     def __init__(self, config: HeadConfig, *, prompt_dim: int, response_dim: int) -> None:
         super().__init__()
         self.config = config
+        self.linear = config.similarity == "inner" or config.normalise == "each"
         if not prompt_dim:
             raise PalError("model must be 'A' where there are no prompts, got 'B'")
         self.f = StackedMLP(response_dim, 1, config)
@@ -51,16 +54,6 @@ class PromptedIdealPointModel(PrototypeModel):
             self.log_scale = nn.Parameter(log_scale)
         else:
             self.register_buffer("log_scale", log_scale)
-
-    @override
-    @property
-    def needs_prompts(self) -> bool:
-        return True
-
-    @override
-    @property
-    def linear(self) -> bool:
-        return self.config.similarity == "inner" or self.config.normalise == "each"
 
     @property
     def scale(self) -> Float[Tensor, ""]:

@@ -20,7 +20,6 @@ from pal.comparisons import Comparisons, Embeddings, Questions
 from pal.evaluation.accuracy import rightness
 from pal.evaluation.describe import Description, Liked, describe_rewards, main_directions, without_opening
 from pal.models.base import PreferenceModel, PrototypeModel
-from pal.report import maps
 from pal.report.page import shorten
 from pal.report.people import MOST_PEOPLE, Row, answering, examples, for_whom, judge_people
 from pal.users.care import care_of
@@ -32,6 +31,10 @@ MOST_GROUPS = 20  # of an attribute, which are described in words
 SHOWN = 4  # responses of either end of a description
 SHORT = 200  # characters of an item
 SIDES = {"prompt": "prompts", "chosen": "responses", "rejected": "responses"}  # of an answer
+STACKS = 60  # of people who stand alike on the map, along a line
+MARGIN = 14.0  # per cent of the map around the outermost people, for names
+MOST_DRAWN = 1000  # people on the map
+Point = tuple[float, float]
 Item = tuple[str, int]  # prompts or responses, and the item's row
 Show = Callable[[set[Item]], Mapping[Item, Row]]
 
@@ -202,7 +205,7 @@ def portrait(
     tastes = wants.described or names
     return {
         "whom": _whom(for_whom(judged, attributes), wants.titles, outside),
-        "map": maps.draw(
+        "map": draw_map(
             people,
             weights=weights,
             plane=wants.plane,
@@ -319,6 +322,118 @@ def _wants(
         apart = (states - population.mean).double()
         plane = (apart @ torch.linalg.pinv(along.double()))[:, :2].numpy(force=True)
     return _Wants(described, prompt.tolist(), response.tolist(), plane, titles)
+
+
+def draw_map(
+    people: Sequence[Row],
+    *,
+    weights: Float[np.ndarray, "users K"] | None = None,
+    plane: Float[np.ndarray, "users axes"] | None = None,
+    titles: Sequence[str] = (),
+    shares: Sequence[float] = (),
+) -> Row | None:
+    """A map of people: between prototypes, or along the directions in which they differ most.
+
+    Places are percentages of the map's width and height, y downwards.
+
+    Args:
+        people: user_id, users (seen or unseen) and group of each.
+        weights: Of each person's prototypes; or
+        plane: where each stands along the first directions, in standard deviations.
+        titles: Prototypes or directions in words.
+        shares: Of the people's weight, or of their differences.
+
+    Returns:
+        points (user_id, x, y, mark, users), labels, edges, groups, kind; None where there is nothing to tell
+        apart.
+    """
+    if not people or (weights is not None and weights.shape[1] < 2) or (weights is None and plane is None):
+        return None
+    edges: list[tuple[Point, Point]] = []
+    ring = np.empty((0, 2))
+    if weights is not None and weights.shape[1] == 2:
+        kind, places, ring = "line", _stacked(weights[:, 0]), np.array([(1.0, 0.0), (-1.0, 0.0)])
+    elif weights is not None:
+        ring = corners(weights.shape[1])
+        kind, places = "polygon", _spread(weights @ ring)
+        edges = list(zip(ring.tolist(), np.roll(ring, -1, 0).tolist(), strict=True))
+    else:
+        assert plane is not None  # noqa: S101 - asked above
+        flat = np.pad(plane, ((0, 0), (0, max(0, 2 - plane.shape[1]))))[:, :2]
+        kind, places = "plane", flat / max(float(np.abs(flat).max()), 1e-9)
+        edges = [((-1.0, 0.0), (1.0, 0.0)), ((0.0, -1.0), (0.0, 1.0))]
+    ys = np.concatenate([places, ring])[:, 1] if kind != "plane" else np.array([-1.0, 1.0])
+    height = max(float(np.ptp(ys)), 0.5)
+    middle, scale = float(ys.max() + ys.min()) / 2, (100 - 2 * MARGIN) / 2
+
+    def place(x: float, y: float) -> Row:
+        return {"x": round(50 + scale * x, 2), "y": round(50 - 2 * scale * (y - middle) / height, 2)}
+
+    groups = sorted({str(person["group"]) for person in people if person["group"] is not None}, key=_in_order)
+    if groups:
+        marks = [groups.index(str(person["group"])) for person in people]
+    else:  # by the nearest prototype
+        marks = [0] * len(people) if weights is None else weights.argmax(1).tolist()
+    drawn = zip(people, places.tolist(), marks, strict=True)
+    points = [
+        {"user_id": person["user_id"], "users": person["users"], **place(*at), "mark": mark}
+        for person, at, mark in list(drawn)[:: -(-len(people) // MOST_DRAWN)]
+    ]
+    labels = [
+        {
+            **place(1.12 * x, 1.12 * y),
+            "name": f"prototype {k + 1}",
+            "title": title,
+            "share": shares[k] if k < len(shares) else None,
+            "mark": k,
+        }
+        for k, ((x, y), title) in enumerate(zip(ring.tolist(), titles, strict=False))
+    ]
+    return {
+        "kind": kind,
+        "ratio": 0.8 if kind == "plane" else round(min(max(height / 2, 0.4), 1.0), 3),
+        "points": points,
+        "labels": labels,
+        "edges": [(place(*a), place(*b)) for a, b in edges],
+        "groups": groups,
+        "drawn": len(points),
+        "of": len(people),
+        "axes": list(titles[:2]) if kind == "plane" else [],
+    }
+
+
+def corners(n_prototypes: int) -> Float[np.ndarray, "K 2"]:
+    """The corners of a regular polygon of radius 1, the first on top, clockwise."""
+    angles = np.pi / 2 - 2 * np.pi * np.arange(n_prototypes) / n_prototypes
+    return np.stack([np.cos(angles), np.sin(angles)], 1)
+
+
+def _spread(places: Float[np.ndarray, "users 2"]) -> Float[np.ndarray, "users 2"]:
+    """Points that share a place become a small disc around it, so that their number shows."""
+    number, size = _number_equal((50 * places).round())
+    radius = np.minimum(0.025, 0.2 / np.sqrt(size)) * np.sqrt(number)
+    angle = np.pi * (3 - np.sqrt(5)) * number  # the golden angle: a disc without rows
+    return places + radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
+
+
+def _stacked(values: Float[np.ndarray, " users"]) -> Float[np.ndarray, "users 2"]:
+    """Values in [0, 1] along a line, of which equal ones stand above and below each other."""
+    number, size = _number_equal((STACKS * values).round()[:, None])
+    height = min(0.05, 1.3 / size.max()) * ((number + 1) // 2) * np.where(number % 2, 1, -1)
+    return np.stack([2 * values - 1, height], 1)
+
+
+def _number_equal(cells: Float[np.ndarray, "users axes"]) -> tuple[np.ndarray, np.ndarray]:
+    """Each row's number among those equal to it, from 0, and how many these are."""
+    frame = pl.DataFrame(cells)
+    count = pl.int_range(pl.len()).over(frame.columns), pl.len().over(frame.columns)
+    number, size = frame.select(number=count[0], size=count[1])
+    return number.to_numpy(), size.to_numpy()
+
+
+def _in_order(name: str) -> tuple[bool, int, str]:
+    """Numbers as numbers."""
+    return not name.isdecimal(), int(name) if name.isdecimal() else 0, name
 
 
 def _opening(prompts: Sequence[str | None]) -> str:

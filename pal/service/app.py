@@ -30,12 +30,12 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from pal import __version__
 from pal.encoders import complaint
 from pal.errors import PalError
+from pal.service import RefusedError
 from pal.service import requests as typed
 from pal.service.answers import Answers, Entry
-from pal.service.compute import Job, Models, Needed, Worker, encoder_of
-from pal.service.errors import RefusedError
+from pal.service.compute import Job, Models, Needed, Worker
 from pal.serving.aggregates import Aggregate, Kind, rewards_for
-from pal.serving.inputs import Preferences
+from pal.serving.inputs import Preferences, Side
 from pal.serving.reward_model import RewardModel
 from pal.users.taste import Taste
 
@@ -45,6 +45,7 @@ SLOWEST_BODY = 30.0  # seconds within which a request's body must have come
 # Seconds after which the encoding thread and the one that reads requests take turns: by Python's default, ten
 # times as many, encoding slows to a fourth while more requests come than can be served.
 TURN = 0.0005
+SIDES: tuple[Side, ...] = ("prompts", "responses")
 AGAIN = {"Retry-After": "1"}
 SAID = {
     "extra_forbidden": "is no field of this request; leave it out",
@@ -208,7 +209,7 @@ def needs_of(model: RewardModel, prompts: Sequence[Any], **responses: Sequence[A
     return [
         ("prompts", read if model.head.needs_prompts else []),
         *(
-            ("responses", model.joined(read, typed.read_items(items, "responses", name)))
+            ("responses", model.input_encoder.joined(read, typed.read_items(items, "responses", name)))
             for name, items in responses.items()
         ),
     ]
@@ -348,7 +349,7 @@ async def models(service: OfService) -> list[typed.Model]:
             users=len(model.rows),
             population=model.population.name,
             needs_prompts=model.reads_prompts,
-            encoders={side: encoder_of(model, side).get("encoder") for side in ("prompts", "responses")},
+            encoders={side: model.input_encoder.describe(side).get("encoder") for side in SIDES},
             prompt_dim=model.prompt_dim,
             response_dim=model.response_dim,
         )

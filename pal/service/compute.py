@@ -25,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pal.errors import PalError
-from pal.service.errors import RefusedError
+from pal.service import RefusedError
 from pal.service.requests import Raw
 from pal.serving.inputs import Side
 from pal.serving.reward_model import RewardModel
@@ -224,17 +224,9 @@ class Worker:
         """What tells encoders apart; a side that is given as vectors has one of its own."""
         known = (model.fingerprint, side)
         if known not in self._encoders:
-            about = repr(sorted(encoder_of(model, side).items()) or known)
+            about = repr(sorted(model.input_encoder.describe(side).items()) or known)
             self._encoders[known] = blake2b(about.encode(), digest_size=16).digest()
         return self._encoders[known]
-
-
-def encoder_of(model: RewardModel, side: Side) -> dict[str, Any]:
-    """What describes a side's encoder; empty where items are given as vectors."""
-    try:
-        return model.input_encoder.describe(side)
-    except PalError:
-        return {}
 
 
 def _key(encoder: bytes, item: str | bytes) -> bytes:

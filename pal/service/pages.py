@@ -10,12 +10,11 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from pydantic import Field
 
 from pal.errors import PalError
+from pal.service import RefusedError
 from pal.service import requests as typed
 from pal.service.answers import Entry
 from pal.service.app import Service
-from pal.service.demo import Demo
-from pal.service.errors import RefusedError
-from pal.service.study import Study, key_of
+from pal.service.demo import Demo, Study, key_of
 from pal.serving.aggregates import Aggregate
 from pal.serving.reward_model import RewardModel
 from pal.users.taste import Taste

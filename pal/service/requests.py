@@ -20,7 +20,7 @@ from typing_extensions import TypedDict
 from pal.conversations import completion_text, prompt_text
 from pal.encoders import complaint
 from pal.errors import PalError
-from pal.service.errors import RefusedError
+from pal.service import RefusedError
 from pal.serving.aggregates import Kind
 from pal.serving.inputs import Side
 from pal.serving.reward_model import RewardModel

@@ -70,7 +70,7 @@ def _scalar_model(model: RewardModel, user: User | Aggregate, prompt: str | None
     from pal.encoders.sentence_transformers import library_model
     from pal.serving.transformers_model import ScalarConfig, ScalarReward, names_code
 
-    description = model.input_encoder.describe("responses")
+    description = model.input_encoder.load("responses").description
     described, pooling, unit_length = _exportable_encoder(model, description)
     if not isinstance(user, Aggregate):
         user = Aggregate("mean", model.state_of(user)[None])
@@ -87,7 +87,7 @@ def _scalar_model(model: RewardModel, user: User | Aggregate, prompt: str | None
         if any(of_prompts.get(x) != description.get(x) for x in ("encoder", "weights_sha256", "dtype")):
             raise PalError(
                 "prompts and responses must have one encoder to be exported together, got "
-                f"{of_prompts['encoder']} and {description['encoder']}; fix the prompt, "
+                f"{of_prompts.get('encoder')} and {description['encoder']}; fix the prompt, "
                 "export_scalar(..., prompt=...)"
             )
     encoder = library_model(described, "cpu")
@@ -138,7 +138,6 @@ def _exportable_encoder(
         raise PalError(
             f"the encoder must compute in float32 to be exported, got {description['precision']} of {name}"
         )
-    model.encode_responses(["a"])  # which compares the encoder's weights with the model's hash
     described = encoders.describe(name, model.input_encoder.source(name))
     if described.family != "sentence-transformers" or described.folder is None or name.endswith("+measures"):
         raise PalError(f"the encoder must be of sentence-transformers to be exported, got {name}")

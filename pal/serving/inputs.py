@@ -43,6 +43,7 @@ Side = Literal["prompts", "responses"]
 PLURALS = {TEXT: "texts", IMAGE: "pictures"}
 TOKENS_PER_BATCH = 4096
 IMAGES_PER_BATCH = 32
+ALL = slice(None)
 
 
 class Place(NamedTuple):
@@ -89,34 +90,28 @@ class ItemEmbeddings:
         """Each item's row of the table."""
         return torch.arange(len(self.table), device=self.table.device) if self.row is None else self.row
 
-    def __getitem__(self, items: slice) -> "ItemEmbeddings":
-        """Some of the items."""
-        if self.row is None:
-            return ItemEmbeddings(self.table[items])
-        return ItemEmbeddings(self.table, self.row[items])
+    def tensor(self, items: slice = ALL) -> Float[Tensor, "n dim"]:
+        """One embedding per item, or for some of them, repeated where items repeat."""
+        return self.table[items if self.row is None else self.row[items].to(self.table.device)]
 
-    def tensor(self) -> Float[Tensor, "n dim"]:
-        """One embedding per item, repeated where items repeat."""
-        return self.table if self.row is None else self.table[self.row.to(self.table.device)]
-
-    def distinct(self) -> tuple[Float[Tensor, "distinct dim"], Int[Tensor, " n"]]:
-        """Embeddings that differ, and each item's row of them.
+    def distinct(self, items: slice) -> tuple[Float[Tensor, "distinct dim"], Int[Tensor, " n"]]:
+        """Embeddings of some items that differ, and each item's row of them.
 
         Of items that are rows of a table these are exact; otherwise only neighbours are compared.
         """
         if self.row is not None:
-            rows, row = torch.unique(self.row, return_inverse=True)
+            rows, row = torch.unique(self.row[items], return_inverse=True)
             return self.table[rows.to(self.table.device)], row
-        table = self.table
-        if not bool((table[1:, 0] == table[:-1, 0]).any()):  # the first number settles most cases
-            return table, self.rows
+        table = self.table[items]
         new = torch.ones(len(table), dtype=torch.bool, device=table.device)
-        new[1:] = (table[1:] - table[:-1]).abs_().amax(1) != 0  # takes half the time of comparing
-        return table[new], new.long().cumsum(0) - 1
+        if bool((table[1:, 0] == table[:-1, 0]).any()):  # the first number settles most cases
+            new[1:] = (table[1:] - table[:-1]).abs_().amax(1) != 0  # takes half the time of comparing
+            table = table[new]
+        return table, new.long().cumsum(0) - 1
 
     def repeated(self, n: int) -> "ItemEmbeddings":
-        """One item repeated n times; several items as they are."""
-        return ItemEmbeddings(self.table, torch.zeros(n, dtype=torch.long)) if len(self) == 1 else self
+        """The only item n times."""
+        return ItemEmbeddings(self.table, torch.zeros(n, dtype=torch.long))
 
 
 @dataclass(frozen=True)
@@ -195,7 +190,7 @@ def as_list(items: Items) -> ItemList:
         return [items]
     if items and isinstance(items[0], Mapping):  # one conversation
         return [items]
-    if items and _is_number(items[0]):
+    if items and isinstance(items[0], Real):
         return _as_tensor(items)[None]
     n_vectors = sum(kind_of(item) == VECTOR for item in items)
     if not n_vectors:
@@ -216,7 +211,7 @@ def kind_of(item: object) -> str:
     if isinstance(item, bytes | Path | Image):
         return IMAGE
     if isinstance(item, Tensor | np.ndarray) or (
-        isinstance(item, list | tuple) and item and _is_number(item[0])
+        isinstance(item, list | tuple) and item and isinstance(item[0], Real)
     ):
         return VECTOR
     raise PalError(
@@ -323,10 +318,6 @@ def _columns_of_rows(comparisons: Any) -> Preferences:
     return Preferences(prompts, *([getattr(row, side) for row in rows] for side in COLUMNS))
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
 def _as_tensor(vector: Any) -> Tensor:
     if isinstance(vector, Tensor | np.ndarray) and not vector.ndim:
         raise PalError("an embedding must be a list of numbers, got a single number; give one of dimension 1")
@@ -344,6 +335,14 @@ def _as_tensor(vector: Any) -> Tensor:
         raise PalError(f"an embedding must be numbers, got something else ({error})") from None
 
 
+class LoadedEncoder(NamedTuple):
+    """One side's encoder, what it reads (text, image or both), and what the model says of it."""
+
+    encoder: Any
+    modalities: tuple[str, ...]
+    description: Mapping[str, Any]
+
+
 @dataclass
 class InputEncoder:
     """A model's encoders, one for prompts and one for responses.
@@ -353,14 +352,20 @@ class InputEncoder:
         weights: Where an encoder's weights come from, by its name: `package`, `hub` or a folder. By default
             the hub; for all-MiniLM-L6-v2 the package.
         device: Where encoders compute.
+
+    Attributes:
+        template: How prompt and response are one text, where the model was fitted on such: see
+            `pal.conversations.template_of`.
     """
 
     encoder: Mapping[str, Any]
     weights: Mapping[str, str | Path] = field(default_factory=dict)
     device: str = "cpu"
-    _loaded: dict[tuple[str, str, str], tuple[Any, tuple[str, ...]]] = field(default_factory=dict, repr=False)
+    template: str | None = field(init=False)
+    _loaded: dict[Side, LoadedEncoder] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self.template = self.describe("responses").get("template")
         try:
             kind = torch.device(self.device).type
         except (RuntimeError, TypeError):
@@ -374,48 +379,15 @@ class InputEncoder:
         """Without loaded encoders, which another process loads itself: they may hold what cannot be sent."""
         return {**vars(self), "_loaded": {}}
 
-    def encode(self, items: ItemList, side: Side, dim: int, places: Places | None = None) -> ItemEmbeddings:
-        """Embeddings of items, as `as_list` gives them; texts and pictures that repeat are encoded once.
+    def describe(self, side: Side) -> dict[str, Any]:
+        """The model's description of one side's encoder; empty where items are given as vectors."""
+        description = self.encoder.get(side)
+        name = description.get("encoder") if isinstance(description, Mapping) else None
+        return dict(description) if isinstance(name, str) and name != "none" else {}
 
-        Embeddings pass through, and must be `dim` wide. `places` names items in messages.
-        """
-        places = places or places_in(side)
-        if isinstance(items, Tensor):
-            n = len(items)
-            # One embedding that was expanded is stored once.
-            table = items[:1] if n > 1 and items.stride(0) == 0 else items
-            check_embeddings(table, dim, places)
-            return ItemEmbeddings(table).repeated(n) if len(table) != n else ItemEmbeddings(table)
-        if not items:
-            return ItemEmbeddings(torch.zeros(0, dim, dtype=torch.float32))
-        read = prompt_text if side == "prompts" else completion_text
-        items = [
-            read(item, places(number).name) if isinstance(item, list | tuple) else item
-            for number, item in enumerate(items)
-        ]
-        distinct: dict[Any, int] = {}  # each distinct item's row of the table, by what makes it distinct
-        first_at: list[int] = []
-        row = torch.empty(len(items), dtype=torch.long)
-        for number, item in enumerate(items):
-            # A PIL image in memory cannot be compared with others cheaply, so it only equals itself.
-            key = item if isinstance(item, str | bytes | Path) else ("picture", id(item))
-            if key not in distinct:
-                distinct[key] = len(distinct)
-                first_at.append(number)
-            row[number] = distinct[key]
-        table = torch.empty(len(distinct), self.describe(side)["dim"], dtype=torch.float32)
-        for rows, vectors in self._batches(
-            [items[at] for at in first_at], side, lambda at: places(first_at[at])
-        ):
-            table[torch.tensor(rows)] = torch.from_numpy(vectors)
-        check_embeddings(table, dim, lambda at: places(first_at[at]))
-        return ItemEmbeddings(table, row)
-
-    @property
-    def template(self) -> str | None:
-        """How prompt and response are one text, where the model was fitted on such: see `template_of`."""
-        responses = self.encoder.get("responses")
-        return responses.get("template") if isinstance(responses, Mapping) else None
+    def source(self, name: str) -> str:
+        """Where an encoder's weights come from: `package`, `hub` or a folder."""
+        return str(self.weights.get(encoders.plain_name(name)) or encoders.default_weights(name))
 
     def joined(self, prompts: Items | None, responses: ItemList) -> ItemList:
         """Responses in one text with their prompts, where there is a template; embeddings as they are.
@@ -439,88 +411,100 @@ class InputEncoder:
             for prompt, text in zip(prompts, texts, strict=True)
         ]
 
-    def _batches(
-        self, items: list[Any], side: Side, places: Places
-    ) -> Iterator[tuple[Sequence[int], np.ndarray]]:
-        """Distinct texts and pictures, batch by batch: their rows, and their embeddings in float32."""
+    def encode(self, items: ItemList, side: Side, dim: int, places: Places | None = None) -> ItemEmbeddings:
+        """Embeddings of items, as `as_list` gives them; texts and pictures that repeat are encoded once.
+
+        Embeddings pass through, and must be `dim` wide. `places` names items in messages.
+        """
+        places = places or places_in(side)
+        if isinstance(items, Tensor):
+            n = len(items)
+            # One embedding that was expanded is stored once.
+            table = items[:1] if n > 1 and items.stride(0) == 0 else items
+            check_embeddings(table, dim, places)
+            return ItemEmbeddings(table).repeated(n) if len(table) != n else ItemEmbeddings(table)
+        if not items:
+            return ItemEmbeddings(torch.zeros(0, dim, dtype=torch.float32))
+        encoder, modalities, description = self.load(side)
+        as_one_text = prompt_text if side == "prompts" else completion_text
+        number: dict[Any, int] = {}  # of each distinct item, by what makes it distinct
+        distinct, first_at, rows = [], [], []
+        by_kind: dict[str, list[int]] = {}
+        for at, item in enumerate(items):
+            if isinstance(item, list | tuple):
+                item = as_one_text(item, places(at).name)
+            # A PIL image in memory cannot be compared with others cheaply, so it only equals itself.
+            key = item if isinstance(item, str | bytes | Path) else id(item)
+            if key not in number:
+                if (kind := kind_of(item)) not in modalities:
+                    reads = " and ".join(PLURALS[modality] for modality in modalities)
+                    raise places(at).error(
+                        f"must be one of the {reads} that {description['encoder']} reads, got one of the "
+                        f"{PLURALS[kind]}; give what the model was fitted on"
+                    )
+                by_kind.setdefault(kind, []).append(len(distinct))
+                number[key] = len(distinct)
+                distinct.append(item)
+                first_at.append(at)
+            rows.append(number[key])
+        table = torch.empty(len(distinct), description["dim"], dtype=torch.float32)
+        # Training read stored embeddings, which may have been rounded to float16.
+        stored = description.get("dtype", "float32")
+        for kind, numbers in sorted(by_kind.items()):
+            batches = _encode_texts if kind == TEXT else _encode_pictures
+            for batch, vectors in batches(encoder, distinct, numbers, lambda row: places(first_at[row])):
+                table[torch.tensor(batch)] = torch.from_numpy(vectors.astype(stored).astype("float32"))
+        check_embeddings(table, dim, lambda row: places(first_at[row]))
+        return ItemEmbeddings(table, torch.tensor(rows))
+
+    def load(self, side: Side) -> LoadedEncoder:
+        """One side's encoder, loaded once, also where both sides have the same.
+
+        Raises:
+            PalError: If the model names none, or it cannot be had with the weights that it was fitted with.
+        """
+        if side in self._loaded:
+            return self._loaded[side]
         description = self.describe(side)
-        encoder, modalities = self._load(side)
-        rows: dict[str, list[int]] = {}
-        for number, item in enumerate(items):
-            kind = kind_of(item)
-            if kind not in modalities:
-                reads = " and ".join(PLURALS[modality] for modality in modalities)
-                raise places(number).error(
-                    f"must be one of the {reads} that {description['encoder']} reads, got one of the "
-                    f"{PLURALS[kind]}; give what the model was fitted on"
-                )
-            rows.setdefault(kind, []).append(number)
-        for kind, numbers in sorted(rows.items()):
-            encode = _encode_texts if kind == TEXT else _encode_pictures
-            for batch, vectors in encode(encoder, items, numbers, places):
-                # Training read stored embeddings, which may have been rounded to float16.
-                yield batch, vectors.astype(description.get("dtype", "float32")).astype("float32")
-
-    def modalities(self, side: Side) -> tuple[str, ...]:
-        """What one side's encoder reads: text, image or both."""
-        return self._load(side)[1]
-
-    def name(self, side: Side) -> str | None:
-        """The name of one side's encoder; None where items are given as vectors."""
-        description = self.encoder.get(side)
-        name = description.get("encoder") if isinstance(description, Mapping) else None
-        return name if isinstance(name, str) and name != "none" else None
-
-    def describe(self, side: Side) -> dict[str, Any]:
-        """The model's description of one side's encoder; an error if it names none."""
-        name, description = self.name(side), self.encoder.get(side)
-        if name is None:
+        if not description:
             raise PalError(
                 f"{side} must be embeddings, got texts or pictures; the model was fitted on vectors and "
                 "names no encoder, so give lists of numbers (in tables: JSONL or Parquet)"
             )
-        if type(description.get("dim")) is not int:
-            raise PalError(
-                f"the model's config must give the width of {name}, got {description.get('dim')!r}"
-            )
-        return dict(description)
-
-    def source(self, name: str) -> str:
-        """Where an encoder's weights come from: `package`, `hub` or a folder."""
-        return str(self.weights.get(encoders.plain_name(name)) or encoders.default_weights(name))
-
-    def _load(self, side: Side) -> tuple[Any, tuple[str, ...]]:
-        """The encoder, and the kinds of items that it reads; loaded once."""
-        description = self.describe(side)
-        name = description["encoder"]
+        name, dim = description["encoder"], description.get("dim")
+        if type(dim) is not int:
+            raise PalError(f"the model's config must give the width of {name}, got {dim!r}")
+        for other in self._loaded.values():
+            if other.description | {"template": None} == description | {"template": None}:
+                self._loaded[side] = other
+                return other
         precision, engine = description.get("precision", "float32"), description.get("engine", "torch")
-        key = (name, precision, engine)
-        if key not in self._loaded:
-            try:
-                described = encoders.describe(name, self.source(name), precision=precision, engine=engine)
-            except PalError as error:
+        try:
+            described = encoders.describe(name, self.source(name), precision=precision, engine=engine)
+        except PalError as error:
+            raise PalError(
+                f"the encoder of the model's {side} cannot be used: {error} (for encode.weights "
+                f"give pal --weights {name}=PLACE, or load weights={{{name!r}: PLACE}})"
+            ) from None
+        for what in ("weights_sha256", "dim"):
+            wanted, got = description.get(what), getattr(described, what)
+            if wanted and wanted != got:
                 raise PalError(
-                    f"the encoder of the model's {side} cannot be used: {error} (for encode.weights "
-                    f"give pal --weights {name}=PLACE, or load weights={{{name!r}: PLACE}})"
-                ) from None
-            for what in ("weights_sha256", "dim"):
-                wanted, got = description.get(what), getattr(described, what)
-                if wanted and wanted != got:
-                    raise PalError(
-                        f"{name} must have the {what} that the model was fitted with, {wanted}, got {got}; "
-                        f"give the folder of the right weights, --weights {name}=FOLDER, in Python load(..., "
-                        f"weights={{{name!r}: FOLDER}})"
-                    )
-            # Tokenisers and configs differ harmlessly between the hub's copy and a package's.
-            if description.get("files_sha256") not in (None, "", described.files_sha256):
-                warnings.warn(
-                    f"the weights of {name} are those that the model was fitted with, but its other files "
-                    "(tokeniser, configuration) are not the same; compare a few rewards with ones that you "
-                    "trust",
-                    stacklevel=2,
+                    f"{name} must have the {what} that the model was fitted with, {wanted}, got {got}; "
+                    f"give the folder of the right weights, --weights {name}=FOLDER, in Python load(..., "
+                    f"weights={{{name!r}: FOLDER}})"
                 )
-            self._loaded[key] = encoders.load(described, self.device), described.modalities
-        return self._loaded[key]
+        # Tokenisers and configs differ harmlessly between the hub's copy and a package's.
+        if description.get("files_sha256") not in (None, "", described.files_sha256):
+            warnings.warn(
+                f"the weights of {name} are those that the model was fitted with, but its other files "
+                "(tokeniser, configuration) are not the same; compare a few rewards with ones that you "
+                "trust",
+                stacklevel=2,
+            )
+        encoder = encoders.load(described, self.device)
+        self._loaded[side] = LoadedEncoder(encoder, described.modalities, description)
+        return self._loaded[side]
 
 
 def _encode_texts(

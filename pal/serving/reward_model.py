@@ -257,18 +257,19 @@ class RewardModel:
         Raises:
             PalError: If an item cannot be read, shapes disagree, or the user is unknown.
         """
-        items, head = self.joined(prompts, as_list(responses)), self.head
+        items, head = self.input_encoder.joined(prompts, as_list(responses)), self.head
         n, device = len(items), head.device
         embedded_prompts, states = self.encode_prompts(prompts, n), self.states_of(user, n).to(device)
         rewards = torch.empty(n, device=device, dtype=torch.float32)
         step = max(n, 1) if isinstance(items, Tensor) else RAW_AT_ONCE
         with torch.no_grad():  # not inference_mode: its tensors can never be used in a fit
             for first in range(0, n, step):
-                embedded = self.encode_responses(items[first : first + step], places_in("responses", first))
-                for start in range(0, len(embedded), BLOCK):
-                    block = embedded[start : start + BLOCK].tensor()
+                places = places_in("responses", first)
+                embedded = self.encode_responses(items[first : first + step], places)
+                for start in range(0, len(items[first : first + step]), BLOCK):
+                    block = embedded.tensor(slice(start, start + BLOCK))
                     rows = slice(first + start, first + start + len(block))
-                    distinct, row = embedded_prompts[rows].distinct()
+                    distinct, row = embedded_prompts.distinct(rows)
                     rewards[rows] = head.reward_embedded(
                         head.embed_prompts(distinct.to(device, torch.float32)),
                         row.to(device),
@@ -299,7 +300,7 @@ class RewardModel:
         self, prompts: Items | None, responses: Items, states: Float[Tensor, "states state"]
     ) -> Float[Tensor, "n states"]:
         """Reward each response for several users' states, with every item encoded once."""
-        items = self.joined(prompts, as_list(responses))
+        items = self.input_encoder.joined(prompts, as_list(responses))
         table = self.encode_responses(items).tensor()
         embedded_prompts = self.encode_prompts(prompts, len(items)).tensor()
         return torch.stack([self.score(embedded_prompts, table, user=state) for state in states], 1).cpu()
@@ -329,7 +330,7 @@ class RewardModel:
         n = len(sides[0])
         if len(sides[1]) != n:
             raise PalError(f"second must be as many as first, got {len(sides[1])} and {n}")
-        embeddings, questions = self._encode_questions(prompts, concatenate(sides))
+        embeddings, questions = self.encode_questions(prompts, concatenate(sides))
         rows: dict[int, list[int]] = {}
         each = list(self._each_user(user, n))
         for row, one in enumerate(each):
@@ -453,7 +454,7 @@ class RewardModel:
         """
         rows = [as_row(Question, given, f"question {row}") for row, given in enumerate(questions)]
         no_prompts = any(row.prompt is None for row in rows)
-        embeddings, candidates = self._encode_questions(
+        embeddings, candidates = self.encode_questions(
             None if no_prompts else [row.prompt for row in rows],
             as_list([row.first for row in rows] + [row.second for row in rows]),
         )
@@ -538,10 +539,6 @@ class RewardModel:
         """Whether rewards depend on prompts: by the head, or as both are encoded as one text."""
         return self.head.needs_prompts or self.input_encoder.template is not None
 
-    def joined(self, prompts: Items | None, responses: ItemList) -> ItemList:
-        """Responses as they are encoded: see `InputEncoder.joined`."""
-        return self.input_encoder.joined(prompts, responses)
-
     def encode_responses(self, responses: ItemList, places: Places | None = None) -> ItemEmbeddings:
         """Embeddings of responses; see `InputEncoder.encode`."""
         return self.input_encoder.encode(responses, "responses", self.response_dim, places)
@@ -552,12 +549,13 @@ class RewardModel:
             return ItemEmbeddings(torch.zeros(1, 0)).repeated(n)
         if prompts is None:
             raise PalError("prompts must be given, got None; this model's reward depends on the prompt")
-        embedded = self.input_encoder.encode(as_list(prompts), "prompts", self.prompt_dim, places)
-        if len(embedded) not in (n, 1):
+        items = as_list(prompts)
+        if len(items) not in (n, 1):
             raise PalError(
-                f"prompts must be one for all responses, or one for each of the {n}, got {len(embedded)}"
+                f"prompts must be one for all responses, or one for each of the {n}, got {len(items)}"
             )
-        return embedded.repeated(n)
+        embedded = self.input_encoder.encode(items, "prompts", self.prompt_dim, places)
+        return embedded.repeated(n) if len(items) == 1 else embedded
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the model, by the name it has on disk."""
@@ -616,7 +614,7 @@ class RewardModel:
             return Place(f"{side} of comparison {row}{of_user}", side, row, user_id)
 
         prompts = [each.prompts for each in columns if len(each.chosen)]
-        embeddings, questions = self._encode_questions(
+        embeddings, questions = self.encode_questions(
             None if any(of_user is None for of_user in prompts) else concatenate(prompts),
             concatenate([*(each.chosen for each in columns), *(each.rejected for each in columns)]),
             place,
@@ -634,29 +632,35 @@ class RewardModel:
             evidence = self.population.evidence(self.head, embeddings, comparisons, self.fit_config.loss)
         return dict(zip(group, sum_evidence(self, evidence, counts), strict=True))
 
-    def _encode_questions(
+    def encode_questions(
         self,
         prompts: Items | None,
         responses: ItemList,
         place: Callable[[str, int], Place] = lambda side, row: Place(f"{side} of question {row}", side, row),
         sides: tuple[str, str] = ("first", "second"),
+        *,
+        may_be_same: bool = False,
     ) -> tuple[Embeddings, Questions]:
         """Questions as rows of embeddings, in the order given.
 
-        `responses` holds the first response of every question, then the second of every one. `place` says
-        where an item stands, from its side, one of `sides`, and its question's number.
+        Args:
+            prompts: One per question, or one for all; None where the model reads none.
+            responses: The first response of every question, then the second of every one.
+            place: Where an item stands, from its side, one of `sides`, and its question's number.
+            sides: What messages call the two responses.
+            may_be_same: Whether a question's responses may be the same.
         """
         n = len(responses) // 2
         both = prompts if prompts is None or isinstance(prompts, Tensor) else as_list(prompts)
         if isinstance(both, list) and len(both) > 1:
             both = both * 2  # a prompt for each response
-        responses = self.joined(both, responses)
+        responses = self.input_encoder.joined(both, responses)
         embedded = self.encode_responses(responses, lambda row: place(sides[row >= n], row % max(n, 1)))
         embedded_prompts = self.encode_prompts(prompts, n, lambda row: place("prompt", row))
         first, second = embedded.rows[:n], embedded.rows[n:]
         # The same item, or the same embedding.
         same = (embedded.table[:n] == embedded.table[n:]).all(1) if embedded.row is None else first == second
-        for row in same.nonzero()[:1, 0].tolist():
+        for row in [] if may_be_same else same.nonzero()[:1, 0].tolist():
             problem = f"must differ from the {sides[0]} response, got the same; leave it out"
             raise place(sides[1], row).error(problem)
         tables = Embeddings(embedded_prompts.table, embedded.table).without_float64()

@@ -87,7 +87,7 @@ class ScalarReward(PreTrainedModel):
 
     It is not a drop-in for code that puts prompt and response into one text, as TRL's own path for reward
     *models* does, without the tokens at the ends that the encoder expects: that scores another text than
-    `RewardModel.score` does. Use `pal.serving.trl_rewards` there, which takes both separately.
+    `RewardModel.score` does. Use `pal.serving.policy_rewards` there, which takes both separately.
     """
 
     config_class = ScalarConfig

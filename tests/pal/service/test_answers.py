@@ -7,8 +7,8 @@ import threading
 import pytest
 import sqlalchemy as sa
 
+from pal.service import RefusedError
 from pal.service.answers import Answers
-from pal.service.errors import RefusedError
 
 WRITERS, PEOPLE, EACH = 4, 3, 25
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pal.cli.app import ServeOptions
-from pal.cli.serve import serve
+from pal.cli.commands import serve
 from pal.errors import PalError
 from pal.service.answers import Answers
 from pal.service.app import create_app

@@ -5,7 +5,7 @@ import pytest
 
 from pal.service.requests import split_query
 from pal.serving.aggregates import Aggregate
-from pal.serving.verl_rewards import compute_score
+from pal.serving.policy_rewards import compute_score
 
 from .conftest import served
 

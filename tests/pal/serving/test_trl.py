@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pal.serving.trl_rewards import PolicyReward
+from pal.serving.policy_rewards import PolicyReward
 
 pytestmark = [
     pytest.mark.skipif(find_spec("trl") is None, reason="TRL is not installed (pip install -e '.[trl]')"),

@@ -6,7 +6,7 @@ import torch
 from pal.errors import PalError
 from pal.serving.aggregates import Aggregate
 from pal.serving.inputs import ItemEmbeddings
-from pal.serving.trl_rewards import (
+from pal.serving.policy_rewards import (
     PolicyReward,
     best_of_n,
     completion_text,
