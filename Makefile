@@ -33,7 +33,7 @@ results: $(READY)  ## Print the accuracies of the last run.
 	@python -m pipeline results
 
 test: $(READY) lint  ## Lint, then run all tests.
-	OMP_NUM_THREADS=1 python -m pytest -q -n 2
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 python -m pytest -q -n 2
 
 lint: $(READY)  ## Check style.
 	ruff check --quiet .

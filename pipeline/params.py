@@ -17,7 +17,6 @@ Device = Literal["auto", "cpu", "cuda"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 LIKE = "like"  # a section's key that makes it one of the user's own data sets
 NAME = re.compile("[a-z][a-z0-9_]*")
-DECIMAL = re.compile("[-+]?(0|[1-9][0-9]{0,18})")
 # Names of alternatives that pydantic puts into the place of an error; they are no keys.
 TAGS = ("count", "word", "name", "map")
 
@@ -184,38 +183,15 @@ def load() -> Params:
     Raises:
         PipelineError: Naming the first key that is unknown, missing or not allowed.
     """
-    import yaml
+    from ruamel.yaml import YAML, YAMLError  # which DVC reads the file with: both understand the same
 
-    if not hasattr(yaml, "YAMLError"):
-        raise PipelineError(
-            f"the module yaml must be PyYAML, got {yaml.__file__}; rename it, or take it off PYTHONPATH"
-        )
-
-    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-        """Refuses what readers of YAML understand differently: a key given twice, numbers such as 010."""
-
-        def construct_mapping(self, node: Any, *deep: bool) -> dict[Any, Any]:
-            names = [key.value for key, _ in node.value]
-            for at, (key, _) in enumerate(node.value):
-                if key.value in names[:at]:
-                    problem = f"{key.value} must be given once, got it again"
-                    raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
-            return super().construct_mapping(node, *deep)
-
-        def construct_yaml_int(self, node: Any) -> int:
-            if not DECIMAL.fullmatch(node.value):
-                rule = "a whole number must be decimal, of at most 19 digits without leading zeros"
-                problem = f"{rule}, got {shorten(node.value)}"
-                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
-            return super().construct_yaml_int(node)
-
-    Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_yaml_int)
     try:
-        values = yaml.load(paths.PARAMS.read_text(encoding="utf-8"), Loader)  # noqa: S506 - it is a safe one
+        values = YAML(typ="safe").load(paths.PARAMS.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PipelineError(f"{paths.PARAMS} is missing; run this in the repository's root") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        said = " ".join(str(error).split()).replace('"<unicode string>", ', "")
+    except (YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        said = f"{error.problem} in line {mark.line + 1}" if mark else " ".join(str(error).split())
         raise PipelineError(f"{paths.PARAMS} is not valid YAML: {said}") from None
     return check(values)
 

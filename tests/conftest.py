@@ -67,7 +67,7 @@ class Repository:
         self.home = home
         self.said: dict[str, str] = {}  # what the first run printed
         self.env = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PAL_STORE": str(store),
             "OMP_NUM_THREADS": "1",
@@ -173,6 +173,8 @@ def repository(tmp_path_factory) -> Repository:
     repository.write_answers()
     for key, value in {
         "own.encoder": "hashed-words",
+        "own.method": None,  # and K = 2: what the five minutes fit, so that it is fitted once
+        "model.K": 2,
         "encode.device": "cpu",
         "train.device": "cpu",
         "train.more_seeds": 0,

@@ -44,7 +44,6 @@ def test_an_edit_reaches_the_stages_that_follow_what_was_edited(repository):
 
 def test_a_killed_training_is_made_good_by_the_next_repro(repository):
     before = repository.metrics()
-    repository.edit("own.method", None)
     repository.edit("own.train.epochs", 200_000)
     repository.repro_killed("train@own", 4)
     repository.run("git", "reset", "-q", "--hard")
@@ -118,7 +117,6 @@ def test_the_five_minutes_work_as_written(repository, monkeypatch, capsys):
 def test_commands_of_pages_print_what_they_say_and_stand_in_no_one_s_way(repository):
     """The toy is a fresh clone: what others' caches hold is not here, and must not be missed."""
     said = dict(repository.said)
-    repository.edit("own.method", None)  # which reads K
     repository.edit("own.train.epochs", 40)
     repository.commit()
     for command in SHELL:

@@ -6,8 +6,7 @@ splits      one row per pair: where it belongs
 embeddings  one row per item: its vector, in Parquet shards
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +29,7 @@ SHARDS = "shard-*.parquet"
 
 MODALITIES = ("text", "image", "vector")
 USERS = ("seen", "unseen")
+SIDES = ("chosen", "rejected")  # of a pair: columns of items
 SPLIT_NAMES = ("train", "adapt", "val", "test")
 NAME = pa.dictionary(pa.int32(), pa.string())  # few names, many rows
 BLOCK_ROWS = 1 << 20  # rows of a Parquet row group, which is what stages read and write at a time
@@ -101,57 +101,28 @@ def write_table(path: Path, table: pl.DataFrame | pa.Table | Iterable[pl.DataFra
             writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=BLOCK_ROWS)
 
 
-def read_arrow(path: Path, made_by: str, columns: list[str] | None = None) -> pa.Table:
-    """Read a table that a stage wrote, names as dictionaries.
+def read_table(path: Path, made_by: str, columns: list[str] | None = None) -> pl.DataFrame:
+    """Read a table that a stage wrote.
 
     Raises:
         PipelineError: If it is missing or damaged; `made_by` names the stage to run again.
     """
     manifests.check(path, made_by)
-    with _readable(path, made_by):
+    return pl.DataFrame(_read(path, made_by, columns))
+
+
+def _read(path: Path, made_by: str, columns: list[str] | None) -> pa.Table:
+    """The same as Arrow has it, names as dictionaries, without a look at the manifest."""
+    try:
         # Fully validated: on damaged files polars' own reader panics, which is no Exception.
         table = pq.read_table(path, columns=columns, memory_map=False, partitioning=None)
         table.validate(full=True)
-    return table
-
-
-def _read_blocks(path: Path, made_by: str, columns: list[str]) -> Iterator[pa.Table]:
-    """The same a block of rows at a time, for tables that are not to lie in memory whole."""
-    manifests.check(path, made_by)
-    with _readable(path, made_by):
-        file = pq.ParquetFile(path, memory_map=False)
-    with file:
-        for group in range(file.num_row_groups):
-            with _readable(path, made_by):
-                table = file.read_row_group(group, columns=columns)
-                table.validate(full=True)
-            yield table
-
-
-@contextmanager
-def _readable(path: Path, made_by: str) -> Iterator[None]:
-    """Turn what a missing or damaged file makes readers raise into one sentence."""
-    try:
-        yield
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing; run `dvc repro {made_by}`") from None
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         raise PipelineError(f"{path} is damaged ({reason}); run `dvc repro -f {made_by}`") from None
-
-
-def read_table(path: Path, made_by: str, columns: list[str] | None = None) -> pl.DataFrame:
-    """The same as a polars frame."""
-    return pl.DataFrame(read_arrow(path, made_by, columns))
-
-
-def codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
-    """A dictionary column as whole numbers and the names that they stand for: -1 is null."""
-    array = column.unify_dictionaries().combine_chunks()
-    if not len(array):
-        return np.empty(0, np.int32), []
-    indices = array.indices.cast("int32")  # others than ours may count without a sign, and so without -1
-    return indices.fill_null(-1).to_numpy(zero_copy_only=False), array.dictionary.to_pylist()
+    return table
 
 
 @dataclass(frozen=True)
@@ -178,44 +149,51 @@ class Coded:
 
 
 def read_coded(path: Path, made_by: str, columns: list[str]) -> Coded:
-    """Read columns of a table that a stage wrote, a block of rows at a time, as codes.
+    """Read columns of a table that a stage wrote as codes, one after the other, which bounds memory.
 
     Raises:
         PipelineError: If it is missing or damaged; `made_by` names the stage to run again.
     """
-    return coded(_read_blocks(path, made_by, columns), columns)
+    manifests.check(path, made_by)
+    sides = [name for name in columns if name in SIDES]
+    parts = [sides, *([name] for name in columns if name not in SIDES)]
+    each = [coded(_read(path, made_by, part)) for part in parts if part]
+    columns_read = {name: array for part in each for name, array in part.columns.items()}
+    return Coded(columns_read, {name: names for part in each for name, names in part.names.items()})
 
 
-def coded(blocks: Iterable[pa.Table], columns: list[str]) -> Coded:
-    """Code columns of a table in blocks of rows, each of which may number its names in its own way.
-
-    Codes of chosen and rejected stand for the same names, so that they can be compared. A null number is 1.
-    """
-    shared: dict[str, int] = {}
-    codes = {name: shared if name in ("chosen", "rejected") else {} for name in columns}
-    arrays: dict[str, list[np.ndarray]] = {name: [] for name in columns}
-    for block in blocks:
-        for name in columns:
-            arrays[name].append(_coded(block[name], codes[name]))
-    whole = {name: _joined(arrays.pop(name)) for name in columns}
-    return Coded(whole, {name: list(of_name) for name, of_name in codes.items()})
-
-
-def _coded(column: pa.ChunkedArray, codes_of_names: dict[str, int]) -> np.ndarray:
-    """A block's column; names not met before get the next codes."""
-    if not pa.types.is_dictionary(column.type):
-        values = column.fill_null(1).to_numpy()
-        return np.broadcast_to(values[:1], values.shape) if (values == 1).all() else values
-    in_block, names = codes(column)
-    code = np.array([*(codes_of_names.setdefault(name, len(codes_of_names)) for name in names), -1])
-    return code[in_block].astype(np.min_scalar_type(-len(codes_of_names) - 1))  # signed, for null
+def coded(table: pa.Table) -> Coded:
+    """A table's columns as codes; chosen and rejected share their names. A null number is 1."""
+    arrays, names = {}, {}
+    sides = [name for name in table.column_names if name in SIDES]
+    if sides:
+        both = pa.chunked_array(
+            [chunk for name in sides for chunk in table[name].chunks], table[sides[0]].type
+        )
+        joined, names_of_both = codes(both)
+        arrays |= dict(zip(sides, np.split(joined, len(sides)), strict=True))
+        names |= dict.fromkeys(sides, names_of_both)
+    for name in table.column_names:
+        if name in sides:
+            continue
+        if pa.types.is_dictionary(table[name].type):
+            arrays[name], names[name] = codes(table[name])
+        else:
+            values = table[name].fill_null(1).to_numpy()
+            # A column of ones alone takes no memory.
+            arrays[name] = np.broadcast_to(values[:1], values.shape) if (values == 1).all() else values
+    return Coded(arrays, names)
 
 
-def _joined(blocks: list[np.ndarray]) -> np.ndarray:
-    """The blocks of a column as one array; a column of ones alone takes no memory."""
-    if blocks and all(block.strides == (0,) for block in blocks):
-        return np.broadcast_to(blocks[0][:1], sum(map(len, blocks)))
-    return np.concatenate([*blocks, np.empty(0, np.int8)])
+def codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+    """A dictionary column as whole numbers and the names that they stand for: -1 is null."""
+    array = column.unify_dictionaries().combine_chunks()
+    if not len(array):
+        return np.empty(0, np.int8), []
+    names = array.dictionary.to_pylist()
+    indices = array.indices.cast("int32")  # others than ours may count without a sign, and so without -1
+    code = indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return code.astype(np.min_scalar_type(-len(names) - 1)), names
 
 
 def words(codes: np.ndarray, names: list[str], known: Iterable[str] = ()) -> pl.Series:

@@ -2,9 +2,7 @@
 
 import difflib
 import re
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from dvc.utils.hydra import apply_overrides
@@ -125,12 +123,6 @@ def test_options_start_from_the_preset_and_null_is_its_value(project):
     assert values.configs("own", K=2)[0].K == 2
 
 
-def test_another_module_of_the_name_yaml_is_told(project, monkeypatch):
-    monkeypatch.setitem(sys.modules, "yaml", SimpleNamespace(__file__="yaml.py"))
-    with pytest.raises(PipelineError, match=r"the module yaml must be PyYAML, got yaml.py; rename it"):
-        params.load()
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -141,9 +133,8 @@ def test_another_module_of_the_name_yaml_is_told(project, monkeypatch):
         (b"a: &a [*a]\n", "a in params.yaml is not a known key|modle|is missing|must be"),
         (
             b"model:\n  K: 3\n  K: 5\n",
-            "params.yaml is not valid YAML: K must be given once, got it again in line 3",
+            'params.yaml is not valid YAML: found duplicate key "K" with value "5" .* in line 3',
         ),
-        (b"model:\n  K: 010\n", "a whole number must be decimal, .* got '010' in line 2"),
         (b"\xff\xfe", r"params.yaml is not valid YAML: .*0xff"),
         (None, "params.yaml is missing; run this in the repository's root"),
     ],

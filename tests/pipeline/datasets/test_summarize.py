@@ -151,7 +151,7 @@ def test_too_little_data_is_one_sentence_with_what_is_missing(tldr):
 
 
 def test_every_row_is_kept_or_counted_and_placed_as_prepared(tldr):
-    tldr.set({"summarize.prepare.protocol": "lore"})
+    tldr.set({"summarize.prepare.protocol": "li2024"})
     pairs, manifest, _ = prepared()
     counts = manifest["counts"]
     assert counts["read"] == 2400 == len(pairs) + counts["dropped"]

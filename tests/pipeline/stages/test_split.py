@@ -35,7 +35,7 @@ def table(rows):
 def coded(pairs):
     """As split reads them from a file: names as codes."""
     names = [pl.col(name).cast(pl.Categorical) for name in split.COLUMNS if name != "pair_id"]
-    return tables.coded([pairs.with_columns(names).to_arrow()], split.COLUMNS)
+    return tables.coded(pairs.select(*names, "pair_id").to_arrow())
 
 
 def drawn(pairs, seed=0, times=None, **changes):
