@@ -44,7 +44,7 @@ class Encode(Config):
     weights: dict[str, Text]
     device: Device
     precision: Literal["float32", "bfloat16", "float16"]
-    engine: Literal["torch", "compile", "onnx", "ray"]
+    engine: Literal["torch", "onnx", "ray"]
     dtype: Literal["float32", "float16"]
     tokens_per_batch: Annotated[int, Field(ge=16)]
     images_per_batch: AtLeastOne

@@ -37,7 +37,7 @@ from pyarrow import types
 from safetensors import SafetensorError, safe_open
 
 from pal.conversations import joint_text
-from pal.encoders.vector_store import image_id, item_id, text_id
+from pal.encoders.vector_store import image_id, item_id, packed, text_id
 from pal.errors import PalError, reason, shorten
 from pal.files import sha256_of
 from pal.logs.read import FILE, ROW
@@ -53,7 +53,6 @@ LONGEST_PATH = 1024  # characters
 VECTOR_SUFFIXES = (".parquet", ".safetensors", ".npy")
 VECTOR_FLOATS = ("F16", "F32", "F64")
 FOLDER = "own.vectors/"  # before the names of files of vectors, which may be a table's too
-BLOCK = 100_000  # texts that are in memory as Python objects
 
 
 @dataclass(frozen=True)
@@ -356,55 +355,19 @@ def modality_of(cells: list[pl.Series], stated: str | None, vectors: set[str]) -
 
 def read_texts(log: Log, sides: list[str]) -> Read:
     """Texts; of several spellings of one the shortest stands for all."""
-    codes, texts = _distinct(pl.concat([log.pairs[side] for side in sides]))
-    plain = np.empty((len(texts), 2), ">u8")  # half an id each
-    is_plain = np.empty(len(texts), bool)
-    for start in range(0, len(texts), BLOCK):
-        block = texts[start : start + BLOCK].to_list()
-        normal = [" ".join(unicodedata.normalize("NFC", text).split()) for text in block]
-        rows = slice(start, start + len(block))
-        plain[rows] = _halves([text_id(text) for text in normal])
-        is_plain[rows] = [one == other for one, other in zip(block, normal, strict=True)]
-    order = np.lexsort(plain.T[::-1])
-    new = np.append(True, (plain[order[1:]] != plain[order[:-1]]).any(axis=1))
-    group = np.empty(len(texts), np.int32)
-    group[order] = new.cumsum(dtype=np.int32) - 1
-    chosen = order[new]
-    for at in order[~(new & np.append(new[1:], True))].tolist():  # with others of the same group
-        other = int(chosen[group[at]])
-        chosen[group[at]] = min((other, at), key=lambda row: (len(texts[row]), texts[row]))
-    ids = np.ascontiguousarray(plain[chosen])
-    for row in np.flatnonzero(~is_plain[chosen]).tolist():
-        ids[row] = _halves([text_id(texts[int(chosen[row])])])[0]
-    order = np.lexsort(ids.T[::-1])
-    row = np.empty(len(ids), np.int32)
-    row[order] = np.arange(len(ids), dtype=np.int32)
-    by_side = dict(zip(sides, np.split(row[group[codes]], len(sides)), strict=True))
-    hexadecimal = np.empty(len(ids), "S32")
-    for start in range(0, len(ids), BLOCK):
-        block = ids[order[start : start + BLOCK]].tobytes().hex().encode()
-        hexadecimal[start : start + BLOCK] = np.frombuffer(block, "S32")
-    return Items(hexadecimal, texts.gather(chosen[order])), by_side
+    cells = pl.concat([log.pairs[side].alias("text") for side in sides]).to_frame()
+    texts = cells.unique().with_columns(plain=pl.col("text").map_elements(_plain_id, pl.String))
+    shortest = texts.sort(pl.col("text").str.len_chars(), "text").unique("plain", keep="first")
+    items = shortest.with_columns(id=pl.col("text").map_elements(text_id, pl.String)).sort("id")
+    row_of = texts.join(items.with_row_index("row").select("plain", "row"), "plain").select("text", "row")
+    row = cells.join(row_of, "text", how="left", maintain_order="left")["row"].to_numpy().astype(np.int32)
+    by_side = dict(zip(sides, np.split(row, len(sides)), strict=True))
+    return Items(packed(items["id"].to_list()), items["text"]), by_side
 
 
-def _halves(ids: list[str]) -> np.ndarray:
-    """Ids as two numbers each, which sort as they do, in half the memory."""
-    return np.frombuffer(bytes.fromhex("".join(ids)), ">u8").reshape(-1, 2)
-
-
-def _distinct(cells: pl.Series) -> tuple[np.ndarray, pl.Series]:
-    """The number of each cell's text, and the texts: by hashes, which are held against the texts."""
-    seed = 0
-    while True:
-        hashes = cells.hash(seed)
-        distinct = hashes.unique().sort()
-        codes = distinct.search_sorted(hashes)
-        at = np.empty(len(distinct), np.int32)
-        at[codes.to_numpy()] = np.arange(len(cells), dtype=np.int32)
-        texts = cells.gather(at)
-        if (texts.gather(codes) == cells).all():
-            return codes.to_numpy().astype(np.int32), texts
-        seed += 1
+def _plain_id(text: str) -> str:
+    """The id that spellings of one text share, which differ in white space or in Unicode's form."""
+    return text_id(" ".join(unicodedata.normalize("NFC", text).split()))
 
 
 def read_pictures(

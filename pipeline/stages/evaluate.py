@@ -18,7 +18,7 @@ from pal.serving.reward_model import RewardModel
 from pipeline import PipelineError, params, paths, study
 from pipeline.evaluation.portrait import plurality, portrait, prototype_stability
 from pipeline.evaluation.predictions import predict, rounded, without_ties
-from pipeline.evaluation.references import available_baselines, bayes_bound
+from pipeline.evaluation.references import MixtureBound, available_baselines, bayes_bound
 from pipeline.evaluation.scores import (
     against_one_reward,
     compare,
@@ -44,7 +44,8 @@ def main(dataset: str) -> None:
     models = {path.name: RewardModel.load(path) for path in folders if path.name == "model" or path.is_dir()}
     model, text = models["model"], items.drop_nulls("text")
     baselines = available_baselines(data, dict(text.select("item_id", "text").iter_rows()))
-    predictions = predict(data, models, baselines, knobs, bound=bayes_bound(data, values))
+    bound = bayes_bound(data, values)
+    predictions = predict(data, models, baselines, knobs, bound=bound)
     scores = score_slices(predictions, data, knobs)
     # Which comparisons the headline is about: what is said beside it is about no others.
     places = {n: find(scores.main, n, "model", shots=k) for n, k in (("seen", None), ("unseen", 0))}
@@ -63,7 +64,8 @@ def main(dataset: str) -> None:
     }
     calibration = _calibration(predictions, data, **about["seen"])
     alike = study.alike_responses(data)
-    notes = [*read_notes(dataset), *([alike] if alike else []), *fewer_users(scores.main, knobs)]
+    sampled = bound.said if isinstance(bound, MixtureBound) else ""
+    notes = [*read_notes(dataset), *filter(None, (alike, sampled)), *fewer_users(scores.main, knobs)]
     untrained = {by.encoder for by in data.embedders.values() if by and by.encoder.startswith("untrained-")}
     # What must stand beside the numbers: encoders without training, and how answers were simulated.
     said = {"encoder": ", ".join(sorted(untrained)), "notes": " ".join(notes)}

@@ -144,16 +144,44 @@ def test_in_the_mixture_setting_more_answers_tell_more_and_none_tells_what_all_s
     assert all(torch.equal(a, b) for a, b in zip((none, all_known), again, strict=True))
 
 
-def test_parts_of_a_triangle_have_the_areas_worked_out_by_hand():
-    """Of the triangle (0,0), (1,0), (0,1): w1 > 1/2 is a quarter; w1 > w2 a half, of which w1 > 1/2 is a half."""
-    triangle = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    beyond_half, larger, always, never = [1, 0, -0.5], [1, -1, 0], [0, 0, 1], [0, 0, -1]
-    lines = np.array([beyond_half, larger, always, never], dtype=float)
-    assert references.shares(triangle, lines) == pytest.approx([1 / 4, 1 / 2, 1, 0])
-    half = references.cut(triangle, lines[1])
-    assert set(map(tuple, half.tolist())) == {(0.0, 0.0), (0.5, 0.5), (1.0, 0.0)}
-    assert references.shares(half, lines) == pytest.approx([1 / 2, 1, 1, 0])
-    assert references.cut(half, lines[2]) is half
+def share_of(K, walls, planes):
+    """Shares of what walls leave of the simplex of K weights, about a point that they all leave in."""
+    inside = np.arange(K, 0, -1) / np.arange(1, K + 1).sum()
+    parts = references.simplices(np.reshape(walls, (-1, K)).astype(float), inside)
+    return references.shares(parts, np.array(planes, dtype=float)).tolist()
+
+
+@pytest.mark.parametrize("K", [2, 3, 4, 5])
+def test_parts_of_a_simplex_have_the_volumes_worked_out_by_hand(K):
+    """w1 > 1/2 cuts off a corner of half the size: a share of 2 ** (1 - K); w1 > w2 halves, and leaves it all."""
+    beyond_half = [0.5] + [-0.5] * (K - 1)
+    larger, smaller = ([s, -s] + [0] * (K - 2) for s in (1, -1))
+    always, never = [1] * K, [-1] * K
+    planes = [beyond_half, larger, always, never]
+    assert share_of(K, [], planes) == pytest.approx([0.5 ** (K - 1), 0.5, 1, 0])
+    assert share_of(K, [larger], [*planes, smaller]) == pytest.approx([0.5 ** (K - 2), 1, 1, 0, 0], abs=1e-12)
+
+
+def test_a_plane_through_a_tetrahedron_cuts_off_the_volume_of_its_smaller_copies():
+    """w1 + w2 > 1/2 halves a tetrahedron by symmetry; where w1 > 3/4 was all that is left, w1 > 7/8 is an eighth
+    of it, also where a true place lies on a face to the last digit."""
+    assert share_of(4, [], [[1, 1, -1, -1]]) == pytest.approx([1 / 2])
+    walls = np.array([[0.25, -0.75, -0.75, -0.75]])
+    parts = references.simplices(walls, np.array([0.9, 0.1 - 2e-14, 1e-14, 1e-14]))
+    planes = np.array([[0.125, -0.875, -0.875, -0.875], [0, 1, -1, 0]])
+    assert references.shares(parts, planes) == pytest.approx([1 / 8, 1 / 2])
+
+
+def test_the_exact_bound_is_what_points_drawn_from_the_posterior_come_to():
+    """Six answers about four prototypes: the share of 300,000 points that fit them, of four test questions."""
+    rng = np.random.default_rng(0)
+    true, w = rng.dirichlet(np.ones(4)), rng.dirichlet(np.ones(4), 300_000)
+    walls, planes = rng.normal(size=(6, 4)), rng.normal(size=(4, 4))
+    walls *= np.sign(walls @ true)[:, None]
+    fits = w[(w @ walls.T > 0).all(1)]
+    parts = references.simplices(walls, true)
+    assert references.shares(parts, planes) == pytest.approx((fits @ planes.T > 0).mean(0), abs=0.02)
+    assert len(fits) > 6_000
 
 
 def test_without_the_truth_there_is_no_bound(simulated):
