@@ -151,8 +151,6 @@ RENAMED = as_parquet(IDS, VALUES).replace(b"embedding", b"embeddinG")
 FAULTS = [
     (npy(np.array([[Boom()]], dtype=object)), "v.npy must hold an array of floats, got one of Python objects (a pickle); save it as float32"),
     ({"v.npy": pickle.dumps(Boom()), "v.ids.txt": lines()}, "v.npy is damaged or no .npy file (the magic string is not correct; expected"),
-    ({"v.npy": as_npy(VALUES)[:-4], "v.ids.txt": lines()}, "v.npy is damaged or no .npy file (mmap length is greater than file size); export it again"),
-    (npy(np.ones((3, 2), np.int64)), "v.npy must hold an array of floats, got one of int64; save it as float32"),
     (npy(np.ones((3, 0), np.float32)), "v.npy must hold an array of vectors, (n, width), got one of shape (3, 0)"),
     (npy(np.ones((0, 2), np.float32), ""), "v.npy must hold at least one vector, got none"),
     ({"v.npy": as_npy(VALUES)}, "v.npy must have a file v.ids.txt beside it, one id a line in the order of its rows, got none"),
@@ -166,11 +164,7 @@ FAULTS = [
     ({"v.parquet": as_parquet(IDS, RAGGED)}, "vector 2 of v.parquet must have 2 numbers, as the first, got 1"),
     ({"v.parquet": as_parquet(IDS, HOLE)}, "v.parquet must have a number in every place of a vector, got an empty one"),
     ({"v.parquet": RENAMED}, "v.parquet must have one column embedding, got 0; it has id, embeddinG"),
-    ({"v.parquet": as_parquet(IDS, ["1", "2", "3"])}, "embedding in v.parquet must hold lists of numbers, got string"),
     ({"v.parquet": as_parquet([1.0, 2.0, 3.0], VALUES)}, "id in v.parquet must hold text or whole numbers, got double"),
-    ({"v.parquet": as_parquet(IDS, VALUES)[:-20]}, "v.parquet is damaged or no .parquet file ("),
-    ({"v.safetensors": as_safetensors(VALUES, name="weights")}, "v.safetensors must hold a tensor `embeddings`, got 'weights'"),
-    ({"v.safetensors": as_safetensors(VALUES.astype(np.int32))}, "the tensor `embeddings` in v.safetensors must be one of F16, F32, F64, got I32"),
 ]  # fmt: skip
 
 
