@@ -183,9 +183,22 @@ def load() -> Params:
         PipelineError: Naming the first key that is unknown, missing or not allowed.
     """
     from ruamel.yaml import YAML, YAMLError  # which DVC reads the file with: both understand the same
+    from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 
+    class Constructor(SafeConstructor):
+        """Refuses numbers such as 010, which is ten to some readers of YAML and eight to others."""
+
+        def construct_yaml_int(self, node: Any) -> int:
+            if re.match("[-+]?0[0-9]", node.value):
+                problem = f"a whole number must have no leading zero, got {shorten(node.value)}"
+                raise ConstructorError(problem=problem, problem_mark=node.start_mark)
+            return super().construct_yaml_int(node)
+
+    Constructor.add_constructor("tag:yaml.org,2002:int", Constructor.construct_yaml_int)
+    reader = YAML(typ="safe")
+    reader.Constructor = Constructor
     try:
-        values = YAML(typ="safe").load(paths.PARAMS.read_text(encoding="utf-8"))
+        values = reader.load(paths.PARAMS.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PipelineError(f"{paths.PARAMS} is missing; run this in the repository's root") from None
     except (YAMLError, ValueError, RecursionError) as error:

@@ -25,6 +25,7 @@ from pal.errors import PalError
 from pal.files import make_folder, write_bytes
 from pal.service import RefusedError
 
+VERSION = 1  # of the tables: raise it when they change, and change older ones in `Answers._create_tables`
 BUSY_SECONDS = 10  # that a writer waits for others in SQLite
 METADATA = sa.MetaData()
 PEOPLE = sa.Table(
@@ -48,6 +49,7 @@ ENTRIES = sa.Table(
     sa.Column("time", sa.String(40), nullable=False),
     sa.Index("entries_by_key", "person", "key"),
 )
+TABLES = sa.Table("tables", METADATA, sa.Column("version", sa.Integer, nullable=False))
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -81,7 +83,7 @@ class Answers:
         url: SQLAlchemy's, such as `postgresql+psycopg://host/name`; or the path of a SQLite file.
 
     Raises:
-        PalError: If the database cannot be opened.
+        PalError: If the database cannot be opened, or is of a newer pal.
     """
 
     def __init__(self, url: str) -> None:
@@ -92,9 +94,9 @@ class Answers:
             if self.engine.dialect.name == "sqlite":
                 sa.event.listen(self.engine, "connect", _set_up_sqlite)
             try:
-                METADATA.create_all(self.engine)
-            except DBAPIError:  # another process creates them at the same time
-                METADATA.create_all(self.engine)
+                self._create_tables()
+            except DBAPIError:  # another process created them at the same time
+                self._create_tables()
             if self.engine.url.database and self.engine.dialect.name == "sqlite":
                 sa.event.listen(self.engine, "checkout", _refuse_another_file(self.engine.url.database))
         except (SQLAlchemyError, ImportError) as error:
@@ -211,6 +213,17 @@ class Answers:
             written = [{**whose, "version": first + at, **row} for at, row in enumerate(rows)]
             connection.execute(sa.insert(ENTRIES), written)
         return version, False
+
+    def _create_tables(self) -> None:
+        """Create the tables where there are none, and refuse those of a newer pal."""
+        with self.engine.begin() as connection:
+            if not sa.inspect(connection).has_table(TABLES.name):
+                METADATA.create_all(connection)
+                connection.execute(sa.insert(TABLES).values(version=VERSION))
+            version = connection.scalar(sa.select(sa.func.max(TABLES.c.version)))
+        if version > VERSION:
+            shown = self.engine.url.render_as_string()
+            raise PalError(f"{shown} must be of this pal or an older one; install a newer pal")
 
 
 def _version(connection: sa.Connection, model: str, user_id: str) -> tuple[int, int] | None:

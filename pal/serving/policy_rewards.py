@@ -28,7 +28,7 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from threading import Lock
@@ -65,7 +65,6 @@ class PolicyReward:
         column: The column of user ids; None where all rows have one reward.
         tastes: Users who were not seen in fitting, by id, as `RewardModel.adapt_many` gives them; they come
             before those seen.
-        read_prompt: A prompt of TRL's, a text or messages, to the text that the model was fitted on.
         silent: Completions so far with nothing to read.
     """
 
@@ -73,7 +72,6 @@ class PolicyReward:
     user: UserOrAll = None
     column: str | None = None
     tastes: Mapping[str, User] = field(default_factory=dict)
-    read_prompt: Callable[[Any], str] = prompt_text
     silent: int = 0
 
     def __post_init__(self) -> None:
@@ -159,12 +157,7 @@ class PolicyReward:
         if not self.model.reads_prompts:
             # Equal prompts still tell which completions are compared.
             return prompt if isinstance(prompt, str) else repr(prompt)
-        try:
-            text = self.read_prompt(prompt)
-        except PalError as error:
-            raise PalError(f"prompts[{row}] cannot be read: {error}", row=row) from None
-        if not isinstance(text, str):
-            raise PalError(f"read_prompt must give a text for prompts[{row}], got {type(text).__name__}")
+        text = prompt_text(prompt, f"prompts[{row}]")
         if fault := complaint(text):
             raise PalError(f"prompts[{row}] {fault}; leave out the row", row=row)
         return text

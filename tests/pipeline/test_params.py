@@ -122,6 +122,7 @@ def test_options_start_from_the_preset_and_null_is_its_value(project):
             b"model:\n  K: 3\n  K: 5\n",
             'params.yaml is not valid YAML: found duplicate key "K" with value "5" .* in line 3',
         ),
+        (b"model:\n  K: 010\n", "a whole number must have no leading zero, got '010' in line 2"),
         (b"\xff\xfe", r"params.yaml is not valid YAML: .*0xff"),
         (None, "params.yaml is missing; run this in the repository's root"),
     ],

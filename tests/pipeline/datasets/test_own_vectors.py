@@ -149,22 +149,24 @@ RENAMED = as_parquet(IDS, VALUES).replace(b"embedding", b"embeddinG")
 
 # Each kind of fault: the files, and how the sentence starts.
 FAULTS = [
-    (npy(np.array([[Boom()]], dtype=object)), "v.npy must hold an array of floats, got one of Python objects (a pickle); save it as float32"),
-    ({"v.npy": pickle.dumps(Boom()), "v.ids.txt": lines()}, "v.npy is damaged or no .npy file (the magic string is not correct; expected"),
-    (npy(np.ones((3, 0), np.float32)), "v.npy must hold an array of vectors, (n, width), got one of shape (3, 0)"),
-    (npy(np.ones((0, 2), np.float32), ""), "v.npy must hold at least one vector, got none"),
+    (npy(np.array([[Boom()]], dtype=object)), "v.npy cannot be read as vectors (Array can't be memory-mapped: Python objects in dtype); export"),
+    ({"v.npy": pickle.dumps(Boom()), "v.ids.txt": lines()}, "v.npy cannot be read as vectors (the magic string is not correct; expected"),
+    ({"v.npy": as_npy(VALUES)[:-4], "v.ids.txt": lines()}, "v.npy cannot be read as vectors (mmap length is greater than file size); export it again"),
+    (npy(np.ones((3, 0), np.float32)), "v.npy must hold vectors, (n, width), got an array of shape (3, 0)"),
+    (npy(np.ones((0, 2), np.float32), ""), "v.npy must hold vectors, (n, width), got an array of shape (0, 2)"),
     ({"v.npy": as_npy(VALUES)}, "v.npy must have a file v.ids.txt beside it, one id a line in the order of its rows, got none"),
     (npy(VALUES, "xy"), "v.npy must have one id a vector, got 2 ids for 3 vectors"),
     ({"v.npy": as_npy(VALUES), "v.ids.txt": "é\nx\ny\n".encode("latin-1")}, "v.ids.txt must be UTF-8; save it as UTF-8"),
-    ({"v.safetensors": as_safetensors(VALUES, ["x", "y", "x"])}, "v.safetensors must name each id once, got 'x' again as vector 3"),
-    ({"v.safetensors": as_safetensors(VALUES, ["x", 2, "z"])}, "the id of vector 2 of v.safetensors must be a text, got 2"),
-    ({"v.safetensors": as_safetensors(VALUES, {"x": 1})}, "`ids` in the metadata of v.safetensors must be a JSON list, got {'x': 1}"),
+    ({"v.safetensors": as_safetensors(VALUES, ["x", "y", "x"])}, "v.safetensors must name each vector by a text of its own, got 'x' as vector 3"),
+    ({"v.safetensors": as_safetensors(VALUES, ["x", 2, "z"])}, "v.safetensors must name each vector by a text of its own, got 2 as vector 2"),
     (npy(VALUES[:2], "yz"), "chosen in row 1 of table.csv must be an id in v.npy, got 'x'"),
-    (npy(NAN), "the vector 'y' in v.npy must be finite in float32, got NaN or infinity"),
+    (npy(NAN), "the vector 'y' in v.npy must be finite in float32, got NaN, infinity or nothing"),
     ({"v.parquet": as_parquet(IDS, RAGGED)}, "vector 2 of v.parquet must have 2 numbers, as the first, got 1"),
-    ({"v.parquet": as_parquet(IDS, HOLE)}, "v.parquet must have a number in every place of a vector, got an empty one"),
-    ({"v.parquet": RENAMED}, "v.parquet must have one column embedding, got 0; it has id, embeddinG"),
-    ({"v.parquet": as_parquet([1.0, 2.0, 3.0], VALUES)}, "id in v.parquet must hold text or whole numbers, got double"),
+    ({"v.parquet": as_parquet(IDS, HOLE)}, "the vector 'y' in v.parquet must be finite in float32, got NaN, infinity or nothing"),
+    ({"v.parquet": RENAMED}, "v.parquet cannot be read as vectors ("),
+    ({"v.parquet": as_parquet(IDS, ["1", "2", "3"])}, "v.parquet cannot be read as vectors (Unsupported cast from string to"),
+    ({"v.parquet": as_parquet(IDS, VALUES)[:-20]}, "v.parquet cannot be read as vectors ("),
+    ({"v.safetensors": as_safetensors(VALUES, name="weights")}, "v.safetensors cannot be read as vectors (File does not contain tensor embeddings); export"),
 ]  # fmt: skip
 
 
