@@ -74,28 +74,11 @@ def test_an_example_is_fitted_from_the_installed_wheel(wheel, tmp_path):
     python = tmp_path / "env/bin/python"
     where = run(python, "-c", "import pal; print(pal.__file__)", cwd=tmp_path)
     assert Path(where.strip()).is_relative_to(home)
-    fit = (
-        "fit",
-        ROOT / "examples/support-answers.csv",
-        "--encoder",
-        "hashed-words",
-        "--method",
-        "mixed_effects",
-    )
-    said = run(python, "-m", "pal.cli.app", *fit, "--out", "mine", cwd=tmp_path)
+    log = ROOT / "examples/support-answers.csv"
+    how = ("--encoder", "hashed-words", "--method", "mixed_effects", "--out", "mine")
+    said = run(python, "-m", "pal.cli.app", "fit", log, *how, cwd=tmp_path)
     assert "people       40" in said
-    ranked = run(
-        python,
-        "-m",
-        "pal.cli.app",
-        "rank",
-        "mine",
-        ROOT / "examples/replies.csv",
-        "--user",
-        "agent01",
-        cwd=tmp_path,
-    )
-    assert ranked.count("\n") >= 2
+    assert list((tmp_path / "mine").glob("*.html"))
 
 
 def brought(name, extras, seen):
