@@ -23,7 +23,8 @@ EXTRAS = {"dvc", "ray", "onnx", "onnxruntime", "trl", "gradio", "open-clip-torch
 
 def run(*command, cwd):
     """Run a command without anything of this repository on its path."""
-    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    without = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+    own = {name: value for name, value in os.environ.items() if name not in without}
     done = subprocess.run(command, cwd=cwd, env=own, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -114,7 +115,6 @@ def brought(name, extras, seen):
 
 
 def test_without_extras_nothing_of_the_pipeline_comes_along():
-
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     found = set()
     for each in map(Requirement, project["dependencies"]):
