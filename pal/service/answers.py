@@ -25,7 +25,7 @@ from pal.errors import PalError
 from pal.files import make_folder, write_bytes
 from pal.service import RefusedError
 
-VERSION = 1  # of the tables: raise it when they change, and change older ones in `Answers._create_tables`
+MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 10  # that a writer waits for others in SQLite
 METADATA = sa.MetaData()
 PEOPLE = sa.Table(
@@ -49,7 +49,6 @@ ENTRIES = sa.Table(
     sa.Column("time", sa.String(40), nullable=False),
     sa.Index("entries_by_key", "person", "key"),
 )
-TABLES = sa.Table("tables", METADATA, sa.Column("version", sa.Integer, nullable=False))
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -93,10 +92,7 @@ class Answers:
             self.engine = sa.create_engine(url, pool_pre_ping=True, hide_parameters=True)
             if self.engine.dialect.name == "sqlite":
                 sa.event.listen(self.engine, "connect", _set_up_sqlite)
-            try:
-                self._create_tables()
-            except DBAPIError:  # another process created them at the same time
-                self._create_tables()
+            self._migrate()
             if self.engine.url.database and self.engine.dialect.name == "sqlite":
                 sa.event.listen(self.engine, "checkout", _refuse_another_file(self.engine.url.database))
         except (SQLAlchemyError, ImportError) as error:
@@ -214,16 +210,33 @@ class Answers:
             connection.execute(sa.insert(ENTRIES), written)
         return version, False
 
-    def _create_tables(self) -> None:
-        """Create the tables where there are none, and refuse those of a newer pal."""
-        with self.engine.begin() as connection:
-            if not sa.inspect(connection).has_table(TABLES.name):
-                METADATA.create_all(connection)
-                connection.execute(sa.insert(TABLES).values(version=VERSION))
-            version = connection.scalar(sa.select(sa.func.max(TABLES.c.version)))
-        if version > VERSION:
-            shown = self.engine.url.render_as_string()
-            raise PalError(f"{shown} must be of this pal or an older one; install a newer pal")
+    def _migrate(self) -> None:
+        """Bring the tables to the version of this pal, by Alembic: people keep answers for years."""
+        from alembic.config import Config
+        from alembic.runtime.environment import EnvironmentContext
+        from alembic.script import ScriptDirectory
+        from alembic.util import CommandError
+
+        script = ScriptDirectory(str(MIGRATIONS))
+
+        def steps(revision: Any, _: Any) -> Any:
+            return script._upgrade_revs("head", revision)
+
+        for tries in (1, 2):  # another process may create the tables at the same time
+            try:
+                with (
+                    EnvironmentContext(Config(), script, fn=steps) as environment,
+                    self.engine.begin() as connection,
+                ):
+                    environment.configure(connection=connection, target_metadata=METADATA)
+                    environment.run_migrations()
+                return
+            except CommandError:
+                shown = self.engine.url.render_as_string()
+                raise PalError(f"{shown} must be of this pal or an older one; install a newer pal") from None
+            except DBAPIError:
+                if tries == 2:
+                    raise
 
 
 def _version(connection: sa.Connection, model: str, user_id: str) -> tuple[int, int] | None:

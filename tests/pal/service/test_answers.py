@@ -120,7 +120,7 @@ def test_a_database_of_a_newer_version_is_refused_and_left_alone(tmp_path):
     log.close()
     engine = sa.create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
-        connection.execute(sa.text("UPDATE tables SET version = 9"))
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = 'answers_9'"))
     engine.dispose()
     before = path.read_bytes()
     with pytest.raises(PalError, match="must be of this pal or an older one; install a newer pal"):
