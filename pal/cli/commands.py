@@ -49,7 +49,6 @@ if TYPE_CHECKING:
         StudyOptions,
         Users,
     )
-    from pal.evaluation.describe import Description
     from pal.logs.shapes import Log
 
 KEY = "PAL_API_KEY"
@@ -381,18 +380,18 @@ def _described(inputs: TableModel, number: int) -> list[dict[str, Any]]:
         responses, prompts = inputs.items(rows, "response"), inputs.prompts(rows)
         described = describe(inputs.model, responses, prompts, number=number)
 
-    def facts(each: "Description") -> dict[str, Any]:
-        def items(end: list[Any]) -> list[dict[str, Any]]:
-            cells = [rows[item.row].cells for item in end]
-            return [
-                {name: cell[name] for name in ("prompt", "response") if name in cell} | {"above": item.above}
-                for cell, item in zip(cells, end, strict=True)
-            ]
+    def shown(item: Any) -> dict[str, Any]:
+        cells = rows[item.row].cells
+        return {name: cells[name] for name in ("prompt", "response") if name in cells} | {"above": item.above}
 
-        words = {name: [word._asdict() for word in getattr(each, name)] for name in WORDS}
-        return {"title": each.title, **words, "likes": items(each.likes), "dislikes": items(each.dislikes)}
-
-    return [facts(each) for each in described]
+    return [
+        {
+            "title": each.title,
+            **{name: [word._asdict() for word in getattr(each, name)] for name in WORDS},
+            **{end: [shown(item) for item in getattr(each, end)] for end in ("likes", "dislikes")},
+        }
+        for each in described
+    ]
 
 
 def _as_text(about: dict[str, Any]) -> str:
@@ -550,15 +549,10 @@ def _check_address(host: str) -> None:
 
 
 def _load(models: Sequence[str], options: "ServeOptions") -> Any:
-    """The models that are named, with encoders where `options` say; one core is left to HTTP."""
+    """The models, by the names that are given or those of their folders; one core is left to HTTP."""
     from pal.service.compute import Models
 
     torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
-    return Models(_named(models), places_of(options.weights), options.device)
-
-
-def _named(models: Sequence[str]) -> dict[str, Path]:
-    """Folders by the names of their models; that of a folder by default."""
     named: dict[str, Path] = {}
     for given in models:
         name, _, folder = given.rpartition("=") if not Path(given).exists() else ("", "", given)
@@ -568,4 +562,4 @@ def _named(models: Sequence[str]) -> dict[str, Path]:
         if name in named:
             raise PalError(f"two models must not have one name, got {name!r} twice; give NAME=FOLDER")
         named[name] = path
-    return named
+    return Models(named, places_of(options.weights), options.device)

@@ -79,21 +79,12 @@ class TableModel:
         items: list[Any] = []
         for row in rows:
             cell = row.cells[column]
-            if isinstance(cell, str | bytes):
-                items.append(self.folder / cell if cell and self._is_picture(cell, side) else cell)
-            elif (
-                isinstance(cell, list)
-                and cell
-                and (
-                    all(type(number) in (int, float) for number in cell)
-                    or all(isinstance(message, dict) for message in cell)
-                )
-            ):
-                items.append(cell)
-            else:
+            kinds = {type(part) for part in cell} if isinstance(cell, list) else set()
+            if not isinstance(cell, str | bytes) and kinds not in ({dict}, {int}, {float}, {int, float}):
                 got = "nothing" if cell is None else f"a value of type {type(cell).__name__}"
                 problem = f"must be a text, messages, the path of an image or a list of numbers, got {got}"
                 raise row.error(column, problem)
+            items.append(self.folder / cell if cell and self._is_picture(cell, side) else cell)
         return items
 
     def aligned(
