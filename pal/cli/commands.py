@@ -16,7 +16,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from pal.cli.tables import (
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
         Users,
     )
     from pal.logs.shapes import Log
+    from pal.serving.fit_log import Options
 
 KEY = "PAL_API_KEY"
 PURE = 0.9  # a user with more than this weight on one prototype counts as standing there
@@ -71,9 +71,9 @@ def fit(log: str, out: Path | None, options: "OneFitOptions") -> None:
     if not 0 <= options.unseen < 1:
         raise PalError(f"--unseen must be a share from 0 to below 1, got {options.unseen:g}")
     K = options.K if options.K == "auto" else int(options.K)
-    given = _given(options, K=K, attributes=_names(options.attributes))
+    given = _options(options, K=K, attributes=_names(options.attributes))
     try:
-        fit_log.fit(log, out=out, **given, say=lambda text: print(text, "\n", sep=""))
+        fit_log.fit(log, out=out, options=given, say=lambda text: print(text, "\n", sep=""))
     except KeyboardInterrupt:
         kept = "what was encoded is kept, so that a rerun goes on from there"
         raise PalError(f"stopped before {out} was written; {kept}") from None
@@ -85,7 +85,7 @@ def eval(model: Path, log: str, options: "LogOptions") -> None:
     """Print the accuracies of a saved model on a log, as JSON."""
     from pal.serving import fit_log
 
-    found = fit_log.evaluate(load_model(model, options), log, **_given(options), say=_note)
+    found = fit_log.evaluate(load_model(model, options), log, options=_options(options), say=_note)
     print(json.dumps(found, indent=2))
     if found["log"] == notes_of_fit(model).get("log"):
         _note("These are the answers that the model was fitted to, on which it is nearly always right.")
@@ -96,7 +96,7 @@ def compare(log: str, methods: str, out: Path | None, options: "FitOptions") -> 
     from pal.methods.compare import printed
     from pal.serving import fit_log
 
-    found = fit_log.compare(log, _names(methods), **_given(options), say=_note)
+    found = fit_log.compare(log, _names(methods), options=_options(options), say=_note)
     print(printed(found["rows"]))
     print("\n".join([*found["notes"], found["verdict"]]))
     if out is not None:
@@ -189,14 +189,13 @@ def _note(text: str) -> None:
     print(text, "\n", sep="", file=sys.stderr)
 
 
-def _given(options: "LogOptions", **others: Any) -> dict[str, Any]:
-    """What options say: columns by role, sides by value, and `fit_log.Options`."""
+def _options(options: "LogOptions", **others: Any) -> "Options":
+    """Options of a fit from those of the command line: columns by role, sides by value."""
     from pal.logs.columns import parse_columns
     from pal.serving.fit_log import Options
 
-    given = vars(options) | {"weights": places_of(options.weights)} | others
-    columns, values = parse_columns(given.pop("columns") or ""), _values(given.pop("values"))
-    return {"columns": columns, "values": values, "options": Options(**given)}
+    read = {"columns": parse_columns(options.columns or ""), "values": _values(options.values)}
+    return Options(**(vars(options) | {"weights": places_of(options.weights)} | read | others))
 
 
 def _values(text: str | None) -> dict[str, str]:
@@ -228,7 +227,8 @@ def score(
         prompts, responses = inputs.prompts(rows), inputs.items(rows, "response")
         with table_errors(rows):
             rewards = inputs.model.score(prompts, responses, user=user)
-        return [(row, shortest_float(reward)) for row, reward in zip(rows, rewards.numpy(), strict=True)]
+        # The float whose repr is the shortest decimal of a float32.
+        return [(row, float(str(reward))) for row, reward in zip(rows, rewards.numpy(), strict=True)]
 
     batches = map(scored, inputs.batches("response"))
     if ranked:
@@ -239,11 +239,6 @@ def score(
     with open_writer(output.out, output.kind, schema, safe_csv=output.safe_csv) as write:
         for rows in written_rows:
             write(rows)
-
-
-def shortest_float(number: np.float32) -> float:
-    """The float whose repr is the shortest decimal of a float32."""
-    return float(str(number))
 
 
 def _ranked(scored: Iterable[tuple[Row, float]], columns: Sequence[str]) -> Iterator[list[Cells]]:

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pal.errors import PalError, reason
-from pal.files import new_file
+from pal.files import new_file, read_bytes
 from pal.logs.tables import IMAGE_SUFFIXES, Cells, Row, read_rows
 from pal.serving.inputs import Side
 from pal.serving.reward_model import RewardModel, User
@@ -167,12 +167,7 @@ def read_tastes(path: Path, model: RewardModel) -> dict[str, Taste]:
         PalError: If the file cannot be read, a line is no taste of this model, or someone is there twice.
     """
     tastes: dict[str, Taste] = {}
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        message = f"{path} cannot be read ({error.strerror}); name what pal adapt wrote"
-        raise PalError(message, file=str(path)) from None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_bytes(path, "name what pal adapt wrote").splitlines(), 1):
         if not line.strip():
             continue
         try:

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from pal.comparisons import Embeddings, Questions
 from pal.errors import PalError
+from pal.files import read_bytes
 from pal.logs.tables import read_rows
 from pal.models.base import PrototypeModel
 from pal.service import requests as typed
@@ -352,10 +353,7 @@ def read_table(path: str, *, needs_prompts: bool) -> list[Pair]:
 def item_of(cell: Any, folder: Path | None) -> Any:
     """A cell of a log or table as requests have it; the path of a picture becomes the picture."""
     if isinstance(cell, str) and folder is not None and cell.lower().endswith(PICTURES):
-        try:
-            cell = (folder / cell).read_bytes()
-        except OSError as error:
-            raise PalError(f"{folder / cell} cannot be read ({error.strerror})") from None
+        cell = read_bytes(folder / cell, "copy the pictures beside the table")
     return {"image": base64.b64encode(cell).decode()} if isinstance(cell, bytes) else cell
 
 
