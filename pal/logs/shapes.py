@@ -60,9 +60,7 @@ STRENGTH = re.compile(
     r"\b(is|are|was|much|clearly|significantly|strongly|definitely|better|preferred|prefer|wins|slightly|"
     r"somewhat|a little|a bit|marginally|weakly|than|over)\b"
 )
-UP = {
-    *("1", "true", "up", "yes", "like", "liked", "good", "positive", "👍", "thumbs up", "+1", "chosen"),
-}
+UP = {*("1", "true", "up", "yes", "like", "liked", "good", "positive", "👍", "thumbs up", "+1", "chosen")}
 DOWN = {
     *("0", "-1", "false", "down", "no", "dislike", "disliked", "bad", "negative", "👎", "thumbs down"),
     "rejected",

@@ -619,11 +619,7 @@ def _measure_unseen(
 
 
 def compare(
-    source: Any,
-    methods: Sequence[str],
-    *,
-    options: Options | None = None,
-    say: Say | None = None,
+    source: Any, methods: Sequence[str], *, options: Options | None = None, say: Say | None = None
 ) -> dict[str, Any]:
     """Methods side by side on a log: what the pipeline's stage `compare` finds on the same data.
 
@@ -646,11 +642,7 @@ def compare(
 
 
 def evaluate(
-    model: RewardModel,
-    source: Any,
-    *,
-    options: Options | None = None,
-    say: Say | None = None,
+    model: RewardModel, source: Any, *, options: Options | None = None, say: Say | None = None
 ) -> dict[str, Any]:
     """Judge a saved model on new comparisons, of people it knows and of people it does not.
 
