@@ -29,10 +29,8 @@ THEIRS = "SentenceTransformer.encode"
 WAYS = {
     "torch, float32": ("torch", "float32", 1.1, 1e-5),
     "torch, bfloat16": ("torch", "bfloat16", 2.0, 1e-4),
-    "onnx, float32": ("onnx", "float32", None, 1e-5),
-    "compile, float32": ("compile", "float32", None, 1e-5),
+    "onnx, float32": ("onnx", "float32", 1.3, 1e-5),
 }
-BETTER, LEAST_BETTER = ("onnx, float32", "compile, float32"), 1.3  # of these one must reach that
 PICTURES = "untrained-vit-b-32"
 SIDE, N_JPEGS, N_PICTURES, BATCH = 512, 55, 96, 16
 
@@ -71,9 +69,6 @@ def text() -> Section:
             Row("  times the defaults", ratio, "x", at_least=least, unjudged=unjudged),
             Row("  1 - smallest cosine to them", worst[way], "", at_most=apart),
         ]
-    if better := max((way for way in BETTER if way in ratios), key=ratios.__getitem__, default=None):
-        what = "the faster of compile and onnx, times the defaults"
-        rows.append(Row(what, ratios[better], "x", at_least=LEAST_BETTER, note=better, unjudged=unjudged))
     about = {
         "statements": "Anthropic's" if real_persona() else "the sample's: the real Persona set was not found",
         "threads": 1,

@@ -50,7 +50,6 @@ _HOMES = {
     "RankedQuestion": "pal.users.question_choice",
     "Taste": "pal.users.taste",
     "Aggregate": "pal.serving.aggregates",
-    "best_of_each": "pal.serving.policy_rewards",
     "best_of_n": "pal.serving.policy_rewards",
     "PolicyReward": "pal.serving.policy_rewards",
 }

@@ -85,21 +85,15 @@ def split_conversation(prompt: Any, responses: list[Any]) -> tuple[str | None, l
     before = messages_of(prompt)
     asked = prompt if before is None else prompt_text(before)
     talks = [messages_of(response) for response in responses]
-    if not talks or not all(talk is not None for talk in talks):
-        return (
-            asked,
-            [each if t is None else completion_text(t) for each, t in zip(responses, talks, strict=True)],
-            None,
-        )
+    if not talks or None in talks:
+        both = zip(responses, talks, strict=True)
+        return asked, [each if talk is None else completion_text(talk) for each, talk in both], None
     if any(talk[-1]["role"] != "assistant" for talk in talks):
         return asked, responses, "with a conversation that does not end with the assistant"
-    shared = 0
-    if len(talks) > 1 and all(talk == talks[0] for talk in talks):
-        return asked, [completion_text(talk) for talk in talks], None
-    while all(len(talk) > shared + 1 and talk[shared] == talks[0][shared] for talk in talks):
-        shared += 1
-    if len(talks) == 1:  # all but the last turn
-        shared = len(talks[0]) - 1
+    shared = len(talks[0]) - 1 if len(talks) == 1 else 0  # of a single conversation, all but the last turn
+    if any(talk != talks[0] for talk in talks):
+        while all(len(talk) > shared + 1 and talk[shared] == talks[0][shared] for talk in talks):
+            shared += 1
     try:
         opening = prompt_text(talks[0][:shared])
         rest = [completion_text(talk[shared:]) for talk in talks]

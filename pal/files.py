@@ -111,6 +111,18 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_bytes(path: Path, advice: str) -> bytes:
+    """A file's bytes.
+
+    Raises:
+        PalError: If it cannot be read; `advice` says what to do.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PalError(f"{path} cannot be read ({error.strerror}); {advice}", file=path) from None
+
+
 class OutFile(io.BufferedWriter):
     """An open temporary file whose errors name the file that it will become."""
 

@@ -44,7 +44,7 @@ class Encode(Config):
     weights: dict[str, Text]
     device: Device
     precision: Literal["float32", "bfloat16", "float16"]
-    engine: Literal["torch", "compile", "onnx", "ray"]
+    engine: Literal["torch", "onnx", "ray"]
     dtype: Literal["float32", "float16"]
     tokens_per_batch: Annotated[int, Field(ge=16)]
     images_per_batch: AtLeastOne
@@ -86,7 +86,6 @@ class Report(Config):
     """The stage report."""
 
     items_per_prototype: AtLeastOne
-    gallery_pairs: Count
 
 
 class Params(Config):
@@ -183,10 +182,30 @@ def load() -> Params:
     Raises:
         PipelineError: Naming the first key that is unknown, missing or not allowed.
     """
+    import yaml  # of transformers and others
     from ruamel.yaml import YAML, YAMLError  # which DVC reads the file with: both understand the same
+    from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 
+    if not hasattr(yaml, "YAMLError"):
+        raise PipelineError(
+            f"the module yaml must be PyYAML, got {yaml.__file__}; rename it, or take it off PYTHONPATH"
+        )
+
+    class Constructor(SafeConstructor):
+        """Refuses 010, which some readers of YAML take for eight, and what 64 bits cannot hold."""
+
+        def construct_yaml_int(self, node: Any) -> int:
+            if re.match("[-+]?(0[0-9]|[0-9]{20})", node.value):
+                rule = "a whole number must have no leading zero, and at most 19 digits"
+                problem = f"{rule}, got {shorten(node.value)}"
+                raise ConstructorError(problem=problem, problem_mark=node.start_mark)
+            return super().construct_yaml_int(node)
+
+    Constructor.add_constructor("tag:yaml.org,2002:int", Constructor.construct_yaml_int)
+    reader = YAML(typ="safe")
+    reader.Constructor = Constructor
     try:
-        values = YAML(typ="safe").load(paths.PARAMS.read_text(encoding="utf-8"))
+        values = reader.load(paths.PARAMS.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PipelineError(f"{paths.PARAMS} is missing; run this in the repository's root") from None
     except (YAMLError, ValueError, RecursionError) as error:

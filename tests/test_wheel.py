@@ -23,7 +23,8 @@ EXTRAS = {"dvc", "ray", "onnx", "onnxruntime", "trl", "gradio", "open-clip-torch
 
 def run(*command, cwd):
     """Run a command without anything of this repository on its path."""
-    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    without = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+    own = {name: value for name, value in os.environ.items() if name not in without}
     done = subprocess.run(command, cwd=cwd, env=own, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -73,28 +74,11 @@ def test_an_example_is_fitted_from_the_installed_wheel(wheel, tmp_path):
     python = tmp_path / "env/bin/python"
     where = run(python, "-c", "import pal; print(pal.__file__)", cwd=tmp_path)
     assert Path(where.strip()).is_relative_to(home)
-    fit = (
-        "fit",
-        ROOT / "examples/support-answers.csv",
-        "--encoder",
-        "hashed-words",
-        "--method",
-        "mixed_effects",
-    )
-    said = run(python, "-m", "pal.cli.app", *fit, "--out", "mine", cwd=tmp_path)
+    log = ROOT / "examples/support-answers.csv"
+    how = ("--encoder", "hashed-words", "--method", "mixed_effects", "--out", "mine")
+    said = run(python, "-m", "pal.cli.app", "fit", log, *how, cwd=tmp_path)
     assert "people       40" in said
-    ranked = run(
-        python,
-        "-m",
-        "pal.cli.app",
-        "rank",
-        "mine",
-        ROOT / "examples/replies.csv",
-        "--user",
-        "agent01",
-        cwd=tmp_path,
-    )
-    assert ranked.count("\n") >= 2
+    assert list((tmp_path / "mine").glob("*.html"))
 
 
 def brought(name, extras, seen):
@@ -114,7 +98,6 @@ def brought(name, extras, seen):
 
 
 def test_without_extras_nothing_of_the_pipeline_comes_along():
-
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     found = set()
     for each in map(Requirement, project["dependencies"]):

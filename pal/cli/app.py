@@ -8,12 +8,11 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
-from enum import StrEnum
 from functools import wraps
 from importlib import import_module
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer import Argument, Option
@@ -70,14 +69,6 @@ app = typer.Typer(
 )
 
 
-class Format(StrEnum):
-    """The format of a table."""
-
-    jsonl = "jsonl"
-    csv = "csv"
-    parquet = "parquet"
-
-
 @dataclass
 class Computing:
     """Where encoders come from, and where they compute."""
@@ -108,7 +99,9 @@ class Output:
     """The options of what a table is written to."""
 
     out: Out = "-"
-    kind: Format | None = Option(None, "--format", help="The format to write where no suffix says it.")
+    kind: Literal["jsonl", "csv", "parquet"] | None = Option(
+        None, "--format", help="The format to write where no suffix says it."
+    )
     safe_csv: bool = Option(
         False, "--safe-csv", help="In CSV, put ' before texts that spreadsheets would compute."
     )

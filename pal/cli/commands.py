@@ -16,7 +16,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from pal.cli.tables import (
@@ -49,8 +48,8 @@ if TYPE_CHECKING:
         StudyOptions,
         Users,
     )
-    from pal.evaluation.describe import Description
     from pal.logs.shapes import Log
+    from pal.serving.fit_log import Options
 
 KEY = "PAL_API_KEY"
 PURE = 0.9  # a user with more than this weight on one prototype counts as standing there
@@ -72,9 +71,9 @@ def fit(log: str, out: Path | None, options: "OneFitOptions") -> None:
     if not 0 <= options.unseen < 1:
         raise PalError(f"--unseen must be a share from 0 to below 1, got {options.unseen:g}")
     K = options.K if options.K == "auto" else int(options.K)
-    given = _given(options, K=K, attributes=_names(options.attributes))
+    given = _options(options, K=K, attributes=_names(options.attributes))
     try:
-        fit_log.fit(log, out=out, **given, say=lambda text: print(text, "\n", sep=""))
+        fit_log.fit(log, out=out, options=given, say=lambda text: print(text, "\n", sep=""))
     except KeyboardInterrupt:
         kept = "what was encoded is kept, so that a rerun goes on from there"
         raise PalError(f"stopped before {out} was written; {kept}") from None
@@ -86,7 +85,7 @@ def eval(model: Path, log: str, options: "LogOptions") -> None:
     """Print the accuracies of a saved model on a log, as JSON."""
     from pal.serving import fit_log
 
-    found = fit_log.evaluate(load_model(model, options), log, **_given(options), say=_note)
+    found = fit_log.evaluate(load_model(model, options), log, options=_options(options), say=_note)
     print(json.dumps(found, indent=2))
     if found["log"] == notes_of_fit(model).get("log"):
         _note("These are the answers that the model was fitted to, on which it is nearly always right.")
@@ -97,7 +96,7 @@ def compare(log: str, methods: str, out: Path | None, options: "FitOptions") -> 
     from pal.methods.compare import printed
     from pal.serving import fit_log
 
-    found = fit_log.compare(log, _names(methods), **_given(options), say=_note)
+    found = fit_log.compare(log, _names(methods), options=_options(options), say=_note)
     print(printed(found["rows"]))
     print("\n".join([*found["notes"], found["verdict"]]))
     if out is not None:
@@ -190,14 +189,13 @@ def _note(text: str) -> None:
     print(text, "\n", sep="", file=sys.stderr)
 
 
-def _given(options: "LogOptions", **others: Any) -> dict[str, Any]:
-    """What options say: columns by role, sides by value, and `fit_log.Options`."""
+def _options(options: "LogOptions", **others: Any) -> "Options":
+    """Options of a fit from those of the command line: columns by role, sides by value."""
     from pal.logs.columns import parse_columns
     from pal.serving.fit_log import Options
 
-    given = vars(options) | {"weights": places_of(options.weights)} | others
-    columns, values = parse_columns(given.pop("columns") or ""), _values(given.pop("values"))
-    return {"columns": columns, "values": values, "options": Options(**given)}
+    read = {"columns": parse_columns(options.columns or ""), "values": _values(options.values)}
+    return Options(**(vars(options) | {"weights": places_of(options.weights)} | read | others))
 
 
 def _values(text: str | None) -> dict[str, str]:
@@ -229,7 +227,8 @@ def score(
         prompts, responses = inputs.prompts(rows), inputs.items(rows, "response")
         with table_errors(rows):
             rewards = inputs.model.score(prompts, responses, user=user)
-        return [(row, shortest_float(reward)) for row, reward in zip(rows, rewards.numpy(), strict=True)]
+        # The float whose repr is the shortest decimal of a float32.
+        return [(row, float(str(reward))) for row, reward in zip(rows, rewards.numpy(), strict=True)]
 
     batches = map(scored, inputs.batches("response"))
     if ranked:
@@ -240,11 +239,6 @@ def score(
     with open_writer(output.out, output.kind, schema, safe_csv=output.safe_csv) as write:
         for rows in written_rows:
             write(rows)
-
-
-def shortest_float(number: np.float32) -> float:
-    """The float whose repr is the shortest decimal of a float32."""
-    return float(str(number))
 
 
 def _ranked(scored: Iterable[tuple[Row, float]], columns: Sequence[str]) -> Iterator[list[Cells]]:
@@ -381,18 +375,18 @@ def _described(inputs: TableModel, number: int) -> list[dict[str, Any]]:
         responses, prompts = inputs.items(rows, "response"), inputs.prompts(rows)
         described = describe(inputs.model, responses, prompts, number=number)
 
-    def facts(each: "Description") -> dict[str, Any]:
-        def items(end: list[Any]) -> list[dict[str, Any]]:
-            cells = [rows[item.row].cells for item in end]
-            return [
-                {name: cell[name] for name in ("prompt", "response") if name in cell} | {"above": item.above}
-                for cell, item in zip(cells, end, strict=True)
-            ]
+    def shown(item: Any) -> dict[str, Any]:
+        cells = rows[item.row].cells
+        return {name: cells[name] for name in ("prompt", "response") if name in cells} | {"above": item.above}
 
-        words = {name: [word._asdict() for word in getattr(each, name)] for name in WORDS}
-        return {"title": each.title, **words, "likes": items(each.likes), "dislikes": items(each.dislikes)}
-
-    return [facts(each) for each in described]
+    return [
+        {
+            "title": each.title,
+            **{name: [word._asdict() for word in getattr(each, name)] for name in WORDS},
+            **{end: [shown(item) for item in getattr(each, end)] for end in ("likes", "dislikes")},
+        }
+        for each in described
+    ]
 
 
 def _as_text(about: dict[str, Any]) -> str:
@@ -550,15 +544,10 @@ def _check_address(host: str) -> None:
 
 
 def _load(models: Sequence[str], options: "ServeOptions") -> Any:
-    """The models that are named, with encoders where `options` say; one core is left to HTTP."""
+    """The models, by the names that are given or those of their folders; one core is left to HTTP."""
     from pal.service.compute import Models
 
     torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
-    return Models(_named(models), places_of(options.weights), options.device)
-
-
-def _named(models: Sequence[str]) -> dict[str, Path]:
-    """Folders by the names of their models; that of a folder by default."""
     named: dict[str, Path] = {}
     for given in models:
         name, _, folder = given.rpartition("=") if not Path(given).exists() else ("", "", given)
@@ -568,4 +557,4 @@ def _named(models: Sequence[str]) -> dict[str, Path]:
         if name in named:
             raise PalError(f"two models must not have one name, got {name!r} twice; give NAME=FOLDER")
         named[name] = path
-    return named
+    return Models(named, places_of(options.weights), options.device)

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pal.errors import PalError, reason
-from pal.files import new_file
+from pal.files import new_file, read_bytes
 from pal.logs.tables import IMAGE_SUFFIXES, Cells, Row, read_rows
 from pal.serving.inputs import Side
 from pal.serving.reward_model import RewardModel, User
@@ -79,21 +79,12 @@ class TableModel:
         items: list[Any] = []
         for row in rows:
             cell = row.cells[column]
-            if isinstance(cell, str | bytes):
-                items.append(self.folder / cell if cell and self._is_picture(cell, side) else cell)
-            elif (
-                isinstance(cell, list)
-                and cell
-                and (
-                    all(type(number) in (int, float) for number in cell)
-                    or all(isinstance(message, dict) for message in cell)
-                )
-            ):
-                items.append(cell)
-            else:
+            kinds = {type(part) for part in cell} if isinstance(cell, list) else set()
+            if not isinstance(cell, str | bytes) and kinds not in ({dict}, {int}, {float}, {int, float}):
                 got = "nothing" if cell is None else f"a value of type {type(cell).__name__}"
                 problem = f"must be a text, messages, the path of an image or a list of numbers, got {got}"
                 raise row.error(column, problem)
+            items.append(self.folder / cell if cell and self._is_picture(cell, side) else cell)
         return items
 
     def aligned(
@@ -176,12 +167,7 @@ def read_tastes(path: Path, model: RewardModel) -> dict[str, Taste]:
         PalError: If the file cannot be read, a line is no taste of this model, or someone is there twice.
     """
     tastes: dict[str, Taste] = {}
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        message = f"{path} cannot be read ({error.strerror}); name what pal adapt wrote"
-        raise PalError(message, file=str(path)) from None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_bytes(path, "name what pal adapt wrote").splitlines(), 1):
         if not line.strip():
             continue
         try:

@@ -71,7 +71,7 @@ class Described:
         folder: Where its files lie on this machine; None for an encoder that has none.
         family: Its module's key in `ENCODERS`.
         modalities: What it reads: text, image, or both into one space.
-        engine: What runs the network: torch, compile (torch.compile) or onnx (ONNX Runtime).
+        engine: What runs the network: torch, or onnx (ONNX Runtime).
         precision: What the network computes in: float32, bfloat16 or float16.
         libraries: Packages whose next version may change a vector beyond rounding: what was encoded with
             another version is encoded again.
@@ -130,7 +130,7 @@ def describe(
         weights: `package` (an installed package, found by its metadata, its code never imported), `hub`, or
             a folder that holds the model's files.
         precision: float32, bfloat16 or float16: what the network computes in.
-        engine: torch, compile or onnx.
+        engine: torch or onnx.
 
     Raises:
         PalError: If the name is unknown, the files are not there, or the weights are not the published ones.

@@ -81,17 +81,10 @@ def read(picture: bytes | Image.Image) -> Tensor:
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    """A copy of an image in memory, grey of many bits as 16 bits, where it is known what white is."""
-    image = ImageOps.exif_transpose(picture)
-    if image.mode != "F" and not image.mode.startswith("I"):
-        return image
-    values = np.asarray(image)
-    if image.mode == "F" or values.min(initial=0) < 0 or values.max(initial=0) > 0xFFFF:
-        kind = "floating point" if image.mode == "F" else "beyond 16 bits"
-        raise PalError(f"its mode {image.mode} is {kind}, whose white nobody knows; convert it to RGB")
-    if image.mode == "I" and 0 < values.max(initial=0) <= 0xFF:
-        raise PalError("its mode I has values up to 255 alone, of 8 or of 16 bits; convert it to L")
-    return Image.fromarray(values.astype(np.uint16))  # Pillow's own conversions clip at 255
+    """A copy of an image in memory, of a mode of which it is known what white is."""
+    if picture.mode in ("F", "I"):
+        raise PalError(f"its mode {picture.mode} does not say what white is; convert it to RGB")
+    return ImageOps.exif_transpose(picture)
 
 
 def _decode(image: Image.Image, data: bytes) -> Tensor:

@@ -37,7 +37,6 @@ PUBLISHED = {  # the hub's repository and commit
 WEIGHTS_SHA256 = {CLIP_H: "0084e75319a50ad85ef45377bad5bc38f2f58824459eb690048d51c9f8863be5"}
 WEIGHTS = ("open_clip_model.safetensors", "model.safetensors")
 CONFIG = "open_clip_config.json"
-ENGINES = ("torch", "compile")
 LIBRARIES = ("torch", "torchvision", "open_clip_torch", "transformers", "pillow")
 SEED = 0  # of untrained weights
 # What open_clip takes where a model's configuration says nothing (its OPENAI_DATASET_MEAN and _STD).
@@ -72,10 +71,9 @@ def describe(name: str, weights: str, *, precision: str, engine: str) -> Describ
 
     Untrained architectures have no files: `weights` changes nothing for them.
     """
-    if engine not in ENGINES:
+    if engine != "torch":
         raise PalError(
-            f"engine must be one of {', '.join(ENGINES)} for {name}, got {engine!r}; "
-            "ONNX Runtime runs text encoders alone"
+            f"engine must be torch for {name}, got {engine!r}; ONNX Runtime runs text encoders alone"
         )
     if precision not in PRECISIONS:
         raise PalError(f"precision must be one of {', '.join(PRECISIONS)} for {name}, got {precision!r}")
@@ -98,7 +96,7 @@ def describe(name: str, weights: str, *, precision: str, engine: str) -> Describ
     return Described(
         name, config.dim, sha256, hashlib.sha256(files.encode()).hexdigest(), words, folder, "open_clip",
         modalities=("text", "image") if config.reads_text else ("image",),
-        engine=engine, precision=precision, libraries=LIBRARIES,
+        precision=precision, libraries=LIBRARIES,
     )  # fmt: skip
 
 
@@ -165,8 +163,6 @@ class ClipEncoder:
             torch.tensor(config.preprocess[key], device=device).view(3, 1, 1) for key in ("mean", "std")
         )
         self._scale, self._shift = 1 / (255 * std), -mean / std
-        if described.engine == "compile":
-            self._image, self._text = torch.compile(self._image), torch.compile(self._text, dynamic=True)
 
     def shrink(self, pixels: "Tensor") -> "Tensor":
         """One image as the model takes it, resized and cropped: (3, size, size) uint8."""

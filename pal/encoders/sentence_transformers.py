@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 MODULES = ("Transformer", "Pooling", "Normalize", "Dense", "Dropout", "LayerNorm")
 """The library's modules that are run: a transformer first, then what makes one vector of its tokens'."""
 
-ENGINES = ("torch", "compile", "onnx")
+ENGINES = ("torch", "onnx")
 ONNX_PACKAGES = ("onnxruntime", "onnx")
 ONNX_OPSET = 17
 ONNX_INPUTS = ("token_ids", "attention_mask")
@@ -153,7 +153,7 @@ def check_engine(precision: str, engine: str, device: str | None = None) -> None
     if engine == "onnx" and precision != "float32":
         raise PalError(
             f"encode.engine onnx computes in float32, got encode.precision {precision!r}; set it to float32, "
-            "or the engine to torch or compile"
+            "or the engine to torch"
         )
     if engine == "onnx" and device not in (None, "cpu"):
         raise PalError(f"encode.engine onnx runs on the CPU, got device {device!r}; set the engine to torch")
@@ -322,26 +322,7 @@ def _network(described: Described, model: Any, limit: int, device: str) -> "Netw
         with torch.autocast(torch.device(device).type, dtype, enabled=reduced):
             return model(input_ids=token_ids, attention_mask=attention_mask).last_hidden_state.float()
 
-    def run_compiled(token_ids: "Tensor", attention_mask: "Tensor | None") -> "Tensor":
-        # torch.compile specialises on one row and on no mask, half a minute each time; so a single row is
-        # repeated, and there is always a mask.
-        attention_mask = torch.ones_like(token_ids) if attention_mask is None else attention_mask
-        if len(token_ids) > 1:
-            return run(token_ids, attention_mask)
-        return run(token_ids.repeat(2, 1), attention_mask.repeat(2, 1))[:1]
-
-    if described.engine == "torch":
-        return run
-    model.compile(dynamic=True, options={"freezing": True})
-    try:
-        with torch.inference_mode():
-            run_compiled(torch.ones((2, 3), dtype=torch.int64, device=device), None)
-    except RuntimeError as error:
-        raise PalError(
-            f"encode.engine compile could not build {described.name} ({reason(error)}); install a C++ "
-            "compiler, or set encode.engine to torch"
-        ) from None
-    return run_compiled
+    return run
 
 
 def _onnx_network(described: Described, model: Any, limit: int) -> "Network":

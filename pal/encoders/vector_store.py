@@ -53,7 +53,7 @@ class Embedder:
         dim: Width of the vectors.
         dtype: float32 or float16, as stored.
         preprocessing: In words.
-        engine: What ran the network: torch, compile or onnx.
+        engine: What ran the network: torch or onnx.
         precision: What the network computed in.
     """
 

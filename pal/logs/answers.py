@@ -12,9 +12,9 @@ picture leads out of its folder: not an absolute one, not `..`, not a link.
 Vectors are users' own embeddings by their ids, in one file, of which only those that are used are kept:
 
 .parquet      columns `id` (text or whole numbers) and `embedding` (lists of numbers, all of one length)
-.safetensors  a tensor `embeddings`, (n, width), float16, float32 or float64; ids in the metadata under `ids`,
-              as a JSON list of n texts, or in a file beside it
-.npy          an array (n, width) of floats; ids in a file beside it
+.safetensors  a tensor `embeddings`, (n, width); ids in the metadata under `ids`, as a JSON list of n texts,
+              or in a file beside it
+.npy          an array (n, width); ids in a file beside it
 
 The file beside `NAME.npy` is `NAME.ids.txt`: UTF-8, one id a line, in the order of the rows. Nothing is
 unpickled. Of vectors that no comparison names, only the ids are checked.
@@ -24,6 +24,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -31,13 +32,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyarrow import types
 from safetensors import SafetensorError, safe_open
 
 from pal.conversations import joint_text
-from pal.encoders.vector_store import image_id, item_id, text_id
+from pal.encoders.vector_store import image_id, item_id, packed, text_id
 from pal.errors import PalError, reason, shorten
 from pal.files import sha256_of
 from pal.logs.read import FILE, ROW
@@ -49,11 +48,7 @@ UNDECIDED = "answered both ways equally often"
 SPLITS = ("train", "adapt", "val", "test")
 OF_PEOPLE = 0.95  # share of people with one value, from which on an attribute is theirs and not the items'
 SIDES = ("prompt", "chosen", "rejected")
-LONGEST_PATH = 1024  # characters
-VECTOR_SUFFIXES = (".parquet", ".safetensors", ".npy")
-VECTOR_FLOATS = ("F16", "F32", "F64")
 FOLDER = "own.vectors/"  # before the names of files of vectors, which may be a table's too
-BLOCK = 100_000  # texts that are in memory as Python objects
 
 
 @dataclass(frozen=True)
@@ -74,8 +69,8 @@ class Items:
         return len(self.ids)
 
 
-# All ids of a file of vectors, the places of the wanted ones, and the vectors there, (places, width).
-Vectors = tuple[list[str], np.ndarray, np.ndarray]
+# The ids in a file of vectors, None where they stand beside it, and all vectors, (ids, width).
+Vectors = tuple[list[Any] | None, np.ndarray]
 # The items, and the row of each cell among them, by side.
 Read = tuple[Items, dict[str, np.ndarray]]
 
@@ -356,55 +351,19 @@ def modality_of(cells: list[pl.Series], stated: str | None, vectors: set[str]) -
 
 def read_texts(log: Log, sides: list[str]) -> Read:
     """Texts; of several spellings of one the shortest stands for all."""
-    codes, texts = _distinct(pl.concat([log.pairs[side] for side in sides]))
-    plain = np.empty((len(texts), 2), ">u8")  # half an id each
-    is_plain = np.empty(len(texts), bool)
-    for start in range(0, len(texts), BLOCK):
-        block = texts[start : start + BLOCK].to_list()
-        normal = [" ".join(unicodedata.normalize("NFC", text).split()) for text in block]
-        rows = slice(start, start + len(block))
-        plain[rows] = _halves([text_id(text) for text in normal])
-        is_plain[rows] = [one == other for one, other in zip(block, normal, strict=True)]
-    order = np.lexsort(plain.T[::-1])
-    new = np.append(True, (plain[order[1:]] != plain[order[:-1]]).any(axis=1))
-    group = np.empty(len(texts), np.int32)
-    group[order] = new.cumsum(dtype=np.int32) - 1
-    chosen = order[new]
-    for at in order[~(new & np.append(new[1:], True))].tolist():  # with others of the same group
-        other = int(chosen[group[at]])
-        chosen[group[at]] = min((other, at), key=lambda row: (len(texts[row]), texts[row]))
-    ids = np.ascontiguousarray(plain[chosen])
-    for row in np.flatnonzero(~is_plain[chosen]).tolist():
-        ids[row] = _halves([text_id(texts[int(chosen[row])])])[0]
-    order = np.lexsort(ids.T[::-1])
-    row = np.empty(len(ids), np.int32)
-    row[order] = np.arange(len(ids), dtype=np.int32)
-    by_side = dict(zip(sides, np.split(row[group[codes]], len(sides)), strict=True))
-    hexadecimal = np.empty(len(ids), "S32")
-    for start in range(0, len(ids), BLOCK):
-        block = ids[order[start : start + BLOCK]].tobytes().hex().encode()
-        hexadecimal[start : start + BLOCK] = np.frombuffer(block, "S32")
-    return Items(hexadecimal, texts.gather(chosen[order])), by_side
+    cells = pl.concat([log.pairs[side].alias("text") for side in sides]).to_frame()
+    texts = cells.unique().with_columns(plain=pl.col("text").map_elements(_plain_id, pl.String))
+    shortest = texts.sort(pl.col("text").str.len_chars(), "text").unique("plain", keep="first")
+    items = shortest.with_columns(id=pl.col("text").map_elements(text_id, pl.String)).sort("id")
+    row_of = texts.join(items.with_row_index("row").select("plain", "row"), "plain").select("text", "row")
+    row = cells.join(row_of, "text", how="left", maintain_order="left")["row"].to_numpy().astype(np.int32)
+    by_side = dict(zip(sides, np.split(row, len(sides)), strict=True))
+    return Items(packed(items["id"].to_list()), items["text"]), by_side
 
 
-def _halves(ids: list[str]) -> np.ndarray:
-    """Ids as two numbers each, which sort as they do, in half the memory."""
-    return np.frombuffer(bytes.fromhex("".join(ids)), ">u8").reshape(-1, 2)
-
-
-def _distinct(cells: pl.Series) -> tuple[np.ndarray, pl.Series]:
-    """The number of each cell's text, and the texts: by hashes, which are held against the texts."""
-    seed = 0
-    while True:
-        hashes = cells.hash(seed)
-        distinct = hashes.unique().sort()
-        codes = distinct.search_sorted(hashes)
-        at = np.empty(len(distinct), np.int32)
-        at[codes.to_numpy()] = np.arange(len(cells), dtype=np.int32)
-        texts = cells.gather(at)
-        if (texts.gather(codes) == cells).all():
-            return codes.to_numpy().astype(np.int32), texts
-        seed += 1
+def _plain_id(text: str) -> str:
+    """The id that spellings of one text share, which differ in white space or in Unicode's form."""
+    return text_id(" ".join(unicodedata.normalize("NFC", text).split()))
 
 
 def read_pictures(
@@ -478,23 +437,15 @@ def _path_problem(cell: str, root: Path) -> str | None:
     inside = "must be a path relative to the log and inside its folder, got {got}"
     if "://" in cell:
         return f"{inside}; download the image first"
-    if "\0" in cell or len(cell) > LONGEST_PATH:
-        return f"{inside}; is this the right column?"
     path = PurePosixPath(cell)
-    if path.is_absolute() or ".." in path.parts:
-        return inside
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         return f"must be a {', '.join(IMAGE_SUFFIXES)} file, got {{got}}"
-    try:
+    with suppress(OSError, RuntimeError, ValueError):  # a name too long, links in a circle, a zero byte
         real = (root / path).resolve()
-        if not real.is_relative_to(root):
-            return f"{inside}, which leads out of it"
-        if real.is_dir():
-            return "must be a file, got the folder {got}"
+        if ".." in path.parts or not real.is_relative_to(root):
+            return inside
         if real.is_file():
             return None
-    except (OSError, RuntimeError):  # a name too long, links in a circle, a folder that may not be read
-        pass
     advice = "; write / between folders" if "\\" in cell else ""
     return f"must be an existing file in the log's folder, got {{got}}{advice}"
 
@@ -505,10 +456,8 @@ def find_vectors(path: Path) -> dict[str, Path]:
     Raises:
         PalError: If there is no such file.
     """
-    if not path.is_file() or path.suffix not in VECTOR_SUFFIXES:
-        raise PalError(
-            f"vectors must be in a {', '.join(VECTOR_SUFFIXES)} file that exists, got {str(path)!r}"
-        )
+    if not path.is_file() or path.suffix not in READERS:
+        raise PalError(f"vectors must be in a {', '.join(READERS)} file that exists, got {str(path)!r}")
     ids = path.with_suffix(".ids.txt")
     return {f"{FOLDER}{file.name}": file for file in (path, ids) if file.is_file()}
 
@@ -520,124 +469,81 @@ def read_vectors(files: dict[str, Path], wanted: set[str]) -> tuple[str, list[st
     """
     given, path = next((name, path) for name, path in files.items() if not name.endswith(".ids.txt"))
     name = given.removeprefix(FOLDER)
-    beside = files.get(FOLDER + Path(name).with_suffix(".ids.txt").name)
-    suffix = Path(name).suffix
-    read = {".parquet": _read_parquet, ".safetensors": _read_safetensors, ".npy": _read_npy}[suffix]
     try:
+        ids, table = READERS[Path(name).suffix](name, path)
+        if ids is None:
+            ids = _ids_beside(name, files)
+        if table.ndim != 2 or not table.size:
+            raise PalError(
+                f"{name} must hold vectors, (n, width), got an array of shape {table.shape}", file=name
+            )
+        if len(ids) != len(table):
+            got = f"{len(ids):,} ids for {len(table):,} vectors"
+            raise PalError(f"{name} must have one id a vector, got {got}", file=name)
+        seen: set[str] = set()
+        for row, id_ in enumerate(ids, 1):
+            if type(id_) is not str or not id_ or id_ in seen:
+                problem = f"must name each vector by a text of its own, got {shorten(id_)} as vector {row:,}"
+                raise PalError(f"{name} {problem}", file=name, row=row)
+            seen.add(id_)
+        places = np.array([place for place, id_ in enumerate(ids) if id_ in wanted], np.int64)
         with np.errstate(over="ignore"):
-            ids, places, values = read(name, path, beside, wanted)
-            values = values.astype(np.float32, copy=False)
+            values = table[places].astype(np.float32, copy=False)
     except PalError:
         raise
-    except (pa.ArrowException, SafetensorError, OSError, ValueError, EOFError, OverflowError) as error:
-        message = f"{name} is damaged or no {suffix} file ({reason(error)}); export it again"
+    except (
+        pa.ArrowException,
+        SafetensorError,
+        OSError,
+        TypeError,
+        ValueError,
+        EOFError,
+        OverflowError,
+    ) as error:
+        message = f"{name} cannot be read as vectors ({reason(error)}); export it again"
         raise PalError(message, file=name) from None
     used = [ids[place] for place in places]
     if not (finite := np.isfinite(values).all(axis=1)).all():
         bad = int(np.flatnonzero(~finite)[0])
+        problem = "must be finite in float32, got NaN, infinity or nothing"
         raise PalError(
-            f"the vector {shorten(used[bad])} in {name} must be finite in float32, got NaN or infinity",
-            file=name,
-            row=int(places[bad]) + 1,
+            f"the vector {shorten(used[bad])} in {name} {problem}", file=name, row=int(places[bad]) + 1
         )
     return name, used, values
 
 
-def _places(name: str, ids: list[Any], wanted: set[str], shape: tuple[int, ...] = ()) -> np.ndarray:
-    """Where the wanted ids stand; ids must be texts, all different, one for each vector of an array."""
-    if shape:
-        if len(shape) != 2 or not shape[1]:
-            raise PalError(f"{name} must hold an array of vectors, (n, width), got one of shape {shape}")
-        if shape[0] != len(ids):
-            got = f"{len(ids):,} ids for {shape[0]:,} vectors"
-            raise PalError(f"{name} must have one id a vector, got {got}")
-    if not ids:
-        raise PalError(f"{name} must hold at least one vector, got none", file=name)
-    seen: set[str] = set()
-    for row, id_ in enumerate(ids, 1):
-        problem = ""
-        if type(id_) is not str or not id_:
-            problem = f"the id of vector {row:,} of {name} must be a text, got {shorten(id_)}"
-        elif id_ in seen:
-            problem = f"{name} must name each id once, got {shorten(id_)} again as vector {row:,}"
-        if problem:
-            raise PalError(problem, file=name, row=row)
-        seen.add(id_)
-    return np.array([place for place, id_ in enumerate(ids) if id_ in wanted], np.int64)
-
-
-def _ids_beside(name: str, path: Path | None) -> list[str]:
+def _ids_beside(name: str, files: Mapping[str, Path]) -> list[str]:
     """The lines of the file of ids."""
     expected = Path(name).with_suffix(".ids.txt").name
-    if path is None:
+    if (path := files.get(FOLDER + expected)) is None:
         order = "one id a line in the order of its rows"
         raise PalError(f"{name} must have a file {expected} beside it, {order}, got none")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
     except UnicodeDecodeError:
         raise PalError(f"{expected} must be UTF-8; save it as UTF-8", file=expected) from None
-    return text.removesuffix("\n").split("\n") if text else []
 
 
-def _read_npy(name: str, path: Path, beside: Path | None, wanted: set[str]) -> Vectors:
-    ids = _ids_beside(name, beside)
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")  # np.load takes other formats too
-        wrong = "" if array.dtype.kind == "f" else str(array.dtype)
-    except ValueError as error:
-        if "Python objects" not in str(error):
-            raise
-        wrong = "Python objects (a pickle)"
-    if wrong:
-        raise PalError(f"{name} must hold an array of floats, got one of {wrong}; save it as float32")
-    places = _places(name, ids, wanted, array.shape)
-    return ids, places, array[places]
+def _read_npy(name: str, path: Path) -> Vectors:
+    return None, np.lib.format.open_memmap(path, mode="r")  # np.load takes other formats too
 
 
-def _read_safetensors(name: str, path: Path, beside: Path | None, wanted: set[str]) -> Vectors:
+def _read_safetensors(name: str, path: Path) -> Vectors:
     with safe_open(path, framework="numpy") as file:
-        keys = list(file.keys())
-        if "embeddings" not in keys:
-            got = shorten(", ".join(keys) or "none")
-            raise PalError(f"{name} must hold a tensor `embeddings`, got {got}")
-        tensor, ids = file.get_slice("embeddings"), (file.metadata() or {}).get("ids")
-        if (kind := tensor.get_dtype()) not in VECTOR_FLOATS:
-            allowed = ", ".join(VECTOR_FLOATS)
-            raise PalError(f"the tensor `embeddings` in {name} must be one of {allowed}, got {kind}")
-        ids = _ids_beside(name, beside) if ids is None else json.loads(ids)
-        if not isinstance(ids, list):
-            raise PalError(f"`ids` in the metadata of {name} must be a JSON list, got {shorten(ids)}")
-        shape = tuple(tensor.get_shape())
-        places = _places(name, ids, wanted, shape)
-        return ids, places, file.get_tensor("embeddings")[places]
+        ids = (file.metadata() or {}).get("ids")
+        return ids and json.loads(ids), file.get_tensor("embeddings")
 
 
-def _read_parquet(name: str, path: Path, beside: Path | None, wanted: set[str]) -> Vectors:
-    with pq.ParquetFile(path) as file:
-        schema = file.schema_arrow
-        for column in ("id", "embedding"):
-            if (count := schema.names.count(column)) != 1:
-                problem = (
-                    f"must have one column {column}, got {count}; it has {', '.join(schema.names) or 'none'}"
-                )
-                raise PalError(f"{name} {problem}", file=name, column=column)
-        kind, key = schema.field("embedding").type, schema.field("id").type
-        is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
-        if not is_list or not (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)):
-            raise PalError(f"embedding in {name} must hold lists of numbers, got {kind}")
-        key = key.value_type if types.is_dictionary(key) else key
-        if not (types.is_string(key) or types.is_large_string(key) or types.is_integer(key)):
-            raise PalError(f"id in {name} must hold text or whole numbers, got {key}")
-        ids = file.read(columns=["id"]).column("id").cast(pa.string()).to_pylist()
-        places = _places(name, ids, wanted)
-        lists = file.read(columns=["embedding"]).column("embedding").take(pa.array(places)).combine_chunks()
-    lengths = np.array(pc.list_value_length(lists).fill_null(0), np.int64)
-    width = int(lengths[0]) if len(lengths) else 0
-    if (wrong := np.flatnonzero((lengths != width) | (lengths == 0))).size:
-        row = int(places[wrong[0]]) + 1
-        problem = f"must have {width or 'some'} numbers, as the first, got {lengths[wrong[0]]}"
+def _read_parquet(name: str, path: Path) -> Vectors:
+    table = pq.read_table(path, columns=["id", "embedding"])
+    lists = table["embedding"].cast(pa.large_list(pa.float32()), safe=False).combine_chunks()
+    lengths = lists.value_lengths().fill_null(0).to_numpy()
+    if (wrong := np.flatnonzero(lengths != lengths[:1])).size:
+        row = int(wrong[0]) + 1
+        problem = f"must have {lengths[0]} numbers, as the first, got {lengths[wrong[0]]}"
         raise PalError(f"vector {row:,} of {name} {problem}", file=name, row=row)
-    values = lists.flatten().cast(pa.float32(), safe=False)
-    if values.null_count:
-        raise PalError(f"{name} must have a number in every place of a vector, got an empty one")
-    return ids, places, values.to_numpy(zero_copy_only=False).reshape(len(lists), width)
+    values = lists.flatten().to_numpy(zero_copy_only=False)  # with NaN for what is empty
+    return table["id"].cast(pa.string()).to_pylist(), values.reshape(len(lists), -1)
+
+
+READERS = {".parquet": _read_parquet, ".safetensors": _read_safetensors, ".npy": _read_npy}

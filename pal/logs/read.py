@@ -27,19 +27,8 @@ PACKED = tuple(suffix for _, suffix in COMPRESSED.values())
 CHUNK = 20_000  # rows that are in memory as Python objects
 
 
-@dataclass(frozen=True)
-class Rejected:
-    """A row that was left out.
-
-    Args:
-        file: Its file.
-        row: Its number, from 1; a header and blank lines do not count.
-        reason: Why, as the end of a sentence about the row.
-    """
-
-    file: str
-    row: int
-    reason: str
+# A row that was left out: its file, its number, and why, as the end of a sentence about it.
+Rejected = tuple[str, int, str]
 
 
 @dataclass(frozen=True)
@@ -215,14 +204,12 @@ def hub_tables(files: Iterable[str], below: str) -> list[str]:
 def _read_file(path: Path, name: str, said: list[str], rejected: list[Rejected]) -> pl.DataFrame:
     """One file's rows; what was understood and what was rejected is added to the lists."""
     faults: list[Rejected] = []
-    with open_table(path, name, lambda row, _, problem: faults.append(Rejected(name, row, problem))) as table:
+    with open_table(path, name, lambda row, _, problem: faults.append((name, row, problem))) as table:
         frame = _frame_of(table.rows) if table.arrow is None else _texts(table.arrow).with_row_index(ROW, 1)
     if len(faults) > MOST_FAULTY * (len(frame) + len(faults)):
-        first = faults[0]
-        raise PalError(
-            f"{row_place(name, first.row, None, len(faults) - 1)} {first.reason}",
-            file=name, row=first.row, problem=first.reason,
-        )  # fmt: skip
+        _, row, problem = faults[0]
+        place = row_place(name, row, None, len(faults) - 1)
+        raise PalError(f"{place} {problem}", file=name, row=row, problem=problem)
     if not len(frame):
         raise table.no_rows()
     said += table.said

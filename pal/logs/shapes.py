@@ -207,7 +207,7 @@ def read_log(
     frame = frame.with_columns(**{name: cell for name, cell in defaults.items() if name not in frame.columns})
     pairs, rejected = _keep(frame, ties)
     if table.rejected:
-        lost = pl.DataFrame([vars(each) for each in table.rejected], schema=rejected.schema)
+        lost = pl.DataFrame(table.rejected, schema=rejected.schema, orient="row")
         rejected = pl.concat([lost, rejected])
     if pairs.is_empty():
         reasons = ", ".join(f"{n:,} {why}" for why, n in rejected["reason"].value_counts().iter_rows())

@@ -12,7 +12,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -108,30 +108,23 @@ class TableFile:
         """
         needed = list(needed)
         if self.columns is not None:
-            _require(self.name, self.columns, needed, self.name)
+            self._require(needed, self.columns, self.name)
         for row in self.rows if self.columns is None else ():
-            if any(column not in row.cells for column in needed):
-                _require(row.place, row.cells, needed, self.name, row.number)
+            self._require(needed, row.cells, row.place, row.number)
 
+    def _require(self, needed: list[str], names: Collection[str], place: str, row: int | None = None) -> None:
+        if not (missing := [column for column in needed if column not in names]):
+            return
+        from pal.logs.columns import column_like  # polars, which a table that is right does not need
 
-def _require(place: str, names: Iterable[str], needed: list[str], file: str, row: int | None = None) -> None:
-    if not (missing := [column for column in needed if column not in names]):
-        return
-    from pal.logs.columns import column_like  # polars, which a table that is right does not need
-
-    others = [name for name in names if name not in needed]
-    like = {column: found for column in missing if (found := column_like(column, others))}
-    pair = {"chosen", "rejected"}
-    if pair <= {*missing} and not pair <= like.keys():  # one column of answers is a winner, and no response
-        advice = "write the response that was preferred as chosen, the other as rejected"
-    elif like:
-        advice = "rename " + ", ".join(f"{found!r} to {column}" for column, found in like.items())
-    else:
-        advice = "add what is missing"
-    has = ", ".join(map(repr, names)) or "none"
-    has = has if len(has) <= 200 else f"{has[:200]}…"
-    lacks = f"lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it has {has}; {advice}"
-    raise PalError(f"{place} {lacks}", file=file, row=row, column=missing[0])
+        others = [name for name in names if name not in needed]
+        like = {column: found for column in missing if (found := column_like(column, others))}
+        advice = ", ".join(f"{found!r} to {column}" for column, found in like.items())
+        advice = f"rename {advice}" if like else "add what is missing"
+        has = ", ".join(map(repr, names)) or "none"
+        has = has if len(has) <= 200 else f"{has[:200]}…"
+        lacks = f"lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it has {has}; {advice}"
+        raise PalError(f"{place} {lacks}", file=self.name, row=row, column=missing[0])
 
 
 def read_rows(path: str) -> TableFile:

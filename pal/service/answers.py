@@ -25,6 +25,7 @@ from pal.errors import PalError
 from pal.files import make_folder, write_bytes
 from pal.service import RefusedError
 
+MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 10  # that a writer waits for others in SQLite
 METADATA = sa.MetaData()
 PEOPLE = sa.Table(
@@ -81,7 +82,7 @@ class Answers:
         url: SQLAlchemy's, such as `postgresql+psycopg://host/name`; or the path of a SQLite file.
 
     Raises:
-        PalError: If the database cannot be opened.
+        PalError: If the database cannot be opened, or is of a newer pal.
     """
 
     def __init__(self, url: str) -> None:
@@ -91,10 +92,7 @@ class Answers:
             self.engine = sa.create_engine(url, pool_pre_ping=True, hide_parameters=True)
             if self.engine.dialect.name == "sqlite":
                 sa.event.listen(self.engine, "connect", _set_up_sqlite)
-            try:
-                METADATA.create_all(self.engine)
-            except DBAPIError:  # another process creates them at the same time
-                METADATA.create_all(self.engine)
+            self._migrate()
             if self.engine.url.database and self.engine.dialect.name == "sqlite":
                 sa.event.listen(self.engine, "checkout", _refuse_another_file(self.engine.url.database))
         except (SQLAlchemyError, ImportError) as error:
@@ -211,6 +209,34 @@ class Answers:
             written = [{**whose, "version": first + at, **row} for at, row in enumerate(rows)]
             connection.execute(sa.insert(ENTRIES), written)
         return version, False
+
+    def _migrate(self) -> None:
+        """Bring the tables to the version of this pal, by Alembic: people keep answers for years."""
+        from alembic.config import Config
+        from alembic.runtime.environment import EnvironmentContext
+        from alembic.script import ScriptDirectory
+        from alembic.util import CommandError
+
+        script = ScriptDirectory(str(MIGRATIONS))
+
+        def steps(revision: Any, _: Any) -> Any:
+            return script._upgrade_revs("head", revision)
+
+        for tries in (1, 2):  # another process may create the tables at the same time
+            try:
+                with (
+                    EnvironmentContext(Config(), script, fn=steps) as environment,
+                    self.engine.begin() as connection,
+                ):
+                    environment.configure(connection=connection, target_metadata=METADATA)
+                    environment.run_migrations()
+                return
+            except CommandError:
+                shown = self.engine.url.render_as_string()
+                raise PalError(f"{shown} must be of this pal or an older one; install a newer pal") from None
+            except DBAPIError:
+                if tries == 2:
+                    raise
 
 
 def _version(connection: sa.Connection, model: str, user_id: str) -> tuple[int, int] | None:

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from pal.comparisons import Embeddings, Questions
 from pal.errors import PalError
+from pal.files import read_bytes
 from pal.logs.tables import read_rows
 from pal.models.base import PrototypeModel
 from pal.service import requests as typed
@@ -60,10 +61,6 @@ class Pair:
     def turned(self, *, turned: bool = True) -> "Pair":
         """With its responses exchanged, or as it is."""
         return Pair(self.prompt, self.second, self.first) if turned else self
-
-    def as_json(self) -> dict[str, Any]:
-        """As the page shows it."""
-        return {"prompt": self.prompt, "first": self.first, "second": self.second}
 
 
 @dataclass
@@ -121,7 +118,7 @@ class Demo:
         chance = torch.zeros(len(self.ranked), dtype=torch.float64).index_add(0, best, belief.masses.double())
         ranking = sorted(range(len(self.ranked)), key=lambda row: -float(mean[row]))
         return {
-            "question": None if asked is None else {"number": asked, **self.pairs[asked].as_json()},
+            "question": None if asked is None else {"number": asked, **vars(self.pairs[asked])},
             "ranking": [
                 {"index": row, "reward": float(mean[row]), "best": float(chance[row])} for row in ranking
             ],
@@ -174,7 +171,7 @@ class Demo:
             own, usual = (float(1 - each if turned else each) for each in theirs[number])
             if own - usual > LEAST_BEYOND:
                 pair = self.pairs[number].turned(turned=turned)
-                beyond.append({**pair.as_json(), "theirs": own, "average": usual})
+                beyond.append({**vars(pair), "theirs": own, "average": usual})
         return {
             "user_id": user_id,
             "place": self._place(state),
@@ -196,9 +193,7 @@ class Demo:
         return {
             "answers": len(answers),
             "right": float((chance > 0.5).double().mean()),
-            "mistakes": [
-                {**answers[number].as_json(), "chance": float(chance[number])} for number in wrong[:3]
-            ],
+            "mistakes": [{**vars(answers[number]), "chance": float(chance[number])} for number in wrong[:3]],
         }
 
     def _place(self, state: Float[Tensor, " state"]) -> list[float]:
@@ -358,10 +353,7 @@ def read_table(path: str, *, needs_prompts: bool) -> list[Pair]:
 def item_of(cell: Any, folder: Path | None) -> Any:
     """A cell of a log or table as requests have it; the path of a picture becomes the picture."""
     if isinstance(cell, str) and folder is not None and cell.lower().endswith(PICTURES):
-        try:
-            cell = (folder / cell).read_bytes()
-        except OSError as error:
-            raise PalError(f"{folder / cell} cannot be read ({error.strerror})") from None
+        cell = read_bytes(folder / cell, "copy the pictures beside the table")
     return {"image": base64.b64encode(cell).decode()} if isinstance(cell, bytes) else cell
 
 

@@ -138,7 +138,7 @@ def study_router(service: Service, name: str, study: Study) -> APIRouter:
             shown, answers = await current(click.user_id)
         if shown is None:
             return {"question": None, "answers": len(answers)}
-        question = demo.pairs[shown.number].turned(turned=shown.exchanged).as_json()
+        question = vars(demo.pairs[shown.number].turned(turned=shown.exchanged))
         return {"question": question, "answers": len(answers), "of": study.questions}
 
     async def current(user_id: str) -> tuple[Any, list[dict[str, Any]]]:

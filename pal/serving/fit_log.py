@@ -18,7 +18,7 @@ Shapes used in this module:
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -69,11 +69,16 @@ PARTS = (("seen", "train"), ("seen", "val"), ("seen", "test"), ("unseen", "adapt
 ENCODED_AT_ONCE = 2048  # items, after which their vectors are kept
 
 
+Say = Callable[[str], None]  # called with each sentence on what was understood and done
+
+
 @dataclass(frozen=True)
 class Options:
-    """How a log is fitted.
+    """How a log is read and fitted.
 
     Args:
+        columns: Columns by role, where their names do not tell.
+        values: What values of the winner mean.
         method: One of `pal.methods.METHODS`; `auto` chooses one.
         K: Prototypes, for methods that have some; `auto` chooses by cross-validation.
         encoder: The encoder of texts.
@@ -91,6 +96,8 @@ class Options:
         seed: Makes everything random.
     """
 
+    columns: Mapping[str, str] | None = None
+    values: Mapping[str, str] | None = None
     method: str = "auto"
     K: int | str = "auto"
     encoder: str = TEXT_ENCODER
@@ -104,6 +111,16 @@ class Options:
     unseen: float = 0.2
     time_split: bool = False
     seed: int = 0
+
+    def read(self, source: Any, say: Say | None, known: Sequence[str] = ()) -> Log:
+        """Read a log, and say what was understood; `known` are attributes that it may have."""
+        log = read_log(
+            source, self.columns, values=self.values, ties=self.ties, attributes=self.attributes, known=known,
+            seed=self.seed,
+        )  # fmt: skip
+        if say:
+            say(log.summary())
+        return log
 
 
 @dataclass(frozen=True)
@@ -367,10 +384,8 @@ def fit(
     source: Any,
     *,
     out: Path | str | None = None,
-    columns: Mapping[str, str] | None = None,
-    values: Mapping[str, str] | None = None,
     options: Options | None = None,
-    say: Any = None,
+    say: Say | None = None,
     **others: Any,
 ) -> Result:
     """Fit a personal reward model to a log; see `Options` for what else may be given by name.
@@ -378,8 +393,6 @@ def fit(
     Args:
         source: What `pal.logs.shapes.read_log` reads.
         out: A folder to write to; None writes nothing.
-        columns: Columns by role, where their names do not tell.
-        values: What values of the winner mean.
         options: How; or single ones of them by name.
         say: Called with each sentence on what was understood and done.
         **others: Single options.
@@ -387,12 +400,8 @@ def fit(
     Raises:
         PalError: If the log cannot be read, or there is too little in it.
     """
-    options = replace(options or Options(), **others)
-    say = say or (lambda _: None)
-    log = read_log(
-        source, columns, values=values, ties=options.ties, attributes=options.attributes, seed=options.seed
-    )
-    say(log.summary())
+    options, say = replace(options or Options(), **others), say or (lambda _: None)
+    log = options.read(source, say)
     if out is not None:
         _replaceable(out)  # before hours of work
     data = encode_log(log, options)
@@ -421,7 +430,7 @@ def fit(
     metrics = {
         "source": log.table.source,
         "log": log.fingerprint,
-        "read_as": {"columns": dict(columns or {}), "values": dict(values or {})},
+        "read_as": {"columns": dict(options.columns or {}), "values": dict(options.values or {})},
         "people": len(data.user_ids),
         "comparisons": len(data.comparisons),
         "parts": {" ".join(name): int((part == n).sum()) for n, name in enumerate(PARTS)},
@@ -613,10 +622,8 @@ def compare(
     source: Any,
     methods: Sequence[str],
     *,
-    columns: Mapping[str, str] | None = None,
-    values: Mapping[str, str] | None = None,
     options: Options | None = None,
-    say: Any = None,
+    say: Say | None = None,
 ) -> dict[str, Any]:
     """Methods side by side on a log: what the pipeline's stage `compare` finds on the same data.
 
@@ -625,10 +632,7 @@ def compare(
     """
     options = options or Options()
     chosen = {name: registered(METHODS, name) for name in methods}
-    log = read_log(source, columns, values=values, ties=options.ties, seed=options.seed)
-    if say:
-        say(log.summary())
-    data = encode_log(log, options)
+    data = encode_log(options.read(source, say), options)
     part = place(data, options)
     (train, n_seen), (val, _), _, (adapt, n_unseen), _ = (data.of_part(part, n) for n in range(len(PARTS)))
     known, tests = data.on_known_items(part), {}
@@ -645,10 +649,8 @@ def evaluate(
     model: RewardModel,
     source: Any,
     *,
-    columns: Mapping[str, str] | None = None,
-    values: Mapping[str, str] | None = None,
     options: Options | None = None,
-    say: Any = None,
+    say: Say | None = None,
 ) -> dict[str, Any]:
     """Judge a saved model on new comparisons, of people it knows and of people it does not.
 
@@ -659,10 +661,7 @@ def evaluate(
         PalError: If the log cannot be read, or its items are not what the model reads.
     """
     options = options or Options()
-    known = list(model.attributes.columns) if model.attributes else []
-    log = read_log(source, columns, values=values, known=known, seed=options.seed)
-    if say:
-        say(log.summary())
+    log = options.read(source, say, list(model.attributes.columns) if model.attributes else [])
     data = encode_log(log, options, model=model)
     user = data.comparisons.user.numpy()
     part = np.where(user < len(model.user_ids), 2, 3)

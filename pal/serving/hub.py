@@ -144,9 +144,7 @@ def push_to_hub(
     users: bool = False,
     private: bool | None = True,
     token: str | None = None,
-    branch: str | None = None,
-    create_pr: bool | None = None,
-    commit_message: str = "Add a PAL reward model",
+    **commit: Any,
 ) -> str:
     """Upload a model and its card to the hub, and say on standard error what of people goes along.
 
@@ -157,9 +155,7 @@ def push_to_hub(
         users: Whether the people seen in fitting, ids and states, go with it. Think before.
         private: Whether a new repository is private; None is as the organisation has it.
         token: The hub's; by default the one that `hf auth login` kept.
-        branch: Where to; by default main.
-        create_pr: Whether to open a pull request.
-        commit_message: Of the commit.
+        **commit: What else `HfApi.create_commit` takes: revision, commit_message, create_pr.
 
     Returns:
         The commit's address.
@@ -172,22 +168,15 @@ def push_to_hub(
     api = HfApi(token=token)
     try:
         name = api.create_repo(repo, private=private, exist_ok=True).repo_id
-        if branch is not None:
-            api.create_branch(name, branch=branch, exist_ok=True)
-        commit = api.create_commit(
-            name,
-            [CommitOperationAdd(path_in_repo=path, path_or_fileobj=data) for path, data in files.items()],
-            commit_message=commit_message,
-            revision=branch,
-            create_pr=create_pr,
-        )
+        operations = [CommitOperationAdd(path, data) for path, data in files.items()]
+        done = api.create_commit(name, operations, **{"commit_message": "Add a PAL reward model", **commit})
     except client_errors() as error:
         raise PalError(
             f"{repo} could not be written on the hub ({reason(error)}); check the name, the network and "
             "that the token may write"
         ) from None
     print(f"{name}: uploaded {_people_in(shared)}", file=sys.stderr)
-    return str(commit)
+    return str(done)
 
 
 def _shared(model: RewardModel, *, users: bool) -> RewardModel:

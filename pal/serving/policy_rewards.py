@@ -28,7 +28,7 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from threading import Lock
@@ -40,7 +40,7 @@ from pal.conversations import completion_text, prompt_text
 from pal.encoders import complaint
 from pal.errors import PalError
 from pal.serving.aggregates import Aggregate, rewards_for
-from pal.serving.inputs import Item, Items, as_list, concatenate
+from pal.serving.inputs import Item, Items, as_list
 from pal.serving.reward_model import Ranked, RewardModel, User
 
 UserOrAll: TypeAlias = User | Aggregate
@@ -65,7 +65,6 @@ class PolicyReward:
         column: The column of user ids; None where all rows have one reward.
         tastes: Users who were not seen in fitting, by id, as `RewardModel.adapt_many` gives them; they come
             before those seen.
-        read_prompt: A prompt of TRL's, a text or messages, to the text that the model was fitted on.
         silent: Completions so far with nothing to read.
     """
 
@@ -73,7 +72,6 @@ class PolicyReward:
     user: UserOrAll = None
     column: str | None = None
     tastes: Mapping[str, User] = field(default_factory=dict)
-    read_prompt: Callable[[Any], str] = prompt_text
     silent: int = 0
 
     def __post_init__(self) -> None:
@@ -159,12 +157,7 @@ class PolicyReward:
         if not self.model.reads_prompts:
             # Equal prompts still tell which completions are compared.
             return prompt if isinstance(prompt, str) else repr(prompt)
-        try:
-            text = self.read_prompt(prompt)
-        except PalError as error:
-            raise PalError(f"prompts[{row}] cannot be read: {error}", row=row) from None
-        if not isinstance(text, str):
-            raise PalError(f"read_prompt must give a text for prompts[{row}], got {type(text).__name__}")
+        text = prompt_text(prompt, f"prompts[{row}]")
         if fault := complaint(text):
             raise PalError(f"prompts[{row}] {fault}; leave out the row", row=row)
         return text
@@ -176,46 +169,12 @@ def best_of_n(model: RewardModel, prompt: Item | None, responses: Items, user: U
     Raises:
         PalError: If there are no responses, an item cannot be read, or the user is unknown.
     """
-    return best_of_each(model, None if prompt is None else [prompt], [responses], user)[0]
-
-
-def best_of_each(
-    model: RewardModel,
-    prompts: Sequence[Item] | None,
-    responses: Sequence[Items],
-    users: UserOrAll | Sequence[User] = None,
-) -> list[Ranked]:
-    """`best_of_n` for many prompts, everything encoded together.
-
-    Args:
-        model: The reward model.
-        prompts: One per group of responses.
-        responses: Groups of at least one response.
-        users: One for all, or a list of one per group.
-
-    Raises:
-        PalError: As `best_of_n` does, or if lengths disagree.
-    """
-    groups = [as_list(group) for group in responses]
-    counts = [len(group) for group in groups]
-    if 0 in counts:
-        raise PalError(f"responses[{counts.index(0)}] must hold at least one response, got none")
-    each_user = users if isinstance(users, list | tuple) else None
-    for name, given in (("prompts", prompts), ("users", each_user)):
-        if given is not None and len(given) != len(groups):
-            raise PalError(f"{name} must be one per group of responses, {len(groups)}, got {len(given)}")
-    if not groups:
-        return []
-    group_of = [number for number, count in enumerate(counts) for _ in range(count)]  # of each response
-    per_response = None if prompts is None else as_list([prompts[number] for number in group_of])
-    if each_user is not None:
-        users = [each_user[number] for number in group_of]
-    reward = rewards_for(model, per_response, concatenate(groups), users, group_of)
-    best = []
-    for group, rewards in zip(groups, reward.split(counts), strict=True):
-        index = int(rewards.argmax())
-        best.append(Ranked(index, group[index], float(rewards[index])))
-    return best
+    items = as_list(responses)
+    if not len(items):
+        raise PalError("responses must hold at least one, got none")
+    rewards = rewards_for(model, prompt, items, user, [0] * len(items))
+    index = int(rewards.argmax())
+    return Ranked(index, items[index], float(rewards[index]))
 
 
 def compute_score(

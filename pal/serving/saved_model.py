@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pal.config import FitConfig, HeadConfig, registered
 from pal.errors import PalError, shorten
-from pal.files import new_folder, sweep, write_bytes
+from pal.files import new_folder, read_bytes, sweep, write_bytes
 from pal.models.base import PreferenceModel, make_model
 from pal.users import POPULATIONS
 from pal.users.attributes import AttributePrior
@@ -30,6 +30,7 @@ FORMAT = "pal-reward-model"
 VERSION = 2
 CONFIG, TENSORS, USERS, SUMS = "config.json", "model.safetensors", "users.json", "SHA256SUMS"
 CARD = "README.md"
+FOUR = "a saved model has four files"
 DIMS = ("prompt_dim", "response_dim")
 EFFECTS = "attributes.effects"  # a tensor
 
@@ -88,7 +89,7 @@ def read_model(folder: Path) -> dict[str, Any]:
         sweep(folder.absolute().parent)  # a killed save may have moved it away
     if not (folder / CONFIG).exists() and (folder / "model" / CONFIG).is_file():
         folder /= "model"  # of what `pal fit` wrote, or of a pipeline's models
-    config = _parse_json(folder / CONFIG, _read(folder / CONFIG))
+    config = _parse_json(folder / CONFIG, read_bytes(folder / CONFIG, FOUR))
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise PalError(
             f"{folder / CONFIG} must be of the format {FORMAT!r}, got another; pal reads only its own models"
@@ -98,7 +99,7 @@ def read_model(folder: Path) -> dict[str, Any]:
             f"{folder / CONFIG} must have the version {VERSION}, got {shorten(config.get('version'))}; fit "
             "the model again with this pal, or install the pal that wrote it"
         )
-    data = {name: _read(folder / name) for name in (CONFIG, TENSORS, USERS, SUMS)}
+    data = {name: read_bytes(folder / name, FOUR) for name in (CONFIG, TENSORS, USERS, SUMS)}
     # A safetensors file opens with eight bytes of length and a brace; a pickle or an archive does not.
     if data[TENSORS][8:9] != b"{":
         raise PalError(
@@ -185,15 +186,6 @@ def check_tensors(
             raise PalError(f"{name} must be float32, got {tensor.dtype}; convert it")
         if not bool(torch.isfinite(tensor).all()):
             raise PalError(f"{name} must be finite, got NaN or infinity; fit again")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise PalError(
-            f"{path} cannot be read ({error.strerror}); a saved model has four files", file=path
-        ) from None
 
 
 def _parse_json(path: Path, data: bytes) -> Any:

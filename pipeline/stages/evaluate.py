@@ -5,7 +5,6 @@ reward for everyone (k1), and, where groups are known, the oracle that is given 
 one, and where one encoder made prompts and responses, their similarity.
 """
 
-import csv
 from dataclasses import asdict
 from typing import Any
 
@@ -15,8 +14,9 @@ import torch
 from pal.evaluation.accuracy import calibrate
 from pal.files import new_folder, write_csv, write_json
 from pal.serving.reward_model import RewardModel
-from pipeline import PipelineError, params, paths, study
-from pipeline.evaluation.portrait import gallery, plurality, portrait, prototype_stability
+from pipeline import params, paths, study
+from pipeline.datasets.base import NOTES
+from pipeline.evaluation.portrait import plurality, portrait, prototype_stability
 from pipeline.evaluation.predictions import predict, rounded, without_ties
 from pipeline.evaluation.references import MixtureBound, available_baselines, bayes_bound
 from pipeline.evaluation.scores import (
@@ -39,8 +39,7 @@ CURVE = ("shots", "accuracy", "low", "high")
 def main(dataset: str) -> None:
     """Evaluate one dataset's models."""
     values = params.load()
-    knobs, shown = values.evaluate, values.report
-    data, items = study.load(dataset), study.items(dataset)
+    knobs, data, items = values.evaluate, study.load(dataset), study.items(dataset)
     folders = [paths.models(dataset) / name for name in ("model", *paths.CONTROLS)]
     models = {path.name: RewardModel.load(path) for path in folders if path.name == "model" or path.is_dir()}
     model, text = models["model"], items.drop_nulls("text")
@@ -82,7 +81,6 @@ def main(dataset: str) -> None:
         "dataset": dataset,
         "source": str(read_json(paths.prepared(dataset) / NAME, f"prepare@{dataset}")["source"]),
         "notes": notes,
-        "published": compared_with_published(dataset),
         "encoder": {
             side: by and {"name": by.encoder, **{k: v for k, v in asdict(by).items() if k != "encoder"}}
             for side, by in data.embedders.items()
@@ -101,9 +99,7 @@ def main(dataset: str) -> None:
         "plurality": differ,
         "beside": {name: compare(places["seen"], score, knobs) for name, score in unfitted.items() if score},
         "calibration": calibration,
-        "training": _training(dataset),
-        "gallery": gallery(data, items, shown.gallery_pairs),
-        **portrait(data, models, items, shown.items_per_prototype, outside),
+        "portrait": portrait(data, models, items, values.report.items_per_prototype, outside),
     }
     with new_folder(paths.evaluated(dataset)) as folder:
         write_json(folder / "evaluated.json", whole)
@@ -119,15 +115,6 @@ def _write_plots(dataset: str, rows: dict[str, list[Row]], calibration: Row) -> 
     curve = [{name: row[name] for name in CURVE} for row in unseen if row["items"] == kind]
     write_csv(paths.plot("few_shot", dataset), curve)
     write_csv(paths.plot("calibration", dataset), calibration["bins"])
-
-
-def _training(dataset: str) -> list[Row]:
-    """The training curve that train wrote."""
-    path = paths.plot("training", dataset)
-    if not path.exists():
-        raise PipelineError(f"{path} is missing; run `dvc repro -f train@{dataset}`")
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
 
 
 def _calibration(predictions: pl.DataFrame, data: Study, items: str = "all", test: str = "") -> Row:
@@ -167,16 +154,9 @@ def _counts(data: Study, data_flow: list[Row]) -> dict[str, int]:
 
 def read_notes(dataset: str) -> list[str]:
     """Sentences that must stand beside every number, as that answers were simulated, or items shared."""
-    notes = read_json(paths.prepared(dataset) / "notes.json", f"prepare@{dataset}", absent=[])
+    notes = read_json(paths.prepared(dataset) / NOTES, f"prepare@{dataset}", absent=[])
     split = read_json(paths.splits(dataset) / NAME, f"split@{dataset}")
     return [str(note) for note in (*notes, *split.get("notes", []))]
-
-
-def compared_with_published(dataset: str) -> list[str]:
-    """Sentences on whether these are the published data, by their counts."""
-    comparison = read_json(paths.prepared(dataset) / "published.json", f"prepare@{dataset}", absent={})
-    sections = (comparison, comparison.get("leakage") or {})
-    return [str(section["says"]) for section in sections if section.get("says")]
 
 
 def split_table(dataset: str) -> list[Row]:

@@ -2,7 +2,9 @@
 
 import difflib
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from dvc.utils.hydra import apply_overrides
@@ -42,38 +44,26 @@ def test_every_parameter_is_described():
 
 WRONG = [
     ("modle", 1, "modle in params.yaml is not a known key; did you mean 'model'?"),
-    ("own.split.tets", 0.1, "own.split.tets in params.yaml is not a known key; did you mean 'test'?"),
     ("own.head.latnet", 8, "own.head.latnet in params.yaml is not a known key; did you mean 'latent'?"),
     ("model", 3, "model must be a map of options, got 3"),
-    ("model.K", "3", "model.K must be a whole number, got '3'"),
     ("model.K", 301, "model.K must be at most 100, the seen users of simulated, got 301; lower it"),
     ("datasets", [], "datasets must be a list of at least 1, got []"),
     ("datasets", ["personna"], "datasets must be some of simulated, persona, pickafilter, pickapic_v1, "),
     ("datasets", ["own", "own"], "datasets must not repeat a name, got ['own', 'own']"),
     ("persona.source", None, "persona.source must be text, got None"),
-    ("persona.source", "", "persona.source must be text, not empty, got ''"),
     ("simulated.source", "drawn", "simulated.source must be one of 'generated', got 'drawn'"),
     (
         "persona.hub.repo",
         "evals",
         r"persona.hub.repo must be text of the form ^[\w.-]+/[\w.-]+$, got 'evals'",
     ),
-    ("prepare.seed", -1, "prepare.seed must be at least 0, got -1"),
     ("simulated.prepare.concentration", 0, "simulated.prepare.concentration must be above 0, got 0"),
     ("simulated.prepare.min_distance", float("nan"), "min_distance must be a finite number, got nan"),
     ("simulated.prepare.adapt_pairs", 7, "simulated.prepare.adapt_pairs must be at least 20, the largest of"),
     ("own.split.val", 0.9, "own.split: val + test must be below 1, got 0.9 + 0.2; the rest is trained on"),
     ("persona.encoder", "clip", "persona.encoder must be one of all-MiniLM-L6-v2, "),
-    ("pickafilter.encoder.image", "resnet", "pickafilter.encoder.image must be one of all-MiniLM-L6-v2, "),
     ("pickafilter.encoder", {"text": "hashed-words"}, "pickafilter.encoder.image is missing"),
-    (
-        "pickafilter.prepare.recolour.beta",
-        1.5,
-        "pickafilter.prepare.recolour.beta must be at most 1, got 1.5",
-    ),
     ("own.head.model", "C", "own.head.model must be one of 'A', 'B', "),
-    ("own.train.learning_rate", "fast", "own.train.learning_rate must be a number, got 'fast'"),
-    ("own.train.loss", "hinge", "own.train.loss must be 'logistic' with objective 'mixture', got 'hinge'"),
     ("evaluate.shots", [0, 20], "evaluate.shots.0 must be at least 1, got 0"),
     ("evaluate.shots", [20, 2**63], "evaluate.shots.1 must be below 2"),
     ("evaluate.headline_shots", 7, "evaluate: headline_shots must be one of shots [1, 2, 5, 10, 20], got 7"),
@@ -123,6 +113,12 @@ def test_options_start_from_the_preset_and_null_is_its_value(project):
     assert values.configs("own", K=2)[0].K == 2
 
 
+def test_another_module_of_the_name_yaml_is_told(project, monkeypatch):
+    monkeypatch.setitem(sys.modules, "yaml", SimpleNamespace(__file__="yaml.py"))
+    with pytest.raises(PipelineError, match=r"the module yaml must be PyYAML, got yaml.py; rename it"):
+        params.load()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -135,6 +131,8 @@ def test_options_start_from_the_preset_and_null_is_its_value(project):
             b"model:\n  K: 3\n  K: 5\n",
             'params.yaml is not valid YAML: found duplicate key "K" with value "5" .* in line 3',
         ),
+        (b"model:\n  K: 010\n", "a whole number must have no leading zero, .* got '010' in line 2"),
+        (b"epochs: 99999999999999999999\n", "at most 19 digits, got '99999999999999999999' in line 1"),
         (b"\xff\xfe", r"params.yaml is not valid YAML: .*0xff"),
         (None, "params.yaml is missing; run this in the repository's root"),
     ],

@@ -1,7 +1,5 @@
 """Where things lie: relative to the repository, with the store outside it."""
 
-from pathlib import Path
-
 import pytest
 
 from pal.errors import PalError
@@ -20,9 +18,3 @@ def test_store_may_begin_with_the_home_folder_and_is_the_same_from_every_folder(
         monkeypatch.setenv("PAL_STORE", name)
         with pytest.raises(PalError, match=message):
             paths.store()
-
-
-def test_project_root_in_a_temporary_run_is_the_repository_that_dvc_names(monkeypatch, tmp_path):
-    monkeypatch.setenv("DVC_ROOT", "/the/repository")
-    monkeypatch.chdir(tmp_path)
-    assert paths.project_root() == Path("/the/repository")

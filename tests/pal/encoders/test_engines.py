@@ -28,7 +28,7 @@ def expected(tiny):
 
 REFUSED = [
     ("float64", "torch", None, "precision must be one of float32, bfloat16, float16, got 'float64'"),
-    ("float32", "jax", None, "encode.engine must be one of torch, compile, onnx, got 'jax'"),
+    ("float32", "jax", None, "encode.engine must be one of torch, onnx, got 'jax'"),
     (
         "float16",
         "torch",
@@ -54,27 +54,6 @@ def test_missing_packages_are_named_with_the_command(monkeypatch):
         "encode.engine onnx needs the packages onnxruntime and onnx, got no onnxruntime; run `pip install "
         "onnxruntime onnx`, or set encode.engine to torch"
     )
-
-
-def test_compiled_batches_are_all_of_one_kind(tiny, expected, monkeypatch):
-    """At least two rows, and always a mask: what is built once serves all. The building itself, half a minute,
-    is left out here; `python -m benchmarks text` has it."""
-    shapes = []
-
-    def compiled(self, **options):
-        forward = self.forward
-
-        def watched(input_ids, attention_mask):
-            shapes.append((len(input_ids) > 1, attention_mask is not None))
-            return forward(input_ids=input_ids, attention_mask=attention_mask)
-
-        self.forward = watched
-
-    monkeypatch.setattr(torch.nn.Module, "compile", compiled)
-    built = encoder(tiny, "compile")
-    assert np.abs(built.encode(TEXTS) - expected).max() < 1e-6
-    assert np.abs(built.encode(TEXTS[:1]) - expected[:1]).max() < 1e-6
-    assert set(shapes) == {(True, True)}
 
 
 class TestOnnx:

@@ -122,7 +122,7 @@ def test_a_folders_weights_are_those_that_run(tiny):
 
 
 UNSUPPORTED = [
-    ({"engine": "onnx"}, "engine must be one of torch, compile for .*, got 'onnx'; ONNX Runtime runs text"),
+    ({"engine": "onnx"}, "engine must be torch for .*, got 'onnx'; ONNX Runtime runs text"),
     ({"precision": "int8"}, "precision must be one of float32, bfloat16, float16 for .*, got 'int8'"),
     ({"precision": "float16"}, "precision must be float32 or bfloat16 for .* on a CPU, got 'float16'"),
 ]

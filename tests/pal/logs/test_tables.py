@@ -81,10 +81,6 @@ def test_columns_that_others_call_otherwise_are_named(tmp_path):
         PalError, match="rename 'instruction' to prompt, 'completion_1' to response_a, 'compl"
     ):
         read_rows(str(tmp_path / "x.csv")).require(["prompt", "response_a", "response_b"])
-    # A winner's column holds no response.
-    (tmp_path / "x.csv").write_text("user_id,answer_1,answer_2,preferred\na,b,c,answer_1\n")
-    with pytest.raises(PalError, match="; write the response that was preferred as chosen, the other as rej"):
-        read_rows(str(tmp_path / "x.csv")).require(["user_id", "chosen", "rejected"])
 
 
 def test_cells_may_be_longer_than_the_csv_module_takes_by_itself(tmp_path):

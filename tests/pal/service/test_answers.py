@@ -7,6 +7,7 @@ import threading
 import pytest
 import sqlalchemy as sa
 
+from pal.errors import PalError
 from pal.service import RefusedError
 from pal.service.answers import Answers
 
@@ -110,3 +111,18 @@ def test_a_file_that_is_gone_is_not_written_to(tmp_path):
     with pytest.raises(RefusedError, match="moved or deleted"):
         log.add("m", "ann", [answer(2)])
     log.close()
+
+
+def test_a_database_of_a_newer_version_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "answers.db"
+    log = Answers(str(path))
+    log.add("m", "ann", [answer(0)], None)
+    log.close()
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = 'answers_9'"))
+    engine.dispose()
+    before = path.read_bytes()
+    with pytest.raises(PalError, match="must be of this pal or an older one; install a newer pal"):
+        Answers(str(path))
+    assert path.read_bytes() == before

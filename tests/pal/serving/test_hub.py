@@ -31,10 +31,9 @@ def repos(monkeypatch, tmp_path):
             repos.setdefault(name, {})["private"] = str(private).encode()
             return SimpleNamespace(repo_id=name)
 
-        def create_branch(self, name, *, branch, exist_ok):
-            repos[name]["branch"] = branch.encode()
-
-        def create_commit(self, name, operations, **_):
+        def create_commit(self, name, operations, *, commit_message, revision=None):
+            assert commit_message == "Add a PAL reward model"
+            repos[name]["branch"] = str(revision).encode()
             repos[name] |= {one.path_in_repo: one.path_or_fileobj for one in operations}
             return f"address of {name}"
 
@@ -126,9 +125,10 @@ def test_no_single_person_stands_in_a_shared_population(worded, line, tmp_path):
 
 
 def test_there_and_back_over_the_hub(worded, repos, capsys):
-    address = worded.push_to_hub("ann/answers", token="hf_mine", branch="tried", users=True)
+    address = worded.push_to_hub("ann/answers", token="hf_mine", revision="tried", users=True)
     assert address == "address of ann/answers"
     assert set(repos["ann/answers"]) == FILES | {"branch", "private"}
+    assert repos["ann/answers"]["branch"] == b"tried"
     assert (
         capsys.readouterr().err
         == "ann/answers: uploaded the ids and weights of the 40 people seen in fitting\n"

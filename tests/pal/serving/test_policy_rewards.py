@@ -31,11 +31,9 @@ def test_each_row_is_rewarded_by_its_own_user(worded):
     assert reward.__name__ == "pal_personal"
 
 
-def test_ids_may_be_whole_numbers_and_prompts_be_read_otherwise(worded):
-    reward = PolicyReward(
-        worded, column="user_id", tastes={"7": worded.states[7]}, read_prompt=lambda prompt: PROMPTS[prompt]
-    )
-    assert reward([0, 1, 2], TEXTS, user_id=[7] * 3) == near(worded.score(PROMPTS, TEXTS, user="user 7"))
+def test_ids_may_be_whole_numbers(worded):
+    reward = PolicyReward(worded, column="user_id", tastes={"7": worded.states[7]})
+    assert reward(PROMPTS, TEXTS, user_id=[7] * 3) == near(worded.score(PROMPTS, TEXTS, user="user 7"))
 
 
 def said(role, content):

@@ -98,7 +98,9 @@ def toy(tmp_path_factory):
     """A repository of two stages under real DVC, after a run."""
     root = tmp_path_factory.mktemp("toy")
     (root / "dvc.yaml").write_text(TOY)
-    shell(f"cd {root} && dvc init -q --no-scm && dvc config cache.type hardlink,symlink && dvc repro -q")
+    (root / ".dvc").mkdir()  # as `dvc init --no-scm` and `dvc config` make it
+    (root / ".dvc/config").write_text("[core]\n    no_scm = True\n[cache]\n    type = hardlink,symlink\n")
+    shell(f"cd {root} && dvc repro -q")
     return root
 
 
