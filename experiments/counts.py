@@ -36,7 +36,7 @@ def counted(run: Run, source: str) -> Measured:
         for split in ("train", "val", "test")
     ]
     rows += [count for split in ("train", "val", "test") for count in agreement(drawn.data, split)]
-    return Measured([], [], {"counts": rows, "published": drawn.tables["published"]})
+    return Measured([], [], {"counts": rows, "notes": drawn.tables["notes"]})
 
 
 def agreement(data: study.Study, split: str) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from pal.config import FitConfig, HeadConfig, preset
 from pal.errors import PalError
 from pipeline import PipelineError, params, paths, study
 from pipeline.evaluation.references import Bound, bayes_bound
-from pipeline.stages.evaluate import compared_with_published, split_table
+from pipeline.stages.evaluate import read_notes, split_table
 from pipeline.storage.manifests import read_json
 from pipeline.study import Study
 
@@ -34,7 +34,9 @@ class Drawn:
     texts: dict[str, str]  # by item id
     truth: dict[str, Any] | None  # the simulation's
     bound: Bound | None  # who knows how the data were made, where the entry asks and anybody can
-    tables: dict[str, Any]  # split sizes as in the paper's Table 3, and whether the data are those published
+    tables: dict[
+        str, Any
+    ]  # split sizes as in the paper's Table 3, and notes, as whether the data are those published
 
 
 def cells(run: Run, axes: tuple[str, ...]) -> list[Place]:
@@ -73,7 +75,7 @@ def draw(run: Run, cell: Place, source: str, seed: int) -> Drawn:
             study.texts(run.dataset),
             read_json(truth, "prepare") if truth.exists() else None,
             bayes_bound(data, params.load()) if run.bound else None,
-            {"splits": split_table(run.dataset), "published": compared_with_published(run.dataset)},
+            {"splits": split_table(run.dataset), "notes": read_notes(run.dataset)},
         )
 
 

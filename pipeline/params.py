@@ -182,15 +182,22 @@ def load() -> Params:
     Raises:
         PipelineError: Naming the first key that is unknown, missing or not allowed.
     """
+    import yaml  # of transformers and others
     from ruamel.yaml import YAML, YAMLError  # which DVC reads the file with: both understand the same
     from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 
+    if not hasattr(yaml, "YAMLError"):
+        raise PipelineError(
+            f"the module yaml must be PyYAML, got {yaml.__file__}; rename it, or take it off PYTHONPATH"
+        )
+
     class Constructor(SafeConstructor):
-        """Refuses numbers such as 010, which is ten to some readers of YAML and eight to others."""
+        """Refuses 010, which some readers of YAML take for eight, and what 64 bits cannot hold."""
 
         def construct_yaml_int(self, node: Any) -> int:
-            if re.match("[-+]?0[0-9]", node.value):
-                problem = f"a whole number must have no leading zero, got {shorten(node.value)}"
+            if re.match("[-+]?(0[0-9]|[0-9]{20})", node.value):
+                rule = "a whole number must have no leading zero, and at most 19 digits"
+                problem = f"{rule}, got {shorten(node.value)}"
                 raise ConstructorError(problem=problem, problem_mark=node.start_mark)
             return super().construct_yaml_int(node)
 

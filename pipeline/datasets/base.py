@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pal.comparisons import Comparisons
     from pipeline.params import Params
 
+NOTES = "notes.json"  # beside the pairs, where prepare has sentences that must stand by every number
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 AtLeastOne = Annotated[int, Field(ge=1, lt=2**31)]
 Text = Annotated[str, Field(min_length=1)]

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -21,7 +21,7 @@ from pal.config import Config, Share
 from pal.files import write_json
 from pal.logs.tables import readable_parquet
 from pipeline import PipelineError, paths
-from pipeline.datasets.base import HubFiles, Kept, Remote, Source
+from pipeline.datasets.base import NOTES, HubFiles, Kept, Remote, Source
 from pipeline.storage import tables
 
 SPLITS = ("train", "validation", "test", "validation_unique", "test_unique")
@@ -347,23 +347,16 @@ ROWS = {
 LEAKAGE = {"leakage": 10_587, "no_leakage": 7_804}
 
 
-def write_published(
-    out: Path, version: str, files: dict[str, Path], leakage: dict[str, Any] | None = None
-) -> None:
-    """Write published.json: numbers read beside numbers published, and a sentence, which is printed too."""
+def write_notes(out: Path, version: str, files: dict[str, Path], *more: str) -> None:
+    """Write and print whether the files have the published numbers of rows, and what else must be said."""
     rows = {}
     for split, published in ROWS[version].items():
         of_split = {name: path for name, path in files.items() if split_of(name) == split}
         if of_split:
-            rows[split] = {"read": count(of_split), "published": published}
-    other = [
-        f"{split} {row['read']:,} of {row['published']:,}"
-        for split, row in rows.items()
-        if row["read"] != row["published"]
-    ]
+            rows[split] = count(of_split), published
+    other = [f"{split} {read:,} of {all_:,}" for split, (read, all_) in rows.items() if read != all_]
     says = f"The published Pick-a-Pic {version} by the rows of {', '.join(rows)}."
     if other:
         says = f"Not the published Pick-a-Pic {version}: rows of {', '.join(other)}."
-    content = {"says": says, "rows": rows} | ({"leakage": leakage} if leakage else {})
-    write_json(out / "published.json", content)
-    print(says)
+    write_json(out / NOTES, [says, *more])
+    print(says, *more, sep="\n")

@@ -34,5 +34,5 @@ def find(params: "AllParams") -> Source:
 def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
     """Write items and pairs, and the row counts beside the published ones."""
     kept, rows = pickapic.prepare(params.pickapic_v1.prepare, params.prepare.seed, files)
-    pickapic.write_published(out, "v1", files)
+    pickapic.write_notes(out, "v1", files)
     return kept.counts() | pickapic.write(rows, kept.images, out)

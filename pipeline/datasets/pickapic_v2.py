@@ -7,7 +7,7 @@ the same two pictures.
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
@@ -66,19 +66,19 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
     v1 = {name: path for name, path in files.items() if name.startswith(V1)}
     v2 = {name: path for name, path in files.items() if name not in v1}
     kept, rows = pickapic.prepare(options, params.prepare.seed, v2)
-    counted = None
+    said = []
     if options.leakage == "derive":
-        rows, counted = mark_leakage(rows, pickapic.read(v1, pixels=False))
-        print(counted["says"])
-    pickapic.write_published(out, "v2", v2, counted)
+        rows, overlap = mark_leakage(rows, pickapic.read(v1, pixels=False))
+        said.append(overlap)
+    pickapic.write_notes(out, "v2", v2, *said)
     return kept.counts() | pickapic.write(rows, kept.images, out)
 
 
-def mark_leakage(rows: pl.DataFrame, v1: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Any]]:
+def mark_leakage(rows: pl.DataFrame, v1: pl.DataFrame) -> tuple[pl.DataFrame, str]:
     """Call a comparison of the test set leakage where v1 compared the same two pictures, else no_leakage.
 
     Returns:
-        v2's rows, and how many untied ones overlap with v1, beside the published counts.
+        v2's rows, and a sentence on how many untied ones overlap with v1, beside the published counts.
     """
     ends = (pl.min_horizontal("uid_0", "uid_1"), pl.max_horizontal("uid_0", "uid_1"))
     both = pl.concat_str(*ends, separator="|").alias("both")
@@ -94,4 +94,4 @@ def mark_leakage(rows: pl.DataFrame, v1: pl.DataFrame) -> tuple[pl.DataFrame, di
     said = f"{says.format(**counts)}, as published."
     if counts != pickapic.LEAKAGE:
         said = f"{says.format(**counts)}; published was: {published}."
-    return rows.drop("leaks"), {"says": said, "counts": counts, "published": pickapic.LEAKAGE}
+    return rows.drop("leaks"), said

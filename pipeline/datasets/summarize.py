@@ -33,7 +33,7 @@ from pal.files import write_json
 from pal.logs.tables import Row as Cells
 from pal.logs.tables import open_table
 from pipeline import PipelineError, paths
-from pipeline.datasets.base import DatasetParams, HubFiles, Kept, Remote, Source
+from pipeline.datasets.base import NOTES, DatasetParams, HubFiles, Kept, Remote, Source
 from pipeline.storage import tables
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 TITLE = "Summaries (TL;DR)"
 ABOUT = "TL;DR: which of two summaries of a post from Reddit a worker preferred."
 ITEMS_APART = False
-NOTES = "notes.json"
 JSON, PARQUET = (".json", ".jsonl"), (".parquet",)
 CHUNK = 10_000  # rows turned into a frame at once, which bounds memory
 # OpenAI's words for a row's split. The hub mixes valid1 and valid2, and has no comparisons of test.

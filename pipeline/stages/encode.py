@@ -18,6 +18,7 @@ from pal import encoders
 from pal.encoders.vector_store import Embedder, EmbeddingStore, packed, write_shard
 from pal.files import new_folder
 from pipeline import PipelineError, params, paths
+from pipeline.datasets import DATASETS
 from pipeline.datasets.base import EncoderByModality
 from pipeline.encoding import images, jobs, texts
 from pipeline.encoding.jobs import Job, Share
@@ -40,6 +41,8 @@ def main(dataset: str, rank: int | None = None, world: int | None = None) -> Non
     values = params.load()
     share = jobs.share_of(rank, world)
     items = jobs.read_items(paths.prepared(dataset) / tables.ITEMS, f"prepare@{dataset}")
+    if "image" in items:
+        raw_files.renew(dataset, lambda: DATASETS[dataset].find(values))
     to_do = _jobs(dataset, items, values, share)
     if share.world > 1:
         encode_share(dataset, to_do, values, share)

@@ -15,6 +15,7 @@ from pal.evaluation.accuracy import calibrate
 from pal.files import new_folder, write_csv, write_json
 from pal.serving.reward_model import RewardModel
 from pipeline import params, paths, study
+from pipeline.datasets.base import NOTES
 from pipeline.evaluation.portrait import plurality, portrait, prototype_stability
 from pipeline.evaluation.predictions import predict, rounded, without_ties
 from pipeline.evaluation.references import MixtureBound, available_baselines, bayes_bound
@@ -80,7 +81,6 @@ def main(dataset: str) -> None:
         "dataset": dataset,
         "source": str(read_json(paths.prepared(dataset) / NAME, f"prepare@{dataset}")["source"]),
         "notes": notes,
-        "published": compared_with_published(dataset),
         "encoder": {
             side: by and {"name": by.encoder, **{k: v for k, v in asdict(by).items() if k != "encoder"}}
             for side, by in data.embedders.items()
@@ -154,16 +154,9 @@ def _counts(data: Study, data_flow: list[Row]) -> dict[str, int]:
 
 def read_notes(dataset: str) -> list[str]:
     """Sentences that must stand beside every number, as that answers were simulated, or items shared."""
-    notes = read_json(paths.prepared(dataset) / "notes.json", f"prepare@{dataset}", absent=[])
+    notes = read_json(paths.prepared(dataset) / NOTES, f"prepare@{dataset}", absent=[])
     split = read_json(paths.splits(dataset) / NAME, f"split@{dataset}")
     return [str(note) for note in (*notes, *split.get("notes", []))]
-
-
-def compared_with_published(dataset: str) -> list[str]:
-    """Sentences on whether these are the published data, by their counts."""
-    comparison = read_json(paths.prepared(dataset) / "published.json", f"prepare@{dataset}", absent={})
-    sections = (comparison, comparison.get("leakage") or {})
-    return [str(section["says"]) for section in sections if section.get("says")]
 
 
 def split_table(dataset: str) -> list[Row]:

@@ -11,6 +11,7 @@ def main(dataset: str) -> None:
     """Write one dataset's items and pairs, and count what was read, kept and dropped."""
     values = params.load()
     manifest = raw_files.read_manifest(dataset)
+    raw_files.renew(dataset, lambda: DATASETS[dataset].find(values))
     files = {file.name: raw_files.stored(file, dataset) for file in manifest.files}
     with new_folder(paths.prepared(dataset)) as out:
         counts = DATASETS[dataset].prepare(values, files, out)

@@ -8,14 +8,19 @@ import hashlib
 import secrets
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pal.errors import PalError
 from pal.files import copy_file, make_folder, move_file, sha256_of, share, write_json
 from pipeline import PipelineError, paths
 from pipeline.storage.manifests import read_json
+
+if TYPE_CHECKING:
+    from pipeline.datasets.base import Source
 
 CACHED_FROM = 1 << 20  # bytes; hashing less is as quick as looking it up
 SETTLES = 2_000_000_000  # ns: what changes again within a tick of the clock leaves no trace
@@ -121,6 +126,21 @@ def stored(file: RawFile, dataset: str) -> Path:
         again = f"run `dvc repro -f -s download@{dataset}`"
         raise PipelineError(f"the raw file {file.name} of {dataset} {what}; {again}")
     return home
+
+
+def renew(dataset: str, find_source: Callable[[], "Source"]) -> None:
+    """Take raw files that are gone from the store anew, where the dataset's source has the same bytes.
+
+    Entries of a store that others share may be links into a folder that somebody has removed.
+    """
+    gone = [file for file in read_manifest(dataset).files if find(file.sha256, file.name) is None]
+    with suppress(PalError):  # `stored` says what is gone
+        source = find_source() if gone else None
+        for file in gone:
+            for take, files in ((keep, source.paths), (link, source.links)):
+                path = files.get(file.name)
+                if path is not None and cached_sha256(path) == file.sha256:
+                    take(path, file.name)
 
 
 def home_of(sha256: str) -> Path:

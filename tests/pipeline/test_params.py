@@ -2,7 +2,9 @@
 
 import difflib
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from dvc.utils.hydra import apply_overrides
@@ -63,6 +65,7 @@ WRONG = [
     ("pickafilter.encoder", {"text": "hashed-words"}, "pickafilter.encoder.image is missing"),
     ("own.head.model", "C", "own.head.model must be one of 'A', 'B', "),
     ("evaluate.shots", [0, 20], "evaluate.shots.0 must be at least 1, got 0"),
+    ("evaluate.shots", [20, 2**63], "evaluate.shots.1 must be below 2"),
     ("evaluate.headline_shots", 7, "evaluate: headline_shots must be one of shots [1, 2, 5, 10, 20], got 7"),
 ]
 
@@ -110,6 +113,12 @@ def test_options_start_from_the_preset_and_null_is_its_value(project):
     assert values.configs("own", K=2)[0].K == 2
 
 
+def test_another_module_of_the_name_yaml_is_told(project, monkeypatch):
+    monkeypatch.setitem(sys.modules, "yaml", SimpleNamespace(__file__="yaml.py"))
+    with pytest.raises(PipelineError, match=r"the module yaml must be PyYAML, got yaml.py; rename it"):
+        params.load()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -122,7 +131,8 @@ def test_options_start_from_the_preset_and_null_is_its_value(project):
             b"model:\n  K: 3\n  K: 5\n",
             'params.yaml is not valid YAML: found duplicate key "K" with value "5" .* in line 3',
         ),
-        (b"model:\n  K: 010\n", "a whole number must have no leading zero, got '010' in line 2"),
+        (b"model:\n  K: 010\n", "a whole number must have no leading zero, .* got '010' in line 2"),
+        (b"epochs: 99999999999999999999\n", "at most 19 digits, got '99999999999999999999' in line 1"),
         (b"\xff\xfe", r"params.yaml is not valid YAML: .*0xff"),
         (None, "params.yaml is missing; run this in the repository's root"),
     ],

@@ -56,7 +56,6 @@ def pictured(picture):
         "split_table": [{"group": "G1, seen", "train": 58831, "val": 628, "test": None}],
         "encoder": {side: {**by, "name": "untrained-vit-h-14"} for side, by in found["encoder"].items()},
         "notes": ["Answers are simulated: the longer summary wins."],
-        "published": ["Not the published Pick-a-Pic v1: rows of train 5 of 583,747."],
     }
 
 

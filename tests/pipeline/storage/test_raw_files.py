@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 
 from pipeline import PipelineError, paths
+from pipeline.datasets.base import Source
 from pipeline.storage import raw_files
 
 HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # printf hello | sha256sum
@@ -57,14 +58,17 @@ def test_a_linked_file_is_read_where_it_lies_until_it_is_changed(hello):
     assert raw_files.stored(raw_files.link(hello), "own").read_text() == "hellO"
 
 
-def test_a_link_whose_file_is_gone_names_the_stage_to_run(hello):
-    """Another run on the same store linked to its own copy, and removed it."""
-    file = raw_files.link(hello)
-    hello.unlink()
-    with pytest.raises(
-        PipelineError, match=rf"hello.csv of own lay at {hello}, which is gone; run `dvc repro -f"
-    ):
+def test_a_file_that_is_gone_is_taken_anew_from_where_the_same_bytes_are(hello, project):
+    """Another run linked to its own copy, and removed it; so do others' runs on a store that they share."""
+    other = project.root / "other.csv"
+    other.write_text("hello")
+    file = raw_files.link(other, "hello.csv")
+    raw_files.write_manifest("own", raw_files.Manifest("hello.csv", None, [file]))
+    other.unlink()
+    with pytest.raises(PipelineError, match=rf"hello.csv of own lay at {other}, which is gone; run"):
         raw_files.stored(file, "own")
+    raw_files.renew("own", lambda: Source("hello.csv", links={"hello.csv": hello}))
+    assert raw_files.stored(file, "own").resolve() == hello
 
 
 def test_a_file_is_found_by_its_hash(hello):
