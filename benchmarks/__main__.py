@@ -36,6 +36,7 @@ MODULES = {
     "pages": "pages",
     "intervals": "validity",
     "plurality": "validity",
+    "one_reward": "validity",
     "homogeneous": "validity",
     "homogeneous_auto": "validity",
     "attributes": "validity",

@@ -82,8 +82,8 @@ def fit_here() -> dict[str, float]:
     }
 
 
-def large_csv() -> Section:
-    """A million comparisons of 50,000 people: what each stage takes of memory beside the program."""
+def large_csv(comparisons: int = 1_000_000, people: int = 50_000) -> Section:
+    """A large CSV: what each stage takes of memory beside the program."""
     draw = random.Random(0)
     words = [f"w{number:04d}" for number in range(3000)]
     responses, prompts = (
@@ -94,9 +94,9 @@ def large_csv() -> Section:
         log = Path(folder, "log.csv")
         with log.open("w", encoding="utf-8") as file:
             file.write("user_id,prompt,chosen,rejected\n")
-            for _ in range(1_000_000):
+            for _ in range(comparisons):
                 chosen, rejected = draw.sample(responses, 2)
-                file.write(f"u{draw.randrange(50_000)},{draw.choice(prompts)},{chosen},{rejected}\n")
+                file.write(f"u{draw.randrange(people)},{draw.choice(prompts)},{chosen},{rejected}\n")
         given = changed(values("own", 0), {"datasets": ["own"], "own.source": str(log)})
         text = yaml.safe_dump(given.model_dump(mode="json"))
         Path(folder, "params.yaml").write_text(text, encoding="utf-8")
@@ -112,7 +112,7 @@ def large_csv() -> Section:
             Row(f"{name}: memory beside the program", 1000 * (child.peak - program.peak), "MB", at_most=most)
         )
         rows.append(Row(f"  in all, in {child.seconds:.0f} s", 1000 * child.peak, "MB"))
-    return Section(f"A CSV of {size:.0f} MB: a million comparisons of 50,000 people", {}, rows)
+    return Section(f"A CSV of {size:.0f} MB: {comparisons:,} comparisons of {people:,} people", {}, rows)
 
 
 if __name__ == "__main__":

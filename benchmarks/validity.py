@@ -10,6 +10,9 @@ name says so) answer 20 comparisons to learn from and 10 held out, of responses 
 are mixtures of three logistic regressions, fitted by EM, in 2,000 data sets, and preset ours B with K = 3 in
 20. About ten minutes of two cores.
 
+one_reward: whether K = 3 is said to beat one reward where everybody prefers alike, and where not. Half
+an hour of one core.
+
 homogeneous: whether choose-k takes K = 1 where everybody prefers alike. About seven minutes of two cores.
 attributes: whether people's country, which shifts their taste, places strangers. A minute.
 homogeneous_auto: whether auto, which has more candidates, takes one reward there.
@@ -18,7 +21,7 @@ homogeneous_auto: whether auto, which has more candidates, takes one reward ther
 from collections.abc import Iterator
 from dataclasses import replace
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,11 +35,12 @@ from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset, registered
 from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
 from pal.evaluation.choose_k import choose_k
-from pal.evaluation.prototypes import alike_questions, plurality_test, shuffle_test
-from pal.fitting.trainer import fit
+from pal.evaluation.prototypes import alike_questions, one_state_for_all, plurality_test, shuffle_test
+from pal.fitting.trainer import Fitted, fit
 from pal.methods import METHODS
 from pal.methods.auto import learn_auto
 from pal.methods.base import Task
+from pal.models.base import margins
 
 DATA_SETS, AGAIN = 4000, 20_000
 LEVELS = {"mixture": 2000, "preset ours B": 20}  # data sets of each kind, for the test of plurality
@@ -148,6 +152,11 @@ NULLS = (
 PLURAL = ("three groups", "a minority of a fifth", "opposites", "everyone a little")
 DIM = 8
 SHUFFLES = 199
+ALIKE = ("nothing differs", "a fifth answers at random", "two noise levels")
+
+
+# Of K = 3 against one reward: data sets of each kind, and what is changed in the fit.
+ONE_REWARD = {"60 epochs": (200, {"epochs": 60, "restarts": 1}), "full settings": (24, {})}
 
 
 class Answers(NamedTuple):
@@ -246,8 +255,25 @@ def mixture(
 
 def fitted_p_value(kind: str, seed: int) -> float:
     """The p-value of the test on preset ours B with K = 3 and all of its settings."""
+    data = as_tensors(kind, seed)
+    states = (fitted := fit_prototypes(data, 3, seed)).states
+    test = plurality_test(fitted.head, states, data.embeddings, data.held_out, shuffles=SHUFFLES, seed=seed)
+    return 1.0 if test.p_value is None else test.p_value
+
+
+class Tensors(NamedTuple):
+    """A data set as the library reads it."""
+
+    embeddings: Embeddings
+    train: Comparisons
+    held_out: Comparisons
+    n_users: int
+
+
+def as_tensors(kind: str, seed: int) -> Tensors:
+    """Draw a data set of one of NULLS or PLURAL."""
     drawn = answers(kind, seed)
-    n, n_users = len(drawn.user), int(drawn.user.max()) + 1
+    n = len(drawn.user)
     tables = (torch.from_numpy(table).float() for table in (drawn.prompt, drawn.chosen, drawn.rejected))
     prompts, *responses = tables
     every = Comparisons.from_pairs(
@@ -257,11 +283,48 @@ def fitted_p_value(kind: str, seed: int) -> float:
     train, held_out = (
         every[torch.from_numpy(side).nonzero()[:, 0]] for side in (~drawn.held_out, drawn.held_out)
     )
-    embeddings = Embeddings(prompts, torch.cat(responses))
-    head, config = preset("ours", "B", head={"K": 3, "latent": DIM})
-    fitted = fit(embeddings, train, n_users=n_users, head=head, config=config, seed=seed)
-    test = plurality_test(fitted.head, fitted.states, embeddings, held_out, shuffles=SHUFFLES, seed=seed)
-    return 1.0 if test.p_value is None else test.p_value
+    return Tensors(Embeddings(prompts, torch.cat(responses)), train, held_out, int(drawn.user.max()) + 1)
+
+
+def fit_prototypes(data: Tensors, K: int, seed: int, **changes: Any) -> Fitted:
+    """Preset ours B, with changes of how it is fitted."""
+    head, config = preset("ours", "B", head={"K": K, "latent": DIM}, fit=changes)
+    return fit(data.embeddings, data.train, n_users=data.n_users, head=head, config=config, seed=seed)
+
+
+def beats_one_reward(kind: str, seed: int, settings: str) -> bool:
+    """Whether K = 3 beats one reward as the pipeline says it: K = 1, and itself with one state for all."""
+    data = as_tensors(kind, seed)
+    personal, one = (fit_prototypes(data, K, seed, **ONE_REWARD[settings][1]) for K in (3, 1))
+    alike = one_state_for_all(personal.head, personal.states, data.embeddings, data.train)
+    tables = [(personal, personal.states), (one, one.states)]
+    if alike is not None:
+        tables.append((personal, alike.expand(data.n_users, -1)))
+    judged = [
+        Judged.from_margins(
+            margins(fitted.head, states, data.embeddings, data.held_out),
+            data.held_out.user,
+            n_users=data.n_users,
+        )
+        for fitted, states in tables
+    ]
+    tests = [paired_test(judged[0], other) for other in judged[1:]]
+    return all(test.low > 0 and test.p_value < 0.05 for test in tests)
+
+
+def one_reward() -> Section:
+    """How often K = 3 is said to beat one reward for everyone, where all prefer alike and where not."""
+    rows = []
+    for settings, (data_sets, _) in ONE_REWARD.items():
+        kinds = (*ALIKE, "three groups", "a minority of a fifth")
+        found = in_parallel(beats_one_reward, [(k, n, settings) for k in kinds for n in range(data_sets)])
+        for kind in kinds:
+            said = 100 * fmean(found[kind, seed, settings] for seed in range(data_sets))
+            limits = {"at_most": 7.5} if kind in ALIKE else {}
+            what = "level" if kind in ALIKE else "power"
+            rows.append(Row(f"{settings}, {kind}: {what}", said, **limits))
+    about = {"data sets": {name: n for name, (n, _) in ONE_REWARD.items()}, "nominal": "2.5 %"}
+    return Section("K = 3 said to beat one reward for everyone (preset ours B)", about, rows)
 
 
 def plurality() -> Section:

@@ -21,7 +21,7 @@ from pal.errors import PalError
 
 Mean = Literal["micro", "macro"]
 RANDOM_NUMBERS_AT_ONCE = 1 << 22
-UNSEEN = 0.25  # wrong answers added to the variance: where none was wrong, the next one may be
+UNSEEN = 0.25  # wrong answers that the variance is of at least: where none was wrong, the next one may be
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def confidence_interval(judged: Judged, *, mean: Mean = "micro", level: float = 
     share = float(weight @ accuracy)
     apart = np.square(accuracy - share)
     answers = 1 / (np.square(weight) / total).sum()
-    of_one_answer = share * (1 - share) + UNSEEN / answers
+    of_one_answer = max(share * (1 - share), UNSEEN / answers)
     # How the variances of users' accuracies relate: all alike, or where users who gave many answers weigh
     # more, what differs between users and what is chance in their answers.
     variance = np.ones(n_users)
@@ -127,7 +127,7 @@ def confidence_interval(judged: Judged, *, mean: Mean = "micro", level: float = 
     part = np.square(weight) * variance
     # Each user draws the mean towards itself; the division makes the sum unbiased.
     of_mean = float((part * apart / (variance - 2 * weight * variance + part.sum())).sum())
-    design_effect = (of_mean * answers + UNSEEN / answers) / of_one_answer
+    design_effect = max(of_mean * answers, UNSEEN / answers) / of_one_answer
     degrees = max(0.5, part.sum() ** 2 / np.square(part).sum() - 1)
     quantile_squared = stdtrit(degrees, (1 + level) / 2) ** 2 * design_effect / answers
     centre = (share + quantile_squared / 2) / (1 + quantile_squared)

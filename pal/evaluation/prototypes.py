@@ -1,4 +1,5 @@
-"""Analyses of prototypes: agreement between fits, dead prototypes, users outside the hull, test of plurality.
+"""Analyses of prototypes: agreement between fits, dead prototypes, users outside the hull, one state for
+all, test of plurality.
 
 Prototypes come in any order, so those of two fits are matched first (Hungarian method). Two fits of data
 without groups also agree on what everybody likes; so only what tells prototypes apart is compared: their
@@ -27,6 +28,8 @@ from torch import Tensor
 from pal.comparisons import Comparisons, Embeddings
 from pal.errors import PalError
 from pal.models.base import PreferenceModel, feature_blocks
+from pal.models.losses import LOSSES, expected_loss
+from pal.users.points import Points
 from pal.users.simplex import solve_weights
 
 LIKELIER = 20.0  # how many times likelier answers must be outside than anywhere between the prototypes
@@ -35,6 +38,8 @@ SHUFFLES = 999
 MAX_COMPARISONS, MAX_USERS = 20_000, 1000  # judged; of more, users are left out at random
 ASKED_ALIKE = 0.05  # share of the variance of questions that may be between users who are asked alike
 LEAST_STRATUM = 4  # users of a stratum, on average
+MAX_PLACES = 32  # of users, that are tried as the state of all
+CARES = tuple(2.0**n for n in range(-6, 7))  # inverse temperatures, alike likely
 
 
 class Matched(NamedTuple):
@@ -108,6 +113,36 @@ def outside_hull(
     # A point of the wider simplex is c + WIDER (u - c), with u in the simplex and c its centre.
     wide = WIDER * margins + (1 - WIDER) * margins.mean(1, keepdim=True)
     return max_log_likelihood(wide) - max_log_likelihood(margins) > log(LIKELIER)
+
+
+def one_state_for_all(
+    head: PreferenceModel,
+    states: Float[Tensor, "users state"],
+    embeddings: Embeddings,
+    train: Comparisons,
+) -> Float[Tensor, "1 state"] | None:
+    """The state, of those where users are, that fits all training answers best each with their own care.
+
+    What a model gains over itself with this state is due to users' tastes, not to its width, nor to a place
+    where careless users are set aside: a user's likelihood is the mean over inverse temperatures, CARES.
+    Without these, a fifth of users who answer at random draw the state to where nobody is.
+
+    Returns:
+        None where all users have one state anyway, or there are no answers.
+    """
+    if not len(train) or bool((states == states[:1]).all()):
+        return None
+    with torch.inference_mode():
+        places = torch.cat([Points.from_states(states, max_points=MAX_PLACES).points, states.mean(0)[None]])
+        likelihood = torch.zeros(len(CARES), len(states), len(places), device=states.device)
+        for block, features, row in feature_blocks(head, embeddings, train):
+            margin = head.margins_at(features, places).index_select(0, row) * block.sign[:, None]
+            label, weight = (None if x is None else x[:, None] for x in (block.label, block.weight))
+            for care, table in zip(CARES, likelihood, strict=True):
+                loss = expected_loss(LOSSES["logistic"], care * margin, label)
+                table.index_add_(0, block.user, -loss if weight is None else -loss * weight)
+        best = likelihood.logsumexp(0).double().sum(0).argmax()
+        return places[best][None]
 
 
 @dataclass(frozen=True)

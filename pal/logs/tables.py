@@ -24,11 +24,7 @@ import pyarrow.parquet as pq
 
 from pal.errors import PalError, reason, shorten
 
-COMPRESSED = {
-    b"\x1f\x8b": ("gzip", ".gz"),
-    b"\x28\xb5\x2f\xfd": ("zstd", ".zst"),
-    b"BZh": ("bz2", ".bz2"),
-}
+COMPRESSED = {b"\x1f\x8b": ("gzip", ".gz"), b"\x28\xb5\x2f\xfd": ("zstd", ".zst"), b"BZh": ("bz2", ".bz2")}
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 ENCODINGS = {"cp1252": "Windows-1252", "utf-16": "UTF-16", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16"}
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # of what a cell may name

@@ -42,8 +42,7 @@ from pal.evaluation.choose_k import USER_FOLDS, choose_k
 from pal.evaluation.holding_out import Shares, hold_out, on_known_items
 from pal.files import new_folder, store, write_bytes, write_json, write_text
 from pal.logs.answers import SIDES, TIE, Items, attributes_of_people, find_vectors, read_answers
-from pal.logs.read import FILE, ROW
-from pal.logs.shapes import Log, read_log
+from pal.logs.shapes import Log, read_log, rejected_rows
 from pal.methods import METHODS
 from pal.methods.auto import FEWEST_PEOPLE
 from pal.methods.base import Learned, Task
@@ -210,9 +209,8 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
             pairs = pairs.with_columns(pl.Series(side, row[pairs[side].to_numpy()]))
             readable &= (pairs[side] >= 0).to_numpy()
     if not readable.all():
-        lost = log.pairs[pairs.filter(~readable)["at"]]
-        place = {"file": pl.col(FILE).cast(pl.String), "row": pl.col(ROW).cast(pl.Int64)}
-        rejected = pl.concat([rejected, lost.select(**place, reason=pl.lit(UNREADABLE))])
+        lost = rejected_rows(log.pairs[pairs.filter(~readable)["at"]], pl.lit(UNREADABLE))
+        rejected = pl.concat([rejected, lost])
         pairs = pairs.filter(readable)
     if template is not None:
         described["responses"] = {**described["responses"], "template": template}
@@ -223,14 +221,16 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
         raise PalError(f"{log.table.source} must hold a comparison that an encoder can read, got none")
     known = list(model.user_ids) if model else []
     people = known + sorted(set(pairs["user_id"].unique()) - set(known))
-    column = {side: torch.from_numpy(pairs[side].cast(pl.Int64).to_numpy().copy()) for side in SIDES}
+    numbers = pairs.select(pl.col("user_id").cast(pl.Enum(people)).to_physical(), *SIDES).cast(pl.Int64)
+    user, prompt, chosen, rejected_side = (column.to_torch() for column in numbers)
     comparisons = Comparisons.from_pairs(
-        user=torch.from_numpy(pairs["user_id"].cast(pl.Enum(people)).to_physical().to_numpy().astype(np.int64)),
-        prompt=column["prompt"] if answers.modality["prompts"] else None,
-        chosen=column["chosen"], rejected=column["rejected"],
-        label=torch.from_numpy(pairs["label"].to_numpy().copy()),
-        weight=torch.from_numpy(pairs["weight"].cast(pl.Float32).to_numpy().copy()),
-    )  # fmt: skip
+        user=user,
+        prompt=prompt if answers.modality["prompts"] else None,
+        chosen=chosen,
+        rejected=rejected_side,
+        label=pairs["label"].to_torch(),
+        weight=pairs["weight"].cast(pl.Float32).to_torch(),
+    )
     embeddings = Embeddings(embedded["prompts"], embedded["responses"])
     told = attributes_of_people(log.attributes, log.pairs["user_id"])
     attributes = [told.get(user, {}) for user in people]
@@ -619,11 +619,7 @@ def _measure_unseen(
 
 
 def compare(
-    source: Any,
-    methods: Sequence[str],
-    *,
-    options: Options | None = None,
-    say: Say | None = None,
+    source: Any, methods: Sequence[str], *, options: Options | None = None, say: Say | None = None
 ) -> dict[str, Any]:
     """Methods side by side on a log: what the pipeline's stage `compare` finds on the same data.
 
@@ -646,11 +642,7 @@ def compare(
 
 
 def evaluate(
-    model: RewardModel,
-    source: Any,
-    *,
-    options: Options | None = None,
-    say: Say | None = None,
+    model: RewardModel, source: Any, *, options: Options | None = None, say: Say | None = None
 ) -> dict[str, Any]:
     """Judge a saved model on new comparisons, of people it knows and of people it does not.
 

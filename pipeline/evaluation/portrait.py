@@ -14,7 +14,13 @@ import torch
 import pal.report.portrait
 from pal.comparisons import Questions
 from pal.evaluation.accuracy import rightness
-from pal.evaluation.prototypes import dead_prototypes, match_prototypes, outside_hull, plurality_test
+from pal.evaluation.prototypes import (
+    dead_prototypes,
+    match_prototypes,
+    one_state_for_all,
+    outside_hull,
+    plurality_test,
+)
 from pal.models.base import PrototypeModel, feature_blocks
 from pal.report.page import data_uri
 from pal.report.people import seconds_between
@@ -25,7 +31,6 @@ from pipeline.encoding import images
 from pipeline.evaluation.predictions import (
     locate,
     margins_by,
-    one_state_for_all,
     rounded,
     without_ties,
 )
@@ -54,7 +59,8 @@ def portrait(
     """
     model, k1 = models["model"], models.get("k1")
     # One reward for everyone is the better of two, as in the headline.
-    shared = [(model, one_state_for_all(data, model)), *([(k1, k1.population.mean)] if k1 else [])]
+    alike = one_state_for_all(model.head, model.states, data.embeddings, data.select("seen", "train"))
+    shared = [(model, alike), *([(k1, k1.population.mean)] if k1 else [])]
     unseen = model.locate(
         data.embeddings, data.select("unseen", "adapt"), n_users=data.n_users("unseen"),
         attributes=attributes_of(data, "unseen"),

@@ -15,6 +15,7 @@ import torch
 
 from pal.comparisons import Comparisons
 from pal.evaluation.accuracy import rightness
+from pal.evaluation.prototypes import one_state_for_all
 from pal.models.base import PrototypeModel, feature_blocks
 from pal.serving.reward_model import RewardModel
 from pal.users.free_states import free_weights
@@ -45,7 +46,6 @@ SCHEMA = {
     "right": pl.Float32,  # draws in which the margin is above zero; a margin of zero adds one half
 }
 NUMBERS_AT_ONCE = 1 << 24
-PAIRS_AT_ONCE = 1 << 16
 
 Key = tuple[str, int | None]  # a model's name, and the shots that it was given
 
@@ -63,7 +63,8 @@ def predict(
     Of the models `model` must be there, k1 and oracle may be.
     """
     tables = [pl.DataFrame(schema=SCHEMA)]
-    state = one_state_for_all(data, models["model"])
+    model, known = models["model"], data.select("seen", "train")
+    state = one_state_for_all(model.head, model.states, data.embeddings, known)
     for half in halves:
         pairs, rows = without_ties(data.select(half, "test"))
         if not len(pairs):
@@ -145,26 +146,6 @@ def unseen_margins(
     asked = locate_by_questions(data, model, knobs.asked)
     every = iter(margins_by(model, list(asked.values()), data, pairs))
     return margins | {("asked", n): [next(every)] for n in asked}
-
-
-def one_state_for_all(data: Study, model: RewardModel) -> torch.Tensor | None:
-    """The state that fits all training answers best; None where all users have one state anyway.
-
-    What the model gains over itself with this state is due to users' states, not to its width, nor to a
-    prototype that careless users are set aside at.
-    """
-    pairs = data.select("seen", "train")
-    if not len(pairs) or bool((model.states == model.states[:1]).all()):
-        return None
-    total, population = torch.zeros(1), model.population
-    with torch.inference_mode():
-        for start in range(0, len(pairs), PAIRS_AT_ONCE):
-            some = pairs.slice(start, start + PAIRS_AT_ONCE)
-            each = population.evidence(model.head, data.embeddings, some, model.fit_config.loss)
-            if not population.additive:  # of each user apart, as all answers together are no one's
-                each = population.total(each, some.user, data.n_users("seen"))
-            total = total + each.double().sum(0, keepdim=True)
-        return population.posterior(total.float()).mean
 
 
 def without_ties(comparisons: Comparisons) -> tuple[Comparisons, torch.Tensor]:

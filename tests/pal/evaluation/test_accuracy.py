@@ -38,11 +38,11 @@ def test_accuracies_are_worked_out_by_user():
 def test_interval_is_worked_out_by_hand():
     """Accuracies 1, 1, 0 and 0 of one answer each: spread 1/4 of each, so the mean's variance is
     (4 * 1/4) / (4 * 3) = 1/12, and that of four independent answers 1/16: design effect
-    (1/12 + 1/64) / (1/16 + 1/64) = 1.266667. Student's quantile of 3 degrees is 3.182446;
-    squared over 4 / 1.266667 it is 3.207189. Half width sqrt(3.207189 * (1/4 + 3.207189 / 4)) / 4.207189.
+    (1/12) / (1/16) = 4/3. Student's quantile of 3 degrees is 3.182446; squared over 4 / (4/3) it is 3.375988.
+    Half width sqrt(3.375988 * (1/4 + 3.375988 / 4)) / 4.375988.
     """
     low, high = confidence_interval(judged([1, 1, 0, 0], [1] * 4))
-    assert (low, high) == pytest.approx((0.063451, 0.936549), abs=1e-5)
+    assert (low, high) == pytest.approx((0.060830, 0.939170), abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", validity.KINDS)

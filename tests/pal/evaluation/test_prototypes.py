@@ -11,6 +11,7 @@ from pal.evaluation.prototypes import (
     alike_questions,
     dead_prototypes,
     match_prototypes,
+    one_state_for_all,
     outside_hull,
     plurality_test,
     shuffle_test,
@@ -62,6 +63,21 @@ EMBEDDINGS = Embeddings(torch.zeros(1, 0), torch.tensor([[0.0], [1.0]]))
 def answers(user: list[int], chosen: list[int]) -> Comparisons:
     c = torch.tensor(chosen)
     return Comparisons.from_pairs(user=torch.tensor(user), prompt=None, chosen=c, rejected=1 - c)
+
+
+def test_one_state_for_all_is_where_the_careful_are_however_many_answers_are_random():
+    """The first user takes 0 eight times, the second, in the middle, each side twenty times. At one temperature
+    the middle is likeliest: 48 log 2 = 33.3 below 8 log(1 + 1/e) + 20 log((1 + 1/e) (1 + e)) = 35.1 nats."""
+    states = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
+    train = answers([0] * 8 + [1] * 40, [0] * 8 + [0, 1] * 20)
+    assert one_state_for_all(line_head(), states, EMBEDDINGS, train).tolist() == [[1.0, 0.0]]
+    assert one_state_for_all(line_head(), states[:1].expand(2, -1), EMBEDDINGS, train) is None
+
+
+@pytest.mark.parametrize("kind", validity.ALIKE)
+def test_prototypes_do_not_beat_one_reward_where_all_prefer_alike(kind):
+    """A small part of `benchmarks one_reward`."""
+    assert not any(validity.beats_one_reward(kind, seed, "60 epochs") for seed in range(2))
 
 
 def test_care_is_no_preference():
