@@ -13,7 +13,8 @@ Shapes used in this module:
 import os
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from contextlib import suppress
+from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
@@ -27,14 +28,14 @@ from torch import Tensor
 from pal import encoders
 from pal.conversations import completion_text, joint_text, prompt_text
 from pal.encoders import complaint
-from pal.errors import PalError
+from pal.errors import PalError, shorten
 
 Picture: TypeAlias = bytes | Path | Image
 Conversation: TypeAlias = Sequence[Mapping[str, Any]]  # messages, each with a role and a content
 Item: TypeAlias = str | Conversation | Picture | Tensor | np.ndarray | Sequence[float]
 Items: TypeAlias = Item | Collection[Item]  # a list, or a column of a table: see `listed`
 ItemList: TypeAlias = Tensor | list[Any]  # what `as_list` returns: embeddings (n, dim), or texts and pictures
-Row = TypeVar("Row")
+Row = TypeVar("Row", bound=tuple)  # Preference or Question
 
 TEXT, IMAGE, VECTOR = "text", "image", "vector"
 COLUMNS = ("chosen", "rejected", "label")
@@ -114,8 +115,7 @@ class ItemEmbeddings:
         return ItemEmbeddings(self.table, torch.zeros(n, dtype=torch.long))
 
 
-@dataclass(frozen=True)
-class Preference:
+class Preference(NamedTuple):
     """One comparison: this response is preferred to that one, as answers to this prompt.
 
     Args:
@@ -131,8 +131,7 @@ class Preference:
     label: float = 1.0
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """One question that may be asked: which of two responses is preferred.
 
     Args:
@@ -250,25 +249,17 @@ def check_embeddings(table: Tensor, dim: int, places: Places) -> None:
 
 
 def as_row(kind: type[Row], given: Any, place: str) -> Row:
-    """A `Preference` or `Question` from itself, from a mapping of its names, or from a tuple in their order.
+    """A `Preference` or `Question` from a mapping of its names, or from a tuple in their order.
 
-    A mapping may leave out `prompt` and `label`.
+    A mapping may leave out `prompt`, and both may leave out `label`.
     """
-    if isinstance(given, kind):
-        return given
-    names = [field.name for field in fields(kind)]
-    if isinstance(given, Mapping):
-        extra, missing = given.keys() - set(names), set(names[1:3]) - given.keys()
-        if extra or missing:
-            wrong = f"{min(map(str, extra))!r} too" if extra else f"no {min(missing)!r}"
-            raise PalError(f"{place} must have the names {', '.join(names)} and no other, got {wrong}")
-        return kind(**{"prompt": None, **given})
-    if isinstance(given, list | tuple) and 3 <= len(given) <= len(names):
-        return kind(*given)
-    raise PalError(
-        f"{place} must be a {kind.__name__}, a mapping with {', '.join(names)}, or a tuple of these, got "
-        f"{type(given).__name__}"
-    )
+    with suppress(TypeError):  # too few, too many or other names
+        if isinstance(given, Mapping):
+            return kind(**{"prompt": None, **given})
+        if isinstance(given, list | tuple):
+            return kind(*given)
+    names = ", ".join(kind._fields)
+    raise PalError(f"{place} must be {names}, by name or in this order, got {shorten(given)}")
 
 
 def as_columns(comparisons: Any, *, needs_prompts: bool) -> Preferences:
