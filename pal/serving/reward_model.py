@@ -152,6 +152,13 @@ class RewardModel:
             object.__setattr__(self, "input_encoder", InputEncoder(self.encoder))
 
     @classmethod
+    def fit(cls, source: Any, **options: Any) -> "RewardModel":
+        """Fit a log of answers: the model of `pal.fit`, which says what else it finds and may be given."""
+        from pal.serving.fit_log import fit
+
+        return fit(source, **options).model
+
+    @classmethod
     def from_fit(
         cls: type[Some],
         fitted: Fitted,
