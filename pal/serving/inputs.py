@@ -44,7 +44,7 @@ Side = Literal["prompts", "responses"]
 PLURALS = {TEXT: "texts", IMAGE: "pictures"}
 TOKENS_PER_BATCH = 4096
 IMAGES_PER_BATCH = 32
-ALL = slice(None)
+ALL = slice(None)  # of the items of a list
 
 
 class Place(NamedTuple):
@@ -82,9 +82,6 @@ class ItemEmbeddings:
 
     table: Float[Tensor, "distinct dim"]
     row: Int[Tensor, " n"] | None = None
-
-    def __len__(self) -> int:
-        return len(self.table) if self.row is None else len(self.row)
 
     @property
     def rows(self) -> Int[Tensor, " n"]:
