@@ -11,6 +11,7 @@ Shapes used in this module:
 """
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -166,11 +167,9 @@ def listed(column: Any) -> Any:
     """
     if isinstance(column, np.ndarray):
         return column.tolist() if column.dtype.kind in "OSTU" else column
-    if isinstance(column, Tensor | Mapping | str | bytes | list | tuple) or hasattr(column, "columns"):
-        return column
-    if any(not hasattr(column, f"__{name}__") for name in ("len", "iter", "getitem")):
-        return column
-    if hasattr(column, "column_names"):
+    is_table = hasattr(column, "columns") or hasattr(column, "column_names")
+    is_sequence = all(hasattr(column, f"__{name}__") for name in ("len", "iter", "getitem"))
+    if isinstance(column, Tensor | Mapping | str | bytes | list | tuple) or is_table or not is_sequence:
         return column
     return column.to_pylist() if hasattr(column, "to_pylist") else list(column)
 
@@ -181,13 +180,8 @@ def as_list(items: Items) -> ItemList:
     if isinstance(items, Tensor | np.ndarray):
         table = _as_tensor(items)
         return table[None] if table.dim() == 1 else table
-    if not isinstance(items, list | tuple):
-        kind_of(items)
-        return [items]
-    if items and isinstance(items[0], Mapping):  # one conversation
-        return [items]
-    if items and isinstance(items[0], Real):
-        return _as_tensor(items)[None]
+    if not isinstance(items, list | tuple) or (items and isinstance(items[0], Mapping | Real)):  # one item
+        return _as_tensor(items)[None] if kind_of(items) == VECTOR else [items]
     n_vectors = sum(kind_of(item) == VECTOR for item in items)
     if not n_vectors:
         return list(items)
@@ -354,14 +348,9 @@ class InputEncoder:
 
     def __post_init__(self) -> None:
         self.template = self.describe("responses").get("template")
-        try:
-            kind = torch.device(self.device).type
-        except (RuntimeError, TypeError):
-            kind = ""
-        if kind not in ("cpu", "cuda"):
-            raise PalError(f"device must be cpu or cuda, got {self.device!r}")
-        if kind == "cuda" and not torch.cuda.is_available():
-            raise PalError(f"device must be cpu where torch finds no GPU, got {self.device!r}")
+        is_gpu = re.fullmatch(r"cuda(:\d+)?", self.device)
+        if self.device != "cpu" and not (is_gpu and torch.cuda.is_available()):
+            raise PalError(f"device must be cpu, or cuda where torch finds a GPU, got {self.device!r}")
 
     def __getstate__(self) -> dict[str, Any]:
         """Without loaded encoders, which another process loads itself: they may hold what cannot be sent."""
