@@ -147,8 +147,7 @@ def _version(value: bool | None) -> None:  # noqa: FBT001 - as typer calls it
 
 @app.callback()
 def about(
-    *,
-    _: bool | None = Option(None, "--version", callback=_version, is_eager=True, help="Print the version."),
+    *, _: bool | None = Option(None, "--version", callback=_version, is_eager=True, help="Print the version.")
 ) -> None:
     """See `help` above."""
 

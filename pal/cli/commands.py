@@ -31,7 +31,7 @@ from pal.cli.tables import (
     unknown_user,
     users_of,
 )
-from pal.errors import PalError
+from pal.errors import PalError, cut
 from pal.files import write_json, write_text
 from pal.logs.tables import Cells, Row
 from pal.models.base import PrototypeModel
@@ -413,8 +413,8 @@ def _as_text(about: dict[str, Any]) -> str:
             lines += [f"  {end} most, against the average"] if each[end] else []
             for item in each[end]:
                 cells = [" ".join(str(item[name]).split()) for name in ("prompt", "response") if name in item]
-                texts = [cell if len(cell) <= TEXT_WIDTH else f"{cell[: TEXT_WIDTH - 1]}…" for cell in cells]
-                lines.append(f"  {item['above']:>+8.3f}  {' -> '.join(texts)}")
+                texts = " -> ".join(cut(cell, TEXT_WIDTH) for cell in cells)
+                lines.append(f"  {item['above']:>+8.3f}  {texts}")
         lines.append("")
     return "\n".join(lines)
 

@@ -178,8 +178,6 @@ class SentenceEncoder(PooledTokens):
     """
 
     def __init__(self, described: Described, device: str, instruction: str | None = None) -> None:
-        if described.folder is None:
-            raise PalError(f"{described.name} is no sentence-transformers model: it has no files")
         check_engine(described.precision, described.engine, device)
         modules_of(described.folder)
         if (described.name, described.engine, described.precision) == LIGHT:

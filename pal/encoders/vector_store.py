@@ -19,7 +19,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -291,14 +291,10 @@ class EmbeddingStore:
                 "encoded anew"
             ) from None
         if sha256 != path.stem:
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                how = f"could not be removed ({error.strerror}); remove it, and run again"
-                raise PalError(f"{path} is damaged and {how}") from None
-            raise PalError(
-                f"{path} was damaged and has been removed; run the stage again, and it is encoded anew"
-            )
+            with suppress(OSError):  # somebody else's
+                path.unlink()
+            gone = "is still there, so remove it" if path.exists() else "has been removed"
+            raise PalError(f"{path} was damaged and {gone}; run the stage again, and it is encoded anew")
         with _opened(path, ["item_id"]) as table:
             self._ids[path.name] = _ids_of(table)
         return self._ids[path.name]

@@ -40,7 +40,7 @@ from pal.encoders.vector_store import image_id, item_id, packed, text_id
 from pal.errors import PalError, reason, shorten
 from pal.files import sha256_of
 from pal.logs.read import FILE, ROW
-from pal.logs.shapes import SAME, TIES_LEFT_OUT, Log
+from pal.logs.shapes import SAME, TIES_LEFT_OUT, Log, rejected_rows
 from pal.logs.tables import IMAGE_SUFFIXES
 
 TIE = 0.5
@@ -179,7 +179,8 @@ def read_answers(
     key = ["user_id", "prompt", "low", "high"]
     of_users = frame.filter(pl.col("user_id").is_in(undecided["user_id"].implode()))
     lost = of_users.with_columns(**ends).join(undecided.with_columns(**ends), on=key, how="semi")["at"]
-    rejected = pl.concat([log.rejected, _rejected(log, same, SAME), _rejected(log, lost, UNDECIDED)])
+    left_out = ((same, SAME), (lost, UNDECIDED))
+    rejected = [rejected_rows(log.pairs.select(FILE, ROW)[rows], pl.lit(why)) for rows, why in left_out]
     why = dict(log.rejected["reason"].value_counts().iter_rows())
     tied = why.get(TIES_LEFT_OUT, 0)
     counts = {
@@ -204,7 +205,7 @@ def read_answers(
             f"responses compared with themselves ({same:,}) are dropped; add comparisons"
         )
     check_splits(kept, log)
-    return Answers(kept, items, modality, rejected, counts)
+    return Answers(kept, items, modality, pl.concat([log.rejected, *rejected]), counts)
 
 
 def joined(log: Log, template: str) -> Log:
@@ -220,11 +221,6 @@ def joined(log: Log, template: str) -> Log:
         for side in SIDES[1:]
     }
     return replace(log, pairs=log.pairs.with_columns(**cells))
-
-
-def _rejected(log: Log, rows: pl.Series, reason: str) -> pl.DataFrame:
-    place = {"file": pl.col(FILE).cast(pl.String), "row": pl.col(ROW).cast(pl.Int64)}
-    return log.pairs.select(FILE, ROW)[rows].select(**place, reason=pl.lit(reason))
 
 
 def merge_repeats(rows: pl.DataFrame, log: Log) -> pl.DataFrame:

@@ -60,9 +60,7 @@ STRENGTH = re.compile(
     r"\b(is|are|was|much|clearly|significantly|strongly|definitely|better|preferred|prefer|wins|slightly|"
     r"somewhat|a little|a bit|marginally|weakly|than|over)\b"
 )
-UP = {
-    *("1", "true", "up", "yes", "like", "liked", "good", "positive", "👍", "thumbs up", "+1", "chosen"),
-}
+UP = {*("1", "true", "up", "yes", "like", "liked", "good", "positive", "👍", "thumbs up", "+1", "chosen")}
 DOWN = {
     *("0", "-1", "false", "down", "no", "dislike", "disliked", "bad", "negative", "👎", "thumbs down"),
     "rejected",
@@ -243,12 +241,14 @@ def _keep(frame: pl.DataFrame, ties: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     )  # fmt: skip
     frame = frame.with_columns(reason.alias("problem"))
     lost = frame.filter(pl.col("problem").is_not_null())
-    rejected = lost.select(
-        pl.col(FILE).cast(pl.String).alias("file"), pl.col(ROW).cast(pl.Int64).alias("row"),
-        pl.col("problem").alias("reason"),
-    ).unique(maintain_order=True)  # fmt: skip
+    rejected = rejected_rows(lost, pl.col("problem")).unique(maintain_order=True)
     kept = frame.filter(pl.col("problem").is_null()).select(PAIR_COLUMNS)
     return kept.with_columns(pl.lit(None, pl.String).alias("prompt")) if no_prompts else kept, rejected
+
+
+def rejected_rows(rows: pl.DataFrame, reason: pl.Expr) -> pl.DataFrame:
+    """Rows that are left out: file, row, reason."""
+    return rows.select(file=pl.col(FILE).cast(pl.String), row=pl.col(ROW).cast(pl.Int64), reason=reason)
 
 
 def normalised_id(user: str) -> str:

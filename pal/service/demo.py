@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pal.comparisons import Embeddings, Questions
-from pal.errors import PalError
+from pal.errors import PalError, cut
 from pal.files import read_bytes
 from pal.logs.tables import read_rows
 from pal.models.base import PrototypeModel
@@ -130,8 +130,8 @@ class Demo:
         self, probability: Float[Tensor, "q states"], belief: Posterior, answered: set[str]
     ) -> int | None:
         """The question that tells most of those not answered; None where none is left."""
-        order = rank_questions(probability, belief.masses)
-        return next((each.index for each in order if self.is_open(each.index, answered)), None)
+        left = self.left(answered)
+        return left[rank_questions(probability[left], belief.masses)[0].index] if left else None
 
     def outlook(self, taste: Taste | None, answered: set[str]) -> dict[str, float]:
         """Share of answers that would be guessed right after ten more answers, and at most.
@@ -140,7 +140,7 @@ class Demo:
         """
         belief = (taste or Taste.empty(self.model)).posterior
         probability, masses = self.probabilities(belief.states), belief.masses.double()
-        left = [number for number in range(len(self.pairs)) if self.is_open(number, answered)][:100]
+        left = self.left(answered)[:100]
         outcome = torch.ones(1, len(masses), dtype=torch.float64)
         if left:
             chosen = choose_together(probability[left], masses, min(MORE_ANSWERS, len(left)))
@@ -150,10 +150,7 @@ class Demo:
         joint = outcome * masses
         yes, whole = joint @ probability.T, joint.sum(1, keepdim=True)
         known = torch.maximum(probability, 1 - probability) @ masses
-        return {
-            "later": float(torch.maximum(yes, whole - yes).sum(0).mean()),
-            "at_most": float(known.mean()),
-        }
+        return {"later": float(torch.maximum(yes, whole - yes).sum(0).mean()), "at_most": float(known.mean())}
 
     def person(self, user_id: str, state: Float[Tensor, " state"]) -> dict[str, Any]:
         """Someone among others: position, preferences beyond the average, who is alike, mistakes."""
@@ -240,9 +237,9 @@ class Demo:
             key, group = "null", {json.dumps(pair.first): pair.first for pair in self.pairs}
         return json.loads(key), list(group.values())[:MOST_RANKED]
 
-    def is_open(self, number: int, answered: set[str]) -> bool:
-        """Whether a question was not answered yet."""
-        return self.pairs[number].key not in answered
+    def left(self, answered: set[str]) -> list[int]:
+        """The questions that were not answered yet."""
+        return [number for number, pair in enumerate(self.pairs) if pair.key not in answered]
 
 
 class Shown(NamedTuple):
@@ -292,8 +289,7 @@ class Study:
             again = draw.choice(before)
             if (number := demo.numbers.get(key_of(again))) is not None:
                 return Shown(number, "repeat", exchanged=not again.get("exchanged", False))
-        left = [number for number in range(len(demo.pairs)) if demo.is_open(number, answered)]
-        if not left:
+        if not (left := demo.left(answered)):
             return None
         if draw.random() < self.random_share:
             return Shown(draw.choice(left), "random", exchanged)
@@ -380,5 +376,4 @@ def _expected_right(probability: Float[Tensor, "q states"], masses: Float[Tensor
 
 def _label(item: Any) -> Any:
     """A response in a few words; pictures and embeddings as they are."""
-    text = " ".join(item.split()) if isinstance(item, str) else item
-    return f"{text[: LONGEST_LABEL - 1]}…" if isinstance(text, str) and len(text) > LONGEST_LABEL else text
+    return cut(" ".join(item.split()), LONGEST_LABEL) if isinstance(item, str) else item

@@ -100,12 +100,6 @@ def read_model(folder: Path) -> dict[str, Any]:
             "the model again with this pal, or install the pal that wrote it"
         )
     data = {name: read_bytes(folder / name, FOUR) for name in (CONFIG, TENSORS, USERS, SUMS)}
-    # A safetensors file opens with eight bytes of length and a brace; a pickle or an archive does not.
-    if data[TENSORS][8:9] != b"{":
-        raise PalError(
-            f"{folder / TENSORS} must be in the safetensors format, got something else; a pickle can run "
-            "code and is never loaded"
-        )
     recorded = data.pop(SUMS).splitlines()
     for name, content in data.items():
         if checksums({name: content}).strip() not in recorded:
@@ -118,7 +112,9 @@ def read_model(folder: Path) -> dict[str, Any]:
     try:
         tensors = safetensors.torch.load(data[TENSORS])
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise PalError(f"{folder / TENSORS} cannot be read as safetensors: {error}; fit again") from None
+        raise PalError(
+            f"{folder / TENSORS} must be safetensors, got something else ({error}); fit again"
+        ) from None
     user_ids = _parse_json(folder / USERS, data[USERS])
     if not isinstance(user_ids, list) or not all(isinstance(user_id, str) for user_id in user_ids):
         raise PalError(f"{folder / USERS} must hold a list of ids that are text, got others; fit again")

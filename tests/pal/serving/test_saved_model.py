@@ -129,7 +129,7 @@ def test_load_never_opens_a_pickle(saved, archive):
     else:
         path.write_bytes(pickle.dumps(Trap()))
     rewrite(saved)
-    with pytest.raises(PalError, match=r"must be in the safetensors format.*a pickle can run code"):
+    with pytest.raises(PalError, match="must be safetensors, got something else"):
         RewardModel.load(saved)
 
 

@@ -91,11 +91,6 @@ def test_both_layouts_of_the_same_rows_give_the_same_frame(tmp_path):
     assert (raw["post"].is_null() == raw["article"].is_not_null()).all()
 
 
-def test_blank_lines_a_mark_at_the_start_and_a_missing_last_newline_are_harmless(tmp_path):
-    content = "\ufeff" + lines(row()) + "\n \r\n" + lines(row(choice=0)).rstrip("\n")
-    assert len(read(tmp_path, a=content)[0]) == 2
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -115,12 +110,6 @@ def test_blank_lines_a_mark_at_the_start_and_a_missing_last_newline_are_harmless
 def test_what_is_no_comparison_is_refused_where_it_stands(tmp_path, content, message):
     with pytest.raises(PalError, match=re.escape(message)):
         read(tmp_path, a=content)
-
-
-def test_text_that_is_no_utf8_is_refused(tmp_path):
-    bytes_of = [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")]
-    with pytest.raises(PalError, match=r"^a\.parquet is damaged or not Parquet \(.*UTF8"):
-        read(tmp_path, a=table(row(), worker=pa.Array.from_buffers(text, 1, bytes_of)))
 
 
 def test_two_layouts_at_once_are_refused(tmp_path):
