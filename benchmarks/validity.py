@@ -2,7 +2,7 @@
 
 intervals: ten settings by users, answers and accuracy; in each, users' accuracies are logit-normal with a
 standard deviation of 0, 0.5 and 1. What falls outside the limits, which chance alone does, is measured again
-on five times as many data sets. Some ten minutes of one core.
+on fifteen times as many data sets. Some ten minutes of one core.
 
 plurality: whether the test of plurality keeps its level where everybody has the same reward, and users, their
 answers and what they are asked differ otherwise; and how often it finds what is there. 40 users (10 where the
@@ -42,7 +42,7 @@ from pal.methods.auto import learn_auto
 from pal.methods.base import Task
 from pal.models.base import margins
 
-DATA_SETS, AGAIN = 4000, 20_000
+DATA_SETS, AGAIN = 4000, 60_000
 LEVELS = {"mixture": 2000, "preset ours B": 20}  # data sets of each kind, for the test of plurality
 SPREADS = (0.0, 0.5, 1.0)
 DRAWS = 20  # of a few-shot curve

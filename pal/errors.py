@@ -31,10 +31,14 @@ class PalError(ValueError):
         self.file, self.row, self.column, self.user, self.problem = file, row, column, user, problem
 
 
+def cut(text: str, limit: int) -> str:
+    """A text of at most a number of characters."""
+    return text if len(text) <= limit else f"{text[: limit - 1].rstrip()}…"
+
+
 def shorten(value: object, limit: int = 80) -> str:
     """The repr of a value, cut to a number of characters, for messages."""
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+    return cut(repr(value), limit)
 
 
 def reason(error: Exception) -> str:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pal.errors import PalError, reason
+from pal.errors import PalError, cut, reason
 from pal.files import new_file, read_bytes
 from pal.logs.tables import IMAGE_SUFFIXES, Cells, Row, read_rows
 from pal.serving.inputs import Side
@@ -303,14 +303,8 @@ def shown(rows: list[Cells]) -> str:
     left = shutil.get_terminal_size().columns - sum(width + 2 for width in widths[:n_numbers])
     most = max(8, left // max(1, len(names) - n_numbers) - 2)
     widths[n_numbers:] = [min(width, most) for width in widths[n_numbers:]]
-    lines = []
-    for line in (names, *texts):
-        cut = (
-            cell if len(cell) <= width else f"{cell[: width - 1]}…"
-            for cell, width in zip(line, widths, strict=True)
-        )  # fmt: skip
-        lines.append("  ".join(map(str.ljust, cut, widths)).rstrip() + "\n")
-    return "".join(lines)
+    lines = ("  ".join(map(str.ljust, map(cut, line, widths), widths)).rstrip() for line in (names, *texts))
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _on_one_line(cell: Any) -> str:

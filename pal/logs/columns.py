@@ -22,7 +22,7 @@ from typing import Any
 
 import polars as pl
 
-from pal.errors import PalError
+from pal.errors import PalError, cut
 from pal.logs.read import FILE, ROW, Table, as_text
 from pal.logs.tables import row_place
 
@@ -428,5 +428,4 @@ def _paths(table: Table) -> list[str]:
 
 
 def _listed(names: Iterable[str]) -> str:
-    text = ", ".join(map(repr, names)) or "none"
-    return text if len(text) <= 300 else f"{text[:300]}…"
+    return cut(", ".join(map(repr, names)) or "none", 300)

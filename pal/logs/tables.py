@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pal.errors import PalError, reason, shorten
+from pal.errors import PalError, cut, reason, shorten
 
 COMPRESSED = {b"\x1f\x8b": ("gzip", ".gz"), b"\x28\xb5\x2f\xfd": ("zstd", ".zst"), b"BZh": ("bz2", ".bz2")}
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -117,8 +117,7 @@ class TableFile:
         like = {column: found for column in missing if (found := column_like(column, others))}
         advice = ", ".join(f"{found!r} to {column}" for column, found in like.items())
         advice = f"rename {advice}" if like else "add what is missing"
-        has = ", ".join(map(repr, names)) or "none"
-        has = has if len(has) <= 200 else f"{has[:200]}…"
+        has = cut(", ".join(map(repr, names)) or "none", 200)
         lacks = f"lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it has {has}; {advice}"
         raise PalError(f"{place} {lacks}", file=self.name, row=row, column=missing[0])
 
@@ -415,8 +414,8 @@ def _json_lines(path: Path, name: str, encoding: str, on_fault: OnFault) -> Iter
         try:
             cells = json.loads(text)
         except (ValueError, RecursionError) as error:
-            cut = "the file seems cut off there" if text[-1] != "\n" else "write one JSON object a line"
-            on_fault(number, line, f"is not valid JSON ({reason(error)}); {cut}")
+            advice = "the file seems cut off there" if text[-1] != "\n" else "write one JSON object a line"
+            on_fault(number, line, f"is not valid JSON ({reason(error)}); {advice}")
             continue
         if isinstance(cells, dict):
             yield Row(name, number, line, cells)

@@ -17,6 +17,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from pal.errors import cut
+
 Row = dict[str, Any]
 FOLDER = Path(__file__).parent
 NO_BREAK, DASH, MINUS = "\u00a0", "\u2013", "\u2212"
@@ -62,11 +64,6 @@ def gained(gain: float | None) -> str:
     if not round(gain, 3):
         return points(0.0)
     return points(gain) if gain < 0 else f"+{points(gain)}"
-
-
-def shorten(text: str, limit: int = SHORT) -> str:
-    """A text cut to some characters."""
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
 def data_uri(jpeg: bytes | None) -> str | None:
@@ -121,7 +118,7 @@ def render_page(
         "percent": percent,
         "points": points,
         "number": number,
-        "shorten": shorten,
+        "shorten": lambda text, limit=SHORT: cut(text, limit),
         # A thumbnail's address, where it is part of the page.
         "picture": lambda uri: uri if uri and _PICTURE.fullmatch(uri) else None,
         "words": lambda key: key.replace("_", " "),

@@ -17,10 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings, Questions
+from pal.errors import cut
 from pal.evaluation.accuracy import rightness
 from pal.evaluation.describe import Description, Liked, describe_rewards, main_directions, without_opening
 from pal.models.base import PreferenceModel, PrototypeModel
-from pal.report.page import shorten
 from pal.report.people import MOST_PEOPLE, Row, answering, examples, for_whom, judge_people
 from pal.users.care import care_of
 from pal.users.population import Population
@@ -109,7 +109,7 @@ class _Items:
             self.pictures[f"{side}-{row}"] = item["image"]
             return {"picture": f"{side}-{row}"}
         text = item.get("text") or ""
-        return {"text": shorten(text[self._opening :].strip() if side == "prompts" else text, SHORT)}
+        return {"text": cut(text[self._opening :].strip() if side == "prompts" else text, SHORT)}
 
     def example(self, answer: Row) -> Row:
         """A judged answer."""

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pal.comparisons import Embeddings, Questions
-from pal.errors import PalError
+from pal.errors import PalError, cut
 from pal.files import read_bytes
 from pal.logs.tables import read_rows
 from pal.models.base import PrototypeModel
@@ -335,7 +335,7 @@ def read_questions(log: Any, folder: Path | None, seed: int = 0) -> tuple[list[P
     return [pair.turned(turned=draw.random() < 0.5) for pair in pairs], people
 
 
-def read_table(path: str, *, needs_prompts: bool) -> list[Pair]:
+def read_pairs(path: str, *, needs_prompts: bool) -> list[Pair]:
     """Questions of a table with prompt, response_a and response_b: texts, paths of pictures or vectors."""
     table, folder = read_rows(path), Path(path).parent
     table.require(["response_a", "response_b", *(["prompt"] if needs_prompts else [])])
@@ -376,5 +376,4 @@ def _expected_right(probability: Float[Tensor, "q states"], masses: Float[Tensor
 
 def _label(item: Any) -> Any:
     """A response in a few words; pictures and embeddings as they are."""
-    text = " ".join(item.split()) if isinstance(item, str) else item
-    return f"{text[: LONGEST_LABEL - 1]}…" if isinstance(text, str) and len(text) > LONGEST_LABEL else text
+    return cut(" ".join(item.split()), LONGEST_LABEL) if isinstance(item, str) else item

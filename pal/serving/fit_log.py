@@ -63,8 +63,9 @@ KEPT, MEASURED = "model", "measured"  # folders: the model to use, and the one t
 METRICS, REPORT, REJECTED = "metrics.json", "report.html", "rejected-rows.csv"
 TEXT_ENCODER, IMAGE_ENCODER = "all-MiniLM-L6-v2+measures", "classical"
 UNREADABLE = "with an item that cannot be encoded"
-# Users and split of each place, by its number; a comparison without a place is in the final fit alone.
+# Users and split of each part, by its number; a comparison in none is in the final fit alone.
 PARTS = (("seen", "train"), ("seen", "val"), ("seen", "test"), ("unseen", "adapt"), ("unseen", "test"))
+SEEN_TEST, ADAPT, UNSEEN_TEST = 2, 3, 4
 ENCODED_AT_ONCE = 2048  # items, after which their vectors are kept
 
 
@@ -136,6 +137,7 @@ class Encoded:
         rejected: The log's rows that are not learned from: file, row, reason.
         contents: Prompts and responses themselves, by row of their embeddings.
         attributes: Of each person, those that the log tells of people.
+        part: Each comparison's part: its number in PARTS, or -1.
     """
 
     embeddings: Embeddings
@@ -147,30 +149,44 @@ class Encoded:
     rejected: pl.DataFrame
     contents: dict[str, list[Any]]
     attributes: list[Attributes]
+    part: Int[np.ndarray, " n"]
 
     def rows(self, chosen: Bool[np.ndarray, " n"]) -> Comparisons:
         """Those comparisons that are marked."""
         return self.comparisons[torch.from_numpy(np.flatnonzero(chosen))]
 
+    def is_in(self, users: str, split: str) -> Bool[np.ndarray, " n"]:
+        """Which comparisons are in a part."""
+        return self.part == PARTS.index((users, split))
+
+    def members(self, users: str) -> Int[np.ndarray, " users"]:
+        """The people, seen or unseen, ascending."""
+        half = [number for number, (of_half, _) in enumerate(PARTS) if of_half == users]
+        return np.unique(self.comparisons.user.numpy()[np.isin(self.part, half)])
+
     def of_part(
-        self, part: Int[np.ndarray, " n"], number: int, among: Bool[np.ndarray, " n"] | None = None
+        self, users: str, split: str, among: Bool[np.ndarray, " n"] | None = None
     ) -> tuple[Comparisons, int]:
         """A part's comparisons, or some, with the people of its half numbered from 0; how many these are."""
-        half = [n for n, (users, _) in enumerate(PARTS) if users == PARTS[number][0]]
-        members = np.unique(self.comparisons.user.numpy()[np.isin(part, half)])
+        members = torch.from_numpy(self.members(users))
         row = torch.full((len(self.user_ids),), -1, dtype=torch.long)
-        row[torch.from_numpy(members)] = torch.arange(len(members))
-        chosen = self.rows(part == number if among is None else (part == number) & among)
+        row[members] = torch.arange(len(members))
+        marked = self.is_in(users, split)
+        chosen = self.rows(marked if among is None else marked & among)
         return replace(chosen, user=row[chosen.user]), len(members)
 
-    def on_known_items(self, part: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    @property
+    def on_known_items(self) -> Bool[np.ndarray, " n"]:
         """Which comparisons are on prompts (without prompts: on responses) that training knows."""
         asked = self.comparisons.questions[self.comparisons.question]
-        return on_known_items(asked.prompt.numpy(), asked.first.numpy(), asked.second.numpy(), part == 0)
+        sides = (each.numpy() for each in (asked.prompt, asked.first, asked.second))
+        return on_known_items(*sides, self.is_in("seen", "train"))
 
 
 def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> Encoded:
     """Encode a log's items, and make one comparison of a person's answers to one question: their mean.
+
+    All of them are in training until `place` says otherwise.
 
     Args:
         log: The log.
@@ -235,8 +251,9 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
     told = attributes_of_people(log.attributes, log.pairs["user_id"])
     attributes = [told.get(user, {}) for user in people]
     return Encoded(
-        embeddings, comparisons, people, pairs, names["prompts"], described, rejected, contents, attributes
-    )
+        embeddings, comparisons, people, pairs, names["prompts"], described, rejected, contents, attributes,
+        np.zeros(len(comparisons), int),
+    )  # fmt: skip
 
 
 def _encode(
@@ -286,7 +303,7 @@ def _describe(name: str, weights: Mapping[str, str], items: Items, modality: str
 def place(
     data: Encoded, options: Options, rows: Int[np.ndarray, " rows"] | None = None, **shares: Any
 ) -> Int[np.ndarray, " n"]:
-    """Each comparison's place: its number in PARTS, or -1 where it has none; of some rows alone.
+    """Each comparison's part: its number in PARTS, or -1; of some rows alone.
 
     The log's column split is obeyed where it has one, as `pal.logs.answers.check_splits` says.
     """
@@ -318,7 +335,8 @@ def place(
     part[placed["pair_id"].to_numpy()] = [
         numbers.get(place, -1) for place in placed.select("users", "split").iter_rows()
     ]
-    part[(data.pairs["label"] == TIE).to_numpy() & np.isin(part, (2, 4))] = -1  # neither right nor wrong
+    tied = (data.pairs["label"] == TIE).to_numpy()  # neither right nor wrong
+    part[tied & np.isin(part, (SEEN_TEST, UNSEEN_TEST))] = -1
     return part
 
 
@@ -408,32 +426,32 @@ def fit(
     if len(data.comparisons) < FEWEST_COMPARISONS:
         got = len(data.comparisons)
         raise PalError(f"{log.table.source} must hold at least {FEWEST_COMPARISONS} comparisons, got {got}")
-    part = place(data, options)
-    if not (part == 0).any():
-        part = np.zeros_like(part)  # too few answers to hold any out
-    method, K, why = _settings(data, part, options)
+    everyone, held_out = data, replace(data, part=place(data, options))
+    if held_out.is_in("seen", "train").any():  # else there are too few answers to hold any out
+        data = held_out
+    method, K, why = _settings(data, options)
     if merged := len(log.pairs) - len(data.comparisons):
         why = (
             f"{len(data.comparisons):,} comparisons, one of each person and question; {merged:,} more told "
             f"the same again, or could not be encoded\n{why}"
         )
-    measured, learned = _fit(data, part, method, K, options, "measure")
+    measured, learned = _fit(data, method, K, options, "measure")
     method = learned.method or method
     say(why := "\n".join([why, *learned.said]))
     personal = registered(METHODS, method).personal and (K > 1 or not registered(METHODS, method).prototypes)
-    shared = _fit(data, part, "bt", 1, options, "one for everyone", None)[0] if personal else measured
+    shared = _fit(data, "bt", 1, options, "one for everyone", None)[0] if personal else measured
     looked = options.method == "auto" and len(measured.user_ids) >= FEWEST_PEOPLE
-    metrics = _measure(data, part, measured, shared, personal=personal, looked=looked)
-    people = people_of_log(log, data, part, measured, shared if personal else None)
+    metrics = _measure(data, measured, shared, personal=personal, looked=looked)
+    people = people_of_log(log, data, measured, shared if personal else None)
     of_all = None if measured.attributes is None else "in"
-    final, _ = _fit(data, np.zeros_like(part), method, K, options, "fit all", of_all, learned.scale)
+    final, _ = _fit(everyone, method, K, options, "fit all", of_all, learned.scale)
     metrics = {
         "source": log.table.source,
         "log": log.fingerprint,
         "read_as": {"columns": dict(options.columns or {}), "values": dict(options.values or {})},
         "people": len(data.user_ids),
         "comparisons": len(data.comparisons),
-        "parts": {" ".join(name): int((part == n).sum()) for n, name in enumerate(PARTS)},
+        "parts": {" ".join(name): int((data.part == n).sum()) for n, name in enumerate(PARTS)},
         "method": method,
         "K": final.config.K,
         "settings": why,
@@ -443,7 +461,7 @@ def fit(
     if told := [row for row in people["answering"]["rows"] if row["why"]]:
         metrics["look_at"] = {row["user_id"]: row["why"] for row in told}
         say(people["answering"]["sentence"])
-    if by := _by_attribute(log, data, part, measured, shared):
+    if by := _by_attribute(log, data, measured, shared):
         metrics["by"] = by
     result = Result(final, measured, metrics, log, data.rejected, people)
     say(result.verdict)
@@ -459,12 +477,12 @@ def _replaceable(folder: Path | str) -> Path:
     return folder
 
 
-def _settings(data: Encoded, part: Int[np.ndarray, " n"], options: Options) -> tuple[str, int, str]:
+def _settings(data: Encoded, options: Options) -> tuple[str, int, str]:
     """Method, prototypes and why: as asked, or by cross-validation."""
     name = options.method
     if name not in METHODS:
         raise PalError(f"--method must be one of {', '.join(METHODS)}, got {name!r}")
-    train, n_users = data.of_part(part, 0)
+    train, n_users = data.of_part("seen", "train")
     if n_users < 2:
         return "bt", 1, "one reward: of one person in training there are no tastes to tell apart"
     method, K = registered(METHODS, name), options.K
@@ -490,7 +508,6 @@ def _settings(data: Encoded, part: Int[np.ndarray, " n"], options: Options) -> t
 
 def _fit(
     data: Encoded,
-    part: Int[np.ndarray, " n"],
     method: str,
     K: int,
     options: Options,
@@ -503,15 +520,15 @@ def _fit(
     `attributes` are judged (whether they help), in the prior without that, or left alone; a
     Gaussian population is multiplied by `scale`, where no validation answers tell.
     """
-    train, n_users = data.of_part(part, 0)
-    val, _ = data.of_part(part, 1)
+    train, n_users = data.of_part("seen", "train")
+    val, _ = data.of_part("seen", "val")
     with progress(None, what) as bar:
         task = Task(
             data.embeddings, train, n_users, val if len(val) else None, K=K, seed=options.seed,
             device=options.device, progress=lambda *_: bar(1),
         )  # fmt: skip
         learned = registered(METHODS, method).learn(task).rescaled(scale, task)
-    seen = np.unique(data.comparisons.user.numpy()[np.isin(part, (0, 1, 2))])
+    seen = data.members("seen")
     if attributes and any(data.attributes):
         people = [data.attributes[user] for user in seen]
         learned = learned.with_attributes(task, people, judged=attributes == "judged")
@@ -531,19 +548,13 @@ Rewards = Mapping[str, tuple[RewardModel, Float[Tensor, "users state"]]]
 
 
 def _measure(
-    data: Encoded,
-    part: Int[np.ndarray, " n"],
-    model: RewardModel,
-    shared: RewardModel,
-    *,
-    personal: bool,
-    looked: bool,
+    data: Encoded, model: RewardModel, shared: RewardModel, *, personal: bool, looked: bool
 ) -> dict[str, Any]:
     """Accuracies of the model and of one reward for everyone, on held-out answers and on held-out people."""
     metrics: dict[str, Any] = {}
-    known = data.on_known_items(part)
+    known = data.on_known_items
     for of_items, suffix in ((known, ""), (~known, "_on_new_items")):
-        test, n_users = data.of_part(part, 2, of_items)
+        test, n_users = data.of_part("seen", "test", of_items)
         if not len(test):
             continue
         if "seen" in metrics:  # which are of known items, with which those of new ones are never added up
@@ -554,7 +565,7 @@ def _measure(
         paired = paired_test(own, one)
         gain = {"gain": paired.difference, "gain_low": paired.low, "gain_high": paired.high}
         metrics["seen"] |= {name: _round(number) for name, number in gain.items()}
-    metrics |= {**_measure_unseen(data, part, model, shared), "one_reward": not personal, "looked": looked}
+    metrics |= {**_measure_unseen(data, model, shared), "one_reward": not personal, "looked": looked}
     return {**metrics, "verdict": verdict(metrics)}
 
 
@@ -579,13 +590,11 @@ def _judge(
     return found, judged
 
 
-def _by_attribute(
-    log: Log, data: Encoded, part: Int[np.ndarray, " n"], model: RewardModel, shared: RewardModel
-) -> dict[str, Any]:
+def _by_attribute(log: Log, data: Encoded, model: RewardModel, shared: RewardModel) -> dict[str, Any]:
     """Accuracies on held-out answers on known items, by the commonest values of each attribute."""
-    known = data.on_known_items(part)
-    tests, n_users = data.of_part(part, 2, known)
-    at, found = data.pairs["at"].filter((part == 2) & known), {}
+    known = data.on_known_items
+    tests, n_users = data.of_part("seen", "test", known)
+    at, found = data.pairs["at"].filter(data.is_in("seen", "test") & known), {}
     for name in log.attributes.columns if len(tests) else ():
         cells = log.attributes[name][at].cast(pl.String).fill_null("")
         found[name] = {}
@@ -596,20 +605,22 @@ def _by_attribute(
     return found
 
 
-def _measure_unseen(
-    data: Encoded, part: Int[np.ndarray, " n"], model: RewardModel, shared: RewardModel | None = None
-) -> dict[str, Any]:
+def _measure_unseen(data: Encoded, model: RewardModel, shared: RewardModel | None = None) -> dict[str, Any]:
     """Accuracies on people who were not fitted, before any answer and located by some; empty without such."""
     n_all = len(data.user_ids)
-    if shared is not None and ((known := data.on_known_items(part)) & (part == 4)).any():
-        part = np.where(known | (part != 4), part, -1)
-    adapt, test = data.rows(part == 3), data.rows(part == 4)
+    adapt, unseen = data.rows(data.is_in("unseen", "adapt")), data.is_in("unseen", "test")
+    if shared is not None and (known := data.on_known_items & unseen).any():
+        unseen = known
+    test = data.rows(unseen)
     if not len(test):
         return {}
     options = {"n_users": n_all, "attributes": data.attributes}
     rewards = {
         "personal": (model, model.locate(data.embeddings, adapt, **options)),
-        "without_answers": (model, model.locate(data.embeddings, data.rows(part == -2), **options)),
+        "without_answers": (
+            model,
+            model.locate(data.embeddings, data.rows(np.zeros_like(unseen)), **options),
+        ),
     }
     if shared is not None:
         rewards["one_for_everyone"] = (shared, shared.state_of(None).expand(n_all, -1))
@@ -629,12 +640,12 @@ def compare(
     options = options or Options()
     chosen = {name: registered(METHODS, name) for name in methods}
     data = encode_log(options.read(source, say), options)
-    part = place(data, options)
-    (train, n_seen), (val, _), _, (adapt, n_unseen), _ = (data.of_part(part, n) for n in range(len(PARTS)))
-    known, tests = data.on_known_items(part), {}
-    for users, number in (("seen", 2), ("unseen", 4)):
+    data = replace(data, part=place(data, options))
+    (train, n_seen), (val, _), _, (adapt, n_unseen), _ = (data.of_part(*part) for part in PARTS)
+    known, tests = data.on_known_items, {}
+    for users in ("seen", "unseen"):
         for items, rows in (("known", known), ("new", ~known)):
-            tests[users, items], _ = data.of_part(part, number, rows)
+            tests[users, items], _ = data.of_part(users, "test", rows)
     held = places({"seen": train, "unseen": adapt}, tests, {"seen": n_seen, "unseen": n_unseen})
     K = min(n_seen, PROTOTYPES if options.K == "auto" else int(options.K))
     task = Task(data.embeddings, train, n_seen, val if len(val) else None, K, options.seed, options.device)
@@ -655,15 +666,15 @@ def evaluate(
     options = options or Options()
     log = options.read(source, say, list(model.attributes.columns) if model.attributes else [])
     data = encode_log(log, options, model=model)
-    user = data.comparisons.user.numpy()
-    part = np.where(user < len(model.user_ids), 2, 3)
-    new = np.flatnonzero(part == 3)
+    part = np.where(data.comparisons.user.numpy() < len(model.user_ids), SEEN_TEST, ADAPT)
+    new = np.flatnonzero(part == ADAPT)
     if len(new):
         halves = place(data, options, new, unseen_users=0.0, new_items=0.0, val=0.0, test=0.5)
-        part[new] = np.where(halves[new] == 2, 4, 3)
+        part[new] = np.where(halves[new] == SEEN_TEST, UNSEEN_TEST, ADAPT)
+    data = replace(data, part=part)
     metrics: dict[str, Any] = {"log": log.fingerprint, "comparisons": len(part)}
-    metrics |= _measure_unseen(data, part, model)
-    if len(of_seen := data.rows(part == 2)):
+    metrics |= _measure_unseen(data, model)
+    if len(of_seen := data.rows(data.is_in("seen", "test"))):
         rewards = {"personal": (model, model.states)}
         metrics["seen"], _ = _judge(data, of_seen, len(model.user_ids), rewards)
     return metrics

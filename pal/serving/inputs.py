@@ -11,9 +11,11 @@ Shapes used in this module:
 """
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from contextlib import suppress
+from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
@@ -27,14 +29,14 @@ from torch import Tensor
 from pal import encoders
 from pal.conversations import completion_text, joint_text, prompt_text
 from pal.encoders import complaint
-from pal.errors import PalError
+from pal.errors import PalError, shorten
 
 Picture: TypeAlias = bytes | Path | Image
 Conversation: TypeAlias = Sequence[Mapping[str, Any]]  # messages, each with a role and a content
 Item: TypeAlias = str | Conversation | Picture | Tensor | np.ndarray | Sequence[float]
 Items: TypeAlias = Item | Collection[Item]  # a list, or a column of a table: see `listed`
 ItemList: TypeAlias = Tensor | list[Any]  # what `as_list` returns: embeddings (n, dim), or texts and pictures
-Row = TypeVar("Row")
+Row = TypeVar("Row", bound=tuple)  # Preference or Question
 
 TEXT, IMAGE, VECTOR = "text", "image", "vector"
 COLUMNS = ("chosen", "rejected", "label")
@@ -43,7 +45,7 @@ Side = Literal["prompts", "responses"]
 PLURALS = {TEXT: "texts", IMAGE: "pictures"}
 TOKENS_PER_BATCH = 4096
 IMAGES_PER_BATCH = 32
-ALL = slice(None)
+ALL = slice(None)  # of the items of a list
 
 
 class Place(NamedTuple):
@@ -82,9 +84,6 @@ class ItemEmbeddings:
     table: Float[Tensor, "distinct dim"]
     row: Int[Tensor, " n"] | None = None
 
-    def __len__(self) -> int:
-        return len(self.table) if self.row is None else len(self.row)
-
     @property
     def rows(self) -> Int[Tensor, " n"]:
         """Each item's row of the table."""
@@ -114,8 +113,7 @@ class ItemEmbeddings:
         return ItemEmbeddings(self.table, torch.zeros(n, dtype=torch.long))
 
 
-@dataclass(frozen=True)
-class Preference:
+class Preference(NamedTuple):
     """One comparison: this response is preferred to that one, as answers to this prompt.
 
     Args:
@@ -131,8 +129,7 @@ class Preference:
     label: float = 1.0
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """One question that may be asked: which of two responses is preferred.
 
     Args:
@@ -170,11 +167,9 @@ def listed(column: Any) -> Any:
     """
     if isinstance(column, np.ndarray):
         return column.tolist() if column.dtype.kind in "OSTU" else column
-    if isinstance(column, Tensor | Mapping | str | bytes | list | tuple) or hasattr(column, "columns"):
-        return column
-    if any(not hasattr(column, f"__{name}__") for name in ("len", "iter", "getitem")):
-        return column
-    if hasattr(column, "column_names"):
+    is_table = hasattr(column, "columns") or hasattr(column, "column_names")
+    is_sequence = all(hasattr(column, f"__{name}__") for name in ("len", "iter", "getitem"))
+    if isinstance(column, Tensor | Mapping | str | bytes | list | tuple) or is_table or not is_sequence:
         return column
     return column.to_pylist() if hasattr(column, "to_pylist") else list(column)
 
@@ -185,13 +180,8 @@ def as_list(items: Items) -> ItemList:
     if isinstance(items, Tensor | np.ndarray):
         table = _as_tensor(items)
         return table[None] if table.dim() == 1 else table
-    if not isinstance(items, list | tuple):
-        kind_of(items)
-        return [items]
-    if items and isinstance(items[0], Mapping):  # one conversation
-        return [items]
-    if items and isinstance(items[0], Real):
-        return _as_tensor(items)[None]
+    if not isinstance(items, list | tuple) or (items and isinstance(items[0], Mapping | Real)):  # one item
+        return _as_tensor(items)[None] if kind_of(items) == VECTOR else [items]
     n_vectors = sum(kind_of(item) == VECTOR for item in items)
     if not n_vectors:
         return list(items)
@@ -250,25 +240,17 @@ def check_embeddings(table: Tensor, dim: int, places: Places) -> None:
 
 
 def as_row(kind: type[Row], given: Any, place: str) -> Row:
-    """A `Preference` or `Question` from itself, from a mapping of its names, or from a tuple in their order.
+    """A `Preference` or `Question` from a mapping of its names, or from a tuple in their order.
 
-    A mapping may leave out `prompt` and `label`.
+    A mapping may leave out `prompt`, and both may leave out `label`.
     """
-    if isinstance(given, kind):
-        return given
-    names = [field.name for field in fields(kind)]
-    if isinstance(given, Mapping):
-        extra, missing = given.keys() - set(names), set(names[1:3]) - given.keys()
-        if extra or missing:
-            wrong = f"{min(map(str, extra))!r} too" if extra else f"no {min(missing)!r}"
-            raise PalError(f"{place} must have the names {', '.join(names)} and no other, got {wrong}")
-        return kind(**{"prompt": None, **given})
-    if isinstance(given, list | tuple) and 3 <= len(given) <= len(names):
-        return kind(*given)
-    raise PalError(
-        f"{place} must be a {kind.__name__}, a mapping with {', '.join(names)}, or a tuple of these, got "
-        f"{type(given).__name__}"
-    )
+    with suppress(TypeError):  # too few, too many or other names
+        if isinstance(given, Mapping):
+            return kind(**{"prompt": None, **given})
+        if isinstance(given, list | tuple):
+            return kind(*given)
+    names = ", ".join(kind._fields)
+    raise PalError(f"{place} must be {names}, by name or in this order, got {shorten(given)}")
 
 
 def as_columns(comparisons: Any, *, needs_prompts: bool) -> Preferences:
@@ -366,14 +348,9 @@ class InputEncoder:
 
     def __post_init__(self) -> None:
         self.template = self.describe("responses").get("template")
-        try:
-            kind = torch.device(self.device).type
-        except (RuntimeError, TypeError):
-            kind = ""
-        if kind not in ("cpu", "cuda"):
-            raise PalError(f"device must be cpu or cuda, got {self.device!r}")
-        if kind == "cuda" and not torch.cuda.is_available():
-            raise PalError(f"device must be cpu where torch finds no GPU, got {self.device!r}")
+        is_gpu = re.fullmatch(r"cuda(:\d+)?", self.device)
+        if self.device != "cpu" and not (is_gpu and torch.cuda.is_available()):
+            raise PalError(f"device must be cpu, or cuda where torch finds a GPU, got {self.device!r}")
 
     def __getstate__(self) -> dict[str, Any]:
         """Without loaded encoders, which another process loads itself: they may hold what cannot be sent."""

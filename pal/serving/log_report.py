@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Int
 
 from pal.logs.answers import TIE
 from pal.logs.shapes import Log
@@ -32,24 +31,25 @@ WIDTH = 96  # of a thumbnail, in pixels
 
 
 def people_of_log(
-    log: Log, data: "Encoded", part: Int[np.ndarray, " n"], model: RewardModel, shared: RewardModel | None
+    log: Log, data: "Encoded", model: RewardModel, shared: RewardModel | None
 ) -> dict[str, Any]:
     """The people of a log, for the page.
 
     Args:
         log: The log.
         data: The same as tensors.
-        part: Each comparison's place, its number in `fit_log.PARTS`.
         model: The model that was measured.
         shared: One reward for everyone; None where the model is that.
     """
     n_users, row = len(data.user_ids), {user: n for n, user in enumerate(model.user_ids)}
-    table = model.locate(data.embeddings, data.rows(part == 3), n_users=n_users, attributes=data.attributes)
+    table = model.locate(
+        data.embeddings, data.rows(data.is_in("unseen", "adapt")), n_users=n_users, attributes=data.attributes
+    )
     of_seen = [n for n, user in enumerate(data.user_ids) if user in row]
     table[of_seen] = model.states[[row[data.user_ids[n]] for n in of_seen]]
     tables = []
-    for half, number in (("seen", 2), ("unseen", 4)):
-        test = data.rows(part == number)
+    for half in ("seen", "unseen"):
+        test = data.rows(data.is_in(half, "test"))
         one = None
         if shared is not None:
             states = shared.state_of(None).expand(n_users, -1)
@@ -73,7 +73,7 @@ def people_of_log(
             for at, item in items.items()
         }
 
-    asked = torch.unique(data.rows(part == 0).question)
+    asked = torch.unique(data.rows(data.is_in("seen", "train")).question)
     return portrait(
         model.head, model.population, data.embeddings, data.comparisons.questions[asked], people, table,
         pl.concat(tables), texts, show, given=data.comparisons, loss=model.fit_config.loss,

@@ -264,9 +264,9 @@ class RewardModel:
         step = max(n, 1) if isinstance(items, Tensor) else RAW_AT_ONCE
         with torch.no_grad():  # not inference_mode: its tensors can never be used in a fit
             for first in range(0, n, step):
-                places = places_in("responses", first)
-                embedded = self.encode_responses(items[first : first + step], places)
-                for start in range(0, len(items[first : first + step]), BLOCK):
+                some = items[first : first + step]
+                embedded = self.encode_responses(some, places_in("responses", first))
+                for start in range(0, len(some), BLOCK):
                     block = embedded.tensor(slice(start, start + BLOCK))
                     rows = slice(first + start, first + start + len(block))
                     distinct, row = embedded_prompts.distinct(rows)
@@ -277,11 +277,9 @@ class RewardModel:
                         states if states.dim() == 1 else states[rows],
                     )
         for row in (~torch.isfinite(rewards)).nonzero()[:1, 0].tolist():
-            problem = (
-                f"must have a finite reward, got {float(rewards[row])}; its embedding, the prompt's or the "
-            )
             raise places_in("responses")(row).error(
-                f"{problem}model's numbers are too large, so look at these"
+                f"must have a finite reward, got {float(rewards[row])}; its embedding, the prompt's or the "
+                "model's numbers are too large, so look at these"
             )
         return rewards
 

@@ -199,7 +199,7 @@ FAULTS = [
     ("score rows.csv --taste unnamed.jsonl", "must say the user_id of each of its 3 tastes, got one without"),
     ("score rows.csv --taste tastes.jsonl", "--user must say whose of the 2 tastes"),
     ("score rows.csv --weights package", "--weights must be NAME=PLACE, got 'package'"),
-    ("score rows.csv --device abacus", "device must be cpu or cuda, got 'abacus'"),
+    ("score rows.csv --device abacus", "device must be cpu, or cuda where torch finds a GPU, got 'abacus'"),
     ("score nowhere.csv", r"nowhere.csv cannot be read \(No such file.*; name a file, or - for"),
     ("adapt choices.csv --out t.csv", "tastes are JSON"),
     ("adapt choices.csv --out t.json", "out must end in .jsonl for the tastes of 2 people"),
