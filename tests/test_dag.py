@@ -118,6 +118,7 @@ def test_commands_of_pages_print_what_they_say_and_stand_in_no_one_s_way(reposit
     """The toy is a fresh clone: what others' caches hold is not here, and must not be missed. The queue comes
     first, in whose copy of the repository K = 5 is fitted; the run in the repository takes that from the cache."""
     said = dict(repository.said)
+    repository.commit()  # whose experiments are those of here
     for command in sorted(SHELL, key=lambda command: not re.search("queue|run-all", command)):
         if command not in said:
             said[command] = repository.run(*shlex.split(command.replace("K=1,2,5", "K=2,5")))

@@ -443,7 +443,7 @@ def demo(
         options: Where to listen, and where encoders come from and compute.
     """
     _check_address(options.host)
-    from pal.service import demo as pages_of
+    from pal.service.demo import Demo, Study, read_pairs, read_questions
     from pal.service.pages import add_pages
 
     served = _load([model], options)
@@ -460,13 +460,13 @@ def demo(
         from pal.logs.shapes import read_log
 
         read = read_log(log, **read_as)
-        pairs, people = pages_of.read_questions(read.pairs, read.table.folder)
+        pairs, people = read_questions(read.pairs, read.table.folder)
     if questions is not None:
-        pairs = pages_of.read_table(str(questions), needs_prompts=loaded.reads_prompts)
+        pairs = read_pairs(str(questions), needs_prompts=loaded.reads_prompts)
     if not pairs:
         needed = f", or --log the answers that the model was fitted to ({source})" if has_log else ""
         raise PalError(f"--questions must name a table of prompt, response_a, response_b{needed}, got none")
-    tried = pages_of.Demo(loaded, pairs, people)
+    tried = Demo(loaded, pairs, people)
     if study.collect is None:
         _run(served, partial(add_pages, name=name, demo=tried), options)
         return
@@ -474,7 +474,7 @@ def demo(
         text = study.consent.read_text(encoding="utf-8") if study.consent else ""
     except (OSError, UnicodeError) as error:
         raise PalError(f"{study.consent} cannot be read as text ({error}); name a file of text") from None
-    asked = pages_of.Study(tried, text, study.random_share, study.repeat_every, study.number)
+    asked = Study(tried, text, study.random_share, study.repeat_every, study.number)
     options = replace(options, database=str(study.collect))
     _run(served, partial(add_pages, name=name, study=asked), options)
 

@@ -116,15 +116,12 @@ class Log:
 
     def summary(self) -> str:
         """What was understood, as a table to print."""
-        by_column = [
-            (role, repr(column)) for role, column in {**self.columns.roles, **dict(zip(
-                (f"response {mark}" for mark in self.columns.marks), self.columns.responses, strict=True
-            ))}.items()
-        ]  # fmt: skip
+        responses = zip(self.columns.marks, self.columns.responses, strict=True)
+        named = self.columns.roles | {f"response {mark}": column for mark, column in responses}
         prompts = self.pairs["prompt"].drop_nulls().n_unique()
         rows = [
             ("shape", self.columns.shape),
-            *by_column,
+            *((role, repr(column)) for role, column in named.items()),
             ("rows", f"{self.n_rows:,}"),
             ("people", f"{self.pairs['user_id'].n_unique():,}"),
             ("prompts", f"{prompts:,}" if prompts else "none"),
@@ -398,15 +395,12 @@ def _duels(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], see
             f"'{distinct[0]}=a,{distinct[-1]}=b'"
         )
         raise cell_error(unknown, "winner", columns.roles["winner"], rule)
-    side = winner.replace_strict({v: m[0] for v, m in meaning.items()}, default=None, return_dtype=pl.Int8)
-    label = winner.replace_strict(
-        {v: m[1] for v, m in meaning.items()}, default=None, return_dtype=pl.Float64
+    side, label = (
+        winner.replace_strict({v: m[at] for v, m in meaning.items()}, default=None, return_dtype=kind)
+        for at, kind in enumerate((pl.Int8, pl.Float64))
     )
-    said += (
-        [_map_said(meaning, columns)]
-        if any(v.lower() != columns.marks[m[0]] for v, m in meaning.items() if m[1] != 0.5)
-        else []
-    )
+    if any(v.lower() != columns.marks[m[0]] for v, m in meaning.items() if m[1] != 0.5):
+        said.append(_map_said(meaning, columns))
     return frame.with_columns(
         pl.when(side == 1).then(pl.col("r1")).otherwise(pl.col("r0")).alias("chosen"),
         pl.when(side == 1).then(pl.col("r0")).otherwise(pl.col("r1")).alias("rejected"),
@@ -643,13 +637,9 @@ def _ratings(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], s
     )
     within = "person and prompt" if "prompt" in columns.roles else "person"
     if pairs["rejected"].is_null().all():
-        same = (
-            frame.select(user_id="user_id", value=value).group_by("user_id").agg(pl.col("value").std(ddof=0))
-        )
-        why = "no person rated two responses to one prompt so far apart"
-        why = "all are equal" if (same["value"].fill_null(0) == 0).all() else why
+        apart = f"by {GAP:g} of the person's standard deviations"
         raise PalError(
-            f"the ratings in {columns.roles[role]} must differ within a {within}, got none that do ({why})"
+            f"the ratings in {columns.roles[role]} must differ within a {within} {apart}, got none that do"
         )
     return pairs, [
         f"ratings are compared within a {within}, where they are at least "

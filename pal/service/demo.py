@@ -335,7 +335,7 @@ def read_questions(log: Any, folder: Path | None, seed: int = 0) -> tuple[list[P
     return [pair.turned(turned=draw.random() < 0.5) for pair in pairs], people
 
 
-def read_table(path: str, *, needs_prompts: bool) -> list[Pair]:
+def read_pairs(path: str, *, needs_prompts: bool) -> list[Pair]:
     """Questions of a table with prompt, response_a and response_b: texts, paths of pictures or vectors."""
     table, folder = read_rows(path), Path(path).parent
     table.require(["response_a", "response_b", *(["prompt"] if needs_prompts else [])])

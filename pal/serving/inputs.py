@@ -348,8 +348,9 @@ class InputEncoder:
 
     def __post_init__(self) -> None:
         self.template = self.describe("responses").get("template")
-        is_gpu = re.fullmatch(r"cuda(:\d+)?", self.device)
-        if self.device != "cpu" and not (is_gpu and torch.cuda.is_available()):
+        device = str(self.device)  # a torch.device, too
+        is_gpu = re.fullmatch(r"cuda(:\d+)?", device)
+        if device != "cpu" and not (is_gpu and torch.cuda.is_available()):
             raise PalError(f"device must be cpu, or cuda where torch finds a GPU, got {self.device!r}")
 
     def __getstate__(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ FORMAT = "pal-reward-model"
 VERSION = 2
 CONFIG, TENSORS, USERS, SUMS = "config.json", "model.safetensors", "users.json", "SHA256SUMS"
 CARD = "README.md"
-FOUR = "a saved model has four files"
+ADVICE = "a saved model has four files"
 DIMS = ("prompt_dim", "response_dim")
 EFFECTS = "attributes.effects"  # a tensor
 
@@ -89,7 +89,7 @@ def read_model(folder: Path) -> dict[str, Any]:
         sweep(folder.absolute().parent)  # a killed save may have moved it away
     if not (folder / CONFIG).exists() and (folder / "model" / CONFIG).is_file():
         folder /= "model"  # of what `pal fit` wrote, or of a pipeline's models
-    config = _parse_json(folder / CONFIG, read_bytes(folder / CONFIG, FOUR))
+    config = _parse_json(folder / CONFIG, read_bytes(folder / CONFIG, ADVICE))
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise PalError(
             f"{folder / CONFIG} must be of the format {FORMAT!r}, got another; pal reads only its own models"
@@ -99,7 +99,7 @@ def read_model(folder: Path) -> dict[str, Any]:
             f"{folder / CONFIG} must have the version {VERSION}, got {shorten(config.get('version'))}; fit "
             "the model again with this pal, or install the pal that wrote it"
         )
-    data = {name: read_bytes(folder / name, FOUR) for name in (CONFIG, TENSORS, USERS, SUMS)}
+    data = {name: read_bytes(folder / name, ADVICE) for name in (CONFIG, TENSORS, USERS, SUMS)}
     recorded = data.pop(SUMS).splitlines()
     for name, content in data.items():
         if checksums({name: content}).strip() not in recorded:

@@ -58,7 +58,6 @@ class Prepare(Config):
     """Which personas there are, and who is asked how much."""
 
     personas: Annotated[list[Annotated[str, Field(pattern=r"^[\w-]+$")]], Field(min_length=1), Differing]
-    prompt: Literal["question", "statement"]
     users_per_group: AtLeastOne
     unseen_users_per_group: AtLeastOne
     train_pairs: AtLeastOne
@@ -175,7 +174,7 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
             f"persona.prepare.new_test_pairs must be at most {len(new)}, the statements kept out of "
             f"training, got {options.new_test_pairs}; lower it or raise persona.prepare.new_statements"
         )
-    prompts = [getattr(s, options.prompt) for s in statements]
+    prompts = [s.question for s in statements]
     tables.write_table(out / tables.ITEMS, tables.text_items([*prompts, "Yes", "No"]))
     drawn = {}
     for users, splits in splits_of(options).items():
@@ -272,7 +271,7 @@ def known_answers(data: "Study", statements: list[Statement], options: Prepare) 
     rows = {item: row for row, item in enumerate(data.prompt_ids)}
     table = torch.zeros(len(options.personas), len(rows), dtype=torch.bool)
     for s in statements:
-        row = rows.get(tables.text_id(getattr(s, options.prompt)))
+        row = rows.get(tables.text_id(s.question))
         if row is not None:
             table[options.personas.index(s.persona), row] |= s.agrees
     return table

@@ -6,7 +6,7 @@ property of an item, applied when its pixels are decoded; no pixel is stored twi
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import polars as pl
@@ -47,11 +47,10 @@ class Recolour(Config):
     cool: Colour
     warm: Colour
     strength: Annotated[Number, Field(gt=0, le=1)]
-    blend: Literal["mix", "multiply"]
 
     def of_group(self, group: str) -> str:
         """A group's filter as the text that items carry; a colour's upper and lower case are one filter."""
-        text = f"{self.blend} {getattr(self, group).lower()} {self.strength:.6f}"
+        text = f"mix {getattr(self, group).lower()} {self.strength:.6f}"
         return text.rstrip("0").rstrip(".")
 
 

@@ -1,8 +1,8 @@
 """Images into the store: read in the order in which they lie, decoded ahead of the encoder, fixed batches.
 
 A colour filter is a short text that stands in the items table and goes into the item's id: `mix #1f5fff 0.35`
-goes so far towards the colour, `multiply #1f5fff 0.35` dims as glass of that colour would. It acts in linear
-light, through a table of 256 entries a channel, so that the same filter gives the same bytes everywhere.
+goes so far towards the colour. It acts in linear light, through a table of 256 entries a channel, so that the
+same filter gives the same bytes everywhere.
 """
 
 import io
@@ -206,18 +206,13 @@ def apply_filter(pixels: "Tensor", text: str) -> "Tensor":
 @lru_cache(maxsize=64)
 def filter_tables(text: str) -> tuple[tuple[int, ...], ...]:
     """What each of the 256 values becomes, for red, green and blue."""
-    blend, tint_of, share = text.split()
+    _, tint, share = text.split()
     strength = float(share)
 
-    def blended(value: int, colour: int) -> int:
-        light, tint = to_linear(value), to_linear(colour)
-        if blend == "mix":
-            return to_srgb((1 - strength) * light + strength * tint)
-        return to_srgb(light * (1 - strength + strength * tint))
+    def mixed(value: int, colour: int) -> int:
+        return to_srgb((1 - strength) * to_linear(value) + strength * to_linear(colour))
 
-    return tuple(
-        tuple(blended(value, colour) for value in range(256)) for colour in bytes.fromhex(tint_of[1:])
-    )
+    return tuple(tuple(mixed(value, colour) for value in range(256)) for colour in bytes.fromhex(tint[1:]))
 
 
 def to_linear(value: int) -> float:

@@ -93,7 +93,7 @@ def test_an_experiment_rewrites_the_lines_of_its_keys_alone(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "key", ["datasets", "model.K", "evaluate", "own", "own.head", "persona.prepare.prompt"]
+    "key", ["datasets", "model.K", "evaluate", "own", "own.head", "persona.prepare.personas"]
 )
 def test_a_missing_key_is_named(project, key):
     project.drop(key)

@@ -25,7 +25,7 @@ FAULTS = {
     "0 or 1": ("user,prompt,answer_a,answer_b,choice\na,q,s,n,0\na,q,s,n,1\n", {}, "--values '0=a,1=b'"),
     "unknown winner": ("user,prompt,answer_a,answer_b,choice\na,q,s,n,x\na,q,s,n,y\n", {},
                        r"choice in row 1 of a.csv \(and 1 more row\) must say which response won, got 'x' \(of 'x', 'y'\)"),
-    "equal ratings": ("user,item,rating\na,s,3\na,n,3\n", {}, r"must differ within a person, got none .*all are equal"),
+    "equal ratings": ("user,item,rating\na,s,3\na,n,3\n", {}, r"must differ within a person by 0.5 of the person's standard deviations, got none"),
     "thumbs of other words": ("user,prompt,completion,label\na,q,s,meh\na,q,n,fine\n", {}, "fine=1,meh=0"),
     "thumbs without pairs": ("user,prompt,completion,label\na,q,s,true\na,p,n,false\n", {}, "make no pair"),
     "ranking of others": ("user,prompt,response_a,response_b,ranking\na,q,s,n,C>D\n", {}, "names other responses"),

@@ -28,7 +28,7 @@ def line(statement, answer=" Yes", /, **changes):
 
 def knobs(**changes):
     small = {
-        "personas": ["art", "math"], "prompt": "statement", "users_per_group": 2,
+        "personas": ["art", "math"], "users_per_group": 2,
         "unseen_users_per_group": 1, "train_pairs": 2, "adapt_pairs": 2, "val_pairs": 0, "test_pairs": 1,
         "new_test_pairs": 1, "new_statements": 0.25,
     }  # fmt: skip
@@ -104,7 +104,7 @@ def test_who_is_asked_what_and_answers_how(toy):
         ("seen", "train"): 8, ("seen", "test"): 8, ("unseen", "adapt"): 4, ("unseen", "test"): 4,
     }  # fmt: skip
     for pair in pairs.iter_rows(named=True):
-        answers = ("Yes", "No") if pair["prompt"] == f"I love {pair['group']}" else ("No", "Yes")
+        answers = ("Yes", "No") if f"I love {pair['group']}" in pair["prompt"] else ("No", "Yes")
         assert (pair["chosen"], pair["rejected"]) == answers
     trained = set(pairs.filter(pairs["split"].is_in(["train", "adapt"]))["prompt"])
     tested = Counter(pairs.filter(pairs["split"] == "test")["prompt"])

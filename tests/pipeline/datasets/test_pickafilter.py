@@ -11,7 +11,7 @@ from pipeline import PipelineError, params
 from pipeline.datasets import pickafilter
 from pipeline.datasets.pickafilter import Prepare, Recolour
 
-COLOURS = {"beta": 1.0, "cool": "#0000FF", "warm": "#ff0000", "strength": 0.5, "blend": "mix"}
+COLOURS = {"beta": 1.0, "cool": "#0000FF", "warm": "#ff0000", "strength": 0.5}
 COOL, WARM = "mix #0000ff 0.5", "mix #ff0000 0.5"
 
 

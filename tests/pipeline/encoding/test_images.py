@@ -217,11 +217,3 @@ def test_mixing_half_of_a_primary_into_black_and_white():
     green and blue lose half: 188 as well, red stays."""
     assert images.apply_filter(grey(0), "mix #ff0000 0.5").flatten().tolist() == [188, 0, 0]
     assert images.apply_filter(grey(255), "mix #ff0000 0.5").flatten().tolist() == [255, 188, 188]
-
-
-def test_multiplying_is_glass_of_that_colour():
-    """White through full glass is the colour itself. 128 has light 0.21586; through glass of 128 it has 0.21586^2
-    = 0.046596, sRGB 1.055 * 0.046596^(1/2.4) - 0.055 = 0.238418 -> 60.8 -> 61. Black stays black."""
-    assert images.apply_filter(grey(255), "multiply #1f5fff 1").flatten().tolist() == [31, 95, 255]
-    assert images.apply_filter(grey(128), "multiply #808080 1").flatten().tolist() == [61, 61, 61]
-    assert images.apply_filter(grey(0), "multiply #808080 0.3").flatten().tolist() == [0, 0, 0]
