@@ -155,6 +155,7 @@ SHUFFLES = 199
 ALIKE = ("nothing differs", "a fifth answers at random", "two noise levels")
 
 
+CHOSEN = 40  # data sets of each null in which K is chosen
 # Of K = 3 against one reward: data sets of each kind, and what is changed in the fit.
 ONE_REWARD = {"60 epochs": (200, {"epochs": 60, "restarts": 1}), "full settings": (24, {})}
 
@@ -341,13 +342,25 @@ def plurality() -> Section:
     return Section("The test of plurality where all prefer alike, and where they do not", about, rows)
 
 
+def chosen_of(kind: str, seed: int) -> int:
+    """The K, of 1 to 4, that choose-k takes on one of NULLS or PLURAL, by 60 epochs of preset ours B."""
+    data = as_tensors(kind, seed)
+    head, config = preset("ours", "B", head={"latent": DIM}, fit=ONE_REWARD["60 epochs"][1])
+    about = {"n_users": data.n_users, "head": head, "config": config}
+    return choose_k(data.embeddings, data.train, **about, candidates=range(1, 5), seed=seed).K
+
+
 def homogeneous() -> Section:
-    """How often choose-k takes K = 1 where everybody is at one prototype."""
+    """How often choose-k takes K = 1 where everybody is at one prototype, and in other nulls."""
     rows = []
     for n_users in (10, 30, 100):
         found = in_parallel(chosen_k, [(n_users, seed) for seed in range(100)])
         share = 100 * fmean(K == 1 for K in found.values())
         rows.append(Row(f"{n_users} users x 20 answers: K = 1", share, at_least=95))
+    found = in_parallel(chosen_of, [(kind, seed) for kind in ALIKE for seed in range(CHOSEN)])
+    for kind in ALIKE:
+        share = 100 * fmean(found[kind, seed] == 1 for seed in range(CHOSEN))
+        rows.append(Row(f"{kind}, preset ours B, {CHOSEN} data sets: K = 1", share, at_least=95))
     about = {"data sets": "100 of each size", "model": "preset ours A, with free weights"}
     return Section("K chosen where all prefer alike", about, rows)
 

@@ -3,6 +3,8 @@
 The users of a fold are kept out of fitting, then located by some of their comparisons and judged on the rest,
 so that neither the users nor the comparisons that judge a candidate K were fitted to. Of the candidates the
 smallest is chosen that the best does not clearly beat, by one standard error and by a paired test over users.
+K = 1 is judged by the best of its own fit and of the larger ones with one state for all, so that it has their
+width, and careless users are set aside in it as they are in these.
 
 With one prototype per user (`one_prototype_per_user`) this finds the number of groups. With free weights it
 finds the smallest K that suffices, which may be smaller: the sign of a reward is affine in the weights, so
@@ -37,6 +39,7 @@ from pal.errors import PalError
 from pal.evaluation.accuracy import UNSEEN, Judged
 from pal.evaluation.holding_out import linked_pairs
 from pal.evaluation.prototype_pruning import prune_prototypes
+from pal.evaluation.prototypes import one_state_for_all
 from pal.fitting.trainer import Fitted, fit
 from pal.models.base import margins
 from pal.users.population import fit_population
@@ -160,7 +163,7 @@ def choose_k(
             "comparisons must hold some of one user without a response in common, got none; set K in place "
             "of having it chosen"
         )
-    right = {K: np.zeros(n_users) for K in tried}
+    right, alike = ({K: np.zeros(n_users) for K in tried} for _ in range(2))
     options = {"config": config, "device": device, "seed": seed}
     if one_per_user:
         for fold in folds:
@@ -168,13 +171,15 @@ def choose_k(
             for fitted in prune_prototypes(embeddings, fold.train, **data, most=tried[-1], **options):
                 if (K := fitted.head.config.K) in right:
                     right[K] += _held_out_right(fitted, embeddings, fold, n_users, config)
-        return decide(right, total)
+                    alike[K] += _right_alike(fitted, embeddings, fold, n_users)
+        return decide(_with_one(right, alike, total), total)
     for done, K in enumerate(tried, 1):
         for fold in folds:
             data = {"n_users": fold.n_users, "head": head.model_copy(update={"K": K})}
             fitted = fit(embeddings, fold.train, **data, **options)
             right[K] += _held_out_right(fitted, embeddings, fold, n_users, config)
-        choice = decide({K: right[K] for K in tried[:done]}, total)
+            alike[K] += _right_alike(fitted, embeddings, fold, n_users)
+        choice = decide(_with_one({K: right[K] for K in tried[:done]}, alike, total), total)
         accuracies = [candidate.accuracy for candidate in choice.candidates]
         if done - 1 - accuracies.index(max(accuracies)) >= BEYOND:
             break
@@ -363,3 +368,27 @@ def _held_out_right(
             fitted.head, states, embeddings, replace(judged, user=first[inside] * n_users + judged.user)
         )
     return Judged.from_margins(margin, judged.user, n_users=n_users).right
+
+
+def _right_alike(
+    fitted: Fitted, embeddings: Embeddings, fold: _Fold, n_users: int
+) -> Float[np.ndarray, " users"]:
+    """Right judgements of the same comparisons with the one state that fits the other users best."""
+    state = one_state_for_all(fitted.head, fitted.states, embeddings, fold.train)
+    if state is None:
+        state = fitted.states[:1]
+    judged = fold.held_out[(fold.side_folds[0] == fold.side_folds[1]).nonzero()[:, 0]]
+    with torch.inference_mode():
+        margin = margins(fitted.head, state.expand(n_users, -1), embeddings, judged)
+    return Judged.from_margins(margin, judged.user, n_users=n_users).right
+
+
+def _with_one(
+    right: dict[int, Float[np.ndarray, " users"]],
+    alike: dict[int, Float[np.ndarray, " users"]],
+    total: Int[np.ndarray, " users"],
+) -> dict[int, Float[np.ndarray, " users"]]:
+    """Right judgements where those of K = 1, if it is tried, are the best that one state for all comes to."""
+    if 1 not in right:
+        return right
+    return {**right, 1: max(alike.values(), key=lambda each: (each / total.clip(1)).sum())}
