@@ -9,12 +9,14 @@ from typing import Any
 import altair as alt  # noqa: TID253 - this module is imported by the report alone
 
 from pal.report.page import FONT
+from pipeline.paths import AS_FITTED, ONE_PER_USER
 
 Row = dict[str, Any]
 Spec = dict[str, Any]
 
 INK, GREY = "currentColor", "#7a7a7a"  # the page's own ink, in light and dark
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
 SERIES = {  # colour, shape, dash
     "model": (COLOURS[0], "circle", [1, 0]),
     "k1": (COLOURS[1], "square", [6, 3]),
@@ -23,6 +25,10 @@ SERIES = {  # colour, shape, dash
     "seen": (INK, "circle", [10, 3]),
     "bound": (INK, "triangle-up", [3, 3]),
     "asked": (COLOURS[1], "square", [1, 0]),
+}
+WAYS = {  # of choose-k: colour, shape, dash, and how far beside its K a mark stands
+    AS_FITTED: (COLOURS[0], "circle", [1, 0], -0.06),
+    ONE_PER_USER: (COLOURS[1], "square", [6, 3], 0.06),
 }
 _AXIS = {"domainColor": GREY, "tickColor": GREY, "gridColor": "#8884", "titleFontWeight": "normal"}
 THEME: Spec = {
@@ -98,6 +104,68 @@ def calibration(bins: list[Row]) -> Spec:
     return spec(layered.properties(width=320, height=320), "Observed against predicted preference")
 
 
+def training(rows: list[Row], series: dict[str, str], title: str) -> Spec:
+    """Columns of the training log by epoch; `series` gives each its name."""
+    values = [
+        {"epoch": row["epoch"], "value": rounded(row[column]), "series": name}
+        for column, name in series.items()
+        for row in rows
+        if row[column] is not None
+    ]
+    names = list(series.values())
+    legend = alt.Legend(symbolType="stroke", symbolSize=500, symbolStrokeWidth=2) if len(names) > 1 else None
+    colours, dashes = COLOURS[: len(names)], [[1, 0], [6, 3]][: len(names)]
+    drawn = marks_of(values).mark_line(point=alt.OverlayMarkDef(size=18, strokeDash=[1, 0]))
+    drawn = drawn.encode(
+        x=alt.X("epoch:Q", axis=alt.Axis(grid=False, tickMinStep=1, format="d", tickCount=5)),
+        y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)),
+        color=alt.Color("series:N", scale=alt.Scale(domain=names, range=colours), legend=legend),
+        strokeDash=alt.StrokeDash("series:N", scale=alt.Scale(domain=names, range=dashes), legend=legend),
+        tooltip=tooltip("epoch:Q", "value:Q", "series:N"),
+    )
+    return spec(drawn.properties(width="container", height=200), f"{title} by epoch")
+
+
+def choices(curves: dict[str, Row]) -> Spec:
+    """Accuracy over K with bars of one standard error, by way of choosing K, each way's choice ringed."""
+    shown = [way for way in WAYS if way in curves]
+    values = [
+        {
+            "K": row["K"],
+            "at": row["K"] + WAYS[way][3],
+            "accuracy": hundred(row["accuracy"]),
+            "low": hundred(row["accuracy"] - row["standard_error"]),
+            "high": hundred(min(1.0, row["accuracy"] + row["standard_error"])),
+            "way": way,
+            "error": f"{100 * row['standard_error']:.2f}",
+            "chosen": row["K"] == curves[way]["K"],
+        }
+        for way in shown
+        for row in curves[way]["candidates"]
+    ]
+    candidates = sorted({value["K"] for value in values})
+    legend = alt.Legend(symbolSize=90) if len(shown) > 1 else None
+
+    def by_way(channel: Any, which: int, legend: Any = legend) -> Any:
+        scale = alt.Scale(domain=shown, range=[WAYS[way][which] for way in shown])
+        return channel("way:N", scale=scale, legend=legend)
+
+    scale = alt.Scale(domain=[candidates[0] - 0.4, candidates[-1] + 0.4])
+    x = alt.X("at:Q", title="prototypes K", scale=scale).axis(values=candidates, format="d", grid=False)
+    y = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(zero=False))
+    low, colour = alt.Y("low:Q", title="accuracy, %"), by_way(alt.Color, 0)
+    base = marks_of(values).encode(x=x)
+    hover = tooltip("way:N", "K:Q", "accuracy:Q", "error:N")
+    dots, rings = base.mark_point(filled=True, size=55, opacity=1), base.transform_filter("datum.chosen")
+    chart = alt.layer(
+        base.mark_rule(strokeWidth=1.5).encode(y=low, y2="high:Q", color=colour),
+        base.mark_line(strokeWidth=1.8).encode(y=y, color=colour, strokeDash=by_way(alt.StrokeDash, 2, None)),
+        dots.encode(y=y, color=colour, shape=by_way(alt.Shape, 1), tooltip=hover),
+        rings.encode(y=y).mark_point(size=260, shape="circle", strokeWidth=1.6, color=GREY),
+    )
+    return spec(chart.properties(width="container", height=260), "Accuracy by number of prototypes")
+
+
 def _percents(row: Row) -> Row:
     low, high = (hundred(row[end]) for end in ("low", "high"))
     text = "none" if low is None or high is None else f"{low:.1f}\u2013{high:.1f}"
@@ -131,3 +199,8 @@ def spec(chart: Any, description: str) -> Spec:
 def hundred(share: float | None) -> float | None:
     """A share as a percentage, with the digits that a figure can show."""
     return None if share is None else round(100 * share, 2)
+
+
+def rounded(value: float) -> float:
+    """A number with the digits that a figure can show, which keeps the page small."""
+    return round(value, 4) + 0.0

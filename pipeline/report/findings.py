@@ -6,6 +6,7 @@ Alarms say why prototypes should not be believed, a sentence each. Their limits 
 from typing import Any
 
 from pal.report.page import DASH, FEW_PEOPLE, NO_BREAK, number, pays, percent, points
+from pipeline.paths import AS_FITTED, ONE_PER_USER
 from pipeline.report.tables import (
     accuracies_along,
     is_personal,
@@ -148,6 +149,25 @@ def meaning_of_k(evaluated: Row) -> str:
         f"Users may stand anywhere between the prototypes, so K = {K} need not be the number of "
         "groups: there can be more groups than prototypes."
     )
+
+
+def choices_of_k(curves: dict[str, Row], K: int) -> str:
+    """What the curves of choose-k say of K, and why they may differ; empty without curves."""
+    said = []
+    if ONE_PER_USER in curves:
+        groups = curves[ONE_PER_USER]["K"]
+        words = "nobody is told apart" if groups == 1 else f"{groups} groups describe these users"
+        said.append(f"With every user at one prototype, {words} (K = {groups}).")
+    if AS_FITTED in curves:
+        said.append(f"Fitted as this model is, K = {curves[AS_FITTED]['K']} suffices.")
+    if len(curves) > 1:
+        said.append(
+            "The two may differ. With weights between the prototypes the sign of a reward is affine in the "
+            "weights, so users among three prototypes can behave as more than three groups; with every user "
+            "at one prototype, K is the number of groups, of which it takes many to imitate users who stand "
+            "between."
+        )
+    return unbroken(" ".join([*said, f"The model of this page has K = {K}."])) if curves else ""
 
 
 def alarms(evaluated: Row) -> list[str]:

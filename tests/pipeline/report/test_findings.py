@@ -2,6 +2,7 @@
 
 import pytest
 
+from pipeline.paths import AS_FITTED, ONE_PER_USER
 from pipeline.report import findings
 
 
@@ -98,6 +99,16 @@ def test_the_model_is_held_against_length_and_against_the_encoder_by_its_name():
     worse = plain(findings.against_baselines(found(beside={"longer": compared(-0.05, -0.07, -0.03)})))
     assert "is worse than the longer response, by 5.0 points" in worse
     assert "its length can hardly be read" in worse
+
+
+def test_the_sentence_on_choose_k_gives_both_numbers_and_says_why_they_may_differ():
+    said = plain(findings.choices_of_k({AS_FITTED: {"K": 2}, ONE_PER_USER: {"K": 3}}, 2))
+    for sentence in ("3 groups describe these users (K = 3).", "K = 2 suffices.", "affine in the weights"):
+        assert sentence in said
+    assert said.endswith("The model of this page has K = 2.")
+    alone = plain(findings.choices_of_k({ONE_PER_USER: {"K": 1}}, 2))
+    assert "nobody is told apart (K = 1)" in alone
+    assert "affine" not in alone
 
 
 def judged(fit=None, **more):

@@ -22,7 +22,7 @@ FROM_DATA = {"text", "title", "user_id", "user", "prompt", "group", "source", "n
 def evaluated(dataset="own"):
     """What evaluate wrote."""
     found = json.loads((paths.evaluated(dataset) / "evaluated.json").read_text(encoding="utf-8"))
-    return {**found, "methods": {}}
+    return {**found, "curves": {}, "methods": {}}
 
 
 def bare():
@@ -37,7 +37,7 @@ def bare():
         "tastes": [],
     }
     portrait["answering"] = {"rows": [], "standing_out": 0, "sentence": ""}
-    nothing = {"accuracies": [], "plurality": None, "portrait": portrait}
+    nothing = {"accuracies": [], "plurality": None, "portrait": portrait, "training": []}
     return {**evaluated(), **nothing, "calibration": {"ece": None, "bins": []}, "stability": None}
 
 
@@ -104,6 +104,7 @@ def test_empty_and_null_findings_are_said_not_drawn(small):
         "No accuracies were measured",
         "nobody was judged",
         "Calibration was not",
+        "No training log",
     ):
         assert said in shown(page)
 
