@@ -166,6 +166,48 @@ def choices(curves: dict[str, Row]) -> Spec:
     return spec(chart.properties(width="container", height=260), "Accuracy by number of prototypes")
 
 
+def truth(truth: Row) -> Spec:
+    """Predicted ideal points, each joined to the true one, with the prototypes of both."""
+    values = []
+    for user in truth["users"]:
+        x, y, x2, y2 = map(rounded, (*user["predicted"], *user["true"]))
+        about = {"user": user["user_id"], "users": user["users"], "group": user["group"]}
+        values.append({**about, "x": x, "y": y, "x2": x2, "y2": y2})
+    points = [(*prototype["true"], "true") for prototype in truth["prototypes"]]
+    points += [(x, y, "predicted") for x, y in truth["predicted_prototypes"]]
+    marks = [{"x": rounded(x), "y": rounded(y), "of": which} for x, y, which in points]
+    # Both axes are of the same length in data units, so that distances can be compared.
+    xs = [row[key] for row in (*values, *marks) for key in ("x", "x2") if key in row]
+    ys = [row[key] for row in (*values, *marks) for key in ("y", "y2") if key in row]
+    half = 0.54 * max(max(xs) - min(xs), max(ys) - min(ys), 1e-6)
+    middles = [(max(ends) + min(ends)) / 2 for ends in (xs, ys)]
+    scales = [alt.Scale(domain=[rounded(m - half), rounded(m + half)], nice=False) for m in middles]
+    x = alt.X("x:Q", title="first axis", scale=scales[0], axis=alt.Axis(tickCount=5))
+    y = alt.Y("y:Q", title="second axis", scale=scales[1], axis=alt.Axis(tickCount=5))
+    lines = marks_of(values).mark_rule(strokeWidth=0.9, color="#9a9a9a", aria=False)
+    diamond = {"size": 260, "shape": "diamond", "opacity": 1, "stroke": INK, "strokeWidth": 2}
+    big = marks_of(marks).mark_point(**diamond)
+    fill = alt.Fill("of:N", scale=alt.Scale(domain=["true", "predicted"], range=["white", INK]), legend=None)
+    groups = sorted({value["group"] for value in values})
+    named = alt.Legend(columns=4, symbolStrokeWidth=1.2) if len(groups) > 1 else None
+    users = marks_of(values).mark_point(size=36, opacity=0.9, aria=False)
+    users = users.encode(  # colour and shape by group, seen filled, unseen hollow
+        fill=alt.Fill("group:N", scale=alt.Scale(domain=groups, range=COLOURS), legend=named),
+        stroke=alt.Stroke("group:N", scale=alt.Scale(domain=groups, range=COLOURS), legend=named),
+        shape=alt.Shape("group:N", scale=alt.Scale(domain=groups, range=SHAPES), legend=named),
+        fillOpacity=alt.FillOpacity(
+            "users:N", scale=alt.Scale(domain=["seen", "unseen"], range=[0.75, 0]), legend=None
+        ),
+        tooltip=tooltip("user:N", "users:N", "group:N"),
+    )
+    layered = alt.layer(
+        lines.encode(x=x, y=y, x2="x2:Q", y2="y2:Q"),
+        users.encode(x=x, y=y),
+        big.encode(x=x, y=y, fill=fill, tooltip=tooltip("of:N")),
+    ).resolve_scale(fill="independent")
+    return spec(layered.properties(width=440, height=440), "Predicted and true ideal points")
+
+
 def _percents(row: Row) -> Row:
     low, high = (hundred(row[end]) for end in ("low", "high"))
     text = "none" if low is None or high is None else f"{low:.1f}\u2013{high:.1f}"

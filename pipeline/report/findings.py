@@ -246,8 +246,8 @@ def asking(accuracies: list[Row]) -> str:
 
 def never_seen(split: Row) -> str:
     """Whether the strictest split could be formed, and what was left out for it."""
-    if not split["pairs"] and not split["left_out"]:
-        return "It cannot be formed here: unseen users are tested on nothing that is new."
+    if split["why"]:
+        return f"It cannot be formed here: {split['why']}."
     said = f"{split['pairs']:,} comparisons of unseen users"
     why = "were left out, since the same user was located by one of their items"
     return f"{said}; {split['left_out']:,} {why}." if split["left_out"] else f"{said}."

@@ -17,7 +17,7 @@ from pal.files import new_folder, write_csv, write_json
 from pal.serving.reward_model import RewardModel
 from pipeline import PipelineError, params, paths, study
 from pipeline.datasets.base import NOTES
-from pipeline.evaluation.portrait import plurality, portrait, prototype_stability
+from pipeline.evaluation.portrait import gallery, plurality, portrait, prototype_stability
 from pipeline.evaluation.predictions import predict, rounded, without_ties
 from pipeline.evaluation.references import MixtureBound, available_baselines, bayes_bound
 from pipeline.evaluation.scores import (
@@ -40,7 +40,8 @@ CURVE = ("shots", "accuracy", "low", "high")
 def main(dataset: str) -> None:
     """Evaluate one dataset's models."""
     values = params.load()
-    knobs, data, items = values.evaluate, study.load(dataset), study.items(dataset)
+    knobs, shown = values.evaluate, values.report
+    data, items = study.load(dataset), study.items(dataset)
     folders = [paths.models(dataset) / name for name in ("model", *paths.CONTROLS)]
     models = {path.name: RewardModel.load(path) for path in folders if path.name == "model" or path.is_dir()}
     model, text = models["model"], items.drop_nulls("text")
@@ -101,7 +102,8 @@ def main(dataset: str) -> None:
         "beside": {name: compare(places["seen"], score, knobs) for name, score in unfitted.items() if score},
         "calibration": calibration,
         "training": _training(dataset),
-        "portrait": portrait(data, models, items, values.report.items_per_prototype, outside),
+        "gallery": gallery(data, items, shown.gallery_pairs),
+        **portrait(data, models, items, shown.items_per_prototype, outside),
     }
     with new_folder(paths.evaluated(dataset)) as folder:
         write_json(folder / "evaluated.json", whole)

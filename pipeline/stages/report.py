@@ -76,7 +76,7 @@ def render_page(
 
 def section(evaluated: Row) -> Row:
     """What the template shows of one dataset: its sentences, its tables and its charts."""
-    dataset, accuracies = evaluated["dataset"], evaluated["accuracies"]
+    dataset, counts, accuracies = evaluated["dataset"], evaluated["counts"], evaluated["accuracies"]
     curves, K = evaluated.get("curves") or {}, evaluated["head"]["K"]
     names = tables.series_names(evaluated)
     shown = {
@@ -103,6 +103,8 @@ def section(evaluated: Row) -> Row:
         "meaning": findings.meaning_of_k(evaluated),
         "names": names,
         **shown,
+        "grouped": bool(counts)
+        and any(user["group"] for user in (evaluated["truth"] or {}).get("users", [])),
         "dots": {name: tables.dots(table, names) for name, table in shown.items()},
         "figures": figures(evaluated, names, curves),
         "references": [row["series"] for row in tables.curve(accuracies)[1]],
@@ -119,9 +121,9 @@ def section(evaluated: Row) -> Row:
 
 def figures(evaluated: Row, names: dict[str, str], curves: dict[str, Row]) -> dict[str, Spec | None]:
     """Every chart of a dataset but those of its tables; None where there is nothing to draw."""
-    accuracies, log = evaluated["accuracies"], evaluated["training"]
+    accuracies, truth, log = evaluated["accuracies"], evaluated["truth"], evaluated["training"]
     made: dict[str, Spec | None] = dict.fromkeys(
-        ("few_shot", "asking", "calibration", "loss", "val_accuracy", "curves")
+        ("few_shot", "asking", "calibration", "loss", "val_accuracy", "truth", "curves")
     )
     model, references = tables.curve(accuracies)
     if len(model) > 1:
@@ -149,6 +151,8 @@ def figures(evaluated: Row, names: dict[str, str], curves: dict[str, Row]) -> di
         made["val_accuracy"] = charts.training(
             percents, {"val_accuracy": "validation"}, "validation accuracy, %"
         )
+    if truth and truth["users"]:
+        made["truth"] = charts.truth(truth)
     if curves:
         made["curves"] = charts.choices(curves)
     return made

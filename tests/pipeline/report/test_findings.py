@@ -146,9 +146,10 @@ def test_each_reason_for_distrust_is_one_sentence(found, said):
     assert said in plain(alarm)
 
 
-def test_the_strictest_split_says_whether_it_is_there_and_what_was_left_out():
-    assert findings.never_seen({"pairs": 0, "left_out": 0}).startswith("It cannot be formed here")
-    said = findings.never_seen({"pairs": 1200, "left_out": 3})
+def test_the_strictest_split_says_why_it_is_not_there_and_what_was_left_out():
+    said = findings.never_seen({"why": "no one is new", "pairs": 0, "left_out": 0})
+    assert said.endswith("here: no one is new.")
+    said = findings.never_seen({"why": "", "pairs": 1200, "left_out": 3})
     assert said.startswith("1,200 comparisons of unseen users; 3 were left out")
 
 
