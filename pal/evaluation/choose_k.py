@@ -3,8 +3,8 @@
 The users of a fold are kept out of fitting, then located by some of their comparisons and judged on the rest,
 so that neither the users nor the comparisons that judge a candidate K were fitted to. Of the candidates the
 smallest is chosen that the best does not clearly beat, by one standard error and by a paired test over users.
-K = 1 is judged by the best of its own fit and of the larger ones with one state for all, so that it has their
-width, and careless users are set aside in it as they are in these.
+K = 1 is judged by the better of its own fit and of the best K's with one state for all, so that it has that
+width, and careless users are set aside in it as they are in that.
 
 With one prototype per user (`one_prototype_per_user`) this finds the number of groups. With free weights it
 finds the smallest K that suffices, which may be smaller: the sign of a reward is affine in the weights, so
@@ -388,7 +388,12 @@ def _with_one(
     alike: dict[int, Float[np.ndarray, " users"]],
     total: Int[np.ndarray, " users"],
 ) -> dict[int, Float[np.ndarray, " users"]]:
-    """Right judgements where those of K = 1, if it is tried, are the best that one state for all comes to."""
+    """Right judgements; of K = 1, if it is tried, at least those of the best K with one state for all."""
     if 1 not in right:
         return right
-    return {**right, 1: max(alike.values(), key=lambda each: (each / total.clip(1)).sum())}
+
+    def mean(each: Float[np.ndarray, " users"]) -> float:
+        return float((each / total.clip(1)).sum())
+
+    best = max(right, key=lambda K: mean(right[K]))
+    return {**right, 1: max(right[1], alike[best], key=mean)}
