@@ -86,6 +86,7 @@ class Report(Config):
     """The stage report."""
 
     items_per_prototype: AtLeastOne
+    gallery_pairs: Count
 
 
 class Params(Config):

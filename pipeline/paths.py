@@ -20,6 +20,8 @@ STAGES = {
 }
 # The models that train fits beside `model`: one prototype for everyone, and each user's true group given.
 CONTROLS = ("k1", "oracle")
+# The curves of choose-k: users fitted as the parameters say, and each user at a single prototype.
+AS_FITTED, ONE_PER_USER = "as fitted", "one prototype per user"
 PARAMS = Path("params.yaml")
 ATTRIBUTES = "attributes.json"  # of people, beside the prepared pairs, where the data tell
 SAMPLES = Path("data/sample")

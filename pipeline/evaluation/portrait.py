@@ -1,7 +1,8 @@
-"""What the report shows of a model: people, what they want, and how far to believe its prototypes.
+"""What the report shows of a model: people, what they want, how far to believe its prototypes, and the truth.
 
-Items are shown as texts, or as small pictures that are part of the page. Stability is of the model that is
-evaluated: it is compared with the further fits that train makes from other seeds, which serve nothing else.
+Items are shown as texts, or as small pictures that are part of the page; the gallery shows pairs of which one
+picture has a colour filter. Stability is of the model that is evaluated: it is compared with the further fits
+that train makes from other seeds, which serve nothing else.
 """
 
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from scipy.linalg import orthogonal_procrustes
 
 import pal.report.portrait
 from pal.comparisons import Questions
@@ -22,6 +24,7 @@ from pal.evaluation.prototypes import (
     plurality_test,
 )
 from pal.models.base import PrototypeModel, feature_blocks
+from pal.models.ideal_point import IdealPointModel
 from pal.report.page import data_uri
 from pal.report.people import seconds_between
 from pal.report.portrait import Item, judged_answers
@@ -29,6 +32,7 @@ from pal.serving.reward_model import RewardModel
 from pipeline import paths
 from pipeline.encoding import images
 from pipeline.evaluation.predictions import (
+    HALVES,
     locate,
     margins_by,
     rounded,
@@ -36,17 +40,21 @@ from pipeline.evaluation.predictions import (
 )
 from pipeline.params import Evaluate
 from pipeline.storage import tables
+from pipeline.storage.manifests import read_json
 from pipeline.study import Study, attributes_of
 
 MAX_QUESTIONS = 20_000
+MAX_ITEMS_OF_TRUTH = 5000
+MAX_FILTERED = 2000
 THUMBNAIL_WIDTH = 96
 NOTHING = {"text": None, "image": None}  # an item that could not be opened
+PAIR_ITEMS = ("prompt", "chosen", "rejected")
 
 
 def portrait(
     data: Study, models: dict[str, RewardModel], items: pl.DataFrame, n_items: int, outside: list[str]
 ) -> dict[str, Any]:
-    """Everyone and what they want, which `pal.report.portrait` describes.
+    """The report's `portrait`, which `pal.report.portrait` describes, and `truth`.
 
     Unseen users stand where all their comparisons put them; without any, at the population's mean.
 
@@ -90,7 +98,7 @@ def portrait(
     asked = torch.unique(data.select("seen", "train").question)
     unseen_ones = torch.from_numpy((data.places["users"] == "unseen").to_numpy().astype("int64"))
     given = replace(data.comparisons, user=data.comparisons.user + data.n_users("seen") * unseen_ones)
-    return pal.report.portrait.portrait(
+    drawn = pal.report.portrait.portrait(
         model.head,
         model.population,
         data.embeddings,
@@ -108,6 +116,7 @@ def portrait(
         repeats=_repeats(data),
         times=_times(data.dataset),
     )
+    return {"portrait": drawn, "truth": true_points(data, model, states)}
 
 
 def _repeats(data: Study) -> pl.DataFrame | None:
@@ -131,6 +140,96 @@ def _times(dataset: str) -> pl.DataFrame | None:
     path = paths.prepared(dataset) / tables.PAIRS
     pairs = pl.scan_parquet(path).select("user_id", "time").drop_nulls().collect()
     return seconds_between(pairs["user_id"].cast(pl.String), pairs["time"]) if len(pairs) else None
+
+
+def true_points(data: Study, model: RewardModel, weights: dict[str, torch.Tensor]) -> dict[str, Any] | None:
+    """Orthogonal Procrustes of predicted onto true ideal points of a simulation, in one plane; else None.
+
+    Preferences fix the space up to rotation and scale, so the predicted one is turned onto the true one by
+    the items alone; the plane is that of the true points' largest spread.
+    """
+    truth = read_json(paths.prepared(data.dataset) / "truth.json", f"prepare@{data.dataset}", absent={})
+    if not truth or not isinstance(model.head, IdealPointModel):
+        return None
+    matrix = np.array(truth["matrix"])
+    with torch.inference_mode():
+        items = data.embeddings.responses[:MAX_ITEMS_OF_TRUTH].float()
+        ours = model.head.map_responses(items.new_zeros(len(items), 0), items).numpy()
+        ideal = {half: model.head.ideal_points(w).numpy() for half, w in weights.items()}
+        corners = model.head.ideal_points(torch.eye(model.config.K)).numpy()
+    theirs = items.numpy() @ matrix.T
+    width = max(ours.shape[1], theirs.shape[1])
+
+    def wide(x: np.ndarray) -> np.ndarray:
+        return np.pad(x, ((0, 0), (0, width - x.shape[1])))
+
+    turn, strength = orthogonal_procrustes(wide(ours), wide(theirs))
+    scale = strength / (ours**2).sum()
+    prototypes = np.array(truth["prototypes"])
+    true_users = wide(np.array(truth["weights"]) @ prototypes @ matrix.T)
+    centre = true_users.mean(0)
+    plane = np.linalg.svd(true_users - centre, full_matrices=False)[2][:2].T
+
+    def flat(x: np.ndarray) -> list[list[float]]:
+        return [[round(float(v), 4) for v in row] for row in (x - centre) @ plane]
+
+    true_flat = dict(zip(truth["user_ids"], flat(true_users), strict=True))
+    dominant = dict(zip(truth["user_ids"], np.array(truth["weights"]).argmax(1) + 1, strict=True))
+    users = [
+        {
+            "user_id": user,
+            "users": half,
+            "group": f"nearest prototype {dominant[user]}",
+            "true": true_flat[user],
+            "predicted": at,
+        }
+        for half, points in ideal.items()
+        for user, at in zip(data.user_ids[half], flat(scale * wide(points) @ turn), strict=True)
+    ]
+    return {
+        "axes": "the two directions in which the true ideal points spread most; predicted points were turned "
+        "and scaled onto the true space by the items alone",
+        "users": users,
+        "prototypes": [{"true": at} for at in flat(wide(prototypes @ matrix.T))],
+        "predicted_prototypes": flat(scale * wide(corners) @ turn),
+    }
+
+
+def gallery(data: Study, items: pl.DataFrame, n_pairs: int) -> list[dict[str, Any]]:
+    """At most `n_pairs` test pairs with a colour filter, in turn from every group and either filtered.
+
+    They are of seen users; of unseen ones where seen users have none.
+    """
+    filtered = (data.places["split"] == "test") & data.places["filtered"].is_not_null()
+    halves = [half for half in HALVES if (filtered & (data.places["users"] == half)).any()]
+    if not halves:
+        return []
+    half = halves[0]
+    place = (filtered & (data.places["users"] == half)).arg_true()[:MAX_FILTERED]
+    pairs = data.comparisons[torch.from_numpy(place.to_numpy().astype("int64"))]
+    q, ahead = pairs.questions[pairs.question], pairs.sign > 0
+    users = pl.Series(data.user_ids[half]).gather(pairs.user.numpy())
+    names = pl.Series([*data.prompt_ids, None], dtype=pl.String), pl.Series(data.response_ids)
+    rows = pl.DataFrame(
+        {
+            "prompt": names[0].gather(q.prompt.numpy()),
+            "chosen": names[1].gather(torch.where(ahead, q.first, q.second).numpy()),
+            "rejected": names[1].gather(torch.where(ahead, q.second, q.first).numpy()),
+            "filtered": data.places["filtered"].cast(pl.String).gather(place),
+            "group": None if data.groups is None else pl.Series(data.groups[half]).gather(pairs.user.numpy()),
+            "user": users,
+        }
+    )
+    # By turns from each group and filter; no prompt twice while others are left.
+    rows = rows.with_columns(again=pl.int_range(pl.len()).over("prompt"))
+    rows = rows.with_columns(turn=pl.int_range(pl.len()).over("again", "group", "filtered"))
+    rows = rows.sort("again", "turn", "group", "filtered", maintain_order=True).drop("again", "turn")
+    shown = rows.head(n_pairs).to_dicts()
+    items_shown = show_items(items, data.dataset, {row[c] for row in shown for c in PAIR_ITEMS} - {None})
+    for row in shown:
+        prompt, chosen, rejected = (items_shown.get(row[column], NOTHING) for column in PAIR_ITEMS)
+        row.update(prompt=prompt["text"], chosen=chosen["image"], rejected=rejected["image"])
+    return shown
 
 
 def show_items(items: pl.DataFrame, dataset: str, wanted: set[str]) -> dict[str, dict[str, str | None]]:

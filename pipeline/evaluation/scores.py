@@ -33,6 +33,7 @@ HEADLINE_TESTS = ("no_leakage", "test")
 PARTS_OF_TEST = ("leakage", "no_leakage")
 LABELS = ("users", "items", "test", "pairs", "shots", "model")
 NEVER_SEEN = "never seen"  # what the items of the cold-start slice are called
+KNOWN_ITEMS = "unseen users are tested on {} that training knows, every one of them"
 MAX_NUMBERS = 15
 HEADLINE_SHOTS = 4
 # By falling importance, metrics that are not listed before all others. Of the numbers that a dataset has, the
@@ -109,8 +110,8 @@ class Score:
 class Scores:
     """Every model on every slice.
 
-    `cold_start_counts` holds the pairs of the cold-start slice; and left_out, pairs on new items left out
-    since the same user was located by one of these items.
+    `cold_start_counts` holds the pairs of the cold-start slice; left_out, pairs on new items left out
+    since the same user was located by one of these items; and why the slice is empty.
     """
 
     main: list[Score]  # the headline test set, by users and items
@@ -118,7 +119,7 @@ class Scores:
     by_filter: list[Score] = field(default_factory=list)  # of the headline test set; empty without filters
     test: str = ""  # the headline test set's name; empty where there is one set
     cold_start: list[Score] = field(default_factory=list)  # users, prompts and responses never seen, at once
-    cold_start_counts: dict[str, int] = field(default_factory=dict)
+    cold_start_counts: dict[str, str | int] = field(default_factory=dict)
 
 
 def find(
@@ -185,7 +186,16 @@ def score_slices(predictions: pl.DataFrame, data: Study, knobs: Evaluate) -> Sco
         cold_start += _scores(rows, users, items=NEVER_SEEN, test=headline)
     pairs = unseen.unique("pair")
     n, left_out = len(pairs.filter(new, ~pl.col("located_by"))), len(pairs.filter(new, "located_by"))
-    counts = {"pairs": n, "left_out": left_out}
+    reasons = (  # why the slice is empty, by what is missing first
+        (n > 0, ""),
+        (not len(pairs), "no unseen user has a comparison to test on"),
+        (left_out > 0, "unseen users were located by the very items that training never showed"),
+        (data.prompt_ids and not pairs["new_prompt"].any(), KNOWN_ITEMS.format("prompts")),
+        (not pairs["new_responses"].any(), KNOWN_ITEMS.format("responses")),
+        (True, "no comparison of unseen users has a new prompt and new responses at once"),
+    )
+    why = next(reason for applies, reason in reasons if applies)
+    counts = {"why": why, "pairs": n, "left_out": left_out}
     return Scores(main, by_test, by_filter, headline, cold_start, counts)
 
 

@@ -9,12 +9,14 @@ from typing import Any
 import altair as alt  # noqa: TID253 - this module is imported by the report alone
 
 from pal.report.page import FONT
+from pipeline.paths import AS_FITTED, ONE_PER_USER
 
 Row = dict[str, Any]
 Spec = dict[str, Any]
 
 INK, GREY = "currentColor", "#7a7a7a"  # the page's own ink, in light and dark
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
 SERIES = {  # colour, shape, dash
     "model": (COLOURS[0], "circle", [1, 0]),
     "k1": (COLOURS[1], "square", [6, 3]),
@@ -23,6 +25,10 @@ SERIES = {  # colour, shape, dash
     "seen": (INK, "circle", [10, 3]),
     "bound": (INK, "triangle-up", [3, 3]),
     "asked": (COLOURS[1], "square", [1, 0]),
+}
+WAYS = {  # of choose-k: colour, shape, dash, and how far beside its K a mark stands
+    AS_FITTED: (COLOURS[0], "circle", [1, 0], -0.06),
+    ONE_PER_USER: (COLOURS[1], "square", [6, 3], 0.06),
 }
 _AXIS = {"domainColor": GREY, "tickColor": GREY, "gridColor": "#8884", "titleFontWeight": "normal"}
 THEME: Spec = {
@@ -98,6 +104,110 @@ def calibration(bins: list[Row]) -> Spec:
     return spec(layered.properties(width=320, height=320), "Observed against predicted preference")
 
 
+def training(rows: list[Row], series: dict[str, str], title: str) -> Spec:
+    """Columns of the training log by epoch; `series` gives each its name."""
+    values = [
+        {"epoch": row["epoch"], "value": rounded(row[column]), "series": name}
+        for column, name in series.items()
+        for row in rows
+        if row[column] is not None
+    ]
+    names = list(series.values())
+    legend = alt.Legend(symbolType="stroke", symbolSize=500, symbolStrokeWidth=2) if len(names) > 1 else None
+    colours, dashes = COLOURS[: len(names)], [[1, 0], [6, 3]][: len(names)]
+    drawn = marks_of(values).mark_line(point=alt.OverlayMarkDef(size=18, strokeDash=[1, 0]))
+    drawn = drawn.encode(
+        x=alt.X("epoch:Q", axis=alt.Axis(grid=False, tickMinStep=1, format="d", tickCount=5)),
+        y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)),
+        color=alt.Color("series:N", scale=alt.Scale(domain=names, range=colours), legend=legend),
+        strokeDash=alt.StrokeDash("series:N", scale=alt.Scale(domain=names, range=dashes), legend=legend),
+        tooltip=tooltip("epoch:Q", "value:Q", "series:N"),
+    )
+    return spec(drawn.properties(width="container", height=200), f"{title} by epoch")
+
+
+def choices(curves: dict[str, Row]) -> Spec:
+    """Accuracy over K with bars of one standard error, by way of choosing K, each way's choice ringed."""
+    shown = [way for way in WAYS if way in curves]
+    values = [
+        {
+            "K": row["K"],
+            "at": row["K"] + WAYS[way][3],
+            "accuracy": hundred(row["accuracy"]),
+            "low": hundred(row["accuracy"] - row["standard_error"]),
+            "high": hundred(min(1.0, row["accuracy"] + row["standard_error"])),
+            "way": way,
+            "error": f"{100 * row['standard_error']:.2f}",
+            "chosen": row["K"] == curves[way]["K"],
+        }
+        for way in shown
+        for row in curves[way]["candidates"]
+    ]
+    candidates = sorted({value["K"] for value in values})
+    legend = alt.Legend(symbolSize=90) if len(shown) > 1 else None
+
+    def by_way(channel: Any, which: int, legend: Any = legend) -> Any:
+        scale = alt.Scale(domain=shown, range=[WAYS[way][which] for way in shown])
+        return channel("way:N", scale=scale, legend=legend)
+
+    scale = alt.Scale(domain=[candidates[0] - 0.4, candidates[-1] + 0.4])
+    x = alt.X("at:Q", title="prototypes K", scale=scale).axis(values=candidates, format="d", grid=False)
+    y = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(zero=False))
+    low, colour = alt.Y("low:Q", title="accuracy, %"), by_way(alt.Color, 0)
+    base = marks_of(values).encode(x=x)
+    hover = tooltip("way:N", "K:Q", "accuracy:Q", "error:N")
+    dots, rings = base.mark_point(filled=True, size=55, opacity=1), base.transform_filter("datum.chosen")
+    chart = alt.layer(
+        base.mark_rule(strokeWidth=1.5).encode(y=low, y2="high:Q", color=colour),
+        base.mark_line(strokeWidth=1.8).encode(y=y, color=colour, strokeDash=by_way(alt.StrokeDash, 2, None)),
+        dots.encode(y=y, color=colour, shape=by_way(alt.Shape, 1), tooltip=hover),
+        rings.encode(y=y).mark_point(size=260, shape="circle", strokeWidth=1.6, color=GREY),
+    )
+    return spec(chart.properties(width="container", height=260), "Accuracy by number of prototypes")
+
+
+def truth(truth: Row) -> Spec:
+    """Predicted ideal points, each joined to the true one, with the prototypes of both."""
+    values = []
+    for user in truth["users"]:
+        x, y, x2, y2 = map(rounded, (*user["predicted"], *user["true"]))
+        about = {"user": user["user_id"], "users": user["users"], "group": user["group"]}
+        values.append({**about, "x": x, "y": y, "x2": x2, "y2": y2})
+    points = [(*prototype["true"], "true") for prototype in truth["prototypes"]]
+    points += [(x, y, "predicted") for x, y in truth["predicted_prototypes"]]
+    marks = [{"x": rounded(x), "y": rounded(y), "of": which} for x, y, which in points]
+    # Both axes are of the same length in data units, so that distances can be compared.
+    xs = [row[key] for row in (*values, *marks) for key in ("x", "x2") if key in row]
+    ys = [row[key] for row in (*values, *marks) for key in ("y", "y2") if key in row]
+    half = 0.54 * max(max(xs) - min(xs), max(ys) - min(ys), 1e-6)
+    middles = [(max(ends) + min(ends)) / 2 for ends in (xs, ys)]
+    scales = [alt.Scale(domain=[rounded(m - half), rounded(m + half)], nice=False) for m in middles]
+    x = alt.X("x:Q", title="first axis", scale=scales[0], axis=alt.Axis(tickCount=5))
+    y = alt.Y("y:Q", title="second axis", scale=scales[1], axis=alt.Axis(tickCount=5))
+    lines = marks_of(values).mark_rule(strokeWidth=0.9, color="#9a9a9a", aria=False)
+    diamond = {"size": 260, "shape": "diamond", "opacity": 1, "stroke": INK, "strokeWidth": 2}
+    big = marks_of(marks).mark_point(**diamond)
+    fill = alt.Fill("of:N", scale=alt.Scale(domain=["true", "predicted"], range=["white", INK]), legend=None)
+    groups = sorted({value["group"] for value in values})
+    named = alt.Legend(columns=4, symbolStrokeWidth=1.2) if len(groups) > 1 else None
+    users = marks_of(values).mark_point(size=36, opacity=0.9, aria=False)
+    users = users.encode(  # colour and shape by group, seen filled, unseen hollow
+        fill=alt.Fill("group:N", scale=alt.Scale(domain=groups, range=COLOURS), legend=named),
+        stroke=alt.Stroke("group:N", scale=alt.Scale(domain=groups, range=COLOURS), legend=named),
+        shape=alt.Shape("group:N", scale=alt.Scale(domain=groups, range=SHAPES), legend=named),
+        fillOpacity=alt.FillOpacity(
+            "users:N", scale=alt.Scale(domain=["seen", "unseen"], range=[0.75, 0]), legend=None
+        ),
+        tooltip=tooltip("user:N", "users:N", "group:N"),
+    )
+    layered = alt.layer(
+        lines.encode(x=x, y=y, x2="x2:Q", y2="y2:Q"),
+        users.encode(x=x, y=y),
+        big.encode(x=x, y=y, fill=fill, tooltip=tooltip("of:N")),
+    ).resolve_scale(fill="independent")
+    return spec(layered.properties(width=440, height=440), "Predicted and true ideal points")
+
+
 def _percents(row: Row) -> Row:
     low, high = (hundred(row[end]) for end in ("low", "high"))
     text = "none" if low is None or high is None else f"{low:.1f}\u2013{high:.1f}"
@@ -131,3 +241,8 @@ def spec(chart: Any, description: str) -> Spec:
 def hundred(share: float | None) -> float | None:
     """A share as a percentage, with the digits that a figure can show."""
     return None if share is None else round(100 * share, 2)
+
+
+def rounded(value: float) -> float:
+    """A number with the digits that a figure can show, which keeps the page small."""
+    return round(value, 4) + 0.0

@@ -6,6 +6,7 @@ Alarms say why prototypes should not be believed, a sentence each. Their limits 
 from typing import Any
 
 from pal.report.page import DASH, FEW_PEOPLE, NO_BREAK, number, pays, percent, points
+from pipeline.paths import AS_FITTED, ONE_PER_USER
 from pipeline.report.tables import (
     accuracies_along,
     is_personal,
@@ -150,6 +151,25 @@ def meaning_of_k(evaluated: Row) -> str:
     )
 
 
+def choices_of_k(curves: dict[str, Row], K: int) -> str:
+    """What the curves of choose-k say of K, and why they may differ; empty without curves."""
+    said = []
+    if ONE_PER_USER in curves:
+        groups = curves[ONE_PER_USER]["K"]
+        words = "nobody is told apart" if groups == 1 else f"{groups} groups describe these users"
+        said.append(f"With every user at one prototype, {words} (K = {groups}).")
+    if AS_FITTED in curves:
+        said.append(f"Fitted as this model is, K = {curves[AS_FITTED]['K']} suffices.")
+    if len(curves) > 1:
+        said.append(
+            "The two may differ. With weights between the prototypes the sign of a reward is affine in the "
+            "weights, so users among three prototypes can behave as more than three groups; with every user "
+            "at one prototype, K is the number of groups, of which it takes many to imitate users who stand "
+            "between."
+        )
+    return unbroken(" ".join([*said, f"The model of this page has K = {K}."])) if curves else ""
+
+
 def alarms(evaluated: Row) -> list[str]:
     """Why the prototypes should not be believed, a sentence each; none where there is no reason."""
     stability, said = evaluated["stability"], []
@@ -226,8 +246,8 @@ def asking(accuracies: list[Row]) -> str:
 
 def never_seen(split: Row) -> str:
     """Whether the strictest split could be formed, and what was left out for it."""
-    if not split["pairs"] and not split["left_out"]:
-        return "It cannot be formed here: unseen users are tested on nothing that is new."
+    if split["why"]:
+        return f"It cannot be formed here: {split['why']}."
     said = f"{split['pairs']:,} comparisons of unseen users"
     why = "were left out, since the same user was located by one of their items"
     return f"{said}; {split['left_out']:,} {why}." if split["left_out"] else f"{said}."

@@ -13,9 +13,6 @@ from pal.config import HeadConfig
 from pal.files import write_json
 from pipeline import PipelineError, params, paths
 
-# The curves: users fitted as the parameters say, and each user at a single prototype.
-AS_FITTED, ONE_PER_USER = "as fitted", "one prototype per user"
-
 
 def main(dataset: str, *, always: bool = False) -> None:
     """Choose for one dataset where model.K is auto, and print the curves; a number is noted as it is.
@@ -46,9 +43,9 @@ def main(dataset: str, *, always: bool = False) -> None:
             f"choose-k needs at least {USER_FOLDS} seen users of {dataset}, got {n_users}; "
             "set model.K to a number"
         )
-    ways = {AS_FITTED: config, ONE_PER_USER: one_prototype_per_user(config)}
-    if ways[AS_FITTED] == ways[ONE_PER_USER]:
-        del ways[AS_FITTED]
+    ways = {paths.AS_FITTED: config, paths.ONE_PER_USER: one_prototype_per_user(config)}
+    if ways[paths.AS_FITTED] == ways[paths.ONE_PER_USER]:
+        del ways[paths.AS_FITTED]
     curves = {}
     for name, way in tqdm(ways.items(), desc=f"choose-k@{dataset}", unit="curve"):
         choice = choose_k(

@@ -5,6 +5,7 @@ reward for everyone (k1), and, where groups are known, the oracle that is given 
 one, and where one encoder made prompts and responses, their similarity.
 """
 
+import csv
 from dataclasses import asdict
 from typing import Any
 
@@ -14,9 +15,9 @@ import torch
 from pal.evaluation.accuracy import calibrate
 from pal.files import new_folder, write_csv, write_json
 from pal.serving.reward_model import RewardModel
-from pipeline import params, paths, study
+from pipeline import PipelineError, params, paths, study
 from pipeline.datasets.base import NOTES
-from pipeline.evaluation.portrait import plurality, portrait, prototype_stability
+from pipeline.evaluation.portrait import gallery, plurality, portrait, prototype_stability
 from pipeline.evaluation.predictions import predict, rounded, without_ties
 from pipeline.evaluation.references import MixtureBound, available_baselines, bayes_bound
 from pipeline.evaluation.scores import (
@@ -39,7 +40,8 @@ CURVE = ("shots", "accuracy", "low", "high")
 def main(dataset: str) -> None:
     """Evaluate one dataset's models."""
     values = params.load()
-    knobs, data, items = values.evaluate, study.load(dataset), study.items(dataset)
+    knobs, shown = values.evaluate, values.report
+    data, items = study.load(dataset), study.items(dataset)
     folders = [paths.models(dataset) / name for name in ("model", *paths.CONTROLS)]
     models = {path.name: RewardModel.load(path) for path in folders if path.name == "model" or path.is_dir()}
     model, text = models["model"], items.drop_nulls("text")
@@ -99,7 +101,9 @@ def main(dataset: str) -> None:
         "plurality": differ,
         "beside": {name: compare(places["seen"], score, knobs) for name, score in unfitted.items() if score},
         "calibration": calibration,
-        "portrait": portrait(data, models, items, values.report.items_per_prototype, outside),
+        "training": _training(dataset),
+        "gallery": gallery(data, items, shown.gallery_pairs),
+        **portrait(data, models, items, shown.items_per_prototype, outside),
     }
     with new_folder(paths.evaluated(dataset)) as folder:
         write_json(folder / "evaluated.json", whole)
@@ -115,6 +119,15 @@ def _write_plots(dataset: str, rows: dict[str, list[Row]], calibration: Row) -> 
     curve = [{name: row[name] for name in CURVE} for row in unseen if row["items"] == kind]
     write_csv(paths.plot("few_shot", dataset), curve)
     write_csv(paths.plot("calibration", dataset), calibration["bins"])
+
+
+def _training(dataset: str) -> list[Row]:
+    """The training curve that train wrote."""
+    path = paths.plot("training", dataset)
+    if not path.exists():
+        raise PipelineError(f"{path} is missing; run `dvc repro -f train@{dataset}`")
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
 
 
 def _calibration(predictions: pl.DataFrame, data: Study, items: str = "all", test: str = "") -> Row:

@@ -25,8 +25,10 @@ def main() -> None:
     evaluated = []
     for dataset in params.load().datasets:
         read = read_json(paths.evaluated(dataset) / "evaluated.json", f"evaluate@{dataset}")
+        # Not there where model.K is a number and nobody asked.
+        chosen = read_json(paths.chosen(dataset), f"choose-k@{dataset}", absent={"curves": {}})
         methods = read_json(paths.compared(dataset), f"compare@{dataset}", absent={})
-        evaluated.append({**read, "methods": methods})
+        evaluated.append({**read, "curves": chosen["curves"], "methods": methods})
     with new_folder(paths.REPORT.parent) as folder:
         for each in evaluated:
             write_text(folder / f"{each['dataset']}.html", render(each))
@@ -41,7 +43,8 @@ def render(evaluated: Row) -> str:
     """A dataset's page: equal findings give equal bytes. What comes from data is escaped.
 
     Args:
-        evaluated: What evaluate wrote, with what compare wrote under `methods`.
+        evaluated: What evaluate wrote, with the curves of choose-k under `curves` and what compare wrote
+            under `methods`.
     """
     filters = {"interval": findings.interval, "series": tables.series, "gained": gained}
     s = section(evaluated)
@@ -73,7 +76,8 @@ def render_page(
 
 def section(evaluated: Row) -> Row:
     """What the template shows of one dataset: its sentences, its tables and its charts."""
-    dataset, accuracies = evaluated["dataset"], evaluated["accuracies"]
+    dataset, counts, accuracies = evaluated["dataset"], evaluated["counts"], evaluated["accuracies"]
+    curves, K = evaluated.get("curves") or {}, evaluated["head"]["K"]
     names = tables.series_names(evaluated)
     shown = {
         "table": tables.table(accuracies),
@@ -99,8 +103,10 @@ def section(evaluated: Row) -> Row:
         "meaning": findings.meaning_of_k(evaluated),
         "names": names,
         **shown,
+        "grouped": bool(counts)
+        and any(user["group"] for user in (evaluated["truth"] or {}).get("users", [])),
         "dots": {name: tables.dots(table, names) for name, table in shown.items()},
-        "figures": figures(evaluated, names),
+        "figures": figures(evaluated, names, curves),
         "references": [row["series"] for row in tables.curve(accuracies)[1]],
         "bounded": bool(tables.accuracies_along(accuracies, "bound")),
         "asking": findings.asking(accuracies),
@@ -109,13 +115,16 @@ def section(evaluated: Row) -> Row:
         "strictest": tables.table(evaluated["never_seen"]["accuracies"]),
         "never": findings.never_seen(evaluated["never_seen"]),
         "methods": methods,
+        "prototypes_said": findings.choices_of_k(curves, K),
     }
 
 
-def figures(evaluated: Row, names: dict[str, str]) -> dict[str, Spec | None]:
+def figures(evaluated: Row, names: dict[str, str], curves: dict[str, Row]) -> dict[str, Spec | None]:
     """Every chart of a dataset but those of its tables; None where there is nothing to draw."""
-    accuracies = evaluated["accuracies"]
-    made: dict[str, Spec | None] = dict.fromkeys(("few_shot", "asking", "calibration"))
+    accuracies, truth, log = evaluated["accuracies"], evaluated["truth"], evaluated["training"]
+    made: dict[str, Spec | None] = dict.fromkeys(
+        ("few_shot", "asking", "calibration", "loss", "val_accuracy", "truth", "curves")
+    )
     model, references = tables.curve(accuracies)
     if len(model) > 1:
         bound = tables.accuracies_along(accuracies, "bound")
@@ -132,4 +141,18 @@ def figures(evaluated: Row, names: dict[str, str]) -> dict[str, Spec | None]:
     ]
     if bins:
         made["calibration"] = charts.calibration(bins)
+    losses = {"loss": "training", "val_loss": "validation"}
+    losses = {key: name for key, name in losses.items() if any(row[key] is not None for row in log)}
+    if losses:
+        title = "loss" if len(losses) > 1 else f"{next(iter(losses.values()))} loss"
+        made["loss"] = charts.training(log, losses, title)
+    if any(row["val_accuracy"] is not None for row in log):
+        percents = [{**row, "val_accuracy": charts.hundred(row["val_accuracy"])} for row in log]
+        made["val_accuracy"] = charts.training(
+            percents, {"val_accuracy": "validation"}, "validation accuracy, %"
+        )
+    if truth and truth["users"]:
+        made["truth"] = charts.truth(truth)
+    if curves:
+        made["curves"] = charts.choices(curves)
     return made

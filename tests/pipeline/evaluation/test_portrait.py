@@ -1,11 +1,15 @@
-"""What the report shows of a model: users, and prototypes in words."""
+"""What the report shows of a model: users, prototypes in words, and the truth where it is known."""
 
 import json
 import shutil
+from types import SimpleNamespace
 
+import numpy as np
 import polars as pl
 import pytest
+import torch
 
+from pal.comparisons import Comparisons
 from pal.serving.reward_model import RewardModel
 from pipeline import params, paths, study
 from pipeline.evaluation import portrait
@@ -16,11 +20,18 @@ def own(small):
     return study.load("own"), RewardModel.load(paths.models("own") / "model")
 
 
+@pytest.fixture
+def simulated(small):
+    return study.load("simulated"), RewardModel.load(paths.models("simulated") / "model")
+
+
 def test_people_stand_by_their_weights_and_are_judged_on_held_out_answers(own):
     data, model = own
     k1 = RewardModel.load(paths.models("own") / "k1")
-    drawn = portrait.portrait(data, {"model": model, "k1": k1}, study.items("own"), 3, ["user 1"])
+    found = portrait.portrait(data, {"model": model, "k1": k1}, study.items("own"), 3, ["user 1"])
+    drawn, truth = found["portrait"], found["truth"]
     users = data.user_ids["seen"] + data.user_ids["unseen"]
+    assert truth is None
     assert [point["user_id"] for point in drawn["map"]["points"]] == users
     assert {person["user_id"] for person in drawn["people"]} <= set(users)
     one = next(person for person in drawn["people"] if person["users"] == "seen")
@@ -31,6 +42,35 @@ def test_people_stand_by_their_weights_and_are_judged_on_held_out_answers(own):
     assert one["gain"] == pytest.approx(one["accuracy"] - one["one"], abs=1e-3)
     assert drawn["whom"]["outside"] == ["user 1"]
     assert json.loads(json.dumps(drawn)) == drawn
+
+
+def test_a_model_that_is_the_truth_turned_and_scaled_is_laid_onto_it(simulated):
+    """f = 3 R M and prototypes 3 R M p, with R a rotation of the first two of 16 axes: predicted equals true."""
+    data, model = simulated
+    truth = json.loads((paths.prepared("simulated") / "truth.json").read_text())
+    matrix, prototypes = np.array(truth["matrix"]), np.array(truth["prototypes"])
+    turn = np.eye(16)
+    turn[:2, :2] = [[0.6, -0.8], [0.8, 0.6]]
+    f = 3 * turn @ np.pad(matrix, ((0, 13), (0, 0)))
+    state = model.head.state_dict()
+    (name,) = (key for key in state if key != "prototypes")
+    state[name] = torch.tensor(f, dtype=torch.float32).reshape(state[name].shape)
+    state["prototypes"] = torch.tensor(prototypes @ f.T, dtype=torch.float32)
+    model.head.load_state_dict(state)
+    weights = dict(zip(truth["user_ids"], truth["weights"], strict=True))
+    placed = {
+        half: torch.tensor([weights[user] for user in data.user_ids[half]]) for half in ("seen", "unseen")
+    }
+    found = portrait.true_points(data, model, placed)
+    assert len(found["users"]) == 14
+    drawn = portrait.portrait(data, {"model": model}, study.items("simulated"), 3, [])["portrait"]
+    assert drawn["wants"] == []
+    assert all(one["telling"] == one["mistakes"] == [] for one in drawn["people"])
+    for user in found["users"]:
+        assert user["predicted"] == pytest.approx(user["true"], abs=2e-3)
+    for true, predicted in zip(found["prototypes"], found["predicted_prototypes"], strict=True):
+        assert predicted == pytest.approx(true["true"], abs=2e-3)
+    assert {user["group"] for user in found["users"]} == {"nearest prototype 1", "nearest prototype 2"}
 
 
 def test_pictures_are_shown_small_and_none_twice_for_one_prompt(own, monkeypatch):
@@ -49,7 +89,7 @@ def test_pictures_are_shown_small_and_none_twice_for_one_prompt(own, monkeypatch
         modality=pl.when(thing).then(pl.lit("image")).otherwise("modality"),
         text=pl.when(~thing).then("text"),
     )
-    drawn = portrait.portrait(data, {"model": model}, items, 4, [])
+    drawn = portrait.portrait(data, {"model": model}, items, 4, [])["portrait"]
     rows = [row for each in drawn["wants"] for row in each["likes"] + each["dislikes"]]
     assert {row["text"] for row in rows} <= {"", None}
     assert all(row["prompt"].startswith("which of") for row in rows)
@@ -61,6 +101,61 @@ def test_pictures_are_shown_small_and_none_twice_for_one_prompt(own, monkeypatch
         for end in ("likes", "dislikes"):
             shown = [(row["prompt"], row["image"]) for row in each[end]]
             assert len(shown) == len(set(shown)) == 4
+
+
+JPEG = b"\xff\xd8\xff small"
+URI = "data:image/jpeg;base64,/9j/IHNtYWxs"
+
+
+def table_of(*modalities):
+    return pl.DataFrame(
+        {
+            "item_id": [f"i{n}" for n in range(len(modalities))],
+            "modality": list(modalities),
+            "text": [f"text {n}" if kind == "text" else None for n, kind in enumerate(modalities)],
+        }
+    )
+
+
+def filtered_study(marks, groups=None):
+    """Pairs of prompt 0, of which image 1 was chosen over image 2 by user b, then image 2 by user a."""
+    return SimpleNamespace(
+        dataset="own",
+        places=pl.DataFrame(marks, schema=["users", "split", "filtered"], orient="row"),
+        comparisons=Comparisons.from_pairs(
+            user=torch.tensor([1, 0]),
+            prompt=torch.tensor([0, 0]),
+            chosen=torch.tensor([1, 2]),
+            rejected=torch.tensor([2, 1]),
+        ),
+        prompt_ids=["i0"],
+        response_ids=["i0", "i1", "i2"],
+        user_ids={"seen": ["a", "b"], "unseen": ["a", "b"]},
+        groups=groups,
+    )
+
+
+def test_filtered_test_pairs_are_shown_of_seen_users_else_of_unseen_ones(monkeypatch):
+    monkeypatch.setattr(portrait.images, "thumbnails", lambda *_: {"i1": JPEG})
+    groups = {"seen": ["red", "blue"], "unseen": []}
+    data = filtered_study([("seen", "test", "loser"), ("seen", "train", "winner")], groups)
+    assert portrait.gallery(data, table_of("text", "image", "image"), 5) == [
+        {
+            "prompt": "text 0",
+            "chosen": URI,
+            "rejected": None,
+            "filtered": "loser",
+            "group": "blue",
+            "user": "b",
+        }
+    ]
+    monkeypatch.setattr(portrait.images, "thumbnails", lambda *_: {"i2": JPEG})
+    data = filtered_study([("seen", "test", None), ("unseen", "test", "winner")])
+    (pair,) = portrait.gallery(data, table_of("text", "image", "image"), 5)
+    assert (pair["user"], pair["group"], pair["chosen"]) == ("a", None, URI)
+    without = filtered_study([("seen", "test", None), ("seen", "test", None)])
+    assert portrait.gallery(without, table_of("text", "image", "image"), 5) == []
+    assert [portrait.data_uri(data) for data in (None, b"<svg/>", JPEG + bytes(70_000))] == [None] * 3
 
 
 def found(dataset):

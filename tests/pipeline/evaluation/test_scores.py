@@ -232,27 +232,33 @@ TRAIN = [(0, 0, 0, 1), (1, 0, 2, 3)]
 
 
 def cold_start(train, adapt, test, n_prompts=0):
-    """The cold-start slice, from rows of (user, prompt, chosen, rejected): pairs, left out, pairs scored."""
+    """The cold-start slice, from rows of (user, prompt, chosen, rejected): pairs, left out, why, pairs scored."""
     parts = (("seen", "train", train), ("unseen", "adapt", adapt), ("unseen", "test", test))
     rows = [(users, r[0], split, r[2:]) for users, split, part in parts for r in part]
     prompts = [r[1] for _, _, part in parts for r in part] if n_prompts else None
     scores = scored(study(rows, "own", prompts=prompts, n_prompts=n_prompts, n_responses=20))
     scored_pairs = sum(int(s.judged.total.sum()) for s in scores.cold_start if s.shots == 0)
-    return (*(scores.cold_start_counts[name] for name in ("pairs", "left_out")), scored_pairs)
+    return (*(scores.cold_start_counts[name] for name in ("pairs", "left_out", "why")), scored_pairs)
 
 
 @pytest.mark.parametrize(
-    ("test", "n_prompts", "expected"),
+    ("test", "n_prompts", "why"),
     [
-        ([(0, 0, 14, 15)], 0, (1, 0, 1)),
-        ([(0, 0, 0, 9)], 0, (0, 0, 0)),  # training knows a response
-        ([(0, 0, 14, 15)], 2, (0, 0, 0)),  # or the prompt
-        ([(0, 0, 8, 14)], 0, (0, 1, 0)),  # or the user was located by one of them
+        ([], 0, "no unseen user has a comparison to test on"),
+        ([(0, 0, 0, 9)], 0, "unseen users are tested on responses that training knows, every one of them"),
+        ([(0, 0, 14, 15)], 2, "unseen users are tested on prompts that training knows, every one of them"),
+        (
+            [(0, 0, 14, 15), (0, 1, 0, 9)],
+            2,
+            "no comparison of unseen users has a new prompt and new responses at once",
+        ),
+        ([(0, 0, 8, 14)], 0, "unseen users were located by the very items that training never showed"),
     ],
 )
-def test_the_cold_start_slice_holds_what_neither_training_nor_the_user_has_met(test, n_prompts, expected):
+def test_where_the_cold_start_slice_is_empty_the_reason_is_said(test, n_prompts, why):
     adapt = [(0, 0, n, n + 1) for n in (4, 6, 8, 10, 12)]
-    assert cold_start(TRAIN, adapt, test, n_prompts) == expected
+    pairs, _, reason, n_scored = cold_start(TRAIN, adapt, test, n_prompts)
+    assert (pairs, reason, n_scored) == (0, why, 0)
 
 
 NO_P = {"seen": {"p": None}, "unseen": {"p": None}}

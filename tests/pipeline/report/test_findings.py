@@ -2,6 +2,7 @@
 
 import pytest
 
+from pipeline.paths import AS_FITTED, ONE_PER_USER
 from pipeline.report import findings
 
 
@@ -100,6 +101,16 @@ def test_the_model_is_held_against_length_and_against_the_encoder_by_its_name():
     assert "its length can hardly be read" in worse
 
 
+def test_the_sentence_on_choose_k_gives_both_numbers_and_says_why_they_may_differ():
+    said = plain(findings.choices_of_k({AS_FITTED: {"K": 2}, ONE_PER_USER: {"K": 3}}, 2))
+    for sentence in ("3 groups describe these users (K = 3).", "K = 2 suffices.", "affine in the weights"):
+        assert sentence in said
+    assert said.endswith("The model of this page has K = 2.")
+    alone = plain(findings.choices_of_k({ONE_PER_USER: {"K": 1}}, 2))
+    assert "nobody is told apart (K = 1)" in alone
+    assert "affine" not in alone
+
+
 def judged(fit=None, **more):
     good = {
         "seeds": 2, "agreement": 0.97, "by_prototype": [0.98, 0.97, 0.96], "same_groups": 0.95,
@@ -135,9 +146,10 @@ def test_each_reason_for_distrust_is_one_sentence(found, said):
     assert said in plain(alarm)
 
 
-def test_the_strictest_split_says_whether_it_is_there_and_what_was_left_out():
-    assert findings.never_seen({"pairs": 0, "left_out": 0}).startswith("It cannot be formed here")
-    said = findings.never_seen({"pairs": 1200, "left_out": 3})
+def test_the_strictest_split_says_why_it_is_not_there_and_what_was_left_out():
+    said = findings.never_seen({"why": "no one is new", "pairs": 0, "left_out": 0})
+    assert said.endswith("here: no one is new.")
+    said = findings.never_seen({"why": "", "pairs": 1200, "left_out": 3})
     assert said.startswith("1,200 comparisons of unseen users; 3 were left out")
 
 

@@ -16,9 +16,9 @@ def test_auto_takes_what_suffices_and_train_fits_it(small, capsys):
     small.set({"model.K": "auto", "model.most_prototypes": 3})
     choose_k.main("simulated")
     found = read_json(paths.chosen("simulated"), "")
-    assert list(found["curves"]) == [choose_k.AS_FITTED, choose_k.ONE_PER_USER]
-    assert found["K"] == found["curves"][choose_k.AS_FITTED]["K"]
-    assert [row["K"] for row in found["curves"][choose_k.ONE_PER_USER]["candidates"]] == [1, 2, 3]
+    assert list(found["curves"]) == [paths.AS_FITTED, paths.ONE_PER_USER]
+    assert found["K"] == found["curves"][paths.AS_FITTED]["K"]
+    assert [row["K"] for row in found["curves"][paths.ONE_PER_USER]["candidates"]] == [1, 2, 3]
     assert "simulated, one prototype per user: K = " in capsys.readouterr().out
     train.main("simulated")
     from pal.serving.reward_model import RewardModel

@@ -22,7 +22,7 @@ FROM_DATA = {"text", "title", "user_id", "user", "prompt", "group", "source", "n
 def evaluated(dataset="own"):
     """What evaluate wrote."""
     found = json.loads((paths.evaluated(dataset) / "evaluated.json").read_text(encoding="utf-8"))
-    return {**found, "methods": {}}
+    return {**found, "curves": {}, "methods": {}}
 
 
 def bare():
@@ -37,21 +37,22 @@ def bare():
         "tastes": [],
     }
     portrait["answering"] = {"rows": [], "standing_out": 0, "sentence": ""}
-    nothing = {"accuracies": [], "plurality": None, "portrait": portrait}
+    nothing = {"accuracies": [], "plurality": None, "portrait": portrait, "training": []}
     return {**evaluated(), **nothing, "calibration": {"ece": None, "bins": []}, "stability": None}
 
 
 def pictured(picture):
-    """The same with two pictures that someone likes, filters, two test sets, items that were dropped and an untrained encoder."""
+    """The same with filtered pictures, two test sets, items that were dropped and an untrained encoder."""
     found = evaluated()
     rows = [row for row in found["accuracies"] if row["model"] == "model"]
-    found["portrait"]["wants"][0]["likes"] = [{"prompt": "a lighthouse", "text": "", "image": picture}] * 2
+    pair = {"prompt": "a lighthouse at dusk", "chosen": picture, "rejected": picture}
     stage = {"stage": "encode", "read": 500, "kept": 498, "dropped": 2, "details": {}}
     return {
         **found,
         "filters": [{**row, "pairs": pairs} for row in rows for pairs in ("filtered", "untouched")],
         "tests": [{**row, "test": test} for row in rows for test in ("test", "test_unique")],
         "test": "test",
+        "gallery": [{**pair, "filtered": "winner", "group": "likes blue", "user": "user 1"}],
         "account": [{**stage, "reasons": {"it is cut short": 2}}],
         "split_table": [{"group": "G1, seen", "train": 58831, "val": 628, "test": None}],
         "encoder": {side: {**by, "name": "untrained-vit-h-14"} for side, by in found["encoder"].items()},
@@ -104,6 +105,7 @@ def test_empty_and_null_findings_are_said_not_drawn(small):
         "No accuracies were measured",
         "nobody was judged",
         "Calibration was not",
+        "No training log",
     ):
         assert said in shown(page)
 
@@ -129,9 +131,8 @@ def test_text_from_data_cannot_become_markup(small, picture):
     ["https://example.org/a.jpg", "data:text/html;base64,PGI+", 'data:image/jpeg;base64,x" onerror="y', None],
 )
 def test_an_address_that_is_no_thumbnail_is_no_picture(small, picture, uri):
-    found = pictured(picture)
-    likes = found["portrait"]["wants"][0]["likes"]
-    found["portrait"]["wants"][0]["likes"] = [{**likes[0], "image": uri}, likes[1]]
+    found = {**pictured(picture), "portrait": bare()["portrait"]}
+    found["gallery"][0]["chosen"] = uri
     page = report.render(found)
     assert [value for tag, _, value in Loads(page).fetching if tag == "img"] == [picture]
     assert "example.org" not in page
