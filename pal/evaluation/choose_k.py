@@ -3,8 +3,8 @@
 The users of a fold are kept out of fitting, then located by some of their comparisons and judged on the rest,
 so that neither the users nor the comparisons that judge a candidate K were fitted to. Of the candidates the
 smallest is chosen that the best does not clearly beat, by one standard error and by a paired test over users.
-K = 1 is judged by the best of its own fit and of the larger ones with one state for all, so that it has their
-width, and careless users are set aside in it as they are in these.
+K = 1 is judged by the better of its own fit and of the best K's with one state for all, so that it has that
+width, and careless users are set aside in it as they are in that.
 
 With one prototype per user (`one_prototype_per_user`) this finds the number of groups. With free weights it
 finds the smallest K that suffices, which may be smaller: the sign of a reward is affine in the weights, so
@@ -163,7 +163,7 @@ def choose_k(
             "comparisons must hold some of one user without a response in common, got none; set K in place "
             "of having it chosen"
         )
-    right, alike = ({K: np.zeros(n_users) for K in tried} for _ in range(2))
+    right = {K: np.zeros((2, n_users)) for K in tried}  # by each user's state, and with one for all
     options = {"config": config, "device": device, "seed": seed}
     if one_per_user:
         for fold in folds:
@@ -171,15 +171,13 @@ def choose_k(
             for fitted in prune_prototypes(embeddings, fold.train, **data, most=tried[-1], **options):
                 if (K := fitted.head.config.K) in right:
                     right[K] += _held_out_right(fitted, embeddings, fold, n_users, config)
-                    alike[K] += _right_alike(fitted, embeddings, fold, n_users)
-        return decide(_with_one(right, alike, total), total)
+        return decide(_with_one(right, total), total)
     for done, K in enumerate(tried, 1):
         for fold in folds:
             data = {"n_users": fold.n_users, "head": head.model_copy(update={"K": K})}
             fitted = fit(embeddings, fold.train, **data, **options)
             right[K] += _held_out_right(fitted, embeddings, fold, n_users, config)
-            alike[K] += _right_alike(fitted, embeddings, fold, n_users)
-        choice = decide(_with_one({K: right[K] for K in tried[:done]}, alike, total), total)
+        choice = decide(_with_one({K: right[K] for K in tried[:done]}, total), total)
         accuracies = [candidate.accuracy for candidate in choice.candidates]
         if done - 1 - accuracies.index(max(accuracies)) >= BEYOND:
             break
@@ -348,8 +346,11 @@ def _n_judged(fold: _Fold, n_users: int) -> Int[np.ndarray, " users"]:
 
 def _held_out_right(
     fitted: Fitted, embeddings: Embeddings, fold: _Fold, n_users: int, config: FitConfig
-) -> Float[np.ndarray, " users"]:
-    """Right judgements of held-out users' comparisons, each by the user as located from the other folds."""
+) -> Float[np.ndarray, "2 users"]:
+    """Right judgements of held-out users' comparisons, each by the user as located from the other folds.
+
+    Then of the same with the one state that fits the other users best.
+    """
     population = fit_population(config.population, fitted.states)
     user, (first, second) = fold.held_out.user, fold.side_folds
     inside = first == second
@@ -364,31 +365,22 @@ def _held_out_right(
         # Evidence adds up over comparisons: all of it, less what a fold has part in, is that of the others.
         states = population.posterior((everything - by_fold.view(PAIR_FOLDS, n_users, -1)).flatten(0, 1)).mean
         judged = fold.held_out[inside.nonzero()[:, 0]]
-        margin = margins(
-            fitted.head, states, embeddings, replace(judged, user=first[inside] * n_users + judged.user)
-        )
-    return Judged.from_margins(margin, judged.user, n_users=n_users).right
-
-
-def _right_alike(
-    fitted: Fitted, embeddings: Embeddings, fold: _Fold, n_users: int
-) -> Float[np.ndarray, " users"]:
-    """Right judgements of the same comparisons with the one state that fits the other users best."""
-    state = one_state_for_all(fitted.head, fitted.states, embeddings, fold.train)
-    if state is None:
-        state = fitted.states[:1]
-    judged = fold.held_out[(fold.side_folds[0] == fold.side_folds[1]).nonzero()[:, 0]]
-    with torch.inference_mode():
-        margin = margins(fitted.head, state.expand(n_users, -1), embeddings, judged)
-    return Judged.from_margins(margin, judged.user, n_users=n_users).right
+        own = replace(judged, user=first[inside] * n_users + judged.user)
+        alike = one_state_for_all(fitted.head, fitted.states, embeddings, fold.train)
+        alike = (fitted.states[:1] if alike is None else alike).expand(n_users, -1)
+        both = [
+            margins(fitted.head, *each) for each in ((states, embeddings, own), (alike, embeddings, judged))
+        ]
+    return np.stack([Judged.from_margins(each, judged.user, n_users=n_users).right for each in both])
 
 
 def _with_one(
-    right: dict[int, Float[np.ndarray, " users"]],
-    alike: dict[int, Float[np.ndarray, " users"]],
-    total: Int[np.ndarray, " users"],
+    right: dict[int, Float[np.ndarray, "2 users"]], total: Int[np.ndarray, " users"]
 ) -> dict[int, Float[np.ndarray, " users"]]:
-    """Right judgements where those of K = 1, if it is tried, are the best that one state for all comes to."""
-    if 1 not in right:
-        return right
-    return {**right, 1: max(alike.values(), key=lambda each: (each / total.clip(1)).sum())}
+    """Right judgements; of K = 1, if it is tried, at least those of the best K with one state for all."""
+    own = {K: each for K, (each, _) in right.items()}
+    if 1 in own:
+        means = {K: (each / total.clip(1)).sum(1) for K, each in right.items()}
+        best = max(means, key=lambda K: means[K][0])
+        own[1] = right[best][1] if means[best][1] > means[1][0] else own[1]
+    return own

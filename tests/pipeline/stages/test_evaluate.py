@@ -3,7 +3,9 @@
 import csv
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
+import polars as pl
 import pytest
 import torch
 
@@ -46,6 +48,17 @@ def test_headline_numbers_stand_in_the_details_too(small, dataset):
     assert found["unseen"]["zero_shot"]["accuracy"] == float(rows["unseen", items, "0", "model"]["accuracy"])
     others = {"oracle", "bound"} if dataset == "simulated" else {"similarity"}
     assert {row[3] for row in rows} == {"model", "k1", "shared", "majority", "asked", *others}
+
+
+def test_calibration_is_of_the_items_and_the_test_set_that_the_headline_is_about():
+    """Sure and right on known items, sure and wrong on new ones of another set: half of all is off by 1."""
+    columns = {"users": "seen", "model": "model", "sign": 1.0}
+    predictions = pl.DataFrame({"pair": [0, 1, 2, 3], "margin": [20.0, 20.0, -20.0, -20.0]})
+    predictions = predictions.with_columns(**{name: pl.lit(value) for name, value in columns.items()})
+    places = {"items": ["known", "known", "new", "new"], "test": ["no_leakage"] * 2 + ["leakage"] * 2}
+    data = SimpleNamespace(places=pl.DataFrame(places))
+    for about, error in (((), 0.5), (("known",), 0), (("new",), 1), (("all", "no_leakage"), 0)):
+        assert evaluate._calibration(predictions, data, *about)["ece"] == pytest.approx(error, abs=1e-6)
 
 
 def test_evaluating_twice_gives_the_same_bytes(small):
