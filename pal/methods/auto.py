@@ -5,9 +5,10 @@ people's answers about responses that they have compared with nothing, on respon
 on people who were kept out and located from some of their answers. A fold keeps out either people and answers
 or items, so that what is left is nearly all that the method will be fitted to: from half of the answers a
 personal method would look worse than it is. The score is the log-likelihood, so that confidence counts. A
-personal method must beat one reward for everyone significantly, and itself with nothing known of anyone: what
-everyone shares may be fitted better by it, which is not personal. Among personal ones the simplest within one
-standard error of the best is taken (Breiman et al., 1984).
+personal method must beat one reward for everyone significantly, and also this one and its own where all have
+one taste, but each a care of their own: that some answer at random is no taste, and neither is what a
+personal method fits better of what everyone shares. Among personal ones the simplest within one standard
+error of the best is taken (Breiman et al., 1984).
 
 Shapes used in this module:
     n        comparisons
@@ -24,13 +25,14 @@ import torch
 from jaxtyping import Bool, Float
 from scipy.special import stdtrit
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from pal.comparisons import Comparisons
 from pal.config import registered
+from pal.evaluation.prototypes import CARES
 from pal.fitting.mixed_effects import TIE
 from pal.methods import METHODS
 from pal.methods.base import Learned, Method, Task
-from pal.users.population import Posterior
 
 # The simplest first.
 CANDIDATES = (
@@ -54,6 +56,7 @@ LEVEL = 0.95  # one-sided, at which a personal method must beat one reward for e
 FAR_BEHIND = 4.0  # standard errors behind another, from which on a candidate is tried no further
 MOST_PEOPLE = 2000  # that take part in choosing; the method chosen is fitted to all
 FEWEST_PEOPLE = 10  # below which nothing can be told: one reward for everyone
+ROUNDS = 20  # of EM for how common each care is
 LEAST = 1e-6  # probability below which a log-loss grows no further
 Judgements = dict[str, list[Float[np.ndarray, " users"]]]  # by way of judging
 
@@ -68,7 +71,7 @@ class Tried:
         accuracy: Mean over people, by way of judging.
         folds: That it was tried on.
         personal: Whether people get rewards of their own.
-        alike: The loss where a personal method takes everyone for someone of whom nothing is known.
+        alike: The loss where everyone has one taste, but each a care of their own.
     """
 
     name: str
@@ -126,13 +129,13 @@ def _simplest(tried: list[Tried]) -> Tried:
 
 
 def _beats(each: Tried, shared: Tried) -> bool:
-    """Whether it is significantly better than `shared`, and than itself where all are taken to be alike.
+    """Whether it is significantly better than `shared`, and than both where all have one taste.
 
     By t-tests over people: of ten the error itself is unsure.
     """
     people = int((~np.isnan(each.loss - shared.loss)).any(0).sum())
-    alike = shared if each.alike is None else replace(each, loss=each.alike)
-    beside = (other.worse_than(each) for other in (shared, alike))
+    alike = [replace(other, loss=other.alike) for other in (shared, each) if other.alike is not None]
+    beside = (other.worse_than(each) for other in (shared, *alike))
     return all(better > max(error, 1e-9) * float(stdtrit(people - 1, LEVEL)) for better, error in beside)
 
 
@@ -179,19 +182,19 @@ def race(names: Sequence[str], task: Task) -> list[Tried]:
             learned = method.learn(replace(task, train=fold.learn, val=fold.val, progress=None))
             for regime, located, pairs in fold.tests:
                 belief = learned.posterior(task.embeddings, located, task.n_users)
-                loss, right = _judged(learned, task, pairs, belief)
+                chance = learned.probability(task.embeddings, pairs, belief)
+                loss, right = _judged(chance, pairs, task.n_users)
                 losses[name][regime].append(loss)
                 rights[name][regime].append(right)
-                if method.personal:
-                    nothing = learned.posterior(task.embeddings, located.slice(0, 0), task.n_users)
-                    alike[name][regime].append(_judged(learned, task, pairs, nothing)[0])
+                chance = chance_without_taste(learned, task, fold.learn, located, pairs)
+                alike[name][regime].append(_judged(chance, pairs, task.n_users)[0])
             tried[name] = Tried(
                 name,
                 _mean_loss(losses[name]),
                 {regime: float(np.nanmean(each)) for regime, each in rights[name].items() if len(each) > 1},
                 number + 1,
                 method.personal,
-                _mean_loss(alike[name]) if method.personal else None,
+                _mean_loss(alike[name]),
             )
         best = min((tried[name] for name in racing), key=lambda each: each.mean)
         behind = {name: tried[name].worse_than(best) for name in racing if name != best.name}
@@ -203,15 +206,52 @@ def race(names: Sequence[str], task: Task) -> list[Tried]:
     return list(tried.values())
 
 
+def chance_without_taste(
+    learned: Learned, task: Task, learn: Comparisons, located: Comparisons, pairs: Comparisons
+) -> Float[Tensor, " n"]:
+    """Chances of what was chosen in `pairs` if everyone had one taste, but each a care of their own.
+
+    Margins of someone of whom nothing is known are multiplied by the person's care, an inverse temperature.
+    It is one of a few numbers: how common each is, is learned from all people by EM, and which of them a
+    person's is, from their own answers.
+
+    Args:
+        learned: What was learned from `learn`.
+        task: What it is learned for.
+        learn: Answers of many people.
+        located: Answers of the people who are judged.
+        pairs: Answers that are judged.
+    """
+    nothing = learned.posterior(task.embeddings, located.slice(0, 0), task.n_users)
+    cares = torch.tensor(CARES, dtype=torch.float64)
+
+    def margins(of: Comparisons) -> Float[Tensor, "n cares"]:
+        chance = learned.probability(task.embeddings, of, nothing).double().cpu()
+        return torch.logit(chance.clamp(LEAST, 1 - LEAST))[:, None] * cares
+
+    def likelihood(of: Comparisons) -> Float[Tensor, "users cares"]:
+        label, weight = (1.0 if x is None else x.double().cpu()[:, None] for x in (of.label, of.weight))
+        margin = margins(of)
+        each = weight * (label * logsigmoid(margin) + (1 - label) * logsigmoid(-margin))
+        return torch.zeros(task.n_users, len(cares)).double().index_add(0, of.user.cpu(), each)
+
+    of_all = likelihood(learn)[torch.unique(learn.user.cpu())]
+    shares = torch.full_like(cares, 1 / len(cares))
+    for _ in range(ROUNDS):
+        shares = torch.softmax(of_all + shares.clamp_min(1e-9).log(), 1).mean(0)
+    belief = torch.softmax(likelihood(located) + shares.log(), 1)
+    return (belief[pairs.user.cpu()] * torch.sigmoid(margins(pairs))).sum(1)
+
+
 def _judged(
-    learned: Learned, task: Task, pairs: Comparisons, belief: Posterior
+    chance: Float[Tensor, " n"], pairs: Comparisons, n_users: int
 ) -> tuple[Float[np.ndarray, " users"], Float[np.ndarray, " users"]]:
     """Mean log-loss and accuracy of each person; NaN of those who are not in the pairs."""
-    chance = learned.probability(task.embeddings, pairs, belief).clamp_min(LEAST)
+    chance = chance.clamp_min(LEAST)
     label = 1.0 if pairs.label is None else pairs.label
     loss = -(label * chance.log() + (1 - label) * (1 - chance).clamp_min(LEAST).log())
     right = (chance > 0.5).double() + 0.5 * (chance == 0.5).double()
-    return _by_user(loss, pairs, task.n_users), _by_user(right, pairs, task.n_users)
+    return _by_user(loss, pairs, n_users), _by_user(right, pairs, n_users)
 
 
 def _mean_loss(losses: Judgements) -> Float[np.ndarray, "regimes users"]:

@@ -15,11 +15,12 @@ from pal.methods.mixed_effects import likeliest_scale
 from tests.pal.conftest import duels
 
 
-def people(users=40, answers=40, spread=0.0) -> Task:
-    """Answers on 120 items of people who share a direction, and differ from it by `spread`."""
+def people(users=40, answers=40, spread=0.0, careless=0) -> Task:
+    """Answers on 120 items of people who share a direction, and differ from it by `spread`; some at random."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(120, 4, generator=generator)
     w = torch.tensor([1.0, 0, 0, 0]) + spread * torch.randn(users, 4, generator=generator)
+    w[:careless] = 0
     user = torch.arange(users).repeat_interleave(answers)
     return Task(Embeddings(torch.zeros(0, 0), x), duels(1.5 * w @ x.T, user, generator), users, K=2)
 
@@ -34,6 +35,7 @@ def test_people_who_are_alike_get_one_reward_and_others_their_own():
     alike = learn_auto(people())
     assert "auto: bt, since no personal method" in alike.said[-1]
     assert float(alike.population.covariance.abs().max()) == 0
+    assert "auto: bt, since no personal method" in learn_auto(people(careless=16)).said[-1]
     different = learn_auto(people(spread=1.0))
     assert "auto: mixed_effects, since it beats one reward for everyone significantly" in different.said[-1]
 
@@ -59,6 +61,8 @@ def test_the_decision_by_hand():
     # What b gains by what it says of everyone is nothing personal.
     assert decide([bt, replace(b, alike=b.loss + np.array([0.1, -0.1, 0.1, 0.0]))]) == "bt"
     assert decide([bt, replace(b, alike=b.loss + 0.01)]) == "b"
+    # Nor is what one reward gains where some answer at random.
+    assert decide([replace(bt, alike=b.loss), b]) == "bt"
     # One reward that reads more is what a personal one has to beat.
     assert decide([bt, tried("bt_prompts", shared - 0.1), b]) == "bt_prompts"
 
