@@ -49,7 +49,7 @@ from pal.methods.base import Learned, Task
 from pal.methods.compare import compare as judge_methods
 from pal.methods.compare import places
 from pal.models.base import margins
-from pal.serving.inputs import InputEncoder, Side
+from pal.serving.inputs import PLURALS, InputEncoder, Side
 from pal.serving.log_report import people_of_log, render, verdict
 from pal.serving.reward_model import RewardModel
 from pal.serving.saved_model import CARD
@@ -296,6 +296,10 @@ def _describe(name: str, weights: Mapping[str, str], items: Items, modality: str
     """What is kept of an encoder beside a model; of vectors, that there is none."""
     if modality == "vector":
         return asdict(Embedder("none", "", "", items.contents.shape[1], "float32", "as given", "none"))
+    if (reads := encoders.modalities(name)) and modality not in reads:
+        option = "image_encoder" if modality == "image" else "encoder"
+        wanted, got = PLURALS[modality], PLURALS[reads[0]]
+        raise PalError(f"{option} must be one that reads {wanted}, got {name!r}, which reads {got}")
     about = encoders.describe(name, weights.get(encoders.plain_name(name), encoders.default_weights(name)))
     return asdict(Embedder.from_described(about))
 

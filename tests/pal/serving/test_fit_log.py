@@ -190,6 +190,10 @@ def test_ties_are_learned_from_where_they_are_kept_and_never_tested_on(tmp_path)
     assert kept.metrics["comparisons"] == 160 > dropped.metrics["comparisons"]
     assert kept.metrics["parts"]["seen test"] < 160 * 0.8 * 0.25 * 0.8
     assert float(dropped.model.population.ties) == 0 < float(kept.model.population.ties)
+    with pytest.raises(
+        PalError, match="encoder must be one that reads texts, got 'classical', which reads pict"
+    ):
+        fit(log, encoder="classical")
     with pytest.raises(PalError, match="--ties must be drop or keep, got 'half'"):
         fit(log, ties="half", **quick)
 
