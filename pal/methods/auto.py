@@ -240,7 +240,8 @@ def chance_without_taste(
     for _ in range(ROUNDS):
         shares = torch.softmax(of_all + shares.clamp_min(1e-9).log(), 1).mean(0)
     belief = torch.softmax(likelihood(located) + shares.log(), 1)
-    return (belief[pairs.user.cpu()] * torch.sigmoid(margins(pairs))).sum(1)
+    chance = (belief[pairs.user.cpu()] * torch.sigmoid(margins(pairs))).sum(1)
+    return chance.to(pairs.user.device)
 
 
 def _judged(
