@@ -13,7 +13,7 @@ import torch
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.encoders.vector_store import Embedder, first_places, packed, unpacked
-from pal.users.attributes import Attributes
+from pal.fitting.attributes import Attributes
 from pipeline import PipelineError, paths
 from pipeline.storage import manifests, tables
 from pipeline.storage.manifests import read_json

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pal import files, hub_files
+from pal import files
 from pal.errors import PalError
 from pal.files import new_folder
 
@@ -23,8 +23,8 @@ ADVICE = ", or set PAL_STORE to another folder"
 
 
 def from_hub(repo: str, revision: str | None, wanted: list[str]) -> Path:
-    """A folder with a model's files from the Hugging Face hub: see `hub_files.download`."""
-    return hub_files.download(
+    """A folder with a model's files from the Hugging Face hub: see `files.download`."""
+    return files.download(
         repo, revision, wanted, advice="set encode.weights (--weights) to package or a folder"
     )
 
