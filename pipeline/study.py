@@ -13,7 +13,7 @@ import torch
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.encoders.vector_store import Embedder, first_places, packed, unpacked
-from pal.users.attributes import Attributes
+from pal.fitting.attributes import Attributes
 from pipeline import PipelineError, paths
 from pipeline.storage import tables
 from pipeline.storage.tables import Coded, read_json

@@ -166,7 +166,7 @@ def _suffix(path: Path) -> str:
 
 
 def _from_hub(source: str, said: list[str]) -> tuple[list[Path], Path]:
-    from pal.hub_files import download, list_files
+    from pal.files import download, list_files
 
     repo, revision, below = hub_parts(source)
     advice = "download it by other means and name the folder"
