@@ -24,7 +24,7 @@ from pipeline.encoding import images, jobs, texts
 from pipeline.encoding.jobs import Job, Share
 from pipeline.params import Params
 from pipeline.storage import raw_files, tables
-from pipeline.storage.manifests import write_manifest
+from pipeline.storage.tables import write_manifest
 
 FILL = {"text": texts.fill, "image": images.fill}
 
