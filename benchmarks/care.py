@@ -12,7 +12,7 @@ from pal.comparisons import Comparisons, Embeddings
 from pal.config import registered
 from pal.methods import METHODS
 from pal.methods.base import Learned, Task
-from pal.models.losses import expected_answer
+from pal.models.base import expected_answer
 from pal.users.care import care_of
 
 USERS, ITEMS, DIM, ANSWERS = 200, 200, 4, 100

@@ -17,7 +17,7 @@ from benchmarks.studies import draw, in_parallel, real_persona, values
 from benchmarks.table import Row, Section
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset
-from pal.evaluation.choose_k import choose_k, one_prototype_per_user
+from pal.methods.choose_k import choose_k, one_prototype_per_user
 from pipeline.datasets import simulated
 
 GROUPS = range(1, 7)

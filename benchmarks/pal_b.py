@@ -26,7 +26,7 @@ from benchmarks.table import Row, Section
 from benchmarks.timing import in_turns, peak
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig, preset
-from pal.fitting.per_comparison import FixedStates
+from pal.fitting.objectives import FixedStates
 from pal.fitting.trainer import fit, make_optimiser
 from pal.models.base import make_model
 

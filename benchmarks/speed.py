@@ -23,8 +23,7 @@ from pal.fitting.trainer import Fitted, fit
 from pal.models.base import feature_blocks, make_model, margins
 from pal.serving.inputs import Preferences
 from pal.serving.reward_model import RewardModel
-from pal.users.points import MAX_POINTS, Points
-from pal.users.simplex import solve_weights
+from pal.users.points import MAX_POINTS, Points, solve_weights
 from pipeline.study import Study
 
 PEAK = 85.0  # GFLOP/s of float32 products a thread, from which on times are judged

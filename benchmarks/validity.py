@@ -34,12 +34,12 @@ from benchmarks.table import Row, Section, mean_row, number
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset, registered
 from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
-from pal.evaluation.choose_k import choose_k
 from pal.evaluation.prototypes import alike_questions, one_state_for_all, plurality_test, shuffle_test
 from pal.fitting.trainer import Fitted, fit
 from pal.methods import METHODS
 from pal.methods.auto import learn_auto
 from pal.methods.base import Task
+from pal.methods.choose_k import choose_k
 from pal.models.base import margins
 
 DATA_SETS, AGAIN = 4000, 60_000

@@ -14,7 +14,7 @@ from pal import RewardModel
 from pal.config import Config
 from pal.encoders import ENCODERS, Described
 from pal.fitting import OBJECTIVES
-from pal.fitting.per_comparison import PerComparison
+from pal.fitting.objectives import PerComparison
 from pal.models import MODELS
 from pal.models.base import PreferenceModel
 from pal.users import POPULATIONS

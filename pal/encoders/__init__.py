@@ -1,18 +1,15 @@
 """Frozen encoders: texts and images in, vectors out. Their registry, and what every encoder offers.
 
 `describe` says which weights an encoder name stands for and checks them, in a second and without torch;
-`load` builds the encoder. An encoder's module has
-    NAMES                    the encoders with a name of their own
-    PREFIXES                 how any other of its names starts: `open_clip:`
+`load` builds the encoder. To add one: a line in `ENCODERS`, and a module with
+    NAMES        the encoders with a name of their own
+    PREFIXES     how any other of its names starts: `open_clip:`
     describe(name, weights, *, precision, engine) -> Described
     load(described, device) -> TextEncoder | ImageEncoder
-and, where its names may say how it encodes, as `NAME+instruction=query: `,
-    OPTIONS                  the options, which `describe` and `load` take as texts by these names
-and, where the weights of some come with this library's own dependencies,
-    IN_PACKAGES              their names
-and, for what can be refused before any file is looked at,
-    READS                    modalities by name; the empty name stands for all others
-To add one: a module with these, and a line in `ENCODERS`.
+and, if it has them,
+    OPTIONS      what a name may say, as `NAME+instruction=query: `: given as texts to `describe` and `load`
+    IN_PACKAGES  the names whose weights come with this library's own dependencies
+    READS        modalities by name, for what is refused before any file is looked at; "" is all other names
 """
 
 import re
@@ -49,8 +46,13 @@ REPO = r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w-][\w./-]*))?"
 OPTION = re.compile(r"\+(?=(?:layer|pooling|instruction)=)")
 MEASURED = "+measures"  # at the end of a name
 MEASURES = (
-    "log characters", "log sentences", "letters a word", "log commas", "log question marks", "capitals",
-)  # fmt: skip
+    "log characters",
+    "log sentences",
+    "letters a word",
+    "log commas",
+    "log question marks",
+    "capitals",
+)
 MEASURES_SPREAD = 0.3  # what they are multiplied by: their share of the length of a vector of unit length
 SENTENCE_END = re.compile(r"[.!?]+")
 LONGEST = 2_000_000  # characters of the longest text that is read; all but its first tokens are cut anyway
@@ -72,9 +74,8 @@ class Described:
         family: Its module's key in `ENCODERS`.
         modalities: What it reads: text, image, or both into one space.
         engine: What runs the network: torch, or onnx (ONNX Runtime).
-        precision: What the network computes in: float32, bfloat16 or float16.
-        libraries: Packages whose next version may change a vector beyond rounding: what was encoded with
-            another version is encoded again.
+        precision: What the network computes in: one of `PRECISIONS`.
+        libraries: Packages of which another version than the one that encoded has everything encoded again.
     """
 
     name: str
@@ -123,13 +124,12 @@ def describe(
     Args:
         name: One of `names()`; or any open_clip model, `open_clip:ViT-B-32/laion2b_s34b_b79k` or
             `open_clip:hf-hub:ORG/NAME`; any sentence-transformers model, `sentence-transformers:ORG/NAME`;
-            or an open_clip architecture without trained weights, `untrained-vit-h-14`; or hidden states of
-            a language model, `transformers:ORG/NAME+layer=20+pooling=mean`. `+instruction=TEXT` puts a text
-            before every one. With `+measures` at its end, six measures of a text follow its vector: length,
-            punctuation.
+            an open_clip architecture without trained weights, `untrained-vit-h-14`; or hidden states of a
+            language model, `transformers:ORG/NAME+layer=20+pooling=mean`. `+instruction=TEXT` puts a text
+            before every one; `+measures` at the end lets six measures of a text follow its vector.
         weights: `package` (an installed package, found by its metadata, its code never imported), `hub`, or
             a folder that holds the model's files.
-        precision: float32, bfloat16 or float16: what the network computes in.
+        precision: One of `PRECISIONS`: what the network computes in.
         engine: torch or onnx.
 
     Raises:
@@ -141,13 +141,9 @@ def describe(
         return replace(described, name=name)
     if "text" not in described.modalities:
         raise PalError(f"encoder must read texts to take their measures, got {name!r}")
-    return replace(
-        described,
-        name=name,
-        dim=described.dim + len(MEASURES),
-        preprocessing=f"{described.preprocessing}; {len(MEASURES)} measures of the text added",
-        modalities=("text",),
-    )
+    words = f"{described.preprocessing}; {len(MEASURES)} measures of the text added"
+    dim = described.dim + len(MEASURES)
+    return replace(described, name=name, dim=dim, preprocessing=words, modalities=("text",))
 
 
 def load(described: Described, device: str = "cpu") -> TextEncoder | ImageEncoder:
@@ -182,14 +178,10 @@ def plain_name(name: str) -> str:
 
 
 def check_name(name: str) -> str:
-    """Check that an encoder's name is known; no file is looked at.
-
-    Returns:
-        Its module's key in `ENCODERS`.
+    """The key in `ENCODERS` of an encoder's module; no file is looked at.
 
     Raises:
-        PalError: If the name is none of `names()`, and starts with no module's prefix; or an option in it is
-            not one of the module's.
+        PalError: If no module knows the name, or an option in it.
     """
     prefixes: list[str] = []
     plain, options, _ = split_name(name)
@@ -197,10 +189,11 @@ def check_name(name: str) -> str:
         module = _module(family)
         if plain in module.NAMES or plain.startswith(tuple(module.PREFIXES)):
             known = getattr(module, "OPTIONS", ())
-            if unknown := next((option for option in options if option not in known), None):
-                raise PalError(
-                    f"encoder must be {plain} without +{unknown}=, which it does not take, got {name!r}"
-                )
+            for option in options:
+                if option not in known:
+                    raise PalError(
+                        f"encoder must be {plain} without +{option}=, which it does not take, got {name!r}"
+                    )
             return family
         prefixes += module.PREFIXES
     raise PalError(
@@ -227,18 +220,12 @@ def _module(family: str) -> Any:
 
 
 def complaint(text: str, *, may_be_blank: bool = False) -> str | None:
-    """What is wrong with a text as an encoder's input, None where nothing is.
+    """What is wrong with a text as an encoder's input, such as "is empty"; None where nothing is.
 
     What passes has a finite vector. Nothing is refused that an encoder copes with: long texts are cut to its
     limit, controls and unknown characters count as it counts them. A text of which a tokeniser keeps nothing
     though there is something to see, such as a lone accent, has the vector of no text at all.
-
-    Args:
-        text: Any Python string.
-        may_be_blank: Whether nothing, spaces and invisible characters are let through.
-
-    Returns:
-        The end of a sentence that begins with the text's name: "is empty".
+    `may_be_blank` lets nothing, spaces and invisible characters through.
     """
     if len(text) > LONGEST:
         return f"is longer than {LONGEST:,} characters (got {len(text):,})"
@@ -275,11 +262,7 @@ def measure(text: str) -> list[float]:
 
 
 class MeasuredTexts:
-    """An encoder of texts whose vectors end with the text's measures.
-
-    Args:
-        encoder: The encoder that makes the rest of each vector.
-    """
+    """An encoder of texts whose vectors end with the text's measures."""
 
     def __init__(self, encoder: Any) -> None:
         self.encoder = encoder

@@ -49,28 +49,17 @@ PREPROCESS = {
 
 
 class Config(NamedTuple):
-    """How a model is built, and what it takes.
+    """How a model is built, and what it takes."""
 
-    Args:
-        model: open_clip's `model_cfg`; for PickScore transformers' config.json.
-        preprocess: Mean and std by channel, interpolation, resize_mode.
-        dim: Width of its vectors.
-        size: Side of the images that it takes, pixels.
-        reads_text: Whether its texts can be read with open_clip's own tokeniser.
-    """
-
-    model: dict[str, Any]
-    preprocess: dict[str, Any]
-    dim: int
-    size: int
-    reads_text: bool
+    model: dict[str, Any]  # open_clip's `model_cfg`; for PickScore transformers' config.json
+    preprocess: dict[str, Any]  # of PREPROCESS
+    dim: int  # of its vectors
+    size: int  # side of the images that it takes, pixels
+    reads_text: bool  # with open_clip's own tokeniser
 
 
 def describe(name: str, weights: str, *, precision: str, engine: str) -> Described:
-    """Find a model's files, held to the published hash where there is one: see `pal.encoders.describe`.
-
-    Untrained architectures have no files: `weights` changes nothing for them.
-    """
+    """Find a model's files, if any, held to the published hash if any: see `pal.encoders.describe`."""
     if engine != "torch":
         raise PalError(
             f"engine must be torch for {name}, got {engine!r}; ONNX Runtime runs text encoders alone"
@@ -100,68 +89,49 @@ def describe(name: str, weights: str, *, precision: str, engine: str) -> Describ
     )  # fmt: skip
 
 
-def load(described: Described, device: str) -> "ClipEncoder":
-    """Build a described model, ready to encode on a device.
-
-    Raises:
-        PalError: If its name says untrained and it has files, or the other way round; if float16 is asked
-            for on a CPU; if the weights do not fit.
-    """
-    name, folder = described.name, described.folder
-    if name.startswith(UNTRAINED) != (folder is None):
-        raise PalError(
-            f"{name} must have weights exactly where its name does not say untrained, "
-            f"got {'no files' if folder is None else str(folder)}"
-        )
-    if described.precision == "float16" and device == "cpu":
-        raise PalError(f"precision must be float32 or bfloat16 for {name} on a CPU, got 'float16'")
-    return ClipEncoder(described, config_of(name, folder), device)
-
-
 class Towers(NamedTuple):
     """A network as built by open_clip or by transformers, on the CPU.
 
-    Args:
-        model: The network; its weights may be moved and cast in place.
-        tokenise: Token ids of texts, 0 behind each text's end: (texts, context). The end has the highest id.
-        image: Vectors of normalised pixels.
-        text: Vectors of token ids, of any length where the text tower is causal.
-        is_causal: Whether each token sees those before it alone, and the vector is that of the end.
+    Token ids are (texts, context), 0 behind each text's end, which has the highest id. In a causal text tower
+    each token sees those before it alone, the vector is that of the end, and they may be of any length.
     """
 
     model: "nn.Module"
     tokenise: "Callable[[list[str]], Tensor]"
-    image: "Callable[[Tensor], Tensor]"
+    image: "Callable[[Tensor], Tensor]"  # of normalised pixels
     text: "Callable[[Tensor], Tensor]"
     is_causal: bool
 
 
 class ClipEncoder:
-    """A CLIP model, from local safetensors or untrained.
-
-    Args:
-        described: The model, its weights checked.
-        config: How it is built.
-        device: Where to compute.
+    """A described CLIP model, from local safetensors or untrained.
 
     Raises:
-        PalError: If the weights do not fit the architecture.
+        PalError: If its name says untrained and it has files, or the other way round; if float16 is asked
+            for on a CPU; if the weights do not fit the architecture.
     """
 
-    def __init__(self, described: Described, config: Config, device: str) -> None:
+    def __init__(self, described: Described, device: str) -> None:
         import torch
 
-        self._device, self._config = device, config
+        name, folder = described.name, described.folder
+        if name.startswith(UNTRAINED) != (folder is None):
+            raise PalError(
+                f"{name} must have weights exactly where its name does not say untrained, "
+                f"got {'no files' if folder is None else str(folder)}"
+            )
+        if described.precision == "float16" and device == "cpu":
+            raise PalError(f"precision must be float32 or bfloat16 for {name} on a CPU, got 'float16'")
+        self._device, self._config = device, config_of(name, folder)
         self._dtype = getattr(torch, described.precision)
-        build = _transformers_towers if described.name == PICKSCORE else _open_clip_towers
-        model, self._tokenise, self._image, self._text, self._is_causal = build(described, config)
+        build = _transformers_towers if name == PICKSCORE else _open_clip_towers
+        model, self._tokenise, self._image, self._text, self._is_causal = build(described, self._config)
         model.eval().requires_grad_(False)
         if not all(torch.isfinite(weight).all() for weight in model.parameters()):
-            raise PalError(f"the weights of {described.name} must be finite, got NaN or infinity")
+            raise PalError(f"the weights of {name} must be finite, got NaN or infinity")
         model.to(device, self._dtype)
-        mean, std = (
-            torch.tensor(config.preprocess[key], device=device).view(3, 1, 1) for key in ("mean", "std")
-        )
+        shape = self._config.preprocess
+        mean, std = (torch.tensor(shape[key], device=device).view(3, 1, 1) for key in ("mean", "std"))
         self._scale, self._shift = 1 / (255 * std), -mean / std
 
     def shrink(self, pixels: "Tensor") -> "Tensor":
@@ -199,6 +169,9 @@ class ClipEncoder:
     def _token_ids(self, texts: list[str]) -> "Tensor":
         # Half of a surrogate pair has no bytes, and the tokeniser works on bytes.
         return self._tokenise([text.encode("utf-8", "replace").decode() for text in texts])
+
+
+load = ClipEncoder
 
 
 def _open_clip_towers(described: Described, config: Config) -> Towers:
@@ -274,11 +247,7 @@ def _transformers_towers(described: Described, config: Config) -> Towers:
 
 
 def weights_file(name: str, folder: Path) -> Path:
-    """The file of a model's weights in its folder.
-
-    Raises:
-        PalError: If there is none that is safetensors; pickles are not opened.
-    """
+    """The file of a model's weights in its folder, safetensors."""
     wanted = {CLIP_H: WEIGHTS[:1], PICKSCORE: WEIGHTS[1:]}.get(name, WEIGHTS)
     for file in wanted:
         if (folder / file).is_file():

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pal.encoders import PRECISIONS, REPO, Described, TextEncoder
+from pal.encoders import PRECISIONS, REPO, Described
 from pal.encoders.transformers import PooledTokens, pool_mean
 from pal.encoders.weights import (
     ADVICE,
@@ -46,20 +46,12 @@ LIGHT = ("all-MiniLM-L6-v2", "torch", "float32")  # what runs without the librar
 
 
 class Published(NamedTuple):
-    """A sentence-transformers model as its authors published it.
-
-    Args:
-        repo: Its name on the Hugging Face hub.
-        revision: The hub's commit.
-        weights_sha256: Hash of model.safetensors at that commit.
-        packages: Packages of the Python index that carry the same files: one that holds them as they are, or
-            several that hold an archive's parts in order.
-    """
+    """A sentence-transformers model as its authors published it on the hub, and Python packages of it."""
 
     repo: str
     revision: str
-    weights_sha256: str
-    packages: tuple[str, ...]
+    weights_sha256: str  # of model.safetensors
+    packages: tuple[str, ...]  # one with the files as they are, or several with an archive's parts in order
 
 
 PUBLISHED = {
@@ -96,14 +88,13 @@ def describe(
             f"encoder must be one of {', '.join(PUBLISHED)} or {PREFIX}ORG/NAME, with @REVISION or without, "
             f"got {name!r}"
         )
-    if weights not in ("package", "hub"):
+    if weights == "hub":
+        repo, revision = published[:2] if published else other.group("repo", "revision")
+        folder = from_hub(repo, revision, ["*.json", "*.txt", "*.safetensors"])
+    elif weights != "package":
         folder = Path(weights).expanduser()
-    elif published and weights == "package":
-        folder = from_package(name, published.packages, WEIGHTS, published.weights_sha256)
     elif published:
-        folder = from_hub(published.repo, published.revision, ["*.json", "*.txt", WEIGHTS])
-    elif weights == "hub":
-        folder = from_hub(other["repo"], other["revision"], ["*.json", "*.txt", "*.safetensors"])
+        folder = from_package(name, published.packages, WEIGHTS, published.weights_sha256)
     else:
         raise PalError(
             f"encode.weights must be hub or a folder for {name}: no package is known, got 'package'"
@@ -124,21 +115,12 @@ def describe(
     )  # fmt: skip
 
 
-def load(described: Described, device: str, instruction: str | None = None) -> TextEncoder:
-    """Build a described model, ready to encode on a device."""
-    return SentenceEncoder(described, device, instruction)
-
-
 def check_engine(precision: str, engine: str, device: str | None = None) -> None:
     """Refuse what cannot be run, before anything is loaded.
 
-    Args:
-        precision: What the network computes in.
-        engine: What runs it.
-        device: Where; None where that is not known yet.
-
     Raises:
-        PalError: If there is no such precision or engine, they do not go together, or packages are missing.
+        PalError: If there is no such precision or engine, they do not go together with each other or with the
+            device (None: not known yet), or packages are missing.
     """
     missing = [name for name in ONNX_PACKAGES if find_spec(name) is None] if engine == "onnx" else []
     if precision not in PRECISIONS:
@@ -165,12 +147,7 @@ def check_engine(precision: str, engine: str, device: str | None = None) -> None
 
 
 class SentenceEncoder(PooledTokens):
-    """A sentence-transformers model from local files.
-
-    Args:
-        described: The model, its weights checked.
-        device: Where to compute.
-        instruction: What stands before every text; None takes what the model itself puts there.
+    """A described sentence-transformers model on a device; see `describe` for the instruction.
 
     Raises:
         PalError: If the folder asks for what is not run here, or engine, precision and device do not go
@@ -193,6 +170,9 @@ class SentenceEncoder(PooledTokens):
         super().__init__(*parts, dim=described.dim, device=device, instruction=instruction)
 
 
+load = SentenceEncoder
+
+
 class LightTokenizer:
     """The tokeniser of LIGHT, called as transformers' own is."""
 
@@ -211,12 +191,10 @@ class LightTokenizer:
 
 
 def _read_light(folder: Path, device: str) -> tuple[LightTokenizer, int, "Network", list["Pooling"]]:
-    """LIGHT without transformers and sentence-transformers, whose import costs three times torch's.
+    """LIGHT's tokeniser, limit of tokens, network and pooling, without the import of the library.
 
-    The same operations in the same order, so that vectors are the library's to the bit: a test compares them.
-
-    Returns:
-        The tokeniser, its limit of tokens, the network and what makes one vector of its tokens'.
+    That costs three times torch's. The same operations in the same order, so that vectors are the library's
+    to the bit: a test compares them.
     """
     from safetensors.torch import load_file
     from torch.nn import functional as F
@@ -232,14 +210,16 @@ def _read_light(folder: Path, device: str) -> tuple[LightTokenizer, int, "Networ
     def linear(x: "Tensor", name: str) -> "Tensor":
         return F.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
 
+    def embedding(name: str) -> "Tensor":
+        return weights[f"embeddings.{name}_embeddings.weight"]
+
     def network(token_ids: "Tensor", attention_mask: "Tensor | None") -> "Tensor":
         rows, tokens = token_ids.shape
-        mask = None if attention_mask is None else attention_mask[:, None, None, :].bool()
-        mask = mask if mask is None else mask.expand(rows, 1, tokens, tokens)
-        table = {name: weights[f"embeddings.{name}_embeddings.weight"] for name in
-                 ("word", "position", "token_type")}  # fmt: skip
-        x = F.embedding(token_ids, table["word"]) + table["token_type"][0]
-        x = norm(x + table["position"][:tokens], "embeddings.LayerNorm")
+        mask = attention_mask
+        if mask is not None:
+            mask = mask[:, None, None, :].bool().expand(rows, 1, tokens, tokens)
+        x = F.embedding(token_ids, embedding("word")) + embedding("token_type")[0]
+        x = norm(x + embedding("position")[:tokens], "embeddings.LayerNorm")
         for layer in range(config["num_hidden_layers"]):
             at = f"encoder.layer.{layer}"
             query, key, value = (
@@ -305,9 +285,8 @@ def _prompt_of(described: Described, model: Any) -> str:
 def _network(described: Described, model: Any, limit: int, device: str) -> "Network":
     """The network as a function of token ids (rows, tokens) and their mask: (rows, tokens, width) float32.
 
-    Only the network differs between engines, and so vectors agree up to rounding. Reduced precision is
-    autocast: products in it, sums and norms in float32. Beside weights in reduced precision that is a few
-    hundredths slower, with a third to two thirds of the error.
+    Reduced precision is autocast: products in it, sums and norms in float32. Beside weights in reduced
+    precision that is a few hundredths slower, with a third to two thirds of the error.
     """
     import torch
 

@@ -166,8 +166,8 @@ def describe(
         weights: hub, or a folder that `save_pretrained` wrote.
         precision: What weights are, and what is computed in.
         engine: torch.
-        layer: From 0, the tokens' embeddings, to the model's last layer, which is taken by default; or
-            backwards from -1, the last one. The last one's states come after the final norm.
+        layer: From 0, the tokens' embeddings, to the model's last layer, the default, whose states come after
+            the final norm; or backwards from -1, the last one.
         pooling: last, mean or first: which tokens the vector is of.
         instruction: What stands before every text.
     """
@@ -202,11 +202,7 @@ def describe(
 
 
 def layer_of(layer: str | None, n_layers: int, name: str) -> int:
-    """The layer's number, counted from the tokens' embeddings.
-
-    Raises:
-        PalError: If the model has no such layer.
-    """
+    """The layer's number, counted from the tokens' embeddings; a PalError if the model has no such layer."""
     given = "-1" if layer is None else layer
     if not re.fullmatch(r"-?\d{1,4}", given) or not -n_layers - 1 <= int(given) <= n_layers:
         raise PalError(f"layer must be from {-n_layers - 1} to {n_layers} for {name}, got {given!r}")

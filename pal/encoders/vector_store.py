@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -46,15 +46,8 @@ THREADS = 2  # that hash files at once: more than a disk or a small machine serv
 class Embedder:
     """Which encoder made vectors, and how: what stands in every shard's metadata.
 
-    Args:
-        encoder: Its name; `none` where items were vectors already.
-        weights_sha256: Hash of its weights; empty where it has none, or untrained ones.
-        files_sha256: Hash over its weights, configuration and tokeniser.
-        dim: Width of the vectors.
-        dtype: float32 or float16, as stored.
-        preprocessing: In words.
-        engine: What ran the network: torch or onnx.
-        precision: What the network computed in.
+    `encoder` is its name, `none` where items were vectors already; `dtype` is float32 or float16, as stored;
+    the others are as in `Described`.
     """
 
     encoder: str
@@ -69,9 +62,8 @@ class Embedder:
     @classmethod
     def from_described(cls, about: Described, dtype: str = "float32") -> "Embedder":
         """What an encoder's description says of it."""
-        hashes = (about.weights_sha256, about.files_sha256)
-        how = (dtype, about.preprocessing, about.engine, about.precision)
-        return cls(about.name, *hashes, about.dim, *how)
+        shared = {field.name for field in fields(cls)} - {"encoder", "dtype"}
+        return cls(encoder=about.name, dtype=dtype, **{name: getattr(about, name) for name in shared})
 
     @property
     def stored_dtype(self) -> np.dtype:
@@ -105,11 +97,7 @@ def image_id(
 
 
 def packed(ids: "list[str] | np.ndarray") -> np.ndarray:
-    """Item ids as an array of 32 hex digits each, which sorts and searches as the texts do.
-
-    Raises:
-        PalError: If an id is not 32 hex digits.
-    """
+    """Item ids as an array of 32 hex digits each, which sorts and searches as the texts do; checked."""
     try:
         array = np.asarray(ids, dtype="S") if len(ids) else np.empty(0, "S32")  # S32 would cut longer ones
         text = array.tobytes().decode("ascii")
@@ -127,13 +115,7 @@ def unpacked(ids: np.ndarray) -> list[str]:
 
 
 def write_shard(path: Path, ids: "list[str] | np.ndarray", vectors: np.ndarray, embedder: Embedder) -> None:
-    """Write one shard.
-
-    Args:
-        path: The file.
-        ids: Item ids, one per row.
-        vectors: (len(ids), dim) float array; converted to the embedder's dtype.
-        embedder: What made them.
+    """Write one shard of item ids and their vectors, (len(ids), dim), as the embedder's dtype.
 
     Raises:
         PalError: If a vector is not finite, in the dtype that it is stored in.
@@ -144,8 +126,6 @@ def write_shard(path: Path, ids: "list[str] | np.ndarray", vectors: np.ndarray, 
 
 def read_shard(path: Path) -> tuple[np.ndarray, np.ndarray, Embedder]:
     """Read one shard: ids (`packed`), vectors as (rows, dim) in their stored dtype, and what made them.
-
-    The vectors are a view of what was read.
 
     Raises:
         PalError: If the file is damaged or no shard.
@@ -158,13 +138,7 @@ def read_shard(path: Path) -> tuple[np.ndarray, np.ndarray, Embedder]:
 
 
 class Places(NamedTuple):
-    """Where items lie in the store.
-
-    Args:
-        files: The store's files.
-        file: Each item's file, as its index in `files`; -1 where it is not in the store.
-        row: Its row in that file.
-    """
+    """Where items lie in the store: its files, and each item's file (-1 where it is in none) and row."""
 
     files: list[Path]
     file: np.ndarray
@@ -202,10 +176,7 @@ class EmbeddingStore:
         self._ids: dict[str, np.ndarray] = {}  # of files that were verified, by name
 
     def find(self, ids: np.ndarray) -> Places:
-        """Where items lie. One that lies in two files is taken from the first by name.
-
-        Args:
-            ids: Item ids as `packed` gives them.
+        """Where items lie, by ids that are `packed`. One in two files is taken from the first by name.
 
         Raises:
             PalError: If a file's bytes are not those that its name promises; it is removed.
@@ -227,8 +198,7 @@ class EmbeddingStore:
         """Keep vectors, in a new file that is named by its hash.
 
         Raises:
-            PalError: If a vector is not finite.
-            PalError: If the store cannot be written.
+            PalError: If a vector is not finite, or the store cannot be written.
         """
         names = packed(ids)
         out = io.BytesIO()
@@ -248,13 +218,8 @@ class EmbeddingStore:
     def gather(self, places: Places, rows: int, folder: Path) -> Iterator[np.ndarray]:
         """Vectors of those items that are in the store, in their order, in parts of at most so many rows.
 
-        Nearly every part needs nearly every file. So each file is read once, into a file without a name,
-        which is gone with the process.
-
-        Args:
-            places: Where items lie.
-            rows: Rows of a part.
-            folder: Where the file without a name is made.
+        Nearly every part needs nearly every file. So each file is read once, into a file without a name in
+        `folder`, which is gone with the process.
 
         Raises:
             PalError: If a file is damaged, or the disk is full.
@@ -276,11 +241,7 @@ class EmbeddingStore:
             raise PalError(sentence(error, f"{folder} has no room for the vectors")) from None
 
     def _verified_ids(self, path: Path) -> np.ndarray:
-        """A file's ids, after its bytes were compared with its name.
-
-        Raises:
-            PalError: If they are others, or the file is gone.
-        """
+        """A file's ids, after its bytes were compared with its name."""
         if path.name in self._ids:
             return self._ids[path.name]
         try:

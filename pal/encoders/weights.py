@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pal import files, hub_files
+from pal import files
 from pal.errors import PalError
 from pal.files import new_folder
 
@@ -23,8 +23,8 @@ ADVICE = ", or set PAL_STORE to another folder"
 
 
 def from_hub(repo: str, revision: str | None, wanted: list[str]) -> Path:
-    """A folder with a model's files from the Hugging Face hub: see `hub_files.download`."""
-    return hub_files.download(
+    """A folder with a model's files from the Hugging Face hub: see `files.download`."""
+    return files.download(
         repo, revision, wanted, advice="set encode.weights (--weights) to package or a folder"
     )
 
@@ -107,9 +107,8 @@ def weights_in(folder: Path, name: str) -> tuple[Path, str]:
     Raises:
         PalError: If there is none that is safetensors.
     """
-    files = [folder / WEIGHTS]
-    if not files[0].is_file():  # large models come in numbered parts
-        files = sorted(folder.glob("model-*-of-*.safetensors"))
+    # Large models come in numbered parts.
+    files = [*folder.glob(WEIGHTS)] or sorted(folder.glob("model-*-of-*.safetensors"))
     if not files:
         raise PalError(f"encode.weights must lead to a folder with {WEIGHTS} of {name}, got {str(folder)!r}")
     if len(files) == 1:
@@ -137,11 +136,7 @@ def sha256_of_folder(folder: Path) -> str:
 
 
 def read_json(path: Path, kind: type = dict) -> Any:
-    """Read a JSON file of a model's configuration: an object or a list; empty where the file is not there.
-
-    Raises:
-        PalError: If it cannot be read, or holds a value of another kind.
-    """
+    """Read a JSON file of a model's configuration, an object or a list; empty where it is not there."""
     if not path.is_file():
         return kind()
     try:

@@ -27,10 +27,8 @@ from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.errors import PalError
-from pal.models.base import PreferenceModel, feature_blocks
-from pal.models.losses import LOSSES, expected_loss
-from pal.users.points import Points
-from pal.users.simplex import solve_weights
+from pal.models.base import LOSSES, PreferenceModel, expected_loss, feature_blocks
+from pal.users.points import Points, solve_weights
 
 LIKELIER = 20.0  # how many times likelier answers must be outside than anywhere between the prototypes
 WIDER = 2.0  # how far outside to look: the simplex of the prototypes, so many times as wide

@@ -25,9 +25,8 @@ from torch.nn.functional import one_hot
 from pal.comparisons import Comparisons, Embeddings, distinct_rows
 from pal.config import HeadConfig
 from pal.fitting.trainer import Fitted, Progress, check_finite
-from pal.models.base import PreferenceModel
+from pal.models.base import PreferenceModel, expected_loss, logistic, weighted_mean
 from pal.models.linear import LinearModel
-from pal.models.losses import expected_loss, logistic, weighted_mean
 from pal.users.gaussian import Gaussian, shrunk
 from pal.users.points import Points
 

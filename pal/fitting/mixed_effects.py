@@ -23,9 +23,8 @@ from torch import Tensor
 from pal.comparisons import Comparisons, Embeddings, distinct_rows
 from pal.config import FitConfig, HeadConfig
 from pal.fitting.trainer import Fitted, Progress
-from pal.models.base import margins
+from pal.models.base import expected_answer, expected_loss, logistic, margins, weighted_mean
 from pal.models.linear import LinearModel
-from pal.models.losses import expected_answer, expected_loss, logistic, weighted_mean
 from pal.users.gaussian import (
     Answers,
     Gaussian,

@@ -22,10 +22,8 @@ from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig, registered
 from pal.errors import PalError
 from pal.fitting import OBJECTIVES
-from pal.fitting.objective import Objective, user_balanced
-from pal.fitting.per_comparison import FixedStates
-from pal.models.base import PreferenceModel, make_model, margins
-from pal.models.losses import LOSSES, expected_loss, weighted_mean
+from pal.fitting.objectives import FixedStates, Objective, user_balanced
+from pal.models.base import LOSSES, PreferenceModel, expected_loss, make_model, margins, weighted_mean
 from pal.users.population import Population
 
 Progress = Callable[[int, float], None]

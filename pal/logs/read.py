@@ -138,7 +138,7 @@ def _suffix(name: str) -> str:
 
 
 def _from_hub(source: str) -> Files:
-    from pal.hub_files import download, list_files
+    from pal.files import download, list_files
 
     repo, revision, below = hub_parts(source)
     advice = "download it by other means and name the folder"

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig, preset
-from pal.fitting.attributes import fit_attributes
+from pal.fitting.attributes import AttributePrior, Attributes, fit_attributes
 from pal.fitting.trainer import Fitted, Progress, few_threads, fit
 from pal.models.base import feature_blocks
-from pal.users.attributes import AttributePrior, Attributes
 from pal.users.gaussian import Gaussian
 from pal.users.population import Population, Posterior, fit_population
 

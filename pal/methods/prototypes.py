@@ -1,6 +1,16 @@
-"""PAL (Chen et al., 2024): prototypes that all users share, and each user's mix of them."""
+"""Methods that mix rewards or points which all people share: PAL and its kin, and linear bases of rewards.
 
-from pal.methods.base import Method, from_preset
+Each is written from its paper's equations.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from pal.config import FitConfig, preset
+from pal.fitting.basis import Basis, fit_basis, fit_normal
+from pal.methods.base import Learned, Method, Task, from_preset
 
 PAL = "PAL: Pluralistic Alignment (Chen et al., 2024)"
 
@@ -31,5 +41,158 @@ PAL_OURS = Method(
     "A likelihood over all of a user's answers (latent classes over the simplex) in place of a loss per "
     "comparison, which needs a prior where answers are few.",
     from_preset("ours"),
+    prototypes=True,
+)
+
+
+HEAD = {"hidden_layers": 0, "bias": False, "latent": 8, "K": 1}
+FIT = {
+    "population": "gaussian",
+    "learning_rate": 0.02,
+    "weights_learning_rate": 0.1,
+    "epochs": 60,
+    "batch_size": 4096,
+    "validate_every": 5,
+    "best_by": "loss",
+}
+
+
+def learn_ideal_points(task: Task) -> Learned:
+    """Fit metric and points together, then the normal population that the points come from."""
+    inputs = "prompt_and_response" if task.has_prompts else "response"
+    learned = task.fit(*preset("ours", "point", head={**HEAD, "inputs": inputs}, fit=FIT))
+    fitted = learned.fitted
+    with torch.no_grad():
+        states, population = fit_normal(fitted.head, fitted.states, task.embeddings, task.train)
+    # The states are now the belief about each person.
+    config = learned.config.model_copy(update={"objective": "marginal"})
+    return Learned(replace(fitted, states=states, population=population), config)
+
+
+IDEAL_POINT = Method(
+    "an ideal point of each person's own",
+    "One for all: simultaneous metric and preference learning over multiple users (Canal et al., 2022)",
+    "A metric of rank 8 by descent, in place of a convex programme with a nuclear norm. New people's points "
+    "are inferred with the seen people's as a normal prior.",
+    learn_ideal_points,
+)
+
+
+DESCENT = {"learning_rate": 0.02, "epochs": 60, "batch_size": 4096, "validate_every": 5, "best_by": "loss"}
+
+
+def learn_micro(task: Task) -> Learned:
+    """Rewards and router together, each user a latent class over shares of the rewards."""
+    head = {"K": min(task.K, task.n_users)}
+    fit = {**DESCENT, "objective": "mixture", "weight_decay": 0.1, "epochs": 100}
+    return task.fit(*preset("ours", "routed", head=head, fit=fit))
+
+
+def learn_general_preferences(task: Task) -> Learned:
+    """One model for everyone, by descent."""
+    learned = task.fit(*preset("ours", "general", head={"K": 1, "latent": 8}, fit=DESCENT))
+    q = task.train.questions
+    answered = torch.unique(torch.cat([q.first, q.second]))
+    learned.fitted.head.average.copy_(task.embeddings.responses[answered].float().mean(0))
+    return learned
+
+
+MICRO = Method(
+    "K rewards, weights depend on the prompt",
+    "MiCRo (Shen et al., 2025)",
+    "Linear rewards and a linear router on frozen embeddings. A user's shares are inferred with the seen "
+    "people's as the prior, in place of the Hedge algorithm over the answers as they come.",
+    learn_micro,
+    prototypes=True,
+)
+GPM = Method(
+    "one preference for everyone, cycles allowed",
+    "General preference models (Zhang et al., 2024)",
+    "On frozen embeddings. A single response's reward is its margin over the mean response.",
+    learn_general_preferences,
+    personal=False,
+)
+
+
+MOST_DIRECTIONS = 32  # of differences
+LINEAR = "On the leading directions of frozen embeddings, in place of a fine-tuned language model. "
+PRIOR = (
+    "New people's weights are inferred with the seen people's as the prior, in place of a fit without one."
+)
+NORMAL = PRIOR + " The prior is normal, fitted by EM."
+
+
+def learn(basis: Basis, K: Callable[[Task], int] = lambda task: task.K) -> Callable[[Task], Learned]:
+    """Learning of a basis; `K` gives its size for a task."""
+
+    def of_task(task: Task) -> Learned:
+        fitted = fit_basis(
+            basis,
+            task.embeddings,
+            task.train,
+            n_users=task.n_users,
+            K=K(task),
+            val=task.val,
+            seed=task.seed,
+            progress=task.progress,
+        )
+        # Weights of seen people are the belief about them where this has a prior of its own.
+        free = basis.weights == "free"
+        config = FitConfig(
+            objective="marginal" if free else "pal", population="gaussian" if free else "points"
+        )
+        return Learned(fitted, config)
+
+    return of_task
+
+
+LORE = Method(
+    "basis of rewards, weights on the simplex",
+    "LoRe (Bose et al., 2025)",
+    LINEAR + PRIOR,
+    learn(Basis("simplex")),
+    prototypes=True,
+)
+RFM = Method(
+    "reward features, free weights",
+    "Reward-feature models (Barreto et al., 2025)",
+    LINEAR + NORMAL,
+    learn(Basis("free")),
+    prototypes=True,
+)
+DRM = Method(
+    "principal directions of what was chosen over what",
+    "Decomposed reward models (Luo et al., 2025)",
+    LINEAR + NORMAL,
+    learn(Basis("free", rewards="differences"), K=lambda task: MOST_DIRECTIONS),
+)
+MAXMIN = Method(
+    "each person in one of K groups, a reward a group",
+    "MaxMin-RLHF (Chakraborty et al., 2024)",
+    LINEAR
+    + "Groups are soft in the first half of the fit. Of the policy for the worst group nothing is fitted.",
+    learn(Basis("clusters")),
+    prototypes=True,
+)
+P_RLHF_INDIVIDUAL = Method(
+    "a shared reward and each person's own offset",
+    "P-RLHF, individual preferences (Li et al., 2024)",
+    LINEAR + NORMAL,
+    learn(Basis("free", rewards="all", shared=True, generic=0.5)),
+)
+P_RLHF_CLUSTER = Method(
+    "a shared reward and a mix of K offsets",
+    "P-RLHF, cluster-based preferences (Li et al., 2024)",
+    LINEAR + PRIOR,
+    learn(Basis("simplex", shared=True, generic=0.5)),
+    prototypes=True,
+)
+MRM = Method(
+    "reward features whose weights adapt, the worse half of people weighs more",
+    "Meta reward modelling (Cai et al., 2026)",
+    LINEAR
+    + "The worse half of people weighs twice. Weights start from a normal prior whose mean is learned, in "
+    "place of a few steps of descent.",
+    learn(Basis("free", worst_half=1.0)),
     prototypes=True,
 )

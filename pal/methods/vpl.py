@@ -8,8 +8,8 @@ from pal.config import FitConfig, HeadConfig
 from pal.fitting.basis import RATE, STEPS, WIDE, Answers, as_linear
 from pal.fitting.trainer import Fitted, check_finite
 from pal.methods.base import Learned, Method, Task
+from pal.models.base import expected_loss, logistic, weighted_mean
 from pal.models.linear import LinearModel
-from pal.models.losses import expected_loss, logistic, weighted_mean
 from pal.users.amortised import Amortised
 
 STATE, HIDDEN = 8, 32

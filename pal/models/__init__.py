@@ -7,8 +7,8 @@ itself may stand there as well.
 
 MODELS = {
     "A": "pal.models.ideal_point:IdealPointModel",
-    "B": "pal.models.prompted_ideal_point:PromptedIdealPointModel",
-    "point": "pal.models.free_point:FreePointModel",
+    "B": "pal.models.ideal_point:PromptedIdealPointModel",
+    "point": "pal.models.ideal_point:FreePointModel",
     "linear": "pal.models.linear:LinearModel",
     "routed": "pal.models.routed:RoutedModel",
     "general": "pal.models.general_preference:GeneralPreferenceModel",

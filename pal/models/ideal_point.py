@@ -1,16 +1,23 @@
-"""PAL model A: each user's ideal point is fixed, a convex mix of K prototypes.
+"""Ideal points: PAL's model A (fixed), PAL's model B (a function of the prompt), and a free point a person.
+
+Of the models A and B each user's ideal point is a convex mix of K prototypes that all users share.
 
 Shapes used in this module:
     n         comparisons, or responses
     q         distinct questions
-    points    points of the simplex
+    p, r      distinct prompts, distinct responses
+    points    points of the simplex, or states that margins are taken at
     K         prototypes
     latent    width of the preference space
-    features  both responses' places in it, side by side
+    state     of a free point: latent, and a number that is always 1
+    features  both responses' places in the space, side by side; of model B K products, and where margins are
+              not linear in the weights a K x K Gram matrix
 """
 
+import math
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
@@ -18,7 +25,7 @@ from typing_extensions import override
 from pal.comparisons import Embeddings, Questions, distinct_rows
 from pal.config import HeadConfig
 from pal.errors import PalError
-from pal.models.base import PreferenceModel, PrototypeModel
+from pal.models.base import LinearInState, PreferenceModel, PrototypeModel
 from pal.models.mlp import StackedMLP, as_float32, gather
 
 
@@ -132,3 +139,226 @@ class IdealPointModel(MappedModel, PrototypeModel):
 def _distance(x: Float[Tensor, "n latent"], y: Float[Tensor, "n latent"]) -> Float[Tensor, " n"]:
     # The floor keeps the root's gradient finite at a distance of zero.
     return (x - y).square().sum(1).clamp_min(1e-12).sqrt()
+
+
+class FreePointModel(MappedModel, LinearInState):
+    """A response x is worth -|f(x) - a|^2, less what is the same for all responses: 2 f(x).a - |f(x)|^2.
+
+    The state is (a, 1), so that margins are linear in it. With a linear f the distance is a metric that all
+    people share (Canal et al., 2022).
+    """
+
+    @override
+    @property
+    def state_dim(self) -> int:
+        return self.config.latent + 1
+
+    @override
+    def free_to_states(self, free: Float[Tensor, "n state"]) -> Float[Tensor, "n state"]:
+        return torch.cat([free[:, :-1], torch.ones_like(free[:, -1:])], 1)
+
+    @override
+    def question_features(self, embeddings: Embeddings, questions: Questions) -> Float[Tensor, "q state"]:
+        first, second = super().question_features(embeddings, questions).chunk(2, 1)
+        apart = first - second
+        return torch.cat([2 * apart, -(apart * (first + second)).sum(1, keepdim=True)], 1)
+
+    @override
+    def reward(
+        self,
+        prompts: Float[Tensor, "n prompt_dim"],
+        responses: Float[Tensor, "n response_dim"],
+        states: Float[Tensor, "n state"],
+    ) -> Float[Tensor, " n"]:
+        place = self.map_responses(prompts, responses)
+        return 2 * (place * states[:, :-1]).sum(1) - place.square().sum(1) * states[:, -1]
+
+
+MAX_SCALE = 100.0
+
+
+class PromptedIdealPointModel(PrototypeModel):
+    """PAL model B: a response x is worth scale * cos(f(x), z(c)), or their plain inner product.
+
+    The ideal point for prompt c is z(c) = sum_k w_k g_k(c), w the user's weights. With `normalise='each'`,
+    the g_k are brought to unit length before mixing and z is not after it.
+
+    Args:
+        config: The model's options.
+        prompt_dim: Width of the prompts' embeddings.
+        response_dim: Width of the responses' embeddings.
+    """
+
+    needs_prompts = True
+
+    def __init__(self, config: HeadConfig, *, prompt_dim: int, response_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.linear = config.similarity == "inner" or config.normalise == "each"
+        if not prompt_dim:
+            raise PalError("model must be 'A' where there are no prompts, got 'B'")
+        self.f = StackedMLP(response_dim, 1, config)
+        self.g = StackedMLP(prompt_dim, config.K, config)
+        log_scale = torch.tensor(math.log(config.scale))
+        if config.learn_scale:
+            self.log_scale = nn.Parameter(log_scale)
+        else:
+            self.register_buffer("log_scale", log_scale)
+
+    @property
+    def scale(self) -> Float[Tensor, ""]:
+        """Factor of the cosine, at most 100; 1 for the inner product."""
+        if self.config.similarity == "inner":
+            return torch.ones((), device=self.log_scale.device)
+        return self.log_scale.exp().clamp(max=MAX_SCALE)
+
+    def _unit_responses(self, f: Float[Tensor, "r latent"]) -> Float[Tensor, "r latent"]:
+        return functional.normalize(f, dim=-1) * self.scale if self.config.similarity == "cosine" else f
+
+    def _unit_prototypes(self, g: Float[Tensor, "K p latent"]) -> Float[Tensor, "K p latent"]:
+        each = self.config.similarity == "cosine" and self.config.normalise == "each"
+        return functional.normalize(g, dim=-1) if each else g
+
+    @override
+    def question_features(self, embeddings: Embeddings, questions: Questions) -> Float[Tensor, "q features"]:
+        """The K products of f(first) - f(second) with the g_k; where not linear, their Gram matrix too."""
+        prompt_rows, prompt = distinct_rows(questions.prompt, len(embeddings.prompts))
+        sides = torch.cat([questions.first, questions.second])
+        response_rows, response = distinct_rows(sides, len(embeddings.responses))
+        g = self.g(gather(embeddings.prompts, prompt_rows))
+        f = self.f(gather(embeddings.responses, response_rows)).squeeze(0)
+        with torch.autocast(f.device.type, enabled=False):
+            if f.dtype == torch.bfloat16:
+                return self._half_features(g, f, prompt, response)
+            f, g = self._unit_responses(f), self._unit_prototypes(g)
+            first, second = response.chunk(2)
+            apart = f.index_select(0, first) - f.index_select(0, second)
+            products = (g.index_select(1, prompt) * apart).sum(-1).T
+            if self.linear:
+                return products
+            gram = torch.einsum("kpd,lpd->pkl", g, g).flatten(1)
+            return torch.cat([products, gram.index_select(0, prompt)], 1)
+
+    def _half_features(
+        self,
+        g: Float[Tensor, "K p latent"],
+        f: Float[Tensor, "r latent"],
+        prompt: Int[Tensor, " q"],
+        response: Int[Tensor, " sides"],
+    ) -> Float[Tensor, "q features"]:
+        """The same from bfloat16 vectors without a float32 copy: lengths divide products, not vectors.
+
+        Products are taken once for each distinct pair of prompt and response.
+        """
+        pairs, place = torch.unique(response * g.shape[1] + prompt.repeat(2), return_inverse=True)
+        of_response, of_prompt = pairs // g.shape[1], pairs % g.shape[1]
+        rows = f if len(pairs) == len(f) else f.index_select(0, of_response)
+        products = _Dots.apply(rows, g.index_select(1, of_prompt))
+        if self.config.similarity == "cosine":
+            products = products * (self.scale * _inverse_length(_Dots.apply(f, f)))[of_response]
+            if self.config.normalise == "each":
+                products = products * _inverse_length(_Dots.apply(g, g))[:, of_prompt]
+        first, second = products.index_select(1, place).T.chunk(2)
+        if self.linear:
+            return first - second
+        gram = _Dots.apply(g[:, None], g[None]).flatten(0, 1).T
+        return torch.cat([first - second, gram.index_select(0, prompt)], 1)
+
+    @override
+    def margin(
+        self, features: Float[Tensor, "n features"], states: Float[Tensor, "n K"]
+    ) -> Float[Tensor, " n"]:
+        along = (features[:, : self.config.K] * states).sum(1)
+        if self.linear:
+            return along
+        return along * _inverse_root(self._square_lengths(features, states))
+
+    def _square_lengths(
+        self, features: Float[Tensor, "n features"], states: Float[Tensor, "n K"]
+    ) -> Float[Tensor, " n"]:
+        K = self.config.K
+        return torch.einsum("nkl,nk,nl->n", features[:, K:].view(-1, K, K), states, states)
+
+    @override
+    def margins_at(
+        self, features: Float[Tensor, "q features"], states: Float[Tensor, "points K"]
+    ) -> Float[Tensor, "q points"]:
+        K = self.config.K
+        along = features[:, :K] @ states.T
+        if self.linear:
+            return along
+        outer = (states[:, :, None] * states[:, None, :]).flatten(1)
+        return along * _inverse_root(features[:, K:] @ outer.T)
+
+    @override
+    def reward(
+        self,
+        prompts: Float[Tensor, "n prompt_dim"],
+        responses: Float[Tensor, "n response_dim"],
+        states: Float[Tensor, "n K"],
+    ) -> Float[Tensor, " n"]:
+        """Scaled cosine (or inner product) of response and ideal point; within +-scale."""
+        row = torch.arange(len(prompts), device=prompts.device)
+        return self.reward_embedded(self.embed_prompts(prompts), row, responses, states)
+
+    @override
+    def embed_prompts(self, prompts: Float[Tensor, "p prompt_dim"]) -> Float[Tensor, "p K latent"]:
+        """The g_k of prompts."""
+        return self._unit_prototypes(self.g(as_float32(prompts))).transpose(0, 1)
+
+    @override
+    def reward_embedded(
+        self,
+        embedded: Float[Tensor, "p K latent"],
+        prompt: Int[Tensor, " n"],
+        responses: Float[Tensor, "n response_dim"],
+        states: Float[Tensor, "*n K"],
+    ) -> Float[Tensor, " n"]:
+        f = self._unit_responses(self.f(as_float32(responses))[0])
+        if states.dim() == 1 and len(embedded) < len(prompt):  # one user: mix once for each distinct prompt
+            ideal = torch.einsum("pkd,k->pd", embedded, states).index_select(0, prompt)
+        else:
+            states = states.expand(len(responses), -1)
+            ideal = torch.einsum("nkd,nk->nd", embedded.index_select(0, prompt), states)
+        if not self.linear:
+            ideal = functional.normalize(ideal, dim=-1)
+        return (f * ideal).sum(1)
+
+    @override
+    def ideal_lengths(
+        self, features: Float[Tensor, "n features"], states: Float[Tensor, "n K"]
+    ) -> Float[Tensor, " n"]:
+        if self.linear:
+            raise PalError(
+                "bound_loss must be 0 where model B is linear in the weights: no lengths of ideal points are "
+                "kept; set similarity to cosine and normalise to mixed"
+            )
+        # The floor keeps the root's gradient finite where prototypes cancel.
+        return self._square_lengths(features, states).clamp_min(1e-12).sqrt()
+
+
+class _Dots(torch.autograd.Function):
+    """Dot products of bfloat16 vectors with float32 sums; the gradient of torch's own copies twice more."""
+
+    @staticmethod
+    @override
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, y: Tensor) -> Tensor:
+        ctx.save_for_backward(x, y)
+        return (x * y).sum(-1, dtype=torch.float32)
+
+    @staticmethod
+    @override
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        x, y = ctx.saved_tensors  # type: ignore[attr-defined]
+        half = grad.to(x.dtype)[..., None]
+        return (half * y).sum_to_size(x.shape), (half * x).sum_to_size(y.shape)
+
+
+def _inverse_length(square: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    # The floor of `functional.normalize`, squared.
+    return square.clamp_min(1e-24).rsqrt()
+
+
+def _inverse_root(square: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    # The floor makes a mix whose members cancel score 0 in place of NaN.
+    return square.clamp_min(1e-12).rsqrt()

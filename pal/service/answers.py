@@ -10,12 +10,12 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -49,21 +49,6 @@ ENTRIES = sa.Table(
     sa.Column("time", sa.String(40), nullable=False),
     sa.Index("entries_by_key", "person", "key"),
 )
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-def in_sentences(method: Method) -> Method:
-    """Errors of the database as 503 and a sentence: it may be busy, full or away, and come back."""
-
-    @wraps(method)
-    def run(*args: Any, **options: Any) -> Any:
-        try:
-            return method(*args, **options)
-        except SQLAlchemyError as error:
-            said = f"the database of answers cannot be used now ({_why(error)}); try again"
-            raise RefusedError(503, said) from None
-
-    return run  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -104,82 +89,81 @@ class Answers:
         """Close the connections."""
         self.engine.dispose()
 
-    @in_sentences
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        """A connection; errors of the database, which may be busy, full or away, are 503 and a sentence."""
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            said = f"the database of answers cannot be used now ({_why(error)}); try again"
+            raise RefusedError(503, said) from None
+
     def add(
         self, model: str, user_id: str, answers: Sequence[dict[str, Any]], key: str | None = None
     ) -> tuple[int, bool]:
-        """Append answers, on disk before this returns.
+        """Append answers, on disk before this returns; the version, and whether the key was there already.
 
         Args:
             model: The model's name.
             user_id: Whose.
             answers: Each with chosen, rejected and perhaps prompt and label, as JSON.
             key: Makes a retry harmless: what was written with it is not written again.
-
-        Returns:
-            The version, and whether the key was there already.
         """
         rows = [{"answer": json.dumps(answer, separators=(",", ":"))} for answer in answers]
         return self._append(model, user_id, rows, key)
 
-    @in_sentences
     def take_back(self, model: str, user_id: str, version: int) -> int:
         """Append that an answer is taken back; the version after it.
 
         Raises:
             RefusedError: With 404 if that is no answer that stands.
         """
-        standing = self.read(model, user_id)
-        if standing is None or version not in [entry.version for entry in standing[2]]:
+        if version not in [entry.version for entry in self.entries(model, user_id)]:
             raise RefusedError(404, f"answer must be one of {user_id!r} that stands, got {version}")
         return self._append(model, user_id, [{"takes_back": version}], f"take back {version}")[0]
 
-    @in_sentences
     def delete(self, model: str, user_id: str) -> bool:
         """Delete a person with all answers; whether there was someone."""
-        with self.engine.begin() as connection:  # the database deletes the entries with the person
+        with self._transaction() as connection:  # the database deletes the entries with the person
             return bool(connection.execute(sa.delete(PEOPLE).where(_is(model, user_id))).rowcount)
 
-    @in_sentences
     def version(self, model: str, user_id: str) -> tuple[int, int] | None:
         """A number that no other person has, and the version; None for someone without a log."""
-        with self.engine.connect() as connection:
+        with self._transaction() as connection:
             return _version(connection, model, user_id)
 
-    @in_sentences
     def read(self, model: str, user_id: str) -> tuple[int, int, list[Entry]] | None:
         """Number, version, and the answers that stand at this version, in order."""
-        with self.engine.connect() as connection:
+        with self._transaction() as connection:
             found = _version(connection, model, user_id)
             if found is None:
                 return None
             # Not what another writer appended meanwhile.
-            rows = connection.execute(
-                sa.select(ENTRIES)
-                .where(ENTRIES.c.person == found[0], ENTRIES.c.version <= found[1])
-                .order_by(ENTRIES.c.version)
-            ).all()
-        back = {row.takes_back for row in rows}
-        return *found, [
-            Entry(row.version, json.loads(row.answer), row.time)
-            for row in rows
-            if row.answer is not None and row.version not in back
-        ]
+            upto = (ENTRIES.c.person == found[0]) & (ENTRIES.c.version <= found[1])
+            rows = connection.execute(sa.select(ENTRIES).where(upto).order_by(ENTRIES.c.version)).all()
+        gone = {row.takes_back for row in rows} | {row.version for row in rows if row.answer is None}
+        standing = [row for row in rows if row.version not in gone]
+        return *found, [Entry(row.version, json.loads(row.answer), row.time) for row in standing]
 
-    @in_sentences
+    def entries(self, model: str, user_id: str) -> list[Entry]:
+        """The answers of someone that stand, in order."""
+        read = self.read(model, user_id)
+        return read[2] if read else []
+
     def people(self, model: str) -> list[str]:
         """Everyone with a log."""
         chosen = sa.select(PEOPLE.c.user_id).where(PEOPLE.c.model == model).order_by(PEOPLE.c.user_id)
-        with self.engine.connect() as connection:
+        with self._transaction() as connection:
             return list(connection.scalars(chosen))
 
     def export(self, pictures: Path) -> list[dict[str, Any]]:
         """All answers that stand, of all models, as rows of a log; pictures go into a folder as files."""
-        with self.engine.connect() as connection:
+        with self._transaction() as connection:
             people = connection.execute(sa.select(PEOPLE.c.model, PEOPLE.c.user_id)).all()
         rows = []
         for model, user_id in people:
-            for entry in (self.read(model, user_id) or (0, 0, []))[2]:
+            for entry in self.entries(model, user_id):
                 items = {
                     name: _to_file(value, pictures) if isinstance(value, dict) else value
                     for name, value in entry.answer.items()
@@ -196,7 +180,7 @@ class Answers:
             index_elements=["model", "user_id"], set_={"version": PEOPLE.c.version + len(rows)}
         ).returning(PEOPLE.c.id, PEOPLE.c.version)
         # The first statement is a write, so that SQLite waits for another writer and does not fail.
-        with self.engine.begin() as connection:
+        with self._transaction() as connection:
             person, version = connection.execute(raised).one()  # others wait here until this one has ended
             if key is not None:
                 mine = (ENTRIES.c.person == person) & (ENTRIES.c.key == key)

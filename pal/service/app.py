@@ -32,7 +32,7 @@ from pal.encoders import complaint
 from pal.errors import PalError
 from pal.service import RefusedError
 from pal.service import requests as typed
-from pal.service.answers import Answers, Entry
+from pal.service.answers import Answers
 from pal.service.compute import Job, Models, Needed, Worker
 from pal.serving.aggregates import Aggregate, Kind, rewards_for
 from pal.serving.inputs import Preferences, Side
@@ -47,10 +47,6 @@ SLOWEST_BODY = 30.0  # seconds within which a request's body must have come
 TURN = 0.0005
 SIDES: tuple[Side, ...] = ("prompts", "responses")
 AGAIN = {"Retry-After": "1"}
-SAID = {
-    "extra_forbidden": "is no field of this request; leave it out",
-    "missing": "must be given, got nothing",
-}
 WITH_STATUS = {401: {"WWW-Authenticate": "Bearer"}, 429: AGAIN, 503: AGAIN}  # headers of what is refused
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 MOST_BODY = f"the body must have at most {typed.LARGEST_BODY:,} bytes, got more; send less at once"
@@ -157,11 +153,6 @@ class Service:
         known = {each: await self.user(name, model, each) for each in set(user_ids)}
         return [known[each] for each in user_ids]
 
-    async def history(self, name: str, user_id: str) -> list[Entry]:
-        """The answers of someone that stand, in order."""
-        read = await asyncio.to_thread(self.answers.read, name, user_id)
-        return read[2] if read else []
-
     async def whose(self, name: str, model: RewardModel, request: typed.Whose) -> Any:
         """The user, taste or aggregate of a request, as `rewards_for` takes it."""
         given = [each for each in ("user_id", "taste", "aggregate") if getattr(request, each) is not None]
@@ -173,12 +164,10 @@ class Service:
             return await self.user(name, model, request.user_id)
         if request.taste is not None:
             return typed.read_taste(request.taste, model)
-        if request.aggregate is not None:
-            ids = request.aggregate.user_ids
-            groups = None if ids is None else await self.users(name, model, ids)
-            given = request.aggregate
-            return Aggregate(given.kind, groups, given.share, given.centred)
-        return None
+        if (of := request.aggregate) is None:
+            return None
+        groups = None if of.user_ids is None else await self.users(name, model, of.user_ids)
+        return Aggregate(of.kind, groups, of.share, of.centred)
 
     async def rewards(
         self, model: RewardModel, users: Any, prompts: Sequence[Any], responses: Sequence[Any]
@@ -371,7 +360,7 @@ async def export(user_id: str, service: OfService, model: ModelName = None) -> d
     person = await read_person(user_id, service, model)
     answers = [
         {"user_id": user_id, "timestamp": entry.time, **entry.answer}
-        for entry in await service.history(person.model, user_id)
+        for entry in await asyncio.to_thread(service.answers.entries, person.model, user_id)
     ]
     return {"user_id": user_id, "taste": person.taste, "answers": answers}
 
@@ -385,13 +374,10 @@ async def read_person(user_id: str, service: OfService, model: ModelName = None)
         await service.user(name, loaded, user_id)
         about = {"source": "seen", "state": loaded.state_of(user_id).tolist()}
     else:
-        (taste, version, count), belief = known, known[0].posterior
-        about = {"source": "answers", "answers": count, "version": version}
-        about |= {
-            "state": belief.mean.tolist(),
-            "sd": belief.sd.tolist(),
-            "taste": json.loads(taste.to_json()),
-        }
+        taste, version, count = known
+        mean, sd = taste.posterior.mean.tolist(), taste.posterior.sd.tolist()
+        about = {"source": "answers", "answers": count, "version": version, "state": mean, "sd": sd}
+        about["taste"] = json.loads(taste.to_json())
     return typed.Person(user_id=user_id, **about, **version_of(name, loaded))
 
 
@@ -483,7 +469,7 @@ class Guard:
         try:
             self.check(scope)
         except RefusedError as error:
-            await (await _refuse(Request(scope), error))(scope, receive, send_guarded)
+            await (await refuse(Request(scope), error))(scope, receive, send_guarded)
             return
         await self.app(scope, receive_in_time, send_guarded)
 
@@ -543,46 +529,43 @@ def create_app(
             return {"status": str(error)}
         return {"status": "ok"}
 
-    for kind, handler in {
-        PalError: _refuse,
-        RequestValidationError: _refuse_invalid,
-        StarletteHTTPException: _refuse_http,
-        Exception: _refuse_unexpected,
-    }.items():
-        app.add_exception_handler(kind, handler)  # type: ignore[arg-type]
+    for kind in (PalError, RequestValidationError, StarletteHTTPException, Exception):
+        app.add_exception_handler(kind, refuse)
     app.add_middleware(Guard, service=service, key=key)
     return app
 
 
-def _error(status: int, message: str, headers: Any = None) -> JSONResponse:
-    return JSONResponse({"error": message}, status, headers)
+async def refuse(_: Request, error: Exception) -> JSONResponse:
+    """An error as its status and one sentence."""
+    status, headers = 422, None
+    if isinstance(error, PalError):
+        status, said = getattr(error, "status", 422), str(error)
+        headers = WITH_STATUS.get(status)
+    elif isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            status, said = 400, f"the body must be JSON, got something else ({first['ctx']['error']})"
+        else:
+            said = _invalid(first)
+    elif isinstance(error, StarletteHTTPException):
+        status, said, headers = error.status_code, str(error.detail), error.headers
+        if status == 400:
+            said = "the body must be JSON, not nested by hundreds of levels, got something else"
+    else:
+        log.error("a request failed", exc_info=error)
+        status, said = 500, f"the service failed ({type(error).__name__}); its log says more"
+    return JSONResponse({"error": said}, status, headers)
 
 
-async def _refuse(_: Request, error: PalError) -> JSONResponse:
-    status = error.status if isinstance(error, RefusedError) else 422
-    return _error(status, str(error), WITH_STATUS.get(status))
-
-
-async def _refuse_invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        return _error(400, f"the body must be JSON, got something else ({first['ctx']['error']})")
+def _invalid(error: dict[str, Any]) -> str:
+    """What is wrong with a field, from what pydantic says of it."""
     tags = {"text", "messages", "image", "vector"}
-    at = [part for part in first["loc"][1:] if part not in tags] or ["the request"]
+    at = [part for part in error["loc"][1:] if part not in tags] or ["the request"]
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in at).lstrip(".")
-    if first["type"] in SAID:
-        return _error(422, f"{where} {SAID[first['type']]}")
-    message = first["msg"].removeprefix("Input ").removeprefix("String ").removeprefix("List ")
+    if error["type"] == "extra_forbidden":
+        return f"{where} is no field of this request; leave it out"
+    if error["type"] == "missing":
+        return f"{where} must be given, got nothing"
+    message = error["msg"].removeprefix("Input ").removeprefix("String ").removeprefix("List ")
     message = message.replace("should", "must", 1).replace(" after validation, not", ", got")
-    return _error(422, f"{where} {message[0].lower()}{message[1:]}")
-
-
-async def _refuse_http(_: Request, error: StarletteHTTPException) -> JSONResponse:
-    if error.status_code == 400:
-        return _error(400, "the body must be JSON, not nested by hundreds of levels, got something else")
-    return _error(error.status_code, str(error.detail), error.headers)
-
-
-async def _refuse_unexpected(_: Request, error: Exception) -> JSONResponse:
-    log.error("a request failed", exc_info=error)
-    return _error(500, f"the service failed ({type(error).__name__}); its log says more")
+    return f"{where} {message[0].lower()}{message[1:]}"

@@ -1,5 +1,6 @@
 """The pages over the service: you, people, compare; or a study; and the calls to try."""
 
+import asyncio
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -56,7 +57,7 @@ async def known_of(
 ) -> tuple[Taste | None, list[Entry]]:
     """Someone's taste by their answers, and these; no taste without a log."""
     known = await service.taste(name, model, user_id)
-    return known and known[0], await service.history(name, user_id)
+    return known and known[0], await asyncio.to_thread(service.answers.entries, name, user_id)
 
 
 def demo_router(service: Service, name: str, demo: Demo) -> APIRouter:

@@ -70,12 +70,15 @@ def _kind_of(item: Any) -> str:
     return ""
 
 
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Item = Annotated[
     Annotated[Text, Tag("text")]
     | Annotated[list[Message], Field(max_length=MOST_MESSAGES), Tag("messages")]
     | Annotated[Picture, Tag("image")]
-    | Annotated[list[Number], Field(min_length=1, max_length=WIDEST_VECTOR), Tag("vector")],
+    | Annotated[
+        list[Annotated[float, Field(strict=True, allow_inf_nan=False)]],
+        Field(min_length=1, max_length=WIDEST_VECTOR),
+        Tag("vector"),
+    ],
     Discriminator(
         _kind_of,
         custom_error_type="item",
@@ -89,28 +92,26 @@ Id = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[
 class OfModel(Request):
     """Which model is meant."""
 
-    model: Annotated[Id | None, Field(description="Its name; may be left out where one is served.")] = None
-    model_version: Annotated[
-        Id | None, Field(description="Its fingerprint: another one is refused with 409.")
-    ] = None
+    model: Id | None = Field(None, description="Its name; may be left out where one is served.")
+    model_version: Id | None = Field(None, description="Its fingerprint: another one is refused with 409.")
 
 
 class AggregateOf(Request):
     """One reward for many people; see `pal.serving.aggregates`."""
 
     kind: Kind
-    share: Annotated[float, Field(ge=0, le=1, description="Of the population; quantile alone.")] = 0.5
-    user_ids: Annotated[
-        list[Id] | None, Field(max_length=MOST_ITEMS, min_length=1, description="By default, the population.")
-    ] = None
+    share: float = Field(0.5, ge=0, le=1, description="Of the population; quantile alone.")
+    user_ids: list[Id] | None = Field(
+        None, max_length=MOST_ITEMS, min_length=1, description="By default, the population."
+    )
     centred: bool = False
 
 
 class Whose(OfModel):
     """Whose reward is meant: at most one of these; without one the average user's."""
 
-    user_id: Annotated[Id | None, Field(description="Who answered here, or was seen in fitting.")] = None
-    taste: Annotated[dict[str, Any] | None, Field(description="A taste that was exported.")] = None
+    user_id: Id | None = Field(None, description="Who answered here, or was seen in fitting.")
+    taste: dict[str, Any] | None = Field(None, description="A taste that was exported.")
     aggregate: AggregateOf | None = None
 
 
@@ -124,10 +125,10 @@ class Rank(Whose):
 class Score(Rank):
     """Responses to one prompt, or with a prompt each."""
 
-    prompts: Annotated[Items | None, Field(description="In place of prompt: one per response.")] = None
-    user_ids: Annotated[
-        list[Id] | None, Field(max_length=MOST_ITEMS, description="In place of user_id: one per response.")
-    ] = None
+    prompts: Items | None = Field(None, description="In place of prompt: one per response.")
+    user_ids: list[Id] | None = Field(
+        None, max_length=MOST_ITEMS, description="In place of user_id: one per response."
+    )
 
 
 class Pair(Request):
@@ -147,8 +148,8 @@ class Ask(OfModel):
 
     user_id: Id | None = None
     taste: dict[str, Any] | None = None
-    questions: Annotated[list[Pair], Field(min_length=1, max_length=MOST_ITEMS)]
-    n: Annotated[int, Field(ge=1, le=MOST_ITEMS)] = 1
+    questions: list[Pair] = Field(min_length=1, max_length=MOST_ITEMS)
+    n: int = Field(1, ge=1, le=MOST_ITEMS)
     together: bool = False
 
 
@@ -158,13 +159,13 @@ class Answer(Request):
     prompt: Item | None = None
     chosen: Item
     rejected: Item
-    label: Annotated[float, Field(ge=0, le=1, description="P(chosen is preferred); 0.5 is a tie.")] = 1.0
+    label: float = Field(1.0, ge=0, le=1, description="P(chosen is preferred); 0.5 is a tie.")
 
 
 class NewAnswers(OfModel):
     """Answers of one person."""
 
-    answers: Annotated[list[Answer], Field(min_length=1, max_length=MOST_ITEMS)]
+    answers: list[Answer] = Field(min_length=1, max_length=MOST_ITEMS)
 
 
 class ByModel(BaseModel):
@@ -253,9 +254,9 @@ class Model(BaseModel):
 class OpenRLHF(BaseModel):
     """The request of OpenRLHF's remote reward: texts of prompt and response together, and the prompts."""
 
-    query: Annotated[list[Text], Field(max_length=MOST_ITEMS)]
-    prompts: Annotated[list[Text], Field(max_length=MOST_ITEMS)]
-    labels: Annotated[list[Any] | None, Field(max_length=MOST_ITEMS)] = None
+    query: list[Text] = Field(max_length=MOST_ITEMS)
+    prompts: list[Text] = Field(max_length=MOST_ITEMS)
+    labels: list[Any] | None = Field(None, max_length=MOST_ITEMS)
 
 
 def read_items(items: Sequence[Any] | None, side: Side, name: str) -> list[Raw] | Tensor:

@@ -38,14 +38,15 @@ from pal.encoders import complaint
 from pal.encoders.vector_store import Embedder, EmbeddingStore, item_id, packed
 from pal.errors import PalError
 from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
-from pal.evaluation.choose_k import USER_FOLDS, choose_k
 from pal.evaluation.holding_out import Shares, hold_out, on_known_items
 from pal.files import new_folder, store, write_bytes, write_json, write_text
+from pal.fitting.attributes import Attributes
 from pal.logs.answers import SIDES, TIE, Items, attributes_of_people, find_vectors, read_answers
 from pal.logs.shapes import Log, read_log, rejected_rows
 from pal.methods import METHODS
 from pal.methods.auto import FEWEST_PEOPLE
 from pal.methods.base import Learned, Task
+from pal.methods.choose_k import USER_FOLDS, choose_k
 from pal.methods.compare import compare as judge_methods
 from pal.methods.compare import places
 from pal.models.base import margins
@@ -53,7 +54,6 @@ from pal.serving.inputs import PLURALS, InputEncoder, Side
 from pal.serving.log_report import people_of_log, render, verdict
 from pal.serving.reward_model import RewardModel
 from pal.serving.saved_model import CARD
-from pal.users.attributes import Attributes
 
 PROTOTYPES = 3  # of the candidates of the method auto
 MOST_PROTOTYPES = 5  # tried where K is auto

@@ -20,8 +20,7 @@ from typing import Any, TypeVar
 from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, ModelCardData
 
 from pal.errors import PalError, reason
-from pal.files import expanded
-from pal.hub_files import client_errors, download
+from pal.files import client_errors, download, expanded
 from pal.serving.reward_model import RewardModel
 from pal.serving.saved_model import CARD, CONFIG, SUMS, TENSORS, USERS, write_model
 

@@ -25,6 +25,7 @@ from pal.comparisons import Comparisons, Embeddings, Questions
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
 from pal.files import expanded
+from pal.fitting.attributes import AttributePrior, Attributes
 from pal.fitting.trainer import Fitted
 from pal.models.base import PreferenceModel
 from pal.serving.inputs import (
@@ -46,7 +47,6 @@ from pal.serving.inputs import (
     places_in,
 )
 from pal.serving.saved_model import EFFECTS, check_tensors, model_files, read_model, write_model
-from pal.users.attributes import AttributePrior, Attributes
 from pal.users.population import Population, Posterior, adapt, fit_population
 from pal.users.question_choice import (
     MOST_TOGETHER,

@@ -21,9 +21,9 @@ from torch import Tensor
 from pal.config import FitConfig, HeadConfig, registered
 from pal.errors import PalError, shorten
 from pal.files import new_folder, read_bytes, sweep, write_bytes
+from pal.fitting.attributes import AttributePrior
 from pal.models.base import PreferenceModel, make_model
 from pal.users import POPULATIONS
-from pal.users.attributes import AttributePrior
 from pal.users.population import Population
 
 FORMAT = "pal-reward-model"

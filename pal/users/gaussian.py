@@ -28,8 +28,7 @@ from typing_extensions import override
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.errors import PalError
-from pal.models.base import PreferenceModel, feature_blocks
-from pal.models.losses import expected_answer
+from pal.models.base import PreferenceModel, expected_answer, feature_blocks
 from pal.users.population import Population, Posterior
 
 STEPS = 12  # of Newton's method at most; it stops where no margin moves by more than CLOSE
@@ -180,7 +179,7 @@ class Gaussian(Population):
         centre: Mean, (state,).
         covariance: (state, state).
         residual: Variance of a person's own liking for an item beyond the state, (1,).
-        ties: How common ties are, (1,), as `pal.models.losses.expected_answer` takes it.
+        ties: How common ties are, (1,), as `pal.models.base.expected_answer` takes it.
     """
 
     name = "gaussian"

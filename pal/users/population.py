@@ -23,8 +23,7 @@ from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, registered
-from pal.models.base import PreferenceModel, feature_blocks
-from pal.models.losses import LOSSES, expected_loss, preference_probability
+from pal.models.base import LOSSES, PreferenceModel, expected_loss, feature_blocks, preference_probability
 from pal.users import POPULATIONS
 
 SLACK = 1e-3  # by which the evidence of one comparison may differ between machines

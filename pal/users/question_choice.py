@@ -20,8 +20,7 @@ from torch import Tensor
 
 from pal.comparisons import Embeddings, Questions
 from pal.errors import PalError
-from pal.models.base import PreferenceModel
-from pal.models.losses import preference_probability
+from pal.models.base import PreferenceModel, preference_probability
 
 BLOCK = 1 << 14
 MOST_TOGETHER = 10  # two to this many outcomes are kept

@@ -18,7 +18,7 @@ from pal.evaluation.accuracy import rightness
 from pal.evaluation.prototypes import one_state_for_all
 from pal.models.base import PrototypeModel, feature_blocks
 from pal.serving.reward_model import RewardModel
-from pal.users.free_states import free_weights
+from pal.users.points import free_weights
 from pal.users.population import log_likelihoods
 from pal.users.question_choice import answer_probabilities, interview
 from pipeline import PipelineError

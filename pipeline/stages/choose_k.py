@@ -31,7 +31,7 @@ def main(dataset: str, *, always: bool = False) -> None:
         write_json(paths.chosen(dataset), {"K": noted, "curves": {}})
         return
     # torch is needed from here on alone: a number is noted without loading it.
-    from pal.evaluation.choose_k import USER_FOLDS, choose_k, one_prototype_per_user
+    from pal.methods.choose_k import USER_FOLDS, choose_k, one_prototype_per_user
     from pipeline import study
 
     data = study.load(dataset)

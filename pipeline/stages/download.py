@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from tqdm import tqdm
 
-from pal import hub_files
+from pal import files
 from pal.files import make_folder, sha256_of
 from pal.logs.read import hub_tables
 from pipeline import PipelineError, params, paths
@@ -58,7 +58,7 @@ def from_hub(remote: Remote, dataset: str) -> tuple[str, list[RawFile]]:
         PipelineError: If the hub has no such file, or another than the published one.
     """
     advice = f"look at {dataset}.hub in {paths.PARAMS}, or set {dataset}.source to a folder of the files"
-    commit, hashes = hub_files.list_files(remote.repo, remote.revision, repo_type="dataset", advice=advice)
+    commit, hashes = files.list_files(remote.repo, remote.revision, repo_type="dataset", advice=advice)
     stored: dict[str, RawFile | None] = {}
     for pattern in remote.files:
         if pattern.endswith("/"):
@@ -77,7 +77,7 @@ def from_hub(remote: Remote, dataset: str) -> tuple[str, list[RawFile]]:
     if missing := [name for name, file in stored.items() if file is None]:
         # Kept where a download breaks off: the client goes on with what is there.
         folder = paths.store() / "downloads" / f"{remote.repo.replace('/', '--')}-{commit}"
-        hub_files.download(
+        files.download(
             remote.repo, commit, [escape(name) for name in missing], repo_type="dataset", folder=folder,
             advice=advice,
         )  # fmt: skip

@@ -33,7 +33,7 @@ READ = [("seen", None), ("unseen", 1), ("unseen", 5)]
 @pytest.fixture(autouse=True)
 def short_descents(monkeypatch):
     """Free weights of new users by a few steps: how good they are is tested with them."""
-    monkeypatch.setattr("pal.users.free_states.STEPS", 3)
+    monkeypatch.setattr("pal.users.points.STEPS", 3)
 
 
 @pytest.fixture

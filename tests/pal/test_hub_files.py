@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RevisionNotFoundError
 
-from pal import PalError, hub_files
+from pal import PalError, files
 from tests.hub_client import hub_client  # noqa: F401
 
 BIG = bytes(range(256)) * 10
@@ -18,7 +18,7 @@ def answer(status, kind=HfHubHTTPError):
 
 
 def get(revision=None):
-    return hub_files.download("org/name", revision, WANTED, advice="take a folder")
+    return files.download("org/name", revision, WANTED, advice="take a folder")
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_failure_is_one_sentence(hub, error, words):
     ):
         get()
     with pytest.raises(PalError, match=words):
-        hub_files.list_files("org/name", "main", advice="take a folder")
+        files.list_files("org/name", "main", advice="take a folder")
     hub.error = None
     with pytest.raises(PalError, match=r"no such repository at .*, or it is private\); check its name"):
-        hub_files.download("org/other", None, WANTED, advice="x")
+        files.download("org/other", None, WANTED, advice="x")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pal.users.attributes import AttributePrior
+from pal.fitting.attributes import AttributePrior
 from pal.users.taste import Taste
 
 ROWS = "prompt,response,note\nhow are you,fine,1\nhow are you,bad,2\nwho is it,me,3\n"

@@ -188,7 +188,7 @@ def test_the_hub_is_asked_for_safetensors_alone(monkeypatch, name, repo, revisio
         assert all(pattern.endswith((".json", ".safetensors")) for pattern in wanted)
         raise PalError("asked")
 
-    monkeypatch.setattr(weights.hub_files, "download", download)
+    monkeypatch.setattr(weights.files, "download", download)
     with pytest.raises(PalError, match="asked"):
         encoders.describe(name, "hub")
 

@@ -8,10 +8,9 @@ import torch
 from pal import PalError
 from pal.comparisons import Embeddings
 from pal.config import registered
-from pal.fitting.attributes import fit_attributes
+from pal.fitting.attributes import AttributePrior, describe_attributes, features_of, fit_attributes
 from pal.methods import METHODS
 from pal.methods.base import Task
-from pal.users.attributes import AttributePrior, describe_attributes, features_of
 from pal.users.gaussian import Gaussian
 from pal.users.points import Points
 from tests.pal.conftest import duels

@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
-from pal.fitting.mixture import Mixture, simplex_grid
-from pal.fitting.objective import Objective
-from pal.fitting.per_comparison import FixedStates, PerComparison
+from pal.fitting.objectives import FixedStates, Mixture, Objective, PerComparison, simplex_grid
 from pal.models.base import make_model
 from tests.pal.conftest import line_head
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from pal.models.losses import expected_answer, expected_loss, hinge, logistic, smooth_hinge, weighted_mean
+from pal.models.base import expected_answer, expected_loss, hinge, logistic, smooth_hinge, weighted_mean
 
 
 def test_logistic_is_the_negative_log_likelihood():

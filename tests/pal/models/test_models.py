@@ -7,8 +7,7 @@ from pal.comparisons import Embeddings, Questions
 from pal.config import HeadConfig
 from pal.errors import PalError
 from pal.models.base import PreferenceModel, make_model
-from pal.models.ideal_point import IdealPointModel
-from pal.models.prompted_ideal_point import PromptedIdealPointModel
+from pal.models.ideal_point import IdealPointModel, PromptedIdealPointModel
 
 NO_PROMPTS = torch.zeros(2, 0)
 HALVES = torch.tensor([[0.5, 0.5]])

@@ -6,8 +6,7 @@ import torch
 from pal.comparisons import Embeddings, Questions
 from pal.config import HeadConfig
 from pal.models.base import make_model
-from pal.users.free_states import free_weights
-from pal.users.simplex import solve_weights
+from pal.users.points import free_weights, solve_weights
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import torch
 from scipy.optimize import minimize
 
 from pal.errors import PalError
-from pal.users.simplex import project_to_simplex, solve_weights
+from pal.users.points import project_to_simplex, solve_weights
 
 
 def asked(n_users: int, each: int, K: int, scale: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,5 +1,6 @@
 """What the report shows of a model: users, prototypes in words, and the truth where it is known."""
 
+import dataclasses
 import json
 import shutil
 from types import SimpleNamespace
@@ -193,3 +194,23 @@ def test_two_groups_differ(small):
     """
     assert plurality("own", "seen")["differ_p"] < 0.15
     assert plurality("own", "unseen")["differ_p"] > 0.4
+
+
+def test_the_test_of_plurality_on_known_items_does_not_see_new_ones(own):
+    """Of two groups with opposite tastes; on new items everybody's answers are turned round."""
+    data, model = own
+    new = (data.places["items"] == "new").fill_null(value=False).to_torch()
+    assert new.any()
+    sign = torch.where(new, -data.comparisons.sign, data.comparisons.sign)
+    turned = dataclasses.replace(data, comparisons=dataclasses.replace(data.comparisons, sign=sign))
+    knobs = params.load().evaluate
+
+    def p_values(items):
+        return [
+            portrait.plurality(each, model, "seen", knobs, items=items)["differ_p"] for each in (data, turned)
+        ]
+
+    as_given, new_turned = p_values("known")
+    assert as_given == new_turned < 0.2
+    assert p_values("new")[0] < 0.5 < p_values("new")[1]
+    assert p_values("all")[1] != as_given

@@ -7,7 +7,7 @@ import torch
 from benchmarks import validity
 from pal.comparisons import Comparisons
 from pal.config import FitConfig, HeadConfig
-from pal.evaluation.choose_k import (
+from pal.methods.choose_k import (
     PAIR_FOLDS,
     choose_k,
     compare_candidates,

@@ -1,31 +1,170 @@
-"""The mixture objective: each user is a latent class over points of the simplex (annealed EM).
+"""Objectives: losses over batches of the training comparisons, and the users' states that go with them.
+
+An objective owns what it knows of the users (free states, class shares, or nothing), cuts the comparisons
+into batches, and turns a batch into a loss. The paper's is a mean over comparisons (`PerComparison`); in the
+mixture each user is a latent class over points of the simplex, fitted by annealed EM (`Mixture`).
 
 Shapes used in this module:
-    n       comparisons
-    q       distinct questions
-    sides   2q: each question's first response, then each question's second
-    users   users
-    K       prototypes
-    points  points of the simplex
+    n         comparisons
+    q         distinct questions
+    sides     2q: each question's first response, then each question's second
+    users     users
+    state     numbers of a user's state
+    features  numbers that the model keeps per question
+    K         prototypes
+    points    points of the simplex
 """
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from math import comb
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
 from pal.comparisons import Comparisons, Embeddings, Questions, distinct_rows
 from pal.config import FitConfig
 from pal.errors import PalError
-from pal.fitting.objective import Objective
-from pal.models.base import PreferenceModel, PrototypeModel
+from pal.models.base import LOSSES, PreferenceModel, PrototypeModel, expected_loss, weighted_mean
+
+
+class Objective(nn.Module, ABC):
+    """A loss over batches of the training comparisons, and the users' states that go with it.
+
+    A member of `OBJECTIVES` takes `(embeddings, train, config, n_users, model)`.
+    """
+
+    def __init__(self, embeddings: Embeddings, train: Comparisons, config: FitConfig) -> None:
+        super().__init__()
+        self.embeddings, self.train_set, self.config = embeddings, train, config
+        self.batch_size = min(config.batch_size or len(train), len(train))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the comparisons lie."""
+        return self.train_set.user.device
+
+    @property
+    def n_batches(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self.train_set) // self.batch_size)
+
+    def batches(self) -> Iterator[Comparisons]:
+        """One epoch: every comparison once, in a new random order.
+
+        With `shuffle='prompts'` the comparisons on one prompt follow each other, prompts and comparisons of a
+        prompt both in random order; where a batch ends within a prompt, the next goes on with it.
+        """
+        order = torch.randperm(len(self.train_set)).to(self.device)
+        if self.n_batches == 1:
+            yield self.train_set
+            return
+        if self.config.shuffle == "prompts":
+            prompt = self.train_set.questions.prompt + 1  # -1 stands for none
+            number = torch.randperm(int(prompt.max()) + 1).to(self.device)  # drawn anew for each prompt
+            order = order[torch.argsort(number[prompt][self.train_set.question][order], stable=True)]
+        for rows in order.split(self.batch_size):
+            yield self.train_set[rows]
+
+    def question_features(self, model: PreferenceModel, questions: Questions) -> Float[Tensor, "q features"]:
+        """The model's features of questions, at the precision that the config asks for."""
+        half = self.config.precision == "bfloat16" and model.training
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            return model.question_features(self.embeddings, questions)
+
+    @abstractmethod
+    def loss(self, model: PreferenceModel, batch: Comparisons, done: float) -> Float[Tensor, ""]:
+        """Mean loss of a batch; `done` is the share of the run that is over."""
+
+    @abstractmethod
+    def states(self, model: PreferenceModel) -> Float[Tensor, "users state"]:
+        """The users' states as they are now."""
+
+
+def user_balanced(train: Comparisons, n_users: int) -> Comparisons:
+    """The same comparisons, weighted so that every user with any counts alike; 1 in the mean.
+
+    Weights that they have keep their shares within a user.
+    """
+    weight = torch.ones_like(train.sign) if train.weight is None else train.weight
+    total = weight.new_zeros(n_users).index_add(0, train.user, weight)
+    share = weight / total.index_select(0, train.user)
+    return replace(train, weight=share * (len(train) / share.sum()))
+
+
+class PerComparison(Objective):
+    """Mean loss over comparisons, a free state for each user (PAL, section 2.3).
+
+    For a model with prototypes the free numbers are logits of the users' weights; they start at zero with a
+    little noise (D16), everyone an even mix, or as `weights_start` says.
+    """
+
+    def __init__(
+        self,
+        embeddings: Embeddings,
+        train: Comparisons,
+        config: FitConfig,
+        n_users: int,
+        model: PreferenceModel,
+    ) -> None:
+        super().__init__(embeddings, train, config)
+        self.free = nn.Parameter(config.logit_init_std * torch.randn(n_users, model.state_dim))
+
+    @override
+    def loss(self, model: PreferenceModel, batch: Comparisons, done: float) -> Float[Tensor, ""]:
+        if len(self.free) <= len(batch):  # map whichever is fewer: users or comparisons
+            states = model.free_to_states(self.free).index_select(0, batch.user)
+        else:
+            states = model.free_to_states(self.free.index_select(0, batch.user))
+        return pairwise_loss(self, model, batch, states)
+
+    @override
+    def states(self, model: PreferenceModel) -> Float[Tensor, "users state"]:
+        return model.free_to_states(self.free).detach()
+
+
+class FixedStates(Objective):
+    """Mean loss over comparisons, the users' states given: one prototype for all, or known groups."""
+
+    def __init__(
+        self,
+        embeddings: Embeddings,
+        train: Comparisons,
+        config: FitConfig,
+        states: Float[Tensor, "users state"],
+    ) -> None:
+        super().__init__(embeddings, train, config)
+        self.register_buffer("given", states.clone())
+
+    @override
+    def loss(self, model: PreferenceModel, batch: Comparisons, done: float) -> Float[Tensor, ""]:
+        return pairwise_loss(self, model, batch, self.given.index_select(0, batch.user))
+
+    @override
+    def states(self, model: PreferenceModel) -> Float[Tensor, "users state"]:
+        return self.given
+
+
+def pairwise_loss(
+    objective: Objective, model: PreferenceModel, batch: Comparisons, states: Float[Tensor, "n state"]
+) -> Float[Tensor, ""]:
+    """Mean loss of a batch's margins under aligned states, plus the bound loss where the config sets it."""
+    config = objective.config
+    distinct, row = distinct_rows(batch.question, len(batch.questions))
+    features = objective.question_features(model, batch.questions[distinct]).index_select(0, row)
+    margin = model.margin(features, states) * batch.sign
+    loss = weighted_mean(expected_loss(LOSSES[config.loss], margin, batch.label), batch.weight)
+    if not config.bound_loss:
+        return loss
+    # Summed, not averaged, over the batch, as in the authors' code (D13).
+    return loss + config.bound_loss * torch.relu(model.ideal_lengths(features, states) - config.bound).sum()
+
 
 MARGINS_AT_ONCE = 1 << 25  # of comparisons at points, 128 MB of float32
 COUNTED_AT_ONCE = 1 << 20  # answers counted per user and question, at some dozen bytes each

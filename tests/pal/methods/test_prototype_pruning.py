@@ -3,8 +3,7 @@
 import torch
 
 from pal.config import FitConfig, HeadConfig
-from pal.evaluation.choose_k import one_prototype_per_user
-from pal.evaluation.prototype_pruning import least_missed, prune_prototypes
+from pal.methods.choose_k import least_missed, one_prototype_per_user, prune_prototypes
 
 CONFIG = one_prototype_per_user(FitConfig(batch_size=0))
 
