@@ -11,7 +11,6 @@ import random
 import re
 import shutil
 import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from typing import Any
 import polars
 from PIL import Image, ImageDraw
 
-from benchmarks.studies import ROOT
+from benchmarks.studies import ROOT, python
 from benchmarks.table import Row, Section
 from pal import fit
 
@@ -96,9 +95,8 @@ def write_logs(folder: Path) -> dict[str, tuple[Path, list[dict[str, Any]]]]:
 @contextmanager
 def demo(folder: Path, *options: str) -> Iterator[str]:
     """`pal demo` of a model, in a process of its own; its address."""
-    command = [sys.executable, "-m", "pal.cli.app", "demo", str(folder), "--port", "0", *options]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, cwd=folder.parent, env=env, stdout=subprocess.PIPE, text=True) as process:
+    command = ["-u", "-m", "pal.cli.app", "demo", str(folder), "--port", "0", *options]
+    with python(*command, cwd=folder.parent, stdout=subprocess.PIPE) as process:
         said = process.stdout.readline() if process.stdout else ""
         try:
             yield re.findall(r"http://[\d.:]+", said)[0]

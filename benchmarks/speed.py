@@ -14,16 +14,16 @@ import torch
 from torch.nn import functional
 
 from benchmarks.persona import PERSONAS
-from benchmarks.studies import ROOT, SEEDS, draw, real_persona, values
+from benchmarks.studies import ROOT, SEEDS, draw, random_model, real_persona, values
 from benchmarks.table import Row, Section, mean_row
 from benchmarks.timing import Timed, in_turns, peak, threads
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset
 from pal.fitting.trainer import Fitted, fit
-from pal.models.base import feature_blocks, make_model, margins
+from pal.models.base import feature_blocks, margins
 from pal.serving.inputs import Preferences
 from pal.serving.reward_model import RewardModel
-from pal.users.points import MAX_POINTS, Points, solve_weights
+from pal.users.points import MAX_POINTS, solve_weights
 from pipeline.study import Study
 
 PEAK = 85.0  # GFLOP/s of float32 products a thread, from which on times are judged
@@ -168,13 +168,7 @@ def serving() -> Section:
     tensors in which questions repeat (`locate`), and from as many separate columns (`adapt_many`). A single
     user's figures are on one thread: work so small gains nothing from more.
     """
-    head, config = preset("ours", "B", head={"K": 3, "latent": 16})
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        built = make_model(head, prompt_dim=DIM, response_dim=DIM)
-        weights = torch.softmax(2 * torch.randn(1000, 3), 1)
-    ids = [str(number) for number in range(len(weights))]
-    model = RewardModel(built, ids, weights, Points.from_states(weights), config, {}, DIM, DIM)
+    model = random_model(DIM, 1000)
     drawn = torch.randn(ROWS, DIM, generator=torch.Generator().manual_seed(1))
     table = functional.normalize(drawn, dim=1)
     with threads(os.cpu_count() or 1):
