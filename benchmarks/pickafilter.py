@@ -24,7 +24,7 @@ from pal.serving.reward_model import RewardModel
 from pipeline import paths, study
 from pipeline.datasets import drawn_scenes
 from pipeline.stages import evaluate, train
-from pipeline.storage.manifests import read_json
+from pipeline.storage.tables import read_json
 
 DEFECTS = ("blurred", "noisy", "faded", "blocky")
 PEOPLE = drawn_scenes.Crowd(60, (60, 80), 6, 20)

@@ -22,7 +22,7 @@ from pal.errors import PalError
 from pipeline import PipelineError, params, paths, study
 from pipeline.evaluation.references import Bound, bayes_bound
 from pipeline.stages.evaluate import read_notes, split_table
-from pipeline.storage.manifests import read_json
+from pipeline.storage.tables import read_json
 from pipeline.study import Study
 
 
@@ -72,7 +72,7 @@ def draw(run: Run, cell: Place, source: str, seed: int) -> Drawn:
         data = study.load(run.dataset)
         return Drawn(
             data,
-            study.texts(run.dataset),
+            study.texts(study.items(run.dataset)),
             read_json(truth, "prepare") if truth.exists() else None,
             bayes_bound(data, params.load()) if run.bound else None,
             {"splits": split_table(run.dataset), "notes": read_notes(run.dataset)},

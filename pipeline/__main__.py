@@ -22,6 +22,12 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help starts in half the time
 )
 Dataset = Annotated[str, typer.Argument(help="A dataset of params.yaml, such as persona or own.")]
+Rank = Annotated[int | None, typer.Option(help="Encode this share alone, from 0, into the store.")]
+World = Annotated[int | None, typer.Option(help="How many shares; 1 does everything.")]
+IfAuto = Annotated[bool, typer.Option("--if-auto", help="Only where model.K is auto; else note the number.")]
+Mend = Annotated[bool, typer.Option("--mend", help="Remove what is wrong, so that it is made anew.")]
+Clean = Annotated[bool, typer.Option("--clean", help="Remove what nobody refers to.")]
+Days = Annotated[float, typer.Option(min=0, help="Keep what is younger, whoever refers to it.")]
 ENCODE = """
 
 Without --rank and --world: as torchrun's RANK and WORLD_SIZE or SLURM's SLURM_PROCID and SLURM_NTASKS
@@ -31,11 +37,7 @@ the run with --world 1 afterwards, or `dvc repro`, writes the shards and encodes
 
 
 def known(dataset: str) -> str:
-    """A dataset's name, if there is such a dataset.
-
-    Raises:
-        PipelineError: If there is none.
-    """
+    """A dataset's name, if there is such a dataset; else PipelineError."""
     from pipeline import params
     from pipeline.datasets import DATASETS
 
@@ -56,22 +58,10 @@ def command(stage: str) -> Callable[..., None]:
     def one_dataset(dataset: Dataset) -> None:
         run(known(dataset))
 
-    def encode(
-        dataset: Dataset,
-        rank: Annotated[
-            int | None, typer.Option(help="Encode this share alone, from 0, into the store.")
-        ] = None,
-        world: Annotated[int | None, typer.Option(help="How many shares; 1 does everything.")] = None,
-    ) -> None:
+    def encode(dataset: Dataset, rank: Rank = None, world: World = None) -> None:
         run(known(dataset), rank, world)
 
-    def choose_k(
-        dataset: Dataset,
-        *,
-        if_auto: Annotated[
-            bool, typer.Option("--if-auto", help="Only where model.K is auto; else note the number.")
-        ] = False,
-    ) -> None:
+    def choose_k(dataset: Dataset, *, if_auto: IfAuto = False) -> None:
         run(known(dataset), always=not if_auto)
 
     others = {"check": all_datasets, "encode": encode, "choose-k": choose_k, "report": all_datasets}
@@ -86,7 +76,7 @@ for _stage, _help in paths.STAGES.items():
 def results() -> None:
     """Print the accuracies as a table, and the report's path."""
     from pipeline import params
-    from pipeline.storage.manifests import read_json
+    from pipeline.storage.tables import read_json
 
     for dataset in params.load().datasets:
         metrics = read_json(paths.metrics(dataset), f"evaluate@{dataset}")
@@ -112,12 +102,7 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 @app.command()
-def verify(
-    *,
-    mend: Annotated[
-        bool, typer.Option("--mend", help="Remove what is wrong, so that it is made anew.")
-    ] = False,
-) -> None:
+def verify(*, mend: Mend = False) -> None:
     """Hold every byte to its hash; say how to mend what is wrong."""
     from pipeline.storage import verify
 
@@ -125,11 +110,7 @@ def verify(
 
 
 @app.command()
-def store(
-    *,
-    clean: Annotated[bool, typer.Option("--clean", help="Remove what nobody refers to.")] = False,
-    days: Annotated[float, typer.Option(min=0, help="Keep what is younger, whoever refers to it.")] = 7,
-) -> None:
+def store(*, clean: Clean = False, days: Days = 7) -> None:
     """Show what the store holds, and what could go.
 
     Referred to are the raw files of this repository and of all others that used this store and are still

@@ -1,7 +1,6 @@
 """params.yaml as checked, frozen values: every key is there, none is unknown, each holds what is allowed."""
 
 import re
-from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args
 
@@ -90,7 +89,7 @@ class Report(Config):
 
 
 class Params(Config):
-    """All of params.yaml; each dataset's section is an attribute by the dataset's name (see `schema`)."""
+    """All of params.yaml; each dataset's section is an attribute by the dataset's name (see `check`)."""
 
     datasets: Annotated[list[str], Field(min_length=1), Differing]
     model: Model
@@ -137,10 +136,8 @@ class Params(Config):
     ) -> tuple[HeadConfig, FitConfig]:
         """The dataset's head and fit options: its preset, with what its section sets otherwise.
 
-        Args:
-            dataset: Its name.
-            K: Prototypes; None takes model.K, and 1 where that is auto.
-            prompts: Whether the data have prompts, which decides on the model where head.model is null.
+        Without `K`, model.K counts, and 1 where that is auto. Whether the data have `prompts` decides on the
+        model where head.model is null.
 
         Raises:
             PipelineError: If an option is unknown or its value not allowed.
@@ -167,22 +164,8 @@ class Params(Config):
             raise PipelineError(f"{dataset}.{key}.{error} (in {paths.PARAMS})") from None
 
 
-def schema(others: Iterable[str] = ()) -> type[Params]:
-    """The class of params.yaml: the sections that all datasets share, and one section for each dataset.
-
-    Args:
-        others: Names of further data sets of the user's own, with sections like that of `own`.
-    """
-    sections: dict[str, Any] = {name: (DATASETS[name].Params, ...) for name in (*DATASETS, *others)}
-    return create_model("Params", __base__=Params, **sections)
-
-
 def load() -> Params:
-    """Read and check params.yaml.
-
-    Raises:
-        PipelineError: Naming the first key that is unknown, missing or not allowed.
-    """
+    """Read and check params.yaml; see `check`."""
     import yaml  # of transformers and others
     from ruamel.yaml import YAML, YAMLError  # which DVC reads the file with: both understand the same
     from ruamel.yaml.constructor import ConstructorError, SafeConstructor
@@ -224,24 +207,9 @@ def check(values: Any) -> Params:
     """
     if not isinstance(values, dict):
         raise PipelineError(f"{paths.PARAMS} must hold a map of options, got {shorten(values)}")
-    others = _like_own(values)
-    values = {
-        name: {key: value for key, value in section.items() if key != LIKE} if name in others else section
-        for name, section in values.items()
-    }
-    try:
-        params = schema(others).model_validate(values)
-    except ValidationError as error:
-        raise PipelineError(_explain(error, others)) from None
-    for dataset in params.names:
-        params.configs(dataset)
-    return params
-
-
-def _like_own(values: dict[str, Any]) -> list[str]:
-    """The data sets of the user's own beside `own`: sections that say `like: own`."""
-    names = [name for name, section in values.items() if isinstance(section, dict) and LIKE in section]
-    for name in names:
+    # Data sets of the user's own beside `own`: sections that say `like: own`.
+    others = [name for name, section in values.items() if isinstance(section, dict) and LIKE in section]
+    for name in others:
         if name in DATASETS or not NAME.fullmatch(str(name)) or hasattr(Params, name):
             raise PipelineError(
                 f"a section with {LIKE} in {paths.PARAMS} must have a name of small letters, digits and _ "
@@ -249,17 +217,25 @@ def _like_own(values: dict[str, Any]) -> list[str]:
             )
         if values[name][LIKE] != "own":
             raise PipelineError(f"{name}.{LIKE} in {paths.PARAMS} must be own, got {values[name][LIKE]!r}")
-    return names
+        values = {**values, name: {key: value for key, value in values[name].items() if key != LIKE}}
+    sections: dict[str, Any] = {name: (DATASETS[name].Params, ...) for name in (*DATASETS, *others)}
+    schema = create_model("Params", __base__=Params, **sections)
+    try:
+        params = schema.model_validate(values)
+    except ValidationError as error:
+        raise PipelineError(_explain(error, schema)) from None
+    for dataset in params.names:
+        params.configs(dataset)
+    return params
 
 
-def _explain(error: ValidationError, others: Iterable[str]) -> str:
+def _explain(error: ValidationError, section: Any) -> str:
     """The first of pydantic's errors as a sentence that names the key, what is allowed and what it got."""
     first = error.errors(include_url=False)[0]
     where = [str(key) for key in first["loc"] if key not in TAGS]
     said = explain(error, TAGS)
     if first["type"] in ("extra_forbidden", "invalid_key"):
-        section: Any = schema(others)  # whose keys are known beside the unknown one
-        for key in where[:-1]:
+        for key in where[:-1]:  # to the section whose keys are known beside the unknown one
             field = getattr(section, "model_fields", {}).get(key)
             section = field.annotation if field else None
             section = next((a for a in get_args(section) if hasattr(a, "model_fields")), section)

@@ -1,6 +1,7 @@
 """The stages' names, and where everything lies, relative to the repository root, where DVC runs them."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from pal.files import store as store  # content-addressed: raw bytes and finished embeddings
@@ -23,9 +24,33 @@ CONTROLS = ("k1", "oracle")
 # The curves of choose-k: users fitted as the parameters say, and each user at a single prototype.
 AS_FITTED, ONE_PER_USER = "as fitted", "one prototype per user"
 PARAMS = Path("params.yaml")
-ATTRIBUTES = "attributes.json"  # of people, beside the prepared pairs, where the data tell
 SAMPLES = Path("data/sample")
+# Beside the prepared pairs, where the data tell: people's attributes; how answers were simulated; and
+# sentences that must stand by every number.
+ATTRIBUTES, TRUTH, NOTES = "attributes.json", "truth.json", "notes.json"
+
+
+def _of_each_dataset(folder: str, suffix: str = "") -> Callable[[str], Path]:
+    return lambda dataset: Path(folder) / f"{dataset}{suffix}"
+
+
+# What each stage writes of a dataset, by the dataset's name.
+fingerprint = _of_each_dataset("data/check", ".json")  # of the dataset's source
+raw = _of_each_dataset("data/raw", ".json")  # a manifest of the raw files, whose bytes lie in the store
+prepared = _of_each_dataset("data/prepared")  # items, pairs and, where data are generated, the truth
+splits = _of_each_dataset("data/splits")  # every pair's place
+embeddings = _of_each_dataset("data/embeddings")  # Parquet shards, a folder for each modality
+chosen = _of_each_dataset("data/chosen", ".json")  # the number of prototypes, and the curve that chose it
+models = _of_each_dataset("data/models")  # the model and the baselines beside it, one folder each
+evaluated = _of_each_dataset("data/evaluated")  # for the report: per user, per shot, per prototype
+compared = _of_each_dataset("data/compare", ".json")  # whether personalising pays, and the methods' numbers
+metrics = _of_each_dataset("metrics", ".json")  # the headline numbers, kept in Git
 REPORT = Path("data/report/report.html")  # which leads to a page for each dataset, beside it
+
+
+def plot(kind: str, dataset: str) -> Path:
+    """The table behind a plot, kept in Git; kind is training, few_shot, calibration, details or compare."""
+    return Path("metrics") / kind / f"{dataset}.csv"
 
 
 def project_root() -> Path:
@@ -35,66 +60,3 @@ def project_root() -> Path:
     copied from, which DVC names in DVC_ROOT.
     """
     return Path(os.environ.get("DVC_ROOT") or Path.cwd())
-
-
-def fingerprint(dataset: str) -> Path:
-    """What check writes: the fingerprint of the dataset's source."""
-    return Path("data/check") / f"{dataset}.json"
-
-
-def raw(dataset: str) -> Path:
-    """What download writes: a manifest of the raw files, whose bytes lie in the store."""
-    return Path("data/raw") / f"{dataset}.json"
-
-
-def prepared(dataset: str) -> Path:
-    """What prepare writes: items, pairs and, where data are generated, the truth behind them."""
-    return Path("data/prepared") / dataset
-
-
-def splits(dataset: str) -> Path:
-    """What split writes: every pair's place, and a manifest."""
-    return Path("data/splits") / dataset
-
-
-def embeddings(dataset: str) -> Path:
-    """What encode writes: Parquet shards."""
-    return Path("data/embeddings") / dataset
-
-
-def chosen(dataset: str) -> Path:
-    """What choose-k writes: the number of prototypes, and the curve that chose it."""
-    return Path("data/chosen") / f"{dataset}.json"
-
-
-def models(dataset: str) -> Path:
-    """What train writes: the model and the baselines beside it, one folder each."""
-    return Path("data/models") / dataset
-
-
-def further_fits(models: Path) -> list[Path]:
-    """The folders of the fits from further seeds in a folder of models, in order."""
-    folders = [path for path in models.glob("again-*") if path.is_dir()]
-    return sorted(folders, key=lambda path: int(path.name.partition("-")[2]))
-
-
-def evaluated(dataset: str) -> Path:
-    """What evaluate writes for the report: per user, per shot, per prototype."""
-    return Path("data/evaluated") / dataset
-
-
-def compared(dataset: str) -> Path:
-    """What compare writes: whether personalising pays, and the methods' numbers."""
-    return Path("data/compare") / f"{dataset}.json"
-
-
-def metrics(dataset: str) -> Path:
-    """The headline numbers, kept in Git."""
-    return Path("metrics") / f"{dataset}.json"
-
-
-def plot(kind: str, dataset: str) -> Path:
-    """A small table behind a plot, kept in Git; kind is training, few_shot, calibration, details
-    or compare.
-    """
-    return Path("metrics") / kind / f"{dataset}.csv"

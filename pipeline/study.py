@@ -15,9 +15,8 @@ from pal.comparisons import Comparisons, Embeddings
 from pal.encoders.vector_store import Embedder, first_places, packed, unpacked
 from pal.fitting.attributes import Attributes
 from pipeline import PipelineError, paths
-from pipeline.storage import manifests, tables
-from pipeline.storage.manifests import read_json
-from pipeline.storage.tables import Coded
+from pipeline.storage import tables
+from pipeline.storage.tables import Coded, read_json
 
 if TYPE_CHECKING:
     from pipeline.params import Params
@@ -31,40 +30,23 @@ NONE_LEFT = "no pair of {} has items that could all be encoded; see {}/dropped.c
 
 @dataclass(frozen=True)
 class Study:
-    """One dataset, ready to fit and to evaluate.
-
-    Args:
-        dataset: Its name.
-        embeddings: One row per item of the modality of the prompts, and of that of the responses.
-        embedders: What made those of `prompts` (None where there are no prompts) and of `responses`.
-        prompt_ids: The items, by row of the prompts' embeddings.
-        response_ids: The items, by row of the responses' embeddings.
-        user_ids: For `seen` and `unseen`, the users' ids; a comparison's user counts within its half.
-        groups: For `seen` and `unseen`, each user's true group; None where groups are not known.
-        comparisons: Every comparison that has a place.
-        places: One row per comparison: users, split, items, test, filtered.
-        dropped: Comparisons left out since an item of theirs could not be encoded.
-    """
+    """One dataset, ready to fit and to evaluate."""
 
     dataset: str
-    embeddings: Embeddings
-    embedders: dict[str, Embedder | None]
-    prompt_ids: list[str]
+    embeddings: Embeddings  # one row per item of the modality of the prompts, and of that of the responses
+    embedders: dict[str, Embedder | None]  # of `prompts` (None where there are none) and of `responses`
+    prompt_ids: list[str]  # the items, by row of the prompts' embeddings
     response_ids: list[str]
-    user_ids: dict[str, list[str]]
-    groups: dict[str, list[str]] | None
-    comparisons: Comparisons
-    places: pl.DataFrame
-    dropped: int = 0
+    user_ids: dict[str, list[str]]  # of `seen` and `unseen`; a comparison's user counts within its half
+    groups: dict[str, list[str]] | None  # each user's true group; None where groups are not known
+    comparisons: Comparisons  # every one that has a place
+    places: pl.DataFrame  # one row per comparison: users, split, items, test, filtered
+    dropped: int = 0  # comparisons left out since an item of theirs could not be encoded
 
     def select(self, users: str, split: str, items: str | None = None, **others: str | None) -> Comparisons:
-        """The comparisons of one half of the users in one split, all or only on `known` or `new` items.
+        """The comparisons of seen or unseen users in one split, all or only on `known` or `new` items.
 
-        Args:
-            users: seen or unseen.
-            split: train, adapt, val or test.
-            items: known, new, or None for both.
-            **others: What other columns of `places` must hold; None stands for null.
+        `others` say what other columns of `places` must hold; None stands for null.
         """
         selected = (self.places["users"] == users) & (self.places["split"] == split)
         for column, value in {**({"items": items} if items else {}), **others}.items():
@@ -77,10 +59,9 @@ class Study:
         return len(self.user_ids[users])
 
     def group_weights(self, users: str) -> torch.Tensor | None:
-        """The oracle's weights: a prototype for each true group of seen users, and each user at the own one.
+        """The oracle's weights, (users, groups): a prototype for each true group of seen users.
 
-        Returns:
-            (users, groups); None where groups are not known, or a user's group has no seen users.
+        None where groups are not known, or a user's group has no seen users.
         """
         if self.groups is None:
             return None
@@ -101,14 +82,14 @@ def alike_responses(data: Study) -> str:
         (table[questions.first[block]] == table[questions.second[block]]).all(1)
         for block in torch.arange(len(questions)).split(QUESTIONS_AT_ONCE)
     ])  # fmt: skip
-    count, n = int(alike[data.comparisons.question].sum()), len(data.comparisons)
-    if not count:
-        return ""
-    encoder = getattr(data.embedders["responses"], "encoder", "none")
+    count, encoder = int(alike[data.comparisons.question].sum()), data.embedders["responses"]
     said = (
-        f"{count:,} of {n:,} comparisons are of two responses with the same vector: the encoder ({encoder}) "
+        f"{count:,} of {len(data.comparisons):,} comparisons are of two responses with the same vector: the "
     )
-    return f"{said}cannot tell them apart, so no model can either."
+    said += (
+        f"encoder ({encoder.encoder if encoder else 'none'}) cannot tell them apart, so no model can either."
+    )
+    return said if count else ""
 
 
 def load(dataset: str) -> Study:
@@ -121,16 +102,21 @@ def load(dataset: str) -> Study:
     modalities = [name for name in tables.MODALITIES if (folder / name).is_dir()]
     if not modalities:  # asked first: with nothing there yet, this stage brings about all others
         raise PipelineError(f"{folder} holds no embeddings; run `dvc repro {made_by}`")
-    pairs, splits = _read(dataset)
+    pairs = tables.read_coded(paths.prepared(dataset) / tables.PAIRS, f"prepare@{dataset}", PAIR_COLUMNS)
+    splits = tables.read_coded(paths.splits(dataset) / tables.SPLITS, f"split@{dataset}", SPLIT_COLUMNS)
+    placed = tables.rows_of(pairs["pair_id"], splits["pair_id"])
+    if placed is None:
+        raise PipelineError(
+            f"the split of {dataset} names pairs that are not there; run `dvc repro -f split@{dataset}`"
+        )
+    del pairs.columns["pair_id"], splits.columns["pair_id"]
+    pairs = pairs.rows(placed)
     shards = {name: tables.read_shards(folder / name, made_by) for name in modalities}
     dropped: list[str] = []
-    if (folder / "dropped.csv").exists():
-        manifests.check(folder / "dropped.csv", made_by)
-        dropped = (
-            pl.read_csv(folder / "dropped.csv", columns=["item_id"], schema_overrides={"item_id": pl.String})
-            .to_series()
-            .to_list()
-        )
+    if (path := folder / "dropped.csv").exists():
+        tables.check(path, made_by)
+        ids = pl.read_csv(path, columns=["item_id"], schema_overrides={"item_id": pl.String})["item_id"]
+        dropped = ids.to_list()
     sides = {side: _rows_of(dataset, side, pairs, shards, dropped) for side in SIDES}
     rows = {side: side_rows for side, (_, side_rows) in sides.items()}
     prompts, responses = sides["prompt"][0], sides["chosen"][0]
@@ -143,14 +129,11 @@ def load(dataset: str) -> Study:
         rows = {side: side_rows[~bad] for side, side_rows in rows.items()}
     user, user_ids, groups = _users(pairs, splits)
     # Prompts and responses of one modality share one tensor.
-    tensors = {
-        name: torch.from_numpy(shards[name][1].astype("float32")) for name in {prompts, responses} - {None}
-    }
+    named = {prompts, responses} - {None}
+    tensors = {name: torch.from_numpy(shards[name][1].astype("float32")) for name in named}
     # Columns of ones may be arrays without memory of their own, which torch does not take.
-    numbers = {
-        name: None if (pairs[name] == 1).all() else torch.from_numpy(pairs[name])
-        for name in ("label", "weight")
-    }
+    several = {name: pairs[name] for name in ("label", "weight") if (pairs[name] != 1).any()}
+    numbers = {name: torch.from_numpy(values) for name, values in several.items()}
     # The words that may be asked for though no pair has them.
     known = {"users": tables.USERS, "split": tables.SPLIT_NAMES, "items": ("known", "new")}
     places = {name: tables.words(splits[name], splits.names[name], words) for name, words in known.items()}
@@ -182,10 +165,9 @@ def items(dataset: str) -> pl.DataFrame:
     return tables.read_table(path, f"prepare@{dataset}", columns)
 
 
-def texts(dataset: str) -> dict[str, str]:
+def texts(items: pl.DataFrame) -> dict[str, str]:
     """Item ids to texts, for the items that have one."""
-    frame = items(dataset).drop_nulls("text")
-    return dict(zip(frame["item_id"].to_list(), frame["text"].to_list(), strict=True))
+    return dict(items.drop_nulls("text").select("item_id", "text").iter_rows())
 
 
 def attributes_of(data: Study, users: str) -> list[Attributes]:
@@ -213,27 +195,10 @@ def pick_device(wanted: str, key: str) -> str:
     return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def _read(dataset: str) -> tuple[Coded, Coded]:
-    """Pairs that have a place, and their places, row for row."""
-    pairs = tables.read_coded(paths.prepared(dataset) / tables.PAIRS, f"prepare@{dataset}", PAIR_COLUMNS)
-    splits = tables.read_coded(paths.splits(dataset) / tables.SPLITS, f"split@{dataset}", SPLIT_COLUMNS)
-    placed = tables.rows_of(pairs["pair_id"], splits["pair_id"])
-    if placed is None:
-        raise PipelineError(
-            f"the split of {dataset} names pairs that are not there; run `dvc repro -f split@{dataset}`"
-        )
-    for table in (pairs, splits):
-        del table.columns["pair_id"]
-    return pairs.rows(placed), splits
-
-
 def _rows_of(
-    dataset: str,
-    side: str,
-    pairs: Coded,
-    shards: dict[str, tuple[np.ndarray, np.ndarray, Embedder]],
+    dataset: str, side: str, pairs: Coded, shards: dict[str, tuple[np.ndarray, np.ndarray, Embedder]],
     dropped: list[str],
-) -> tuple[str | None, np.ndarray]:
+) -> tuple[str | None, np.ndarray]:  # fmt: skip
     """The modality of one side's items, and each pair's row in its embeddings: -1 where it was dropped.
 
     Raises:

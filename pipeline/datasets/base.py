@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pal.comparisons import Comparisons
     from pipeline.params import Params
 
-NOTES = "notes.json"  # beside the pairs, where prepare has sentences that must stand by every number
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 AtLeastOne = Annotated[int, Field(ge=1, lt=2**31)]
 Text = Annotated[str, Field(min_length=1)]
@@ -44,44 +43,27 @@ EncoderName = Annotated[Text, AfterValidator(_is_encoder)]
 
 @dataclass(frozen=True)
 class Remote:
-    """Files of a dataset repository on the Hugging Face hub.
-
-    Args:
-        repo: Its name.
-        revision: A commit, a tag or a branch.
-        files: Paths or patterns (`data/*.parquet`) of the files to fetch; one that ends in / is a folder,
-            whose tables are fetched.
-        sha256: Published hashes that files are held to, by their names without folders.
-        prefix: Goes before each file's name, where two repositories have files of the same name.
-    """
+    """Files of a dataset repository on the Hugging Face hub."""
 
     repo: str
-    revision: str
-    files: list[str]
-    sha256: dict[str, str] = field(default_factory=dict)
-    prefix: str = ""
+    revision: str  # a commit, a tag or a branch
+    files: list[str]  # paths or patterns (`data/*.parquet`); one that ends in / is a folder of tables
+    sha256: dict[str, str] = field(default_factory=dict)  # published ones, by names without folders
+    prefix: str = ""  # goes before each file's name, where two repositories have files of the same name
 
 
 @dataclass(frozen=True)
 class Source:
-    """The files that a dataset's source names at this moment.
+    """The files that a dataset's source names now, by the names that messages and manifests use."""
 
-    Args:
-        source: In words, for people: which data these are.
-        paths: Local files, by the names that messages and manifests use; their bytes are copied to the store.
-        links: The same for files too many or too large to copy: they are read where they lie.
-        remotes: What to fetch, where the source is not local.
-        make: Writes the files of a source that the program makes itself into a folder; is also given the
-            files that were taken or fetched, by their names.
-        check: Looks into the local files before any stage runs, raises `PipelineError` on bad ones, and
-            returns sentences on what people should know of the others.
-    """
-
-    source: str
-    paths: dict[str, Path] = field(default_factory=dict)
-    links: dict[str, Path] = field(default_factory=dict)
+    source: str  # in words, for people: which data these are
+    paths: dict[str, Path] = field(default_factory=dict)  # local files; their bytes are copied to the store
+    links: dict[str, Path] = field(default_factory=dict)  # too many or too large to copy: read where they lie
     remotes: list[Remote] = field(default_factory=list)
+    # Writes the files of a source that the program makes itself into a folder; is also given the others.
     make: Callable[[Path, dict[str, Path]], None] | None = None
+    # Looks into the local files before any stage runs, raises `PipelineError` on bad ones, and returns
+    # sentences on what people should know of the others.
     check: Callable[[], list[str] | None] | None = None
 
 
@@ -100,25 +82,19 @@ class Kept:
 
     def counts(self) -> dict[str, int]:
         """What was read, kept and dropped, and the reasons."""
-        dropped = sum(self.dropped.values())
-        kept = len(self.rows)
+        kept, dropped = len(self.rows), sum(self.dropped.values())
         return {"read": kept + dropped, "kept": kept, "dropped": dropped, **self.dropped}
 
 
 @dataclass(frozen=True)
 class Truth:
-    """How a dataset's answers were made, where that is known; evaluate computes the Bayes bound from it.
+    """How a dataset's answers were made, where that is known; evaluate computes the Bayes bound from it."""
 
-    Args:
-        margins: (n, K) margins of comparisons, in favour of the chosen response, at each true group or
-            prototype: above 0 where its users would answer so. Linear in weights, where users have these.
-        weights: By user id, the true weights over prototypes; None where each user belongs to one group.
-        concentration: Of the symmetric Dirichlet that the weights were drawn from.
-    """
-
+    # (n, K) margins of comparisons, in favour of the chosen response, at each true group or prototype: above
+    # 0 where its users would answer so. Linear in weights, where users have these.
     margins: Callable[["Comparisons"], "Tensor"]
-    weights: dict[str, list[float]] | None = None
-    concentration: float = 1.0
+    weights: dict[str, list[float]] | None = None  # by user id; None where each user belongs to one group
+    concentration: float = 1.0  # of the symmetric Dirichlet that the weights were drawn from
 
 
 class HubFiles(Config):
@@ -171,31 +147,19 @@ class Dataset(Protocol):
 
     Where it is known how answers were made, the module also has `bound(data, params)`, which takes the study
     and all parameters, and returns a `Truth`, or None where that is not stored.
-
-    Args:
-        Params: Its section of params.yaml.
-        TITLE: What the report calls it.
-        ABOUT: What it is, in a sentence of the report.
-        ITEMS_APART: Whether pairs on items that training knows and pairs on new ones are never added up.
     """
 
-    Params: type[DatasetParams]
-    TITLE: str
-    ABOUT: str
-    ITEMS_APART: bool
+    Params: type[DatasetParams]  # its section of params.yaml
+    TITLE: str  # what the report calls it
+    ABOUT: str  # what it is, in a sentence of the report
+    ITEMS_APART: bool  # whether pairs on items that training knows and on new ones are never added up
 
     def find(self, params: "Params") -> Source:
         """Say which files the source names now, for check's fingerprint and for download."""
 
     def prepare(self, params: "Params", files: dict[str, Path], out: Path) -> dict[str, int]:
-        """Write items and pairs (and the truth, where it is known) into the folder `out`.
+        """Write items and pairs (and the truth, where it is known) into the empty folder `out`.
 
-        Args:
-            params: All parameters.
-            files: Raw files by name, with their paths in the store; the last part of such a path is the
-                file's sha256, by which items refer to it.
-            out: An empty folder.
-
-        Returns:
-            How many rows were read, kept and dropped.
+        `files` are the raw files' paths in the store by name; the last part of such a path is the file's
+        sha256, by which items refer to it. Returns how many rows were read, kept and dropped.
         """

@@ -21,7 +21,7 @@ from pal.config import Config, Share
 from pal.files import write_json
 from pal.logs.tables import readable_parquet
 from pipeline import PipelineError, paths
-from pipeline.datasets.base import NOTES, HubFiles, Kept, Remote, Source
+from pipeline.datasets.base import HubFiles, Kept, Remote, Source
 from pipeline.storage import tables
 
 SPLITS = ("train", "validation", "test", "validation_unique", "test_unique")
@@ -358,5 +358,5 @@ def write_notes(out: Path, version: str, files: dict[str, Path], *more: str) -> 
     says = f"The published Pick-a-Pic {version} by the rows of {', '.join(rows)}."
     if other:
         says = f"Not the published Pick-a-Pic {version}: rows of {', '.join(other)}."
-    write_json(out / NOTES, [says, *more])
+    write_json(out / paths.NOTES, [says, *more])
     print(says, *more, sep="\n")

@@ -16,7 +16,7 @@ from pal.files import write_json
 from pipeline import PipelineError, paths
 from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, Source, Truth
 from pipeline.storage import tables
-from pipeline.storage.manifests import read_json
+from pipeline.storage.tables import read_json
 
 if TYPE_CHECKING:
     from pal.comparisons import Comparisons
@@ -89,7 +89,7 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
     )
     tables.write_table(out / tables.PAIRS, pairs)
     write_json(
-        out / "truth.json",
+        out / paths.TRUTH,
         {
             "matrix": matrix.tolist(),
             "prototypes": prototypes.tolist(),
@@ -158,7 +158,7 @@ def bound(data: "Study", params: "AllParams") -> Truth | None:
     """The map and the true prototypes; None where they are not stored."""
     import torch
 
-    truth = read_json(paths.prepared(data.dataset) / "truth.json", f"prepare@{data.dataset}", absent={})
+    truth = read_json(paths.prepared(data.dataset) / paths.TRUTH, f"prepare@{data.dataset}", absent={})
     if not truth:
         return None
     matrix = np.array(truth["matrix"])

@@ -33,7 +33,7 @@ from pal.files import write_json
 from pal.logs.tables import Row as Cells
 from pal.logs.tables import open_table
 from pipeline import PipelineError, paths
-from pipeline.datasets.base import NOTES, DatasetParams, HubFiles, Kept, Remote, Source
+from pipeline.datasets.base import DatasetParams, HubFiles, Kept, Remote, Source
 from pipeline.storage import tables
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
         "group",
     )
     write(rows, options.item, out)
-    write_json(out / NOTES, placed.notes)
+    write_json(out / paths.NOTES, placed.notes)
     placed.dropped = {reason: n for reason, n in placed.dropped.items() if n}
     counts = placed.counts()
     counts["duplicates"] = len(rows) - rows.select("worker", "prompt", "chosen", "rejected").n_unique()

@@ -35,16 +35,10 @@ ROWS_AT_ONCE = 64  # rows of a Parquet file in memory at a time, each with a pic
 LARGEST_FILE = 1 << 28  # bytes of a picture's file
 
 
-def fill(job: Job, encoder: "ImageEncoder", options: "Encode") -> dict[int, str]:
+def encode_images(job: Job, encoder: "ImageEncoder", options: "Encode") -> dict[int, str]:
     """Encode the groups of this process's share that hold a missing image, and store what was missing.
 
-    Args:
-        job: What is missing, of what, and this process's share of it.
-        encoder: The encoder.
-        options: Batch size, workers and so on.
-
-    Returns:
-        The rows of missing images of this share that cannot be encoded, and why, in reading order.
+    Returns the rows of missing images of this share that cannot be encoded, and why, in reading order.
     """
     import torch
 
@@ -109,19 +103,12 @@ def _shrunk(
 
 
 class Picture(NamedTuple):
-    """One image item.
-
-    Args:
-        row: Its row in the frame of items.
-        filter: The colour filter that its pixels get; None for none.
-        data: Its bytes; None where there are none.
-        fault: Why there are none.
-    """
+    """One image item, by its row in the frame of items."""
 
     row: int
-    filter: str | None
+    filter: str | None  # the colour filter that its pixels get
     data: bytes | None
-    fault: str = ""
+    fault: str = ""  # why there are no bytes
 
 
 def in_reading_order(items: pl.DataFrame) -> pl.DataFrame:
@@ -130,11 +117,7 @@ def in_reading_order(items: pl.DataFrame) -> pl.DataFrame:
 
 
 def read_pictures(items: pl.DataFrame, dataset: str) -> Iterator[Picture]:
-    """The bytes of image items, in the order of the frame, which should be that of `in_reading_order`.
-
-    Raises:
-        PipelineError: If a raw file is missing or damaged.
-    """
+    """The bytes of image items, in the order of the frame, which should be that of `in_reading_order`."""
     files = {file.sha256: file for file in raw_files.read_manifest(dataset).files}
     places = items.select(PLACE).with_row_index("item")
     for (sha256,), of_file in places.group_by(["file"], maintain_order=True):
@@ -158,8 +141,8 @@ def _from_parquet(items: pl.DataFrame, path: Path) -> Iterator[Picture]:
                 while wanted and wanted[0][1] < start + len(batch):
                     item, row, column, filtered = wanted.popleft()
                     data = batch.column(column)[row - start].as_py()
-                    good = bool(data) and isinstance(data, bytes)
-                    yield Picture(item, filtered, data if good else None, "" if good else "it has no bytes")
+                    bad = not (data and isinstance(data, bytes))
+                    yield Picture(item, filtered, None if bad else data, "it has no bytes" * bad)
                 start += len(batch)
 
 
@@ -197,31 +180,30 @@ def thumbnails(items: pl.DataFrame, dataset: str, size: int) -> dict[str, bytes]
 
 def apply_filter(pixels: "Tensor", text: str) -> "Tensor":
     """Put a filter, given by its text, over a picture: (3, height, width), uint8, sRGB."""
-    import torch
-
-    table = torch.tensor(filter_tables(text), dtype=torch.uint8)
-    return torch.stack([table[channel][pixels[channel].int()] for channel in range(3)])
+    return filter_tables(text).gather(1, pixels.flatten(1).long()).view_as(pixels)
 
 
 @lru_cache(maxsize=64)
-def filter_tables(text: str) -> tuple[tuple[int, ...], ...]:
-    """What each of the 256 values becomes, for red, green and blue."""
+def filter_tables(text: str) -> "Tensor":
+    """What each of the 256 values becomes, for red, green and blue: (3, 256) uint8."""
+    import torch
+
     _, tint, share = text.split()
     strength = float(share)
 
     def mixed(value: int, colour: int) -> int:
-        return to_srgb((1 - strength) * to_linear(value) + strength * to_linear(colour))
+        return _to_srgb((1 - strength) * _to_linear(value) + strength * _to_linear(colour))
 
-    return tuple(tuple(mixed(value, colour) for value in range(256)) for colour in bytes.fromhex(tint[1:]))
+    tables = [[mixed(value, colour) for value in range(256)] for colour in bytes.fromhex(tint[1:])]
+    return torch.tensor(tables, dtype=torch.uint8)
 
 
-def to_linear(value: int) -> float:
+def _to_linear(value: int) -> float:
     """The light, from 0 to 1, that an sRGB value from 0 to 255 stands for (IEC 61966-2-1)."""
     share = value / 255
     return share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4
 
 
-def to_srgb(light: float) -> int:
-    """The sRGB value from 0 to 255 nearest to an amount of light from 0 to 1."""
+def _to_srgb(light: float) -> int:
     share = light * 12.92 if light <= 0.0031308 else 1.055 * light ** (1 / 2.4) - 0.055
     return min(255, max(0, int(share * 255 + 0.5)))

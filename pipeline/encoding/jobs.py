@@ -1,4 +1,4 @@
-"""What is to be encoded, and how processes share it: ranks of torchrun or SLURM, and workers of Ray.
+"""What is to be encoded; how processes share it, as ranks of torchrun or SLURM or workers of Ray; and texts.
 
 Items are encoded in groups, which are a fixed function of the full list of items. A group is what one file of
 the store holds and what a kill can lose. A process takes a share of the groups by its rank, and none waits
@@ -11,29 +11,27 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+from tqdm import tqdm
 
-from pal.errors import shorten
-from pal.files import write_text
 from pipeline import PipelineError
-from pipeline.storage import tables
 
 if TYPE_CHECKING:
-    from pal.encoders import Described
+    from pal.encoders import Described, TextEncoder
     from pal.encoders.vector_store import EmbeddingStore
-
-DROPPED_COLUMNS = ("item_id", "modality", "file", "row_group", "row", "column", "reason")
+    from pipeline.params import Encode
 
 LEAST_ROWS = 512
 MOST_ROWS = 16_384
 GROUPS = 1_000  # in a large job: a kill then loses a thousandth of it, and the store has few files
+TEXTS_AT_ONCE = 100_000  # as Python objects
 # The variables in which launchers tell a process its number and how many there are.
 LAUNCHERS = {"torchrun": ("RANK", "WORLD_SIZE"), "SLURM": ("SLURM_PROCID", "SLURM_NTASKS")}
-ON_THIS_MACHINE = ("LOCAL_RANK", "SLURM_LOCALID")
 
 RAY_CPUS = 0.5  # of a worker without a GPU: with a whole one each, nothing would be left for Ray's own tasks
 RAY_RETRIES = 4  # times that the task of a lost worker is started again
@@ -46,13 +44,7 @@ RAY_LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 @dataclass(frozen=True)
 class Share:
-    """One process's part of the work.
-
-    Args:
-        rank: Its number, from 0.
-        world: How many processes there are; 1 for a process that does all.
-        origin: Where both come from, in words.
-    """
+    """One process's part of the work: its number from 0, of how many, and what says so, in words."""
 
     rank: int = 0
     world: int = 1
@@ -70,12 +62,8 @@ class Share:
 def share_of(rank: int | None, world: int | None, environ: Mapping[str, str] = os.environ) -> Share:
     """The share of this process: as its flags say, else as torchrun or SLURM do, else everything.
 
-    A stage that DVC runs does everything whatever a launcher says, since DVC expects its output.
-
-    Args:
-        rank: The flag --rank.
-        world: The flag --world; 1 does everything, also under a launcher.
-        environ: The environment.
+    A stage that DVC runs does everything whatever a launcher says, since DVC expects its output; so does
+    --world 1, also under a launcher.
 
     Raises:
         PipelineError: If one is given without the other, or they contradict each other.
@@ -98,88 +86,87 @@ def share_of(rank: int | None, world: int | None, environ: Mapping[str, str] = o
     return Share(rank, world, origin)
 
 
-def use_own_gpu(environ: Mapping[str, str] = os.environ) -> None:
-    """Compute on the GPU of this process's number on its machine, where the machine has several."""
-    local = next((environ[name] for name in ON_THIS_MACHINE if environ.get(name, "").isdigit()), None)
-    if local is not None:
-        import torch
-
-        torch.cuda.set_device(int(local) % torch.cuda.device_count())
-
-
 def group_rows(count: int) -> int:
     """Items in a group, of a list of so many: a thousandth of it, within bounds."""
     return max(LEAST_ROWS, min(count // GROUPS, MOST_ROWS))
 
 
-def read_items(path: Path, made_by: str) -> dict[str, pl.DataFrame]:
-    """The items of a table by modality, in the order of their ids; modalities without an item are left out.
-
-    Raises:
-        PipelineError: If the table is missing or damaged.
-    """
-    items = tables.read_table(path, made_by).sort("item_id")
-    parts = {name: items.filter(pl.col("modality").cast(pl.String) == name) for name in tables.MODALITIES}
-    return {name: part for name, part in parts.items() if len(part)}
-
-
 @dataclass(frozen=True)
 class Job:
-    """What is to be encoded, by what, and into what: of one modality of one dataset.
-
-    Args:
-        dataset: Its name.
-        modality: text or image.
-        items: The items (see `read_items`).
-        encoder: What encodes them.
-        store: Where vectors go.
-        ids: The items' ids, in ascending order.
-        missing: Which of them were not in the store at the start.
-        share: This process's part.
-    """
+    """What is to be encoded, by what, and into what: of one modality, text or image, of one dataset."""
 
     dataset: str
     modality: str
     items: pl.DataFrame
     encoder: "Described"
     store: "EmbeddingStore"
-    ids: np.ndarray
-    missing: np.ndarray
+    ids: np.ndarray  # of the items, in ascending order
+    missing: np.ndarray  # which of them were not in the store at the start
     share: Share
 
     def store_missing(self, rows: np.ndarray, vectors: np.ndarray) -> int:
-        """Put those vectors of a group into the store whose items were missing; how many.
-
-        Args:
-            rows: Rows of items that were encoded.
-            vectors: Theirs.
-        """
+        """Of a group's rows and vectors, store those whose items were missing; how many these are."""
         missing = self.missing[rows]
         if missing.any():
             self.store.add(self.ids[rows[missing]], vectors[missing])
         return int(missing.sum())
 
 
-def describe_item(item: dict[str, Any], names: dict[str, str]) -> str:
-    """A text in quotes, an image by its file's name and its place in it.
+def encode_texts(job: Job, encoder: "TextEncoder", options: "Encode") -> dict[int, str]:
+    """Encode the groups of this process's share that hold a missing text, and store what was missing.
 
-    Args:
-        item: A row of the items.
-        names: The raw files' names by their sha256.
+    Batches are of texts of like length under a token budget (dynamic batching). Returns the rows of missing
+    texts that cannot be encoded, of all shares, and why.
     """
-    if item["modality"] == "text":
-        return f"the text {shorten(item['text'] or '')}"
-    name = names.get(item["file"], item["file"])
-    if item["row"] is None:
-        return f"the image {name}"
-    return f"the image in {item['column']}, row {item['row']} of row group {item['row_group']}, of {name}"
+    from pal.encoders import complaint
+
+    texts = job.items["text"].fill_null("")
+    lengths, faults = np.full(len(texts), -1, dtype=np.int64), {}  # in tokens; a bad text has length -1
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        block = dict(enumerate(texts.slice(start, TEXTS_AT_ONCE).to_list(), start))
+        bad = {row: fault for row, text in block.items() if (fault := complaint(text))}
+        good = [row for row in block if row not in bad]
+        lengths[good] = encoder.lengths([block[row] for row in good])
+        faults |= bad
+    edges = batches(np.sort(lengths[lengths >= 0]), options.tokens_per_batch)
+    order = np.argsort(lengths, kind="stable")[len(faults) :]  # ids ascend
+    starts = group_starts(edges, group_rows(len(order)))
+    with tqdm(total=int(job.missing.sum()), desc="encode", unit="text") as bar:
+        # Strided: costs rise along the groups, so that each process has some of all lengths.
+        for group in job.share.strided(len(starts) - 1):
+            batch_edges = edges[starts[group] : starts[group + 1] + 1]
+            rows = order[batch_edges[0] : batch_edges[-1]]
+            if not job.missing[rows].any():
+                continue
+            ends = pairwise(batch_edges)
+            vectors = [encoder.encode(texts.gather(order[start:end]).to_list()) for start, end in ends]
+            bar.update(job.store_missing(rows, np.concatenate(vectors)))
+    return {row: fault for row, fault in faults.items() if job.missing[row]}
 
 
-def write_dropped(path: Path, items: list[pl.DataFrame]) -> None:
-    """List items that could not be encoded as CSV, one row an item; a header alone where there are none."""
-    empty = pl.DataFrame(schema=dict.fromkeys(DROPPED_COLUMNS, pl.String))
-    rows = (each.select(pl.col(DROPPED_COLUMNS).cast(pl.String)) for each in items)
-    write_text(path, pl.concat([empty, *rows]).write_csv())
+def batches(lengths: np.ndarray, budget: int) -> np.ndarray:
+    """Where batches begin, and where the last ends: at most `budget` tokens with padding, or one long text.
+
+    A function of the full list of lengths, ascending, alone: what is already in the store changes no batch.
+    """
+    edges = [0]
+    while (start := edges[-1]) < len(lengths):
+        most = max(1, budget // max(1, int(lengths[start])))  # texts, were none longer than the first
+        padded = lengths[start : start + most] * np.arange(1, min(most, len(lengths) - start) + 1)
+        edges.append(start + max(1, int(np.searchsorted(padded, budget, side="right"))))
+    return np.array(edges, dtype=np.int64)
+
+
+def group_starts(edges: np.ndarray, rows: int) -> np.ndarray:
+    """Batches in groups, closed once they have `rows` items: with which batches they begin, and the end.
+
+    `edges` say where batches begin, and where the last ends.
+    """
+    starts = [0]
+    while edges[starts[-1]] < edges[-1]:
+        end = np.searchsorted(edges, edges[starts[-1]] + rows)
+        starts.append(min(int(end), len(edges) - 1))
+    return np.array(starts, dtype=np.int64)
 
 
 def encode_with_ray(stage: str, dataset: str, device: str) -> None:

@@ -40,8 +40,8 @@ from pipeline.evaluation.predictions import (
 )
 from pipeline.params import Evaluate
 from pipeline.storage import tables
-from pipeline.storage.manifests import read_json
-from pipeline.study import Study, attributes_of
+from pipeline.storage.tables import read_json
+from pipeline.study import Study, attributes_of, texts
 
 MAX_QUESTIONS = 20_000
 MAX_ITEMS_OF_TRUTH = 5000
@@ -89,7 +89,7 @@ def portrait(
         people += [{"user_id": user, "users": half, "group": group} for user, group in users]
     ids = {"prompts": data.prompt_ids, "responses": data.response_ids}
     vectors = data.embedders["responses"] is None or data.embedders["responses"].encoder == "none"
-    text = dict(items.drop_nulls("text").select("item_id", "text").iter_rows())
+    text = texts(items)
 
     def show(wanted: set[Item]) -> dict[Item, dict[str, Any]]:
         shown = show_items(items, data.dataset, {ids[side][row] for side, row in wanted})
@@ -148,7 +148,7 @@ def true_points(data: Study, model: RewardModel, weights: dict[str, torch.Tensor
     Preferences fix the space up to rotation and scale, so the predicted one is turned onto the true one by
     the items alone; the plane is that of the true points' largest spread.
     """
-    truth = read_json(paths.prepared(data.dataset) / "truth.json", f"prepare@{data.dataset}", absent={})
+    truth = read_json(paths.prepared(data.dataset) / paths.TRUTH, f"prepare@{data.dataset}", absent={})
     if not truth or not isinstance(model.head, IdealPointModel):
         return None
     matrix = np.array(truth["matrix"])
@@ -292,7 +292,9 @@ def prototype_stability(data: Study, model: RewardModel) -> dict[str, Any] | Non
     """
     if not isinstance(model.head, PrototypeModel) or model.config.K == 1:
         return None
-    others = [RewardModel.load(path) for path in paths.further_fits(paths.models(data.dataset))]
+    folders = (path for path in paths.models(data.dataset).glob("again-*") if path.is_dir())
+    by_number = sorted(folders, key=lambda path: int(path.name.partition("-")[2]))
+    others = [RewardModel.load(path) for path in by_number]
     groups, nearest = data.groups and data.groups["seen"], model.states.argmax(1).numpy()
     names = ("agreement", "by_prototype", "same_groups", "same_answers")
     return {

@@ -5,6 +5,7 @@ dataset or experiment encoded is not encoded again. Batches are a fixed function
 that a resumed run gives the same bytes. Each modality has a folder of shards of its own.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -16,46 +17,52 @@ import polars as pl
 
 from pal import encoders
 from pal.encoders.vector_store import Embedder, EmbeddingStore, packed, write_shard
-from pal.files import new_folder
+from pal.errors import shorten
+from pal.files import new_folder, write_text
 from pipeline import PipelineError, params, paths
 from pipeline.datasets import DATASETS
 from pipeline.datasets.base import EncoderByModality
-from pipeline.encoding import images, jobs, texts
+from pipeline.encoding import images, jobs
 from pipeline.encoding.jobs import Job, Share
 from pipeline.params import Params
 from pipeline.storage import raw_files, tables
-from pipeline.storage.manifests import write_manifest
 
-FILL = {"text": texts.fill, "image": images.fill}
+DROPPED_COLUMNS = ("item_id", "modality", "file", "row_group", "row", "column", "reason")
+ENCODE = {"text": jobs.encode_texts, "image": images.encode_images}
 
 
 def main(dataset: str, rank: int | None = None, world: int | None = None) -> None:
     """Encode one dataset's items.
 
-    Args:
-        dataset: Its name.
-        rank: Encode this share of them into the store, and nothing else: the run without ranks that follows
-            writes the shards, and encodes what a rank that never came left out.
-        world: How many shares there are.
+    With `rank` and `world` a share of them is encoded into the store, and nothing else: the run without ranks
+    that follows writes the shards, and encodes what a rank that never came left out.
     """
     values = params.load()
     share = jobs.share_of(rank, world)
-    items = jobs.read_items(paths.prepared(dataset) / tables.ITEMS, f"prepare@{dataset}")
+    table = tables.read_table(paths.prepared(dataset) / tables.ITEMS, f"prepare@{dataset}").sort("item_id")
+    parts = {name: table.filter(table["modality"].cast(pl.String) == name) for name in tables.MODALITIES}
+    items = {name: part for name, part in parts.items() if len(part)}
     if "image" in items:
         raw_files.renew(dataset, lambda: DATASETS[dataset].find(values))
     to_do = _jobs(dataset, items, values, share)
     if share.world > 1:
-        encode_share(dataset, to_do, values, share)
+        for modality, job in to_do.items():
+            _fill(job, values)
+            count = int((~job.store.find(job.ids).missing).sum())
+            print(f"encode@{dataset}: {count:,} of {len(job.ids):,} {modality} items in the store")
+        last = f"`python -m pipeline encode {dataset} --world 1` or `dvc repro`"
+        done = f"rank {share.rank} of {share.world} ({share.origin}) is done"
+        print(f"encode@{dataset}: {done}; once all are, run {last}")
         return
     if values.encode.engine == "ray" and any(job.missing.any() for job in to_do.values()):
         jobs.encode_with_ray(__name__, dataset, _device(values))
         to_do = _jobs(dataset, items, values, share)
-    bad: list[pl.DataFrame] = []
+    bad = [pl.DataFrame(schema=dict.fromkeys(DROPPED_COLUMNS, pl.String))]
     modalities: dict[str, Any] = {}
     with new_folder(paths.embeddings(dataset)) as folder:
         for modality, of_modality in items.items():
             if job := to_do.get(modality):
-                bad.append(_fill(job, values))
+                bad.append(_fill(job, values).select(pl.col(DROPPED_COLUMNS).cast(pl.String)))
                 places = job.store.find(job.ids)
                 ids, embedder = job.ids[~places.missing], job.store.embedder
                 parts = job.store.gather(places, values.encode.shard_rows, folder)
@@ -68,25 +75,15 @@ def main(dataset: str, rank: int | None = None, world: int | None = None) -> Non
                 path = folder / modality / f"shard-{number:05d}.parquet"
                 write_shard(path, ids[start : start + len(vectors)], vectors, embedder)
             modalities[modality] = {"in": len(of_modality), "out": len(ids), "encoder": asdict(embedder)}
-        jobs.write_dropped(folder / "dropped.csv", bad)
+        dropped = pl.concat(bad)
+        write_text(folder / "dropped.csv", dropped.write_csv())
         counts = {
             "read": sum(about["in"] for about in modalities.values()),
             "kept": sum(about["out"] for about in modalities.values()),
-            "dropped": sum(map(len, bad)),
+            "dropped": len(dropped),
         }
-        reasons = dict(Counter(reason for items in bad for reason in items["reason"]).most_common())
-        write_manifest(folder, counts, reasons=reasons, modalities=modalities)
-
-
-def encode_share(dataset: str, to_do: dict[str, Job], values: Params, share: Share) -> None:
-    """Encode a share of a dataset's items into the store, and write nothing else."""
-    for modality, job in to_do.items():
-        _fill(job, values)
-        count = int((~job.store.find(job.ids).missing).sum())
-        print(f"encode@{dataset}: {count:,} of {len(job.ids):,} {modality} items in the store")
-    rank = f"rank {share.rank} of {share.world} ({share.origin})"
-    last = f"`python -m pipeline encode {dataset} --world 1` or `dvc repro`"
-    print(f"encode@{dataset}: {rank} is done; once all are, run {last}")
+        reasons = dict(Counter(dropped["reason"]).most_common())
+        tables.write_manifest(folder, counts, reasons=reasons, modalities=modalities)
 
 
 def _fill(job: Job, values: Params) -> pl.DataFrame:
@@ -101,15 +98,23 @@ def _fill(job: Job, values: Params) -> pl.DataFrame:
     faults: dict[int, str] = {}
     if count:
         device = _device(values)
-        if device == "cuda":
-            jobs.use_own_gpu()
-        faults = FILL[job.modality](job, encoders.load(job.encoder, device), values.encode)
+        numbers = (os.environ.get(name, "") for name in ("LOCAL_RANK", "SLURM_LOCALID"))  # on this machine
+        if device == "cuda" and (local := next(filter(str.isdigit, numbers), None)):
+            import torch
+
+            torch.cuda.set_device(int(local) % torch.cuda.device_count())
+        faults = ENCODE[job.modality](job, encoders.load(job.encoder, device), values.encode)
     rows = pl.Series(list(faults), dtype=pl.UInt32)
     bad = job.items[rows].with_columns(reason=pl.Series(list(faults.values()), dtype=pl.String))
     if faults and values.encode.on_bad_item == "fail":
         first = bad.row(0, named=True)
-        files = [] if first["file"] is None else raw_files.read_manifest(dataset).files
-        item = jobs.describe_item(first, {file.sha256: file.name for file in files})
+        item = f"the text {shorten(first['text'] or '')}"
+        if job.modality == "image":
+            names = {file.sha256: file.name for file in raw_files.read_manifest(dataset).files}
+            item = f"the image {names[first['file']]}"
+            if first["row"] is not None:
+                place = f"{first['column']}, row {first['row']} of row group {first['row_group']}"
+                item = f"the image in {place}, of {names[first['file']]}"
         more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
         raise PipelineError(
             f"{item} of {dataset}{more} cannot be encoded: {first['reason']}; mend it, or set "
@@ -163,9 +168,7 @@ def _given(
     """Items that are vectors already."""
     if modality != "vector":
         raise PipelineError(f"{dataset}.encoder must name an encoder: not all items are vectors, got 'none'")
-    lists = items["vector"]
-    width = len(lists[0])
-    print(f"encode@{dataset}: {len(lists):,} items are vectors already")
-    vectors = lists.explode().to_numpy().reshape(len(lists), width).astype(np.float32)
+    vectors = items["vector"].explode().to_numpy().reshape(len(items), -1).astype(np.float32)
+    print(f"encode@{dataset}: {len(vectors):,} items are vectors already")
     parts = (vectors[start : start + rows] for start in range(0, len(vectors), rows))
-    return Embedder("none", "", "", width, "float32", "as given", "none", "float32"), parts
+    return Embedder("none", "", "", vectors.shape[1], "float32", "as given", "none", "float32"), parts

@@ -16,7 +16,6 @@ from pal.evaluation.accuracy import calibrate
 from pal.files import new_folder, write_csv, write_json
 from pal.serving.reward_model import RewardModel
 from pipeline import PipelineError, params, paths, study
-from pipeline.datasets.base import NOTES
 from pipeline.evaluation.portrait import gallery, plurality, portrait, prototype_stability
 from pipeline.evaluation.predictions import predict, rounded, without_ties
 from pipeline.evaluation.references import MixtureBound, available_baselines, bayes_bound
@@ -28,7 +27,7 @@ from pipeline.evaluation.scores import (
     headline,
     score_slices,
 )
-from pipeline.storage.manifests import NAME, read_json, write_manifest
+from pipeline.storage.tables import MANIFEST, read_json, write_manifest
 from pipeline.study import Study
 
 Row = dict[str, Any]
@@ -44,8 +43,7 @@ def main(dataset: str) -> None:
     data, items = study.load(dataset), study.items(dataset)
     folders = [paths.models(dataset) / name for name in ("model", *paths.CONTROLS)]
     models = {path.name: RewardModel.load(path) for path in folders if path.name == "model" or path.is_dir()}
-    model, text = models["model"], items.drop_nulls("text")
-    baselines = available_baselines(data, dict(text.select("item_id", "text").iter_rows()))
+    model, baselines = models["model"], available_baselines(data, study.texts(items))
     bound = bayes_bound(data, values)
     predictions = predict(data, models, baselines, knobs, bound=bound)
     scores = score_slices(predictions, data, knobs)
@@ -81,7 +79,7 @@ def main(dataset: str) -> None:
     data_flow = data_flow_counts(dataset)
     whole = {
         "dataset": dataset,
-        "source": str(read_json(paths.prepared(dataset) / NAME, f"prepare@{dataset}")["source"]),
+        "source": str(read_json(paths.prepared(dataset) / MANIFEST, f"prepare@{dataset}")["source"]),
         "notes": notes,
         "encoder": {
             side: by and {"name": by.encoder, **{k: v for k, v in asdict(by).items() if k != "encoder"}}
@@ -167,8 +165,8 @@ def _counts(data: Study, data_flow: list[Row]) -> dict[str, int]:
 
 def read_notes(dataset: str) -> list[str]:
     """Sentences that must stand beside every number, as that answers were simulated, or items shared."""
-    notes = read_json(paths.prepared(dataset) / NOTES, f"prepare@{dataset}", absent=[])
-    split = read_json(paths.splits(dataset) / NAME, f"split@{dataset}")
+    notes = read_json(paths.prepared(dataset) / paths.NOTES, f"prepare@{dataset}", absent=[])
+    split = read_json(paths.splits(dataset) / MANIFEST, f"split@{dataset}")
     return [str(note) for note in (*notes, *split.get("notes", []))]
 
 
@@ -185,7 +183,7 @@ def data_flow_counts(dataset: str) -> list[Row]:
         ("split", paths.splits(dataset)),
         ("encode", paths.embeddings(dataset)),
     ):
-        written = read_json(folder / NAME, f"{stage}@{dataset}", absent={})
+        written = read_json(folder / MANIFEST, f"{stage}@{dataset}", absent={})
         counts = {name: n for name, n in written.get("counts", {}).items() if isinstance(n, int)}
         if counts:
             details = {name: n for name, n in counts.items() if name not in COUNTS}

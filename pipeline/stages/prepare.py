@@ -4,7 +4,7 @@ from pal.files import new_folder
 from pipeline import params, paths
 from pipeline.datasets import DATASETS
 from pipeline.storage import raw_files
-from pipeline.storage.manifests import write_manifest
+from pipeline.storage.tables import write_manifest
 
 
 def main(dataset: str) -> None:

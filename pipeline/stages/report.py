@@ -13,7 +13,7 @@ from pipeline import params, paths
 from pipeline.datasets import DATASETS
 from pipeline.report import charts, findings, tables
 from pipeline.report.charts import Row, Spec
-from pipeline.storage.manifests import read_json
+from pipeline.storage.tables import read_json
 
 PAPER = Path("data/paper/paper.html")  # of experiments/: linked to where it is there
 TEMPLATES = Path(charts.__file__).parent

@@ -11,8 +11,7 @@ from pal.evaluation.holding_out import Shares, hold_out, on_known_items
 from pal.files import new_folder
 from pipeline import PipelineError, params, paths
 from pipeline.storage import tables
-from pipeline.storage.manifests import write_manifest
-from pipeline.storage.tables import Coded
+from pipeline.storage.tables import Coded, write_manifest
 
 # Why pairs have no place where places are drawn.
 REASONS = {

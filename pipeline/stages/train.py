@@ -21,7 +21,7 @@ from pal.models import MODELS
 from pal.models.base import PrototypeModel
 from pal.serving.reward_model import RewardModel
 from pipeline import PipelineError, params, paths, study
-from pipeline.storage.manifests import write_manifest
+from pipeline.storage.tables import write_manifest
 from pipeline.study import Study
 
 

@@ -57,19 +57,12 @@ def cache_folder(root: Path = Path()) -> Path:
 
 @dataclass
 class Entry:
-    """A line of the table: something that is kept or removed as a whole.
+    """A line of the table: something that is kept or removed as a whole."""
 
-    Args:
-        kind: raw, embeddings, downloads, leftovers, encoders or notes.
-        name: Which, for the reader.
-        path: The file or folder; a link is a file, so that what it leads to is never touched.
-        used: By whom, in words; empty where nobody refers to it.
-    """
-
-    kind: str
-    name: str
-    path: Path
-    used: str = ""
+    kind: str  # raw, embeddings, downloads, leftovers, encoders or notes
+    name: str  # which, for the reader
+    path: Path  # a link counts as a file, so that what it leads to is never touched
+    used: str = ""  # by whom, in words
 
     def __post_init__(self) -> None:
         """Count files and links in it, their bytes in the store, and days since the youngest change."""
@@ -78,9 +71,9 @@ class Entry:
         for path in (self.path, *(self.path.rglob("*") if self.is_folder else ())):
             with suppress(OSError):  # another process may have removed it meanwhile
                 stat = path.lstat()
-                folder = path.is_dir() and not path.is_symlink()
-                self.files, self.size = self.files + (not folder), self.size + (not folder) * stat.st_size
                 changed = max(changed, stat.st_mtime)
+                if path.is_symlink() or not path.is_dir():
+                    self.files, self.size = self.files + 1, self.size + stat.st_size
         self.age = (time.time() - changed) / DAY
 
 
@@ -94,8 +87,7 @@ def main(*, clean: bool = False, days: float = 7) -> None:
     for (kind, name, used), group in sorted(groups.items()):
         files, size = (sum(entry.files for entry in group), sum(entry.size for entry in group))
         print(f"{kind:<12}{name[:63]:<64}{files:>10,}{_readable(size):>12}  {used}")
-    entries = [entry for group in groups.values() for entry in group]
-    old = [entry for entry in entries if not entry.used and entry.age >= days]
+    old = [each for group in groups.values() for each in group if not each.used and each.age >= days]
     size = _readable(sum(entry.size for entry in old))
     if not clean:
         more = ": remove it with `python -m pipeline store --clean`" if old else ""
@@ -139,13 +131,12 @@ def _entries() -> Iterator[Entry]:
         yield Entry("embeddings", name, path, ", ".join(sorted(datasets[path.name])))
     for path in sorted(root.glob("downloads/[!.]*")):
         yield Entry("downloads", path.name, path)
-    for path in sorted({*root.glob(".?*"), *root.glob("tmp*"), *root.glob("*/.?*"), *root.glob("*/*/.?*")}):
+    for path in sorted({place for glob in (".?*", "tmp*", "*/.?*", "*/*/.?*") for place in root.glob(glob)}):
         yield Entry("leftovers", "of runs that were stopped", path)
     for path in sorted([*root.glob("weights/[!.]*"), *root.glob("onnx/[!.]*")]):
         yield Entry("encoders", path.name, path, "encoders, made from their weights")
-    for path, use in notes.items():
-        if use is None:
-            yield Entry("notes", "of repositories that are gone", path)
+    for path in (path for path, use in notes.items() if use is None):
+        yield Entry("notes", "of repositories that are gone", path)
 
 
 def _hashes_in(path: Path) -> list[str]:

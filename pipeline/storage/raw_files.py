@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pal.errors import PalError
 from pal.files import copy_file, make_folder, move_file, sha256_of, share, write_json
 from pipeline import PipelineError, paths
-from pipeline.storage.manifests import read_json
+from pipeline.storage.tables import read_json
 
 if TYPE_CHECKING:
     from pipeline.datasets.base import Source
@@ -29,13 +29,7 @@ PATIENCE = 10.0  # seconds to wait for another process that writes to the cache
 
 @dataclass(frozen=True)
 class RawFile:
-    """One raw file.
-
-    Args:
-        name: Its name within the dataset.
-        sha256: What its bytes must hash to.
-        size: Bytes.
-    """
+    """One raw file, by its name within the dataset; `size` in bytes."""
 
     name: str
     sha256: str
@@ -87,13 +81,7 @@ def link(path: Path, name: str | None = None) -> RawFile:
 
 
 def move_in(path: Path, name: str, sha256: str | None = None) -> RawFile:
-    """Move a file that nobody else needs into the store.
-
-    Args:
-        path: The file.
-        name: Its name within the dataset.
-        sha256: Of its bytes, where that is known already.
-    """
+    """Move a file that nobody else needs into the store; `sha256` where that is known already."""
     size, sha256 = path.stat().st_size, sha256 or sha256_of(path)
     move_file(path, home_of(sha256))
     return RawFile(name, sha256, size)
@@ -114,18 +102,17 @@ def stored(file: RawFile, dataset: str) -> Path:
         PipelineError: If it is not there or damaged.
     """
     home = home_of(file.sha256)
-    what = ""
-    if home.is_symlink() and not home.exists():
-        what = f"lay at {home.readlink()}, which is gone"
-    elif not home.exists():
-        what = f"is not in the store {paths.store()}"
-    elif cached_sha256(home) != file.sha256:
-        what = f"was changed at {home.readlink()}" if home.is_symlink() else "was damaged in the store"
-    if what:
-        home.unlink(missing_ok=True)
-        again = f"run `dvc repro -f -s download@{dataset}`"
-        raise PipelineError(f"the raw file {file.name} of {dataset} {what}; {again}")
-    return home
+    if home.exists() and cached_sha256(home) == file.sha256:
+        return home
+    what = f"is not in the store {paths.store()}"
+    if home.is_symlink():
+        place = home.readlink()
+        what = f"was changed at {place}" if home.exists() else f"lay at {place}, which is gone"
+    elif home.exists():
+        what = "was damaged in the store"
+    home.unlink(missing_ok=True)
+    again = f"run `dvc repro -f -s download@{dataset}`"
+    raise PipelineError(f"the raw file {file.name} of {dataset} {what}; {again}")
 
 
 def renew(dataset: str, find_source: Callable[[], "Source"]) -> None:
@@ -171,10 +158,7 @@ def read_manifest(dataset: str) -> Manifest:
 def record_use(dataset: str, part: str, embeddings: str = "") -> None:
     """Note that this repository uses something; a store that cannot be written to stays as it is.
 
-    Args:
-        dataset: The dataset that needs it.
-        part: raw, or the modality that was encoded.
-        embeddings: The folder of the store that its vectors are in; empty for raw files.
+    `part` is raw, or the modality that was encoded; then `embeddings` is the folder of the store for it.
     """
     repository = str(paths.project_root().resolve())
     use = {"repository": repository, "dataset": dataset, "part": part, "embeddings": embeddings}
@@ -190,6 +174,7 @@ def cached_sha256(path: Path) -> str:
     if before.st_size < CACHED_FROM:
         return sha256_of(path)
     key = (str(path), before.st_size, before.st_mtime_ns, before.st_ino)
+    # A damaged or locked cache costs time, never an answer.
     with suppress(sqlite3.Error, OSError), closing(_cache()) as cache:
         query = "SELECT sha256 FROM files WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?"
         if row := cache.execute(query, key).fetchone():
@@ -198,7 +183,6 @@ def cached_sha256(path: Path) -> str:
     after = path.stat()
     unchanged = (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
     if unchanged and time.time_ns() - after.st_mtime_ns > SETTLES:
-        # A damaged or locked cache costs time, never an answer.
         with suppress(sqlite3.Error, OSError), closing(_cache()) as cache, cache:
             cache.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", (*key, sha256))
     return sha256

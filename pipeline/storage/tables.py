@@ -1,14 +1,23 @@
-"""The tables that stages hand to each other: column names and types are spelled here and nowhere else.
+"""What stages hand to each other: tables, JSON, and in each folder a manifest with the sha256 of every file.
 
 items       one row per distinct prompt or response, however many pairs name it
 pairs       one row per comparison
 splits      one row per pair: where it belongs
 embeddings  one row per item: its vector, in Parquet shards
+
+Whoever reads a file checks it against the manifest of its folder. Parquet's footer and pages carry no
+checksum that covers everything, and JSON none at all; without this a flipped bit could become another number.
+
+    {"counts": {"read": 10, "kept": 9, "dropped": 1},
+     "files": {"pairs.parquet": {"sha256": "9f86d0…", "size": 1234}, ...}}
 """
 
+import json
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,10 +29,10 @@ from pal.encoders.vector_store import image_id as image_id
 from pal.encoders.vector_store import item_id as item_id
 from pal.encoders.vector_store import text_id as text_id
 from pal.errors import PalError
-from pal.files import new_file
+from pal.files import new_file, sha256_of, write_json
 from pipeline import PipelineError
-from pipeline.storage import manifests
 
+MANIFEST = "manifest.json"
 ITEMS, PAIRS, SPLITS = "items.parquet", "pairs.parquet", "splits.parquet"
 SHARDS = "shard-*.parquet"
 
@@ -35,49 +44,120 @@ NAME = pa.dictionary(pa.int32(), pa.string())  # few names, many rows
 BLOCK_ROWS = 1 << 20  # rows of a Parquet row group, which is what stages read and write at a time
 
 
+def _schema(columns: dict[str, pa.DataType], never_null: Iterable[str]) -> pa.Schema:
+    return pa.schema([pa.field(name, kind, name not in never_null) for name, kind in columns.items()])
+
+
 # item_id is a 128-bit content hash in hex; what else is filled depends on the modality: of texts text, of
 # vectors vector. An image has the sha256 of the raw file that holds its bytes; where that is a Parquet file
 # also row_group, the row in it and the column; and a filter, which its pixels get when they are decoded.
-ITEMS_SCHEMA = pa.schema(
-    [
-        pa.field("item_id", pa.string(), nullable=False),
-        pa.field("modality", NAME, nullable=False),
-        pa.field("text", pa.string()),
-        pa.field("vector", pa.list_(pa.float32())),
-        pa.field("file", NAME),
-        pa.field("row_group", pa.int32()),
-        pa.field("row", pa.int32()),
-        pa.field("column", NAME),
-        pa.field("filter", NAME),
-    ]
-)
+ITEMS_SCHEMA = _schema(
+    {
+        "item_id": pa.string(), "modality": NAME, "text": pa.string(), "vector": pa.list_(pa.float32()),
+        "file": NAME, "row_group": pa.int32(), "row": pa.int32(), "column": NAME, "filter": NAME,
+    },
+    never_null=("item_id", "modality"),
+)  # fmt: skip
 # One comparison a row; dictionary columns keep sixty million rows within a few GB. label is P(chosen is
 # preferred). group is the true group where data are semi-synthetic. users and split are filled where the
 # source itself says where a pair belongs; the stage split decides where they are null. test names the test
 # set where a dataset has several. filtered is winner or loser where that response has a colour filter. weight
 # is how much a comparison counts in training, 1 where null. time is when the user answered.
-PAIRS_SCHEMA = pa.schema(
-    [
-        pa.field("pair_id", pa.int64(), nullable=False),
-        pa.field("user_id", NAME, nullable=False),
-        pa.field("prompt", NAME),
-        pa.field("chosen", NAME, nullable=False),
-        pa.field("rejected", NAME, nullable=False),
-        pa.field("label", pa.float32(), nullable=False),
-        *[pa.field(name, NAME) for name in ("group", "users", "split", "test", "filtered")],
-        pa.field("weight", pa.float32()),
-        pa.field("time", pa.timestamp("us")),
-    ]
-)
+PAIRS_SCHEMA = _schema(
+    {
+        "pair_id": pa.int64(), "user_id": NAME, "prompt": NAME, "chosen": NAME, "rejected": NAME,
+        "label": pa.float32(), **dict.fromkeys(("group", "users", "split", "test", "filtered"), NAME),
+        "weight": pa.float32(), "time": pa.timestamp("us"),
+    },
+    never_null=("pair_id", "user_id", "chosen", "rejected", "label"),
+)  # fmt: skip
 # users: seen or unseen. split: train, val, test, for unseen users adapt, val, test. items says whether the
 # pair's prompt (without prompts: either response) occurs in training: known or new.
-SPLITS_SCHEMA = pa.schema(
-    [
-        pa.field("pair_id", pa.int64(), nullable=False),
-        *[pa.field(name, NAME, nullable=False) for name in ("users", "split", "items")],
-    ]
-)
-SCHEMAS = {ITEMS: ITEMS_SCHEMA, PAIRS: PAIRS_SCHEMA, SPLITS: SPLITS_SCHEMA}
+SPLIT_COLUMNS = {"pair_id": pa.int64(), "users": NAME, "split": NAME, "items": NAME}
+SCHEMAS = {ITEMS: ITEMS_SCHEMA, PAIRS: PAIRS_SCHEMA, SPLITS: _schema(SPLIT_COLUMNS, SPLIT_COLUMNS)}
+
+
+def write_manifest(folder: Path, counts: dict[str, int] | None = None, **others: Any) -> None:
+    """Write a folder's manifest, after all other files of it.
+
+    Args:
+        folder: Where.
+        counts: read, kept and dropped, merged where rows became one, and other counts; None for none.
+        **others: What else the manifest holds.
+    """
+    if counts is not None:
+        others = {"counts": counts, **others}
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+    with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
+        hashes = pool.map(sha256_of, paths)
+    files = {
+        path.relative_to(folder).as_posix(): {"sha256": sha256, "size": path.stat().st_size}
+        for path, sha256 in zip(paths, hashes, strict=True)
+    }
+    write_json(folder / MANIFEST, {**others, "files": files})
+
+
+def recorded_hashes(manifest: Path, made_by: str = "") -> dict[str, str]:
+    """The sha256 that a manifest gives each file, by the file's path relative to it.
+
+    Raises:
+        PipelineError: If it cannot be read.
+    """
+    try:
+        return {name: str(file["sha256"]) for name, file in _load(manifest, made_by)["files"].items()}
+    except (LookupError, TypeError, AttributeError) as error:
+        raise _damaged(manifest, error, made_by) from None
+
+
+def check(path: Path, made_by: str) -> None:
+    """Compare a file's sha256 with the manifest in its folder or in the one above; without one, do nothing.
+
+    Raises:
+        PipelineError: If it is not what was written; `made_by` names the stage to run again.
+    """
+    folder = next((parent for parent in path.parents[:2] if (parent / MANIFEST).exists()), None)
+    if folder is None or path == folder / MANIFEST:
+        return
+    wanted = recorded_hashes(folder / MANIFEST, made_by).get(path.relative_to(folder).as_posix())
+    if not path.exists():
+        raise _missing(path, made_by)
+    if wanted is None:
+        raise _damaged(path, f"{folder / MANIFEST} has no file of its name", made_by)
+    # The bytes are read, whatever size and time say: a failing disk leaves both as they were.
+    if sha256_of(path) != wanted:
+        raise _damaged(path, f"its hash is not that in {folder / MANIFEST}", made_by)
+
+
+def read_json(path: Path, made_by: str, absent: Any = None) -> Any:
+    """Read JSON that the stage `made_by` wrote, checked against the manifest of its folder if there is one.
+
+    `absent` stands for a file that is not there; None for one that has to be.
+
+    Raises:
+        PipelineError: If it is missing or damaged.
+    """
+    if absent is not None and not path.exists():
+        return absent
+    check(path, made_by)
+    return _load(path, made_by)
+
+
+def _load(path: Path, made_by: str) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise _missing(path, made_by) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, error, made_by) from None
+
+
+def _missing(path: Path, made_by: str) -> PipelineError:
+    return PipelineError(f"{path} is missing; run `dvc repro {made_by}`")
+
+
+def _damaged(path: Path, why: object, made_by: str) -> PipelineError:
+    reason = " ".join(str(why).split())[:120]
+    return PipelineError(f"{path} is damaged ({reason}); run `dvc repro -f {made_by}`")
 
 
 def write_table(path: Path, table: pl.DataFrame | pa.Table | Iterable[pl.DataFrame | pa.Table]) -> None:
@@ -102,12 +182,12 @@ def write_table(path: Path, table: pl.DataFrame | pa.Table | Iterable[pl.DataFra
 
 
 def read_table(path: Path, made_by: str, columns: list[str] | None = None) -> pl.DataFrame:
-    """Read a table that a stage wrote.
+    """Read a table that the stage `made_by` wrote.
 
     Raises:
-        PipelineError: If it is missing or damaged; `made_by` names the stage to run again.
+        PipelineError: If it is missing or damaged.
     """
-    manifests.check(path, made_by)
+    check(path, made_by)
     return pl.DataFrame(_read(path, made_by, columns))
 
 
@@ -118,10 +198,9 @@ def _read(path: Path, made_by: str, columns: list[str] | None) -> pa.Table:
         table = pq.read_table(path, columns=columns, memory_map=False, partitioning=None)
         table.validate(full=True)
     except FileNotFoundError:
-        raise PipelineError(f"{path} is missing; run `dvc repro {made_by}`") from None
+        raise _missing(path, made_by) from None
     except (pa.ArrowException, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise PipelineError(f"{path} is damaged ({reason}); run `dvc repro -f {made_by}`") from None
+        raise _damaged(path, error, made_by) from None
     return table
 
 
@@ -149,33 +228,30 @@ class Coded:
 
 
 def read_coded(path: Path, made_by: str, columns: list[str]) -> Coded:
-    """Read columns of a table that a stage wrote as codes, one after the other, which bounds memory.
+    """Read columns of a table that the stage `made_by` wrote as codes, one by one, which bounds memory.
 
     Raises:
-        PipelineError: If it is missing or damaged; `made_by` names the stage to run again.
+        PipelineError: If it is missing or damaged.
     """
-    manifests.check(path, made_by)
+    check(path, made_by)
     sides = [name for name in columns if name in SIDES]
-    parts = [sides, *([name] for name in columns if name not in SIDES)]
-    each = [coded(_read(path, made_by, part)) for part in parts if part]
-    columns_read = {name: array for part in each for name, array in part.columns.items()}
-    return Coded(columns_read, {name: names for part in each for name, names in part.names.items()})
+    read = Coded({}, {})
+    for part in filter(None, [sides, *([name] for name in columns if name not in SIDES)]):
+        each = coded(_read(path, made_by, part))
+        read.columns.update(each.columns)
+        read.names.update(each.names)
+    return read
 
 
 def coded(table: pa.Table) -> Coded:
     """A table's columns as codes; chosen and rejected share their names. A null number is 1."""
     arrays, names = {}, {}
-    sides = [name for name in table.column_names if name in SIDES]
-    if sides:
-        both = pa.chunked_array(
-            [chunk for name in sides for chunk in table[name].chunks], table[sides[0]].type
-        )
-        joined, names_of_both = codes(both)
+    if sides := [name for name in table.column_names if name in SIDES]:
+        both = [chunk for name in sides for chunk in table[name].chunks]
+        joined, names_of_both = codes(pa.chunked_array(both, table[sides[0]].type))
         arrays |= dict(zip(sides, np.split(joined, len(sides)), strict=True))
         names |= dict.fromkeys(sides, names_of_both)
-    for name in table.column_names:
-        if name in sides:
-            continue
+    for name in (name for name in table.column_names if name not in sides):
         if pa.types.is_dictionary(table[name].type):
             arrays[name], names[name] = codes(table[name])
         else:
@@ -197,12 +273,9 @@ def codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
 
 
 def words(codes: np.ndarray, names: list[str], known: Iterable[str] = ()) -> pl.Series:
-    """Codes as words, a byte or two each.
+    """Codes, of which -1 is null, as the `names` that they stand for, a byte or two each.
 
-    Args:
-        codes: Each row's name; -1 is null.
-        names: What the codes stand for.
-        known: Words that may be asked for though no row has them.
+    `known` are words that may be asked for though no row has them.
     """
     categories = list(dict.fromkeys([*known, *names]))
     index = {name: row for row, name in enumerate(categories)}
@@ -226,17 +299,21 @@ def text_items(texts: list[str]) -> pl.DataFrame:
 
 
 def read_shards(folder: Path, made_by: str) -> tuple[np.ndarray, np.ndarray, Embedder]:
-    """Read all shards of a folder, in the order of their names, checked against the manifest above it.
+    """All shards of a folder in the order of their names, neither more nor fewer than the manifest above has.
 
     Raises:
-        PipelineError: If there are none, or one is damaged; `made_by` names the stage to run again.
+        PipelineError: If there are none, or one is missing, added or damaged.
     """
-    manifests.check_folder(folder, SHARDS, made_by)
-    paths = sorted(folder.glob(SHARDS))
+    paths = set(folder.glob(SHARDS))
+    if (manifest := folder.parent / MANIFEST).exists():
+        recorded = (folder.parent / name for name in recorded_hashes(manifest, made_by))
+        paths |= {path for path in recorded if path.parent == folder and path.match(SHARDS)}
     if not paths:
         raise PipelineError(f"{folder} holds no embeddings; run `dvc repro {made_by}`")
+    for path in sorted(paths):
+        check(path, made_by)
     try:
-        shards = [read_shard(path) for path in paths]
+        shards = [read_shard(path) for path in sorted(paths)]
     except PalError as error:
         raise PipelineError(f"{error}; run `dvc repro -f {made_by}`") from None
     if len(shards) == 1:

@@ -17,35 +17,27 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from pipeline import PipelineError, paths
-from pipeline.storage import manifests, raw_files
+from pipeline.storage import raw_files
 from pipeline.storage.cleanup import cache_folder
+from pipeline.storage.tables import MANIFEST, recorded_hashes
 
 SHOWN = 100  # wrong files printed in full
 
 
 class Record(NamedTuple):
-    """A recorded hash of a file.
-
-    Args:
-        path: The file.
-        kind: md5 or sha256.
-        wanted: The hash, hex; empty for a file of records that cannot be read.
-        source: What records it, for messages.
-        stage: The stage to run again by force, where nothing shows DVC that it must; else empty.
-    """
+    """A recorded hash of a file."""
 
     path: Path
-    kind: str
-    wanted: str
-    source: str
-    stage: str = ""
+    kind: str  # md5 or sha256
+    wanted: str  # hex; empty for a file of records that cannot be read
+    source: str  # what records it, for messages
+    stage: str = ""  # to run again by force, where nothing shows DVC that it must
 
 
 def main(*, mend: bool = False) -> None:
     """Check everything, print what is wrong and how to mend it, and exit with 1 if something is.
 
-    Args:
-        mend: Whether to remove files whose bytes are wrong, and no others, so that they are made anew.
+    With `mend`, files whose bytes are wrong, and no others, are removed, so that they are made anew.
     """
     records = list(dict.fromkeys(recorded()))
     # By inode: a file under many names (DVC links its cache) is read once.
@@ -95,12 +87,11 @@ def recorded() -> Iterator[Record]:
     """All recorded hashes, of this repository and of the store."""
     for path in cache_folder().glob("files/md5/??/*"):
         yield Record(path, "md5", path.parent.name + path.stem, "its own name")
-    manifest = manifests.NAME
-    for path in [*Path().glob(f"data/*/{manifest}"), *Path().glob(f"data/*/*/{manifest}")]:
+    for path in [*Path().glob(f"data/*/{MANIFEST}"), *Path().glob(f"data/*/*/{MANIFEST}")]:
         try:
-            hashes = manifests.recorded_hashes(path)
+            hashes = recorded_hashes(path)
         except PipelineError:
-            hashes = {manifest: ""}
+            hashes = {MANIFEST: ""}
         for name, sha256 in hashes.items():
             yield Record(path.parent / name, "sha256", sha256, str(path))
     for path in sorted(Path("data/raw").glob("*.json")):
@@ -111,8 +102,8 @@ def recorded() -> Iterator[Record]:
             yield Record(path, "sha256", "", "its own format", stage)
             continue
         for file in files:
-            home, source = raw_files.home_of(file.sha256), f"{path} ({file.name})"
-            yield Record(home, "sha256", file.sha256, source, stage)
+            home = raw_files.home_of(file.sha256)
+            yield Record(home, "sha256", file.sha256, f"{path} ({file.name})", stage)
     # A link leads elsewhere, and is among the raw files.
     store = paths.store()
     for home in [*store.glob(f"raw/??/{'[0-9a-f]' * 64}"), *store.glob("embeddings/*/[!.]*.parquet")]:

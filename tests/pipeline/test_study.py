@@ -53,7 +53,7 @@ def test_vectors_have_no_prompts_and_known_groups(small):
         "seen": ["prototype 1", "prototype 2"] * 4,
         "unseen": ["prototype 1", "prototype 2"] * 3,
     }
-    assert study.texts("simulated") == {}
+    assert study.texts(study.items("simulated")) == {}
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from pipeline import params, paths, study
 from pipeline.datasets import DATASETS
 from pipeline.evaluation import references
 from pipeline.evaluation.predictions import without_ties
-from pipeline.storage import manifests
-from pipeline.storage.manifests import read_json
+from pipeline.storage import tables
+from pipeline.storage.tables import read_json
 
 CLIP = Embedder("clip-vit-h-14", "w", "f", 2, "float32", "as published")
 
@@ -132,7 +132,7 @@ def test_in_the_mixture_setting_more_answers_tell_more_and_none_tells_what_all_s
     data, values = simulated
     path = paths.prepared("simulated") / "truth.json"
     write_json(path, {**read_json(path, ""), "setting": "mixture"})
-    manifests.write_manifest(path.parent)
+    tables.write_manifest(path.parent)
     bound = references.bayes_bound(data, values)
     pairs = data.select("unseen", "adapt")
     test, _ = without_ties(data.select("unseen", "test"))

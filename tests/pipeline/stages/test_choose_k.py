@@ -4,7 +4,7 @@ import pytest
 
 from pipeline import PipelineError, paths
 from pipeline.stages import choose_k, train
-from pipeline.storage.manifests import read_json
+from pipeline.storage.tables import read_json
 
 
 def test_a_number_is_noted_without_any_fit(small):

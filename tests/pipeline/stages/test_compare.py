@@ -9,7 +9,7 @@ from pal.methods import METHODS
 from pal.methods.base import Method
 from pipeline import PipelineError, params, paths
 from pipeline.stages import compare, report
-from pipeline.storage.manifests import read_json
+from pipeline.storage.tables import read_json
 
 
 def test_a_method_that_cannot_be_fitted_is_left_out_with_its_reason(small, monkeypatch, capsys):

@@ -14,7 +14,7 @@ from pipeline import paths as layout
 from pipeline import study
 from pipeline.evaluation.scores import METRICS
 from pipeline.stages import evaluate, report, train
-from pipeline.storage import manifests
+from pipeline.storage import tables
 
 DATASETS = ["simulated", "own"]
 
@@ -108,7 +108,7 @@ def test_what_must_be_said_stands_in_the_metrics_and_without_adapt_pairs_there_a
     monkeypatch.setattr(evaluate.study, "load", lambda _: bare)
     note = "Answers were simulated by length."
     (layout.prepared("own") / "notes.json").write_text(json.dumps([note]))
-    manifests.write_manifest(layout.prepared("own"), source="a file")
+    tables.write_manifest(layout.prepared("own"), source="a file")
     evaluate.main("own")
     few = "Few-shot numbers are of the unseen users with so many comparisons: 0 of 2 at 1, 0 of 2 at 5, 0 of 2 at 20."
     assert metrics("own")["notes"] == f"{note} {few}"
@@ -141,10 +141,10 @@ def test_evaluating_without_models_is_one_sentence(small):
 def test_every_stage_says_what_it_read_kept_and_dropped_and_why(project):
     assert evaluate.data_flow_counts("own") == []
     counts = {"read": 10, "kept": 7, "dropped": 3, "ties_dropped": 3}
-    manifests.write_manifest(layout.prepared("own"), source="s", counts=counts)
+    tables.write_manifest(layout.prepared("own"), source="s", counts=counts)
     reasons = {"it is no picture": 1, "it has 300 megapixels": 2}
     counts = {"read": 9, "kept": 6, "dropped": 3}
-    manifests.write_manifest(layout.embeddings("own"), counts=counts, reasons=reasons)
+    tables.write_manifest(layout.embeddings("own"), counts=counts, reasons=reasons)
     assert evaluate.data_flow_counts("own") == [
         {"stage": "prepare", "read": 10, "kept": 7, "dropped": 3, "details": {"ties_dropped": 3}, "reasons": {}},
         {

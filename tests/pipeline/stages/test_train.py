@@ -6,7 +6,7 @@ import pytest
 from pal.serving.reward_model import RewardModel
 from pipeline import PipelineError, paths, study
 from pipeline.stages import train
-from pipeline.storage import manifests, tables
+from pipeline.storage import tables
 
 
 def models(dataset):
@@ -28,7 +28,7 @@ def turn(dataset, split_names, users="seen"):
     )
     assert not turned.equals(frame)
     tables.write_table(path, turned)
-    manifests.write_manifest(path.parent)
+    tables.write_manifest(path.parent)
 
 
 def test_baselines_stand_beside_the_model_the_oracle_where_groups_are_known(small):

@@ -1,4 +1,6 @@
-"""Tables: ids that never change, schemas that hold, and damage that is noticed."""
+"""Tables and manifests: ids that never change, schemas that hold, and damage that is noticed."""
+
+import json
 
 import numpy as np
 import polars as pl
@@ -6,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pal.files import new_folder, write_bytes
 from pipeline import PipelineError
 from pipeline.storage import tables
 
@@ -98,3 +101,51 @@ def test_rows_of_finds_ids_whatever_their_order():
     assert tables.rows_of(there, there.copy()) == slice(None)
     assert tables.rows_of(there, np.array([4])) is None
     assert tables.rows_of(np.empty(0, np.int64), there) is None
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A stage's output: a file of JSON, and two below it."""
+    with new_folder(tmp_path / "out") as new:
+        write_bytes(new / "a.json", b'{"x": 1}\n')
+        for name in ("shard-0.parquet", "shard-1.parquet"):
+            write_bytes(new / "text" / name, name.encode())
+        tables.write_manifest(new, {"read": 5, "kept": 3, "dropped": 2, "ties": 2}, source="a log")
+    return tmp_path / "out"
+
+
+def test_a_manifest_holds_counts_and_every_files_hash_and_size(folder):
+    """sha256 of `{"x": 1}` and a line break, by sha256sum."""
+    read = json.loads((folder / tables.MANIFEST).read_text())
+    assert list(read) == ["counts", "source", "files"]
+    assert read["counts"] == {"read": 5, "kept": 3, "dropped": 2, "ties": 2}
+    assert list(read["files"]) == ["a.json", "text/shard-0.parquet", "text/shard-1.parquet"]
+    wanted = "936353965b4ba9180e3acb781d81aa634390ac95fd2874a9cbc4c4846b49fbd4"
+    assert read["files"]["a.json"] == {"sha256": wanted, "size": 9}
+    assert tables.read_json(folder / "a.json", "x") == {"x": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.json", b'{"x": 2}\n', "is damaged (its hash is not that in"),
+        ("a.json", None, "is missing; run `dvc repro encode@own`"),
+        ("text/shard-0.parquet", b"shard-1", "is damaged (its hash is not that in"),
+        ("text/shard-1.parquet", None, "is missing; run"),
+        ("text/shard-2.parquet", b"new", "has no file of its name); run `dvc repro -f encode@own`"),
+        (tables.MANIFEST, b"[]", "is damaged ("),
+        (tables.MANIFEST, b'{"files": {"a.json": 3}}', "is damaged ("),
+        (tables.MANIFEST, b"{" * 100_000, "is damaged ("),
+        (tables.MANIFEST, b"\xff", "is damaged ("),
+    ],
+)
+def test_what_is_not_as_it_was_written_is_one_sentence(folder, name, content, reason):
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content)
+    with pytest.raises(PipelineError) as caught:
+        tables.read_json(folder / "a.json", "encode@own")
+        tables.read_shards(folder / "text", "encode@own")
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
