@@ -162,10 +162,10 @@ def _weights(data: Study) -> list[Row]:
 def serving() -> Section:
     """Rewards from embeddings, people located, and `import pal`; three minutes, 5 GB of memory.
 
-    The model's prior has 128 points, as many as it may. On all cores rewards are taken for a million responses
-    to one prompt, to prompts in runs of 16, and to as many prompts as responses, and 10,000 people are located
-    from tensors in which questions repeat (`locate`) and from as many separate columns (`adapt_many`). A
-    single user's figures are on one thread: work so small gains nothing from more.
+    The model's prior has 128 points, as many as it may. On all cores rewards are taken for a million
+    responses to one prompt, to prompts in runs of 16, and to as many prompts as responses, and 10,000 people
+    are located from tensors in which questions repeat (`locate`) and from as many separate columns
+    (`adapt_many`). A single user's figures are on one thread: work so small gains nothing from more.
     """
     model = random_model(DIM, 1000)
     drawn = torch.randn(ROWS, DIM, generator=torch.Generator().manual_seed(1))
