@@ -8,16 +8,13 @@ from typing import Any
 from pal.errors import PalError, shorten
 
 TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
+ROLES = {"human": "user", "gpt": "assistant", "prompter": "user"}  # others' names, as ShareGPT's
 JOINT = "{response}\n\n{prompt}"
 """How prompt and response are one text: the response first, as encoders cut long texts at their end."""
 
 
 def template_of(item: str, name: str = "item") -> str | None:
-    """The template that `item` stands for: None for `separate`, JOINT for `joint`, or a template itself.
-
-    Raises:
-        PalError: If it is none of these.
-    """
+    """The template that `item` stands for: None for `separate`, JOINT for `joint`, or a template itself."""
     if item in ("separate", "joint"):
         return JOINT if item == "joint" else None
     if item.count("{prompt}") != 1 or item.count("{response}") != 1:
@@ -48,36 +45,35 @@ def completion_text(completion: Any, name: str = "a completion") -> str:
     return _as_text(completion, name, lambda role: role == "assistant")
 
 
+def parsed_json(cell: str | None) -> Any:
+    """What a text holds as JSON; None where it is none."""
+    try:
+        return None if cell is None else json.loads(cell)
+    except (ValueError, RecursionError):
+        return None
+
+
 def messages_of(cell: Any) -> list[dict[str, Any]] | None:
     """A cell as messages with role and content; None where it holds none."""
     if isinstance(cell, str):
         if cell.lstrip().startswith("Human:") and "\n\nAssistant:" in cell:  # HH-RLHF
             _, *parts = TURN.split(cell.strip())
-            cell = [
-                {"role": role.lower(), "content": said.strip()}
-                for role, said in zip(parts[::2], parts[1::2], strict=True)
-            ]
-        elif cell.lstrip()[:1] not in ("[", "{"):
-            return None
-    if isinstance(cell, str):
-        try:
-            cell = json.loads(cell)
-        except (ValueError, RecursionError):
-            return None
+            turns = zip(parts[::2], parts[1::2], strict=True)
+            cell = [{"role": role.lower(), "content": said.strip()} for role, said in turns]
+        else:
+            cell = parsed_json(cell)
     if isinstance(cell, dict):
         cell = cell.get("messages", [cell])
     if not isinstance(cell, list) or not cell or not all(isinstance(each, dict) for each in cell):
         return None
-    # ShareGPT's names for the same.
-    roles = {"human": "user", "gpt": "assistant", "prompter": "user"}
-    messages = [
-        {
-            "role": roles.get(role := each.get("role", each.get("from")), role),
-            "content": each.get("content", each.get("value")),
-        }
-        for each in cell
+    roles = [each.get("role", each.get("from")) for each in cell]
+    if not all(isinstance(role, str) for role in roles):
+        return None
+    contents = [each.get("content", each.get("value")) for each in cell]
+    return [
+        {"role": ROLES.get(role, role), "content": content}
+        for role, content in zip(roles, contents, strict=True)
     ]
-    return messages if all(isinstance(each["role"], str) for each in messages) else None
 
 
 def split_conversation(prompt: Any, responses: list[Any]) -> tuple[str | None, list[Any], str | None]:

@@ -172,7 +172,7 @@ def adapt(
 
 def _rows(log: "Log", model: RewardModel) -> list[Row]:
     """A log's comparisons as rows of a table, with lists of numbers where the model reads vectors."""
-    from pal.logs.columns import parsed_json
+    from pal.conversations import parsed_json
     from pal.logs.read import FILE, ROW
 
     sides = {"prompt": "prompts", "chosen": "responses", "rejected": "responses"}

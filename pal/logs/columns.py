@@ -12,16 +12,16 @@ the roles that it has:
     thumb     response, and a thumb up or down; a row for each
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from itertools import groupby
+from itertools import takewhile
 from typing import Any
 
 import polars as pl
 
+from pal.conversations import parsed_json
 from pal.errors import PalError, cut
 from pal.logs.read import FILE, ROW, Table, as_text
 from pal.logs.tables import row_place
@@ -80,14 +80,8 @@ STEMS = (
     *("argument", "caption", "passage", "choice", ""),
 )
 SCORES = {"rating": ("score", "rating", "stars", "grade"), "rank": ("rank", "position", "place")}
-MARKS = (
-    "abcdefghijklmnop",
-    "0123456789",
-    "123456789",
-    ("left", "right"),
-    ("first", "second"),
-    ("one", "two"),
-)
+LETTERS, DIGITS = "abcdefghijklmnop", "0123456789"
+MARKS = (LETTERS, DIGITS, DIGITS[1:], ("left", "right"), ("first", "second"), ("one", "two"))
 MARK = "[a-p]|[0-9]|left|right|first|second|one|two"
 AFTER = re.compile(rf"(?P<stem>.*?)_?(?P<mark>{MARK})(_(text|content|path))?")
 BEFORE = re.compile(r"(?P<mark>left|right|first|second)_(?P<stem>.+)")
@@ -96,21 +90,13 @@ PATH = re.compile(r"[^\[\].]+(\[\])?(\.[^\[\].]+(\[\])?)*")
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of a log are.
+    """What the columns of a log are."""
 
-    Args:
-        shape: See above.
-        roles: The column of each role.
-        responses: Columns of the responses that a row compares, in order; empty where a row has a list.
-        marks: What the columns call these responses: `a`, `b` or `1`, `2`.
-        scores: Columns of these responses' scores or ranks, where the shape is ranking by them.
-    """
-
-    shape: str
-    roles: dict[str, str]
-    responses: tuple[str, ...] = ()
-    marks: tuple[str, ...] = ()
-    scores: tuple[str, ...] = ()
+    shape: str  # see above
+    roles: dict[str, str]  # the column of each role
+    responses: tuple[str, ...] = ()  # columns of the responses of a row, in order; empty where it has a list
+    marks: tuple[str, ...] = ()  # what the columns call these responses: `a`, `b` or `1`, `2`
+    scores: tuple[str, ...] = ()  # columns of their scores or ranks, where the shape is ranking by them
 
     def name_of(self, role: str) -> str:
         """What the log calls a column of the comparisons that were made of it."""
@@ -154,21 +140,14 @@ def recognise(
 ) -> tuple[Table, Columns]:
     """Find out which column is what, by what the user states first, then by names.
 
-    Args:
-        table: The log.
-        given: Columns by role, or paths in nested cells: `annotations[].evaluator`.
-        alone: Whether a log without a user is one person's.
-
-    Returns:
-        The log, a row for each entry of nested lists that were reached into, and its columns.
+    `given` has columns by role, or paths in nested cells (`annotations[].evaluator`): what is returned has a
+    row for each entry of the lists on the way. `alone`: a log without a user may be one person's.
 
     Raises:
         PalError: If a column is not there, several could be the user, or nothing says what was preferred.
     """
     given = dict(given or {})
-    if not given.get("user_id") and "user_id" not in given:
-        table, given = _nested_users(table, given)
-    table = _reach(table, given)
+    table = _reach(table if "user_id" in given else _nested_users(table), given)
     names = {_folded(name): name for name in reversed(table.columns)}
     roles = {role: column for role, column in given.items() if column and role in NAMES}
     free = {folded: name for folded, name in names.items() if name not in given.values()}
@@ -176,14 +155,11 @@ def recognise(
     def find(role: str) -> str | None:
         if role in given:
             return given[role] or None
-        found = [free[name] for name in NAMES[role] if name in free]
-        return found[0] if found else None
+        return next((free[name] for name in NAMES[role] if name in free), None)
 
     if "user_id" not in given and not (alone and free.keys().isdisjoint(NAMES["user_id"])):
         roles["user_id"] = _user(table, free)
-    for role in ("timestamp", "split"):
-        if column := find(role):
-            roles[role] = column
+    roles |= {role: column for role in ("timestamp", "split") if (column := find(role))}
     columns = _shape(table, roles, given, free, find)
     taken = {*columns.roles.values(), *columns.responses, *columns.scores}
     if "prompt" not in given:
@@ -260,13 +236,9 @@ def _several(
     for stem in stems:
         known = by_stem.get(stem, {})
         for marks in MARKS:
-            run = []
-            for mark in marks:
-                if mark not in known:
-                    break
-                run.append(mark)
+            run = tuple(takewhile(known.__contains__, marks))
             if len(run) > 1:
-                return tuple(run), tuple(known[mark] for mark in run)
+                return run, tuple(known[mark] for mark in run)
     return (), ()
 
 
@@ -296,24 +268,26 @@ def _user(table: Table, free: Mapping[str, str]) -> str:
     return first
 
 
-def _nested_users(table: Table, given: dict[str, str]) -> tuple[Table, dict[str, str]]:
+def _nested_users(table: Table) -> Table:
     """Where no column is the user, but lists of objects in one have it: reach into all their parts."""
-    names = {_folded(name) for name in table.columns}
-    if names & set(NAMES["user_id"]):
-        return table, given
+    users = set(NAMES["user_id"])
+    if users & set(map(_folded, table.columns)):
+        return table
     for column in table.columns:
-        cells = table.frame[column].drop_nulls()
-        if cells.dtype != pl.String or not len(cells) or not cells[0].startswith("[{"):
-            continue
-        keys = {
-            key: None for entry in parsed_json(cells[0]) or [] if isinstance(entry, dict) for key in entry
-        }
-        if {_folded(key) for key in keys} & set(NAMES["user_id"]):
+        entries = _example(table, column)
+        entries = [each for each in entries if isinstance(each, dict)] if isinstance(entries, list) else []
+        keys = dict.fromkeys(key for entry in entries for key in entry)
+        if users & set(map(_folded, keys)):
             paths = {key: f"{column}[].{key}" for key in keys if key not in table.columns}
-            table = _reach(table, paths)
-            frame = table.frame.drop(column).rename({path: key for key, path in paths.items()})
-            return Table(frame, table.source, table.folder, table.said, table.rejected), given
-    return table, given
+            frame = _reach(table, paths).frame.drop(column)
+            return replace(table, frame=frame.rename({path: key for key, path in paths.items()}))
+    return table
+
+
+def _example(table: Table, column: str) -> Any:
+    """What the first cell of a column holds as JSON; None where it is none."""
+    cells = table.frame[column].drop_nulls()
+    return parsed_json(cells[0]) if cells.dtype == pl.String and len(cells) else None
 
 
 def _looks_listed(table: Table, column: str) -> bool:
@@ -321,73 +295,58 @@ def _looks_listed(table: Table, column: str) -> bool:
     return cells.dtype == pl.String and len(cells) > 0 and cells[0].lstrip().startswith("[")
 
 
-def _reach(table: Table, given: dict[str, str]) -> Table:
-    """Add a column for each path in nested cells, which replaces the path in `given` by its own name.
+def _reach(table: Table, given: Mapping[str, str]) -> Table:
+    """Add a column for each path in nested cells.
 
     Rows are repeated for each entry of the lists on the way; the responses of one row stay a list.
     """
     missing = [column for column in given.values() if column and column not in table.columns]
     if not missing:
         return table
-    frame, n = table.frame, len(table.frame)
+    frame = table.frame
     for path in missing:
         if not PATH.fullmatch(path) or not any(path.startswith((f"{c}.", f"{c}[]")) for c in frame.columns):
-            raise PalError(
-                f"{table.source} has no column {path!r}; it has {_listed(_paths(table))}", column=path
-            )
-    lists = {
-        role: path for role, path in given.items() if role in ("responses", "ranking") and path in missing
-    }
-    prefixes: list[str] = []
-    for path in missing:
-        if path not in lists.values():
-            prefixes += [path[: at + 2] for at in (m.start() for m in re.finditer(r"\[\]", path))]
-    reached = {name: name for name in frame.columns}  # the column that holds the JSON of each prefix
-    prefixes = sorted(dict.fromkeys(prefixes), key=_depth)
-    for _, beside in groupby(prefixes, _depth):
-        paths = list(beside)
+            problem = f"has no column {path!r}; it has {_listed(_paths(table))}"
+            raise PalError(f"{table.source} {problem}", column=path)
+    apart = {path for role, path in given.items() if role not in ("responses", "ranking")}
+    prefixes = dict.fromkeys(  # `a[]` and `a[].b[]` of `a[].b[].c`
+        path[: mark.end()] for path in missing if path in apart for mark in re.finditer(r"\[\]", path)
+    )
+    prefixes = sorted(prefixes, key=lambda prefix: prefix.count("[]"))
+    for depth in sorted({prefix.count("[]") for prefix in prefixes}):
+        paths = [prefix for prefix in prefixes if prefix.count("[]") == depth]
+        cells = {path: _at(frame, path[:-2]) for path in paths}
         frame = frame.with_columns(
-            _at(frame, reached, path[:-2])
-            .map_elements(_entries, pl.List(pl.String), skip_nulls=False)
-            .alias(path)
-            for path in paths
+            cell.map_elements(_entries, pl.List(pl.String), skip_nulls=False).alias(path)
+            for path, cell in cells.items()
         )
         for path in paths[1:]:  # entries of one number belong together
-            apart = frame.filter(pl.col(path).list.len() != pl.col(paths[0]).list.len())
-            if len(apart):
-                place = row_place(*apart.select(FILE, ROW).row(0))
+            odd = frame.filter(pl.col(path).list.len() != pl.col(paths[0]).list.len())
+            if len(odd):
+                place = row_place(*odd.select(FILE, ROW).row(0))
                 raise PalError(f"{paths[0]} and {path} in {place} must have as many entries", column=path)
         frame = frame.explode(paths).filter(pl.any_horizontal(pl.col(paths).is_not_null()))
-        reached |= {path: path for path in paths}
-    frame = frame.with_columns(_at(frame, reached, path).alias(path) for path in missing).drop(
-        set(prefixes) - set(missing)
-    )
-    if not len(frame) or all(frame[path].null_count() == len(frame) for path in missing):
-        raise PalError(
-            f"{table.source} holds nothing at {missing[0]} in any row; check the path", column=missing[0]
-        )
+    frame = frame.with_columns([_at(frame, path).alias(path) for path in missing])
+    frame = frame.drop(set(prefixes) - set(missing))
+    if all(frame[path].null_count() == len(frame) for path in missing):
+        problem = f"holds nothing at {missing[0]} in any row; check the path"
+        raise PalError(f"{table.source} {problem}", column=missing[0])
     if prefixes:
-        lost = n - frame.select(FILE, ROW).n_unique()
         table.said.append(f"a row for each entry of {', '.join(prefixes)}")
-        if lost:
+        if lost := len(table.frame) - frame.select(FILE, ROW).n_unique():
             table.said.append(f"{lost:,} rows have no entry there and are left out")
-    return Table(frame, table.source, table.folder, table.said, table.rejected)
+    return replace(table, frame=frame)
 
 
-def _depth(path: str) -> int:
-    return path.count("[]")
-
-
-def _at(frame: pl.DataFrame, reached: Mapping[str, str], path: str) -> pl.Series:
+def _at(frame: pl.DataFrame, path: str) -> pl.Series:
     """What stands at a path, as texts, from the longest prefix that has a column."""
-    start = max(
-        (name for name in reached if path == name or path.startswith((f"{name}.", f"{name}[]"))), key=len
-    )
+    start = max((c for c in frame.columns if path == c or path.startswith((f"{c}.", f"{c}[]"))), key=len)
     steps = re.findall(r"\[\]|[^\[\].]+", path[len(start) :])
-    cells = frame[reached[start]]
     if not steps:
-        return cells
-    return pl.Series(path, [as_text(_walk(parsed_json(cell), steps)) for cell in cells], dtype=pl.String)
+        return frame[start]
+    return pl.Series(
+        path, [as_text(_walk(parsed_json(cell), steps)) for cell in frame[start]], dtype=pl.String
+    )
 
 
 def _walk(value: Any, steps: list[str]) -> Any:
@@ -403,14 +362,6 @@ def _entries(cell: str | None) -> list[str | None]:
     return [as_text(entry) for entry in value] if isinstance(value, list) else []
 
 
-def parsed_json(cell: str | None) -> Any:
-    """What a cell holds as JSON; None where it is none."""
-    try:
-        return None if cell is None else json.loads(cell)
-    except (ValueError, RecursionError):
-        return None
-
-
 def _folded(name: str) -> str:
     """A name in lower case with underscores, as NAMES has them: `userId` and `User ID` are `user_id`."""
     return re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip()).lower()).strip("_")
@@ -420,8 +371,7 @@ def _paths(table: Table) -> list[str]:
     """Columns, and in their place what the objects in a column hold, as paths that lead there."""
     found = []
     for name in table.columns:
-        cell = next(iter(table.frame[name].drop_nulls()), None)
-        value = parsed_json(cell) if isinstance(cell, str) and cell[:1] in ("[", "{") else None
+        value = _example(table, name)
         inside, mark = (value[0], "[]") if isinstance(value, list) and value else (value, "")
         found += [f"{name}{mark}.{key}" for key in inside] if isinstance(inside, dict) else [name]
     return found

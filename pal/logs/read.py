@@ -8,6 +8,7 @@ as its JSON; bytes stay bytes.
 
 import base64
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
@@ -25,29 +26,18 @@ FILE, ROW = "#file", "#row"  # columns of a table: which file a row is from, and
 SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".xlsx")
 PACKED = tuple(suffix for _, suffix in COMPRESSED.values())
 CHUNK = 20_000  # rows that are in memory as Python objects
-
-
-# A row that was left out: its file, its number, and why, as the end of a sentence about it.
-Rejected = tuple[str, int, str]
+Rejected = tuple[str, int, str]  # a row that was left out: file, number, and why
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows as they were read.
+    """Rows as they were read."""
 
-    Args:
-        frame: A column of texts (or bytes) for each of the files' columns, and `#file` and `#row`.
-        source: What was read, in the user's words.
-        folder: What paths in cells are relative to.
-        said: What was understood of the files, one sentence each.
-        rejected: Rows that could not be read.
-    """
-
-    frame: pl.DataFrame
-    source: str
-    folder: Path
-    said: list[str] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
+    frame: pl.DataFrame  # texts (or bytes) in the files' columns, and `#file` and `#row`
+    source: str  # what was read, in the user's words
+    folder: Path  # what paths in cells are relative to
+    said: list[str] = field(default_factory=list)  # what was understood of the files, one sentence each
+    rejected: list[Rejected] = field(default_factory=list)  # rows that could not be read
 
     @property
     def columns(self) -> list[str]:
@@ -57,19 +47,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Files:
-    """The files of a log.
+    """The files of a log."""
 
-    Args:
-        paths: Where they lie, by the names that messages use; what a file is, its bytes tell.
-        source: What was asked for, in the user's words.
-        folder: What paths in cells are relative to.
-        said: What was understood, one sentence each.
-    """
-
-    paths: dict[str, Path]
-    source: str
-    folder: Path
-    said: list[str] = field(default_factory=list)
+    paths: dict[str, Path]  # by the names that messages use; what a file is, its bytes tell
+    source: str  # what was asked for, in the user's words
+    folder: Path  # what paths in cells are relative to
+    said: list[str] = field(default_factory=list)  # what was understood, one sentence each
 
 
 def read(source: Any) -> Table:
@@ -81,33 +64,31 @@ def read(source: Any) -> Table:
     Raises:
         PalError: If there is nothing to read, or a file cannot be read.
     """
-    if not isinstance(source, str | Path | Files):
+    if isinstance(source, str) and source == "-":
+        source = Files({"standard input": Path("-")}, "-", Path())
+    elif isinstance(source, str | Path):
+        source = find_files(source)
+    elif not isinstance(source, Files):
         return _in_memory(source)
-    if isinstance(source, Files):
-        files = source
-    else:
-        files = Files({"standard input": Path("-")}, "-", Path()) if source == "-" else find_files(source)
-    said, rejected = list(files.said), []
-    frames = [_read_file(path, name, said, rejected) for name, path in files.paths.items()]
-    frame = pl.concat(frames, how="diagonal_relaxed") if len(frames) > 1 else frames[0]
+    said, rejected = list(source.said), []
+    frames = [_read_file(path, name, said, rejected) for name, path in source.paths.items()]
     if len({tuple(sorted(each.columns)) for each in frames}) > 1:
         said.append("the files have not all the same columns; what one lacks is taken as empty there")
-    return Table(frame, files.source, files.folder, said, rejected)
+    return Table(pl.concat(frames, how="diagonal_relaxed"), source.source, source.folder, said, rejected)
 
 
 def _in_memory(rows: Any) -> Table:
     if isinstance(rows, pl.DataFrame):
-        frame = _texts(rows.to_arrow())
-    elif isinstance(rows, pa.Table):
+        rows = rows.to_arrow()
+    if isinstance(rows, pa.Table):
         frame = _texts(rows)
-    else:  # iterating over pandas gives the names of columns
-        is_pandas = type(rows).__module__.startswith("pandas")
-        rows = rows.to_dict("records") if is_pandas else rows
+    else:
+        if type(rows).__module__.startswith("pandas"):  # iterating over it gives the names of columns
+            rows = rows.to_dict("records")
         frame = _frame_of(Row("rows", number, None, cells) for number, cells in enumerate(rows, 1))
     if not len(frame):
         raise PalError("a log must hold at least one row, got none")
-    place = {FILE: pl.lit("rows").cast(pl.Categorical), ROW: pl.int_range(1, pl.len() + 1, dtype=pl.UInt32)}
-    return Table(frame.with_columns(**place), "rows", Path())
+    return Table(_of_file(frame, "rows"), "rows", Path())
 
 
 def find_files(source: Path | str, folder: Path | None = None, without: Iterable[Path] = ()) -> Files:
@@ -121,10 +102,9 @@ def find_files(source: Path | str, folder: Path | None = None, without: Iterable
     Raises:
         PalError: If there are none.
     """
-    source, said = str(source), []
+    source = str(source)
     if source.startswith(HUB):
-        paths, root = _from_hub(source, said)
-        return Files({path.relative_to(root).as_posix(): path for path in paths}, source, root, said)
+        return _from_hub(source)
     path = (folder or Path()) / Path(source).expanduser()
     if path.is_file():
         return Files({path.name: path}, source, path.parent)
@@ -137,44 +117,36 @@ def find_files(source: Path | str, folder: Path | None = None, without: Iterable
         while any(mark in str(root) for mark in "*?["):
             root = root.parent
     others = {each.resolve() for each in without}
-    named = {each.relative_to(root): each for each in paths}
+    named = {each.relative_to(root): each for each in paths if _suffix(each.name) and each.is_file()}
     found = {
         name.as_posix(): each
         for name, each in named.items()
-        if is_table(each.name) and not any(part.startswith((".", "_")) for part in name.parts)
-        and each.is_file() and each.resolve() not in others
-    }  # fmt: skip
+        if not any(part.startswith((".", "_")) for part in name.parts) and each.resolve() not in others
+    }
     if not found:
-        allowed = ", ".join(SUFFIXES)
         what = "holds no" if path.is_dir() else "is not there, and matches no"
-        raise PalError(
-            f"{source} {what} file that ends in {allowed} (or these with {' or '.join(PACKED)})", file=source
-        )
+        packed = f"(or these with {' or '.join(PACKED)})"
+        raise PalError(f"{source} {what} file that ends in {', '.join(SUFFIXES)} {packed}", file=source)
     return Files(found, source, root)
 
 
-def is_table(name: str) -> bool:
-    """Whether a file may be a table, by its name."""
-    return _suffix(Path(name)) in SUFFIXES
+def _suffix(name: str) -> str:
+    """How the name of a table ends, but for `.gz` and the like; empty where it is no table."""
+    path = Path(name.lower())
+    suffix = Path(path.stem).suffix if path.suffix in PACKED else path.suffix
+    return suffix if suffix in SUFFIXES else ""
 
 
-def _suffix(path: Path) -> str:
-    endings = [each.lower() for each in path.suffixes[-2:]]
-    if endings and endings[-1] in PACKED:
-        endings.pop()
-    return endings[-1] if endings else ""
-
-
-def _from_hub(source: str, said: list[str]) -> tuple[list[Path], Path]:
+def _from_hub(source: str) -> Files:
     from pal.files import download, list_files
 
     repo, revision, below = hub_parts(source)
     advice = "download it by other means and name the folder"
-    commit, files = list_files(repo, revision, repo_type="dataset", advice=advice)
-    wanted = hub_tables(files, below)
-    folder = download(repo, commit, wanted, repo_type="dataset", advice=advice)
-    said.append(f"{repo} at {commit}, {len(wanted)} files")
-    return [folder / name for name in wanted], folder
+    commit, files = list_files(repo, revision, advice=advice)
+    names = hub_tables(files, below)
+    folder = download(repo, commit, names, repo_type="dataset", advice=advice)
+    said = [f"{repo} at {commit}, {len(names)} files"]
+    return Files({name: folder / name for name in names}, source, folder, said)
 
 
 def hub_parts(source: str) -> tuple[str, str, str]:
@@ -191,21 +163,18 @@ def hub_tables(files: Iterable[str], below: str) -> list[str]:
     Raises:
         PalError: If there are none.
     """
-    wanted = [name for name in files if is_table(name) and name.startswith(below)]
-    for suffix in (".parquet", ".jsonl", ".csv"):
-        if some := [name for name in wanted if _suffix(Path(name)) == suffix]:
-            wanted = some
-            break
-    if not wanted:
+    suffixes = {name: _suffix(name) for name in sorted(files) if name.startswith(below) and _suffix(name)}
+    if not suffixes:
         raise PalError(f"the repository must hold a table in {below or 'it'}, got none; name a folder of it")
-    return sorted(wanted)
+    preferred = [suffix for suffix in (".parquet", ".jsonl", ".csv") if suffix in suffixes.values()]
+    return [name for name, suffix in suffixes.items() if suffix in (preferred[:1] or SUFFIXES)]
 
 
 def _read_file(path: Path, name: str, said: list[str], rejected: list[Rejected]) -> pl.DataFrame:
     """One file's rows; what was understood and what was rejected is added to the lists."""
     faults: list[Rejected] = []
-    with open_table(path, name, lambda row, _, problem: faults.append((name, row, problem))) as table:
-        frame = _frame_of(table.rows) if table.arrow is None else _texts(table.arrow).with_row_index(ROW, 1)
+    with open_table(path, name, lambda row, problem: faults.append((name, row.number, problem))) as table:
+        frame = _frame_of(table.rows) if table.arrow is None else _texts(table.arrow)
     if len(faults) > MOST_FAULTY * (len(frame) + len(faults)):
         _, row, problem = faults[0]
         place = row_place(name, row, None, len(faults) - 1)
@@ -214,45 +183,45 @@ def _read_file(path: Path, name: str, said: list[str], rejected: list[Rejected])
         raise table.no_rows()
     said += table.said
     rejected += faults
-    return frame.with_columns(
-        pl.lit(table.name).cast(pl.Categorical).alias(FILE), pl.col(ROW).cast(pl.UInt32)
-    )
+    return _of_file(frame, table.name)
+
+
+def _of_file(frame: pl.DataFrame, name: str) -> pl.DataFrame:
+    return frame.with_columns(pl.lit(name).cast(pl.Categorical).alias(FILE))
 
 
 def _texts(table: pa.Table) -> pl.DataFrame:
-    """The columns of an Arrow table as texts or bytes; of two of one name the first."""
-    columns: dict[str, pl.Series] = {}
-    for index, field_ in enumerate(table.schema):
-        if field_.name not in columns:
-            columns[field_.name] = _text_column(field_.name, table.column(index))
-    return pl.DataFrame(columns)
+    """The columns of an Arrow table as texts or bytes, the first of one name, and the numbers of rows."""
+    names = dict.fromkeys(table.column_names)
+    columns = {name: _text_column(name, table.column(table.column_names.index(name))) for name in names}
+    return pl.DataFrame(columns).with_row_index(ROW, 1)
 
 
 def _text_column(name: str, column: pa.ChunkedArray) -> pl.Series:
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    is_coded = pa.types.is_dictionary(column.type)
+    kind = column.type.value_type if is_coded else column.type
     if pa.types.is_nested(kind):
-        cells = (as_text(cell) for cell in column.to_pylist())
+        cells = column.to_pylist()
         if pa.types.is_struct(kind) and "bytes" in {each.name for each in kind}:  # pictures of `datasets`
-            pictures = column.to_pylist()
-            if any(cell and cell["bytes"] for cell in pictures):
-                return pl.Series(name, [cell and cell["bytes"] for cell in pictures], dtype=pl.Binary)
-            cells = (cell and cell.get("path") for cell in pictures)
-        return pl.Series(name, list(cells), dtype=pl.String)
-    if pa.types.is_dictionary(column.type):  # of which polars would make categories
-        chunks = [
-            pl.Series(pl.from_arrow(c.dictionary)).gather(pl.from_arrow(c.indices)) for c in column.chunks
-        ]
-        series = (pl.concat(chunks) if chunks else pl.Series(dtype=pl.String)).alias(name)
+            if any(cell and cell["bytes"] for cell in cells):
+                return pl.Series(name, [cell and cell["bytes"] for cell in cells], dtype=pl.Binary)
+            cells = [cell and cell.get("path") for cell in cells]
+        return pl.Series(name, list(map(as_text, cells)), dtype=pl.String)
+    if is_coded and column.num_chunks:  # of which polars would make categories
+        series = pl.concat([_decoded(name, chunk) for chunk in column.chunks])
     else:
         series = pl.Series(name, pl.from_arrow(column))
     if series.dtype.is_float():
         if (series.drop_nulls() == series.drop_nulls().round()).all() and series.is_finite().all():
             series = series.cast(pl.Int64, strict=False)
-    elif series.dtype == pl.Boolean:
-        series = series.cast(pl.String)
-    elif series.dtype.is_temporal():
-        return series.dt.to_string("iso") if series.dtype != pl.Time else series.cast(pl.String)
+    elif series.dtype.is_temporal() and series.dtype != pl.Time:
+        return series.dt.to_string("iso")
     return series if series.dtype == pl.Binary else series.cast(pl.String)
+
+
+def _decoded(name: str, coded: pa.DictionaryArray) -> pl.Series:
+    """Texts of which each lies in memory once, however often it stands in the column."""
+    return pl.Series(name, pl.from_arrow(coded.dictionary)).gather(pl.from_arrow(coded.indices))
 
 
 def as_text(cell: Any) -> str | None:
@@ -274,54 +243,43 @@ def _encoded(value: Any) -> str:
 
 def _frame_of(rows: Iterable[Row]) -> pl.DataFrame:
     """Rows as a frame of texts and their numbers, read in chunks; a text that repeats lies in memory once."""
-    rows, frames, kinds = iter(rows), [], {}
+    rows, frames = iter(rows), []
+    kinds = defaultdict(lambda: pl.Categorical(pl.Categories.random("log", pl.UInt32)))
     while chunk := list(islice(rows, CHUNK)):
         names = dict.fromkeys(name for row in chunk for name in row.cells)
         cells = {name: [as_text(row.cells.get(name)) for row in chunk] for name in names}
         try:
             texts = pl.DataFrame(cells, schema=dict.fromkeys(names, pl.String))
         except UnicodeEncodeError:
-            _refuse_halves(chunk)
+            _refuse_halves(chunk, cells)
             raise
-        for name in names.keys() - kinds.keys():
-            kinds[name] = pl.Categorical(pl.Categories.random("log", pl.UInt32))
-        place = pl.Series(ROW, [row.number for row in chunk], dtype=pl.UInt32)
-        frames.append(texts.cast({name: kinds[name] for name in names}).with_columns(place))
+        numbers = pl.Series(ROW, [row.number for row in chunk], dtype=pl.UInt32)
+        frames.append(texts.cast({name: kinds[name] for name in names}).with_columns(numbers))
     frame = pl.concat(frames, how="diagonal") if frames else pl.DataFrame()
     frames.clear()
     for name in kinds:
-        coded = frame[name].to_arrow()
-        frame = frame.with_columns(pl.Series(name, coded.dictionary).gather(pl.Series(coded.indices)))
+        frame = frame.with_columns(_decoded(name, frame[name].to_arrow()))
     return frame
 
 
-def _refuse_halves(rows: list[Row]) -> None:
+def _refuse_halves(rows: list[Row], cells: dict[str, list[str | None]]) -> None:
     """Say which cell holds half of a surrogate pair, which is no character, and which JSON can write."""
-    for row in rows:
-        for name, value in row.cells.items():
-            cell = as_text(value)
-            if cell and any("\ud800" <= each <= "\udfff" for each in cell):
-                problem = f"must be valid Unicode, got {shorten(cell)}; it holds half of a surrogate pair"
-                raise Row(row.file, row.number, None, {}).error(name, problem)
+    for name, texts in cells.items():
+        for row, text in zip(rows, texts, strict=True):
+            if text and any("\ud800" <= character <= "\udfff" for character in text):
+                problem = f"must be valid Unicode, got {shorten(text)}; it holds half of a surrogate pair"
+                raise row._replace(line=None).error(name, problem)
 
 
 @dataclass(frozen=True)
 class Preset:
-    """How a public data set is read.
+    """How a public data set is read."""
 
-    Args:
-        source: What is read in its place; empty where the hub does not have it.
-        about: What a user must know before: licence, terms, and who the people are.
-        columns: Columns by role, where names do not tell.
-        values: What values of the winner mean.
-        reshape: Makes of its rows such as the reader takes.
-    """
-
-    source: str
-    about: str
-    columns: dict[str, str] = field(default_factory=dict)
-    values: dict[str, str] = field(default_factory=dict)
-    reshape: Callable[[pl.DataFrame], pl.DataFrame] | None = None
+    source: str  # what is read in its place; empty where the hub does not have it
+    about: str  # what a user must know before: licence, terms, and who the people are
+    columns: dict[str, str] = field(default_factory=dict)  # by role, where names do not tell
+    values: dict[str, str] = field(default_factory=dict)  # what values of the winner mean
+    reshape: Callable[[pl.DataFrame], pl.DataFrame] | None = None  # makes rows that the reader takes
 
 
 def find_preset(source: object) -> tuple[Preset | None, str]:

@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pal.conversations import messages_of, split_conversation
+from pal.conversations import messages_of, parsed_json, split_conversation
 from pal.errors import PalError, shorten
-from pal.logs.columns import Columns, parsed_json, recognise
+from pal.logs.columns import Columns, recognise
 from pal.logs.read import FILE, ROW, Files, Table, find_preset, read
 from pal.logs.tables import MOST_FAULTY, row_place
 

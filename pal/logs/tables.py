@@ -12,7 +12,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -26,42 +26,38 @@ from pal.errors import PalError, cut, reason, shorten
 
 COMPRESSED = {b"\x1f\x8b": ("gzip", ".gz"), b"\x28\xb5\x2f\xfd": ("zstd", ".zst"), b"BZh": ("bz2", ".bz2")}
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-ENCODINGS = {"cp1252": "Windows-1252", "utf-16": "UTF-16", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16"}
+MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"
+}  # fmt: skip
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # of what a cell may name
 MOST_ROWS, MOST_BYTES = 200_000_000, 1 << 36  # of a Parquet file, of which some KB may claim billions
 HEAD = 1 << 18  # bytes from which the dialect is told
-BLOCK = 1 << 20
 LONGEST_CELL = 1 << 26  # characters; anything longer is a quote that is not closed
 MOST_FAULTY = 0.1  # share of malformed rows from which on the file, not the row, is at fault
 HOLDERS = ("data", "rows", "examples", "records", "results")  # keys of a list of rows in a JSON object
 Cells = dict[str, Any]
-OnFault = Callable[[int, int | None, str], None]
 
 
 class Row(NamedTuple):
-    """A row of a table.
+    """A row of a table."""
 
-    Args:
-        file: The table's name, for messages.
-        number: The row's number, from 1; a header and blank lines do not count.
-        line: The line that it starts on, from 1; None where rows are no lines.
-        cells: Values by column: texts from CSV and Excel, any values from JSON, Parquet and Arrow.
-    """
-
-    file: str
-    number: int
-    line: int | None
-    cells: Cells
+    file: str  # the table's name, for messages
+    number: int  # from 1; a header and blank lines do not count
+    line: int | None  # that it starts on, from 1; None where rows are no lines
+    cells: Cells  # texts from CSV and Excel, any values from JSON, Parquet and Arrow
 
     @property
     def place(self) -> str:
         """Where the row is, for messages."""
         return row_place(self.file, self.number, self.line)
 
-    def error(self, column: str, problem: str) -> PalError:
-        """The error that a cell causes."""
-        message = f"{column} in {self.place} {problem}"
+    def error(self, column: str | None, problem: str) -> PalError:
+        """The error that a cell, or for None the row as a whole, causes."""
+        message = f"{self.place} {problem}" if column is None else f"{column} in {self.place} {problem}"
         return PalError(message, file=self.file, row=self.number, column=column, problem=problem)
+
+
+OnFault = Callable[[Row, str], None]  # takes a malformed row, without cells, and its problem
 
 
 def row_place(file: str, number: int, line: int | None = None, others: int = 0) -> str:
@@ -71,30 +67,26 @@ def row_place(file: str, number: int, line: int | None = None, others: int = 0) 
     return f"row {number:,}{at} of {file}{more}" if number else f"the header of {file}"
 
 
+def file_error(name: str, problem: str, **about: Any) -> PalError:
+    """The error of a file as a whole."""
+    return PalError(f"{name} {problem}", file=name, **about)
+
+
 @dataclass(frozen=True)
 class TableFile:
-    """A table.
+    """A table."""
 
-    Args:
-        name: What the user calls it, for messages.
-        rows: Its rows: a list, or read as they come.
-        columns: The names of its columns; None of JSON, where each row names its own.
-        arrow: All of Parquet and Arrow, whose texts may be dictionaries.
-        schema: Its Arrow schema, as the file has it.
-        said: What was understood, one sentence each.
-    """
-
-    name: str
-    rows: Iterable[Row]
-    columns: list[str] | None = None
-    arrow: pa.Table | None = None
-    schema: pa.Schema | None = None
-    said: list[str] = field(default_factory=list)
+    name: str  # what the user calls it, for messages
+    rows: Iterable[Row]  # a list, or read as they come
+    columns: list[str] | None = None  # None of JSON, where each row names its own
+    arrow: pa.Table | None = None  # all of Parquet and Arrow, whose texts may be dictionaries
+    schema: pa.Schema | None = None  # the Arrow schema, as the file has it
+    said: list[str] = field(default_factory=list)  # what was understood, one sentence each
 
     def no_rows(self) -> PalError:
         """The error of a table without rows."""
         got = "a header only" if self.columns else "none"
-        return PalError(f"{self.name} must hold at least one row, got {got}", file=self.name)
+        return file_error(self.name, f"must hold at least one row, got {got}")
 
     def require(self, needed: Iterable[str]) -> None:
         """Require columns of the table; of JSON, of every row.
@@ -103,23 +95,21 @@ class TableFile:
             PalError: Naming the columns that it lacks, and those to rename that have names like theirs.
         """
         needed = list(needed)
-        if self.columns is not None:
-            self._require(needed, self.columns, self.name)
-        for row in self.rows if self.columns is None else ():
-            self._require(needed, row.cells, row.place, row.number)
+        for row in self.rows if self.columns is None else [None]:
+            names = self.columns if row is None else row.cells
+            if not (missing := [column for column in needed if column not in names]):
+                continue
+            from pal.logs.columns import column_like  # polars, which a table that is right does not need
 
-    def _require(self, needed: list[str], names: Collection[str], place: str, row: int | None = None) -> None:
-        if not (missing := [column for column in needed if column not in names]):
-            return
-        from pal.logs.columns import column_like  # polars, which a table that is right does not need
-
-        others = [name for name in names if name not in needed]
-        like = {column: found for column in missing if (found := column_like(column, others))}
-        advice = ", ".join(f"{found!r} to {column}" for column, found in like.items())
-        advice = f"rename {advice}" if like else "add what is missing"
-        has = cut(", ".join(map(repr, names)) or "none", 200)
-        lacks = f"lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it has {has}; {advice}"
-        raise PalError(f"{place} {lacks}", file=self.name, row=row, column=missing[0])
+            others = [name for name in names if name not in needed]
+            like = {column: found for column in missing if (found := column_like(column, others))}
+            rename = "rename " + ", ".join(f"{found!r} to {column}" for column, found in like.items())
+            has = cut(", ".join(map(repr, names)) or "none", 200)
+            raise PalError(
+                f"{row.place if row else self.name} lacks the column{'s' * (len(missing) > 1)} "
+                f"{', '.join(missing)}; it has {has}; {rename if like else 'add what is missing'}",
+                file=self.name, row=row and row.number, column=missing[0],
+            )  # fmt: skip
 
 
 def read_rows(path: str) -> TableFile:
@@ -137,13 +127,9 @@ def read_rows(path: str) -> TableFile:
 
 @contextmanager
 def open_table(path: Path | str, name: str = "", on_fault: OnFault | None = None) -> Iterator[TableFile]:
-    """Open a table, whose rows can be read once.
+    """Open a file, or standard input for `-`, as a table whose rows can be read once.
 
-    Args:
-        path: The file, or `-` for standard input.
-        name: What the user calls it, for messages; empty: as `path` does.
-        on_fault: Called with the number, the line and the problem of a malformed row, which is then left out;
-            by default the first one raises.
+    Messages call it by `name`, else by its path. A malformed row is left out where `on_fault` takes it.
 
     Raises:
         PalError: If it cannot be read.
@@ -153,10 +139,14 @@ def open_table(path: Path | str, name: str = "", on_fault: OnFault | None = None
             path, name = Path(scratch) / "input", name or "standard input"
             with path.open("wb") as file:
                 shutil.copyfileobj(sys.stdin.buffer, file)
-        yield _open(Path(path), name or str(path), on_fault, Path(scratch))
+        yield _open(Path(path), name or str(path), on_fault or _refuse, Path(scratch))
 
 
-def _open(path: Path, name: str, on_fault: OnFault | None, scratch: Path) -> TableFile:
+def _refuse(row: Row, problem: str) -> None:
+    raise row.error(None, problem)
+
+
+def _open(path: Path, name: str, on_fault: OnFault, scratch: Path) -> TableFile:
     start, said = _start(path, name), []
     for magic, (kind, suffix) in COMPRESSED.items():
         if start.startswith(magic):
@@ -169,16 +159,14 @@ def _open(path: Path, name: str, on_fault: OnFault | None, scratch: Path) -> Tab
         table = _of_arrow(name, *_arrow(path, name))
     elif start[:4] == b"PK\x03\x04":
         frame = _excel(path, name)
-        rows = (Row(name, number, None, cells) for number, cells in enumerate(frame.iter_rows(named=True), 1))
-        table = TableFile(name, rows, frame.columns)
+        table = TableFile(name, _numbered(name, frame.iter_rows(named=True)), frame.columns)
     else:
-        table = _text(path, name, on_fault or _raiser(name))
-    said += table.said
+        table = _text(path, name, on_fault)
+    table.said[:0] = said
     for column in table.columns or ():
         if column and (count := table.columns.count(column)) > 1:
-            problem = f"must have one column {column}, got {count}; rename one"
-            raise PalError(f"{name} {problem}", file=name, column=column)
-    return TableFile(name, table.rows, table.columns, table.arrow, table.schema, said)
+            raise file_error(name, f"must have one column {column}, got {count}; rename one", column=column)
+    return table
 
 
 def _start(path: Path, name: str) -> bytes:
@@ -187,19 +175,15 @@ def _start(path: Path, name: str) -> bytes:
         with path.open("rb") as file:
             start = file.read(8)
     except OSError as error:
-        message = f"{name} cannot be read ({error.strerror}); name a file, or - for standard input"
-        raise PalError(message, file=name) from None
+        problem = f"cannot be read ({error.strerror}); name a file, or - for standard input"
+        raise file_error(name, problem) from None
     if not start:
-        raise PalError(f"{name} is empty (0 bytes); export it again", file=name)
+        raise file_error(name, "is empty (0 bytes); export it again")
     return start
 
 
-def _raiser(name: str) -> OnFault:
-    def fault(number: int, line: int | None, problem: str) -> None:
-        message = f"{row_place(name, number, line)} {problem}"
-        raise PalError(message, file=name, row=number, problem=problem)
-
-    return fault
+def _numbered(name: str, rows: Iterable[Cells]) -> Iterator[Row]:
+    return (Row(name, number, None, cells) for number, cells in enumerate(rows, 1))
 
 
 def _unpacked(path: Path, name: str, kind: str, scratch: Path) -> Path:
@@ -207,12 +191,10 @@ def _unpacked(path: Path, name: str, kind: str, scratch: Path) -> Path:
     out = scratch / "unpacked"
     try:
         with pa.CompressedInputStream(pa.OSFile(str(path)), kind) as file, out.open("wb") as target:
-            while block := file.read(BLOCK):
-                target.write(block)
+            shutil.copyfileobj(file, target, 1 << 20)
     except (OSError, EOFError) as error:
-        raise PalError(
-            f"{name} ends early or is damaged ({kind}: {reason(error)}); copy or export it again", file=name
-        ) from None
+        problem = f"ends early or is damaged ({kind}: {reason(error)}); copy or export it again"
+        raise file_error(name, problem) from None
     return out
 
 
@@ -224,8 +206,8 @@ def readable_parquet(name: str) -> Iterator[None]:
     except PalError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
-        message = f"{name} is damaged or not Parquet ({reason(error)}); export it again"
-        raise PalError(message, file=name) from None
+        problem = f"is damaged or not Parquet ({reason(error)}); export it again"
+        raise file_error(name, problem) from None
 
 
 def _parquet(path: Path, name: str) -> tuple[pa.Table, pa.Schema]:
@@ -238,8 +220,7 @@ def _parquet(path: Path, name: str) -> tuple[pa.Table, pa.Schema]:
         size = sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups))
         for what, got, most in (("rows", about.num_rows, MOST_ROWS), ("bytes unpacked", size, MOST_BYTES)):
             if got > most:
-                message = f"{name} must have at most {most:,} {what}, got {got:,}; split it"
-                raise PalError(message, file=name)
+                raise file_error(name, f"must have at most {most:,} {what}, got {got:,}; split it")
         schema = about.schema.to_arrow_schema()
         texts = [each.name for each in schema if pa.types.is_string(each.type)]
         with pq.ParquetFile(path, read_dictionary=texts) as file:
@@ -261,8 +242,8 @@ def _arrow(path: Path, name: str) -> tuple[pa.Table, pa.Schema]:
 def _of_arrow(name: str, table: pa.Table, schema: pa.Schema) -> TableFile:
     def rows() -> Iterator[Row]:
         with readable_parquet(name):
-            cells = (row for batch in table.to_batches(max_chunksize=1024) for row in batch.to_pylist())
-            yield from (Row(name, number, None, row) for number, row in enumerate(cells, 1))
+            batches = table.to_batches(max_chunksize=1024)
+            yield from _numbered(name, (row for batch in batches for row in batch.to_pylist()))
 
     return TableFile(name, rows(), table.column_names, table, schema)
 
@@ -274,27 +255,23 @@ def _excel(path: Path, name: str) -> Any:
     try:
         return pl.read_excel(path, engine="calamine", infer_schema_length=0)
     except ModuleNotFoundError:
-        raise PalError(
-            f"{name} is a workbook, which needs the package fastexcel; run `pip install fastexcel`, or save "
-            "the sheet as CSV", file=name,
-        ) from None  # fmt: skip
+        problem = "is a workbook, which needs the package fastexcel; run `pip install fastexcel`, or save "
+        raise file_error(name, f"{problem}the sheet as CSV") from None
     except (pl.exceptions.PolarsError, ValueError, RuntimeError) as error:
-        message = f"{name} cannot be read as a workbook ({reason(error)}); save the sheet as CSV"
-        raise PalError(message, file=name) from None
+        problem = f"cannot be read as a workbook ({reason(error)}); save the sheet as CSV"
+        raise file_error(name, problem) from None
 
 
 def _text(path: Path, name: str, on_fault: OnFault) -> TableFile:
     """CSV or JSON, whichever it is."""
     encoding, said = _encoding(path, name), []
-    if encoding in ENCODINGS:
-        said.append(f"{name} is {ENCODINGS[encoding]}")
+    if encoding == "cp1252" or encoding.startswith("utf-16"):
+        said.append(f"{name} is {'Windows-1252' if encoding == 'cp1252' else 'UTF-16'}")
     with path.open("rb") as file, _readable_text(name):
         head = codecs.getincrementaldecoder(encoding)().decode(file.read(HEAD))
     if head.lstrip()[:1] in ("[", "{"):
-        rows = None if _is_lines(head, name) else _whole_json(path, name, encoding)
-        return TableFile(
-            name, _json_lines(path, name, encoding, on_fault) if rows is None else rows, said=said
-        )
+        whole = None if _is_lines(head, name) else _whole_json(path, name, encoding)
+        return TableFile(name, whole or _json_lines(path, name, encoding, on_fault), said=said)
     separator = _separator(head)
     if separator != ",":
         said.append(f"{name} separates its columns by {SEPARATORS[separator]}")
@@ -306,30 +283,26 @@ def _text(path: Path, name: str, on_fault: OnFault) -> TableFile:
 def _encoding(path: Path, name: str) -> str:
     """The encoding of a text by its byte order mark, its zero bytes, and whether it is valid UTF-8."""
     with path.open("rb") as file:
-        block = file.read(HEAD)
-        for mark, encoding in (
-            (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
-        ):  # fmt: skip
-            if block.startswith(mark):
-                return encoding
+        head = file.read(HEAD)
+        if mark := next((encoding for mark, encoding in MARKS.items() if head.startswith(mark)), None):
+            return mark
         for offset, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
-            if block[offset::2].count(0) > len(block) // 5:
+            if head[offset::2].count(0) > len(head) // 5:
                 return encoding
-        decoder, line, plain = codecs.getincrementaldecoder("utf-8")(), 1, True
-        while True:
+        file.seek(0)
+        plain = True
+        for number, line in enumerate(file, 1):
             try:
-                text = decoder.decode(block, final=not block)
+                line.decode()
             except UnicodeDecodeError as error:
-                before, byte = error.object[: error.start], error.object[error.start]
-                if plain and before.isascii():
+                if plain and line[: error.start].isascii():
                     return "cp1252"
                 raise PalError(
-                    f"line {line + before.count(10):,} of {name} must be UTF-8, as those before it, got the "
-                    f"byte 0x{byte:02x}; save the file as UTF-8", file=name,
+                    f"line {number:,} of {name} must be UTF-8, as those before it, got the byte "
+                    f"0x{line[error.start]:02x}; save the file as UTF-8", file=name,
                 ) from None  # fmt: skip
-            if not block:
-                return "utf-8"
-            line, plain, block = line + text.count("\n"), plain and text.isascii(), file.read(BLOCK)
+            plain = plain and line.isascii()
+    return "utf-8"
 
 
 @contextmanager
@@ -337,13 +310,9 @@ def _readable_text(name: str) -> Iterator[None]:
     try:
         yield
     except UnicodeError as error:
-        got = (
-            f"the byte 0x{error.object[error.start]:02x}" if isinstance(error, UnicodeDecodeError) else error
-        )
-        raise PalError(
-            f"{name} must be a table: CSV, JSON, JSONL, Parquet, Arrow or Excel, got {got}, which is no "
-            "text; save it as UTF-8", file=name,
-        ) from None  # fmt: skip
+        byte = isinstance(error, UnicodeDecodeError) and f"the byte 0x{error.object[error.start]:02x}"
+        kinds = "must be a table: CSV, JSON, JSONL, Parquet, Arrow or Excel"
+        raise file_error(name, f"{kinds}, got {byte or error}, which is no text; save it as UTF-8") from None
 
 
 def _lines(path: Path, name: str, encoding: str) -> Iterator[str]:
@@ -374,6 +343,7 @@ def _csv_rows(
     reader = csv.reader(_lines(path, name, encoding), delimiter=separator, strict=True)
     number, line = 0, 1  # the header is row 0
     while True:
+        values = []
         try:
             values = next(reader)
         except StopIteration:
@@ -382,15 +352,14 @@ def _csv_rows(
             problem = f"has a quote that is not closed or not doubled ({error})"
             advice = "put quotes around the value and double each quote within it"
             ends = number == 0 or "expected after" not in str(error)  # what follows is within the quote
-            (_raiser(name) if ends else on_fault)(number, line, f"{problem}; {advice}")
-            values = []
+            (_refuse if ends else on_fault)(Row(name, number, line, {}), f"{problem}; {advice}")
             number += 1
         if len(values) == len(header) and number:
             yield Row(name, number, line, dict(zip(header, values, strict=True)))
         elif values and number:
             problem = f"must have {len(header)} values, one per column, got {len(values)}"
             advice = "put quotes around a value that holds a separator or a line break"
-            on_fault(number, line, f"{problem}; {advice}")
+            on_fault(Row(name, number, line, {}), f"{problem}; {advice}")
         number += bool(values)
         line = reader.line_num + 1
 
@@ -411,16 +380,18 @@ def _json_lines(path: Path, name: str, encoding: str, on_fault: OnFault) -> Iter
         if not text.strip():
             continue
         number += 1
+        row = Row(name, number, line, {})
         try:
             cells = json.loads(text)
         except (ValueError, RecursionError) as error:
             advice = "the file seems cut off there" if text[-1] != "\n" else "write one JSON object a line"
-            on_fault(number, line, f"is not valid JSON ({reason(error)}); {advice}")
+            on_fault(row, f"is not valid JSON ({reason(error)}); {advice}")
             continue
         if isinstance(cells, dict):
-            yield Row(name, number, line, cells)
-        else:
-            on_fault(number, line, f"must be a JSON object, got {_kind(cells)}")
+            yield row._replace(cells=cells)
+        else:  # lists by their kind, since they may be nested deeply
+            kind = {list: "a list", type(None): "nothing"}.get(type(cells)) or shorten(cells)
+            on_fault(row, f"must be a JSON object, got {kind}")
 
 
 def _whole_json(path: Path, name: str, encoding: str) -> Iterator[Row] | None:
@@ -432,7 +403,7 @@ def _whole_json(path: Path, name: str, encoding: str) -> Iterator[Row] | None:
     except (ValueError, RecursionError) as error:
         if text.lstrip()[:1] == "{":
             return None
-        raise PalError(f"{name} is not valid JSON ({reason(error)}); export it again", file=name) from None
+        raise file_error(name, f"is not valid JSON ({reason(error)}); export it again") from None
     if isinstance(value, dict):
         lists = [each for each in value.values() if isinstance(each, list)]
         if rows := next((value[key] for key in HOLDERS if isinstance(value.get(key), list)), None):
@@ -442,10 +413,5 @@ def _whole_json(path: Path, name: str, encoding: str) -> Iterator[Row] | None:
         else:
             value = [value]
     if not all(isinstance(row, dict) for row in value):
-        raise PalError(f"{name} must hold a list of JSON objects, got another list", file=name)
-    return (Row(name, number, None, cells) for number, cells in enumerate(value, 1))
-
-
-def _kind(value: Any) -> str:
-    """A JSON value in a message; lists and objects by their kind, since they may be nested deeply."""
-    return {list: "a list", dict: "a JSON object", type(None): "nothing"}.get(type(value)) or shorten(value)
+        raise file_error(name, "must hold a list of JSON objects, got another list")
+    return _numbered(name, value)
