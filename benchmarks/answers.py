@@ -1,9 +1,7 @@
 """The log of answers: written by many at once, one of whom is killed, and by a service that is killed."""
 
 import json
-import os
 import random
-import socket
 import subprocess
 import sys
 import threading
@@ -22,32 +20,18 @@ import torch
 import uvicorn
 from starlette.testclient import TestClient
 
-from benchmarks.postgres import ABSENT, Postgres, find_binaries
-from benchmarks.studies import ROOT
+from benchmarks.postgres import ABSENT, Postgres, find_binaries, free_port
+from benchmarks.studies import python, random_model
 from benchmarks.table import Row, Section
-from pal.config import FitConfig, HeadConfig
-from pal.models.base import make_model
 from pal.service.answers import Answers
 from pal.service.app import create_app
 from pal.service.compute import Models
 from pal.serving.inputs import Preferences
-from pal.serving.reward_model import RewardModel
-from pal.users.points import Points
 from pal.users.taste import Taste
 
 WRITERS, EACH, PEOPLE = 8, 1000, 50
 KILLS, CLIENTS = 20, 8
 NAME, DIM = "small", 4
-
-
-def vector_model() -> RewardModel:
-    """Model A at random on embeddings of 4 numbers, K = 3, of 20 users."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        head = make_model(HeadConfig(model="A", K=3, latent=2), prompt_dim=0, response_dim=DIM)
-        weights = torch.softmax(2 * torch.randn(20, 3), 1)
-    ids = [str(number) for number in range(len(weights))]
-    return RewardModel(head, ids, weights, Points.from_states(weights), FitConfig(), {}, 0, DIM)
 
 
 def answer(name: str) -> dict[str, Any]:
@@ -70,22 +54,10 @@ def write(database: str, writer: str, start: int, stop: int) -> None:
         print(number, flush=True)
 
 
-@contextmanager
-def writer(database: str, name: int, start: int, stop: int) -> Iterator[subprocess.Popen]:
+def writer(database: str, name: int, start: int, stop: int) -> subprocess.Popen:
     """`write` in a process of its own."""
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.answers",
-        "write",
-        database,
-        str(name),
-        str(start),
-        str(stop),
-    ]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as process:
-        yield process
+    arguments = ("write", database, str(name), str(start), str(stop))
+    return python("-m", "benchmarks.answers", *arguments, stdout=subprocess.PIPE)
 
 
 @dataclass
@@ -100,11 +72,8 @@ class Outcome:
 
     def count(self, log: Answers, names: set[str]) -> None:
         """Compare the log with the answers that must be there, each once."""
-        found = Counter(
-            (user_id, *entry.answer["chosen"])
-            for user_id in log.people(NAME)
-            for entry in (log.read(NAME, user_id) or (0, 0, []))[2]
-        )
+        people = log.people(NAME)
+        found = Counter((who, *entry.answer["chosen"]) for who in people for entry in log.entries(NAME, who))
         self.written = found.total()
         self.lost += sum((person_of(name), *answer(name)["chosen"]) not in found for name in names)
         self.doubled += sum(count - 1 for count in found.values())
@@ -115,7 +84,7 @@ def many_writers(database: str, folder: Path, writers: int = WRITERS, each: int 
 
     Meanwhile a service reads tastes; those that it gives at the end must be the library's, of the log.
     """
-    outcome, model = Outcome(), vector_model()
+    outcome, model = Outcome(), random_model(DIM, 20, "A", latent=2)
     model.save(folder / NAME)
     log = Answers(database)
     app = create_app(Models({NAME: folder / NAME}), Answers(database))
@@ -140,11 +109,9 @@ def many_writers(database: str, folder: Path, writers: int = WRITERS, each: int 
         outcome.seconds = time.perf_counter() - began
         outcome.count(log, {f"{number} {at}" for number in range(writers) for at in range(each)})
         for user_id in log.people(NAME):
-            entries = (log.read(NAME, user_id) or (0, 0, []))[2]
-            columns = {
-                side: torch.tensor([e.answer[side] for e in entries]) for side in ("chosen", "rejected")
-            }
-            expected = model.adapt(Preferences(None, columns["chosen"], columns["rejected"]))
+            given = [entry.answer for entry in log.entries(NAME, user_id)]
+            sides = (torch.tensor([each[side] for each in given]) for side in ("chosen", "rejected"))
+            expected = model.adapt(Preferences(None, *sides))
             given = client.get(f"/v1/people/{user_id}").json()["taste"]
             outcome.tastes += Taste.from_json(json.dumps(given), model) != expected
     log.close()
@@ -152,11 +119,9 @@ def many_writers(database: str, folder: Path, writers: int = WRITERS, each: int 
 
 
 @contextmanager
-def serving(folder: Path, database: str, port: int) -> Iterator[subprocess.Popen]:
-    """A service in a process of its own, which answers already; killed at the end."""
-    command = [sys.executable, "-m", "benchmarks.answers", "serve", str(folder), database, str(port)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, cwd=ROOT, env=env) as process:
+def serving(port: int, *command: str) -> Iterator[subprocess.Popen]:
+    """A module that serves, in a process of its own, which answers already; killed at the end."""
+    with python("-m", *command) as process:
         try:
             while call(port, "GET", "/healthz") != 200 and process.poll() is None:
                 time.sleep(0.05)
@@ -180,11 +145,8 @@ def call(port: int, method: str, path: str, body: Any = None, key: str = "") -> 
 
 def killed_service(database: str, folder: Path, kills: int = KILLS) -> Outcome:
     """Clients write, and send again what was not acknowledged; the service is killed meanwhile."""
-    vector_model().save(folder / NAME)
-    outcome, over, names = Outcome(), threading.Event(), set()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    random_model(DIM, 20, "A", latent=2).save(folder / NAME)
+    outcome, over, names, port = Outcome(), threading.Event(), set(), free_port()
 
     def client(number: int) -> None:
         at = 0
@@ -202,7 +164,7 @@ def killed_service(database: str, folder: Path, kills: int = KILLS) -> Outcome:
         thread.start()
     draw, began = random.Random(0), time.perf_counter()
     for _ in range(kills):
-        with serving(folder, database, port):
+        with serving(port, "benchmarks.answers", "serve", str(folder), database, str(port)):
             time.sleep(draw.uniform(0.2, 1.0))
     over.set()
     for thread in threads:

@@ -52,9 +52,10 @@ def text() -> Section:
         seconds, worst, timed = dict.fromkeys(ways, 0.0), dict.fromkeys(ways, 0.0), []
         for start in range(0, len(texts), SLICE):
             some = texts[start : start + SLICE]
-            expected = _unit(ways[THEIRS](some))
+            expected = torch.from_numpy(ways[THEIRS](some))
             for way, encode in ways.items():
-                worst[way] = max(worst[way], float((1 - (_unit(encode(some)) * expected).sum(1)).max()))
+                cosine = torch.cosine_similarity(torch.from_numpy(encode(some)), expected)
+                worst[way] = max(worst[way], float((1 - cosine).max()))
             timed.append(in_turns({way: partial(encode, some) for way, encode in ways.items()}, at_most=8))
             seconds = {way: total + timed[-1].seconds[way] for way, total in seconds.items()}
         highest = peak.best
@@ -102,10 +103,6 @@ def _ways() -> tuple[dict[str, Callable[[list[str]], np.ndarray]], dict[str, str
         except PalError as error:
             missing[way] = str(error)
     return ways, missing
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
 def images() -> Section:

@@ -4,20 +4,18 @@ axe-core (MPL) is no part of the project: npm fetches it for the check, or PAL_A
 Where it, Playwright or Chromium is missing, everything is skipped.
 """
 
-import csv
 import json
 import os
 import random
 import re
 import shutil
 import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
-from itertools import islice
+from itertools import product
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -26,7 +24,7 @@ from typing import Any
 import polars
 from PIL import Image, ImageDraw
 
-from benchmarks.studies import ROOT
+from benchmarks.studies import ROOT, python
 from benchmarks.table import Row, Section
 from pal import fit
 
@@ -56,7 +54,7 @@ def find_axe(folder: Path) -> str | None:
 
 
 def write_logs(folder: Path) -> dict[str, tuple[Path, list[dict[str, Any]]]]:
-    """Logs of texts, of pictures (half of the people like red ones) and of vectors, and questions."""
+    """Logs of texts, of pictures (half of the people like red ones), of vectors, and 40 questions of each."""
     draw, pictures = random.Random(0), {"red": [], "blue": []}
     for number in range(8):
         for colour, names in pictures.items():
@@ -71,34 +69,38 @@ def write_logs(folder: Path) -> dict[str, tuple[Path, list[dict[str, Any]]]]:
     rows: dict[str, list[dict[str, Any]]] = {"image": [], "vector": []}
     for person in range(24):
         for _ in range(16):
-            for name, sides in (
-                ("image", [draw.choice(names) for names in pictures.values()]),
-                ("vector", sorted(draw.sample(list(vectors), 2), key=vectors.__getitem__)),
-            ):
+            two = [draw.choice(names) for names in pictures.values()]
+            ranked = sorted(draw.sample(list(vectors), 2), key=vectors.__getitem__)
+            for name, sides in (("image", two), ("vector", ranked)):
                 chosen, rejected = sides if person % 2 else sides[::-1]
                 rows[name].append({"user_id": f"rater {person}", "chosen": chosen, "rejected": rejected})
-    logs = {}
-    for name, answers in rows.items():
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
-        sides = {"response_a": "chosen", "response_b": "rejected"}
-        questions = [
-            {to: vectors.get(row[side], row[side]) for to, side in sides.items()} for row in answers[:40]
-        ]
-        logs[name] = folder / f"{name}.jsonl", questions
     example = ROOT / "examples/support-answers.csv"
-    with example.open() as file:
-        rows = [list(row.values()) for row in islice(csv.DictReader(file), 40)]
-    questions = [{"prompt": row[1], "response_a": row[2], "response_b": row[3]} for row in rows]
-    logs["text"] = example, questions
-    return logs
+    logs = {name: write_lines(folder / f"{name}.jsonl", answers) for name, answers in rows.items()}
+    logs["text"], rows["text"] = example, polars.read_csv(example).head(40).to_dicts()
+    names = {"prompt": "prompt", "response_a": "chosen", "response_b": "rejected"}
+    return {
+        kind: (
+            logs[kind],
+            [
+                {to: vectors.get(row[name], row[name]) for to, name in names.items() if name in row}
+                for row in answers[:40]
+            ],
+        )
+        for kind, answers in rows.items()
+    }
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write rows as JSON lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
 
 
 @contextmanager
 def demo(folder: Path, *options: str) -> Iterator[str]:
     """`pal demo` of a model, in a process of its own; its address."""
-    command = [sys.executable, "-m", "pal.cli.app", "demo", str(folder), "--port", "0", *options]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, cwd=folder.parent, env=env, stdout=subprocess.PIPE, text=True) as process:
+    command = ["-u", "-m", "pal.cli.app", "demo", str(folder), "--port", "0", *options]
+    with python(*command, cwd=folder.parent, stdout=subprocess.PIPE) as process:
         said = process.stdout.readline() if process.stdout else ""
         try:
             yield re.findall(r"http://[\d.:]+", said)[0]
@@ -115,31 +117,25 @@ class Check:
 
     def __call__(self, title: str, address: str, act: Any = lambda page: None) -> None:
         """Open a page at each width, light and dark; `act` brings it to its complete state."""
-        for width in WIDTHS:
-            for scheme in SCHEMES:
-                context = self.browser.new_context(
-                    viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
-                )
-                page, name = context.new_page(), f"{title} {width} {scheme}"
-                page.on("console", partial(self._console, name))
-                page.on("pageerror", lambda error, name=name: self.wrong.append(f"{name}: {error}"))
-                page.on("request", partial(self._request, name, address))
-                page.goto(address)
-                act(page)
-                page.wait_for_load_state("networkidle")
-                found = page.evaluate(self.axe + "; axe.run().then((result) => result.violations)")
-                self.serious += [
-                    f"{name}: {each['id']} {node['target']}"
-                    for each in found
-                    for node in each["nodes"]
-                    if each["impact"] in ("serious", "critical")
-                ]
-                if page.evaluate("document.documentElement.scrollWidth") > width:
-                    self.wide.append(name)
-                if shots := os.environ.get("PAL_SHOTS"):
-                    page.screenshot(path=f"{shots}/{name.replace(' ', '-')}.png", full_page=True)
-                self.pages += 1
-                context.close()
+        for width, scheme in product(WIDTHS, SCHEMES):
+            size = {"width": width, "height": 900}
+            context = self.browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")
+            page, name = context.new_page(), f"{title} {width} {scheme}"
+            page.on("console", partial(self._console, name))
+            page.on("pageerror", lambda error, name=name: self.wrong.append(f"{name}: {error}"))
+            page.on("request", partial(self._request, name, address))
+            page.goto(address)
+            act(page)
+            page.wait_for_load_state("networkidle")
+            for each in page.evaluate(self.axe + "; axe.run().then((result) => result.violations)"):
+                if each["impact"] in ("serious", "critical"):
+                    self.serious += [f"{name}: {each['id']} {node['target']}" for node in each["nodes"]]
+            if page.evaluate("document.documentElement.scrollWidth") > width:
+                self.wide.append(name)
+            if shots := os.environ.get("PAL_SHOTS"):
+                page.screenshot(path=f"{shots}/{name.replace(' ', '-')}.png", full_page=True)
+            self.pages += 1
+            context.close()
 
     def _console(self, name: str, said: Any) -> None:
         if said.type == "error":
@@ -210,8 +206,7 @@ def pages() -> Section:
             check, clicks = Check(browser, axe), []
             for kind, (log, questions) in write_logs(folder).items():
                 home = folder / kind
-                table = folder / f"{kind}-questions.jsonl"
-                table.write_text("".join(json.dumps(row) + "\n" for row in questions))
+                table = write_lines(folder / f"{kind}-questions.jsonl", questions)
                 vectors = folder / "vectors.parquet" if kind == "vector" else None
                 fit(log, out=home, method="mixed_effects", vectors=vectors)
                 check(f"{kind} report", (home / "report.html").as_uri())

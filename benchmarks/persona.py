@@ -38,8 +38,8 @@ from pipeline import paths, study
 from pipeline.datasets import drawn_scenes
 from pipeline.datasets import persona as statements
 from pipeline.datasets.persona import agrees, is_yes
+from pipeline.evaluation.bounds import group_margins
 from pipeline.evaluation.predictions import locate, locate_by_questions, margins_by, places_in_user
-from pipeline.evaluation.references import group_margins
 from pipeline.evaluation.scores import find
 from pipeline.params import Params
 from pipeline.storage.tables import ITEMS, read_table, text_id
@@ -89,9 +89,9 @@ def prepared(case: Case, seed: int) -> Params:
 
 def known_answers(data: Study, given: Params) -> Bool[Tensor, "groups items"]:
     """Whether a user of each persona says yes to each item."""
-    options, folder = given.persona.prepare, paths.Path(given.persona.source)
-    files = [f"interest-in-{name}.jsonl" for name in options.personas]
-    every = [statement for file in files for statement in statements.read(file, folder / file)]
+    options, folder = given.persona.prepare, Path(given.persona.source)
+    names = [f"interest-in-{name}.jsonl" for name in options.personas]
+    every = statements.read_all({name: folder / name for name in names})
     return statements.known_answers(data, every, options)
 
 
@@ -104,9 +104,11 @@ def accuracy_bound(
     return float(rightness(margin).mean())
 
 
-def encode_once() -> None:
-    """Encode every statement, so that the processes that follow find them in the store."""
-    draw("persona", prepared(Case(6, 1, 20, ()), 0))
+def encode_once() -> bool:
+    """Encode every statement, which the processes that follow find in the store; whether there are any."""
+    if real_persona():
+        draw("persona", prepared(Case(6, 1, 20, ()), 0))
+    return real_persona() is not None
 
 
 def persona() -> Section:
@@ -116,9 +118,8 @@ def persona() -> Section:
     majority, and a tie counts half; computed on the very same answers and test pairs.
     """
     title = "Persona: accuracies on Anthropic's statements (MiniLM, model B, latent 16, preset ours)"
-    if real_persona() is None:
+    if not encode_once():
         return Section(title, MISSING, [])
-    encode_once()
     results = in_parallel(run, [(name, seed) for name in CASES for seed in SEEDS])
     about = {
         "real Persona set": "found",
@@ -168,11 +169,8 @@ def _rows(results: dict[str, list[Figures]]) -> list[Row]:
     def mean(case: str, figure: str) -> float:
         return fmean(figures[figure] for figures in results[case])
 
-    def row(
-        what: str, case: str, figure: str, least: float | None, most: float | None = None, note: str = ""
-    ):
-        each = [figures[figure] for figures in results[case]]
-        return mean_row(what, each, at_least=least, at_most=most, note=note)
+    def row(what: str, case: str, figure: str, least: float | None, **more: Any) -> Row:
+        return mean_row(what, [figures[figure] for figures in results[case]], at_least=least, **more)
 
     def beside(what: str, case: str, figure: str, bound: str, slack: float) -> Row:
         top = mean(case, bound)
@@ -182,8 +180,8 @@ def _rows(results: dict[str, list[Figures]]) -> list[Row]:
     floor, three = mean(BASE, "floor"), mean(few, "K=3")
     first = "K*=3, 300 users, 100 queries: K=1"
     return [
-        row(first, BASE, "K=1", floor - 0.5, floor + 0.5, note=f"floor {floor:.2f}"),
-        row("  K=2", BASE, "K=2", 92.0, 95.0, note="geometric limit 94.4"),
+        row(first, BASE, "K=1", floor - 0.5, at_most=floor + 0.5, note=f"floor {floor:.2f}"),
+        row("  K=2", BASE, "K=2", 92.0, at_most=95.0, note="geometric limit 94.4"),
         row("  K=3", BASE, "K=3", 99.7),
         row("  K=3, new statements", BASE, "K=3 new", 99.0),
         row("  K=3, preset paper", BASE, "paper", None, note="10 epochs of the paper's settings"),
@@ -209,18 +207,15 @@ CORNERS = (
 
 def corners() -> Section:
     """The method auto beside preset ours where people stand at corners; most of an hour of two cores."""
-    jobs = [(case, seed) for case in range(len(CORNERS)) for seed in SEEDS]
-    if real_persona():
-        encode_once()
-    else:
-        jobs = [(case, seed) for case, seed in jobs if CORNERS[case][0] != "persona"]
-    results, rows = in_parallel(beside_ours, jobs), []
-    for case in sorted({case for case, _ in jobs}):
+    found = encode_once()
+    cases = [case for case, (name, _) in enumerate(CORNERS) if found or name != "persona"]
+    results, rows = in_parallel(beside_ours, [(case, seed) for case in cases for seed in SEEDS]), []
+    for case in cases:
         name, options = CORNERS[case]
         what = ", ".join([name, *(f"{option} {value}" for option, value in options.items())])
-        each = [results[case, seed]["auto"] - results[case, seed]["ours"] for seed in SEEDS]
-        taken = ", ".join(results[case, seed]["taken"] for seed in SEEDS)
-        ours = fmean(results[case, seed]["ours"] for seed in SEEDS)
+        by_seed = [results[case, seed] for seed in SEEDS]
+        each = [one["auto"] - one["ours"] for one in by_seed]
+        ours, taken = fmean(one["ours"] for one in by_seed), ", ".join(one["taken"] for one in by_seed)
         note = f"ours {ours:.2f} %; taken: {taken}"
         rows.append(mean_row(f"{what}: auto less preset ours", each, "points", at_least=-0.3, note=note))
     return Section("auto where people stand at corners", {"seeds": list(SEEDS)}, rows)
@@ -244,14 +239,12 @@ def beside_ours(case: int, seed: int) -> dict[str, Any]:
     train, val, n_users = data.select("seen", "train"), data.select("seen", "val"), data.n_users("seen")
     test = data.select("seen", "test", "known" if name == "persona" else None)
     learned = learn_auto(Task(data.embeddings, train, n_users, val, K, seed))
-    ours = fit_study(name, data, given, K)
-    found = {"ours": (ours.head, ours.states), "auto": (learned.fitted.head, learned.fitted.states)}
+    found: dict[str, Any] = {"taken": learned.method}
     with torch.no_grad():
-        right = {
-            key: 100 * float(rightness(margins(*fitted, data.embeddings, test)).mean())
-            for key, fitted in found.items()
-        }
-    return {**right, "taken": learned.method, "said": learned.said}
+        for key, fitted in (("ours", fit_study(name, data, given, K)), ("auto", learned.fitted)):
+            margin = margins(fitted.head, fitted.states, data.embeddings, test)
+            found[key] = 100 * float(rightness(margin).mean())
+    return found
 
 
 def asking() -> Section:
@@ -262,9 +255,8 @@ def asking() -> Section:
     adapt pairs.
     """
     title = "Which question next: Persona, six personas, K = 6 (MiniLM, model B, latent 16, preset ours)"
-    if real_persona() is None:
+    if not encode_once():
         return Section(title, MISSING, [])
-    encode_once()
     results = list(in_parallel(ask, [(seed,) for seed in SEEDS]).values())
     about = {"seeds": list(SEEDS), "users": "600 seen, 100 answers each; 600 unseen, 20 test pairs each"}
 
@@ -273,13 +265,11 @@ def asking() -> Section:
         ends = ", ".join(f"{figures[key][1]:.2f} to {figures[key][2]:.2f}" for figures in results)
         return mean_row(what, each, at_least=least, note=f"95 % intervals over users: {ends}")
 
-    twenty = fmean(figures["drawn 20"][0] for figures in results)
+    limits = {6: fmean(figures["drawn 20"][0] for figures in results)}
     rows = [row(f"accuracy after {n} drawn", f"drawn {n}") for n in (0, 5, 10, 20)]
     what = "chosen of the user's own 50"
-    rows += [
-        row(f"accuracy after {n} {what}", f"own {n}", twenty if n == 6 else None)
-        for n in (1, 2, 3, 4, 5, 6, 8, 10)
-    ]
+    asked = (1, 2, 3, 4, 5, 6, 8, 10)
+    rows += [row(f"accuracy after {n} {what}", f"own {n}", limits.get(n)) for n in asked]
     return Section(title, about, rows)
 
 
@@ -315,9 +305,8 @@ def words() -> Section:
     A prototype names the first interest that its four surest words are of; statements are all that is told.
     """
     title = "In words: Persona, six personas, K = 6 (MiniLM, model B, latent 16, preset ours)"
-    if real_persona() is None:
+    if not encode_once():
         return Section(title, MISSING, [])
-    encode_once()
     results = list(in_parallel(name_prototypes, [(seed,) for seed in SEEDS]).values())
     said = ", ".join(words[0] if words else "nothing" for words in results[0])
     counts = [
@@ -346,14 +335,11 @@ def name_prototypes(seed: int) -> list[list[str]]:
     rows = torch.cartesian_prod(asked.prompt.unique(), torch.cat([asked.first, asked.second]).unique())
     embedded = data.embeddings.prompts[rows[:, 0]], data.embeddings.responses[rows[:, 1]]
     described = describe_rewards(
-        model.head,
-        model.population,
-        model.states,
-        lambda states: model.score_states(*embedded, states),
+        model.head, model.population, model.states, lambda states: model.score_states(*embedded, states),
         rows[:, 0].unique(return_inverse=True)[1],
         [text[data.response_ids[row]] for row in rows[:, 1].tolist()],
         [text[data.prompt_ids[row]] for row in rows[:, 0].tolist()],
-    )
+    )  # fmt: skip
     return [[word.name for word in each.liked_words[:4]] for each in described]
 
 
@@ -368,9 +354,8 @@ def best_of_n() -> Section:
     seeds together. `possible` is whether any of the 16 has the user's yes, a bound on every picker.
     """
     title = f"Best of {CANDIDATES} on Persona: the right user's pick against the zero-shot mean's"
-    if real_persona() is None:
+    if not encode_once():
         return Section(title, MISSING, [])
-    encode_once()
     results = in_parallel(pick, [(groups, seed, USERS) for groups in GROUPS for seed in SEEDS])
     rows = []
     for groups in GROUPS:
@@ -389,11 +374,7 @@ def best_of_n() -> Section:
 
 
 def pick(groups: int, seed: int, users: int) -> dict[str, tuple[Float[Tensor, " users"], Figures]]:
-    """Draw a study of `users` people a persona, fit it, and let both pick, for one seed.
-
-    Returns:
-        By half, each user's wins with half of the ties, and the shares of sets in which picks have a yes.
-    """
+    """By half, each user's wins with half of the ties, and the shares of sets in which picks have a yes."""
     given = prepared(Case(groups, users, 100, (groups,), unseen_users_per_group=users, val_pairs=5), seed)
     data = draw("persona", given)
     model = fit_study("persona", data, given, groups)

@@ -18,6 +18,13 @@ def find_binaries() -> Path | None:
     return known[-1].parent if known and find_spec("psycopg") else None
 
 
+def free_port() -> int:
+    """A port of this computer that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 class Postgres:
     """A server that runs from `with` to its end, and can be stopped and started meanwhile.
 
@@ -35,9 +42,7 @@ class Postgres:
         self._user = "postgres" if os.getuid() == 0 else None  # it refuses to run as root; Debian has a user
         if self._user:
             shutil.chown(self._folder, self._user)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         self._run("initdb", "--auth=trust", "--username=pal", "--encoding=UTF8", "--no-sync")
         self.start()
         return self
@@ -71,15 +76,9 @@ class Postgres:
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._binaries / program), "--pgdata", str(self._folder / "data"), *arguments]
         with (self._folder / "log").open("w+") as log:  # a file: the server that pg_ctl starts keeps it open
-            code = subprocess.call(
-                command,
-                cwd="/",
-                env={"PATH": os.environ["PATH"], "LC_ALL": "C"},
-                user=self._user,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+            env = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
+            streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+            code = subprocess.call(command, cwd="/", env=env, user=self._user, **streams)
             if code:
                 log.seek(0)
                 raise RuntimeError(f"{program} failed: {log.read()}")

@@ -55,7 +55,7 @@ Pairs = list[tuple[int, int, int, int]]  # user, prompt, chosen, rejected
 
 
 class Data(NamedTuple):
-    """Texts, and each person's answers by part; `None` is the prompts of jokes."""
+    """Texts, and each person's answers by part; jokes have no prompts."""
 
     prompts: list[str]
     responses: list[str]
@@ -102,10 +102,9 @@ def draw_jester(folder: Path, n_train: int, seed: int) -> Data:
     def answers(person: int, parts: dict[str, float]) -> dict[str, Iterable[tuple[int, int, int]]]:
         row = ratings[people[person]]
         rated = np.flatnonzero(~np.isnan(row))
-        return {
-            part: pairs(row, items)
-            for part, items in _dealt(rng.permutation(np.setdiff1d(rated, new)), parts).items()
-        } | {"new": pairs(row, np.intersect1d(rated, new))}
+        dealt = _dealt(rng.permutation(np.setdiff1d(rated, new)), parts)
+        dealt["new"] = np.intersect1d(rated, new)
+        return {part: pairs(row, items) for part, items in dealt.items()}
 
     return _collected([], jokes, len(people), 600, n_train, answers)
 
@@ -181,10 +180,9 @@ def encoded(texts: tuple[str, ...]) -> torch.Tensor:
         return torch.zeros(0, 0)
     encoder = encoders.load(encoders.describe("all-MiniLM-L6-v2+measures"))
     order = np.argsort(encoder.lengths(list(texts)), kind="stable")
-    batches = [
-        encoder.encode([texts[row] for row in rows]) for rows in np.array_split(order, -(-len(texts) // 16))
-    ]
-    return torch.from_numpy(np.concatenate(batches)[np.argsort(order)])
+    batches = np.array_split(order, -(-len(texts) // 16))
+    vectors = [encoder.encode([texts[row] for row in rows]) for rows in batches]
+    return torch.from_numpy(np.concatenate(vectors)[np.argsort(order)])
 
 
 def judge(data: Data, seed: int, methods: Iterable[str]) -> dict[str, dict[str, Judgement]]:
@@ -195,18 +193,13 @@ def judge(data: Data, seed: int, methods: Iterable[str]) -> dict[str, dict[str, 
     every = Comparisons.from_pairs(
         user=rows[:, 0], prompt=rows[:, 1] if data.prompts else None, chosen=rows[:, 2], rejected=rows[:, 3]
     )
-    ends = np.cumsum([len(part) for part in data.pairs.values()])
-    parts = {
-        name: every[torch.arange(end - len(data.pairs[name]), end)]
-        for name, end in zip(data.pairs, ends, strict=True)
-    }
+    rows_of = torch.arange(len(rows)).split([len(part) for part in data.pairs.values()])
+    parts = {name: every[some] for name, some in zip(data.pairs, rows_of, strict=True)}
     task = Task(embeddings, parts["train"], data.n_users["seen"], parts["val"], seed=seed)
     learned = {name: registered(METHODS, name).learn(task) for name in methods}
     found = {name: _judged(each, embeddings, parts, data.n_users) for name, each in learned.items()}
-    width = len(MEASURES)
-    plain = Embeddings(
-        tables[0][:, :-width] if data.prompts else torch.ones(1, 8), tables[1][:, :-width].contiguous()
-    )
+    prompts, responses = (table[:, : -len(MEASURES)].contiguous() for table in tables)
+    plain = Embeddings(prompts if data.prompts else torch.ones(1, 8), responses)
     if not data.prompts:  # model B with one prompt for all
         asked = replace(every.questions, prompt=torch.zeros_like(every.questions.prompt))
         parts = {name: replace(part, questions=asked) for name, part in parts.items()}
@@ -224,18 +217,13 @@ def _judged(
     counts = torch.bincount(adapt.user, minlength=n_users["unseen"])
     number = torch.empty_like(order)
     number[order] = torch.arange(len(order)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
-    seen = {
-        items: (Place("seen", items, None), Held(parts["train"], parts[items], n_users["seen"]))
-        for items in ("known", "new")
-    }
-    unseen = {
-        str(n): (
-            Place("unseen", "known", n),
-            Held(adapt[(number < n).nonzero()[:, 0]], parts["unseen"], n_users["unseen"]),
-        )
-        for n in SHOTS
-    }
-    return {name: judge_at(learned, embeddings, *at) for name, at in (seen | unseen).items()}
+    places = {}
+    for items in ("known", "new"):
+        places[items] = Place("seen", items, None), Held(parts["train"], parts[items], n_users["seen"])
+    for n in SHOTS:
+        some = adapt[(number < n).nonzero()[:, 0]]
+        places[str(n)] = Place("unseen", "known", n), Held(some, parts["unseen"], n_users["unseen"])
+    return {name: judge_at(learned, embeddings, *at) for name, at in places.items()}
 
 
 def _beside_auto(found: dict[str, dict[str, Judgement]], place: str) -> list[str]:
@@ -255,43 +243,25 @@ def _rows(what: str, results: list[dict[str, dict[str, Judgement]]], reach: tupl
     labels = {"known": "known items", "new": "new items"}
     labels |= {str(n): f"unseen people, {n} answers" for n in SHOTS}
     for place, least in zip(PLACES, reach, strict=True):
+        label = labels[place]
         for name in METHODS_SHOWN:
-            tests = [
-                paired_test(result[name][place].judged, result["plain"][place].judged) for result in results
-            ]
-            gains = [100 * test.difference for test in tests]
+            each = [result[name][place].judged for result in results]
+            plain = [result["plain"][place].judged for result in results]
+            tests = [paired_test(*pair) for pair in zip(each, plain, strict=True)]
             significant = sum(test.low > 0 or test.high < 0 for test in tests)
-            rows.append(
-                mean_row(
-                    f"{what}: {labels[place]}, {name} less plain", gains, "points",
-                    note=f"intervals without zero in {significant} of {len(tests)} seeds",
-                    **({"at_least": least} if name == "auto" else {}),
-                )
-            )  # fmt: skip
-        plain = [100 * result["plain"][place].judged.macro for result in results]
-        rows.append(mean_row(f"  plain, {labels[place]}", plain))
-        better = _beside_auto(results[0], place)
-        rows.append(
-            Row(
-                f"  methods of {len(results[0]) - 2} above auto, {labels[place]}",
-                float(len(better)), "methods", at_most=0.0, note=", ".join(better),
-            )
-        )  # fmt: skip
+            note = f"intervals without zero in {significant} of {len(tests)} seeds"
+            gains, limit = [100 * test.difference for test in tests], least if name == "auto" else None
+            first = f"{what}: {label}, {name} less plain"
+            rows.append(mean_row(first, gains, "points", note=note, at_least=limit))
+        rows.append(mean_row(f"  plain, {label}", [100 * judged.macro for judged in plain]))
+        better, n = _beside_auto(results[0], place), len(results[0]) - 2
+        what_of = f"  methods of {n} above auto, {label}"
+        rows.append(Row(what_of, float(len(better)), "methods", at_most=0.0, note=", ".join(better)))
     for place, most in CALIBRATED.items():
         errors = [100 * result["auto"][place].calibration_error for result in results]
-        rows.append(
-            mean_row(f"{what}: calibration error of auto, {labels[place]}", errors, "%", at_most=most)
-        )
+        rows.append(mean_row(f"{what}: calibration error of auto, {labels[place]}", errors, at_most=most))
     losses = [sum(result["auto"][str(n)].log_loss for result in results) / len(results) for n in SHOTS]
     rises = max(after - before for before, after in pairwise(losses))
     note = "log-loss at 0, 5, 10, 20, 50 answers: " + ", ".join(f"{loss:.4f}" for loss in losses)
-    rows.append(
-        Row(
-            f"{what}: most that auto's log-loss rises from further answers",
-            rises,
-            "nats",
-            at_most=0.0,
-            note=note,
-        )
-    )
-    return rows
+    what = f"{what}: most that auto's log-loss rises from further answers"
+    return [*rows, Row(what, rises, "nats", at_most=0.0, note=note)]

@@ -14,16 +14,16 @@ import torch
 from torch.nn import functional
 
 from benchmarks.persona import PERSONAS
-from benchmarks.studies import ROOT, SEEDS, draw, real_persona, values
+from benchmarks.studies import ROOT, SEEDS, draw, random_model, real_persona, values
 from benchmarks.table import Row, Section, mean_row
 from benchmarks.timing import Timed, in_turns, peak, threads
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset
 from pal.fitting.trainer import Fitted, fit
-from pal.models.base import feature_blocks, make_model, margins
+from pal.models.base import feature_blocks, margins
 from pal.serving.inputs import Preferences
 from pal.serving.reward_model import RewardModel
-from pal.users.points import MAX_POINTS, Points, solve_weights
+from pal.users.points import MAX_POINTS, solve_weights
 from pipeline.study import Study
 
 PEAK = 85.0  # GFLOP/s of float32 products a thread, from which on times are judged
@@ -71,8 +71,13 @@ def speed() -> Section:
     last's; seconds of `solve_weights` for 10,000 unseen users of 20 comparisons each.
     """
     source = str(real_persona() or ROOT / "data/sample/persona")
-    counts = {"users_per_group": 100, "train_pairs": 100, "val_pairs": 1, "test_pairs": 20}
-    counts["adapt_pairs"] = SHOTS
+    counts = {
+        "users_per_group": 100,
+        "train_pairs": 100,
+        "val_pairs": 1,
+        "test_pairs": 20,
+        "adapt_pairs": SHOTS,
+    }
     with threads(1):
         studies = []
         for seed in SEEDS:
@@ -94,37 +99,35 @@ def speed() -> Section:
 def _fit(data: Study, seed: int, progress: Any = None, **options: Any) -> Fitted:
     chosen = {"objective": "pal", "restarts": 1, "weight_decay": 0.01, **options}
     head, config = preset("ours", "B", head={"K": 3, "latent": 16}, fit=chosen)
-    train, n_users = data.select("seen", "train"), data.n_users("seen")
-    return fit(
-        data.embeddings, train, n_users=n_users, head=head, config=config, seed=seed, progress=progress
-    )
+    given = {"n_users": data.n_users("seen"), "head": head, "config": config}
+    return fit(data.embeddings, data.select("seen", "train"), **given, seed=seed, progress=progress)
 
 
-def _timed(call: Callable[[], object]) -> tuple[float, Timed]:
+def _timed(call: Callable[[], object]) -> tuple[float, Timed, dict[str, str]]:
+    """Seconds of a call, how they were measured, and that in words."""
     timed = in_turns({"": call}, least_peak=PEAK)
-    return timed.seconds[""], timed
+    return timed.seconds[""], timed, {"note": timed.note, "unjudged": timed.unjudged}
 
 
 def _to_99(studies: list[Study]) -> list[Row]:
     seconds, accuracies, every = [], [], []
     for seed, data in zip(SEEDS, studies, strict=True):
-        took, timed = _timed(partial(_fit, data, seed, **TO_99))
+        took, timed, _ = _timed(partial(_fit, data, seed, **TO_99))
         fitted, test = _fit(data, seed, **TO_99), data.select("seen", "test", "known")
         with torch.inference_mode():
             right = margins(fitted.head, fitted.states, data.embeddings, test) > 0
         seconds.append(took)
         accuracies.append(100 * float(right.double().mean()))
         every.append(timed)
-    what, late = "time to 99 % seen", next((timed.unjudged for timed in every if timed.unjudged), "")
-    note = "; ".join(timed.note for timed in every)
+    late, note = next((x.unjudged for x in every if x.unjudged), ""), "; ".join(x.note for x in every)
     return [
-        mean_row(what, seconds, "s", at_most=0.8, note=note, unjudged=late),
+        mean_row("time to 99 % seen", seconds, "s", at_most=0.8, note=note, unjudged=late),
         Row("  accuracy at that time, lowest seed", min(accuracies), at_least=99.0, each=accuracies),
     ]
 
 
 def _throughput(data: Study) -> list[Row]:
-    rows, count = [], len(data.select("seen", "train"))
+    rows, count, unit = [], len(data.select("seen", "train")), "comparisons/s"
     for size, (epochs, least) in THROUGHPUT.items():
 
         def steady(size: int = size, epochs: int = epochs) -> float:
@@ -133,13 +136,10 @@ def _throughput(data: Study) -> list[Row]:
             _fit(data, 0, lambda *_: ends.append(time.perf_counter()), batch_size=size, epochs=epochs)
             return ends[-1] - ends[0]
 
-        seconds, timed = _timed(steady)
-        rate, unit = count * (epochs - 1) / seconds, "comparisons/s"
-        what, late = f"training at batch {size:,}", timed.unjudged
-        rows += [
-            Row(what, rate, unit, at_least=least, note=timed.note, unjudged=late),
-            Row(f"  scaled to a peak of {PEAK:.0f} GFLOP/s", rate * PEAK / timed.peak, unit),
-        ]
+        seconds, timed, words = _timed(steady)
+        rate, scaled = count * (epochs - 1) / seconds, f"  scaled to a peak of {PEAK:.0f} GFLOP/s"
+        rows.append(Row(f"training at batch {size:,}", rate, unit, at_least=least, **words))
+        rows.append(Row(scaled, rate * PEAK / timed.peak, unit))
     return rows
 
 
@@ -150,11 +150,11 @@ def _weights(data: Study) -> list[Row]:
         blocks = feature_blocks(fitted.head, data.embeddings, pairs)
         at = [fitted.head.prototype_margins(r).index_select(0, p) * b.sign[:, None] for b, r, p in blocks]
     margin = torch.cat(at).clone()
-    seconds, timed = _timed(lambda: solve_weights(margin, pairs.user, n_users=USERS))
+    seconds, _, words = _timed(lambda: solve_weights(margin, pairs.user, n_users=USERS))
     residual = solve_weights(margin, pairs.user, n_users=USERS)[1]
     what, p99 = f"weights of {USERS:,} new users x {SHOTS} comparisons", float(residual.quantile(0.99))
     return [
-        Row(what, seconds, "s", at_most=1.0, note=timed.note, unjudged=timed.unjudged),
+        Row(what, seconds, "s", at_most=1.0, **words),
         Row("  KKT residual, p99", p99, "", at_most=1e-3, note=f"largest {float(residual.max()):.1e}"),
     ]
 
@@ -162,19 +162,12 @@ def _weights(data: Study) -> list[Row]:
 def serving() -> Section:
     """Rewards from embeddings, people located, and `import pal`; three minutes, 5 GB of memory.
 
-    The model is Persona's: model B, 384-wide embeddings, latent 16, K = 3, weights drawn at random, its prior
-    at the 128 points that a prior has at most. Rewards are measured on all cores for a million responses to
-    one prompt, to prompts in runs of 16, and to as many prompts as responses. 10,000 people are located from
-    tensors in which questions repeat (`locate`), and from as many separate columns (`adapt_many`). A single
-    user's figures are on one thread: work so small gains nothing from more.
+    The model's prior has 128 points, as many as it may. On all cores rewards are taken for a million
+    responses to one prompt, to prompts in runs of 16, and to as many prompts as responses, and 10,000 people
+    are located from tensors in which questions repeat (`locate`) and from as many separate columns
+    (`adapt_many`). A single user's figures are on one thread: work so small gains nothing from more.
     """
-    head, config = preset("ours", "B", head={"K": 3, "latent": 16})
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        built = make_model(head, prompt_dim=DIM, response_dim=DIM)
-        weights = torch.softmax(2 * torch.randn(1000, 3), 1)
-    ids = [str(number) for number in range(len(weights))]
-    model = RewardModel(built, ids, weights, Points.from_states(weights), config, {}, DIM, DIM)
+    model = random_model(DIM, 1000)
     drawn = torch.randn(ROWS, DIM, generator=torch.Generator().manual_seed(1))
     table = functional.normalize(drawn, dim=1)
     with threads(os.cpu_count() or 1):
@@ -202,10 +195,9 @@ def _scores(model: RewardModel, table: torch.Tensor) -> list[Row]:
         ("as many prompts", prompts),
     ):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        seconds, timed = _timed(partial(model.score, given, table, user="7"))
+        seconds, _, words = _timed(partial(model.score, given, table, user="7"))
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000
-        rate, late = ROWS / seconds, timed.unjudged
-        rows.append(Row(f"score, {what}", rate, "rows/s", at_least=500_000, note=timed.note, unjudged=late))
+        rows.append(Row(f"score, {what}", ROWS / seconds, "rows/s", at_least=500_000, **words))
         if what == "one prompt":
             rows.append(Row("  memory on top", grown, "MB", note=f"of {table.nbytes / 1e6:.0f}"))
     return rows
@@ -260,6 +252,6 @@ def _row(what: str, call: Callable[[], object], most: float, repeats: int = 1) -
             call()
         return (time.perf_counter() - started) / repeats
 
-    seconds, timed = _timed(repeated)
+    seconds, _, words = _timed(repeated)
     got, unit = (1000 * seconds, "ms") if repeats > 1 else (seconds, "s")
-    return Row(what, got, unit, at_most=most, note=timed.note, unjudged=timed.unjudged)
+    return Row(what, got, unit, at_most=most, **words)

@@ -19,8 +19,11 @@ from typing import Any, NamedTuple
 import torch
 import yaml
 
+from pal.config import preset
 from pal.fitting.trainer import fit
+from pal.models.base import make_model
 from pal.serving.reward_model import RewardModel
+from pal.users.points import Points
 from pipeline import params, paths, study
 from pipeline.evaluation.predictions import predict
 from pipeline.evaluation.scores import Score, score_slices
@@ -111,6 +114,27 @@ def in_parallel(job: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -
         return dict(zip(tuples, pool.map(job, *zip(*tuples, strict=True)), strict=True))
 
 
+def python(*arguments: str, **options: Any) -> subprocess.Popen:
+    """A process of Python on one thread, which finds all that lies here."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, *arguments], text=True, env=env, **{"cwd": ROOT, **options})
+
+
+def random_model(
+    dim: int, users: int, model: str = "B", latent: int = 16, encoder: dict[str, Any] | None = None
+) -> RewardModel:
+    """A model of preset ours, K = 3, at random, on embeddings of a width, as if fitted to so many users."""
+    head, config = preset("ours", model, head={"K": 3, "latent": latent})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        prompt_dim = dim if model == "B" else 0
+        built = make_model(head, prompt_dim=prompt_dim, response_dim=dim)
+        weights = torch.softmax(2 * torch.randn(users, 3), 1)
+    ids = [str(number) for number in range(users)]
+    prior = Points.from_states(weights)
+    return RewardModel(built, ids, weights, prior, config, encoder or {}, prompt_dim, dim)
+
+
 class Child(NamedTuple):
     """What a process took: seconds, the memory resident at most in GB, and its last line."""
 
@@ -129,12 +153,10 @@ sys.exit(code)"""
 def run_child(arguments: list[str], folder: Path | str = ROOT, **environment: str) -> Child:
     """Run Python in a folder, and wait for its end; a failure is a RuntimeError."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "PYTHONPATH": path, **environment}
+    env = {**os.environ, "PYTHONPATH": path, **environment}
     start = time.perf_counter()
     command = [sys.executable, "-c", MEASURED, *arguments]
-    child = subprocess.run(
-        command, check=False, cwd=folder, stdout=subprocess.PIPE, text=True, env=environment
-    )
+    child = subprocess.run(command, check=False, cwd=folder, stdout=subprocess.PIPE, text=True, env=env)
     seconds = time.perf_counter() - start
     if child.returncode:
         raise RuntimeError(f"{' '.join(arguments)} ended with {child.returncode}")

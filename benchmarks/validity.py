@@ -18,8 +18,9 @@ attributes: whether people's country, which shifts their taste, places strangers
 homogeneous_auto: whether auto, which has more candidates, takes one reward there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -48,6 +49,14 @@ SPREADS = (0.0, 0.5, 1.0)
 DRAWS = 20  # of a few-shot curve
 KINDS = ("micro", "macro", "difference", "few_shot")
 NODES, NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(40)
+
+
+def percent(
+    job: Callable[[Any, int], Any], kinds: Iterable[Any], data_sets: int, holds: Callable[[Any], Any] = bool
+) -> dict[Any, float]:
+    """In how many per cent of each kind's data sets what a job finds holds."""
+    found = in_parallel(job, [(kind, seed) for kind in kinds for seed in range(data_sets)])
+    return {kind: 100 * fmean(bool(holds(found[kind, seed])) for seed in range(data_sets)) for kind in kinds}
 
 
 class Setting(NamedTuple):
@@ -97,10 +106,10 @@ def coverage(name: str, kind: str, spread: float, data_sets: int = DATA_SETS) ->
     for judged, other, truth in drawn(setting, kind, spread, data_sets):
         if other is not None:
             test = paired_test(judged, other, flips=1)
-            low, high = test.low, test.high
+            held += test.low <= truth <= test.high
         else:
             low, high = confidence_interval(judged, mean="macro" if kind == "macro" else "micro")
-        held += low <= truth <= high
+            held += low <= truth <= high
     return held / data_sets
 
 
@@ -117,11 +126,8 @@ def drawn(
     worse = 1 - 1.5 * (1 - truth)
     places = [centre(share, spread) for share in (truth, worse)]
     for _ in range(data_sets):
-        total = (
-            np.exp(rng.uniform(np.log(setting.least), np.log(setting.most), setting.users))
-            .round()
-            .astype(int)
-        )
+        log_total = rng.uniform(np.log(setting.least), np.log(setting.most), setting.users)
+        total = np.exp(log_total).round().astype(int)
         logit = spread * rng.standard_normal(setting.users)
         if kind == "few_shot":
             chance = np.repeat(expit(places[0] + logit), total)
@@ -153,15 +159,13 @@ PLURAL = ("three groups", "a minority of a fifth", "opposites", "everyone a litt
 DIM = 8
 SHUFFLES = 199
 ALIKE = ("nothing differs", "a fifth answers at random", "two noise levels")
-
-
 CHOSEN = 40  # data sets of each null in which K is chosen
 # Of K = 3 against one reward: data sets of each kind, and what is changed in the fit.
 ONE_REWARD = {"60 epochs": (200, {"epochs": 60, "restarts": 1}), "full settings": (24, {})}
 
 
 class Answers(NamedTuple):
-    """A data set: a row per comparison, whose user chose the first response over the second."""
+    """A data set: a row per comparison of a user."""
 
     user: np.ndarray
     prompt: np.ndarray
@@ -274,16 +278,12 @@ class Tensors(NamedTuple):
 def as_tensors(kind: str, seed: int) -> Tensors:
     """Draw a data set of one of NULLS or PLURAL."""
     drawn = answers(kind, seed)
-    n = len(drawn.user)
-    tables = (torch.from_numpy(table).float() for table in (drawn.prompt, drawn.chosen, drawn.rejected))
-    prompts, *responses = tables
-    every = Comparisons.from_pairs(
-        user=torch.from_numpy(drawn.user), prompt=torch.arange(n), chosen=torch.arange(n),
-        rejected=torch.arange(n, 2 * n),
-    )  # fmt: skip
-    train, held_out = (
-        every[torch.from_numpy(side).nonzero()[:, 0]] for side in (~drawn.held_out, drawn.held_out)
-    )
+    n, user = len(drawn.user), torch.from_numpy(drawn.user)
+    prompts, *responses = (torch.from_numpy(table).float() for table in drawn[1:4])
+    row = torch.arange(n)
+    every = Comparisons.from_pairs(user=user, prompt=row, chosen=row, rejected=row + n)
+    sides = (~drawn.held_out, drawn.held_out)
+    train, held_out = (every[torch.from_numpy(side).nonzero()[:, 0]] for side in sides)
     return Tensors(Embeddings(prompts, torch.cat(responses)), train, held_out, int(drawn.user.max()) + 1)
 
 
@@ -301,15 +301,10 @@ def beats_one_reward(kind: str, seed: int, settings: str) -> bool:
     tables = [(personal, personal.states), (one, one.states)]
     if alike is not None:
         tables.append((personal, alike.expand(data.n_users, -1)))
-    judged = [
-        Judged.from_margins(
-            margins(fitted.head, states, data.embeddings, data.held_out),
-            data.held_out.user,
-            n_users=data.n_users,
-        )
-        for fitted, states in tables
-    ]
-    tests = [paired_test(judged[0], other) for other in judged[1:]]
+    held_out = data.held_out
+    margin = (margins(fitted.head, states, data.embeddings, held_out) for fitted, states in tables)
+    first, *others = (Judged.from_margins(m, held_out.user, n_users=data.n_users) for m in margin)
+    tests = [paired_test(first, other) for other in others]
     return all(test.low > 0 and test.p_value < 0.05 for test in tests)
 
 
@@ -318,12 +313,9 @@ def one_reward() -> Section:
     rows = []
     for settings, (data_sets, _) in ONE_REWARD.items():
         kinds = (*ALIKE, "three groups", "a minority of a fifth")
-        found = in_parallel(beats_one_reward, [(k, n, settings) for k in kinds for n in range(data_sets)])
-        for kind in kinds:
-            said = 100 * fmean(found[kind, seed, settings] for seed in range(data_sets))
-            limits = {"at_most": 7.5} if kind in ALIKE else {}
-            what = "level" if kind in ALIKE else "power"
-            rows.append(Row(f"{settings}, {kind}: {what}", said, **limits))
+        said = percent(partial(beats_one_reward, settings=settings), kinds, data_sets)
+        rows += [Row(f"{settings}, {kind}: level", said[kind], at_most=7.5) for kind in ALIKE]
+        rows += [Row(f"{settings}, {kind}: power", said[kind]) for kind in kinds[len(ALIKE) :]]
     about = {"data sets": {name: n for name, (n, _) in ONE_REWARD.items()}, "nominal": "2.5 %"}
     return Section("K = 3 said to beat one reward for everyone (preset ours B)", about, rows)
 
@@ -332,35 +324,29 @@ def plurality() -> Section:
     """Level and power of the test of plurality at 5 %."""
     rows = []
     for job, (model, data_sets) in zip((cheap_p_value, fitted_p_value), LEVELS.items(), strict=True):
-        found = in_parallel(job, [(kind, seed) for kind in (*NULLS, *PLURAL) for seed in range(data_sets)])
-        for kind in (*NULLS, *PLURAL):
-            rejected = 100 * fmean(found[kind, seed] <= 0.05 for seed in range(data_sets))
-            limits = {"at_least": 2.5, "at_most": 7.5} if kind in NULLS and model == "mixture" else {}
-            what = "level" if kind in NULLS else "power"
-            rows.append(Row(f"{model}, {kind}: {what}", rejected, **limits))
+        rejected = percent(job, (*NULLS, *PLURAL), data_sets, lambda p_value: p_value <= 0.05)
+        limits = {"at_least": 2.5, "at_most": 7.5} if model == "mixture" else {}
+        rows += [Row(f"{model}, {kind}: level", rejected[kind], **limits) for kind in NULLS]
+        rows += [Row(f"{model}, {kind}: power", rejected[kind]) for kind in PLURAL]
     about = {"data sets": LEVELS, "shuffles": SHUFFLES}
     return Section("The test of plurality where all prefer alike, and where they do not", about, rows)
 
 
 def chosen_of(kind: str, seed: int) -> int:
     """The K, of 1 to 4, that choose-k takes on one of NULLS or PLURAL, by 60 epochs of preset ours B."""
-    data = as_tensors(kind, seed)
+    embeddings, train, _, n_users = as_tensors(kind, seed)
     head, config = preset("ours", "B", head={"latent": DIM}, fit=ONE_REWARD["60 epochs"][1])
-    about = {"n_users": data.n_users, "head": head, "config": config}
-    return choose_k(data.embeddings, data.train, **about, candidates=range(1, 5), seed=seed).K
+    fit_by = {"n_users": n_users, "head": head, "config": config, "seed": seed}
+    return choose_k(embeddings, train, **fit_by, candidates=range(1, 5)).K
 
 
 def homogeneous() -> Section:
     """How often choose-k takes K = 1 where everybody is at one prototype, and in other nulls."""
-    rows = []
-    for n_users in (10, 30, 100):
-        found = in_parallel(chosen_k, [(n_users, seed) for seed in range(100)])
-        share = 100 * fmean(K == 1 for K in found.values())
-        rows.append(Row(f"{n_users} users x 20 answers: K = 1", share, at_least=95))
-    found = in_parallel(chosen_of, [(kind, seed) for kind in ALIKE for seed in range(CHOSEN)])
-    for kind in ALIKE:
-        share = 100 * fmean(found[kind, seed] == 1 for seed in range(CHOSEN))
-        rows.append(Row(f"{kind}, preset ours B, {CHOSEN} data sets: K = 1", share, at_least=95))
+    takes_one = percent(chosen_k, (10, 30, 100), 100, lambda K: K == 1)
+    rows = [Row(f"{n} users x 20 answers: K = 1", takes_one[n], at_least=95) for n in takes_one]
+    takes_one = percent(chosen_of, ALIKE, CHOSEN, lambda K: K == 1)
+    what = f"preset ours B, {CHOSEN} data sets: K = 1"
+    rows += [Row(f"{kind}, {what}", takes_one[kind], at_least=95) for kind in ALIKE]
     about = {"data sets": "100 of each size", "model": "preset ours A, with free weights"}
     return Section("K chosen where all prefer alike", about, rows)
 
@@ -394,10 +380,9 @@ def taken_by_auto(n_users: int, seed: int) -> str:
     sides = prompt + 12 * np.stack([first, (first + shift) % 5])
     swap = rng.random(len(user)) > expit((reward[sides[0]] - reward[sides[1]]) / 2)
     sides = torch.from_numpy(np.where(swap, sides[::-1], sides))
-    every = Comparisons.from_pairs(
-        user=torch.from_numpy(user), prompt=None if seed % 2 else torch.from_numpy(prompt), chosen=sides[0],
-        rejected=sides[1],
-    )  # fmt: skip
+    told = None if seed % 2 else torch.from_numpy(prompt)
+    chosen, rejected = sides
+    every = Comparisons.from_pairs(user=torch.from_numpy(user), prompt=told, chosen=chosen, rejected=rejected)
     tables = (torch.from_numpy(table).float() for table in (prompts[:, : 0 if seed % 2 else None], responses))
     return str(learn_auto(Task(Embeddings(*tables), every, n_users, seed=seed)).method)
 
@@ -406,21 +391,23 @@ def chosen_k(n_users: int, seed: int) -> int:
     """The K that choose-k takes, of 1 to 6, fitted as training fits."""
     embeddings, train, _ = simulation(1000 + seed, 1, n_users, 20, 0)
     head, config = preset("ours", "A", head={"latent": 16})
-    data = {"n_users": n_users, "head": head, "config": config}
-    return choose_k(embeddings, train, **data, candidates=range(1, 7), seed=seed).K
+    fit_by = {"n_users": n_users, "head": head, "config": config, "seed": seed}
+    return choose_k(embeddings, train, **fit_by, candidates=range(1, 7)).K
 
 
 def attributes() -> Section:
     """Strangers of whom the country alone is known, beside one reward for each country's people."""
-    found = in_parallel(country_effect, [(seed,) for seed in range(3)])
-    rows = []
-    for what, least in (
-        ("a fit to its people alone", -0.5),
-        ("its true reward", -0.5),
-        ("nothing known", None),
-    ):
-        each = [found[seed,][what] for seed in range(3)]
-        rows.append(mean_row(f"zero-shot from the country, less {what}", each, "points", at_least=least))
+    found = list(in_parallel(country_effect, [(seed,) for seed in range(3)]).values())
+    limits = {"a fit to its people alone": -0.5, "its true reward": -0.5, "nothing known": None}
+    rows = [
+        mean_row(
+            f"zero-shot from the country, less {what}",
+            [each[what] for each in found],
+            "points",
+            at_least=least,
+        )
+        for what, least in limits.items()
+    ]
     about = {"people": "600, 300 of them strangers", "countries": 3, "answers": "30 of each"}
     return Section("A planted effect of the country on taste", about, rows)
 
@@ -452,23 +439,21 @@ def country_effect(seed: int) -> dict[str, float]:
     states = {"country": population.posterior(told).mean.float(), "nothing": population.mean.expand(3, -1)}
     left, right = torch.triu_indices(n_items, n_items, 1)
     true = rewards[seen:, left] > rewards[seen:, right]
-    accuracy = {}
     none = torch.zeros(n_items, 0)
-    found = {
-        name: torch.stack([model.reward(none, items, state.expand(n_items, -1)) for state in table])
-        for name, table in states.items()
-    }
+
+    def rewards_by(head: Any, state: torch.Tensor) -> torch.Tensor:
+        return head.reward(none, items, state.expand(n_items, -1))
+
     alone = []
     for each in range(3):
         its = replace(task, train=train[(train.user % 3 == each).nonzero()[:, 0]])
         fitted = registered(METHODS, "bt").learn(its).fitted
-        alone.append(fitted.head.reward(none, items, fitted.states[:1].expand(n_items, -1)))
-    found |= {"true": means @ items.T, "alone": torch.stack(alone)}
-    for name, rewards_of in found.items():
-        agrees = (rewards_of[:, left] > rewards_of[:, right])[country[seen:]] == true
+        alone.append(rewards_by(fitted.head, fitted.states[:1]))
+    by_country = {name: torch.stack([rewards_by(model, s) for s in table]) for name, table in states.items()}
+    by_country |= {"true": means @ items.T, "alone": torch.stack(alone)}
+    accuracy = {}
+    for name, table in by_country.items():
+        agrees = (table[:, left] > table[:, right])[country[seen:]] == true
         accuracy[name] = 100 * agrees.float().mean().item()
-    return {
-        "a fit to its people alone": accuracy["country"] - accuracy["alone"],
-        "its true reward": accuracy["country"] - accuracy["true"],
-        "nothing known": accuracy["country"] - accuracy["nothing"],
-    }
+    others = {"a fit to its people alone": "alone", "its true reward": "true", "nothing known": "nothing"}
+    return {what: accuracy["country"] - accuracy[other] for what, other in others.items()}

@@ -42,12 +42,7 @@ ADVICE = {
 
 
 def sentence(error: OSError, what: str = "") -> str:
-    """What went wrong and what to do about it, as one sentence.
-
-    Args:
-        error: What the system said.
-        what: What could not be done; empty names the file of the error, where it has one.
-    """
+    """What could not be done, why, and what to do about it, as one sentence; by default it names the file."""
     what = what or (f"{error.filename} cannot be used" if error.filename else "the system refused a call")
     why = error.strerror or " ".join(str(error).split()) or type(error).__name__
     return f"{what} ({why}); {ADVICE.get(error.errno or 0, 'choose another place')}"
@@ -172,13 +167,10 @@ def new_file(path: Path) -> Iterator[OutFile]:
 def new_folder(path: Path, *, replace: bool = True, advice: str = "") -> Iterator[Path]:
     """A folder to fill, which takes the place of `path` when the block ends without an error.
 
-    Args:
-        path: The folder.
-        replace: Whether to replace what is there; otherwise a folder that has come meanwhile stays.
-        advice: What else to do where it cannot be written, added to the sentence.
+    Without `replace` a folder that has come meanwhile stays.
 
     Raises:
-        PalError: If it cannot be written.
+        PalError: If it cannot be written; `advice` is added to the sentence.
     """
     with _as_sentence(path, advice):
         make_folder(path.parent)
@@ -314,28 +306,20 @@ def _as_sentence(path: Path, advice: str = "") -> Iterator[None]:
 COMMIT = re.compile("[0-9a-f]{40}")
 
 
-def list_files(
-    repo: str, revision: str, *, repo_type: str = "model", advice: str
-) -> tuple[str, dict[str, str | None]]:
-    """Ask the hub which commit a branch, tag or commit stands for, and which files it has.
-
-    Args:
-        repo: `ORG/NAME`.
-        revision: A commit, a tag or a branch.
-        repo_type: model or dataset.
-        advice: What else the user can do: the end of the sentence of an error.
+def list_files(repo: str, revision: str, *, advice: str) -> tuple[str, dict[str, str | None]]:
+    """Ask the hub which commit a branch, tag or commit of a data set stands for, and which files it has.
 
     Returns:
         The commit's hash, and the sha256 of each file by its path; None for small files, of which the hub
         lists Git's hash alone.
 
     Raises:
-        PalError: If the hub cannot be reached, or has no such repository or revision.
+        PalError: If the hub cannot be reached, or has no such repository or revision; ends with `advice`.
     """
     from huggingface_hub import HfApi
 
     try:
-        about = HfApi().repo_info(repo, repo_type=repo_type, revision=revision, files_metadata=True)
+        about = HfApi().repo_info(repo, repo_type="dataset", revision=revision, files_metadata=True)
     except client_errors() as error:
         _refuse(error, f"{repo} at {revision}", advice)
     return about.sha, {file.rfilename: file.lfs and file.lfs.sha256 for file in about.siblings or []}
@@ -362,9 +346,6 @@ def download(
         repo_type: model or dataset.
         folder: Where to put them, for a commit; None is the client's cache.
         advice: What else the user can do: the end of the sentence of an error.
-
-    Returns:
-        The folder that holds them.
 
     Raises:
         PalError: If they cannot be had, or are others than the hub lists; such files are removed.

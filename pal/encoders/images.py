@@ -43,10 +43,7 @@ def decode_jpeg() -> Callable[..., Tensor] | None:
 
 
 def read(picture: bytes | Image.Image) -> Tensor:
-    """Decode an image.
-
-    Args:
-        picture: A JPEG, PNG or WebP file's bytes, or an image of Pillow's in memory.
+    """Decode a JPEG, PNG or WebP file's bytes, or an image of Pillow's in memory.
 
     Returns:
         RGB, uint8, of shape (3, height, width), upright; not always contiguous.
@@ -116,13 +113,8 @@ def prefetch(
 
     Jobs are taken from their iterator by the caller's thread, a few at a time, so an iterator that reads a
     file need not be safe for threads. Nothing runs before the first result is asked for; when the caller
-    stops early, what has not begun is dropped.
-
-    Args:
-        jobs: What to work on; need not fit in memory.
-        work: Called once for each job, on a worker's thread; its exceptions are the future's.
-        workers: Threads.
-        depth: Jobs begun and not yet taken, at most.
+    stops early, what has not begun is dropped. At most `depth` jobs are begun and not yet taken, so they need
+    not fit in memory; exceptions of `work` are the future's.
     """
     waiting: deque[tuple[Any, Future[Any]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="prefetch")
@@ -143,15 +135,9 @@ def prefetch(
 
 
 def cropped(pixels: Tensor, size: int, interpolation: str = "bicubic") -> Tensor:
-    """CLIP's transform: the shortest side resized to `size`, then a centre crop.
+    """CLIP's transform: the shortest side resized to `size` (bicubic or bilinear), then a centre crop.
 
-    Args:
-        pixels: uint8, (3, height, width).
-        size: Side of the result, pixels.
-        interpolation: bicubic or bilinear.
-
-    Returns:
-        uint8, (3, size, size), contiguous.
+    Takes uint8, (3, height, width); gives uint8, (3, size, size), contiguous.
     """
     from torchvision.transforms.v2 import functional as F
 

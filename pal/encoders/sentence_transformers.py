@@ -116,12 +116,7 @@ def describe(
 
 
 def check_engine(precision: str, engine: str, device: str | None = None) -> None:
-    """Refuse what cannot be run, before anything is loaded.
-
-    Raises:
-        PalError: If there is no such precision or engine, they do not go together with each other or with the
-            device (None: not known yet), or packages are missing.
-    """
+    """Refuse an engine that cannot run, before anything is loaded; device None is not known yet."""
     missing = [name for name in ONNX_PACKAGES if find_spec(name) is None] if engine == "onnx" else []
     if precision not in PRECISIONS:
         raise PalError(f"encode.precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
@@ -399,12 +394,9 @@ def _compare_onnx(described: Described, model: Any, path: Path, limit: int) -> N
 
 
 def modules_of(folder: Path) -> list[tuple[str, Path]]:
-    """A model's modules in order, each one's class and folder, all of them the library's own.
+    """A model's modules in order, each one's class and folder; a PalError if one is not run here.
 
     The library itself would import whatever class modules.json names.
-
-    Raises:
-        PalError: If modules.json is not there, or names a module that is not run here.
     """
     path = folder / "modules.json"
     entries = read_json(path, list)

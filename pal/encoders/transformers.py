@@ -46,9 +46,7 @@ class PooledTokens:
         network: Token ids and their mask (None: all are tokens), both (rows, tokens), to vectors of tokens,
             (rows, tokens, width).
         pooling: Steps from `token_embeddings` and, where not all are tokens, `attention_mask` to
-            `sentence_embedding`, as modules of sentence-transformers take them.
-        dim: Width of the vectors.
-        device: Where to compute.
+            `sentence_embedding`, (rows, dim), as modules of sentence-transformers take them.
         instruction: What stands before every text.
     """
 
@@ -220,8 +218,7 @@ def load(
     """Build a described model; options as for `describe`.
 
     Raises:
-        PalError: If it cannot be built from what is in its folder without code of others, or weights are
-            missing.
+        PalError: If weights are missing, or it cannot be built from its folder's files without others' code.
     """
     import torch
     from safetensors import SafetensorError

@@ -32,15 +32,8 @@ def from_hub(repo: str, revision: str | None, wanted: list[str]) -> Path:
 def from_package(name: str, packages: tuple[str, ...], file: str, weights_sha256: str) -> Path:
     """The folder with a model's files in an installed package, or in an archive cut over several.
 
-    Args:
-        name: The encoder, for messages and the folder's name.
-        packages: One package that holds the files as they are; or several, of which the n-th holds the part
-            `.zip.00n` of an archive, which is unpacked into the cache on first use.
-        file: The weights' name.
-        weights_sha256: Their published hash, which an unpacked folder must have to be kept.
-
-    Raises:
-        PalError: If a package is missing, or does not hold what was published.
+    One package holds the files as they are; of several the n-th holds the part `.zip.00n` of an archive,
+    which is unpacked into the cache on first use, where its `file` has the published hash.
     """
     if len(packages) == 1:
         return _file_in(name, packages, 0, file).parent

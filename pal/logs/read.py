@@ -142,7 +142,7 @@ def _from_hub(source: str) -> Files:
 
     repo, revision, below = hub_parts(source)
     advice = "download it by other means and name the folder"
-    commit, files = list_files(repo, revision, repo_type="dataset", advice=advice)
+    commit, files = list_files(repo, revision, advice=advice)
     names = hub_tables(files, below)
     folder = download(repo, commit, names, repo_type="dataset", advice=advice)
     said = [f"{repo} at {commit}, {len(names)} files"]

@@ -6,10 +6,8 @@ from pal.errors import PalError
 class RefusedError(PalError):
     """A request that is refused.
 
-    Args:
-        status: 401 without the key, 404 for what is not there, 409 for another version, 422 for an input that
-            cannot be used, 429 and 503 for what may be tried again.
-        message: The sentence.
+    `status` is 401 without the key, 404 for what is not there, 409 for another version, 422 for an input that
+    cannot be used, 429 and 503 for what may be tried again.
     """
 
     def __init__(self, status: int, message: str) -> None:

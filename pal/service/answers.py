@@ -61,10 +61,7 @@ class Entry:
 
 
 class Answers:
-    """The log of answers in a database.
-
-    Args:
-        url: SQLAlchemy's, such as `postgresql+psycopg://host/name`; or the path of a SQLite file.
+    """The log of answers in a database, by its URL as SQLAlchemy has it, or the path of a SQLite file.
 
     Raises:
         PalError: If the database cannot be opened, or is of a newer pal.
@@ -104,11 +101,8 @@ class Answers:
     ) -> tuple[int, bool]:
         """Append answers, on disk before this returns; the version, and whether the key was there already.
 
-        Args:
-            model: The model's name.
-            user_id: Whose.
-            answers: Each with chosen, rejected and perhaps prompt and label, as JSON.
-            key: Makes a retry harmless: what was written with it is not written again.
+        Each has chosen, rejected and perhaps prompt and label, as JSON. A key makes a retry harmless: what
+        was written with it is not written again.
         """
         rows = [{"answer": json.dumps(answer, separators=(",", ":"))} for answer in answers]
         return self._append(model, user_id, rows, key)

@@ -38,12 +38,7 @@ Needed = tuple[Side, list[Raw] | Tensor]
 
 
 class Models:
-    """Models by name, each loaded when it is first asked for.
-
-    Args:
-        folders: Where each lies.
-        weights: Where encoders' weights come from; see `RewardModel.load`.
-        device: Where encoders compute.
+    """Models in folders by name, each loaded as by `RewardModel.load` when it is first asked for.
 
     Raises:
         PalError: If a folder holds no model.
@@ -98,21 +93,15 @@ class Job:
 
 
 class Worker:
-    """The thread that encodes and scores.
+    """The thread that encodes and scores, for requests of which a limited number waits or is computed."""
 
-    Args:
-        most_under_way: Requests that may wait or be computed.
-        most_cached: Embeddings that are kept.
-    """
-
-    def __init__(self, most_under_way: int = MOST_UNDER_WAY, most_cached: int = MOST_CACHED) -> None:
+    def __init__(self, most_under_way: int = MOST_UNDER_WAY) -> None:
         self.most_under_way = most_under_way
         self.under_way = 0
         self._lock = threading.Lock()
         self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self.counts = {"batches": 0, "jobs": 0, "encoded": 0, "cached": 0, "refused": 0}
         self._cache: OrderedDict[bytes, Tensor] = OrderedDict()
-        self._most_cached = most_cached
         self._encoders: dict[tuple[str, Side], bytes] = {}  # what makes two sides' embeddings the same
         self._thread = threading.Thread(target=self._work, name="pal-worker", daemon=True)
         self._thread.start()
@@ -124,11 +113,7 @@ class Worker:
             raise RefusedError(429, f"{self.most_under_way} requests are under way already; try again")
 
     def submit(self, job: Job) -> Future:
-        """Compute a job: `run(*embeddings)`, one table for each of its lists, or its rewards.
-
-        Raises:
-            RefusedError: With 429 where too many are under way.
-        """
+        """Compute a job: `run(*embeddings)`, one table for each of its lists, or its rewards."""
         with self._lock:
             self.refuse_if_busy()
             self.under_way += 1
@@ -217,7 +202,7 @@ class Worker:
         self.counts["encoded"] += len(items)
         for key, vector in zip(items, vectors, strict=True):
             table[key] = self._cache[key] = vector.clone()  # not a view, which would keep the whole batch
-        while len(self._cache) > self._most_cached:
+        while len(self._cache) > MOST_CACHED:
             self._cache.popitem(last=False)
 
     def _encoder(self, model: RewardModel, side: Side) -> bytes:

@@ -65,13 +65,7 @@ class Pair:
 
 @dataclass
 class Demo:
-    """A model with questions, encoded.
-
-    Args:
-        model: The model.
-        pairs: Questions.
-        people: What people who were seen in fitting answered, by their ids.
-    """
+    """A model with questions, encoded, and what people who were seen in fitting answered, by their ids."""
 
     model: RewardModel
     pairs: Sequence[Pair]
@@ -314,15 +308,14 @@ def consistency(answers: Sequence[dict[str, Any]]) -> float | None:
     return sum(same) / len(same) if same else None
 
 
-def read_questions(log: Any, folder: Path | None, seed: int = 0) -> tuple[list[Pair], dict[str, list[Pair]]]:
-    """Distinct questions of a log, some where there are many, and every person's answers.
+def read_questions(log: Any, folder: Path | None) -> tuple[list[Pair], dict[str, list[Pair]]]:
+    """Distinct questions of a log's pairs, some where there are many, and every person's answers.
 
     Args:
-        log: Its pairs: user_id, prompt, chosen, rejected.
+        log: A table of user_id, prompt, chosen, rejected.
         folder: What paths of pictures are relative to.
-        seed: Draws questions and the order of responses.
     """
-    draw = random.Random(seed)  # noqa: S311
+    draw = random.Random(0)  # noqa: S311
     distinct: dict[str, Pair] = {}
     people: dict[str, list[Pair]] = {}
     for user_id, *items in log.select("user_id", "prompt", "chosen", "rejected").iter_rows():

@@ -151,13 +151,9 @@ def study_router(service: Service, name: str, study: Study) -> APIRouter:
 
 
 def add_pages(app: FastAPI, name: str = "", demo: Demo | None = None, study: Study | None = None) -> FastAPI:
-    """Add pages to the service: the calls to try, and those of a demo or a study.
+    """Add pages to the service: the calls to try; those of a demo; or that of a study alone.
 
-    Args:
-        app: From `create_app`.
-        name: The model's.
-        demo: Shown as you, people and compare.
-        study: Shown alone: its participants see nothing of other people.
+    Participants of a study see nothing of other people.
     """
     environment = Environment(
         loader=FileSystemLoader(HERE / "templates"), autoescape=select_autoescape(default=True)

@@ -260,12 +260,9 @@ class OpenRLHF(BaseModel):
 
 
 def read_items(items: Sequence[Any] | None, side: Side, name: str) -> list[Raw] | Tensor:
-    """Items of a request as they are encoded: texts and bytes, or one table of embeddings.
+    """Items of a request or the log of answers as they are encoded: texts and bytes, or one table.
 
-    Args:
-        items: As the request or the log of answers has them.
-        side: Messages are read as a prompt or as a response.
-        name: Of the items, in messages.
+    Messages are read as the side needs it; `name` is that of the items in errors.
     """
     items = items or []
     if items and all(_kind_of(item) == "vector" for item in items):

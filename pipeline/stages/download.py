@@ -58,7 +58,7 @@ def from_hub(remote: Remote, dataset: str) -> tuple[str, list[RawFile]]:
         PipelineError: If the hub has no such file, or another than the published one.
     """
     advice = f"look at {dataset}.hub in {paths.PARAMS}, or set {dataset}.source to a folder of the files"
-    commit, hashes = files.list_files(remote.repo, remote.revision, repo_type="dataset", advice=advice)
+    commit, hashes = files.list_files(remote.repo, remote.revision, advice=advice)
     stored: dict[str, RawFile | None] = {}
     for pattern in remote.files:
         if pattern.endswith("/"):
