@@ -21,7 +21,7 @@ from pal.comparisons import Comparisons
 from pal.evaluation.accuracy import rightness
 from pipeline import paths, study
 from pipeline.__main__ import flatten
-from pipeline.evaluation import references
+from pipeline.evaluation import bounds
 from pipeline.evaluation.predictions import places_in_user
 from pipeline.evaluation.scores import find
 from pipeline.stages import evaluate, train
@@ -88,23 +88,23 @@ def bound() -> Section:
         given = values("simulated", 0, groups=groups, unseen_users=50)
         with staged("simulated", given):
             data = study.load("simulated")
-            used = references.bayes_bound(data, given)
+            used = bounds.bayes_bound(data, given)
         answers, test = data.select("unseen", "adapt"), data.select("unseen", "test")
         at = places_in_user(answers.user, data.n_users("unseen"))
         known = [answers[(at < shots).nonzero()[:, 0]] for shots in (0, 5, 10, 20)]
-        exact = isinstance(used, references.PolytopeBound)
-        sampled = references.MixtureBound(used.truth, used.inside, 0) if exact else used
-        with patch.object(references, "KEPT", references.KEPT if exact else 2 * references.KEPT):
+        exact = isinstance(used, bounds.PolytopeBound)
+        sampled = bounds.MixtureBound(used.truth, used.inside, 0) if exact else used
+        with patch.object(bounds, "KEPT", bounds.KEPT if exact else 2 * bounds.KEPT):
             better = accuracies(used, known, test)
         moved = [abs(a - b) for a, b in zip(better, accuracies(sampled, known, test), strict=True)]
         beside = "the exact bound, which is used" if exact else "twice as many"
-        what = f"{groups} prototypes, {references.KEPT:,} points a user and {beside}: apart"
+        what = f"{groups} prototypes, {bounds.KEPT:,} points a user and {beside}: apart"
         rows.append(Row(what, max(moved), "points", each=moved, at_most=0.6))
     about = {"seed": 0, "exact": "up to five prototypes; of more the report says: within 0.6 points"}
     return Section("The simulation's bound, after 0, 5, 10 and 20 answers", about, rows)
 
 
-def accuracies(bound: references.Bound, known: list[Comparisons], test: Comparisons) -> list[float]:
+def accuracies(bound: bounds.Bound, known: list[Comparisons], test: Comparisons) -> list[float]:
     """The bound's accuracies on unseen users, in per cent, from each set of known answers."""
     return [100 * float(rightness(margins).mean()) for margins in bound.margins("unseen", known, test)]
 

@@ -19,8 +19,8 @@ from pal.config import FitConfig
 from pal.evaluation.accuracy import Judged
 from pal.fitting.trainer import Fitted, fit
 from pal.serving.reward_model import RewardModel
-from pipeline.evaluation.predictions import predict
-from pipeline.evaluation.references import Bound, available_baselines
+from pipeline.evaluation.bounds import Bound
+from pipeline.evaluation.predictions import available_baselines, predict
 from pipeline.evaluation.scores import Scores, find, score_slices
 from pipeline.params import Evaluate
 from pipeline.study import Study, pick_device

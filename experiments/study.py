@@ -20,7 +20,7 @@ from experiments.sources import first_version
 from pal.config import FitConfig, HeadConfig, preset
 from pal.errors import PalError
 from pipeline import PipelineError, params, paths, study
-from pipeline.evaluation.references import Bound, bayes_bound
+from pipeline.evaluation.bounds import Bound, bayes_bound
 from pipeline.stages.evaluate import read_notes, split_table
 from pipeline.storage.tables import read_json
 from pipeline.study import Study

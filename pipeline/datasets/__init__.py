@@ -4,7 +4,7 @@ What a module offers stands in `base.Dataset`. A name that is not here is of one
 section of params.yaml that says `like: own`.
 """
 
-from pipeline.datasets import own, persona, pickafilter, pickapic_v1, pickapic_v2, simulated, summarize
+from pipeline.datasets import own, persona, pickafilter, pickapic, pickapic_v2, simulated, summarize
 from pipeline.datasets.base import Dataset
 
 
@@ -19,7 +19,7 @@ DATASETS = Datasets(
     simulated=simulated,
     persona=persona,
     pickafilter=pickafilter,
-    pickapic_v1=pickapic_v1,
+    pickapic_v1=pickapic,
     pickapic_v2=pickapic_v2,
     summarize=summarize,
     own=own,

@@ -9,12 +9,11 @@ The sample is written in Pick-a-Pic's own format, under this project's licence.
 
 import io
 from collections import Counter
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice, product
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import numpy as np
@@ -42,61 +41,30 @@ DEFECTS = ("blurred", "noisy", "faded", "blocky", "unfinished")
 # Shapes in units of the thing's size, relative to its place: a kind, its coordinates, and what fills it.
 #   box: left, top, right, bottom.  shape: corners.  disc: centre, radius.  line: points, width.  arc: box.
 THINGS: dict[str, list[tuple[str, tuple[float, ...], Any]]] = {
-    "house": [
-        ("box", (-1, -1.2, 1, 0), "own"),
-        ("shape", (-1.2, -1.2, 0, -2.1, 1.2, -1.2), "darker"),
-        ("box", (-0.2, -0.6, 0.2, 0), "darker"),
-        ("box", (-0.8, -1, -0.4, -0.6), "pane"),
-        ("box", (0.4, -1, 0.8, -0.6), "pane"),
-    ],
-    "tree": [
-        ("box", (-0.2, -1, 0.2, 0), "trunk"),
-        ("disc", (-0.55, -1.3, 0.7), "own"),
-        ("disc", (0.55, -1.3, 0.7), "own"),
-        ("disc", (0, -1.9, 0.7), "own"),
-    ],
-    "boat": [
-        ("shape", (-1.3, -0.6, 1.3, -0.6, 0.8, 0, -0.8, 0), "own"),
-        ("line", (0, -0.6, 0, -2.2), 5),
-        ("shape", (0, -2.2, 1, -0.8, 0, -0.8), "pane"),
-    ],
-    "car": [
-        ("box", (-1.4, -0.8, 1.4, -0.2), "own"),
-        ("shape", (-0.9, -0.8, -0.5, -1.4, 0.5, -1.4, 0.9, -0.8), "pane"),
-        ("disc", (-0.8, -0.2, 0.33), "ink"),
-        ("disc", (0.8, -0.2, 0.33), "ink"),
-    ],
-    "tent": [
-        ("shape", (-1.4, 0, 0, -1.8, 1.4, 0), "own"),
-        ("shape", (-0.4, 0, 0, -1.2, 0.4, 0), "darker"),
-    ],
-    "tower": [
-        ("box", (-0.5, -2, 0.5, 0), "own"),
-        ("box", (-0.5, -2.3, -0.3, -2), "own"),
-        ("box", (-0.1, -2.3, 0.1, -2), "own"),
-        ("box", (0.3, -2.3, 0.5, -2), "own"),
-        ("box", (-0.15, -1, 0.15, -0.6), "pane"),
-        ("box", (-0.15, -1.6, 0.15, -1.2), "pane"),
-    ],
-    "ball": [
-        ("disc", (0, -1, 1), "own"),
-        ("arc", (-0.5, -2, 0.5, 0), None),
-        ("line", (-1, -1, 1, -1), 3),
-    ],
-    "mill": [
-        ("shape", (-0.8, 0, -0.5, -1.6, 0.5, -1.6, 0.8, 0), "own"),
-        ("line", (0, -1.6, 0.7, -2.3), 6),
-        ("line", (0, -1.6, -0.7, -2.3), 6),
-        ("line", (0, -1.6, 0.7, -0.9), 6),
-        ("line", (0, -1.6, -0.7, -0.9), 6),
-        ("box", (-0.2, -0.6, 0.2, 0), "darker"),
-    ],
-}
+    "house": [("box", (-1, -1.2, 1, 0), "own"), ("shape", (-1.2, -1.2, 0, -2.1, 1.2, -1.2), "darker"),
+              ("box", (-0.2, -0.6, 0.2, 0), "darker"),
+              ("box", (-0.8, -1, -0.4, -0.6), "pane"), ("box", (0.4, -1, 0.8, -0.6), "pane")],
+    "tree": [("box", (-0.2, -1, 0.2, 0), "trunk"), ("disc", (-0.55, -1.3, 0.7), "own"),
+             ("disc", (0.55, -1.3, 0.7), "own"), ("disc", (0, -1.9, 0.7), "own")],
+    "boat": [("shape", (-1.3, -0.6, 1.3, -0.6, 0.8, 0, -0.8, 0), "own"), ("line", (0, -0.6, 0, -2.2), 5),
+             ("shape", (0, -2.2, 1, -0.8, 0, -0.8), "pane")],
+    "car": [("box", (-1.4, -0.8, 1.4, -0.2), "own"),
+            ("shape", (-0.9, -0.8, -0.5, -1.4, 0.5, -1.4, 0.9, -0.8), "pane"),
+            ("disc", (-0.8, -0.2, 0.33), "ink"), ("disc", (0.8, -0.2, 0.33), "ink")],
+    "tent": [("shape", (-1.4, 0, 0, -1.8, 1.4, 0), "own"), ("shape", (-0.4, 0, 0, -1.2, 0.4, 0), "darker")],
+    "tower": [("box", (-0.5, -2, 0.5, 0), "own"), ("box", (-0.5, -2.3, -0.3, -2), "own"),
+              ("box", (-0.1, -2.3, 0.1, -2), "own"), ("box", (0.3, -2.3, 0.5, -2), "own"),
+              ("box", (-0.15, -1, 0.15, -0.6), "pane"), ("box", (-0.15, -1.6, 0.15, -1.2), "pane")],
+    "ball": [("disc", (0, -1, 1), "own"), ("arc", (-0.5, -2, 0.5, 0), None), ("line", (-1, -1, 1, -1), 3)],
+    "mill": [("shape", (-0.8, 0, -0.5, -1.6, 0.5, -1.6, 0.8, 0), "own"),
+             ("line", (0, -1.6, 0.7, -2.3), 6), ("line", (0, -1.6, -0.7, -2.3), 6),
+             ("line", (0, -1.6, 0.7, -0.9), 6), ("line", (0, -1.6, -0.7, -0.9), 6),
+             ("box", (-0.2, -0.6, 0.2, 0), "darker")],
+}  # fmt: skip
 ABOVE = ("cloud", "bird", "star", "balloon")
 
 
-@dataclass(frozen=True)
-class Scene:
+class Scene(NamedTuple):
     """What a prompt asks for: one of `THINGS`, of one of `COLOURS`, under 1 to 4 of one of `ABOVE`."""
 
     colour: str
@@ -110,11 +78,6 @@ class Scene:
         article = "an" if self.colour[0] == "o" else "a"
         plural = "s" if self.count > 1 else ""
         return f"{article} {self.colour} {self.thing} under {COUNTS[self.count - 1]} {self.above}{plural}"
-
-
-def scenes() -> list[Scene]:
-    """All scenes that there are: 1,024."""
-    return [Scene(*parts) for parts in product(COLOURS, THINGS, ABOVE, (1, 2, 3, 4))]
 
 
 def draw(scene: Scene, seed: str, defect: str | None = None) -> Image.Image:
@@ -144,7 +107,7 @@ def draw(scene: Scene, seed: str, defect: str | None = None) -> Image.Image:
         _draw_above(pen, scene.above, x, y, random.uniform(15, 20))
     colour = shade(COLOURS[scene.colour], random.uniform(0.9, 1.1))
     x, y, size = random.uniform(95, 160), HORIZON + random.uniform(8, 30), random.uniform(38, 48)
-    _draw_thing(pen, scene.thing, (x, y, size), colour if finished else None)
+    _draw_thing(pen, scene.thing, x, y, size, colour if finished else None)
     return spoil(picture.reduce(2), random, defect)
 
 
@@ -173,13 +136,9 @@ def _draw_above(pen: ImageDraw.ImageDraw, above: str, x: float, y: float, size: 
 
 
 def _draw_thing(
-    pen: ImageDraw.ImageDraw,
-    thing: str,
-    place: tuple[float, float, float],
-    colour: tuple[int, int, int] | None,
+    pen: ImageDraw.ImageDraw, thing: str, x: float, y: float, size: float, colour: tuple[int, int, int] | None
 ) -> None:
-    """Draw a thing of `THINGS` at x, y, of a size; without a colour its outline alone."""
-    x, y, size = place
+    """Draw a thing of `THINGS`; without a colour its outline alone."""
     fills: dict[str, Any] = {"pane": (246, 226, 150), "trunk": (96, 66, 42), "ink": INK}
     fills = {"own": colour, "darker": shade(colour, 0.62), **fills} if colour else {}
     for kind, units, how in THINGS[thing]:
@@ -212,8 +171,7 @@ def spoil(picture: Image.Image, random: Random, defect: str | None) -> Image.Ima
     return picture
 
 
-@dataclass(frozen=True)
-class Crowd:
+class Crowd(NamedTuple):
     """So many people, and how many answers each gives in every split: in train a number in a range."""
 
     people: int
@@ -223,15 +181,11 @@ class Crowd:
 
 
 CROWDS = (
-    Crowd(150, (64, 120), 6, 18),
-    Crowd(18, (8, 20), 1, 5),
-    Crowd(10, (60, 80), 4, 0),
-    Crowd(6, (0, 0), 2, 15),
-)
+    Crowd(150, (64, 120), 6, 18), Crowd(18, (8, 20), 1, 5), Crowd(10, (60, 80), 4, 0), Crowd(6, (0, 0), 2, 15)
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Drawn:
+class Drawn(NamedTuple):
     """A prompt and its two pictures, each with the id that rows know it by: the neat one, then the other."""
 
     prompt: str
@@ -242,7 +196,8 @@ class Drawn:
 def write(folder: Path, seed: int = 0) -> None:
     """Write the sample as one Parquet file a split; the same bytes for the same seed."""
     random = Random(f"scenes {seed}")  # noqa: S311 - no secret
-    chosen = iter(random.sample(scenes(), sum(PROMPTS.values())))
+    every = [Scene(*parts) for parts in product(COLOURS, THINGS, ABOVE, (1, 2, 3, 4))]  # 1,024
+    chosen = iter(random.sample(every, sum(PROMPTS.values())))
     drawn: dict[str, list[Drawn]] = {split: [] for split in PROMPTS}
     for split, count in PROMPTS.items():
         for scene in islice(chosen, count):
@@ -259,30 +214,22 @@ def write_answers(
     """Have people judge each split's drawn prompts, nobody one of them twice, and write what they say."""
     questions = []
     for user, crowd in enumerate((each for each in crowds for _ in range(each.people)), 1):
-        counts = {
-            "train": random.randint(*crowd.train), "validation": crowd.validation, "test": crowd.test
-        }  # fmt: skip
-        for split, count in counts.items():
-            prompts = random.sample(range(len(drawn[split])), count)
-            questions += [(user, split, prompt) for prompt in prompts]
+        counts = (random.randint(*crowd.train), crowd.validation, crowd.test)
+        for split, count in zip(("train", "validation", "test"), counts, strict=True):
+            questions += [(user, split, asked) for asked in random.sample(drawn[split], count)]
     random.shuffle(questions)
     rows: dict[str, list[dict[str, Any]]] = {split: [] for split in drawn}
-    for number, (user, split, prompt) in enumerate(questions):
-        rows[split].append(_answer(random, number, user, drawn[split][prompt]))
+    for number, (user, split, asked) in enumerate(questions):
+        rows[split].append(_answer(random, number, user, asked))
     for split, answers in rows.items():
         of_prompt = Counter(row["caption"] for row in answers)
         for place, row in enumerate(answers):
             row |= {"num_example_per_prompt": of_prompt[row["caption"]], "__index_level_0__": place}
+        table = pa.Table.from_pylist(answers, schema=pickapic.schema())
+        # A picture that many rows name is stored once in a row group.
+        once = {"use_dictionary": True, "dictionary_pagesize_limit": 8 << 20}
         with new_file(folder / f"{split}-00000-of-00001.parquet") as out:
-            pq.write_table(
-                pa.Table.from_pylist(answers, schema=pickapic.schema()),
-                out,
-                compression="zstd",
-                row_group_size=8_000,
-                use_dictionary=True,
-                # A picture that many rows name is stored once in a row group.
-                dictionary_pagesize_limit=8 << 20,
-            )
+            pq.write_table(table, out, compression="zstd", row_group_size=8_000, **once)
 
 
 def jpeg(picture: Image.Image) -> bytes:

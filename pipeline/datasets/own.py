@@ -124,16 +124,12 @@ def find(params: "AllParams", name: str = "own") -> Source:
     files = find_files(place, project_root(), vectors.values())
     log = _read(files, own, name)
     pictures: dict[str, Path] = {}
-    for half, sides in (("prompts", SIDES[:1]), ("responses", SIDES[1:])):
-        cells = [log.pairs[side] for side in sides]
-        if modality_of(cells, getattr(own.prepare, half), set()) == "image":
+    for given, sides in ((own.prepare.prompts, SIDES[:1]), (own.prepare.responses, SIDES[1:])):
+        if modality_of([log.pairs[side] for side in sides], given, set()) == "image":
             pictures |= find_pictures(log, list(sides))
-    has_bytes = pl.Binary in log.pairs.dtypes
-    return Source(
-        about, files.paths, {**pictures, **vectors},
-        make=partial(_write_pictures, own, name) if has_bytes else None,
-        check=partial(_check, log, vectors, pictures, params, name),
-    )  # fmt: skip
+    make = partial(_write_pictures, own, name) if pl.Binary in log.pairs.dtypes else None
+    check = partial(_check, log, vectors, pictures, params, name)
+    return Source(about, files.paths, {**pictures, **vectors}, make=make, check=check)
 
 
 def prepare(params: "AllParams", files: dict[str, Path], out: Path, name: str = "own") -> dict[str, int]:
@@ -141,7 +137,7 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path, name: str = 
     own = params[name]
     pictures = {file: path for file, path in files.items() if file.lower().endswith(IMAGE_SUFFIXES)}
     vectors = {file: path for file, path in files.items() if file.startswith(FOLDER) and file not in pictures}
-    log = _read(Files(_tables(files), "", Path()), own, name)
+    log = _read(_tables(files), own, name)
     for line in log.summary().splitlines():
         print(f"prepare@{name}: {line}")
     answers = _answers(log, own, vectors=vectors, pictures=pictures, sha256=lambda path: path.name)
@@ -155,23 +151,23 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path, name: str = 
 
 def _read(files: Files, own: Params, name: str) -> Log:
     options, files = own.prepare, replace(files, source=str(own.source))
-    columns, values = options.columns, {str(value): side for value, side in (options.values or {}).items()}
+    values = {str(value): side for value, side in (options.values or {}).items()}
+
+    def as_map(listed: re.Match) -> str:
+        parts = (part.split("=", 1) for part in listed[1].split(","))
+        return "{" + ", ".join(f"{key}: {value or repr('')}" for key, value in parts) + "}"
+
     try:
         return read_log(
-            files, columns, values=values, ties=options.ties, attributes=options.attributes,
+            files, options.columns, values=values, ties=options.ties, attributes=options.attributes,
             user_ids=options.user_ids,
         )  # fmt: skip
     except PalError as error:
         # Advice on the command line's options becomes advice on the keys of params.yaml.
-        said = LISTED.sub(lambda match: _as_map(match[1]), str(error))
+        said = LISTED.sub(as_map, str(error))
         said = OPTION.sub(lambda match: f"{name}.prepare.{match[1]}{':' * bool(match[2])}", said)
         about = {key: getattr(error, key) for key in ("file", "row", "column", "user", "problem")}
         raise PalError(said, **about) from None
-
-
-def _as_map(listed: str) -> str:
-    parts = (part.split("=", 1) for part in listed.split(","))
-    return "{" + ", ".join(f"{key}: {value or repr('')}" for key, value in parts) + "}"
 
 
 def _answers(log: Log, own: Params, **found: object) -> Answers:
@@ -182,20 +178,22 @@ def _answers(log: Log, own: Params, **found: object) -> Answers:
 
 def _write_pictures(own: Params, name: str, folder: Path, files: dict[str, Path]) -> None:
     """Pictures that are bytes in cells as files, by their sha256."""
-    log = _read(Files(_tables(files), "", Path()), own, name)
+    log = _read(_tables(files), own, name)
     for side in SIDES:
         if log.pairs[side].dtype == pl.Binary:
             for data in log.pairs[side].unique():
                 write_bytes(folder / hashlib.sha256(data).hexdigest(), data)
 
 
-def _tables(files: dict[str, Path]) -> dict[str, Path]:
+def _tables(files: dict[str, Path]) -> Files:
     """The files of the log: neither pictures, nor pictures that were bytes, nor vectors."""
-    return {
-        file: path
-        for file, path in files.items()
-        if not file.lower().endswith(IMAGE_SUFFIXES) and not file.startswith(FOLDER) and file != path.name
-    }
+
+    def is_table(file: str) -> bool:
+        return not (
+            file.lower().endswith(IMAGE_SUFFIXES) or file.startswith(FOLDER) or file == files[file].name
+        )
+
+    return Files({file: path for file, path in files.items() if is_table(file)}, "", Path())
 
 
 def write_tables(answers: Answers, folder: Path) -> None:
@@ -251,11 +249,7 @@ def _item_blocks(answers: Answers) -> Iterator[pa.Table]:
 def _check(
     log: Log, vectors: dict[str, Path], pictures: dict[str, Path], params: "AllParams", name: str
 ) -> list[str]:
-    """Hold the log to what later stages need of it; sentences on what people should know of it.
-
-    Raises:
-        PalError: If a cell stands for nothing, or a later stage could do nothing with these answers.
-    """
+    """Hold the log to what later stages need of it; sentences on what people should know of it."""
     own = params[name]
     # Before download, paths tell files apart.
     answers = _answers(log, own, vectors=vectors, pictures=pictures, sha256=str)
@@ -268,36 +262,26 @@ def _check(
             )
         log.refuse("timestamp", empty, f"is empty or no time, which {name}.split.by: time does not allow")
     for half, modality in answers.modality.items():
-        _check_encoder(own, name, half, modality)
+        encoder = own.encoder
+        if isinstance(encoder, EncoderByModality):
+            encoder = getattr(encoder, modality or "", "none")
+        reads = encoders.modalities(encoder)
+        if modality not in (None, "vector") and reads and modality not in reads:
+            raise PipelineError(
+                f"{name}.encoder in {PARAMS} must read what {half} are, {modality} ({name}.prepare.{half}), "
+                f"got {encoder!r}, which reads {' and '.join(reads)}; name another, or one per modality"
+            )
     texts = answers.items["text"].contents if "text" in answers.items else []
     if params.encode.on_bad_item == "fail":
         for text, fault in ((text, fault) for text in texts if (fault := complaint(text))):
             for side in SIDES:
                 advice = "mend it, or set encode.on_bad_item to skip"
-                log.refuse(side, log.pairs[side] == text, f"{fault}, got {{got}}", advice)
+                log.refuse(side, log.pairs[side] == text, f"{fault}, got {{got}}; {advice}")
     return [*(said for said in log.said if said.startswith("warning:")), *_check_model(answers, params, name)]
 
 
-def _check_encoder(own: Params, dataset: str, half: str, modality: str | None) -> None:
-    """Check that the encoder reads what prompts or responses are, where it is known what it reads."""
-    encoder = own.encoder
-    name = getattr(encoder, modality or "", "none") if isinstance(encoder, EncoderByModality) else encoder
-    reads = encoders.modalities(name)
-    if modality not in (None, "vector") and reads and modality not in reads:
-        raise PipelineError(
-            f"{dataset}.encoder in {PARAMS} must read what {half} are, {modality} "
-            f"({dataset}.prepare.{half}), got {name!r}, which reads {' and '.join(reads)}; name another, "
-            "or one per modality"
-        )
-
-
 def _check_model(answers: Answers, params: "AllParams", name: str) -> list[str]:
-    """Hold the model to the data's prompts and users, and say what was decided by the data.
-
-    Raises:
-        PipelineError: If the model reads prompts and there are none, there are fewer seen users than K, or
-            too few users to keep some unseen.
-    """
+    """Hold the model to the data's prompts and users, and say what was decided by the data."""
     own = params[name]
     rows, shares, said = answers.pairs, own.split, []
     n = rows.group_by("user_id").agg(pl.len(), train=(pl.col("split") == "train").any())

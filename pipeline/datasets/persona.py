@@ -95,40 +95,28 @@ class Statement(BaseModel):
 
 
 def find(params: "AllParams") -> Source:
-    """The sample's files, a folder's, or what to fetch from the hub.
-
-    Raises:
-        PipelineError: If a persona's file is missing or cannot be read.
-    """
+    """The sample's files, a folder's, or what to fetch from the hub."""
     names = [f"interest-in-{persona}.jsonl" for persona in params.persona.prepare.personas]
-    if params.persona.source == "hub":
-        remote = Remote(
-            params.persona.hub.repo,
-            params.persona.hub.revision,
-            [f"persona/{name}" for name in names],
-            {n: PUBLISHED_SHA256[n] for n in names if n in PUBLISHED_SHA256},
-        )
-        return Source(f"hub: {remote.repo} at {remote.revision}", remotes=[remote])
-    if params.persona.source == "sample":
-        folder, words = paths.SAMPLES / "persona", "sample: statements that come with this project"
-    else:
-        folder = paths.project_root() / Path(params.persona.source).expanduser()
-        words = f"folder: {params.persona.source}"
+    source, hub = params.persona.source, params.persona.hub
+    if source == "hub":
+        published = {name: PUBLISHED_SHA256[name] for name in names if name in PUBLISHED_SHA256}
+        remote = Remote(hub.repo, hub.revision, [f"persona/{name}" for name in names], published)
+        return Source(f"hub: {hub.repo} at {hub.revision}", remotes=[remote])
+    folder, words = paths.SAMPLES / "persona", "sample: statements that come with this project"
+    if source != "sample":
+        folder, words = paths.project_root() / Path(source).expanduser(), f"folder: {source}"
     if not folder.is_dir():
         raise PipelineError(
             f"persona.source in {paths.PARAMS} must be sample, hub or an existing folder, "
-            f"got {params.persona.source!r}, looked for at {folder}"
+            f"got {source!r}, looked for at {folder}"
         )
-    for name in names:
-        if not (folder / name).is_file():
-            there = ", ".join(
-                sorted(file.stem.removeprefix("interest-in-") for file in folder.glob("*.jsonl"))
-            )
-            raise PipelineError(
-                f"persona.prepare.personas in {paths.PARAMS} must name personas of persona.source "
-                f"{params.persona.source!r}, got one without a file {name}; there are: {there or 'none'}"
-            )
     files = {name: folder / name for name in names}
+    for name in (name for name, path in files.items() if not path.is_file()):
+        there = sorted(path.stem.removeprefix("interest-in-") for path in folder.glob("*.jsonl"))
+        raise PipelineError(
+            f"persona.prepare.personas in {paths.PARAMS} must name personas of persona.source {source!r}, "
+            f"got one without a file {name}; there are: {', '.join(there) or 'none'}"
+        )
     return Source(words, files, check=lambda: read_all(files) and None)
 
 
@@ -138,11 +126,7 @@ def read_all(files: dict[str, Path]) -> list[Statement]:
 
 
 def read(name: str, path: Path) -> list[Statement]:
-    """Read one persona's file.
-
-    Raises:
-        PalError: Naming the first row that is not a statement in Anthropic's schema.
-    """
+    """Read one persona's file; the first row that is no statement in Anthropic's schema is refused."""
     persona, statements = name.removeprefix("interest-in-").removesuffix(".jsonl"), []
     with open_table(path, name) as table:
         for row in table.rows:
@@ -174,16 +158,15 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
             f"persona.prepare.new_test_pairs must be at most {len(new)}, the statements kept out of "
             f"training, got {options.new_test_pairs}; lower it or raise persona.prepare.new_statements"
         )
-    prompts = [s.question for s in statements]
-    tables.write_table(out / tables.ITEMS, tables.text_items([*prompts, "Yes", "No"]))
+    items = tables.text_items([*(s.question for s in statements), "Yes", "No"])
+    tables.write_table(out / tables.ITEMS, items)
     drawn = {}
     for users, splits in splits_of(options).items():
         count = options.users_per_group if users == "seen" else options.unseen_users_per_group
         each = ((known, len(splits) - options.new_test_pairs), (new, options.new_test_pairs))
         parts = [draw_statements(rng, pool, len(options.personas) * count, n) for pool, n in each]
         drawn[users] = np.concatenate(parts, axis=1)
-    blocks = pair_blocks(options, statements, prompts, drawn)
-    tables.write_table(out / tables.PAIRS, blocks)
+    tables.write_table(out / tables.PAIRS, pair_blocks(options, statements, drawn))
     n_pairs = sum(rows.size for rows in drawn.values())
     return {"read": n_pairs, "kept": n_pairs, "dropped": 0, "statements": len(statements)}
 
@@ -206,10 +189,8 @@ def divide(
 def splits_of(options: Prepare) -> dict[str, list[str]]:
     """The split of each pair of a seen and of an unseen user."""
     later = ["val"] * options.val_pairs + ["test"] * (options.test_pairs + options.new_test_pairs)
-    return {
-        "seen": ["train"] * options.train_pairs + later,
-        "unseen": ["adapt"] * options.adapt_pairs + later,
-    }
+    first = {"seen": ["train"] * options.train_pairs, "unseen": ["adapt"] * options.adapt_pairs}
+    return {users: splits + later for users, splits in first.items()}
 
 
 def draw_statements(rng: np.random.Generator, pool: np.ndarray, n_users: int, count: int) -> np.ndarray:
@@ -221,47 +202,44 @@ def draw_statements(rng: np.random.Generator, pool: np.ndarray, n_users: int, co
 
 
 def pair_blocks(
-    options: Prepare, statements: list[Statement], prompts: list[str], drawn: dict[str, np.ndarray]
+    options: Prepare, statements: list[Statement], drawn: dict[str, np.ndarray]
 ) -> Iterator[pa.Table]:
     """Blocks of the pairs table, whole users at a time.
 
     The paper has sixty million pairs, too many rows for memory: what is kept of each is one number. `drawn`
     has for seen and unseen users the rows, (users, pairs), of the statements that each is asked.
     """
-    about = np.array([options.personas.index(s.persona) for s in statements])
+
+    def categorical(codes: np.ndarray, names: list[str]) -> pa.DictionaryArray:
+        return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(names, pa.string()))
+
+    personas = options.personas
+    about = np.array([personas.index(s.persona) for s in statements])
     agrees = np.array([s.agrees for s in statements])
-    ids, prompt = np.unique([tables.text_id(text) for text in prompts], return_inverse=True)
-    answers = [tables.text_id("Yes"), tables.text_id("No")]
-    start = 0
+    ids, prompt = np.unique([tables.text_id(s.question) for s in statements], return_inverse=True)
+    answers, start = [tables.text_id("Yes"), tables.text_id("No")], 0
     for users, splits in splits_of(options).items():
-        at_once = max(1, tables.BLOCK_ROWS // len(splits))
-        kinds, per_group = sorted(set(splits)), len(drawn[users]) // len(options.personas)
+        at_once, kinds = max(1, tables.BLOCK_ROWS // len(splits)), sorted(set(splits))
+        per_group = len(drawn[users]) // len(personas)
         for low in range(0, len(drawn[users]), at_once):
             questions = drawn[users][low : low + at_once]
-            number = np.arange(low, low + len(questions))
-            group, width = number // per_group, questions.shape[1]
+            people, width = questions.shape
+            group, number = np.divmod(np.arange(low, low + people), per_group)
             says_no = ~(agrees[questions] & (about[questions] == group[:, None])).ravel()
-            names = [
-                f"{users}-{options.personas[n // per_group]}-{n % per_group:05d}" for n in number.tolist()
-            ]
-            yield pa.table(
-                {
-                    "pair_id": np.arange(start, start + questions.size),
-                    "user_id": _categorical(np.repeat(np.arange(len(number)), width), names),
-                    "prompt": _categorical(prompt[questions.ravel()], ids.tolist()),
-                    "chosen": _categorical(says_no, answers),
-                    "rejected": _categorical(~says_no, answers),
-                    "label": np.ones(questions.size, np.float32),
-                    "group": _categorical(np.repeat(group, width), options.personas),
-                    "users": _categorical(np.zeros(questions.size), [users]),
-                    "split": _categorical(np.tile([kinds.index(s) for s in splits], len(number)), kinds),
-                }
-            )
+            names = [f"{users}-{personas[g]}-{n:05d}" for g, n in zip(group, number, strict=True)]
+            columns = {
+                "pair_id": np.arange(start, start + questions.size),
+                "user_id": categorical(np.repeat(np.arange(people), width), names),
+                "prompt": categorical(prompt[questions.ravel()], ids.tolist()),
+                "chosen": categorical(says_no, answers),
+                "rejected": categorical(~says_no, answers),
+                "label": np.ones(questions.size, np.float32),
+                "group": categorical(np.repeat(group, width), personas),
+                "users": categorical(np.zeros(questions.size), [users]),
+                "split": categorical(np.tile([kinds.index(split) for split in splits], people), kinds),
+            }
+            yield pa.table(columns)
             start += questions.size
-
-
-def _categorical(codes: np.ndarray, names: list[str]) -> pa.DictionaryArray:
-    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(names, pa.string()))
 
 
 def known_answers(data: "Study", statements: list[Statement], options: Prepare) -> "Tensor":

@@ -15,7 +15,7 @@ from pydantic import Field
 from pal.config import Config, Number
 from pal.files import write_json
 from pipeline import PipelineError
-from pipeline.datasets import drawn_scenes, pickapic, pickapic_v1
+from pipeline.datasets import drawn_scenes, pickapic
 from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, Source
 
 if TYPE_CHECKING:
@@ -74,18 +74,17 @@ def find(params: "AllParams") -> Source:
     if source == "sample":
         return Source(SAMPLE, make=lambda folder, _: drawn_scenes.write(folder))
     if source == "pickapic_v1":
-        return pickapic_v1.find(params)
-    return pickapic.find(source, "pickafilter.source", None, "Pick-a-Pic's format,")
+        return pickapic.find(params)
+    return pickapic.source_of(source, "pickafilter.source", None, "Pick-a-Pic's format,")
 
 
 def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
     """Write items and pairs, and table3.json: how many pairs there are, in the shape of the paper's table."""
     options = params.pickafilter.prepare
-    kept = pickapic.load(files, ties="drop")
+    kept, images = pickapic.load(files, ties="drop")
     kept.keep(pl.col("split") != "test_unique", "test_unique")
-    people = kept.rows.group_by("user_id").agg(
-        *[(pl.col("split") == split).sum().cast(pl.Int64).alias(split) for split in ("train", "test")]
-    )
+    counted = {split: (pl.col("split") == split).sum().cast(pl.Int64) for split in ("train", "test")}
+    people = kept.rows.group_by("user_id").agg(**counted)
     people = people.with_columns(labels=pl.col("train") + pl.col("test"))
     both = people.filter((pl.col("train") > 0) & (pl.col("test") > 0))
     kept.keep(pl.col("user_id").is_in(both["user_id"].implode()), "users_not_in_both")
@@ -102,7 +101,7 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
     rows = put_filters(rows, options.recolour, params.prepare.seed)
     counts = {"users_in_both": len(both), "unfiltered": rows["filtered"].null_count()}
     counts |= {f"{word}_filtered": int((rows["filtered"] == word).sum()) for word in ("winner", "loser")}
-    return kept.counts() | counts | pickapic.write(rows, kept.images, out)
+    return kept.counts() | counts | pickapic.write(rows, images, out)
 
 
 def assign(people: pl.DataFrame, options: Prepare, seed: int) -> pl.DataFrame:
@@ -110,9 +109,7 @@ def assign(people: pl.DataFrame, options: Prepare, seed: int) -> pl.DataFrame:
 
     Users come in the order of their labels, most first. Of each four the outer two go to one group and the
     inner two to the other, and a coin says which: random, and yet the totals match as published (D19).
-
-    Returns:
-        user_id, group and users.
+    Returns user_id, group and users.
 
     Raises:
         PipelineError: If a group has no user left to be unseen.
@@ -141,10 +138,8 @@ def put_filters(rows: pl.DataFrame, options: Recolour, seed: int) -> pl.DataFram
     """Choose a share beta of each user's pairs; one half get a filter on the winner, the other on the loser.
 
     The share is rounded to whole pairs, and a coin decides whom an odd one is for. What is chosen depends on
-    the seed, the user and the user's pairs alone. A winner gets its group's colour, a loser the other.
-
-    Returns:
-        The rows with `filtered` (winner, loser or null), `filter_0` and `filter_1`.
+    the seed, the user and the user's pairs alone. A winner gets its group's colour, a loser the other. Adds
+    `filtered` (winner, loser or null), `filter_0` and `filter_1`.
     """
     words = np.full(len(rows), None, dtype=object)
     for (user,), of_user in rows.select("user_id").with_row_index("row").group_by(["user_id"]):
@@ -155,9 +150,8 @@ def put_filters(rows: pl.DataFrame, options: Recolour, seed: int) -> pl.DataFram
         words[order[:n_winners]] = "winner"
         words[order[n_winners:n_filtered]] = "loser"
     rows = rows.with_columns(filtered=pl.Series(words.tolist(), dtype=pl.String))
-    own = pl.col("group").replace_strict({group: options.of_group(group) for group in GROUPS})
-    swapped = zip(GROUPS, GROUPS[::-1], strict=True)
-    other = pl.col("group").replace_strict({group: options.of_group(rival) for group, rival in swapped})
+    colours = [options.of_group(group) for group in GROUPS]
+    own, other = (pl.col("group").replace_strict(GROUPS, each) for each in (colours, colours[::-1]))
     for side in (0, 1):
         wins = pl.col("label") == 1 - side
         filtered = pl.when(wins & (pl.col("filtered") == "winner")).then(own)

@@ -1,15 +1,15 @@
-"""Pick-a-Pic, v1 and v2 (Kirstain et al., arXiv:2305.01569): its files, and which comparisons count for whom.
+"""Pick-a-Pic v1: comparisons of generated pictures by some 4,700 people (Kirstain et al., arXiv:2305.01569).
 
-The files are Parquet with a comparison a row and both pictures' bytes in it: 200 to 335 GB, nearly all of it
-pixels. Here only footers and the narrow columns are read, row group by row group; a picture is known by where
-its bytes first occur, and is read when it is encoded. `pickapic_v1` and `pickapic_v2` are the datasets.
+From the hub at a pinned revision, or from a folder of the same files: Parquet with a comparison a row and
+both pictures' bytes in it, 200 GB, of version 2 335 GB, nearly all of it pixels. Here only footers and the
+narrow columns are read, row group by row group; a picture is known by where its bytes first occur, and is
+read when it is encoded. `pickapic_v2` and `pickafilter` use this module's functions.
 """
 
 import re
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
@@ -21,11 +21,20 @@ from pal.config import Config, Share
 from pal.files import write_json
 from pal.logs.tables import readable_parquet
 from pipeline import PipelineError, paths
-from pipeline.datasets.base import HubFiles, Kept, Remote, Source
+from pipeline.datasets.base import DatasetParams, HubFiles, Kept, Remote, Source
 from pipeline.storage import tables
+
+if TYPE_CHECKING:
+    from pipeline.params import Params as AllParams
+
+TITLE = "Pick-a-Pic, version 1"
+ABOUT = "Pick-a-Pic, version 1: people asked for a picture in words, and said which of two they preferred."
+ITEMS_APART = False
 
 SPLITS = ("train", "validation", "test", "validation_unique", "test_unique")
 LEFT_OUT = "validation_unique"
+HUB_FILES = ("train", "validation", "test", "test_unique")
+PLACES = {"train": "train", "validation": "val", "test": "test", "test_unique": "test"}
 NAME = re.compile(rf"(?:.*/)?({'|'.join(SPLITS)})-[^/]*\.parquet")
 JPEGS = ("jpg_0", "jpg_1")
 # What is read: the file's column, its name here, and the type that it is read as.
@@ -39,6 +48,47 @@ COLUMNS = {
     "ranking_id": ("ranking_id", pa.int64()),
     "created_at": ("time", pa.timestamp("us")),
 }
+
+
+# The published numbers of rows.
+ROWS = {
+    "v1": {
+        "train": 583_747, "validation": 17_439, "test": 14_073, "validation_unique": 500, "test_unique": 500,
+    },
+    "v2": {
+        "train": 959_040, "validation": 20_596, "test": 20_716, "validation_unique": 500, "test_unique": 500,
+    },
+}  # fmt: skip
+
+
+class Prepare(Config):
+    """How Pick-a-Pic is read."""
+
+    ties: Literal["drop", "keep"]
+    unseen_users: Share
+
+
+class Params(DatasetParams):
+    """The section pickapic_v1 of params.yaml; `tables` are the same files without pixels."""
+
+    hub: HubFiles
+    tables: HubFiles
+    prepare: Prepare
+
+
+def find(params: "AllParams") -> Source:
+    """The hub's files, or links to those in the folder."""
+    remote = from_hub(params.pickapic_v1.hub)
+    return source_of(params.pickapic_v1.source, "pickapic_v1.source", remote, "Pick-a-Pic v1")
+
+
+def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
+    """Write items and pairs, and the row counts beside the published ones."""
+    options = params.pickapic_v1.prepare
+    kept, images = load(files, ties=options.ties)
+    rows = place(kept.rows, options.unseen_users, params.prepare.seed)
+    write_notes(out, "v1", files)
+    return kept.counts() | write(rows, images, out)
 
 
 def schema() -> pa.Schema:
@@ -133,9 +183,6 @@ def _check_schema(name: str, schema: pa.Schema, *, pixels: bool) -> None:
             raise PipelineError(f"{name} must have a column {column}, as Pick-a-Pic has, got none{hint}")
 
 
-HUB_FILES = ("train", "validation", "test", "test_unique")
-
-
 def from_hub(hub: HubFiles, splits: tuple[str, ...] = HUB_FILES, prefix: str = "") -> Remote:
     """The files of these splits in a repository on the hub."""
     return Remote(hub.repo, hub.revision, [f"data/{split}-*.parquet" for split in splits], prefix=prefix)
@@ -177,7 +224,7 @@ def from_folder(
     return {f"{prefix}{name}": files[name] for name in sorted(files, key=in_order)}
 
 
-def find(source: str, what: str, remote: Remote | None, about: str) -> Source:
+def source_of(source: str, what: str, remote: Remote | None, about: str) -> Source:
     """What a source of Pick-a-Pic names now: the `hub`, or a FOLDER whose footers are checked at once."""
     if source == "hub" and remote is not None:
         return Source(f"{about} from the hub: {remote.repo} at {remote.revision}", remotes=[remote])
@@ -185,44 +232,26 @@ def find(source: str, what: str, remote: Remote | None, about: str) -> Source:
     return Source(f"{about} from {source}", links=links, check=partial(check, links, pixels=True))
 
 
-PLACES = {"train": "train", "validation": "val", "test": "test", "test_unique": "test"}
-
-
-class Prepare(Config):
-    """How Pick-a-Pic is read."""
-
-    ties: Literal["drop", "keep"]
-    unseen_users: Share
-
-
-@dataclass
-class Comparisons(Kept):
-    """The comparisons that count: `rows` as `read` gives them, with `label` 1, 0.5 or 0.
-
-    Args:
-        images: Where each picture's bytes first occur: uid, file, row_group, row, column.
-    """
-
-    images: pl.DataFrame = field(default_factory=pl.DataFrame)
-
-
-def load(files: dict[str, Path], *, ties: str) -> Comparisons:
+def load(files: dict[str, Path], *, ties: str) -> tuple[Kept, pl.DataFrame]:
     """Read files, and leave out what is no comparison.
 
     Left out are the rows of validation_unique, which repeat some of validation; rows that lack a prompt, a
     picture or a user; rows of one picture against itself; outside of train, as PickScore does, rows marked
     as without a label, and anywhere those that have none; and ties, unless they are kept.
 
+    Returns:
+        The comparisons as `read` gives them, with `label` 1, 0.5 or 0; and where each picture's bytes first
+        occur: uid, file, row_group, row, column.
+
     Raises:
         PipelineError: If a file is not in the format, or a label is not 0, 0.5 or 1.
     """
-    left_out = LEFT_OUT
-    unread = {name: path for name, path in files.items() if split_of(name) == left_out}
+    unread = {name: path for name, path in files.items() if split_of(name) == LEFT_OUT}
     rows = read({name: files[name] for name in files.keys() - unread.keys()})
+    images = first_places(rows)
     check(unread, pixels=True)
-    n_unread = count(unread)
-    kept = Comparisons(rows, {left_out: n_unread}, first_places(rows))
-    kept.rows = rows.with_columns(filter_0=pl.lit(None, pl.String), filter_1=pl.lit(None, pl.String))
+    no_filter = pl.lit(None, pl.String)
+    kept = Kept(rows.with_columns(filter_0=no_filter, filter_1=no_filter), {LEFT_OUT: count(unread)})
     filled = pl.col("prompt", "uid_0", "uid_1").fill_null("").str.strip_chars() != ""
     kept.keep(pl.all_horizontal(pl.col("user_id").is_not_null(), filled), "incomplete")
     empty = pl.col("label").is_null() | pl.col("label").is_nan()
@@ -238,23 +267,19 @@ def load(files: dict[str, Path], *, ties: str) -> Comparisons:
     kept.keep(pl.col("uid_0") != pl.col("uid_1"), "same_image")
     if ties == "drop":
         kept.keep(pl.col("label") != 0.5, "ties")
-    return kept
+    return kept, images
 
 
 def first_places(rows: pl.DataFrame) -> pl.DataFrame:
     """Where each picture's bytes first occur in the table: that place stands for it wherever else it is."""
     places = rows.select("file", "row_group", "row", "uid_0", "uid_1").with_row_index("order")
-    sides = [
-        places.select(
-            pl.col(f"uid_{side}").alias("uid"), "file", "row_group", "row", "order", column=pl.lit(jpeg)
-        )
-        for side, jpeg in enumerate(JPEGS)
-    ]
+    lie = ("file", "row_group", "row", "order")
+    sides = [places.select(*lie, uid=f"uid_{side}", column=pl.lit(jpeg)) for side, jpeg in enumerate(JPEGS)]
     both = pl.concat(sides).drop_nulls("uid").sort("order", "column")
     return both.unique("uid", keep="first", maintain_order=True).drop("order")
 
 
-def place(kept: Comparisons, share: float, seed: int) -> pl.DataFrame:
+def place(rows: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:
     """Say of each row whether its user is seen, and where it belongs.
 
     Seen are users with train rows. A share of those with train and test rows is kept unseen, to be located
@@ -264,7 +289,6 @@ def place(kept: Comparisons, share: float, seed: int) -> pl.DataFrame:
     Raises:
         PipelineError: If nothing is left to train on.
     """
-    rows = kept.rows
     users = {split: set(rows.filter(pl.col("split") == split)["user_id"]) for split in ("train", "test")}
     both = np.random.default_rng(seed).permutation(sorted(users["train"] & users["test"]))
     unseen = set(both[: round(share * len(both))].tolist())
@@ -286,13 +310,8 @@ def place(kept: Comparisons, share: float, seed: int) -> pl.DataFrame:
 def write(rows: pl.DataFrame, images: pl.DataFrame, out: Path) -> dict[str, int]:
     """Write the items that rows name, and the pairs, in the order of the rows.
 
-    Args:
-        rows: With users, split, and where they apply test and group, and the filters that pictures get.
-        images: Where pictures lie.
-        out: The folder.
-
-    Returns:
-        How many prompts, pictures and users there are.
+    `rows` have users, split, the filters that pictures get, and where they apply test and group; `images` say
+    where pictures lie. Returns how many prompts, pictures and users there are.
     """
     shown = [rows.select(uid=f"uid_{side}", filter=f"filter_{side}") for side in (0, 1)]
     images = images.join(pl.concat(shown).unique(), on="uid").with_columns(pl.col("file").cast(pl.String))
@@ -301,9 +320,8 @@ def write(rows: pl.DataFrame, images: pl.DataFrame, out: Path) -> dict[str, int]
         item_id=pl.Series([tables.image_id(*place) for place in places], dtype=pl.String)
     )
     texts = rows["prompt"].unique().to_list()
-    items = pl.concat(
-        [tables.text_items(texts), images.drop("uid").with_columns(modality=pl.lit("image"))], how="diagonal"
-    )
+    pictures = images.drop("uid").with_columns(modality=pl.lit("image"))
+    items = pl.concat([tables.text_items(texts), pictures], how="diagonal")
     tables.write_table(out / tables.ITEMS, items.unique("item_id").sort("item_id"))
     prompt_ids = [tables.text_id(text) for text in texts]
     for side in (0, 1):
@@ -324,27 +342,6 @@ def write(rows: pl.DataFrame, images: pl.DataFrame, out: Path) -> dict[str, int]
     )
     tables.write_table(out / tables.PAIRS, pairs)
     return {"prompts": len(texts), "images": len(images), "users": rows["user_id"].n_unique()}
-
-
-def prepare(options: Prepare, seed: int, files: dict[str, Path]) -> tuple[Comparisons, pl.DataFrame]:
-    """What v1 and v2 share: the comparisons that count, and the rows with their places.
-
-    Raises:
-        PipelineError: If a file is not as it must be, or nothing is left to train on.
-    """
-    kept = load(files, ties=options.ties)
-    return kept, place(kept, options.unseen_users, seed)
-
-
-ROWS = {
-    "v1": {
-        "train": 583_747, "validation": 17_439, "test": 14_073, "validation_unique": 500, "test_unique": 500,
-    },
-    "v2": {
-        "train": 959_040, "validation": 20_596, "test": 20_716, "validation_unique": 500, "test_unique": 500,
-    },
-}  # fmt: skip
-LEAKAGE = {"leakage": 10_587, "no_leakage": 7_804}
 
 
 def write_notes(out: Path, version: str, files: dict[str, Path], *more: str) -> None:

@@ -25,6 +25,7 @@ ABOUT = (
 ITEMS_APART = False
 V1 = "v1/"
 OVERLAPS = ("train", "validation")
+PUBLISHED = {"leakage": 10_587, "no_leakage": 7_804}
 
 
 class Prepare(pickapic.Prepare):
@@ -43,7 +44,7 @@ class Params(DatasetParams):
 def find(params: "AllParams") -> Source:
     """The hub's files, or links to those in the folder; with them v1's tables, where they are needed."""
     remote = pickapic.from_hub(params.pickapic_v2.hub)
-    v2 = pickapic.find(params.pickapic_v2.source, "pickapic_v2.source", remote, "Pick-a-Pic v2")
+    v2 = pickapic.source_of(params.pickapic_v2.source, "pickapic_v2.source", remote, "Pick-a-Pic v2")
     if params.pickapic_v2.prepare.leakage == "skip":
         return v2
     source = params.pickapic_v1.source
@@ -53,8 +54,7 @@ def find(params: "AllParams") -> Source:
     links = pickapic.from_folder(source, "pickapic_v1.source", OVERLAPS, V1)
 
     def check() -> None:
-        if v2.check is not None:
-            v2.check()
+        pickapic.check(v2.links, pixels=True)
         pickapic.check(links, pixels=False)
 
     return replace(v2, links={**v2.links, **links}, check=check)
@@ -65,33 +65,28 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
     options = params.pickapic_v2.prepare
     v1 = {name: path for name, path in files.items() if name.startswith(V1)}
     v2 = {name: path for name, path in files.items() if name not in v1}
-    kept, rows = pickapic.prepare(options, params.prepare.seed, v2)
-    said = []
+    kept, images = pickapic.load(v2, ties=options.ties)
+    rows, said = pickapic.place(kept.rows, options.unseen_users, params.prepare.seed), []
     if options.leakage == "derive":
         rows, overlap = mark_leakage(rows, pickapic.read(v1, pixels=False))
         said.append(overlap)
     pickapic.write_notes(out, "v2", v2, *said)
-    return kept.counts() | pickapic.write(rows, kept.images, out)
+    return kept.counts() | pickapic.write(rows, images, out)
 
 
 def mark_leakage(rows: pl.DataFrame, v1: pl.DataFrame) -> tuple[pl.DataFrame, str]:
     """Call a comparison of the test set leakage where v1 compared the same two pictures, else no_leakage.
 
-    Returns:
-        v2's rows, and a sentence on how many untied ones overlap with v1, beside the published counts.
+    Also a sentence on how many untied ones overlap with v1, beside the published counts.
     """
     ends = (pl.min_horizontal("uid_0", "uid_1"), pl.max_horizontal("uid_0", "uid_1"))
     both = pl.concat_str(*ends, separator="|").alias("both")
     known = v1.select(both)["both"].drop_nulls().unique()
-    leaks = both.is_in(known.implode()).fill_null(value=False)
-    rows = rows.with_columns(leaks=leaks)
-    tested = rows.filter((pl.col("test") == "test") & (pl.col("label") != 0.5))["leaks"]
-    counts = {"leakage": int(tested.sum()), "no_leakage": int((~tested).sum())}
-    word = pl.when("leaks").then(pl.lit("leakage")).otherwise(pl.lit("no_leakage"))
+    word = pl.when(both.is_in(known.implode()).fill_null(value=False)).then(pl.lit("leakage"))
+    word = word.otherwise(pl.lit("no_leakage"))
     rows = rows.with_columns(test=pl.when(pl.col("test") == "test").then(word).otherwise("test"))
+    tested = rows.filter(pl.col("label") != 0.5)["test"]
+    counts = {name: int((tested == name).sum()) for name in PUBLISHED}
     says = "{leakage:,} of the untied test comparisons overlap with v1 and {no_leakage:,} do not"
-    published = says.format(**pickapic.LEAKAGE)
-    said = f"{says.format(**counts)}, as published."
-    if counts != pickapic.LEAKAGE:
-        said = f"{says.format(**counts)}; published was: {published}."
-    return rows.drop("leaks"), said
+    published = "as published" if counts == PUBLISHED else f"published was: {says.format(**PUBLISHED)}"
+    return rows, f"{says.format(**counts)}{',' if counts == PUBLISHED else ';'} {published}."

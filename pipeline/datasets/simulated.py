@@ -68,7 +68,18 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
     prototypes = draw_prototypes(rng, options)
     matrix = rng.normal(size=(options.dim, options.dim))
     weights = draw_weights(rng, options)
-    layout = _study_layout(options)
+    # One row per comparison: user, users, split.
+    held_out = {"val": options.val_pairs, "test": options.test_pairs}
+    frames, first = [], 0
+    for users, n_users, plan in (
+        ("seen", options.seen_users, {"train": options.train_pairs, **held_out}),
+        ("unseen", options.unseen_users, {"adapt": options.adapt_pairs, **held_out}),
+    ):
+        split = pl.DataFrame({"split": [name for name, count in plan.items() for _ in range(count)]})
+        user = pl.select(user=pl.int_range(first, first + n_users, dtype=pl.Int64))
+        frames.append(user.join(split, how="cross").with_columns(users=pl.lit(users)))
+        first += n_users
+    layout = pl.concat(frames)
     items = rng.normal(scale=options.dim**-0.5, size=(2 * len(layout), options.dim)).astype(np.float32)
     user = layout["user"].to_numpy()
     chosen, rejected = answer(items, weights @ prototypes, user, matrix)
@@ -88,16 +99,9 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
         group=pl.Series(names, dtype=pl.String).gather(user),
     )
     tables.write_table(out / tables.PAIRS, pairs)
-    write_json(
-        out / paths.TRUTH,
-        {
-            "matrix": matrix.tolist(),
-            "prototypes": prototypes.tolist(),
-            "user_ids": user_ids,
-            "weights": weights.tolist(),
-            "setting": options.setting,
-        },
-    )
+    arrays = {"matrix": matrix, "prototypes": prototypes, "user_ids": np.array(user_ids), "weights": weights}
+    truth = {name: array.tolist() for name, array in arrays.items()}
+    write_json(out / paths.TRUTH, {**truth, "setting": options.setting})
     return {"read": len(layout), "kept": len(layout), "dropped": 0}
 
 
@@ -133,25 +137,9 @@ def answer(
     """Rows of the chosen and the rejected item of each comparison; row 2j meets row 2j + 1 (E.1, D5)."""
     mapped, ideal = items @ matrix.T, (ideal_points @ matrix.T)[user]
     first, second = np.arange(0, len(items), 2), np.arange(1, len(items), 2)
-    to_first = np.linalg.norm(mapped[first] - ideal, axis=1)
-    to_second = np.linalg.norm(mapped[second] - ideal, axis=1)
+    to_first, to_second = (np.linalg.norm(mapped[side] - ideal, axis=1) for side in (first, second))
     nearer = to_first < to_second
     return np.where(nearer, first, second), np.where(nearer, second, first)
-
-
-def _study_layout(options: Prepare) -> pl.DataFrame:
-    """One row per comparison: user, users, split."""
-    held_out = {"val": options.val_pairs, "test": options.test_pairs}
-    frames, first = [], 0
-    for users, n_users, plan in (
-        ("seen", options.seen_users, {"train": options.train_pairs, **held_out}),
-        ("unseen", options.unseen_users, {"adapt": options.adapt_pairs, **held_out}),
-    ):
-        split = pl.DataFrame({"split": [name for name, count in plan.items() for _ in range(count)]})
-        user = pl.select(user=pl.int_range(first, first + n_users, dtype=pl.Int64))
-        frames.append(user.join(split, how="cross").with_columns(users=pl.lit(users)))
-        first += n_users
-    return pl.concat(frames)
 
 
 def bound(data: "Study", params: "AllParams") -> Truth | None:

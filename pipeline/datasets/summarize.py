@@ -131,11 +131,7 @@ class Row(BaseModel, strict=True):
 
 
 def find(params: "AllParams") -> Source:
-    """The files of a folder, or what to fetch from the hub; the words say where answers are simulated.
-
-    Raises:
-        PipelineError: If the folder has no comparisons.
-    """
+    """The files of a folder, or what to fetch from the hub; the words say where answers are simulated."""
     simulated = params.summarize.prepare.protocol == "iclr_simulated"
     answers = "; answers simulated by length" if simulated else ""
     source = params.summarize.source
@@ -147,23 +143,20 @@ def find(params: "AllParams") -> Source:
             for split in ("train", "validation")
         ]
         return Source(f"hub: {repo} at {revision}{answers}", remotes=remotes)
-    folder = paths.project_root() / Path(source).expanduser()
-    files = find_files(source, folder)
-    words = f"folder: {source}{answers}"
+    files = find_files(source, paths.project_root() / Path(source).expanduser())
 
     def check() -> None:
         for file in files.items():
             with opened(*file):
                 pass
 
-    return Source(words, files, check=check)
+    return Source(f"folder: {source}{answers}", files, check=check)
 
 
 def find_files(source: str, folder: Path) -> dict[str, Path]:
     """The files of comparisons in a folder, or in `comparisons` within it, by their names there.
 
-    Raises:
-        PipelineError: If there are none, or of both layouts, whose rows would count twice.
+    Files of both layouts, whose rows would count twice, are refused.
     """
     home = folder / "comparisons" if (folder / "comparisons").is_dir() else folder
     files = sorted(file for file in home.rglob("*") if file.suffix in JSON + PARQUET and file.is_file())
@@ -178,35 +171,26 @@ def find_files(source: str, folder: Path) -> dict[str, Path]:
 
 
 def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
-    """Read all comparisons, place them as the protocol says, and write items, pairs and notes.
-
-    Raises:
-        PipelineError: If a row is no comparison, or the protocol leaves nothing to train or to test on.
-    """
+    """Read all comparisons, place them as the protocol says, and write items, pairs and notes."""
     options = params.summarize.prepare
     frame, axis_files = read(files)
     placed = apply(options.protocol, frame, params.prepare.seed)
     for note in placed.notes:
         print(f"prepare@summarize: {note}")
-    n_read = len(frame)
     present = set(placed.rows.select("users", "split").unique().iter_rows())
     for users, split in NEEDED:
         if (users, split) not in present:
             raise PipelineError(
                 f"protocol {options.protocol} must leave {split} comparisons of {users} users, got none: it "
-                f"keeps {len(placed.rows):,} of the {n_read:,} comparisons read; give summarize.source all "
-                f"files, or choose another summarize.prepare.protocol in {paths.PARAMS}"
+                f"keeps {len(placed.rows):,} of the {len(frame):,} comparisons read; give summarize.source "
+                f"all files, or choose another summarize.prepare.protocol in {paths.PARAMS}"
             )
     first = pl.col("choice") == 0
     rows = placed.rows.select(
-        "worker",
-        "prompt",
-        pl.when(first).then("text_0").otherwise("text_1").alias("chosen"),
-        pl.when(first).then("text_1").otherwise("text_0").alias("rejected"),
-        "users",
-        "split",
-        "group",
-    )
+        "worker", "prompt", "users", "split", "group",
+        chosen=pl.when(first).then("text_0").otherwise("text_1"),
+        rejected=pl.when(first).then("text_1").otherwise("text_0"),
+    )  # fmt: skip
     write(rows, options.item, out)
     write_json(out / paths.NOTES, placed.notes)
     placed.dropped = {reason: n for reason, n in placed.dropped.items() if n}
@@ -238,13 +222,10 @@ def write(rows: pl.DataFrame, item: Literal["response", "joint"], out: Path) -> 
 
 
 def read(files: dict[str, Path]) -> tuple[pl.DataFrame, int]:
-    """Read all files.
+    """Read all files: the comparisons in the columns of SCHEMA, and how many files hold ratings along axes.
 
-    Returns:
-        The comparisons, one row each: worker, batch, split (train or validation), post (Reddit) or article
-        (CNN/DM), text_0, policy_0, text_1, policy_1 and choice, the preferred summary's number; sorted by
-        content, so that what is drawn from them does not depend on the files' paths. And how many files hold
-        ratings along axes, which are ignored.
+    A row has a post (Reddit) or an article (CNN/DM), and as choice the preferred summary's number; rows are
+    sorted by content, so that what is drawn from them does not depend on the files' paths.
 
     Raises:
         PalError: Naming the file and the row of the first that is no comparison.
@@ -300,62 +281,47 @@ def _values(cells: Cells) -> tuple[Any, ...]:
 
 @dataclass
 class Placed(Kept):
-    """What a protocol leaves of the comparisons: the frame's columns, and prompt, users, split and group.
+    """What a protocol leaves of the comparisons: the frame's columns, and prompt, users, split and group."""
 
-    Args:
-        sizes: Row counts besides those of the places, by the names that `PUBLISHED` has for them.
-        notes: What a reader of the results must know.
-    """
-
-    sizes: dict[str, int] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=dict)  # row counts, by the names of PUBLISHED
+    notes: list[str] = field(default_factory=list)  # what a reader of the results must know
 
 
-def stiennon(frame: pl.DataFrame, seed: int) -> Placed:
+def stiennon(placed: Placed, rng: np.random.Generator) -> None:
     """Seen users: everybody in training; unseen: who is in validation alone, half adapt, half test."""
-    rng, placed = np.random.default_rng(seed), Placed(frame)
     _keep_complete(placed, "post", "article")
     seen = placed.rows.filter(split="train")["worker"].unique().to_list()
-    is_seen = pl.col("worker").is_in(seen)
-    placed.rows = pl.concat(
-        [place_seen(placed.rows.filter(is_seen), rng), halve(placed.rows.filter(~is_seen), rng)]
-    )
+    placed.rows = _divide(placed.rows, seen, _halve, rng)
     placed.notes.append(
         "Protocol stiennon: workers with training comparisons are seen, and one in ten of these comparisons "
         "chooses the epoch; workers in validation alone are unseen, half of their comparisons is for shots "
         "and the rest for tests (the paper gives no share)."
     )
-    return placed
 
 
-def li2024(frame: pl.DataFrame, seed: int) -> Placed:
+def li2024(placed: Placed, rng: np.random.Generator) -> None:
     """Seen users: the ten busiest; unseen: every other validation worker, tested on all validation rows."""
-    rng, placed = np.random.default_rng(seed), Placed(frame)
     top = _keep_supervised(placed, without_cnn=True)
     _keep_complete(placed, "post")
-    is_seen, tested = pl.col("worker").is_in(top), pl.col("split") == "validation"
-    placed.keep(is_seen | tested.any().over("worker"), "dropped_other_workers")
+    tested = pl.col("split") == "validation"
+    placed.keep(pl.col("worker").is_in(top) | tested.any().over("worker"), "dropped_other_workers")
     place = pl.when(tested).then(pl.lit("test")).otherwise(pl.lit("adapt"))
-    unseen = placed.rows.filter(~is_seen).with_columns(split=place, users=pl.lit("unseen"))
-    placed.rows = pl.concat([place_seen(placed.rows.filter(is_seen), rng), unseen])
+    placed.rows = _divide(placed.rows, top, lambda rows, _: rows.with_columns(split=place), rng)
     placed.notes.append(
         "Protocol li2024: unseen users are tested on all their validation comparisons, as published "
         "(zero-shot); shots are their training comparisons, which the paper does not use, and users without "
         "any stay at zero shots."
     )
-    return placed
 
 
-def iclr_simulated(frame: pl.DataFrame, seed: int) -> Placed:
+def iclr_simulated(placed: Placed, rng: np.random.Generator) -> None:
     """Li et al.'s workers, but the longer summary wins, for some users the shorter; ties: the second one."""
-    rng, placed = np.random.default_rng(seed), Placed(frame)
     top = _keep_supervised(placed, without_cnn=False)
     counts = placed.rows.filter(~pl.col("worker").is_in(top), split="validation")["worker"].value_counts()
     unseen = sorted(counts.filter(pl.col("count") >= UNSEEN_ROWS)["worker"].drop_nulls().to_list())
     _keep_complete(placed, "post")
-    is_seen = pl.col("worker").is_in(top)
     is_unseen = pl.col("worker").is_in(unseen) & (pl.col("split") == "validation")
-    placed.keep(is_seen | is_unseen, "dropped_other_workers")
+    placed.keep(pl.col("worker").is_in(top) | is_unseen, "dropped_other_workers")
     drawn = rng.permutation(np.array(unseen, dtype=object))[: round(len(unseen) * SHORTER_OF / UNSEEN_USERS)]
     shorter = [top[rank] for rank in SHORTER_RANKS if rank < len(top)] + list(drawn)
     prefers_shorter = pl.col("worker").is_in(shorter)
@@ -365,7 +331,7 @@ def iclr_simulated(frame: pl.DataFrame, seed: int) -> Placed:
         choice=pl.when(first_wins).then(0).otherwise(1).cast(pl.Int8),
         group=pl.when(prefers_shorter).then(pl.lit(GROUPS[1])).otherwise(pl.lit(GROUPS[0])),
     )
-    placed.rows = pl.concat([place_seen(rows.filter(is_seen), rng), halve(rows.filter(~is_seen), rng)])
+    placed.rows = _divide(rows, top, _halve, rng)
     placed.sizes["unseen users"] = placed.rows.filter(users="unseen")["worker"].n_unique()
     placed.notes += [
         "Answers are simulated by length, nobody gave them: some users prefer the longer summary and the "
@@ -374,14 +340,9 @@ def iclr_simulated(frame: pl.DataFrame, seed: int) -> Placed:
         f"{SHORTER_OF} of {UNSEEN_USERS} as in the authors' code; half of an unseen user's comparisons is "
         "for shots, the rest for tests.",
     ]
-    return placed
 
 
-PROTOCOLS: dict[str, Callable[[pl.DataFrame, int], Placed]] = {
-    "stiennon": stiennon,
-    "li2024": li2024,
-    "iclr_simulated": iclr_simulated,
-}
+PROTOCOLS = {each.__name__: each for each in (stiennon, li2024, iclr_simulated)}
 
 
 def apply(protocol: str, frame: pl.DataFrame, seed: int) -> Placed:
@@ -389,9 +350,8 @@ def apply(protocol: str, frame: pl.DataFrame, seed: int) -> Placed:
 
     Equal counts are the one sign that others read the same rows.
     """
-    placed = PROTOCOLS[protocol](frame, seed)
-    if "group" not in placed.rows.columns:
-        placed.rows = placed.rows.with_columns(group=pl.lit(None, pl.String))
+    placed = Placed(frame.with_columns(group=pl.lit(None, pl.String)))
+    PROTOCOLS[protocol](placed, np.random.default_rng(seed))
     places = placed.rows.group_by("users", "split").len().iter_rows()
     placed.sizes |= {f"{split} comparisons of {users} users": n for users, split, n in places}
     got = {name: int((frame["split"] == name).sum()) for name in FULL}
@@ -399,19 +359,18 @@ def apply(protocol: str, frame: pl.DataFrame, seed: int) -> Placed:
     wrong = {name: n for name, n in published.items() if placed.sizes.get(name, 0) != n}
     if got != FULL:
         expected, given = (f"{n['train']:,} training and {n['validation']:,} validation" for n in (FULL, got))
-        notes = [f"These are not the full published comparisons ({expected} rows), but {given} rows."]
-    elif wrong:
-        notes = [
-            f"Protocol {protocol} should give {n:,} {name}, as published, but gives "
-            f"{placed.sizes.get(name, 0):,}."
-            for name, n in wrong.items()
-        ]
-    elif published:
-        notes = [f"All {len(published)} row counts of protocol {protocol} are the published ones."]
-    else:
+        placed.notes.append(
+            f"These are not the full published comparisons ({expected} rows), but {given} rows."
+        )
+        return placed
+    for name, n in wrong.items():
+        gives = f"{placed.sizes.get(name, 0):,}"
+        placed.notes.append(f"Protocol {protocol} should give {n:,} {name}, as published, but gives {gives}.")
+    if published and not wrong:
+        placed.notes.append(f"All {len(published)} row counts of protocol {protocol} are the published ones.")
+    elif not published:
         full = "These are the full published comparisons"
-        notes = [f"{full}; no row counts of protocol {protocol} are published."]
-    placed.notes += notes
+        placed.notes.append(f"{full}; no row counts of protocol {protocol} are published.")
     return placed
 
 
@@ -429,11 +388,10 @@ def _keep_complete(placed: Placed, *prompts: str) -> None:
 
 def _keep_supervised(placed: Placed, *, without_cnn: bool) -> list[str]:
     """Keep comparisons of two supervised policies; return the busiest workers of training, busiest first."""
-    both = []
-    for policy in ("policy_0", "policy_1"):
-        has = {word: pl.col(policy).str.contains(word, literal=True) for word in ("sup", "ppo", "cnn")}
-        both.append(has["sup"] & ~has["ppo"] & ~(has["cnn"] & pl.lit(value=without_cnn)))
-    placed.keep(pl.all_horizontal(both), "dropped_other_policies")
+    for policy in (pl.col("policy_0"), pl.col("policy_1")):
+        has = {word: policy.str.contains(word, literal=True) for word in ("sup", "ppo", "cnn")}
+        supervised = has["sup"] & ~has["ppo"] & ~(has["cnn"] & pl.lit(value=without_cnn))
+        placed.keep(supervised, "dropped_other_policies")
     rows = {name: placed.rows.filter(split=name) for name in BOTH_SPLITS}
     for name, words in (("train", "training"), ("validation", "validation")):
         placed.sizes[f"{words} rows of supervised policies"] = len(rows[name])
@@ -441,16 +399,26 @@ def _keep_supervised(placed: Placed, *, without_cnn: bool) -> list[str]:
     return counts.sort("count", "worker", descending=[True, False])["worker"].head(SEEN_WORKERS).to_list()
 
 
-def place_seen(rows: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
-    """Validation rows are test; of the training rows one in ten, rounded up over all, is val."""
-    train = rows.filter(split="train")
+def _divide(
+    rows: pl.DataFrame,
+    seen: list[str],
+    place_unseen: Callable[[pl.DataFrame, np.random.Generator], pl.DataFrame],
+    rng: np.random.Generator,
+) -> pl.DataFrame:
+    """Mark seen workers and the others.
+
+    Validation rows of the seen ones are test, and of their training rows one in ten, rounded up, is val.
+    """
+    is_seen = pl.col("worker").is_in(seen)
+    train = rows.filter(is_seen, split="train")
     train = train.join(one_in_ten(train["worker"]), on="worker", maintain_order="left")
-    train = train.with_columns(place=place_in_user(train, rng))
-    val = pl.when(pl.col("place") < pl.col("n_val")).then(pl.lit("val")).otherwise(pl.lit("train"))
-    test = rows.filter(split="validation").with_columns(split=pl.lit("test"))
-    return pl.concat([train.with_columns(split=val).drop("n_val", "place"), test]).with_columns(
-        users=pl.lit("seen")
-    )
+    place = place_in_user(train, rng)
+    val = pl.when(place < train["n_val"]).then(pl.lit("val")).otherwise(pl.lit("train"))
+    test = rows.filter(is_seen, split="validation").with_columns(split=pl.lit("test"))
+    of_seen = pl.concat([train.with_columns(split=val).drop("n_val"), test])
+    of_unseen = place_unseen(rows.filter(~is_seen), rng)
+    halves = {"seen": of_seen, "unseen": of_unseen}
+    return pl.concat([half.with_columns(users=pl.lit(users)) for users, half in halves.items()])
 
 
 def one_in_ten(workers: pl.Series) -> pl.DataFrame:
@@ -468,7 +436,7 @@ def one_in_ten(workers: pl.Series) -> pl.DataFrame:
     return order.select("worker", pl.col("n_val") + gives.cast(pl.Int64))
 
 
-def halve(rows: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
+def _halve(rows: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
     """Half of each unseen user's rows, rounded down, is adapt, so that a single row is a test.
 
     It is less where a worker answers one question again: all of these rows are tests if any is.
@@ -476,10 +444,9 @@ def halve(rows: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
     sides = (pl.col("text_0"), pl.col("text_1"))
     question = ("worker", "prompt", pl.min_horizontal(*sides), pl.max_horizontal(*sides))
     placed = rows.with_columns(place=place_in_user(rows, rng))
-    placed = placed.with_columns(pl.col("place").max().over(question))
-    is_adapt = pl.col("place") < pl.len().over("worker") // 2
+    is_adapt = pl.col("place").max().over(question) < pl.len().over("worker") // 2
     split = pl.when(is_adapt).then(pl.lit("adapt")).otherwise(pl.lit("test"))
-    return placed.with_columns(split=split, users=pl.lit("unseen")).drop("place")
+    return placed.with_columns(split=split).drop("place")
 
 
 def place_in_user(rows: pl.DataFrame, rng: np.random.Generator) -> pl.Series:

@@ -1,19 +1,24 @@
 """Predictions: one table with a row per test pair and model, of which every metric is a function.
 
-Beside the model stand the baselines, the controls k1 (one reward for everyone) and oracle (which is given the
-true groups), the bound, `shared`, the model with one state for everyone, which training answers fit best, and
-`asked`, the model with as many questions as `shots` says, chosen for each user.
+Beside the model stand baselines that are not fitted to users, the controls k1 (one reward for everyone) and
+oracle (which is given the true groups), the bound, `shared`, the model with one state for everyone, which
+training answers fit best, and `asked`, the model with as many questions as `shots` says, chosen by user.
 Margins of unseen users are computed for every draw of their shots; a row holds their sums and means.
+
+majority    the answer of a model that knows no user and reads no text
+longer      the longer text wins
+similarity  the response nearer to its prompt wins, where one encoder put both into one space
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import polars as pl
 import torch
+from torch.nn.functional import normalize
 
-from pal.comparisons import Comparisons
+from pal.comparisons import Comparisons, Questions
 from pal.evaluation.accuracy import rightness
 from pal.evaluation.prototypes import one_state_for_all
 from pal.models.base import PrototypeModel, feature_blocks
@@ -28,7 +33,7 @@ from pipeline.storage.tables import USERS as HALVES
 from pipeline.study import Study, attributes_of
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.references import Bound, Margins
+    from pipeline.evaluation.bounds import Bound
 
 USERS = (*HALVES, "unlocated")
 SCHEMA = {
@@ -45,15 +50,92 @@ SCHEMA = {
     "probability": pl.Float32,  # P(chosen) by a fitted model, mean over draws; null for others
     "right": pl.Float32,  # draws in which the margin is above zero; a margin of zero adds one half
 }
+FEW_ANSWERS = 10
+SIMILARITIES_AT_ONCE = 8192
 NUMBERS_AT_ONCE = 1 << 24
 
 Key = tuple[str, int | None]  # a model's name, and the shots that it was given
+Margins = Callable[[Comparisons], torch.Tensor]
+
+
+def available_baselines(data: Study, texts: dict[str, str]) -> dict[str, Margins]:
+    """The baselines that a dataset allows, each a function to margins; `texts` are its items', by id."""
+    train = data.select("seen", "train")
+    baselines = {"majority": majority(train)}
+    lengths = torch.tensor([len(texts.get(item, "")) for item in data.response_ids])
+    if len(lengths) and set(data.response_ids) <= texts.keys() and not few_answers(asked_in(train)):
+        baselines["longer"] = lambda pairs: longer(lengths, pairs)
+    if in_one_space(data):
+        baselines["similarity"] = lambda pairs: similarity(data, pairs)
+    return baselines
+
+
+def asked_in(pairs: Comparisons) -> Questions:
+    """The distinct questions that comparisons answer."""
+    return pairs.questions[torch.unique(pairs.question)]
+
+
+def few_answers(questions: Questions) -> bool:
+    """Whether all questions share a few answers, as yes and no."""
+    return len(torch.unique(torch.cat([questions.first, questions.second]))) <= FEW_ANSWERS
+
+
+def majority(train: Comparisons) -> Margins:
+    """Votes of the training comparisons in favour of the chosen response of others over the same questions.
+
+    Where all questions share a few answers the answer chosen more often wins everywhere: the floor that any
+    model must beat. Else the side that more users took on the same question wins, and on a question never
+    asked, or tied, the response chosen in a larger share of its comparisons.
+    """
+    q = train.questions
+    label = torch.ones_like(train.sign) if train.label is None else train.label
+    vote = train.sign * (2 * label - 1)
+    first, second = q.first[train.question], q.second[train.question]
+    n = int(torch.cat([q.first, q.second]).max()) + 1
+    net = torch.zeros(n).index_add(0, first, vote).index_add(0, second, -vote)
+    met = torch.bincount(torch.cat([first, second]), minlength=n).clamp_min(1)
+    by_response = net / met / 2  # the share of its comparisons in which it was chosen, less one half
+    votes = by_response[q.first] - by_response[q.second]
+    if not few_answers(asked_in(train)):
+        by_question = torch.zeros(len(q)).index_add(0, train.question, vote)
+        votes = torch.where(by_question != 0, by_question, votes)
+    return lambda pairs: votes[pairs.question] * pairs.sign
+
+
+def longer(lengths: torch.Tensor, comparisons: Comparisons) -> torch.Tensor:
+    """By how many characters the chosen response is longer; texts of equal length get no margin."""
+    q = comparisons.questions
+    return (lengths[q.first] - lengths[q.second])[comparisons.question].float() * comparisons.sign
+
+
+def similarity(data: Study, comparisons: Comparisons) -> torch.Tensor:
+    """The zero-shot scorer: cosine of prompt and chosen response, less that of prompt and rejected one."""
+    q, prompts, responses = comparisons.questions, data.embeddings.prompts, data.embeddings.responses
+    margins = [comparisons.sign[:0]]
+    for block in comparisons.question.split(SIMILARITIES_AT_ONCE):
+        vectors = (prompts[q.prompt[block]], responses[q.first[block]], responses[q.second[block]])
+        prompt, first, second = (normalize(each.float(), dim=1) for each in vectors)
+        # Two products, not one with the difference: equal responses must give zero exactly.
+        margins.append((prompt * first).sum(1) - (prompt * second).sum(1))
+    return torch.cat(margins) * comparisons.sign
+
+
+def in_one_space(data: Study) -> bool:
+    """Whether one encoder, the same to the last file, embedded prompts and responses.
+
+    Vectors that came with the data do not say whether prompts and responses share a space.
+    """
+    prompts, responses = data.embedders["prompts"], data.embedders["responses"]
+    if prompts is None or responses is None or prompts.encoder in ("none", ""):
+        return False
+    both = [(by.encoder, by.files_sha256, by.dim) for by in (prompts, responses)]
+    return both[0] == both[1]
 
 
 def predict(
     data: Study,
     models: dict[str, RewardModel],
-    baselines: "dict[str, Margins]",
+    baselines: dict[str, Margins],
     knobs: Evaluate,
     halves: tuple[str, ...] = HALVES,
     bound: "Bound | None" = None,
@@ -179,9 +261,6 @@ def locate(data: Study, model: RewardModel, knobs: Evaluate) -> dict[int, list[t
 
     A user with fewer comparisons than shots is located from all of them, and left out by `predict`. Where no
     user has any, there are zero shots only.
-
-    Raises:
-        PipelineError: If free weights are asked for, and states are no weights.
     """
     pairs, n_users = data.select("unseen", "adapt"), data.n_users("unseen")
     head, population, loss = model.head, model.population, model.fit_config.loss

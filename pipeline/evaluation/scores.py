@@ -22,8 +22,7 @@ from jaxtyping import Int
 from pal.comparisons import Comparisons
 from pal.evaluation.accuracy import Judged, confidence_interval, paired_test, worst_decile
 from pipeline.datasets import DATASETS
-from pipeline.evaluation.predictions import USERS, rounded
-from pipeline.evaluation.references import FEW_ANSWERS
+from pipeline.evaluation.predictions import FEW_ANSWERS, USERS, few_answers, rounded
 from pipeline.params import Evaluate
 from pipeline.study import Study
 
@@ -252,7 +251,7 @@ def cold_start_columns(data: Study, pairs: Comparisons) -> dict[str, pl.Series]:
     """
     train, adapt, q = data.select("seen", "train"), data.select("unseen", "adapt"), data.comparisons.questions
     has_prompts, question = len(data.prompt_ids) > 0, pairs.question
-    few = has_prompts and len(torch.unique(torch.cat([q.first, q.second]))) <= FEW_ANSWERS
+    few = has_prompts and few_answers(q)
     prompts = [q.prompt] if has_prompts else []
     responses = [] if few else [q.first, q.second]
     located_by = torch.zeros(len(pairs), dtype=torch.bool)

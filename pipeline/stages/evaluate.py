@@ -16,9 +16,10 @@ from pal.evaluation.accuracy import calibrate
 from pal.files import new_folder, write_csv, write_json
 from pal.serving.reward_model import RewardModel
 from pipeline import PipelineError, params, paths, study
+from pipeline.datasets import DATASETS
+from pipeline.evaluation.bounds import MixtureBound, bayes_bound
 from pipeline.evaluation.portrait import gallery, plurality, portrait, prototype_stability
-from pipeline.evaluation.predictions import predict, rounded, without_ties
-from pipeline.evaluation.references import MixtureBound, available_baselines, bayes_bound
+from pipeline.evaluation.predictions import available_baselines, predict, rounded, without_ties
 from pipeline.evaluation.scores import (
     against_one_reward,
     compare,
@@ -44,7 +45,7 @@ def main(dataset: str) -> None:
     folders = [paths.models(dataset) / name for name in ("model", *paths.CONTROLS)]
     models = {path.name: RewardModel.load(path) for path in folders if path.name == "model" or path.is_dir()}
     model, baselines = models["model"], available_baselines(data, study.texts(items))
-    bound = bayes_bound(data, values)
+    bound = bayes_bound(data, values) if hasattr(DATASETS[dataset], "bound") else None
     predictions = predict(data, models, baselines, knobs, bound=bound)
     scores = score_slices(predictions, data, knobs)
     # Which comparisons the headline is about: what is said beside it is about no others.

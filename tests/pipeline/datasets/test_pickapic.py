@@ -6,7 +6,7 @@ import pytest
 
 from pal.errors import PalError
 from pipeline import PipelineError, params
-from pipeline.datasets import pickapic, pickapic_v1, pickapic_v2
+from pipeline.datasets import pickapic, pickapic_v2
 
 
 def test_v2_brings_the_tables_of_v1_without_pixels(project):
@@ -38,7 +38,7 @@ def test_a_folder_is_linked_to_and_never_copied(project, shards, more_shards):
     with pytest.raises(
         PipelineError, match=r"must have a column jpg_0, .* are these the tables without images"
     ):
-        pickapic_v1.find(params.load()).check()
+        pickapic.find(params.load()).check()
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_folder_that_is_not_as_it_must_be_is_refused(project, shards, names, c
         shards.write(name, [shards.row()])
     project.set({"pickapic_v1.source": str(shards.folder)})
     with pytest.raises(PipelineError, match=complaint):
-        pickapic_v1.find(params.load())
+        pickapic.find(params.load())
 
 
 def test_rows_are_read_in_order_and_pixels_never(shards, monkeypatch):

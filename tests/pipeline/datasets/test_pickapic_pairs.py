@@ -8,12 +8,11 @@ from pipeline.datasets import pickapic
 from pipeline.storage import tables
 
 
-def prepared(files, out, seed=0, **changes):
+def prepared(files, out, ties="drop"):
     """Prepare as v1 does; returns the counts."""
-    options = pickapic.Prepare(**{"ties": "drop", "unseen_users": 0.0, **changes})
     out.mkdir(exist_ok=True)
-    kept, rows = pickapic.prepare(options, seed, files)
-    return kept.counts() | pickapic.write(rows, kept.images, out)
+    kept, images = pickapic.load(files, ties=ties)
+    return kept.counts() | pickapic.write(pickapic.place(kept.rows, 0.0, 0), images, out)
 
 
 def test_label_0_says_which_picture_wins(shards, tmp_path, read_pairs):
