@@ -1,9 +1,13 @@
 """The log of answers: written by many at once, one of whom is killed, and by a service that is killed."""
 
 import json
+import os
 import random
+import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -11,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
+from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
@@ -20,7 +24,6 @@ import torch
 import uvicorn
 from starlette.testclient import TestClient
 
-from benchmarks.postgres import ABSENT, Postgres, find_binaries, free_port
 from benchmarks.studies import python, random_model
 from benchmarks.table import Row, Section
 from pal.service.answers import Answers
@@ -32,6 +35,80 @@ from pal.users.taste import Taste
 WRITERS, EACH, PEOPLE = 8, 1000, 50
 KILLS, CLIENTS = 20, 8
 NAME, DIM = "small", 4
+ABSENT = "no PostgreSQL on this machine; install Debian's package postgresql, and pal's extra dev"
+
+
+def find_binaries() -> Path | None:
+    """The folder of initdb and pg_ctl; None where PostgreSQL or its driver is not installed."""
+    on_path = shutil.which("initdb")
+    known = [Path(on_path)] if on_path else sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return known[-1].parent if known and find_spec("psycopg") else None
+
+
+def free_port() -> int:
+    """A port of this computer that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+class Postgres:
+    """A server that runs from `with` to its end, and can be stopped and started meanwhile.
+
+    What it wrote outlives its own crash, and not the computer's: it does not wait for the disk.
+
+    Raises:
+        RuntimeError: If PostgreSQL is not installed, or a step of it fails, with what it said.
+    """
+
+    def __enter__(self) -> "Postgres":
+        binaries = find_binaries()
+        if binaries is None:
+            raise RuntimeError(ABSENT)
+        self._binaries, self._folder = binaries, Path(tempfile.mkdtemp(prefix="pal-postgres-"))
+        self._user = "postgres" if os.getuid() == 0 else None  # it refuses to run as root; Debian has a user
+        if self._user:
+            shutil.chown(self._folder, self._user)
+        self._port = free_port()
+        self._run("initdb", "--auth=trust", "--username=pal", "--encoding=UTF8", "--no-sync")
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if (self._folder / "data" / "postmaster.pid").exists():
+            self.stop()
+        shutil.rmtree(self._folder)
+
+    def url(self, database: str = "postgres") -> str:
+        """SQLAlchemy's address of a database, which is created where it is not there."""
+        import psycopg
+
+        address = f"pal@127.0.0.1:{self._port}"
+        with psycopg.connect(f"postgresql://{address}/postgres", autocommit=True) as connection:
+            known = "SELECT FROM pg_database WHERE datname = %s"
+            if not connection.execute(known, [database]).fetchone():
+                connection.execute(f'CREATE DATABASE "{database}"')  # type: ignore[arg-type]
+        return f"postgresql+psycopg://{address}/{database}"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        settings = ("listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off")
+        options = " ".join([f"-p {self._port}", *(f"-c {setting}" for setting in settings)])
+        self._run("pg_ctl", "start", "--wait", "--options", options)
+
+    def stop(self) -> None:
+        """Stop it as a crash would: it ends at once, and recovers when it is started again."""
+        self._run("pg_ctl", "stop", "--wait", "--mode", "immediate")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self._binaries / program), "--pgdata", str(self._folder / "data"), *arguments]
+        with (self._folder / "log").open("w+") as log:  # a file: the server that pg_ctl starts keeps it open
+            env = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
+            streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+            code = subprocess.call(command, cwd="/", env=env, user=self._user, **streams)
+            if code:
+                log.seek(0)
+                raise RuntimeError(f"{program} failed: {log.read()}")
 
 
 def answer(name: str) -> dict[str, Any]:
@@ -190,7 +267,8 @@ def answers() -> Section:
         if kind == "PostgreSQL" and find_binaries() is None:
             print(f"  PostgreSQL is left out: {ABSENT}")
             continue
-        with TemporaryDirectory() as folder, Postgres() if kind == "PostgreSQL" else nullcontext() as server:
+        started = Postgres() if kind == "PostgreSQL" else nullcontext()
+        with tempfile.TemporaryDirectory() as folder, started as server:
             home = Path(folder)
             databases = [server.url(name) if server else str(home / name) for name in ("written", "killed")]
             many = many_writers(databases[0], home)

@@ -16,8 +16,7 @@ from tempfile import TemporaryDirectory
 import torch
 import uvicorn
 
-from benchmarks.answers import serving
-from benchmarks.postgres import free_port
+from benchmarks.answers import free_port, serving
 from benchmarks.studies import random_model
 from benchmarks.table import Row, Section
 from pal import encoders

@@ -45,14 +45,7 @@ REPO = r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w-][\w./-]*))?"
 # What a name may say behind itself; a text of an instruction may hold plus signs of its own.
 OPTION = re.compile(r"\+(?=(?:layer|pooling|instruction)=)")
 MEASURED = "+measures"  # at the end of a name
-MEASURES = (
-    "log characters",
-    "log sentences",
-    "letters a word",
-    "log commas",
-    "log question marks",
-    "capitals",
-)
+MEASURES = "log characters", "log sentences", "letters a word", "log commas", "log questions", "capitals"
 MEASURES_SPREAD = 0.3  # what they are multiplied by: their share of the length of a vector of unit length
 SENTENCE_END = re.compile(r"[.!?]+")
 LONGEST = 2_000_000  # characters of the longest text that is read; all but its first tokens are cut anyway

@@ -243,12 +243,9 @@ def library_model(described: Described, device: str) -> Any:
     logging.disable_progress_bar()
     try:
         return SentenceTransformer(
-            str(described.folder),
-            device=device,
-            trust_remote_code=False,
-            local_files_only=True,
+            str(described.folder), device=device, trust_remote_code=False, local_files_only=True,
             model_kwargs={"use_safetensors": True, "dtype": "float32"},
-        ).eval()
+        ).eval()  # fmt: skip
     except (OSError, ValueError, TypeError, LookupError, RuntimeError, ImportError, SafetensorError) as error:
         raise PalError(
             f"{described.name} could not be loaded from {described.folder} ({reason(error)}); get its "
@@ -267,11 +264,8 @@ def _prompt_of(described: Described, model: Any) -> str:
         "a network whose last layer gives a vector a token": output == "last_hidden_state",
         "texts without a prompt left out of the pooling": not prompt or pools_all,
     }
-    for what, met in conditions.items():
-        if not met:
-            raise PalError(
-                f"{described.name} must have {what}, or it is not run here; choose another encoder"
-            )
+    if unmet := next((what for what, met in conditions.items() if not met), None):
+        raise PalError(f"{described.name} must have {unmet}, or it is not run here; choose another encoder")
     if any(model.tokenizer("a", return_token_type_ids=True).get("token_type_ids", [])):
         raise PalError(f"{described.name} must have one type of token, got several; choose another encoder")
     return prompt
@@ -361,15 +355,10 @@ def _export_onnx(model: Any, path: Path) -> None:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of what tracing may lose, which the comparison finds
         torch.onnx.export(
-            LastHiddenState().eval(),
-            (token_ids, attention_mask),
-            str(path),
-            input_names=list(ONNX_INPUTS),
-            output_names=["vectors"],
-            dynamic_axes=dict.fromkeys((*ONNX_INPUTS, "vectors"), axes),
-            opset_version=ONNX_OPSET,
-            dynamo=False,
-        )
+            LastHiddenState().eval(), (token_ids, attention_mask), str(path), input_names=list(ONNX_INPUTS),
+            output_names=["vectors"], dynamic_axes=dict.fromkeys((*ONNX_INPUTS, "vectors"), axes),
+            opset_version=ONNX_OPSET, dynamo=False,
+        )  # fmt: skip
 
 
 def _compare_onnx(described: Described, model: Any, path: Path, limit: int) -> None:

@@ -107,12 +107,9 @@ class PooledTokens:
         token_ids = []
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             batch = self._tokenizer(
-                [self._instruction + text for text in texts[start : start + TEXTS_AT_ONCE]],
-                truncation=True,
-                max_length=self._limit,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-            )
+                [self._instruction + text for text in texts[start : start + TEXTS_AT_ONCE]], truncation=True,
+                max_length=self._limit, return_attention_mask=False, return_token_type_ids=False,
+            )  # fmt: skip
             # A text of which a tokeniser keeps nothing has the vector of the padding token.
             nothing = [self._tokenizer.pad_token_id or 0]
             token_ids += [np.array(ids or nothing, dtype=np.int32) for ids in batch["input_ids"]]
@@ -248,12 +245,8 @@ def load(
     model = model.to(device).eval()
 
     def network(token_ids: "Tensor", attention_mask: "Tensor | None") -> "Tensor":
-        out = model(
-            input_ids=token_ids, attention_mask=attention_mask, output_hidden_states=True, use_cache=False
-        )
-        return out.hidden_states[number].float()
+        given = {"input_ids": token_ids, "attention_mask": attention_mask}
+        return model(**given, output_hidden_states=True, use_cache=False).hidden_states[number].float()
 
-    return PooledTokens(
-        tokenizer, limit, network, [POOLINGS[pooling]], dim=described.dim, device=device,
-        instruction=instruction or "",
-    )  # fmt: skip
+    given = {"dim": described.dim, "device": device, "instruction": instruction or ""}
+    return PooledTokens(tokenizer, limit, network, [POOLINGS[pooling]], **given)

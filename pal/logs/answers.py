@@ -4,20 +4,17 @@ One person's answers to one question (a prompt and two responses, in either orde
 no answer is trained on while another is tested on: its label is their mean, its weight their number, its time
 the last one's.
 
-Items are texts as they are, pictures by their bytes, vectors by their numbers. The same content is one item,
-however often and under however many names it occurs: texts that differ in white space or in Unicode's form
-alone are one, since encoders can hardly tell them apart. A log may come from somebody else, so no path of a
-picture leads out of its folder: not an absolute one, not `..`, not a link.
+Items are texts, pictures by their bytes, vectors by their numbers. The same content is one item, however
+often it occurs; texts that differ in white space or in Unicode's form alone are one, since encoders can
+hardly tell them apart. A log may come from somebody else, so no path of a picture leads out of its folder:
+not an absolute one, not `..`, not a link.
 
-Vectors are users' own embeddings by their ids, in one file, of which only those that are used are kept:
+Vectors are users' own embeddings by their ids, in one file; nothing is unpickled:
 
 .parquet      columns `id` (text or whole numbers) and `embedding` (lists of numbers, all of one length)
 .safetensors  a tensor `embeddings`, (n, width); ids in the metadata under `ids`, as a JSON list of n texts,
               or in a file beside it
-.npy          an array (n, width); ids in a file beside it
-
-The file beside `NAME.npy` is `NAME.ids.txt`: UTF-8, one id a line, in the order of the rows. Nothing is
-unpickled. Of vectors that no comparison names, only the ids are checked.
+.npy          an array (n, width); ids in a file beside it: of `NAME.npy` `NAME.ids.txt`, UTF-8, one id a line
 """
 
 import hashlib
@@ -41,60 +38,53 @@ from pal.errors import PalError, reason, shorten
 from pal.files import sha256_of
 from pal.logs.read import FILE, ROW
 from pal.logs.shapes import SAME, TIES_LEFT_OUT, Log, rejected_rows
-from pal.logs.tables import IMAGE_SUFFIXES
+from pal.logs.tables import IMAGE_SUFFIXES, file_error
 
 TIE = 0.5
 UNDECIDED = "answered both ways equally often"
 SPLITS = ("train", "adapt", "val", "test")
 OF_PEOPLE = 0.95  # share of people with one value, from which on an attribute is theirs and not the items'
 SIDES = ("prompt", "chosen", "rejected")
+QUESTION = ["user_id", "prompt", "low", "high"]  # low and high are its responses, in the order of their rows
+UNREADABLE = (
+    pa.ArrowException, SafetensorError, OSError, TypeError, ValueError, EOFError, OverflowError
+)  # fmt: skip
 FOLDER = "own.vectors/"  # before the names of files of vectors, which may be a table's too
 
 
 @dataclass(frozen=True)
 class Items:
-    """The distinct items of one modality.
+    """The distinct items of one modality."""
 
-    Args:
-        ids: Their ids, 32 hex digits, ascending.
-        contents: Texts as a Series; pictures as a list of paths and bytes; vectors, (items, width) float32.
-        files: The sha256 of each picture's bytes.
-    """
-
-    ids: np.ndarray
-    contents: Any
-    files: tuple[str, ...] = ()
+    ids: np.ndarray  # 32 hex digits each, ascending
+    contents: Any  # texts as a Series; pictures as a list of paths and bytes; vectors, (items, width) float32
+    files: tuple[str, ...] = ()  # the sha256 of each picture's bytes
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-# The ids in a file of vectors, None where they stand beside it, and all vectors, (ids, width).
-Vectors = tuple[list[Any] | None, np.ndarray]
-# The items, and the row of each cell among them, by side.
-Read = tuple[Items, dict[str, np.ndarray]]
+Vectors = tuple[list[Any] | None, np.ndarray]  # ids, None where they stand beside the file; (ids, width)
+Read = tuple[Items, dict[str, np.ndarray]]  # the items, and the row of each cell among them, by side
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What people preferred, one row for each question of a person.
+    """What people preferred.
 
-    Args:
-        pairs: user_id; prompt (-1: there are none), chosen and rejected, the rows of their items; label, from
-            0.5 (a tie) to 1; weight, the answers behind it; contradicted, whether these differ; timestamp,
-            split, and `at`, the row of `Log.pairs` that it comes from first.
-        items: The items by modality: text, image, vector.
-        modality: That of the prompts (None: there are none) and of the responses.
-        rejected: The log's rows that are in no comparison: file, row, reason.
-        counts: read = kept + dropped + merged, where dropped = ties_dropped + identical_dropped +
-            undecided_dropped + unusable_dropped. merged are those that repeat another; of the comparisons
-            with several answers contradicted were answered both ways, undecided_dropped so equally often.
+    `pairs` has a row for each question of a person: user_id; prompt (-1: there are none), chosen and
+    rejected, the rows of their items; label, from 0.5 (a tie) to 1; weight, the answers behind it;
+    contradicted, whether these differ; timestamp, split, and `at`, the row of `Log.pairs` that was first.
+
+    In `counts` read = kept + dropped + merged, where dropped = ties_dropped + identical_dropped +
+    undecided_dropped + unusable_dropped. merged are those that repeat another; of the comparisons with
+    several answers contradicted were answered both ways, undecided_dropped so equally often.
     """
 
     pairs: pl.DataFrame
-    items: dict[str, Items]
-    modality: dict[str, str | None]
-    rejected: pl.DataFrame
+    items: dict[str, Items]  # by modality: text, image, vector
+    modality: dict[str, str | None]  # of the prompts (None: there are none) and of the responses
+    rejected: pl.DataFrame  # the log's rows that are in no comparison: file, row, reason
     counts: dict[str, int]
 
     def items_of(self, side: str) -> Items | None:
@@ -132,8 +122,7 @@ def read_answers(
         pictures: Files by the paths in cells; None: those in the log's folder.
         sha256: The sha256 of such a file.
         ties: drop, or keep as labels of 0.5.
-        template: Makes one text of prompt and response, which is the item in the response's place; see
-            `pal.conversations.template_of`.
+        template: Puts prompt and response into one text; see `pal.conversations.template_of`.
 
     Raises:
         PalError: If a cell stands for nothing, or no comparison is left.
@@ -147,9 +136,8 @@ def read_answers(
     for half, sides, stated in (("prompts", SIDES[:1], prompts), ("responses", SIDES[1:], responses)):
         modality[half] = modality_of([log.pairs[side] for side in sides], stated, set(ids))
     if "vector" in modality.values() and not vectors:
-        raise PalError(
-            "vectors must be in a file that is named, got none; name it, or give texts or pictures"
-        )
+        advice = "name it, or give texts or pictures"
+        raise PalError(f"vectors must be in a file that is named, got none; {advice}")
     of_sides = {side: modality["prompts" if side == "prompt" else "responses"] for side in SIDES}
     for kind in dict.fromkeys(filter(None, of_sides.values())):
         sides = [side for side, of_side in of_sides.items() if of_side == kind]
@@ -166,21 +154,24 @@ def read_answers(
     frame = log.pairs.select("user_id", "label", "timestamp", "split").with_columns(
         at=pl.int_range(pl.len(), dtype=pl.UInt32), **{side: pl.Series(by_side[side]) for side in SIDES}
     )
+    ends = {"low": pl.min_horizontal("chosen", "rejected"), "high": pl.max_horizontal("chosen", "rejected")}
+    frame = frame.with_columns(**ends)
     if (split := log.pairs["split"]).is_not_null().any():
         advice = "fill it in, or leave it empty in every row to have places drawn"
-        log.refuse("split", split.is_null(), "is empty, while other rows have one", advice)
+        log.refuse("split", split.is_null(), f"is empty, while other rows have one; {advice}")
         advice = "say `split=` among the columns where it means something else"
-        log.refuse("split", ~split.is_in(SPLITS), f"must be one of {', '.join(SPLITS)}, got {{got}}", advice)
+        rule = f"must be one of {', '.join(SPLITS)}, got {{got}}; {advice}"
+        log.refuse("split", ~split.is_in(SPLITS), rule)
     same = frame.filter(pl.col("chosen") == pl.col("rejected"))["at"]
     merged = merge_repeats(frame.filter(pl.col("chosen") != pl.col("rejected")), log)
     undecided = merged.filter((pl.col("label") == TIE) & (ties == "drop"))
     kept = merged.filter((pl.col("label") != TIE) | (ties != "drop"))
-    ends = {"low": pl.min_horizontal("chosen", "rejected"), "high": pl.max_horizontal("chosen", "rejected")}
-    key = ["user_id", "prompt", "low", "high"]
     of_users = frame.filter(pl.col("user_id").is_in(undecided["user_id"].implode()))
-    lost = of_users.with_columns(**ends).join(undecided.with_columns(**ends), on=key, how="semi")["at"]
-    left_out = ((same, SAME), (lost, UNDECIDED))
-    rejected = [rejected_rows(log.pairs.select(FILE, ROW)[rows], pl.lit(why)) for rows, why in left_out]
+    lost = of_users.join(undecided, on=QUESTION, how="semi")["at"]
+    rejected = [
+        rejected_rows(log.pairs.select(FILE, ROW)[rows], pl.lit(why))
+        for rows, why in ((same, SAME), (lost, UNDECIDED))
+    ]
     why = dict(log.rejected["reason"].value_counts().iter_rows())
     tied = why.get(TIES_LEFT_OUT, 0)
     counts = {
@@ -205,6 +196,7 @@ def read_answers(
             f"responses compared with themselves ({same:,}) are dropped; add comparisons"
         )
     check_splits(kept, log)
+    kept = kept.drop("low", "high")
     return Answers(kept, items, modality, pl.concat([log.rejected, *rejected]), counts)
 
 
@@ -214,17 +206,15 @@ def joined(log: Log, template: str) -> Log:
         raise PalError("prompts and responses must be texts to be joint, got pictures; let them be separate")
     if log.pairs["prompt"].is_null().any():
         raise PalError("prompts must be given to be joint with responses, got none; let them be separate")
-    cells = {
-        side: pl.Series(
-            [joint_text(template, *both) for both in log.pairs.select("prompt", side).iter_rows()]
-        )
-        for side in SIDES[1:]
-    }
-    return replace(log, pairs=log.pairs.with_columns(**cells))
+    pairs = log.pairs
+    for side in SIDES[1:]:
+        texts = [joint_text(template, *both) for both in pairs.select("prompt", side).iter_rows()]
+        pairs = pairs.with_columns(pl.Series(side, texts))
+    return replace(log, pairs=pairs)
 
 
 def merge_repeats(rows: pl.DataFrame, log: Log) -> pl.DataFrame:
-    """One row for each user, prompt and unordered pair of responses, in the order of their first rows.
+    """One row for each question of a user, in the order of their first rows.
 
     Its label is the mean of P(chosen is preferred), its chosen response the one that is preferred on the
     whole; weight is the number of rows, and contradicted says whether they prefer now one, now the other.
@@ -233,18 +223,15 @@ def merge_repeats(rows: pl.DataFrame, log: Log) -> pl.DataFrame:
         PalError: If the column `split` puts such rows into different places.
     """
     low_is_chosen = pl.col("chosen") < pl.col("rejected")
-    first = pl.when(low_is_chosen).then("label").otherwise(1 - pl.col("label"))
-    rows = rows.with_columns(
-        low=pl.min_horizontal("chosen", "rejected"), high=pl.max_horizontal("chosen", "rejected"),
-        first=first.cast(pl.Float64), low_is_chosen=low_is_chosen,
-    )  # fmt: skip
-    key = ["user_id", "prompt", "low", "high"]
-    columns = [*key, "first", "weight", "timestamp", "contradicted", "low_is_chosen", "at", "split", "places"]
+    first = pl.when(low_is_chosen).then("label").otherwise(1 - pl.col("label")).cast(pl.Float64)
+    rows = rows.with_columns(first=first, low_is_chosen=low_is_chosen)
+    more = ("first", "weight", "timestamp", "contradicted", "low_is_chosen", "at", "split", "places")
+    columns = [*QUESTION, *more]
     # Most rows repeat none, and grouping a million costs as much memory as the log: two of one hash may.
-    hashes = rows.select(pl.struct(key).hash()).to_series()
+    hashes = rows.select(pl.struct(QUESTION).hash()).to_series()
     ordered = hashes.sort()
     again = hashes.is_in(ordered.filter(ordered == ordered.shift()).implode())
-    several = rows.filter(again).group_by(key, maintain_order=True).agg(
+    several = rows.filter(again).group_by(QUESTION, maintain_order=True).agg(
         pl.col("first").mean().round(6), weight=pl.len(), timestamp=pl.col("timestamp").max(),
         contradicted=(pl.col("first").max() > TIE) & (pl.col("first").min() < TIE),
         low_is_chosen=pl.col("low_is_chosen").first(), at=pl.col("at").first(),
@@ -256,8 +243,8 @@ def merge_repeats(rows: pl.DataFrame, log: Log) -> pl.DataFrame:
     )  # fmt: skip
     merged = pl.concat([alone.select(columns), several.select(columns)]).sort("at")
     if (merged["places"] > 1).any():
-        apart = rows.join(merged.filter(pl.col("places") > 1), on=key, how="semi")
-        apart = apart.filter(pl.col("split").ne_missing(pl.col("split").first().over(key)))
+        apart = rows.join(merged.filter(pl.col("places") > 1), on=QUESTION, how="semi")
+        apart = apart.filter(pl.col("split").ne_missing(pl.col("split").first().over(QUESTION)))
         _refuse(apart, "must be the same wherever a user answers one question, got {got}", log)
     low = (pl.col("first") > TIE) | ((pl.col("first") == TIE) & pl.col("low_is_chosen"))
     return merged.select(
@@ -265,7 +252,7 @@ def merge_repeats(rows: pl.DataFrame, log: Log) -> pl.DataFrame:
         pl.when(low).then("low").otherwise("high").alias("chosen"),
         pl.when(low).then("high").otherwise("low").alias("rejected"),
         pl.max_horizontal("first", 1 - pl.col("first")).cast(pl.Float32).alias("label"),
-        "weight", "contradicted", "timestamp", "split", "at",
+        "weight", "contradicted", "timestamp", "split", "at", "low", "high",
     )  # fmt: skip
 
 
@@ -293,10 +280,8 @@ def check_splits(kept: pl.DataFrame, log: Log) -> None:
     _refuse(lost, "must not be {got} alone; a user needs train rows or adapt rows", log)
     for half, name, member in (("seen", "train", ~has_adapt), ("unseen", "adapt", has_adapt)):
         if "test" not in kept.filter(member)["split"]:
-            raise PalError(
-                f"split must have test rows of {half} users (those with {name} rows), got none",
-                column="split",
-            )
+            rule = f"must have test rows of {half} users (those with {name} rows), got none"
+            raise PalError(f"split {rule}", column="split")
 
 
 def _refuse(rows: pl.DataFrame, rule: str, log: Log) -> None:
@@ -326,14 +311,8 @@ def attributes_of_people(attributes: pl.DataFrame, user_id: pl.Series) -> dict[s
 def modality_of(cells: list[pl.Series], stated: str | None, vectors: set[str]) -> str | None:
     """What the cells of a prompt's or of the responses' columns stand for: text, image or vector.
 
-    Args:
-        cells: The columns.
-        stated: What the user says; None: pictures where every cell is bytes or the path of one, vectors where
-            one is the id of a vector, else text.
-        vectors: The ids of vectors.
-
-    Returns:
-        None where all cells are empty, as where there are no prompts.
+    What is `stated`; else pictures where every cell is bytes or the path of one, vectors where one is the id
+    of a vector, else text. None where all cells are empty, as where there are no prompts.
     """
     if all(column.null_count() == len(column) for column in cells):
         return None
@@ -367,42 +346,33 @@ def read_pictures(
 ) -> Read:
     """Pictures by their bytes, or by their paths in the log's folder; see `find_pictures`."""
     content: dict[str, Any] = {}  # by sha256
-    rows = {}
-    for side in sides:
-        cells, codes = log.pairs[side], {}
-        for cell in cells.unique(maintain_order=True):
-            if isinstance(cell, bytes):
-                codes[cell] = hashlib.sha256(cell).hexdigest()
-                content.setdefault(codes[cell], cell)
-            else:
-                path = pictures[str(PurePosixPath(cell))]
-                codes[cell] = sha256(path)
-                content.setdefault(codes[cell], path)
-        rows[side] = cells.replace_strict(list(codes), list(codes.values()), return_dtype=pl.String)
+    sha_of: dict[Any, str] = {}
+    for cell in dict.fromkeys(cell for side in sides for cell in log.pairs[side].unique(maintain_order=True)):
+        picture = cell if isinstance(cell, bytes) else pictures[str(PurePosixPath(cell))]
+        sha_of[cell] = sha256(picture) if picture is not cell else hashlib.sha256(cell).hexdigest()
+        content.setdefault(sha_of[cell], picture)
     files = {image_id(sha): sha for sha in content}
     ids = sorted(files)
     row_of = {files[item]: row for row, item in enumerate(ids)}
-    found = tuple(files[item] for item in ids)
-    items = Items(np.array(ids, "S32"), [content[sha] for sha in found], found)
-    return items, {side: _rows(cells, row_of) for side, cells in rows.items()}
+    items = Items(np.array(ids, "S32"), [content[sha] for sha in row_of], tuple(row_of))
+    return items, {side: _rows(log.pairs[side], lambda cell: row_of[sha_of[cell]]) for side in sides}
 
 
 def read_vectors_of(log: Log, sides: list[str], name: str, ids: list[str], values: np.ndarray) -> Read:
     """Vectors by their own ids, as `read_vectors` returns them; several of the same numbers are one item."""
     items = [item_id("vector", row.astype("<f4").tobytes()) for row in values]
     at = {item: row for row, item in enumerate(items)}
-    ordered = sorted(at)
-    row_of = {item: row for row, item in enumerate(ordered)}
+    row_of = {item: row for row, item in enumerate(sorted(at))}
     code = {own: row_of[item] for own, item in zip(ids, items, strict=True)}
     for side in sides:
-        lost = ~log.pairs[side].is_in(list(code))
-        log.refuse(side, lost, f"must be an id in {name}, got {{got}}")
-    found = Items(np.array(ordered, "S32"), values[[at[item] for item in ordered]])
-    return found, {side: _rows(log.pairs[side], code) for side in sides}
+        log.refuse(side, ~log.pairs[side].is_in(list(code)), f"must be an id in {name}, got {{got}}")
+    found = Items(np.array(list(row_of), "S32"), values[[at[item] for item in row_of]])
+    return found, {side: _rows(log.pairs[side], code.__getitem__) for side in sides}
 
 
-def _rows(cells: pl.Series, row_of: Mapping[str, int]) -> np.ndarray:
-    return cells.replace_strict(list(row_of), list(row_of.values()), return_dtype=pl.Int32).to_numpy()
+def _rows(cells: pl.Series, row_of: Callable[[Any], int]) -> np.ndarray:
+    distinct = cells.unique().to_list()
+    return cells.replace_strict(distinct, list(map(row_of, distinct)), return_dtype=pl.Int32).to_numpy()
 
 
 def find_pictures(log: Log, sides: list[str]) -> dict[str, Path]:
@@ -413,18 +383,15 @@ def find_pictures(log: Log, sides: list[str]) -> dict[str, Path]:
     """
     pictures: dict[str, Path] = {}
     root = log.table.folder.resolve()
-    for side in sides:
-        if log.pairs[side].dtype != pl.String:
-            continue
-        wrong: dict[str, list[str]] = {}
-        for cell in log.pairs[side].drop_nulls().unique(maintain_order=True):
-            if problem := _path_problem(cell, root):
-                wrong.setdefault(problem, []).append(cell)
-            else:
-                path = str(PurePosixPath(cell))  # `./a//b.png` is a/b.png
-                pictures[path] = root / path
-        for problem, cells in wrong.items():
-            log.refuse(side, log.pairs[side].is_in(cells), problem)
+    for cells in (log.pairs[side] for side in sides if log.pairs[side].dtype == pl.String):
+        problems = {
+            cell: _path_problem(cell, root) for cell in cells.drop_nulls().unique(maintain_order=True)
+        }
+        if first := next(filter(None, problems.values()), None):
+            wrong = [cell for cell, problem in problems.items() if problem == first]
+            log.refuse(cells.name, cells.is_in(wrong), first)
+        paths = (str(PurePosixPath(cell)) for cell in problems)  # `./a//b.png` is a/b.png
+        pictures |= {path: root / path for path in paths}
     return pictures
 
 
@@ -470,41 +437,28 @@ def read_vectors(files: dict[str, Path], wanted: set[str]) -> tuple[str, list[st
         if ids is None:
             ids = _ids_beside(name, files)
         if table.ndim != 2 or not table.size:
-            raise PalError(
-                f"{name} must hold vectors, (n, width), got an array of shape {table.shape}", file=name
-            )
+            raise file_error(name, f"must hold vectors, (n, width), got an array of shape {table.shape}")
         if len(ids) != len(table):
             got = f"{len(ids):,} ids for {len(table):,} vectors"
-            raise PalError(f"{name} must have one id a vector, got {got}", file=name)
+            raise file_error(name, f"must have one id a vector, got {got}")
         seen: set[str] = set()
         for row, id_ in enumerate(ids, 1):
             if type(id_) is not str or not id_ or id_ in seen:
                 problem = f"must name each vector by a text of its own, got {shorten(id_)} as vector {row:,}"
-                raise PalError(f"{name} {problem}", file=name, row=row)
+                raise file_error(name, problem, row=row)
             seen.add(id_)
         places = np.array([place for place, id_ in enumerate(ids) if id_ in wanted], np.int64)
         with np.errstate(over="ignore"):
             values = table[places].astype(np.float32, copy=False)
     except PalError:
         raise
-    except (
-        pa.ArrowException,
-        SafetensorError,
-        OSError,
-        TypeError,
-        ValueError,
-        EOFError,
-        OverflowError,
-    ) as error:
-        message = f"{name} cannot be read as vectors ({reason(error)}); export it again"
-        raise PalError(message, file=name) from None
+    except UNREADABLE as error:
+        raise file_error(name, f"cannot be read as vectors ({reason(error)}); export it again") from None
     used = [ids[place] for place in places]
     if not (finite := np.isfinite(values).all(axis=1)).all():
         bad = int(np.flatnonzero(~finite)[0])
-        problem = "must be finite in float32, got NaN, infinity or nothing"
-        raise PalError(
-            f"the vector {shorten(used[bad])} in {name} {problem}", file=name, row=int(places[bad]) + 1
-        )
+        message = f"the vector {shorten(used[bad])} in {name} must be finite in float32, got NaN, infinity or"
+        raise PalError(f"{message} nothing", file=name, row=int(places[bad]) + 1)
     return name, used, values
 
 
@@ -512,12 +466,12 @@ def _ids_beside(name: str, files: Mapping[str, Path]) -> list[str]:
     """The lines of the file of ids."""
     expected = Path(name).with_suffix(".ids.txt").name
     if (path := files.get(FOLDER + expected)) is None:
-        order = "one id a line in the order of its rows"
-        raise PalError(f"{name} must have a file {expected} beside it, {order}, got none")
+        problem = f"must have a file {expected} beside it, one id a line in the order of its rows, got none"
+        raise PalError(f"{name} {problem}")
     try:
         return path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
     except UnicodeDecodeError:
-        raise PalError(f"{expected} must be UTF-8; save it as UTF-8", file=expected) from None
+        raise file_error(expected, "must be UTF-8; save it as UTF-8") from None
 
 
 def _read_npy(name: str, path: Path) -> Vectors:

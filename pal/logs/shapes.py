@@ -1,7 +1,5 @@
 """Comparisons of every shape that logs have: who preferred which response to what, and how surely.
 
-What each shape gives:
-
     pair      the row
     duel      the winner over the other; a tie, or a winner by a little, is a soft label
     choice    the one that was taken over every other
@@ -33,6 +31,7 @@ from pal.logs.columns import Columns, recognise
 from pal.logs.read import FILE, ROW, Files, Table, find_preset, read
 from pal.logs.tables import MOST_FAULTY, row_place
 
+NO_TEXT = pl.lit(None, pl.String)
 # Reasons for which rows are left out.
 SAME, TIES_LEFT_OUT = "that compare a response with itself", "ties"
 EVERYONE = "everyone"  # the user of a log that names none
@@ -62,9 +61,9 @@ STRENGTH = re.compile(
 )
 UP = {*("1", "true", "up", "yes", "like", "liked", "good", "positive", "👍", "thumbs up", "+1", "chosen")}
 DOWN = {
-    *("0", "-1", "false", "down", "no", "dislike", "disliked", "bad", "negative", "👎", "thumbs down"),
+    "0", "-1", "false", "down", "no", "dislike", "disliked", "bad", "negative", "👎", "thumbs down",
     "rejected",
-}
+}  # fmt: skip
 PAIR_COLUMNS = ["user_id", "prompt", "chosen", "rejected", "label", "timestamp", "split", "first", FILE, ROW]
 
 
@@ -72,40 +71,26 @@ PAIR_COLUMNS = ["user_id", "prompt", "chosen", "rejected", "label", "timestamp",
 class Log:
     """Comparisons as they were understood.
 
-    Args:
-        pairs: One row each: user_id, prompt (null where there are none), chosen, rejected, label, timestamp,
-            split, first (whether the response shown first was chosen, where a duel tells), and the row that
-            it comes from. Cells are texts, or bytes of pictures; times are in UTC.
-        table: Where it was read from, without its rows.
-        columns: What its columns are.
-        rejected: Rows that gave no comparison: file, row, reason.
-        said: What was understood, one sentence each.
-        n_rows: Rows that were read, or tried to be.
-        attributes: Further columns that were asked for, row for row of `pairs`.
+    `pairs` has a row for each: user_id, prompt (null where there are none), chosen, rejected, label,
+    timestamp (in UTC), split, first (whether the response shown first was chosen, where a duel tells), and
+    the row that it comes from. Cells are texts, or bytes of pictures.
     """
 
     pairs: pl.DataFrame
-    table: Table
+    table: Table  # where it was read from, without its rows
     columns: Columns
-    rejected: pl.DataFrame
-    said: list[str]
-    n_rows: int
-    attributes: pl.DataFrame = field(default_factory=pl.DataFrame)
+    rejected: pl.DataFrame  # rows that gave no comparison: file, row, reason
+    said: list[str]  # what was understood, one sentence each
+    n_rows: int  # rows that were read, or tried to be
+    attributes: pl.DataFrame = field(default_factory=pl.DataFrame)  # further columns, row for row of `pairs`
 
-    def refuse(self, role: str, wrong: pl.Series, rule: str, advice: str = "") -> None:
-        """Raise at the first comparison where `wrong` holds; {got} in the rule stands for its cell.
-
-        Args:
-            role: The column of `pairs` that is wrong; messages name it as the log does.
-            wrong: Which rows of `pairs` are.
-            rule: What the cell must be.
-            advice: What to do.
+    def refuse(self, role: str, wrong: pl.Series, rule: str) -> None:
+        """Raise at the first comparison whose cell is wrong; {got} in the rule stands for the cell.
 
         Raises:
-            PalError: If there is such a row.
+            PalError: If there is one; it names the column as the log does.
         """
         if wrong.any():
-            rule = f"{rule}{advice and '; '}{advice}"
             raise cell_error(self.pairs.filter(wrong), role, self.columns.name_of(role), rule)
 
     @property
@@ -162,11 +147,10 @@ def read_log(
         values: What values of the winner mean: a, b, ..., or tie.
         ties: drop, or keep as labels of 0.5.
         user_ids: as_given, or normalised: see `normalised_id`.
-        attributes: Columns that say more of people or items, to be kept beside the comparisons; of a rating
-            those of the row that is preferred.
+        attributes: Columns to keep beside the comparisons; of a rating, the preferred row's.
         known: Further such columns, of which the log may lack some.
-        alone: Whether answers without a column that says whose they are can be one person's.
-        seed: Of ratings: draws which are compared.
+        alone: Whether answers without a column of users can be one person's.
+        seed: Draws which ratings are compared.
 
     Raises:
         PalError: If it cannot be read, it is not clear what a column is, or no comparison is left.
@@ -197,9 +181,9 @@ def read_log(
     table = replace(table, frame=table.frame.clear())  # which may be larger than all that is left
     frame, said_of_shape = MAKE[found.shape](frame, found, values or {}, seed)
     said += said_of_shape
-    defaults = {"label": pl.lit(1.0), "first": pl.lit(None, pl.Boolean)}
-    defaults |= dict.fromkeys(("timestamp", "split"), pl.lit(None, pl.String))
-    frame = frame.with_columns(**{name: cell for name, cell in defaults.items() if name not in frame.columns})
+    frame = _with_missing(
+        frame, label=pl.lit(1.0), first=pl.lit(None, pl.Boolean), timestamp=NO_TEXT, split=NO_TEXT
+    )
     pairs, rejected = _keep(frame, ties)
     if table.rejected:
         lost = pl.DataFrame(table.rejected, schema=rejected.schema, orient="row")
@@ -222,10 +206,8 @@ def read_log(
 
 def _keep(frame: pl.DataFrame, ties: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The rows that tell something, and for the others why not."""
-    blank = {
-        name: pl.col(name).is_null() | (pl.col(name).cast(pl.Binary) == b"")
-        for name in ("user_id", "prompt", "chosen", "rejected")
-    }  # fmt: skip
+    names = ("user_id", "prompt", "chosen", "rejected")
+    blank = {name: pl.col(name).is_null() | (pl.col(name).cast(pl.Binary) == b"") for name in names}
     blank["user_id"] |= pl.col("user_id").str.strip_chars() == ""
     no_prompts = bool(frame.select(blank["prompt"].all()).item())
     reason = (
@@ -240,7 +222,7 @@ def _keep(frame: pl.DataFrame, ties: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     lost = frame.filter(pl.col("problem").is_not_null())
     rejected = rejected_rows(lost, pl.col("problem")).unique(maintain_order=True)
     kept = frame.filter(pl.col("problem").is_null()).select(PAIR_COLUMNS)
-    return kept.with_columns(pl.lit(None, pl.String).alias("prompt")) if no_prompts else kept, rejected
+    return kept.with_columns(prompt=NO_TEXT) if no_prompts else kept, rejected
 
 
 def rejected_rows(rows: pl.DataFrame, reason: pl.Expr) -> pl.DataFrame:
@@ -264,10 +246,10 @@ def _with_people(pairs: pl.DataFrame, user_ids: str) -> tuple[pl.DataFrame, list
     same = {user: normalised_id(user) for user in distinct}
     if user_ids != "normalised":
         numbers = all(re.fullmatch(r"\d+(\.0)?", user) for user in distinct)
-        floats = numbers and any(user.endswith(".0") for user in distinct)
-        same = {user: same[user] if floats else user for user in distinct}
-        if floats:
+        if numbers and any(user.endswith(".0") for user in distinct):
             said.append("user ids such as 7.0 are taken as 7")
+        else:
+            same = dict(zip(distinct, distinct, strict=True))
     if any(user != other for user, other in same.items()):
         pairs = pairs.with_columns(pl.col("user_id").replace(same))
     people, alike = sorted(set(same.values())), defaultdict(list)
@@ -320,20 +302,29 @@ def parse_time(text: str) -> datetime | None:
 
 
 def _with_texts(table: Table, columns: Columns) -> pl.DataFrame:
-    """The columns that count, by their roles, responses as r0, r1, ..., conversations as texts."""
-    roles = {role: column for role, column in columns.roles.items() if role not in columns.scores}
-    chosen = [pl.col(column).alias(role) for role, column in roles.items()]
-    chosen += [pl.col(column).alias(f"r{n}") for n, column in enumerate(columns.responses)]
-    chosen += [pl.col(column).alias(f"s{n}") for n, column in enumerate(columns.scores)]
-    frame = table.frame.select(*chosen, FILE, ROW).with_columns(problem=pl.lit(None, pl.String))
-    if "user_id" not in roles:
-        frame = frame.with_columns(user_id=pl.lit(EVERYONE))
-    if "prompt" not in roles:
-        frame = frame.with_columns(prompt=pl.lit(None, pl.String))
-    sides = [name for name in ("chosen", "rejected", "response") if name in roles]
-    sides += [f"r{n}" for n in range(len(columns.responses))]
-    talks = [name for name in ("prompt", *sides) if name in frame.columns and _is_talk(frame[name])]
-    return _read_talks(frame, sides, talks) if talks else frame
+    """The columns that count, by their roles, responses as r0, r1, ..., conversations as texts.
+
+    Turns of conversations that all sides share belong to the prompt, the rest is the response.
+    """
+    named = columns.roles | {f"r{n}": column for n, column in enumerate(columns.responses)}
+    named |= {f"s{n}": column for n, column in enumerate(columns.scores)}
+    cells = {name: pl.col(column) for name, column in named.items()}
+    frame = table.frame.select(FILE, ROW, problem=NO_TEXT, **cells)
+    frame = _with_missing(frame, user_id=pl.lit(EVERYONE), prompt=NO_TEXT)
+    sides = [name for name in named if name in ("chosen", "rejected", "response") or re.match(r"r\d", name)]
+    if not any(_is_talk(frame[name]) for name in ("prompt", *sides)):
+        return frame
+    texts: dict[str, list[Any]] = {name: [] for name in ("prompt", *sides, "problem")}
+    for prompt, *responses in frame.select("prompt", *sides).iter_rows():
+        asked, said, problem = split_conversation(prompt, responses)
+        for cells_of_name, cell in zip(texts.values(), (asked, *said, problem), strict=True):
+            cells_of_name.append(cell)
+    return frame.with_columns(pl.Series(name, cells, dtype=pl.String) for name, cells in texts.items())
+
+
+def _with_missing(frame: pl.DataFrame, **cells: pl.Expr) -> pl.DataFrame:
+    """The frame with those of these columns that it lacks."""
+    return frame.with_columns(**{name: cell for name, cell in cells.items() if name not in frame.columns})
 
 
 def _is_talk(cells: pl.Series) -> bool:
@@ -342,21 +333,10 @@ def _is_talk(cells: pl.Series) -> bool:
     return len(some) > 0 and all(messages_of(cell) is not None for cell in some)
 
 
-def _read_talks(frame: pl.DataFrame, sides: list[str], talks: list[str]) -> pl.DataFrame:
-    """Conversations as texts: turns that all sides share belong to the prompt, the rest is the response."""
-    prompts, problems = [], []
-    texts: dict[str, list[str | None]] = {side: [] for side in sides}
-    for cells in frame.select("prompt", *sides).iter_rows(named=True):
-        prompt, responses, problem = split_conversation(cells.pop("prompt"), list(cells.values()))
-        prompts.append(prompt)
-        problems.append(problem)
-        for side, text in zip(sides, responses, strict=True):
-            texts[side].append(text)
-    columns = {name: pl.Series(name, cells, dtype=pl.String) for name, cells in texts.items()}
-    return frame.with_columns(
-        pl.Series("prompt", prompts, dtype=pl.String), pl.Series("problem", problems, dtype=pl.String),
-        *columns.values(),
-    )  # fmt: skip
+def _sides(turned: pl.Series, first: str, second: str) -> dict[str, pl.Expr]:
+    """Chosen and rejected: the first column's response and the second's, or the other way round."""
+    ends = (("chosen", second, first), ("rejected", first, second))
+    return {name: pl.when(turned).then(pl.col(then)).otherwise(pl.col(other)) for name, then, other in ends}
 
 
 Made = tuple[pl.DataFrame, list[str]]
@@ -373,20 +353,21 @@ def _pairs(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], see
         rule = "must lie in [0, 1], got {got}; 0.5 is a tie"
         raise cell_error(frame.filter(wrong), "label", "label", rule)
     label = label.fill_null(1.0)
-    turned = label < 0.5
-    return frame.with_columns(
-        pl.when(turned).then(pl.col("rejected")).otherwise(pl.col("chosen")).alias("chosen"),
-        pl.when(turned).then(pl.col("chosen")).otherwise(pl.col("rejected")).alias("rejected"),
-        pl.when(turned).then(1 - label).otherwise(label).alias("label"),
-    ), []
+    surest = pl.max_horizontal(label, 1 - label)
+    return frame.with_columns(**_sides(label < 0.5, "chosen", "rejected"), label=surest), []
 
 
 def _duels(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], seed: int) -> Made:
     winner = frame["winner"].str.strip_chars()
     distinct = sorted(winner.drop_nulls().unique().to_list())
     meaning, said = winners(distinct, columns.marks, values)
-    if not meaning or len(meaning) < len(distinct):
-        winner, meaning = _winner_is_response(frame, winner, meaning)
+    if not meaning or len(meaning) < len(distinct):  # the winner may be the text of a response itself
+        texts = [frame[side].str.strip_chars() for side in ("r0", "r1")]
+        is_text = ((winner == texts[0]) | (winner == texts[1])).fill_null(value=False)
+        if is_text.mean() >= 0.5:
+            side = pl.when(winner == texts[1]).then(pl.lit("b")).when(is_text).then(pl.lit("a"))
+            winner = frame.select(side.otherwise(winner)).to_series()
+            meaning |= {"a": (0, 1.0), "b": (1, 1.0)}
     unknown = frame.filter(winner.is_not_null() & (winner != "") & ~winner.is_in(list(meaning)))
     if len(unknown) > MOST_FAULTY * len(frame):
         shown = ", ".join(map(repr, distinct[:6]))
@@ -400,13 +381,15 @@ def _duels(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], see
         for at, kind in enumerate((pl.Int8, pl.Float64))
     )
     if any(v.lower() != columns.marks[m[0]] for v, m in meaning.items() if m[1] != 0.5):
-        said.append(_map_said(meaning, columns))
+        words = [
+            f"{value!r} is {'a tie' if label == 0.5 else columns.responses[side]}"
+            + (f" ({label:.2f})" if 0.5 < label < 1 else "")
+            for value, (side, label) in list(meaning.items())[:8]
+        ]
+        said.append(f"in {columns.roles['winner']!r} {', '.join(words)}")
+    without = pl.when(side.is_null()).then(pl.lit("without a winner"))
     return frame.with_columns(
-        pl.when(side == 1).then(pl.col("r1")).otherwise(pl.col("r0")).alias("chosen"),
-        pl.when(side == 1).then(pl.col("r0")).otherwise(pl.col("r1")).alias("rejected"),
-        label.alias("label"),
-        (side == 0).alias("first"),
-        pl.coalesce("problem", pl.when(side.is_null()).then(pl.lit("without a winner"))).alias("problem"),
+        **_sides(side == 1, "r0", "r1"), label=label, first=side == 0, problem=pl.coalesce("problem", without)
     ), said
 
 
@@ -419,34 +402,30 @@ def winners(
         PalError: If the values are 0 and 1 alone, which mean the first response to some and the second to
             others.
     """
-    words = {value: plain_words(value) for value in distinct}
+    sides = WINNERS | {mark: side for side, mark in enumerate(marks)}
     meaning: dict[str, tuple[int, float]] = {}
     for value, means in values.items():
         word = plain_words(means)
-        if word not in (*WINNERS, *marks, *TIES):
+        if word not in sides and word not in TIES:
             raise PalError(f"--values must say a, b or tie, got {value}={means}")
-        side = marks.index(word) if word in marks else WINNERS.get(word, 0)
-        meaning[value] = (side, 0.5 if word in TIES else 1.0)
+        meaning[value] = (0, 0.5) if word in TIES else (sides[word], 1.0)
     numbers = {value: float(value) for value in distinct if re.fullmatch(r"[+-]?\d+(\.\d+)?", value)}
     if numbers and min(numbers.values()) < 0:
         most = max(map(abs, numbers.values()))
         graded = {v: (int(n > 0), 0.5 + 0.5 * abs(n) / most) for v, n in numbers.items()}
         return {**graded, **meaning}, ["numbers below 0 prefer the first response"]
     doubled = any(">>" in value or "<<" in value for value in distinct)  # beside which a single > is weak
-    for value, word in words.items():
-        bare = " ".join(STRENGTH.sub(" ", word).split())
-        arrows = re.findall("[<>]", value)
-        weak = len(arrows) == 1 if doubled else bool(WEAK.search(word))
+    for value in distinct:
+        word, arrows = plain_words(value), re.findall("[<>]", value)
         if arrows:  # A>B, A<<B
-            parts = re.split("[<>]+", value, maxsplit=1)
-            bare = plain_words(parts[arrows[0] == "<"])
-        if value in meaning:
-            continue
+            bare = plain_words(re.split("[<>]+", value, maxsplit=1)[arrows[0] == "<"])
+        else:
+            bare = " ".join(STRENGTH.sub(" ", word).split())
+        weak = len(arrows) == 1 if doubled else bool(WEAK.search(word))
         if word in TIES or bare in TIES:
-            meaning[value] = (0, 0.5)
-        elif bare in (*marks, *WINNERS):
-            side = marks.index(bare) if bare in marks else WINNERS[bare]
-            meaning[value] = (side, 0.75 if weak else 1.0)
+            meaning.setdefault(value, (0, 0.5))
+        elif bare in sides:
+            meaning.setdefault(value, (sides[bare], 0.75 if weak else 1.0))
     rest = {value: n for value, n in numbers.items() if value not in meaning}
     if 2.0 in rest.values() and set(rest.values()) <= {0.0, 1.0, 2.0}:
         meaning |= {value: (max(int(n) - 1, 0), 1.0 if n else 0.5) for value, n in rest.items()}
@@ -464,21 +443,21 @@ def plain_words(value: str) -> str:
     return " ".join(re.sub(r"[^\w+-]+|_|(?<=\w)-(?=\w)", " ", value.lower()).split())
 
 
+def _last_word(value: str) -> str:
+    return plain_words(value).split(" ")[-1]
+
+
 def parse_ranking(text: str | None, marks: list[str]) -> list[float] | None:
     """The rank of each response, the lowest best, of `B>A=C`, `["B", "A", "C"]` or `[2, 1, 2]`.
 
-    Returns:
-        None where it does not rank exactly these responses.
+    None where it does not rank exactly these responses.
     """
     if not text:
         return None
     if re.search("[<>=]", text):
         levels = re.split(">+", text) if "<" not in text else re.split("<+", text)[::-1]
-        by_mark = {
-            plain_words(mark).split(" ")[-1]: float(n)
-            for n, level in enumerate(levels)
-            for mark in re.split("[=~]+", level)
-        }
+        tied = [re.split("[=~]+", level) for level in levels]
+        by_mark = {_last_word(mark): float(n) for n, level in enumerate(tied) for mark in level}
         return [by_mark[mark] for mark in marks] if sorted(by_mark) == sorted(marks) else None
     try:
         cells = json.loads(text)
@@ -489,7 +468,7 @@ def parse_ranking(text: str | None, marks: list[str]) -> list[float] | None:
     numbers = [as_number(cell) for cell in cells]
     if None not in numbers:
         return numbers
-    order = [plain_words(str(cell)).split(" ")[-1] for cell in cells]
+    order = [_last_word(str(cell)) for cell in cells]
     return [float(order.index(mark)) for mark in marks] if sorted(order) == sorted(marks) else None
 
 
@@ -501,34 +480,13 @@ def as_number(cell: Any) -> float | None:
         return None
 
 
-def _map_said(meaning: Mapping[str, tuple[int, float]], columns: Columns) -> str:
-    words = [
-        f"{value!r} is {'a tie' if label == 0.5 else columns.responses[side]}"
-        + (f" ({label:.2f})" if 0.5 < label < 1 else "")
-        for value, (side, label) in list(meaning.items())[:8]
-    ]
-    return f"in {columns.roles['winner']!r} {', '.join(words)}"
-
-
-def _winner_is_response(
-    frame: pl.DataFrame, winner: pl.Series, meaning: dict[str, tuple[int, float]]
-) -> tuple[pl.Series, dict[str, tuple[int, float]]]:
-    """Where the winner is the text of a response itself: its side."""
-    is_text = (winner == frame["r0"].str.strip_chars()) | (winner == frame["r1"].str.strip_chars())
-    if is_text.fill_null(value=False).mean() < 0.5:
-        return winner, meaning
-    side = pl.when(winner == frame["r1"].str.strip_chars()).then(pl.lit("b")).when(is_text).then(pl.lit("a"))
-    return frame.select(side.otherwise(winner)).to_series(), {**meaning, "a": (0, 1.0), "b": (1, 1.0)}
-
-
 def _choices(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], seed: int) -> Made:
     """The one that was taken over every other."""
     marks = [plain_words(mark) for mark in columns.marks]
 
     def ranks(row: dict[str, Any], responses: list[Any]) -> list[float] | None:
         value = values.get(row["winner"] or "", row["winner"]) or ""
-        word = plain_words(value)
-        last = word.split(" ")[-1] if word else ""
+        last = _last_word(value)
         if last in marks and not (zero_based and last.isdigit()):
             at = marks.index(last)
         elif value in responses:
@@ -537,10 +495,8 @@ def _choices(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], s
             at = int(last) - (0 if zero_based else 1)
         elif len(last) == 1 and last.isalpha():
             at = ord(last) - ord("a")
-        elif word in TIES:
-            return [0.0] * len(responses)
         else:
-            return None
+            return [0.0] * len(responses) if plain_words(value) in TIES else None
         return [float(n != at) for n in range(len(responses))] if at < len(responses) else None
 
     zero_based = "0" in frame["winner"].drop_nulls().unique().to_list()
@@ -581,7 +537,7 @@ def _ranked(
 ) -> Made:
     """Rows with several responses as a row for each two of them that are not tied."""
     n_columns = len(columns.responses)
-    out: dict[str, list[Any]] = {name: [] for name in ("at", "prompt", "chosen", "rejected", "problem")}
+    rows: list[tuple[Any, ...]] = []
     for at, row in enumerate(frame.iter_rows(named=True)):
         responses = [row[f"r{n}"] for n in range(n_columns)]
         prompt, wrong = row["prompt"], row["problem"]
@@ -590,26 +546,20 @@ def _ranked(
             cells = [_content(cell) for cell in listed] if isinstance(listed, list) else []
             prompt, responses, wrong = split_conversation(prompt, cells)
         rank = ranks(row, responses) if len(responses) > 1 else None
-        found: list[tuple[str | None, str | None, str | None]] = []
-        if rank is None:
-            found = [(None, None, wrong or problem)]
-        else:
-            full = [n for n, response in enumerate(responses) if response and response != "EMPTY STRING"]
-            found = [
-                (responses[i], responses[j], wrong)
-                for i in full for j in full if rank[i] < rank[j] and responses[i] != responses[j]
-            ] or [(None, None, wrong or "that rank nothing above anything else")]  # fmt: skip
-        for chosen, rejected, wrong in found:
-            for name, cell in zip(out, (at, prompt, chosen, rejected, wrong), strict=True):
-                out[name].append(cell)
-    bytes_ = any(isinstance(cell, bytes) for cell in out["chosen"])  # of pictures
+        full = [n for n, response in enumerate(responses) if response and response != "EMPTY STRING"]
+        better = [
+            (at, prompt, responses[i], responses[j], wrong)
+            for i in full for j in full
+            if rank and rank[i] < rank[j] and responses[i] != responses[j]
+        ]  # fmt: skip
+        why = problem if rank is None else "that rank nothing above anything else"
+        rows += better or [(at, prompt, None, None, wrong or why)]
+    bytes_ = any(isinstance(chosen, bytes) for _, _, chosen, *_ in rows)  # of pictures
     cell = frame["r0"].dtype if n_columns else pl.Binary if bytes_ else pl.String
     schema = {"at": pl.UInt32, "prompt": frame["prompt"].dtype, "chosen": cell, "rejected": cell}
-    rows = pl.DataFrame(out, schema={**schema, "problem": pl.String})
-    kept = frame.with_row_index("at").drop(
-        [c for c in ("prompt", "problem", "chosen", "rejected") if c in frame.columns]
-    )
-    return rows.join(kept, on="at", how="left", maintain_order="left"), said
+    made = pl.DataFrame(rows, schema={**schema, "problem": pl.String}, orient="row")
+    kept = frame.with_row_index("at").drop("prompt", "problem", "chosen", "rejected", strict=False)
+    return made.join(kept, on="at", how="left", maintain_order="left"), said
 
 
 def _content(response: Any) -> Any:
@@ -669,17 +619,12 @@ def _thumbs(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], se
 
 
 def _matched(frame: pl.DataFrame, least: pl.Expr, seed: int, without: str) -> pl.DataFrame:
-    """Rows of one person and prompt, each with those after it in a random order, the higher of two first.
+    """Rows of one person and prompt, each with those after it in a random order, the higher `value` first.
 
-    Args:
-        frame: Rows with a `value`.
-        least: How far apart two values must be at least.
-        seed: Of the order.
-        without: What a row that has no value is: it comes last, as a problem.
+    Two values must be `least` apart. Rows without a value come last, with the problem `without`.
     """
-    frame = frame.with_columns(
-        problem=pl.coalesce("problem", pl.when(pl.col("value").is_null()).then(pl.lit(without)))
-    )
+    no_value = pl.when(pl.col("value").is_null()).then(pl.lit(without))
+    frame = frame.with_columns(problem=pl.coalesce("problem", no_value))
     rated = frame.filter(pl.col("problem").is_null())
     item = pl.col("response").rank("dense").alias("item")
     group = pl.struct("user_id", "prompt").rank("dense").alias("group")
@@ -698,19 +643,14 @@ def _matched(frame: pl.DataFrame, least: pl.Expr, seed: int, without: str) -> pl
         first = pl.when(pl.col("apart") > 0)
         parts.append(both.select(first.then("at").otherwise("at_2"), low=first.then("at_2").otherwise("at")))
     pairs = pl.concat(parts)
-    columns = [
-        c for c in ("user_id", "prompt", "timestamp", "split", "problem", FILE, ROW) if c in frame.columns
-    ]
+    names = ("user_id", "prompt", "timestamp", "split", "problem", FILE, ROW)
+    columns = [name for name in names if name in frame.columns]
     made = rated.select(*columns, chosen="response")[pairs["at"]]
     lost = frame.filter(pl.col("problem").is_not_null()).select(*columns, chosen="response")
     return pl.concat([made.with_columns(rejected=rated["response"][pairs["low"]]), lost], how="diagonal")
 
 
 MAKE = {
-    "pair": _pairs,
-    "duel": _duels,
-    "choice": _choices,
-    "ranking": _rankings,
-    "rating": _ratings,
+    "pair": _pairs, "duel": _duels, "choice": _choices, "ranking": _rankings, "rating": _ratings,
     "thumb": _thumbs,
-}
+}  # fmt: skip

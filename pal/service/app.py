@@ -115,10 +115,10 @@ class Service:
             read = await asyncio.to_thread(self.answers.read, name, user_id)
             if read is None:
                 return None
-            found, entries = read[:2], read[2]
+            *found, entries = read
             taste = await self.adapt(model, [entry.answer for entry in entries])
             self._tastes[name, *found] = taste, len(entries)
-            while len(self._tastes) > MOST_TASTES:
+            if len(self._tastes) > MOST_TASTES:
                 self._tastes.popitem(last=False)
         return self._tastes[name, *found][0], found[1], self._tastes[name, *found][1]
 
@@ -195,13 +195,11 @@ def needs_of(model: RewardModel, prompts: Sequence[Any], **responses: Sequence[A
     if model.reads_prompts and any(prompt is None for prompt in prompts):
         raise PalError("prompt must be given, got none; this model's reward depends on the prompt")
     read = typed.read_items(prompts, "prompts", "prompt") if model.reads_prompts else []
-    return [
-        ("prompts", read if model.head.needs_prompts else []),
-        *(
-            ("responses", model.input_encoder.joined(read, typed.read_items(items, "responses", name)))
-            for name, items in responses.items()
-        ),
-    ]
+    needs: list[Needed] = [("prompts", read if model.head.needs_prompts else [])]
+    for name, items in responses.items():
+        items = typed.read_items(items, "responses", name)
+        needs.append(("responses", model.input_encoder.joined(read, items)))
+    return needs
 
 
 def version_of(name: str, model: RewardModel) -> dict[str, str]:
@@ -460,9 +458,8 @@ class Guard:
         async def send_guarded(message: Any) -> None:
             if message["type"] == "http.response.start":
                 route = scope.get("route")  # by its pattern, so that ids of people are no labels
-                self.seconds.labels(getattr(route, "path", "other"), message["status"]).observe(
-                    asyncio.get_running_loop().time() - started
-                )
+                seconds = asyncio.get_running_loop().time() - started
+                self.seconds.labels(getattr(route, "path", "other"), message["status"]).observe(seconds)
                 message["headers"] = [*message["headers"], *FOR_BROWSERS]
             await send(message)
 
@@ -495,14 +492,8 @@ def create_app(
         sys.setswitchinterval(before)
         await asyncio.to_thread(service.stop)
 
-    app = FastAPI(
-        title="pal",
-        version=__version__,
-        summary="Reward models that differ from person to person.",
-        lifespan=lifespan,
-        docs_url=None,
-        redoc_url=None,
-    )
+    about = {"title": "pal", "summary": "Reward models that differ from person to person."}
+    app = FastAPI(**about, version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
     bearer = HTTPBearer(auto_error=False)
 

@@ -333,10 +333,8 @@ def read_pairs(path: str, *, needs_prompts: bool) -> list[Pair]:
     table, folder = read_rows(path), Path(path).parent
     table.require(["response_a", "response_b", *(["prompt"] if needs_prompts else [])])
     columns = ("prompt", "response_a", "response_b")
-    return [
-        Pair(*(item_of(row.cells.get(column), folder) for column in columns))
-        for row in table.rows[:MOST_TABLE]
-    ]
+    rows = table.rows[:MOST_TABLE]
+    return [Pair(*(item_of(row.cells.get(column), folder) for column in columns)) for row in rows]
 
 
 def item_of(cell: Any, folder: Path | None) -> Any:

@@ -66,14 +66,12 @@ def demo_router(service: Service, name: str, demo: Demo) -> APIRouter:
 
     @router.get("/setup")
     async def setup() -> dict[str, Any]:
-        people = [
-            {"name": person, "answers": len(demo.people.get(person, []))} for person in model.user_ids[:5000]
-        ]
+        ids = model.user_ids[:5000]
         return {
             "model": name,
             "ranked": {"prompt": demo.ranked_prompt, "responses": demo.ranked},
             "questions": len(demo.pairs),
-            "people": people,
+            "people": [{"name": each, "answers": len(demo.people.get(each, []))} for each in ids],
             "names": demo.names,
             "needs_prompts": model.reads_prompts,
         }
@@ -105,14 +103,11 @@ def demo_router(service: Service, name: str, demo: Demo) -> APIRouter:
         by: dict[str, Any] = {"average": None, "worst": Aggregate("worst", centred=True)}
         if pasted.user_id is not None:
             by["person"] = await service.user(name, model, pasted.user_id)
-        rewards = {
-            who: await service.rewards(model, user, [pasted.prompt], pasted.responses)
-            for who, user in by.items()
-        }
-        return {
-            who: sorted(range(len(each)), key=lambda row, each=each: -each[row])
-            for who, each in rewards.items()
-        }
+        ranked = {}
+        for who, user in by.items():
+            rewards = await service.rewards(model, user, [pasted.prompt], pasted.responses)
+            ranked[who] = sorted(range(len(rewards)), key=lambda row, rewards=rewards: -rewards[row])
+        return ranked
 
     return router
 
@@ -167,7 +162,6 @@ def add_pages(app: FastAPI, name: str = "", demo: Demo | None = None, study: Stu
         router = demo_router(app.state.service, name, demo)
         app.include_router(router, dependencies=[Depends(app.state.check_key)])
     menu = {path: page for path, page in pages.items() if page not in ("calls", "study")}
-
     for path, template in pages.items():
         html = environment.get_template(f"{template}.html").render(page=template, menu=menu, model=name)
         app.add_route(path, lambda _, html=html: HTMLResponse(html), include_in_schema=False)

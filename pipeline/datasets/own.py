@@ -276,7 +276,7 @@ def _check(
         for text, fault in ((text, fault) for text in texts if (fault := complaint(text))):
             for side in SIDES:
                 advice = "mend it, or set encode.on_bad_item to skip"
-                log.refuse(side, log.pairs[side] == text, f"{fault}, got {{got}}", advice)
+                log.refuse(side, log.pairs[side] == text, f"{fault}, got {{got}}; {advice}")
     return [*(said for said in log.said if said.startswith("warning:")), *_check_model(answers, params, name)]
 
 
