@@ -54,12 +54,12 @@ def few_shot(curves: dict[str, list[Row]], references: list[Row], names: dict[st
     `curves` are rows by series, a key of `names`; that of the model is drawn with its interval.
     """
     values = []
-    for series, row in ((series, row) for series, rows in curves.items() for row in rows):
-        low, high = hundred(row["low"]), hundred(row["high"])
-        interval = "none" if low is None or high is None else f"{low:.1f}\u2013{high:.1f}"
-        ends = {"low": low, "high": high, "interval": interval}
-        about = {"shots": row["shots"], "series": names[series]}
-        values.append({"accuracy": hundred(row["accuracy"]), **ends, **about})
+    for series, rows in curves.items():
+        for row in rows:
+            low, high = hundred(row["low"]), hundred(row["high"])
+            interval = "none" if low is None or high is None else f"{low:.1f}\u2013{high:.1f}"
+            about = {"interval": interval, "shots": row["shots"], "series": names[series]}
+            values.append({"accuracy": hundred(row["accuracy"]), "low": low, "high": high, **about})
     shots = sorted({value["shots"] for value in values})
     lines = [
         {"shots": end, "accuracy": hundred(row["accuracy"]), "series": names[row["series"]]}
@@ -137,11 +137,12 @@ def choices(curves: dict[str, Row]) -> Spec:
     """Accuracy over K with bars of one standard error, by way of choosing K, each way's choice ringed."""
     shown = [way for way in WAYS if way in curves]
     values = []
-    for way, row in ((way, row) for way in shown for row in curves[way]["candidates"]):
-        K, accuracy, error = row["K"], row["accuracy"], row["standard_error"]
-        bar = {"low": hundred(accuracy - error), "high": hundred(min(1.0, accuracy + error))}
-        about = {"way": way, "error": f"{100 * error:.2f}", "chosen": curves[way]["K"] == K}
-        values.append({"K": K, "at": K + WAYS[way][3], "accuracy": hundred(accuracy), **bar, **about})
+    for way in shown:
+        for row in curves[way]["candidates"]:
+            K, accuracy, error = row["K"], row["accuracy"], row["standard_error"]
+            bar = {"low": hundred(accuracy - error), "high": hundred(min(1.0, accuracy + error))}
+            about = {"way": way, "error": f"{100 * error:.2f}", "chosen": curves[way]["K"] == K}
+            values.append({"K": K, "at": K + WAYS[way][3], "accuracy": hundred(accuracy), **bar, **about})
     candidates = sorted({value["K"] for value in values})
     legend = alt.Legend(symbolSize=90) if len(shown) > 1 else None
 
