@@ -2,23 +2,35 @@
 
 pal fit answers.csv
 pal rank answers-model replies.csv --user ann
+
+Help must not wait for torch, nor a small ranking for polars: a command imports what it needs when it runs.
 """
 
+import ipaddress
+import json
 import os
+import socket
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
-from functools import wraps
-from importlib import import_module
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial, wraps
+from importlib.util import find_spec
 from inspect import Parameter, Signature, signature
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any, Literal
 
 import typer
 from typer import Argument, Option
 from typer.core import TyperGroup
 
+from pal.errors import PalError
+from pal.files import forget_output, sentence, write_json, write_text
+
 BROKEN_PIPE = 141  # the exit code that a shell reports of a program that SIGPIPE ended
+KEY = "PAL_API_KEY"
 
 
 class Commands(TyperGroup):
@@ -33,19 +45,14 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            from pal.files import forget_output
-
             forget_output()
             raise typer.Exit(BROKEN_PIPE) from None
-        except (ValueError, OSError) as error:
-            from pal.errors import PalError
-            from pal.files import forget_output, sentence
-
-            if isinstance(error, ValueError) and not isinstance(error, PalError):
-                raise
-            typer.echo(f"error: {sentence(error) if isinstance(error, OSError) else error}", err=True)
-            if isinstance(error, OSError):
-                forget_output()
+        except PalError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from None
+        except OSError as error:
+            typer.echo(f"error: {sentence(error)}", err=True)
+            forget_output()
             raise typer.Exit(1) from None
 
 
@@ -108,33 +115,28 @@ class Output:
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Add a command to the app: it runs the function of the same name and parameters in `pal.cli.commands`.
-
-    That module imports torch, so it is not imported before a command runs. A parameter that is a dataclass
-    becomes one option for each of its fields.
-    """
-    parameters: list[Parameter] = []
-    groups = {}
+    """Add a function to the app, with an option for each field of a parameter that is a dataclass."""
+    parameters, groups = [], {}
     for parameter in signature(function).parameters.values():
-        group = parameter.annotation
-        if not is_dataclass(group):
-            parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY))
-            continue
-        groups[parameter.name] = group
-        parameters += [
-            Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
-            for field in fields(group)
-        ]
+        parts = [parameter]
+        if is_dataclass(group := parameter.annotation):
+            groups[parameter.name] = group
+            parts = [
+                parameter.replace(name=field.name, default=field.default, annotation=field.type)
+                for field in fields(group)
+            ]
+        parameters += [part.replace(kind=Parameter.KEYWORD_ONLY) for part in parts]
 
     @wraps(function)
     def run(**given: Any) -> None:
         for name, group in groups.items():
             given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
-        getattr(import_module("pal.cli.commands"), function.__name__)(**given)
+        function(**given)
 
     run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return app.command()(run)
+    app.command()(run)
+    return function
 
 
 def _version(value: bool | None) -> None:  # noqa: FBT001 - as typer calls it
@@ -220,6 +222,22 @@ def fit(
     or a rating or a thumb for one response. What was understood is printed. Writes model/, report.html,
     metrics.json and rejected-rows.csv; the model is of all people and answers.
     """
+    from pal.serving import fit_log
+
+    out = out or Path(Path(log.rstrip("/")).name.partition(".")[0] + "-model")
+    if options.K != "auto" and not options.K.isdigit():
+        raise PalError(f"-K must be auto or a whole number, got {options.K!r}")
+    if not 0 <= options.unseen < 1:
+        raise PalError(f"--unseen must be a share from 0 to below 1, got {options.unseen:g}")
+    K = options.K if options.K == "auto" else int(options.K)
+    given = _options(options, K=K, attributes=_names(options.attributes))
+    try:
+        fit_log.fit(log, out=out, options=given, say=lambda text: print(text, "\n", sep=""))
+    except KeyboardInterrupt:
+        kept = "what was encoded is kept, so that a rerun goes on from there"
+        raise PalError(f"stopped before {out} was written; {kept}") from None
+    print(f"{out / fit_log.REPORT}  what was found\n{out / fit_log.METRICS}  its numbers")
+    print(f"{out / fit_log.KEPT}  the model:\n  pal rank {out} replies.csv --user NAME")
 
 
 @command
@@ -231,6 +249,14 @@ def compare(
     options: FitOptions,
 ) -> None:
     """Compare methods on a log, and say whether personalising pays."""
+    from pal.methods.compare import printed
+    from pal.serving import fit_log
+
+    found = fit_log.compare(log, _names(methods), options=_options(options), say=_note)
+    print(printed(found["rows"]))
+    print("\n".join([*found["notes"], found["verdict"]]))
+    if out is not None:
+        write_json(out, found)
 
 
 @command
@@ -240,6 +266,13 @@ def eval(model: Model, log: Log, *, options: LogOptions) -> None:
     Those it does not know are located by half of their answers, and by columns of attributes that the model
     knows, and judged on the rest. Prints JSON.
     """
+    from pal.cli.tables import load_model, notes_of_fit
+    from pal.serving import fit_log
+
+    found = fit_log.evaluate(load_model(model, options), log, options=_options(options), say=_note)
+    print(json.dumps(found, indent=2))
+    if found["log"] == notes_of_fit(model).get("log"):
+        _note("These are the answers that the model was fitted to, on which it is nearly always right.")
 
 
 @command
@@ -249,6 +282,9 @@ def score(model: Model, table: Responses, *, users: Users, output: Output, optio
     The reward is that of --user; else of the only user in --taste; else of each row's user_id; else of the
     average user. Only differences for one user and one prompt mean anything.
     """
+    from pal.cli.tables import write_rewards
+
+    write_rewards(model, table, users, output, options)
 
 
 @command
@@ -258,6 +294,9 @@ def rank(model: Model, table: Responses, *, users: Users, output: Output, option
     Adds the columns rank and reward. Rows of one prompt (and of one user, where there is a user_id) must
     stand together. Users are chosen as in score.
     """
+    from pal.cli.tables import write_rewards
+
+    write_rewards(model, table, users, output, options, ranked=True)
 
 
 @command
@@ -276,6 +315,59 @@ def adapt(
     and user. A log without a column of users is one person's. Columns of attributes that the model knows tell
     of the person too.
     """
+    from pal.cli import tables
+    from pal.logs.answers import attributes_of_people
+    from pal.logs.columns import parse_columns
+    from pal.logs.shapes import EVERYONE, read_log
+
+    if out != "-" and Path(out).suffix.lower() not in (".json", ".jsonl"):
+        raise PalError(f"out must end in .jsonl, or .json for one person, got {out!r}; tastes are JSON")
+    if forget and tastes is None:
+        raise PalError("--forget needs --taste, the tastes that comparisons are to be taken out of")
+    loaded, columns = tables.load_model(model, options), parse_columns(options.columns or "")
+    prior = list(loaded.attributes.columns) if loaded.attributes else []
+    read = read_log(
+        log, columns, values=_values(options.values), ties="keep", known=prior, alone=True, seed=options.seed
+    )
+    known = tables.read_tastes(tastes, loaded) if tastes else {}
+    has_ids = bool(read.columns.roles.get("user_id"))
+    if has_ids and "" in known:
+        raise PalError(f"{tastes} must say whose taste it is, since {read.table.source} names people")
+    if not has_ids and known.keys() - {""}:
+        raise PalError(f"{read.table.source} must have a column user_id, since {tastes} names people; add it")
+    inputs = tables.TableModel(loaded, tables.rows_of_log(read, loaded), read.table.folder)
+    before = set(known)
+    for rows in inputs.batches("chosen"):
+        groups = defaultdict(list)
+        for row in rows:
+            groups[row.cells["user_id"] if has_ids else ""].append(row)
+        comparisons = {
+            str(n): inputs.aligned(group, ("chosen", "rejected"), [row.cells["label"] for row in group])
+            for n, group in enumerate(groups.values())
+        }
+        with tables.table_errors(*groups.values()):
+            located = loaded.adapt_many(comparisons).values()
+        for user_id, taste in zip(groups, located, strict=True):
+            had = known.get(user_id)
+            if forget and had is None:
+                message = f"--taste has no taste of {user_id!r}; take away only what went in"
+                raise PalError(message, user=user_id)
+            try:
+                known[user_id] = taste if had is None else had - taste if forget else had + taste
+            except PalError as error:
+                raise PalError(f"{error} (user {user_id!r})" if user_id else str(error)) from None
+    told = attributes_of_people(read.attributes, read.pairs["user_id"])
+    for user_id in known.keys() - before:  # of the others a taste has said it already
+        if about := told.get(user_id or EVERYONE):
+            known[user_id] += loaded.taste_of(about)
+    if forget:  # people of whom nothing is left are forgotten altogether
+        known = {user_id: taste for user_id, taste in known.items() if taste.comparisons}
+    if out.lower().endswith(".json") and len(known) > 1:
+        raise PalError(f"out must end in .jsonl for the tastes of {len(known):,} people, got {out!r}")
+    with tables.open_writer(out, "jsonl") as write:
+        for user_id, taste in known.items():
+            write([({"user_id": user_id} if user_id else {}) | json.loads(taste.to_json())])
+    _note(read.summary())
 
 
 @command
@@ -297,6 +389,25 @@ def ask(
     Pairs whose answers tell most come first. The column bits is what an answer is expected to tell, 0 to 1.
     Without --taste the user is new.
     """
+    from pal.cli import tables
+
+    sides = ("response_a", "response_b")
+    inputs, schema = tables.read_table(model, table, sides, ["bits"], options)
+    known = tables.read_tastes(tastes, inputs.model) if tastes else {}
+    if tastes is None and user in inputs.model.rows:
+        raise PalError(
+            f"--user needs --taste to ask: of {user!r}, seen in fitting, the model keeps weights and not "
+            "how sure they are; adapt to this user's comparisons first"
+        )
+    if user is not None and user not in known:
+        raise tables.unknown_user(user, inputs.model)
+    if user is None and len(known) > 1:
+        raise PalError(f"--user must say whose of the {len(known):,} tastes in {tastes}")
+    taste = next(iter(known.values()), None) if user is None else known[user]
+    with tables.table_errors(inputs.rows):
+        chosen = inputs.model.ask(inputs.aligned(inputs.rows, sides), taste, n=number, together=together)
+    with tables.open_writer(output.out, output.kind, schema, safe_csv=output.safe_csv) as write:
+        write([{**inputs.rows[each.index].cells, "bits": round(each.bits, 6)} for each in chosen])
 
 
 @command
@@ -314,6 +425,17 @@ def inspect(
 
     Without FILE, how users spread over the prototypes; with it, what each likes most and least too.
     """
+    from pal.cli.facts import as_text, facts_of
+    from pal.cli.tables import TableModel, load_model, read_table
+
+    if table is None:
+        inputs = TableModel(load_model(model, options), (), Path())
+    else:
+        inputs, _ = read_table(model, table, ["response"], (), options)
+    about = facts_of(inputs, model, number)
+    text = json.dumps(about, indent=2, ensure_ascii=False) if as_json else as_text(about)
+    sys.stdout.buffer.write((text + "\n").encode(sys.stdout.encoding, "replace"))
+    sys.stdout.buffer.flush()
 
 
 @dataclass
@@ -352,6 +474,13 @@ def serve(
 
     Needs the extra [serve]. Stops gracefully at Ctrl-C.
     """
+    _check_address(options.host)
+    from pal.service.pages import add_pages
+
+    served = _load(models, options)
+    if len(models) == 1:
+        served.get(served.name(None))
+    _run(served, add_pages, options)
 
 
 @command
@@ -367,6 +496,42 @@ def demo(
 
     The page learns your taste while you answer, shows people the model has seen, and compares responses.
     """
+    _check_address(options.host)
+    from pal.cli.tables import notes_of_fit
+    from pal.service.demo import Demo, Study, read_pairs, read_questions
+    from pal.service.pages import add_pages
+
+    served = _load([model], options)
+    name = served.name(None)
+    loaded = served.get(name)
+    people: dict[str, Any] = {}
+    pairs: Sequence[Any] = []
+    notes = notes_of_fit(served.folders[name])
+    source, read_as = str(notes.get("source", "")), {} if log else notes.get("read_as", {})
+    log = log or (source if source and Path(source).exists() else "")
+    # Without an encoder cells are ids, of vectors that are not at hand.
+    has_log = study.collect is None and loaded.input_encoder.describe("responses")
+    if log and has_log:
+        from pal.logs.shapes import read_log
+
+        read = read_log(log, **read_as)
+        pairs, people = read_questions(read.pairs, read.table.folder)
+    if questions is not None:
+        pairs = read_pairs(str(questions), needs_prompts=loaded.reads_prompts)
+    if not pairs:
+        needed = f", or --log the answers that the model was fitted to ({source})" if has_log else ""
+        raise PalError(f"--questions must name a table of prompt, response_a, response_b{needed}, got none")
+    tried = Demo(loaded, pairs, people)
+    if study.collect is None:
+        _run(served, partial(add_pages, name=name, demo=tried), options)
+        return
+    try:
+        text = study.consent.read_text(encoding="utf-8") if study.consent else ""
+    except (OSError, UnicodeError) as error:
+        raise PalError(f"{study.consent} cannot be read as text ({error}); name a file of text") from None
+    asked = Study(tried, text, study.random_share, study.repeat_every, study.number)
+    options = replace(options, database=str(study.collect))
+    _run(served, partial(add_pages, name=name, study=asked), options)
 
 
 @command
@@ -376,16 +541,108 @@ def answers(
     out: Path = Option(Path("answers.jsonl"), "--out", "-o", help="The file to write: JSONL."),
 ) -> None:
     """Write collected answers as a log that `pal fit` reads."""
+    from pal.service.answers import Answers
+    from pal.service.demo import consistency
+
+    if "://" not in database and not Path(database).is_file():
+        raise PalError(f"{database} must be a database of answers, got no file; name that of pal serve")
+    rows = Answers(database).export(out.with_name(f"{out.stem}-pictures"))
+    write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    people = defaultdict(list)
+    for row in rows:
+        people[row["user_id"]].append(row)
+    print(f"{len(rows):,} answers of {len(people):,} people in {out}")
+    same = [share for theirs in people.values() if (share := consistency(theirs)) is not None]
+    if same:
+        print(f"  repeated questions: answered as before in {fmean(same):.0%}, mean of {len(same):,} people")
+    print(f"  pal fit {out}")
+
+
+def _note(text: str) -> None:
+    """What was understood, beside what is printed for others to read."""
+    print(text, "\n", sep="", file=sys.stderr)
+
+
+def _options(options: LogOptions, **others: Any) -> Any:
+    """Options of a fit from those of the command line: columns by role, sides by value."""
+    from pal.cli.tables import places_of
+    from pal.logs.columns import parse_columns
+    from pal.serving.fit_log import Options
+
+    read = {"columns": parse_columns(options.columns or ""), "values": _values(options.values)}
+    return Options(**(vars(options) | {"weights": places_of(options.weights)} | read | others))
+
+
+def _values(text: str | None) -> dict[str, str]:
+    sides = dict(part.split("=", 1) for part in (text or "").split(",") if "=" in part)
+    if text and not sides:
+        raise PalError(f"--values must be VALUE=SIDE, separated by commas, got {text!r}")
+    return sides
+
+
+def _names(text: str | None) -> list[str]:
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def _run(models: Any, add_pages: Callable[..., Any], options: ServeOptions) -> None:
+    """Listen until the process is asked to end; without a key at a loopback address alone."""
+    import uvicorn
+
+    from pal.service.answers import Answers
+    from pal.service.app import create_app
+
+    key, host, port = os.environ.get(KEY), options.host, options.port
+    app = add_pages(create_app(models, Answers(options.database), key=key))
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        problem = f"must be free on {host}, got {port} ({error.strerror}); name another"
+        raise PalError(f"--port {problem}") from None
+    address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+    print(f"{', '.join(models.folders)} at {address} (calls to try: {address}/docs)", flush=True)
+    if not key:
+        print(f"{KEY} is not set: only this computer can call, and needs no key", flush=True)
+    uvicorn.run(app, fd=listening.fileno(), log_level="warning", timeout_graceful_shutdown=30)
+
+
+def _check_address(host: str) -> None:
+    """Refuse to listen to others without a key."""
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not os.environ.get(KEY) and not loopback:
+        rule = f"must be a loopback address where {KEY} is not set, got {host}; set it to a secret"
+        raise PalError(f"--host {rule}")
+    if find_spec("fastapi") is None:
+        raise PalError("the service must have its extra; pip install 'pal-pluralistic-alignment[serve]'")
+
+
+def _load(models: Sequence[str], options: ServeOptions) -> Any:
+    """The models, by the names that are given or those of their folders; one core is left to HTTP."""
+    import torch
+
+    from pal.cli.tables import places_of
+    from pal.service.compute import Models
+
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
+    named: dict[str, Path] = {}
+    for given in models:
+        name, _, folder = given.rpartition("=") if not Path(given).exists() else ("", "", given)
+        path = Path(folder).expanduser()
+        whole = path.resolve()
+        name = name or (whole.name == "model" and whole.parent.name) or whole.name
+        if name in named:
+            raise PalError(f"two models must not have one name, got {name!r} twice; give NAME=FOLDER")
+        named[name] = path
+    return Models(named, places_of(options.weights), options.device)
 
 
 def main() -> None:
     """Run a command; warnings are printed as sentences too."""
-    import warnings
-
-    def print_warning(message: Any, *_: Any, **__: Any) -> None:
-        print(f"warning: {message}", file=sys.stderr)
-
-    warnings.showwarning = print_warning
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     # Threads that wait sleep: waiting awake costs more than they do where the work is small, or others work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()

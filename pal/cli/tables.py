@@ -15,6 +15,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +24,14 @@ import pyarrow.parquet as pq
 
 from pal.errors import PalError, cut, reason
 from pal.files import new_file, read_bytes
-from pal.logs.tables import IMAGE_SUFFIXES, Cells, Row, read_rows
+from pal.logs.tables import IMAGE_SUFFIXES, Cells, Row, file_error, read_rows
 from pal.serving.inputs import Side
 from pal.serving.reward_model import RewardModel, User
 from pal.users.taste import Taste
 
 if TYPE_CHECKING:
-    from pal.cli.app import Computing, Users
+    from pal.cli.app import Computing, Output, Users
+    from pal.logs.shapes import Log
 
 FORMATS = ("jsonl", "csv", "parquet")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a text begins that spreadsheets compute
@@ -41,17 +43,11 @@ COLUMNS = {"prompts": "prompt", "responses": "response", "first": "response_a", 
 
 @dataclass(frozen=True)
 class TableModel:
-    """A reward model that reads the cells of a table.
-
-    Args:
-        model: The model.
-        rows: The table; at least one row, but for commands that may do without one.
-        folder: What paths of pictures are relative to.
-    """
+    """A reward model that reads the cells of a table."""
 
     model: RewardModel
-    rows: Sequence[Row]
-    folder: Path
+    rows: Sequence[Row]  # at least one, but for commands that may do without a table
+    folder: Path  # what paths of pictures are relative to
 
     @property
     def prompt_columns(self) -> tuple[str, ...]:
@@ -76,7 +72,7 @@ class TableModel:
 
     def items(self, rows: Sequence[Row], column: str, side: Side = "responses") -> list[Any]:
         """What a column's cells stand for: texts, pictures, or vectors; all else is refused."""
-        items: list[Any] = []
+        items = []
         for row in rows:
             cell = row.cells[column]
             kinds = {type(part) for part in cell} if isinstance(cell, list) else set()
@@ -113,7 +109,7 @@ def read_table(
     read.require(needed)
     for taken in sorted(read.rows[0].cells.keys() & set(written)):
         problem = f"must not have the column {taken}, which is to be written; rename it"
-        raise PalError(f"{read.name} {problem}", file=read.name, column=taken)
+        raise file_error(read.name, problem, column=taken)
     for sentence in read.said:
         print(f"note: {sentence}", file=sys.stderr)
     model = load_model(folder, options)
@@ -148,8 +144,7 @@ def places_of(weights: Sequence[str] | None) -> dict[str, str]:
 def table_errors(*groups: Sequence[Row]) -> Iterator[None]:
     """Name rows of the table in errors of the library, which number items.
 
-    Args:
-        groups: The rows that are worked on: one list, or one for each of the users `0`, `1`, ...
+    The rows that are worked on are one list, or one for each of the users `0`, `1`, ...
     """
     try:
         yield
@@ -214,9 +209,8 @@ def users_of(model: RewardModel, rows: Sequence[Row], options: "Users") -> User 
     user, tastes, average, attributes = options.user, options.tastes, options.average, options.attributes
     for alone in (average and "--average", attributes and "--attributes"):
         if alone and ((average and attributes) or user is not None or tastes is not None):
-            raise PalError(
-                f"{alone} must stand alone, got another of these, --user or --taste; leave one out"
-            )
+            others = "got another of these, --user or --taste; leave one out"
+            raise PalError(f"{alone} must stand alone, {others}")
     if attributes is not None:
         parts = [part.partition("=") for part in attributes.split(",")]
         if not all(name.strip() and equals for name, equals, _ in parts):
@@ -231,11 +225,10 @@ def users_of(model: RewardModel, rows: Sequence[Row], options: "Users") -> User 
         return known[""]
     if average or "user_id" not in rows[0].cells:
         if len(known) > 1:
-            raise PalError(
-                f"--user must say whose of the {len(known):,} tastes, or a column user_id in the table"
-            )
+            of_which = f"whose of the {len(known):,} tastes, or a column user_id in the table"
+            raise PalError(f"--user must say {of_which}")
         return next(iter(known.values()), None)
-    users: list[User] = []
+    users = []
     for row in rows:
         user_id = user_id_in(row)
         if user_id not in known and user_id not in model.rows:
@@ -243,6 +236,64 @@ def users_of(model: RewardModel, rows: Sequence[Row], options: "Users") -> User 
             raise PalError(message, file=row.file, row=row.number, column="user_id")
         users.append(known.get(user_id, user_id))
     return users
+
+
+def write_rewards(
+    model: Path, table: str, users: "Users", output: "Output", options: "Computing", *, ranked: bool = False
+) -> None:
+    """Add each response's reward to its row; `ranked` sorts the rows of each prompt (and user) by it."""
+    written = ("reward", "rank") if ranked else ("reward",)
+    inputs, schema = read_table(model, table, ["response"], written, options)
+    given = users_of(inputs.model, inputs.rows, users)
+
+    def scored(rows: list[Row]) -> list[tuple[Row, float]]:
+        user = [given[row.number - 1] for row in rows] if isinstance(given, list) else given
+        prompts, responses = inputs.prompts(rows), inputs.items(rows, "response")
+        with table_errors(rows):
+            rewards = inputs.model.score(prompts, responses, user=user)
+        # The float whose repr is the shortest decimal of a float32.
+        return [(row, float(str(reward))) for row, reward in zip(rows, rewards.numpy(), strict=True)]
+
+    batches = map(scored, inputs.batches("response"))
+    if ranked:
+        by_user = ("user_id",) if isinstance(given, list) else ()
+        written_rows = _ranked(chain.from_iterable(batches), (*inputs.prompt_columns, *by_user))
+    else:
+        written_rows = ([{**row.cells, "reward": reward} for row, reward in batch] for batch in batches)
+    with open_writer(output.out, output.kind, schema, safe_csv=output.safe_csv) as write:
+        for rows in written_rows:
+            write(rows)
+
+
+def _ranked(scored: Iterable[tuple[Row, float]], columns: Sequence[str]) -> Iterator[list[Cells]]:
+    """The rows of each prompt (and user), best first; they must stand together in the table."""
+    seen: set[str] = set()
+    for key, group in groupby(scored, lambda pair: repr([pair[0].cells.get(name) for name in columns])):
+        pairs = list(group)
+        if key in seen:
+            row, _ = pairs[0]
+            raise PalError(
+                f"rows of one prompt{' and user' * (len(columns) > 1)} must stand together, got {row.place} "
+                f"apart from the others; sort the table by {', '.join(columns)}",
+                file=row.file, row=row.number,
+            )  # fmt: skip
+        seen.add(key)
+        pairs.sort(key=lambda pair: -pair[1])
+        yield [{**row.cells, "rank": n, "reward": reward} for n, (row, reward) in enumerate(pairs, 1)]
+
+
+def rows_of_log(log: "Log", model: RewardModel) -> list[Row]:
+    """A log's comparisons as rows of a table, with lists of numbers where the model reads vectors."""
+    from pal.conversations import parsed_json
+    from pal.logs.read import FILE, ROW
+
+    sides = {"prompt": "prompts", "chosen": "responses", "rejected": "responses"}
+    vectors = [column for column, side in sides.items() if not model.input_encoder.describe(side)]
+    rows = []
+    for cells in log.pairs.iter_rows(named=True):
+        cells |= {column: parsed_json(cells[column]) for column in vectors}
+        rows.append(Row(cells.pop(FILE), cells.pop(ROW), None, cells))
+    return rows
 
 
 def table_format(path: str, stated: str | None) -> str:
@@ -255,8 +306,8 @@ def table_format(path: str, stated: str | None) -> str:
     if suffix in FORMATS:
         return suffix
     if stated is None and path != "-":
-        message = f"{path} must end in .jsonl, .csv or .parquet, or --format must say what it is"
-        raise PalError(message, file=path)
+        rule = "must end in .jsonl, .csv or .parquet, or --format must say what it is"
+        raise file_error(path, rule)
     return stated or ("shown" if sys.stdout.isatty() else "jsonl")
 
 
@@ -266,13 +317,8 @@ def open_writer(
 ) -> Iterator[WriteRows]:
     """A function that writes lists of rows to a file, or to standard output for `-`.
 
-    A file appears under its name only when the block ends without an error.
-
-    Args:
-        path: The file.
-        kind: jsonl, csv or parquet, where the suffix does not say it.
-        schema: The Arrow schema of columns that are passed on from Parquet.
-        safe_csv: Whether texts of CSV that a spreadsheet would take for a formula get a quote before them.
+    A file appears under its name only when the block ends without an error. Columns that are passed on from
+    Parquet have their types in `schema`; `safe_csv` puts a quote before texts that spreadsheets compute.
 
     Raises:
         PalError: If the file cannot be written, or rows do not fit the format.
@@ -329,8 +375,8 @@ def _write_lines(
             text.writelines(json.dumps(_as_json(row), ensure_ascii=False) + "\n" for row in rows)
         file.write(text.getvalue().encode())
     except UnicodeEncodeError:
-        message = "a row holds half of a surrogate pair, which is no character; leave it out"
-        raise PalError(message) from None
+        problem = "holds half of a surrogate pair, which is no character; leave it out"
+        raise PalError(f"a row {problem}") from None
     except PalError:
         raise
     except (TypeError, ValueError) as error:

@@ -14,7 +14,6 @@ import torch
 from scipy.linalg import orthogonal_procrustes
 
 import pal.report.portrait
-from pal.comparisons import Questions
 from pal.evaluation.accuracy import rightness
 from pal.evaluation.prototypes import (
     dead_prototypes,
@@ -31,13 +30,7 @@ from pal.report.portrait import Item, judged_answers
 from pal.serving.reward_model import RewardModel
 from pipeline import paths
 from pipeline.encoding import images
-from pipeline.evaluation.predictions import (
-    HALVES,
-    locate,
-    margins_by,
-    rounded,
-    without_ties,
-)
+from pipeline.evaluation.predictions import HALVES, locate, margins_by, rounded, without_ties
 from pipeline.params import Evaluate
 from pipeline.storage import tables
 from pipeline.storage.tables import read_json
@@ -56,14 +49,9 @@ def portrait(
 ) -> dict[str, Any]:
     """The report's `portrait`, which `pal.report.portrait` describes, and `truth`.
 
-    Unseen users stand where all their comparisons put them; without any, at the population's mean.
-
-    Args:
-        data: The dataset.
-        models: The model, and k1 where there is one.
-        items: What the dataset's items are.
-        n_items: Responses to show of what a prototype likes, and of what it dislikes.
-        outside: Users whom no mix of the prototypes describes.
+    Unseen users stand where all their comparisons put them; without any, at the population's mean. `models`
+    are the model, and k1 where there is one; `items` what the dataset's items are; `n_items` are shown of
+    what a prototype likes, and of what it dislikes; `outside` are users whom no mix of them describes.
     """
     model, k1 = models["model"], models.get("k1")
     # One reward for everyone is the better of two, as in the headline.
@@ -98,24 +86,18 @@ def portrait(
     asked = torch.unique(data.select("seen", "train").question)
     unseen_ones = torch.from_numpy((data.places["users"] == "unseen").to_numpy().astype("int64"))
     given = replace(data.comparisons, user=data.comparisons.user + data.n_users("seen") * unseen_ones)
+    of_side = {side: [] if vectors else [text.get(item) for item in names] for side, names in ids.items()}
+    attributes = {"group": {each["user_id"]: each["group"] for each in people}} if data.groups else None
+    # Seconds between a user's answers, where the data say when they were given.
+    stored = pl.scan_parquet(paths.prepared(data.dataset) / tables.PAIRS)
+    when = stored.select("user_id", "time").drop_nulls().collect()
+    times = seconds_between(when["user_id"].cast(pl.String), when["time"]) if len(when) else None
     drawn = pal.report.portrait.portrait(
-        model.head,
-        model.population,
-        data.embeddings,
-        data.comparisons.questions[asked],
-        people,
-        torch.cat([*states.values()]),
-        pl.concat(answers),
-        {side: [] if vectors else [text.get(item) for item in names] for side, names in ids.items()},
-        show,
-        shown=n_items,
-        attributes={"group": {each["user_id"]: each["group"] for each in people}} if data.groups else None,
-        outside=outside,
-        given=given,
-        loss=model.fit_config.loss,
-        repeats=_repeats(data),
-        times=_times(data.dataset),
-    )
+        model.head, model.population, data.embeddings, data.comparisons.questions[asked], people,
+        torch.cat([*states.values()]), pl.concat(answers), of_side, show, shown=n_items,
+        attributes=attributes, outside=outside, given=given, loss=model.fit_config.loss,
+        repeats=_repeats(data), times=times,
+    )  # fmt: skip
     return {"portrait": drawn, "truth": true_points(data, model, states)}
 
 
@@ -133,13 +115,6 @@ def _repeats(data: Study) -> pl.DataFrame | None:
         {"user_id": users, "share": share.double().numpy(), "n": n.double().numpy()},
         schema_overrides={"user_id": pl.String},
     )
-
-
-def _times(dataset: str) -> pl.DataFrame | None:
-    """Seconds between a user's answers, where the data say when they were given."""
-    path = paths.prepared(dataset) / tables.PAIRS
-    pairs = pl.scan_parquet(path).select("user_id", "time").drop_nulls().collect()
-    return seconds_between(pairs["user_id"].cast(pl.String), pairs["time"]) if len(pairs) else None
 
 
 def true_points(data: Study, model: RewardModel, weights: dict[str, torch.Tensor]) -> dict[str, Any] | None:
@@ -175,17 +150,11 @@ def true_points(data: Study, model: RewardModel, weights: dict[str, torch.Tensor
 
     true_flat = dict(zip(truth["user_ids"], flat(true_users), strict=True))
     dominant = dict(zip(truth["user_ids"], np.array(truth["weights"]).argmax(1) + 1, strict=True))
-    users = [
-        {
-            "user_id": user,
-            "users": half,
-            "group": f"nearest prototype {dominant[user]}",
-            "true": true_flat[user],
-            "predicted": at,
-        }
-        for half, points in ideal.items()
-        for user, at in zip(data.user_ids[half], flat(scale * wide(points) @ turn), strict=True)
-    ]
+    users = []
+    for half, points in ideal.items():
+        for user, at in zip(data.user_ids[half], flat(scale * wide(points) @ turn), strict=True):
+            about = {"user_id": user, "users": half, "group": f"nearest prototype {dominant[user]}"}
+            users.append({**about, "true": true_flat[user], "predicted": at})
     return {
         "axes": "the two directions in which the true ideal points spread most; predicted points were turned "
         "and scaled onto the true space by the items alone",
@@ -201,24 +170,20 @@ def gallery(data: Study, items: pl.DataFrame, n_pairs: int) -> list[dict[str, An
     They are of seen users; of unseen ones where seen users have none.
     """
     filtered = (data.places["split"] == "test") & data.places["filtered"].is_not_null()
-    halves = [half for half in HALVES if (filtered & (data.places["users"] == half)).any()]
-    if not halves:
+    of_half = {half: (filtered & (data.places["users"] == half)).arg_true() for half in HALVES}
+    half = next((half for half, rows in of_half.items() if len(rows)), None)
+    if half is None:
         return []
-    half = halves[0]
-    place = (filtered & (data.places["users"] == half)).arg_true()[:MAX_FILTERED]
+    place = of_half[half][:MAX_FILTERED]
     pairs = data.comparisons[torch.from_numpy(place.to_numpy().astype("int64"))]
     q, ahead = pairs.questions[pairs.question], pairs.sign > 0
-    users = pl.Series(data.user_ids[half]).gather(pairs.user.numpy())
-    names = pl.Series([*data.prompt_ids, None], dtype=pl.String), pl.Series(data.response_ids)
-    rows = pl.DataFrame(
-        {
-            "prompt": names[0].gather(q.prompt.numpy()),
-            "chosen": names[1].gather(torch.where(ahead, q.first, q.second).numpy()),
-            "rejected": names[1].gather(torch.where(ahead, q.second, q.first).numpy()),
-            "filtered": data.places["filtered"].cast(pl.String).gather(place),
-            "group": None if data.groups is None else pl.Series(data.groups[half]).gather(pairs.user.numpy()),
-            "user": users,
-        }
+    prompts, responses = pl.Series([*data.prompt_ids, None], dtype=pl.String), pl.Series(data.response_ids)
+    users = pl.DataFrame({"user": data.user_ids[half], "group": data.groups and data.groups[half]})
+    rows = users[pairs.user.numpy()].with_columns(
+        prompt=prompts.gather(q.prompt.numpy()),
+        chosen=responses.gather(torch.where(ahead, q.first, q.second).numpy()),
+        rejected=responses.gather(torch.where(ahead, q.second, q.first).numpy()),
+        filtered=data.places["filtered"].cast(pl.String).gather(place),
     )
     # By turns from each group and filter; no prompt twice while others are left.
     rows = rows.with_columns(again=pl.int_range(pl.len()).over("prompt"))
@@ -235,10 +200,8 @@ def gallery(data: Study, items: pl.DataFrame, n_pairs: int) -> list[dict[str, An
 def show_items(items: pl.DataFrame, dataset: str, wanted: set[str]) -> dict[str, dict[str, str | None]]:
     """The text, or a thumbnail as a data URI, of the wanted items, by item id; vectors have neither."""
     some = items.filter(pl.col("item_id").is_in(list(wanted)))
-    some = some.with_columns(pl.col("modality").cast(pl.String))
-    texts = some.filter(pl.col("modality") == "text")
-    shown = {item: {**NOTHING, "text": text} for item, text in texts.select("item_id", "text").iter_rows()}
-    pictures = some.filter(pl.col("modality") == "image")
+    shown = {item: {**NOTHING, "text": text} for item, text in texts(some).items()}
+    pictures = some.filter(pl.col("modality").cast(pl.String) == "image")
     if len(pictures):
         thumbnails = images.thumbnails(pictures, dataset, THUMBNAIL_WIDTH)
         shown |= {item: {**NOTHING, "image": data_uri(thumbnails.get(item))} for item in pictures["item_id"]}
@@ -250,23 +213,15 @@ def plurality(
 ) -> dict[str, float | str | None]:
     """Permutation test of whether users' own states predict their test answers better than shuffled ones.
 
-    Seen users have their states from training, unseen ones from the headline shots of the first draw.
-
-    Args:
-        data: The dataset.
-        model: The model evaluated.
-        users: seen or unseen.
-        knobs: Shots and seed.
-        items: Judged on all items, or on known or new ones alone.
-        test: Of which named test set; empty for all.
+    Seen users have their states from training, unseen ones from the headline shots of the first draw. They
+    are judged on all items, or on known or new ones alone, of the named `test` set where there is one.
 
     Returns:
         differ_p, and where it is null, why: nulls both where there is nothing to shuffle, fewer than two
         users, or none that can be located.
     """
-    held_out = data.select(
-        users, "test", items if items != "all" else None, **({"test": test} if test else {})
-    )
+    named = {"test": test} if test else {}
+    held_out = data.select(users, "test", None if items == "all" else items, **named)
     known = data.select(users, "train" if users == "seen" else "adapt")
     if data.n_users(users) < 2 or not len(held_out) or not len(known):
         return {"differ_p": None, "why": None}
@@ -274,10 +229,8 @@ def plurality(
     if users == "unseen":
         states = locate(data, model, knobs)[knobs.headline_shots][0]
     p_value = plurality_test(model.head, states, data.embeddings, held_out, seed=knobs.seed).p_value
-    return {
-        "differ_p": rounded(p_value),
-        "why": "users are asked of different things" if p_value is None else None,
-    }
+    why = "users are asked of different things" if p_value is None else None
+    return {"differ_p": rounded(p_value), "why": why}
 
 
 def prototype_stability(data: Study, model: RewardModel) -> dict[str, Any] | None:
@@ -318,14 +271,17 @@ def _agreement(data: Study, model: RewardModel, others: list[RewardModel]) -> di
     """Agreement of the model with fits from other seeds: of prototypes, users' groups and answers."""
     rows = torch.unique(data.select("seen", "train").question)[:MAX_QUESTIONS]
     questions, test = data.comparisons.questions[rows], data.select("seen", "test")
-    margins, shares = prototype_margins(data, model, questions), model.states.mean(0)
+    shares, agreement, groups, answers = model.states.mean(0), [], [], []
+
+    def at_prototypes(head: PrototypeModel) -> torch.Tensor:
+        with torch.inference_mode():
+            return head.prototype_margins(head.question_features(data.embeddings, questions))
+
     (ours,) = margins_by(model, [model.states], data, test)
-    agreement, groups, answers = [], [], []
     for other in others:
-        theirs_at = prototype_margins(data, other, questions)
-        agreement.append(match_prototypes(margins, theirs_at, shares, other.states.mean(0)).agreement)
-        nearest = (fit.states.argmax(1).numpy() for fit in (model, other))
-        groups.append(same_groups(*nearest))
+        at = (at_prototypes(fit.head) for fit in (model, other))
+        agreement.append(match_prototypes(*at, shares, other.states.mean(0)).agreement)
+        groups.append(same_groups(*(fit.states.argmax(1).numpy() for fit in (model, other))))
         (theirs,) = margins_by(other, [other.states], data, test)
         answers.append(float(((ours > 0) == (theirs > 0)).double().mean()))
     by_prototype = torch.stack(agreement).mean(0)
@@ -335,12 +291,6 @@ def _agreement(data: Study, model: RewardModel, others: list[RewardModel]) -> di
         "same_groups": rounded(float(np.mean(groups))),
         "same_answers": rounded(float(np.mean(answers))),
     }
-
-
-def prototype_margins(data: Study, model: RewardModel, questions: Questions) -> torch.Tensor:
-    """(questions, K): the margin of each question's first response at each prototype."""
-    with torch.inference_mode():
-        return model.head.prototype_margins(model.head.question_features(data.embeddings, questions))
 
 
 def _outside(data: Study, model: RewardModel) -> dict[str, dict[str, Any]] | None:

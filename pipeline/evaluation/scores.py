@@ -12,6 +12,8 @@ METRICS is the list to add a metric to; CHOSEN says which numbers are in the hea
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from functools import partial
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
@@ -107,30 +109,21 @@ class Score:
 
 @dataclass(frozen=True)
 class Scores:
-    """Every model on every slice.
-
-    `cold_start_counts` holds the pairs of the cold-start slice; left_out, pairs on new items left out
-    since the same user was located by one of these items; and why the slice is empty.
-    """
+    """Every model on every slice."""
 
     main: list[Score]  # the headline test set, by users and items
     by_test: list[Score] = field(default_factory=list)  # every named one; empty where there is one set
     by_filter: list[Score] = field(default_factory=list)  # of the headline test set; empty without filters
     test: str = ""  # the headline test set's name; empty where there is one set
     cold_start: list[Score] = field(default_factory=list)  # users, prompts and responses never seen, at once
+    # Its pairs; those left_out, since the same user was located by one of their items; and why it is empty.
     cold_start_counts: dict[str, str | int] = field(default_factory=dict)
 
 
 def find(
-    scores: list[Score],
-    users: str,
-    model: str,
-    *,
-    shots: int | None = None,
-    new: bool = False,
-    test: str | None = None,
-    pairs: str = "all",
-) -> Score | None:
+    scores: list[Score], users: str, model: str, *, shots: int | None = None, new: bool = False,
+    test: str | None = None, pairs: str = "all",
+) -> Score | None:  # fmt: skip
     """The score of a model on all items, on known ones where these are kept apart, or on new ones."""
     for items in ("new",) if new else ("all", "known"):
         for score in scores:
@@ -162,13 +155,10 @@ def score_slices(predictions: pl.DataFrame, data: Study, knobs: Evaluate) -> Sco
     for users in USERS:
         rows = table.filter(pl.col("users") == users, "in_headline")
         kinds = sorted(rows["items"].unique().to_list())
-        if len(kinds) < 2:
-            kinds = ["all"]
-        elif not DATASETS[data.dataset].ITEMS_APART:
-            kinds = ["all", *kinds]
-        for items in kinds:
-            on_items = rows if items == "all" else rows.filter(pl.col("items") == items)
-            main += _scores(on_items, users, items=items, test=headline)
+        if len(kinds) < 2 or not DATASETS[data.dataset].ITEMS_APART:
+            main += _scores(rows, users, test=headline)
+        for items in kinds if len(kinds) > 1 else ():
+            main += _scores(rows.filter(pl.col("items") == items), users, items=items, test=headline)
         if rows["filtered"].any():
             by_filter += _scores(rows.filter("filtered"), users, test=headline, pairs="filtered")
             by_filter += _scores(rows.filter(~pl.col("filtered")), users, test=headline, pairs="untouched")
@@ -250,17 +240,14 @@ def cold_start_columns(data: Study, pairs: Comparisons) -> dict[str, pl.Series]:
     counts. A pair is located by if one of its items occurs among the adapt pairs of the same user.
     """
     train, adapt, q = data.select("seen", "train"), data.select("unseen", "adapt"), data.comparisons.questions
-    has_prompts, question = len(data.prompt_ids) > 0, pairs.question
-    few = has_prompts and few_answers(q)
-    prompts = [q.prompt] if has_prompts else []
-    responses = [] if few else [q.first, q.second]
+    question = pairs.question
+    prompts = [q.prompt] if data.prompt_ids else []
+    responses = [] if prompts and few_answers(q) else [q.first, q.second]
     located_by = torch.zeros(len(pairs), dtype=torch.bool)
     width = max(len(data.prompt_ids), len(data.response_ids), 1)
-    for sides in (prompts, responses):
-        for side in sides:
-            for shown in sides:
-                theirs = pairs.user * width + side[question]
-                located_by |= torch.isin(theirs, adapt.user * width + shown[adapt.question])
+    for side, shown in chain(product(prompts, prompts), product(responses, responses)):
+        theirs = adapt.user * width + shown[adapt.question]
+        located_by |= torch.isin(pairs.user * width + side[question], theirs)
 
     def new(sides: list[torch.Tensor]) -> torch.Tensor:
         known = torch.cat([side[train.question] for side in sides]) if sides else train.question[:0]
@@ -298,26 +285,27 @@ def _numbers(
 ) -> dict[str, float | None]:
     """Every candidate by its dotted name, in the order to show them; None where it does not apply."""
 
-    def accuracy(users: str, model: str, **labels: Any) -> float | None:
-        score = find(scores.main, users, model, **labels)
+    def accuracy_in(slices: list[Score], users: str, model: str, **labels: Any) -> float | None:
+        score = find(slices, users, model, **labels)
         return rounded(score.metrics["accuracy"]) if score else None
+
+    accuracy = partial(accuracy_in, scores.main)
 
     def by_filter(users: str, shots: tuple[int | None, ...]) -> dict[str, float | None]:
         """Accuracies on filtered and on untouched pairs, at the first of the shots that was judged."""
         first: dict[str, float | None] = {}
         for pairs in ("filtered", "untouched"):
-            each = (find(scores.by_filter, users, "model", shots=n, pairs=pairs) for n in shots)
-            score = next(filter(None, each), None)
-            first[f"{users}.{pairs}.accuracy"] = rounded(score.metrics["accuracy"]) if score else None
+            each = (accuracy_in(scores.by_filter, users, "model", shots=n, pairs=pairs) for n in shots)
+            first[f"{users}.{pairs}.accuracy"] = next((one for one in each if one is not None), None)
         return first
 
     model = find(scores.main, "seen", "model")
     metrics = model.metrics if model else {}
-    few_answers = metrics.get("balanced") is not None
-    baselines = () if few_answers else ("longer", "similarity")
+    # Where answers are few, balanced accuracy says more than these.
+    baselines = ("longer", "similarity") if metrics.get("balanced") is None else ()
     shots = sorted({knobs.headline_shots, *sorted(set(knobs.shots))[-HEADLINE_SHOTS + 1 :]})
     tests = {
-        f"tests.{name}.{users}.accuracy": find(scores.by_test, users, "model", shots=n, test=name)
+        f"tests.{name}.{users}.accuracy": accuracy_in(scores.by_test, users, "model", shots=n, test=name)
         for name in dict.fromkeys(score.test for score in scores.by_test)
         for users, n in (("seen", None), ("all", 0))
     }
@@ -332,7 +320,7 @@ def _numbers(
         "unseen.new_items.accuracy": accuracy("unseen", "model", shots=knobs.headline_shots, new=True),
         **by_filter("unseen", (knobs.headline_shots, 0)),
         "unseen.k1.accuracy": accuracy("unseen", "k1"),
-        **{name: rounded(score.metrics["accuracy"]) if score else None for name, score in tests.items()},
+        **tests,
     }
 
 
@@ -343,13 +331,7 @@ def against_one_reward(
 
     Of the two rewards for everyone (ONE_REWARD) the one that is harder to beat counts: a K = 1 is narrower,
     and has no prototype at which to set careless users aside. Unseen users are taken at the headline shots,
-    at none where they cannot be located.
-
-    Args:
-        scores: Of the headline test set.
-        users: seen or unseen.
-        knobs: Shots and seed.
-        new: On new items; else on all, or where these are kept apart on known ones.
+    at none where they cannot be located. `scores` are of the headline test set; see `find` for `new`.
     """
     shots = (None,) if users == "seen" else (knobs.headline_shots, 0)
     model = next(filter(None, (find(scores, users, "model", shots=n, new=new) for n in shots)), None)
@@ -365,11 +347,11 @@ def compare(score: Score | None, other: Score | None, knobs: Evaluate) -> dict[s
     """
     if score is None or other is None:
         return dict(NOT_COMPARED)
-    _, *rows = np.intersect1d(score.user, other.user, return_indices=True)
-    if not len(rows[0]):
+    both, *rows = np.intersect1d(score.user, other.user, return_indices=True)
+    if not len(both):
         return dict(NOT_COMPARED)
-    sides = (each.judged for each in (score, other))
-    x, y = (Judged(side.right[at], side.total[at]) for side, at in zip(sides, rows, strict=True))
+    sides = zip((score.judged, other.judged), rows, strict=True)
+    x, y = (Judged(side.right[at], side.total[at]) for side, at in sides)
     test = paired_test(x, y, seed=knobs.seed)
     values = (test.difference, test.low, test.high, test.p_value, test.n_users)
     return dict(zip(NOT_COMPARED, map(rounded, values), strict=True))

@@ -53,11 +53,13 @@ def few_shot(curves: dict[str, list[Row]], references: list[Row], names: dict[st
 
     `curves` are rows by series, a key of `names`; that of the model is drawn with its interval.
     """
-    values = [
-        {**_percents(row), "shots": row["shots"], "series": names[series]}
-        for series, rows in curves.items()
-        for row in rows
-    ]
+    values = []
+    for series, rows in curves.items():
+        for row in rows:
+            low, high = hundred(row["low"]), hundred(row["high"])
+            interval = "none" if low is None or high is None else f"{low:.1f}\u2013{high:.1f}"
+            about = {"interval": interval, "shots": row["shots"], "series": names[series]}
+            values.append({"accuracy": hundred(row["accuracy"]), "low": low, "high": high, **about})
     shots = sorted({value["shots"] for value in values})
     lines = [
         {"shots": end, "accuracy": hundred(row["accuracy"]), "series": names[row["series"]]}
@@ -67,7 +69,12 @@ def few_shot(curves: dict[str, list[Row]], references: list[Row], names: dict[st
     shown = [*curves, *dict.fromkeys(row["series"] for row in references)]
     x = alt.X("shots:Q", title="comparisons known of the user", scale=alt.Scale(type="sqrt", nice=False))
     x = x.axis(values=shots, format="d", grid=False, labelOverlap=True)
-    y = alt.Y("accuracy:Q", title="accuracy, %", scale=_window([*values, *lines]))
+    # Percentages that hold the accuracies and intervals, in fives, and end at 100.
+    marked = [row.get(key) for row in (*values, *lines) for key in ("accuracy", "low", "high")]
+    given = [share for share in marked if share is not None]
+    window = [5 * math.floor((min(given) - 0.5) / 5), 5 * math.ceil((max(given) + 0.5) / 5)]
+    scale = alt.Scale(domain=[max(window[0], 0), min(window[1], 100)], nice=False, zero=False)
+    y = alt.Y("accuracy:Q", title="accuracy, %", scale=scale)
     encode = {
         "color": alt.Color("series:N", scale=_scale(names, shown, 0), legend=None),
         "strokeDash": alt.StrokeDash("series:N", scale=_scale(names, shown, 2), legend=None),
@@ -129,20 +136,13 @@ def training(rows: list[Row], series: dict[str, str], title: str) -> Spec:
 def choices(curves: dict[str, Row]) -> Spec:
     """Accuracy over K with bars of one standard error, by way of choosing K, each way's choice ringed."""
     shown = [way for way in WAYS if way in curves]
-    values = [
-        {
-            "K": row["K"],
-            "at": row["K"] + WAYS[way][3],
-            "accuracy": hundred(row["accuracy"]),
-            "low": hundred(row["accuracy"] - row["standard_error"]),
-            "high": hundred(min(1.0, row["accuracy"] + row["standard_error"])),
-            "way": way,
-            "error": f"{100 * row['standard_error']:.2f}",
-            "chosen": row["K"] == curves[way]["K"],
-        }
-        for way in shown
-        for row in curves[way]["candidates"]
-    ]
+    values = []
+    for way in shown:
+        for row in curves[way]["candidates"]:
+            K, accuracy, error = row["K"], row["accuracy"], row["standard_error"]
+            bar = {"low": hundred(accuracy - error), "high": hundred(min(1.0, accuracy + error))}
+            about = {"way": way, "error": f"{100 * error:.2f}", "chosen": curves[way]["K"] == K}
+            values.append({"K": K, "at": K + WAYS[way][3], "accuracy": hundred(accuracy), **bar, **about})
     candidates = sorted({value["K"] for value in values})
     legend = alt.Legend(symbolSize=90) if len(shown) > 1 else None
 
@@ -177,10 +177,12 @@ def truth(truth: Row) -> Spec:
     points += [(x, y, "predicted") for x, y in truth["predicted_prototypes"]]
     marks = [{"x": rounded(x), "y": rounded(y), "of": which} for x, y, which in points]
     # Both axes are of the same length in data units, so that distances can be compared.
-    xs = [row[key] for row in (*values, *marks) for key in ("x", "x2") if key in row]
-    ys = [row[key] for row in (*values, *marks) for key in ("y", "y2") if key in row]
-    half = 0.54 * max(max(xs) - min(xs), max(ys) - min(ys), 1e-6)
-    middles = [(max(ends) + min(ends)) / 2 for ends in (xs, ys)]
+    both = [
+        [row[key] for row in (*values, *marks) for key in keys if key in row]
+        for keys in (("x", "x2"), ("y", "y2"))
+    ]
+    half = 0.54 * max(1e-6, *(max(ends) - min(ends) for ends in both))
+    middles = [(max(ends) + min(ends)) / 2 for ends in both]
     scales = [alt.Scale(domain=[rounded(m - half), rounded(m + half)], nice=False) for m in middles]
     x = alt.X("x:Q", title="first axis", scale=scales[0], axis=alt.Axis(tickCount=5))
     y = alt.Y("y:Q", title="second axis", scale=scales[1], axis=alt.Axis(tickCount=5))
@@ -190,14 +192,14 @@ def truth(truth: Row) -> Spec:
     fill = alt.Fill("of:N", scale=alt.Scale(domain=["true", "predicted"], range=["white", INK]), legend=None)
     groups = sorted({value["group"] for value in values})
     named = alt.Legend(columns=4, symbolStrokeWidth=1.2) if len(groups) > 1 else None
+    colours, shapes = (alt.Scale(domain=groups, range=each) for each in (COLOURS, SHAPES))
+    filled = alt.Scale(domain=["seen", "unseen"], range=[0.75, 0])
     users = marks_of(values).mark_point(size=36, opacity=0.9, aria=False)
-    users = users.encode(  # colour and shape by group, seen filled, unseen hollow
-        fill=alt.Fill("group:N", scale=alt.Scale(domain=groups, range=COLOURS), legend=named),
-        stroke=alt.Stroke("group:N", scale=alt.Scale(domain=groups, range=COLOURS), legend=named),
-        shape=alt.Shape("group:N", scale=alt.Scale(domain=groups, range=SHAPES), legend=named),
-        fillOpacity=alt.FillOpacity(
-            "users:N", scale=alt.Scale(domain=["seen", "unseen"], range=[0.75, 0]), legend=None
-        ),
+    users = users.encode(
+        fill=alt.Fill("group:N", scale=colours, legend=named),
+        stroke=alt.Stroke("group:N", scale=colours, legend=named),
+        shape=alt.Shape("group:N", scale=shapes, legend=named),
+        fillOpacity=alt.FillOpacity("users:N", scale=filled, legend=None),
         tooltip=tooltip("user:N", "users:N", "group:N"),
     )
     layered = alt.layer(
@@ -206,19 +208,6 @@ def truth(truth: Row) -> Spec:
         big.encode(x=x, y=y, fill=fill, tooltip=tooltip("of:N")),
     ).resolve_scale(fill="independent")
     return spec(layered.properties(width=440, height=440), "Predicted and true ideal points")
-
-
-def _percents(row: Row) -> Row:
-    low, high = (hundred(row[end]) for end in ("low", "high"))
-    text = "none" if low is None or high is None else f"{low:.1f}\u2013{high:.1f}"
-    return {"accuracy": hundred(row["accuracy"]), "low": low, "high": high, "interval": text}
-
-
-def _window(rows: list[Row]) -> Any:
-    """A scale of percentages that holds the rows' accuracies and intervals, in fives, and ends at 100."""
-    ends = [row[key] for row in rows for key in ("accuracy", "low", "high") if row.get(key) is not None]
-    low, high = 5 * math.floor((min(ends) - 0.5) / 5), 5 * math.ceil((max(ends) + 0.5) / 5)
-    return alt.Scale(domain=[max(low, 0), min(high, 100)], nice=False, zero=False)
 
 
 def _scale(names: dict[str, str], shown: list[str], which: int) -> Any:

@@ -15,18 +15,12 @@ from pipeline import PipelineError, params, paths
 
 
 def main(dataset: str, *, always: bool = False) -> None:
-    """Choose for one dataset where model.K is auto, and print the curves; a number is noted as it is.
-
-    Args:
-        dataset: Its name.
-        always: Choose even where model.K is a number.
-    """
+    """Choose for one dataset where model.K is auto, or `always`, and print the curves; else note model.K."""
     values = params.load()
     noted = values.model.K
+    # Methods are chosen by `auto` of pal.methods, not by their number of prototypes.
     if noted == "auto" and values[dataset].method is not None:
-        noted = (
-            HeadConfig().K
-        )  # methods are chosen by `auto` of pal.methods, not by their number of prototypes
+        noted = HeadConfig().K
     if noted != "auto" and not always:
         write_json(paths.chosen(dataset), {"K": noted, "curves": {}})
         return
@@ -49,15 +43,10 @@ def main(dataset: str, *, always: bool = False) -> None:
     curves = {}
     for name, way in tqdm(ways.items(), desc=f"choose-k@{dataset}", unit="curve"):
         choice = choose_k(
-            data.embeddings,
-            data.select("seen", "train"),
-            n_users=n_users,
-            head=head,
-            config=way,
-            candidates=range(1, most + 1),
+            data.embeddings, data.select("seen", "train"), n_users=n_users, head=head, config=way,
+            candidates=range(1, most + 1), seed=values.train.seed,
             device=study.pick_device(values.train.device, "train.device"),
-            seed=values.train.seed,
-        )
+        )  # fmt: skip
         curves[name] = asdict(choice)
     write_json(paths.chosen(dataset), {"K": curves[next(iter(ways))]["K"], "curves": curves})
     for name, curve in curves.items():

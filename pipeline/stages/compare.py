@@ -3,6 +3,7 @@
 Without methods an empty table is written, and torch is not loaded.
 """
 
+from itertools import product
 from typing import Any
 
 from pal.files import write_csv, write_json, write_text
@@ -28,11 +29,8 @@ def main(dataset: str) -> None:
     data, K = study.load(dataset), study.n_prototypes(dataset, values)
     methods = {name: registered(METHODS, name) for name in values.compare.methods}
     train, val = data.select("seen", "train"), data.select("seen", "val")
-    tests = {
-        (users, items): without_ties(data.select(users, "test", items))[0]
-        for users in ("seen", "unseen")
-        for items in ("known", "new")
-    }
+    where = product(("seen", "unseen"), ("known", "new"))
+    tests = {(users, items): without_ties(data.select(users, "test", items))[0] for users, items in where}
     n_users = {users: data.n_users(users) for users in ("seen", "unseen")}
     held = places({"seen": train, "unseen": data.select("unseen", "adapt")}, tests, n_users)
     task = Task(data.embeddings, train, n_users["seen"], val if len(val) else None, K, values.train.seed)

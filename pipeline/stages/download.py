@@ -46,12 +46,7 @@ def main(dataset: str) -> None:
 def from_hub(remote: Remote, dataset: str) -> tuple[str, list[RawFile]]:
     """Download files of the hub at one commit into the store; those that it has are not asked for.
 
-    Args:
-        remote: Which files of which repository.
-        dataset: Whose they are, for messages.
-
-    Returns:
-        The commit, and the files in the order of `remote.files`, then by name.
+    Returns the commit, and the files in the order of `remote.files`, then by name.
 
     Raises:
         PalError: If the hub cannot be reached, or a file's bytes are not those that it lists.
@@ -70,10 +65,12 @@ def from_hub(remote: Remote, dataset: str) -> tuple[str, list[RawFile]]:
                 f"{remote.repo} at {remote.revision} has no file {pattern}; is it another repository?"
             )
         stored |= dict.fromkeys(matches)
+    whole = any(pattern.endswith("/") for pattern in remote.files)  # where names repeat in folders
+    name_of = {name: f"{remote.prefix}{name if whole else Path(name).name}" for name in stored}
     for name in stored:
         _refuse_unpublished(name, remote, hashes[name])
         sha256 = remote.sha256.get(Path(name).name) or hashes[name]
-        stored[name] = raw_files.find(sha256, _name(remote, name)) if sha256 else None
+        stored[name] = raw_files.find(sha256, name_of[name]) if sha256 else None
     if missing := [name for name, file in stored.items() if file is None]:
         # Kept where a download breaks off: the client goes on with what is there.
         folder = paths.store() / "downloads" / f"{remote.repo.replace('/', '--')}-{commit}"
@@ -84,14 +81,9 @@ def from_hub(remote: Remote, dataset: str) -> tuple[str, list[RawFile]]:
         for name in missing:
             sha256 = sha256_of(folder / name)
             _refuse_unpublished(name, remote, sha256)
-            stored[name] = raw_files.move_in(folder / name, _name(remote, name), sha256)
+            stored[name] = raw_files.move_in(folder / name, name_of[name], sha256)
         shutil.rmtree(folder)
     return commit, [file for file in stored.values() if file]
-
-
-def _name(remote: Remote, name: str) -> str:
-    whole = any(pattern.endswith("/") for pattern in remote.files)  # where names repeat in folders
-    return f"{remote.prefix}{name if whole else Path(name).name}"
 
 
 def _refuse_unpublished(name: str, remote: Remote, sha256: str | None) -> None:

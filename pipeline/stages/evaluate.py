@@ -20,14 +20,7 @@ from pipeline.datasets import DATASETS
 from pipeline.evaluation.bounds import MixtureBound, bayes_bound
 from pipeline.evaluation.portrait import gallery, plurality, portrait, prototype_stability
 from pipeline.evaluation.predictions import available_baselines, predict, rounded, without_ties
-from pipeline.evaluation.scores import (
-    against_one_reward,
-    compare,
-    fewer_users,
-    find,
-    headline,
-    score_slices,
-)
+from pipeline.evaluation.scores import against_one_reward, compare, fewer_users, find, headline, score_slices
 from pipeline.storage.tables import MANIFEST, read_json, write_manifest
 from pipeline.study import Study
 
@@ -72,12 +65,24 @@ def main(dataset: str) -> None:
     said = {"encoder": ", ".join(sorted(untrained)), "notes": " ".join(notes)}
     said = {name: sentence for name, sentence in said.items() if sentence}
     write_json(paths.metrics(dataset), {**headline(scores, differ, knobs), **said})
-    _write_plots(dataset, rows, calibration)
+    # The tables behind `dvc plots`: every score, the model on unseen users by shots, and calibration.
+    write_csv(paths.plot("details", dataset), [row for group in rows.values() for row in group])
+    unseen = [row for row in rows["main"] if (row["users"], row["model"]) == ("unseen", "model")]
+    # On all items, or where these are kept apart on known ones.
+    kind = "all" if any(row["items"] == "all" for row in unseen) else "known"
+    few_shot = [{name: row[name] for name in CURVE} for row in unseen if row["items"] == kind]
+    write_csv(paths.plot("few_shot", dataset), few_shot)
+    write_csv(paths.plot("calibration", dataset), calibration["bins"])
     # The model against what needs no fitting, on seen users, paired by user.
     unfitted = {name: find(scores.main, "seen", name) for name in ("longer", "similarity")}
     stability = prototype_stability(data, model)
     outside = [user for half in ((stability or {}).get("outside") or {}).values() for user in half["who"]]
     data_flow = data_flow_counts(dataset)
+    curve = paths.plot("training", dataset)
+    if not curve.exists():
+        raise PipelineError(f"{curve} is missing; run `dvc repro -f train@{dataset}`")
+    with curve.open(encoding="utf-8", newline="") as file:
+        training = [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
     whole = {
         "dataset": dataset,
         "source": str(read_json(paths.prepared(dataset) / MANIFEST, f"prepare@{dataset}")["source"]),
@@ -100,7 +105,7 @@ def main(dataset: str) -> None:
         "plurality": differ,
         "beside": {name: compare(places["seen"], score, knobs) for name, score in unfitted.items() if score},
         "calibration": calibration,
-        "training": _training(dataset),
+        "training": training,
         "gallery": gallery(data, items, shown.gallery_pairs),
         **portrait(data, models, items, shown.items_per_prototype, outside),
     }
@@ -109,32 +114,12 @@ def main(dataset: str) -> None:
         write_manifest(folder)
 
 
-def _write_plots(dataset: str, rows: dict[str, list[Row]], calibration: Row) -> None:
-    """The tables behind `dvc plots`: every score, the model on unseen users by shots, and calibration."""
-    write_csv(paths.plot("details", dataset), [row for group in rows.values() for row in group])
-    unseen = [row for row in rows["main"] if (row["users"], row["model"]) == ("unseen", "model")]
-    # On all items, or where these are kept apart on known ones.
-    kind = "all" if any(row["items"] == "all" for row in unseen) else "known"
-    curve = [{name: row[name] for name in CURVE} for row in unseen if row["items"] == kind]
-    write_csv(paths.plot("few_shot", dataset), curve)
-    write_csv(paths.plot("calibration", dataset), calibration["bins"])
-
-
-def _training(dataset: str) -> list[Row]:
-    """The training curve that train wrote."""
-    path = paths.plot("training", dataset)
-    if not path.exists():
-        raise PipelineError(f"{path} is missing; run `dvc repro -f train@{dataset}`")
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
-
-
 def _calibration(predictions: pl.DataFrame, data: Study, items: str = "all", test: str = "") -> Row:
     """Predicted against observed probabilities, on the seen users' test pairs of the headline."""
     seen = predictions.filter(pl.col("users") == "seen", pl.col("model") == "model")
-    wanted = {name: value for name, value in (("items", items), ("test", test)) if value not in ("all", "")}
-    for name, value in wanted.items():
-        seen = seen.filter(data.places[name][seen["pair"]] == value)
+    for name, value in (("items", items), ("test", test)):
+        if value not in ("all", ""):
+            seen = seen.filter(data.places[name][seen["pair"]] == value)
     if seen.is_empty():
         return {"ece": None, "bins": []}
     table = calibrate(*(torch.from_numpy(seen[name].to_numpy().copy()) for name in ("margin", "sign")))
@@ -179,21 +164,11 @@ def split_table(dataset: str) -> list[Row]:
 def data_flow_counts(dataset: str) -> list[Row]:
     """What each stage read, kept and dropped; details are its other counts, reasons say why and how often."""
     rows = []
-    for stage, folder in (
-        ("prepare", paths.prepared(dataset)),
-        ("split", paths.splits(dataset)),
-        ("encode", paths.embeddings(dataset)),
-    ):
-        written = read_json(folder / MANIFEST, f"{stage}@{dataset}", absent={})
-        counts = {name: n for name, n in written.get("counts", {}).items() if isinstance(n, int)}
-        if counts:
-            details = {name: n for name, n in counts.items() if name not in COUNTS}
-            row = {"stage": stage, **{name: counts.get(name) for name in COUNTS}}
-            rows.append(
-                {
-                    **row,
-                    "details": details,
-                    "reasons": dict(list(written.get("reasons", {}).items())[:MAX_REASONS]),
-                }
-            )
+    folders = {"prepare": paths.prepared, "split": paths.splits, "encode": paths.embeddings}
+    for stage, folder in folders.items():
+        written = read_json(folder(dataset) / MANIFEST, f"{stage}@{dataset}", absent={})
+        if counts := written.get("counts"):
+            main = {name: counts.pop(name, None) for name in COUNTS}
+            reasons = dict(list(written.get("reasons", {}).items())[:MAX_REASONS])
+            rows.append({"stage": stage, **main, "details": counts, "reasons": reasons})
     return rows

@@ -11,7 +11,7 @@ from pal.report import page
 from pal.report.page import gained, story
 from pipeline import params, paths
 from pipeline.datasets import DATASETS
-from pipeline.report import charts, findings, tables
+from pipeline.report import charts, findings
 from pipeline.report.charts import Row, Spec
 from pipeline.storage.tables import read_json
 
@@ -42,26 +42,19 @@ def main() -> None:
 def render(evaluated: Row) -> str:
     """A dataset's page: equal findings give equal bytes. What comes from data is escaped.
 
-    Args:
-        evaluated: What evaluate wrote, with the curves of choose-k under `curves` and what compare wrote
-            under `methods`.
+    `evaluated` is what evaluate wrote, with the `curves` of choose-k, and as `methods` what compare wrote.
     """
-    filters = {"interval": findings.interval, "series": tables.series, "gained": gained}
-    s = section(evaluated)
+    filters = {"interval": findings.interval, "series": findings.series, "gained": gained}
+    s, template = section(evaluated), TEMPLATES / "report.html.j2"
     scripts = [page.script("people")]
-    return render_page(
-        TEMPLATES / "report.html.j2", filters, scripts, s=s, title=s["title"], series=charts.SERIES
-    )
+    return render_page(template, filters, scripts, s=s, title=s["title"], series=charts.SERIES)
 
 
 def render_index(evaluated: list[Row], *, paper: bool = False) -> str:
     """The page that leads to those of the datasets, and with `paper` to that of the paper's experiments."""
-    filters = {"gained": gained}
-    sections = [section(each) for each in evaluated]
-    title = "Reward models personal to each user"
-    return page.render_page(
-        TEMPLATES / "index.html.j2", filters=filters, sections=sections, paper=paper, title=title
-    )
+    sections, title = [section(each) for each in evaluated], "Reward models personal to each user"
+    context = {"sections": sections, "paper": paper, "title": title}
+    return page.render_page(TEMPLATES / "index.html.j2", filters={"gained": gained}, **context)
 
 
 def render_page(
@@ -76,21 +69,21 @@ def render_page(
 
 def section(evaluated: Row) -> Row:
     """What the template shows of one dataset: its sentences, its tables and its charts."""
-    dataset, counts, accuracies = evaluated["dataset"], evaluated["counts"], evaluated["accuracies"]
+    dataset, accuracies = evaluated["dataset"], evaluated["accuracies"]
     curves, K = evaluated.get("curves") or {}, evaluated["head"]["K"]
-    names = tables.series_names(evaluated)
+    names = findings.series_names(evaluated)
     shown = {
-        "table": tables.table(accuracies),
-        "tests": tables.table_by_test(evaluated["tests"]),
-        "filters": tables.table_by_filter(evaluated["filters"]),
+        "table": findings.table(accuracies),
+        "tests": findings.table_by_test(evaluated["tests"]),
+        "filters": findings.table_by_filter(evaluated["filters"]),
     }
     kind = evaluated["source"].partition(":")[0]
     untrained = any(by and by["name"].startswith("untrained-") for by in evaluated["encoder"].values())
-    methods = tables.by_method(evaluated.get("methods") or {})
-    answer, rows = findings.does_it_pay(evaluated), tables.places_of(evaluated)
+    methods = findings.by_method(evaluated.get("methods") or {})
+    answer, rows = findings.does_it_pay(evaluated), findings.places_of(evaluated)
     if methods:
         answer = {"answer": methods["answer"], "sentence": methods["verdict"]}
-        rows = tables.places_of_methods(methods)
+        rows = findings.places_of_methods(methods)
     return {
         **evaluated,
         "story": story(evaluated["portrait"], answer, rows),
@@ -103,16 +96,15 @@ def section(evaluated: Row) -> Row:
         "meaning": findings.meaning_of_k(evaluated),
         "names": names,
         **shown,
-        "grouped": bool(counts)
-        and any(user["group"] for user in (evaluated["truth"] or {}).get("users", [])),
-        "dots": {name: tables.dots(table, names) for name, table in shown.items()},
+        "grouped": any(user["group"] for user in (evaluated["truth"] or {}).get("users", [])),
+        "dots": {name: findings.dots(table, names) for name, table in shown.items()},
         "figures": figures(evaluated, names, curves),
-        "references": [row["series"] for row in tables.curve(accuracies)[1]],
-        "bounded": bool(tables.accuracies_along(accuracies, "bound")),
+        "references": [row["series"] for row in findings.curve(accuracies)[1]],
+        "bounded": bool(findings.accuracies_along(accuracies, "bound")),
         "asking": findings.asking(accuracies),
         "trust": findings.trust(evaluated),
         "alarms": findings.alarms(evaluated),
-        "strictest": tables.table(evaluated["never_seen"]["accuracies"]),
+        "strictest": findings.table(evaluated["never_seen"]["accuracies"]),
         "never": findings.never_seen(evaluated["never_seen"]),
         "methods": methods,
         "prototypes_said": findings.choices_of_k(curves, K),
@@ -122,35 +114,29 @@ def section(evaluated: Row) -> Row:
 def figures(evaluated: Row, names: dict[str, str], curves: dict[str, Row]) -> dict[str, Spec | None]:
     """Every chart of a dataset but those of its tables; None where there is nothing to draw."""
     accuracies, truth, log = evaluated["accuracies"], evaluated["truth"], evaluated["training"]
-    made: dict[str, Spec | None] = dict.fromkeys(
-        ("few_shot", "asking", "calibration", "loss", "val_accuracy", "truth", "curves")
-    )
-    model, references = tables.curve(accuracies)
+    charted = ("few_shot", "asking", "calibration", "loss", "val_accuracy", "truth", "curves")
+    made: dict[str, Spec | None] = dict.fromkeys(charted)
+    model, references = findings.curve(accuracies)
     if len(model) > 1:
-        bound = tables.accuracies_along(accuracies, "bound")
-        made["few_shot"] = charts.few_shot(
-            {"model": model} | ({"bound": bound} if bound else {}), references, names
-        )
-    drawn, chosen = (tables.accuracies_along(accuracies, name) for name in ("model", "asked"))
+        bound = findings.accuracies_along(accuracies, "bound")
+        drawn = {"model": model} | ({"bound": bound} if bound else {})
+        made["few_shot"] = charts.few_shot(drawn, references, names)
+    drawn, chosen = (findings.accuracies_along(accuracies, name) for name in ("model", "asked"))
     if len(drawn) > 1 and chosen:  # from none on, where both are the same
         start = [row for row in drawn if row["shots"] == 0]
         both = {**names, "model": "Drawn comparisons"}
         made["asking"] = charts.few_shot({"model": drawn, "asked": [*start, *chosen]}, [], both)
-    bins = [
-        bin_ for bin_ in evaluated["calibration"]["bins"] if None not in (bin_["predicted"], bin_["observed"])
-    ]
-    if bins:
+    if bins := [each for each in evaluated["calibration"]["bins"] if each["predicted"] is not None]:
         made["calibration"] = charts.calibration(bins)
     losses = {"loss": "training", "val_loss": "validation"}
     losses = {key: name for key, name in losses.items() if any(row[key] is not None for row in log)}
     if losses:
-        title = "loss" if len(losses) > 1 else f"{next(iter(losses.values()))} loss"
+        title = "loss" if len(losses) > 1 else f"{' '.join(losses.values())} loss"
         made["loss"] = charts.training(log, losses, title)
     if any(row["val_accuracy"] is not None for row in log):
         percents = [{**row, "val_accuracy": charts.hundred(row["val_accuracy"])} for row in log]
-        made["val_accuracy"] = charts.training(
-            percents, {"val_accuracy": "validation"}, "validation accuracy, %"
-        )
+        series = {"val_accuracy": "validation"}
+        made["val_accuracy"] = charts.training(percents, series, "validation accuracy, %")
     if truth and truth["users"]:
         made["truth"] = charts.truth(truth)
     if curves:

@@ -34,8 +34,10 @@ def main(dataset: str) -> None:
         times = tables.read_table(path, made_by, ["time"])["time"] if shares.by == "time" else None
         placed, dropped = draw_places(pairs, shares, values.split.seed, times, dataset)
         counts |= {f"{reason}_dropped": n for reason, n in dropped.items()}
-    else:
-        placed, dropped = declared_places(pairs), {}
+    else:  # as prepare or the user's own `split` column say
+        known, dropped = {"users": tables.USERS, "split": tables.SPLIT_NAMES}, {}
+        places = {name: tables.words(pairs[name], pairs.names[name], words) for name, words in known.items()}
+        placed = pl.DataFrame({"pair_id": pairs["pair_id"], **places})
         if isinstance(shares, Shares):
             said = [f"the file's column `split` says who is where; {dataset}.split is not used"]
     splits = mark_items(pairs, placed)
@@ -48,7 +50,7 @@ def main(dataset: str) -> None:
     lost = {"dataset": dataset, "users": n_users - n_kept}
     said += [REASONS[reason].format(n, **lost) for reason, n in dropped.items() if n]
     groups = splits.group_by("users", "split", "items").len().iter_rows()
-    places = {".".join(place): count for *place, count in sorted(groups)}
+    counted = {".".join(place): count for *place, count in sorted(groups)}
     notes, n_tests = [], int((splits["split"] == "test").sum())
     if sharing := tests_sharing_items(pairs, splits):
         advice = f"; {dataset}.split.by: items keeps them apart" if isinstance(shares, Shares) else ""
@@ -59,17 +61,10 @@ def main(dataset: str) -> None:
         ]
     with new_folder(paths.splits(dataset)) as out:
         tables.write_table(out / tables.SPLITS, splits.iter_slices(tables.BLOCK_ROWS))
-        write_manifest(out, counts, places=places, tests_sharing_items=sharing, notes=notes)
-    each = ", ".join(f"{count:,} {place.replace('.', ' ')}" for place, count in places.items())
+        write_manifest(out, counts, places=counted, tests_sharing_items=sharing, notes=notes)
+    each = ", ".join(f"{count:,} {place.replace('.', ' ')}" for place, count in counted.items())
     for sentence in (each, *said, *notes):
         print(f"split@{dataset}: {sentence}")
-
-
-def declared_places(pairs: Coded) -> pl.DataFrame:
-    """Places as prepare or the user's own `split` column say."""
-    known = {"users": tables.USERS, "split": tables.SPLIT_NAMES}
-    places = {name: tables.words(pairs[name], pairs.names[name], words) for name, words in known.items()}
-    return pl.DataFrame({"pair_id": pairs["pair_id"], **places})
 
 
 def draw_places(
@@ -77,19 +72,11 @@ def draw_places(
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Places by shares: `pal.evaluation.holding_out.hold_out` on what the stages store.
 
-    Args:
-        pairs: COLUMNS, a user's question in one row.
-        shares: How much goes where.
-        seed: The same seed gives the same places.
-        times: When each pair was answered, where pairs are held out by time.
-        dataset: The dataset's name, for messages.
-
-    Returns:
-        The places of the pairs that have one, and how many have none, by the reasons of REASONS.
+    Of `pairs`, a user's question in one row; `times` say when each was answered, where they are held out by
+    time. Returns the places of the pairs that have one, and how many have none, by the reasons of REASONS.
 
     Raises:
-        PipelineError: If too few users are left to keep some unseen, or a pair that is to be held out by time
-            has none.
+        PipelineError: If too few users are left to keep some unseen, or a pair lacks its time.
     """
     if times is not None and (without := times.null_count()):
         raise PipelineError(
@@ -99,18 +86,11 @@ def draw_places(
     # By the order of ids, which is the same whatever the order of rows.
     rank = np.argsort(np.argsort(np.array(pairs.names["chosen"], dtype=object)))
     ends = rank[pairs["chosen"]], rank[pairs["rejected"]]
-    frame = pl.DataFrame(
-        {
-            "pair_id": pairs["pair_id"],
-            "user": pairs["user_id"].astype(np.int64),
-            "prompt": pairs["prompt"].astype(np.int64),
-            "low": np.minimum(*ends),
-            "high": np.maximum(*ends),
-            "time": np.zeros(len(pairs), np.int64) if times is None else times.cast(pl.Int64),
-        }
-    )
+    columns = {"pair_id": pairs["pair_id"], "low": np.minimum(*ends), "high": np.maximum(*ends)}
+    columns |= {"user": pairs["user_id"].astype(np.int64), "prompt": pairs["prompt"].astype(np.int64)}
+    columns["time"] = np.zeros(len(pairs), np.int64) if times is None else times.cast(pl.Int64)
     users, prompts = pairs.names["user_id"], pairs.names["prompt"]
-    return hold_out(frame, shares, seed, users=users, prompts=prompts)
+    return hold_out(pl.DataFrame(columns), shares, seed, users=users, prompts=prompts)
 
 
 def mark_items(pairs: Coded, placed: pl.DataFrame) -> pl.DataFrame:
@@ -125,11 +105,9 @@ def mark_items(pairs: Coded, placed: pl.DataFrame) -> pl.DataFrame:
 
 
 def check_places(splits: pl.DataFrame, dataset: str) -> None:
-    """Hold the split to what training and evaluation need.
+    """Refuse a split without anything to train on, to test on, or an unseen user.
 
-    Raises:
-        PipelineError: If there is nothing to train on, to test on, or no unseen user. Unseen users need no
-            adapt pairs: without any they are given the mean weights.
+    Unseen users need no adapt pairs: without any they are given the mean weights.
     """
     places = set(splits.select("users", "split").unique().iter_rows())
     for users, split in (("seen", "train"), ("seen", "test"), ("unseen", "test")):
@@ -148,15 +126,13 @@ def tests_sharing_items(pairs: Coded, splits: pl.DataFrame) -> int:
     rows = tables.rows_of(pairs["pair_id"], splits["pair_id"].to_numpy())
     columns = {"user": "user_id", "prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}
     frame = pl.DataFrame({name: pairs[column][rows] for name, column in columns.items()})
-    frame = frame.with_columns(
-        pl.col("chosen", "rejected").cast(pl.Int32)
-    )  # each has as few bytes as it needs
-    key, sides = ["user", "prompt", "item"], ("chosen", "rejected")
+    frame = frame.with_columns(pl.col(tables.SIDES).cast(pl.Int32))  # each has as few bytes as it needs
+    key = ["user", "prompt", "item"]
     test = frame.filter(splits["split"] == "test").with_row_index("row")
-    fresh = pl.concat([test.select("row", "user", "prompt", item=side) for side in sides])
+    fresh = pl.concat([test.select("row", "user", "prompt", item=side) for side in tables.SIDES])
     learned = frame.filter(splits["split"].is_in(["train", "adapt"]))
     # In blocks: training may have sixty million rows.
     for block in learned.iter_slices(tables.BLOCK_ROWS):
-        for side in sides:
+        for side in tables.SIDES:
             fresh = fresh.join(block.rename({side: "item"}).select(key), on=key, how="anti")
     return len(test) - int((fresh.group_by("row").len()["len"] == 2).sum())

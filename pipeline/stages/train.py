@@ -32,14 +32,9 @@ def main(dataset: str) -> None:
     if alike := study.alike_responses(data):
         print(f"train@{dataset}: warning: {alike}")
     task = Task(
-        data.embeddings,
-        data.select("seen", "train"),
-        data.n_users("seen"),
-        data.select("seen", "val"),
-        K=K,
-        seed=values.train.seed,
-        device=study.pick_device(values.train.device, "train.device"),
-    )
+        data.embeddings, data.select("seen", "train"), data.n_users("seen"), data.select("seen", "val"), K=K,
+        seed=values.train.seed, device=study.pick_device(values.train.device, "train.device"),
+    )  # fmt: skip
     people = study.attributes_of(data, "seen")
     encoder = {side: asdict(by) if by else None for side, by in data.embedders.items()}
     if (template := values[dataset].template) is not None:
@@ -53,22 +48,15 @@ def main(dataset: str) -> None:
                     print(f"train@{dataset}: {sentence}")
                 write_json(folder / "method.json", {"method": values[dataset].method, "said": learned.said})
                 history = learned.fitted.history
-            saved = RewardModel.from_fit(
-                learned.fitted,
-                data.embeddings,
-                user_ids=data.user_ids["seen"],
-                fit_config=learned.config,
-                encoder=encoder,
-                attributes=learned.attributes,
-            )
-            saved.save(folder / name)
+            RewardModel.from_fit(
+                learned.fitted, data.embeddings, user_ids=data.user_ids["seen"], fit_config=learned.config,
+                encoder=encoder, attributes=learned.attributes,
+            ).save(folder / name)  # fmt: skip
         write_manifest(folder)
     # The training curve: one row per validation, with empty cells where there are no validation pairs.
-    rows = [
-        {"epoch": int(row["epoch"])}
-        | {name: round(row[name], 6) if name in row else "" for name in ("loss", "val_loss", "val_accuracy")}
-        for row in history
-    ]
+    names = ("loss", "val_loss", "val_accuracy")
+    numbers = [{name: round(row[name], 6) if name in row else "" for name in names} for row in history]
+    rows = [{"epoch": int(row["epoch"]), **shown} for row, shown in zip(history, numbers, strict=True)]
     write_csv(paths.plot("training", dataset), rows)
 
 
@@ -90,7 +78,9 @@ def _by_options(data: Study, values: params.Params, task: Task) -> Iterator[tupl
     # By name: the seed, and the users' weights where they are given.
     models: dict[str, tuple[int, torch.Tensor | None]] = {"model": (task.seed, None)}
     if issubclass(registered(MODELS, head.model), PrototypeModel):
-        models |= {name: (task.seed, weights) for name, weights in control_weights(data).items()}
+        # Without true groups there is no oracle.
+        given = {"k1": torch.ones(task.n_users, 1), "oracle": data.group_weights("seen")}
+        models |= {name: (task.seed, given[name]) for name in paths.CONTROLS if given[name] is not None}
     if head.K > 1:  # one prototype comes out the same anyway
         # Seeds that share none with the model's or each other's restarts.
         again = range(1, values.train.more_seeds + 1)
@@ -105,9 +95,3 @@ def _by_options(data: Study, values: params.Params, task: Task) -> Iterator[tupl
 
             learned = replace(task, seed=seed, progress=step).fit(shape, config, weights)
         yield name, learned
-
-
-def control_weights(data: Study) -> dict[str, torch.Tensor]:
-    """The weights that the seen users of each control are given; without true groups there is no oracle."""
-    weights = {"k1": torch.ones(data.n_users("seen"), 1), "oracle": data.group_weights("seen")}
-    return {name: weights[name] for name in paths.CONTROLS if weights[name] is not None}

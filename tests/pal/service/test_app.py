@@ -12,8 +12,7 @@ from urllib.request import urlopen
 import pytest
 import torch
 
-from pal.cli.app import ServeOptions
-from pal.cli.commands import serve
+from pal.cli.app import ServeOptions, serve
 from pal.errors import PalError
 from pal.service.answers import Answers
 from pal.service.app import create_app
@@ -270,4 +269,6 @@ def test_ids_are_names_not_paths_and_scripts_are_texts(start, line, tmp_path):
 def test_two_models_of_one_name_are_refused(line, tmp_path):
     line.save(tmp_path / "line")
     with pytest.raises(PalError, match="two models must not have one name, got 'a' twice"):
-        serve([f"a={tmp_path / 'line'}"] * 2, ServeOptions(weights=[], device="cpu", host="127.0.0.1"))
+        serve(
+            [f"a={tmp_path / 'line'}"] * 2, options=ServeOptions(weights=[], device="cpu", host="127.0.0.1")
+        )

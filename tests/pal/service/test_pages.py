@@ -5,7 +5,7 @@ import shutil
 import pytest
 from starlette.testclient import TestClient
 
-from pal.cli.commands import answers
+from pal.cli.app import answers
 from pal.service.answers import Answers
 from pal.service.app import create_app
 from pal.service.compute import Models
@@ -60,7 +60,7 @@ def test_a_study_repeats_balances_sides_and_keeps_why_it_asked(app, tmp_path, ca
     assert [answer["reason"] == "repeat" for answer in kept] == [False, False, True] * 2 + [False, False]
     assert all("tea" in answer["chosen"] for answer in kept)
     assert {answer["exchanged"] for answer in kept} == {False, True}
-    answers(str(tmp_path / "answers.db"), tmp_path / "log.jsonl")
+    answers(str(tmp_path / "answers.db"), out=tmp_path / "log.jsonl")
     assert "answered as before in 100%, mean of 1 people" in capsys.readouterr().out
 
 

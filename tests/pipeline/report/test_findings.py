@@ -160,3 +160,26 @@ def test_people_who_differ_about_an_average_have_rewards_of_their_own_without_pr
     assert "the personal reward beats one reward for everyone by 10.0 points" in findings.plurality(own)
     alike = found(head={"K": 1}, portrait={"alike": True}, plurality=test)
     assert findings.does_it_pay(alike)["answer"] == "One reward for everyone"
+
+
+def measured(users, shots, model, value, items="all", **more):
+    """One row of accuracies, its interval two points wide."""
+    row = {"users": users, "items": items, "shots": shots, "model": model, "accuracy": value}
+    row |= {"test": "", "pairs": "all"}
+    return {**row, "low": value - 0.01, "high": min(value + 0.01, 1), **more}
+
+
+def test_what_would_squeeze_the_other_marks_is_not_drawn():
+    def drawn(*rows):
+        names = {model: model for model in findings.MODELS}
+        picture = findings.dots(findings.table([*rows]), names)
+        return {mark["name"] for row in picture["rows"] for mark in row["marks"]}
+
+    model, similar = measured("seen", None, "model", 0.9), measured("seen", None, "similarity", 0.5)
+    assert drawn(model, similar) == {"model", "similarity"}
+    assert drawn({**model, "balanced": 0.9}, similar) == {"model"}  # answers are few
+    undecided = {**measured("unseen", None, "majority", 0.5), "low": 0.5, "high": 0.5}
+    rows = [measured("unseen", n, "model", 0.8) for n in (0, 5)]
+    assert drawn(*rows, undecided) == {"model"}
+    assert findings.curve([*rows, undecided])[1] == []
+    assert findings.curve([*rows, {**undecided, "high": 0.6}])[1] == [{"series": "majority", "accuracy": 0.5}]
