@@ -99,11 +99,7 @@ def render_page(
 ) -> str:
     """Render a template, which may use those of this folder; equal findings give equal bytes.
 
-    Args:
-        template: The file.
-        scripts: Scripts of the page, `scripts` in the template; no data in them.
-        filters: Further filters.
-        **context: What the template shows; every text is escaped and isolated.
+    Scripts, `scripts` in the template, hold no data. Every text of the context is escaped and isolated.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([template.parent, FOLDER]),
@@ -139,8 +135,9 @@ def pays(
     """Whether being personal pays: an answer in a word or two, and a sentence that claims no more.
 
     Args:
-        difference: Mean over people of the personal reward's accuracy less that of one reward for everyone.
-        low: Lower end of its 95 % interval.
+        difference: Mean over people of the personal reward's accuracy less that of one reward for everyone,
+            from `low` to `high` at 95 %.
+        low: Lower end of the interval.
         high: Upper end.
         users: People compared.
         personal: The personal reward's accuracy, over answers.
@@ -185,8 +182,7 @@ class Axis:
 def dots(rows: Sequence[Row]) -> Row:
     """What the macro `dots` of `story.html.j2` draws.
 
-    Args:
-        rows: For each place a name and `marks`: name, series (model, one or rest), accuracy, low, high.
+    Each place has a name and `marks`: name, series (model, one or rest), accuracy, low, high.
     """
     marks = [mark for row in rows for mark in row["marks"]]
     values = [mark[end] for mark in marks for end in ("accuracy", "low", "high") if mark[end] is not None]
@@ -194,20 +190,5 @@ def dots(rows: Sequence[Row]) -> Row:
 
 
 def story(portrait: Row, answer: Row, rows: Sequence[Row]) -> Row:
-    """What `story.html.j2` shows: the portrait, and whether it pays.
-
-    Args:
-        portrait: From `portrait`.
-        answer: From `pays`.
-        rows: What `dots` takes.
-    """
-    whom, drawn = portrait["whom"], portrait["map"]
-    if whom:
-        whom = {
-            **whom,
-            "groups": [*whom["groups"]],
-            "zero": next((i for i, each in enumerate(whom["bins"]) if not each["at"]), 0),
-        }
-    if drawn:
-        drawn = {**drawn, "hollow": any(point["users"] == "unseen" for point in drawn["points"])}
-    return {**portrait, "whom": whom, "map": drawn, "pays": {**answer, **dots(rows)}}
+    """What `story.html.j2` shows: a portrait, whether it pays (see `pays`), and the rows of `dots`."""
+    return {**portrait, "pays": {**answer, **dots(rows)}}

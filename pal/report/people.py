@@ -38,12 +38,7 @@ def judge_people(answers: pl.DataFrame) -> pl.DataFrame:
 def for_whom(people: pl.DataFrame, attributes: Mapping[str, Mapping[str, str]] | None = None) -> Row | None:
     """For whom it pays: the distribution of gains, the worst served by id, and means by attribute.
 
-    Args:
-        people: From `judge_people`.
-        attributes: By attribute each person's value.
-
-    Returns:
-        sentence, bins (low, high, people), worst, groups; None where nobody was judged.
+    Takes what `judge_people` returns, and by attribute each person's value. None where nobody was judged.
     """
     if people.is_empty():
         return None
@@ -136,22 +131,22 @@ def answering(
         rows by person (of those who stand out first), standing_out, sentence, and lapse: the mean.
     """
     table = people.select("user_id", "n", agreement="accuracy")
+    told = []
     if repeats is not None and len(repeats):
         n, share = pl.col("n"), pl.col("share")
         # Of two of the answers to a question, the chance that they agree; graded answers are no repeats.
         whole = ((n * share) - (n * share).round()).abs() < 1e-3
         alike = (n * (share.pow(2) + (1 - share).pow(2)) - 1) / (n - 1)
-        own = repeats.filter((n > 1) & whole).group_by("user_id").agg(itself=alike.mean(), repeated=pl.len())
-        table = table.join(own, on="user_id", how="left")
+        of_users = repeats.filter((n > 1) & whole).group_by("user_id")
+        told.append(of_users.agg(itself=alike.mean(), repeated=pl.len()))
     if sides is not None and len(sides):
-        own = sides.group_by("user_id").agg(first=pl.col("first").mean(), shown=pl.len())
-        table = table.join(own, on="user_id", how="left")
+        told.append(sides.group_by("user_id").agg(first=pl.col("first").mean(), shown=pl.len()))
     if times is not None and len(times):
-        table = table.join(
-            times.group_by("user_id").agg(seconds=pl.col("seconds").median()), on="user_id", how="left"
-        )
+        told.append(times.group_by("user_id").agg(seconds=pl.col("seconds").median()))
     if care is not None and len(care):
-        table = table.join(care, on="user_id", how="left")
+        told.append(care)
+    for each in told:
+        table = table.join(each, on="user_id", how="left")
     rows = table.to_dicts()
     typical = float((table["agreement"] * table["n"]).sum() / max(table["n"].sum(), 1))
     pace = table["seconds"].median() if "seconds" in table.columns else None
@@ -175,11 +170,9 @@ def answering(
             row["why"].append(f"answers every {row['seconds']:.1f} seconds")
     rows.sort(key=lambda row: (not row["why"], row["agreement"]))
     out = sum(bool(row["why"]) for row in rows)
-    said = (
-        "Nobody stands out."
-        if not out
-        else f"{out:,} of {len(rows):,} people stand out: look at their answers before believing them."
-    )
+    said = "Nobody stands out."
+    if out:
+        said = f"{out:,} of {len(rows):,} people stand out: look at their answers before believing them."
     lapse = table["lapse"].mean() if "lapse" in table.columns else None
     return {"rows": rows[:MOST_PEOPLE], "standing_out": out, "sentence": said, "lapse": lapse}
 

@@ -8,6 +8,7 @@ Shapes used in this module:
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,6 @@ SIDES = {"prompt": "prompts", "chosen": "responses", "rejected": "responses"}  #
 STACKS = 60  # of people who stand alike on the map, along a line
 MARGIN = 14.0  # per cent of the map around the outermost people, for names
 MOST_DRAWN = 1000  # people on the map
-Point = tuple[float, float]
 Item = tuple[str, int]  # prompts or responses, and the item's row
 Show = Callable[[set[Item]], Mapping[Item, Row]]
 
@@ -64,21 +64,13 @@ def judged_answers(
 
 @dataclass(frozen=True)
 class _Wants:
-    """What people want, in words.
+    """What people want, in words."""
 
-    Args:
-        described: Prototypes or directions.
-        prompts: The prompt's row of each response that descriptions are of.
-        responses: The response's.
-        plane: Where people stand along the first two directions.
-        titles: What each group's people like, by attribute and value.
-    """
-
-    described: Sequence[Description] = ()
-    prompts: Sequence[int] = ()
-    responses: Sequence[int] = ()
-    plane: Float[np.ndarray, "users axes"] | None = None
-    titles: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    described: Sequence[Description] = ()  # prototypes or directions
+    prompts: Sequence[int] = ()  # the prompt's row of each response that descriptions are of
+    responses: Sequence[int] = ()  # the response's
+    plane: Float[np.ndarray, "users axes"] | None = None  # where people stand along the first two directions
+    titles: Mapping[tuple[str, str], str] = field(default_factory=dict)  # of groups, by attribute and value
 
     def shown(self, most: int) -> list[int]:
         """The responses to show, by their place among those that descriptions are of."""
@@ -86,19 +78,11 @@ class _Wants:
 
 
 class _Items:
-    """Items on the page: texts cut short, without what all prompts open with; a picture once, by its name.
-
-    Args:
-        items: What stands for each item.
-        opening: Characters of a prompt to leave out.
-
-    Attributes:
-        pictures: Data URIs by name.
-    """
+    """Items on the page: texts cut short, without what all prompts open with; a picture once, by its name."""
 
     def __init__(self, items: Mapping[Item, Row], opening: int) -> None:
         self._items, self._opening = items, opening
-        self.pictures: dict[str, str] = {}
+        self.pictures: dict[str, str] = {}  # data URIs by name
 
     def cell(self, side: str, row: int) -> Row | None:
         """An item's text, or the name of its picture; None where there is none."""
@@ -160,22 +144,22 @@ def portrait(
     loss: str = "logistic",
     **how: pl.DataFrame | None,
 ) -> Row:
-    """What the first part of a report shows, but for whether it pays.
+    """What the first part of a report shows, but for whether it pays, of a model and its population.
 
     Args:
         head: The model.
-        population: Its population.
+        population: Where its states lie.
         embeddings: Of all items.
         questions: Those of training: their responses tell what people want.
-        people: user_id, users and group of each.
-        states: Their states, aligned.
+        people: user_id, users and group of each; `states` are theirs.
+        states: Aligned with `people`.
         answers: Held-out answers, judged.
         texts: Of prompts and of responses, by row; None where an item is a picture, none of vectors.
         show: Gives items as {"text": ...} or {"image": a data URI}.
         shown: Responses to show of what each likes, and of what each dislikes.
         attributes: By attribute each person's value.
         outside: People whom no mix of the prototypes explains.
-        given: All answers of the people, by their number among `people`: they tell how carefully they answer.
+        given: All answers, by the number among `people`: they tell how carefully people answer.
         loss: The loss that the model was fitted with.
         **how: repeats, sides and times, as `answering` takes them.
     """
@@ -189,9 +173,11 @@ def portrait(
     wants = _wants(head, population, embeddings, questions, states, texts, means)
     pictured = any(text is None for text in texts["responses"][:1])
     worst = judged.sort("accuracy", "n", descending=[False, True], maintain_order=True)["user_id"].to_list()
-    worst = worst[: MOST_PICTURED if pictured else MOST_PEOPLE]
     # Of vectors there is nothing to show.
-    found = examples(answers if texts["responses"] else answers.clear(), worst)
+    found = examples(
+        answers if texts["responses"] else answers.clear(),
+        worst[: MOST_PICTURED if pictured else MOST_PEOPLE],
+    )
     items = _items(questions, texts, show, wants, shown, found)
     # One reward for everyone knows no one's answers: who differs from it is not careless.
     alike = bool((states == states[:1]).all())
@@ -203,8 +189,14 @@ def portrait(
     weights = states.numpy(force=True) if isinstance(head, PrototypeModel) else None
     names = [Description(f"prototype {k + 1}", None, [], [], [], [], []) for k in range(states.shape[1])]
     tastes = wants.described or names
+    whom = for_whom(judged, attributes)
+    if whom is not None:
+        whom |= {"worst": _all_rounded(whom["worst"]), "groups": _all_rounded(whom["groups"])}
+        for row in whom["groups"]:
+            row["title"] = wants.titles.get((row["attribute"], row["value"]), "")
+        whom["outside"] = list(outside)
     return {
-        "whom": _whom(for_whom(judged, attributes), wants.titles, outside),
+        "whom": whom,
         "map": draw_map(
             people,
             weights=weights,
@@ -237,18 +229,11 @@ def _items(
         for answer in (*kinds["telling"], *kinds["mistakes"]):
             wanted |= {(side, answer[name]) for name, side in SIDES.items()}
     asked = torch.unique(questions.prompt).tolist() if texts["prompts"] else []
-    opening = _opening([texts["prompts"][row] for row in asked if row >= 0])
-    return _Items(show({item for item in wanted if item[1] >= 0}), len(opening))
-
-
-def _whom(whom: Row | None, titles: Mapping[tuple[str, str], str], outside: Sequence[str]) -> Row | None:
-    if whom is None:
-        return None
-    groups = [
-        {**row, "title": titles.get((row["attribute"], row["value"]), "")}
-        for row in _all_rounded(whom["groups"])
-    ]
-    return {**whom, "worst": _all_rounded(whom["worst"]), "groups": groups, "outside": list(outside)}
+    prompts = [texts["prompts"][row] for row in asked if row >= 0]
+    opening = 0
+    if len(prompts) > 1 and None not in prompts:
+        opening = len(prompts[0]) - len(without_opening(prompts)[0])
+    return _Items(show({item for item in wanted if item[1] >= 0}), opening)
 
 
 def _folk(
@@ -261,6 +246,7 @@ def _folk(
     items: _Items,
 ) -> list[Row]:
     """A page for each person of whom examples were found, in that order."""
+    mixed = weights is not None and weights.shape[1] > 1
     number = {person["user_id"]: n for n, person in enumerate(people)}
     facts = {row["user_id"]: row for row in judged.to_dicts()}
     why = {row["user_id"]: row["why"] for row in answering}
@@ -268,9 +254,7 @@ def _folk(
         {
             **{name: people[number[user]][name] for name in ("user_id", "users", "group")},
             **{name: _rounded(facts[user][name]) for name in ("n", "accuracy", "one", "gain")},
-            "weights": None
-            if weights is None or weights.shape[1] < 2
-            else [_rounded(weight) for weight in weights[number[user]].tolist()],
+            "weights": list(map(_rounded, weights[number[user]].tolist())) if mixed else None,
             "outside": user in outside,
             "why": why.get(user, []),
             **{name: [items.example(answer) for answer in answers] for name, answers in kinds.items()},
@@ -296,8 +280,9 @@ def _wants(
     sides = torch.unique(sides, dim=0)
     prompt, response = sides[:, 0], sides[:, 1]
     group = torch.unique(prompt, return_inverse=True)[1]
-    needs = head.needs_prompts
-    embedded = embeddings.prompts[prompt].float() if needs else torch.zeros(len(prompt), 0)
+    embedded = torch.zeros(len(prompt), 0)
+    if head.needs_prompts:
+        embedded = embeddings.prompts[prompt].float()
 
     def rewards(table: Float[Tensor, "points state"]) -> Float[Tensor, "n points"]:
         row, items = torch.arange(len(prompt)), embeddings.responses[response].float()
@@ -305,17 +290,15 @@ def _wants(
             read = head.embed_prompts(embedded)
             return torch.stack([head.reward_embedded(read, row, items, state) for state in table], 1)
 
-    shown = bool(texts["responses"])
-    said = [texts["responses"][row] for row in response.tolist()] if shown else []
-    asked = [texts["prompts"][row] if row >= 0 and shown else None for row in prompt.tolist()]
-    described = describe_rewards(head, population, states, rewards, group, said, asked) if shown else []
-    titles = {}
-    if shown and means:
-        named = describe_rewards(
-            head, population, states, rewards, group, said, asked,
-            targets={str(n): mean for n, mean in enumerate(means.values())},
-        )  # fmt: skip
-        titles = {key: each.title for key, each in zip(means, named, strict=True)}
+    described, titles = [], {}
+    if texts["responses"]:
+        said = [texts["responses"][row] for row in response.tolist()]
+        asked = [texts["prompts"][row] if row >= 0 else None for row in prompt.tolist()]
+        describe = partial(describe_rewards, head, population, states, rewards, group, said, asked)
+        described = describe()
+        if means:
+            named = describe(targets={str(n): mean for n, mean in enumerate(means.values())})
+            titles = {key: each.title for key, each in zip(means, named, strict=True)}
     plane = None
     if not isinstance(head, PrototypeModel):
         along, _ = main_directions(population, rewards, group)
@@ -334,8 +317,6 @@ def draw_map(
 ) -> Row | None:
     """A map of people: between prototypes, or along the directions in which they differ most.
 
-    Places are percentages of the map's width and height, y downwards.
-
     Args:
         people: user_id, users (seen or unseen) and group of each.
         weights: Of each person's prototypes; or
@@ -345,11 +326,11 @@ def draw_map(
 
     Returns:
         points (user_id, x, y, mark, users), labels, edges, groups, kind; None where there is nothing to tell
-        apart.
+        apart. Places are percentages of the map's width and height, y downwards.
     """
     if not people or (weights is not None and weights.shape[1] < 2) or (weights is None and plane is None):
         return None
-    edges: list[tuple[Point, Point]] = []
+    edges: list[Any] = []
     ring = np.empty((0, 2))
     if weights is not None and weights.shape[1] == 2:
         kind, places, ring = "line", _stacked(weights[:, 0]), np.array([(1.0, 0.0), (-1.0, 0.0)])
@@ -369,7 +350,10 @@ def draw_map(
     def place(x: float, y: float) -> Row:
         return {"x": round(50 + scale * x, 2), "y": round(50 - 2 * scale * (y - middle) / height, 2)}
 
-    groups = sorted({str(person["group"]) for person in people if person["group"] is not None}, key=_in_order)
+    groups = sorted(
+        {str(person["group"]) for person in people if person["group"] is not None},
+        key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name),
+    )
     if groups:
         marks = [groups.index(str(person["group"])) for person in people]
     else:  # by the nearest prototype
@@ -429,18 +413,6 @@ def _number_equal(cells: Float[np.ndarray, "users axes"]) -> tuple[np.ndarray, n
     count = pl.int_range(pl.len()).over(frame.columns), pl.len().over(frame.columns)
     number, size = frame.select(number=count[0], size=count[1])
     return number.to_numpy(), size.to_numpy()
-
-
-def _in_order(name: str) -> tuple[bool, int, str]:
-    """Numbers as numbers."""
-    return not name.isdecimal(), int(name) if name.isdecimal() else 0, name
-
-
-def _opening(prompts: Sequence[str | None]) -> str:
-    texts = [text for text in prompts if text is not None]
-    if len(texts) < 2 or len(texts) < len(prompts):
-        return ""
-    return texts[0][: len(texts[0]) - len(without_opening(texts)[0])]
 
 
 def _rounded(value: float | None) -> float | None:

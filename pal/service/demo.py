@@ -166,7 +166,7 @@ class Demo:
         return {
             "user_id": user_id,
             "place": self._place(state),
-            "others": [self._place(other) for other in self.states],
+            "others": self._place(self.states),
             "beyond": beyond[:5],
             "alike": [
                 {"user_id": model.user_ids[row], "agreement": float(agreement[row])} for row in alike[:5]
@@ -187,19 +187,18 @@ class Demo:
             "mistakes": [{**vars(answers[number]), "chance": float(chance[number])} for number in wrong[:3]],
         }
 
-    def _place(self, state: Float[Tensor, " state"]) -> list[float]:
+    def _place(self, states: Float[Tensor, "*states state"]) -> list[Any]:
         """Numbers of the axes that are shown: weights of prototypes, or standard deviations of directions."""
         centre, axes, _ = self.axes
-        return ((state.double() - centre) @ axes).tolist()
+        return ((states.double() - centre) @ axes).tolist()
 
     def _bars(self, belief: Posterior) -> list[dict[str, Any]]:
-        centre, axes, low = self.axes
-        apart = belief.states.double() - belief.mean.double()
-        spread = ((apart @ axes).square() * belief.masses.double()[:, None]).sum(0).sqrt().tolist()
-        mean = ((belief.mean.double() - centre) @ axes).tolist()
+        _, axes, low = self.axes
+        apart = (belief.states.double() - belief.mean.double()) @ axes
+        spread = (apart.square() * belief.masses.double()[:, None]).sum(0).sqrt().tolist()
+        ends = {"low": low, "high": 1.0 if low == 0 else -low}
         return [
-            {"mean": at, "sd": sd, "low": low, "high": 1.0 if low == 0 else -low}
-            for at, sd in zip(mean, spread, strict=True)
+            {"mean": at, "sd": sd, **ends} for at, sd in zip(self._place(belief.mean), spread, strict=True)
         ]
 
     def _name_axes(self) -> list[list[Any]]:
