@@ -78,16 +78,12 @@ def write_logs(folder: Path) -> dict[str, tuple[Path, list[dict[str, Any]]]]:
     logs = {name: write_lines(folder / f"{name}.jsonl", answers) for name, answers in rows.items()}
     logs["text"], rows["text"] = example, polars.read_csv(example).head(40).to_dicts()
     names = {"prompt": "prompt", "response_a": "chosen", "response_b": "rejected"}
-    return {
-        kind: (
-            logs[kind],
-            [
-                {to: vectors.get(row[name], row[name]) for to, name in names.items() if name in row}
-                for row in answers[:40]
-            ],
-        )
-        for kind, answers in rows.items()
-    }
+    questions: dict[str, list[dict[str, Any]]] = {kind: [] for kind in rows}
+    for kind, answers in rows.items():
+        for row in answers[:40]:
+            shown = {to: vectors.get(row[name], row[name]) for to, name in names.items() if name in row}
+            questions[kind].append(shown)
+    return {kind: (logs[kind], questions[kind]) for kind in rows}
 
 
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:

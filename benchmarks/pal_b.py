@@ -63,11 +63,9 @@ def pick_a_pic() -> tuple[Embeddings, Comparisons]:
     prompt = torch.randint(PROMPTS, (PAIRS,), generator=g).sort().values
     first = torch.arange(PAIRS) + prompt  # one image more than comparisons in each prompt before
     likes_new = torch.rand(PAIRS, generator=g) < 0.5
+    user, chosen = torch.randint(USERS, (PAIRS,), generator=g), first + likes_new.long()
     comparisons = Comparisons.from_pairs(
-        user=torch.randint(USERS, (PAIRS,), generator=g),
-        prompt=prompt,
-        chosen=first + likes_new.long(),
-        rejected=first + (~likes_new).long(),
+        user=user, prompt=prompt, chosen=chosen, rejected=first + (~likes_new).long()
     )
     tables = []
     for n in (PROMPTS, PAIRS + PROMPTS):  # rows of a smaller table, each turned: random numbers cost time
@@ -103,12 +101,8 @@ def _steps(work: tuple[Embeddings, Comparisons]) -> list[Row]:
             for _ in range(2):
                 torch.mm(x.T, x, out=grad)
 
-    calls = {
-        "products": products,
-        "step": _step(work, batch, 0.5),
-        "without": _step(work, batch, 0.0),
-        "plain": _plain_step(work[0], batch),
-    }
+    steps = {"step": _step(work, batch, 0.5), "without": _step(work, batch, 0.0)}
+    calls = {"products": products, **steps, "plain": _plain_step(work[0], batch)}
     timed = in_turns(calls, least_peak=LEAST_PEAK)
     floor, step, without, plain = timed.seconds.values()
     rate = 10 * (prompts + images) * WIDTH**2 / floor / 1e9

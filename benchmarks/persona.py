@@ -309,10 +309,10 @@ def words() -> Section:
         return Section(title, MISSING, [])
     results = list(in_parallel(name_prototypes, [(seed,) for seed in SEEDS]).values())
     said = ", ".join(words[0] if words else "nothing" for words in results[0])
-    counts = [
-        float(len({next(filter(None, map(interest_of, words)), None) for words in each} - {None}))
-        for each in results
-    ]
+    counts = []
+    for each in results:
+        named = {next(filter(None, map(interest_of, words)), None) for words in each}
+        counts.append(float(len(named - {None})))
     note = f"surest words, first seed: {said}"
     row = mean_row("interests named by the prototypes' words, of six", counts, "", at_least=6, note=note)
     return Section(title, {"seeds": list(SEEDS), "users": "600, 100 answers each"}, [row])

@@ -231,14 +231,12 @@ def _judged(
 
 def _beside_auto(found: dict[str, dict[str, Judgement]], place: str) -> list[str]:
     """The methods that are significantly above auto at a place, by Holm's correction for their number."""
-    others = [name for name in found if name not in ("auto", "plain")]
-    tests = [paired_test(found[name][place].judged, found["auto"][place].judged) for name in others]
-    p_values = holm([test.p_value for test in tests])
-    return [
-        f"{name} by {100 * test.difference:.1f}"
-        for name, test, p in zip(others, tests, p_values, strict=True)
-        if p < LEVEL and test.difference > 0
-    ]
+    auto = found["auto"][place].judged
+    tests = {name: paired_test(each[place].judged, auto) for name, each in found.items()}
+    del tests["auto"], tests["plain"]
+    p_values = dict(zip(tests, holm([test.p_value for test in tests.values()]), strict=True))
+    above = (name for name, test in tests.items() if p_values[name] < LEVEL and test.difference > 0)
+    return [f"{name} by {100 * tests[name].difference:.1f}" for name in above]
 
 
 def _rows(what: str, results: list[dict[str, dict[str, Judgement]]], reach: tuple[float, ...]) -> list[Row]:
@@ -277,32 +275,26 @@ WORKERS, JUDGED, TESTED = 300, 140, 0.3  # of UKPConvArg: people, their judgemen
 
 def care() -> Section:
     """All figures; those of ties where UKPConvArg is there."""
-    lapses, losses = zip(*(_planted(seed) for seed in SEEDS), strict=True)
+    lapses, losses = map(list, zip(*(_planted(seed) for seed in SEEDS), strict=True))
+    what = f"planted lapse 0 to 0.4, {ANSWERS} answers a person: mean absolute error"
+    loss = "20 % of people at random: points that the others lose beside a fit without them"
     rows = [
-        mean_row(
-            f"planted lapse 0 to 0.4, {ANSWERS} answers a person: mean absolute error", list(lapses), "",
-            at_most=0.05,
-        ),
-        mean_row(
-            "20 % of people at random: points that the others lose beside a fit without them", list(losses),
-            "points", at_most=0.5,
-        ),
-    ]  # fmt: skip
+        mean_row(what, lapses, "", at_most=0.05),
+        mean_row(loss, losses, "points", at_most=0.5),
+    ]
     folder = shared_data("PAL_UKPCONVARG", "ukpconvarg", "README.md")
     if folder is None:
         rows.append(Row("ties of ukpconvarg", float("nan"), unjudged="its files are not there"))
     else:
         by_seed = [_ties(judgements(folder), seed) for seed in SEEDS]
         for name in by_seed[0]:
-            each = [found[name] for found in by_seed]
-            rows.append(
-                mean_row(
-                    f"ties modelled less dropped, held-out log-loss of {name}", each, "nats", at_most=0.0
-                )
+            what, each = (
+                f"ties modelled less dropped, held-out log-loss of {name}",
+                [x[name] for x in by_seed],
             )
-    return Section(
-        "People as they are", {"seeds": list(SEEDS), "people": USERS, "method": "mixed_effects"}, rows
-    )
+            rows.append(mean_row(what, each, "nats", at_most=0.0))
+    about = {"seeds": list(SEEDS), "people": USERS, "method": "mixed_effects"}
+    return Section("People as they are", about, rows)
 
 
 def _planted(seed: int) -> tuple[float, float]:
@@ -329,15 +321,12 @@ def _planted(seed: int) -> tuple[float, float]:
     answers, test = given(random.float()), given(torch.zeros(USERS))
     rest = answers[(~random[user]).nonzero()[:, 0]]
     test = test[(~random[user]).nonzero()[:, 0]]
-    right = [
-        float(
-            (_chances(_learn("mixed_effects", embeddings, some, USERS), embeddings, some, test, USERS) > 0.5)
-            .double()
-            .mean()
-        )
-        for some in (rest, answers)
-    ]
-    return float((found.lapse - lapse).abs().mean()), 100 * (right[0] - right[1])
+
+    def right(some: Comparisons) -> float:
+        learned = _learn("mixed_effects", embeddings, some, USERS)
+        return float((_chances(learned, embeddings, some, test, USERS) > 0.5).double().mean())
+
+    return float((found.lapse - lapse).abs().mean()), 100 * (right(rest) - right(answers))
 
 
 def _learn(method: str, embeddings: Embeddings, train: Comparisons, n_users: int) -> Learned:
@@ -360,10 +349,9 @@ def _ties(table: pl.DataFrame, seed: int) -> dict[str, float]:
     prompts = table["prompt"].unique().sort().to_list()
     responses = pl.concat([table["response_a"], table["response_b"]]).unique().sort().to_list()
     embeddings = Embeddings(encoded(tuple(prompts)), encoded(tuple(responses)))
-    table = table.filter(pl.col("user_id").is_in(workers)).with_columns(
-        order=rng.random(int(table["user_id"].is_in(workers).sum()))
-    )
-    table = table.filter(pl.col("order").rank().over("user_id") <= JUDGED)
+    table = table.filter(pl.col("user_id").is_in(workers))
+    order = pl.Series("order", rng.random(len(table)))
+    table = table.with_columns(order).filter(pl.col("order").rank().over("user_id") <= JUDGED)
 
     def rows(column: str, names: list[str]) -> Tensor:
         return torch.from_numpy(table[column].cast(pl.Enum(names)).to_physical().to_numpy().astype(np.int64))
@@ -386,9 +374,9 @@ def _ties(table: pl.DataFrame, seed: int) -> dict[str, float]:
             learned = _learn(method, embeddings, answers, len(workers))
             chance = _chances(learned, embeddings, answers, test, len(workers))
             ties = float(learned.population.ties)
-            of_tie = (
-                expected_answer(torch.logit(chance), ties).tie if ties else torch.full_like(chance, share)
-            )
+            of_tie = torch.full_like(chance, share)
+            if ties:
+                of_tie = expected_answer(torch.logit(chance), ties).tie
             three = torch.where(tied, of_tie.log(), ((1 - of_tie) * chance).log())
             losses.append((-float(chance[~tied].log().mean()), -float(three.mean())))
         for name, at in (("decided answers", 0), ("all three outcomes", 1)):

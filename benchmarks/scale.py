@@ -75,11 +75,7 @@ def fit_here() -> dict[str, float]:
     loaded = time.perf_counter()
     ends: list[float] = []
     fit_study("persona", data, params.load(), progress=lambda *_: ends.append(time.perf_counter()))
-    return {
-        "load": loaded - start,
-        "epoch": ends[0] - loaded,
-        "after": time.perf_counter() - ends[0],
-    }
+    return {"load": loaded - start, "epoch": ends[0] - loaded, "after": time.perf_counter() - ends[0]}
 
 
 def large_csv(comparisons: int = 1_000_000, people: int = 50_000) -> Section:
@@ -108,9 +104,8 @@ def large_csv(comparisons: int = 1_000_000, people: int = 50_000) -> Section:
         }
     most, rows = max(400.0, 2 * size), []
     for name, child in stages.items():
-        rows.append(
-            Row(f"{name}: memory beside the program", 1000 * (child.peak - program.peak), "MB", at_most=most)
-        )
+        beside = 1000 * (child.peak - program.peak)
+        rows.append(Row(f"{name}: memory beside the program", beside, "MB", at_most=most))
         rows.append(Row(f"  in all, in {child.seconds:.0f} s", 1000 * child.peak, "MB"))
     return Section(f"A CSV of {size:.0f} MB: {comparisons:,} comparisons of {people:,} people", {}, rows)
 

@@ -144,9 +144,8 @@ def vectors() -> Callable[[int], bytes]:
         [[round(number, 6) for number in row] for row in block]
         for block in torch.nn.functional.normalize(drawn, dim=2).tolist()
     ]
-    bodies = [
-        json.dumps({"prompt": table[0][0], "responses": block, "user_id": None}).encode() for block in table
-    ]
+    given = ({"prompt": table[0][0], "responses": block, "user_id": None} for block in table)
+    bodies = [json.dumps(body).encode() for body in given]
     return lambda number: bodies[number % len(bodies)]
 
 

@@ -104,8 +104,7 @@ def trace_own_data() -> tuple[set[Code], set[Code]]:
         f"user {n % 8},which of {n % 6}?,a {colours[n % 2]} thing {n},a green thing {n}" for n in range(96)
     ]
     options = {"datasets": ["own"], "model.K": 2, "own.encoder": "hashed-words", "own.split.val": 0.0}
-    options |= {"own.method": None}
-    options |= {"train.more_seeds": 0, "own.train.epochs": 2, "own.train.restarts": 1}
+    options |= {"own.method": None, "train.more_seeds": 0, "own.train.epochs": 2, "own.train.restarts": 1}
     with tempfile.TemporaryDirectory() as store, patch.dict("os.environ", PAL_STORE=store):
         source = Path(store) / "own.csv"
         source.write_text("\n".join(["user_id,prompt,chosen,rejected", *rows]), encoding="utf-8")

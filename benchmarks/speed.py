@@ -71,13 +71,8 @@ def speed() -> Section:
     last's; seconds of `solve_weights` for 10,000 unseen users of 20 comparisons each.
     """
     source = str(real_persona() or ROOT / "data/sample/persona")
-    counts = {
-        "users_per_group": 100,
-        "train_pairs": 100,
-        "val_pairs": 1,
-        "test_pairs": 20,
-        "adapt_pairs": SHOTS,
-    }
+    counts = {"users_per_group": 100, "train_pairs": 100, "val_pairs": 1, "test_pairs": 20}
+    counts["adapt_pairs"] = SHOTS
     with threads(1):
         studies = []
         for seed in SEEDS:

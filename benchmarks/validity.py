@@ -142,9 +142,8 @@ def drawn(
             right = np.bincount(np.repeat(np.arange(len(total)), total), rng.binomial(DRAWS, share) / DRAWS)
             yield Judged(right, total), None, truth
         else:
-            first, second = (
-                Judged(rng.binomial(total, expit(place + logit)).astype(float), total) for place in places
-            )
+            right = (rng.binomial(total, expit(place + logit)).astype(float) for place in places)
+            first, second = (Judged(each, total) for each in right)
             yield (first, second, truth - worse) if kind == "difference" else (first, None, truth)
 
 
@@ -243,10 +242,9 @@ def cheap_p_value(kind: str, seed: int) -> float:
     return shuffle_test(margins, user, strata, shuffles=SHUFFLES, rng=rng)
 
 
-def mixture(
-    apart: np.ndarray, user: np.ndarray, n_users: int, rng: np.random.Generator, K: int = 3
-) -> np.ndarray:
-    """Each user's linear reward: the posterior mean of a mixture of K logistic regressions with ridge 1."""
+def mixture(apart: np.ndarray, user: np.ndarray, n_users: int, rng: np.random.Generator) -> np.ndarray:
+    """Each user's linear reward: the posterior mean of a mixture of three logistic regressions, ridge 1."""
+    K = 3
     rewards, share = 0.5 * rng.standard_normal((K, DIM)), np.full(K, 1 / K)
     for _ in range(25):
         margin = apart @ rewards.T
@@ -406,15 +404,10 @@ def attributes() -> Section:
     """Strangers of whom the country alone is known, beside one reward for each country's people."""
     found = list(in_parallel(country_effect, [(seed,) for seed in range(3)]).values())
     limits = {"a fit to its people alone": -0.5, "its true reward": -0.5, "nothing known": None}
-    rows = [
-        mean_row(
-            f"zero-shot from the country, less {what}",
-            [each[what] for each in found],
-            "points",
-            at_least=least,
-        )
-        for what, least in limits.items()
-    ]
+    rows = []
+    for what, least in limits.items():
+        each, name = [effects[what] for effects in found], f"zero-shot from the country, less {what}"
+        rows.append(mean_row(name, each, "points", at_least=least))
     about = {"people": "600, 300 of them strangers", "countries": 3, "answers": "30 of each"}
     return Section("A planted effect of the country on taste", about, rows)
 
@@ -506,10 +499,8 @@ def chosen(name: str, groups: int, seed: int) -> tuple[int, float]:
         embeddings, train, n_users = data.embeddings, data.select("seen", "train"), data.n_users("seen")
         head, config = given.configs("persona")
     start = time.process_time()
-    choice = choose_k(
-        embeddings, train, n_users=n_users, head=head, config=one_prototype_per_user(config), seed=seed
-    )
-    return choice.K, time.process_time() - start
+    fit_by = {"n_users": n_users, "head": head, "config": one_prototype_per_user(config)}
+    return choose_k(embeddings, train, **fit_by, seed=seed).K, time.process_time() - start
 
 
 def simulation(

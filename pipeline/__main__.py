@@ -104,9 +104,9 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 @app.command()
 def verify(*, mend: Mend = False) -> None:
     """Hold every byte to its hash; say how to mend what is wrong."""
-    from pipeline.storage import verify
+    from pipeline.storage import upkeep
 
-    verify.main(mend=mend)
+    upkeep.verify(mend=mend)
 
 
 @app.command()
@@ -117,9 +117,9 @@ def store(*, clean: Clean = False, days: Days = 7) -> None:
     where they were, older versions in their DVC caches included, and the embeddings that were used when a
     dataset was last encoded. Nothing is removed without --clean.
     """
-    from pipeline.storage import cleanup
+    from pipeline.storage import upkeep
 
-    cleanup.main(clean=clean, days=days)
+    upkeep.clean(remove=clean, days=days)
 
 
 def main() -> None:

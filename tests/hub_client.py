@@ -44,17 +44,13 @@ class HubClient:
 
     def list_repo_tree(self, api, repo_id, *, revision=None, **_):
         files = self.repos[repo_id][self._resolve(repo_id, revision)]
-        return [
-            RepoFile(
-                path=path,
-                size=len(data),
-                oid=hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest(),
-                lfs={"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
-                if len(data) >= LARGE
-                else None,
-            )
-            for path, data in files.items()
-        ]
+        listed = []
+        for path, data in files.items():
+            oid = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+            lfs = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
+            lfs = lfs if len(data) >= LARGE else None
+            listed.append(RepoFile(path=path, size=len(data), oid=oid, lfs=lfs))
+        return listed
 
     def hf_hub_download(self, repo, *, filename, repo_type, revision, cache_dir, local_dir, **_):
         snapshots = Path(cache_dir) / repo_folder_name(repo_id=repo, repo_type=repo_type) / "snapshots"
@@ -69,9 +65,8 @@ class HubClient:
         if self.error:
             raise self.error
         if repo not in self.repos:
-            raise RepositoryNotFoundError(
-                "404", response=SimpleNamespace(status_code=404, headers={}, request=None)
-            )
+            response = SimpleNamespace(status_code=404, headers={}, request=None)
+            raise RepositoryNotFoundError("404", response=response)
         commits = self.repos[repo]
         return revision if revision in commits else list(commits)[-1]
 
@@ -82,8 +77,7 @@ def hub_client(monkeypatch, tmp_path):
     client = HubClient()
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
     for name in ("repo_info", "list_repo_tree"):
-        monkeypatch.setattr(
-            HfApi, name, lambda *args, _name=name, **how: getattr(client, _name)(*args, **how)
-        )
+        stand_in = getattr(client, name)
+        monkeypatch.setattr(HfApi, name, lambda *args, stand_in=stand_in, **how: stand_in(*args, **how))
     monkeypatch.setattr("huggingface_hub._snapshot_download.hf_hub_download", client.hf_hub_download)
     return client

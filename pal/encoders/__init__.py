@@ -128,8 +128,8 @@ def describe(
     Raises:
         PalError: If the name is unknown, the files are not there, or the weights are not the published ones.
     """
-    module, (plain, options, with_measures) = _module(check_name(name)), split_name(name)
-    described = module.describe(plain, weights, precision=precision, engine=engine, **options)
+    plain, options, with_measures = split_name(name)
+    described = check_name(name).describe(plain, weights, precision=precision, engine=engine, **options)
     if not with_measures:
         return replace(described, name=name)
     if "text" not in described.modalities:
@@ -146,7 +146,8 @@ def load(described: Described, device: str = "cpu") -> TextEncoder | ImageEncode
     try:
         if "image" in described.modalities:
             import_module("torchvision")  # by which pictures are read
-        encoder = _module(described.family).load(replace(described, name=plain, dim=dim), device, **options)
+        module = import_module(ENCODERS[described.family])
+        encoder = module.load(replace(described, name=plain, dim=dim), device, **options)
     except ModuleNotFoundError as error:
         install = "pip install 'pal-pluralistic-alignment[images]'"
         raise PalError(f"{described.name} needs the package {error.name}; run `{install}`") from None
@@ -155,7 +156,7 @@ def load(described: Described, device: str = "cpu") -> TextEncoder | ImageEncode
 
 def names() -> tuple[str, ...]:
     """The encoders with a name of their own; prefixes lead to any others."""
-    return tuple(name for family in ENCODERS for name in _module(family).NAMES)
+    return tuple(name for path in ENCODERS.values() for name in import_module(path).NAMES)
 
 
 def split_name(name: str) -> tuple[str, dict[str, str], bool]:
@@ -170,33 +171,31 @@ def plain_name(name: str) -> str:
     return split_name(name)[0]
 
 
-def check_name(name: str) -> str:
-    """The key in `ENCODERS` of an encoder's module; no file is looked at.
+def check_name(name: str) -> Any:
+    """The module of an encoder's name; no file is looked at.
 
     Raises:
         PalError: If no module knows the name, or an option in it.
     """
     prefixes: list[str] = []
     plain, options, _ = split_name(name)
-    for family in ENCODERS:
-        module = _module(family)
+    for path in ENCODERS.values():
+        module = import_module(path)
         if plain in module.NAMES or plain.startswith(tuple(module.PREFIXES)):
-            known = getattr(module, "OPTIONS", ())
             for option in options:
-                if option not in known:
+                if option not in getattr(module, "OPTIONS", ()):
                     raise PalError(
                         f"encoder must be {plain} without +{option}=, which it does not take, got {name!r}"
                     )
-            return family
+            return module
         prefixes += module.PREFIXES
-    raise PalError(
-        f"encoder must be one of {', '.join(names())}, or start with {', '.join(prefixes)}, got {name!r}"
-    )
+    known = f"one of {', '.join(names())}, or start with {', '.join(prefixes)}"
+    raise PalError(f"encoder must be {known}, got {name!r}")
 
 
 def default_weights(name: str) -> str:
     """Where an encoder's weights come from unless the user says: its package where it is installed anyway."""
-    packaged = getattr(_module(check_name(name)), "IN_PACKAGES", ())
+    packaged = getattr(check_name(name), "IN_PACKAGES", ())
     return "package" if plain_name(name) in packaged else "hub"
 
 
@@ -204,12 +203,8 @@ def modalities(name: str) -> tuple[str, ...]:
     """What an encoder reads, without a look at its files; empty where its module's READS does not say."""
     if name == "none":
         return ()
-    reads = getattr(_module(check_name(name)), "READS", {})
+    reads = getattr(check_name(name), "READS", {})
     return reads.get(plain_name(name), reads.get("", ()))
-
-
-def _module(family: str) -> Any:
-    return import_module(ENCODERS[family])
 
 
 def complaint(text: str, *, may_be_blank: bool = False) -> str | None:

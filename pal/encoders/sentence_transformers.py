@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pal.encoders import PRECISIONS, REPO, Described
-from pal.encoders.transformers import PooledTokens, pool_mean
+from pal.encoders.transformers import PooledTokens, loading, pool_mean
 from pal.encoders.weights import (
     ADVICE,
     WEIGHTS,
@@ -236,21 +236,13 @@ def _read_light(folder: Path, device: str) -> tuple[LightTokenizer, int, "Networ
 
 def library_model(described: Described, device: str) -> Any:
     """Load the library's own model, from local safetensors, without code of the model's folder."""
-    from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    try:
+    with loading(described, "; get its files again, or choose another encoder"):
         return SentenceTransformer(
             str(described.folder), device=device, trust_remote_code=False, local_files_only=True,
             model_kwargs={"use_safetensors": True, "dtype": "float32"},
         ).eval()  # fmt: skip
-    except (OSError, ValueError, TypeError, LookupError, RuntimeError, ImportError, SafetensorError) as error:
-        raise PalError(
-            f"{described.name} could not be loaded from {described.folder} ({reason(error)}); get its "
-            "files again, or choose another encoder"
-        ) from None
 
 
 def _prompt_of(described: Described, model: Any) -> str:

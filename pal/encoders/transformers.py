@@ -9,7 +9,9 @@ template put the response last. No code comes from a model's folder, and its wei
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +76,7 @@ class PooledTokens:
     def encode(self, texts: list[str]) -> np.ndarray:
         """Vectors of texts, encoded as one batch: (len(texts), dim) float32."""
         import torch
+        from torch.nn.utils.rnn import pad_sequence
 
         if not texts:
             return np.empty((0, self._dim), dtype=np.float32)
@@ -81,16 +84,12 @@ class PooledTokens:
             rows = [self._token_ids[text] for text in texts]
         else:
             rows = self._tokenise(texts)
-        lengths = np.array([len(ids) for ids in rows])
-        is_token = np.arange(lengths.max()) < lengths[:, None]
-        if self._tokenizer.padding_side == "left":
-            is_token = is_token[:, ::-1]
-        padded = np.full(is_token.shape, self._tokenizer.pad_token_id or 0, dtype=np.int64)
-        padded[is_token] = np.concatenate(rows)
-        token_ids = torch.from_numpy(padded).to(self._device)
-        attention_mask = None  # where all are tokens: the network is faster without a mask
-        if not is_token.all():
-            attention_mask = torch.from_numpy(is_token.astype(np.int64)).to(self._device)
+        tokens = [torch.from_numpy(ids).long() for ids in rows]
+        pad = partial(pad_sequence, batch_first=True, padding_side=self._tokenizer.padding_side)
+        token_ids = pad(tokens, padding_value=self._tokenizer.pad_token_id or 0).to(self._device)
+        attention_mask = pad([torch.ones_like(ids) for ids in tokens])
+        # Where all are tokens the network is faster without a mask.
+        attention_mask = None if attention_mask.all() else attention_mask.to(self._device)
         with torch.inference_mode():
             features = {"token_embeddings": self._network(token_ids, attention_mask)}
             if attention_mask is not None:
@@ -196,6 +195,20 @@ def describe(
     )  # fmt: skip
 
 
+@contextmanager
+def loading(described: Described, advice: str = "") -> Iterator[None]:
+    """What a library raises while it loads an encoder from its folder, as one sentence."""
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        yield
+    except (OSError, ValueError, TypeError, LookupError, RuntimeError, ImportError, SafetensorError) as error:
+        what = f"{described.name} could not be loaded from {described.folder} ({reason(error)})"
+        raise PalError(what + advice) from None
+
+
 def layer_of(layer: str | None, n_layers: int, name: str) -> int:
     """The layer's number, counted from the tokens' embeddings; a PalError if the model has no such layer."""
     given = "-1" if layer is None else layer
@@ -218,22 +231,15 @@ def load(
         PalError: If weights are missing, or it cannot be built from its folder's files without others' code.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    try:
+    with loading(described):
         tokenizer = AutoTokenizer.from_pretrained(str(described.folder), **options)
         model, info = AutoModel.from_pretrained(
             str(described.folder), use_safetensors=True, output_loading_info=True,
             dtype=getattr(torch, described.precision), **options,
         )  # fmt: skip
-    except (OSError, ValueError, TypeError, LookupError, RuntimeError, ImportError, SafetensorError) as error:
-        raise PalError(
-            f"{described.name} could not be loaded from {described.folder} ({reason(error)})"
-        ) from None
     missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)  # which is not read
     if missing or model.config.is_encoder_decoder:
         problem = f"no {missing[0]}" if missing else "an encoder with a decoder"

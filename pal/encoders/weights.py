@@ -78,10 +78,11 @@ def _unpack(name: str, parts: list[Path], folder: Path, file: str) -> None:
         with zipfile.ZipFile(joined) as archive:
             members = {PurePosixPath(member.filename): member for member in archive.infolist()}
             roots = [path.parent for path in members if path.name == file]
-            if len(roots) != 1 or sum(member.file_size for member in members.values()) > MAX_UNPACKED:
+            size = sum(member.file_size for member in members.values())
+            if len(roots) != 1 or size > MAX_UNPACKED:
                 raise PalError(
                     f"the archive of {name} must hold one {file} and at most {MAX_UNPACKED:,} bytes, got "
-                    f"{len(roots)} and {sum(member.file_size for member in members.values()):,}"
+                    f"{len(roots)} and {size:,}"
                 )
             for path, member in members.items():
                 if path.suffix in SUFFIXES and path.is_relative_to(roots[0]):

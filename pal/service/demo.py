@@ -100,11 +100,12 @@ class Demo:
         head, loss = self.model.head, self.model.fit_config.loss
         return answer_probabilities(head, states.float(), embeddings, questions, loss)
 
-    def view(self, taste: Taste | None, answered: set[str]) -> dict[str, Any]:
+    def view(self, taste: Taste, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """What the page shows after answers: the next question, the belief, the ranking, how sure it is."""
-        belief = (taste or Taste.empty(self.model)).posterior
+        belief = taste.posterior
         probability = self.probabilities(belief.states)
-        asked = self.next_question(probability, belief, answered)
+        left = self.left(answers)
+        asked = self.next_question(probability, belief, left) if left else None
         embeddings, ranked = self._ranked
         prompt = embeddings.prompts[ranked.prompt] if self.model.head.needs_prompts else None
         mean = self.model.score(prompt, embeddings.responses[ranked.first], user=belief.mean.float())
@@ -121,20 +122,19 @@ class Demo:
         }
 
     def next_question(
-        self, probability: Float[Tensor, "q states"], belief: Posterior, answered: set[str]
-    ) -> int | None:
-        """The question that tells most of those not answered; None where none is left."""
-        left = self.left(answered)
-        return left[rank_questions(probability[left], belief.masses)[0].index] if left else None
+        self, probability: Float[Tensor, "q states"], belief: Posterior, left: list[int]
+    ) -> int:
+        """The question that tells most of those that are left."""
+        return left[rank_questions(probability[left], belief.masses)[0].index]
 
-    def outlook(self, taste: Taste | None, answered: set[str]) -> dict[str, float]:
+    def outlook(self, taste: Taste, answers: Sequence[dict[str, Any]]) -> dict[str, float]:
         """Share of answers that would be guessed right after ten more answers, and at most.
 
         Exact under the model: the ten questions that tell most together, every outcome weighed.
         """
-        belief = (taste or Taste.empty(self.model)).posterior
+        belief = taste.posterior
         probability, masses = self.probabilities(belief.states), belief.masses.double()
-        left = self.left(answered)[:100]
+        left = self.left(answers)[:100]
         outcome = torch.ones(1, len(masses), dtype=torch.float64)
         if left:
             chosen = choose_together(probability[left], masses, min(MORE_ANSWERS, len(left)))
@@ -166,7 +166,7 @@ class Demo:
         return {
             "user_id": user_id,
             "place": self._place(state),
-            "others": [self._place(other) for other in self.states],
+            "others": self._place(self.states),
             "beyond": beyond[:5],
             "alike": [
                 {"user_id": model.user_ids[row], "agreement": float(agreement[row])} for row in alike[:5]
@@ -187,19 +187,18 @@ class Demo:
             "mistakes": [{**vars(answers[number]), "chance": float(chance[number])} for number in wrong[:3]],
         }
 
-    def _place(self, state: Float[Tensor, " state"]) -> list[float]:
+    def _place(self, states: Float[Tensor, "*states state"]) -> list[Any]:
         """Numbers of the axes that are shown: weights of prototypes, or standard deviations of directions."""
         centre, axes, _ = self.axes
-        return ((state.double() - centre) @ axes).tolist()
+        return ((states.double() - centre) @ axes).tolist()
 
     def _bars(self, belief: Posterior) -> list[dict[str, Any]]:
-        centre, axes, low = self.axes
-        apart = belief.states.double() - belief.mean.double()
-        spread = ((apart @ axes).square() * belief.masses.double()[:, None]).sum(0).sqrt().tolist()
-        mean = ((belief.mean.double() - centre) @ axes).tolist()
+        _, axes, low = self.axes
+        apart = (belief.states.double() - belief.mean.double()) @ axes
+        spread = (apart.square() * belief.masses.double()[:, None]).sum(0).sqrt().tolist()
+        ends = {"low": low, "high": 1.0 if low == 0 else -low}
         return [
-            {"mean": at, "sd": sd, "low": low, "high": 1.0 if low == 0 else -low}
-            for at, sd in zip(mean, spread, strict=True)
+            {"mean": at, "sd": sd, **ends} for at, sd in zip(self._place(belief.mean), spread, strict=True)
         ]
 
     def _name_axes(self) -> list[list[Any]]:
@@ -231,8 +230,9 @@ class Demo:
             key, group = "null", {json.dumps(pair.first): pair.first for pair in self.pairs}
         return json.loads(key), list(group.values())[:MOST_RANKED]
 
-    def left(self, answered: set[str]) -> list[int]:
+    def left(self, answers: Sequence[dict[str, Any]]) -> list[int]:
         """The questions that were not answered yet."""
+        answered = {key_of(answer) for answer in answers}
         return [number for number, pair in enumerate(self.pairs) if pair.key not in answered]
 
 
@@ -269,7 +269,7 @@ class Study:
         if not 0 <= self.random_share <= 1:
             raise PalError(f"--random must be a share from 0 to 1, got {self.random_share:g}")
 
-    def next(self, user_id: str, taste: Taste | None, answers: Sequence[dict[str, Any]]) -> Shown | None:
+    def next(self, user_id: str, taste: Taste, answers: Sequence[dict[str, Any]]) -> Shown | None:
         """The next question of a participant; None at the end."""
         n, demo = len(answers), self.demo
         if self.questions is not None and n >= self.questions:
@@ -277,19 +277,18 @@ class Study:
         draw = random.Random(f"{user_id}\n{n}")  # noqa: S311
         first_of_two = random.Random(f"{user_id}\n{n // 2}\nside").random() < 0.5  # noqa: S311
         exchanged = first_of_two ^ bool(n % 2)  # each side once in every two questions
-        answered = {key_of(answer) for answer in answers}
         before = [answer for answer in answers if answer.get("reason") != "repeat"]
         if self.repeat_every and n % (self.repeat_every + 1) == self.repeat_every and before:
             again = draw.choice(before)
             if (number := demo.numbers.get(key_of(again))) is not None:
                 return Shown(number, "repeat", exchanged=not again.get("exchanged", False))
-        if not (left := demo.left(answered)):
+        if not (left := demo.left(answers)):
             return None
         if draw.random() < self.random_share:
             return Shown(draw.choice(left), "random", exchanged)
-        belief = (taste or Taste.empty(demo.model)).posterior
-        number = demo.next_question(demo.probabilities(belief.states), belief, answered)
-        return None if number is None else Shown(number, "telling", exchanged)
+        belief = taste.posterior
+        number = demo.next_question(demo.probabilities(belief.states), belief, left)
+        return Shown(number, "telling", exchanged)
 
 
 def key_of(answer: dict[str, Any]) -> str:

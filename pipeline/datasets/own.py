@@ -99,10 +99,8 @@ class Params(DatasetParams):
 
 def named(name: str) -> Any:
     """The same for a data set of one's own under another name: a section of params.yaml with `like: own`."""
-    return SimpleNamespace(
-        Params=Params, TITLE=f"{TITLE}: {name}", ABOUT=ABOUT, ITEMS_APART=ITEMS_APART,
-        find=partial(find, name=name), prepare=partial(prepare, name=name),
-    )  # fmt: skip
+    calls = {"find": partial(find, name=name), "prepare": partial(prepare, name=name)}
+    return SimpleNamespace(Params=Params, TITLE=f"{TITLE}: {name}", ABOUT=ABOUT, ITEMS_APART=True, **calls)
 
 
 def find(params: "AllParams", name: str = "own") -> Source:
@@ -171,9 +169,9 @@ def _read(files: Files, own: Params, name: str) -> Log:
 
 
 def _answers(log: Log, own: Params, **found: object) -> Answers:
-    options = own.prepare
-    halves = {"prompts": options.prompts, "responses": options.responses}
-    return read_answers(log, ties=options.ties, template=own.template, **halves, **found)
+    given = own.prepare
+    halves = {"prompts": given.prompts, "responses": given.responses}
+    return read_answers(log, ties=given.ties, template=own.template, **halves, **found)
 
 
 def _write_pictures(own: Params, name: str, folder: Path, files: dict[str, Path]) -> None:
@@ -201,17 +199,13 @@ def write_tables(answers: Answers, folder: Path) -> None:
 
     A user is unseen exactly if one of its rows is an adapt row; without a split the stage split decides.
     """
-    pairs = answers.pairs
     write_table(folder / ITEMS, _item_blocks(answers))
     unseen = (pl.col("split") == "adapt").any().over("user_id")
     users = pl.when(unseen).then(pl.lit("unseen")).otherwise(pl.lit("seen"))
-    pairs = pairs.with_row_index("pair_id").select(
-        pl.col("pair_id").cast(pl.Int64), "user_id", *SIDES, "label",
+    pairs = answers.pairs.with_row_index("pair_id").select(
+        pl.col("pair_id").cast(pl.Int64), "user_id", *SIDES, "label", "split", time="timestamp",
         users=pl.when(pl.col("split").is_not_null()).then(users),
-        split="split",
-        # Null stands for 1.
-        weight=pl.when(pl.col("weight") > 1).then(pl.col("weight")).cast(pl.Float32),
-        time="timestamp",
+        weight=pl.when(pl.col("weight") > 1).then("weight").cast(pl.Float32),  # null stands for 1
     )  # fmt: skip
     write_table(folder / PAIRS, _pair_blocks(pairs, answers))
 

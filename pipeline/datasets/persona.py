@@ -249,9 +249,8 @@ def known_answers(data: "Study", statements: list[Statement], options: Prepare) 
     rows = {item: row for row, item in enumerate(data.prompt_ids)}
     table = torch.zeros(len(options.personas), len(rows), dtype=torch.bool)
     for s in statements:
-        row = rows.get(tables.text_id(s.question))
-        if row is not None:
-            table[options.personas.index(s.persona), row] |= s.agrees
+        if (item := tables.text_id(s.question)) in rows:
+            table[options.personas.index(s.persona), rows[item]] |= s.agrees
     return table
 
 

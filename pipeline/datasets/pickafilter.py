@@ -110,16 +110,11 @@ def assign(people: pl.DataFrame, options: Prepare, seed: int) -> pl.DataFrame:
     Users come in the order of their labels, most first. Of each four the outer two go to one group and the
     inner two to the other, and a coin says which: random, and yet the totals match as published (D19).
     Returns user_id, group and users.
-
-    Raises:
-        PipelineError: If a group has no user left to be unseen.
     """
     ordered = people.sort(["labels", "user_id"], descending=[True, False])
     coins = np.random.default_rng(seed).integers(2, size=len(ordered) // 4 + 1)
     group = (np.array([0, 1, 1, 0])[None] ^ coins[:, None]).ravel()[: len(ordered)]
-    place = np.zeros(len(ordered), dtype=int)
-    for which in (0, 1):
-        place[group == which] = np.arange((group == which).sum())
+    place = np.where(group == 0, np.cumsum(group == 0), np.cumsum(group == 1))  # from 1, within the group
     smaller = len(ordered) // 2
     if smaller <= options.seen_users_per_group:
         raise PipelineError(
@@ -130,7 +125,7 @@ def assign(people: pl.DataFrame, options: Prepare, seed: int) -> pl.DataFrame:
     return ordered.select(
         "user_id",
         group=pl.Series(np.array(GROUPS)[group]),
-        users=pl.Series(np.where(place < options.seen_users_per_group, "seen", "unseen")),
+        users=pl.Series(np.where(place <= options.seen_users_per_group, "seen", "unseen")),
     )
 
 
@@ -169,12 +164,10 @@ def table3(rows: pl.DataFrame, published: dict[str, dict[str, tuple[int, ...]]])
     counts = {tuple(place): count for *place, count in places}
     table = []
     for group in GROUPS:
-        pairs = {
-            users: [counts.get((group, users, split), 0) for split in (learned, "val", "test")]
-            for users, learned in (("seen", "train"), ("unseen", "adapt"))
-        }
-        pairs["total"] = [a + b for a, b in zip(*pairs.values(), strict=True)]
-        for users, numbers in pairs.items():
+        seen = [counts.get((group, "seen", split), 0) for split in SPLITS]
+        unseen = [counts.get((group, "unseen", split), 0) for split in ("adapt", *SPLITS[1:])]
+        total = [a + b for a, b in zip(seen, unseen, strict=True)]
+        for users, numbers in (("seen", seen), ("unseen", unseen), ("total", total)):
             paper = published.get(group, {}).get(users, ())
             row = {"group": f"{group}, {users}", **dict(zip(SPLITS, numbers, strict=True))}
             table.append({**row, **{f"{s}_published": n for s, n in zip(SPLITS, paper, strict=False)}})

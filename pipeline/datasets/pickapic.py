@@ -7,6 +7,8 @@ read when it is encoded. `pickapic_v2` and `pickafilter` use this module's funct
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -117,33 +119,34 @@ def in_order(name: str) -> tuple[int, str]:
     return SPLITS.index(split_of(name) or ""), name
 
 
-def check(files: dict[str, Path], *, pixels: bool) -> None:
-    """Check the format of files by their footers alone; with `pixels` they must have pictures.
+@contextmanager
+def opened(name: str, path: Path, *, pixels: bool) -> Iterator[pq.ParquetFile]:
+    """A file whose footer has the format's columns; with `pixels` those of the pictures too."""
+    with readable_parquet(name), pq.ParquetFile(path) as file:
+        for column in (*COLUMNS, *(JPEGS if pixels else ())):
+            if column not in file.schema_arrow.names:
+                hint = "; are these the tables without images?" if column in JPEGS else ""
+                raise PipelineError(f"{name} must have a column {column}, as Pick-a-Pic has, got none{hint}")
+        yield file
 
-    Raises:
-        PipelineError: Naming the first file and column that is not as it must be.
-    """
-    for name, path in files.items():
-        with readable_parquet(name), pq.ParquetFile(path) as file:
-            _check_schema(name, file.schema_arrow, pixels=pixels)
+
+def check(files: dict[str, Path], *, pixels: bool) -> None:
+    """Check the format of files by their footers alone."""
+    for file in files.items():
+        with opened(*file, pixels=pixels):
+            pass
 
 
 def read(files: dict[str, Path], *, pixels: bool = True) -> pl.DataFrame:
     """Read all rows of the files, narrow columns alone, in the order in which pictures first occur.
 
-    Returns:
-        split, file (sha256), row_group, row (within it), prompt, uid_0, uid_1, label (1: picture 0 wins),
-        has_label, user_id, ranking_id, time.
-
-    Raises:
-        PipelineError: If a file is damaged or not in the format.
+    Of each row its split, file (sha256), row_group and row (within it), and COLUMNS; label 1: picture 0 wins.
     """
     ordered = {name: files[name] for name in sorted(files, key=in_order)}
     blocks = []
     with tqdm(total=count(ordered, "num_row_groups"), desc="prepare", unit="row group") as bar:
         for name, path in ordered.items():
-            with readable_parquet(name), pq.ParquetFile(path) as file:
-                _check_schema(name, file.schema_arrow, pixels=pixels)
+            with opened(name, path, pixels=pixels) as file:
                 for group in range(file.num_row_groups):
                     table = file.read_row_group(group, columns=list(COLUMNS))
                     table.validate(full=True)
@@ -170,17 +173,10 @@ def read(files: dict[str, Path], *, pixels: bool = True) -> pl.DataFrame:
 def count(files: dict[str, Path], unit: str = "num_rows") -> int:
     """Count the rows or the row groups of files, by their footers."""
     total = 0
-    for name, path in files.items():
-        with readable_parquet(name), pq.ParquetFile(path) as file:
-            total += getattr(file.metadata, unit)
+    for file in files.items():
+        with opened(*file, pixels=False) as footer:
+            total += getattr(footer.metadata, unit)
     return total
-
-
-def _check_schema(name: str, schema: pa.Schema, *, pixels: bool) -> None:
-    for column in (*COLUMNS, *(JPEGS if pixels else ())):
-        if column not in schema.names:
-            hint = "; are these the tables without images?" if column in JPEGS else ""
-            raise PipelineError(f"{name} must have a column {column}, as Pick-a-Pic has, got none{hint}")
 
 
 def from_hub(hub: HubFiles, splits: tuple[str, ...] = HUB_FILES, prefix: str = "") -> Remote:
@@ -191,12 +187,9 @@ def from_hub(hub: HubFiles, splits: tuple[str, ...] = HUB_FILES, prefix: str = "
 def from_folder(
     source: str, what: str, splits: tuple[str, ...] = SPLITS, prefix: str = ""
 ) -> dict[str, Path]:
-    """The files of these splits in a folder, or in the `data` in it, by name.
+    """The files of these splits in a folder, or in the `data` in it, by name, with `prefix` before each.
 
-    `source` is its path as the parameter `what` has it. `prefix` goes before each name.
-
-    Raises:
-        PipelineError: If there is no such folder, no such file, a file that no split claims, or a name twice.
+    `source` is the folder as the parameter `what` has it.
     """
     folder = paths.project_root() / Path(source).expanduser()
     if not folder.is_dir():
@@ -242,9 +235,6 @@ def load(files: dict[str, Path], *, ties: str) -> tuple[Kept, pl.DataFrame]:
     Returns:
         The comparisons as `read` gives them, with `label` 1, 0.5 or 0; and where each picture's bytes first
         occur: uid, file, row_group, row, column.
-
-    Raises:
-        PipelineError: If a file is not in the format, or a label is not 0, 0.5 or 1.
     """
     unread = {name: path for name, path in files.items() if split_of(name) == LEFT_OUT}
     rows = read({name: files[name] for name in files.keys() - unread.keys()})
@@ -285,9 +275,6 @@ def place(rows: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:
     Seen are users with train rows. A share of those with train and test rows is kept unseen, to be located
     from their train rows (D21); users with test rows alone are unseen too, and there is nothing to locate
     them from.
-
-    Raises:
-        PipelineError: If nothing is left to train on.
     """
     users = {split: set(rows.filter(pl.col("split") == split)["user_id"]) for split in ("train", "test")}
     both = np.random.default_rng(seed).permutation(sorted(users["train"] & users["test"]))
@@ -325,11 +312,9 @@ def write(rows: pl.DataFrame, images: pl.DataFrame, out: Path) -> dict[str, int]
     tables.write_table(out / tables.ITEMS, items.unique("item_id").sort("item_id"))
     prompt_ids = [tables.text_id(text) for text in texts]
     for side in (0, 1):
-        on = [f"uid_{side}", f"filter_{side}"]
-        ids = images.select(pl.col("uid", "filter", "item_id")).rename(
-            {"uid": on[0], "filter": on[1], "item_id": f"item_{side}"}
-        )
-        rows = rows.join(ids, on=on, how="left", nulls_equal=True, maintain_order="left")
+        ids, on = images.select("uid", "filter", pl.col("item_id").alias(f"item_{side}")), ["uid", "filter"]
+        mine = [f"uid_{side}", f"filter_{side}"]
+        rows = rows.join(ids, left_on=mine, right_on=on, how="left", nulls_equal=True, maintain_order="left")
     second = pl.col("label") == 0
     pairs = rows.with_columns(
         pair_id=pl.int_range(pl.len()),
@@ -346,12 +331,10 @@ def write(rows: pl.DataFrame, images: pl.DataFrame, out: Path) -> dict[str, int]
 
 def write_notes(out: Path, version: str, files: dict[str, Path], *more: str) -> None:
     """Write and print whether the files have the published numbers of rows, and what else must be said."""
-    rows = {}
-    for split, published in ROWS[version].items():
-        of_split = {name: path for name, path in files.items() if split_of(name) == split}
-        if of_split:
-            rows[split] = count(of_split), published
-    other = [f"{split} {read:,} of {all_:,}" for split, (read, all_) in rows.items() if read != all_]
+    rows, published = {}, ROWS[version]
+    for split in dict.fromkeys(split_of(name) or "" for name in sorted(files, key=in_order)):
+        rows[split] = count({name: path for name, path in files.items() if split_of(name) == split})
+    other = [f"{split} {n:,} of {published[split]:,}" for split, n in rows.items() if n != published[split]]
     says = f"The published Pick-a-Pic {version} by the rows of {', '.join(rows)}."
     if other:
         says = f"Not the published Pick-a-Pic {version}: rows of {', '.join(other)}."

@@ -108,8 +108,7 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
 def draw_prototypes(rng: np.random.Generator, options: Prepare) -> np.ndarray:
     """True prototypes, (groups, dim), redrawn until no two are nearer than the minimum distance.
 
-    Raises:
-        PipelineError: If that does not happen in 10,000 draws (it cannot where dim is small, D29).
+    Where dim is small that may never happen (D29).
     """
     from scipy.spatial.distance import pdist  # takes as long to import as all else that `check` needs
 

@@ -58,22 +58,19 @@ UNSEEN_ROWS, SHORTER_OF, UNSEEN_USERS = 100, 9, 31
 GROUPS = ("prefers longer (simulated)", "prefers shorter (simulated)")
 # The published sizes of the real data, and of what the protocols leave of it.
 FULL = {"train": 92_858, "validation": 86_086}
+LI2024 = {
+    "train comparisons of seen users": 20_969,
+    "val comparisons of seen users": 2_330,
+    "test comparisons of seen users": 4_921,
+}
+SUPERVISED = {
+    "training rows of supervised policies": 38_487,
+    "validation rows of supervised policies": 16_294,
+}
 PUBLISHED: dict[str, dict[str, int]] = {
     "stiennon": {},
-    "li2024": {
-        "training rows of supervised policies": 38_487,
-        "validation rows of supervised policies": 16_294,
-        "train comparisons of seen users": 20_969,
-        "val comparisons of seen users": 2_330,
-        "test comparisons of seen users": 4_921,
-        "test comparisons of unseen users": 11_373,
-    },
-    "iclr_simulated": {
-        "train comparisons of seen users": 20_969,
-        "val comparisons of seen users": 2_330,
-        "test comparisons of seen users": 4_921,
-        "unseen users": 31,
-    },
+    "li2024": {**SUPERVISED, **LI2024, "test comparisons of unseen users": 11_373},
+    "iclr_simulated": {**LI2024, "unseen users": 31},
 }
 
 
@@ -203,10 +200,9 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
 
 
 def write(rows: pl.DataFrame, item: Literal["response", "joint"], out: Path) -> None:
-    """Write the tables of items and pairs.
+    """Write the tables of items and pairs of rows with texts as prompt, chosen and rejected.
 
-    `rows` has worker, prompt, chosen and rejected (texts), users, split and group. A response is the summary
-    alone, or with `joint` the summary, an empty line and the post.
+    A response is the summary alone, or with `joint` the summary, an empty line and the post.
     """
     sides = {side: pl.col(side) for side in ("chosen", "rejected")}
     if item == "joint":

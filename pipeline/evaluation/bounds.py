@@ -47,10 +47,8 @@ def bayes_bound(data: Study, values: Params) -> "Bound | None":
         return None
     if truth.weights is None:
         return GroupBound(data, truth)
-    places = {
-        half: torch.tensor([truth.weights[u] for u in ids], dtype=torch.float64)
-        for half, ids in data.user_ids.items()
-    }
+    weights = {half: [truth.weights[user] for user in ids] for half, ids in data.user_ids.items()}
+    places = {half: torch.tensor(rows, dtype=torch.float64) for half, rows in weights.items()}
     if truth.concentration == 1 and len(next(iter(truth.weights.values()))) <= EXACT_UP_TO:
         return PolytopeBound(truth, places)
     return MixtureBound(truth, places, values.evaluate.seed)
@@ -77,12 +75,9 @@ class GroupBound:
 
 
 def group_margins(
-    agrees: Bool[Tensor, "known groups"],
-    user: Int[Tensor, " known"],
-    would: Bool[Tensor, "n groups"],
-    test_user: Int[Tensor, " n"],
-    n_users: int,
-) -> Float[Tensor, " n"]:
+    agrees: Bool[Tensor, "known groups"], user: Int[Tensor, " known"],
+    would: Bool[Tensor, "n groups"], test_user: Int[Tensor, " n"], n_users: int,
+) -> Float[Tensor, " n"]:  # fmt: skip
     """Chance that users answer as they did, less one half, from the groups that fit their known answers.
 
     `agrees` and `would` say whether each known answer, and each answer to judge, is the group's. Where
@@ -201,13 +196,9 @@ class MixtureBound:
                 user = known[n].user
                 table[user, places_in_user(user, n_users)] = self.truth.margins(known[n])
             points = draw_points(
-                walls.flatten(0, 1),
-                start.repeat(len(block), 1),
-                concentration=self.truth.concentration,
-                kept=KEPT,
-                burn=BURN + BURN_PER_WALL * most,
-                generator=generator,
-            ).split(n_users)
+                walls.flatten(0, 1), start.repeat(len(block), 1), concentration=self.truth.concentration,
+                kept=KEPT, burn=BURN + BURN_PER_WALL * most, generator=generator,
+            ).split(n_users)  # fmt: skip
             margins |= {n: share_nearer(users_points) for n, users_points in zip(block, points, strict=True)}
         if len(answered) < len(known):
             concentration = np.full(K, self.truth.concentration)
@@ -225,14 +216,9 @@ Bound = GroupBound | PolytopeBound | MixtureBound
 
 
 def draw_points(
-    walls: Float[Tensor, "chains walls K"],
-    start: Float[Tensor, "chains K"],
-    *,
-    concentration: float,
-    kept: int,
-    burn: int,
-    generator: torch.Generator,
-) -> Float[Tensor, "chains kept K"]:
+    walls: Float[Tensor, "chains walls K"], start: Float[Tensor, "chains K"], *,
+    concentration: float, kept: int, burn: int, generator: torch.Generator,
+) -> Float[Tensor, "chains kept K"]:  # fmt: skip
     """Hit-and-run: points w of the simplex with walls @ w >= 0, in proportion to Dirichlet(concentration).
 
     From a point inside take a random direction, and go to a point drawn evenly from the line between the

@@ -133,13 +133,9 @@ def in_one_space(data: Study) -> bool:
 
 
 def predict(
-    data: Study,
-    models: dict[str, RewardModel],
-    baselines: dict[str, Margins],
-    knobs: Evaluate,
-    halves: tuple[str, ...] = HALVES,
-    bound: "Bound | None" = None,
-) -> pl.DataFrame:
+    data: Study, models: dict[str, RewardModel], baselines: dict[str, Margins], knobs: Evaluate,
+    halves: tuple[str, ...] = HALVES, bound: "Bound | None" = None,
+) -> pl.DataFrame:  # fmt: skip
     """The predictions of models, baselines and the bound on the test pairs of either half; ties left out.
 
     Of the models `model` must be there, k1 and oracle may be.
@@ -151,9 +147,8 @@ def predict(
         pairs, rows = without_ties(data.select(half, "test"))
         if not len(pairs):
             continue
-        margins: dict[Key, list[torch.Tensor]] = {
-            (n, None): [margin(pairs)] for n, margin in baselines.items()
-        }
+        margins: dict[Key, list[torch.Tensor]] = {}
+        margins |= {(n, None): [margin(pairs)] for n, margin in baselines.items()}
         if half == "seen":
             margins |= {(n, None): margins_by(m, [m.states], data, pairs) for n, m in models.items()}
             if bound is not None:
@@ -193,13 +188,8 @@ def _columns(data: Study, half: str, pairs: Comparisons, rows: torch.Tensor) -> 
             user = user + data.n_users("unseen") * ~located  # those who cannot be located are numbered last
     tested = (data.places["users"] == half) & (data.places["split"] == "test")
     chosen = torch.where(pairs.sign > 0, q.first[pairs.question], q.second[pairs.question])
-    columns = {
-        "pair": tested.arg_true().to_numpy()[rows.numpy()],
-        "user": user,
-        "answer": chosen.numpy(),
-        "sign": pairs.sign.numpy(),
-        "known": known,
-    }
+    columns = {"pair": tested.arg_true().to_numpy()[rows.numpy()], "user": user, "answer": chosen.numpy()}
+    columns |= {"sign": pairs.sign.numpy(), "known": known}
     return pl.DataFrame(columns).with_columns(users=users)
 
 
@@ -276,9 +266,8 @@ def locate(data: Study, model: RewardModel, knobs: Evaluate) -> dict[int, list[t
             blocks = [x[row] for _, x, row in feature_blocks(head, data.embeddings, pairs)]
             each = torch.cat(blocks) if blocks else torch.zeros(0, 0)
         told = _told(data, model)
-        located = {
-            0: [population.mean.expand(n_users, -1) if told is None else population.posterior(told).mean]
-        }
+        at_none = population.mean.expand(n_users, -1) if told is None else population.posterior(told).mean
+        located = {0: [at_none]}
         for shots, rows in drawn_shots(pairs.user, n_users, knobs):
             user = pairs.user[rows]
             if knobs.locate == "weights":

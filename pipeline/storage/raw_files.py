@@ -38,26 +38,15 @@ class RawFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What download leaves in place of the bytes: where they came from, and which they are.
+    """What download leaves in place of the bytes: where they came from, and which they are."""
 
-    Args:
-        source: The words of params.yaml that chose them.
-        revision: The hub's commits that they were taken from; None elsewhere.
-        files: The files, in the order to read them in.
-    """
-
-    source: str
-    revision: str | None
-    files: list[RawFile]
+    source: str  # the words of params.yaml that chose them
+    revision: str | None  # the hub's commits that they were taken from
+    files: list[RawFile]  # in the order to read them in
 
 
 def keep(path: Path, name: str | None = None) -> RawFile:
-    """Copy a file into the store, if its bytes are not there.
-
-    Raises:
-        PipelineError: If it changes meanwhile.
-        PalError: If the store cannot be written.
-    """
+    """Copy a file into the store, if its bytes are not there."""
     sha256 = sha256_of(path)
     home = home_of(sha256)
     if home.is_symlink() or not home.exists():  # the target of a link may change or go
@@ -96,11 +85,7 @@ def find(sha256: str, name: str) -> RawFile | None:
 
 
 def stored(file: RawFile, dataset: str) -> Path:
-    """The store's path of a raw file, its hash checked; the last part of the path is its sha256.
-
-    Raises:
-        PipelineError: If it is not there or damaged.
-    """
+    """The store's path of a raw file, its hash checked; the last part of the path is its sha256."""
     home = home_of(file.sha256)
     if home.exists() and cached_sha256(home) == file.sha256:
         return home
@@ -142,11 +127,7 @@ def write_manifest(dataset: str, manifest: Manifest) -> None:
 
 
 def read_manifest(dataset: str) -> Manifest:
-    """Read which raw files a dataset has.
-
-    Raises:
-        PipelineError: If the manifest is missing or damaged.
-    """
+    """Read which raw files a dataset has."""
     path, stage = paths.raw(dataset), f"download@{dataset}"
     values = read_json(path, stage)
     try:

@@ -7,6 +7,7 @@ embeddings  one row per item: its vector, in Parquet shards
 
 Whoever reads a file checks it against the manifest of its folder. Parquet's footer and pages carry no
 checksum that covers everything, and JSON none at all; without this a flipped bit could become another number.
+What is missing or damaged is a PipelineError that names the stage to run again (`made_by`).
 
     {"counts": {"read": 10, "kept": 9, "dropped": 1},
      "files": {"pairs.parquet": {"sha256": "9f86d0…", "size": 1234}, ...}}
@@ -78,12 +79,9 @@ SCHEMAS = {ITEMS: ITEMS_SCHEMA, PAIRS: PAIRS_SCHEMA, SPLITS: _schema(SPLIT_COLUM
 
 
 def write_manifest(folder: Path, counts: dict[str, int] | None = None, **others: Any) -> None:
-    """Write a folder's manifest, after all other files of it.
+    """Write a folder's manifest, after all other files of it, with what else it holds.
 
-    Args:
-        folder: Where.
-        counts: read, kept and dropped, merged where rows became one, and other counts; None for none.
-        **others: What else the manifest holds.
+    `counts` are read, kept and dropped, merged where rows became one, and other counts.
     """
     if counts is not None:
         others = {"counts": counts, **others}
@@ -98,11 +96,7 @@ def write_manifest(folder: Path, counts: dict[str, int] | None = None, **others:
 
 
 def recorded_hashes(manifest: Path, made_by: str = "") -> dict[str, str]:
-    """The sha256 that a manifest gives each file, by the file's path relative to it.
-
-    Raises:
-        PipelineError: If it cannot be read.
-    """
+    """The sha256 that a manifest gives each file, by the file's path relative to it."""
     try:
         return {name: str(file["sha256"]) for name, file in _load(manifest, made_by)["files"].items()}
     except (LookupError, TypeError, AttributeError) as error:
@@ -132,9 +126,6 @@ def read_json(path: Path, made_by: str, absent: Any = None) -> Any:
     """Read JSON that the stage `made_by` wrote, checked against the manifest of its folder if there is one.
 
     `absent` stands for a file that is not there; None for one that has to be.
-
-    Raises:
-        PipelineError: If it is missing or damaged.
     """
     if absent is not None and not path.exists():
         return absent
@@ -182,11 +173,7 @@ def write_table(path: Path, table: pl.DataFrame | pa.Table | Iterable[pl.DataFra
 
 
 def read_table(path: Path, made_by: str, columns: list[str] | None = None) -> pl.DataFrame:
-    """Read a table that the stage `made_by` wrote.
-
-    Raises:
-        PipelineError: If it is missing or damaged.
-    """
+    """Read a table that the stage `made_by` wrote."""
     check(path, made_by)
     return pl.DataFrame(_read(path, made_by, columns))
 
@@ -228,11 +215,7 @@ class Coded:
 
 
 def read_coded(path: Path, made_by: str, columns: list[str]) -> Coded:
-    """Read columns of a table that the stage `made_by` wrote as codes, one by one, which bounds memory.
-
-    Raises:
-        PipelineError: If it is missing or damaged.
-    """
+    """Read columns of a table that the stage `made_by` wrote as codes, one by one, which bounds memory."""
     check(path, made_by)
     sides = [name for name in columns if name in SIDES]
     read = Coded({}, {})

@@ -50,15 +50,9 @@ def overwritten(data, at, bytes_):
 
 def turned(image, turn, kind, **options):
     """The image stored so that EXIF orientation `turn` brings it back upright."""
-    away = [
-        "FLIP_LEFT_RIGHT",
-        "ROTATE_180",
-        "FLIP_TOP_BOTTOM",
-        "TRANSPOSE",
-        "ROTATE_90",
-        "TRANSVERSE",
-        "ROTATE_270",
-    ]
+    away = (
+        "FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_90", "TRANSVERSE", "ROTATE_270",
+    )  # fmt: skip
     exif = Image.Exif()
     exif[0x0112] = turn
     stored = image.transpose(Image.Transpose[away[turn - 2]]) if turn > 1 else image

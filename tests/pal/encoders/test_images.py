@@ -100,9 +100,8 @@ def test_resized_images_are_open_clips_to_within_one(size, options):
     """One value in ten thousand of noise is off by 2, and hardly any of a drawing."""
     fit = squashed if "resize_mode" in options else cropped
     for image, most in ((drawn(size), 3e-5), (noisy(size), 1e-4)):
-        small = fit(
-            torch.from_numpy(np.array(image)).permute(2, 0, 1), 224, options.get("interpolation", "bicubic")
-        )
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        small = fit(pixels, 224, options.get("interpolation", "bicubic"))
         assert (small.dtype, tuple(small.shape), small.is_contiguous()) == (torch.uint8, (3, 224, 224), True)
         apart = (small.int() - by_open_clip(image, **options)).abs()
         assert int(apart.max()) <= 2

@@ -172,9 +172,7 @@ def test_a_models_own_prompt_stands_before_every_text_and_is_pooled(make_tiny, t
     assert np.abs(load(folder).encode(TEXTS) - expected).max() < 1e-6
     pooling = {"embedding_dimension": 16, "pooling_mode": "cls", "include_prompt": False}
     (folder / "1_Pooling/config.json").write_text(json.dumps(pooling))
-    with pytest.raises(
-        PalError, match="must have texts without a prompt left out of the pooling, or it is not"
-    ):
+    with pytest.raises(PalError, match="must have texts without a prompt left out of the pooling, or it is"):
         load(folder)
 
 

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from benchmarks.answers import ABSENT, Postgres, find_binaries
 from pal.service.answers import Answers
 from pal.service.app import create_app
-from pal.service.compute import Models, Worker
+from pal.service.compute import Models
 
 
 @pytest.fixture(scope="session")
@@ -42,13 +42,13 @@ def start(tmp_path):
 
     def start_service(database="answers.db", worker=None, **models_or_key):
         key = models_or_key.pop("key", None)
-        folders = {}
         for name, model in models_or_key.items():
-            folders[name] = tmp_path / name
-            model.save(folders[name])
-        app = create_app(
-            Models(folders), Answers(str(tmp_path / database)), key=key, worker=worker or Worker()
+            model.save(tmp_path / name)
+        models, log = (
+            Models({name: tmp_path / name for name in models_or_key}),
+            Answers(str(tmp_path / database)),
         )
+        app = create_app(models, log, key=key, worker=worker)
         client = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
         client.__enter__()
         clients.append(client)

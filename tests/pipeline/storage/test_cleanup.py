@@ -6,7 +6,7 @@ import time
 import pytest
 
 from pipeline import paths
-from pipeline.storage import cleanup, raw_files
+from pipeline.storage import raw_files, upkeep
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def shared(project):
 
 
 def age(days):
-    then = time.time() - days * cleanup.DAY
+    then = time.time() - days * upkeep.DAY
     for path in [paths.store(), *paths.store().rglob("*")]:
         os.utime(path, (then, then), follow_symlinks=False)
 
@@ -31,12 +31,12 @@ def kept():
 
 
 def test_only_what_is_old_and_unused_is_removed_and_only_when_asked(shared, capsys):
-    cleanup.main()
+    upkeep.clean()
     assert "4 B in 1 places could go (nobody refers to it, 7 days old)" in capsys.readouterr().out
     age(3)
-    cleanup.main(clean=True)
+    upkeep.clean(remove=True)
     assert kept() == ["lost", "mine"]
-    cleanup.main(clean=True, days=2)
+    upkeep.clean(remove=True, days=2)
     assert kept() == ["mine"]
 
 
@@ -44,12 +44,12 @@ def test_another_repository_keeps_its_files(shared, tmp_path, monkeypatch, capsy
     other = tmp_path / "other"
     other.mkdir()
     monkeypatch.chdir(other)
-    cleanup.main(clean=True)
+    upkeep.clean(remove=True)
     assert kept() == ["mine"]
     (shared.root / "params.yaml").unlink()  # it is gone
-    cleanup.main(clean=True)
+    upkeep.clean(remove=True)
     assert kept() == []
-    assert not any(cleanup.uses().values())
+    assert not any(upkeep.uses().values())
 
 
 def test_embeddings_of_an_encoder_no_longer_used_can_go(small, monkeypatch, capsys):
@@ -57,7 +57,7 @@ def test_embeddings_of_an_encoder_no_longer_used_can_go(small, monkeypatch, caps
     from pipeline.stages import encode
 
     encode.main("own")
-    cleanup.main()
+    upkeep.clean()
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("embeddings"))
     assert line.split()[1:5] == ["hashed-words", "float32", "torch", "cpu"]
     assert line.split()[-1] == "own"
@@ -68,7 +68,7 @@ def test_embeddings_of_an_encoder_no_longer_used_can_go(small, monkeypatch, caps
         if str(small.root) not in use.read_text():
             use.unlink()
     folders = {path.name for path in (paths.store() / "embeddings").iterdir()}
-    cleanup.main(clean=True)
+    upkeep.clean(remove=True)
     left = {path.name for path in (paths.store() / "embeddings").iterdir()}
     assert (len(folders), len(left)) == (2, 1)
     capsys.readouterr()
@@ -83,7 +83,7 @@ def test_leftovers_and_downloads_can_go_and_a_linked_file_stays(shared, capsys):
     (paths.store() / "raw" / "ab").mkdir(exist_ok=True)
     (paths.store() / "raw/ab/.xyz.tmp").write_text("1")
     age(30)
-    cleanup.main(clean=True)
+    upkeep.clean(remove=True)
     assert kept() == ["mine"]
     assert (shared.root / "lost").read_text() == "lost"
     assert not list((paths.store() / "downloads").iterdir())

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from pipeline import paths
-from pipeline.storage import raw_files, verify
+from pipeline.storage import raw_files, upkeep
 
 
 def run(capsys, **options):
     """The exit code and what was printed."""
     try:
-        verify.main(**options)
+        upkeep.verify(**options)
         code = 0
     except SystemExit as ended:
         code = ended.code
