@@ -66,11 +66,11 @@ class _Wants:
     """What people want, in words."""
 
     described: Sequence[Description] = ()  # prototypes or directions
-    sides: Sequence[tuple[int, int]] = ()  # rows of prompt and response, of each that descriptions are of
+    sides: Sequence[Sequence[int]] = ()  # rows of prompt and response, of each that descriptions are of
     plane: Float[np.ndarray, "users axes"] | None = None  # where people stand along the first two directions
     titles: Mapping[tuple[str, str], str] = field(default_factory=dict)  # of groups, by attribute and value
 
-    def shown(self, most: int) -> list[tuple[int, int]]:
+    def shown(self, most: int) -> list[Sequence[int]]:
         """Prompt and response of each that is to be shown."""
         ranks = (rank for each in self.described for rank in (*each.likes[:most], *each.dislikes[:most]))
         return [self.sides[rank.row] for rank in ranks]
