@@ -37,11 +37,7 @@ class Commands(TyperGroup):
     """Commands that tell users' mistakes in one sentence."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command.
-
-        Raises:
-            typer.Exit: With exit code 1 after an error, 141 where nobody reads on (`pal ... | head`).
-        """
+        """Run a command; the exit code is 1 after an error, 141 where nobody reads on (`pal ... | head`)."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -109,9 +105,7 @@ class Output:
     kind: Literal["jsonl", "csv", "parquet"] | None = Option(
         None, "--format", help="The format to write where no suffix says it."
     )
-    safe_csv: bool = Option(
-        False, "--safe-csv", help="In CSV, put ' before texts that spreadsheets would compute."
-    )
+    safe_csv: bool = Option(False, "--safe-csv", help="In CSV, put ' before texts that spreadsheets compute.")
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -176,9 +170,7 @@ class FitOptions(LogOptions):
         help="separate: prompt and response are encoded each alone; joint: as one text; or a template "
         "of that, such as '{prompt} {response}'.",
     )
-    ties: str = Option(
-        "drop", help="drop: ties are left out; keep: they are learned from too, and judged by nothing."
-    )
+    ties: str = Option("drop", help="drop: ties are left out; keep: learned from too, judged by nothing.")
     unseen: float = Option(0.2, help="Share of the people held out to measure; 0: nobody.")
 
 
@@ -189,7 +181,7 @@ class OneFitOptions(FitOptions):
     method: str = Option("auto", help="A method, such as pal_ours or mixed_effects; or auto.")
     K: str = Option("auto", "-K", help="Tastes to mix (prototypes): a number, or auto.")
     vectors: Path | None = Option(
-        None, help="Embeddings that cells name by ids: .parquet, .safetensors or .npy."
+        None, help="Embeddings that cells name by id: .parquet, .safetensors, .npy."
     )
     attributes: str | None = Option(
         None, help="Columns that tell of people, and by which accuracies are told: age,sex."
@@ -378,9 +370,7 @@ def ask(
     user: str | None = Option(None, help="Who is asked, where --taste holds several."),
     tastes: Path | None = Option(None, "--taste", help="Tastes, as `pal adapt` writes them."),
     number: int = Option(10, "--number", "-n", min=1, help="How many pairs."),
-    together: bool = Option(
-        False, "--together", help="To be asked together (at most 10): none repeats another."
-    ),
+    together: bool = Option(False, "--together", help="Asked together (at most 10): none repeats another."),
     output: Output,
     options: Computing,
 ) -> None:
@@ -413,9 +403,7 @@ def ask(
 @command
 def inspect(
     model: Model,
-    table: str | None = Argument(
-        None, metavar="[FILE]", help="Columns: prompt, response; several to a prompt."
-    ),
+    table: str | None = Argument(None, metavar="[FILE]", help="Columns: prompt, response; several a prompt."),
     *,
     number: int = Option(5, "--number", "-n", min=1, help="Responses a prototype."),
     as_json: bool = Option(False, "--json", help="Print JSON."),
@@ -455,12 +443,8 @@ class StudyOptions:
 
     collect: Path | None = Option(None, help="Run a study in place of the demo, answers into this file.")
     consent: Path | None = Option(None, help="A text that participants agree to.")
-    random_share: float = Option(
-        0.2, "--random", help="Share of a study's questions that are drawn at random."
-    )
-    repeat_every: int = Option(
-        10, "--repeat", min=0, help="After so many answers a study repeats a question."
-    )
+    random_share: float = Option(0.2, "--random", help="Share of a study's questions drawn at random.")
+    repeat_every: int = Option(10, "--repeat", min=0, help="Answers after which a study repeats a question.")
     number: int | None = Option(None, "--number", "-n", min=1, help="Answers of each participant of a study.")
 
 

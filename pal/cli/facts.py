@@ -23,9 +23,6 @@ def facts_of(inputs: TableModel, folder: Path, number: int) -> dict[str, Any]:
     """What the model in a folder is, as JSON; of a table also what each prototype or direction likes in it.
 
     The table has several responses to a prompt. At most `number` responses and words are shown of either end.
-
-    Raises:
-        PalError: If no prompt of the table has two responses.
     """
     notes = notes_of_fit(folder)
     about = {name: notes[name] for name in ("method", "source") if name in notes} | model_facts(inputs.model)

@@ -156,11 +156,7 @@ def table_errors(*groups: Sequence[Row]) -> Iterator[None]:
 
 
 def read_tastes(path: Path, model: RewardModel) -> dict[str, Taste]:
-    """Tastes by user ids; a file of one person's taste may leave the id out, which is then empty.
-
-    Raises:
-        PalError: If the file cannot be read, a line is no taste of this model, or someone is there twice.
-    """
+    """Tastes by user ids; a file of one person's taste may leave the id out, which is then empty."""
     tastes: dict[str, Taste] = {}
     for number, line in enumerate(read_bytes(path, "name what pal adapt wrote").splitlines(), 1):
         if not line.strip():
@@ -297,11 +293,7 @@ def rows_of_log(log: "Log", model: RewardModel) -> list[Row]:
 
 
 def table_format(path: str, stated: str | None) -> str:
-    """The format of a table: jsonl, csv or parquet, by its suffix, else as the user states it; a terminal's.
-
-    Raises:
-        PalError: If a file has no such suffix and nothing is stated.
-    """
+    """The format of a table: jsonl, csv or parquet, by its suffix, else as stated; `shown` on a terminal."""
     suffix = "" if path == "-" else Path(path).suffix.lower().removeprefix(".")
     if suffix in FORMATS:
         return suffix
@@ -319,9 +311,6 @@ def open_writer(
 
     A file appears under its name only when the block ends without an error. Columns that are passed on from
     Parquet have their types in `schema`; `safe_csv` puts a quote before texts that spreadsheets compute.
-
-    Raises:
-        PalError: If the file cannot be written, or rows do not fit the format.
     """
     kind = table_format(path, kind)
     if path == "-" and kind == "parquet" and sys.stdout.isatty():

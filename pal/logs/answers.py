@@ -218,9 +218,7 @@ def merge_repeats(rows: pl.DataFrame, log: Log) -> pl.DataFrame:
 
     Its label is the mean of P(chosen is preferred), its chosen response the one that is preferred on the
     whole; weight is the number of rows, and contradicted says whether they prefer now one, now the other.
-
-    Raises:
-        PalError: If the column `split` puts such rows into different places.
+    Their `split` must be one.
     """
     low_is_chosen = pl.col("chosen") < pl.col("rejected")
     first = pl.when(low_is_chosen).then("label").otherwise(1 - pl.col("label")).cast(pl.Float64)
@@ -257,12 +255,9 @@ def merge_repeats(rows: pl.DataFrame, log: Log) -> pl.DataFrame:
 
 
 def check_splits(kept: pl.DataFrame, log: Log) -> None:
-    """Hold the column split, where there is one, to what training and measuring need.
+    """Refuse a column split that puts a user into both halves or neither, or lacks a place.
 
     A user with adapt rows is unseen, every other user is seen.
-
-    Raises:
-        PalError: If a user is in both halves or in neither, or a place is missing.
     """
     if kept["split"].is_null().all():
         return
@@ -290,12 +285,7 @@ def _refuse(rows: pl.DataFrame, rule: str, log: Log) -> None:
 
 
 def attributes_of_people(attributes: pl.DataFrame, user_id: pl.Series) -> dict[str, dict[str, Any]]:
-    """The attributes of each person, of those columns that hardly ever differ between a person's rows.
-
-    Args:
-        attributes: Row for row of `user_id`; other columns are of items.
-        user_id: Who answered.
-    """
+    """The attributes of each person: columns that hardly ever differ between a person's rows."""
     told: dict[str, dict[str, Any]] = {}
     for name in attributes.columns:
         cells = pl.DataFrame({"user_id": user_id, "cell": attributes[name]}).drop_nulls("cell")
@@ -376,11 +366,7 @@ def _rows(cells: pl.Series, row_of: Callable[[Any], int]) -> np.ndarray:
 
 
 def find_pictures(log: Log, sides: list[str]) -> dict[str, Path]:
-    """The pictures that paths name, by their path in the log's folder.
-
-    Raises:
-        PalError: If a path leads to no picture there.
-    """
+    """The pictures that paths name, by their path in the log's folder."""
     pictures: dict[str, Path] = {}
     root = log.table.folder.resolve()
     for cells in (log.pairs[side] for side in sides if log.pairs[side].dtype == pl.String):
@@ -414,11 +400,7 @@ def _path_problem(cell: str, root: Path) -> str | None:
 
 
 def find_vectors(path: Path) -> dict[str, Path]:
-    """A file of vectors, and that of its ids where there is one, by their names.
-
-    Raises:
-        PalError: If there is no such file.
-    """
+    """A file of vectors, and that of its ids where there is one, by their names."""
     if not path.is_file() or path.suffix not in READERS:
         raise PalError(f"vectors must be in a {', '.join(READERS)} file that exists, got {str(path)!r}")
     ids = path.with_suffix(".ids.txt")

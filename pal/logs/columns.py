@@ -107,11 +107,7 @@ class Columns:
 
 
 def parse_columns(text: str) -> dict[str, str]:
-    """Read `user_id=rater,prompt=instruction`; a role without a column is one that the log does not have.
-
-    Raises:
-        PalError: If it is not of this form, or names no role.
-    """
+    """Read `user_id=rater,prompt=instruction`; a role without a column is one that the log does not have."""
     given: dict[str, str] = {}
     for part in filter(None, (each.strip() for each in text.split(","))):
         role, equals, column = (each.strip() for each in part.partition("="))

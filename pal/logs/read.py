@@ -60,9 +60,6 @@ def read(source: Any) -> Table:
 
     Rows in memory are read too: mappings, a frame of polars or pandas, an Arrow table, a `datasets` table;
     and `Files` that were found before.
-
-    Raises:
-        PalError: If there is nothing to read, or a file cannot be read.
     """
     if isinstance(source, str) and source == "-":
         source = Files({"standard input": Path("-")}, "-", Path())
@@ -92,15 +89,9 @@ def _in_memory(rows: Any) -> Table:
 
 
 def find_files(source: Path | str, folder: Path | None = None, without: Iterable[Path] = ()) -> Files:
-    """The files that a source names.
+    """The files that a source names; `hf://datasets/ORG/NAME@revision` is downloaded.
 
-    Args:
-        source: A file, a folder, a glob, or `hf://datasets/ORG/NAME@revision`, which is downloaded.
-        folder: What a relative path starts from; None: the current folder.
-        without: Files that are no part of the log, though they may lie in its folder.
-
-    Raises:
-        PalError: If there are none.
+    A relative path starts from the folder. Files to leave `without` may lie among those of the log.
     """
     source = str(source)
     if source.startswith(HUB):
@@ -158,11 +149,7 @@ def hub_parts(source: str) -> tuple[str, str, str]:
 
 
 def hub_tables(files: Iterable[str], below: str) -> list[str]:
-    """Those of a repository's files that are read: of the same data in two formats, as many have, one.
-
-    Raises:
-        PalError: If there are none.
-    """
+    """Those of a repository's files that are read: of the same data in two formats, as many have, one."""
     suffixes = {name: _suffix(name) for name in sorted(files) if name.startswith(below) and _suffix(name)}
     if not suffixes:
         raise PalError(f"the repository must hold a table in {below or 'it'}, got none; name a folder of it")
@@ -283,11 +270,7 @@ class Preset:
 
 
 def find_preset(source: object) -> tuple[Preset | None, str]:
-    """The preset that a source names, as `NAME` or `NAME:PATH`, and the place to read.
-
-    Raises:
-        PalError: If it has no place of its own, and none is given.
-    """
+    """The preset that a source names, as `NAME` or `NAME:PATH`, and the place to read."""
     text = str(source)
     name, _, path = text.partition(":")
     if name not in PRESETS or (not path and Path(text).exists()):

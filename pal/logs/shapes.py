@@ -20,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -43,6 +43,7 @@ RANKED = [list(marks) for marks in ("abcdefghijklmnop", "123456789", "0123456789
 FIRST_TIME, LAST_TIME = 100_000_000, 4_102_444_800  # seconds since 1970
 GAP = 0.5  # standard deviations of a person's own ratings
 PARTNERS = 10  # other ratings that each is compared with at most
+Ranks = Callable[[dict[str, Any], list[Any]], list[float] | None]  # of a row's responses, the lowest best
 # What people write for a winner.
 TIES = {
     *("tie", "ties", "tied", "equal", "same", "draw", "both", "neither", "none", "both bad", "bothbad"),
@@ -85,11 +86,7 @@ class Log:
     attributes: pl.DataFrame = field(default_factory=pl.DataFrame)  # further columns, row for row of `pairs`
 
     def refuse(self, role: str, wrong: pl.Series, rule: str) -> None:
-        """Raise at the first comparison whose cell is wrong; {got} in the rule stands for the cell.
-
-        Raises:
-            PalError: If there is one; it names the column as the log does.
-        """
+        """Raise at the first comparison whose cell is wrong; {got} in the rule stands for the cell."""
         if wrong.any():
             raise cell_error(self.pairs.filter(wrong), role, self.columns.name_of(role), rule)
 
@@ -168,7 +165,7 @@ def read_log(
         table = replace(table, frame=preset.reshape(table.frame) if preset.reshape else table.frame)
         table.said.insert(0, preset.about)
     table, found = recognise(table, columns, alone=alone)
-    said: list[str] = [*table.said]
+    said = [*table.said]
     n_rows = len(table.frame) + len(table.rejected)
     if missing := [name for name in attributes if name not in table.columns]:
         raise PalError(
@@ -179,8 +176,7 @@ def read_log(
     beside = table.frame.select(FILE, ROW, *attributes).unique([FILE, ROW]) if attributes else None
     frame = _with_texts(table, found)
     table = replace(table, frame=table.frame.clear())  # which may be larger than all that is left
-    frame, said_of_shape = MAKE[found.shape](frame, found, values or {}, seed)
-    said += said_of_shape
+    frame = MAKE[found.shape](Rows(frame, found, values or {}, seed, said))
     frame = _with_missing(
         frame, label=pl.lit(1.0), first=pl.lit(None, pl.Boolean), timestamp=NO_TEXT, split=NO_TEXT
     )
@@ -193,15 +189,13 @@ def read_log(
         raise PalError(
             f"{table.source} must hold a comparison that tells something, got none ({reasons or said[-1]})"
         )
-    pairs, said_of_users = _with_people(pairs, user_ids)
-    pairs, said_of_times = _with_times(pairs, found)
-    said += [*said_of_users, *said_of_times]
+    pairs = _with_times(_with_people(pairs, user_ids, said), found, said)
     if not found.roles.get("user_id"):
         said.append("no column says who answered, so all answers are taken as one person's")
-    if beside is not None:
-        beside = pairs.select(FILE, ROW).join(beside, [FILE, ROW], how="left", maintain_order="left")
-        beside = beside.select(attributes)
-    return Log(pairs, table, found, rejected, said, n_rows, pl.DataFrame() if beside is None else beside)
+    if beside is None:
+        return Log(pairs, table, found, rejected, said, n_rows)
+    beside = pairs.select(FILE, ROW).join(beside, [FILE, ROW], how="left", maintain_order="left")
+    return Log(pairs, table, found, rejected, said, n_rows, beside.select(attributes))
 
 
 def _keep(frame: pl.DataFrame, ties: str) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -236,13 +230,12 @@ def normalised_id(user: str) -> str:
     return WHOLE.sub(r"\1", plain) or user
 
 
-def _with_people(pairs: pl.DataFrame, user_ids: str) -> tuple[pl.DataFrame, list[str]]:
-    """User ids as they are to be, and sentences on those that may be one person's, or nobody's."""
-    said: list[str] = []
-    distinct = pairs["user_id"].unique().sort().to_list()
-    if long := [user for user in distinct if len(user) > LONGEST_USER_ID]:
+def _with_people(pairs: pl.DataFrame, user_ids: str, said: list[str]) -> pl.DataFrame:
+    """User ids as they are to be; those that may be one person's, or nobody's, are told."""
+    if (long := pairs["user_id"].str.len_chars() > LONGEST_USER_ID).any():
         rule = f"must have at most {LONGEST_USER_ID} characters, got {{got}}; is this the right column?"
-        raise cell_error(pairs.filter(pl.col("user_id") == long[0]), "user_id", "user_id", rule)
+        raise cell_error(pairs.filter(long), "user_id", "user_id", rule)
+    distinct = pairs["user_id"].unique().sort().to_list()
     same = {user: normalised_id(user) for user in distinct}
     if user_ids != "normalised":
         numbers = all(re.fullmatch(r"\d+(\.0)?", user) for user in distinct)
@@ -268,12 +261,12 @@ def _with_people(pairs: pl.DataFrame, user_ids: str) -> tuple[pl.DataFrame, list
             f"warning: the user_id of {n:,} rows is {names}, which may name nobody; if it does, leave these "
             "rows out, since they count as one person"
         )
-    return pairs, said
+    return pairs
 
 
-def _with_times(pairs: pl.DataFrame, columns: Columns) -> tuple[pl.DataFrame, list[str]]:
+def _with_times(pairs: pl.DataFrame, columns: Columns, said: list[str]) -> pl.DataFrame:
     """Timestamps as times in UTC; one that cannot be read is empty, and told. An empty split is none."""
-    cells, said = pairs["timestamp"].str.strip_chars().replace("", None), []
+    cells = pairs["timestamp"].str.strip_chars().replace("", None)
     times = cells.map_elements(parse_time, pl.Datetime("us"))
     if (lost := times.is_null() & cells.is_not_null()).any():
         odd = pairs.row(lost.arg_max(), named=True)
@@ -281,7 +274,7 @@ def _with_times(pairs: pl.DataFrame, columns: Columns) -> tuple[pl.DataFrame, li
             f"warning: {columns.roles['timestamp']} in {row_place(odd[FILE], odd[ROW])} is no time but "
             f"{shorten(odd['timestamp'])}, and taken as empty; write ISO 8601, or seconds since 1970"
         )
-    return pairs.with_columns(pl.col("split").replace("", None), timestamp=times), said
+    return pairs.with_columns(pl.col("split").replace("", None), timestamp=times)
 
 
 def parse_time(text: str) -> datetime | None:
@@ -289,16 +282,14 @@ def parse_time(text: str) -> datetime | None:
 
     Smaller numbers are dates written as digits (20260301), larger ones milliseconds.
     """
+    if (seconds := as_number(text)) is not None:
+        known = FIRST_TIME <= seconds <= LAST_TIME
+        return datetime(1970, 1, 1) + timedelta(seconds=seconds) if known else None
     try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            time = datetime.fromisoformat(text)
-            return time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
-        except (ValueError, OverflowError):
-            return None
-    known = FIRST_TIME <= seconds <= LAST_TIME
-    return datetime(1970, 1, 1) + timedelta(seconds=seconds) if known else None
+        time = datetime.fromisoformat(text)
+        return time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _with_texts(table: Table, columns: Columns) -> pl.DataFrame:
@@ -339,28 +330,35 @@ def _sides(turned: pl.Series, first: str, second: str) -> dict[str, pl.Expr]:
     return {name: pl.when(turned).then(pl.col(then)).otherwise(pl.col(other)) for name, then, other in ends}
 
 
-Made = tuple[pl.DataFrame, list[str]]
+class Rows(NamedTuple):
+    """A log's rows, of which comparisons are to be made."""
+
+    frame: pl.DataFrame  # as `_with_texts` returns it
+    columns: Columns
+    values: Mapping[str, str]  # what values of the winner or the thumb mean
+    seed: int
+    said: list[str]  # to which is added what was understood
 
 
-def _pairs(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], seed: int) -> Made:
+def _pairs(rows: Rows) -> pl.DataFrame:
+    frame = rows.frame
     if "label" not in frame.columns:
-        return frame, []
+        return frame
     label = frame["label"].cast(pl.Float64, strict=False)
-    wrong = (
-        (label.is_null() & frame["label"].is_not_null() & (frame["label"] != "")) | (label < 0) | (label > 1)
-    )
-    if wrong.any():
+    no_number = label.is_null() & frame["label"].is_not_null() & (frame["label"] != "")
+    if (wrong := no_number | (label < 0) | (label > 1)).any():
         rule = "must lie in [0, 1], got {got}; 0.5 is a tie"
         raise cell_error(frame.filter(wrong), "label", "label", rule)
     label = label.fill_null(1.0)
     surest = pl.max_horizontal(label, 1 - label)
-    return frame.with_columns(**_sides(label < 0.5, "chosen", "rejected"), label=surest), []
+    return frame.with_columns(**_sides(label < 0.5, "chosen", "rejected"), label=surest)
 
 
-def _duels(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], seed: int) -> Made:
+def _duels(rows: Rows) -> pl.DataFrame:
+    frame, columns, values, _, said = rows
     winner = frame["winner"].str.strip_chars()
     distinct = sorted(winner.drop_nulls().unique().to_list())
-    meaning, said = winners(distinct, columns.marks, values)
+    meaning = winners(distinct, columns.marks, values, said)
     if not meaning or len(meaning) < len(distinct):  # the winner may be the text of a response itself
         texts = [frame[side].str.strip_chars() for side in ("r0", "r1")]
         is_text = ((winner == texts[0]) | (winner == texts[1])).fill_null(value=False)
@@ -390,17 +388,15 @@ def _duels(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], see
     without = pl.when(side.is_null()).then(pl.lit("without a winner"))
     return frame.with_columns(
         **_sides(side == 1, "r0", "r1"), label=label, first=side == 0, problem=pl.coalesce("problem", without)
-    ), said
+    )
 
 
 def winners(
-    distinct: list[str], marks: tuple[str, ...], values: Mapping[str, str]
-) -> tuple[dict[str, tuple[int, float]], list[str]]:
+    distinct: list[str], marks: tuple[str, ...], values: Mapping[str, str], said: list[str]
+) -> dict[str, tuple[int, float]]:
     """What each value of a winner means: the side, and the label; (0, 0.5) is a tie.
 
-    Raises:
-        PalError: If the values are 0 and 1 alone, which mean the first response to some and the second to
-            others.
+    0 and 1 alone mean the first response to some and the second to others, and are refused.
     """
     sides = WINNERS | {mark: side for side, mark in enumerate(marks)}
     meaning: dict[str, tuple[int, float]] = {}
@@ -413,7 +409,8 @@ def winners(
     if numbers and min(numbers.values()) < 0:
         most = max(map(abs, numbers.values()))
         graded = {v: (int(n > 0), 0.5 + 0.5 * abs(n) / most) for v, n in numbers.items()}
-        return {**graded, **meaning}, ["numbers below 0 prefer the first response"]
+        said.append("numbers below 0 prefer the first response")
+        return graded | meaning
     doubled = any(">>" in value or "<<" in value for value in distinct)  # beside which a single > is weak
     for value in distinct:
         word, arrows = plain_words(value), re.findall("[<>]", value)
@@ -432,10 +429,9 @@ def winners(
     elif {0.0, 1.0} & set(rest.values()) and set(rest.values()) <= {0.0, 0.5, 1.0}:
         raise PalError(
             "a winner of 0 or 1 means the first response to some and the second to others; say which, "
-            "--values '0=a,1=b' or --values '1=a,0=b'",
-            column="winner",
-        )
-    return meaning, []
+            "--values '0=a,1=b' or --values '1=a,0=b'", column="winner",
+        )  # fmt: skip
+    return meaning
 
 
 def plain_words(value: str) -> str:
@@ -480,8 +476,9 @@ def as_number(cell: Any) -> float | None:
         return None
 
 
-def _choices(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], seed: int) -> Made:
+def _choices(rows: Rows) -> pl.DataFrame:
     """The one that was taken over every other."""
+    frame, columns, values, _, said = rows
     marks = [plain_words(mark) for mark in columns.marks]
 
     def ranks(row: dict[str, Any], responses: list[Any]) -> list[float] | None:
@@ -500,12 +497,14 @@ def _choices(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], s
         return [float(n != at) for n in range(len(responses))] if at < len(responses) else None
 
     zero_based = "0" in frame["winner"].drop_nulls().unique().to_list()
-    said = ["numbers of the responses begin with 0"] if zero_based and "0" not in marks else []
-    return _ranked(frame, columns, ranks, "whose winner is none of the responses", said)
+    if zero_based and "0" not in marks:
+        said.append("numbers of the responses begin with 0")
+    return _ranked(frame, columns, ranks, "whose winner is none of the responses")
 
 
-def _rankings(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], seed: int) -> Made:
+def _rankings(rows: Rows) -> pl.DataFrame:
     """Of each two that are not tied the higher one over the lower."""
+    frame, columns, _, _, said = rows
     marks = [plain_words(mark) for mark in columns.marks]
     turn = -1.0 if "rating" in columns.roles else 1.0
     in_order = columns.roles.get("responses") == columns.roles.get("ranking") is not None
@@ -519,22 +518,16 @@ def _rankings(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], 
         read = (parse_ranking(row["ranking"], named[: len(responses)]) for named in (marks, *RANKED))
         return next((found for found in read if found), None)
 
-    best = f"of {', '.join(columns.scores)} the {'highest' if turn < 0 else 'lowest'} is best"
-    said = [best] if columns.scores else []
-    if in_order:
-        said = ["each ranking is a list of responses, the best first"]
-    elif not columns.scores and not frame["ranking"].str.contains("[<>=a-zA-Z]").any():
-        said = ["numbers in a ranking are ranks, the lowest best"]
-    return _ranked(frame, columns, ranks, "whose ranking names other responses", said)
+    if columns.scores:
+        said.append(f"of {', '.join(columns.scores)} the {'highest' if turn < 0 else 'lowest'} is best")
+    elif in_order:
+        said.append("each ranking is a list of responses, the best first")
+    elif not frame["ranking"].str.contains("[<>=a-zA-Z]").any():
+        said.append("numbers in a ranking are ranks, the lowest best")
+    return _ranked(frame, columns, ranks, "whose ranking names other responses")
 
 
-def _ranked(
-    frame: pl.DataFrame,
-    columns: Columns,
-    ranks: Callable[[dict[str, Any], list[Any]], list[float] | None],
-    problem: str,
-    said: list[str],
-) -> Made:
+def _ranked(frame: pl.DataFrame, columns: Columns, ranks: Ranks, problem: str) -> pl.DataFrame:
     """Rows with several responses as a row for each two of them that are not tied."""
     n_columns = len(columns.responses)
     rows: list[tuple[Any, ...]] = []
@@ -559,7 +552,7 @@ def _ranked(
     schema = {"at": pl.UInt32, "prompt": frame["prompt"].dtype, "chosen": cell, "rejected": cell}
     made = pl.DataFrame(rows, schema={**schema, "problem": pl.String}, orient="row")
     kept = frame.with_row_index("at").drop("prompt", "problem", "chosen", "rejected", strict=False)
-    return made.join(kept, on="at", how="left", maintain_order="left"), said
+    return made.join(kept, on="at", how="left", maintain_order="left")
 
 
 def _content(response: Any) -> Any:
@@ -572,56 +565,54 @@ def _content(response: Any) -> Any:
     return next((response[name] for name in names if response.get(name)), None)
 
 
-def _ratings(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], seed: int) -> Made:
+def _ratings(rows: Rows) -> pl.DataFrame:
     """Two ratings of one person and prompt, the higher over the lower."""
+    frame, columns, _, seed, said = rows
     role = "rating" if "rating" in columns.roles else "rank"
     # 4,5 is a number to half of the world.
     rating = frame[role].str.replace(r"^\s*(-?\d+),(\d+)\s*$", "$1.$2").cast(pl.Float64, strict=False)
     wrong = rating.is_null() & frame[role].is_not_null() & (frame[role] != "")
     if wrong.sum() > MOST_FAULTY * len(frame):
         raise cell_error(frame.filter(wrong), role, columns.roles[role], "must be a number, got {got}")
-    own = pl.col("value").std(ddof=0).over("user_id")
-    value = rating.set(~rating.is_finite().fill_null(value=False), None)
-    pairs = _matched(
-        frame.with_columns(value=value if role == "rating" else -value), GAP * own, seed, "without a rating"
-    )
+    value = rating.set(~rating.is_finite().fill_null(value=False), None) * (1 if role == "rating" else -1)
     within = "person and prompt" if "prompt" in columns.roles else "person"
-    if pairs["rejected"].is_null().all():
-        apart = f"by {GAP:g} of the person's standard deviations"
-        raise PalError(
-            f"the ratings in {columns.roles[role]} must differ within a {within} {apart}, got none that do"
-        )
-    return pairs, [
-        f"ratings are compared within a {within}, where they are at least "
-        f"{GAP:g} of the person's standard deviations apart, each with at most {PARTNERS} others"
-    ]
+    apart = f"{GAP:g} of the person's standard deviations"
+    said.append(
+        f"ratings are compared within a {within}, where they are at least {apart} apart, each with at most "
+        f"{PARTNERS} others"
+    )
+    least = GAP * pl.col("value").std(ddof=0).over("user_id")
+    none = f"the ratings in {columns.roles[role]} must differ within a {within} by {apart}, got none that do"
+    return _matched(frame.with_columns(value=value), least, seed, "without a rating", none)
 
 
-def _thumbs(frame: pl.DataFrame, columns: Columns, values: Mapping[str, str], seed: int) -> Made:
+def _thumbs(rows: Rows) -> pl.DataFrame:
     """A thumb up over a thumb down, of one person and prompt."""
-    distinct = frame["thumb"].drop_nulls().unique().sort().to_list()
+    frame, columns, values, seed, said = rows
+    distinct, name = frame["thumb"].drop_nulls().unique().sort().to_list(), columns.roles["thumb"]
     words = {value: values.get(value, value).strip().lower().replace("_", " ") for value in distinct}
     meaning = {value: float(word in UP) for value, word in words.items() if word in UP | DOWN}
     if distinct and not meaning:
         shown = ", ".join(map(repr, distinct[:6]))
         raise PalError(
-            f"{columns.roles['thumb']} must say thumb up or thumb down, got {shown}; say what the values "
-            f"mean, --values '{distinct[0]}=1,{distinct[-1]}=0'", column=columns.roles["thumb"],
+            f"{name} must say thumb up or thumb down, got {shown}; say what the values mean, --values "
+            f"'{distinct[0]}=1,{distinct[-1]}=0'", column=name,
         )  # fmt: skip
     thumb = frame["thumb"].replace_strict(meaning, default=None, return_dtype=pl.Float64)
-    pairs = _matched(frame.with_columns(value=thumb), pl.lit(1.0), seed, "without a thumb up or down")
-    if pairs["rejected"].is_null().all():
-        raise PalError(
-            f"the thumbs in {columns.roles['thumb']} make no pair: no person gave one response to a prompt a "
-            "thumb up and another a thumb down; ask for both, or collect comparisons"
-        )
-    return pairs, [f"each thumb is compared with at most {PARTNERS} others"]
+    said.append(f"each thumb is compared with at most {PARTNERS} others")
+    none = (
+        f"the thumbs in {name} make no pair: no person gave one response to a prompt a thumb up and another "
+        "a thumb down; ask for both, or collect comparisons"
+    )
+    frame = frame.with_columns(value=thumb)
+    return _matched(frame, pl.lit(1.0), seed, "without a thumb up or down", none)
 
 
-def _matched(frame: pl.DataFrame, least: pl.Expr, seed: int, without: str) -> pl.DataFrame:
+def _matched(frame: pl.DataFrame, least: pl.Expr, seed: int, without: str, none: str) -> pl.DataFrame:
     """Rows of one person and prompt, each with those after it in a random order, the higher `value` first.
 
-    Two values must be `least` apart. Rows without a value come last, with the problem `without`.
+    Two values must be `least` apart; where no two are, `none` says so. Rows without a value come last, with
+    the problem `without`.
     """
     no_value = pl.when(pl.col("value").is_null()).then(pl.lit(without))
     frame = frame.with_columns(problem=pl.coalesce("problem", no_value))
@@ -643,6 +634,8 @@ def _matched(frame: pl.DataFrame, least: pl.Expr, seed: int, without: str) -> pl
         first = pl.when(pl.col("apart") > 0)
         parts.append(both.select(first.then("at").otherwise("at_2"), low=first.then("at_2").otherwise("at")))
     pairs = pl.concat(parts)
+    if pairs.is_empty():
+        raise PalError(none)
     names = ("user_id", "prompt", "timestamp", "split", "problem", FILE, ROW)
     columns = [name for name in names if name in frame.columns]
     made = rated.select(*columns, chosen="response")[pairs["at"]]

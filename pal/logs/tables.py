@@ -89,11 +89,7 @@ class TableFile:
         return file_error(self.name, f"must hold at least one row, got {got}")
 
     def require(self, needed: Iterable[str]) -> None:
-        """Require columns of the table; of JSON, of every row.
-
-        Raises:
-            PalError: Naming the columns that it lacks, and those to rename that have names like theirs.
-        """
+        """Require columns of the table, of JSON of every row; a PalError names columns that are like them."""
         needed = list(needed)
         for row in self.rows if self.columns is None else [None]:
             names = self.columns if row is None else row.cells
@@ -113,11 +109,7 @@ class TableFile:
 
 
 def read_rows(path: str) -> TableFile:
-    """A table in memory, of which no row may be malformed; `-` is standard input.
-
-    Raises:
-        PalError: If it cannot be read, or has no rows.
-    """
+    """A table in memory, of which no row may be malformed; `-` is standard input."""
     with open_table(path) as table:
         rows = list(table.rows)
     if not rows:
@@ -130,9 +122,6 @@ def open_table(path: Path | str, name: str = "", on_fault: OnFault | None = None
     """Open a file, or standard input for `-`, as a table whose rows can be read once.
 
     Messages call it by `name`, else by its path. A malformed row is left out where `on_fault` takes it.
-
-    Raises:
-        PalError: If it cannot be read.
     """
     with tempfile.TemporaryDirectory(prefix="pal-") as scratch:
         if str(path) == "-":

@@ -24,7 +24,6 @@ from pal.evaluation.describe import Description, Liked, describe_rewards, main_d
 from pal.models.base import PreferenceModel, PrototypeModel
 from pal.report.people import MOST_PEOPLE, Row, answering, examples, for_whom, judge_people
 from pal.users.care import care_of
-from pal.users.population import Population
 
 MOST_QUESTIONS = 5000  # that tell what people want
 MOST_PICTURED = 40  # people with pictures on the page
@@ -127,8 +126,7 @@ class _Items:
 
 
 def portrait(
-    head: PreferenceModel,
-    population: Population,
+    model: Any,
     embeddings: Embeddings,
     questions: Questions,
     people: Sequence[Row],
@@ -141,14 +139,12 @@ def portrait(
     attributes: Mapping[str, Mapping[str, str]] | None = None,
     outside: Sequence[str] = (),
     given: Comparisons | None = None,
-    loss: str = "logistic",
     **how: pl.DataFrame | None,
 ) -> Row:
-    """What the first part of a report shows, but for whether it pays, of a model and its population.
+    """What the first part of a report shows, but for whether it pays.
 
     Args:
-        head: The model.
-        population: Where its states lie.
+        model: A `RewardModel`.
         embeddings: Of all items.
         questions: Those of training: their responses tell what people want.
         people: user_id, users and group of each; `states` are theirs.
@@ -160,7 +156,6 @@ def portrait(
         attributes: By attribute each person's value.
         outside: People whom no mix of the prototypes explains.
         given: All answers, by the number among `people`: they tell how carefully people answer.
-        loss: The loss that the model was fitted with.
         **how: repeats, sides and times, as `answering` takes them.
     """
     judged = judge_people(answers)
@@ -170,7 +165,7 @@ def portrait(
         for value in sorted(set(values.values()))[:MOST_GROUPS]
     }
     means = {key: states[members].mean(0) for key, members in groups.items() if members.any()}
-    wants = _wants(head, population, embeddings, questions, states, texts, means)
+    wants = _wants(model, embeddings, questions, states, texts, means)
     pictured = any(text is None for text in texts["responses"][:1])
     worst = judged.sort("accuracy", "n", descending=[False, True], maintain_order=True)["user_id"].to_list()
     # Of vectors there is nothing to show.
@@ -182,11 +177,13 @@ def portrait(
     # One reward for everyone knows no one's answers: who differs from it is not careless.
     alike = bool((states == states[:1]).all())
     if given is not None and len(given) and not alike:
-        care = care_of(head, population, embeddings, given, n_users=len(people), loss=loss)
+        care = care_of(
+            model.head, model.population, embeddings, given, n_users=len(people), loss=model.fit_config.loss
+        )
         columns = {name: getattr(care, name).numpy() for name in ("lapse", "low")}
         how["care"] = pl.DataFrame({"user_id": [each["user_id"] for each in people], **columns})
     told = answering(judged, personal=not alike, **how)
-    weights = states.numpy(force=True) if isinstance(head, PrototypeModel) else None
+    weights = states.numpy(force=True) if isinstance(model.head, PrototypeModel) else None
     names = [Description(f"prototype {k + 1}", None, [], [], [], [], []) for k in range(states.shape[1])]
     tastes = wants.described or names
     whom = for_whom(judged, attributes)
@@ -265,14 +262,14 @@ def _folk(
 
 
 def _wants(
-    head: PreferenceModel,
-    population: Population,
+    model: Any,
     embeddings: Embeddings,
     questions: Questions,
     states: Float[Tensor, "users state"],
     texts: Mapping[str, Sequence[str | None]],
     means: Mapping[tuple[str, str], Float[Tensor, " state"]],
 ) -> _Wants:
+    head: PreferenceModel = model.head
     if len(questions) < 2 or head.shared_state is not None:
         return _Wants()
     some = questions[torch.linspace(0, len(questions) - 1, min(len(questions), MOST_QUESTIONS)).long()]
@@ -294,15 +291,15 @@ def _wants(
     if texts["responses"]:
         said = [texts["responses"][row] for row in response.tolist()]
         asked = [texts["prompts"][row] if row >= 0 else None for row in prompt.tolist()]
-        describe = partial(describe_rewards, head, population, states, rewards, group, said, asked)
+        describe = partial(describe_rewards, head, model.population, states, rewards, group, said, asked)
         described = describe()
         if means:
             named = describe(targets={str(n): mean for n, mean in enumerate(means.values())})
             titles = {key: each.title for key, each in zip(means, named, strict=True)}
     plane = None
     if not isinstance(head, PrototypeModel):
-        along, _ = main_directions(population, rewards, group)
-        apart = (states - population.mean).double()
+        along, _ = main_directions(model.population, rewards, group)
+        apart = (states - model.population.mean).double()
         plane = (apart @ torch.linalg.pinv(along.double()))[:, :2].numpy(force=True)
     return _Wants(described, prompt.tolist(), response.tolist(), plane, titles)
 

@@ -129,12 +129,7 @@ class Service:
         both = {side: [answer[side] for answer in answers] for side in ("chosen", "rejected")}
         needs = needs_of(model, [answer.get("prompt") for answer in answers], **both)
         label = [answer.get("label", 1.0) for answer in answers]
-
-        def run(prompts: Any, chosen: Any, rejected: Any) -> Taste:
-            columns = Preferences(prompts if model.head.needs_prompts else None, chosen, rejected, label)
-            return model.adapt(columns)
-
-        return await self.compute(model, needs, run)
+        return await self.compute(model, needs, lambda *sides: model.adapt(Preferences(*sides, label)))
 
     async def user(self, name: str, model: RewardModel, user_id: str) -> Taste | str:
         """A user by id: by answers given here, else as seen in fitting; 404 for others."""
@@ -142,11 +137,9 @@ class Service:
             return known[0]
         if user_id in model.rows:
             return user_id
-        raise RefusedError(
-            404,
-            f"user_id must be of someone who answered here or was seen in fitting, got {user_id!r}; post "
-            f"answers to /v1/people/{{id}}/answers first, or leave user_id out for the average user",
-        )
+        must = f"user_id must be of someone who answered here or was seen in fitting, got {user_id!r}"
+        instead = "post answers to /v1/people/{id}/answers first, or leave user_id out for the average user"
+        raise RefusedError(404, f"{must}; {instead}")
 
     async def users(self, name: str, model: RewardModel, user_ids: Sequence[str]) -> list[Taste | str]:
         """Users by ids, each looked up once."""
@@ -157,9 +150,8 @@ class Service:
         """The user, taste or aggregate of a request, as `rewards_for` takes it."""
         given = [each for each in ("user_id", "taste", "aggregate") if getattr(request, each) is not None]
         if len(given) > 1:
-            raise PalError(
-                f"at most one of user_id, taste and aggregate may be given, got {' and '.join(given)}"
-            )
+            got = " and ".join(given)
+            raise PalError(f"at most one of user_id, taste and aggregate may be given, got {got}")
         if request.user_id is not None:
             return await self.user(name, model, request.user_id)
         if request.taste is not None:
@@ -180,11 +172,8 @@ class Service:
             states = torch.atleast_2d(model.states_of(users, len(responses)))
             return await self.compute(model, needs, states=states)
         equal = [repr(prompt) for prompt in prompts] * (len(responses) if len(prompts) == 1 else 1)
-
-        def run(prompt: Any, response: Any) -> list[float]:
-            return rewards_for(model, prompt, response, users, equal).tolist()
-
-        return await self.compute(model, needs, run)
+        run = partial(rewards_for, model, users=users, prompt_of=equal)
+        return (await self.compute(model, needs, run)).tolist()
 
 
 def needs_of(model: RewardModel, prompts: Sequence[Any], **responses: Sequence[Any]) -> list[Needed]:
@@ -195,7 +184,7 @@ def needs_of(model: RewardModel, prompts: Sequence[Any], **responses: Sequence[A
     if model.reads_prompts and any(prompt is None for prompt in prompts):
         raise PalError("prompt must be given, got none; this model's reward depends on the prompt")
     read = typed.read_items(prompts, "prompts", "prompt") if model.reads_prompts else []
-    needs: list[Needed] = [("prompts", read if model.head.needs_prompts else [])]
+    needs: list[Needed] = [("prompts", read if model.head.needs_prompts else None)]
     for name, items in responses.items():
         items = typed.read_items(items, "responses", name)
         needs.append(("responses", model.input_encoder.joined(read, items)))
@@ -293,13 +282,9 @@ async def compare(request: typed.Compare, service: OfService) -> typed.Probabili
         raise PalError(
             "aggregate must be left out of a comparison, got one; compare the rewards of /v1/score"
         )
-
-    def run(prompt: Any, *both: Any) -> float:
-        return float(model.probability(prompt if model.head.needs_prompts else None, *both, user=user))
-
     needs = needs_of(model, [request.prompt], first=[request.first], second=[request.second])
-    probability = await service.compute(model, needs, run)
-    return typed.Probability(probability=probability, **version_of(name, model))
+    probability = await service.compute(model, needs, partial(model.probability, user=user))
+    return typed.Probability(probability=float(probability), **version_of(name, model))
 
 
 @router.post("/ask", tags=["people"])
@@ -316,8 +301,7 @@ async def ask(request: typed.Ask, service: OfService) -> typed.Asked:
     needs = needs_of(model, asked, first=first, second=second)
 
     def run(prompts: Any, *both: Any) -> list[Any]:
-        prompts = prompts if model.head.needs_prompts else [None] * len(asked)
-        pairs = list(zip(prompts, *both, strict=True))
+        pairs = list(zip([None] * len(asked) if prompts is None else prompts, *both, strict=True))
         return model.ask(pairs, taste, n=request.n, together=request.together)
 
     chosen = await service.compute(model, needs, run)
@@ -476,11 +460,7 @@ def create_app(
 ) -> FastAPI:
     """The service as an ASGI app.
 
-    Args:
-        models: What is served.
-        answers: Where answers lie.
-        key: What `Authorization: Bearer` must give; None serves requests to this computer's own names alone.
-        worker: By default one with the default limits.
+    `Authorization: Bearer` must give the key; without one requests to this computer's own names are served.
     """
     service = Service(models, answers, worker)
 

@@ -3,10 +3,6 @@
 Requests that wait are taken together: their texts and pictures are encoded in one batch, each distinct one
 once (dynamic batching), and their rewards are taken in one go. Where too many are under way a request is
 refused with 429, so that waiting and memory are bounded.
-
-Shapes used in this module:
-    n      responses of a request
-    state  numbers of a user's state
 """
 
 import queue
@@ -34,14 +30,13 @@ from pal.serving.saved_model import CONFIG
 MOST_UNDER_WAY = 64  # requests that wait or are computed; a new one waits about as long as 64 take
 MOST_TOGETHER = 1024  # texts and pictures of the requests that are taken together
 MOST_CACHED = 16_384  # embeddings; 25 MB of 384 numbers
-Needed = tuple[Side, list[Raw] | Tensor]
+Needed = tuple[Side, list[Raw] | Tensor | None]  # None: the reward does not depend on this side
 
 
 class Models:
     """Models in folders by name, each loaded as by `RewardModel.load` when it is first asked for.
 
-    Raises:
-        PalError: If a folder holds no model.
+    A folder without a model is a PalError at once, and one that cannot be loaded 503.
     """
 
     def __init__(
@@ -89,7 +84,7 @@ class Job:
     run: Callable[..., Any] | None = None
     states: Float[Tensor, "n state"] | None = None
     future: Future = field(default_factory=Future)
-    keys: list[list[bytes] | None] = field(default_factory=list)  # of what is needed; None for embeddings
+    keys: list[list[bytes] | None] = field(default_factory=list)  # of what is encoded; else None
 
 
 class Worker:
@@ -138,7 +133,7 @@ class Worker:
             job = self._waiting.get()
             while job is not None:
                 jobs.append(job)
-                size += sum(len(items) for _, items in job.needs)
+                size += sum(len(items) for _, items in job.needs if items is not None)
                 if size >= MOST_TOGETHER:
                     break
                 try:
@@ -166,7 +161,7 @@ class Worker:
         missing: dict[bytes, dict[bytes, tuple[RewardModel, Side, Raw]]] = {}  # by encoder, then by item
         for job in jobs:
             for side, items in job.needs:
-                if isinstance(items, Tensor) or not items:
+                if not isinstance(items, list):
                     job.keys.append(None)
                     continue
                 encoder = self._encoder(job.model, side)
@@ -226,10 +221,8 @@ def _tables(job: Job, known: Mapping[bytes, Tensor | PalError]) -> list[Any] | N
             if isinstance(fault := known[key], PalError):
                 job.future.set_exception(PalError(f"{side}[{row}] {fault.problem or fault}"))
                 return None
-    return [
-        items if keys is None else torch.stack([known[key] for key in keys])
-        for (_, items), keys in zip(job.needs, job.keys, strict=True)
-    ]
+    both = zip(job.needs, job.keys, strict=True)
+    return [items if keys is None else torch.stack([known[key] for key in keys]) for (_, items), keys in both]
 
 
 def _reward_together(model: RewardModel, jobs: Sequence[tuple[Job, Any, Tensor]]) -> None:
@@ -240,15 +233,13 @@ def _reward_together(model: RewardModel, jobs: Sequence[tuple[Job, Any, Tensor]]
     counts = [len(responses) for *_, responses in jobs]
     read = model.head.needs_prompts
     try:
-        rewards = model.score(
-            _for_each([prompt for _, prompt, _ in jobs], counts) if read else None,
-            torch.cat([responses for *_, responses in jobs]),
-            user=_for_each([job.states for job, *_ in jobs], counts),
-        ).tolist()
+        prompts = _for_each([prompt for _, prompt, _ in jobs], counts) if read else None
+        states = _for_each([job.states for job, *_ in jobs], counts)
+        responses = torch.cat([responses for *_, responses in jobs])
+        rewards = model.score(prompts, responses, user=states).tolist()
     except (PalError, RuntimeError):  # RuntimeError: widths differ
-        for (job, prompt, responses), n in zip(jobs, counts, strict=True):
-            states = job.states.expand(n, -1)
-            score = partial(model.score, prompt if read else None, responses, user=states)
+        for (job, *tables), n in zip(jobs, counts, strict=True):
+            score = partial(model.score, *tables, user=job.states.expand(n, -1))
             _finish(job, lambda score=score: score().tolist())
         return
     start = 0

@@ -3,11 +3,6 @@
 A demo has questions, pairs of responses, and a few responses to rank; both come from a log of answers, or
 from a table of pairs. Answers go to the same log as those of `/v1/people`. A study asks participants the same
 questions, but for a share drawn at random and for repetitions.
-
-Shapes used in this module:
-    q       questions
-    states  states that probabilities are taken at
-    state   numbers of a user's state
 """
 
 import base64
@@ -100,11 +95,12 @@ class Demo:
         head, loss = self.model.head, self.model.fit_config.loss
         return answer_probabilities(head, states.float(), embeddings, questions, loss)
 
-    def view(self, taste: Taste | None, answered: set[str]) -> dict[str, Any]:
+    def view(self, taste: Taste, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """What the page shows after answers: the next question, the belief, the ranking, how sure it is."""
-        belief = (taste or Taste.empty(self.model)).posterior
+        belief = taste.posterior
         probability = self.probabilities(belief.states)
-        asked = self.next_question(probability, belief, answered)
+        left = self.left(answers)
+        asked = self.next_question(probability, belief, left) if left else None
         embeddings, ranked = self._ranked
         prompt = embeddings.prompts[ranked.prompt] if self.model.head.needs_prompts else None
         mean = self.model.score(prompt, embeddings.responses[ranked.first], user=belief.mean.float())
@@ -121,20 +117,19 @@ class Demo:
         }
 
     def next_question(
-        self, probability: Float[Tensor, "q states"], belief: Posterior, answered: set[str]
-    ) -> int | None:
-        """The question that tells most of those not answered; None where none is left."""
-        left = self.left(answered)
-        return left[rank_questions(probability[left], belief.masses)[0].index] if left else None
+        self, probability: Float[Tensor, "q states"], belief: Posterior, left: list[int]
+    ) -> int:
+        """The question that tells most of those that are left."""
+        return left[rank_questions(probability[left], belief.masses)[0].index]
 
-    def outlook(self, taste: Taste | None, answered: set[str]) -> dict[str, float]:
+    def outlook(self, taste: Taste, answers: Sequence[dict[str, Any]]) -> dict[str, float]:
         """Share of answers that would be guessed right after ten more answers, and at most.
 
         Exact under the model: the ten questions that tell most together, every outcome weighed.
         """
-        belief = (taste or Taste.empty(self.model)).posterior
+        belief = taste.posterior
         probability, masses = self.probabilities(belief.states), belief.masses.double()
-        left = self.left(answered)[:100]
+        left = self.left(answers)[:100]
         outcome = torch.ones(1, len(masses), dtype=torch.float64)
         if left:
             chosen = choose_together(probability[left], masses, min(MORE_ANSWERS, len(left)))
@@ -230,8 +225,9 @@ class Demo:
             key, group = "null", {json.dumps(pair.first): pair.first for pair in self.pairs}
         return json.loads(key), list(group.values())[:MOST_RANKED]
 
-    def left(self, answered: set[str]) -> list[int]:
+    def left(self, answers: Sequence[dict[str, Any]]) -> list[int]:
         """The questions that were not answered yet."""
+        answered = {key_of(answer) for answer in answers}
         return [number for number, pair in enumerate(self.pairs) if pair.key not in answered]
 
 
@@ -250,25 +246,20 @@ class Study:
     Everything follows from the answers so far and the participant's id, so that a page that is loaded again,
     or an answer that is sent twice, finds the same question.
 
-    Args:
-        demo: The questions, and the model that knows which tell most.
-        consent: What participants agree to; empty asks for nothing.
-        random_share: Of questions drawn at random, so that the answers stay usable for evaluation.
-        repeat_every: After so many answers an earlier question comes again, exchanged; 0 repeats none.
-        questions: Answers after which a participant is done; by default when none is left.
+    A share of the questions is drawn at random, so that the answers stay usable for evaluation.
     """
 
     demo: Demo
-    consent: str = ""
+    consent: str = ""  # what participants agree to
     random_share: float = 0.2
-    repeat_every: int = 10
-    questions: int | None = None
+    repeat_every: int = 10  # answers, after which an earlier question comes again, exchanged; 0 repeats none
+    questions: int | None = None  # answers, after which a participant is done; by default all questions
 
     def __post_init__(self) -> None:
         if not 0 <= self.random_share <= 1:
             raise PalError(f"--random must be a share from 0 to 1, got {self.random_share:g}")
 
-    def next(self, user_id: str, taste: Taste | None, answers: Sequence[dict[str, Any]]) -> Shown | None:
+    def next(self, user_id: str, taste: Taste, answers: Sequence[dict[str, Any]]) -> Shown | None:
         """The next question of a participant; None at the end."""
         n, demo = len(answers), self.demo
         if self.questions is not None and n >= self.questions:
@@ -276,19 +267,18 @@ class Study:
         draw = random.Random(f"{user_id}\n{n}")  # noqa: S311
         first_of_two = random.Random(f"{user_id}\n{n // 2}\nside").random() < 0.5  # noqa: S311
         exchanged = first_of_two ^ bool(n % 2)  # each side once in every two questions
-        answered = {key_of(answer) for answer in answers}
         before = [answer for answer in answers if answer.get("reason") != "repeat"]
         if self.repeat_every and n % (self.repeat_every + 1) == self.repeat_every and before:
             again = draw.choice(before)
             if (number := demo.numbers.get(key_of(again))) is not None:
                 return Shown(number, "repeat", exchanged=not again.get("exchanged", False))
-        if not (left := demo.left(answered)):
+        if not (left := demo.left(answers)):
             return None
         if draw.random() < self.random_share:
             return Shown(draw.choice(left), "random", exchanged)
-        belief = (taste or Taste.empty(demo.model)).posterior
-        number = demo.next_question(demo.probabilities(belief.states), belief, answered)
-        return None if number is None else Shown(number, "telling", exchanged)
+        belief = taste.posterior
+        number = demo.next_question(demo.probabilities(belief.states), belief, left)
+        return Shown(number, "telling", exchanged)
 
 
 def key_of(answer: dict[str, Any]) -> str:
@@ -310,9 +300,7 @@ def consistency(answers: Sequence[dict[str, Any]]) -> float | None:
 def read_questions(log: Any, folder: Path | None) -> tuple[list[Pair], dict[str, list[Pair]]]:
     """Distinct questions of a log's pairs, some where there are many, and every person's answers.
 
-    Args:
-        log: A table of user_id, prompt, chosen, rejected.
-        folder: What paths of pictures are relative to.
+    The log is a table of user_id, prompt, chosen and rejected; paths of pictures are relative to the folder.
     """
     draw = random.Random(0)  # noqa: S311
     distinct: dict[str, Pair] = {}

@@ -2,7 +2,7 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import HTMLResponse
@@ -13,9 +13,8 @@ from pydantic import Field
 from pal.errors import PalError
 from pal.service import RefusedError
 from pal.service import requests as typed
-from pal.service.answers import Entry
 from pal.service.app import Service
-from pal.service.demo import Demo, Study, key_of
+from pal.service.demo import Demo, Study
 from pal.serving.aggregates import Aggregate
 from pal.serving.reward_model import RewardModel
 from pal.users.taste import Taste
@@ -31,14 +30,14 @@ class Click(typed.Request):
     number: int | None = None
     choice: Literal["first", "second", "tie"] | None = None
     key: typed.Id | None = None
-    answers: Annotated[int | None, Field(description="That the page knew of; a study checks it.")] = None
+    answers: int | None = Field(None, description="That the page knew of; a study checks it.")
 
 
 class Pasted(typed.Request):
     """Responses to compare."""
 
     prompt: typed.Item | None = None
-    responses: Annotated[list[typed.Item], Field(min_length=2, max_length=MOST_COMPARED)]
+    responses: list[typed.Item] = Field(min_length=2, max_length=MOST_COMPARED)
     user_id: typed.Id | None = None
 
 
@@ -54,10 +53,13 @@ def answer_to(demo: Demo, number: int, choice: str, **noted: Any) -> dict[str, A
 
 async def known_of(
     service: Service, name: str, model: RewardModel, user_id: str
-) -> tuple[Taste | None, list[Entry]]:
-    """Someone's taste by their answers, and these; no taste without a log."""
+) -> tuple[Taste, list[dict[str, Any]], int | None]:
+    """Someone's taste by their answers, these, and the last one's number."""
     known = await service.taste(name, model, user_id)
-    return known and known[0], await asyncio.to_thread(service.answers.entries, name, user_id)
+    entries = await asyncio.to_thread(service.answers.entries, name, user_id)
+    last = entries[-1].version if entries else None
+    taste = known[0] if known else Taste.empty(model)
+    return taste, [entry.answer for entry in entries], last
 
 
 def demo_router(service: Service, name: str, demo: Demo) -> APIRouter:
@@ -81,16 +83,14 @@ def demo_router(service: Service, name: str, demo: Demo) -> APIRouter:
         if click.choice is not None and click.number is not None:
             answer = answer_to(demo, click.number, click.choice)
             await service.write(service.answers.add, name, click.user_id, [answer], click.key)
-        taste, entries = await known_of(service, name, model, click.user_id)
-        answered = {key_of(entry.answer) for entry in entries}
-        shown = await service.compute(model, [], lambda: demo.view(taste, answered))
-        return {**shown, "answers": len(entries), "last": entries[-1].version if entries else None}
+        taste, answers, last = await known_of(service, name, model, click.user_id)
+        shown = await service.compute(model, [], lambda: demo.view(taste, answers))
+        return {**shown, "answers": len(answers), "last": last}
 
     @router.post("/outlook")
     async def outlook(click: Click) -> dict[str, float]:
-        taste, entries = await known_of(service, name, model, click.user_id)
-        answered = {key_of(entry.answer) for entry in entries}
-        return await service.compute(model, [], lambda: demo.outlook(taste, answered))
+        taste, answers, _ = await known_of(service, name, model, click.user_id)
+        return await service.compute(model, [], lambda: demo.outlook(taste, answers))
 
     @router.get("/people/{user_id:path}")
     async def person(user_id: str) -> dict[str, Any]:
@@ -138,8 +138,7 @@ def study_router(service: Service, name: str, study: Study) -> APIRouter:
         return {"question": question, "answers": len(answers), "of": study.questions}
 
     async def current(user_id: str) -> tuple[Any, list[dict[str, Any]]]:
-        taste, entries = await known_of(service, name, demo.model, user_id)
-        answers = [entry.answer for entry in entries]
+        taste, answers, _ = await known_of(service, name, demo.model, user_id)
         return await service.compute(demo.model, [], lambda: study.next(user_id, taste, answers)), answers
 
     return router

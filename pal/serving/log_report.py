@@ -75,9 +75,8 @@ def people_of_log(
 
     asked = torch.unique(data.rows(data.is_in("seen", "train")).question)
     return portrait(
-        model.head, model.population, data.embeddings, data.comparisons.questions[asked], people, table,
-        pl.concat(tables), texts, show, given=data.comparisons, loss=model.fit_config.loss,
-        **how_answered(log.pairs),
+        model, data.embeddings, data.comparisons.questions[asked], people, table, pl.concat(tables), texts,
+        show, given=data.comparisons, **how_answered(log.pairs),
     )  # fmt: skip
 
 

@@ -93,9 +93,8 @@ def portrait(
     when = stored.select("user_id", "time").drop_nulls().collect()
     times = seconds_between(when["user_id"].cast(pl.String), when["time"]) if len(when) else None
     drawn = pal.report.portrait.portrait(
-        model.head, model.population, data.embeddings, data.comparisons.questions[asked], people,
-        torch.cat([*states.values()]), pl.concat(answers), of_side, show, shown=n_items,
-        attributes=attributes, outside=outside, given=given, loss=model.fit_config.loss,
+        model, data.embeddings, data.comparisons.questions[asked], people, torch.cat([*states.values()]),
+        pl.concat(answers), of_side, show, shown=n_items, attributes=attributes, outside=outside, given=given,
         repeats=_repeats(data), times=times,
     )  # fmt: skip
     return {"portrait": drawn, "truth": true_points(data, model, states)}
