@@ -185,11 +185,7 @@ def n_prototypes(dataset: str, params: "Params") -> int:
 
 
 def pick_device(wanted: str, key: str) -> str:
-    """Where to compute, cpu or cuda: what the parameter `key` wants, and for auto the GPU where there is one.
-
-    Raises:
-        PipelineError: If cuda is wanted and there is none.
-    """
+    """Where to compute, cpu or cuda: as the parameter `key` wants; for auto the GPU where there is one."""
     if wanted == "cuda" and not torch.cuda.is_available():
         raise PipelineError(f"{key} is cuda, but torch sees no GPU here; set it to auto or cpu")
     return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
@@ -199,11 +195,7 @@ def _rows_of(
     dataset: str, side: str, pairs: Coded, shards: dict[str, tuple[np.ndarray, np.ndarray, Embedder]],
     dropped: list[str],
 ) -> tuple[str | None, np.ndarray]:  # fmt: skip
-    """The modality of one side's items, and each pair's row in its embeddings: -1 where it was dropped.
-
-    Raises:
-        PipelineError: If an item has no embedding and was not dropped, or all were dropped.
-    """
+    """The modality of one side's items, and each pair's row in its embeddings: -1 where it was dropped."""
     codes, values = pairs[side], pairs.names[side]
     if (codes < 0).all():
         return None, codes

@@ -104,11 +104,9 @@ class Towers(NamedTuple):
 
 
 class ClipEncoder:
-    """A described CLIP model, from local safetensors or untrained.
+    """A described CLIP model, from local safetensors or, where its name says so, untrained.
 
-    Raises:
-        PalError: If its name says untrained and it has files, or the other way round; if float16 is asked
-            for on a CPU; if the weights do not fit the architecture.
+    Weights that do not fit, and float16 on a CPU, are a PalError.
     """
 
     def __init__(self, described: Described, device: str) -> None:
@@ -277,11 +275,7 @@ def _folder(name: str, weights: str) -> Path:
 
 
 def config_of(name: str, folder: Path | None) -> Config:
-    """A model's configuration: from its folder where one lies there, else from open_clip's own files.
-
-    Raises:
-        PalError: If there is no such model, or it is of a kind that is not built here.
-    """
+    """A model's configuration: from its folder where one lies there, else from open_clip's own files."""
     file = "config.json" if name == PICKSCORE else CONFIG
     if folder and (folder / file).is_file():
         given = read_json(folder / file)

@@ -3,11 +3,6 @@
 A demo has questions, pairs of responses, and a few responses to rank; both come from a log of answers, or
 from a table of pairs. Answers go to the same log as those of `/v1/people`. A study asks participants the same
 questions, but for a share drawn at random and for repetitions.
-
-Shapes used in this module:
-    q       questions
-    states  states that probabilities are taken at
-    state   numbers of a user's state
 """
 
 import base64
@@ -251,19 +246,14 @@ class Study:
     Everything follows from the answers so far and the participant's id, so that a page that is loaded again,
     or an answer that is sent twice, finds the same question.
 
-    Args:
-        demo: The questions, and the model that knows which tell most.
-        consent: What participants agree to; empty asks for nothing.
-        random_share: Of questions drawn at random, so that the answers stay usable for evaluation.
-        repeat_every: After so many answers an earlier question comes again, exchanged; 0 repeats none.
-        questions: Answers after which a participant is done; by default when none is left.
+    A share of the questions is drawn at random, so that the answers stay usable for evaluation.
     """
 
     demo: Demo
-    consent: str = ""
+    consent: str = ""  # what participants agree to
     random_share: float = 0.2
-    repeat_every: int = 10
-    questions: int | None = None
+    repeat_every: int = 10  # answers, after which an earlier question comes again, exchanged; 0 repeats none
+    questions: int | None = None  # answers, after which a participant is done; by default all questions
 
     def __post_init__(self) -> None:
         if not 0 <= self.random_share <= 1:
@@ -310,9 +300,7 @@ def consistency(answers: Sequence[dict[str, Any]]) -> float | None:
 def read_questions(log: Any, folder: Path | None) -> tuple[list[Pair], dict[str, list[Pair]]]:
     """Distinct questions of a log's pairs, some where there are many, and every person's answers.
 
-    Args:
-        log: A table of user_id, prompt, chosen, rejected.
-        folder: What paths of pictures are relative to.
+    The log is a table of user_id, prompt, chosen and rejected; paths of pictures are relative to the folder.
     """
     draw = random.Random(0)  # noqa: S311
     distinct: dict[str, Pair] = {}
