@@ -128,6 +128,8 @@ def load(dataset: str) -> Study:
         pairs, splits = pairs.rows(~bad), splits.rows(~bad)
         rows = {side: side_rows[~bad] for side, side_rows in rows.items()}
     user, user_ids, groups = _users(pairs, splits)
+    asked = {side: torch.from_numpy(rows[side]) for side in ("chosen", "rejected")}
+    asked["prompt"] = torch.from_numpy(rows["prompt"]) if prompts else None
     # Prompts and responses of one modality share one tensor.
     named = {prompts, responses} - {None}
     tensors = {name: torch.from_numpy(shards[name][1].astype("float32")) for name in named}
@@ -146,13 +148,7 @@ def load(dataset: str) -> Study:
         response_ids=unpacked(shards[responses][0]),
         user_ids=user_ids,
         groups=groups,
-        comparisons=Comparisons.from_pairs(
-            user=torch.from_numpy(user),
-            prompt=torch.from_numpy(rows["prompt"]) if prompts else None,
-            chosen=torch.from_numpy(rows["chosen"]),
-            rejected=torch.from_numpy(rows["rejected"]),
-            **numbers,
-        ),
+        comparisons=Comparisons.from_pairs(user=torch.from_numpy(user), **asked, **numbers),
         places=pl.DataFrame(places),
         dropped=int(bad.sum()),
     )

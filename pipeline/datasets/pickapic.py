@@ -193,27 +193,21 @@ def from_folder(
     """
     folder = paths.project_root() / Path(source).expanduser()
     if not folder.is_dir():
-        raise PipelineError(
-            f"{what} must be an existing folder of Pick-a-Pic's Parquet files, got {source!r}, "
-            f"looked for at {folder}"
-        )
+        must = f"{what} must be an existing folder of Pick-a-Pic's Parquet files"
+        raise PipelineError(f"{must}, got {source!r}, looked for at {folder}")
     files: dict[str, Path] = {}
     for path in sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")]):
         split = split_of(path.name)
         if split is None:
-            raise PipelineError(
-                f"{what} must hold files named {'-*, '.join(SPLITS)}-*.parquet, got {path.name!r} "
-                f"in {source!r}; rename it or move it away"
-            )
+            must = f"{what} must hold files named {'-*, '.join(SPLITS)}-*.parquet"
+            raise PipelineError(f"{must}, got {path.name!r} in {source!r}; rename it or move it away")
         if path.name in files:
             raise PipelineError(f"{what} must hold each file once, got {path.name!r} twice in {source!r}")
         if split in splits:
             files[path.name] = path
     if not files:
-        raise PipelineError(
-            f"{what} must hold Parquet files named {'-*, '.join(splits)}-*.parquet, got {source!r}, "
-            "which has none"
-        )
+        must = f"{what} must hold Parquet files named {'-*, '.join(splits)}-*.parquet"
+        raise PipelineError(f"{must}, got {source!r}, which has none")
     return {f"{prefix}{name}": files[name] for name in sorted(files, key=in_order)}
 
 

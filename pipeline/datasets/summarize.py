@@ -305,7 +305,7 @@ def iclr_simulated(placed: Placed, rng: np.random.Generator) -> None:
     drawn = rng.permutation(np.array(unseen, dtype=object))[: round(len(unseen) * SHORTER_OF / UNSEEN_USERS)]
     shorter = [top[rank] for rank in SHORTER_RANKS if rank < len(top)] + list(drawn)
     prefers_shorter = pl.col("worker").is_in(shorter)
-    first, second = pl.col("text_0").str.len_chars(), pl.col("text_1").str.len_chars()
+    first, second = (pl.col(text).str.len_chars() for text in ("text_0", "text_1"))
     first_wins = pl.when(prefers_shorter).then(first < second).otherwise(first > second)
     rows = placed.rows.with_columns(
         choice=pl.when(first_wins).then(0).otherwise(1).cast(pl.Int8),

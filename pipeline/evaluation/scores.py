@@ -96,15 +96,10 @@ class Score:
         """A row of the details: labels, metrics, the interval of the accuracy, and counts."""
         low, high = confidence_interval(self.judged)
         metrics = {name: rounded(value) for name, value in self.metrics.items()}
-        return {
-            **{name: getattr(self, name) for name in LABELS},
-            "accuracy": metrics.pop("accuracy"),
-            "low": rounded(low),
-            "high": rounded(high),
-            **metrics,
-            "n_users": len(self.judged.total),
-            "n_pairs": int(self.judged.total.sum()),
-        }
+        labels = {name: getattr(self, name) for name in LABELS}
+        accuracy = {"accuracy": metrics.pop("accuracy"), "low": rounded(low), "high": rounded(high)}
+        counts = {"n_users": len(self.judged.total), "n_pairs": int(self.judged.total.sum())}
+        return {**labels, **accuracy, **metrics, **counts}
 
 
 @dataclass(frozen=True)

@@ -83,11 +83,8 @@ def main(dataset: str, rank: int | None = None, world: int | None = None) -> Non
             modalities[modality] = {"in": len(of_modality), "out": len(ids), "encoder": asdict(embedder)}
         dropped = pl.concat(bad)
         write_text(folder / "dropped.csv", dropped.write_csv())
-        counts = {
-            "read": sum(about["in"] for about in modalities.values()),
-            "kept": sum(about["out"] for about in modalities.values()),
-            "dropped": len(dropped),
-        }
+        n_read, n_kept = (sum(about[key] for about in modalities.values()) for key in ("in", "out"))
+        counts = {"read": n_read, "kept": n_kept, "dropped": len(dropped)}
         reasons = dict(Counter(dropped["reason"]).most_common())
         tables.write_manifest(folder, counts, reasons=reasons, modalities=modalities)
 

@@ -87,8 +87,7 @@ def test_pictures_are_shown_small_and_none_twice_for_one_prompt(own, monkeypatch
     thing = pl.col("text").str.contains("thing")
     items = study.items("own").with_columns(pl.col("modality").cast(pl.String))
     items = items.with_columns(
-        modality=pl.when(thing).then(pl.lit("image")).otherwise("modality"),
-        text=pl.when(~thing).then("text"),
+        modality=pl.when(thing).then(pl.lit("image")).otherwise("modality"), text=pl.when(~thing).then("text")
     )
     drawn = portrait.portrait(data, {"model": model}, items, 4, [])["portrait"]
     rows = [row for each in drawn["wants"] for row in each["likes"] + each["dislikes"]]

@@ -38,10 +38,7 @@ def plain(text):
             compared(0.164, 0.16, 0.168, 0.0001),
             "beats one reward for everyone by 16.4 points (95 % interval 16.0 to 16.8, p < 0.001)",
         ),
-        (
-            compared(0.003, -0.002, 0.008, 0.24),
-            "cannot be told apart: a difference of 0.3 points",
-        ),
+        (compared(0.003, -0.002, 0.008, 0.24), "cannot be told apart: a difference of 0.3 points"),
         (compared(0.02, 0.001, 0.04, 0.06), "cannot be told apart"),
         (
             compared(-0.02, -0.03, -0.01, 0.002),
