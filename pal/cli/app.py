@@ -356,9 +356,8 @@ def adapt(
         known = {user_id: taste for user_id, taste in known.items() if taste.comparisons}
     if out.lower().endswith(".json") and len(known) > 1:
         raise PalError(f"out must end in .jsonl for the tastes of {len(known):,} people, got {out!r}")
-    with tables.open_writer(out, "jsonl") as write:
-        for user_id, taste in known.items():
-            write([({"user_id": user_id} if user_id else {}) | json.loads(taste.to_json())])
+    named = ((({"user_id": user_id} if user_id else {}), taste) for user_id, taste in known.items())
+    tables.write_rows([[name | json.loads(taste.to_json()) for name, taste in named]], out, "jsonl")
     _note(read.summary())
 
 
@@ -396,8 +395,8 @@ def ask(
     taste = next(iter(known.values()), None) if user is None else known[user]
     with tables.table_errors(inputs.rows):
         chosen = inputs.model.ask(inputs.aligned(inputs.rows, sides), taste, n=number, together=together)
-    with tables.open_writer(output.out, output.kind, schema, safe_csv=output.safe_csv) as write:
-        write([{**inputs.rows[each.index].cells, "bits": round(each.bits, 6)} for each in chosen])
+    asked = [{**inputs.rows[each.index].cells, "bits": round(each.bits, 6)} for each in chosen]
+    tables.write_rows([asked], output.out, output.kind, schema, safe_csv=output.safe_csv)
 
 
 @command

@@ -1,14 +1,7 @@
 """Comparisons of every shape that logs have: who preferred which response to what, and how surely.
 
-    pair      the row
-    duel      the winner over the other; a tie, or a winner by a little, is a soft label
-    choice    the one that was taken over every other
-    ranking   of each two that are not tied, the higher one over the lower
-    rating    two responses of one person to one prompt, the higher over the lower, where their ratings are at
-              least GAP of the person's own standard deviations apart; each with up to 10 others
-    thumb     each response with a thumb up over each with a thumb down, of one person and prompt
-
-A label is P(chosen is preferred): 1, or for an answer of strength g of G (slightly: half) 0.5 + 0.5 g / G.
+`docs/logs.md` says which comparisons each shape gives. A label is P(chosen is preferred): 1, or for an answer
+of strength g of G (slightly: half) 0.5 + 0.5 g / G.
 """
 
 import hashlib
@@ -27,7 +20,7 @@ import polars as pl
 
 from pal.conversations import messages_of, parsed_json, split_conversation
 from pal.errors import PalError, shorten
-from pal.logs.columns import Columns, recognise
+from pal.logs.columns import Columns, parse_columns, recognise
 from pal.logs.read import FILE, ROW, Files, Table, find_preset, read
 from pal.logs.tables import MOST_FAULTY, row_place
 
@@ -161,7 +154,8 @@ def read_log(
         preset, _ = find_preset(source.source)
     table = read(source)
     if preset:
-        columns, values = {**preset.columns, **(columns or {})}, {**preset.values, **(values or {})}
+        columns = parse_columns(preset.columns) | dict(columns or {})
+        values = preset.values | dict(values or {})
         table = replace(table, frame=preset.reshape(table.frame) if preset.reshape else table.frame)
         table.said.insert(0, preset.about)
     table, found = recognise(table, columns, alone=alone)

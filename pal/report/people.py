@@ -119,16 +119,13 @@ def answering(
 ) -> Row:
     """How people answer, so that careless ones are seen before they are believed.
 
-    Args:
-        people: From `judge_people`: held-out answers that agree with the person's own model.
-        repeats: user_id, share, n: of a question answered n times, how often in the one way.
-        sides: user_id, first: whether the response shown first was chosen.
-        times: user_id, seconds: since the person's answer before.
-        care: user_id, lapse, low: the share of answers at random, and what it is surely above.
-        personal: Whether the model differs between people; else agreement with it says nothing of care.
+    Takes `people` as `judge_people` returns them; `repeats` (user_id, share, n: of a question answered n
+    times, how often in the one way); `sides` (user_id, first: whether the response shown first was chosen);
+    `times` (user_id, seconds: since the person's answer before); `care` (user_id, lapse, low: the share of
+    answers at random, and what it is surely above). Where the model is not `personal`, agreement with it says
+    nothing of care.
 
-    Returns:
-        rows by person (of those who stand out first), standing_out, sentence, and lapse: the mean.
+    Returns rows by person (of those who stand out first), standing_out, sentence, and lapse: the mean.
     """
     table = people.select("user_id", "n", agreement="accuracy")
     told = []

@@ -66,14 +66,14 @@ class _Wants:
     """What people want, in words."""
 
     described: Sequence[Description] = ()  # prototypes or directions
-    prompts: Sequence[int] = ()  # the prompt's row of each response that descriptions are of
-    responses: Sequence[int] = ()  # the response's
+    sides: Sequence[Sequence[int]] = ()  # rows of prompt and response, of each that descriptions are of
     plane: Float[np.ndarray, "users axes"] | None = None  # where people stand along the first two directions
     titles: Mapping[tuple[str, str], str] = field(default_factory=dict)  # of groups, by attribute and value
 
-    def shown(self, most: int) -> list[int]:
-        """The responses to show, by their place among those that descriptions are of."""
-        return [rank.row for each in self.described for rank in (*each.likes[:most], *each.dislikes[:most])]
+    def shown(self, most: int) -> list[Sequence[int]]:
+        """Prompt and response of each that is to be shown."""
+        ranks = (rank for each in self.described for rank in (*each.likes[:most], *each.dislikes[:most]))
+        return [self.sides[rank.row] for rank in ranks]
 
 
 class _Items:
@@ -104,14 +104,14 @@ class _Items:
 
         Where everybody is asked for one answer, as yes, what they say it to stands for what they like.
         """
-        answers = {wants.responses[row] for row in wants.shown(most)}
+        answers = {response for _, response in wants.shown(most)}
         answer = None
-        if len(answers) == 1 and wants.prompts[0] >= 0:
+        if len(answers) == 1 and wants.sides[0][0] >= 0:
             answer = self._items.get(("responses", answers.pop()), {}).get("text")
 
         def liked(rank: Liked) -> Row:
-            asked = (self.cell("prompts", wants.prompts[rank.row]) or {}).get("text")
-            said = self.cell("responses", wants.responses[rank.row]) or {}
+            asked, said = map(self.cell, ("prompts", "responses"), wants.sides[rank.row])
+            asked, said = (asked or {}).get("text"), said or {}
             prompt, text = (None, asked) if answer else (asked, said.get("text"))
             image = self.pictures.get(said.get("picture", ""))
             return {"prompt": prompt, "text": text, "image": image, "above": rank.above}
@@ -147,8 +147,8 @@ def portrait(
         model: A `RewardModel`.
         embeddings: Of all items.
         questions: Those of training: their responses tell what people want.
-        people: user_id, users and group of each; `states` are theirs.
-        states: Aligned with `people`.
+        people: user_id, users and group of each.
+        states: Theirs.
         answers: Held-out answers, judged.
         texts: Of prompts and of responses, by row; None where an item is a picture, none of vectors.
         show: Gives items as {"text": ...} or {"image": a data URI}.
@@ -219,12 +219,11 @@ def _items(
     found: Mapping[str, Mapping[str, Sequence[Row]]],
 ) -> _Items:
     """All that the page shows: responses of descriptions, and people's examples."""
-    wanted = set()
-    for row in wants.shown(shown):
-        wanted |= {("prompts", wants.prompts[row]), ("responses", wants.responses[row])}
-    for kinds in found.values():
-        for answer in (*kinds["telling"], *kinds["mistakes"]):
-            wanted |= {(side, answer[name]) for name, side in SIDES.items()}
+    wanted = {
+        item for pair in wants.shown(shown) for item in zip(("prompts", "responses"), pair, strict=True)
+    }
+    for answer in (answer for kinds in found.values() for answers in kinds.values() for answer in answers):
+        wanted |= {(side, answer[name]) for name, side in SIDES.items()}
     asked = torch.unique(questions.prompt).tolist() if texts["prompts"] else []
     prompts = [texts["prompts"][row] for row in asked if row >= 0]
     opening = 0
@@ -301,7 +300,7 @@ def _wants(
         along, _ = main_directions(model.population, rewards, group)
         apart = (states - model.population.mean).double()
         plane = (apart @ torch.linalg.pinv(along.double()))[:, :2].numpy(force=True)
-    return _Wants(described, prompt.tolist(), response.tolist(), plane, titles)
+    return _Wants(described, sides.tolist(), plane, titles)
 
 
 def draw_map(
@@ -314,16 +313,12 @@ def draw_map(
 ) -> Row | None:
     """A map of people: between prototypes, or along the directions in which they differ most.
 
-    Args:
-        people: user_id, users (seen or unseen) and group of each.
-        weights: Of each person's prototypes; or
-        plane: where each stands along the first directions, in standard deviations.
-        titles: Prototypes or directions in words.
-        shares: Of the people's weight, or of their differences.
+    People have a user_id, users (seen or unseen) and a group, and either weights of prototypes or a place in
+    the plane of the first directions, in standard deviations. `titles` say prototypes or directions in words,
+    `shares` how much of the people's weight, or of their differences, each has.
 
-    Returns:
-        points (user_id, x, y, mark, users), labels, edges, groups, kind; None where there is nothing to tell
-        apart. Places are percentages of the map's width and height, y downwards.
+    Returns points (user_id, x, y, mark, users), labels, edges, groups, kind; None where there is nothing to
+    tell apart. Places are percentages of the map's width and height, y downwards.
     """
     if not people or (weights is not None and weights.shape[1] < 2) or (weights is None and plane is None):
         return None
@@ -361,14 +356,8 @@ def draw_map(
         for person, at, mark in list(drawn)[:: -(-len(people) // MOST_DRAWN)]
     ]
     labels = [
-        {
-            **place(1.12 * x, 1.12 * y),
-            "name": f"prototype {k + 1}",
-            "title": title,
-            "share": shares[k] if k < len(shares) else None,
-            "mark": k,
-        }
-        for k, ((x, y), title) in enumerate(zip(ring.tolist(), titles, strict=False))
+        {**place(1.12 * x, 1.12 * y), "name": f"prototype {k + 1}", "title": title, "share": share, "mark": k}
+        for k, ((x, y), title, share) in enumerate(zip(ring.tolist(), titles, shares, strict=False))
     ]
     return {
         "kind": kind,

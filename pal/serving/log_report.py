@@ -13,7 +13,7 @@ from pal.logs.answers import TIE
 from pal.logs.shapes import Log
 from pal.methods.auto import FEWEST_PEOPLE
 from pal.models.base import margins
-from pal.report.page import FOLDER, data_uri, gained, pays, percent, render_page, script, story
+from pal.report.page import FOLDER, data_uri, pays, percent, render_page, script, story
 from pal.report.people import seconds_between
 from pal.report.portrait import Item, judged_answers, portrait
 from pal.serving.reward_model import RewardModel
@@ -148,7 +148,6 @@ def render(metrics: Mapping[str, Any], summary: str, people: dict[str, Any]) -> 
     return render_page(
         FOLDER / "log.html.j2",
         scripts=[script("errors"), script("people")],
-        filters={"gained": gained},
         title=f"{Path(str(metrics['source'])).name}: {counts}",
         story=told,
         settings=metrics["settings"],
