@@ -123,9 +123,8 @@ def test_a_split_by_time_needs_times_before_anything_runs(given):
         f"{HEAD},timestamp\n" + "".join(f"{n},p,so,no,{'2026-03-01' if n else ''}\n" for n in range(3)),
         **options,
     )
-    with pytest.raises(
-        PalError, match=r"^timestamp in row 1 of a\.csv is empty or no time, which own\.split\.by: t"
-    ):
+    message = r"^timestamp in row 1 of a\.csv is empty or no time, which own\.split\.by: t"
+    with pytest.raises(PalError, match=message):
         check()
     given(f"{HEAD}\nann,p,so,no\n")
     with pytest.raises(PalError, match=r"^own\.split\.by is time, which needs a column timestamp; add one"):
@@ -152,9 +151,8 @@ def test_what_only_train_needs_is_refused_by_check(given):
         with pytest.raises(PalError, match=f"^{re.escape(sentence)}"):
             check()
     given(f"{HEAD}\n{''.join(rows[:4])}", **{"model.K": 1})
-    with pytest.raises(
-        PalError, match=r"^own\.split\.unseen_users must leave at least one user seen and one un"
-    ):
+    message = r"^own\.split\.unseen_users must leave at least one user seen and one un"
+    with pytest.raises(PalError, match=message):
         check()
 
 

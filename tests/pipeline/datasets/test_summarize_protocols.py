@@ -10,17 +10,10 @@ from pipeline.datasets.summarize import SCHEMA
 def rows(worker, split, count, /, **changes):
     """So many distinct comparisons of one worker in one split (`t` for train, `v` for validation)."""
     base = {
-        "worker": worker,
-        "batch": "b",
-        "split": {"t": "train", "v": "validation", "x": "test"}[split],
-        "post": "a post",
-        "article": None,
-        "text_0": "short",
-        "policy_0": "sup1",
-        "text_1": "much longer",
-        "policy_1": "sup2",
+        "worker": worker, "batch": "b", "split": {"t": "train", "v": "validation"}[split], "post": "a post",
+        "article": None, "text_0": "short", "policy_0": "sup1", "text_1": "much longer", "policy_1": "sup2",
         "choice": 0,
-    }
+    }  # fmt: skip
     return [{**base, "text_0": f"{i:05d}", **changes} for i in range(count)]
 
 

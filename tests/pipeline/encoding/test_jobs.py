@@ -43,15 +43,11 @@ def test_flags_win_over_launchers_and_dvc_does_everything(flags, environ, told):
 @pytest.mark.parametrize(
     ("flags", "environ", "wrong"),
     [
-        (
-            (4, 4),
-            {},
-            r"^--rank and --world must be .* got rank 4 of world 4; --world 1 alone does everything$",
-        ),
+        ((4, 4), {}, r"^--rank and --world must be .* got rank 4 of world 4; --world 1 alone does everything$"),
         ((None, 4), {}, "got rank None of world 4"),
         ((None, None), {"RANK": "5", "WORLD_SIZE": "5"}, "^RANK and WORLD_SIZE of torchrun must"),
     ],
-)
+)  # fmt: skip
 def test_ranks_that_cannot_be_are_one_sentence(flags, environ, wrong):
     with pytest.raises(PipelineError, match=wrong):
         jobs.share_of(*flags, environ)

@@ -119,35 +119,22 @@ def table_of(*modalities):
 
 def filtered_study(marks, groups=None):
     """Pairs of prompt 0, of which image 1 was chosen over image 2 by user b, then image 2 by user a."""
+    rows = {"user": [1, 0], "prompt": [0, 0], "chosen": [1, 2], "rejected": [2, 1]}
     return SimpleNamespace(
-        dataset="own",
-        places=pl.DataFrame(marks, schema=["users", "split", "filtered"], orient="row"),
-        comparisons=Comparisons.from_pairs(
-            user=torch.tensor([1, 0]),
-            prompt=torch.tensor([0, 0]),
-            chosen=torch.tensor([1, 2]),
-            rejected=torch.tensor([2, 1]),
-        ),
-        prompt_ids=["i0"],
-        response_ids=["i0", "i1", "i2"],
-        user_ids={"seen": ["a", "b"], "unseen": ["a", "b"]},
-        groups=groups,
-    )
+        dataset="own", places=pl.DataFrame(marks, schema=["users", "split", "filtered"], orient="row"),
+        comparisons=Comparisons.from_pairs(**{name: torch.tensor(row) for name, row in rows.items()}),
+        prompt_ids=["i0"], response_ids=["i0", "i1", "i2"],
+        user_ids={"seen": ["a", "b"], "unseen": ["a", "b"]}, groups=groups,
+    )  # fmt: skip
 
 
 def test_filtered_test_pairs_are_shown_of_seen_users_else_of_unseen_ones(monkeypatch):
     monkeypatch.setattr(portrait.images, "thumbnails", lambda *_: {"i1": JPEG})
     groups = {"seen": ["red", "blue"], "unseen": []}
     data = filtered_study([("seen", "test", "loser"), ("seen", "train", "winner")], groups)
+    about = {"filtered": "loser", "group": "blue", "user": "b"}
     assert portrait.gallery(data, table_of("text", "image", "image"), 5) == [
-        {
-            "prompt": "text 0",
-            "chosen": URI,
-            "rejected": None,
-            "filtered": "loser",
-            "group": "blue",
-            "user": "b",
-        }
+        {"prompt": "text 0", "chosen": URI, "rejected": None, **about}
     ]
     monkeypatch.setattr(portrait.images, "thumbnails", lambda *_: {"i2": JPEG})
     data = filtered_study([("seen", "test", None), ("unseen", "test", "winner")])

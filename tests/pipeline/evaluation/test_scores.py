@@ -53,12 +53,10 @@ class Line(PrototypeModel):
 def model(weights=((1.0, 0.0), (0.0, 1.0)), likes=(1.0, -1.0)):
     """Two seen users, by default at one prototype each."""
     weights = torch.tensor(weights)
+    fit = SimpleNamespace(loss="logistic")
+    population = Points.from_states(weights)
     return SimpleNamespace(
-        head=Line(likes),
-        states=weights,
-        population=Points.from_states(weights),
-        fit_config=SimpleNamespace(loss="logistic"),
-        attributes=None,
+        head=Line(likes), states=weights, population=population, fit_config=fit, attributes=None
     )
 
 
@@ -247,14 +245,10 @@ def cold_start(train, adapt, test, n_prompts=0):
         ([], 0, "no unseen user has a comparison to test on"),
         ([(0, 0, 0, 9)], 0, "unseen users are tested on responses that training knows, every one of them"),
         ([(0, 0, 14, 15)], 2, "unseen users are tested on prompts that training knows, every one of them"),
-        (
-            [(0, 0, 14, 15), (0, 1, 0, 9)],
-            2,
-            "no comparison of unseen users has a new prompt and new responses at once",
-        ),
+        ([(0, 0, 14, 15), (0, 1, 0, 9)], 2, "no comparison of unseen users has a new prompt and new responses at once"),
         ([(0, 0, 8, 14)], 0, "unseen users were located by the very items that training never showed"),
     ],
-)
+)  # fmt: skip
 def test_where_the_cold_start_slice_is_empty_the_reason_is_said(test, n_prompts, why):
     adapt = [(0, 0, n, n + 1) for n in (4, 6, 8, 10, 12)]
     pairs, _, reason, n_scored = cold_start(TRAIN, adapt, test, n_prompts)
@@ -268,12 +262,8 @@ def score(users, shots, model, right=3.0, *, items="all", balanced=None, **more)
     """Two users with four comparisons each, of which the second is right in all."""
     judged = Judged(np.array([right, 4.0]), np.array([4, 4]))
     labels = {"users": users, "items": items, "test": "", "pairs": "all", "shots": shots, "model": model}
-    metrics = {
-        "accuracy": judged.micro,
-        "macro": judged.macro,
-        "balanced": balanced,
-        "worst_decile": right / 4,
-    }
+    metrics = {"accuracy": judged.micro, "macro": judged.macro}
+    metrics |= {"balanced": balanced, "worst_decile": right / 4}
     return Score(**{**labels, **more}, user=np.arange(2), judged=judged, metrics=metrics)
 
 
@@ -312,9 +302,5 @@ def test_the_four_cells_of_two_test_sets_are_named_by_set_and_users():
         for users, shots, right in (("seen", None, seen), ("unseen", 0, 0), ("all", 0, every))
     ]
     found = numbers(Scores([], cells, test="test"))
-    assert found == {
-        "tests.test.seen.accuracy": 1,
-        "tests.test.all.accuracy": 7 / 8,
-        "tests.test_unique.seen.accuracy": 6 / 8,
-        "tests.test_unique.all.accuracy": 5 / 8,
-    }
+    by_set = {"test.seen": 1, "test.all": 7 / 8, "test_unique.seen": 6 / 8, "test_unique.all": 5 / 8}
+    assert found == {f"tests.{name}.accuracy": value for name, value in by_set.items()}

@@ -32,7 +32,6 @@ def test_a_method_that_cannot_be_fitted_is_left_out_with_its_reason(small, monke
 
 def test_an_unknown_method_is_one_sentence(small):
     small.set({"compare.methods": ["bt", "magic"]})
-    with pytest.raises(
-        PipelineError, match=r"compare\.methods\.1 must be one of 'popularity', .*, got 'magic'"
-    ):
+    message = r"compare\.methods\.1 must be one of 'popularity', .*, got 'magic'"
+    with pytest.raises(PipelineError, match=message):
         params.load()

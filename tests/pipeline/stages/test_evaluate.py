@@ -99,12 +99,8 @@ def test_what_must_be_said_stands_in_the_metrics_and_without_adapt_pairs_there_a
     data = study.load("own")
     kept = (data.places["split"] != "adapt").arg_true().to_numpy().astype("int64")
     by = replace(data.embedders["responses"], encoder="untrained-vit-h-14")
-    bare = replace(
-        data,
-        places=data.places[kept],
-        comparisons=data.comparisons[torch.from_numpy(kept)],
-        embedders={"prompts": by, "responses": by},
-    )
+    bare = replace(data, places=data.places[kept], comparisons=data.comparisons[torch.from_numpy(kept)])
+    bare = replace(bare, embedders={"prompts": by, "responses": by})
     monkeypatch.setattr(evaluate.study, "load", lambda _: bare)
     note = "Answers were simulated by length."
     (layout.prepared("own") / "notes.json").write_text(json.dumps([note]))
