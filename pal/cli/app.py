@@ -481,8 +481,7 @@ def demo(
     """
     _check_address(options.host)
     from pal.cli.tables import notes_of_fit
-    from pal.service.demo import Demo, Study, read_pairs, read_questions
-    from pal.service.pages import add_pages
+    from pal.service.pages import Demo, Study, add_pages, read_pairs, read_questions
 
     served = _load([model], options)
     name = served.name(None)
@@ -525,7 +524,7 @@ def answers(
 ) -> None:
     """Write collected answers as a log that `pal fit` reads."""
     from pal.service.answers import Answers
-    from pal.service.demo import consistency
+    from pal.service.pages import consistency
 
     if "://" not in database and not Path(database).is_file():
         raise PalError(f"{database} must be a database of answers, got no file; name that of pal serve")

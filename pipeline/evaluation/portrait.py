@@ -14,7 +14,6 @@ import torch
 from scipy.linalg import orthogonal_procrustes
 from sklearn.metrics import adjusted_rand_score
 
-import pal.report.portrait
 from pal.evaluation.accuracy import rightness
 from pal.evaluation.prototypes import (
     dead_prototypes,
@@ -27,7 +26,7 @@ from pal.models.base import PrototypeModel, feature_blocks
 from pal.models.ideal_point import IdealPointModel
 from pal.report.page import data_uri
 from pal.report.people import seconds_between
-from pal.report.portrait import Item, judged_answers
+from pal.report.portrait import Item, Portrait, judged_answers
 from pal.serving.reward_model import RewardModel
 from pipeline import paths
 from pipeline.encoding import images
@@ -92,11 +91,10 @@ def portrait(
     stored = pl.scan_parquet(paths.prepared(data.dataset) / tables.PAIRS)
     when = stored.select("user_id", "time").drop_nulls().collect()
     times = seconds_between(when["user_id"].cast(pl.String), when["time"]) if len(when) else None
-    drawn = pal.report.portrait.portrait(
+    drawn = Portrait(
         model, data.embeddings, data.comparisons.questions[asked], people, torch.cat([*states.values()]),
-        pl.concat(answers), of_side, show, shown=n_items, attributes=attributes, outside=outside, given=given,
-        repeats=_repeats(data), times=times,
-    )  # fmt: skip
+        pl.concat(answers), of_side, show, n_items, attributes or {}, outside,
+    ).drawn(given, repeats=_repeats(data), times=times)  # fmt: skip
     return {"portrait": drawn, "truth": true_points(data, model, states)}
 
 
