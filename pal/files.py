@@ -131,8 +131,6 @@ def new_file(path: Path) -> Iterator[OutFile]:
         if path.exists() and not path.is_file():  # a device or a pipe is no file to replace, nor is a folder
             code = errno.EISDIR if path.is_dir() else errno.EEXIST
             raise OSError(code, os.strerror(code))
-        make_folder(path.parent)
-        _sweep_once(path.parent)
         temporary = _temporary(path)
         out = OutFile(io.FileIO(temporary, "x"))
         share(temporary)
@@ -158,8 +156,6 @@ def new_folder(path: Path, *, replace: bool = True, advice: str = "") -> Iterato
     with `advice`.
     """
     with _as_sentence(path, advice):
-        make_folder(path.parent)
-        _sweep_once(path.parent)
         temporary = _temporary(path)
         temporary.mkdir()
         share(temporary)
@@ -231,10 +227,7 @@ def sweep(folder: Path) -> None:
                     _remove(entry)
 
 
-@cache
-def _sweep_once(folder: Path) -> None:
-    """Sweep a folder on the first write into it by this process: a store may hold thousands of files."""
-    sweep(folder)
+_sweep_once = cache(sweep)  # on the first write into a folder by this process: it may hold thousands of files
 
 
 def _exchange(new: Path, path: Path) -> None:
@@ -259,6 +252,8 @@ def _exchange(new: Path, path: Path) -> None:
 
 
 def _temporary(path: Path, end: str = "new") -> Path:
+    make_folder(path.parent)
+    _sweep_once(path.parent)
     return path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.{end}")
 
 
