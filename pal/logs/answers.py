@@ -315,20 +315,19 @@ def modality_of(cells: list[pl.Series], stated: str | None, vectors: set[str]) -
 
 
 def read_texts(log: Log, sides: list[str]) -> Read:
-    """Texts; of several spellings of one the shortest stands for all."""
+    """Texts; of several spellings of one, by white space or Unicode's form, the shortest stands for all."""
     cells = pl.concat([log.pairs[side].alias("text") for side in sides]).to_frame()
-    texts = cells.unique().with_columns(plain=pl.col("text").map_elements(_plain_id, pl.String))
+
+    def plain_id(text: str) -> str:
+        return text_id(" ".join(unicodedata.normalize("NFC", text).split()))
+
+    texts = cells.unique().with_columns(plain=pl.col("text").map_elements(plain_id, pl.String))
     shortest = texts.sort(pl.col("text").str.len_chars(), "text").unique("plain", keep="first")
     items = shortest.with_columns(id=pl.col("text").map_elements(text_id, pl.String)).sort("id")
     row_of = texts.join(items.with_row_index("row").select("plain", "row"), "plain").select("text", "row")
     row = cells.join(row_of, "text", how="left", maintain_order="left")["row"].to_numpy().astype(np.int32)
     by_side = dict(zip(sides, np.split(row, len(sides)), strict=True))
     return Items(packed(items["id"].to_list()), items["text"]), by_side
-
-
-def _plain_id(text: str) -> str:
-    """The id that spellings of one text share, which differ in white space or in Unicode's form."""
-    return text_id(" ".join(unicodedata.normalize("NFC", text).split()))
 
 
 def read_pictures(

@@ -93,13 +93,8 @@ class Params(DatasetParams):
         return JOINT if self.prepare.item == "joint" else None
 
 
-def _whole(text: str) -> str:
-    """Refuse half a surrogate pair, which JSON can hold and UTF-8 cannot."""
-    text.encode()
-    return text
-
-
-Text = Annotated[str, AfterValidator(_whole)]
+# Half a surrogate pair, which JSON can hold and UTF-8 cannot, is refused.
+Text = Annotated[str, AfterValidator(lambda text: text.encode().decode())]
 
 
 class Info(BaseModel):

@@ -59,6 +59,7 @@ WRONG = [
     ("own.split.val", 0.9, "own.split: val + test must be below 1, got 0.9 + 0.2; the rest is trained on"),
     ("persona.encoder", "clip", "persona.encoder must be one of all-MiniLM-L6-v2, "),
     ("pickafilter.encoder", {"text": "hashed-words"}, "pickafilter.encoder.image is missing"),
+    ("compare.methods", ["bt", "magic"], "compare.methods.1 must be one of 'popularity', "),
     ("own.head.model", "C", "own.head.model must be one of 'A', 'B', "),
     ("evaluate.shots", [0, 20], "evaluate.shots.0 must be at least 1, got 0"),
     ("evaluate.shots", [20, 2**63], "evaluate.shots.1 must be below 2"),

@@ -48,13 +48,6 @@ def test_a_source_that_is_not_there_stops_the_pipeline_and_the_old_fingerprint_s
     assert prints() == before
 
 
-def test_a_missing_source_names_the_key_to_set(own):
-    own.set({"own.source": None})
-    message = r"own\.source in params\.yaml must name a file, .*, got null; set it"
-    with pytest.raises(PipelineError, match=message):
-        check.main()
-
-
 BLANK, HUGE = "\u200b ", "x" * 2_000_001
 
 
