@@ -189,16 +189,8 @@ class OneFitOptions(FitOptions):
     time_split: bool = Option(False, "--time-split", help="Hold out each one's latest answers.")
 
 
-Log = Annotated[
-    str,
-    Argument(
-        metavar="LOG",
-        help=(
-            "A file, folder or glob of CSV, JSON, JSONL, Parquet, Arrow or Excel, hf://datasets/ORG/NAME, or "
-            "- for standard input."
-        ),
-    ),
-]
+LOGS = "A file, folder or glob of CSV, JSON, JSONL, Parquet, Arrow or Excel, hf://datasets/ORG/NAME, or"
+Log = Annotated[str, Argument(metavar="LOG", help=f"{LOGS} - for standard input.")]
 
 
 @command
@@ -487,7 +479,7 @@ def demo(
     name = served.name(None)
     loaded = served.get(name)
     people: dict[str, Any] = {}
-    pairs: Sequence[Any] = []
+    pairs: Sequence[Any] = ()
     notes = notes_of_fit(served.folders[name])
     source, read_as = str(notes.get("source", "")), {} if log else notes.get("read_as", {})
     log = log or (source if source and Path(source).exists() else "")

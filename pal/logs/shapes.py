@@ -184,10 +184,10 @@ def read_log(
     pairs = _with_times(_with_people(pairs, user_ids, said), found, said)
     if not found.roles.get("user_id"):
         said.append("no column says who answered, so all answers are taken as one person's")
-    if beside is None:
-        return Log(pairs, table, found, rejected, said, n_rows)
-    beside = pairs.select(FILE, ROW).join(beside, [FILE, ROW], how="left", maintain_order="left")
-    return Log(pairs, table, found, rejected, said, n_rows, beside.select(attributes))
+    told = pl.DataFrame()
+    if attributes:
+        told = pairs.select(FILE, ROW).join(beside, [FILE, ROW], how="left", maintain_order="left")
+    return Log(pairs, table, found, rejected, said, n_rows, told.select(attributes))
 
 
 def _keep(frame: pl.DataFrame, ties: str) -> tuple[pl.DataFrame, pl.DataFrame]:

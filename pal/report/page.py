@@ -1,7 +1,6 @@
 """Pages in one file that need nothing but a browser; texts are escaped and keep their direction.
 
-Nothing is ever fetched: the page's security policy allows its own scripts by their digests, and pictures
-that are part of it.
+The page's security policy allows its own scripts, by their digests, and pictures that are part of it.
 """
 
 import base64

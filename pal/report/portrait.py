@@ -1,8 +1,6 @@
 """A study's people as a report shows them, from a model and its judged answers; ready for JSON.
 
-Shapes used in this module:
-    n       comparisons
-    users   users
+Shapes: n comparisons, users.
 """
 
 import math
@@ -285,18 +283,18 @@ def draw_map(
     Returns points (user_id, x, y, mark, users), labels, edges, groups, kind; None where there is nothing to
     tell apart. Places are percentages of the map's width and height, y downwards.
     """
-    if not people or (weights is not None and weights.shape[1] < 2) or (weights is None and plane is None):
+    K = 0 if weights is None else weights.shape[1]
+    if not people or K == 1 or (weights is None and plane is None):
         return None
     edges: list[Any] = []
     ring = np.empty((0, 2))
-    if weights is not None and weights.shape[1] == 2:
+    if K == 2:
         kind, places, ring = "line", _stacked(weights[:, 0]), np.array([(1.0, 0.0), (-1.0, 0.0)])
-    elif weights is not None:
-        ring = corners(weights.shape[1])
+    elif K:
+        ring = corners(K)
         kind, places = "polygon", _spread(weights @ ring)
         edges = list(zip(ring.tolist(), np.roll(ring, -1, 0).tolist(), strict=True))
     else:
-        assert plane is not None  # noqa: S101 - asked above
         flat = np.pad(plane, ((0, 0), (0, max(0, 2 - plane.shape[1]))))[:, :2]
         kind, places = "plane", flat / max(float(np.abs(flat).max()), 1e-9)
         edges = [((-1.0, 0.0), (1.0, 0.0)), ((0.0, -1.0), (0.0, 1.0))]
@@ -311,15 +309,13 @@ def draw_map(
         {str(person["group"]) for person in people if person["group"] is not None},
         key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name),
     )
+    marks = [0] * len(people) if weights is None else weights.argmax(1).tolist()  # the nearest prototype
     if groups:
         marks = [groups.index(str(person["group"])) for person in people]
-    else:  # by the nearest prototype
-        marks = [0] * len(people) if weights is None else weights.argmax(1).tolist()
-    drawn = zip(people, places.tolist(), marks, strict=True)
     points = [
         {"user_id": person["user_id"], "users": person["users"], **place(*at), "mark": mark}
-        for person, at, mark in list(drawn)[:: -(-len(people) // MOST_DRAWN)]
-    ]
+        for person, at, mark in zip(people, places.tolist(), marks, strict=True)
+    ][:: -(-len(people) // MOST_DRAWN)]
     labels = [
         {**place(1.12 * x, 1.12 * y), "name": f"prototype {k + 1}", "title": title, "share": share, "mark": k}
         for k, ((x, y), title, share) in enumerate(zip(ring.tolist(), titles, shares, strict=False))
