@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -36,7 +37,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from benchmarks.persona import PERSONAS
-from benchmarks.studies import draw, in_parallel, real_persona, values
+from benchmarks.studies import by_seed, draw, real_persona, values
 from benchmarks.table import Row, Section, mean_row, number
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset, registered
@@ -62,8 +63,8 @@ def percent(
     job: Callable[[Any, int], Any], kinds: Iterable[Any], data_sets: int, holds: Callable[[Any], Any] = bool
 ) -> dict[Any, float]:
     """In how many per cent of each kind's data sets what a job finds holds."""
-    found = in_parallel(job, [(kind, seed) for kind in kinds for seed in range(data_sets)])
-    return {kind: 100 * fmean(bool(holds(found[kind, seed])) for seed in range(data_sets)) for kind in kinds}
+    found = by_seed(job, kinds, range(data_sets))
+    return {kind: 100 * fmean(bool(holds(each)) for each in found[kind]) for kind in found}
 
 
 class Setting(NamedTuple):
@@ -91,17 +92,14 @@ SETTINGS = {
 
 def intervals() -> Section:
     """Coverage of the 95 % interval: micro, macro, paired difference, few-shot accuracy."""
-    jobs = [(name, kind, spread) for name in SETTINGS for kind in KINDS for spread in SPREADS]
-    covered = in_parallel(coverage, jobs)
     rows = []
-    for name in SETTINGS:
-        for kind in KINDS:
-            each, note = [100 * covered[name, kind, spread] for spread in SPREADS], ""
-            if max(abs(share - 95) for share in each) > 2:
-                note = f"in {DATA_SETS:,} data sets, the first of {AGAIN:,}: {', '.join(map(number, each))}"
-                each = [100 * coverage(name, kind, spread, AGAIN) for spread in SPREADS]
-            worst = max(each, key=lambda share: abs(share - 95))
-            rows.append(Row(f"{name}, {kind}: covered", worst, at_least=93, at_most=97, each=each, note=note))
+    for (name, kind), covered in by_seed(coverage, product(SETTINGS, KINDS), SPREADS).items():
+        each, note = [100 * share for share in covered], ""
+        if max(abs(share - 95) for share in each) > 2:
+            note = f"in {DATA_SETS:,} data sets, the first of {AGAIN:,}: {', '.join(map(number, each))}"
+            each = [100 * coverage(name, kind, spread, AGAIN) for spread in SPREADS]
+        worst = max(each, key=lambda share: abs(share - 95))
+        rows.append(Row(f"{name}, {kind}: covered", worst, at_least=93, at_most=97, each=each, note=note))
     about = {"data sets": DATA_SETS, "each": f"spread of users' logits {SPREADS}; got: the farthest from 95"}
     return Section("Coverage of the 95 % interval, users as clusters", about, rows)
 
@@ -358,10 +356,8 @@ def homogeneous() -> Section:
 
 def homogeneous_auto() -> Section:
     """How often auto, with all its candidates, takes one reward for everyone where all prefer alike."""
-    jobs = [(n_users, seed) for n_users in (10, 30, 100) for seed in range(100)]
-    found, rows = in_parallel(taken_by_auto, jobs), []
-    for n_users in (10, 30, 100):
-        taken = [found[n_users, seed] for seed in range(100)]
+    rows = []
+    for n_users, taken in by_seed(taken_by_auto, (10, 30, 100), range(100)).items():
         names = ", ".join(f"{name} {taken.count(name)}" for name in sorted({*taken}))
         shared = sum(not registered(METHODS, name).personal for name in taken)
         rows.append(Row(f"{n_users} users x 20 answers: one reward", shared, at_least=95, note=names))
@@ -402,7 +398,7 @@ def chosen_k(n_users: int, seed: int) -> int:
 
 def attributes() -> Section:
     """Strangers of whom the country alone is known, beside one reward for each country's people."""
-    found = list(in_parallel(country_effect, [(seed,) for seed in range(3)]).values())
+    found = by_seed(country_effect)[()]
     limits = {"a fit to its people alone": -0.5, "its true reward": -0.5, "nothing known": None}
     rows = []
     for what, least in limits.items():
@@ -470,14 +466,14 @@ FIRST = (
 def choose() -> Section:
     """Everything; Persona where it is there."""
     sets = ["simulation"] + (["Persona"] if real_persona() else [])
-    results = in_parallel(chosen, [(name, K, seed) for name in sets for K in GROUPS for seed in CHOICES])
+    results = by_seed(chosen, product(sets, GROUPS), CHOICES)
     rows = []
     for name in sets:
         for groups in GROUPS:
-            each = [float(results[name, groups, seed][0]) for seed in CHOICES]
+            each = [float(K) for K, _ in results[name, groups]]
             what = f"{name}, K* = {groups}: seeds of ten in which choose-k finds it"
             rows.append(Row(what, each.count(groups), "", at_least=9, each=each, note="each: K found"))
-        seconds = fmean(results[name, groups, seed][1] for groups in GROUPS for seed in CHOICES)
+        seconds = fmean(took for groups in GROUPS for _, took in results[name, groups])
         rows.append(Row(f"{name}: seconds of one core a run", seconds, "s"))
     about = {"seeds": f"{CHOICES[0]} to {CHOICES[-1]}", "before": FIRST}
     return Section("How many prototypes", about, rows)

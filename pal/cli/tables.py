@@ -178,17 +178,6 @@ def read_tastes(path: Path, model: RewardModel) -> dict[str, Taste]:
     return tastes
 
 
-def user_id_in(row: Row) -> str:
-    """The user of a row, where whole numbers are as good as texts."""
-    cell = row.cells.get("user_id")
-    if type(cell) is int:
-        return str(cell)
-    if not isinstance(cell, str) or not cell:
-        got = "nothing" if cell in (None, "") else f"a value of type {type(cell).__name__}"
-        raise row.error("user_id", f"must be text or a whole number, got {got}")
-    return cell
-
-
 def unknown_user(user_id: str, model: RewardModel) -> PalError:
     """The error of a user who was not seen in fitting and has no taste."""
     return PalError(
@@ -225,7 +214,11 @@ def users_of(model: RewardModel, rows: Sequence[Row], options: "Users") -> User 
         return next(iter(known.values()), None)
     users = []
     for row in rows:
-        user_id = user_id_in(row)
+        cell = row.cells.get("user_id")
+        user_id = str(cell) if type(cell) is int else cell  # whole numbers are as good as texts
+        if not isinstance(user_id, str) or not user_id:
+            got = "nothing" if cell in (None, "") else f"a value of type {type(cell).__name__}"
+            raise row.error("user_id", f"must be text or a whole number, got {got}")
         if user_id not in known and user_id not in model.rows:
             message = f"{unknown_user(user_id, model)} ({row.place})"
             raise PalError(message, file=row.file, row=row.number, column="user_id")

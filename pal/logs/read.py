@@ -85,7 +85,7 @@ def _in_memory(rows: Any) -> Table:
         frame = _frame_of(Row("rows", number, None, cells) for number, cells in enumerate(rows, 1))
     if not len(frame):
         raise PalError("a log must hold at least one row, got none")
-    return Table(_of_file(frame, "rows"), "rows", Path())
+    return Table(frame.with_columns(pl.lit("rows", pl.Categorical).alias(FILE)), "rows", Path())
 
 
 def find_files(source: Path | str, folder: Path | None = None, without: Iterable[Path] = ()) -> Files:
@@ -170,11 +170,7 @@ def _read_file(path: Path, name: str, said: list[str], rejected: list[Rejected])
         raise table.no_rows()
     said += table.said
     rejected += faults
-    return _of_file(frame, table.name)
-
-
-def _of_file(frame: pl.DataFrame, name: str) -> pl.DataFrame:
-    return frame.with_columns(pl.lit(name).cast(pl.Categorical).alias(FILE))
+    return frame.with_columns(pl.lit(table.name, pl.Categorical).alias(FILE))
 
 
 def _texts(table: pa.Table) -> pl.DataFrame:
@@ -221,11 +217,11 @@ def as_text(cell: Any) -> str | None:
         return str(int(cell))
     if isinstance(cell, bool | int | float):
         return str(cell).lower()
-    return json.dumps(cell, ensure_ascii=False, default=_encoded)
 
+    def encoded(value: Any) -> str:
+        return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
-def _encoded(value: Any) -> str:
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
+    return json.dumps(cell, ensure_ascii=False, default=encoded)
 
 
 def _frame_of(rows: Iterable[Row]) -> pl.DataFrame:
