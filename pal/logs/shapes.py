@@ -48,11 +48,9 @@ WINNERS = {
     **{f"{thing}{mark}": 1 for thing in THINGS for mark in ("b", "second", "right", "two")},
     **{f"{thing}{mark}": mark - 1 for thing in THINGS[1:] for mark in (1, 2)},
 }
-WEAK = re.compile(r"\b(slightly|somewhat|a little|a bit|marginally|weakly)\b")
-STRENGTH = re.compile(
-    r"\b(is|are|was|much|clearly|significantly|strongly|definitely|better|preferred|prefer|wins|slightly|"
-    r"somewhat|a little|a bit|marginally|weakly|than|over)\b"
-)
+A_LITTLE = "slightly|somewhat|a little|a bit|marginally|weakly"
+MUCH = "is|are|was|much|clearly|significantly|strongly|definitely|better|preferred|prefer|wins|than|over"
+WEAK, STRENGTH = re.compile(rf"\b({A_LITTLE})\b"), re.compile(rf"\b({MUCH}|{A_LITTLE})\b")
 UP = {*("1", "true", "up", "yes", "like", "liked", "good", "positive", "👍", "thumbs up", "+1", "chosen")}
 DOWN = {
     "0", "-1", "false", "down", "no", "dislike", "disliked", "bad", "negative", "👎", "thumbs down",
