@@ -1,27 +1,4 @@
-"""Whether intervals and tests hold what they promise, on simulations whose truth is known.
-
-choose: whether choose-k finds the number of groups. The simulation draws users at one of K* prototypes
-(partition, d = 16, the least distance of two prototypes 1), 50 users a group with 100 comparisons each.
-Persona draws users of K* personas of Anthropic's statements, 30 a persona with 60 questions each. choose-k
-tries 1 to 8 prototypes, one per user. About 8 minutes on two quiet cores.
-
-intervals: ten settings by users, answers and accuracy; in each, users' accuracies are logit-normal with a
-standard deviation of 0, 0.5 and 1. What falls outside the limits, which chance alone does, is measured again
-on fifteen times as many data sets. Some ten minutes of one core.
-
-plurality: whether the test of plurality keeps its level where everybody has the same reward, and users, their
-answers and what they are asked differ otherwise; and how often it finds what is there. 40 users (10 where the
-name says so) answer 20 comparisons to learn from and 10 held out, of responses in 8 dimensions. Plural models
-are mixtures of three logistic regressions, fitted by EM, in 2,000 data sets, and preset ours B with K = 3 in
-20. About ten minutes of two cores.
-
-one_reward: whether K = 3 is said to beat one reward where everybody prefers alike, and where not. Half
-an hour of one core.
-
-homogeneous: whether choose-k takes K = 1 where everybody prefers alike. About seven minutes of two cores.
-attributes: whether people's country, which shifts their taste, places strangers. A minute.
-homogeneous_auto: whether auto, which has more candidates, takes one reward there.
-"""
+"""Whether intervals and tests hold what they promise, on simulations whose truth is known."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -91,7 +68,11 @@ SETTINGS = {
 
 
 def intervals() -> Section:
-    """Coverage of the 95 % interval: micro, macro, paired difference, few-shot accuracy."""
+    """Coverage of the 95 % interval: micro, macro, paired difference, few-shot accuracy; ten minutes.
+
+    Users' accuracies are logit-normal with a standard deviation of 0, 0.5 and 1. What falls outside the
+    limits, which chance alone does, is measured again on fifteen times as many data sets.
+    """
     rows = []
     for (name, kind), covered in by_seed(coverage, product(SETTINGS, KINDS), SPREADS).items():
         each, note = [100 * share for share in covered], ""
@@ -312,7 +293,7 @@ def beats_one_reward(kind: str, seed: int, settings: str) -> bool:
 
 
 def one_reward() -> Section:
-    """How often K = 3 is said to beat one reward for everyone, where all prefer alike and where not."""
+    """How often K = 3 is said to beat one reward for everyone, where all prefer alike or not; 30 minutes."""
     rows = []
     for settings, (data_sets, _) in ONE_REWARD.items():
         kinds = (*ALIKE, "three groups", "a minority of a fifth")
@@ -324,7 +305,11 @@ def one_reward() -> Section:
 
 
 def plurality() -> Section:
-    """Level and power of the test of plurality at 5 %."""
+    """Level and power of the test of plurality at 5 %; ten minutes.
+
+    40 users (10 where the name says so) answer 20 comparisons to learn from and 10 held out, of responses in
+    8 dimensions. Plural models are mixtures of three logistic regressions by EM, and preset ours B, K = 3.
+    """
     rows = []
     for job, (model, data_sets) in zip((cheap_p_value, fitted_p_value), LEVELS.items(), strict=True):
         rejected = percent(job, (*NULLS, *PLURAL), data_sets, lambda p_value: p_value <= 0.05)
@@ -344,7 +329,7 @@ def chosen_of(kind: str, seed: int) -> int:
 
 
 def homogeneous() -> Section:
-    """How often choose-k takes K = 1 where everybody is at one prototype, and in other nulls."""
+    """How often choose-k takes K = 1 where everybody is at one prototype, and in other nulls; 7 minutes."""
     takes_one = percent(chosen_k, (10, 30, 100), 100, lambda K: K == 1)
     rows = [Row(f"{n} users x 20 answers: K = 1", takes_one[n], at_least=95) for n in takes_one]
     takes_one = percent(chosen_of, ALIKE, CHOSEN, lambda K: K == 1)
@@ -464,7 +449,11 @@ FIRST = (
 
 
 def choose() -> Section:
-    """Everything; Persona where it is there."""
+    """Whether choose-k, which tries 1 to 8 prototypes, one per user, finds how many there are; 8 minutes.
+
+    The simulation draws users at one of K* prototypes (partition, d = 16, the least distance of two 1), 50
+    users a group with 100 comparisons each; Persona of K* personas, 30 users each with 60 questions.
+    """
     sets = ["simulation"] + (["Persona"] if real_persona() else [])
     results = by_seed(chosen, product(sets, GROUPS), CHOICES)
     rows = []

@@ -41,9 +41,8 @@ class Project:
         self.save()
 
     def save(self) -> None:
-        self.text(
-            yaml.dump(self.values, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False)
-        )
+        dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+        self.text(yaml.dump(self.values, Dumper=dumper, sort_keys=False))
 
     def text(self, text: str) -> None:
         """Write params.yaml as it is given."""

@@ -89,9 +89,7 @@ def test_an_experiment_rewrites_the_lines_of_its_keys_alone(tmp_path, monkeypatc
     ])  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "key", ["datasets", "model.K", "evaluate", "own", "own.head", "persona.prepare.personas"]
-)
+@pytest.mark.parametrize("key", ["datasets", "model.K", "evaluate", "own", "own.head", "own.prepare.ties"])
 def test_a_missing_key_is_named(project, key):
     project.drop(key)
     with pytest.raises(PipelineError, match=rf"^{key} is missing.*params.yaml"):

@@ -150,9 +150,8 @@ def test_a_picture_is_where_its_bytes_first_occur(shards, tmp_path, read_pairs):
     pairs, items = read_pairs(tmp_path / "out", files)
     train = files["train-0.parquet"].name
     places = [("file", pl.String), ("row_group", pl.Int32), ("row", pl.Int32), ("column", pl.String)]
-    images = items.filter(pl.col("modality") == "image").select(
-        pl.col(name).cast(kind) for name, kind in places
-    )
+    images = items.filter(pl.col("modality") == "image")
+    images = images.select(pl.col(name).cast(kind) for name, kind in places)
     assert sorted(images.rows()) == [(train, 0, 0, "jpg_0"), (train, 0, 0, "jpg_1"), (train, 1, 0, "jpg_0")]
     assert pairs.select("chosen", "rejected").rows() == [("c", "b"), ("a", "b"), ("a", "c")]
     ids = {tables.image_id(train, 0, 0, "jpg_0"), tables.image_id(train, 0, 0, "jpg_1"),

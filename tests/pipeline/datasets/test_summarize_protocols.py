@@ -47,14 +47,11 @@ def test_a_question_asked_again_is_not_adapted_from_and_tested_on():
     """Of b's ten questions each is asked three times, once with the summaries swapped: none is in two places."""
     again = rows("b", "v", 10)
     swapped = [{**row, "text_0": row["text_1"], "text_1": row["text_0"], "choice": 1} for row in again]
-    placed = protocols.apply(
-        "stiennon", frame(rows("a", "t", 20), rows("a", "v", 3), again, swapped, again), 0
-    )
+    whole = frame(rows("a", "t", 20), rows("a", "v", 3), again, swapped, again)
+    placed = protocols.apply("stiennon", whole, 0)
     unseen = placed.rows.filter(users="unseen")
-    number = pl.min_horizontal("text_0", "text_1")
-    assert (
-        unseen.group_by(number.alias("number")).agg(pl.col("split").n_unique())["split"].to_list() == [1] * 10
-    )
+    number = pl.min_horizontal("text_0", "text_1").alias("number")
+    assert unseen.group_by(number).agg(pl.col("split").n_unique())["split"].to_list() == [1] * 10
     assert {"adapt", "test"} == set(unseen["split"])
 
 

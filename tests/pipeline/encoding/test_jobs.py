@@ -84,9 +84,7 @@ def _once(project, monkeypatch):
     return project
 
 
-def test_ranks_fill_the_store_alone_and_the_run_after_them_ends_with_the_same_bytes(
-    texts, monkeypatch, capsys
-):
+def test_ranks_fill_the_store_alone_and_the_run_after_them_has_the_same_bytes(texts, monkeypatch, capsys):
     """Rank 1 of 3 never comes; rank 0 comes twice."""
     encode.main("own", 0, 3)
     with monkeypatch.context() as patch:
@@ -128,9 +126,8 @@ def test_a_killed_worker_is_replaced_and_the_result_is_that_without_ray(by_ray):
     process = subprocess.Popen([sys.executable, "-m", "pipeline", "encode", "own"], env=environment)
     workers = []
     while process.poll() is None and not (workers and list(stored.rglob("*.parquet"))):
-        workers = [
-            child for child in psutil.Process(process.pid).children(recursive=True) if is_worker(child)
-        ]
+        children = psutil.Process(process.pid).children(recursive=True)
+        workers = [child for child in children if is_worker(child)]
         time.sleep(0.01)
     workers[0].kill()
     assert process.wait(120) == 0

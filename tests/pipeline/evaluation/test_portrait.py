@@ -146,9 +146,8 @@ def test_filtered_test_pairs_are_shown_of_seen_users_else_of_unseen_ones(monkeyp
 
 
 def found(dataset):
-    return portrait.prototype_stability(
-        study.load(dataset), RewardModel.load(paths.models(dataset) / "model")
-    )
+    model = RewardModel.load(paths.models(dataset) / "model")
+    return portrait.prototype_stability(study.load(dataset), model)
 
 
 def test_a_model_held_against_itself_agrees_in_everything(small):

@@ -19,9 +19,7 @@ def simulated(small):
     return study.load("simulated"), RewardModel.load(paths.models("simulated") / "model")
 
 
-def test_shots_of_a_draw_are_the_first_of_its_order_so_that_they_lie_within_its_larger_shots(
-    simulated, monkeypatch
-):
+def test_shots_of_a_draw_are_the_first_of_its_order_and_so_lie_within_larger_shots(simulated, monkeypatch):
     """The orders are spied on: from n shots users stand where the library puts them by their first n."""
     places = []
     real = predictions.places_in_user
@@ -132,9 +130,8 @@ def test_the_longer_text_wins_by_its_characters():
 
 def test_the_response_nearer_to_its_prompt_wins():
     """Prompt (2, 0). Cosines: 1 with (3, 0), 0.6 with (3, 4), 0 with (0, 5)."""
-    data = data_of(
-        [(0, 0, 1), (0, 2, 1)], prompts=[[2.0, 0.0]], responses=[[3.0, 0.0], [3.0, 4.0], [0.0, 5.0]]
-    )
+    responses = [[3.0, 0.0], [3.0, 4.0], [0.0, 5.0]]
+    data = data_of([(0, 0, 1), (0, 2, 1)], prompts=[[2.0, 0.0]], responses=responses)
     assert predictions.similarity(data, data.comparisons).tolist() == pytest.approx([0.4, -0.6])
 
 

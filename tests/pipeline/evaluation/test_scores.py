@@ -52,12 +52,9 @@ class Line(PrototypeModel):
 
 def model(weights=((1.0, 0.0), (0.0, 1.0)), likes=(1.0, -1.0)):
     """Two seen users, by default at one prototype each."""
-    weights = torch.tensor(weights)
-    fit = SimpleNamespace(loss="logistic")
-    population = Points.from_states(weights)
-    return SimpleNamespace(
-        head=Line(likes), states=weights, population=population, fit_config=fit, attributes=None
-    )
+    states, fit = torch.tensor(weights), SimpleNamespace(loss="logistic")
+    about = {"population": Points.from_states(states), "fit_config": fit, "attributes": None}
+    return SimpleNamespace(head=Line(likes), states=states, **about)
 
 
 def study(rows, dataset="pickapic_v1", label=None, groups=None, prompts=None, n_prompts=0, n_responses=6):
@@ -87,9 +84,8 @@ def study(rows, dataset="pickapic_v1", label=None, groups=None, prompts=None, n_
 
 
 def scored(data, models=None, baselines=None, **more):
-    return score_slices(
-        predict(data, models or {"model": model()}, baselines or {}, KNOBS, **more), data, KNOBS
-    )
+    predictions = predict(data, models or {"model": model()}, baselines or {}, KNOBS, **more)
+    return score_slices(predictions, data, KNOBS)
 
 
 def accuracies(scores):
@@ -115,9 +111,8 @@ def test_users_who_cannot_be_located_stand_apart_where_others_can():
     assert {key: n for key, n in got.items() if key[0] == "unlocated"} == {
         ("unlocated", "all", "", "all", 0): (0.5, 1)
     }
-    assert fewer_users(scores, KNOBS) == [
-        "Few-shot numbers are of the unseen users with so many comparisons: 0 of 1 at 2."
-    ]
+    few = "Few-shot numbers are of the unseen users with so many comparisons: 0 of 1 at 2."
+    assert fewer_users(scores, KNOBS) == [few]
 
 
 CELLS = [

@@ -92,9 +92,7 @@ def test_what_evaluate_writes_renders_with_a_metric_that_is_added(small, monkeyp
         assert len({value for name, value in unseen if name in ("model", "k1")}) == 1
 
 
-def test_what_must_be_said_stands_in_the_metrics_and_without_adapt_pairs_there_are_no_shots(
-    small, monkeypatch
-):
+def test_what_must_be_said_is_in_the_metrics_and_without_adapt_pairs_are_no_shots(small, monkeypatch):
     """Notes of prepare and an encoder without training, of a study without the unseen users' adapt pairs."""
     data = study.load("own")
     kept = (data.places["split"] != "adapt").arg_true().to_numpy().astype("int64")

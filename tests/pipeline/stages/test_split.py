@@ -114,9 +114,7 @@ def test_by_time_the_latest_pairs_of_a_user_are_tested_on():
 
 
 def test_by_time_needs_every_time():
-    message = (
-        r"^own\.split\.by is time, but 2 of 20 pairs have no timestamp; fill in the column timestamp, or "
-    )
+    message = r"^own\.split\.by is time, but 2 of 20 pairs have no timestamp; fill in the column timestamp"
     with pytest.raises(PipelineError, match=message):
         drawn(grid(5, 4), times=times([None, None, *range(18)]), by="time")
 
@@ -173,9 +171,8 @@ def test_no_pair_is_in_two_places_and_no_user_in_both_halves(rows, no_prompts, o
     for _, own in placed.join(pairs, on="pair_id").group_by("user_id"):
         (half,) = set(own["users"])
         assert set(own["split"]) <= HALVES[half]
-        learned, tested = (
-            own.filter(pl.col("split").is_in(names)) for names in (["train", "adapt"], ["test", "val"])
-        )
+        parts = (["train", "adapt"], ["test", "val"])
+        learned, tested = (own.filter(pl.col("split").is_in(names)) for names in parts)
         assert len(learned)
         assert len(own) >= options["min_pairs"] or dropped["across"]
         if options["by"] == "items":
@@ -204,9 +201,8 @@ def test_who_knows_by_heart_what_was_learned_knows_no_answer_that_is_tested(rows
     ]
     try:
         answers = read_answers(read_log(log), ties="keep")
-        text = (
-            answers.items["text"].contents.str.normalize("NFC").str.replace_all(r"\s+", " ").str.strip_chars()
-        )
+        text = answers.items["text"].contents.str.normalize("NFC").str.replace_all(r"\s+", " ")
+        text = text.str.strip_chars()
         sides = [text[answers.pairs[side]].alias(side) for side in ("prompt", "chosen", "rejected")]
         units = answers.pairs.select("user_id", *sides)
         pairs = table(units.rows())
