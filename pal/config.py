@@ -103,7 +103,8 @@ class HeadConfig(Config):
         0,
         ge=0,
         description=(
-            "linear: of these, how many of the most compared are each a direction along which people differ."
+            "linear: of these, how many of the most compared are each a direction along which people differ; "
+            "the fit adds factors of people's likings for all of them."
         ),
     )
     normalise_inputs: bool = Field(
