@@ -12,6 +12,8 @@ Shapes used in this module:
     state      directions along which people differ, such items, factors, and that of the shared reward
     users      users
     factors    factors of people's likings for items
+    padded     items, and a row of zeros for others
+    latent     leading directions of the embeddings
 """
 
 from collections.abc import Iterator
@@ -82,7 +84,9 @@ def fit_mixed_effects(
     """
     model, ties = fit_shared_part(head, embeddings, train)
     if head.item_directions:
-        model.item_table = torch.cat([model.item_table, find_loadings(model, embeddings, train)], 1)
+        loadings, told = find_loadings(model, embeddings, train)
+        model.item_table = torch.cat([model.item_table, loadings], 1)
+        model.unknown_table = torch.cat([model.unknown_table, told], 1)
         model.config = model.config.model_copy(update={"item_directions": model.item_table.shape[1]})
     D = model.state_dim
     centre = torch.zeros(D, dtype=torch.float64)
@@ -140,7 +144,7 @@ class Likings(NamedTuple):
         for rows in torch.arange(len(self.user), device=self.user.device).split(ROWS_AT_ONCE):
             yield self.of(rows)
 
-    def apart(self, loadings: Float[Tensor, "items factors"]) -> Float[Tensor, "n factors"]:
+    def apart(self, loadings: Float[Tensor, "padded factors"]) -> Float[Tensor, "n factors"]:
         """Loadings of the first item less those of the second."""
         return loadings[self.items[:, 0]] - loadings[self.items[:, 1]]
 
@@ -154,17 +158,24 @@ class Likings(NamedTuple):
 
 def find_loadings(
     model: LinearModel, embeddings: Embeddings, train: Comparisons
-) -> Float[Tensor, "items factors"]:
+) -> tuple[Float[Tensor, "items factors"], Float[Tensor, "latent factors"]]:
     """What people's likings for known items have in common, beyond what all like: loadings of factors.
 
     Who likes one item likes another, as in collaborative filtering, whatever the embeddings tell of the two:
     probabilistic matrix factorisation of comparisons, by EM with Laplace's approximation to each person's
     factors. There are as many factors as foretell what people who were left out say of half of their items,
     from what they say of the others, better by more than a standard error.
+
+    Returns:
+        Loadings of known items, and what the model's directions tell of those of other items.
     """
     n_items = len(model.item_keys)
     known = model.known_sides(embeddings, train.questions)[train.question]
     items = torch.where(known < 0, n_items, known)
+    sides = torch.cat(model.sides(embeddings, train.questions))[:, : model.config.latent]
+    x = sides.new_zeros(n_items + 1, sides.shape[1])
+    x[items.T.flatten()] = sides[torch.cat([train.question, train.question + len(train.questions)])]
+    x = x[:-1]
     label = torch.ones_like(train.sign) if train.label is None else train.label
     some = torch.unique(train.user)
     some = some[torch.linspace(0, len(some) - 1, min(len(some), READ_PEOPLE)).long()]
@@ -184,17 +195,18 @@ def find_loadings(
     left_out, kept = said.of(out), 0
     best = _foretold(left_out, torch.zeros(n_items + 1, 0).to(said.margin))
     for n in FACTORS:
-        likelier = _foretold(left_out, _loadings(said.of(~out), n_items, n))
+        likelier = _foretold(left_out, _loadings(said.of(~out), x, n)[0])
         gain = likelier - best
         if not float(gain.sum()) > float(gain.std()) * len(gain) ** 0.5:  # NaN of one person
             break
         best, kept = likelier, n
-    return _loadings(said, n_items, kept)[:-1]
+    loadings, told = _loadings(said, x, kept)
+    return loadings[:-1], told
 
 
 def _factors(
     said: Likings,
-    loadings: Float[Tensor, "items factors"],
+    loadings: Float[Tensor, "padded factors"],
     factors: Float[Tensor, "users factors"],
     steps: int,
 ) -> tuple[Float[Tensor, "users factors"], Float[Tensor, "users factors factors"]]:
@@ -214,25 +226,27 @@ def _factors(
     return factors, torch.linalg.inv(precision)
 
 
-def _loadings(said: Likings, n_items: int, n: int) -> Float[Tensor, "items factors"]:
-    """Loadings of n factors by EM, one Newton step of either kind a round; the last row, of no item, is 0."""
-    n_users = int(said.user.max()) + 1
-    loadings, factors, variance = (
-        _first_loadings(said, n_items, n_users, n),
-        said.margin.new_zeros(n_users, n),
-        1.0,
-    )
+def _loadings(
+    said: Likings, x: Float[Tensor, "items latent"], n: int
+) -> tuple[Float[Tensor, "padded factors"], Float[Tensor, "latent factors"]]:
+    """Loadings of n factors by EM, one Newton step of either kind a round; the last row, of no item, is 0.
+
+    Also their prior mean: what the items' places along the embeddings' directions tell of them.
+    """
+    n_users, variance, prior = int(said.user.max()) + 1, 1.0, 1.0
+    factors, told = said.margin.new_zeros(n_users, n), x.new_zeros(x.shape[1], n)
+    loadings = _first_loadings(said, len(x), n_users, n)
+    x = torch.cat([x, torch.zeros_like(x[:1])])
     eye = torch.eye(n).to(factors)
     for _ in range(FACTOR_ROUNDS if n else 0):
         factors, spread = _factors(said, loadings, factors, 1)
         squares = spread + factors[:, :, None] * factors[:, None, :]
-        gradient, curvature = -loadings / variance, torch.zeros_like(loadings).repeat(1, n)
+        gradient, curvature = (x @ told - loadings) / variance, torch.zeros_like(loadings).repeat(1, n)
         for some in said.blocks():
             apart, user = some.apart(loadings), some.user
             slope, curved = some.slopes(factors, apart)
-            rises = (
-                slope[:, None] * factors[user] - curved[:, None] * (spread[user] @ apart[..., None])[..., 0]
-            )
+            unsure = (spread[user] @ apart[..., None])[..., 0]
+            rises = slope[:, None] * factors[user] - curved[:, None] * unsure
             bends = curved[:, None] * squares[user].flatten(1)
             for side, sign in ((0, 1), (1, -1)):
                 gradient = gradient.index_add(0, some.items[:, side], sign * rises)
@@ -242,14 +256,18 @@ def _loadings(said: Likings, n_items: int, n: int) -> Float[Tensor, "items facto
         step = torch.linalg.solve(2 * curvature + eye / variance, gradient[..., None])[..., 0]
         loadings = torch.cat([(loadings + step)[:-1], torch.zeros_like(loadings[:1])])
         unknown = torch.linalg.inv(curvature + eye / variance)[:-1].diagonal(dim1=1, dim2=2)
-        variance = float((loadings[:-1].square() + unknown).mean())
+        spread = torch.linalg.inv(x.T @ x / variance + torch.eye(x.shape[1]).to(x) / prior)
+        told = spread @ (x.T @ loadings) / variance
+        prior = float((told.square() + spread.diagonal()[:, None]).mean())
+        variance = float(((loadings - x @ told)[:-1].square() + unknown).mean())
         # Factors of unit variance again (PX-EM: Liu, Rubin and Wu, 1998).
         chol = torch.linalg.cholesky(squares.mean(0))
-        loadings, factors = loadings @ chol, torch.linalg.solve_triangular(chol, factors.T, upper=False).T
-    return loadings
+        loadings, told = loadings @ chol, told @ chol
+        factors = torch.linalg.solve_triangular(chol, factors.T, upper=False).T
+    return loadings, told
 
 
-def _first_loadings(said: Likings, n_items: int, n_users: int, n: int) -> Float[Tensor, "items factors"]:
+def _first_loadings(said: Likings, n_items: int, n_users: int, n: int) -> Float[Tensor, "padded factors"]:
     """Directions in which the likelihood rises first, where nobody has factors yet."""
     none, wide = said.margin.new_zeros(n_users, 0), n_items + 1
     slope, curvature = said.slopes(none, said.margin.new_zeros(len(said.user), 0))
@@ -267,7 +285,7 @@ def _first_loadings(said: Likings, n_items: int, n_users: int, n: int) -> Float[
     return torch.cat([START**2 * (n_items / max(n, 1)) ** 0.5 * leading, torch.zeros_like(leading[:1])])
 
 
-def _foretold(said: Likings, loadings: Float[Tensor, "items factors"]) -> Float[Tensor, " users"]:
+def _foretold(said: Likings, loadings: Float[Tensor, "padded factors"]) -> Float[Tensor, " users"]:
     """Log-likelihood of what each person says of half of the items, from what they say of the other half."""
     users, user = torch.unique(said.user, return_inverse=True)
     said = said._replace(user=user)

@@ -8,7 +8,8 @@ with r the shared coefficients, b_x an effect of each item that training knew, P
 directions, and (w_u, v_u, s_u) the user's state: for someone of whom nothing is known w and v are near 0 and
 s near 1. t_x is a row of `item_table`: a column for each of the items that are compared most, by which a user
 may like one more than others do, and the loadings of factors, by which likings for some items tell of others,
-as in collaborative filtering.
+as in collaborative filtering. Of an item that training did not know, its directions tell the loadings
+(`unknown_table`).
 
 Shapes used in this module:
     n           responses
@@ -71,6 +72,7 @@ class LinearModel(LinearInState):
             "item_keys": (config.known_items, KEYS),
             "item_effects": (config.known_items,),
             "item_table": (config.known_items, config.item_directions),
+            "unknown_table": (config.latent, config.item_directions),
         }
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape))
@@ -190,9 +192,11 @@ class LinearModel(LinearInState):
         """What a state is multiplied by: the response along each direction, and its shared reward."""
         phi = self._phi(prompts, responses, prompt)
         known = self.known_item(responses)
+        along = phi @ self.directions
         # A row of zeros for what is not known, -1.
         effect, own = F.pad(self.item_effects, (0, 1))[known], F.pad(self.item_table, (0, 0, 0, 1))[known]
-        return torch.cat([phi @ self.directions, own, (phi @ self.coefficients + effect)[:, None]], 1)
+        own = torch.where(known[:, None] < 0, along @ self.unknown_table, own)
+        return torch.cat([along, own, (phi @ self.coefficients + effect)[:, None]], 1)
 
     @override
     def question_features(self, embeddings: Embeddings, questions: Questions) -> Float[Tensor, "q state"]:

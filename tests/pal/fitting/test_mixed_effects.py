@@ -135,8 +135,29 @@ def test_likings_that_vary_together_are_found_where_few_compare_the_same_two_ite
     embeddings = Embeddings(torch.zeros(0, 0), x)
     head, _ = preset("ours", "linear", head={"latent": 4, "item_directions": 60})
     model, _ = fit_shared_part(head, embeddings, train)
-    found = find_loadings(model, embeddings, train)
+    found, _ = find_loadings(model, embeddings, train)
     assert found.shape == (60, factors)
     if factors:
         own = model.known_item(x)
         assert torch.corrcoef(torch.stack([found[own, 0], kind]))[0, 1].abs() > 0.95
+
+
+def test_loadings_of_a_new_item_are_what_its_embedding_tells():
+    """Of 400 people half like what the other half dislikes; the first number of an item tells which, in part."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(100, 6, generator=generator)
+    liking = torch.outer(
+        1.0 - 2 * (torch.arange(400) % 2), 2 * x[:, 0] + torch.randn(100, generator=generator)
+    )
+    seen = torch.stack([torch.randperm(80, generator=generator)[:12] for _ in liking])  # the last 20 are new
+    user = torch.arange(400).repeat_interleave(6)
+    rows = seen.view(-1, 2)
+    ahead = liking[user, rows[:, 0]] > liking[user, rows[:, 1]]
+    sides = torch.where(ahead[:, None], rows, rows.flip(1))
+    train = Comparisons.from_pairs(user=user, prompt=None, chosen=sides[:, 0], rejected=sides[:, 1])
+    embeddings = Embeddings(torch.zeros(0, 0), x)
+    model = fitted(embeddings, train, 400, head={"latent": 6, "item_directions": 1}).head
+    read = model.read(x[:0], x, torch.zeros(100, dtype=torch.long))
+    loading = read[:, 7]  # after six directions and an item's own
+    assert torch.corrcoef(torch.stack([loading[80:], x[80:, 0]]))[0, 1].abs() > 0.95
+    assert torch.corrcoef(torch.stack([loading[:80], liking[0, :80]]))[0, 1].abs() > 0.95
